@@ -1,0 +1,1 @@
+//! Every host call the sentry makes, in one place.

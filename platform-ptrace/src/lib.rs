@@ -1,0 +1,1 @@
+//! Runs guest code in traced host processes.

@@ -1,0 +1,15 @@
+//! The contract between the sentry and whatever runs guest code, and the memory both share.
+//!
+//! A platform runs guest instructions until they trap and changes guest address spaces; it knows nothing of Linux beyond
+//! that. The sentry names only the traits of this crate, never a concrete platform.
+
+mod contract;
+mod memory;
+mod registers;
+
+pub use contract::{Access, AddressSpace, Context, FloatingPoint, HostFault, Interrupter, Platform, Protection, Trap};
+pub use memory::{FrameRange, Frames, GuestMemory, OutOfMemory};
+pub use registers::Registers;
+
+/// Bytes in a page, of the guest and of the host.
+pub const PAGE_SIZE: u64 = 4096;

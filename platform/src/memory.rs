@@ -1,0 +1,389 @@
+//! Guest memory: frames of one memfd, mapped once into the sentry, counted by reference.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io;
+use std::ops::Range;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+
+use nix::fcntl::{FallocateFlags, fallocate};
+use nix::sys::memfd::{MFdFlags, memfd_create};
+use parking_lot::Mutex;
+use thiserror::Error;
+use vm_memory::bitmap::BitmapSlice;
+use vm_memory::mmap::MmapRegionBuilder;
+use vm_memory::{AtomicInteger, FileOffset, MmapRegion, ReadVolatile, VolatileMemory, VolatileSlice, WriteVolatile};
+
+use crate::PAGE_SIZE;
+use crate::contract::HostFault;
+
+/// A run of frames, in bytes of the memfd; both ends are page aligned.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct FrameRange {
+    /// Offset of the first byte in the memfd.
+    pub start: u64,
+    /// Length in bytes.
+    pub len: u64,
+}
+
+impl FrameRange {
+    /// The offset behind the last byte.
+    pub fn end(&self) -> u64 {
+        self.start + self.len
+    }
+}
+
+/// No run of free frames is long enough.
+#[derive(Clone, Copy, Debug, Error)]
+#[error("guest memory is exhausted")]
+pub struct OutOfMemory;
+
+/// Which frames are in use, and by how many holders.
+#[derive(Default)]
+struct Ledger {
+    /// Start of each run in use → its end and the number of references to each of its frames. Runs never overlap.
+    used: BTreeMap<u64, (u64, u32)>,
+    /// Start of each free run below `top` → its end.
+    free: BTreeMap<u64, u64>,
+    /// Everything from here to the limit was never used.
+    top: u64,
+}
+
+impl Ledger {
+    /// Makes `at` the border of a run if it lies inside one.
+    fn split(&mut self, at: u64) {
+        if let Some((&start, &mut (ref mut end, refs))) = self.used.range_mut(..at).next_back()
+            && *end > at
+            && start < at
+        {
+            let tail = *end;
+            *end = at;
+            self.used.insert(at, (tail, refs));
+        }
+    }
+
+    fn take(&mut self, len: u64, align: u64, limit: u64) -> Option<u64> {
+        let fit = self.free.iter().find_map(|(&start, &end)| {
+            let at = start.next_multiple_of(align);
+            (at + len <= end).then_some((start, at, end))
+        });
+        if let Some((start, at, end)) = fit {
+            self.free.remove(&start);
+            if start < at {
+                self.free.insert(start, at);
+            }
+            if at + len < end {
+                self.free.insert(at + len, end);
+            }
+            return Some(at);
+        }
+        let at = self.top.next_multiple_of(align);
+        if at.checked_add(len)? > limit {
+            return None;
+        }
+        if self.top < at {
+            self.free.insert(self.top, at);
+        }
+        self.top = at + len;
+        Some(at)
+    }
+
+    fn give_back(&mut self, range: Range<u64>) {
+        let mut range = range;
+        if let Some((&start, &end)) = self.free.range(..range.start).next_back()
+            && end == range.start
+        {
+            self.free.remove(&start);
+            range.start = start;
+        }
+        if let Some(end) = self.free.remove(&range.end) {
+            range.end = end;
+        }
+        if range.end == self.top {
+            self.top = range.start;
+        } else {
+            self.free.insert(range.start, range.end);
+        }
+    }
+}
+
+/// All memory of the guests of one sandbox.
+///
+/// Fresh frames read as zero and cost no host memory until touched. Accessors are bounds checked and volatile: the guest
+/// may change the bytes at any time. An access outside the memfd is a defect of the sentry and panics.
+pub struct GuestMemory {
+    file: Arc<File>,
+    mapping: MmapRegion,
+    limit: u64,
+    ledger: Mutex<Ledger>,
+}
+
+impl GuestMemory {
+    /// Makes guest memory of at most `limit` bytes (rounded up to pages).
+    ///
+    /// # Errors
+    /// The host refuses a memfd of that size or to map it.
+    pub fn new(limit: u64) -> Result<Arc<Self>, HostFault> {
+        let fault = |what: &str, source: io::Error| HostFault { what: format!("guest memory: {what}"), source };
+        let limit = limit.next_multiple_of(PAGE_SIZE);
+        // MFD_EXEC came with Linux 6.3; older kernels make every memfd executable and refuse the flag.
+        let executable = MFdFlags::MFD_CLOEXEC | MFdFlags::from_bits_retain(libc::MFD_EXEC);
+        let fd = memfd_create(c"amber-guest", executable)
+            .or_else(|_| memfd_create(c"amber-guest", MFdFlags::MFD_CLOEXEC))
+            .map_err(|e| fault("memfd_create", e.into()))?;
+        let file = Arc::new(File::from(fd));
+        file.set_len(limit).map_err(|e| fault("setting the memfd's size (see `ulimit -f`)", e))?;
+        let mapping = MmapRegionBuilder::new(limit as usize)
+            .with_file_offset(FileOffset::from_arc(file.clone(), 0))
+            .with_mmap_prot(libc::PROT_READ | libc::PROT_WRITE)
+            .with_mmap_flags(libc::MAP_SHARED | libc::MAP_NORESERVE)
+            .build()
+            .map_err(|e| fault("mapping the memfd (see `ulimit -v`)", io::Error::other(e.to_string())))?;
+        Ok(Arc::new(GuestMemory { file, mapping, limit, ledger: Mutex::new(Ledger::default()) }))
+    }
+
+    /// The memfd, for a platform to map.
+    pub fn file(&self) -> BorrowedFd<'_> {
+        self.file.as_fd()
+    }
+
+    /// The most bytes there can be.
+    pub fn limit(&self) -> u64 {
+        self.limit
+    }
+
+    /// Takes `len` bytes (a positive multiple of the page size) of zeroed contiguous frames, aligned to `align` bytes.
+    pub fn allocate(self: &Arc<Self>, len: u64, align: u64) -> Result<Frames, OutOfMemory> {
+        let mut ledger = self.ledger.lock();
+        let start = ledger.take(len, align.max(PAGE_SIZE), self.limit).ok_or(OutOfMemory)?;
+        ledger.used.insert(start, (start + len, 1));
+        Ok(Frames { memory: self.clone(), range: FrameRange { start, len } })
+    }
+
+    /// Bytes of frames that have holders, touched or not.
+    pub fn allocated(&self) -> u64 {
+        self.ledger.lock().used.iter().map(|(start, (end, _))| end - start).sum()
+    }
+
+    fn slice(&self, offset: u64, len: usize) -> VolatileSlice<'_, impl BitmapSlice> {
+        self.mapping.get_slice(offset as usize, len).expect("frames lie inside guest memory")
+    }
+
+    /// Copies bytes out of guest memory.
+    pub fn read(&self, offset: u64, buf: &mut [u8]) {
+        self.slice(offset, buf.len()).copy_to(buf);
+    }
+
+    /// Copies bytes into guest memory.
+    pub fn write(&self, offset: u64, buf: &[u8]) {
+        self.slice(offset, buf.len()).copy_from(buf);
+    }
+
+    /// Copies `len` bytes within guest memory; the ranges must not overlap.
+    pub fn copy(&self, from: u64, to: u64, len: u64) {
+        self.slice(from, len as usize).copy_to_volatile_slice(self.slice(to, len as usize));
+    }
+
+    /// Makes a page-aligned range read as zero again and gives its memory back to the host.
+    pub fn discard(&self, range: FrameRange) {
+        let hole = FallocateFlags::FALLOC_FL_PUNCH_HOLE | FallocateFlags::FALLOC_FL_KEEP_SIZE;
+        if fallocate(&self.file, hole, range.start as i64, range.len as i64).is_err() {
+            // A memfd always supports holes; should the host refuse for want of memory, zeroing keeps the promise.
+            self.zero(range.start, range.len);
+        }
+    }
+
+    /// Fills bytes with zero, keeping the memory.
+    pub fn zero(&self, offset: u64, len: u64) {
+        const ZEROS: [u8; PAGE_SIZE as usize] = [0; PAGE_SIZE as usize];
+        let mut done = 0;
+        while done < len {
+            let n = (len - done).min(PAGE_SIZE);
+            self.write(offset + done, &ZEROS[..n as usize]);
+            done += n;
+        }
+    }
+
+    /// Reads from a host file at `position` straight into guest memory; returns the bytes read, 0 at the end.
+    pub fn read_from(&self, offset: u64, len: u64, file: &mut impl ReadVolatile) -> io::Result<usize> {
+        let mut slice = self.slice(offset, len as usize);
+        file.read_volatile(&mut slice).map_err(|e| io::Error::other(e.to_string()))
+    }
+
+    /// Writes guest memory straight to a host file; returns the bytes written.
+    pub fn write_to(&self, offset: u64, len: u64, file: &mut impl WriteVolatile) -> io::Result<usize> {
+        file.write_volatile(&self.slice(offset, len as usize)).map_err(|e| io::Error::other(e.to_string()))
+    }
+
+    /// A 32-bit word of guest memory as an atomic; `offset` must be a multiple of 4.
+    pub fn atomic_u32(&self, offset: u64) -> &AtomicU32 {
+        self.atomic(offset)
+    }
+
+    /// A 64-bit word of guest memory as an atomic; `offset` must be a multiple of 8.
+    pub fn atomic_u64(&self, offset: u64) -> &AtomicU64 {
+        self.atomic(offset)
+    }
+
+    fn atomic<T: AtomicInteger>(&self, offset: u64) -> &T {
+        self.mapping.get_atomic_ref(offset as usize).expect("aligned words lie inside guest memory")
+    }
+
+    /// A relaxed look at a word, for values that need no order.
+    pub fn load_u32(&self, offset: u64) -> u32 {
+        self.atomic_u32(offset).load(Ordering::SeqCst)
+    }
+
+    fn add_references(&self, range: FrameRange) {
+        let mut ledger = self.ledger.lock();
+        ledger.split(range.start);
+        ledger.split(range.end());
+        for (_, (_, refs)) in ledger.used.range_mut(range.start..range.end()) {
+            *refs += 1;
+        }
+    }
+
+    fn drop_references(&self, range: FrameRange) {
+        let freed = {
+            let mut ledger = self.ledger.lock();
+            ledger.split(range.start);
+            ledger.split(range.end());
+            let mut freed: Vec<FrameRange> = Vec::new();
+            for (&start, (end, refs)) in ledger.used.range_mut(range.start..range.end()) {
+                *refs -= 1;
+                if *refs == 0 {
+                    match freed.last_mut() {
+                        Some(last) if last.end() == start => last.len += *end - start,
+                        _ => freed.push(FrameRange { start, len: *end - start }),
+                    }
+                }
+            }
+            ledger.used.retain_range(range.start..range.end(), |refs| refs > 0);
+            freed
+        };
+        // Punch the holes before the frames can be taken again: fresh frames read as zero.
+        for run in freed {
+            self.discard(run);
+            self.ledger.lock().give_back(run.start..run.end());
+        }
+    }
+
+    fn most_references(&self, range: FrameRange) -> u32 {
+        let ledger = self.ledger.lock();
+        let first = ledger.used.range(..=range.start).next_back().map_or(range.start, |(&start, _)| start);
+        ledger.used.range(first..range.end()).map(|(_, &(_, refs))| refs).max().unwrap_or(0)
+    }
+}
+
+/// Removal of the runs of a part of the ledger that have no holder any more.
+trait RetainRange {
+    fn retain_range(&mut self, range: Range<u64>, keep: impl Fn(u32) -> bool);
+}
+
+impl RetainRange for BTreeMap<u64, (u64, u32)> {
+    fn retain_range(&mut self, range: Range<u64>, keep: impl Fn(u32) -> bool) {
+        let dead: Vec<u64> = self.range(range).filter(|(_, (_, refs))| !keep(*refs)).map(|(&start, _)| start).collect();
+        for start in dead {
+            self.remove(&start);
+        }
+    }
+}
+
+/// One reference to each frame of a range. Cloning adds a reference, dropping gives it back; a frame without references
+/// is free again.
+pub struct Frames {
+    memory: Arc<GuestMemory>,
+    range: FrameRange,
+}
+
+impl Frames {
+    /// Which frames these are.
+    pub fn range(&self) -> FrameRange {
+        self.range
+    }
+
+    /// A further reference to `len` bytes of these frames from byte `from` on; both page aligned and inside.
+    pub fn part(&self, from: u64, len: u64) -> Frames {
+        assert!(from + len <= self.range.len, "a part lies inside its frames");
+        let range = FrameRange { start: self.range.start + from, len };
+        self.memory.add_references(range);
+        Frames { memory: self.memory.clone(), range }
+    }
+
+    /// Cuts the frames at byte `at` (page aligned, inside) into two holders; no reference is added.
+    pub fn split_at(mut self, at: u64) -> (Frames, Frames) {
+        assert!(at <= self.range.len, "the cut lies inside the frames");
+        let tail = Frames {
+            memory: self.memory.clone(),
+            range: FrameRange { start: self.range.start + at, len: self.range.len - at },
+        };
+        self.range.len = at;
+        (self, tail)
+    }
+
+    /// Whether no one else holds any of these frames.
+    pub fn is_unshared(&self) -> bool {
+        self.memory.most_references(self.range) <= 1
+    }
+}
+
+impl Clone for Frames {
+    fn clone(&self) -> Self {
+        self.part(0, self.range.len)
+    }
+}
+
+impl Drop for Frames {
+    fn drop(&mut self) {
+        if self.range.len > 0 {
+            self.memory.drop_references(self.range);
+        }
+    }
+}
+
+impl std::fmt::Debug for Frames {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Frames({:#x}..{:#x})", self.range.start, self.range.end())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn frames_come_zeroed_and_are_reused() {
+        let memory = GuestMemory::new(1 << 20).unwrap();
+        let first = memory.allocate(PAGE_SIZE, PAGE_SIZE).unwrap();
+        let place = first.range().start;
+        memory.write(place, b"secret");
+        drop(first);
+        let second = memory.allocate(PAGE_SIZE, PAGE_SIZE).unwrap();
+        assert_eq!(second.range().start, place);
+        let mut buf = [1; 6];
+        memory.read(place, &mut buf);
+        assert_eq!(buf, [0; 6]);
+    }
+
+    #[test]
+    fn a_part_keeps_only_its_own_frames() {
+        let memory = GuestMemory::new(1 << 20).unwrap();
+        let whole = memory.allocate(4 * PAGE_SIZE, PAGE_SIZE).unwrap();
+        let part = whole.part(PAGE_SIZE, PAGE_SIZE);
+        assert!(!whole.is_unshared());
+        drop(whole);
+        assert!(part.is_unshared());
+        assert_eq!(memory.allocated(), PAGE_SIZE);
+        drop(part);
+        assert_eq!(memory.allocated(), 0);
+    }
+
+    #[test]
+    fn the_limit_holds() {
+        let memory = GuestMemory::new(4 * PAGE_SIZE).unwrap();
+        let _all = memory.allocate(4 * PAGE_SIZE, PAGE_SIZE).unwrap();
+        assert!(memory.allocate(PAGE_SIZE, PAGE_SIZE).is_err());
+    }
+}

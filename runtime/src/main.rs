@@ -1,0 +1,4 @@
+//! The `amber` program.
+#![forbid(unsafe_code)]
+
+fn main() {}
