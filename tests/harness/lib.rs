@@ -1,0 +1,11 @@
+//! Runs guest programs natively, where each must pass, and then under `amber` on every platform.
+//!
+//! Linux is the oracle: a program that fails natively asserts something Linux does not do, and is wrong itself.
+#![forbid(unsafe_code)]
+
+pub mod amber;
+pub mod compile;
+pub mod guest;
+pub mod known;
+pub mod native;
+pub mod run;

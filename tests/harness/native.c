@@ -1,0 +1,134 @@
+// Runs a program on the host's kernel in namespaces of its own, so that it starts from the state a sandbox starts from
+// and leaves nothing behind: an empty directory to work in, its own /proc, a loopback that is up, its own IPC objects.
+//
+//   native [-r TREE] [-t] -- PROGRAM ARGS…
+//
+// -r runs it in a copy-on-write view of TREE, -t makes the terminal on its input its controlling one. Exits as the
+// program does, with 128 + n for death by signal n. Where namespaces are refused the program runs without them.
+#define _GNU_SOURCE
+#include <errno.h>
+#include <fcntl.h>
+#include <net/if.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/mount.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+static void must(int result, const char *what) {
+    if (result < 0) {
+        fprintf(stderr, "native: %s: %s\n", what, strerror(errno));
+        exit(125);
+    }
+}
+
+static void loopback_up(void) {
+    int fd = socket(AF_INET, SOCK_DGRAM, 0);
+    struct ifreq request = {.ifr_name = "lo"};
+    if (fd >= 0 && ioctl(fd, SIOCGIFFLAGS, &request) == 0) {
+        request.ifr_flags |= IFF_UP | IFF_RUNNING;
+        ioctl(fd, SIOCSIFFLAGS, &request);
+    }
+    close(fd);
+}
+
+static void device(const char *name) {
+    char from[64], to[64];
+    snprintf(from, sizeof from, "/dev/%s", name);
+    snprintf(to, sizeof to, "root/dev/%s", name);
+    int fd = open(to, O_CREAT | O_WRONLY, 0666);
+    must(fd, to);
+    close(fd);
+    must(mount(from, to, NULL, MS_BIND, NULL), to);
+}
+
+// The working directory is scratch space by now; the tree's view is mounted inside it and becomes the root.
+static void enter_tree(const char *tree) {
+    char options[4352];
+    snprintf(options, sizeof options, "lowerdir=%s,upperdir=upper,workdir=work", tree);
+    must(mkdir("upper", 0755) | mkdir("work", 0755) | mkdir("root", 0755), "directories");
+    must(mount("overlay", "root", "overlay", 0, options), "overlay of the tree");
+    must(mount("proc", "root/proc", "proc", 0, NULL), "/proc");
+    must(mount("sysfs", "root/sys", "sysfs", MS_RDONLY, NULL), "/sys");
+    must(mount("tmpfs", "root/dev", "tmpfs", 0, "mode=755"), "/dev");
+    const char *names[] = {"null", "zero", "full", "random", "urandom", "tty"};
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+        device(names[i]);
+    must(mkdir("root/dev/pts", 0755) | mkdir("root/dev/shm", 01777), "/dev");
+    must(mount("devpts", "root/dev/pts", "devpts", 0, "newinstance,ptmxmode=0666,mode=0620"), "/dev/pts");
+    must(symlink("pts/ptmx", "root/dev/ptmx") | symlink("/proc/self/fd", "root/dev/fd"), "/dev");
+    must(symlink("fd/0", "root/dev/stdin") | symlink("fd/1", "root/dev/stdout") | symlink("fd/2", "root/dev/stderr"), "/dev");
+    must(chdir("root"), "root");
+    must(chroot("."), "chroot");
+    must(chdir("/tmp"), "/tmp");
+}
+
+static int status_code(int status) { return WIFSIGNALED(status) ? 128 + WTERMSIG(status) : WEXITSTATUS(status); }
+
+static void prepare(const char *tree) {
+    char here[4096];
+    must(getcwd(here, sizeof here) ? 0 : -1, "working directory");
+    must(mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL), "private mounts");
+    must(mount("tmpfs", here, "tmpfs", 0, "mode=755"), "scratch directory");
+    must(chdir(here), here);
+    loopback_up();
+    if (tree)
+        enter_tree(tree);
+    else
+        must(mount("proc", "/proc", "proc", 0, NULL), "/proc");
+}
+
+int main(int argc, char **argv) {
+    const char *tree = NULL;
+    int terminal = 0, option;
+    while ((option = getopt(argc, argv, "+r:t")) != -1) {
+        if (option == 'r')
+            tree = optarg;
+        else if (option == 't')
+            terminal = 1;
+        else
+            return 125;
+    }
+    int confined = unshare(CLONE_NEWNS | CLONE_NEWPID | CLONE_NEWNET | CLONE_NEWIPC | CLONE_NEWUTS) == 0;
+    if (!confined && tree) {
+        fprintf(stderr, "native: no namespaces: %s\n", strerror(errno));
+        return 125;
+    }
+    pid_t init = fork();
+    must(init, "fork");
+    if (init == 0) {
+        prctl(PR_SET_PDEATHSIG, SIGKILL);
+        if (confined)
+            prepare(tree);
+        pid_t program = fork();
+        must(program, "fork");
+        if (program == 0) {
+            if (terminal) {
+                setsid();
+                must(ioctl(0, TIOCSCTTY, 1), "controlling terminal");
+            }
+            execvp(argv[optind], argv + optind);
+            fprintf(stderr, "native: %s: %s\n", argv[optind], strerror(errno));
+            _exit(errno == ENOENT ? 127 : 126);
+        }
+        for (;;) {
+            int status;
+            pid_t pid = wait(&status);
+            if (pid == program)
+                _exit(status_code(status));
+            if (pid < 0 && errno != EINTR)
+                _exit(125);
+        }
+    }
+    int status;
+    while (waitpid(init, &status, 0) < 0 && errno == EINTR)
+        ;
+    return status_code(status);
+}

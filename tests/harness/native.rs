@@ -1,0 +1,39 @@
+//! Runs programs on the host's own kernel, in namespaces of their own (see `native.c`).
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::Result;
+
+use crate::{compile, run};
+
+/// The launcher, compiled.
+#[derive(Debug, Clone)]
+pub struct Native {
+    launcher: PathBuf,
+}
+
+impl Native {
+    /// Compiles the launcher into `directory`.
+    pub fn prepare(source: &Path, directory: &Path) -> Result<Native> {
+        let launcher = compile::program(source, &directory.join("native"), &["-static", "-O1", "-Wall", "-Werror"])?;
+        Ok(Native { launcher })
+    }
+
+    /// Why programs cannot be run natively here, if they cannot.
+    pub fn obstacle(&self) -> Option<&'static str> {
+        let id = Command::new("id").arg("-u").output().ok()?;
+        (id.stdout.trim_ascii() != b"0").then_some("native runs need root, for namespaces and for the tests of permissions")
+    }
+
+    /// A command that will run `program` natively: on the host's root, or on a copy-on-write view of `tree`.
+    pub fn command(&self, tree: Option<&Path>, program: &Path) -> Command {
+        let mut command = Command::new(&self.launcher);
+        run::plain_environment(&mut command);
+        if let Some(tree) = tree {
+            command.arg("-r").arg(tree);
+        }
+        command.arg("--").arg(program);
+        command
+    }
+}
