@@ -44,8 +44,12 @@ fn key(source: &Path, flags: &[&str]) -> Result<u64> {
     let mut hasher = DefaultHasher::new();
     fs::read(source)?.hash(&mut hasher);
     let headers = source.ancestors().skip(1).take(2).filter_map(|directory| fs::read_dir(directory).ok());
-    let mut headers: Vec<PathBuf> =
-        headers.flatten().flatten().map(|entry| entry.path()).filter(|path| path.extension() == Some("h".as_ref())).collect();
+    let mut headers: Vec<PathBuf> = headers
+        .flatten()
+        .flatten()
+        .map(|entry| entry.path())
+        .filter(|path| path.extension() == Some("h".as_ref()))
+        .collect();
     headers.sort();
     for header in headers {
         fs::read(header)?.hash(&mut hasher);

@@ -10,11 +10,11 @@ use std::process::ExitCode;
 use std::sync::{Arc, LazyLock};
 
 use amber_tests::amber::Amber;
+use amber_tests::compile;
 use amber_tests::guest::{self, Guest};
 use amber_tests::known::KnownFailures;
 use amber_tests::native::Native;
 use amber_tests::run::{self, Outcome, TIME_LIMIT};
-use amber_tests::compile;
 use anyhow::{Context, Result};
 use libtest_mimic::{Arguments, Completion, Failed, Trial};
 
@@ -47,7 +47,8 @@ fn try_main() -> Result<ExitCode> {
     let sources = Path::new(SOURCES);
     let setup = Arc::new(Setup {
         native: LazyLock::new(|| {
-            Native::prepare(&Path::new(SOURCES).join("harness/native.c"), Path::new(BUILT)).map_err(|error| format!("{error:#}"))
+            Native::prepare(&Path::new(SOURCES).join("harness/native.c"), Path::new(BUILT))
+                .map_err(|error| format!("{error:#}"))
         }),
         amber: LazyLock::new(|| Amber::prepare().map_err(|error| format!("{error:#}"))),
         known: KnownFailures::read(&sources.join("expected-failures.txt"))?,

@@ -23,7 +23,8 @@ impl Native {
     /// Why programs cannot be run natively here, if they cannot.
     pub fn obstacle(&self) -> Option<&'static str> {
         let id = Command::new("id").arg("-u").output().ok()?;
-        (id.stdout.trim_ascii() != b"0").then_some("native runs need root, for namespaces and for the tests of permissions")
+        (id.stdout.trim_ascii() != b"0")
+            .then_some("native runs need root, for namespaces and for the tests of permissions")
     }
 
     /// A command that will run `program` natively: on the host's root, or on a copy-on-write view of `tree`.
