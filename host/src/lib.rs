@@ -1,1 +1,4 @@
 //! Every host call the sentry makes, in one place.
+
+pub mod signals;
+pub mod terminal;

@@ -1,0 +1,73 @@
+//! Signals that others send to Amber's own process.
+
+use std::fs;
+use std::io;
+
+use nix::sys::signal::{SigSet, Signal};
+use nix::sys::signalfd::{SfdFlags, SignalFd};
+
+/// A signal that arrived.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Caught {
+    /// Its number.
+    pub signal: i32,
+    /// Whether the host's kernel sent it, as for a key of the terminal, and not a process. All processes of the
+    /// foreground group have it then.
+    pub from_kernel: bool,
+}
+
+/// Receives signals in place of their usual effect.
+pub struct SignalWatch(SignalFd);
+
+impl SignalWatch {
+    /// Watches `signals` from now on. They are blocked in the calling thread and those it will start, so this is called
+    /// before there are others. Signals ignored by the process stay ignored, as `nohup` wants.
+    ///
+    /// # Errors
+    /// The host lacks file descriptors or memory.
+    pub fn new(signals: &[Signal]) -> io::Result<SignalWatch> {
+        let ignored = ignored_signals()?;
+        let wanted = signals.iter().filter(|&&signal| ignored & 1 << (signal as i32 - 1) == 0);
+        let set: SigSet = wanted.copied().collect();
+        set.thread_block()?;
+        Ok(SignalWatch(SignalFd::with_flags(&set, SfdFlags::SFD_CLOEXEC)?))
+    }
+
+    /// Waits for the next signal.
+    ///
+    /// # Errors
+    /// The host cannot read the signals; no further call will.
+    pub fn next(&self) -> io::Result<Caught> {
+        loop {
+            match self.0.read_signal() {
+                Ok(Some(info)) => {
+                    return Ok(Caught { signal: info.ssi_signo as i32, from_kernel: info.ssi_code == libc::SI_KERNEL });
+                }
+                Ok(None) | Err(nix::errno::Errno::EINTR) => {}
+                Err(errno) => return Err(errno.into()),
+            }
+        }
+    }
+}
+
+/// The signals this process ignores, bit *n* − 1 for signal *n*.
+fn ignored_signals() -> io::Result<u64> {
+    let status = fs::read_to_string("/proc/self/status")?;
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok())
+        .ok_or_else(|| io::Error::other("/proc/self/status has no SigIgn line"))
+}
+
+#[cfg(test)]
+mod tests {
+    use nix::sys::pthread::{pthread_kill, pthread_self};
+
+    use super::*;
+
+    #[test]
+    fn a_signal_is_received_and_has_no_other_effect() {
+        let watch = SignalWatch::new(&[Signal::SIGUSR2]).unwrap();
+        pthread_kill(pthread_self(), Signal::SIGUSR2).unwrap();
+        assert_eq!(watch.next().unwrap(), Caught { signal: libc::SIGUSR2, from_kernel: false });
+    }
+}

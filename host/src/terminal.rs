@@ -1,0 +1,103 @@
+//! The host's terminal: its size, and raw mode that is left again on every way out.
+
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+
+use nix::sys::termios::{SetArg, Termios, cfmakeraw, tcgetattr, tcsetattr};
+use parking_lot::Mutex;
+
+/// The size of a terminal.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct WindowSize {
+    /// Lines of characters.
+    pub rows: u16,
+    /// Characters in a line.
+    pub columns: u16,
+    /// Width in pixels, 0 where nobody knows.
+    pub x_pixels: u16,
+    /// Height in pixels, 0 where nobody knows.
+    pub y_pixels: u16,
+}
+
+mod call {
+    nix::ioctl_read_bad!(tiocgwinsz, libc::TIOCGWINSZ, libc::winsize);
+}
+
+/// The size of the terminal open as `fd`.
+///
+/// # Errors
+/// It is not a terminal.
+pub fn window_size(fd: impl AsFd) -> io::Result<WindowSize> {
+    let mut size = libc::winsize { ws_row: 0, ws_col: 0, ws_xpixel: 0, ws_ypixel: 0 };
+    // SAFETY: the call writes one `winsize` to the place given, which is one.
+    unsafe { call::tiocgwinsz(fd.as_fd().as_raw_fd(), &mut size) }?;
+    Ok(WindowSize { rows: size.ws_row, columns: size.ws_col, x_pixels: size.ws_xpixel, y_pixels: size.ws_ypixel })
+}
+
+/// The terminal in raw mode and how it was before; a process has at most one.
+static RAW: Mutex<Option<(OwnedFd, Termios)>> = Mutex::new(None);
+
+/// Keeps a terminal in raw mode: every key is passed on at once and none is acted upon.
+#[must_use]
+pub struct RawMode(());
+
+impl RawMode {
+    /// Puts the terminal into raw mode until the value is dropped or [`restore_terminal`] is called.
+    ///
+    /// # Errors
+    /// It is not a terminal, or it is gone.
+    pub fn enter(terminal: impl AsFd) -> io::Result<RawMode> {
+        let terminal = terminal.as_fd().try_clone_to_owned()?;
+        let before = tcgetattr(&terminal)?;
+        let mut raw = before.clone();
+        cfmakeraw(&mut raw);
+        // Saved first: a panic in between must find it.
+        let mut saved = RAW.lock();
+        tcsetattr(&terminal, SetArg::TCSADRAIN, &raw)?;
+        *saved = Some((terminal, before));
+        Ok(RawMode(()))
+    }
+}
+
+impl Drop for RawMode {
+    fn drop(&mut self) {
+        restore_terminal();
+    }
+}
+
+/// Brings the terminal back from raw mode, if one is in it. For ways out that drop nothing, such as a panic hook.
+pub fn restore_terminal() {
+    if let Some((terminal, before)) = RAW.lock().take() {
+        // A terminal that is gone needs no restoring.
+        let _ = tcsetattr(&terminal, SetArg::TCSADRAIN, &before);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use nix::pty::{Winsize, openpty};
+    use nix::sys::termios::LocalFlags;
+
+    use super::*;
+
+    #[test]
+    fn raw_mode_is_left_as_it_was_found() {
+        let size = Winsize { ws_row: 33, ws_col: 101, ws_xpixel: 0, ws_ypixel: 0 };
+        let pty = openpty(&size, None).unwrap();
+        let size = window_size(&pty.slave).unwrap();
+        assert_eq!((size.rows, size.columns), (33, 101));
+        let canonical = || tcgetattr(&pty.slave).unwrap().local_flags.contains(LocalFlags::ICANON | LocalFlags::ECHO);
+        assert!(canonical());
+        let raw = RawMode::enter(&pty.slave).unwrap();
+        assert!(!canonical());
+        drop(raw);
+        assert!(canonical());
+    }
+
+    #[test]
+    fn a_file_is_no_terminal() {
+        let file = std::fs::File::open("/dev/null").unwrap();
+        assert!(window_size(&file).is_err());
+        assert!(RawMode::enter(&file).is_err());
+    }
+}

@@ -1,0 +1,155 @@
+//! Users and groups by name, as the guest's own `/etc/passwd` and `/etc/group` give them.
+
+use std::fs::File;
+use std::io::{self, BufRead, BufReader};
+use std::os::fd::AsFd;
+use std::path::Path;
+
+use anyhow::{Context, Result, bail};
+use nix::errno::Errno;
+use nix::fcntl::{OFlag, OpenHow, ResolveFlag, openat2};
+
+use crate::spec::Credentials;
+
+/// A user found for `--user`.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Account {
+    /// Who the process will be.
+    pub credentials: Credentials,
+    /// The home directory, where `/etc/passwd` knows the user.
+    pub home: Option<String>,
+}
+
+struct Passwd {
+    name: String,
+    uid: u32,
+    gid: u32,
+    home: String,
+}
+
+struct Group {
+    name: String,
+    gid: u32,
+    members: Vec<String>,
+}
+
+/// Finds `user[:group]`, each a name or a number, in the tree at `root`.
+///
+/// As with Docker, a name wins over a number; a number need not be known and then has group 0; and the user's further
+/// groups are taken only where no group was asked for.
+pub fn resolve(root: &Path, text: &str) -> Result<Account> {
+    let (user, group) = text.split_once(':').map_or((text, None), |(user, group)| (user, Some(group)));
+    let users = read(root, "etc/passwd", passwd_line)?;
+    let groups = read(root, "etc/group", group_line)?;
+    let number = user.parse::<u32>().ok();
+    let found =
+        users.iter().find(|entry| entry.name == user).or_else(|| users.iter().find(|entry| Some(entry.uid) == number));
+    let uid = match (found, number) {
+        (Some(entry), _) => entry.uid,
+        (None, Some(uid)) => uid,
+        (None, None) => {
+            bail!("--user {text}: no user `{user}` in the guest's /etc/passwd; name another or use a number")
+        }
+    };
+    let mut credentials = Credentials { uid, gid: found.map_or(0, |entry| entry.gid), additional_gids: Vec::new() };
+    match group {
+        Some(group) => {
+            let known = groups.iter().find(|entry| entry.name == group).map(|entry| entry.gid);
+            credentials.gid = known.or_else(|| group.parse().ok()).with_context(|| {
+                format!("--user {text}: no group `{group}` in the guest's /etc/group; name another or use a number")
+            })?;
+        }
+        None => {
+            if let Some(user) = found {
+                let member_of = groups.iter().filter(|group| group.members.contains(&user.name));
+                credentials.additional_gids = member_of.map(|group| group.gid).collect();
+            }
+        }
+    }
+    Ok(Account { credentials, home: found.map(|entry| entry.home.clone()).filter(|home| !home.is_empty()) })
+}
+
+/// Reads the well-formed lines of a file below `root`; a file that does not exist has none. Links are followed as the
+/// guest would follow them, never out of `root`.
+fn read<T>(root: &Path, name: &str, parse: fn(&str) -> Option<T>) -> Result<Vec<T>> {
+    let open = || -> io::Result<Option<File>> {
+        let directory = File::open(root)?;
+        let how = OpenHow::new()
+            .flags(OFlag::O_RDONLY | OFlag::O_CLOEXEC | OFlag::O_NONBLOCK)
+            .resolve(ResolveFlag::RESOLVE_IN_ROOT | ResolveFlag::RESOLVE_NO_MAGICLINKS);
+        match openat2(directory.as_fd(), name, how) {
+            Ok(fd) => Ok(Some(File::from(fd))),
+            Err(Errno::ENOENT | Errno::ENOTDIR) => Ok(None),
+            Err(errno) => Err(errno.into()),
+        }
+    };
+    let shown = || root.join(name).display().to_string();
+    let Some(file) = open().with_context(shown)? else { return Ok(Vec::new()) };
+    let lines = BufReader::new(file).split(b'\n').collect::<io::Result<Vec<_>>>().with_context(shown)?;
+    Ok(lines.iter().filter_map(|line| parse(str::from_utf8(line).ok()?)).collect())
+}
+
+fn passwd_line(line: &str) -> Option<Passwd> {
+    let mut fields = line.split(':');
+    let (name, _password, uid, gid) = (fields.next()?, fields.next()?, fields.next()?, fields.next()?);
+    let (_gecos, home) = (fields.next(), fields.next().unwrap_or_default());
+    Some(Passwd { name: name.into(), uid: uid.parse().ok()?, gid: gid.parse().ok()?, home: home.into() })
+}
+
+fn group_line(line: &str) -> Option<Group> {
+    let mut fields = line.split(':');
+    let (name, _password, gid, members) = (fields.next()?, fields.next()?, fields.next()?, fields.next()?);
+    let members = members.trim_end().split(',').filter(|member| !member.is_empty()).map(String::from).collect();
+    Some(Group { name: name.into(), gid: gid.parse().ok()?, members })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    fn tree() -> tempfile::TempDir {
+        let root = tempfile::tempdir().unwrap();
+        fs::create_dir(root.path().join("etc")).unwrap();
+        let passwd = "root:x:0:0::/root:/bin/sh\n# odd\nann:x:1000:100:Ann:/home/ann:/bin/sh\n7:x:9:9::/seven:\n";
+        fs::write(root.path().join("etc/passwd.real"), passwd).unwrap();
+        symlink("/etc/passwd.real", root.path().join("etc/passwd")).unwrap();
+        fs::write(root.path().join("etc/group"), "staff:x:50:ann,bob\nwheel:x:10:bob\naudio:x:29:ann\n").unwrap();
+        root
+    }
+
+    fn ids(root: &Path, text: &str) -> (u32, u32, Vec<u32>, Option<String>) {
+        let account = resolve(root, text).unwrap();
+        (account.credentials.uid, account.credentials.gid, account.credentials.additional_gids, account.home)
+    }
+
+    #[test]
+    fn names_and_numbers_are_found() {
+        let root = tree();
+        let home = |text: &str| Some(text.to_string());
+        assert_eq!(ids(root.path(), "ann"), (1000, 100, vec![50, 29], home("/home/ann")));
+        assert_eq!(ids(root.path(), "1000"), (1000, 100, vec![50, 29], home("/home/ann")));
+        assert_eq!(ids(root.path(), "ann:wheel"), (1000, 10, vec![], home("/home/ann")));
+        assert_eq!(ids(root.path(), "ann:77"), (1000, 77, vec![], home("/home/ann")));
+        assert_eq!(ids(root.path(), "4242"), (4242, 0, vec![], None));
+        assert_eq!(ids(root.path(), "7"), (9, 9, vec![], home("/seven")));
+    }
+
+    #[test]
+    fn unknown_names_are_named() {
+        let root = tree();
+        for (text, name) in [("eve", "`eve`"), ("ann:nobody", "`nobody`"), ("-1", "`-1`"), ("", "``")] {
+            let error = resolve(root.path(), text).unwrap_err().to_string();
+            assert!(error.contains(name) && error.contains("guest's /etc/"), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_tree_without_accounts_still_has_numbers() {
+        let root = tempfile::tempdir().unwrap();
+        assert_eq!(ids(root.path(), "5:6"), (5, 6, vec![], None));
+        assert!(resolve(root.path(), "root").is_err());
+    }
+}

@@ -1,0 +1,159 @@
+//! Bundles good and bad.
+
+use std::fs;
+
+use serde_json::{Value, json};
+
+use super::*;
+use crate::spec::{DevptsOptions, TmpfsOptions, TmpfsSize};
+
+/// A bundle as `runc spec` writes it, shortened.
+fn config() -> Value {
+    json!({
+        "ociVersion": "1.0.2-dev",
+        "process": {
+            "terminal": false,
+            "user": {"uid": 3, "gid": 4, "umask": 23, "additionalGids": [5, 6]},
+            "args": ["sh", "-c", "true"],
+            "env": ["PATH=/bin", "EMPTY="],
+            "cwd": "/",
+            "capabilities": {"bounding": ["CAP_KILL"], "effective": ["CAP_KILL", "CAP_CHOWN"], "permitted": []},
+            "rlimits": [{"type": "RLIMIT_NOFILE", "hard": 1024, "soft": 512}],
+            "noNewPrivileges": true
+        },
+        "root": {"path": "rootfs", "readonly": true},
+        "hostname": "box",
+        "mounts": [
+            {"destination": "/proc", "type": "proc", "source": "proc"},
+            {"destination": "/dev", "type": "tmpfs", "source": "tmpfs",
+             "options": ["nosuid", "strictatime", "mode=755", "size=65536k"]},
+            {"destination": "/dev/pts", "type": "devpts", "source": "devpts",
+             "options": ["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"]},
+            {"destination": "/dev/shm", "type": "tmpfs", "source": "shm", "options": ["mode=1777"]},
+            {"destination": "/dev/mqueue", "type": "mqueue", "source": "mqueue", "options": ["nosuid"]},
+            {"destination": "/sys", "type": "sysfs", "source": "sysfs", "options": ["ro"]},
+            {"destination": "/sys/fs/cgroup", "type": "cgroup", "source": "cgroup", "options": ["relatime", "ro"]},
+            {"destination": "data", "type": "none", "source": "shared", "options": ["rbind", "ro", "rprivate"]}
+        ],
+        "linux": {
+            "sysctl": {"net.core.somaxconn": "256"},
+            "maskedPaths": ["/proc/kcore"],
+            "readonlyPaths": ["/proc/sys"]
+        }
+    })
+}
+
+fn load(config: &str) -> Result<SandboxSpec> {
+    let bundle = tempfile::tempdir()?;
+    fs::create_dir(bundle.path().join("rootfs"))?;
+    fs::create_dir(bundle.path().join("shared"))?;
+    fs::write(bundle.path().join("config.json"), config)?;
+    sandbox(bundle.path(), "box-1")
+}
+
+/// Loads the configuration with the value at `pointer` replaced, or removed where there is none.
+fn load_with(pointer: &str, value: Option<Value>) -> Result<SandboxSpec> {
+    let mut config = config();
+    let (parent, key) = pointer.rsplit_once('/').unwrap();
+    let object = config.pointer_mut(parent).unwrap().as_object_mut().unwrap();
+    match value {
+        Some(value) => object.insert(key.into(), value),
+        None => object.remove(key),
+    };
+    load(&config.to_string())
+}
+
+#[test]
+fn a_whole_bundle_is_understood() {
+    let spec = load(&config().to_string()).unwrap();
+    assert_eq!(spec.hostname, "box");
+    let process = &spec.process;
+    assert_eq!(process.args, ["sh", "-c", "true"]);
+    assert_eq!(process.user, Credentials { uid: 3, gid: 4, additional_gids: vec![5, 6] });
+    assert_eq!((process.umask, process.no_new_privs, process.terminal), (0o27, true, false));
+    assert_eq!(process.capabilities.bounding, 1 << 5);
+    assert_eq!(process.capabilities.effective, 1 << 5 | 1);
+    assert_eq!(process.rlimits, [Rlimit { resource: 7, soft: 512, hard: 1024 }]);
+    assert_eq!(spec.masked_paths, [Path::new("/proc/kcore")]);
+    assert_eq!(spec.readonly_paths, [Path::new("/proc/sys")]);
+    assert_eq!(spec.sysctls, [("net.core.somaxconn".to_string(), "256".to_string())]);
+
+    let [root, proc, dev, pts, shm, mqueue, sys, data] = &spec.mounts[..] else { panic!("{:?}", spec.mounts) };
+    assert!(root.flags.read_only && matches!(&root.kind, MountKind::Host(path) if path.ends_with("rootfs")));
+    assert_eq!(proc.kind, MountKind::Proc);
+    let size = Some(TmpfsSize::Bytes(64 << 20));
+    assert_eq!(dev.kind, MountKind::Devices(TmpfsOptions { size, mode: Some(0o755), ..TmpfsOptions::default() }));
+    assert!(dev.flags.strictatime);
+    let terminals = DevptsOptions { uid: None, gid: Some(5), mode: Some(0o620), ptmx_mode: Some(0o666) };
+    assert_eq!(pts.kind, MountKind::Devpts(terminals));
+    assert!(matches!(shm.kind, MountKind::Tmpfs(_)));
+    assert_eq!((&mqueue.kind, &sys.kind), (&MountKind::Mqueue, &MountKind::Sysfs));
+    assert_eq!(data.destination, Path::new("/data"));
+    assert!(data.flags.read_only && matches!(&data.kind, MountKind::Host(path) if path.ends_with("shared")));
+}
+
+#[test]
+fn what_is_wrong_is_named() {
+    for (pointer, value, reason) in [
+        ("/ociVersion", None, "`ociVersion` is missing"),
+        ("/ociVersion", Some(json!("2.0.0")), "`ociVersion` \"2.0.0\" is not supported"),
+        ("/ociVersion", Some(json!("1.x")), "not supported"),
+        ("/process", None, "`process` is missing"),
+        ("/root", None, "`root` is missing"),
+        ("/root/path", Some(json!("nowhere")), "`root.path` nowhere: No such file"),
+        ("/root/path", Some(json!("config.json")), "is not a directory"),
+        ("/hostname", Some(json!("h".repeat(65))), "at most 64"),
+        ("/process/args", Some(json!([])), "`args` is empty"),
+        ("/process/args", None, "`args` is empty"),
+        ("/process/cwd", Some(json!("tmp")), "`cwd` \"tmp\" must be an absolute path"),
+        ("/process/env", Some(json!(["NOVALUE"])), "\"NOVALUE\" must be NAME=VALUE"),
+        ("/process/args", Some(json!(["a\u{0}b"])), "NUL"),
+        ("/process/user/umask", Some(json!(777)), "decimal"),
+        ("/process/user/uid", Some(json!(-1)), "config.json"),
+        ("/process/rlimits", Some(json!([{"type": "RLIMIT_NOFILE", "hard": 1, "soft": 2}])), "above the hard limit"),
+        ("/process/rlimits", Some(json!([{"type": "RLIMIT_BEANS", "hard": 1, "soft": 2}])), "RLIMIT_BEANS"),
+        ("/process/capabilities", Some(json!({"bounding": ["CAP_FLY"]})), "FLY"),
+        ("/mounts", Some(json!([{"destination": "/x", "type": "ext4"}])), "`mounts[0]` on /x: type `ext4`"),
+        ("/mounts", Some(json!([{"destination": "/x", "type": "bind"}])), "`source` is missing"),
+        ("/mounts", Some(json!([{"destination": "/x", "type": "bind", "source": "no"}])), "No such file"),
+        ("/mounts", Some(json!([{"destination": "/x", "type": "tmpfs", "options": ["size=?"]}])), "`size=?`"),
+        ("/mounts", Some(json!([{"destination": "/x/../y", "type": "tmpfs"}])), "`..`"),
+    ] {
+        let error = format!("{:#}", load_with(pointer, value).unwrap_err());
+        assert!(error.contains(reason), "{pointer}: {error}");
+        assert!(!error.contains('\n'), "{error}");
+    }
+}
+
+#[test]
+fn malformed_files_are_named() {
+    for text in ["", "{", "[]", "null", "{\"ociVersion\": 1}", "\u{0}"] {
+        let error = format!("{:#}", load(text).unwrap_err());
+        assert!(error.contains("config.json"), "{error}");
+    }
+    let empty = tempfile::tempdir().unwrap();
+    assert!(format!("{:#}", sandbox(empty.path(), "a").unwrap_err()).contains("config.json"));
+    assert!(format!("{:#}", sandbox(&empty.path().join("gone"), "a").unwrap_err()).contains("gone"));
+}
+
+#[test]
+fn names_are_those_runc_takes() {
+    for good in ["a", "A.b_c+d-9", "..."] {
+        check_id(good).unwrap();
+    }
+    for bad in ["", ".", "..", "a/b", "a b", "ä"] {
+        assert!(check_id(bad).is_err(), "{bad}");
+    }
+}
+
+proptest::proptest! {
+    #[test]
+    fn hostile_json_is_an_error_and_never_a_panic(cut in 0usize..2000, byte in proptest::num::u8::ANY) {
+        let mut text = config().to_string().into_bytes();
+        let place = cut % text.len();
+        text[place] = byte;
+        let _ = serde_json::from_slice::<Spec>(&text).map(|spec| from_spec(&spec, Path::new("/"), "x"));
+        text.truncate(place);
+        assert!(serde_json::from_slice::<Spec>(&text).is_err());
+    }
+}

@@ -1,0 +1,228 @@
+//! The command line.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
+
+/// What stands behind every help text.
+const EXIT_STATUS: &str = "\
+Exit status: that of the program, 128+n if signal n killed it; 127 if it was not found, 126 if it cannot be executed; \
+125 if Amber itself failed; 2 for a command line that makes no sense.";
+
+/// Run programs on Amber, a Linux kernel that is itself an ordinary program.
+///
+/// The programs see Linux; their system calls are served by Amber and never reach the host's kernel.
+#[derive(Debug, Parser)]
+#[command(name = "amber", version, after_help = EXIT_STATUS, arg_required_else_help = true, max_term_width = 100)]
+pub struct Cli {
+    /// Flags of every command.
+    #[command(flatten)]
+    pub global: GlobalArgs,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// Flags that every command takes, before or after its name.
+#[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "Global options")]
+pub struct GlobalArgs {
+    /// How guest code is run
+    #[arg(long, global = true, value_enum, value_name = "NAME", default_value_t = PlatformName::Ptrace)]
+    pub platform: PlatformName,
+    /// The Linux release the guest sees (`uname -r` and all that follows from it), such as 6.12 or 6.1.100
+    #[arg(long, global = true, value_name = "RELEASE")]
+    pub kernel: Option<String>,
+    /// Trace system calls in the log: all of them, or those named, separated by commas
+    #[arg(
+        long,
+        global = true,
+        value_name = "NAMES",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "all",
+        value_delimiter = ','
+    )]
+    pub strace: Option<Vec<String>>,
+    /// Append the log to this file instead of writing it to standard error
+    #[arg(long, global = true, value_name = "FILE")]
+    pub log: Option<PathBuf>,
+    /// The least important messages to log
+    #[arg(long, global = true, value_enum, value_name = "LEVEL", default_value_t = LogLevel::Warn)]
+    pub log_level: LogLevel,
+    /// What the guest's network reaches: nothing but the loopback inside the sandbox
+    #[arg(long, global = true, value_enum, value_name = "KIND", default_value_t = Network::None)]
+    pub network: Network,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run a command in a sandbox made for it
+    ///
+    /// The command sees the host's files, read-only; what it writes goes to a layer in memory and is gone when it ends.
+    /// Working directory, environment, standard streams, terminal and exit status are as if it ran directly.
+    #[command(disable_help_flag = true, after_help = EXIT_STATUS)]
+    Do(DoArgs),
+    /// Run the container of an OCI bundle in the foreground
+    #[command(after_help = EXIT_STATUS)]
+    Run(RunArgs),
+    /// Print the table of system calls: which are implemented, and in which releases they exist
+    Syscalls(SyscallsArgs),
+}
+
+/// What `amber do` takes.
+#[derive(Args, Clone, Debug, Default)]
+pub struct DoArgs {
+    /// Use this directory as the root instead of the host's `/`
+    #[arg(long, value_name = "DIR")]
+    pub rootfs: Option<PathBuf>,
+    /// Let the command change the files of --rootfs themselves instead of a layer in memory
+    #[arg(long, requires = "rootfs")]
+    pub rw: bool,
+    /// Run as this user: a name or number of the guest, optionally with a group
+    #[arg(short, long, value_name = "USER[:GROUP]")]
+    pub user: Option<String>,
+    /// Set an environment variable, or take it over from the caller if it has no value
+    #[arg(short, long, value_name = "NAME[=VALUE]")]
+    pub env: Vec<OsString>,
+    /// Working directory in the guest [default: the caller's, or `/` with --rootfs]
+    #[arg(short = 'w', long, visible_alias = "workdir", value_name = "DIR")]
+    pub cwd: Option<PathBuf>,
+    /// Host name in the guest
+    #[arg(short = 'h', long, value_name = "NAME", default_value = "amber")]
+    pub hostname: String,
+    /// Mount a host directory or file; options are ro, rw, nosuid, nodev, noexec
+    #[arg(short, long, value_name = "SRC:DST[:OPTIONS]")]
+    pub volume: Vec<OsString>,
+    /// Print help
+    #[arg(long, action = ArgAction::Help)]
+    pub help: Option<bool>,
+    /// The program and its arguments
+    #[arg(required = true, trailing_var_arg = true, value_name = "CMD")]
+    pub command: Vec<OsString>,
+}
+
+/// What `amber run` takes.
+#[derive(Args, Clone, Debug)]
+pub struct RunArgs {
+    /// The directory with `config.json`
+    #[arg(short, long, value_name = "DIR", default_value = ".")]
+    pub bundle: PathBuf,
+    /// A name for the container: letters, digits, `_`, `+`, `-` and `.`
+    #[arg(value_name = "ID")]
+    pub id: String,
+}
+
+/// What `amber syscalls` takes.
+#[derive(Args, Clone, Debug)]
+pub struct SyscallsArgs {
+    /// How the table is printed
+    #[arg(long, value_enum, value_name = "FORMAT", default_value_t = TableFormat::Text)]
+    pub format: TableFormat,
+}
+
+/// How guest code can be run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum PlatformName {
+    /// In host processes traced with ptrace(2); works wherever ptrace is permitted
+    Ptrace,
+}
+
+/// What the network of a guest reaches.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Network {
+    /// A loopback inside the sandbox
+    None,
+}
+
+/// Importance of log messages.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum LogLevel {
+    /// Nothing
+    Off,
+    /// What makes Amber fail
+    Error,
+    /// What a user should know
+    Warn,
+    /// What was chosen and done
+    Info,
+    /// What helps to find a defect
+    Debug,
+    /// Everything
+    Trace,
+}
+
+/// Forms of the system call table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum TableFormat {
+    /// Aligned columns
+    Text,
+    /// An array of objects
+    Json,
+    /// The page docs/syscalls.md
+    Markdown,
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    fn parse(line: &str) -> Result<Cli, clap::Error> {
+        Cli::try_parse_from(line.split_whitespace())
+    }
+
+    fn parse_do(line: &str) -> DoArgs {
+        match parse(line).unwrap().command {
+            Command::Do(args) => args,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn the_definition_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn everything_after_the_command_is_its_own() {
+        for line in ["amber do -u 5 -- ls -l --rw", "amber do -u 5 ls -l --rw"] {
+            let args = parse_do(line);
+            assert_eq!(args.command, ["ls", "-l", "--rw"]);
+            assert_eq!(args.user.as_deref(), Some("5"));
+            assert!(!args.rw);
+        }
+    }
+
+    #[test]
+    fn an_unknown_flag_is_refused() {
+        let error = parse("amber do --bogus -- ls").unwrap_err();
+        assert_eq!(error.exit_code(), 2);
+        assert!(error.to_string().contains("--bogus"));
+        assert!(parse("amber do").is_err());
+        assert!(parse("amber do --rw -- ls").is_err());
+        assert!(parse("amber run").is_err());
+    }
+
+    #[test]
+    fn global_flags_stand_anywhere() {
+        let cli = parse("amber --strace do --log-level=debug --kernel 6.1 -- true").unwrap();
+        assert_eq!(cli.global.strace.unwrap(), ["all"]);
+        assert_eq!(cli.global.log_level, LogLevel::Debug);
+        assert_eq!(cli.global.kernel.as_deref(), Some("6.1"));
+        let cli = parse("amber do --strace=open,openat -- true").unwrap();
+        assert_eq!(cli.global.strace.unwrap(), ["open", "openat"]);
+    }
+
+    #[test]
+    fn short_flags_are_those_of_docker() {
+        let args = parse_do("amber do -h box -w /tmp -e A=1 -e B -v /a:/b:ro -v c:/d -- id");
+        assert_eq!(args.hostname, "box");
+        assert_eq!(args.cwd.unwrap().to_str(), Some("/tmp"));
+        assert_eq!(args.env, ["A=1", "B"]);
+        assert_eq!(args.volume, ["/a:/b:ro", "c:/d"]);
+    }
+}

@@ -1,0 +1,186 @@
+//! `amber do`: from flags and the caller's own circumstances to a sandbox.
+
+use std::env;
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, ensure};
+use nix::unistd::{getegid, geteuid, getgroups};
+
+use crate::accounts;
+use crate::caller::Caller;
+use crate::cli::DoArgs;
+use crate::mounts;
+use crate::spec::{CapabilitySets, Credentials, MountFlags, MountKind, MountSpec, ProcessSpec, SandboxSpec};
+
+/// Brings the flags of `do` into the form of a sandbox.
+pub fn sandbox(args: DoArgs, caller: &Caller) -> Result<SandboxSpec> {
+    check_hostname(&args.hostname)?;
+    let root = match &args.rootfs {
+        Some(path) => root_directory(path).with_context(|| format!("--rootfs {}", path.display()))?,
+        None => PathBuf::from("/"),
+    };
+    let kind = if args.rw { MountKind::Host(root.clone()) } else { MountKind::Overlay(root.clone()) };
+    let mut mounts = vec![MountSpec { destination: "/".into(), kind, flags: MountFlags::default() }];
+    mounts.extend(mounts::standard());
+    for text in &args.volume {
+        mounts.push(mounts::volume(text)?);
+    }
+
+    let mut env: Vec<OsString> = env::vars_os().map(|(name, value)| assignment(&name, &value)).collect();
+    let user = match &args.user {
+        Some(text) => {
+            let account = accounts::resolve(&root, text)?;
+            if let Some(home) = account.home {
+                set(&mut env, assignment(OsStr::new("HOME"), OsStr::new(&home)));
+            }
+            account.credentials
+        }
+        None => caller_credentials()?,
+    };
+    for entry in args.env {
+        apply(&mut env, entry)?;
+    }
+
+    let cwd = match (args.cwd, &args.rootfs) {
+        (Some(path), _) => {
+            ensure!(path.is_absolute(), "--cwd {}: must be an absolute path in the guest", path.display());
+            path
+        }
+        (None, Some(_)) => PathBuf::from("/"),
+        (None, None) => env::current_dir().context("the working directory is gone or unreadable; use --cwd")?,
+    };
+    Ok(SandboxSpec {
+        hostname: args.hostname,
+        mounts,
+        process: ProcessSpec {
+            args: args.command,
+            env,
+            cwd,
+            capabilities: CapabilitySets::for_user(user.uid),
+            user,
+            rlimits: caller.rlimits.clone(),
+            no_new_privs: false,
+            umask: caller.umask,
+            terminal: caller.at_terminal,
+        },
+        masked_paths: Vec::new(),
+        readonly_paths: Vec::new(),
+        sysctls: Vec::new(),
+    })
+}
+
+/// The absolute path of a directory that can be a root.
+pub fn root_directory(path: &Path) -> Result<PathBuf> {
+    let path = path.canonicalize()?;
+    ensure!(path.is_dir(), "is not a directory");
+    Ok(path)
+}
+
+/// Refuses what Linux would refuse as a node name, and what no one can type.
+pub fn check_hostname(name: &str) -> Result<()> {
+    ensure!(name.len() <= 64, "host name `{name}`: at most 64 bytes are allowed");
+    ensure!(!name.contains(|c: char| c.is_control()), "host name {name:?}: control characters are not allowed");
+    Ok(())
+}
+
+fn caller_credentials() -> Result<Credentials> {
+    let groups = getgroups().context("reading the caller's groups")?;
+    Ok(Credentials {
+        uid: geteuid().as_raw(),
+        gid: getegid().as_raw(),
+        additional_gids: groups.into_iter().map(|gid| gid.as_raw()).collect(),
+    })
+}
+
+fn assignment(name: &OsStr, value: &OsStr) -> OsString {
+    let mut entry = name.to_os_string();
+    entry.push("=");
+    entry.push(value);
+    entry
+}
+
+fn name_of(entry: &OsStr) -> &[u8] {
+    let bytes = entry.as_bytes();
+    bytes.split(|&byte| byte == b'=').next().unwrap_or(bytes)
+}
+
+/// Adds an entry in place of any of that name.
+fn set(env: &mut Vec<OsString>, entry: OsString) {
+    env.retain(|other| name_of(other) != name_of(&entry));
+    env.push(entry);
+}
+
+/// Applies one `--env`: a name without a value takes the caller's value, or goes away where the caller has none.
+fn apply(env: &mut Vec<OsString>, entry: OsString) -> Result<()> {
+    let name = OsStr::from_bytes(name_of(&entry)).to_os_string();
+    ensure!(!name.is_empty(), "--env {}: the name is missing", entry.display());
+    if name.len() < entry.len() {
+        set(env, entry);
+    } else if let Some(value) = env::var_os(&name) {
+        set(env, assignment(&name, &value));
+    } else {
+        env.retain(|other| name_of(other) != name.as_bytes());
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn caller() -> Caller {
+        Caller { rlimits: Vec::new(), umask: 0o27, at_terminal: false }
+    }
+
+    fn args() -> DoArgs {
+        DoArgs { command: vec!["true".into()], hostname: "amber".into(), ..DoArgs::default() }
+    }
+
+    #[test]
+    fn the_host_root_is_below_a_layer_in_memory() {
+        let spec = sandbox(args(), &caller()).unwrap();
+        assert_eq!(spec.mounts[0].kind, MountKind::Overlay("/".into()));
+        assert_eq!(spec.process.cwd, env::current_dir().unwrap());
+        assert_eq!(spec.process.umask, 0o27);
+        assert_eq!(spec.process.user.uid, geteuid().as_raw());
+        assert!(spec.mounts.iter().any(|mount| mount.destination == Path::new("/dev/shm")));
+    }
+
+    #[test]
+    fn a_tree_is_written_only_with_rw() {
+        let tree = tempfile::tempdir().unwrap();
+        let path = tree.path().canonicalize().unwrap();
+        let given = DoArgs { rootfs: Some(tree.path().into()), ..args() };
+        let spec = sandbox(given.clone(), &caller()).unwrap();
+        assert_eq!(spec.mounts[0].kind, MountKind::Overlay(path.clone()));
+        assert_eq!(spec.process.cwd, Path::new("/"));
+        let spec = sandbox(DoArgs { rw: true, ..given }, &caller()).unwrap();
+        assert_eq!(spec.mounts[0].kind, MountKind::Host(path));
+    }
+
+    #[test]
+    fn environment_flags_replace_and_remove() {
+        let mut env = vec!["A=1".into(), "AMBER_TEST_UNSET=x".into(), "B=2".into()];
+        for entry in ["A=3=4", "C=", "AMBER_TEST_UNSET"] {
+            apply(&mut env, entry.into()).unwrap();
+        }
+        assert_eq!(env, ["B=2", "A=3=4", "C="]);
+        assert!(apply(&mut env, "=x".into()).is_err());
+    }
+
+    #[test]
+    fn errors_name_the_flag() {
+        for (bad, name) in [
+            (DoArgs { rootfs: Some("/no/such/tree".into()), ..args() }, "--rootfs /no/such/tree"),
+            (DoArgs { rootfs: Some("/etc/passwd".into()), ..args() }, "--rootfs /etc/passwd: is not a directory"),
+            (DoArgs { cwd: Some("tmp".into()), ..args() }, "--cwd tmp"),
+            (DoArgs { hostname: "x".repeat(65), ..args() }, "host name"),
+            (DoArgs { user: Some("no-such-user".into()), ..args() }, "--user no-such-user"),
+        ] {
+            let error = format!("{:#}", sandbox(bad, &caller()).unwrap_err());
+            assert!(error.contains(name), "{error}");
+        }
+    }
+}
