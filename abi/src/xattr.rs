@@ -1,0 +1,18 @@
+//! Extended attributes.
+
+flags! {
+    /// The flags of `setxattr`.
+    pub struct XattrFlags: u32 {
+        XATTR_CREATE = 0x1,
+        XATTR_REPLACE = 0x2,
+    }
+}
+
+consts! { usize:
+    /// The longest name, in bytes.
+    XATTR_NAME_MAX = 255,
+    /// The longest value, in bytes.
+    XATTR_SIZE_MAX = 65536,
+    /// The longest list of names, in bytes.
+    XATTR_LIST_MAX = 65536,
+}
