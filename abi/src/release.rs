@@ -63,7 +63,9 @@ mod tests {
         assert_eq!(release("6.12.57-foo"), Ok(Release { major: 6, minor: 12, patch: 57 }));
         assert_eq!(release("5.10"), Ok(Release::new(5, 10)));
         assert_eq!(release("2.6.32.1+").map(|r| r.patch), Ok(32));
-        assert!(release("5.9").unwrap() < Release::new(5, 10) && release("6.1.9").unwrap() < release("6.1.10").unwrap());
+        assert!(
+            release("5.9").unwrap() < Release::new(5, 10) && release("6.1.9").unwrap() < release("6.1.10").unwrap()
+        );
         for bad in ["", "6", "6.", "six", "6.x", "99999.1", "6.1.-x"] {
             assert_eq!(release(bad), Err(BadRelease), "{bad}");
         }

@@ -1,7 +1,7 @@
 //! What a signal handler finds on its stack, and how the floating-point state lies in memory.
 
-use crate::signal::{SignalSet, StackT};
 use crate::siginfo::SigInfo;
+use crate::signal::{SignalSet, StackT};
 
 layout! {
     /// The general registers in a signal frame: the kernel's `struct sigcontext`.

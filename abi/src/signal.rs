@@ -164,14 +164,8 @@ impl SignalSet {
     /// The signals that stop a process by default.
     pub const STOPS: Self = Self::of(&[Signal::SIGSTOP, Signal::SIGTSTP, Signal::SIGTTIN, Signal::SIGTTOU]);
     /// The signals an instruction can raise, which are delivered before all others.
-    pub const SYNCHRONOUS: Self = Self::of(&[
-        Signal::SIGSEGV,
-        Signal::SIGBUS,
-        Signal::SIGILL,
-        Signal::SIGTRAP,
-        Signal::SIGFPE,
-        Signal::SIGSYS,
-    ]);
+    pub const SYNCHRONOUS: Self =
+        Self::of(&[Signal::SIGSEGV, Signal::SIGBUS, Signal::SIGILL, Signal::SIGTRAP, Signal::SIGFPE, Signal::SIGSYS]);
 
     /// The set of these signals.
     pub const fn of(signals: &[Signal]) -> Self {
