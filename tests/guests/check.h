@@ -2,7 +2,7 @@
 //
 //   TEST(name) { CHECK_OK(fd = open(…)); CHECK_ERR(read(-1, b, 1), EBADF); }
 //
-// Each TEST runs in a child process of its own, so that what it does to itself does not matter to the next; with
+// Each TEST runs in a child process of its own, in an empty directory, so that what it does to itself does not matter to the next; with
 // INLINE_TESTS defined before the include they run in this process, for programs that must not depend on fork. A failed
 // check prints where it is and the values, and the rest of the test goes on. `PROGRAM NAME…` runs the named tests alone.
 #ifndef CHECK_H
@@ -176,6 +176,11 @@ static int check_run(struct check_test *test) {
     pid_t child = fork();
     if (child == 0) {
         setpgid(0, 0);
+        // An empty directory of its own to work in, open to every user.
+        if (mkdir(test->name, 0777) || chmod(test->name, 0777) || chdir(test->name)) {
+            dprintf(2, "%s: no directory to work in: %s\n", test->name, strerror(errno));
+            _exit(1);
+        }
         alarm(CHECK_ALARM);
         test->run();
         _exit(0);

@@ -110,6 +110,7 @@ int main(int argc, char **argv) {
         pid_t program = fork();
         must(program, "fork");
         if (program == 0) {
+            close_range(3, ~0U, 0);
             if (terminal) {
                 setsid();
                 must(ioctl(0, TIOCSCTTY, 1), "controlling terminal");
