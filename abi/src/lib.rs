@@ -14,6 +14,7 @@ pub mod futex;
 pub mod mm;
 pub mod mount;
 pub mod open;
+pub mod poll;
 pub mod prctl;
 pub mod ptrace;
 pub mod release;

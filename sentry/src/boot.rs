@@ -1,0 +1,166 @@
+//! What a sandbox is made of: the runtime fills this in, [`Kernel::boot`](crate::kernel::Kernel::boot) starts it.
+
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
+
+use amber_abi::capability::CapabilitySet;
+
+use crate::profile::KernelProfile;
+
+/// Everything that makes one sandbox.
+pub struct SandboxConfig {
+    /// Which Linux the guest sees.
+    pub profile: KernelProfile,
+    /// What `uname -n` prints.
+    pub hostname: String,
+    /// What is mounted, in order; the first is the root.
+    pub mounts: Vec<MountSpec>,
+    /// Guest paths over which an unreadable emptiness is put (`linux.maskedPaths`).
+    pub masked_paths: Vec<String>,
+    /// Guest paths that become read-only (`linux.readonlyPaths`).
+    pub readonly_paths: Vec<String>,
+    /// Kernel parameters to set, such as `net.core.somaxconn` → `512`.
+    pub sysctls: Vec<(String, String)>,
+    /// The first process.
+    pub process: ProcessSpec,
+    /// Host descriptors that become the guest's 0, 1 and 2; none where the guest gets a console instead, or the
+    /// descriptor was closed.
+    pub stdio: [Option<OwnedFd>; 3],
+    /// Which system calls to print, if any.
+    pub trace: Option<TraceFilter>,
+}
+
+/// Which system calls `--strace` prints, and where.
+pub struct TraceFilter {
+    /// Names of calls; empty for all.
+    pub names: Vec<String>,
+    /// Where the lines go.
+    pub sink: Box<dyn std::io::Write + Send>,
+}
+
+/// One mount.
+#[derive(Clone, Debug)]
+pub struct MountSpec {
+    /// Where, as a guest path; made if it is not there.
+    pub target: String,
+    /// What.
+    pub source: MountSource,
+    /// No writing through this mount.
+    pub read_only: bool,
+    /// No set-user-ID on execution.
+    pub no_suid: bool,
+    /// No device nodes.
+    pub no_dev: bool,
+    /// No execution.
+    pub no_exec: bool,
+}
+
+/// What is mounted.
+#[derive(Clone, Debug)]
+pub enum MountSource {
+    /// A host directory (or, for a bind mount of a file, a file).
+    Host(PathBuf),
+    /// A host directory that is only read, under an in-memory layer that takes all changes.
+    Overlay(PathBuf),
+    /// A file system in memory, with its mount(8) options such as `size=64m,mode=1777`.
+    Tmpfs(String),
+    /// `proc`.
+    Proc,
+    /// `sysfs`.
+    Sys,
+    /// A `tmpfs` with the standard device nodes and links.
+    Dev,
+    /// `devpts`, with its options.
+    DevPts(String),
+    /// `mqueue`.
+    Mqueue,
+}
+
+/// A user and group number as in the OCI specification.
+#[derive(Clone, Debug, Default)]
+pub struct UserSpec {
+    /// User number.
+    pub uid: u32,
+    /// Group number.
+    pub gid: u32,
+    /// Supplementary groups.
+    pub additional_gids: Vec<u32>,
+}
+
+/// The capability sets of the first process.
+#[derive(Clone, Copy, Debug, Default)]
+#[expect(missing_docs, reason = "the fields carry the names of capabilities(7)")]
+pub struct CapabilitySpec {
+    pub bounding: CapabilitySet,
+    pub effective: CapabilitySet,
+    pub inheritable: CapabilitySet,
+    pub permitted: CapabilitySet,
+    pub ambient: CapabilitySet,
+}
+
+/// The first process of the sandbox, as in the OCI specification's `process`.
+#[derive(Clone, Debug)]
+pub struct ProcessSpec {
+    /// The program and its arguments; a program without a slash is searched in the `PATH` of `env`.
+    pub args: Vec<String>,
+    /// `NAME=VALUE` each.
+    pub env: Vec<String>,
+    /// Absolute guest path.
+    pub cwd: String,
+    /// Whom it runs as.
+    pub user: UserSpec,
+    /// The mask for new files.
+    pub umask: u32,
+    /// Its capabilities.
+    pub capabilities: CapabilitySpec,
+    /// Resource limits: RLIMIT_ number, soft, hard (`u64::MAX` is infinity). The others are Linux's defaults.
+    pub rlimits: Vec<(u32, u64, u64)>,
+    /// Executing gains no privileges.
+    pub no_new_privs: bool,
+    /// The process gets a new terminal of this size (rows, columns) as 0, 1, 2 and controlling terminal.
+    pub terminal: Option<(u16, u16)>,
+}
+
+/// How the first process ended, and with it the sandbox.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ExitStatus {
+    /// By exit(2), with this status.
+    Exited(u8),
+    /// By this signal.
+    Signaled(i32),
+}
+
+/// Why a sandbox did not start. Each prints as one line that names the thing.
+#[derive(Debug, thiserror::Error)]
+pub enum BootError {
+    /// The program is not in the root file system (a shell's status 127).
+    #[error("{program}: {reason}")]
+    NotFound {
+        /// What was asked for.
+        program: String,
+        /// What was not found, and where it was looked for.
+        reason: String,
+    },
+    /// The program is there but cannot be executed (a shell's status 126).
+    #[error("{program}: {reason}")]
+    NotExecutable {
+        /// What was asked for.
+        program: String,
+        /// Why not: permission, another machine's binary, a missing interpreter, a malformed file.
+        reason: String,
+    },
+    /// A mount could not be made.
+    #[error("mounting {target}: {reason}")]
+    Mount {
+        /// The guest path.
+        target: String,
+        /// Why not.
+        reason: String,
+    },
+    /// Something else in the configuration cannot be done.
+    #[error("{0}")]
+    Config(String),
+    /// The host failed.
+    #[error(transparent)]
+    Host(#[from] amber_platform::HostFault),
+}

@@ -1,0 +1,217 @@
+//! The table from descriptor numbers to open file descriptions.
+
+use std::sync::Arc;
+
+use amber_abi::errno::Errno;
+
+use crate::fs::FileDescription;
+use crate::sync::{Mutex, Rank};
+
+#[derive(Clone)]
+enum Slot {
+    Free,
+    /// Taken by a call that has yet to install the description.
+    Reserved,
+    Used {
+        description: Arc<FileDescription>,
+        close_on_exec: bool,
+    },
+}
+
+/// The descriptors of a process, or of several that share them by `CLONE_FILES`.
+pub struct FdTable {
+    slots: Mutex<Vec<Slot>>,
+}
+
+impl Default for FdTable {
+    fn default() -> Self {
+        FdTable { slots: Mutex::new(Rank::Files, Vec::new()) }
+    }
+}
+
+/// A number taken from a table that gives itself back unless a description is installed.
+pub struct ReservedFd {
+    table: Arc<FdTable>,
+    fd: i32,
+    installed: bool,
+}
+
+impl ReservedFd {
+    /// The number.
+    pub fn fd(&self) -> i32 {
+        self.fd
+    }
+
+    /// Makes the descriptor usable.
+    pub fn install(mut self, description: Arc<FileDescription>, close_on_exec: bool) -> i32 {
+        self.installed = true;
+        if let Some(slot) = self.table.slots.lock().get_mut(self.fd as usize) {
+            *slot = Slot::Used { description, close_on_exec };
+        }
+        self.fd
+    }
+}
+
+impl Drop for ReservedFd {
+    fn drop(&mut self) {
+        if !self.installed
+            && let Some(slot) = self.table.slots.lock().get_mut(self.fd as usize)
+        {
+            *slot = Slot::Free;
+        }
+    }
+}
+
+impl FdTable {
+    /// The open file description of `fd`, also of one opened with `O_PATH`.
+    ///
+    /// # Errors
+    /// `EBADF` if it is not open.
+    pub fn get_any(&self, fd: i32) -> Result<Arc<FileDescription>, Errno> {
+        let index = usize::try_from(fd).map_err(|_| Errno::EBADF)?;
+        match self.slots.lock().get(index) {
+            Some(Slot::Used { description, .. }) => Ok(description.clone()),
+            _ => Err(Errno::EBADF),
+        }
+    }
+
+    /// The open file description of `fd`.
+    ///
+    /// # Errors
+    /// `EBADF` if it is not open or was opened with `O_PATH`.
+    pub fn get(&self, fd: i32) -> Result<Arc<FileDescription>, Errno> {
+        self.get_any(fd).and_then(|d| if d.is_path_only() { Err(Errno::EBADF) } else { Ok(d) })
+    }
+
+    /// Takes the lowest free number from `from` on, below `limit` (RLIMIT_NOFILE).
+    ///
+    /// # Errors
+    /// `EMFILE` if there is none; `EINVAL` if `from` itself is not below the limit.
+    pub fn reserve(self: &Arc<Self>, from: i32, limit: u64) -> Result<ReservedFd, Errno> {
+        let limit = limit.min(i32::MAX as u64) as usize;
+        let from = usize::try_from(from).ok().filter(|&f| f < limit.max(1)).ok_or(Errno::EINVAL)?;
+        let mut slots = self.slots.lock();
+        let free = (from..slots.len()).find(|&i| matches!(slots[i], Slot::Free));
+        let at = free.unwrap_or(slots.len().max(from));
+        if at >= limit {
+            return Err(Errno::EMFILE);
+        }
+        if at >= slots.len() {
+            slots.resize(at + 1, Slot::Free);
+        }
+        slots[at] = Slot::Reserved;
+        Ok(ReservedFd { table: self.clone(), fd: at as i32, installed: false })
+    }
+
+    /// Opens the lowest free descriptor for `description`.
+    pub fn insert(
+        self: &Arc<Self>,
+        description: Arc<FileDescription>,
+        close_on_exec: bool,
+        limit: u64,
+    ) -> Result<i32, Errno> {
+        Ok(self.reserve(0, limit)?.install(description, close_on_exec))
+    }
+
+    /// Makes `fd` refer to `description` and returns what it referred to before, for the caller to flush.
+    ///
+    /// # Errors
+    /// `EBADF` outside the limit; `EBUSY` if another thread is about to install something there (see dup2(2)).
+    pub fn replace(
+        &self,
+        fd: i32,
+        description: Arc<FileDescription>,
+        close_on_exec: bool,
+        limit: u64,
+    ) -> Result<Option<Arc<FileDescription>>, Errno> {
+        let index = usize::try_from(fd).ok().filter(|&i| (i as u64) < limit).ok_or(Errno::EBADF)?;
+        let mut slots = self.slots.lock();
+        if index >= slots.len() {
+            slots.resize(index + 1, Slot::Free);
+        }
+        if matches!(slots[index], Slot::Reserved) {
+            return Err(Errno::EBUSY);
+        }
+        match std::mem::replace(&mut slots[index], Slot::Used { description, close_on_exec }) {
+            Slot::Used { description, .. } => Ok(Some(description)),
+            Slot::Free | Slot::Reserved => Ok(None),
+        }
+    }
+
+    /// Takes a descriptor out of the table.
+    ///
+    /// # Errors
+    /// `EBADF` if it is not open.
+    pub fn remove(&self, fd: i32) -> Result<Arc<FileDescription>, Errno> {
+        let index = usize::try_from(fd).map_err(|_| Errno::EBADF)?;
+        let mut slots = self.slots.lock();
+        match slots.get_mut(index) {
+            Some(slot @ Slot::Used { .. }) => match std::mem::replace(slot, Slot::Free) {
+                Slot::Used { description, .. } => Ok(description),
+                Slot::Free | Slot::Reserved => Err(Errno::EBADF),
+            },
+            _ => Err(Errno::EBADF),
+        }
+    }
+
+    /// Takes all open descriptors from `first` to `last` (inclusive) that `wanted(close_on_exec)` names.
+    pub fn remove_range(&self, first: u32, last: u32, wanted: impl Fn(bool) -> bool) -> Vec<Arc<FileDescription>> {
+        let mut slots = self.slots.lock();
+        let end = slots.len().min((last as usize).saturating_add(1));
+        let mut removed = Vec::new();
+        for slot in slots.get_mut(first as usize..end).unwrap_or_default() {
+            if matches!(slot, Slot::Used { close_on_exec, .. } if wanted(*close_on_exec))
+                && let Slot::Used { description, .. } = std::mem::replace(slot, Slot::Free)
+            {
+                removed.push(description);
+            }
+        }
+        removed
+    }
+
+    /// Sets the close-on-exec flag of all open descriptors from `first` to `last` (inclusive).
+    pub fn set_close_on_exec_range(&self, first: u32, last: u32) {
+        let mut slots = self.slots.lock();
+        let end = slots.len().min((last as usize).saturating_add(1));
+        for slot in slots.get_mut(first as usize..end).unwrap_or_default() {
+            if let Slot::Used { close_on_exec, .. } = slot {
+                *close_on_exec = true;
+            }
+        }
+    }
+
+    /// Whether `fd` is closed by execve(2).
+    pub fn close_on_exec(&self, fd: i32) -> Result<bool, Errno> {
+        let index = usize::try_from(fd).map_err(|_| Errno::EBADF)?;
+        match self.slots.lock().get(index) {
+            Some(Slot::Used { close_on_exec, .. }) => Ok(*close_on_exec),
+            _ => Err(Errno::EBADF),
+        }
+    }
+
+    /// Sets whether `fd` is closed by execve(2).
+    pub fn set_close_on_exec(&self, fd: i32, value: bool) -> Result<(), Errno> {
+        let index = usize::try_from(fd).map_err(|_| Errno::EBADF)?;
+        match self.slots.lock().get_mut(index) {
+            Some(Slot::Used { close_on_exec, .. }) => {
+                *close_on_exec = value;
+                Ok(())
+            }
+            _ => Err(Errno::EBADF),
+        }
+    }
+
+    /// A table with the same descriptors, as fork(2) makes it.
+    pub fn duplicate(&self) -> FdTable {
+        let mut copy = self.slots.lock().clone();
+        copy.iter_mut().filter(|slot| matches!(slot, Slot::Reserved)).for_each(|slot| *slot = Slot::Free);
+        FdTable { slots: Mutex::new(Rank::Files, copy) }
+    }
+
+    /// The open descriptors, lowest first.
+    pub fn open(&self) -> Vec<i32> {
+        let slots = self.slots.lock();
+        let used = slots.iter().enumerate().filter(|(_, s)| matches!(s, Slot::Used { .. }));
+        used.map(|(i, _)| i as i32).collect()
+    }
+}

@@ -1,0 +1,200 @@
+//! What `open` returns: the behaviour behind a descriptor, and the open file description around it.
+
+use std::any::Any;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+
+use amber_abi::errno::Errno;
+use amber_abi::open::OpenFlags;
+use amber_abi::poll::PollEvents;
+use amber_abi::stat::FileType;
+
+use crate::error::SysResult;
+use crate::fs::{DirectorySink, Inode, Path};
+use crate::mm::Mappable;
+use crate::sync::{Mutex, Rank};
+use crate::task::TaskContext;
+use crate::wait::WaitQueue;
+
+/// The behaviour of an open file, whatever its kind.
+///
+/// No operation sleeps: what cannot go on now answers `EAGAIN`, and the one waiting loop in
+/// [`rw`](crate::syscalls::fs::rw) registers with [`wait_queue`](Self::wait_queue) and tries again, unless the
+/// description is non-blocking.
+pub trait File: Send + Sync + Any {
+    /// The inode behind the file. Anonymous kinds have one too, so that `fstat` answers.
+    fn inode(&self) -> Arc<dyn Inode>;
+
+    /// Reads at `offset` (ignored by streams) and returns the bytes read; 0 is the end.
+    fn read_at(&self, _buf: &mut [u8], _offset: u64) -> Result<usize, Errno> {
+        Err(Errno::EINVAL)
+    }
+
+    /// Writes at `offset` (ignored by streams) and returns the bytes written.
+    fn write_at(&self, _buf: &[u8], _offset: u64) -> Result<usize, Errno> {
+        Err(Errno::EINVAL)
+    }
+
+    /// Writes at the end, atomically with finding it; returns where and how much.
+    fn append(&self, buf: &[u8]) -> Result<(u64, usize), Errno> {
+        let offset = self.inode().metadata()?.size;
+        self.write_at(buf, offset).map(|n| (offset, n))
+    }
+
+    /// Whether offsets mean something: false makes `lseek` and `pread` answer `ESPIPE`.
+    fn is_seekable(&self) -> bool {
+        true
+    }
+
+    /// Turns a seek into a new position. `SEEK_SET`, `SEEK_CUR` and `SEEK_END` are done by the caller for files whose
+    /// size says where the end is; what comes here is `SEEK_DATA` and `SEEK_HOLE`.
+    fn seek_data(&self, offset: u64, hole: bool) -> Result<u64, Errno> {
+        let size = self.inode().metadata()?.size;
+        if offset >= size {
+            return Err(Errno::ENXIO);
+        }
+        Ok(if hole { size } else { offset })
+    }
+
+    /// What could be done without waiting now. Files that never wait are always readable and writable.
+    fn poll(&self) -> PollEvents {
+        PollEvents::POLLIN | PollEvents::POLLOUT | PollEvents::POLLRDNORM | PollEvents::POLLWRNORM
+    }
+
+    /// Who is told when [`poll`](Self::poll) would answer more; none for files that never wait (epoll refuses those).
+    fn wait_queue(&self) -> Option<&WaitQueue> {
+        None
+    }
+
+    /// ioctl(2) commands of this kind of file.
+    fn ioctl(&self, _ctx: &mut TaskContext, _command: u32, _argument: u64) -> SysResult {
+        Err(Errno::ENOTTY.into())
+    }
+
+    /// The object whose pages mmap(2) shows.
+    fn mappable(&self) -> Result<Arc<dyn Mappable>, Errno> {
+        Err(Errno::ENODEV)
+    }
+
+    /// Lists directory entries from the cookie `from` on into the sink, until it is full.
+    fn read_directory(&self, _from: u64, _sink: &mut dyn DirectorySink) -> Result<(), Errno> {
+        Err(Errno::ENOTDIR)
+    }
+
+    /// fsync(2), or fdatasync(2) if `data_only`.
+    fn sync(&self, _data_only: bool) -> Result<(), Errno> {
+        Err(Errno::EINVAL)
+    }
+
+    /// Called at each close(2) of a descriptor of this file (Linux's `flush`); its errors are close's.
+    fn flush(&self) -> Result<(), Errno> {
+        Ok(())
+    }
+
+    /// The lines of `/proc/PID/fdinfo/N` that only this kind has, each with its newline.
+    fn fdinfo(&self) -> String {
+        String::new()
+    }
+
+    /// What `/proc/PID/fd/N` shows for a file without a path, such as `pipe:[42]` or `anon_inode:[eventfd]`.
+    fn link_text(&self) -> Option<String> {
+        None
+    }
+
+    /// For the calls that work on one kind only (sockets, epoll, …) to find it again.
+    fn as_any(&self) -> &dyn Any;
+}
+
+/// Flags that fcntl(2) `F_SETFL` may change.
+pub const CHANGEABLE: OpenFlags = OpenFlags::O_APPEND
+    .union(OpenFlags::O_NONBLOCK)
+    .union(OpenFlags::FASYNC)
+    .union(OpenFlags::O_DIRECT)
+    .union(OpenFlags::O_NOATIME);
+
+/// An open file description (see open(2)): shared by all descriptors made from it by dup and fork.
+pub struct FileDescription {
+    file: Arc<dyn File>,
+    path: Option<Path>,
+    flags: AtomicU32,
+    position: Mutex<u64>,
+    id: u64,
+}
+
+impl FileDescription {
+    /// Opens `file`, found at `path` if it has one, with the access mode and status of `flags`.
+    pub fn new(file: Arc<dyn File>, path: Option<Path>, flags: OpenFlags) -> Arc<Self> {
+        static NEXT: AtomicU64 = AtomicU64::new(1);
+        Arc::new(FileDescription {
+            file,
+            path,
+            flags: AtomicU32::new(flags.bits()),
+            position: Mutex::new(Rank::Description, 0),
+            id: NEXT.fetch_add(1, Ordering::Relaxed),
+        })
+    }
+
+    /// The behaviour.
+    pub fn file(&self) -> &Arc<dyn File> {
+        &self.file
+    }
+
+    /// The behaviour as one certain kind, if it is that kind.
+    pub fn downcast<T: 'static>(&self) -> Option<&T> {
+        self.file.as_any().downcast_ref()
+    }
+
+    /// Where it was opened; none for anonymous files.
+    pub fn path(&self) -> Option<&Path> {
+        self.path.as_ref()
+    }
+
+    /// A number no other description of the sandbox ever had: the owner of its locks.
+    pub fn id(&self) -> u64 {
+        self.id
+    }
+
+    /// Access mode and status flags.
+    pub fn flags(&self) -> OpenFlags {
+        OpenFlags::from_bits_retain(self.flags.load(Ordering::Relaxed))
+    }
+
+    /// Replaces the status flags named in [`CHANGEABLE`], leaves the others.
+    pub fn set_flags(&self, new: OpenFlags) {
+        let kept = self.flags() & !CHANGEABLE;
+        self.flags.store((kept | (new & CHANGEABLE)).bits(), Ordering::Relaxed);
+    }
+
+    /// Whether a call that cannot go on answers `EAGAIN`.
+    pub fn is_nonblocking(&self) -> bool {
+        self.flags().contains(OpenFlags::O_NONBLOCK)
+    }
+
+    /// Whether the access mode allows reading (and it was not opened with `O_PATH`).
+    pub fn is_readable(&self) -> bool {
+        let flags = self.flags();
+        !flags.contains(OpenFlags::O_PATH) && flags.bits() & OpenFlags::O_ACCMODE.bits() != OpenFlags::O_WRONLY.bits()
+    }
+
+    /// Whether the access mode allows writing (and it was not opened with `O_PATH`).
+    pub fn is_writable(&self) -> bool {
+        let flags = self.flags();
+        let mode = flags & OpenFlags::O_ACCMODE;
+        !flags.contains(OpenFlags::O_PATH) && (mode == OpenFlags::O_WRONLY || mode == OpenFlags::O_RDWR)
+    }
+
+    /// Whether only the path can be used (`O_PATH`).
+    pub fn is_path_only(&self) -> bool {
+        self.flags().contains(OpenFlags::O_PATH)
+    }
+
+    /// The file position; held over a read or write that uses it, so that those are atomic to each other.
+    pub fn position(&self) -> &Mutex<u64> {
+        &self.position
+    }
+
+    /// The kind of file.
+    pub fn kind(&self) -> FileType {
+        self.file.inode().kind()
+    }
+}

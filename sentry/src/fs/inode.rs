@@ -1,0 +1,235 @@
+//! Inodes and the file systems they belong to, as traits.
+
+use std::any::Any;
+use std::sync::Arc;
+
+use amber_abi::errno::Errno;
+use amber_abi::open::{OpenFlags, RenameFlags};
+use amber_abi::stat::{Device, FileType, StatFs};
+use amber_abi::time::Timespec;
+
+use crate::fs::{File, Path};
+use crate::task::TaskContext;
+
+/// The attributes of an inode, as stat(2) and statx(2) tell them.
+#[derive(Clone, Copy, Debug)]
+pub struct Metadata {
+    /// The file system's device number.
+    pub device: Device,
+    /// The inode's number in it.
+    pub number: u64,
+    /// What kind of file it is.
+    pub kind: FileType,
+    /// The lower twelve bits of the mode.
+    pub permissions: u16,
+    /// How many names it has.
+    pub links: u32,
+    /// Owner.
+    pub uid: u32,
+    /// Group.
+    pub gid: u32,
+    /// Which device a device node stands for.
+    pub special: Device,
+    /// Length in bytes.
+    pub size: u64,
+    /// Storage used, in units of 512 bytes.
+    pub blocks: u64,
+    /// The size preferred for reads and writes.
+    pub block_size: u32,
+    /// Last read.
+    pub accessed: Timespec,
+    /// Last change of the content.
+    pub modified: Timespec,
+    /// Last change of anything.
+    pub changed: Timespec,
+    /// When it was made, where known.
+    pub born: Option<Timespec>,
+}
+
+/// How to set a time stamp.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SetTime {
+    /// To the current time (`UTIME_NOW`).
+    Now,
+    /// To this time.
+    To(Timespec),
+}
+
+/// Changes of attributes; what is none stays. Permission checks are done by the caller; `changed` always becomes now.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct SetAttributes {
+    /// The lower twelve bits of the mode.
+    pub permissions: Option<u16>,
+    /// Owner.
+    pub uid: Option<u32>,
+    /// Group.
+    pub gid: Option<u32>,
+    /// Length: cuts or extends with zeros.
+    pub size: Option<u64>,
+    /// Last read.
+    pub accessed: Option<SetTime>,
+    /// Last change of the content.
+    pub modified: Option<SetTime>,
+}
+
+/// What a new inode shall be. Owner, group and mode are final: umask and setgid rules were applied by the caller.
+#[derive(Clone, Debug)]
+pub struct NewInode<'a> {
+    /// What kind of file.
+    pub kind: FileType,
+    /// The lower twelve bits of the mode.
+    pub permissions: u16,
+    /// Owner.
+    pub uid: u32,
+    /// Group.
+    pub gid: u32,
+    /// Which device, for device nodes.
+    pub special: Device,
+    /// Where it points, for symbolic links.
+    pub target: &'a [u8],
+}
+
+/// One entry of a directory.
+#[derive(Clone, Copy, Debug)]
+pub struct DirectoryEntry<'a> {
+    /// The name.
+    pub name: &'a [u8],
+    /// The inode's number.
+    pub number: u64,
+    /// The kind of file, where the directory knows it.
+    pub kind: Option<FileType>,
+    /// The cookie from which listing goes on behind this entry (`d_off`).
+    pub next: u64,
+}
+
+/// Where directory entries go.
+pub trait DirectorySink {
+    /// Takes an entry; false means that it did not fit and listing ends before it.
+    fn add(&mut self, entry: DirectoryEntry<'_>) -> bool;
+}
+
+/// A file system that is mounted somewhere (Linux's super block).
+pub trait FileSystem: Send + Sync {
+    /// The type's name, such as `tmpfs`.
+    fn name(&self) -> &'static str;
+
+    /// The root directory.
+    fn root(&self) -> Arc<dyn Inode>;
+
+    /// The device number its inodes tell.
+    fn device(&self) -> Device;
+
+    /// statfs(2).
+    fn statfs(&self) -> Result<StatFs, Errno>;
+
+    /// The options that `/proc/mounts` shows behind `rw` or `ro`, each led by a comma.
+    fn options(&self) -> String {
+        String::new()
+    }
+
+    /// Whether names may come and go without the sentry's doing, so that cached entries must be looked up again.
+    fn is_volatile(&self) -> bool {
+        false
+    }
+
+    /// Writes everything changed to where it lasts.
+    fn sync(&self) -> Result<(), Errno> {
+        Ok(())
+    }
+}
+
+/// A file, directory, link, device or the like of some file system.
+///
+/// Names are single path components, never empty, `.` or `..`. Permissions, mount flags and limits were checked by the
+/// caller. Directory operations answer the errno of the file system proper (`ENOENT`, `EEXIST`, `ENOTEMPTY`, `EXDEV`,
+/// `ENOSPC`, …); the defaults are those of an inode that is not a directory or a file system that is read-only by nature.
+pub trait Inode: Send + Sync + Any {
+    /// The file system it belongs to.
+    fn file_system(&self) -> Arc<dyn FileSystem>;
+
+    /// What kind of file it is; never changes.
+    fn kind(&self) -> FileType;
+
+    /// All attributes.
+    fn metadata(&self) -> Result<Metadata, Errno>;
+
+    /// Changes attributes.
+    fn set_attributes(&self, changes: &SetAttributes) -> Result<(), Errno>;
+
+    /// Finds an entry.
+    fn lookup(&self, _name: &[u8]) -> Result<Arc<dyn Inode>, Errno> {
+        Err(Errno::ENOTDIR)
+    }
+
+    /// Makes an entry: a file, directory, symbolic link, device, fifo or socket.
+    fn create(&self, _name: &[u8], _new: &NewInode<'_>) -> Result<Arc<dyn Inode>, Errno> {
+        Err(Errno::EPERM)
+    }
+
+    /// Makes a regular file without a name (`O_TMPFILE`).
+    fn create_unnamed(&self, _new: &NewInode<'_>) -> Result<Arc<dyn Inode>, Errno> {
+        Err(Errno::EOPNOTSUPP)
+    }
+
+    /// Makes a further name for `target`, of the same file system.
+    fn link(&self, _name: &[u8], _target: &Arc<dyn Inode>) -> Result<(), Errno> {
+        Err(Errno::EPERM)
+    }
+
+    /// Removes an entry that is not a directory.
+    fn unlink(&self, _name: &[u8]) -> Result<(), Errno> {
+        Err(Errno::EPERM)
+    }
+
+    /// Removes an empty directory.
+    fn rmdir(&self, _name: &[u8]) -> Result<(), Errno> {
+        Err(Errno::EPERM)
+    }
+
+    /// Moves an entry to another directory (or this one) of the same file system, with renameat2(2)'s flags.
+    fn rename(
+        &self,
+        _name: &[u8],
+        _directory: &Arc<dyn Inode>,
+        _new_name: &[u8],
+        _flags: RenameFlags,
+    ) -> Result<(), Errno> {
+        Err(Errno::EPERM)
+    }
+
+    /// The text of a symbolic link.
+    fn read_link(&self) -> Result<Vec<u8>, Errno> {
+        Err(Errno::EINVAL)
+    }
+
+    /// Where a magic link of `/proc` leads, past its text; none for ordinary links.
+    fn jump(&self, _ctx: &TaskContext) -> Option<Result<Path, Errno>> {
+        None
+    }
+
+    /// Opens the inode. Device nodes, fifos and sockets are opened by the caller, through what they stand for.
+    fn open(self: Arc<Self>, flags: OpenFlags) -> Result<Arc<dyn File>, Errno>;
+
+    /// Reads an extended attribute.
+    fn xattr(&self, _name: &[u8]) -> Result<Vec<u8>, Errno> {
+        Err(Errno::EOPNOTSUPP)
+    }
+
+    /// Writes an extended attribute; `create` and `replace` as setxattr(2)'s flags.
+    fn set_xattr(&self, _name: &[u8], _value: &[u8], _create: bool, _replace: bool) -> Result<(), Errno> {
+        Err(Errno::EOPNOTSUPP)
+    }
+
+    /// The names of all extended attributes.
+    fn xattrs(&self) -> Result<Vec<Vec<u8>>, Errno> {
+        Err(Errno::EOPNOTSUPP)
+    }
+
+    /// Removes an extended attribute.
+    fn remove_xattr(&self, _name: &[u8]) -> Result<(), Errno> {
+        Err(Errno::EOPNOTSUPP)
+    }
+
+    /// For file systems to find their own kind again.
+    fn as_any(&self) -> &dyn Any;
+}

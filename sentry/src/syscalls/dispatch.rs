@@ -1,0 +1,70 @@
+//! From a number to a handler.
+
+use amber_abi::errno::Errno;
+use amber_abi::release::Release;
+
+use crate::error::SysResult;
+use crate::syscalls::table::TABLE;
+use crate::task::TaskContext;
+
+/// A handler with its arguments still raw.
+pub type Handler = fn(&mut TaskContext, [u64; 6]) -> SysResult;
+
+/// One parameter of a call.
+pub struct Parameter {
+    /// Its name, as in the man page.
+    pub name: &'static str,
+    /// Its type, as in the table: a name from [`args`](crate::syscalls::args) or of a flag set.
+    pub kind: &'static str,
+}
+
+/// One system call: a line of the table.
+pub struct Entry {
+    /// Its x86-64 number.
+    pub number: u32,
+    /// Its i386 number, if it has one.
+    pub i386: Option<u32>,
+    /// Its name.
+    pub name: &'static str,
+    /// Its parameters.
+    pub parameters: &'static [Parameter],
+    /// What serves it, or the errno that Linux answers where the feature is configured out.
+    pub handler: Result<Handler, Errno>,
+    /// The releases that have it: first, and first that has it no more. Empty for open ends.
+    pub releases: (&'static str, &'static str),
+}
+
+impl Entry {
+    /// Whether a release has this call.
+    pub fn exists_in(&self, release: Release) -> bool {
+        let (since, until) = self.releases;
+        let open = |text: &str| text.parse::<Release>().ok();
+        open(since).is_none_or(|r| r <= release) && open(until).is_none_or(|r| release < r)
+    }
+}
+
+/// All lines, by number.
+pub fn entries() -> impl Iterator<Item = &'static Entry> {
+    TABLE.iter()
+}
+
+/// The line of an x86-64 number.
+pub fn entry(number: u64) -> Option<&'static Entry> {
+    let at = TABLE.binary_search_by_key(&number, |e| u64::from(e.number)).ok()?;
+    TABLE.get(at)
+}
+
+/// Serves a system call with the arguments in the registers.
+pub fn dispatch(ctx: &mut TaskContext, number: u64) -> SysResult {
+    let arguments = ctx.registers.syscall_arguments();
+    let Some(entry) = entry(number).filter(|e| e.exists_in(ctx.kernel().profile.release())) else {
+        return Err(Errno::ENOSYS.into());
+    };
+    match entry.handler {
+        Ok(handler) => handler(ctx, arguments),
+        Err(errno) => {
+            log::warn!("system call {} is not offered: {}", entry.name, errno.name());
+            Err(errno.into())
+        }
+    }
+}

@@ -1,0 +1,3 @@
+//! Calls on files and file systems.
+
+pub mod rw;

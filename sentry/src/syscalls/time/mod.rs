@@ -1,0 +1,1 @@
+//! Calls on clocks and timers.
