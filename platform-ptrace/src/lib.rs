@@ -1,1 +1,85 @@
 //! Runs guest code in traced host processes.
+//!
+//! Each guest address space is a *stub*: a host process that holds nothing but the guest's mappings and, above
+//! [`layout::ADDRESS_LIMIT`](crate::layout), a page of code and a read-only page of commands. Guest threads are threads
+//! of the stub, run under `PTRACE_SYSEMU`, so that no system call of theirs reaches the host; a seccomp filter catches the
+//! one way around it, the vsyscall page. The sentry changes a stub's mappings by writing system calls into its command
+//! page and letting one stopped thread of it work them off.
+//!
+//! All stubs are clones of one pristine *zygote*. They are children of one thread of the sentry, the *keeper*, and ask the
+//! host to be killed when it dies; traced threads also die with their tracer. So no way of ending the sentry leaves any.
+//!
+//! The rest of the program must not wait for "any child": that would take stops away from the tracers.
+
+mod context;
+mod filter;
+mod floating;
+mod image;
+mod keeper;
+mod layout;
+mod pieces;
+mod placement;
+mod seat;
+mod space;
+mod stub;
+mod trace;
+mod tracee;
+
+use std::io;
+use std::sync::Arc;
+
+use amber_platform::{AddressSpace, Context, GuestMemory, HostFault, Platform};
+
+use crate::context::TracedContext;
+use crate::floating::FloatingFormat;
+use crate::keeper::Keeper;
+use crate::space::Space;
+
+/// What all spaces and contexts of one platform share.
+struct Shared {
+    commands: Arc<GuestMemory>,
+    keeper: Keeper,
+    floating: FloatingFormat,
+}
+
+/// The platform that works everywhere: no device, no privilege, only `ptrace`.
+pub struct PtracePlatform {
+    shared: Arc<Shared>,
+}
+
+impl PtracePlatform {
+    /// Makes the platform for guests whose memory is `memory`, and tries it out.
+    ///
+    /// The program must not change its user afterwards: it could no longer trace the stubs.
+    ///
+    /// # Errors
+    /// The host forbids `ptrace`, or lacks something else the platform needs.
+    pub fn new(memory: Arc<GuestMemory>) -> Result<Self, HostFault> {
+        let commands = GuestMemory::new(layout::COMMAND_BYTES * layout::MOST_SPACES)?;
+        let (keeper, floating) = Keeper::start(memory, commands.clone())?;
+        Ok(PtracePlatform { shared: Arc::new(Shared { commands, keeper, floating }) })
+    }
+}
+
+impl Platform for PtracePlatform {
+    fn name(&self) -> &'static str {
+        "ptrace"
+    }
+
+    fn address_limit(&self) -> u64 {
+        layout::ADDRESS_LIMIT
+    }
+
+    fn new_address_space(&self) -> Result<Arc<dyn AddressSpace>, HostFault> {
+        Ok(Arc::new(Space::new(self.shared.keeper.take_stub()?)))
+    }
+
+    fn new_context(&self) -> Result<Box<dyn Context>, HostFault> {
+        Ok(Box::new(TracedContext::new(self.shared.clone())))
+    }
+}
+
+/// A [`HostFault`] of this platform.
+fn fault(what: impl std::fmt::Display, source: impl Into<io::Error>) -> HostFault {
+    HostFault { what: format!("ptrace platform: {what}"), source: source.into() }
+}

@@ -1,0 +1,80 @@
+//! Guest code.
+
+use std::arch::global_asm;
+
+/// Position-independent machine code for guests.
+pub type Code = &'static [u8];
+
+/// Defines functions that return the machine code of the given instructions.
+macro_rules! code {
+    ($($(#[$doc:meta])* $name:ident: $($line:literal)+;)+) => {
+        $(
+            global_asm!(
+                ".pushsection .rodata.amber_guest, \"a\"",
+                concat!("amber_guest_", stringify!($name), ":"),
+                $($line,)+
+                concat!("amber_guest_", stringify!($name), "_end:"),
+                ".popsection",
+            );
+
+            $(#[$doc])*
+            pub fn $name() -> Code {
+                // SAFETY: the two labels of the code above; only their addresses and the constant bytes between them are
+                // used.
+                unsafe extern "C" {
+                    #[link_name = concat!("amber_guest_", stringify!($name))]
+                    safe static START: u8;
+                    #[link_name = concat!("amber_guest_", stringify!($name), "_end")]
+                    safe static END: u8;
+                }
+                let start = &raw const START;
+                // SAFETY: initialised constant data that lives as long as the program.
+                unsafe { std::slice::from_raw_parts(start, (&raw const END) as usize - start as usize) }
+            }
+        )+
+    };
+}
+
+code! {
+    /// System calls for ever.
+    call_forever: "2: syscall" "jmp 2b";
+    /// Counts in the word at rdi for ever.
+    count_forever: "2: lock inc qword ptr [rdi]" "jmp 2b";
+    /// Reads the byte at rdi, then makes a call with what it read in r8.
+    read_byte: "movzx r8d, byte ptr [rdi]" "syscall";
+    /// Writes the byte in sil at rdi, then makes a call.
+    write_byte: "mov byte ptr [rdi], sil" "syscall";
+    /// Goes to rdi.
+    jump: "jmp rdi";
+    /// Writes every page of the r9 pages at rdi, then makes a call; for ever.
+    write_pages: "3: mov r10, rdi" "mov rdx, r9" "2: mov qword ptr [r10], rdx" "add r10, 4096" "dec rdx" "jnz 2b"
+        "syscall" "jmp 3b";
+    /// Reads every page of the r9 pages at rdi for ever.
+    read_pages_forever: "3: mov r10, rdi" "mov rdx, r9" "2: mov r8, [r10]" "add r10, 4096" "dec rdx" "jnz 2b" "jmp 3b";
+    /// An invalid instruction.
+    invalid: "ud2";
+    /// A breakpoint.
+    breakpoint: "int3" "nop";
+    /// A division by zero.
+    divide: "xor ecx, ecx" "mov eax, 1" "cdq" "div ecx";
+    /// A privileged instruction.
+    privileged: "hlt";
+    /// A load from an address that is not canonical.
+    not_canonical: "movabs rdi, 0x8000000000000000" "mov rax, [rdi]";
+    /// Nothing.
+    nothing: "nop" "nop" "syscall";
+    /// The call in rax the old way.
+    int80: "int 0x80" "jmp amber_guest_int80";
+    /// The call in rax from a 32-bit code segment, entered by a far jump through the 48-bit pointer at rdi.
+    far_jump: "jmp fword ptr [rdi]";
+    /// `mov eax, 20; int 0x80` in 32-bit code.
+    int80_in_32_bits: ".byte 0xb8, 20, 0, 0, 0, 0xcd, 0x80, 0xeb, 0xfe";
+    /// Calls rdi as a function, then makes a call.
+    call_function: "call rdi" "syscall";
+    /// Loads xmm7 from rdi and r8, multiplies on the old stack, and calls; for ever.
+    keep_floating: "movq xmm7, rdi" "fld1" "syscall" "2: movq rdi, xmm7" "syscall" "jmp 2b";
+    /// Calls with xmm7 in rdi for ever.
+    tell_floating: "2: movq rdi, xmm7" "stmxcsr [rsp]" "mov esi, [rsp]" "syscall" "jmp 2b";
+    /// Counts rbx up for ever, with as much state as is easy to check: r12 stays its negation.
+    count_registers: "2: lea r12, [rbx + 1]" "neg r12" "inc rbx" "jmp 2b";
+}

@@ -1,0 +1,55 @@
+//! What every platform must do, as tests to run against each.
+//!
+//! Guest code here is a few hand-written instructions in a frame; the test plays the sentry.
+
+mod code;
+mod faults;
+mod guest;
+mod spaces;
+mod threads;
+
+pub use code::{Code, *};
+pub use faults::*;
+pub use guest::{CODE, DATA, Guest, Machine, READ, READ_EXECUTE, READ_WRITE};
+pub use spaces::*;
+pub use threads::*;
+
+/// Makes a test of each conformance function, for the machine that the expression makes.
+#[macro_export]
+macro_rules! conformance_tests {
+    ($make:expr; $($name:ident),* $(,)?) => {
+        $(
+            #[test]
+            fn $name() {
+                $crate::$name(&$make);
+            }
+        )*
+    };
+    ($make:expr) => {
+        $crate::conformance_tests! { $make;
+            system_calls_trap_with_their_registers,
+            registers_come_through_unchanged,
+            page_faults_tell_address_and_access,
+            exceptions_become_signals,
+            bad_registers_are_the_guests_own_fault,
+            every_way_to_call_traps,
+            vsyscalls_trap,
+            the_platforms_own_pages_are_out_of_reach,
+            changes_come_in_batches,
+            released_frames_are_held_until_out_of_reach,
+            a_fork_copies_mappings_and_shares_frames,
+            a_fork_of_a_fork_outlives_its_parent,
+            many_spaces_come_and_go,
+            a_context_moves_between_spaces,
+            threads_share_a_space,
+            threads_come_and_go,
+            no_interruption_is_lost,
+            interruptions_leave_no_trace,
+            synchronizing_reaches_running_threads,
+            changes_while_threads_fault,
+            floating_point_is_kept,
+            floating_point_moves_with_the_context,
+            bad_floating_point_is_refused,
+        }
+    };
+}

@@ -1,0 +1,144 @@
+//! Address spaces.
+
+use amber_platform::{Access, PAGE_SIZE, Trap};
+
+use crate::code;
+use crate::guest::{CODE, DATA, Guest, Machine, READ, READ_WRITE};
+
+/// Many changes of all kinds at once, more than one batch holds.
+pub fn changes_come_in_batches(machine: &Machine) {
+    const BASE: u64 = 0x4000_0000;
+    const PAGES: u64 = 1000;
+    let at = |page: u64| BASE + page * PAGE_SIZE;
+    let mut guest = Guest::new(machine, code::write_pages());
+    // Backwards, so that nothing can be put together.
+    let frames = guest.allocate(PAGES);
+    for page in (0..PAGES).rev() {
+        let frame = amber_platform::FrameRange { start: frames.start + page * PAGE_SIZE, len: PAGE_SIZE };
+        guest.space.map(at(page), frame, READ_WRITE);
+    }
+    guest.registers.rdi = BASE;
+    guest.registers.r9 = PAGES;
+    guest.run_to_call();
+    for page in 0..PAGES {
+        let mut word = [0; 8];
+        machine.memory.read(frames.start + page * PAGE_SIZE, &mut word);
+        assert_eq!(u64::from_le_bytes(word), PAGES - page);
+    }
+
+    // The last change of a page counts.
+    guest.space.protect(at(0)..at(PAGES), READ);
+    guest.remove(at(10)..at(20));
+    guest.space.protect(at(0)..at(PAGES), READ_WRITE);
+    guest.remove(at(500)..at(501));
+    guest.add(at(500), 1, READ);
+    for (page, access) in [(10, Access::Read), (500, Access::Write)] {
+        let trap = Trap::PageFault { address: at(page), access };
+        assert_eq!(guest.run(), trap);
+        guest.remove(at(page)..at(page + 10));
+        guest.add(at(page), 10, READ_WRITE);
+    }
+    guest.run_to_call();
+    guest.remove(0..machine.platform.address_limit());
+    assert_eq!(
+        guest.run(),
+        Trap::PageFault { address: CODE + code::write_pages().len() as u64 - 2, access: Access::Execute }
+    );
+}
+
+/// Frames given to `unmap` are free only afterwards.
+pub fn released_frames_are_held_until_out_of_reach(machine: &Machine) {
+    let mut guest = Guest::new(machine, code::read_byte());
+    guest.run_to_call();
+    let before = machine.memory.allocated();
+    let frames = machine.memory.allocate(PAGE_SIZE, PAGE_SIZE).unwrap();
+    guest.space.map(DATA, frames.range(), READ_WRITE);
+    guest.registers.rip = CODE;
+    guest.run_to_call();
+    guest.space.unmap(DATA..DATA + PAGE_SIZE, vec![frames]);
+    assert_eq!(machine.memory.allocated(), before + PAGE_SIZE);
+    // A second time, where nothing is mapped: still not before the first took effect.
+    let more = machine.memory.allocate(PAGE_SIZE, PAGE_SIZE).unwrap();
+    guest.space.unmap(DATA..DATA + PAGE_SIZE, vec![more]);
+    assert_eq!(machine.memory.allocated(), before + 2 * PAGE_SIZE);
+    guest.registers.rip = CODE;
+    assert_eq!(guest.run(), Trap::PageFault { address: DATA, access: Access::Read });
+    assert_eq!(machine.memory.allocated(), before);
+    let last = machine.memory.allocate(PAGE_SIZE, PAGE_SIZE).unwrap();
+    guest.space.unmap(DATA..DATA + PAGE_SIZE, vec![last]);
+    assert_eq!(machine.memory.allocated(), before);
+}
+
+/// `fork`: the same frames, but mappings of its own.
+pub fn a_fork_copies_mappings_and_shares_frames(machine: &Machine) {
+    const EXTRA: u64 = 0x6000_0000;
+    let mut parent = Guest::new(machine, code::write_byte());
+    parent.run_to_call();
+    let shared = parent.add(EXTRA, 1, READ_WRITE);
+    // Nothing ran since: the change just made must come along.
+    let space = parent.context.fork_space(&*parent.space).unwrap();
+    let registers = parent.registers;
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let mut child = Guest::thread(machine, space);
+            child.registers = registers;
+            (child.registers.rip, child.registers.rdi, child.registers.rsi) = (CODE, EXTRA, 42);
+            child.run_to_call();
+            child.remove(EXTRA..EXTRA + PAGE_SIZE);
+            child.registers.rip = CODE;
+            assert_eq!(child.run(), Trap::PageFault { address: EXTRA, access: Access::Read });
+        });
+    });
+    let mut byte = [0];
+    machine.memory.read(shared.start, &mut byte);
+    assert_eq!(byte, [42]);
+    (parent.registers.rip, parent.registers.rdi) = (CODE, EXTRA);
+    parent.run_to_call();
+}
+
+/// Generations, the older ones gone.
+pub fn a_fork_of_a_fork_outlives_its_parent(machine: &Machine) {
+    let mut guest = Guest::new(machine, code::call_forever());
+    for i in 0..20 {
+        guest.registers.rax = i;
+        guest.run_to_call();
+        assert_eq!(guest.registers.orig_rax, i);
+        let space = guest.context.fork_space(&*guest.space).unwrap();
+        let mut next = Guest::thread(machine, space);
+        next.registers = guest.registers;
+        next.frames = std::mem::take(&mut guest.frames);
+        guest = next;
+    }
+}
+
+/// Nothing piles up.
+pub fn many_spaces_come_and_go(machine: &Machine) {
+    for i in 0..200 {
+        let mut guest = Guest::new(machine, code::call_forever());
+        guest.registers.rax = i;
+        guest.run_to_call();
+        assert_eq!(guest.registers.orig_rax, i);
+        let unused = guest.context.fork_space(&*guest.space).unwrap();
+        drop(unused);
+    }
+    // Never used at all.
+    for _ in 0..20 {
+        machine.platform.new_address_space().unwrap();
+        machine.platform.new_context().unwrap();
+    }
+}
+
+/// As after `execve`, and back.
+pub fn a_context_moves_between_spaces(machine: &Machine) {
+    let mut first = Guest::new(machine, code::call_forever());
+    let mut second = Guest::new(machine, code::int80());
+    for i in 0..20 {
+        first.run_to_call();
+        second.registers.rax = i;
+        assert_eq!(second.run(), Trap::Syscall32);
+        std::mem::swap(&mut first.context, &mut second.context);
+    }
+    let Guest { space, .. } = second;
+    drop(space);
+    first.run_to_call();
+}

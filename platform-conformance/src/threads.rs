@@ -1,0 +1,314 @@
+//! Contexts that run at the same time, and their floating-point state.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use amber_platform::{FloatingPoint, PAGE_SIZE, Registers, Trap};
+
+use crate::code;
+use crate::guest::{CODE, DATA, Guest, Machine, READ, READ_WRITE};
+
+/// Longer than anything here takes.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+fn wait_until(condition: impl Fn() -> bool) {
+    let start = Instant::now();
+    while !condition() {
+        assert!(start.elapsed() < PATIENCE, "nothing happens");
+        std::thread::sleep(Duration::from_micros(50));
+    }
+}
+
+/// Threads that count in one word.
+pub fn threads_share_a_space(machine: &Machine) {
+    const THREADS: usize = 4;
+    let mut first = Guest::new(machine, code::nothing());
+    let counter = first.add(DATA, 1, READ_WRITE);
+    first.run_to_call();
+    first.load(code::count_forever());
+    for _ in 0..THREADS {
+        first.context.prepare_thread(&*first.space).unwrap();
+    }
+    let (sender, interrupters) = std::sync::mpsc::channel();
+    std::thread::scope(|scope| {
+        for _ in 0..THREADS {
+            let (sender, space) = (sender.clone(), first.space.clone());
+            scope.spawn(move || {
+                let mut guest = Guest::thread(machine, space);
+                sender.send(guest.context.interrupter()).unwrap();
+                assert_eq!(guest.run(), Trap::Interrupted);
+            });
+        }
+        let interrupters: Vec<_> = interrupters.iter().take(THREADS).collect();
+        for _ in 0..3 {
+            let before = machine.memory.atomic_u64(counter.start).load(Ordering::SeqCst);
+            wait_until(|| machine.memory.atomic_u64(counter.start).load(Ordering::SeqCst) > before + 1000);
+        }
+        for interrupter in interrupters {
+            interrupter.interrupt();
+        }
+    });
+    let interrupter = first.context.interrupter();
+    interrupter.interrupt();
+    assert_eq!(first.run(), Trap::Interrupted);
+}
+
+/// Threads end and others take their place, while the first goes on; then the first ends before the others.
+pub fn threads_come_and_go(machine: &Machine) {
+    let mut first = Guest::new(machine, code::call_forever());
+    for round in 0..20 {
+        first.run_to_call();
+        first.context.prepare_thread(&*first.space).unwrap();
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                let mut guest = Guest::thread(machine, first.space.clone());
+                guest.registers.rax = round;
+                guest.run_to_call();
+                assert_eq!(guest.registers.orig_rax, round);
+            });
+        });
+    }
+    let space = first.space.clone();
+    let frames = std::mem::take(&mut first.frames);
+    first.context.prepare_thread(&*space).unwrap();
+    let mut second = Guest::thread(machine, space.clone());
+    second.run_to_call();
+    drop(first);
+    second.context.prepare_thread(&*space).unwrap();
+    let child = second.context.fork_space(&*space).unwrap();
+    let mut third = Guest::thread(machine, child);
+    third.run_to_call();
+    drop(second);
+    third.run_to_call();
+    drop(frames);
+}
+
+/// Each interruption ends a run, wherever it comes.
+pub fn no_interruption_is_lost(machine: &Machine) {
+    let mut guest = Guest::new(machine, code::call_forever());
+    guest.run_to_call();
+    let interrupter = guest.context.interrupter();
+    let (asked, seen) = (AtomicU64::new(0), AtomicU64::new(0));
+    const ROUNDS: u64 = 2000;
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            for round in 1..=ROUNDS {
+                asked.store(round, Ordering::SeqCst);
+                interrupter.interrupt();
+                wait_until(|| seen.load(Ordering::SeqCst) == round);
+            }
+        });
+        let mut rounds = 0;
+        // Changes in between: interruptions while the platform is at work on the space must not get lost either.
+        let frames = guest.allocate(1);
+        for i in 0.. {
+            match guest.run() {
+                Trap::Interrupted => {
+                    rounds += 1;
+                    assert_eq!(rounds, asked.load(Ordering::SeqCst));
+                    seen.store(rounds, Ordering::SeqCst);
+                }
+                trap => assert_eq!(trap, Trap::Syscall),
+            }
+            if rounds == ROUNDS {
+                break;
+            }
+            if i % 3 == 0 {
+                guest.space.map(DATA + PAGE_SIZE, frames, if i % 2 == 0 { READ } else { READ_WRITE });
+            }
+        }
+    });
+}
+
+/// A storm of interruptions changes nothing for the guest, and none comes twice.
+pub fn interruptions_leave_no_trace(machine: &Machine) {
+    let mut guest = Guest::new(machine, code::count_registers());
+    let interrupter = guest.context.interrupter();
+    let done = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !done.load(Ordering::SeqCst) {
+                interrupter.interrupt();
+                interrupter.interrupt();
+                std::thread::sleep(Duration::from_micros(20));
+            }
+        });
+        let mut last = 0;
+        for _ in 0..3000 {
+            assert_eq!(guest.run(), Trap::Interrupted);
+            let r = guest.registers;
+            assert_eq!(r.orig_rax, u64::MAX);
+            assert!(r.rbx >= last);
+            assert!(
+                [r.rbx, r.rbx.wrapping_add(1)].map(u64::wrapping_neg).contains(&r.r12)
+                    || r.r12 == r.rbx + 1
+                    || r.r12 == 0
+            );
+            last = r.rbx;
+        }
+        done.store(true, Ordering::SeqCst);
+    });
+    guest.load(code::call_forever());
+    let mut interrupted = 0;
+    for _ in 0..100 {
+        interrupted += u32::from(guest.run() == Trap::Interrupted);
+    }
+    assert!(interrupted <= 1);
+}
+
+/// What is taken away from a running thread is gone when `synchronize` returns.
+pub fn synchronizing_reaches_running_threads(machine: &Machine) {
+    let mut first = Guest::new(machine, code::nothing());
+    let old = first.add(DATA, 1, READ_WRITE);
+    first.run_to_call();
+    // Nobody runs: nothing to wait for.
+    first.add(DATA + PAGE_SIZE, 1, READ);
+    first.space.synchronize();
+    first.load(code::count_forever());
+    first.context.prepare_thread(&*first.space).unwrap();
+    first.context.prepare_thread(&*first.space).unwrap();
+    let (sender, interrupters) = std::sync::mpsc::channel();
+    std::thread::scope(|scope| {
+        for _ in 0..2 {
+            let (sender, space) = (sender.clone(), first.space.clone());
+            scope.spawn(move || {
+                let mut guest = Guest::thread(machine, space);
+                sender.send(guest.context.interrupter()).unwrap();
+                assert_eq!(guest.run(), Trap::Interrupted);
+            });
+        }
+        let mut old = old;
+        for _ in 0..200 {
+            let counter = |frames: amber_platform::FrameRange| machine.memory.atomic_u64(frames.start);
+            let before = counter(old).load(Ordering::SeqCst);
+            wait_until(|| counter(old).load(Ordering::SeqCst) > before);
+            let new = first.add(DATA, 1, READ_WRITE);
+            first.space.synchronize();
+            let after = counter(old).load(Ordering::SeqCst);
+            wait_until(|| counter(new).load(Ordering::SeqCst) > 10);
+            assert_eq!(counter(old).load(Ordering::SeqCst), after);
+            old = new;
+        }
+        for interrupter in interrupters.iter().take(2) {
+            interrupter.interrupt();
+        }
+    });
+}
+
+/// A fault is never taken for a store that it was not, however the page changes under it.
+pub fn changes_while_threads_fault(machine: &Machine) {
+    const PAGES: u64 = 16;
+    const PLACE: u64 = 0x5000_0000;
+    let mut first = Guest::new(machine, code::nothing());
+    let frames = first.add(PLACE, PAGES, READ);
+    first.run_to_call();
+    first.load(code::read_pages_forever());
+    first.context.prepare_thread(&*first.space).unwrap();
+    let space: Arc<_> = first.space.clone();
+    let done = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let mut guest = Guest::thread(machine, space.clone());
+            (guest.registers.rdi, guest.registers.r9) = (PLACE, PAGES);
+            let interrupter = guest.context.interrupter();
+            scope.spawn(move || {
+                std::thread::sleep(Duration::from_secs(1));
+                interrupter.interrupt();
+            });
+            loop {
+                match guest.run() {
+                    Trap::PageFault { access: amber_platform::Access::Read, .. } => (),
+                    Trap::Interrupted => break,
+                    trap => panic!("{trap:?}"),
+                }
+            }
+            done.store(true, Ordering::SeqCst);
+        });
+        while !done.load(Ordering::SeqCst) {
+            first.space.unmap(PLACE..PLACE + PAGES * PAGE_SIZE, Vec::new());
+            first.space.synchronize();
+            first.space.map(PLACE, frames, READ);
+            first.space.synchronize();
+        }
+    });
+}
+
+/// Vector registers stay what they are, over traps, changes, forks and threads, and the sentry can read and set them.
+pub fn floating_point_is_kept(machine: &Machine) {
+    let mut guest = Guest::new(machine, code::keep_floating());
+    guest.registers.rdi = 0x0123_4567_89ab_cdef;
+    guest.run_to_call();
+    let state = guest.context.floating_point().unwrap();
+    // xmm7 in the legacy area.
+    assert_eq!(state.0[160 + 7 * 16..][..8], 0x0123_4567_89ab_cdefu64.to_le_bytes());
+    for _ in 0..3 {
+        guest.registers.rdi = 0;
+        guest.add(DATA, 1, READ);
+        guest.context.prepare_thread(&*guest.space).unwrap();
+        guest.context.fork_space(&*guest.space).unwrap();
+        guest.run_to_call();
+        assert_eq!(guest.registers.rdi, 0x0123_4567_89ab_cdef);
+    }
+    let mut other = state.clone();
+    other.0[160 + 7 * 16] = 0xee;
+    guest.context.set_floating_point(&other).unwrap();
+    assert_eq!(guest.context.floating_point().unwrap(), other);
+    guest.run_to_call();
+    assert_eq!(guest.registers.rdi, 0x0123_4567_89ab_cdee);
+    assert_eq!(guest.context.floating_point().unwrap(), other);
+    guest.context.reset_floating_point().unwrap();
+    guest.load(code::tell_floating());
+    guest.run_to_call();
+    assert_eq!((guest.registers.rdi, guest.registers.rsi), (0, 0x1f80));
+}
+
+/// A new thread starts with what it was given, and `execve` leaves what was there.
+pub fn floating_point_moves_with_the_context(machine: &Machine) {
+    let mut parent = Guest::new(machine, code::keep_floating());
+    parent.registers.rdi = 99;
+    parent.run_to_call();
+    let state = parent.context.floating_point().unwrap();
+    parent.load(code::tell_floating());
+    let start = |space, state: Option<&FloatingPoint>| {
+        let mut child = Guest::thread(machine, space);
+        if let Some(state) = state {
+            child.context.set_floating_point(state).unwrap();
+        }
+        child.run_to_call();
+        child.registers.rdi
+    };
+    let fork = parent.context.fork_space(&*parent.space).unwrap();
+    assert_eq!(start(fork.clone(), Some(&state)), 99);
+    assert_eq!(start(fork, None), 0);
+    parent.context.prepare_thread(&*parent.space).unwrap();
+    assert_eq!(start(parent.space.clone(), None), 0);
+    assert_eq!(start(parent.space.clone(), Some(&state)), 99);
+
+    let mut next = Guest::new(machine, code::tell_floating());
+    parent.context.run(&*next.space, &mut next.registers).unwrap();
+    assert_eq!(next.registers.rdi, 99);
+}
+
+/// What `sigreturn` may be asked to load.
+pub fn bad_floating_point_is_refused(machine: &Machine) {
+    let mut guest = Guest::new(machine, code::tell_floating());
+    guest.run_to_call();
+    let good = guest.context.floating_point().unwrap();
+    let mut bad = vec![FloatingPoint(Vec::new()), FloatingPoint(good.0[..good.0.len() - 1].to_vec())];
+    // Reserved MXCSR bits, components that do not exist, a compacted layout, header bytes that must be zero.
+    for (at, value) in [(27, 0xff), (519, 0xff), (527, 0x80), (528, 1), (575, 1)] {
+        let mut state = good.clone();
+        state.0[at] = value;
+        bad.push(state);
+    }
+    for state in bad {
+        assert!(guest.context.set_floating_point(&state).is_err());
+        guest.registers.rdi = 1;
+        guest.run_to_call();
+        assert_eq!(guest.context.floating_point().unwrap(), good);
+    }
+    let fresh = Registers { rip: CODE, ..guest.registers };
+    guest.registers = fresh;
+    guest.run_to_call();
+}

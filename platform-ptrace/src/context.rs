@@ -1,0 +1,242 @@
+//! A context: a guest thread run by a stub thread that this host thread traces.
+
+use std::io;
+use std::sync::Arc;
+
+use amber_platform::{
+    Access, AddressSpace, Context, FloatingPoint, HostFault, Interrupter, PAGE_SIZE, Registers, Trap,
+};
+
+use crate::seat::{KICK, Seat};
+use crate::space::Space;
+use crate::trace::{self, SignalInfo, Stop};
+use crate::tracee::Tracee;
+use crate::{Shared, fault, placement};
+
+/// Code segment of 64-bit programs.
+const USER_CS: u64 = 0x33;
+/// `si_code` of a signal that stands for no particular cause.
+const SI_KERNEL: i32 = 0x80;
+/// `si_code` of SIGSYS raised by a seccomp filter.
+const SYS_SECCOMP: i32 = 1;
+/// The longest instruction.
+const MOST_INSTRUCTION_BYTES: u64 = 15;
+/// The entries of the vsyscall page and the calls they stand for.
+const VSYSCALLS: [(u64, i64); 3] = [
+    (0xffff_ffff_ff60_0000, libc::SYS_gettimeofday),
+    (0xffff_ffff_ff60_0400, libc::SYS_time),
+    (0xffff_ffff_ff60_0800, libc::SYS_getcpu),
+];
+
+/// See [`Context`].
+pub struct TracedContext {
+    shared: Arc<Shared>,
+    seat: Arc<Seat>,
+    tracee: Option<Tracee>,
+    /// The floating-point state, when it is not in the tracee.
+    floating: Option<FloatingPoint>,
+}
+
+impl TracedContext {
+    /// A context that has run nowhere yet.
+    pub fn new(shared: Arc<Shared>) -> Self {
+        let floating = Some(shared.floating.initial());
+        TracedContext { shared, seat: Arc::default(), tracee: None, floating }
+    }
+
+    /// The stub thread that runs this context in `space`.
+    fn enter(&mut self, space: &Space) -> Result<&mut Tracee, HostFault> {
+        if self.tracee.as_ref().is_none_or(|tracee| !Arc::ptr_eq(tracee.stub(), space.stub())) {
+            if self.floating.is_none()
+                && let Some(tracee) = &self.tracee
+            {
+                self.floating = Some(self.shared.floating.read(tracee.tid())?);
+            }
+            self.leave();
+            self.tracee = Some(Tracee::attach(space.stub(), &self.seat, placement::settle)?);
+        }
+        self.tracee.as_mut().ok_or_else(|| fault("no stub thread", io::ErrorKind::NotFound))
+    }
+
+    /// Gives the stub thread back.
+    fn leave(&mut self) {
+        self.seat.set_target(None);
+        self.tracee = None;
+    }
+
+    /// Makes the guest thread ready in `space`. Returns whether the host takes the registers.
+    fn load(&mut self, space: &Space, registers: &Registers) -> Result<bool, HostFault> {
+        let shared = self.shared.clone();
+        self.enter(space)?;
+        let floating = self.floating.take();
+        let tracee = self.enter(space)?;
+        if space.settled().is_none() {
+            space.apply(tracee, &shared.commands)?;
+        }
+        if let Some(state) = floating {
+            trace::set_floating_point(tracee.tid(), &state.0).map_err(|e| fault("writing floating-point state", e))?;
+        }
+        tracee.write_registers(registers)
+    }
+
+    /// What a stop means for the guest, if anything. `settled` is the last change that was in effect when it ran.
+    fn trap(
+        &mut self,
+        stop: Stop,
+        space: &Space,
+        registers: &mut Registers,
+        settled: u64,
+    ) -> Result<Option<Trap>, HostFault> {
+        let tracee = self.enter(space)?;
+        tracee.read_registers(registers)?;
+        if stop == Stop::Syscall {
+            return call_trap(tracee.tid(), registers).map(Some);
+        }
+        registers.orig_rax = u64::MAX;
+        let Stop::Signal(signal) = stop else { return Ok(None) };
+        if signal == KICK {
+            return Ok(self.seat.take_interrupt().then_some(Trap::Interrupted));
+        }
+        let tid = tracee.tid();
+        let info = trace::signal_info(tid).map_err(|e| fault("asking what a signal is about", e))?;
+        // Signals that processes send have codes up to zero.
+        if info.code <= 0 {
+            return Ok(None);
+        }
+        let SignalInfo { code, address, syscall } = info;
+        Ok(match signal {
+            libc::SIGSYS if code == SYS_SECCOMP => {
+                registers.orig_rax = syscall as u64;
+                Some(Trap::Syscall)
+            }
+            libc::SIGSEGV if code == SI_KERNEL => Some(Trap::Exception { signal, code, address: 0 }),
+            libc::SIGSEGV => fault_trap(tid, space, registers, address, settled),
+            libc::SIGBUS | libc::SIGILL | libc::SIGFPE | libc::SIGTRAP => {
+                Some(Trap::Exception { signal, code, address })
+            }
+            _ => None,
+        })
+    }
+}
+
+/// The trap of a thread that is about to make a system call.
+fn call_trap(tid: i32, registers: &Registers) -> Result<Trap, HostFault> {
+    // The `syscall` instruction leaves its traces. Whoever forges them before another one gets his number understood as
+    // that of the 64-bit table, which he could have used right away.
+    if registers.rcx == registers.rip && registers.r11 == registers.eflags && registers.cs == USER_CS {
+        return Ok(Trap::Syscall);
+    }
+    let i386 = trace::is_i386_call(tid).map_err(|e| fault("asking what a system call is", e))?;
+    Ok(if i386 { Trap::Syscall32 } else { Trap::Syscall })
+}
+
+/// The trap of a page fault; none if the page has changed meanwhile, so that one cannot know what was missing.
+fn fault_trap(tid: i32, space: &Space, registers: &mut Registers, address: u64, settled: u64) -> Option<Trap> {
+    let rip = registers.rip;
+    if rip == address
+        && let Some((_, number)) = VSYSCALLS.iter().find(|(entry, _)| *entry == rip)
+        && let Ok(caller) = trace::read_word(tid, registers.rsp)
+    {
+        // A host without a vsyscall page: return as its code would.
+        registers.rip = caller;
+        registers.rsp = registers.rsp.wrapping_add(8);
+        registers.orig_rax = *number as u64;
+        return Some(Trap::Syscall);
+    }
+    let access = match space.piece_at(address) {
+        _ if rip == address => Access::Execute,
+        None => Access::Read,
+        Some(piece) if piece.change > settled => return None,
+        Some(piece) => {
+            let may = piece.protection;
+            // The second page of an instruction that reaches into it.
+            let straddles = address.is_multiple_of(PAGE_SIZE)
+                && rip < address
+                && address - rip < MOST_INSTRUCTION_BYTES
+                && !may.execute;
+            match may {
+                _ if may.write && straddles => Access::Execute,
+                _ if may.read || may.write || may.execute => Access::Write,
+                _ => Access::Read,
+            }
+        }
+    };
+    Some(Trap::PageFault { address, access })
+}
+
+fn own(space: &dyn AddressSpace) -> Result<&Space, HostFault> {
+    space
+        .as_any()
+        .downcast_ref()
+        .ok_or_else(|| fault("an address space of another platform", io::ErrorKind::InvalidInput))
+}
+
+impl Context for TracedContext {
+    fn run(&mut self, space: &dyn AddressSpace, registers: &mut Registers) -> Result<Trap, HostFault> {
+        let space = own(space)?;
+        loop {
+            if self.seat.take_interrupt() {
+                return Ok(Trap::Interrupted);
+            }
+            if !self.load(space, registers)? {
+                return Ok(Trap::Exception { signal: libc::SIGSEGV, code: SI_KERNEL, address: 0 });
+            }
+            if !self.seat.start() {
+                continue;
+            }
+            // Whoever makes changes from here on sees that the guest may be running.
+            let stop = match space.settled() {
+                Some(settled) => self.enter(space).and_then(Tracee::run_guest).map(|stop| (stop, settled)).map(Some),
+                None => Ok(None),
+            };
+            self.seat.stop();
+            space.tell_waiters();
+            if let Some((stop, settled)) = stop?
+                && let Some(trap) = self.trap(stop, space, registers, settled)?
+            {
+                return Ok(trap);
+            }
+        }
+    }
+
+    fn fork_space(&mut self, space: &dyn AddressSpace) -> Result<Arc<dyn AddressSpace>, HostFault> {
+        let space = own(space)?;
+        let shared = self.shared.clone();
+        Ok(Arc::new(space.fork(self.enter(space)?, &shared.commands)?))
+    }
+
+    fn prepare_thread(&mut self, space: &dyn AddressSpace) -> Result<(), HostFault> {
+        self.enter(own(space)?)?.clone_thread()
+    }
+
+    fn floating_point(&mut self) -> Result<FloatingPoint, HostFault> {
+        match (&self.floating, &self.tracee) {
+            (Some(state), _) => Ok(state.clone()),
+            (None, Some(tracee)) => self.shared.floating.read(tracee.tid()),
+            (None, None) => Ok(self.shared.floating.initial()),
+        }
+    }
+
+    fn set_floating_point(&mut self, state: &FloatingPoint) -> Result<(), HostFault> {
+        if !self.shared.floating.accepts(state) {
+            return Err(fault("a floating-point state no processor loads", io::ErrorKind::InvalidInput));
+        }
+        self.floating = Some(state.clone());
+        Ok(())
+    }
+
+    fn reset_floating_point(&mut self) -> Result<(), HostFault> {
+        self.floating = Some(self.shared.floating.initial());
+        Ok(())
+    }
+
+    fn interrupter(&self) -> Arc<dyn Interrupter> {
+        self.seat.clone()
+    }
+}
+
+impl Drop for TracedContext {
+    fn drop(&mut self) {
+        self.leave();
+    }
+}

@@ -1,0 +1,193 @@
+//! The code that runs in stubs, and the program file it comes in.
+//!
+//! The code uses no stack and no memory but the commands it reads. It is position independent: the zygote starts with it
+//! at [`LOADED`] and goes on with it at [`CODE`](crate::layout::CODE).
+
+use std::arch::global_asm;
+use std::fs::File;
+use std::io::{self, Write};
+use std::sync::LazyLock;
+
+use amber_platform::PAGE_SIZE;
+use nix::sys::memfd::{MFdFlags, memfd_create};
+
+use crate::layout::{COMMAND_BYTES, COMMAND_FD, COMMANDS, LOADED};
+
+global_asm!(
+    ".pushsection .rodata.amber_stub, \"a\"",
+    ".balign 16",
+    "amber_stub_start:",
+    // One call, all of it in registers.
+    "amber_stub_call:",
+    "syscall",
+    "int3",
+    "amber_stub_call_done:",
+    // The commands from rbx to r12, each a number and six arguments; stops at the first that fails.
+    "amber_stub_commands:",
+    "cmp rbx, r12",
+    "jae 2f",
+    "mov rax, [rbx]",
+    "mov rdi, [rbx + 8]",
+    "mov rsi, [rbx + 16]",
+    "mov rdx, [rbx + 24]",
+    "mov r10, [rbx + 32]",
+    "mov r8, [rbx + 40]",
+    "mov r9, [rbx + 48]",
+    "syscall",
+    "cmp rax, -4095",
+    "jae 2f",
+    "add rbx, 56",
+    "jmp amber_stub_commands",
+    "2:",
+    "int3",
+    "amber_stub_commands_done:",
+    // A clone whose arguments are in registers. The child waits to be traced: a thread (r15 = 0) at once, a process after
+    // it made sure to die with the sentry (process r14) and mapped its own commands (at r13 of their file).
+    "amber_stub_clone:",
+    "syscall",
+    "test rax, rax",
+    "jz 3f",
+    "int3",
+    "amber_stub_clone_done:",
+    "3:",
+    "test r15, r15",
+    "jz amber_stub_park",
+    "mov eax, {prctl}",
+    "mov edi, {pdeathsig}",
+    "mov esi, {sigkill}",
+    "syscall",
+    "mov eax, {getppid}",
+    "syscall",
+    "cmp rax, r14",
+    "jne 4f",
+    "mov eax, {mmap}",
+    "movabs rdi, {commands}",
+    "mov esi, {command_bytes}",
+    "mov edx, {prot_read}",
+    "mov r10d, {shared_fixed}",
+    "mov r8d, {command_fd}",
+    "mov r9, r13",
+    "syscall",
+    "cmp rax, rdi",
+    "jne 4f",
+    "amber_stub_park:",
+    "mov eax, {pause}",
+    "syscall",
+    "amber_stub_parked:",
+    "jmp amber_stub_park",
+    "4:",
+    "mov eax, {exit_group}",
+    "mov edi, 1",
+    "syscall",
+    "ud2",
+    "amber_stub_end:",
+    ".popsection",
+    prctl = const libc::SYS_prctl,
+    pdeathsig = const libc::PR_SET_PDEATHSIG,
+    sigkill = const libc::SIGKILL,
+    getppid = const libc::SYS_getppid,
+    mmap = const libc::SYS_mmap,
+    commands = const COMMANDS,
+    command_bytes = const COMMAND_BYTES,
+    prot_read = const libc::PROT_READ,
+    shared_fixed = const libc::MAP_SHARED | libc::MAP_FIXED,
+    command_fd = const COMMAND_FD,
+    pause = const libc::SYS_pause,
+    exit_group = const libc::SYS_exit_group,
+);
+
+// SAFETY: these are the labels of the code above; only their addresses and, between start and end, their constant bytes
+// are ever used.
+unsafe extern "C" {
+    safe static amber_stub_start: u8;
+    safe static amber_stub_call: u8;
+    safe static amber_stub_call_done: u8;
+    safe static amber_stub_commands: u8;
+    safe static amber_stub_commands_done: u8;
+    safe static amber_stub_clone: u8;
+    safe static amber_stub_clone_done: u8;
+    safe static amber_stub_park: u8;
+    safe static amber_stub_parked: u8;
+    safe static amber_stub_end: u8;
+}
+
+/// Where the code lies in the page, behind the program header.
+const CODE_OFFSET: u64 = 256;
+
+/// The places in the stub's page, as offsets from its start.
+pub struct Labels {
+    /// Makes the call in the registers.
+    pub call: u64,
+    /// Where that stops.
+    pub call_done: u64,
+    /// Works off commands.
+    pub commands: u64,
+    /// Where that stops.
+    pub commands_done: u64,
+    /// Makes the clone in the registers.
+    pub clone: u64,
+    /// Where the parent stops.
+    pub clone_done: u64,
+    /// Waits for a tracer.
+    pub park: u64,
+    /// Where a waiting thread is.
+    pub parked: u64,
+}
+
+/// See [`Labels`].
+pub static LABELS: LazyLock<Labels> = LazyLock::new(|| {
+    let at = |label: *const u8| label as u64 - (&raw const amber_stub_start) as u64 + CODE_OFFSET;
+    Labels {
+        call: at(&raw const amber_stub_call),
+        call_done: at(&raw const amber_stub_call_done),
+        commands: at(&raw const amber_stub_commands),
+        commands_done: at(&raw const amber_stub_commands_done),
+        clone: at(&raw const amber_stub_clone),
+        clone_done: at(&raw const amber_stub_clone_done),
+        park: at(&raw const amber_stub_park),
+        parked: at(&raw const amber_stub_parked),
+    }
+});
+
+/// Size of an ELF file header.
+const FILE_HEADER: u16 = 64;
+/// Size of an ELF program header.
+const PROGRAM_HEADER: u16 = 56;
+
+/// A static ELF program of one page that holds the stub's code.
+pub fn program() -> io::Result<File> {
+    let start = &raw const amber_stub_start;
+    let len = (&raw const amber_stub_end) as usize - start as usize;
+    // SAFETY: the bytes between the two labels are initialised, constant data of this program.
+    let code = unsafe { std::slice::from_raw_parts(start, len) };
+    let mut page = Vec::with_capacity(PAGE_SIZE as usize);
+    page.extend([0x7f, b'E', b'L', b'F', 2, 1, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
+    page.extend(2u16.to_le_bytes()); // ET_EXEC
+    page.extend(62u16.to_le_bytes()); // EM_X86_64
+    page.extend(1u32.to_le_bytes());
+    for word in [LOADED + LABELS.park, FILE_HEADER.into(), 0] {
+        page.extend(word.to_le_bytes());
+    }
+    page.extend(0u32.to_le_bytes());
+    for half in [FILE_HEADER, PROGRAM_HEADER, 2, 0, 0, 0] {
+        page.extend(half.to_le_bytes());
+    }
+    // PT_LOAD of the whole page, readable and executable; PT_GNU_STACK, so that readable does not imply executable.
+    for (kind, flags, address, size) in [(1u32, 5u32, LOADED, PAGE_SIZE), (0x6474_e551, 6, 0, 0)] {
+        page.extend(kind.to_le_bytes());
+        page.extend(flags.to_le_bytes());
+        for word in [0, address, address, size, size, PAGE_SIZE] {
+            page.extend(word.to_le_bytes());
+        }
+    }
+    page.resize(CODE_OFFSET as usize, 0);
+    page.extend(code);
+    page.resize(PAGE_SIZE as usize, 0xcc);
+
+    // MFD_EXEC came with Linux 6.3; older kernels make every memfd executable and refuse the flag.
+    let executable = MFdFlags::MFD_CLOEXEC | MFdFlags::from_bits_retain(libc::MFD_EXEC);
+    let fd = memfd_create(c"amber-stub", executable).or_else(|_| memfd_create(c"amber-stub", MFdFlags::MFD_CLOEXEC))?;
+    let mut file = File::from(fd);
+    file.write_all(&page)?;
+    Ok(file)
+}

@@ -1,0 +1,251 @@
+//! The thread whose children all stubs are, and the zygote they are cloned from.
+
+use std::ffi::CStr;
+use std::fs::File;
+use std::io::{self, PipeReader, PipeWriter, Read};
+use std::os::fd::{AsRawFd, RawFd};
+use std::ptr::{null, null_mut};
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+
+use amber_platform::{GuestMemory, HostFault, PAGE_SIZE, Registers};
+use parking_lot::Mutex;
+
+use crate::floating::FloatingFormat;
+use crate::image::LABELS;
+use crate::layout::{CODE, COMMAND_BYTES, COMMAND_FD, COMMANDS, HOST_LIMIT, IMAGE_FD, LOADED, MEMORY_FD};
+use crate::seat::Seat;
+use crate::stub::Stub;
+use crate::trace::{self, Stop};
+use crate::tracee::Tracee;
+use crate::{fault, filter, image, placement};
+
+/// A handle to the keeper. The keeper ends, with the zygote, when this is dropped.
+pub struct Keeper {
+    /// The keeper always has one stub ready to send.
+    stubs: Mutex<Receiver<Result<Stub, HostFault>>>,
+}
+
+impl Keeper {
+    /// Starts the keeper and its zygote; returns also what the processor's floating-point state looks like.
+    pub fn start(memory: Arc<GuestMemory>, commands: Arc<GuestMemory>) -> Result<(Self, FloatingFormat), HostFault> {
+        let (started, result) = sync_channel(1);
+        let (sender, stubs) = sync_channel(0);
+        std::thread::Builder::new()
+            .name("amber-keeper".into())
+            .spawn(move || match Zygote::new(&memory, commands) {
+                Ok((zygote, floating)) => {
+                    drop(memory);
+                    if started.send(Ok(floating)).is_ok() {
+                        zygote.keep(sender);
+                    }
+                }
+                Err(error) => drop(started.send(Err(error))),
+            })
+            .map_err(|e| fault("starting the keeper thread", e))?;
+        let floating = result.recv().map_err(|_| fault("the keeper thread died", io::ErrorKind::BrokenPipe))??;
+        Ok((Keeper { stubs: Mutex::new(stubs) }, floating))
+    }
+
+    /// Takes a pristine stub.
+    pub fn take_stub(&self) -> Result<Stub, HostFault> {
+        self.stubs.lock().recv().map_err(|_| fault("the keeper thread died", io::ErrorKind::BrokenPipe))?
+    }
+}
+
+/// The stub that only ever makes others. Lives on the keeper's thread.
+struct Zygote {
+    // Dropped in this order: the thread must not be parked before the process is killed.
+    stub: Arc<Stub>,
+    tracee: Tracee,
+    commands: Arc<GuestMemory>,
+}
+
+impl Zygote {
+    fn new(memory: &GuestMemory, commands: Arc<GuestMemory>) -> Result<(Self, FloatingFormat), HostFault> {
+        let page = commands
+            .allocate(COMMAND_BYTES, COMMAND_BYTES)
+            .map_err(|_| fault("no memory for commands", io::ErrorKind::OutOfMemory))?;
+        let program = image::program().map_err(|e| fault("making the stub's program", e))?;
+        avoid_child_signals();
+        let pid = spawn(&program, memory, &commands)?;
+        let stub = Arc::new(Stub::new(pid, page));
+        let tracee = Tracee::adopt(&stub, &Arc::new(Seat::default()), LOADED)?;
+        let mut zygote = Zygote { stub, tracee, commands };
+        placement::with_tracee(pid, || zygote.settle())?;
+        let floating = FloatingFormat::of(pid)?;
+        Ok((zygote, floating))
+    }
+
+    /// Clears the address space, confines the process, and tries the trap that all depends on.
+    fn settle(&mut self) -> Result<(), HostFault> {
+        let tracee = &mut self.tracee;
+        let private = (libc::MAP_PRIVATE | libc::MAP_FIXED) as u64;
+        let protection = (libc::PROT_READ | libc::PROT_EXEC) as u64;
+        tracee.call(libc::SYS_mmap, &[CODE, PAGE_SIZE, protection, private, IMAGE_FD as u64, 0])?;
+        tracee.move_code(CODE);
+        tracee.call(libc::SYS_munmap, &[0, CODE])?;
+        tracee.call(libc::SYS_munmap, &[CODE + PAGE_SIZE, HOST_LIMIT - CODE - PAGE_SIZE])?;
+        tracee.map_commands()?;
+        tracee.call(libc::SYS_close, &[IMAGE_FD as u64])?;
+
+        // Arguments that lie in memory are passed in the command page: a name, an empty set of capabilities, the filter.
+        let place = self.stub.page().start;
+        let (filter, count) = filter::program();
+        let (name, header, sets, program, code) = (0, 64, 128, 256, 512);
+        const CAPABILITY_VERSION_3: u32 = 0x2008_0522;
+        self.commands.write(place + name, b"amber-stub\0");
+        self.commands.write(place + header, &CAPABILITY_VERSION_3.to_ne_bytes());
+        self.commands.write(place + program, &count.to_ne_bytes());
+        self.commands.write(place + program + 8, &(COMMANDS + code).to_ne_bytes());
+        self.commands.write(place + code, &filter);
+        let prctl = |option: i32, argument| [option as u64, argument, 0, 0, 0];
+        tracee.call(libc::SYS_prctl, &prctl(libc::PR_SET_NAME, COMMANDS + name))?;
+        tracee.call(libc::SYS_prctl, &prctl(libc::PR_SET_NO_NEW_PRIVS, 1))?;
+        tracee.call(libc::SYS_capset, &[COMMANDS + header, COMMANDS + sets])?;
+        let install = [libc::SECCOMP_SET_MODE_FILTER.into(), libc::SECCOMP_FILTER_FLAG_SPEC_ALLOW, COMMANDS + program];
+        tracee.call(libc::SYS_seccomp, &install)?;
+        self.commands.zero(place, COMMAND_BYTES);
+
+        let registers = Registers { rax: u64::MAX, ..Registers::for_program(CODE + LABELS.call, 0) };
+        if !tracee.write_registers(&registers)? || tracee.run_guest()? != Stop::Syscall {
+            return Err(fault("the host does not emulate system calls (PTRACE_SYSEMU)", io::ErrorKind::Unsupported));
+        }
+        Ok(())
+    }
+
+    /// Makes stubs until nobody wants them any more.
+    fn keep(mut self, sender: SyncSender<Result<Stub, HostFault>>) {
+        loop {
+            let (tracee, commands) = (&mut self.tracee, &self.commands);
+            let stub = placement::with_tracee(self.stub.pid(), || tracee.clone_process(commands));
+            if sender.send(stub).is_err() {
+                break;
+            }
+        }
+        self.stub.kill();
+    }
+}
+
+/// Keeps each stop of a stub from raising SIGCHLD, and the host from reaping stubs by itself, where the program has no
+/// handler of its own.
+fn avoid_child_signals() {
+    // SAFETY: both structures are valid for the calls; the action set has no handler.
+    unsafe {
+        let mut action: libc::sigaction = std::mem::zeroed();
+        if libc::sigaction(libc::SIGCHLD, null(), &mut action) == 0
+            && matches!(action.sa_sigaction, libc::SIG_DFL | libc::SIG_IGN)
+        {
+            action.sa_sigaction = libc::SIG_DFL;
+            action.sa_flags = libc::SA_NOCLDSTOP;
+            libc::sigaction(libc::SIGCHLD, &action, null_mut());
+        }
+    }
+}
+
+/// What a new zygote does before it runs its program, for the message should it fail.
+const STEPS: [&str; 5] = [
+    "setting up descriptors of a stub",
+    "tying a stub to the sentry",
+    "the sentry died",
+    "ptrace is forbidden on this host (see the sysctl kernel.yama.ptrace_scope, and the seccomp profile of the container)",
+    "executing the stub's program (see the sysctl vm.memfd_noexec)",
+];
+
+/// Makes the zygote's process: it has asked to be traced and stops once its program is loaded.
+fn spawn(program: &File, memory: &GuestMemory, commands: &GuestMemory) -> Result<i32, HostFault> {
+    let (mut reader, writer): (PipeReader, PipeWriter) = io::pipe().map_err(|e| fault("pipe", e))?;
+    let parent = std::process::id() as i32;
+    let fds = [memory.file().as_raw_fd(), commands.file().as_raw_fd(), program.as_raw_fd(), writer.as_raw_fd()];
+    // SAFETY: the child makes only async-signal-safe calls and never returns.
+    let pid = unsafe { libc::fork() };
+    if pid == 0 {
+        // SAFETY: this is the child of a fork, as `child` demands.
+        unsafe { child(fds, parent) };
+    }
+    if pid < 0 {
+        return Err(fault(
+            "fork (see `ulimit -u` and the pids limit of the control group)",
+            io::Error::last_os_error(),
+        ));
+    }
+    drop(writer);
+    let mut report = [0; 8];
+    // The pipe closes without a word when the program is executed.
+    match reader.read_exact(&mut report) {
+        Err(_) => Ok(pid),
+        Ok(()) => {
+            trace::kill(pid);
+            trace::reap(pid);
+            let [step, error] = [&report[..4], &report[4..]].map(|half| {
+                let mut word = [0; 4];
+                word.copy_from_slice(half);
+                i32::from_ne_bytes(word)
+            });
+            let step = STEPS.get(step as usize).copied().unwrap_or("starting a stub");
+            Err(fault(step, io::Error::from_raw_os_error(error)))
+        }
+    }
+}
+
+/// What is left of the program in the zygote's process.
+///
+/// # Safety
+/// Must be called in the child of a fork, once.
+unsafe fn child(fds: [RawFd; 4], parent: i32) -> ! {
+    const NAME: &CStr = c"amber-stub";
+    // SAFETY: only async-signal-safe calls, whose pointers are to constants and locals; nothing is allocated or locked.
+    unsafe {
+        let mut report = -1;
+        let fail = |step: i32, report: RawFd| -> ! {
+            let words = [step, *libc::__errno_location()];
+            libc::write(report, words.as_ptr().cast(), size_of_val(&words));
+            libc::_exit(1)
+        };
+        // No terminal, no job control, no signals: stubs react to nothing but their own faults and kills.
+        libc::setsid();
+        let mut set = std::mem::zeroed();
+        libc::sigemptyset(&mut set);
+        libc::sigprocmask(libc::SIG_SETMASK, &set, null_mut());
+        let faults = [libc::SIGSEGV, libc::SIGBUS, libc::SIGILL, libc::SIGFPE, libc::SIGTRAP, libc::SIGSYS];
+        for signal in 1..=64 {
+            libc::signal(signal, if faults.contains(&signal) { libc::SIG_DFL } else { libc::SIG_IGN });
+        }
+        let none = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+        libc::setrlimit(libc::RLIMIT_CORE, &none);
+
+        // First out of the way of the numbers they are to have.
+        let mut high = [-1; 4];
+        for (high, fd) in high.iter_mut().zip(fds) {
+            *high = libc::fcntl(fd, libc::F_DUPFD_CLOEXEC, 16);
+            if *high < 0 {
+                fail(0, fds[3]);
+            }
+        }
+        for (high, fd) in high.into_iter().zip([MEMORY_FD, COMMAND_FD, IMAGE_FD, IMAGE_FD + 1]) {
+            if libc::dup2(high, fd) < 0 {
+                fail(0, fds[3]);
+            }
+            report = fd;
+        }
+        libc::fcntl(report, libc::F_SETFD, libc::FD_CLOEXEC);
+        // Where the host has no such call the rest is closed on execution.
+        libc::syscall(libc::SYS_close_range, report + 1, u32::MAX, 0);
+
+        if libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) != 0 {
+            fail(1, report);
+        }
+        if libc::getppid() != parent {
+            fail(2, report);
+        }
+        if libc::ptrace(libc::PTRACE_TRACEME) != 0 {
+            fail(3, report);
+        }
+        let arguments = [NAME.as_ptr(), null()];
+        let environment: [*const libc::c_char; 1] = [null()];
+        let empty = c"".as_ptr();
+        let (arguments, environment) = (arguments.as_ptr(), environment.as_ptr());
+        libc::syscall(libc::SYS_execveat, IMAGE_FD, empty, arguments, environment, libc::AT_EMPTY_PATH);
+        fail(4, report)
+    }
+}

@@ -1,0 +1,250 @@
+//! A guest address space: the changes not yet made in its stub, and who runs in it.
+
+use std::any::Any;
+use std::ops::Range;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+
+use amber_platform::{AddressSpace, FrameRange, Frames, GuestMemory, HostFault, Protection};
+use parking_lot::{Condvar, Mutex};
+
+use crate::layout::MEMORY_FD;
+use crate::pieces::{Piece, Pieces};
+use crate::stub::Stub;
+use crate::tracee::{Call, Tracee};
+
+/// A change to make in the stub.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Change {
+    Map { at: u64, frames: FrameRange, protection: Protection },
+    Unmap { range: Range<u64> },
+    Protect { range: Range<u64>, protection: Protection },
+}
+
+/// Changes that wait, and the mappings there will be after them.
+#[derive(Default)]
+struct Queue {
+    changes: Vec<Change>,
+    released: Vec<Frames>,
+    pieces: Pieces,
+}
+
+impl Queue {
+    /// Adds a change, as part of the last one where that does the same.
+    fn push(&mut self, change: Change) {
+        match (self.changes.last_mut(), &change) {
+            (
+                Some(Change::Map { at, frames, protection }),
+                Change::Map { at: next, frames: more, protection: same },
+            ) if *at + frames.len == *next && frames.end() == more.start && protection == same => {
+                frames.len += more.len
+            }
+            (Some(Change::Unmap { range }), Change::Unmap { range: next }) if range.end == next.start => {
+                range.end = next.end;
+            }
+            (Some(Change::Unmap { range }), Change::Unmap { range: next }) if range.start == next.end => {
+                range.start = next.start;
+            }
+            (Some(Change::Protect { range, protection }), Change::Protect { range: next, protection: same })
+                if range.end == next.start && protection == same =>
+            {
+                range.end = next.end;
+            }
+            _ => self.changes.push(change),
+        }
+    }
+}
+
+/// A guest address space. Its stub dies with it.
+pub struct Space {
+    stub: Arc<Stub>,
+    queue: Mutex<Queue>,
+    /// Number of the last change made by the sentry, and of the last that is in effect in the stub.
+    made: AtomicU64,
+    applied: AtomicU64,
+    /// Held while the stub works.
+    applying: Mutex<()>,
+    /// Threads in [`synchronize`](AddressSpace::synchronize), and what they wait with.
+    waiters: AtomicUsize,
+    waiting: Mutex<()>,
+    progress: Condvar,
+}
+
+impl Space {
+    /// A space without mappings, in a pristine stub.
+    pub fn new(stub: Stub) -> Self {
+        Self::with(stub, Pieces::default(), 0)
+    }
+
+    fn with(stub: Stub, pieces: Pieces, change: u64) -> Self {
+        Space {
+            stub: Arc::new(stub),
+            queue: Mutex::new(Queue { pieces, ..Queue::default() }),
+            made: AtomicU64::new(change),
+            applied: AtomicU64::new(change),
+            applying: Mutex::new(()),
+            waiters: AtomicUsize::new(0),
+            waiting: Mutex::new(()),
+            progress: Condvar::new(),
+        }
+    }
+
+    /// The process that holds the mappings.
+    pub fn stub(&self) -> &Arc<Stub> {
+        &self.stub
+    }
+
+    /// Number of the last change in effect, unless there are later ones.
+    pub fn settled(&self) -> Option<u64> {
+        let applied = self.applied.load(Ordering::SeqCst);
+        (self.made.load(Ordering::SeqCst) == applied).then_some(applied)
+    }
+
+    /// What is mapped at `address`.
+    pub fn piece_at(&self, address: u64) -> Option<Piece> {
+        self.queue.lock().pieces.at(address)
+    }
+
+    /// Makes all changes so far take effect, by a thread of the stub.
+    pub fn apply(&self, tracee: &mut Tracee, commands: &GuestMemory) -> Result<(), HostFault> {
+        let _applying = self.applying.lock();
+        self.drain(tracee, commands, |_| ()).map(drop)
+    }
+
+    /// Copies the space, with all changes so far, by a thread of its stub.
+    pub fn fork(&self, tracee: &mut Tracee, commands: &Arc<GuestMemory>) -> Result<Space, HostFault> {
+        let _applying = self.applying.lock();
+        let (pieces, change) = self.drain(tracee, commands, Pieces::clone)?;
+        Ok(Self::with(tracee.clone_process(commands)?, pieces, change))
+    }
+
+    /// Applies what is in the queue now; returns a look at the mappings there are then and the number of the last change.
+    fn drain<T>(
+        &self,
+        tracee: &mut Tracee,
+        commands: &GuestMemory,
+        look: impl FnOnce(&Pieces) -> T,
+    ) -> Result<(T, u64), HostFault> {
+        let (changes, released, seen, change) = {
+            let mut queue = self.queue.lock();
+            let changes = std::mem::take(&mut queue.changes);
+            let released = std::mem::take(&mut queue.released);
+            (changes, released, look(&queue.pieces), self.made.load(Ordering::SeqCst))
+        };
+        let calls: Vec<Call> = changes.iter().map(call).collect();
+        tracee.calls(commands, &calls)?;
+        self.applied.store(change, Ordering::SeqCst);
+        drop(released);
+        self.tell_waiters();
+        Ok((seen, change))
+    }
+
+    /// Lets threads that synchronize look again: changes took effect, or a thread left the guest.
+    pub fn tell_waiters(&self) {
+        if self.waiters.load(Ordering::SeqCst) > 0 {
+            let _waiting = self.waiting.lock();
+            self.progress.notify_all();
+        }
+    }
+
+    /// Counts a change. Called with the queue locked.
+    fn count(&self) -> u64 {
+        self.made.fetch_add(1, Ordering::SeqCst) + 1
+    }
+}
+
+impl AddressSpace for Space {
+    fn map(&self, at: u64, frames: FrameRange, protection: Protection) {
+        let mut queue = self.queue.lock();
+        let change = self.made.load(Ordering::SeqCst) + 1;
+        if queue.pieces.insert(at, frames, protection, change) {
+            self.count();
+            queue.push(Change::Map { at, frames, protection });
+        }
+    }
+
+    fn unmap(&self, range: Range<u64>, released: Vec<Frames>) {
+        let mut queue = self.queue.lock();
+        if queue.pieces.remove(range.clone()) {
+            self.count();
+            queue.push(Change::Unmap { range });
+        } else if self.settled().is_some() {
+            // Nobody could reach the frames any more. They are let go without the lock.
+            drop(queue);
+            drop(released);
+            return;
+        } else {
+            // A change before this one may be what makes them unreachable.
+            self.count();
+        }
+        queue.released.extend(released);
+    }
+
+    fn protect(&self, range: Range<u64>, protection: Protection) {
+        let mut queue = self.queue.lock();
+        let change = self.made.load(Ordering::SeqCst) + 1;
+        let changed = queue.pieces.protect(range, protection, change);
+        if !changed.is_empty() {
+            self.count();
+        }
+        for range in changed {
+            queue.push(Change::Protect { range, protection });
+        }
+    }
+
+    fn synchronize(&self) {
+        let target = self.made.load(Ordering::SeqCst);
+        let reached = || self.applied.load(Ordering::SeqCst) >= target;
+        if reached() {
+            return;
+        }
+        self.waiters.fetch_add(1, Ordering::SeqCst);
+        let mut waiting = self.waiting.lock();
+        while !reached() {
+            let Some(running) = self.stub.seats().into_iter().find(|seat| seat.is_running()) else {
+                break;
+            };
+            running.kick();
+            self.progress.wait(&mut waiting);
+        }
+        drop(waiting);
+        self.waiters.fetch_sub(1, Ordering::SeqCst);
+    }
+
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
+}
+
+impl Drop for Space {
+    fn drop(&mut self) {
+        // Nobody can run in it any more, so it need not wait for contexts that still have a thread there.
+        self.stub.kill();
+    }
+}
+
+/// The protection as the host's calls take it. What this processor cannot tell apart is made plain: whoever may write or
+/// execute may read.
+fn bits(protection: Protection) -> u64 {
+    let bit = |on: bool, bit: i32| if on { bit as u64 } else { 0 };
+    let readable = protection.read || protection.write || protection.execute;
+    bit(readable, libc::PROT_READ) | bit(protection.write, libc::PROT_WRITE) | bit(protection.execute, libc::PROT_EXEC)
+}
+
+/// The system call that makes a change.
+fn call(change: &Change) -> Call {
+    match change {
+        Change::Map { at, frames, protection } => {
+            let flags = (libc::MAP_SHARED | libc::MAP_FIXED) as u64;
+            let arguments = [*at, frames.len, bits(*protection), flags, MEMORY_FD as u64, frames.start];
+            Call { number: libc::SYS_mmap, arguments }
+        }
+        Change::Unmap { range } => {
+            Call { number: libc::SYS_munmap, arguments: [range.start, range.end - range.start, 0, 0, 0, 0] }
+        }
+        Change::Protect { range, protection } => Call {
+            number: libc::SYS_mprotect,
+            arguments: [range.start, range.end - range.start, bits(*protection), 0, 0, 0],
+        },
+    }
+}

@@ -1,0 +1,185 @@
+//! `ptrace` and `waitpid`, one small function for each use. All but [`reap`] work only on the thread that traces.
+
+use std::ffi::c_void;
+use std::io;
+use std::mem::MaybeUninit;
+use std::ptr::null_mut;
+
+use amber_platform::Registers;
+
+/// How stubs are traced: system call stops are marked, and the tracee dies with its tracer.
+const OPTIONS: usize = (libc::PTRACE_O_TRACESYSGOOD | libc::PTRACE_O_EXITKILL) as usize;
+/// The register set that holds the floating-point state.
+const NT_X86_XSTATE: usize = 0x202;
+/// `AUDIT_ARCH_I386`.
+const I386: u32 = 0x4000_0003;
+/// Marks a system call stop, with [`libc::PTRACE_O_TRACESYSGOOD`].
+const SYSCALL_MARK: i32 = 0x80;
+
+/// Why a traced thread does not run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stop {
+    /// It is about to make a system call.
+    Syscall,
+    /// A signal is about to be delivered.
+    Signal(i32),
+    /// It was asked to stop, or is part of a group stop.
+    Event,
+    /// It is no more. The wait status says why.
+    Gone(i32),
+}
+
+/// What a signal was sent for.
+pub struct SignalInfo {
+    /// `si_code`.
+    pub code: i32,
+    /// `si_addr`, where the signal has one.
+    pub address: u64,
+    /// `si_syscall`, for SIGSYS.
+    pub syscall: i32,
+}
+
+fn request(request: libc::c_uint, tid: i32, address: usize, data: *mut c_void) -> io::Result<()> {
+    // SAFETY: the callers pass as `data` either a number or a pointer to what the request reads or writes, valid for the
+    // time of the call; the requests change no other memory of this process.
+    match unsafe { libc::ptrace(request, tid, address, data) } {
+        -1 => Err(io::Error::last_os_error()),
+        _ => Ok(()),
+    }
+}
+
+/// Begins to trace a thread, without stopping it.
+pub fn seize(tid: i32) -> io::Result<()> {
+    request(libc::PTRACE_SEIZE, tid, 0, OPTIONS as *mut c_void)
+}
+
+/// Makes a child that asked to be traced like one that was seized.
+pub fn set_options(tid: i32) -> io::Result<()> {
+    request(libc::PTRACE_SETOPTIONS, tid, 0, OPTIONS as *mut c_void)
+}
+
+/// Asks a seized thread to stop.
+pub fn interrupt(tid: i32) -> io::Result<()> {
+    request(libc::PTRACE_INTERRUPT, tid, 0, null_mut())
+}
+
+/// Lets a thread run free of its tracer.
+pub fn detach(tid: i32) -> io::Result<()> {
+    request(libc::PTRACE_DETACH, tid, 0, null_mut())
+}
+
+/// Resumes; the thread's system calls are made. A signal that stopped the thread is dropped.
+pub fn resume(tid: i32) -> io::Result<()> {
+    request(libc::PTRACE_CONT, tid, 0, null_mut())
+}
+
+/// Resumes; the thread's system calls stop it and are not made. A signal that stopped the thread is dropped.
+pub fn resume_emulating(tid: i32) -> io::Result<()> {
+    request(libc::PTRACE_SYSEMU, tid, 0, null_mut())
+}
+
+/// Reads the general registers.
+pub fn registers(tid: i32, registers: &mut Registers) -> io::Result<()> {
+    // `Registers` is laid out as the `user_regs_struct` this request fills.
+    request(libc::PTRACE_GETREGS, tid, 0, (&raw mut *registers).cast())
+}
+
+/// Writes the general registers. Values the host would not load are an error (EIO).
+pub fn set_registers(tid: i32, registers: &Registers) -> io::Result<()> {
+    request(libc::PTRACE_SETREGS, tid, 0, (&raw const *registers).cast_mut().cast())
+}
+
+/// What the signal that stopped the thread is about.
+pub fn signal_info(tid: i32) -> io::Result<SignalInfo> {
+    let mut info = MaybeUninit::<libc::siginfo_t>::zeroed();
+    request(libc::PTRACE_GETSIGINFO, tid, 0, info.as_mut_ptr().cast())?;
+    // SAFETY: zeroed, then filled by the request; every bit pattern is a value of this type of integers. The fields read
+    // through the accessor and at the offset lie inside its 128 bytes.
+    unsafe {
+        let info = info.assume_init();
+        let syscall = (&raw const info).cast::<i32>().add(6).read();
+        Ok(SignalInfo { code: info.si_code, address: info.si_addr() as u64, syscall })
+    }
+}
+
+/// Whether the system call stop the thread is in was entered by way of the i386 interface.
+pub fn is_i386_call(tid: i32) -> io::Result<bool> {
+    let mut info = MaybeUninit::<libc::ptrace_syscall_info>::zeroed();
+    request(libc::PTRACE_GET_SYSCALL_INFO, tid, size_of::<libc::ptrace_syscall_info>(), info.as_mut_ptr().cast())?;
+    // SAFETY: zeroed, then filled by the request; `arch` is an integer.
+    Ok(unsafe { info.assume_init() }.arch == I386)
+}
+
+/// Reads the floating-point state into `state`, and returns its true length.
+pub fn floating_point(tid: i32, state: &mut [u8]) -> io::Result<usize> {
+    let mut area = libc::iovec { iov_base: state.as_mut_ptr().cast(), iov_len: state.len() };
+    request(libc::PTRACE_GETREGSET, tid, NT_X86_XSTATE, (&raw mut area).cast())?;
+    Ok(area.iov_len)
+}
+
+/// Writes the floating-point state. State the processor would refuse is an error.
+pub fn set_floating_point(tid: i32, state: &[u8]) -> io::Result<()> {
+    let mut area = libc::iovec { iov_base: state.as_ptr().cast_mut().cast(), iov_len: state.len() };
+    request(libc::PTRACE_SETREGSET, tid, NT_X86_XSTATE, (&raw mut area).cast())
+}
+
+/// Reads a word of the thread's memory.
+pub fn read_word(tid: i32, address: u64) -> io::Result<u64> {
+    let mut word = [0; 8];
+    let local = libc::iovec { iov_base: word.as_mut_ptr().cast(), iov_len: word.len() };
+    let remote = libc::iovec { iov_base: address as *mut c_void, iov_len: word.len() };
+    // SAFETY: `local` describes `word`, the only memory of this process that is written.
+    match unsafe { libc::process_vm_readv(tid, &local, 1, &remote, 1, 0) } {
+        8 => Ok(u64::from_ne_bytes(word)),
+        -1 => Err(io::Error::last_os_error()),
+        _ => Err(io::Error::from_raw_os_error(libc::EFAULT)),
+    }
+}
+
+fn wait_for(tid: i32, flags: i32) -> io::Result<i32> {
+    let mut status = 0;
+    loop {
+        // SAFETY: `status` is a valid place for the result.
+        if unsafe { libc::waitpid(tid, &mut status, flags) } == tid {
+            return Ok(status);
+        }
+        let error = io::Error::last_os_error();
+        if error.kind() != io::ErrorKind::Interrupted {
+            return Err(error);
+        }
+    }
+}
+
+/// Waits until a thread traced by this thread stops.
+pub fn wait(tid: i32) -> io::Result<Stop> {
+    let status = wait_for(tid, libc::__WALL | libc::__WNOTHREAD)?;
+    if !libc::WIFSTOPPED(status) {
+        return Ok(Stop::Gone(status));
+    }
+    if status >> 16 == libc::PTRACE_EVENT_STOP {
+        return Ok(Stop::Event);
+    }
+    let signal = libc::WSTOPSIG(status);
+    Ok(if signal == libc::SIGTRAP | SYSCALL_MARK { Stop::Syscall } else { Stop::Signal(signal) })
+}
+
+/// Waits until a killed thread or process is gone, whoever traces it.
+pub fn reap(tid: i32) {
+    while let Ok(status) = wait_for(tid, libc::__WALL) {
+        if !libc::WIFSTOPPED(status) {
+            return;
+        }
+    }
+}
+
+/// Sends a signal to one thread of a process. That it is gone already is not worth a word.
+pub fn signal_thread(pid: i32, tid: i32, signal: i32) {
+    // SAFETY: touches no memory of this process.
+    unsafe { libc::syscall(libc::SYS_tgkill, pid, tid, signal) };
+}
+
+/// Kills a process.
+pub fn kill(pid: i32) {
+    // SAFETY: touches no memory of this process.
+    unsafe { libc::kill(pid, libc::SIGKILL) };
+}

@@ -1,0 +1,280 @@
+//! A stub thread under trace, driven by the host thread that traces it.
+
+use std::io;
+use std::sync::Arc;
+
+use amber_platform::{GuestMemory, HostFault, Registers};
+
+use crate::fault;
+use crate::image::LABELS;
+use crate::layout::{CODE, COMMAND_BYTES, COMMAND_FD, COMMANDS};
+use crate::seat::Seat;
+use crate::stub::Stub;
+use crate::trace::{self, Stop};
+
+/// A system call for a stub to make.
+#[derive(Clone, Copy, Debug)]
+pub struct Call {
+    /// Its number.
+    pub number: i64,
+    /// Its arguments.
+    pub arguments: [u64; 6],
+}
+
+/// Bytes of a command in the command page.
+const CALL_BYTES: u64 = 56;
+/// Commands a stub has room for.
+const MOST_CALLS: usize = (COMMAND_BYTES / CALL_BYTES) as usize;
+/// Results of system calls from here on are negated error numbers.
+const FIRST_ERROR: u64 = -4095i64 as u64;
+
+/// Flags of a new stub: a child of the keeper like its parent, that is never traced by itself.
+const CLONE_PROCESS: i32 =
+    libc::CLONE_PARENT | libc::CLONE_FILES | libc::CLONE_FS | libc::CLONE_SYSVSEM | libc::CLONE_UNTRACED;
+/// Flags of a new thread.
+const CLONE_THREAD: i32 = libc::CLONE_VM
+    | libc::CLONE_FS
+    | libc::CLONE_FILES
+    | libc::CLONE_SIGHAND
+    | libc::CLONE_THREAD
+    | libc::CLONE_SYSVSEM
+    | libc::CLONE_UNTRACED;
+
+/// A stopped stub thread that this host thread traces. Dropped, it goes back to the idle ones.
+pub struct Tracee {
+    stub: Arc<Stub>,
+    tid: i32,
+    /// Where the stub's code lies.
+    code: u64,
+    /// What the thread's registers are, if that is known.
+    pub loaded: Option<Registers>,
+}
+
+impl Tracee {
+    /// Traces an idle thread of `stub` for the context of `seat`.
+    pub fn attach(stub: &Arc<Stub>, seat: &Arc<Seat>, prepare: impl FnOnce(i32)) -> Result<Tracee, HostFault> {
+        let Some(tid) = stub.take_idle(seat) else {
+            return Err(fault("no thread was prepared in the address space", io::ErrorKind::NotFound));
+        };
+        prepare(tid);
+        trace::seize(tid).map_err(|e| fault("seizing a stub thread (was it killed from outside?)", e))?;
+        let mut tracee = Tracee { stub: stub.clone(), tid, code: CODE, loaded: None };
+        trace::interrupt(tid).map_err(|e| fault("stopping a stub thread", e))?;
+        loop {
+            match tracee.wait()? {
+                Stop::Event => break,
+                _ => tracee.resume()?,
+            }
+        }
+        let mut registers = Registers::default();
+        tracee.read_registers(&mut registers)?;
+        let ready = CODE + LABELS.park..=CODE + LABELS.parked;
+        if tid == stub.pid() && !ready.contains(&registers.rip) {
+            // A new process caught on its way: do what it had still to do.
+            tracee.call(libc::SYS_prctl, &[libc::PR_SET_PDEATHSIG as u64, libc::SIGKILL as u64])?;
+            tracee.map_commands()?;
+        }
+        seat.set_target(Some((stub.pid(), tid)));
+        Ok(tracee)
+    }
+
+    /// Takes over a child that asked to be traced and stops by itself, with the stub's code at `code`.
+    pub fn adopt(stub: &Arc<Stub>, seat: &Arc<Seat>, code: u64) -> Result<Tracee, HostFault> {
+        let Some(tid) = stub.take_idle(seat) else {
+            return Err(fault("the zygote has no thread", io::ErrorKind::NotFound));
+        };
+        let mut tracee = Tracee { stub: stub.clone(), tid, code, loaded: None };
+        tracee.wait()?;
+        trace::set_options(tid).map_err(|e| fault("setting trace options", e))?;
+        Ok(tracee)
+    }
+
+    /// The process the thread belongs to.
+    pub fn stub(&self) -> &Arc<Stub> {
+        &self.stub
+    }
+
+    /// The thread.
+    pub fn tid(&self) -> i32 {
+        self.tid
+    }
+
+    /// Says that the stub's code lies at `code` from now on.
+    pub fn move_code(&mut self, code: u64) {
+        self.code = code;
+    }
+
+    /// Waits for the next stop.
+    pub fn wait(&mut self) -> Result<Stop, HostFault> {
+        match trace::wait(self.tid).map_err(|e| fault("waiting for a stub", e))? {
+            Stop::Gone(status) if libc::WIFSIGNALED(status) => {
+                let signal = libc::WTERMSIG(status);
+                let hint = if signal == libc::SIGKILL { " (is the host out of memory?)" } else { "" };
+                Err(fault(format!("a stub was killed by signal {signal}{hint}"), io::ErrorKind::BrokenPipe))
+            }
+            Stop::Gone(status) => {
+                let code = libc::WEXITSTATUS(status);
+                Err(fault(format!("a stub exited with status {code}"), io::ErrorKind::BrokenPipe))
+            }
+            stop => Ok(stop),
+        }
+    }
+
+    fn resume(&mut self) -> Result<(), HostFault> {
+        trace::resume(self.tid).map_err(|e| fault("resuming a stub", e))
+    }
+
+    /// Lets guest code run until the thread stops.
+    pub fn run_guest(&mut self) -> Result<Stop, HostFault> {
+        trace::resume_emulating(self.tid).map_err(|e| fault("resuming a guest", e))?;
+        self.wait()
+    }
+
+    /// Reads the registers.
+    pub fn read_registers(&mut self, registers: &mut Registers) -> Result<(), HostFault> {
+        trace::registers(self.tid, registers).map_err(|e| fault("reading a stub's registers", e))?;
+        self.loaded = Some(*registers);
+        Ok(())
+    }
+
+    /// Writes the registers if they are not what the thread has already. Returns whether the host takes them.
+    pub fn write_registers(&mut self, registers: &Registers) -> Result<bool, HostFault> {
+        // Without a number the host finds no system call to restart.
+        let registers = Registers { orig_rax: u64::MAX, ..*registers };
+        if self.loaded.as_ref() == Some(&registers) {
+            return Ok(true);
+        }
+        match trace::set_registers(self.tid, &registers) {
+            Ok(()) => {
+                self.loaded = Some(registers);
+                Ok(true)
+            }
+            Err(error) if error.raw_os_error() == Some(libc::EIO) => {
+                self.loaded = None;
+                Ok(false)
+            }
+            Err(error) => Err(fault("writing a stub's registers", error)),
+        }
+    }
+
+    /// Runs the stub's code from `start` until it stops at `end`; returns the registers.
+    fn run_stub(&mut self, start: u64, end: u64, registers: Registers) -> Result<Registers, HostFault> {
+        let mut registers = Registers { rip: self.code + start, ..registers };
+        trace::set_registers(self.tid, &registers).map_err(|e| fault("writing a stub's registers", e))?;
+        self.loaded = None;
+        loop {
+            self.resume()?;
+            // Anything else is a kick that came late, or a stranger's signal.
+            if self.wait()? == Stop::Signal(libc::SIGTRAP) {
+                trace::registers(self.tid, &mut registers).map_err(|e| fault("reading a stub's registers", e))?;
+                if registers.rip == self.code + end {
+                    return Ok(registers);
+                }
+            }
+        }
+    }
+
+    /// Makes one system call in the stub.
+    pub fn call(&mut self, number: i64, arguments: &[u64]) -> Result<u64, HostFault> {
+        let argument = |i: usize| arguments.get(i).copied().unwrap_or(0);
+        let registers = Registers {
+            rax: number as u64,
+            rdi: argument(0),
+            rsi: argument(1),
+            rdx: argument(2),
+            r10: argument(3),
+            r8: argument(4),
+            r9: argument(5),
+            ..Registers::for_program(0, 0)
+        };
+        let result = self.run_stub(LABELS.call, LABELS.call_done, registers)?.rax;
+        if result >= FIRST_ERROR {
+            return Err(call_fault(&Call { number, arguments: std::array::from_fn(argument) }, result));
+        }
+        Ok(result)
+    }
+
+    /// Makes system calls in the stub, in order, until one fails.
+    pub fn calls(&mut self, memory: &GuestMemory, calls: &[Call]) -> Result<(), HostFault> {
+        for batch in calls.chunks(MOST_CALLS) {
+            let bytes: Vec<u8> = batch
+                .iter()
+                .flat_map(|call| std::iter::once(call.number as u64).chain(call.arguments))
+                .flat_map(u64::to_ne_bytes)
+                .collect();
+            memory.write(self.stub.page().start, &bytes);
+            let end = COMMANDS + bytes.len() as u64;
+            let registers = Registers { rbx: COMMANDS, r12: end, ..Registers::for_program(0, 0) };
+            let registers = self.run_stub(LABELS.commands, LABELS.commands_done, registers)?;
+            if registers.rbx != end {
+                let failed = registers.rbx.wrapping_sub(COMMANDS) / CALL_BYTES;
+                return Err(match batch.get(failed as usize) {
+                    Some(call) => call_fault(call, registers.rax),
+                    None => fault("a stub lost its way", io::ErrorKind::InvalidData),
+                });
+            }
+        }
+        Ok(())
+    }
+
+    /// Maps the stub's own commands.
+    pub fn map_commands(&mut self) -> Result<(), HostFault> {
+        let flags = (libc::MAP_SHARED | libc::MAP_FIXED) as u64;
+        let offset = self.stub.page().start;
+        let arguments = [COMMANDS, COMMAND_BYTES, libc::PROT_READ as u64, flags, COMMAND_FD as u64, offset];
+        self.call(libc::SYS_mmap, &arguments).map(drop)
+    }
+
+    fn clone(&mut self, flags: i32, registers: Registers) -> Result<i32, HostFault> {
+        let registers = Registers { rax: libc::SYS_clone as u64, rdi: flags as u64, ..registers };
+        let result = self.run_stub(LABELS.clone, LABELS.clone_done, registers)?.rax;
+        if result >= FIRST_ERROR {
+            let what = "no new stub process or thread (see `ulimit -u` and the pids limit of the control group)";
+            return Err(fault(what, io::Error::from_raw_os_error(result.wrapping_neg() as i32)));
+        }
+        Ok(result as i32)
+    }
+
+    /// Makes a copy of the stub process, which waits to be traced.
+    pub fn clone_process(&mut self, commands: &Arc<GuestMemory>) -> Result<Stub, HostFault> {
+        let page = commands
+            .allocate(COMMAND_BYTES, COMMAND_BYTES)
+            .map_err(|_| fault("too many address spaces", io::ErrorKind::OutOfMemory))?;
+        let registers = Registers {
+            r13: page.range().start,
+            r14: std::process::id().into(),
+            r15: 1,
+            ..Registers::for_program(0, 0)
+        };
+        Ok(Stub::new(self.clone(CLONE_PROCESS, registers)?, page))
+    }
+
+    /// Makes a further thread of the stub process, which waits to be traced.
+    pub fn clone_thread(&mut self) -> Result<(), HostFault> {
+        let tid = self.clone(CLONE_THREAD, Registers::for_program(0, 0))?;
+        self.stub.add_idle(tid);
+        Ok(())
+    }
+}
+
+impl Drop for Tracee {
+    fn drop(&mut self) {
+        let registers = Registers::for_program(self.code + LABELS.park, 0);
+        self.stub.release(self.tid, || {
+            trace::set_registers(self.tid, &registers).is_ok() && trace::detach(self.tid).is_ok()
+        });
+    }
+}
+
+fn call_fault(call: &Call, result: u64) -> HostFault {
+    let source = io::Error::from_raw_os_error(result.wrapping_neg() as i32);
+    let [first, second, ..] = call.arguments;
+    let (name, hint) = match call.number {
+        libc::SYS_mmap => ("mmap", " (too many mappings? then raise the sysctl vm.max_map_count)"),
+        libc::SYS_munmap => ("munmap", " (too many mappings? then raise the sysctl vm.max_map_count)"),
+        libc::SYS_mprotect => ("mprotect", " (too many mappings? then raise the sysctl vm.max_map_count)"),
+        _ => return fault(format!("system call {} of a stub", call.number), source),
+    };
+    let hint = if source.raw_os_error() == Some(libc::ENOMEM) { hint } else { "" };
+    fault(format!("{name} of {second:#x} bytes at {first:#x} in a stub{hint}"), source)
+}
