@@ -1,10 +1,13 @@
 //! What there is once in a sandbox.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use amber_platform::{GuestMemory, Platform};
 
 use crate::profile::KernelProfile;
+use crate::sync::Mutex;
+use crate::syscalls::Tracer;
 
 /// The kernel of one sandbox.
 pub struct Kernel {
@@ -14,4 +17,8 @@ pub struct Kernel {
     pub platform: Arc<dyn Platform>,
     /// The frames of all guests.
     pub memory: Arc<GuestMemory>,
+    /// Prints system calls, if asked to.
+    pub tracer: Option<Tracer>,
+    /// Numbers of calls that were refused, and logged, already.
+    pub refused: Mutex<HashSet<u32>>,
 }

@@ -4,6 +4,7 @@ use amber_abi::errno::Errno;
 use amber_abi::release::Release;
 
 use crate::error::SysResult;
+use crate::syscalls::args::View;
 use crate::syscalls::table::TABLE;
 use crate::task::TaskContext;
 
@@ -16,6 +17,10 @@ pub struct Parameter {
     pub name: &'static str,
     /// Its type, as in the table: a name from [`args`](crate::syscalls::args) or of a flag set.
     pub kind: &'static str,
+    /// Whether the kernel writes what it points to.
+    pub is_out: bool,
+    /// Prints it as strace(1) would.
+    pub show: fn(&View<'_>, &mut String),
 }
 
 /// One system call: a line of the table.
@@ -60,11 +65,20 @@ pub fn dispatch(ctx: &mut TaskContext, number: u64) -> SysResult {
     let Some(entry) = entry(number).filter(|e| e.exists_in(ctx.kernel().profile.release())) else {
         return Err(Errno::ENOSYS.into());
     };
-    match entry.handler {
-        Ok(handler) => handler(ctx, arguments),
-        Err(errno) => {
-            log::warn!("system call {} is not offered: {}", entry.name, errno.name());
-            Err(errno.into())
-        }
+    let handler = match entry.handler {
+        Ok(handler) => handler,
+        Err(errno) => return refuse(ctx, entry, errno),
+    };
+    match ctx.kernel().clone().tracer.as_ref() {
+        Some(tracer) => tracer.call(ctx, entry, handler, arguments),
+        None => handler(ctx, arguments),
     }
+}
+
+/// Answers a call that is not offered, and says so in the log the first time.
+fn refuse(ctx: &TaskContext, entry: &Entry, errno: Errno) -> SysResult {
+    if ctx.kernel().refused.lock().insert(entry.number) {
+        log::warn!("the guest used {}, which is not offered: {}", entry.name, errno.name());
+    }
+    Err(errno.into())
 }

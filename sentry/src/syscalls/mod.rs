@@ -9,5 +9,7 @@ pub mod signal;
 mod table;
 pub mod task;
 pub mod time;
+mod trace;
 
 pub use dispatch::{Entry, Handler, Parameter, dispatch, entries, entry};
+pub use trace::Tracer;

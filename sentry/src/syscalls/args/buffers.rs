@@ -1,0 +1,151 @@
+//! Arguments that point to strings and buffers.
+
+use super::{Argument, View, put};
+
+/// Most bytes that are printed, as strace(1)'s `-s` has it.
+pub(super) const SHOWN: usize = 32;
+
+/// Prints bytes as a C string literal, at most [`SHOWN`] of them; `whole` is how many there are.
+pub(super) fn show_bytes(bytes: &[u8], whole: usize, out: &mut String) {
+    out.push('"');
+    for &byte in bytes.iter().take(SHOWN) {
+        match byte {
+            b'\n' => out.push_str("\\n"),
+            b'\t' => out.push_str("\\t"),
+            b'\r' => out.push_str("\\r"),
+            b'"' => out.push_str("\\\""),
+            b'\\' => out.push_str("\\\\"),
+            0x20..=0x7e => out.push(char::from(byte)),
+            _ => put!(out, "\\{byte:o}"),
+        }
+    }
+    out.push('"');
+    if whole > SHOWN {
+        out.push_str("...");
+    }
+}
+
+/// Prints `len` bytes at `address`, or the address where they cannot be read.
+pub(super) fn show_memory(view: &View<'_>, address: u64, len: u64, out: &mut String) {
+    let mut bytes = vec![0; len.min(SHOWN as u64 + 1) as usize];
+    if address != 0 && view.ctx.read_bytes(address, &mut bytes).is_ok() {
+        show_bytes(&bytes, usize::try_from(len).unwrap_or(usize::MAX), out);
+    } else if address == 0 {
+        out.push_str("NULL");
+    } else {
+        put!(out, "{address:#x}");
+    }
+}
+
+/// Prints the string at `address`.
+pub(super) fn show_string(view: &View<'_>, address: u64, most: usize, out: &mut String) {
+    match view.ctx.read_string(address, 4096) {
+        Ok(text) if address != 0 => {
+            if text.len() > most {
+                show_bytes(&text, text.len(), out);
+            } else {
+                show_quoted(&text, out);
+            }
+        }
+        _ if address == 0 => out.push_str("NULL"),
+        _ => put!(out, "{address:#x}"),
+    }
+}
+
+/// Prints all of a string.
+fn show_quoted(text: &[u8], out: &mut String) {
+    for (i, part) in text.chunks(SHOWN).enumerate() {
+        let mut piece = String::new();
+        show_bytes(part, part.len(), &mut piece);
+        if i > 0 {
+            out.pop();
+        }
+        out.push_str(if i > 0 { piece.get(1..).unwrap_or_default() } else { &piece });
+    }
+    if text.is_empty() {
+        out.push_str("\"\"");
+    }
+}
+
+macro_rules! strings {
+    ($($(#[$doc:meta])* $name:ident = $most:expr;)*) => {$(
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub struct $name(pub u64);
+
+        impl $name {
+            /// Whether the guest passed NULL.
+            pub fn is_null(self) -> bool {
+                self.0 == 0
+            }
+        }
+
+        impl Argument for $name {
+            fn from_raw(raw: u64) -> Self {
+                $name(raw)
+            }
+            fn show(view: &View<'_>, out: &mut String) {
+                show_string(view, view.value(), $most, out);
+            }
+        }
+    )*};
+}
+
+strings! {
+    /// A path, printed whole.
+    Path = 4096;
+    /// A string.
+    Str = SHOWN;
+}
+
+macro_rules! buffers {
+    ($($(#[$doc:meta])* $name:ident: $out:literal;)*) => {$(
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub struct $name(pub u64);
+
+        impl $name {
+            /// Whether the guest passed NULL.
+            pub fn is_null(self) -> bool {
+                self.0 == 0
+            }
+        }
+
+        impl Argument for $name {
+            const OUT: bool = $out;
+
+            fn from_raw(raw: u64) -> Self {
+                $name(raw)
+            }
+            fn show(view: &View<'_>, out: &mut String) {
+                match (Self::OUT, view.result) {
+                    (false, _) => show_memory(view, view.value(), view.next(), out),
+                    (true, Some(Ok(len))) => show_memory(view, view.value(), (*len).min(view.next()), out),
+                    (true, _) => view.show_address(out),
+                }
+            }
+        }
+    )*};
+}
+
+buffers! {
+    /// Bytes that the kernel reads; the next argument is their number.
+    BufIn: false;
+    /// Room for bytes that the kernel writes; the next argument is its size, the result how many were written.
+    BufOut: true;
+}
+
+/// Room for a string that the kernel writes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StrOut(pub u64);
+
+impl Argument for StrOut {
+    const OUT: bool = true;
+
+    fn from_raw(raw: u64) -> Self {
+        StrOut(raw)
+    }
+    fn show(view: &View<'_>, out: &mut String) {
+        if view.succeeded() { show_string(view, view.value(), 4096, out) } else { view.show_address(out) }
+    }
+}

@@ -1,0 +1,183 @@
+//! Arguments that point to several things: strings, vectors, descriptors, addresses of sockets.
+
+use amber_abi::poll::PollEvents;
+
+use super::buffers::{SHOWN, show_memory, show_string};
+use super::{Argument, View, put};
+
+/// Most elements that are printed.
+const ELEMENTS: usize = 16;
+
+macro_rules! lists {
+    ($($(#[$doc:meta])* $name:ident, out $is_out:literal, $show:path;)*) => {$(
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub struct $name(pub u64);
+
+        impl $name {
+            /// Whether the guest passed NULL.
+            pub fn is_null(self) -> bool {
+                self.0 == 0
+            }
+        }
+
+        impl Argument for $name {
+            const OUT: bool = $is_out;
+
+            fn from_raw(raw: u64) -> Self {
+                $name(raw)
+            }
+            fn show(view: &View<'_>, out: &mut String) {
+                if view.value() == 0 {
+                    out.push_str("NULL");
+                } else if Self::OUT && !view.succeeded() {
+                    view.show_address(out);
+                } else {
+                    $show(view, out);
+                }
+            }
+        }
+    )*};
+}
+
+lists! {
+    /// The argument strings of a program, ended by NULL.
+    StringList, out false, show_strings;
+    /// The environment of a program, of which only the number is printed.
+    Envp, out false, show_environment;
+    /// Buffers that are read; the next argument is their number.
+    IovecIn, out false, show_vector;
+    /// Buffers that are written; the next argument is their number.
+    IovecOut, out true, show_vector;
+    /// The array of poll(2); the next argument is its length.
+    Pollfds, out true, show_pollfds;
+    /// A descriptor set of select(2).
+    FdSet, out true, show_fd_set;
+    /// Room for two descriptors.
+    FdPair, out true, show_pair;
+    /// A socket address that is read; the next argument is its length.
+    SockaddrIn, out false, show_sockaddr;
+    /// Room for a socket address; the next argument points to its length.
+    SockaddrOut, out true, show_sockaddr_out;
+}
+
+fn pointers(view: &View<'_>) -> Vec<u64> {
+    let mut found = Vec::new();
+    while let Ok(pointer) = view.ctx.read_object::<u64>(view.value().wrapping_add(8 * found.len() as u64)) {
+        if pointer == 0 || found.len() >= 1024 {
+            break;
+        }
+        found.push(pointer);
+    }
+    found
+}
+
+/// Prints what `each` prints for each element, in brackets, with an ellipsis for those left out.
+fn bracket<T>(elements: &[T], out: &mut String, mut each: impl FnMut(&T, &mut String)) {
+    out.push('[');
+    for (i, element) in elements.iter().take(ELEMENTS).enumerate() {
+        out.push_str(if i > 0 { ", " } else { "" });
+        each(element, out);
+    }
+    out.push_str(if elements.len() > ELEMENTS { ", ...]" } else { "]" });
+}
+
+fn show_strings(view: &View<'_>, out: &mut String) {
+    bracket(&pointers(view), out, |&pointer, out| show_string(view, pointer, SHOWN, out));
+}
+
+fn show_environment(view: &View<'_>, out: &mut String) {
+    put!(out, "{:#x} /* {} vars */", view.value(), pointers(view).len());
+}
+
+fn show_vector(view: &View<'_>, out: &mut String) {
+    let count = (view.next() as usize).min(ELEMENTS + 1);
+    let Ok(words) = view.ctx.read_array::<u64>(view.value(), count * 2) else {
+        return view.show_address(out);
+    };
+    // Of buffers that the kernel filled, only as much as the call's result says holds anything.
+    let mut left = match view.result {
+        Some(Ok(n)) => *n,
+        _ => u64::MAX,
+    };
+    let vector: Vec<(u64, u64)> = words.chunks_exact(2).map(|pair| (pair[0], pair[1])).collect();
+    bracket(&vector, out, |&(base, len), out| {
+        out.push_str("{iov_base=");
+        show_memory(view, base, len.min(left), out);
+        put!(out, ", iov_len={len}}}");
+        left = left.saturating_sub(len);
+    });
+}
+
+fn show_pollfds(view: &View<'_>, out: &mut String) {
+    let count = (view.next() as usize).min(ELEMENTS + 1);
+    let Ok(words) = view.ctx.read_array::<u64>(view.value(), count) else {
+        return view.show_address(out);
+    };
+    bracket(&words, out, |&word, out| {
+        let events = |shift: u32| PollEvents::from_bits_retain((word >> shift) as u32 & 0xffff);
+        put!(out, "{{fd={}, events={}, revents={}}}", word as i32, events(32), events(48));
+    });
+}
+
+fn show_fd_set(view: &View<'_>, out: &mut String) {
+    let words = (view.raw[0].min(1024) as usize).div_ceil(64);
+    let Ok(words) = view.ctx.read_array::<u64>(view.value(), words) else {
+        return view.show_address(out);
+    };
+    let set: Vec<usize> = (0..words.len() * 64).filter(|i| words[i / 64] & (1 << (i % 64)) != 0).collect();
+    bracket(&set, out, |fd, out| put!(out, "{fd}"));
+}
+
+fn show_pair(view: &View<'_>, out: &mut String) {
+    match view.ctx.read_object::<[i32; 2]>(view.value()) {
+        Ok([first, second]) => put!(out, "[{first}, {second}]"),
+        Err(_) => view.show_address(out),
+    }
+}
+
+fn show_sockaddr(view: &View<'_>, out: &mut String) {
+    show_address(view, view.next().min(128) as usize, out);
+}
+
+fn show_sockaddr_out(view: &View<'_>, out: &mut String) {
+    let len = view.ctx.read_object::<u32>(view.next()).unwrap_or_default();
+    show_address(view, len.min(128) as usize, out);
+}
+
+fn show_address(view: &View<'_>, len: usize, out: &mut String) {
+    let mut bytes = vec![0; len];
+    if len < 2 || view.ctx.read_bytes(view.value(), &mut bytes).is_err() {
+        return view.show_address(out);
+    }
+    let port = |b: &[u8]| u16::from_be_bytes([b[2], b[3]]);
+    match (u16::from_ne_bytes([bytes[0], bytes[1]]), len) {
+        (1, _) => {
+            let (mark, name) = match bytes.get(2..).unwrap_or_default() {
+                [0, rest @ ..] => ("@", rest),
+                path => ("", path.split(|&b| b == 0).next().unwrap_or_default()),
+            };
+            put!(out, "{{sa_family=AF_UNIX, sun_path={mark}{:?}}}", String::from_utf8_lossy(name));
+        }
+        (2, 8..) => put!(
+            out,
+            "{{sa_family=AF_INET, sin_port=htons({}), sin_addr=inet_addr(\"{}.{}.{}.{}\")}}",
+            port(&bytes),
+            bytes[4],
+            bytes[5],
+            bytes[6],
+            bytes[7]
+        ),
+        (10, 24..) => {
+            let mut address = [0; 16];
+            address.copy_from_slice(&bytes[8..24]);
+            put!(
+                out,
+                "{{sa_family=AF_INET6, sin6_port=htons({}), sin6_addr={}}}",
+                port(&bytes),
+                std::net::Ipv6Addr::from(address)
+            );
+        }
+        (family, _) => put!(out, "{{sa_family={family}, ...}}"),
+    }
+}

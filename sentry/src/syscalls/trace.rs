@@ -1,0 +1,91 @@
+//! What `--strace` prints: a line for each call, in the form strace(1) users know.
+
+use std::io::Write;
+use std::time::Instant;
+
+use crate::boot::TraceFilter;
+use crate::error::{Restart, SysError, SysResult};
+use crate::sync::{Mutex, Rank};
+use crate::syscalls::args::{View, put};
+use crate::syscalls::dispatch::{Entry, Handler};
+use crate::task::TaskContext;
+
+/// Prints calls, signals and exits as they happen.
+pub struct Tracer {
+    names: Vec<String>,
+    sink: Mutex<Box<dyn Write + Send>>,
+}
+
+impl Tracer {
+    /// A tracer of the calls that a filter names.
+    pub fn new(filter: TraceFilter) -> Self {
+        Tracer { names: filter.names, sink: Mutex::new(Rank::Leaf, filter.sink) }
+    }
+
+    fn wants(&self, entry: &Entry) -> bool {
+        self.names.is_empty() || self.names.iter().any(|name| name == entry.name)
+    }
+
+    /// Prints a line about a task. What cannot be written is lost: a trace must not change what is traced.
+    pub fn line(&self, tid: i32, text: &str) {
+        let mut line = String::with_capacity(text.len() + 16);
+        put!(line, "[pid {tid:>5}] {text}\n");
+        let _ = self.sink.lock().write_all(line.as_bytes());
+    }
+
+    /// Serves a call and prints it.
+    pub fn call(&self, ctx: &mut TaskContext, entry: &Entry, handler: Handler, raw: [u64; 6]) -> SysResult {
+        if !self.wants(entry) {
+            return handler(ctx, raw);
+        }
+        // What the call reads is printed before, since the call may change it; what it writes, after.
+        let before: Vec<Option<String>> = entry
+            .parameters
+            .iter()
+            .enumerate()
+            .map(|(index, parameter)| {
+                (!parameter.is_out).then(|| {
+                    let mut text = String::new();
+                    (parameter.show)(&View { ctx, raw, index, result: None }, &mut text);
+                    text
+                })
+            })
+            .collect();
+        let start = Instant::now();
+        let result = handler(ctx, raw);
+        let took = start.elapsed();
+        let mut line = format!("{}(", entry.name);
+        for (index, (parameter, text)) in entry.parameters.iter().zip(before).enumerate() {
+            line.push_str(if index > 0 { ", " } else { "" });
+            match text {
+                Some(text) => line.push_str(&text),
+                None => (parameter.show)(&View { ctx, raw, index, result: Some(&result) }, &mut line),
+            }
+        }
+        line.push_str(") = ");
+        show_result(entry, &result, &mut line);
+        put!(line, " <{}.{:06}>", took.as_secs(), took.subsec_micros());
+        self.line(ctx.tid(), &line);
+        result
+    }
+}
+
+fn show_result(entry: &Entry, result: &SysResult, out: &mut String) {
+    match result {
+        Ok(_) if matches!(entry.name, "exit" | "exit_group") => out.push('?'),
+        // What cannot be a count or a number is an address.
+        Ok(value) if *value > u64::from(u32::MAX) => put!(out, "{value:#x}"),
+        Ok(value) => put!(out, "{value}"),
+        Err(SysError::Errno(errno)) => put!(out, "-1 {} ({})", errno.name(), errno),
+        Err(SysError::Restart(restart)) => put!(
+            out,
+            "? {} (To be restarted if SA_RESTART is set)",
+            match restart {
+                Restart::IfAsked => "ERESTARTSYS",
+                Restart::UnlessHandled => "ERESTARTNOHAND",
+                Restart::Always => "ERESTARTNOINTR",
+                Restart::Resume(_) => "ERESTART_RESTARTBLOCK",
+            }
+        ),
+    }
+}
