@@ -1,0 +1,181 @@
+//! Who is measured, and how each runs a command.
+
+use std::env;
+use std::ffi::OsString;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use nix::unistd::Uid;
+use serde_json::json;
+
+use crate::memory::{self, Idle};
+use crate::run;
+use crate::work::Workspace;
+
+/// The contender others are compared with in the last column.
+pub const RIVAL: &str = "runsc ptrace";
+
+/// A way to run a command.
+pub struct Contender {
+    name: String,
+    kind: Kind,
+}
+
+enum Kind {
+    Native,
+    /// A program whose command line ends with the command to run.
+    Prefix(Vec<OsString>),
+    /// An OCI runtime, for which a bundle is written each time.
+    Bundle {
+        runtime: PathBuf,
+        directory: PathBuf,
+    },
+}
+
+/// Every contender there may be on this machine.
+pub fn all(workspace: &Workspace) -> Result<Vec<Contender>> {
+    let mut list = vec![Contender { name: "native".into(), kind: Kind::Native }];
+    let mut add = |name: &str, program: &Path, flags: &[&str]| {
+        let mut prefix = vec![program.into()];
+        prefix.extend(flags.iter().map(OsString::from));
+        list.push(Contender { name: name.into(), kind: Kind::Prefix(prefix) });
+    };
+    let amber = build_amber()?;
+    for platform in ["ptrace"] {
+        add(&format!("amber {platform}"), &amber, &["do", &format!("--platform={platform}"), "--"]);
+    }
+    match find_program("runsc") {
+        Some(runsc) => {
+            for platform in ["ptrace", "kvm"] {
+                let platform_flag = format!("--platform={platform}");
+                let mut flags = vec![platform_flag.as_str(), "--network=none", "do"];
+                if !Uid::effective().is_root() {
+                    flags.insert(0, "--rootless");
+                }
+                add(&format!("runsc {platform}"), &runsc, &flags);
+            }
+        }
+        None => println!("left out: runsc: not installed (Debian: apt-get install runsc)"),
+    }
+    match find_program("crun") {
+        Some(runtime) if Uid::effective().is_root() => {
+            let directory = workspace.directory("bundle")?;
+            list.push(Contender { name: "crun".into(), kind: Kind::Bundle { runtime, directory } });
+        }
+        Some(_) => println!("left out: crun: its bundle over the host's root needs root"),
+        None => println!("left out: crun: not installed (Debian: apt-get install crun)"),
+    }
+    Ok(list)
+}
+
+impl Contender {
+    /// What the table calls it.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The host command that runs `args` in this contender.
+    pub fn command(&self, args: &[OsString]) -> Result<Command> {
+        let (program, rest) = args.split_first().context("no command")?;
+        Ok(match &self.kind {
+            Kind::Native => {
+                let mut command = Command::new(program);
+                command.args(rest);
+                command
+            }
+            Kind::Prefix(prefix) => {
+                let mut command = Command::new(&prefix[0]);
+                command.args(&prefix[1..]).args(args);
+                command
+            }
+            Kind::Bundle { runtime, directory } => {
+                write_bundle(directory, args)?;
+                let mut command = Command::new(runtime);
+                let id = format!("amber-bench-{}", std::process::id());
+                command.args(["--cgroup-manager=disabled", "run"]).arg("--bundle").arg(directory).arg(id);
+                command
+            }
+        })
+    }
+
+    /// Whether it runs a program at all on this machine; says why if it does not.
+    pub fn try_out(&self, micro: OsString) -> Result<()> {
+        let command = self.command(&[micro, "nothing".into()])?;
+        run::Running::start(command)?.finish(Duration::from_secs(20)).map(drop)
+    }
+
+    /// Runs the guest program and reads the lines it prints: names and nanoseconds.
+    pub fn micro(&self, args: &[OsString]) -> Result<Vec<(String, f64)>> {
+        let output = run::output(self.command(args)?)?;
+        let parse = |line: &str| {
+            let (name, value) = line.trim_end().split_once('\t')?;
+            Some((name.to_string(), value.parse().ok()?))
+        };
+        output.lines().map(|line| parse(line).with_context(|| format!("unexpected line {line:?}"))).collect()
+    }
+
+    /// Nanoseconds from the start of a command to its end, as its caller sees it.
+    pub fn start(&self, args: &[OsString]) -> Result<f64> {
+        let command = self.command(args)?;
+        let start = Instant::now();
+        run::output(command)?;
+        Ok(start.elapsed().as_nanos() as f64)
+    }
+
+    /// What a sandbox costs in which nothing happens.
+    pub fn idle(&self, micro: &OsString) -> Result<Idle> {
+        const MILLISECONDS: &str = "4000";
+        let mut child = run::Running::start(self.command(&[micro.clone(), "idle".into(), MILLISECONDS.into()])?)?;
+        let idle = memory::observe(child.id());
+        child.finish(run::LIMIT)?;
+        idle
+    }
+}
+
+/// Builds the release of `amber` that belongs to this program and finds it.
+fn build_amber() -> Result<PathBuf> {
+    let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let manifest = Path::new(env!("CARGO_MANIFEST_DIR")).join("../Cargo.toml");
+    let status = Command::new(cargo)
+        .args(["build", "--quiet", "--release", "-p", "amber", "--manifest-path"])
+        .arg(manifest)
+        .status()
+        .context("cargo")?;
+    ensure!(status.success(), "building amber failed");
+    let own = env::current_exe().context("finding the build directory")?;
+    let target = own.parent().and_then(Path::parent).context("finding the build directory")?;
+    Ok(target.join("release/amber"))
+}
+
+fn find_program(name: &str) -> Option<PathBuf> {
+    let path = env::var_os("PATH")?;
+    env::split_paths(&path).map(|directory| directory.join(name)).find(|candidate| candidate.is_file())
+}
+
+/// A container that sees the host's files, as the other contenders do, and has a `/tmp` in memory.
+fn write_bundle(directory: &Path, args: &[OsString]) -> Result<()> {
+    let args: Vec<_> = args.iter().map(|arg| arg.to_string_lossy()).collect();
+    let path = env::var("PATH").unwrap_or_default();
+    let namespaces: Vec<_> =
+        ["pid", "ipc", "uts", "mount", "network"].iter().map(|kind| json!({ "type": kind })).collect();
+    let config = json!({
+        "ociVersion": "1.0.2",
+        "process": {
+            "user": {"uid": 0, "gid": 0},
+            "args": args,
+            "env": [format!("PATH={path}")],
+            "cwd": "/"
+        },
+        "root": {"path": "/", "readonly": true},
+        "mounts": [
+            {"destination": "/proc", "type": "proc", "source": "proc"},
+            {"destination": "/dev", "type": "tmpfs", "source": "tmpfs", "options": ["mode=755"]},
+            {"destination": "/tmp", "type": "tmpfs", "source": "tmpfs", "options": ["mode=1777"]}
+        ],
+        "linux": {"namespaces": namespaces}
+    });
+    fs::write(directory.join("config.json"), config.to_string()).context("writing a bundle")
+}

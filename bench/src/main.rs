@@ -1,0 +1,145 @@
+//! Measures what isolation costs: the same work natively, in Amber, in crun and in gVisor.
+//!
+//! All contenders take turns, round by round, so that whatever else the machine does meets all of them; the table shows
+//! medians.
+
+mod contender;
+mod memory;
+mod report;
+mod run;
+mod work;
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::{Context, Result, ensure};
+use clap::Parser;
+
+use crate::contender::Contender;
+use crate::report::{Row, Unit};
+use crate::work::Workspace;
+
+/// Measures what isolation costs: native, Amber, crun and gVisor side by side.
+#[derive(Parser)]
+#[command(version, max_term_width = 100)]
+struct Args {
+    /// How often every contender has its turn
+    #[arg(long, default_value_t = 5)]
+    rounds: usize,
+    /// How long each small operation is repeated in one turn
+    #[arg(long, default_value_t = 100)]
+    milliseconds: u64,
+    /// Where the picture goes
+    #[arg(long, value_name = "FILE", default_value = "target/bench.svg")]
+    svg: PathBuf,
+    /// Contenders to leave out
+    #[arg(long, value_name = "NAME", value_delimiter = ',')]
+    without: Vec<String>,
+}
+
+/// All samples: row → contender → values.
+type Samples = HashMap<&'static str, HashMap<String, Vec<f64>>>;
+
+fn main() -> ExitCode {
+    match measure(&Args::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("amber-bench: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn measure(args: &Args) -> Result<()> {
+    ensure!(args.rounds > 0 && args.milliseconds > 0, "--rounds and --milliseconds must be above zero");
+    let workspace = Workspace::prepare()?;
+    let mut contenders = Vec::new();
+    for contender in contender::all(&workspace)? {
+        if args.without.iter().any(|name| name == contender.name()) {
+            continue;
+        }
+        match contender.try_out(workspace.micro()) {
+            Ok(()) => contenders.push(contender),
+            Err(error) => println!("left out: {}: {error:#}", contender.name()),
+        }
+    }
+    let mut samples = Samples::new();
+    for round in 1..=args.rounds {
+        for contender in &contenders {
+            eprintln!("round {round} of {}: {}", args.rounds, contender.name());
+            turn(contender, &workspace, args.milliseconds, &mut samples);
+        }
+    }
+    let names: Vec<&str> = contenders.iter().map(Contender::name).collect();
+    report::table(&names, &samples);
+    report::picture(&args.svg, &names, &samples).with_context(|| args.svg.display().to_string())?;
+    println!("\nThe picture is in {}.", args.svg.display());
+    Ok(())
+}
+
+/// One contender's turn in one round. What fails is said and leaves a gap in the table.
+fn turn(contender: &Contender, workspace: &Workspace, milliseconds: u64, samples: &mut Samples) {
+    let mut note = |row: &'static str, value: Result<f64>| match value {
+        Ok(value) => samples.entry(row).or_default().entry(contender.name().into()).or_default().push(value),
+        Err(error) => println!("{}: {row}: {error:#}", contender.name()),
+    };
+    let micro = workspace.micro();
+    match contender.micro(&[micro.clone(), "all".into(), milliseconds.to_string().into()]) {
+        Ok(results) => {
+            for (name, value) in results {
+                if let Some(row) = Row::all().iter().find(|row| row.name == name) {
+                    note(row.name, Ok(value));
+                }
+            }
+        }
+        Err(error) => println!("{}: small operations: {error:#}", contender.name()),
+    }
+    note("start `true`", contender.start(&["true".into()]));
+    for (row, command) in [("find in 10,000 files", workspace.find()), ("build a C project", workspace.build())] {
+        let mut timed = vec![micro.clone(), "time".into()];
+        timed.extend(command);
+        let time = contender
+            .micro(&timed)
+            .and_then(|results| results.into_iter().next().map(|(_, value)| value).context("printed no time"));
+        note(row, time);
+    }
+    match contender.idle(&micro) {
+        Ok(idle) => {
+            note("idle memory", Ok(idle.memory));
+            note("idle CPU", Ok(idle.cpu));
+        }
+        Err(error) => println!("{}: idle: {error:#}", contender.name()),
+    }
+}
+
+impl Row {
+    /// Every row of the table, in its order. `aim` is what Amber shall need at most, as a part of gVisor's on ptrace.
+    fn all() -> &'static [Row] {
+        const fn row(name: &'static str, unit: Unit, aim: f64) -> Row {
+            Row { name, unit, aim: Some(aim) }
+        }
+        const ROWS: &[Row] = &[
+            row("getpid", Unit::Time, 0.4),
+            row("read 1 B", Unit::Time, 0.7),
+            row("read 64 KiB", Unit::Time, 0.7),
+            row("write 1 B", Unit::Time, 0.7),
+            row("write 64 KiB", Unit::Time, 0.7),
+            row("open+close", Unit::Time, 0.7),
+            row("stat", Unit::Time, 0.7),
+            row("mmap+touch 64 KiB", Unit::Time, 0.7),
+            row("page fault", Unit::Time, 0.7),
+            row("futex ping-pong", Unit::Time, 0.7),
+            row("pipe ping-pong", Unit::Time, 0.7),
+            row("thread create", Unit::Time, 0.7),
+            row("fork+wait", Unit::Time, 0.4),
+            row("fork+exec", Unit::Time, 0.4),
+            row("start `true`", Unit::Time, 0.3),
+            row("find in 10,000 files", Unit::Time, 0.7),
+            row("build a C project", Unit::Time, 0.7),
+            row("idle memory", Unit::Bytes, 0.4),
+            Row { name: "idle CPU", unit: Unit::Share, aim: None },
+        ];
+        ROWS
+    }
+}
