@@ -7,7 +7,7 @@ use amber_platform::{GuestMemory, Platform};
 
 use crate::profile::KernelProfile;
 use crate::sync::Mutex;
-use crate::syscalls::Tracer;
+use crate::syscalls::{CallTable, Tracer};
 
 /// The kernel of one sandbox.
 pub struct Kernel {
@@ -17,8 +17,10 @@ pub struct Kernel {
     pub platform: Arc<dyn Platform>,
     /// The frames of all guests.
     pub memory: Arc<GuestMemory>,
+    /// The system calls of its release.
+    pub calls: CallTable,
     /// Prints system calls, if asked to.
-    pub tracer: Option<Tracer>,
+    pub tracer: Option<Arc<Tracer>>,
     /// Numbers of calls that were refused, and logged, already.
     pub refused: Mutex<HashSet<u32>>,
 }

@@ -53,23 +53,37 @@ pub fn entries() -> impl Iterator<Item = &'static Entry> {
     TABLE.iter()
 }
 
-/// The line of an x86-64 number.
-pub fn entry(number: u64) -> Option<&'static Entry> {
-    let at = TABLE.binary_search_by_key(&number, |e| u64::from(e.number)).ok()?;
-    TABLE.get(at)
+/// The calls that one release has, by number.
+pub struct CallTable(Vec<Option<&'static Entry>>);
+
+impl CallTable {
+    /// The calls of a release.
+    pub fn of(release: Release) -> Self {
+        let mut calls = Vec::new();
+        for entry in entries().filter(|entry| entry.exists_in(release)) {
+            calls.resize(entry.number as usize, None);
+            calls.push(Some(entry));
+        }
+        CallTable(calls)
+    }
+
+    /// The line of an x86-64 number.
+    pub fn get(&self, number: u64) -> Option<&'static Entry> {
+        self.0.get(usize::try_from(number).ok()?).copied().flatten()
+    }
 }
 
 /// Serves a system call with the arguments in the registers.
 pub fn dispatch(ctx: &mut TaskContext, number: u64) -> SysResult {
     let arguments = ctx.registers.syscall_arguments();
-    let Some(entry) = entry(number).filter(|e| e.exists_in(ctx.kernel().profile.release())) else {
+    let Some(entry) = ctx.kernel().calls.get(number) else {
         return Err(Errno::ENOSYS.into());
     };
     let handler = match entry.handler {
         Ok(handler) => handler,
         Err(errno) => return refuse(ctx, entry, errno),
     };
-    match ctx.kernel().clone().tracer.as_ref() {
+    match ctx.kernel().tracer.clone() {
         Some(tracer) => tracer.call(ctx, entry, handler, arguments),
         None => handler(ctx, arguments),
     }
@@ -81,4 +95,23 @@ fn refuse(ctx: &TaskContext, entry: &Entry, errno: Errno) -> SysResult {
         log::warn!("the guest used {}, which is not offered: {}", entry.name, errno.name());
     }
     Err(errno.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_table_is_in_order() {
+        assert!(entries().zip(entries().skip(1)).all(|(a, b)| a.number < b.number));
+    }
+
+    #[test]
+    fn releases_have_their_calls() {
+        let old = CallTable::of("2.6.32".parse().unwrap());
+        let new = CallTable::of("6.12".parse().unwrap());
+        assert!(old.get(156).is_some() && new.get(156).is_none(), "_sysctl went with 5.5");
+        assert!(old.get(435).is_none() && new.get(435).is_some(), "clone3 came with 5.3");
+        assert!(new.get(463).is_none() && new.get(u64::MAX).is_none());
+    }
 }

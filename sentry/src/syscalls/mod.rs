@@ -11,5 +11,5 @@ pub mod task;
 pub mod time;
 mod trace;
 
-pub use dispatch::{Entry, Handler, Parameter, dispatch, entries, entry};
+pub use dispatch::{CallTable, Entry, Handler, Parameter, dispatch, entries};
 pub use trace::Tracer;
