@@ -9,8 +9,12 @@
 mod macros;
 
 pub mod capability;
+pub mod elf;
 pub mod errno;
 pub mod futex;
+pub mod inotify;
+pub mod ioctl;
+pub mod ipc;
 pub mod mm;
 pub mod mount;
 pub mod open;
@@ -25,6 +29,7 @@ pub mod siginfo;
 pub mod signal;
 pub mod stat;
 pub mod task;
+pub mod termios;
 pub mod time;
 pub mod xattr;
 

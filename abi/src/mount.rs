@@ -172,3 +172,31 @@ named! {
         Q_GETNEXTQUOTA = 0x800009,
     }
 }
+
+/// What `quotactl` is asked to do: a [`QuotaCommand`] and a kind of quota.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct QuotactlCommand(pub u32);
+
+impl QuotactlCommand {
+    /// What to do.
+    pub const fn command(self) -> QuotaCommand {
+        QuotaCommand::from_raw(self.0 >> 8)
+    }
+
+    /// Whose quota: 0 users, 1 groups, 2 projects.
+    pub const fn kind(self) -> u32 {
+        self.0 & 0xff
+    }
+}
+
+impl crate::FromRegister for QuotactlCommand {
+    fn from_register(value: u64) -> Self {
+        Self(value as u32)
+    }
+}
+
+impl core::fmt::Display for QuotactlCommand {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        write!(f, "QCMD({}, {})", self.command(), self.kind())
+    }
+}

@@ -149,6 +149,32 @@ impl fmt::Debug for Signal {
     }
 }
 
+/// A signal number in an argument, which may be zero or no signal at all.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SignalNumber(pub i32);
+
+impl SignalNumber {
+    /// The signal, if the number is one.
+    pub const fn signal(self) -> Option<Signal> {
+        Signal::from_raw(self.0)
+    }
+}
+
+impl crate::FromRegister for SignalNumber {
+    fn from_register(value: u64) -> Self {
+        Self(value as i32)
+    }
+}
+
+impl fmt::Display for SignalNumber {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.signal() {
+            Some(signal) => f.write_str(signal.name()),
+            None => write!(f, "{}", self.0),
+        }
+    }
+}
+
 /// A set of signals: the kernel's `sigset_t`, in which bit `n - 1` stands for signal `n`.
 #[derive(Clone, Copy, Default, PartialEq, Eq, Hash, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(transparent)]

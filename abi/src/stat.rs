@@ -308,6 +308,57 @@ impl fmt::Debug for Device {
     }
 }
 
+/// The permission bits in an argument; prints in octal as strace does.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct FileMode(pub u32);
+
+impl crate::FromRegister for FileMode {
+    fn from_register(value: u64) -> Self {
+        Self(value as u32)
+    }
+}
+
+impl fmt::Display for FileMode {
+    /// `0644`, or `S_IFCHR|0600` where a type is given, as `mknod` may.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let name = match FileType::from_mode(self.0) {
+            Some(FileType::Fifo) => "S_IFIFO|",
+            Some(FileType::CharacterDevice) => "S_IFCHR|",
+            Some(FileType::Directory) => "S_IFDIR|",
+            Some(FileType::BlockDevice) => "S_IFBLK|",
+            Some(FileType::Regular) => "S_IFREG|",
+            Some(FileType::Symlink) => "S_IFLNK|",
+            Some(FileType::Socket) => "S_IFSOCK|",
+            None => return write!(f, "0{:03o}", self.0),
+        };
+        write!(f, "{name}0{:03o}", self.0 & !S_IFMT)
+    }
+}
+
+/// A device number in an argument, 32 bits wide.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct DeviceNumber(pub u32);
+
+impl DeviceNumber {
+    /// The device.
+    pub const fn device(self) -> Device {
+        Device::from_raw(self.0 as u64)
+    }
+}
+
+impl crate::FromRegister for DeviceNumber {
+    fn from_register(value: u64) -> Self {
+        Self(value as u32)
+    }
+}
+
+impl fmt::Display for DeviceNumber {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let device = self.device();
+        write!(f, "makedev({:#x}, {:#x})", device.major, device.minor)
+    }
+}
+
 layout! {
     /// The fixed part of an entry `getdents64` gives, less the type that follows at offset 18 and the name at 19.
     pub struct Dirent64Header: 24 {
@@ -366,5 +417,8 @@ mod tests {
         assert_eq!(FileType::from_mode(0o100644), Some(FileType::Regular));
         assert_eq!(FileType::Symlink.dirent(), DT_LNK);
         assert_eq!(FileType::from_dirent(DT_WHT), None);
+        assert_eq!(FileMode(0o644).to_string(), "0644");
+        assert_eq!(FileMode(0o020600).to_string(), "S_IFCHR|0600");
+        assert_eq!(DeviceNumber(0x103).to_string(), "makedev(0x1, 0x3)");
     }
 }
