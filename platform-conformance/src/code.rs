@@ -11,6 +11,8 @@ macro_rules! code {
         $(
             global_asm!(
                 ".pushsection .rodata.amber_guest, \"a\"",
+                // Other crates and code generation units refer to the labels as well.
+                concat!(".globl amber_guest_", stringify!($name), ", amber_guest_", stringify!($name), "_end"),
                 concat!("amber_guest_", stringify!($name), ":"),
                 $($line,)+
                 concat!("amber_guest_", stringify!($name), "_end:"),

@@ -55,7 +55,7 @@ impl Queue {
     }
 }
 
-/// A guest address space. Its stub dies with it.
+/// A guest address space. Its stub dies with it, or when the last context leaves that still has a thread there.
 pub struct Space {
     stub: Arc<Stub>,
     queue: Mutex<Queue>,
@@ -213,13 +213,6 @@ impl AddressSpace for Space {
 
     fn as_any(&self) -> &dyn Any {
         self
-    }
-}
-
-impl Drop for Space {
-    fn drop(&mut self) {
-        // Nobody can run in it any more, so it need not wait for contexts that still have a thread there.
-        self.stub.kill();
     }
 }
 

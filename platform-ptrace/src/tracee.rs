@@ -259,6 +259,10 @@ impl Tracee {
 
 impl Drop for Tracee {
     fn drop(&mut self) {
+        if Arc::strong_count(&self.stub) == 1 {
+            // The process ends with this.
+            return;
+        }
         let registers = Registers::for_program(self.code + LABELS.park, 0);
         self.stub.release(self.tid, || {
             trace::set_registers(self.tid, &registers).is_ok() && trace::detach(self.tid).is_ok()
