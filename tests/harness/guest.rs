@@ -56,7 +56,7 @@ impl Guest {
                 "args" => guest.args = words(),
                 "status" => guest.status = value.parse()?,
                 "stdout" => guest.stdout = Some(value.to_owned()),
-                _ if key.contains(' ') => {}
+                _ if !key.chars().all(|letter| letter.is_ascii_lowercase()) => {}
                 _ => bail!("{}: unknown word {key:?} in the comment at its top", source.display()),
             }
         }
