@@ -98,7 +98,8 @@ pub trait AddressSpace: Send + Sync {
     /// Maps `frames` at `at`, over whatever was there. The caller keeps the frames alive until it unmapped them.
     fn map(&self, at: u64, frames: FrameRange, protection: Protection);
 
-    /// Removes all mappings in `range`. `released` is dropped once no guest can reach the frames any more.
+    /// Removes all mappings in `range`. `released` is dropped once no guest can reach the frames any more through a
+    /// mapping that this or an earlier change took away; an empty range removes nothing and only releases.
     fn unmap(&self, range: Range<u64>, released: Vec<Frames>);
 
     /// Changes what may be done with what is mapped in `range`; holes are left alone.

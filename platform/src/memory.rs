@@ -1,6 +1,6 @@
 //! Guest memory: frames of one memfd, mapped once into the sentry, counted by reference.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io;
 use std::ops::Range;
@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use nix::fcntl::{FallocateFlags, fallocate};
 use nix::sys::memfd::{MFdFlags, memfd_create};
+use nix::unistd::{Whence, lseek};
 use parking_lot::Mutex;
 use thiserror::Error;
 use vm_memory::bitmap::BitmapSlice;
@@ -40,13 +41,50 @@ impl FrameRange {
 #[error("guest memory is exhausted")]
 pub struct OutOfMemory;
 
+/// Free runs below the top, by place and by size.
+#[derive(Default)]
+struct FreeRuns {
+    /// Start → end.
+    by_place: BTreeMap<u64, u64>,
+    /// Length and start of each run.
+    by_size: BTreeSet<(u64, u64)>,
+}
+
+impl FreeRuns {
+    fn insert(&mut self, range: Range<u64>) {
+        if range.start < range.end {
+            self.by_place.insert(range.start, range.end);
+            self.by_size.insert((range.end - range.start, range.start));
+        }
+    }
+
+    fn remove(&mut self, start: u64) -> Option<u64> {
+        let end = self.by_place.remove(&start)?;
+        self.by_size.remove(&(end - start, start));
+        Some(end)
+    }
+
+    /// Takes `range` out of the free run that holds it, if one does.
+    fn carve(&mut self, range: Range<u64>) -> bool {
+        let holder = self.by_place.range(..=range.start).next_back().map(|(&start, &end)| (start, end));
+        match holder {
+            Some((start, end)) if range.end <= end => {
+                self.remove(start);
+                self.insert(start..range.start);
+                self.insert(range.end..end);
+                true
+            }
+            _ => false,
+        }
+    }
+}
+
 /// Which frames are in use, and by how many holders.
 #[derive(Default)]
 struct Ledger {
     /// Start of each run in use → its end and the number of references to each of its frames. Runs never overlap.
     used: BTreeMap<u64, (u64, u32)>,
-    /// Start of each free run below `top` → its end.
-    free: BTreeMap<u64, u64>,
+    free: FreeRuns,
     /// Everything from here to the limit was never used.
     top: u64,
 }
@@ -65,46 +103,48 @@ impl Ledger {
     }
 
     fn take(&mut self, len: u64, align: u64, limit: u64) -> Option<u64> {
-        let fit = self.free.iter().find_map(|(&start, &end)| {
+        let fit = self.free.by_size.range((len, 0)..).find_map(|&(size, start)| {
             let at = start.next_multiple_of(align);
-            (at + len <= end).then_some((start, at, end))
+            (at + len <= start + size).then_some(at)
         });
-        if let Some((start, at, end)) = fit {
-            self.free.remove(&start);
-            if start < at {
-                self.free.insert(start, at);
-            }
-            if at + len < end {
-                self.free.insert(at + len, end);
-            }
+        if let Some(at) = fit {
+            self.free.carve(at..at + len);
             return Some(at);
         }
-        let at = self.top.next_multiple_of(align);
+        let at = self.top.checked_next_multiple_of(align)?;
         if at.checked_add(len)? > limit {
             return None;
         }
-        if self.top < at {
-            self.free.insert(self.top, at);
-        }
+        self.free.insert(self.top..at);
         self.top = at + len;
         Some(at)
     }
 
+    /// Takes exactly the frames from `at` on, if they are free.
+    fn take_at(&mut self, at: u64, len: u64, limit: u64) -> Option<u64> {
+        let end = at.checked_add(len)?;
+        if at == self.top && end <= limit {
+            self.top = end;
+            return Some(at);
+        }
+        self.free.carve(at..end).then_some(at)
+    }
+
     fn give_back(&mut self, range: Range<u64>) {
         let mut range = range;
-        if let Some((&start, &end)) = self.free.range(..range.start).next_back()
+        if let Some((&start, &end)) = self.free.by_place.range(..range.start).next_back()
             && end == range.start
         {
-            self.free.remove(&start);
+            self.free.remove(start);
             range.start = start;
         }
-        if let Some(end) = self.free.remove(&range.end) {
+        if let Some(end) = self.free.remove(range.end) {
             range.end = end;
         }
         if range.end == self.top {
             self.top = range.start;
         } else {
-            self.free.insert(range.start, range.end);
+            self.free.insert(range);
         }
     }
 }
@@ -160,6 +200,35 @@ impl GuestMemory {
         let start = ledger.take(len, align.max(PAGE_SIZE), self.limit).ok_or(OutOfMemory)?;
         ledger.used.insert(start, (start + len, 1));
         Ok(Frames { memory: self.clone(), range: FrameRange { start, len } })
+    }
+
+    /// Like [`allocate`](Self::allocate), preferably at offset `hint`, so that neighbours in a guest's address space
+    /// are neighbours here too.
+    pub fn allocate_near(self: &Arc<Self>, len: u64, hint: u64) -> Result<Frames, OutOfMemory> {
+        let mut ledger = self.ledger.lock();
+        let at = ledger.take_at(hint, len, self.limit).or_else(|| ledger.take(len, PAGE_SIZE, self.limit));
+        let start = at.ok_or(OutOfMemory)?;
+        ledger.used.insert(start, (start + len, 1));
+        Ok(Frames { memory: self.clone(), range: FrameRange { start, len } })
+    }
+
+    /// The parts of a range that were touched since they were taken, in order.
+    pub fn touched(&self, range: FrameRange) -> Vec<FrameRange> {
+        let mut parts = Vec::new();
+        let mut at = range.start;
+        while at < range.end() {
+            // The seek position itself means nothing to anyone, so concurrent callers do no harm.
+            let Ok(start) = lseek(&*self.file, at as i64, Whence::SeekData) else { break };
+            let start = start as u64;
+            if start >= range.end() {
+                break;
+            }
+            let end = lseek(&*self.file, start as i64, Whence::SeekHole).map_or(range.end(), |end| end as u64);
+            let end = end.min(range.end());
+            parts.push(FrameRange { start, len: end - start });
+            at = end;
+        }
+        parts
     }
 
     /// Bytes of frames that have holders, touched or not.
@@ -325,7 +394,24 @@ impl Frames {
 
     /// Whether no one else holds any of these frames.
     pub fn is_unshared(&self) -> bool {
-        self.memory.most_references(self.range) <= 1
+        self.holders(0, self.range.len) <= 1
+    }
+
+    /// The most holders that any frame has in `len` bytes from byte `from` on.
+    pub fn holders(&self, from: u64, len: u64) -> u32 {
+        self.memory.most_references(FrameRange { start: self.range.start + from, len })
+    }
+
+    /// Puts `next` behind these frames if it follows directly in the memfd; else gives it back.
+    pub fn append(&mut self, next: Frames) -> Result<(), Frames> {
+        if self.range.end() != next.range.start {
+            return Err(next);
+        }
+        let mut next = next;
+        self.range.len += next.range.len;
+        // Its references are ours now.
+        next.range.len = 0;
+        Ok(())
     }
 }
 
