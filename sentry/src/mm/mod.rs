@@ -1,9 +1,44 @@
 //! Guest memory management: areas, page faults, the page cache, and the sentry's own access to guest memory.
+//!
+//! An address space is a map of areas ([`vma`]) and a map of runs of present pages ([`runs`]). A run stands in the
+//! platform's address space; what has no run faults when touched, and the fault makes one. So operations on memory touch
+//! areas and runs, never single pages.
+
+mod access;
+mod address;
+mod advice;
+mod fault;
+mod fork;
+mod layout;
+mod limits;
+mod lock;
+mod manager;
+mod map;
+pub mod page_cache;
+mod protect;
+mod remap;
+mod report;
+pub mod runs;
+#[cfg(test)]
+mod tests;
+pub mod vma;
 
 use std::sync::Arc;
 
 use amber_abi::errno::Errno;
-use amber_platform::{AddressSpace, Frames};
+use amber_platform::Frames;
+
+pub use fault::Fault;
+pub use layout::{Layout, Randomness};
+pub use limits::MemoryLimits;
+pub use lock::LockMode;
+pub use manager::MemoryManager;
+pub use map::{Backed, MapRequest, Place};
+pub use page_cache::{FixedPages, PageCache, PageSource, Quota};
+pub use protect::Reach;
+pub use remap::RemapRequest;
+pub use report::{AreaUsage, Totals};
+pub use vma::{Backing, Vma, VmaFlags};
 
 /// An object whose pages can be mapped: a file of some file system, a memfd, shared anonymous memory.
 pub trait Mappable: Send + Sync {
@@ -14,8 +49,19 @@ pub trait Mappable: Send + Sync {
     /// `EFAULT` past the end (the guest gets SIGBUS), `EIO`, `ENOMEM`, `ENOSPC`.
     fn frames(&self, offset: u64, most: u64, write: bool) -> Result<Frames, Errno>;
 
+    /// Whether the object wants to know (by [`frames`](Self::frames) with `write`) before pages are stored to. If not,
+    /// writable shared areas are writable at the first touch.
+    fn is_write_noticed(&self) -> bool {
+        true
+    }
+
     /// Length of the object in bytes now.
     fn len(&self) -> u64;
+
+    /// Whether there is nothing in it.
+    fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
 
     /// An area shows the object from now on: whoever cuts the object must take the pages away from it.
     fn attach(&self, mapping: Arc<dyn Mapping>);
@@ -25,6 +71,19 @@ pub trait Mappable: Send + Sync {
 
     /// Writes changed pages of the range to where they last (`msync`).
     fn write_back(&self, offset: u64, len: u64) -> Result<(), Errno>;
+
+    /// Whether the page at `offset` is in memory (`mincore`).
+    fn is_resident(&self, _offset: u64) -> bool {
+        true
+    }
+
+    /// Frees the pages of a range, which read as zero from then on (`MADV_REMOVE`).
+    ///
+    /// # Errors
+    /// `EOPNOTSUPP` if the object cannot.
+    fn punch_hole(&self, _offset: u64, _len: u64) -> Result<(), Errno> {
+        Err(Errno::EOPNOTSUPP)
+    }
 }
 
 /// An address space that shows some part of a [`Mappable`].
@@ -32,36 +91,4 @@ pub trait Mapping: Send + Sync {
     /// Takes the object's pages from `offset` on away, in every area: the next touch faults. `even_private` also drops
     /// private copies (truncation does, hole punching does not). Returns when no guest can reach the frames.
     fn invalidate(&self, object: &dyn Mappable, offset: u64, len: u64, even_private: bool);
-}
-
-/// The memory of a guest process.
-pub struct MemoryManager {
-    space: Arc<dyn AddressSpace>,
-}
-
-impl MemoryManager {
-    /// The platform's side.
-    pub fn space(&self) -> &Arc<dyn AddressSpace> {
-        &self.space
-    }
-
-    /// Copies from guest memory; answers how many bytes could be read before the first that could not.
-    pub fn read_partial(&self, _address: u64, _buf: &mut [u8]) -> usize {
-        0
-    }
-
-    /// Copies to guest memory; answers how many bytes could be written before the first that could not.
-    pub fn write_partial(&self, _address: u64, _buf: &[u8]) -> usize {
-        0
-    }
-
-    /// Copies from guest memory, all or `EFAULT`.
-    pub fn read(&self, address: u64, buf: &mut [u8]) -> Result<(), Errno> {
-        if self.read_partial(address, buf) == buf.len() { Ok(()) } else { Err(Errno::EFAULT) }
-    }
-
-    /// Copies to guest memory, all or `EFAULT` (then a part may have been written, as on Linux).
-    pub fn write(&self, address: u64, buf: &[u8]) -> Result<(), Errno> {
-        if self.write_partial(address, buf) == buf.len() { Ok(()) } else { Err(Errno::EFAULT) }
-    }
 }

@@ -1,0 +1,151 @@
+//! The sentry's own access to guest memory: copies, and words as atomics.
+
+use std::sync::atomic::{AtomicU32, AtomicU64};
+
+use amber_abi::errno::Errno;
+use amber_platform::PAGE_SIZE;
+
+use super::fault::Fault;
+use super::manager::{MemoryManager, State};
+use super::vma::VmaFlags;
+
+/// Whether the area's protection counts.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Force {
+    /// As for the guest's own instructions.
+    No,
+    /// As for a debugger: everything that could be allowed is; stores to private areas copy.
+    Yes,
+}
+
+impl MemoryManager {
+    /// Copies from guest memory; answers how many bytes could be read before the first that could not.
+    pub fn read_partial(&self, address: u64, buf: &mut [u8]) -> usize {
+        self.read_with(address, buf, Force::No)
+    }
+
+    /// Copies to guest memory; answers how many bytes could be written before the first that could not.
+    pub fn write_partial(&self, address: u64, buf: &[u8]) -> usize {
+        self.write_with(address, buf, Force::No)
+    }
+
+    /// Copies from guest memory, all or `EFAULT`.
+    pub fn read(&self, address: u64, buf: &mut [u8]) -> Result<(), Errno> {
+        if self.read_partial(address, buf) == buf.len() { Ok(()) } else { Err(Errno::EFAULT) }
+    }
+
+    /// Copies to guest memory, all or `EFAULT` (then a part may have been written, as on Linux).
+    pub fn write(&self, address: u64, buf: &[u8]) -> Result<(), Errno> {
+        if self.write_partial(address, buf) == buf.len() { Ok(()) } else { Err(Errno::EFAULT) }
+    }
+
+    /// Like [`read_partial`](Self::read_partial), as a debugger or `/proc/PID/mem` reads: whatever the protection.
+    pub fn read_forced(&self, address: u64, buf: &mut [u8]) -> usize {
+        self.read_with(address, buf, Force::Yes)
+    }
+
+    /// Like [`write_partial`](Self::write_partial), as a debugger or `/proc/PID/mem` writes: into private areas whatever
+    /// the protection, but not into shared ones that are read-only.
+    pub fn write_forced(&self, address: u64, buf: &[u8]) -> usize {
+        self.write_with(address, buf, Force::Yes)
+    }
+
+    /// Makes memory ready to be written, and answers how many bytes from `address` on can be: so that a read(2) takes no
+    /// more from a pipe than it can deliver.
+    pub fn prepare_write(&self, address: u64, len: usize) -> usize {
+        self.with(|state| {
+            let mut done = 0;
+            while done < len {
+                match self.extent(state, address.wrapping_add(done as u64), true, Force::No) {
+                    Ok((_, run)) => done += (len - done).min(run as usize),
+                    Err(_) => break,
+                }
+            }
+            done
+        })
+    }
+
+    fn read_with(&self, address: u64, buf: &mut [u8], force: Force) -> usize {
+        self.with(|state| {
+            let mut done = 0;
+            while done < buf.len() {
+                let Ok((offset, run)) = self.extent(state, address.wrapping_add(done as u64), false, force) else {
+                    break;
+                };
+                let len = (buf.len() - done).min(run as usize);
+                self.memory.read(offset, &mut buf[done..done + len]);
+                done += len;
+            }
+            done
+        })
+    }
+
+    fn write_with(&self, address: u64, buf: &[u8], force: Force) -> usize {
+        self.with(|state| {
+            let mut done = 0;
+            while done < buf.len() {
+                let Ok((offset, run)) = self.extent(state, address.wrapping_add(done as u64), true, force) else {
+                    break;
+                };
+                let len = (buf.len() - done).min(run as usize);
+                self.memory.write(offset, &buf[done..done + len]);
+                done += len;
+            }
+            done
+        })
+    }
+
+    /// Works on an aligned 32-bit word while it cannot go away. `write` brings a page that may be stored to.
+    ///
+    /// The lock of the address space is held meanwhile: `work` may take futex locks, but not touch guest memory.
+    ///
+    /// # Errors
+    /// `EFAULT` if the word is not there; the caller has checked its alignment.
+    pub fn with_word<R>(&self, address: u64, write: bool, work: impl FnOnce(&AtomicU32) -> R) -> Result<R, Errno> {
+        self.with(|state| {
+            let (offset, _) = self.extent(state, address & !3, write, Force::No).map_err(|_| Errno::EFAULT)?;
+            Ok(work(self.memory.atomic_u32(offset)))
+        })
+    }
+
+    /// Like [`with_word`](Self::with_word) for 64 bits.
+    pub fn with_long<R>(&self, address: u64, write: bool, work: impl FnOnce(&AtomicU64) -> R) -> Result<R, Errno> {
+        self.with(|state| {
+            let (offset, _) = self.extent(state, address & !7, write, Force::No).map_err(|_| Errno::EFAULT)?;
+            Ok(work(self.memory.atomic_u64(offset)))
+        })
+    }
+
+    /// The place in the memfd of an address, and how many bytes follow there, after checks and with the page present.
+    fn extent(&self, state: &mut State, address: u64, write: bool, force: Force) -> Result<(u64, u64), Fault> {
+        // First the stack may grow to the address, then the page may be brought, then it is there.
+        for _ in 0..3 {
+            let Some(area) = state.areas.find(address) else {
+                self.locate(state, address)?;
+                continue;
+            };
+            let protection = area.protection;
+            let allowed = match (write, force) {
+                (false, Force::No) => protection.read || protection.write || protection.execute,
+                (true, Force::No) => protection.write,
+                (false, Force::Yes) => area.flags.contains(VmaFlags::MAY_READ),
+                (true, Force::Yes) => {
+                    protection.write || (!area.is_shared() && area.flags.contains(VmaFlags::MAY_WRITE))
+                }
+            };
+            if !allowed {
+                return Err(Fault::Denied);
+            }
+            if let Some((start, run)) = state.runs.find(address)
+                && (!write || run.ownership.is_writable())
+            {
+                let frames = run.frames.range();
+                let from = address - start;
+                return Ok((frames.start + from, (frames.len - from).min(area.end - address)));
+            }
+            let area = area.clone();
+            self.bring(state, &area, address & !(PAGE_SIZE - 1), write)?;
+        }
+        Err(Fault::NoPage)
+    }
+}

@@ -1,0 +1,112 @@
+//! Choosing addresses for new areas, and the limits they must keep.
+
+use std::ops::Range;
+
+use amber_abi::errno::Errno;
+use amber_abi::mm::MMAP_MIN_ADDR;
+use amber_platform::{PAGE_SIZE, Protection};
+
+use super::manager::{MOST_AREAS, MemoryManager, State};
+use super::vma::{Vma, VmaFlags};
+
+/// Where to look for room.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Region {
+    /// Anywhere, from the base downwards.
+    Usual,
+    /// In the second gigabyte (`MAP_32BIT`).
+    Low32,
+}
+
+impl MemoryManager {
+    /// Finds room for `len` bytes, at `hint` if that is free.
+    pub(super) fn find_room(&self, state: &State, hint: u64, len: u64, region: Region) -> Result<u64, Errno> {
+        if len > self.limit {
+            return Err(Errno::ENOMEM);
+        }
+        if region == Region::Low32 {
+            let room = state.areas.gap_above(len, 1 << 30, 1 << 31);
+            return room.ok_or(Errno::ENOMEM);
+        }
+        let hint = hint.checked_next_multiple_of(PAGE_SIZE).unwrap_or(0);
+        if hint != 0 {
+            let hint = hint.max(MMAP_MIN_ADDR);
+            if let Some(end) = hint.checked_add(len)
+                && end <= self.limit
+                && state.areas.is_free(&(hint..end))
+            {
+                return Ok(hint);
+            }
+        }
+        let below = state.areas.gap_below(len, MMAP_MIN_ADDR, state.layout.mmap_base);
+        // Linux then looks upwards from a third of the way.
+        let above = || state.areas.gap_above(len, (self.limit / 3) & !(PAGE_SIZE - 1), self.limit);
+        below.or_else(above).ok_or(Errno::ENOMEM)
+    }
+
+    /// Checks a range the guest named: aligned, above the lowest address, below the limit.
+    pub(super) fn check_fixed(&self, at: u64, len: u64) -> Result<Range<u64>, Errno> {
+        if at % PAGE_SIZE != 0 {
+            return Err(Errno::EINVAL);
+        }
+        let end = at.checked_add(len).filter(|&end| end <= self.limit).ok_or(Errno::ENOMEM)?;
+        if at < MMAP_MIN_ADDR {
+            return Err(Errno::EPERM);
+        }
+        Ok(at..end)
+    }
+
+    /// Checks `RLIMIT_AS`, `RLIMIT_DATA`, the overcommit heuristic and the number of areas before `len` bytes of a new
+    /// area; `freed` bytes go before it comes.
+    pub(super) fn check_growth(&self, state: &State, vma: &Vma, len: u64, freed: u64) -> Result<(), Errno> {
+        if state.areas.total().saturating_sub(freed).saturating_add(len) > self.limits.address_space() {
+            return Err(Errno::ENOMEM);
+        }
+        let data_limit = self.limits.data();
+        if is_data(vma) && data_limit != u64::MAX && self.data_bytes(state).saturating_add(len) > data_limit {
+            return Err(Errno::ENOMEM);
+        }
+        // vm.overcommit_memory 0: only what could never fit is refused.
+        let accounted = is_accounted(vma) && !vma.flags.contains(VmaFlags::NO_RESERVE);
+        if accounted && len > self.memory.limit() {
+            return Err(Errno::ENOMEM);
+        }
+        if state.areas.count() >= MOST_AREAS {
+            return Err(Errno::ENOMEM);
+        }
+        Ok(())
+    }
+
+    /// Bytes in private writable areas that are no stack (`RLIMIT_DATA`).
+    pub(super) fn data_bytes(&self, state: &State) -> u64 {
+        state.areas.iter().filter(|vma| is_data(vma)).map(Vma::len).sum()
+    }
+
+    /// Bytes in locked areas (`RLIMIT_MEMLOCK`).
+    pub(super) fn locked_bytes(&self, state: &State) -> u64 {
+        state.areas.iter().filter(|vma| vma.flags.contains(VmaFlags::LOCKED)).map(Vma::len).sum()
+    }
+
+    /// Checks `RLIMIT_MEMLOCK` for `len` more locked bytes; `unlimited` is for those with `CAP_IPC_LOCK`.
+    pub(super) fn may_lock(&self, state: &State, len: u64, unlimited: bool) -> bool {
+        unlimited || {
+            let limit = self.limits.locked();
+            limit == u64::MAX || self.locked_bytes(state).saturating_add(len) <= limit
+        }
+    }
+}
+
+/// Whether an area counts for `RLIMIT_DATA`.
+pub(super) fn is_data(vma: &Vma) -> bool {
+    vma.protection.write && !vma.is_shared() && !vma.flags.contains(VmaFlags::GROWS_DOWN)
+}
+
+/// Whether an area counts for overcommit: private and writable.
+fn is_accounted(vma: &Vma) -> bool {
+    vma.protection.write && !vma.is_shared()
+}
+
+/// A protection from its three bits.
+pub(super) fn is_accessible(protection: Protection) -> bool {
+    protection.read || protection.write || protection.execute
+}

@@ -1,0 +1,150 @@
+//! madvise(2): what the guest knows about its memory.
+
+use std::ops::Range;
+
+use amber_abi::errno::Errno;
+use amber_abi::mm::MemoryAdvice;
+use amber_platform::PAGE_SIZE;
+
+use super::address::is_accessible;
+use super::fault::Fault;
+use super::manager::{MemoryManager, State};
+use super::vma::{Backing, Vma, VmaFlags};
+
+impl MemoryManager {
+    /// madvise(2). Advice that names no wish of ours is taken and not followed, as Linux may.
+    ///
+    /// # Errors
+    /// As in the man page.
+    pub fn advise(&self, address: u64, len: u64, advice: MemoryAdvice) -> Result<(), Errno> {
+        if !is_known(advice) || address % PAGE_SIZE != 0 {
+            return Err(Errno::EINVAL);
+        }
+        let rounded = len.checked_next_multiple_of(PAGE_SIZE).ok_or(Errno::EINVAL)?;
+        let end = address.checked_add(rounded).ok_or(Errno::EINVAL)?;
+        if rounded == 0 {
+            return Ok(());
+        }
+        let range = address..end;
+        match advice {
+            MemoryAdvice::MADV_POPULATE_READ => return self.advise_populate(range, false),
+            MemoryAdvice::MADV_POPULATE_WRITE => return self.advise_populate(range, true),
+            MemoryAdvice::MADV_REMOVE => return self.advise_remove(range),
+            _ => {}
+        }
+        self.with(|state| {
+            let areas: Vec<Vma> = state.areas.overlapping(range.clone()).cloned().collect();
+            for vma in &areas {
+                let part = vma.clip(&range);
+                if part.start < part.end {
+                    self.advise_part(state, vma, part, advice)?;
+                }
+            }
+            // Holes are told of only after everything else was done.
+            if state.areas.covers(range.clone()) { Ok(()) } else { Err(Errno::ENOMEM) }
+        })
+    }
+
+    fn advise_part(&self, state: &mut State, vma: &Vma, part: Range<u64>, advice: MemoryAdvice) -> Result<(), Errno> {
+        let locked = vma.flags.contains(VmaFlags::LOCKED);
+        let special = vma.flags.contains(VmaFlags::SPECIAL);
+        let anonymous = matches!(vma.backing, Backing::Anonymous);
+        let sealed = vma.flags.contains(VmaFlags::SEALED) && anonymous && !vma.protection.write;
+        let (add, take) = match advice {
+            MemoryAdvice::MADV_DONTNEED | MemoryAdvice::MADV_DONTNEED_LOCKED => {
+                if special || (locked && advice == MemoryAdvice::MADV_DONTNEED) {
+                    return Err(Errno::EINVAL);
+                }
+                if sealed {
+                    return Err(Errno::EPERM);
+                }
+                self.drop_pages(state, part);
+                return Ok(());
+            }
+            MemoryAdvice::MADV_FREE => {
+                // Linux frees when it likes; at once is one of those times.
+                if !anonymous || locked {
+                    return Err(Errno::EINVAL);
+                }
+                if sealed {
+                    return Err(Errno::EPERM);
+                }
+                self.drop_pages(state, part);
+                return Ok(());
+            }
+            MemoryAdvice::MADV_COLD | MemoryAdvice::MADV_PAGEOUT => {
+                return if locked || special { Err(Errno::EINVAL) } else { Ok(()) };
+            }
+            MemoryAdvice::MADV_WILLNEED => {
+                if let Some(area) = vma.object() {
+                    // Read in, not mapped: what cannot be read will say so when touched.
+                    let _ = area.object.frames(vma.offset_of(part.start), part.end - part.start, false);
+                }
+                return Ok(());
+            }
+            MemoryAdvice::MADV_HWPOISON | MemoryAdvice::MADV_SOFT_OFFLINE => return Err(Errno::EINVAL),
+            // No huge pages are offered, so none can be made.
+            MemoryAdvice::MADV_COLLAPSE => return Err(Errno::EINVAL),
+            MemoryAdvice::MADV_NORMAL => (VmaFlags::empty(), VmaFlags::RANDOM_ACCESS | VmaFlags::SEQUENTIAL_ACCESS),
+            MemoryAdvice::MADV_RANDOM => (VmaFlags::RANDOM_ACCESS, VmaFlags::SEQUENTIAL_ACCESS),
+            MemoryAdvice::MADV_SEQUENTIAL => (VmaFlags::SEQUENTIAL_ACCESS, VmaFlags::RANDOM_ACCESS),
+            MemoryAdvice::MADV_DONTFORK => (VmaFlags::DONT_FORK, VmaFlags::empty()),
+            MemoryAdvice::MADV_DOFORK if special => return Err(Errno::EINVAL),
+            MemoryAdvice::MADV_DOFORK => (VmaFlags::empty(), VmaFlags::DONT_FORK),
+            MemoryAdvice::MADV_DONTDUMP => (VmaFlags::DONT_DUMP, VmaFlags::empty()),
+            MemoryAdvice::MADV_DODUMP if special => return Err(Errno::EINVAL),
+            MemoryAdvice::MADV_DODUMP => (VmaFlags::empty(), VmaFlags::DONT_DUMP),
+            MemoryAdvice::MADV_WIPEONFORK if !anonymous || vma.is_shared() => return Err(Errno::EINVAL),
+            MemoryAdvice::MADV_WIPEONFORK => (VmaFlags::WIPE_ON_FORK, VmaFlags::empty()),
+            MemoryAdvice::MADV_KEEPONFORK => (VmaFlags::empty(), VmaFlags::WIPE_ON_FORK),
+            MemoryAdvice::MADV_MERGEABLE => (VmaFlags::MERGEABLE, VmaFlags::empty()),
+            MemoryAdvice::MADV_UNMERGEABLE => (VmaFlags::empty(), VmaFlags::MERGEABLE),
+            MemoryAdvice::MADV_HUGEPAGE => (VmaFlags::HUGE_PAGES, VmaFlags::NO_HUGE_PAGES),
+            MemoryAdvice::MADV_NOHUGEPAGE => (VmaFlags::NO_HUGE_PAGES, VmaFlags::HUGE_PAGES),
+            _ => return Err(Errno::EINVAL),
+        };
+        self.check_splits(state, &part)?;
+        let joined = state.areas.change(part, |vma| vma.flags = (vma.flags - take) | add);
+        state.garbage.extend(joined);
+        Ok(())
+    }
+
+    fn advise_populate(&self, range: Range<u64>, write: bool) -> Result<(), Errno> {
+        let mut at = range.start;
+        while at < range.end {
+            at = self.populate_some(at, Some(write)).map_err(|fault| match fault {
+                Fault::Unmapped | Fault::OutOfMemory => Errno::ENOMEM,
+                Fault::Denied => Errno::EINVAL,
+                Fault::NoPage => Errno::EFAULT,
+            })?;
+        }
+        Ok(())
+    }
+
+    /// `MADV_REMOVE`: punches a hole into the object of a shared writable area.
+    fn advise_remove(&self, range: Range<u64>) -> Result<(), Errno> {
+        let mut at = range.start;
+        while at < range.end {
+            let (area, from, part) = self.with(|state| {
+                let vma = state.areas.find(at).ok_or(Errno::ENOMEM)?;
+                let area = vma.object().cloned().ok_or(Errno::EINVAL)?;
+                if vma.flags.contains(VmaFlags::LOCKED) {
+                    return Err(Errno::EINVAL);
+                }
+                if !vma.is_shared() || !vma.flags.contains(VmaFlags::MAY_WRITE) || !is_accessible(vma.protection) {
+                    return Err(Errno::EACCES);
+                }
+                Ok((area, vma.offset_of(at), vma.clip(&(at..range.end))))
+            })?;
+            // Without the lock: the object takes the pages away from all who map it, us among them.
+            area.object.punch_hole(from, part.end - part.start)?;
+            at = part.end;
+        }
+        Ok(())
+    }
+}
+
+fn is_known(advice: MemoryAdvice) -> bool {
+    let raw = advice.raw();
+    raw <= 4 || (8..=25).contains(&raw) || raw == 100 || raw == 101
+}

@@ -1,0 +1,84 @@
+//! Copying an address space for a forked child: areas and runs, never pages.
+
+use std::sync::Arc;
+
+use amber_abi::errno::Errno;
+use amber_platform::{Context, HostFault};
+
+use super::manager::{MemoryManager, State};
+use super::runs::{Ownership, Piece, Run, RunMap};
+use super::vma::{Backing, Vma, VmaFlags, VmaMap};
+
+impl MemoryManager {
+    /// A copy of the address space for clone(2) without `CLONE_VM`. Private pages are shared until one side stores.
+    /// `platform` is the calling task's context.
+    ///
+    /// # Errors
+    /// `ENOMEM` if the platform cannot make one more address space.
+    pub fn fork(&self, platform: &mut dyn Context) -> Result<Arc<MemoryManager>, Errno> {
+        self.with(|state| {
+            self.share_private(state);
+            let space = platform.fork_space(&*self.space).map_err(|fault: HostFault| {
+                log::warn!("fork: {fault}");
+                Errno::ENOMEM
+            })?;
+            let mut gone = Vec::new();
+            let mut runs = RunMap::default();
+            for vma in state.areas.iter() {
+                if vma.flags.intersects(VmaFlags::DONT_FORK | VmaFlags::WIPE_ON_FORK) {
+                    gone.push(vma.range());
+                    continue;
+                }
+                for piece in state.runs.pieces(vma.range()).collect::<Vec<Piece>>() {
+                    if let Some(frames) = state.runs.share(&piece) {
+                        runs.insert(piece.start, Run { frames, ownership: piece.ownership });
+                    }
+                }
+            }
+            for range in gone {
+                if state.runs.pieces(range.clone()).next().is_some() {
+                    space.unmap(range, Vec::new());
+                }
+            }
+            let layout = state.layout.clone();
+            Ok(Self::with_state(space, self.memory.clone(), self.limit, self.limits.clone(), |link| {
+                let mut areas = VmaMap::default();
+                for vma in state.areas.iter().filter(|vma| !vma.flags.contains(VmaFlags::DONT_FORK)) {
+                    let backing = match &vma.backing {
+                        Backing::Anonymous => Backing::Anonymous,
+                        Backing::Object(area) => Backing::Object(area.for_space(link.clone())),
+                    };
+                    // Locks are not inherited.
+                    let flags = vma.flags - VmaFlags::LOCKED - VmaFlags::LOCK_ON_FAULT;
+                    areas.insert(Vma { backing, flags, ..vma.clone() });
+                }
+                let peak = areas.total();
+                State { areas, runs, layout, peak, ..State::default() }
+            }))
+        })
+    }
+
+    /// Makes what is private copy-on-write, on the platform too.
+    fn share_private(&self, state: &mut State) {
+        let areas: Vec<Vma> = state
+            .areas
+            .iter()
+            .filter(|vma| !vma.is_shared() && !vma.flags.intersects(VmaFlags::DONT_FORK | VmaFlags::WIPE_ON_FORK))
+            .cloned()
+            .collect();
+        for vma in areas {
+            let mut owned = state.runs.pieces(vma.range()).filter(|piece| piece.ownership == Ownership::Owned);
+            let Some(first) = owned.next() else { continue };
+            let end = owned.last().unwrap_or(first).range().end;
+            if vma.protection.write {
+                // Whatever private lies between loses the right to be stored to as well, which it did not have.
+                self.space.protect(first.start..end, Ownership::CopyOnWrite.limit(vma.protection));
+            }
+            state.runs.set_ownership(first.start..end, |ownership| match ownership {
+                Ownership::Owned => Ownership::CopyOnWrite,
+                other => other,
+            });
+        }
+        state.generation += 1;
+    }
+}

@@ -1,0 +1,101 @@
+//! Where things lie in an address space: the mmap area, the heap, the stack, and the ranges `/proc` tells about.
+
+use std::sync::Arc;
+
+use amber_platform::PAGE_SIZE;
+
+use crate::fs::FileDescription;
+
+/// Random bits for the places of a new program, 0 under the personality `ADDR_NO_RANDOMIZE`.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Randomness {
+    /// For the mmap area.
+    pub mmap: u64,
+    /// For the stack.
+    pub stack: u64,
+    /// For the heap.
+    pub heap: u64,
+    /// For a position-independent program.
+    pub program: u64,
+}
+
+impl Randomness {
+    /// Takes the bits from random bytes.
+    pub fn from_bytes(bytes: [u8; 32]) -> Self {
+        let word = |at: usize| {
+            let mut word = [0; 8];
+            word.copy_from_slice(&bytes[at * 8..at * 8 + 8]);
+            u64::from_le_bytes(word)
+        };
+        Randomness { mmap: word(0), stack: word(1), heap: word(2), program: word(3) }
+    }
+
+    /// Pages by which the mmap area is moved (28 bits).
+    fn mmap_shift(&self) -> u64 {
+        (self.mmap & ((1 << 28) - 1)) * PAGE_SIZE
+    }
+
+    /// Bytes by which the stack is moved (22 bits of pages).
+    fn stack_shift(&self) -> u64 {
+        (self.stack & ((1 << 22) - 1)) * PAGE_SIZE
+    }
+
+    /// Bytes by which the heap is moved: up to 32 MiB behind the program.
+    pub fn heap_shift(&self) -> u64 {
+        (self.heap % (32 << 20)) & !(PAGE_SIZE - 1)
+    }
+
+    /// Bytes by which a position-independent program is moved (28 bits of pages).
+    pub fn program_shift(&self) -> u64 {
+        (self.program & ((1 << 28) - 1)) * PAGE_SIZE
+    }
+}
+
+/// The places of one address space; addresses, with 0 for what is not there.
+#[derive(Clone, Default)]
+#[expect(missing_docs, reason = "the fields carry the names of prctl(2) PR_SET_MM")]
+pub struct Layout {
+    /// Areas are placed below this, downwards.
+    pub mmap_base: u64,
+    /// Where the stack begins, growing down from there.
+    pub stack_top: u64,
+    pub start_code: u64,
+    pub end_code: u64,
+    pub start_data: u64,
+    pub end_data: u64,
+    pub start_brk: u64,
+    pub brk: u64,
+    pub start_stack: u64,
+    pub arg_start: u64,
+    pub arg_end: u64,
+    pub env_start: u64,
+    pub env_end: u64,
+    /// The auxiliary vector, as `/proc/PID/auxv` shows it.
+    pub auxv: Vec<u64>,
+    /// Where the vDSO's code is.
+    pub vdso: u64,
+    /// What `/proc/PID/exe` leads to.
+    pub executable: Option<Arc<FileDescription>>,
+}
+
+impl Layout {
+    /// The places of a new address space below `limit`, for a stack of at most `stack_limit` bytes.
+    pub fn new(limit: u64, stack_limit: u64, randomness: &Randomness) -> Self {
+        /// Room left for the stack at least, and what its own randomness may take from it.
+        const LEAST_GAP: u64 = 128 << 20;
+        let stack_moves = ((1 << 22) - 1) * PAGE_SIZE;
+        let most = limit / 6 * 5;
+        let padding = stack_moves + super::vma::STACK_GUARD_GAP;
+        let gap = stack_limit.saturating_add(padding).clamp(LEAST_GAP, most) & !(PAGE_SIZE - 1);
+        Layout {
+            mmap_base: limit.saturating_sub(gap).saturating_sub(randomness.mmap_shift()) & !(PAGE_SIZE - 1),
+            stack_top: limit.saturating_sub(randomness.stack_shift()) & !(PAGE_SIZE - 1),
+            ..Layout::default()
+        }
+    }
+
+    /// Where position-independent programs go, before randomness: two thirds up, as on Linux.
+    pub fn program_base(limit: u64) -> u64 {
+        (limit / 3 * 2) & !(PAGE_SIZE - 1)
+    }
+}

@@ -1,0 +1,56 @@
+//! The resource limits that concern memory, where the memory manager sees them.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// Soft limits in bytes, as setrlimit(2) last set them. `u64::MAX` is no limit.
+#[derive(Debug)]
+pub struct MemoryLimits {
+    address_space: AtomicU64,
+    data: AtomicU64,
+    stack: AtomicU64,
+    locked: AtomicU64,
+}
+
+macro_rules! limit {
+    ($field:ident, $set:ident, $doc:literal) => {
+        #[doc = $doc]
+        pub fn $field(&self) -> u64 {
+            self.$field.load(Ordering::Relaxed)
+        }
+
+        #[doc = concat!("Sets ", $doc)]
+        pub fn $set(&self, bytes: u64) {
+            self.$field.store(bytes, Ordering::Relaxed);
+        }
+    };
+}
+
+impl MemoryLimits {
+    limit!(address_space, set_address_space, "`RLIMIT_AS`: bytes in all areas.");
+    limit!(data, set_data, "`RLIMIT_DATA`: bytes in private writable areas.");
+    limit!(stack, set_stack, "`RLIMIT_STACK`: bytes of a growing stack.");
+    limit!(locked, set_locked, "`RLIMIT_MEMLOCK`: bytes in locked areas.");
+}
+
+impl Default for MemoryLimits {
+    /// Linux's limits for the first process.
+    fn default() -> Self {
+        MemoryLimits {
+            address_space: AtomicU64::new(u64::MAX),
+            data: AtomicU64::new(u64::MAX),
+            stack: AtomicU64::new(8 << 20),
+            locked: AtomicU64::new(8 << 20),
+        }
+    }
+}
+
+impl Clone for MemoryLimits {
+    fn clone(&self) -> Self {
+        MemoryLimits {
+            address_space: AtomicU64::new(self.address_space()),
+            data: AtomicU64::new(self.data()),
+            stack: AtomicU64::new(self.stack()),
+            locked: AtomicU64::new(self.locked()),
+        }
+    }
+}

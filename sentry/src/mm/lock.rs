@@ -1,0 +1,145 @@
+//! Locked memory: mlock(2) and its family. Guest pages are never swapped by Amber, so locking is accounting and bringing
+//! pages in.
+
+use amber_abi::errno::Errno;
+use amber_platform::PAGE_SIZE;
+
+use super::manager::MemoryManager;
+use super::vma::{Vma, VmaFlags};
+
+/// When locked pages come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LockMode {
+    /// At once.
+    Now,
+    /// When touched (`MLOCK_ONFAULT`).
+    OnFault,
+}
+
+/// The bits that locking sets.
+const LOCK_BITS: VmaFlags = VmaFlags::LOCKED.union(VmaFlags::LOCK_ON_FAULT);
+
+impl LockMode {
+    /// The area flags for memory locked so.
+    pub fn flags(self) -> VmaFlags {
+        match self {
+            LockMode::Now => VmaFlags::LOCKED,
+            LockMode::OnFault => LOCK_BITS,
+        }
+    }
+}
+
+impl MemoryManager {
+    /// mlock2(2); `unlimited` is for those with `CAP_IPC_LOCK`.
+    ///
+    /// # Errors
+    /// `EPERM` if nothing may be locked, `ENOMEM` beyond `RLIMIT_MEMLOCK` or for a range with holes, `EINVAL` if it wraps.
+    pub fn lock(&self, address: u64, len: u64, mode: LockMode, unlimited: bool) -> Result<(), Errno> {
+        if !unlimited && self.limits.locked() == 0 {
+            return Err(Errno::EPERM);
+        }
+        let range = widened(address, len)?;
+        if range.is_empty() {
+            return Ok(());
+        }
+        self.with(|state| {
+            let already: u64 = state
+                .areas
+                .overlapping(range.clone())
+                .filter(|vma| vma.flags.contains(VmaFlags::LOCKED))
+                .map(|vma| vma.clip(&range))
+                .map(|part| part.end - part.start)
+                .sum();
+            if !self.may_lock(state, (range.end - range.start).saturating_sub(already), unlimited) {
+                return Err(Errno::ENOMEM);
+            }
+            if !state.areas.covers(range.clone()) {
+                return Err(Errno::ENOMEM);
+            }
+            self.check_splits(state, &range)?;
+            let joined = state.areas.change(range.clone(), |vma| set_lock(vma, mode.flags()));
+            state.garbage.extend(joined);
+            Ok(())
+        })?;
+        let mut at = range.start;
+        while mode == LockMode::Now && at < range.end {
+            // What cannot be brought (no access, past the end of a file) makes Linux answer ENOMEM, locked or not.
+            at = self.populate_some(at, None).map_err(|_| Errno::ENOMEM)?;
+        }
+        Ok(())
+    }
+
+    /// munlock(2).
+    ///
+    /// # Errors
+    /// `ENOMEM` for a range with holes, `EINVAL` if it wraps.
+    pub fn unlock(&self, address: u64, len: u64) -> Result<(), Errno> {
+        let range = widened(address, len)?;
+        if range.is_empty() {
+            return Ok(());
+        }
+        self.with(|state| {
+            if !state.areas.covers(range.clone()) {
+                return Err(Errno::ENOMEM);
+            }
+            self.check_splits(state, &range)?;
+            let joined = state.areas.change(range, |vma| set_lock(vma, VmaFlags::empty()));
+            state.garbage.extend(joined);
+            Ok(())
+        })
+    }
+
+    /// mlockall(2): what is there, what is to come, or both.
+    ///
+    /// # Errors
+    /// `EPERM` if nothing may be locked, `ENOMEM` beyond `RLIMIT_MEMLOCK`.
+    pub fn lock_all(&self, current: bool, future: bool, mode: LockMode, unlimited: bool) -> Result<(), Errno> {
+        if !unlimited && self.limits.locked() == 0 {
+            return Err(Errno::EPERM);
+        }
+        let ranges = self.with(|state| {
+            let limit = self.limits.locked();
+            if current && !unlimited && limit != u64::MAX && state.areas.total() > limit {
+                return Err(Errno::ENOMEM);
+            }
+            state.lock_future = if future { mode.flags() } else { VmaFlags::empty() };
+            if !current {
+                return Ok(Vec::new());
+            }
+            let joined = state.areas.change(0..u64::MAX, |vma| set_lock(vma, mode.flags()));
+            state.garbage.extend(joined);
+            Ok(state.areas.iter().map(Vma::range).collect())
+        })?;
+        if mode == LockMode::Now {
+            for range in ranges {
+                self.populate_range(range);
+            }
+        }
+        Ok(())
+    }
+
+    /// munlockall(2).
+    pub fn unlock_all(&self) {
+        self.with(|state| {
+            state.lock_future = VmaFlags::empty();
+            let joined = state.areas.change(0..u64::MAX, |vma| set_lock(vma, VmaFlags::empty()));
+            state.garbage.extend(joined);
+        });
+    }
+}
+
+fn set_lock(vma: &mut Vma, flags: VmaFlags) {
+    if !vma.flags.contains(VmaFlags::SPECIAL) {
+        vma.flags = (vma.flags - LOCK_BITS) | flags;
+    }
+}
+
+/// The pages a range touches.
+fn widened(address: u64, len: u64) -> Result<std::ops::Range<u64>, Errno> {
+    let start = address & !(PAGE_SIZE - 1);
+    let len = len.checked_add(address - start).and_then(|len| len.checked_next_multiple_of(PAGE_SIZE));
+    // A length that wraps to nothing is nothing to do on Linux; one that wraps the address is an error.
+    let len = len.unwrap_or(0);
+    let end = start.checked_add(len).ok_or(Errno::EINVAL)?;
+    Ok(start..end)
+}

@@ -1,0 +1,264 @@
+//! Making and removing areas: mmap(2), munmap(2), brk(2).
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use amber_abi::errno::Errno;
+use amber_platform::{PAGE_SIZE, Protection};
+
+use super::address::Region;
+use super::manager::{MOST_AREAS, MemoryManager, State};
+use super::vma::{Backing, ObjectArea, Vma, VmaFlags};
+use super::{Mappable, fault::Fault};
+use crate::fs::FileDescription;
+
+/// New private memory up to this size gets its frames at once: it is sure to be touched, and the fault is saved.
+const EAGER: u64 = 256 << 10;
+
+/// Where a new area goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// At the address if it is free, else anywhere; 0 is no wish.
+    Hint(u64),
+    /// In the second gigabyte.
+    Low32,
+    /// Exactly there, over whatever was there.
+    Fixed(u64),
+    /// Exactly there, or `EEXIST`.
+    FixedFree(u64),
+}
+
+/// What is behind a new area.
+#[derive(Clone)]
+pub enum Backed {
+    /// Nothing: zeroed memory.
+    Anonymous,
+    /// An object from a byte offset on, with the open file it came from, or a name for `/proc/PID/maps`.
+    Object(Arc<dyn Mappable>, u64, Option<Arc<FileDescription>>, &'static str),
+}
+
+/// A request for an area, its arguments already checked against the file.
+pub struct MapRequest {
+    /// Where.
+    pub place: Place,
+    /// How many bytes; rounded up to pages.
+    pub len: u64,
+    /// What the guest may do there.
+    pub protection: Protection,
+    /// Flags, with the rights mprotect(2) may give later.
+    pub flags: VmaFlags,
+    /// What is behind it.
+    pub backed: Backed,
+    /// Whether to bring all pages now.
+    pub populate: bool,
+    /// Whether the caller may lock as much as it likes (`CAP_IPC_LOCK`).
+    pub may_lock_any: bool,
+}
+
+/// A length in whole pages.
+///
+/// # Errors
+/// `ENOMEM` beyond the address space.
+pub(super) fn whole_pages(len: u64) -> Result<u64, Errno> {
+    len.checked_next_multiple_of(PAGE_SIZE).ok_or(Errno::ENOMEM)
+}
+
+impl MemoryManager {
+    /// Makes an area and returns its address.
+    ///
+    /// # Errors
+    /// Those of mmap(2) that do not concern a descriptor.
+    pub fn map(&self, request: MapRequest) -> Result<u64, Errno> {
+        if request.len == 0 {
+            return Err(Errno::EINVAL);
+        }
+        let len = whole_pages(request.len)?;
+        let (backing, offset) = match request.backed {
+            Backed::Anonymous => (Backing::Anonymous, 0),
+            Backed::Object(object, offset, file, label) => {
+                offset.checked_add(len).ok_or(Errno::EOVERFLOW)?;
+                (Backing::Object(ObjectArea::new(object, file, label, self.link.clone())), offset)
+            }
+        };
+        let (start, populate) = self.with(|state| {
+            let at = match request.place {
+                Place::Hint(hint) => self.find_room(state, hint, len, Region::Usual)?,
+                Place::Low32 => self.find_room(state, 0, len, Region::Low32)?,
+                Place::Fixed(at) | Place::FixedFree(at) => self.check_fixed(at, len)?.start,
+            };
+            let range = at..at + len;
+            let over: u64 = state
+                .areas
+                .overlapping(range.clone())
+                .map(|vma| {
+                    let part = vma.clip(&range);
+                    part.end - part.start
+                })
+                .sum();
+            if over > 0 && matches!(request.place, Place::FixedFree(_)) {
+                return Err(Errno::EEXIST);
+            }
+            let vma = Vma {
+                start: range.start,
+                end: range.end,
+                protection: request.protection,
+                flags: request.flags | state.lock_future,
+                backing,
+                offset,
+                name: None,
+            };
+            if vma.flags.contains(VmaFlags::LOCKED) && !self.may_lock(state, len, request.may_lock_any) {
+                return Err(Errno::EAGAIN);
+            }
+            self.check_sealed(state, &range)?;
+            self.check_growth(state, &vma, len, over)?;
+            if over > 0 {
+                self.check_splits(state, &range)?;
+                self.remove(state, range.clone());
+            }
+            let locked = vma.flags.contains(VmaFlags::LOCKED) && !vma.flags.contains(VmaFlags::LOCK_ON_FAULT);
+            self.add(state, vma);
+            Ok((at, request.populate || locked))
+        })?;
+        if populate {
+            self.populate_range(start..start + len);
+        }
+        Ok(start)
+    }
+
+    /// Adds an area where there is none, with its frames if it is small private memory.
+    pub(super) fn add(&self, state: &mut State, vma: Vma) {
+        let range = vma.range();
+        let eager = matches!(vma.backing, Backing::Anonymous)
+            && vma.protection.write
+            && vma.len() <= EAGER
+            && !vma.flags.contains(VmaFlags::GROWS_DOWN);
+        state.areas.insert(vma);
+        let joined = state.areas.join(range.clone());
+        state.garbage.extend(joined);
+        state.peak = state.peak.max(state.areas.total());
+        if eager {
+            self.bring_zero(state, range);
+        }
+    }
+
+    /// Gives a fresh anonymous range its frames. Failure is no harm: the touch will fault.
+    fn bring_zero(&self, state: &mut State, range: Range<u64>) {
+        if let Some(area) = state.areas.find(range.start).cloned() {
+            let part = Vma { start: range.start, end: range.end, ..area };
+            let mut at = range.start;
+            while at < range.end && self.bring(state, &part, at, true).is_ok() {
+                at = state.runs.find(at).map_or(range.end, |(start, run)| start + run.frames.range().len);
+            }
+        }
+    }
+
+    /// Brings what is missing in a range, as far as it can be had. Errors are not told, as Linux does not tell them.
+    pub(super) fn populate_range(&self, range: Range<u64>) {
+        let mut at = range.start;
+        while at < range.end {
+            match self.populate_some(at, None) {
+                Ok(next) => at = next,
+                Err(_) => break,
+            }
+        }
+    }
+
+    /// Brings the page at `at`, for a store if the area is private and writable or if `write` says so; answers where the
+    /// present pages end.
+    pub(super) fn populate_some(&self, at: u64, write: Option<bool>) -> Result<u64, Fault> {
+        self.with(|state| {
+            let area = state.areas.find(at).cloned().ok_or(Fault::Unmapped)?;
+            let write = write.unwrap_or(area.protection.write && !area.is_shared());
+            let allowed = if write { area.protection.write } else { super::address::is_accessible(area.protection) };
+            if !allowed {
+                return Err(Fault::Denied);
+            }
+            self.bring(state, &area, at, write)?;
+            let (start, run) = state.runs.find(at).ok_or(Fault::NoPage)?;
+            Ok((start + run.frames.range().len).min(area.end))
+        })
+    }
+
+    /// Refuses a change of areas sealed by mseal(2).
+    pub(super) fn check_sealed(&self, state: &State, range: &Range<u64>) -> Result<(), Errno> {
+        let sealed = state.areas.overlapping(range.clone()).any(|vma| vma.flags.contains(VmaFlags::SEALED));
+        if sealed { Err(Errno::EPERM) } else { Ok(()) }
+    }
+
+    /// Refuses a change that would leave more areas than there may be.
+    pub(super) fn check_splits(&self, state: &State, range: &Range<u64>) -> Result<(), Errno> {
+        let splits = state.areas.splits_of(range);
+        if state.areas.count() + splits > MOST_AREAS { Err(Errno::ENOMEM) } else { Ok(()) }
+    }
+
+    /// munmap(2).
+    ///
+    /// # Errors
+    /// `EINVAL` for a range that is not one, `ENOMEM` if too many areas would be left, `EPERM` if sealed.
+    pub fn unmap(&self, address: u64, len: u64) -> Result<(), Errno> {
+        let len = whole_pages(len).map_err(|_| Errno::EINVAL)?;
+        let end = address.checked_add(len).filter(|&end| end <= self.limit).ok_or(Errno::EINVAL)?;
+        if address % PAGE_SIZE != 0 || len == 0 {
+            return Err(Errno::EINVAL);
+        }
+        self.with(|state| {
+            let range = address..end;
+            self.check_sealed(state, &range)?;
+            self.check_splits(state, &range)?;
+            self.remove(state, range);
+            Ok(())
+        })
+    }
+
+    /// brk(2): moves the end of the heap if it can, and answers where it is.
+    pub fn set_break(&self, to: u64, may_lock_any: bool) -> u64 {
+        let (brk, lock) = self.with(|state| {
+            let layout = &state.layout;
+            let old = layout.brk;
+            if to < layout.start_brk || to > self.limit - PAGE_SIZE {
+                return (old, None);
+            }
+            let data = to - layout.start_brk + layout.end_data.saturating_sub(layout.start_data);
+            if self.limits.data() != u64::MAX && data > self.limits.data() {
+                return (old, None);
+            }
+            let (from_page, to_page) = (old.next_multiple_of(PAGE_SIZE), to.next_multiple_of(PAGE_SIZE));
+            if to_page < from_page {
+                if self.check_sealed(state, &(to_page..from_page)).is_err() {
+                    return (old, None);
+                }
+                self.remove(state, to_page..from_page);
+            } else if to_page > from_page {
+                let vma = Vma {
+                    start: from_page,
+                    end: to_page,
+                    protection: Protection { read: true, write: true, execute: false },
+                    flags: VmaFlags::MAY_ALL | state.lock_future,
+                    backing: Backing::Anonymous,
+                    offset: 0,
+                    name: None,
+                };
+                let len = vma.len();
+                let locked = vma.flags.contains(VmaFlags::LOCKED);
+                let free = state.areas.is_free(&(from_page..to_page));
+                if !free
+                    || self.check_growth(state, &vma, len, 0).is_err()
+                    || (locked && !self.may_lock(state, len, may_lock_any))
+                {
+                    return (old, None);
+                }
+                let now = locked && !vma.flags.contains(VmaFlags::LOCK_ON_FAULT);
+                self.add(state, vma);
+                state.layout.brk = to;
+                return (to, now.then_some(from_page..to_page));
+            }
+            state.layout.brk = to;
+            (to, None)
+        });
+        if let Some(range) = lock {
+            self.populate_range(range);
+        }
+        brk
+    }
+}

@@ -1,0 +1,629 @@
+//! Pages of a file or other object: its only store (tmpfs, memfd, shared memory) or the cache of something slower.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+use std::sync::Arc;
+
+use amber_abi::errno::Errno;
+use amber_platform::{FrameRange, Frames, GuestMemory, PAGE_SIZE};
+
+use super::{Mappable, Mapping};
+use crate::sync::{Mutex, Rank};
+
+/// What is read from a source at once, at least.
+const READ_AHEAD: u64 = 128 << 10;
+/// Frames are taken in pieces of this size while an object is small,
+const SMALL_EXTENT: u64 = 64 << 10;
+/// and of this size behind its first megabyte.
+const LARGE_EXTENT: u64 = 2 << 20;
+/// Where large extents begin.
+const LARGE_FROM: u64 = 1 << 20;
+
+/// Where the bytes of a cached object come from and go to.
+///
+/// Called with the cache's lock held: it must not come back to the cache nor take locks that rank lower.
+pub trait PageSource: Send + Sync {
+    /// Reads bytes from `offset` on into guest memory at `place`; returns how many, fewer only at the end.
+    fn read(&self, memory: &GuestMemory, place: u64, offset: u64, len: u64) -> Result<u64, Errno>;
+
+    /// Writes bytes of guest memory at `place` to `offset`, all of them.
+    fn write(&self, memory: &GuestMemory, place: u64, offset: u64, len: u64) -> Result<(), Errno>;
+}
+
+/// Counts the bytes of a file system in memory against its size.
+pub trait Quota: Send + Sync {
+    /// Takes bytes.
+    ///
+    /// # Errors
+    /// `ENOSPC` if that is more than there are.
+    fn take(&self, bytes: u64) -> Result<(), Errno>;
+
+    /// Gives bytes back.
+    fn give_back(&self, bytes: u64);
+}
+
+/// One bit for each page of an extent.
+#[derive(Clone, Default)]
+struct PageBits(Vec<u64>);
+
+impl PageBits {
+    fn get(&self, page: u64) -> bool {
+        self.0.get((page / 64) as usize).is_some_and(|word| word >> (page % 64) & 1 != 0)
+    }
+
+    fn set(&mut self, page: u64, value: bool) {
+        let at = (page / 64) as usize;
+        if value && at >= self.0.len() {
+            self.0.resize(at + 1, 0);
+        }
+        if let Some(word) = self.0.get_mut(at) {
+            *word = if value { *word | 1 << (page % 64) } else { *word & !(1 << (page % 64)) };
+        }
+    }
+
+    fn any(&self) -> bool {
+        self.0.iter().any(|&word| word != 0)
+    }
+}
+
+/// Frames for a range of the object.
+struct Extent {
+    frames: Frames,
+    /// Pages that hold the object's bytes; the others are still to be read, or holes.
+    present: PageBits,
+    /// Pages that changed since they were read or written back.
+    dirty: PageBits,
+}
+
+impl Extent {
+    fn len(&self) -> u64 {
+        self.frames.range().len
+    }
+}
+
+struct State {
+    len: u64,
+    /// By offset; extents never overlap and are page aligned.
+    extents: BTreeMap<u64, Extent>,
+    /// Address spaces that show the object, and by how many areas.
+    mappings: Vec<(Arc<dyn Mapping>, usize)>,
+    /// Pages present, all together.
+    pages: u64,
+}
+
+/// The pages of one object.
+pub struct PageCache {
+    memory: Arc<GuestMemory>,
+    source: Option<Box<dyn PageSource>>,
+    quota: Option<Arc<dyn Quota>>,
+    state: Mutex<State>,
+}
+
+impl PageCache {
+    /// An object that lives in memory only, of `len` zero bytes. Its pages are charged to `quota`, if there is one.
+    pub fn in_memory(memory: Arc<GuestMemory>, len: u64, quota: Option<Arc<dyn Quota>>) -> Arc<Self> {
+        Self::build(memory, None, quota, len)
+    }
+
+    /// The cache of an object of `len` bytes that lives elsewhere.
+    pub fn new(memory: Arc<GuestMemory>, source: Box<dyn PageSource>, len: u64) -> Arc<Self> {
+        Self::build(memory, Some(source), None, len)
+    }
+
+    fn build(
+        memory: Arc<GuestMemory>,
+        source: Option<Box<dyn PageSource>>,
+        quota: Option<Arc<dyn Quota>>,
+        len: u64,
+    ) -> Arc<Self> {
+        let state = State { len, extents: BTreeMap::new(), mappings: Vec::new(), pages: 0 };
+        Arc::new(PageCache { memory, source, quota, state: Mutex::new(Rank::PageCache, state) })
+    }
+
+    /// Bytes of pages that hold data: what `st_blocks` counts for an object in memory.
+    pub fn present_bytes(&self) -> u64 {
+        self.state.lock().pages * PAGE_SIZE
+    }
+
+    /// Reads up to the end; returns the bytes read.
+    ///
+    /// # Errors
+    /// Those of the source.
+    pub fn read(&self, offset: u64, buf: &mut [u8]) -> Result<usize, Errno> {
+        let mut state = self.state.lock();
+        let want = (buf.len() as u64).min(state.len.saturating_sub(offset)) as usize;
+        let mut done = 0;
+        while done < want {
+            let at = offset + done as u64;
+            let page = at & !(PAGE_SIZE - 1);
+            if self.source.is_some() && !state.is_present(page) {
+                self.fill(&mut state, page)?;
+            }
+            let (place, run) = state.run(at, want as u64 - done as u64);
+            let part = done..done + run as usize;
+            match place {
+                Some(place) => self.memory.read(place, &mut buf[part]),
+                None => buf[part].fill(0),
+            }
+            done += run as usize;
+        }
+        Ok(done)
+    }
+
+    /// Writes, growing the object if need be; returns the bytes written.
+    ///
+    /// # Errors
+    /// `ENOSPC`, `ENOMEM` or those of the source, if nothing could be written.
+    pub fn write(&self, offset: u64, buf: &[u8]) -> Result<usize, Errno> {
+        let mut state = self.state.lock();
+        let end = offset.checked_add(buf.len() as u64).ok_or(Errno::EFBIG)?;
+        let mut done = 0;
+        while done < buf.len() {
+            let at = offset + done as u64;
+            let page = at & !(PAGE_SIZE - 1);
+            // A page that is not written whole keeps what the source has of it.
+            let whole = at == page && end >= page + PAGE_SIZE;
+            let ready = if self.source.is_some() && !whole && page < state.len {
+                if state.is_present(page) { Ok(()) } else { self.fill(&mut state, page) }
+            } else {
+                self.make_present(&mut state, page)
+            };
+            if let Err(errno) = ready {
+                if done == 0 {
+                    return Err(errno);
+                }
+                break;
+            }
+            let len = (page + PAGE_SIZE - at).min((buf.len() - done) as u64);
+            let (Some(place), _) = state.run(at, len) else { return Err(Errno::EIO) };
+            self.memory.write(place, &buf[done..done + len as usize]);
+            state.mark_dirty(page, self.source.is_some());
+            done += len as usize;
+        }
+        state.len = state.len.max(offset + done as u64);
+        Ok(done)
+    }
+
+    /// Gives a page frames that read as zero, and counts it as present.
+    fn make_present(&self, state: &mut State, page: u64) -> Result<(), Errno> {
+        if state.is_present(page) {
+            return Ok(());
+        }
+        self.extent_for(state, page)?;
+        if let Some(quota) = &self.quota {
+            quota.take(PAGE_SIZE)?;
+        }
+        state.set_present(page);
+        Ok(())
+    }
+
+    /// Reads the block around a page from the source.
+    fn fill(&self, state: &mut State, page: u64) -> Result<(), Errno> {
+        let Some(source) = &self.source else { return self.make_present(state, page) };
+        self.extent_for(state, page)?;
+        let Some((start, extent)) = state.extent(page) else { return Err(Errno::ENOMEM) };
+        let limit = (start + extent.len()).min(state.len.next_multiple_of(PAGE_SIZE)).max(page + PAGE_SIZE);
+        let block = page & !(READ_AHEAD - 1);
+        let mut from = page;
+        while from > start.max(block) && !extent.present.get((from - PAGE_SIZE - start) / PAGE_SIZE) {
+            from -= PAGE_SIZE;
+        }
+        let mut to = page + PAGE_SIZE;
+        while to < limit.min(block + READ_AHEAD) && !extent.present.get((to - start) / PAGE_SIZE) {
+            to += PAGE_SIZE;
+        }
+        let place = extent.frames.range().start + (from - start);
+        let got = source.read(&self.memory, place, from, to - from)?;
+        // A source that ends early leaves zeros, as fresh frames are.
+        let _ = got;
+        for page in (from..to).step_by(PAGE_SIZE as usize) {
+            state.set_present(page);
+        }
+        Ok(())
+    }
+
+    /// Makes sure that frames are set aside for a page.
+    fn extent_for(&self, state: &mut State, page: u64) -> Result<(), Errno> {
+        if state.extent(page).is_some() {
+            return Ok(());
+        }
+        let small = page < LARGE_FROM && self.source.is_none() && state.len < LARGE_FROM;
+        let size = if small { SMALL_EXTENT } else { LARGE_EXTENT };
+        let before = state.extents.range(..page).next_back().map(|(start, extent)| (start + extent.len(), extent));
+        let low = (page & !(size - 1)).max(before.as_ref().map_or(0, |(end, _)| *end));
+        let after = state.extents.range(page..).next().map_or(u64::MAX, |(&start, _)| start);
+        let mut high = (page & !(size - 1)).saturating_add(size).min(after);
+        if self.source.is_some() {
+            high = high.min(state.len.next_multiple_of(PAGE_SIZE).max(page + PAGE_SIZE));
+        }
+        let hint = before.filter(|(end, _)| *end == low).map_or(u64::MAX, |(_, extent)| extent.frames.range().end());
+        let wide = self.memory.allocate_near(high - low, hint).map(|frames| (low, frames));
+        let narrow = || self.memory.allocate(PAGE_SIZE, PAGE_SIZE).map(|frames| (page, frames));
+        let (start, frames) = wide.or_else(|_| narrow()).map_err(|_| Errno::ENOMEM)?;
+        state.extents.insert(start, Extent { frames, present: PageBits::default(), dirty: PageBits::default() });
+        Ok(())
+    }
+
+    /// Sets the length: what is cut off is gone, in every address space, and reads as zero if it comes back.
+    pub fn set_len(&self, len: u64) {
+        let (mappings, shrunk, gone) = {
+            let mut state = self.state.lock();
+            let old = std::mem::replace(&mut state.len, len);
+            if len >= old {
+                return;
+            }
+            let edge = len.next_multiple_of(PAGE_SIZE);
+            let gone = self.forget(&mut state, edge..u64::MAX);
+            self.zero_part(&mut state, len..edge);
+            (state.mapping_list(), edge, gone)
+        };
+        for mapping in mappings {
+            mapping.invalidate(self, shrunk, u64::MAX - shrunk, true);
+        }
+        drop(gone);
+    }
+
+    /// Frees the pages of a range, which reads as zero from then on; the length stays.
+    pub fn remove_range(&self, range: Range<u64>) {
+        let first = range.start.next_multiple_of(PAGE_SIZE);
+        let last = range.end & !(PAGE_SIZE - 1);
+        let (mappings, gone) = {
+            let mut state = self.state.lock();
+            if first > last {
+                self.zero_part(&mut state, range);
+                return;
+            }
+            self.zero_part(&mut state, range.start..first.min(range.end));
+            self.zero_part(&mut state, last.max(range.start)..range.end);
+            let gone = self.forget(&mut state, first..last);
+            (state.mapping_list(), gone)
+        };
+        for mapping in mappings {
+            mapping.invalidate(self, first, last - first, false);
+        }
+        drop(gone);
+    }
+
+    /// Forgets everything cached, because the source changed behind our back; `len` is its length now.
+    pub fn reload(&self, len: u64) {
+        let (mappings, gone) = {
+            let mut state = self.state.lock();
+            state.len = len;
+            (state.mapping_list(), self.forget(&mut state, 0..u64::MAX))
+        };
+        for mapping in mappings {
+            mapping.invalidate(self, 0, u64::MAX, false);
+        }
+        drop(gone);
+    }
+
+    /// Makes all pages of a range present (fallocate(2)); the length stays.
+    ///
+    /// # Errors
+    /// `ENOSPC` or `ENOMEM`; what was made present before stays.
+    pub fn reserve(&self, range: Range<u64>) -> Result<(), Errno> {
+        let mut state = self.state.lock();
+        let mut page = range.start & !(PAGE_SIZE - 1);
+        while page < range.end {
+            self.make_present(&mut state, page)?;
+            page += PAGE_SIZE;
+        }
+        Ok(())
+    }
+
+    /// The next offset that is data, or (`hole`) a hole, from `offset` on; none past the end. For objects in memory.
+    pub fn seek_data(&self, offset: u64, hole: bool) -> Option<u64> {
+        let state = self.state.lock();
+        if offset >= state.len {
+            return None;
+        }
+        let mut at = offset;
+        while at < state.len {
+            let page = at & !(PAGE_SIZE - 1);
+            if state.is_present(page) != hole {
+                return Some(at);
+            }
+            at = match state.extent(page) {
+                // No extent: a hole up to the next one.
+                None => state.extents.range(page..).next().map_or(state.len, |(&start, _)| start),
+                Some(_) => page + PAGE_SIZE,
+            };
+        }
+        hole.then_some(state.len)
+    }
+
+    /// Zeroes bytes of pages that are present; both ends lie in one page.
+    fn zero_part(&self, state: &mut State, range: Range<u64>) {
+        if range.start < range.end && state.is_present(range.start & !(PAGE_SIZE - 1)) {
+            if let (Some(place), len) = state.run(range.start, range.end - range.start) {
+                self.memory.zero(place, len);
+            }
+            state.mark_dirty(range.start & !(PAGE_SIZE - 1), self.source.is_some());
+        }
+    }
+
+    /// Takes the pages of a page-aligned range out. Their frames are to be dropped when no guest can reach them.
+    fn forget(&self, state: &mut State, range: Range<u64>) -> Vec<Frames> {
+        let before = state.pages;
+        let gone = state.cut(range);
+        if let Some(quota) = &self.quota {
+            quota.give_back((before - state.pages) * PAGE_SIZE);
+        }
+        gone
+    }
+
+    /// Writes changed pages to the source. Stores through shared areas are noticed again afterwards.
+    fn write_changed(&self, range: Range<u64>) -> Result<(), Errno> {
+        let Some(source) = &self.source else { return Ok(()) };
+        let page_range = (range.start & !(PAGE_SIZE - 1))..range.end;
+        let (changed, mappings) = {
+            let mut state = self.state.lock();
+            (state.take_dirty(&page_range), state.mapping_list())
+        };
+        // Stores made before this are in the frames; later ones fault and mark the page again.
+        for part in &changed {
+            for mapping in &mappings {
+                mapping.invalidate(self, part.start, part.end - part.start, false);
+            }
+        }
+        let mut state = self.state.lock();
+        let len = state.len;
+        let mut result = Ok(());
+        for part in changed {
+            let mut at = part.start;
+            while at < part.end.min(len) {
+                let (place, run) = state.run(at, part.end.min(len) - at);
+                if let Some(place) = place
+                    && let Err(errno) = source.write(&self.memory, place, at, run)
+                {
+                    // Not lost: the next try finds it changed still.
+                    state.mark_dirty(at & !(PAGE_SIZE - 1), true);
+                    result = Err(errno);
+                }
+                at += run;
+            }
+        }
+        result
+    }
+}
+
+impl State {
+    /// The extent that holds an offset, with its start.
+    fn extent(&self, offset: u64) -> Option<(u64, &Extent)> {
+        let (&start, extent) = self.extents.range(..=offset).next_back()?;
+        (offset - start < extent.len()).then_some((start, extent))
+    }
+
+    fn extent_mut(&mut self, offset: u64) -> Option<(u64, &mut Extent)> {
+        let (&start, extent) = self.extents.range_mut(..=offset).next_back()?;
+        (offset - start < extent.len()).then_some((start, extent))
+    }
+
+    fn is_present(&self, page: u64) -> bool {
+        self.extent(page).is_some_and(|(start, extent)| extent.present.get((page - start) / PAGE_SIZE))
+    }
+
+    fn set_present(&mut self, page: u64) {
+        if let Some((start, extent)) = self.extent_mut(page)
+            && !extent.present.get((page - start) / PAGE_SIZE)
+        {
+            extent.present.set((page - start) / PAGE_SIZE, true);
+            self.pages += 1;
+        }
+    }
+
+    fn mark_dirty(&mut self, page: u64, tracked: bool) {
+        if tracked && let Some((start, extent)) = self.extent_mut(page) {
+            extent.dirty.set((page - start) / PAGE_SIZE, true);
+        }
+    }
+
+    /// Where the bytes from `at` on are, none for a hole, and how many of at most `most` are alike and together.
+    fn run(&self, at: u64, most: u64) -> (Option<u64>, u64) {
+        let page = at & !(PAGE_SIZE - 1);
+        let present = self.is_present(page);
+        let mut end = page + PAGE_SIZE;
+        let extent_end = self.extent(page).map_or(end, |(start, extent)| start + extent.len());
+        while end < at.saturating_add(most).min(extent_end) && self.is_present(end) == present {
+            end += PAGE_SIZE;
+        }
+        let len = most.min(end - at);
+        let place = self.extent(page).filter(|_| present);
+        (place.map(|(start, extent)| extent.frames.range().start + (at - start)), len)
+    }
+
+    fn mapping_list(&self) -> Vec<Arc<dyn Mapping>> {
+        self.mappings.iter().map(|(mapping, _)| mapping.clone()).collect()
+    }
+
+    /// Takes a page-aligned range out and returns its frames.
+    fn cut(&mut self, range: Range<u64>) -> Vec<Frames> {
+        let first = self.extent(range.start).map_or(range.start, |(start, _)| start);
+        let starts: Vec<u64> = self.extents.range(first..range.end).map(|(&start, _)| start).collect();
+        let mut gone = Vec::new();
+        for start in starts {
+            let Some(extent) = self.extents.remove(&start) else { continue };
+            let (mut rest, mut at) = (extent.frames, start);
+            let end = at + rest.range().len;
+            if at < range.start {
+                let (head, tail) = rest.split_at(range.start - at);
+                self.keep(start, start, head, &extent.present, &extent.dirty);
+                (rest, at) = (tail, range.start);
+            }
+            if end > range.end {
+                let (middle, tail) = rest.split_at(range.end - at);
+                self.keep(start, range.end, tail, &extent.present, &extent.dirty);
+                rest = middle;
+            }
+            let from = (at - start) / PAGE_SIZE;
+            let count = rest.range().len / PAGE_SIZE;
+            self.pages -= (from..from + count).filter(|&page| extent.present.get(page)).count() as u64;
+            gone.push(rest);
+        }
+        gone
+    }
+
+    /// Puts back a part of an extent that began at `origin`.
+    fn keep(&mut self, origin: u64, at: u64, frames: Frames, present: &PageBits, dirty: &PageBits) {
+        let shift = (at - origin) / PAGE_SIZE;
+        let mut part = Extent { frames, present: PageBits::default(), dirty: PageBits::default() };
+        for page in 0..part.len() / PAGE_SIZE {
+            part.present.set(page, present.get(page + shift));
+            part.dirty.set(page, dirty.get(page + shift));
+        }
+        self.extents.insert(at, part);
+    }
+
+    /// The changed parts of a range, which count as unchanged from now on.
+    fn take_dirty(&mut self, range: &Range<u64>) -> Vec<Range<u64>> {
+        let mut parts: Vec<Range<u64>> = Vec::new();
+        for (&start, extent) in self.extents.iter_mut() {
+            if start >= range.end || start + extent.len() <= range.start || !extent.dirty.any() {
+                continue;
+            }
+            for page in 0..extent.len() / PAGE_SIZE {
+                let at = start + page * PAGE_SIZE;
+                if range.contains(&at) && extent.dirty.get(page) {
+                    extent.dirty.set(page, false);
+                    match parts.last_mut() {
+                        Some(last) if last.end == at => last.end += PAGE_SIZE,
+                        _ => parts.push(at..at + PAGE_SIZE),
+                    }
+                }
+            }
+        }
+        parts
+    }
+}
+
+impl Mappable for PageCache {
+    fn frames(&self, offset: u64, most: u64, write: bool) -> Result<Frames, Errno> {
+        let mut state = self.state.lock();
+        if offset >= state.len {
+            return Err(Errno::EFAULT);
+        }
+        let last = state.len.next_multiple_of(PAGE_SIZE);
+        if !state.is_present(offset) {
+            self.fill(&mut state, offset)?;
+            if self.source.is_none() {
+                // The neighbours come along; all that is asked for where nobody counts.
+                let along = if self.quota.is_some() { most.min(SMALL_EXTENT) } else { most };
+                let end = state.extent(offset).map_or(offset, |(start, extent)| start + extent.len());
+                let end = end.min(offset.saturating_add(along)).min(last);
+                for page in (offset + PAGE_SIZE..end).step_by(PAGE_SIZE as usize) {
+                    if self.make_present(&mut state, page).is_err() {
+                        break;
+                    }
+                }
+            }
+        }
+        let mut end = offset + PAGE_SIZE;
+        let limit = offset.saturating_add(most).min(last);
+        let (start, extent) = state.extent(offset).ok_or(Errno::ENOMEM)?;
+        let extent_end = start + extent.len();
+        while end < limit.min(extent_end) && extent.present.get((end - start) / PAGE_SIZE) {
+            end += PAGE_SIZE;
+        }
+        let frames = extent.frames.part(offset - start, end - offset);
+        if write && self.source.is_some() {
+            for page in (offset..end).step_by(PAGE_SIZE as usize) {
+                state.mark_dirty(page, true);
+            }
+        }
+        Ok(frames)
+    }
+
+    fn is_write_noticed(&self) -> bool {
+        self.source.is_some()
+    }
+
+    fn len(&self) -> u64 {
+        self.state.lock().len
+    }
+
+    fn attach(&self, mapping: Arc<dyn Mapping>) {
+        let mut state = self.state.lock();
+        match state.mappings.iter_mut().find(|(known, _)| std::ptr::addr_eq(Arc::as_ptr(known), Arc::as_ptr(&mapping)))
+        {
+            Some((_, count)) => *count += 1,
+            None => state.mappings.push((mapping, 1)),
+        }
+    }
+
+    fn detach(&self, mapping: &Arc<dyn Mapping>) {
+        let mut state = self.state.lock();
+        let known =
+            |(known, _): &(Arc<dyn Mapping>, usize)| std::ptr::addr_eq(Arc::as_ptr(known), Arc::as_ptr(mapping));
+        if let Some(at) = state.mappings.iter().position(known)
+            && let Some((_, count)) = state.mappings.get_mut(at)
+        {
+            *count -= 1;
+            if *count == 0 {
+                state.mappings.swap_remove(at);
+            }
+        }
+    }
+
+    fn write_back(&self, offset: u64, len: u64) -> Result<(), Errno> {
+        self.write_changed(offset..offset.saturating_add(len))
+    }
+
+    fn is_resident(&self, offset: u64) -> bool {
+        self.state.lock().is_present(offset & !(PAGE_SIZE - 1))
+    }
+
+    fn punch_hole(&self, offset: u64, len: u64) -> Result<(), Errno> {
+        if self.source.is_some() {
+            return Err(Errno::EOPNOTSUPP);
+        }
+        self.remove_range(offset..offset.saturating_add(len));
+        Ok(())
+    }
+}
+
+impl Drop for PageCache {
+    fn drop(&mut self) {
+        if let Some(quota) = &self.quota {
+            quota.give_back(self.state.lock().pages * PAGE_SIZE);
+        }
+    }
+}
+
+/// A part of guest memory with fixed content, such as the vDSO.
+pub struct FixedPages {
+    frames: Frames,
+}
+
+impl FixedPages {
+    /// Shows these frames.
+    pub fn new(frames: Frames) -> Arc<Self> {
+        Arc::new(FixedPages { frames })
+    }
+
+    /// Which frames they are.
+    pub fn range(&self) -> FrameRange {
+        self.frames.range()
+    }
+}
+
+impl Mappable for FixedPages {
+    fn frames(&self, offset: u64, most: u64, write: bool) -> Result<Frames, Errno> {
+        let len = self.frames.range().len;
+        if offset >= len || write {
+            return Err(Errno::EFAULT);
+        }
+        Ok(self.frames.part(offset, most.min(len - offset)))
+    }
+
+    fn len(&self) -> u64 {
+        self.frames.range().len
+    }
+
+    fn attach(&self, _: Arc<dyn Mapping>) {}
+
+    fn detach(&self, _: &Arc<dyn Mapping>) {}
+
+    fn write_back(&self, _: u64, _: u64) -> Result<(), Errno> {
+        Ok(())
+    }
+}

@@ -1,0 +1,142 @@
+//! Changing what the guest may do: mprotect(2), mseal(2).
+
+use std::ops::Range;
+
+use amber_abi::errno::Errno;
+use amber_platform::{PAGE_SIZE, Protection};
+
+use super::manager::{MemoryManager, State};
+use super::map::whole_pages;
+use super::vma::{Vma, VmaFlags};
+
+/// How far a change of protection reaches beyond its range.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reach {
+    /// Not at all.
+    Exact,
+    /// Down to the start of the area, which must be one that grows down (`PROT_GROWSDOWN`).
+    GrowsDown,
+}
+
+impl MemoryManager {
+    /// mprotect(2).
+    ///
+    /// # Errors
+    /// `EINVAL` for an unaligned address, `ENOMEM` for a range with holes or too many areas, `EACCES` if the object or
+    /// the seal of the area forbids the protection (`EPERM`).
+    pub fn protect(&self, address: u64, len: u64, protection: Protection, reach: Reach) -> Result<(), Errno> {
+        if address % PAGE_SIZE != 0 {
+            return Err(Errno::EINVAL);
+        }
+        if len == 0 {
+            return Ok(());
+        }
+        let len = whole_pages(len)?;
+        let end = address.checked_add(len).filter(|&end| end <= self.limit).ok_or(Errno::ENOMEM)?;
+        self.with(|state| {
+            let mut range = address..end;
+            let first = state.areas.find_from(address).filter(|vma| vma.start < end).ok_or(Errno::ENOMEM)?;
+            if reach == Reach::GrowsDown {
+                if !first.flags.contains(VmaFlags::GROWS_DOWN) {
+                    return Err(Errno::EINVAL);
+                }
+                range.start = first.start;
+            } else if first.start > address {
+                return Err(Errno::ENOMEM);
+            }
+            self.check_sealed(state, &range)?;
+            // As Linux does it: areas before the first that is missing or refuses are changed.
+            let (good, result) = self.protectable(state, &range, protection);
+            if good > range.start {
+                let part = range.start..good;
+                self.check_splits(state, &part)?;
+                self.change_protection(state, part, protection);
+            }
+            result
+        })
+    }
+
+    /// How far a range can get the protection, and why not farther.
+    fn protectable(&self, state: &State, range: &Range<u64>, protection: Protection) -> (u64, Result<(), Errno>) {
+        let mut at = range.start;
+        let data_limit = self.limits.data();
+        for vma in state.areas.overlapping(range.clone()) {
+            if vma.start > at {
+                break;
+            }
+            let flags = vma.flags;
+            if (protection.read && !flags.contains(VmaFlags::MAY_READ))
+                || (protection.write && !flags.contains(VmaFlags::MAY_WRITE))
+                || (protection.execute && !flags.contains(VmaFlags::MAY_EXECUTE))
+            {
+                return (at, Err(Errno::EACCES));
+            }
+            let becomes_data = protection.write && !vma.protection.write && !vma.is_shared();
+            if becomes_data && data_limit != u64::MAX {
+                let part = vma.clip(range);
+                if self.data_bytes(state).saturating_add(part.end - part.start) > data_limit {
+                    return (at, Err(Errno::ENOMEM));
+                }
+            }
+            at = vma.end.min(range.end);
+        }
+        (at, if at < range.end { Err(Errno::ENOMEM) } else { Ok(()) })
+    }
+
+    fn change_protection(&self, state: &mut State, range: Range<u64>, protection: Protection) {
+        let changed: Vec<Vma> =
+            state.areas.overlapping(range.clone()).filter(|vma| vma.protection != protection).cloned().collect();
+        for vma in changed {
+            let part = vma.clip(&range);
+            self.protect_pages(state, part, protection);
+        }
+        let joined = state.areas.change(range, |vma| vma.protection = protection);
+        state.garbage.extend(joined);
+    }
+
+    /// Tells the platform, in one change if all runs in the range are to be alike.
+    fn protect_pages(&self, state: &mut State, range: Range<u64>, new: Protection) {
+        let mut change: Option<(Range<u64>, Protection)> = None;
+        for piece in state.runs.pieces(range) {
+            let limit = piece.ownership.limit(new);
+            match &mut change {
+                // What lies between has nothing mapped.
+                Some((reach, protection)) if *protection == limit => reach.end = piece.range().end,
+                _ => {
+                    if let Some((reach, protection)) = change.replace((piece.range(), limit)) {
+                        self.space.protect(reach, protection);
+                    }
+                }
+            }
+        }
+        if let Some((reach, protection)) = change {
+            self.space.protect(reach, protection);
+            state.generation += 1;
+        }
+    }
+
+    /// mseal(2): the areas of a range can no longer be changed.
+    ///
+    /// # Errors
+    /// `EINVAL` for an unaligned or wrapping range, `ENOMEM` if there are holes.
+    pub fn seal(&self, address: u64, len: u64) -> Result<(), Errno> {
+        if address % PAGE_SIZE != 0 {
+            return Err(Errno::EINVAL);
+        }
+        let len = len.checked_next_multiple_of(PAGE_SIZE).ok_or(Errno::EINVAL)?;
+        let end = address.checked_add(len).ok_or(Errno::EINVAL)?;
+        if len == 0 {
+            return Ok(());
+        }
+        self.with(|state| {
+            let range = address..end;
+            if !state.areas.covers(range.clone()) {
+                return Err(Errno::ENOMEM);
+            }
+            self.check_splits(state, &range)?;
+            let joined = state.areas.change(range, |vma| vma.flags |= VmaFlags::SEALED);
+            state.garbage.extend(joined);
+            Ok(())
+        })
+    }
+}

@@ -1,0 +1,172 @@
+//! mremap(2): growing, shrinking and moving areas with their pages.
+
+use std::ops::Range;
+
+use amber_abi::errno::Errno;
+use amber_platform::PAGE_SIZE;
+
+use super::address::Region;
+use super::manager::{MOST_AREAS, MemoryManager, State};
+use super::map::whole_pages;
+use super::vma::{Backing, Vma, VmaFlags};
+
+/// The arguments of mremap(2).
+#[derive(Clone, Copy, Debug)]
+pub struct RemapRequest {
+    /// Where it is.
+    pub address: u64,
+    /// How long it is; 0 makes a second view of a shared area.
+    pub old_len: u64,
+    /// How long it shall be.
+    pub new_len: u64,
+    /// Whether it may move (`MREMAP_MAYMOVE`).
+    pub may_move: bool,
+    /// Where it must move to (`MREMAP_FIXED`).
+    pub fixed: Option<u64>,
+    /// Where it should move to if it moves (`MREMAP_DONTUNMAP` takes a hint).
+    pub hint: u64,
+    /// Whether the old range stays, empty (`MREMAP_DONTUNMAP`).
+    pub keep_old: bool,
+    /// Whether the caller may lock as much as it likes (`CAP_IPC_LOCK`).
+    pub may_lock_any: bool,
+}
+
+impl MemoryManager {
+    /// mremap(2); the flags were checked to fit together.
+    ///
+    /// # Errors
+    /// As in the man page.
+    pub fn remap(&self, request: RemapRequest) -> Result<u64, Errno> {
+        let RemapRequest { address, fixed, .. } = request;
+        if address % PAGE_SIZE != 0 || fixed.is_some_and(|to| to % PAGE_SIZE != 0) {
+            return Err(Errno::EINVAL);
+        }
+        let old_len = whole_pages(request.old_len).map_err(|_| Errno::EINVAL)?;
+        let new_len = whole_pages(request.new_len).map_err(|_| Errno::EINVAL)?;
+        if new_len == 0 {
+            return Err(Errno::EINVAL);
+        }
+        let old_end = address.checked_add(old_len).ok_or(Errno::EINVAL)?;
+        if let Some(to) = fixed {
+            let end = to.checked_add(new_len).filter(|&end| end <= self.limit).ok_or(Errno::EINVAL)?;
+            if to < old_end && address < end {
+                return Err(Errno::EINVAL);
+            }
+        }
+        let (result, populate) = self.with(|state| {
+            let vma = state.areas.find(address).cloned().ok_or(Errno::EFAULT)?;
+            if old_len == 0 && !vma.is_shared() {
+                return Err(Errno::EINVAL);
+            }
+            let moves = fixed.is_some() || request.keep_old;
+            if !moves && new_len <= old_len {
+                // Shrinking works on whatever areas there are.
+                let tail = address + new_len..old_end;
+                self.check_sealed(state, &tail)?;
+                self.check_splits(state, &tail)?;
+                self.remove(state, tail);
+                return Ok((address, None));
+            }
+            self.check_sealed(state, &(address..old_end.max(address + 1)))?;
+            if request.keep_old && vma.flags.contains(VmaFlags::SPECIAL) {
+                return Err(Errno::EINVAL);
+            }
+            if let Some(to) = fixed {
+                self.check_fixed(to, new_len)?;
+                self.check_sealed(state, &(to..to + new_len))?;
+                if state.areas.count() + 4 > MOST_AREAS {
+                    return Err(Errno::ENOMEM);
+                }
+                self.remove(state, to..to + new_len);
+            }
+            if fixed.is_some() && new_len < old_len {
+                self.remove(state, address + new_len..old_end);
+            }
+            let old_len = if fixed.is_some() { old_len.min(new_len) } else { old_len };
+            let old_end = address + old_len;
+            if old_end > vma.end {
+                return Err(Errno::EFAULT);
+            }
+            let grows = new_len - old_len.min(new_len);
+            let extra = if request.keep_old || old_len == 0 { new_len } else { grows };
+            self.check_expansion(state, &vma, extra, grows, request.may_lock_any)?;
+            let locked = vma.flags.contains(VmaFlags::LOCKED) && !vma.flags.contains(VmaFlags::LOCK_ON_FAULT);
+            if !moves && old_len > 0 && old_end == vma.end && self.room_behind(state, &vma, old_end, grows) {
+                self.extend(state, &vma, old_end, grows);
+                return Ok((address, locked.then_some(old_end..address + new_len)));
+            }
+            if !request.may_move {
+                return Err(Errno::ENOMEM);
+            }
+            let to = match fixed {
+                Some(to) => to,
+                None => self.find_room(state, request.hint, new_len, Region::Usual)?,
+            };
+            self.check_splits(state, &(address..old_end))?;
+            self.move_pages(state, &vma, address..old_end, to, new_len, request.keep_old);
+            Ok((to, locked.then_some(to..to + new_len)))
+        })?;
+        if let Some(range) = populate {
+            self.populate_range(range);
+        }
+        Ok(result)
+    }
+
+    fn check_expansion(&self, state: &State, vma: &Vma, extra: u64, grows: u64, unlimited: bool) -> Result<(), Errno> {
+        if vma.flags.contains(VmaFlags::SPECIAL) && grows > 0 {
+            return Err(Errno::EFAULT);
+        }
+        if vma.flags.contains(VmaFlags::LOCKED) && !self.may_lock(state, grows, unlimited) {
+            return Err(Errno::EAGAIN);
+        }
+        if let Backing::Object(_) = &vma.backing {
+            vma.offset.checked_add(vma.len()).and_then(|end| end.checked_add(grows)).ok_or(Errno::EINVAL)?;
+        }
+        if extra == 0 { Ok(()) } else { self.check_growth(state, vma, extra, 0) }
+    }
+
+    fn room_behind(&self, state: &State, vma: &Vma, end: u64, grows: u64) -> bool {
+        !vma.flags.contains(VmaFlags::SPECIAL)
+            && end
+                .checked_add(grows)
+                .is_some_and(|new_end| new_end <= self.limit && state.areas.is_free(&(end..new_end)))
+    }
+
+    fn extend(&self, state: &mut State, vma: &Vma, end: u64, grows: u64) {
+        let offset = if vma.object().is_some() { vma.offset_of(end) } else { 0 };
+        self.add(state, Vma { start: end, end: end + grows, offset, ..vma.clone() });
+    }
+
+    /// Moves the pages of `from` to `to`, in an area like `vma` of `new_len` bytes.
+    fn move_pages(&self, state: &mut State, vma: &Vma, from: Range<u64>, to: u64, new_len: u64, keep_old: bool) {
+        let offset = if vma.object().is_some() { vma.offset_of(from.start) } else { 0 };
+        let area = Vma { start: to, end: to + new_len, offset, ..vma.clone() };
+        let runs = state.runs.take(from.clone());
+        let mut moved = Vec::new();
+        if let (Some((first, _)), Some((last, run))) = (runs.first(), runs.last()) {
+            moved.push(*first..last + run.frames.range().len);
+        }
+        // The old place goes first: a move may not leave two ways to a private page.
+        for range in moved {
+            self.space.unmap(range, Vec::new());
+        }
+        if !keep_old {
+            let gone = state.areas.take(from.clone());
+            state.garbage.extend(gone);
+        } else {
+            // Linux leaves the old area without locks.
+            let joined =
+                state.areas.change(from.clone(), |vma| vma.flags -= VmaFlags::LOCKED | VmaFlags::LOCK_ON_FAULT);
+            state.garbage.extend(joined);
+        }
+        let shown = area.clone();
+        state.areas.insert(area);
+        for (at, run) in runs {
+            self.install(state, &shown, to + (at - from.start), run);
+        }
+        let joined = state.areas.join(to..to + new_len);
+        state.garbage.extend(joined);
+        state.peak = state.peak.max(state.areas.total());
+        state.generation += 1;
+    }
+}

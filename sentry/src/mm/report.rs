@@ -1,0 +1,186 @@
+//! What `/proc` tells of an address space.
+
+use std::sync::Arc;
+
+use amber_platform::{FrameRange, PAGE_SIZE};
+
+use super::address::is_data;
+use super::manager::{MemoryManager, State};
+use super::runs::{Ownership, Piece};
+use super::vma::{Vma, VmaFlags};
+
+/// How much of an area is in memory, in bytes, as `/proc/PID/smaps` tells it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the fields carry the names of proc_pid_smaps(5)")]
+pub struct AreaUsage {
+    pub rss: u64,
+    pub pss: u64,
+    pub shared_clean: u64,
+    pub shared_dirty: u64,
+    pub private_clean: u64,
+    pub private_dirty: u64,
+    pub anonymous: u64,
+    pub locked: u64,
+}
+
+/// Sums over an address space, in bytes, as `/proc/PID/status` and `statm` tell them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the fields carry the names of proc_pid_status(5), without `Vm` and `Rss`")]
+pub struct Totals {
+    pub peak: u64,
+    pub size: u64,
+    pub locked: u64,
+    pub hwm: u64,
+    pub rss: u64,
+    pub anon: u64,
+    pub file: u64,
+    pub shmem: u64,
+    pub data: u64,
+    pub stack: u64,
+    pub exe: u64,
+    pub lib: u64,
+    pub pte: u64,
+}
+
+impl MemoryManager {
+    /// All areas as they stand, by address.
+    pub fn areas(&self) -> Vec<Vma> {
+        self.with(|state| state.areas.iter().cloned().collect())
+    }
+
+    /// How much of each area is in memory, beside the area itself.
+    pub fn usage(&self) -> Vec<(Vma, AreaUsage)> {
+        self.with(|state| state.areas.iter().map(|vma| (vma.clone(), self.usage_of(state, vma))).collect())
+    }
+
+    fn touched(&self, piece: &Piece) -> Vec<FrameRange> {
+        self.memory.touched(piece.frames)
+    }
+
+    fn usage_of(&self, state: &State, vma: &Vma) -> AreaUsage {
+        let mut usage = AreaUsage::default();
+        for piece in state.runs.pieces(vma.range()) {
+            let holders = state
+                .runs
+                .find(piece.start)
+                .map_or(1, |(start, run)| u64::from(run.frames.holders(piece.start - start, piece.frames.len)).max(1));
+            for part in self.touched(&piece) {
+                usage.rss += part.len;
+                let cached = piece.ownership.is_of_object();
+                // The cache itself is a holder of its frames, but no process.
+                let processes = if cached { holders.saturating_sub(1).max(1) } else { holders };
+                usage.pss += part.len / processes;
+                let dirty = piece.ownership != Ownership::Cached && piece.ownership != Ownership::SharedRead;
+                *match (processes > 1, dirty) {
+                    (true, true) => &mut usage.shared_dirty,
+                    (true, false) => &mut usage.shared_clean,
+                    (false, true) => &mut usage.private_dirty,
+                    (false, false) => &mut usage.private_clean,
+                } += part.len;
+                if !cached {
+                    usage.anonymous += part.len;
+                }
+            }
+        }
+        if vma.flags.contains(VmaFlags::LOCKED) {
+            usage.locked = usage.pss;
+        }
+        usage
+    }
+
+    /// The sums.
+    pub fn totals(&self) -> Totals {
+        self.with(|state| {
+            let mut totals = Totals { peak: state.peak, size: state.areas.total(), ..Totals::default() };
+            for vma in state.areas.iter() {
+                if is_data(vma) {
+                    totals.data += vma.len();
+                }
+                if vma.flags.contains(VmaFlags::GROWS_DOWN) {
+                    totals.stack += vma.len();
+                }
+                if vma.flags.contains(VmaFlags::LOCKED) {
+                    totals.locked += vma.len();
+                }
+                if vma.protection.execute && !vma.protection.write && vma.object().is_some() {
+                    totals.lib += vma.len();
+                }
+                let file = vma.object().is_some_and(|area| area.file.is_some());
+                for piece in state.runs.pieces(vma.range()) {
+                    let bytes: u64 = self.touched(&piece).iter().map(|part| part.len).sum();
+                    let of_object = piece.ownership.is_of_object();
+                    *match (of_object, file) {
+                        (false, _) => &mut totals.anon,
+                        (true, true) => &mut totals.file,
+                        (true, false) => &mut totals.shmem,
+                    } += bytes;
+                }
+            }
+            let layout = &state.layout;
+            let code = layout.end_code.next_multiple_of(PAGE_SIZE).saturating_sub(layout.start_code & !(PAGE_SIZE - 1));
+            totals.exe = code;
+            totals.lib = totals.lib.saturating_sub(code);
+            totals.rss = totals.anon + totals.file + totals.shmem;
+            state.resident_peak = state.resident_peak.max(totals.rss);
+            totals.hwm = state.resident_peak;
+            // Page tables: a page for each 2 MiB that has pages, and the levels above.
+            totals.pte = (3 + totals.rss.div_ceil(2 << 20)) * PAGE_SIZE;
+            totals
+        })
+    }
+
+    /// mincore(2): for each page of a range whether it is in memory; none if the range has holes.
+    pub fn residency(&self, address: u64, pages: u64) -> Option<Vec<bool>> {
+        self.with(|state| {
+            let end = address.checked_add(pages.checked_mul(PAGE_SIZE)?)?;
+            if !state.areas.covers(address..end) {
+                return None;
+            }
+            let mut present = vec![false; pages as usize];
+            let mut mark = |at: u64, len: u64| {
+                let first = ((at - address) / PAGE_SIZE) as usize;
+                let count = len.div_ceil(PAGE_SIZE) as usize;
+                present.iter_mut().skip(first).take(count).for_each(|page| *page = true);
+            };
+            for vma in state.areas.overlapping(address..end) {
+                if let Some(area) = vma.object() {
+                    let part = vma.clip(&(address..end));
+                    for at in part.step_by(PAGE_SIZE as usize).filter(|&at| area.object.is_resident(vma.offset_of(at)))
+                    {
+                        mark(at, PAGE_SIZE);
+                    }
+                }
+            }
+            for piece in state.runs.pieces(address..end) {
+                for part in self.touched(&piece) {
+                    mark(piece.start + (part.start - piece.frames.start), part.len);
+                }
+            }
+            Some(present)
+        })
+    }
+
+    /// Names an anonymous range for `/proc/PID/maps` (prctl(2) `PR_SET_VMA_ANON_NAME`), or takes its name.
+    ///
+    /// # Errors
+    /// `EBADF` for an area of an object, `ENOMEM` for a hole; what comes before is named.
+    pub fn name_range(&self, address: u64, len: u64, name: Option<&str>) -> Result<(), amber_abi::errno::Errno> {
+        use amber_abi::errno::Errno;
+        let len = len.checked_next_multiple_of(PAGE_SIZE).ok_or(Errno::EINVAL)?;
+        let end = address.checked_add(len).ok_or(Errno::EINVAL)?;
+        if address % PAGE_SIZE != 0 {
+            return Err(Errno::EINVAL);
+        }
+        let name: Option<Arc<str>> = name.map(Arc::from);
+        self.with(|state| {
+            if state.areas.overlapping(address..end).any(|vma| vma.object().is_some()) {
+                return Err(Errno::EBADF);
+            }
+            self.check_splits(state, &(address..end))?;
+            let whole = state.areas.covers(address..end);
+            let joined = state.areas.change(address..end, |vma| vma.name = name.clone());
+            state.garbage.extend(joined);
+            if whole { Ok(()) } else { Err(Errno::ENOMEM) }
+        })
+    }
+}

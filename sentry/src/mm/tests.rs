@@ -1,0 +1,183 @@
+//! The memory manager against a platform that only takes notes.
+
+use std::any::Any;
+use std::ops::Range;
+use std::sync::{Arc, Mutex};
+
+use amber_abi::errno::Errno;
+use amber_abi::mm::MemoryAdvice;
+use amber_platform::{Access, AddressSpace, FrameRange, Frames, GuestMemory, PAGE_SIZE, Protection};
+
+use super::*;
+
+const LIMIT: u64 = 0x7fff_ffff_f000;
+const RW: Protection = Protection { read: true, write: true, execute: false };
+const RO: Protection = Protection { read: true, write: false, execute: false };
+
+/// Remembers what is mapped, page by page.
+#[derive(Default)]
+struct Notes {
+    pages: Mutex<std::collections::BTreeMap<u64, (u64, Protection)>>,
+    calls: Mutex<usize>,
+}
+
+impl AddressSpace for Notes {
+    fn map(&self, at: u64, frames: FrameRange, protection: Protection) {
+        *self.calls.lock().unwrap() += 1;
+        let mut pages = self.pages.lock().unwrap();
+        for page in (0..frames.len).step_by(PAGE_SIZE as usize) {
+            pages.insert(at + page, (frames.start + page, protection));
+        }
+    }
+
+    fn unmap(&self, range: Range<u64>, _released: Vec<Frames>) {
+        self.pages.lock().unwrap().retain(|at, _| !range.contains(at));
+    }
+
+    fn protect(&self, range: Range<u64>, protection: Protection) {
+        *self.calls.lock().unwrap() += 1;
+        for (_, page) in self.pages.lock().unwrap().range_mut(range) {
+            page.1 = protection;
+        }
+    }
+
+    fn synchronize(&self) {}
+
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
+}
+
+struct World {
+    notes: Arc<Notes>,
+    memory: Arc<GuestMemory>,
+    mm: Arc<MemoryManager>,
+}
+
+fn world() -> World {
+    let notes = Arc::new(Notes::default());
+    let memory = GuestMemory::new(1 << 30).unwrap();
+    let layout = Layout::new(LIMIT, 8 << 20, &Randomness::default());
+    let mm = MemoryManager::new(notes.clone(), memory.clone(), LIMIT, MemoryLimits::default(), layout);
+    World { notes, memory, mm }
+}
+
+fn request(place: Place, len: u64, backed: Backed) -> MapRequest {
+    MapRequest { place, len, protection: RW, flags: VmaFlags::MAY_ALL, backed, populate: false, may_lock_any: false }
+}
+
+fn anonymous(w: &World, len: u64) -> u64 {
+    w.mm.map(request(Place::Hint(0), len, Backed::Anonymous)).unwrap()
+}
+
+#[test]
+fn anonymous_memory_holds_what_is_written() {
+    let w = world();
+    let at = anonymous(&w, 8 << 20);
+    w.mm.write(at + (3 << 20) - 2, b"across").unwrap();
+    let mut buf = [0; 6];
+    w.mm.read(at + (3 << 20) - 2, &mut buf).unwrap();
+    assert_eq!(&buf, b"across");
+    assert_eq!(w.mm.read(at + (8 << 20) - 3, &mut buf), Err(Errno::EFAULT));
+    assert!(*w.notes.calls.lock().unwrap() <= 4, "one change for each chunk of two megabytes");
+    w.mm.unmap(at, 8 << 20).unwrap();
+    assert!(w.notes.pages.lock().unwrap().is_empty());
+    assert_eq!(w.memory.allocated(), 0);
+}
+
+#[test]
+fn protection_is_kept() {
+    let w = world();
+    let at = anonymous(&w, 4 * PAGE_SIZE);
+    w.mm.write(at, b"x").unwrap();
+    w.mm.protect(at, PAGE_SIZE, RO, protect::Reach::Exact).unwrap();
+    assert_eq!(w.mm.write(at, b"y"), Err(Errno::EFAULT));
+    assert_eq!(w.notes.pages.lock().unwrap()[&at].1, RO);
+    assert_eq!(w.mm.fault(at, Access::Write), Err(Fault::Denied));
+    assert_eq!(w.mm.fault(at, Access::Read), Ok(()));
+    assert_eq!(w.mm.fault(at, Access::Read), Err(Fault::Denied));
+    assert_eq!(w.mm.fault(at - PAGE_SIZE, Access::Read), Err(Fault::Unmapped));
+    assert_eq!(w.mm.write_forced(at, b"z"), 1);
+}
+
+#[test]
+fn private_objects_copy_and_shared_ones_do_not() {
+    let w = world();
+    let cache = PageCache::in_memory(w.memory.clone(), 2 * PAGE_SIZE, None);
+    cache.write(0, b"original").unwrap();
+    let backed = || Backed::Object(cache.clone(), 0, None, "");
+    let private = w.mm.map(request(Place::Hint(0), 4 * PAGE_SIZE, backed())).unwrap();
+    let mut shared = request(Place::Hint(0), 4 * PAGE_SIZE, backed());
+    shared.flags |= VmaFlags::SHARED;
+    let shared = w.mm.map(shared).unwrap();
+    w.mm.write(private, b"private!").unwrap();
+    let mut buf = [0; 8];
+    w.mm.read(shared, &mut buf).unwrap();
+    assert_eq!(&buf, b"original");
+    w.mm.write(shared, b"together").unwrap();
+    cache.read(0, &mut buf).unwrap();
+    assert_eq!(&buf, b"together");
+    assert_eq!(w.mm.fault(shared + 2 * PAGE_SIZE, Access::Read), Err(Fault::NoPage));
+    cache.set_len(0);
+    assert_eq!(w.mm.fault(private, Access::Read), Err(Fault::NoPage));
+    assert_eq!(w.mm.fault(shared, Access::Read), Err(Fault::NoPage));
+}
+
+#[test]
+fn moving_takes_the_pages_along() {
+    let w = world();
+    let at = anonymous(&w, 2 * PAGE_SIZE);
+    anonymous(&w, PAGE_SIZE);
+    w.mm.write(at + PAGE_SIZE, b"moved").unwrap();
+    let to = w.mm.remap(RemapRequest {
+        address: at,
+        old_len: 2 * PAGE_SIZE,
+        new_len: 64 * PAGE_SIZE,
+        may_move: true,
+        fixed: Some(0x1000_0000),
+        hint: 0,
+        keep_old: false,
+        may_lock_any: false,
+    });
+    assert_eq!(to, Ok(0x1000_0000));
+    let mut buf = [0; 5];
+    w.mm.read(0x1000_0000 + PAGE_SIZE, &mut buf).unwrap();
+    assert_eq!(&buf, b"moved");
+    assert_eq!(w.mm.fault(at, Access::Read), Err(Fault::Unmapped));
+}
+
+#[test]
+fn advice_zeroes() {
+    let w = world();
+    let at = anonymous(&w, 2 * PAGE_SIZE);
+    w.mm.write(at, b"gone").unwrap();
+    w.mm.advise(at, PAGE_SIZE, MemoryAdvice::MADV_DONTNEED).unwrap();
+    let mut buf = [1; 4];
+    w.mm.read(at, &mut buf).unwrap();
+    assert_eq!(buf, [0; 4]);
+    assert_eq!(w.mm.advise(at, 3 * PAGE_SIZE, MemoryAdvice::from_raw(77)), Err(Errno::EINVAL));
+}
+
+#[test]
+fn stacks_grow_within_limits() {
+    let w = world();
+    let mut stack = request(Place::Fixed(0x5000_0000), 4 * PAGE_SIZE, Backed::Anonymous);
+    stack.flags |= VmaFlags::GROWS_DOWN;
+    w.mm.map(stack).unwrap();
+    assert_eq!(w.mm.fault(0x5000_0000 - 20 * PAGE_SIZE, Access::Write), Ok(()));
+    assert_eq!(w.mm.fault(0x5000_0000 - (9 << 20), Access::Write), Err(Fault::Unmapped));
+    w.mm.limits().set_stack(1 << 20);
+    assert_eq!(w.mm.fault(0x5000_0000 - (2 << 20), Access::Write), Err(Fault::Unmapped));
+}
+
+#[test]
+fn the_heap_moves() {
+    let w = world();
+    w.mm.with_layout(|layout| (layout.start_brk, layout.brk) = (0x6000_0000, 0x6000_0000));
+    assert_eq!(w.mm.set_break(0x6002_1000, false), 0x6002_1000);
+    w.mm.write(0x6002_0ff8, b"top").unwrap();
+    assert_eq!(w.mm.set_break(0x5000_0000, false), 0x6002_1000);
+    assert_eq!(w.mm.set_break(0x6000_0800, false), 0x6000_0800);
+    assert_eq!(w.mm.write(0x6001_0000, b"x"), Err(Errno::EFAULT));
+    assert_eq!(w.mm.areas().len(), 1);
+}

@@ -1,0 +1,423 @@
+//! Areas: ranges of a guest's address space with one protection, one set of flags and one thing behind them.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+use std::sync::Arc;
+
+use amber_platform::{PAGE_SIZE, Protection};
+use bitflags::bitflags;
+
+use super::{Mappable, Mapping};
+use crate::fs::FileDescription;
+
+bitflags! {
+    /// What is special about an area.
+    #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+    pub struct VmaFlags: u32 {
+        /// Stores go to the object and are seen by all who map it.
+        const SHARED = 1 << 0;
+        /// The area grows towards lower addresses when touched below its start.
+        const GROWS_DOWN = 1 << 1;
+        /// Its pages count as locked (mlock(2)).
+        const LOCKED = 1 << 2;
+        /// Locked pages are brought in when touched, not at once.
+        const LOCK_ON_FAULT = 1 << 3;
+        /// Not part of a forked child.
+        const DONT_FORK = 1 << 4;
+        /// Zero in a forked child.
+        const WIPE_ON_FORK = 1 << 5;
+        /// Left out of core dumps.
+        const DONT_DUMP = 1 << 6;
+        /// Huge pages are welcome.
+        const HUGE_PAGES = 1 << 7;
+        /// Huge pages are not welcome.
+        const NO_HUGE_PAGES = 1 << 8;
+        /// Accesses will have no order.
+        const RANDOM_ACCESS = 1 << 9;
+        /// Accesses will go upwards.
+        const SEQUENTIAL_ACCESS = 1 << 10;
+        /// Equal pages may be merged (KSM).
+        const MERGEABLE = 1 << 11;
+        /// Its size does not count against the overcommit limit.
+        const NO_RESERVE = 1 << 12;
+        /// Changes are refused for ever (mseal(2)).
+        const SEALED = 1 << 13;
+        /// mprotect(2) may allow loads.
+        const MAY_READ = 1 << 14;
+        /// mprotect(2) may allow stores.
+        const MAY_WRITE = 1 << 15;
+        /// mprotect(2) may allow execution.
+        const MAY_EXECUTE = 1 << 16;
+        /// Its size is fixed, and it holds what the kernel put there.
+        const SPECIAL = 1 << 17;
+    }
+}
+
+impl VmaFlags {
+    /// Every right that mprotect(2) can give.
+    pub const MAY_ALL: VmaFlags = VmaFlags::MAY_READ.union(VmaFlags::MAY_WRITE).union(VmaFlags::MAY_EXECUTE);
+}
+
+/// An object seen by areas of one address space: it knows of them as long as this lives.
+pub struct ObjectArea {
+    /// The object.
+    pub object: Arc<dyn Mappable>,
+    /// The open file it was mapped from, if it was.
+    pub file: Option<Arc<FileDescription>>,
+    /// What `/proc/PID/maps` calls an object that is no file, such as `[vdso]`.
+    pub label: &'static str,
+    link: Arc<dyn Mapping>,
+}
+
+impl ObjectArea {
+    /// Attaches an address space, by its `link`, to an object.
+    pub fn new(
+        object: Arc<dyn Mappable>,
+        file: Option<Arc<FileDescription>>,
+        label: &'static str,
+        link: Arc<dyn Mapping>,
+    ) -> Arc<Self> {
+        object.attach(link.clone());
+        Arc::new(ObjectArea { object, file, label, link })
+    }
+
+    /// The same object in another address space.
+    pub fn for_space(&self, link: Arc<dyn Mapping>) -> Arc<Self> {
+        Self::new(self.object.clone(), self.file.clone(), self.label, link)
+    }
+
+    fn is_same(&self, other: &ObjectArea) -> bool {
+        let same_file = match (&self.file, &other.file) {
+            (Some(a), Some(b)) => Arc::ptr_eq(a, b),
+            (None, None) => true,
+            _ => false,
+        };
+        same_file && std::ptr::addr_eq(Arc::as_ptr(&self.object), Arc::as_ptr(&other.object))
+    }
+}
+
+impl Drop for ObjectArea {
+    fn drop(&mut self) {
+        self.object.detach(&self.link);
+    }
+}
+
+/// What is behind an area.
+#[derive(Clone)]
+pub enum Backing {
+    /// Nothing: pages begin as zero.
+    Anonymous,
+    /// The pages of an object.
+    Object(Arc<ObjectArea>),
+}
+
+/// One area.
+#[derive(Clone)]
+pub struct Vma {
+    /// First address.
+    pub start: u64,
+    /// The address behind the last.
+    pub end: u64,
+    /// What the guest may do there.
+    pub protection: Protection,
+    /// What is special about it.
+    pub flags: VmaFlags,
+    /// What is behind it.
+    pub backing: Backing,
+    /// Offset of `start` in the object, in bytes; 0 for anonymous areas.
+    pub offset: u64,
+    /// The name given by prctl(2) `PR_SET_VMA_ANON_NAME`.
+    pub name: Option<Arc<str>>,
+}
+
+impl Vma {
+    /// Length in bytes.
+    pub fn len(&self) -> u64 {
+        self.end - self.start
+    }
+
+    /// The addresses.
+    pub fn range(&self) -> Range<u64> {
+        self.start..self.end
+    }
+
+    /// Whether stores are seen by others.
+    pub fn is_shared(&self) -> bool {
+        self.flags.contains(VmaFlags::SHARED)
+    }
+
+    /// The object behind it.
+    pub fn object(&self) -> Option<&Arc<ObjectArea>> {
+        match &self.backing {
+            Backing::Anonymous => None,
+            Backing::Object(area) => Some(area),
+        }
+    }
+
+    /// The part of a range that lies in the area.
+    pub fn clip(&self, range: &Range<u64>) -> Range<u64> {
+        self.start.max(range.start)..self.end.min(range.end)
+    }
+
+    /// Offset in the object of an address in the area.
+    pub fn offset_of(&self, address: u64) -> u64 {
+        self.offset.wrapping_add(address - self.start)
+    }
+
+    /// Where new areas may end below this one: a stack keeps a gap.
+    pub fn guarded_start(&self) -> u64 {
+        if self.flags.contains(VmaFlags::GROWS_DOWN) { self.start.saturating_sub(STACK_GUARD_GAP) } else { self.start }
+    }
+
+    fn split_off(&mut self, at: u64) -> Vma {
+        let mut tail = self.clone();
+        tail.start = at;
+        if matches!(tail.backing, Backing::Object(_)) {
+            tail.offset = self.offset_of(at);
+        }
+        self.end = at;
+        tail
+    }
+
+    fn joins(&self, next: &Vma) -> bool {
+        self.end == next.start
+            && self.protection == next.protection
+            && self.flags == next.flags
+            && !self.flags.contains(VmaFlags::SPECIAL)
+            && self.name == next.name
+            && match (&self.backing, &next.backing) {
+                (Backing::Anonymous, Backing::Anonymous) => true,
+                (Backing::Object(a), Backing::Object(b)) => a.is_same(b) && self.offset_of(self.end) == next.offset,
+                _ => false,
+            }
+    }
+}
+
+/// Linux's distance between a stack and whatever is below it.
+pub const STACK_GUARD_GAP: u64 = 256 * PAGE_SIZE;
+
+/// The areas of an address space, which never overlap.
+#[derive(Default)]
+pub struct VmaMap {
+    areas: BTreeMap<u64, Vma>,
+    total: u64,
+}
+
+impl VmaMap {
+    /// How many areas there are.
+    pub fn count(&self) -> usize {
+        self.areas.len()
+    }
+
+    /// Bytes in all areas.
+    pub fn total(&self) -> u64 {
+        self.total
+    }
+
+    /// All areas, by address.
+    pub fn iter(&self) -> impl DoubleEndedIterator<Item = &Vma> {
+        self.areas.values()
+    }
+
+    /// The area that holds an address.
+    pub fn find(&self, address: u64) -> Option<&Vma> {
+        self.areas.range(..=address).next_back().map(|(_, vma)| vma).filter(|vma| vma.end > address)
+    }
+
+    /// The first area that ends behind an address.
+    pub fn find_from(&self, address: u64) -> Option<&Vma> {
+        self.find(address).or_else(|| self.areas.range(address..).next().map(|(_, vma)| vma))
+    }
+
+    /// The last area that starts below an address.
+    pub fn find_below(&self, address: u64) -> Option<&Vma> {
+        self.areas.range(..address).next_back().map(|(_, vma)| vma)
+    }
+
+    /// The areas that overlap a range.
+    pub fn overlapping(&self, range: Range<u64>) -> impl Iterator<Item = &Vma> {
+        let first = self.find(range.start).map_or(range.start, |vma| vma.start);
+        self.areas.range(first..range.end.max(first)).map(|(_, vma)| vma)
+    }
+
+    /// Whether the whole range lies in areas.
+    pub fn covers(&self, range: Range<u64>) -> bool {
+        let mut at = range.start;
+        for vma in self.overlapping(range.clone()) {
+            if vma.start > at {
+                return false;
+            }
+            at = vma.end;
+        }
+        at >= range.end
+    }
+
+    /// Adds an area where there is none.
+    pub fn insert(&mut self, vma: Vma) {
+        self.total += vma.len();
+        self.areas.insert(vma.start, vma);
+    }
+
+    /// How many more areas there are once `range` is cut out of those around it.
+    pub fn splits_of(&self, range: &Range<u64>) -> usize {
+        let inside = |at: u64| self.find(at).is_some_and(|vma| vma.start < at);
+        usize::from(inside(range.start)) + usize::from(inside(range.end))
+    }
+
+    fn split(&mut self, at: u64) {
+        if let Some((_, vma)) = self.areas.range_mut(..at).next_back()
+            && vma.end > at
+        {
+            let tail = vma.split_off(at);
+            self.areas.insert(at, tail);
+        }
+    }
+
+    /// Takes the parts of areas in a range out.
+    pub fn take(&mut self, range: Range<u64>) -> Vec<Vma> {
+        self.split(range.start);
+        self.split(range.end);
+        let starts: Vec<u64> = self.areas.range(range).map(|(&start, _)| start).collect();
+        let taken: Vec<Vma> = starts.iter().filter_map(|start| self.areas.remove(start)).collect();
+        self.total -= taken.iter().map(Vma::len).sum::<u64>();
+        taken
+    }
+
+    /// Changes the parts of areas in a range, then joins what has become alike. What was behind a joined area comes
+    /// back, to be dropped without locks.
+    pub fn change(&mut self, range: Range<u64>, mut change: impl FnMut(&mut Vma)) -> Vec<Vma> {
+        self.split(range.start);
+        self.split(range.end);
+        for (_, vma) in self.areas.range_mut(range.clone()) {
+            change(vma);
+        }
+        self.join(range)
+    }
+
+    /// Joins areas that touch in or at the ends of a range and are alike.
+    pub fn join(&mut self, range: Range<u64>) -> Vec<Vma> {
+        let mut joined = Vec::new();
+        let first = self.areas.range(..range.start).next_back().map_or(range.start, |(&start, _)| start);
+        let starts: Vec<u64> = self.areas.range(first..=range.end).map(|(&start, _)| start).collect();
+        let mut current = None;
+        for start in starts {
+            let joins = current
+                .and_then(|at| self.areas.get(&at))
+                .zip(self.areas.get(&start))
+                .is_some_and(|(before, after)| before.joins(after));
+            if joins
+                && let Some(tail) = self.areas.remove(&start)
+                && let Some(before) = current.and_then(|at| self.areas.get_mut(&at))
+            {
+                before.end = tail.end;
+                joined.push(tail);
+            } else {
+                current = Some(start);
+            }
+        }
+        joined
+    }
+
+    /// Moves the start of the area at `start` down to `to`.
+    pub fn grow_down(&mut self, start: u64, to: u64) {
+        if let Some(mut vma) = self.areas.remove(&start) {
+            self.total += start - to;
+            vma.start = to;
+            self.areas.insert(to, vma);
+        }
+    }
+
+    /// The highest place for `len` bytes in `low..high`.
+    pub fn gap_below(&self, len: u64, low: u64, high: u64) -> Option<u64> {
+        let mut ceiling = high;
+        for vma in self.areas.range(..high).rev().map(|(_, vma)| vma) {
+            let place = ceiling.checked_sub(len)?;
+            if place < low {
+                return None;
+            }
+            if place >= vma.end {
+                return Some(place);
+            }
+            ceiling = ceiling.min(vma.guarded_start());
+        }
+        ceiling.checked_sub(len).filter(|&place| place >= low)
+    }
+
+    /// The lowest place for `len` bytes in `low..high`.
+    pub fn gap_above(&self, len: u64, low: u64, high: u64) -> Option<u64> {
+        let mut floor = low;
+        for vma in self.overlapping(low..high) {
+            if floor.checked_add(len)? <= vma.guarded_start() {
+                return Some(floor);
+            }
+            floor = floor.max(vma.end);
+        }
+        (floor.checked_add(len)? <= high).then_some(floor)
+    }
+
+    /// Whether `range` is free, gaps of stacks above it included.
+    pub fn is_free(&self, range: &Range<u64>) -> bool {
+        self.find_from(range.start).is_none_or(|vma| vma.start >= range.end && vma.guarded_start() >= range.end)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn area(start: u64, end: u64) -> Vma {
+        Vma {
+            start: start * PAGE_SIZE,
+            end: end * PAGE_SIZE,
+            protection: Protection { read: true, write: true, execute: false },
+            flags: VmaFlags::MAY_ALL,
+            backing: Backing::Anonymous,
+            offset: 0,
+            name: None,
+        }
+    }
+
+    fn shape(map: &VmaMap) -> Vec<(u64, u64)> {
+        map.iter().map(|v| (v.start / PAGE_SIZE, v.end / PAGE_SIZE)).collect()
+    }
+
+    #[test]
+    fn equal_neighbours_join_and_changes_split() {
+        let mut map = VmaMap::default();
+        map.insert(area(10, 20));
+        map.insert(area(20, 30));
+        map.join(20 * PAGE_SIZE..30 * PAGE_SIZE);
+        assert_eq!(shape(&map), [(10, 30)]);
+        map.change(12 * PAGE_SIZE..14 * PAGE_SIZE, |v| v.protection.write = false);
+        assert_eq!(shape(&map), [(10, 12), (12, 14), (14, 30)]);
+        map.change(12 * PAGE_SIZE..14 * PAGE_SIZE, |v| v.protection.write = true);
+        assert_eq!(shape(&map), [(10, 30)]);
+        assert_eq!(map.total(), 20 * PAGE_SIZE);
+    }
+
+    #[test]
+    fn taking_leaves_the_rest() {
+        let mut map = VmaMap::default();
+        map.insert(area(10, 20));
+        assert_eq!(map.splits_of(&(12 * PAGE_SIZE..15 * PAGE_SIZE)), 2);
+        let taken = map.take(12 * PAGE_SIZE..15 * PAGE_SIZE);
+        assert_eq!(taken.len(), 1);
+        assert_eq!(shape(&map), [(10, 12), (15, 20)]);
+        assert!(!map.covers(10 * PAGE_SIZE..20 * PAGE_SIZE));
+        assert!(map.covers(16 * PAGE_SIZE..20 * PAGE_SIZE));
+    }
+
+    #[test]
+    fn gaps_are_found_from_both_ends() {
+        let mut map = VmaMap::default();
+        map.insert(area(10, 20));
+        map.insert(area(25, 30));
+        let p = PAGE_SIZE;
+        assert_eq!(map.gap_below(5 * p, p, 30 * p), Some(20 * p));
+        assert_eq!(map.gap_below(6 * p, p, 30 * p), Some(4 * p));
+        assert_eq!(map.gap_below(10 * p, p, 30 * p), None);
+        assert_eq!(map.gap_above(5 * p, 10 * p, 100 * p), Some(20 * p));
+        assert_eq!(map.gap_above(6 * p, 10 * p, 100 * p), Some(30 * p));
+        assert_eq!(map.gap_above(71 * p, 10 * p, 100 * p), None);
+    }
+}
