@@ -73,6 +73,11 @@ pub fn restore_terminal() {
     }
 }
 
+/// Whether a terminal is in raw mode now.
+pub fn is_raw() -> bool {
+    RAW.lock().is_some()
+}
+
 #[cfg(test)]
 mod tests {
     use nix::pty::{Winsize, openpty};

@@ -5,17 +5,16 @@ use std::io::{self, BufRead, BufReader};
 use std::os::fd::AsFd;
 use std::path::Path;
 
+use amber_sentry::boot::UserSpec;
 use anyhow::{Context, Result, bail};
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, OpenHow, ResolveFlag, openat2};
-
-use crate::spec::Credentials;
 
 /// A user found for `--user`.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Account {
     /// Who the process will be.
-    pub credentials: Credentials,
+    pub user: UserSpec,
     /// The home directory, where `/etc/passwd` knows the user.
     pub home: Option<String>,
 }
@@ -51,22 +50,22 @@ pub fn resolve(root: &Path, text: &str) -> Result<Account> {
             bail!("--user {text}: no user `{user}` in the guest's /etc/passwd; name another or use a number")
         }
     };
-    let mut credentials = Credentials { uid, gid: found.map_or(0, |entry| entry.gid), additional_gids: Vec::new() };
+    let mut spec = UserSpec { uid, gid: found.map_or(0, |entry| entry.gid), additional_gids: Vec::new() };
     match group {
         Some(group) => {
             let known = groups.iter().find(|entry| entry.name == group).map(|entry| entry.gid);
-            credentials.gid = known.or_else(|| group.parse().ok()).with_context(|| {
+            spec.gid = known.or_else(|| group.parse().ok()).with_context(|| {
                 format!("--user {text}: no group `{group}` in the guest's /etc/group; name another or use a number")
             })?;
         }
         None => {
             if let Some(user) = found {
                 let member_of = groups.iter().filter(|group| group.members.contains(&user.name));
-                credentials.additional_gids = member_of.map(|group| group.gid).collect();
+                spec.additional_gids = member_of.map(|group| group.gid).collect();
             }
         }
     }
-    Ok(Account { credentials, home: found.map(|entry| entry.home.clone()).filter(|home| !home.is_empty()) })
+    Ok(Account { user: spec, home: found.map(|entry| entry.home.clone()).filter(|home| !home.is_empty()) })
 }
 
 /// Reads the well-formed lines of a file below `root`; a file that does not exist has none. Links are followed as the
@@ -122,7 +121,7 @@ mod tests {
 
     fn ids(root: &Path, text: &str) -> (u32, u32, Vec<u32>, Option<String>) {
         let account = resolve(root, text).unwrap();
-        (account.credentials.uid, account.credentials.gid, account.credentials.additional_gids, account.home)
+        (account.user.uid, account.user.gid, account.user.additional_gids, account.home)
     }
 
     #[test]

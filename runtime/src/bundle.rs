@@ -3,22 +3,25 @@
 use std::collections::HashSet;
 use std::fs::File;
 use std::io::BufReader;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
+use amber_abi::Named;
+use amber_abi::capability::{Capability, CapabilitySet};
+use amber_abi::task::Resource;
+use amber_sentry::boot::{CapabilitySpec, MountSource, MountSpec, ProcessSpec, SandboxConfig, UserSpec};
+use amber_sentry::profile::KernelProfile;
 use anyhow::{Context, Result, bail, ensure};
-use oci_spec::runtime::{
-    Capabilities, Capability, Linux, LinuxCapabilities, Mount, PosixRlimit, PosixRlimitType, Process, Spec,
-};
+use oci_spec::runtime::{Capabilities, Linux, LinuxCapabilities, Mount, PosixRlimit, Process, Spec};
 
+use crate::caller::Caller;
 use crate::mounts;
 use crate::quick::{check_hostname, root_directory};
-use crate::spec::{CapabilitySets, Credentials, MountFlags, MountKind, MountSpec, ProcessSpec, Rlimit, SandboxSpec};
 
 /// Reads the bundle in `directory` for a container called `id`.
 ///
 /// # Errors
 /// What is missing, malformed, or asked for and not offered, by name.
-pub fn sandbox(directory: &Path, id: &str) -> Result<SandboxSpec> {
+pub fn sandbox(directory: &Path, id: &str, profile: KernelProfile, caller: &Caller) -> Result<SandboxConfig> {
     check_id(id)?;
     let directory = root_directory(directory).with_context(|| format!("bundle {}", directory.display()))?;
     let path = directory.join("config.json");
@@ -26,7 +29,7 @@ pub fn sandbox(directory: &Path, id: &str) -> Result<SandboxSpec> {
         format!("{}: every bundle has this file (`runc spec` writes one to start from)", path.display())
     })?;
     let spec: Spec = serde_json::from_reader(BufReader::new(file)).with_context(|| path.display().to_string())?;
-    from_spec(&spec, &directory, id).with_context(|| path.display().to_string())
+    from_spec(&spec, &directory, id, profile, caller).with_context(|| path.display().to_string())
 }
 
 /// What runc accepts as the name of a container.
@@ -39,7 +42,13 @@ fn check_id(id: &str) -> Result<()> {
     Ok(())
 }
 
-fn from_spec(spec: &Spec, directory: &Path, id: &str) -> Result<SandboxSpec> {
+fn from_spec(
+    spec: &Spec,
+    directory: &Path,
+    id: &str,
+    profile: KernelProfile,
+    caller: &Caller,
+) -> Result<SandboxConfig> {
     check_version(spec.version())?;
     let process = spec.process().as_ref().context("`process` is missing: there is nothing to run")?;
     let root = spec.root().as_ref().context("`root` is missing: name the root file system in `root.path`")?;
@@ -53,28 +62,31 @@ fn from_spec(spec: &Spec, directory: &Path, id: &str) -> Result<SandboxSpec> {
         }
     }
 
-    let flags = MountFlags { read_only: root.readonly().unwrap_or(false), ..MountFlags::default() };
-    let mut mounts = vec![MountSpec { destination: "/".into(), kind: MountKind::Host(path), flags }];
+    let read_only = root.readonly().unwrap_or(false);
+    let mut mounts = vec![MountSpec { read_only, ..mounts::plain("/", MountSource::Host(path)) }];
     for (index, entry) in spec.mounts().iter().flatten().enumerate() {
         let named = || format!("`mounts[{index}]` on {}", entry.destination().display());
         mounts.extend(mount(entry, directory).with_context(named)?);
     }
 
     let linux = spec.linux().as_ref();
-    let paths = |list: Option<&Vec<String>>| list.into_iter().flatten().map(PathBuf::from).collect();
+    let paths = |list: Option<&Vec<String>>| list.cloned().unwrap_or_default();
     let mut sysctls: Vec<(String, String)> =
         linux.and_then(|linux| linux.sysctl().clone()).into_iter().flatten().collect();
     sysctls.sort();
     if let Some(linux) = linux {
         note_ignored(linux);
     }
-    Ok(SandboxSpec {
+    Ok(SandboxConfig {
+        profile,
         hostname,
         mounts,
-        process: first_process(process).context("`process`")?,
         masked_paths: paths(linux.and_then(|linux| linux.masked_paths().as_ref())),
         readonly_paths: paths(linux.and_then(|linux| linux.readonly_paths().as_ref())),
         sysctls,
+        process: first_process(process, caller).context("`process`")?,
+        stdio: [None, None, None],
+        trace: None,
     })
 }
 
@@ -106,40 +118,38 @@ fn mount(entry: &Mount, directory: &Path) -> Result<Option<MountSpec>> {
     let (bind, options): (Vec<String>, Vec<String>) =
         options.into_iter().partition(|option| option == "bind" || option == "rbind");
     // The specification lets old bundles write a destination without its slash.
-    let destination = mounts::normal(&Path::new("/").join(entry.destination()))?;
-    let mut flags = MountFlags::default();
+    let target = mounts::normal(&Path::new("/").join(entry.destination()))?;
+    let mut spec = mounts::plain(&target, MountSource::Proc);
+    let own = mounts::apply(&options, &mut spec);
+    let refuse = |kind: &str| {
+        ensure!(own.is_empty(), "options `{own}` are not known for {kind}");
+        Ok(())
+    };
     let kind = entry.typ().as_deref().unwrap_or("none");
-    let kind = match kind {
+    spec.source = match kind {
         _ if !bind.is_empty() || kind == "bind" => {
+            refuse("bind mounts")?;
             let source = entry.source().as_ref().context("`source` is missing")?;
             let source = directory.join(source);
-            let found = source.canonicalize().with_context(|| format!("`source` {}", source.display()))?;
-            mounts::plain_options(&options, &mut flags, "bind mounts")?;
-            MountKind::Host(found)
+            MountSource::Host(source.canonicalize().with_context(|| format!("`source` {}", source.display()))?)
         }
-        "tmpfs" => {
-            let options = mounts::tmpfs_options(&options, &mut flags)?;
-            if destination == Path::new("/dev") { MountKind::Devices(options) } else { MountKind::Tmpfs(options) }
-        }
-        "devpts" => MountKind::Devpts(mounts::devpts_options(&options, &mut flags)?),
-        "proc" | "sysfs" | "mqueue" => {
-            mounts::plain_options(&options, &mut flags, kind)?;
-            match kind {
-                "proc" => MountKind::Proc,
-                "sysfs" => MountKind::Sysfs,
-                _ => MountKind::Mqueue,
-            }
-        }
+        // What OCI calls a tmpfs on /dev is one the runtime fills with the standard devices.
+        "tmpfs" if target == "/dev" => MountSource::Dev,
+        "tmpfs" => MountSource::Tmpfs(own),
+        "devpts" => MountSource::DevPts(own),
+        "proc" => refuse(kind).map(|()| MountSource::Proc)?,
+        "sysfs" => refuse(kind).map(|()| MountSource::Sys)?,
+        "mqueue" => refuse(kind).map(|()| MountSource::Mqueue)?,
         "cgroup" | "cgroup2" => {
-            log::info!("the {kind} mount on {} is left out: the guest has no control groups", destination.display());
+            log::info!("the {kind} mount on {target} is left out: the guest has no control groups");
             return Ok(None);
         }
         _ => bail!("type `{kind}` is not offered; there are bind, tmpfs, proc, sysfs, devpts, mqueue and cgroup"),
     };
-    Ok(Some(MountSpec { destination, kind, flags }))
+    Ok(Some(spec))
 }
 
-fn first_process(process: &Process) -> Result<ProcessSpec> {
+fn first_process(process: &Process, caller: &Caller) -> Result<ProcessSpec> {
     let args = process.args().clone().unwrap_or_default();
     ensure!(args.first().is_some_and(|program| !program.is_empty()), "`args` is empty: name the program to run");
     ensure!(process.cwd().is_absolute(), "`cwd` {:?} must be an absolute path", process.cwd());
@@ -153,11 +163,18 @@ fn first_process(process: &Process) -> Result<ProcessSpec> {
     let user = process.user();
     let umask = user.umask().unwrap_or(0o22);
     ensure!(umask <= 0o777, "`user.umask` {umask} is more than 0777 (write it in decimal)");
+    let terminal = match process.terminal() {
+        Some(true) => Some(caller.terminal.context(
+            "`terminal` is true, but standard input and output are not a terminal in whose foreground amber runs; \
+             start it from one or set `terminal` to false",
+        )?),
+        _ => None,
+    };
     Ok(ProcessSpec {
         args: args.into_iter().map(Into::into).collect(),
         env: env.into_iter().map(Into::into).collect(),
         cwd: process.cwd().clone(),
-        user: Credentials {
+        user: UserSpec {
             uid: user.uid(),
             gid: user.gid(),
             additional_gids: user.additional_gids().clone().unwrap_or_default(),
@@ -166,103 +183,37 @@ fn first_process(process: &Process) -> Result<ProcessSpec> {
         rlimits: rlimits(process.rlimits().iter().flatten())?,
         no_new_privs: process.no_new_privileges().unwrap_or(false),
         umask,
-        terminal: process.terminal().unwrap_or(false),
+        terminal,
     })
 }
 
-fn rlimits<'a>(list: impl Iterator<Item = &'a PosixRlimit>) -> Result<Vec<Rlimit>> {
+fn rlimits<'a>(list: impl Iterator<Item = &'a PosixRlimit>) -> Result<Vec<(u32, u64, u64)>> {
     let mut seen = HashSet::new();
     let mut result = Vec::new();
     for limit in list {
-        let name = limit.typ();
+        let name = limit.typ().to_string();
         let (soft, hard) = (limit.soft(), limit.hard());
-        let resource = resource_number(name);
-        ensure!(seen.insert(resource), "`rlimits` has {name} twice");
+        let mut numbers = 0..Resource::COUNT as u32;
+        let number = numbers
+            .find(|&number| Resource::from_raw(number).name() == Some(&name))
+            .with_context(|| format!("`rlimits`: there is no {name}"))?;
+        ensure!(seen.insert(number), "`rlimits` has {name} twice");
         ensure!(soft <= hard, "`rlimits` {name}: the soft limit {soft} is above the hard limit {hard}");
-        result.push(Rlimit { resource, soft, hard });
+        result.push((number, soft, hard));
     }
     Ok(result)
 }
 
-fn resource_number(resource: PosixRlimitType) -> u32 {
-    use PosixRlimitType::*;
-    match resource {
-        RlimitCpu => 0,
-        RlimitFsize => 1,
-        RlimitData => 2,
-        RlimitStack => 3,
-        RlimitCore => 4,
-        RlimitRss => 5,
-        RlimitNproc => 6,
-        RlimitNofile => 7,
-        RlimitMemlock => 8,
-        RlimitAs => 9,
-        RlimitLocks => 10,
-        RlimitSigpending => 11,
-        RlimitMsgqueue => 12,
-        RlimitNice => 13,
-        RlimitRtprio => 14,
-        RlimitRttime => 15,
-    }
-}
-
-fn capability_sets(sets: &LinuxCapabilities) -> CapabilitySets {
-    let bits = |set: &Option<Capabilities>| {
-        set.iter().flatten().fold(0, |bits, &capability| bits | 1 << capability_number(capability))
+fn capability_sets(sets: &LinuxCapabilities) -> CapabilitySpec {
+    let set = |names: &Option<Capabilities>| -> CapabilitySet {
+        names.iter().flatten().filter_map(|name| Capability::from_name(&format!("CAP_{name}"))).collect()
     };
-    CapabilitySets {
-        bounding: bits(sets.bounding()),
-        effective: bits(sets.effective()),
-        inheritable: bits(sets.inheritable()),
-        permitted: bits(sets.permitted()),
-        ambient: bits(sets.ambient()),
-    }
-}
-
-fn capability_number(capability: Capability) -> u32 {
-    use Capability::*;
-    match capability {
-        Chown => 0,
-        DacOverride => 1,
-        DacReadSearch => 2,
-        Fowner => 3,
-        Fsetid => 4,
-        Kill => 5,
-        Setgid => 6,
-        Setuid => 7,
-        Setpcap => 8,
-        LinuxImmutable => 9,
-        NetBindService => 10,
-        NetBroadcast => 11,
-        NetAdmin => 12,
-        NetRaw => 13,
-        IpcLock => 14,
-        IpcOwner => 15,
-        SysModule => 16,
-        SysRawio => 17,
-        SysChroot => 18,
-        SysPtrace => 19,
-        SysPacct => 20,
-        SysAdmin => 21,
-        SysBoot => 22,
-        SysNice => 23,
-        SysResource => 24,
-        SysTime => 25,
-        SysTtyConfig => 26,
-        Mknod => 27,
-        Lease => 28,
-        AuditWrite => 29,
-        AuditControl => 30,
-        Setfcap => 31,
-        MacOverride => 32,
-        MacAdmin => 33,
-        Syslog => 34,
-        WakeAlarm => 35,
-        BlockSuspend => 36,
-        AuditRead => 37,
-        Perfmon => 38,
-        Bpf => 39,
-        CheckpointRestore => 40,
+    CapabilitySpec {
+        bounding: set(sets.bounding()),
+        effective: set(sets.effective()),
+        inheritable: set(sets.inheritable()),
+        permitted: set(sets.permitted()),
+        ambient: set(sets.ambient()),
     }
 }
 

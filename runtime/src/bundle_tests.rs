@@ -5,7 +5,8 @@ use std::fs;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::spec::{DevptsOptions, TmpfsOptions, TmpfsSize};
+
+const CALLER: Caller = Caller { rlimits: Vec::new(), umask: 0o22, terminal: None };
 
 /// A bundle as `runc spec` writes it, shortened.
 fn config() -> Value {
@@ -43,16 +44,16 @@ fn config() -> Value {
     })
 }
 
-fn load(config: &str) -> Result<SandboxSpec> {
+fn load(config: &str) -> Result<SandboxConfig> {
     let bundle = tempfile::tempdir()?;
     fs::create_dir(bundle.path().join("rootfs"))?;
     fs::create_dir(bundle.path().join("shared"))?;
     fs::write(bundle.path().join("config.json"), config)?;
-    sandbox(bundle.path(), "box-1")
+    sandbox(bundle.path(), "box-1", KernelProfile::default(), &CALLER)
 }
 
 /// Loads the configuration with the value at `pointer` replaced, or removed where there is none.
-fn load_with(pointer: &str, value: Option<Value>) -> Result<SandboxSpec> {
+fn load_with(pointer: &str, value: Option<Value>) -> Result<SandboxConfig> {
     let mut config = config();
     let (parent, key) = pointer.rsplit_once('/').unwrap();
     let object = config.pointer_mut(parent).unwrap().as_object_mut().unwrap();
@@ -69,27 +70,24 @@ fn a_whole_bundle_is_understood() {
     assert_eq!(spec.hostname, "box");
     let process = &spec.process;
     assert_eq!(process.args, ["sh", "-c", "true"]);
-    assert_eq!(process.user, Credentials { uid: 3, gid: 4, additional_gids: vec![5, 6] });
-    assert_eq!((process.umask, process.no_new_privs, process.terminal), (0o27, true, false));
-    assert_eq!(process.capabilities.bounding, 1 << 5);
-    assert_eq!(process.capabilities.effective, 1 << 5 | 1);
-    assert_eq!(process.rlimits, [Rlimit { resource: 7, soft: 512, hard: 1024 }]);
-    assert_eq!(spec.masked_paths, [Path::new("/proc/kcore")]);
-    assert_eq!(spec.readonly_paths, [Path::new("/proc/sys")]);
+    assert_eq!(process.user, UserSpec { uid: 3, gid: 4, additional_gids: vec![5, 6] });
+    assert_eq!((process.umask, process.no_new_privs, process.terminal), (0o27, true, None));
+    assert_eq!(process.capabilities.bounding.bits(), 1 << 5);
+    assert_eq!(process.capabilities.effective.bits(), 1 << 5 | 1);
+    assert_eq!(process.rlimits, [(7, 512, 1024)]);
+    assert_eq!(spec.masked_paths, ["/proc/kcore"]);
+    assert_eq!(spec.readonly_paths, ["/proc/sys"]);
     assert_eq!(spec.sysctls, [("net.core.somaxconn".to_string(), "256".to_string())]);
 
     let [root, proc, dev, pts, shm, mqueue, sys, data] = &spec.mounts[..] else { panic!("{:?}", spec.mounts) };
-    assert!(root.flags.read_only && matches!(&root.kind, MountKind::Host(path) if path.ends_with("rootfs")));
-    assert_eq!(proc.kind, MountKind::Proc);
-    let size = Some(TmpfsSize::Bytes(64 << 20));
-    assert_eq!(dev.kind, MountKind::Devices(TmpfsOptions { size, mode: Some(0o755), ..TmpfsOptions::default() }));
-    assert!(dev.flags.strictatime);
-    let terminals = DevptsOptions { uid: None, gid: Some(5), mode: Some(0o620), ptmx_mode: Some(0o666) };
-    assert_eq!(pts.kind, MountKind::Devpts(terminals));
-    assert!(matches!(shm.kind, MountKind::Tmpfs(_)));
-    assert_eq!((&mqueue.kind, &sys.kind), (&MountKind::Mqueue, &MountKind::Sysfs));
-    assert_eq!(data.destination, Path::new("/data"));
-    assert!(data.flags.read_only && matches!(&data.kind, MountKind::Host(path) if path.ends_with("shared")));
+    assert!(root.read_only && matches!(&root.source, MountSource::Host(path) if path.ends_with("rootfs")));
+    assert_eq!((&proc.source, proc.target.as_str()), (&MountSource::Proc, "/proc"));
+    assert!(dev.source == MountSource::Dev && dev.no_suid && !dev.no_exec);
+    assert_eq!(pts.source, MountSource::DevPts("newinstance,ptmxmode=0666,mode=0620,gid=5".into()));
+    assert_eq!(shm.source, MountSource::Tmpfs("mode=1777".into()));
+    assert_eq!((&mqueue.source, &sys.source), (&MountSource::Mqueue, &MountSource::Sys));
+    assert_eq!(data.target, "/data");
+    assert!(data.read_only && matches!(&data.source, MountSource::Host(path) if path.ends_with("shared")));
 }
 
 #[test]
@@ -116,10 +114,11 @@ fn what_is_wrong_is_named() {
         ("/mounts", Some(json!([{"destination": "/x", "type": "ext4"}])), "`mounts[0]` on /x: type `ext4`"),
         ("/mounts", Some(json!([{"destination": "/x", "type": "bind"}])), "`source` is missing"),
         ("/mounts", Some(json!([{"destination": "/x", "type": "bind", "source": "no"}])), "No such file"),
-        ("/mounts", Some(json!([{"destination": "/x", "type": "tmpfs", "options": ["size=?"]}])), "`size=?`"),
+        ("/mounts", Some(json!([{"destination": "/x", "type": "proc", "options": ["beans"]}])), "`beans`"),
+        ("/process/terminal", Some(json!(true)), "`terminal` is true"),
         ("/mounts", Some(json!([{"destination": "/x/../y", "type": "tmpfs"}])), "`..`"),
     ] {
-        let error = format!("{:#}", load_with(pointer, value).unwrap_err());
+        let error = format!("{:#}", load_with(pointer, value).err().unwrap());
         assert!(error.contains(reason), "{pointer}: {error}");
         assert!(!error.contains('\n'), "{error}");
     }
@@ -128,12 +127,14 @@ fn what_is_wrong_is_named() {
 #[test]
 fn malformed_files_are_named() {
     for text in ["", "{", "[]", "null", "{\"ociVersion\": 1}", "\u{0}"] {
-        let error = format!("{:#}", load(text).unwrap_err());
+        let error = format!("{:#}", load(text).err().unwrap());
         assert!(error.contains("config.json"), "{error}");
     }
     let empty = tempfile::tempdir().unwrap();
-    assert!(format!("{:#}", sandbox(empty.path(), "a").unwrap_err()).contains("config.json"));
-    assert!(format!("{:#}", sandbox(&empty.path().join("gone"), "a").unwrap_err()).contains("gone"));
+    for (path, name) in [(empty.path().to_path_buf(), "config.json"), (empty.path().join("gone"), "gone")] {
+        let error = format!("{:#}", sandbox(&path, "a", KernelProfile::default(), &CALLER).err().unwrap());
+        assert!(error.contains(name), "{error}");
+    }
 }
 
 #[test]
@@ -152,7 +153,7 @@ proptest::proptest! {
         let mut text = config().to_string().into_bytes();
         let place = cut % text.len();
         text[place] = byte;
-        let _ = serde_json::from_slice::<Spec>(&text).map(|spec| from_spec(&spec, Path::new("/"), "x"));
+        let _ = serde_json::from_slice::<Spec>(&text).map(|spec| from_spec(&spec, Path::new("/"), "x", KernelProfile::default(), &CALLER));
         text.truncate(place);
         assert!(serde_json::from_slice::<Spec>(&text).is_err());
     }

@@ -2,20 +2,20 @@
 
 use std::io::{IsTerminal, stdin, stdout};
 
-use nix::errno::Errno;
+use amber_host::terminal::window_size;
 use nix::sys::resource::{RLIM_INFINITY, Resource, getrlimit, setrlimit};
-use nix::sys::stat::{Mode, umask};
-
-use crate::spec::Rlimit;
+use nix::sys::stat::{Mode, fstat, umask};
+use nix::unistd::{getpgrp, tcgetpgrp};
 
 /// The caller's circumstances.
 pub struct Caller {
-    /// Every resource limit.
-    pub rlimits: Vec<Rlimit>,
+    /// Every resource limit: number, soft, hard.
+    pub rlimits: Vec<(u32, u64, u64)>,
     /// File mode creation mask.
     pub umask: u32,
-    /// Whether standard input and output are the terminal at whose foreground the caller runs us.
-    pub at_terminal: bool,
+    /// The rows and columns of the terminal at whose foreground the caller runs us, if standard input and output are
+    /// that terminal.
+    pub terminal: Option<(u16, u16)>,
 }
 
 const RESOURCES: [Resource; 16] = [
@@ -47,7 +47,7 @@ impl Caller {
         let mut rlimits = Vec::with_capacity(RESOURCES.len());
         for resource in RESOURCES {
             let (soft, hard) = getrlimit(resource)?;
-            rlimits.push(Rlimit { resource: resource as u32, soft, hard });
+            rlimits.push((resource as u32, soft, hard));
         }
         let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
         if soft < hard
@@ -56,17 +56,15 @@ impl Caller {
             log::info!("the limit of open files stays at {soft} of {hard}: {errno}");
         }
         let umask = umask(Mode::empty()).bits();
-        Ok(Caller { rlimits, umask, at_terminal: at_terminal() })
+        Ok(Caller { rlimits, umask, terminal: terminal() })
     }
 }
 
-fn at_terminal() -> bool {
-    let foreground = || -> Result<bool, Errno> { Ok(nix::unistd::tcgetpgrp(stdin())? == nix::unistd::getpgrp()) };
-    stdin().is_terminal()
-        && stdout().is_terminal()
-        && nix::sys::stat::fstat(stdin()).map(|stat| stat.st_rdev)
-            == nix::sys::stat::fstat(stdout()).map(|stat| stat.st_rdev)
-        && foreground() == Ok(true)
+fn terminal() -> Option<(u16, u16)> {
+    let same = fstat(stdin()).ok()?.st_rdev == fstat(stdout()).ok()?.st_rdev;
+    let size = window_size(stdout()).ok()?;
+    let foreground = stdin().is_terminal() && tcgetpgrp(stdin()).ok()? == getpgrp();
+    (same && foreground).then_some((size.rows, size.columns))
 }
 
 const _: () = assert!(RLIM_INFINITY == u64::MAX, "no limit is the same number for host and guest");

@@ -1,9 +1,10 @@
-//! Where log messages go and what they look like.
+//! Where log messages and traces go and what they look like.
 
-use std::fs::OpenOptions;
-use std::io::Write;
+use std::fs::{File, OpenOptions};
+use std::io::{self, Write};
 use std::time::Instant;
 
+use amber_host::terminal;
 use anyhow::{Context, Result};
 use log::{Level, LevelFilter};
 
@@ -13,11 +14,8 @@ use crate::cli::{GlobalArgs, LogLevel};
 /// a file begin with the seconds since the start.
 pub fn start(args: &GlobalArgs) -> Result<()> {
     let mut builder = env_logger::Builder::new();
-    builder.filter_level(filter(args.log_level));
-    if let Some(path) = &args.log {
-        let file = OpenOptions::new().append(true).create(true).open(path);
-        let file = file.with_context(|| format!("--log {}", path.display()))?;
-        builder.target(env_logger::Target::Pipe(Box::new(file)));
+    builder.filter_level(filter(args.log_level)).target(env_logger::Target::Pipe(sink(args)?));
+    if args.log.is_some() {
         let start = Instant::now();
         builder.format(move |out, record| {
             let time = start.elapsed().as_secs_f64();
@@ -28,6 +26,37 @@ pub fn start(args: &GlobalArgs) -> Result<()> {
     }
     builder.init();
     Ok(())
+}
+
+/// Opens where `--log` points, standard error without it.
+pub fn sink(args: &GlobalArgs) -> Result<Box<dyn Write + Send>> {
+    let Some(path) = &args.log else { return Ok(Box::new(StandardError)) };
+    let file: io::Result<File> = OpenOptions::new().append(true).create(true).open(path);
+    Ok(Box::new(file.with_context(|| format!("--log {}", path.display()))?))
+}
+
+/// Standard error. While the terminal is in raw mode, lines end as raw terminals want them.
+struct StandardError;
+
+impl Write for StandardError {
+    fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
+        if !terminal::is_raw() {
+            return io::stderr().write(buf);
+        }
+        let mut text = Vec::with_capacity(buf.len() + 16);
+        for &byte in buf {
+            if byte == b'\n' {
+                text.push(b'\r');
+            }
+            text.push(byte);
+        }
+        io::stderr().write_all(&text)?;
+        Ok(buf.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
 }
 
 fn filter(level: LogLevel) -> LevelFilter {

@@ -6,14 +6,20 @@ mod bundle;
 mod caller;
 mod cli;
 mod console;
+mod launch;
 mod logging;
 mod mounts;
 mod quick;
-mod spec;
+mod table;
 
+use std::io::{self, Write};
 use std::panic;
 use std::process::ExitCode;
 
+use amber_host::terminal;
+use amber_sentry::boot::BootError;
+use amber_sentry::profile::KernelProfile;
+use anyhow::{Context, Result};
 use clap::Parser;
 
 use crate::caller::Caller;
@@ -21,36 +27,63 @@ use crate::cli::{Cli, Command};
 
 /// The exit status when Amber itself fails, as Docker has it: no program confuses it with its own.
 const FAILED: u8 = 125;
+/// The exit status when the program was found but cannot be executed, as shells have it.
+const NOT_EXECUTABLE: u8 = 126;
+/// The exit status when the program was not found, as shells have it.
+const NOT_FOUND: u8 = 127;
 
 fn main() -> ExitCode {
     panic::set_hook(Box::new(report_panic));
-    let cli = Cli::parse();
-    match run(cli) {
-        Ok(code) => code,
+    match run(Cli::parse()) {
+        Ok(code) => ExitCode::from(code),
         Err(error) => {
-            amber_host::terminal::restore_terminal();
-            eprintln!("amber: {error:#}");
-            ExitCode::from(FAILED)
+            terminal::restore_terminal();
+            // Who has no standard error has the status.
+            let _ = writeln!(io::stderr(), "amber: {error:#}");
+            ExitCode::from(match error.downcast_ref() {
+                Some(BootError::NotFound { .. }) => NOT_FOUND,
+                Some(BootError::NotExecutable { .. }) => NOT_EXECUTABLE,
+                _ => FAILED,
+            })
         }
     }
 }
 
-fn run(cli: Cli) -> anyhow::Result<ExitCode> {
+fn run(cli: Cli) -> Result<u8> {
     logging::start(&cli.global)?;
-    let caller = Caller::take_over()?;
-    let spec = match cli.command {
-        Command::Do(args) => quick::sandbox(args, &caller)?,
-        Command::Run(args) => bundle::sandbox(&args.bundle, &args.id)?,
-        Command::Syscalls(_) => anyhow::bail!("the system call table is not there yet"),
+    let release = cli.global.kernel.as_deref();
+    let profile = match release {
+        Some(text) => KernelProfile::new(text)
+            .with_context(|| format!("--kernel {text}: write a release of Linux, such as 6.12 or 5.10.234"))?,
+        None => KernelProfile::default(),
     };
-    log::debug!("{spec:?}");
-    anyhow::bail!("the sentry is not there yet")
+    let config = match cli.command {
+        Command::Do(args) => {
+            let caller = Caller::take_over()?;
+            quick::sandbox(args, profile, &caller)?
+        }
+        Command::Run(args) => {
+            let caller = Caller::take_over()?;
+            bundle::sandbox(&args.bundle, &args.id, profile, &caller)?
+        }
+        Command::Syscalls(args) => return print(&table::print(args.format, release.map(|_| profile.release()))),
+    };
+    launch::launch(config, &cli.global)
+}
+
+/// Prints a text; whoever reads it may stop early, as `head` does.
+fn print(text: &str) -> Result<u8> {
+    match io::stdout().write_all(text.as_bytes()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error).context("standard output"),
+        _ => Ok(0),
+    }
 }
 
 /// One line for the operator instead of a trace: a panic is a defect of Amber, never of the input.
 fn report_panic(info: &panic::PanicHookInfo<'_>) {
-    amber_host::terminal::restore_terminal();
+    terminal::restore_terminal();
     let message = info.payload_as_str().unwrap_or("no message");
     let place = info.location().map(|place| format!(" at {}:{}", place.file(), place.line())).unwrap_or_default();
-    eprintln!("amber: internal error{place}: {message}; this is a defect of Amber, please report it");
+    let _ =
+        writeln!(io::stderr(), "amber: internal error{place}: {message}; this is a defect of Amber, please report it");
 }

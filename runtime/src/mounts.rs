@@ -2,27 +2,32 @@
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
-use std::path::{Component, Path, PathBuf};
+use std::path::{Component, Path};
 
+use amber_sentry::boot::{MountSource, MountSpec};
 use anyhow::{Context, Result, bail, ensure};
 
-use crate::spec::{DevptsOptions, MountFlags, MountKind, MountSpec, TmpfsOptions, TmpfsSize};
+/// A mount without any restriction.
+pub fn plain(target: &str, source: MountSource) -> MountSpec {
+    MountSpec { target: target.into(), source, read_only: false, no_suid: false, no_dev: false, no_exec: false }
+}
 
 /// The mounts every `do` guest has over its root, as Docker gives them.
 pub fn standard() -> Vec<MountSpec> {
-    let nosuid = MountFlags { nosuid: true, ..MountFlags::default() };
-    let quiet = MountFlags { nosuid: true, nodev: true, noexec: true, ..MountFlags::default() };
-    let mount = |destination: &str, kind, flags| MountSpec { destination: destination.into(), kind, flags };
-    let tmpfs = |mode| TmpfsOptions { mode: Some(mode), ..TmpfsOptions::default() };
-    let terminals =
-        DevptsOptions { gid: Some(5), mode: Some(0o620), ptmx_mode: Some(0o666), ..DevptsOptions::default() };
+    let mount = |target, source, options: &str| {
+        let mut spec = plain(target, source);
+        for option in options.split(',') {
+            set_flag(&mut spec, option);
+        }
+        spec
+    };
     vec![
-        mount("/proc", MountKind::Proc, quiet),
-        mount("/dev", MountKind::Devices(tmpfs(0o755)), nosuid),
-        mount("/dev/pts", MountKind::Devpts(terminals), MountFlags { noexec: true, ..nosuid }),
-        mount("/dev/shm", MountKind::Tmpfs(tmpfs(0o1777)), MountFlags { nodev: true, ..nosuid }),
-        mount("/dev/mqueue", MountKind::Mqueue, quiet),
-        mount("/sys", MountKind::Sysfs, MountFlags { read_only: true, ..quiet }),
+        mount("/proc", MountSource::Proc, "nosuid,nodev,noexec"),
+        mount("/dev", MountSource::Dev, "nosuid"),
+        mount("/dev/pts", MountSource::DevPts("gid=5,mode=620,ptmxmode=666".into()), "nosuid,noexec"),
+        mount("/dev/shm", MountSource::Tmpfs("mode=1777".into()), "nosuid,nodev"),
+        mount("/dev/mqueue", MountSource::Mqueue, "nosuid,nodev,noexec"),
+        mount("/sys", MountSource::Sys, "nosuid,nodev,noexec,ro"),
     ]
 }
 
@@ -38,130 +43,62 @@ pub fn volume(text: &OsStr) -> Result<MountSpec> {
     ensure!(destination.is_absolute(), "--volume {shown}: the place in the guest must be an absolute path");
     ensure!(!source.as_os_str().is_empty(), "--volume {shown}: the host path is missing");
     let source = source.canonicalize().with_context(|| format!("--volume {shown}: host path {}", source.display()))?;
-    let mut flags = MountFlags::default();
+    let mut spec = plain(&normal(destination)?, MountSource::Host(source));
     for option in options.unwrap_or_default().split(|&byte| byte == b',').filter(|option| !option.is_empty()) {
         let option = String::from_utf8_lossy(option);
-        let known = matches!(&*option, "ro" | "rw" | "nosuid" | "nodev" | "noexec") && set_flag(&mut flags, &option);
+        let known = matches!(&*option, "ro" | "rw" | "nosuid" | "nodev" | "noexec") && set_flag(&mut spec, &option);
         ensure!(known, "--volume {shown}: unknown option `{option}`; there are ro, rw, nosuid, nodev and noexec");
     }
-    Ok(MountSpec { destination: normal(destination)?, kind: MountKind::Host(source), flags })
+    Ok(spec)
 }
 
 /// Brings an absolute guest path into its shortest form without looking at any file.
 ///
 /// # Errors
-/// The path is relative or has a `..`, of which nobody can say where it leads before the links on the way are known.
-pub fn normal(path: &Path) -> Result<PathBuf> {
-    let mut result = PathBuf::from("/");
+/// The path is relative, is not UTF-8, or has a `..`, of which nobody can say where it leads before the links on the way
+/// are known.
+pub fn normal(path: &Path) -> Result<String> {
+    let mut result = String::new();
     ensure!(path.is_absolute(), "{}: must be an absolute path", path.display());
     for component in path.components() {
         match component {
-            Component::Normal(name) => result.push(name),
+            Component::Normal(name) => {
+                let name = name.to_str().with_context(|| format!("{}: must be UTF-8", path.display()))?;
+                result.push('/');
+                result.push_str(name);
+            }
             Component::ParentDir => bail!("{}: must not contain `..`", path.display()),
             _ => {}
         }
     }
-    Ok(result)
+    Ok(if result.is_empty() { "/".into() } else { result })
 }
 
 /// Applies an option that all file systems share; false if it is none of these.
-pub fn set_flag(flags: &mut MountFlags, option: &str) -> bool {
+fn set_flag(spec: &mut MountSpec, option: &str) -> bool {
     match option {
-        "ro" | "rro" => flags.read_only = true,
-        "rw" | "rrw" => flags.read_only = false,
-        "nosuid" | "rnosuid" => flags.nosuid = true,
-        "suid" | "rsuid" => flags.nosuid = false,
-        "nodev" | "rnodev" => flags.nodev = true,
-        "dev" | "rdev" => flags.nodev = false,
-        "noexec" | "rnoexec" => flags.noexec = true,
-        "exec" | "rexec" => flags.noexec = false,
-        "noatime" | "rnoatime" => (flags.noatime, flags.strictatime) = (true, false),
-        "atime" | "ratime" => flags.noatime = false,
-        "nodiratime" | "rnodiratime" => flags.nodiratime = true,
-        "diratime" | "rdiratime" => flags.nodiratime = false,
-        "strictatime" | "rstrictatime" => (flags.noatime, flags.strictatime) = (false, true),
-        "relatime" | "rrelatime" | "nostrictatime" => (flags.noatime, flags.strictatime) = (false, false),
-        // What follows changes nothing in a mount namespace that nobody shares and a kernel that holds no dirty pages
-        // of its own.
+        "ro" | "rro" => spec.read_only = true,
+        "rw" | "rrw" => spec.read_only = false,
+        "nosuid" | "rnosuid" => spec.no_suid = true,
+        "suid" | "rsuid" => spec.no_suid = false,
+        "nodev" | "rnodev" => spec.no_dev = true,
+        "dev" | "rdev" => spec.no_dev = false,
+        "noexec" | "rnoexec" => spec.no_exec = true,
+        "exec" | "rexec" => spec.no_exec = false,
+        // What follows changes nothing that a guest relies on: nobody shares its mounts, and when access times are kept
+        // is the host's choice below and relatime in memory.
         "defaults" | "sync" | "async" | "dirsync" | "silent" | "loud" | "lazytime" | "nolazytime" | "private"
-        | "rprivate" | "slave" | "rslave" | "shared" | "rshared" | "unbindable" | "runbindable" => {}
+        | "rprivate" | "slave" | "rslave" | "shared" | "rshared" | "unbindable" | "runbindable" | "atime"
+        | "noatime" | "diratime" | "nodiratime" | "relatime" | "norelatime" | "strictatime" | "nostrictatime" => {}
         _ => return false,
     }
     true
 }
 
-/// Reads the options of a tmpfs; shared options go to `flags`.
-pub fn tmpfs_options(options: &[String], flags: &mut MountFlags) -> Result<TmpfsOptions> {
-    let mut result = TmpfsOptions::default();
-    for option in options {
-        if set_flag(flags, option) {
-            continue;
-        }
-        let (name, value) = option.split_once('=').unwrap_or((option, ""));
-        let malformed = || format!("option `{option}` is not understood");
-        match name {
-            "size" => result.size = Some(tmpfs_size(value).with_context(malformed)?),
-            "nr_blocks" => {
-                let pages = scaled(value).with_context(malformed)?;
-                result.size = Some(TmpfsSize::Bytes(pages.checked_mul(4096).with_context(malformed)?));
-            }
-            "nr_inodes" => result.inodes = Some(scaled(value).with_context(malformed)?),
-            "mode" => result.mode = Some(octal(value).with_context(malformed)?),
-            "uid" => result.uid = Some(value.parse().with_context(malformed)?),
-            "gid" => result.gid = Some(value.parse().with_context(malformed)?),
-            _ => bail!("option `{option}` is not known for tmpfs"),
-        }
-    }
-    Ok(result)
-}
-
-/// Reads the options of a devpts; shared options go to `flags`.
-pub fn devpts_options(options: &[String], flags: &mut MountFlags) -> Result<DevptsOptions> {
-    let mut result = DevptsOptions::default();
-    for option in options {
-        if set_flag(flags, option) || option == "newinstance" {
-            continue;
-        }
-        let (name, value) = option.split_once('=').unwrap_or((option, ""));
-        let malformed = || format!("option `{option}` is not understood");
-        match name {
-            "mode" => result.mode = Some(octal(value).with_context(malformed)?),
-            "ptmxmode" => result.ptmx_mode = Some(octal(value).with_context(malformed)?),
-            "uid" => result.uid = Some(value.parse().with_context(malformed)?),
-            "gid" => result.gid = Some(value.parse().with_context(malformed)?),
-            _ => bail!("option `{option}` is not known for devpts"),
-        }
-    }
-    Ok(result)
-}
-
-/// Reads the options of a file system that has none of its own.
-pub fn plain_options(options: &[String], flags: &mut MountFlags, file_system: &str) -> Result<()> {
-    for option in options {
-        ensure!(set_flag(flags, option), "option `{option}` is not known for {file_system}");
-    }
-    Ok(())
-}
-
-fn octal(text: &str) -> Result<u32> {
-    let mode = u32::from_str_radix(text, 8).ok().filter(|mode| *mode <= 0o7777);
-    mode.context("a mode is an octal number up to 7777")
-}
-
-fn tmpfs_size(text: &str) -> Result<TmpfsSize> {
-    match text.strip_suffix('%') {
-        Some(percent) => Ok(TmpfsSize::Percent(percent.parse()?)),
-        None => scaled(text).map(TmpfsSize::Bytes),
-    }
-}
-
-/// A number with a suffix `k`, `m`, `g`, `t`, `p` or `e` for powers of 1024.
-fn scaled(text: &str) -> Result<u64> {
-    let suffix = "kmgtpe".find(text.chars().last().unwrap_or('0').to_ascii_lowercase());
-    let digits = if suffix.is_some() { &text[..text.len() - 1] } else { text };
-    let scale = suffix.map_or(0, |place| 10 * (place as u32 + 1));
-    let number: u64 = digits.parse()?;
-    number.checked_mul(1 << scale).context("the number is too large")
+/// Applies the options that all file systems share and returns the others in the form of mount(8).
+pub fn apply(options: &[String], spec: &mut MountSpec) -> String {
+    let own: Vec<&str> = options.iter().map(String::as_str).filter(|option| !set_flag(spec, option)).collect();
+    own.join(",")
 }
 
 #[cfg(test)]
@@ -170,17 +107,13 @@ mod tests {
 
     use super::*;
 
-    fn strings(list: &[&str]) -> Vec<String> {
-        list.iter().map(|&text| text.into()).collect()
-    }
-
     #[test]
     fn volumes_are_read_as_docker_reads_them() {
         let mount = volume(OsStr::new("/usr/:/data/x/:ro,noexec")).unwrap();
-        assert_eq!(mount.destination, Path::new("/data/x"));
-        assert_eq!(mount.kind, MountKind::Host("/usr".into()));
-        assert!(mount.flags.read_only && mount.flags.noexec && !mount.flags.nosuid);
-        assert!(!volume(OsStr::new(".:/data")).unwrap().flags.read_only);
+        assert_eq!(mount.target, "/data/x");
+        assert_eq!(mount.source, MountSource::Host("/usr".into()));
+        assert!(mount.read_only && mount.no_exec && !mount.no_suid);
+        assert!(!volume(OsStr::new(".:/data")).unwrap().read_only);
     }
 
     #[test]
@@ -200,18 +133,10 @@ mod tests {
     }
 
     #[test]
-    fn tmpfs_options_have_their_units() {
-        let mut flags = MountFlags::default();
-        let list = strings(&["nosuid", "strictatime", "mode=1777", "size=64k", "nr_inodes=2m", "uid=3", "gid=4"]);
-        let options = tmpfs_options(&list, &mut flags).unwrap();
-        assert!(flags.nosuid && flags.strictatime);
-        assert_eq!(options.size, Some(TmpfsSize::Bytes(65536)));
-        assert_eq!(options.inodes, Some(2 << 20));
-        assert_eq!((options.mode, options.uid, options.gid), (Some(0o1777), Some(3), Some(4)));
-        assert_eq!(tmpfs_size("50%").unwrap(), TmpfsSize::Percent(50));
-        for bad in ["size=", "size=k", "size=-1", "size=16e9", "size=17e", "mode=9", "mode=17777", "tmpcopyup", "uid=x"]
-        {
-            assert!(tmpfs_options(&strings(&[bad]), &mut flags).is_err(), "{bad}");
-        }
+    fn options_are_those_of_the_mount_or_of_the_file_system() {
+        let mut spec = plain("/tmp", MountSource::Proc);
+        let options = ["nosuid", "strictatime", "mode=1777", "size=64k", "rprivate", "ro"].map(String::from);
+        assert_eq!(apply(&options, &mut spec), "mode=1777,size=64k");
+        assert!(spec.no_suid && spec.read_only && !spec.no_dev);
     }
 }

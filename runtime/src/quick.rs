@@ -5,6 +5,9 @@ use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
+use amber_abi::capability::CapabilitySet;
+use amber_sentry::boot::{CapabilitySpec, MountSource, ProcessSpec, SandboxConfig, UserSpec};
+use amber_sentry::profile::KernelProfile;
 use anyhow::{Context, Result, ensure};
 use nix::unistd::{getegid, geteuid, getgroups};
 
@@ -12,17 +15,16 @@ use crate::accounts;
 use crate::caller::Caller;
 use crate::cli::DoArgs;
 use crate::mounts;
-use crate::spec::{CapabilitySets, Credentials, MountFlags, MountKind, MountSpec, ProcessSpec, SandboxSpec};
 
 /// Brings the flags of `do` into the form of a sandbox.
-pub fn sandbox(args: DoArgs, caller: &Caller) -> Result<SandboxSpec> {
+pub fn sandbox(args: DoArgs, profile: KernelProfile, caller: &Caller) -> Result<SandboxConfig> {
     check_hostname(&args.hostname)?;
     let root = match &args.rootfs {
         Some(path) => root_directory(path).with_context(|| format!("--rootfs {}", path.display()))?,
         None => PathBuf::from("/"),
     };
-    let kind = if args.rw { MountKind::Host(root.clone()) } else { MountKind::Overlay(root.clone()) };
-    let mut mounts = vec![MountSpec { destination: "/".into(), kind, flags: MountFlags::default() }];
+    let source = if args.rw { MountSource::Host(root.clone()) } else { MountSource::Overlay(root.clone()) };
+    let mut mounts = vec![mounts::plain("/", source)];
     mounts.extend(mounts::standard());
     for text in &args.volume {
         mounts.push(mounts::volume(text)?);
@@ -35,9 +37,9 @@ pub fn sandbox(args: DoArgs, caller: &Caller) -> Result<SandboxSpec> {
             if let Some(home) = account.home {
                 set(&mut env, assignment(OsStr::new("HOME"), OsStr::new(&home)));
             }
-            account.credentials
+            account.user
         }
-        None => caller_credentials()?,
+        None => caller_user()?,
     };
     for entry in args.env {
         apply(&mut env, entry)?;
@@ -51,24 +53,33 @@ pub fn sandbox(args: DoArgs, caller: &Caller) -> Result<SandboxSpec> {
         (None, Some(_)) => PathBuf::from("/"),
         (None, None) => env::current_dir().context("the working directory is gone or unreadable; use --cwd")?,
     };
-    Ok(SandboxSpec {
+    Ok(SandboxConfig {
+        profile,
         hostname: args.hostname,
         mounts,
+        masked_paths: Vec::new(),
+        readonly_paths: Vec::new(),
+        sysctls: Vec::new(),
         process: ProcessSpec {
             args: args.command,
             env,
             cwd,
-            capabilities: CapabilitySets::for_user(user.uid),
+            capabilities: capabilities_of(user.uid),
             user,
+            umask: caller.umask,
             rlimits: caller.rlimits.clone(),
             no_new_privs: false,
-            umask: caller.umask,
-            terminal: caller.at_terminal,
+            terminal: caller.terminal,
         },
-        masked_paths: Vec::new(),
-        readonly_paths: Vec::new(),
-        sysctls: Vec::new(),
+        stdio: [None, None, None],
+        trace: None,
     })
+}
+
+/// The capabilities of a user from whom nothing was taken away.
+fn capabilities_of(uid: u32) -> CapabilitySpec {
+    let held = if uid == 0 { CapabilitySet::ALL } else { CapabilitySet::EMPTY };
+    CapabilitySpec { bounding: CapabilitySet::ALL, effective: held, permitted: held, ..CapabilitySpec::default() }
 }
 
 /// The absolute path of a directory that can be a root.
@@ -85,9 +96,9 @@ pub fn check_hostname(name: &str) -> Result<()> {
     Ok(())
 }
 
-fn caller_credentials() -> Result<Credentials> {
+fn caller_user() -> Result<UserSpec> {
     let groups = getgroups().context("reading the caller's groups")?;
-    Ok(Credentials {
+    Ok(UserSpec {
         uid: geteuid().as_raw(),
         gid: getegid().as_raw(),
         additional_gids: groups.into_iter().map(|gid| gid.as_raw()).collect(),
@@ -131,7 +142,7 @@ mod tests {
     use super::*;
 
     fn caller() -> Caller {
-        Caller { rlimits: Vec::new(), umask: 0o27, at_terminal: false }
+        Caller { rlimits: Vec::new(), umask: 0o27, terminal: None }
     }
 
     fn args() -> DoArgs {
@@ -140,12 +151,12 @@ mod tests {
 
     #[test]
     fn the_host_root_is_below_a_layer_in_memory() {
-        let spec = sandbox(args(), &caller()).unwrap();
-        assert_eq!(spec.mounts[0].kind, MountKind::Overlay("/".into()));
+        let spec = sandbox(args(), KernelProfile::default(), &caller()).unwrap();
+        assert_eq!(spec.mounts[0].source, MountSource::Overlay("/".into()));
         assert_eq!(spec.process.cwd, env::current_dir().unwrap());
         assert_eq!(spec.process.umask, 0o27);
         assert_eq!(spec.process.user.uid, geteuid().as_raw());
-        assert!(spec.mounts.iter().any(|mount| mount.destination == Path::new("/dev/shm")));
+        assert!(spec.mounts.iter().any(|mount| mount.target == "/dev/shm"));
     }
 
     #[test]
@@ -153,11 +164,11 @@ mod tests {
         let tree = tempfile::tempdir().unwrap();
         let path = tree.path().canonicalize().unwrap();
         let given = DoArgs { rootfs: Some(tree.path().into()), ..args() };
-        let spec = sandbox(given.clone(), &caller()).unwrap();
-        assert_eq!(spec.mounts[0].kind, MountKind::Overlay(path.clone()));
+        let spec = sandbox(given.clone(), KernelProfile::default(), &caller()).unwrap();
+        assert_eq!(spec.mounts[0].source, MountSource::Overlay(path.clone()));
         assert_eq!(spec.process.cwd, Path::new("/"));
-        let spec = sandbox(DoArgs { rw: true, ..given }, &caller()).unwrap();
-        assert_eq!(spec.mounts[0].kind, MountKind::Host(path));
+        let spec = sandbox(DoArgs { rw: true, ..given }, KernelProfile::default(), &caller()).unwrap();
+        assert_eq!(spec.mounts[0].source, MountSource::Host(path));
     }
 
     #[test]
@@ -179,7 +190,7 @@ mod tests {
             (DoArgs { hostname: "x".repeat(65), ..args() }, "host name"),
             (DoArgs { user: Some("no-such-user".into()), ..args() }, "--user no-such-user"),
         ] {
-            let error = format!("{:#}", sandbox(bad, &caller()).unwrap_err());
+            let error = format!("{:#}", sandbox(bad, KernelProfile::default(), &caller()).err().unwrap());
             assert!(error.contains(name), "{error}");
         }
     }

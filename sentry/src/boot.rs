@@ -1,5 +1,6 @@
 //! What a sandbox is made of: the runtime fills this in, [`Kernel::boot`](crate::kernel::Kernel::boot) starts it.
 
+use std::ffi::OsString;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 
@@ -39,7 +40,7 @@ pub struct TraceFilter {
 }
 
 /// One mount.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MountSpec {
     /// Where, as a guest path; made if it is not there.
     pub target: String,
@@ -56,7 +57,7 @@ pub struct MountSpec {
 }
 
 /// What is mounted.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum MountSource {
     /// A host directory (or, for a bind mount of a file, a file).
     Host(PathBuf),
@@ -77,7 +78,7 @@ pub enum MountSource {
 }
 
 /// A user and group number as in the OCI specification.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct UserSpec {
     /// User number.
     pub uid: u32,
@@ -102,11 +103,11 @@ pub struct CapabilitySpec {
 #[derive(Clone, Debug)]
 pub struct ProcessSpec {
     /// The program and its arguments; a program without a slash is searched in the `PATH` of `env`.
-    pub args: Vec<String>,
+    pub args: Vec<OsString>,
     /// `NAME=VALUE` each.
-    pub env: Vec<String>,
+    pub env: Vec<OsString>,
     /// Absolute guest path.
-    pub cwd: String,
+    pub cwd: PathBuf,
     /// Whom it runs as.
     pub user: UserSpec,
     /// The mask for new files.

@@ -1,0 +1,72 @@
+//! From a finished configuration to a running sandbox, and to the exit status it ends with.
+
+use std::io::{IsTerminal, stderr, stdin, stdout};
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
+
+use amber_host::signals::SignalWatch;
+use amber_platform::{GuestMemory, Platform};
+use amber_platform_ptrace::PtracePlatform;
+use amber_sentry::boot::{SandboxConfig, TraceFilter};
+use amber_sentry::syscalls::entries;
+use anyhow::{Context, Result, bail};
+use nix::sys::signal::Signal;
+
+use crate::cli::{GlobalArgs, PlatformName};
+use crate::logging;
+
+/// What is passed on to the guest's first process instead of ending Amber.
+const FORWARDED: [Signal; 8] = [
+    Signal::SIGHUP,
+    Signal::SIGINT,
+    Signal::SIGQUIT,
+    Signal::SIGTERM,
+    Signal::SIGUSR1,
+    Signal::SIGUSR2,
+    Signal::SIGALRM,
+    Signal::SIGWINCH,
+];
+
+/// Runs a sandbox to its end and returns the exit status for the caller.
+pub fn launch(mut config: SandboxConfig, args: &GlobalArgs) -> Result<u8> {
+    config.trace = trace(args)?;
+    config.stdio = standard_streams(config.process.terminal.is_some())?;
+    // Before anything starts a thread, which would take the signals otherwise.
+    let _signals = SignalWatch::new(&FORWARDED).context("watching signals")?;
+    let memory = GuestMemory::new(memory_size()?)?;
+    let _platform: Arc<dyn Platform> = match args.platform {
+        PlatformName::Ptrace => Arc::new(PtracePlatform::new(memory.clone())?),
+    };
+    bail!("the sentry cannot be started yet")
+}
+
+/// The filter that `--strace` asks for.
+fn trace(args: &GlobalArgs) -> Result<Option<TraceFilter>> {
+    let Some(names) = &args.strace else { return Ok(None) };
+    let all = names.iter().any(|name| name == "all");
+    if let Some(unknown) = names.iter().find(|name| !all && !entries().any(|entry| entry.name == **name)) {
+        bail!("--strace={unknown}: there is no such system call; `amber syscalls` lists them");
+    }
+    let names = if all { Vec::new() } else { names.clone() };
+    Ok(Some(TraceFilter { names, sink: logging::sink(args)? }))
+}
+
+/// What the guest has as 0, 1 and 2: the caller's, but with a console none that is a terminal.
+fn standard_streams(console: bool) -> Result<[Option<OwnedFd>; 3]> {
+    let own = |fd: &dyn AsFd, is_terminal: bool| -> Result<Option<OwnedFd>> {
+        if console && is_terminal {
+            return Ok(None);
+        }
+        fd.as_fd().try_clone_to_owned().map(Some).context("duplicating a standard stream")
+    };
+    Ok([
+        own(&stdin(), stdin().is_terminal())?,
+        own(&stdout(), stdout().is_terminal())?,
+        own(&stderr(), stderr().is_terminal())?,
+    ])
+}
+
+/// As much guest memory as the host has memory: more would be taken from its swap only.
+fn memory_size() -> Result<u64> {
+    Ok(nix::sys::sysinfo::sysinfo().context("asking for the size of memory")?.ram_total())
+}

@@ -1,0 +1,132 @@
+//! `amber syscalls`: the table of system calls for people and programs.
+
+use std::fmt::Write;
+
+use amber_abi::release::Release;
+use amber_sentry::syscalls::{Entry, entries};
+use serde_json::{Value, json};
+
+use crate::cli::TableFormat;
+
+/// Prints the calls, those of one release only if it is given.
+pub fn print(format: TableFormat, release: Option<Release>) -> String {
+    let chosen: Vec<&Entry> =
+        entries().filter(|entry| release.is_none_or(|release| entry.exists_in(release))).collect();
+    match format {
+        TableFormat::Text => text(&chosen),
+        TableFormat::Json => {
+            let list: Vec<Value> = chosen.iter().map(|entry| json(entry)).collect();
+            format!("{:#}\n", Value::from(list))
+        }
+        TableFormat::Markdown => markdown(&chosen),
+    }
+}
+
+fn i386(entry: &Entry) -> String {
+    entry.i386.map_or_else(|| "-".into(), |number| number.to_string())
+}
+
+fn state(entry: &Entry) -> &'static str {
+    match entry.handler {
+        Ok(_) => "implemented",
+        Err(errno) => errno.name(),
+    }
+}
+
+fn releases(entry: &Entry) -> String {
+    match entry.releases {
+        ("", "") => "all".into(),
+        (since, "") => format!("{since}.."),
+        (since, until) => format!("{since}..{until}"),
+    }
+}
+
+/// What fills a line of a write-only string cannot fail.
+macro_rules! line {
+    ($out:ident, $($arguments:tt)*) => {
+        let _ = writeln!($out, $($arguments)*);
+    };
+}
+
+fn text(list: &[&Entry]) -> String {
+    let mut out = String::new();
+    line!(out, "{:>6}  {:>5}  {:<28}{:<13}RELEASES", "X86-64", "I386", "NAME", "STATE");
+    for entry in list {
+        line!(
+            out,
+            "{:>6}  {:>5}  {:<28}{:<13}{}",
+            entry.number,
+            i386(entry),
+            entry.name,
+            state(entry),
+            releases(entry)
+        );
+    }
+    out
+}
+
+fn json(entry: &Entry) -> Value {
+    let parameters: Vec<Value> =
+        entry.parameters.iter().map(|parameter| json!({"name": parameter.name, "type": parameter.kind})).collect();
+    let known = |release: &str| if release.is_empty() { Value::Null } else { release.into() };
+    json!({
+        "number": entry.number,
+        "i386": entry.i386,
+        "name": entry.name,
+        "parameters": parameters,
+        "implemented": entry.handler.is_ok(),
+        "errno": entry.handler.as_ref().err().map(|errno| errno.name()),
+        "since": known(entry.releases.0),
+        "until": known(entry.releases.1)
+    })
+}
+
+fn markdown(list: &[&Entry]) -> String {
+    let done = list.iter().filter(|entry| entry.handler.is_ok()).count();
+    let mut out = String::new();
+    line!(out, "# System calls\n");
+    line!(
+        out,
+        "Of {} calls, {done} are implemented. The others answer the errno shown, as Linux does where the",
+        list.len()
+    );
+    line!(out, "feature is configured out. `amber syscalls --format markdown` writes this page.\n");
+    line!(out, "| x86-64 | i386 | Name | State | Releases |");
+    line!(out, "| -----: | ---: | ---- | ----- | -------- |");
+    for entry in list {
+        line!(
+            out,
+            "| {} | {} | `{}` | {} | {} |",
+            entry.number,
+            i386(entry),
+            entry.name,
+            state(entry),
+            releases(entry)
+        );
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_form_has_every_call() {
+        let count = entries().count();
+        assert!(count > 300);
+        assert_eq!(print(TableFormat::Text, None).lines().count(), count + 1);
+        let list: Vec<Value> = serde_json::from_str(&print(TableFormat::Json, None)).unwrap();
+        assert_eq!(list.len(), count);
+        assert_eq!(list[0]["name"], "read");
+        let old = print(TableFormat::Text, Some(Release::new(2, 6)));
+        assert!(!old.contains("openat2") && print(TableFormat::Text, None).contains("openat2"));
+    }
+
+    #[test]
+    fn the_page_in_docs_is_up_to_date() {
+        let page = include_str!("../../docs/syscalls.md");
+        let fresh = print(TableFormat::Markdown, None);
+        assert!(page == fresh, "write it anew: cargo run -p amber -- syscalls --format markdown > docs/syscalls.md");
+    }
+}
