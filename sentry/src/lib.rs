@@ -18,4 +18,5 @@ pub mod sync;
 pub mod syscalls;
 pub mod task;
 pub mod time;
+pub mod tty;
 pub mod wait;
