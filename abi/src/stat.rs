@@ -226,6 +226,8 @@ pub enum FileType {
     Symlink,
     /// A socket.
     Socket,
+    /// None of these: the inode behind an eventfd, epoll or the like, whose mode has no kind.
+    Anonymous,
 }
 
 impl FileType {
@@ -253,6 +255,7 @@ impl FileType {
             Self::Regular => S_IFREG,
             Self::Symlink => S_IFLNK,
             Self::Socket => S_IFSOCK,
+            Self::Anonymous => 0,
         }
     }
 

@@ -1,4 +1,5 @@
 //! Every host call the sentry makes, in one place.
 
+pub mod clock;
 pub mod signals;
 pub mod terminal;

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use amber_platform::{GuestMemory, Platform};
 
+use crate::fs::pipe::Pipes;
 use crate::profile::KernelProfile;
 use crate::sync::Mutex;
 use crate::syscalls::{CallTable, Tracer};
@@ -23,4 +24,6 @@ pub struct Kernel {
     pub tracer: Option<Arc<Tracer>>,
     /// Numbers of calls that were refused, and logged, already.
     pub refused: Mutex<HashSet<u32>>,
+    /// All pipes and fifos.
+    pub pipes: Arc<Pipes>,
 }

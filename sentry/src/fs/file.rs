@@ -86,6 +86,9 @@ pub trait File: Send + Sync + Any {
         Err(Errno::EINVAL)
     }
 
+    /// The status flags were changed by fcntl(2) `F_SETFL`, for files that keep something of them.
+    fn status_changed(&self, _flags: OpenFlags) {}
+
     /// Called at each close(2) of a descriptor of this file (Linux's `flush`); its errors are close's.
     fn flush(&self) -> Result<(), Errno> {
         Ok(())
@@ -162,7 +165,9 @@ impl FileDescription {
     /// Replaces the status flags named in [`CHANGEABLE`], leaves the others.
     pub fn set_flags(&self, new: OpenFlags) {
         let kept = self.flags() & !CHANGEABLE;
-        self.flags.store((kept | (new & CHANGEABLE)).bits(), Ordering::Relaxed);
+        let flags = kept | (new & CHANGEABLE);
+        self.flags.store(flags.bits(), Ordering::Relaxed);
+        self.file.status_changed(flags);
     }
 
     /// Whether a call that cannot go on answers `EAGAIN`.

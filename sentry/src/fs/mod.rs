@@ -1,8 +1,11 @@
 //! Files: inodes, names, mounts, descriptions, and the file systems.
 
+pub mod anon;
+pub mod eventfd;
 mod fd_table;
 mod file;
 mod inode;
+pub mod pipe;
 
 pub use fd_table::{FdTable, ReservedFd};
 pub use file::{CHANGEABLE, File, FileDescription};

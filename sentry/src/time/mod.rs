@@ -1,1 +1,3 @@
-//! Clocks and timers.
+//! Time: the clocks a guest reads and the timers it sets.
+
+pub mod clock;

@@ -1,0 +1,167 @@
+//! Inodes of files that lie in no mounted file system: pipes, sockets and the anonymous kinds.
+
+use std::any::Any;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, LazyLock, Weak};
+
+use amber_abi::errno::Errno;
+use amber_abi::open::OpenFlags;
+use amber_abi::stat::{ANON_INODE_FS_MAGIC, Device, FileType, PIPEFS_MAGIC, SOCKFS_MAGIC, StatFs};
+use amber_abi::time::Timespec;
+
+use crate::fs::{File, FileSystem, Inode, Metadata, SetAttributes, SetTime};
+use crate::sync::{Mutex, Rank};
+use crate::time::clock;
+
+/// A file system without names, which the kernel keeps for itself.
+pub struct AnonymousFs {
+    me: Weak<AnonymousFs>,
+    name: &'static str,
+    magic: i64,
+    device: Device,
+    next_number: AtomicU64,
+}
+
+/// Where pipes live.
+pub static PIPEFS: LazyLock<Arc<AnonymousFs>> = LazyLock::new(|| AnonymousFs::new("pipefs", PIPEFS_MAGIC, 13));
+/// Where sockets live.
+pub static SOCKFS: LazyLock<Arc<AnonymousFs>> = LazyLock::new(|| AnonymousFs::new("sockfs", SOCKFS_MAGIC, 8));
+/// Where eventfds, epolls and their like live.
+static ANON_INODE_FS: LazyLock<Arc<AnonymousFs>> =
+    LazyLock::new(|| AnonymousFs::new("anon_inodefs", ANON_INODE_FS_MAGIC, 14));
+
+/// The one inode that all eventfds, epolls, timerfds and their like share, as on Linux.
+static SHARED: LazyLock<Arc<AnonymousInode>> =
+    LazyLock::new(|| Arc::new(AnonymousInode::new(&ANON_INODE_FS, FileType::Anonymous, 0o600, 0, 0)));
+
+/// The inode of an eventfd, epoll, timerfd, signalfd, inotify or other file that is nothing but its behaviour.
+pub fn anonymous_inode() -> Arc<dyn Inode> {
+    SHARED.clone()
+}
+
+impl AnonymousFs {
+    fn new(name: &'static str, magic: i64, minor: u32) -> Arc<Self> {
+        Arc::new_cyclic(|me| AnonymousFs {
+            me: me.clone(),
+            name,
+            magic,
+            device: Device::new(0, minor),
+            next_number: AtomicU64::new(1),
+        })
+    }
+}
+
+impl FileSystem for AnonymousFs {
+    fn name(&self) -> &'static str {
+        self.name
+    }
+
+    fn root(&self) -> Arc<dyn Inode> {
+        let me = self.me.upgrade().expect("a file system in use is alive");
+        Arc::new(AnonymousInode::new(&me, FileType::Directory, 0o555, 0, 0))
+    }
+
+    fn device(&self) -> Device {
+        self.device
+    }
+
+    fn statfs(&self) -> Result<StatFs, Errno> {
+        Ok(StatFs { f_type: self.magic, f_bsize: 4096, f_frsize: 4096, f_namelen: 255, ..StatFs::default() })
+    }
+}
+
+struct Attributes {
+    permissions: u16,
+    uid: u32,
+    gid: u32,
+    accessed: Timespec,
+    modified: Timespec,
+    changed: Timespec,
+}
+
+/// An inode with attributes and nothing else: what `fstat` of an anonymous file tells.
+pub struct AnonymousInode {
+    file_system: Arc<AnonymousFs>,
+    number: u64,
+    kind: FileType,
+    attributes: Mutex<Attributes>,
+}
+
+impl AnonymousInode {
+    /// Makes an inode with a fresh number, born now.
+    pub fn new(file_system: &Arc<AnonymousFs>, kind: FileType, permissions: u16, uid: u32, gid: u32) -> Self {
+        let now = clock::realtime();
+        let attributes = Attributes { permissions, uid, gid, accessed: now, modified: now, changed: now };
+        AnonymousInode {
+            file_system: file_system.clone(),
+            number: file_system.next_number.fetch_add(1, Ordering::Relaxed),
+            kind,
+            attributes: Mutex::new(Rank::Inode, attributes),
+        }
+    }
+
+    /// The inode's number, as in `pipe:[42]`.
+    pub fn number(&self) -> u64 {
+        self.number
+    }
+}
+
+impl Inode for AnonymousInode {
+    fn file_system(&self) -> Arc<dyn FileSystem> {
+        self.file_system.clone()
+    }
+
+    fn kind(&self) -> FileType {
+        self.kind
+    }
+
+    fn metadata(&self) -> Result<Metadata, Errno> {
+        let attributes = self.attributes.lock();
+        Ok(Metadata {
+            device: self.file_system.device,
+            number: self.number,
+            kind: self.kind,
+            permissions: attributes.permissions,
+            links: 1,
+            uid: attributes.uid,
+            gid: attributes.gid,
+            special: Device::default(),
+            size: 0,
+            blocks: 0,
+            block_size: 4096,
+            accessed: attributes.accessed,
+            modified: attributes.modified,
+            changed: attributes.changed,
+            born: None,
+        })
+    }
+
+    fn set_attributes(&self, changes: &SetAttributes) -> Result<(), Errno> {
+        if changes.size.is_some() {
+            return Err(Errno::EINVAL);
+        }
+        let now = clock::realtime();
+        let time = |change| match change {
+            SetTime::Now => now,
+            SetTime::To(time) => time,
+        };
+        let mut attributes = self.attributes.lock();
+        let old = &mut *attributes;
+        old.permissions = changes.permissions.unwrap_or(old.permissions);
+        old.uid = changes.uid.unwrap_or(old.uid);
+        old.gid = changes.gid.unwrap_or(old.gid);
+        old.accessed = changes.accessed.map_or(old.accessed, time);
+        old.modified = changes.modified.map_or(old.modified, time);
+        old.changed = now;
+        Ok(())
+    }
+
+    /// Linux lets nobody open these again through `/proc/PID/fd`.
+    fn open(self: Arc<Self>, _: OpenFlags) -> Result<Arc<dyn File>, Errno> {
+        Err(Errno::ENXIO)
+    }
+
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
+}

@@ -1,0 +1,127 @@
+//! eventfd(2): a counter that is a file.
+
+use std::any::Any;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use amber_abi::errno::Errno;
+use amber_abi::poll::PollEvents;
+
+use crate::fs::anon::anonymous_inode;
+use crate::fs::pipe::{READABLE, WRITABLE};
+use crate::fs::{File, Inode};
+use crate::sync::{Mutex, Rank};
+use crate::wait::WaitQueue;
+
+/// The counter.
+pub struct EventFd {
+    count: Mutex<u64>,
+    /// Reads take one at a time (`EFD_SEMAPHORE`).
+    semaphore: bool,
+    id: u32,
+    queue: WaitQueue,
+}
+
+impl EventFd {
+    /// Makes a counter.
+    pub fn new(count: u32, semaphore: bool) -> Arc<EventFd> {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let id = NEXT.fetch_add(1, Ordering::Relaxed);
+        Arc::new(EventFd { count: Mutex::new(Rank::Buffer, u64::from(count)), semaphore, id, queue: WaitQueue::new() })
+    }
+}
+
+impl File for EventFd {
+    fn inode(&self) -> Arc<dyn Inode> {
+        anonymous_inode()
+    }
+
+    fn read_at(&self, buf: &mut [u8], _: u64) -> Result<usize, Errno> {
+        let out = buf.first_chunk_mut::<8>().ok_or(Errno::EINVAL)?;
+        let mut count = self.count.lock();
+        if *count == 0 {
+            return Err(Errno::EAGAIN);
+        }
+        let taken = if self.semaphore { 1 } else { *count };
+        *count -= taken;
+        drop(count);
+        *out = taken.to_ne_bytes();
+        self.queue.notify(WRITABLE);
+        Ok(8)
+    }
+
+    fn write_at(&self, buf: &[u8], _: u64) -> Result<usize, Errno> {
+        let added = u64::from_ne_bytes(*buf.first_chunk::<8>().ok_or(Errno::EINVAL)?);
+        if added == u64::MAX {
+            return Err(Errno::EINVAL);
+        }
+        let mut count = self.count.lock();
+        // The greatest count is one below what 64 bits hold.
+        *count = count.checked_add(added).filter(|&sum| sum < u64::MAX).ok_or(Errno::EAGAIN)?;
+        drop(count);
+        self.queue.notify(READABLE);
+        Ok(8)
+    }
+
+    fn append(&self, buf: &[u8]) -> Result<(u64, usize), Errno> {
+        Ok((0, self.write_at(buf, 0)?))
+    }
+
+    fn is_seekable(&self) -> bool {
+        false
+    }
+
+    fn poll(&self) -> PollEvents {
+        let count = *self.count.lock();
+        let mut events = PollEvents::empty();
+        events.set(PollEvents::POLLIN, count > 0);
+        events.set(PollEvents::POLLOUT, count < u64::MAX - 1);
+        events
+    }
+
+    fn wait_queue(&self) -> Option<&WaitQueue> {
+        Some(&self.queue)
+    }
+
+    fn fdinfo(&self) -> String {
+        let count = *self.count.lock();
+        let (id, semaphore) = (self.id, u8::from(self.semaphore));
+        format!("eventfd-count: {count:16x}\neventfd-id: {id}\neventfd-semaphore: {semaphore}\n")
+    }
+
+    fn link_text(&self) -> Option<String> {
+        Some("anon_inode:[eventfd]".to_owned())
+    }
+
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn counts_and_limits() {
+        let event = EventFd::new(3, false);
+        let mut buf = [0; 8];
+        assert_eq!(event.read_at(&mut buf, 0), Ok(8));
+        assert_eq!(u64::from_ne_bytes(buf), 3);
+        assert_eq!(event.read_at(&mut buf, 0), Err(Errno::EAGAIN));
+        assert_eq!(event.write_at(&u64::MAX.to_ne_bytes(), 0), Err(Errno::EINVAL));
+        assert_eq!(event.write_at(&(u64::MAX - 1).to_ne_bytes(), 0), Ok(8));
+        assert_eq!(event.write_at(&1u64.to_ne_bytes(), 0), Err(Errno::EAGAIN));
+        assert_eq!(event.poll(), PollEvents::POLLIN);
+        assert_eq!(event.read_at(&mut buf[..7], 0), Err(Errno::EINVAL));
+    }
+
+    #[test]
+    fn a_semaphore_gives_one() {
+        let event = EventFd::new(2, true);
+        let mut buf = [0; 8];
+        assert_eq!(event.read_at(&mut buf, 0), Ok(8));
+        assert_eq!(u64::from_ne_bytes(buf), 1);
+        assert_eq!(event.poll(), PollEvents::POLLIN | PollEvents::POLLOUT);
+    }
+}

@@ -1,0 +1,37 @@
+//! Opening fifos: see fifo(7).
+
+use std::sync::Arc;
+
+use amber_abi::errno::Errno;
+use amber_abi::open::OpenFlags;
+
+use super::{PipeEnd, PipeInode, READABLE, WRITABLE};
+use crate::error::{Restart, SysError};
+use crate::fs::{File, Inode};
+use crate::task::TaskContext;
+
+/// Opens a fifo's inode, which waits for somebody at the other end unless `O_NONBLOCK` or `O_RDWR` is given. The
+/// inode of a pipe (found through `/proc/PID/fd`) is opened without waiting.
+///
+/// # Errors
+/// `ENXIO` for `O_NONBLOCK | O_WRONLY` without a reader; a restart if a signal ends the wait; `ENOMEM` if the user has
+/// too many pages in pipes.
+pub fn open_fifo(ctx: &TaskContext, inode: Arc<dyn Inode>, flags: OpenFlags) -> Result<Arc<dyn File>, SysError> {
+    if inode.as_any().is::<PipeInode>() {
+        return Ok(inode.open(flags)?);
+    }
+    let pipe = ctx.kernel().pipes.of_inode(&inode, &ctx.credentials())?;
+    let mode = flags & OpenFlags::O_ACCMODE;
+    let nonblocking = flags.contains(OpenFlags::O_NONBLOCK);
+    if mode == OpenFlags::O_WRONLY && nonblocking && pipe.state.lock().readers == 0 {
+        return Err(Errno::ENXIO.into());
+    }
+    let (end, partner) = PipeEnd::join(&pipe, inode, None, flags);
+    pipe.queue.notify(READABLE | WRITABLE);
+    if partner.is_missing && mode != OpenFlags::O_RDWR && !nonblocking {
+        // The count tells also of a partner that came and went.
+        let came = || (end.partner_opens() != partner.opens).then_some(());
+        ctx.wait(&[(&pipe.queue, READABLE | WRITABLE)], None, came).map_err(|_| Restart::IfAsked)?;
+    }
+    Ok(Arc::new(end))
+}

@@ -1,0 +1,389 @@
+//! Pipes: see pipe(7). Fifos are pipes found by an inode's identity: see [`open_fifo`].
+
+mod fifo;
+mod limits;
+mod ring;
+
+use std::any::Any;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Weak};
+
+use amber_abi::errno::Errno;
+use amber_abi::open::OpenFlags;
+use amber_abi::poll::PollEvents;
+use amber_abi::stat::FileType;
+
+use crate::error::SysResult;
+use crate::fs::anon::{AnonymousInode, PIPEFS};
+use crate::fs::{File, FileSystem, Inode, Metadata, SetAttributes};
+use crate::sync::{Mutex, Rank};
+use crate::task::{Credentials, TaskContext};
+use crate::wait::WaitQueue;
+
+pub use fifo::open_fifo;
+pub use limits::Pipes;
+pub use ring::{PAGE, PIPE_BUF, Ring, Slot};
+
+use limits::Account;
+
+/// What a reader waits for.
+pub const READABLE: PollEvents = PollEvents::POLLIN.union(PollEvents::POLLRDNORM);
+/// What a writer waits for.
+pub const WRITABLE: PollEvents = PollEvents::POLLOUT.union(PollEvents::POLLWRNORM);
+
+/// The ioctl(2) command that asks how many bytes wait.
+const FIONREAD: u32 = 0x541b;
+
+struct State {
+    ring: Ring,
+    readers: usize,
+    writers: usize,
+    /// How often the pipe was opened for reading, and for writing: an open waits for the other count to change.
+    reader_opens: u64,
+    writer_opens: u64,
+}
+
+/// A pipe: the buffer between its ends.
+pub struct Pipe {
+    state: Mutex<State>,
+    queue: WaitQueue,
+    account: Mutex<Account>,
+    pipes: Weak<Pipes>,
+}
+
+impl Pipe {
+    /// Makes a pipe without ends, charged to the user.
+    ///
+    /// # Errors
+    /// `ENFILE` if the user has too many pages in pipes.
+    fn new(pipes: &Arc<Pipes>, user: &Credentials) -> Result<Arc<Pipe>, Errno> {
+        let (account, pages) = pipes.open_account(user)?;
+        let state = State { ring: Ring::new(pages), readers: 0, writers: 0, reader_opens: 0, writer_opens: 0 };
+        Ok(Arc::new(Pipe {
+            state: Mutex::new(Rank::Buffer, state),
+            queue: WaitQueue::new(),
+            account: Mutex::new(Rank::Buffer, account),
+            pipes: Arc::downgrade(pipes),
+        }))
+    }
+
+    /// Works on the buffer for splice(2) and its family, and tells the waiters what came of it.
+    ///
+    /// # Errors
+    /// `EPIPE` if `for_writing` and nobody reads; else the closure's.
+    pub fn with_ring<T>(
+        &self,
+        for_writing: bool,
+        work: impl FnOnce(&mut Ring) -> Result<T, Errno>,
+    ) -> Result<T, Errno> {
+        let mut state = self.state.lock();
+        if for_writing && state.readers == 0 {
+            return Err(Errno::EPIPE);
+        }
+        let was_full = state.ring.is_full();
+        let result = work(&mut state.ring);
+        let mut events = PollEvents::empty();
+        events.set(READABLE, !state.ring.is_empty());
+        events.set(WRITABLE, was_full && !state.ring.is_full());
+        drop(state);
+        if !events.is_empty() {
+            self.queue.notify(events);
+        }
+        result
+    }
+
+    /// Like [`with_ring`](Self::with_ring) on the buffers of two pipes at once, the second of which is written.
+    pub fn with_rings<T>(
+        from: &Pipe,
+        to: &Pipe,
+        work: impl FnOnce(&mut Ring, &mut Ring) -> Result<T, Errno>,
+    ) -> Result<T, Errno> {
+        // Both are taken in the order of their addresses, so no circle can arise.
+        let (mut first, mut second);
+        let (source, sink) = if std::ptr::from_ref(from) < std::ptr::from_ref(to) {
+            first = from.state.lock();
+            second = to.state.lock_beside();
+            (&mut *first, &mut *second)
+        } else {
+            first = to.state.lock();
+            second = from.state.lock_beside();
+            (&mut *second, &mut *first)
+        };
+        if sink.readers == 0 {
+            return Err(Errno::EPIPE);
+        }
+        let was_full = source.ring.is_full();
+        let result = work(&mut source.ring, &mut sink.ring);
+        let freed = was_full && !source.ring.is_full();
+        drop((first, second));
+        if freed {
+            from.queue.notify(WRITABLE);
+        }
+        to.queue.notify(READABLE);
+        result
+    }
+
+    /// Whether somebody has it open for writing.
+    pub fn has_writers(&self) -> bool {
+        self.state.lock().writers > 0
+    }
+
+    /// Who is told of changes.
+    pub fn queue(&self) -> &WaitQueue {
+        &self.queue
+    }
+}
+
+impl Drop for Pipe {
+    fn drop(&mut self) {
+        if let Some(pipes) = self.pipes.upgrade() {
+            pipes.forget_fifos();
+        }
+    }
+}
+
+/// What an end found on the other side when it joined.
+struct Partner {
+    is_missing: bool,
+    /// How often the other side was opened until then.
+    opens: u64,
+}
+
+/// One open description of a pipe or fifo: an end, or both (a fifo opened with `O_RDWR`).
+pub struct PipeEnd {
+    pipe: Arc<Pipe>,
+    inode: Arc<dyn Inode>,
+    /// The number in `pipe:[…]`; none for a fifo, which has a path.
+    number: Option<u64>,
+    reads: bool,
+    writes: bool,
+    /// Writes make packets (`O_DIRECT`).
+    packets: AtomicBool,
+    /// The count of opens for writing at which this reader began without a writer, so that it sees no hang-up until
+    /// one came and went.
+    quiet_until: u64,
+}
+
+impl PipeEnd {
+    /// Joins the pipe, and tells whether a partner is missing.
+    fn join(pipe: &Arc<Pipe>, inode: Arc<dyn Inode>, number: Option<u64>, flags: OpenFlags) -> (PipeEnd, Partner) {
+        let mode = flags & OpenFlags::O_ACCMODE;
+        let (reads, writes) = (mode != OpenFlags::O_WRONLY, mode != OpenFlags::O_RDONLY);
+        let mut state = pipe.state.lock();
+        state.readers += usize::from(reads);
+        state.writers += usize::from(writes);
+        state.reader_opens += u64::from(reads);
+        state.writer_opens += u64::from(writes);
+        let quiet = reads && state.writers == 0 && flags.contains(OpenFlags::O_NONBLOCK);
+        let quiet_until = if quiet { state.writer_opens } else { u64::MAX };
+        let partner = Partner {
+            is_missing: (reads && state.writers == 0) || (writes && state.readers == 0),
+            opens: if reads { state.writer_opens } else { state.reader_opens },
+        };
+        drop(state);
+        let packets = AtomicBool::new(flags.contains(OpenFlags::O_DIRECT));
+        (PipeEnd { pipe: pipe.clone(), inode, number, reads, writes, packets, quiet_until }, partner)
+    }
+
+    /// How often the other side was opened.
+    fn partner_opens(&self) -> u64 {
+        let state = self.pipe.state.lock();
+        if self.reads { state.writer_opens } else { state.reader_opens }
+    }
+
+    /// The pipe.
+    pub fn pipe(&self) -> &Arc<Pipe> {
+        &self.pipe
+    }
+
+    /// The capacity in bytes (`F_GETPIPE_SZ`).
+    pub fn capacity(&self) -> u32 {
+        u32::try_from(self.pipe.state.lock().ring.limit() * PAGE).unwrap_or(u32::MAX)
+    }
+
+    /// Sets the capacity to at least `bytes` and returns what it is now (`F_SETPIPE_SZ`); who is privileged may go
+    /// beyond the limits.
+    ///
+    /// # Errors
+    /// `EINVAL` beyond 2 GiB; `EPERM` beyond what the user may have; `EBUSY` if more is in the pipe.
+    pub fn set_capacity(&self, bytes: u32, privileged: bool) -> Result<u32, Errno> {
+        if bytes > 1 << 31 {
+            return Err(Errno::EINVAL);
+        }
+        let pages = (bytes.next_power_of_two() as usize).div_ceil(PAGE).max(1);
+        let mut account = self.pipe.account.lock();
+        let old = account.pages();
+        if let Some(pipes) = self.pipe.pipes.upgrade() {
+            pipes.check_growth(&account, pages, privileged)?;
+        }
+        // The account is outside the buffer's lock, and only here are both taken.
+        self.pipe.state.lock_beside().ring.set_limit(pages)?;
+        account.change(pages);
+        drop(account);
+        if pages > old {
+            self.pipe.queue.notify(WRITABLE);
+        }
+        u32::try_from(pages * PAGE).map_err(|_| Errno::EINVAL)
+    }
+}
+
+impl Drop for PipeEnd {
+    fn drop(&mut self) {
+        let mut state = self.pipe.state.lock();
+        state.readers -= usize::from(self.reads);
+        state.writers -= usize::from(self.writes);
+        let one_sided = (state.readers == 0) != (state.writers == 0);
+        drop(state);
+        if one_sided {
+            self.pipe.queue.notify_all();
+        }
+    }
+}
+
+impl File for PipeEnd {
+    fn inode(&self) -> Arc<dyn Inode> {
+        self.inode.clone()
+    }
+
+    fn read_at(&self, buf: &mut [u8], _: u64) -> Result<usize, Errno> {
+        if buf.is_empty() {
+            return Ok(0);
+        }
+        let mut state = self.pipe.state.lock();
+        if state.ring.is_empty() {
+            return if state.writers == 0 { Ok(0) } else { Err(Errno::EAGAIN) };
+        }
+        let was_full = state.ring.is_full();
+        let count = state.ring.read(buf);
+        let freed = was_full && !state.ring.is_full();
+        drop(state);
+        if freed {
+            self.pipe.queue.notify(WRITABLE);
+        }
+        Ok(count)
+    }
+
+    fn write_at(&self, buf: &[u8], _: u64) -> Result<usize, Errno> {
+        if buf.is_empty() {
+            return Ok(0);
+        }
+        let mut state = self.pipe.state.lock();
+        if state.readers == 0 {
+            return Err(Errno::EPIPE);
+        }
+        let count = state.ring.write(buf, self.packets.load(Ordering::Relaxed));
+        drop(state);
+        if count == 0 {
+            return Err(Errno::EAGAIN);
+        }
+        self.pipe.queue.notify(READABLE);
+        Ok(count)
+    }
+
+    fn append(&self, buf: &[u8]) -> Result<(u64, usize), Errno> {
+        Ok((0, self.write_at(buf, 0)?))
+    }
+
+    fn is_seekable(&self) -> bool {
+        false
+    }
+
+    fn poll(&self) -> PollEvents {
+        let state = self.pipe.state.lock();
+        let mut events = PollEvents::empty();
+        if self.reads {
+            events.set(READABLE, !state.ring.is_empty());
+            events.set(PollEvents::POLLHUP, state.writers == 0 && state.writer_opens != self.quiet_until);
+        }
+        if self.writes {
+            events.set(WRITABLE, !state.ring.is_full());
+            events.set(PollEvents::POLLERR, state.readers == 0);
+        }
+        events
+    }
+
+    fn wait_queue(&self) -> Option<&WaitQueue> {
+        Some(&self.pipe.queue)
+    }
+
+    fn status_changed(&self, flags: OpenFlags) {
+        self.packets.store(flags.contains(OpenFlags::O_DIRECT), Ordering::Relaxed);
+    }
+
+    fn ioctl(&self, ctx: &mut TaskContext, command: u32, argument: u64) -> SysResult {
+        match command {
+            FIONREAD => {
+                let waiting = self.pipe.state.lock().ring.len();
+                ctx.write_object(argument, &i32::try_from(waiting).unwrap_or(i32::MAX))?;
+                Ok(0)
+            }
+            _ => Err(Errno::ENOTTY.into()),
+        }
+    }
+
+    fn link_text(&self) -> Option<String> {
+        self.number.map(|number| format!("pipe:[{number}]"))
+    }
+
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
+}
+
+/// The inode of a pipe made by pipe(2), through which `/proc/PID/fd` opens it again.
+struct PipeInode {
+    node: Arc<AnonymousInode>,
+    pipe: Arc<Pipe>,
+}
+
+impl Inode for PipeInode {
+    fn file_system(&self) -> Arc<dyn FileSystem> {
+        self.node.file_system()
+    }
+
+    fn kind(&self) -> FileType {
+        FileType::Fifo
+    }
+
+    fn metadata(&self) -> Result<Metadata, Errno> {
+        self.node.metadata()
+    }
+
+    fn set_attributes(&self, changes: &SetAttributes) -> Result<(), Errno> {
+        self.node.set_attributes(changes)
+    }
+
+    fn open(self: Arc<Self>, flags: OpenFlags) -> Result<Arc<dyn File>, Errno> {
+        let (pipe, number) = (self.pipe.clone(), self.node.number());
+        let (end, _) = PipeEnd::join(&pipe, self, Some(number), flags);
+        pipe.queue.notify(READABLE | WRITABLE);
+        Ok(Arc::new(end))
+    }
+
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
+}
+
+/// Makes a pipe: the end to read from and the end to write to, whose packet mode is taken from `flags`.
+///
+/// # Errors
+/// `ENFILE` if the user has too many pages in pipes.
+pub fn create(
+    pipes: &Arc<Pipes>,
+    user: &Credentials,
+    flags: OpenFlags,
+) -> Result<(Arc<dyn File>, Arc<dyn File>), Errno> {
+    let pipe = Pipe::new(pipes, user)?;
+    let node = Arc::new(AnonymousInode::new(&PIPEFS, FileType::Fifo, 0o600, user.fsuid, user.fsgid));
+    let number = Some(node.number());
+    let inode: Arc<dyn Inode> = Arc::new(PipeInode { node, pipe: pipe.clone() });
+    let packets = flags & OpenFlags::O_DIRECT;
+    // The writer joins first, so that the reader is not one that began without a writer.
+    let (writer, _) = PipeEnd::join(&pipe, inode.clone(), number, OpenFlags::O_WRONLY | packets);
+    let (reader, _) = PipeEnd::join(&pipe, inode, number, OpenFlags::O_RDONLY | packets);
+    Ok((Arc::new(reader), Arc::new(writer)))
+}
+
+#[cfg(test)]
+mod tests;

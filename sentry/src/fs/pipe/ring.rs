@@ -1,0 +1,239 @@
+//! The buffer of a pipe: a queue of pages, as pipe(7) counts its capacity.
+
+use std::collections::VecDeque;
+
+use amber_abi::errno::Errno;
+
+/// Bytes in a page of the buffer.
+pub const PAGE: usize = 4096;
+/// The most bytes a write puts into the pipe in one piece, whatever others write.
+pub const PIPE_BUF: usize = 4096;
+
+/// One page's worth of bytes on their way.
+pub struct Slot {
+    data: Box<[u8; PAGE]>,
+    start: usize,
+    end: usize,
+    /// The bytes are a packet of their own (`O_DIRECT`): one read takes it, and drops what it has no room for.
+    packet: bool,
+    /// Later writes may fill the rest of the page.
+    open: bool,
+}
+
+impl Slot {
+    /// A slot of its own with at most a page of bytes, which no write adds to.
+    pub fn new(bytes: &[u8]) -> Slot {
+        let mut data = Box::new([0; PAGE]);
+        let end = bytes.len().min(PAGE);
+        data[..end].copy_from_slice(&bytes[..end]);
+        Slot { data, start: 0, end, packet: false, open: false }
+    }
+
+    /// The bytes not yet read.
+    pub fn bytes(&self) -> &[u8] {
+        &self.data[self.start..self.end]
+    }
+
+    /// Drops the first `count` bytes.
+    pub fn consume(&mut self, count: usize) {
+        self.start = self.start.saturating_add(count).min(self.end);
+    }
+
+    /// A copy of the first `most` bytes, for tee(2) and for moving a part of a slot.
+    pub fn copy(&self, most: usize) -> Slot {
+        let bytes = self.bytes();
+        let mut copy = Slot::new(&bytes[..bytes.len().min(most)]);
+        copy.packet = self.packet;
+        copy
+    }
+}
+
+/// The pages of a pipe and how many there may be.
+pub struct Ring {
+    slots: VecDeque<Slot>,
+    limit: usize,
+    spare: Vec<Box<[u8; PAGE]>>,
+}
+
+impl Ring {
+    /// An empty buffer of `limit` pages.
+    pub fn new(limit: usize) -> Ring {
+        Ring { slots: VecDeque::new(), limit, spare: Vec::new() }
+    }
+
+    /// Whether there is nothing to read.
+    pub fn is_empty(&self) -> bool {
+        self.slots.is_empty()
+    }
+
+    /// Whether every page is in use.
+    pub fn is_full(&self) -> bool {
+        self.slots.len() >= self.limit
+    }
+
+    /// How many pages there may be.
+    pub fn limit(&self) -> usize {
+        self.limit
+    }
+
+    /// Changes how many pages there may be.
+    ///
+    /// # Errors
+    /// `EBUSY` if more are in use.
+    pub fn set_limit(&mut self, limit: usize) -> Result<(), Errno> {
+        if self.slots.len() > limit {
+            return Err(Errno::EBUSY);
+        }
+        self.limit = limit;
+        Ok(())
+    }
+
+    /// Bytes that wait to be read.
+    pub fn len(&self) -> usize {
+        self.slots.iter().map(|s| s.end - s.start).sum()
+    }
+
+    /// How many slots hold bytes.
+    pub fn used(&self) -> usize {
+        self.slots.len()
+    }
+
+    /// Adds bytes and returns how many found room. A piece of at most [`PIPE_BUF`] bytes finds room whole or not at all.
+    pub fn write(&mut self, buf: &[u8], packets: bool) -> usize {
+        let mut rest = buf;
+        let fragment = buf.len() % PAGE;
+        if fragment != 0
+            && let Some(last) = self.slots.back_mut()
+            && last.open
+            && last.end + fragment <= PAGE
+        {
+            let (head, tail) = buf.split_at(fragment);
+            last.data[last.end..last.end + fragment].copy_from_slice(head);
+            last.end += fragment;
+            rest = tail;
+        }
+        while !rest.is_empty() && !self.is_full() {
+            let (head, tail) = rest.split_at(rest.len().min(PAGE));
+            let mut data = self.spare.pop().unwrap_or_else(|| Box::new([0; PAGE]));
+            data[..head.len()].copy_from_slice(head);
+            self.slots.push_back(Slot { data, start: 0, end: head.len(), packet: packets, open: !packets });
+            rest = tail;
+        }
+        buf.len() - rest.len()
+    }
+
+    /// Takes bytes out and returns how many; a packet ends the read.
+    pub fn read(&mut self, buf: &mut [u8]) -> usize {
+        let mut done = 0;
+        while done < buf.len() {
+            let Some(slot) = self.slots.front_mut() else { break };
+            let count = slot.bytes().len().min(buf.len() - done);
+            buf[done..done + count].copy_from_slice(&slot.bytes()[..count]);
+            done += count;
+            slot.consume(count);
+            let packet = slot.packet;
+            if packet || slot.bytes().is_empty() {
+                self.drop_front();
+            }
+            if packet {
+                break;
+            }
+        }
+        done
+    }
+
+    fn drop_front(&mut self) {
+        if let Some(slot) = self.slots.pop_front()
+            && self.spare.len() < 2
+        {
+            self.spare.push(slot.data);
+        }
+    }
+
+    /// Adds a slot as it is; the caller saw that there is room.
+    pub fn push(&mut self, slot: Slot) {
+        self.slots.push_back(slot);
+    }
+
+    /// Takes the first slot out.
+    pub fn pop(&mut self) -> Option<Slot> {
+        self.slots.pop_front()
+    }
+
+    /// Puts back what [`pop`](Self::pop) took and nobody wanted; nothing if no bytes are left in it.
+    pub fn unpop(&mut self, slot: Slot) {
+        if !slot.bytes().is_empty() {
+            self.slots.push_front(slot);
+        }
+    }
+
+    /// Takes at most `most` bytes out as a slot of its own: the first slot, or the beginning of it.
+    pub fn split_front(&mut self, most: usize) -> Option<Slot> {
+        let first = self.slots.front_mut()?;
+        if first.bytes().len() <= most {
+            return self.slots.pop_front();
+        }
+        let part = first.copy(most);
+        first.consume(most);
+        Some(part)
+    }
+
+    /// The slots in order, for tee(2).
+    pub fn slots(&self) -> impl Iterator<Item = &Slot> {
+        self.slots.iter()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn small_writes_share_a_page_and_the_capacity_is_exact() {
+        let mut ring = Ring::new(16);
+        for _ in 0..65536 {
+            assert_eq!(ring.write(b"x", false), 1);
+        }
+        assert_eq!(ring.write(b"x", false), 0);
+        assert_eq!(ring.len(), 65536);
+        let mut buf = vec![0; 65536];
+        assert_eq!(ring.read(&mut buf[..4096]), 4096);
+        assert_eq!(ring.write(&[1; 5000], false), 4096);
+        assert_eq!(ring.read(&mut buf), 65536);
+        assert!(ring.is_empty());
+    }
+
+    #[test]
+    fn a_piece_up_to_pipe_buf_is_never_divided() {
+        let mut ring = Ring::new(2);
+        assert_eq!(ring.write(&[1; 3000], false), 3000);
+        assert_eq!(ring.write(&[2; 3000], false), 3000);
+        assert_eq!(ring.write(&[3; 2000], false), 0);
+        assert_eq!(ring.write(&[3; 1000], false), 1000);
+    }
+
+    #[test]
+    fn packets_keep_their_borders() {
+        let mut ring = Ring::new(16);
+        ring.write(b"hello", true);
+        ring.write(b"world", true);
+        let mut buf = [0; 3];
+        assert_eq!(ring.read(&mut buf), 3);
+        assert_eq!(&buf, b"hel");
+        assert_eq!(ring.read(&mut buf), 3);
+        assert_eq!(&buf, b"wor");
+        assert!(ring.is_empty());
+    }
+
+    #[test]
+    fn slots_move_whole_or_in_part() {
+        let mut ring = Ring::new(16);
+        ring.write(b"abcdef", false);
+        let part = ring.split_front(2).expect("there are bytes");
+        assert_eq!(part.bytes(), b"ab");
+        ring.unpop(part);
+        assert_eq!(ring.used(), 2);
+        assert_eq!(ring.len(), 6);
+        assert_eq!(ring.set_limit(1), Err(Errno::EBUSY));
+    }
+}

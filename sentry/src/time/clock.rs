@@ -1,0 +1,59 @@
+//! What clocks show, in nanoseconds since the beginning of each: see time(7) and clock_gettime(2).
+
+use amber_abi::time::Timespec;
+use amber_host::clock::{ClockId as HostClock, read};
+
+/// CLOCK_REALTIME as file systems stamp files with it.
+pub fn realtime() -> Timespec {
+    to_timespec(Clock::Realtime.now())
+}
+
+/// CLOCK_MONOTONIC.
+pub fn monotonic() -> u64 {
+    Clock::Monotonic.now()
+}
+
+/// Nanoseconds as the structure guests use.
+pub fn to_timespec(nanos: u64) -> Timespec {
+    Timespec::from_nanos(i64::try_from(nanos).unwrap_or(i64::MAX))
+}
+
+/// A clock of the whole system. Guests see the host's: their time is the real one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the names are those of the clocks in clock_gettime(2)")]
+pub enum Clock {
+    Realtime,
+    Monotonic,
+    MonotonicRaw,
+    RealtimeCoarse,
+    MonotonicCoarse,
+    Boottime,
+    Tai,
+}
+
+impl Clock {
+    /// What it shows.
+    pub fn now(self) -> u64 {
+        read(match self {
+            Clock::Realtime => HostClock::CLOCK_REALTIME,
+            Clock::Monotonic => HostClock::CLOCK_MONOTONIC,
+            Clock::MonotonicRaw => HostClock::CLOCK_MONOTONIC_RAW,
+            Clock::RealtimeCoarse => HostClock::CLOCK_REALTIME_COARSE,
+            Clock::MonotonicCoarse => HostClock::CLOCK_MONOTONIC_COARSE,
+            Clock::Boottime => HostClock::CLOCK_BOOTTIME,
+            Clock::Tai => HostClock::CLOCK_TAI,
+        })
+    }
+
+    /// The CLOCK_MONOTONIC time at which this clock shows `at`, as the two stand to each other now.
+    pub fn to_monotonic(self, at: u64) -> u64 {
+        match self {
+            Clock::Monotonic => at,
+            clock => {
+                // The other clock is read first, so that the moment is never too early.
+                let remaining = at.saturating_sub(clock.now());
+                monotonic().saturating_add(remaining)
+            }
+        }
+    }
+}
