@@ -125,7 +125,7 @@ pub(super) fn show_mode(mode: u32, out: &mut String) {
         Some(FileType::BlockDevice) => "S_IFBLK|",
         Some(FileType::Fifo) => "S_IFIFO|",
         Some(FileType::Socket) => "S_IFSOCK|",
-        None => "",
+        Some(FileType::Anonymous) | None => "",
     };
     put!(out, "{name}{:#05o}", if name.is_empty() { mode } else { mode & 0o7777 });
 }
