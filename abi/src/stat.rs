@@ -332,7 +332,7 @@ impl fmt::Display for FileMode {
             Some(FileType::Regular) => "S_IFREG|",
             Some(FileType::Symlink) => "S_IFLNK|",
             Some(FileType::Socket) => "S_IFSOCK|",
-            None => return write!(f, "0{:03o}", self.0),
+            Some(FileType::Anonymous) | None => return write!(f, "0{:03o}", self.0),
         };
         write!(f, "{name}0{:03o}", self.0 & !S_IFMT)
     }

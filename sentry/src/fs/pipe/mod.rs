@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 
 use amber_abi::errno::Errno;
+use amber_abi::ioctl::IoctlRequest;
 use amber_abi::open::OpenFlags;
 use amber_abi::poll::PollEvents;
 use amber_abi::stat::FileType;
@@ -30,9 +31,6 @@ use limits::Account;
 pub const READABLE: PollEvents = PollEvents::POLLIN.union(PollEvents::POLLRDNORM);
 /// What a writer waits for.
 pub const WRITABLE: PollEvents = PollEvents::POLLOUT.union(PollEvents::POLLWRNORM);
-
-/// The ioctl(2) command that asks how many bytes wait.
-const FIONREAD: u32 = 0x541b;
 
 struct State {
     ring: Ring,
@@ -311,8 +309,8 @@ impl File for PipeEnd {
     }
 
     fn ioctl(&self, ctx: &mut TaskContext, command: u32, argument: u64) -> SysResult {
-        match command {
-            FIONREAD => {
+        match IoctlRequest::from_raw(command) {
+            IoctlRequest::FIONREAD => {
                 let waiting = self.pipe.state.lock().ring.len();
                 ctx.write_object(argument, &i32::try_from(waiting).unwrap_or(i32::MAX))?;
                 Ok(0)
