@@ -173,10 +173,9 @@ named! {
         NS_GET_PARENT = 0xb702,
         NS_GET_NSTYPE = 0xb703,
         NS_GET_OWNER_UID = 0xb704,
-        /// The kernel's number for the first virtual terminal's keyboard, which programs use to find a console.
+        /// Asks for the kind of keyboard, by which programs tell a virtual terminal from others.
         KDGKBTYPE = 0x4b33,
         VT_GETSTATE = 0x5603,
-        TIOCGPIDFDINFO = 0xc040_ff0b,
     }
 }
 

@@ -224,7 +224,7 @@ layout! {
 }
 
 consts! { u64:
-    /// The greatest priority of a POSIX message, and one more.
+    /// One more than the greatest priority of a POSIX message.
     MQ_PRIO_MAX = 32768,
     /// The default of `/proc/sys/fs/mqueue/msg_max`.
     MQ_MSG_MAX = 10,

@@ -337,7 +337,7 @@ flags! {
 }
 
 named! {
-    /// The first magic number of `reboot`.
+    /// The command of `reboot`.
     pub struct RebootCommand(u32) {
         LINUX_REBOOT_CMD_RESTART = 0x1234567,
         LINUX_REBOOT_CMD_HALT = 0xcdef0123,
