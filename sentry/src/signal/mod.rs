@@ -1,1 +1,16 @@
-//! Signals: queues, actions, delivery, job control.
+//! Signals: queues, actions, sending, delivery, stops.
+
+mod action;
+mod deliver;
+mod frame;
+mod pending;
+mod send;
+mod stop;
+
+pub use action::SignalActions;
+pub(crate) use deliver::{Outcome, attend, force_fault};
+pub(crate) use frame::{restore_frame, set_alt_stack};
+pub use pending::{PendingSignals, SignalSource};
+pub(crate) use send::hand_over;
+pub use send::{Sending, Wakes, may_signal};
+pub(crate) use stop::notify_parent_of_stop;

@@ -4,23 +4,93 @@ use std::ops::Deref;
 use std::sync::{Arc, Weak};
 use std::time::Instant;
 
+use amber_abi::SignalSet;
 use amber_abi::errno::Errno;
 use amber_abi::poll::PollEvents;
-use amber_platform::{Context, Registers};
+use amber_abi::signal::SsFlags;
+use amber_abi::task::WaitStatus;
+use amber_platform::{Context, HostFault, Registers, Trap};
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
+use crate::error::{Restart, Resume};
+use crate::mm::MemoryManager;
+use crate::signal::hand_over;
 use crate::sync::assert_none_held;
-use crate::task::Task;
+use crate::task::{Activity, Task, VforkGate};
 use crate::wait::{WaitEnd, WaitQueue, Waiter};
 
 /// A task as its own host thread sees it: the only way to its registers and its platform context.
 /// Everything else is reached through [`Task`], to which this dereferences.
 pub struct TaskContext {
     task: Arc<Task>,
+    memory: Arc<MemoryManager>,
     /// The guest's registers, as they will be when it runs again.
     pub registers: Registers,
     /// Where the guest's code runs.
     pub platform: Box<dyn Context>,
+    /// What only the task itself needs to know.
+    pub(crate) thread: ThreadState,
+}
+
+/// What only the task itself needs to know.
+#[derive(Default)]
+pub(crate) struct ThreadState {
+    /// Where to write zero and wake a futex at the end, or 0 (`CLONE_CHILD_CLEARTID`).
+    pub clear_child_tid: u64,
+    /// The alternate signal stack.
+    pub alt_stack: AltStack,
+    /// How the call that a signal just interrupted goes on.
+    pub restart: Option<Restart>,
+    /// What restart_syscall(2) goes on with.
+    pub resume: Option<Resume>,
+    /// The mask to go back to when the running call is over.
+    pub saved_mask: Option<SignalSet>,
+    /// Opened when the task needs its memory no more: the parent of a vfork waits.
+    pub vfork: Option<Arc<VforkGate>>,
+    /// The task ends on its way back to the guest, with this status, alone.
+    pub ending: Option<WaitStatus>,
+    /// What signal frames say of the last fault.
+    pub last_fault: LastFault,
+}
+
+/// The processor's words on the last fault of a task.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct LastFault {
+    /// The exception's number.
+    pub vector: u64,
+    /// Its error code.
+    pub error: u64,
+    /// The address of the last page fault.
+    pub address: u64,
+}
+
+/// The alternate signal stack: see sigaltstack(2).
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct AltStack {
+    /// Its lowest address.
+    pub start: u64,
+    /// Its length in bytes; 0 if there is none.
+    pub size: u64,
+    /// As they were set.
+    pub flags: SsFlags,
+}
+
+impl Default for AltStack {
+    fn default() -> Self {
+        AltStack { start: 0, size: 0, flags: SsFlags::SS_DISABLE }
+    }
+}
+
+impl AltStack {
+    /// Whether a stack pointer is within it.
+    pub fn holds(&self, sp: u64) -> bool {
+        sp > self.start && sp - self.start <= self.size
+    }
+
+    /// Whether a task with this stack pointer runs on it; one that disarms itself is never run on.
+    pub fn contains(&self, sp: u64) -> bool {
+        !self.flags.contains(SsFlags::SS_AUTODISARM) && self.holds(sp)
+    }
 }
 
 impl Deref for TaskContext {
@@ -31,9 +101,58 @@ impl Deref for TaskContext {
 }
 
 impl TaskContext {
-    /// The context of `task`, for its own host thread.
-    pub fn new(task: Arc<Task>, registers: Registers, platform: Box<dyn Context>) -> Self {
-        TaskContext { task, registers, platform }
+    /// The context of `task`, for its own host thread; `memory` is the task's.
+    pub(crate) fn new(
+        task: Arc<Task>,
+        memory: Arc<MemoryManager>,
+        registers: Registers,
+        platform: Box<dyn Context>,
+        thread: ThreadState,
+    ) -> Self {
+        TaskContext { task, memory, registers, platform, thread }
+    }
+
+    /// The task.
+    pub fn task(&self) -> &Arc<Task> {
+        &self.task
+    }
+
+    /// Its memory.
+    pub fn mm(&self) -> &Arc<MemoryManager> {
+        &self.memory
+    }
+
+    /// Gives the task other memory, for execve(2); returns the old one.
+    pub(crate) fn replace_memory(&mut self, memory: Arc<MemoryManager>) -> Arc<MemoryManager> {
+        self.task.set_memory(Some(memory.clone()));
+        std::mem::replace(&mut self.memory, memory)
+    }
+
+    /// Runs guest code until it traps.
+    pub(crate) fn run_guest(&mut self) -> Result<Trap, HostFault> {
+        self.task.meter().begin(Activity::Guest);
+        let trap = self.platform.run(&**self.memory.space(), &mut self.registers);
+        self.task.meter().begin(Activity::Kernel);
+        trap
+    }
+
+    /// Sets the mask of blocked signals; SIGKILL and SIGSTOP stay out of it.
+    pub fn set_blocked_signals(&self, mask: SignalSet) {
+        let mut state = self.group().state();
+        let mask = mask.difference(SignalSet::UNBLOCKABLE);
+        let newly = mask.difference(self.signals().blocked);
+        self.signals().blocked = mask;
+        self.update_attention(&state);
+        // What this task was woken for may now be for another member.
+        hand_over(&mut state, &self.task, newly);
+    }
+
+    /// Sets the mask for the length of the running call (pselect, ppoll, sigsuspend, …). The old one comes back when the
+    /// call is over, or if a signal ended it, after that signal's handler.
+    pub fn set_temporary_mask(&mut self, mask: SignalSet) {
+        let old = self.blocked_signals();
+        self.thread.saved_mask.get_or_insert(old);
+        self.set_blocked_signals(mask);
     }
 
     /// Reads a structure from the guest.
@@ -80,7 +199,7 @@ impl TaskContext {
     /// `EFAULT` if memory ends first; `ENAMETOOLONG` if `most` bytes hold no zero.
     pub fn read_string(&self, address: u64, most: usize) -> Result<Vec<u8>, Errno> {
         assert_none_held();
-        let mm = self.mm();
+        let mm = &self.memory;
         let mut text = Vec::new();
         let mut chunk = [0; 256];
         while text.len() < most {
@@ -132,9 +251,36 @@ impl TaskContext {
             if self.is_interrupted() {
                 return Err(WaitEnd::Interrupted);
             }
-            if !self.parker().park(deadline) {
+            if !self.sleep(Activity::Sleeping, deadline) {
                 return ready().ok_or(WaitEnd::TimedOut);
             }
         }
+    }
+
+    /// Like [`wait`](Self::wait) without end, but only the task's certain end interrupts it.
+    ///
+    /// # Errors
+    /// [`WaitEnd::Interrupted`] if the task is killed.
+    pub fn wait_killable<T>(&self, queue: &WaitQueue, mut ready: impl FnMut() -> Option<T>) -> Result<T, WaitEnd> {
+        assert_none_held();
+        let parker: Arc<dyn Waiter> = self.parker().clone();
+        let _registration = queue.register(Arc::downgrade(&parker), PollEvents::all(), 0);
+        loop {
+            if let Some(answer) = ready() {
+                return Ok(answer);
+            }
+            if self.is_killed() {
+                return Err(WaitEnd::Interrupted);
+            }
+            self.sleep(Activity::Uninterruptible, None);
+        }
+    }
+
+    /// Sleeps until woken; false if the deadline came first.
+    fn sleep(&self, how: Activity, deadline: Option<Instant>) -> bool {
+        self.meter().begin(how);
+        let woken = self.parker().park(deadline);
+        self.meter().begin(Activity::Kernel);
+        woken
     }
 }

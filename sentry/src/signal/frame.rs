@@ -1,0 +1,301 @@
+//! The frame a signal handler finds on its stack, and the way back from it.
+
+use amber_abi::sigframe::{
+    FP_XSTATE_MAGIC1, FP_XSTATE_MAGIC2, FP_XSTATE_MAGIC2_SIZE, FpState, FpxSwBytes, RED_ZONE, RtSigFrame, SigContext,
+    UC_FP_XSTATE, UC_SIGCONTEXT_SS, UC_STRICT_RESTORE_SS, UContext,
+};
+use amber_abi::signal::{SaFlags, SigAction, SsFlags, StackT};
+use amber_abi::{Errno, SigInfo, Signal, SignalSet};
+use amber_platform::FloatingPoint;
+use zerocopy::IntoBytes;
+
+use crate::signal::deliver::fail_frame;
+use crate::task::{AltStack, TaskContext};
+
+/// Where the extended state's header is in the XSAVE layout.
+const XSTATE_HEADER: usize = 512;
+/// The size of the legacy state with the header of the extended one.
+const XSTATE_MINIMUM: usize = XSTATE_HEADER + 64;
+/// Where the kernel's mark is within the legacy state.
+const SOFTWARE_BYTES: usize = 464;
+/// The features of the legacy state: x87 and SSE.
+const LEGACY_FEATURES: u64 = 3;
+/// Flags a handler's return may change: AC, OF, DF, TF, SF, ZF, AF, PF, CF, RF.
+const RESTORABLE_FLAGS: u64 = 0x5_0dd5;
+/// Flags a handler does not inherit: TF, DF, RF.
+const FLAGS_CLEARED: u64 = 0x1_0500;
+/// The 64-bit code segment, the 32-bit one, and the stack segment of user programs.
+const USER_CS: u64 = 0x33;
+const USER32_CS: u64 = 0x23;
+const USER_SS: u64 = 0x2b;
+/// The first address that is not canonical.
+const CANONICAL_END: u64 = 1 << 47;
+
+/// Puts a frame on the guest's stack and makes the registers those of the handler's first instruction.
+///
+/// # Errors
+/// `EFAULT` if there is no room for the frame; the registers are then as before.
+pub(super) fn push_frame(
+    ctx: &mut TaskContext,
+    signal: Signal,
+    info: &SigInfo,
+    action: &SigAction,
+    mask: SignalSet,
+) -> Result<(), Errno> {
+    let flags = action.flags();
+    if !flags.contains(SaFlags::SA_RESTORER) {
+        return Err(Errno::EFAULT);
+    }
+    let registers = ctx.registers;
+    let stack = ctx.thread.alt_stack;
+    let nested = stack.contains(registers.rsp);
+    let mut sp = registers.rsp.wrapping_sub(RED_ZONE);
+    let mut switched = nested;
+    if flags.contains(SaFlags::SA_ONSTACK) && stack.size > 0 && !stack.contains(sp) {
+        sp = stack.start.wrapping_add(stack.size);
+        switched = true;
+    }
+    let state = floating_point_image(ctx)?;
+    sp = sp.wrapping_sub(state.len() as u64) & !63;
+    let fpstate = sp;
+    sp = (sp.wrapping_sub(size_of::<RtSigFrame>() as u64) & !15).wrapping_sub(8);
+    if switched && !stack.holds(sp) {
+        return Err(Errno::EFAULT);
+    }
+    let frame = RtSigFrame {
+        pretcode: action.sa_restorer,
+        uc: UContext {
+            uc_flags: UC_FP_XSTATE | UC_SIGCONTEXT_SS | UC_STRICT_RESTORE_SS,
+            uc_link: 0,
+            uc_stack: StackT {
+                ss_sp: stack.start,
+                ss_flags: stack.flags.bits(),
+                ss_size: stack.size,
+                ..StackT::default()
+            },
+            uc_mcontext: SigContext { fpstate, oldmask: mask.0, ..machine_context(ctx) },
+            uc_sigmask: mask,
+        },
+        info: *info,
+    };
+    let with_info = flags.contains(SaFlags::SA_SIGINFO);
+    let length = if with_info { size_of::<RtSigFrame>() } else { size_of::<RtSigFrame>() - size_of::<SigInfo>() };
+    ctx.write_bytes(fpstate, &state)?;
+    ctx.write_bytes(sp, frame.as_bytes().get(..length).unwrap_or_default())?;
+    ctx.platform.reset_floating_point().map_err(|_| Errno::EFAULT)?;
+    if stack.flags.contains(SsFlags::SS_AUTODISARM) {
+        ctx.thread.alt_stack = AltStack::default();
+    }
+    let registers = &mut ctx.registers;
+    registers.rdi = signal.raw() as u64;
+    registers.rax = 0;
+    registers.rsi = sp.wrapping_add(std::mem::offset_of!(RtSigFrame, info) as u64);
+    registers.rdx = sp.wrapping_add(std::mem::offset_of!(RtSigFrame, uc) as u64);
+    registers.rip = action.sa_handler;
+    registers.rsp = sp;
+    registers.cs = USER_CS;
+    registers.ss = USER_SS;
+    registers.eflags &= !FLAGS_CLEARED;
+    registers.orig_rax = u64::MAX;
+    if registers.rip >= CANONICAL_END {
+        fail_frame(ctx, Signal::SIGSEGV);
+    }
+    Ok(())
+}
+
+/// The general registers as a handler sees them.
+fn machine_context(ctx: &TaskContext) -> SigContext {
+    let r = &ctx.registers;
+    let fault = &ctx.thread.last_fault;
+    SigContext {
+        r8: r.r8,
+        r9: r.r9,
+        r10: r.r10,
+        r11: r.r11,
+        r12: r.r12,
+        r13: r.r13,
+        r14: r.r14,
+        r15: r.r15,
+        di: r.rdi,
+        si: r.rsi,
+        bp: r.rbp,
+        bx: r.rbx,
+        dx: r.rdx,
+        ax: r.rax,
+        cx: r.rcx,
+        sp: r.rsp,
+        ip: r.rip,
+        flags: r.eflags,
+        cs: r.cs as u16,
+        ss: r.ss as u16,
+        err: fault.error,
+        trapno: fault.vector,
+        cr2: fault.address,
+        ..SigContext::default()
+    }
+}
+
+/// The floating-point state with the kernel's marks, as it lies in a frame.
+fn floating_point_image(ctx: &mut TaskContext) -> Result<Vec<u8>, Errno> {
+    let FloatingPoint(mut image) = ctx.platform.floating_point().map_err(|_| Errno::EFAULT)?;
+    let size = image.len();
+    if size < XSTATE_MINIMUM {
+        return Ok(image);
+    }
+    let features = features_of(&image);
+    let mark = FpxSwBytes {
+        magic1: FP_XSTATE_MAGIC1,
+        extended_size: (size + FP_XSTATE_MAGIC2_SIZE) as u32,
+        xfeatures: features,
+        xstate_size: size as u32,
+        ..FpxSwBytes::default()
+    };
+    put(&mut image, SOFTWARE_BYTES, mark.as_bytes());
+    // Legacy state that is in its initial form is in the image all the same.
+    let present = word(&image, XSTATE_HEADER) | LEGACY_FEATURES;
+    put(&mut image, XSTATE_HEADER, &present.to_le_bytes());
+    image.extend_from_slice(&FP_XSTATE_MAGIC2.to_le_bytes());
+    Ok(image)
+}
+
+/// The features a state in XSAVE layout can have: the platform says so where Linux keeps bytes for software, else those
+/// present are taken.
+fn features_of(image: &[u8]) -> u64 {
+    match word(image, SOFTWARE_BYTES) {
+        0 => word(image, XSTATE_HEADER) | LEGACY_FEATURES,
+        features => features,
+    }
+}
+
+fn word(bytes: &[u8], at: usize) -> u64 {
+    bytes.get(at..at + 8).and_then(|b| b.try_into().ok()).map_or(0, u64::from_le_bytes)
+}
+
+fn put(bytes: &mut [u8], at: usize, value: &[u8]) {
+    if let Some(place) = bytes.get_mut(at..at + value.len()) {
+        place.copy_from_slice(value);
+    }
+}
+
+/// rt_sigreturn(2): takes registers, mask and alternate stack from the frame at the stack pointer. What the frame may not
+/// set is left; a frame that cannot be used raises SIGSEGV.
+pub(crate) fn restore_frame(ctx: &mut TaskContext) -> u64 {
+    // Whatever comes of it, the call is not one to restart.
+    let at = ctx.registers.rsp.wrapping_sub(8);
+    let restored = ctx.read_object::<RtSigFrame>(at).and_then(|frame| restore(ctx, &frame));
+    ctx.registers.orig_rax = u64::MAX;
+    if restored.is_err() {
+        force_segv(ctx);
+    }
+    ctx.registers.rax
+}
+
+fn force_segv(ctx: &TaskContext) {
+    fail_frame(ctx, Signal::SIGTERM);
+}
+
+fn restore(ctx: &mut TaskContext, frame: &RtSigFrame) -> Result<(), Errno> {
+    let context = &frame.uc.uc_mcontext;
+    ctx.set_blocked_signals(frame.uc.uc_sigmask);
+    let r = &mut ctx.registers;
+    (r.r8, r.r9, r.r10, r.r11) = (context.r8, context.r9, context.r10, context.r11);
+    (r.r12, r.r13, r.r14, r.r15) = (context.r12, context.r13, context.r14, context.r15);
+    (r.rdi, r.rsi, r.rbp, r.rbx) = (context.di, context.si, context.bp, context.bx);
+    (r.rdx, r.rax, r.rcx, r.rsp) = (context.dx, context.ax, context.cx, context.sp);
+    r.rip = context.ip;
+    r.eflags = (r.eflags & !RESTORABLE_FLAGS) | (context.flags & RESTORABLE_FLAGS);
+    let cs = u64::from(context.cs) | 3;
+    let ss = u64::from(context.ss) | 3;
+    // Segments that cannot be loaded fault on the way to the guest; so does an address that no pointer can have.
+    let loadable = matches!(cs, USER_CS | USER32_CS);
+    if loadable {
+        r.cs = cs;
+    }
+    let strict = frame.uc.uc_flags & UC_STRICT_RESTORE_SS != 0;
+    let stack_loadable = ss == USER_SS || !strict;
+    r.ss = USER_SS;
+    restore_floating_point(ctx, context.fpstate)?;
+    // As on Linux, a stack that cannot be set is left alone.
+    let _ = set_alt_stack(ctx, &frame.uc.uc_stack);
+    if !loadable || !stack_loadable || ctx.registers.rip >= CANONICAL_END {
+        return Err(Errno::EFAULT);
+    }
+    Ok(())
+}
+
+fn restore_floating_point(ctx: &mut TaskContext, at: u64) -> Result<(), Errno> {
+    if at == 0 {
+        return ctx.platform.reset_floating_point().map_err(|_| Errno::EFAULT);
+    }
+    if at & 63 != 0 {
+        return Err(Errno::EFAULT);
+    }
+    let FloatingPoint(mut image) = ctx.platform.floating_point().map_err(|_| Errno::EFAULT)?;
+    let size = image.len();
+    let supported = features_of(&image);
+    let legacy: FpState = ctx.read_object(at)?;
+    let mark = legacy.sw_reserved;
+    let given = mark.xstate_size as usize;
+    let marked = size >= XSTATE_MINIMUM
+        && mark.magic1 == FP_XSTATE_MAGIC1
+        && given >= XSTATE_MINIMUM
+        && given <= size
+        && mark.xstate_size <= mark.extended_size
+        && ctx.read_object::<u32>(at.wrapping_add(given as u64)).is_ok_and(|magic| magic == FP_XSTATE_MAGIC2);
+    let features = if marked { mark.xfeatures & supported } else { LEGACY_FEATURES };
+    let software = image.get(SOFTWARE_BYTES..XSTATE_HEADER).map(<[u8]>::to_vec).unwrap_or_default();
+    if marked {
+        let mut bytes = vec![0; given];
+        ctx.read_bytes(at, &mut bytes)?;
+        image.fill(0);
+        put(&mut image, 0, &bytes);
+    } else {
+        image.fill(0);
+        put(&mut image, 0, legacy.as_bytes());
+    }
+    put(&mut image, SOFTWARE_BYTES, &software);
+    if size >= XSTATE_MINIMUM {
+        let present = if marked { word(&image, XSTATE_HEADER) & features } else { features };
+        put(&mut image, XSTATE_HEADER, &present.to_le_bytes());
+    }
+    ctx.platform.set_floating_point(&FloatingPoint(image)).map_err(|_| Errno::EFAULT)
+}
+
+/// sigaltstack(2)'s change of the alternate stack.
+///
+/// # Errors
+/// `EPERM` while the task runs on it, `EINVAL` for unknown flags, `ENOMEM` if it is too small.
+pub(crate) fn set_alt_stack(ctx: &mut TaskContext, new: &StackT) -> Result<(), Errno> {
+    if ctx.thread.alt_stack.contains(ctx.registers.rsp) {
+        return Err(Errno::EPERM);
+    }
+    let flags = SsFlags::from_bits_retain(new.ss_flags);
+    let mode = flags.difference(SsFlags::SS_AUTODISARM);
+    ctx.thread.alt_stack = if mode == SsFlags::SS_DISABLE {
+        AltStack { start: 0, size: 0, flags }
+    } else if mode.is_empty() || mode == SsFlags::SS_ONSTACK {
+        if new.ss_size < amber_abi::signal::MINSIGSTKSZ {
+            return Err(Errno::ENOMEM);
+        }
+        AltStack { start: new.ss_sp, size: new.ss_size, flags }
+    } else {
+        return Err(Errno::EINVAL);
+    };
+    Ok(())
+}
+
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use zerocopy::FromBytes;
+
+    #[test]
+    fn marks_are_found_in_an_image() {
+        let mut image = vec![0; 832];
+        assert_eq!(features_of(&image), LEGACY_FEATURES);
+        put(&mut image, SOFTWARE_BYTES, &7u64.to_le_bytes());
+        assert_eq!(features_of(&image), 7);
+        assert!(FpState::read_from_bytes(&image[..512]).is_ok());
+    }
+}

@@ -1,0 +1,142 @@
+//! Signals that were sent and not yet taken.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use amber_abi::{SigInfo, Signal, SignalSet};
+
+use crate::task::UserCharge;
+
+/// Something that sends one signal again and again and has at most one instance of it waiting: a POSIX timer.
+pub trait SignalSource: Send + Sync {
+    /// The waiting instance is being taken: the last moment to fill in what it says (a timer's overrun count). Called
+    /// with signal locks held; must take no ranked lock below [`Timers`](crate::sync::Rank::Timers).
+    fn taken(&self, info: &mut SigInfo);
+}
+
+struct Queued {
+    signal: Signal,
+    info: SigInfo,
+    source: Option<Arc<dyn SignalSource>>,
+    /// Counts against RLIMIT_SIGPENDING of the sender until dropped.
+    _charge: Option<UserCharge>,
+}
+
+/// What waits for one task, or for any task of a thread group.
+#[derive(Default)]
+pub struct PendingSignals {
+    set: SignalSet,
+    queue: VecDeque<Queued>,
+}
+
+impl PendingSignals {
+    /// Which signals wait.
+    pub fn set(&self) -> SignalSet {
+        self.set
+    }
+
+    /// Queues a signal with what it says of itself.
+    pub fn push(
+        &mut self,
+        signal: Signal,
+        info: SigInfo,
+        source: Option<Arc<dyn SignalSource>>,
+        charge: Option<UserCharge>,
+    ) {
+        self.set.insert(signal);
+        self.queue.push_back(Queued { signal, info, source, _charge: charge });
+    }
+
+    /// Marks a signal as waiting without room for what it says of itself: it will be taken as sent by nobody.
+    pub fn mark(&mut self, signal: Signal) {
+        self.set.insert(signal);
+    }
+
+    /// Whether an instance of this source waits.
+    pub fn has_source(&self, source: &Arc<dyn SignalSource>) -> bool {
+        self.queue.iter().any(|q| q.source.as_ref().is_some_and(|s| Arc::ptr_eq(s, source)))
+    }
+
+    /// Takes away the waiting instance of a source that is going away.
+    pub fn remove_source(&mut self, source: &Arc<dyn SignalSource>) {
+        let Some(at) = self.queue.iter().position(|q| q.source.as_ref().is_some_and(|s| Arc::ptr_eq(s, source))) else {
+            return;
+        };
+        if let Some(removed) = self.queue.remove(at) {
+            self.forget_unless_queued(removed.signal);
+        }
+    }
+
+    /// Takes away every instance of the signals in `set`.
+    pub fn discard(&mut self, set: SignalSet) {
+        self.set = self.set.difference(set);
+        self.queue.retain(|q| !set.contains(q.signal));
+    }
+
+    /// Takes the next signal of `wanted`: those an instruction raised first, then by number, each in order of arrival.
+    pub fn take(&mut self, wanted: SignalSet) -> Option<SigInfo> {
+        let ready = self.set.intersection(wanted);
+        let signal = ready.intersection(SignalSet::SYNCHRONOUS).first().or(ready.first())?;
+        Some(self.take_one(signal))
+    }
+
+    /// Takes a waiting signal that an instruction of this task raised, as opposed to one sent by name.
+    pub fn take_synchronous(&mut self, wanted: SignalSet) -> Option<SigInfo> {
+        let wanted = wanted.intersection(SignalSet::SYNCHRONOUS);
+        let raised = self.queue.iter().find(|q| wanted.contains(q.signal) && q.info.si_code > 0)?;
+        Some(self.take_one(raised.signal))
+    }
+
+    fn take_one(&mut self, signal: Signal) -> SigInfo {
+        let Some(at) = self.queue.iter().position(|q| q.signal == signal) else {
+            self.set.remove(signal);
+            return SigInfo::kill(signal, amber_abi::siginfo::SI_USER, 0, 0);
+        };
+        let taken = self.queue.remove(at);
+        self.forget_unless_queued(signal);
+        taken.map_or_else(SigInfo::default, |mut taken| {
+            if let Some(source) = &taken.source {
+                source.taken(&mut taken.info);
+            }
+            taken.info
+        })
+    }
+
+    fn forget_unless_queued(&mut self, signal: Signal) {
+        if !self.queue.iter().any(|q| q.signal == signal) {
+            self.set.remove(signal);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use amber_abi::siginfo::{SEGV_MAPERR, SI_QUEUE, SI_USER};
+
+    fn push(pending: &mut PendingSignals, info: SigInfo) {
+        let signal = Signal::from_raw(info.si_signo).unwrap();
+        pending.push(signal, info, None, None);
+    }
+
+    #[test]
+    fn signals_come_by_number_and_real_time_ones_in_order() {
+        let mut pending = PendingSignals::default();
+        for value in 1..=2 {
+            push(&mut pending, SigInfo::queue(Signal::SIGRTMIN, SI_QUEUE, 1, 0, value));
+        }
+        push(&mut pending, SigInfo::kill(Signal::SIGUSR1, SI_USER, 1, 0));
+        push(&mut pending, SigInfo::fault(Signal::SIGSEGV, SEGV_MAPERR, 5));
+        let taken: Vec<_> = std::iter::from_fn(|| pending.take(SignalSet::ALL)).map(|i| i.si_signo).collect();
+        assert_eq!(taken, [11, 10, 32, 32]);
+        assert!(pending.set().is_empty());
+    }
+
+    #[test]
+    fn a_blocked_signal_stays() {
+        let mut pending = PendingSignals::default();
+        pending.mark(Signal::SIGTERM);
+        assert!(pending.take(SignalSet::of(&[Signal::SIGINT])).is_none());
+        assert_eq!(pending.take(SignalSet::ALL).map(|i| i.si_signo), Some(15));
+    }
+}

@@ -1,0 +1,262 @@
+//! Sending signals: to a task, to a process, to a process group.
+
+use std::sync::Arc;
+
+use amber_abi::capability::Capability;
+use amber_abi::siginfo::SI_USER;
+use amber_abi::signal::{DefaultAction, SIG_DFL};
+use amber_abi::task::{Resource, WaitStatus};
+use amber_abi::{Errno, SigInfo, Signal, SignalSet};
+
+use crate::signal::SignalSource;
+use crate::task::{Counted, Credentials, GroupState, StopNotice, Task, ThreadGroup};
+
+/// A signal on its way.
+#[derive(Clone)]
+pub struct Sending {
+    signal: Signal,
+    info: SigInfo,
+    source: Option<Arc<dyn SignalSource>>,
+    forced: bool,
+}
+
+impl Sending {
+    /// A signal with what it says of itself.
+    pub fn new(signal: Signal, info: SigInfo) -> Self {
+        Sending { signal, info, source: None, forced: false }
+    }
+
+    /// A signal the kernel sends for a reason that needs no words.
+    pub fn kernel(signal: Signal) -> Self {
+        Self::new(signal, SigInfo::kernel(signal))
+    }
+
+    /// A signal of which at most one instance waits; a second one is not queued.
+    pub fn from_source(signal: Signal, info: SigInfo, source: Arc<dyn SignalSource>) -> Self {
+        Sending { signal, info, source: Some(source), forced: false }
+    }
+
+    /// A signal from outside the sandbox: SIGKILL and SIGSTOP reach even a protected first process.
+    pub fn forced(mut self) -> Self {
+        self.forced = true;
+        self
+    }
+}
+
+/// Processes whose [`signal_queued`](ThreadGroup::signal_queued) or [`children_changed`](ThreadGroup::children_changed)
+/// waiters must be told once all locks are released.
+#[derive(Default)]
+#[must_use = "run it after releasing the locks"]
+pub struct Wakes {
+    signalled: Vec<Arc<ThreadGroup>>,
+    children: Vec<Arc<ThreadGroup>>,
+}
+
+impl Wakes {
+    /// A child of `parent` changed.
+    pub(crate) fn child_changed(&mut self, parent: &Arc<ThreadGroup>) {
+        self.children.push(parent.clone());
+    }
+
+    /// Tells the waiters; no lock may be held.
+    pub fn run(self) {
+        self.signalled.iter().for_each(|g| g.signal_queued().notify_all());
+        self.children.iter().for_each(|g| g.children_changed().notify_all());
+    }
+}
+
+impl ThreadGroup {
+    /// Sends a signal to the process: any task that does not block it takes it.
+    ///
+    /// # Errors
+    /// `EAGAIN` if it must be queued and the receiver's RLIMIT_SIGPENDING is used up.
+    pub fn send(self: &Arc<Self>, sending: Sending) -> Result<(), Errno> {
+        let mut wakes = Wakes::default();
+        let result = self.send_later(sending, &mut wakes);
+        wakes.run();
+        result
+    }
+
+    /// Like [`send`](Self::send), for a caller that holds the process table's lock and runs `wakes` later.
+    pub(crate) fn send_later(self: &Arc<Self>, sending: Sending, wakes: &mut Wakes) -> Result<(), Errno> {
+        queue(self, &mut self.state(), None, sending, wakes)
+    }
+
+    /// Takes away the waiting instance of a source that is going away.
+    pub fn forget_source(&self, source: &Arc<dyn SignalSource>) {
+        let mut state = self.state();
+        state.pending.remove_source(source);
+        state.tasks.iter().for_each(|t| t.signals().pending.remove_source(source));
+    }
+
+    /// Whether an instance of a source waits for the process or one of its tasks.
+    pub fn has_source(&self, source: &Arc<dyn SignalSource>) -> bool {
+        let state = self.state();
+        state.pending.has_source(source) || state.tasks.iter().any(|t| t.signals().pending.has_source(source))
+    }
+}
+
+impl Task {
+    /// Sends a signal to this one task.
+    ///
+    /// # Errors
+    /// `EAGAIN` if it must be queued and RLIMIT_SIGPENDING is used up.
+    pub fn send(self: &Arc<Self>, sending: Sending) -> Result<(), Errno> {
+        let mut wakes = Wakes::default();
+        let result = queue(self.group(), &mut self.group().state(), Some(self), sending, &mut wakes);
+        wakes.run();
+        result
+    }
+
+    /// The signals that wait for this task or its process.
+    pub fn pending_signals(&self) -> SignalSet {
+        let state = self.group().state();
+        state.pending.set().union(self.signals().pending.set())
+    }
+
+    /// Takes a waiting signal of `wanted`, for signalfd and sigtimedwait.
+    pub fn take_signal(&self, wanted: SignalSet) -> Option<SigInfo> {
+        let mut state = self.group().state();
+        let own = self.signals().pending.take(wanted);
+        own.or_else(|| state.pending.take(wanted))
+    }
+
+    /// Sends SIGSEGV, SIGPIPE, SIGXFSZ and the like, that the running call brought about, to the calling task.
+    pub fn send_kernel(self: &Arc<Self>, signal: Signal) {
+        // Signals of the kernel's own are never refused for want of queue space.
+        let _ = self.send(Sending::kernel(signal));
+    }
+}
+
+/// Whether `sender` may send a signal to a task with credentials `target` (see kill(2)); SIGCONT within a session is the
+/// caller's to allow.
+pub fn may_signal(sender: &Credentials, target: &Credentials) -> bool {
+    sender.euid == target.suid
+        || sender.euid == target.uid
+        || sender.uid == target.suid
+        || sender.uid == target.uid
+        || sender.has(Capability::CAP_KILL)
+}
+
+/// Queues a signal for a task, or with none for the process, and wakes whom it concerns.
+fn queue(
+    group: &Arc<ThreadGroup>,
+    state: &mut GroupState,
+    to: Option<&Arc<Task>>,
+    sending: Sending,
+    wakes: &mut Wakes,
+) -> Result<(), Errno> {
+    let Sending { signal, info, source, forced } = sending;
+    let Some(target) = to.or(state.tasks.first()).cloned() else {
+        return Ok(());
+    };
+    if !prepare(state, &target, signal, forced) {
+        return Ok(());
+    }
+    if let Some(source) = &source
+        && (state.pending.has_source(source) || target.signals().pending.has_source(source))
+    {
+        return Ok(());
+    }
+    let waiting = if to.is_some() { target.signals().pending.set() } else { state.pending.set() };
+    if !signal.is_realtime() && waiting.contains(signal) {
+        return Ok(());
+    }
+    let user = target.kernel().users.get(target.credentials().uid);
+    let limit = group.limits().soft(Resource::RLIMIT_SIGPENDING);
+    let unlimited = source.is_some() || (!signal.is_realtime() && info.si_code >= 0);
+    let charge = if unlimited {
+        Some(user.charge(Counted::Signals))
+    } else {
+        let charge = user.try_charge(Counted::Signals, limit);
+        if charge.is_none() && signal.is_realtime() && info.si_code != SI_USER {
+            return Err(Errno::EAGAIN);
+        }
+        charge
+    };
+    let mut own = target.signals();
+    let pending = if to.is_some() { &mut own.pending } else { &mut state.pending };
+    match charge {
+        Some(charge) => pending.push(signal, info, source, Some(charge)),
+        None => pending.mark(signal),
+    }
+    drop(own);
+    wakes.signalled.push(group.clone());
+    complete(state, to, &target, signal);
+    Ok(())
+}
+
+/// Does what a signal does by being sent at all; false if it then has no further effect.
+fn prepare(state: &mut GroupState, target: &Arc<Task>, signal: Signal, forced: bool) -> bool {
+    if state.ending.is_some() {
+        return false;
+    }
+    if SignalSet::STOPS.contains(signal) {
+        discard(state, SignalSet::of(&[Signal::SIGCONT]));
+    } else if signal == Signal::SIGCONT {
+        discard(state, SignalSet::STOPS);
+        state.continues = state.continues.wrapping_add(1);
+        if let Some(stop) = state.stop.take() {
+            state.stop_report = None;
+            state.continue_report = stop.complete;
+            // A stop that had not reached every task is told of all the same: the parent sees stop, then go.
+            state.parent_notice =
+                Some(if stop.complete { StopNotice::Continued } else { StopNotice::Stopped(stop.signal) });
+            state.tasks.iter().for_each(|t| t.request_attention());
+        }
+    }
+    let kept = {
+        let signals = target.signals();
+        signals.blocked.union(signals.waited_for)
+    };
+    if state.protected && state.actions.get(signal).sa_handler == SIG_DFL {
+        return forced && SignalSet::UNBLOCKABLE.contains(signal);
+    }
+    // A blocked signal is kept even if it is ignored now: the action may change before it is unblocked.
+    kept.contains(signal) || !state.actions.is_ignored(signal)
+}
+
+fn discard(state: &mut GroupState, set: SignalSet) {
+    state.pending.discard(set);
+    state.tasks.iter().for_each(|t| t.signals().pending.discard(set));
+}
+
+/// Finds a task to take a signal that was queued, and wakes it; a deadly signal begins the end of the whole group.
+fn complete(state: &mut GroupState, to: Option<&Arc<Task>>, target: &Arc<Task>, signal: Signal) {
+    let wants = |task: &Arc<Task>| {
+        let signals = task.signals();
+        let able = signal == Signal::SIGKILL || !signals.stopped;
+        !signals.blocked.contains(signal) && !signals.ended && able
+    };
+    let taker = if wants(target) {
+        Some(target)
+    } else if to.is_none() {
+        let idle = state.tasks.iter().find(|t| wants(t) && !t.is_interrupted());
+        idle.or_else(|| state.tasks.iter().find(|t| wants(t)))
+    } else {
+        None
+    };
+    let Some(taker) = taker.cloned() else { return };
+    let deadly = state.actions.get(signal).sa_handler == SIG_DFL
+        && signal.default_action() == DefaultAction::Terminate
+        && !taker.signals().waited_for.contains(signal);
+    if deadly {
+        state.begin_end(WaitStatus::Signaled(signal, false));
+    } else {
+        taker.request_attention();
+    }
+}
+
+/// A task blocks more signals than before: those among them that wait for the process are for another member now.
+pub(crate) fn hand_over(state: &mut GroupState, from: &Arc<Task>, newly_blocked: SignalSet) {
+    for signal in state.pending.set().intersection(newly_blocked).iter() {
+        let able = |t: &&Arc<Task>| {
+            let signals = t.signals();
+            !signals.blocked.contains(signal) && !signals.ended && !signals.stopped
+        };
+        let other = state.tasks.iter().filter(|t| !Arc::ptr_eq(t, from)).find(able);
+        if let Some(other) = other {
+            other.request_attention();
+        }
+    }
+}

@@ -1,0 +1,288 @@
+//! Making tasks: clone(2) in all its forms.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use amber_abi::capability::Capability;
+use amber_abi::task::{CloneFlags, Resource};
+use amber_abi::{Errno, Signal};
+use amber_platform::{FloatingPoint, HostFault, Registers};
+
+use crate::error::{Restart, SysResult};
+use crate::mm::MemoryManager;
+use crate::task::pidfd::PidFd;
+use crate::task::{Counted, NewTask, Process, ProcessTable, Task, TaskContext, ThreadGroup, ThreadState, UserCharge, run};
+use crate::wait::WaitQueue;
+
+/// What clone3(2) is asked for; the older calls are special cases.
+#[derive(Clone, Debug, Default)]
+pub struct CloneRequest {
+    /// What is shared, and what is written where.
+    pub flags: CloneFlags,
+    /// The number of the signal the parent gets at the child's end; 0 for none.
+    pub exit_signal: i32,
+    /// The child's stack pointer; 0 to keep the parent's.
+    pub stack: u64,
+    /// The child's FS base under `CLONE_SETTLS`.
+    pub tls: u64,
+    /// Where `CLONE_PARENT_SETTID` writes.
+    pub parent_tid: u64,
+    /// Where `CLONE_CHILD_SETTID` and `CLONE_CHILD_CLEARTID` write.
+    pub child_tid: u64,
+    /// Where `CLONE_PIDFD` writes.
+    pub pidfd: u64,
+    /// The number the child shall have.
+    pub set_tid: Option<i32>,
+}
+
+/// What the parent of a vfork waits at until the child needs the memory no more.
+#[derive(Default)]
+pub struct VforkGate {
+    open: AtomicBool,
+    queue: WaitQueue,
+}
+
+impl VforkGate {
+    /// Lets the parent go on.
+    pub(crate) fn open(&self) {
+        self.open.store(true, Ordering::SeqCst);
+        self.queue.notify_all();
+    }
+}
+
+impl CloneRequest {
+    /// Refuses combinations that make no sense, and namespaces, as a Linux without them.
+    fn check(&self, ctx: &TaskContext) -> Result<(), Errno> {
+        let flags = self.flags;
+        let has = |flag| flags.contains(flag);
+        let contradiction = (has(CloneFlags::CLONE_FS)
+            && flags.intersects(CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_NEWUSER))
+            || (has(CloneFlags::CLONE_THREAD) && !has(CloneFlags::CLONE_SIGHAND))
+            || (has(CloneFlags::CLONE_SIGHAND) && !has(CloneFlags::CLONE_VM))
+            || (has(CloneFlags::CLONE_SIGHAND) && has(CloneFlags::CLONE_CLEAR_SIGHAND))
+            || (has(CloneFlags::CLONE_THREAD)
+                && flags.intersects(CloneFlags::CLONE_NEWUSER | CloneFlags::CLONE_NEWPID | CloneFlags::CLONE_NEWTIME))
+            || (has(CloneFlags::CLONE_PIDFD) && has(CloneFlags::CLONE_DETACHED))
+            || (has(CloneFlags::CLONE_PARENT) && ctx.group().pid() == ProcessTable::INIT)
+            || has(CloneFlags::CLONE_NEWUSER)
+            || has(CloneFlags::CLONE_INTO_CGROUP);
+        if contradiction {
+            return Err(Errno::EINVAL);
+        }
+        if flags.intersects(CloneFlags::NAMESPACES) {
+            let able = ctx.credentials().has(Capability::CAP_SYS_ADMIN);
+            return Err(if able { Errno::EINVAL } else { Errno::EPERM });
+        }
+        if has(CloneFlags::CLONE_SETTLS) && self.tls >= ctx.kernel().platform.address_limit() {
+            return Err(Errno::EPERM);
+        }
+        let may_number = || {
+            let credentials = ctx.credentials();
+            credentials.has(Capability::CAP_CHECKPOINT_RESTORE) || credentials.has(Capability::CAP_SYS_ADMIN)
+        };
+        if self.set_tid.is_some() && !may_number() {
+            return Err(Errno::EPERM);
+        }
+        Ok(())
+    }
+}
+
+/// Counts one more task for the caller's user, if its RLIMIT_NPROC allows.
+fn charge_user(ctx: &TaskContext) -> Result<UserCharge, Errno> {
+    let credentials = ctx.credentials();
+    let user = ctx.kernel().users.get(credentials.uid);
+    let free = credentials.uid == 0
+        || credentials.has(Capability::CAP_SYS_RESOURCE)
+        || credentials.has(Capability::CAP_SYS_ADMIN);
+    let limit = if free { u64::MAX } else { ctx.group().limits().soft(Resource::RLIMIT_NPROC) };
+    user.try_charge(Counted::Tasks, limit).ok_or(Errno::EAGAIN)
+}
+
+/// Makes a child or a thread, and answers its number.
+///
+/// # Errors
+/// As clone(2); a pending signal first gets its turn when a process is made.
+pub(crate) fn clone(ctx: &mut TaskContext, request: &CloneRequest) -> SysResult {
+    request.check(ctx)?;
+    let flags = request.flags;
+    let thread = flags.contains(CloneFlags::CLONE_THREAD);
+    if ctx.is_killed() || (!thread && ctx.is_interrupted()) {
+        return Err(Restart::Always.into());
+    }
+    let charge = charge_user(ctx)?;
+    let floating_point = ctx.platform.floating_point().map_err(host_is_short)?;
+    let memory = if flags.contains(CloneFlags::CLONE_VM) {
+        let memory = ctx.mm().clone();
+        ctx.platform.prepare_thread(&**memory.space()).map_err(host_is_short)?;
+        memory
+    } else {
+        let memory = ctx.mm().clone();
+        memory.fork(&mut *ctx.platform)?
+    };
+    let number = {
+        let mut table = ctx.kernel().processes.lock();
+        match request.set_tid {
+            Some(number) => table.take_this_number(number)?,
+            None => table.take_number()?,
+        }
+    };
+    let task = make_task(ctx, request, number, memory.clone(), charge);
+    let pidfd = if flags.contains(CloneFlags::CLONE_PIDFD) {
+        let limit = ctx.group().limits().soft(Resource::RLIMIT_NOFILE);
+        let reserved = ctx.files().reserve(0, limit)?;
+        ctx.write_object(request.pidfd, &reserved.fd())?;
+        Some(reserved)
+    } else {
+        None
+    };
+    enter(ctx, request, &task)?;
+    if let Some(reserved) = pidfd {
+        reserved.install(PidFd::describe(task.clone(), thread, false), true);
+    }
+    if flags.contains(CloneFlags::CLONE_PARENT_SETTID) {
+        // As on Linux, a bad address is not worth failing for: the child is there.
+        let _ = ctx.write_object(request.parent_tid, &number);
+    }
+    let gate = flags.contains(CloneFlags::CLONE_VFORK).then(Arc::<VforkGate>::default);
+    let start = Start {
+        task,
+        memory,
+        registers: child_registers(ctx, request),
+        floating_point,
+        thread: child_state(ctx, request, gate.clone()),
+        set_tid: flags.contains(CloneFlags::CLONE_CHILD_SETTID).then_some(request.child_tid),
+    };
+    run::spawn(start)?;
+    if let Some(gate) = gate {
+        // Killed while waiting: the task ends on its way out of this call.
+        let _ = ctx.wait_killable(&gate.queue, || gate.open.load(Ordering::SeqCst).then_some(()));
+    }
+    Ok(number as u64)
+}
+
+/// The host has no more room for address spaces or threads.
+fn host_is_short(fault: HostFault) -> Errno {
+    log::warn!("a task could not be made: {fault}");
+    Errno::EAGAIN
+}
+
+/// What a new task's host thread begins with.
+pub(super) struct Start {
+    pub task: Arc<Task>,
+    pub memory: Arc<MemoryManager>,
+    pub registers: Registers,
+    pub floating_point: FloatingPoint,
+    pub thread: ThreadState,
+    /// Where the task writes its own number.
+    pub set_tid: Option<u64>,
+}
+
+fn make_task(
+    ctx: &TaskContext,
+    request: &CloneRequest,
+    number: i32,
+    memory: Arc<MemoryManager>,
+    charge: UserCharge,
+) -> Arc<Task> {
+    let flags = request.flags;
+    let group = if flags.contains(CloneFlags::CLONE_THREAD) {
+        ctx.group().clone()
+    } else {
+        let old = ctx.group().actions();
+        let actions = if flags.contains(CloneFlags::CLONE_SIGHAND) {
+            old
+        } else if flags.contains(CloneFlags::CLONE_CLEAR_SIGHAND) {
+            Arc::new(old.for_new_program())
+        } else {
+            Arc::new(old.duplicate())
+        };
+        let group = ThreadGroup::new(number, actions, ctx.group().limits());
+        group.set_oom_score_adj(ctx.group().oom_score_adj());
+        group.set_dumpable(ctx.group().dumpable());
+        group
+    };
+    let files = if flags.contains(CloneFlags::CLONE_FILES) { ctx.files() } else { Arc::new(ctx.files().duplicate()) };
+    Task::new(NewTask {
+        kernel: ctx.kernel().clone(),
+        group,
+        tid: number,
+        memory,
+        files,
+        credentials: ctx.credentials(),
+        name: ctx.name(),
+        blocked: ctx.blocked_signals(),
+        schedule: ctx.schedule().for_child(),
+        charge,
+        personality: ctx.personality(),
+        timer_slack: ctx.timer_slack(),
+    })
+}
+
+/// Enters the new task in the table, unless the caller's group has begun to end or to execute a program.
+fn enter(ctx: &TaskContext, request: &CloneRequest, task: &Arc<Task>) -> Result<(), crate::error::SysError> {
+    let mut table = ctx.kernel().processes.lock();
+    let own = ctx.group();
+    if ctx.is_killed() {
+        return Err(Restart::Always.into());
+    }
+    if request.flags.contains(CloneFlags::CLONE_THREAD) {
+        let mut state = own.state();
+        if state.ending.is_some() || state.executing.is_some() {
+            return Err(Restart::Always.into());
+        }
+        state.tasks.push(task.clone());
+        // A stop under way waits for the new member too.
+        task.update_attention(&state);
+    } else {
+        let (pgid, sid, above, exit_signal) =
+            table.process(own.pid()).map_or((0, 0, 0, 0), |p| (p.pgid, p.sid, p.parent, p.exit_signal));
+        let sibling = request.flags.contains(CloneFlags::CLONE_PARENT);
+        let (parent, parent_thread) = match table.process(above) {
+            Some(_) if sibling => (above, table.process(own.pid()).map_or(0, |p| p.parent_thread)),
+            _ => (own.pid(), ctx.tid()),
+        };
+        task.group().state().tasks.push(task.clone());
+        table.add_process(Process {
+            group: task.group().clone(),
+            parent,
+            parent_thread,
+            children: Vec::new(),
+            pgid,
+            sid,
+            exit_signal: if sibling { exit_signal } else { request.exit_signal },
+            zombie: None,
+        });
+    }
+    table.add_task(task.clone());
+    Ok(())
+}
+
+fn child_registers(ctx: &TaskContext, request: &CloneRequest) -> Registers {
+    let mut registers = ctx.registers;
+    registers.rax = 0;
+    registers.orig_rax = u64::MAX;
+    if request.stack != 0 {
+        registers.rsp = request.stack;
+    }
+    if request.flags.contains(CloneFlags::CLONE_SETTLS) {
+        registers.fs_base = request.tls;
+    }
+    registers
+}
+
+fn child_state(ctx: &TaskContext, request: &CloneRequest, vfork: Option<Arc<VforkGate>>) -> ThreadState {
+    let flags = request.flags;
+    // A thread on its own stack in shared memory must not use the parent's alternate one.
+    let keeps_stack = !flags.contains(CloneFlags::CLONE_VM) || flags.contains(CloneFlags::CLONE_VFORK);
+    ThreadState {
+        clear_child_tid: if flags.contains(CloneFlags::CLONE_CHILD_CLEARTID) { request.child_tid } else { 0 },
+        alt_stack: if keeps_stack { ctx.thread.alt_stack } else { Default::default() },
+        vfork,
+        ..ThreadState::default()
+    }
+}
+
+/// The signal a parent gets, if the number is one.
+pub(super) fn exit_signal(number: i32) -> Option<Signal> {
+    Signal::from_raw(number)
+}

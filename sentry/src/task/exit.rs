@@ -1,0 +1,210 @@
+//! The end of tasks and processes.
+
+use std::sync::Arc;
+
+use amber_abi::siginfo::{CLD_DUMPED, CLD_EXITED, CLD_KILLED, SI_USER};
+use amber_abi::task::WaitStatus;
+use amber_abi::time::USER_HZ;
+use amber_abi::{SigInfo, Signal};
+
+use crate::fs::FdTable;
+use crate::signal::{Sending, Wakes, notify_parent_of_stop};
+use crate::task::{Activity, ProcessTable, Task, TaskContext, ThreadGroup, session};
+
+/// Nanoseconds in a tick of `si_utime`.
+const TICK: u64 = 1_000_000_000 / USER_HZ;
+
+/// Ends the task of this context. Its memory, descriptors and place among the tasks are given back; the process becomes a
+/// zombie with the last one.
+pub(super) fn end(mut ctx: TaskContext, status: WaitStatus) {
+    let task = ctx.task().clone();
+    leave_signals(&ctx, status);
+    // The task and this context hold one reference each.
+    let shared = Arc::strong_count(ctx.mm()) > 2;
+    crate::mm::futex::end_of_task(&ctx, std::mem::take(&mut ctx.thread.clear_child_tid), shared);
+    release_vfork(&mut ctx);
+    drop(task.set_files(Arc::new(FdTable::default())));
+    drop(task.set_memory(None));
+    // The context holds the guest's thread and the last reference to its memory.
+    drop(ctx);
+    task.meter().begin(Activity::Zombie);
+    leave_table(&task);
+    task.group().ended().notify_all();
+}
+
+/// Lets the parent of a vfork go on.
+pub(super) fn release_vfork(ctx: &mut TaskContext) {
+    if let Some(gate) = ctx.thread.vfork.take() {
+        gate.open();
+    }
+}
+
+/// Takes no signals from now on; a stop that waits only for this task is complete without it.
+fn leave_signals(ctx: &TaskContext, status: WaitStatus) {
+    let notice = {
+        let mut state = ctx.group().state();
+        ctx.signals().ended = true;
+        if ctx.is_leader() {
+            state.leader_status = status;
+        }
+        let left = state.pending.set();
+        crate::signal::hand_over(&mut state, ctx.task(), left);
+        if state.ending.is_none() { state.complete_stop() } else { None }
+    };
+    if let Some(notice) = notice {
+        notify_parent_of_stop(ctx.kernel(), ctx.group(), notice);
+    }
+}
+
+/// Leaves the group and, with the last member, turns the process into a zombie.
+fn leave_table(task: &Arc<Task>) {
+    let kernel = task.kernel().clone();
+    let group = task.group().clone();
+    let mut wakes = Wakes::default();
+    let mut init_ended = None;
+    {
+        let mut table = kernel.processes.lock();
+        group.add_usage(|usage| usage.ended = usage.ended.plus(task.usage()));
+        let (last, executing) = {
+            let mut state = group.state();
+            state.tasks.retain(|t| !Arc::ptr_eq(t, task));
+            (state.tasks.is_empty(), state.executing.clone())
+        };
+        if !task.is_leader() {
+            table.remove_task(task.tid());
+        }
+        if let Some(executing) = executing {
+            executing.parker().unpark();
+        }
+        hand_children_over(&mut table, task, last, &mut wakes);
+        if last {
+            let status = group.state().final_status();
+            end_process(&mut table, &group, status, &mut wakes);
+            if group.pid() == ProcessTable::INIT {
+                init_ended = Some(status);
+            }
+        }
+    }
+    wakes.run();
+    kernel.task_ended();
+    if let Some(status) = init_ended {
+        kernel.init_ended(status);
+    }
+}
+
+/// Gives the children of an ending thread to another member of its group or, with the last, to a reaper.
+fn hand_children_over(table: &mut ProcessTable, task: &Arc<Task>, last: bool, wakes: &mut Wakes) {
+    let pid = task.group().pid();
+    let Some(process) = table.process(pid) else { return };
+    let mine = |table: &ProcessTable, child: i32| table.process(child).is_some_and(|c| c.parent_thread == task.tid());
+    let children: Vec<i32> = process.children.iter().copied().filter(|&c| last || mine(table, c)).collect();
+    if children.is_empty() {
+        return;
+    }
+    let reaper = if last { table.reaper_of(pid) } else { pid };
+    if last && reaper == pid {
+        return;
+    }
+    let thread = table.process(reaper).and_then(|p| p.group.tasks().first().map(|t| t.tid())).unwrap_or(reaper);
+    for child in children {
+        let old_group = table.process(child).map(|c| c.pgid);
+        tell_of_parents_death(table, task, child, wakes);
+        table.adopt(child, reaper, thread);
+        if !last {
+            continue;
+        }
+        if table.process(child).is_some_and(|c| c.zombie.is_some()) {
+            // The new parent may not want to hear of it.
+            announce(table, child, wakes);
+        } else if let Some(pgid) = old_group {
+            session::hang_up_if_orphaned(table, pgid, pid, wakes);
+        }
+    }
+}
+
+fn tell_of_parents_death(table: &ProcessTable, parent: &Arc<Task>, child: i32, wakes: &mut Wakes) {
+    let Some(process) = table.process(child) else { return };
+    for task in process.group.tasks() {
+        let signal = Signal::from_raw(task.parent_death_signal());
+        if let Some(signal) = signal.filter(|_| process.parent_thread == parent.tid()) {
+            let info = SigInfo::kill(signal, SI_USER, parent.group().pid(), parent.credentials().uid);
+            // Nobody is there to be told that the queue is full.
+            let _ = process.group.send_later(Sending::new(signal, info), wakes);
+        }
+    }
+}
+
+fn end_process(table: &mut ProcessTable, group: &Arc<ThreadGroup>, status: WaitStatus, wakes: &mut Wakes) {
+    let pid = group.pid();
+    let Some(process) = table.process_mut(pid) else { return };
+    process.zombie = Some(status);
+    let pgid = process.pgid;
+    // Its own group may have lost the member that kept it from being an orphan.
+    session::hang_up_if_orphaned(table, pgid, pid, wakes);
+    session::leader_ended(table, pid, wakes);
+    if pid != ProcessTable::INIT {
+        announce(table, pid, wakes);
+    }
+}
+
+/// Tells the parent of a zombie; one that does not want to hear of it is spared the zombie.
+fn announce(table: &mut ProcessTable, pid: i32, wakes: &mut Wakes) {
+    let Some((process, status)) = table.process(pid).and_then(|p| Some((p, p.zombie?))) else { return };
+    let Some(parent) = table.parent(pid).map(|p| p.group.clone()) else { return };
+    let signal = super::clone::exit_signal(process.exit_signal);
+    let actions = parent.actions();
+    let discarded = signal == Some(Signal::SIGCHLD) && actions.discards_children();
+    let silent = signal == Some(Signal::SIGCHLD)
+        && actions.get(Signal::SIGCHLD).sa_handler == amber_abi::signal::SIG_IGN;
+    if let Some(signal) = signal.filter(|_| !silent) {
+        let uid = table.task(pid).map_or(0, |t| t.credentials().uid);
+        let usage = process.group.usage();
+        let (code, value) = child_status(status);
+        let ticks = |nanos: u64| (nanos / TICK) as i64;
+        let info = SigInfo::child(signal, code, pid, uid, value, ticks(usage.user), ticks(usage.system));
+        // A signal of the kernel's own is never refused for want of queue space.
+        let _ = parent.send_later(Sending::new(signal, info), wakes);
+    }
+    if discarded {
+        table.remove_process(pid);
+    }
+    wakes.child_changed(&parent);
+}
+
+/// `si_code` and `si_status` of SIGCHLD for a child that ended so.
+pub(super) fn child_status(status: WaitStatus) -> (i32, i32) {
+    match status {
+        WaitStatus::Signaled(signal, false) => (CLD_KILLED, signal.raw()),
+        WaitStatus::Signaled(signal, true) => (CLD_DUMPED, signal.raw()),
+        WaitStatus::Exited(code) => (CLD_EXITED, i32::from(code)),
+        WaitStatus::Stopped(_) | WaitStatus::Continued => (CLD_EXITED, 0),
+    }
+}
+
+impl TaskContext {
+    /// exit(2): ends this task alone, on its way back to the guest.
+    pub(crate) fn end_task(&mut self, code: u8) {
+        self.thread.ending = Some(WaitStatus::Exited(code));
+    }
+
+    /// exit_group(2): ends all tasks of the process.
+    pub(crate) fn end_group(&mut self, code: u8) {
+        self.group().state().begin_end(WaitStatus::Exited(code));
+    }
+}
+
+/// Ends a task whose host thread never ran, as if it had been killed.
+pub(super) fn abandon(task: &Arc<Task>) {
+    {
+        let mut state = task.group().state();
+        task.signals().ended = true;
+        if task.is_leader() {
+            state.leader_status = WaitStatus::Signaled(Signal::SIGKILL, false);
+        }
+    }
+    drop(task.set_files(Arc::new(FdTable::default())));
+    drop(task.set_memory(None));
+    task.meter().begin(Activity::Zombie);
+    leave_table(task);
+    task.group().ended().notify_all();
+}

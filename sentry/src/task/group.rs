@@ -1,0 +1,248 @@
+//! Thread groups: what the guest calls processes.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
+
+use amber_abi::Signal;
+use amber_abi::task::WaitStatus;
+
+use crate::signal::{PendingSignals, SignalActions};
+use crate::sync::{Mutex, MutexGuard, Rank};
+use crate::task::{Limits, Task, Usage};
+use crate::wait::WaitQueue;
+
+/// A guest process: tasks that share signal handlers and a PID.
+///
+/// Its place among the processes (parent, group, session) is kept in the
+/// [`ProcessTable`](crate::task::ProcessTable) under one lock.
+pub struct ThreadGroup {
+    pid: i32,
+    state: Mutex<GroupState>,
+    limits: Mutex<Arc<Limits>>,
+    usage: Mutex<GroupUsage>,
+    executed: AtomicBool,
+    subreaper: AtomicBool,
+    oom_score_adj: AtomicI32,
+    dumpable: AtomicI32,
+    children_changed: WaitQueue,
+    signal_queued: WaitQueue,
+    ended: WaitQueue,
+}
+
+/// What ended tasks and waited-for children used.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct GroupUsage {
+    /// The tasks of the group that are gone.
+    pub ended: Usage,
+    /// The children that were waited for, with theirs.
+    pub children: Usage,
+}
+
+/// What the members of a group have in common that signals can change, under one lock.
+pub struct GroupState {
+    /// The members that have not ended, oldest first.
+    pub(crate) tasks: Vec<Arc<Task>>,
+    /// Signals sent to the process.
+    pub(crate) pending: PendingSignals,
+    /// What it does with each signal.
+    pub(crate) actions: Arc<SignalActions>,
+    /// The whole group ends, with this status.
+    pub(crate) ending: Option<WaitStatus>,
+    /// A member executes a program and waits for the others to end.
+    pub(crate) executing: Option<Arc<Task>>,
+    /// The group stops or is stopped.
+    pub(crate) stop: Option<GroupStop>,
+    /// What wait(2) has yet to tell: stopped by this signal.
+    pub(crate) stop_report: Option<Signal>,
+    /// What wait(2) has yet to tell: continued.
+    pub(crate) continue_report: bool,
+    /// What the parent has yet to be told with SIGCHLD.
+    pub(crate) parent_notice: Option<StopNotice>,
+    /// How often SIGCONT came: a stop that was decided before does not take place.
+    pub(crate) continues: u64,
+    /// Signals without a handler do not touch it: the first process of a container.
+    pub(crate) protected: bool,
+    /// How the leader ended, which is the status of the process unless the group ends as a whole.
+    pub(crate) leader_status: WaitStatus,
+}
+
+/// A stop of all members.
+pub(crate) struct GroupStop {
+    /// The signal that asked for it.
+    pub signal: Signal,
+    /// Every member has stopped.
+    pub complete: bool,
+}
+
+/// A change of a child that SIGCHLD tells of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum StopNotice {
+    /// It stopped, by this signal.
+    Stopped(Signal),
+    /// It goes on.
+    Continued,
+}
+
+impl ThreadGroup {
+    /// Makes a group without members.
+    pub fn new(pid: i32, actions: Arc<SignalActions>, limits: Arc<Limits>) -> Arc<Self> {
+        let state = GroupState {
+            tasks: Vec::new(),
+            pending: PendingSignals::default(),
+            actions,
+            ending: None,
+            executing: None,
+            stop: None,
+            stop_report: None,
+            continue_report: false,
+            parent_notice: None,
+            continues: 0,
+            protected: false,
+            leader_status: WaitStatus::Exited(0),
+        };
+        Arc::new(ThreadGroup {
+            pid,
+            state: Mutex::new(Rank::Signals, state),
+            limits: Mutex::new(Rank::Task, limits),
+            usage: Mutex::new(Rank::Task, GroupUsage::default()),
+            executed: AtomicBool::new(false),
+            subreaper: AtomicBool::new(false),
+            oom_score_adj: AtomicI32::new(0),
+            dumpable: AtomicI32::new(1),
+            children_changed: WaitQueue::new(),
+            signal_queued: WaitQueue::new(),
+            ended: WaitQueue::new(),
+        })
+    }
+
+    /// The process's number.
+    pub fn pid(&self) -> i32 {
+        self.pid
+    }
+
+    /// What signals can change.
+    pub(crate) fn state(&self) -> MutexGuard<'_, GroupState> {
+        self.state.lock()
+    }
+
+    /// The members that have not ended, oldest first.
+    pub fn tasks(&self) -> Vec<Arc<Task>> {
+        self.state().tasks.clone()
+    }
+
+    /// How many members have not ended.
+    pub fn task_count(&self) -> usize {
+        self.state().tasks.len()
+    }
+
+    /// What it does with each signal.
+    pub fn actions(&self) -> Arc<SignalActions> {
+        self.state().actions.clone()
+    }
+
+    /// Its resource limits.
+    pub fn limits(&self) -> Arc<Limits> {
+        self.limits.lock().clone()
+    }
+
+    /// Changes the resource limits.
+    pub(crate) fn change_limits<T>(&self, change: impl FnOnce(&mut Limits) -> T) -> T {
+        change(Arc::make_mut(&mut self.limits.lock()))
+    }
+
+    /// What ended members and children used.
+    pub fn past_usage(&self) -> GroupUsage {
+        *self.usage.lock()
+    }
+
+    /// Counts what an ended member or child used.
+    pub(crate) fn add_usage(&self, add: impl FnOnce(&mut GroupUsage)) {
+        add(&mut self.usage.lock());
+    }
+
+    /// What all members used, past and present.
+    pub fn usage(&self) -> Usage {
+        let tasks = self.tasks();
+        tasks.iter().fold(self.past_usage().ended, |sum, task| sum.plus(task.usage()))
+    }
+
+    /// Whether a program was executed since the fork: then the parent may not move it to another process group.
+    pub fn has_executed(&self) -> bool {
+        self.executed.load(Ordering::Relaxed)
+    }
+
+    /// Notes that a program was executed.
+    pub(crate) fn set_executed(&self) {
+        self.executed.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether orphans below it become its children (`PR_SET_CHILD_SUBREAPER`).
+    pub fn is_subreaper(&self) -> bool {
+        self.subreaper.load(Ordering::Relaxed)
+    }
+
+    /// Sets `PR_SET_CHILD_SUBREAPER`.
+    pub(crate) fn set_subreaper(&self, value: bool) {
+        self.subreaper.store(value, Ordering::Relaxed);
+    }
+
+    /// `/proc/PID/oom_score_adj`.
+    pub fn oom_score_adj(&self) -> i32 {
+        self.oom_score_adj.load(Ordering::Relaxed)
+    }
+
+    /// Sets `/proc/PID/oom_score_adj`; the caller checks range and permission.
+    pub fn set_oom_score_adj(&self, value: i32) {
+        self.oom_score_adj.store(value, Ordering::Relaxed);
+    }
+
+    /// `PR_GET_DUMPABLE`: 1 if the process may be looked into by its user, 0 or 2 if only by root.
+    pub fn dumpable(&self) -> i32 {
+        self.dumpable.load(Ordering::Relaxed)
+    }
+
+    /// Sets what [`dumpable`](Self::dumpable) says.
+    pub(crate) fn set_dumpable(&self, value: i32) {
+        self.dumpable.store(value, Ordering::Relaxed);
+    }
+
+    /// Told when a child ends, stops or continues.
+    pub fn children_changed(&self) -> &WaitQueue {
+        &self.children_changed
+    }
+
+    /// Told when a signal is queued for the process or one of its tasks (for signalfd).
+    pub fn signal_queued(&self) -> &WaitQueue {
+        &self.signal_queued
+    }
+
+    /// Told when a member ends, and with the last one when the process becomes a zombie (for pidfd).
+    pub fn ended(&self) -> &WaitQueue {
+        &self.ended
+    }
+
+    /// Whether signals without a handler leave it alone.
+    pub(crate) fn protect(&self) {
+        self.state().protected = true;
+    }
+}
+
+impl GroupState {
+    /// Starts the end of all members with this status, unless it has begun already.
+    pub(crate) fn begin_end(&mut self, status: WaitStatus) {
+        if self.ending.is_some() {
+            return;
+        }
+        self.ending = Some(status);
+        self.stop = None;
+        self.parent_notice = None;
+        for task in &self.tasks {
+            task.kill();
+        }
+    }
+
+    /// The status wait(2) tells of a process whose members have all ended.
+    pub(crate) fn final_status(&self) -> WaitStatus {
+        self.ending.unwrap_or(self.leader_status)
+    }
+}

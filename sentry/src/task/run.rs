@@ -1,0 +1,169 @@
+//! The life of a task on its host thread: guest code, trap, service, and again.
+
+
+use amber_abi::task::WaitStatus;
+use amber_abi::{Errno, SigInfo, Signal};
+use amber_platform::{Access, HostFault, Trap};
+
+use crate::error::SysError;
+use crate::mm::Fault;
+use crate::signal::{Outcome, attend, force_fault};
+use crate::syscalls;
+use crate::task::clone::Start;
+use crate::task::context::LastFault;
+use crate::task::{TaskContext, exit};
+
+/// Stack of the host threads of tasks, in bytes: only what is touched costs memory.
+const HOST_STACK: usize = 512 << 10;
+/// The processor's number of a page fault.
+const PAGE_FAULT: u64 = 14;
+
+/// Starts the host thread of a new task.
+///
+/// # Errors
+/// `EAGAIN` if the host has no more threads; the task has then ended again.
+pub(super) fn spawn(start: Start) -> Result<(), Errno> {
+    let task = start.task.clone();
+    let thread = std::thread::Builder::new().name(format!("task-{}", task.tid())).stack_size(HOST_STACK);
+    task.kernel().task_started();
+    match thread.spawn(move || live(start)) {
+        Ok(_) => Ok(()),
+        Err(error) => {
+            log::warn!("no host thread for a task: {error}");
+            exit::abandon(&task);
+            Err(Errno::EAGAIN)
+        }
+    }
+}
+
+/// The whole life of a task.
+fn live(start: Start) {
+    let Start { task, memory, registers, floating_point, thread, set_tid } = start;
+    let kernel = task.kernel().clone();
+    let platform = kernel.platform.new_context().and_then(|mut platform| {
+        platform.set_floating_point(&floating_point)?;
+        Ok(platform)
+    });
+    let platform = match platform {
+        Ok(platform) => platform,
+        Err(fault) => {
+            log::error!("task {} cannot run: {fault}", task.tid());
+            if let Some(gate) = thread.vfork {
+                gate.open();
+            }
+            exit::abandon(&task);
+            return;
+        }
+    };
+    task.set_interrupter(platform.interrupter());
+    task.update_attention(&task.group().state());
+    let ctx = TaskContext::new(task, memory, registers, platform, thread);
+    if let Some(address) = set_tid {
+        // As on Linux, a bad address is not worth failing for.
+        let _ = ctx.write_object(address, &ctx.tid());
+    }
+    serve(ctx);
+}
+
+/// Runs a task whose context is ready until it ends.
+pub(crate) fn serve(mut ctx: TaskContext) {
+    let status = loop {
+        if ctx.is_interrupted() || ctx.thread.restart.is_some() || ctx.thread.saved_mask.is_some() {
+            if let Outcome::End(status) = attend(&mut ctx) {
+                break status;
+            }
+        }
+        if let Some(status) = ctx.thread.ending.take() {
+            break status;
+        }
+        match ctx.run_guest() {
+            Ok(trap) => handle(&mut ctx, trap),
+            Err(fault) => break broken(&ctx, &fault),
+        }
+    };
+    exit::end(ctx, status);
+}
+
+/// The platform failed under a task: its process cannot go on.
+fn broken(ctx: &TaskContext, fault: &HostFault) -> WaitStatus {
+    log::error!("process {} is killed: {fault}", ctx.group().pid());
+    let status = WaitStatus::Signaled(Signal::SIGKILL, false);
+    ctx.group().state().begin_end(status);
+    status
+}
+
+fn handle(ctx: &mut TaskContext, trap: Trap) {
+    match trap {
+        Trap::Syscall => serve_call(ctx),
+        // The i386 interface is not offered: as on a Linux without it, there is no such call.
+        Trap::Syscall32 => ctx.registers.rax = Errno::ENOSYS.to_register(),
+        Trap::PageFault { address, access } => fault(ctx, address, access),
+        Trap::Exception { signal, code, address } => {
+            if let Some(signal) = Signal::from_raw(signal) {
+                ctx.thread.last_fault = LastFault { vector: vector_of(signal), error: 0, ..ctx.thread.last_fault };
+                force_fault(ctx, signal, SigInfo::fault(signal, code, address));
+            }
+        }
+        Trap::Interrupted => {}
+    }
+}
+
+fn serve_call(ctx: &mut TaskContext) {
+    let number = ctx.registers.orig_rax;
+    match syscalls::dispatch(ctx, number) {
+        Ok(value) => {
+            ctx.registers.rax = value;
+            end_temporary_mask(ctx);
+        }
+        Err(SysError::Errno(errno)) => {
+            ctx.registers.rax = errno.to_register();
+            end_temporary_mask(ctx);
+        }
+        Err(SysError::Restart(restart)) => {
+            ctx.registers.rax = Errno::EINTR.to_register();
+            ctx.thread.restart = Some(restart);
+        }
+    }
+}
+
+/// A call that was not interrupted gives the mask back that it replaced.
+fn end_temporary_mask(ctx: &mut TaskContext) {
+    if let Some(mask) = ctx.thread.saved_mask.take() {
+        ctx.set_blocked_signals(mask);
+    }
+}
+
+fn fault(ctx: &mut TaskContext, address: u64, access: Access) {
+    let Err(fault) = ctx.mm().fault(address, access) else {
+        ctx.meter().count_fault(false);
+        return;
+    };
+    let (signal, code) = fault.signal();
+    let Some(signal) = Signal::from_raw(signal) else { return };
+    // Bits of the error code: the page was present, a write, from user mode, an instruction fetch.
+    let present = u64::from(fault == Fault::Denied);
+    let how = match access {
+        Access::Read => 0,
+        Access::Write => 2,
+        Access::Execute => 16,
+    };
+    ctx.thread.last_fault = LastFault { vector: PAGE_FAULT, error: 4 | present | how, address };
+    log::debug!("task {}: {signal} at {address:#x}, rip {:#x}", ctx.tid(), ctx.registers.rip);
+    if fault == Fault::OutOfMemory {
+        log::warn!("process {} is killed: guest memory is used up", ctx.group().pid());
+        ctx.group().state().begin_end(WaitStatus::Signaled(Signal::SIGKILL, false));
+        return;
+    }
+    force_fault(ctx, signal, SigInfo::fault(signal, code, address));
+}
+
+/// The processor's number of the exception that a signal stands for.
+fn vector_of(signal: Signal) -> u64 {
+    match signal {
+        Signal::SIGFPE => 0,
+        Signal::SIGTRAP => 3,
+        Signal::SIGILL => 6,
+        Signal::SIGBUS => 17,
+        _ => 13,
+    }
+}

@@ -1,0 +1,94 @@
+//! How a task is scheduled, as far as the guest can ask. The host's scheduler decides what really runs.
+
+use amber_abi::sched::SchedPolicy;
+
+/// The processors a task may use, one bit each.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CpuSet(Vec<u64>);
+
+impl CpuSet {
+    /// The first `count` processors.
+    pub fn first(count: usize) -> Self {
+        let mut words = vec![0; count.div_ceil(64)];
+        for cpu in 0..count {
+            if let Some(word) = words.get_mut(cpu / 64) {
+                *word |= 1 << (cpu % 64);
+            }
+        }
+        CpuSet(words)
+    }
+
+    /// The set with these words.
+    pub fn from_words(words: Vec<u64>) -> Self {
+        CpuSet(words)
+    }
+
+    /// The words, as many as the sandbox's processors need.
+    pub fn words(&self) -> &[u64] {
+        &self.0
+    }
+
+    /// What is in both, with the length of this one.
+    pub fn intersection(&self, other: &CpuSet) -> CpuSet {
+        CpuSet(self.0.iter().enumerate().map(|(i, w)| w & other.0.get(i).copied().unwrap_or(0)).collect())
+    }
+
+    /// Whether no processor is in it.
+    pub fn is_empty(&self) -> bool {
+        self.0.iter().all(|&w| w == 0)
+    }
+}
+
+/// How a task is scheduled.
+#[derive(Clone, Debug)]
+pub struct Schedule {
+    /// The policy.
+    pub policy: SchedPolicy,
+    /// The static priority of real-time policies, 1 to 99; else 0.
+    pub priority: u32,
+    /// The nice value, -20 to 19.
+    pub nice: i32,
+    /// Children start with the default policy and nice value.
+    pub reset_on_fork: bool,
+    /// The processors it may use.
+    pub affinity: CpuSet,
+    /// The I/O priority as ioprio_set(2) has it; 0 if never set.
+    pub io_priority: u16,
+}
+
+impl Schedule {
+    /// The default, on any of `cpus` processors.
+    pub fn new(cpus: usize) -> Self {
+        Schedule {
+            policy: SchedPolicy::SCHED_NORMAL,
+            priority: 0,
+            nice: 0,
+            reset_on_fork: false,
+            affinity: CpuSet::first(cpus),
+            io_priority: 0,
+        }
+    }
+
+    /// What a child starts with.
+    pub fn for_child(&self) -> Self {
+        let mut child = self.clone();
+        if self.reset_on_fork {
+            child.reset_on_fork = false;
+            if self.is_real_time() {
+                (child.policy, child.priority, child.nice) = (SchedPolicy::SCHED_NORMAL, 0, 0);
+            }
+            child.nice = child.nice.max(0);
+        }
+        child
+    }
+
+    /// Whether the policy is a real-time one.
+    pub fn is_real_time(&self) -> bool {
+        matches!(self.policy, SchedPolicy::SCHED_FIFO | SchedPolicy::SCHED_RR)
+    }
+
+    /// The priority `/proc/PID/stat` shows: 20 + nice, or below zero for real time.
+    pub fn shown_priority(&self) -> i32 {
+        if self.is_real_time() { -1 - self.priority as i32 } else { 20 + self.nice }
+    }
+}

@@ -1,0 +1,153 @@
+//! Sessions, process groups and what ties them to a terminal.
+
+use std::any::Any;
+use std::sync::Arc;
+
+use amber_abi::{Errno, SigInfo, Signal};
+
+use crate::error::{Restart, SysError};
+use crate::kernel::Kernel;
+use crate::signal::{Sending, Wakes};
+use crate::task::{ProcessTable, TaskContext};
+
+/// A terminal as a session sees it.
+pub trait ControllingTerminal: Send + Sync {
+    /// The session's leader has ended, or gave the terminal up: it belongs to no session any more. Answers the process
+    /// group that was in the foreground. Called with the process table locked.
+    fn release(&self) -> Option<i32>;
+
+    /// Its device number as `/proc/PID/stat` shows it.
+    fn device_number(&self) -> u32;
+
+    /// The process group in the foreground.
+    fn foreground(&self) -> Option<i32>;
+
+    /// For the terminal's own code to find it again.
+    fn as_any(&self) -> &dyn Any;
+}
+
+impl Kernel {
+    /// Sends a kernel signal (such as SIGINT or SIGWINCH from a terminal) to all members of a process group. Answers
+    /// whether there is one.
+    pub fn signal_process_group(&self, pgid: i32, signal: Signal) -> bool {
+        let mut wakes = Wakes::default();
+        let any = {
+            let table = self.processes.lock();
+            signal_members(&table, pgid, signal, &mut wakes)
+        };
+        wakes.run();
+        any
+    }
+}
+
+fn signal_members(table: &ProcessTable, pgid: i32, signal: Signal, wakes: &mut Wakes) -> bool {
+    let mut any = false;
+    for process in table.members(pgid) {
+        any = true;
+        // A signal of the kernel's own is never refused for want of queue space.
+        let _ = process.group.send_later(Sending::new(signal, SigInfo::kernel(signal)), wakes);
+    }
+    any
+}
+
+/// A process group that has become orphaned by the end of `ending` and has stopped members is hung up and continued.
+pub(super) fn hang_up_if_orphaned(table: &ProcessTable, pgid: i32, ending: i32, wakes: &mut Wakes) {
+    if table.is_orphaned(pgid, Some(ending)) && table.has_stopped_member(pgid) {
+        signal_members(table, pgid, Signal::SIGHUP, wakes);
+        signal_members(table, pgid, Signal::SIGCONT, wakes);
+    }
+}
+
+/// The end of a session's leader takes the terminal away and hangs up its foreground.
+pub(super) fn leader_ended(table: &mut ProcessTable, pid: i32, wakes: &mut Wakes) {
+    if table.process(pid).is_none_or(|p| p.sid != pid) {
+        return;
+    }
+    let Some(terminal) = table.session_mut(pid).and_then(|s| s.terminal.take()) else { return };
+    if let Some(foreground) = terminal.release() {
+        signal_members(table, foreground, Signal::SIGHUP, wakes);
+        signal_members(table, foreground, Signal::SIGCONT, wakes);
+    }
+}
+
+impl TaskContext {
+    /// The controlling terminal of the task's session.
+    pub fn controlling_terminal(&self) -> Option<Arc<dyn ControllingTerminal>> {
+        let table = self.kernel().processes.lock();
+        let sid = table.process(self.group().pid())?.sid;
+        table.session(sid)?.terminal.clone()
+    }
+
+    /// Process group and session of the task's process.
+    pub fn group_and_session(&self) -> (i32, i32) {
+        let table = self.kernel().processes.lock();
+        table.process(self.group().pid()).map_or((0, 0), |p| (p.pgid, p.sid))
+    }
+
+    /// What stands between a background process and its terminal: SIGTTIN for reads, SIGTTOU for writes and changes.
+    /// The whole process group gets the signal, and the call is made again when the group is continued.
+    ///
+    /// # Errors
+    /// A restart if the signal was sent. `EIO` if nobody could continue the group, or for SIGTTIN if the caller blocks or
+    /// ignores it. A caller that blocks or ignores SIGTTOU may go on.
+    pub fn stop_background(&self, signal: Signal) -> Result<(), SysError> {
+        let ignored = self.blocked_signals().contains(signal) || self.group().actions().is_ignored(signal);
+        if ignored {
+            return if signal == Signal::SIGTTOU { Ok(()) } else { Err(Errno::EIO.into()) };
+        }
+        let (pgid, _) = self.group_and_session();
+        if self.kernel().processes.lock().is_orphaned(pgid, None) {
+            return Err(Errno::EIO.into());
+        }
+        self.kernel().signal_process_group(pgid, signal);
+        Err(Restart::IfAsked.into())
+    }
+
+    /// setsid(2).
+    pub(crate) fn start_session(&self) -> Result<i32, Errno> {
+        let pid = self.group().pid();
+        let mut table = self.kernel().processes.lock();
+        let leads = table.process(pid).is_none_or(|p| p.sid == pid);
+        if leads || table.members(pid).next().is_some() {
+            return Err(Errno::EPERM);
+        }
+        table.start_session(pid);
+        Ok(pid)
+    }
+
+    /// setpgid(2).
+    pub(crate) fn set_process_group(&self, pid: i32, pgid: i32) -> Result<(), Errno> {
+        let own = self.group().pid();
+        let pid = if pid == 0 { own } else { pid };
+        let pgid = if pgid == 0 { pid } else { pgid };
+        if pgid < 0 {
+            return Err(Errno::EINVAL);
+        }
+        let mut table = self.kernel().processes.lock();
+        let own_session = table.process(own).map_or(0, |p| p.sid);
+        let Some(process) = table.process(pid) else {
+            // A thread that does not lead has no group of its own to set.
+            return Err(if table.task(pid).is_some() { Errno::EINVAL } else { Errno::ESRCH });
+        };
+        if process.parent == own {
+            if process.sid != own_session {
+                return Err(Errno::EPERM);
+            }
+            if process.group.has_executed() {
+                return Err(Errno::EACCES);
+            }
+        } else if pid != own {
+            return Err(Errno::ESRCH);
+        }
+        if process.sid == pid {
+            return Err(Errno::EPERM);
+        }
+        if pgid != pid && !table.group_is_in_session(pgid, own_session) {
+            return Err(Errno::EPERM);
+        }
+        if let Some(process) = table.process_mut(pid) {
+            process.pgid = pgid;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,323 @@
+//! Tasks: what the guest calls threads.
+
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::time::SystemTime;
+
+use amber_abi::SignalSet;
+use amber_platform::Interrupter;
+
+use crate::fs::FdTable;
+use crate::kernel::Kernel;
+use crate::mm::MemoryManager;
+use crate::signal::PendingSignals;
+use crate::sync::{Mutex, MutexGuard, Rank};
+use crate::task::{Activity, Credentials, GroupState, Meter, Schedule, ThreadGroup, Usage, UserCharge};
+use crate::wait::Parker;
+
+/// A guest thread.
+pub struct Task {
+    kernel: Arc<Kernel>,
+    /// execve(2) of a thread that does not lead its group makes it the leader, with the leader's number.
+    tid: AtomicI32,
+    group: Arc<ThreadGroup>,
+    memory: Mutex<Option<Arc<MemoryManager>>>,
+    files: Mutex<Arc<FdTable>>,
+    credentials: Mutex<Arc<Credentials>>,
+    name: Mutex<Vec<u8>>,
+    signals: Mutex<TaskSignals>,
+    schedule: Mutex<Schedule>,
+    charge: Mutex<UserCharge>,
+    parker: Arc<Parker>,
+    interrupter: OnceLock<Arc<dyn Interrupter>>,
+    /// Something waits for the task on its way back to the guest: a signal, a stop, its end.
+    attention: AtomicBool,
+    /// Its end is certain; waits that only this may interrupt end too.
+    killed: AtomicBool,
+    meter: Meter,
+    started: SystemTime,
+    robust_list: AtomicU64,
+    parent_death_signal: AtomicI32,
+    personality: AtomicU32,
+    timer_slack: AtomicU64,
+}
+
+/// A task's own signal state; changed under the group's lock.
+#[derive(Default)]
+pub struct TaskSignals {
+    /// Sent to this task.
+    pub(crate) pending: PendingSignals,
+    /// Kept back.
+    pub(crate) blocked: SignalSet,
+    /// Blocked, but taken by the call the task is in (sigtimedwait): neither ignored nor deadly meanwhile.
+    pub(crate) waited_for: SignalSet,
+    /// Takes part in a stop of the group.
+    pub(crate) stopped: bool,
+    /// Takes no signals any more.
+    pub(crate) ended: bool,
+}
+
+/// What a new task starts with.
+pub struct NewTask {
+    /// The kernel it lives in.
+    pub kernel: Arc<Kernel>,
+    /// The process it belongs to.
+    pub group: Arc<ThreadGroup>,
+    /// The thread's number.
+    pub tid: i32,
+    /// Its memory.
+    pub memory: Arc<MemoryManager>,
+    /// Its descriptors.
+    pub files: Arc<FdTable>,
+    /// Who it acts as.
+    pub credentials: Arc<Credentials>,
+    /// Its name as in `/proc/PID/comm`, at most 15 bytes.
+    pub name: Vec<u8>,
+    /// The signals it blocks.
+    pub blocked: SignalSet,
+    /// How it is scheduled.
+    pub schedule: Schedule,
+    /// Counts it for its user.
+    pub charge: UserCharge,
+    /// Its execution domain, as personality(2) has it.
+    pub personality: u32,
+    /// The slack of its timers in nanoseconds.
+    pub timer_slack: u64,
+}
+
+/// The slack of timers of a task that has not set it, in nanoseconds.
+pub const DEFAULT_TIMER_SLACK: u64 = 50_000;
+
+impl Task {
+    /// Makes a task without a host thread yet.
+    pub fn new(new: NewTask) -> Arc<Self> {
+        let signals = TaskSignals { blocked: new.blocked, ..TaskSignals::default() };
+        Arc::new(Task {
+            kernel: new.kernel,
+            tid: AtomicI32::new(new.tid),
+            group: new.group,
+            memory: Mutex::new(Rank::Task, Some(new.memory)),
+            files: Mutex::new(Rank::Task, new.files),
+            credentials: Mutex::new(Rank::Task, new.credentials),
+            name: Mutex::new(Rank::Task, new.name),
+            signals: Mutex::new(Rank::Task, signals),
+            schedule: Mutex::new(Rank::Task, new.schedule),
+            charge: Mutex::new(Rank::Task, new.charge),
+            parker: Arc::new(Parker::default()),
+            interrupter: OnceLock::new(),
+            attention: AtomicBool::new(false),
+            killed: AtomicBool::new(false),
+            meter: Meter::default(),
+            started: SystemTime::now(),
+            robust_list: AtomicU64::new(0),
+            parent_death_signal: AtomicI32::new(0),
+            personality: AtomicU32::new(new.personality),
+            timer_slack: AtomicU64::new(new.timer_slack),
+        })
+    }
+
+    /// The kernel it lives in.
+    pub fn kernel(&self) -> &Arc<Kernel> {
+        &self.kernel
+    }
+
+    /// The thread's number.
+    pub fn tid(&self) -> i32 {
+        self.tid.load(Ordering::Relaxed)
+    }
+
+    /// Gives it another number: see execve(2).
+    pub(crate) fn set_tid(&self, tid: i32) {
+        self.tid.store(tid, Ordering::Relaxed);
+    }
+
+    /// Whether it leads its group, and so has the process's number.
+    pub fn is_leader(&self) -> bool {
+        self.tid() == self.group.pid()
+    }
+
+    /// The process it belongs to.
+    pub fn group(&self) -> &Arc<ThreadGroup> {
+        &self.group
+    }
+
+    /// Its memory; none once it has ended. A task's own is [`TaskContext::mm`](crate::task::TaskContext::mm).
+    pub fn memory(&self) -> Option<Arc<MemoryManager>> {
+        self.memory.lock().clone()
+    }
+
+    /// Replaces its memory; only [`TaskContext`](crate::task::TaskContext) does, which has a copy.
+    pub(super) fn set_memory(&self, memory: Option<Arc<MemoryManager>>) -> Option<Arc<MemoryManager>> {
+        std::mem::replace(&mut self.memory.lock(), memory)
+    }
+
+    /// Its descriptors.
+    pub fn files(&self) -> Arc<FdTable> {
+        self.files.lock().clone()
+    }
+
+    /// Replaces its table of descriptors.
+    pub fn set_files(&self, files: Arc<FdTable>) -> Arc<FdTable> {
+        std::mem::replace(&mut self.files.lock(), files)
+    }
+
+    /// Who it acts as.
+    pub fn credentials(&self) -> Arc<Credentials> {
+        self.credentials.lock().clone()
+    }
+
+    /// Changes who it acts as.
+    pub fn set_credentials(&self, new: Credentials) {
+        *self.credentials.lock() = Arc::new(new);
+    }
+
+    /// Counts the task for another user from now on.
+    pub(crate) fn set_charge(&self, charge: UserCharge) {
+        let old = std::mem::replace(&mut *self.charge.lock(), charge);
+        drop(old);
+    }
+
+    /// Its name, as in `/proc/PID/comm`.
+    pub fn name(&self) -> Vec<u8> {
+        self.name.lock().clone()
+    }
+
+    /// Sets its name, of which 15 bytes up to the first zero are kept.
+    pub fn set_name(&self, name: &[u8]) {
+        let text = name.split(|&b| b == 0).next().unwrap_or_default();
+        *self.name.lock() = text.iter().take(15).copied().collect();
+    }
+
+    /// Its own signal state. Whoever changes it holds the group's lock.
+    pub(crate) fn signals(&self) -> MutexGuard<'_, TaskSignals> {
+        self.signals.lock()
+    }
+
+    /// The signals it keeps back.
+    pub fn blocked_signals(&self) -> SignalSet {
+        self.signals().blocked
+    }
+
+    /// How it is scheduled.
+    pub fn schedule(&self) -> Schedule {
+        self.schedule.lock().clone()
+    }
+
+    /// Changes how it is scheduled.
+    pub fn change_schedule<T>(&self, change: impl FnOnce(&mut Schedule) -> T) -> T {
+        change(&mut self.schedule.lock())
+    }
+
+    /// Where its host thread sleeps.
+    pub fn parker(&self) -> &Arc<Parker> {
+        &self.parker
+    }
+
+    /// The account of what it uses.
+    pub fn meter(&self) -> &Meter {
+        &self.meter
+    }
+
+    /// What it is doing, as `/proc/PID/stat` shows it.
+    pub fn activity(&self) -> Activity {
+        self.meter.activity()
+    }
+
+    /// What it used until now.
+    pub fn usage(&self) -> Usage {
+        self.meter.read()
+    }
+
+    /// When it was made.
+    pub fn started(&self) -> SystemTime {
+        self.started
+    }
+
+    /// The guest address of its list of robust futexes, or 0.
+    pub fn robust_list(&self) -> u64 {
+        self.robust_list.load(Ordering::Relaxed)
+    }
+
+    /// Sets the address of its list of robust futexes.
+    pub fn set_robust_list(&self, address: u64) {
+        self.robust_list.store(address, Ordering::Relaxed);
+    }
+
+    /// The signal it gets when the task that made it ends, or 0.
+    pub fn parent_death_signal(&self) -> i32 {
+        self.parent_death_signal.load(Ordering::Relaxed)
+    }
+
+    /// Sets the signal it gets when the task that made it ends.
+    pub fn set_parent_death_signal(&self, signal: i32) {
+        self.parent_death_signal.store(signal, Ordering::Relaxed);
+    }
+
+    /// Its execution domain, as personality(2) has it.
+    pub fn personality(&self) -> u32 {
+        self.personality.load(Ordering::Relaxed)
+    }
+
+    /// Sets its execution domain.
+    pub fn set_personality(&self, personality: u32) {
+        self.personality.store(personality, Ordering::Relaxed);
+    }
+
+    /// The slack of its timers in nanoseconds.
+    pub fn timer_slack(&self) -> u64 {
+        self.timer_slack.load(Ordering::Relaxed)
+    }
+
+    /// Sets the slack of its timers in nanoseconds.
+    pub fn set_timer_slack(&self, slack: u64) {
+        self.timer_slack.store(slack, Ordering::Relaxed);
+    }
+
+    /// Whether a wait must end early: a signal that is not blocked, a stop or the task's end is pending.
+    pub fn is_interrupted(&self) -> bool {
+        self.attention.load(Ordering::SeqCst)
+    }
+
+    /// Whether its end is certain.
+    pub fn is_killed(&self) -> bool {
+        self.killed.load(Ordering::SeqCst)
+    }
+
+    /// Whether it has ended.
+    pub fn has_ended(&self) -> bool {
+        self.signals().ended
+    }
+
+    /// Makes the task look at what is pending, wherever it is: in the guest, in a wait, or in a handler.
+    /// The caller holds the group's lock, so that this is not lost against [`update_attention`](Self::update_attention).
+    pub(crate) fn request_attention(&self) {
+        self.attention.store(true, Ordering::SeqCst);
+        self.parker.unpark();
+        if let Some(interrupter) = self.interrupter.get() {
+            interrupter.interrupt();
+        }
+    }
+
+    /// Makes its end certain.
+    pub(crate) fn kill(&self) {
+        self.killed.store(true, Ordering::SeqCst);
+        self.request_attention();
+    }
+
+    /// Says how to bring it back from the guest; the caller then looks at what was pending before.
+    pub(crate) fn set_interrupter(&self, interrupter: Arc<dyn Interrupter>) {
+        // The host thread of a task calls this once, at its start.
+        let _ = self.interrupter.set(interrupter);
+    }
+
+    /// Works out anew whether something is pending. Only the task itself may find that nothing is.
+    pub(crate) fn update_attention(&self, state: &GroupState) {
+        let waiting = {
+            let signals = self.signals();
+            let pending = state.pending.set().union(signals.pending.set());
+            !pending.difference(signals.blocked).is_empty()
+        };
+        let needed = waiting || state.stop.is_some() || state.parent_notice.is_some() || self.is_killed();
+        self.attention.store(needed, Ordering::SeqCst);
+    }
+}

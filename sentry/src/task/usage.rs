@@ -1,0 +1,162 @@
+//! What a task used: processor time, faults, switches.
+
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::time::Instant;
+
+/// Amounts used so far.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Usage {
+    /// Processor time in the guest's own code, in nanoseconds.
+    pub user: u64,
+    /// Processor time in the kernel on its behalf, in nanoseconds.
+    pub system: u64,
+    /// Page faults served from memory.
+    pub minor_faults: u64,
+    /// Page faults that had to read a file.
+    pub major_faults: u64,
+    /// How often it waited.
+    pub waits: u64,
+    /// The most memory resident at once, in bytes.
+    pub peak_resident: u64,
+}
+
+impl Usage {
+    /// The sum; of the peaks the greater one.
+    pub fn plus(self, other: Usage) -> Usage {
+        Usage {
+            user: self.user.saturating_add(other.user),
+            system: self.system.saturating_add(other.system),
+            minor_faults: self.minor_faults.saturating_add(other.minor_faults),
+            major_faults: self.major_faults.saturating_add(other.major_faults),
+            waits: self.waits.saturating_add(other.waits),
+            peak_resident: self.peak_resident.max(other.peak_resident),
+        }
+    }
+}
+
+/// What a task is doing at the moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Activity {
+    /// Its guest code runs.
+    Guest,
+    /// The kernel works for it.
+    Kernel,
+    /// It waits; a signal can wake it.
+    Sleeping,
+    /// It waits; only its end can wake it.
+    Uninterruptible,
+    /// It is stopped by a signal.
+    Stopped,
+    /// It has ended and was not waited for.
+    Zombie,
+}
+
+impl Activity {
+    fn from_raw(raw: u8) -> Activity {
+        let all = [Self::Guest, Self::Kernel, Self::Sleeping, Self::Uninterruptible, Self::Stopped, Self::Zombie];
+        all.into_iter().find(|a| *a as u8 == raw).unwrap_or(Self::Zombie)
+    }
+
+    /// The letter `/proc/PID/stat` shows.
+    pub fn letter(self) -> char {
+        match self {
+            Self::Guest | Self::Kernel => 'R',
+            Self::Sleeping => 'S',
+            Self::Uninterruptible => 'D',
+            Self::Stopped => 'T',
+            Self::Zombie => 'Z',
+        }
+    }
+
+    /// The word `/proc/PID/status` adds to the letter.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Guest | Self::Kernel => "running",
+            Self::Sleeping => "sleeping",
+            Self::Uninterruptible => "disk sleep",
+            Self::Stopped => "stopped",
+            Self::Zombie => "zombie",
+        }
+    }
+}
+
+/// Nanoseconds since some moment before the first task.
+fn now() -> u64 {
+    static START: OnceLock<Instant> = OnceLock::new();
+    START.get_or_init(Instant::now).elapsed().as_nanos() as u64
+}
+
+/// The running account of one task: written by its own host thread, read by any.
+///
+/// Processor time is the time spent in an activity that uses the processor, read off the host's clock at each change:
+/// no host call is needed, at the price that time in which the host ran something else counts too.
+#[derive(Debug)]
+pub struct Meter {
+    activity: AtomicU8,
+    since: AtomicU64,
+    user: AtomicU64,
+    system: AtomicU64,
+    minor_faults: AtomicU64,
+    major_faults: AtomicU64,
+    waits: AtomicU64,
+}
+
+impl Default for Meter {
+    fn default() -> Self {
+        Meter {
+            activity: AtomicU8::new(Activity::Kernel as u8),
+            since: AtomicU64::new(now()),
+            user: AtomicU64::new(0),
+            system: AtomicU64::new(0),
+            minor_faults: AtomicU64::new(0),
+            major_faults: AtomicU64::new(0),
+            waits: AtomicU64::new(0),
+        }
+    }
+}
+
+impl Meter {
+    /// What the task is doing.
+    pub fn activity(&self) -> Activity {
+        Activity::from_raw(self.activity.load(Ordering::Relaxed))
+    }
+
+    /// Begins another activity and returns the old one.
+    pub fn begin(&self, activity: Activity) -> Activity {
+        let old = self.activity();
+        let now = now();
+        let spent = now.saturating_sub(self.since.swap(now, Ordering::Relaxed));
+        match old {
+            Activity::Guest => self.user.fetch_add(spent, Ordering::Relaxed),
+            Activity::Kernel => self.system.fetch_add(spent, Ordering::Relaxed),
+            _ => 0,
+        };
+        if matches!(activity, Activity::Sleeping | Activity::Uninterruptible | Activity::Stopped) {
+            self.waits.fetch_add(1, Ordering::Relaxed);
+        }
+        self.activity.store(activity as u8, Ordering::Relaxed);
+        old
+    }
+
+    /// Counts a page fault.
+    pub fn count_fault(&self, major: bool) {
+        if major { &self.major_faults } else { &self.minor_faults }.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// What was used until now. The peak of memory is not known here.
+    pub fn read(&self) -> Usage {
+        let running = now().saturating_sub(self.since.load(Ordering::Relaxed));
+        let activity = self.activity();
+        let part = |wanted| if activity == wanted { running } else { 0 };
+        Usage {
+            user: self.user.load(Ordering::Relaxed).saturating_add(part(Activity::Guest)),
+            system: self.system.load(Ordering::Relaxed).saturating_add(part(Activity::Kernel)),
+            minor_faults: self.minor_faults.load(Ordering::Relaxed),
+            major_faults: self.major_faults.load(Ordering::Relaxed),
+            waits: self.waits.load(Ordering::Relaxed),
+            peak_resident: 0,
+        }
+    }
+}

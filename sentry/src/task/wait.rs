@@ -1,0 +1,123 @@
+//! Waiting for children.
+
+use amber_abi::siginfo::{CLD_CONTINUED, CLD_STOPPED};
+use amber_abi::task::{WaitOptions, WaitStatus};
+use amber_abi::poll::PollEvents;
+use amber_abi::{Errno, Signal};
+
+use crate::error::{Restart, SysError};
+use crate::task::{Process, ProcessTable, TaskContext, Usage, exit};
+
+/// Which children are waited for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WaitFor {
+    /// Any.
+    Any,
+    /// The one with this PID.
+    Process(i32),
+    /// Those in this process group.
+    Group(i32),
+}
+
+/// What became of a child.
+#[derive(Clone, Copy, Debug)]
+pub struct Waited {
+    /// Its PID.
+    pub pid: i32,
+    /// Its real user.
+    pub uid: u32,
+    /// What happened, as wait4(2) tells it.
+    pub status: WaitStatus,
+    /// What it and the children it waited for used.
+    pub usage: Usage,
+}
+
+impl Waited {
+    /// `si_code` and `si_status` of waitid(2).
+    pub fn code_and_status(&self) -> (i32, i32) {
+        match self.status {
+            WaitStatus::Stopped(signal) => (CLD_STOPPED, signal as i32),
+            WaitStatus::Continued => (CLD_CONTINUED, Signal::SIGCONT.raw()),
+            ended => exit::child_status(ended),
+        }
+    }
+}
+
+/// Waits until a child does what `options` name; none under `WNOHANG` if none did yet.
+///
+/// # Errors
+/// `ECHILD` if there is no such child, or a restart.
+pub fn wait_for_child(ctx: &TaskContext, which: WaitFor, options: WaitOptions) -> Result<Option<Waited>, SysError> {
+    let look = || match look(ctx, which, options) {
+        Ok(None) if !options.contains(WaitOptions::WNOHANG) => None,
+        answer => Some(answer),
+    };
+    let queue = ctx.group().children_changed();
+    let answer = ctx.wait(&[(queue, PollEvents::all())], None, look);
+    Ok(answer.map_err(|_| Restart::IfAsked)??)
+}
+
+fn look(ctx: &TaskContext, which: WaitFor, options: WaitOptions) -> Result<Option<Waited>, Errno> {
+    let mut table = ctx.kernel().processes.lock();
+    let Some(own) = table.process(ctx.group().pid()) else { return Err(Errno::ECHILD) };
+    let mut any = false;
+    let mut found = None;
+    for child in own.children.iter().filter_map(|&pid| table.process(pid)) {
+        if !is_meant(ctx, child, which, options) {
+            continue;
+        }
+        any = true;
+        if let Some(waited) = change_of(&table, child, options) {
+            found = Some(waited);
+            break;
+        }
+    }
+    let Some(waited) = found else {
+        return if any { Ok(None) } else { Err(Errno::ECHILD) };
+    };
+    let ended = matches!(waited.status, WaitStatus::Exited(_) | WaitStatus::Signaled(..));
+    if ended && !options.contains(WaitOptions::WNOWAIT) {
+        table.remove_process(waited.pid);
+        ctx.group().add_usage(|usage| usage.children = usage.children.plus(waited.usage));
+    }
+    Ok(Some(waited))
+}
+
+fn is_meant(ctx: &TaskContext, child: &Process, which: WaitFor, options: WaitOptions) -> bool {
+    let named = match which {
+        WaitFor::Any => true,
+        WaitFor::Process(pid) => child.group.pid() == pid,
+        WaitFor::Group(pgid) => child.pgid == pgid,
+    };
+    let own = !options.contains(WaitOptions::__WNOTHREAD) || child.parent_thread == ctx.tid();
+    let clone = child.exit_signal != Signal::SIGCHLD.raw();
+    let kind = options.contains(WaitOptions::__WALL) || clone == options.contains(WaitOptions::__WCLONE);
+    named && own && kind
+}
+
+/// What a child has to tell, if it is among what is asked for.
+fn change_of(table: &ProcessTable, child: &Process, options: WaitOptions) -> Option<Waited> {
+    let pid = child.group.pid();
+    let keep = options.contains(WaitOptions::WNOWAIT);
+    let status = match child.zombie {
+        Some(status) => options.contains(WaitOptions::WEXITED).then_some(status),
+        None => {
+            let mut state = child.group.state();
+            if options.contains(WaitOptions::WSTOPPED) && state.stop_report.is_some() {
+                let signal = if keep { state.stop_report } else { state.stop_report.take() };
+                signal.map(|s| WaitStatus::Stopped(s.raw() as u32))
+            } else if options.contains(WaitOptions::WCONTINUED) && state.continue_report {
+                state.continue_report = keep;
+                Some(WaitStatus::Continued)
+            } else {
+                None
+            }
+        }
+    };
+    status.map(|status| Waited {
+        pid,
+        uid: table.task(pid).map_or(0, |t| t.credentials().uid),
+        status,
+        usage: child.group.usage().plus(child.group.past_usage().children),
+    })
+}
