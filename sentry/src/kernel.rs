@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 use std::sync::Arc;
+use std::time::Instant;
 
 use amber_platform::{GuestMemory, Platform};
 
@@ -9,6 +10,7 @@ use crate::fs::pipe::Pipes;
 use crate::profile::KernelProfile;
 use crate::sync::Mutex;
 use crate::syscalls::{CallTable, Tracer};
+use crate::task::{ProcessTable, SandboxEnd, Users};
 
 /// The kernel of one sandbox.
 pub struct Kernel {
@@ -22,8 +24,36 @@ pub struct Kernel {
     pub calls: CallTable,
     /// Prints system calls, if asked to.
     pub tracer: Option<Arc<Tracer>>,
+    /// Tasks and processes.
+    pub processes: Mutex<ProcessTable>,
+    /// What is counted for each user.
+    pub users: Users,
+    /// How many processors the guest sees.
+    pub cpus: usize,
+    /// What uname(2) says of the machine and its domain.
+    pub names: Mutex<HostNames>,
+    /// When the sandbox was started.
+    pub started: Instant,
+    /// How the sandbox ends.
+    pub end: SandboxEnd,
     /// Numbers of calls that were refused, and logged, already.
     pub refused: Mutex<HashSet<u32>>,
     /// All pipes and fifos.
     pub pipes: Arc<Pipes>,
+}
+
+/// The names sethostname(2) and setdomainname(2) set, at most 64 bytes each.
+#[derive(Clone, Debug)]
+pub struct HostNames {
+    /// What `uname -n` prints.
+    pub host: Vec<u8>,
+    /// The NIS domain.
+    pub domain: Vec<u8>,
+}
+
+impl HostNames {
+    /// A host of this name in no domain.
+    pub fn new(host: &str) -> Self {
+        HostNames { host: host.bytes().take(64).collect(), domain: b"(none)".to_vec() }
+    }
 }

@@ -9,7 +9,7 @@ use amber_abi::{SigInfo, Signal};
 
 use crate::fs::FdTable;
 use crate::signal::{Sending, Wakes, notify_parent_of_stop};
-use crate::task::{Activity, ProcessTable, Task, TaskContext, ThreadGroup, session};
+use crate::task::{Activity, ProcessTable, Task, TaskContext, ThreadGroup, sandbox, session};
 
 /// Nanoseconds in a tick of `si_utime`.
 const TICK: u64 = 1_000_000_000 / USER_HZ;
@@ -20,8 +20,10 @@ pub(super) fn end(mut ctx: TaskContext, status: WaitStatus) {
     let task = ctx.task().clone();
     leave_signals(&ctx, status);
     // The task and this context hold one reference each.
-    let shared = Arc::strong_count(ctx.mm()) > 2;
-    crate::mm::futex::end_of_task(&ctx, std::mem::take(&mut ctx.thread.clear_child_tid), shared);
+    if Arc::strong_count(ctx.mm()) > 2 && ctx.thread.clear_child_tid != 0 {
+        // As on Linux, nobody is there to be told that the address is bad.
+        let _ = ctx.write_object(ctx.thread.clear_child_tid, &0u32);
+    }
     release_vfork(&mut ctx);
     drop(task.set_files(Arc::new(FdTable::default())));
     drop(task.set_memory(None));
@@ -61,7 +63,6 @@ fn leave_table(task: &Arc<Task>) {
     let kernel = task.kernel().clone();
     let group = task.group().clone();
     let mut wakes = Wakes::default();
-    let mut init_ended = None;
     {
         let mut table = kernel.processes.lock();
         group.add_usage(|usage| usage.ended = usage.ended.plus(task.usage()));
@@ -81,15 +82,14 @@ fn leave_table(task: &Arc<Task>) {
             let status = group.state().final_status();
             end_process(&mut table, &group, status, &mut wakes);
             if group.pid() == ProcessTable::INIT {
-                init_ended = Some(status);
+                // Nobody outlives the first process.
+                sandbox::kill_all(&table);
+                kernel.end.set_status(status);
             }
         }
     }
     wakes.run();
-    kernel.task_ended();
-    if let Some(status) = init_ended {
-        kernel.init_ended(status);
-    }
+    kernel.end.task_ended();
 }
 
 /// Gives the children of an ending thread to another member of its group or, with the last, to a reaper.

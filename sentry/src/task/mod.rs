@@ -3,28 +3,29 @@
 mod clone;
 mod context;
 mod credentials;
-mod exec;
 mod exit;
 mod group;
 mod limits;
 mod processes;
 mod run;
+pub(crate) mod sandbox;
 mod schedule;
 mod session;
 #[expect(clippy::module_inception, reason = "the module is named for the one type it holds")]
 mod task;
 mod usage;
 mod users;
-mod wait;
+pub mod wait;
 
 pub use clone::{CloneRequest, VforkGate};
 pub use context::TaskContext;
-pub(crate) use context::{AltStack, LastFault, ThreadState};
-pub use credentials::{CapabilitySet, Credentials};
+pub(crate) use context::{AltStack, ThreadState};
+pub use credentials::Credentials;
 pub use group::{GroupUsage, ThreadGroup};
 pub(crate) use group::{GroupState, GroupStop, StopNotice};
 pub use limits::Limits;
 pub use processes::{Process, ProcessTable, Session};
+pub use sandbox::SandboxEnd;
 pub use schedule::{CpuSet, Schedule};
 pub use session::ControllingTerminal;
 pub use task::{DEFAULT_TIMER_SLACK, NewTask, Task};

@@ -25,7 +25,7 @@ const PAGE_FAULT: u64 = 14;
 pub(super) fn spawn(start: Start) -> Result<(), Errno> {
     let task = start.task.clone();
     let thread = std::thread::Builder::new().name(format!("task-{}", task.tid())).stack_size(HOST_STACK);
-    task.kernel().task_started();
+    task.kernel().end.task_started();
     match thread.spawn(move || live(start)) {
         Ok(_) => Ok(()),
         Err(error) => {

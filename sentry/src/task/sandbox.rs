@@ -1,0 +1,89 @@
+//! The beginning and the end of a sandbox, as far as tasks are concerned.
+
+use std::sync::Arc;
+
+use amber_abi::Signal;
+use amber_abi::task::WaitStatus;
+use parking_lot::{Condvar, Mutex};
+
+use crate::kernel::Kernel;
+use crate::signal::{Sending, Wakes};
+use crate::task::{ProcessTable, ThreadGroup};
+
+/// How many host threads run tasks, and how the first process ended.
+#[derive(Default)]
+pub struct SandboxEnd {
+    state: Mutex<(usize, Option<WaitStatus>)>,
+    changed: Condvar,
+}
+
+impl SandboxEnd {
+    /// A task begins.
+    pub(crate) fn task_started(&self) {
+        self.state.lock().0 += 1;
+    }
+
+    /// A task's host thread is done with everything of the guest's.
+    pub(crate) fn task_ended(&self) {
+        self.state.lock().0 -= 1;
+        self.changed.notify_all();
+    }
+
+    /// The first process ended.
+    pub(super) fn set_status(&self, status: WaitStatus) {
+        self.state.lock().1 = Some(status);
+    }
+
+    /// Waits until the first process and every other task have ended.
+    pub fn wait(&self) -> WaitStatus {
+        let mut state = self.state.lock();
+        loop {
+            if let (0, Some(status)) = *state {
+                return status;
+            }
+            self.changed.wait(&mut state);
+        }
+    }
+}
+
+impl Kernel {
+    /// The first process, while it lives.
+    pub fn init(&self) -> Option<Arc<ThreadGroup>> {
+        let table = self.processes.lock();
+        table.process(ProcessTable::INIT).filter(|p| p.zombie.is_none()).map(|p| p.group.clone())
+    }
+
+    /// Sends a signal from outside the sandbox to the first process.
+    pub fn signal_from_outside(&self, signal: Signal) {
+        if let Some(init) = self.init() {
+            // A signal of the kernel's own is never refused for want of queue space.
+            let _ = init.send(Sending::kernel(signal).forced());
+        }
+    }
+
+    /// Kills every process.
+    pub fn kill_all(&self) {
+        kill_all(&self.processes.lock());
+    }
+}
+
+/// Kills every process of the table.
+pub(super) fn kill_all(table: &ProcessTable) {
+    for process in table.processes() {
+        process.group.state().begin_end(WaitStatus::Signaled(Signal::SIGKILL, false));
+    }
+}
+
+/// Sends a signal to every process but the first and those of `except`, as kill(-1) does; answers how many there were.
+pub(crate) fn signal_all(
+    table: &ProcessTable,
+    except: i32,
+    wakes: &mut Wakes,
+    mut send: impl FnMut(&Arc<ThreadGroup>, &mut Wakes),
+) -> usize {
+    let others = table.processes().filter(|p| {
+        let pid = p.group.pid();
+        pid != ProcessTable::INIT && pid != except && p.zombie.is_none()
+    });
+    others.map(|p| send(&p.group, wakes)).count()
+}
