@@ -284,7 +284,6 @@ pub(crate) fn set_alt_stack(ctx: &mut TaskContext, new: &StackT) -> Result<(), E
     Ok(())
 }
 
-
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -10,7 +10,9 @@ use amber_platform::{FloatingPoint, HostFault, Registers};
 
 use crate::error::{Restart, SysResult};
 use crate::mm::MemoryManager;
-use crate::task::{Counted, NewTask, Process, ProcessTable, Task, TaskContext, ThreadGroup, ThreadState, UserCharge, run};
+use crate::task::{
+    Counted, NewTask, Process, ProcessTable, Task, TaskContext, ThreadGroup, ThreadState, UserCharge, run,
+};
 use crate::wait::WaitQueue;
 
 /// What clone3(2) is asked for; the older calls are special cases.

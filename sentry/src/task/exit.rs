@@ -154,8 +154,8 @@ fn announce(table: &mut ProcessTable, pid: i32, wakes: &mut Wakes) {
     let signal = super::clone::exit_signal(process.exit_signal);
     let actions = parent.actions();
     let discarded = signal == Some(Signal::SIGCHLD) && actions.discards_children();
-    let silent = signal == Some(Signal::SIGCHLD)
-        && actions.get(Signal::SIGCHLD).sa_handler == amber_abi::signal::SIG_IGN;
+    let silent =
+        signal == Some(Signal::SIGCHLD) && actions.get(Signal::SIGCHLD).sa_handler == amber_abi::signal::SIG_IGN;
     if let Some(signal) = signal.filter(|_| !silent) {
         let uid = table.task(pid).map_or(0, |t| t.credentials().uid);
         let usage = process.group.usage();

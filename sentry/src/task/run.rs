@@ -1,6 +1,5 @@
 //! The life of a task on its host thread: guest code, trap, service, and again.
 
-
 use amber_abi::task::WaitStatus;
 use amber_abi::{Errno, SigInfo, Signal};
 use amber_platform::{Access, HostFault, Trap};

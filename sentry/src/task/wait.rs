@@ -1,8 +1,8 @@
 //! Waiting for children.
 
+use amber_abi::poll::PollEvents;
 use amber_abi::siginfo::{CLD_CONTINUED, CLD_STOPPED};
 use amber_abi::task::{WaitOptions, WaitStatus};
-use amber_abi::poll::PollEvents;
 use amber_abi::{Errno, Signal};
 
 use crate::error::{Restart, SysError};
