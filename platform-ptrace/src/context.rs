@@ -7,11 +7,12 @@ use amber_platform::{
     Access, AddressSpace, Context, FloatingPoint, HostFault, Interrupter, PAGE_SIZE, Registers, Trap,
 };
 
+use crate::placement::Place;
 use crate::seat::{KICK, Seat};
 use crate::space::Space;
 use crate::trace::{self, SignalInfo, Stop};
 use crate::tracee::Tracee;
-use crate::{Shared, fault, placement};
+use crate::{Shared, fault};
 
 /// Code segment of 64-bit programs.
 const USER_CS: u64 = 0x33;
@@ -32,6 +33,7 @@ const VSYSCALLS: [(u64, i64); 3] = [
 pub struct TracedContext {
     shared: Arc<Shared>,
     seat: Arc<Seat>,
+    place: Option<Arc<Place>>,
     tracee: Option<Tracee>,
     /// The floating-point state, when it is not in the tracee.
     floating: Option<FloatingPoint>,
@@ -41,7 +43,7 @@ impl TracedContext {
     /// A context that has run nowhere yet.
     pub fn new(shared: Arc<Shared>) -> Self {
         let floating = Some(shared.floating.initial());
-        TracedContext { shared, seat: Arc::default(), tracee: None, floating }
+        TracedContext { shared, seat: Arc::default(), place: None, tracee: None, floating }
     }
 
     /// The stub thread that runs this context in `space`.
@@ -53,7 +55,9 @@ impl TracedContext {
                 self.floating = Some(self.shared.floating.read(tracee.tid())?);
             }
             self.leave();
-            self.tracee = Some(Tracee::attach(space.stub(), &self.seat, placement::settle)?);
+            let processors = &self.shared.processors;
+            let place = self.place.get_or_insert_with(|| processors.enrol());
+            self.tracee = Some(Tracee::attach(space.stub(), &self.seat, |stub| processors.bring(place, stub))?);
         }
         self.tracee.as_mut().ok_or_else(|| fault("no stub thread", io::ErrorKind::NotFound))
     }
@@ -77,6 +81,14 @@ impl TracedContext {
             trace::set_floating_point(tracee.tid(), &state.0).map_err(|e| fault("writing floating-point state", e))?;
         }
         tracee.write_registers(registers)
+    }
+
+    /// Runs the guest thread that was made ready.
+    fn run_guest(&mut self) -> Result<Stop, HostFault> {
+        match (&mut self.tracee, &self.place) {
+            (Some(tracee), Some(place)) => self.shared.processors.count(place, || tracee.run_guest()),
+            _ => Err(fault("no stub thread", io::ErrorKind::NotFound)),
+        }
     }
 
     /// What a stop means for the guest, if anything. `settled` is the last change that was in effect when it ran.
@@ -186,7 +198,7 @@ impl Context for TracedContext {
             }
             // Whoever makes changes from here on sees that the guest may be running.
             let stop = match space.settled() {
-                Some(settled) => self.enter(space).and_then(Tracee::run_guest).map(|stop| (stop, settled)).map(Some),
+                Some(settled) => self.run_guest().map(|stop| Some((stop, settled))),
                 None => Ok(None),
             };
             self.seat.stop();
@@ -237,6 +249,9 @@ impl Context for TracedContext {
 
 impl Drop for TracedContext {
     fn drop(&mut self) {
+        if let Some(place) = &self.place {
+            self.shared.processors.leave(place);
+        }
         self.leave();
     }
 }

@@ -33,6 +33,7 @@ use amber_platform::{AddressSpace, Context, GuestMemory, HostFault, Platform};
 use crate::context::TracedContext;
 use crate::floating::FloatingFormat;
 use crate::keeper::Keeper;
+use crate::placement::Processors;
 use crate::space::Space;
 
 /// What all spaces and contexts of one platform share.
@@ -40,6 +41,13 @@ struct Shared {
     commands: Arc<GuestMemory>,
     keeper: Keeper,
     floating: FloatingFormat,
+    processors: Arc<Processors>,
+}
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        self.processors.close();
+    }
 }
 
 /// The platform that works everywhere: no device, no privilege, only `ptrace`.
@@ -57,7 +65,8 @@ impl PtracePlatform {
     pub fn new(memory: Arc<GuestMemory>) -> Result<Self, HostFault> {
         let commands = GuestMemory::new(layout::COMMAND_BYTES * layout::MOST_SPACES)?;
         let (keeper, floating) = Keeper::start(memory, commands.clone())?;
-        Ok(PtracePlatform { shared: Arc::new(Shared { commands, keeper, floating }) })
+        let processors = Processors::start().map_err(|e| fault("starting the balancer thread", e))?;
+        Ok(PtracePlatform { shared: Arc::new(Shared { commands, keeper, floating, processors }) })
     }
 }
 
