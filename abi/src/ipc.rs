@@ -1,7 +1,11 @@
 //! System V message queues, semaphores and shared memory; POSIX message queues; keys.
 
+use core::fmt;
+
+use bitflags::Flags;
+
 flag_set! {
-    /// The flags of `shmget`, `semget`, `msgget`, `msgsnd` and `msgrcv`; the low nine bits are a mode.
+    /// The flags of `semget`, `msgget`, `msgsnd` and `msgrcv`; the low nine bits are a mode.
     pub struct IpcFlags: u32 {
         IPC_CREAT = 0o1000,
         IPC_EXCL = 0o2000,
@@ -12,17 +16,38 @@ flag_set! {
     }
 }
 
-impl core::fmt::Display for IpcFlags {
-    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        let (flags, mode) = (self.bits() & !0o777, self.bits() & 0o777);
-        match (flags, mode) {
-            (0, mode) => write!(f, "{mode:#05o}"),
-            (_, 0) => crate::macros::spell(f, "0", self),
-            _ => {
-                crate::macros::spell(f, "0", &Self::from_bits_retain(flags))?;
-                write!(f, "|0{mode:03o}")
-            }
-        }
+flag_set! {
+    /// The flags of `shmget`; the low nine bits are a mode.
+    pub struct ShmFlags: u32 {
+        IPC_CREAT = 0o1000,
+        IPC_EXCL = 0o2000,
+        SHM_HUGETLB = 0o4000,
+        SHM_NORESERVE = 0o10000,
+    }
+}
+
+impl fmt::Display for IpcFlags {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        spell_with_mode(f, self)
+    }
+}
+
+impl fmt::Display for ShmFlags {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        spell_with_mode(f, self)
+    }
+}
+
+/// Writes the names of the flags that are set, then the mode in octal: `IPC_CREAT|0600`.
+fn spell_with_mode<F: Flags<Bits = u32>>(f: &mut fmt::Formatter<'_>, all: &F) -> fmt::Result {
+    let (flags, mode) = (all.bits() & !0o777, all.bits() & 0o777);
+    if flags != 0 {
+        crate::macros::spell(f, "0", &F::from_bits_retain(flags))?;
+    }
+    match (flags, mode) {
+        (0, _) => write!(f, "0{mode:03o}"),
+        (_, 0) => Ok(()),
+        _ => write!(f, "|0{mode:03o}"),
     }
 }
 
@@ -67,8 +92,6 @@ named! {
 consts! { u32:
     /// The flag in a command that 32-bit programs set; it means nothing to 64-bit ones.
     IPC_64 = 0x100,
-    SHM_HUGETLB = 0o4000,
-    SHM_NORESERVE = 0o10000,
     SHM_DEST = 0o1000,
     SHM_LOCKED = 0o2000,
     SEM_UNDO = 0o10000,
