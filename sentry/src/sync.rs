@@ -8,6 +8,8 @@ use std::ops::{Deref, DerefMut};
 /// [`Mutex::lock_beside`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Rank {
+    /// An epoll's look at the files it watches, which asks each in turn.
+    Epoll,
     /// The process tree: PID table, parents, children, groups, sessions (Linux's `tasklist_lock`).
     Processes,
     /// What a terminal is attached to.

@@ -14,6 +14,13 @@ pub trait Waiter: Send + Sync {
     /// The events happened on the object this waiter was registered with under `key`. Called with no lock held; must
     /// not sleep. Spurious calls are allowed.
     fn notify(&self, events: PollEvents, key: u64);
+
+    /// Like [`notify`](Self::notify) for a waiter registered as exclusive: whether that reached somebody who acts on the
+    /// events, so that the next exclusive waiter need not be told.
+    fn notify_exclusive(&self, events: PollEvents, key: u64) -> bool {
+        self.notify(events, key);
+        true
+    }
 }
 
 /// One registration; dropping it takes it back.
@@ -73,21 +80,21 @@ impl WaitQueue {
 
     /// Tells every waiter that asked for one of `events`, and one of the exclusive ones.
     pub fn notify(&self, events: PollEvents) {
-        let mut exclusive_told = false;
-        let told: Vec<(Weak<dyn Waiter>, u64)> = {
+        let told: Vec<(Weak<dyn Waiter>, u64, bool)> = {
             let entries = self.queue.entries.lock();
             if entries.is_empty() {
                 return;
             }
             let wanted = entries.iter().filter(|e| e.events.intersects(events));
-            wanted
-                .filter(|e| !e.exclusive || !std::mem::replace(&mut exclusive_told, true))
-                .map(|e| (e.waiter.clone(), e.key))
-                .collect()
+            wanted.map(|e| (e.waiter.clone(), e.key, e.exclusive)).collect()
         };
-        for (waiter, key) in told {
-            if let Some(waiter) = waiter.upgrade() {
+        let mut exclusive_told = false;
+        for (waiter, key, exclusive) in told {
+            let Some(waiter) = waiter.upgrade() else { continue };
+            if !exclusive {
                 waiter.notify(events, key);
+            } else if !exclusive_told {
+                exclusive_told = waiter.notify_exclusive(events, key);
             }
         }
     }

@@ -10,6 +10,7 @@ use amber_abi::poll::PollEvents;
 use amber_abi::stat::FileType;
 
 use crate::error::SysResult;
+use crate::fs::epoll::Watchers;
 use crate::fs::{DirectorySink, Inode, Path};
 use crate::mm::Mappable;
 use crate::sync::{Mutex, Rank};
@@ -117,6 +118,8 @@ pub const CHANGEABLE: OpenFlags = OpenFlags::O_APPEND
 
 /// An open file description (see open(2)): shared by all descriptors made from it by dup and fork.
 pub struct FileDescription {
+    /// First, so that epolls forget the file before it goes.
+    watchers: Watchers,
     file: Arc<dyn File>,
     path: Option<Path>,
     flags: AtomicU32,
@@ -129,6 +132,7 @@ impl FileDescription {
     pub fn new(file: Arc<dyn File>, path: Option<Path>, flags: OpenFlags) -> Arc<Self> {
         static NEXT: AtomicU64 = AtomicU64::new(1);
         Arc::new(FileDescription {
+            watchers: Watchers::default(),
             file,
             path,
             flags: AtomicU32::new(flags.bits()),
@@ -145,6 +149,11 @@ impl FileDescription {
     /// The behaviour as one certain kind, if it is that kind.
     pub fn downcast<T: 'static>(&self) -> Option<&T> {
         self.file.as_any().downcast_ref()
+    }
+
+    /// The epolls that watch it.
+    pub fn watchers(&self) -> &Watchers {
+        &self.watchers
     }
 
     /// Where it was opened; none for anonymous files.

@@ -1,6 +1,7 @@
 //! Files: inodes, names, mounts, descriptions, and the file systems.
 
 pub mod anon;
+pub mod epoll;
 pub mod eventfd;
 mod fd_table;
 mod file;

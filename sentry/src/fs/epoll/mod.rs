@@ -1,0 +1,411 @@
+//! epoll(7): a set of watched files, and the queue of those that became ready.
+//!
+//! Each watched file tells the epoll through its wait queue, which puts the entry into the ready list; waiting looks at
+//! that list alone, never at all entries.
+
+mod nesting;
+mod watchers;
+
+use std::any::Any;
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::sync::{Arc, Weak};
+
+use amber_abi::errno::Errno;
+use amber_abi::poll::{EpollEvent, EpollEvents, PollEvents};
+
+use crate::fs::anon::anonymous_inode;
+use crate::fs::pipe::READABLE;
+use crate::fs::{File, FileDescription, Inode};
+use crate::sync::{Mutex, Rank};
+use crate::wait::{Registration, WaitQueue, Waiter};
+
+pub use watchers::Watchers;
+
+/// What can be asked for together with EPOLLEXCLUSIVE.
+const WITH_EXCLUSIVE: EpollEvents = EpollEvents::EPOLLIN
+    .union(EpollEvents::EPOLLOUT)
+    .union(EpollEvents::EPOLLERR)
+    .union(EpollEvents::EPOLLHUP)
+    .union(EpollEvents::EPOLLWAKEUP)
+    .union(EpollEvents::EPOLLET)
+    .union(EpollEvents::EPOLLEXCLUSIVE);
+
+/// What is told of always.
+const ALWAYS: EpollEvents = EpollEvents::EPOLLERR.union(EpollEvents::EPOLLHUP);
+
+/// A watched descriptor: the number it was added under and the description behind it.
+struct Entry {
+    fd: i32,
+    description: Weak<FileDescription>,
+    description_id: u64,
+    interest: EpollEvents,
+    data: u64,
+    /// It is in the ready list.
+    queued: bool,
+    /// The place in the file's wait queue; none only while the entry is being made.
+    registration: Option<Registration>,
+    /// The file, if it is an epoll itself.
+    inner: Option<Weak<Epoll>>,
+}
+
+#[derive(Default)]
+struct State {
+    next_id: u64,
+    entries: HashMap<u64, Entry>,
+    by_target: BTreeMap<(i32, u64), u64>,
+    ready: VecDeque<u64>,
+    /// The epolls that watch this one, one for each entry.
+    parents: Vec<Weak<Epoll>>,
+}
+
+/// An epoll instance.
+pub struct Epoll {
+    me: Weak<Epoll>,
+    /// Held while the watched files are looked at and while entries change.
+    scan: Mutex<()>,
+    state: Mutex<State>,
+    /// Who is in epoll_wait(2).
+    waiters: WaitQueue,
+    /// Who polls the epoll's own descriptor.
+    queue: WaitQueue,
+}
+
+/// An event found, and what to put back if it cannot be told.
+pub struct Found {
+    id: u64,
+    interest: EpollEvents,
+    /// What the guest is told.
+    pub event: EpollEvent,
+}
+
+impl State {
+    /// Takes the first entry off the ready list.
+    fn pop_ready(&mut self) -> Option<(u64, Arc<FileDescription>, EpollEvents, u64)> {
+        while let Some(id) = self.ready.pop_front() {
+            let Some(entry) = self.entries.get_mut(&id) else { continue };
+            entry.queued = false;
+            if let Some(description) = entry.description.upgrade() {
+                return Some((id, description, entry.interest, entry.data));
+            }
+        }
+        None
+    }
+
+    /// Puts an entry at the end of the ready list, or at its beginning; false if there is no such entry.
+    fn queue(&mut self, id: u64, first: bool) -> bool {
+        let Some(entry) = self.entries.get_mut(&id) else { return false };
+        if !std::mem::replace(&mut entry.queued, true) {
+            if first {
+                self.ready.push_front(id);
+            } else {
+                self.ready.push_back(id);
+            }
+        }
+        true
+    }
+
+    fn take(&mut self, id: u64) -> Option<Entry> {
+        let entry = self.entries.remove(&id)?;
+        self.by_target.remove(&(entry.fd, entry.description_id));
+        if entry.queued {
+            self.ready.retain(|&other| other != id);
+        }
+        Some(entry)
+    }
+}
+
+impl Epoll {
+    /// Makes an empty set.
+    pub fn new() -> Arc<Epoll> {
+        Arc::new_cyclic(|me| Epoll {
+            me: me.clone(),
+            scan: Mutex::new(Rank::Epoll, ()),
+            state: Mutex::new(Rank::Buffer, State::default()),
+            waiters: WaitQueue::new(),
+            queue: WaitQueue::new(),
+        })
+    }
+
+    /// Watches a file (`EPOLL_CTL_ADD`).
+    ///
+    /// # Errors
+    /// `EPERM` if the file never waits; `EINVAL` for what does not go with EPOLLEXCLUSIVE; `ELOOP` if epolls would be
+    /// nested too deep or in a circle; `EEXIST` if it is watched under this number already.
+    pub fn add(
+        &self,
+        fd: i32,
+        description: &Arc<FileDescription>,
+        interest: EpollEvents,
+        data: u64,
+    ) -> Result<(), Errno> {
+        let file = description.file();
+        let queue = file.wait_queue().ok_or(Errno::EPERM)?;
+        let inner = description.downcast::<Epoll>();
+        let exclusive = interest.contains(EpollEvents::EPOLLEXCLUSIVE);
+        if exclusive && (inner.is_some() || !WITH_EXCLUSIVE.contains(interest)) {
+            return Err(Errno::EINVAL);
+        }
+        let _tree = inner.map(|inner| nesting::check(self, inner)).transpose()?;
+        // Epolls are not nested in a circle, so neither are these locks; the tree's comes before them.
+        let _scan = self.scan.lock_beside();
+        let id = {
+            let mut state = self.state.lock();
+            let target = (fd, description.id());
+            if state.by_target.contains_key(&target) {
+                return Err(Errno::EEXIST);
+            }
+            state.next_id += 1;
+            let id = state.next_id;
+            state.by_target.insert(target, id);
+            let entry = Entry {
+                fd,
+                description: Arc::downgrade(description),
+                description_id: description.id(),
+                interest: interest | ALWAYS,
+                data,
+                queued: false,
+                registration: None,
+                inner: inner.map(|inner| inner.me.clone()),
+            };
+            state.entries.insert(id, entry);
+            id
+        };
+        if let Some(inner) = inner {
+            // Another epoll's state, of the same rank as ours, which is not held.
+            inner.state.lock().parents.push(self.me.clone());
+        }
+        let waiter: Weak<dyn Waiter> = self.me.clone();
+        let registration = if exclusive {
+            queue.register_exclusive(waiter, PollEvents::from_bits_truncate(interest.bits()), id)
+        } else {
+            queue.register(waiter, PollEvents::all(), id)
+        };
+        if let Some(entry) = self.state.lock().entries.get_mut(&id) {
+            entry.registration = Some(registration);
+        }
+        description.watchers().add(&self.me, id);
+        self.look(id, description, interest | ALWAYS);
+        Ok(())
+    }
+
+    /// Changes what is asked for (`EPOLL_CTL_MOD`).
+    ///
+    /// # Errors
+    /// `ENOENT` if it is not watched; `EINVAL` if EPOLLEXCLUSIVE is asked for now or was at first.
+    pub fn modify(
+        &self,
+        fd: i32,
+        description: &Arc<FileDescription>,
+        interest: EpollEvents,
+        data: u64,
+    ) -> Result<(), Errno> {
+        if interest.contains(EpollEvents::EPOLLEXCLUSIVE) {
+            return Err(Errno::EINVAL);
+        }
+        let _scan = self.scan.lock();
+        let id = {
+            let mut state = self.state.lock();
+            let id = *state.by_target.get(&(fd, description.id())).ok_or(Errno::ENOENT)?;
+            let entry = state.entries.get_mut(&id).ok_or(Errno::ENOENT)?;
+            if entry.interest.contains(EpollEvents::EPOLLEXCLUSIVE) {
+                return Err(Errno::EINVAL);
+            }
+            entry.interest = interest | ALWAYS;
+            entry.data = data;
+            id
+        };
+        self.look(id, description, interest | ALWAYS);
+        Ok(())
+    }
+
+    /// Watches a file no more (`EPOLL_CTL_DEL`).
+    ///
+    /// # Errors
+    /// `ENOENT` if it is not watched.
+    pub fn remove(&self, fd: i32, description: &Arc<FileDescription>) -> Result<(), Errno> {
+        let _scan = self.scan.lock();
+        let id = *self.state.lock().by_target.get(&(fd, description.id())).ok_or(Errno::ENOENT)?;
+        description.watchers().remove(&self.me, id);
+        self.forget(id);
+        Ok(())
+    }
+
+    /// Drops an entry: it was removed, or its description is gone.
+    fn forget(&self, id: u64) {
+        let entry = self.state.lock().take(id);
+        if let Some(inner) = entry.and_then(|e| e.inner).and_then(|inner| inner.upgrade()) {
+            let mut state = inner.state.lock();
+            if let Some(at) = state.parents.iter().position(|parent| parent.ptr_eq(&self.me)) {
+                state.parents.swap_remove(at);
+            }
+        }
+    }
+
+    /// Puts the entry into the ready list if its file is ready.
+    fn look(&self, id: u64, description: &FileDescription, interest: EpollEvents) {
+        if !ready_events(description, interest).is_empty() && self.state.lock().queue(id, false) {
+            self.tell();
+        }
+    }
+
+    fn tell(&self) {
+        self.waiters.notify(READABLE);
+        self.queue.notify(READABLE);
+    }
+
+    /// Who waits in epoll_wait(2).
+    pub fn waiters(&self) -> &WaitQueue {
+        &self.waiters
+    }
+
+    /// Takes at most `most` events. Level-triggered entries go to the end of the ready list, those with EPOLLONESHOT are
+    /// disabled.
+    pub fn harvest(&self, most: usize) -> Vec<Found> {
+        let mut found = Vec::new();
+        // What was looked at is let go after the locks: it may be the last reference.
+        let mut looked_at = Vec::new();
+        let scan = self.scan.lock();
+        let mut left = self.state.lock().ready.len();
+        while left > 0 && found.len() < most {
+            left -= 1;
+            let next = self.state.lock().pop_ready();
+            let Some((id, description, interest, data)) = next else { break };
+            let events = ready_events(&description, interest);
+            looked_at.push(description);
+            if events.is_empty() {
+                continue;
+            }
+            let mut state = self.state.lock();
+            if interest.contains(EpollEvents::EPOLLONESHOT) {
+                if let Some(entry) = state.entries.get_mut(&id) {
+                    entry.interest &= EpollEvents::MODES;
+                }
+            } else if !interest.contains(EpollEvents::EPOLLET) {
+                state.queue(id, false);
+            }
+            found.push(Found { id, interest, event: EpollEvent { events: events.bits(), data } });
+        }
+        let more = !self.state.lock().ready.is_empty();
+        drop(scan);
+        if more {
+            self.waiters.notify(READABLE);
+        }
+        found
+    }
+
+    /// Puts back events that could not be told, as if they had not been taken.
+    pub fn put_back(&self, untold: &[Found]) {
+        let _scan = self.scan.lock();
+        let mut state = self.state.lock();
+        for found in untold.iter().rev() {
+            if let Some(entry) = state.entries.get_mut(&found.id)
+                && EpollEvents::MODES.contains(entry.interest)
+            {
+                entry.interest = found.interest;
+            }
+            state.queue(found.id, true);
+        }
+    }
+}
+
+/// What of `interest` the file is ready for now.
+fn ready_events(description: &FileDescription, interest: EpollEvents) -> EpollEvents {
+    let wanted = interest.difference(EpollEvents::MODES);
+    if wanted.is_empty() {
+        return wanted;
+    }
+    EpollEvents::from_bits_retain(description.file().poll().bits()) & wanted
+}
+
+impl Waiter for Epoll {
+    fn notify(&self, events: PollEvents, id: u64) {
+        self.notify_exclusive(events, id);
+    }
+
+    fn notify_exclusive(&self, events: PollEvents, id: u64) -> bool {
+        let mut state = self.state.lock();
+        let Some(entry) = state.entries.get(&id) else { return false };
+        let wanted = entry.interest.difference(EpollEvents::MODES);
+        if !wanted.intersects(EpollEvents::from_bits_retain(events.bits())) {
+            return false;
+        }
+        state.queue(id, false);
+        drop(state);
+        let somebody_waits = !self.waiters.is_empty();
+        self.tell();
+        somebody_waits
+    }
+}
+
+impl Drop for Epoll {
+    fn drop(&mut self) {
+        let entries = std::mem::take(&mut self.state.lock().entries);
+        for (id, entry) in entries {
+            if let Some(description) = entry.description.upgrade() {
+                description.watchers().remove(&self.me, id);
+            }
+            if let Some(inner) = entry.inner.and_then(|inner| inner.upgrade()) {
+                inner.state.lock().parents.retain(|parent| !parent.ptr_eq(&self.me));
+            }
+        }
+    }
+}
+
+impl File for Epoll {
+    fn inode(&self) -> Arc<dyn Inode> {
+        anonymous_inode()
+    }
+
+    fn is_seekable(&self) -> bool {
+        false
+    }
+
+    fn poll(&self) -> PollEvents {
+        let mut looked_at = Vec::new();
+        // Called for a nested epoll while the outer one's lock is held; they are not nested in a circle.
+        let scan = self.scan.lock_beside();
+        let mut answer = PollEvents::empty();
+        loop {
+            let next = self.state.lock().pop_ready();
+            let Some((id, description, interest, _)) = next else { break };
+            let events = ready_events(&description, interest);
+            looked_at.push(description);
+            if !events.is_empty() {
+                self.state.lock().queue(id, true);
+                answer = READABLE;
+                break;
+            }
+        }
+        drop(scan);
+        answer
+    }
+
+    fn wait_queue(&self) -> Option<&WaitQueue> {
+        Some(&self.queue)
+    }
+
+    fn fdinfo(&self) -> String {
+        let entries: Vec<_> = {
+            let state = self.state.lock();
+            let ids = state.by_target.values().filter_map(|id| state.entries.get(id));
+            ids.map(|e| (e.fd, e.interest, e.data, e.description.clone())).collect()
+        };
+        let line = |(fd, interest, data, description): (i32, EpollEvents, u64, Weak<FileDescription>)| {
+            let metadata = description.upgrade()?.file().inode().metadata().ok()?;
+            let (events, ino, device) = (interest.bits(), metadata.number, metadata.device.raw());
+            Some(format!("tfd: {fd:8} events: {events:8x} data: {data:16x}  pos:0 ino:{ino:x} sdev:{device:x}\n"))
+        };
+        entries.into_iter().filter_map(line).collect()
+    }
+
+    fn link_text(&self) -> Option<String> {
+        Some("anon_inode:[eventpoll]".to_owned())
+    }
+
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
+}
+
+#[cfg(test)]
+mod tests;
