@@ -23,6 +23,8 @@ impl SignalWatch {
     /// Watches `signals` from now on. They are blocked in the calling thread and those it will start, so this is called
     /// before there are others. Signals ignored by the process stay ignored, as `nohup` wants.
     ///
+    /// SIGXFSZ is blocked as well, and never seen: a file too large for the process's limit is an `EFBIG`, and no more.
+    ///
     /// # Errors
     /// The host lacks file descriptors or memory.
     pub fn new(signals: &[Signal]) -> io::Result<SignalWatch> {
@@ -30,6 +32,7 @@ impl SignalWatch {
         let wanted = signals.iter().filter(|&&signal| ignored & 1 << (signal as i32 - 1) == 0);
         let set: SigSet = wanted.copied().collect();
         set.thread_block()?;
+        SigSet::from(Signal::SIGXFSZ).thread_block()?;
         Ok(SignalWatch(SignalFd::with_flags(&set, SfdFlags::SFD_CLOEXEC)?))
     }
 
