@@ -5,6 +5,7 @@
 
 mod contract;
 mod memory;
+pub mod processor;
 mod registers;
 
 pub use contract::{Access, AddressSpace, Context, FloatingPoint, HostFault, Interrupter, Platform, Protection, Trap};

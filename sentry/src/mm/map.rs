@@ -117,13 +117,30 @@ impl MemoryManager {
                 self.remove(state, range.clone());
             }
             let locked = vma.flags.contains(VmaFlags::LOCKED) && !vma.flags.contains(VmaFlags::LOCK_ON_FAULT);
+            let cached = !vma.is_shared()
+                && super::address::is_accessible(vma.protection)
+                && vma.object().is_some_and(|area| offset < area.object.len() && area.object.is_resident(offset));
             self.add(state, vma);
+            if cached && let Some(area) = state.areas.find(at).cloned() {
+                // What a program maps of a file in the cache is touched next; mapping it now saves the fault.
+                let part = Vma { start: at, end: at + len, offset, ..area };
+                let _ = self.bring(state, &part, at, false);
+            }
             Ok((at, request.populate || locked))
         })?;
         if populate {
             self.populate_range(start..start + len);
         }
         Ok(start)
+    }
+
+    /// Where an area of `len` bytes would be put.
+    ///
+    /// # Errors
+    /// `ENOMEM` if there is no room.
+    pub fn free_room(&self, len: u64) -> Result<u64, Errno> {
+        let len = whole_pages(len)?;
+        self.with(|state| self.find_room(state, 0, len, Region::Usual))
     }
 
     /// Adds an area where there is none, with its frames if it is small private memory.

@@ -1,0 +1,109 @@
+//! The first line of a script: `#!`, an interpreter, and at most one argument.
+
+use amber_abi::errno::Errno;
+
+/// How much of a file Linux looks at.
+pub const HEAD: usize = 256;
+
+/// Whose script it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Shebang {
+    /// Path of the interpreter.
+    pub interpreter: Vec<u8>,
+    /// Everything behind it on the line, as one argument.
+    pub argument: Option<Vec<u8>>,
+}
+
+fn is_blank(byte: u8) -> bool {
+    byte == b' ' || byte == b'\t'
+}
+
+/// Whether a byte ends a word: blanks, and the zeros behind the end of a short file.
+fn ends_word(byte: u8) -> bool {
+    is_blank(byte) || byte == 0
+}
+
+/// Reads the head of a file (zeros behind its end); none if it is no script.
+///
+/// # Errors
+/// `ENOEXEC` if no interpreter is named, or its name does not end within the head.
+pub fn parse(head: &[u8; HEAD]) -> Result<Option<Shebang>, Errno> {
+    let Some(line) = head.strip_prefix(b"#!") else { return Ok(None) };
+    let line = match line.iter().position(|&byte| byte == b'\n') {
+        Some(end) => &line[..end],
+        None => {
+            // A line cut off is accepted if the interpreter's name is whole.
+            let start = line.iter().position(|&byte| !is_blank(byte)).ok_or(Errno::ENOEXEC)?;
+            let whole = line[start..].iter().any(|&byte| ends_word(byte));
+            if !whole {
+                return Err(Errno::ENOEXEC);
+            }
+            &line[..line.len() - 1]
+        }
+    };
+    let line = match line.iter().position(|&byte| byte == 0) {
+        Some(end) => &line[..end],
+        None => line,
+    };
+    let line = line.trim_ascii_end_blank();
+    let start = line.iter().position(|&byte| !is_blank(byte)).ok_or(Errno::ENOEXEC)?;
+    let words = &line[start..];
+    let end = words.iter().position(|&byte| is_blank(byte)).unwrap_or(words.len());
+    let (interpreter, rest) = words.split_at(end);
+    let argument = rest.iter().position(|&byte| !is_blank(byte)).map(|at| rest[at..].to_vec());
+    Ok(Some(Shebang { interpreter: interpreter.to_vec(), argument }))
+}
+
+/// Trimming of blanks only, as the kernel does: a carriage return stays.
+trait TrimBlank {
+    fn trim_ascii_end_blank(&self) -> &Self;
+}
+
+impl TrimBlank for [u8] {
+    fn trim_ascii_end_blank(&self) -> &[u8] {
+        let end = self.iter().rposition(|&byte| !is_blank(byte)).map_or(0, |at| at + 1);
+        &self[..end]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn of(text: &[u8]) -> Result<Option<Shebang>, Errno> {
+        let mut head = [0; HEAD];
+        head[..text.len()].copy_from_slice(text);
+        parse(&head)
+    }
+
+    fn named(interpreter: &str, argument: Option<&str>) -> Result<Option<Shebang>, Errno> {
+        let argument = argument.map(|text| text.as_bytes().to_vec());
+        Ok(Some(Shebang { interpreter: interpreter.as_bytes().to_vec(), argument }))
+    }
+
+    #[test]
+    fn lines_are_read_as_linux_reads_them() {
+        assert_eq!(of(b"#!/bin/sh\nexit"), named("/bin/sh", None));
+        assert_eq!(of(b"#! /usr/bin/env  python3 -u  \n"), named("/usr/bin/env", Some("python3 -u")));
+        assert_eq!(of(b"#!/bin/sh"), named("/bin/sh", None));
+        assert_eq!(of(b"#!  \n"), Err(Errno::ENOEXEC));
+        assert_eq!(of(b"\x7fELF"), Ok(None));
+        let mut long = b"#!/".to_vec();
+        long.resize(HEAD, b'a');
+        assert_eq!(of(&long), Err(Errno::ENOEXEC));
+        long[100] = b' ';
+        assert!(of(&long).unwrap().unwrap().argument.is_some());
+    }
+
+    proptest! {
+        #[test]
+        fn hostile_heads_never_panic(bytes in proptest::collection::vec(any::<u8>(), HEAD - 2)) {
+            let mut head = [0; HEAD];
+            head[..2].copy_from_slice(b"#!");
+            head[2..].copy_from_slice(&bytes);
+            let _ = parse(&head);
+        }
+    }
+}
