@@ -1,0 +1,330 @@
+//! Files of the host, named by a directory descriptor and one path component.
+//!
+//! Nothing here follows a symbolic link or takes a name with a slash, `.` or `..`: who starts from a directory can only
+//! get to what lies beneath it, whatever somebody else does to the tree meanwhile.
+
+use std::ffi::{CString, OsStr};
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+
+use amber_abi::errno::Errno;
+use amber_abi::open::{OpenFlags, RenameFlags};
+use amber_abi::stat::StatFs;
+use amber_abi::time::Timespec;
+use nix::dir::Dir;
+use nix::fcntl::{AtFlags, FallocateFlags, OFlag};
+use nix::sys::stat::{FileStat, Mode, SFlag, UtimensatFlags};
+use nix::unistd::{Gid, LinkatFlags, Uid, UnlinkatFlags, Whence};
+
+/// The result of a host call, with the host's errno.
+pub type Result<T> = std::result::Result<T, Errno>;
+
+pub(crate) fn errno(error: nix::errno::Errno) -> Errno {
+    Errno::from_raw(error as i32)
+}
+
+/// The errno of a failed standard library call.
+pub(crate) fn io_errno(error: io::Error) -> Errno {
+    Errno::from_host(error)
+}
+
+/// What the host tells of a file.
+#[derive(Clone, Copy, Debug)]
+#[expect(missing_docs, reason = "the fields of stat(2)")]
+pub struct HostStat {
+    pub device: u64,
+    pub number: u64,
+    pub mode: u32,
+    pub links: u64,
+    pub uid: u32,
+    pub gid: u32,
+    pub special: u64,
+    pub size: u64,
+    pub block_size: u32,
+    pub blocks: u64,
+    pub accessed: Timespec,
+    pub modified: Timespec,
+    pub changed: Timespec,
+}
+
+impl From<FileStat> for HostStat {
+    fn from(stat: FileStat) -> Self {
+        HostStat {
+            device: stat.st_dev,
+            number: stat.st_ino,
+            mode: stat.st_mode,
+            links: stat.st_nlink,
+            uid: stat.st_uid,
+            gid: stat.st_gid,
+            special: stat.st_rdev,
+            size: stat.st_size as u64,
+            block_size: stat.st_blksize as u32,
+            blocks: stat.st_blocks as u64,
+            accessed: Timespec { tv_sec: stat.st_atime, tv_nsec: stat.st_atime_nsec },
+            modified: Timespec { tv_sec: stat.st_mtime, tv_nsec: stat.st_mtime_nsec },
+            changed: Timespec { tv_sec: stat.st_ctime, tv_nsec: stat.st_ctime_nsec },
+        }
+    }
+}
+
+/// An entry of a host directory.
+#[derive(Clone, Debug)]
+pub struct HostEntry {
+    /// The name.
+    pub name: Box<[u8]>,
+    /// The inode's number.
+    pub number: u64,
+    /// The `DT_` value.
+    pub kind: u8,
+}
+
+/// How a time stamp is set.
+#[derive(Clone, Copy, Debug)]
+pub enum HostTime {
+    /// Stays as it is.
+    Keep,
+    /// The host's current time.
+    Now,
+    /// This time.
+    At(Timespec),
+}
+
+impl HostTime {
+    fn spec(self) -> nix::sys::time::TimeSpec {
+        match self {
+            HostTime::Keep => nix::sys::time::TimeSpec::UTIME_OMIT,
+            HostTime::Now => nix::sys::time::TimeSpec::UTIME_NOW,
+            HostTime::At(t) => nix::sys::time::TimeSpec::new(t.tv_sec, t.tv_nsec),
+        }
+    }
+}
+
+/// Refuses what is not a plain component, so that no call can leave its directory.
+fn component(name: &[u8]) -> Result<&OsStr> {
+    if name.is_empty() || name == b"." || name == b".." || name.contains(&b'/') {
+        return Err(Errno::EINVAL);
+    }
+    Ok(OsStr::from_bytes(name))
+}
+
+/// Opens a path of the host as the operator wrote it, symbolic links and all, only to name things beneath or beside it.
+pub fn open_root(path: &Path) -> Result<OwnedFd> {
+    nix::fcntl::open(path, OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty()).map_err(errno)
+}
+
+/// Opens an entry of a directory. A symbolic link gives `ELOOP` (or itself, with `O_PATH`). Never waits for a fifo's
+/// other end and never makes a terminal the controlling one.
+pub fn open_at(directory: BorrowedFd<'_>, name: &[u8], flags: OpenFlags, permissions: u16) -> Result<OwnedFd> {
+    let always = OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC | OFlag::O_NOCTTY | OFlag::O_NONBLOCK;
+    let flags = OFlag::from_bits_retain(flags.bits() as i32) | always;
+    nix::fcntl::openat(directory, component(name)?, flags, Mode::from_bits_truncate(permissions.into())).map_err(errno)
+}
+
+/// Opens a regular file for reading or writing, without touching its access time where the host lets us.
+pub fn open_file_at(directory: BorrowedFd<'_>, name: &[u8], flags: OpenFlags) -> Result<OwnedFd> {
+    match open_at(directory, name, flags | OpenFlags::O_NOATIME, 0) {
+        Err(Errno::EPERM) => open_at(directory, name, flags, 0),
+        answer => answer,
+    }
+}
+
+/// Opens the directory `directory` itself once more, for listing or synchronizing.
+pub fn reopen_directory(directory: BorrowedFd<'_>) -> Result<OwnedFd> {
+    let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+    let quiet = nix::fcntl::openat(directory, ".", flags | OFlag::O_NOATIME, Mode::empty());
+    let opened = match quiet {
+        Err(nix::errno::Errno::EPERM) => nix::fcntl::openat(directory, ".", flags, Mode::empty()),
+        opened => opened,
+    };
+    opened.map_err(errno)
+}
+
+/// stat(2) of an open file.
+pub fn stat(file: BorrowedFd<'_>) -> Result<HostStat> {
+    nix::sys::stat::fstat(file).map(HostStat::from).map_err(errno)
+}
+
+/// stat(2) of an entry, not of what a symbolic link leads to.
+pub fn stat_at(directory: BorrowedFd<'_>, name: &[u8]) -> Result<HostStat> {
+    let name = component(name)?;
+    nix::sys::stat::fstatat(directory, name, AtFlags::AT_SYMLINK_NOFOLLOW).map(HostStat::from).map_err(errno)
+}
+
+/// All entries of a directory but `.` and `..`, as the host orders them.
+pub fn list(directory: BorrowedFd<'_>) -> Result<Vec<HostEntry>> {
+    let mut dir = Dir::from_fd(reopen_directory(directory)?).map_err(errno)?;
+    let mut entries = Vec::new();
+    for entry in dir.iter() {
+        let entry = entry.map_err(errno)?;
+        let name = entry.file_name().to_bytes();
+        if name != b"." && name != b".." {
+            let kind = entry.file_type().map_or(0, dirent_kind);
+            entries.push(HostEntry { name: name.into(), number: entry.ino(), kind });
+        }
+    }
+    Ok(entries)
+}
+
+fn dirent_kind(kind: nix::dir::Type) -> u8 {
+    match kind {
+        nix::dir::Type::Fifo => libc::DT_FIFO,
+        nix::dir::Type::CharacterDevice => libc::DT_CHR,
+        nix::dir::Type::Directory => libc::DT_DIR,
+        nix::dir::Type::BlockDevice => libc::DT_BLK,
+        nix::dir::Type::File => libc::DT_REG,
+        nix::dir::Type::Symlink => libc::DT_LNK,
+        nix::dir::Type::Socket => libc::DT_SOCK,
+    }
+}
+
+/// The text of a symbolic link.
+pub fn read_link_at(directory: BorrowedFd<'_>, name: &[u8]) -> Result<Vec<u8>> {
+    let text = nix::fcntl::readlinkat(directory, component(name)?).map_err(errno)?;
+    Ok(text.as_bytes().to_vec())
+}
+
+/// Makes a directory.
+pub fn make_directory_at(directory: BorrowedFd<'_>, name: &[u8], permissions: u16) -> Result<()> {
+    let mode = Mode::from_bits_truncate(permissions.into());
+    nix::sys::stat::mkdirat(directory, component(name)?, mode).map_err(errno)
+}
+
+/// Makes a fifo, a socket's name or, if the operator may, a device node.
+pub fn make_node_at(directory: BorrowedFd<'_>, name: &[u8], mode: u32, device: u64) -> Result<()> {
+    let (kind, permissions) = (SFlag::from_bits_truncate(mode), Mode::from_bits_truncate(mode));
+    nix::sys::stat::mknodat(directory, component(name)?, kind, permissions, device).map_err(errno)
+}
+
+/// Makes a symbolic link with this text.
+pub fn make_link_at(directory: BorrowedFd<'_>, name: &[u8], target: &[u8]) -> Result<()> {
+    nix::unistd::symlinkat(OsStr::from_bytes(target), directory, component(name)?).map_err(errno)
+}
+
+/// Makes a further name of a file.
+pub fn link_at(from: BorrowedFd<'_>, name: &[u8], to: BorrowedFd<'_>, new_name: &[u8]) -> Result<()> {
+    let flags = LinkatFlags::empty();
+    nix::unistd::linkat(from, component(name)?, to, component(new_name)?, flags).map_err(errno)
+}
+
+/// Removes an entry that is not a directory.
+pub fn unlink_at(directory: BorrowedFd<'_>, name: &[u8]) -> Result<()> {
+    nix::unistd::unlinkat(directory, component(name)?, UnlinkatFlags::NoRemoveDir).map_err(errno)
+}
+
+/// Removes an empty directory.
+pub fn remove_directory_at(directory: BorrowedFd<'_>, name: &[u8]) -> Result<()> {
+    nix::unistd::unlinkat(directory, component(name)?, UnlinkatFlags::RemoveDir).map_err(errno)
+}
+
+/// Moves an entry.
+pub fn rename_at(
+    from: BorrowedFd<'_>,
+    name: &[u8],
+    to: BorrowedFd<'_>,
+    new_name: &[u8],
+    flags: RenameFlags,
+) -> Result<()> {
+    let flags = nix::fcntl::RenameFlags::from_bits_retain(flags.bits());
+    nix::fcntl::renameat2(from, component(name)?, to, component(new_name)?, flags).map_err(errno)
+}
+
+/// Changes owner and group of an entry; none stays.
+pub fn set_owner_at(directory: BorrowedFd<'_>, name: &[u8], uid: Option<u32>, gid: Option<u32>) -> Result<()> {
+    let (uid, gid) = (uid.map(Uid::from_raw), gid.map(Gid::from_raw));
+    nix::unistd::fchownat(directory, component(name)?, uid, gid, AtFlags::AT_SYMLINK_NOFOLLOW).map_err(errno)
+}
+
+/// Changes owner and group of an open file; none stays.
+pub fn set_owner(file: BorrowedFd<'_>, uid: Option<u32>, gid: Option<u32>) -> Result<()> {
+    nix::unistd::fchown(file, uid.map(Uid::from_raw), gid.map(Gid::from_raw)).map_err(errno)
+}
+
+/// Changes the permissions of an open file (not one opened with `O_PATH`).
+pub fn set_permissions(file: BorrowedFd<'_>, permissions: u16) -> Result<()> {
+    nix::sys::stat::fchmod(file, Mode::from_bits_truncate(permissions.into())).map_err(errno)
+}
+
+/// Sets the time stamps of an entry.
+pub fn set_times_at(directory: BorrowedFd<'_>, name: &[u8], accessed: HostTime, modified: HostTime) -> Result<()> {
+    let (accessed, modified) = (accessed.spec(), modified.spec());
+    nix::sys::stat::utimensat(directory, component(name)?, &accessed, &modified, UtimensatFlags::NoFollowSymlink)
+        .map_err(errno)
+}
+
+/// Sets the time stamps of an open file.
+pub fn set_times(file: BorrowedFd<'_>, accessed: HostTime, modified: HostTime) -> Result<()> {
+    nix::sys::stat::futimens(file, &accessed.spec(), &modified.spec()).map_err(errno)
+}
+
+/// Cuts or extends an open file.
+pub fn set_size(file: BorrowedFd<'_>, size: u64) -> Result<()> {
+    nix::unistd::ftruncate(file, size as i64).map_err(errno)
+}
+
+/// Reads at an offset.
+pub fn read_at(file: &File, buf: &mut [u8], offset: u64) -> Result<usize> {
+    file.read_at(buf, offset).map_err(io_errno)
+}
+
+/// Writes at an offset.
+pub fn write_at(file: &File, buf: &[u8], offset: u64) -> Result<usize> {
+    file.write_at(buf, offset).map_err(io_errno)
+}
+
+/// Reserves, frees or shifts storage (fallocate(2), with its modes).
+pub fn allocate(file: BorrowedFd<'_>, mode: u32, offset: u64, len: u64) -> Result<()> {
+    let mode = FallocateFlags::from_bits_retain(mode as i32);
+    nix::fcntl::fallocate(file, mode, offset as i64, len as i64).map_err(errno)
+}
+
+/// The next data, or hole, from an offset on; moves the descriptor's own position, which nothing else uses.
+pub fn seek_data(file: BorrowedFd<'_>, offset: u64, hole: bool) -> Result<u64> {
+    let whence = if hole { Whence::SeekHole } else { Whence::SeekData };
+    nix::unistd::lseek(file, offset as i64, whence).map(|at| at as u64).map_err(errno)
+}
+
+/// fsync(2) or fdatasync(2).
+pub fn sync(file: BorrowedFd<'_>, data_only: bool) -> Result<()> {
+    if data_only { nix::unistd::fdatasync(file) } else { nix::unistd::fsync(file) }.map_err(errno)
+}
+
+/// statfs(2) of the file system that holds a file.
+pub fn statfs(file: BorrowedFd<'_>) -> Result<StatFs> {
+    let s = nix::sys::statfs::fstatfs(file).map_err(errno)?;
+    Ok(StatFs {
+        f_type: s.filesystem_type().0,
+        f_bsize: s.block_size(),
+        f_blocks: s.blocks(),
+        f_bfree: s.blocks_free(),
+        f_bavail: s.blocks_available(),
+        f_files: s.files(),
+        f_ffree: s.files_free(),
+        f_namelen: s.maximum_name_length(),
+        f_frsize: s.block_size(),
+        ..StatFs::default()
+    })
+}
+
+/// Splits the operator's path into its directory, opened, and its last component; none for a path that has no last
+/// component (`/`, `..`).
+pub fn open_parent(path: &Path) -> Result<Option<(OwnedFd, CString)>> {
+    let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else { return Ok(None) };
+    let parent = if parent.as_os_str().is_empty() { Path::new(".") } else { parent };
+    let name = CString::new(name.as_bytes()).map_err(|_| Errno::EINVAL)?;
+    open_root(parent).map(|fd| Some((fd, name)))
+}
+
+/// What access mode and status flags a descriptor of the host has.
+pub fn flags(file: BorrowedFd<'_>) -> Result<OpenFlags> {
+    let flags = nix::fcntl::fcntl(file, nix::fcntl::FcntlArg::F_GETFL).map_err(errno)?;
+    Ok(OpenFlags::from_bits_retain(flags as u32))
+}
+
+/// A further descriptor of the same open file.
+pub fn duplicate(file: BorrowedFd<'_>) -> Result<OwnedFd> {
+    file.as_fd().try_clone_to_owned().map_err(io_errno)
+}

@@ -1,0 +1,77 @@
+//! Extended attributes of host files, and the one way to change a mode without following a link.
+
+use std::ffi::CString;
+use std::os::fd::{AsRawFd, BorrowedFd};
+
+use amber_abi::errno::Errno;
+
+use crate::fs::Result;
+
+fn last_error() -> Errno {
+    Errno::from_host(std::io::Error::last_os_error())
+}
+
+fn c_string(name: &[u8]) -> Result<CString> {
+    CString::new(name).map_err(|_| Errno::EINVAL)
+}
+
+fn length(answer: isize) -> Result<usize> {
+    usize::try_from(answer).map_err(|_| last_error())
+}
+
+/// The value of an attribute of an open file (not one opened with `O_PATH`).
+pub fn get(file: BorrowedFd<'_>, name: &[u8]) -> Result<Vec<u8>> {
+    let name = c_string(name)?;
+    let mut value = vec![0; amber_abi::xattr::XATTR_SIZE_MAX];
+    // SAFETY: the name ends with a zero byte and the buffer is as long as said.
+    let got = unsafe { libc::fgetxattr(file.as_raw_fd(), name.as_ptr(), value.as_mut_ptr().cast(), value.len()) };
+    value.truncate(length(got)?);
+    Ok(value)
+}
+
+/// The names of all attributes of an open file.
+pub fn list(file: BorrowedFd<'_>) -> Result<Vec<Vec<u8>>> {
+    let mut names = vec![0u8; amber_abi::xattr::XATTR_LIST_MAX];
+    // SAFETY: the buffer is as long as said.
+    let got = unsafe { libc::flistxattr(file.as_raw_fd(), names.as_mut_ptr().cast(), names.len()) };
+    names.truncate(length(got)?);
+    Ok(names.split(|&b| b == 0).filter(|n| !n.is_empty()).map(<[u8]>::to_vec).collect())
+}
+
+/// Sets an attribute of an open file; `flags` as those of setxattr(2).
+pub fn set(file: BorrowedFd<'_>, name: &[u8], value: &[u8], flags: u32) -> Result<()> {
+    let name = c_string(name)?;
+    // SAFETY: the name ends with a zero byte and the value is as long as said.
+    let done = unsafe {
+        libc::fsetxattr(file.as_raw_fd(), name.as_ptr(), value.as_ptr().cast(), value.len(), flags as libc::c_int)
+    };
+    length(done as isize).map(drop)
+}
+
+/// Removes an attribute of an open file.
+pub fn remove(file: BorrowedFd<'_>, name: &[u8]) -> Result<()> {
+    let name = c_string(name)?;
+    // SAFETY: the name ends with a zero byte.
+    let done = unsafe { libc::fremovexattr(file.as_raw_fd(), name.as_ptr()) };
+    length(done as isize).map(drop)
+}
+
+/// Changes the permissions of an entry of a directory, never of what a symbolic link leads to.
+///
+/// # Errors
+/// `ENOSYS` on hosts before Linux 6.6: open the file and change it by descriptor.
+pub fn set_permissions_at(directory: BorrowedFd<'_>, name: &[u8], permissions: u16) -> Result<()> {
+    let name = c_string(name)?;
+    let mode = libc::c_uint::from(permissions);
+    // SAFETY: the name ends with a zero byte; the call takes no other memory.
+    let done = unsafe {
+        libc::syscall(
+            libc::SYS_fchmodat2,
+            directory.as_raw_fd(),
+            name.as_ptr(),
+            mode,
+            libc::AT_SYMLINK_NOFOLLOW as libc::c_uint,
+        )
+    };
+    length(done as isize).map(drop)
+}

@@ -1,0 +1,177 @@
+//! Who may do what to a file: every permission check of files is here.
+
+use amber_abi::capability::Capability;
+use amber_abi::errno::Errno;
+use amber_abi::stat::FileType;
+
+use crate::fs::{Inode, Path};
+use crate::task::Credentials;
+
+bitflags::bitflags! {
+    /// What somebody wants to do.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    pub struct Access: u32 {
+        /// Execute a file or search a directory.
+        const EXECUTE = 1;
+        /// Write.
+        const WRITE = 2;
+        /// Read.
+        const READ = 4;
+    }
+}
+
+/// Who owns a file and what is allowed to whom; what the checks here look at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ownership {
+    /// The lower twelve bits of the mode.
+    pub permissions: u16,
+    /// Owner.
+    pub uid: u32,
+    /// Group.
+    pub gid: u32,
+}
+
+/// Set-user-ID on execution.
+pub const SET_UID: u16 = 0o4000;
+/// Set-group-ID on execution, or inheritance of the group in directories.
+pub const SET_GID: u16 = 0o2000;
+/// Only owners remove entries of the directory.
+pub const STICKY: u16 = 0o1000;
+
+/// Checks the mode bits and capabilities (not whether a mount or file system is read-only).
+///
+/// # Errors
+/// `EACCES` if it is not allowed.
+pub fn check(credentials: &Credentials, inode: &dyn Inode, wanted: Access) -> Result<(), Errno> {
+    let kind = inode.kind();
+    let directory = kind == FileType::Directory;
+    // Root's way into directories costs no look at their attributes.
+    if directory && credentials.has(Capability::CAP_DAC_OVERRIDE) {
+        return Ok(());
+    }
+    let ownership = inode.ownership()?;
+    check_ownership(credentials, ownership, directory, wanted)
+}
+
+/// The same for attributes at hand.
+pub fn check_ownership(
+    credentials: &Credentials,
+    ownership: Ownership,
+    directory: bool,
+    wanted: Access,
+) -> Result<(), Errno> {
+    let mode = u32::from(ownership.permissions);
+    let granted = if credentials.fsuid == ownership.uid {
+        mode >> 6
+    } else if credentials.in_group(ownership.gid) {
+        mode >> 3
+    } else {
+        mode
+    };
+    if Access::from_bits_truncate(granted).contains(wanted) {
+        return Ok(());
+    }
+    let executable = mode & 0o111 != 0;
+    if credentials.has(Capability::CAP_DAC_OVERRIDE) && (directory || executable || !wanted.contains(Access::EXECUTE)) {
+        return Ok(());
+    }
+    let reads = if directory { !wanted.contains(Access::WRITE) } else { wanted == Access::READ };
+    if reads && credentials.has(Capability::CAP_DAC_READ_SEARCH) {
+        return Ok(());
+    }
+    Err(Errno::EACCES)
+}
+
+/// Checks permissions and whether the file can be changed at all through this mount.
+///
+/// # Errors
+/// `EROFS` before `EACCES`, as Linux looks at the file system first.
+pub fn check_path(credentials: &Credentials, path: &Path, wanted: Access) -> Result<(), Errno> {
+    let inode = path.inode()?;
+    if wanted.contains(Access::WRITE) && path.mount.super_block.is_read_only() && is_stored(inode.kind()) {
+        return Err(Errno::EROFS);
+    }
+    check(credentials, &**inode, wanted)
+}
+
+/// Whether writing to such a file changes its file system (unlike writing to a device or a pipe).
+pub fn is_stored(kind: FileType) -> bool {
+    matches!(kind, FileType::Regular | FileType::Directory | FileType::Symlink)
+}
+
+/// Whether the caller owns the file or may act as if.
+pub fn is_owner(credentials: &Credentials, uid: u32) -> bool {
+    credentials.fsuid == uid || credentials.has(Capability::CAP_FOWNER)
+}
+
+/// Whether an entry may be made in a directory: it must still be there, and searchable and writable.
+pub fn check_create(credentials: &Credentials, directory: &Path) -> Result<(), Errno> {
+    if directory.dentry.is_removed() {
+        return Err(Errno::ENOENT);
+    }
+    check_path(credentials, directory, Access::WRITE | Access::EXECUTE)
+}
+
+/// Whether an entry may be removed from a directory or replaced there, the sticky bit included.
+///
+/// # Errors
+/// `EACCES`, or `EPERM` where the sticky bit stands against it.
+pub fn check_delete(credentials: &Credentials, directory: &Path, victim: &dyn Inode) -> Result<(), Errno> {
+    check_path(credentials, directory, Access::WRITE | Access::EXECUTE)?;
+    let parent = directory.inode()?.ownership()?;
+    if parent.permissions & STICKY != 0 && parent.uid != credentials.fsuid {
+        let owner = victim.ownership()?.uid;
+        if owner != credentials.fsuid && !credentials.has(Capability::CAP_FOWNER) {
+            return Err(Errno::EPERM);
+        }
+    }
+    Ok(())
+}
+
+/// `fs.protected_symlinks`: in a sticky directory that all may write, only links of the follower or of the directory's
+/// owner are followed.
+pub fn may_follow_link(credentials: &Credentials, directory: Ownership, link: Ownership) -> bool {
+    credentials.fsuid == link.uid
+        || directory.permissions & (STICKY | 0o002) != (STICKY | 0o002)
+        || directory.uid == link.uid
+}
+
+/// `fs.protected_hardlinks`: who does not own a file may link it only if it is a plain file they can read and write.
+pub fn check_link_source(credentials: &Credentials, inode: &dyn Inode) -> Result<(), Errno> {
+    let ownership = inode.ownership()?;
+    if is_owner(credentials, ownership.uid) {
+        return Ok(());
+    }
+    let set_gid = ownership.permissions & (SET_GID | 0o010) == (SET_GID | 0o010);
+    let plain = inode.kind() == FileType::Regular && ownership.permissions & SET_UID == 0 && !set_gid;
+    if plain && check_ownership(credentials, ownership, false, Access::READ | Access::WRITE).is_ok() {
+        Ok(())
+    } else {
+        Err(Errno::EPERM)
+    }
+}
+
+/// `fs.protected_fifos` and `fs.protected_regular` (both 1 or 2 as distributions set them): `O_CREAT` does not open
+/// others' files in sticky directories that all may write.
+pub fn check_create_existing(
+    credentials: &Credentials,
+    directory: Ownership,
+    kind: FileType,
+    owner: u32,
+) -> Result<(), Errno> {
+    let shared = directory.permissions & STICKY != 0 && directory.permissions & 0o002 != 0;
+    let watched = matches!(kind, FileType::Fifo | FileType::Regular);
+    if shared && watched && owner != credentials.fsuid && owner != directory.uid {
+        return Err(Errno::EACCES);
+    }
+    Ok(())
+}
+
+/// What becomes of the set-ID bits when the content or the owner is changed: none if they stay.
+pub fn without_set_id(permissions: u16) -> Option<u16> {
+    let mut left = permissions & !SET_UID;
+    if permissions & 0o010 != 0 {
+        left &= !SET_GID;
+    }
+    (left != permissions).then_some(left)
+}

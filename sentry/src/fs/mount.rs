@@ -1,0 +1,396 @@
+//! Mounts: which file system shows at which place of the tree.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
+
+use amber_abi::errno::Errno;
+
+use crate::fs::{Dentry, FileSystem, Inode};
+use crate::sync::{Mutex, Rank};
+
+/// A place in the tree of mounts: a name on a mount. What it names exists.
+#[derive(Clone)]
+pub struct Path {
+    /// The mount.
+    pub mount: Arc<Mount>,
+    /// The name in its file system.
+    pub dentry: Arc<Dentry>,
+}
+
+impl Path {
+    /// What is there.
+    pub fn inode(&self) -> Result<&Arc<dyn Inode>, Errno> {
+        self.dentry.inode()
+    }
+
+    /// Whether both are the same place.
+    pub fn is(&self, other: &Path) -> bool {
+        Arc::ptr_eq(&self.mount, &other.mount) && Arc::ptr_eq(&self.dentry, &other.dentry)
+    }
+
+    /// Whether it is the root of its mount.
+    pub fn is_mount_root(&self) -> bool {
+        Arc::ptr_eq(&self.mount.root, &self.dentry)
+    }
+
+    /// What is mounted on this place, and on that, up to what a walk sees.
+    pub fn topmost(mut self) -> Path {
+        while self.dentry.is_mount_point()
+            && let Some(mount) = self.mount.child(&self.dentry)
+        {
+            self = mount.root_path();
+        }
+        self
+    }
+
+    /// The text of the path as seen from `root`; `reachable` is false (and the text starts at the mount's end) if the
+    /// place is not beneath `root`. A removed name gets no mark here.
+    pub fn text(&self, root: &Path) -> (Vec<u8>, bool) {
+        let mut names: Vec<Arc<[u8]>> = Vec::new();
+        let mut at = self.clone();
+        let reachable = loop {
+            if at.is(root) {
+                break true;
+            }
+            if at.is_mount_root() {
+                match at.mount.place() {
+                    Some(place) => at = place,
+                    None => break false,
+                }
+                continue;
+            }
+            let name = at.dentry.name();
+            match at.dentry.parent() {
+                Some(parent) => {
+                    names.push(name);
+                    at.dentry = parent;
+                }
+                None => {
+                    names.push(name);
+                    break false;
+                }
+            }
+        };
+        let mut text = Vec::new();
+        for name in names.iter().rev() {
+            text.push(b'/');
+            text.extend_from_slice(name);
+        }
+        if text.is_empty() {
+            text.push(b'/');
+        }
+        (text, reachable)
+    }
+}
+
+bitflags::bitflags! {
+    /// How a mount may be used.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    pub struct MountOptions: u32 {
+        /// Nothing can be changed through it.
+        const READ_ONLY = 1;
+        /// Set-ID bits and file capabilities do not count on execution.
+        const NO_SUID = 2;
+        /// Device nodes cannot be opened.
+        const NO_DEV = 4;
+        /// Nothing can be executed.
+        const NO_EXEC = 8;
+        /// Symbolic links are not followed.
+        const NO_SYMLINK_FOLLOW = 16;
+        /// Access times are not kept.
+        const NO_ATIME = 32;
+        /// Access times of directories are not kept.
+        const NO_DIRECTORY_ATIME = 64;
+        /// Access times are kept only where they tell something new.
+        const RELATIVE_ATIME = 128;
+    }
+}
+
+/// What a file system instance has once, however often it is mounted.
+pub struct SuperBlock {
+    /// The file system.
+    pub fs: Arc<dyn FileSystem>,
+    /// Its root.
+    pub root: Arc<Dentry>,
+    read_only: AtomicBool,
+}
+
+impl SuperBlock {
+    /// Makes a file system mountable.
+    pub fn new(fs: Arc<dyn FileSystem>, read_only: bool) -> Arc<Self> {
+        let root = Dentry::root(fs.root());
+        Arc::new(SuperBlock { fs, root, read_only: AtomicBool::new(read_only) })
+    }
+
+    /// Whether nothing in the file system can be changed, through any mount.
+    pub fn is_read_only(&self) -> bool {
+        self.read_only.load(Ordering::Relaxed)
+    }
+
+    /// Changes that.
+    pub fn set_read_only(&self, value: bool) {
+        self.read_only.store(value, Ordering::Relaxed);
+    }
+}
+
+/// How mounts made beneath a mount spread (see mount_namespaces(7)).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Propagation {
+    /// The peer group, if shared.
+    pub group: Option<u32>,
+    /// The peer group from which mounts come, if a slave.
+    pub master: Option<u32>,
+    /// Cannot be bound elsewhere.
+    pub unbindable: bool,
+}
+
+/// A file system, or a part of one, at a place of the tree.
+pub struct Mount {
+    /// The number that `/proc/PID/mountinfo` shows.
+    pub id: u32,
+    /// The number that no other mount ever had.
+    pub unique_id: u64,
+    /// The file system.
+    pub super_block: Arc<SuperBlock>,
+    /// What shows at the place: the file system's root, or a part of it in bind mounts.
+    pub root: Arc<Dentry>,
+    /// What `/proc/mounts` shows as the device.
+    pub source: Vec<u8>,
+    options: AtomicU32,
+    place: Mutex<Option<(Weak<Mount>, Arc<Dentry>)>>,
+    children: Mutex<HashMap<u64, Arc<Mount>>>,
+    propagation: Mutex<Propagation>,
+    namespace: Mutex<Weak<MountNamespace>>,
+}
+
+impl Mount {
+    /// Makes a mount that is nowhere yet.
+    pub fn new(
+        super_block: Arc<SuperBlock>,
+        root: Arc<Dentry>,
+        source: impl Into<Vec<u8>>,
+        options: MountOptions,
+    ) -> Arc<Self> {
+        static NEXT: AtomicU64 = AtomicU64::new(1);
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        Arc::new(Mount {
+            // Linux starts its unique numbers above 32 bits, so that nobody takes one kind for the other.
+            id: 20u32.wrapping_add(number as u32),
+            unique_id: (1 << 31) + number,
+            super_block,
+            root,
+            source: source.into(),
+            options: AtomicU32::new(options.bits()),
+            place: Mutex::new(Rank::Leaf, None),
+            children: Mutex::new(Rank::Leaf, HashMap::new()),
+            propagation: Mutex::new(Rank::Leaf, Propagation::default()),
+            namespace: Mutex::new(Rank::Leaf, Weak::new()),
+        })
+    }
+
+    /// A mount for the inodes of a file system that is mounted nowhere, such as that of pipes.
+    pub fn internal(fs: Arc<dyn FileSystem>) -> Arc<Self> {
+        let super_block = SuperBlock::new(fs, false);
+        let root = super_block.root.clone();
+        Mount::new(super_block, root, "none", MountOptions::empty())
+    }
+
+    /// A further mount of the same file system that shows `root`, with the same options.
+    pub fn copy(&self, root: Arc<Dentry>) -> Arc<Mount> {
+        let copy = Mount::new(self.super_block.clone(), root, self.source.clone(), self.options());
+        *copy.propagation.lock() = Propagation { unbindable: false, ..self.propagation() };
+        copy
+    }
+
+    /// The file system.
+    pub fn fs(&self) -> &Arc<dyn FileSystem> {
+        &self.super_block.fs
+    }
+
+    /// The path of its root.
+    pub fn root_path(self: &Arc<Self>) -> Path {
+        Path { mount: self.clone(), dentry: self.root.clone() }
+    }
+
+    /// Its options.
+    pub fn options(&self) -> MountOptions {
+        MountOptions::from_bits_truncate(self.options.load(Ordering::Relaxed))
+    }
+
+    /// Replaces its options.
+    pub fn set_options(&self, options: MountOptions) {
+        self.options.store(options.bits(), Ordering::Relaxed);
+    }
+
+    /// Whether nothing can be changed through it.
+    pub fn is_read_only(&self) -> bool {
+        self.options().contains(MountOptions::READ_ONLY) || self.super_block.is_read_only()
+    }
+
+    /// Answers `EROFS` where nothing can be changed.
+    pub fn check_writable(&self) -> Result<(), Errno> {
+        if self.is_read_only() { Err(Errno::EROFS) } else { Ok(()) }
+    }
+
+    /// Where it is mounted; none for the root of a tree and for mounts taken off.
+    pub fn place(&self) -> Option<Path> {
+        let (parent, dentry) = self.place.lock().clone()?;
+        Some(Path { mount: parent.upgrade()?, dentry })
+    }
+
+    /// What is mounted on one of its names.
+    pub fn child(&self, dentry: &Dentry) -> Option<Arc<Mount>> {
+        self.children.lock().get(&dentry.id()).cloned()
+    }
+
+    /// What is mounted on any of its names, oldest first.
+    pub fn child_mounts(&self) -> Vec<Arc<Mount>> {
+        let mut mounts: Vec<_> = self.children.lock().values().cloned().collect();
+        mounts.sort_by_key(|m| m.unique_id);
+        mounts
+    }
+
+    /// It and everything mounted beneath, parents first.
+    pub fn tree(self: &Arc<Self>) -> Vec<Arc<Mount>> {
+        let mut all = vec![self.clone()];
+        let mut at = 0;
+        while let Some(mount) = all.get(at).cloned() {
+            all.extend(mount.child_mounts());
+            at += 1;
+        }
+        all
+    }
+
+    /// How mounts beneath it spread.
+    pub fn propagation(&self) -> Propagation {
+        *self.propagation.lock()
+    }
+
+    /// Changes how mounts beneath it spread.
+    pub fn set_propagation(&self, value: Propagation) {
+        *self.propagation.lock() = value;
+    }
+
+    /// The namespace it is in, if any.
+    pub fn namespace(&self) -> Option<Arc<MountNamespace>> {
+        self.namespace.lock().upgrade()
+    }
+
+    /// Puts the mount (and what hangs beneath) on a place. The namespace's change lock is held.
+    pub(super) fn attach(self: &Arc<Self>, place: &Path) {
+        let namespace = place.mount.namespace.lock().clone();
+        for mount in self.tree() {
+            *mount.namespace.lock() = namespace.clone();
+        }
+        *self.place.lock() = Some((Arc::downgrade(&place.mount), place.dentry.clone()));
+        place.dentry.note_mount();
+        place.mount.children.lock().insert(place.dentry.id(), self.clone());
+    }
+
+    /// Takes the mount off its place. The namespace's change lock is held.
+    pub(super) fn detach(self: &Arc<Self>) {
+        let taken = self.place.lock().take();
+        if let Some((parent, dentry)) = taken {
+            dentry.note_unmount();
+            let removed = parent.upgrade().and_then(|parent| parent.children.lock().remove(&dentry.id()));
+            drop(removed);
+        }
+        for mount in self.tree() {
+            *mount.namespace.lock() = Weak::new();
+        }
+    }
+
+    /// Whether anybody but its parent holds it: an open file, a working directory, a mount beneath.
+    /// `own` is how many references the caller itself has.
+    pub fn is_busy(self: &Arc<Self>, own: usize) -> bool {
+        Arc::strong_count(self) > own + 1 || !self.children.lock().is_empty()
+    }
+}
+
+/// A tree of mounts, as a group of processes sees it.
+pub struct MountNamespace {
+    /// The number of `/proc/PID/ns/mnt`.
+    pub id: u64,
+    root: Mutex<Arc<Mount>>,
+    /// Held over every change of the tree.
+    change: Mutex<()>,
+    /// Counts changes, for who polls `/proc/mounts`.
+    generation: AtomicU64,
+}
+
+impl MountNamespace {
+    /// Makes a namespace whose tree has this root.
+    pub fn new(root: Arc<Mount>) -> Arc<Self> {
+        static NEXT: AtomicU64 = AtomicU64::new(0xf000_0000);
+        let namespace = Arc::new(MountNamespace {
+            id: NEXT.fetch_add(1, Ordering::Relaxed),
+            root: Mutex::new(Rank::Leaf, root.clone()),
+            change: Mutex::new(Rank::Mounts, ()),
+            generation: AtomicU64::new(1),
+        });
+        for mount in root.tree() {
+            *mount.namespace.lock() = Arc::downgrade(&namespace);
+        }
+        namespace
+    }
+
+    /// The root of the tree.
+    pub fn root(&self) -> Arc<Mount> {
+        self.root.lock().clone()
+    }
+
+    /// Runs a change of the tree, one at a time.
+    pub fn change<T>(&self, change: impl FnOnce() -> T) -> T {
+        let _one = self.change.lock();
+        let result = change();
+        self.generation.fetch_add(1, Ordering::AcqRel);
+        result
+    }
+
+    /// How often the tree was changed.
+    pub fn generation(&self) -> u64 {
+        self.generation.load(Ordering::Acquire)
+    }
+
+    /// Puts `root` at the root of the tree (pivot_root(2)); called within [`change`](Self::change).
+    pub(super) fn set_root(&self, root: Arc<Mount>) {
+        let old = std::mem::replace(&mut *self.root.lock(), root);
+        drop(old);
+    }
+
+    /// All mounts, parents first.
+    pub fn mounts(&self) -> Vec<Arc<Mount>> {
+        self.root().tree()
+    }
+
+    /// A copy of the whole tree for a new namespace (`CLONE_NEWNS`), and what became of each mount.
+    pub fn duplicate(&self) -> (Arc<MountNamespace>, HashMap<u64, Arc<Mount>>) {
+        let mut copies = HashMap::new();
+        let _one = self.change.lock();
+        let old_root = self.root();
+        let root = copy_tree(&old_root, &old_root.root, &mut copies, true);
+        (MountNamespace::new(root), copies)
+    }
+}
+
+/// Copies a mount, showing `root`, and what is mounted beneath `root`; `copies` maps the old unique numbers to the
+/// copies. Unbindable mounts are left out unless `even_unbindable`.
+pub(super) fn copy_tree(
+    mount: &Arc<Mount>,
+    root: &Arc<Dentry>,
+    copies: &mut HashMap<u64, Arc<Mount>>,
+    even_unbindable: bool,
+) -> Arc<Mount> {
+    let copy = mount.copy(root.clone());
+    copies.insert(mount.unique_id, copy.clone());
+    for child in mount.child_mounts() {
+        let Some(place) = child.place() else { continue };
+        if !root.is_ancestor_of(&place.dentry) || (child.propagation().unbindable && !even_unbindable) {
+            continue;
+        }
+        let below = copy_tree(&child, &child.root, copies, even_unbindable);
+        below.attach(&Path { mount: copy.clone(), dentry: place.dentry });
+    }
+    copy
+}

@@ -1,0 +1,171 @@
+//! Where the file calls tell what they did, for inotify(7).
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Weak};
+
+use crate::fs::{Dentry, Inode, Path};
+use crate::sync::{Mutex, Rank};
+
+/// Somebody who watches an inode: one watch of an inotify instance.
+pub trait Watcher: Send + Sync {
+    /// Something happened to the inode, or to the entry `name` of a watched directory. `mask` has `IN_` bits (with
+    /// `IN_ISDIR`), whatever the watch asked for; `cookie` ties the two halves of a rename together.
+    fn event(&self, mask: u32, cookie: u32, name: Option<&[u8]>);
+}
+
+/// Which inode: device and number, which stay while anybody holds it.
+type Key = (u64, u64);
+
+static WATCHES: AtomicUsize = AtomicUsize::new(0);
+static REGISTRY: Mutex<Option<HashMap<Key, Vec<(u64, Weak<dyn Watcher>)>>>> = Mutex::new(Rank::Leaf, None);
+
+/// A watch in place; dropping it ends it.
+pub struct Watch {
+    key: Key,
+    id: u64,
+    /// Keeps the inode, and so its number, alive.
+    _inode: Arc<dyn Inode>,
+}
+
+impl Watch {
+    /// Which inode it is on: equal for equal inodes.
+    pub fn key(&self) -> (u64, u64) {
+        self.key
+    }
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        WATCHES.fetch_sub(1, Ordering::Relaxed);
+        let mut registry = REGISTRY.lock();
+        if let Some(map) = registry.as_mut()
+            && let Some(list) = map.get_mut(&self.key)
+        {
+            list.retain(|(id, _)| *id != self.id);
+            if list.is_empty() {
+                map.remove(&self.key);
+            }
+        }
+    }
+}
+
+fn key(inode: &dyn Inode) -> Option<Key> {
+    inode.metadata().ok().map(|m| (m.device.raw(), m.number))
+}
+
+/// Watches an inode.
+///
+/// # Errors
+/// Those of its metadata.
+pub fn watch(inode: &Arc<dyn Inode>, watcher: Weak<dyn Watcher>) -> Result<Watch, amber_abi::errno::Errno> {
+    static NEXT: AtomicUsize = AtomicUsize::new(1);
+    let metadata = inode.metadata()?;
+    let key = (metadata.device.raw(), metadata.number);
+    let id = NEXT.fetch_add(1, Ordering::Relaxed) as u64;
+    REGISTRY.lock().get_or_insert_default().entry(key).or_default().push((id, watcher));
+    WATCHES.fetch_add(1, Ordering::Relaxed);
+    Ok(Watch { key, id, _inode: inode.clone() })
+}
+
+/// What can happen, as bits of `inotify_event.mask`.
+#[expect(missing_docs, reason = "the names of inotify(7)")]
+pub mod mask {
+    pub const IN_ACCESS: u32 = 0x1;
+    pub const IN_MODIFY: u32 = 0x2;
+    pub const IN_ATTRIB: u32 = 0x4;
+    pub const IN_CLOSE_WRITE: u32 = 0x8;
+    pub const IN_CLOSE_NOWRITE: u32 = 0x10;
+    pub const IN_OPEN: u32 = 0x20;
+    pub const IN_MOVED_FROM: u32 = 0x40;
+    pub const IN_MOVED_TO: u32 = 0x80;
+    pub const IN_CREATE: u32 = 0x100;
+    pub const IN_DELETE: u32 = 0x200;
+    pub const IN_DELETE_SELF: u32 = 0x400;
+    pub const IN_MOVE_SELF: u32 = 0x800;
+    pub const IN_UNMOUNT: u32 = 0x2000;
+    pub const IN_ISDIR: u32 = 0x4000_0000;
+}
+
+fn tell(inode: &dyn Inode, mask: u32, cookie: u32, name: Option<&[u8]>) {
+    let Some(key) = key(inode) else { return };
+    let watchers: Vec<_> = {
+        let registry = REGISTRY.lock();
+        match registry.as_ref().and_then(|map| map.get(&key)) {
+            Some(list) => list.iter().filter_map(|(_, w)| w.upgrade()).collect(),
+            None => return,
+        }
+    };
+    for watcher in watchers {
+        watcher.event(mask, cookie, name);
+    }
+}
+
+fn is_quiet() -> bool {
+    WATCHES.load(Ordering::Relaxed) == 0
+}
+
+fn directory_bit(dentry: &Dentry) -> u32 {
+    if dentry.is_directory() { mask::IN_ISDIR } else { 0 }
+}
+
+/// Something happened to what a path names (`IN_ACCESS`, `IN_MODIFY`, `IN_ATTRIB`, `IN_OPEN`, `IN_CLOSE_*`): told to
+/// watchers of the directory and of the thing itself.
+pub fn happened(path: &Path, mask: u32) {
+    if is_quiet() {
+        return;
+    }
+    on_dentry(&path.dentry, mask);
+}
+
+fn on_dentry(dentry: &Arc<Dentry>, mask: u32) {
+    let Ok(inode) = dentry.inode() else { return };
+    let mask = mask | directory_bit(dentry);
+    if let Some(parent) = dentry.parent()
+        && !dentry.is_removed()
+        && let Ok(directory) = parent.inode()
+    {
+        tell(&**directory, mask, 0, Some(&dentry.name()));
+    }
+    tell(&**inode, mask, 0, None);
+}
+
+/// Something happened to an entry of a directory: `IN_CREATE`, `IN_DELETE`.
+pub fn entry(directory: &Dentry, child: &Dentry, name: &[u8], mask: u32) {
+    if is_quiet() {
+        return;
+    }
+    if let Ok(inode) = directory.inode() {
+        tell(&**inode, mask | directory_bit(child), 0, Some(name));
+    }
+}
+
+/// A name of an inode went away: `IN_ATTRIB` for its link count, and `IN_DELETE_SELF` if it was the last.
+pub fn name_removed(inode: &Arc<dyn Inode>) {
+    if is_quiet() {
+        return;
+    }
+    tell(&**inode, mask::IN_ATTRIB, 0, None);
+    if inode.metadata().map_or(true, |m| m.links == 0) {
+        tell(&**inode, mask::IN_DELETE_SELF, 0, None);
+    }
+}
+
+/// An entry moved from one directory to another (or the same).
+pub fn moved(from: &Dentry, name: &[u8], to: &Dentry, new_name: &[u8], what: &Dentry) {
+    if is_quiet() {
+        return;
+    }
+    static COOKIE: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(1);
+    let cookie = COOKIE.fetch_add(1, Ordering::Relaxed);
+    let bit = directory_bit(what);
+    if let Ok(inode) = from.inode() {
+        tell(&**inode, mask::IN_MOVED_FROM | bit, cookie, Some(name));
+    }
+    if let Ok(inode) = to.inode() {
+        tell(&**inode, mask::IN_MOVED_TO | bit, cookie, Some(new_name));
+    }
+    if let Ok(inode) = what.inode() {
+        tell(&**inode, mask::IN_MOVE_SELF, 0, None);
+    }
+}

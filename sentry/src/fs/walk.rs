@@ -1,0 +1,385 @@
+//! The path walk: every rule of path_resolution(7) and of openat2(2).
+
+use std::rc::Rc;
+use std::sync::Arc;
+
+use amber_abi::errno::Errno;
+use amber_abi::open::{MAXSYMLINKS, NAME_MAX, ResolveFlags};
+use amber_abi::stat::FileType;
+
+use crate::fs::access::{self, Access};
+use crate::fs::{Dentry, Inode, MountOptions, Path};
+use crate::task::{Credentials, TaskContext};
+
+/// From where, as whom and under which restrictions paths are resolved.
+pub struct Scope<'a> {
+    /// Who searches.
+    pub credentials: &'a Credentials,
+    /// Where absolute paths start, and what `..` does not leave.
+    pub root: Path,
+    /// Where relative paths start.
+    pub start: Path,
+    /// The calling task, which magic links ask about; none while the sandbox is put together.
+    pub task: Option<&'a TaskContext>,
+    /// Restrictions of openat2(2).
+    pub resolve: ResolveFlags,
+}
+
+/// The last component of a path, not yet looked up.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Last {
+    /// A name.
+    Name(Rc<[u8]>),
+    /// `.`
+    Dot,
+    /// `..`
+    DotDot,
+    /// The path was only slashes.
+    Root,
+}
+
+/// Where an entry is made, removed or moved: a directory and a last component.
+pub struct Target {
+    /// The directory; it exists and may be searched.
+    pub directory: Path,
+    /// The last component.
+    pub last: Last,
+    /// Slashes follow the component, so it must be, or become, a directory.
+    pub trailing_slash: bool,
+}
+
+impl Target {
+    /// The last component as a name.
+    ///
+    /// # Errors
+    /// `otherwise` for `.`, `..` and `/`.
+    pub fn name(&self, otherwise: Errno) -> Result<&[u8], Errno> {
+        match &self.last {
+            Last::Name(name) => Ok(name),
+            _ => Err(otherwise),
+        }
+    }
+}
+
+impl<'a> Scope<'a> {
+    /// The plain scope of a path given by the kernel itself: from the root, without a task.
+    pub fn kernel(credentials: &'a Credentials, root: Path) -> Self {
+        Scope { credentials, start: root.clone(), root, task: None, resolve: ResolveFlags::empty() }
+    }
+
+    /// Resolves a whole path; a symbolic link at its end is followed if `follow` says so or slashes come after it.
+    ///
+    /// # Errors
+    /// `ENOENT`, `ENOTDIR`, `EACCES`, `ELOOP`, `ENAMETOOLONG`, those of the file system, and `EXDEV` and `EAGAIN` by
+    /// the restrictions of openat2(2).
+    pub fn resolve(&self, path: &[u8], follow: bool) -> Result<Path, Errno> {
+        let mut walk = Walk::new(self, path)?;
+        loop {
+            walk.to_last()?;
+            if walk.enter_last(follow)? {
+                return walk.finish();
+            }
+        }
+    }
+
+    /// Resolves all but the last component.
+    pub fn parent(&self, path: &[u8]) -> Result<Target, Errno> {
+        let mut walk = Walk::new(self, path)?;
+        walk.to_last()?;
+        Ok(walk.target())
+    }
+}
+
+struct Frame {
+    text: Rc<[u8]>,
+    at: usize,
+}
+
+/// A path walk under way: a place, and what is left of the path and of the links it led through.
+pub struct Walk<'a> {
+    scope: &'a Scope<'a>,
+    root: Path,
+    at: Path,
+    frames: Vec<Frame>,
+    links: usize,
+    last: Last,
+    trailing_slash: bool,
+}
+
+impl<'a> Walk<'a> {
+    /// Starts a walk.
+    ///
+    /// # Errors
+    /// `ENOENT` for the empty path, `EXDEV` for an absolute one beneath a directory.
+    pub fn new(scope: &'a Scope<'a>, path: &[u8]) -> Result<Self, Errno> {
+        if path.is_empty() {
+            return Err(Errno::ENOENT);
+        }
+        let confined = scope.resolve.intersects(ResolveFlags::RESOLVE_BENEATH | ResolveFlags::RESOLVE_IN_ROOT);
+        let root = if confined { scope.start.clone() } else { scope.root.clone() };
+        let mut walk = Walk {
+            scope,
+            at: scope.start.clone(),
+            root,
+            frames: Vec::new(),
+            links: 0,
+            last: Last::Root,
+            trailing_slash: false,
+        };
+        walk.enter_text(Rc::from(path))?;
+        Ok(walk)
+    }
+
+    fn forbids(&self, flag: ResolveFlags) -> bool {
+        self.scope.resolve.contains(flag)
+    }
+
+    /// Continues with a text: the path itself, or a link's.
+    fn enter_text(&mut self, text: Rc<[u8]>) -> Result<(), Errno> {
+        if text.first() == Some(&b'/') {
+            if self.forbids(ResolveFlags::RESOLVE_BENEATH) {
+                return Err(Errno::EXDEV);
+            }
+            let root = self.root.clone();
+            // The start of a walk may be on any mount; only links that jump to another one are crossings.
+            if !self.frames.is_empty() || self.links > 0 {
+                self.check_crossing(&root)?;
+            }
+            self.at = root;
+        }
+        self.frames.push(Frame { text, at: 0 });
+        Ok(())
+    }
+
+    fn check_crossing(&self, to: &Path) -> Result<(), Errno> {
+        if self.forbids(ResolveFlags::RESOLVE_NO_XDEV) && !Arc::ptr_eq(&self.at.mount, &to.mount) {
+            return Err(Errno::EXDEV);
+        }
+        Ok(())
+    }
+
+    /// Takes the next component off the text.
+    fn next(&mut self) -> Option<Last> {
+        loop {
+            let frame = self.frames.last_mut()?;
+            let slashes = frame.text[frame.at..].iter().take_while(|&&b| b == b'/').count();
+            frame.at += slashes;
+            let rest = &frame.text[frame.at..];
+            if rest.is_empty() {
+                self.frames.pop();
+                continue;
+            }
+            let len = rest.iter().position(|&b| b == b'/').unwrap_or(rest.len());
+            let component = &rest[..len];
+            frame.at += len;
+            return Some(match component {
+                b"." => Last::Dot,
+                b".." => Last::DotDot,
+                name => Last::Name(Rc::from(name)),
+            });
+        }
+    }
+
+    /// What is left of the text: nothing at all, only slashes, or more components.
+    fn rest(&self) -> (bool, bool) {
+        let mut slashes = false;
+        for frame in &self.frames {
+            let rest = &frame.text[frame.at..];
+            if rest.iter().any(|&b| b != b'/') {
+                return (true, true);
+            }
+            slashes |= !rest.is_empty();
+        }
+        (false, slashes)
+    }
+
+    /// Walks until only the last component is left, which [`last`](Self::last) then tells.
+    pub fn to_last(&mut self) -> Result<(), Errno> {
+        loop {
+            let Some(component) = self.next() else {
+                // Only slashes: after links, the place reached is the last component.
+                (self.last, self.trailing_slash) = (Last::Root, true);
+                return Ok(());
+            };
+            self.check_searchable()?;
+            if let Last::Name(name) = &component
+                && name.len() > NAME_MAX
+            {
+                return Err(Errno::ENAMETOOLONG);
+            }
+            let (more, slashes) = self.rest();
+            if !more {
+                (self.last, self.trailing_slash) = (component, slashes);
+                return Ok(());
+            }
+            self.step(component, true, false)?;
+        }
+    }
+
+    /// The last component, once [`to_last`](Self::to_last) came to it, and where it is looked up.
+    pub fn target(&self) -> Target {
+        Target { directory: self.at.clone(), last: self.last.clone(), trailing_slash: self.trailing_slash }
+    }
+
+    /// The last component alone.
+    pub fn last(&self) -> &Last {
+        &self.last
+    }
+
+    /// Whether slashes follow the last component.
+    pub fn has_trailing_slash(&self) -> bool {
+        self.trailing_slash
+    }
+
+    /// The directory in which the last component is looked up.
+    pub fn directory(&self) -> &Path {
+        &self.at
+    }
+
+    /// Looks the last component up and goes there. False if it was a link to follow: then its text is next, and the
+    /// caller goes on with [`to_last`](Self::to_last).
+    pub fn enter_last(&mut self, follow: bool) -> Result<bool, Errno> {
+        let component = std::mem::replace(&mut self.last, Last::Root);
+        let depth = self.links;
+        self.step(component, follow || self.trailing_slash, true)?;
+        if self.links > depth && !self.frames.is_empty() {
+            return Ok(false);
+        }
+        if self.trailing_slash && !self.at.dentry.is_directory() {
+            return Err(Errno::ENOTDIR);
+        }
+        Ok(true)
+    }
+
+    /// Like [`enter_last`](Self::enter_last) for an entry that the caller has looked up (or just made) itself.
+    pub fn enter_found(&mut self, found: Arc<Dentry>, follow: bool) -> Result<bool, Errno> {
+        let depth = self.links;
+        self.enter(found, follow || self.trailing_slash, true)?;
+        if self.links > depth && !self.frames.is_empty() {
+            return Ok(false);
+        }
+        if self.trailing_slash && !self.at.dentry.is_directory() {
+            return Err(Errno::ENOTDIR);
+        }
+        Ok(true)
+    }
+
+    /// The place reached.
+    pub fn finish(self) -> Result<Path, Errno> {
+        Ok(self.at)
+    }
+
+    fn check_searchable(&self) -> Result<(), Errno> {
+        let inode = self.at.inode()?;
+        if inode.kind() != FileType::Directory {
+            return Err(Errno::ENOTDIR);
+        }
+        access::check(self.scope.credentials, &**inode, Access::EXECUTE)
+    }
+
+    fn step(&mut self, component: Last, follow: bool, trailing: bool) -> Result<(), Errno> {
+        match component {
+            Last::Root | Last::Dot => Ok(()),
+            Last::DotDot => self.up(),
+            Last::Name(name) => {
+                let found = self.look_up(&name)?;
+                self.enter(found, follow, trailing)
+            }
+        }
+    }
+
+    /// Looks a name up in the place reached; the answer may be negative.
+    pub fn look_up(&self, name: &[u8]) -> Result<Arc<Dentry>, Errno> {
+        if self.forbids(ResolveFlags::RESOLVE_CACHED) {
+            return self.at.dentry.cached(name).ok_or(Errno::EAGAIN);
+        }
+        self.at.dentry.lookup(name)
+    }
+
+    fn up(&mut self) -> Result<(), Errno> {
+        let mut to = self.at.clone();
+        loop {
+            if to.is(&self.root) {
+                if self.forbids(ResolveFlags::RESOLVE_BENEATH) {
+                    return Err(Errno::EXDEV);
+                }
+                break;
+            }
+            if to.is_mount_root() {
+                match to.mount.place() {
+                    Some(place) => to = place,
+                    None => break,
+                }
+            } else {
+                if let Some(parent) = to.dentry.parent() {
+                    to.dentry = parent;
+                }
+                break;
+            }
+        }
+        let to = to.topmost();
+        self.check_crossing(&to)?;
+        self.at = to;
+        Ok(())
+    }
+
+    fn enter(&mut self, found: Arc<Dentry>, follow: bool, trailing: bool) -> Result<(), Errno> {
+        let to = Path { mount: self.at.mount.clone(), dentry: found };
+        let to = if to.dentry.is_mount_point() { to.topmost() } else { to };
+        self.check_crossing(&to)?;
+        let inode = to.inode()?.clone();
+        if inode.kind() != FileType::Symlink || !follow {
+            self.at = to;
+            return Ok(());
+        }
+        self.links += 1;
+        if self.links > MAXSYMLINKS
+            || self.forbids(ResolveFlags::RESOLVE_NO_SYMLINKS)
+            || to.mount.options().contains(MountOptions::NO_SYMLINK_FOLLOW)
+        {
+            return Err(Errno::ELOOP);
+        }
+        if trailing {
+            self.check_protected(&inode)?;
+        }
+        self.follow(&to, &inode)
+    }
+
+    fn check_protected(&self, link: &Arc<dyn Inode>) -> Result<(), Errno> {
+        let directory = self.at.inode()?.ownership()?;
+        if access::may_follow_link(self.scope.credentials, directory, link.ownership()?) {
+            Ok(())
+        } else {
+            Err(Errno::EACCES)
+        }
+    }
+
+    fn follow(&mut self, link: &Path, inode: &Arc<dyn Inode>) -> Result<(), Errno> {
+        if let Some(task) = self.scope.task
+            && let Some(target) = inode.jump(task)
+        {
+            if self.forbids(ResolveFlags::RESOLVE_NO_MAGICLINKS) {
+                return Err(Errno::ELOOP);
+            }
+            if self.scope.resolve.intersects(ResolveFlags::RESOLVE_BENEATH | ResolveFlags::RESOLVE_IN_ROOT) {
+                return Err(Errno::EXDEV);
+            }
+            let target = target?;
+            self.check_crossing(&target)?;
+            self.at = target;
+            return Ok(());
+        }
+        if self.forbids(ResolveFlags::RESOLVE_CACHED) && link.dentry.is_removed() {
+            return Err(Errno::EAGAIN);
+        }
+        let text = inode.read_link()?;
+        if text.is_empty() {
+            return Err(Errno::ENOENT);
+        }
+        self.enter_text(Rc::from(text))
+    }
+}
+
+#[cfg(test)]
+#[path = "walk_tests.rs"]
+mod tests;
