@@ -26,10 +26,10 @@ pub enum Rank {
     Rename,
     /// Names: the cache of directory entries.
     Dentries,
+    /// The layers behind an overlay's inode, which are inodes themselves.
+    Layers,
     /// Attributes and entries of one inode.
     Inode,
-    /// Position and flags of an open file description.
-    Description,
     /// The buffers behind pipes, sockets, queues and the like.
     Buffer,
     /// Memory areas of an address space.

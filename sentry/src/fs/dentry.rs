@@ -258,6 +258,23 @@ impl Dentry {
         to.insert(name, Arc::downgrade(self));
     }
 
+    /// Swaps the places of two entries, as `RENAME_EXCHANGE` does. `mine` are the children of `other`'s directory and
+    /// `theirs` those of this one's, or none if they are in the same.
+    pub fn exchange_locked(self: &Arc<Self>, other: &Arc<Dentry>, mine: &mut Children, theirs: Option<&mut Children>) {
+        let name = {
+            let mut place = self.place.lock();
+            // No other thread locks two places: exchanges run one at a time, under the rename lock.
+            let mut others = other.place.lock_beside();
+            std::mem::swap(&mut *place, &mut *others);
+            (place.name.clone(), others.name.clone())
+        };
+        mine.insert(name.0, Arc::downgrade(self));
+        match theirs {
+            Some(theirs) => theirs.insert(name.1, Arc::downgrade(other)),
+            None => mine.insert(name.1, Arc::downgrade(other)),
+        };
+    }
+
     /// Marks the entry as used, so that it stays in the cache; `fresh` ones enter it.
     pub fn use_it(self: &Arc<Self>, fresh: bool) {
         if fresh {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use amber_abi::errno::Errno;
-use amber_abi::open::OpenFlags;
+use amber_abi::open::{FallocateMode, OpenFlags, Seals};
 use amber_abi::poll::PollEvents;
 use amber_abi::stat::FileType;
 
@@ -13,7 +13,6 @@ use crate::error::SysResult;
 use crate::fs::epoll::Watchers;
 use crate::fs::{DirectorySink, Inode, Path};
 use crate::mm::Mappable;
-use crate::sync::{Mutex, Rank};
 use crate::task::TaskContext;
 use crate::wait::WaitQueue;
 
@@ -77,9 +76,35 @@ pub trait File: Send + Sync + Any {
         Err(Errno::ENODEV)
     }
 
-    /// Lists directory entries from the cookie `from` on into the sink, until it is full.
+    /// Lists directory entries (without `.` and `..`) from the cookie `from` on, 0 at first, into the sink until it is
+    /// full. Cookies stay below 2^62.
     fn read_directory(&self, _from: u64, _sink: &mut dyn DirectorySink) -> Result<(), Errno> {
         Err(Errno::ENOTDIR)
+    }
+
+    /// fallocate(2): reserves, frees, zeroes or shifts storage. `offset` and `len` are positive and do not overflow.
+    fn allocate(&self, _mode: FallocateMode, _offset: u64, _len: u64) -> Result<(), Errno> {
+        Err(Errno::EOPNOTSUPP)
+    }
+
+    /// The seals of a memfd, and their addition; other files have none.
+    fn seals(&self) -> Result<Seals, Errno> {
+        Err(Errno::EINVAL)
+    }
+
+    /// Adds seals (`F_ADD_SEALS`).
+    fn add_seals(&self, _seals: Seals) -> Result<(), Errno> {
+        Err(Errno::EINVAL)
+    }
+
+    /// The capacity of a pipe (`F_GETPIPE_SZ`).
+    fn pipe_size(&self) -> Result<u32, Errno> {
+        Err(Errno::EBADF)
+    }
+
+    /// Changes the capacity of a pipe and answers the one it got (`F_SETPIPE_SZ`).
+    fn set_pipe_size(&self, _size: u32, _privileged: bool) -> Result<u32, Errno> {
+        Err(Errno::EBADF)
     }
 
     /// fsync(2), or fdatasync(2) if `data_only`.
@@ -123,7 +148,7 @@ pub struct FileDescription {
     file: Arc<dyn File>,
     path: Option<Path>,
     flags: AtomicU32,
-    position: Mutex<u64>,
+    position: parking_lot::Mutex<u64>,
     id: u64,
 }
 
@@ -136,7 +161,7 @@ impl FileDescription {
             file,
             path,
             flags: AtomicU32::new(flags.bits()),
-            position: Mutex::new(Rank::Description, 0),
+            position: parking_lot::Mutex::new(0),
             id: NEXT.fetch_add(1, Ordering::Relaxed),
         })
     }
@@ -202,8 +227,9 @@ impl FileDescription {
         self.flags().contains(OpenFlags::O_PATH)
     }
 
-    /// The file position; held over a read or write that uses it, so that those are atomic to each other.
-    pub fn position(&self) -> &Mutex<u64> {
+    /// The file position; held over a read or write that uses it, guest memory included, so that those are atomic to
+    /// each other. It is outside the lock order: who holds it has no other lock, and no one takes it below another.
+    pub fn position(&self) -> &parking_lot::Mutex<u64> {
         &self.position
     }
 

@@ -8,6 +8,7 @@ use amber_abi::open::{OpenFlags, RenameFlags};
 use amber_abi::stat::{Device, FileType, StatFs};
 use amber_abi::time::Timespec;
 
+use crate::fs::access::Ownership;
 use crate::fs::{File, Path};
 use crate::task::TaskContext;
 
@@ -153,12 +154,26 @@ pub trait Inode: Send + Sync + Any {
     /// All attributes.
     fn metadata(&self) -> Result<Metadata, Errno>;
 
+    /// The attributes that permission checks look at.
+    fn ownership(&self) -> Result<Ownership, Errno> {
+        let m = self.metadata()?;
+        Ok(Ownership { permissions: m.permissions, uid: m.uid, gid: m.gid })
+    }
+
     /// Changes attributes.
     fn set_attributes(&self, changes: &SetAttributes) -> Result<(), Errno>;
 
     /// Finds an entry.
     fn lookup(&self, _name: &[u8]) -> Result<Arc<dyn Inode>, Errno> {
         Err(Errno::ENOTDIR)
+    }
+
+    /// In a volatile file system: whether the entry `name` is still `child`, which a lookup found earlier.
+    fn revalidate(&self, name: &[u8], child: &Arc<dyn Inode>) -> bool {
+        match (self.lookup(name).and_then(|found| found.metadata()), child.metadata()) {
+            (Ok(found), Ok(known)) => (found.device, found.number) == (known.device, known.number),
+            _ => false,
+        }
     }
 
     /// Makes an entry: a file, directory, symbolic link, device, fifo or socket.

@@ -1,0 +1,322 @@
+//! Changes of directories: making, linking, removing and moving entries, with all their checks.
+//!
+//! The directory's entry lock is held over each change, so that two changes of one name come one after the other.
+
+use std::sync::Arc;
+
+use amber_abi::capability::Capability;
+use amber_abi::errno::Errno;
+use amber_abi::open::RenameFlags;
+use amber_abi::stat::{Device, FileType};
+
+use crate::fs::access::{self, Access, SET_GID};
+use crate::fs::notify::{self, mask};
+use crate::fs::walk::{Last, Target};
+use crate::fs::{Dentry, Inode, NewInode, Path};
+use crate::sync::{Mutex, Rank};
+use crate::task::Credentials;
+
+/// One rename at a time looks at two directories, so the order in which those are locked cannot go in a circle.
+static RENAME: Mutex<()> = Mutex::new(Rank::Rename, ());
+
+/// What is made: kind, mode before the umask, and what the kind needs.
+#[derive(Clone, Copy)]
+pub struct Creation<'a> {
+    /// What kind of file.
+    pub kind: FileType,
+    /// The lower twelve bits of the mode as asked for.
+    pub permissions: u16,
+    /// The file mode creation mask.
+    pub umask: u16,
+    /// Which device.
+    pub special: Device,
+    /// Where a symbolic link points.
+    pub target: &'a [u8],
+}
+
+impl<'a> Creation<'a> {
+    /// A file or directory of this mode.
+    pub fn plain(kind: FileType, permissions: u16, umask: u16) -> Self {
+        Creation { kind, permissions, umask, special: Device::default(), target: &[] }
+    }
+
+    /// A symbolic link.
+    pub fn link(target: &'a [u8]) -> Self {
+        Creation { kind: FileType::Symlink, permissions: 0o777, umask: 0, special: Device::default(), target }
+    }
+
+    /// Owner, group and mode that the new inode gets in `directory`.
+    pub fn inode_in(&self, credentials: &Credentials, directory: &dyn Inode) -> Result<NewInode<'a>, Errno> {
+        let parent = directory.ownership()?;
+        let mut permissions = self.permissions & 0o7777;
+        if self.kind != FileType::Symlink {
+            permissions &= !self.umask;
+        }
+        let mut gid = credentials.fsgid;
+        if parent.permissions & SET_GID != 0 {
+            gid = parent.gid;
+            if self.kind == FileType::Directory {
+                permissions |= SET_GID;
+            } else if permissions & (SET_GID | 0o010) == (SET_GID | 0o010)
+                && !credentials.in_group(gid)
+                && !credentials.has(Capability::CAP_FSETID)
+            {
+                permissions &= !SET_GID;
+            }
+        }
+        Ok(NewInode {
+            kind: self.kind,
+            permissions,
+            uid: credentials.fsuid,
+            gid,
+            special: self.special,
+            target: self.target,
+        })
+    }
+}
+
+/// Makes an entry that must not be there yet.
+///
+/// # Errors
+/// `EEXIST` before anything about permissions, as Linux has it.
+pub fn create(credentials: &Credentials, target: &Target, new: &Creation<'_>) -> Result<Path, Errno> {
+    let name = target.name(Errno::EEXIST)?;
+    let directory = &target.directory;
+    let parent = directory.inode()?.clone();
+    let made = {
+        let mut children = directory.dentry.lock_children(false);
+        let (found, fresh) = directory.dentry.lookup_locked(&mut children, name)?;
+        if !found.is_negative() {
+            drop(children);
+            found.use_it(fresh);
+            return Err(Errno::EEXIST);
+        }
+        if target.trailing_slash && new.kind != FileType::Directory {
+            return Err(Errno::ENOENT);
+        }
+        directory.mount.check_writable()?;
+        access::check_create(credentials, directory)?;
+        if matches!(new.kind, FileType::CharacterDevice | FileType::BlockDevice)
+            && !(new.kind == FileType::CharacterDevice && new.special == Device::default())
+            && !credentials.has(Capability::CAP_MKNOD)
+        {
+            return Err(Errno::EPERM);
+        }
+        let inode = parent.create(name, &new.inode_in(credentials, &*parent)?)?;
+        directory.dentry.add_locked(&mut children, name, Some(inode))
+    };
+    made.use_it(true);
+    notify::entry(&directory.dentry, &made, name, mask::IN_CREATE);
+    Ok(Path { mount: directory.mount.clone(), dentry: made })
+}
+
+/// Makes a further name for what `source` is.
+pub fn link(credentials: &Credentials, source: &Path, target: &Target) -> Result<(), Errno> {
+    let name = target.name(Errno::EEXIST)?;
+    let directory = &target.directory;
+    let inode = source.inode()?.clone();
+    let parent = directory.inode()?.clone();
+    let made = {
+        let mut children = directory.dentry.lock_children(false);
+        let (found, _) = directory.dentry.lookup_locked(&mut children, name)?;
+        if !found.is_negative() {
+            return Err(Errno::EEXIST);
+        }
+        if target.trailing_slash {
+            return Err(Errno::ENOENT);
+        }
+        directory.mount.check_writable()?;
+        if !Arc::ptr_eq(&source.mount, &directory.mount) {
+            return Err(Errno::EXDEV);
+        }
+        access::check_link_source(credentials, &*inode)?;
+        access::check_create(credentials, directory)?;
+        if inode.kind() == FileType::Directory {
+            return Err(Errno::EPERM);
+        }
+        parent.link(name, &inode)?;
+        directory.dentry.add_locked(&mut children, name, Some(inode.clone()))
+    };
+    made.use_it(true);
+    notify::happened(source, mask::IN_ATTRIB);
+    notify::entry(&directory.dentry, &made, name, mask::IN_CREATE);
+    Ok(())
+}
+
+/// Removes an entry that is not a directory.
+pub fn unlink(credentials: &Credentials, target: &Target) -> Result<(), Errno> {
+    let name = target.name(Errno::EISDIR)?;
+    remove(credentials, target, name, false)
+}
+
+/// Removes an empty directory.
+pub fn rmdir(credentials: &Credentials, target: &Target) -> Result<(), Errno> {
+    let name = match &target.last {
+        Last::Name(name) => name,
+        Last::Dot => return Err(Errno::EINVAL),
+        Last::DotDot => return Err(Errno::ENOTEMPTY),
+        Last::Root => return Err(Errno::EBUSY),
+    };
+    remove(credentials, target, name, true)
+}
+
+fn remove(credentials: &Credentials, target: &Target, name: &[u8], as_directory: bool) -> Result<(), Errno> {
+    let directory = &target.directory;
+    directory.mount.check_writable()?;
+    let parent = directory.inode()?.clone();
+    let victim = {
+        let mut children = directory.dentry.lock_children(false);
+        let (found, _) = directory.dentry.lookup_locked(&mut children, name)?;
+        let inode = found.inode()?;
+        if target.trailing_slash && !as_directory {
+            return Err(if found.is_directory() { Errno::EISDIR } else { Errno::ENOTDIR });
+        }
+        access::check_delete(credentials, directory, &**inode)?;
+        check_kind(&found, as_directory)?;
+        if found.is_mount_point() {
+            return Err(Errno::EBUSY);
+        }
+        if as_directory { parent.rmdir(name)? } else { parent.unlink(name)? }
+        directory.dentry.remove_locked(&mut children, &found);
+        found
+    };
+    if let Ok(inode) = victim.inode() {
+        notify::name_removed(inode);
+    }
+    notify::entry(&directory.dentry, &victim, name, mask::IN_DELETE);
+    Ok(())
+}
+
+fn check_kind(victim: &Dentry, as_directory: bool) -> Result<(), Errno> {
+    match (as_directory, victim.is_directory()) {
+        (true, false) => Err(Errno::ENOTDIR),
+        (false, true) => Err(Errno::EISDIR),
+        _ => Ok(()),
+    }
+}
+
+/// Moves an entry, with the flags of renameat2(2), whose combinations the caller has checked.
+pub fn rename(credentials: &Credentials, from: &Target, to: &Target, flags: RenameFlags) -> Result<(), Errno> {
+    let no_replace = flags.contains(RenameFlags::RENAME_NOREPLACE);
+    if !Arc::ptr_eq(&from.directory.mount, &to.directory.mount) {
+        return Err(Errno::EXDEV);
+    }
+    let name = from.name(Errno::EBUSY)?;
+    let new_name = to.name(if no_replace { Errno::EEXIST } else { Errno::EBUSY })?;
+    from.directory.mount.check_writable()?;
+    let _one = RENAME.lock();
+    let (old_dir, new_dir) = (&from.directory.dentry, &to.directory.dentry);
+    let same = Arc::ptr_eq(old_dir, new_dir);
+    // The rename lock keeps the tree still, so one of two directories is the ancestor, or neither; entries of the
+    // first locked are never the second's ancestors' business.
+    let old_first = same || old_dir.is_ancestor_of(new_dir) || !new_dir.is_ancestor_of(old_dir);
+    let mut first = if old_first { old_dir } else { new_dir }.lock_children(false);
+    let mut second =
+        if same { None } else { Some(if old_first { new_dir } else { old_dir }.lock_children(true)) };
+    let (old_children, mut new_children) = match (&mut second, old_first) {
+        (None, _) => (&mut *first, None),
+        (Some(second), true) => (&mut *first, Some(&mut **second)),
+        (Some(second), false) => (&mut **second, Some(&mut *first)),
+    };
+
+    let (moved, _) = old_dir.lookup_locked(old_children, name)?;
+    let inode = moved.inode()?.clone();
+    let (replaced, _) = match &mut new_children {
+        Some(children) => new_dir.lookup_locked(children, new_name)?,
+        None => new_dir.lookup_locked(old_children, new_name)?,
+    };
+    if no_replace && !replaced.is_negative() {
+        return Err(Errno::EEXIST);
+    }
+    let exchange = flags.contains(RenameFlags::RENAME_EXCHANGE);
+    if exchange {
+        let other = replaced.inode()?;
+        if other.kind() != FileType::Directory && to.trailing_slash {
+            return Err(Errno::ENOTDIR);
+        }
+    }
+    if !moved.is_directory() && (from.trailing_slash || (!exchange && to.trailing_slash)) {
+        return Err(Errno::ENOTDIR);
+    }
+    if moved.is_ancestor_of(new_dir) {
+        return Err(Errno::EINVAL);
+    }
+    if !replaced.is_negative() && replaced.is_ancestor_of(old_dir) {
+        return Err(if exchange { Errno::EINVAL } else { Errno::ENOTEMPTY });
+    }
+    if replaced.inode().is_ok_and(|other| is_same_inode(other, &inode)) {
+        return Ok(());
+    }
+    check_rename(credentials, from, to, &moved, &replaced, exchange)?;
+
+    let directory = old_dir.inode()?.clone();
+    directory.rename(name, new_dir.inode()?, new_name, flags)?;
+
+    if exchange {
+        replaced.exchange_locked(&moved, old_children, new_children);
+    } else {
+        if !replaced.is_negative() {
+            match &mut new_children {
+                Some(children) => new_dir.remove_locked(children, &replaced),
+                None => new_dir.remove_locked(old_children, &replaced),
+            }
+        }
+        moved.move_locked(old_children, new_children, new_dir, new_name);
+        if flags.contains(RenameFlags::RENAME_WHITEOUT) {
+            // The whiteout left behind is looked up when somebody asks.
+            old_children.remove(name);
+        }
+    }
+    drop(second);
+    drop(first);
+    drop(_one);
+    notify::moved(old_dir, name, new_dir, new_name, &moved);
+    if exchange {
+        notify::moved(new_dir, new_name, old_dir, name, &replaced);
+    } else if let Ok(inode) = replaced.inode() {
+        notify::name_removed(inode);
+    }
+    Ok(())
+}
+
+fn is_same_inode(one: &Arc<dyn Inode>, other: &Arc<dyn Inode>) -> bool {
+    Arc::ptr_eq(one, other)
+        || match (one.metadata(), other.metadata()) {
+            (Ok(a), Ok(b)) => a.device == b.device && a.number == b.number,
+            _ => false,
+        }
+}
+
+fn check_rename(
+    credentials: &Credentials,
+    from: &Target,
+    to: &Target,
+    moved: &Arc<Dentry>,
+    replaced: &Arc<Dentry>,
+    exchange: bool,
+) -> Result<(), Errno> {
+    let inode = moved.inode()?;
+    access::check_delete(credentials, &from.directory, &**inode)?;
+    match replaced.inode() {
+        Err(_) => access::check_create(credentials, &to.directory)?,
+        Ok(other) => {
+            access::check_delete(credentials, &to.directory, &**other)?;
+            if !exchange {
+                check_kind(replaced, moved.is_directory())?;
+            }
+        }
+    }
+    // A directory that changes its parent is itself changed: its `..` is another.
+    if !Arc::ptr_eq(&from.directory.dentry, &to.directory.dentry) {
+        if moved.is_directory() {
+            access::check(credentials, &**inode, Access::WRITE)?;
+        }
+        if exchange && replaced.is_directory() {
+            access::check(credentials, &**replaced.inode()?, Access::WRITE)?;
+        }
+    }
+    if moved.is_mount_point() || replaced.is_mount_point() {
+        return Err(Errno::EBUSY);
+    }
+    Ok(())
+}

@@ -1,0 +1,59 @@
+//! Open host directories.
+
+use std::any::Any;
+use std::sync::Arc;
+
+use amber_abi::errno::Errno;
+use amber_abi::stat::FileType;
+use amber_host::fs::HostEntry;
+
+use super::inode::HostInode;
+use crate::fs::{DirectoryEntry, DirectorySink, File, Inode};
+use crate::sync::{Mutex, Rank};
+
+/// A host directory being listed. The list is taken when listing starts and again after a rewind, so that cookies mean
+/// the same entries whatever happens meanwhile.
+pub struct HostDirectory {
+    inode: Arc<HostInode>,
+    list: Mutex<Option<Arc<Vec<HostEntry>>>>,
+}
+
+impl HostDirectory {
+    pub(super) fn new(inode: Arc<HostInode>) -> Self {
+        HostDirectory { inode, list: Mutex::new(Rank::Leaf, None) }
+    }
+}
+
+impl File for HostDirectory {
+    fn inode(&self) -> Arc<dyn Inode> {
+        self.inode.clone()
+    }
+
+    fn read_directory(&self, from: u64, sink: &mut dyn DirectorySink) -> Result<(), Errno> {
+        let known = if from == 0 { None } else { self.list.lock().clone() };
+        let list = match known {
+            Some(list) => list,
+            None => {
+                let list = Arc::new(self.inode.list()?);
+                *self.list.lock() = Some(list.clone());
+                list
+            }
+        };
+        for (at, entry) in list.iter().enumerate().skip(from as usize) {
+            let kind = FileType::from_dirent(entry.kind);
+            let next = at as u64 + 1;
+            if !sink.add(DirectoryEntry { name: &entry.name, number: entry.number, kind, next }) {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    fn sync(&self, _data_only: bool) -> Result<(), Errno> {
+        Ok(())
+    }
+
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
+}

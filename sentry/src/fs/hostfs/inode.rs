@@ -1,0 +1,512 @@
+//! Inodes of the host.
+
+use std::any::Any;
+use std::fs::File as StdFile;
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Weak};
+
+use amber_abi::errno::Errno;
+use amber_abi::open::{OpenFlags, RenameFlags};
+use amber_abi::stat::{Device, FileType};
+use amber_host::fs as host;
+use amber_host::fs::{HostStat, HostTime};
+use amber_host::xattr;
+
+use super::directory::HostDirectory;
+use super::file::HostFile;
+use super::{HostFs, Root};
+use crate::fs::{File, FileSystem, Inode, Metadata, NewInode, SetAttributes, SetTime};
+use crate::sync::{Mutex, Rank};
+
+/// A file of the host, under the name it was found by.
+pub struct HostInode {
+    fs: Arc<HostFs>,
+    me: Weak<HostInode>,
+    kind: FileType,
+    state: Mutex<State>,
+    used: AtomicBool,
+}
+
+struct State {
+    parent: Option<Arc<HostInode>>,
+    name: Box<[u8]>,
+    device: u64,
+    number: u64,
+    /// Directories: to name entries. Files: opened for reading. Kept while in recent use.
+    kept: Option<Arc<StdFile>>,
+    /// Opened for writing, as long as somebody uses it.
+    writer: Weak<StdFile>,
+    /// The reader, as long as somebody uses it.
+    reader: Weak<StdFile>,
+    /// The name is gone; this is all that is left to reach the inode.
+    orphan: Option<Arc<StdFile>>,
+}
+
+fn kind_of(stat: &HostStat) -> FileType {
+    FileType::from_mode(stat.mode).unwrap_or(FileType::Regular)
+}
+
+impl HostInode {
+    pub(super) fn new(fs: Arc<HostFs>, parent: Option<Arc<HostInode>>, name: &[u8], stat: &HostStat) -> Arc<Self> {
+        let state = State {
+            parent,
+            name: name.into(),
+            device: stat.device,
+            number: stat.number,
+            kept: None,
+            writer: Weak::new(),
+            reader: Weak::new(),
+            orphan: None,
+        };
+        Arc::new_cyclic(|me| HostInode {
+            fs,
+            me: me.clone(),
+            kind: kind_of(stat),
+            state: Mutex::new(Rank::Inode, state),
+            used: AtomicBool::new(false),
+        })
+    }
+
+    pub(super) fn is_kind_of(&self, stat: &HostStat) -> bool {
+        self.kind == kind_of(stat)
+    }
+
+    /// A lookup found the inode under this name, which from now on is the one to reach it by.
+    pub(super) fn found_at(&self, parent: Option<Arc<HostInode>>, name: &[u8]) {
+        if parent.is_none() {
+            return;
+        }
+        let mut state = self.state.lock();
+        if *state.name != *name {
+            state.name = name.into();
+        }
+        let old = std::mem::replace(&mut state.parent, parent);
+        state.orphan = None;
+        drop(state);
+        drop(old);
+    }
+
+    /// Closes the kept descriptor unless it was used since the last time; true if it stays.
+    pub(super) fn let_go(&self) -> bool {
+        if self.used.swap(false, Ordering::Relaxed) {
+            return true;
+        }
+        let kept = self.state.lock().kept.take();
+        drop(kept);
+        false
+    }
+
+    fn place(&self) -> Result<(Arc<StdFile>, Box<[u8]>), Errno> {
+        let (parent, name) = {
+            let state = self.state.lock();
+            (state.parent.clone(), state.name.clone())
+        };
+        match parent {
+            Some(parent) => Ok((parent.directory()?, name)),
+            None => match &self.fs.root {
+                Root::File(fd, name) => {
+                    let fd = fd.try_clone().map_err(Errno::from_host)?;
+                    Ok((Arc::new(StdFile::from(fd)), name.clone()))
+                }
+                Root::Directory(_) => Err(Errno::EBUSY),
+            },
+        }
+    }
+
+    /// The descriptor by which entries of this directory are named.
+    fn directory(&self) -> Result<Arc<StdFile>, Errno> {
+        self.used.store(true, Ordering::Relaxed);
+        let is_root = {
+            let state = self.state.lock();
+            if let Some(fd) = state.kept.as_ref().or(state.orphan.as_ref()) {
+                return Ok(fd.clone());
+            }
+            state.parent.is_none()
+        };
+        let fd = match (&self.fs.root, is_root) {
+            (Root::Directory(fd), true) => fd.try_clone().map_err(Errno::from_host)?,
+            _ => {
+                let (parent, name) = self.place()?;
+                host::open_at(parent.as_fd(), &name, OpenFlags::O_PATH | OpenFlags::O_DIRECTORY, 0)?
+            }
+        };
+        let fd = self.keep(fd)?;
+        Ok(fd)
+    }
+
+    fn keep(&self, fd: OwnedFd) -> Result<Arc<StdFile>, Errno> {
+        self.check_identity(&host::stat(fd.as_fd())?)?;
+        let fd = Arc::new(StdFile::from(fd));
+        let old = {
+            let mut state = self.state.lock();
+            state.reader = Arc::downgrade(&fd);
+            state.kept.replace(fd.clone())
+        };
+        self.used.store(true, Ordering::Relaxed);
+        if old.is_none() {
+            self.fs.keep(&self.this());
+        }
+        Ok(fd)
+    }
+
+    /// The host may have put another file under the name. In a tree that is not shared that is taken for the same file
+    /// with other content, as Linux does beneath an overlay.
+    fn check_identity(&self, stat: &HostStat) -> Result<(), Errno> {
+        let mut state = self.state.lock();
+        if (state.device, state.number) == (stat.device, stat.number) {
+            return Ok(());
+        }
+        if self.fs.shared || !self.is_kind_of(stat) {
+            return Err(Errno::ESTALE);
+        }
+        (state.device, state.number) = (stat.device, stat.number);
+        Ok(())
+    }
+
+    /// Whatever descriptor there is, without opening one.
+    fn at_hand(&self) -> Option<Arc<StdFile>> {
+        let state = self.state.lock();
+        state
+            .orphan
+            .clone()
+            .or_else(|| state.writer.upgrade())
+            .or_else(|| state.reader.upgrade())
+            .or_else(|| state.kept.clone())
+    }
+
+    fn stat(&self) -> Result<HostStat, Errno> {
+        if let Some(file) = self.at_hand() {
+            return host::stat(file.as_fd());
+        }
+        if self.kind == FileType::Directory {
+            return host::stat(self.directory()?.as_fd());
+        }
+        let (parent, name) = self.place()?;
+        let stat = host::stat_at(parent.as_fd(), &name)?;
+        self.check_identity(&stat)?;
+        Ok(stat)
+    }
+
+    /// The host file opened for reading.
+    pub(super) fn reader(&self) -> Result<Arc<StdFile>, Errno> {
+        self.used.store(true, Ordering::Relaxed);
+        {
+            let state = self.state.lock();
+            if let Some(file) = state.kept.clone().or_else(|| state.reader.upgrade()) {
+                return Ok(file);
+            }
+        }
+        let (parent, name) = self.place()?;
+        let fd = host::open_file_at(parent.as_fd(), &name, OpenFlags::O_RDONLY)?;
+        self.keep(fd)
+    }
+
+    /// The host file opened for writing, and for reading where that is allowed too.
+    pub(super) fn writer(&self) -> Result<Arc<StdFile>, Errno> {
+        if let Some(file) = self.state.lock().writer.upgrade() {
+            return Ok(file);
+        }
+        let (parent, name) = self.place()?;
+        let fd = match host::open_at(parent.as_fd(), &name, OpenFlags::O_RDWR, 0) {
+            Err(Errno::EACCES) => host::open_at(parent.as_fd(), &name, OpenFlags::O_WRONLY, 0)?,
+            opened => opened?,
+        };
+        self.check_identity(&host::stat(fd.as_fd())?)?;
+        let file = Arc::new(StdFile::from(fd));
+        self.state.lock().writer = Arc::downgrade(&file);
+        Ok(file)
+    }
+
+    /// A descriptor for calls that `O_PATH` does not do.
+    fn any_opened(&self) -> Result<Arc<StdFile>, Errno> {
+        match self.kind {
+            FileType::Regular => {
+                let orphan = self.state.lock().orphan.clone();
+                match orphan {
+                    Some(file) => Ok(file),
+                    None => self.reader().or_else(|_| self.writer()),
+                }
+            }
+            FileType::Directory => {
+                let fd = host::reopen_directory(self.directory()?.as_fd())?;
+                Ok(Arc::new(StdFile::from(fd)))
+            }
+            _ => Err(Errno::EOPNOTSUPP),
+        }
+    }
+
+    /// Lists the directory.
+    pub(super) fn list(&self) -> Result<Vec<host::HostEntry>, Errno> {
+        host::list(self.directory()?.as_fd())
+    }
+
+    /// Before its name goes: keeps a descriptor for whoever still uses the inode.
+    fn prepare_removal(&self) {
+        if let Some(file) = self.at_hand() {
+            self.state.lock().orphan = Some(file);
+        } else if let Ok((parent, name)) = self.place()
+            && let Ok(fd) = host::open_at(parent.as_fd(), &name, OpenFlags::O_PATH, 0)
+        {
+            self.state.lock().orphan = Some(Arc::new(StdFile::from(fd)));
+        }
+    }
+
+    /// The inode of an entry, if somebody uses it.
+    fn known_entry(&self, name: &[u8]) -> Option<Arc<HostInode>> {
+        let directory = self.directory().ok()?;
+        let stat = host::stat_at(directory.as_fd(), name).ok()?;
+        self.fs.inodes.lock().get(&(stat.device, stat.number)).and_then(Weak::upgrade)
+    }
+
+    fn entry(&self, name: &[u8]) -> Result<Arc<HostInode>, Errno> {
+        let directory = self.directory()?;
+        let stat = host::stat_at(directory.as_fd(), name)?;
+        Ok(self.fs.inode(Some(self.this()), name, &stat))
+    }
+
+    /// Writes changed pages to the host.
+    pub(super) fn write_back(&self) -> Result<(), Errno> {
+        Ok(())
+    }
+
+    fn this(&self) -> Arc<HostInode> {
+        self.me.upgrade().expect("a method runs on an inode that somebody holds")
+    }
+}
+
+fn host_time(time: Option<SetTime>) -> HostTime {
+    match time {
+        None => HostTime::Keep,
+        Some(SetTime::Now) => HostTime::Now,
+        Some(SetTime::To(t)) => HostTime::At(t),
+    }
+}
+
+impl HostInode {
+    fn set_permissions(&self, permissions: u16) -> Result<(), Errno> {
+        let orphaned = self.state.lock().orphan.is_some();
+        if !orphaned && let Ok((parent, name)) = self.place() {
+            match xattr::set_permissions_at(parent.as_fd(), &name, permissions) {
+                Err(Errno::ENOSYS) => {}
+                answer => return answer,
+            }
+        }
+        host::set_permissions(self.any_opened()?.as_fd(), permissions)
+    }
+
+    fn set_owner(&self, uid: Option<u32>, gid: Option<u32>) -> Result<(), Errno> {
+        let orphan = self.state.lock().orphan.clone();
+        match orphan {
+            Some(file) => host::set_owner(file.as_fd(), uid, gid),
+            None => match self.place() {
+                Ok((parent, name)) => host::set_owner_at(parent.as_fd(), &name, uid, gid),
+                Err(_) => host::set_owner(self.any_opened()?.as_fd(), uid, gid),
+            },
+        }
+    }
+
+    fn set_times(&self, accessed: HostTime, modified: HostTime) -> Result<(), Errno> {
+        let orphaned = self.state.lock().orphan.is_some();
+        match self.place() {
+            Ok((parent, name)) if !orphaned => host::set_times_at(parent.as_fd(), &name, accessed, modified),
+            _ => host::set_times(self.any_opened()?.as_fd(), accessed, modified),
+        }
+    }
+
+    /// The other directory of a rename or the source of a link, if it is of this file system.
+    fn own(&self, inode: &Arc<dyn Inode>) -> Result<Arc<HostInode>, Errno> {
+        let inode = inode.as_any().downcast_ref::<HostInode>().ok_or(Errno::EXDEV)?;
+        if Arc::ptr_eq(&inode.fs, &self.fs) { Ok(inode.this()) } else { Err(Errno::EXDEV) }
+    }
+
+    /// Gives a new file the owner and mode it shall have, as far as the operator may.
+    fn settle(&self, new: &NewInode<'_>) -> Result<(), Errno> {
+        let stat = self.stat()?;
+        let (uid, gid) = ((stat.uid != new.uid).then_some(new.uid), (stat.gid != new.gid).then_some(new.gid));
+        if uid.is_some() || gid.is_some() {
+            match self.set_owner(uid, gid) {
+                // Without the host's root the files are the operator's, whatever the guest's users are.
+                Err(Errno::EPERM) => {}
+                answer => answer?,
+            }
+        }
+        if new.kind != FileType::Symlink && stat.mode & 0o7777 != u32::from(new.permissions) {
+            self.set_permissions(new.permissions)?;
+        }
+        Ok(())
+    }
+}
+
+impl Inode for HostInode {
+    fn file_system(&self) -> Arc<dyn FileSystem> {
+        self.fs.clone()
+    }
+
+    fn kind(&self) -> FileType {
+        self.kind
+    }
+
+    fn metadata(&self) -> Result<Metadata, Errno> {
+        let s = self.stat()?;
+        Ok(Metadata {
+            device: self.fs.guest_device(s.device),
+            number: s.number,
+            kind: self.kind,
+            permissions: (s.mode & 0o7777) as u16,
+            links: s.links as u32,
+            uid: s.uid,
+            gid: s.gid,
+            special: Device::from_raw(s.special),
+            size: s.size,
+            blocks: s.blocks,
+            block_size: s.block_size,
+            accessed: s.accessed,
+            modified: s.modified,
+            changed: s.changed,
+            born: None,
+        })
+    }
+
+    fn set_attributes(&self, changes: &SetAttributes) -> Result<(), Errno> {
+        if let Some(size) = changes.size {
+            host::set_size(self.writer()?.as_fd(), size)?;
+        }
+        if changes.uid.is_some() || changes.gid.is_some() {
+            self.set_owner(changes.uid, changes.gid)?;
+        }
+        // Last, since a change of the owner takes the set-ID bits away.
+        if let Some(permissions) = changes.permissions {
+            self.set_permissions(permissions)?;
+        }
+        if changes.accessed.is_some() || changes.modified.is_some() {
+            self.set_times(host_time(changes.accessed), host_time(changes.modified))?;
+        }
+        Ok(())
+    }
+
+    fn lookup(&self, name: &[u8]) -> Result<Arc<dyn Inode>, Errno> {
+        Ok(self.entry(name)?)
+    }
+
+    fn revalidate(&self, name: &[u8], child: &Arc<dyn Inode>) -> bool {
+        let Some(child) = child.as_any().downcast_ref::<HostInode>() else { return false };
+        let Ok(stat) = self.directory().and_then(|d| host::stat_at(d.as_fd(), name)) else { return false };
+        let state = child.state.lock();
+        (state.device, state.number) == (stat.device, stat.number) && child.is_kind_of(&stat)
+    }
+
+    fn create(&self, name: &[u8], new: &NewInode<'_>) -> Result<Arc<dyn Inode>, Errno> {
+        let directory = self.directory()?;
+        let directory = directory.as_fd();
+        match new.kind {
+            FileType::Regular => {
+                let flags = OpenFlags::O_CREAT | OpenFlags::O_EXCL | OpenFlags::O_WRONLY;
+                host::open_at(directory, name, flags, new.permissions)?;
+            }
+            FileType::Directory => host::make_directory_at(directory, name, new.permissions)?,
+            FileType::Symlink => host::make_link_at(directory, name, new.target)?,
+            kind => {
+                let mode = kind.mode() | u32::from(new.permissions);
+                host::make_node_at(directory, name, mode, new.special.raw())?;
+            }
+        }
+        let inode = self.entry(name)?;
+        inode.settle(new)?;
+        Ok(inode)
+    }
+
+    fn link(&self, name: &[u8], target: &Arc<dyn Inode>) -> Result<(), Errno> {
+        let (from, old_name) = self.own(target)?.place()?;
+        host::link_at(from.as_fd(), &old_name, self.directory()?.as_fd(), name)
+    }
+
+    fn unlink(&self, name: &[u8]) -> Result<(), Errno> {
+        if let Some(victim) = self.known_entry(name) {
+            victim.prepare_removal();
+        }
+        host::unlink_at(self.directory()?.as_fd(), name)
+    }
+
+    fn rmdir(&self, name: &[u8]) -> Result<(), Errno> {
+        if let Some(victim) = self.known_entry(name) {
+            victim.prepare_removal();
+        }
+        host::remove_directory_at(self.directory()?.as_fd(), name)
+    }
+
+    fn rename(
+        &self,
+        name: &[u8],
+        directory: &Arc<dyn Inode>,
+        new_name: &[u8],
+        flags: RenameFlags,
+    ) -> Result<(), Errno> {
+        let to = self.own(directory)?;
+        let moved = self.known_entry(name);
+        let replaced = to.known_entry(new_name);
+        if let Some(replaced) = &replaced {
+            replaced.prepare_removal();
+        }
+        let (from_fd, to_fd) = (self.directory()?, to.directory()?);
+        let done = host::rename_at(from_fd.as_fd(), name, to_fd.as_fd(), new_name, flags);
+        let exchange = flags.contains(RenameFlags::RENAME_EXCHANGE);
+        if let Some(replaced) = replaced
+            && (done.is_err() || exchange)
+        {
+            let at = if done.is_err() { (to.clone(), new_name) } else { (self.this(), name) };
+            replaced.found_at(Some(at.0), at.1);
+        }
+        done?;
+        if let Some(moved) = moved {
+            moved.found_at(Some(to), new_name);
+        }
+        Ok(())
+    }
+
+    fn read_link(&self) -> Result<Vec<u8>, Errno> {
+        if self.kind != FileType::Symlink {
+            return Err(Errno::EINVAL);
+        }
+        let (parent, name) = self.place()?;
+        host::read_link_at(parent.as_fd(), &name)
+    }
+
+    fn open(self: Arc<Self>, flags: OpenFlags) -> Result<Arc<dyn File>, Errno> {
+        match self.kind {
+            FileType::Directory => Ok(Arc::new(HostDirectory::new(self))),
+            FileType::Regular => {
+                let file = if flags.writes() { self.writer()? } else { self.reader()? };
+                Ok(Arc::new(HostFile::new(self, file)))
+            }
+            _ => Err(Errno::ENXIO),
+        }
+    }
+
+    fn xattr(&self, name: &[u8]) -> Result<Vec<u8>, Errno> {
+        match self.any_opened() {
+            // What cannot be opened has no attributes that anybody set through this file system.
+            Err(Errno::EOPNOTSUPP) => Err(Errno::ENODATA),
+            file => xattr::get(file?.as_fd(), name),
+        }
+    }
+
+    fn set_xattr(&self, name: &[u8], value: &[u8], create: bool, replace: bool) -> Result<(), Errno> {
+        xattr::set(self.any_opened()?.as_fd(), name, value, u32::from(create) | u32::from(replace) << 1)
+    }
+
+    fn xattrs(&self) -> Result<Vec<Vec<u8>>, Errno> {
+        match self.any_opened() {
+            Err(Errno::EOPNOTSUPP) => Ok(Vec::new()),
+            file => xattr::list(file?.as_fd()),
+        }
+    }
+
+    fn remove_xattr(&self, name: &[u8]) -> Result<(), Errno> {
+        xattr::remove(self.any_opened()?.as_fd(), name)
+    }
+
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
+}

@@ -1,0 +1,157 @@
+//! The host directory file system: a tree of the host, beneath a descriptor of its root.
+//!
+//! Inodes name host files by their directory and one component, so nothing outside the root can be reached, and need no
+//! descriptor of the host; directories and files in recent use keep one, up to a limit.
+
+mod directory;
+mod file;
+mod inode;
+
+use std::collections::{HashMap, VecDeque};
+use std::os::fd::OwnedFd;
+use std::sync::{Arc, Weak};
+
+use amber_abi::errno::Errno;
+use amber_abi::stat::{Device, StatFs};
+use amber_host::fs as host;
+
+use crate::fs::{FileSystem, Inode, anonymous_device};
+use crate::sync::{Mutex, Rank};
+use inode::HostInode;
+
+/// The most descriptors of the host that one file system keeps open though nobody uses them.
+const KEPT_DESCRIPTORS: usize = 256;
+
+/// What the file system shows.
+enum Root {
+    /// A directory.
+    Directory(Arc<OwnedFd>),
+    /// A single file: its directory and its name.
+    File(Arc<OwnedFd>, Box<[u8]>),
+}
+
+/// A tree of the host.
+pub struct HostFs {
+    root: Root,
+    /// Whether the host may change the tree meanwhile in ways the guest must see at once.
+    shared: bool,
+    device: Device,
+    devices: Mutex<HashMap<u64, Device>>,
+    root_device: u64,
+    inodes: Mutex<HashMap<(u64, u64), Weak<HostInode>>>,
+    kept: Mutex<VecDeque<Weak<HostInode>>>,
+    me: Weak<HostFs>,
+}
+
+impl HostFs {
+    /// Shows the directory or file at a host path. A `shared` tree is looked at anew on every walk; another is taken to
+    /// stay as it is, as Linux takes the lower layer of an overlay.
+    ///
+    /// # Errors
+    /// The host's.
+    pub fn new(path: &std::path::Path, shared: bool) -> Result<Arc<Self>, Errno> {
+        let fd = host::open_root(path)?;
+        let stat = host::stat(std::os::fd::AsFd::as_fd(&fd))?;
+        let root = if stat.mode & amber_abi::stat::S_IFMT == amber_abi::stat::S_IFDIR {
+            Root::Directory(Arc::new(fd))
+        } else {
+            let path = std::fs::canonicalize(path).map_err(Errno::from_host)?;
+            let (directory, name) = host::open_parent(&path)?.ok_or(Errno::EINVAL)?;
+            Root::File(Arc::new(directory), name.as_bytes().into())
+        };
+        Ok(Arc::new_cyclic(|me| HostFs {
+            root,
+            shared,
+            device: anonymous_device(),
+            devices: Mutex::new(Rank::Leaf, HashMap::new()),
+            root_device: stat.device,
+            inodes: Mutex::new(Rank::Leaf, HashMap::new()),
+            kept: Mutex::new(Rank::Leaf, VecDeque::new()),
+            me: me.clone(),
+        }))
+    }
+
+    fn this(&self) -> Arc<HostFs> {
+        self.me.upgrade().expect("a method runs on a file system that somebody holds")
+    }
+
+    /// The device number the guest sees for a host device: each file system of the host beneath the root has its own.
+    fn guest_device(&self, device: u64) -> Device {
+        if device == self.root_device {
+            return self.device;
+        }
+        *self.devices.lock().entry(device).or_insert_with(anonymous_device)
+    }
+
+    /// The inode of a host file, the one in use if there is one.
+    fn inode(&self, parent: Option<Arc<HostInode>>, name: &[u8], stat: &host::HostStat) -> Arc<HostInode> {
+        let key = (stat.device, stat.number);
+        let mut inodes = self.inodes.lock();
+        if let Some(known) = inodes.get(&key).and_then(Weak::upgrade)
+            && known.is_kind_of(stat)
+        {
+            drop(inodes);
+            known.found_at(parent, name);
+            return known;
+        }
+        if inodes.len() >= 1024 && inodes.len() == inodes.capacity() {
+            inodes.retain(|_, inode| inode.strong_count() > 0);
+        }
+        let fresh = HostInode::new(self.this(), parent, name, stat);
+        inodes.insert(key, Arc::downgrade(&fresh));
+        fresh
+    }
+
+    /// Notes that an inode keeps a descriptor, and takes away those kept longest.
+    fn keep(&self, inode: &Arc<HostInode>) {
+        let mut old = Vec::new();
+        {
+            let mut kept = self.kept.lock();
+            kept.push_back(Arc::downgrade(inode));
+            while kept.len() > KEPT_DESCRIPTORS {
+                old.extend(kept.pop_front());
+            }
+        }
+        for inode in old.iter().filter_map(Weak::upgrade) {
+            if inode.let_go() {
+                self.kept.lock().push_back(Arc::downgrade(&inode));
+            }
+        }
+    }
+}
+
+impl FileSystem for HostFs {
+    fn name(&self) -> &'static str {
+        "hostfs"
+    }
+
+    fn root(&self) -> Arc<dyn Inode> {
+        let (fd, name) = match &self.root {
+            Root::Directory(fd) => (fd, &b""[..]),
+            Root::File(fd, name) => (fd, &**name),
+        };
+        let fd = std::os::fd::AsFd::as_fd(&**fd);
+        let stat = if name.is_empty() { host::stat(fd) } else { host::stat_at(fd, name) };
+        // A root that vanished from the host still has an inode; its calls tell what is wrong.
+        let stat = stat.or_else(|_| host::stat(fd)).expect("the host tells of an open descriptor");
+        self.inode(None, name, &stat)
+    }
+
+    fn device(&self) -> Device {
+        self.device
+    }
+
+    fn statfs(&self) -> Result<StatFs, Errno> {
+        let (Root::Directory(fd) | Root::File(fd, _)) = &self.root;
+        host::statfs(std::os::fd::AsFd::as_fd(&**fd))
+    }
+
+    fn is_volatile(&self) -> bool {
+        self.shared
+    }
+
+    fn sync(&self) -> Result<(), Errno> {
+        let inodes: Vec<_> = self.inodes.lock().values().filter_map(Weak::upgrade).collect();
+        inodes.iter().try_for_each(|inode| inode.write_back())
+    }
+}

@@ -1,0 +1,461 @@
+//! Inodes in memory.
+
+use std::any::Any;
+use std::collections::BTreeMap;
+use std::sync::{Arc, Weak};
+
+use amber_abi::errno::Errno;
+use amber_abi::open::{FallocateMode, OpenFlags, RenameFlags};
+use amber_abi::stat::{Device, FileType};
+use amber_abi::time::Timespec;
+use amber_platform::PAGE_SIZE;
+
+use super::TmpFs;
+use super::data::Data;
+use super::directory::{Entries, TmpDirectory};
+use super::file::TmpFile;
+use crate::fs::access::Ownership;
+use crate::fs::{File, FileSystem, Inode, Metadata, NewInode, SetAttributes, SetTime, now};
+use crate::sync::{Mutex, Rank};
+
+/// What each directory entry adds to the size a directory shows.
+const ENTRY_SIZE: u64 = 20;
+
+/// A file in memory.
+pub struct TmpInode {
+    fs: Arc<TmpFs>,
+    me: Weak<TmpInode>,
+    number: u64,
+    kind: FileType,
+    special: Device,
+    born: Timespec,
+    attributes: Mutex<Attributes>,
+    content: Content,
+}
+
+struct Attributes {
+    permissions: u16,
+    uid: u32,
+    gid: u32,
+    links: u32,
+    /// Made without a name, and may still get one.
+    linkable: bool,
+    accessed: Timespec,
+    modified: Timespec,
+    changed: Timespec,
+    xattrs: BTreeMap<Vec<u8>, Vec<u8>>,
+}
+
+enum Content {
+    Directory(Mutex<Entries>),
+    Regular(Mutex<Data>),
+    Link(Vec<u8>),
+    Special,
+}
+
+impl TmpInode {
+    pub(super) fn new(fs: Arc<TmpFs>, new: &NewInode<'_>) -> Arc<Self> {
+        let now = now();
+        let directory = new.kind == FileType::Directory;
+        let attributes = Attributes {
+            permissions: new.permissions,
+            uid: new.uid,
+            gid: new.gid,
+            links: if directory { 2 } else { 1 },
+            linkable: false,
+            accessed: now,
+            modified: now,
+            changed: now,
+            xattrs: BTreeMap::new(),
+        };
+        let content = match new.kind {
+            FileType::Directory => Content::Directory(Mutex::new(Rank::Inode, Entries::default())),
+            FileType::Regular => Content::Regular(Mutex::new(Rank::Inode, Data::new(fs.clone()))),
+            FileType::Symlink => Content::Link(new.target.to_vec()),
+            _ => Content::Special,
+        };
+        let number = fs.next_number.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        Arc::new_cyclic(|me| TmpInode {
+            fs,
+            me: me.clone(),
+            number,
+            kind: new.kind,
+            special: new.special,
+            born: now,
+            // Taken below the locks of content, for both change together.
+            attributes: Mutex::new(Rank::Leaf, attributes),
+            content,
+        })
+    }
+
+    /// Its number.
+    pub fn number(&self) -> u64 {
+        self.number
+    }
+
+    fn entries(&self) -> Result<&Mutex<Entries>, Errno> {
+        match &self.content {
+            Content::Directory(entries) => Ok(entries),
+            _ => Err(Errno::ENOTDIR),
+        }
+    }
+
+    pub(super) fn with_entries<T>(&self, look: impl FnOnce(&Entries) -> T) -> Result<T, Errno> {
+        Ok(look(&self.entries()?.lock()))
+    }
+
+    pub(super) fn with_data<T>(&self, work: impl FnOnce(&mut Data) -> Result<T, Errno>) -> Result<T, Errno> {
+        match &self.content {
+            Content::Regular(data) => work(&mut data.lock()),
+            Content::Directory(_) => Err(Errno::EISDIR),
+            _ => Err(Errno::EINVAL),
+        }
+    }
+
+    /// The content was changed just now.
+    pub(super) fn note_modified(&self) {
+        let mut attributes = self.attributes.lock();
+        attributes.modified = now();
+        attributes.changed = attributes.modified;
+    }
+
+    fn note_changed(&self) {
+        self.attributes.lock().changed = now();
+    }
+
+    pub(super) fn allocate(&self, mode: FallocateMode, offset: u64, len: u64) -> Result<(), Errno> {
+        let keep = mode.contains(FallocateMode::FALLOC_FL_KEEP_SIZE);
+        let rest = mode - FallocateMode::FALLOC_FL_KEEP_SIZE;
+        self.with_data(|data| {
+            if rest == FallocateMode::FALLOC_FL_PUNCH_HOLE && keep {
+                data.punch(offset, len);
+            } else if rest.is_empty() {
+                data.reserve(offset, len)?;
+                if !keep && offset + len > data.len() {
+                    data.set_len(offset + len);
+                }
+            } else {
+                return Err(Errno::EOPNOTSUPP);
+            }
+            Ok(())
+        })?;
+        self.note_modified();
+        Ok(())
+    }
+
+    fn this(&self) -> Arc<TmpInode> {
+        self.me.upgrade().expect("a method runs on an inode that somebody holds")
+    }
+
+    fn own(&self, inode: &Arc<dyn Inode>) -> Result<Arc<TmpInode>, Errno> {
+        let inode = inode.as_any().downcast_ref::<TmpInode>().ok_or(Errno::EXDEV)?;
+        if Arc::ptr_eq(&inode.fs, &self.fs) { Ok(inode.this()) } else { Err(Errno::EXDEV) }
+    }
+
+    fn add_link(&self) {
+        let mut attributes = self.attributes.lock();
+        attributes.links += 1;
+        attributes.changed = now();
+    }
+
+    fn drop_link(&self) {
+        let mut attributes = self.attributes.lock();
+        attributes.links = attributes.links.saturating_sub(1);
+        attributes.changed = now();
+    }
+
+    /// A directory gained or lost a subdirectory, whose `..` counts.
+    fn count_subdirectory(&self, gained: bool) {
+        let mut attributes = self.attributes.lock();
+        attributes.links = if gained { attributes.links + 1 } else { attributes.links.saturating_sub(1) };
+    }
+
+    fn take_away(&self, victim: &TmpInode) {
+        victim.drop_link();
+        if victim.kind == FileType::Directory {
+            victim.drop_link();
+            self.count_subdirectory(false);
+        }
+    }
+
+    fn is_directory(&self) -> bool {
+        self.kind == FileType::Directory
+    }
+
+    fn check_replaceable(&self, victim: &TmpInode) -> Result<(), Errno> {
+        match (self.is_directory(), victim.is_directory()) {
+            (true, false) => Err(Errno::ENOTDIR),
+            (false, true) => Err(Errno::EISDIR),
+            (true, true) if victim.with_entries(Entries::len)? > 0 => Err(Errno::ENOTEMPTY),
+            _ => Ok(()),
+        }
+    }
+}
+
+impl Drop for TmpInode {
+    fn drop(&mut self) {
+        self.fs.inodes.give_back(1);
+    }
+}
+
+impl Inode for TmpInode {
+    fn file_system(&self) -> Arc<dyn FileSystem> {
+        self.fs.clone()
+    }
+
+    fn kind(&self) -> FileType {
+        self.kind
+    }
+
+    fn metadata(&self) -> Result<Metadata, Errno> {
+        let (size, pages) = match &self.content {
+            Content::Directory(entries) => ((entries.lock().len() as u64 + 2) * ENTRY_SIZE, 0),
+            Content::Regular(data) => {
+                let data = data.lock();
+                (data.len(), data.pages())
+            }
+            Content::Link(target) => (target.len() as u64, 0),
+            Content::Special => (0, 0),
+        };
+        let attributes = self.attributes.lock();
+        Ok(Metadata {
+            device: self.fs.device,
+            number: self.number,
+            kind: self.kind,
+            permissions: attributes.permissions,
+            links: attributes.links,
+            uid: attributes.uid,
+            gid: attributes.gid,
+            special: self.special,
+            size,
+            blocks: pages * (PAGE_SIZE / 512),
+            block_size: PAGE_SIZE as u32,
+            accessed: attributes.accessed,
+            modified: attributes.modified,
+            changed: attributes.changed,
+            born: Some(self.born),
+        })
+    }
+
+    fn ownership(&self) -> Result<Ownership, Errno> {
+        let attributes = self.attributes.lock();
+        Ok(Ownership { permissions: attributes.permissions, uid: attributes.uid, gid: attributes.gid })
+    }
+
+    fn set_attributes(&self, changes: &SetAttributes) -> Result<(), Errno> {
+        if let Some(size) = changes.size {
+            self.with_data(|data| {
+                data.set_len(size);
+                Ok(())
+            })?;
+            self.note_modified();
+        }
+        let now = now();
+        let time = |set| match set {
+            SetTime::Now => now,
+            SetTime::To(time) => time,
+        };
+        let mut attributes = self.attributes.lock();
+        attributes.permissions = changes.permissions.unwrap_or(attributes.permissions);
+        attributes.uid = changes.uid.unwrap_or(attributes.uid);
+        attributes.gid = changes.gid.unwrap_or(attributes.gid);
+        attributes.accessed = changes.accessed.map_or(attributes.accessed, time);
+        attributes.modified = changes.modified.map_or(attributes.modified, time);
+        attributes.changed = now;
+        Ok(())
+    }
+
+    fn touch_accessed(&self, relative: bool) {
+        let mut attributes = self.attributes.lock();
+        let now = now();
+        let day = 24 * 60 * 60;
+        let seen = (attributes.accessed.tv_sec, attributes.accessed.tv_nsec);
+        let stale = seen <= (attributes.modified.tv_sec, attributes.modified.tv_nsec)
+            || seen <= (attributes.changed.tv_sec, attributes.changed.tv_nsec)
+            || now.tv_sec - attributes.accessed.tv_sec >= day;
+        if !relative || stale {
+            attributes.accessed = now;
+        }
+    }
+
+    fn lookup(&self, name: &[u8]) -> Result<Arc<dyn Inode>, Errno> {
+        let found = self.entries()?.lock().get(name).cloned();
+        Ok(found.ok_or(Errno::ENOENT)?)
+    }
+
+    fn create(&self, name: &[u8], new: &NewInode<'_>) -> Result<Arc<dyn Inode>, Errno> {
+        let entries = self.entries()?;
+        let inode = self.fs.make(new)?;
+        {
+            let mut entries = entries.lock();
+            if entries.get(name).is_some() {
+                return Err(Errno::EEXIST);
+            }
+            entries.insert(name, inode.clone());
+        }
+        if inode.is_directory() {
+            self.count_subdirectory(true);
+        }
+        self.note_modified();
+        Ok(inode)
+    }
+
+    fn create_unnamed(&self, new: &NewInode<'_>, linkable: bool) -> Result<Arc<dyn Inode>, Errno> {
+        let inode = self.fs.make(new)?;
+        {
+            let mut attributes = inode.attributes.lock();
+            attributes.links = 0;
+            attributes.linkable = linkable;
+        }
+        Ok(inode)
+    }
+
+    fn link(&self, name: &[u8], target: &Arc<dyn Inode>) -> Result<(), Errno> {
+        let target = self.own(target)?;
+        let mut entries = self.entries()?.lock();
+        if entries.get(name).is_some() {
+            return Err(Errno::EEXIST);
+        }
+        {
+            let mut attributes = target.attributes.lock();
+            if attributes.links == 0 && !attributes.linkable {
+                return Err(Errno::ENOENT);
+            }
+            attributes.linkable = false;
+        }
+        target.add_link();
+        entries.insert(name, target);
+        drop(entries);
+        self.note_modified();
+        Ok(())
+    }
+
+    fn unlink(&self, name: &[u8]) -> Result<(), Errno> {
+        let victim = {
+            let mut entries = self.entries()?.lock();
+            let victim = entries.get(name).cloned().ok_or(Errno::ENOENT)?;
+            if victim.is_directory() {
+                return Err(Errno::EISDIR);
+            }
+            entries.remove(name);
+            victim
+        };
+        self.take_away(&victim);
+        self.note_modified();
+        Ok(())
+    }
+
+    fn rmdir(&self, name: &[u8]) -> Result<(), Errno> {
+        let victim = {
+            let mut entries = self.entries()?.lock();
+            let victim = entries.get(name).cloned().ok_or(Errno::ENOENT)?;
+            // A parent's entries are locked before its child's; renames, which could turn that round, are not under
+            // way, as the caller holds the directory's names.
+            if victim.entries()?.lock_beside().len() > 0 {
+                return Err(Errno::ENOTEMPTY);
+            }
+            entries.remove(name);
+            victim
+        };
+        self.take_away(&victim);
+        self.note_modified();
+        Ok(())
+    }
+
+    fn rename(
+        &self,
+        name: &[u8],
+        directory: &Arc<dyn Inode>,
+        new_name: &[u8],
+        flags: RenameFlags,
+    ) -> Result<(), Errno> {
+        let to = self.own(directory)?;
+        // The caller holds the names of both directories, so nothing here changes between these steps.
+        let moved = self.with_entries(|e| e.get(name).cloned())?.ok_or(Errno::ENOENT)?;
+        let replaced = to.with_entries(|e| e.get(new_name).cloned())?;
+        if flags.contains(RenameFlags::RENAME_EXCHANGE) {
+            let other = replaced.ok_or(Errno::ENOENT)?;
+            self.entries()?.lock().insert(name, other.clone());
+            to.entries()?.lock().insert(new_name, moved.clone());
+            if moved.is_directory() != other.is_directory() {
+                self.count_subdirectory(other.is_directory());
+                to.count_subdirectory(moved.is_directory());
+            }
+            other.note_changed();
+        } else {
+            let whiteout = if flags.contains(RenameFlags::RENAME_WHITEOUT) {
+                Some(self.fs.make(&NewInode::whiteout())?)
+            } else {
+                None
+            };
+            if let Some(victim) = &replaced {
+                moved.check_replaceable(victim)?;
+            }
+            let gone = self.entries()?.lock().remove(name);
+            drop(gone);
+            to.entries()?.lock().insert(new_name, moved.clone());
+            if let Some(victim) = &replaced {
+                to.take_away(victim);
+            }
+            if moved.is_directory() {
+                self.count_subdirectory(false);
+                to.count_subdirectory(true);
+            }
+            if let Some(whiteout) = whiteout {
+                self.entries()?.lock().insert(name, whiteout);
+            }
+        }
+        moved.note_changed();
+        self.note_modified();
+        to.note_modified();
+        Ok(())
+    }
+
+    fn read_link(&self) -> Result<Vec<u8>, Errno> {
+        match &self.content {
+            Content::Link(target) => Ok(target.clone()),
+            _ => Err(Errno::EINVAL),
+        }
+    }
+
+    fn open(self: Arc<Self>, _flags: OpenFlags) -> Result<Arc<dyn File>, Errno> {
+        match self.kind {
+            FileType::Directory => Ok(Arc::new(TmpDirectory { inode: self })),
+            FileType::Regular => Ok(Arc::new(TmpFile { inode: self })),
+            _ => Err(Errno::ENXIO),
+        }
+    }
+
+    fn xattr(&self, name: &[u8]) -> Result<Vec<u8>, Errno> {
+        self.attributes.lock().xattrs.get(name).cloned().ok_or(Errno::ENODATA)
+    }
+
+    fn set_xattr(&self, name: &[u8], value: &[u8], create: bool, replace: bool) -> Result<(), Errno> {
+        let mut attributes = self.attributes.lock();
+        let there = attributes.xattrs.contains_key(name);
+        if create && there {
+            return Err(Errno::EEXIST);
+        }
+        if replace && !there {
+            return Err(Errno::ENODATA);
+        }
+        attributes.xattrs.insert(name.to_vec(), value.to_vec());
+        attributes.changed = now();
+        Ok(())
+    }
+
+    fn xattrs(&self) -> Result<Vec<Vec<u8>>, Errno> {
+        Ok(self.attributes.lock().xattrs.keys().cloned().collect())
+    }
+
+    fn remove_xattr(&self, name: &[u8]) -> Result<(), Errno> {
+        let mut attributes = self.attributes.lock();
+        attributes.xattrs.remove(name).ok_or(Errno::ENODATA)?;
+        attributes.changed = now();
+        Ok(())
+    }
+
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
+}

@@ -1,0 +1,170 @@
+//! Files in memory.
+
+mod data;
+mod directory;
+mod file;
+mod inode;
+mod options;
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
+
+use amber_abi::errno::Errno;
+use amber_abi::stat::{Device, FileType, StatFs, TMPFS_MAGIC};
+use amber_platform::PAGE_SIZE;
+
+use crate::fs::{FileSystem, Inode, NewInode, anonymous_device};
+use crate::sync::{Mutex, Rank};
+
+pub use inode::TmpInode;
+pub use options::TmpfsOptions;
+
+/// Storage that is given out up to a limit.
+#[derive(Debug)]
+pub(super) struct Quota {
+    used: AtomicU64,
+    /// `u64::MAX` for no limit.
+    limit: AtomicU64,
+}
+
+impl Quota {
+    fn new(limit: u64) -> Self {
+        Quota { used: AtomicU64::new(0), limit: AtomicU64::new(limit) }
+    }
+
+    /// Takes some.
+    ///
+    /// # Errors
+    /// `ENOSPC` if there is not enough.
+    pub(super) fn take(&self, amount: u64) -> Result<(), Errno> {
+        let limit = self.limit.load(Ordering::Relaxed);
+        let take = |used: u64| used.checked_add(amount).filter(|&sum| sum <= limit);
+        self.used.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take).map(drop).map_err(|_| Errno::ENOSPC)
+    }
+
+    pub(super) fn give_back(&self, amount: u64) {
+        self.used.fetch_sub(amount, Ordering::Relaxed);
+    }
+
+    fn free(&self) -> u64 {
+        self.limit.load(Ordering::Relaxed).saturating_sub(self.used.load(Ordering::Relaxed))
+    }
+}
+
+/// A file system in memory.
+pub struct TmpFs {
+    name: &'static str,
+    device: Device,
+    pages: Quota,
+    inodes: Quota,
+    next_number: AtomicU64,
+    options: Mutex<TmpfsOptions>,
+    /// Given up when the last mount is gone, since inodes hold the file system.
+    root: Mutex<Option<Arc<TmpInode>>>,
+    me: Weak<TmpFs>,
+}
+
+impl TmpFs {
+    /// An empty file system.
+    pub fn new(options: TmpfsOptions) -> Arc<Self> {
+        Self::named("tmpfs", options)
+    }
+
+    /// The same for a file system that is a tmpfs under another name.
+    pub fn named(name: &'static str, options: TmpfsOptions) -> Arc<Self> {
+        let fs = Arc::new_cyclic(|me| TmpFs {
+            name,
+            device: anonymous_device(),
+            pages: Quota::new(options.pages.unwrap_or(u64::MAX)),
+            inodes: Quota::new(options.inodes.unwrap_or(u64::MAX)),
+            next_number: AtomicU64::new(1),
+            options: Mutex::new(Rank::Leaf, options.clone()),
+            root: Mutex::new(Rank::Leaf, None),
+            me: me.clone(),
+        });
+        let new = NewInode {
+            kind: FileType::Directory,
+            permissions: options.mode.unwrap_or(0o1777),
+            uid: options.uid.unwrap_or(0),
+            gid: options.gid.unwrap_or(0),
+            special: Device::default(),
+            target: &[],
+        };
+        let root = TmpInode::new(fs.clone(), &new);
+        *fs.root.lock() = Some(root);
+        fs
+    }
+
+    /// Changes the limits, as a remount does.
+    ///
+    /// # Errors
+    /// `EINVAL` if more is in use than the new limits allow.
+    pub fn reconfigure(&self, new: &TmpfsOptions) -> Result<(), Errno> {
+        let mut options = self.options.lock();
+        for (quota, limit) in [(&self.pages, new.pages), (&self.inodes, new.inodes)] {
+            if limit.is_some_and(|limit| limit < quota.used.load(Ordering::Relaxed)) {
+                return Err(Errno::EINVAL);
+            }
+        }
+        if let Some(pages) = new.pages {
+            self.pages.limit.store(pages, Ordering::Relaxed);
+            options.pages = new.pages;
+        }
+        if let Some(inodes) = new.inodes {
+            self.inodes.limit.store(inodes, Ordering::Relaxed);
+            options.inodes = new.inodes;
+        }
+        Ok(())
+    }
+
+    /// Makes an inode that no directory holds yet.
+    pub(super) fn make(&self, new: &NewInode<'_>) -> Result<Arc<TmpInode>, Errno> {
+        self.inodes.take(1)?;
+        let fs = self.me.upgrade().ok_or(Errno::EIO)?;
+        Ok(TmpInode::new(fs, new))
+    }
+}
+
+impl FileSystem for TmpFs {
+    fn name(&self) -> &'static str {
+        self.name
+    }
+
+    fn root(&self) -> Arc<dyn Inode> {
+        self.root.lock().clone().expect("a file system that can be mounted has a root")
+    }
+
+    fn device(&self) -> Device {
+        self.device
+    }
+
+    fn statfs(&self) -> Result<StatFs, Errno> {
+        let shown = |limit: &AtomicU64| match limit.load(Ordering::Relaxed) {
+            u64::MAX => 0,
+            limit => limit,
+        };
+        let (blocks, files) = (shown(&self.pages.limit), shown(&self.inodes.limit));
+        let free = if blocks == 0 { 0 } else { self.pages.free() };
+        Ok(StatFs {
+            f_type: TMPFS_MAGIC,
+            f_bsize: PAGE_SIZE as i64,
+            f_frsize: PAGE_SIZE as i64,
+            f_blocks: blocks,
+            f_bfree: free,
+            f_bavail: free,
+            f_files: files,
+            f_ffree: if files == 0 { 0 } else { self.inodes.free() },
+            f_namelen: 255,
+            ..StatFs::default()
+        })
+    }
+
+    fn options(&self) -> String {
+        self.options.lock().to_string()
+    }
+
+    fn shut_down(&self) {
+        let root = self.root.lock().take();
+        drop(root);
+    }
+}

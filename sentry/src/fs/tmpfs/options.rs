@@ -1,0 +1,105 @@
+//! The mount options of tmpfs(5).
+
+use std::fmt;
+
+use amber_abi::errno::Errno;
+use amber_platform::PAGE_SIZE;
+
+/// Limits of a tmpfs and what its root directory is like; none stands for Linux's default.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TmpfsOptions {
+    /// Most pages of contents.
+    pub pages: Option<u64>,
+    /// Most inodes.
+    pub inodes: Option<u64>,
+    /// Permissions of the root directory.
+    pub mode: Option<u16>,
+    /// Its owner.
+    pub uid: Option<u32>,
+    /// Its group.
+    pub gid: Option<u32>,
+}
+
+impl TmpfsOptions {
+    /// Reads mount(8) options; `memory` is how many bytes of memory the machine has, of which sizes may be a part.
+    ///
+    /// # Errors
+    /// `EINVAL` for an unknown option or a malformed value.
+    pub fn parse(text: &str, memory: u64) -> Result<Self, Errno> {
+        let mut options = TmpfsOptions::default();
+        for option in text.split(',').filter(|o| !o.is_empty()) {
+            let (name, value) = option.split_once('=').unwrap_or((option, ""));
+            match name {
+                "size" => {
+                    let bytes = match value.strip_suffix('%') {
+                        Some(percent) => {
+                            let percent: u64 = percent.parse().map_err(|_| Errno::EINVAL)?;
+                            memory.checked_mul(percent).ok_or(Errno::EINVAL)? / 100
+                        }
+                        None => scaled(value)?,
+                    };
+                    options.pages = limit(bytes.div_ceil(PAGE_SIZE));
+                }
+                "nr_blocks" => options.pages = limit(scaled(value)?),
+                "nr_inodes" => options.inodes = limit(scaled(value)?),
+                "mode" => {
+                    let mode = u16::from_str_radix(value, 8).map_err(|_| Errno::EINVAL)?;
+                    options.mode = Some(mode & 0o7777);
+                }
+                "uid" => options.uid = Some(value.parse().map_err(|_| Errno::EINVAL)?),
+                "gid" => options.gid = Some(value.parse().map_err(|_| Errno::EINVAL)?),
+                // One node of memory, no huge pages and attributes always: nothing to choose.
+                "mpol" | "huge" | "inode32" | "inode64" | "noswap" => {}
+                _ => return Err(Errno::EINVAL),
+            }
+        }
+        Ok(options)
+    }
+
+    /// What Linux takes where nothing is said: half of the memory, and as many inodes as that has pages.
+    pub fn with_defaults(mut self, memory: u64) -> Self {
+        self.pages = self.pages.or(Some(memory / PAGE_SIZE / 2));
+        self.inodes = self.inodes.or(Some(memory / PAGE_SIZE / 2));
+        self
+    }
+}
+
+/// Zero is no limit.
+fn limit(value: u64) -> Option<u64> {
+    Some(if value == 0 { u64::MAX } else { value })
+}
+
+fn scaled(text: &str) -> Result<u64, Errno> {
+    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let shift = match &text[digits.len()..] {
+        "" => 0,
+        "k" | "K" => 10,
+        "m" | "M" => 20,
+        "g" | "G" => 30,
+        "t" | "T" => 40,
+        _ => return Err(Errno::EINVAL),
+    };
+    let value: u64 = digits.parse().map_err(|_| Errno::EINVAL)?;
+    value.checked_mul(1 << shift).ok_or(Errno::EINVAL)
+}
+
+impl fmt::Display for TmpfsOptions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(pages) = self.pages.filter(|&p| p != u64::MAX) {
+            write!(f, ",size={}k", pages.saturating_mul(PAGE_SIZE / 1024))?;
+        }
+        if let Some(inodes) = self.inodes.filter(|&i| i != u64::MAX) {
+            write!(f, ",nr_inodes={inodes}")?;
+        }
+        if let Some(mode) = self.mode.filter(|&m| m != 0o1777) {
+            write!(f, ",mode={mode:o}")?;
+        }
+        if let Some(uid) = self.uid.filter(|&u| u != 0) {
+            write!(f, ",uid={uid}")?;
+        }
+        if let Some(gid) = self.gid.filter(|&g| g != 0) {
+            write!(f, ",gid={gid}")?;
+        }
+        Ok(())
+    }
+}
