@@ -1,5 +1,8 @@
 //! Every host call the sentry makes, in one place.
 
 pub mod clock;
+pub mod fs;
+pub mod xattr;
+
 pub mod signals;
 pub mod terminal;

@@ -176,8 +176,12 @@ fn remove(credentials: &Credentials, target: &Target, name: &[u8], as_directory:
         if found.is_mount_point() {
             return Err(Errno::EBUSY);
         }
+        // Nobody makes an entry in a directory while it goes: locked after its parent, as in renames.
+        let inside = as_directory.then(|| found.lock_children(true));
         if as_directory { parent.rmdir(name)? } else { parent.unlink(name)? }
         directory.dentry.remove_locked(&mut children, &found);
+        drop(inside);
+        drop(children);
         found
     };
     if let Ok(inode) = victim.inode() {
@@ -204,7 +208,7 @@ pub fn rename(credentials: &Credentials, from: &Target, to: &Target, flags: Rena
     let name = from.name(Errno::EBUSY)?;
     let new_name = to.name(if no_replace { Errno::EEXIST } else { Errno::EBUSY })?;
     from.directory.mount.check_writable()?;
-    let _one = RENAME.lock();
+    let one = RENAME.lock();
     let (old_dir, new_dir) = (&from.directory.dentry, &to.directory.dentry);
     let same = Arc::ptr_eq(old_dir, new_dir);
     // The rename lock keeps the tree still, so one of two directories is the ancestor, or neither; entries of the
@@ -249,6 +253,8 @@ pub fn rename(credentials: &Credentials, from: &Target, to: &Target, flags: Rena
     }
     check_rename(credentials, from, to, &moved, &replaced, exchange)?;
 
+    // A directory that is replaced gets no entries meanwhile; it lies beneath both, so it is locked last.
+    let inside = (!exchange && replaced.is_directory()).then(|| replaced.lock_children(true));
     let directory = old_dir.inode()?.clone();
     directory.rename(name, new_dir.inode()?, new_name, flags)?;
 
@@ -267,9 +273,10 @@ pub fn rename(credentials: &Credentials, from: &Target, to: &Target, flags: Rena
             old_children.remove(name);
         }
     }
+    drop(inside);
     drop(second);
     drop(first);
-    drop(_one);
+    drop(one);
     notify::moved(old_dir, name, new_dir, new_name, &moved);
     if exchange {
         notify::moved(new_dir, new_name, old_dir, name, &replaced);

@@ -3,6 +3,7 @@
 use std::any::Any;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::time::Duration;
 
 use amber_abi::errno::Errno;
 use amber_abi::open::{FallocateMode, OpenFlags, Seals};
@@ -63,6 +64,11 @@ pub trait File: Send + Sync + Any {
 
     /// Who is told when [`poll`](Self::poll) would answer more; none for files that never wait (epoll refuses those).
     fn wait_queue(&self) -> Option<&WaitQueue> {
+        None
+    }
+
+    /// How long a read (or, if `writing`, a write) waits at most, where that can be set (`SO_RCVTIMEO`, `SO_SNDTIMEO`).
+    fn patience(&self, _writing: bool) -> Option<Duration> {
         None
     }
 

@@ -90,6 +90,14 @@ pub struct NewInode<'a> {
     pub target: &'a [u8],
 }
 
+impl NewInode<'_> {
+    /// The character device 0:0, which in an overlay's upper layer hides what lies below.
+    pub fn whiteout() -> Self {
+        let special = Device::default();
+        NewInode { kind: FileType::CharacterDevice, permissions: 0, uid: 0, gid: 0, special, target: &[] }
+    }
+}
+
 /// One entry of a directory.
 #[derive(Clone, Copy, Debug)]
 pub struct DirectoryEntry<'a> {
@@ -133,6 +141,9 @@ pub trait FileSystem: Send + Sync {
         false
     }
 
+    /// The last mount is gone: gives up what would keep the file system alive.
+    fn shut_down(&self) {}
+
     /// Writes everything changed to where it lasts.
     fn sync(&self) -> Result<(), Errno> {
         Ok(())
@@ -163,6 +174,10 @@ pub trait Inode: Send + Sync + Any {
     /// Changes attributes.
     fn set_attributes(&self, changes: &SetAttributes) -> Result<(), Errno>;
 
+    /// The content was read: `accessed` becomes now, if `relative` only where that tells something new (see
+    /// `relatime` in mount(8)). File systems that do not keep such times do nothing.
+    fn touch_accessed(&self, _relative: bool) {}
+
     /// Finds an entry.
     fn lookup(&self, _name: &[u8]) -> Result<Arc<dyn Inode>, Errno> {
         Err(Errno::ENOTDIR)
@@ -181,8 +196,8 @@ pub trait Inode: Send + Sync + Any {
         Err(Errno::EPERM)
     }
 
-    /// Makes a regular file without a name (`O_TMPFILE`).
-    fn create_unnamed(&self, _new: &NewInode<'_>) -> Result<Arc<dyn Inode>, Errno> {
+    /// Makes a regular file without a name (`O_TMPFILE`), which can get one by linkat(2) if `linkable`.
+    fn create_unnamed(&self, _new: &NewInode<'_>, _linkable: bool) -> Result<Arc<dyn Inode>, Errno> {
         Err(Errno::EOPNOTSUPP)
     }
 
@@ -215,6 +230,11 @@ pub trait Inode: Send + Sync + Any {
     /// The text of a symbolic link.
     fn read_link(&self) -> Result<Vec<u8>, Errno> {
         Err(Errno::EINVAL)
+    }
+
+    /// The text as the calling task sees it: that of `/proc/self` and of links to paths depends on who reads.
+    fn read_link_as(&self, _ctx: &TaskContext) -> Result<Vec<u8>, Errno> {
+        self.read_link()
     }
 
     /// Where a magic link of `/proc` leads, past its text; none for ordinary links.

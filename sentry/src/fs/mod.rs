@@ -3,15 +3,44 @@
 pub mod anon;
 pub mod epoll;
 pub mod eventfd;
+pub mod access;
+pub mod boot;
+pub mod change;
+mod context;
+mod dentry;
 mod fd_table;
 mod file;
+pub mod hostfs;
 mod inode;
 pub mod pipe;
+mod mount;
+pub mod notify;
+pub mod open;
+pub mod special;
+pub mod tmpfs;
+pub mod types;
+pub mod walk;
 
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use amber_abi::stat::Device;
+use amber_abi::time::Timespec;
+
+pub use context::FsContext;
+pub use dentry::Dentry;
 pub use fd_table::{FdTable, ReservedFd};
 pub use file::{CHANGEABLE, File, FileDescription};
 pub use inode::{DirectoryEntry, DirectorySink, FileSystem, Inode, Metadata, NewInode, SetAttributes, SetTime};
+pub use mount::{Mount, MountNamespace, MountOptions, Path, Propagation, SuperBlock};
 
-/// A place in the tree of mounts: a name on a mount.
-#[derive(Clone)]
-pub struct Path {}
+/// A device number for a file system that is on no device: major 0, a fresh minor.
+pub fn anonymous_device() -> Device {
+    static NEXT: AtomicU32 = AtomicU32::new(20);
+    Device::new(0, NEXT.fetch_add(1, Ordering::Relaxed))
+}
+
+/// The time stamp of what happens now.
+pub fn now() -> Timespec {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    Timespec { tv_sec: since.as_secs() as i64, tv_nsec: i64::from(since.subsec_nanos()) }
+}

@@ -134,6 +134,16 @@ impl SuperBlock {
     }
 }
 
+impl Drop for SuperBlock {
+    fn drop(&mut self) {
+        let fs = self.fs.clone();
+        super::dentry::forget(|dentry| {
+            dentry.inode().is_ok_and(|inode| std::ptr::addr_eq(Arc::as_ptr(&inode.file_system()), Arc::as_ptr(&fs)))
+        });
+        fs.shut_down();
+    }
+}
+
 /// How mounts made beneath a mount spread (see mount_namespaces(7)).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Propagation {

@@ -372,14 +372,13 @@ impl<'a> Walk<'a> {
         if self.forbids(ResolveFlags::RESOLVE_CACHED) && link.dentry.is_removed() {
             return Err(Errno::EAGAIN);
         }
-        let text = inode.read_link()?;
+        let text = match self.scope.task {
+            Some(task) => inode.read_link_as(task)?,
+            None => inode.read_link()?,
+        };
         if text.is_empty() {
             return Err(Errno::ENOENT);
         }
         self.enter_text(Rc::from(text))
     }
 }
-
-#[cfg(test)]
-#[path = "walk_tests.rs"]
-mod tests;

@@ -192,12 +192,14 @@ fn make_task(
         group
     };
     let files = if flags.contains(CloneFlags::CLONE_FILES) { ctx.files() } else { Arc::new(ctx.files().duplicate()) };
+    let fs = if flags.contains(CloneFlags::CLONE_FS) { ctx.fs() } else { ctx.fs().duplicate() };
     Task::new(NewTask {
         kernel: ctx.kernel().clone(),
         group,
         tid: number,
         memory,
         files,
+        fs,
         credentials: ctx.credentials(),
         name: ctx.name(),
         blocked: ctx.blocked_signals(),

@@ -7,7 +7,7 @@ use std::time::SystemTime;
 use amber_abi::SignalSet;
 use amber_platform::Interrupter;
 
-use crate::fs::FdTable;
+use crate::fs::{FdTable, FsContext};
 use crate::kernel::Kernel;
 use crate::mm::MemoryManager;
 use crate::signal::PendingSignals;
@@ -23,6 +23,7 @@ pub struct Task {
     group: Arc<ThreadGroup>,
     memory: Mutex<Option<Arc<MemoryManager>>>,
     files: Mutex<Arc<FdTable>>,
+    fs: Mutex<Arc<FsContext>>,
     credentials: Mutex<Arc<Credentials>>,
     name: Mutex<Vec<u8>>,
     signals: Mutex<TaskSignals>,
@@ -69,6 +70,8 @@ pub struct NewTask {
     pub memory: Arc<MemoryManager>,
     /// Its descriptors.
     pub files: Arc<FdTable>,
+    /// Its root and working directory.
+    pub fs: Arc<FsContext>,
     /// Who it acts as.
     pub credentials: Arc<Credentials>,
     /// Its name as in `/proc/PID/comm`, at most 15 bytes.
@@ -98,6 +101,7 @@ impl Task {
             group: new.group,
             memory: Mutex::new(Rank::Task, Some(new.memory)),
             files: Mutex::new(Rank::Task, new.files),
+            fs: Mutex::new(Rank::Task, new.fs),
             credentials: Mutex::new(Rank::Task, new.credentials),
             name: Mutex::new(Rank::Task, new.name),
             signals: Mutex::new(Rank::Task, signals),
@@ -149,6 +153,16 @@ impl Task {
     /// Replaces its memory; only [`TaskContext`](crate::task::TaskContext) does, which has a copy.
     pub(super) fn set_memory(&self, memory: Option<Arc<MemoryManager>>) -> Option<Arc<MemoryManager>> {
         std::mem::replace(&mut self.memory.lock(), memory)
+    }
+
+    /// Its root, working directory and file mode creation mask.
+    pub fn fs(&self) -> Arc<FsContext> {
+        self.fs.lock().clone()
+    }
+
+    /// Gives it another root and working directory, as unshare(2) does, and returns the old ones.
+    pub fn set_fs(&self, fs: Arc<FsContext>) -> Arc<FsContext> {
+        std::mem::replace(&mut self.fs.lock(), fs)
     }
 
     /// Its descriptors.

@@ -76,7 +76,7 @@ impl TmpFs {
             name,
             device: anonymous_device(),
             pages: Quota::new(options.pages.unwrap_or(u64::MAX)),
-            inodes: Quota::new(options.inodes.unwrap_or(u64::MAX)),
+            inodes: Quota { used: AtomicU64::new(1), ..Quota::new(options.inodes.unwrap_or(u64::MAX)) },
             next_number: AtomicU64::new(1),
             options: Mutex::new(Rank::Leaf, options.clone()),
             root: Mutex::new(Rank::Leaf, None),

@@ -1,1 +1,570 @@
-//! Reading and writing.
+//! Reading and writing: the family of read(2) and write(2), and the one loop in which they wait.
+
+use std::cell::Cell;
+
+use amber_abi::capability::Capability;
+use amber_abi::errno::Errno;
+use amber_abi::open::{Iovec, MAX_RW_COUNT, OpenFlags, RwFlags, UIO_MAXIOV};
+use amber_abi::poll::PollEvents;
+use amber_abi::stat::FileType;
+
+use crate::error::{Restart, SysError, SysResult};
+use crate::fs::notify::{self, mask};
+use crate::fs::{FileDescription, MountOptions, SetAttributes, access};
+use crate::syscalls::args::{BufIn, BufOut, Fd, IovecIn, IovecOut};
+use crate::task::TaskContext;
+use crate::wait::{WaitEnd, deadline_in};
+
+/// The most bytes that pass between a file and guest memory in one step. No message of a packet socket is longer, so
+/// none is torn.
+const CHUNK: usize = 256 << 10;
+
+thread_local! {
+    /// Where data rests on its way; kept from call to call by each task's thread.
+    static BOUNCE: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
+}
+
+/// Runs `work` with a buffer of at least `len` bytes (at most [`CHUNK`]).
+pub fn with_bounce<T>(len: usize, work: impl FnOnce(&mut [u8]) -> T) -> T {
+    let mut buffer = BOUNCE.take();
+    let len = len.min(CHUNK);
+    if buffer.len() < len {
+        buffer.resize(len.next_power_of_two(), 0);
+    }
+    let result = work(&mut buffer[..len]);
+    BOUNCE.set(buffer);
+    result
+}
+
+/// read(2).
+pub fn read(ctx: &mut TaskContext, fd: Fd, buf: BufOut, count: usize) -> SysResult {
+    let description = ctx.files().get(fd.0)?;
+    let mut memory = Memory::plain(buf.0, count)?;
+    Transfer::new(&description, None, RwFlags::empty())?.read(ctx, &mut memory)
+}
+
+/// write(2).
+pub fn write(ctx: &mut TaskContext, fd: Fd, buf: BufIn, count: usize) -> SysResult {
+    let description = ctx.files().get(fd.0)?;
+    let mut memory = Memory::plain(buf.0, count)?;
+    Transfer::new(&description, None, RwFlags::empty())?.write(ctx, &mut memory)
+}
+
+/// pread64(2).
+pub fn pread64(ctx: &mut TaskContext, fd: Fd, buf: BufOut, count: usize, offset: i64) -> SysResult {
+    let offset = u64::try_from(offset).map_err(|_| Errno::EINVAL)?;
+    let description = ctx.files().get(fd.0)?;
+    let mut memory = Memory::plain(buf.0, count)?;
+    Transfer::new(&description, Some(offset), RwFlags::empty())?.read(ctx, &mut memory)
+}
+
+/// pwrite64(2).
+pub fn pwrite64(ctx: &mut TaskContext, fd: Fd, buf: BufIn, count: usize, offset: i64) -> SysResult {
+    let offset = u64::try_from(offset).map_err(|_| Errno::EINVAL)?;
+    let description = ctx.files().get(fd.0)?;
+    let mut memory = Memory::plain(buf.0, count)?;
+    Transfer::new(&description, Some(offset), RwFlags::empty())?.write(ctx, &mut memory)
+}
+
+/// readv(2).
+pub fn readv(ctx: &mut TaskContext, fd: Fd, iov: IovecOut, count: usize) -> SysResult {
+    let description = ctx.files().get(fd.0)?;
+    let transfer = Transfer::new(&description, None, RwFlags::empty())?;
+    check_readable(&description)?;
+    transfer.read(ctx, &mut Memory::vector(ctx, iov.0, count)?)
+}
+
+/// writev(2).
+pub fn writev(ctx: &mut TaskContext, fd: Fd, iov: IovecIn, count: usize) -> SysResult {
+    let description = ctx.files().get(fd.0)?;
+    let transfer = Transfer::new(&description, None, RwFlags::empty())?;
+    check_writable(&description)?;
+    transfer.write(ctx, &mut Memory::vector(ctx, iov.0, count)?)
+}
+
+/// preadv(2); on 64-bit machines the upper half of the offset means nothing.
+pub fn preadv(ctx: &mut TaskContext, fd: Fd, iov: IovecOut, count: usize, offset: u64, _high: u64) -> SysResult {
+    let offset = check_offset(offset)?;
+    vector_read(ctx, fd, iov, count, Some(offset), RwFlags::empty())
+}
+
+/// pwritev(2).
+pub fn pwritev(ctx: &mut TaskContext, fd: Fd, iov: IovecIn, count: usize, offset: u64, _high: u64) -> SysResult {
+    let offset = check_offset(offset)?;
+    vector_write(ctx, fd, iov, count, Some(offset), RwFlags::empty())
+}
+
+/// preadv2(2): the offset -1 is the file position.
+pub fn preadv2(
+    ctx: &mut TaskContext,
+    fd: Fd,
+    iov: IovecOut,
+    count: usize,
+    offset: u64,
+    _high: u64,
+    flags: RwFlags,
+) -> SysResult {
+    let offset = if offset == u64::MAX { None } else { Some(check_offset(offset)?) };
+    vector_read(ctx, fd, iov, count, offset, flags)
+}
+
+/// pwritev2(2).
+pub fn pwritev2(
+    ctx: &mut TaskContext,
+    fd: Fd,
+    iov: IovecIn,
+    count: usize,
+    offset: u64,
+    _high: u64,
+    flags: RwFlags,
+) -> SysResult {
+    let offset = if offset == u64::MAX { None } else { Some(check_offset(offset)?) };
+    vector_write(ctx, fd, iov, count, offset, flags)
+}
+
+fn check_offset(offset: u64) -> Result<u64, Errno> {
+    if offset > i64::MAX as u64 { Err(Errno::EINVAL) } else { Ok(offset) }
+}
+
+fn vector_read(
+    ctx: &mut TaskContext,
+    fd: Fd,
+    iov: IovecOut,
+    count: usize,
+    offset: Option<u64>,
+    flags: RwFlags,
+) -> SysResult {
+    let description = ctx.files().get(fd.0)?;
+    let transfer = Transfer::new(&description, offset, flags)?;
+    check_readable(&description)?;
+    let mut memory = Memory::vector(ctx, iov.0, count)?;
+    transfer.check_flags(false)?;
+    transfer.read(ctx, &mut memory)
+}
+
+fn vector_write(
+    ctx: &mut TaskContext,
+    fd: Fd,
+    iov: IovecIn,
+    count: usize,
+    offset: Option<u64>,
+    flags: RwFlags,
+) -> SysResult {
+    let description = ctx.files().get(fd.0)?;
+    let transfer = Transfer::new(&description, offset, flags)?;
+    check_writable(&description)?;
+    let mut memory = Memory::vector(ctx, iov.0, count)?;
+    transfer.check_flags(true)?;
+    transfer.write(ctx, &mut memory)
+}
+
+fn check_readable(description: &FileDescription) -> Result<(), Errno> {
+    if description.is_readable() { Ok(()) } else { Err(Errno::EBADF) }
+}
+
+fn check_writable(description: &FileDescription) -> Result<(), Errno> {
+    if description.is_writable() { Ok(()) } else { Err(Errno::EBADF) }
+}
+
+/// Pieces of guest memory, used up from the front.
+pub struct Memory {
+    pieces: Vec<(u64, u64)>,
+    at: usize,
+    left: u64,
+}
+
+impl Memory {
+    /// One piece.
+    ///
+    /// # Errors
+    /// `EINVAL` for a length that is negative as a signed number, as for vectors.
+    pub fn plain(address: u64, count: usize) -> Result<Self, Errno> {
+        let count = (count as u64).min(MAX_RW_COUNT as u64);
+        Ok(Memory { pieces: vec![(address, count)], at: 0, left: count })
+    }
+
+    /// The pieces of an array of `iovec`.
+    ///
+    /// # Errors
+    /// `EINVAL` for too many pieces or a negative length; `EFAULT`.
+    pub fn vector(ctx: &TaskContext, address: u64, count: usize) -> Result<Self, Errno> {
+        if count > UIO_MAXIOV {
+            return Err(Errno::EINVAL);
+        }
+        let vector: Vec<Iovec> = ctx.read_array(address, count)?;
+        let mut left = 0;
+        let mut pieces = Vec::with_capacity(count);
+        for piece in vector {
+            if piece.iov_len > i64::MAX as u64 {
+                return Err(Errno::EINVAL);
+            }
+            let len = piece.iov_len.min(MAX_RW_COUNT as u64 - left);
+            pieces.push((piece.iov_base, len));
+            left += len;
+        }
+        Ok(Memory { pieces, at: 0, left })
+    }
+
+    /// Bytes not yet used up.
+    pub fn left(&self) -> u64 {
+        self.left
+    }
+
+    /// Copies the front to guest memory and uses it up; less than all means that the rest cannot be written.
+    fn put(&mut self, ctx: &TaskContext, mut data: &[u8]) -> usize {
+        let mm = ctx.mm();
+        let mut done = 0;
+        while !data.is_empty() {
+            let Some((address, len)) = self.pieces.get_mut(self.at) else { break };
+            if *len == 0 {
+                self.at += 1;
+                continue;
+            }
+            let n = (*len).min(data.len() as u64) as usize;
+            let copied = mm.write_partial(*address, &data[..n]);
+            *address += copied as u64;
+            *len -= copied as u64;
+            self.left -= copied as u64;
+            done += copied;
+            if copied < n {
+                break;
+            }
+            data = &data[n..];
+        }
+        done
+    }
+
+    /// Copies from guest memory without using it up.
+    fn peek(&self, ctx: &TaskContext, buf: &mut [u8]) -> usize {
+        let mm = ctx.mm();
+        let mut done = 0;
+        for &(address, len) in self.pieces.iter().skip(self.at) {
+            let n = (buf.len() - done).min(len as usize);
+            let copied = mm.read_partial(address, &mut buf[done..done + n]);
+            done += copied;
+            if copied < n || done == buf.len() {
+                break;
+            }
+        }
+        done
+    }
+
+    fn use_up(&mut self, mut count: usize) {
+        self.left -= count as u64;
+        while let Some((address, len)) = self.pieces.get_mut(self.at) {
+            let n = (*len).min(count as u64);
+            *address += n;
+            *len -= n;
+            count -= n as usize;
+            if *len > 0 {
+                break;
+            }
+            self.at += 1;
+        }
+    }
+}
+
+/// One read or write: of what, where, and how.
+struct Transfer<'a> {
+    description: &'a FileDescription,
+    /// None for the file position.
+    offset: Option<u64>,
+    flags: RwFlags,
+}
+
+impl<'a> Transfer<'a> {
+    fn new(description: &'a FileDescription, offset: Option<u64>, flags: RwFlags) -> Result<Self, Errno> {
+        if offset.is_some() && !description.file().is_seekable() {
+            return Err(Errno::ESPIPE);
+        }
+        Ok(Transfer { description, offset, flags })
+    }
+
+    fn check_flags(&self, writing: bool) -> Result<(), Errno> {
+        let mut known = RwFlags::RWF_HIPRI | RwFlags::RWF_DSYNC | RwFlags::RWF_SYNC | RwFlags::RWF_NOWAIT;
+        known |= RwFlags::RWF_APPEND | RwFlags::RWF_NOAPPEND;
+        if !known.contains(self.flags) || self.flags.contains(RwFlags::RWF_APPEND | RwFlags::RWF_NOAPPEND) {
+            return Err(Errno::EOPNOTSUPP);
+        }
+        if !writing && self.flags.contains(RwFlags::RWF_APPEND) {
+            return Err(Errno::EOPNOTSUPP);
+        }
+        Ok(())
+    }
+
+    fn is_nonblocking(&self) -> bool {
+        self.description.is_nonblocking() || self.flags.contains(RwFlags::RWF_NOWAIT)
+    }
+
+    fn read(&self, ctx: &TaskContext, memory: &mut Memory) -> SysResult {
+        check_readable(self.description)?;
+        let file = self.description.file();
+        if file.inode().kind() == FileType::Directory {
+            return Err(Errno::EISDIR.into());
+        }
+        let done = match (file.is_seekable(), self.offset) {
+            (false, _) => self.read_stream(ctx, memory)?,
+            (true, Some(offset)) => self.read_at(ctx, memory, offset)?,
+            (true, None) => {
+                let mut position = self.description.position().lock();
+                let done = self.read_at(ctx, memory, *position)?;
+                *position += done;
+                done
+            }
+        };
+        if done > 0 {
+            self.note_read();
+        }
+        Ok(done)
+    }
+
+    fn note_read(&self) {
+        if let Some(path) = self.description.path() {
+            touch(self.description, path);
+            notify::happened(path, mask::IN_ACCESS);
+        }
+    }
+
+    fn read_at(&self, ctx: &TaskContext, memory: &mut Memory, offset: u64) -> Result<u64, SysError> {
+        let file = self.description.file();
+        if memory.left() == 0 {
+            return Ok(file.read_at(&mut [], offset)? as u64);
+        }
+        with_bounce(memory.left() as usize, |buffer| {
+            let mut done = 0;
+            while memory.left() > 0 {
+                let want = (memory.left() as usize).min(buffer.len());
+                let got = match file.read_at(&mut buffer[..want], offset + done) {
+                    Ok(0) => break,
+                    Ok(got) => got,
+                    Err(_) if done > 0 => break,
+                    Err(errno) => return Err(errno.into()),
+                };
+                let put = memory.put(ctx, &buffer[..got]);
+                done += put as u64;
+                if put < got && done == 0 {
+                    return Err(Errno::EFAULT.into());
+                }
+                if put < want {
+                    break;
+                }
+            }
+            Ok(done)
+        })
+    }
+
+    fn read_stream(&self, ctx: &TaskContext, memory: &mut Memory) -> Result<u64, SysError> {
+        let file = self.description.file();
+        with_bounce(memory.left() as usize, |buffer| {
+            let mut done = 0;
+            loop {
+                let want = (memory.left() as usize).min(buffer.len());
+                let attempt = || match file.read_at(&mut buffer[..want], 0) {
+                    Err(Errno::EAGAIN) => None,
+                    answer => Some(answer),
+                };
+                let got = match self.wait_for(ctx, false, done > 0, attempt) {
+                    Ok(0) => break,
+                    Ok(got) => got,
+                    Err(_) if done > 0 => break,
+                    Err(error) => return Err(error),
+                };
+                let put = memory.put(ctx, &buffer[..got]);
+                done += put as u64;
+                if put < got && done == 0 {
+                    return Err(Errno::EFAULT.into());
+                }
+                if put < buffer.len() || memory.left() == 0 {
+                    break;
+                }
+            }
+            Ok(done)
+        })
+    }
+
+    /// Tries, and waits until trying gives an answer, unless it shall not wait.
+    fn wait_for(
+        &self,
+        ctx: &TaskContext,
+        writing: bool,
+        impatient: bool,
+        mut attempt: impl FnMut() -> Option<Result<usize, Errno>>,
+    ) -> Result<usize, SysError> {
+        if let Some(answer) = attempt() {
+            return Ok(answer?);
+        }
+        let file = self.description.file();
+        let (false, false, Some(queue)) = (self.is_nonblocking(), impatient, file.wait_queue()) else {
+            return Err(Errno::EAGAIN.into());
+        };
+        let events = if writing {
+            PollEvents::POLLOUT | PollEvents::POLLWRNORM
+        } else {
+            PollEvents::POLLIN | PollEvents::POLLRDNORM | PollEvents::POLLRDHUP
+        };
+        let patience = file.patience(writing);
+        let deadline = patience.and_then(deadline_in);
+        match ctx.wait(&[(queue, events)], deadline, attempt) {
+            Ok(answer) => Ok(answer?),
+            Err(WaitEnd::TimedOut) => Err(Errno::EAGAIN.into()),
+            // A wait with a limit of its own cannot be taken up again where it was.
+            Err(WaitEnd::Interrupted) if patience.is_some() => Err(Errno::EINTR.into()),
+            Err(WaitEnd::Interrupted) => Err(Restart::IfAsked.into()),
+        }
+    }
+
+    fn write(&self, ctx: &TaskContext, memory: &mut Memory) -> SysResult {
+        check_writable(self.description)?;
+        let file = self.description.file();
+        let result = if file.is_seekable() { self.write_stored(ctx, memory) } else { self.write_stream(ctx, memory) };
+        match result {
+            Ok(0) => Ok(0),
+            Ok(done) => {
+                if let Some(path) = self.description.path() {
+                    notify::happened(path, mask::IN_MODIFY);
+                }
+                self.synchronize()?;
+                Ok(done)
+            }
+            Err(SysError::Errno(Errno::EPIPE)) => {
+                super::support::send_signal(ctx, amber_abi::Signal::SIGPIPE);
+                Err(Errno::EPIPE.into())
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    fn synchronize(&self) -> Result<(), Errno> {
+        let flags = self.description.flags();
+        let whole = flags.contains(OpenFlags::O_SYNC) || self.flags.contains(RwFlags::RWF_SYNC);
+        let data = flags.contains(OpenFlags::O_DSYNC) || self.flags.contains(RwFlags::RWF_DSYNC);
+        if (whole || data) && self.description.file().is_seekable() {
+            match self.description.file().sync(!whole) {
+                // Devices have nothing to write back.
+                Err(Errno::EINVAL) => {}
+                answer => answer?,
+            }
+        }
+        Ok(())
+    }
+
+    fn write_stored(&self, ctx: &TaskContext, memory: &mut Memory) -> SysResult {
+        let appends = self.description.flags().contains(OpenFlags::O_APPEND)
+            && !self.flags.contains(RwFlags::RWF_NOAPPEND)
+            || self.flags.contains(RwFlags::RWF_APPEND);
+        if memory.left() == 0 {
+            return Ok(0);
+        }
+        match self.offset {
+            Some(offset) => self.write_from(ctx, memory, offset, appends).map(|(_, done)| done),
+            None => {
+                let mut position = self.description.position().lock();
+                let (end, done) = self.write_from(ctx, memory, *position, appends)?;
+                *position = end;
+                Ok(done)
+            }
+        }
+    }
+
+    /// Writes from an offset on, or at the end; returns the offset behind what was written, and how much that was.
+    fn write_from(
+        &self,
+        ctx: &TaskContext,
+        memory: &mut Memory,
+        offset: u64,
+        appends: bool,
+    ) -> Result<(u64, u64), SysError> {
+        let file = self.description.file();
+        let regular = file.inode().kind() == FileType::Regular;
+        if regular {
+            drop_set_id(ctx, self.description)?;
+        }
+        with_bounce(memory.left() as usize, |buffer| {
+            let (mut at, mut done) = (offset, 0);
+            while memory.left() > 0 {
+                let want = (memory.left() as usize).min(buffer.len());
+                let got = memory.peek(ctx, &mut buffer[..want]);
+                if got == 0 {
+                    return if done > 0 { Ok((at, done)) } else { Err(Errno::EFAULT.into()) };
+                }
+                let start = if appends && regular { file.inode().metadata()?.size } else { at };
+                let room = if regular { super::support::room_at(ctx, start, got as u64, done > 0)? } else { got as u64 };
+                if room == 0 {
+                    break;
+                }
+                let data = &buffer[..room as usize];
+                let written = match if appends { file.append(data) } else { file.write_at(data, at).map(|n| (at, n)) } {
+                    Ok((start, n)) => {
+                        at = start + n as u64;
+                        n
+                    }
+                    Err(_) if done > 0 => break,
+                    Err(errno) => return Err(errno.into()),
+                };
+                memory.use_up(written);
+                done += written as u64;
+                if written < want {
+                    break;
+                }
+            }
+            Ok((at, done))
+        })
+    }
+
+    fn write_stream(&self, ctx: &TaskContext, memory: &mut Memory) -> SysResult {
+        let file = self.description.file();
+        with_bounce(memory.left() as usize, |buffer| {
+            let mut done = 0;
+            loop {
+                let want = (memory.left() as usize).min(buffer.len());
+                let got = memory.peek(ctx, &mut buffer[..want]);
+                if got == 0 && want > 0 {
+                    return if done > 0 { Ok(done) } else { Err(Errno::EFAULT.into()) };
+                }
+                let attempt = || match file.write_at(&buffer[..got], 0) {
+                    Err(Errno::EAGAIN) => None,
+                    answer => Some(answer),
+                };
+                let written = match self.wait_for(ctx, true, false, attempt) {
+                    Ok(written) => written,
+                    Err(_) if done > 0 => break,
+                    Err(error) => return Err(error),
+                };
+                memory.use_up(written);
+                done += written as u64;
+                if memory.left() == 0 || written == 0 {
+                    break;
+                }
+            }
+            Ok(done)
+        })
+    }
+}
+
+/// Notes that the content was read, as the mount wants it.
+pub fn touch(description: &FileDescription, path: &crate::fs::Path) {
+    let options = path.mount.options();
+    if options.contains(MountOptions::NO_ATIME)
+        || description.flags().contains(OpenFlags::O_NOATIME)
+        || (options.contains(MountOptions::NO_DIRECTORY_ATIME) && path.dentry.is_directory())
+        || path.mount.is_read_only()
+    {
+        return;
+    }
+    if let Ok(inode) = path.inode() {
+        inode.touch_accessed(options.contains(MountOptions::RELATIVE_ATIME));
+    }
+}
+
+/// A write by somebody without CAP_FSETID takes the set-ID bits away.
+pub fn drop_set_id(ctx: &TaskContext, description: &FileDescription) -> Result<(), Errno> {
+    if ctx.credentials().has(Capability::CAP_FSETID) {
+        return Ok(());
+    }
+    let inode = description.file().inode();
+    if let Some(permissions) = access::without_set_id(inode.ownership()?.permissions) {
+        let changes = SetAttributes { permissions: Some(permissions), ..SetAttributes::default() };
+        inode.set_attributes(&changes)?;
+    }
+    Ok(())
+}

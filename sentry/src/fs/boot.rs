@@ -1,0 +1,99 @@
+//! Puts a sandbox's tree of mounts together.
+
+use std::sync::Arc;
+
+use amber_abi::errno::Errno;
+use amber_abi::stat::FileType;
+
+use crate::boot::{BootError, MountSource, MountSpec};
+use crate::fs::change::{self, Creation};
+use crate::fs::hostfs::HostFs;
+use crate::fs::walk::Scope;
+use crate::fs::{FileSystem, Mount, MountNamespace, MountOptions, Path, SuperBlock, types};
+use crate::kernel::Kernel;
+use crate::task::Credentials;
+
+/// Mounts everything, the first as the root.
+///
+/// # Errors
+/// Names the mount that could not be made, and why.
+pub fn mount_all(kernel: &Arc<Kernel>, specs: &[MountSpec]) -> Result<Arc<MountNamespace>, BootError> {
+    let Some((root, rest)) = specs.split_first() else {
+        return Err(BootError::Config("no root file system is given".to_owned()));
+    };
+    let namespace = MountNamespace::new(make(kernel, root).map_err(|errno| failure(root, errno))?);
+    for spec in rest {
+        mount(kernel, &namespace, spec).map_err(|errno| failure(spec, errno))?;
+    }
+    Ok(namespace)
+}
+
+fn failure(spec: &MountSpec, errno: Errno) -> BootError {
+    let what = match &spec.source {
+        MountSource::Host(path) | MountSource::Overlay(path) => format!("host path {}: ", path.display()),
+        MountSource::Tmpfs(options) | MountSource::DevPts(options) if errno == Errno::EINVAL => {
+            format!("options `{options}`: ")
+        }
+        _ => String::new(),
+    };
+    BootError::Mount { target: spec.target.clone(), reason: format!("{what}{}", errno.text()) }
+}
+
+fn mount(kernel: &Arc<Kernel>, namespace: &Arc<MountNamespace>, spec: &MountSpec) -> Result<(), Errno> {
+    let mount = make(kernel, spec)?;
+    let kind = mount.root.inode()?.kind();
+    let place = prepare(namespace, spec.target.as_bytes(), kind)?;
+    namespace.change(|| mount.attach(&place));
+    Ok(())
+}
+
+/// Makes the mount of a specification.
+fn make(kernel: &Arc<Kernel>, spec: &MountSpec) -> Result<Arc<Mount>, Errno> {
+    let by_type = |name: &str, options: &str| (types::find(name.as_bytes())?.make)(kernel, options);
+    let (fs, source): (Arc<dyn FileSystem>, &str) = match &spec.source {
+        MountSource::Host(path) => (HostFs::new(path, true)?, "host"),
+        MountSource::Overlay(path) => (HostFs::new(path, false)?, "overlay"),
+        MountSource::Tmpfs(options) => (by_type("tmpfs", options)?, "tmpfs"),
+        MountSource::Proc => (by_type("proc", "")?, "proc"),
+        MountSource::Sys => (by_type("sysfs", "")?, "sysfs"),
+        MountSource::Dev => (by_type("devtmpfs", "mode=755")?, "tmpfs"),
+        MountSource::DevPts(options) => (by_type("devpts", options)?, "devpts"),
+        MountSource::Mqueue => (by_type("mqueue", "")?, "mqueue"),
+    };
+    let mut options = MountOptions::RELATIVE_ATIME;
+    options.set(MountOptions::READ_ONLY, spec.read_only);
+    options.set(MountOptions::NO_SUID, spec.no_suid);
+    options.set(MountOptions::NO_DEV, spec.no_dev);
+    options.set(MountOptions::NO_EXEC, spec.no_exec);
+    let super_block = SuperBlock::new(fs, false);
+    let root = super_block.root.clone();
+    Ok(Mount::new(super_block, root, source, options))
+}
+
+/// The place of a mount; directories (and the file under a mounted file) that are missing are made.
+fn prepare(namespace: &Arc<MountNamespace>, target: &[u8], kind: FileType) -> Result<Path, Errno> {
+    let credentials = Credentials::root();
+    let root = namespace.root().root_path().topmost();
+    let scope = Scope::kernel(&credentials, root);
+    let mut end = 0;
+    loop {
+        let rest = target.get(end..).unwrap_or_default();
+        let slashes = rest.iter().take_while(|&&b| b == b'/').count();
+        let name = rest[slashes..].iter().take_while(|&&b| b != b'/').count();
+        if name == 0 {
+            return scope.resolve(if target.is_empty() { b"/" } else { target }, true);
+        }
+        end += slashes + name;
+        let is_last = target[end..].iter().all(|&b| b == b'/');
+        let prefix = &target[..end];
+        match scope.resolve(prefix, true) {
+            Ok(_) => {}
+            Err(Errno::ENOENT) => {
+                let is_file = is_last && kind != FileType::Directory;
+                let kind = if is_file { FileType::Regular } else { FileType::Directory };
+                change::create(&credentials, &scope.parent(prefix)?, &Creation::plain(kind, 0o755, 0))?;
+            }
+            Err(errno) => return Err(errno),
+        }
+    }
+}

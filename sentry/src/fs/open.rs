@@ -1,0 +1,253 @@
+//! Opening: from a path to an open file description.
+
+use std::any::Any;
+use std::sync::Arc;
+
+use amber_abi::capability::Capability;
+use amber_abi::errno::Errno;
+use amber_abi::open::{OpenFlags, ResolveFlags};
+use amber_abi::stat::FileType;
+
+use crate::error::SysError;
+use crate::fs::access::{self, Access};
+use crate::fs::change::Creation;
+use crate::fs::notify::{self, mask};
+use crate::fs::walk::{Last, Scope, Walk};
+use crate::fs::{
+    Dentry, File, FileDescription, Inode, MountOptions, Path, SetAttributes, special,
+};
+use crate::task::TaskContext;
+
+/// How a file is opened.
+#[derive(Clone, Copy)]
+pub struct How {
+    /// Flags of open(2), checked by the caller.
+    pub flags: OpenFlags,
+    /// The mode of a file that is made.
+    pub permissions: u16,
+}
+
+/// What is left of the flags in the description.
+const TRANSIENT: OpenFlags = OpenFlags::O_CREAT
+    .union(OpenFlags::O_EXCL)
+    .union(OpenFlags::O_NOCTTY)
+    .union(OpenFlags::O_TRUNC)
+    .union(OpenFlags::O_CLOEXEC);
+
+/// `O_TMPFILE` without the `O_DIRECTORY` that is part of it.
+const UNNAMED: OpenFlags = OpenFlags::O_TMPFILE.difference(OpenFlags::O_DIRECTORY);
+
+/// A description that only names a path (`O_PATH`): every operation on it is refused by the descriptor calls.
+struct PathOnly {
+    inode: Arc<dyn Inode>,
+}
+
+impl File for PathOnly {
+    fn inode(&self) -> Arc<dyn Inode> {
+        self.inode.clone()
+    }
+
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
+}
+
+/// Opens a path, making a file if asked to.
+///
+/// # Errors
+/// Those of open(2); a restart if a signal comes while the opening of a fifo or terminal waits.
+pub fn open(ctx: &TaskContext, scope: &Scope<'_>, path: &[u8], how: How) -> Result<Arc<FileDescription>, SysError> {
+    let flags = how.flags;
+    let follow = !flags.contains(OpenFlags::O_NOFOLLOW);
+    if flags.contains(OpenFlags::O_PATH) {
+        return open_path_only(scope.resolve(path, follow)?, flags);
+    }
+    if scope.resolve.contains(ResolveFlags::RESOLVE_CACHED)
+        && (flags.intersects(OpenFlags::O_CREAT | OpenFlags::O_TRUNC) || flags.contains(OpenFlags::O_TMPFILE))
+    {
+        return Err(Errno::EAGAIN.into());
+    }
+    if flags.contains(UNNAMED) {
+        return open_unnamed(ctx, scope, path, how);
+    }
+    if flags.contains(OpenFlags::O_CREAT) {
+        return open_or_make(ctx, scope, path, how, follow);
+    }
+    open_found(ctx, scope, scope.resolve(path, follow)?, flags, false)
+}
+
+/// The description of a place for `O_PATH`.
+pub fn open_path_only(path: Path, flags: OpenFlags) -> Result<Arc<FileDescription>, SysError> {
+    let kept = OpenFlags::O_PATH | OpenFlags::O_DIRECTORY | OpenFlags::O_NOFOLLOW;
+    if flags.contains(OpenFlags::O_DIRECTORY) && !path.dentry.is_directory() {
+        return Err(Errno::ENOTDIR.into());
+    }
+    let file = Arc::new(PathOnly { inode: path.inode()?.clone() });
+    Ok(FileDescription::new(file, Some(path), flags & kept))
+}
+
+fn open_unnamed(
+    ctx: &TaskContext,
+    scope: &Scope<'_>,
+    path: &[u8],
+    how: How,
+) -> Result<Arc<FileDescription>, SysError> {
+    let directory = scope.resolve(path, true)?;
+    if !directory.dentry.is_directory() {
+        return Err(Errno::ENOTDIR.into());
+    }
+    directory.mount.check_writable()?;
+    access::check_path(scope.credentials, &directory, Access::WRITE | Access::EXECUTE)?;
+    let parent = directory.inode()?;
+    let creation = Creation::plain(FileType::Regular, how.permissions, ctx.fs().umask());
+    let new = creation.inode_in(scope.credentials, &**parent)?;
+    let inode = parent.create_unnamed(&new, !how.flags.contains(OpenFlags::O_EXCL))?;
+    let name = format!("#{}", inode.metadata()?.number);
+    let path = Path { mount: directory.mount, dentry: Dentry::unnamed(inode.clone(), name.as_bytes()) };
+    let file = inode.open(how.flags)?;
+    Ok(finish(file, path, how.flags))
+}
+
+fn open_or_make(
+    ctx: &TaskContext,
+    scope: &Scope<'_>,
+    path: &[u8],
+    how: How,
+    follow: bool,
+) -> Result<Arc<FileDescription>, SysError> {
+    let exclusive = how.flags.contains(OpenFlags::O_EXCL);
+    let mut walk = Walk::new(scope, path)?;
+    loop {
+        walk.to_last()?;
+        let Last::Name(name) = walk.last().clone() else {
+            walk.enter_last(true)?;
+            return Err(if exclusive { Errno::EEXIST } else { Errno::EISDIR }.into());
+        };
+        if walk.has_trailing_slash() {
+            return Err(Errno::EISDIR.into());
+        }
+        let directory = walk.directory().clone();
+        let found = walk.look_up(&name)?;
+        let (found, made) = if found.is_negative() {
+            make(ctx, scope, &directory, &name, how)?
+        } else {
+            (found, false)
+        };
+        if made {
+            notify::entry(&directory.dentry, &found, &name, mask::IN_CREATE);
+            let path = Path { mount: directory.mount, dentry: found };
+            return open_found(ctx, scope, path, how.flags, true);
+        }
+        if exclusive {
+            return Err(Errno::EEXIST.into());
+        }
+        if walk.enter_found(found, follow)? {
+            let place = walk.finish()?;
+            let kind = place.inode()?.kind();
+            if kind != FileType::Directory && kind != FileType::Symlink {
+                let (parent, owner) = (directory.inode()?.ownership()?, place.inode()?.ownership()?.uid);
+                access::check_create_existing(scope.credentials, parent, kind, owner)?;
+            }
+            return open_found(ctx, scope, place, how.flags, false);
+        }
+    }
+}
+
+/// Makes a regular file unless somebody else was faster; says which.
+fn make(
+    ctx: &TaskContext,
+    scope: &Scope<'_>,
+    directory: &Path,
+    name: &[u8],
+    how: How,
+) -> Result<(Arc<Dentry>, bool), Errno> {
+    let parent = directory.inode()?.clone();
+    let creation = Creation::plain(FileType::Regular, how.permissions, ctx.fs().umask());
+    let made = {
+        let mut children = directory.dentry.lock_children(false);
+        let (found, _) = directory.dentry.lookup_locked(&mut children, name)?;
+        if !found.is_negative() {
+            return Ok((found, false));
+        }
+        directory.mount.check_writable()?;
+        access::check_create(scope.credentials, directory)?;
+        let inode = parent.create(name, &creation.inode_in(scope.credentials, &*parent)?)?;
+        directory.dentry.add_locked(&mut children, name, Some(inode))
+    };
+    made.use_it(true);
+    Ok((made, true))
+}
+
+/// Opens what a walk came to. A file just made is opened whatever its mode says.
+fn open_found(
+    ctx: &TaskContext,
+    scope: &Scope<'_>,
+    path: Path,
+    flags: OpenFlags,
+    made: bool,
+) -> Result<Arc<FileDescription>, SysError> {
+    let inode = path.inode()?.clone();
+    let kind = inode.kind();
+    if kind == FileType::Directory && flags.contains(OpenFlags::O_CREAT) {
+        return Err(Errno::EISDIR.into());
+    }
+    if kind != FileType::Directory && flags.contains(OpenFlags::O_DIRECTORY) {
+        return Err(Errno::ENOTDIR.into());
+    }
+    let stored = access::is_stored(kind);
+    let truncate = flags.contains(OpenFlags::O_TRUNC) && kind == FileType::Regular && !made;
+    if truncate {
+        path.mount.check_writable()?;
+    }
+    match kind {
+        FileType::Symlink => return Err(Errno::ELOOP.into()),
+        FileType::Directory if flags.writes() || flags.contains(OpenFlags::O_TRUNC) => {
+            return Err(Errno::EISDIR.into());
+        }
+        FileType::CharacterDevice | FileType::BlockDevice
+            if path.mount.options().contains(MountOptions::NO_DEV) =>
+        {
+            return Err(Errno::EACCES.into());
+        }
+        _ => {}
+    }
+    if !made {
+        access::check_path(scope.credentials, &path, wanted(flags, truncate))?;
+    }
+    if flags.contains(OpenFlags::O_NOATIME) && !access::is_owner(scope.credentials, inode.ownership()?.uid) {
+        return Err(Errno::EPERM.into());
+    }
+    if stored && flags.writes() {
+        path.mount.check_writable()?;
+    }
+    let file = match kind {
+        FileType::Regular | FileType::Directory => inode.clone().open(flags)?,
+        _ => special::open(ctx, &path, flags)?,
+    };
+    if truncate {
+        cut(&inode, scope)?;
+    }
+    Ok(finish(file, path, flags))
+}
+
+fn wanted(flags: OpenFlags, truncate: bool) -> Access {
+    let mut wanted = Access::empty();
+    // Mode 3 asks for both, though nothing can then be done with the descriptor but ioctl(2).
+    let both = flags.contains(OpenFlags::O_ACCMODE);
+    wanted.set(Access::READ, flags.reads() || both);
+    wanted.set(Access::WRITE, flags.writes() || both || truncate);
+    wanted
+}
+
+fn cut(inode: &Arc<dyn Inode>, scope: &Scope<'_>) -> Result<(), Errno> {
+    let mut changes = SetAttributes { size: Some(0), ..SetAttributes::default() };
+    if !scope.credentials.has(Capability::CAP_FSETID) {
+        changes.permissions = access::without_set_id(inode.ownership()?.permissions);
+    }
+    inode.set_attributes(&changes)
+}
+
+fn finish(file: Arc<dyn File>, path: Path, flags: OpenFlags) -> Arc<FileDescription> {
+    notify::happened(&path, mask::IN_OPEN);
+    FileDescription::new(file, Some(path), (flags - TRANSIENT) | OpenFlags::O_LARGEFILE)
+}

@@ -1,0 +1,23 @@
+//! Opening what stands for something else: devices, fifos and sockets.
+
+use std::sync::Arc;
+
+use amber_abi::errno::Errno;
+use amber_abi::open::OpenFlags;
+use amber_abi::stat::FileType;
+
+use crate::error::SysError;
+use crate::fs::{File, Path, pipe};
+use crate::task::TaskContext;
+
+/// Opens a device node, a fifo or a socket's name.
+///
+/// # Errors
+/// `ENXIO` for sockets and for devices that are not there, and those of the device.
+pub fn open(ctx: &TaskContext, path: &Path, flags: OpenFlags) -> Result<Arc<dyn File>, SysError> {
+    let inode = path.inode()?;
+    match inode.kind() {
+        FileType::Fifo => pipe::open_fifo(ctx, inode.clone(), flags),
+        _ => Err(Errno::ENXIO.into()),
+    }
+}

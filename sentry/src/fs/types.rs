@@ -1,0 +1,33 @@
+//! The types of file systems: what mount(2) finds by name and `/proc/filesystems` lists.
+
+use std::sync::Arc;
+
+use amber_abi::errno::Errno;
+
+use crate::fs::FileSystem;
+use crate::fs::tmpfs::{TmpFs, TmpfsOptions};
+use crate::kernel::Kernel;
+
+/// A type of file system.
+pub struct FileSystemType {
+    /// The name.
+    pub name: &'static str,
+    /// Makes an instance from the option text of mount(2).
+    pub make: fn(&Arc<Kernel>, &str) -> Result<Arc<dyn FileSystem>, Errno>,
+}
+
+/// All types, in the order of `/proc/filesystems`. None of them needs a device.
+pub static TYPES: &[FileSystemType] = &[FileSystemType { name: "tmpfs", make: tmpfs }];
+
+/// The type of this name.
+///
+/// # Errors
+/// `ENODEV` if there is none.
+pub fn find(name: &[u8]) -> Result<&'static FileSystemType, Errno> {
+    TYPES.iter().find(|t| t.name.as_bytes() == name).ok_or(Errno::ENODEV)
+}
+
+fn tmpfs(kernel: &Arc<Kernel>, options: &str) -> Result<Arc<dyn FileSystem>, Errno> {
+    let memory = kernel.memory.limit();
+    Ok(TmpFs::new(TmpfsOptions::parse(options, memory)?.with_defaults(memory)))
+}

@@ -1,0 +1,116 @@
+//! Descriptors: closing, duplicating, seeking.
+
+use std::sync::Arc;
+
+use amber_abi::errno::Errno;
+use amber_abi::open::{CloseRangeFlags, OpenFlags, Whence};
+use amber_abi::stat::FileType;
+
+use super::support::descriptor_limit;
+use crate::error::SysResult;
+use crate::fs::FileDescription;
+use crate::syscalls::args::Fd;
+use crate::task::TaskContext;
+
+/// close(2).
+pub fn close(ctx: &mut TaskContext, fd: Fd) -> SysResult {
+    let description = ctx.files().remove(fd.0)?;
+    closed(ctx, &description)?;
+    Ok(0)
+}
+
+/// What closing one descriptor of a file brings about.
+pub fn closed(_ctx: &TaskContext, description: &Arc<FileDescription>) -> Result<(), Errno> {
+    if description.is_path_only() { Ok(()) } else { description.file().flush() }
+}
+
+/// close_range(2).
+pub fn close_range(ctx: &mut TaskContext, first: u32, last: u32, flags: CloseRangeFlags) -> SysResult {
+    if CloseRangeFlags::from_bits(flags.bits()).is_none() || first > last {
+        return Err(Errno::EINVAL.into());
+    }
+    if flags.contains(CloseRangeFlags::CLOSE_RANGE_UNSHARE) {
+        let own = ctx.files().duplicate();
+        ctx.set_files(Arc::new(own));
+    }
+    let files = ctx.files();
+    if flags.contains(CloseRangeFlags::CLOSE_RANGE_CLOEXEC) {
+        files.set_close_on_exec_range(first, last);
+        return Ok(0);
+    }
+    for description in files.remove_range(first, last, |_| true) {
+        // Errors of the single files have nowhere to go.
+        let _ = closed(ctx, &description);
+    }
+    Ok(0)
+}
+
+/// dup(2).
+pub fn dup(ctx: &mut TaskContext, fd: Fd) -> SysResult {
+    let files = ctx.files();
+    let description = files.get_any(fd.0)?;
+    Ok(files.insert(description, false, descriptor_limit(ctx))? as u64)
+}
+
+/// dup2(2).
+pub fn dup2(ctx: &mut TaskContext, old: Fd, new: Fd) -> SysResult {
+    if old == new {
+        ctx.files().get_any(old.0)?;
+        return Ok(new.0 as u64);
+    }
+    replace(ctx, old, new, false)
+}
+
+/// dup3(2).
+pub fn dup3(ctx: &mut TaskContext, old: Fd, new: Fd, flags: u32) -> SysResult {
+    let cloexec = OpenFlags::O_CLOEXEC.bits();
+    if flags & !cloexec != 0 || old == new {
+        return Err(Errno::EINVAL.into());
+    }
+    replace(ctx, old, new, flags & cloexec != 0)
+}
+
+fn replace(ctx: &mut TaskContext, old: Fd, new: Fd, close_on_exec: bool) -> SysResult {
+    let files = ctx.files();
+    let limit = descriptor_limit(ctx);
+    if u64::try_from(new.0).map_or(true, |new| new >= limit) {
+        return Err(Errno::EBADF.into());
+    }
+    let description = files.get_any(old.0)?;
+    if let Some(replaced) = files.replace(new.0, description, close_on_exec, limit)? {
+        let _ = closed(ctx, &replaced);
+    }
+    Ok(new.0 as u64)
+}
+
+/// lseek(2).
+pub fn lseek(ctx: &mut TaskContext, fd: Fd, offset: i64, whence: Whence) -> SysResult {
+    let description = ctx.files().get(fd.0)?;
+    let file = description.file();
+    if !matches!(
+        whence,
+        Whence::SEEK_SET | Whence::SEEK_CUR | Whence::SEEK_END | Whence::SEEK_DATA | Whence::SEEK_HOLE
+    ) {
+        return Err(Errno::EINVAL.into());
+    }
+    if !file.is_seekable() {
+        return Err(Errno::ESPIPE.into());
+    }
+    let mut position = description.position().lock();
+    let directory = description.kind() == FileType::Directory;
+    let from = match whence {
+        Whence::SEEK_SET => 0,
+        Whence::SEEK_CUR => *position as i64,
+        Whence::SEEK_END if directory => return Err(Errno::EINVAL.into()),
+        Whence::SEEK_END => file.inode().metadata()?.size as i64,
+        _ if directory => return Err(Errno::EINVAL.into()),
+        _ => {
+            let at = u64::try_from(offset).map_err(|_| Errno::ENXIO)?;
+            *position = file.seek_data(at, whence == Whence::SEEK_HOLE)?;
+            return Ok(*position);
+        }
+    };
+    let at = from.checked_add(offset).ok_or(Errno::EOVERFLOW)?;
+    *position = u64::try_from(at).map_err(|_| Errno::EINVAL)?;
+    Ok(*position)
+}

@@ -1,0 +1,155 @@
+//! What the calls on files have in common: from arguments to places, descriptions and limits.
+
+use std::sync::Arc;
+
+use amber_abi::Signal;
+use amber_abi::errno::Errno;
+use amber_abi::open::{AT_FDCWD, ResolveFlags};
+use amber_abi::task::Resource;
+
+use crate::fs::walk::{Scope, Target};
+use crate::fs::{FileDescription, Inode, Path};
+use crate::task::{Credentials, TaskContext};
+
+/// What a call works on: an inode, and the path by which it was named if it has one.
+pub struct Found {
+    /// The inode.
+    pub inode: Arc<dyn Inode>,
+    /// Its path; none for pipes, sockets and the like.
+    pub path: Option<Path>,
+}
+
+impl Found {
+    /// The path.
+    ///
+    /// # Errors
+    /// `otherwise` for what has none.
+    pub fn path_or(&self, otherwise: Errno) -> Result<&Path, Errno> {
+        self.path.as_ref().ok_or(otherwise)
+    }
+
+    /// Answers `EROFS` if the thing lies where nothing can be changed.
+    pub fn check_writable(&self) -> Result<(), Errno> {
+        self.path.as_ref().map_or(Ok(()), |path| path.mount.check_writable())
+    }
+}
+
+impl TryFrom<Path> for Found {
+    type Error = Errno;
+
+    fn try_from(path: Path) -> Result<Self, Errno> {
+        Ok(Found { inode: path.inode()?.clone(), path: Some(path) })
+    }
+}
+
+impl From<&FileDescription> for Found {
+    fn from(description: &FileDescription) -> Self {
+        Found { inode: description.file().inode(), path: description.path().cloned() }
+    }
+}
+
+/// The scope of a path relative to `dirfd`.
+///
+/// # Errors
+/// `EBADF` or `ENOTDIR` for a descriptor that is needed and is not a directory's.
+pub fn scope_at<'a>(
+    ctx: &'a TaskContext,
+    credentials: &'a Credentials,
+    dirfd: i32,
+    path: &[u8],
+) -> Result<Scope<'a>, Errno> {
+    restricted_scope_at(ctx, credentials, dirfd, path, ResolveFlags::empty())
+}
+
+/// The same under the restrictions of openat2(2).
+pub fn restricted_scope_at<'a>(
+    ctx: &'a TaskContext,
+    credentials: &'a Credentials,
+    dirfd: i32,
+    path: &[u8],
+    resolve: ResolveFlags,
+) -> Result<Scope<'a>, Errno> {
+    let (root, cwd) = ctx.fs().root_and_cwd();
+    let confined = resolve.intersects(ResolveFlags::RESOLVE_BENEATH | ResolveFlags::RESOLVE_IN_ROOT);
+    let absolute = path.first() == Some(&b'/') && !confined;
+    let start = if dirfd == AT_FDCWD || absolute {
+        cwd
+    } else {
+        let description = ctx.files().get_any(dirfd)?;
+        match description.path() {
+            Some(path) if path.dentry.is_directory() => path.clone(),
+            _ => return Err(Errno::ENOTDIR),
+        }
+    };
+    Ok(Scope { credentials, root, start, task: Some(ctx), resolve })
+}
+
+/// Resolves a path argument; with `empty` (`AT_EMPTY_PATH`) the empty path names the descriptor itself.
+pub fn find_at(ctx: &TaskContext, dirfd: i32, address: u64, follow: bool, empty: bool) -> Result<Found, Errno> {
+    let path = if empty && address == 0 { Vec::new() } else { ctx.read_path(address)? };
+    find_path_at(ctx, dirfd, &path, follow, empty)
+}
+
+/// The same for a path read before.
+pub fn find_path_at(
+    ctx: &TaskContext,
+    dirfd: i32,
+    path: &[u8],
+    follow: bool,
+    empty: bool,
+) -> Result<Found, Errno> {
+    if path.is_empty() && empty {
+        return if dirfd == AT_FDCWD {
+            Found::try_from(ctx.fs().cwd())
+        } else {
+            Ok(Found::from(&*ctx.files().get_any(dirfd)?))
+        };
+    }
+    let credentials = ctx.credentials();
+    Found::try_from(scope_at(ctx, &credentials, dirfd, path)?.resolve(path, follow)?)
+}
+
+/// Resolves all but the last component of a path argument.
+pub fn parent_at(ctx: &TaskContext, dirfd: i32, address: u64) -> Result<Target, Errno> {
+    let path = ctx.read_path(address)?;
+    let credentials = ctx.credentials();
+    scope_at(ctx, &credentials, dirfd, &path)?.parent(&path)
+}
+
+/// The open file behind a descriptor, for calls that `O_PATH` descriptors do not serve.
+pub fn find_fd(ctx: &TaskContext, fd: i32) -> Result<Found, Errno> {
+    Ok(Found::from(&*ctx.files().get(fd)?))
+}
+
+/// How many descriptors the process may have (RLIMIT_NOFILE).
+pub fn descriptor_limit(ctx: &TaskContext) -> u64 {
+    ctx.group().limits().soft(Resource::RLIMIT_NOFILE)
+}
+
+/// Sends the calling task a signal that its own call brought about.
+pub fn send_signal(ctx: &TaskContext, signal: Signal) {
+    ctx.task().send_kernel(signal);
+}
+
+/// How many of `len` bytes written at `offset` of a regular file stay below the limits on its size; `more` if some
+/// were written before.
+///
+/// # Errors
+/// `EFBIG` if none; beyond RLIMIT_FSIZE the process also gets SIGXFSZ.
+pub fn room_at(ctx: &TaskContext, offset: u64, len: u64, more: bool) -> Result<u64, Errno> {
+    let limit = size_limit(ctx);
+    let most = limit.min(i64::MAX as u64);
+    let room = most.saturating_sub(offset).min(len);
+    if room > 0 || more || len == 0 {
+        return Ok(room);
+    }
+    if offset >= limit {
+        send_signal(ctx, Signal::SIGXFSZ);
+    }
+    Err(Errno::EFBIG)
+}
+
+/// The longest a file may become (RLIMIT_FSIZE).
+pub fn size_limit(ctx: &TaskContext) -> u64 {
+    ctx.group().limits().soft(Resource::RLIMIT_FSIZE)
+}
