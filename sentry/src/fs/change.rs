@@ -178,7 +178,11 @@ fn remove(credentials: &Credentials, target: &Target, name: &[u8], as_directory:
         }
         // Nobody makes an entry in a directory while it goes: locked after its parent, as in renames.
         let inside = as_directory.then(|| found.lock_children(true));
-        if as_directory { parent.rmdir(name)? } else { parent.unlink(name)? }
+        if as_directory {
+            parent.rmdir(name)?
+        } else {
+            parent.unlink(name)?
+        }
         directory.dentry.remove_locked(&mut children, &found);
         drop(inside);
         drop(children);
@@ -215,8 +219,7 @@ pub fn rename(credentials: &Credentials, from: &Target, to: &Target, flags: Rena
     // first locked are never the second's ancestors' business.
     let old_first = same || old_dir.is_ancestor_of(new_dir) || !new_dir.is_ancestor_of(old_dir);
     let mut first = if old_first { old_dir } else { new_dir }.lock_children(false);
-    let mut second =
-        if same { None } else { Some(if old_first { new_dir } else { old_dir }.lock_children(true)) };
+    let mut second = if same { None } else { Some(if old_first { new_dir } else { old_dir }.lock_children(true)) };
     let (old_children, mut new_children) = match (&mut second, old_first) {
         (None, _) => (&mut *first, None),
         (Some(second), true) => (&mut *first, Some(&mut **second)),

@@ -29,8 +29,7 @@ impl FsContext {
     /// A copy for a process of its own.
     pub fn duplicate(&self) -> Arc<Self> {
         let s = self.state.lock();
-        let state =
-            State { root: s.root.clone(), cwd: s.cwd.clone(), umask: s.umask, namespace: s.namespace.clone() };
+        let state = State { root: s.root.clone(), cwd: s.cwd.clone(), umask: s.umask, namespace: s.namespace.clone() };
         Arc::new(FsContext { state: Mutex::new(Rank::Leaf, state) })
     }
 

@@ -153,11 +153,7 @@ impl Dentry {
 
     /// Like [`lookup`](Self::lookup) with the directory locked by the caller. Says whether the entry is new to the
     /// cache; then the caller calls [`use_it`](Self::use_it) after it gave back the lock.
-    pub fn lookup_locked(
-        self: &Arc<Self>,
-        children: &mut Children,
-        name: &[u8],
-    ) -> Result<(Arc<Dentry>, bool), Errno> {
+    pub fn lookup_locked(self: &Arc<Self>, children: &mut Children, name: &[u8]) -> Result<(Arc<Dentry>, bool), Errno> {
         let directory = self.inode()?;
         if let Some(found) = children.get(name).and_then(Weak::upgrade) {
             if !self.volatile || found.is_mount_point() {

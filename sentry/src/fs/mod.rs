@@ -1,21 +1,21 @@
 //! Files: inodes, names, mounts, descriptions, and the file systems.
 
-pub mod anon;
-pub mod epoll;
-pub mod eventfd;
 pub mod access;
+pub mod anon;
 pub mod boot;
 pub mod change;
 mod context;
 mod dentry;
+pub mod epoll;
+pub mod eventfd;
 mod fd_table;
 mod file;
 pub mod hostfs;
 mod inode;
-pub mod pipe;
 mod mount;
 pub mod notify;
 pub mod open;
+pub mod pipe;
 pub mod special;
 pub mod tmpfs;
 pub mod types;

@@ -13,9 +13,7 @@ use crate::fs::access::{self, Access};
 use crate::fs::change::Creation;
 use crate::fs::notify::{self, mask};
 use crate::fs::walk::{Last, Scope, Walk};
-use crate::fs::{
-    Dentry, File, FileDescription, Inode, MountOptions, Path, SetAttributes, special,
-};
+use crate::fs::{Dentry, File, FileDescription, Inode, MountOptions, Path, SetAttributes, special};
 use crate::task::TaskContext;
 
 /// How a file is opened.
@@ -86,12 +84,7 @@ pub fn open_path_only(path: Path, flags: OpenFlags) -> Result<Arc<FileDescriptio
     Ok(FileDescription::new(file, Some(path), flags & kept))
 }
 
-fn open_unnamed(
-    ctx: &TaskContext,
-    scope: &Scope<'_>,
-    path: &[u8],
-    how: How,
-) -> Result<Arc<FileDescription>, SysError> {
+fn open_unnamed(ctx: &TaskContext, scope: &Scope<'_>, path: &[u8], how: How) -> Result<Arc<FileDescription>, SysError> {
     let directory = scope.resolve(path, true)?;
     if !directory.dentry.is_directory() {
         return Err(Errno::ENOTDIR.into());
@@ -128,11 +121,8 @@ fn open_or_make(
         }
         let directory = walk.directory().clone();
         let found = walk.look_up(&name)?;
-        let (found, made) = if found.is_negative() {
-            make(ctx, scope, &directory, &name, how)?
-        } else {
-            (found, false)
-        };
+        let (found, made) =
+            if found.is_negative() { make(ctx, scope, &directory, &name, how)? } else { (found, false) };
         if made {
             notify::entry(&directory.dentry, &found, &name, mask::IN_CREATE);
             let path = Path { mount: directory.mount, dentry: found };
@@ -204,9 +194,7 @@ fn open_found(
         FileType::Directory if flags.writes() || flags.contains(OpenFlags::O_TRUNC) => {
             return Err(Errno::EISDIR.into());
         }
-        FileType::CharacterDevice | FileType::BlockDevice
-            if path.mount.options().contains(MountOptions::NO_DEV) =>
-        {
+        FileType::CharacterDevice | FileType::BlockDevice if path.mount.options().contains(MountOptions::NO_DEV) => {
             return Err(Errno::EACCES.into());
         }
         _ => {}

@@ -87,10 +87,8 @@ fn replace(ctx: &mut TaskContext, old: Fd, new: Fd, close_on_exec: bool) -> SysR
 pub fn lseek(ctx: &mut TaskContext, fd: Fd, offset: i64, whence: Whence) -> SysResult {
     let description = ctx.files().get(fd.0)?;
     let file = description.file();
-    if !matches!(
-        whence,
-        Whence::SEEK_SET | Whence::SEEK_CUR | Whence::SEEK_END | Whence::SEEK_DATA | Whence::SEEK_HOLE
-    ) {
+    if !matches!(whence, Whence::SEEK_SET | Whence::SEEK_CUR | Whence::SEEK_END | Whence::SEEK_DATA | Whence::SEEK_HOLE)
+    {
         return Err(Errno::EINVAL.into());
     }
     if !file.is_seekable() {

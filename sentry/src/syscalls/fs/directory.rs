@@ -82,7 +82,8 @@ fn list(ctx: &mut TaskContext, fd: Fd, out: PtrOut, count: u32, wide: bool) -> S
     }
     let mut position = description.position().lock();
     let room = (count as usize).min(MOST);
-    let mut entries = Entries { bytes: Vec::with_capacity(room.min(32 << 10)), room, wide, next: *position, full: false };
+    let mut entries =
+        Entries { bytes: Vec::with_capacity(room.min(32 << 10)), room, wide, next: *position, full: false };
     fill(&description, *position, &mut entries)?;
     if entries.bytes.is_empty() {
         return if entries.full { Err(Errno::EINVAL.into()) } else { Ok(0) };

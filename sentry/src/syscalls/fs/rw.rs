@@ -488,7 +488,8 @@ impl<'a> Transfer<'a> {
                     return if done > 0 { Ok((at, done)) } else { Err(Errno::EFAULT.into()) };
                 }
                 let start = if appends && regular { file.inode().metadata()?.size } else { at };
-                let room = if regular { super::support::room_at(ctx, start, got as u64, done > 0)? } else { got as u64 };
+                let room =
+                    if regular { super::support::room_at(ctx, start, got as u64, done > 0)? } else { got as u64 };
                 if room == 0 {
                     break;
                 }

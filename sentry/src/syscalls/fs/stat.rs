@@ -2,9 +2,7 @@
 
 use amber_abi::errno::Errno;
 use amber_abi::open::{AT_FDCWD, AccessFlags, AccessMode, AtFlags};
-use amber_abi::stat::{
-    Device, Stat, StatFs, StatFsFlags, Statx, StatxAttributes, StatxMask, StatxTimestamp, Ustat,
-};
+use amber_abi::stat::{Device, Stat, StatFs, StatFsFlags, Statx, StatxAttributes, StatxMask, StatxTimestamp, Ustat};
 use amber_abi::time::Timespec;
 
 use super::support::{Found, find_at, find_path_at, scope_at};
@@ -77,10 +75,8 @@ pub fn statx(
     mask: StatxMask,
     out: Out<Statx>,
 ) -> SysResult {
-    let known = AtFlags::AT_SYMLINK_NOFOLLOW
-        | AtFlags::AT_NO_AUTOMOUNT
-        | AtFlags::AT_EMPTY_PATH
-        | AtFlags::AT_STATX_SYNC_TYPE;
+    let known =
+        AtFlags::AT_SYMLINK_NOFOLLOW | AtFlags::AT_NO_AUTOMOUNT | AtFlags::AT_EMPTY_PATH | AtFlags::AT_STATX_SYNC_TYPE;
     if mask.contains(StatxMask::STATX__RESERVED)
         || !known.contains(flags)
         || flags.contains(AtFlags::AT_STATX_SYNC_TYPE)

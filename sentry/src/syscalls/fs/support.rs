@@ -91,13 +91,7 @@ pub fn find_at(ctx: &TaskContext, dirfd: i32, address: u64, follow: bool, empty:
 }
 
 /// The same for a path read before.
-pub fn find_path_at(
-    ctx: &TaskContext,
-    dirfd: i32,
-    path: &[u8],
-    follow: bool,
-    empty: bool,
-) -> Result<Found, Errno> {
+pub fn find_path_at(ctx: &TaskContext, dirfd: i32, path: &[u8], follow: bool, empty: bool) -> Result<Found, Errno> {
     if path.is_empty() && empty {
         return if dirfd == AT_FDCWD {
             Found::try_from(ctx.fs().cwd())
