@@ -250,6 +250,11 @@ impl Termios {
     };
 }
 
+/// The `B` code of a speed in bits per second, where there is one.
+pub fn baud_code(rate: u32) -> Option<u32> {
+    (B0..=B38400).chain(B57600..=B4000000).find(|&code| baud_rate(code) == Some(rate))
+}
+
 /// The speed in bits per second that a `B` code stands for; none for [`BOTHER`].
 pub const fn baud_rate(code: u32) -> Option<u32> {
     Some(match code & CBAUD {

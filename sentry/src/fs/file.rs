@@ -10,7 +10,7 @@ use amber_abi::open::{FallocateMode, OpenFlags, Seals};
 use amber_abi::poll::PollEvents;
 use amber_abi::stat::FileType;
 
-use crate::error::SysResult;
+use crate::error::{SysError, SysResult};
 use crate::fs::epoll::Watchers;
 use crate::fs::{DirectorySink, Inode, Path};
 use crate::mm::Mappable;
@@ -40,6 +40,19 @@ pub trait File: Send + Sync + Any {
     fn append(&self, buf: &[u8]) -> Result<(u64, usize), Errno> {
         let offset = self.inode().metadata()?.size;
         self.write_at(buf, offset).map(|n| (offset, n))
+    }
+
+    /// Asked before each try of a task's read or write: a terminal stops background tasks here.
+    ///
+    /// # Errors
+    /// Those of the read or write.
+    fn admit(&self, _ctx: &TaskContext, _write: bool) -> Result<(), SysError> {
+        Ok(())
+    }
+
+    /// How long a read waits at most; then it reads as the end (`VTIME` of terminals).
+    fn read_timeout(&self) -> Option<Duration> {
+        None
     }
 
     /// Whether offsets mean something: false makes `lseek` and `pread` answer `ESPIPE`.

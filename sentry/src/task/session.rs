@@ -38,6 +38,31 @@ impl Kernel {
         wakes.run();
         any
     }
+
+    /// The terminal of a session is gone: its leader is hung up and continued.
+    pub fn hang_up_session(&self, sid: i32) {
+        let mut wakes = Wakes::default();
+        {
+            let mut table = self.processes.lock();
+            if let Some(session) = table.session_mut(sid) {
+                session.terminal = None;
+            }
+            if let Some(leader) = table.process(sid) {
+                for signal in [Signal::SIGHUP, Signal::SIGCONT] {
+                    // A signal of the kernel's own is never refused for want of queue space.
+                    let _ = leader.group.send_later(Sending::new(signal, SigInfo::kernel(signal)), &mut wakes);
+                }
+            }
+        }
+        wakes.run();
+    }
+
+    /// A session gives its terminal up, and what was in the foreground is hung up and continued.
+    pub fn drop_terminal(&self, sid: i32) {
+        let mut wakes = Wakes::default();
+        leader_ended(&mut self.processes.lock(), sid, &mut wakes);
+        wakes.run();
+    }
 }
 
 fn signal_members(table: &ProcessTable, pgid: i32, signal: Signal, wakes: &mut Wakes) -> bool {

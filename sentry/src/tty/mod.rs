@@ -1,5 +1,10 @@
 //! Terminals: the line discipline, pseudo-terminal pairs, and what ties them to sessions (tty(4), pty(7), termios(3)).
 
 mod discipline;
+mod ioctl;
+mod jobs;
+mod pty;
 
 pub use discipline::{LineDiscipline, Received};
+pub use jobs::acquire_if_free;
+pub use pty::{MasterFile, Pty, SLAVE_MAJOR, SlaveFile};

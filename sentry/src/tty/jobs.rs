@@ -1,0 +1,91 @@
+//! Terminals and sessions: who controls which, and who is in the foreground (credentials(7), tty_ioctl(4)).
+
+use std::sync::Arc;
+
+use amber_abi::Errno;
+use amber_abi::capability::Capability;
+
+use super::pty::Pty;
+use crate::error::SysError;
+use crate::task::TaskContext;
+
+/// Fails with `ENOTTY` unless the terminal is the task's controlling one.
+pub fn require_controlling(ctx: &TaskContext, pty: &Pty) -> Result<(), Errno> {
+    let found = ctx.controlling_terminal().is_some_and(|terminal| pty.is(&terminal));
+    if found { Ok(()) } else { Err(Errno::ENOTTY) }
+}
+
+/// `TIOCSPGRP`: puts a process group of the terminal's session in the foreground.
+pub fn set_foreground(ctx: &TaskContext, pty: &Pty, argument: u64) -> Result<(), SysError> {
+    let pgid = ctx.read_object::<i32>(argument)?;
+    if pgid < 0 {
+        return Err(Errno::EINVAL.into());
+    }
+    let (_, sid) = ctx.group_and_session();
+    let table = ctx.kernel().processes.lock();
+    let mut state = pty.lock();
+    if state.session != Some(sid) {
+        return Err(Errno::ENOTTY.into());
+    }
+    if table.members(pgid).next().is_none() {
+        return Err(Errno::ESRCH.into());
+    }
+    if !table.group_is_in_session(pgid, sid) {
+        return Err(Errno::EPERM.into());
+    }
+    state.foreground = Some(pgid);
+    Ok(())
+}
+
+/// `TIOCSCTTY`: makes the terminal the controlling one of the caller's session.
+pub fn acquire(ctx: &TaskContext, pty: &Arc<Pty>, steal: bool) -> Result<(), Errno> {
+    let terminal = pty.terminal().ok_or(Errno::EIO)?;
+    let may_steal = steal && ctx.credentials().has(Capability::CAP_SYS_ADMIN);
+    let pid = ctx.group().pid();
+    let mut table = ctx.kernel().processes.lock();
+    let process = table.process(pid).ok_or(Errno::EPERM)?;
+    let (pgid, sid) = (process.pgid, process.sid);
+    let held = pty.lock().session;
+    if sid == pid && held == Some(sid) {
+        return Ok(());
+    }
+    let session = table.session_mut(sid).ok_or(Errno::EPERM)?;
+    if sid != pid || session.terminal.is_some() {
+        return Err(Errno::EPERM);
+    }
+    if let Some(other) = held {
+        if !may_steal {
+            return Err(Errno::EPERM);
+        }
+        if let Some(robbed) = table.session_mut(other) {
+            robbed.terminal = None;
+        }
+    }
+    if let Some(session) = table.session_mut(sid) {
+        session.terminal = Some(terminal);
+    }
+    let mut state = pty.lock();
+    state.session = Some(sid);
+    state.foreground = Some(pgid);
+    Ok(())
+}
+
+/// What opening a terminal without `O_NOCTTY` does: a session's leader without a terminal gets this one, if it is free.
+pub fn acquire_if_free(ctx: &TaskContext, pty: &Arc<Pty>) {
+    if pty.lock().session.is_none() {
+        // Refusals are what Linux leaves unsaid here as well.
+        let _ = acquire(ctx, pty, false);
+    }
+}
+
+/// `TIOCNOTTY`: the session's leader gives the terminal up, and its foreground is hung up.
+pub fn give_up(ctx: &TaskContext, pty: &Arc<Pty>) -> Result<(), Errno> {
+    require_controlling(ctx, pty)?;
+    let (_, sid) = ctx.group_and_session();
+    if sid != ctx.group().pid() {
+        // A terminal belongs to the session as a whole: one member alone cannot leave it.
+        return Err(Errno::EPERM);
+    }
+    ctx.kernel().drop_terminal(sid);
+    Ok(())
+}
