@@ -36,6 +36,7 @@ macro_rules! conformance_tests {
             vsyscalls_trap,
             the_platforms_own_pages_are_out_of_reach,
             changes_come_in_batches,
+            mappings_without_number,
             released_frames_are_held_until_out_of_reach,
             a_fork_copies_mappings_and_shares_frames,
             a_fork_of_a_fork_outlives_its_parent,

@@ -3,7 +3,7 @@
 use amber_platform::{Access, PAGE_SIZE, Trap};
 
 use crate::code;
-use crate::guest::{CODE, DATA, Guest, Machine, READ, READ_WRITE};
+use crate::guest::{CODE, DATA, Guest, Machine, READ, READ_EXECUTE, READ_WRITE};
 
 /// Many changes of all kinds at once, more than one batch holds.
 pub fn changes_come_in_batches(machine: &Machine) {
@@ -44,6 +44,34 @@ pub fn changes_come_in_batches(machine: &Machine) {
         guest.run(),
         Trap::PageFault { address: CODE + code::write_pages().len() as u64 - 2, access: Access::Execute }
     );
+}
+
+/// More mappings than a host may allow: some may be lost, but the guest can have each again.
+pub fn mappings_without_number(machine: &Machine) {
+    const BASE: u64 = 0x1_0000_0000;
+    const PAGES: u64 = 70_000;
+    let mut guest = Guest::new(machine, code::write_pages());
+    // The same page everywhere: no two mappings can become one.
+    let frames = guest.allocate(1);
+    for page in 0..PAGES {
+        guest.space.map(BASE + page * PAGE_SIZE, frames, READ_WRITE);
+    }
+    (guest.registers.rip, guest.registers.rdi, guest.registers.r9) = (CODE, BASE + (PAGES - 500) * PAGE_SIZE, 500);
+    let code_frames = guest.frames[0].range();
+    loop {
+        match guest.run() {
+            Trap::Syscall => break,
+            Trap::PageFault { address, .. } if address / PAGE_SIZE == CODE / PAGE_SIZE => {
+                guest.space.map(CODE, code_frames, READ_EXECUTE);
+            }
+            Trap::PageFault { address, .. } => guest.space.map(address & !(PAGE_SIZE - 1), frames, READ_WRITE),
+            trap => panic!("{trap:?}"),
+        }
+    }
+    let child = guest.context.fork_space(&*guest.space).unwrap();
+    let mut child = Guest::thread(machine, child);
+    child.registers = guest.registers;
+    child.run_to_call();
 }
 
 /// Frames given to `unmap` are free only afterwards.

@@ -23,6 +23,11 @@ pub struct Piece {
 pub struct Pieces(BTreeMap<u64, Piece>);
 
 impl Pieces {
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
     /// What is mapped at `address`.
     pub fn at(&self, address: u64) -> Option<Piece> {
         let (_, piece) = self.0.range(..=address).next_back()?;

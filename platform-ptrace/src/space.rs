@@ -8,10 +8,13 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use amber_platform::{AddressSpace, FrameRange, Frames, GuestMemory, HostFault, Protection};
 use parking_lot::{Condvar, Mutex};
 
-use crate::layout::MEMORY_FD;
+use crate::layout::{ADDRESS_LIMIT, MEMORY_FD};
 use crate::pieces::{Piece, Pieces};
 use crate::stub::Stub;
 use crate::tracee::{Call, Tracee};
+
+/// So many mappings are plausibly more than the host allows; its usual limit is 65530.
+const WORTH_FORGETTING: usize = 1024;
 
 /// A change to make in the stub.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -123,20 +126,42 @@ impl Space {
         &self,
         tracee: &mut Tracee,
         commands: &GuestMemory,
-        look: impl FnOnce(&Pieces) -> T,
+        look: impl Fn(&Pieces) -> T,
     ) -> Result<(T, u64), HostFault> {
-        let (changes, released, seen, change) = {
-            let mut queue = self.queue.lock();
-            let changes = std::mem::take(&mut queue.changes);
-            let released = std::mem::take(&mut queue.released);
-            (changes, released, look(&queue.pieces), self.made.load(Ordering::SeqCst))
-        };
-        let calls: Vec<Call> = changes.iter().map(call).collect();
-        tracee.calls(commands, &calls)?;
-        self.applied.store(change, Ordering::SeqCst);
-        drop(released);
-        self.tell_waiters();
-        Ok((seen, change))
+        loop {
+            let (changes, released, seen, change) = {
+                let mut queue = self.queue.lock();
+                let changes = std::mem::take(&mut queue.changes);
+                let released = std::mem::take(&mut queue.released);
+                (changes, released, look(&queue.pieces), self.made.load(Ordering::SeqCst))
+            };
+            let calls: Vec<Call> = changes.iter().map(call).collect();
+            match tracee.calls(commands, &calls) {
+                Ok(()) => {
+                    self.applied.store(change, Ordering::SeqCst);
+                    drop(released);
+                    self.tell_waiters();
+                    return Ok((seen, change));
+                }
+                Err(error) if error.source.raw_os_error() == Some(libc::ENOMEM) => self.forget(released, error)?,
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// Starts over with nothing mapped where the host allows no more mappings: the guest then faults for what it still
+    /// needs. Returns `error` if there are too few mappings for this to help.
+    fn forget(&self, released: Vec<Frames>, error: HostFault) -> Result<(), HostFault> {
+        let mut queue = self.queue.lock();
+        if queue.pieces.len() < WORTH_FORGETTING {
+            return Err(error);
+        }
+        log::debug!("forgetting {} mappings: {error}", queue.pieces.len());
+        queue.pieces = Pieces::default();
+        queue.changes = vec![Change::Unmap { range: 0..ADDRESS_LIMIT }];
+        queue.released.extend(released);
+        self.count();
+        Ok(())
     }
 
     /// Lets threads that synchronize look again: changes took effect, or a thread left the guest.

@@ -43,7 +43,8 @@ pub enum Trap {
     PageFault {
         /// The address touched.
         address: u64,
-        /// What the instruction was doing.
+        /// What the instruction was doing, as far as the platform can tell: a load where nothing is mapped may turn out
+        /// to be any access once the page can be read. [`Access::Write`] and [`Access::Execute`] are certain.
         access: Access,
     },
     /// Any other processor exception, as the signal Linux would make of it.
@@ -94,6 +95,9 @@ pub trait Platform: Send + Sync {
 /// Changes are collected and take effect, in order, before any guest instruction runs in the space after the change
 /// was made by the same host thread; another thread's running guest code may see them late, but never after
 /// [`synchronize`](Self::synchronize) returned. All addresses and lengths are page aligned and below the limit.
+///
+/// A platform may lose mappings when the host allows no more of them. The guest then faults there, and the sentry maps
+/// the page again.
 pub trait AddressSpace: Send + Sync {
     /// Maps `frames` at `at`, over whatever was there. The caller keeps the frames alive until it unmapped them.
     fn map(&self, at: u64, frames: FrameRange, protection: Protection);
@@ -116,6 +120,9 @@ pub trait AddressSpace: Send + Sync {
 /// Where one guest thread runs. Bound to the host thread that made it.
 pub trait Context {
     /// Applies the space's pending changes and runs guest code in it until it traps.
+    ///
+    /// Registers the processor would not load, as a hostile signal frame may ask for, are the guest's fault: a
+    /// [`Trap::Exception`] with SIGSEGV.
     ///
     /// The first run of a context takes the floating-point state last set (or the processor's initial state); running
     /// in another space than before (after `execve`) leaves the old one.
