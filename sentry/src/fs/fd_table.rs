@@ -208,6 +208,11 @@ impl FdTable {
         FdTable { slots: Mutex::new(Rank::Files, copy) }
     }
 
+    /// One more than the greatest number that may be open: how far select(2) looks.
+    pub fn size(&self) -> usize {
+        self.slots.lock().len().next_multiple_of(64)
+    }
+
     /// The open descriptors, lowest first.
     pub fn open(&self) -> Vec<i32> {
         let slots = self.slots.lock();

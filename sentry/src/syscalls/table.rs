@@ -2,6 +2,7 @@
 
 use amber_abi::errno::Errno;
 use amber_abi::futex::{Futex2Flags, FutexOp};
+use amber_abi::inotify::{InotifyInitFlags, InotifyMask};
 use amber_abi::mm::{
     GetMempolicyFlags, MbindFlags, MemoryAdvice, MemoryPolicy, MlockFlags, MlockallFlags, MmapFlags, MremapFlags,
     MsyncFlags, PkeyRights, ProtFlags,
@@ -15,6 +16,7 @@ use amber_abi::open::{
     HandleFlags, KcmpType, MemfdFlags, OpenFlags, OpenHow, RenameFlags, RwFlags, SpliceFlags, SyncFileRangeFlags,
     UnlinkFlags, Whence,
 };
+use amber_abi::poll::{EpollCreateFlags, EpollEvent, EpollOp, EventfdFlags, PipeFlags, SignalfdFlags};
 use amber_abi::prctl::{ArchPrctl, PrctlOption};
 use amber_abi::ptrace::PtraceRequest;
 use amber_abi::sched::{MembarrierCommand, SchedParam, SchedPolicy};
@@ -75,7 +77,7 @@ table! {
     4, 195, stat(pathname: Path, statbuf: Out<Stat>) => super::fs::stat::stat, "".."";
     5, 197, fstat(fd: Fd, statbuf: Out<Stat>) => super::fs::stat::fstat, "".."";
     6, 196, lstat(pathname: Path, statbuf: Out<Stat>) => super::fs::stat::lstat, "".."";
-    7, 168, poll(fds: Pollfds, nfds: u32, timeout: i32) => !ENOSYS, "".."";
+    7, 168, poll(fds: Pollfds, nfds: u32, timeout: i32) => super::fs::poll::poll, "".."";
     8, 19, lseek(fd: Fd, offset: i64, whence: Whence) => super::fs::descriptor::lseek, "".."";
     9, 192, mmap(addr: PtrIn, length: usize, prot: ProtFlags, flags: MmapFlags, fd: Fd, offset: u64) => !ENOSYS, "".."";
     10, 125, mprotect(addr: PtrIn, len: usize, prot: ProtFlags) => !ENOSYS, "".."";
@@ -90,8 +92,8 @@ table! {
     19, 145, readv(fd: Fd, iov: IovecOut, iovcnt: usize) => super::fs::rw::readv, "".."";
     20, 146, writev(fd: Fd, iov: IovecIn, iovcnt: usize) => super::fs::rw::writev, "".."";
     21, 33, access(pathname: Path, mode: AccessMode) => super::fs::stat::access, "".."";
-    22, 42, pipe(pipefd: FdPair) => !ENOSYS, "".."";
-    23, 142, select(nfds: i32, readfds: FdSet, writefds: FdSet, exceptfds: FdSet, timeout: In<Timeval>) => !ENOSYS, "".."";
+    22, 42, pipe(pipefd: FdPair) => super::fs::pipe::pipe, "".."";
+    23, 142, select(nfds: i32, readfds: FdSet, writefds: FdSet, exceptfds: FdSet, timeout: In<Timeval>) => super::fs::select::select, "".."";
     24, 158, sched_yield() => !ENOSYS, "".."";
     25, 163, mremap(old_address: PtrIn, old_size: usize, new_size: usize, flags: MremapFlags, new_address: PtrIn) => !ENOSYS, "".."";
     26, 144, msync(addr: PtrIn, length: usize, flags: MsyncFlags) => !ENOSYS, "".."";
@@ -281,7 +283,7 @@ table! {
     210, 249, io_cancel(ctx_id: u64, iocb: PtrIn, result: PtrOut) => !ENOSYS, "2.6".."";
     211, 244, get_thread_area(u_info: PtrOut) => !ENOSYS, "".."1.0";
     212, 253, lookup_dcookie(cookie: u64, buffer: BufOut, len: usize) => !ENOSYS, "2.6".."5.12";
-    213, 254, epoll_create(size: i32) => !ENOSYS, "2.6".."";
+    213, 254, epoll_create(size: i32) => super::fs::epoll::epoll_create, "2.6".."";
     214, -, epoll_ctl_old() => !ENOSYS, "".."1.0";
     215, -, epoll_wait_old() => !ENOSYS, "".."1.0";
     216, 257, remap_file_pages(addr: PtrIn, size: usize, prot: ProtFlags, pgoff: usize, flags: MmapFlags) => !ENOSYS, "2.6".."";
@@ -300,8 +302,8 @@ table! {
     229, 266, clock_getres(clockid: ClockId, res: Out<Timespec>) => !ENOSYS, "2.6".."";
     230, 267, clock_nanosleep(clockid: ClockId, flags: TimerFlags, request: In<Timespec>, remain: Out<Timespec>) => !ENOSYS, "2.6".."";
     231, 252, exit_group(status: i32) => !ENOSYS, "2.6".."";
-    232, 256, epoll_wait(epfd: Fd, events: PtrOut, maxevents: i32, timeout: i32) => !ENOSYS, "2.6".."";
-    233, 255, epoll_ctl(epfd: Fd, op: u32, fd: Fd, event: PtrIn) => !ENOSYS, "2.6".."";
+    232, 256, epoll_wait(epfd: Fd, events: PtrOut, maxevents: i32, timeout: i32) => super::fs::epoll::epoll_wait, "2.6".."";
+    233, 255, epoll_ctl(epfd: Fd, op: EpollOp, fd: Fd, event: In<EpollEvent>) => super::fs::epoll::epoll_ctl, "2.6".."";
     234, 270, tgkill(tgid: i32, tid: i32, sig: SignalNumber) => !ENOSYS, "2.6".."";
     235, 271, utimes(filename: Path, times: In<[Timeval; 2]>) => !ENOSYS, "2.6".."";
     236, 273, vserver() => !ENOSYS, "".."1.0";
@@ -322,7 +324,7 @@ table! {
     251, 289, ioprio_set(which: IoprioWho, who: i32, ioprio: i32) => !ENOSYS, "2.6.13".."";
     252, 290, ioprio_get(which: IoprioWho, who: i32) => !ENOSYS, "2.6.13".."";
     253, 291, inotify_init() => !ENOSYS, "2.6.13".."";
-    254, 292, inotify_add_watch(fd: Fd, pathname: Path, mask: u32) => !ENOSYS, "2.6.13".."";
+    254, 292, inotify_add_watch(fd: Fd, pathname: Path, mask: InotifyMask) => !ENOSYS, "2.6.13".."";
     255, 293, inotify_rm_watch(fd: Fd, wd: i32) => !ENOSYS, "2.6.13".."";
     256, 294, migrate_pages(pid: i32, maxnode: u64, old_nodes: PtrIn, new_nodes: PtrIn) => !ENOSYS, "2.6.16".."";
     257, 295, openat(dirfd: DirFd, pathname: Path, flags: OpenFlags, mode: FileMode) => super::fs::open::openat, "2.6.16".."";
@@ -338,8 +340,8 @@ table! {
     267, 305, readlinkat(dirfd: DirFd, pathname: Path, buf: BufOut, bufsiz: i32) => super::fs::stat::readlinkat, "2.6.16".."";
     268, 306, fchmodat(dirfd: DirFd, pathname: Path, mode: FileMode) => !ENOSYS, "2.6.16".."";
     269, 307, faccessat(dirfd: DirFd, pathname: Path, mode: AccessMode) => super::fs::stat::faccessat, "2.6.16".."";
-    270, 308, pselect6(nfds: i32, readfds: FdSet, writefds: FdSet, exceptfds: FdSet, timeout: In<Timespec>, sigmask: PtrIn) => !ENOSYS, "2.6.16".."";
-    271, 309, ppoll(fds: Pollfds, nfds: u32, tmo_p: In<Timespec>, sigmask: In<SignalSet>, sigsetsize: usize) => !ENOSYS, "2.6.16".."";
+    270, 308, pselect6(nfds: i32, readfds: FdSet, writefds: FdSet, exceptfds: FdSet, timeout: In<Timespec>, sigmask: PtrIn) => super::fs::select::pselect6, "2.6.16".."";
+    271, 309, ppoll(fds: Pollfds, nfds: u32, tmo_p: In<Timespec>, sigmask: In<SignalSet>, sigsetsize: usize) => super::fs::poll::ppoll, "2.6.16".."";
     272, 310, unshare(flags: CloneFlags) => !ENOSYS, "2.6.16".."";
     273, 311, set_robust_list(head: PtrIn, len: usize) => !ENOSYS, "2.6.17".."";
     274, 312, get_robust_list(pid: i32, head_ptr: PtrOut, len_ptr: PtrOut) => !ENOSYS, "2.6.17".."";
@@ -349,20 +351,20 @@ table! {
     278, 316, vmsplice(fd: Fd, iov: IovecIn, nr_segs: usize, flags: SpliceFlags) => !ENOSYS, "2.6.17".."";
     279, 317, move_pages(pid: i32, count: u64, pages: PtrIn, nodes: PtrIn, status: PtrOut, flags: MbindFlags) => !ENOSYS, "2.6.18".."";
     280, 320, utimensat(dirfd: DirFd, pathname: Path, times: In<[Timespec; 2]>, flags: AtFlags) => !ENOSYS, "2.6.22".."";
-    281, 319, epoll_pwait(epfd: Fd, events: PtrOut, maxevents: i32, timeout: i32, sigmask: In<SignalSet>, sigsetsize: usize) => !ENOSYS, "2.6.19".."";
+    281, 319, epoll_pwait(epfd: Fd, events: PtrOut, maxevents: i32, timeout: i32, sigmask: In<SignalSet>, sigsetsize: usize) => super::fs::epoll::epoll_pwait, "2.6.19".."";
     282, 321, signalfd(fd: Fd, mask: In<SignalSet>, sizemask: usize) => !ENOSYS, "2.6.22".."";
     283, 322, timerfd_create(clockid: ClockId, flags: TimerfdFlags) => !ENOSYS, "2.6.25".."";
-    284, 323, eventfd(initval: u32) => !ENOSYS, "2.6.22".."";
+    284, 323, eventfd(initval: u32) => super::fs::eventfd::eventfd, "2.6.22".."";
     285, 324, fallocate(fd: Fd, mode: FallocateMode, offset: i64, len: i64) => !ENOSYS, "2.6.23".."";
     286, 325, timerfd_settime(fd: Fd, flags: TimerfdSetFlags, new_value: In<Itimerspec>, old_value: Out<Itimerspec>) => !ENOSYS, "2.6.25".."";
     287, 326, timerfd_gettime(fd: Fd, curr_value: Out<Itimerspec>) => !ENOSYS, "2.6.25".."";
     288, 364, accept4(sockfd: Fd, addr: SockaddrOut, addrlen: PtrOut, flags: u32) => !ENOSYS, "2.6.28".."";
-    289, 327, signalfd4(fd: Fd, mask: In<SignalSet>, sizemask: usize, flags: u32) => !ENOSYS, "2.6.27".."";
-    290, 328, eventfd2(initval: u32, flags: u32) => !ENOSYS, "2.6.27".."";
-    291, 329, epoll_create1(flags: u32) => !ENOSYS, "2.6.27".."";
+    289, 327, signalfd4(fd: Fd, mask: In<SignalSet>, sizemask: usize, flags: SignalfdFlags) => !ENOSYS, "2.6.27".."";
+    290, 328, eventfd2(initval: u32, flags: EventfdFlags) => super::fs::eventfd::eventfd2, "2.6.27".."";
+    291, 329, epoll_create1(flags: EpollCreateFlags) => super::fs::epoll::epoll_create1, "2.6.27".."";
     292, 330, dup3(oldfd: Fd, newfd: Fd, flags: u32) => super::fs::descriptor::dup3, "2.6.27".."";
-    293, 331, pipe2(pipefd: FdPair, flags: u32) => !ENOSYS, "2.6.27".."";
-    294, 332, inotify_init1(flags: u32) => !ENOSYS, "2.6.27".."";
+    293, 331, pipe2(pipefd: FdPair, flags: PipeFlags) => super::fs::pipe::pipe2, "2.6.27".."";
+    294, 332, inotify_init1(flags: InotifyInitFlags) => !ENOSYS, "2.6.27".."";
     295, 333, preadv(fd: Fd, iov: IovecOut, iovcnt: usize, pos_l: u64, pos_h: u64) => super::fs::rw::preadv, "2.6.30".."";
     296, 334, pwritev(fd: Fd, iov: IovecIn, iovcnt: usize, pos_l: u64, pos_h: u64) => super::fs::rw::pwritev, "2.6.30".."";
     297, 335, rt_tgsigqueueinfo(tgid: i32, tid: i32, sig: SignalNumber, info: In<SigInfo>) => !ENOSYS, "2.6.31".."";
@@ -421,7 +423,7 @@ table! {
     438, 438, pidfd_getfd(pidfd: Fd, targetfd: Fd, flags: u32) => !ENOSYS, "5.6".."";
     439, 439, faccessat2(dirfd: DirFd, pathname: Path, mode: AccessMode, flags: AccessFlags) => super::fs::stat::faccessat2, "5.8".."";
     440, 440, process_madvise(pidfd: Fd, iovec: PtrIn, vlen: usize, advice: MemoryAdvice, flags: u32) => !ENOSYS, "5.10".."";
-    441, 441, epoll_pwait2(epfd: Fd, events: PtrOut, maxevents: i32, timeout: In<Timespec>, sigmask: In<SignalSet>, sigsetsize: usize) => !ENOSYS, "5.11".."";
+    441, 441, epoll_pwait2(epfd: Fd, events: PtrOut, maxevents: i32, timeout: In<Timespec>, sigmask: In<SignalSet>, sigsetsize: usize) => super::fs::epoll::epoll_pwait2, "5.11".."";
     442, 442, mount_setattr(dirfd: DirFd, pathname: Path, flags: AtFlags, attr: PtrIn, size: usize) => !ENOSYS, "5.12".."";
     443, 443, quotactl_fd(fd: Fd, cmd: u32, id: i32, addr: PtrOut) => !ENOSYS, "5.14".."";
     444, 444, landlock_create_ruleset(attr: PtrIn, size: usize, flags: u32) => !ENOSYS, "5.13".."";

@@ -304,6 +304,14 @@ impl File for PipeEnd {
         Some(&self.pipe.queue)
     }
 
+    fn pipe_size(&self) -> Result<u32, Errno> {
+        Ok(self.capacity())
+    }
+
+    fn set_pipe_size(&self, size: u32, privileged: bool) -> Result<u32, Errno> {
+        self.set_capacity(size, privileged)
+    }
+
     fn status_changed(&self, flags: OpenFlags) {
         self.packets.store(flags.contains(OpenFlags::O_DIRECT), Ordering::Relaxed);
     }

@@ -37,9 +37,11 @@ macro_rules! named {
 
 named! {
     futex::{Futex2Flags, FutexOp},
+    inotify::{InotifyInitFlags, InotifyMask},
     mm::{GetMempolicyFlags, MbindFlags, MemoryAdvice, MemoryPolicy, MlockFlags, MlockallFlags, MmapFlags, MremapFlags, MsyncFlags, PkeyRights, ProtFlags},
     mount::{FsconfigCommand, FsmountFlags, FsopenFlags, FspickFlags, MountAttributes, MountFlags, MoveMountFlags, OpenTreeFlags, UmountFlags},
     open::{AccessFlags, AccessMode, AtFlags, CloseRangeFlags, FallocateMode, FcntlCommand, FileAdvice, FlockOperation, HandleFlags, KcmpType, MemfdFlags, OpenFlags, RenameFlags, RwFlags, SpliceFlags, SyncFileRangeFlags, UnlinkFlags, Whence},
+    poll::{EpollCreateFlags, EpollOp, EventfdFlags, PipeFlags, SignalfdFlags},
     prctl::{ArchPrctl, PrctlOption},
     ptrace::{PtraceRequest},
     sched::{MembarrierCommand, SchedPolicy},

@@ -1,9 +1,15 @@
 //! Calls on files and file systems.
 
+pub mod anonymous;
 pub mod descriptor;
 pub mod directory;
+pub mod epoll;
+pub mod eventfd;
 pub mod names;
 pub mod open;
+pub mod pipe;
+pub mod poll;
 pub mod rw;
+pub mod select;
 pub mod stat;
 pub mod support;

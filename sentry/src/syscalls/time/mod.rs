@@ -1,1 +1,3 @@
 //! Calls on clocks and timers.
+
+pub mod timeout;

@@ -1,0 +1,24 @@
+//! eventfd(2).
+
+use amber_abi::errno::Errno;
+use amber_abi::open::OpenFlags;
+use amber_abi::poll::EventfdFlags;
+
+use crate::error::SysResult;
+use crate::fs::eventfd::EventFd;
+use crate::syscalls::fs::anonymous::install;
+use crate::task::TaskContext;
+
+/// eventfd(2) without flags.
+pub fn eventfd(ctx: &mut TaskContext, count: u32) -> SysResult {
+    eventfd2(ctx, count, EventfdFlags::empty())
+}
+
+/// eventfd(2), as libraries call it.
+pub fn eventfd2(ctx: &mut TaskContext, count: u32, flags: EventfdFlags) -> SysResult {
+    if !EventfdFlags::all().contains(flags) {
+        return Err(Errno::EINVAL.into());
+    }
+    let event = EventFd::new(count, flags.contains(EventfdFlags::EFD_SEMAPHORE));
+    install(ctx, event, OpenFlags::O_RDWR, flags.bits())
+}
