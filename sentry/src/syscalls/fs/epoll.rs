@@ -97,13 +97,7 @@ pub fn epoll_pwait2(
     wait_for_events(ctx, epfd, events, most, timeout.deadline())
 }
 
-fn wait_for_events(
-    ctx: &TaskContext,
-    epfd: Fd,
-    events: PtrOut,
-    most: i32,
-    deadline: Option<Instant>,
-) -> SysResult {
+fn wait_for_events(ctx: &TaskContext, epfd: Fd, events: PtrOut, most: i32, deadline: Option<Instant>) -> SysResult {
     if most <= 0 || most > MAX_EVENTS {
         return Err(Errno::EINVAL.into());
     }

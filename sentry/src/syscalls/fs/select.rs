@@ -101,7 +101,8 @@ fn wait_for_sets(ctx: &TaskContext, count: i32, addresses: [u64; 3], deadline: O
             watched.push(Watched { fd, description: files.get(fd as i32)?, sets });
         }
     }
-    let queues: Vec<_> = watched.iter().filter_map(|w| Some((w.description.file().wait_queue()?, w.events()))).collect();
+    let queues: Vec<_> =
+        watched.iter().filter_map(|w| Some((w.description.file().wait_queue()?, w.events()))).collect();
     let mut found: [Bits; 3] = Default::default();
     let result = ctx.wait(&queues, deadline, || {
         found = [(); 3].map(|()| Bits(vec![0; words]));
