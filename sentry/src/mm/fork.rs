@@ -41,12 +41,19 @@ impl MemoryManager {
                 }
             }
             let layout = state.layout.clone();
-            Ok(Self::with_state(space, self.memory.clone(), self.limit, self.limits.clone(), |link| {
+            let mut failed = Ok(());
+            let child = Self::with_state(space, self.memory.clone(), self.limit, self.limits.clone(), |link| {
                 let mut areas = VmaMap::default();
                 for vma in state.areas.iter().filter(|vma| !vma.flags.contains(VmaFlags::DONT_FORK)) {
                     let backing = match &vma.backing {
                         Backing::Anonymous => Backing::Anonymous,
-                        Backing::Object(area) => Backing::Object(area.for_space(link.clone())),
+                        Backing::Object(area) => match area.for_child(link.clone()) {
+                            Ok(area) => Backing::Object(area),
+                            Err(errno) => {
+                                failed = Err(errno);
+                                continue;
+                            }
+                        },
                     };
                     // Locks are not inherited.
                     let flags = vma.flags - VmaFlags::LOCKED - VmaFlags::LOCK_ON_FAULT;
@@ -54,7 +61,8 @@ impl MemoryManager {
                 }
                 let peak = areas.total();
                 State { areas, runs, layout, peak, ..State::default() }
-            }))
+            });
+            failed.map(|()| child)
         })
     }
 

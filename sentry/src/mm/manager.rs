@@ -1,7 +1,7 @@
 //! The memory manager of a guest process.
 
 use std::ops::Range;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 
 use amber_platform::{AddressSpace, Frames, GuestMemory};
@@ -26,6 +26,8 @@ pub struct MemoryManager {
     pub(super) link: Arc<dyn Mapping>,
     state: Mutex<State>,
     id: u64,
+    /// The membarrier(2) registration commands given so far.
+    barriers: AtomicU32,
 }
 
 /// What the lock of an address space protects.
@@ -82,7 +84,7 @@ impl MemoryManager {
         Arc::new_cyclic(|weak| {
             let link: Arc<dyn Mapping> = Arc::new(Link(weak.clone()));
             let state = Mutex::new(Rank::Memory, state(&link));
-            MemoryManager { space, memory, limit, limits, link, state, id }
+            MemoryManager { space, memory, limit, limits, link, state, id, barriers: AtomicU32::new(0) }
         })
     }
 
@@ -109,6 +111,16 @@ impl MemoryManager {
     /// A number no other address space of the sandbox ever had.
     pub fn id(&self) -> u64 {
         self.id
+    }
+
+    /// Notes a registration for membarrier(2).
+    pub fn register_barrier(&self, command: u32) {
+        self.barriers.fetch_or(command, Ordering::Relaxed);
+    }
+
+    /// All registrations for membarrier(2) so far, as bits.
+    pub fn barrier_registrations(&self) -> u32 {
+        self.barriers.load(Ordering::Relaxed)
     }
 
     /// Looks at or changes the places `/proc` and prctl(2) `PR_SET_MM` know.

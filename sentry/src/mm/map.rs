@@ -77,7 +77,8 @@ impl MemoryManager {
             Backed::Anonymous => (Backing::Anonymous, 0),
             Backed::Object(object, offset, file, label) => {
                 offset.checked_add(len).ok_or(Errno::EOVERFLOW)?;
-                (Backing::Object(ObjectArea::new(object, file, label, self.link.clone())), offset)
+                let writable = request.flags.contains(VmaFlags::SHARED | VmaFlags::MAY_WRITE);
+                (Backing::Object(ObjectArea::new(object, file, label, self.link.clone(), writable)?), offset)
             }
         };
         let (start, populate) = self.with(|state| {

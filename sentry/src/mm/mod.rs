@@ -69,6 +69,17 @@ pub trait Mappable: Send + Sync {
     /// The area is gone.
     fn detach(&self, mapping: &Arc<dyn Mapping>);
 
+    /// A shared area that may be stored to appears: a new one, or (`inherited`) by a fork.
+    ///
+    /// # Errors
+    /// `EPERM` if the object is sealed against new stores.
+    fn attach_writable(&self, _inherited: bool) -> Result<(), Errno> {
+        Ok(())
+    }
+
+    /// Such an area is gone.
+    fn detach_writable(&self) {}
+
     /// Writes changed pages of the range to where they last (`msync`).
     fn write_back(&self, offset: u64, len: u64) -> Result<(), Errno>;
 

@@ -89,6 +89,10 @@ struct State {
     mappings: Vec<(Arc<dyn Mapping>, usize)>,
     /// Pages present, all together.
     pages: u64,
+    /// Shared areas that may be stored to.
+    writable_areas: usize,
+    /// No such area may come any more.
+    sealed: bool,
 }
 
 /// The pages of one object.
@@ -116,8 +120,22 @@ impl PageCache {
         quota: Option<Arc<dyn Quota>>,
         len: u64,
     ) -> Arc<Self> {
-        let state = State { len, extents: BTreeMap::new(), mappings: Vec::new(), pages: 0 };
+        let state =
+            State { len, extents: BTreeMap::new(), mappings: Vec::new(), pages: 0, writable_areas: 0, sealed: false };
         Arc::new(PageCache { memory, source, quota, state: Mutex::new(Rank::PageCache, state) })
+    }
+
+    /// Lets no more shared areas appear that may be stored to (memfd seals).
+    ///
+    /// # Errors
+    /// `EBUSY` if there is one and `even_now` wants none at all (`F_SEAL_WRITE`).
+    pub fn seal_stores(&self, even_now: bool) -> Result<(), Errno> {
+        let mut state = self.state.lock();
+        if even_now && state.writable_areas > 0 {
+            return Err(Errno::EBUSY);
+        }
+        state.sealed = true;
+        Ok(())
     }
 
     /// Bytes of pages that hold data: what `st_blocks` counts for an object in memory.
@@ -562,6 +580,19 @@ impl Mappable for PageCache {
                 state.mappings.swap_remove(at);
             }
         }
+    }
+
+    fn attach_writable(&self, inherited: bool) -> Result<(), Errno> {
+        let mut state = self.state.lock();
+        if state.sealed && !inherited {
+            return Err(Errno::EPERM);
+        }
+        state.writable_areas += 1;
+        Ok(())
+    }
+
+    fn detach_writable(&self) {
+        self.state.lock().writable_areas -= 1;
     }
 
     fn write_back(&self, offset: u64, len: u64) -> Result<(), Errno> {

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Arc;
 
+use amber_abi::errno::Errno;
 use amber_platform::{PAGE_SIZE, Protection};
 use bitflags::bitflags;
 
@@ -67,23 +68,40 @@ pub struct ObjectArea {
     /// What `/proc/PID/maps` calls an object that is no file, such as `[vdso]`.
     pub label: &'static str,
     link: Arc<dyn Mapping>,
+    /// Whether the object counts it among those that may store to it.
+    writable: bool,
 }
 
 impl ObjectArea {
-    /// Attaches an address space, by its `link`, to an object.
+    /// Attaches an address space, by its `link`, to an object; `writable` areas are shared and may be stored to.
+    ///
+    /// # Errors
+    /// `EPERM` if the object is sealed against stores.
     pub fn new(
         object: Arc<dyn Mappable>,
         file: Option<Arc<FileDescription>>,
         label: &'static str,
         link: Arc<dyn Mapping>,
-    ) -> Arc<Self> {
+        writable: bool,
+    ) -> Result<Arc<Self>, Errno> {
+        if writable {
+            object.attach_writable(false)?;
+        }
         object.attach(link.clone());
-        Arc::new(ObjectArea { object, file, label, link })
+        Ok(Arc::new(ObjectArea { object, file, label, link, writable }))
     }
 
-    /// The same object in another address space.
-    pub fn for_space(&self, link: Arc<dyn Mapping>) -> Arc<Self> {
-        Self::new(self.object.clone(), self.file.clone(), self.label, link)
+    /// The same object in the address space of a forked child.
+    ///
+    /// # Errors
+    /// Those the object has against it.
+    pub fn for_child(&self, link: Arc<dyn Mapping>) -> Result<Arc<Self>, Errno> {
+        if self.writable {
+            self.object.attach_writable(true)?;
+        }
+        self.object.attach(link.clone());
+        let (object, file) = (self.object.clone(), self.file.clone());
+        Ok(Arc::new(ObjectArea { object, file, label: self.label, link, writable: self.writable }))
     }
 
     fn is_same(&self, other: &ObjectArea) -> bool {
@@ -92,13 +110,18 @@ impl ObjectArea {
             (None, None) => true,
             _ => false,
         };
-        same_file && std::ptr::addr_eq(Arc::as_ptr(&self.object), Arc::as_ptr(&other.object))
+        same_file
+            && self.writable == other.writable
+            && std::ptr::addr_eq(Arc::as_ptr(&self.object), Arc::as_ptr(&other.object))
     }
 }
 
 impl Drop for ObjectArea {
     fn drop(&mut self) {
         self.object.detach(&self.link);
+        if self.writable {
+            self.object.detach_writable();
+        }
     }
 }
 

@@ -1,0 +1,67 @@
+//! madvise(2), msync(2), mincore(2).
+
+use amber_abi::errno::Errno;
+use amber_abi::mm::{MemoryAdvice, MsyncFlags};
+use amber_platform::PAGE_SIZE;
+
+use crate::error::SysResult;
+use crate::mm::VmaFlags;
+use crate::syscalls::args::{PtrIn, PtrOut};
+use crate::task::TaskContext;
+
+/// madvise(2).
+pub fn madvise(ctx: &mut TaskContext, address: PtrIn, len: usize, advice: MemoryAdvice) -> SysResult {
+    ctx.mm().advise(address.0, len as u64, advice)?;
+    Ok(0)
+}
+
+/// msync(2).
+pub fn msync(ctx: &mut TaskContext, address: PtrIn, len: usize, flags: MsyncFlags) -> SysResult {
+    let both = MsyncFlags::MS_ASYNC | MsyncFlags::MS_SYNC;
+    if !MsyncFlags::all().contains(flags) || flags.contains(both) || address.0 % PAGE_SIZE != 0 {
+        return Err(Errno::EINVAL.into());
+    }
+    let len = (len as u64).checked_next_multiple_of(PAGE_SIZE).ok_or(Errno::ENOMEM)?;
+    let end = address.0.checked_add(len).ok_or(Errno::ENOMEM)?;
+    let mut at = address.0;
+    let mut holes = false;
+    for vma in ctx.mm().areas().iter().filter(|vma| vma.end > address.0 && vma.start < end) {
+        holes |= vma.start > at;
+        let part = vma.clip(&(address.0..end));
+        at = part.end;
+        if flags.contains(MsyncFlags::MS_INVALIDATE) && vma.flags.contains(VmaFlags::LOCKED) {
+            return Err(Errno::EBUSY.into());
+        }
+        if let Some(area) = vma.object()
+            && vma.is_shared()
+            && flags.contains(MsyncFlags::MS_SYNC)
+        {
+            area.object.write_back(vma.offset_of(part.start), part.end - part.start)?;
+        }
+    }
+    if holes || at < end { Err(Errno::ENOMEM.into()) } else { Ok(0) }
+}
+
+/// mincore(2).
+pub fn mincore(ctx: &mut TaskContext, address: PtrIn, len: usize, vector: PtrOut) -> SysResult {
+    /// Pages answered with one copy to the guest.
+    const AT_ONCE: u64 = 4096;
+    if address.0 % PAGE_SIZE != 0 {
+        return Err(Errno::EINVAL.into());
+    }
+    let mm = ctx.mm();
+    let end = address.0.checked_add(len as u64).filter(|&end| end <= mm.address_limit()).ok_or(Errno::ENOMEM)?;
+    let pages = (end - address.0).div_ceil(PAGE_SIZE);
+    if vector.0.checked_add(pages).is_none_or(|end| end > mm.address_limit()) {
+        return Err(Errno::EFAULT.into());
+    }
+    let mut done = 0;
+    while done < pages {
+        let count = (pages - done).min(AT_ONCE);
+        let present = mm.residency(address.0 + done * PAGE_SIZE, count).ok_or(Errno::ENOMEM)?;
+        let bytes: Vec<u8> = present.into_iter().map(u8::from).collect();
+        ctx.write_bytes(vector.0 + done, &bytes)?;
+        done += count;
+    }
+    Ok(0)
+}

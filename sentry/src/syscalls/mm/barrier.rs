@@ -1,0 +1,42 @@
+//! membarrier(2): barriers on behalf of other threads.
+
+use amber_abi::errno::Errno;
+use amber_abi::sched::MembarrierCommand;
+
+use crate::error::SysResult;
+use crate::task::TaskContext;
+
+/// Every command offered. The global ones are not: they would have to reach every process, and a kernel with adaptive
+/// ticks off lacks them as well; programs ask with `MEMBARRIER_CMD_QUERY` first.
+const OFFERED: u32 = MembarrierCommand::MEMBARRIER_CMD_PRIVATE_EXPEDITED.raw()
+    | MembarrierCommand::MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED.raw()
+    | MembarrierCommand::MEMBARRIER_CMD_PRIVATE_EXPEDITED_SYNC_CORE.raw()
+    | MembarrierCommand::MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED_SYNC_CORE.raw()
+    | MembarrierCommand::MEMBARRIER_CMD_GET_REGISTRATIONS.raw();
+
+/// membarrier(2).
+pub fn membarrier(ctx: &mut TaskContext, command: MembarrierCommand, flags: u32, _cpu: i32) -> SysResult {
+    use MembarrierCommand as Command;
+    if flags != 0 {
+        return Err(Errno::EINVAL.into());
+    }
+    let mm = ctx.mm();
+    match command {
+        Command::MEMBARRIER_CMD_QUERY => Ok(u64::from(OFFERED)),
+        Command::MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED
+        | Command::MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED_SYNC_CORE => {
+            mm.register_barrier(command.raw());
+            Ok(0)
+        }
+        Command::MEMBARRIER_CMD_PRIVATE_EXPEDITED | Command::MEMBARRIER_CMD_PRIVATE_EXPEDITED_SYNC_CORE => {
+            // The registration's bit is the one above the command's.
+            if mm.barrier_registrations() & (command.raw() << 1) == 0 {
+                return Err(Errno::EPERM.into());
+            }
+            mm.space().synchronize();
+            Ok(0)
+        }
+        Command::MEMBARRIER_CMD_GET_REGISTRATIONS => Ok(u64::from(mm.barrier_registrations())),
+        _ => Err(Errno::EINVAL.into()),
+    }
+}

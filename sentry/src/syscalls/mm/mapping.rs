@@ -1,0 +1,190 @@
+//! Making and removing areas.
+
+use amber_abi::errno::Errno;
+use amber_abi::mm::{MmapFlags, ProtFlags};
+use amber_platform::PAGE_SIZE;
+
+use super::{may_lock_any, protection_of};
+use crate::error::SysResult;
+use crate::fs::FileDescription;
+use crate::mm::{Backed, LockMode, MapRequest, PageCache, Place, VmaFlags};
+use crate::syscalls::args::{Fd, PtrIn};
+use crate::task::TaskContext;
+
+/// mmap(2).
+pub fn mmap(
+    ctx: &mut TaskContext,
+    address: PtrIn,
+    len: usize,
+    prot: ProtFlags,
+    flags: MmapFlags,
+    fd: Fd,
+    offset: u64,
+) -> SysResult {
+    if offset % PAGE_SIZE != 0 {
+        return Err(Errno::EINVAL.into());
+    }
+    let anonymous = flags.contains(MmapFlags::MAP_ANONYMOUS);
+    let file = if anonymous { None } else { Some(ctx.files().get(fd.0)?) };
+    if flags.contains(MmapFlags::MAP_HUGETLB) {
+        // No huge pages are set aside; and only hugetlbfs, which there is not, has files of them.
+        return Err(if anonymous { Errno::ENOMEM } else { Errno::EINVAL }.into());
+    }
+    if len == 0 {
+        return Err(Errno::EINVAL.into());
+    }
+    let mut area = VmaFlags::MAY_ALL;
+    let backed = match &file {
+        Some(file) => {
+            let object = check_file(file, prot, flags, &mut area)?;
+            Backed::Object(object, offset, Some(file.clone()), "")
+        }
+        None => match flags.kind() {
+            MmapFlags::MAP_PRIVATE => Backed::Anonymous,
+            MmapFlags::MAP_SHARED => {
+                if flags.contains(MmapFlags::MAP_GROWSDOWN) {
+                    return Err(Errno::EINVAL.into());
+                }
+                area |= VmaFlags::SHARED;
+                let bytes = (len as u64).checked_next_multiple_of(PAGE_SIZE).ok_or(Errno::ENOMEM)?;
+                Backed::Object(
+                    PageCache::in_memory(ctx.kernel().memory.clone(), bytes, None),
+                    0,
+                    None,
+                    "/dev/zero (deleted)",
+                )
+            }
+            _ => return Err(Errno::EINVAL.into()),
+        },
+    };
+    for (flag, bit) in [
+        (MmapFlags::MAP_GROWSDOWN, VmaFlags::GROWS_DOWN),
+        (MmapFlags::MAP_NORESERVE, VmaFlags::NO_RESERVE),
+        (MmapFlags::MAP_LOCKED, LockMode::Now.flags()),
+    ] {
+        if flags.contains(flag) {
+            area |= bit;
+        }
+    }
+    let mm = ctx.mm();
+    let may_lock_any = may_lock_any(ctx);
+    if flags.contains(MmapFlags::MAP_LOCKED) && !may_lock_any && mm.limits().locked() == 0 {
+        return Err(Errno::EPERM.into());
+    }
+    let place = if flags.contains(MmapFlags::MAP_FIXED_NOREPLACE) {
+        Place::FixedFree(address.0)
+    } else if flags.contains(MmapFlags::MAP_FIXED) {
+        Place::Fixed(address.0)
+    } else if flags.contains(MmapFlags::MAP_32BIT) {
+        Place::Low32
+    } else {
+        Place::Hint(address.0 & !(PAGE_SIZE - 1))
+    };
+    let populate = flags.contains(MmapFlags::MAP_POPULATE) && !flags.contains(MmapFlags::MAP_NONBLOCK);
+    let protection = protection_of(prot);
+    Ok(mm.map(MapRequest { place, len: len as u64, protection, flags: area, backed, populate, may_lock_any })?)
+}
+
+/// Checks what the descriptor allows, notes it in the area's flags, and gives the object.
+fn check_file(
+    file: &FileDescription,
+    prot: ProtFlags,
+    flags: MmapFlags,
+    area: &mut VmaFlags,
+) -> Result<std::sync::Arc<dyn crate::mm::Mappable>, Errno> {
+    let shared = match flags.kind() {
+        MmapFlags::MAP_SHARED => true,
+        MmapFlags::MAP_SHARED_VALIDATE => {
+            if !MmapFlags::LEGACY.union(MmapFlags::MAP_TYPE).contains(flags) {
+                return Err(Errno::EOPNOTSUPP);
+            }
+            true
+        }
+        MmapFlags::MAP_PRIVATE => false,
+        _ => return Err(Errno::EINVAL),
+    };
+    if shared && prot.contains(ProtFlags::PROT_WRITE) && !file.is_writable() {
+        return Err(Errno::EACCES);
+    }
+    if !file.is_readable() {
+        return Err(Errno::EACCES);
+    }
+    if shared {
+        *area |= VmaFlags::SHARED;
+        if !file.is_writable() {
+            *area -= VmaFlags::MAY_WRITE;
+        }
+    }
+    let object = file.file().mappable()?;
+    if flags.contains(MmapFlags::MAP_GROWSDOWN) {
+        return Err(Errno::EINVAL);
+    }
+    // A sealed object can still be mapped to be read.
+    if area.contains(VmaFlags::SHARED | VmaFlags::MAY_WRITE) && !prot.contains(ProtFlags::PROT_WRITE) {
+        match object.attach_writable(false) {
+            Ok(()) => object.detach_writable(),
+            Err(_) => *area -= VmaFlags::MAY_WRITE,
+        }
+    }
+    Ok(object)
+}
+
+/// munmap(2).
+pub fn munmap(ctx: &mut TaskContext, address: PtrIn, len: usize) -> SysResult {
+    ctx.mm().unmap(address.0, len as u64)?;
+    Ok(0)
+}
+
+/// brk(2): answers where the heap ends, moved or not.
+pub fn brk(ctx: &mut TaskContext, address: PtrIn) -> SysResult {
+    Ok(ctx.mm().set_break(address.0, may_lock_any(ctx)))
+}
+
+/// remap_file_pages(2), which Linux too makes of ordinary areas since 4.0.
+pub fn remap_file_pages(
+    ctx: &mut TaskContext,
+    address: PtrIn,
+    len: usize,
+    prot: ProtFlags,
+    page_offset: usize,
+    flags: MmapFlags,
+) -> SysResult {
+    if !prot.is_empty() {
+        return Err(Errno::EINVAL.into());
+    }
+    let start = address.0 & !(PAGE_SIZE - 1);
+    let len = len as u64 & !(PAGE_SIZE - 1);
+    let end = start.checked_add(len).ok_or(Errno::EINVAL)?;
+    let offset = (page_offset as u64).checked_mul(PAGE_SIZE).ok_or(Errno::EINVAL)?;
+    if len == 0 || offset.checked_add(len).is_none() {
+        return Err(Errno::EINVAL.into());
+    }
+    let mm = ctx.mm();
+    let areas = mm.areas();
+    let area = areas.iter().find(|vma| vma.start <= start && start < vma.end).ok_or(Errno::EINVAL)?;
+    let object = area.object().filter(|_| area.is_shared()).ok_or(Errno::EINVAL)?;
+    // The range may go on in neighbours of the same kind.
+    let mut at = area.end;
+    for next in areas.iter().filter(|vma| vma.start >= area.end && vma.start < end) {
+        let same = next.object().is_some_and(|other| {
+            std::ptr::addr_eq(std::sync::Arc::as_ptr(&other.object), std::sync::Arc::as_ptr(&object.object))
+        });
+        if next.start != at || !same || next.flags != area.flags {
+            return Err(Errno::EINVAL.into());
+        }
+        at = next.end;
+    }
+    if at < end {
+        return Err(Errno::EINVAL.into());
+    }
+    mm.map(MapRequest {
+        place: Place::Fixed(start),
+        len,
+        protection: area.protection,
+        flags: area.flags,
+        backed: Backed::Object(object.object.clone(), offset, object.file.clone(), object.label),
+        populate: !flags.contains(MmapFlags::MAP_NONBLOCK),
+        may_lock_any: true,
+    })?;
+    Ok(0)
+}
