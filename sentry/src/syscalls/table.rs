@@ -3,13 +3,15 @@
 use amber_abi::errno::Errno;
 use amber_abi::futex::{Futex2Flags, FutexOp};
 use amber_abi::inotify::{InotifyInitFlags, InotifyMask};
+use amber_abi::inotify::{InotifyInitFlags, InotifyMask};
+use amber_abi::ipc::{IpcCommand, IpcFlags, KeyctlOperation, ShmAttachFlags, ShmFlags};
 use amber_abi::mm::{
     GetMempolicyFlags, MbindFlags, MemoryAdvice, MemoryPolicy, MlockFlags, MlockallFlags, MmapFlags, MremapFlags,
     MsyncFlags, PkeyRights, ProtFlags,
 };
 use amber_abi::mount::{
     FsconfigCommand, FsmountFlags, FsopenFlags, FspickFlags, MountAttributes, MountFlags, MoveMountFlags,
-    OpenTreeFlags, UmountFlags,
+    OpenTreeFlags, QuotactlCommand, UmountFlags,
 };
 use amber_abi::open::{
     AccessFlags, AccessMode, AtFlags, CloseRangeFlags, FallocateMode, FcntlCommand, FileAdvice, FlockOperation,
@@ -17,12 +19,15 @@ use amber_abi::open::{
     UnlinkFlags, Whence,
 };
 use amber_abi::poll::{EpollCreateFlags, EpollEvent, EpollOp, EventfdFlags, PipeFlags, SignalfdFlags};
+use amber_abi::poll::{EpollCreateFlags, EpollOp, EventfdFlags, PipeFlags, SignalfdFlags};
 use amber_abi::prctl::{ArchPrctl, PrctlOption};
 use amber_abi::ptrace::PtraceRequest;
 use amber_abi::sched::{MembarrierCommand, SchedParam, SchedPolicy};
 use amber_abi::seccomp::{SeccompFlags, SeccompOperation};
 use amber_abi::siginfo::SigInfo;
 use amber_abi::signal::{SigAction, SigHow, SignalSet, StackT};
+use amber_abi::socket::{AddressFamily, MessageFlags, ShutdownHow, SocketFlags, SocketType};
+use amber_abi::sockopt::SocketLevel;
 use amber_abi::stat::{Stat, StatFs, Statx, StatxMask};
 use amber_abi::task::{
     CloneArgs, CloneFlags, GetrandomFlags, IoprioWho, Personality, PidfdFlags, PidfdSignalFlags, PriorityWhich, RLimit,
@@ -99,9 +104,9 @@ table! {
     26, 144, msync(addr: PtrIn, length: usize, flags: MsyncFlags) => super::mm::advice::msync, "".."";
     27, 218, mincore(addr: PtrIn, length: usize, vec: PtrOut) => super::mm::advice::mincore, "".."";
     28, 219, madvise(addr: PtrIn, length: usize, advice: MemoryAdvice) => super::mm::advice::madvise, "".."";
-    29, 395, shmget(key: i32, size: usize, shmflg: u32) => !ENOSYS, "".."";
-    30, 397, shmat(shmid: i32, shmaddr: PtrIn, shmflg: u32) => !ENOSYS, "".."";
-    31, 396, shmctl(shmid: i32, cmd: u32, buf: PtrOut) => !ENOSYS, "".."";
+    29, 395, shmget(key: i32, size: usize, shmflg: ShmFlags) => !ENOSYS, "".."";
+    30, 397, shmat(shmid: i32, shmaddr: PtrIn, shmflg: ShmAttachFlags) => !ENOSYS, "".."";
+    31, 396, shmctl(shmid: i32, cmd: IpcCommand, buf: PtrOut) => !ENOSYS, "".."";
     32, 41, dup(oldfd: Fd) => super::fs::descriptor::dup, "".."";
     33, 63, dup2(oldfd: Fd, newfd: Fd) => super::fs::descriptor::dup2, "".."";
     34, 29, pause() => !ENOSYS, "".."";
@@ -111,21 +116,21 @@ table! {
     38, 104, setitimer(which: ItimerWhich, new_value: In<Itimerval>, old_value: Out<Itimerval>) => !ENOSYS, "".."";
     39, 20, getpid() => super::task::identity::getpid, "".."";
     40, 239, sendfile(out_fd: Fd, in_fd: Fd, offset: PtrOut, count: usize) => !ENOSYS, "".."";
-    41, 359, socket(domain: u32, type_: u32, protocol: i32) => !ENOSYS, "".."";
+    41, 359, socket(domain: AddressFamily, type_: SocketType, protocol: i32) => !ENOSYS, "".."";
     42, 362, connect(sockfd: Fd, addr: SockaddrIn, addrlen: i32) => !ENOSYS, "".."";
     43, -, accept(sockfd: Fd, addr: SockaddrOut, addrlen: PtrOut) => !ENOSYS, "".."";
-    44, 369, sendto(sockfd: Fd, buf: BufIn, len: usize, flags: u32, dest_addr: SockaddrIn, addrlen: i32) => !ENOSYS, "".."";
-    45, 371, recvfrom(sockfd: Fd, buf: BufOut, len: usize, flags: u32, src_addr: SockaddrOut, addrlen: PtrOut) => !ENOSYS, "".."";
-    46, 370, sendmsg(sockfd: Fd, msg: PtrIn, flags: u32) => !ENOSYS, "".."";
-    47, 372, recvmsg(sockfd: Fd, msg: PtrOut, flags: u32) => !ENOSYS, "".."";
-    48, 373, shutdown(sockfd: Fd, how: u32) => !ENOSYS, "".."";
+    44, 369, sendto(sockfd: Fd, buf: BufIn, len: usize, flags: MessageFlags, dest_addr: SockaddrIn, addrlen: i32) => !ENOSYS, "".."";
+    45, 371, recvfrom(sockfd: Fd, buf: BufOut, len: usize, flags: MessageFlags, src_addr: SockaddrOut, addrlen: PtrOut) => !ENOSYS, "".."";
+    46, 370, sendmsg(sockfd: Fd, msg: PtrIn, flags: MessageFlags) => !ENOSYS, "".."";
+    47, 372, recvmsg(sockfd: Fd, msg: PtrOut, flags: MessageFlags) => !ENOSYS, "".."";
+    48, 373, shutdown(sockfd: Fd, how: ShutdownHow) => !ENOSYS, "".."";
     49, 361, bind(sockfd: Fd, addr: SockaddrIn, addrlen: i32) => !ENOSYS, "".."";
     50, 363, listen(sockfd: Fd, backlog: i32) => !ENOSYS, "".."";
     51, 367, getsockname(sockfd: Fd, addr: SockaddrOut, addrlen: PtrOut) => !ENOSYS, "".."";
     52, 368, getpeername(sockfd: Fd, addr: SockaddrOut, addrlen: PtrOut) => !ENOSYS, "".."";
-    53, 360, socketpair(domain: u32, type_: u32, protocol: i32, sv: FdPair) => !ENOSYS, "".."";
-    54, 366, setsockopt(sockfd: Fd, level: u32, optname: i32, optval: PtrIn, optlen: i32) => !ENOSYS, "".."";
-    55, 365, getsockopt(sockfd: Fd, level: u32, optname: i32, optval: PtrOut, optlen: PtrOut) => !ENOSYS, "".."";
+    53, 360, socketpair(domain: AddressFamily, type_: SocketType, protocol: i32, sv: FdPair) => !ENOSYS, "".."";
+    54, 366, setsockopt(sockfd: Fd, level: SocketLevel, optname: i32, optval: PtrIn, optlen: i32) => !ENOSYS, "".."";
+    55, 365, getsockopt(sockfd: Fd, level: SocketLevel, optname: i32, optval: PtrOut, optlen: PtrOut) => !ENOSYS, "".."";
     56, 120, clone(flags: CloneFlags, stack: PtrIn, parent_tid: PtrOut, child_tid: PtrOut, tls: PtrIn) => !ENOSYS, "".."";
     57, 2, fork() => !ENOSYS, "".."";
     58, 190, vfork() => !ENOSYS, "".."";
@@ -134,14 +139,14 @@ table! {
     61, 114, wait4(pid: i32, wstatus: WaitStatusOut, options: WaitOptions, rusage: Out<Rusage>) => !ENOSYS, "".."";
     62, 37, kill(pid: i32, sig: SignalNumber) => !ENOSYS, "".."";
     63, 122, uname(buf: Out<Utsname>) => !ENOSYS, "".."";
-    64, 393, semget(key: i32, nsems: i32, semflg: u32) => !ENOSYS, "".."";
+    64, 393, semget(key: i32, nsems: i32, semflg: IpcFlags) => !ENOSYS, "".."";
     65, -, semop(semid: i32, sops: PtrIn, nsops: usize) => !ENOSYS, "".."";
-    66, 394, semctl(semid: i32, semnum: i32, cmd: u32, arg: u64) => !ENOSYS, "".."";
+    66, 394, semctl(semid: i32, semnum: i32, cmd: IpcCommand, arg: u64) => !ENOSYS, "".."";
     67, 398, shmdt(shmaddr: PtrIn) => !ENOSYS, "".."";
-    68, 399, msgget(key: i32, msgflg: u32) => !ENOSYS, "".."";
-    69, 400, msgsnd(msqid: i32, msgp: PtrIn, msgsz: usize, msgflg: u32) => !ENOSYS, "".."";
-    70, 401, msgrcv(msqid: i32, msgp: PtrOut, msgsz: usize, msgtyp: i64, msgflg: u32) => !ENOSYS, "".."";
-    71, 402, msgctl(msqid: i32, cmd: u32, buf: PtrOut) => !ENOSYS, "".."";
+    68, 399, msgget(key: i32, msgflg: IpcFlags) => !ENOSYS, "".."";
+    69, 400, msgsnd(msqid: i32, msgp: PtrIn, msgsz: usize, msgflg: IpcFlags) => !ENOSYS, "".."";
+    70, 401, msgrcv(msqid: i32, msgp: PtrOut, msgsz: usize, msgtyp: i64, msgflg: IpcFlags) => !ENOSYS, "".."";
+    71, 402, msgctl(msqid: i32, cmd: IpcCommand, buf: PtrOut) => !ENOSYS, "".."";
     72, 221, fcntl(fd: Fd, cmd: FcntlCommand, arg: u64) => !ENOSYS, "".."";
     73, 143, flock(fd: Fd, operation: FlockOperation) => !ENOSYS, "".."";
     74, 118, fsync(fd: Fd) => !ENOSYS, "".."";
@@ -249,7 +254,7 @@ table! {
     176, 129, delete_module(name: Str, flags: OpenFlags) => !ENOSYS, "".."";
     177, 130, get_kernel_syms(table: PtrOut) => !ENOSYS, "".."2.6";
     178, 167, query_module(name: Str, which: i32, buf: PtrOut, bufsize: usize, ret: PtrOut) => !ENOSYS, "".."2.6";
-    179, 131, quotactl(cmd: u32, special: Path, id: i32, addr: PtrOut) => !ENOSYS, "".."";
+    179, 131, quotactl(cmd: QuotactlCommand, special: Path, id: i32, addr: PtrOut) => !ENOSYS, "".."";
     180, 169, nfsservctl(cmd: i32, argp: PtrIn, resp: PtrOut) => !ENOSYS, "".."3.1";
     181, 188, getpmsg() => !ENOSYS, "".."1.0";
     182, 189, putpmsg() => !ENOSYS, "".."1.0";
@@ -320,7 +325,7 @@ table! {
     247, 284, waitid(idtype: WaitIdType, id: i32, infop: Out<SigInfo>, options: WaitOptions, rusage: Out<Rusage>) => !ENOSYS, "2.6.9".."";
     248, 286, add_key(type_: Str, description: Str, payload: BufIn, plen: usize, keyring: i32) => !ENOSYS, "2.6.10".."";
     249, 287, request_key(type_: Str, description: Str, callout_info: Str, dest_keyring: i32) => !ENOSYS, "2.6.10".."";
-    250, 288, keyctl(operation: u32, arg2: u64, arg3: u64, arg4: u64, arg5: u64) => !ENOSYS, "2.6.10".."";
+    250, 288, keyctl(operation: KeyctlOperation, arg2: u64, arg3: u64, arg4: u64, arg5: u64) => !ENOSYS, "2.6.10".."";
     251, 289, ioprio_set(which: IoprioWho, who: i32, ioprio: i32) => !ENOSYS, "2.6.13".."";
     252, 290, ioprio_get(which: IoprioWho, who: i32) => !ENOSYS, "2.6.13".."";
     253, 291, inotify_init() => !ENOSYS, "2.6.13".."";
@@ -358,18 +363,18 @@ table! {
     285, 324, fallocate(fd: Fd, mode: FallocateMode, offset: i64, len: i64) => !ENOSYS, "2.6.23".."";
     286, 325, timerfd_settime(fd: Fd, flags: TimerfdSetFlags, new_value: In<Itimerspec>, old_value: Out<Itimerspec>) => !ENOSYS, "2.6.25".."";
     287, 326, timerfd_gettime(fd: Fd, curr_value: Out<Itimerspec>) => !ENOSYS, "2.6.25".."";
-    288, 364, accept4(sockfd: Fd, addr: SockaddrOut, addrlen: PtrOut, flags: u32) => !ENOSYS, "2.6.28".."";
+    288, 364, accept4(sockfd: Fd, addr: SockaddrOut, addrlen: PtrOut, flags: SocketFlags) => !ENOSYS, "2.6.28".."";
     289, 327, signalfd4(fd: Fd, mask: In<SignalSet>, sizemask: usize, flags: SignalfdFlags) => !ENOSYS, "2.6.27".."";
     290, 328, eventfd2(initval: u32, flags: EventfdFlags) => super::fs::eventfd::eventfd2, "2.6.27".."";
     291, 329, epoll_create1(flags: EpollCreateFlags) => super::fs::epoll::epoll_create1, "2.6.27".."";
-    292, 330, dup3(oldfd: Fd, newfd: Fd, flags: u32) => super::fs::descriptor::dup3, "2.6.27".."";
+    292, 330, dup3(oldfd: Fd, newfd: Fd, flags: PipeFlags) => super::fs::descriptor::dup3, "2.6.27".."";
     293, 331, pipe2(pipefd: FdPair, flags: PipeFlags) => super::fs::pipe::pipe2, "2.6.27".."";
     294, 332, inotify_init1(flags: InotifyInitFlags) => !ENOSYS, "2.6.27".."";
     295, 333, preadv(fd: Fd, iov: IovecOut, iovcnt: usize, pos_l: u64, pos_h: u64) => super::fs::rw::preadv, "2.6.30".."";
     296, 334, pwritev(fd: Fd, iov: IovecIn, iovcnt: usize, pos_l: u64, pos_h: u64) => super::fs::rw::pwritev, "2.6.30".."";
     297, 335, rt_tgsigqueueinfo(tgid: i32, tid: i32, sig: SignalNumber, info: In<SigInfo>) => !ENOSYS, "2.6.31".."";
     298, 336, perf_event_open(attr: PtrIn, pid: i32, cpu: i32, group_fd: Fd, flags: u64) => !ENOSYS, "2.6.31".."";
-    299, 337, recvmmsg(sockfd: Fd, msgvec: PtrOut, vlen: u32, flags: u32, timeout: In<Timespec>) => !ENOSYS, "2.6.33".."";
+    299, 337, recvmmsg(sockfd: Fd, msgvec: PtrOut, vlen: u32, flags: MessageFlags, timeout: In<Timespec>) => !ENOSYS, "2.6.33".."";
     300, 338, fanotify_init(flags: u32, event_f_flags: OpenFlags) => !ENOSYS, "2.6.37".."";
     301, 339, fanotify_mark(fanotify_fd: Fd, flags: u32, mask: u64, dirfd: DirFd, pathname: Path) => !ENOSYS, "2.6.37".."";
     302, 340, prlimit64(pid: i32, resource: Resource, new_limit: In<RLimit>, old_limit: Out<RLimit>) => !ENOSYS, "2.6.36".."";
@@ -377,7 +382,7 @@ table! {
     304, 342, open_by_handle_at(mount_fd: DirFd, handle: PtrIn, flags: OpenFlags) => !ENOSYS, "2.6.39".."";
     305, 343, clock_adjtime(clk_id: ClockId, buf: PtrOut) => !ENOSYS, "2.6.39".."";
     306, 344, syncfs(fd: Fd) => !ENOSYS, "2.6.39".."";
-    307, 345, sendmmsg(sockfd: Fd, msgvec: PtrOut, vlen: u32, flags: u32) => !ENOSYS, "3.0".."";
+    307, 345, sendmmsg(sockfd: Fd, msgvec: PtrOut, vlen: u32, flags: MessageFlags) => !ENOSYS, "3.0".."";
     308, 346, setns(fd: Fd, nstype: CloneFlags) => !ENOSYS, "3.0".."";
     309, 318, getcpu(cpu: PtrOut, node: PtrOut, tcache: PtrIn) => !ENOSYS, "3.1".."";
     310, 347, process_vm_readv(pid: i32, local_iov: IovecOut, liovcnt: u64, remote_iov: PtrIn, riovcnt: u64, flags: u64) => !ENOSYS, "3.2".."";
@@ -393,7 +398,7 @@ table! {
     320, -, kexec_file_load(kernel_fd: Fd, initrd_fd: Fd, cmdline_len: u64, cmdline: Str, flags: u64) => !ENOSYS, "3.17".."";
     321, 357, bpf(cmd: i32, attr: PtrOut, size: u32) => !ENOSYS, "3.18".."";
     322, 358, execveat(dirfd: DirFd, pathname: Path, argv: StringList, envp: Envp, flags: AtFlags) => !ENOSYS, "3.19".."";
-    323, 374, userfaultfd(flags: OpenFlags) => !ENOSYS, "4.3".."";
+    323, 374, userfaultfd(flags: PipeFlags) => !ENOSYS, "4.3".."";
     324, 375, membarrier(cmd: MembarrierCommand, flags: u32, cpu_id: i32) => super::mm::barrier::membarrier, "4.3".."";
     325, 376, mlock2(addr: PtrIn, len: usize, flags: MlockFlags) => super::mm::locking::mlock2, "4.4".."";
     326, 377, copy_file_range(fd_in: Fd, off_in: PtrOut, fd_out: Fd, off_out: PtrOut, len: usize, flags: u32) => !ENOSYS, "4.5".."";
@@ -425,7 +430,7 @@ table! {
     440, 440, process_madvise(pidfd: Fd, iovec: PtrIn, vlen: usize, advice: MemoryAdvice, flags: u32) => !ENOSYS, "5.10".."";
     441, 441, epoll_pwait2(epfd: Fd, events: PtrOut, maxevents: i32, timeout: In<Timespec>, sigmask: In<SignalSet>, sigsetsize: usize) => super::fs::epoll::epoll_pwait2, "5.11".."";
     442, 442, mount_setattr(dirfd: DirFd, pathname: Path, flags: AtFlags, attr: PtrIn, size: usize) => !ENOSYS, "5.12".."";
-    443, 443, quotactl_fd(fd: Fd, cmd: u32, id: i32, addr: PtrOut) => !ENOSYS, "5.14".."";
+    443, 443, quotactl_fd(fd: Fd, cmd: QuotactlCommand, id: i32, addr: PtrOut) => !ENOSYS, "5.14".."";
     444, 444, landlock_create_ruleset(attr: PtrIn, size: usize, flags: u32) => !ENOSYS, "5.13".."";
     445, 445, landlock_add_rule(ruleset_fd: Fd, rule_type: i32, rule_attr: PtrIn, flags: u32) => !ENOSYS, "5.13".."";
     446, 446, landlock_restrict_self(ruleset_fd: Fd, flags: u32) => !ENOSYS, "5.13".."";

@@ -4,10 +4,9 @@ use std::fmt::Debug;
 use std::marker::PhantomData;
 
 use amber_abi::errno::Errno;
-use amber_abi::stat::Stat;
+use amber_abi::stat::{FileMode, Stat};
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
-use super::numbers::show_mode;
 use super::{Argument, View, put};
 use crate::task::TaskContext;
 
@@ -129,7 +128,7 @@ fn show_object<T: FromBytes + IntoBytes + Debug + 'static>(view: &View<'_>, out:
 fn show_fields<T: Debug + 'static>(object: &T, out: &mut String) {
     if let Some(stat) = (object as &dyn std::any::Any).downcast_ref::<Stat>() {
         out.push_str("{st_mode=");
-        show_mode(stat.st_mode, out);
+        put!(out, "{}", FileMode(stat.st_mode));
         put!(out, ", st_size={}, ...}}", stat.st_size);
         return;
     }

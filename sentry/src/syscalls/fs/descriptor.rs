@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use amber_abi::errno::Errno;
-use amber_abi::open::{CloseRangeFlags, OpenFlags, Whence};
+use amber_abi::open::{CloseRangeFlags, Whence};
+use amber_abi::poll::PipeFlags;
 use amber_abi::stat::FileType;
 
 use super::support::descriptor_limit;
@@ -62,12 +63,11 @@ pub fn dup2(ctx: &mut TaskContext, old: Fd, new: Fd) -> SysResult {
 }
 
 /// dup3(2).
-pub fn dup3(ctx: &mut TaskContext, old: Fd, new: Fd, flags: u32) -> SysResult {
-    let cloexec = OpenFlags::O_CLOEXEC.bits();
-    if flags & !cloexec != 0 || old == new {
+pub fn dup3(ctx: &mut TaskContext, old: Fd, new: Fd, flags: PipeFlags) -> SysResult {
+    if !PipeFlags::O_CLOEXEC.contains(flags) || old == new {
         return Err(Errno::EINVAL.into());
     }
-    replace(ctx, old, new, flags & cloexec != 0)
+    replace(ctx, old, new, !flags.is_empty())
 }
 
 fn replace(ctx: &mut TaskContext, old: Fd, new: Fd, close_on_exec: bool) -> SysResult {
