@@ -3,7 +3,6 @@
 use amber_abi::errno::Errno;
 use amber_abi::futex::{Futex2Flags, FutexOp};
 use amber_abi::inotify::{InotifyInitFlags, InotifyMask};
-use amber_abi::inotify::{InotifyInitFlags, InotifyMask};
 use amber_abi::ipc::{IpcCommand, IpcFlags, KeyctlOperation, ShmAttachFlags, ShmFlags};
 use amber_abi::mm::{
     GetMempolicyFlags, MbindFlags, MemoryAdvice, MemoryPolicy, MlockFlags, MlockallFlags, MmapFlags, MremapFlags,
@@ -19,7 +18,6 @@ use amber_abi::open::{
     UnlinkFlags, Whence,
 };
 use amber_abi::poll::{EpollCreateFlags, EpollEvent, EpollOp, EventfdFlags, PipeFlags, SignalfdFlags};
-use amber_abi::poll::{EpollCreateFlags, EpollOp, EventfdFlags, PipeFlags, SignalfdFlags};
 use amber_abi::prctl::{ArchPrctl, PrctlOption};
 use amber_abi::ptrace::PtraceRequest;
 use amber_abi::sched::{MembarrierCommand, SchedParam, SchedPolicy};

@@ -8,11 +8,11 @@ mod pointers;
 use crate::error::SysResult;
 use crate::task::TaskContext;
 
-pub use buffers::{BufIn, BufOut, Path, Str, StrOut};
-pub use lists::{Envp, FdPair, FdSet, IovecIn, IovecOut, Pollfds, SockaddrIn, SockaddrOut, StringList};
 pub use amber_abi::ioctl::IoctlRequest;
 pub use amber_abi::signal::SignalNumber;
 pub use amber_abi::stat::{DeviceNumber, FileMode};
+pub use buffers::{BufIn, BufOut, Path, Str, StrOut};
+pub use lists::{Envp, FdPair, FdSet, IovecIn, IovecOut, Pollfds, SockaddrIn, SockaddrOut, StringList};
 pub use numbers::{DirFd, Fd};
 pub use pointers::{In, Out, PtrIn, PtrOut, WaitStatusOut};
 

@@ -36,11 +36,8 @@ macro_rules! named {
 named! {
     futex::{Futex2Flags, FutexOp},
     inotify::{InotifyInitFlags, InotifyMask},
-<<<<<<< HEAD
-=======
     ioctl::{IoctlRequest},
     ipc::{IpcCommand, IpcFlags, KeyctlOperation, ShmAttachFlags, ShmFlags},
->>>>>>> 8336baf (Name the flags of socket, IPC and descriptor calls in the table)
     mm::{GetMempolicyFlags, MbindFlags, MemoryAdvice, MemoryPolicy, MlockFlags, MlockallFlags, MmapFlags, MremapFlags, MsyncFlags, PkeyRights, ProtFlags},
     mount::{FsconfigCommand, FsmountFlags, FsopenFlags, FspickFlags, MountAttributes, MountFlags, MoveMountFlags, OpenTreeFlags, QuotactlCommand, UmountFlags},
     open::{AccessFlags, AccessMode, AtFlags, CloseRangeFlags, FallocateMode, FcntlCommand, FileAdvice, FlockOperation, HandleFlags, KcmpType, MemfdFlags, OpenFlags, RenameFlags, RwFlags, SpliceFlags, SyncFileRangeFlags, UnlinkFlags, Whence},
