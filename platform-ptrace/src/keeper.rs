@@ -42,7 +42,7 @@ impl Keeper {
                 }
                 Err(error) => drop(started.send(Err(error))),
             })
-            .map_err(|e| fault("starting the keeper thread", e))?;
+            .map_err(|e| fault("starting the keeper thread (see `ulimit -u`)", e))?;
         let floating = result.recv().map_err(|_| fault("the keeper thread died", io::ErrorKind::BrokenPipe))??;
         Ok((Keeper { stubs: Mutex::new(stubs) }, floating))
     }

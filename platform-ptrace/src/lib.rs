@@ -65,7 +65,7 @@ impl PtracePlatform {
     pub fn new(memory: Arc<GuestMemory>) -> Result<Self, HostFault> {
         let commands = GuestMemory::new(layout::COMMAND_BYTES * layout::MOST_SPACES)?;
         let (keeper, floating) = Keeper::start(memory, commands.clone())?;
-        let processors = Processors::start().map_err(|e| fault("starting the balancer thread", e))?;
+        let processors = Processors::start().map_err(|e| fault("starting the balancer thread (see `ulimit -u`)", e))?;
         Ok(PtracePlatform { shared: Arc::new(Shared { commands, keeper, floating, processors }) })
     }
 }

@@ -277,7 +277,8 @@ fn call_fault(call: &Call, result: u64) -> HostFault {
         libc::SYS_mmap => ("mmap", " (too many mappings? then raise the sysctl vm.max_map_count)"),
         libc::SYS_munmap => ("munmap", " (too many mappings? then raise the sysctl vm.max_map_count)"),
         libc::SYS_mprotect => ("mprotect", " (too many mappings? then raise the sysctl vm.max_map_count)"),
-        _ => return fault(format!("system call {} of a stub", call.number), source),
+        libc::SYS_seccomp => return fault("installing the seccomp filter of stubs", source),
+        number => return fault(format!("system call {number} of a stub"), source),
     };
     let hint = if source.raw_os_error() == Some(libc::ENOMEM) { hint } else { "" };
     fault(format!("{name} of {second:#x} bytes at {first:#x} in a stub{hint}"), source)
