@@ -8,6 +8,8 @@ use amber_abi::stat::FileType;
 use crate::boot::{BootError, MountSource, MountSpec};
 use crate::fs::change::{self, Creation};
 use crate::fs::hostfs::HostFs;
+use crate::fs::overlay::OverlayFs;
+use crate::fs::tmpfs::{TmpFs, TmpfsOptions};
 use crate::fs::walk::Scope;
 use crate::fs::{FileSystem, Mount, MountNamespace, MountOptions, Path, SuperBlock, types};
 use crate::kernel::Kernel;
@@ -52,7 +54,10 @@ fn make(kernel: &Arc<Kernel>, spec: &MountSpec) -> Result<Arc<Mount>, Errno> {
     let by_type = |name: &str, options: &str| (types::find(name.as_bytes())?.make)(kernel, options);
     let (fs, source): (Arc<dyn FileSystem>, &str) = match &spec.source {
         MountSource::Host(path) => (HostFs::new(path, true)?, "host"),
-        MountSource::Overlay(path) => (HostFs::new(path, false)?, "overlay"),
+        MountSource::Overlay(path) => {
+            let upper = TmpFs::new(TmpfsOptions::default().with_defaults(kernel.memory.limit()));
+            (OverlayFs::new(HostFs::new(path, false)?, upper)?, "overlay")
+        }
         MountSource::Tmpfs(options) => (by_type("tmpfs", options)?, "tmpfs"),
         MountSource::Proc => (by_type("proc", "")?, "proc"),
         MountSource::Sys => (by_type("sysfs", "")?, "sysfs"),

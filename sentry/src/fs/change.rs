@@ -291,10 +291,7 @@ pub fn rename(credentials: &Credentials, from: &Target, to: &Target, flags: Rena
 
 fn is_same_inode(one: &Arc<dyn Inode>, other: &Arc<dyn Inode>) -> bool {
     Arc::ptr_eq(one, other)
-        || match (one.metadata(), other.metadata()) {
-            (Ok(a), Ok(b)) => a.device == b.device && a.number == b.number,
-            _ => false,
-        }
+        || matches!((one.identity(), other.identity()), (Ok(a), Ok(b)) if a == b)
 }
 
 fn check_rename(

@@ -165,6 +165,16 @@ pub trait Inode: Send + Sync + Any {
     /// All attributes.
     fn metadata(&self) -> Result<Metadata, Errno>;
 
+    /// Which inode it is: device and number.
+    fn identity(&self) -> Result<(Device, u64), Errno> {
+        self.metadata().map(|m| (m.device, m.number))
+    }
+
+    /// Whether it can still get a first name: made without one, and not given up.
+    fn is_linkable(&self) -> bool {
+        false
+    }
+
     /// The attributes that permission checks look at.
     fn ownership(&self) -> Result<Ownership, Errno> {
         let m = self.metadata()?;
@@ -185,8 +195,8 @@ pub trait Inode: Send + Sync + Any {
 
     /// In a volatile file system: whether the entry `name` is still `child`, which a lookup found earlier.
     fn revalidate(&self, name: &[u8], child: &Arc<dyn Inode>) -> bool {
-        match (self.lookup(name).and_then(|found| found.metadata()), child.metadata()) {
-            (Ok(found), Ok(known)) => (found.device, found.number) == (known.device, known.number),
+        match (self.lookup(name).and_then(|found| found.identity()), child.identity()) {
+            (Ok(found), Ok(known)) => found == known,
             _ => false,
         }
     }

@@ -15,6 +15,7 @@ mod inode;
 mod mount;
 pub mod notify;
 pub mod open;
+pub mod overlay;
 pub mod pipe;
 pub mod special;
 pub mod tmpfs;

@@ -51,7 +51,7 @@ impl Drop for Watch {
 }
 
 fn key(inode: &dyn Inode) -> Option<Key> {
-    inode.metadata().ok().map(|m| (m.device.raw(), m.number))
+    inode.identity().ok().map(|(device, number)| (device.raw(), number))
 }
 
 /// Watches an inode.
@@ -60,8 +60,8 @@ fn key(inode: &dyn Inode) -> Option<Key> {
 /// Those of its metadata.
 pub fn watch(inode: &Arc<dyn Inode>, watcher: Weak<dyn Watcher>) -> Result<Watch, amber_abi::errno::Errno> {
     static NEXT: AtomicUsize = AtomicUsize::new(1);
-    let metadata = inode.metadata()?;
-    let key = (metadata.device.raw(), metadata.number);
+    let (device, number) = inode.identity()?;
+    let key = (device.raw(), number);
     let id = NEXT.fetch_add(1, Ordering::Relaxed) as u64;
     REGISTRY.lock().get_or_insert_default().entry(key).or_default().push((id, watcher));
     WATCHES.fetch_add(1, Ordering::Relaxed);

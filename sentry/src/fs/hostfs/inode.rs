@@ -16,6 +16,7 @@ use amber_host::xattr;
 use super::directory::HostDirectory;
 use super::file::HostFile;
 use super::{HostFs, Root};
+use crate::fs::access::Ownership;
 use crate::fs::{File, FileSystem, Inode, Metadata, NewInode, SetAttributes, SetTime};
 use crate::sync::{Mutex, Rank};
 
@@ -33,6 +34,8 @@ struct State {
     name: Box<[u8]>,
     device: u64,
     number: u64,
+    /// As last seen: in a tree that is not shared this does not change but by us.
+    ownership: Ownership,
     /// Directories: to name entries. Files: opened for reading. Kept while in recent use.
     kept: Option<Arc<StdFile>>,
     /// Opened for writing, as long as somebody uses it.
@@ -41,6 +44,10 @@ struct State {
     reader: Weak<StdFile>,
     /// The name is gone; this is all that is left to reach the inode.
     orphan: Option<Arc<StdFile>>,
+}
+
+fn ownership_of(stat: &HostStat) -> Ownership {
+    Ownership { permissions: (stat.mode & 0o7777) as u16, uid: stat.uid, gid: stat.gid }
 }
 
 fn kind_of(stat: &HostStat) -> FileType {
@@ -54,6 +61,7 @@ impl HostInode {
             name: name.into(),
             device: stat.device,
             number: stat.number,
+            ownership: ownership_of(stat),
             kept: None,
             writer: Weak::new(),
             reader: Weak::new(),
@@ -161,6 +169,7 @@ impl HostInode {
             return Err(Errno::ESTALE);
         }
         (state.device, state.number) = (stat.device, stat.number);
+        state.ownership = ownership_of(stat);
         Ok(())
     }
 
@@ -334,6 +343,8 @@ impl HostInode {
         if new.kind != FileType::Symlink && stat.mode & 0o7777 != u32::from(new.permissions) {
             self.set_permissions(new.permissions)?;
         }
+        let stat = self.stat()?;
+        self.state.lock().ownership = ownership_of(&stat);
         Ok(())
     }
 }
@@ -368,6 +379,15 @@ impl Inode for HostInode {
         })
     }
 
+    fn identity(&self) -> Result<(Device, u64), Errno> {
+        let state = self.state.lock();
+        Ok((self.fs.guest_device(state.device), state.number))
+    }
+
+    fn ownership(&self) -> Result<Ownership, Errno> {
+        Ok(self.state.lock().ownership)
+    }
+
     fn set_attributes(&self, changes: &SetAttributes) -> Result<(), Errno> {
         if let Some(size) = changes.size {
             host::set_size(self.writer()?.as_fd(), size)?;
@@ -382,6 +402,8 @@ impl Inode for HostInode {
         if changes.accessed.is_some() || changes.modified.is_some() {
             self.set_times(host_time(changes.accessed), host_time(changes.modified))?;
         }
+        let stat = self.stat()?;
+        self.state.lock().ownership = ownership_of(&stat);
         Ok(())
     }
 
@@ -392,7 +414,8 @@ impl Inode for HostInode {
     fn revalidate(&self, name: &[u8], child: &Arc<dyn Inode>) -> bool {
         let Some(child) = child.as_any().downcast_ref::<HostInode>() else { return false };
         let Ok(stat) = self.directory().and_then(|d| host::stat_at(d.as_fd(), name)) else { return false };
-        let state = child.state.lock();
+        let mut state = child.state.lock();
+        state.ownership = ownership_of(&stat);
         (state.device, state.number) == (stat.device, stat.number) && child.is_kind_of(&stat)
     }
 
@@ -498,7 +521,12 @@ impl Inode for HostInode {
     fn xattrs(&self) -> Result<Vec<Vec<u8>>, Errno> {
         match self.any_opened() {
             Err(Errno::EOPNOTSUPP) => Ok(Vec::new()),
-            file => xattr::list(file?.as_fd()),
+            file => {
+                let mut names = xattr::list(file?.as_fd())?;
+                // Labels of the host's own security modules are not the guest's.
+                names.retain(|n| !n.starts_with(b"security.") || n == b"security.capability");
+                Ok(names)
+            }
         }
     }
 

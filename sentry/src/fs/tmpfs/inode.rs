@@ -207,6 +207,14 @@ impl Inode for TmpInode {
         self.kind
     }
 
+    fn identity(&self) -> Result<(Device, u64), Errno> {
+        Ok((self.fs.device, self.number))
+    }
+
+    fn is_linkable(&self) -> bool {
+        self.attributes.lock().linkable
+    }
+
     fn metadata(&self) -> Result<Metadata, Errno> {
         let (size, pages) = match &self.content {
             Content::Directory(entries) => ((entries.lock().len() as u64 + 2) * ENTRY_SIZE, 0),

@@ -1,0 +1,442 @@
+//! Inodes of the overlay.
+
+use std::any::Any;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Arc, OnceLock, Weak};
+
+use amber_abi::errno::Errno;
+use amber_abi::open::{OpenFlags, RenameFlags};
+use amber_abi::stat::{Device, FileType};
+
+use super::directory::OverlayDirectory;
+use super::entries::{Change, Entries};
+use super::file::OverlayFile;
+use super::{OverlayFs, UPPER_NUMBERS};
+use crate::fs::access::Ownership;
+use crate::fs::{File, FileSystem, Inode, Metadata, NewInode, SetAttributes, SetTime};
+use crate::sync::{Mutex, Rank};
+
+/// How much is copied up at once.
+const COPY: usize = 1 << 20;
+
+/// An inode of the lower tree, of the upper layer, or of the lower tree and changed.
+pub(super) struct OverlayInode {
+    fs: Arc<OverlayFs>,
+    me: Weak<OverlayInode>,
+    kind: FileType,
+    device: Device,
+    number: u64,
+    lower: Option<(Arc<dyn Inode>, (Device, u64))>,
+    upper: OnceLock<Arc<dyn Inode>>,
+    /// Held while the inode is copied up.
+    copying: Mutex<()>,
+    /// How many names (or subdirectories) it has more than the lower inode.
+    more_links: AtomicI64,
+    /// Of a directory.
+    entries: Option<Mutex<Entries>>,
+}
+
+impl OverlayInode {
+    fn build(
+        fs: Arc<OverlayFs>,
+        kind: FileType,
+        (device, number): (Device, u64),
+        lower: Option<(Arc<dyn Inode>, (Device, u64))>,
+        upper: Option<Arc<dyn Inode>>,
+    ) -> Arc<Self> {
+        let links = match (&lower, kind) {
+            (Some(_), _) => 0,
+            (None, FileType::Directory) => 2,
+            (None, _) => 1,
+        };
+        Arc::new_cyclic(|me| OverlayInode {
+            fs,
+            me: me.clone(),
+            kind,
+            device,
+            number,
+            lower,
+            upper: upper.map_or_else(OnceLock::new, OnceLock::from),
+            copying: Mutex::new(Rank::Layers, ()),
+            more_links: AtomicI64::new(links),
+            entries: (kind == FileType::Directory).then(|| Mutex::new(Rank::Layers, Entries::default())),
+        })
+    }
+
+    pub(super) fn of_lower(fs: Arc<OverlayFs>, key: (Device, u64), lower: Arc<dyn Inode>) -> Arc<Self> {
+        let shown = (fs.device_of(key.0), key.1);
+        let kind = lower.kind();
+        Self::build(fs, kind, shown, Some((lower, key)), None)
+    }
+
+    fn of_upper(fs: Arc<OverlayFs>, upper: Arc<dyn Inode>) -> Result<Arc<Self>, Errno> {
+        let shown = (fs.device, UPPER_NUMBERS | upper.identity()?.1);
+        let kind = upper.kind();
+        Ok(Self::build(fs, kind, shown, None, Some(upper)))
+    }
+
+    pub(super) fn number(&self) -> u64 {
+        self.number
+    }
+
+    pub(super) fn lower(&self) -> Option<&Arc<dyn Inode>> {
+        self.lower.as_ref().map(|(lower, _)| lower)
+    }
+
+    pub(super) fn upper(&self) -> Option<Arc<dyn Inode>> {
+        self.upper.get().cloned()
+    }
+
+    pub(super) fn entries(&self) -> Result<&Mutex<Entries>, Errno> {
+        self.entries.as_ref().ok_or(Errno::ENOTDIR)
+    }
+
+    fn this(&self) -> Arc<OverlayInode> {
+        self.me.upgrade().expect("a method runs on an inode that somebody holds")
+    }
+
+    /// The layer that counts: the upper one once there is one.
+    fn layer(&self) -> Result<&Arc<dyn Inode>, Errno> {
+        self.upper.get().or(self.lower()).ok_or(Errno::EIO)
+    }
+
+    /// Keeps the inode in mind as long as it has a name.
+    fn anchor(&self) {
+        if let Some((_, key)) = &self.lower {
+            self.fs.anchor(*key, &self.this());
+        }
+    }
+
+    /// Makes the inode one of the upper layer, with at most `most` bytes of its content.
+    fn copy_up(&self, most: u64) -> Result<&Arc<dyn Inode>, Errno> {
+        if let Some(upper) = self.upper.get() {
+            return Ok(upper);
+        }
+        let _one = self.copying.lock();
+        if let Some(upper) = self.upper.get() {
+            return Ok(upper);
+        }
+        let lower = self.lower().ok_or(Errno::EIO)?;
+        let m = lower.metadata()?;
+        let target = if self.kind == FileType::Symlink { lower.read_link()? } else { Vec::new() };
+        let new = NewInode {
+            kind: self.kind,
+            permissions: m.permissions,
+            uid: m.uid,
+            gid: m.gid,
+            special: m.special,
+            target: &target,
+        };
+        let upper: Arc<dyn Inode> = self.fs.upper.make(&new)?;
+        if self.kind == FileType::Regular {
+            copy_content(lower, &upper, m.size.min(most))?;
+        }
+        copy_xattrs(lower, &upper)?;
+        let times = SetAttributes {
+            accessed: Some(SetTime::To(m.accessed)),
+            modified: Some(SetTime::To(m.modified)),
+            ..SetAttributes::default()
+        };
+        upper.set_attributes(&times)?;
+        self.anchor();
+        Ok(self.upper.get_or_init(|| upper))
+    }
+
+    fn change_entries<T>(&self, change: impl FnOnce(&mut Entries) -> Result<T, Errno>) -> Result<T, Errno> {
+        let result = change(&mut self.entries()?.lock())?;
+        self.anchor();
+        Ok(result)
+    }
+
+    /// The directory's content changed: its times tell.
+    fn note_modified(&self) -> Result<(), Errno> {
+        let changes = SetAttributes { modified: Some(SetTime::Now), ..SetAttributes::default() };
+        self.copy_up(0)?.set_attributes(&changes)
+    }
+
+    fn count(&self, by: i64) {
+        self.more_links.fetch_add(by, Ordering::Relaxed);
+    }
+
+    fn note_changed(&self) -> Result<(), Errno> {
+        self.copy_up(u64::MAX)?.set_attributes(&SetAttributes::default())
+    }
+
+    /// A name of `victim` in this directory went away.
+    fn lose(&self, victim: &OverlayInode) {
+        if victim.kind == FileType::Directory {
+            victim.count(-2);
+            self.count(-1);
+        } else {
+            victim.count(-1);
+        }
+        let gone = victim.kind == FileType::Directory || victim.metadata().map_or(true, |m| m.links == 0);
+        if let (true, Some((_, key))) = (gone, &victim.lower) {
+            self.fs.release(*key);
+        }
+    }
+
+    fn find(&self, name: &[u8]) -> Result<Arc<OverlayInode>, Errno> {
+        let entries = self.entries()?.lock();
+        match (entries.get(name), self.lower()) {
+            (Some(Change::Present(inode)), _) => Ok(inode.clone()),
+            (Some(Change::Removed), _) | (None, None) => Err(Errno::ENOENT),
+            (None, Some(lower)) => {
+                let found = lower.lookup(name)?;
+                drop(entries);
+                self.fs.of_lower(found)
+            }
+        }
+    }
+
+    fn check_empty(&self) -> Result<(), Errno> {
+        if self.entries()?.lock().has_any() || !self.list(1)?.is_empty() { Err(Errno::ENOTEMPTY) } else { Ok(()) }
+    }
+
+    fn own(&self, inode: &Arc<dyn Inode>) -> Result<Arc<OverlayInode>, Errno> {
+        let inode = inode.as_any().downcast_ref::<OverlayInode>().ok_or(Errno::EXDEV)?;
+        if Arc::ptr_eq(&inode.fs, &self.fs) { Ok(inode.this()) } else { Err(Errno::EXDEV) }
+    }
+}
+
+fn copy_content(lower: &Arc<dyn Inode>, upper: &Arc<dyn Inode>, len: u64) -> Result<(), Errno> {
+    let from = lower.clone().open(OpenFlags::O_RDONLY)?;
+    let to = upper.clone().open(OpenFlags::O_WRONLY)?;
+    let mut buffer = vec![0; COPY.min(len as usize)];
+    let mut at = 0;
+    while at < len {
+        // Holes stay holes.
+        at = match from.seek_data(at, false) {
+            Ok(data) => data.min(len),
+            Err(Errno::ENXIO) => break,
+            Err(_) => at,
+        };
+        let want = buffer.len().min((len - at) as usize);
+        let got = from.read_at(&mut buffer[..want], at)?;
+        if got == 0 {
+            break;
+        }
+        let mut done = 0;
+        while done < got {
+            done += to.write_at(&buffer[done..got], at + done as u64)?;
+        }
+        at += got as u64;
+    }
+    upper.set_attributes(&SetAttributes { size: Some(len), ..SetAttributes::default() })
+}
+
+fn copy_xattrs(lower: &Arc<dyn Inode>, upper: &Arc<dyn Inode>) -> Result<(), Errno> {
+    // A lower file that cannot be opened shows no attributes, so there are none to keep.
+    for name in lower.xattrs().unwrap_or_default() {
+        if let Ok(value) = lower.xattr(&name) {
+            upper.set_xattr(&name, &value, false, false)?;
+        }
+    }
+    Ok(())
+}
+
+impl Inode for OverlayInode {
+    fn file_system(&self) -> Arc<dyn FileSystem> {
+        self.fs.clone()
+    }
+
+    fn kind(&self) -> FileType {
+        self.kind
+    }
+
+    fn identity(&self) -> Result<(Device, u64), Errno> {
+        Ok((self.device, self.number))
+    }
+
+    fn metadata(&self) -> Result<Metadata, Errno> {
+        let layer = self.layer()?;
+        let m = layer.metadata()?;
+        let below = match (self.lower(), self.upper.get()) {
+            (Some(lower), Some(_)) => lower.metadata().map_or(1, |m| m.links),
+            (Some(_), None) => m.links,
+            (None, _) => 0,
+        };
+        let links = i64::from(below) + self.more_links.load(Ordering::Relaxed);
+        let links = u32::try_from(links).unwrap_or(0);
+        Ok(Metadata { device: self.device, number: self.number, links, ..m })
+    }
+
+    fn ownership(&self) -> Result<Ownership, Errno> {
+        self.layer()?.ownership()
+    }
+
+    fn set_attributes(&self, changes: &SetAttributes) -> Result<(), Errno> {
+        self.copy_up(changes.size.unwrap_or(u64::MAX))?.set_attributes(changes)
+    }
+
+    fn touch_accessed(&self, relative: bool) {
+        if let Some(upper) = self.upper.get() {
+            upper.touch_accessed(relative);
+        }
+    }
+
+    fn lookup(&self, name: &[u8]) -> Result<Arc<dyn Inode>, Errno> {
+        Ok(self.find(name)?)
+    }
+
+    fn create(&self, name: &[u8], new: &NewInode<'_>) -> Result<Arc<dyn Inode>, Errno> {
+        let upper = self.fs.upper.make(new)?;
+        let inode = Self::of_upper(self.fs.clone(), upper)?;
+        self.note_modified()?;
+        self.change_entries(|entries| {
+            entries.set(name, inode.clone());
+            Ok(())
+        })?;
+        if new.kind == FileType::Directory {
+            self.count(1);
+        }
+        Ok(inode)
+    }
+
+    fn create_unnamed(&self, new: &NewInode<'_>, linkable: bool) -> Result<Arc<dyn Inode>, Errno> {
+        let upper = self.fs.upper.root().create_unnamed(new, linkable)?;
+        let inode = Self::of_upper(self.fs.clone(), upper)?;
+        inode.count(-1);
+        Ok(inode)
+    }
+
+    fn link(&self, name: &[u8], target: &Arc<dyn Inode>) -> Result<(), Errno> {
+        let target = self.own(target)?;
+        if target.metadata()?.links == 0 && !target.layer()?.is_linkable() {
+            return Err(Errno::ENOENT);
+        }
+        target.note_changed()?;
+        self.note_modified()?;
+        self.change_entries(|entries| {
+            entries.set(name, target.clone());
+            Ok(())
+        })?;
+        target.count(1);
+        target.anchor();
+        Ok(())
+    }
+
+    fn unlink(&self, name: &[u8]) -> Result<(), Errno> {
+        let victim = self.find(name)?;
+        if victim.kind == FileType::Directory {
+            return Err(Errno::EISDIR);
+        }
+        self.note_modified()?;
+        let old = self.change_entries(|entries| entries.remove(name, self.lower()))?;
+        drop(old);
+        self.lose(&victim);
+        if let Some(upper) = victim.upper.get() {
+            upper.set_attributes(&SetAttributes::default())?;
+        }
+        Ok(())
+    }
+
+    fn rmdir(&self, name: &[u8]) -> Result<(), Errno> {
+        let victim = self.find(name)?;
+        victim.check_empty()?;
+        self.note_modified()?;
+        let old = self.change_entries(|entries| entries.remove(name, self.lower()))?;
+        drop(old);
+        self.lose(&victim);
+        Ok(())
+    }
+
+    fn rename(
+        &self,
+        name: &[u8],
+        directory: &Arc<dyn Inode>,
+        new_name: &[u8],
+        flags: RenameFlags,
+    ) -> Result<(), Errno> {
+        if flags.contains(RenameFlags::RENAME_WHITEOUT) {
+            return Err(Errno::EINVAL);
+        }
+        let to = self.own(directory)?;
+        // The caller holds the names of both directories, so nothing here changes between these steps.
+        let moved = self.find(name)?;
+        let replaced = match to.find(new_name) {
+            Ok(inode) => Some(inode),
+            Err(Errno::ENOENT) => None,
+            Err(errno) => return Err(errno),
+        };
+        let exchange = flags.contains(RenameFlags::RENAME_EXCHANGE);
+        if let (false, Some(victim)) = (exchange, &replaced)
+            && victim.kind == FileType::Directory
+        {
+            victim.check_empty()?;
+        }
+        self.note_modified()?;
+        to.note_modified()?;
+        let step = |inode: &OverlayInode| i64::from(inode.kind == FileType::Directory);
+        if exchange {
+            let other = replaced.ok_or(Errno::ENOENT)?;
+            self.change_entries(|entries| {
+                entries.set(name, other.clone());
+                Ok(())
+            })?;
+            self.count(step(&other) - step(&moved));
+            to.count(step(&moved) - step(&other));
+            other.anchor();
+        } else {
+            let old = self.change_entries(|entries| entries.remove(name, self.lower()))?;
+            drop(old);
+            if let Some(victim) = &replaced {
+                to.lose(victim);
+            }
+            self.count(-step(&moved));
+            to.count(step(&moved));
+        }
+        to.change_entries(|entries| {
+            entries.set(new_name, moved.clone());
+            Ok(())
+        })?;
+        moved.anchor();
+        if let Some(upper) = moved.upper.get() {
+            upper.set_attributes(&SetAttributes::default())?;
+        }
+        Ok(())
+    }
+
+    fn read_link(&self) -> Result<Vec<u8>, Errno> {
+        self.layer()?.read_link()
+    }
+
+    fn open(self: Arc<Self>, flags: OpenFlags) -> Result<Arc<dyn File>, Errno> {
+        match self.kind {
+            FileType::Directory => Ok(Arc::new(OverlayDirectory::new(self))),
+            FileType::Regular => {
+                if flags.contains(OpenFlags::O_TRUNC) {
+                    self.copy_up(0)?;
+                } else if flags.writes() {
+                    self.copy_up(u64::MAX)?;
+                }
+                Ok(Arc::new(OverlayFile::new(self)?))
+            }
+            _ => Err(Errno::ENXIO),
+        }
+    }
+
+    fn xattr(&self, name: &[u8]) -> Result<Vec<u8>, Errno> {
+        self.layer()?.xattr(name)
+    }
+
+    fn set_xattr(&self, name: &[u8], value: &[u8], create: bool, replace: bool) -> Result<(), Errno> {
+        self.copy_up(u64::MAX)?.set_xattr(name, value, create, replace)
+    }
+
+    fn xattrs(&self) -> Result<Vec<Vec<u8>>, Errno> {
+        self.layer()?.xattrs()
+    }
+
+    fn remove_xattr(&self, name: &[u8]) -> Result<(), Errno> {
+        self.copy_up(u64::MAX)?.remove_xattr(name)
+    }
+
+    fn is_linkable(&self) -> bool {
+        self.layer().is_ok_and(|layer| layer.is_linkable())
+    }
+
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
+}

@@ -1,0 +1,123 @@
+//! The overlay file system: a tree that is only read, under a layer in memory that takes all changes.
+//!
+//! The layer belongs to the overlay alone, so it needs no form on a disk: a directory holds what changed in it (new and
+//! moved entries, and marks for removed ones), and an inode that changed holds an unnamed inode of a tmpfs. An inode of
+//! the lower tree keeps its number and device when it is changed, moved or linked.
+
+mod directory;
+mod entries;
+mod file;
+mod inode;
+
+use std::collections::HashMap;
+use std::sync::{Arc, Weak};
+
+use amber_abi::errno::Errno;
+use amber_abi::stat::{Device, OVERLAYFS_SUPER_MAGIC, StatFs};
+
+use crate::fs::tmpfs::TmpFs;
+use crate::fs::{FileSystem, Inode, anonymous_device};
+use crate::sync::{Mutex, Rank};
+
+use inode::OverlayInode;
+
+/// Numbers of inodes that no lower tree has start here.
+const UPPER_NUMBERS: u64 = 1 << 48;
+
+/// A lower tree and the changes to it.
+pub struct OverlayFs {
+    lower: Arc<dyn FileSystem>,
+    upper: Arc<TmpFs>,
+    device: Device,
+    /// Inodes of the lower tree in use, by their identity there.
+    known: Mutex<HashMap<(Device, u64), Weak<OverlayInode>>>,
+    /// Those that changed, which must not be forgotten while they have a name.
+    changed: Mutex<HashMap<(Device, u64), Arc<OverlayInode>>>,
+    root: Mutex<Option<Arc<OverlayInode>>>,
+    me: Weak<OverlayFs>,
+}
+
+impl OverlayFs {
+    /// Lays `upper`, which is empty and nobody else's, over `lower`.
+    ///
+    /// # Errors
+    /// Those of the lower root.
+    pub fn new(lower: Arc<dyn FileSystem>, upper: Arc<TmpFs>) -> Result<Arc<Self>, Errno> {
+        let fs = Arc::new_cyclic(|me| OverlayFs {
+            lower,
+            upper,
+            device: anonymous_device(),
+            known: Mutex::new(Rank::Leaf, HashMap::new()),
+            changed: Mutex::new(Rank::Leaf, HashMap::new()),
+            root: Mutex::new(Rank::Leaf, None),
+            me: me.clone(),
+        });
+        let root = fs.of_lower(fs.lower.root())?;
+        *fs.root.lock() = Some(root);
+        Ok(fs)
+    }
+
+    fn this(&self) -> Arc<OverlayFs> {
+        self.me.upgrade().expect("a method runs on a file system that somebody holds")
+    }
+
+    /// The inode that shows one of the lower tree.
+    fn of_lower(&self, lower: Arc<dyn Inode>) -> Result<Arc<OverlayInode>, Errno> {
+        let key = lower.identity()?;
+        let mut known = self.known.lock();
+        if let Some(inode) = known.get(&key).and_then(Weak::upgrade) {
+            return Ok(inode);
+        }
+        if known.len() >= 1024 && known.len() == known.capacity() {
+            known.retain(|_, inode| inode.strong_count() > 0);
+        }
+        let inode = OverlayInode::of_lower(self.this(), key, lower);
+        known.insert(key, Arc::downgrade(&inode));
+        Ok(inode)
+    }
+
+    /// Keeps a changed inode of the lower tree.
+    fn anchor(&self, key: (Device, u64), inode: &Arc<OverlayInode>) {
+        self.changed.lock().entry(key).or_insert_with(|| inode.clone());
+    }
+
+    /// An inode lost its last name.
+    fn release(&self, key: (Device, u64)) {
+        let gone = self.changed.lock().remove(&key);
+        drop(gone);
+    }
+
+    /// The device number the guest sees for one of the lower tree.
+    fn device_of(&self, lower: Device) -> Device {
+        if lower == self.lower.device() { self.device } else { lower }
+    }
+}
+
+impl FileSystem for OverlayFs {
+    fn name(&self) -> &'static str {
+        "overlay"
+    }
+
+    fn root(&self) -> Arc<dyn Inode> {
+        self.root.lock().clone().expect("a file system that can be mounted has a root")
+    }
+
+    fn device(&self) -> Device {
+        self.device
+    }
+
+    fn statfs(&self) -> Result<StatFs, Errno> {
+        Ok(StatFs { f_type: OVERLAYFS_SUPER_MAGIC, ..self.upper.statfs()? })
+    }
+
+    fn options(&self) -> String {
+        ",lowerdir=/,upperdir=/,workdir=/".to_owned()
+    }
+
+    fn shut_down(&self) {
+        let root = self.root.lock().take();
+        let changed = std::mem::take(&mut *self.changed.lock());
+        drop((root, changed));
+        self.upper.shut_down();
+    }
+}
