@@ -290,8 +290,7 @@ pub fn rename(credentials: &Credentials, from: &Target, to: &Target, flags: Rena
 }
 
 fn is_same_inode(one: &Arc<dyn Inode>, other: &Arc<dyn Inode>) -> bool {
-    Arc::ptr_eq(one, other)
-        || matches!((one.identity(), other.identity()), (Ok(a), Ok(b)) if a == b)
+    Arc::ptr_eq(one, other) || matches!((one.identity(), other.identity()), (Ok(a), Ok(b)) if a == b)
 }
 
 fn check_rename(
