@@ -1,6 +1,7 @@
 //! What the ptrace platform costs: `cargo run --release --example cost`.
 
-use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::{Arc, Condvar, Mutex};
 use std::time::Instant;
 
 use amber_platform::{GuestMemory, PAGE_SIZE, Trap};
@@ -107,6 +108,41 @@ fn main() {
             });
         });
     });
+    // Each waits in its sentry for the other, as processes at the two ends of a pipe do.
+    let turn = AtomicU32::new(0);
+    let done = AtomicBool::new(false);
+    let waiting = (Mutex::new(()), Condvar::new());
+    let play = |me: u32, guest: &mut Guest| {
+        guest.registers.rax = 0;
+        guest.run_to_call();
+        let mut held = waiting.0.lock().unwrap();
+        while turn.load(Ordering::SeqCst) % 2 != me && !done.load(Ordering::SeqCst) {
+            held = waiting.1.wait(held).unwrap();
+        }
+        turn.fetch_add(1, Ordering::SeqCst);
+        waiting.1.notify_all();
+        drop(held);
+        guest.registers.rax = 1;
+        guest.run_to_call();
+    };
+    let mut first = Guest::new(&machine, call_forever());
+    first.run_to_call();
+    let space = first.context.fork_space(&*first.space).unwrap();
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let mut second = Guest::thread(&machine, space);
+            second.registers = first.registers;
+            while !done.load(Ordering::SeqCst) {
+                play(1, &mut second);
+            }
+        });
+        let mut first = Guest::new(&machine, call_forever());
+        measure("round trip between two guests", 5_000, || play(0, &mut first));
+        done.store(true, Ordering::SeqCst);
+        let _held = waiting.0.lock().unwrap();
+        waiting.1.notify_all();
+    });
+
     measure("new space, run there, dropped", 500, || {
         let mut guest = Guest::new(&machine, call_forever());
         guest.run_to_call();

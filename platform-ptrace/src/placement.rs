@@ -19,9 +19,9 @@ const LONGEST_WATCH: Duration = Duration::from_millis(32);
 /// Watches without any guest running after which the balancer sleeps.
 const QUIET_WATCHES: u32 = 4;
 /// A processor whose contexts run longer than this, together, in each unit of time, has too many.
-const CROWDED: f64 = 1.4;
+const CROWDED: f64 = 1.25;
 /// By how much two processors must be nearer to each other after a move.
-const GAIN: f64 = 0.4;
+const GAIN: f64 = 0.2;
 
 /// Where a context runs.
 pub struct Place {
