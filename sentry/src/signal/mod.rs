@@ -10,6 +10,7 @@ mod stop;
 pub use action::SignalActions;
 pub(crate) use deliver::{Outcome, attend, force_fault};
 
+pub(crate) use frame::{restore_frame, set_alt_stack};
 pub use pending::{PendingSignals, SignalSource};
 pub(crate) use send::hand_over;
 pub use send::{Sending, Wakes, may_signal};

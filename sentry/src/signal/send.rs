@@ -121,6 +121,34 @@ impl Task {
         own.or_else(|| state.pending.take(wanted))
     }
 
+    /// Lets the signals of `set` reach this task although it blocks them, until
+    /// [`end_signal_wait`](Self::end_signal_wait). Answers the mask.
+    pub(crate) fn begin_signal_wait(&self, set: SignalSet) -> SignalSet {
+        let state = self.group().state();
+        let blocked = {
+            let mut own = self.signals();
+            own.waited_for = own.blocked;
+            own.blocked = own.blocked.difference(set);
+            own.waited_for
+        };
+        self.update_attention(&state);
+        blocked
+    }
+
+    /// Blocks again what [`begin_signal_wait`](Self::begin_signal_wait) let through, and takes a signal of `set` that came.
+    pub(crate) fn end_signal_wait(&self, set: SignalSet, blocked: SignalSet) -> Option<SigInfo> {
+        let mut state = self.group().state();
+        let own = {
+            let mut own = self.signals();
+            own.blocked = blocked;
+            own.waited_for = SignalSet::EMPTY;
+            own.pending.take(set)
+        };
+        let taken = own.or_else(|| state.pending.take(set));
+        self.update_attention(&state);
+        taken
+    }
+
     /// Sends SIGSEGV, SIGPIPE, SIGXFSZ and the like, that the running call brought about, to the calling task.
     pub fn send_kernel(self: &Arc<Self>, signal: Signal) {
         // Signals of the kernel's own are never refused for want of queue space.
@@ -192,9 +220,9 @@ fn prepare(state: &mut GroupState, target: &Arc<Task>, signal: Signal, forced: b
         return false;
     }
     if SignalSet::STOPS.contains(signal) {
-        discard(state, SignalSet::of(&[Signal::SIGCONT]));
+        state.discard(SignalSet::of(&[Signal::SIGCONT]));
     } else if signal == Signal::SIGCONT {
-        discard(state, SignalSet::STOPS);
+        state.discard(SignalSet::STOPS);
         state.continues = state.continues.wrapping_add(1);
         if let Some(stop) = state.stop.take() {
             state.stop_report = None;
@@ -216,9 +244,12 @@ fn prepare(state: &mut GroupState, target: &Arc<Task>, signal: Signal, forced: b
     kept.contains(signal) || !state.actions.is_ignored(signal)
 }
 
-fn discard(state: &mut GroupState, set: SignalSet) {
-    state.pending.discard(set);
-    state.tasks.iter().for_each(|t| t.signals().pending.discard(set));
+impl GroupState {
+    /// Takes away every waiting instance of these signals.
+    pub(crate) fn discard(&mut self, set: SignalSet) {
+        self.pending.discard(set);
+        self.tasks.iter().for_each(|t| t.signals().pending.discard(set));
+    }
 }
 
 /// Finds a task to take a signal that was queued, and wakes it; a deadly signal begins the end of the whole group.

@@ -103,7 +103,7 @@ fn charge_user(ctx: &TaskContext) -> Result<UserCharge, Errno> {
 ///
 /// # Errors
 /// As clone(2); a pending signal first gets its turn when a process is made.
-pub(crate) fn clone(ctx: &mut TaskContext, request: &CloneRequest) -> SysResult {
+pub(crate) fn clone_task(ctx: &mut TaskContext, request: &CloneRequest) -> SysResult {
     request.check(ctx)?;
     let flags = request.flags;
     let thread = flags.contains(CloneFlags::CLONE_THREAD);

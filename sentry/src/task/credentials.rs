@@ -1,6 +1,8 @@
 //! Who a task acts as: see credentials(7) and capabilities(7).
 
-use amber_abi::capability::{Capability, CapabilitySet};
+use amber_abi::capability::{Capability, CapabilitySet, SecureBits};
+
+use crate::task::{Counted, TaskContext};
 
 /// User and group numbers and capabilities of a task. Immutable: a change makes a new one.
 #[derive(Clone, Debug)]
@@ -55,5 +57,65 @@ impl Credentials {
     /// Whether `gid` is the file-system group or one of the supplementary groups.
     pub fn in_group(&self, gid: u32) -> bool {
         self.fsgid == gid || self.groups.contains(&gid)
+    }
+}
+
+impl Credentials {
+    fn secure(&self, bit: SecureBits) -> bool {
+        SecureBits::from_bits_retain(self.securebits).contains(bit)
+    }
+
+    /// What a change of real, effective and saved user does to capabilities (see capabilities(7)).
+    pub(crate) fn follow_user_change(&mut self, old: &Credentials) {
+        if self.secure(SecureBits::SECBIT_NO_SETUID_FIXUP) {
+            return;
+        }
+        let was_root = [old.uid, old.euid, old.suid].contains(&0);
+        let is_root = [self.uid, self.euid, self.suid].contains(&0);
+        if was_root && !is_root {
+            if !self.secure(SecureBits::SECBIT_KEEP_CAPS) {
+                (self.permitted, self.effective) = (CapabilitySet::EMPTY, CapabilitySet::EMPTY);
+            }
+            self.ambient = CapabilitySet::EMPTY;
+        }
+        if old.euid == 0 && self.euid != 0 {
+            self.effective = CapabilitySet::EMPTY;
+        } else if old.euid != 0 && self.euid == 0 {
+            self.effective = self.permitted;
+        }
+    }
+
+    /// What a change of the file system user does to capabilities.
+    pub(crate) fn follow_file_system_user_change(&mut self, old: &Credentials) {
+        if self.secure(SecureBits::SECBIT_NO_SETUID_FIXUP) {
+            return;
+        }
+        if old.fsuid == 0 && self.fsuid != 0 {
+            self.effective = self.effective.difference(CapabilitySet::FILE_SYSTEM);
+        } else if old.fsuid != 0 && self.fsuid == 0 {
+            let regained = self.permitted.intersection(CapabilitySet::FILE_SYSTEM);
+            self.effective = self.effective.union(regained);
+        }
+    }
+
+    /// Whether a task that changes from these credentials to `new` may no longer be looked into by its old user.
+    pub(crate) fn hides_as(&self, new: &Credentials) -> bool {
+        (self.euid, self.egid, self.fsuid, self.fsgid) != (new.euid, new.egid, new.fsuid, new.fsgid)
+            || !self.permitted.is_superset(new.permitted)
+    }
+}
+
+impl TaskContext {
+    /// Makes other credentials the task's, with what follows from the change.
+    pub(crate) fn commit_credentials(&self, new: Credentials) {
+        let old = self.credentials();
+        if old.hides_as(&new) {
+            self.group().set_dumpable(0);
+            self.set_parent_death_signal(0);
+        }
+        if old.uid != new.uid {
+            self.set_charge(self.kernel().users.get(new.uid).charge(Counted::Tasks));
+        }
+        self.set_credentials(new);
     }
 }

@@ -2,10 +2,12 @@
 
 mod clone;
 mod context;
+mod cpu_limit;
 mod credentials;
 mod exit;
 mod group;
 mod limits;
+pub mod pidfd;
 mod processes;
 mod run;
 pub(crate) mod sandbox;
@@ -17,6 +19,7 @@ mod usage;
 mod users;
 pub mod wait;
 
+pub(crate) use clone::clone_task;
 pub use clone::{CloneRequest, VforkGate};
 pub use context::TaskContext;
 pub(crate) use context::{AltStack, ThreadState};

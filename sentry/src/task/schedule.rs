@@ -33,6 +33,12 @@ impl CpuSet {
         CpuSet(self.0.iter().enumerate().map(|(i, w)| w & other.0.get(i).copied().unwrap_or(0)).collect())
     }
 
+    /// The processor with the lowest number; 0 if there is none.
+    pub fn first_cpu(&self) -> u32 {
+        let word = self.0.iter().position(|&w| w != 0);
+        word.map_or(0, |i| i as u32 * 64 + self.0.get(i).map_or(0, |w| w.trailing_zeros()))
+    }
+
     /// Whether no processor is in it.
     pub fn is_empty(&self) -> bool {
         self.0.iter().all(|&w| w == 0)

@@ -1,1 +1,5 @@
 //! Calls on signals.
+
+pub mod action;
+pub mod mask;
+pub mod send;

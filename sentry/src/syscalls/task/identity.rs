@@ -1,9 +1,55 @@
-//! Who am I: the numbers of tasks, groups and users.
+//! Who am I: the numbers of tasks, processes, groups and sessions.
+
+use amber_abi::errno::Errno;
 
 use crate::error::SysResult;
-use crate::task::TaskContext;
+use crate::task::{Process, TaskContext};
 
 /// getpid(2).
 pub fn getpid(ctx: &mut TaskContext) -> SysResult {
     Ok(ctx.group().pid() as u64)
+}
+
+/// gettid(2).
+pub fn gettid(ctx: &mut TaskContext) -> SysResult {
+    Ok(ctx.tid() as u64)
+}
+
+/// Looks at a process by the number of any of its tasks; 0 is the caller's own.
+fn of_process(ctx: &TaskContext, pid: i32, look: impl Fn(&Process) -> i32) -> SysResult {
+    let table = ctx.kernel().processes.lock();
+    let pid = if pid == 0 { ctx.group().pid() } else { table.task(pid).ok_or(Errno::ESRCH)?.group().pid() };
+    let process = table.process(pid).ok_or(Errno::ESRCH)?;
+    Ok(look(process) as u64)
+}
+
+/// getppid(2).
+pub fn getppid(ctx: &mut TaskContext) -> SysResult {
+    of_process(ctx, 0, |p| p.parent)
+}
+
+/// getpgrp(2).
+pub fn getpgrp(ctx: &mut TaskContext) -> SysResult {
+    of_process(ctx, 0, |p| p.pgid)
+}
+
+/// getpgid(2).
+pub fn getpgid(ctx: &mut TaskContext, pid: i32) -> SysResult {
+    of_process(ctx, pid, |p| p.pgid)
+}
+
+/// getsid(2).
+pub fn getsid(ctx: &mut TaskContext, pid: i32) -> SysResult {
+    of_process(ctx, pid, |p| p.sid)
+}
+
+/// setpgid(2).
+pub fn setpgid(ctx: &mut TaskContext, pid: i32, pgid: i32) -> SysResult {
+    ctx.set_process_group(pid, pgid)?;
+    Ok(0)
+}
+
+/// setsid(2).
+pub fn setsid(ctx: &mut TaskContext) -> SysResult {
+    Ok(ctx.start_session()? as u64)
 }
