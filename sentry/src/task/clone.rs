@@ -10,6 +10,7 @@ use amber_platform::{FloatingPoint, HostFault, Registers};
 
 use crate::error::{Restart, SysResult};
 use crate::mm::MemoryManager;
+use crate::task::pidfd::PidFd;
 use crate::task::{
     Counted, NewTask, Process, ProcessTable, Task, TaskContext, ThreadGroup, ThreadState, UserCharge, run,
 };
@@ -63,7 +64,7 @@ impl CloneRequest {
             || (has(CloneFlags::CLONE_SIGHAND) && has(CloneFlags::CLONE_CLEAR_SIGHAND))
             || (has(CloneFlags::CLONE_THREAD)
                 && flags.intersects(CloneFlags::CLONE_NEWUSER | CloneFlags::CLONE_NEWPID | CloneFlags::CLONE_NEWTIME))
-            || has(CloneFlags::CLONE_PIDFD)
+            || (has(CloneFlags::CLONE_PIDFD) && has(CloneFlags::CLONE_DETACHED))
             || (has(CloneFlags::CLONE_PARENT) && ctx.group().pid() == ProcessTable::INIT)
             || has(CloneFlags::CLONE_NEWUSER)
             || has(CloneFlags::CLONE_INTO_CGROUP);
@@ -128,7 +129,18 @@ pub(crate) fn clone_task(ctx: &mut TaskContext, request: &CloneRequest) -> SysRe
         }
     };
     let task = make_task(ctx, request, number, memory.clone(), charge);
+    let pidfd = if flags.contains(CloneFlags::CLONE_PIDFD) {
+        let limit = ctx.group().limits().soft(Resource::RLIMIT_NOFILE);
+        let reserved = ctx.files().reserve(0, limit)?;
+        ctx.write_object(request.pidfd, &reserved.fd())?;
+        Some(reserved)
+    } else {
+        None
+    };
     enter(ctx, request, &task)?;
+    if let Some(reserved) = pidfd {
+        reserved.install(PidFd::describe(task.clone(), thread, false), true);
+    }
     if flags.contains(CloneFlags::CLONE_PARENT_SETTID) {
         // As on Linux, a bad address is not worth failing for: the child is there.
         let _ = ctx.write_object(request.parent_tid, &number);

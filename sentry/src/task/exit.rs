@@ -19,11 +19,7 @@ const TICK: u64 = 1_000_000_000 / USER_HZ;
 pub(super) fn end(mut ctx: TaskContext, status: WaitStatus) {
     let task = ctx.task().clone();
     leave_signals(&ctx, status);
-    // The task and this context hold one reference each.
-    if Arc::strong_count(ctx.mm()) > 2 && ctx.thread.clear_child_tid != 0 {
-        // As on Linux, nobody is there to be told that the address is bad.
-        let _ = ctx.write_object(ctx.thread.clear_child_tid, &0u32);
-    }
+    leave_memory(&mut ctx);
     release_vfork(&mut ctx);
     drop(task.set_files(Arc::new(FdTable::default())));
     drop(task.set_memory(None));
@@ -32,6 +28,17 @@ pub(super) fn end(mut ctx: TaskContext, status: WaitStatus) {
     task.meter().begin(Activity::Zombie);
     leave_table(&task);
     task.group().ended().notify_all();
+}
+
+/// Does what must be done in the task's memory before it leaves it: robust futexes, and the word that joining waits for.
+pub(super) fn leave_memory(ctx: &mut TaskContext) {
+    let clear = std::mem::take(&mut ctx.thread.clear_child_tid);
+    ctx.set_robust_list(0);
+    // The task and this context hold one reference each.
+    if Arc::strong_count(ctx.mm()) > 2 && clear != 0 {
+        // As on Linux, nobody is there to be told that the address is bad.
+        let _ = ctx.write_object(clear, &0u32);
+    }
 }
 
 /// Lets the parent of a vfork go on.

@@ -4,6 +4,7 @@ mod clone;
 mod context;
 mod cpu_limit;
 mod credentials;
+pub(crate) mod exec;
 mod exit;
 mod group;
 mod limits;

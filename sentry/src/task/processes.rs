@@ -239,6 +239,13 @@ impl ProcessTable {
         }
     }
 
+    /// The thread of `parent` that had number `old` has number `new` now.
+    pub fn renumber_parent_thread(&mut self, parent: i32, old: i32, new: i32) {
+        for process in self.processes.values_mut().filter(|p| p.parent == parent && p.parent_thread == old) {
+            process.parent_thread = new;
+        }
+    }
+
     /// Who takes over the children of an ending process: the nearest ancestor that asked for it, else the first process.
     pub fn reaper_of(&self, pid: i32) -> i32 {
         let mut at = pid;

@@ -7,7 +7,7 @@ use amber_abi::task::WaitStatus;
 use parking_lot::{Condvar, Mutex};
 
 use crate::kernel::Kernel;
-use crate::signal::{Sending, Wakes};
+use crate::signal::Sending;
 use crate::task::{ProcessTable, ThreadGroup};
 
 /// How many host threads run tasks, and how the first process ended.
@@ -72,18 +72,4 @@ pub(super) fn kill_all(table: &ProcessTable) {
     for process in table.processes() {
         process.group.state().begin_end(WaitStatus::Signaled(Signal::SIGKILL, false));
     }
-}
-
-/// Sends a signal to every process but the first and those of `except`, as kill(-1) does; answers how many there were.
-pub(crate) fn signal_all(
-    table: &ProcessTable,
-    except: i32,
-    wakes: &mut Wakes,
-    mut send: impl FnMut(&Arc<ThreadGroup>, &mut Wakes),
-) -> usize {
-    let others = table.processes().filter(|p| {
-        let pid = p.group.pid();
-        pid != ProcessTable::INIT && pid != except && p.zombie.is_none()
-    });
-    others.map(|p| send(&p.group, wakes)).count()
 }

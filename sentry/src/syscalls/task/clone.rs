@@ -138,6 +138,9 @@ pub fn unshare(ctx: &mut TaskContext, flags: CloneFlags) -> SysResult {
         let able = ctx.credentials().has(amber_abi::capability::Capability::CAP_SYS_ADMIN);
         return Err(if able { Errno::EINVAL } else { Errno::EPERM }.into());
     }
+    if flags.contains(CloneFlags::CLONE_FS) {
+        ctx.set_fs(ctx.fs().duplicate());
+    }
     if flags.contains(CloneFlags::CLONE_FILES) {
         let own = std::sync::Arc::new(ctx.files().duplicate());
         drop(ctx.set_files(own));

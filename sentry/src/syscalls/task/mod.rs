@@ -3,9 +3,12 @@
 pub mod capability;
 pub mod clone;
 pub mod credentials;
+pub mod exec;
 pub mod identity;
 pub mod limits;
+pub mod pidfd;
 pub mod prctl;
+pub mod robust;
 pub mod schedule;
 pub mod system;
 pub mod usage;

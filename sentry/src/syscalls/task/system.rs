@@ -89,7 +89,7 @@ pub fn getrandom(ctx: &mut TaskContext, buf: BufOut, len: usize, flags: Getrando
     let mut done = 0;
     while done < len {
         let part = chunk.get_mut(..RANDOM_CHUNK.min(len - done)).unwrap_or_default();
-        amber_host::random::fill(part).map_err(Errno::from_host)?;
+        getrandom::fill(part).map_err(|_| Errno::EIO)?;
         if let Err(error) = ctx.write_bytes(buf.0.wrapping_add(done as u64), part) {
             return if done > 0 { Ok(done as u64) } else { Err(error.into()) };
         }

@@ -1,0 +1,124 @@
+//! execve(2) and execveat(2).
+
+use std::sync::Arc;
+
+use amber_abi::errno::Errno;
+use amber_abi::open::{AT_FDCWD, AtFlags, OpenFlags};
+use amber_abi::stat::FileType;
+
+use crate::error::SysResult;
+use crate::fs::access::{self, Access};
+use crate::fs::{FileDescription, MountOptions};
+use crate::loader::Program;
+use crate::syscalls::args::{DirFd, Envp, Path, StringList};
+use crate::syscalls::fs::support::{Found, find_path_at};
+use crate::task::{TaskContext, exec};
+
+/// The longest argument or environment string, with its zero.
+const STRING_MOST: usize = 128 << 10;
+/// The most bytes all of them may have, whatever the stack's limit: three quarters of Linux's default stack.
+const ALL_MOST: usize = 6 << 20;
+/// How many pointers are read at once.
+const POINTERS: usize = 64;
+
+/// execve(2).
+pub fn execve(ctx: &mut TaskContext, path: Path, arguments: StringList, environment: Envp) -> SysResult {
+    run(ctx, AT_FDCWD, path, arguments, environment, AtFlags::empty())
+}
+
+/// execveat(2).
+pub fn execveat(
+    ctx: &mut TaskContext,
+    dirfd: DirFd,
+    path: Path,
+    arguments: StringList,
+    environment: Envp,
+    flags: AtFlags,
+) -> SysResult {
+    if !(AtFlags::AT_EMPTY_PATH | AtFlags::AT_SYMLINK_NOFOLLOW).contains(flags) {
+        return Err(Errno::EINVAL.into());
+    }
+    run(ctx, dirfd.0, path, arguments, environment, flags)
+}
+
+fn run(
+    ctx: &mut TaskContext,
+    dirfd: i32,
+    path: Path,
+    arguments: StringList,
+    environment: Envp,
+    flags: AtFlags,
+) -> SysResult {
+    let path = ctx.read_path(path.0)?;
+    let empty = flags.contains(AtFlags::AT_EMPTY_PATH);
+    let follow = !flags.contains(AtFlags::AT_SYMLINK_NOFOLLOW);
+    let file = open_program(ctx, dirfd, &path, follow, empty)?;
+    let mut room = ALL_MOST;
+    let arguments = read_strings(ctx, arguments.0, &mut room)?;
+    let environment = read_strings(ctx, environment.0, &mut room)?;
+    let by_descriptor = dirfd != AT_FDCWD && path.first() != Some(&b'/');
+    let nameless = by_descriptor && ctx.files().close_on_exec(dirfd).unwrap_or(false);
+    let shown = match (by_descriptor, path.is_empty()) {
+        (false, _) => path,
+        (true, true) => format!("/dev/fd/{dirfd}").into_bytes(),
+        (true, false) => [format!("/dev/fd/{dirfd}/").as_bytes(), &path].concat(),
+    };
+    let program = {
+        let mut open = |path: &[u8]| open_program(ctx, AT_FDCWD, path, true, false);
+        Program::resolve(file, shown, arguments, environment, nameless, &mut open)?
+    };
+    exec::execute(ctx, &program)?;
+    Ok(0)
+}
+
+/// Opens a file to execute it.
+///
+/// # Errors
+/// `EACCES` if it is no regular file or may not be executed, `ELOOP` for a link that is not followed, and those of the
+/// walk.
+pub(crate) fn open_program(
+    ctx: &TaskContext,
+    dirfd: i32,
+    path: &[u8],
+    follow: bool,
+    empty: bool,
+) -> Result<Arc<FileDescription>, Errno> {
+    let Found { inode, path } = find_path_at(ctx, dirfd, path, follow, empty)?;
+    match inode.kind() {
+        FileType::Symlink => return Err(Errno::ELOOP),
+        FileType::Regular => {}
+        _ => return Err(Errno::EACCES),
+    }
+    if path.as_ref().is_some_and(|p| p.mount.options().contains(MountOptions::NO_EXEC)) {
+        return Err(Errno::EACCES);
+    }
+    access::check(&ctx.credentials(), &*inode, Access::EXECUTE)?;
+    let file = inode.open(OpenFlags::O_RDONLY)?;
+    Ok(FileDescription::new(file, path, OpenFlags::O_RDONLY))
+}
+
+/// Reads an array of strings that ends with NULL; no array at all counts as an empty one.
+fn read_strings(ctx: &TaskContext, address: u64, room: &mut usize) -> Result<Vec<Vec<u8>>, Errno> {
+    let mut strings = Vec::new();
+    if address == 0 {
+        return Ok(strings);
+    }
+    let mut at = address;
+    loop {
+        // A whole block at once where it can be read; else pointer by pointer up to the NULL.
+        let block = ctx.read_array::<u64>(at, POINTERS).or_else(|_| ctx.read_array::<u64>(at, 1))?;
+        for pointer in &block {
+            if *pointer == 0 {
+                return Ok(strings);
+            }
+            let string = ctx.read_string(*pointer, STRING_MOST).map_err(|errno| match errno {
+                Errno::ENAMETOOLONG => Errno::E2BIG,
+                other => other,
+            })?;
+            let used = string.len() + 1 + size_of::<u64>();
+            *room = room.checked_sub(used).ok_or(Errno::E2BIG)?;
+            strings.push(string);
+        }
+        at = at.checked_add(block.len() as u64 * 8).ok_or(Errno::EFAULT)?;
+    }
+}

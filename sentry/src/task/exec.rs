@@ -1,0 +1,272 @@
+//! Executing programs: what execve(2) changes in a task that has a program loaded for it.
+
+use std::sync::Arc;
+
+use amber_abi::Errno;
+use amber_abi::Signal;
+use amber_abi::capability::{
+    CapabilitySet, SecureBits, VFS_CAP_FLAGS_EFFECTIVE, VFS_CAP_REVISION_1, VFS_CAP_REVISION_2, VFS_CAP_REVISION_3,
+    VFS_CAP_REVISION_MASK,
+};
+use amber_abi::open::AT_FDCWD;
+use amber_abi::task::Personality;
+use amber_platform::Registers;
+
+use crate::error::{Restart, SysError};
+use crate::fs::{FileDescription, MountOptions};
+use crate::loader::{LoadOptions, Program};
+use crate::syscalls::task::exec::open_program;
+use crate::task::{AltStack, Credentials, TaskContext, exit};
+
+/// Mode bits: set-user-ID, set-group-ID, executable by the group.
+const SET_UID: u16 = 0o4000;
+const SET_GID: u16 = 0o2000;
+const GROUP_EXECUTE: u16 = 0o010;
+/// Personality flags that a program that gains privileges loses.
+const CLEARED_ON_SETID: Personality = Personality::READ_IMPLIES_EXEC
+    .union(Personality::ADDR_NO_RANDOMIZE)
+    .union(Personality::ADDR_COMPAT_LAYOUT)
+    .union(Personality::MMAP_PAGE_ZERO);
+
+/// The capabilities a file carries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct FileCapabilities {
+    permitted: CapabilitySet,
+    inheritable: CapabilitySet,
+    effective: bool,
+}
+
+impl FileCapabilities {
+    /// Reads the attribute `security.capability` (see capabilities(7)); an attribute of a namespace's root counts only for
+    /// the sandbox's own root.
+    fn parse(attribute: &[u8]) -> Option<Self> {
+        let word = |i: usize| attribute.get(i * 4..i * 4 + 4)?.try_into().ok().map(u32::from_le_bytes);
+        let magic = word(0)?;
+        let wide = match (magic & VFS_CAP_REVISION_MASK, attribute.len()) {
+            (VFS_CAP_REVISION_1, 12) => false,
+            (VFS_CAP_REVISION_2, 20) => true,
+            (VFS_CAP_REVISION_3, 24) if word(5) == Some(0) => true,
+            _ => return None,
+        };
+        let set = |low: usize, high: usize| {
+            let high = if wide { word(high)? } else { 0 };
+            Some(CapabilitySet::from_bits(u64::from(word(low)?) | u64::from(high) << 32))
+        };
+        let effective = magic & VFS_CAP_FLAGS_EFFECTIVE != 0;
+        Some(FileCapabilities { permitted: set(1, 3)?, inheritable: set(2, 4)?, effective })
+    }
+}
+
+impl Credentials {
+    /// Who a task with these credentials becomes by executing a file, and whether that is a gain of privileges
+    /// (`AT_SECURE`).
+    ///
+    /// # Errors
+    /// `EPERM` if the file's capabilities cannot all be had.
+    pub(crate) fn for_program(&self, file: &FileDescription) -> Result<(Credentials, bool), Errno> {
+        let inode = file.file().inode();
+        let metadata = inode.metadata()?;
+        let honoured = file.path().is_none_or(|p| !p.mount.options().contains(MountOptions::NO_SUID));
+        let mut new = self.clone();
+        if honoured && !self.no_new_privs {
+            if metadata.permissions & SET_UID != 0 {
+                new.euid = metadata.uid;
+            }
+            if metadata.permissions & (SET_GID | GROUP_EXECUTE) == SET_GID | GROUP_EXECUTE {
+                new.egid = metadata.gid;
+            }
+        }
+        let attribute = if honoured { inode.xattr(b"security.capability").ok() } else { None };
+        new.take_capabilities(self, attribute.as_deref().and_then(FileCapabilities::parse))
+    }
+
+    fn take_capabilities(
+        mut self,
+        old: &Credentials,
+        file: Option<FileCapabilities>,
+    ) -> Result<(Credentials, bool), Errno> {
+        let secure = SecureBits::from_bits_retain(old.securebits);
+        let mut effective = false;
+        self.permitted = CapabilitySet::EMPTY;
+        if let Some(file) = file {
+            let inherited = file.inheritable.intersection(old.inheritable);
+            self.permitted = file.permitted.intersection(old.bounding).union(inherited);
+            effective = file.effective;
+            if effective && !self.permitted.is_superset(file.permitted) {
+                return Err(Errno::EPERM);
+            }
+        }
+        let by_file_alone = file.is_some() && old.uid != 0 && self.euid == 0;
+        if !secure.contains(SecureBits::SECBIT_NOROOT) && !by_file_alone {
+            if self.euid == 0 || old.uid == 0 {
+                self.permitted = old.bounding.union(old.inheritable);
+            }
+            effective |= self.euid == 0;
+        }
+        let changes_id = self.euid != old.uid || self.egid != old.gid;
+        if old.no_new_privs && (changes_id || !old.permitted.is_superset(self.permitted)) {
+            (self.euid, self.egid) = (old.uid, old.gid);
+            self.permitted = self.permitted.intersection(old.permitted);
+        }
+        (self.suid, self.fsuid) = (self.euid, self.euid);
+        (self.sgid, self.fsgid) = (self.egid, self.egid);
+        if file.is_some() || changes_id {
+            self.ambient = CapabilitySet::EMPTY;
+        }
+        self.permitted = self.permitted.union(self.ambient);
+        self.effective = if effective { self.permitted } else { self.ambient };
+        self.securebits = secure.difference(SecureBits::SECBIT_KEEP_CAPS).bits();
+        let grew = effective || !self.ambient.is_superset(self.permitted);
+        Ok((self, changes_id || (old.uid != 0 && grew)))
+    }
+}
+
+/// Loads a program beside the caller's and, if all went well, makes the task run it.
+///
+/// # Errors
+/// As execve(2). An error leaves the caller as it was, save that its other threads may have ended.
+pub(crate) fn execute(ctx: &mut TaskContext, program: &Program) -> Result<(), SysError> {
+    let (credentials, secure) = ctx.credentials().for_program(&program.file)?;
+    let mut personality = Personality::from_bits_retain(ctx.personality());
+    if secure {
+        personality.remove(CLEARED_ON_SETID);
+    }
+    let loaded = {
+        let options = LoadOptions {
+            credentials: &credentials,
+            secure,
+            limits: ctx.mm().limits().clone(),
+            randomize: !personality.contains(Personality::ADDR_NO_RANDOMIZE),
+        };
+        let mut open = |path: &[u8]| open_program(ctx, AT_FDCWD, path, true, false);
+        program.load(ctx.kernel(), &options, &mut open)?
+    };
+    end_other_threads(ctx)?;
+    exit::leave_memory(ctx);
+    let old = ctx.replace_memory(loaded.mm);
+    exit::release_vfork(ctx);
+    drop(old);
+    ctx.registers = Registers::for_program(loaded.entry, loaded.stack);
+    // The platform's state can be refused only by a broken host, which the next run will say.
+    if let Err(fault) = ctx.platform.reset_floating_point() {
+        log::error!("execve: {fault}");
+    }
+    ctx.thread.alt_stack = AltStack::default();
+    ctx.thread.resume = None;
+    close_descriptors(ctx);
+    let name = program.original_path.rsplit(|&b| b == b'/').next().unwrap_or_default();
+    ctx.set_name(name);
+    ctx.set_personality(personality.bits());
+    let changed = ctx.credentials().hides_as(&credentials);
+    let plain = credentials.euid == credentials.uid && credentials.egid == credentials.gid;
+    ctx.commit_credentials(credentials);
+    if secure || changed {
+        ctx.set_parent_death_signal(0);
+    }
+    ctx.group().set_dumpable(i32::from(plain));
+    ctx.group().set_executed();
+    Ok(())
+}
+
+/// Ends all other threads of the group; the caller becomes its leader, with the leader's number.
+fn end_other_threads(ctx: &TaskContext) -> Result<(), SysError> {
+    let group = ctx.group().clone();
+    {
+        let mut state = group.state();
+        if state.ending.is_some() || state.executing.is_some() {
+            // Another thread was faster: this one ends on its way out of the call.
+            return Err(Restart::Always.into());
+        }
+        state.executing = Some(ctx.task().clone());
+        for task in state.tasks.iter().filter(|t| !Arc::ptr_eq(t, ctx.task())) {
+            task.kill();
+        }
+    }
+    loop {
+        {
+            let mut state = group.state();
+            if state.ending.is_some() {
+                state.executing = None;
+                return Err(Restart::Always.into());
+            }
+            if state.tasks.len() == 1 {
+                break;
+            }
+        }
+        ctx.parker().park(None);
+    }
+    {
+        let mut table = ctx.kernel().processes.lock();
+        let (old, pid) = (ctx.tid(), group.pid());
+        if old != pid {
+            table.remove_task(old);
+            table.remove_task(pid);
+            ctx.set_tid(pid);
+            table.add_task(ctx.task().clone());
+            table.renumber_parent_thread(pid, old, pid);
+        }
+        if let Some(process) = table.process_mut(pid) {
+            process.exit_signal = Signal::SIGCHLD.raw();
+        }
+        let mut state = group.state();
+        state.executing = None;
+        state.actions = Arc::new(state.actions.for_new_program());
+        ctx.signals().ended = false;
+        ctx.update_attention(&state);
+    }
+    Ok(())
+}
+
+/// Gives the task a table of descriptors of its own, without those marked close-on-exec.
+fn close_descriptors(ctx: &TaskContext) {
+    let files = ctx.files();
+    // The task and this function hold one reference each.
+    let files = if Arc::strong_count(&files) > 2 {
+        let own = Arc::new(files.duplicate());
+        drop(ctx.set_files(own.clone()));
+        own
+    } else {
+        files
+    };
+    for description in files.remove_range(0, u32::MAX, |close| close) {
+        // As on Linux, what flushing has to say at this point is heard by nobody.
+        let _ = description.file().flush();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use amber_abi::capability::Capability;
+
+    fn user() -> Credentials {
+        let none = CapabilitySet::EMPTY;
+        let ids = Credentials { uid: 1000, euid: 1000, suid: 1000, fsuid: 1000, ..Credentials::root() };
+        Credentials { permitted: none, effective: none, ..ids }
+    }
+
+    #[test]
+    fn set_user_id_root_gains_everything() {
+        let old = user();
+        let (new, secure) = Credentials { euid: 0, ..old.clone() }.take_capabilities(&old, None).unwrap();
+        assert!(secure && new.effective == CapabilitySet::ALL && new.suid == 0 && new.uid == 1000);
+    }
+
+    #[test]
+    fn no_new_privileges_keeps_the_user() {
+        let old = Credentials { no_new_privs: true, ..user() };
+        let (new, _) = Credentials { euid: 0, ..old.clone() }.take_capabilities(&old, None).unwrap();
+        assert_eq!((new.euid, new.permitted.is_empty()), (1000, true));
+    }
+
+    #[test]
+    fn file_capabilities_are_read() {
+        let mut attribute = [0; 20];
+        attribute[..4].copy_from_slice(&(VFS_CAP_REVISION_2 | VFS_CAP_FLAGS_EFFECTIVE).to_le_bytes());
+        attribute[4] = 1 << Capability::CAP_KILL.raw();
+        let file = FileCapabilities::parse(&attribute).unwrap();
+        let (new, secure) = user().take_capabilities(&user(), Some(file)).unwrap();
+        assert!(secure && new.has(Capability::CAP_KILL) && new.euid == 1000);
+        assert!(FileCapabilities::parse(&attribute[..19]).is_none());
+    }
+}

@@ -1,0 +1,88 @@
+//! Descriptors that stand for a process or a thread.
+
+use std::any::Any;
+use std::sync::Arc;
+
+use amber_abi::open::OpenFlags;
+use amber_abi::poll::PollEvents;
+
+use crate::fs::anon::anonymous_inode;
+use crate::fs::{File, FileDescription, Inode};
+use crate::task::Task;
+use crate::wait::WaitQueue;
+
+/// A pidfd: readable once its process is a zombie or, for a thread's, the thread has ended.
+pub struct PidFd {
+    task: Arc<Task>,
+    pid: i32,
+    thread: bool,
+}
+
+impl PidFd {
+    /// A description of a task: of its process or, with `thread`, of itself alone.
+    pub fn describe(task: Arc<Task>, thread: bool, nonblocking: bool) -> Arc<FileDescription> {
+        let pid = task.tid();
+        let mut flags = OpenFlags::O_RDWR;
+        flags.set(OpenFlags::O_NONBLOCK, nonblocking);
+        FileDescription::new(Arc::new(PidFd { task, pid, thread }), None, flags)
+    }
+
+    /// The task, which may have ended.
+    pub fn task(&self) -> &Arc<Task> {
+        &self.task
+    }
+
+    /// The number it was opened by.
+    pub fn pid(&self) -> i32 {
+        self.pid
+    }
+
+    /// Whether it stands for the thread alone.
+    pub fn is_thread(&self) -> bool {
+        self.thread
+    }
+
+    fn has_ended(&self) -> bool {
+        if self.thread { self.task.has_ended() } else { self.task.group().task_count() == 0 }
+    }
+
+    /// Whether it was waited for: nothing but the descriptor remembers it.
+    pub fn is_gone(&self) -> bool {
+        let table = self.task.kernel().processes.lock();
+        table.task(self.task.tid()).is_none_or(|t| !Arc::ptr_eq(t, &self.task))
+    }
+}
+
+impl File for PidFd {
+    fn inode(&self) -> Arc<dyn Inode> {
+        anonymous_inode()
+    }
+
+    fn is_seekable(&self) -> bool {
+        false
+    }
+
+    fn poll(&self) -> PollEvents {
+        let mut events = PollEvents::empty();
+        events.set(PollEvents::POLLIN | PollEvents::POLLRDNORM, self.has_ended());
+        events.set(PollEvents::POLLHUP, self.has_ended() && self.is_gone());
+        events
+    }
+
+    fn wait_queue(&self) -> Option<&WaitQueue> {
+        Some(self.task.group().ended())
+    }
+
+    fn fdinfo(&self) -> String {
+        let pid = if self.is_gone() { -1 } else { self.pid };
+        format!("Pid:\t{pid}\nNSpid:\t{pid}\n")
+    }
+
+    fn link_text(&self) -> Option<String> {
+        Some("anon_inode:[pidfd]".to_owned())
+    }
+
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
+}
