@@ -73,8 +73,7 @@ pub fn sigaltstack(ctx: &mut TaskContext, new: In<StackT>, old: Out<StackT>) -> 
         SsFlags::empty()
     };
     let flags = state | (stack.flags & SsFlags::SS_AUTODISARM);
-    let before =
-        StackT { ss_sp: stack.start, ss_flags: flags.bits(), ss_size: stack.size, ..StackT::default() };
+    let before = StackT { ss_sp: stack.start, ss_flags: flags.bits(), ss_size: stack.size, ..StackT::default() };
     if let Some(new) = new {
         set_alt_stack(ctx, &new)?;
     }

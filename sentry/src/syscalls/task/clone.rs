@@ -1,8 +1,8 @@
 //! Making tasks and ending them.
 
+use amber_abi::Signal;
 use amber_abi::errno::Errno;
 use amber_abi::task::{CLONE_ARGS_SIZE_VER0, CLONE_ARGS_SIZE_VER2, CloneArgs, CloneFlags};
-use amber_abi::Signal;
 use amber_platform::PAGE_SIZE;
 use zerocopy::IntoBytes;
 

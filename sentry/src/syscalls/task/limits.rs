@@ -26,13 +26,7 @@ pub fn setrlimit(ctx: &mut TaskContext, resource: Resource, new: In<RLimit>) -> 
 }
 
 /// prlimit(2).
-pub fn prlimit64(
-    ctx: &mut TaskContext,
-    pid: i32,
-    resource: Resource,
-    new: In<RLimit>,
-    old: Out<RLimit>,
-) -> SysResult {
+pub fn prlimit64(ctx: &mut TaskContext, pid: i32, resource: Resource, new: In<RLimit>, old: Out<RLimit>) -> SysResult {
     let new = new.read_if_given(ctx)?;
     let task = if pid == 0 {
         ctx.task().clone()

@@ -60,7 +60,9 @@ pub fn pidfd_send_signal(
         let own = target.group().pid();
         let pgid = table.process(own).map(|p| p.pgid);
         let whole = flags == PidfdSignalFlags::PIDFD_SIGNAL_PROCESS_GROUP;
-        let groups: Vec<_> = table.processes().filter(|p| if whole { Some(p.pgid) == pgid } else { p.group.pid() == own })
+        let groups: Vec<_> = table
+            .processes()
+            .filter(|p| if whole { Some(p.pgid) == pgid } else { p.group.pid() == own })
             .map(|p| p.group.clone())
             .collect();
         let checks: Vec<_> = groups.iter().map(|g| check(ctx, &table, g, signal.0)).collect();

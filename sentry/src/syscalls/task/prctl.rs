@@ -58,9 +58,7 @@ pub fn prctl(ctx: &mut TaskContext, option: PrctlOption, arg2: u64, arg3: u64, a
             ctx.write_bytes(arg2, &name)?;
             Ok(0)
         }
-        PrctlOption::PR_GET_KEEPCAPS => {
-            Ok(u64::from(bits(&ctx.credentials()).contains(SecureBits::SECBIT_KEEP_CAPS)))
-        }
+        PrctlOption::PR_GET_KEEPCAPS => Ok(u64::from(bits(&ctx.credentials()).contains(SecureBits::SECBIT_KEEP_CAPS))),
         PrctlOption::PR_SET_KEEPCAPS => set_keep_capabilities(ctx, arg2),
         PrctlOption::PR_GET_SECUREBITS => Ok(u64::from(ctx.credentials().securebits)),
         PrctlOption::PR_SET_SECUREBITS => set_secure_bits(ctx, arg2),

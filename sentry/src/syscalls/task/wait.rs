@@ -13,10 +13,8 @@ use crate::task::pidfd::PidFd;
 use crate::task::wait::{WaitFor, wait_for_child};
 
 /// Options that say which children, not which events.
-const WHOSE: WaitOptions = WaitOptions::WNOHANG
-    .union(WaitOptions::__WNOTHREAD)
-    .union(WaitOptions::__WCLONE)
-    .union(WaitOptions::__WALL);
+const WHOSE: WaitOptions =
+    WaitOptions::WNOHANG.union(WaitOptions::__WNOTHREAD).union(WaitOptions::__WCLONE).union(WaitOptions::__WALL);
 /// Bytes of a `siginfo_t` that waitid(2) writes.
 const INFO_WRITTEN: usize = 28;
 
