@@ -2,6 +2,7 @@
 
 pub mod clock;
 pub mod fs;
+pub mod memory_io;
 pub mod xattr;
 
 pub mod signals;

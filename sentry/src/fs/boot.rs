@@ -53,10 +53,10 @@ fn mount(kernel: &Arc<Kernel>, namespace: &Arc<MountNamespace>, spec: &MountSpec
 fn make(kernel: &Arc<Kernel>, spec: &MountSpec) -> Result<Arc<Mount>, Errno> {
     let by_type = |name: &str, options: &str| (types::find(name.as_bytes())?.make)(kernel, options);
     let (fs, source): (Arc<dyn FileSystem>, &str) = match &spec.source {
-        MountSource::Host(path) => (HostFs::new(path, true)?, "host"),
+        MountSource::Host(path) => (HostFs::new(&kernel.memory, path, true)?, "host"),
         MountSource::Overlay(path) => {
-            let upper = TmpFs::new(TmpfsOptions::default().with_defaults(kernel.memory.limit()));
-            (OverlayFs::new(HostFs::new(path, false)?, upper)?, "overlay")
+            let upper = TmpFs::new(kernel.memory.clone(), TmpfsOptions::default().with_defaults(kernel.memory.limit()));
+            (OverlayFs::new(HostFs::new(&kernel.memory, path, false)?, upper)?, "overlay")
         }
         MountSource::Tmpfs(options) => (by_type("tmpfs", options)?, "tmpfs"),
         MountSource::Proc => (by_type("proc", "")?, "proc"),

@@ -29,5 +29,5 @@ pub fn find(name: &[u8]) -> Result<&'static FileSystemType, Errno> {
 
 fn tmpfs(kernel: &Arc<Kernel>, options: &str) -> Result<Arc<dyn FileSystem>, Errno> {
     let memory = kernel.memory.limit();
-    Ok(TmpFs::new(TmpfsOptions::parse(options, memory)?.with_defaults(memory)))
+    Ok(TmpFs::new(kernel.memory.clone(), TmpfsOptions::parse(options, memory)?.with_defaults(memory)))
 }

@@ -11,8 +11,9 @@ use amber_host::fs as host;
 
 use super::inode::HostInode;
 use crate::fs::{File, Inode};
+use crate::mm::Mappable;
 
-/// A regular file of the host, open.
+/// A regular file of the host, open. Data goes to and comes from the host; what somebody mapped is kept equal.
 pub struct HostFile {
     inode: Arc<HostInode>,
     file: Arc<StdFile>,
@@ -22,6 +23,14 @@ impl HostFile {
     pub(super) fn new(inode: Arc<HostInode>, file: Arc<StdFile>) -> Self {
         HostFile { inode, file }
     }
+
+    fn write(&self, buf: &[u8], offset: u64) -> Result<usize, Errno> {
+        let Some(pages) = self.inode.pages() else { return host::write_at(&self.file, buf, offset) };
+        let done = pages.write(offset, buf)?;
+        pages.write_back(offset, done as u64)?;
+        self.inode.note_own_change(&self.file);
+        Ok(done)
+    }
 }
 
 impl File for HostFile {
@@ -30,22 +39,45 @@ impl File for HostFile {
     }
 
     fn read_at(&self, buf: &mut [u8], offset: u64) -> Result<usize, Errno> {
+        if self.inode.is_shared()
+            && let Some(pages) = self.inode.pages()
+        {
+            // Stores through a shared mapping come first.
+            pages.write_back(offset, buf.len() as u64)?;
+        }
         host::read_at(&self.file, buf, offset)
     }
 
     fn write_at(&self, buf: &[u8], offset: u64) -> Result<usize, Errno> {
-        host::write_at(&self.file, buf, offset)
+        self.write(buf, offset)
+    }
+
+    fn append(&self, buf: &[u8]) -> Result<(u64, usize), Errno> {
+        let _one = self.inode.appending().lock();
+        let end = host::stat(self.file.as_fd())?.size;
+        self.write(buf, end).map(|n| (end, n))
     }
 
     fn seek_data(&self, offset: u64, hole: bool) -> Result<u64, Errno> {
+        self.inode.write_back()?;
         host::seek_data(self.file.as_fd(), offset, hole)
     }
 
+    fn mappable(&self) -> Result<Arc<dyn Mappable>, Errno> {
+        Ok(self.inode.map()?)
+    }
+
     fn allocate(&self, mode: FallocateMode, offset: u64, len: u64) -> Result<(), Errno> {
-        host::allocate(self.file.as_fd(), mode.bits(), offset, len)
+        self.inode.write_back()?;
+        host::allocate(self.file.as_fd(), mode.bits(), offset, len)?;
+        if let Some(pages) = self.inode.pages() {
+            pages.reload(host::stat(self.file.as_fd())?.size);
+        }
+        Ok(())
     }
 
     fn sync(&self, data_only: bool) -> Result<(), Errno> {
+        self.inode.write_back()?;
         host::sync(self.file.as_fd(), data_only)
     }
 

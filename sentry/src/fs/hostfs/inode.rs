@@ -15,9 +15,11 @@ use amber_host::xattr;
 
 use super::directory::HostDirectory;
 use super::file::HostFile;
+use super::pages::{HostPages, WriterSlot};
 use super::{HostFs, Root};
 use crate::fs::access::Ownership;
 use crate::fs::{File, FileSystem, Inode, Metadata, NewInode, SetAttributes, SetTime};
+use crate::mm::{Mappable, PageCache};
 use crate::sync::{Mutex, Rank};
 
 /// A file of the host, under the name it was found by.
@@ -27,6 +29,7 @@ pub struct HostInode {
     kind: FileType,
     state: Mutex<State>,
     used: AtomicBool,
+    appending: Mutex<()>,
 }
 
 struct State {
@@ -42,8 +45,22 @@ struct State {
     writer: Weak<StdFile>,
     /// The reader, as long as somebody uses it.
     reader: Weak<StdFile>,
+    /// Pages, once somebody mapped the file.
+    mapped: Option<Mapped>,
     /// The name is gone; this is all that is left to reach the inode.
     orphan: Option<Arc<StdFile>>,
+}
+
+#[derive(Clone)]
+struct Mapped {
+    pages: Arc<PageCache>,
+    writer: WriterSlot,
+    /// The host's time of the last change when the pages were last known to be good.
+    stamp: Arc<Mutex<(i64, i64)>>,
+}
+
+fn stamp_of(stat: &HostStat) -> (i64, i64) {
+    (stat.modified.tv_sec, stat.modified.tv_nsec)
 }
 
 fn ownership_of(stat: &HostStat) -> Ownership {
@@ -65,6 +82,7 @@ impl HostInode {
             kept: None,
             writer: Weak::new(),
             reader: Weak::new(),
+            mapped: None,
             orphan: None,
         };
         Arc::new_cyclic(|me| HostInode {
@@ -73,7 +91,19 @@ impl HostInode {
             kind: kind_of(stat),
             state: Mutex::new(Rank::Inode, state),
             used: AtomicBool::new(false),
+            // Writing at the end looks at the state and at pages meanwhile.
+            appending: Mutex::new(Rank::Layers, ()),
         })
+    }
+
+    /// Whether the host may change the file meanwhile in ways the guest must see.
+    pub(super) fn is_shared(&self) -> bool {
+        self.fs.shared
+    }
+
+    /// Held over a write at the end.
+    pub(super) fn appending(&self) -> &Mutex<()> {
+        &self.appending
     }
 
     pub(super) fn is_kind_of(&self, stat: &HostStat) -> bool {
@@ -223,7 +253,11 @@ impl HostInode {
         };
         self.check_identity(&host::stat(fd.as_fd())?)?;
         let file = Arc::new(StdFile::from(fd));
-        self.state.lock().writer = Arc::downgrade(&file);
+        let mut state = self.state.lock();
+        state.writer = Arc::downgrade(&file);
+        if let Some(mapped) = &state.mapped {
+            *mapped.writer.lock() = Some(file.clone());
+        }
         Ok(file)
     }
 
@@ -274,9 +308,51 @@ impl HostInode {
         Ok(self.fs.inode(Some(self.this()), name, &stat))
     }
 
+    /// The pages, if somebody mapped the file.
+    pub(super) fn pages(&self) -> Option<Arc<PageCache>> {
+        self.state.lock().mapped.as_ref().map(|m| m.pages.clone())
+    }
+
+    /// The pages for somebody who maps the file. Where the host may change it, they are read anew if it did.
+    pub(super) fn map(&self) -> Result<Arc<PageCache>, Errno> {
+        let reader = self.reader()?;
+        let stat = host::stat(reader.as_fd())?;
+        let mapped = {
+            let mut state = self.state.lock();
+            match &state.mapped {
+                Some(mapped) => mapped.clone(),
+                None => {
+                    let (source, writer) = HostPages::new(reader);
+                    *writer.lock() = state.writer.upgrade();
+                    let pages = PageCache::new(self.fs.memory.clone(), Box::new(source), stat.size);
+                    let stamp = Arc::new(Mutex::new(Rank::Leaf, stamp_of(&stat)));
+                    let mapped = Mapped { pages, writer, stamp };
+                    state.mapped = Some(mapped.clone());
+                    mapped
+                }
+            }
+        };
+        let old = std::mem::replace(&mut *mapped.stamp.lock(), stamp_of(&stat));
+        if old != stamp_of(&stat) || mapped.pages.len() != stat.size {
+            mapped.pages.write_back(0, u64::MAX)?;
+            mapped.pages.reload(stat.size);
+        }
+        Ok(mapped.pages)
+    }
+
+    /// Notes that the sentry itself changed the file, so that its pages are still good.
+    pub(super) fn note_own_change(&self, file: &StdFile) {
+        let mapped = self.state.lock().mapped.clone();
+        if let Some(mapped) = mapped
+            && let Ok(stat) = host::stat(file.as_fd())
+        {
+            *mapped.stamp.lock() = stamp_of(&stat);
+        }
+    }
+
     /// Writes changed pages to the host.
     pub(super) fn write_back(&self) -> Result<(), Errno> {
-        Ok(())
+        self.pages().map_or(Ok(()), |pages| pages.write_back(0, u64::MAX))
     }
 
     fn this(&self) -> Arc<HostInode> {
@@ -349,6 +425,14 @@ impl HostInode {
     }
 }
 
+impl Drop for HostInode {
+    fn drop(&mut self) {
+        if let Err(errno) = self.write_back() {
+            log::error!("writing back changed pages of a host file: {errno}");
+        }
+    }
+}
+
 impl Inode for HostInode {
     fn file_system(&self) -> Arc<dyn FileSystem> {
         self.fs.clone()
@@ -390,7 +474,13 @@ impl Inode for HostInode {
 
     fn set_attributes(&self, changes: &SetAttributes) -> Result<(), Errno> {
         if let Some(size) = changes.size {
-            host::set_size(self.writer()?.as_fd(), size)?;
+            self.write_back()?;
+            let writer = self.writer()?;
+            host::set_size(writer.as_fd(), size)?;
+            if let Some(pages) = self.pages() {
+                pages.set_len(size);
+                self.note_own_change(&writer);
+            }
         }
         if changes.uid.is_some() || changes.gid.is_some() {
             self.set_owner(changes.uid, changes.gid)?;

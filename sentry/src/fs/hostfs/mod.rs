@@ -6,6 +6,7 @@
 mod directory;
 mod file;
 mod inode;
+mod pages;
 
 use std::collections::{HashMap, VecDeque};
 use std::os::fd::OwnedFd;
@@ -14,6 +15,7 @@ use std::sync::{Arc, Weak};
 use amber_abi::errno::Errno;
 use amber_abi::stat::{Device, StatFs};
 use amber_host::fs as host;
+use amber_platform::GuestMemory;
 
 use crate::fs::{FileSystem, Inode, anonymous_device};
 use crate::sync::{Mutex, Rank};
@@ -32,6 +34,7 @@ enum Root {
 
 /// A tree of the host.
 pub struct HostFs {
+    memory: Arc<GuestMemory>,
     root: Root,
     /// Whether the host may change the tree meanwhile in ways the guest must see at once.
     shared: bool,
@@ -49,7 +52,7 @@ impl HostFs {
     ///
     /// # Errors
     /// The host's.
-    pub fn new(path: &std::path::Path, shared: bool) -> Result<Arc<Self>, Errno> {
+    pub fn new(memory: &Arc<GuestMemory>, path: &std::path::Path, shared: bool) -> Result<Arc<Self>, Errno> {
         let fd = host::open_root(path)?;
         let stat = host::stat(std::os::fd::AsFd::as_fd(&fd))?;
         let root = if stat.mode & amber_abi::stat::S_IFMT == amber_abi::stat::S_IFDIR {
@@ -60,6 +63,7 @@ impl HostFs {
             Root::File(Arc::new(directory), name.as_bytes().into())
         };
         Ok(Arc::new_cyclic(|me| HostFs {
+            memory: memory.clone(),
             root,
             shared,
             device: anonymous_device(),
@@ -144,6 +148,12 @@ impl FileSystem for HostFs {
     fn statfs(&self) -> Result<StatFs, Errno> {
         let (Root::Directory(fd) | Root::File(fd, _)) = &self.root;
         host::statfs(std::os::fd::AsFd::as_fd(&**fd))
+    }
+
+    fn shut_down(&self) {
+        if let Err(errno) = self.sync() {
+            log::error!("writing back changed pages of mapped host files: {errno}");
+        }
     }
 
     fn is_volatile(&self) -> bool {

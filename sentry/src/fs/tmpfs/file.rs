@@ -4,10 +4,11 @@ use std::any::Any;
 use std::sync::Arc;
 
 use amber_abi::errno::Errno;
-use amber_abi::open::FallocateMode;
+use amber_abi::open::{FallocateMode, Seals};
 
 use super::TmpInode;
 use crate::fs::{File, Inode};
+use crate::mm::Mappable;
 
 /// A regular file in memory, open.
 pub struct TmpFile {
@@ -20,26 +21,31 @@ impl File for TmpFile {
     }
 
     fn read_at(&self, buf: &mut [u8], offset: u64) -> Result<usize, Errno> {
-        self.inode.with_data(|data| Ok(data.read(buf, offset)))
+        self.inode.pages()?.read(offset, buf)
     }
 
     fn write_at(&self, buf: &[u8], offset: u64) -> Result<usize, Errno> {
-        let done = self.inode.with_data(|data| data.write(buf, offset))?;
-        self.inode.note_modified();
-        Ok(done)
+        self.inode.write(buf, Some(offset)).map(|(_, done)| done)
     }
 
     fn append(&self, buf: &[u8]) -> Result<(u64, usize), Errno> {
-        let done = self.inode.with_data(|data| {
-            let end = data.len();
-            data.write(buf, end).map(|n| (end, n))
-        })?;
-        self.inode.note_modified();
-        Ok(done)
+        self.inode.write(buf, None)
     }
 
     fn seek_data(&self, offset: u64, hole: bool) -> Result<u64, Errno> {
-        self.inode.with_data(|data| if offset >= data.len() { Err(Errno::ENXIO) } else { data.seek(offset, hole) })
+        self.inode.pages()?.seek_data(offset, hole).ok_or(Errno::ENXIO)
+    }
+
+    fn mappable(&self) -> Result<Arc<dyn Mappable>, Errno> {
+        Ok(self.inode.pages()?.clone())
+    }
+
+    fn seals(&self) -> Result<Seals, Errno> {
+        Ok(self.inode.seals())
+    }
+
+    fn add_seals(&self, seals: Seals) -> Result<(), Errno> {
+        self.inode.add_seals(seals)
     }
 
     fn allocate(&self, mode: FallocateMode, offset: u64, len: u64) -> Result<(), Errno> {

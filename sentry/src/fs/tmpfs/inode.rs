@@ -5,17 +5,17 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Weak};
 
 use amber_abi::errno::Errno;
-use amber_abi::open::{FallocateMode, OpenFlags, RenameFlags};
+use amber_abi::open::{FallocateMode, OpenFlags, RenameFlags, Seals};
 use amber_abi::stat::{Device, FileType};
 use amber_abi::time::Timespec;
 use amber_platform::PAGE_SIZE;
 
 use super::TmpFs;
-use super::data::Data;
 use super::directory::{Entries, TmpDirectory};
 use super::file::TmpFile;
 use crate::fs::access::Ownership;
 use crate::fs::{File, FileSystem, Inode, Metadata, NewInode, SetAttributes, SetTime, now};
+use crate::mm::{Mappable, PageCache, Quota};
 use crate::sync::{Mutex, Rank};
 
 /// What each directory entry adds to the size a directory shows.
@@ -46,9 +46,15 @@ struct Attributes {
     xattrs: BTreeMap<Vec<u8>, Vec<u8>>,
 }
 
+struct Regular {
+    pages: Arc<PageCache>,
+    /// Held over a write, so that the end and the seals stay as they were looked at.
+    writing: Mutex<Seals>,
+}
+
 enum Content {
     Directory(Mutex<Entries>),
-    Regular(Mutex<Data>),
+    Regular(Regular),
     Link(Vec<u8>),
     Special,
 }
@@ -70,7 +76,12 @@ impl TmpInode {
         };
         let content = match new.kind {
             FileType::Directory => Content::Directory(Mutex::new(Rank::Inode, Entries::default())),
-            FileType::Regular => Content::Regular(Mutex::new(Rank::Inode, Data::new(fs.clone()))),
+            FileType::Regular => {
+                let quota: Arc<dyn Quota> = fs.pages.clone();
+                let pages = PageCache::in_memory(fs.memory.clone(), 0, Some(quota));
+                // Files that are no memfds take no seals.
+                Content::Regular(Regular { pages, writing: Mutex::new(Rank::Inode, Seals::F_SEAL_SEAL) })
+            }
             FileType::Symlink => Content::Link(new.target.to_vec()),
             _ => Content::Special,
         };
@@ -104,12 +115,84 @@ impl TmpInode {
         Ok(look(&self.entries()?.lock()))
     }
 
-    pub(super) fn with_data<T>(&self, work: impl FnOnce(&mut Data) -> Result<T, Errno>) -> Result<T, Errno> {
+    fn regular(&self) -> Result<&Regular, Errno> {
         match &self.content {
-            Content::Regular(data) => work(&mut data.lock()),
+            Content::Regular(regular) => Ok(regular),
             Content::Directory(_) => Err(Errno::EISDIR),
             _ => Err(Errno::EINVAL),
         }
+    }
+
+    /// The content of a regular file.
+    pub fn pages(&self) -> Result<&Arc<PageCache>, Errno> {
+        Ok(&self.regular()?.pages)
+    }
+
+    /// Writes at an offset, or at the end; returns where and how much.
+    pub(super) fn write(&self, buf: &[u8], offset: Option<u64>) -> Result<(u64, usize), Errno> {
+        let regular = self.regular()?;
+        let done = {
+            let seals = regular.writing.lock();
+            let len = regular.pages.len();
+            let offset = offset.unwrap_or(len);
+            if seals.intersects(Seals::F_SEAL_WRITE | Seals::F_SEAL_FUTURE_WRITE) {
+                return Err(Errno::EPERM);
+            }
+            let mut buf = buf;
+            if seals.contains(Seals::F_SEAL_GROW) && offset.saturating_add(buf.len() as u64) > len {
+                let room = len.saturating_sub(offset) as usize;
+                buf = buf.get(..room).filter(|b| !b.is_empty()).ok_or(Errno::EPERM)?;
+            }
+            regular.pages.write(offset, buf).map(|n| (offset, n))?
+        };
+        self.note_modified();
+        Ok(done)
+    }
+
+    fn set_len(&self, len: u64) -> Result<(), Errno> {
+        let regular = self.regular()?;
+        {
+            let seals = regular.writing.lock();
+            let old = regular.pages.len();
+            if (len < old && seals.contains(Seals::F_SEAL_SHRINK)) || (len > old && seals.contains(Seals::F_SEAL_GROW)) {
+                return Err(Errno::EPERM);
+            }
+            regular.pages.set_len(len);
+        }
+        self.note_modified();
+        Ok(())
+    }
+
+    /// The seals (see memfd_create(2)).
+    pub fn seals(&self) -> Seals {
+        self.regular().map_or(Seals::F_SEAL_SEAL, |regular| *regular.writing.lock())
+    }
+
+    /// Makes the file sealable, as memfd_create(2) does with `MFD_ALLOW_SEALING`.
+    pub fn allow_sealing(&self, seals: Seals) {
+        if let Ok(regular) = self.regular() {
+            *regular.writing.lock() = seals;
+        }
+    }
+
+    pub(super) fn add_seals(&self, new: Seals) -> Result<(), Errno> {
+        let regular = self.regular()?;
+        let mut new = new;
+        // Whoever may not execute a file shall not be able to change what others execute.
+        if new.contains(Seals::F_SEAL_EXEC) && self.ownership()?.permissions & 0o111 != 0 {
+            new |= Seals::F_SEAL_SHRINK | Seals::F_SEAL_GROW | Seals::F_SEAL_WRITE | Seals::F_SEAL_FUTURE_WRITE;
+        }
+        let mut seals = regular.writing.lock();
+        if seals.contains(Seals::F_SEAL_SEAL) {
+            return Err(Errno::EPERM);
+        }
+        if new.contains(Seals::F_SEAL_WRITE) && !seals.contains(Seals::F_SEAL_WRITE) {
+            regular.pages.seal_stores(true)?;
+        } else if new.contains(Seals::F_SEAL_FUTURE_WRITE) {
+            regular.pages.seal_stores(false)?;
+        }
+        *seals |= new;
+        Ok(())
     }
 
     /// The content was changed just now.
@@ -126,19 +209,28 @@ impl TmpInode {
     pub(super) fn allocate(&self, mode: FallocateMode, offset: u64, len: u64) -> Result<(), Errno> {
         let keep = mode.contains(FallocateMode::FALLOC_FL_KEEP_SIZE);
         let rest = mode - FallocateMode::FALLOC_FL_KEEP_SIZE;
-        self.with_data(|data| {
+        let regular = self.regular()?;
+        {
+            let seals = regular.writing.lock();
+            let pages = &regular.pages;
+            let end = offset + len;
             if rest == FallocateMode::FALLOC_FL_PUNCH_HOLE && keep {
-                data.punch(offset, len);
+                if seals.intersects(Seals::F_SEAL_WRITE | Seals::F_SEAL_FUTURE_WRITE) {
+                    return Err(Errno::EPERM);
+                }
+                pages.remove_range(offset..end.min(pages.len().next_multiple_of(PAGE_SIZE)).max(offset));
             } else if rest.is_empty() {
-                data.reserve(offset, len)?;
-                if !keep && offset + len > data.len() {
-                    data.set_len(offset + len);
+                if !keep && end > pages.len() && seals.contains(Seals::F_SEAL_GROW) {
+                    return Err(Errno::EPERM);
+                }
+                pages.reserve(offset..end)?;
+                if !keep && end > pages.len() {
+                    pages.set_len(end);
                 }
             } else {
                 return Err(Errno::EOPNOTSUPP);
             }
-            Ok(())
-        })?;
+        }
         self.note_modified();
         Ok(())
     }
@@ -218,10 +310,7 @@ impl Inode for TmpInode {
     fn metadata(&self) -> Result<Metadata, Errno> {
         let (size, pages) = match &self.content {
             Content::Directory(entries) => ((entries.lock().len() as u64 + 2) * ENTRY_SIZE, 0),
-            Content::Regular(data) => {
-                let data = data.lock();
-                (data.len(), data.pages())
-            }
+            Content::Regular(regular) => (regular.pages.len(), regular.pages.present_bytes() / PAGE_SIZE),
             Content::Link(target) => (target.len() as u64, 0),
             Content::Special => (0, 0),
         };
@@ -252,11 +341,7 @@ impl Inode for TmpInode {
 
     fn set_attributes(&self, changes: &SetAttributes) -> Result<(), Errno> {
         if let Some(size) = changes.size {
-            self.with_data(|data| {
-                data.set_len(size);
-                Ok(())
-            })?;
-            self.note_modified();
+            self.set_len(size)?;
         }
         let now = now();
         let time = |set| match set {

@@ -1,6 +1,5 @@
 //! Files in memory.
 
-mod data;
 mod directory;
 mod file;
 mod inode;
@@ -11,9 +10,10 @@ use std::sync::{Arc, Weak};
 
 use amber_abi::errno::Errno;
 use amber_abi::stat::{Device, FileType, StatFs, TMPFS_MAGIC};
-use amber_platform::PAGE_SIZE;
+use amber_platform::{GuestMemory, PAGE_SIZE};
 
 use crate::fs::{FileSystem, Inode, NewInode, anonymous_device};
+use crate::mm;
 use crate::sync::{Mutex, Rank};
 
 pub use inode::TmpInode;
@@ -55,7 +55,8 @@ impl Quota {
 pub struct TmpFs {
     name: &'static str,
     device: Device,
-    pages: Quota,
+    memory: Arc<GuestMemory>,
+    pages: Arc<Quota>,
     inodes: Quota,
     next_number: AtomicU64,
     options: Mutex<TmpfsOptions>,
@@ -66,16 +67,17 @@ pub struct TmpFs {
 
 impl TmpFs {
     /// An empty file system.
-    pub fn new(options: TmpfsOptions) -> Arc<Self> {
-        Self::named("tmpfs", options)
+    pub fn new(memory: Arc<GuestMemory>, options: TmpfsOptions) -> Arc<Self> {
+        Self::named("tmpfs", memory, options)
     }
 
     /// The same for a file system that is a tmpfs under another name.
-    pub fn named(name: &'static str, options: TmpfsOptions) -> Arc<Self> {
+    pub fn named(name: &'static str, memory: Arc<GuestMemory>, options: TmpfsOptions) -> Arc<Self> {
         let fs = Arc::new_cyclic(|me| TmpFs {
             name,
             device: anonymous_device(),
-            pages: Quota::new(options.pages.unwrap_or(u64::MAX)),
+            memory,
+            pages: Arc::new(Quota::new(options.pages.unwrap_or(u64::MAX))),
             inodes: Quota { used: AtomicU64::new(1), ..Quota::new(options.inodes.unwrap_or(u64::MAX)) },
             next_number: AtomicU64::new(1),
             options: Mutex::new(Rank::Leaf, options.clone()),
@@ -101,7 +103,7 @@ impl TmpFs {
     /// `EINVAL` if more is in use than the new limits allow.
     pub fn reconfigure(&self, new: &TmpfsOptions) -> Result<(), Errno> {
         let mut options = self.options.lock();
-        for (quota, limit) in [(&self.pages, new.pages), (&self.inodes, new.inodes)] {
+        for (quota, limit) in [(&*self.pages, new.pages), (&self.inodes, new.inodes)] {
             if limit.is_some_and(|limit| limit < quota.used.load(Ordering::Relaxed)) {
                 return Err(Errno::EINVAL);
             }
@@ -122,6 +124,16 @@ impl TmpFs {
         self.inodes.take(1)?;
         let fs = self.me.upgrade().ok_or(Errno::EIO)?;
         Ok(TmpInode::new(fs, new))
+    }
+}
+
+impl mm::Quota for Quota {
+    fn take(&self, bytes: u64) -> Result<(), Errno> {
+        Quota::take(self, bytes / PAGE_SIZE)
+    }
+
+    fn give_back(&self, bytes: u64) {
+        Quota::give_back(self, bytes / PAGE_SIZE);
     }
 }
 

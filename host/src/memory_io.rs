@@ -1,0 +1,47 @@
+//! Moving bytes between host files and guest memory without a copy between.
+
+use std::fs::File;
+use std::os::fd::AsRawFd;
+
+use vm_memory::bitmap::BitmapSlice;
+use vm_memory::{ReadVolatile, VolatileMemoryError, VolatileSlice, WriteVolatile};
+
+/// A place in an open file; reading and writing there leaves the file's own position alone.
+pub struct FileAt<'a> {
+    /// The file.
+    pub file: &'a File,
+    /// The place, which moves on with each transfer.
+    pub offset: u64,
+}
+
+impl FileAt<'_> {
+    fn moved(&mut self, answer: isize) -> Result<usize, VolatileMemoryError> {
+        let moved =
+            usize::try_from(answer).map_err(|_| VolatileMemoryError::IOError(std::io::Error::last_os_error()))?;
+        self.offset += moved as u64;
+        Ok(moved)
+    }
+}
+
+impl ReadVolatile for FileAt<'_> {
+    fn read_volatile<B: BitmapSlice>(&mut self, buf: &mut VolatileSlice<'_, B>) -> Result<usize, VolatileMemoryError> {
+        let guard = buf.ptr_guard_mut();
+        // SAFETY: the guard keeps `buf.len()` bytes at the pointer valid for writes while the call runs; nobody takes
+        // Rust references to volatile memory.
+        let answer = unsafe {
+            libc::pread(self.file.as_raw_fd(), guard.as_ptr().cast(), buf.len(), self.offset as libc::off_t)
+        };
+        self.moved(answer)
+    }
+}
+
+impl WriteVolatile for FileAt<'_> {
+    fn write_volatile<B: BitmapSlice>(&mut self, buf: &VolatileSlice<'_, B>) -> Result<usize, VolatileMemoryError> {
+        let guard = buf.ptr_guard();
+        // SAFETY: the guard keeps `buf.len()` bytes at the pointer valid for reads while the call runs.
+        let answer = unsafe {
+            libc::pwrite(self.file.as_raw_fd(), guard.as_ptr().cast(), buf.len(), self.offset as libc::off_t)
+        };
+        self.moved(answer)
+    }
+}

@@ -1,0 +1,59 @@
+//! Pages of host files that somebody mapped.
+
+use std::fs::File as StdFile;
+use std::sync::Arc;
+
+use amber_abi::errno::Errno;
+use amber_host::memory_io::FileAt;
+use amber_platform::GuestMemory;
+
+use crate::mm::PageSource;
+use crate::sync::{Mutex, Rank};
+
+/// The host file behind cached pages.
+pub(super) struct HostPages {
+    reader: Arc<StdFile>,
+    /// Known once somebody opened the file for writing.
+    writer: Arc<Mutex<Option<Arc<StdFile>>>>,
+}
+
+/// Where the writer of a file is put for its [`HostPages`].
+pub(super) type WriterSlot = Arc<Mutex<Option<Arc<StdFile>>>>;
+
+impl HostPages {
+    pub(super) fn new(reader: Arc<StdFile>) -> (Self, WriterSlot) {
+        let writer: WriterSlot = Arc::new(Mutex::new(Rank::Leaf, None));
+        (HostPages { reader, writer: writer.clone() }, writer)
+    }
+}
+
+fn errno(error: std::io::Error) -> Errno {
+    Errno::from_host(error)
+}
+
+impl PageSource for HostPages {
+    fn read(&self, memory: &GuestMemory, place: u64, offset: u64, len: u64) -> Result<u64, Errno> {
+        let mut file = FileAt { file: &self.reader, offset };
+        let mut done = 0;
+        while done < len {
+            match memory.read_from(place + done, len - done, &mut file).map_err(errno)? {
+                0 => break,
+                n => done += n as u64,
+            }
+        }
+        Ok(done)
+    }
+
+    fn write(&self, memory: &GuestMemory, place: u64, offset: u64, len: u64) -> Result<(), Errno> {
+        let writer = self.writer.lock().clone().ok_or(Errno::EBADF)?;
+        let mut file = FileAt { file: &writer, offset };
+        let mut done = 0;
+        while done < len {
+            match memory.write_to(place + done, len - done, &mut file).map_err(errno)? {
+                0 => return Err(Errno::EIO),
+                n => done += n as u64,
+            }
+        }
+        Ok(())
+    }
+}
