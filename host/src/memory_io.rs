@@ -28,9 +28,8 @@ impl ReadVolatile for FileAt<'_> {
         let guard = buf.ptr_guard_mut();
         // SAFETY: the guard keeps `buf.len()` bytes at the pointer valid for writes while the call runs; nobody takes
         // Rust references to volatile memory.
-        let answer = unsafe {
-            libc::pread(self.file.as_raw_fd(), guard.as_ptr().cast(), buf.len(), self.offset as libc::off_t)
-        };
+        let answer =
+            unsafe { libc::pread(self.file.as_raw_fd(), guard.as_ptr().cast(), buf.len(), self.offset as libc::off_t) };
         self.moved(answer)
     }
 }

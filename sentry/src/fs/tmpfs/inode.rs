@@ -154,7 +154,8 @@ impl TmpInode {
         {
             let seals = regular.writing.lock();
             let old = regular.pages.len();
-            if (len < old && seals.contains(Seals::F_SEAL_SHRINK)) || (len > old && seals.contains(Seals::F_SEAL_GROW)) {
+            if (len < old && seals.contains(Seals::F_SEAL_SHRINK)) || (len > old && seals.contains(Seals::F_SEAL_GROW))
+            {
                 return Err(Errno::EPERM);
             }
             regular.pages.set_len(len);
