@@ -328,3 +328,13 @@ pub fn flags(file: BorrowedFd<'_>) -> Result<OpenFlags> {
 pub fn duplicate(file: BorrowedFd<'_>) -> Result<OwnedFd> {
     file.as_fd().try_clone_to_owned().map_err(io_errno)
 }
+
+/// Reads at the descriptor's own position, which it shares with whoever handed it over.
+pub fn read(file: BorrowedFd<'_>, buf: &mut [u8]) -> Result<usize> {
+    nix::unistd::read(file, buf).map_err(errno)
+}
+
+/// Writes at the descriptor's own position, which it shares with whoever handed it over.
+pub fn write(file: BorrowedFd<'_>, buf: &[u8]) -> Result<usize> {
+    nix::unistd::write(file, buf).map_err(errno)
+}

@@ -3,6 +3,7 @@
 pub mod clock;
 pub mod fs;
 pub mod memory_io;
+pub mod poller;
 pub mod xattr;
 
 pub mod signals;

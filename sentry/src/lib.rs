@@ -15,6 +15,7 @@ pub mod loader;
 pub mod mm;
 pub mod profile;
 pub mod signal;
+pub mod start;
 pub mod sync;
 pub mod syscalls;
 pub mod task;

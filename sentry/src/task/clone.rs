@@ -150,7 +150,7 @@ pub(crate) fn clone_task(ctx: &mut TaskContext, request: &CloneRequest) -> SysRe
         task,
         memory,
         registers: child_registers(ctx, request),
-        floating_point,
+        floating_point: Some(floating_point),
         thread: child_state(ctx, request, gate.clone()),
         set_tid: flags.contains(CloneFlags::CLONE_CHILD_SETTID).then_some(request.child_tid),
     };
@@ -173,7 +173,8 @@ pub(super) struct Start {
     pub task: Arc<Task>,
     pub memory: Arc<MemoryManager>,
     pub registers: Registers,
-    pub floating_point: FloatingPoint,
+    /// The state of the parent; none for the initial one.
+    pub floating_point: Option<FloatingPoint>,
     pub thread: ThreadState,
     /// Where the task writes its own number.
     pub set_tid: Option<u64>,

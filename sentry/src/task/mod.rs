@@ -6,6 +6,7 @@ mod cpu_limit;
 mod credentials;
 pub(crate) mod exec;
 mod exit;
+pub(crate) mod first;
 mod group;
 mod limits;
 pub mod pidfd;

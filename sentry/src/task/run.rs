@@ -40,7 +40,10 @@ fn live(start: Start) {
     let Start { task, memory, registers, floating_point, thread, set_tid } = start;
     let kernel = task.kernel().clone();
     let platform = kernel.platform.new_context().and_then(|mut platform| {
-        platform.set_floating_point(&floating_point)?;
+        match &floating_point {
+            Some(state) => platform.set_floating_point(state)?,
+            None => platform.reset_floating_point()?,
+        }
         Ok(platform)
     });
     let platform = match platform {

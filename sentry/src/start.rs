@@ -1,0 +1,92 @@
+//! Starting a sandbox and waiting for its end.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::time::Instant;
+
+use amber_abi::Signal;
+use amber_abi::open::OpenFlags;
+use amber_abi::task::WaitStatus;
+use amber_platform::{GuestMemory, Platform};
+
+use crate::boot::{BootError, ExitStatus, SandboxConfig};
+use crate::fs::{FdTable, FileDescription, FsContext, boot, host_stream};
+use crate::kernel::{HostNames, Kernel};
+use crate::sync::{Mutex, Rank};
+use crate::syscalls::{CallTable, Tracer};
+use crate::task::first;
+
+/// A sandbox whose first process has been started.
+pub struct Sandbox {
+    kernel: Arc<Kernel>,
+}
+
+impl Sandbox {
+    /// Makes a kernel on a platform and starts the first process.
+    ///
+    /// # Errors
+    /// One line that names what could not be done; see [`BootError`].
+    pub fn boot(
+        platform: Arc<dyn Platform>,
+        memory: Arc<GuestMemory>,
+        config: SandboxConfig,
+    ) -> Result<Sandbox, BootError> {
+        let kernel = Arc::new(Kernel {
+            calls: CallTable::of(config.profile.release()),
+            profile: config.profile,
+            platform,
+            memory,
+            tracer: config.trace.map(|filter| Arc::new(Tracer::new(filter))),
+            processes: Mutex::new(Rank::Processes, Default::default()),
+            users: Default::default(),
+            cpus: std::thread::available_parallelism().map_or(1, usize::from),
+            names: Mutex::new(Rank::Leaf, HostNames::new(&config.hostname)),
+            started: Instant::now(),
+            end: Default::default(),
+            refused: Mutex::new(Rank::Leaf, HashSet::new()),
+            pipes: Default::default(),
+        });
+        let fs = FsContext::new(boot::mount_all(&kernel, &config.mounts)?);
+        let files = Arc::new(FdTable::default());
+        open_standard_streams(config.stdio, &files)?;
+        first::start(&kernel, &config.process, fs, files)?;
+        Ok(Sandbox { kernel })
+    }
+
+    /// Sends a signal to the first process, as from outside.
+    pub fn signal(&self, signal: Signal) {
+        self.kernel.signal_from_outside(signal);
+    }
+
+    /// Kills every process of the guest.
+    pub fn kill(&self) {
+        self.kernel.kill_all();
+    }
+
+    /// Waits until the first process, and with it every other, has ended.
+    pub fn wait(&self) -> ExitStatus {
+        match self.kernel.end.wait() {
+            WaitStatus::Exited(code) => ExitStatus::Exited(code),
+            WaitStatus::Signaled(signal, _) => ExitStatus::Signaled(signal.raw()),
+            // Only ends are noted; nothing else can come.
+            _ => ExitStatus::Exited(0),
+        }
+    }
+}
+
+/// Opens descriptors 0, 1 and 2; one that Amber was not given stays closed.
+fn open_standard_streams(
+    streams: [Option<std::os::fd::OwnedFd>; 3],
+    files: &Arc<FdTable>,
+) -> Result<(), BootError> {
+    for (fd, stream) in (0..).zip(streams) {
+        let Some(stream) = stream else { continue };
+        let description: Arc<FileDescription> = host_stream::open(stream)
+            .map_err(|errno| BootError::Config(format!("standard stream {fd}: {}", errno.text())))?;
+        debug_assert!(!description.flags().contains(OpenFlags::O_PATH));
+        files
+            .replace(fd, description, false, 3)
+            .map_err(|errno| BootError::Config(format!("standard stream {fd}: {}", errno.text())))?;
+    }
+    Ok(())
+}

@@ -1,0 +1,182 @@
+//! The first process of a sandbox.
+
+use std::ffi::OsStr;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::sync::Arc;
+
+use amber_abi::errno::Errno;
+use amber_abi::signal::SignalSet;
+use amber_abi::task::{RLimit, Resource};
+use amber_platform::Registers;
+
+use super::clone::Start;
+use super::{
+    Counted, Credentials, DEFAULT_TIMER_SLACK, Limits, NewTask, Process, ProcessTable, Schedule, Task, ThreadGroup,
+    ThreadState, run,
+};
+use crate::boot::{BootError, ProcessSpec};
+use crate::fs::walk::Scope;
+use crate::fs::{FdTable, FsContext, program};
+use crate::kernel::Kernel;
+use crate::loader::{LoadOptions, Program};
+use crate::mm::MemoryLimits;
+use crate::signal::SignalActions;
+
+/// Starts the first process in a tree of mounts, with these descriptors.
+///
+/// # Errors
+/// Says whether the program is missing or cannot be executed, and why.
+pub fn start(kernel: &Arc<Kernel>, spec: &ProcessSpec, fs: Arc<FsContext>, files: Arc<FdTable>) -> Result<(), BootError> {
+    let credentials = Arc::new(credentials(spec));
+    let root = fs.root();
+    let cwd = Scope::kernel(&credentials, root.clone())
+        .resolve(spec.cwd.as_os_str().as_bytes(), true)
+        .and_then(|cwd| if cwd.dentry.is_directory() { Ok(cwd) } else { Err(Errno::ENOTDIR) })
+        .map_err(|errno| BootError::Config(format!("working directory {}: {}", spec.cwd.display(), errno.text())))?;
+    fs.set_cwd(cwd.clone());
+    fs.set_umask(spec.umask as u16);
+    let scope = Scope { start: cwd, ..Scope::kernel(&credentials, root) };
+
+    let mut limits = Limits::default();
+    for &(resource, soft, hard) in &spec.rlimits {
+        limits.set(Resource::from_raw(resource), RLimit { rlim_cur: soft, rlim_max: hard });
+    }
+    let argument = spec.args.first().map_or(OsStr::new(""), |argument| argument.as_os_str());
+    let name = argument.to_string_lossy().into_owned();
+    let (path, file) = find(&scope, spec, argument.as_bytes())?;
+    let arguments = spec.args.iter().map(|a| a.clone().into_vec()).collect();
+    let environment = spec.env.iter().map(|e| e.clone().into_vec()).collect();
+    let refuse = |errno: Errno| BootError::NotExecutable { program: name.clone(), reason: why_not(errno) };
+    let program =
+        Program::resolve(file, path, arguments, environment, false, &mut |path| program::open(&scope, path))
+            .map_err(refuse)?;
+    let options =
+        LoadOptions { credentials: &credentials, secure: false, limits: memory_limits(&limits), randomize: true };
+    let loaded = program
+        .load(kernel, &options, &mut |path| {
+            program::open(&scope, path).inspect_err(|errno| {
+                log::error!("{name}: its interpreter {}: {}", String::from_utf8_lossy(path), errno.text());
+            })
+        })
+        .map_err(refuse)?;
+
+    let charge = kernel.users.get(credentials.uid).charge(Counted::Tasks);
+    let task_name = program.original_path.rsplit(|&b| b == b'/').next().unwrap_or_default();
+    let (pid, group) = {
+        let mut table = kernel.processes.lock();
+        let pid = table.take_number().map_err(|errno| BootError::Config(errno.text().to_owned()))?;
+        let group = ThreadGroup::new(pid, Arc::default(), Arc::new(limits));
+        table.add_process(Process {
+            group: group.clone(),
+            parent: 0,
+            parent_thread: 0,
+            children: Vec::new(),
+            pgid: pid,
+            sid: pid,
+            exit_signal: 0,
+            zombie: None,
+        });
+        (pid, group)
+    };
+    let task = Task::new(NewTask {
+        kernel: kernel.clone(),
+        group: group.clone(),
+        tid: pid,
+        memory: loaded.mm.clone(),
+        files,
+        fs,
+        credentials,
+        name: task_name.to_vec(),
+        blocked: SignalSet::default(),
+        schedule: Schedule::new(kernel.cpus),
+        charge,
+        personality: 0,
+        timer_slack: DEFAULT_TIMER_SLACK,
+    });
+    group.state().tasks.push(task.clone());
+    let mut table = kernel.processes.lock();
+    table.start_session(ProcessTable::INIT);
+    table.add_task(task.clone());
+    drop(table);
+    run::spawn(Start {
+        task,
+        memory: loaded.mm,
+        registers: Registers::for_program(loaded.entry, loaded.stack),
+        floating_point: None,
+        thread: ThreadState::default(),
+        set_tid: None,
+    })
+    .map_err(|errno| BootError::Config(format!("starting the first process: {}", errno.text())))
+}
+
+fn credentials(spec: &ProcessSpec) -> Credentials {
+    let (uid, gid) = (spec.user.uid, spec.user.gid);
+    let capabilities = &spec.capabilities;
+    Credentials {
+        uid,
+        euid: uid,
+        suid: uid,
+        fsuid: uid,
+        gid,
+        egid: gid,
+        sgid: gid,
+        fsgid: gid,
+        groups: spec.user.additional_gids.clone(),
+        permitted: capabilities.permitted,
+        effective: capabilities.effective,
+        inheritable: capabilities.inheritable,
+        bounding: capabilities.bounding,
+        ambient: capabilities.ambient,
+        securebits: 0,
+        no_new_privs: spec.no_new_privs,
+    }
+}
+
+/// The parts of the limits that memory management looks at.
+pub(crate) fn memory_limits(limits: &Limits) -> MemoryLimits {
+    let memory = MemoryLimits::default();
+    memory.set_address_space(limits.soft(Resource::RLIMIT_AS));
+    memory.set_data(limits.soft(Resource::RLIMIT_DATA));
+    memory.set_stack(limits.soft(Resource::RLIMIT_STACK));
+    memory.set_locked(limits.soft(Resource::RLIMIT_MEMLOCK));
+    memory
+}
+
+type Found = (Vec<u8>, Arc<crate::fs::FileDescription>);
+
+/// Finds the program as execvp(3) does: along `PATH` unless its name has a slash.
+fn find(scope: &Scope<'_>, spec: &ProcessSpec, name: &[u8]) -> Result<Found, BootError> {
+    let program = String::from_utf8_lossy(name).into_owned();
+    let missing = |reason: String| BootError::NotFound { program: program.clone(), reason };
+    let unusable = |errno: Errno| BootError::NotExecutable { program: program.clone(), reason: why_not(errno) };
+    if name.contains(&b'/') {
+        return match program::open(scope, name) {
+            Ok(file) => Ok((name.to_vec(), file)),
+            Err(errno @ (Errno::ENOENT | Errno::ENOTDIR)) => Err(missing(errno.text().to_owned())),
+            Err(errno) => Err(unusable(errno)),
+        };
+    }
+    let search = spec.env.iter().find_map(|variable| variable.as_bytes().strip_prefix(b"PATH="));
+    let search = search.unwrap_or(b"/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin");
+    let mut refused = None;
+    for directory in search.split(|&b| b == b':').filter(|_| !name.is_empty()) {
+        let directory = if directory.is_empty() { b"." } else { directory };
+        let path = [directory, b"/", name].concat();
+        match program::open(scope, &path) {
+            Ok(file) => return Ok((path, file)),
+            Err(errno @ Errno::EACCES) => refused = Some(errno),
+            Err(_) => {}
+        }
+    }
+    let searched = String::from_utf8_lossy(search);
+    Err(refused.map_or_else(|| missing(format!("not found in PATH ({searched})")), unusable))
+}
+
+fn why_not(errno: Errno) -> String {
+    match errno {
+        Errno::ENOEXEC => "not a program for x86-64 Linux (a 64-bit ELF file or a #! script)".to_owned(),
+        Errno::ENOENT => "its interpreter is not in the root file system".to_owned(),
+        Errno::ELIBBAD => "its interpreter is damaged".to_owned(),
+        errno => errno.text().to_lowercase(),
+    }
+}
