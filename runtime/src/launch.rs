@@ -2,12 +2,13 @@
 
 use std::io::{IsTerminal, stderr, stdin, stdout};
 use std::os::fd::{AsFd, OwnedFd};
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use amber_host::signals::SignalWatch;
 use amber_platform::{GuestMemory, Platform};
 use amber_platform_ptrace::PtracePlatform;
-use amber_sentry::boot::{SandboxConfig, TraceFilter};
+use amber_sentry::boot::{ExitStatus, SandboxConfig, TraceFilter};
+use amber_sentry::start::Sandbox;
 use amber_sentry::syscalls::entries;
 use anyhow::{Context, Result, bail};
 use nix::sys::signal::Signal;
@@ -32,12 +33,30 @@ pub fn launch(mut config: SandboxConfig, args: &GlobalArgs) -> Result<u8> {
     config.trace = trace(args)?;
     config.stdio = standard_streams(config.process.terminal.is_some())?;
     // Before anything starts a thread, which would take the signals otherwise.
-    let _signals = SignalWatch::new(&FORWARDED).context("watching signals")?;
+    let signals = SignalWatch::new(&FORWARDED).context("watching signals")?;
     let memory = GuestMemory::new(memory_size()?)?;
-    let _platform: Arc<dyn Platform> = match args.platform {
+    let platform: Arc<dyn Platform> = match args.platform {
         PlatformName::Ptrace => Arc::new(PtracePlatform::new(memory.clone())?),
     };
-    bail!("the sentry cannot be started yet")
+    let sandbox = Arc::new(Sandbox::boot(platform, memory, config)?);
+    forward_signals(signals, Arc::downgrade(&sandbox))?;
+    Ok(match sandbox.wait() {
+        ExitStatus::Exited(code) => code,
+        ExitStatus::Signaled(signal) => 128 + signal as u8,
+    })
+}
+
+/// Passes what others send to Amber on to the guest's first process.
+fn forward_signals(signals: SignalWatch, sandbox: Weak<Sandbox>) -> Result<()> {
+    let forward = move || {
+        while let (Ok(caught), Some(sandbox)) = (signals.next(), sandbox.upgrade()) {
+            if let Some(signal) = amber_abi::Signal::from_raw(caught.signal) {
+                sandbox.signal(signal);
+            }
+        }
+    };
+    std::thread::Builder::new().name("signals".to_owned()).spawn(forward).context("starting a thread")?;
+    Ok(())
 }
 
 /// The filter that `--strace` asks for.

@@ -20,7 +20,6 @@ use crate::fs::{FdTable, FsContext, program};
 use crate::kernel::Kernel;
 use crate::loader::{LoadOptions, Program};
 use crate::mm::MemoryLimits;
-use crate::signal::SignalActions;
 
 /// Starts the first process in a tree of mounts, with these descriptors.
 ///
