@@ -75,10 +75,7 @@ impl Sandbox {
 }
 
 /// Opens descriptors 0, 1 and 2; one that Amber was not given stays closed.
-fn open_standard_streams(
-    streams: [Option<std::os::fd::OwnedFd>; 3],
-    files: &Arc<FdTable>,
-) -> Result<(), BootError> {
+fn open_standard_streams(streams: [Option<std::os::fd::OwnedFd>; 3], files: &Arc<FdTable>) -> Result<(), BootError> {
     for (fd, stream) in (0..).zip(streams) {
         let Some(stream) = stream else { continue };
         let description: Arc<FileDescription> = host_stream::open(stream)

@@ -25,7 +25,12 @@ use crate::mm::MemoryLimits;
 ///
 /// # Errors
 /// Says whether the program is missing or cannot be executed, and why.
-pub fn start(kernel: &Arc<Kernel>, spec: &ProcessSpec, fs: Arc<FsContext>, files: Arc<FdTable>) -> Result<(), BootError> {
+pub fn start(
+    kernel: &Arc<Kernel>,
+    spec: &ProcessSpec,
+    fs: Arc<FsContext>,
+    files: Arc<FdTable>,
+) -> Result<(), BootError> {
     let credentials = Arc::new(credentials(spec));
     let root = fs.root();
     let cwd = Scope::kernel(&credentials, root.clone())
@@ -46,9 +51,8 @@ pub fn start(kernel: &Arc<Kernel>, spec: &ProcessSpec, fs: Arc<FsContext>, files
     let arguments = spec.args.iter().map(|a| a.clone().into_vec()).collect();
     let environment = spec.env.iter().map(|e| e.clone().into_vec()).collect();
     let refuse = |errno: Errno| BootError::NotExecutable { program: name.clone(), reason: why_not(errno) };
-    let program =
-        Program::resolve(file, path, arguments, environment, false, &mut |path| program::open(&scope, path))
-            .map_err(refuse)?;
+    let program = Program::resolve(file, path, arguments, environment, false, &mut |path| program::open(&scope, path))
+        .map_err(refuse)?;
     let options =
         LoadOptions { credentials: &credentials, secure: false, limits: memory_limits(&limits), randomize: true };
     let loaded = program
