@@ -11,6 +11,7 @@ use crate::profile::KernelProfile;
 use crate::sync::Mutex;
 use crate::syscalls::{CallTable, Tracer};
 use crate::task::{ProcessTable, SandboxEnd, Users};
+use crate::time::TimerService;
 
 /// The kernel of one sandbox.
 pub struct Kernel {
@@ -38,6 +39,8 @@ pub struct Kernel {
     pub end: SandboxEnd,
     /// Numbers of calls that were refused, and logged, already.
     pub refused: Mutex<HashSet<u32>>,
+    /// What waits for timers.
+    pub timers: Arc<TimerService>,
     /// All pipes and fifos.
     pub pipes: Arc<Pipes>,
 }

@@ -23,16 +23,17 @@ use amber_abi::ptrace::PtraceRequest;
 use amber_abi::sched::{MembarrierCommand, SchedParam, SchedPolicy};
 use amber_abi::seccomp::{SeccompFlags, SeccompOperation};
 use amber_abi::siginfo::SigInfo;
-use amber_abi::signal::{SigAction, SigHow, SignalSet, StackT};
+use amber_abi::signal::{SigAction, SigEvent, SigHow, SignalSet, StackT};
 use amber_abi::socket::{AddressFamily, MessageFlags, ShutdownHow, SocketFlags, SocketType};
 use amber_abi::sockopt::SocketLevel;
 use amber_abi::stat::{Stat, StatFs, Statx, StatxMask};
 use amber_abi::task::{
     CloneArgs, CloneFlags, GetrandomFlags, IoprioWho, Personality, PidfdFlags, PidfdSignalFlags, PriorityWhich, RLimit,
-    RebootCommand, Resource, Rusage, RusageWho, SyslogAction, Utsname, WaitIdType, WaitOptions,
+    RebootCommand, Resource, Rusage, RusageWho, SyslogAction, Tms, Utsname, WaitIdType, WaitOptions,
 };
 use amber_abi::time::{
-    ClockId, ItimerWhich, Itimerspec, Itimerval, TimerFlags, TimerfdFlags, TimerfdSetFlags, Timespec, Timeval,
+    ClockId, ItimerWhich, Itimerspec, Itimerval, TimerFlags, TimerfdFlags, TimerfdSetFlags, Timespec, Timeval, Timex,
+    Timezone,
 };
 use amber_abi::xattr::XattrFlags;
 
@@ -108,10 +109,10 @@ table! {
     32, 41, dup(oldfd: Fd) => super::fs::descriptor::dup, "".."";
     33, 63, dup2(oldfd: Fd, newfd: Fd) => super::fs::descriptor::dup2, "".."";
     34, 29, pause() => super::signal::mask::pause, "".."";
-    35, 162, nanosleep(rqtp: In<Timespec>, rmtp: Out<Timespec>) => !ENOSYS, "".."";
-    36, 105, getitimer(which: ItimerWhich, curr_value: Out<Itimerval>) => !ENOSYS, "".."";
-    37, 27, alarm(seconds: u32) => !ENOSYS, "".."";
-    38, 104, setitimer(which: ItimerWhich, new_value: In<Itimerval>, old_value: Out<Itimerval>) => !ENOSYS, "".."";
+    35, 162, nanosleep(rqtp: In<Timespec>, rmtp: Out<Timespec>) => super::time::sleep::nanosleep, "".."";
+    36, 105, getitimer(which: ItimerWhich, curr_value: Out<Itimerval>) => super::time::interval::getitimer, "".."";
+    37, 27, alarm(seconds: u32) => super::time::interval::alarm, "".."";
+    38, 104, setitimer(which: ItimerWhich, new_value: In<Itimerval>, old_value: Out<Itimerval>) => super::time::interval::setitimer, "".."";
     39, 20, getpid() => super::task::identity::getpid, "".."";
     40, 239, sendfile(out_fd: Fd, in_fd: Fd, offset: PtrOut, count: usize) => !ENOSYS, "".."";
     41, 359, socket(domain: AddressFamily, type_: SocketType, protocol: i32) => !ENOSYS, "".."";
@@ -169,12 +170,12 @@ table! {
     93, 207, fchown(fd: Fd, owner: u32, group: u32) => !ENOSYS, "".."";
     94, 198, lchown(pathname: Path, owner: u32, group: u32) => !ENOSYS, "".."";
     95, 60, umask(mask: FileMode) => super::fs::directory::umask, "".."";
-    96, 78, gettimeofday(tv: Out<Timeval>, tz: PtrOut) => !ENOSYS, "".."";
+    96, 78, gettimeofday(tv: Out<Timeval>, tz: Out<Timezone>) => super::time::clock::gettimeofday, "".."";
     97, 191, getrlimit(resource: Resource, rlim: Out<RLimit>) => super::task::limits::getrlimit, "".."";
     98, 77, getrusage(who: RusageWho, usage: Out<Rusage>) => super::task::usage::getrusage, "".."";
     99, 116, sysinfo(info: PtrOut) => super::task::system::sysinfo, "".."";
     100, 43, times(buf: PtrOut) => super::task::usage::times, "".."";
-    101, 26, ptrace(request: PtraceRequest, pid: i32, addr: PtrIn, data: PtrOut) => !EPERM, "".."";
+    101, 26, ptrace(request: PtraceRequest, pid: i32, addr: PtrIn, data: PtrOut) => !ENOSYS, "".."";
     102, 199, getuid() => super::task::credentials::getuid, "".."";
     103, 103, syslog(type_: SyslogAction, bufp: BufOut, len: i32) => !ENOSYS, "".."";
     104, 200, getgid() => super::task::credentials::getgid, "".."";
@@ -232,12 +233,12 @@ table! {
     156, 149, _sysctl(args: PtrOut) => !ENOSYS, "".."5.5";
     157, 172, prctl(option: PrctlOption, arg2: u64, arg3: u64, arg4: u64, arg5: u64) => super::task::prctl::prctl, "".."";
     158, 384, arch_prctl(code: ArchPrctl, addr: PtrOut) => super::task::prctl::arch_prctl, "".."";
-    159, 124, adjtimex(buf: PtrOut) => !ENOSYS, "".."";
+    159, 124, adjtimex(buf: Out<Timex>) => super::time::adjust::adjtimex, "".."";
     160, 75, setrlimit(resource: Resource, rlim: In<RLimit>) => super::task::limits::setrlimit, "".."";
     161, 61, chroot(path: Path) => super::fs::directory::chroot, "".."";
     162, 36, sync() => !ENOSYS, "".."";
     163, 51, acct(filename: Path) => !ENOSYS, "".."";
-    164, 79, settimeofday(tv: In<Timeval>, tz: PtrIn) => !ENOSYS, "".."";
+    164, 79, settimeofday(tv: In<Timeval>, tz: In<Timezone>) => super::time::clock::settimeofday, "".."";
     165, 21, mount(source: Path, target: Path, filesystemtype: Str, mountflags: MountFlags, data: PtrIn) => !ENOSYS, "".."";
     166, 52, umount2(target: Path, flags: UmountFlags) => !ENOSYS, "".."";
     167, 87, swapon(path: Path, swapflags: i32) => !ENOSYS, "".."";
@@ -274,7 +275,7 @@ table! {
     198, 236, lremovexattr(path: Path, name: Str) => !ENOSYS, "2.4".."";
     199, 237, fremovexattr(fd: Fd, name: Str) => !ENOSYS, "2.4".."";
     200, 238, tkill(tid: i32, sig: SignalNumber) => super::signal::send::tkill, "2.4.19".."";
-    201, 13, time(tloc: PtrOut) => !ENOSYS, "".."";
+    201, 13, time(tloc: Out<i64>) => super::time::clock::time, "".."";
     202, 240, futex(uaddr: PtrOut, futex_op: FutexOp, val: u32, timeout: In<Timespec>, uaddr2: PtrOut, val3: u32) => !ENOSYS, "2.6".."";
     203, 241, sched_setaffinity(pid: i32, cpusetsize: u32, mask: PtrIn) => super::task::schedule::sched_setaffinity, "2.6".."";
     204, 242, sched_getaffinity(pid: i32, cpusetsize: u32, mask: PtrOut) => super::task::schedule::sched_getaffinity, "2.6".."";
@@ -295,15 +296,15 @@ table! {
     219, 0, restart_syscall() => !ENOSYS, "2.6".."";
     220, -, semtimedop(semid: i32, sops: PtrIn, nsops: usize, timeout: In<Timespec>) => !ENOSYS, "2.6".."";
     221, 250, fadvise64(fd: Fd, offset: i64, len: i64, advice: FileAdvice) => !ENOSYS, "2.6".."";
-    222, 259, timer_create(clockid: ClockId, sevp: PtrIn, timerid: PtrOut) => !ENOSYS, "2.6".."";
-    223, 260, timer_settime(timerid: i32, flags: TimerFlags, new_value: In<Itimerspec>, old_value: Out<Itimerspec>) => !ENOSYS, "2.6".."";
-    224, 261, timer_gettime(timerid: i32, curr_value: Out<Itimerspec>) => !ENOSYS, "2.6".."";
-    225, 262, timer_getoverrun(timerid: i32) => !ENOSYS, "2.6".."";
-    226, 263, timer_delete(timerid: i32) => !ENOSYS, "2.6".."";
-    227, 264, clock_settime(clockid: ClockId, tp: In<Timespec>) => !ENOSYS, "2.6".."";
-    228, 265, clock_gettime(clockid: ClockId, tp: Out<Timespec>) => !ENOSYS, "2.6".."";
-    229, 266, clock_getres(clockid: ClockId, res: Out<Timespec>) => !ENOSYS, "2.6".."";
-    230, 267, clock_nanosleep(clockid: ClockId, flags: TimerFlags, request: In<Timespec>, remain: Out<Timespec>) => !ENOSYS, "2.6".."";
+    222, 259, timer_create(clockid: ClockId, sevp: In<SigEvent>, timerid: Out<i32>) => super::time::posix::timer_create, "2.6".."";
+    223, 260, timer_settime(timerid: i32, flags: TimerFlags, new_value: In<Itimerspec>, old_value: Out<Itimerspec>) => super::time::posix::timer_settime, "2.6".."";
+    224, 261, timer_gettime(timerid: i32, curr_value: Out<Itimerspec>) => super::time::posix::timer_gettime, "2.6".."";
+    225, 262, timer_getoverrun(timerid: i32) => super::time::posix::timer_getoverrun, "2.6".."";
+    226, 263, timer_delete(timerid: i32) => super::time::posix::timer_delete, "2.6".."";
+    227, 264, clock_settime(clockid: ClockId, tp: In<Timespec>) => super::time::clock::clock_settime, "2.6".."";
+    228, 265, clock_gettime(clockid: ClockId, tp: Out<Timespec>) => super::time::clock::clock_gettime, "2.6".."";
+    229, 266, clock_getres(clockid: ClockId, res: Out<Timespec>) => super::time::clock::clock_getres, "2.6".."";
+    230, 267, clock_nanosleep(clockid: ClockId, flags: TimerFlags, request: In<Timespec>, remain: Out<Timespec>) => super::time::sleep::clock_nanosleep, "2.6".."";
     231, 252, exit_group(status: i32) => super::task::clone::exit_group, "2.6".."";
     232, 256, epoll_wait(epfd: Fd, events: PtrOut, maxevents: i32, timeout: i32) => super::fs::epoll::epoll_wait, "2.6".."";
     233, 255, epoll_ctl(epfd: Fd, op: EpollOp, fd: Fd, event: In<EpollEvent>) => super::fs::epoll::epoll_ctl, "2.6".."";
@@ -378,7 +379,7 @@ table! {
     302, 340, prlimit64(pid: i32, resource: Resource, new_limit: In<RLimit>, old_limit: Out<RLimit>) => super::task::limits::prlimit64, "2.6.36".."";
     303, 341, name_to_handle_at(dirfd: DirFd, pathname: Path, handle: PtrOut, mount_id: PtrOut, flags: HandleFlags) => !ENOSYS, "2.6.39".."";
     304, 342, open_by_handle_at(mount_fd: DirFd, handle: PtrIn, flags: OpenFlags) => !ENOSYS, "2.6.39".."";
-    305, 343, clock_adjtime(clk_id: ClockId, buf: PtrOut) => !ENOSYS, "2.6.39".."";
+    305, 343, clock_adjtime(clk_id: ClockId, buf: Out<Timex>) => super::time::adjust::clock_adjtime, "2.6.39".."";
     306, 344, syncfs(fd: Fd) => !ENOSYS, "2.6.39".."";
     307, 345, sendmmsg(sockfd: Fd, msgvec: PtrOut, vlen: u32, flags: MessageFlags) => !ENOSYS, "3.0".."";
     308, 346, setns(fd: Fd, nstype: CloneFlags) => !ENOSYS, "3.0".."";

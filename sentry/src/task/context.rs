@@ -131,6 +131,7 @@ impl TaskContext {
     /// Runs guest code until it traps.
     pub(crate) fn run_guest(&mut self) -> Result<Trap, HostFault> {
         self.task.meter().begin(Activity::Guest);
+        self.task.group().timers().wake();
         let trap = self.platform.run(&**self.memory.space(), &mut self.registers);
         self.task.meter().begin(Activity::Kernel);
         trap

@@ -145,6 +145,7 @@ fn end_process(table: &mut ProcessTable, group: &Arc<ThreadGroup>, status: WaitS
     let pid = group.pid();
     let Some(process) = table.process_mut(pid) else { return };
     process.zombie = Some(status);
+    group.timers().clear();
     let pgid = process.pgid;
     // Its own group may have lost the member that kept it from being an orphan.
     session::hang_up_if_orphaned(table, pgid, pid, wakes);

@@ -9,6 +9,7 @@ use amber_abi::task::WaitStatus;
 use crate::signal::{PendingSignals, SignalActions};
 use crate::sync::{Mutex, MutexGuard, Rank};
 use crate::task::{Limits, Task, Usage};
+use crate::time::GroupTimers;
 use crate::wait::WaitQueue;
 
 /// A guest process: tasks that share signal handlers and a PID.
@@ -29,6 +30,7 @@ pub struct ThreadGroup {
     children_changed: WaitQueue,
     signal_queued: WaitQueue,
     ended: WaitQueue,
+    timers: GroupTimers,
 }
 
 /// What ended tasks and waited-for children used.
@@ -116,6 +118,7 @@ impl ThreadGroup {
             children_changed: WaitQueue::new(),
             signal_queued: WaitQueue::new(),
             ended: WaitQueue::new(),
+            timers: GroupTimers::default(),
         })
     }
 
@@ -238,6 +241,11 @@ impl ThreadGroup {
     /// Told when a member ends, and with the last one when the process becomes a zombie (for pidfd).
     pub fn ended(&self) -> &WaitQueue {
         &self.ended
+    }
+
+    /// Its timers.
+    pub fn timers(&self) -> &GroupTimers {
+        &self.timers
     }
 
     /// Whether signals without a handler leave it alone.

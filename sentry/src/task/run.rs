@@ -117,6 +117,8 @@ fn serve_call(ctx: &mut TaskContext) {
             ctx.registers.rax = value;
             end_temporary_mask(ctx);
         }
+        // The signal that ended the call is taken under the mask the call set.
+        Err(SysError::Errno(Errno::EINTR)) => ctx.registers.rax = Errno::EINTR.to_register(),
         Err(SysError::Errno(errno)) => {
             ctx.registers.rax = errno.to_register();
             end_temporary_mask(ctx);

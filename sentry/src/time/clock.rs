@@ -1,5 +1,7 @@
 //! What clocks show, in nanoseconds since the beginning of each: see time(7) and clock_gettime(2).
 
+use std::time::{Duration, Instant};
+
 use amber_abi::time::Timespec;
 use amber_host::clock::{ClockId as HostClock, read};
 
@@ -11,6 +13,13 @@ pub fn realtime() -> Timespec {
 /// CLOCK_MONOTONIC.
 pub fn monotonic() -> u64 {
     Clock::Monotonic.now()
+}
+
+/// The host's moment at which CLOCK_MONOTONIC shows `until` nanoseconds; none if that is beyond what the host can say
+/// (then it never comes).
+pub fn deadline_of(until: u64) -> Option<Instant> {
+    let remaining = until.saturating_sub(monotonic());
+    Instant::now().checked_add(Duration::from_nanos(remaining))
 }
 
 /// Nanoseconds as the structure guests use.

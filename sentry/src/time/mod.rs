@@ -1,3 +1,13 @@
 //! Time: the clocks a guest reads and the timers it sets.
 
 pub mod clock;
+mod countdown;
+pub mod cpu;
+mod service;
+mod signal_timer;
+mod table;
+
+pub use countdown::Countdown;
+pub use service::{Alarm, Expire, TimerService};
+pub use signal_timer::{Notice, SignalTimer, TimerClock};
+pub use table::GroupTimers;

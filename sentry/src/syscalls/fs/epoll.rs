@@ -14,8 +14,9 @@ use crate::fs::epoll::Epoll;
 use crate::syscalls::args::{Fd, In, PtrOut};
 use crate::syscalls::fs::anonymous::install;
 use crate::syscalls::fs::poll::{mask_for_call, milliseconds};
-use crate::syscalls::time::timeout::{Timeout, deadline_of};
+use crate::syscalls::time::timeout::Timeout;
 use crate::task::TaskContext;
+use crate::time::clock::deadline_of;
 use crate::wait::WaitEnd;
 
 /// Bytes of one event in guest memory.

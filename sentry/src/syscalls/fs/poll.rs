@@ -12,9 +12,9 @@ use crate::error::{Restart, Resume, SysError, SysResult};
 use crate::fs::FileDescription;
 use crate::syscalls::args::{In, Pollfds};
 use crate::syscalls::fs::support::descriptor_limit;
-use crate::syscalls::time::timeout::{Remaining, Timeout, deadline_of};
+use crate::syscalls::time::timeout::{Remaining, Timeout};
 use crate::task::TaskContext;
-use crate::time::clock;
+use crate::time::clock::{self, deadline_of};
 use crate::wait::WaitEnd;
 
 /// One entry of the guest's array.

@@ -1,3 +1,8 @@
 //! Calls on clocks and timers.
 
+pub mod adjust;
+pub mod clock;
+pub mod interval;
+pub mod posix;
+pub mod sleep;
 pub mod timeout;

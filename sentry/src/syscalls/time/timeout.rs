@@ -1,20 +1,13 @@
 //! The timeouts of the calls that wait for descriptors: read once, and what remains written back.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use amber_abi::errno::Errno;
 use amber_abi::time::{Timespec, Timeval};
 
 use crate::error::{Restart, SysError, SysResult};
 use crate::task::TaskContext;
-use crate::time::clock;
-
-/// The host's moment at which CLOCK_MONOTONIC shows `until` nanoseconds; none if that is beyond what it can say (then
-/// it never comes).
-pub fn deadline_of(until: u64) -> Option<Instant> {
-    let remaining = until.saturating_sub(clock::monotonic());
-    Instant::now().checked_add(Duration::from_nanos(remaining))
-}
+use crate::time::clock::{self, deadline_of};
 
 /// In which form the guest has its timeout.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,0 +1,47 @@
+//! Reading how the clock is disciplined. Adjusting it is the host's business.
+
+use amber_abi::errno::Errno;
+use amber_abi::time::{AdjustModes, ClockId, STA_UNSYNC, TIME_ERROR, Timeval, Timex};
+
+use crate::error::SysResult;
+use crate::syscalls::args::Out;
+use crate::task::TaskContext;
+use crate::time::clock::Clock;
+
+/// The error that a clock is assumed to have which nothing disciplines, in microseconds.
+const UNKNOWN_ERROR: i64 = 16_000_000;
+/// How fast a clock may be made to run, in parts per million with 16 binary places.
+const TOLERANCE: i64 = 500 << 16;
+
+/// adjtimex(2).
+pub fn adjtimex(ctx: &mut TaskContext, state: Out<Timex>) -> SysResult {
+    let asked: Timex = ctx.read_object(state.0)?;
+    let modes = AdjustModes::from_bits_retain(asked.modes);
+    if !modes.is_empty() && modes != AdjustModes::ADJ_OFFSET_SS_READ {
+        return Err(Errno::EPERM.into());
+    }
+    let now = i64::try_from(Clock::Realtime.now()).unwrap_or(i64::MAX);
+    let answer = Timex {
+        modes: asked.modes,
+        maxerror: UNKNOWN_ERROR,
+        esterror: UNKNOWN_ERROR,
+        status: STA_UNSYNC,
+        constant: 2,
+        precision: 1,
+        tolerance: TOLERANCE,
+        tick: 10_000,
+        time: Timeval::from_nanos(now),
+        ..Timex::default()
+    };
+    state.write(ctx, &answer)?;
+    Ok(TIME_ERROR as u64)
+}
+
+/// clock_adjtime(2).
+pub fn clock_adjtime(ctx: &mut TaskContext, id: ClockId, state: Out<Timex>) -> SysResult {
+    if id != ClockId::CLOCK_REALTIME {
+        let known = super::clock::named(ctx, id, true);
+        return Err(known.map_or(Errno::EINVAL, |_| Errno::EOPNOTSUPP).into());
+    }
+    adjtimex(ctx, state)
+}

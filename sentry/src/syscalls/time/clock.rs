@@ -1,0 +1,154 @@
+//! Reading clocks, and setting them, which no guest may.
+
+use amber_abi::errno::Errno;
+use amber_abi::task::Tms;
+use amber_abi::time::{ClockId, NSEC_PER_SEC, Timespec, Timeval, Timezone, USER_HZ};
+
+use crate::error::SysResult;
+use crate::syscalls::args::{In, Out};
+use crate::task::TaskContext;
+use crate::time::TimerClock;
+use crate::time::clock::{Clock, to_timespec};
+use crate::time::cpu::{CpuClock, Part};
+
+/// What the coarse clocks and the clocks of whole ticks advance by, in nanoseconds: a tick of 250 in a second.
+const COARSE: i64 = NSEC_PER_SEC / 250;
+
+/// The low bits of the number of a processor-time clock: what counts, and whether it is a thread's.
+const CPU_KIND: i32 = 3;
+const CPU_THREAD: i32 = 4;
+/// [`CPU_KIND`]: all time by ticks, user time by ticks, all time exactly.
+const CPU_PROF: i32 = 0;
+const CPU_VIRT: i32 = 1;
+const CPU_SCHED: i32 = 2;
+
+/// A clock as its number names it.
+pub struct Named {
+    /// The clock.
+    pub clock: TimerClock,
+    /// What it advances by, in nanoseconds.
+    pub resolution: i64,
+    /// Timers can run by it and calls can sleep on it.
+    pub can_wait: bool,
+    /// It is the calling thread's own processor time.
+    pub own_thread: bool,
+}
+
+/// The clock with this number. `for_reading`: a thread may also name its own process by its thread number.
+///
+/// # Errors
+/// `EINVAL` if there is none; the alarm clocks count as none, since there is no real-time clock to wake the machine.
+pub fn named(ctx: &TaskContext, id: ClockId, for_reading: bool) -> Result<Named, Errno> {
+    let system = |clock, resolution, can_wait| {
+        Ok(Named { clock: TimerClock::System(clock), resolution, can_wait, own_thread: false })
+    };
+    match id {
+        ClockId::CLOCK_REALTIME => system(Clock::Realtime, 1, true),
+        ClockId::CLOCK_MONOTONIC => system(Clock::Monotonic, 1, true),
+        ClockId::CLOCK_BOOTTIME => system(Clock::Boottime, 1, true),
+        ClockId::CLOCK_TAI => system(Clock::Tai, 1, true),
+        ClockId::CLOCK_MONOTONIC_RAW => system(Clock::MonotonicRaw, 1, false),
+        ClockId::CLOCK_REALTIME_COARSE => system(Clock::RealtimeCoarse, COARSE, false),
+        ClockId::CLOCK_MONOTONIC_COARSE => system(Clock::MonotonicCoarse, COARSE, false),
+        ClockId::CLOCK_PROCESS_CPUTIME_ID => cpu(ctx, CPU_SCHED, 0, for_reading),
+        ClockId::CLOCK_THREAD_CPUTIME_ID => cpu(ctx, CPU_SCHED | CPU_THREAD, 0, for_reading),
+        id if id.raw() < 0 => cpu(ctx, id.raw() & (CPU_KIND | CPU_THREAD), !(id.raw() >> 3), for_reading),
+        _ => Err(Errno::EINVAL),
+    }
+}
+
+/// The processor-time clock of the process or thread `number`, 0 for the caller's.
+fn cpu(ctx: &TaskContext, kind: i32, number: i32, for_reading: bool) -> Result<Named, Errno> {
+    let (part, resolution) = match kind & CPU_KIND {
+        CPU_PROF => (Part::All, COARSE),
+        CPU_VIRT => (Part::User, COARSE),
+        CPU_SCHED => (Part::All, 1),
+        // Clocks of devices, which are descriptors.
+        _ => return Err(Errno::EINVAL),
+    };
+    let of_thread = kind & CPU_THREAD != 0;
+    let task = match number {
+        0 => ctx.task().clone(),
+        number => ctx.kernel().processes.lock().task(number).cloned().ok_or(Errno::EINVAL)?,
+    };
+    let clock = if of_thread {
+        if task.group().pid() != ctx.group().pid() {
+            return Err(Errno::EINVAL);
+        }
+        CpuClock::of_thread(&task, part)
+    } else {
+        let is_process = number == 0 || task.is_leader() || (for_reading && task.tid() == ctx.tid());
+        if !is_process {
+            return Err(Errno::EINVAL);
+        }
+        CpuClock::of_process(task.group(), part)
+    };
+    let own_thread = of_thread && task.tid() == ctx.tid();
+    Ok(Named { clock: TimerClock::Cpu(clock), resolution, can_wait: true, own_thread })
+}
+
+/// clock_gettime(2).
+pub fn clock_gettime(ctx: &mut TaskContext, id: ClockId, time: Out<Timespec>) -> SysResult {
+    let now = named(ctx, id, true)?.clock.now().map_err(|_| Errno::EINVAL)?;
+    time.write(ctx, &to_timespec(now))?;
+    Ok(0)
+}
+
+/// clock_getres(2).
+pub fn clock_getres(ctx: &mut TaskContext, id: ClockId, resolution: Out<Timespec>) -> SysResult {
+    let clock = named(ctx, id, true)?;
+    resolution.write_if_wanted(ctx, &Timespec::from_nanos(clock.resolution))?;
+    Ok(0)
+}
+
+/// clock_settime(2): time is the host's to set, so this answers as for a process without CAP_SYS_TIME.
+pub fn clock_settime(ctx: &mut TaskContext, id: ClockId, time: In<Timespec>) -> SysResult {
+    let clock = named(ctx, id, true)?.clock;
+    if !matches!(clock, TimerClock::System(Clock::Realtime) | TimerClock::Cpu(_)) {
+        return Err(Errno::EINVAL.into());
+    }
+    if !time.read(ctx)?.is_valid() {
+        return Err(Errno::EINVAL.into());
+    }
+    Err(Errno::EPERM.into())
+}
+
+/// gettimeofday(2).
+pub fn gettimeofday(ctx: &mut TaskContext, time: Out<Timeval>, zone: Out<Timezone>) -> SysResult {
+    let now = i64::try_from(Clock::Realtime.now()).unwrap_or(i64::MAX);
+    time.write_if_wanted(ctx, &Timeval::from_nanos(now))?;
+    zone.write_if_wanted(ctx, &Timezone::default())?;
+    Ok(0)
+}
+
+/// settimeofday(2); see [`clock_settime`].
+pub fn settimeofday(ctx: &mut TaskContext, time: In<Timeval>, zone: In<Timezone>) -> SysResult {
+    let time = time.read_if_given(ctx)?;
+    zone.read_if_given(ctx)?;
+    if time.is_some_and(|time| !time.is_valid()) {
+        return Err(Errno::EINVAL.into());
+    }
+    Err(Errno::EPERM.into())
+}
+
+/// time(2).
+pub fn time(ctx: &mut TaskContext, time: Out<i64>) -> SysResult {
+    let now = (Clock::Realtime.now() / NSEC_PER_SEC as u64) as i64;
+    time.write_if_wanted(ctx, &now)?;
+    Ok(now as u64)
+}
+
+/// times(2): returns the ticks since the machine was started.
+pub fn times(ctx: &mut TaskContext, times: Out<Tms>) -> SysResult {
+    let ticks = |nanos: u64| nanos / (NSEC_PER_SEC as u64 / USER_HZ);
+    let usage = ctx.group().usage();
+    let children = ctx.group().past_usage().children;
+    let answer = Tms {
+        tms_utime: ticks(usage.user) as i64,
+        tms_stime: ticks(usage.system) as i64,
+        tms_cutime: ticks(children.user) as i64,
+        tms_cstime: ticks(children.system) as i64,
+    };
+    times.write_if_wanted(ctx, &answer)?;
+    Ok(ticks(Clock::Boottime.now()))
+}
