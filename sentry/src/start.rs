@@ -44,6 +44,7 @@ impl Sandbox {
             started: Instant::now(),
             end: Default::default(),
             refused: Mutex::new(Rank::Leaf, HashSet::new()),
+            timers: Default::default(),
             pipes: Default::default(),
         });
         let fs = FsContext::new(boot::mount_all(&kernel, &config.mounts)?);

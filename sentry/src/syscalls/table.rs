@@ -293,7 +293,7 @@ table! {
     216, 257, remap_file_pages(addr: PtrIn, size: usize, prot: ProtFlags, pgoff: usize, flags: MmapFlags) => super::mm::mapping::remap_file_pages, "2.6".."";
     217, 220, getdents64(fd: Fd, dirp: PtrOut, count: u32) => super::fs::directory::getdents64, "2.4".."";
     218, 258, set_tid_address(tidptr: PtrOut) => super::task::clone::set_tid_address, "2.6".."";
-    219, 0, restart_syscall() => !ENOSYS, "2.6".."";
+    219, 0, restart_syscall() => super::signal::restart::restart_syscall, "2.6".."";
     220, -, semtimedop(semid: i32, sops: PtrIn, nsops: usize, timeout: In<Timespec>) => !ENOSYS, "2.6".."";
     221, 250, fadvise64(fd: Fd, offset: i64, len: i64, advice: FileAdvice) => !ENOSYS, "2.6".."";
     222, 259, timer_create(clockid: ClockId, sevp: In<SigEvent>, timerid: Out<i32>) => super::time::posix::timer_create, "2.6".."";

@@ -153,6 +153,7 @@ pub(crate) fn execute(ctx: &mut TaskContext, program: &Program) -> Result<(), Sy
     }
     ctx.thread.alt_stack = AltStack::default();
     ctx.thread.resume = None;
+    ctx.group().timers().clear_posix();
     close_descriptors(ctx);
     let name = program.original_path.rsplit(|&b| b == b'/').next().unwrap_or_default();
     ctx.set_name(name);

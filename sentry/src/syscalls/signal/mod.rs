@@ -2,4 +2,5 @@
 
 pub mod action;
 pub mod mask;
+pub mod restart;
 pub mod send;

@@ -1,0 +1,17 @@
+//! restart_syscall(2): what a task is made to call when a signal without a handler interrupted a wait with a timeout.
+
+use amber_abi::errno::Errno;
+
+use crate::error::{Resume, SysResult};
+use crate::syscalls::{fs, time};
+use crate::task::TaskContext;
+
+/// restart_syscall(2).
+pub fn restart_syscall(ctx: &mut TaskContext) -> SysResult {
+    match ctx.thread.resume.take() {
+        Some(Resume::Sleep { clock, until, remainder }) => time::sleep::resume(ctx, clock, until, remainder),
+        Some(Resume::Poll { fds, count, until }) => fs::poll::resume(ctx, fds, count, until),
+        // Nobody waits on a futex yet.
+        Some(Resume::FutexWait { .. }) | None => Err(Errno::EINTR.into()),
+    }
+}
