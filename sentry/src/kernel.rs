@@ -7,6 +7,7 @@ use std::time::Instant;
 use amber_platform::{GuestMemory, Platform};
 
 use crate::fs::pipe::Pipes;
+use crate::futex::FutexTable;
 use crate::profile::KernelProfile;
 use crate::sync::Mutex;
 use crate::syscalls::{CallTable, Tracer};
@@ -41,6 +42,8 @@ pub struct Kernel {
     pub refused: Mutex<HashSet<u32>>,
     /// What waits for timers.
     pub timers: Arc<TimerService>,
+    /// Who waits for which futex.
+    pub futexes: FutexTable,
     /// All pipes and fifos.
     pub pipes: Arc<Pipes>,
 }

@@ -10,6 +10,7 @@
 pub mod boot;
 pub mod error;
 pub mod fs;
+pub mod futex;
 pub mod kernel;
 pub mod loader;
 pub mod mm;

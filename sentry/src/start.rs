@@ -45,6 +45,7 @@ impl Sandbox {
             end: Default::default(),
             refused: Mutex::new(Rank::Leaf, HashSet::new()),
             timers: Default::default(),
+            futexes: Default::default(),
             pipes: Default::default(),
         });
         let fs = FsContext::new(boot::mount_all(&kernel, &config.mounts)?);

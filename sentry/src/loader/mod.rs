@@ -18,6 +18,9 @@ use crate::task::Credentials;
 use elf::Image;
 use stack::StackContents;
 
+/// Opens a file for execution, by its path.
+pub type Opener<'a> = dyn FnMut(&[u8]) -> Result<Arc<FileDescription>, Errno> + 'a;
+
 /// How many interpreters of scripts may follow each other.
 const MOST_INTERPRETERS: usize = 5;
 
@@ -69,7 +72,7 @@ impl Program {
         arguments: Vec<Vec<u8>>,
         environment: Vec<Vec<u8>>,
         nameless: bool,
-        open: &mut dyn FnMut(&[u8]) -> Result<Arc<FileDescription>, Errno>,
+        open: &mut Opener<'_>,
     ) -> Result<Program, Errno> {
         let mut program = Program { file, original_path: path.clone(), path, arguments, environment };
         if program.arguments.is_empty() {
@@ -97,12 +100,7 @@ impl Program {
     /// # Errors
     /// `ENOEXEC`, `ELIBBAD` for a bad interpreter, `E2BIG`, `ENOMEM`, `EINVAL` for segments that cannot be mapped, those of
     /// `open` and of reading.
-    pub fn load(
-        &self,
-        kernel: &Kernel,
-        options: &LoadOptions<'_>,
-        open: &mut dyn FnMut(&[u8]) -> Result<Arc<FileDescription>, Errno>,
-    ) -> Result<Loaded, Errno> {
+    pub fn load(&self, kernel: &Kernel, options: &LoadOptions<'_>, open: &mut Opener<'_>) -> Result<Loaded, Errno> {
         let limit = kernel.platform.address_limit();
         stack::check_size(&self.arguments, &self.environment, &self.original_path, options.limits.stack())?;
         let image = read_image(&self.file, limit)?;
@@ -159,7 +157,7 @@ impl Program {
         offset: u64,
         len: u64,
         limit: u64,
-        open: &mut dyn FnMut(&[u8]) -> Result<Arc<FileDescription>, Errno>,
+        open: &mut Opener<'_>,
     ) -> Result<(Arc<FileDescription>, Image), Errno> {
         let mut path = vec![0; len as usize];
         let got = elf::read_full(&mut |offset, buf| self.file.file().read_at(buf, offset), offset, &mut path)?;

@@ -8,6 +8,7 @@ use amber_platform::PAGE_SIZE;
 use super::fault::Fault;
 use super::manager::{MemoryManager, State};
 use super::vma::VmaFlags;
+use crate::futex::Key;
 
 /// Whether the area's protection counts.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -113,6 +114,20 @@ impl MemoryManager {
         self.with(|state| {
             let (offset, _) = self.extent(state, address & !7, write, Force::No).map_err(|_| Errno::EFAULT)?;
             Ok(work(self.memory.atomic_u64(offset)))
+        })
+    }
+
+    /// The identity of a word that several processes may use as a futex.
+    ///
+    /// # Errors
+    /// `EFAULT` if nothing is mapped there.
+    pub fn shared_key(&self, address: u64) -> Result<Key, Errno> {
+        self.with(|state| {
+            let (area, _) = self.locate(state, address).map_err(|_| Errno::EFAULT)?;
+            match area.object() {
+                Some(object) if area.is_shared() => Ok(Key::Object(object.object.clone(), area.offset_of(address))),
+                _ => Ok(Key::Local(self.id(), address)),
+            }
         })
     }
 

@@ -46,7 +46,7 @@ impl MemoryManager {
 
     /// Checks a range the guest named: aligned, above the lowest address, below the limit.
     pub(super) fn check_fixed(&self, at: u64, len: u64) -> Result<Range<u64>, Errno> {
-        if at % PAGE_SIZE != 0 {
+        if !at.is_multiple_of(PAGE_SIZE) {
             return Err(Errno::EINVAL);
         }
         let end = at.checked_add(len).filter(|&end| end <= self.limit).ok_or(Errno::ENOMEM)?;

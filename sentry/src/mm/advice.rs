@@ -17,7 +17,7 @@ impl MemoryManager {
     /// # Errors
     /// As in the man page.
     pub fn advise(&self, address: u64, len: u64, advice: MemoryAdvice) -> Result<(), Errno> {
-        if !is_known(advice) || address % PAGE_SIZE != 0 {
+        if !is_known(advice) || !address.is_multiple_of(PAGE_SIZE) {
             return Err(Errno::EINVAL);
         }
         let rounded = len.checked_next_multiple_of(PAGE_SIZE).ok_or(Errno::EINVAL)?;

@@ -217,7 +217,7 @@ impl MemoryManager {
     pub fn unmap(&self, address: u64, len: u64) -> Result<(), Errno> {
         let len = whole_pages(len).map_err(|_| Errno::EINVAL)?;
         let end = address.checked_add(len).filter(|&end| end <= self.limit).ok_or(Errno::EINVAL)?;
-        if address % PAGE_SIZE != 0 || len == 0 {
+        if !address.is_multiple_of(PAGE_SIZE) || len == 0 {
             return Err(Errno::EINVAL);
         }
         self.with(|state| {

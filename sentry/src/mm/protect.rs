@@ -25,7 +25,7 @@ impl MemoryManager {
     /// `EINVAL` for an unaligned address, `ENOMEM` for a range with holes or too many areas, `EACCES` if the object or
     /// the seal of the area forbids the protection (`EPERM`).
     pub fn protect(&self, address: u64, len: u64, protection: Protection, reach: Reach) -> Result<(), Errno> {
-        if address % PAGE_SIZE != 0 {
+        if !address.is_multiple_of(PAGE_SIZE) {
             return Err(Errno::EINVAL);
         }
         if len == 0 {
@@ -120,7 +120,7 @@ impl MemoryManager {
     /// # Errors
     /// `EINVAL` for an unaligned or wrapping range, `ENOMEM` if there are holes.
     pub fn seal(&self, address: u64, len: u64) -> Result<(), Errno> {
-        if address % PAGE_SIZE != 0 {
+        if !address.is_multiple_of(PAGE_SIZE) {
             return Err(Errno::EINVAL);
         }
         let len = len.checked_next_multiple_of(PAGE_SIZE).ok_or(Errno::EINVAL)?;

@@ -38,7 +38,7 @@ impl MemoryManager {
     /// As in the man page.
     pub fn remap(&self, request: RemapRequest) -> Result<u64, Errno> {
         let RemapRequest { address, fixed, .. } = request;
-        if address % PAGE_SIZE != 0 || fixed.is_some_and(|to| to % PAGE_SIZE != 0) {
+        if !address.is_multiple_of(PAGE_SIZE) || fixed.is_some_and(|to| !to.is_multiple_of(PAGE_SIZE)) {
             return Err(Errno::EINVAL);
         }
         let old_len = whole_pages(request.old_len).map_err(|_| Errno::EINVAL)?;

@@ -168,7 +168,7 @@ impl MemoryManager {
         use amber_abi::errno::Errno;
         let len = len.checked_next_multiple_of(PAGE_SIZE).ok_or(Errno::EINVAL)?;
         let end = address.checked_add(len).ok_or(Errno::EINVAL)?;
-        if address % PAGE_SIZE != 0 {
+        if !address.is_multiple_of(PAGE_SIZE) {
             return Err(Errno::EINVAL);
         }
         let name: Option<Arc<str>> = name.map(Arc::from);

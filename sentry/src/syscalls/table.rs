@@ -276,7 +276,7 @@ table! {
     199, 237, fremovexattr(fd: Fd, name: Str) => !ENOSYS, "2.4".."";
     200, 238, tkill(tid: i32, sig: SignalNumber) => super::signal::send::tkill, "2.4.19".."";
     201, 13, time(tloc: Out<i64>) => super::time::clock::time, "".."";
-    202, 240, futex(uaddr: PtrOut, futex_op: FutexOp, val: u32, timeout: In<Timespec>, uaddr2: PtrOut, val3: u32) => !ENOSYS, "2.6".."";
+    202, 240, futex(uaddr: PtrOut, futex_op: FutexOp, val: u32, timeout: In<Timespec>, uaddr2: PtrOut, val3: u32) => super::task::futex::futex, "2.6".."";
     203, 241, sched_setaffinity(pid: i32, cpusetsize: u32, mask: PtrIn) => super::task::schedule::sched_setaffinity, "2.6".."";
     204, 242, sched_getaffinity(pid: i32, cpusetsize: u32, mask: PtrOut) => super::task::schedule::sched_getaffinity, "2.6".."";
     205, 243, set_thread_area(u_info: PtrOut) => !ENOSYS, "".."1.0";
@@ -435,14 +435,14 @@ table! {
     446, 446, landlock_restrict_self(ruleset_fd: Fd, flags: u32) => !ENOSYS, "5.13".."";
     447, 447, memfd_secret(flags: u32) => !ENOSYS, "5.14".."";
     448, 448, process_mrelease(pidfd: Fd, flags: u32) => !ENOSYS, "5.15".."";
-    449, 449, futex_waitv(waiters: PtrIn, nr_futexes: u32, flags: u32, timeout: In<Timespec>, clockid: ClockId) => !ENOSYS, "5.16".."";
+    449, 449, futex_waitv(waiters: PtrIn, nr_futexes: u32, flags: u32, timeout: In<Timespec>, clockid: ClockId) => super::task::futex::futex_waitv, "5.16".."";
     450, 450, set_mempolicy_home_node(start: u64, len: u64, home_node: u64, flags: u64) => !ENOSYS, "5.17".."";
     451, 451, cachestat(fd: Fd, cstat_range: PtrIn, cstat: PtrOut, flags: u32) => !ENOSYS, "6.5".."";
     452, 452, fchmodat2(dirfd: DirFd, pathname: Path, mode: FileMode, flags: AtFlags) => !ENOSYS, "6.6".."";
     453, 453, map_shadow_stack(addr: PtrIn, size: u64, flags: u32) => !ENOSYS, "6.6".."";
-    454, 454, futex_wake(uaddr: PtrIn, mask: u64, nr: i32, flags: Futex2Flags) => !ENOSYS, "6.7".."";
-    455, 455, futex_wait(uaddr: PtrIn, val: u64, mask: u64, flags: Futex2Flags, timeout: In<Timespec>, clockid: ClockId) => !ENOSYS, "6.7".."";
-    456, 456, futex_requeue(waiters: PtrIn, flags: u32, nr_wake: i32, nr_requeue: i32) => !ENOSYS, "6.7".."";
+    454, 454, futex_wake(uaddr: PtrIn, mask: u64, nr: i32, flags: Futex2Flags) => super::task::futex::futex_wake, "6.7".."";
+    455, 455, futex_wait(uaddr: PtrIn, val: u64, mask: u64, flags: Futex2Flags, timeout: In<Timespec>, clockid: ClockId) => super::task::futex::futex_wait, "6.7".."";
+    456, 456, futex_requeue(waiters: PtrIn, flags: u32, nr_wake: i32, nr_requeue: i32) => super::task::futex::futex_requeue, "6.7".."";
     457, 457, statmount(req: PtrIn, buf: PtrOut, bufsize: usize, flags: u32) => !ENOSYS, "6.8".."";
     458, 458, listmount(req: PtrIn, mnt_ids: PtrOut, nr_mnt_ids: usize, flags: u32) => !ENOSYS, "6.8".."";
     459, 459, lsm_get_self_attr(attr: u32, ctx: PtrOut, size: PtrOut, flags: u32) => !ENOSYS, "6.8".."";

@@ -33,11 +33,12 @@ pub(super) fn end(mut ctx: TaskContext, status: WaitStatus) {
 /// Does what must be done in the task's memory before it leaves it: robust futexes, and the word that joining waits for.
 pub(super) fn leave_memory(ctx: &mut TaskContext) {
     let clear = std::mem::take(&mut ctx.thread.clear_child_tid);
-    ctx.set_robust_list(0);
+    crate::futex::release(ctx, ctx.has_ended());
     // The task and this context hold one reference each.
     if Arc::strong_count(ctx.mm()) > 2 && clear != 0 {
         // As on Linux, nobody is there to be told that the address is bad.
         let _ = ctx.write_object(clear, &0u32);
+        crate::futex::wake_cleared_tid(ctx, clear);
     }
 }
 

@@ -18,7 +18,7 @@ pub fn madvise(ctx: &mut TaskContext, address: PtrIn, len: usize, advice: Memory
 /// msync(2).
 pub fn msync(ctx: &mut TaskContext, address: PtrIn, len: usize, flags: MsyncFlags) -> SysResult {
     let both = MsyncFlags::MS_ASYNC | MsyncFlags::MS_SYNC;
-    if !MsyncFlags::all().contains(flags) || flags.contains(both) || address.0 % PAGE_SIZE != 0 {
+    if !MsyncFlags::all().contains(flags) || flags.contains(both) || !address.0.is_multiple_of(PAGE_SIZE) {
         return Err(Errno::EINVAL.into());
     }
     let len = (len as u64).checked_next_multiple_of(PAGE_SIZE).ok_or(Errno::ENOMEM)?;
@@ -46,7 +46,7 @@ pub fn msync(ctx: &mut TaskContext, address: PtrIn, len: usize, flags: MsyncFlag
 pub fn mincore(ctx: &mut TaskContext, address: PtrIn, len: usize, vector: PtrOut) -> SysResult {
     /// Pages answered with one copy to the guest.
     const AT_ONCE: u64 = 4096;
-    if address.0 % PAGE_SIZE != 0 {
+    if !address.0.is_multiple_of(PAGE_SIZE) {
         return Err(Errno::EINVAL.into());
     }
     let mm = ctx.mm();

@@ -21,7 +21,7 @@ pub fn mmap(
     fd: Fd,
     offset: u64,
 ) -> SysResult {
-    if offset % PAGE_SIZE != 0 {
+    if !offset.is_multiple_of(PAGE_SIZE) {
         return Err(Errno::EINVAL.into());
     }
     let anonymous = flags.contains(MmapFlags::MAP_ANONYMOUS);

@@ -18,7 +18,7 @@ pub fn mprotect(ctx: &mut TaskContext, address: PtrIn, len: usize, prot: ProtFla
     }
     let rights = prot - both;
     let known = ProtFlags::PROT_READ | ProtFlags::PROT_WRITE | ProtFlags::PROT_EXEC | ProtFlags::PROT_SEM;
-    let unaligned = address.0 % amber_platform::PAGE_SIZE != 0;
+    let unaligned = !address.0.is_multiple_of(amber_platform::PAGE_SIZE);
     if unaligned || (len != 0 && !known.contains(rights)) {
         return Err(Errno::EINVAL.into());
     }

@@ -4,6 +4,7 @@ pub mod capability;
 pub mod clone;
 pub mod credentials;
 pub mod exec;
+pub mod futex;
 pub mod identity;
 pub mod limits;
 pub mod pidfd;

@@ -1,0 +1,288 @@
+//! Who waits for which futex.
+
+use std::collections::hash_map::RandomState;
+use std::collections::{HashMap, VecDeque};
+use std::hash::BuildHasher;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+use amber_abi::errno::Errno;
+
+use super::Key;
+use crate::mm::MemoryManager;
+use crate::sync::{Mutex, MutexGuard, Rank};
+use crate::wait::Parker;
+
+/// Parts of the table with their own lock.
+const SHARDS: usize = 64;
+
+/// How a waiter wants to be woken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// By a wake-up with a bit of this mask.
+    Plain(u32),
+    /// By being made owner of the lock.
+    Lock,
+    /// By being moved to a lock with priority inheritance, and then as its owner.
+    BeforeLock,
+}
+
+/// One thread in a wait for one word.
+pub struct Waiter {
+    place: Mutex<WaiterPlace>,
+    /// The number that a lock's word shows when this thread owns it.
+    pub tid: i32,
+    /// Its address space, to write a lock's word in.
+    pub mm: Arc<MemoryManager>,
+    parker: Arc<Parker>,
+    woken: AtomicBool,
+}
+
+/// What a requeue changes; only changed with the shard of the old key locked.
+#[derive(Clone)]
+pub struct WaiterPlace {
+    /// What it waits for.
+    pub key: Key,
+    /// Address of the word in its address space.
+    pub address: u64,
+    /// How.
+    pub kind: Kind,
+    /// For [`Kind::BeforeLock`], the only lock it may be moved to, and its address.
+    pub target: Option<(Key, u64)>,
+}
+
+impl Waiter {
+    /// A waiter that is not in the table yet.
+    pub fn new(place: WaiterPlace, tid: i32, mm: Arc<MemoryManager>, parker: Arc<Parker>) -> Arc<Self> {
+        let place = Mutex::new(Rank::Leaf, place);
+        Arc::new(Waiter { place, tid, mm, parker, woken: AtomicBool::new(false) })
+    }
+
+    /// Whether it was woken, or made owner.
+    pub fn is_woken(&self) -> bool {
+        self.woken.load(Ordering::Acquire)
+    }
+
+    /// Where and how it waits now.
+    pub fn place(&self) -> WaiterPlace {
+        self.place.lock().clone()
+    }
+
+    /// How it waits now.
+    pub fn kind(&self) -> Kind {
+        self.place.lock().kind
+    }
+
+    fn wake(&self) {
+        self.woken.store(true, Ordering::Release);
+        self.parker.unpark();
+    }
+}
+
+/// A part of the table.
+#[derive(Default)]
+pub struct Shard {
+    queues: HashMap<Key, VecDeque<Arc<Waiter>>>,
+    /// Owners of the locks that someone waits for, by thread number.
+    owners: HashMap<Key, i32>,
+}
+
+/// What is to be dropped without locks: a key may be the last to know an object.
+pub type Garbage = (Vec<Arc<Waiter>>, Vec<Key>);
+
+impl Shard {
+    /// Adds a waiter at the end.
+    pub fn push(&mut self, key: &Key, waiter: Arc<Waiter>) {
+        self.queues.entry(key.clone()).or_default().push_back(waiter);
+    }
+
+    /// The waiters of a key, first come first.
+    pub fn waiters(&self, key: &Key) -> impl Iterator<Item = &Arc<Waiter>> {
+        self.queues.get(key).into_iter().flatten()
+    }
+
+    /// The first that waits for a lock.
+    pub fn first_for_lock(&self, key: &Key) -> Option<Arc<Waiter>> {
+        self.waiters(key).find(|waiter| waiter.kind() == Kind::Lock).cloned()
+    }
+
+    /// Who owns a lock that someone waits for.
+    pub fn owner(&self, key: &Key) -> Option<i32> {
+        self.owners.get(key).copied()
+    }
+
+    /// Notes the owner of a lock that someone waits for.
+    pub fn set_owner(&mut self, key: &Key, owner: i32) {
+        self.owners.insert(key.clone(), owner);
+    }
+
+    /// Takes a waiter out; false if it is not there.
+    pub fn remove(&mut self, key: &Key, waiter: &Arc<Waiter>, garbage: &mut Garbage) -> bool {
+        let Some(queue) = self.queues.get_mut(key) else { return false };
+        let Some(at) = queue.iter().position(|other| Arc::ptr_eq(other, waiter)) else { return false };
+        garbage.0.extend(queue.remove(at));
+        let locks_left = queue.iter().any(|waiter| waiter.kind() == Kind::Lock);
+        if queue.is_empty()
+            && let Some((key, _)) = self.queues.remove_entry(key)
+        {
+            garbage.1.push(key);
+        }
+        if !locks_left && let Some((key, _)) = self.owners.remove_entry(key) {
+            garbage.1.push(key);
+        }
+        true
+    }
+
+    /// Takes a waiter out and wakes it.
+    pub fn wake(&mut self, key: &Key, waiter: &Arc<Waiter>, garbage: &mut Garbage) {
+        if self.remove(key, waiter, garbage) {
+            waiter.wake();
+        }
+    }
+
+    /// The keys of locks that a thread owns and someone waits for.
+    pub fn owned_by(&self, tid: i32) -> Vec<Key> {
+        self.owners.iter().filter(|&(_, &owner)| owner == tid).map(|(key, _)| key.clone()).collect()
+    }
+}
+
+/// All waiters of the sandbox.
+pub struct FutexTable {
+    shards: Vec<Mutex<Shard>>,
+    hasher: RandomState,
+    /// Waits for locks so far, ended or not: nothing to look for at the end of a thread while it is zero.
+    lock_waits: AtomicUsize,
+}
+
+impl Default for FutexTable {
+    fn default() -> Self {
+        FutexTable {
+            shards: (0..SHARDS).map(|_| Mutex::new(Rank::Futex, Shard::default())).collect(),
+            hasher: RandomState::new(),
+            lock_waits: AtomicUsize::new(0),
+        }
+    }
+}
+
+/// The shards of two keys, locked.
+pub struct Pair<'a> {
+    first: MutexGuard<'a, Shard>,
+    second: Option<MutexGuard<'a, Shard>>,
+    swapped: bool,
+}
+
+impl Pair<'_> {
+    /// The shard of the first key given.
+    pub fn one(&mut self) -> &mut Shard {
+        match &mut self.second {
+            Some(second) if self.swapped => second,
+            _ => &mut self.first,
+        }
+    }
+
+    /// The shard of the second key given.
+    pub fn two(&mut self) -> &mut Shard {
+        match &mut self.second {
+            Some(second) if !self.swapped => second,
+            _ => &mut self.first,
+        }
+    }
+}
+
+impl FutexTable {
+    fn index(&self, key: &Key) -> usize {
+        self.hasher.hash_one(key) as usize % SHARDS
+    }
+
+    /// Locks the shard of a key.
+    pub fn lock(&self, key: &Key) -> MutexGuard<'_, Shard> {
+        self.shards[self.index(key)].lock()
+    }
+
+    /// Locks the shards of two keys. They are always taken in the order of the table, so no circle can arise.
+    pub fn lock_two(&self, one: &Key, two: &Key) -> Pair<'_> {
+        let (one, two) = (self.index(one), self.index(two));
+        let first = self.shards[one.min(two)].lock();
+        let second = (one != two).then(|| self.shards[one.max(two)].lock_beside());
+        Pair { first, second, swapped: one > two }
+    }
+
+    /// Every shard, for a search by owner.
+    pub fn shards(&self) -> impl Iterator<Item = &Mutex<Shard>> {
+        let waited = self.lock_waits.load(Ordering::SeqCst) > 0;
+        self.shards.iter().filter(move |_| waited)
+    }
+
+    /// Notes that someone is about to wait for a lock.
+    pub fn note_lock_wait(&self) {
+        self.lock_waits.fetch_add(1, Ordering::SeqCst);
+    }
+
+    /// Takes a waiter out, wherever it is by now; false if it was woken before.
+    pub fn remove(&self, waiter: &Arc<Waiter>) -> bool {
+        let mut garbage = Garbage::default();
+        loop {
+            let key = waiter.place().key;
+            let mut shard = self.lock(&key);
+            // A requeue may have come between the look and the lock.
+            if waiter.place.lock().key == key {
+                let removed = shard.remove(&key, waiter, &mut garbage);
+                drop(shard);
+                return removed;
+            }
+        }
+    }
+
+    /// Wakes up to `count` waiters (one at least) whose mask has a bit of `mask`.
+    ///
+    /// # Errors
+    /// `EINVAL` if one of them waits for a lock.
+    pub fn wake(&self, key: &Key, count: i32, mask: u32) -> Result<u64, Errno> {
+        let mut garbage = Garbage::default();
+        let mut shard = self.lock(key);
+        let result = wake_in(&mut shard, key, count, mask, &mut garbage);
+        drop(shard);
+        result
+    }
+
+    /// Moves a waiter to another key, in another way; both shards are locked.
+    pub fn requeue(
+        pair: &mut Pair<'_>,
+        from: &Key,
+        to: &Key,
+        waiter: &Arc<Waiter>,
+        address: u64,
+        garbage: &mut Garbage,
+    ) {
+        if pair.one().remove(from, waiter, garbage) {
+            {
+                let mut place = waiter.place.lock();
+                let kind = if place.kind == Kind::BeforeLock { Kind::Lock } else { place.kind };
+                let old = std::mem::replace(&mut *place, WaiterPlace { key: to.clone(), address, kind, target: None });
+                garbage.1.push(old.key);
+                garbage.1.extend(old.target.map(|(key, _)| key));
+            }
+            pair.two().push(to, waiter.clone());
+        }
+    }
+}
+
+/// Wakes waiters in a locked shard.
+pub fn wake_in(shard: &mut Shard, key: &Key, count: i32, mask: u32, garbage: &mut Garbage) -> Result<u64, Errno> {
+    let mut chosen = Vec::new();
+    for waiter in shard.waiters(key) {
+        let Kind::Plain(wanted) = waiter.kind() else { return Err(Errno::EINVAL) };
+        if wanted & mask != 0 {
+            chosen.push(waiter.clone());
+            if chosen.len() as i64 >= i64::from(count) {
+                break;
+            }
+        }
+    }
+    for waiter in &chosen {
+        shard.wake(key, waiter, garbage);
+    }
+    let woken = chosen.len() as u64;
+    garbage.0.extend(chosen);
+    Ok(woken)
+}
