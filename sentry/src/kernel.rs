@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use amber_platform::{GuestMemory, Platform};
 
+use crate::fs::Mount;
 use crate::fs::pipe::Pipes;
 use crate::futex::FutexTable;
 use crate::profile::KernelProfile;
@@ -46,6 +47,8 @@ pub struct Kernel {
     pub futexes: FutexTable,
     /// All pipes and fifos.
     pub pipes: Arc<Pipes>,
+    /// Where memfds live.
+    pub memfds: Arc<Mount>,
 }
 
 /// The names sethostname(2) and setdomainname(2) set, at most 64 bytes each.

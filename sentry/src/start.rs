@@ -10,7 +10,8 @@ use amber_abi::task::WaitStatus;
 use amber_platform::{GuestMemory, Platform};
 
 use crate::boot::{BootError, ExitStatus, SandboxConfig};
-use crate::fs::{FdTable, FileDescription, FsContext, boot, host_stream};
+use crate::fs::{Mount, FdTable, FileDescription, FsContext, boot, host_stream};
+use crate::fs::tmpfs::{TmpFs, TmpfsOptions};
 use crate::kernel::{HostNames, Kernel};
 use crate::sync::{Mutex, Rank};
 use crate::syscalls::{CallTable, Tracer};
@@ -31,6 +32,7 @@ impl Sandbox {
         memory: Arc<GuestMemory>,
         config: SandboxConfig,
     ) -> Result<Sandbox, BootError> {
+        let memfds = Mount::internal(TmpFs::new(memory.clone(), TmpfsOptions::default()));
         let kernel = Arc::new(Kernel {
             calls: CallTable::of(config.profile.release()),
             profile: config.profile,
@@ -47,6 +49,7 @@ impl Sandbox {
             timers: Default::default(),
             futexes: Default::default(),
             pipes: Default::default(),
+            memfds,
         });
         let fs = FsContext::new(boot::mount_all(&kernel, &config.mounts)?);
         let files = Arc::new(FdTable::default());

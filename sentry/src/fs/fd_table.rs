@@ -1,6 +1,7 @@
 //! The table from descriptor numbers to open file descriptions.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use amber_abi::errno::Errno;
 
@@ -21,11 +22,12 @@ enum Slot {
 /// The descriptors of a process, or of several that share them by `CLONE_FILES`.
 pub struct FdTable {
     slots: Mutex<Vec<Slot>>,
+    id: u64,
 }
 
 impl Default for FdTable {
     fn default() -> Self {
-        FdTable { slots: Mutex::new(Rank::Files, Vec::new()) }
+        FdTable::with(Vec::new())
     }
 }
 
@@ -62,7 +64,28 @@ impl Drop for ReservedFd {
     }
 }
 
+impl Drop for FdTable {
+    fn drop(&mut self) {
+        let slots = std::mem::take(&mut *self.slots.lock());
+        for slot in slots {
+            if let Slot::Used { description, .. } = slot {
+                description.closed(self.id);
+            }
+        }
+    }
+}
+
 impl FdTable {
+    fn with(slots: Vec<Slot>) -> Self {
+        static NEXT: AtomicU64 = AtomicU64::new(1);
+        FdTable { slots: Mutex::new(Rank::Files, slots), id: NEXT.fetch_add(1, Ordering::Relaxed) }
+    }
+
+    /// A number no other table ever had: the owner of its processes' record locks.
+    pub fn id(&self) -> u64 {
+        self.id
+    }
+
     /// The open file description of `fd`, also of one opened with `O_PATH`.
     ///
     /// # Errors
@@ -205,7 +228,7 @@ impl FdTable {
     pub fn duplicate(&self) -> FdTable {
         let mut copy = self.slots.lock().clone();
         copy.iter_mut().filter(|slot| matches!(slot, Slot::Reserved)).for_each(|slot| *slot = Slot::Free);
-        FdTable { slots: Mutex::new(Rank::Files, copy) }
+        FdTable::with(copy)
     }
 
     /// One more than the greatest number that may be open: how far select(2) looks.

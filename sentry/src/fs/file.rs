@@ -6,14 +6,17 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
 use amber_abi::errno::Errno;
-use amber_abi::open::{FallocateMode, OpenFlags, Seals};
+use amber_abi::open::{FallocateMode, OpenFlags, OwnerType, Seals};
 use amber_abi::poll::PollEvents;
 use amber_abi::stat::FileType;
 
 use crate::error::{SysError, SysResult};
 use crate::fs::epoll::Watchers;
+use crate::fs::locks::{self, Owner};
+use crate::fs::notify::{self, mask};
 use crate::fs::{DirectorySink, Inode, Path};
 use crate::mm::Mappable;
+use crate::sync::{Mutex, Rank};
 use crate::task::TaskContext;
 use crate::wait::WaitQueue;
 
@@ -160,6 +163,22 @@ pub const CHANGEABLE: OpenFlags = OpenFlags::O_APPEND
     .union(OpenFlags::O_DIRECT)
     .union(OpenFlags::O_NOATIME);
 
+/// Who gets the signals of a file with `O_ASYNC` (fcntl(2) `F_SETOWN`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SignalOwner {
+    /// A thread, a process or a process group.
+    pub kind: OwnerType,
+    /// Its number; 0 for nobody.
+    pub number: i32,
+}
+
+impl SignalOwner {
+    /// The number as `F_GETOWN` tells it: negative for a group.
+    pub fn signed(self) -> i32 {
+        if self.kind == OwnerType::F_OWNER_PGRP { self.number.wrapping_neg() } else { self.number }
+    }
+}
+
 /// An open file description (see open(2)): shared by all descriptors made from it by dup and fork.
 pub struct FileDescription {
     /// First, so that epolls forget the file before it goes.
@@ -169,6 +188,9 @@ pub struct FileDescription {
     flags: AtomicU32,
     position: parking_lot::Mutex<u64>,
     id: u64,
+    owner: Mutex<SignalOwner>,
+    owner_signal: AtomicU32,
+    write_hint: AtomicU64,
 }
 
 impl FileDescription {
@@ -182,7 +204,17 @@ impl FileDescription {
             flags: AtomicU32::new(flags.bits()),
             position: parking_lot::Mutex::new(0),
             id: NEXT.fetch_add(1, Ordering::Relaxed),
+            owner: Mutex::new(Rank::Leaf, SignalOwner::default()),
+            owner_signal: AtomicU32::new(0),
+            write_hint: AtomicU64::new(0),
         })
+    }
+
+    /// A descriptor of this file in the table of that number was closed.
+    pub fn closed(&self, table: u64) {
+        if locks::any() && !self.is_path_only() {
+            locks::release_process(&*self.file.inode(), Owner::Process(table));
+        }
     }
 
     /// The behaviour.
@@ -252,8 +284,53 @@ impl FileDescription {
         &self.position
     }
 
+    /// Who gets its signals.
+    pub fn owner(&self) -> SignalOwner {
+        *self.owner.lock()
+    }
+
+    /// Sets who gets its signals.
+    pub fn set_owner(&self, owner: SignalOwner) {
+        *self.owner.lock() = owner;
+    }
+
+    /// The signal the owner gets; 0 for a plain SIGIO.
+    pub fn owner_signal(&self) -> u32 {
+        self.owner_signal.load(Ordering::Relaxed)
+    }
+
+    /// Sets the signal the owner gets.
+    pub fn set_owner_signal(&self, signal: u32) {
+        self.owner_signal.store(signal, Ordering::Relaxed);
+    }
+
+    /// How long written data is expected to live (`F_GET_RW_HINT`).
+    pub fn write_hint(&self) -> u64 {
+        self.write_hint.load(Ordering::Relaxed)
+    }
+
+    /// Notes that expectation.
+    pub fn set_write_hint(&self, hint: u64) {
+        self.write_hint.store(hint, Ordering::Relaxed);
+    }
+
     /// The kind of file.
     pub fn kind(&self) -> FileType {
         self.file.inode().kind()
+    }
+}
+
+impl Drop for FileDescription {
+    fn drop(&mut self) {
+        if self.is_path_only() {
+            return;
+        }
+        if locks::any() {
+            locks::release_description(&*self.file.inode(), self.id);
+        }
+        if let Some(path) = &self.path {
+            let event = if self.is_writable() { mask::IN_CLOSE_WRITE } else { mask::IN_CLOSE_NOWRITE };
+            notify::happened(path, event);
+        }
     }
 }

@@ -13,6 +13,7 @@ mod file;
 pub mod host_stream;
 pub mod hostfs;
 mod inode;
+pub mod locks;
 mod mount;
 pub mod notify;
 pub mod open;
@@ -32,7 +33,7 @@ use amber_abi::time::Timespec;
 pub use context::FsContext;
 pub use dentry::Dentry;
 pub use fd_table::{FdTable, ReservedFd};
-pub use file::{CHANGEABLE, File, FileDescription};
+pub use file::{CHANGEABLE, File, FileDescription, SignalOwner};
 pub use inode::{DirectoryEntry, DirectorySink, FileSystem, Inode, Metadata, NewInode, SetAttributes, SetTime};
 pub use mount::{Mount, MountNamespace, MountOptions, Path, Propagation, SuperBlock};
 

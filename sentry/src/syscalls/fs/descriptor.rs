@@ -21,7 +21,8 @@ pub fn close(ctx: &mut TaskContext, fd: Fd) -> SysResult {
 }
 
 /// What closing one descriptor of a file brings about.
-pub fn closed(_ctx: &TaskContext, description: &Arc<FileDescription>) -> Result<(), Errno> {
+pub fn closed(ctx: &TaskContext, description: &Arc<FileDescription>) -> Result<(), Errno> {
+    description.closed(ctx.files().id());
     if description.is_path_only() { Ok(()) } else { description.file().flush() }
 }
 

@@ -1,10 +1,15 @@
 //! Calls on files and file systems.
 
 pub mod anonymous;
+pub mod attributes;
+pub mod content;
 pub mod descriptor;
 pub mod directory;
 pub mod epoll;
 pub mod eventfd;
+pub mod fcntl;
+pub mod ioctl;
+pub mod memfd;
 pub mod names;
 pub mod open;
 pub mod pipe;
@@ -13,3 +18,4 @@ pub mod rw;
 pub mod select;
 pub mod stat;
 pub mod support;
+pub mod xattr;

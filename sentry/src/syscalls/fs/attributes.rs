@@ -1,0 +1,208 @@
+//! Changing attributes: mode, owner and times.
+
+use amber_abi::capability::Capability;
+use amber_abi::errno::Errno;
+use amber_abi::open::{AT_FDCWD, AtFlags};
+use amber_abi::stat::FileType;
+use amber_abi::time::{Timespec, Timeval, Utimbuf};
+
+use super::support::{Found, find_at, find_fd};
+use crate::error::SysResult;
+use crate::fs::access::{self, Access, SET_GID};
+use crate::fs::notify::{self, mask};
+use crate::fs::{SetAttributes, SetTime};
+use crate::syscalls::args::{DirFd, Fd, FileMode, In, Path, PtrIn};
+use crate::task::{Credentials, TaskContext};
+
+const UTIME_NOW: i64 = 0x3fff_ffff;
+const UTIME_OMIT: i64 = 0x3fff_fffe;
+
+fn apply(found: &Found, changes: &SetAttributes) -> SysResult {
+    found.inode.set_attributes(changes)?;
+    if let Some(path) = &found.path {
+        notify::happened(path, mask::IN_ATTRIB);
+    }
+    Ok(0)
+}
+
+/// chmod(2).
+pub fn chmod(ctx: &mut TaskContext, path: Path, mode: FileMode) -> SysResult {
+    fchmodat2(ctx, DirFd(AT_FDCWD), path, mode, AtFlags::empty())
+}
+
+/// fchmod(2).
+pub fn fchmod(ctx: &mut TaskContext, fd: Fd, mode: FileMode) -> SysResult {
+    let found = find_fd(ctx, fd.0)?;
+    change_mode(ctx, &found, mode)
+}
+
+/// fchmodat(2), which has no flags.
+pub fn fchmodat(ctx: &mut TaskContext, dirfd: DirFd, path: Path, mode: FileMode) -> SysResult {
+    fchmodat2(ctx, dirfd, path, mode, AtFlags::empty())
+}
+
+/// fchmodat2(2).
+pub fn fchmodat2(ctx: &mut TaskContext, dirfd: DirFd, path: Path, mode: FileMode, flags: AtFlags) -> SysResult {
+    if !(AtFlags::AT_SYMLINK_NOFOLLOW | AtFlags::AT_EMPTY_PATH).contains(flags) {
+        return Err(Errno::EINVAL.into());
+    }
+    let follow = !flags.contains(AtFlags::AT_SYMLINK_NOFOLLOW);
+    let found = find_at(ctx, dirfd.0, path.0, follow, flags.contains(AtFlags::AT_EMPTY_PATH))?;
+    change_mode(ctx, &found, mode)
+}
+
+fn change_mode(ctx: &TaskContext, found: &Found, mode: FileMode) -> SysResult {
+    found.check_writable()?;
+    let credentials = ctx.credentials();
+    let old = found.inode.ownership()?;
+    if !access::is_owner(&credentials, old.uid) {
+        return Err(Errno::EPERM.into());
+    }
+    if found.inode.kind() == FileType::Symlink {
+        return Err(Errno::EOPNOTSUPP.into());
+    }
+    let mut permissions = (mode.0 & 0o7777) as u16;
+    if !credentials.in_group(old.gid) && !credentials.has(Capability::CAP_FSETID) {
+        permissions &= !SET_GID;
+    }
+    apply(found, &SetAttributes { permissions: Some(permissions), ..SetAttributes::default() })
+}
+
+/// chown(2).
+pub fn chown(ctx: &mut TaskContext, path: Path, uid: u32, gid: u32) -> SysResult {
+    fchownat(ctx, DirFd(AT_FDCWD), path, uid, gid, AtFlags::empty())
+}
+
+/// lchown(2).
+pub fn lchown(ctx: &mut TaskContext, path: Path, uid: u32, gid: u32) -> SysResult {
+    fchownat(ctx, DirFd(AT_FDCWD), path, uid, gid, AtFlags::AT_SYMLINK_NOFOLLOW)
+}
+
+/// fchown(2).
+pub fn fchown(ctx: &mut TaskContext, fd: Fd, uid: u32, gid: u32) -> SysResult {
+    let found = find_fd(ctx, fd.0)?;
+    change_owner(ctx, &found, uid, gid)
+}
+
+/// fchownat(2).
+pub fn fchownat(ctx: &mut TaskContext, dirfd: DirFd, path: Path, uid: u32, gid: u32, flags: AtFlags) -> SysResult {
+    if !(AtFlags::AT_SYMLINK_NOFOLLOW | AtFlags::AT_EMPTY_PATH).contains(flags) {
+        return Err(Errno::EINVAL.into());
+    }
+    let follow = !flags.contains(AtFlags::AT_SYMLINK_NOFOLLOW);
+    let found = find_at(ctx, dirfd.0, path.0, follow, flags.contains(AtFlags::AT_EMPTY_PATH))?;
+    change_owner(ctx, &found, uid, gid)
+}
+
+fn change_owner(ctx: &TaskContext, found: &Found, uid: u32, gid: u32) -> SysResult {
+    found.check_writable()?;
+    let credentials = ctx.credentials();
+    let old = found.inode.ownership()?;
+    let given = |value: u32| (value != u32::MAX).then_some(value);
+    let (uid, gid) = (given(uid), given(gid));
+    let privileged = credentials.has(Capability::CAP_CHOWN);
+    let own = credentials.fsuid == old.uid;
+    if uid.is_some_and(|uid| !(privileged || own && uid == old.uid))
+        || gid.is_some_and(|gid| !(privileged || own && (gid == old.gid || credentials.in_group(gid))))
+    {
+        return Err(Errno::EPERM.into());
+    }
+    let mut changes = SetAttributes { uid, gid, ..SetAttributes::default() };
+    if found.inode.kind() != FileType::Directory {
+        changes.permissions = access::without_set_id(old.permissions);
+    }
+    apply(found, &changes)
+}
+
+/// utime(2).
+pub fn utime(ctx: &mut TaskContext, path: Path, times: PtrIn) -> SysResult {
+    let times = if times.is_null() {
+        None
+    } else {
+        let times: Utimbuf = ctx.read_object(times.0)?;
+        let at = |seconds| SetTime::To(Timespec { tv_sec: seconds, tv_nsec: 0 });
+        Some([Some(at(times.actime)), Some(at(times.modtime))])
+    };
+    let found = find_at(ctx, AT_FDCWD, path.0, true, false)?;
+    change_times(ctx, &found, times)
+}
+
+/// utimes(2).
+pub fn utimes(ctx: &mut TaskContext, path: Path, times: In<[Timeval; 2]>) -> SysResult {
+    futimesat(ctx, DirFd(AT_FDCWD), path, times)
+}
+
+/// futimesat(2): without a path, the times of the descriptor itself.
+pub fn futimesat(ctx: &mut TaskContext, dirfd: DirFd, path: Path, times: In<[Timeval; 2]>) -> SysResult {
+    let times = if times.0 == 0 {
+        None
+    } else {
+        let times: [Timeval; 2] = ctx.read_object(times.0)?;
+        if times.iter().any(|t| !(0..1_000_000).contains(&t.tv_usec)) {
+            return Err(Errno::EINVAL.into());
+        }
+        Some(times.map(|t| Some(SetTime::To(Timespec { tv_sec: t.tv_sec, tv_nsec: t.tv_usec * 1000 }))))
+    };
+    let found = if path.is_null() { find_fd(ctx, dirfd.0)? } else { find_at(ctx, dirfd.0, path.0, true, false)? };
+    change_times(ctx, &found, times)
+}
+
+/// utimensat(2).
+pub fn utimensat(
+    ctx: &mut TaskContext,
+    dirfd: DirFd,
+    path: Path,
+    times: In<[Timespec; 2]>,
+    flags: AtFlags,
+) -> SysResult {
+    let times = if times.0 == 0 {
+        None
+    } else {
+        let times: [Timespec; 2] = ctx.read_object(times.0)?;
+        if times.iter().all(|t| t.tv_nsec == UTIME_OMIT) {
+            return Ok(0);
+        }
+        let mut set = [None; 2];
+        for (set, time) in set.iter_mut().zip(times) {
+            *set = match time.tv_nsec {
+                UTIME_OMIT => None,
+                UTIME_NOW => Some(SetTime::Now),
+                0..=999_999_999 => Some(SetTime::To(time)),
+                _ => return Err(Errno::EINVAL.into()),
+            };
+        }
+        Some(set)
+    };
+    if !(AtFlags::AT_SYMLINK_NOFOLLOW | AtFlags::AT_EMPTY_PATH).contains(flags) {
+        return Err(Errno::EINVAL.into());
+    }
+    let found = if path.is_null() && dirfd.0 != AT_FDCWD {
+        if !flags.is_empty() {
+            return Err(Errno::EINVAL.into());
+        }
+        find_fd(ctx, dirfd.0)?
+    } else {
+        let follow = !flags.contains(AtFlags::AT_SYMLINK_NOFOLLOW);
+        find_at(ctx, dirfd.0, path.0, follow, flags.contains(AtFlags::AT_EMPTY_PATH))?
+    };
+    change_times(ctx, &found, times)
+}
+
+/// Sets access and modification time; none for both means now, which whoever may write is allowed too.
+fn change_times(ctx: &TaskContext, found: &Found, times: Option<[Option<SetTime>; 2]>) -> SysResult {
+    found.check_writable()?;
+    let credentials = ctx.credentials();
+    let [accessed, modified] = times.unwrap_or([Some(SetTime::Now); 2]);
+    if !access::is_owner(&credentials, found.inode.ownership()?.uid) {
+        let both_now = accessed == Some(SetTime::Now) && modified == Some(SetTime::Now);
+        if !both_now {
+            return Err(Errno::EPERM.into());
+        }
+        check_write(&credentials, found)?;
+    }
+    apply(found, &SetAttributes { accessed, modified, ..SetAttributes::default() })
+}
+
+fn check_write(credentials: &Credentials, found: &Found) -> Result<(), Errno> {
+    access::check(credentials, &*found.inode, Access::WRITE)
+}

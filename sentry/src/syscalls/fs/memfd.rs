@@ -1,0 +1,55 @@
+//! memfd_create(2).
+
+use amber_abi::errno::Errno;
+use amber_abi::open::{MemfdFlags, OpenFlags, Seals};
+use amber_abi::stat::{Device, FileType};
+
+use super::support::descriptor_limit;
+use crate::error::SysResult;
+use crate::fs::{Dentry, FileDescription, NewInode, Path};
+use crate::syscalls::args::Str;
+use crate::task::TaskContext;
+
+/// The longest name, without `memfd:` and the zero byte.
+const NAME_MOST: usize = 249;
+
+/// memfd_create(2). Huge pages are configured out.
+pub fn memfd_create(ctx: &mut TaskContext, name: Str, flags: MemfdFlags) -> SysResult {
+    let flags = MemfdFlags::from_bits(flags.bits()).ok_or(Errno::EINVAL)?;
+    if flags.contains(MemfdFlags::MFD_EXEC | MemfdFlags::MFD_NOEXEC_SEAL) {
+        return Err(Errno::EINVAL.into());
+    }
+    let name = ctx.read_string(name.0, NAME_MOST + 1).map_err(|errno| match errno {
+        Errno::ENAMETOOLONG => Errno::EINVAL,
+        errno => errno,
+    })?;
+    if flags.contains(MemfdFlags::MFD_HUGETLB) {
+        return Err(Errno::ENODEV.into());
+    }
+    let reserved = ctx.files().reserve(0, descriptor_limit(ctx))?;
+    let sealed_exec = flags.contains(MemfdFlags::MFD_NOEXEC_SEAL);
+    let credentials = ctx.credentials();
+    let new = NewInode {
+        kind: FileType::Regular,
+        permissions: if sealed_exec { 0o666 } else { 0o777 },
+        uid: credentials.fsuid,
+        gid: credentials.fsgid,
+        special: Device::default(),
+        target: &[],
+    };
+    let mount = ctx.kernel().memfds.clone();
+    let inode = mount.root.inode()?.create_unnamed(&new, false)?;
+    if let Some(inode) = inode.as_any().downcast_ref::<crate::fs::tmpfs::TmpInode>() {
+        if sealed_exec {
+            inode.allow_sealing(Seals::F_SEAL_EXEC);
+        } else if flags.contains(MemfdFlags::MFD_ALLOW_SEALING) {
+            inode.allow_sealing(Seals::empty());
+        }
+    }
+    let mut shown = b"memfd:".to_vec();
+    shown.extend_from_slice(&name);
+    let path = Path { mount, dentry: Dentry::unnamed(inode.clone(), &shown) };
+    let flags_of_file = OpenFlags::O_RDWR | OpenFlags::O_LARGEFILE;
+    let description = FileDescription::new(inode.open(flags_of_file)?, Some(path), flags_of_file);
+    Ok(reserved.install(description, flags.contains(MemfdFlags::MFD_CLOEXEC)) as u64)
+}

@@ -1,0 +1,200 @@
+//! Extended attributes: see xattr(7).
+
+use amber_abi::capability::Capability;
+use amber_abi::errno::Errno;
+use amber_abi::open::AT_FDCWD;
+use amber_abi::stat::FileType;
+use amber_abi::xattr::{XATTR_LIST_MAX, XATTR_NAME_MAX, XATTR_SIZE_MAX, XattrFlags};
+
+use super::support::{Found, find_at, find_fd};
+use crate::error::SysResult;
+use crate::fs::access::{self, Access, STICKY};
+use crate::fs::notify::{self, mask};
+use crate::syscalls::args::{BufIn, BufOut, Fd, Path, Str};
+use crate::task::TaskContext;
+
+/// setxattr(2).
+pub fn setxattr(ctx: &mut TaskContext, path: Path, name: Str, value: BufIn, size: usize, flags: XattrFlags) -> SysResult {
+    let found = find_at(ctx, AT_FDCWD, path.0, true, false)?;
+    set(ctx, &found, name, value, size, flags)
+}
+
+/// lsetxattr(2).
+pub fn lsetxattr(
+    ctx: &mut TaskContext,
+    path: Path,
+    name: Str,
+    value: BufIn,
+    size: usize,
+    flags: XattrFlags,
+) -> SysResult {
+    let found = find_at(ctx, AT_FDCWD, path.0, false, false)?;
+    set(ctx, &found, name, value, size, flags)
+}
+
+/// fsetxattr(2).
+pub fn fsetxattr(ctx: &mut TaskContext, fd: Fd, name: Str, value: BufIn, size: usize, flags: XattrFlags) -> SysResult {
+    let found = find_fd(ctx, fd.0)?;
+    set(ctx, &found, name, value, size, flags)
+}
+
+/// getxattr(2).
+pub fn getxattr(ctx: &mut TaskContext, path: Path, name: Str, value: BufOut, size: usize) -> SysResult {
+    let found = find_at(ctx, AT_FDCWD, path.0, true, false)?;
+    get(ctx, &found, name, value, size)
+}
+
+/// lgetxattr(2).
+pub fn lgetxattr(ctx: &mut TaskContext, path: Path, name: Str, value: BufOut, size: usize) -> SysResult {
+    let found = find_at(ctx, AT_FDCWD, path.0, false, false)?;
+    get(ctx, &found, name, value, size)
+}
+
+/// fgetxattr(2).
+pub fn fgetxattr(ctx: &mut TaskContext, fd: Fd, name: Str, value: BufOut, size: usize) -> SysResult {
+    let found = find_fd(ctx, fd.0)?;
+    get(ctx, &found, name, value, size)
+}
+
+/// listxattr(2).
+pub fn listxattr(ctx: &mut TaskContext, path: Path, list: BufOut, size: usize) -> SysResult {
+    let found = find_at(ctx, AT_FDCWD, path.0, true, false)?;
+    tell_names(ctx, &found, list, size)
+}
+
+/// llistxattr(2).
+pub fn llistxattr(ctx: &mut TaskContext, path: Path, list: BufOut, size: usize) -> SysResult {
+    let found = find_at(ctx, AT_FDCWD, path.0, false, false)?;
+    tell_names(ctx, &found, list, size)
+}
+
+/// flistxattr(2).
+pub fn flistxattr(ctx: &mut TaskContext, fd: Fd, list: BufOut, size: usize) -> SysResult {
+    let found = find_fd(ctx, fd.0)?;
+    tell_names(ctx, &found, list, size)
+}
+
+/// removexattr(2).
+pub fn removexattr(ctx: &mut TaskContext, path: Path, name: Str) -> SysResult {
+    let found = find_at(ctx, AT_FDCWD, path.0, true, false)?;
+    remove(ctx, &found, name)
+}
+
+/// lremovexattr(2).
+pub fn lremovexattr(ctx: &mut TaskContext, path: Path, name: Str) -> SysResult {
+    let found = find_at(ctx, AT_FDCWD, path.0, false, false)?;
+    remove(ctx, &found, name)
+}
+
+/// fremovexattr(2).
+pub fn fremovexattr(ctx: &mut TaskContext, fd: Fd, name: Str) -> SysResult {
+    let found = find_fd(ctx, fd.0)?;
+    remove(ctx, &found, name)
+}
+
+fn read_name(ctx: &TaskContext, name: Str) -> Result<Vec<u8>, Errno> {
+    match ctx.read_string(name.0, XATTR_NAME_MAX + 1) {
+        Ok(name) if name.is_empty() => Err(Errno::ERANGE),
+        Err(Errno::ENAMETOOLONG) => Err(Errno::ERANGE),
+        answer => answer,
+    }
+}
+
+/// Whether the caller may read, or (`writing`) change, an attribute of this name.
+fn check(ctx: &TaskContext, found: &Found, name: &[u8], writing: bool) -> Result<(), Errno> {
+    let credentials = ctx.credentials();
+    if writing {
+        found.check_writable()?;
+    }
+    if name.starts_with(b"system.") {
+        // POSIX ACLs are configured out.
+        return Err(Errno::EOPNOTSUPP);
+    }
+    if name.starts_with(b"security.") {
+        let privileged = credentials.has(Capability::CAP_SYS_ADMIN)
+            || (name == b"security.capability" && credentials.has(Capability::CAP_SETFCAP));
+        return if writing && !privileged { Err(Errno::EPERM) } else { Ok(()) };
+    }
+    if name.starts_with(b"trusted.") {
+        let denied = if writing { Errno::EPERM } else { Errno::ENODATA };
+        return if credentials.has(Capability::CAP_SYS_ADMIN) { Ok(()) } else { Err(denied) };
+    }
+    if !name.starts_with(b"user.") {
+        return Err(Errno::EOPNOTSUPP);
+    }
+    let kind = found.inode.kind();
+    if !matches!(kind, FileType::Regular | FileType::Directory) {
+        return Err(if writing { Errno::EPERM } else { Errno::ENODATA });
+    }
+    let ownership = found.inode.ownership()?;
+    if writing
+        && kind == FileType::Directory
+        && ownership.permissions & STICKY != 0
+        && !access::is_owner(&credentials, ownership.uid)
+    {
+        return Err(Errno::EPERM);
+    }
+    access::check(&credentials, &*found.inode, if writing { Access::WRITE } else { Access::READ })
+}
+
+fn note(found: &Found) {
+    if let Some(path) = &found.path {
+        notify::happened(path, mask::IN_ATTRIB);
+    }
+}
+
+fn set(ctx: &TaskContext, found: &Found, name: Str, value: BufIn, size: usize, flags: XattrFlags) -> SysResult {
+    let flags = XattrFlags::from_bits(flags.bits()).ok_or(Errno::EINVAL)?;
+    let name = read_name(ctx, name)?;
+    if size > XATTR_SIZE_MAX {
+        return Err(Errno::E2BIG.into());
+    }
+    let mut bytes = vec![0; size];
+    ctx.read_bytes(value.0, &mut bytes)?;
+    check(ctx, found, &name, true)?;
+    let (create, replace) =
+        (flags.contains(XattrFlags::XATTR_CREATE), flags.contains(XattrFlags::XATTR_REPLACE));
+    found.inode.set_xattr(&name, &bytes, create, replace)?;
+    note(found);
+    Ok(0)
+}
+
+fn get(ctx: &TaskContext, found: &Found, name: Str, out: BufOut, size: usize) -> SysResult {
+    let name = read_name(ctx, name)?;
+    check(ctx, found, &name, false)?;
+    let value = found.inode.xattr(&name)?;
+    give(ctx, &value, out, size)
+}
+
+fn give(ctx: &TaskContext, bytes: &[u8], out: BufOut, size: usize) -> SysResult {
+    if size > 0 {
+        if bytes.len() > size {
+            return Err(Errno::ERANGE.into());
+        }
+        ctx.write_bytes(out.0, bytes)?;
+    }
+    Ok(bytes.len() as u64)
+}
+
+fn tell_names(ctx: &TaskContext, found: &Found, out: BufOut, size: usize) -> SysResult {
+    let trusted = ctx.credentials().has(Capability::CAP_SYS_ADMIN);
+    let mut list = Vec::new();
+    for name in found.inode.xattrs()? {
+        if trusted || !name.starts_with(b"trusted.") {
+            list.extend_from_slice(&name);
+            list.push(0);
+        }
+    }
+    if list.len() > XATTR_LIST_MAX {
+        return Err(Errno::E2BIG.into());
+    }
+    give(ctx, &list, out, size)
+}
+
+fn remove(ctx: &TaskContext, found: &Found, name: Str) -> SysResult {
+    let name = read_name(ctx, name)?;
+    check(ctx, found, &name, true)?;
+    found.inode.remove_xattr(&name)?;
+    note(found);
+    Ok(0)
+}
