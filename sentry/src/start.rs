@@ -10,8 +10,8 @@ use amber_abi::task::WaitStatus;
 use amber_platform::{GuestMemory, Platform};
 
 use crate::boot::{BootError, ExitStatus, SandboxConfig};
-use crate::fs::{Mount, FdTable, FileDescription, FsContext, boot, host_stream};
 use crate::fs::tmpfs::{TmpFs, TmpfsOptions};
+use crate::fs::{FdTable, FileDescription, FsContext, Mount, boot, host_stream};
 use crate::kernel::{HostNames, Kernel};
 use crate::sync::{Mutex, Rank};
 use crate::syscalls::{CallTable, Tracer};

@@ -138,13 +138,7 @@ pub fn syncfs(ctx: &mut TaskContext, fd: Fd) -> SysResult {
 }
 
 /// sync_file_range(2).
-pub fn sync_file_range(
-    ctx: &mut TaskContext,
-    fd: Fd,
-    offset: i64,
-    len: i64,
-    flags: SyncFileRangeFlags,
-) -> SysResult {
+pub fn sync_file_range(ctx: &mut TaskContext, fd: Fd, offset: i64, len: i64, flags: SyncFileRangeFlags) -> SysResult {
     let description = ctx.files().get(fd.0)?;
     if SyncFileRangeFlags::from_bits(flags.bits()).is_none()
         || offset < 0

@@ -1,11 +1,11 @@
 //! fcntl(2) and flock(2).
 
+use amber_abi::capability::Capability;
 use amber_abi::errno::Errno;
 use amber_abi::open::{
     FOwnerEx, FcntlCommand, FdFlags, Flock, FlockOperation, LockType, OpenFlags, OwnerType, Seals, Whence,
 };
 use amber_abi::poll::PollEvents;
-use amber_abi::capability::Capability;
 use amber_abi::stat::FileType;
 
 use super::support::descriptor_limit;

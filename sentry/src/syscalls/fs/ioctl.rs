@@ -8,7 +8,6 @@ use crate::error::SysResult;
 use crate::syscalls::args::{Fd, PtrOut};
 use crate::task::TaskContext;
 
-
 /// ioctl(2).
 pub fn ioctl(ctx: &mut TaskContext, fd: Fd, request: IoctlRequest, argument: PtrOut) -> SysResult {
     let files = ctx.files();

@@ -14,7 +14,14 @@ use crate::syscalls::args::{BufIn, BufOut, Fd, Path, Str};
 use crate::task::TaskContext;
 
 /// setxattr(2).
-pub fn setxattr(ctx: &mut TaskContext, path: Path, name: Str, value: BufIn, size: usize, flags: XattrFlags) -> SysResult {
+pub fn setxattr(
+    ctx: &mut TaskContext,
+    path: Path,
+    name: Str,
+    value: BufIn,
+    size: usize,
+    flags: XattrFlags,
+) -> SysResult {
     let found = find_at(ctx, AT_FDCWD, path.0, true, false)?;
     set(ctx, &found, name, value, size, flags)
 }
@@ -152,8 +159,7 @@ fn set(ctx: &TaskContext, found: &Found, name: Str, value: BufIn, size: usize, f
     let mut bytes = vec![0; size];
     ctx.read_bytes(value.0, &mut bytes)?;
     check(ctx, found, &name, true)?;
-    let (create, replace) =
-        (flags.contains(XattrFlags::XATTR_CREATE), flags.contains(XattrFlags::XATTR_REPLACE));
+    let (create, replace) = (flags.contains(XattrFlags::XATTR_CREATE), flags.contains(XattrFlags::XATTR_REPLACE));
     found.inode.set_xattr(&name, &bytes, create, replace)?;
     note(found);
     Ok(0)
