@@ -149,7 +149,7 @@ const STEPS: [&str; 5] = [
     "tying a stub to the sentry",
     "the sentry died",
     "ptrace is forbidden on this host (see the sysctl kernel.yama.ptrace_scope, and the seccomp profile of the container)",
-    "executing the stub's program (see the sysctl vm.memfd_noexec)",
+    "executing the stub's program (see the sysctl vm.memfd_noexec; with the TOMOYO module it needs /proc)",
 ];
 
 /// Makes the zygote's process: it has asked to be traced and stops once its program is loaded.
@@ -194,6 +194,8 @@ fn spawn(program: &File, memory: &GuestMemory, commands: &GuestMemory) -> Result
 /// Must be called in the child of a fork, once.
 unsafe fn child(fds: [RawFd; 4], parent: i32) -> ! {
     const NAME: &CStr = c"amber-stub";
+    const IMAGE_PATH: &CStr = c"/proc/self/fd/2";
+    const { assert!(IMAGE_FD == 2, "the path names the descriptor") };
     // SAFETY: only async-signal-safe calls, whose pointers are to constants and locals; nothing is allocated or locked.
     unsafe {
         let mut report = -1;
@@ -246,6 +248,8 @@ unsafe fn child(fds: [RawFd; 4], parent: i32) -> ! {
         let empty = c"".as_ptr();
         let (arguments, environment) = (arguments.as_ptr(), environment.as_ptr());
         libc::syscall(libc::SYS_execveat, IMAGE_FD, empty, arguments, environment, libc::AT_EMPTY_PATH);
+        // Kernels with the TOMOYO module look the descriptor up as /dev/fd/N, which not every root has.
+        libc::syscall(libc::SYS_execveat, libc::AT_FDCWD, IMAGE_PATH.as_ptr(), arguments, environment, 0);
         fail(4, report)
     }
 }
