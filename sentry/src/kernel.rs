@@ -1,7 +1,7 @@
 //! What there is once in a sandbox.
 
 use std::collections::HashSet;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
 use amber_platform::{GuestMemory, Platform};
@@ -14,6 +14,7 @@ use crate::sync::Mutex;
 use crate::syscalls::{CallTable, Tracer};
 use crate::task::{ProcessTable, SandboxEnd, Users};
 use crate::time::TimerService;
+use crate::tty::Pty;
 
 /// The kernel of one sandbox.
 pub struct Kernel {
@@ -49,6 +50,8 @@ pub struct Kernel {
     pub pipes: Arc<Pipes>,
     /// Where memfds live.
     pub memfds: Arc<Mount>,
+    /// The sandbox's own terminal, if it has one.
+    pub console: OnceLock<Arc<Pty>>,
 }
 
 /// The names sethostname(2) and setdomainname(2) set, at most 64 bytes each.

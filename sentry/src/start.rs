@@ -50,6 +50,7 @@ impl Sandbox {
             futexes: Default::default(),
             pipes: Default::default(),
             memfds,
+            console: Default::default(),
         });
         let fs = FsContext::new(boot::mount_all(&kernel, &config.mounts)?);
         let files = Arc::new(FdTable::default());

@@ -255,6 +255,17 @@ pub trait Inode: Send + Sync + Any {
     /// Opens the inode. Device nodes, fifos and sockets are opened by the caller, through what they stand for.
     fn open(self: Arc<Self>, flags: OpenFlags) -> Result<Arc<dyn File>, Errno>;
 
+    /// Opens the inode for a certain task, for files whose content or permission depends on who opens them.
+    fn open_as(self: Arc<Self>, _ctx: &TaskContext, flags: OpenFlags) -> Result<Arc<dyn File>, Errno> {
+        self.open(flags)
+    }
+
+    /// Asked before the directory is locked to make (`making`), remove or move the entry `name`: directories whose
+    /// entries are the kernel's own say here why that cannot be.
+    fn admit_change(&self, _name: &[u8], _making: bool) -> Result<(), Errno> {
+        Ok(())
+    }
+
     /// Reads an extended attribute.
     fn xattr(&self, _name: &[u8]) -> Result<Vec<u8>, Errno> {
         Err(Errno::EOPNOTSUPP)

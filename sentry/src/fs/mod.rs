@@ -2,10 +2,13 @@
 
 pub mod access;
 pub mod anon;
+pub mod attributes;
 pub mod boot;
 pub mod change;
 mod context;
 mod dentry;
+pub mod dev;
+pub mod devpts;
 pub mod epoll;
 pub mod eventfd;
 mod fd_table;
@@ -19,8 +22,11 @@ pub mod notify;
 pub mod open;
 pub mod overlay;
 pub mod pipe;
+pub mod proc;
 pub mod program;
+pub mod pseudo;
 pub mod special;
+pub mod sys;
 pub mod tmpfs;
 pub mod types;
 pub mod walk;

@@ -152,6 +152,8 @@ fn make(
     how: How,
 ) -> Result<(Arc<Dentry>, bool), Errno> {
     let parent = directory.inode()?.clone();
+    // Linux has another word for this here than for mkdir(2).
+    parent.admit_change(name, true).map_err(|e| if e == Errno::EPERM { Errno::EACCES } else { e })?;
     let creation = Creation::plain(FileType::Regular, how.permissions, ctx.fs().umask());
     let made = {
         let mut children = directory.dentry.lock_children(false);
@@ -209,7 +211,7 @@ fn open_found(
         path.mount.check_writable()?;
     }
     let file = match kind {
-        FileType::Regular | FileType::Directory => inode.clone().open(flags)?,
+        FileType::Regular | FileType::Directory => inode.clone().open_as(ctx, flags)?,
         _ => special::open(ctx, &path, flags)?,
     };
     if truncate {

@@ -7,7 +7,7 @@ use amber_abi::open::OpenFlags;
 use amber_abi::stat::FileType;
 
 use crate::error::SysError;
-use crate::fs::{File, Path, pipe};
+use crate::fs::{File, Path, dev, pipe};
 use crate::task::TaskContext;
 
 /// Opens a device node, a fifo or a socket's name.
@@ -18,6 +18,7 @@ pub fn open(ctx: &TaskContext, path: &Path, flags: OpenFlags) -> Result<Arc<dyn 
     let inode = path.inode()?;
     match inode.kind() {
         FileType::Fifo => pipe::open_fifo(ctx, inode.clone(), flags),
+        FileType::CharacterDevice | FileType::BlockDevice => dev::open(ctx, path, flags),
         _ => Err(Errno::ENXIO.into()),
     }
 }

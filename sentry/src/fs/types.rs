@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use amber_abi::errno::Errno;
 
-use crate::fs::FileSystem;
+use crate::fs::{FileSystem, dev, devpts, proc, sys};
 use crate::fs::tmpfs::{TmpFs, TmpfsOptions};
 use crate::kernel::Kernel;
 
@@ -17,7 +17,13 @@ pub struct FileSystemType {
 }
 
 /// All types, in the order of `/proc/filesystems`. None of them needs a device.
-pub static TYPES: &[FileSystemType] = &[FileSystemType { name: "tmpfs", make: tmpfs }];
+pub static TYPES: &[FileSystemType] = &[
+    FileSystemType { name: "sysfs", make: sys::make },
+    FileSystemType { name: "tmpfs", make: tmpfs },
+    FileSystemType { name: "proc", make: proc::make },
+    FileSystemType { name: "devtmpfs", make: dev::make },
+    FileSystemType { name: "devpts", make: devpts::make },
+];
 
 /// The type of this name.
 ///

@@ -8,6 +8,7 @@ pub(crate) mod exec;
 mod exit;
 pub(crate) mod first;
 mod group;
+mod inspection;
 mod limits;
 pub mod pidfd;
 mod processes;

@@ -7,4 +7,4 @@ mod pty;
 
 pub use discipline::{LineDiscipline, Received};
 pub use jobs::acquire_if_free;
-pub use pty::{MasterFile, Pty, SLAVE_MAJOR, SlaveFile};
+pub use pty::{MasterFile, Pty, PtyHome, SLAVE_MAJOR, SlaveFile};

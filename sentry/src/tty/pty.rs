@@ -34,11 +34,21 @@ mod packet {
     pub const DO_STOP: u8 = 32;
 }
 
+/// What gave a pair its number and shows its slave.
+pub trait PtyHome: Send + Sync {
+    /// The slave cannot be opened any more.
+    fn master_closed(&self, index: u32);
+
+    /// Both sides are closed: the number is free.
+    fn released(&self, index: u32);
+}
+
 /// A pair: whatever is written to the master is typed at the slave.
 pub struct Pty {
     me: Weak<Pty>,
     kernel: Weak<Kernel>,
     index: u32,
+    home: Option<Weak<dyn PtyHome>>,
     state: Mutex<State>,
     master: WaitQueue,
     slave: WaitQueue,
@@ -67,8 +77,8 @@ pub(super) struct State {
 }
 
 impl Pty {
-    /// A new pair with this number under `/dev/pts`.
-    pub fn new(kernel: &Arc<Kernel>, index: u32) -> Arc<Self> {
+    /// A new pair with this number, which `home` gave it.
+    pub fn new(kernel: &Arc<Kernel>, index: u32, home: Option<Weak<dyn PtyHome>>) -> Arc<Self> {
         let mut discipline = LineDiscipline::default();
         let mut modes = Termios::INITIAL;
         modes.c_cflag &= !ControlModes::HUPCL.bits();
@@ -77,6 +87,7 @@ impl Pty {
             me: me.clone(),
             kernel: Arc::downgrade(kernel),
             index,
+            home,
             state: Mutex::new(
                 Rank::Terminal,
                 State {
@@ -116,6 +127,15 @@ impl Pty {
     /// The pair as a session holds it.
     pub fn terminal(&self) -> Option<Arc<dyn ControllingTerminal>> {
         self.me.upgrade().map(|pty| pty as Arc<dyn ControllingTerminal>)
+    }
+
+    /// The pair itself, to be kept.
+    pub fn this(&self) -> Option<Arc<Pty>> {
+        self.me.upgrade()
+    }
+
+    fn home(&self) -> Option<Arc<dyn PtyHome>> {
+        self.home.as_ref()?.upgrade()
     }
 
     /// Whether `terminal` is this pair.
@@ -296,6 +316,14 @@ impl Pty {
     }
 }
 
+impl Drop for Pty {
+    fn drop(&mut self) {
+        if let Some(home) = self.home() {
+            home.released(self.index);
+        }
+    }
+}
+
 impl State {
     /// Puts echo on its way to the master.
     pub fn show_echo(&mut self) {
@@ -432,6 +460,9 @@ impl File for MasterFile {
 impl Drop for MasterFile {
     fn drop(&mut self) {
         self.pty.lock().master_closed = true;
+        if let Some(home) = self.pty.home() {
+            home.master_closed(self.pty.index);
+        }
         self.pty.hang_up();
         self.pty.slave.notify_all();
     }

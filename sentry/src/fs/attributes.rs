@@ -1,0 +1,54 @@
+//! The attributes that inodes of small file systems keep: owner, mode and times.
+
+use amber_abi::errno::Errno;
+use amber_abi::time::Timespec;
+
+use crate::fs::access::Ownership;
+use crate::fs::{SetAttributes, SetTime, now};
+
+/// Owner, mode and times of an inode whose length cannot be set.
+#[derive(Clone, Copy, Debug)]
+pub struct Attributes {
+    /// Mode, user and group.
+    pub ownership: Ownership,
+    /// Last read.
+    pub accessed: Timespec,
+    /// Last change of the content.
+    pub modified: Timespec,
+    /// Last change of anything.
+    pub changed: Timespec,
+}
+
+impl Attributes {
+    /// Those of an inode that is made now.
+    pub fn new(permissions: u16, uid: u32, gid: u32) -> Self {
+        let now = now();
+        let ownership = Ownership { permissions, uid, gid };
+        Attributes { ownership, accessed: now, modified: now, changed: now }
+    }
+
+    /// Makes the changes that chmod(2), chown(2) and utimensat(2) ask for.
+    ///
+    /// # Errors
+    /// `EINVAL` for a new length.
+    pub fn apply(&mut self, changes: &SetAttributes) -> Result<(), Errno> {
+        if changes.size.is_some() {
+            return Err(Errno::EINVAL);
+        }
+        let now = now();
+        let time = |set| match set {
+            SetTime::Now => now,
+            SetTime::To(time) => time,
+        };
+        let old = self.ownership;
+        self.ownership = Ownership {
+            permissions: changes.permissions.unwrap_or(old.permissions),
+            uid: changes.uid.unwrap_or(old.uid),
+            gid: changes.gid.unwrap_or(old.gid),
+        };
+        self.accessed = changes.accessed.map_or(self.accessed, time);
+        self.modified = changes.modified.map_or(self.modified, time);
+        self.changed = now;
+        Ok(())
+    }
+}

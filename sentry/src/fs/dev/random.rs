@@ -1,0 +1,77 @@
+//! The random number devices: see random(4).
+
+use std::any::Any;
+use std::sync::Arc;
+
+use amber_abi::capability::Capability;
+use amber_abi::errno::Errno;
+use amber_abi::ioctl::IoctlRequest as Io;
+
+use super::Opening;
+use crate::error::{SysError, SysResult};
+use crate::fs::{File, Inode};
+use crate::task::TaskContext;
+
+/// What the pool always holds once it is ready, in bits.
+pub const ENTROPY: i32 = 256;
+
+/// Both devices: since Linux 5.6 they differ only before the pool is ready, which ours always is.
+struct Random {
+    inode: Arc<dyn Inode>,
+}
+
+pub(super) fn open(opening: &Opening<'_>) -> Result<Arc<dyn File>, SysError> {
+    Ok(Arc::new(Random { inode: opening.inode.clone() }))
+}
+
+impl File for Random {
+    fn inode(&self) -> Arc<dyn Inode> {
+        self.inode.clone()
+    }
+
+    fn read_at(&self, buf: &mut [u8], _: u64) -> Result<usize, Errno> {
+        getrandom::fill(buf).map_err(|_| Errno::EIO)?;
+        Ok(buf.len())
+    }
+
+    /// What is written may be mixed into the pool, and need not.
+    fn write_at(&self, buf: &[u8], _: u64) -> Result<usize, Errno> {
+        Ok(buf.len())
+    }
+
+    fn append(&self, buf: &[u8]) -> Result<(u64, usize), Errno> {
+        Ok((0, buf.len()))
+    }
+
+    fn ioctl(&self, ctx: &mut TaskContext, command: u32, argument: u64) -> SysResult {
+        let command = Io::from_raw(command);
+        if command == Io::RNDGETENTCNT {
+            ctx.write_object(argument, &ENTROPY)?;
+            return Ok(0);
+        }
+        let changes = [
+            Io::RNDADDTOENTCNT,
+            Io::RNDADDENTROPY,
+            Io::RNDZAPENTCNT,
+            Io::RNDCLEARPOOL,
+            Io::RNDRESEEDCRNG,
+        ];
+        if !changes.contains(&command) {
+            return Err(Errno::EINVAL.into());
+        }
+        if !ctx.credentials().has(Capability::CAP_SYS_ADMIN) {
+            return Err(Errno::EPERM.into());
+        }
+        if command == Io::RNDADDTOENTCNT || command == Io::RNDADDENTROPY {
+            // The pool is full: a positive amount changes nothing, a negative one is an error.
+            if ctx.read_object::<i32>(argument)? < 0 {
+                return Err(Errno::EINVAL.into());
+            }
+        }
+        Ok(0)
+    }
+
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
+}

@@ -1,0 +1,55 @@
+//! The terminal devices: tty(4), console(4), ptmx(4) and pts(4).
+
+use std::sync::Arc;
+
+use amber_abi::capability::Capability;
+use amber_abi::errno::Errno;
+use amber_abi::open::OpenFlags;
+
+use super::Opening;
+use crate::error::SysError;
+use crate::fs::devpts::{self, DevPts};
+use crate::fs::{File, Inode};
+use crate::tty::{Pty, acquire_if_free};
+
+/// Opens the slave of a pair through `inode`; without `O_NOCTTY` it may become the caller's controlling terminal.
+fn open_pty(
+    opening: &Opening<'_>,
+    pty: &Arc<Pty>,
+    inode: Arc<dyn Inode>,
+    may_control: bool,
+) -> Result<Arc<dyn File>, SysError> {
+    let privileged = opening.ctx.credentials().has(Capability::CAP_SYS_ADMIN);
+    let file = pty.open_slave(inode, privileged)?;
+    // Who can only write to a terminal does not get the rights that come with controlling it.
+    let readable = !opening.flags.writes() || opening.flags.reads();
+    if may_control && readable && !opening.flags.contains(OpenFlags::O_NOCTTY) {
+        acquire_if_free(opening.ctx, pty);
+    }
+    Ok(file)
+}
+
+/// `/dev/tty`: the terminal of the caller's session.
+pub(super) fn open_controlling(opening: &Opening<'_>) -> Result<Arc<dyn File>, SysError> {
+    let terminal = opening.ctx.controlling_terminal().ok_or(Errno::ENXIO)?;
+    let pty = terminal.as_any().downcast_ref::<Pty>().and_then(Pty::this).ok_or(Errno::ENXIO)?;
+    open_pty(opening, &pty, opening.inode.clone(), false)
+}
+
+/// `/dev/console`: the sandbox's own terminal, if it has one. It never becomes a controlling terminal by being opened.
+pub(super) fn open_console(opening: &Opening<'_>) -> Result<Arc<dyn File>, SysError> {
+    let pty = opening.ctx.kernel().console.get().ok_or(Errno::ENODEV)?;
+    open_pty(opening, pty, opening.inode.clone(), false)
+}
+
+/// `/dev/ptmx`: makes a new pair in the instance of devpts that lies beside the node, or to which it belongs.
+pub(super) fn open_master(opening: &Opening<'_>) -> Result<Arc<dyn File>, SysError> {
+    let (instance, root) = DevPts::beside(opening.path).ok_or(Errno::ENODEV)?;
+    Ok(instance.open_master(opening.ctx, opening.inode.clone(), root)?)
+}
+
+/// A slave: its node must be one of devpts, wherever that is mounted.
+pub(super) fn open_slave(opening: &Opening<'_>) -> Result<Arc<dyn File>, SysError> {
+    let pty = devpts::pty_of(&opening.inode).ok_or(Errno::EIO)?;
+    open_pty(opening, &pty, opening.inode.clone(), true)
+}

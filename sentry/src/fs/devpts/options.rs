@@ -1,0 +1,66 @@
+//! The mount options of devpts.
+
+use std::fmt;
+use std::str::FromStr;
+
+use amber_abi::errno::Errno;
+
+/// As many pairs as one instance can have.
+const MOST: u32 = 1 << 20;
+
+/// Who owns new slaves, what may be done with them, and how many there can be.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Owner; none for who opens the master.
+    pub uid: Option<u32>,
+    /// Group; none for that of who opens the master.
+    pub gid: Option<u32>,
+    /// Mode of slaves.
+    pub mode: u16,
+    /// Mode of ptmx.
+    pub master_mode: u16,
+    /// Most pairs.
+    pub max: u32,
+}
+
+impl FromStr for Options {
+    type Err = Errno;
+
+    fn from_str(text: &str) -> Result<Self, Errno> {
+        let mut options = Options { uid: None, gid: None, mode: 0o600, master_mode: 0, max: MOST };
+        let octal = |value| u16::from_str_radix(value, 8).map(|mode| mode & 0o7777).map_err(|_| Errno::EINVAL);
+        for option in text.split(',').filter(|o| !o.is_empty()) {
+            let (name, value) = option.split_once('=').unwrap_or((option, ""));
+            match name {
+                "uid" => options.uid = Some(value.parse().map_err(|_| Errno::EINVAL)?),
+                "gid" => options.gid = Some(value.parse().map_err(|_| Errno::EINVAL)?),
+                "mode" => options.mode = octal(value)?,
+                "ptmxmode" => options.master_mode = octal(value)?,
+                "max" => {
+                    let max = value.parse().map_err(|_| Errno::EINVAL)?;
+                    options.max = Some(max).filter(|&m| m <= MOST).ok_or(Errno::EINVAL)?;
+                }
+                // Every mount has been an instance of its own since Linux 4.7.
+                "newinstance" => {}
+                _ => return Err(Errno::EINVAL),
+            }
+        }
+        Ok(options)
+    }
+}
+
+impl fmt::Display for Options {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(uid) = self.uid {
+            write!(f, ",uid={uid}")?;
+        }
+        if let Some(gid) = self.gid {
+            write!(f, ",gid={gid}")?;
+        }
+        write!(f, ",mode={:03o},ptmxmode={:03o}", self.mode, self.master_mode)?;
+        if self.max < MOST {
+            write!(f, ",max={}", self.max)?;
+        }
+        Ok(())
+    }
+}

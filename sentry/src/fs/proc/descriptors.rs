@@ -1,0 +1,111 @@
+//! `/proc/PID/fd` and `/proc/PID/fdinfo`.
+
+use std::sync::Arc;
+
+use amber_abi::errno::Errno;
+use amber_abi::open::OpenFlags;
+
+use super::process::shown;
+use crate::fs::pseudo::{Entry, Listed, Listing, Query, Subject, number};
+use crate::fs::{Dentry, FileDescription, Mount, Path};
+use crate::kernel::Kernel;
+
+static READ_ONLY: Entry = Entry { permissions: 0o500, ..LINK };
+static WRITE_ONLY: Entry = Entry { permissions: 0o300, ..LINK };
+static READ_WRITE: Entry = Entry { permissions: 0o700, ..LINK };
+static PATH_ONLY: Entry = Entry { permissions: 0o000, ..LINK };
+const LINK: Entry = Entry::magic("", target, target_text);
+static INFO: Entry = Entry::file("", 0o444, info).guarded();
+
+fn description(subject: &Subject, fd: i32) -> Result<Arc<FileDescription>, Errno> {
+    let task = subject.task().map_err(|_| Errno::ENOENT)?;
+    if task.has_ended() {
+        return Err(Errno::ENOENT);
+    }
+    task.files().get_any(fd).map_err(|_| Errno::ENOENT)
+}
+
+fn entry_of(description: &FileDescription) -> &'static Entry {
+    match (description.is_readable(), description.is_writable()) {
+        (true, true) => &READ_WRITE,
+        (true, false) => &READ_ONLY,
+        (false, true) => &WRITE_ONLY,
+        (false, false) => &PATH_ONLY,
+    }
+}
+
+/// A place for a file without a path, so that it can be opened again.
+fn place_of(description: &FileDescription) -> Path {
+    let inode = description.file().inode();
+    let name = description.file().link_text().unwrap_or_default();
+    Path { mount: Mount::internal(inode.file_system()), dentry: Dentry::unnamed(inode, name.as_bytes()) }
+}
+
+fn target(query: &Query<'_>) -> Result<Path, Errno> {
+    let description = description(query.subject, query.subject.index)?;
+    Ok(description.path().cloned().unwrap_or_else(|| place_of(&description)))
+}
+
+fn target_text(query: &Query<'_>) -> Result<Vec<u8>, Errno> {
+    let description = description(query.subject, query.subject.index)?;
+    match (description.file().link_text(), description.path()) {
+        (Some(text), _) => Ok(text.into_bytes()),
+        (None, Some(path)) => Ok(shown(path, query)),
+        (None, None) => Err(Errno::ENOENT),
+    }
+}
+
+/// Links to what the descriptors stand for.
+pub struct Descriptors;
+
+impl Listing for Descriptors {
+    fn find(&self, _: &Arc<Kernel>, subject: &Subject, name: &[u8]) -> Result<(&'static Entry, Subject), Errno> {
+        let fd = number(name)?;
+        let description = description(subject, fd)?;
+        Ok((entry_of(&description), Subject { index: fd, ..subject.clone() }))
+    }
+
+    fn list(&self, _: &Arc<Kernel>, subject: &Subject) -> Result<Vec<Listed>, Errno> {
+        list(subject, &READ_WRITE)
+    }
+}
+
+fn list(subject: &Subject, entry: &'static Entry) -> Result<Vec<Listed>, Errno> {
+    let task = subject.task().map_err(|_| Errno::ENOENT)?;
+    if task.has_ended() {
+        return Ok(Vec::new());
+    }
+    let open = task.files().open().into_iter();
+    Ok(open.map(|fd| Listed { cookie: fd as u64 + 1, name: fd.to_string(), entry }).collect())
+}
+
+/// What is known of the open files behind the descriptors.
+pub struct Infos;
+
+impl Listing for Infos {
+    fn find(&self, _: &Arc<Kernel>, subject: &Subject, name: &[u8]) -> Result<(&'static Entry, Subject), Errno> {
+        let fd = number(name)?;
+        description(subject, fd)?;
+        Ok((&INFO, Subject { index: fd, ..subject.clone() }))
+    }
+
+    fn list(&self, _: &Arc<Kernel>, subject: &Subject) -> Result<Vec<Listed>, Errno> {
+        list(subject, &INFO)
+    }
+}
+
+fn info(query: &Query<'_>) -> Result<Vec<u8>, Errno> {
+    let fd = query.subject.index;
+    let description = description(query.subject, fd)?;
+    let mut flags = description.flags();
+    if query.task()?.files().close_on_exec(fd).unwrap_or(false) {
+        flags |= OpenFlags::O_CLOEXEC;
+    }
+    // A position somebody is just using is not waited for: a reader of a pipe may hold it for ever.
+    let position = description.position().try_lock().map_or(0, |position| *position);
+    let mount = description.path().map_or(0, |path| path.mount.id);
+    let number = description.file().inode().metadata().map_or(0, |m| m.number);
+    let mut text = format!("pos:\t{position}\nflags:\t0{:o}\nmnt_id:\t{mount}\nino:\t{number}\n", flags.bits());
+    text.push_str(&description.file().fdinfo());
+    Ok(text.into_bytes())
+}

@@ -1,0 +1,43 @@
+//! The magic links of a process: its program, working directory and root.
+
+use amber_abi::errno::Errno;
+
+use crate::fs::Path;
+use crate::fs::pseudo::Query;
+
+/// The text of a path as its reader sees it, with Linux's mark for names that are gone.
+pub fn shown(path: &Path, query: &Query<'_>) -> Vec<u8> {
+    let (mut text, _) = path.text(&query.reader.root);
+    if path.dentry.is_removed() {
+        text.extend_from_slice(b" (deleted)");
+    }
+    text
+}
+
+pub fn cwd(query: &Query<'_>) -> Result<Path, Errno> {
+    let task = query.task()?;
+    if task.has_ended() { Err(Errno::ENOENT) } else { Ok(task.fs().cwd()) }
+}
+
+pub fn cwd_text(query: &Query<'_>) -> Result<Vec<u8>, Errno> {
+    Ok(shown(&cwd(query)?, query))
+}
+
+pub fn root(query: &Query<'_>) -> Result<Path, Errno> {
+    let task = query.task()?;
+    if task.has_ended() { Err(Errno::ENOENT) } else { Ok(task.fs().root()) }
+}
+
+pub fn root_text(query: &Query<'_>) -> Result<Vec<u8>, Errno> {
+    Ok(shown(&root(query)?, query))
+}
+
+pub fn exe(query: &Query<'_>) -> Result<Path, Errno> {
+    let memory = query.task()?.memory().ok_or(Errno::ENOENT)?;
+    let program = memory.with_layout(|layout| layout.executable.clone());
+    program.and_then(|file| file.path().cloned()).ok_or(Errno::ENOENT)
+}
+
+pub fn exe_text(query: &Query<'_>) -> Result<Vec<u8>, Errno> {
+    Ok(shown(&exe(query)?, query))
+}

@@ -1,0 +1,56 @@
+//! Listing directories of proc and sysfs.
+
+use std::any::Any;
+use std::sync::Arc;
+
+use amber_abi::errno::Errno;
+
+use super::{PseudoInode, What};
+use crate::fs::{DirectoryEntry, DirectorySink, File, Inode};
+
+/// Where the cookies of listings begin, behind those of the tables.
+const LISTED: u64 = 1 << 16;
+
+/// An open directory.
+pub(super) struct PseudoDirectory {
+    inode: Arc<PseudoInode>,
+}
+
+impl PseudoDirectory {
+    pub(super) fn new(inode: Arc<PseudoInode>) -> Self {
+        PseudoDirectory { inode }
+    }
+}
+
+impl File for PseudoDirectory {
+    fn inode(&self) -> Arc<dyn Inode> {
+        self.inode.clone()
+    }
+
+    fn read_directory(&self, from: u64, sink: &mut dyn DirectorySink) -> Result<(), Errno> {
+        let What::Directory(entries, listing) = self.inode.entry().what else { return Err(Errno::ENOTDIR) };
+        let kernel = self.inode.fs().kernel()?;
+        let mut add = |name: &str, kind, next| {
+            let name = name.as_bytes();
+            sink.add(DirectoryEntry { name, number: self.inode.number_of(name), kind: Some(kind), next })
+        };
+        let first = usize::try_from(from).unwrap_or(usize::MAX);
+        for (i, entry) in entries.iter().enumerate().skip(first).filter(|(_, e)| e.exists_in(&kernel)) {
+            if !add(entry.name, entry.kind(), i as u64 + 1) {
+                return Ok(());
+            }
+        }
+        let Some(listing) = listing else { return Ok(()) };
+        for listed in listing.list(&kernel, self.inode.subject())? {
+            let next = LISTED + listed.cookie;
+            if next > from && !add(&listed.name, listed.entry.kind(), next) {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
+}

@@ -1,0 +1,70 @@
+//! Open files whose content is made when they are read.
+
+use std::any::Any;
+use std::sync::Arc;
+
+use amber_abi::errno::Errno;
+
+use super::entry::{Store, Text};
+use super::{PseudoInode, Query, Reader};
+use crate::fs::{File, Inode};
+use crate::sync::{Mutex, Rank};
+
+/// A file that is made whole when its beginning is read, and then read from that copy.
+pub struct TextFile {
+    inode: Arc<PseudoInode>,
+    reader: Reader,
+    text: Text,
+    store: Option<Store>,
+    made: Mutex<Option<Arc<[u8]>>>,
+}
+
+impl TextFile {
+    /// Opens the file for a reader.
+    pub(super) fn new(inode: Arc<PseudoInode>, reader: Reader, text: Text, store: Option<Store>) -> Self {
+        TextFile { inode, reader, text, store, made: Mutex::new(Rank::Leaf, None) }
+    }
+
+    fn ask<T>(&self, look: impl FnOnce(&Query<'_>) -> Result<T, Errno>) -> Result<T, Errno> {
+        let kernel = self.inode.fs().kernel()?;
+        look(&Query { kernel: &kernel, subject: self.inode.subject(), reader: &self.reader })
+    }
+
+    fn content(&self, anew: bool) -> Result<Arc<[u8]>, Errno> {
+        if !anew && let Some(text) = self.made.lock().clone() {
+            return Ok(text);
+        }
+        let text: Arc<[u8]> = Arc::from(self.ask(self.text)?);
+        let old = self.made.lock().replace(text.clone());
+        drop(old);
+        Ok(text)
+    }
+}
+
+impl File for TextFile {
+    fn inode(&self) -> Arc<dyn Inode> {
+        self.inode.clone()
+    }
+
+    fn read_at(&self, buf: &mut [u8], offset: u64) -> Result<usize, Errno> {
+        let text = self.content(offset == 0)?;
+        let rest = usize::try_from(offset).ok().and_then(|at| text.get(at..)).unwrap_or_default();
+        let len = rest.len().min(buf.len());
+        buf[..len].copy_from_slice(&rest[..len]);
+        Ok(len)
+    }
+
+    fn write_at(&self, buf: &[u8], _: u64) -> Result<usize, Errno> {
+        let store = self.store.ok_or(Errno::EIO)?;
+        self.ask(|query| store(query, buf))?;
+        Ok(buf.len())
+    }
+
+    fn append(&self, buf: &[u8]) -> Result<(u64, usize), Errno> {
+        Ok((0, self.write_at(buf, 0)?))
+    }
+
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
+}

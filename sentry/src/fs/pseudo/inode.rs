@@ -1,0 +1,220 @@
+//! An entry as an inode.
+
+use std::any::Any;
+use std::sync::{Arc, Weak};
+
+use amber_abi::errno::Errno;
+use amber_abi::open::OpenFlags;
+use amber_abi::stat::{Device, FileType};
+
+use super::directory::PseudoDirectory;
+use super::{Entry, PseudoFs, Query, Reader, Subject, TextFile, What};
+use crate::fs::access::Ownership;
+use crate::fs::{File, FileSystem, Inode, Metadata, Path, SetAttributes};
+use crate::task::TaskContext;
+
+/// An inode of proc or sysfs.
+pub struct PseudoInode {
+    fs: Arc<PseudoFs>,
+    entry: &'static Entry,
+    subject: Subject,
+    number: u64,
+    me: Weak<PseudoInode>,
+}
+
+impl PseudoInode {
+    fn make(fs: &Arc<PseudoFs>, entry: &'static Entry, subject: Subject, number: u64) -> Arc<Self> {
+        Arc::new_cyclic(|me| PseudoInode { fs: fs.clone(), entry, subject, number, me: me.clone() })
+    }
+
+    /// The root directory.
+    pub(super) fn root(fs: &Arc<PseudoFs>) -> Arc<Self> {
+        Self::make(fs, &fs.kind.root, Subject::default(), 1)
+    }
+
+    /// Its instance.
+    pub fn fs(&self) -> &Arc<PseudoFs> {
+        &self.fs
+    }
+
+    /// What it is about.
+    pub fn subject(&self) -> &Subject {
+        &self.subject
+    }
+
+    /// What it is.
+    pub(super) fn entry(&self) -> &'static Entry {
+        self.entry
+    }
+
+    /// The number of the entry with this name: the same whenever it is asked for.
+    pub(super) fn number_of(&self, name: &[u8]) -> u64 {
+        // FNV-1a, kept clear of the numbers with a meaning of their own at both ends.
+        let start = self.number ^ 0xcbf2_9ce4_8422_2325;
+        let hash = name.iter().fold(start, |h, &b| (h ^ u64::from(b)).wrapping_mul(0x100_0000_01b3));
+        0x1000 + (hash >> 33)
+    }
+
+    fn inspect(&self, ctx: &TaskContext) -> Result<(), Errno> {
+        if !self.entry.is_guarded {
+            return Ok(());
+        }
+        self.subject.task()?.check_inspection(&ctx.credentials(), ctx.task())
+    }
+
+    fn ask<T>(&self, ctx: &TaskContext, look: impl FnOnce(&Query<'_>) -> Result<T, Errno>) -> Result<T, Errno> {
+        let kernel = self.fs.kernel()?;
+        look(&Query { kernel: &kernel, subject: &self.subject, reader: &Reader::of(ctx) })
+    }
+
+    /// Processes own what is said of them, unless they keep it from their user.
+    fn owner(&self) -> (u32, u32) {
+        let Ok(task) = self.subject.task() else { return (0, 0) };
+        let world = self.kind() == FileType::Directory && self.entry.permissions == 0o555;
+        if !world && task.group().dumpable() != 1 {
+            return (0, 0);
+        }
+        let who = task.credentials();
+        (who.euid, who.egid)
+    }
+}
+
+impl Inode for PseudoInode {
+    fn file_system(&self) -> Arc<dyn FileSystem> {
+        self.fs.clone()
+    }
+
+    fn kind(&self) -> FileType {
+        self.entry.kind()
+    }
+
+    fn identity(&self) -> Result<(Device, u64), Errno> {
+        Ok((self.fs.device, self.number))
+    }
+
+    fn metadata(&self) -> Result<Metadata, Errno> {
+        let kind = self.kind();
+        let Ownership { permissions, uid, gid } = self.ownership()?;
+        let links = match self.entry.what {
+            What::Directory(entries, _) => {
+                2 + entries.iter().filter(|e| e.kind() == FileType::Directory).count() as u32
+            }
+            _ => 1,
+        };
+        let is_text = matches!(self.entry.what, What::File(..));
+        Ok(Metadata {
+            device: self.fs.device,
+            number: self.number,
+            kind,
+            permissions,
+            links,
+            uid,
+            gid,
+            special: Device::default(),
+            size: if is_text { self.fs.kind.file_size } else { 0 },
+            blocks: 0,
+            block_size: if self.fs.kind.is_volatile { 1024 } else { 4096 },
+            accessed: self.fs.born,
+            modified: self.fs.born,
+            changed: self.fs.born,
+            born: None,
+        })
+    }
+
+    fn ownership(&self) -> Result<Ownership, Errno> {
+        let (uid, gid) = self.owner();
+        Ok(Ownership { permissions: self.entry.permissions, uid, gid })
+    }
+
+    /// Opening with `O_TRUNC` asks for length 0, which these files let pass.
+    fn set_attributes(&self, changes: &SetAttributes) -> Result<(), Errno> {
+        if changes.permissions.is_some() || changes.uid.is_some() || changes.gid.is_some() {
+            return Err(Errno::EPERM);
+        }
+        Ok(())
+    }
+
+    fn lookup(&self, name: &[u8]) -> Result<Arc<dyn Inode>, Errno> {
+        let What::Directory(entries, listing) = self.entry.what else { return Err(Errno::ENOTDIR) };
+        let kernel = self.fs.kernel()?;
+        let found = entries.iter().find(|e| e.name.as_bytes() == name && e.exists_in(&kernel));
+        let (entry, subject) = match (found, listing) {
+            (Some(entry), _) => (entry, self.subject.clone()),
+            (None, Some(listing)) => listing.find(&kernel, &self.subject, name)?,
+            (None, None) => return Err(Errno::ENOENT),
+        };
+        // A process that is gone has no entries any more.
+        if subject.task.is_some() {
+            subject.task().map_err(|_| Errno::ENOENT)?;
+        }
+        Ok(Self::make(&self.fs, entry, subject, self.number_of(name)))
+    }
+
+    fn revalidate(&self, name: &[u8], child: &Arc<dyn Inode>) -> bool {
+        let Some(child) = child.as_any().downcast_ref::<PseudoInode>() else { return false };
+        let What::Directory(_, listing) = self.entry.what else { return false };
+        if !child.entry.name.is_empty() {
+            return child.subject.task.is_none() || child.subject.task().is_ok();
+        }
+        let (Some(listing), Ok(kernel)) = (listing, self.fs.kernel()) else { return false };
+        let found = listing.find(&kernel, &self.subject, name);
+        found.is_ok_and(|(entry, subject)| std::ptr::eq(entry, child.entry) && subject.is(&child.subject))
+    }
+
+    fn read_link(&self) -> Result<Vec<u8>, Errno> {
+        // All of these depend on who reads.
+        Err(if self.kind() == FileType::Symlink { Errno::EACCES } else { Errno::EINVAL })
+    }
+
+    fn read_link_as(&self, ctx: &TaskContext) -> Result<Vec<u8>, Errno> {
+        match self.entry.what {
+            What::Link(text) | What::Magic(_, text) => {
+                self.inspect(ctx)?;
+                self.ask(ctx, text)
+            }
+            _ => Err(Errno::EINVAL),
+        }
+    }
+
+    fn jump(&self, ctx: &TaskContext) -> Option<Result<Path, Errno>> {
+        match self.entry.what {
+            What::Magic(to, _) => Some(self.inspect(ctx).and_then(|()| self.ask(ctx, to))),
+            _ => None,
+        }
+    }
+
+    fn admit_change(&self, name: &[u8], making: bool) -> Result<(), Errno> {
+        match self.lookup(name) {
+            Ok(_) if making => Err(Errno::EEXIST),
+            Err(errno) if !making || self.fs.kind.is_volatile => Err(errno),
+            _ => Err(Errno::EPERM),
+        }
+    }
+
+    fn open(self: Arc<Self>, _: OpenFlags) -> Result<Arc<dyn File>, Errno> {
+        match self.entry.what {
+            What::Directory(..) => Ok(Arc::new(PseudoDirectory::new(self))),
+            // What these say depends on who opens: see `open_as`.
+            _ => Err(Errno::EACCES),
+        }
+    }
+
+    fn open_as(self: Arc<Self>, ctx: &TaskContext, flags: OpenFlags) -> Result<Arc<dyn File>, Errno> {
+        self.inspect(ctx)?;
+        match self.entry.what {
+            What::File(text, store) => {
+                let file = TextFile::new(self.clone(), Reader::of(ctx), text, store);
+                Ok(Arc::new(file))
+            }
+            What::Special(open) => {
+                let me = self.me.upgrade().ok_or(Errno::EIO)?;
+                self.ask(ctx, |query| open(&me, query))
+            }
+            _ => self.open(flags),
+        }
+    }
+
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
+}
