@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use amber_abi::errno::Errno;
 
-use crate::fs::{FileSystem, dev, devpts, proc, sys};
 use crate::fs::tmpfs::{TmpFs, TmpfsOptions};
+use crate::fs::{FileSystem, dev, devpts, proc, sys};
 use crate::kernel::Kernel;
 
 /// A type of file system.

@@ -49,13 +49,7 @@ impl File for Random {
             ctx.write_object(argument, &ENTROPY)?;
             return Ok(0);
         }
-        let changes = [
-            Io::RNDADDTOENTCNT,
-            Io::RNDADDENTROPY,
-            Io::RNDZAPENTCNT,
-            Io::RNDCLEARPOOL,
-            Io::RNDRESEEDCRNG,
-        ];
+        let changes = [Io::RNDADDTOENTCNT, Io::RNDADDENTROPY, Io::RNDZAPENTCNT, Io::RNDCLEARPOOL, Io::RNDRESEEDCRNG];
         if !changes.contains(&command) {
             return Err(Errno::EINVAL.into());
         }

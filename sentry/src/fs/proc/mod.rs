@@ -20,10 +20,7 @@ static PROC: Kind = Kind {
     file_size: 0,
 };
 
-const ROOT: &[Entry] = &[
-    Entry::link("self", own_process),
-    Entry::link("thread-self", own_thread).since("3.17"),
-];
+const ROOT: &[Entry] = &[Entry::link("self", own_process), Entry::link("thread-self", own_thread).since("3.17")];
 
 fn own_process(query: &Query<'_>) -> Result<Vec<u8>, Errno> {
     Ok(query.reader.task.group().pid().to_string().into_bytes())
