@@ -40,6 +40,11 @@ impl Amber {
         Ok(Amber { program: directory.join("amber") })
     }
 
+    /// Where it is.
+    pub fn program(&self) -> &Path {
+        &self.program
+    }
+
     /// A command `amber WORDS…`, in the environment all tests use.
     pub fn command(&self) -> Command {
         let mut command = Command::new(&self.program);

@@ -4,8 +4,13 @@
 #![forbid(unsafe_code)]
 
 pub mod amber;
+pub mod bad_input;
 pub mod compile;
 pub mod guest;
+pub mod guest_tests;
+pub mod interactive;
 pub mod known;
 pub mod native;
+pub mod real;
 pub mod run;
+pub mod setup;

@@ -1,16 +1,20 @@
 // Runs a program on the host's kernel in namespaces of its own, so that it starts from the state a sandbox starts from
 // and leaves nothing behind: an empty directory to work in, its own /proc, a loopback that is up, its own IPC objects.
 //
-//   native [-r TREE] [-t] -- PROGRAM ARGS…
+//   native [-d SCRATCH] [-r TREE] [-v SRC:DST] [-t] [-P] -- PROGRAM ARGS…
 //
-// -r runs it in a copy-on-write view of TREE, -t makes the terminal on its input its controlling one. Exits as the
+// -d is the directory to work in, if not this one; -r runs it in a copy-on-write view of TREE, -v shows the directory
+// SRC there as DST, read-only; -t makes the terminal on its input its controlling one; -P forbids ptrace. Exits as the
 // program does, with 128 + n for death by signal n. Where namespaces are refused the program runs without them.
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
 #include <net/if.h>
 #include <sched.h>
 #include <signal.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -19,6 +23,7 @@
 #include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -50,7 +55,7 @@ static void device(const char *name) {
 }
 
 // The working directory is scratch space by now; the tree's view is mounted inside it and becomes the root.
-static void enter_tree(const char *tree) {
+static void enter_tree(const char *tree, char *volume) {
     char options[4352];
     snprintf(options, sizeof options, "lowerdir=%s,upperdir=upper,workdir=work", tree);
     must(mkdir("upper", 0755) | mkdir("work", 0755) | mkdir("root", 0755), "directories");
@@ -65,14 +70,36 @@ static void enter_tree(const char *tree) {
     must(mount("devpts", "root/dev/pts", "devpts", 0, "newinstance,ptmxmode=0666,mode=0620"), "/dev/pts");
     must(symlink("pts/ptmx", "root/dev/ptmx") | symlink("/proc/self/fd", "root/dev/fd"), "/dev");
     must(symlink("fd/0", "root/dev/stdin") | symlink("fd/1", "root/dev/stdout") | symlink("fd/2", "root/dev/stderr"), "/dev");
+    if (volume) {
+        char *colon = strchr(volume, ':'), to[4096];
+        must(colon ? 0 : -1, "-v SRC:DST");
+        *colon = 0;
+        snprintf(to, sizeof to, "root%s", colon + 1);
+        mkdir(to, 0755);
+        must(mount(volume, to, NULL, MS_BIND, NULL), to);
+        must(mount(NULL, to, NULL, MS_REMOUNT | MS_BIND | MS_RDONLY, NULL), to);
+    }
     must(chdir("root"), "root");
     must(chroot("."), "chroot");
     must(chdir("/tmp"), "/tmp");
 }
 
+// What a container engine does that does not trust its guests with ptrace.
+static void forbid_ptrace(void) {
+    struct sock_filter filter[] = {
+        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_ptrace, 0, 1),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | EPERM),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+    };
+    struct sock_fprog program = {sizeof filter / sizeof *filter, filter};
+    must(prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), "no new privileges");
+    must(prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program), "filter");
+}
+
 static int status_code(int status) { return WIFSIGNALED(status) ? 128 + WTERMSIG(status) : WEXITSTATUS(status); }
 
-static void prepare(const char *tree) {
+static void prepare(const char *tree, char *volume) {
     char here[4096];
     must(getcwd(here, sizeof here) ? 0 : -1, "working directory");
     must(mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL), "private mounts");
@@ -80,19 +107,26 @@ static void prepare(const char *tree) {
     must(chdir(here), here);
     loopback_up();
     if (tree)
-        enter_tree(tree);
+        enter_tree(tree, volume);
     else
         must(mount("proc", "/proc", "proc", 0, NULL), "/proc");
 }
 
 int main(int argc, char **argv) {
     const char *tree = NULL;
-    int terminal = 0, option;
-    while ((option = getopt(argc, argv, "+r:t")) != -1) {
+    char *volume = NULL;
+    int terminal = 0, no_ptrace = 0, option;
+    while ((option = getopt(argc, argv, "+d:r:v:tP")) != -1) {
         if (option == 'r')
             tree = optarg;
+        else if (option == 'd')
+            must(chdir(optarg), optarg);
+        else if (option == 'v')
+            volume = optarg;
         else if (option == 't')
             terminal = 1;
+        else if (option == 'P')
+            no_ptrace = 1;
         else
             return 125;
     }
@@ -106,7 +140,7 @@ int main(int argc, char **argv) {
     if (init == 0) {
         prctl(PR_SET_PDEATHSIG, SIGKILL);
         if (confined)
-            prepare(tree);
+            prepare(tree, volume);
         pid_t program = fork();
         must(program, "fork");
         if (program == 0) {
@@ -115,6 +149,8 @@ int main(int argc, char **argv) {
                 setsid();
                 must(ioctl(0, TIOCSCTTY, 1), "controlling terminal");
             }
+            if (no_ptrace)
+                forbid_ptrace();
             execvp(argv[optind], argv + optind);
             fprintf(stderr, "native: %s: %s\n", argv[optind], strerror(errno));
             _exit(errno == ENOENT ? 127 : 126);

@@ -20,6 +20,11 @@ impl Native {
         Ok(Native { launcher })
     }
 
+    /// Where the launcher is.
+    pub fn program(&self) -> &Path {
+        &self.launcher
+    }
+
     /// Why programs cannot be run natively here, if they cannot.
     pub fn obstacle(&self) -> Option<&'static str> {
         let id = Command::new("id").arg("-u").output().ok()?;
@@ -27,14 +32,11 @@ impl Native {
             .then_some("native runs need root, for namespaces and for the tests of permissions")
     }
 
-    /// A command that will run `program` natively: on the host's root, or on a copy-on-write view of `tree`.
-    pub fn command(&self, tree: Option<&Path>, program: &Path) -> Command {
+    /// A command that will run `program` natively, with these flags of the launcher.
+    pub fn command(&self, flags: &[String], program: &Path) -> Command {
         let mut command = Command::new(&self.launcher);
         run::plain_environment(&mut command);
-        if let Some(tree) = tree {
-            command.arg("-r").arg(tree);
-        }
-        command.arg("--").arg(program);
+        command.args(flags).arg("--").arg(program);
         command
     }
 }
