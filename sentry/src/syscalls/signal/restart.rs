@@ -3,6 +3,7 @@
 use amber_abi::errno::Errno;
 
 use crate::error::{Resume, SysResult};
+use crate::syscalls::task::futex;
 use crate::syscalls::{fs, time};
 use crate::task::TaskContext;
 
@@ -11,7 +12,9 @@ pub fn restart_syscall(ctx: &mut TaskContext) -> SysResult {
     match ctx.thread.resume.take() {
         Some(Resume::Sleep { clock, until, remainder }) => time::sleep::resume(ctx, clock, until, remainder),
         Some(Resume::Poll { fds, count, until }) => fs::poll::resume(ctx, fds, count, until),
-        // Nobody waits on a futex yet.
-        Some(Resume::FutexWait { .. }) | None => Err(Errno::EINTR.into()),
+        Some(Resume::FutexWait { address, value, operation, mask, until }) => {
+            futex::resume(ctx, address, value, operation, mask, until)
+        }
+        None => Err(Errno::EINTR.into()),
     }
 }
