@@ -182,6 +182,7 @@ fn first_process(process: &Process, caller: &Caller) -> Result<ProcessSpec> {
         capabilities: process.capabilities().as_ref().map(capability_sets).unwrap_or_default(),
         rlimits: rlimits(process.rlimits().iter().flatten())?,
         no_new_privs: process.no_new_privileges().unwrap_or(false),
+        protected: true,
         umask,
         terminal,
     })

@@ -69,6 +69,7 @@ pub fn sandbox(args: DoArgs, profile: KernelProfile, caller: &Caller) -> Result<
             umask: caller.umask,
             rlimits: caller.rlimits.clone(),
             no_new_privs: false,
+            protected: false,
             terminal: caller.terminal,
         },
         stdio: [None, None, None],

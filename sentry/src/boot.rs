@@ -118,6 +118,9 @@ pub struct ProcessSpec {
     pub rlimits: Vec<(u32, u64, u64)>,
     /// Executing gains no privileges.
     pub no_new_privs: bool,
+    /// Signals for which it has no handler do not touch it, as those of a container's first process; SIGKILL and SIGSTOP
+    /// reach it from outside only.
+    pub protected: bool,
     /// The process gets a new terminal of this size (rows, columns) as 0, 1, 2 and controlling terminal.
     pub terminal: Option<(u16, u16)>,
 }

@@ -175,7 +175,7 @@ table! {
     98, 77, getrusage(who: RusageWho, usage: Out<Rusage>) => super::task::usage::getrusage, "".."";
     99, 116, sysinfo(info: PtrOut) => super::task::system::sysinfo, "".."";
     100, 43, times(buf: PtrOut) => super::task::usage::times, "".."";
-    101, 26, ptrace(request: PtraceRequest, pid: i32, addr: PtrIn, data: PtrOut) => !ENOSYS, "".."";
+    101, 26, ptrace(request: PtraceRequest, pid: i32, addr: PtrIn, data: PtrOut) => !EPERM, "".."";
     102, 199, getuid() => super::task::credentials::getuid, "".."";
     103, 103, syslog(type_: SyslogAction, bufp: BufOut, len: i32) => !ENOSYS, "".."";
     104, 200, getgid() => super::task::credentials::getgid, "".."";
@@ -382,7 +382,7 @@ table! {
     305, 343, clock_adjtime(clk_id: ClockId, buf: Out<Timex>) => super::time::adjust::clock_adjtime, "2.6.39".."";
     306, 344, syncfs(fd: Fd) => super::fs::content::syncfs, "2.6.39".."";
     307, 345, sendmmsg(sockfd: Fd, msgvec: PtrOut, vlen: u32, flags: MessageFlags) => !ENOSYS, "3.0".."";
-    308, 346, setns(fd: Fd, nstype: CloneFlags) => !ENOSYS, "3.0".."";
+    308, 346, setns(fd: Fd, nstype: CloneFlags) => super::task::clone::setns, "3.0".."";
     309, 318, getcpu(cpu: PtrOut, node: PtrOut, tcache: PtrIn) => super::task::system::getcpu, "3.1".."";
     310, 347, process_vm_readv(pid: i32, local_iov: IovecOut, liovcnt: u64, remote_iov: PtrIn, riovcnt: u64, flags: u64) => !ENOSYS, "3.2".."";
     311, 348, process_vm_writev(pid: i32, local_iov: IovecIn, liovcnt: u64, remote_iov: PtrIn, riovcnt: u64, flags: u64) => !ENOSYS, "3.2".."";

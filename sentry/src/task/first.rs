@@ -97,6 +97,9 @@ pub fn start(
         timer_slack: DEFAULT_TIMER_SLACK,
     });
     group.state().tasks.push(task.clone());
+    if spec.protected {
+        group.protect();
+    }
     let mut table = kernel.processes.lock();
     table.start_session(ProcessTable::INIT);
     table.add_task(task.clone());

@@ -248,7 +248,7 @@ impl ThreadGroup {
         &self.timers
     }
 
-    /// Whether signals without a handler leave it alone.
+    /// From now on signals without a handler leave it alone.
     pub(crate) fn protect(&self) {
         self.state().protected = true;
     }

@@ -57,6 +57,9 @@ fn live(start: Start) {
             return;
         }
     };
+    if task.is_leader() {
+        task.group().watch_cpu_limit();
+    }
     task.set_interrupter(platform.interrupter());
     task.update_attention(&task.group().state());
     let ctx = TaskContext::new(task, memory, registers, platform, thread);
@@ -70,13 +73,13 @@ fn live(start: Start) {
 /// Runs a task whose context is ready until it ends.
 pub(crate) fn serve(mut ctx: TaskContext) {
     let status = loop {
+        if let Some(status) = ctx.thread.ending.take() {
+            break status;
+        }
         if ctx.is_interrupted() || ctx.thread.restart.is_some() || ctx.thread.saved_mask.is_some() {
             if let Outcome::End(status) = attend(&mut ctx) {
                 break status;
             }
-        }
-        if let Some(status) = ctx.thread.ending.take() {
-            break status;
         }
         match ctx.run_guest() {
             Ok(trap) => handle(&mut ctx, trap),

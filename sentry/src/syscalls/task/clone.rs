@@ -7,7 +7,7 @@ use amber_platform::PAGE_SIZE;
 use zerocopy::IntoBytes;
 
 use crate::error::SysResult;
-use crate::syscalls::args::{In, PtrIn, PtrOut};
+use crate::syscalls::args::{Fd, In, PtrIn, PtrOut};
 use crate::task::{CloneRequest, TaskContext, clone_task};
 
 /// How many nested PID namespaces Linux allows, which bounds clone3's `set_tid`.
@@ -146,4 +146,10 @@ pub fn unshare(ctx: &mut TaskContext, flags: CloneFlags) -> SysResult {
         drop(ctx.set_files(own));
     }
     Ok(0)
+}
+
+/// setns(2): there is one namespace of each kind, and no file that stands for it.
+pub fn setns(ctx: &mut TaskContext, fd: Fd, _kind: CloneFlags) -> SysResult {
+    ctx.files().get(fd.0)?;
+    Err(Errno::EINVAL.into())
 }
