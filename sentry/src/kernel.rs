@@ -7,6 +7,7 @@ use std::time::Instant;
 use amber_platform::{GuestMemory, Platform};
 
 use crate::fs::Mount;
+use crate::fs::inotify::InotifyLimits;
 use crate::fs::pipe::Pipes;
 use crate::futex::FutexTable;
 use crate::profile::KernelProfile;
@@ -42,6 +43,8 @@ pub struct Kernel {
     pub end: SandboxEnd,
     /// Numbers of calls that were refused, and logged, already.
     pub refused: Mutex<HashSet<u32>>,
+    /// The limits of inotify.
+    pub inotify: InotifyLimits,
     /// What waits for timers.
     pub timers: Arc<TimerService>,
     /// Who waits for which futex.

@@ -46,6 +46,7 @@ impl Sandbox {
             started: Instant::now(),
             end: Default::default(),
             refused: Mutex::new(Rank::Leaf, HashSet::new()),
+            inotify: Default::default(),
             timers: Default::default(),
             futexes: Default::default(),
             pipes: Default::default(),

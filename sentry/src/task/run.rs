@@ -10,6 +10,7 @@ use crate::signal::{Outcome, attend, force_fault};
 use crate::syscalls;
 use crate::task::clone::Start;
 use crate::task::context::LastFault;
+use crate::task::current::set_current;
 use crate::task::{TaskContext, exit};
 
 /// Stack of the host threads of tasks, in bytes: only what is touched costs memory.
@@ -72,6 +73,7 @@ fn live(start: Start) {
 
 /// Runs a task whose context is ready until it ends.
 pub(crate) fn serve(mut ctx: TaskContext) {
+    set_current(ctx.task());
     let status = loop {
         if let Some(status) = ctx.thread.ending.take() {
             break status;

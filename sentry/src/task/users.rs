@@ -11,6 +11,8 @@ use crate::sync::{Mutex, Rank};
 pub struct User {
     tasks: AtomicU64,
     signals: AtomicU64,
+    inotify_instances: AtomicU64,
+    inotify_watches: AtomicU64,
 }
 
 /// What is counted.
@@ -20,6 +22,10 @@ pub enum Counted {
     Tasks,
     /// Queued signals, against RLIMIT_SIGPENDING.
     Signals,
+    /// Instances of inotify, against `max_user_instances`.
+    InotifyInstances,
+    /// Watches of inotify, against `max_user_watches`.
+    InotifyWatches,
 }
 
 impl User {
@@ -27,6 +33,8 @@ impl User {
         match what {
             Counted::Tasks => &self.tasks,
             Counted::Signals => &self.signals,
+            Counted::InotifyInstances => &self.inotify_instances,
+            Counted::InotifyWatches => &self.inotify_watches,
         }
     }
 

@@ -1,0 +1,114 @@
+//! signalfd(2): the pending signals of whoever reads.
+
+use std::any::Any;
+use std::sync::{Arc, Weak};
+
+use amber_abi::SignalSet;
+use amber_abi::errno::Errno;
+use amber_abi::poll::PollEvents;
+use amber_abi::siginfo::SignalfdSiginfo;
+use zerocopy::IntoBytes;
+
+use crate::fs::anon::anonymous_inode;
+use crate::fs::{File, Inode};
+use crate::sync::{Mutex, Rank};
+use crate::task::{Task, ThreadGroup, current};
+use crate::wait::{Registration, WaitQueue, Waiter};
+
+/// The signals to read, and who waits for them.
+pub struct SignalFd {
+    me: Weak<SignalFd>,
+    mask: Mutex<SignalSet>,
+    /// The processes that looked, whose signals wake those who wait here.
+    watched: Mutex<Vec<(Weak<ThreadGroup>, Registration)>>,
+    queue: WaitQueue,
+}
+
+impl SignalFd {
+    /// Makes a file for the signals of `mask`; SIGKILL and SIGSTOP stay out of it.
+    pub fn new(mask: SignalSet) -> Arc<SignalFd> {
+        Arc::new_cyclic(|me| SignalFd {
+            me: me.clone(),
+            mask: Mutex::new(Rank::Leaf, mask.difference(SignalSet::UNBLOCKABLE)),
+            watched: Mutex::new(Rank::Buffer, Vec::new()),
+            queue: WaitQueue::new(),
+        })
+    }
+
+    /// Changes which signals are read.
+    pub fn set_mask(&self, mask: SignalSet) {
+        *self.mask.lock() = mask.difference(SignalSet::UNBLOCKABLE);
+        self.queue.notify(PollEvents::POLLIN);
+    }
+
+    /// Whoever waits here is told of the signals of this task's process from now on.
+    fn watch(&self, task: &Task) {
+        let group = Arc::downgrade(task.group());
+        let mut watched = self.watched.lock();
+        if watched.iter().any(|(other, _)| other.ptr_eq(&group)) {
+            return;
+        }
+        watched.retain(|(other, _)| other.strong_count() > 0);
+        let waiter: Weak<dyn Waiter> = self.me.clone();
+        watched.push((group, task.group().signal_queued().register(waiter, PollEvents::POLLIN, 0)));
+    }
+}
+
+impl Waiter for SignalFd {
+    fn notify(&self, _: PollEvents, _: u64) {
+        self.queue.notify(PollEvents::POLLIN);
+    }
+}
+
+impl File for SignalFd {
+    fn inode(&self) -> Arc<dyn Inode> {
+        anonymous_inode()
+    }
+
+    fn read_at(&self, buf: &mut [u8], _: u64) -> Result<usize, Errno> {
+        const SIZE: usize = size_of::<SignalfdSiginfo>();
+        if buf.len() < SIZE {
+            return Err(Errno::EINVAL);
+        }
+        let task = current().ok_or(Errno::EAGAIN)?;
+        let mask = *self.mask.lock();
+        let mut done = 0;
+        for place in buf.chunks_exact_mut(SIZE) {
+            let Some(info) = task.take_signal(mask) else { break };
+            place.copy_from_slice(info.to_signalfd().as_bytes());
+            done += SIZE;
+        }
+        if done == 0 {
+            self.watch(&task);
+            return Err(Errno::EAGAIN);
+        }
+        Ok(done)
+    }
+
+    fn is_seekable(&self) -> bool {
+        false
+    }
+
+    fn poll(&self) -> PollEvents {
+        let Some(task) = current() else { return PollEvents::empty() };
+        self.watch(&task);
+        let mask = *self.mask.lock();
+        if task.pending_signals().intersects(mask) { PollEvents::POLLIN } else { PollEvents::empty() }
+    }
+
+    fn wait_queue(&self) -> Option<&WaitQueue> {
+        Some(&self.queue)
+    }
+
+    fn fdinfo(&self) -> String {
+        format!("sigmask:\t{:016x}\n", self.mask.lock().0)
+    }
+
+    fn link_text(&self) -> Option<String> {
+        Some("anon_inode:[signalfd]".to_owned())
+    }
+
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
+}

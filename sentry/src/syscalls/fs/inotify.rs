@@ -1,0 +1,63 @@
+//! The calls of inotify(7).
+
+use std::sync::atomic::Ordering;
+
+use amber_abi::errno::Errno;
+use amber_abi::inotify::{InotifyInitFlags, InotifyMask};
+use amber_abi::open::{AT_FDCWD, OpenFlags};
+use amber_abi::stat::FileType;
+
+use crate::error::SysResult;
+use crate::fs::access::{self, Access};
+use crate::fs::inotify::Inotify;
+use crate::syscalls::args::{Fd, Path};
+use crate::syscalls::fs::anonymous::install;
+use crate::syscalls::fs::support::find_at;
+use crate::task::{Counted, TaskContext};
+
+/// inotify_init(2).
+pub fn inotify_init(ctx: &mut TaskContext) -> SysResult {
+    inotify_init1(ctx, InotifyInitFlags::empty())
+}
+
+/// inotify_init1(2).
+pub fn inotify_init1(ctx: &mut TaskContext, flags: InotifyInitFlags) -> SysResult {
+    if !InotifyInitFlags::all().contains(flags) {
+        return Err(Errno::EINVAL.into());
+    }
+    let limits = &ctx.kernel().inotify;
+    let instances = u64::from(limits.max_user_instances.load(Ordering::Relaxed));
+    let user = ctx.kernel().users.get(ctx.credentials().uid);
+    let charge = user.try_charge(Counted::InotifyInstances, instances).ok_or(Errno::EMFILE)?;
+    let inotify = Inotify::new(limits.max_queued_events.load(Ordering::Relaxed), charge);
+    install(ctx, inotify, OpenFlags::O_RDONLY, flags.bits())
+}
+
+/// inotify_add_watch(2).
+pub fn inotify_add_watch(ctx: &mut TaskContext, fd: Fd, path: Path, mask: InotifyMask) -> SysResult {
+    if !mask.intersects(InotifyMask::all()) {
+        return Err(Errno::EINVAL.into());
+    }
+    let description = ctx.files().get(fd.0)?;
+    if mask.contains(InotifyMask::IN_MASK_ADD | InotifyMask::IN_MASK_CREATE) {
+        return Err(Errno::EINVAL.into());
+    }
+    let inotify = description.downcast::<Inotify>().ok_or(Errno::EINVAL)?;
+    let follow = !mask.contains(InotifyMask::IN_DONT_FOLLOW);
+    let inode = find_at(ctx, AT_FDCWD, path.0, follow, false)?.inode;
+    if mask.contains(InotifyMask::IN_ONLYDIR) && inode.kind() != FileType::Directory {
+        return Err(Errno::ENOTDIR.into());
+    }
+    access::check(&ctx.credentials(), &*inode, Access::READ)?;
+    let watches = u64::from(ctx.kernel().inotify.max_user_watches.load(Ordering::Relaxed));
+    let user = ctx.kernel().users.get(ctx.credentials().uid);
+    let wd = inotify.add(&inode, mask, || user.try_charge(Counted::InotifyWatches, watches))?;
+    Ok(wd as u64)
+}
+
+/// inotify_rm_watch(2).
+pub fn inotify_rm_watch(ctx: &mut TaskContext, fd: Fd, wd: i32) -> SysResult {
+    let description = ctx.files().get(fd.0)?;
+    description.downcast::<Inotify>().ok_or(Errno::EINVAL)?.remove(wd)?;
+    Ok(0)
+}
