@@ -53,7 +53,9 @@ impl Sandbox {
             memfds,
             console: Default::default(),
         });
-        let fs = FsContext::new(boot::mount_all(&kernel, &config.mounts)?);
+        let namespace = boot::mount_all(&kernel, &config.mounts)?;
+        boot::restrict(&kernel, &namespace, &config.masked_paths, &config.readonly_paths)?;
+        let fs = FsContext::new(namespace);
         let files = Arc::new(FdTable::default());
         open_standard_streams(config.stdio, &files)?;
         first::start(&kernel, &config.process, fs, files)?;

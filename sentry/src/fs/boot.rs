@@ -30,6 +30,53 @@ pub fn mount_all(kernel: &Arc<Kernel>, specs: &[MountSpec]) -> Result<Arc<MountN
     Ok(namespace)
 }
 
+/// Hides `masked` paths and makes `read_only` ones read-only; paths that are not there are passed over.
+///
+/// # Errors
+/// Names the path and why it could not be done.
+pub fn restrict(
+    kernel: &Arc<Kernel>,
+    namespace: &Arc<MountNamespace>,
+    masked: &[String],
+    read_only: &[String],
+) -> Result<(), BootError> {
+    let credentials = Credentials::root();
+    let scope = Scope::kernel(&credentials, namespace.root().root_path().topmost());
+    let each = |target: &String, work: &dyn Fn(&Path) -> Result<(), Errno>| {
+        let done = match scope.resolve(target.as_bytes(), true) {
+            Err(Errno::ENOENT | Errno::ENOTDIR) => Ok(()),
+            place => place.and_then(|place| work(&place)),
+        };
+        done.map_err(|errno| BootError::Mount { target: target.clone(), reason: errno.text().to_owned() })
+    };
+    let options = MountOptions::READ_ONLY | MountOptions::NO_SUID | MountOptions::NO_DEV | MountOptions::NO_EXEC;
+    for target in masked {
+        each(target, &|place| {
+            let options_of_root = TmpfsOptions { mode: Some(0), pages: Some(0), ..TmpfsOptions::default() };
+            let fs = TmpFs::new(kernel.memory.clone(), options_of_root);
+            let super_block = SuperBlock::new(fs.clone(), true);
+            let root = if place.dentry.is_directory() {
+                super_block.root.clone()
+            } else {
+                let new = Creation::plain(FileType::Regular, 0, 0).inode_in(&credentials, &*fs.root())?;
+                super_block.root.graft(b"masked", fs.root().create(b"masked", &new)?)
+            };
+            let mount = Mount::new(super_block, root, "tmpfs", options);
+            namespace.change(|| mount.attach(place));
+            Ok(())
+        })?;
+    }
+    for target in read_only {
+        each(target, &|place| {
+            let mount = place.mount.copy(place.dentry.clone());
+            mount.set_options(mount.options() | MountOptions::READ_ONLY);
+            namespace.change(|| mount.attach(place));
+            Ok(())
+        })?;
+    }
+    Ok(())
+}
+
 fn failure(spec: &MountSpec, errno: Errno) -> BootError {
     let what = match &spec.source {
         MountSource::Host(path) | MountSource::Overlay(path) => format!("host path {}: ", path.display()),

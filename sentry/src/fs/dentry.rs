@@ -227,6 +227,11 @@ impl Dentry {
         dentry
     }
 
+    /// The entry of an inode that was just made in this directory.
+    pub fn graft(self: &Arc<Self>, name: &[u8], inode: Arc<dyn Inode>) -> Arc<Dentry> {
+        self.add_locked(&mut self.children.lock(), name, Some(inode))
+    }
+
     /// Forgets an entry that the file system has no more.
     pub fn remove_locked(&self, children: &mut Children, child: &Dentry) {
         child.removed.store(true, Ordering::Release);

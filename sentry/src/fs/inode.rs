@@ -141,6 +141,14 @@ pub trait FileSystem: Send + Sync {
         false
     }
 
+    /// Takes over new mount options (a remount).
+    ///
+    /// # Errors
+    /// `EINVAL` for options that are malformed or cannot be changed.
+    fn reconfigure(&self, _options: &str) -> Result<(), Errno> {
+        Ok(())
+    }
+
     /// The last mount is gone: gives up what would keep the file system alive.
     fn shut_down(&self) {}
 

@@ -19,6 +19,7 @@ mod inode;
 pub mod inotify;
 pub mod locks;
 mod mount;
+pub mod mounting;
 pub mod notify;
 pub mod open;
 pub mod overlay;

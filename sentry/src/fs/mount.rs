@@ -168,6 +168,7 @@ pub struct Mount {
     /// What `/proc/mounts` shows as the device.
     pub source: Vec<u8>,
     options: AtomicU32,
+    expiring: AtomicBool,
     place: Mutex<Option<(Weak<Mount>, Arc<Dentry>)>>,
     children: Mutex<HashMap<u64, Arc<Mount>>>,
     propagation: Mutex<Propagation>,
@@ -192,6 +193,7 @@ impl Mount {
             root,
             source: source.into(),
             options: AtomicU32::new(options.bits()),
+            expiring: AtomicBool::new(false),
             place: Mutex::new(Rank::Leaf, None),
             children: Mutex::new(Rank::Leaf, HashMap::new()),
             propagation: Mutex::new(Rank::Leaf, Propagation::default()),
@@ -311,6 +313,11 @@ impl Mount {
         }
     }
 
+    /// Marks it as about to be taken off (`MNT_EXPIRE`); true if it was marked already.
+    pub fn expire(&self) -> bool {
+        self.expiring.swap(true, Ordering::Relaxed)
+    }
+
     /// Whether anybody but its parent holds it: an open file, a working directory, a mount beneath.
     /// `own` is how many references the caller itself has.
     pub fn is_busy(self: &Arc<Self>, own: usize) -> bool {
@@ -364,8 +371,11 @@ impl MountNamespace {
     }
 
     /// Puts `root` at the root of the tree (pivot_root(2)); called within [`change`](Self::change).
-    pub(super) fn set_root(&self, root: Arc<Mount>) {
-        let old = std::mem::replace(&mut *self.root.lock(), root);
+    pub(super) fn set_root(self: &Arc<Self>, root: &Arc<Mount>) {
+        for mount in root.tree() {
+            *mount.namespace.lock() = Arc::downgrade(self);
+        }
+        let old = std::mem::replace(&mut *self.root.lock(), root.clone());
         drop(old);
     }
 

@@ -229,7 +229,7 @@ table! {
     152, 153, munlockall() => super::mm::locking::munlockall, "".."";
     153, 111, vhangup() => !ENOSYS, "".."";
     154, 123, modify_ldt(func: i32, ptr: PtrOut, bytecount: u64) => !ENOSYS, "".."";
-    155, 217, pivot_root(new_root: Path, put_old: Path) => !ENOSYS, "".."";
+    155, 217, pivot_root(new_root: Path, put_old: Path) => super::fs::mount::pivot_root, "".."";
     156, 149, _sysctl(args: PtrOut) => !ENOSYS, "".."5.5";
     157, 172, prctl(option: PrctlOption, arg2: u64, arg3: u64, arg4: u64, arg5: u64) => super::task::prctl::prctl, "".."";
     158, 384, arch_prctl(code: ArchPrctl, addr: PtrOut) => super::task::prctl::arch_prctl, "".."";
@@ -239,8 +239,8 @@ table! {
     162, 36, sync() => super::fs::content::sync, "".."";
     163, 51, acct(filename: Path) => !ENOSYS, "".."";
     164, 79, settimeofday(tv: In<Timeval>, tz: In<Timezone>) => super::time::clock::settimeofday, "".."";
-    165, 21, mount(source: Path, target: Path, filesystemtype: Str, mountflags: MountFlags, data: PtrIn) => !ENOSYS, "".."";
-    166, 52, umount2(target: Path, flags: UmountFlags) => !ENOSYS, "".."";
+    165, 21, mount(source: Path, target: Path, filesystemtype: Str, mountflags: MountFlags, data: PtrIn) => super::fs::mount::mount, "".."";
+    166, 52, umount2(target: Path, flags: UmountFlags) => super::fs::mount::umount2, "".."";
     167, 87, swapon(path: Path, swapflags: i32) => !ENOSYS, "".."";
     168, 115, swapoff(path: Path) => !ENOSYS, "".."";
     169, 88, reboot(magic: u32, magic2: u32, cmd: RebootCommand, arg: PtrIn) => !EPERM, "".."";

@@ -97,11 +97,7 @@ impl TmpFs {
         fs
     }
 
-    /// Changes the limits, as a remount does.
-    ///
-    /// # Errors
-    /// `EINVAL` if more is in use than the new limits allow.
-    pub fn reconfigure(&self, new: &TmpfsOptions) -> Result<(), Errno> {
+    fn set_limits(&self, new: &TmpfsOptions) -> Result<(), Errno> {
         let mut options = self.options.lock();
         for (quota, limit) in [(&*self.pages, new.pages), (&self.inodes, new.inodes)] {
             if limit.is_some_and(|limit| limit < quota.used.load(Ordering::Relaxed)) {
@@ -173,6 +169,10 @@ impl FileSystem for TmpFs {
 
     fn options(&self) -> String {
         self.options.lock().to_string()
+    }
+
+    fn reconfigure(&self, options: &str) -> Result<(), Errno> {
+        self.set_limits(&TmpfsOptions::parse(options, self.memory.limit())?)
     }
 
     fn shut_down(&self) {

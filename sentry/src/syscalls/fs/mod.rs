@@ -11,6 +11,7 @@ pub mod fcntl;
 pub mod inotify;
 pub mod ioctl;
 pub mod memfd;
+pub mod mount;
 pub mod names;
 pub mod open;
 pub mod pipe;
