@@ -129,10 +129,8 @@ fn remount(place: &Place, flags: MountFlags, data: &str, ctx: &TaskContext) -> S
     let mount = &place.mount;
     let atime = MountOptions::RELATIVE_ATIME | MountOptions::NO_ATIME | MountOptions::NO_DIRECTORY_ATIME;
     let mut options = options_of(flags);
-    let says_atime = MountFlags::MS_NOATIME
-        | MountFlags::MS_NODIRATIME
-        | MountFlags::MS_RELATIME
-        | MountFlags::MS_STRICTATIME;
+    let says_atime =
+        MountFlags::MS_NOATIME | MountFlags::MS_NODIRATIME | MountFlags::MS_RELATIME | MountFlags::MS_STRICTATIME;
     if !flags.intersects(says_atime) {
         options = (options - atime) | (mount.options() & atime);
     }
