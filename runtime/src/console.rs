@@ -20,11 +20,25 @@ pub trait ConsoleMaster: Send + Sync {
     fn hangup(&self);
 }
 
+/// Makes a guest terminal as large as a host terminal.
+pub struct Resizer {
+    master: Arc<dyn ConsoleMaster>,
+    host: OwnedFd,
+}
+
+impl Resizer {
+    /// Gives the size of the host terminal on to the guest; to be called upon SIGWINCH.
+    pub fn resized(&self) {
+        if let Ok(size) = window_size(self.host.as_fd()) {
+            self.master.resize(size);
+        }
+    }
+}
+
 /// A guest terminal and a host terminal joined. The host's is in raw mode meanwhile: keys mean what the guest's line
 /// discipline makes of them.
 pub struct Relay {
-    master: Arc<dyn ConsoleMaster>,
-    host: OwnedFd,
+    resizer: Arc<Resizer>,
     output: JoinHandle<()>,
     _raw: RawMode,
 }
@@ -44,14 +58,12 @@ impl Relay {
         let output = thread::Builder::new()
             .name("console-screen".into())
             .spawn(move || pass_output(&*printed, File::from(screen)))?;
-        Ok(Relay { master, host, output, _raw: raw })
+        Ok(Relay { resizer: Arc::new(Resizer { master, host }), output, _raw: raw })
     }
 
-    /// Gives the size of the host terminal on to the guest; to be called upon SIGWINCH.
-    pub fn resized(&self) {
-        if let Ok(size) = window_size(self.host.as_fd()) {
-            self.master.resize(size);
-        }
+    /// What keeps both of one size.
+    pub fn resizer(&self) -> Arc<Resizer> {
+        self.resizer.clone()
     }
 
     /// Waits until all that the guest printed is on the screen and restores the host terminal.
@@ -144,7 +156,7 @@ mod tests {
         user.read_exact(&mut screen).unwrap();
         assert_eq!(&screen, b"a\nb\r\n");
 
-        relay.resized();
+        relay.resizer().resized();
         drop(guest);
         relay.finish();
         assert_eq!(*master.events.lock().unwrap(), ["24x80", "24x80"]);

@@ -4,16 +4,20 @@ use std::io::{IsTerminal, stderr, stdin, stdout};
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::{Arc, Weak};
 
+use amber_abi::termios::Winsize;
 use amber_host::signals::SignalWatch;
+use amber_host::terminal::WindowSize;
 use amber_platform::{GuestMemory, Platform};
 use amber_platform_ptrace::PtracePlatform;
 use amber_sentry::boot::{ExitStatus, SandboxConfig, TraceFilter};
 use amber_sentry::start::Sandbox;
 use amber_sentry::syscalls::entries;
+use amber_sentry::tty::Console;
 use anyhow::{Context, Result, bail};
 use nix::sys::signal::Signal;
 
 use crate::cli::{GlobalArgs, PlatformName};
+use crate::console::{ConsoleMaster, Relay, Resizer};
 use crate::logging;
 
 /// What is passed on to the guest's first process instead of ending Amber.
@@ -39,17 +43,64 @@ pub fn launch(mut config: SandboxConfig, args: &GlobalArgs) -> Result<u8> {
         PlatformName::Ptrace => Arc::new(PtracePlatform::new(memory.clone())?),
     };
     let sandbox = Arc::new(Sandbox::boot(platform, memory, config)?);
-    forward_signals(signals, Arc::downgrade(&sandbox))?;
-    Ok(match sandbox.wait() {
+    let relay = match sandbox.console() {
+        Some(console) => Some(Relay::start(Arc::new(GuestConsole(console.clone())), keys()?, screen()?)?),
+        None => None,
+    };
+    forward_signals(signals, Arc::downgrade(&sandbox), relay.as_ref().map(Relay::resizer))?;
+    let status = sandbox.wait();
+    if let Some(relay) = relay {
+        relay.finish();
+    }
+    Ok(match status {
         ExitStatus::Exited(code) => code,
         ExitStatus::Signaled(signal) => 128 + signal as u8,
     })
 }
 
+/// The sandbox's terminal as the relay sees it.
+struct GuestConsole(Arc<Console>);
+
+impl ConsoleMaster for GuestConsole {
+    fn read(&self, buf: &mut [u8]) -> std::io::Result<usize> {
+        Ok(self.0.read(buf))
+    }
+
+    fn write(&self, buf: &[u8]) -> std::io::Result<usize> {
+        Ok(self.0.write(buf))
+    }
+
+    fn resize(&self, size: WindowSize) {
+        let WindowSize { rows, columns, x_pixels, y_pixels } = size;
+        self.0.resize(Winsize { ws_row: rows, ws_col: columns, ws_xpixel: x_pixels, ws_ypixel: y_pixels });
+    }
+
+    fn hangup(&self) {
+        self.0.hang_up();
+    }
+}
+
+/// Where keys come from.
+fn keys() -> Result<OwnedFd> {
+    stdin().as_fd().try_clone_to_owned().context("duplicating standard input")
+}
+
+/// Where the guest's output goes.
+fn screen() -> Result<OwnedFd> {
+    stdout().as_fd().try_clone_to_owned().context("duplicating standard output")
+}
+
 /// Passes what others send to Amber on to the guest's first process.
-fn forward_signals(signals: SignalWatch, sandbox: Weak<Sandbox>) -> Result<()> {
+fn forward_signals(signals: SignalWatch, sandbox: Weak<Sandbox>, resizer: Option<Arc<Resizer>>) -> Result<()> {
     let forward = move || {
         while let (Ok(caught), Some(sandbox)) = (signals.next(), sandbox.upgrade()) {
+            if caught.signal == Signal::SIGWINCH as i32
+                && let Some(resizer) = &resizer
+            {
+                // The guest's terminal tells its foreground, if the size is really another.
+                resizer.resized();
+                continue;
+            }
             if let Some(signal) = amber_abi::Signal::from_raw(caught.signal) {
                 sandbox.signal(signal);
             }

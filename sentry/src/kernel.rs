@@ -15,7 +15,7 @@ use crate::sync::Mutex;
 use crate::syscalls::{CallTable, Tracer};
 use crate::task::{ProcessTable, SandboxEnd, Users};
 use crate::time::TimerService;
-use crate::tty::Pty;
+use crate::tty::Console;
 
 /// The kernel of one sandbox.
 pub struct Kernel {
@@ -54,7 +54,7 @@ pub struct Kernel {
     /// Where memfds live.
     pub memfds: Arc<Mount>,
     /// The sandbox's own terminal, if it has one.
-    pub console: OnceLock<Arc<Pty>>,
+    pub console: OnceLock<Arc<Console>>,
 }
 
 /// The names sethostname(2) and setdomainname(2) set, at most 64 bytes each.

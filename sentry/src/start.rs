@@ -9,13 +9,14 @@ use amber_abi::open::OpenFlags;
 use amber_abi::task::WaitStatus;
 use amber_platform::{GuestMemory, Platform};
 
-use crate::boot::{BootError, ExitStatus, SandboxConfig};
+use crate::boot::{BootError, ExitStatus, ProcessSpec, SandboxConfig};
 use crate::fs::tmpfs::{TmpFs, TmpfsOptions};
-use crate::fs::{FdTable, FileDescription, FsContext, Mount, boot, host_stream};
+use crate::fs::{FdTable, FileDescription, FsContext, Mount, MountNamespace, boot, host_stream};
 use crate::kernel::{HostNames, Kernel};
 use crate::sync::{Mutex, Rank};
 use crate::syscalls::{CallTable, Tracer};
 use crate::task::first;
+use crate::tty::Console;
 
 /// A sandbox whose first process has been started.
 pub struct Sandbox {
@@ -55,9 +56,10 @@ impl Sandbox {
         });
         let namespace = boot::mount_all(&kernel, &config.mounts)?;
         boot::restrict(&kernel, &namespace, &config.masked_paths, &config.readonly_paths)?;
-        let fs = FsContext::new(namespace);
+        let fs = FsContext::new(namespace.clone());
         let files = Arc::new(FdTable::default());
-        open_standard_streams(config.stdio, &files)?;
+        let terminal = make_console(&kernel, &namespace, &config.process)?;
+        open_standard_streams(config.stdio, terminal, &files)?;
         first::start(&kernel, &config.process, fs, files)?;
         Ok(Sandbox { kernel })
     }
@@ -67,6 +69,11 @@ impl Sandbox {
         self.kernel.signal_from_outside(signal);
     }
 
+    /// The master of the sandbox's terminal, if the first process got one.
+    pub fn console(&self) -> Option<&Arc<Console>> {
+        self.kernel.console.get()
+    }
+
     /// Kills every process of the guest.
     pub fn kill(&self) {
         self.kernel.kill_all();
@@ -74,7 +81,11 @@ impl Sandbox {
 
     /// Waits until the first process, and with it every other, has ended.
     pub fn wait(&self) -> ExitStatus {
-        match self.kernel.end.wait() {
+        let status = self.kernel.end.wait();
+        if let Some(console) = self.console() {
+            console.finish();
+        }
+        match status {
             WaitStatus::Exited(code) => ExitStatus::Exited(code),
             WaitStatus::Signaled(signal, _) => ExitStatus::Signaled(signal.raw()),
             // Only ends are noted; nothing else can come.
@@ -83,12 +94,33 @@ impl Sandbox {
     }
 }
 
-/// Opens descriptors 0, 1 and 2; one that Amber was not given stays closed.
-fn open_standard_streams(streams: [Option<std::os::fd::OwnedFd>; 3], files: &Arc<FdTable>) -> Result<(), BootError> {
+/// Makes the terminal that the first process shall have, and opens it.
+fn make_console(
+    kernel: &Arc<Kernel>,
+    namespace: &MountNamespace,
+    process: &ProcessSpec,
+) -> Result<Option<Arc<FileDescription>>, BootError> {
+    let Some(size) = process.terminal else { return Ok(None) };
+    let (console, slave) = Console::make(kernel, namespace, process, size)
+        .map_err(|errno| BootError::Config(format!("making a terminal: {}", errno.text())))?;
+    // Nobody else sets it: this runs once, before the first process.
+    let _ = kernel.console.set(console);
+    Ok(Some(slave))
+}
+
+/// Opens descriptors 0, 1 and 2; one that Amber was not given is the terminal, or stays closed if there is none.
+fn open_standard_streams(
+    streams: [Option<std::os::fd::OwnedFd>; 3],
+    terminal: Option<Arc<FileDescription>>,
+    files: &Arc<FdTable>,
+) -> Result<(), BootError> {
     for (fd, stream) in (0..).zip(streams) {
-        let Some(stream) = stream else { continue };
-        let description: Arc<FileDescription> = host_stream::open(stream)
-            .map_err(|errno| BootError::Config(format!("standard stream {fd}: {}", errno.text())))?;
+        let description: Arc<FileDescription> = match (stream, &terminal) {
+            (Some(stream), _) => host_stream::open(stream)
+                .map_err(|errno| BootError::Config(format!("standard stream {fd}: {}", errno.text())))?,
+            (None, Some(terminal)) => terminal.clone(),
+            (None, None) => continue,
+        };
         debug_assert!(!description.flags().contains(OpenFlags::O_PATH));
         files
             .replace(fd, description, false, 3)

@@ -20,6 +20,7 @@ use crate::fs::{FdTable, FsContext, program};
 use crate::kernel::Kernel;
 use crate::loader::{LoadOptions, Program};
 use crate::mm::MemoryLimits;
+use crate::tty::give_to_first;
 
 /// Starts the first process in a tree of mounts, with these descriptors.
 ///
@@ -102,6 +103,9 @@ pub fn start(
     }
     let mut table = kernel.processes.lock();
     table.start_session(ProcessTable::INIT);
+    if let Some(console) = kernel.console.get() {
+        give_to_first(&mut table, console.pty());
+    }
     table.add_task(task.clone());
     drop(table);
     run::spawn(Start {

@@ -1,10 +1,12 @@
 //! Terminals: the line discipline, pseudo-terminal pairs, and what ties them to sessions (tty(4), pty(7), termios(3)).
 
+mod console;
 mod discipline;
 mod ioctl;
 mod jobs;
 mod pty;
 
+pub use console::{Console, give_to_first};
 pub use discipline::{LineDiscipline, Received};
 pub use jobs::acquire_if_free;
 pub use pty::{MasterFile, Pty, PtyHome, SLAVE_MAJOR, SlaveFile};

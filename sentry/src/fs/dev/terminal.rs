@@ -38,8 +38,8 @@ pub(super) fn open_controlling(opening: &Opening<'_>) -> Result<Arc<dyn File>, S
 
 /// `/dev/console`: the sandbox's own terminal, if it has one. It never becomes a controlling terminal by being opened.
 pub(super) fn open_console(opening: &Opening<'_>) -> Result<Arc<dyn File>, SysError> {
-    let pty = opening.ctx.kernel().console.get().ok_or(Errno::ENODEV)?;
-    open_pty(opening, pty, opening.inode.clone(), false)
+    let console = opening.ctx.kernel().console.get().ok_or(Errno::ENODEV)?;
+    open_pty(opening, console.pty(), opening.inode.clone(), false)
 }
 
 /// `/dev/ptmx`: makes a new pair in the instance of devpts that lies beside the node, or to which it belongs.

@@ -67,6 +67,11 @@ impl DevPts {
         Some((instance, root))
     }
 
+    /// The instance whose root is at a place.
+    pub fn at(root: &Path) -> Option<Arc<DevPts>> {
+        inode::instance_of(root.inode().ok()?)
+    }
+
     /// Makes a pair owned by this user and group, with the master's file. `root` is where the instance is mounted.
     ///
     /// # Errors

@@ -1,0 +1,136 @@
+//! The sandbox's own terminal: its slave belongs to the first process, its master to whoever runs the sandbox.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Weak};
+
+use amber_abi::errno::Errno;
+use amber_abi::open::OpenFlags;
+use amber_abi::poll::PollEvents;
+use amber_abi::termios::Winsize;
+
+use super::pty::{MasterFile, Pty};
+use crate::boot::ProcessSpec;
+use crate::fs::devpts::{self, DevPts};
+use crate::fs::{File, FileDescription, Mount, MountNamespace, Path};
+use crate::kernel::Kernel;
+use crate::sync::{Mutex, Rank};
+use crate::task::{ControllingTerminal, ProcessTable};
+use crate::wait::{Parker, Waiter};
+
+/// The master of the sandbox's terminal, for host threads.
+pub struct Console {
+    pty: Arc<Pty>,
+    /// None once hung up.
+    master: Mutex<Option<Arc<MasterFile>>>,
+    /// No guest is left that could print anything.
+    finished: AtomicBool,
+}
+
+impl Console {
+    /// Makes the terminal of a sandbox, in the first devpts that is mounted, and opens its slave.
+    ///
+    /// # Errors
+    /// Those of making and opening the pair.
+    pub fn make(
+        kernel: &Arc<Kernel>,
+        namespace: &MountNamespace,
+        process: &ProcessSpec,
+        size: (u16, u16),
+    ) -> Result<(Arc<Console>, Arc<FileDescription>), Errno> {
+        let mounted = namespace.mounts().into_iter().find_map(|mount| {
+            let root = mount.root_path();
+            Some((DevPts::at(&root)?, root))
+        });
+        let (instance, root) = match mounted {
+            Some(found) => found,
+            None => {
+                let root = Mount::internal(devpts::make(kernel, "")?).root_path();
+                (DevPts::at(&root).ok_or(Errno::EIO)?, root)
+            }
+        };
+        let ptmx = root.dentry.lookup(b"ptmx")?.inode()?.clone();
+        let user = &process.user;
+        let master = instance.new_pair(kernel, user.uid, user.gid, ptmx, Some(root.clone()))?;
+        let pty = master.pty().clone();
+        pty.lock().locked = false;
+        let (ws_row, ws_col) = size;
+        pty.resize(Winsize { ws_row, ws_col, ..Winsize::default() });
+        let dentry = root.dentry.lookup(pty.index().to_string().as_bytes())?;
+        let slave = pty.open_slave(dentry.inode()?.clone(), true)?;
+        let path = Path { mount: root.mount, dentry };
+        let description = FileDescription::new(slave, Some(path), OpenFlags::O_RDWR | OpenFlags::O_LARGEFILE);
+        let master = Mutex::new(Rank::Leaf, Some(master));
+        Ok((Arc::new(Console { pty, master, finished: AtomicBool::new(false) }), description))
+    }
+
+    /// The pair.
+    pub fn pty(&self) -> &Arc<Pty> {
+        &self.pty
+    }
+
+    /// Waits for what the guest prints; 0 bytes once no guest has the terminal open any more.
+    pub fn read(&self, buf: &mut [u8]) -> usize {
+        self.wait(|master| match master.read_screen(buf) {
+            Err(Errno::EAGAIN) if self.finished.load(Ordering::Acquire) => Some(0),
+            Err(Errno::EAGAIN) => None,
+            answer => Some(answer.unwrap_or(0)),
+        })
+    }
+
+    /// Types at the terminal, waiting while its input queue is full; 0 bytes once it is hung up.
+    pub fn write(&self, buf: &[u8]) -> usize {
+        self.wait(|master| match master.write_at(buf, 0) {
+            Err(Errno::EAGAIN) if self.finished.load(Ordering::Acquire) => Some(0),
+            Err(Errno::EAGAIN) => None,
+            answer => Some(answer.unwrap_or(0)),
+        })
+    }
+
+    fn wait(&self, mut attempt: impl FnMut(&MasterFile) -> Option<usize>) -> usize {
+        let parker = Arc::new(Parker::default());
+        let waiter: Arc<dyn Waiter> = parker.clone();
+        let waiter: Weak<dyn Waiter> = Arc::downgrade(&waiter);
+        let mut registration = None;
+        loop {
+            let Some(master) = self.master.lock().clone() else { return 0 };
+            if let Some(answer) = attempt(&master) {
+                return answer;
+            }
+            if registration.is_none() {
+                // Tried again after registering, so that nothing between is missed.
+                registration = master.wait_queue().map(|q| q.register(waiter.clone(), PollEvents::all(), 0));
+                continue;
+            }
+            drop(master);
+            parker.park(None);
+        }
+    }
+
+    /// Tells the guest of a new size.
+    pub fn resize(&self, window: Winsize) {
+        self.pty.resize(window);
+    }
+
+    /// Tells the guest that its terminal is gone.
+    pub fn hang_up(&self) {
+        let master = self.master.lock().take();
+        drop(master);
+        self.pty.wake_both();
+    }
+
+    /// No guest is left: readers get what there is, then the end.
+    pub fn finish(&self) {
+        self.finished.store(true, Ordering::Release);
+        self.pty.wake_both();
+    }
+}
+
+/// Makes a terminal the controlling one of the first process's session, with that process in the foreground.
+pub fn give_to_first(table: &mut ProcessTable, pty: &Arc<Pty>) {
+    if let Some(session) = table.session_mut(ProcessTable::INIT) {
+        session.terminal = Some(pty.clone() as Arc<dyn ControllingTerminal>);
+        let mut state = pty.lock();
+        state.session = Some(ProcessTable::INIT);
+        state.foreground = Some(ProcessTable::INIT);
+    }
+}
