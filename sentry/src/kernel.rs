@@ -10,6 +10,7 @@ use crate::fs::Mount;
 use crate::fs::inotify::InotifyLimits;
 use crate::fs::pipe::Pipes;
 use crate::futex::FutexTable;
+use crate::net::Network;
 use crate::profile::KernelProfile;
 use crate::sync::Mutex;
 use crate::syscalls::{CallTable, Tracer};
@@ -49,6 +50,8 @@ pub struct Kernel {
     pub timers: Arc<TimerService>,
     /// Who waits for which futex.
     pub futexes: FutexTable,
+    /// The sockets' names.
+    pub network: Network,
     /// All pipes and fifos.
     pub pipes: Arc<Pipes>,
     /// Where memfds live.

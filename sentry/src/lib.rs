@@ -14,6 +14,7 @@ pub mod futex;
 pub mod kernel;
 pub mod loader;
 pub mod mm;
+pub mod net;
 pub mod profile;
 pub mod signal;
 pub mod start;

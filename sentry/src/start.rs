@@ -50,6 +50,7 @@ impl Sandbox {
             inotify: Default::default(),
             timers: Default::default(),
             futexes: Default::default(),
+            network: Default::default(),
             pipes: Default::default(),
             memfds,
             console: Default::default(),

@@ -92,7 +92,7 @@ pub fn dispatch(ctx: &mut TaskContext, number: u64) -> SysResult {
 /// Answers a call that is not offered, and says so in the log the first time.
 fn refuse(ctx: &TaskContext, entry: &Entry, errno: Errno) -> SysResult {
     if ctx.kernel().refused.lock().insert(entry.number) {
-        log::warn!("the guest used {}, which is not offered: {}", entry.name, errno.name());
+        log::info!("the guest used {}, which is not offered: {}", entry.name, errno.name());
     }
     Err(errno.into())
 }

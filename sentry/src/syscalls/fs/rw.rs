@@ -390,10 +390,11 @@ impl<'a> Transfer<'a> {
         impatient: bool,
         mut attempt: impl FnMut() -> Option<Result<usize, Errno>>,
     ) -> Result<usize, SysError> {
+        let file = self.description.file();
+        file.admit(ctx, writing)?;
         if let Some(answer) = attempt() {
             return Ok(answer?);
         }
-        let file = self.description.file();
         let (false, false, Some(queue)) = (self.is_nonblocking(), impatient, file.wait_queue()) else {
             return Err(Errno::EAGAIN.into());
         };
@@ -403,9 +404,11 @@ impl<'a> Transfer<'a> {
             PollEvents::POLLIN | PollEvents::POLLRDNORM | PollEvents::POLLRDHUP
         };
         let patience = file.patience(writing);
-        let deadline = patience.and_then(deadline_in);
+        let pause = if writing { None } else { file.read_timeout() };
+        let deadline = pause.or(patience).and_then(deadline_in);
         match ctx.wait(&[(queue, events)], deadline, attempt) {
             Ok(answer) => Ok(answer?),
+            Err(WaitEnd::TimedOut) if pause.is_some() => Ok(0),
             Err(WaitEnd::TimedOut) => Err(Errno::EAGAIN.into()),
             // A wait with a limit of its own cannot be taken up again where it was.
             Err(WaitEnd::Interrupted) if patience.is_some() => Err(Errno::EINTR.into()),

@@ -1,1 +1,35 @@
 //! Calls on sockets.
+
+pub mod message;
+pub mod options;
+pub mod sockets;
+
+use std::sync::Arc;
+
+use amber_abi::errno::Errno;
+use amber_abi::task::Resource;
+
+use crate::fs::FileDescription;
+use crate::net::socket::{Socket, SocketFile};
+use crate::task::TaskContext;
+
+/// A descriptor's socket, with the open file description that holds it.
+struct Opened {
+    description: Arc<FileDescription>,
+    socket: Arc<dyn Socket>,
+}
+
+/// Finds the socket behind a descriptor.
+///
+/// # Errors
+/// `EBADF`, `ENOTSOCK`.
+fn find(ctx: &TaskContext, fd: i32) -> Result<Opened, Errno> {
+    let description = ctx.files().get(fd)?;
+    let socket = description.downcast::<SocketFile>().ok_or(Errno::ENOTSOCK)?.socket().clone();
+    Ok(Opened { description, socket })
+}
+
+/// The most descriptors the task may have.
+fn descriptor_limit(ctx: &TaskContext) -> u64 {
+    ctx.group().limits().soft(Resource::RLIMIT_NOFILE)
+}

@@ -1,0 +1,42 @@
+//! Sockets: what all kinds share, and the families.
+
+pub mod control;
+pub mod inbox;
+pub mod options;
+pub mod socket;
+pub mod unix;
+
+use std::sync::Arc;
+
+use amber_abi::errno::Errno;
+use amber_abi::socket::{AddressFamily, SocketKind};
+
+use crate::net::socket::Socket;
+use crate::net::unix::UnixNames;
+use crate::task::TaskContext;
+
+/// The network of a sandbox: what names lead to which sockets.
+#[derive(Default)]
+pub struct Network {
+    /// Names of AF_UNIX sockets.
+    pub unix: UnixNames,
+}
+
+/// Makes a socket, as socket(2) does.
+///
+/// # Errors
+/// `EAFNOSUPPORT` for families that are not there, `EPROTONOSUPPORT` and `ESOCKTNOSUPPORT` for what a family lacks.
+pub fn create(
+    ctx: &TaskContext,
+    family: AddressFamily,
+    kind: SocketKind,
+    protocol: i32,
+) -> Result<Arc<dyn Socket>, Errno> {
+    if !(0..=10).contains(&kind.raw()) {
+        return Err(Errno::EINVAL);
+    }
+    match family {
+        AddressFamily::AF_UNIX => Ok(unix::UnixSocket::create(ctx, kind, protocol)?),
+        _ => Err(Errno::EAFNOSUPPORT),
+    }
+}

@@ -1,0 +1,239 @@
+//! What every kind of socket does, and the open file around it.
+
+use std::any::Any;
+use std::sync::Arc;
+use std::time::Duration;
+
+use amber_abi::errno::Errno;
+use amber_abi::poll::PollEvents;
+use amber_abi::socket::{AddressFamily, MessageFlags, SocketKind};
+use amber_abi::sockopt::SocketLevel;
+use amber_abi::stat::FileType;
+
+use crate::error::SysResult;
+use crate::fs::anon::{AnonymousInode, SOCKFS};
+use crate::fs::{File, Inode};
+use crate::net::control::Control;
+use crate::net::options::SharedOptions;
+use crate::task::TaskContext;
+use crate::wait::WaitQueue;
+
+/// Which directions shutdown(2) ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Directions {
+    /// Nothing will be received any more.
+    pub receive: bool,
+    /// Nothing will be sent any more.
+    pub send: bool,
+}
+
+/// A message on its way out.
+pub struct Outgoing<'a> {
+    /// The bytes.
+    pub data: &'a [u8],
+    /// Where to, unless to the peer.
+    pub address: Option<&'a [u8]>,
+    /// What goes along.
+    pub control: Control,
+    /// The flags that concern the message itself, such as MSG_EOR and MSG_OOB.
+    pub flags: MessageFlags,
+}
+
+/// A message that came in.
+#[derive(Default)]
+pub struct Received {
+    /// How many bytes were put into the buffer.
+    pub len: usize,
+    /// How long the message was, which is more if it was cut.
+    pub full_len: usize,
+    /// Who sent it; none where the peer is known.
+    pub address: Option<Vec<u8>>,
+    /// What came along.
+    pub control: Control,
+    /// MSG_TRUNC, MSG_EOR and MSG_OOB, as they are.
+    pub flags: MessageFlags,
+}
+
+/// A socket of some family. No operation sleeps: `EAGAIN` says that the caller shall wait at the queue and try again.
+pub trait Socket: Send + Sync + Any {
+    /// Family, kind and protocol, as getsockopt(2) tells them.
+    fn identity(&self) -> (AddressFamily, SocketKind, i32);
+
+    /// Options that all sockets have.
+    fn options(&self) -> &SharedOptions;
+
+    /// bind(2).
+    fn bind(&self, ctx: &TaskContext, address: &[u8]) -> Result<(), Errno>;
+
+    /// listen(2).
+    fn listen(&self, _ctx: &TaskContext, _backlog: u32) -> Result<(), Errno> {
+        Err(Errno::EOPNOTSUPP)
+    }
+
+    /// connect(2). `EINPROGRESS` says that it was begun: the caller waits for it to be writable and asks
+    /// [`connected`](Self::connected). `EAGAIN` says that the listener has no room.
+    fn connect(&self, ctx: &TaskContext, address: &[u8]) -> Result<(), Errno>;
+
+    /// How a connect that was in progress ended; `EINPROGRESS` if it has not.
+    fn connected(&self) -> Result<(), Errno> {
+        Ok(())
+    }
+
+    /// accept(2).
+    fn accept(&self) -> Result<Arc<dyn Socket>, Errno> {
+        Err(Errno::EOPNOTSUPP)
+    }
+
+    /// The socket's own address, family included.
+    fn local_address(&self) -> Vec<u8>;
+
+    /// The peer's address.
+    ///
+    /// # Errors
+    /// `ENOTCONN` without a peer.
+    fn peer_address(&self) -> Result<Vec<u8>, Errno>;
+
+    /// Sends as much as there is room for.
+    fn send(&self, ctx: Option<&TaskContext>, message: Outgoing<'_>) -> Result<usize, Errno>;
+
+    /// Receives: one message, or what there is of a stream. Of the flags, MSG_PEEK and MSG_OOB concern it.
+    fn receive(&self, buf: &mut [u8], flags: MessageFlags) -> Result<Received, Errno>;
+
+    /// Whether messages keep their borders.
+    fn keeps_borders(&self) -> bool;
+
+    /// shutdown(2).
+    fn shutdown(&self, directions: Directions) -> Result<(), Errno>;
+
+    /// What could be done without waiting.
+    fn poll(&self) -> PollEvents;
+
+    /// Who is told when more can be done.
+    fn queue(&self) -> &WaitQueue;
+
+    /// Reads an option of the family's own levels.
+    fn option(&self, _ctx: &TaskContext, _level: SocketLevel, _name: i32) -> Result<Vec<u8>, Errno> {
+        Err(Errno::ENOPROTOOPT)
+    }
+
+    /// Changes an option of the family's own levels.
+    fn set_option(&self, _ctx: &TaskContext, _level: SocketLevel, _name: i32, _value: &[u8]) -> Result<(), Errno> {
+        Err(Errno::ENOPROTOOPT)
+    }
+
+    /// Takes the pending error (`SO_ERROR`).
+    fn take_error(&self) -> Option<Errno> {
+        None
+    }
+
+    /// Whether it listens (`SO_ACCEPTCONN`).
+    fn is_listening(&self) -> bool {
+        false
+    }
+
+    /// Credentials of the peer (`SO_PEERCRED`), as they were when it connected.
+    fn peer_credentials(&self) -> Option<amber_abi::socket::Ucred> {
+        None
+    }
+
+    /// Bytes that can be read (`FIONREAD`).
+    fn readable_bytes(&self) -> usize;
+
+    /// Bytes sent that the peer has not read (`SIOCOUTQ`).
+    fn unsent_bytes(&self) -> usize {
+        0
+    }
+
+    /// Commands of ioctl(2) that only this family has.
+    fn ioctl(&self, _ctx: &mut TaskContext, _command: u32, _argument: u64) -> SysResult {
+        Err(Errno::ENOTTY.into())
+    }
+
+    /// The last descriptor is gone.
+    fn close(&self);
+
+    /// For families to find their own kind again.
+    fn as_any(&self) -> &dyn Any;
+}
+
+/// The open file of a socket.
+pub struct SocketFile {
+    socket: Arc<dyn Socket>,
+    inode: Arc<AnonymousInode>,
+}
+
+impl SocketFile {
+    /// A file for a socket, owned by the task's user.
+    pub fn new(socket: Arc<dyn Socket>, uid: u32, gid: u32) -> Arc<Self> {
+        let inode = Arc::new(AnonymousInode::new(&SOCKFS, FileType::Socket, 0o777, uid, gid));
+        Arc::new(SocketFile { socket, inode })
+    }
+
+    /// The socket.
+    pub fn socket(&self) -> &Arc<dyn Socket> {
+        &self.socket
+    }
+}
+
+impl File for SocketFile {
+    fn inode(&self) -> Arc<dyn Inode> {
+        self.inode.clone()
+    }
+
+    fn read_at(&self, buf: &mut [u8], _: u64) -> Result<usize, Errno> {
+        self.socket.receive(buf, MessageFlags::empty()).map(|received| received.len)
+    }
+
+    fn write_at(&self, buf: &[u8], _: u64) -> Result<usize, Errno> {
+        let control = Control::default();
+        self.socket.send(None, Outgoing { data: buf, address: None, control, flags: MessageFlags::empty() })
+    }
+
+    fn is_seekable(&self) -> bool {
+        false
+    }
+
+    fn patience(&self, writing: bool) -> Option<Duration> {
+        self.socket.options().patience(writing)
+    }
+
+    fn poll(&self) -> PollEvents {
+        self.socket.poll()
+    }
+
+    fn wait_queue(&self) -> Option<&WaitQueue> {
+        Some(self.socket.queue())
+    }
+
+    fn ioctl(&self, ctx: &mut TaskContext, command: u32, argument: u64) -> SysResult {
+        use amber_abi::ioctl::IoctlRequest as Io;
+        match Io::from_raw(command) {
+            Io::FIONREAD => {
+                if self.socket.is_listening() {
+                    return Err(Errno::EINVAL.into());
+                }
+                ctx.write_object(argument, &(self.socket.readable_bytes() as i32))?;
+                Ok(0)
+            }
+            Io::TIOCOUTQ => {
+                ctx.write_object(argument, &(self.socket.unsent_bytes() as i32))?;
+                Ok(0)
+            }
+            _ => self.socket.ioctl(ctx, command, argument),
+        }
+    }
+
+    fn link_text(&self) -> Option<String> {
+        Some(format!("socket:[{}]", self.inode.number()))
+    }
+
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
+}
+
+impl Drop for SocketFile {
+    fn drop(&mut self) {
+        self.socket.close();
+    }
+}

@@ -1,0 +1,334 @@
+//! Sending and receiving messages.
+
+use std::time::{Duration, Instant};
+
+use amber_abi::errno::Errno;
+use amber_abi::open::{Iovec, MAX_RW_COUNT, UIO_MAXIOV};
+use amber_abi::poll::PollEvents;
+use amber_abi::socket::{MessageFlags, Mmsghdr, Msghdr};
+use amber_abi::time::Timespec;
+
+use super::sockets::{read_address, write_address};
+use super::{Opened, find};
+use crate::error::{SysError, SysResult};
+use crate::net::control::{self, Control};
+use crate::net::socket::{Outgoing, Received};
+use crate::syscalls::args::{BufIn, BufOut, Fd, In, PtrIn, PtrOut, SockaddrIn, SockaddrOut};
+use crate::syscalls::fs::rw::with_bounce;
+use crate::task::TaskContext;
+use crate::wait::deadline_in;
+
+/// The most bytes of control messages (`net.core.optmem_max`).
+const MOST_CONTROL: u64 = 131_072;
+/// The most messages in one sendmmsg(2) or recvmmsg(2).
+const MOST_MESSAGES: u32 = 1024;
+/// The most bytes of a message that keeps its borders, and of a stream's part that is sent at once.
+const CHUNK: usize = 256 << 10;
+
+/// Where a message's bytes lie in the guest.
+struct Pieces {
+    pieces: Vec<(u64, u64)>,
+    len: u64,
+}
+
+impl Pieces {
+    fn one(address: u64, len: usize) -> Self {
+        let len = (len as u64).min(MAX_RW_COUNT as u64);
+        Pieces { pieces: vec![(address, len)], len }
+    }
+
+    fn read(ctx: &TaskContext, header: &Msghdr) -> Result<Self, Errno> {
+        if header.msg_iovlen > UIO_MAXIOV as u64 {
+            return Err(Errno::EMSGSIZE);
+        }
+        let vector = ctx.read_array::<Iovec>(header.msg_iov, header.msg_iovlen as usize)?;
+        let mut len = 0u64;
+        let mut pieces = Vec::with_capacity(vector.len());
+        for piece in vector {
+            if piece.iov_len > i64::MAX as u64 {
+                return Err(Errno::EINVAL);
+            }
+            let part = piece.iov_len.min(MAX_RW_COUNT as u64 - len);
+            len += part;
+            pieces.push((piece.iov_base, part));
+        }
+        Ok(Pieces { pieces, len })
+    }
+
+    /// Reads the bytes from `skip` on into the buffer; all of it must be readable.
+    fn copy_in(&self, ctx: &TaskContext, mut skip: u64, buf: &mut [u8]) -> Result<(), Errno> {
+        let mut done = 0;
+        for &(address, len) in &self.pieces {
+            let passed = skip.min(len);
+            skip -= passed;
+            let n = ((len - passed) as usize).min(buf.len() - done);
+            ctx.read_bytes(address.wrapping_add(passed), &mut buf[done..done + n])?;
+            done += n;
+        }
+        Ok(())
+    }
+
+    fn copy_out(&self, ctx: &TaskContext, mut skip: u64, mut bytes: &[u8]) -> Result<(), Errno> {
+        for &(address, len) in &self.pieces {
+            let passed = skip.min(len);
+            skip -= passed;
+            let n = ((len - passed) as usize).min(bytes.len());
+            ctx.write_bytes(address.wrapping_add(passed), &bytes[..n])?;
+            bytes = &bytes[n..];
+        }
+        Ok(())
+    }
+}
+
+/// sendto(2).
+pub fn sendto(
+    ctx: &mut TaskContext,
+    fd: Fd,
+    buf: BufIn,
+    len: usize,
+    flags: MessageFlags,
+    address: SockaddrIn,
+    address_len: i32,
+) -> SysResult {
+    let opened = find(ctx, fd.0)?;
+    let address = if address.is_null() { None } else { Some(read_address(ctx, address.0, address_len)?) };
+    send(ctx, &opened, &Pieces::one(buf.0, len), address, Control::default(), flags)
+}
+
+/// sendmsg(2).
+pub fn sendmsg(ctx: &mut TaskContext, fd: Fd, message: PtrIn, flags: MessageFlags) -> SysResult {
+    let opened = find(ctx, fd.0)?;
+    let header = ctx.read_object::<Msghdr>(message.0)?;
+    send_header(ctx, &opened, &header, flags)
+}
+
+fn send_header(ctx: &TaskContext, opened: &Opened, header: &Msghdr, flags: MessageFlags) -> SysResult {
+    let address = if header.msg_name == 0 || header.msg_namelen == 0 {
+        None
+    } else {
+        Some(read_address(ctx, header.msg_name, header.msg_namelen.min(128))?)
+    };
+    let pieces = Pieces::read(ctx, header)?;
+    let control = if header.msg_control == 0 || header.msg_controllen == 0 {
+        Control::default()
+    } else {
+        if header.msg_controllen > MOST_CONTROL {
+            return Err(Errno::ENOBUFS.into());
+        }
+        let mut bytes = vec![0; header.msg_controllen as usize];
+        ctx.read_bytes(header.msg_control, &mut bytes)?;
+        control::parse(ctx, &bytes)?
+    };
+    send(ctx, opened, &pieces, address, control, flags)
+}
+
+fn send(
+    ctx: &TaskContext,
+    opened: &Opened,
+    pieces: &Pieces,
+    address: Option<Vec<u8>>,
+    mut control: Control,
+    flags: MessageFlags,
+) -> SysResult {
+    let impatient = flags.contains(MessageFlags::MSG_DONTWAIT) || opened.description.is_nonblocking();
+    let mut sent = 0u64;
+    let result = loop {
+        let rest = pieces.len - sent;
+        if opened.socket.keeps_borders() && rest > CHUNK as u64 {
+            break Err(SysError::from(Errno::EMSGSIZE));
+        }
+        let step = with_bounce((rest as usize).max(1), |buffer| {
+            let want = (rest as usize).min(buffer.len());
+            pieces.copy_in(ctx, sent, &mut buffer[..want])?;
+            opened.wait_unless(ctx, impatient, true, PollEvents::POLLOUT, || {
+                let data = &buffer[..want];
+                let control = control.clone();
+                opened.socket.send(Some(ctx), Outgoing { data, address: address.as_deref(), control, flags })
+            })
+        });
+        match step {
+            Ok(count) => sent += count as u64,
+            Err(error) => break Err(error),
+        }
+        control.files.clear();
+        if sent >= pieces.len || opened.socket.keeps_borders() {
+            break Ok(());
+        }
+    };
+    match result {
+        Err(_) if sent > 0 => Ok(sent),
+        Err(SysError::Errno(Errno::EPIPE)) => {
+            if !flags.contains(MessageFlags::MSG_NOSIGNAL) && !opened.socket.keeps_borders() {
+                ctx.send_kernel(amber_abi::Signal::SIGPIPE);
+            }
+            Err(Errno::EPIPE.into())
+        }
+        Err(error) => Err(error),
+        Ok(()) => Ok(sent),
+    }
+}
+
+/// sendmmsg(2).
+pub fn sendmmsg(ctx: &mut TaskContext, fd: Fd, messages: PtrOut, count: u32, flags: MessageFlags) -> SysResult {
+    let opened = find(ctx, fd.0)?;
+    let mut done = 0;
+    for i in 0..u64::from(count.min(MOST_MESSAGES)) {
+        let place = messages.0.wrapping_add(i * size_of::<Mmsghdr>() as u64);
+        let step = ctx.read_object::<Mmsghdr>(place).map_err(SysError::from).and_then(|message| {
+            let sent = send_header(ctx, &opened, &message.msg_hdr, flags)?;
+            ctx.write_object(place, &Mmsghdr { msg_len: sent as u32, ..message })?;
+            Ok(())
+        });
+        match step {
+            Ok(()) => done += 1,
+            Err(error) if done == 0 => return Err(error),
+            Err(_) => break,
+        }
+    }
+    Ok(done)
+}
+
+/// recvfrom(2).
+pub fn recvfrom(
+    ctx: &mut TaskContext,
+    fd: Fd,
+    buf: BufOut,
+    len: usize,
+    flags: MessageFlags,
+    address: SockaddrOut,
+    address_len: PtrOut,
+) -> SysResult {
+    let opened = find(ctx, fd.0)?;
+    let received = receive(ctx, &opened, &Pieces::one(buf.0, len), flags)?;
+    if !address.is_null() {
+        // A stream knows its peer: nothing is written then, as on Linux, but that the address has no length.
+        match &received.address {
+            Some(sender) => write_address(ctx, sender, address.0, address_len.0)?,
+            None => ctx.write_object(address_len.0, &0u32)?,
+        }
+    }
+    Ok(length(&received, flags))
+}
+
+/// What a receiving call answers: with MSG_TRUNC, how long the message really was.
+fn length(received: &Received, flags: MessageFlags) -> u64 {
+    if flags.contains(MessageFlags::MSG_TRUNC) { received.full_len as u64 } else { received.len as u64 }
+}
+
+/// recvmsg(2).
+pub fn recvmsg(ctx: &mut TaskContext, fd: Fd, message: PtrOut, flags: MessageFlags) -> SysResult {
+    let opened = find(ctx, fd.0)?;
+    let header = ctx.read_object::<Msghdr>(message.0)?;
+    let (len, header) = receive_header(ctx, &opened, header, flags)?;
+    ctx.write_object(message.0, &header)?;
+    Ok(len)
+}
+
+fn receive_header(
+    ctx: &TaskContext,
+    opened: &Opened,
+    mut header: Msghdr,
+    flags: MessageFlags,
+) -> Result<(u64, Msghdr), SysError> {
+    if header.msg_namelen < 0 {
+        return Err(Errno::EINVAL.into());
+    }
+    let pieces = Pieces::read(ctx, &header)?;
+    let mut received = receive(ctx, opened, &pieces, flags)?;
+    if header.msg_name != 0 {
+        let sender = received.address.take().unwrap_or_default();
+        ctx.write_bytes(header.msg_name, sender.get(..header.msg_namelen as usize).unwrap_or(&sender))?;
+        header.msg_namelen = sender.len() as i32;
+    }
+    let control = std::mem::take(&mut received.control);
+    let room = if header.msg_control == 0 { 0 } else { header.msg_controllen.min(MOST_CONTROL) };
+    let close_on_exec = flags.contains(MessageFlags::MSG_CMSG_CLOEXEC);
+    let (used, cut) = control::deliver(ctx, control, header.msg_control, room, close_on_exec)?;
+    header.msg_controllen = used;
+    header.msg_flags = (received.flags | cut | (flags & MessageFlags::MSG_CMSG_CLOEXEC)).bits();
+    Ok((length(&received, flags), header))
+}
+
+/// Receives one message, or with MSG_WAITALL as much of a stream as was asked for.
+fn receive(ctx: &TaskContext, opened: &Opened, pieces: &Pieces, flags: MessageFlags) -> Result<Received, SysError> {
+    if flags.contains(MessageFlags::MSG_ERRQUEUE) {
+        // No kind of socket here keeps errors apart from `SO_ERROR`.
+        return Err(Errno::EAGAIN.into());
+    }
+    let impatient = flags.contains(MessageFlags::MSG_DONTWAIT) || opened.description.is_nonblocking();
+    let all = flags.contains(MessageFlags::MSG_WAITALL) && !opened.socket.keeps_borders();
+    let all = all && !flags.contains(MessageFlags::MSG_PEEK);
+    let mut whole: Option<Received> = None;
+    loop {
+        let so_far = whole.as_ref().map_or(0, |received| received.len as u64);
+        let step = with_bounce(((pieces.len - so_far) as usize).max(1), |buffer| {
+            let want = ((pieces.len - so_far) as usize).min(buffer.len());
+            let part = opened.wait_unless(ctx, impatient, false, PollEvents::POLLIN, || {
+                opened.socket.receive(&mut buffer[..want], flags)
+            })?;
+            pieces.copy_out(ctx, so_far, &buffer[..part.len])?;
+            Ok(part)
+        });
+        let part = match (step, &mut whole) {
+            (Ok(part), _) => part,
+            (Err(error), None) => return Err(error),
+            (Err(_), Some(_)) => break,
+        };
+        let ended = part.len == 0;
+        let has_files = !part.control.has_no_files();
+        match &mut whole {
+            None => whole = Some(part),
+            Some(received) => {
+                received.len += part.len;
+                received.full_len += part.len;
+                received.control.files.extend(part.control.files);
+            }
+        }
+        let len = whole.as_ref().map_or(0, |received| received.len as u64);
+        if !all || ended || has_files || len >= pieces.len {
+            break;
+        }
+    }
+    Ok(whole.unwrap_or_default())
+}
+
+/// recvmmsg(2).
+pub fn recvmmsg(
+    ctx: &mut TaskContext,
+    fd: Fd,
+    messages: PtrOut,
+    count: u32,
+    flags: MessageFlags,
+    timeout: In<Timespec>,
+) -> SysResult {
+    let opened = find(ctx, fd.0)?;
+    let limit = match timeout.read_if_given(ctx)? {
+        Some(time) if time.is_valid() => deadline_in(Duration::new(time.tv_sec.max(0) as u64, time.tv_nsec as u32)),
+        Some(_) => return Err(Errno::EINVAL.into()),
+        None => None,
+    };
+    let mut flags = flags;
+    let mut done = 0;
+    for i in 0..u64::from(count.min(MOST_MESSAGES)) {
+        let place = messages.0.wrapping_add(i * size_of::<Mmsghdr>() as u64);
+        let step = ctx.read_object::<Mmsghdr>(place).map_err(SysError::from).and_then(|message| {
+            let plain = flags & !MessageFlags::MSG_WAITFORONE;
+            let (len, header) = receive_header(ctx, &opened, message.msg_hdr, plain)?;
+            ctx.write_object(place, &Mmsghdr { msg_hdr: header, msg_len: len as u32, ..message })?;
+            Ok(())
+        });
+        match step {
+            Ok(()) => done += 1,
+            Err(error) if done == 0 => return Err(error),
+            Err(_) => break,
+        }
+        if flags.contains(MessageFlags::MSG_WAITFORONE) {
+            flags |= MessageFlags::MSG_DONTWAIT;
+        }
+        // As on Linux, the time is looked at only between messages.
+        if limit.is_some_and(|limit| Instant::now() >= limit) {
+            break;
+        }
+    }
+    Ok(done)
+}

@@ -1,0 +1,49 @@
+//! getsockopt(2) and setsockopt(2).
+
+use amber_abi::errno::Errno;
+use amber_abi::sockopt::SocketLevel;
+
+use super::find;
+use crate::error::SysResult;
+use crate::net::options;
+use crate::syscalls::args::{Fd, PtrIn, PtrOut};
+use crate::task::TaskContext;
+
+/// The longest value anybody needs.
+const MOST_VALUE: i32 = 4096;
+
+/// getsockopt(2): the value is cut to the guest's buffer.
+pub fn getsockopt(
+    ctx: &mut TaskContext,
+    fd: Fd,
+    level: SocketLevel,
+    name: i32,
+    value: PtrOut,
+    len: PtrOut,
+) -> SysResult {
+    let socket = find(ctx, fd.0)?.socket;
+    let room = usize::try_from(ctx.read_object::<i32>(len.0)?).map_err(|_| Errno::EINVAL)?;
+    let found = match level {
+        SocketLevel::SOL_SOCKET => options::get(&*socket, name)?,
+        _ => socket.option(ctx, level, name)?,
+    };
+    let cut = found.get(..room).unwrap_or(&found);
+    ctx.write_bytes(value.0, cut)?;
+    ctx.write_object(len.0, &(cut.len() as i32))?;
+    Ok(0)
+}
+
+/// setsockopt(2).
+pub fn setsockopt(ctx: &mut TaskContext, fd: Fd, level: SocketLevel, name: i32, value: PtrIn, len: i32) -> SysResult {
+    let socket = find(ctx, fd.0)?.socket;
+    if len < 0 {
+        return Err(Errno::EINVAL.into());
+    }
+    let mut bytes = vec![0; len.min(MOST_VALUE) as usize];
+    ctx.read_bytes(value.0, &mut bytes)?;
+    match level {
+        SocketLevel::SOL_SOCKET => options::set(ctx, &*socket, name, &bytes)?,
+        _ => socket.set_option(ctx, level, name, &bytes)?,
+    }
+    Ok(0)
+}

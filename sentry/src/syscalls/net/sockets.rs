@@ -1,0 +1,237 @@
+//! Making, naming, connecting and closing down sockets.
+
+use std::sync::Arc;
+
+use amber_abi::errno::Errno;
+use amber_abi::open::OpenFlags;
+use amber_abi::poll::PollEvents;
+use amber_abi::socket::{AddressFamily, ShutdownHow, SocketFlags, SocketKind, SocketType};
+
+use super::{Opened, descriptor_limit, find};
+use crate::error::{Restart, SysError, SysResult};
+use crate::fs::FileDescription;
+use crate::net::socket::{Directions, Socket, SocketFile};
+use crate::net::unix::UnixSocket;
+use crate::net::{self};
+use crate::syscalls::args::{Fd, FdPair, PtrOut, SockaddrIn, SockaddrOut};
+use crate::task::TaskContext;
+use crate::wait::{WaitEnd, deadline_in};
+
+/// The longest address of any family (`struct sockaddr_storage`).
+const MOST_ADDRESS: i32 = 128;
+
+fn check_flags(flags: SocketFlags) -> Result<(), Errno> {
+    if SocketFlags::all().contains(flags) { Ok(()) } else { Err(Errno::EINVAL) }
+}
+
+fn describe(ctx: &TaskContext, socket: Arc<dyn Socket>, flags: SocketFlags) -> Arc<FileDescription> {
+    let credentials = ctx.credentials();
+    let file = SocketFile::new(socket, credentials.fsuid, credentials.fsgid);
+    let nonblocking = flags.contains(SocketFlags::SOCK_NONBLOCK);
+    let status = if nonblocking { OpenFlags::O_NONBLOCK } else { OpenFlags::empty() };
+    FileDescription::new(file, None, OpenFlags::O_RDWR | status)
+}
+
+/// socket(2).
+pub fn socket(ctx: &mut TaskContext, domain: AddressFamily, kind: SocketType, protocol: i32) -> SysResult {
+    check_flags(kind.flags())?;
+    let socket = net::create(ctx, domain, kind.kind(), protocol)?;
+    let description = describe(ctx, socket, kind.flags());
+    let close_on_exec = kind.flags().contains(SocketFlags::SOCK_CLOEXEC);
+    Ok(ctx.files().insert(description, close_on_exec, descriptor_limit(ctx))? as u64)
+}
+
+/// socketpair(2).
+pub fn socketpair(
+    ctx: &mut TaskContext,
+    domain: AddressFamily,
+    kind: SocketType,
+    protocol: i32,
+    pair: FdPair,
+) -> SysResult {
+    check_flags(kind.flags())?;
+    if domain != AddressFamily::AF_UNIX {
+        // Sockets of the other families can be made, but not in pairs.
+        net::create(ctx, domain, kind.kind(), protocol)?;
+        return Err(Errno::EOPNOTSUPP.into());
+    }
+    let first = UnixSocket::create(ctx, kind.kind(), protocol)?;
+    let second = UnixSocket::create(ctx, kind.kind(), protocol)?;
+    UnixSocket::join(&first, &second);
+    let (files, limit) = (ctx.files(), descriptor_limit(ctx));
+    let (one, other) = (files.reserve(0, limit)?, files.reserve(0, limit)?);
+    ctx.write_object(pair.0, &[one.fd(), other.fd()])?;
+    let close_on_exec = kind.flags().contains(SocketFlags::SOCK_CLOEXEC);
+    one.install(describe(ctx, first, kind.flags()), close_on_exec);
+    other.install(describe(ctx, second, kind.flags()), close_on_exec);
+    Ok(0)
+}
+
+/// Reads an address from the guest.
+pub(super) fn read_address(ctx: &TaskContext, address: u64, len: i32) -> Result<Vec<u8>, Errno> {
+    if !(0..=MOST_ADDRESS).contains(&len) {
+        return Err(Errno::EINVAL);
+    }
+    let mut bytes = vec![0; len as usize];
+    ctx.read_bytes(address, &mut bytes)?;
+    Ok(bytes)
+}
+
+/// Writes an address to the guest, cut to its buffer, and its whole length to where the buffer's length stood.
+pub(super) fn write_address(ctx: &TaskContext, bytes: &[u8], address: u64, len_address: u64) -> Result<(), Errno> {
+    let room = ctx.read_object::<i32>(len_address)?;
+    let room = usize::try_from(room).map_err(|_| Errno::EINVAL)?;
+    ctx.write_bytes(address, bytes.get(..room).unwrap_or(bytes))?;
+    ctx.write_object(len_address, &(bytes.len() as u32))
+}
+
+/// bind(2).
+pub fn bind(ctx: &mut TaskContext, fd: Fd, address: SockaddrIn, len: i32) -> SysResult {
+    let opened = find(ctx, fd.0)?;
+    let address = read_address(ctx, address.0, len)?;
+    opened.socket.bind(ctx, &address)?;
+    Ok(0)
+}
+
+/// listen(2).
+pub fn listen(ctx: &mut TaskContext, fd: Fd, backlog: i32) -> SysResult {
+    // A negative backlog counts as a great one, as on Linux.
+    find(ctx, fd.0)?.socket.listen(ctx, backlog as u32)?;
+    Ok(0)
+}
+
+/// accept(2).
+pub fn accept(ctx: &mut TaskContext, fd: Fd, address: SockaddrOut, len: PtrOut) -> SysResult {
+    accept4(ctx, fd, address, len, SocketFlags::empty())
+}
+
+/// accept4(2).
+pub fn accept4(ctx: &mut TaskContext, fd: Fd, address: SockaddrOut, len: PtrOut, flags: SocketFlags) -> SysResult {
+    check_flags(flags)?;
+    let opened = find(ctx, fd.0)?;
+    let reserved = ctx.files().reserve(0, descriptor_limit(ctx))?;
+    let accepted = opened.wait(ctx, false, PollEvents::POLLIN, || opened.socket.accept())?;
+    if !address.is_null() {
+        // A peer that is gone already has no address any more.
+        let peer = accepted.peer_address().map_err(|_| Errno::ECONNABORTED);
+        if let Err(errno) = peer.and_then(|peer| write_address(ctx, &peer, address.0, len.0)) {
+            accepted.close();
+            return Err(errno.into());
+        }
+    }
+    Ok(reserved.install(describe(ctx, accepted, flags), flags.contains(SocketFlags::SOCK_CLOEXEC)) as u64)
+}
+
+/// connect(2).
+pub fn connect(ctx: &mut TaskContext, fd: Fd, address: SockaddrIn, len: i32) -> SysResult {
+    let opened = find(ctx, fd.0)?;
+    let address = read_address(ctx, address.0, len)?;
+    let begun = match opened.socket.connect(ctx, &address) {
+        // The listener has no room: its queue tells when somebody was accepted.
+        Err(Errno::EAGAIN) => opened.wait_for_listener(ctx, &address),
+        other => other.map_err(SysError::from),
+    };
+    match begun {
+        Err(SysError::Errno(Errno::EINPROGRESS)) if !opened.description.is_nonblocking() => {
+            let wait = opened.wait(ctx, true, PollEvents::POLLOUT, || match opened.socket.connected() {
+                Err(Errno::EINPROGRESS) => Err(Errno::EAGAIN),
+                ended => ended,
+            });
+            match wait {
+                // Out of patience; the connection goes on being made.
+                Err(SysError::Errno(Errno::EAGAIN)) => Err(Errno::EINPROGRESS.into()),
+                Err(error) => Err(error),
+                Ok(()) => Ok(0),
+            }
+        }
+        Err(error) => Err(error),
+        Ok(()) => Ok(0),
+    }
+}
+
+/// getsockname(2).
+pub fn getsockname(ctx: &mut TaskContext, fd: Fd, address: SockaddrOut, len: PtrOut) -> SysResult {
+    let name = find(ctx, fd.0)?.socket.local_address();
+    write_address(ctx, &name, address.0, len.0)?;
+    Ok(0)
+}
+
+/// getpeername(2).
+pub fn getpeername(ctx: &mut TaskContext, fd: Fd, address: SockaddrOut, len: PtrOut) -> SysResult {
+    let name = find(ctx, fd.0)?.socket.peer_address()?;
+    write_address(ctx, &name, address.0, len.0)?;
+    Ok(0)
+}
+
+/// shutdown(2).
+pub fn shutdown(ctx: &mut TaskContext, fd: Fd, how: ShutdownHow) -> SysResult {
+    let opened = find(ctx, fd.0)?;
+    let directions = match how {
+        ShutdownHow::SHUT_RD => Directions { receive: true, send: false },
+        ShutdownHow::SHUT_WR => Directions { receive: false, send: true },
+        ShutdownHow::SHUT_RDWR => Directions { receive: true, send: true },
+        _ => return Err(Errno::EINVAL.into()),
+    };
+    opened.socket.shutdown(directions)?;
+    Ok(0)
+}
+
+impl Opened {
+    /// Tries until trying does not answer `EAGAIN` any more, unless the socket or its options say not to wait so long.
+    pub(super) fn wait<T>(
+        &self,
+        ctx: &TaskContext,
+        writing: bool,
+        events: PollEvents,
+        attempt: impl FnMut() -> Result<T, Errno>,
+    ) -> Result<T, SysError> {
+        self.wait_unless(ctx, self.description.is_nonblocking(), writing, events, attempt)
+    }
+
+    /// The same, with the word of the caller on whether to wait at all.
+    pub(super) fn wait_unless<T>(
+        &self,
+        ctx: &TaskContext,
+        impatient: bool,
+        writing: bool,
+        events: PollEvents,
+        mut attempt: impl FnMut() -> Result<T, Errno>,
+    ) -> Result<T, SysError> {
+        let first = attempt();
+        if impatient || !matches!(first, Err(Errno::EAGAIN)) {
+            return Ok(first?);
+        }
+        let patience = self.socket.options().patience(writing);
+        let ready = || match attempt() {
+            Err(Errno::EAGAIN) => None,
+            answer => Some(answer),
+        };
+        match ctx.wait(&[(self.socket.queue(), events)], patience.and_then(deadline_in), ready) {
+            Ok(answer) => Ok(answer?),
+            Err(WaitEnd::TimedOut) => Err(Errno::EAGAIN.into()),
+            // A wait with a limit of its own cannot be taken up again where it was.
+            Err(WaitEnd::Interrupted) if patience.is_some() => Err(Errno::EINTR.into()),
+            Err(WaitEnd::Interrupted) => Err(Restart::IfAsked.into()),
+        }
+    }
+
+    fn wait_for_listener(&self, ctx: &TaskContext, address: &[u8]) -> Result<(), SysError> {
+        if self.description.is_nonblocking() || self.socket.identity().1 == SocketKind::SOCK_DGRAM {
+            return Err(Errno::EAGAIN.into());
+        }
+        let listener = ctx.kernel().network.unix.find(ctx, address)?;
+        let patience = self.socket.options().patience(true);
+        // The attempts resolve the path again, which may be another's by then.
+        let ready = || match self.socket.connect(ctx, address) {
+            Err(Errno::EAGAIN) => None,
+            answer => Some(answer),
+        };
+        let queues = [(listener.queue(), PollEvents::POLLOUT)];
+        match ctx.wait(&queues, patience.and_then(deadline_in), ready) {
+            Ok(answer) => Ok(answer?),
+            Err(WaitEnd::TimedOut) => Err(Errno::EAGAIN.into()),
+            Err(WaitEnd::Interrupted) if patience.is_some() => Err(Errno::EINTR.into()),
+            Err(WaitEnd::Interrupted) => Err(Restart::IfAsked.into()),
+        }
+    }
+}
