@@ -349,10 +349,10 @@ table! {
     272, 310, unshare(flags: CloneFlags) => super::task::clone::unshare, "2.6.16".."";
     273, 311, set_robust_list(head: PtrIn, len: usize) => super::task::robust::set_robust_list, "2.6.17".."";
     274, 312, get_robust_list(pid: i32, head_ptr: PtrOut, len_ptr: PtrOut) => super::task::robust::get_robust_list, "2.6.17".."";
-    275, 313, splice(fd_in: Fd, off_in: PtrOut, fd_out: Fd, off_out: PtrOut, len: usize, flags: SpliceFlags) => !ENOSYS, "2.6.17".."";
-    276, 315, tee(fd_in: Fd, fd_out: Fd, len: usize, flags: SpliceFlags) => !ENOSYS, "2.6.17".."";
+    275, 313, splice(fd_in: Fd, off_in: PtrOut, fd_out: Fd, off_out: PtrOut, len: usize, flags: SpliceFlags) => super::fs::splice::splice, "2.6.17".."";
+    276, 315, tee(fd_in: Fd, fd_out: Fd, len: usize, flags: SpliceFlags) => super::fs::splice::tee, "2.6.17".."";
     277, 314, sync_file_range(fd: Fd, offset: i64, nbytes: i64, flags: SyncFileRangeFlags) => super::fs::content::sync_file_range, "2.6.17".."";
-    278, 316, vmsplice(fd: Fd, iov: IovecIn, nr_segs: usize, flags: SpliceFlags) => !ENOSYS, "2.6.17".."";
+    278, 316, vmsplice(fd: Fd, iov: IovecIn, nr_segs: usize, flags: SpliceFlags) => super::fs::splice::vmsplice, "2.6.17".."";
     279, 317, move_pages(pid: i32, count: u64, pages: PtrIn, nodes: PtrIn, status: PtrOut, flags: MbindFlags) => !ENOSYS, "2.6.18".."";
     280, 320, utimensat(dirfd: DirFd, pathname: Path, times: In<[Timespec; 2]>, flags: AtFlags) => super::fs::attributes::utimensat, "2.6.22".."";
     281, 319, epoll_pwait(epfd: Fd, events: PtrOut, maxevents: i32, timeout: i32, sigmask: In<SignalSet>, sigsetsize: usize) => super::fs::epoll::epoll_pwait, "2.6.19".."";

@@ -121,9 +121,19 @@ impl Pipe {
         result
     }
 
-    /// Whether somebody has it open for writing.
-    pub fn has_writers(&self) -> bool {
-        self.state.lock().writers > 0
+    /// Whether there is nothing to read, and whether there will never be since nobody has it open for writing.
+    pub fn is_empty_and_over(&self) -> (bool, bool) {
+        let state = self.state.lock();
+        (state.ring.is_empty(), state.writers == 0)
+    }
+
+    /// How many slots are free.
+    ///
+    /// # Errors
+    /// `EPIPE` if nobody reads.
+    pub fn room(&self) -> Result<usize, Errno> {
+        let state = self.state.lock();
+        if state.readers == 0 { Err(Errno::EPIPE) } else { Ok(state.ring.room()) }
     }
 
     /// Who is told of changes.

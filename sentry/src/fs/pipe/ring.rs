@@ -93,9 +93,9 @@ impl Ring {
         self.slots.iter().map(|s| s.end - s.start).sum()
     }
 
-    /// How many slots hold bytes.
-    pub fn used(&self) -> usize {
-        self.slots.len()
+    /// How many slots are free.
+    pub fn room(&self) -> usize {
+        self.limit.saturating_sub(self.slots.len())
     }
 
     /// Adds bytes and returns how many found room. A piece of at most [`PIPE_BUF`] bytes finds room whole or not at all.
@@ -155,12 +155,7 @@ impl Ring {
         self.slots.push_back(slot);
     }
 
-    /// Takes the first slot out.
-    pub fn pop(&mut self) -> Option<Slot> {
-        self.slots.pop_front()
-    }
-
-    /// Puts back what [`pop`](Self::pop) took and nobody wanted; nothing if no bytes are left in it.
+    /// Puts back what [`split_front`](Self::split_front) took and nobody wanted; nothing if no bytes are left in it.
     pub fn unpop(&mut self, slot: Slot) {
         if !slot.bytes().is_empty() {
             self.slots.push_front(slot);
@@ -232,7 +227,7 @@ mod tests {
         let part = ring.split_front(2).expect("there are bytes");
         assert_eq!(part.bytes(), b"ab");
         ring.unpop(part);
-        assert_eq!(ring.used(), 2);
+        assert_eq!(ring.room(), 14);
         assert_eq!(ring.len(), 6);
         assert_eq!(ring.set_limit(1), Err(Errno::EBUSY));
     }

@@ -180,13 +180,21 @@ pub fn fadvise64(ctx: &mut TaskContext, fd: Fd, _offset: i64, len: i64, advice: 
 }
 
 /// A place of a copy: an offset in the guest's memory, or the file position.
-enum Place {
-    Given { address: u64, at: u64 },
+pub(super) enum Place {
+    /// An offset in the guest's memory, which is written back.
+    Given {
+        /// Where the guest has it.
+        address: u64,
+        /// What it was at first.
+        at: u64,
+    },
+    /// The file position.
     Position(u64),
 }
 
 impl Place {
-    fn new(ctx: &TaskContext, description: &FileDescription, address: PtrOut) -> Result<Self, Errno> {
+    /// The place the guest names; with NULL the file position.
+    pub(super) fn new(ctx: &TaskContext, description: &FileDescription, address: PtrOut) -> Result<Self, Errno> {
         if address.is_null() {
             return Ok(Place::Position(*description.position().lock()));
         }
@@ -195,13 +203,15 @@ impl Place {
         Ok(Place::Given { address: address.0, at })
     }
 
-    fn at(&self) -> u64 {
+    /// Its offset.
+    pub(super) fn at(&self) -> u64 {
         match *self {
             Place::Given { at, .. } | Place::Position(at) => at,
         }
     }
 
-    fn finish(&self, ctx: &TaskContext, description: &FileDescription, moved: u64) -> Result<(), Errno> {
+    /// Moves it on by what was copied.
+    pub(super) fn finish(&self, ctx: &TaskContext, description: &FileDescription, moved: u64) -> Result<(), Errno> {
         match self {
             Place::Given { address, at } => ctx.write_object(*address, &(at + moved)),
             Place::Position(at) => {

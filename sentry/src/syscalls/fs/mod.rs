@@ -19,6 +19,7 @@ pub mod poll;
 pub mod rw;
 pub mod select;
 pub mod signalfd;
+pub mod splice;
 pub mod stat;
 pub mod support;
 pub mod timerfd;

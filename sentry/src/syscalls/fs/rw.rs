@@ -211,7 +211,7 @@ impl Memory {
     }
 
     /// Copies the front to guest memory and uses it up; less than all means that the rest cannot be written.
-    fn put(&mut self, ctx: &TaskContext, mut data: &[u8]) -> usize {
+    pub(super) fn put(&mut self, ctx: &TaskContext, mut data: &[u8]) -> usize {
         let mm = ctx.mm();
         let mut done = 0;
         while !data.is_empty() {
@@ -235,7 +235,7 @@ impl Memory {
     }
 
     /// Copies from guest memory without using it up.
-    fn peek(&self, ctx: &TaskContext, buf: &mut [u8]) -> usize {
+    pub(super) fn peek(&self, ctx: &TaskContext, buf: &mut [u8]) -> usize {
         let mm = ctx.mm();
         let mut done = 0;
         for &(address, len) in self.pieces.iter().skip(self.at) {
@@ -249,7 +249,8 @@ impl Memory {
         done
     }
 
-    fn use_up(&mut self, mut count: usize) {
+    /// Drops the front.
+    pub(super) fn use_up(&mut self, mut count: usize) {
         self.left -= count as u64;
         while let Some((address, len)) = self.pieces.get_mut(self.at) {
             let n = (*len).min(count as u64);

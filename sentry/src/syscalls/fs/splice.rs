@@ -1,0 +1,315 @@
+//! splice(2), tee(2) and vmsplice(2): moving bytes into and out of pipes.
+
+use amber_abi::Signal;
+use amber_abi::errno::Errno;
+use amber_abi::open::{MAX_RW_COUNT, OpenFlags, SpliceFlags};
+use amber_abi::poll::PollEvents;
+use amber_abi::stat::FileType;
+
+use crate::error::{Restart, SysError, SysResult};
+use crate::fs::notify::{self, mask};
+use crate::fs::pipe::{PAGE, Pipe, PipeEnd, READABLE, Slot, WRITABLE};
+use crate::fs::{File, FileDescription};
+use crate::syscalls::args::{Fd, IovecIn, PtrOut};
+use crate::syscalls::fs::content::Place;
+use crate::syscalls::fs::rw::{Memory, drop_set_id, with_bounce};
+use crate::syscalls::fs::support::{room_at, send_signal};
+use crate::task::TaskContext;
+use crate::wait::WaitQueue;
+
+/// splice(2).
+pub fn splice(
+    ctx: &mut TaskContext,
+    input: Fd,
+    offset_in: PtrOut,
+    out: Fd,
+    offset_out: PtrOut,
+    len: usize,
+    flags: SpliceFlags,
+) -> SysResult {
+    if len == 0 {
+        return Ok(0);
+    }
+    check_flags(flags)?;
+    let (from, to) = (ctx.files().get(input.0)?, ctx.files().get(out.0)?);
+    let (source, sink) = (from.downcast::<PipeEnd>(), to.downcast::<PipeEnd>());
+    if (source.is_some() && !offset_in.is_null()) || (sink.is_some() && !offset_out.is_null()) {
+        return Err(Errno::ESPIPE.into());
+    }
+    let (in_place, out_place) = (Place::new(ctx, &from, offset_in)?, Place::new(ctx, &to, offset_out)?);
+    if !from.is_readable() || !to.is_writable() {
+        return Err(Errno::EBADF.into());
+    }
+    let len = len.min(MAX_RW_COUNT);
+    let asked = flags.contains(SpliceFlags::SPLICE_F_NONBLOCK);
+    match (source, sink) {
+        (Some(source), Some(sink)) => {
+            let patient = !(asked || from.is_nonblocking() || to.is_nonblocking());
+            between_pipes(ctx, source.pipe(), sink.pipe(), patient, |source, sink| {
+                let mut moved = 0;
+                while moved < len && sink.room() > 0 {
+                    let Some(slot) = source.split_front(len - moved) else { break };
+                    moved += slot.bytes().len();
+                    sink.push(slot);
+                }
+                moved
+            })
+        }
+        (Some(source), None) => {
+            if !offset_out.is_null() && !to.file().is_seekable() || to.flags().contains(OpenFlags::O_APPEND) {
+                return Err(Errno::EINVAL.into());
+            }
+            let patient = !(asked || from.is_nonblocking());
+            let done = from_pipe(ctx, source.pipe(), &to, out_place.at(), len, patient)?;
+            out_place.finish(ctx, &to, done)?;
+            Ok(done)
+        }
+        (None, Some(sink)) => {
+            if !offset_in.is_null() && !from.file().is_seekable() || from.kind() == FileType::Directory {
+                return Err(Errno::EINVAL.into());
+            }
+            let patient = !(asked || to.is_nonblocking());
+            let done = to_pipe(ctx, &from, in_place.at(), sink.pipe(), len, patient, asked)?;
+            in_place.finish(ctx, &from, done)?;
+            Ok(done)
+        }
+        (None, None) => Err(Errno::EINVAL.into()),
+    }
+}
+
+/// tee(2).
+pub fn tee(ctx: &mut TaskContext, input: Fd, out: Fd, len: usize, flags: SpliceFlags) -> SysResult {
+    check_flags(flags)?;
+    if len == 0 {
+        return Ok(0);
+    }
+    let (from, to) = (ctx.files().get(input.0)?, ctx.files().get(out.0)?);
+    if !from.is_readable() || !to.is_writable() {
+        return Err(Errno::EBADF.into());
+    }
+    let (Some(source), Some(sink)) = (from.downcast::<PipeEnd>(), to.downcast::<PipeEnd>()) else {
+        return Err(Errno::EINVAL.into());
+    };
+    let patient = !(flags.contains(SpliceFlags::SPLICE_F_NONBLOCK) || from.is_nonblocking() || to.is_nonblocking());
+    between_pipes(ctx, source.pipe(), sink.pipe(), patient, |source, sink| {
+        let mut copied = 0;
+        for slot in source.slots() {
+            if copied == len || sink.room() == 0 {
+                break;
+            }
+            let copy = slot.copy(len - copied);
+            copied += copy.bytes().len();
+            sink.push(copy);
+        }
+        copied
+    })
+}
+
+/// vmsplice(2): from memory into a pipe's writing end, or from its reading end into memory.
+pub fn vmsplice(ctx: &mut TaskContext, fd: Fd, iov: IovecIn, count: usize, flags: SpliceFlags) -> SysResult {
+    check_flags(flags)?;
+    let description = ctx.files().get(fd.0)?;
+    let mut memory = Memory::vector(ctx, iov.0, count)?;
+    if memory.left() == 0 {
+        return Ok(0);
+    }
+    let end = description.downcast::<PipeEnd>().ok_or(Errno::EBADF)?;
+    let patient = !flags.contains(SpliceFlags::SPLICE_F_NONBLOCK);
+    if description.is_writable() {
+        let room = wait_for_room(ctx, end.pipe(), patient)?;
+        let mut data = vec![0; (room * PAGE).min(memory.left() as usize)];
+        let got = memory.peek(ctx, &mut data);
+        if got == 0 {
+            return Err(Errno::EFAULT.into());
+        }
+        data.truncate(got);
+        Ok(push(end.pipe(), &data)? as u64)
+    } else {
+        if !wait_for_bytes(ctx, end.pipe(), patient)? {
+            return Ok(0);
+        }
+        with_bounce(memory.left() as usize, |buffer| {
+            let got = match end.read_at(buffer, 0) {
+                Ok(got) => got,
+                Err(errno) => return Err(errno.into()),
+            };
+            match memory.put(ctx, &buffer[..got]) {
+                0 if got > 0 => Err(Errno::EFAULT.into()),
+                put => Ok(put as u64),
+            }
+        })
+    }
+}
+
+fn check_flags(flags: SpliceFlags) -> Result<(), Errno> {
+    if SpliceFlags::all().contains(flags) { Ok(()) } else { Err(Errno::EINVAL) }
+}
+
+/// Waits until `ready` answers something, unless the caller is not patient.
+fn wait_on<T>(
+    ctx: &TaskContext,
+    queue: Option<&WaitQueue>,
+    events: PollEvents,
+    patient: bool,
+    mut ready: impl FnMut() -> Option<Result<T, Errno>>,
+) -> Result<T, SysError> {
+    if let Some(answer) = ready() {
+        return Ok(answer?);
+    }
+    let Some(queue) = queue.filter(|_| patient) else {
+        return Err(Errno::EAGAIN.into());
+    };
+    Ok(ctx.wait(&[(queue, events)], None, ready).map_err(|_| Restart::IfAsked)??)
+}
+
+/// Waits until a pipe has something to read; false if it never will.
+fn wait_for_bytes(ctx: &TaskContext, pipe: &Pipe, patient: bool) -> Result<bool, SysError> {
+    wait_on(ctx, Some(pipe.queue()), READABLE, patient, || match pipe.is_empty_and_over() {
+        (false, _) => Some(Ok(true)),
+        (true, true) => Some(Ok(false)),
+        (true, false) => None,
+    })
+}
+
+/// Waits until a pipe has free slots, and returns how many. A pipe without a reader also brings SIGPIPE.
+fn wait_for_room(ctx: &TaskContext, pipe: &Pipe, patient: bool) -> Result<usize, SysError> {
+    let room = wait_on(ctx, Some(pipe.queue()), WRITABLE, patient, || match pipe.room() {
+        Ok(0) => None,
+        answer => Some(answer),
+    });
+    note_broken(ctx, room)
+}
+
+fn note_broken<T>(ctx: &TaskContext, result: Result<T, SysError>) -> Result<T, SysError> {
+    if matches!(result, Err(SysError::Errno(Errno::EPIPE))) {
+        send_signal(ctx, Signal::SIGPIPE);
+    }
+    result
+}
+
+/// Puts bytes into a pipe that had room for them.
+fn push(pipe: &Pipe, data: &[u8]) -> Result<usize, Errno> {
+    pipe.with_ring(true, |ring| {
+        data.chunks(PAGE).for_each(|chunk| ring.push(Slot::new(chunk)));
+        Ok(data.len())
+    })
+}
+
+fn between_pipes(
+    ctx: &TaskContext,
+    source: &Pipe,
+    sink: &Pipe,
+    patient: bool,
+    work: impl Fn(&mut crate::fs::pipe::Ring, &mut crate::fs::pipe::Ring) -> usize,
+) -> SysResult {
+    if std::ptr::eq(source, sink) {
+        return Err(Errno::EINVAL.into());
+    }
+    loop {
+        if !wait_for_bytes(ctx, source, patient)? {
+            return Ok(0);
+        }
+        wait_for_room(ctx, sink, patient)?;
+        let moved = Pipe::with_rings(source, sink, |source, sink| Ok(work(source, sink)));
+        match note_broken(ctx, moved.map_err(SysError::from))? {
+            // Somebody else was faster.
+            0 => {}
+            moved => return Ok(moved as u64),
+        }
+    }
+}
+
+/// Moves bytes from a file into a pipe. `patient` is about the pipe; a stream is waited for as its description says,
+/// unless `impatient_input`.
+fn to_pipe(
+    ctx: &TaskContext,
+    from: &FileDescription,
+    offset: u64,
+    pipe: &Pipe,
+    len: usize,
+    patient: bool,
+    impatient_input: bool,
+) -> SysResult {
+    let room = wait_for_room(ctx, pipe, patient)?;
+    let file = from.file();
+    let patient = !(impatient_input || from.is_nonblocking());
+    with_bounce(len.min(room * PAGE), |buffer| {
+        let got = wait_on(ctx, file.wait_queue(), READABLE | PollEvents::POLLRDHUP, patient, || {
+            match file.read_at(buffer, offset) {
+                Err(Errno::EAGAIN) => None,
+                answer => Some(answer),
+            }
+        })?;
+        if got == 0 {
+            return Ok(0);
+        }
+        let pushed = note_broken(ctx, push(pipe, &buffer[..got]).map_err(SysError::from))?;
+        if let Some(path) = from.path() {
+            notify::happened(path, mask::IN_ACCESS);
+        }
+        Ok(pushed as u64)
+    })
+}
+
+/// Moves bytes from a pipe to a file: what there is, after waiting for the first.
+fn from_pipe(
+    ctx: &TaskContext,
+    pipe: &Pipe,
+    to: &FileDescription,
+    offset: u64,
+    len: usize,
+    patient: bool,
+) -> SysResult {
+    if !wait_for_bytes(ctx, pipe, patient)? {
+        return Ok(0);
+    }
+    let regular = to.kind() == FileType::Regular;
+    if regular {
+        drop_set_id(ctx, to)?;
+    }
+    let mut total = 0;
+    let mut failure = None;
+    while total < len && failure.is_none() {
+        let Some(mut slot) = pipe.with_ring(false, |ring| Ok(ring.split_front(len - total)))? else { break };
+        let at = offset.saturating_add(total as u64);
+        match write_out(ctx, to, slot.bytes(), at, regular, total > 0) {
+            Ok(0) => failure = Some(SysError::Errno(Errno::EIO)),
+            Ok(done) => {
+                slot.consume(done);
+                total += done;
+            }
+            Err(error) => failure = Some(error),
+        }
+        if !slot.bytes().is_empty() {
+            pipe.with_ring(false, |ring| {
+                ring.unpop(slot);
+                Ok(())
+            })?;
+        }
+    }
+    if total > 0
+        && let Some(path) = to.path()
+    {
+        notify::happened(path, mask::IN_MODIFY);
+    }
+    match failure {
+        Some(error) if total == 0 => note_broken(ctx, Err(error)),
+        _ => Ok(total as u64),
+    }
+}
+
+fn write_out(
+    ctx: &TaskContext,
+    to: &FileDescription,
+    bytes: &[u8],
+    at: u64,
+    regular: bool,
+    more: bool,
+) -> Result<usize, SysError> {
+    let len = if regular { room_at(ctx, at, bytes.len() as u64, more)? as usize } else { bytes.len() };
+    let file = to.file();
+    wait_on(ctx, file.wait_queue(), WRITABLE, !to.is_nonblocking(), || match file.write_at(&bytes[..len], at) {
+        Err(Errno::EAGAIN) => None,
+        answer => Some(answer),
+    })
+}
