@@ -264,6 +264,15 @@ impl GuestMemory {
         }
     }
 
+    /// Makes the host set memory aside for a page-aligned range now; what it holds stays.
+    ///
+    /// # Errors
+    /// The host has no memory left for it.
+    pub fn commit(&self, range: FrameRange) -> Result<(), OutOfMemory> {
+        let keep = FallocateFlags::FALLOC_FL_KEEP_SIZE;
+        fallocate(&self.file, keep, range.start as i64, range.len as i64).map_err(|_| OutOfMemory)
+    }
+
     /// Fills bytes with zero, keeping the memory.
     pub fn zero(&self, offset: u64, len: u64) {
         const ZEROS: [u8; PAGE_SIZE as usize] = [0; PAGE_SIZE as usize];

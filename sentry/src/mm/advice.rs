@@ -112,7 +112,7 @@ impl MemoryManager {
     fn advise_populate(&self, range: Range<u64>, write: bool) -> Result<(), Errno> {
         let mut at = range.start;
         while at < range.end {
-            at = self.populate_some(at, Some(write)).map_err(|fault| match fault {
+            at = self.populate_some(at..range.end, Some(write)).map_err(|fault| match fault {
                 Fault::Unmapped | Fault::OutOfMemory => Errno::ENOMEM,
                 Fault::Denied => Errno::EINVAL,
                 Fault::NoPage => Errno::EFAULT,

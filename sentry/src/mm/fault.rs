@@ -155,7 +155,7 @@ impl MemoryManager {
             Backing::Object(_) if area.is_shared() => self.populate_object(state, area, page, write),
             Backing::Object(_) => {
                 // A load there is often the first half of a store, and then saves the second fault.
-                let soon = area.protection.write && area.len() <= DATA_AREA;
+                let soon = area.protection.write && area.len() <= DATA_AREA && copies_blocks(area);
                 if write || soon {
                     self.populate_copy(state, area, page)
                 } else {
@@ -223,9 +223,10 @@ impl MemoryManager {
     fn populate_copy(&self, state: &mut State, area: &Vma, page: u64) -> Result<(), Fault> {
         let Some(object) = area.object().map(|area| area.object.clone()) else { return Err(Fault::NoPage) };
         let hole = state.runs.hole(page, area.range());
-        let block = page & !(COPY_BLOCK - 1);
+        let size = if copies_blocks(area) { COPY_BLOCK } else { PAGE_SIZE };
+        let block = page & !(size - 1);
         let mut at = hole.start.max(block);
-        let end = hole.end.min(block.saturating_add(COPY_BLOCK));
+        let end = hole.end.min(block.saturating_add(size));
         while at < end {
             let original = match object.frames(area.offset_of(at), end - at, false) {
                 Ok(frames) if frames.range().len > 0 => frames,
@@ -256,8 +257,10 @@ impl MemoryManager {
     fn make_writable(&self, state: &mut State, area: &Vma, page: u64) -> Result<(), Fault> {
         let Some((start, run)) = state.runs.find(page) else { return Err(Fault::NoPage) };
         let whole = area.clip(&(start..start + run.frames.range().len));
-        let block = page & !(COPY_BLOCK - 1);
-        let part = whole.start.max(block)..whole.end.min(block.saturating_add(COPY_BLOCK));
+        let alone = run.ownership == Ownership::Cached && !copies_blocks(area);
+        let size = if alone { PAGE_SIZE } else { COPY_BLOCK };
+        let block = page & !(size - 1);
+        let part = whole.start.max(block)..whole.end.min(block.saturating_add(size));
         let unshared = |range: &Range<u64>| run.frames.holders(range.start - start, range.end - range.start) <= 1;
         match run.ownership {
             Ownership::Owned | Ownership::SharedWrite => Ok(()),
@@ -299,6 +302,12 @@ impl MemoryManager {
         state.generation += 1;
         self.space.protect(range, area.protection);
     }
+}
+
+/// Whether pages around a copied one may be copied too. Pages not yet stored to still show what is written to the file;
+/// that can be told only where someone writes files he maps, not where programs are run.
+fn copies_blocks(area: &Vma) -> bool {
+    area.object().and_then(|area| area.file.as_ref()).is_none_or(|file| !file.is_writable())
 }
 
 /// The fault for an object that has no page.

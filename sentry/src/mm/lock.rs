@@ -64,7 +64,7 @@ impl MemoryManager {
         let mut at = range.start;
         while mode == LockMode::Now && at < range.end {
             // What cannot be brought (no access, past the end of a file) makes Linux answer ENOMEM, locked or not.
-            at = self.populate_some(at, None).map_err(|_| Errno::ENOMEM)?;
+            at = self.populate_some(at..range.end, None).map_err(|_| Errno::ENOMEM)?;
         }
         Ok(())
     }

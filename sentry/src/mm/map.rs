@@ -8,6 +8,7 @@ use amber_platform::{PAGE_SIZE, Protection};
 
 use super::address::Region;
 use super::manager::{MOST_AREAS, MemoryManager, State};
+use super::runs::Ownership;
 use super::vma::{Backing, ObjectArea, Vma, VmaFlags};
 use super::{Mappable, fault::Fault};
 use crate::fs::FileDescription;
@@ -175,17 +176,18 @@ impl MemoryManager {
     pub(super) fn populate_range(&self, range: Range<u64>) {
         let mut at = range.start;
         while at < range.end {
-            match self.populate_some(at, None) {
+            match self.populate_some(at..range.end, None) {
                 Ok(next) => at = next,
                 Err(_) => break,
             }
         }
     }
 
-    /// Brings the page at `at`, for a store if the area is private and writable or if `write` says so; answers where the
-    /// present pages end.
-    pub(super) fn populate_some(&self, at: u64, write: Option<bool>) -> Result<u64, Fault> {
+    /// Brings the first page of a range and those that come with it, for a store if the area is private and writable or
+    /// if `write` says so; answers where the present pages end.
+    pub(super) fn populate_some(&self, range: Range<u64>, write: Option<bool>) -> Result<u64, Fault> {
         self.with(|state| {
+            let at = range.start;
             let area = state.areas.find(at).cloned().ok_or(Fault::Unmapped)?;
             let write = write.unwrap_or(area.protection.write && !area.is_shared());
             let allowed = if write { area.protection.write } else { super::address::is_accessible(area.protection) };
@@ -193,8 +195,11 @@ impl MemoryManager {
                 return Err(Fault::Denied);
             }
             self.bring(state, &area, at, write)?;
-            let (start, run) = state.runs.find(at).ok_or(Fault::NoPage)?;
-            Ok((start + run.frames.range().len).min(area.end))
+            let piece = state.runs.pieces(at..range.end.min(area.end)).next().ok_or(Fault::NoPage)?;
+            if piece.ownership == Ownership::Owned {
+                self.memory.commit(piece.frames).map_err(|_| Fault::OutOfMemory)?;
+            }
+            Ok(piece.range().end)
         })
     }
 

@@ -384,8 +384,8 @@ table! {
     307, 345, sendmmsg(sockfd: Fd, msgvec: PtrOut, vlen: u32, flags: MessageFlags) => super::net::message::sendmmsg, "3.0".."";
     308, 346, setns(fd: Fd, nstype: CloneFlags) => super::task::clone::setns, "3.0".."";
     309, 318, getcpu(cpu: PtrOut, node: PtrOut, tcache: PtrIn) => super::task::system::getcpu, "3.1".."";
-    310, 347, process_vm_readv(pid: i32, local_iov: IovecOut, liovcnt: u64, remote_iov: PtrIn, riovcnt: u64, flags: u64) => !ENOSYS, "3.2".."";
-    311, 348, process_vm_writev(pid: i32, local_iov: IovecIn, liovcnt: u64, remote_iov: PtrIn, riovcnt: u64, flags: u64) => !ENOSYS, "3.2".."";
+    310, 347, process_vm_readv(pid: i32, local_iov: IovecOut, liovcnt: u64, remote_iov: PtrIn, riovcnt: u64, flags: u64) => super::mm::remote::process_vm_readv, "3.2".."";
+    311, 348, process_vm_writev(pid: i32, local_iov: IovecIn, liovcnt: u64, remote_iov: PtrIn, riovcnt: u64, flags: u64) => super::mm::remote::process_vm_writev, "3.2".."";
     312, 349, kcmp(pid1: i32, pid2: i32, type_: KcmpType, idx1: u64, idx2: u64) => !ENOSYS, "3.5".."";
     313, 350, finit_module(fd: Fd, param_values: Str, flags: i32) => !ENOSYS, "3.8".."";
     314, 351, sched_setattr(pid: i32, attr: PtrIn, flags: u32) => super::task::schedule::sched_setattr, "3.14".."";
@@ -426,7 +426,7 @@ table! {
     437, 437, openat2(dirfd: DirFd, pathname: Path, how: In<OpenHow>, size: usize) => super::fs::open::openat2, "5.6".."";
     438, 438, pidfd_getfd(pidfd: Fd, targetfd: Fd, flags: u32) => super::task::pidfd::pidfd_getfd, "5.6".."";
     439, 439, faccessat2(dirfd: DirFd, pathname: Path, mode: AccessMode, flags: AccessFlags) => super::fs::stat::faccessat2, "5.8".."";
-    440, 440, process_madvise(pidfd: Fd, iovec: PtrIn, vlen: usize, advice: MemoryAdvice, flags: u32) => !ENOSYS, "5.10".."";
+    440, 440, process_madvise(pidfd: Fd, iovec: PtrIn, vlen: usize, advice: MemoryAdvice, flags: u32) => super::mm::remote::process_madvise, "5.10".."";
     441, 441, epoll_pwait2(epfd: Fd, events: PtrOut, maxevents: i32, timeout: In<Timespec>, sigmask: In<SignalSet>, sigsetsize: usize) => super::fs::epoll::epoll_pwait2, "5.11".."";
     442, 442, mount_setattr(dirfd: DirFd, pathname: Path, flags: AtFlags, attr: PtrIn, size: usize) => !ENOSYS, "5.12".."";
     443, 443, quotactl_fd(fd: Fd, cmd: QuotactlCommand, id: i32, addr: PtrOut) => !ENOSYS, "5.14".."";

@@ -6,7 +6,7 @@ use amber_platform::PAGE_SIZE;
 
 use super::{may_lock_any, protection_of};
 use crate::error::SysResult;
-use crate::fs::FileDescription;
+use crate::fs::{FileDescription, MountOptions};
 use crate::mm::{Backed, LockMode, MapRequest, PageCache, Place, VmaFlags};
 use crate::syscalls::args::{Fd, PtrIn};
 use crate::task::TaskContext;
@@ -114,6 +114,12 @@ fn check_file(
         if !file.is_writable() {
             *area -= VmaFlags::MAY_WRITE;
         }
+    }
+    if file.path().is_some_and(|path| path.mount.options().contains(MountOptions::NO_EXEC)) {
+        if prot.contains(ProtFlags::PROT_EXEC) {
+            return Err(Errno::EPERM);
+        }
+        *area -= VmaFlags::MAY_EXECUTE;
     }
     let object = file.file().mappable()?;
     if flags.contains(MmapFlags::MAP_GROWSDOWN) {

@@ -6,6 +6,7 @@ pub mod locking;
 pub mod mapping;
 pub mod protection;
 pub mod remapping;
+pub mod remote;
 
 use amber_abi::capability::Capability;
 use amber_abi::mm::ProtFlags;
