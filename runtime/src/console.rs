@@ -10,7 +10,7 @@ use amber_host::terminal::{RawMode, WindowSize, window_size};
 
 /// The master side of the guest's terminal.
 pub trait ConsoleMaster: Send + Sync {
-    /// Waits for what the guest printed; 0 bytes once no guest has the terminal open any more.
+    /// Waits for what the guest printed; 0 bytes once no guest is left.
     fn read(&self, buf: &mut [u8]) -> io::Result<usize>;
     /// Types at the guest's terminal, waiting while its input queue is full.
     fn write(&self, buf: &[u8]) -> io::Result<usize>;

@@ -90,7 +90,8 @@ fn screen() -> Result<OwnedFd> {
     stdout().as_fd().try_clone_to_owned().context("duplicating standard output")
 }
 
-/// Passes what others send to Amber on to the guest's first process.
+/// Passes what others send to Amber on to the guest's first process. What the host's kernel sends, as for a key of the
+/// terminal, all processes of the foreground group have; so the first process's group has it.
 fn forward_signals(signals: SignalWatch, sandbox: Weak<Sandbox>, resizer: Option<Arc<Resizer>>) -> Result<()> {
     let forward = move || {
         while let (Ok(caught), Some(sandbox)) = (signals.next(), sandbox.upgrade()) {
@@ -102,7 +103,7 @@ fn forward_signals(signals: SignalWatch, sandbox: Weak<Sandbox>, resizer: Option
                 continue;
             }
             if let Some(signal) = amber_abi::Signal::from_raw(caught.signal) {
-                sandbox.signal(signal);
+                sandbox.signal(signal, caught.from_kernel);
             }
         }
     };

@@ -15,7 +15,7 @@ use crate::fs::{FdTable, FileDescription, FsContext, Mount, MountNamespace, boot
 use crate::kernel::{HostNames, Kernel};
 use crate::sync::{Mutex, Rank};
 use crate::syscalls::{CallTable, Tracer};
-use crate::task::first;
+use crate::task::{ProcessTable, first};
 use crate::tty::Console;
 
 /// A sandbox whose first process has been started.
@@ -65,9 +65,13 @@ impl Sandbox {
         Ok(Sandbox { kernel })
     }
 
-    /// Sends a signal to the first process, as from outside.
-    pub fn signal(&self, signal: Signal) {
-        self.kernel.signal_from_outside(signal);
+    /// Sends a signal to the first process, as from outside; to its whole process group if `group` says so.
+    pub fn signal(&self, signal: Signal, group: bool) {
+        if group {
+            self.kernel.signal_process_group(ProcessTable::INIT, signal);
+        } else {
+            self.kernel.signal_from_outside(signal);
+        }
     }
 
     /// The master of the sandbox's terminal, if the first process got one.

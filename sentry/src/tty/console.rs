@@ -68,12 +68,13 @@ impl Console {
         &self.pty
     }
 
-    /// Waits for what the guest prints; 0 bytes once no guest has the terminal open any more.
+    /// Waits for what the guest prints; 0 bytes once no guest is left.
     pub fn read(&self, buf: &mut [u8]) -> usize {
-        self.wait(|master| match master.read_screen(buf) {
-            Err(Errno::EAGAIN) if self.finished.load(Ordering::Acquire) => Some(0),
-            Err(Errno::EAGAIN) => None,
-            answer => Some(answer.unwrap_or(0)),
+        self.wait(|master| {
+            // Looked at first: what was printed before the end is taken before the end is told.
+            let finished = self.finished.load(Ordering::Acquire);
+            // Where no guest has the terminal open now (EIO), one may open it again.
+            master.read_screen(buf).ok().or(finished.then_some(0))
         })
     }
 
