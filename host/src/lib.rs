@@ -1,5 +1,6 @@
 //! Every host call the sentry makes, in one place.
 
+pub mod processor;
 pub mod clock;
 pub mod fs;
 pub mod memory_io;

@@ -56,6 +56,8 @@ pub struct Kernel {
     pub pipes: Arc<Pipes>,
     /// Where memfds live.
     pub memfds: Arc<Mount>,
+    /// What `kernel.random.boot_id` says, once somebody asked.
+    pub boot_id: OnceLock<String>,
     /// The sandbox's own terminal, if it has one.
     pub console: OnceLock<Arc<Console>>,
 }

@@ -11,6 +11,7 @@ use amber_platform::{GuestMemory, Platform};
 
 use crate::boot::{BootError, ExitStatus, ProcessSpec, SandboxConfig};
 use crate::fs::tmpfs::{TmpFs, TmpfsOptions};
+use crate::fs::proc::parameters;
 use crate::fs::{FdTable, FileDescription, FsContext, Mount, MountNamespace, boot, host_stream};
 use crate::kernel::{HostNames, Kernel};
 use crate::sync::{Mutex, Rank};
@@ -53,8 +54,15 @@ impl Sandbox {
             network: Default::default(),
             pipes: Default::default(),
             memfds,
+            boot_id: Default::default(),
             console: Default::default(),
         });
+        // Read while the host's files can still be opened.
+        amber_host::processor::description();
+        for (name, value) in &config.sysctls {
+            parameters::set(&kernel, name, value)
+                .map_err(|errno| BootError::Config(format!("sysctl {name}={value}: {}", errno.text())))?;
+        }
         let namespace = boot::mount_all(&kernel, &config.mounts)?;
         boot::restrict(&kernel, &namespace, &config.masked_paths, &config.readonly_paths)?;
         let fs = FsContext::new(namespace.clone());

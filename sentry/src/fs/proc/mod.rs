@@ -1,16 +1,23 @@
 //! `/proc`: what proc(5) tells of processes and of the kernel.
 
 mod descriptors;
+mod net;
+pub mod parameters;
 mod process;
+mod system;
 
 use std::sync::Arc;
 
 use amber_abi::errno::Errno;
 use amber_abi::stat::PROC_SUPER_MAGIC;
 
+use self::parameters::Parameters;
 use crate::fs::FileSystem;
 use crate::fs::pseudo::{Entry, Kind, PseudoFs, Query};
 use crate::kernel::Kernel;
+
+pub use net::NetFile;
+pub use process::ranges;
 
 static PROC: Kind = Kind {
     name: "proc",
@@ -20,7 +27,52 @@ static PROC: Kind = Kind {
     file_size: 0,
 };
 
-const ROOT: &[Entry] = &[Entry::link("self", own_process), Entry::link("thread-self", own_thread).since("3.17")];
+const ROOT: &[Entry] = &[
+    Entry::directory("bus", &[]),
+    Entry::file("cgroups", 0o444, system::cgroups),
+    Entry::file("cmdline", 0o444, system::cmdline),
+    Entry::file("cpuinfo", 0o444, system::cpuinfo),
+    Entry::file("devices", 0o444, system::devices),
+    Entry::file("diskstats", 0o444, system::nothing),
+    Entry::directory("driver", &[]),
+    Entry::file("filesystems", 0o444, system::filesystems),
+    Entry::directory("fs", &[]),
+    Entry::file("interrupts", 0o444, system::interrupts),
+    Entry::directory("irq", &[]),
+    Entry::file("kmsg", 0o400, system::forbidden),
+    Entry::file("loadavg", 0o444, system::loadavg),
+    Entry::file("locks", 0o444, system::locks),
+    Entry::file("meminfo", 0o444, system::meminfo),
+    Entry::file("misc", 0o444, system::nothing),
+    Entry::file("modules", 0o444, system::nothing),
+    Entry::link("mounts", own_mounts),
+    Entry::link("net", own_net),
+    Entry::file("partitions", 0o444, system::partitions),
+    Entry::link("self", own_process),
+    Entry::file("stat", 0o444, system::stat),
+    Entry::file("swaps", 0o444, system::swaps),
+    Entry::listing("sys", 0o555, &[], &Parameters),
+    Entry::directory("sysvipc", SYSVIPC),
+    Entry::link("thread-self", own_thread).since("3.17"),
+    Entry::directory("tty", TTY),
+    Entry::file("uptime", 0o444, system::uptime),
+    Entry::file("version", 0o444, system::version),
+    Entry::file("vmstat", 0o444, system::vmstat),
+    Entry::file("zoneinfo", 0o444, system::zoneinfo),
+];
+
+const SYSVIPC: &[Entry] = &[
+    Entry::file("msg", 0o444, system::sysv_messages),
+    Entry::file("sem", 0o444, system::sysv_semaphores),
+    Entry::file("shm", 0o444, system::sysv_memory),
+];
+
+const TTY: &[Entry] = &[
+    Entry::directory("driver", &[]),
+    Entry::file("drivers", 0o444, system::tty_drivers),
+    Entry::directory("ldisc", &[]),
+    Entry::file("ldiscs", 0o444, system::tty_disciplines),
+];
 
 fn own_process(query: &Query<'_>) -> Result<Vec<u8>, Errno> {
     Ok(query.reader.task.group().pid().to_string().into_bytes())
@@ -29,6 +81,14 @@ fn own_process(query: &Query<'_>) -> Result<Vec<u8>, Errno> {
 fn own_thread(query: &Query<'_>) -> Result<Vec<u8>, Errno> {
     let task = &query.reader.task;
     Ok(format!("{}/task/{}", task.group().pid(), task.tid()).into_bytes())
+}
+
+fn own_mounts(_: &Query<'_>) -> Result<Vec<u8>, Errno> {
+    Ok(b"self/mounts".to_vec())
+}
+
+fn own_net(_: &Query<'_>) -> Result<Vec<u8>, Errno> {
+    Ok(b"self/net".to_vec())
 }
 
 /// Makes an instance; see proc(5) for the options.

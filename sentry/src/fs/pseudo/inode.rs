@@ -32,6 +32,11 @@ impl PseudoInode {
         Self::make(fs, &fs.kind.root, Subject::default(), 1)
     }
 
+    /// An inode that no directory has, with a number of its own.
+    pub fn numbered(fs: &Arc<PseudoFs>, entry: &'static Entry, number: u64) -> Arc<Self> {
+        Self::make(fs, entry, Subject::default(), number)
+    }
+
     /// Its instance.
     pub fn fs(&self) -> &Arc<PseudoFs> {
         &self.fs
@@ -202,6 +207,8 @@ impl Inode for PseudoInode {
     fn open_as(self: Arc<Self>, ctx: &TaskContext, flags: OpenFlags) -> Result<Arc<dyn File>, Errno> {
         self.inspect(ctx)?;
         match self.entry.what {
+            // Parameters that cannot be set are not opened to be set, not even by root.
+            What::File(_, None) if flags.writes() && self.entry.name.is_empty() => Err(Errno::EACCES),
             What::File(text, store) => {
                 let file = TextFile::new(self.clone(), Reader::of(ctx), text, store);
                 Ok(Arc::new(file))

@@ -48,10 +48,15 @@ pub struct PseudoFs {
 impl PseudoFs {
     /// Makes an instance.
     pub fn new(kernel: &Arc<Kernel>, kind: &'static Kind) -> Arc<Self> {
+        Self::detached(Arc::downgrade(kernel), kind)
+    }
+
+    /// Makes an instance that may be there without its kernel.
+    pub fn detached(kernel: Weak<Kernel>, kind: &'static Kind) -> Arc<Self> {
         let fs = Arc::new(PseudoFs {
             kind,
             device: anonymous_device(),
-            kernel: Arc::downgrade(kernel),
+            kernel,
             born: now(),
             root: Mutex::new(Rank::Leaf, None),
         });

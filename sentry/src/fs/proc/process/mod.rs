@@ -1,14 +1,23 @@
 //! `/proc/PID` and `/proc/PID/task/TID`.
 
+mod control;
 mod links;
+mod memory;
+mod mounts;
+mod namespaces;
+mod state;
 
 use std::sync::Arc;
 
 use amber_abi::errno::Errno;
 
+pub use control::written;
 pub use links::shown;
+pub use state::{TICK, ranges};
 
+use self::namespaces::Namespaces;
 use super::descriptors::{Descriptors, Infos};
+use super::net::NetFiles;
 use crate::fs::pseudo::{Entry, Listed, Listing, Subject, number};
 use crate::kernel::Kernel;
 
@@ -20,14 +29,55 @@ macro_rules! entries {
             Entry::magic("cwd", links::cwd, links::cwd_text),
             Entry::magic("exe", links::exe, links::exe_text),
             Entry::magic("root", links::root, links::root_text),
+            Entry::file("stat", 0o444, state::stat),
+            Entry::file("statm", 0o444, state::statm),
+            Entry::file("status", 0o444, state::status),
+            Entry::writable("comm", 0o644, control::comm, control::set_comm).since("2.6.33"),
+            Entry::file("cmdline", 0o444, memory::cmdline),
+            Entry::file("environ", 0o400, memory::environ).guarded(),
+            Entry::file("auxv", 0o400, memory::auxv).guarded(),
+            Entry::file("maps", 0o444, memory::maps).guarded(),
+            Entry::file("smaps", 0o444, memory::smaps).guarded(),
+            Entry::file("smaps_rollup", 0o444, memory::smaps_rollup).guarded().since("4.14"),
+            Entry::special("mem", 0o600, memory::open_mem).guarded(),
+            Entry::special("pagemap", 0o400, memory::open_pagemap).guarded(),
+            Entry::writable("clear_refs", 0o200, control::stack, control::clear_refs),
+            Entry::file("mounts", 0o444, mounts::mounts),
+            Entry::file("mountinfo", 0o444, mounts::mountinfo),
+            Entry::file("limits", 0o444, control::limits),
+            Entry::file("io", 0o400, control::io).guarded(),
+            Entry::file("oom_score", 0o444, control::oom_score),
+            Entry::writable("oom_adj", 0o644, control::oom_adj, control::set_oom_adj),
+            Entry::writable("oom_score_adj", 0o644, control::oom_score_adj, control::set_oom_score_adj),
+            Entry::file("wchan", 0o444, control::wchan),
+            Entry::file("sched", 0o644, control::sched),
+            Entry::file("schedstat", 0o444, control::schedstat),
+            Entry::file("personality", 0o400, control::personality).guarded(),
+            Entry::file("syscall", 0o400, control::syscall).guarded(),
+            Entry::file("stack", 0o400, control::stack),
+            Entry::file("loginuid", 0o644, control::unset),
+            Entry::file("sessionid", 0o444, control::unset),
+            Entry::file("cgroup", 0o444, control::cgroup),
+            Entry::file("cpuset", 0o444, control::cpuset),
+            Entry::writable("uid_map", 0o644, control::id_map, control::set_id_map).since("3.5"),
+            Entry::writable("gid_map", 0o644, control::id_map, control::set_id_map).since("3.5"),
+            Entry::writable("projid_map", 0o644, control::id_map, control::set_id_map).since("3.7"),
+            Entry::writable("setgroups", 0o644, control::setgroups, control::set_setgroups).since("3.19"),
+            Entry::listing("ns", 0o511, &[], &Namespaces),
+            Entry::listing("net", 0o555, &[], &NetFiles),
             Entry::listing("fd", 0o500, &[], &Descriptors),
             Entry::listing("fdinfo", 0o555, &[], &Infos),
         ]
     };
 }
 
-const PROCESS: &[Entry] = entries![Entry::listing("task", 0o555, &[], &Threads)];
-const THREAD: &[Entry] = entries![];
+const PROCESS: &[Entry] = entries![
+    Entry::listing("task", 0o555, &[], &Threads),
+    Entry::file("mountstats", 0o400, mounts::mountstats),
+    Entry::file("coredump_filter", 0o644, control::coredump_filter),
+    Entry::writable("timerslack_ns", 0o666, control::timer_slack, control::set_timer_slack).since("4.6"),
+];
+const THREAD: &[Entry] = entries![Entry::file("children", 0o444, control::children).since("3.5")];
 
 static PROCESS_DIRECTORY: Entry = Entry::directory("", PROCESS);
 static THREAD_DIRECTORY: Entry = Entry::directory("", THREAD);

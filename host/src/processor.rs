@@ -1,0 +1,45 @@
+//! What the host says of its processors: what a guest's `cpuid` instruction would tell it as well.
+
+use std::sync::OnceLock;
+
+/// A processor, as `/proc/cpuinfo` describes it; all are taken to be alike.
+#[derive(Clone, Debug, Default)]
+#[expect(missing_docs, reason = "the fields carry the names of /proc/cpuinfo")]
+pub struct Description {
+    pub vendor: String,
+    pub family: String,
+    pub model: String,
+    pub name: String,
+    pub stepping: String,
+    pub megahertz: String,
+    pub cache_kilobytes: u64,
+    pub level: String,
+    pub flags: String,
+    pub bogomips: String,
+}
+
+/// Describes the host's first processor; read once, before the guest starts.
+pub fn description() -> &'static Description {
+    static FOUND: OnceLock<Description> = OnceLock::new();
+    FOUND.get_or_init(|| parse(&std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default()))
+}
+
+fn parse(text: &str) -> Description {
+    let first = text.split("\n\n").next().unwrap_or_default();
+    let field = |wanted: &str| {
+        let found = first.lines().filter_map(|line| line.split_once(':')).find(|(name, _)| name.trim() == wanted);
+        found.map_or_else(String::new, |(_, value)| value.trim().to_owned())
+    };
+    Description {
+        vendor: field("vendor_id"),
+        family: field("cpu family"),
+        model: field("model"),
+        name: field("model name"),
+        stepping: field("stepping"),
+        megahertz: field("cpu MHz"),
+        cache_kilobytes: field("cache size").trim_end_matches(" KB").parse().unwrap_or(0),
+        level: field("cpuid level"),
+        flags: field("flags"),
+        bogomips: field("bogomips"),
+    }
+}

@@ -1,0 +1,251 @@
+//! The small files of `/proc/PID`: limits, names, what can be set, and what is constant in a sandbox.
+
+use std::fmt::Write;
+
+use amber_abi::capability::Capability;
+use amber_abi::errno::Errno;
+use amber_abi::task::{RLIM_INFINITY, Resource};
+
+use super::state::usage;
+use crate::fs::pseudo::Query;
+
+fn line(value: impl std::fmt::Display) -> Result<Vec<u8>, Errno> {
+    Ok(format!("{value}\n").into_bytes())
+}
+
+/// A number that was written, alone on its line.
+pub fn written<T: std::str::FromStr>(text: &[u8]) -> Result<T, Errno> {
+    let text = std::str::from_utf8(text).map_err(|_| Errno::EINVAL)?;
+    text.trim_matches(|c: char| c.is_ascii_whitespace() || c == '\0').parse().map_err(|_| Errno::EINVAL)
+}
+
+/// `/proc/PID/comm`.
+pub fn comm(query: &Query<'_>) -> Result<Vec<u8>, Errno> {
+    let mut name = query.task()?.name();
+    name.push(b'\n');
+    Ok(name)
+}
+
+/// Names a task; only threads of one process name each other.
+pub fn set_comm(query: &Query<'_>, text: &[u8]) -> Result<(), Errno> {
+    let task = query.task()?;
+    if task.group().pid() != query.reader.task.group().pid() {
+        return Err(Errno::EINVAL);
+    }
+    // The line's end is kept as part of the name, as Linux does.
+    task.set_name(text);
+    Ok(())
+}
+
+/// `/proc/PID/limits`.
+pub fn limits(query: &Query<'_>) -> Result<Vec<u8>, Errno> {
+    const ROWS: [(Resource, &str, &str); 16] = [
+        (Resource::RLIMIT_CPU, "Max cpu time", "seconds"),
+        (Resource::RLIMIT_FSIZE, "Max file size", "bytes"),
+        (Resource::RLIMIT_DATA, "Max data size", "bytes"),
+        (Resource::RLIMIT_STACK, "Max stack size", "bytes"),
+        (Resource::RLIMIT_CORE, "Max core file size", "bytes"),
+        (Resource::RLIMIT_RSS, "Max resident set", "bytes"),
+        (Resource::RLIMIT_NPROC, "Max processes", "processes"),
+        (Resource::RLIMIT_NOFILE, "Max open files", "files"),
+        (Resource::RLIMIT_MEMLOCK, "Max locked memory", "bytes"),
+        (Resource::RLIMIT_AS, "Max address space", "bytes"),
+        (Resource::RLIMIT_LOCKS, "Max file locks", "locks"),
+        (Resource::RLIMIT_SIGPENDING, "Max pending signals", "signals"),
+        (Resource::RLIMIT_MSGQUEUE, "Max msgqueue size", "bytes"),
+        (Resource::RLIMIT_NICE, "Max nice priority", ""),
+        (Resource::RLIMIT_RTPRIO, "Max realtime priority", ""),
+        (Resource::RLIMIT_RTTIME, "Max realtime timeout", "us"),
+    ];
+    let limits = query.task()?.group().limits();
+    let mut text = format!("{:<25} {:<20} {:<20} {:<10}\n", "Limit", "Soft Limit", "Hard Limit", "Units");
+    let shown = |value: u64| if value == RLIM_INFINITY { "unlimited".to_owned() } else { value.to_string() };
+    for (resource, name, unit) in ROWS {
+        let limit = limits.get(resource);
+        let _ = writeln!(text, "{name:<25} {:<20} {:<20} {unit:<10}", shown(limit.rlim_cur), shown(limit.rlim_max));
+    }
+    Ok(text.into_bytes())
+}
+
+/// `/proc/PID/oom_score_adj`.
+pub fn oom_score_adj(query: &Query<'_>) -> Result<Vec<u8>, Errno> {
+    line(query.task()?.group().oom_score_adj())
+}
+
+/// Sets the adjustment, which only the privileged may lower.
+pub fn set_oom_score_adj(query: &Query<'_>, text: &[u8]) -> Result<(), Errno> {
+    let value: i32 = written(text)?;
+    if !(-1000..=1000).contains(&value) {
+        return Err(Errno::EINVAL);
+    }
+    change_adjustment(query, value)
+}
+
+fn change_adjustment(query: &Query<'_>, value: i32) -> Result<(), Errno> {
+    let task = query.task()?;
+    if value < task.group().oom_score_adj() && !query.reader.credentials.has(Capability::CAP_SYS_RESOURCE) {
+        return Err(Errno::EACCES);
+    }
+    task.group().set_oom_score_adj(value);
+    Ok(())
+}
+
+/// `/proc/PID/oom_adj`, the older scale from -17 to 15.
+pub fn oom_adj(query: &Query<'_>) -> Result<Vec<u8>, Errno> {
+    match query.task()?.group().oom_score_adj() {
+        1000 => line(15),
+        value => line(value * 17 / 1000),
+    }
+}
+
+/// Sets the adjustment on the older scale.
+pub fn set_oom_adj(query: &Query<'_>, text: &[u8]) -> Result<(), Errno> {
+    let value: i32 = written(text)?;
+    if !(-17..=15).contains(&value) {
+        return Err(Errno::EINVAL);
+    }
+    change_adjustment(query, if value == 15 { 1000 } else { value * 1000 / 17 })
+}
+
+/// `/proc/PID/oom_score`: how much of the memory it has, in thousandths, and what was asked for.
+pub fn oom_score(query: &Query<'_>) -> Result<Vec<u8>, Errno> {
+    let task = query.task()?;
+    let Some(mm) = task.memory() else { return line(0) };
+    let share = mm.totals().rss.saturating_mul(1000) / query.kernel.memory.limit().max(1);
+    let points = (share as i64 + 1000 + i64::from(task.group().oom_score_adj())) * 2 / 3;
+    line(points.max(0))
+}
+
+/// `/proc/PID/io`. Bytes are not counted for each process; what is not known is zero.
+pub fn io(query: &Query<'_>) -> Result<Vec<u8>, Errno> {
+    query.task()?;
+    Ok(b"rchar: 0\nwchar: 0\nsyscr: 0\nsyscw: 0\nread_bytes: 0\nwrite_bytes: 0\ncancelled_write_bytes: 0\n".to_vec())
+}
+
+/// `/proc/PID/schedstat`: time on a processor, time waited for one, turns.
+pub fn schedstat(query: &Query<'_>) -> Result<Vec<u8>, Errno> {
+    let used = query.task()?.usage();
+    line(format!("{} 0 {}", used.user + used.system, used.waits + 1))
+}
+
+/// `/proc/PID/sched`.
+pub fn sched(query: &Query<'_>) -> Result<Vec<u8>, Errno> {
+    let task = query.task()?;
+    let used = usage(query, &task);
+    let name = String::from_utf8_lossy(&task.name()).into_owned();
+    let schedule = task.schedule();
+    let mut text = format!("{name} ({}, #threads: {})\n{}\n", task.tid(), task.group().task_count(), "-".repeat(67));
+    let nanos = used.user + used.system;
+    let run = format!("{}.{:06}", nanos / 1_000_000, nanos % 1_000_000);
+    for (key, value) in [
+        ("se.sum_exec_runtime", run),
+        ("nr_switches", used.waits.to_string()),
+        ("nr_voluntary_switches", used.waits.to_string()),
+        ("nr_involuntary_switches", "0".to_owned()),
+        ("policy", schedule.policy.raw().to_string()),
+        ("prio", (100 + schedule.shown_priority()).to_string()),
+    ] {
+        let _ = writeln!(text, "{key:<45}:{value:>21}");
+    }
+    Ok(text.into_bytes())
+}
+
+/// `/proc/PID/personality`.
+pub fn personality(query: &Query<'_>) -> Result<Vec<u8>, Errno> {
+    line(format!("{:08x}", query.task()?.personality()))
+}
+
+/// `/proc/PID/timerslack_ns`.
+pub fn timer_slack(query: &Query<'_>) -> Result<Vec<u8>, Errno> {
+    line(query.task()?.timer_slack())
+}
+
+/// Sets the timer slack; 0 stands for the default.
+pub fn set_timer_slack(query: &Query<'_>, text: &[u8]) -> Result<(), Errno> {
+    let value: u64 = written(text)?;
+    let task = query.task()?;
+    let own = task.tid() == query.reader.task.tid();
+    if !own && !query.reader.credentials.has(Capability::CAP_SYS_NICE) {
+        return Err(Errno::EPERM);
+    }
+    task.set_timer_slack(if value == 0 { crate::task::DEFAULT_TIMER_SLACK } else { value });
+    Ok(())
+}
+
+/// `/proc/PID/wchan`: kernel addresses and their names are not shown.
+pub fn wchan(_: &Query<'_>) -> Result<Vec<u8>, Errno> {
+    Ok(b"0".to_vec())
+}
+
+/// `/proc/PID/syscall` and others that tell of another task's registers: that it runs is all that is said.
+pub fn syscall(query: &Query<'_>) -> Result<Vec<u8>, Errno> {
+    query.task()?;
+    Ok(b"running\n".to_vec())
+}
+
+/// `/proc/PID/stack`, for nobody.
+pub fn stack(_: &Query<'_>) -> Result<Vec<u8>, Errno> {
+    Err(Errno::EPERM)
+}
+
+/// `/proc/PID/loginuid` and `sessionid`, which are not set.
+pub fn unset(_: &Query<'_>) -> Result<Vec<u8>, Errno> {
+    Ok(u32::MAX.to_string().into_bytes())
+}
+
+/// `/proc/PID/cgroup`.
+pub fn cgroup(query: &Query<'_>) -> Result<Vec<u8>, Errno> {
+    query.task()?;
+    line("0::/")
+}
+
+/// `/proc/PID/cpuset`.
+pub fn cpuset(query: &Query<'_>) -> Result<Vec<u8>, Errno> {
+    query.task()?;
+    line("/")
+}
+
+/// `/proc/PID/uid_map`, `gid_map` and `projid_map`: there is one user namespace, in which all numbers are what they are.
+pub fn id_map(_: &Query<'_>) -> Result<Vec<u8>, Errno> {
+    line(format!("{:>10} {:>10} {:>10}", 0, 0, u32::MAX))
+}
+
+/// The map of the first namespace was made for good.
+pub fn set_id_map(_: &Query<'_>, _: &[u8]) -> Result<(), Errno> {
+    Err(Errno::EPERM)
+}
+
+/// `/proc/PID/setgroups`.
+pub fn setgroups(_: &Query<'_>) -> Result<Vec<u8>, Errno> {
+    line("allow")
+}
+
+/// What was allowed for the first namespace stays so.
+pub fn set_setgroups(_: &Query<'_>, text: &[u8]) -> Result<(), Errno> {
+    match text.trim_ascii() {
+        b"allow" => Ok(()),
+        b"deny" => Err(Errno::EPERM),
+        _ => Err(Errno::EINVAL),
+    }
+}
+
+/// `/proc/PID/coredump_filter`: no core files are written, whatever they would hold.
+pub fn coredump_filter(query: &Query<'_>) -> Result<Vec<u8>, Errno> {
+    query.task()?;
+    line("00000033")
+}
+
+/// Writing `/proc/PID/clear_refs` forgets which pages were touched; nobody keeps count of that here.
+pub fn clear_refs(query: &Query<'_>, text: &[u8]) -> Result<(), Errno> {
+    query.task()?;
+    if (1..=5).contains(&written::<i32>(text)?) { Err(Errno::EOPNOTSUPP) } else { Err(Errno::EINVAL) }
+}
+
+/// `/proc/PID/task/TID/children`.
+pub fn children(query: &Query<'_>) -> Result<Vec<u8>, Errno> {
+    let task = query.task()?;
+    let table = query.kernel.processes.lock();
+    let Some(process) = table.process(task.group().pid()) else { return Ok(Vec::new()) };
+    let own = process.children.iter().filter(|&&c| table.process(c).is_some_and(|c| c.parent_thread == task.tid()));
+    Ok(own.fold(String::new(), |text, child| format!("{text}{child} ")).into_bytes())
+}

@@ -1,0 +1,325 @@
+//! What `/proc/PID` tells of memory: maps, smaps, mem, pagemap and the texts the program was started with.
+
+use std::any::Any;
+use std::sync::Arc;
+
+use amber_abi::errno::Errno;
+use amber_platform::PAGE_SIZE;
+use std::fmt::Write;
+
+use super::links::shown;
+use crate::fs::pseudo::{PseudoInode, Query};
+use crate::fs::{File, Inode};
+use crate::mm::{AreaUsage, Layout, MemoryManager, Vma, VmaFlags};
+
+/// The columns a name of an area begins behind.
+const NAME_COLUMN: usize = 73;
+/// The most of a command line or environment that is shown at once.
+const TEXT_MOST: u64 = 4 << 20;
+
+fn memory(query: &Query<'_>) -> Result<Option<Arc<MemoryManager>>, Errno> {
+    Ok(query.task()?.memory())
+}
+
+fn layout(mm: &MemoryManager) -> Layout {
+    mm.with_layout(|layout| layout.clone())
+}
+
+fn area_line(vma: &Vma, layout: &Layout, query: &Query<'_>) -> Vec<u8> {
+    let flag = |on: bool, letter: char| if on { letter } else { '-' };
+    let file = vma.object().and_then(|area| area.file.as_ref());
+    let (mut major, mut minor, mut number) = (0, 0, 0);
+    if let Some(metadata) = file.and_then(|file| file.file().inode().metadata().ok()) {
+        (major, minor, number) = (metadata.device.major, metadata.device.minor, metadata.number);
+    }
+    let line = format!(
+        "{:08x}-{:08x} {}{}{}{} {:08x} {major:02x}:{minor:02x} {number} ",
+        vma.start,
+        vma.end,
+        flag(vma.protection.read, 'r'),
+        flag(vma.protection.write, 'w'),
+        flag(vma.protection.execute, 'x'),
+        if vma.is_shared() { 's' } else { 'p' },
+        vma.offset,
+    );
+    let name = area_name(vma, layout, query);
+    let mut line = line.into_bytes();
+    if !name.is_empty() {
+        line.resize(line.len().max(NAME_COLUMN), b' ');
+        for byte in name {
+            match byte {
+                b'\n' => line.extend_from_slice(b"\\012"),
+                byte => line.push(byte),
+            }
+        }
+    }
+    line.push(b'\n');
+    line
+}
+
+fn area_name(vma: &Vma, layout: &Layout, query: &Query<'_>) -> Vec<u8> {
+    if let Some(area) = vma.object() {
+        if let Some(file) = &area.file {
+            return match (file.file().link_text(), file.path()) {
+                (Some(text), _) => text.into_bytes(),
+                (None, Some(path)) => shown(path, query),
+                (None, None) => Vec::new(),
+            };
+        }
+        if !area.label.is_empty() || vma.is_shared() {
+            let label = if area.label.is_empty() { "/dev/zero (deleted)" } else { area.label };
+            return label.as_bytes().to_vec();
+        }
+    }
+    if let Some(name) = &vma.name {
+        let kind = if vma.is_shared() { "anon_shmem" } else { "anon" };
+        return format!("[{kind}:{name}]").into_bytes();
+    }
+    if vma.start < layout.brk && vma.end > layout.start_brk {
+        return b"[heap]".to_vec();
+    }
+    if vma.start <= layout.start_stack && layout.start_stack < vma.end {
+        return b"[stack]".to_vec();
+    }
+    Vec::new()
+}
+
+/// `/proc/PID/maps`.
+pub fn maps(query: &Query<'_>) -> Result<Vec<u8>, Errno> {
+    let Some(mm) = memory(query)? else { return Ok(Vec::new()) };
+    let layout = layout(&mm);
+    Ok(mm.areas().iter().flat_map(|vma| area_line(vma, &layout, query)).collect())
+}
+
+fn usage_lines(text: &mut String, usage: &AreaUsage) {
+    let dirty = (usage.private_dirty + usage.shared_dirty).min(usage.pss);
+    for (name, bytes) in [
+        ("Rss", usage.rss),
+        ("Pss", usage.pss),
+        ("Pss_Dirty", dirty),
+        ("Shared_Clean", usage.shared_clean),
+        ("Shared_Dirty", usage.shared_dirty),
+        ("Private_Clean", usage.private_clean),
+        ("Private_Dirty", usage.private_dirty),
+        ("Referenced", usage.rss),
+        ("Anonymous", usage.anonymous),
+        ("KSM", 0),
+        ("LazyFree", 0),
+        ("AnonHugePages", 0),
+        ("ShmemPmdMapped", 0),
+        ("FilePmdMapped", 0),
+        ("Shared_Hugetlb", 0),
+        ("Private_Hugetlb", 0),
+        ("Swap", 0),
+        ("SwapPss", 0),
+        ("Locked", usage.locked),
+    ] {
+        let _ = writeln!(text, "{:<16}{:8} kB", format!("{name}:"), bytes / 1024);
+    }
+}
+
+fn flag_letters(vma: &Vma) -> String {
+    let flags = vma.flags;
+    let shared = vma.is_shared();
+    let all = [
+        (vma.protection.read, "rd"),
+        (vma.protection.write, "wr"),
+        (vma.protection.execute, "ex"),
+        (shared, "sh"),
+        (flags.contains(VmaFlags::MAY_READ), "mr"),
+        (flags.contains(VmaFlags::MAY_WRITE), "mw"),
+        (flags.contains(VmaFlags::MAY_EXECUTE), "me"),
+        (shared && flags.contains(VmaFlags::MAY_WRITE), "ms"),
+        (flags.contains(VmaFlags::GROWS_DOWN), "gd"),
+        (flags.contains(VmaFlags::LOCKED), "lo"),
+        (flags.contains(VmaFlags::SEQUENTIAL_ACCESS), "sr"),
+        (flags.contains(VmaFlags::RANDOM_ACCESS), "rr"),
+        (flags.contains(VmaFlags::DONT_FORK), "dc"),
+        (flags.contains(VmaFlags::SPECIAL), "de"),
+        (vma.object().is_none() && vma.protection.write && !flags.contains(VmaFlags::NO_RESERVE), "ac"),
+        (flags.contains(VmaFlags::NO_RESERVE), "nr"),
+        (flags.contains(VmaFlags::WIPE_ON_FORK), "wf"),
+        (flags.contains(VmaFlags::DONT_DUMP), "dd"),
+        (flags.contains(VmaFlags::HUGE_PAGES), "hg"),
+        (flags.contains(VmaFlags::NO_HUGE_PAGES), "nh"),
+        (flags.contains(VmaFlags::MERGEABLE), "mg"),
+        (flags.contains(VmaFlags::SEALED), "sl"),
+    ];
+    all.iter().filter(|(on, _)| *on).fold(String::new(), |text, (_, letters)| text + letters + " ")
+}
+
+/// `/proc/PID/smaps`.
+pub fn smaps(query: &Query<'_>) -> Result<Vec<u8>, Errno> {
+    let Some(mm) = memory(query)? else { return Ok(Vec::new()) };
+    let layout = layout(&mm);
+    let mut all = Vec::new();
+    for (vma, usage) in mm.usage() {
+        all.extend(area_line(&vma, &layout, query));
+        let mut text = String::new();
+        let page = PAGE_SIZE / 1024;
+        let _ = writeln!(text, "{:<16}{:8} kB", "Size:", vma.len() / 1024);
+        let _ = writeln!(text, "{:<16}{page:8} kB\n{:<16}{page:8} kB", "KernelPageSize:", "MMUPageSize:");
+        usage_lines(&mut text, &usage);
+        let _ = writeln!(text, "THPeligible:           0\nVmFlags: {}", flag_letters(&vma));
+        all.extend_from_slice(text.as_bytes());
+    }
+    Ok(all)
+}
+
+/// `/proc/PID/smaps_rollup`.
+pub fn smaps_rollup(query: &Query<'_>) -> Result<Vec<u8>, Errno> {
+    let mm = memory(query)?.ok_or(Errno::ESRCH)?;
+    let all = mm.usage();
+    let mut sum = AreaUsage::default();
+    let (mut anon, mut file, mut shmem) = (0, 0, 0);
+    for (vma, usage) in &all {
+        sum.rss += usage.rss;
+        sum.pss += usage.pss;
+        sum.shared_clean += usage.shared_clean;
+        sum.shared_dirty += usage.shared_dirty;
+        sum.private_clean += usage.private_clean;
+        sum.private_dirty += usage.private_dirty;
+        sum.anonymous += usage.anonymous;
+        sum.locked += usage.locked;
+        *match vma.object() {
+            None => &mut anon,
+            Some(area) if area.file.is_some() => &mut file,
+            Some(_) => &mut shmem,
+        } += usage.pss;
+    }
+    let start = all.first().map_or(0, |(vma, _)| vma.start);
+    let end = all.last().map_or(0, |(vma, _)| vma.end);
+    let head = format!("{start:08x}-{end:08x} ---p 00000000 00:00 0 ");
+    let mut text = format!("{head:<NAME_COLUMN$}[rollup]\n");
+    let mut lines = String::new();
+    usage_lines(&mut lines, &sum);
+    for line in lines.lines() {
+        let _ = writeln!(text, "{line}");
+        if line.starts_with("Pss_Dirty:") {
+            for (name, bytes) in [("Pss_Anon", anon), ("Pss_File", file), ("Pss_Shmem", shmem)] {
+                let _ = writeln!(text, "{:<16}{:8} kB", format!("{name}:"), bytes / 1024);
+            }
+        }
+    }
+    Ok(text.into_bytes())
+}
+
+fn range(mm: &MemoryManager, start: u64, end: u64) -> Vec<u8> {
+    let len = end.saturating_sub(start).min(TEXT_MOST);
+    let mut text = vec![0; len as usize];
+    let got = mm.read_forced(start, &mut text);
+    text.truncate(got);
+    text
+}
+
+/// `/proc/PID/cmdline`: a program that wrote over its arguments may have gone on into the environment.
+pub fn cmdline(query: &Query<'_>) -> Result<Vec<u8>, Errno> {
+    let Some(mm) = memory(query)? else { return Ok(Vec::new()) };
+    let layout = layout(&mm);
+    let mut text = range(&mm, layout.arg_start, layout.arg_end);
+    if text.last().is_some_and(|&last| last != 0) && layout.env_start == layout.arg_end {
+        let more = range(&mm, layout.env_start, layout.env_end);
+        text.extend(more);
+        if let Some(end) = text.iter().position(|&b| b == 0) {
+            text.truncate(end + 1);
+        }
+    }
+    Ok(text)
+}
+
+/// `/proc/PID/environ`.
+pub fn environ(query: &Query<'_>) -> Result<Vec<u8>, Errno> {
+    let Some(mm) = memory(query)? else { return Ok(Vec::new()) };
+    let layout = layout(&mm);
+    Ok(range(&mm, layout.env_start, layout.env_end))
+}
+
+/// `/proc/PID/auxv`.
+pub fn auxv(query: &Query<'_>) -> Result<Vec<u8>, Errno> {
+    let Some(mm) = memory(query)? else { return Ok(Vec::new()) };
+    Ok(layout(&mm).auxv.iter().flat_map(|word| word.to_le_bytes()).collect())
+}
+
+/// `/proc/PID/mem`: the memory, at its addresses.
+struct Mem {
+    inode: Arc<PseudoInode>,
+    memory: Option<Arc<MemoryManager>>,
+}
+
+/// Opens `/proc/PID/mem`.
+pub fn open_mem(inode: &Arc<PseudoInode>, query: &Query<'_>) -> Result<Arc<dyn File>, Errno> {
+    Ok(Arc::new(Mem { inode: inode.clone(), memory: memory(query)? }))
+}
+
+impl File for Mem {
+    fn inode(&self) -> Arc<dyn Inode> {
+        self.inode.clone()
+    }
+
+    fn read_at(&self, buf: &mut [u8], offset: u64) -> Result<usize, Errno> {
+        let Some(mm) = &self.memory else { return Ok(0) };
+        match mm.read_forced(offset, buf) {
+            0 if !buf.is_empty() => Err(Errno::EIO),
+            count => Ok(count),
+        }
+    }
+
+    fn write_at(&self, buf: &[u8], offset: u64) -> Result<usize, Errno> {
+        let Some(mm) = &self.memory else { return Ok(0) };
+        match mm.write_forced(offset, buf) {
+            0 if !buf.is_empty() => Err(Errno::EIO),
+            count => Ok(count),
+        }
+    }
+
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
+}
+
+/// `/proc/PID/pagemap`: for each page whether it is there. Frame numbers are for nobody to see.
+struct Pagemap {
+    inode: Arc<PseudoInode>,
+    memory: Option<Arc<MemoryManager>>,
+}
+
+/// Opens `/proc/PID/pagemap`.
+pub fn open_pagemap(inode: &Arc<PseudoInode>, query: &Query<'_>) -> Result<Arc<dyn File>, Errno> {
+    Ok(Arc::new(Pagemap { inode: inode.clone(), memory: memory(query)? }))
+}
+
+impl File for Pagemap {
+    fn inode(&self) -> Arc<dyn Inode> {
+        self.inode.clone()
+    }
+
+    fn read_at(&self, buf: &mut [u8], offset: u64) -> Result<usize, Errno> {
+        /// The page is present.
+        const PRESENT: u64 = 1 << 63;
+        /// The page is of a file or shared.
+        const OF_FILE: u64 = 1 << 61;
+        if offset % 8 != 0 || buf.len() % 8 != 0 {
+            return Err(Errno::EINVAL);
+        }
+        let Some(mm) = &self.memory else { return Ok(0) };
+        let (mut areas, last) = (mm.areas().into_iter().peekable(), mm.address_limit() / PAGE_SIZE);
+        let mut done = 0;
+        for (page, out) in (offset / 8..last).zip(buf.chunks_exact_mut(8)) {
+            let address = page * PAGE_SIZE;
+            while areas.next_if(|vma| vma.end <= address).is_some() {}
+            let mut word = 0u64;
+            if let Some(vma) = areas.peek().filter(|vma| vma.start <= address)
+                && mm.residency(address, 1).is_some_and(|pages| pages.first() == Some(&true))
+            {
+                word = PRESENT | if vma.object().is_some() { OF_FILE } else { 0 };
+            }
+            out.copy_from_slice(&word.to_le_bytes());
+            done += 8;
+        }
+        Ok(done)
+    }
+
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
+}

@@ -1,0 +1,74 @@
+//! `/proc/PID/ns`: the namespaces a process is in. A sandbox is one of each, but for mounts.
+
+use std::sync::{Arc, LazyLock, Weak};
+
+use amber_abi::errno::Errno;
+use amber_abi::stat::NSFS_MAGIC;
+
+use crate::fs::pseudo::{Entry, Kind, Listed, Listing, PseudoFs, PseudoInode, Query, Subject};
+use crate::fs::{Dentry, Mount, Path};
+use crate::kernel::Kernel;
+
+/// The first mount namespace has its number from [`MountNamespace`](crate::fs::MountNamespace); these are Linux's.
+const KINDS: &[(&str, u64)] = &[
+    ("cgroup", 0xf000_0000 - 5),
+    ("ipc", 0xf000_0000 - 1),
+    ("mnt", 0),
+    ("net", 0xf000_0000),
+    ("pid", 0xf000_0000 - 4),
+    ("pid_for_children", 0xf000_0000 - 4),
+    ("time", 0xf000_0000 - 6),
+    ("time_for_children", 0xf000_0000 - 6),
+    ("user", 0xf000_0000 - 3),
+    ("uts", 0xf000_0000 - 2),
+];
+
+static NSFS: Kind =
+    Kind { name: "nsfs", magic: NSFS_MAGIC, root: Entry::directory("", &[]), is_volatile: true, file_size: 0 };
+static MOUNT: LazyLock<Arc<Mount>> = LazyLock::new(|| Mount::internal(PseudoFs::detached(Weak::new(), &NSFS)));
+static NAMESPACE: Entry = Entry::file("", 0o444, nothing);
+static LINK: Entry = Entry::magic("", target, text);
+
+fn nothing(_: &Query<'_>) -> Result<Vec<u8>, Errno> {
+    Err(Errno::EINVAL)
+}
+
+fn of(query: &Query<'_>) -> Result<(&'static str, u64), Errno> {
+    let task = query.task()?;
+    if task.has_ended() {
+        return Err(Errno::ENOENT);
+    }
+    let at = usize::try_from(query.subject.index).unwrap_or(usize::MAX);
+    let &(name, number) = KINDS.get(at).ok_or(Errno::ENOENT)?;
+    // Those for children are of the same kind.
+    let kind = name.strip_suffix("_for_children").unwrap_or(name);
+    Ok((kind, if kind == "mnt" { task.fs().namespace().id } else { number }))
+}
+
+fn text(query: &Query<'_>) -> Result<Vec<u8>, Errno> {
+    let (kind, number) = of(query)?;
+    Ok(format!("{kind}:[{number}]").into_bytes())
+}
+
+fn target(query: &Query<'_>) -> Result<Path, Errno> {
+    let (kind, number) = of(query)?;
+    let fs = MOUNT.root_path().inode()?.clone();
+    let fs = fs.as_any().downcast_ref::<PseudoInode>().ok_or(Errno::EIO)?.fs().clone();
+    let inode = PseudoInode::numbered(&fs, &NAMESPACE, number);
+    Ok(Path { mount: MOUNT.clone(), dentry: Dentry::unnamed(inode, format!("{kind}:[{number}]").as_bytes()) })
+}
+
+/// The links, one for each kind.
+pub struct Namespaces;
+
+impl Listing for Namespaces {
+    fn find(&self, _: &Arc<Kernel>, subject: &Subject, name: &[u8]) -> Result<(&'static Entry, Subject), Errno> {
+        let at = KINDS.iter().position(|(kind, _)| kind.as_bytes() == name).ok_or(Errno::ENOENT)?;
+        Ok((&LINK, Subject { index: at as i32, ..subject.clone() }))
+    }
+
+    fn list(&self, _: &Arc<Kernel>, _: &Subject) -> Result<Vec<Listed>, Errno> {
+        let all = KINDS.iter().enumerate();
+        Ok(all.map(|(i, (name, _))| Listed { cookie: i as u64 + 1, name: (*name).to_owned(), entry: &LINK }).collect())
+    }
+}

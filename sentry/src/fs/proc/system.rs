@@ -1,0 +1,268 @@
+//! What `/proc` tells of the kernel and the machine.
+
+use std::fmt::Write;
+use std::time::UNIX_EPOCH;
+
+use amber_abi::errno::Errno;
+
+use super::process::TICK;
+use crate::fs::dev::DRIVERS;
+use crate::fs::locks::{self, Owner};
+use crate::fs::pseudo::Query;
+use crate::fs::types::TYPES;
+use crate::kernel::Kernel;
+use crate::task::{Activity, Usage};
+
+type Answer = Result<Vec<u8>, Errno>;
+
+fn text(text: impl Into<String>) -> Answer {
+    Ok(text.into().into_bytes())
+}
+
+/// Files about what a sandbox has none of.
+pub fn nothing(_: &Query<'_>) -> Answer {
+    Ok(Vec::new())
+}
+
+/// `/proc/kmsg`: the kernel's log is not the guest's to read.
+pub fn forbidden(_: &Query<'_>) -> Answer {
+    Err(Errno::EPERM)
+}
+
+pub fn cgroups(_: &Query<'_>) -> Answer {
+    text("#subsys_name\thierarchy\tnum_cgroups\tenabled\n")
+}
+
+pub fn cmdline(_: &Query<'_>) -> Answer {
+    text("\n")
+}
+
+pub fn version(query: &Query<'_>) -> Answer {
+    let profile = &query.kernel.profile;
+    text(format!("Linux version {} (amber@amber) (rustc) {}\n", profile.release_text(), profile.version_text()))
+}
+
+pub fn filesystems(_: &Query<'_>) -> Answer {
+    text(TYPES.iter().fold(String::new(), |text, t| text + "nodev\t" + t.name + "\n"))
+}
+
+pub fn devices(_: &Query<'_>) -> Answer {
+    let mut all = String::from("Character devices:\n");
+    let mut last = None;
+    for driver in DRIVERS {
+        if last != Some((driver.major, driver.name)) {
+            let _ = writeln!(all, "{:3} {}", driver.major, driver.name);
+        }
+        last = Some((driver.major, driver.name));
+    }
+    all.push_str("\nBlock devices:\n");
+    text(all)
+}
+
+pub fn partitions(_: &Query<'_>) -> Answer {
+    text("major minor  #blocks  name\n\n")
+}
+
+pub fn swaps(_: &Query<'_>) -> Answer {
+    text("Filename\t\t\t\tType\t\tSize\t\tUsed\t\tPriority\n")
+}
+
+pub fn interrupts(query: &Query<'_>) -> Answer {
+    let columns = (0..query.kernel.cpus).fold(String::new(), |all, cpu| all + &format!("{:<11}", format!("CPU{cpu}")));
+    text(format!("           {columns}\n"))
+}
+
+pub fn uptime(query: &Query<'_>) -> Answer {
+    let up = query.kernel.started.elapsed();
+    let used = total(query.kernel);
+    let all = up.as_nanos() as u64 * query.kernel.cpus as u64;
+    let idle = all.saturating_sub(used.user + used.system) / TICK;
+    text(format!("{}.{:02} {}.{:02}\n", up.as_secs(), up.subsec_millis() / 10, idle / 100, idle % 100))
+}
+
+/// What all processes used, those that are gone as well: their account ends up with the first process.
+fn total(kernel: &Kernel) -> Usage {
+    let groups: Vec<_> = kernel.processes.lock().processes().map(|p| p.group.clone()).collect();
+    groups.iter().fold(Usage::default(), |sum, g| sum.plus(g.usage()).plus(g.past_usage().children))
+}
+
+/// Tasks that run or could, and all.
+fn counts(kernel: &Kernel) -> (usize, usize, i32) {
+    let table = kernel.processes.lock();
+    let running = table.tasks().filter(|t| matches!(t.activity(), Activity::Guest | Activity::Kernel) && !t.has_ended());
+    (running.count(), table.task_count(), table.last_pid())
+}
+
+/// The averages are not kept; what runs at this moment stands for all three.
+pub fn loadavg(query: &Query<'_>) -> Answer {
+    let (running, all, last) = counts(query.kernel);
+    text(format!("{running}.00 {running}.00 {running}.00 {running}/{all} {last}\n"))
+}
+
+pub fn stat(query: &Query<'_>) -> Answer {
+    let kernel = query.kernel;
+    let used = total(kernel);
+    let cpus = kernel.cpus as u64;
+    let up = kernel.started.elapsed().as_nanos() as u64;
+    let (running, _, last) = counts(kernel);
+    let line = |share: u64| {
+        let (user, system) = (used.user / share, used.system / share);
+        let idle = (up * cpus / share).saturating_sub(user + system);
+        format!("{} 0 {} {} 0 0 0 0 0 0\n", user / TICK, system / TICK, idle / TICK)
+    };
+    let mut all = format!("cpu  {}", line(1));
+    for cpu in 0..cpus {
+        let _ = write!(all, "cpu{cpu} {}", line(cpus));
+    }
+    let now = UNIX_EPOCH.elapsed().unwrap_or_default();
+    let boot = now.saturating_sub(kernel.started.elapsed()).as_secs();
+    let switches = used.waits + u64::from(last.unsigned_abs());
+    let _ = writeln!(all, "intr 0\nctxt {switches}\nbtime {boot}\nprocesses {last}");
+    let _ = writeln!(all, "procs_running {}\nprocs_blocked 0\nsoftirq 0 0 0 0 0 0 0 0 0 0 0", running.max(1));
+    text(all)
+}
+
+pub fn meminfo(query: &Query<'_>) -> Answer {
+    let memory = &query.kernel.memory;
+    let total = memory.limit() / 1024;
+    let used = (memory.allocated() / 1024).min(total);
+    let free = total - used;
+    let mut all = String::new();
+    for (name, kb) in [
+        ("MemTotal", total),
+        ("MemFree", free),
+        ("MemAvailable", free),
+        ("Buffers", 0),
+        ("Cached", 0),
+        ("SwapCached", 0),
+        ("Active", used),
+        ("Inactive", 0),
+        ("Active(anon)", used),
+        ("Inactive(anon)", 0),
+        ("Active(file)", 0),
+        ("Inactive(file)", 0),
+        ("Unevictable", 0),
+        ("Mlocked", 0),
+        ("SwapTotal", 0),
+        ("SwapFree", 0),
+        ("Dirty", 0),
+        ("Writeback", 0),
+        ("AnonPages", used),
+        ("Mapped", 0),
+        ("Shmem", 0),
+        ("KReclaimable", 0),
+        ("Slab", 0),
+        ("SReclaimable", 0),
+        ("SUnreclaim", 0),
+        ("KernelStack", 0),
+        ("PageTables", 0),
+        ("CommitLimit", total / 2),
+        ("Committed_AS", used),
+        ("VmallocTotal", 34_359_738_367),
+        ("VmallocUsed", 0),
+        ("VmallocChunk", 0),
+        ("AnonHugePages", 0),
+        ("ShmemHugePages", 0),
+        ("FileHugePages", 0),
+    ] {
+        let _ = writeln!(all, "{:<16}{kb:8} kB", format!("{name}:"));
+    }
+    all.push_str("HugePages_Total:       0\nHugePages_Free:        0\nHugePages_Rsvd:        0\nHugePages_Surp:        0\n");
+    all.push_str("Hugepagesize:       2048 kB\nHugetlb:               0 kB\n");
+    text(all)
+}
+
+/// The counters programs look for; pages are the only thing counted.
+pub fn vmstat(query: &Query<'_>) -> Answer {
+    let memory = &query.kernel.memory;
+    let used = total(query.kernel);
+    let (limit, taken) = (memory.limit() / 4096, memory.allocated() / 4096);
+    let faults = used.minor_faults + used.major_faults;
+    text(format!(
+        "nr_free_pages {}\nnr_inactive_anon 0\nnr_active_anon {taken}\nnr_inactive_file 0\nnr_active_file 0\n\
+         nr_anon_pages {taken}\nnr_mapped 0\nnr_file_pages 0\nnr_dirty 0\nnr_writeback 0\nnr_shmem 0\npgpgin 0\n\
+         pgpgout 0\npswpin 0\npswpout 0\npgfault {faults}\npgmajfault {}\noom_kill 0\n",
+        limit.saturating_sub(taken),
+        used.major_faults,
+    ))
+}
+
+pub fn zoneinfo(query: &Query<'_>) -> Answer {
+    let memory = &query.kernel.memory;
+    let (limit, free) = (memory.limit() / 4096, memory.limit().saturating_sub(memory.allocated()) / 4096);
+    text(format!(
+        "Node 0, zone   Normal\n  pages free     {free}\n        boost    0\n        min      0\n        low      0\n        \
+         high     0\n        spanned  {limit}\n        present  {limit}\n        managed  {limit}\n"
+    ))
+}
+
+pub fn cpuinfo(query: &Query<'_>) -> Answer {
+    let host = amber_host::processor::description();
+    let mut all = String::new();
+    for cpu in 0..query.kernel.cpus {
+        let _ = writeln!(all, "processor\t: {cpu}");
+        let _ = writeln!(all, "vendor_id\t: {}\ncpu family\t: {}\nmodel\t\t: {}", host.vendor, host.family, host.model);
+        let _ = writeln!(all, "model name\t: {}\nstepping\t: {}", host.name, host.stepping);
+        let _ = writeln!(all, "cpu MHz\t\t: {}\ncache size\t: {} KB", host.megahertz, host.cache_kilobytes);
+        let _ = writeln!(all, "physical id\t: 0\nsiblings\t: {0}\ncore id\t\t: {cpu}\ncpu cores\t: {0}", query.kernel.cpus);
+        let _ = writeln!(all, "apicid\t\t: {cpu}\ninitial apicid\t: {cpu}\nfpu\t\t: yes\nfpu_exception\t: yes");
+        let _ = writeln!(all, "cpuid level\t: {}\nwp\t\t: yes\nflags\t\t: {}\nbugs\t\t:", host.level, host.flags);
+        let _ = writeln!(all, "bogomips\t: {}\nclflush size\t: 64\ncache_alignment\t: 64", host.bogomips);
+        let _ = writeln!(all, "address sizes\t: 46 bits physical, 48 bits virtual\npower management:\n");
+    }
+    text(all)
+}
+
+pub fn locks(_: &Query<'_>) -> Answer {
+    let mut all = String::new();
+    for (i, (device, number, record, exclusive)) in locks::all().into_iter().enumerate() {
+        let kind = if exclusive { "WRITE" } else { "READ " };
+        let (class, pid, range) = match record {
+            None => ("FLOCK ", -1, "0 EOF".to_owned()),
+            Some(r) => {
+                let end = if r.last >= i64::MAX as u64 { "EOF".to_owned() } else { r.last.to_string() };
+                let class = if matches!(r.owner, Owner::Process(_)) { "POSIX " } else { "OFDLCK" };
+                (class, r.pid, format!("{} {end}", r.start))
+            }
+        };
+        let at = i + 1;
+        let _ = writeln!(
+            all,
+            "{at}: {class} ADVISORY  {kind} {pid} {:02x}:{:02x}:{number} {range}",
+            device.major, device.minor
+        );
+    }
+    text(all)
+}
+
+pub fn sysv_messages(_: &Query<'_>) -> Answer {
+    text(
+        "       key      msqid perms      cbytes       qnum lspid lrpid   uid   gid  cuid  cgid      stime      \
+         rtime      ctime\n",
+    )
+}
+
+pub fn sysv_semaphores(_: &Query<'_>) -> Answer {
+    text("       key      semid perms      nsems   uid   gid  cuid  cgid      otime      ctime\n")
+}
+
+pub fn sysv_memory(_: &Query<'_>) -> Answer {
+    text(
+        "       key      shmid perms                  size  cpid  lpid nattch   uid   gid  cuid  cgid      atime      \
+         dtime      ctime                   rss                  swap\n",
+    )
+}
+
+pub fn tty_drivers(_: &Query<'_>) -> Answer {
+    text(
+        "/dev/tty             /dev/tty        5       0 system:/dev/tty\n\
+         /dev/console         /dev/console    5       1 system:console\n\
+         /dev/ptmx            /dev/ptmx       5       2 system\n\
+         pty_slave            /dev/pts      136 0-1048575 pty:slave\n\
+         pty_master           /dev/ptm      128 0-1048575 pty:master\n",
+    )
+}
+
+pub fn tty_disciplines(_: &Query<'_>) -> Answer {
+    text("n_tty       0\n")
+}
