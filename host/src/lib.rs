@@ -1,10 +1,10 @@
 //! Every host call the sentry makes, in one place.
 
-pub mod processor;
 pub mod clock;
 pub mod fs;
 pub mod memory_io;
 pub mod poller;
+pub mod processor;
 pub mod xattr;
 
 pub mod signals;

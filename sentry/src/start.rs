@@ -10,8 +10,8 @@ use amber_abi::task::WaitStatus;
 use amber_platform::{GuestMemory, Platform};
 
 use crate::boot::{BootError, ExitStatus, ProcessSpec, SandboxConfig};
-use crate::fs::tmpfs::{TmpFs, TmpfsOptions};
 use crate::fs::proc::parameters;
+use crate::fs::tmpfs::{TmpFs, TmpfsOptions};
 use crate::fs::{FdTable, FileDescription, FsContext, Mount, MountNamespace, boot, host_stream};
 use crate::kernel::{HostNames, Kernel};
 use crate::sync::{Mutex, Rank};

@@ -117,9 +117,7 @@ static PARAMETERS: &[Parameter] = &[
     fixed("kernel/random/write_wakeup_threshold", |_| "256".into()),
     fixed("kernel/randomize_va_space", |_| "2".into()),
     fixed("kernel/sched_autogroup_enabled", |_| "0".into()),
-    fixed("kernel/seccomp/actions_avail", |_| {
-        "kill_process kill_thread trap errno user_notif trace log allow".into()
-    }),
+    fixed("kernel/seccomp/actions_avail", |_| "kill_process kill_thread trap errno user_notif trace log allow".into()),
     fixed("kernel/sem", |_| format!("{}\t{}\t{}\t{}", ipc::SEMMSL, ipc::SEMMNS, ipc::SEMOPM, ipc::SEMMNI)),
     fixed("kernel/shm_rmid_forced", |_| "0".into()),
     fixed("kernel/shmall", |_| ipc::SHMALL.to_string()),

@@ -89,7 +89,8 @@ fn total(kernel: &Kernel) -> Usage {
 /// Tasks that run or could, and all.
 fn counts(kernel: &Kernel) -> (usize, usize, i32) {
     let table = kernel.processes.lock();
-    let running = table.tasks().filter(|t| matches!(t.activity(), Activity::Guest | Activity::Kernel) && !t.has_ended());
+    let running =
+        table.tasks().filter(|t| matches!(t.activity(), Activity::Guest | Activity::Kernel) && !t.has_ended());
     (running.count(), table.task_count(), table.last_pid())
 }
 
@@ -167,7 +168,9 @@ pub fn meminfo(query: &Query<'_>) -> Answer {
     ] {
         let _ = writeln!(all, "{:<16}{kb:8} kB", format!("{name}:"));
     }
-    all.push_str("HugePages_Total:       0\nHugePages_Free:        0\nHugePages_Rsvd:        0\nHugePages_Surp:        0\n");
+    all.push_str(
+        "HugePages_Total:       0\nHugePages_Free:        0\nHugePages_Rsvd:        0\nHugePages_Surp:        0\n",
+    );
     all.push_str("Hugepagesize:       2048 kB\nHugetlb:               0 kB\n");
     text(all)
 }
@@ -204,7 +207,8 @@ pub fn cpuinfo(query: &Query<'_>) -> Answer {
         let _ = writeln!(all, "vendor_id\t: {}\ncpu family\t: {}\nmodel\t\t: {}", host.vendor, host.family, host.model);
         let _ = writeln!(all, "model name\t: {}\nstepping\t: {}", host.name, host.stepping);
         let _ = writeln!(all, "cpu MHz\t\t: {}\ncache size\t: {} KB", host.megahertz, host.cache_kilobytes);
-        let _ = writeln!(all, "physical id\t: 0\nsiblings\t: {0}\ncore id\t\t: {cpu}\ncpu cores\t: {0}", query.kernel.cpus);
+        let _ =
+            writeln!(all, "physical id\t: 0\nsiblings\t: {0}\ncore id\t\t: {cpu}\ncpu cores\t: {0}", query.kernel.cpus);
         let _ = writeln!(all, "apicid\t\t: {cpu}\ninitial apicid\t: {cpu}\nfpu\t\t: yes\nfpu_exception\t: yes");
         let _ = writeln!(all, "cpuid level\t: {}\nwp\t\t: yes\nflags\t\t: {}\nbugs\t\t:", host.level, host.flags);
         let _ = writeln!(all, "bogomips\t: {}\nclflush size\t: 64\ncache_alignment\t: 64", host.bogomips);
