@@ -22,6 +22,7 @@ use crate::tty::Console;
 /// A sandbox whose first process has been started.
 pub struct Sandbox {
     kernel: Arc<Kernel>,
+    namespace: Arc<MountNamespace>,
 }
 
 impl Sandbox {
@@ -70,7 +71,7 @@ impl Sandbox {
         let terminal = make_console(&kernel, &namespace, &config.process)?;
         open_standard_streams(config.stdio, terminal, &files)?;
         first::start(&kernel, &config.process, fs, files)?;
-        Ok(Sandbox { kernel })
+        Ok(Sandbox { kernel, namespace })
     }
 
     /// Sends a signal to the first process, as from outside; to its whole process group if `group` says so.
@@ -95,6 +96,12 @@ impl Sandbox {
     /// Waits until the first process, and with it every other, has ended.
     pub fn wait(&self) -> ExitStatus {
         let status = self.kernel.end.wait();
+        // What guests stored through shared mappings of host files lasts.
+        for mount in self.namespace.mounts() {
+            if let Err(errno) = mount.fs().sync() {
+                log::error!("writing back a {}: {errno}", mount.fs().name());
+            }
+        }
         if let Some(console) = self.console() {
             console.finish();
         }

@@ -250,6 +250,20 @@ impl Memory {
     }
 
     /// Drops the front.
+    /// How many of the next `len` bytes can be written.
+    fn room(&self, ctx: &TaskContext, len: usize) -> usize {
+        let mut done = 0;
+        for &(address, piece) in self.pieces.iter().skip(self.at) {
+            let n = (len - done).min(piece as usize);
+            let ready = if n > 0 { ctx.mm().prepare_write(address, n) } else { 0 };
+            done += ready;
+            if ready < n || done == len {
+                break;
+            }
+        }
+        done
+    }
+
     pub(super) fn use_up(&mut self, mut count: usize) {
         self.left -= count as u64;
         while let Some((address, len)) = self.pieces.get_mut(self.at) {
@@ -360,6 +374,13 @@ impl<'a> Transfer<'a> {
             let mut done = 0;
             loop {
                 let want = (memory.left() as usize).min(buffer.len());
+                // Nothing is taken from a stream that cannot be delivered.
+                if memory.room(ctx, want) < want {
+                    if done == 0 {
+                        return Err(Errno::EFAULT.into());
+                    }
+                    break;
+                }
                 let attempt = || match file.read_at(&mut buffer[..want], 0) {
                     Err(Errno::EAGAIN) => None,
                     answer => Some(answer),
