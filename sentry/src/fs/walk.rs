@@ -382,3 +382,7 @@ impl<'a> Walk<'a> {
         self.enter_text(Rc::from(text))
     }
 }
+
+#[cfg(test)]
+#[path = "walk_tests.rs"]
+mod tests;
