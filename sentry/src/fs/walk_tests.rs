@@ -99,7 +99,8 @@ fn path() -> impl Strategy<Value = String> {
 
 fn tree() -> impl Strategy<Value = Node> {
     let leaf = prop_oneof![Just(Node::File), path().prop_map(Node::Link)];
-    let node = leaf.prop_recursive(4, 40, 3, |inner| prop::collection::btree_map(name(), inner, 0..4).prop_map(Node::Directory));
+    let node = leaf
+        .prop_recursive(4, 40, 3, |inner| prop::collection::btree_map(name(), inner, 0..4).prop_map(Node::Directory));
     prop::collection::btree_map(name(), node, 1..4).prop_map(Node::Directory)
 }
 
