@@ -56,13 +56,18 @@ pub fn start(
         .map_err(refuse)?;
     let options =
         LoadOptions { credentials: &credentials, secure: false, limits: memory_limits(&limits), randomize: true };
+    let mut missing = None;
     let loaded = program
         .load(kernel, &options, &mut |path| {
-            program::open(&scope, path).inspect_err(|errno| {
-                log::error!("{name}: its interpreter {}: {}", String::from_utf8_lossy(path), errno.text());
-            })
+            program::open(&scope, path).inspect_err(|errno| missing = Some((path.to_vec(), *errno)))
         })
-        .map_err(refuse)?;
+        .map_err(|errno| match &missing {
+            Some((path, errno)) => BootError::NotExecutable {
+                program: name.clone(),
+                reason: format!("its interpreter {}: {}", String::from_utf8_lossy(path), errno.text()),
+            },
+            None => refuse(errno),
+        })?;
 
     let charge = kernel.users.get(credentials.uid).charge(Counted::Tasks);
     let task_name = program.original_path.rsplit(|&b| b == b'/').next().unwrap_or_default();

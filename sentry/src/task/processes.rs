@@ -214,7 +214,7 @@ impl ProcessTable {
     /// members, and they do not stop for the terminal. `except` is left out of account: a process about to end.
     pub fn is_orphaned(&self, pgid: i32, except: Option<i32>) -> bool {
         !self.members(pgid).any(|p| {
-            let counts = Some(p.group.pid()) != except && p.zombie.is_none() && p.parent != Self::INIT;
+            let counts = Some(p.group.pid()) != except && p.zombie.is_none();
             counts && self.parent(p.group.pid()).is_some_and(|parent| parent.pgid != pgid && parent.sid == p.sid)
         })
     }

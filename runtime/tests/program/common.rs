@@ -1,0 +1,78 @@
+//! Running `amber` as a user would.
+
+use std::io::Read;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// How a command ended and what it printed.
+#[derive(Debug)]
+pub struct Outcome {
+    /// The exit status; killed by a signal is a failure of the test.
+    pub code: i32,
+    /// Standard output.
+    pub out: String,
+    /// Standard error.
+    pub err: String,
+}
+
+/// The program under test, without arguments.
+pub fn amber() -> Command {
+    Command::new(env!("CARGO_BIN_EXE_amber"))
+}
+
+/// `amber do` with these arguments.
+pub fn amber_do(args: &[&str]) -> Command {
+    let mut command = amber();
+    command.arg("do").args(args);
+    command
+}
+
+/// Waits for a child's end, and kills it where that takes too long.
+pub fn wait(child: &mut Child) -> ExitStatus {
+    let limit = Instant::now() + Duration::from_secs(60);
+    loop {
+        if let Some(status) = child.try_wait().expect("waiting works") {
+            return status;
+        }
+        if Instant::now() > limit {
+            let _ = child.kill();
+            let _ = child.wait();
+            panic!("amber did not end in time");
+        }
+        thread::sleep(Duration::from_millis(10));
+    }
+}
+
+/// Runs a command without input to its end.
+pub fn run(command: &mut Command) -> Outcome {
+    let mut child = command
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("the program under test starts");
+    finish(&mut child)
+}
+
+/// Collects what a child with pipes prints, to its end.
+pub fn finish(child: &mut Child) -> Outcome {
+    let (mut out, mut err) = (child.stdout.take().expect("a pipe"), child.stderr.take().expect("a pipe"));
+    let out = thread::spawn(move || {
+        let mut text = Vec::new();
+        let _ = out.read_to_end(&mut text);
+        text
+    });
+    let err = thread::spawn(move || {
+        let mut text = Vec::new();
+        let _ = err.read_to_end(&mut text);
+        text
+    });
+    let status = wait(child);
+    let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
+    Outcome {
+        code: status.code().unwrap_or_else(|| panic!("amber was killed: {status}")),
+        out: text(out.join().expect("a reader")),
+        err: text(err.join().expect("a reader")),
+    }
+}

@@ -1,0 +1,7 @@
+//! Tests of the program `amber`, started as a user starts it.
+
+mod bad_input;
+mod behaviour;
+mod common;
+mod lifecycle;
+mod terminal;
