@@ -79,13 +79,17 @@ pub fn dispatch(ctx: &mut TaskContext, number: u64) -> SysResult {
     let Some(entry) = ctx.kernel().calls.get(number) else {
         return Err(Errno::ENOSYS.into());
     };
-    let handler = match entry.handler {
-        Ok(handler) => handler,
-        Err(errno) => return refuse(ctx, entry, errno),
-    };
     match ctx.kernel().tracer.clone() {
-        Some(tracer) => tracer.call(ctx, entry, handler, arguments),
-        None => handler(ctx, arguments),
+        Some(tracer) => tracer.call(ctx, entry, arguments),
+        None => serve(ctx, entry, arguments),
+    }
+}
+
+/// Serves a call, or refuses it.
+pub(super) fn serve(ctx: &mut TaskContext, entry: &'static Entry, arguments: [u64; 6]) -> SysResult {
+    match entry.handler {
+        Ok(handler) => handler(ctx, arguments),
+        Err(errno) => refuse(ctx, entry, errno),
     }
 }
 

@@ -7,7 +7,7 @@ use crate::boot::TraceFilter;
 use crate::error::{Restart, SysError, SysResult};
 use crate::sync::{Mutex, Rank};
 use crate::syscalls::args::{View, put};
-use crate::syscalls::dispatch::{Entry, Handler};
+use crate::syscalls::dispatch::{Entry, serve};
 use crate::task::TaskContext;
 
 /// Prints calls, signals and exits as they happen.
@@ -34,9 +34,9 @@ impl Tracer {
     }
 
     /// Serves a call and prints it.
-    pub fn call(&self, ctx: &mut TaskContext, entry: &Entry, handler: Handler, raw: [u64; 6]) -> SysResult {
+    pub fn call(&self, ctx: &mut TaskContext, entry: &'static Entry, raw: [u64; 6]) -> SysResult {
         if !self.wants(entry) {
-            return handler(ctx, raw);
+            return serve(ctx, entry, raw);
         }
         // What the call reads is printed before, since the call may change it; what it writes, after.
         let before: Vec<Option<String>> = entry
@@ -52,7 +52,7 @@ impl Tracer {
             })
             .collect();
         let start = Instant::now();
-        let result = handler(ctx, raw);
+        let result = serve(ctx, entry, raw);
         let took = start.elapsed();
         let mut line = format!("{}(", entry.name);
         for (index, (parameter, text)) in entry.parameters.iter().zip(before).enumerate() {
@@ -76,7 +76,7 @@ fn show_result(entry: &Entry, result: &SysResult, out: &mut String) {
         // What cannot be a count or a number is an address.
         Ok(value) if *value > u64::from(u32::MAX) => put!(out, "{value:#x}"),
         Ok(value) => put!(out, "{value}"),
-        Err(SysError::Errno(errno)) => put!(out, "-1 {} ({})", errno.name(), errno),
+        Err(SysError::Errno(errno)) => put!(out, "-1 {} ({})", errno.name(), errno.text()),
         Err(SysError::Restart(restart)) => put!(
             out,
             "? {} (To be restarted if SA_RESTART is set)",
