@@ -29,7 +29,7 @@ use amber_abi::sockopt::SocketLevel;
 use amber_abi::stat::{Stat, StatFs, Statx, StatxMask};
 use amber_abi::task::{
     CloneArgs, CloneFlags, GetrandomFlags, IoprioWho, Personality, PidfdFlags, PidfdSignalFlags, PriorityWhich, RLimit,
-    RebootCommand, Resource, Rusage, RusageWho, SyslogAction, Tms, Utsname, WaitIdType, WaitOptions,
+    RebootCommand, Resource, Rusage, RusageWho, SyslogAction, Utsname, WaitIdType, WaitOptions,
 };
 use amber_abi::time::{
     ClockId, ItimerWhich, Itimerspec, Itimerval, TimerFlags, TimerfdFlags, TimerfdSetFlags, Timespec, Timeval, Timex,

@@ -1,8 +1,7 @@
 //! Reading clocks, and setting them, which no guest may.
 
 use amber_abi::errno::Errno;
-use amber_abi::task::Tms;
-use amber_abi::time::{ClockId, NSEC_PER_SEC, Timespec, Timeval, Timezone, USER_HZ};
+use amber_abi::time::{ClockId, NSEC_PER_SEC, Timespec, Timeval, Timezone};
 
 use crate::error::SysResult;
 use crate::syscalls::args::{In, Out};
@@ -136,19 +135,4 @@ pub fn time(ctx: &mut TaskContext, time: Out<i64>) -> SysResult {
     let now = (Clock::Realtime.now() / NSEC_PER_SEC as u64) as i64;
     time.write_if_wanted(ctx, &now)?;
     Ok(now as u64)
-}
-
-/// times(2): returns the ticks since the machine was started.
-pub fn times(ctx: &mut TaskContext, times: Out<Tms>) -> SysResult {
-    let ticks = |nanos: u64| nanos / (NSEC_PER_SEC as u64 / USER_HZ);
-    let usage = ctx.group().usage();
-    let children = ctx.group().past_usage().children;
-    let answer = Tms {
-        tms_utime: ticks(usage.user) as i64,
-        tms_stime: ticks(usage.system) as i64,
-        tms_cutime: ticks(children.user) as i64,
-        tms_cstime: ticks(children.system) as i64,
-    };
-    times.write_if_wanted(ctx, &answer)?;
-    Ok(ticks(Clock::Boottime.now()))
 }
