@@ -240,9 +240,9 @@ impl<'a> Walk<'a> {
     /// caller goes on with [`to_last`](Self::to_last).
     pub fn enter_last(&mut self, follow: bool) -> Result<bool, Errno> {
         let component = std::mem::replace(&mut self.last, Last::Root);
-        let depth = self.links;
+        let frames = self.frames.len();
         self.step(component, follow || self.trailing_slash, true)?;
-        if self.links > depth && !self.frames.is_empty() {
+        if self.frames.len() > frames {
             return Ok(false);
         }
         if self.trailing_slash && !self.at.dentry.is_directory() {
@@ -253,9 +253,9 @@ impl<'a> Walk<'a> {
 
     /// Like [`enter_last`](Self::enter_last) for an entry that the caller has looked up (or just made) itself.
     pub fn enter_found(&mut self, found: Arc<Dentry>, follow: bool) -> Result<bool, Errno> {
-        let depth = self.links;
+        let frames = self.frames.len();
         self.enter(found, follow || self.trailing_slash, true)?;
-        if self.links > depth && !self.frames.is_empty() {
+        if self.frames.len() > frames {
             return Ok(false);
         }
         if self.trailing_slash && !self.at.dentry.is_directory() {

@@ -539,13 +539,17 @@ impl<'a> Transfer<'a> {
 
     fn write_stream(&self, ctx: &TaskContext, memory: &mut Memory) -> SysResult {
         let file = self.description.file();
+        let kind = self.description.kind();
         with_bounce(memory.left() as usize, |buffer| {
             let mut done = 0;
             loop {
                 let want = (memory.left() as usize).min(buffer.len());
                 let got = memory.peek(ctx, &mut buffer[..want]);
                 if got == 0 && want > 0 {
-                    return if done > 0 { Ok(done) } else { Err(Errno::EFAULT.into()) };
+                    // That nobody reads a pipe is found out before the memory is looked at.
+                    let broken = kind == FileType::Fifo && file.poll().contains(PollEvents::POLLERR);
+                    let errno = if broken { Errno::EPIPE } else { Errno::EFAULT };
+                    return if done > 0 { Ok(done) } else { Err(errno.into()) };
                 }
                 let attempt = || match file.write_at(&buffer[..got], 0) {
                     Err(Errno::EAGAIN) => None,
@@ -558,7 +562,8 @@ impl<'a> Transfer<'a> {
                 };
                 memory.use_up(written);
                 done += written as u64;
-                if memory.left() == 0 || written == 0 {
+                // An eventfd and its like take one value a call.
+                if memory.left() == 0 || written == 0 || kind == FileType::Anonymous {
                     break;
                 }
             }
