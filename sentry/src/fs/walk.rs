@@ -102,6 +102,8 @@ pub struct Walk<'a> {
     at: Path,
     frames: Vec<Frame>,
     links: usize,
+    /// A link's text was put before what is left; a magic link has none.
+    has_new_text: bool,
     last: Last,
     trailing_slash: bool,
 }
@@ -123,6 +125,7 @@ impl<'a> Walk<'a> {
             root,
             frames: Vec::new(),
             links: 0,
+            has_new_text: false,
             last: Last::Root,
             trailing_slash: false,
         };
@@ -379,6 +382,7 @@ impl<'a> Walk<'a> {
         if text.is_empty() {
             return Err(Errno::ENOENT);
         }
+        self.has_new_text = true;
         self.enter_text(Rc::from(text))
     }
 }
