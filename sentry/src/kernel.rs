@@ -54,6 +54,8 @@ pub struct Kernel {
     pub network: Network,
     /// All pipes and fifos.
     pub pipes: Arc<Pipes>,
+    /// The POSIX message queues.
+    pub mqueues: Arc<Mount>,
     /// Where memfds live.
     pub memfds: Arc<Mount>,
     /// What `kernel.random.boot_id` says, once somebody asked.

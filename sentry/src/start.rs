@@ -54,6 +54,7 @@ impl Sandbox {
             futexes: Default::default(),
             network: Default::default(),
             pipes: Default::default(),
+            mqueues: crate::fs::mqueue::new(),
             memfds,
             boot_id: Default::default(),
             console: Default::default(),

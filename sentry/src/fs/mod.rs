@@ -20,6 +20,7 @@ pub mod inotify;
 pub mod locks;
 mod mount;
 pub mod mounting;
+pub mod mqueue;
 pub mod notify;
 pub mod open;
 pub mod overlay;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use amber_abi::errno::Errno;
 
 use crate::fs::tmpfs::{TmpFs, TmpfsOptions};
-use crate::fs::{FileSystem, dev, devpts, proc, sys};
+use crate::fs::{FileSystem, dev, devpts, mqueue, proc, sys};
 use crate::kernel::Kernel;
 
 /// A type of file system.
@@ -23,6 +23,7 @@ pub static TYPES: &[FileSystemType] = &[
     FileSystemType { name: "proc", make: proc::make },
     FileSystemType { name: "devtmpfs", make: dev::make },
     FileSystemType { name: "devpts", make: devpts::make },
+    FileSystemType { name: "mqueue", make: mqueue::make },
 ];
 
 /// The type of this name.

@@ -17,7 +17,7 @@ use crate::fs::pseudo::{Entry, Kind, PseudoFs, Query};
 use crate::kernel::Kernel;
 
 pub use net::NetFile;
-pub use process::ranges;
+pub use process::{mask, ranges};
 
 static PROC: Kind = Kind {
     name: "proc",

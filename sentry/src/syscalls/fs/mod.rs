@@ -12,6 +12,7 @@ pub mod inotify;
 pub mod ioctl;
 pub mod memfd;
 pub mod mount;
+pub mod mqueue;
 pub mod names;
 pub mod open;
 pub mod pipe;

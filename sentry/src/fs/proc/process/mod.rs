@@ -13,7 +13,7 @@ use amber_abi::errno::Errno;
 
 pub use control::written;
 pub use links::shown;
-pub use state::{TICK, ranges};
+pub use state::{TICK, mask, ranges};
 
 use self::namespaces::Namespaces;
 use super::descriptors::{Descriptors, Infos};

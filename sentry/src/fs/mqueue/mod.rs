@@ -1,0 +1,199 @@
+//! POSIX message queues and the file system in which they are files: see mq_overview(7).
+
+mod file;
+mod inode;
+mod queue;
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
+
+use amber_abi::capability::Capability;
+use amber_abi::errno::Errno;
+use amber_abi::ipc;
+use amber_abi::stat::{Device, MQUEUE_MAGIC, StatFs};
+
+use crate::fs::access::{self, Access, STICKY};
+use crate::fs::attributes::Attributes;
+use crate::fs::{FileSystem, Inode, Mount, anonymous_device};
+use crate::kernel::Kernel;
+use crate::sync::{Mutex, Rank};
+use crate::task::Credentials;
+
+pub use file::MqFile;
+use inode::{MqRoot, QueueInode};
+pub use queue::{Queue, Registration};
+
+/// The most messages and bytes a message that even the privileged may ask for.
+const HARD_MESSAGES: u64 = 65536;
+const HARD_SIZE: u64 = 16 << 20;
+/// What Linux counts for each message and each priority besides the bytes.
+const MESSAGE_COST: u64 = 48;
+const NODE_COST: u64 = 48;
+
+/// How large a queue is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Size {
+    /// Most messages.
+    pub messages: u64,
+    /// Most bytes in one.
+    pub bytes: u64,
+}
+
+impl Default for Size {
+    fn default() -> Self {
+        Size { messages: ipc::MQ_MSG_MAX, bytes: ipc::MQ_MSGSIZE_MAX }
+    }
+}
+
+impl Size {
+    /// Checks what somebody asks for.
+    ///
+    /// # Errors
+    /// `EINVAL` if it is nothing, or more than they may have.
+    pub fn check(self, who: &Credentials) -> Result<Self, Errno> {
+        let privileged = who.has(Capability::CAP_SYS_RESOURCE);
+        let (messages, bytes) =
+            if privileged { (HARD_MESSAGES, HARD_SIZE) } else { (ipc::MQ_MSG_MAX, ipc::MQ_MSGSIZE_MAX) };
+        let fits = (1..=messages).contains(&self.messages) && (1..=bytes).contains(&self.bytes);
+        if fits { Ok(self) } else { Err(Errno::EINVAL) }
+    }
+
+    /// What the queue counts against RLIMIT_MSGQUEUE.
+    fn cost(self) -> u64 {
+        let nodes = self.messages.min(ipc::MQ_PRIO_MAX) * NODE_COST;
+        self.messages * (self.bytes + MESSAGE_COST) + nodes
+    }
+}
+
+/// The queues of a sandbox.
+pub struct MqueueFs {
+    device: Device,
+    next_number: AtomicU64,
+    attributes: Mutex<Attributes>,
+    /// Looked at below the lock of a directory's names.
+    queues: Mutex<BTreeMap<Vec<u8>, Arc<QueueInode>>>,
+    /// Bytes counted for each user.
+    used: Mutex<HashMap<u32, u64>>,
+    me: Weak<MqueueFs>,
+}
+
+/// The file system of all queues, mounted where no guest sees it.
+pub fn new() -> Arc<Mount> {
+    let fs = Arc::new_cyclic(|me| MqueueFs {
+        device: anonymous_device(),
+        next_number: AtomicU64::new(2),
+        attributes: Mutex::new(Rank::Leaf, Attributes::new(0o1777, 0, 0)),
+        queues: Mutex::new(Rank::Inode, BTreeMap::new()),
+        used: Mutex::new(Rank::Leaf, HashMap::new()),
+        me: me.clone(),
+    });
+    Mount::internal(fs)
+}
+
+/// A further mount of the sandbox's queues: there is one set of them.
+///
+/// # Errors
+/// `EINVAL` for any option.
+pub fn make(kernel: &Arc<Kernel>, options: &str) -> Result<Arc<dyn FileSystem>, Errno> {
+    if options.is_empty() { Ok(kernel.mqueues.fs().clone()) } else { Err(Errno::EINVAL) }
+}
+
+/// The queues behind the root directory of such a file system.
+pub fn queues_of(root: &Arc<dyn Inode>) -> Option<Arc<MqueueFs>> {
+    root.as_any().downcast_ref::<MqRoot>().map(|root| root.fs().clone())
+}
+
+/// The queue behind an inode.
+pub fn queue_of(inode: &Arc<dyn Inode>) -> Option<Arc<Queue>> {
+    inode.as_any().downcast_ref::<QueueInode>().map(|inode| inode.queue().clone())
+}
+
+impl MqueueFs {
+    /// Makes a queue.
+    ///
+    /// # Errors
+    /// `EEXIST`; `ENOSPC` if there are too many; `EMFILE` if the user has too many bytes in queues.
+    pub fn create(
+        &self,
+        name: &[u8],
+        attributes: Attributes,
+        size: Size,
+        limits: Option<(&Credentials, u64)>,
+    ) -> Result<Arc<dyn Inode>, Errno> {
+        let fs = self.me.upgrade().ok_or(Errno::EIO)?;
+        let mut queues = self.queues.lock();
+        if queues.contains_key(name) {
+            return Err(Errno::EEXIST);
+        }
+        let privileged = limits.is_some_and(|(who, _)| who.has(Capability::CAP_SYS_RESOURCE));
+        if queues.len() as u64 >= ipc::MQ_QUEUES_MAX && !privileged {
+            return Err(Errno::ENOSPC);
+        }
+        let owner = attributes.ownership.uid;
+        self.charge(owner, size.cost(), limits.map_or(u64::MAX, |(_, limit)| limit))?;
+        let number = self.next_number.fetch_add(1, Ordering::Relaxed);
+        let inode = QueueInode::new(&fs, number, attributes, size, owner);
+        queues.insert(name.to_vec(), inode.clone());
+        Ok(inode)
+    }
+
+    fn charge(&self, uid: u32, cost: u64, limit: u64) -> Result<(), Errno> {
+        let mut used = self.used.lock();
+        let used = used.entry(uid).or_default();
+        let sum = used.checked_add(cost).filter(|&sum| sum <= limit).ok_or(Errno::EMFILE)?;
+        *used = sum;
+        Ok(())
+    }
+
+    fn give_back(&self, uid: u32, cost: u64) {
+        if let Some(used) = self.used.lock().get_mut(&uid) {
+            *used = used.saturating_sub(cost);
+        }
+    }
+
+    /// Takes a queue's name away, as somebody who may.
+    ///
+    /// # Errors
+    /// `ENOENT`, or `EPERM` for who owns neither the queue nor all of them.
+    pub fn unlink_as(&self, root: &Arc<dyn Inode>, name: &[u8], who: &Credentials) -> Result<(), Errno> {
+        let directory = self.attributes.lock().ownership;
+        let victim = self.queues.lock().get(name).cloned().ok_or(Errno::ENOENT)?;
+        access::check(who, &**root, Access::WRITE | Access::EXECUTE)?;
+        let owner = victim.ownership()?.uid;
+        let sticky = directory.permissions & STICKY != 0 && directory.uid != who.fsuid;
+        if sticky && owner != who.fsuid && !who.has(Capability::CAP_FOWNER) {
+            return Err(Errno::EPERM);
+        }
+        self.remove(name)
+    }
+
+    fn remove(&self, name: &[u8]) -> Result<(), Errno> {
+        let gone = self.queues.lock().remove(name).ok_or(Errno::ENOENT)?;
+        gone.note_unlinked();
+        Ok(())
+    }
+}
+
+impl FileSystem for MqueueFs {
+    fn name(&self) -> &'static str {
+        "mqueue"
+    }
+
+    fn root(&self) -> Arc<dyn Inode> {
+        let fs = self.me.upgrade().expect("a file system in use is alive");
+        Arc::new(MqRoot::new(fs))
+    }
+
+    fn device(&self) -> Device {
+        self.device
+    }
+
+    fn statfs(&self) -> Result<StatFs, Errno> {
+        Ok(StatFs { f_type: MQUEUE_MAGIC, f_bsize: 4096, f_frsize: 4096, f_namelen: 255, ..StatFs::default() })
+    }
+
+    fn is_volatile(&self) -> bool {
+        true
+    }
+}

@@ -1,0 +1,198 @@
+//! A message queue: messages by priority, who waits for them, and who is told.
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::{Arc, Weak};
+
+use amber_abi::Signal;
+use amber_abi::errno::Errno;
+use amber_abi::poll::PollEvents;
+use amber_abi::siginfo::{SI_MESGQ, SigInfo};
+
+use super::Size;
+use crate::signal::Sending;
+use crate::sync::{Mutex, Rank};
+use crate::task::ThreadGroup;
+use crate::wait::WaitQueue;
+
+/// The events a receiver waits for.
+pub const READABLE: PollEvents = PollEvents::POLLIN.union(PollEvents::POLLRDNORM);
+/// The events a sender waits for.
+pub const WRITABLE: PollEvents = PollEvents::POLLOUT.union(PollEvents::POLLWRNORM);
+
+/// A process that wants to know when a message comes to the empty queue.
+#[derive(Clone)]
+pub struct Registration {
+    /// The process.
+    pub group: Weak<ThreadGroup>,
+    /// The signal it gets, and the value with it; none to be registered only.
+    pub signal: Option<(Signal, u64)>,
+    /// The number of the file through which it registered.
+    pub file: u64,
+}
+
+#[derive(Default)]
+struct State {
+    messages: BTreeMap<Reverse<u32>, VecDeque<Vec<u8>>>,
+    count: u64,
+    bytes: u64,
+    receivers: usize,
+    registration: Option<Registration>,
+}
+
+impl State {
+    /// The registration, unless its process has ended.
+    fn live_registration(&mut self) -> Option<(Arc<ThreadGroup>, Registration)> {
+        let group = self.registration.as_ref()?.group.upgrade().filter(|group| group.task_count() > 0);
+        match group {
+            Some(group) => Some((group, self.registration.clone()?)),
+            None => {
+                self.registration = None;
+                None
+            }
+        }
+    }
+}
+
+/// A queue.
+pub struct Queue {
+    size: Size,
+    state: Mutex<State>,
+    changed: WaitQueue,
+}
+
+impl Queue {
+    /// An empty queue.
+    pub(super) fn new(size: Size) -> Arc<Self> {
+        // A registered process is looked at below the lock.
+        Arc::new(Queue { size, state: Mutex::new(Rank::Terminal, State::default()), changed: WaitQueue::new() })
+    }
+
+    /// How large it is.
+    pub fn size(&self) -> Size {
+        self.size
+    }
+
+    /// Messages in it.
+    pub fn count(&self) -> u64 {
+        self.state.lock().count
+    }
+
+    /// Told when messages come or go.
+    pub fn changed(&self) -> &WaitQueue {
+        &self.changed
+    }
+
+    /// Puts a message in, and tells who is registered if it is the first and nobody waits for it. `sender` is what the
+    /// signal says of the sender: PID and user.
+    ///
+    /// # Errors
+    /// `EAGAIN` with the message if there is no room.
+    pub fn send(&self, message: Vec<u8>, priority: u32, sender: (i32, u32)) -> Result<(), Vec<u8>> {
+        let told = {
+            let mut state = self.state.lock();
+            if state.count >= self.size.messages {
+                return Err(message);
+            }
+            state.count += 1;
+            state.bytes += message.len() as u64;
+            state.messages.entry(Reverse(priority)).or_default().push_back(message);
+            let first = state.count == 1 && state.receivers == 0;
+            let told = if first { state.live_registration() } else { None };
+            if told.is_some() {
+                state.registration = None;
+            }
+            told
+        };
+        if let Some((group, Registration { signal: Some((signal, value)), .. })) = told {
+            let (pid, uid) = sender;
+            // A full queue of signals loses this one, as on Linux.
+            let _ = group.send(Sending::new(signal, SigInfo::queue(signal, SI_MESGQ, pid, uid, value)));
+        }
+        self.changed.notify(READABLE);
+        Ok(())
+    }
+
+    /// Takes the oldest message of the highest priority.
+    pub fn receive(&self) -> Option<(Vec<u8>, u32)> {
+        let found = {
+            let mut state = self.state.lock();
+            let mut entry = state.messages.first_entry()?;
+            let Reverse(priority) = *entry.key();
+            let message = entry.get_mut().pop_front();
+            if entry.get().is_empty() {
+                entry.remove();
+            }
+            let message = message?;
+            state.count -= 1;
+            state.bytes -= message.len() as u64;
+            (message, priority)
+        };
+        self.changed.notify(WRITABLE);
+        Some(found)
+    }
+
+    /// Counts a receiver that waits, until what this returns is dropped.
+    pub fn begin_waiting(&self) -> Waiting<'_> {
+        self.state.lock().receivers += 1;
+        Waiting(self)
+    }
+
+    /// Registers a process for notification.
+    ///
+    /// # Errors
+    /// `EBUSY` if one is registered.
+    pub fn register(&self, registration: Registration) -> Result<(), Errno> {
+        let mut state = self.state.lock();
+        if state.live_registration().is_some() {
+            return Err(Errno::EBUSY);
+        }
+        state.registration = Some(registration);
+        Ok(())
+    }
+
+    /// Takes a process's registration back; that of another stays.
+    pub fn unregister(&self, group: &Arc<ThreadGroup>) {
+        let mut state = self.state.lock();
+        if state.registration.as_ref().is_some_and(|r| std::ptr::eq(r.group.as_ptr(), Arc::as_ptr(group))) {
+            state.registration = None;
+        }
+    }
+
+    /// The last descriptor of a file is closed: a registration made through it ends.
+    pub(super) fn file_closed(&self, file: u64) {
+        let mut state = self.state.lock();
+        if state.registration.as_ref().is_some_and(|r| r.file == file) {
+            state.registration = None;
+        }
+    }
+
+    /// What could be done without waiting.
+    pub fn poll(&self) -> PollEvents {
+        let count = self.count();
+        let mut events = PollEvents::empty();
+        events.set(READABLE, count > 0);
+        events.set(WRITABLE, count < self.size.messages);
+        events
+    }
+
+    /// What reading the queue's file tells.
+    pub fn text(&self) -> String {
+        let mut state = self.state.lock();
+        let (notify, signal, pid) = match state.live_registration() {
+            Some((group, Registration { signal: Some((signal, _)), .. })) => (0, signal.raw(), group.pid()),
+            Some((group, _)) => (1, 0, group.pid()),
+            None => (0, 0, 0),
+        };
+        format!("QSIZE:{:<10} NOTIFY:{notify:<5} SIGNO:{signal:<5} NOTIFY_PID:{pid:<6}\n", state.bytes)
+    }
+}
+
+/// A receiver that waits.
+pub struct Waiting<'a>(&'a Queue);
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.state.lock().receivers -= 1;
+    }
+}

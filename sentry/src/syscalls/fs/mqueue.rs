@@ -1,0 +1,256 @@
+//! POSIX message queues: see mq_overview(7).
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use amber_abi::errno::Errno;
+use amber_abi::ipc::{MQ_PRIO_MAX, MqAttr};
+use amber_abi::open::OpenFlags;
+use amber_abi::signal::{SigEvent, SigevNotify, Signal};
+use amber_abi::stat::FileMode;
+use amber_abi::task::Resource;
+use amber_abi::time::Timespec;
+
+use super::support::descriptor_limit;
+use crate::error::{Restart, SysError, SysResult};
+use crate::fs::access::{self, Access};
+use crate::fs::attributes::Attributes;
+use crate::fs::mqueue::{self, MqFile, Registration, Size};
+use crate::fs::{FileDescription, Inode, Path};
+use crate::syscalls::args::{BufIn, BufOut, Fd, In, PtrIn, PtrOut, Str};
+use crate::task::TaskContext;
+use crate::time::clock::{Clock, deadline_of};
+use crate::wait::WaitEnd;
+
+/// A queue's name, without the slash the C library takes away.
+fn name(ctx: &TaskContext, address: u64) -> Result<Vec<u8>, Errno> {
+    let name = ctx.read_path(address)?;
+    match name.as_slice() {
+        b"" => Err(Errno::ENOENT),
+        b"." | b".." => Err(Errno::EACCES),
+        name if name.contains(&b'/') => Err(Errno::EACCES),
+        name if name.len() > 255 => Err(Errno::ENAMETOOLONG),
+        _ => Ok(name),
+    }
+}
+
+/// The size that is asked for; that of the default where nothing is.
+fn wanted_size(ctx: &TaskContext, address: u64) -> Result<Option<Size>, Errno> {
+    if address == 0 {
+        return Ok(None);
+    }
+    let attributes: MqAttr = ctx.read_object(address)?;
+    // Negative numbers are refused like ones too large.
+    Ok(Some(Size { messages: attributes.mq_maxmsg as u64, bytes: attributes.mq_msgsize as u64 }))
+}
+
+/// mq_open(2).
+pub fn mq_open(ctx: &mut TaskContext, name_at: Str, flags: OpenFlags, mode: FileMode, attr: PtrIn) -> SysResult {
+    let size = wanted_size(ctx, attr.0)?;
+    let name = name(ctx, name_at.0)?;
+    let reserved = ctx.files().reserve(0, descriptor_limit(ctx))?;
+    let mount = ctx.kernel().mqueues.clone();
+    let root = mount.root.inode()?;
+    let who = ctx.credentials();
+    let found = match root.lookup(&name) {
+        Ok(inode) => existing(&who, inode, flags)?,
+        Err(Errno::ENOENT) if flags.contains(OpenFlags::O_CREAT) => {
+            access::check(&who, &**root, Access::WRITE | Access::EXECUTE)?;
+            let size = size.unwrap_or_default().check(&who)?;
+            let permissions = mode.0 as u16 & 0o777 & !ctx.fs().umask();
+            let queues = mqueue::queues_of(root).ok_or(Errno::EIO)?;
+            let limit = ctx.group().limits().soft(Resource::RLIMIT_MSGQUEUE);
+            let attributes = Attributes::new(permissions, who.fsuid, who.fsgid);
+            match queues.create(&name, attributes, size, Some((&who, limit))) {
+                // Somebody else was faster.
+                Err(Errno::EEXIST) => existing(&who, root.lookup(&name)?, flags)?,
+                made => made?,
+            }
+        }
+        Err(errno) => return Err(errno.into()),
+    };
+    let dentry = mount.root.lookup(&name)?;
+    let path = dentry.inode().is_ok_and(|inode| Arc::ptr_eq(inode, &found)).then_some(Path { mount, dentry });
+    let kept = flags & (OpenFlags::O_ACCMODE | OpenFlags::O_NONBLOCK);
+    let file = found.open(flags)?;
+    Ok(reserved.install(FileDescription::new(file, path, kept), true) as u64)
+}
+
+/// Whether a queue that is there may be opened so.
+fn existing(
+    who: &crate::task::Credentials,
+    inode: Arc<dyn Inode>,
+    flags: OpenFlags,
+) -> Result<Arc<dyn Inode>, Errno> {
+    if flags.contains(OpenFlags::O_CREAT | OpenFlags::O_EXCL) {
+        return Err(Errno::EEXIST);
+    }
+    let mut wanted = Access::empty();
+    match (flags.reads(), flags.writes()) {
+        (false, false) => return Err(Errno::EINVAL),
+        (reads, writes) => {
+            wanted.set(Access::READ, reads);
+            wanted.set(Access::WRITE, writes);
+        }
+    }
+    access::check(who, &*inode, wanted)?;
+    Ok(inode)
+}
+
+/// mq_unlink(2).
+pub fn mq_unlink(ctx: &mut TaskContext, name_at: Str) -> SysResult {
+    let name = name(ctx, name_at.0)?;
+    let root = ctx.kernel().mqueues.root.inode()?.clone();
+    mqueue::queues_of(&root).ok_or(Errno::EIO)?.unlink_as(&root, &name, &ctx.credentials())?;
+    Ok(0)
+}
+
+/// When to give up, by CLOCK_REALTIME.
+fn deadline(ctx: &TaskContext, timeout: In<Timespec>) -> Result<Option<Instant>, Errno> {
+    let Some(until) = timeout.read_if_given(ctx)? else { return Ok(None) };
+    if !until.is_valid() {
+        return Err(Errno::EINVAL);
+    }
+    let until = Clock::Realtime.to_monotonic(until.to_nanos().unsigned_abs());
+    // A moment beyond what the host's clock can say never comes.
+    Ok(deadline_of(until))
+}
+
+fn open_queue(ctx: &TaskContext, fd: Fd) -> Result<Arc<FileDescription>, Errno> {
+    let description = ctx.files().get(fd.0)?;
+    if description.downcast::<MqFile>().is_some() { Ok(description) } else { Err(Errno::EBADF) }
+}
+
+fn ended(end: WaitEnd) -> SysError {
+    match end {
+        WaitEnd::Interrupted => Restart::IfAsked.into(),
+        WaitEnd::TimedOut => Errno::ETIMEDOUT.into(),
+    }
+}
+
+/// mq_timedsend(2).
+pub fn mq_timedsend(
+    ctx: &mut TaskContext,
+    fd: Fd,
+    message: BufIn,
+    len: usize,
+    priority: u32,
+    timeout: In<Timespec>,
+) -> SysResult {
+    let deadline = deadline(ctx, timeout)?;
+    if u64::from(priority) >= MQ_PRIO_MAX {
+        return Err(Errno::EINVAL.into());
+    }
+    let description = open_queue(ctx, fd)?;
+    let queue = description.downcast::<MqFile>().ok_or(Errno::EBADF)?.queue();
+    if !description.is_writable() {
+        return Err(Errno::EBADF.into());
+    }
+    if len as u64 > queue.size().bytes {
+        return Err(Errno::EMSGSIZE.into());
+    }
+    let mut bytes = vec![0; len];
+    ctx.read_bytes(message.0, &mut bytes)?;
+    let sender = (ctx.group().pid(), ctx.credentials().uid);
+    let mut waiting = Some(bytes);
+    let mut attempt = || match queue.send(waiting.take()?, priority, sender) {
+        Ok(()) => Some(()),
+        Err(back) => {
+            waiting = Some(back);
+            None
+        }
+    };
+    if description.is_nonblocking() {
+        attempt().ok_or(Errno::EAGAIN)?;
+        return Ok(0);
+    }
+    ctx.wait(&[(queue.changed(), amber_abi::poll::PollEvents::POLLOUT)], deadline, attempt).map_err(ended)?;
+    Ok(0)
+}
+
+/// mq_timedreceive(2).
+pub fn mq_timedreceive(
+    ctx: &mut TaskContext,
+    fd: Fd,
+    buffer: BufOut,
+    len: usize,
+    priority_at: PtrOut,
+    timeout: In<Timespec>,
+) -> SysResult {
+    let deadline = deadline(ctx, timeout)?;
+    let description = open_queue(ctx, fd)?;
+    let queue = description.downcast::<MqFile>().ok_or(Errno::EBADF)?.queue();
+    if !description.is_readable() {
+        return Err(Errno::EBADF.into());
+    }
+    if (len as u64) < queue.size().bytes {
+        return Err(Errno::EMSGSIZE.into());
+    }
+    let (message, priority) = match queue.receive() {
+        Some(found) => found,
+        None if description.is_nonblocking() => return Err(Errno::EAGAIN.into()),
+        None => {
+            let _waiting = queue.begin_waiting();
+            let readable = amber_abi::poll::PollEvents::POLLIN;
+            ctx.wait(&[(queue.changed(), readable)], deadline, || queue.receive()).map_err(ended)?
+        }
+    };
+    if !priority_at.is_null() {
+        ctx.write_object(priority_at.0, &priority)?;
+    }
+    ctx.write_bytes(buffer.0, &message)?;
+    Ok(message.len() as u64)
+}
+
+/// mq_notify(2), by signal or not at all. `SIGEV_THREAD` rests on a netlink socket that the C library makes, and is
+/// refused as where netlink is not there.
+pub fn mq_notify(ctx: &mut TaskContext, fd: Fd, event: PtrIn) -> SysResult {
+    let event: Option<SigEvent> = if event.is_null() { None } else { Some(ctx.read_object(event.0)?) };
+    let signal = match &event {
+        None => None,
+        Some(event) => match SigevNotify::from_raw(event.sigev_notify) {
+            SigevNotify::SIGEV_NONE => None,
+            SigevNotify::SIGEV_SIGNAL => {
+                let signal = Signal::from_raw(event.sigev_signo).ok_or(Errno::EINVAL)?;
+                Some((signal, event.sigev_value))
+            }
+            SigevNotify::SIGEV_THREAD => return Err(Errno::EBADF.into()),
+            _ => return Err(Errno::EINVAL.into()),
+        },
+    };
+    let description = open_queue(ctx, fd)?;
+    let file = description.downcast::<MqFile>().ok_or(Errno::EBADF)?;
+    if event.is_none() {
+        file.queue().unregister(ctx.group());
+        return Ok(0);
+    }
+    file.queue().register(Registration { group: Arc::downgrade(ctx.group()), signal, file: file.id() })?;
+    Ok(0)
+}
+
+/// mq_getsetattr(2): of the attributes, only `O_NONBLOCK` can be changed.
+pub fn mq_getsetattr(ctx: &mut TaskContext, fd: Fd, new: PtrIn, old: PtrOut) -> SysResult {
+    let nonblock = i64::from(OpenFlags::O_NONBLOCK.bits());
+    let new: Option<MqAttr> = if new.is_null() { None } else { Some(ctx.read_object(new.0)?) };
+    if new.as_ref().is_some_and(|new| new.mq_flags & !nonblock != 0) {
+        return Err(Errno::EINVAL.into());
+    }
+    let description = open_queue(ctx, fd)?;
+    let queue = description.downcast::<MqFile>().ok_or(Errno::EBADF)?.queue();
+    let before = MqAttr {
+        mq_flags: i64::from(description.flags().bits()) & nonblock,
+        mq_maxmsg: queue.size().messages as i64,
+        mq_msgsize: queue.size().bytes as i64,
+        mq_curmsgs: queue.count() as i64,
+        ..MqAttr::default()
+    };
+    if let Some(new) = new {
+        let mut flags = description.flags();
+        flags.set(OpenFlags::O_NONBLOCK, new.mq_flags & nonblock != 0);
+        description.set_flags(flags);
+    }
+    if !old.is_null() {
+        ctx.write_object(old.0, &before)?;
+    }
+    Ok(0)
+}
