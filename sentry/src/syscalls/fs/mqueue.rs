@@ -77,11 +77,7 @@ pub fn mq_open(ctx: &mut TaskContext, name_at: Str, flags: OpenFlags, mode: File
 }
 
 /// Whether a queue that is there may be opened so.
-fn existing(
-    who: &crate::task::Credentials,
-    inode: Arc<dyn Inode>,
-    flags: OpenFlags,
-) -> Result<Arc<dyn Inode>, Errno> {
+fn existing(who: &crate::task::Credentials, inode: Arc<dyn Inode>, flags: OpenFlags) -> Result<Arc<dyn Inode>, Errno> {
     if flags.contains(OpenFlags::O_CREAT | OpenFlags::O_EXCL) {
         return Err(Errno::EEXIST);
     }
