@@ -51,7 +51,7 @@ impl File for EventFd {
     }
 
     fn write_at(&self, buf: &[u8], _: u64) -> Result<usize, Errno> {
-        let added = u64::from_ne_bytes(*buf.first_chunk::<8>().ok_or(Errno::EINVAL)?);
+        let added = u64::from_ne_bytes(buf.try_into().map_err(|_| Errno::EINVAL)?);
         if added == u64::MAX {
             return Err(Errno::EINVAL);
         }

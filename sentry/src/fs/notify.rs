@@ -4,6 +4,8 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
 
+use amber_abi::stat::FileType;
+
 use crate::fs::{Dentry, Inode, Path};
 use crate::sync::{Mutex, Rank};
 
@@ -145,7 +147,10 @@ pub fn name_removed(inode: &Arc<dyn Inode>) {
     if is_quiet() {
         return;
     }
-    tell(&**inode, mask::IN_ATTRIB, 0, None);
+    // A directory goes as a whole; its link count is not told of.
+    if inode.kind() != FileType::Directory {
+        tell(&**inode, mask::IN_ATTRIB, 0, None);
+    }
     if inode.metadata().map_or(true, |m| m.links == 0) {
         tell(&**inode, mask::IN_DELETE_SELF, 0, None);
     }

@@ -93,7 +93,9 @@ pub fn lseek(ctx: &mut TaskContext, fd: Fd, offset: i64, whence: Whence) -> SysR
         return Err(Errno::EINVAL.into());
     }
     if !file.is_seekable() {
-        return Err(Errno::ESPIPE.into());
+        // Eventfds and their like have a position that stays where it is.
+        let stays = description.kind() == FileType::Anonymous;
+        return if stays { Ok(0) } else { Err(Errno::ESPIPE.into()) };
     }
     let mut position = description.position().lock();
     let directory = description.kind() == FileType::Directory;
