@@ -10,6 +10,7 @@ use crate::fs::Mount;
 use crate::fs::inotify::InotifyLimits;
 use crate::fs::pipe::Pipes;
 use crate::futex::FutexTable;
+use crate::loader::Vdso;
 use crate::net::Network;
 use crate::profile::KernelProfile;
 use crate::sync::Mutex;
@@ -48,6 +49,8 @@ pub struct Kernel {
     pub inotify: InotifyLimits,
     /// What waits for timers.
     pub timers: Arc<TimerService>,
+    /// What guests read clocks by.
+    pub vdso: Vdso,
     /// Who waits for which futex.
     pub futexes: FutexTable,
     /// The sockets' names.

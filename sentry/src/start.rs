@@ -14,6 +14,7 @@ use crate::fs::proc::parameters;
 use crate::fs::tmpfs::{TmpFs, TmpfsOptions};
 use crate::fs::{FdTable, FileDescription, FsContext, Mount, MountNamespace, boot, host_stream};
 use crate::kernel::{HostNames, Kernel};
+use crate::loader::Vdso;
 use crate::sync::{Mutex, Rank};
 use crate::syscalls::{CallTable, Tracer};
 use crate::task::{ProcessTable, first};
@@ -36,6 +37,7 @@ impl Sandbox {
         config: SandboxConfig,
     ) -> Result<Sandbox, BootError> {
         let memfds = Mount::internal(TmpFs::new(memory.clone(), TmpfsOptions::default()));
+        let vdso = Vdso::new(&memory).map_err(|full| BootError::Config(full.to_string()))?;
         let kernel = Arc::new(Kernel {
             calls: CallTable::of(config.profile.release()),
             profile: config.profile,
@@ -51,6 +53,7 @@ impl Sandbox {
             refused: Mutex::new(Rank::Leaf, HashSet::new()),
             inotify: Default::default(),
             timers: Default::default(),
+            vdso,
             futexes: Default::default(),
             network: Default::default(),
             pipes: Default::default(),

@@ -6,6 +6,7 @@ mod elf;
 mod image;
 mod script;
 mod stack;
+mod vdso;
 
 use std::sync::Arc;
 
@@ -17,6 +18,7 @@ use crate::mm::{Layout, MemoryLimits, MemoryManager, Randomness};
 use crate::task::Credentials;
 use elf::Image;
 use stack::StackContents;
+pub use vdso::Vdso;
 
 /// Opens a file for execution, by its path.
 pub type Opener<'a> = dyn FnMut(&[u8]) -> Result<Arc<FileDescription>, Errno> + 'a;
@@ -130,6 +132,7 @@ impl Program {
         if entry >= limit {
             return Err(Errno::EINVAL);
         }
+        let vdso = kernel.vdso.map(&mm)?;
         let mut at_random = [0; 16];
         at_random.copy_from_slice(&random[32..]);
         let contents = StackContents {
@@ -145,7 +148,7 @@ impl Program {
             header_count: image.header_count,
             base,
             entry: placed.entry,
-            vdso: 0,
+            vdso,
         };
         let stack = contents.build(&mm)?;
         mm.with_layout(|layout| layout.executable = Some(self.file.clone()));

@@ -88,6 +88,7 @@ fn cpu(ctx: &TaskContext, kind: i32, number: i32, for_reading: bool) -> Result<N
 
 /// clock_gettime(2).
 pub fn clock_gettime(ctx: &mut TaskContext, id: ClockId, time: Out<Timespec>) -> SysResult {
+    ctx.kernel().vdso.refresh();
     let now = named(ctx, id, true)?.clock.now().map_err(|_| Errno::EINVAL)?;
     time.write(ctx, &to_timespec(now))?;
     Ok(0)
@@ -114,6 +115,7 @@ pub fn clock_settime(ctx: &mut TaskContext, id: ClockId, time: In<Timespec>) -> 
 
 /// gettimeofday(2).
 pub fn gettimeofday(ctx: &mut TaskContext, time: Out<Timeval>, zone: Out<Timezone>) -> SysResult {
+    ctx.kernel().vdso.refresh();
     let now = i64::try_from(Clock::Realtime.now()).unwrap_or(i64::MAX);
     time.write_if_wanted(ctx, &Timeval::from_nanos(now))?;
     zone.write_if_wanted(ctx, &Timezone::default())?;
@@ -132,6 +134,7 @@ pub fn settimeofday(ctx: &mut TaskContext, time: In<Timeval>, zone: In<Timezone>
 
 /// time(2).
 pub fn time(ctx: &mut TaskContext, time: Out<i64>) -> SysResult {
+    ctx.kernel().vdso.refresh();
     let now = (Clock::Realtime.now() / NSEC_PER_SEC as u64) as i64;
     time.write_if_wanted(ctx, &now)?;
     Ok(now as u64)

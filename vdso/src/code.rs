@@ -1,0 +1,177 @@
+//! The vDSO's instructions. They run in the guest, wherever the image was mapped; here they only lie as bytes.
+
+use std::arch::global_asm;
+
+/// Where the code lies in the image: the distance to the page of data is fixed by it.
+pub const OFFSET: usize = 0x800;
+
+global_asm!(
+    ".pushsection .rodata.amber_vdso, \"a\", @progbits",
+    ".balign 16",
+    ".globl amber_vdso_code",
+    "amber_vdso_code:",
+    // Reads the clock whose base is at r8 + rcx into rax, in nanoseconds; carry is set if it cannot be read.
+    "70:",
+    "mov r9d, dword ptr [r8 + {sequence}]",
+    "test r9d, r9d",
+    "jz 79f",
+    "test r9d, 1",
+    "jnz 79f",
+    // The fence keeps the counter from being read before the sequence.
+    "lfence",
+    "rdtsc",
+    "shl rdx, 32",
+    "or rax, rdx",
+    "sub rax, qword ptr [r8 + {base}]",
+    "jb 79f",
+    "cmp qword ptr [r8 + {span}], rax",
+    "jb 79f",
+    "mul qword ptr [r8 + {multiplier}]",
+    "shrd rax, rdx, 32",
+    "add rax, qword ptr [r8 + rcx]",
+    "cmp r9d, dword ptr [r8 + {sequence}]",
+    "jne 70b",
+    "clc",
+    "ret",
+    "79:",
+    "stc",
+    "ret",
+    // int clock_gettime(clockid_t, struct timespec *)
+    ".balign 16",
+    ".globl amber_vdso_clock_gettime",
+    "amber_vdso_clock_gettime:",
+    "lea r8, [rip + amber_vdso_code - {to_data}]",
+    "mov ecx, {monotonic}",
+    "cmp edi, 1",
+    "je 10f",
+    "mov ecx, {realtime}",
+    "test edi, edi",
+    "jz 10f",
+    "mov ecx, {boottime}",
+    "cmp edi, 7",
+    "jne 19f",
+    "10:",
+    "call 70b",
+    "jc 19f",
+    "xor edx, edx",
+    "mov ecx, 1000000000",
+    "div rcx",
+    "mov qword ptr [rsi], rax",
+    "mov qword ptr [rsi + 8], rdx",
+    "xor eax, eax",
+    "ret",
+    "19:",
+    "mov eax, 228",
+    "syscall",
+    "ret",
+    // int gettimeofday(struct timeval *, struct timezone *)
+    ".balign 16",
+    ".globl amber_vdso_gettimeofday",
+    "amber_vdso_gettimeofday:",
+    "test rsi, rsi",
+    "jnz 29f",
+    "test rdi, rdi",
+    "jz 29f",
+    "lea r8, [rip + amber_vdso_code - {to_data}]",
+    "mov ecx, {realtime}",
+    "call 70b",
+    "jc 29f",
+    "xor edx, edx",
+    "mov ecx, 1000000000",
+    "div rcx",
+    "mov qword ptr [rdi], rax",
+    "mov rax, rdx",
+    "xor edx, edx",
+    "mov ecx, 1000",
+    "div rcx",
+    "mov qword ptr [rdi + 8], rax",
+    "xor eax, eax",
+    "ret",
+    "29:",
+    "mov eax, 96",
+    "syscall",
+    "ret",
+    // time_t time(time_t *)
+    ".balign 16",
+    ".globl amber_vdso_time",
+    "amber_vdso_time:",
+    "lea r8, [rip + amber_vdso_code - {to_data}]",
+    "mov ecx, {realtime}",
+    "call 70b",
+    "jc 39f",
+    "xor edx, edx",
+    "mov ecx, 1000000000",
+    "div rcx",
+    "test rdi, rdi",
+    "jz 38f",
+    "mov qword ptr [rdi], rax",
+    "38:",
+    "ret",
+    "39:",
+    "mov eax, 201",
+    "syscall",
+    "ret",
+    // int clock_getres(clockid_t, struct timespec *)
+    ".balign 16",
+    ".globl amber_vdso_clock_getres",
+    "amber_vdso_clock_getres:",
+    "mov eax, 229",
+    "syscall",
+    "ret",
+    // int getcpu(unsigned *, unsigned *, void *)
+    ".balign 16",
+    ".globl amber_vdso_getcpu",
+    "amber_vdso_getcpu:",
+    "mov eax, 309",
+    "syscall",
+    "ret",
+    ".globl amber_vdso_end",
+    "amber_vdso_end:",
+    ".popsection",
+    sequence = const crate::data::SEQUENCE,
+    base = const crate::data::COUNTER_BASE,
+    span = const crate::data::COUNTER_SPAN,
+    multiplier = const crate::data::MULTIPLIER,
+    monotonic = const crate::data::MONOTONIC,
+    realtime = const crate::data::REALTIME,
+    boottime = const crate::data::BOOTTIME,
+    to_data = const OFFSET + crate::PAGE,
+);
+
+unsafe extern "C" {
+    static amber_vdso_code: u8;
+    static amber_vdso_clock_gettime: u8;
+    static amber_vdso_gettimeofday: u8;
+    static amber_vdso_time: u8;
+    static amber_vdso_clock_getres: u8;
+    static amber_vdso_getcpu: u8;
+    static amber_vdso_end: u8;
+}
+
+/// The instructions.
+pub fn bytes() -> &'static [u8] {
+    let start = &raw const amber_vdso_code;
+    let len = (&raw const amber_vdso_end).addr() - start.addr();
+    // SAFETY: both labels are of the one read-only section above, `len` bytes apart, and nothing ever writes there.
+    unsafe { std::slice::from_raw_parts(start, len) }
+}
+
+/// The functions: name, and where in the code each begins and ends.
+pub fn functions() -> [(&'static str, usize, usize); 5] {
+    let start = (&raw const amber_vdso_code).addr();
+    let at = [
+        (&raw const amber_vdso_clock_gettime).addr() - start,
+        (&raw const amber_vdso_gettimeofday).addr() - start,
+        (&raw const amber_vdso_time).addr() - start,
+        (&raw const amber_vdso_clock_getres).addr() - start,
+        (&raw const amber_vdso_getcpu).addr() - start,
+        (&raw const amber_vdso_end).addr() - start,
+    ];
+    [
+        ("__vdso_clock_gettime", at[0], at[1]),
+        ("__vdso_gettimeofday", at[1], at[2]),
+        ("__vdso_time", at[2], at[3]),
+        ("__vdso_clock_getres", at[3], at[4]),
+        ("__vdso_getcpu", at[4], at[5]),
+    ]
+}

@@ -1,0 +1,20 @@
+//! The page of data in front of the image: a sequence count, then how to turn the time-stamp counter into time.
+//!
+//! `time = base of the clock + ((counter - counter base) * multiplier >> 32)`, while the difference is at most the span.
+//! A writer makes the sequence odd first and even again at the end; where it is zero nothing was ever written, and the
+//! code makes the system call. All are 64-bit words but the sequence.
+
+/// The sequence count, 32 bits.
+pub const SEQUENCE: u64 = 0x00;
+/// The counter's value at which the bases hold.
+pub const COUNTER_BASE: u64 = 0x08;
+/// How far the counter may be from its base.
+pub const COUNTER_SPAN: u64 = 0x10;
+/// Nanoseconds in a tick of the counter, as a fraction of 2^32.
+pub const MULTIPLIER: u64 = 0x18;
+/// CLOCK_MONOTONIC at the base, in nanoseconds.
+pub const MONOTONIC: u64 = 0x20;
+/// CLOCK_REALTIME at the base, in nanoseconds.
+pub const REALTIME: u64 = 0x28;
+/// CLOCK_BOOTTIME at the base, in nanoseconds.
+pub const BOOTTIME: u64 = 0x30;
