@@ -1,7 +1,7 @@
 //! What `open` returns: the behaviour behind a descriptor, and the open file description around it.
 
 use std::any::Any;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -14,6 +14,7 @@ use crate::error::{SysError, SysResult};
 use crate::fs::epoll::Watchers;
 use crate::fs::locks::{self, Owner};
 use crate::fs::notify::{self, mask};
+use crate::fs::text_busy::FileUse;
 use crate::fs::{DirectorySink, Inode, Path};
 use crate::mm::Mappable;
 use crate::sync::{Mutex, Rank};
@@ -191,6 +192,8 @@ pub struct FileDescription {
     owner: Mutex<SignalOwner>,
     owner_signal: AtomicU32,
     write_hint: AtomicU64,
+    /// Keeps the file from being executed while it can be written here, or from being written while it is executed.
+    file_use: OnceLock<FileUse>,
 }
 
 impl FileDescription {
@@ -207,6 +210,7 @@ impl FileDescription {
             owner: Mutex::new(Rank::Leaf, SignalOwner::default()),
             owner_signal: AtomicU32::new(0),
             write_hint: AtomicU64::new(0),
+            file_use: OnceLock::new(),
         })
     }
 
@@ -225,6 +229,14 @@ impl FileDescription {
     /// The behaviour as one certain kind, if it is that kind.
     pub fn downcast<T: 'static>(&self) -> Option<&T> {
         self.file.as_any().downcast_ref()
+    }
+
+    /// Counts the file as written or executed for as long as this description lives.
+    pub(crate) fn hold(&self, file_use: Option<FileUse>) {
+        if let Some(file_use) = file_use {
+            // A description is made for one use.
+            let _ = self.file_use.set(file_use);
+        }
     }
 
     /// The epolls that watch it.

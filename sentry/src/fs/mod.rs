@@ -34,6 +34,7 @@ pub mod sys;
 pub mod timerfd;
 pub mod tmpfs;
 pub mod types;
+pub mod text_busy;
 pub mod walk;
 
 use std::sync::atomic::{AtomicU32, Ordering};

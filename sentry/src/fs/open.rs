@@ -11,6 +11,7 @@ use amber_abi::stat::FileType;
 use crate::error::SysError;
 use crate::fs::access::{self, Access};
 use crate::fs::change::Creation;
+use crate::fs::text_busy::FileUse;
 use crate::fs::notify::{self, mask};
 use crate::fs::walk::{Last, Scope, Walk};
 use crate::fs::{Dentry, File, FileDescription, Inode, MountOptions, Path, SetAttributes, special};
@@ -210,6 +211,7 @@ fn open_found(
     if stored && flags.writes() {
         path.mount.check_writable()?;
     }
+    let file_use = if flags.writes() { FileUse::begin(&*inode, true)? } else { None };
     let file = match kind {
         FileType::Regular | FileType::Directory => inode.clone().open_as(ctx, flags)?,
         _ => special::open(ctx, &path, flags)?,
@@ -217,7 +219,9 @@ fn open_found(
     if truncate {
         cut(&inode, scope)?;
     }
-    Ok(finish(file, path, flags))
+    let description = finish(file, path, flags);
+    description.hold(file_use);
+    Ok(description)
 }
 
 fn wanted(flags: OpenFlags, truncate: bool) -> Access {

@@ -7,8 +7,10 @@ use amber_abi::open::OpenFlags;
 use amber_abi::stat::FileType;
 
 use crate::fs::access::{self, Access};
+use crate::fs::text_busy::FileUse;
 use crate::fs::walk::Scope;
-use crate::fs::{FileDescription, MountOptions, Path};
+use crate::fs::{FileDescription, Inode, MountOptions, Path};
+use crate::task::Credentials;
 
 /// Opens a program or interpreter by its path.
 ///
@@ -21,13 +23,29 @@ pub fn open(scope: &Scope<'_>, path: &[u8]) -> Result<Arc<FileDescription>, Errn
 /// Opens a program or interpreter at its place.
 ///
 /// # Errors
-/// `EACCES` if it is no regular file, its mount forbids execution, or nobody, or not this task, may execute it.
+/// Those of [`open_inode`].
 pub fn open_found(scope: &Scope<'_>, path: Path) -> Result<Arc<FileDescription>, Errno> {
     let inode = path.inode()?.clone();
-    if inode.kind() != FileType::Regular || path.mount.options().contains(MountOptions::NO_EXEC) {
+    open_inode(scope.credentials, inode, Some(path))
+}
+
+/// Opens a program or interpreter, which may have no place (a memfd).
+///
+/// # Errors
+/// `EACCES` if it is no regular file, its mount forbids execution, or nobody, or not this task, may execute it; `ETXTBSY`
+/// while it is open for writing.
+pub fn open_inode(
+    credentials: &Credentials,
+    inode: Arc<dyn Inode>,
+    path: Option<Path>,
+) -> Result<Arc<FileDescription>, Errno> {
+    let forbidden = path.as_ref().is_some_and(|p| p.mount.options().contains(MountOptions::NO_EXEC));
+    if inode.kind() != FileType::Regular || forbidden {
         return Err(Errno::EACCES);
     }
-    access::check(scope.credentials, &*inode, Access::EXECUTE)?;
-    let file = inode.open(OpenFlags::O_RDONLY)?;
-    Ok(FileDescription::new(file, Some(path), OpenFlags::O_RDONLY))
+    access::check(credentials, &*inode, Access::EXECUTE)?;
+    let file_use = FileUse::begin(&*inode, false)?;
+    let description = FileDescription::new(inode.open(OpenFlags::O_RDONLY)?, path, OpenFlags::O_RDONLY);
+    description.hold(file_use);
+    Ok(description)
 }

@@ -142,6 +142,8 @@ pub(crate) fn execute(ctx: &mut TaskContext, program: &Program) -> Result<(), Sy
         program.load(ctx.kernel(), &options, &mut open)?
     };
     end_other_threads(ctx)?;
+    // Before the parent can learn of the exec, by a vfork or a pipe that closes.
+    ctx.group().set_executed();
     exit::leave_memory(ctx);
     let old = ctx.replace_memory(loaded.mm);
     exit::release_vfork(ctx);
@@ -165,7 +167,6 @@ pub(crate) fn execute(ctx: &mut TaskContext, program: &Program) -> Result<(), Sy
         ctx.set_parent_death_signal(0);
     }
     ctx.group().set_dumpable(i32::from(plain));
-    ctx.group().set_executed();
     Ok(())
 }
 

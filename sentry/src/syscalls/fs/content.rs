@@ -7,6 +7,7 @@ use amber_abi::stat::FileType;
 use super::rw::{drop_set_id, with_bounce};
 use super::support::{find_at, room_at, send_signal, size_limit};
 use crate::error::{Restart, SysError, SysResult};
+use crate::fs::text_busy::FileUse;
 use crate::fs::access::{self, Access};
 use crate::fs::notify::{self, mask};
 use crate::fs::{FileDescription, SetAttributes};
@@ -25,6 +26,9 @@ pub fn truncate(ctx: &mut TaskContext, path: Path, length: i64) -> SysResult {
     found.check_writable()?;
     let credentials = ctx.credentials();
     access::check(&credentials, &*found.inode, Access::WRITE)?;
+    if FileUse::is_executed(&*found.inode)? {
+        return Err(Errno::ETXTBSY.into());
+    }
     check_size(ctx, length, found.inode.metadata()?.size)?;
     let mut changes = SetAttributes { size: Some(length), ..SetAttributes::default() };
     if !credentials.has(amber_abi::capability::Capability::CAP_FSETID) {

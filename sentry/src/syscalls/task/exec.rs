@@ -3,12 +3,11 @@
 use std::sync::Arc;
 
 use amber_abi::errno::Errno;
-use amber_abi::open::{AT_FDCWD, AtFlags, OpenFlags};
+use amber_abi::open::{AT_FDCWD, AtFlags};
 use amber_abi::stat::FileType;
 
 use crate::error::SysResult;
-use crate::fs::access::{self, Access};
-use crate::fs::{FileDescription, MountOptions};
+use crate::fs::{FileDescription, program};
 use crate::loader::Program;
 use crate::syscalls::args::{DirFd, Envp, Path, StringList};
 use crate::syscalls::fs::support::{Found, find_path_at};
@@ -74,8 +73,7 @@ fn run(
 /// Opens a file to execute it.
 ///
 /// # Errors
-/// `EACCES` if it is no regular file or may not be executed, `ELOOP` for a link that is not followed, and those of the
-/// walk.
+/// `ELOOP` for a link that is not followed, those of the walk and of [`program::open_inode`].
 pub(crate) fn open_program(
     ctx: &TaskContext,
     dirfd: i32,
@@ -83,18 +81,14 @@ pub(crate) fn open_program(
     follow: bool,
     empty: bool,
 ) -> Result<Arc<FileDescription>, Errno> {
+    if path.is_empty() && !empty {
+        return Err(Errno::ENOENT);
+    }
     let Found { inode, path } = find_path_at(ctx, dirfd, path, follow, empty)?;
-    match inode.kind() {
-        FileType::Symlink => return Err(Errno::ELOOP),
-        FileType::Regular => {}
-        _ => return Err(Errno::EACCES),
+    if inode.kind() == FileType::Symlink {
+        return Err(Errno::ELOOP);
     }
-    if path.as_ref().is_some_and(|p| p.mount.options().contains(MountOptions::NO_EXEC)) {
-        return Err(Errno::EACCES);
-    }
-    access::check(&ctx.credentials(), &*inode, Access::EXECUTE)?;
-    let file = inode.open(OpenFlags::O_RDONLY)?;
-    Ok(FileDescription::new(file, path, OpenFlags::O_RDONLY))
+    program::open_inode(&ctx.credentials(), inode, path)
 }
 
 /// Reads an array of strings that ends with NULL; no array at all counts as an empty one.

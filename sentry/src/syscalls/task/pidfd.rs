@@ -96,10 +96,10 @@ pub fn pidfd_getfd(ctx: &mut TaskContext, pidfd: Fd, target: Fd, flags: u32) -> 
         return Err(Errno::EINVAL.into());
     }
     let description = ctx.files().get(pidfd.0)?;
-    let task = description.downcast::<PidFd>().ok_or(Errno::EBADF)?.task().clone();
-    if task.has_ended() {
-        return Err(Errno::ESRCH.into());
-    }
+    let pidfd = description.downcast::<PidFd>().ok_or(Errno::EBADF)?;
+    let named = pidfd.task().clone();
+    let task = if pidfd.is_thread() { Some(named) } else { named.group().tasks().into_iter().next() };
+    let task = task.filter(|t| !t.has_ended()).ok_or(Errno::ESRCH)?;
     if !may_attach(ctx, &task) {
         return Err(Errno::EPERM.into());
     }
