@@ -1,8 +1,8 @@
 //! What `open` returns: the behaviour behind a descriptor, and the open file description around it.
 
 use std::any::Any;
-use std::sync::{Arc, OnceLock};
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use amber_abi::errno::Errno;

@@ -31,10 +31,10 @@ pub mod pseudo;
 pub mod signalfd;
 pub mod special;
 pub mod sys;
+pub mod text_busy;
 pub mod timerfd;
 pub mod tmpfs;
 pub mod types;
-pub mod text_busy;
 pub mod walk;
 
 use std::sync::atomic::{AtomicU32, Ordering};

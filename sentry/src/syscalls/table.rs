@@ -174,7 +174,7 @@ table! {
     97, 191, getrlimit(resource: Resource, rlim: Out<RLimit>) => super::task::limits::getrlimit, "".."";
     98, 77, getrusage(who: RusageWho, usage: Out<Rusage>) => super::task::usage::getrusage, "".."";
     99, 116, sysinfo(info: PtrOut) => super::task::system::sysinfo, "".."";
-    100, 43, times(buf: Out<Tms>) => super::time::clock::times, "".."";
+    100, 43, times(buf: PtrOut) => super::task::usage::times, "".."";
     101, 26, ptrace(request: PtraceRequest, pid: i32, addr: PtrIn, data: PtrOut) => !EPERM, "".."";
     102, 199, getuid() => super::task::credentials::getuid, "".."";
     103, 103, syslog(type_: SyslogAction, bufp: BufOut, len: i32) => !ENOSYS, "".."";

@@ -1,12 +1,15 @@
 //! What was used: processor time and the like.
 
 use amber_abi::errno::Errno;
-use amber_abi::task::{Rusage, RusageWho};
-use amber_abi::time::Timeval;
+use amber_abi::task::{Rusage, RusageWho, Tms};
+use amber_abi::time::{NSEC_PER_SEC, Timeval, USER_HZ};
 
 use crate::error::SysResult;
-use crate::syscalls::args::Out;
+use crate::syscalls::args::{Out, PtrOut};
 use crate::task::{TaskContext, Usage};
+
+/// Nanoseconds in a tick.
+const TICK: u64 = NSEC_PER_SEC as u64 / USER_HZ;
 
 /// As getrusage(2) tells it.
 pub(super) fn to_rusage(usage: &Usage) -> Rusage {
@@ -31,4 +34,20 @@ pub fn getrusage(ctx: &mut TaskContext, who: RusageWho, out: Out<Rusage>) -> Sys
     };
     out.write(ctx, &to_rusage(&usage))?;
     Ok(0)
+}
+
+/// times(2).
+pub fn times(ctx: &mut TaskContext, out: PtrOut) -> SysResult {
+    if !out.is_null() {
+        let (own, children) = (ctx.group().usage(), ctx.group().past_usage().children);
+        let ticks = |nanos: u64| (nanos / TICK) as i64;
+        let tms = Tms {
+            tms_utime: ticks(own.user),
+            tms_stime: ticks(own.system),
+            tms_cutime: ticks(children.user),
+            tms_cstime: ticks(children.system),
+        };
+        ctx.write_object(out.0, &tms)?;
+    }
+    Ok(ctx.kernel().started.elapsed().as_nanos() as u64 / TICK)
 }
