@@ -30,6 +30,8 @@ pub enum Rank {
     Layers,
     /// Attributes and entries of one inode.
     Inode,
+    /// Who has which port; sockets are asked below it what they claim.
+    Ports,
     /// The buffers behind pipes, sockets, queues and the like.
     Buffer,
     /// Memory areas of an address space.

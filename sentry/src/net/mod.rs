@@ -2,6 +2,7 @@
 
 pub mod control;
 pub mod inbox;
+pub mod inet;
 pub mod options;
 pub mod socket;
 pub mod unix;
@@ -11,15 +12,24 @@ use std::sync::Arc;
 use amber_abi::errno::Errno;
 use amber_abi::socket::{AddressFamily, SocketKind};
 
+use crate::net::inet::{Loopback, NetworkStack};
 use crate::net::socket::Socket;
 use crate::net::unix::UnixNames;
 use crate::task::TaskContext;
 
 /// The network of a sandbox: what names lead to which sockets.
-#[derive(Default)]
 pub struct Network {
     /// Names of AF_UNIX sockets.
     pub unix: UnixNames,
+    /// What AF_INET and AF_INET6 go over.
+    pub inet: Arc<dyn NetworkStack>,
+}
+
+impl Default for Network {
+    /// A network that reaches nothing outside the sandbox.
+    fn default() -> Self {
+        Network { unix: UnixNames::default(), inet: Loopback::new() }
+    }
 }
 
 /// Makes a socket, as socket(2) does.
@@ -37,6 +47,7 @@ pub fn create(
     }
     match family {
         AddressFamily::AF_UNIX => Ok(unix::UnixSocket::create(ctx, kind, protocol)?),
+        AddressFamily::AF_INET | AddressFamily::AF_INET6 => inet::create(ctx, family, kind, protocol),
         _ => Err(Errno::EAFNOSUPPORT),
     }
 }

@@ -49,6 +49,7 @@ pub struct Values {
     pub select_error_queue: bool,
     pub receive_overflow: bool,
     pub device: Vec<u8>,
+    pub inode: u64,
 }
 
 impl Default for Values {
@@ -80,6 +81,7 @@ impl Default for Values {
             select_error_queue: false,
             receive_overflow: false,
             device: Vec::new(),
+            inode: 0,
         }
     }
 }
@@ -102,7 +104,7 @@ impl SharedOptions {
 
     /// A copy, as a socket that is accepted inherits them.
     pub fn inherit(&self) -> Self {
-        SharedOptions(Mutex::new(Rank::Leaf, self.values()))
+        SharedOptions(Mutex::new(Rank::Leaf, Values { inode: 0, ..self.values() }))
     }
 
     /// All values at one moment.

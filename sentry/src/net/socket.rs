@@ -14,6 +14,7 @@ use crate::error::SysResult;
 use crate::fs::anon::{AnonymousInode, SOCKFS};
 use crate::fs::{File, Inode};
 use crate::net::control::Control;
+use crate::net::inet::interface;
 use crate::net::options::SharedOptions;
 use crate::task::TaskContext;
 use crate::wait::WaitQueue;
@@ -166,6 +167,7 @@ impl SocketFile {
     /// A file for a socket, owned by the task's user.
     pub fn new(socket: Arc<dyn Socket>, uid: u32, gid: u32) -> Arc<Self> {
         let inode = Arc::new(AnonymousInode::new(&SOCKFS, FileType::Socket, 0o777, uid, gid));
+        socket.options().change(|values| values.inode = inode.number());
         Arc::new(SocketFile { socket, inode })
     }
 
@@ -219,7 +221,10 @@ impl File for SocketFile {
                 ctx.write_object(argument, &(self.socket.unsent_bytes() as i32))?;
                 Ok(0)
             }
-            _ => self.socket.ioctl(ctx, command, argument),
+            _ => match interface::ioctl(ctx, command, argument) {
+                Some(answer) => answer,
+                None => self.socket.ioctl(ctx, command, argument),
+            },
         }
     }
 

@@ -1,0 +1,176 @@
+//! Network interfaces, and the ioctl(2) commands that tell of them (netdevice(7)).
+
+use std::net::{IpAddr, Ipv4Addr};
+
+use amber_abi::capability::Capability;
+use amber_abi::errno::Errno;
+use amber_abi::ioctl::{Ifconf, Ifreq, IoctlRequest as Io};
+use amber_abi::netlink::{ARPHRD_LOOPBACK, InterfaceFlags};
+use amber_abi::socket::AddressFamily;
+
+use super::Endpoint;
+use crate::error::SysResult;
+use crate::task::TaskContext;
+
+/// A network interface.
+#[derive(Clone, Debug)]
+pub struct Interface {
+    /// Its number, from 1.
+    pub index: i32,
+    /// Its name.
+    pub name: &'static str,
+    /// What it is, as `ARPHRD_` numbers say.
+    pub hardware: u16,
+    /// Its state.
+    pub flags: InterfaceFlags,
+    /// The longest packet.
+    pub mtu: u32,
+    /// How many packets may wait to be sent.
+    pub queue_len: u32,
+    /// Its addresses and the lengths of their prefixes.
+    pub addresses: Vec<(IpAddr, u8)>,
+    /// Packets and bytes that went through; what is sent on a loopback is received there.
+    pub packets: u64,
+    /// See `packets`.
+    pub bytes: u64,
+}
+
+impl Interface {
+    /// The loopback interface.
+    pub fn loopback(packets: u64, bytes: u64) -> Self {
+        Interface {
+            index: 1,
+            name: "lo",
+            hardware: ARPHRD_LOOPBACK,
+            flags: InterfaceFlags::IFF_UP
+                | InterfaceFlags::IFF_LOOPBACK
+                | InterfaceFlags::IFF_RUNNING
+                | InterfaceFlags::IFF_LOWER_UP,
+            mtu: 65536,
+            queue_len: 1000,
+            addresses: vec![(IpAddr::V4(Ipv4Addr::LOCALHOST), 8), (IpAddr::V6(std::net::Ipv6Addr::LOCALHOST), 128)],
+            packets,
+            bytes,
+        }
+    }
+
+    fn v4(&self) -> Option<(Ipv4Addr, u8)> {
+        self.addresses.iter().find_map(|(ip, prefix)| match ip {
+            IpAddr::V4(ip) => Some((*ip, *prefix)),
+            IpAddr::V6(_) => None,
+        })
+    }
+
+    fn named(&self) -> [u8; 16] {
+        let mut name = [0; 16];
+        let len = self.name.len().min(15);
+        name[..len].copy_from_slice(&self.name.as_bytes()[..len]);
+        name
+    }
+}
+
+fn v4_address(ip: Ipv4Addr) -> [u8; 24] {
+    let mut data = [0; 24];
+    data[..16].copy_from_slice(&Endpoint { ip: ip.into(), port: 0 }.encode(AddressFamily::AF_INET));
+    data
+}
+
+fn word(value: u32) -> [u8; 24] {
+    let mut data = [0; 24];
+    data[..4].copy_from_slice(&value.to_ne_bytes());
+    data
+}
+
+/// The commands about interfaces, which every socket takes; none for other commands.
+pub fn ioctl(ctx: &TaskContext, command: u32, argument: u64) -> Option<SysResult> {
+    let command = Io::from_raw(command);
+    match command {
+        Io::SIOCGIFCONF => Some(list(ctx, argument)),
+        Io::SIOCGIFNAME
+        | Io::SIOCGIFFLAGS
+        | Io::SIOCGIFADDR
+        | Io::SIOCGIFDSTADDR
+        | Io::SIOCGIFBRDADDR
+        | Io::SIOCGIFNETMASK
+        | Io::SIOCGIFMETRIC
+        | Io::SIOCGIFMTU
+        | Io::SIOCGIFHWADDR
+        | Io::SIOCGIFINDEX
+        | Io::SIOCGIFTXQLEN
+        | Io::SIOCGIFMAP => Some(tell(ctx, command, argument)),
+        Io::SIOCGIFMEM | Io::SIOCGIFSLAVE => Some(Err(Errno::EINVAL.into())),
+        Io::SIOCSIFFLAGS
+        | Io::SIOCSIFADDR
+        | Io::SIOCSIFDSTADDR
+        | Io::SIOCSIFBRDADDR
+        | Io::SIOCSIFNETMASK
+        | Io::SIOCSIFMETRIC
+        | Io::SIOCSIFMTU
+        | Io::SIOCSIFNAME
+        | Io::SIOCSIFHWADDR
+        | Io::SIOCSIFTXQLEN
+        | Io::SIOCSIFMAP
+        | Io::SIOCADDMULTI
+        | Io::SIOCDELMULTI
+        | Io::SIOCADDRT
+        | Io::SIOCDELRT => {
+            // The sandbox's network is made by whoever starts it; nobody inside may change it.
+            let able = ctx.credentials().has(Capability::CAP_NET_ADMIN);
+            Some(Err(if able { Errno::EOPNOTSUPP } else { Errno::EPERM }.into()))
+        }
+        Io::SIOCETHTOOL | Io::SIOCGMIIPHY => Some(Err(Errno::EOPNOTSUPP.into())),
+        _ => None,
+    }
+}
+
+fn tell(ctx: &TaskContext, command: Io, argument: u64) -> SysResult {
+    let mut request = ctx.read_object::<Ifreq>(argument)?;
+    let interfaces = ctx.kernel().network.inet.interfaces();
+    if command == Io::SIOCGIFNAME {
+        let index = i32::from_ne_bytes(*request.ifr_ifru.first_chunk().ok_or(Errno::EINVAL)?);
+        let found = interfaces.iter().find(|interface| interface.index == index).ok_or(Errno::ENODEV)?;
+        request.ifr_name = found.named();
+        ctx.write_object(argument, &request)?;
+        return Ok(0);
+    }
+    let name = request.ifr_name.split(|&b| b == 0).next().unwrap_or_default();
+    // An alias such as `lo:1` has its addresses with the interface itself.
+    let name = name.split(|&b| b == b':').next().unwrap_or_default();
+    let found = interfaces.iter().find(|interface| interface.name.as_bytes() == name).ok_or(Errno::ENODEV)?;
+    let (ip, prefix) = found.v4().unwrap_or((Ipv4Addr::UNSPECIFIED, 0));
+    request.ifr_ifru = match command {
+        Io::SIOCGIFFLAGS => word(found.flags.bits() & 0xffff),
+        Io::SIOCGIFADDR | Io::SIOCGIFDSTADDR => v4_address(ip),
+        Io::SIOCGIFBRDADDR => v4_address(Ipv4Addr::UNSPECIFIED),
+        Io::SIOCGIFNETMASK => v4_address(Ipv4Addr::from(u32::MAX.checked_shl(32 - u32::from(prefix)).unwrap_or(0))),
+        Io::SIOCGIFMETRIC => word(0),
+        Io::SIOCGIFMTU => word(found.mtu),
+        Io::SIOCGIFINDEX => word(found.index as u32),
+        Io::SIOCGIFTXQLEN => word(found.queue_len),
+        Io::SIOCGIFHWADDR => word(u32::from(found.hardware)),
+        _ => [0; 24],
+    };
+    ctx.write_object(argument, &request)?;
+    Ok(0)
+}
+
+fn list(ctx: &TaskContext, argument: u64) -> SysResult {
+    let mut conf = ctx.read_object::<Ifconf>(argument)?;
+    let interfaces = ctx.kernel().network.inet.interfaces();
+    let lines = interfaces.iter().filter_map(|interface| {
+        let (ip, _) = interface.v4()?;
+        Some(Ifreq { ifr_name: interface.named(), ifr_ifru: v4_address(ip) })
+    });
+    let size = size_of::<Ifreq>();
+    let room = if conf.ifc_req == 0 { usize::MAX } else { usize::try_from(conf.ifc_len).unwrap_or(0) / size };
+    let mut count = 0;
+    for line in lines.take(room) {
+        if conf.ifc_req != 0 {
+            ctx.write_object(conf.ifc_req.wrapping_add((count * size) as u64), &line)?;
+        }
+        count += 1;
+    }
+    conf.ifc_len = (count * size) as i32;
+    ctx.write_object(argument, &conf)?;
+    Ok(0)
+}

@@ -1,0 +1,86 @@
+//! The groups a socket is a member of (`IP_ADD_MEMBERSHIP` and its kin).
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use amber_abi::errno::Errno;
+use amber_abi::socket::Ipv6Mreq;
+use amber_abi::sockopt::{IpOption as Ip, Ipv6Option as V6};
+use zerocopy::FromBytes;
+
+/// The most groups a socket may join (`net.ipv4.igmp_max_memberships`).
+const MOST: usize = 20;
+
+/// The groups; all are joined on the loopback interface, the only one there is.
+#[derive(Clone, Default)]
+pub struct Memberships(Vec<IpAddr>);
+
+impl Memberships {
+    /// Whether the socket is a member.
+    pub fn has(&self, group: IpAddr) -> bool {
+        self.0.contains(&group)
+    }
+
+    fn join(&mut self, group: IpAddr) -> Result<(), Errno> {
+        if self.has(group) {
+            return Err(Errno::EADDRINUSE);
+        }
+        if self.0.len() >= MOST {
+            return Err(Errno::ENOBUFS);
+        }
+        self.0.push(group);
+        Ok(())
+    }
+
+    fn leave(&mut self, group: IpAddr) -> Result<(), Errno> {
+        let at = self.0.iter().position(|&joined| joined == group).ok_or(Errno::EADDRNOTAVAIL)?;
+        self.0.remove(at);
+        Ok(())
+    }
+
+    /// An option of IPv4 about groups.
+    ///
+    /// # Errors
+    /// `EINVAL`, `ENODEV` if no interface leads to the group, those of joining and leaving, `ENOPROTOOPT` for others.
+    pub fn set_v4(&mut self, option: Ip, value: &[u8]) -> Result<(), Errno> {
+        if !matches!(option, Ip::IP_ADD_MEMBERSHIP | Ip::IP_DROP_MEMBERSHIP) {
+            return Err(Errno::ENOPROTOOPT);
+        }
+        let group: [u8; 4] = *value.first_chunk().ok_or(Errno::EINVAL)?;
+        let address: [u8; 4] = *value.get(4..).and_then(|rest| rest.first_chunk()).ok_or(Errno::EINVAL)?;
+        let index = value.get(8..).and_then(|rest| rest.first_chunk()).map_or(0, |bytes| i32::from_ne_bytes(*bytes));
+        let group = Ipv4Addr::from(group);
+        if option == Ip::IP_DROP_MEMBERSHIP {
+            return self.leave(group.into());
+        }
+        if !group.is_multicast() {
+            return Err(Errno::EINVAL);
+        }
+        // Without a route to the group, the interface must be named.
+        if index != 1 && !(index == 0 && Ipv4Addr::from(address).is_loopback()) {
+            return Err(Errno::ENODEV);
+        }
+        self.join(group.into())
+    }
+
+    /// The same of IPv6.
+    ///
+    /// # Errors
+    /// As for IPv4.
+    pub fn set_v6(&mut self, option: V6, value: &[u8]) -> Result<(), Errno> {
+        if !matches!(option, V6::IPV6_ADD_MEMBERSHIP | V6::IPV6_DROP_MEMBERSHIP) {
+            return Err(Errno::ENOPROTOOPT);
+        }
+        let (request, _) = Ipv6Mreq::read_from_prefix(value).map_err(|_| Errno::EINVAL)?;
+        let group = Ipv6Addr::from(request.ipv6mr_multiaddr);
+        if !group.is_multicast() {
+            return Err(Errno::EINVAL);
+        }
+        if option == V6::IPV6_DROP_MEMBERSHIP {
+            return self.leave(group.into());
+        }
+        if request.ipv6mr_ifindex != 1 {
+            return Err(Errno::ENODEV);
+        }
+        self.join(group.into())
+    }
+}

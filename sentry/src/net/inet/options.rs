@@ -1,0 +1,303 @@
+//! The options of the levels IP, IPv6, TCP and UDP.
+
+use std::net::Ipv4Addr;
+
+use amber_abi::capability::Capability;
+use amber_abi::errno::Errno;
+use amber_abi::socket::{AddressFamily, IpProtocol, SocketKind};
+use amber_abi::sockopt::{IpOption as Ip, Ipv6Option as V6, SocketLevel, TcpOption as Tcp};
+
+use super::memberships::Memberships;
+use super::option_rules::{RULES, Range};
+use crate::sync::{Mutex, Rank};
+use crate::task::TaskContext;
+
+/// The values of one socket.
+pub struct InetOptions {
+    family: AddressFamily,
+    kind: SocketKind,
+    values: Mutex<Values>,
+}
+
+#[derive(Clone)]
+struct Values {
+    /// In the order of [`RULES`].
+    numbers: Vec<i32>,
+    /// Where datagrams for groups leave.
+    multicast_address: Ipv4Addr,
+    /// TCP_MAXSEG as it was set.
+    segment: i32,
+    congestion: &'static str,
+    memberships: Memberships,
+}
+
+/// What the socket knows about itself that options depend on.
+pub struct Situation {
+    /// It has a port.
+    pub is_bound: bool,
+    /// It has a peer.
+    pub is_connected: bool,
+}
+
+/// Congestion controls that can be named; on a network without packets they are all alike.
+const CONGESTION: [&str; 2] = ["cubic", "reno"];
+/// The bytes a name of a congestion control takes (`TCP_CA_NAME_MAX`).
+const CONGESTION_LEN: usize = 16;
+
+fn position(level: SocketLevel, name: i32) -> Option<usize> {
+    RULES.iter().position(|rule| rule.level == level && rule.name == name)
+}
+
+fn int(value: &[u8]) -> Result<i32, Errno> {
+    Ok(i32::from_ne_bytes(*value.first_chunk().ok_or(Errno::EINVAL)?))
+}
+
+/// A number of the IP level, where a single byte does.
+fn short_int(value: &[u8]) -> Result<i32, Errno> {
+    match value {
+        [] => Ok(0),
+        [byte] | [byte, _] | [byte, _, _] => Ok(i32::from(*byte)),
+        long => int(long),
+    }
+}
+
+fn number(value: i32) -> Vec<u8> {
+    value.to_ne_bytes().to_vec()
+}
+
+impl InetOptions {
+    /// The options of a fresh socket.
+    pub fn new(family: AddressFamily, kind: SocketKind) -> Self {
+        let values = Values {
+            numbers: RULES.iter().map(|rule| rule.default).collect(),
+            multicast_address: Ipv4Addr::UNSPECIFIED,
+            segment: 0,
+            congestion: CONGESTION[0],
+            memberships: Memberships::default(),
+        };
+        InetOptions { family, kind, values: Mutex::new(Rank::Leaf, values) }
+    }
+
+    /// A copy, as an accepted socket inherits them.
+    pub fn inherit(&self) -> Self {
+        let values = Values { memberships: Memberships::default(), ..self.values.lock().clone() };
+        InetOptions { family: self.family, kind: self.kind, values: Mutex::new(Rank::Leaf, values) }
+    }
+
+    fn number(&self, level: SocketLevel, name: i32) -> i32 {
+        position(level, name).and_then(|at| self.values.lock().numbers.get(at).copied()).unwrap_or(0)
+    }
+
+    /// A number of level SOL_IP.
+    pub fn ip(&self, name: Ip) -> i32 {
+        self.number(SocketLevel::SOL_IP, name.raw())
+    }
+
+    /// A number of level SOL_IPV6.
+    pub fn v6(&self, name: V6) -> i32 {
+        self.number(SocketLevel::SOL_IPV6, name.raw())
+    }
+
+    /// A number of level SOL_UDP.
+    pub fn udp(&self, name: i32) -> i32 {
+        self.number(SocketLevel::SOL_UDP, name)
+    }
+
+    /// Whether datagrams for groups go out over the loopback interface.
+    pub fn multicasts_over_loopback(&self) -> bool {
+        self.values.lock().multicast_address.is_loopback() || self.v6(V6::IPV6_MULTICAST_IF) == 1
+    }
+
+    /// Looks at the groups it is a member of.
+    pub fn is_member(&self, group: std::net::IpAddr) -> bool {
+        self.values.lock().memberships.has(group)
+    }
+
+    fn has_level(&self, level: SocketLevel) -> bool {
+        match level {
+            SocketLevel::SOL_IP => true,
+            SocketLevel::SOL_IPV6 => self.family == AddressFamily::AF_INET6,
+            SocketLevel::SOL_TCP => self.kind == SocketKind::SOCK_STREAM,
+            SocketLevel::SOL_UDP => self.kind == SocketKind::SOCK_DGRAM,
+            _ => false,
+        }
+    }
+
+    /// Reads an option.
+    ///
+    /// # Errors
+    /// `ENOPROTOOPT` for options the socket does not have, `ENOTCONN` for what only connected ones can tell.
+    pub fn get(&self, level: SocketLevel, name: i32, now: &Situation) -> Result<Vec<u8>, Errno> {
+        if !self.has_level(level) {
+            return Err(Errno::ENOPROTOOPT);
+        }
+        if let Some(at) = position(level, name) {
+            return Ok(number(self.values.lock().numbers.get(at).copied().unwrap_or(0)));
+        }
+        let connected = || if now.is_connected { Ok(()) } else { Err(Errno::ENOTCONN) };
+        match level {
+            SocketLevel::SOL_IP => match Ip::from_raw(name) {
+                Ip::IP_MTU => connected().map(|()| number(65535)),
+                Ip::IP_OPTIONS => Ok(Vec::new()),
+                Ip::IP_MULTICAST_IF => Ok(self.values.lock().multicast_address.octets().to_vec()),
+                Ip::IP_TRANSPARENT | Ip::IP_PASSSEC | Ip::IP_UNICAST_IF => Ok(number(0)),
+                Ip::IP_PROTOCOL => Ok(number(self.protocol().raw())),
+                _ => Err(Errno::ENOPROTOOPT),
+            },
+            SocketLevel::SOL_IPV6 => match V6::from_raw(name) {
+                V6::IPV6_MTU => connected().map(|()| number(65536)),
+                V6::IPV6_TRANSPARENT | V6::IPV6_UNICAST_IF => Ok(number(0)),
+                _ => Err(Errno::ENOPROTOOPT),
+            },
+            SocketLevel::SOL_TCP => match Tcp::from_raw(name) {
+                Tcp::TCP_MAXSEG => Ok(number(self.segment_size(now.is_connected))),
+                Tcp::TCP_WINDOW_CLAMP | Tcp::TCP_INQ | Tcp::TCP_REPAIR | Tcp::TCP_FASTOPEN_CONNECT => Ok(number(0)),
+                Tcp::TCP_CC_INFO | Tcp::TCP_SAVED_SYN => Ok(Vec::new()),
+                Tcp::TCP_CONGESTION => {
+                    let mut name = self.values.lock().congestion.as_bytes().to_vec();
+                    name.resize(CONGESTION_LEN, 0);
+                    Ok(name)
+                }
+                _ => Err(Errno::ENOPROTOOPT),
+            },
+            _ => Err(Errno::ENOPROTOOPT),
+        }
+    }
+
+    /// The protocol.
+    pub fn protocol(&self) -> IpProtocol {
+        if self.kind == SocketKind::SOCK_STREAM { IpProtocol::IPPROTO_TCP } else { IpProtocol::IPPROTO_UDP }
+    }
+
+    /// How much fits into a segment: what the loopback's packets hold less the headers and the time stamps.
+    pub fn segment_size(&self, connected: bool) -> i32 {
+        let set = self.values.lock().segment;
+        let most = if self.family == AddressFamily::AF_INET6 { 65464 } else { 65483 };
+        match (connected, set) {
+            (true, 0) => most,
+            (true, set) => set.saturating_sub(12).min(most),
+            (false, 0) => 536,
+            (false, set) => set,
+        }
+    }
+
+    /// Changes an option.
+    ///
+    /// # Errors
+    /// `EINVAL` for values that make no sense, `EPERM` for what only the privileged may do, `ENOPROTOOPT` for options
+    /// the socket does not have.
+    pub fn set(
+        &self,
+        ctx: &TaskContext,
+        level: SocketLevel,
+        name: i32,
+        value: &[u8],
+        now: &Situation,
+    ) -> Result<(), Errno> {
+        if !self.has_level(level) {
+            return Err(Errno::ENOPROTOOPT);
+        }
+        if let Some(at) = position(level, name) {
+            let given = if level == SocketLevel::SOL_IP { short_int(value)? } else { int(value)? };
+            return self.set_number(at, given, now);
+        }
+        let privileged = || {
+            let able = ctx.credentials().has(Capability::CAP_NET_ADMIN);
+            if able { Errno::ENOPROTOOPT } else { Errno::EPERM }
+        };
+        match level {
+            SocketLevel::SOL_IP => match Ip::from_raw(name) {
+                Ip::IP_MULTICAST_IF => self.set_multicast_interface(value),
+                Ip::IP_OPTIONS if value.is_empty() => Ok(()),
+                Ip::IP_OPTIONS => Err(Errno::EINVAL),
+                Ip::IP_TRANSPARENT | Ip::IP_XFRM_POLICY | Ip::IP_IPSEC_POLICY => Err(privileged()),
+                Ip::IP_UNICAST_IF => self.check_interface(i32::from_be(int(value)?)),
+                option => self.values.lock().memberships.set_v4(option, value),
+            },
+            SocketLevel::SOL_IPV6 => match V6::from_raw(name) {
+                V6::IPV6_TRANSPARENT | V6::IPV6_XFRM_POLICY | V6::IPV6_IPSEC_POLICY => Err(privileged()),
+                V6::IPV6_UNICAST_IF => self.check_interface(i32::from_be(int(value)?)),
+                V6::IPV6_MTU if (1280..=65535).contains(&int(value)?) || int(value)? == 0 => Ok(()),
+                V6::IPV6_MTU => Err(Errno::EINVAL),
+                option => self.values.lock().memberships.set_v6(option, value),
+            },
+            SocketLevel::SOL_TCP => self.set_tcp(Tcp::from_raw(name), value, privileged),
+            _ => Err(Errno::ENOPROTOOPT),
+        }
+    }
+
+    fn check_interface(&self, index: i32) -> Result<(), Errno> {
+        if matches!(index, 0 | 1) { Ok(()) } else { Err(Errno::EADDRNOTAVAIL) }
+    }
+
+    fn set_number(&self, at: usize, given: i32, now: &Situation) -> Result<(), Errno> {
+        let rule = &RULES[at];
+        if rule.datagrams_only && self.kind == SocketKind::SOCK_STREAM {
+            return Err(if rule.level == SocketLevel::SOL_IP { Errno::EINVAL } else { Errno::ENOPROTOOPT });
+        }
+        let is = |level, name| rule.level == level && rule.name == name;
+        if is(SocketLevel::SOL_IPV6, V6::IPV6_V6ONLY.raw()) && now.is_bound {
+            return Err(Errno::EINVAL);
+        }
+        let value = match rule.range {
+            Range::Flag => i32::from(given != 0),
+            // Only the low byte counts.
+            Range::Within(0, 255) if is(SocketLevel::SOL_IP, Ip::IP_TOS.raw()) => given & 0xff,
+            Range::OrDefault(..) if given == -1 => rule.default,
+            Range::Within(least, most) | Range::OrDefault(least, most) => {
+                if !(least..=most).contains(&given) {
+                    return Err(Errno::EINVAL);
+                }
+                given
+            }
+            Range::AtLeast(least) => given.max(least),
+        };
+        if let Some(slot) = self.values.lock().numbers.get_mut(at) {
+            *slot = value;
+        }
+        Ok(())
+    }
+
+    fn set_multicast_interface(&self, value: &[u8]) -> Result<(), Errno> {
+        if self.kind == SocketKind::SOCK_STREAM {
+            return Err(Errno::EINVAL);
+        }
+        // An address; or a group, an address and an interface.
+        let (address, index) = match value.len() {
+            0..4 => return Err(Errno::EINVAL),
+            4..8 => (value.first_chunk(), 0),
+            8..12 => (value[4..].first_chunk(), 0),
+            _ => (value[4..].first_chunk(), int(&value[8..])?),
+        };
+        let address = Ipv4Addr::from(*address.ok_or(Errno::EINVAL)?);
+        let address = match index {
+            0 if address.is_unspecified() || address.is_loopback() => address,
+            1 => Ipv4Addr::LOCALHOST,
+            _ => return Err(Errno::EADDRNOTAVAIL),
+        };
+        self.values.lock().multicast_address = address;
+        Ok(())
+    }
+
+    fn set_tcp(&self, option: Tcp, value: &[u8], privileged: impl Fn() -> Errno) -> Result<(), Errno> {
+        match option {
+            Tcp::TCP_CONGESTION => {
+                let name = value.get(..CONGESTION_LEN).unwrap_or(value).split(|&b| b == 0).next().unwrap_or_default();
+                let known = CONGESTION.iter().find(|known| known.as_bytes() == name).ok_or(Errno::ENOENT)?;
+                self.values.lock().congestion = known;
+                Ok(())
+            }
+            Tcp::TCP_ULP => Err(Errno::ENOENT),
+            Tcp::TCP_MAXSEG => {
+                let size = int(value)?;
+                if size != 0 && !(88..=32767).contains(&size) {
+                    return Err(Errno::EINVAL);
+                }
+                self.values.lock().segment = size;
+                Ok(())
+            }
+            Tcp::TCP_REPAIR => Err(privileged()),
+            _ => Err(Errno::ENOPROTOOPT),
+        }
+    }
+}

@@ -1,0 +1,156 @@
+//! Who has which port.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Weak};
+
+use amber_abi::capability::Capability;
+use amber_abi::errno::Errno;
+
+use super::{Claim, Endpoint};
+use crate::sync::{Mutex, Rank};
+use crate::task::TaskContext;
+
+/// Ports that are given to who asks for none in particular (`net.ipv4.ip_local_port_range`).
+pub const FIRST_EPHEMERAL: u16 = 32768;
+const LAST_EPHEMERAL: u16 = 60999;
+/// Ports below this are for the privileged (`net.ipv4.ip_unprivileged_port_start`).
+const FIRST_UNPRIVILEGED: u16 = 1024;
+
+/// A socket that can have a port.
+pub trait Holder: Send + Sync {
+    /// What it claims now.
+    fn claim(&self) -> Claim;
+}
+
+/// The ports of one protocol.
+pub struct Ports<T> {
+    table: Mutex<Table<T>>,
+}
+
+struct Table<T> {
+    holders: HashMap<u16, Vec<Weak<T>>>,
+    next: u16,
+}
+
+/// Whether a task may bind to a port.
+///
+/// # Errors
+/// `EACCES`.
+pub fn check_port(ctx: &TaskContext, port: u16) -> Result<(), Errno> {
+    let privileged = port != 0 && port < FIRST_UNPRIVILEGED;
+    if privileged && !ctx.credentials().has(Capability::CAP_NET_BIND_SERVICE) {
+        return Err(Errno::EACCES);
+    }
+    Ok(())
+}
+
+impl<T: Holder> Ports<T> {
+    /// No port is taken yet; where the search for free ones begins cannot be foretold.
+    pub fn new() -> Self {
+        let mut seed = [0; 2];
+        // Without randomness the search begins at the first port, which is as good a place.
+        let _ = getrandom::fill(&mut seed);
+        let next = FIRST_EPHEMERAL + u16::from_ne_bytes(seed) % (LAST_EPHEMERAL - FIRST_EPHEMERAL);
+        Ports { table: Mutex::new(Rank::Ports, Table { holders: HashMap::new(), next }) }
+    }
+
+    /// Gives a socket the port, or with 0 any that nobody has; `commit` is told which while nobody else can take it.
+    ///
+    /// # Errors
+    /// `EADDRINUSE`.
+    pub fn take(&self, socket: &Arc<T>, claim: &Claim, port: u16, commit: impl FnOnce(u16)) -> Result<u16, Errno> {
+        let mut table = self.table.lock();
+        let port = match port {
+            0 => table.find_free().ok_or(Errno::EADDRINUSE)?,
+            port => port,
+        };
+        table.check(claim, port, &**socket)?;
+        commit(port);
+        table.holders.entry(port).or_default().push(Arc::downgrade(socket));
+        Ok(port)
+    }
+
+    /// Asks again whether a socket may have the port it has, and changes it before somebody else can ask.
+    ///
+    /// # Errors
+    /// `EADDRINUSE`.
+    pub fn check_again(&self, socket: &T, claim: &Claim, port: u16, commit: impl FnOnce()) -> Result<(), Errno> {
+        let table = self.table.lock();
+        table.check(claim, port, socket)?;
+        commit();
+        Ok(())
+    }
+
+    /// Adds a socket to a port that is shared: a connection of a listener.
+    pub fn share(&self, socket: &Arc<T>, port: u16) {
+        self.table.lock().holders.entry(port).or_default().push(Arc::downgrade(socket));
+    }
+
+    /// A socket gives its port back.
+    pub fn release(&self, socket: &T, port: u16) {
+        let mut table = self.table.lock();
+        if let Some(holders) = table.holders.get_mut(&port) {
+            holders.retain(|holder| !std::ptr::eq(holder.as_ptr(), socket) && holder.strong_count() > 0);
+            if holders.is_empty() {
+                table.holders.remove(&port);
+            }
+        }
+    }
+
+    /// The sockets that have a port.
+    pub fn holders(&self, port: u16) -> Vec<Arc<T>> {
+        let table = self.table.lock();
+        table.holders.get(&port).into_iter().flatten().filter_map(Weak::upgrade).collect()
+    }
+
+    /// All sockets that have ports.
+    pub fn all(&self) -> Vec<Arc<T>> {
+        self.table.lock().holders.values().flatten().filter_map(Weak::upgrade).collect()
+    }
+
+    /// Whom of a port's holders a packet is for; those that share the port with SO_REUSEPORT take turns by sender.
+    pub fn find(&self, from: Endpoint, to: Endpoint, fits: impl Fn(&Claim) -> bool) -> Option<Arc<T>> {
+        let mut best: Option<(u32, Vec<(Arc<T>, bool)>)> = None;
+        for holder in self.holders(to.port) {
+            let claim = holder.claim();
+            let Some(score) = claim.score(from, to.ip).filter(|_| fits(&claim)) else { continue };
+            match &mut best {
+                Some((top, _)) if *top > score => {}
+                Some((top, group)) if *top == score => group.push((holder, claim.reuse_port)),
+                _ => best = Some((score, vec![(holder, claim.reuse_port)])),
+            }
+        }
+        let (_, mut group) = best?;
+        if group.iter().all(|(_, shares)| *shares) {
+            // Any mixture of the sender's bits does, as long as one sender always finds the same receiver.
+            let mixed = usize::from(from.port).wrapping_mul(0x9e37_79b1) >> 7;
+            let at = mixed % group.len();
+            return Some(group.swap_remove(at).0);
+        }
+        // Of those that share an address otherwise, the last to come gets everything.
+        group.pop().map(|(holder, _)| holder)
+    }
+}
+
+impl<T: Holder> Table<T> {
+    fn find_free(&mut self) -> Option<u16> {
+        for _ in FIRST_EPHEMERAL..=LAST_EPHEMERAL {
+            let port = self.next;
+            self.next = if port >= LAST_EPHEMERAL { FIRST_EPHEMERAL } else { port + 1 };
+            if self.holders.get(&port).is_none_or(|holders| holders.iter().all(|holder| holder.strong_count() == 0)) {
+                return Some(port);
+            }
+        }
+        None
+    }
+
+    fn check(&self, claim: &Claim, port: u16, socket: &T) -> Result<(), Errno> {
+        let others = self.holders.get(&port).into_iter().flatten().filter_map(Weak::upgrade);
+        for other in others.filter(|other| !std::ptr::eq(&**other, socket)) {
+            if claim.conflicts(&other.claim()) {
+                return Err(Errno::EADDRINUSE);
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,558 @@
+//! TCP over the loopback: a connection is two queues of bytes.
+
+use std::any::Any;
+use std::collections::VecDeque;
+use std::sync::{Arc, Weak};
+
+use amber_abi::errno::Errno;
+use amber_abi::ioctl::IoctlRequest as Io;
+use amber_abi::poll::PollEvents;
+use amber_abi::socket::{AddressFamily, IpProtocol, MessageFlags, SOMAXCONN, SocketKind};
+use amber_abi::sockopt::{IpOption as Ip, Ipv6Option as V6, SocketLevel, TcpOption};
+
+use super::address::{can_bind, family_of, parse};
+use super::loopback::Loopback;
+use super::options::{InetOptions, Situation};
+use super::ports::{Holder, check_port};
+use super::tcp_info;
+use super::tcp_state::{Listening, Phase, READABLE, State, WRITABLE};
+use super::{Claim, Endpoint, Report};
+use crate::error::SysResult;
+use crate::net::options::SharedOptions;
+use crate::net::socket::{Directions, Outgoing, Received, Socket};
+use crate::sync::{Mutex, Rank};
+use crate::task::TaskContext;
+use crate::wait::WaitQueue;
+
+/// The sizes of buffers at first, and that of the send buffer which a connection grows to by itself.
+const SEND_BUFFER: u32 = 16384;
+const RECEIVE_BUFFER: u32 = 131_072;
+const GROWN_SEND_BUFFER: u32 = 2_626_560;
+
+/// A TCP socket.
+pub struct TcpSocket {
+    pub(super) me: Weak<TcpSocket>,
+    pub(super) stack: Arc<Loopback>,
+    pub(super) family: AddressFamily,
+    uid: u32,
+    options: SharedOptions,
+    pub(super) inet: InetOptions,
+    pub(super) state: Mutex<State>,
+    pub(super) queue: WaitQueue,
+}
+
+impl TcpSocket {
+    /// Makes a socket of a user.
+    pub fn create(stack: Arc<Loopback>, family: AddressFamily, uid: u32) -> Arc<Self> {
+        let options = SharedOptions::with_buffers(SEND_BUFFER, RECEIVE_BUFFER);
+        Self::new(stack, family, uid, options, InetOptions::new(family, SocketKind::SOCK_STREAM))
+    }
+
+    fn new(
+        stack: Arc<Loopback>,
+        family: AddressFamily,
+        uid: u32,
+        options: SharedOptions,
+        inet: InetOptions,
+    ) -> Arc<Self> {
+        let state = State { local: Some(Endpoint::unspecified(family)), ..State::default() };
+        Arc::new_cyclic(|me| TcpSocket {
+            me: me.clone(),
+            stack,
+            family,
+            uid,
+            options,
+            inet,
+            state: Mutex::new(Rank::Buffer, state),
+            queue: WaitQueue::new(),
+        })
+    }
+
+    /// The socket that a listener's accept(2) will answer.
+    pub(super) fn child(&self) -> Arc<Self> {
+        Self::new(self.stack.clone(), self.family, self.uid, self.options.inherit(), self.inet.inherit())
+    }
+
+    pub(super) fn is_v6_only(&self) -> bool {
+        self.family == AddressFamily::AF_INET6 && self.inet.v6(V6::IPV6_V6ONLY) != 0
+    }
+
+    /// The send buffer grows once there is a connection, unless its size was set.
+    pub(super) fn grow(&self) {
+        self.options.change(|values| {
+            if values.send_buffer == SEND_BUFFER {
+                values.send_buffer = GROWN_SEND_BUFFER;
+            }
+        });
+    }
+
+    fn inline(&self) -> bool {
+        self.options.look(|values| values.oob_inline)
+    }
+
+    /// How many bytes may be on the way from one socket to another: half of each buffer, the rest being overhead.
+    fn capacity(from: &TcpSocket, to: &TcpSocket) -> usize {
+        let send = from.options.look(|values| values.send_buffer);
+        let receive = to.options.look(|values| values.receive_buffer);
+        (send / 2) as usize + (receive / 2) as usize
+    }
+
+    fn situation(&self) -> Situation {
+        let state = self.state.lock();
+        Situation {
+            is_bound: state.port() != 0,
+            is_connected: matches!(state.phase, Phase::Connected) && !state.is_finished(),
+        }
+    }
+
+    pub(super) fn peer(&self) -> Option<Arc<TcpSocket>> {
+        self.state.lock().peer.upgrade()
+    }
+
+    /// The peer resets the connection.
+    pub(super) fn reset(&self) {
+        if self.state.lock().reset() {
+            self.queue.notify_all();
+        }
+    }
+
+    /// The peer will send nothing more.
+    fn receive_fin(&self) {
+        self.state.lock().fin_received = true;
+        self.queue.notify_all();
+    }
+
+    /// Gives a port back, if there is one to give.
+    pub(super) fn release(&self, port: Option<u16>) {
+        if let Some(port) = port {
+            self.stack.tcp.release(self, port);
+        }
+    }
+
+    /// Takes any port that is free.
+    pub(super) fn bind_automatically(&self) -> Result<(), Errno> {
+        let me = self.me.upgrade().ok_or(Errno::EINVAL)?;
+        if self.state.lock().port() == 0 {
+            self.stack.tcp.take(&me, &self.claim(), 0, |port| self.set_port(port))?;
+        }
+        Ok(())
+    }
+
+    fn set_port(&self, port: u16) {
+        let unspecified = Endpoint::unspecified(self.family);
+        self.state.lock().local.get_or_insert(unspecified).port = port;
+    }
+
+    /// Stops listening: those who wait to be accepted are reset, those who knock are refused.
+    pub(super) fn stop_listening(listening: Listening) {
+        for end in listening.waiting {
+            end.end(true);
+        }
+        for client in listening.knocking.iter().filter_map(Weak::upgrade) {
+            client.reset();
+        }
+    }
+
+    /// The last descriptor is gone, or the listener this one waited at.
+    fn end(&self, abort: bool) {
+        let (phase, peer, unread, port, fin_sent) = {
+            let mut state = self.state.lock();
+            state.closed = true;
+            let unread = state.inbox.bytes() > 0;
+            state.inbox.clear();
+            let finished = state.is_finished();
+            let phase = std::mem::replace(&mut state.phase, Phase::Done);
+            let peer = if finished { None } else { state.peer.upgrade() };
+            (phase, peer, unread, state.port(), state.fin_sent)
+        };
+        self.release((port != 0).then_some(port));
+        match phase {
+            Phase::Listening(listening) => Self::stop_listening(listening),
+            Phase::Connected => {
+                if let Some(peer) = peer {
+                    match (abort || unread, fin_sent) {
+                        (true, _) => peer.reset(),
+                        (false, false) => peer.receive_fin(),
+                        (false, true) => {}
+                    }
+                }
+            }
+            _ => {}
+        }
+        self.queue.notify_all();
+    }
+
+    /// What `/proc/net/tcp` tells.
+    pub fn report(&self) -> Report {
+        let options = self.options.values();
+        let state = self.state.lock();
+        let (sending, receiving) = match &state.phase {
+            Phase::Listening(listening) => (listening.backlog, listening.waiting.len()),
+            _ => (0, state.inbox.bytes()),
+        };
+        Report {
+            family: self.family,
+            local: state.local.unwrap_or(Endpoint::unspecified(self.family)),
+            remote: state.remote,
+            state: state.name(),
+            sending,
+            receiving,
+            uid: self.uid,
+            inode: options.inode,
+            drops: 0,
+        }
+    }
+}
+
+impl Holder for TcpSocket {
+    fn claim(&self) -> Claim {
+        let v6_only = self.is_v6_only();
+        let (reuse_address, reuse_port) = self.options.look(|values| (values.reuse_address, values.reuse_port));
+        let state = self.state.lock();
+        Claim {
+            ip: state.local.unwrap_or(Endpoint::unspecified(self.family)).ip,
+            v6_only,
+            reuse_address,
+            reuse_port,
+            listening: matches!(state.phase, Phase::Listening(_)),
+            uid: self.uid,
+            remote: state.remote,
+        }
+    }
+}
+
+impl Socket for TcpSocket {
+    fn identity(&self) -> (AddressFamily, SocketKind, i32) {
+        (self.family, SocketKind::SOCK_STREAM, IpProtocol::IPPROTO_TCP.raw())
+    }
+
+    fn options(&self) -> &SharedOptions {
+        &self.options
+    }
+
+    fn bind(&self, ctx: &TaskContext, address: &[u8]) -> Result<(), Errno> {
+        let asked = bind_address(self.family, &self.inet, self.is_v6_only(), address)?;
+        check_port(ctx, asked.port)?;
+        let me = self.me.upgrade().ok_or(Errno::EINVAL)?;
+        {
+            let state = self.state.lock();
+            if !matches!(state.phase, Phase::Idle) || state.port() != 0 {
+                return Err(Errno::EINVAL);
+            }
+        }
+        let claim = Claim { ip: asked.ip, ..self.claim() };
+        self.stack.tcp.take(&me, &claim, asked.port, |port| {
+            let mut state = self.state.lock();
+            state.local = Some(Endpoint { ip: asked.ip, port });
+            state.bound = Some((asked.ip, asked.port));
+        })?;
+        Ok(())
+    }
+
+    fn listen(&self, _ctx: &TaskContext, backlog: u32) -> Result<(), Errno> {
+        let backlog = (backlog as usize).min(SOMAXCONN);
+        let port = {
+            let mut state = self.state.lock();
+            match &mut state.phase {
+                Phase::Listening(listening) => {
+                    listening.backlog = backlog;
+                    return Ok(());
+                }
+                Phase::Idle => state.port(),
+                _ => return Err(Errno::EINVAL),
+            }
+        };
+        let port = if port == 0 {
+            self.bind_automatically()?;
+            self.state.lock().port()
+        } else {
+            port
+        };
+        self.stack.tcp.check_again(self, &self.claim(), port, || {
+            let listening = Listening { waiting: VecDeque::new(), knocking: VecDeque::new(), backlog };
+            let mut state = self.state.lock();
+            (state.fin_sent, state.no_receive) = (false, false);
+            state.phase = Phase::Listening(listening);
+        })
+    }
+
+    fn connect(&self, ctx: &TaskContext, address: &[u8]) -> Result<(), Errno> {
+        if family_of(address)? == AddressFamily::AF_UNSPEC {
+            return self.disconnect();
+        }
+        self.begin_connect(ctx, address)
+    }
+
+    fn connected(&self) -> Result<(), Errno> {
+        self.end_connect()
+    }
+
+    fn accept(&self) -> Result<Arc<dyn Socket>, Errno> {
+        let accepted = {
+            let mut state = self.state.lock();
+            let Phase::Listening(listening) = &mut state.phase else { return Err(Errno::EINVAL) };
+            listening.waiting.pop_front().ok_or(Errno::EAGAIN)?
+        };
+        self.let_in();
+        Ok(accepted)
+    }
+
+    fn local_address(&self) -> Vec<u8> {
+        let local = self.state.lock().local;
+        local.unwrap_or(Endpoint::unspecified(self.family)).encode(self.family)
+    }
+
+    fn peer_address(&self) -> Result<Vec<u8>, Errno> {
+        let state = self.state.lock();
+        if !matches!(state.phase, Phase::Connected) || state.is_finished() {
+            return Err(Errno::ENOTCONN);
+        }
+        Ok(state.remote.ok_or(Errno::ENOTCONN)?.encode(self.family))
+    }
+
+    fn send(&self, ctx: Option<&TaskContext>, message: Outgoing<'_>) -> Result<usize, Errno> {
+        if let (true, Some(ctx), Some(address)) =
+            (message.flags.contains(MessageFlags::MSG_FASTOPEN), ctx, message.address)
+            && matches!(self.state.lock().phase, Phase::Idle)
+        {
+            match self.begin_connect(ctx, address) {
+                Ok(()) | Err(Errno::EINPROGRESS) => self.state.lock().in_progress = false,
+                Err(errno) => return Err(errno),
+            }
+        }
+        let peer = {
+            let mut state = self.state.lock();
+            if matches!(state.phase, Phase::Connecting) {
+                return Err(Errno::EAGAIN);
+            }
+            if let Some(error) = state.error.take() {
+                return Err(error);
+            }
+            if !state.can_send() {
+                return Err(Errno::EPIPE);
+            }
+            state.peer.upgrade()
+        };
+        let len = message.data.len();
+        if len == 0 {
+            return Ok(0);
+        }
+        let Some(peer) = peer else {
+            self.reset();
+            return Ok(len);
+        };
+        let capacity = Self::capacity(self, &peer);
+        let urgent = message.flags.contains(MessageFlags::MSG_OOB);
+        let mut state = peer.state.lock();
+        if state.closed || matches!(state.phase, Phase::Done) {
+            drop(state);
+            // The packet goes out, and is answered by a reset.
+            self.reset();
+            return Ok(len);
+        }
+        let room = state.inbox.room(capacity);
+        if room < len {
+            state.sender_waits = true;
+        }
+        if room == 0 {
+            return Err(Errno::EAGAIN);
+        }
+        let sent = len.min(room);
+        let urgent = urgent && sent == len;
+        state.put(&message.data[..sent], urgent);
+        drop(state);
+        self.stack.count(sent);
+        self.state.lock().bytes_sent += sent as u64;
+        peer.queue.notify(if urgent { READABLE | PollEvents::POLLPRI } else { READABLE });
+        Ok(sent)
+    }
+
+    fn receive(&self, buf: &mut [u8], flags: MessageFlags) -> Result<Received, Errno> {
+        let (peek, inline) = (flags.contains(MessageFlags::MSG_PEEK), self.inline());
+        let mut state = self.state.lock();
+        match state.phase {
+            Phase::Listening(_) => return Err(Errno::ENOTCONN),
+            Phase::Idle if !state.no_receive => return Err(state.error.take().unwrap_or(Errno::ENOTCONN)),
+            _ => {}
+        }
+        if flags.contains(MessageFlags::MSG_OOB) {
+            return state.take_urgent(buf, peek, inline);
+        }
+        let len = if buf.is_empty() { 0 } else { state.take_stream(buf, peek, inline) };
+        if len == 0 {
+            if state.fin_received || buf.is_empty() {
+                return Ok(Received::default());
+            }
+            if let Some(error) = state.error.take() {
+                return Err(error);
+            }
+            let over = state.no_receive || matches!(state.phase, Phase::Done | Phase::Idle);
+            return if over { Ok(Received::default()) } else { Err(Errno::EAGAIN) };
+        }
+        if !peek && state.sender_waits {
+            let left = state.inbox.bytes();
+            let peer = state.peer.upgrade();
+            drop(state);
+            if let Some(peer) = peer
+                && left * 3 <= Self::capacity(&peer, self) * 2
+            {
+                self.state.lock().sender_waits = false;
+                peer.queue.notify(WRITABLE);
+            }
+        }
+        Ok(Received { len, full_len: len, ..Received::default() })
+    }
+
+    fn keeps_borders(&self) -> bool {
+        false
+    }
+
+    fn shutdown(&self, directions: Directions) -> Result<(), Errno> {
+        let (result, peer, stopped) = {
+            let mut state = self.state.lock();
+            let idle = matches!(state.phase, Phase::Idle) || state.is_finished();
+            let mut peer = None;
+            let mut stopped = None;
+            match &state.phase {
+                Phase::Listening(_) if directions.receive => {
+                    if let Phase::Listening(listening) = std::mem::take(&mut state.phase) {
+                        stopped = Some(listening);
+                    }
+                }
+                Phase::Listening(_) => return Ok(()),
+                Phase::Connecting => {
+                    state.error = Some(Errno::ECONNRESET);
+                    state.phase = Phase::Done;
+                }
+                Phase::Connected if directions.send && !state.fin_sent => peer = state.peer.upgrade(),
+                _ => {}
+            }
+            state.no_receive |= directions.receive;
+            state.fin_sent |= directions.send;
+            (if idle { Err(Errno::ENOTCONN) } else { Ok(()) }, peer, stopped)
+        };
+        if let Some(peer) = peer {
+            peer.receive_fin();
+        }
+        if let Some(listening) = stopped {
+            let port = {
+                let mut state = self.state.lock();
+                let (fin_sent, no_receive) = (state.fin_sent, state.no_receive);
+                let port = state.forget(Endpoint::unspecified(self.family));
+                (state.fin_sent, state.no_receive) = (fin_sent, no_receive);
+                port
+            };
+            self.release(port);
+            Self::stop_listening(listening);
+        }
+        self.queue.notify_all();
+        result
+    }
+
+    fn poll(&self) -> PollEvents {
+        let inline = self.inline();
+        let low = self.options.look(|values| values.receive_low) as usize;
+        let (mut events, peer) = {
+            let state = self.state.lock();
+            (state.poll(inline, low), if state.can_send() { Some(state.peer.upgrade()) } else { None })
+        };
+        match peer {
+            // Nobody is there: sending does not wait.
+            Some(None) => events |= WRITABLE,
+            Some(Some(peer)) => {
+                let capacity = Self::capacity(self, &peer);
+                let mut state = peer.state.lock();
+                if state.inbox.bytes() * 3 <= capacity * 2 {
+                    events |= WRITABLE;
+                } else {
+                    state.sender_waits = true;
+                }
+            }
+            None => {}
+        }
+        events
+    }
+
+    fn queue(&self) -> &WaitQueue {
+        &self.queue
+    }
+
+    fn option(&self, _ctx: &TaskContext, level: SocketLevel, name: i32) -> Result<Vec<u8>, Errno> {
+        if level == SocketLevel::SOL_TCP && TcpOption::from_raw(name) == TcpOption::TCP_INFO {
+            return Ok(tcp_info::encode(self));
+        }
+        self.inet.get(level, name, &self.situation())
+    }
+
+    fn set_option(&self, ctx: &TaskContext, level: SocketLevel, name: i32, value: &[u8]) -> Result<(), Errno> {
+        self.inet.set(ctx, level, name, value, &self.situation())
+    }
+
+    fn take_error(&self) -> Option<Errno> {
+        self.state.lock().error.take()
+    }
+
+    fn is_listening(&self) -> bool {
+        matches!(self.state.lock().phase, Phase::Listening(_))
+    }
+
+    fn readable_bytes(&self) -> usize {
+        let inline = self.inline();
+        self.state.lock().readable(inline)
+    }
+
+    fn unsent_bytes(&self) -> usize {
+        let Some(peer) = self.peer() else { return 0 };
+        // What fits into the peer's receive buffer has arrived.
+        let arrived = (peer.options.look(|values| values.receive_buffer) / 2) as usize;
+        peer.state.lock().inbox.bytes().saturating_sub(arrived)
+    }
+
+    fn ioctl(&self, ctx: &mut TaskContext, command: u32, argument: u64) -> SysResult {
+        if Io::from_raw(command) == Io::SIOCATMARK {
+            let at_mark = self.state.lock().is_at_mark();
+            ctx.write_object(argument, &i32::from(at_mark))?;
+            return Ok(0);
+        }
+        Err(Errno::ENOTTY.into())
+    }
+
+    fn close(&self) {
+        let abort = self.options.look(|values| values.linger == Some(0));
+        self.end(abort);
+    }
+
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
+}
+
+/// The address a socket shall be bound to.
+///
+/// # Errors
+/// Those of [`parse`]; `EINVAL` for an IPv4 address of a socket for IPv6 alone; `EADDRNOTAVAIL` for an address that is
+/// not the machine's.
+pub fn bind_address(
+    family: AddressFamily,
+    inet: &InetOptions,
+    v6_only: bool,
+    address: &[u8],
+) -> Result<Endpoint, Errno> {
+    let mut bytes = address.to_vec();
+    if family == AddressFamily::AF_INET && family_of(address)? == AddressFamily::AF_UNSPEC {
+        // Old programs leave the family out when they mean any address.
+        if address.get(4..8) != Some(&[0; 4]) {
+            return Err(if address.len() < 16 { Errno::EINVAL } else { Errno::EAFNOSUPPORT });
+        }
+        bytes[..2].copy_from_slice(&family.raw().to_ne_bytes());
+    }
+    let asked = parse(family, &bytes)?;
+    if v6_only && asked.ip.is_ipv4() {
+        return Err(Errno::EINVAL);
+    }
+    let free = inet.ip(Ip::IP_FREEBIND) != 0 || inet.v6(V6::IPV6_FREEBIND) != 0;
+    if !can_bind(asked.ip) && !free {
+        return Err(Errno::EADDRNOTAVAIL);
+    }
+    Ok(asked)
+}

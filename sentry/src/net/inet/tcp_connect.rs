@@ -1,0 +1,211 @@
+//! How TCP connections are made.
+
+use std::sync::Arc;
+
+use amber_abi::errno::Errno;
+
+use super::Endpoint;
+use super::address::{is_broadcast, parse, route};
+use super::tcp::TcpSocket;
+use super::tcp_state::{Phase, READABLE, State};
+use crate::task::TaskContext;
+
+impl TcpSocket {
+    /// Begins a connection, as connect(2) does. On a network without packets the answer is there at once, but as on
+    /// Linux the caller is told only when it asks.
+    ///
+    /// # Errors
+    /// `EINPROGRESS` once it is begun, `EALREADY`, `EISCONN`, those of addresses and ports.
+    pub(super) fn begin_connect(&self, _ctx: &TaskContext, address: &[u8]) -> Result<(), Errno> {
+        let asked = parse(self.family, address)?;
+        {
+            let state = self.state.lock();
+            match state.phase {
+                Phase::Idle => {}
+                Phase::Connecting => return Err(Errno::EALREADY),
+                Phase::Connected | Phase::Done if state.in_progress => {
+                    drop(state);
+                    return self.end_connect();
+                }
+                _ => return Err(Errno::EISCONN),
+            }
+        }
+        if asked.ip.is_ipv4() && self.is_v6_only() {
+            return Err(Errno::ENETUNREACH);
+        }
+        if is_broadcast(asked.ip) {
+            return Err(Errno::ENETUNREACH);
+        }
+        let (to, mut from) = route(asked.ip)?;
+        let bound = self.state.lock().bound.map(|(ip, _)| ip).filter(|ip| !ip.is_unspecified());
+        if let Some(ip) = bound {
+            if ip.is_ipv4() != to.is_ipv4() {
+                return Err(Errno::EINVAL);
+            }
+            from = ip;
+        }
+        let to = Endpoint { ip: to, port: asked.port };
+        self.bind_automatically().map_err(|_| Errno::EADDRNOTAVAIL)?;
+        let from = Endpoint { ip: from, port: self.state.lock().port() };
+        let twin = |other: &Arc<TcpSocket>| {
+            let state = other.state.lock();
+            state.local == Some(from) && state.remote == Some(to)
+        };
+        if self.stack.tcp.holders(from.port).iter().any(twin) {
+            return Err(Errno::EADDRNOTAVAIL);
+        }
+        {
+            let mut state = self.state.lock();
+            if !matches!(state.phase, Phase::Idle) {
+                return Err(Errno::EALREADY);
+            }
+            (state.local, state.remote) = (Some(from), Some(to));
+            (state.fin_sent, state.no_receive, state.error) = (false, false, None);
+            state.phase = Phase::Connecting;
+            state.in_progress = true;
+        }
+        self.knock(from, to);
+        Err(Errno::EINPROGRESS)
+    }
+
+    /// Asks whoever listens for a connection.
+    fn knock(&self, from: Endpoint, to: Endpoint) {
+        let Some(me) = self.me.upgrade() else { return };
+        match self.stack.tcp.find(from, to, |claim| claim.listening) {
+            Some(listener) => listener.admit(&me, from, to),
+            None if from == to => self.join_itself(),
+            None => self.reset(),
+        }
+    }
+
+    /// A socket that connects to its own end meets itself: both sides open the connection at once.
+    fn join_itself(&self) {
+        {
+            let mut state = self.state.lock();
+            state.phase = Phase::Connected;
+            state.peer = self.me.clone();
+        }
+        self.grow();
+        self.queue.notify_all();
+    }
+
+    /// A listener makes the other end of a connection, if it has room; else the client goes on knocking.
+    fn admit(&self, client: &Arc<TcpSocket>, from: Endpoint, to: Endpoint) {
+        let mut state = self.state.lock();
+        let Phase::Listening(listening) = &mut state.phase else {
+            drop(state);
+            client.reset();
+            return;
+        };
+        if listening.waiting.len() > listening.backlog {
+            listening.knocking.push_back(Arc::downgrade(client));
+            return;
+        }
+        drop(state);
+        let end = self.child();
+        {
+            let mut state = end.state.lock();
+            *state = State {
+                phase: Phase::Connected,
+                local: Some(to),
+                bound: Some((to.ip, to.port)),
+                remote: Some(from),
+                peer: Arc::downgrade(client),
+                ..State::default()
+            };
+        }
+        end.grow();
+        self.stack.tcp.share(&end, to.port);
+        {
+            let mut state = client.state.lock();
+            if !matches!(state.phase, Phase::Connecting) {
+                drop(state);
+                self.stack.tcp.release(&end, to.port);
+                return;
+            }
+            state.phase = Phase::Connected;
+            state.peer = Arc::downgrade(&end);
+        }
+        client.grow();
+        self.stack.count(0);
+        let mut state = self.state.lock();
+        if let Phase::Listening(listening) = &mut state.phase {
+            listening.waiting.push_back(end);
+            drop(state);
+            client.queue.notify_all();
+            self.queue.notify(READABLE);
+        } else {
+            drop(state);
+            self.stack.tcp.release(&end, to.port);
+            client.reset();
+        }
+    }
+
+    /// Lets in those who knock, as far as there is room.
+    pub(super) fn let_in(&self) {
+        loop {
+            let client = {
+                let mut state = self.state.lock();
+                let Phase::Listening(listening) = &mut state.phase else { return };
+                if listening.waiting.len() > listening.backlog {
+                    return;
+                }
+                match listening.knocking.pop_front() {
+                    Some(client) => client.upgrade(),
+                    None => return,
+                }
+            };
+            let Some(client) = client else { continue };
+            let ends = {
+                let state = client.state.lock();
+                matches!(state.phase, Phase::Connecting).then_some((state.local, state.remote))
+            };
+            if let Some((Some(from), Some(to))) = ends {
+                self.admit(&client, from, to);
+            }
+        }
+    }
+
+    /// Tells how a connect that was begun has ended.
+    ///
+    /// # Errors
+    /// `EINPROGRESS` if it has not; why it failed.
+    pub(super) fn end_connect(&self) -> Result<(), Errno> {
+        let (error, port) = {
+            let mut state = self.state.lock();
+            match state.phase {
+                Phase::Connecting => return Err(Errno::EINPROGRESS),
+                Phase::Done if state.in_progress => {}
+                _ => {
+                    state.in_progress = false;
+                    return Ok(());
+                }
+            }
+            // Somebody may have asked for SO_ERROR before.
+            let error = state.error.take().unwrap_or(Errno::ECONNABORTED);
+            (error, state.forget(Endpoint::unspecified(self.family)))
+        };
+        self.release(port);
+        Err(error)
+    }
+
+    /// connect(2) with `AF_UNSPEC`: the connection is reset, and the socket can be used again.
+    pub(super) fn disconnect(&self) -> Result<(), Errno> {
+        let (peer, port, phase) = {
+            let mut state = self.state.lock();
+            let peer = if state.is_finished() { None } else { state.peer.upgrade() };
+            let phase = std::mem::take(&mut state.phase);
+            let port = state.forget(Endpoint::unspecified(self.family));
+            (peer, port, phase)
+        };
+        self.release(port);
+        if let Phase::Listening(listening) = phase {
+            Self::stop_listening(listening);
+        }
+        if let Some(peer) = peer {
+            peer.reset();
+        }
+        self.queue.notify_all();
+        Ok(())
+    }
+}

@@ -1,0 +1,488 @@
+//! UDP over the loopback.
+
+use std::any::Any;
+use std::collections::VecDeque;
+use std::net::IpAddr;
+use std::sync::{Arc, Weak};
+
+use amber_abi::errno::Errno;
+use amber_abi::poll::PollEvents;
+use amber_abi::socket::{AddressFamily, IpProtocol, MessageFlags, SocketKind, TcpState};
+use amber_abi::sockopt::{IpOption as Ip, Ipv6Option as V6, SocketLevel};
+
+use super::address::{family_of, is_broadcast, parse, route};
+use super::loopback::Loopback;
+use super::option_rules::{UDP_CORK, UDP_SEGMENT};
+use super::options::{InetOptions, Situation};
+use super::ports::{Holder, check_port};
+use super::tcp::bind_address;
+use super::udp_control::{self, Chosen, Envelope};
+use super::{Claim, Endpoint, Report};
+use crate::net::control::Control;
+use crate::net::inbox::{Inbox, Packet};
+use crate::net::options::SharedOptions;
+use crate::net::socket::{Directions, Outgoing, Received, Socket};
+use crate::sync::{Mutex, Rank};
+use crate::task::TaskContext;
+use crate::time::clock;
+use crate::wait::WaitQueue;
+
+const READABLE: PollEvents = PollEvents::POLLIN.union(PollEvents::POLLRDNORM);
+const WRITABLE: PollEvents = PollEvents::POLLOUT.union(PollEvents::POLLWRNORM).union(PollEvents::POLLWRBAND);
+/// The most bytes of a datagram: what the length fields of IPv4 and UDP leave.
+const MOST_V4: usize = 65507;
+const MOST_V6: usize = 65527;
+
+/// A UDP socket.
+pub struct UdpSocket {
+    me: Weak<UdpSocket>,
+    stack: Arc<Loopback>,
+    family: AddressFamily,
+    uid: u32,
+    options: SharedOptions,
+    inet: InetOptions,
+    state: Mutex<State>,
+    queue: WaitQueue,
+}
+
+struct State {
+    local: Endpoint,
+    /// The address and port that bind(2) gave, which outlast a connect.
+    bound: Option<(IpAddr, u16)>,
+    remote: Option<Endpoint>,
+    inbox: Inbox,
+    /// What is known of each datagram in the inbox.
+    envelopes: VecDeque<Envelope>,
+    /// A datagram that is being collected (`MSG_MORE`, `UDP_CORK`).
+    corked: Option<(Option<Endpoint>, Vec<u8>)>,
+    no_receive: bool,
+    no_send: bool,
+    error: Option<Errno>,
+    drops: u64,
+}
+
+impl UdpSocket {
+    /// Makes a socket of a user.
+    pub fn create(stack: Arc<Loopback>, family: AddressFamily, uid: u32) -> Arc<Self> {
+        let state = State {
+            local: Endpoint::unspecified(family),
+            bound: None,
+            remote: None,
+            inbox: Inbox::default(),
+            envelopes: VecDeque::new(),
+            corked: None,
+            no_receive: false,
+            no_send: false,
+            error: None,
+            drops: 0,
+        };
+        Arc::new_cyclic(|me| UdpSocket {
+            me: me.clone(),
+            stack,
+            family,
+            uid,
+            options: SharedOptions::default(),
+            inet: InetOptions::new(family, SocketKind::SOCK_DGRAM),
+            state: Mutex::new(Rank::Buffer, state),
+            queue: WaitQueue::new(),
+        })
+    }
+
+    fn is_v6_only(&self) -> bool {
+        self.family == AddressFamily::AF_INET6 && self.inet.v6(V6::IPV6_V6ONLY) != 0
+    }
+
+    fn situation(&self) -> Situation {
+        let state = self.state.lock();
+        Situation { is_bound: state.local.port != 0, is_connected: state.remote.is_some() }
+    }
+
+    fn bind_automatically(&self) -> Result<(), Errno> {
+        if self.state.lock().local.port != 0 {
+            return Ok(());
+        }
+        let me = self.me.upgrade().ok_or(Errno::EINVAL)?;
+        self.stack.udp.take(&me, &self.claim(), 0, |port| self.state.lock().local.port = port).map_err(|_| {
+            // All ports are taken.
+            Errno::EAGAIN
+        })?;
+        Ok(())
+    }
+
+    /// Where a datagram shall go; a socket of AF_INET6 takes addresses of both families.
+    fn destination(&self, address: &[u8]) -> Result<Endpoint, Errno> {
+        let to = match (self.family, family_of(address)?) {
+            (AddressFamily::AF_INET6, AddressFamily::AF_INET) => parse(AddressFamily::AF_INET, address)?,
+            (AddressFamily::AF_INET, AddressFamily::AF_UNSPEC) => {
+                let mut bytes = address.to_vec();
+                bytes[..2].copy_from_slice(&self.family.raw().to_ne_bytes());
+                parse(self.family, &bytes)?
+            }
+            _ => parse(self.family, address)?,
+        };
+        if to.ip.is_ipv4() && self.is_v6_only() {
+            return Err(Errno::ENETUNREACH);
+        }
+        if to.port == 0 {
+            return Err(Errno::EINVAL);
+        }
+        Ok(to)
+    }
+
+    /// Where packets go really, and where they come from; a group is reached only over an interface that was chosen.
+    fn route(&self, to: IpAddr, chosen: &Chosen) -> Result<(IpAddr, IpAddr), Errno> {
+        let (to, from) = if to.is_multicast() && (self.inet.multicasts_over_loopback() || chosen.on_loopback) {
+            let (_, from) = route(Endpoint::unspecified(self.family_of(to)).ip)?;
+            (to, from)
+        } else {
+            route(to)?
+        };
+        if is_broadcast(to) && !self.options.look(|values| values.broadcast) {
+            return Err(Errno::EACCES);
+        }
+        let local = self.state.lock().local.ip;
+        let bound = (!local.is_unspecified() && local.is_ipv4() == to.is_ipv4()).then_some(local);
+        Ok((to, chosen.source.filter(|ip| ip.is_ipv4() == to.is_ipv4()).or(bound).unwrap_or(from)))
+    }
+
+    fn family_of(&self, ip: IpAddr) -> AddressFamily {
+        if ip.is_ipv4() { AddressFamily::AF_INET } else { AddressFamily::AF_INET6 }
+    }
+
+    /// Sends one datagram.
+    fn transmit(&self, to: Endpoint, data: &[u8], chosen: &Chosen) -> Result<(), Errno> {
+        let (ip, source) = self.route(to.ip, chosen)?;
+        let to = Endpoint { ip, port: to.port };
+        self.bind_automatically()?;
+        let from = Endpoint { ip: source, port: self.state.lock().local.port };
+        let (tos, ttl) = self.marks(to.ip, chosen);
+        let envelope = Envelope { from, to, tos, ttl, time: clock::realtime() };
+        self.stack.count(data.len());
+        if to.ip.is_multicast() || is_broadcast(to.ip) {
+            for receiver in self.stack.udp.holders(to.port) {
+                if receiver.wants(from, to) {
+                    receiver.deliver(data, envelope.clone());
+                }
+            }
+            return Ok(());
+        }
+        match self.stack.udp.find(from, to, |_| true) {
+            Some(receiver) => receiver.deliver(data, envelope),
+            None => self.refused(to),
+        }
+        Ok(())
+    }
+
+    /// The type of service and the hops a datagram is sent with.
+    fn marks(&self, to: IpAddr, chosen: &Chosen) -> (u8, u8) {
+        let (tos, ttl) = match (to.is_ipv4(), to.is_multicast()) {
+            (true, false) => (self.inet.ip(Ip::IP_TOS), self.inet.ip(Ip::IP_TTL)),
+            (true, true) => (self.inet.ip(Ip::IP_TOS), self.inet.ip(Ip::IP_MULTICAST_TTL)),
+            (false, false) => (self.inet.v6(V6::IPV6_TCLASS), self.inet.v6(V6::IPV6_UNICAST_HOPS)),
+            (false, true) => (self.inet.v6(V6::IPV6_TCLASS), self.inet.v6(V6::IPV6_MULTICAST_HOPS)),
+        };
+        (chosen.tos.unwrap_or(tos as u8), chosen.ttl.unwrap_or(ttl as u8))
+    }
+
+    /// Whether a datagram for a group or for everybody is for this socket.
+    fn wants(&self, from: Endpoint, to: Endpoint) -> bool {
+        let claim = self.claim();
+        let to_address = claim.ip == to.ip;
+        let to_any = claim.ip.is_unspecified() && (claim.ip.is_ipv4() == to.ip.is_ipv4() || !claim.v6_only);
+        let from_peer = claim.remote.is_none_or(|remote| remote == from);
+        let member = is_broadcast(to.ip) || self.inet.is_member(to.ip);
+        from_peer && (to_address || to_any) && member
+    }
+
+    fn deliver(&self, data: &[u8], envelope: Envelope) {
+        let limit = self.options.look(|values| values.receive_buffer) as usize;
+        {
+            let mut state = self.state.lock();
+            if !state.inbox.has_room(limit) {
+                state.drops += 1;
+                return;
+            }
+            let sender = envelope.from.encode(self.family);
+            state.inbox.push(Packet::new(data, Some(sender), Control::default()));
+            state.envelopes.push_back(envelope);
+        }
+        self.queue.notify(READABLE);
+    }
+
+    /// Nobody has the port: a connected socket hears of it, as does one that asked for all errors.
+    fn refused(&self, to: Endpoint) {
+        let all = match to.ip {
+            IpAddr::V4(_) => self.inet.ip(Ip::IP_RECVERR) != 0,
+            IpAddr::V6(_) => self.inet.v6(V6::IPV6_RECVERR) != 0,
+        };
+        {
+            let mut state = self.state.lock();
+            if state.remote != Some(to) && !all {
+                return;
+            }
+            state.error = Some(Errno::ECONNREFUSED);
+        }
+        self.queue.notify(READABLE | PollEvents::POLLERR);
+    }
+
+    fn disconnect(&self) {
+        let port = {
+            let mut state = self.state.lock();
+            state.remote = None;
+            state.error = None;
+            let port = state.local.port;
+            let (ip, kept) = match state.bound {
+                Some((ip, bound_port)) => (ip, bound_port != 0),
+                None => (Endpoint::unspecified(self.family).ip, false),
+            };
+            state.local = Endpoint { ip, port: if kept { port } else { 0 } };
+            (!kept && port != 0).then_some(port)
+        };
+        if let Some(port) = port {
+            self.stack.udp.release(self, port);
+        }
+    }
+
+    /// What `/proc/net/udp` tells.
+    pub fn report(&self) -> Report {
+        let inode = self.options.look(|values| values.inode);
+        let state = self.state.lock();
+        Report {
+            family: self.family,
+            local: state.local,
+            remote: state.remote,
+            state: if state.remote.is_some() { TcpState::TCP_ESTABLISHED } else { TcpState::TCP_CLOSE },
+            sending: 0,
+            receiving: state.inbox.bytes(),
+            uid: self.uid,
+            inode,
+            drops: state.drops,
+        }
+    }
+}
+
+impl Holder for UdpSocket {
+    fn claim(&self) -> Claim {
+        let v6_only = self.is_v6_only();
+        let (reuse_address, reuse_port) = self.options.look(|values| (values.reuse_address, values.reuse_port));
+        let state = self.state.lock();
+        Claim {
+            ip: state.local.ip,
+            v6_only,
+            reuse_address,
+            reuse_port,
+            listening: false,
+            uid: self.uid,
+            remote: state.remote,
+        }
+    }
+}
+
+impl Socket for UdpSocket {
+    fn identity(&self) -> (AddressFamily, SocketKind, i32) {
+        (self.family, SocketKind::SOCK_DGRAM, IpProtocol::IPPROTO_UDP.raw())
+    }
+
+    fn options(&self) -> &SharedOptions {
+        &self.options
+    }
+
+    fn bind(&self, ctx: &TaskContext, address: &[u8]) -> Result<(), Errno> {
+        let asked = bind_address(self.family, &self.inet, self.is_v6_only(), address)?;
+        check_port(ctx, asked.port)?;
+        let me = self.me.upgrade().ok_or(Errno::EINVAL)?;
+        if self.state.lock().local.port != 0 {
+            return Err(Errno::EINVAL);
+        }
+        let claim = Claim { ip: asked.ip, ..self.claim() };
+        self.stack.udp.take(&me, &claim, asked.port, |port| {
+            let mut state = self.state.lock();
+            state.local = Endpoint { ip: asked.ip, port };
+            state.bound = Some((asked.ip, asked.port));
+        })?;
+        Ok(())
+    }
+
+    fn connect(&self, _ctx: &TaskContext, address: &[u8]) -> Result<(), Errno> {
+        if family_of(address)? == AddressFamily::AF_UNSPEC {
+            self.disconnect();
+            return Ok(());
+        }
+        let mixed = self.family == AddressFamily::AF_INET6 && family_of(address)? == AddressFamily::AF_INET;
+        let to = parse(if mixed { AddressFamily::AF_INET } else { self.family }, address)?;
+        if to.ip.is_ipv4() && self.is_v6_only() {
+            return Err(Errno::ENETUNREACH);
+        }
+        let (ip, source) = self.route(to.ip, &Chosen::default())?;
+        self.bind_automatically()?;
+        let mut state = self.state.lock();
+        if state.local.ip.is_unspecified() {
+            state.local.ip = source;
+        }
+        state.remote = Some(Endpoint { ip, port: to.port });
+        state.error = None;
+        Ok(())
+    }
+
+    fn local_address(&self) -> Vec<u8> {
+        self.state.lock().local.encode(self.family)
+    }
+
+    fn peer_address(&self) -> Result<Vec<u8>, Errno> {
+        // A port of zero is nobody's, even where it was connected to.
+        let remote = self.state.lock().remote.filter(|remote| remote.port != 0);
+        Ok(remote.ok_or(Errno::ENOTCONN)?.encode(self.family))
+    }
+
+    fn send(&self, _ctx: Option<&TaskContext>, message: Outgoing<'_>) -> Result<usize, Errno> {
+        if message.flags.contains(MessageFlags::MSG_OOB) {
+            return Err(Errno::EOPNOTSUPP);
+        }
+        if message.data.len() > usize::from(u16::MAX) {
+            return Err(Errno::EMSGSIZE);
+        }
+        let address = match message.address {
+            Some(address) => Some(self.destination(address)?),
+            None => None,
+        };
+        let chosen = udp_control::parse(self.family, &message.control)?;
+        let (to, corked) = {
+            let mut state = self.state.lock();
+            let to = match (state.corked.as_ref().and_then(|(to, _)| *to), address.or(state.remote)) {
+                (Some(to), _) | (None, Some(to)) => to,
+                (None, None) => return Err(Errno::EDESTADDRREQ),
+            };
+            if state.no_send {
+                return Err(Errno::EPIPE);
+            }
+            if let Some(error) = state.error.take() {
+                return Err(error);
+            }
+            (to, state.corked.take())
+        };
+        let len = message.data.len();
+        let mut collected = corked.map(|(_, data)| data);
+        if let Some(data) = &mut collected {
+            data.extend_from_slice(message.data);
+        }
+        let whole = collected.as_deref().unwrap_or(message.data);
+        let segment = usize::from(chosen.segment.unwrap_or(self.inet.udp(UDP_SEGMENT) as u16));
+        let most = if to.ip.is_ipv4() { MOST_V4 } else { MOST_V6 };
+        if whole.len() > most {
+            return Err(Errno::EMSGSIZE);
+        }
+        if message.flags.contains(MessageFlags::MSG_MORE) || self.inet.udp(UDP_CORK) != 0 {
+            let whole = whole.to_vec();
+            self.state.lock().corked = Some((Some(to), whole));
+            return Ok(len);
+        }
+        if segment == 0 || whole.len() <= segment {
+            self.transmit(to, whole, &chosen)?;
+        } else {
+            for part in whole.chunks(segment) {
+                self.transmit(to, part, &chosen)?;
+            }
+        }
+        Ok(len)
+    }
+
+    fn receive(&self, buf: &mut [u8], flags: MessageFlags) -> Result<Received, Errno> {
+        if flags.contains(MessageFlags::MSG_OOB) {
+            return Err(Errno::EOPNOTSUPP);
+        }
+        let peek = flags.contains(MessageFlags::MSG_PEEK);
+        let (mut received, envelope, drops) = {
+            let mut state = self.state.lock();
+            if let Some(error) = state.error.take() {
+                return Err(error);
+            }
+            let Some(received) = state.inbox.take_message(buf, peek) else {
+                return if state.no_receive { Ok(Received::default()) } else { Err(Errno::EAGAIN) };
+            };
+            let envelope = if peek { state.envelopes.front().cloned() } else { state.envelopes.pop_front() };
+            (received, envelope, state.drops)
+        };
+        if let Some(envelope) = envelope {
+            received.control = udp_control::tell(self.family, &self.inet, &self.options.values(), &envelope, drops);
+        }
+        Ok(received)
+    }
+
+    fn keeps_borders(&self) -> bool {
+        true
+    }
+
+    fn shutdown(&self, directions: Directions) -> Result<(), Errno> {
+        let connected = {
+            let mut state = self.state.lock();
+            state.no_receive |= directions.receive;
+            state.no_send |= directions.send;
+            state.remote.is_some()
+        };
+        self.queue.notify_all();
+        if connected { Ok(()) } else { Err(Errno::ENOTCONN) }
+    }
+
+    fn poll(&self) -> PollEvents {
+        let state = self.state.lock();
+        let mut events = WRITABLE;
+        if !state.inbox.is_empty() {
+            events |= READABLE;
+        }
+        if state.no_receive {
+            events |= READABLE | PollEvents::POLLRDHUP;
+        }
+        if state.no_receive && state.no_send {
+            events |= PollEvents::POLLHUP;
+        }
+        if state.error.is_some() {
+            events |= PollEvents::POLLERR;
+        }
+        events
+    }
+
+    fn queue(&self) -> &WaitQueue {
+        &self.queue
+    }
+
+    fn option(&self, _ctx: &TaskContext, level: SocketLevel, name: i32) -> Result<Vec<u8>, Errno> {
+        self.inet.get(level, name, &self.situation())
+    }
+
+    fn set_option(&self, ctx: &TaskContext, level: SocketLevel, name: i32, value: &[u8]) -> Result<(), Errno> {
+        self.inet.set(ctx, level, name, value, &self.situation())?;
+        if (level, name) == (SocketLevel::SOL_UDP, UDP_CORK) && self.inet.udp(UDP_CORK) == 0 {
+            // What was collected goes out now.
+            let corked = self.state.lock().corked.take();
+            if let Some((Some(to), data)) = corked {
+                self.transmit(to, &data, &Chosen::default())?;
+            }
+        }
+        Ok(())
+    }
+
+    fn take_error(&self) -> Option<Errno> {
+        self.state.lock().error.take()
+    }
+
+    fn readable_bytes(&self) -> usize {
+        self.state.lock().inbox.first_bytes()
+    }
+
+    fn close(&self) {
+        let port = {
+            let mut state = self.state.lock();
+            state.inbox.clear();
+            state.envelopes.clear();
+            state.local.port
+        };
+        if port != 0 {
+            self.stack.udp.release(self, port);
+        }
+        self.queue.notify_all();
+    }
+
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
+}
