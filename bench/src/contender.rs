@@ -18,6 +18,9 @@ use crate::work::Workspace;
 /// The contender others are compared with in the last column.
 pub const RIVAL: &str = "runsc ptrace";
 
+/// The platforms Amber has.
+const AMBER_PLATFORMS: &[&str] = &["ptrace"];
+
 /// A way to run a command.
 pub struct Contender {
     name: String,
@@ -44,7 +47,7 @@ pub fn all(workspace: &Workspace) -> Result<Vec<Contender>> {
         list.push(Contender { name: name.into(), kind: Kind::Prefix(prefix) });
     };
     let amber = build_amber()?;
-    for platform in ["ptrace"] {
+    for platform in AMBER_PLATFORMS {
         add(&format!("amber {platform}"), &amber, &["do", &format!("--platform={platform}"), "--"]);
     }
     match find_program("runsc") {

@@ -82,7 +82,9 @@ fn print(text: &str) -> Result<u8> {
 /// One line for the operator instead of a trace: a panic is a defect of Amber, never of the input.
 fn report_panic(info: &panic::PanicHookInfo<'_>) {
     terminal::restore_terminal();
-    let message = info.payload_as_str().unwrap_or("no message");
+    let payload = info.payload();
+    let message = payload.downcast_ref::<&str>().copied().or(payload.downcast_ref::<String>().map(String::as_str));
+    let message = message.unwrap_or("no message");
     let place = info.location().map(|place| format!(" at {}:{}", place.file(), place.line())).unwrap_or_default();
     let _ =
         writeln!(io::stderr(), "amber: internal error{place}: {message}; this is a defect of Amber, please report it");
