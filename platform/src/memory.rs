@@ -270,7 +270,12 @@ impl GuestMemory {
     /// The host has no memory left for it.
     pub fn commit(&self, range: FrameRange) -> Result<(), OutOfMemory> {
         let keep = FallocateFlags::FALLOC_FL_KEEP_SIZE;
-        fallocate(&self.file, keep, range.start as i64, range.len as i64).map_err(|_| OutOfMemory)
+        fallocate(&self.file, keep, range.start as i64, range.len as i64).map_err(|_| OutOfMemory)?;
+        // What was only set aside does not count as touched yet.
+        for page in (range.start..range.end()).step_by(PAGE_SIZE as usize) {
+            self.atomic_u64(page).fetch_add(0, Ordering::Relaxed);
+        }
+        Ok(())
     }
 
     /// Fills bytes with zero, keeping the memory.
