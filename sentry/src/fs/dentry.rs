@@ -286,6 +286,16 @@ impl Dentry {
     }
 }
 
+impl Drop for Dentry {
+    /// A guest decides how deep its directories are, so ancestors that go along go one by one, not within each other.
+    fn drop(&mut self) {
+        let mut next = self.place.lock().parent.take();
+        while let Some(dentry) = next.and_then(Arc::into_inner) {
+            next = dentry.place.lock().parent.take();
+        }
+    }
+}
+
 static CACHE: Mutex<VecDeque<Arc<Dentry>>> = Mutex::new(Rank::Leaf, VecDeque::new());
 
 /// Adds an entry to the kept ones and lets the oldest go that was not used since it was last looked at.

@@ -426,7 +426,12 @@ impl HostInode {
 }
 
 impl Drop for HostInode {
+    /// A guest decides how deep its directories are, so ancestors that go along go one by one, not within each other.
     fn drop(&mut self) {
+        let mut next = self.state.lock().parent.take();
+        while let Some(inode) = next.and_then(Arc::into_inner) {
+            next = inode.state.lock().parent.take();
+        }
         if let Err(errno) = self.write_back() {
             log::error!("writing back changed pages of a host file: {errno}");
         }

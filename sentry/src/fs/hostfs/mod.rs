@@ -91,12 +91,11 @@ impl HostFs {
     fn inode(&self, parent: Option<Arc<HostInode>>, name: &[u8], stat: &host::HostStat) -> Arc<HostInode> {
         let key = (stat.device, stat.number);
         let mut inodes = self.inodes.lock();
-        if let Some(known) = inodes.get(&key).and_then(Weak::upgrade)
-            && known.is_kind_of(stat)
-        {
+        let known = inodes.get(&key).and_then(Weak::upgrade);
+        if let Some(known) = known.as_ref().filter(|known| known.is_kind_of(stat)) {
             drop(inodes);
             known.found_at(parent, name);
-            return known;
+            return known.clone();
         }
         if inodes.len() >= 1024 && inodes.len() == inodes.capacity() {
             inodes.retain(|_, inode| inode.strong_count() > 0);

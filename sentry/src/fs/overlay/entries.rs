@@ -47,6 +47,13 @@ impl Entries {
         self.0.iter().map(|(name, change)| (&**name, change))
     }
 
+    pub(super) fn into_inodes(self) -> impl Iterator<Item = Arc<OverlayInode>> {
+        self.0.into_values().filter_map(|change| match change {
+            Change::Present(inode) => Some(inode),
+            Change::Removed => None,
+        })
+    }
+
     pub(super) fn has_any(&self) -> bool {
         self.0.values().any(|change| matches!(change, Change::Present(_)))
     }

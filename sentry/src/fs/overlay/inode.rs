@@ -28,6 +28,8 @@ pub(super) struct OverlayInode {
     number: u64,
     lower: Option<(Arc<dyn Inode>, (Device, u64))>,
     upper: OnceLock<Arc<dyn Inode>>,
+    /// Of a symbolic link of the lower tree that was read.
+    target: OnceLock<Vec<u8>>,
     /// Held while the inode is copied up.
     copying: Mutex<()>,
     /// How many names (or subdirectories) it has more than the lower inode.
@@ -57,6 +59,7 @@ impl OverlayInode {
             number,
             lower,
             upper: upper.map_or_else(OnceLock::new, OnceLock::from),
+            target: OnceLock::new(),
             copying: Mutex::new(Rank::Layers, ()),
             more_links: AtomicI64::new(links),
             entries: (kind == FileType::Directory).then(|| Mutex::new(Rank::Layers, Entries::default())),
@@ -196,6 +199,22 @@ impl OverlayInode {
     fn own(&self, inode: &Arc<dyn Inode>) -> Result<Arc<OverlayInode>, Errno> {
         let inode = inode.as_any().downcast_ref::<OverlayInode>().ok_or(Errno::EXDEV)?;
         if Arc::ptr_eq(&inode.fs, &self.fs) { Ok(inode.this()) } else { Err(Errno::EXDEV) }
+    }
+}
+
+impl Drop for OverlayInode {
+    /// A guest decides how deep its directories are, so what lies beneath goes one by one, not within each other.
+    fn drop(&mut self) {
+        let take = |inode: &OverlayInode| {
+            let entries = inode.entries.as_ref().map(|entries| std::mem::take(&mut *entries.lock()));
+            entries.into_iter().flat_map(Entries::into_inodes).collect::<Vec<_>>()
+        };
+        let mut open = take(self);
+        while let Some(inode) = open.pop() {
+            if let Some(inode) = Arc::into_inner(inode) {
+                open.extend(take(&inode));
+            }
+        }
     }
 }
 
@@ -398,6 +417,14 @@ impl Inode for OverlayInode {
     }
 
     fn read_link(&self) -> Result<Vec<u8>, Errno> {
+        if let (None, Some(lower)) = (self.upper.get(), self.lower()) {
+            // The lower tree stays as it is, and links are read again and again.
+            if let Some(target) = self.target.get() {
+                return Ok(target.clone());
+            }
+            let target = lower.read_link()?;
+            return Ok(self.target.get_or_init(|| target).clone());
+        }
         self.layer()?.read_link()
     }
 

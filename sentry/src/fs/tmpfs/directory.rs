@@ -46,6 +46,10 @@ impl Entries {
         self.by_cookie.remove(&cookie).map(|(_, inode)| inode)
     }
 
+    pub(super) fn into_inodes(self) -> Vec<Arc<TmpInode>> {
+        self.by_cookie.into_values().map(|(_, inode)| inode).collect()
+    }
+
     /// Some entries from a cookie on.
     fn from(&self, cookie: u64, most: usize) -> Vec<(u64, Arc<[u8]>, Arc<TmpInode>)> {
         let range = self.by_cookie.range(cookie + 1..).take(most);

@@ -104,6 +104,13 @@ impl TmpInode {
         self.number
     }
 
+    fn take_children(&self) -> Vec<Arc<TmpInode>> {
+        match &self.content {
+            Content::Directory(entries) => std::mem::take(&mut *entries.lock()).into_inodes(),
+            _ => Vec::new(),
+        }
+    }
+
     fn entries(&self) -> Result<&Mutex<Entries>, Errno> {
         match &self.content {
             Content::Directory(entries) => Ok(entries),
@@ -286,8 +293,15 @@ impl TmpInode {
 }
 
 impl Drop for TmpInode {
+    /// A guest decides how deep its directories are, so what lies beneath goes one by one, not within each other.
     fn drop(&mut self) {
         self.fs.inodes.give_back(1);
+        let mut open = self.take_children();
+        while let Some(inode) = open.pop() {
+            if let Some(inode) = Arc::into_inner(inode) {
+                open.extend(inode.take_children());
+            }
+        }
     }
 }
 
