@@ -275,7 +275,7 @@ impl FileDescription {
     /// Whether the access mode allows reading (and it was not opened with `O_PATH`).
     pub fn is_readable(&self) -> bool {
         let flags = self.flags();
-        !flags.contains(OpenFlags::O_PATH) && flags.bits() & OpenFlags::O_ACCMODE.bits() != OpenFlags::O_WRONLY.bits()
+        !flags.contains(OpenFlags::O_PATH) && flags.reads()
     }
 
     /// Whether the access mode allows writing (and it was not opened with `O_PATH`).

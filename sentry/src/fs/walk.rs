@@ -102,8 +102,6 @@ pub struct Walk<'a> {
     at: Path,
     frames: Vec<Frame>,
     links: usize,
-    /// A link's text was put before what is left; a magic link has none.
-    has_new_text: bool,
     last: Last,
     trailing_slash: bool,
 }
@@ -125,7 +123,6 @@ impl<'a> Walk<'a> {
             root,
             frames: Vec::new(),
             links: 0,
-            has_new_text: false,
             last: Last::Root,
             trailing_slash: false,
         };
@@ -243,9 +240,7 @@ impl<'a> Walk<'a> {
     /// caller goes on with [`to_last`](Self::to_last).
     pub fn enter_last(&mut self, follow: bool) -> Result<bool, Errno> {
         let component = std::mem::replace(&mut self.last, Last::Root);
-        let frames = self.frames.len();
-        self.step(component, follow || self.trailing_slash, true)?;
-        if self.frames.len() > frames {
+        if self.step(component, follow || self.trailing_slash, true)? {
             return Ok(false);
         }
         if self.trailing_slash && !self.at.dentry.is_directory() {
@@ -256,9 +251,7 @@ impl<'a> Walk<'a> {
 
     /// Like [`enter_last`](Self::enter_last) for an entry that the caller has looked up (or just made) itself.
     pub fn enter_found(&mut self, found: Arc<Dentry>, follow: bool) -> Result<bool, Errno> {
-        let frames = self.frames.len();
-        self.enter(found, follow || self.trailing_slash, true)?;
-        if self.frames.len() > frames {
+        if self.enter(found, follow || self.trailing_slash, true)? {
             return Ok(false);
         }
         if self.trailing_slash && !self.at.dentry.is_directory() {
@@ -280,10 +273,11 @@ impl<'a> Walk<'a> {
         access::check(self.scope.credentials, &**inode, Access::EXECUTE)
     }
 
-    fn step(&mut self, component: Last, follow: bool, trailing: bool) -> Result<(), Errno> {
+    /// Goes one component on; true if that was a link whose text comes next.
+    fn step(&mut self, component: Last, follow: bool, trailing: bool) -> Result<bool, Errno> {
         match component {
-            Last::Root | Last::Dot => Ok(()),
-            Last::DotDot => self.up(),
+            Last::Root | Last::Dot => Ok(false),
+            Last::DotDot => self.up().map(|()| false),
             Last::Name(name) => {
                 let found = self.look_up(&name)?;
                 self.enter(found, follow, trailing)
@@ -326,14 +320,14 @@ impl<'a> Walk<'a> {
         Ok(())
     }
 
-    fn enter(&mut self, found: Arc<Dentry>, follow: bool, trailing: bool) -> Result<(), Errno> {
+    fn enter(&mut self, found: Arc<Dentry>, follow: bool, trailing: bool) -> Result<bool, Errno> {
         let to = Path { mount: self.at.mount.clone(), dentry: found };
         let to = if to.dentry.is_mount_point() { to.topmost() } else { to };
         self.check_crossing(&to)?;
         let inode = to.inode()?.clone();
         if inode.kind() != FileType::Symlink || !follow {
             self.at = to;
-            return Ok(());
+            return Ok(false);
         }
         self.links += 1;
         if self.links > MAXSYMLINKS
@@ -357,7 +351,8 @@ impl<'a> Walk<'a> {
         }
     }
 
-    fn follow(&mut self, link: &Path, inode: &Arc<dyn Inode>) -> Result<(), Errno> {
+    /// Follows a link: to its text, which comes next then, or (false) past it.
+    fn follow(&mut self, link: &Path, inode: &Arc<dyn Inode>) -> Result<bool, Errno> {
         if let Some(task) = self.scope.task
             && let Some(target) = inode.jump(task)
         {
@@ -370,7 +365,7 @@ impl<'a> Walk<'a> {
             let target = target?;
             self.check_crossing(&target)?;
             self.at = target;
-            return Ok(());
+            return Ok(false);
         }
         if self.forbids(ResolveFlags::RESOLVE_CACHED) && link.dentry.is_removed() {
             return Err(Errno::EAGAIN);
@@ -382,8 +377,7 @@ impl<'a> Walk<'a> {
         if text.is_empty() {
             return Err(Errno::ENOENT);
         }
-        self.has_new_text = true;
-        self.enter_text(Rc::from(text))
+        self.enter_text(Rc::from(text)).map(|()| true)
     }
 }
 

@@ -39,14 +39,16 @@ pub fn with_bounce<T>(len: usize, work: impl FnOnce(&mut [u8]) -> T) -> T {
 /// read(2).
 pub fn read(ctx: &mut TaskContext, fd: Fd, buf: BufOut, count: usize) -> SysResult {
     let description = ctx.files().get(fd.0)?;
-    let mut memory = Memory::plain(buf.0, count)?;
+    check_readable(&description)?;
+    let mut memory = Memory::plain(ctx, buf.0, count)?;
     Transfer::new(&description, None, RwFlags::empty())?.read(ctx, &mut memory)
 }
 
 /// write(2).
 pub fn write(ctx: &mut TaskContext, fd: Fd, buf: BufIn, count: usize) -> SysResult {
     let description = ctx.files().get(fd.0)?;
-    let mut memory = Memory::plain(buf.0, count)?;
+    check_writable(&description)?;
+    let mut memory = Memory::plain(ctx, buf.0, count)?;
     Transfer::new(&description, None, RwFlags::empty())?.write(ctx, &mut memory)
 }
 
@@ -54,16 +56,18 @@ pub fn write(ctx: &mut TaskContext, fd: Fd, buf: BufIn, count: usize) -> SysResu
 pub fn pread64(ctx: &mut TaskContext, fd: Fd, buf: BufOut, count: usize, offset: i64) -> SysResult {
     let offset = u64::try_from(offset).map_err(|_| Errno::EINVAL)?;
     let description = ctx.files().get(fd.0)?;
-    let mut memory = Memory::plain(buf.0, count)?;
-    Transfer::new(&description, Some(offset), RwFlags::empty())?.read(ctx, &mut memory)
+    let transfer = Transfer::new(&description, Some(offset), RwFlags::empty())?;
+    check_readable(&description)?;
+    transfer.read(ctx, &mut Memory::plain(ctx, buf.0, count)?)
 }
 
 /// pwrite64(2).
 pub fn pwrite64(ctx: &mut TaskContext, fd: Fd, buf: BufIn, count: usize, offset: i64) -> SysResult {
     let offset = u64::try_from(offset).map_err(|_| Errno::EINVAL)?;
     let description = ctx.files().get(fd.0)?;
-    let mut memory = Memory::plain(buf.0, count)?;
-    Transfer::new(&description, Some(offset), RwFlags::empty())?.write(ctx, &mut memory)
+    let transfer = Transfer::new(&description, Some(offset), RwFlags::empty())?;
+    check_writable(&description)?;
+    transfer.write(ctx, &mut Memory::plain(ctx, buf.0, count)?)
 }
 
 /// readv(2).
@@ -166,6 +170,12 @@ fn check_writable(description: &FileDescription) -> Result<(), Errno> {
     if description.is_writable() { Ok(()) } else { Err(Errno::EBADF) }
 }
 
+/// Answers `EFAULT` for memory that no guest can have.
+fn check_range(ctx: &TaskContext, address: u64, len: u64) -> Result<(), Errno> {
+    let limit = ctx.kernel().platform.address_limit();
+    address.checked_add(len).filter(|&end| end <= limit).map(drop).ok_or(Errno::EFAULT)
+}
+
 /// Pieces of guest memory, used up from the front.
 pub struct Memory {
     pieces: Vec<(u64, u64)>,
@@ -177,8 +187,9 @@ impl Memory {
     /// One piece.
     ///
     /// # Errors
-    /// `EINVAL` for a length that is negative as a signed number, as for vectors.
-    pub fn plain(address: u64, count: usize) -> Result<Self, Errno> {
+    /// `EFAULT` if it does not end below the end of guest addresses.
+    pub fn plain(ctx: &TaskContext, address: u64, count: usize) -> Result<Self, Errno> {
+        check_range(ctx, address, count as u64)?;
         let count = (count as u64).min(MAX_RW_COUNT as u64);
         Ok(Memory { pieces: vec![(address, count)], at: 0, left: count })
     }
@@ -198,6 +209,7 @@ impl Memory {
             if piece.iov_len > i64::MAX as u64 {
                 return Err(Errno::EINVAL);
             }
+            check_range(ctx, piece.iov_base, piece.iov_len)?;
             let len = piece.iov_len.min(MAX_RW_COUNT as u64 - left);
             pieces.push((piece.iov_base, len));
             left += len;

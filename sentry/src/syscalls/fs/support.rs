@@ -69,6 +69,9 @@ pub fn restricted_scope_at<'a>(
     path: &[u8],
     resolve: ResolveFlags,
 ) -> Result<Scope<'a>, Errno> {
+    if path.is_empty() {
+        return Err(Errno::ENOENT);
+    }
     let (root, cwd) = ctx.fs().root_and_cwd();
     let confined = resolve.intersects(ResolveFlags::RESOLVE_BENEATH | ResolveFlags::RESOLVE_IN_ROOT);
     let absolute = path.first() == Some(&b'/') && !confined;
