@@ -79,7 +79,8 @@ fn print(text: &str) -> Result<u8> {
     }
 }
 
-/// One line for the operator instead of a trace: a panic is a defect of Amber, never of the input.
+/// One line for the operator instead of a trace: a panic is a defect of Amber, never of the input. The sandbox ends with
+/// it, whichever thread it was: one that went on without a thread would wait for it for ever.
 fn report_panic(info: &panic::PanicHookInfo<'_>) {
     terminal::restore_terminal();
     let payload = info.payload();
@@ -88,4 +89,5 @@ fn report_panic(info: &panic::PanicHookInfo<'_>) {
     let place = info.location().map(|place| format!(" at {}:{}", place.file(), place.line())).unwrap_or_default();
     let _ =
         writeln!(io::stderr(), "amber: internal error{place}: {message}; this is a defect of Amber, please report it");
+    std::process::exit(i32::from(FAILED));
 }

@@ -117,7 +117,8 @@ impl UnixNames {
                 let place = change::create(&credentials, &scope.parent(&path)?, &creation)
                     .map_err(|errno| if errno == Errno::EEXIST { Errno::EADDRINUSE } else { errno })?;
                 let inode = place.inode()?.clone();
-                self.paths.lock().insert(key(&*inode)?, Arc::downgrade(socket));
+                let key = key(&*inode)?;
+                self.paths.lock().insert(key, Arc::downgrade(socket));
                 Ok(UnixName::Path(path, inode))
             }
         }
