@@ -152,13 +152,13 @@ impl UnixSocket {
             listening.waiting.push_back(end.clone());
             name
         };
-        let own_name = self.name();
+        let (own_name, own) = (self.name(), own_credentials(ctx));
         {
             let mut state = end.state.lock();
             state.name = listener_name.clone();
             state.peer = Some(Arc::downgrade(&me));
             state.peer_name = own_name;
-            state.peer_credentials = Some(own_credentials(ctx));
+            state.peer_credentials = Some(own);
         }
         {
             let mut state = self.state.lock();
