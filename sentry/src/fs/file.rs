@@ -64,6 +64,16 @@ pub trait File: Send + Sync + Any {
         true
     }
 
+    /// Whether seeking moves the position; devices without content stay at 0.
+    fn keeps_position(&self) -> bool {
+        true
+    }
+
+    /// What a write of `len` bytes answers, for devices that do not look at what is written.
+    fn discard(&self, _len: usize) -> Option<Result<usize, Errno>> {
+        None
+    }
+
     /// Turns a seek into a new position. `SEEK_SET`, `SEEK_CUR` and `SEEK_END` are done by the caller for files whose
     /// size says where the end is; what comes here is `SEEK_DATA` and `SEEK_HOLE`.
     fn seek_data(&self, offset: u64, hole: bool) -> Result<u64, Errno> {

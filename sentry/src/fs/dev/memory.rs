@@ -61,6 +61,14 @@ impl File for MemoryDevice {
         if self.kind == Kind::Full { Err(Errno::ENOSPC) } else { Ok(buf.len()) }
     }
 
+    fn discard(&self, len: usize) -> Option<Result<usize, Errno>> {
+        Some(if self.kind == Kind::Full { Err(Errno::ENOSPC) } else { Ok(len) })
+    }
+
+    fn keeps_position(&self) -> bool {
+        false
+    }
+
     fn append(&self, buf: &[u8]) -> Result<(u64, usize), Errno> {
         Ok((0, self.write_at(buf, 0)?))
     }

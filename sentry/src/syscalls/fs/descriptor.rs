@@ -97,6 +97,9 @@ pub fn lseek(ctx: &mut TaskContext, fd: Fd, offset: i64, whence: Whence) -> SysR
         let stays = description.kind() == FileType::Anonymous;
         return if stays { Ok(0) } else { Err(Errno::ESPIPE.into()) };
     }
+    if !file.keeps_position() {
+        return Ok(0);
+    }
     let mut position = description.position().lock();
     let directory = description.kind() == FileType::Directory;
     let from = match whence {

@@ -453,6 +453,9 @@ impl<'a> Transfer<'a> {
     fn write(&self, ctx: &TaskContext, memory: &mut Memory) -> SysResult {
         check_writable(self.description)?;
         let file = self.description.file();
+        if let Some(answer) = file.discard(memory.left() as usize) {
+            return Ok(answer? as u64);
+        }
         let result = if file.is_seekable() { self.write_stored(ctx, memory) } else { self.write_stream(ctx, memory) };
         match result {
             Ok(0) => Ok(0),
