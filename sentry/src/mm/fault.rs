@@ -74,6 +74,7 @@ impl MemoryManager {
     /// # Errors
     /// The signal to send.
     pub fn fault(&self, address: u64, access: Access) -> Result<(), Fault> {
+        log::trace!("page fault at {address:#x}: {access:?}");
         self.with(|state| {
             let (area, page) = self.locate(state, address)?;
             if !allows(area.protection, access) {
@@ -200,6 +201,15 @@ impl MemoryManager {
         let most = if write { FAULT_AROUND } else { CHUNK };
         let block = page & !(FAULT_AROUND - 1);
         let mut at = hole.start.max(block);
+        // Whatever lies before and is in memory already comes along.
+        let floor = hole.start.max(page & !(CHUNK - 1));
+        while !write && at > floor {
+            let before = at.saturating_sub(FAULT_AROUND).max(floor);
+            if !object.is_resident(area.offset_of(before)) {
+                break;
+            }
+            at = before;
+        }
         let end = hole.end.min(block.saturating_add(most));
         while at <= page {
             let frames = match object.frames(area.offset_of(at), end - at, write) {

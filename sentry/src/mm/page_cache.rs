@@ -10,8 +10,12 @@ use amber_platform::{FrameRange, Frames, GuestMemory, PAGE_SIZE};
 use super::{Mappable, Mapping};
 use crate::sync::{Mutex, Rank};
 
-/// What is read from a source at once, at least.
+/// What is read from a source at once.
 const READ_AHEAD: u64 = 128 << 10;
+/// What is read at once of programs and libraries, which are touched all over: objects up to [`SMALL_SOURCE`].
+const SMALL_READ_AHEAD: u64 = 512 << 10;
+/// Objects up to this size are read in larger blocks.
+const SMALL_SOURCE: u64 = 4 << 20;
 /// Frames are taken in pieces of this size while an object is small,
 const SMALL_EXTENT: u64 = 64 << 10;
 /// and of this size behind its first megabyte.
@@ -221,13 +225,14 @@ impl PageCache {
         self.extent_for(state, page)?;
         let Some((start, extent)) = state.extent(page) else { return Err(Errno::ENOMEM) };
         let limit = (start + extent.len()).min(state.len.next_multiple_of(PAGE_SIZE)).max(page + PAGE_SIZE);
-        let block = page & !(READ_AHEAD - 1);
+        let ahead = if state.len <= SMALL_SOURCE { SMALL_READ_AHEAD } else { READ_AHEAD };
+        let block = page & !(ahead - 1);
         let mut from = page;
         while from > start.max(block) && !extent.present.get((from - PAGE_SIZE - start) / PAGE_SIZE) {
             from -= PAGE_SIZE;
         }
         let mut to = page + PAGE_SIZE;
-        while to < limit.min(block + READ_AHEAD) && !extent.present.get((to - start) / PAGE_SIZE) {
+        while to < limit.min(block + ahead) && !extent.present.get((to - start) / PAGE_SIZE) {
             to += PAGE_SIZE;
         }
         let place = extent.frames.range().start + (from - start);
