@@ -381,15 +381,19 @@ impl Inode for PipeInode {
     }
 }
 
-/// Makes a pipe: the end to read from and the end to write to, whose packet mode is taken from `flags`.
+/// A new pipe.
+pub struct Ends {
+    /// What is read from.
+    pub reader: Arc<dyn File>,
+    /// What is written to.
+    pub writer: Arc<dyn File>,
+}
+
+/// Makes a pipe, whose packet mode is taken from `flags`.
 ///
 /// # Errors
 /// `ENFILE` if the user has too many pages in pipes.
-pub fn create(
-    pipes: &Arc<Pipes>,
-    user: &Credentials,
-    flags: OpenFlags,
-) -> Result<(Arc<dyn File>, Arc<dyn File>), Errno> {
+pub fn create(pipes: &Arc<Pipes>, user: &Credentials, flags: OpenFlags) -> Result<Ends, Errno> {
     let pipe = Pipe::new(pipes, user)?;
     let node = Arc::new(AnonymousInode::new(&PIPEFS, FileType::Fifo, 0o600, user.fsuid, user.fsgid));
     let number = Some(node.number());
@@ -398,7 +402,7 @@ pub fn create(
     // The writer joins first, so that the reader is not one that began without a writer.
     let (writer, _) = PipeEnd::join(&pipe, inode.clone(), number, OpenFlags::O_WRONLY | packets);
     let (reader, _) = PipeEnd::join(&pipe, inode, number, OpenFlags::O_RDONLY | packets);
-    Ok((Arc::new(reader), Arc::new(writer)))
+    Ok(Ends { reader: Arc::new(reader), writer: Arc::new(writer) })
 }
 
 #[cfg(test)]

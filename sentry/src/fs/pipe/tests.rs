@@ -1,7 +1,9 @@
 use super::*;
 
 fn pair() -> (Arc<dyn File>, Arc<dyn File>) {
-    create(&Arc::new(Pipes::default()), &Credentials::root(), OpenFlags::empty()).expect("root may have pipes")
+    let ends = create(&Arc::new(Pipes::default()), &Credentials::root(), OpenFlags::empty());
+    let Ends { reader, writer } = ends.expect("root may have pipes");
+    (reader, writer)
 }
 
 #[test]
@@ -48,7 +50,7 @@ fn users_are_charged() {
     pipes.user_pages_hard.store(20, Ordering::Relaxed);
     let first = create(&pipes, &user, OpenFlags::empty()).expect("16 pages are free");
     let second = create(&pipes, &user, OpenFlags::empty()).expect("2 pages are free");
-    let end: &PipeEnd = second.0.as_any().downcast_ref().expect("a pipe");
+    let end: &PipeEnd = second.reader.as_any().downcast_ref().expect("a pipe");
     assert_eq!(end.capacity(), 8192);
     let third = create(&pipes, &user, OpenFlags::empty()).expect("2 more pages are free");
     assert_eq!(create(&pipes, &user, OpenFlags::empty()).err(), Some(Errno::ENFILE));

@@ -5,7 +5,8 @@ use amber_abi::open::OpenFlags;
 use amber_abi::poll::PipeFlags;
 
 use crate::error::SysResult;
-use crate::fs::{FileDescription, pipe};
+use crate::fs::FileDescription;
+use crate::fs::pipe::{self, Ends};
 use crate::syscalls::args::FdPair;
 use crate::syscalls::fs::support::descriptor_limit;
 use crate::task::TaskContext;
@@ -25,7 +26,7 @@ pub fn pipe2(ctx: &mut TaskContext, fds: FdPair, flags: PipeFlags) -> SysResult 
         return Err(Errno::ENOPKG.into());
     }
     let status = OpenFlags::from_bits_retain(flags.bits()) & (OpenFlags::O_NONBLOCK | OpenFlags::O_DIRECT);
-    let (reader, writer) = pipe::create(&ctx.kernel().pipes, &ctx.credentials(), status)?;
+    let Ends { reader, writer } = pipe::create(&ctx.kernel().pipes, &ctx.credentials(), status)?;
     let reader = FileDescription::new(reader, None, OpenFlags::O_RDONLY | status);
     let writer = FileDescription::new(writer, None, OpenFlags::O_WRONLY | status);
     let (files, limit) = (ctx.files(), descriptor_limit(ctx));
