@@ -14,7 +14,7 @@ use crate::task::current::set_current;
 use crate::task::{TaskContext, exit};
 
 /// Stack of the host threads of tasks, in bytes: only what is touched costs memory.
-const HOST_STACK: usize = 512 << 10;
+const HOST_STACK: usize = 1 << 20;
 /// The processor's number of a page fault.
 const PAGE_FAULT: u64 = 14;
 

@@ -243,7 +243,7 @@ pub fn sched_setaffinity(ctx: &mut TaskContext, pid: i32, size: u32, mask: PtrIn
 
 /// sched_getaffinity(2): answers how many bytes were written.
 pub fn sched_getaffinity(ctx: &mut TaskContext, pid: i32, size: u32, mask: PtrOut) -> SysResult {
-    if (size as usize).saturating_mul(8) < ctx.kernel().cpus || size % 8 != 0 {
+    if (size as usize).saturating_mul(8) < ctx.kernel().cpus || !size.is_multiple_of(8) {
         return Err(Errno::EINVAL.into());
     }
     let affinity = task_of(ctx, pid)?.schedule().affinity;

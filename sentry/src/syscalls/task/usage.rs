@@ -26,10 +26,12 @@ pub(super) fn to_rusage(usage: &Usage) -> Rusage {
 
 /// getrusage(2).
 pub fn getrusage(ctx: &mut TaskContext, who: RusageWho, out: Out<Rusage>) -> SysResult {
+    // The peak is looked up only here and not at each end of a process, where it would cost every fork.
+    let peak_resident = ctx.mm().totals().hwm;
     let usage = match who {
-        RusageWho::RUSAGE_SELF => ctx.group().usage(),
+        RusageWho::RUSAGE_SELF => Usage { peak_resident, ..ctx.group().usage() },
         RusageWho::RUSAGE_CHILDREN => ctx.group().past_usage().children,
-        RusageWho::RUSAGE_THREAD => ctx.usage(),
+        RusageWho::RUSAGE_THREAD => Usage { peak_resident, ..ctx.usage() },
         _ => return Err(Errno::EINVAL.into()),
     };
     out.write(ctx, &to_rusage(&usage))?;
