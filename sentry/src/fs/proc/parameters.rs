@@ -11,11 +11,14 @@ use crate::fs::pseudo::{Entry, Listed, Listing, Query, Subject};
 use crate::kernel::Kernel;
 use crate::task::{Limits, ProcessTable};
 
+/// Takes a new value as it was written, or refuses it.
+type Set = fn(&Kernel, &[u8]) -> Result<(), Errno>;
+
 /// A parameter: its path below `/proc/sys`, its value, and what sets it if that can be.
 pub struct Parameter {
     path: &'static str,
     get: fn(&Kernel) -> String,
-    set: Option<fn(&Kernel, &[u8]) -> Result<(), Errno>>,
+    set: Option<Set>,
 }
 
 const fn fixed(path: &'static str, get: fn(&Kernel) -> String) -> Parameter {
@@ -25,7 +28,7 @@ const fn fixed(path: &'static str, get: fn(&Kernel) -> String) -> Parameter {
 const fn variable(
     path: &'static str,
     get: fn(&Kernel) -> String,
-    set: fn(&Kernel, &[u8]) -> Result<(), Errno>,
+    set: Set,
 ) -> Parameter {
     Parameter { path, get, set: Some(set) }
 }

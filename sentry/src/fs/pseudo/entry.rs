@@ -85,6 +85,9 @@ pub type Text = fn(&Query<'_>) -> Result<Vec<u8>, Errno>;
 /// Takes what is written to a file.
 pub type Store = fn(&Query<'_>, &[u8]) -> Result<(), Errno>;
 
+/// Opens a file with a behaviour of its own.
+pub type Opener = fn(&Arc<PseudoInode>, &Query<'_>) -> Result<Arc<dyn File>, Errno>;
+
 /// What an entry is.
 #[derive(Clone, Copy)]
 pub enum What {
@@ -93,7 +96,7 @@ pub enum What {
     /// A file; it takes what is written to it if it has a way to.
     File(Text, Option<Store>),
     /// A file with a behaviour of its own.
-    Special(fn(&Arc<PseudoInode>, &Query<'_>) -> Result<Arc<dyn File>, Errno>),
+    Special(Opener),
     /// A symbolic link with this text.
     Link(Text),
     /// A magic link: where it leads, and its text.
@@ -149,7 +152,7 @@ impl Entry {
     pub const fn special(
         name: &'static str,
         permissions: u16,
-        open: fn(&Arc<PseudoInode>, &Query<'_>) -> Result<Arc<dyn File>, Errno>,
+        open: Opener,
     ) -> Self {
         Self::new(name, permissions, What::Special(open))
     }

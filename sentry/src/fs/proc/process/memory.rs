@@ -298,7 +298,7 @@ impl File for Pagemap {
         const PRESENT: u64 = 1 << 63;
         /// The page is of a file or shared.
         const OF_FILE: u64 = 1 << 61;
-        if offset % 8 != 0 || buf.len() % 8 != 0 {
+        if !offset.is_multiple_of(8) || !buf.len().is_multiple_of(8) {
             return Err(Errno::EINVAL);
         }
         let Some(mm) = &self.memory else { return Ok(0) };

@@ -14,7 +14,7 @@ const KINDS: &[(&str, u64)] = &[
     ("cgroup", 0xf000_0000 - 5),
     ("ipc", 0xf000_0000 - 1),
     ("mnt", 0),
-    ("net", 0xf000_0000),
+    ("net", 0xf000_0000 - 7),
     ("pid", 0xf000_0000 - 4),
     ("pid_for_children", 0xf000_0000 - 4),
     ("time", 0xf000_0000 - 6),
