@@ -20,7 +20,10 @@ pub trait Watcher: Send + Sync {
 type Key = (u64, u64);
 
 static WATCHES: AtomicUsize = AtomicUsize::new(0);
-static REGISTRY: Mutex<Option<HashMap<Key, Vec<(u64, Weak<dyn Watcher>)>>>> = Mutex::new(Rank::Leaf, None);
+/// Who watches which inode, by the number of the watch.
+type Registry = HashMap<Key, Vec<(u64, Weak<dyn Watcher>)>>;
+
+static REGISTRY: Mutex<Option<Registry>> = Mutex::new(Rank::Leaf, None);
 
 /// A watch in place; dropping it ends it.
 pub struct Watch {

@@ -8,12 +8,15 @@ use crate::fs::tmpfs::{TmpFs, TmpfsOptions};
 use crate::fs::{FileSystem, dev, devpts, mqueue, proc, sys};
 use crate::kernel::Kernel;
 
+/// Makes an instance from the option text of mount(2).
+pub type Make = fn(&Arc<Kernel>, &str) -> Result<Arc<dyn FileSystem>, Errno>;
+
 /// A type of file system.
 pub struct FileSystemType {
     /// The name.
     pub name: &'static str,
     /// Makes an instance from the option text of mount(2).
-    pub make: fn(&Arc<Kernel>, &str) -> Result<Arc<dyn FileSystem>, Errno>,
+    pub make: Make,
 }
 
 /// All types, in the order of `/proc/filesystems`. None of them needs a device.

@@ -53,7 +53,7 @@ struct Parameters {
 impl Parameters {
     fn monotonic(&self, counter: u64) -> u64 {
         let ticks = u128::from(counter.saturating_sub(self.base.counter));
-        self.base.monotonic.saturating_add((ticks * u128::from(self.multiplier) >> 32) as u64)
+        self.base.monotonic.saturating_add(((ticks * u128::from(self.multiplier)) >> 32) as u64)
     }
 
     fn is_fresh(&self, counter: u64) -> bool {

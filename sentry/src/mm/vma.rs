@@ -159,6 +159,11 @@ impl Vma {
         self.end - self.start
     }
 
+    /// Whether it has no addresses, which no area in a map is.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
     /// The addresses.
     pub fn range(&self) -> Range<u64> {
         self.start..self.end

@@ -78,10 +78,10 @@ pub(crate) fn serve(mut ctx: TaskContext) {
         if let Some(status) = ctx.thread.ending.take() {
             break status;
         }
-        if ctx.is_interrupted() || ctx.thread.restart.is_some() || ctx.thread.saved_mask.is_some() {
-            if let Outcome::End(status) = attend(&mut ctx) {
-                break status;
-            }
+        if (ctx.is_interrupted() || ctx.thread.restart.is_some() || ctx.thread.saved_mask.is_some())
+            && let Outcome::End(status) = attend(&mut ctx)
+        {
+            break status;
         }
         match ctx.run_guest() {
             Ok(trap) => handle(&mut ctx, trap),

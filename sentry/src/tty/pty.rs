@@ -508,13 +508,13 @@ impl File for SlaveFile {
         let mut state = self.pty.lock();
         let (minimum, time) = state.discipline.minimum_and_time();
         let enough = usize::from(minimum).min(buf.len());
-        if state.discipline.is_canonical() || time > 0 || state.discipline.available() >= enough {
-            if let Some(count) = state.discipline.read(buf) {
-                drop(state);
-                // There is room for what is typed again.
-                self.pty.wake_master();
-                return Ok(count);
-            }
+        if (state.discipline.is_canonical() || time > 0 || state.discipline.available() >= enough)
+            && let Some(count) = state.discipline.read(buf)
+        {
+            drop(state);
+            // There is room for what is typed again.
+            self.pty.wake_master();
+            return Ok(count);
         }
         if state.master_closed || (minimum == 0 && time == 0) || buf.is_empty() { Ok(0) } else { Err(Errno::EAGAIN) }
     }

@@ -31,10 +31,10 @@ pub fn wait4(
     }
     let which = match pid {
         i32::MIN => return Err(Errno::ESRCH.into()),
-        ..-1 => WaitFor::Group(-pid),
         -1 => WaitFor::Any,
         0 => WaitFor::Group(ctx.group_and_session().0),
         1.. => WaitFor::Process(pid),
+        _ => WaitFor::Group(-pid),
     };
     let Some(waited) = wait_for_child(ctx, which, options | WaitOptions::WEXITED)? else { return Ok(0) };
     if status.0 != 0 {
