@@ -25,11 +25,7 @@ const fn fixed(path: &'static str, get: fn(&Kernel) -> String) -> Parameter {
     Parameter { path, get, set: None }
 }
 
-const fn variable(
-    path: &'static str,
-    get: fn(&Kernel) -> String,
-    set: Set,
-) -> Parameter {
+const fn variable(path: &'static str, get: fn(&Kernel) -> String, set: Set) -> Parameter {
     Parameter { path, get, set: Some(set) }
 }
 

@@ -149,11 +149,7 @@ impl Entry {
     }
 
     /// A file with a behaviour of its own.
-    pub const fn special(
-        name: &'static str,
-        permissions: u16,
-        open: Opener,
-    ) -> Self {
+    pub const fn special(name: &'static str, permissions: u16, open: Opener) -> Self {
         Self::new(name, permissions, What::Special(open))
     }
 
