@@ -213,7 +213,7 @@ const CASES: &[Case] = &[
         prepare: |directory| bundle(directory, r#"{"ociVersion": "1.0.2", "process": {"args": 5, "cwd": "/"}}"#),
         words: "run --bundle {} x",
         status: FAILED,
-        names: "args",
+        names: "config.json",
     },
     Case {
         name: "bundle_without_process",
@@ -256,7 +256,7 @@ const LIMITS: &[(&str, &str, &str)] = &[
 /// Kills `amber` at several moments of a sandbox's life, in a process namespace of its own, and prints who is left.
 const KILL: &str = r#"
 start() { "$AMBER" --platform "$PLATFORM" do -- /bin/sh -c 'echo ready; sleep 1000 & sh -c "sleep 1001 & sleep 1002" & wait' >out 2>&1 & }
-others() { for p in /proc/[0-9]*; do p=${p#/proc/}; [ "$p" = 1 ] || [ "$p" = $$ ] || echo "$p"; done; }
+others() { for p in /proc/[0-9]*; do p=${p#/proc/}; [ "$p" = 1 ] || [ "$p" = $$ ] || [ "$p" = $BASHPID ] || echo "$p"; done; }
 for delay in 0 0.01 0.05 0.1 0.2 0.4 ready; do
     start; pid=$!
     if [ $delay = ready ]; then

@@ -35,7 +35,7 @@ impl Outcome {
     pub fn describe(&self) -> String {
         let status = match self.status {
             Some(status) => status.to_string(),
-            None => format!("killed after {} s", TIME_LIMIT.as_secs()),
+            None => "killed for taking too long".to_owned(),
         };
         let (out, err) = (String::from_utf8_lossy(&self.stdout), String::from_utf8_lossy(&self.stderr));
         format!("{status}\n--- stdout\n{}--- stderr\n{}", tail(&out), tail(&err))
