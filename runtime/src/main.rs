@@ -34,7 +34,16 @@ const NOT_FOUND: u8 = 127;
 
 fn main() -> ExitCode {
     panic::set_hook(Box::new(report_panic));
-    match run(Cli::parse()) {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        // Help and the version that were asked for.
+        Err(error) if !error.use_stderr() => error.exit(),
+        Err(error) => {
+            let _ = writeln!(io::stderr(), "amber: {}; see amber --help", one_line(&error.to_string()));
+            return ExitCode::from(FAILED);
+        }
+    };
+    match run(cli) {
         Ok(code) => ExitCode::from(code),
         Err(error) => {
             terminal::restore_terminal();
@@ -69,6 +78,12 @@ fn run(cli: Cli) -> Result<u8> {
         Command::Syscalls(args) => return print(&table::print(args.format, release.map(|_| profile.release()))),
     };
     launch::launch(config, &cli.global)
+}
+
+/// What a complaint about the command line says, without the usage after it.
+fn one_line(complaint: &str) -> String {
+    let lines = complaint.lines().take_while(|line| !line.is_empty()).map(str::trim);
+    lines.collect::<Vec<_>>().join(" ").trim_start_matches("error: ").to_owned()
 }
 
 /// Prints a text; whoever reads it may stop early, as `head` does.
