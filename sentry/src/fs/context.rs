@@ -33,6 +33,14 @@ impl FsContext {
         Arc::new(FsContext { state: Mutex::new(Rank::Leaf, state) })
     }
 
+    /// A copy in a mount namespace of its own, itself a copy (`CLONE_NEWNS`).
+    pub fn duplicate_with_mounts(&self) -> Arc<Self> {
+        let copy = self.duplicate();
+        let (namespace, copies) = copy.namespace().duplicate();
+        copy.enter_copy(namespace, &copies);
+        copy
+    }
+
     /// Where absolute paths start.
     pub fn root(&self) -> Path {
         self.state.lock().root.clone()

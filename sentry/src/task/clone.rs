@@ -53,7 +53,7 @@ impl VforkGate {
 }
 
 impl CloneRequest {
-    /// Refuses combinations that make no sense, and namespaces, as a Linux without them.
+    /// Refuses combinations that make no sense, and what the caller may not do.
     fn check(&self, ctx: &TaskContext) -> Result<(), Errno> {
         let flags = self.flags;
         let has = |flag| flags.contains(flag);
@@ -71,10 +71,7 @@ impl CloneRequest {
         if contradiction {
             return Err(Errno::EINVAL);
         }
-        if flags.intersects(CloneFlags::NAMESPACES) {
-            let able = ctx.credentials().has(Capability::CAP_SYS_ADMIN);
-            return Err(if able { Errno::EINVAL } else { Errno::EPERM });
-        }
+        check_namespaces(ctx, flags)?;
         if has(CloneFlags::CLONE_SETTLS) && self.tls >= ctx.kernel().platform.address_limit() {
             return Err(Errno::EPERM);
         }
@@ -87,6 +84,22 @@ impl CloneRequest {
         }
         Ok(())
     }
+}
+
+/// Only mounts have namespaces, and only the privileged may make one; the other kinds are refused as by a Linux without
+/// them.
+pub(crate) fn check_namespaces(ctx: &TaskContext, flags: CloneFlags) -> Result<(), Errno> {
+    if !flags.intersects(CloneFlags::NAMESPACES) {
+        return Ok(());
+    }
+    if flags.contains(CloneFlags::CLONE_NEWUSER) {
+        return Err(Errno::EINVAL);
+    }
+    if !ctx.credentials().has(Capability::CAP_SYS_ADMIN) {
+        return Err(Errno::EPERM);
+    }
+    let offered = flags.intersection(CloneFlags::NAMESPACES) == CloneFlags::CLONE_NEWNS;
+    if offered { Ok(()) } else { Err(Errno::EINVAL) }
 }
 
 /// Counts one more task for the caller's user, if its RLIMIT_NPROC allows.
@@ -205,7 +218,13 @@ fn make_task(
         group
     };
     let files = if flags.contains(CloneFlags::CLONE_FILES) { ctx.files() } else { Arc::new(ctx.files().duplicate()) };
-    let fs = if flags.contains(CloneFlags::CLONE_FS) { ctx.fs() } else { ctx.fs().duplicate() };
+    let fs = if flags.contains(CloneFlags::CLONE_NEWNS) {
+        ctx.fs().duplicate_with_mounts()
+    } else if flags.contains(CloneFlags::CLONE_FS) {
+        ctx.fs()
+    } else {
+        ctx.fs().duplicate()
+    };
     Task::new(NewTask {
         kernel: ctx.kernel().clone(),
         group,

@@ -23,7 +23,7 @@ mod usage;
 mod users;
 pub mod wait;
 
-pub(crate) use clone::clone_task;
+pub(crate) use clone::{check_namespaces, clone_task};
 pub use clone::{CloneRequest, VforkGate};
 pub use context::TaskContext;
 pub(crate) use context::{AltStack, ThreadState};

@@ -8,7 +8,7 @@ use zerocopy::IntoBytes;
 
 use crate::error::SysResult;
 use crate::syscalls::args::{Fd, In, PtrIn, PtrOut};
-use crate::task::{CloneRequest, TaskContext, clone_task};
+use crate::task::{CloneRequest, TaskContext, check_namespaces, clone_task};
 
 /// How many nested PID namespaces Linux allows, which bounds clone3's `set_tid`.
 const MAX_PID_NS_LEVEL: u64 = 32;
@@ -123,7 +123,7 @@ pub fn set_tid_address(ctx: &mut TaskContext, address: PtrOut) -> SysResult {
     Ok(ctx.tid() as u64)
 }
 
-/// unshare(2): parts from what clone(2) shared; namespaces are refused as by a Linux without them.
+/// unshare(2): parts from what clone(2) shared.
 pub fn unshare(ctx: &mut TaskContext, flags: CloneFlags) -> SysResult {
     let alone = CloneFlags::CLONE_THREAD | CloneFlags::CLONE_SIGHAND | CloneFlags::CLONE_VM;
     let real = CloneFlags::CLONE_FS | CloneFlags::CLONE_FILES | CloneFlags::CLONE_SYSVSEM;
@@ -131,14 +131,10 @@ pub fn unshare(ctx: &mut TaskContext, flags: CloneFlags) -> SysResult {
     if !known.contains(flags) || (flags.intersects(alone) && ctx.group().task_count() > 1) {
         return Err(Errno::EINVAL.into());
     }
-    if flags.contains(CloneFlags::CLONE_NEWUSER) {
-        return Err(Errno::EINVAL.into());
-    }
-    if flags.intersects(CloneFlags::NAMESPACES) {
-        let able = ctx.credentials().has(amber_abi::capability::Capability::CAP_SYS_ADMIN);
-        return Err(if able { Errno::EINVAL } else { Errno::EPERM }.into());
-    }
-    if flags.contains(CloneFlags::CLONE_FS) {
+    check_namespaces(ctx, flags)?;
+    if flags.contains(CloneFlags::CLONE_NEWNS) {
+        ctx.set_fs(ctx.fs().duplicate_with_mounts());
+    } else if flags.contains(CloneFlags::CLONE_FS) {
         ctx.set_fs(ctx.fs().duplicate());
     }
     if flags.contains(CloneFlags::CLONE_FILES) {
