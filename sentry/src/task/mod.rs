@@ -23,8 +23,8 @@ mod usage;
 mod users;
 pub mod wait;
 
-pub(crate) use clone::{check_namespaces, clone_task};
 pub use clone::{CloneRequest, VforkGate};
+pub(crate) use clone::{check_namespaces, clone_task};
 pub use context::TaskContext;
 pub(crate) use context::{AltStack, ThreadState};
 pub use credentials::Credentials;
