@@ -16,7 +16,6 @@ use crate::fs::FileSystem;
 use crate::fs::pseudo::{Entry, Kind, PseudoFs, Query};
 use crate::kernel::Kernel;
 
-pub use net::NetFile;
 pub use process::{mask, ranges};
 
 static PROC: Kind = Kind {

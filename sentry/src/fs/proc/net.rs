@@ -1,26 +1,158 @@
-//! `/proc/net`: the files that the network makes, and the registry in which it enters them.
+//! `/proc/net`: interfaces, routes and sockets. All processes of a sandbox are in one network.
 
+use std::fmt::Write;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use amber_abi::errno::Errno;
+use amber_abi::socket::{AddressFamily, IpProtocol, TcpState};
 
 use crate::fs::pseudo::{Entry, Listed, Listing, Query, Subject};
 use crate::kernel::Kernel;
+use crate::net::inet::{Endpoint, Report};
+use crate::net::socket::Socket;
+use crate::net::unix::UnixName;
 
 /// A file of `/proc/net`: its name and what makes its content.
-pub type NetFile = (&'static str, fn(&Kernel) -> Vec<u8>);
+type NetFile = (&'static str, fn(&Kernel) -> String);
 
-/// All files of `/proc/net`: the network's parts enter theirs here.
-static FILES: &[NetFile] = &[];
+static FILES: &[NetFile] = &[
+    ("arp", |_| "IP address       HW type     Flags       HW address            Mask     Device\n".into()),
+    ("dev", interfaces),
+    ("if_inet6", addresses),
+    ("ipv6_route", |_| String::new()),
+    ("route", |_| format!("{:<127}\n", ROUTE_HEAD)),
+    ("tcp", |kernel| sockets(kernel, IpProtocol::IPPROTO_TCP, AddressFamily::AF_INET)),
+    ("tcp6", |kernel| sockets(kernel, IpProtocol::IPPROTO_TCP, AddressFamily::AF_INET6)),
+    ("udp", |kernel| sockets(kernel, IpProtocol::IPPROTO_UDP, AddressFamily::AF_INET)),
+    ("udp6", |kernel| sockets(kernel, IpProtocol::IPPROTO_UDP, AddressFamily::AF_INET6)),
+    ("unix", unix),
+];
+
+/// The loopback has no entry in the table of routes that this file shows.
+const ROUTE_HEAD: &str = "Iface\tDestination\tGateway \tFlags\tRefCnt\tUse\tMetric\tMask\t\tMTU\tWindow\tIRTT";
+
+fn interfaces(kernel: &Kernel) -> String {
+    let mut text = String::from(
+        "Inter-|   Receive                                                |  Transmit\n \
+         face |bytes    packets errs drop fifo frame compressed multicast|bytes    packets errs drop fifo colls \
+         carrier compressed\n",
+    );
+    for interface in kernel.network.inet.interfaces() {
+        let (bytes, packets) = (interface.bytes, interface.packets);
+        let _ = writeln!(
+            text,
+            "{:>6}: {bytes:7} {packets:7}    0    0    0     0          0         0 {bytes:8} {packets:7}    0    0    \
+             0     0       0          0",
+            interface.name,
+        );
+    }
+    text
+}
+
+fn addresses(kernel: &Kernel) -> String {
+    let mut text = String::new();
+    for interface in kernel.network.inet.interfaces() {
+        for (ip, prefix) in &interface.addresses {
+            let IpAddr::V6(ip) = ip else { continue };
+            // The scope: of the host itself, of the link, or of the world.
+            let scope = if ip.is_loopback() {
+                0x10
+            } else if ip.is_unicast_link_local() {
+                0x20
+            } else {
+                0
+            };
+            let digits = ip.octets().iter().fold(String::new(), |text, byte| format!("{text}{byte:02x}"));
+            let _ = writeln!(text, "{digits} {:02x} {prefix:02x} {scope:02x} 80 {:>8}", interface.index, interface.name);
+        }
+    }
+    text
+}
+
+/// An address in words as they lie in memory, and the port.
+fn endpoint(end: &Endpoint) -> String {
+    let words = |octets: &[u8]| {
+        octets.chunks_exact(4).fold(String::new(), |text, word| {
+            word.iter().rev().fold(text, |text, byte| format!("{text}{byte:02X}"))
+        })
+    };
+    let address = match end.ip {
+        IpAddr::V4(ip) => words(&ip.octets()),
+        IpAddr::V6(ip) => words(&ip.octets()),
+    };
+    format!("{address}:{:04X}", end.port)
+}
+
+fn sockets(kernel: &Kernel, protocol: IpProtocol, family: AddressFamily) -> String {
+    let tcp = protocol == IpProtocol::IPPROTO_TCP;
+    let remote = if family == AddressFamily::AF_INET6 { "remote_address" } else { "rem_address  " };
+    let local = if family == AddressFamily::AF_INET6 { "local_address                        " } else { "local_address" };
+    let tail = if tcp { "" } else { " ref pointer drops" };
+    let indent = if tcp || family == AddressFamily::AF_INET6 { "  " } else { "   " };
+    let head = format!("{indent}sl  {local} {remote} st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode{tail}");
+    let mut text = format!("{head:<149}\n");
+    let reports = kernel.network.inet.reports(protocol);
+    for (i, report) in reports.iter().filter(|report| report.family == family).enumerate() {
+        let line = socket(i, report, tcp);
+        let _ = writeln!(text, "{line:<149}");
+    }
+    text
+}
+
+fn socket(at: usize, report: &Report, tcp: bool) -> String {
+    let nobody = match report.local.ip {
+        IpAddr::V4(_) => "00000000:0000".to_owned(),
+        IpAddr::V6(_) => format!("{:032}:0000", 0),
+    };
+    let line = format!(
+        "{at:4}: {} {} {:02X} {:08X}:{:08X} 00:00000000 00000000 {:5}        0 {}",
+        endpoint(&report.local),
+        report.remote.as_ref().map_or(nobody, endpoint),
+        report.state.raw(),
+        // What a listener may keep is not shown here.
+        if report.state == TcpState::TCP_LISTEN { 0 } else { report.sending },
+        report.receiving,
+        report.uid,
+        report.inode,
+    );
+    if tcp { line + " 1 0000000000000000 100 0 0 10 0" } else { format!("{line} 2 0000000000000000 {}", report.drops) }
+}
+
+/// Sockets of AF_UNIX that have a name.
+fn unix(kernel: &Kernel) -> String {
+    /// `__SO_ACCEPTCON`: it listens.
+    const LISTENS: u32 = 0x10000;
+    let mut text = String::from("Num       RefCount Protocol Flags    Type St Inode Path\n");
+    for socket in kernel.network.unix.bound() {
+        let name = match socket.name() {
+            Some(UnixName::Path(path, _)) => path,
+            Some(UnixName::Abstract(name)) => [b"@", name.as_slice()].concat(),
+            None => continue,
+        };
+        let (_, kind, _) = socket.identity();
+        let flags = if socket.is_listening() { LISTENS } else { 0 };
+        let state = if !socket.is_listening() && socket.peer_credentials().is_some() { 3 } else { 1 };
+        let name: String = String::from_utf8_lossy(&name).replace('\0', "@");
+        let _ = writeln!(
+            text,
+            "{:016x}: 00000002 00000000 {flags:08X} {:04X} {state:02X} {:5} {name}",
+            0,
+            kind.raw(),
+            socket.options().values().inode,
+        );
+    }
+    text
+}
 
 static FILE: Entry = Entry::file("", 0o444, content);
 
 fn content(query: &Query<'_>) -> Result<Vec<u8>, Errno> {
     let at = usize::try_from(query.subject.index).unwrap_or(usize::MAX);
-    FILES.get(at).map(|(_, make)| make(query.kernel)).ok_or(Errno::ENOENT)
+    FILES.get(at).map(|(_, make)| make(query.kernel).into_bytes()).ok_or(Errno::ENOENT)
 }
 
-/// The directory `net` of a process: all processes are in one network.
+/// The directory `net` of a process.
 pub struct NetFiles;
 
 impl Listing for NetFiles {
