@@ -64,7 +64,8 @@ fn addresses(kernel: &Kernel) -> String {
                 0
             };
             let digits = ip.octets().iter().fold(String::new(), |text, byte| format!("{text}{byte:02x}"));
-            let _ = writeln!(text, "{digits} {:02x} {prefix:02x} {scope:02x} 80 {:>8}", interface.index, interface.name);
+            let _ =
+                writeln!(text, "{digits} {:02x} {prefix:02x} {scope:02x} 80 {:>8}", interface.index, interface.name);
         }
     }
     text
@@ -73,9 +74,9 @@ fn addresses(kernel: &Kernel) -> String {
 /// An address in words as they lie in memory, and the port.
 fn endpoint(end: &Endpoint) -> String {
     let words = |octets: &[u8]| {
-        octets.chunks_exact(4).fold(String::new(), |text, word| {
-            word.iter().rev().fold(text, |text, byte| format!("{text}{byte:02X}"))
-        })
+        octets
+            .chunks_exact(4)
+            .fold(String::new(), |text, word| word.iter().rev().fold(text, |text, byte| format!("{text}{byte:02X}")))
     };
     let address = match end.ip {
         IpAddr::V4(ip) => words(&ip.octets()),
@@ -87,10 +88,12 @@ fn endpoint(end: &Endpoint) -> String {
 fn sockets(kernel: &Kernel, protocol: IpProtocol, family: AddressFamily) -> String {
     let tcp = protocol == IpProtocol::IPPROTO_TCP;
     let remote = if family == AddressFamily::AF_INET6 { "remote_address" } else { "rem_address  " };
-    let local = if family == AddressFamily::AF_INET6 { "local_address                        " } else { "local_address" };
+    let local =
+        if family == AddressFamily::AF_INET6 { "local_address                        " } else { "local_address" };
     let tail = if tcp { "" } else { " ref pointer drops" };
     let indent = if tcp || family == AddressFamily::AF_INET6 { "  " } else { "   " };
-    let head = format!("{indent}sl  {local} {remote} st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode{tail}");
+    let head =
+        format!("{indent}sl  {local} {remote} st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode{tail}");
     let mut text = format!("{head:<149}\n");
     let reports = kernel.network.inet.reports(protocol);
     for (i, report) in reports.iter().filter(|report| report.family == family).enumerate() {
