@@ -14,7 +14,7 @@ mod table;
 
 use std::io::{self, Write};
 use std::panic;
-use std::process::ExitCode;
+use std::process::{self, ExitCode};
 
 use amber_host::terminal;
 use amber_sentry::boot::BootError;
@@ -105,4 +105,5 @@ fn report_panic(info: &panic::PanicHookInfo<'_>) {
     let _ =
         writeln!(io::stderr(), "amber: internal error{place}: {message}; this is a defect of Amber, please report it");
     std::process::exit(i32::from(FAILED));
+    process::exit(FAILED.into());
 }
