@@ -104,6 +104,5 @@ fn report_panic(info: &panic::PanicHookInfo<'_>) {
     let place = info.location().map(|place| format!(" at {}:{}", place.file(), place.line())).unwrap_or_default();
     let _ =
         writeln!(io::stderr(), "amber: internal error{place}: {message}; this is a defect of Amber, please report it");
-    std::process::exit(i32::from(FAILED));
     process::exit(FAILED.into());
 }
