@@ -79,12 +79,12 @@ impl MemoryManager {
 
     /// Bytes in private writable areas that are no stack (`RLIMIT_DATA`).
     pub(super) fn data_bytes(&self, state: &State) -> u64 {
-        state.areas.iter().filter(|vma| is_data(vma)).map(Vma::len).sum()
+        state.areas.iter().filter(|vma| is_data(vma)).map(Vma::size).sum()
     }
 
     /// Bytes in locked areas (`RLIMIT_MEMLOCK`).
     pub(super) fn locked_bytes(&self, state: &State) -> u64 {
-        state.areas.iter().filter(|vma| vma.flags.contains(VmaFlags::LOCKED)).map(Vma::len).sum()
+        state.areas.iter().filter(|vma| vma.flags.contains(VmaFlags::LOCKED)).map(Vma::size).sum()
     }
 
     /// Checks `RLIMIT_MEMLOCK` for `len` more locked bytes; `unlimited` is for those with `CAP_IPC_LOCK`.

@@ -156,7 +156,7 @@ impl MemoryManager {
             Backing::Object(_) if area.is_shared() => self.populate_object(state, area, page, write),
             Backing::Object(_) => {
                 // A load there is often the first half of a store, and then saves the second fault.
-                let soon = area.protection.write && area.len() <= DATA_AREA && copies_blocks(area);
+                let soon = area.protection.write && area.size() <= DATA_AREA && copies_blocks(area);
                 if write || soon {
                     self.populate_copy(state, area, page)
                 } else {

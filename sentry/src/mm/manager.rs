@@ -189,7 +189,7 @@ impl MemoryManager {
                     continue;
                 }
                 let from = offset.max(vma.offset).saturating_sub(vma.offset);
-                let to = end.saturating_sub(vma.offset).min(vma.len());
+                let to = end.saturating_sub(vma.offset).min(vma.size());
                 if from < to {
                     hit.push(vma.start + from..vma.start + to);
                 }

@@ -150,7 +150,7 @@ impl MemoryManager {
         let range = vma.range();
         let eager = matches!(vma.backing, Backing::Anonymous)
             && vma.protection.write
-            && vma.len() <= EAGER
+            && vma.size() <= EAGER
             && !vma.flags.contains(VmaFlags::GROWS_DOWN);
         state.areas.insert(vma);
         let joined = state.areas.join(range.clone());
@@ -262,7 +262,7 @@ impl MemoryManager {
                     offset: 0,
                     name: None,
                 };
-                let len = vma.len();
+                let len = vma.size();
                 let locked = vma.flags.contains(VmaFlags::LOCKED);
                 let free = state.areas.is_free(&(from_page..to_page));
                 if !free

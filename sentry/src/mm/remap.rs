@@ -120,7 +120,7 @@ impl MemoryManager {
             return Err(Errno::EAGAIN);
         }
         if let Backing::Object(_) = &vma.backing {
-            vma.offset.checked_add(vma.len()).and_then(|end| end.checked_add(grows)).ok_or(Errno::EINVAL)?;
+            vma.offset.checked_add(vma.size()).and_then(|end| end.checked_add(grows)).ok_or(Errno::EINVAL)?;
         }
         if extra == 0 { Ok(()) } else { self.check_growth(state, vma, extra, 0) }
     }

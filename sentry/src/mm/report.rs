@@ -94,16 +94,16 @@ impl MemoryManager {
             let mut totals = Totals { peak: state.peak, size: state.areas.total(), ..Totals::default() };
             for vma in state.areas.iter() {
                 if is_data(vma) {
-                    totals.data += vma.len();
+                    totals.data += vma.size();
                 }
                 if vma.flags.contains(VmaFlags::GROWS_DOWN) {
-                    totals.stack += vma.len();
+                    totals.stack += vma.size();
                 }
                 if vma.flags.contains(VmaFlags::LOCKED) {
-                    totals.locked += vma.len();
+                    totals.locked += vma.size();
                 }
                 if vma.protection.execute && !vma.protection.write && vma.object().is_some() {
-                    totals.lib += vma.len();
+                    totals.lib += vma.size();
                 }
                 let file = vma.object().is_some_and(|area| area.file.is_some());
                 for piece in state.runs.pieces(vma.range()) {

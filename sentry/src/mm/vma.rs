@@ -155,13 +155,8 @@ pub struct Vma {
 
 impl Vma {
     /// Length in bytes.
-    pub fn len(&self) -> u64 {
+    pub fn size(&self) -> u64 {
         self.end - self.start
-    }
-
-    /// Whether it has no addresses, which no area in a map is.
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
     }
 
     /// The addresses.
@@ -282,7 +277,7 @@ impl VmaMap {
 
     /// Adds an area where there is none.
     pub fn insert(&mut self, vma: Vma) {
-        self.total += vma.len();
+        self.total += vma.size();
         self.areas.insert(vma.start, vma);
     }
 
@@ -307,7 +302,7 @@ impl VmaMap {
         self.split(range.end);
         let starts: Vec<u64> = self.areas.range(range).map(|(&start, _)| start).collect();
         let taken: Vec<Vma> = starts.iter().filter_map(|start| self.areas.remove(start)).collect();
-        self.total -= taken.iter().map(Vma::len).sum::<u64>();
+        self.total -= taken.iter().map(Vma::size).sum::<u64>();
         taken
     }
 

@@ -404,8 +404,8 @@ impl Socket for UnixSocket {
             if let Some(error) = state.error.take() {
                 return Err(error);
             }
-            let over = state.no_receive || state.peer_done || state.peer_gone;
-            return if over && !(self.is_datagram() && !state.no_receive) {
+            let over = state.peer_done || state.peer_gone;
+            return if state.no_receive || (over && !self.is_datagram()) {
                 Ok(Received::default())
             } else {
                 Err(Errno::EAGAIN)

@@ -157,7 +157,7 @@ pub fn smaps(query: &Query<'_>) -> Result<Vec<u8>, Errno> {
         all.extend(area_line(&vma, &layout, query));
         let mut text = String::new();
         let page = PAGE_SIZE / 1024;
-        let _ = writeln!(text, "{:<16}{:8} kB", "Size:", vma.len() / 1024);
+        let _ = writeln!(text, "{:<16}{:8} kB", "Size:", vma.size() / 1024);
         let _ = writeln!(text, "{:<16}{page:8} kB\n{:<16}{page:8} kB", "KernelPageSize:", "MMUPageSize:");
         usage_lines(&mut text, &usage);
         let _ = writeln!(text, "THPeligible:           0\nVmFlags: {}", flag_letters(&vma));
