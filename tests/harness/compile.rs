@@ -5,6 +5,7 @@ use std::fs;
 use std::hash::{Hash, Hasher};
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::{Mutex, PoisonError};
 
 use anyhow::{Context, Result, bail};
 
@@ -32,6 +33,9 @@ pub fn guest(guest: &Guest, directory: &Path) -> Result<PathBuf> {
 
 /// Compiles the C file `source` to `output` with `flags` unless that was done before.
 pub fn program(source: &Path, output: &Path, flags: &[&str]) -> Result<PathBuf> {
+    // Native and guest runs of one test want the same program at the same time.
+    static ONE: Mutex<()> = Mutex::new(());
+    let _one = ONE.lock().unwrap_or_else(PoisonError::into_inner);
     let stamp = output.with_extension("stamp");
     let key = format!("{:016x}", key(source, flags)?);
     if output.exists() && fs::read_to_string(&stamp).is_ok_and(|old| old == key) {
