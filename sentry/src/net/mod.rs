@@ -3,6 +3,7 @@
 pub mod control;
 pub mod inbox;
 pub mod inet;
+pub mod netlink;
 pub mod options;
 pub mod socket;
 pub mod unix;
@@ -13,6 +14,7 @@ use amber_abi::errno::Errno;
 use amber_abi::socket::{AddressFamily, SocketKind};
 
 use crate::net::inet::{Loopback, NetworkStack};
+use crate::net::netlink::{NetlinkNames, NetlinkSocket};
 use crate::net::socket::Socket;
 use crate::net::unix::UnixNames;
 use crate::task::TaskContext;
@@ -23,12 +25,14 @@ pub struct Network {
     pub unix: UnixNames,
     /// What AF_INET and AF_INET6 go over.
     pub inet: Arc<dyn NetworkStack>,
+    /// Addresses of AF_NETLINK sockets.
+    pub netlink: NetlinkNames,
 }
 
 impl Default for Network {
     /// A network that reaches nothing outside the sandbox.
     fn default() -> Self {
-        Network { unix: UnixNames::default(), inet: Loopback::new() }
+        Network { unix: UnixNames::default(), inet: Loopback::new(), netlink: NetlinkNames::default() }
     }
 }
 
@@ -48,6 +52,7 @@ pub fn create(
     match family {
         AddressFamily::AF_UNIX => Ok(unix::UnixSocket::create(ctx, kind, protocol)?),
         AddressFamily::AF_INET | AddressFamily::AF_INET6 => inet::create(ctx, family, kind, protocol),
+        AddressFamily::AF_NETLINK => Ok(NetlinkSocket::create(ctx, kind, protocol)?),
         _ => Err(Errno::EAFNOSUPPORT),
     }
 }

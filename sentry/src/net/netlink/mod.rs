@@ -1,0 +1,300 @@
+//! AF_NETLINK: see netlink(7) and rtnetlink(7).
+
+mod message;
+mod route;
+
+use std::any::Any;
+use std::collections::HashSet;
+use std::sync::{Arc, Weak};
+
+use amber_abi::errno::Errno;
+use amber_abi::netlink::{NetlinkOption, NetlinkProtocol};
+use amber_abi::poll::PollEvents;
+use amber_abi::socket::{AddressFamily, MessageFlags, SockaddrNl, SocketKind};
+use amber_abi::sockopt::SocketLevel;
+use zerocopy::{FromBytes, IntoBytes};
+
+use crate::kernel::Kernel;
+use crate::net::control::Control;
+use crate::net::inbox::{Inbox, Packet};
+use crate::net::options::SharedOptions;
+use crate::net::socket::{Directions, Outgoing, Received, Socket};
+use crate::sync::{Mutex, Rank};
+use crate::task::TaskContext;
+use crate::wait::WaitQueue;
+
+const READABLE: PollEvents = PollEvents::POLLIN.union(PollEvents::POLLRDNORM);
+const WRITABLE: PollEvents = PollEvents::POLLOUT.union(PollEvents::POLLWRNORM).union(PollEvents::POLLWRBAND);
+/// What Linux keeps of a send buffer for itself.
+const SEND_OVERHEAD: u32 = 32;
+/// Options that are only switched on and off.
+const FLAGS: [NetlinkOption; 6] = [
+    NetlinkOption::NETLINK_PKTINFO,
+    NetlinkOption::NETLINK_BROADCAST_ERROR,
+    NetlinkOption::NETLINK_NO_ENOBUFS,
+    NetlinkOption::NETLINK_CAP_ACK,
+    NetlinkOption::NETLINK_EXT_ACK,
+    NetlinkOption::NETLINK_GET_STRICT_CHK,
+];
+
+/// The addresses that netlink sockets have, by protocol.
+pub struct NetlinkNames(Mutex<HashSet<(i32, u32)>>);
+
+impl Default for NetlinkNames {
+    fn default() -> Self {
+        NetlinkNames(Mutex::new(Rank::Leaf, HashSet::new()))
+    }
+}
+
+impl NetlinkNames {
+    /// Protocol and address of every socket that has one, for `/proc/net/netlink`.
+    pub fn all(&self) -> Vec<(i32, u32)> {
+        self.0.lock().iter().copied().collect()
+    }
+}
+
+/// A netlink socket. The kernel is the only one it can talk to.
+pub struct NetlinkSocket {
+    kernel: Weak<Kernel>,
+    kind: SocketKind,
+    protocol: NetlinkProtocol,
+    options: SharedOptions,
+    state: Mutex<State>,
+    queue: WaitQueue,
+}
+
+#[derive(Default)]
+struct State {
+    /// Its address; 0 until there is one.
+    port: u32,
+    groups: u32,
+    inbox: Inbox,
+    flags: Vec<NetlinkOption>,
+    is_connected: bool,
+}
+
+impl NetlinkSocket {
+    /// Makes a socket.
+    ///
+    /// # Errors
+    /// `ESOCKTNOSUPPORT`; `EPROTONOSUPPORT` for protocols nobody serves.
+    pub fn create(ctx: &TaskContext, kind: SocketKind, protocol: i32) -> Result<Arc<NetlinkSocket>, Errno> {
+        if !matches!(kind, SocketKind::SOCK_RAW | SocketKind::SOCK_DGRAM) {
+            return Err(Errno::ESOCKTNOSUPPORT);
+        }
+        let protocol = NetlinkProtocol::from_raw(protocol);
+        // No device ever comes or goes here, so that listening for those events is silent.
+        if !matches!(protocol, NetlinkProtocol::NETLINK_ROUTE | NetlinkProtocol::NETLINK_KOBJECT_UEVENT) {
+            return Err(Errno::EPROTONOSUPPORT);
+        }
+        Ok(Arc::new(NetlinkSocket {
+            kernel: Arc::downgrade(ctx.kernel()),
+            kind,
+            protocol,
+            options: SharedOptions::default(),
+            state: Mutex::new(Rank::Buffer, State::default()),
+            queue: WaitQueue::new(),
+        }))
+    }
+
+    /// Takes an address: the one asked for, or with 0 the process's own number or any that is free.
+    fn take_port(&self, ctx: &TaskContext, asked: u32) -> Result<(), Errno> {
+        let mut state = self.state.lock();
+        if state.port != 0 {
+            return if asked == 0 || asked == state.port { Ok(()) } else { Err(Errno::EINVAL) };
+        }
+        let mut names = ctx.kernel().network.netlink.0.lock();
+        let key = |port| (self.protocol.raw(), port);
+        if asked != 0 {
+            if !names.insert(key(asked)) {
+                return Err(Errno::EADDRINUSE);
+            }
+            state.port = asked;
+            return Ok(());
+        }
+        let own = ctx.group().pid() as u32;
+        let others = (i32::MIN as u32..i32::MIN as u32 + 4096).map(|port| port.wrapping_neg());
+        let free = std::iter::once(own).chain(others).find(|&port| !names.contains(&key(port)));
+        let port = free.ok_or(Errno::EADDRINUSE)?;
+        names.insert(key(port));
+        state.port = port;
+        Ok(())
+    }
+
+    fn address_of(port: u32, groups: u32) -> Vec<u8> {
+        let family = AddressFamily::AF_NETLINK.raw();
+        SockaddrNl { nl_family: family, nl_pad: 0, nl_pid: port, nl_groups: groups }.as_bytes().to_vec()
+    }
+}
+
+fn parse_address(bytes: &[u8]) -> Result<SockaddrNl, Errno> {
+    let (address, _) = SockaddrNl::read_from_prefix(bytes).map_err(|_| Errno::EINVAL)?;
+    if address.nl_family != AddressFamily::AF_NETLINK.raw() {
+        return Err(Errno::EINVAL);
+    }
+    Ok(address)
+}
+
+/// Only the kernel is there to be sent to.
+fn check_destination(address: &SockaddrNl) -> Result<(), Errno> {
+    if address.nl_pid != 0 || address.nl_groups != 0 { Err(Errno::ECONNREFUSED) } else { Ok(()) }
+}
+
+impl Socket for NetlinkSocket {
+    fn identity(&self) -> (AddressFamily, SocketKind, i32) {
+        (AddressFamily::AF_NETLINK, self.kind, self.protocol.raw())
+    }
+
+    fn options(&self) -> &SharedOptions {
+        &self.options
+    }
+
+    fn bind(&self, ctx: &TaskContext, address: &[u8]) -> Result<(), Errno> {
+        let address = parse_address(address)?;
+        self.take_port(ctx, address.nl_pid)?;
+        self.state.lock().groups = address.nl_groups;
+        Ok(())
+    }
+
+    fn connect(&self, ctx: &TaskContext, address: &[u8]) -> Result<(), Errno> {
+        let family = address.first_chunk().map(|bytes| u16::from_ne_bytes(*bytes)).ok_or(Errno::EINVAL)?;
+        if family == AddressFamily::AF_UNSPEC.raw() {
+            self.state.lock().is_connected = false;
+            return Ok(());
+        }
+        check_destination(&parse_address(address)?)?;
+        self.take_port(ctx, 0)?;
+        self.state.lock().is_connected = true;
+        Ok(())
+    }
+
+    fn local_address(&self) -> Vec<u8> {
+        let state = self.state.lock();
+        Self::address_of(state.port, state.groups)
+    }
+
+    /// Without a connection the peer is the kernel as well.
+    fn peer_address(&self) -> Result<Vec<u8>, Errno> {
+        Ok(Self::address_of(0, 0))
+    }
+
+    fn send(&self, ctx: Option<&TaskContext>, message: Outgoing<'_>) -> Result<usize, Errno> {
+        if message.flags.contains(MessageFlags::MSG_OOB) {
+            return Err(Errno::EOPNOTSUPP);
+        }
+        if let Some(address) = message.address {
+            check_destination(&parse_address(address)?)?;
+        }
+        let limit = self.options.look(|values| values.send_buffer).saturating_sub(SEND_OVERHEAD);
+        if message.data.len() > limit as usize {
+            return Err(Errno::EMSGSIZE);
+        }
+        if self.protocol != NetlinkProtocol::NETLINK_ROUTE {
+            return Err(Errno::ECONNREFUSED);
+        }
+        let kernel = self.kernel.upgrade().ok_or(Errno::ECONNREFUSED)?;
+        let privileged = match ctx {
+            Some(ctx) => {
+                self.take_port(ctx, 0)?;
+                ctx.credentials().has(amber_abi::capability::Capability::CAP_NET_ADMIN)
+            }
+            None => false,
+        };
+        let (port, caps) = {
+            let state = self.state.lock();
+            (state.port, state.flags.contains(&NetlinkOption::NETLINK_CAP_ACK))
+        };
+        let answers = route::answer(&kernel, message.data, &route::Asker { port, privileged, short_errors: caps });
+        {
+            let mut state = self.state.lock();
+            for answer in answers {
+                state.inbox.push(Packet::new(&answer, Some(Self::address_of(0, 0)), Control::default()));
+            }
+        }
+        self.queue.notify(READABLE);
+        Ok(message.data.len())
+    }
+
+    fn receive(&self, buf: &mut [u8], flags: MessageFlags) -> Result<Received, Errno> {
+        if flags.contains(MessageFlags::MSG_OOB) {
+            return Err(Errno::EOPNOTSUPP);
+        }
+        let peek = flags.contains(MessageFlags::MSG_PEEK);
+        self.state.lock().inbox.take_message(buf, peek).ok_or(Errno::EAGAIN)
+    }
+
+    fn keeps_borders(&self) -> bool {
+        true
+    }
+
+    fn shutdown(&self, _: Directions) -> Result<(), Errno> {
+        Err(Errno::EOPNOTSUPP)
+    }
+
+    fn poll(&self) -> PollEvents {
+        if self.state.lock().inbox.is_empty() { WRITABLE } else { READABLE | WRITABLE }
+    }
+
+    fn queue(&self) -> &WaitQueue {
+        &self.queue
+    }
+
+    fn option(&self, _ctx: &TaskContext, level: SocketLevel, name: i32) -> Result<Vec<u8>, Errno> {
+        if level != SocketLevel::SOL_NETLINK {
+            return Err(Errno::ENOPROTOOPT);
+        }
+        let state = self.state.lock();
+        let name = NetlinkOption::from_raw(name);
+        if name == NetlinkOption::NETLINK_LIST_MEMBERSHIPS {
+            return Ok(state.groups.to_ne_bytes().to_vec());
+        }
+        if !FLAGS.contains(&name) {
+            return Err(Errno::ENOPROTOOPT);
+        }
+        Ok(i32::from(state.flags.contains(&name)).to_ne_bytes().to_vec())
+    }
+
+    fn set_option(&self, _ctx: &TaskContext, level: SocketLevel, name: i32, value: &[u8]) -> Result<(), Errno> {
+        if level != SocketLevel::SOL_NETLINK {
+            return Err(Errno::ENOPROTOOPT);
+        }
+        let value = u32::from_ne_bytes(*value.first_chunk().ok_or(Errno::EINVAL)?);
+        let name = NetlinkOption::from_raw(name);
+        let mut state = self.state.lock();
+        match name {
+            NetlinkOption::NETLINK_ADD_MEMBERSHIP | NetlinkOption::NETLINK_DROP_MEMBERSHIP => {
+                // Groups above the 32nd have no bit in an address; nothing is ever told to them.
+                let bit = value.checked_sub(1).and_then(|shift| 1u32.checked_shl(shift));
+                let bit = bit.ok_or(Errno::EINVAL)?;
+                if name == NetlinkOption::NETLINK_ADD_MEMBERSHIP {
+                    state.groups |= bit;
+                } else {
+                    state.groups &= !bit;
+                }
+            }
+            flag if FLAGS.contains(&flag) => {
+                state.flags.retain(|&set| set != flag);
+                if value != 0 {
+                    state.flags.push(flag);
+                }
+            }
+            _ => return Err(Errno::ENOPROTOOPT),
+        }
+        Ok(())
+    }
+
+    fn readable_bytes(&self) -> usize {
+        self.state.lock().inbox.first_bytes()
+    }
+
+    fn close(&self) {
+        let port = self.state.lock().port;
+        if let (Some(kernel), true) = (self.kernel.upgrade(), port != 0) {
+            kernel.network.netlink.0.lock().remove(&(self.protocol.raw(), port));
+        }
+    }
+
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
+}
