@@ -193,7 +193,7 @@ pub fn get(socket: &dyn Socket, name: i32) -> Result<Vec<u8>, Errno> {
             None => [0i32, -1, -1].as_bytes().to_vec(),
         },
         So::SO_PEERNAME => socket.peer_address()?,
-        So::SO_COOKIE => (std::ptr::from_ref(socket).cast::<()>().addr() as u64).to_ne_bytes().to_vec(),
+        So::SO_COOKIE => values.inode.to_ne_bytes().to_vec(),
         So::SO_PEERGROUPS => {
             socket.peer_credentials().ok_or(Errno::ENODATA)?;
             Vec::new()
