@@ -26,6 +26,7 @@ pub fn standard() -> Vec<MountSpec> {
         mount("/dev", MountSource::Dev, "nosuid"),
         mount("/dev/pts", MountSource::DevPts("gid=5,mode=620,ptmxmode=666".into()), "nosuid,noexec"),
         mount("/dev/shm", MountSource::Tmpfs("mode=1777".into()), "nosuid,nodev"),
+        mount("/dev/mqueue", MountSource::Mqueue, "nosuid,nodev,noexec"),
         mount("/sys", MountSource::Sys, "nosuid,nodev,noexec,ro"),
     ]
 }
