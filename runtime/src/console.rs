@@ -27,7 +27,8 @@ pub struct Resizer {
 }
 
 impl Resizer {
-    /// Gives the size of the host terminal on to the guest; to be called upon SIGWINCH.
+    /// Gives the size of the host terminal on to the guest, for whom the same size again is no news; to be called upon
+    /// SIGWINCH.
     pub fn resized(&self) {
         if let Ok(size) = window_size(self.host.as_fd()) {
             self.master.resize(size);
@@ -52,13 +53,14 @@ impl Relay {
         let host = screen.try_clone()?;
         master.resize(window_size(host.as_fd())?);
         let raw = RawMode::enter(&keys)?;
-        let typed = master.clone();
-        thread::Builder::new().name("console-keys".into()).spawn(move || pass_keys(File::from(keys), &*typed))?;
-        let printed = master.clone();
+        let resizer = Arc::new(Resizer { master: master.clone(), host });
+        let typed = resizer.clone();
+        thread::Builder::new().name("console-keys".into()).spawn(move || pass_keys(File::from(keys), &typed))?;
+        let printed = master;
         let output = thread::Builder::new()
             .name("console-screen".into())
             .spawn(move || pass_output(&*printed, File::from(screen)))?;
-        Ok(Relay { resizer: Arc::new(Resizer { master, host }), output, _raw: raw })
+        Ok(Relay { resizer, output, _raw: raw })
     }
 
     /// What keeps both of one size.
@@ -73,11 +75,14 @@ impl Relay {
     }
 }
 
-fn pass_keys(mut keys: File, master: &dyn ConsoleMaster) {
+fn pass_keys(mut keys: File, resizer: &Resizer) {
+    let master = &*resizer.master;
     let mut buf = [0; 4096];
     loop {
         match keys.read(&mut buf) {
             Ok(n) if n > 0 => {
+                // What was typed after a change of size must not arrive before it, however late the signal is.
+                resizer.resized();
                 let mut rest = &buf[..n];
                 while let Ok(done @ 1..) = master.write(rest)
                     && done < rest.len()
@@ -159,6 +164,6 @@ mod tests {
         relay.resizer().resized();
         drop(guest);
         relay.finish();
-        assert_eq!(*master.events.lock().unwrap(), ["24x80", "24x80"]);
+        assert_eq!(*master.events.lock().unwrap(), ["24x80", "24x80", "24x80"]);
     }
 }
