@@ -43,7 +43,6 @@ pub struct Values {
     pub receive_low: u32,
     pub receive_timeout: Option<Duration>,
     pub send_timeout: Option<Duration>,
-    pub peek_offset: i32,
     pub incoming_cpu: i32,
     pub busy_poll: i32,
     pub select_error_queue: bool,
@@ -75,7 +74,6 @@ impl Default for Values {
             receive_low: 1,
             receive_timeout: None,
             send_timeout: None,
-            peek_offset: -1,
             incoming_cpu: -1,
             busy_poll: 0,
             select_error_queue: false,
@@ -171,7 +169,8 @@ pub fn get(socket: &dyn Socket, name: i32) -> Result<Vec<u8>, Errno> {
         So::SO_RCVBUF => number(values.receive_buffer as i32),
         So::SO_RCVLOWAT => number(values.receive_low as i32),
         So::SO_SNDLOWAT => number(1),
-        So::SO_PEEK_OFF => number(values.peek_offset),
+        // No offset can be set, and none is what it says then.
+        So::SO_PEEK_OFF => number(-1),
         So::SO_INCOMING_CPU => number(values.incoming_cpu),
         So::SO_BUSY_POLL => number(values.busy_poll),
         So::SO_RCVTIMEO_OLD | So::SO_RCVTIMEO_NEW => time(values.receive_timeout),
@@ -194,10 +193,6 @@ pub fn get(socket: &dyn Socket, name: i32) -> Result<Vec<u8>, Errno> {
         },
         So::SO_PEERNAME => socket.peer_address()?,
         So::SO_COOKIE => values.inode.to_ne_bytes().to_vec(),
-        So::SO_PEERGROUPS => {
-            socket.peer_credentials().ok_or(Errno::ENODATA)?;
-            Vec::new()
-        }
         _ => return Err(Errno::ENOPROTOOPT),
     })
 }
@@ -280,7 +275,7 @@ pub fn set(ctx: &TaskContext, socket: &dyn Socket, name: i32, value: &[u8]) -> R
             options.change(|v| v.linger = (linger.l_onoff != 0).then_some(linger.l_linger.max(0) as u32));
         }
         So::SO_INCOMING_CPU => options.change(|v| v.incoming_cpu = int),
-        So::SO_PEEK_OFF => options.change(|v| v.peek_offset = int),
+        So::SO_PEEK_OFF => return Err(Errno::EOPNOTSUPP),
         So::SO_BUSY_POLL => {
             privileged()?;
             if int < 0 {
