@@ -66,10 +66,15 @@ impl CloneRequest {
                 && flags.intersects(CloneFlags::CLONE_NEWUSER | CloneFlags::CLONE_NEWPID | CloneFlags::CLONE_NEWTIME))
             || (has(CloneFlags::CLONE_PIDFD) && has(CloneFlags::CLONE_DETACHED))
             || (has(CloneFlags::CLONE_PARENT) && ctx.group().pid() == ProcessTable::INIT)
-            || has(CloneFlags::CLONE_NEWUSER)
-            || has(CloneFlags::CLONE_INTO_CGROUP);
+            || (flags.contains(CloneFlags::CLONE_PIDFD | CloneFlags::CLONE_PARENT_SETTID)
+                && self.pidfd == self.parent_tid)
+            || has(CloneFlags::CLONE_NEWUSER);
         if contradiction {
             return Err(Errno::EINVAL);
+        }
+        if has(CloneFlags::CLONE_INTO_CGROUP) {
+            // There are no control groups, so no descriptor is one of them.
+            return Err(Errno::EBADF);
         }
         check_namespaces(ctx, flags)?;
         if has(CloneFlags::CLONE_SETTLS) && self.tls >= ctx.kernel().platform.address_limit() {

@@ -48,14 +48,19 @@ impl PidFd {
 
     /// Whether it was waited for: nothing but the descriptor remembers it.
     pub fn is_gone(&self) -> bool {
-        let table = self.task.kernel().processes.lock();
         if self.thread {
+            let table = self.task.kernel().processes.lock();
             table.task(self.task.tid()).is_none_or(|t| !Arc::ptr_eq(t, &self.task))
         } else {
-            // Not the task: another thread that executes a program becomes the leader.
-            let group = self.task.group();
-            table.process(group.pid()).is_none_or(|p| !Arc::ptr_eq(&p.group, group))
+            Self::is_reaped(&self.task)
         }
+    }
+
+    /// Whether the process of a task was waited for.
+    pub fn is_reaped(task: &Task) -> bool {
+        // Not the task is looked for: another thread that executes a program becomes the leader.
+        let group = task.group();
+        task.kernel().processes.lock().process(group.pid()).is_none_or(|p| !Arc::ptr_eq(&p.group, group))
     }
 }
 

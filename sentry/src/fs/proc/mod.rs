@@ -16,7 +16,7 @@ use crate::fs::FileSystem;
 use crate::fs::pseudo::{Entry, Kind, PseudoFs, Query};
 use crate::kernel::Kernel;
 
-pub use process::{mask, ranges};
+pub use process::{mask, process_of, ranges};
 
 static PROC: Kind = Kind {
     name: "proc",

@@ -48,7 +48,7 @@ impl PseudoInode {
     }
 
     /// What it is.
-    pub(super) fn entry(&self) -> &'static Entry {
+    pub fn entry(&self) -> &'static Entry {
         self.entry
     }
 

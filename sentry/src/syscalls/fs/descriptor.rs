@@ -12,6 +12,7 @@ use crate::error::SysResult;
 use crate::fs::FileDescription;
 use crate::syscalls::args::Fd;
 use crate::task::TaskContext;
+use crate::task::pidfd::PidFd;
 
 /// close(2).
 pub fn close(ctx: &mut TaskContext, fd: Fd) -> SysResult {
@@ -93,8 +94,8 @@ pub fn lseek(ctx: &mut TaskContext, fd: Fd, offset: i64, whence: Whence) -> SysR
         return Err(Errno::EINVAL.into());
     }
     if !file.is_seekable() {
-        // Eventfds and their like have a position that stays where it is.
-        let stays = description.kind() == FileType::Anonymous;
+        // Eventfds and their like, but not pidfds, have a position that stays where it is.
+        let stays = description.kind() == FileType::Anonymous && description.downcast::<PidFd>().is_none();
         return if stays { Ok(0) } else { Err(Errno::ESPIPE.into()) };
     }
     if !file.keeps_position() {

@@ -56,7 +56,7 @@ fn kill_whom(ctx: &TaskContext, pid: i32, signal: i32, wakes: &mut Wakes) -> Res
 }
 
 /// What a signal from this task says.
-fn own_info(ctx: &TaskContext, signal: i32, code: i32) -> Option<SigInfo> {
+pub(in crate::syscalls) fn own_info(ctx: &TaskContext, signal: i32, code: i32) -> Option<SigInfo> {
     Signal::from_raw(signal).map(|s| SigInfo::kill(s, code, ctx.group().pid(), ctx.credentials().uid))
 }
 
@@ -124,7 +124,8 @@ pub fn tgkill(ctx: &mut TaskContext, tgid: i32, tid: i32, signal: SignalNumber) 
     send_to_task(ctx, Some(tgid), tid, signal.0, own_info(ctx, signal.0, SI_TKILL))
 }
 
-/// The info a program made up itself: it may not claim to come from the kernel or from kill(2), except to itself.
+/// The info a program made up itself: it may not claim to come from the kernel or from kill(2), except to the thread
+/// `target` that is the caller.
 pub(in crate::syscalls) fn given_info(
     ctx: &TaskContext,
     target: i32,
@@ -133,7 +134,7 @@ pub(in crate::syscalls) fn given_info(
 ) -> Result<SigInfo, Errno> {
     let mut info = info.read(ctx)?;
     info.si_signo = signal;
-    if (info.si_code >= 0 || info.si_code == SI_TKILL) && target != ctx.group().pid() {
+    if (info.si_code >= 0 || info.si_code == SI_TKILL) && target != ctx.tid() {
         return Err(Errno::EPERM);
     }
     Ok(info)
@@ -163,6 +164,6 @@ pub fn rt_tgsigqueueinfo(
     if tgid <= 0 || tid <= 0 {
         return Err(Errno::EINVAL.into());
     }
-    let info = given_info(ctx, tgid, signal.0, info)?;
+    let info = given_info(ctx, tid, signal.0, info)?;
     send_to_task(ctx, Some(tgid), tid, signal.0, Some(info))
 }

@@ -35,11 +35,6 @@ pub fn clone(
 ) -> SysResult {
     // The raw call's flags are 32 bits wide: the newer ones are clone3's alone.
     let (flags, exit_signal) = CloneFlags::from_bits_retain(flags.bits() & 0xffff_ffff).split();
-    let both = CloneFlags::CLONE_PIDFD | CloneFlags::CLONE_PARENT_SETTID;
-    if flags.contains(both) {
-        // Both would be written to the same place.
-        return Err(Errno::EINVAL.into());
-    }
     let request = CloneRequest {
         flags,
         exit_signal,
@@ -62,6 +57,8 @@ pub fn clone3(ctx: &mut TaskContext, arguments: In<CloneArgs>, size: usize) -> S
         || flags.contains(CloneFlags::CLONE_DETACHED)
         || (args.set_tid == 0) != (args.set_tid_size == 0)
         || args.set_tid_size > MAX_PID_NS_LEVEL
+        || (flags.contains(CloneFlags::CLONE_INTO_CGROUP)
+            && (i32::try_from(args.cgroup).is_err() || size < CLONE_ARGS_SIZE_VER2))
         || args.exit_signal > Signal::COUNT as u64
         || (args.exit_signal != 0 && flags.intersects(CloneFlags::CLONE_THREAD | CloneFlags::CLONE_PARENT))
         || (args.stack == 0) != (args.stack_size == 0)

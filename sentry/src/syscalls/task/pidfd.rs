@@ -1,15 +1,18 @@
 //! Descriptors that stand for processes.
 
+use std::sync::Arc;
+
 use amber_abi::capability::Capability;
 use amber_abi::errno::Errno;
-use amber_abi::siginfo::SI_USER;
+use amber_abi::siginfo::{SI_TKILL, SI_USER};
 use amber_abi::task::{PidfdFlags, PidfdSignalFlags, Resource};
 use amber_abi::{SigInfo, Signal};
 
 use crate::error::SysResult;
+use crate::fs::proc::process_of;
 use crate::signal::Sending;
 use crate::syscalls::args::{Fd, In, SignalNumber};
-use crate::syscalls::signal::send::{check, given_info};
+use crate::syscalls::signal::send::{check, given_info, own_info};
 use crate::task::pidfd::PidFd;
 use crate::task::{Task, TaskContext};
 
@@ -21,7 +24,7 @@ pub fn pidfd_open(ctx: &mut TaskContext, pid: i32, flags: PidfdFlags) -> SysResu
     let thread = flags.contains(PidfdFlags::PIDFD_THREAD);
     let task = ctx.kernel().processes.lock().task(pid).cloned().ok_or(Errno::ESRCH)?;
     if !thread && !task.is_leader() {
-        return Err(Errno::ENOENT.into());
+        return Err(Errno::EINVAL.into());
     }
     let description = PidFd::describe(task, thread, flags.contains(PidfdFlags::PIDFD_NONBLOCK));
     let limit = ctx.group().limits().soft(Resource::RLIMIT_NOFILE);
@@ -40,35 +43,40 @@ pub fn pidfd_send_signal(
         return Err(Errno::EINVAL.into());
     }
     let description = ctx.files().get(pidfd.0)?;
-    let pidfd = description.downcast::<PidFd>().ok_or(Errno::EBADF)?;
-    let target = pidfd.task().clone();
-    let to_thread = flags == PidfdSignalFlags::PIDFD_SIGNAL_THREAD || (flags.is_empty() && pidfd.is_thread());
+    let (target, pid, is_thread, is_gone) = match description.downcast::<PidFd>() {
+        Some(pidfd) => (pidfd.task().clone(), pidfd.pid(), pidfd.is_thread(), pidfd.is_gone()),
+        // A directory of /proc stands for its process as well.
+        None => {
+            let task = process_of(&*description.file().inode()).ok_or(Errno::EBADF)??;
+            let (pid, is_gone) = (task.group().pid(), PidFd::is_reaped(&task));
+            (task, pid, false, is_gone)
+        }
+    };
+    let to_thread = flags == PidfdSignalFlags::PIDFD_SIGNAL_THREAD || (flags.is_empty() && is_thread);
+    let to_group = flags == PidfdSignalFlags::PIDFD_SIGNAL_PROCESS_GROUP;
     let info = if info.is_null() {
-        Signal::from_raw(signal.0).map(|s| SigInfo::kill(s, SI_USER, ctx.group().pid(), ctx.credentials().uid))
+        own_info(ctx, signal.0, if to_thread { SI_TKILL } else { SI_USER })
     } else {
         let told = info.read(ctx)?.si_signo;
         if told != signal.0 {
             return Err(Errno::EINVAL.into());
         }
-        Some(given_info(ctx, pidfd.pid(), signal.0, info)?)
+        // Of others, and of whole groups, the caller may not say what only the kernel and kill(2) say.
+        Some(given_info(ctx, if to_group { 0 } else { pid }, signal.0, info)?)
     };
-    if pidfd.is_gone() {
+    if is_gone {
         return Err(Errno::ESRCH.into());
     }
     let groups = {
         let table = ctx.kernel().processes.lock();
-        let own = target.group().pid();
-        let pgid = table.process(own).map(|p| p.pgid);
-        let whole = flags == PidfdSignalFlags::PIDFD_SIGNAL_PROCESS_GROUP;
         let groups: Vec<_> = table
             .processes()
-            .filter(|p| if whole { Some(p.pgid) == pgid } else { p.group.pid() == own })
+            .filter(|p| if to_group { p.pgid == pid } else { Arc::ptr_eq(&p.group, target.group()) })
             .map(|p| p.group.clone())
             .collect();
         let checks: Vec<_> = groups.iter().map(|g| check(ctx, &table, g, signal.0)).collect();
-        if let Some(Err(errno)) = checks.iter().find(|r| r.is_ok()).or(checks.first()) {
-            return Err((*errno).into());
-        }
+        // One that may be sent to is enough.
+        checks.iter().find(|r| r.is_ok()).or(checks.first()).copied().unwrap_or(Err(Errno::ESRCH))?;
         groups.into_iter().zip(checks).filter(|(_, allowed)| allowed.is_ok()).map(|(g, _)| g).collect::<Vec<_>>()
     };
     if let (Some(signal), Some(info)) = (Signal::from_raw(signal.0), info) {

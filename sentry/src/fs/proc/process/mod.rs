@@ -18,8 +18,10 @@ pub use state::{TICK, mask, ranges};
 use self::namespaces::Namespaces;
 use super::descriptors::{Descriptors, Infos};
 use super::net::NetFiles;
-use crate::fs::pseudo::{Entry, Listed, Listing, Subject, number};
+use crate::fs::Inode;
+use crate::fs::pseudo::{Entry, Listed, Listing, PseudoInode, Subject, number};
 use crate::kernel::Kernel;
+use crate::task::Task;
 
 /// What both kinds of directories have.
 macro_rules! entries {
@@ -98,6 +100,12 @@ impl Listing for Processes {
         let pids = table.processes().map(|p| p.group.pid());
         Ok(pids.map(|pid| listed(pid, &PROCESS_DIRECTORY)).collect())
     }
+}
+
+/// The process whose directory `/proc/PID` this is: none if it is no such directory, `ESRCH` if the process is gone.
+pub fn process_of(directory: &dyn Inode) -> Option<Result<Arc<Task>, Errno>> {
+    let inode = directory.as_any().downcast_ref::<PseudoInode>()?;
+    std::ptr::eq(inode.entry(), &PROCESS_DIRECTORY).then(|| inode.subject().task())
 }
 
 fn listed(number: i32, entry: &'static Entry) -> Listed {
