@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use amber_abi::poll::PollEvents;
 use parking_lot::Condvar;
 
+use crate::fs::sigio::{Happening, SignalList};
 use crate::sync::{Mutex, Rank};
 
 /// Somebody who wants to know about events of an object.
@@ -46,6 +47,7 @@ struct Queue {
 /// An object notifies its queue after its state changed and after its own lock was released.
 pub struct WaitQueue {
     queue: Arc<Queue>,
+    signals: SignalList,
 }
 
 impl Default for WaitQueue {
@@ -57,7 +59,8 @@ impl Default for WaitQueue {
 impl WaitQueue {
     /// Makes an empty queue.
     pub fn new() -> Self {
-        WaitQueue { queue: Arc::new(Queue { entries: Mutex::new(Rank::Wait, Vec::new()) }) }
+        let queue = Arc::new(Queue { entries: Mutex::new(Rank::Wait, Vec::new()) });
+        WaitQueue { queue, signals: SignalList::default() }
     }
 
     /// Registers a waiter for `events` (POLLERR and POLLHUP are always included), until the registration is dropped.
@@ -97,6 +100,17 @@ impl WaitQueue {
                 exclusive_told = waiter.notify_exclusive(events, key);
             }
         }
+    }
+
+    /// Like [`notify`](Self::notify), and sends SIGIO to the owners of files with `O_ASYNC`. No lock may be held.
+    pub fn notify_and_signal(&self, events: PollEvents, happening: Happening) {
+        self.notify(events);
+        self.signals.tell(happening);
+    }
+
+    /// The owners who are sent signals when something happens.
+    pub fn signals(&self) -> &SignalList {
+        &self.signals
     }
 
     /// Tells every waiter, whatever it asked for.

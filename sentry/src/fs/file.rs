@@ -5,8 +5,9 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use amber_abi::Signal;
 use amber_abi::errno::Errno;
-use amber_abi::open::{FallocateMode, OpenFlags, OwnerType, Seals};
+use amber_abi::open::{FallocateMode, OpenFlags, Seals};
 use amber_abi::poll::PollEvents;
 use amber_abi::stat::FileType;
 
@@ -14,6 +15,7 @@ use crate::error::{SysError, SysResult};
 use crate::fs::epoll::Watchers;
 use crate::fs::locks::{self, Owner};
 use crate::fs::notify::{self, mask};
+use crate::fs::sigio::{SignalIo, SignalOwner};
 use crate::fs::text_busy::FileUse;
 use crate::fs::{DirectorySink, Inode, Path};
 use crate::mm::Mappable;
@@ -92,6 +94,11 @@ pub trait File: Send + Sync + Any {
     /// Who is told when [`poll`](Self::poll) would answer more; none for files that never wait (epoll refuses those).
     fn wait_queue(&self) -> Option<&WaitQueue> {
         None
+    }
+
+    /// What `O_ASYNC` does.
+    fn signal_io(&self) -> SignalIo {
+        SignalIo::Absent
     }
 
     /// How long a read (or, if `writing`, a write) waits at most, where that can be set (`SO_RCVTIMEO`, `SO_SNDTIMEO`).
@@ -174,22 +181,6 @@ pub const CHANGEABLE: OpenFlags = OpenFlags::O_APPEND
     .union(OpenFlags::O_DIRECT)
     .union(OpenFlags::O_NOATIME);
 
-/// Who gets the signals of a file with `O_ASYNC` (fcntl(2) `F_SETOWN`).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct SignalOwner {
-    /// A thread, a process or a process group.
-    pub kind: OwnerType,
-    /// Its number; 0 for nobody.
-    pub number: i32,
-}
-
-impl SignalOwner {
-    /// The number as `F_GETOWN` tells it: negative for a group.
-    pub fn signed(self) -> i32 {
-        if self.kind == OwnerType::F_OWNER_PGRP { self.number.wrapping_neg() } else { self.number }
-    }
-}
-
 /// An open file description (see open(2)): shared by all descriptors made from it by dup and fork.
 pub struct FileDescription {
     /// First, so that epolls forget the file before it goes.
@@ -199,7 +190,7 @@ pub struct FileDescription {
     flags: AtomicU32,
     position: parking_lot::Mutex<u64>,
     id: u64,
-    owner: Mutex<SignalOwner>,
+    owner: Mutex<Option<Box<SignalOwner>>>,
     owner_signal: AtomicU32,
     write_hint: AtomicU64,
     /// Keeps the file from being executed while it can be written here, or from being written while it is executed.
@@ -217,7 +208,7 @@ impl FileDescription {
             flags: AtomicU32::new(flags.bits()),
             position: parking_lot::Mutex::new(0),
             id: NEXT.fetch_add(1, Ordering::Relaxed),
-            owner: Mutex::new(Rank::Leaf, SignalOwner::default()),
+            owner: Mutex::new(Rank::Leaf, None),
             owner_signal: AtomicU32::new(0),
             write_hint: AtomicU64::new(0),
             file_use: OnceLock::new(),
@@ -269,7 +260,8 @@ impl FileDescription {
         OpenFlags::from_bits_retain(self.flags.load(Ordering::Relaxed))
     }
 
-    /// Replaces the status flags named in [`CHANGEABLE`], leaves the others.
+    /// Replaces the status flags named in [`CHANGEABLE`], leaves the others. `O_ASYNC` is for
+    /// [`sigio::switch`](crate::fs::sigio::switch) to change.
     pub fn set_flags(&self, new: OpenFlags) {
         let kept = self.flags() & !CHANGEABLE;
         let flags = kept | (new & CHANGEABLE);
@@ -307,23 +299,23 @@ impl FileDescription {
     }
 
     /// Who gets its signals.
-    pub fn owner(&self) -> SignalOwner {
-        *self.owner.lock()
+    pub(crate) fn owner(&self) -> Option<SignalOwner> {
+        self.owner.lock().as_deref().cloned()
     }
 
     /// Sets who gets its signals.
-    pub fn set_owner(&self, owner: SignalOwner) {
-        *self.owner.lock() = owner;
+    pub(super) fn set_owner(&self, owner: SignalOwner) {
+        *self.owner.lock() = Some(Box::new(owner));
     }
 
-    /// The signal the owner gets; 0 for a plain SIGIO.
-    pub fn owner_signal(&self) -> u32 {
-        self.owner_signal.load(Ordering::Relaxed)
+    /// The signal the owner gets; none for a plain SIGIO.
+    pub fn owner_signal(&self) -> Option<Signal> {
+        Signal::from_raw(self.owner_signal.load(Ordering::Relaxed) as i32)
     }
 
     /// Sets the signal the owner gets.
-    pub fn set_owner_signal(&self, signal: u32) {
-        self.owner_signal.store(signal, Ordering::Relaxed);
+    pub fn set_owner_signal(&self, signal: Option<Signal>) {
+        self.owner_signal.store(signal.map_or(0, |s| s.raw() as u32), Ordering::Relaxed);
     }
 
     /// How long written data is expected to live (`F_GET_RW_HINT`).

@@ -12,6 +12,7 @@ use amber_host::fs as host;
 use amber_host::poller::{Ready, Watch, readiness};
 
 use crate::fs::anon::PIPEFS;
+use crate::fs::sigio::{Happening, SignalIo};
 use crate::fs::{File, FileDescription, FileSystem, Inode, Metadata, SetAttributes};
 use crate::wait::WaitQueue;
 
@@ -33,6 +34,8 @@ impl Ready for News {
         told.set(PollEvents::POLLRDNORM, events.contains(PollEvents::POLLIN));
         told.set(PollEvents::POLLWRNORM, events.contains(PollEvents::POLLOUT));
         self.0.notify(told);
+        let happenings = [(PollEvents::POLLIN, Happening::Input), (PollEvents::POLLOUT, Happening::Output)];
+        happenings.iter().filter(|(event, _)| events.contains(*event)).for_each(|(_, it)| self.0.signals().tell(*it));
     }
 }
 
@@ -102,6 +105,10 @@ impl File for HostStream {
 
     fn poll(&self) -> PollEvents {
         self.look()
+    }
+
+    fn signal_io(&self) -> SignalIo {
+        SignalIo::Whole
     }
 
     fn wait_queue(&self) -> Option<&WaitQueue> {

@@ -15,6 +15,7 @@ use crate::error::SysResult;
 use crate::fs::anon::anonymous_inode;
 use crate::fs::notify::{self, Watch, Watcher};
 use crate::fs::pipe::READABLE;
+use crate::fs::sigio::{Happening, SignalIo};
 use crate::fs::{File, Inode};
 use crate::sync::{Mutex, Rank};
 use crate::task::{TaskContext, UserCharge};
@@ -195,7 +196,7 @@ impl Inotify {
         state.push(Event::new(wd, InotifyMask::IN_IGNORED.bits(), 0, None), self.most_events);
         drop(state);
         drop(removed);
-        self.queue.notify(READABLE);
+        self.queue.notify_and_signal(READABLE, Happening::Input);
         Ok(())
     }
 }
@@ -224,7 +225,7 @@ impl Watcher for Entry {
         drop(state);
         drop(removed);
         if told {
-            inotify.queue.notify(READABLE);
+            inotify.queue.notify_and_signal(READABLE, Happening::Input);
         }
     }
 }
@@ -262,6 +263,10 @@ impl File for Inotify {
 
     fn poll(&self) -> PollEvents {
         if self.state.lock().events.is_empty() { PollEvents::empty() } else { READABLE }
+    }
+
+    fn signal_io(&self) -> SignalIo {
+        SignalIo::Whole
     }
 
     fn wait_queue(&self) -> Option<&WaitQueue> {

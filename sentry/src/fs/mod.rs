@@ -28,6 +28,7 @@ pub mod pipe;
 pub mod proc;
 pub mod program;
 pub mod pseudo;
+pub mod sigio;
 pub mod signalfd;
 pub mod special;
 pub mod sys;
@@ -45,7 +46,7 @@ use amber_abi::time::Timespec;
 pub use context::FsContext;
 pub use dentry::Dentry;
 pub use fd_table::{FdTable, ReservedFd};
-pub use file::{CHANGEABLE, File, FileDescription, SignalOwner};
+pub use file::{CHANGEABLE, File, FileDescription};
 pub use inode::{DirectoryEntry, DirectorySink, FileSystem, Inode, Metadata, NewInode, SetAttributes, SetTime};
 pub use mount::{Mount, MountNamespace, MountOptions, Path, Propagation, SuperBlock};
 

@@ -12,6 +12,7 @@ use amber_abi::stat::FileType;
 
 use crate::error::SysResult;
 use crate::fs::anon::{AnonymousInode, SOCKFS};
+use crate::fs::sigio::SignalIo;
 use crate::fs::{File, Inode};
 use crate::net::control::Control;
 use crate::net::inet::interface;
@@ -157,6 +158,20 @@ pub trait Socket: Send + Sync + Any {
     fn as_any(&self) -> &dyn Any;
 }
 
+impl dyn Socket {
+    /// Sends as much as there is room for; if there is none, `O_ASYNC` tells when there is again.
+    ///
+    /// # Errors
+    /// Those of [`send`](Socket::send).
+    pub fn try_send(&self, ctx: Option<&TaskContext>, message: Outgoing<'_>) -> Result<usize, Errno> {
+        let sent = self.send(ctx, message);
+        if sent == Err(Errno::EAGAIN) {
+            self.queue().signals().note_full();
+        }
+        sent
+    }
+}
+
 /// The open file of a socket.
 pub struct SocketFile {
     socket: Arc<dyn Socket>,
@@ -188,7 +203,7 @@ impl File for SocketFile {
 
     fn write_at(&self, buf: &[u8], _: u64) -> Result<usize, Errno> {
         let control = Control::default();
-        self.socket.send(None, Outgoing { data: buf, address: None, control, flags: MessageFlags::empty() })
+        self.socket.try_send(None, Outgoing { data: buf, address: None, control, flags: MessageFlags::empty() })
     }
 
     fn is_seekable(&self) -> bool {
@@ -200,7 +215,15 @@ impl File for SocketFile {
     }
 
     fn poll(&self) -> PollEvents {
-        self.socket.poll()
+        let events = self.socket.poll();
+        if !events.contains(PollEvents::POLLOUT) {
+            self.socket.queue().signals().note_full();
+        }
+        events
+    }
+
+    fn signal_io(&self) -> SignalIo {
+        SignalIo::Whole
     }
 
     fn wait_queue(&self) -> Option<&WaitQueue> {

@@ -64,7 +64,8 @@ impl ProcessTable {
         self.last
     }
 
-    fn is_taken(&self, number: i32) -> bool {
+    /// Whether a task, a process, a process group or a session has the number.
+    pub fn is_taken(&self, number: i32) -> bool {
         self.tasks.contains_key(&number)
             || self.processes.contains_key(&number)
             || self.sessions.contains_key(&number)

@@ -519,6 +519,11 @@ impl LineDiscipline {
         out.push(byte);
     }
 
+    /// How much input is complete, ends of file included: what a read takes, of lines in canonical mode.
+    pub fn complete(&self) -> usize {
+        self.complete
+    }
+
     /// How many bytes a read can have now: of complete lines in canonical mode, of everything otherwise.
     pub fn available(&self) -> usize {
         self.input.iter().take(self.complete).filter(|cell| !cell.is_eof).count()

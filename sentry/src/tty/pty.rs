@@ -10,6 +10,7 @@ use amber_abi::{Errno, Signal};
 
 use super::discipline::LineDiscipline;
 use crate::error::{SysError, SysResult};
+use crate::fs::sigio::{Happening, SignalIo};
 use crate::fs::{File, Inode, Path};
 use crate::kernel::Kernel;
 use crate::sync::{Mutex, MutexGuard, Rank};
@@ -192,6 +193,7 @@ impl Pty {
     fn type_keys(&self, keys: &[u8]) -> Result<usize, Errno> {
         let mut state = self.lock();
         let was_stopped = state.discipline.is_stopped();
+        let (complete, shown) = (state.discipline.complete(), state.output.len());
         let received = state.discipline.receive(keys);
         if received.flush_output {
             state.output.clear();
@@ -203,11 +205,21 @@ impl Pty {
             (true, false) => state.note(packet::START),
             _ => {}
         }
+        let (grown, echoed) = (state.discipline.complete() > complete, state.output.len() > shown);
         drop(state);
         for signal in &received.signals {
             self.signal_foreground(*signal);
         }
         self.wake_both();
+        if grown {
+            self.slave.signals().tell(Happening::Input);
+        }
+        if echoed {
+            self.master.signals().tell(Happening::Input);
+        }
+        if received.taken < keys.len() {
+            self.master.signals().note_full();
+        }
         if received.taken == 0 && !keys.is_empty() { Err(Errno::EAGAIN) } else { Ok(received.taken) }
     }
 
@@ -235,6 +247,7 @@ impl Pty {
         }
         drop(state);
         self.wake_slave();
+        self.slave.signals().tell_room();
         Ok(used + count)
     }
 
@@ -244,14 +257,22 @@ impl Pty {
             return Err(Errno::EIO);
         }
         if state.discipline.is_stopped() || (state.output.len() >= OUTPUT_LIMIT && !bytes.is_empty()) {
+            self.slave.signals().note_full();
             return Err(Errno::EAGAIN);
         }
         let room = OUTPUT_LIMIT - state.output.len();
         let taken = bytes.get(..room).unwrap_or(bytes);
         let processed = state.discipline.process(taken);
         state.output.extend(processed);
+        let seen = !state.output.is_empty();
         drop(state);
         self.wake_master();
+        if seen {
+            self.master.signals().tell(Happening::Input);
+        }
+        if taken.len() < bytes.len() {
+            self.slave.signals().note_full();
+        }
         Ok(taken.len())
     }
 
@@ -440,6 +461,10 @@ impl File for MasterFile {
         events
     }
 
+    fn signal_io(&self) -> SignalIo {
+        SignalIo::Terminal(None)
+    }
+
     fn wait_queue(&self) -> Option<&WaitQueue> {
         Some(&self.pty.master)
     }
@@ -514,6 +539,7 @@ impl File for SlaveFile {
             drop(state);
             // There is room for what is typed again.
             self.pty.wake_master();
+            self.pty.master.signals().tell_room();
             return Ok(count);
         }
         if state.master_closed || (minimum == 0 && time == 0) || buf.is_empty() { Ok(0) } else { Err(Errno::EAGAIN) }
@@ -550,6 +576,10 @@ impl File for SlaveFile {
             events |= PollEvents::POLLOUT | PollEvents::POLLWRNORM;
         }
         events
+    }
+
+    fn signal_io(&self) -> SignalIo {
+        SignalIo::Terminal(self.pty.lock().foreground)
     }
 
     fn wait_queue(&self) -> Option<&WaitQueue> {

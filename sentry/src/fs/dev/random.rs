@@ -9,6 +9,7 @@ use amber_abi::ioctl::IoctlRequest as Io;
 
 use super::Opening;
 use crate::error::{SysError, SysResult};
+use crate::fs::sigio::SignalIo;
 use crate::fs::{File, Inode};
 use crate::task::TaskContext;
 
@@ -32,6 +33,11 @@ impl File for Random {
     fn read_at(&self, buf: &mut [u8], _: u64) -> Result<usize, Errno> {
         getrandom::fill(buf).map_err(|_| Errno::EIO)?;
         Ok(buf.len())
+    }
+
+    /// `O_ASYNC` can be set; as the pool is always ready, nothing ever happens.
+    fn signal_io(&self) -> SignalIo {
+        SignalIo::Whole
     }
 
     /// What is written may be mixed into the pool, and need not.

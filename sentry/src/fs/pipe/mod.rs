@@ -16,6 +16,7 @@ use amber_abi::stat::FileType;
 
 use crate::error::SysResult;
 use crate::fs::anon::{AnonymousInode, PIPEFS};
+use crate::fs::sigio::{Happening, SignalIo};
 use crate::fs::{File, FileSystem, Inode, Metadata, SetAttributes};
 use crate::sync::{Mutex, Rank};
 use crate::task::{Credentials, TaskContext};
@@ -87,6 +88,11 @@ impl Pipe {
         if !events.is_empty() {
             self.queue.notify(events);
         }
+        if for_writing && result.is_ok() {
+            self.queue.signals().tell(Happening::Input);
+        } else if events.contains(WRITABLE) {
+            self.queue.signals().tell(Happening::Output);
+        }
         result
     }
 
@@ -115,9 +121,9 @@ impl Pipe {
         let freed = was_full && !source.ring.is_full();
         drop((first, second));
         if freed {
-            from.queue.notify(WRITABLE);
+            from.queue.notify_and_signal(WRITABLE, Happening::Output);
         }
-        to.queue.notify(READABLE);
+        to.queue.notify_and_signal(READABLE, Happening::Input);
         result
     }
 
@@ -244,6 +250,8 @@ impl Drop for PipeEnd {
         drop(state);
         if one_sided {
             self.pipe.queue.notify_all();
+            self.pipe.queue.signals().tell(Happening::Input);
+            self.pipe.queue.signals().tell(Happening::Output);
         }
     }
 }
@@ -268,6 +276,7 @@ impl File for PipeEnd {
         if freed {
             self.pipe.queue.notify(WRITABLE);
         }
+        self.pipe.queue.signals().tell(Happening::Output);
         Ok(count)
     }
 
@@ -284,7 +293,7 @@ impl File for PipeEnd {
         if count == 0 {
             return Err(Errno::EAGAIN);
         }
-        self.pipe.queue.notify(READABLE);
+        self.pipe.queue.notify_and_signal(READABLE, Happening::Input);
         Ok(count)
     }
 
@@ -308,6 +317,10 @@ impl File for PipeEnd {
             events.set(PollEvents::POLLERR, state.readers == 0);
         }
         events
+    }
+
+    fn signal_io(&self) -> SignalIo {
+        SignalIo::End
     }
 
     fn wait_queue(&self) -> Option<&WaitQueue> {

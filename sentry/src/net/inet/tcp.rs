@@ -18,6 +18,7 @@ use super::tcp_info;
 use super::tcp_state::{Listening, Phase, READABLE, State, WRITABLE};
 use super::{Claim, Endpoint, Report};
 use crate::error::SysResult;
+use crate::fs::sigio::Happening;
 use crate::net::options::SharedOptions;
 use crate::net::socket::{Directions, Outgoing, Received, Socket};
 use crate::sync::{Mutex, Rank};
@@ -113,13 +114,19 @@ impl TcpSocket {
     pub(super) fn reset(&self) {
         if self.state.lock().reset() {
             self.queue.notify_all();
+            self.queue.signals().tell(Happening::Error);
         }
     }
 
     /// The peer will send nothing more.
     fn receive_fin(&self) {
-        self.state.lock().fin_received = true;
+        let both = {
+            let mut state = self.state.lock();
+            state.fin_received = true;
+            state.fin_sent
+        };
         self.queue.notify_all();
+        self.queue.signals().tell(if both { Happening::HangUp } else { Happening::Input });
     }
 
     /// Gives a port back, if there is one to give.
@@ -363,7 +370,11 @@ impl Socket for TcpSocket {
         drop(state);
         self.stack.count(sent);
         self.state.lock().bytes_sent += sent as u64;
-        peer.queue.notify(if urgent { READABLE | PollEvents::POLLPRI } else { READABLE });
+        if urgent {
+            peer.queue.signals().tell_urgent();
+        }
+        let events = if urgent { READABLE | PollEvents::POLLPRI } else { READABLE };
+        peer.queue.notify_and_signal(events, Happening::Input);
         Ok(sent)
     }
 
@@ -398,6 +409,7 @@ impl Socket for TcpSocket {
             {
                 self.state.lock().sender_waits = false;
                 peer.queue.notify(WRITABLE);
+                peer.queue.signals().tell_room();
             }
         }
         Ok(Received { len, full_len: len, ..Received::default() })

@@ -8,6 +8,7 @@ use super::Endpoint;
 use super::address::{is_broadcast, parse, route};
 use super::tcp::TcpSocket;
 use super::tcp_state::{Phase, READABLE, State};
+use crate::fs::sigio::Happening;
 use crate::task::TaskContext;
 
 impl TcpSocket {
@@ -87,6 +88,7 @@ impl TcpSocket {
         }
         self.grow();
         self.queue.notify_all();
+        self.queue.signals().tell(Happening::Output);
     }
 
     /// A listener makes the other end of a connection, if it has room; else the client goes on knocking.
@@ -133,7 +135,8 @@ impl TcpSocket {
             listening.waiting.push_back(end);
             drop(state);
             client.queue.notify_all();
-            self.queue.notify(READABLE);
+            client.queue.signals().tell(Happening::Output);
+            self.queue.notify_and_signal(READABLE, Happening::Input);
         } else {
             drop(state);
             self.stack.tcp.release(&end, to.port);

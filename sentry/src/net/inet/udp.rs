@@ -18,6 +18,7 @@ use super::ports::{Holder, check_port};
 use super::tcp::bind_address;
 use super::udp_control::{self, Chosen, Envelope};
 use super::{Claim, Endpoint, Report};
+use crate::fs::sigio::Happening;
 use crate::net::control::Control;
 use crate::net::inbox::{Inbox, Packet};
 use crate::net::options::SharedOptions;
@@ -206,7 +207,7 @@ impl UdpSocket {
             state.inbox.push(Packet::new(data, Some(sender), Control::default()));
             state.envelopes.push_back(envelope);
         }
-        self.queue.notify(READABLE);
+        self.queue.notify_and_signal(READABLE, Happening::Input);
     }
 
     /// Nobody has the port: a connected socket hears of it, as does one that asked for all errors.
@@ -222,7 +223,7 @@ impl UdpSocket {
             }
             state.error = Some(Errno::ECONNREFUSED);
         }
-        self.queue.notify(READABLE | PollEvents::POLLERR);
+        self.queue.notify_and_signal(READABLE | PollEvents::POLLERR, Happening::Error);
     }
 
     fn disconnect(&self) {

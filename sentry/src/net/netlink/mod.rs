@@ -14,6 +14,7 @@ use amber_abi::socket::{AddressFamily, MessageFlags, SockaddrNl, SocketKind};
 use amber_abi::sockopt::SocketLevel;
 use zerocopy::{FromBytes, IntoBytes};
 
+use crate::fs::sigio::Happening;
 use crate::kernel::Kernel;
 use crate::net::control::Control;
 use crate::net::inbox::{Inbox, Packet};
@@ -211,7 +212,7 @@ impl Socket for NetlinkSocket {
                 state.inbox.push(Packet::new(&answer, Some(Self::address_of(0, 0)), Control::default()));
             }
         }
-        self.queue.notify(READABLE);
+        self.queue.notify_and_signal(READABLE, Happening::Input);
         Ok(message.data.len())
     }
 

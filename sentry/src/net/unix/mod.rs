@@ -10,6 +10,7 @@ use amber_abi::errno::Errno;
 use amber_abi::poll::PollEvents;
 use amber_abi::socket::{AddressFamily, MessageFlags, SOMAXCONN, SocketKind, Ucred};
 
+use crate::fs::sigio::Happening;
 use crate::kernel::Kernel;
 use crate::net::control::own_credentials;
 use crate::net::inbox::{Inbox, Packet};
@@ -166,7 +167,7 @@ impl UnixSocket {
             state.peer_name = listener_name;
             state.peer_credentials = Some(listener.owner);
         }
-        listener.queue.notify(READABLE);
+        listener.queue.notify_and_signal(READABLE, Happening::Input);
         Ok(())
     }
 
@@ -211,7 +212,7 @@ impl UnixSocket {
                 message.data.len()
             }
         };
-        peer.queue.notify(READABLE);
+        peer.queue.notify_and_signal(READABLE, Happening::Input);
         Ok(len)
     }
 
@@ -267,7 +268,7 @@ impl UnixSocket {
             let address = address.or_else(|| Some(names::unnamed()));
             state.inbox.push(Packet::new(message.data, address, std::mem::take(&mut message.control)));
         }
-        target.queue.notify(READABLE);
+        target.queue.notify_and_signal(READABLE, Happening::Input);
         Ok(message.data.len())
     }
 }
@@ -422,6 +423,7 @@ impl Socket for UnixSocket {
         if !peek {
             if let Some(peer) = peer {
                 peer.queue.notify(WRITABLE);
+                peer.queue.signals().tell_room();
             }
             if self.is_datagram() {
                 // Whoever waits to send here waits at this socket's queue.
@@ -452,6 +454,11 @@ impl Socket for UnixSocket {
                 state.no_send |= directions.receive;
             }
             peer.queue.notify_all();
+            if directions.receive && directions.send {
+                peer.queue.signals().tell(Happening::HangUp);
+            } else if directions.send {
+                peer.queue.signals().tell(Happening::Input);
+            }
         }
         self.queue.notify_all();
         Ok(())
@@ -552,6 +559,7 @@ impl Socket for UnixSocket {
                 }
             }
             peer.queue.notify_all();
+            peer.queue.signals().tell(Happening::HangUp);
         }
         self.queue.notify_all();
     }

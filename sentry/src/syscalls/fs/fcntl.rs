@@ -1,5 +1,8 @@
 //! fcntl(2) and flock(2).
 
+use std::sync::Arc;
+
+use amber_abi::Signal;
 use amber_abi::capability::Capability;
 use amber_abi::errno::Errno;
 use amber_abi::open::{
@@ -11,7 +14,7 @@ use amber_abi::stat::FileType;
 use super::support::descriptor_limit;
 use crate::error::{Restart, SysError, SysResult};
 use crate::fs::locks::{self, Owner, Record};
-use crate::fs::{FileDescription, access};
+use crate::fs::{FileDescription, access, sigio};
 use crate::syscalls::args::Fd;
 use crate::task::TaskContext;
 
@@ -38,7 +41,7 @@ pub fn fcntl(ctx: &mut TaskContext, fd: Fd, command: FcntlCommand, argument: u64
         }
         FcntlCommand::F_DUPFD_QUERY => {
             let other = files.get_any(argument as i32)?;
-            Ok(u64::from(std::sync::Arc::ptr_eq(&other, &description)))
+            Ok(u64::from(Arc::ptr_eq(&other, &description)))
         }
         FcntlCommand::F_CREATED_QUERY => Ok(0),
         FcntlCommand::F_GETFD => Ok(files.close_on_exec(fd.0)?.into()),
@@ -48,7 +51,7 @@ pub fn fcntl(ctx: &mut TaskContext, fd: Fd, command: FcntlCommand, argument: u64
             Ok(0)
         }
         FcntlCommand::F_GETFL => Ok(description.flags().bits().into()),
-        FcntlCommand::F_SETFL => set_flags(ctx, &description, OpenFlags::from_bits_truncate(argument as u32)),
+        FcntlCommand::F_SETFL => set_flags(ctx, fd, &description, OpenFlags::from_bits_truncate(argument as u32)),
         FcntlCommand::F_GETLK | FcntlCommand::F_OFD_GETLK => get_lock(ctx, &description, command, argument),
         FcntlCommand::F_SETLK | FcntlCommand::F_SETLKW | FcntlCommand::F_OFD_SETLK | FcntlCommand::F_OFD_SETLKW => {
             set_lock(ctx, &description, command, argument)
@@ -72,17 +75,13 @@ pub fn fcntl(ctx: &mut TaskContext, fd: Fd, command: FcntlCommand, argument: u64
             Ok(0)
         }
         FcntlCommand::F_GET_SEALS => Ok(description.file().seals()?.bits().into()),
-        FcntlCommand::F_GETOWN => Ok(i64::from(description.owner().signed()) as u64),
+        FcntlCommand::F_GETOWN => Ok(i64::from(sigio::signed_owner(ctx, &description)) as u64),
         FcntlCommand::F_SETOWN => {
-            let number = argument as i32;
-            let kind = if number < 0 { OwnerType::F_OWNER_PGRP } else { OwnerType::F_OWNER_PID };
-            let number = number.checked_abs().ok_or(Errno::EINVAL)?;
-            description.set_owner(crate::fs::SignalOwner { kind, number });
+            sigio::set_signed_owner(ctx, &description, argument as i32)?;
             Ok(0)
         }
         FcntlCommand::F_GETOWN_EX => {
-            let owner = description.owner();
-            ctx.write_object(argument, &FOwnerEx { type_: owner.kind.raw(), pid: owner.number })?;
+            ctx.write_object(argument, &sigio::owner(ctx, &description))?;
             Ok(0)
         }
         FcntlCommand::F_SETOWN_EX => {
@@ -91,18 +90,20 @@ pub fn fcntl(ctx: &mut TaskContext, fd: Fd, command: FcntlCommand, argument: u64
             if !matches!(kind, OwnerType::F_OWNER_TID | OwnerType::F_OWNER_PID | OwnerType::F_OWNER_PGRP) {
                 return Err(Errno::EINVAL.into());
             }
-            description.set_owner(crate::fs::SignalOwner { kind, number: owner.pid });
+            sigio::set_owner(ctx, &description, kind, owner.pid)?;
             Ok(0)
         }
-        FcntlCommand::F_GETSIG => Ok(description.owner_signal().into()),
+        FcntlCommand::F_GETSIG => Ok(description.owner_signal().map_or(0, |signal| signal.raw() as u64)),
         FcntlCommand::F_SETSIG => {
-            let signal = u32::try_from(argument).ok().filter(|&s| s <= 64).ok_or(Errno::EINVAL)?;
+            let signal = match argument {
+                0 => None,
+                number => Some(i32::try_from(number).ok().and_then(Signal::from_raw).ok_or(Errno::EINVAL)?),
+            };
             description.set_owner_signal(signal);
             Ok(0)
         }
         FcntlCommand::F_GETOWNER_UIDS => {
-            let uid = ctx.credentials().uid;
-            ctx.write_object(argument, &[uid, uid])?;
+            ctx.write_object(argument, &sigio::owner_users(&description))?;
             Ok(0)
         }
         FcntlCommand::F_GET_RW_HINT | FcntlCommand::F_GET_FILE_RW_HINT => {
@@ -121,14 +122,16 @@ pub fn fcntl(ctx: &mut TaskContext, fd: Fd, command: FcntlCommand, argument: u64
     }
 }
 
-fn set_flags(ctx: &TaskContext, description: &FileDescription, flags: OpenFlags) -> SysResult {
+fn set_flags(ctx: &TaskContext, fd: Fd, description: &Arc<FileDescription>, flags: OpenFlags) -> SysResult {
     if flags.contains(OpenFlags::O_NOATIME) && !description.flags().contains(OpenFlags::O_NOATIME) {
         let owner = description.file().inode().ownership()?.uid;
         if !access::is_owner(&ctx.credentials(), owner) {
             return Err(Errno::EPERM.into());
         }
     }
-    description.set_flags(flags);
+    sigio::switch(ctx, description, fd.0, flags.contains(OpenFlags::FASYNC));
+    let asynchronous = description.flags() & OpenFlags::FASYNC;
+    description.set_flags((flags & !OpenFlags::FASYNC) | asynchronous);
     Ok(0)
 }
 

@@ -1,10 +1,12 @@
 //! ioctl(2): the commands that every file has; the others are the file's own.
 
+use amber_abi::errno::Errno;
 use amber_abi::ioctl::IoctlRequest;
 use amber_abi::open::OpenFlags;
 use amber_abi::stat::FileType;
 
 use crate::error::SysResult;
+use crate::fs::sigio::{self, SignalIo};
 use crate::syscalls::args::{Fd, PtrOut};
 use crate::task::TaskContext;
 
@@ -12,19 +14,30 @@ use crate::task::TaskContext;
 pub fn ioctl(ctx: &mut TaskContext, fd: Fd, request: IoctlRequest, argument: PtrOut) -> SysResult {
     let files = ctx.files();
     let description = files.get(fd.0)?;
-    let switch = |ctx: &TaskContext, flag: OpenFlags| -> SysResult {
-        let on: i32 = ctx.read_object(argument.0)?;
-        let mut flags = description.flags();
-        flags.set(flag, on != 0);
-        description.set_flags(flags);
-        Ok(0)
-    };
     let kind = description.kind();
     match request {
         IoctlRequest::FIOCLEX => files.set_close_on_exec(fd.0, true)?,
         IoctlRequest::FIONCLEX => files.set_close_on_exec(fd.0, false)?,
-        IoctlRequest::FIONBIO => return switch(ctx, OpenFlags::O_NONBLOCK),
-        IoctlRequest::FIOASYNC => return switch(ctx, OpenFlags::FASYNC),
+        IoctlRequest::FIONBIO => {
+            let on: i32 = ctx.read_object(argument.0)?;
+            let mut flags = description.flags();
+            flags.set(OpenFlags::O_NONBLOCK, on != 0);
+            description.set_flags(flags);
+        }
+        IoctlRequest::FIOASYNC => {
+            let on = ctx.read_object::<i32>(argument.0)? != 0;
+            let changes = description.flags().contains(OpenFlags::FASYNC) != on;
+            if changes && description.file().signal_io() == SignalIo::Absent {
+                return Err(Errno::ENOTTY.into());
+            }
+            sigio::switch(ctx, &description, fd.0, on);
+        }
+        IoctlRequest::FIOSETOWN | IoctlRequest::SIOCSPGRP if kind == FileType::Socket => {
+            sigio::set_signed_owner(ctx, &description, ctx.read_object(argument.0)?)?;
+        }
+        IoctlRequest::FIOGETOWN | IoctlRequest::SIOCGPGRP if kind == FileType::Socket => {
+            ctx.write_object(argument.0, &sigio::signed_owner(ctx, &description))?;
+        }
         IoctlRequest::FIOQSIZE if matches!(kind, FileType::Regular | FileType::Directory | FileType::Symlink) => {
             let size = description.file().inode().metadata()?.size;
             ctx.write_object(argument.0, &size)?;

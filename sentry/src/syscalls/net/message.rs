@@ -143,7 +143,7 @@ fn send(
             opened.wait_unless(ctx, impatient, true, PollEvents::POLLOUT, || {
                 let data = &buffer[..want];
                 let control = control.clone();
-                opened.socket.send(Some(ctx), Outgoing { data, address: address.as_deref(), control, flags })
+                opened.socket.try_send(Some(ctx), Outgoing { data, address: address.as_deref(), control, flags })
             })
         });
         match step {
