@@ -1,5 +1,8 @@
 //! Extended attributes.
 
+/// The attribute that holds a program's capabilities (see capabilities(7)).
+pub const XATTR_CAPABILITY: &[u8] = b"security.capability";
+
 flags! {
     /// The flags of `setxattr`.
     pub struct XattrFlags: u32 {

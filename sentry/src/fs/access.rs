@@ -3,8 +3,9 @@
 use amber_abi::capability::Capability;
 use amber_abi::errno::Errno;
 use amber_abi::stat::FileType;
+use amber_abi::xattr::XATTR_CAPABILITY;
 
-use crate::fs::{Inode, Path};
+use crate::fs::{Inode, Path, SetAttributes};
 use crate::task::Credentials;
 
 bitflags::bitflags! {
@@ -174,4 +175,23 @@ pub fn without_set_id(permissions: u16) -> Option<u16> {
         left &= !SET_GID;
     }
     (left != permissions).then_some(left)
+}
+
+/// A change of the content by these credentials: a program loses its capabilities, and without CAP_FSETID its set-ID
+/// bits.
+pub fn drop_privileges(credentials: &Credentials, inode: &dyn Inode) -> Result<(), Errno> {
+    if !credentials.has(Capability::CAP_FSETID)
+        && let Some(permissions) = without_set_id(inode.ownership()?.permissions)
+    {
+        inode.set_attributes(&SetAttributes { permissions: Some(permissions), ..SetAttributes::default() })?;
+    }
+    drop_capabilities(inode)
+}
+
+/// Takes the capabilities of a program away.
+pub fn drop_capabilities(inode: &dyn Inode) -> Result<(), Errno> {
+    if inode.kind() == FileType::Regular && inode.has_capabilities() {
+        inode.remove_xattr(XATTR_CAPABILITY)?;
+    }
+    Ok(())
 }

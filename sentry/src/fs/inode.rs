@@ -7,6 +7,7 @@ use amber_abi::errno::Errno;
 use amber_abi::open::{OpenFlags, RenameFlags};
 use amber_abi::stat::{Device, FileType, StatFs};
 use amber_abi::time::Timespec;
+use amber_abi::xattr::XATTR_CAPABILITY;
 
 use crate::fs::access::Ownership;
 use crate::fs::{File, Path};
@@ -282,6 +283,11 @@ pub trait Inode: Send + Sync + Any {
     /// Writes an extended attribute; `create` and `replace` as setxattr(2)'s flags.
     fn set_xattr(&self, _name: &[u8], _value: &[u8], _create: bool, _replace: bool) -> Result<(), Errno> {
         Err(Errno::EOPNOTSUPP)
+    }
+
+    /// Whether it has capabilities of a program, which the sentry has to take away when the content is changed.
+    fn has_capabilities(&self) -> bool {
+        self.xattr(XATTR_CAPABILITY).is_ok()
     }
 
     /// The names of all extended attributes.

@@ -3,7 +3,6 @@
 use std::any::Any;
 use std::sync::Arc;
 
-use amber_abi::capability::Capability;
 use amber_abi::errno::Errno;
 use amber_abi::open::{OpenFlags, ResolveFlags};
 use amber_abi::stat::FileType;
@@ -234,11 +233,8 @@ fn wanted(flags: OpenFlags, truncate: bool) -> Access {
 }
 
 fn cut(inode: &Arc<dyn Inode>, scope: &Scope<'_>) -> Result<(), Errno> {
-    let mut changes = SetAttributes { size: Some(0), ..SetAttributes::default() };
-    if !scope.credentials.has(Capability::CAP_FSETID) {
-        changes.permissions = access::without_set_id(inode.ownership()?.permissions);
-    }
-    inode.set_attributes(&changes)
+    access::drop_privileges(scope.credentials, &**inode)?;
+    inode.set_attributes(&SetAttributes { size: Some(0), ..SetAttributes::default() })
 }
 
 fn finish(file: Arc<dyn File>, path: Path, flags: OpenFlags) -> Arc<FileDescription> {

@@ -10,6 +10,7 @@ use amber_abi::capability::{
 };
 use amber_abi::open::AT_FDCWD;
 use amber_abi::task::Personality;
+use amber_abi::xattr::XATTR_CAPABILITY;
 use amber_platform::Registers;
 
 use crate::error::{Restart, SysError};
@@ -76,7 +77,7 @@ impl Credentials {
                 new.egid = metadata.gid;
             }
         }
-        let attribute = if honoured { inode.xattr(b"security.capability").ok() } else { None };
+        let attribute = if honoured { inode.xattr(XATTR_CAPABILITY).ok() } else { None };
         new.take_capabilities(self, attribute.as_deref().and_then(FileCapabilities::parse))
     }
 

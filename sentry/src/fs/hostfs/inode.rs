@@ -9,6 +9,7 @@ use std::sync::{Arc, Weak};
 use amber_abi::errno::Errno;
 use amber_abi::open::{OpenFlags, RenameFlags};
 use amber_abi::stat::{Device, FileType};
+use amber_abi::xattr::XATTR_CAPABILITY;
 use amber_host::fs as host;
 use amber_host::fs::{HostStat, HostTime};
 use amber_host::xattr;
@@ -613,13 +614,18 @@ impl Inode for HostInode {
         xattr::set(self.any_opened()?.as_fd(), name, value, u32::from(create) | u32::from(replace) << 1)
     }
 
+    /// The host takes them away itself.
+    fn has_capabilities(&self) -> bool {
+        false
+    }
+
     fn xattrs(&self) -> Result<Vec<Vec<u8>>, Errno> {
         match self.any_opened() {
             Err(Errno::EOPNOTSUPP) => Ok(Vec::new()),
             file => {
                 let mut names = xattr::list(file?.as_fd())?;
                 // Labels of the host's own security modules are not the guest's.
-                names.retain(|n| !n.starts_with(b"security.") || n == b"security.capability");
+                names.retain(|n| !n.starts_with(b"security.") || n == XATTR_CAPABILITY);
                 Ok(names)
             }
         }

@@ -451,6 +451,10 @@ impl Inode for OverlayInode {
         self.copy_up(u64::MAX)?.set_xattr(name, value, create, replace)
     }
 
+    fn has_capabilities(&self) -> bool {
+        self.layer().is_ok_and(|layer| layer.has_capabilities())
+    }
+
     fn xattrs(&self) -> Result<Vec<Vec<u8>>, Errno> {
         self.layer()?.xattrs()
     }

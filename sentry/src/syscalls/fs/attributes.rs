@@ -110,6 +110,10 @@ fn change_owner(ctx: &TaskContext, found: &Found, uid: u32, gid: u32) -> SysResu
     let mut changes = SetAttributes { uid, gid, ..SetAttributes::default() };
     if found.inode.kind() != FileType::Directory {
         changes.permissions = access::without_set_id(old.permissions);
+        if changes.permissions.is_some() && !access::is_owner(&credentials, old.uid) {
+            return Err(Errno::EPERM.into());
+        }
+        access::drop_capabilities(&*found.inode)?;
     }
     apply(found, &changes)
 }

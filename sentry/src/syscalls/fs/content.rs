@@ -4,7 +4,7 @@ use amber_abi::errno::Errno;
 use amber_abi::open::{AT_FDCWD, FallocateMode, FileAdvice, MAX_RW_COUNT, OpenFlags, SyncFileRangeFlags};
 use amber_abi::stat::FileType;
 
-use super::rw::{drop_set_id, with_bounce};
+use super::rw::with_bounce;
 use super::support::{find_at, room_at, send_signal, size_limit};
 use crate::error::{Restart, SysError, SysResult};
 use crate::fs::access::{self, Access};
@@ -30,11 +30,8 @@ pub fn truncate(ctx: &mut TaskContext, path: Path, length: i64) -> SysResult {
         return Err(Errno::ETXTBSY.into());
     }
     check_size(ctx, length, found.inode.metadata()?.size)?;
-    let mut changes = SetAttributes { size: Some(length), ..SetAttributes::default() };
-    if !credentials.has(amber_abi::capability::Capability::CAP_FSETID) {
-        changes.permissions = access::without_set_id(found.inode.ownership()?.permissions);
-    }
-    found.inode.set_attributes(&changes)?;
+    access::drop_privileges(&credentials, &*found.inode)?;
+    found.inode.set_attributes(&SetAttributes { size: Some(length), ..SetAttributes::default() })?;
     if let Some(path) = &found.path {
         notify::happened(path, mask::IN_MODIFY);
     }
@@ -50,7 +47,7 @@ pub fn ftruncate(ctx: &mut TaskContext, fd: Fd, length: i64) -> SysResult {
         return Err(Errno::EINVAL.into());
     }
     check_size(ctx, length, inode.metadata()?.size)?;
-    drop_set_id(ctx, &description)?;
+    access::drop_privileges(&ctx.credentials(), &*inode)?;
     inode.set_attributes(&SetAttributes { size: Some(length), ..SetAttributes::default() })?;
     if let Some(path) = description.path() {
         notify::happened(path, mask::IN_MODIFY);
@@ -105,7 +102,7 @@ pub fn fallocate(ctx: &mut TaskContext, fd: Fd, mode: FallocateMode, offset: i64
     if !mode.contains(keep) {
         check_size(ctx, end, description.file().inode().metadata()?.size)?;
     }
-    drop_set_id(ctx, &description)?;
+    access::drop_privileges(&ctx.credentials(), &*description.file().inode())?;
     description.file().allocate(mode, offset, len)?;
     if let Some(path) = description.path() {
         notify::happened(path, mask::IN_MODIFY);
@@ -317,7 +314,7 @@ fn pour(
     let mut total = 0;
     let result = with_bounce(count as usize, |buffer| -> Result<(), SysError> {
         if regular {
-            drop_set_id(ctx, to)?;
+            access::drop_privileges(&ctx.credentials(), &*to.file().inode())?;
         }
         while total < count {
             let mut want = ((count - total) as usize).min(buffer.len());

@@ -2,7 +2,6 @@
 
 use std::cell::Cell;
 
-use amber_abi::capability::Capability;
 use amber_abi::errno::Errno;
 use amber_abi::open::{Iovec, MAX_RW_COUNT, OpenFlags, RwFlags, UIO_MAXIOV};
 use amber_abi::poll::PollEvents;
@@ -10,7 +9,7 @@ use amber_abi::stat::FileType;
 
 use crate::error::{Restart, SysError, SysResult};
 use crate::fs::notify::{self, mask};
-use crate::fs::{FileDescription, MountOptions, SetAttributes, access};
+use crate::fs::{FileDescription, MountOptions, access};
 use crate::syscalls::args::{BufIn, BufOut, Fd, IovecIn, IovecOut};
 use crate::task::TaskContext;
 use crate::wait::{WaitEnd, deadline_in};
@@ -261,7 +260,6 @@ impl Memory {
         done
     }
 
-    /// Drops the front.
     /// How many of the next `len` bytes can be written.
     fn room(&self, ctx: &TaskContext, len: usize) -> usize {
         let mut done = 0;
@@ -276,6 +274,7 @@ impl Memory {
         done
     }
 
+    /// Drops the front.
     pub(super) fn use_up(&mut self, mut count: usize) {
         self.left -= count as u64;
         while let Some((address, len)) = self.pieces.get_mut(self.at) {
@@ -517,7 +516,7 @@ impl<'a> Transfer<'a> {
         let file = self.description.file();
         let regular = file.inode().kind() == FileType::Regular;
         if regular {
-            drop_set_id(ctx, self.description)?;
+            access::drop_privileges(&ctx.credentials(), &*file.inode())?;
         }
         with_bounce(memory.left() as usize, |buffer| {
             let (mut at, mut done) = (offset, 0);
@@ -600,17 +599,4 @@ pub fn touch(description: &FileDescription, path: &crate::fs::Path) {
     if let Ok(inode) = path.inode() {
         inode.touch_accessed(options.contains(MountOptions::RELATIVE_ATIME));
     }
-}
-
-/// A write by somebody without CAP_FSETID takes the set-ID bits away.
-pub fn drop_set_id(ctx: &TaskContext, description: &FileDescription) -> Result<(), Errno> {
-    if ctx.credentials().has(Capability::CAP_FSETID) {
-        return Ok(());
-    }
-    let inode = description.file().inode();
-    if let Some(permissions) = access::without_set_id(inode.ownership()?.permissions) {
-        let changes = SetAttributes { permissions: Some(permissions), ..SetAttributes::default() };
-        inode.set_attributes(&changes)?;
-    }
-    Ok(())
 }

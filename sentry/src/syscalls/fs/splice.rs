@@ -9,10 +9,10 @@ use amber_abi::stat::FileType;
 use crate::error::{Restart, SysError, SysResult};
 use crate::fs::notify::{self, mask};
 use crate::fs::pipe::{PAGE, Pipe, PipeEnd, READABLE, Slot, WRITABLE};
-use crate::fs::{File, FileDescription};
+use crate::fs::{File, FileDescription, access};
 use crate::syscalls::args::{Fd, IovecIn, PtrOut};
 use crate::syscalls::fs::content::Place;
-use crate::syscalls::fs::rw::{Memory, drop_set_id, with_bounce};
+use crate::syscalls::fs::rw::{Memory, with_bounce};
 use crate::syscalls::fs::support::{room_at, send_signal};
 use crate::task::TaskContext;
 use crate::wait::WaitQueue;
@@ -265,7 +265,7 @@ fn from_pipe(
     }
     let regular = to.kind() == FileType::Regular;
     if regular {
-        drop_set_id(ctx, to)?;
+        access::drop_privileges(&ctx.credentials(), &*to.file().inode())?;
     }
     let mut total = 0;
     let mut failure = None;

@@ -1,10 +1,10 @@
 //! Extended attributes: see xattr(7).
 
-use amber_abi::capability::Capability;
+use amber_abi::capability::{Capability, VFS_CAP_FLAGS_EFFECTIVE, VFS_CAP_REVISION_2, VFS_CAP_REVISION_3};
 use amber_abi::errno::Errno;
 use amber_abi::open::AT_FDCWD;
 use amber_abi::stat::FileType;
-use amber_abi::xattr::{XATTR_LIST_MAX, XATTR_NAME_MAX, XATTR_SIZE_MAX, XattrFlags};
+use amber_abi::xattr::{XATTR_CAPABILITY, XATTR_LIST_MAX, XATTR_NAME_MAX, XATTR_SIZE_MAX, XattrFlags};
 
 use super::support::{Found, find_at, find_fd};
 use crate::error::SysResult;
@@ -107,11 +107,20 @@ fn read_name(ctx: &TaskContext, name: Str) -> Result<Vec<u8>, Errno> {
     }
 }
 
+/// Whether the bytes are the capabilities of a program in one of the forms that can still be written.
+fn is_capability(bytes: &[u8]) -> bool {
+    let magic = bytes.first_chunk().map(|magic| u32::from_le_bytes(*magic) & !VFS_CAP_FLAGS_EFFECTIVE);
+    matches!((magic, bytes.len()), (Some(VFS_CAP_REVISION_2), 20) | (Some(VFS_CAP_REVISION_3), 24))
+}
+
 /// Whether the caller may read, or (`writing`) change, an attribute of this name.
 fn check(ctx: &TaskContext, found: &Found, name: &[u8], writing: bool) -> Result<(), Errno> {
     let credentials = ctx.credentials();
     if writing {
         found.check_writable()?;
+    }
+    if matches!(name, b"user." | b"trusted." | b"security.") {
+        return Err(Errno::EINVAL);
     }
     if name.starts_with(b"system.") {
         // POSIX ACLs are configured out.
@@ -119,7 +128,7 @@ fn check(ctx: &TaskContext, found: &Found, name: &[u8], writing: bool) -> Result
     }
     if name.starts_with(b"security.") {
         let privileged = credentials.has(Capability::CAP_SYS_ADMIN)
-            || (name == b"security.capability" && credentials.has(Capability::CAP_SETFCAP));
+            || (name == XATTR_CAPABILITY && credentials.has(Capability::CAP_SETFCAP));
         return if writing && !privileged { Err(Errno::EPERM) } else { Ok(()) };
     }
     if name.starts_with(b"trusted.") {
@@ -158,6 +167,9 @@ fn set(ctx: &TaskContext, found: &Found, name: Str, value: BufIn, size: usize, f
     }
     let mut bytes = vec![0; size];
     ctx.read_bytes(value.0, &mut bytes)?;
+    if name == XATTR_CAPABILITY && !is_capability(&bytes) {
+        return Err(Errno::EINVAL.into());
+    }
     check(ctx, found, &name, true)?;
     let (create, replace) = (flags.contains(XattrFlags::XATTR_CREATE), flags.contains(XattrFlags::XATTR_REPLACE));
     found.inode.set_xattr(&name, &bytes, create, replace)?;
