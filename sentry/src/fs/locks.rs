@@ -1,6 +1,7 @@
 //! File locks: record locks of processes and of open file descriptions (fcntl(2)), and whole-file locks (flock(2)).
 
 use std::collections::{BTreeSet, HashMap};
+use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -45,10 +46,20 @@ impl Record {
     }
 }
 
+/// A lock of a whole file.
+#[derive(Clone, Copy)]
+struct Whole {
+    /// The open file description that holds it, by its number.
+    description: u64,
+    /// The process that made it.
+    pid: i32,
+    exclusive: bool,
+}
+
 #[derive(Default)]
 struct FileLocks {
     records: Vec<Record>,
-    whole: Vec<(u64, bool)>,
+    whole: Vec<Whole>,
     /// Told when something was unlocked.
     freed: Arc<Freed>,
 }
@@ -218,19 +229,19 @@ pub fn begin_wait(waiter: Owner, holder: Owner) -> Result<Waiting, Errno> {
 ///
 /// # Errors
 /// `EAGAIN` if another description stands in the way; then the old lock is gone, as on Linux.
-pub fn set_whole(inode: &dyn Inode, description: u64, exclusive: bool) -> Result<(), Errno> {
+pub fn set_whole(inode: &dyn Inode, description: u64, pid: i32, exclusive: bool) -> Result<(), Errno> {
     let key = inode.identity()?;
     let (result, freed) = with(key, |file| {
         let had = file.whole.len();
-        if file.whole.contains(&(description, exclusive)) {
+        if file.whole.iter().any(|w| (w.description, w.exclusive) == (description, exclusive)) {
             return (Ok(()), None);
         }
-        file.whole.retain(|&(owner, _)| owner != description);
+        file.whole.retain(|w| w.description != description);
         let freed = (file.whole.len() < had).then(|| file.freed.clone());
-        if file.whole.iter().any(|&(_, other)| exclusive || other) {
+        if file.whole.iter().any(|w| exclusive || w.exclusive) {
             return (Err(Errno::EAGAIN), freed);
         }
-        file.whole.push((description, exclusive));
+        file.whole.push(Whole { description, pid, exclusive });
         (Ok(()), freed)
     });
     if let Some(freed) = freed {
@@ -243,7 +254,7 @@ pub fn set_whole(inode: &dyn Inode, description: u64, exclusive: bool) -> Result
 pub fn clear_whole(inode: &dyn Inode, description: u64) -> Result<(), Errno> {
     let key = inode.identity()?;
     let freed = with(key, |file| {
-        file.whole.retain(|&(owner, _)| owner != description);
+        file.whole.retain(|w| w.description != description);
         file.freed.clone()
     });
     freed.0.notify_all();
@@ -268,13 +279,52 @@ pub fn release_description(inode: &dyn Inode, description: u64) {
     let _ = clear_whole(inode, description);
 }
 
-/// All locks, for `/proc/locks`: the file, and each lock's owner, kind and range; whole-file locks have none.
-pub fn all() -> Vec<(Device, u64, Option<Record>, bool)> {
+/// A lock as `/proc/locks` lists it; its text is what follows the number of the line.
+pub struct Listed {
+    device: Device,
+    number: u64,
+    record: Record,
+    whole: bool,
+}
+
+impl Listed {
+    /// Whether `/proc/PID/fdinfo` lists it with a descriptor of that description in that table.
+    pub fn belongs_to(&self, table: u64, description: u64) -> bool {
+        matches!(self.record.owner, Owner::Process(owner) if owner == table)
+            || self.record.owner == Owner::Description(description)
+    }
+}
+
+impl fmt::Display for Listed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Record { owner, pid, exclusive, start, last } = self.record;
+        let class = match (self.whole, owner) {
+            (true, _) => "FLOCK ",
+            (false, Owner::Process(_)) => "POSIX ",
+            (false, Owner::Description(_)) => "OFDLCK",
+        };
+        let kind = if exclusive { "WRITE" } else { "READ " };
+        let Device { major, minor } = self.device;
+        write!(f, "{class} ADVISORY  {kind} {pid} {major:02x}:{minor:02x}:{} {start} ", self.number)?;
+        if last >= i64::MAX as u64 { f.write_str("EOF") } else { write!(f, "{last}") }
+    }
+}
+
+/// All locks, or those of one file.
+pub fn all(inode: Option<&dyn Inode>) -> Vec<Listed> {
+    let only = inode.map(Inode::identity);
     let guard = TABLE.lock();
     let mut all = Vec::new();
     for (&(device, number), file) in guard.iter().flat_map(|t| &t.files) {
-        all.extend(file.records.iter().map(|r| (device, number, Some(*r), r.exclusive)));
-        all.extend(file.whole.iter().map(|&(_, exclusive)| (device, number, None, exclusive)));
+        if only.as_ref().is_some_and(|only| *only != Ok((device, number))) {
+            continue;
+        }
+        all.extend(file.records.iter().map(|&record| Listed { device, number, record, whole: false }));
+        all.extend(file.whole.iter().map(|&Whole { description, pid, exclusive }| {
+            let owner = Owner::Description(description);
+            let record = Record { owner, pid, exclusive, start: 0, last: i64::MAX as u64 };
+            Listed { device, number, record, whole: true }
+        }));
     }
     all
 }

@@ -1,5 +1,6 @@
 //! `/proc/PID/fd` and `/proc/PID/fdinfo`.
 
+use std::fmt::Write as _;
 use std::sync::Arc;
 
 use amber_abi::errno::Errno;
@@ -7,7 +8,7 @@ use amber_abi::open::OpenFlags;
 
 use super::process::shown;
 use crate::fs::pseudo::{Entry, Listed, Listing, Query, Subject, number};
-use crate::fs::{Dentry, FileDescription, Mount, Path};
+use crate::fs::{Dentry, FileDescription, Mount, Path, locks};
 use crate::kernel::Kernel;
 
 static READ_ONLY: Entry = Entry { permissions: 0o500, ..LINK };
@@ -106,6 +107,13 @@ fn info(query: &Query<'_>) -> Result<Vec<u8>, Errno> {
     let mount = description.path().map_or(0, |path| path.mount.id);
     let number = description.file().inode().metadata().map_or(0, |m| m.number);
     let mut text = format!("pos:\t{position}\nflags:\t0{:o}\nmnt_id:\t{mount}\nino:\t{number}\n", flags.bits());
+    if locks::any() {
+        let table = query.task()?.files().id();
+        let own = locks::all(Some(&*description.file().inode()));
+        for (i, lock) in own.iter().filter(|lock| lock.belongs_to(table, description.id())).enumerate() {
+            let _ = writeln!(text, "lock:\t{}: {lock}", i + 1);
+        }
+    }
     text.push_str(&description.file().fdinfo());
     Ok(text.into_bytes())
 }

@@ -7,7 +7,7 @@ use amber_abi::errno::Errno;
 
 use super::process::TICK;
 use crate::fs::dev::DRIVERS;
-use crate::fs::locks::{self, Owner};
+use crate::fs::locks;
 use crate::fs::pseudo::Query;
 use crate::fs::types::TYPES;
 use crate::kernel::Kernel;
@@ -219,22 +219,8 @@ pub fn cpuinfo(query: &Query<'_>) -> Answer {
 
 pub fn locks(_: &Query<'_>) -> Answer {
     let mut all = String::new();
-    for (i, (device, number, record, exclusive)) in locks::all().into_iter().enumerate() {
-        let kind = if exclusive { "WRITE" } else { "READ " };
-        let (class, pid, range) = match record {
-            None => ("FLOCK ", -1, "0 EOF".to_owned()),
-            Some(r) => {
-                let end = if r.last >= i64::MAX as u64 { "EOF".to_owned() } else { r.last.to_string() };
-                let class = if matches!(r.owner, Owner::Process(_)) { "POSIX " } else { "OFDLCK" };
-                (class, r.pid, format!("{} {end}", r.start))
-            }
-        };
-        let at = i + 1;
-        let _ = writeln!(
-            all,
-            "{at}: {class} ADVISORY  {kind} {pid} {:02x}:{:02x}:{number} {range}",
-            device.major, device.minor
-        );
+    for (i, lock) in locks::all(None).iter().enumerate() {
+        let _ = writeln!(all, "{}: {lock}", i + 1);
     }
     text(all)
 }

@@ -228,7 +228,7 @@ impl TmpInode {
                 }
                 pages.remove_range(offset..end.min(pages.len().next_multiple_of(PAGE_SIZE)).max(offset));
             } else if rest.is_empty() {
-                if !keep && end > pages.len() && seals.contains(Seals::F_SEAL_GROW) {
+                if end > pages.len() && seals.contains(Seals::F_SEAL_GROW) {
                     return Err(Errno::EPERM);
                 }
                 pages.reserve(offset..end)?;
@@ -355,6 +355,12 @@ impl Inode for TmpInode {
     }
 
     fn set_attributes(&self, changes: &SetAttributes) -> Result<(), Errno> {
+        if let (Some(permissions), Content::Regular(regular)) = (changes.permissions, &self.content) {
+            let sealed = regular.writing.lock().contains(Seals::F_SEAL_EXEC);
+            if sealed && (permissions ^ self.attributes.lock().permissions) & 0o111 != 0 {
+                return Err(Errno::EPERM);
+            }
+        }
         if let Some(size) = changes.size {
             self.set_len(size)?;
         }

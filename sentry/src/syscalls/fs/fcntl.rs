@@ -268,7 +268,8 @@ pub fn flock(ctx: &mut TaskContext, fd: Fd, operation: FlockOperation) -> SysRes
         FlockOperation::LOCK_EX => true,
         _ => return Err(Errno::EINVAL.into()),
     };
-    let attempt = || match locks::set_whole(&*inode, description.id(), exclusive) {
+    let pid = ctx.group().pid();
+    let attempt = || match locks::set_whole(&*inode, description.id(), pid, exclusive) {
         Err(Errno::EAGAIN) if wait => None,
         answer => Some(answer),
     };
