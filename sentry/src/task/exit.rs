@@ -121,6 +121,10 @@ fn hand_children_over(table: &mut ProcessTable, task: &Arc<Task>, last: bool, wa
         if !last {
             continue;
         }
+        // Whoever takes a child over did not ask for a signal of its choice.
+        if let Some(process) = table.process_mut(child) {
+            process.exit_signal = Signal::SIGCHLD.raw();
+        }
         if table.process(child).is_some_and(|c| c.zombie.is_some()) {
             // The new parent may not want to hear of it.
             announce(table, child, wakes);
