@@ -72,6 +72,7 @@ named! {
         PR_RISCV_SET_ICACHE_FLUSH_CTX = 71,
         PR_PPC_GET_DEXCR = 72,
         PR_PPC_SET_DEXCR = 73,
+        PR_GET_AUXV = 0x41555856,
         PR_SET_VMA = 0x53564d41,
         PR_SET_PTRACER = 0x59616d61,
     }
@@ -105,6 +106,29 @@ named! {
         PR_SET_MM_EXE_FILE = 13,
         PR_SET_MM_MAP = 14,
         PR_SET_MM_MAP_SIZE = 15,
+    }
+}
+
+layout! {
+    /// What `PR_SET_MM_MAP` sets at once: `struct prctl_mm_map`.
+    pub struct PrctlMmMap: 104 {
+        start_code: u64,
+        end_code: u64,
+        start_data: u64,
+        end_data: u64,
+        start_brk: u64,
+        brk: u64,
+        start_stack: u64,
+        arg_start: u64,
+        arg_end: u64,
+        env_start: u64,
+        env_end: u64,
+        /// Address of an auxiliary vector.
+        auxv: u64,
+        /// Its bytes; 0 to keep the old one.
+        auxv_size: u32,
+        /// A descriptor, or all ones to keep the old file.
+        exe_fd: u32,
     }
 }
 

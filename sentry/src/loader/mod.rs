@@ -14,7 +14,7 @@ use amber_abi::errno::Errno;
 
 use crate::fs::FileDescription;
 use crate::kernel::Kernel;
-use crate::mm::{Layout, MemoryLimits, MemoryManager, Randomness};
+use crate::mm::{Layout, MemoryFlags, MemoryLimits, MemoryManager, Randomness};
 use crate::task::Credentials;
 use elf::Image;
 use stack::StackContents;
@@ -58,6 +58,8 @@ pub struct LoadOptions<'a> {
     pub secure: bool,
     /// The limits that concern memory.
     pub limits: MemoryLimits,
+    /// The rules of its memory.
+    pub flags: MemoryFlags,
     /// Whether addresses are random (not under the personality `ADDR_NO_RANDOMIZE`).
     pub randomize: bool,
 }
@@ -119,7 +121,7 @@ impl Program {
             Errno::ENOMEM
         })?;
         let layout = Layout::new(limit, options.limits.stack(), &randomness);
-        let mm = MemoryManager::new(space, kernel.memory.clone(), limit, options.limits.clone(), layout);
+        let mm = MemoryManager::new(space, kernel.memory.clone(), limit, options.limits.clone(), options.flags, layout);
 
         let placed = image::map_program(&mm, &self.file, &image, interpreter.is_some(), &randomness)?;
         let (base, entry) = match &interpreter {

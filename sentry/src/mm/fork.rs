@@ -42,7 +42,8 @@ impl MemoryManager {
             }
             let layout = state.layout.clone();
             let mut failed = Ok(());
-            let child = Self::with_state(space, self.memory.clone(), self.limit, self.limits.clone(), |link| {
+            let (limits, flags) = (self.limits.clone(), self.flags().inherited());
+            let child = Self::with_state(space, self.memory.clone(), self.limit, limits, flags, |link| {
                 let mut areas = VmaMap::default();
                 for vma in state.areas.iter().filter(|vma| !vma.flags.contains(VmaFlags::DONT_FORK)) {
                     let backing = match &vma.backing {

@@ -6,6 +6,7 @@ use std::sync::{Arc, Weak};
 
 use amber_platform::{AddressSpace, Frames, GuestMemory};
 
+use super::flags::MemoryFlags;
 use super::layout::Layout;
 use super::limits::MemoryLimits;
 use super::runs::{Run, RunMap};
@@ -28,6 +29,7 @@ pub struct MemoryManager {
     id: u64,
     /// The membarrier(2) registration commands given so far.
     barriers: AtomicU32,
+    flags: AtomicU32,
 }
 
 /// What the lock of an address space protects.
@@ -66,10 +68,11 @@ impl MemoryManager {
         memory: Arc<GuestMemory>,
         limit: u64,
         limits: MemoryLimits,
+        flags: MemoryFlags,
         layout: Layout,
     ) -> Arc<Self> {
         let state = State { layout, ..State::default() };
-        Self::with_state(space, memory, limit, limits, |_| state)
+        Self::with_state(space, memory, limit, limits, flags, |_| state)
     }
 
     pub(super) fn with_state(
@@ -77,6 +80,7 @@ impl MemoryManager {
         memory: Arc<GuestMemory>,
         limit: u64,
         limits: MemoryLimits,
+        flags: MemoryFlags,
         state: impl FnOnce(&Arc<dyn Mapping>) -> State,
     ) -> Arc<Self> {
         static NEXT: AtomicU64 = AtomicU64::new(1);
@@ -84,7 +88,8 @@ impl MemoryManager {
         Arc::new_cyclic(|weak| {
             let link: Arc<dyn Mapping> = Arc::new(Link(weak.clone()));
             let state = Mutex::new(Rank::Memory, state(&link));
-            MemoryManager { space, memory, limit, limits, link, state, id, barriers: AtomicU32::new(0) }
+            let flags = AtomicU32::new(flags.bits());
+            MemoryManager { space, memory, limit, limits, link, state, id, barriers: AtomicU32::new(0), flags }
         })
     }
 
@@ -121,6 +126,20 @@ impl MemoryManager {
     /// All registrations for membarrier(2) so far, as bits.
     pub fn barrier_registrations(&self) -> u32 {
         self.barriers.load(Ordering::Relaxed)
+    }
+
+    /// The rules prctl(2) set.
+    pub fn flags(&self) -> MemoryFlags {
+        MemoryFlags::from_bits_retain(self.flags.load(Ordering::Relaxed))
+    }
+
+    /// Adds rules, or takes them away.
+    pub fn set_flags(&self, flags: MemoryFlags, on: bool) {
+        if on {
+            self.flags.fetch_or(flags.bits(), Ordering::Relaxed);
+        } else {
+            self.flags.fetch_and(!flags.bits(), Ordering::Relaxed);
+        }
     }
 
     /// Looks at or changes the places `/proc` and prctl(2) `PR_SET_MM` know.

@@ -74,6 +74,7 @@ impl MemoryManager {
             return Err(Errno::EINVAL);
         }
         let len = whole_pages(request.len)?;
+        self.check_exec_gain(request.protection, request.protection)?;
         let (backing, offset) = match request.backed {
             Backed::Anonymous => (Backing::Anonymous, 0),
             Backed::Object(object, offset, file, label) => {

@@ -8,6 +8,7 @@ mod access;
 mod address;
 mod advice;
 mod fault;
+mod flags;
 mod fork;
 mod layout;
 mod limits;
@@ -29,6 +30,7 @@ use amber_abi::errno::Errno;
 use amber_platform::Frames;
 
 pub use fault::Fault;
+pub use flags::MemoryFlags;
 pub use layout::{Layout, Randomness};
 pub use limits::MemoryLimits;
 pub use lock::LockMode;

@@ -5,6 +5,7 @@ use std::ops::Range;
 use amber_abi::errno::Errno;
 use amber_platform::{PAGE_SIZE, Protection};
 
+use super::flags::given;
 use super::manager::{MemoryManager, State};
 use super::map::whole_pages;
 use super::vma::{Vma, VmaFlags};
@@ -19,12 +20,20 @@ pub enum Reach {
 }
 
 impl MemoryManager {
-    /// mprotect(2).
+    /// mprotect(2). With `reading_executes`, what can be read can be executed too (personality(2)
+    /// `READ_IMPLIES_EXEC`).
     ///
     /// # Errors
     /// `EINVAL` for an unaligned address, `ENOMEM` for a range with holes or too many areas, `EACCES` if the object or
     /// the seal of the area forbids the protection (`EPERM`).
-    pub fn protect(&self, address: u64, len: u64, protection: Protection, reach: Reach) -> Result<(), Errno> {
+    pub fn protect(
+        &self,
+        address: u64,
+        len: u64,
+        protection: Protection,
+        reach: Reach,
+        reading_executes: bool,
+    ) -> Result<(), Errno> {
         if !address.is_multiple_of(PAGE_SIZE) {
             return Err(Errno::EINVAL);
         }
@@ -46,18 +55,24 @@ impl MemoryManager {
             }
             self.check_sealed(state, &range)?;
             // As Linux does it: areas before the first that is missing or refuses are changed.
-            let (good, result) = self.protectable(state, &range, protection);
+            let (good, result) = self.protectable(state, &range, protection, reading_executes);
             if good > range.start {
                 let part = range.start..good;
                 self.check_splits(state, &part)?;
-                self.change_protection(state, part, protection);
+                self.change_protection(state, part, protection, reading_executes);
             }
             result
         })
     }
 
     /// How far a range can get the protection, and why not farther.
-    fn protectable(&self, state: &State, range: &Range<u64>, protection: Protection) -> (u64, Result<(), Errno>) {
+    fn protectable(
+        &self,
+        state: &State,
+        range: &Range<u64>,
+        wanted: Protection,
+        reading_executes: bool,
+    ) -> (u64, Result<(), Errno>) {
         let mut at = range.start;
         let data_limit = self.limits.data();
         for vma in state.areas.overlapping(range.clone()) {
@@ -65,6 +80,10 @@ impl MemoryManager {
                 break;
             }
             let flags = vma.flags;
+            let protection = given(vma, wanted, reading_executes);
+            if let Err(errno) = self.check_exec_gain(vma.protection, protection) {
+                return (at, Err(errno));
+            }
             if (protection.read && !flags.contains(VmaFlags::MAY_READ))
                 || (protection.write && !flags.contains(VmaFlags::MAY_WRITE))
                 || (protection.execute && !flags.contains(VmaFlags::MAY_EXECUTE))
@@ -83,14 +102,15 @@ impl MemoryManager {
         (at, if at < range.end { Err(Errno::ENOMEM) } else { Ok(()) })
     }
 
-    fn change_protection(&self, state: &mut State, range: Range<u64>, protection: Protection) {
+    fn change_protection(&self, state: &mut State, range: Range<u64>, wanted: Protection, reading_executes: bool) {
+        let new = |vma: &Vma| given(vma, wanted, reading_executes);
         let changed: Vec<Vma> =
-            state.areas.overlapping(range.clone()).filter(|vma| vma.protection != protection).cloned().collect();
+            state.areas.overlapping(range.clone()).filter(|vma| vma.protection != new(vma)).cloned().collect();
         for vma in changed {
             let part = vma.clip(&range);
-            self.protect_pages(state, part, protection);
+            self.protect_pages(state, part, new(&vma));
         }
-        let joined = state.areas.change(range, |vma| vma.protection = protection);
+        let joined = state.areas.change(range, |vma| vma.protection = new(vma));
         state.garbage.extend(joined);
     }
 

@@ -160,10 +160,23 @@ impl MemoryManager {
         })
     }
 
+    /// Whether there is an area that holds an address or lies above it.
+    pub fn is_area_from(&self, address: u64) -> bool {
+        self.with(|state| state.areas.find_from(address).is_some())
+    }
+
+    /// Whether a file's inode is mapped anywhere.
+    pub fn maps_file(&self, inode: &dyn crate::fs::Inode) -> bool {
+        let files: Vec<_> = self.with(|state| {
+            state.areas.iter().filter_map(|vma| vma.object().and_then(|area| area.file.clone())).collect()
+        });
+        files.iter().any(|file| std::ptr::addr_eq(Arc::as_ptr(&file.file().inode()), inode))
+    }
+
     /// Names an anonymous range for `/proc/PID/maps` (prctl(2) `PR_SET_VMA_ANON_NAME`), or takes its name.
     ///
     /// # Errors
-    /// `EBADF` for an area of an object, `ENOMEM` for a hole; what comes before is named.
+    /// `EBADF` for an area of a file, `ENOMEM` for a hole; what comes before is named.
     pub fn name_range(&self, address: u64, len: u64, name: Option<&str>) -> Result<(), amber_abi::errno::Errno> {
         use amber_abi::errno::Errno;
         let len = len.checked_next_multiple_of(PAGE_SIZE).ok_or(Errno::EINVAL)?;
@@ -173,14 +186,18 @@ impl MemoryManager {
         }
         let name: Option<Arc<str>> = name.map(Arc::from);
         self.with(|state| {
-            if state.areas.overlapping(address..end).any(|vma| vma.object().is_some()) {
-                return Err(Errno::EBADF);
-            }
-            self.check_splits(state, &(address..end))?;
-            let whole = state.areas.covers(address..end);
-            let joined = state.areas.change(address..end, |vma| vma.name = name.clone());
+            let is_of_file = |vma: &&Vma| vma.object().is_some_and(|area| area.file.is_some());
+            let file = state.areas.overlapping(address..end).find(is_of_file).map(|vma| vma.start.max(address));
+            let range = address..file.unwrap_or(end);
+            self.check_splits(state, &range)?;
+            let whole = state.areas.covers(range.clone());
+            let joined = state.areas.change(range, |vma| vma.name = name.clone());
             state.garbage.extend(joined);
-            if whole { Ok(()) } else { Err(Errno::ENOMEM) }
+            match file {
+                Some(_) => Err(Errno::EBADF),
+                None if whole => Ok(()),
+                None => Err(Errno::ENOMEM),
+            }
         })
     }
 }

@@ -58,7 +58,14 @@ fn world() -> World {
     let notes = Arc::new(Notes::default());
     let memory = GuestMemory::new(1 << 30).unwrap();
     let layout = Layout::new(LIMIT, 8 << 20, &Randomness::default());
-    let mm = MemoryManager::new(notes.clone(), memory.clone(), LIMIT, MemoryLimits::default(), layout);
+    let mm = MemoryManager::new(
+        notes.clone(),
+        memory.clone(),
+        LIMIT,
+        MemoryLimits::default(),
+        MemoryFlags::empty(),
+        layout,
+    );
     World { notes, memory, mm }
 }
 
@@ -90,7 +97,7 @@ fn protection_is_kept() {
     let w = world();
     let at = anonymous(&w, 4 * PAGE_SIZE);
     w.mm.write(at, b"x").unwrap();
-    w.mm.protect(at, PAGE_SIZE, RO, protect::Reach::Exact).unwrap();
+    w.mm.protect(at, PAGE_SIZE, RO, protect::Reach::Exact, false).unwrap();
     assert_eq!(w.mm.write(at, b"y"), Err(Errno::EFAULT));
     assert_eq!(w.notes.pages.lock().unwrap()[&at].1, RO);
     assert_eq!(w.mm.fault(at, Access::Write), Err(Fault::Denied));

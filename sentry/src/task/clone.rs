@@ -242,8 +242,7 @@ fn make_task(
         blocked: ctx.blocked_signals(),
         schedule: ctx.schedule().for_child(),
         charge,
-        personality: ctx.personality(),
-        timer_slack: ctx.timer_slack(),
+        settings: ctx.settings().for_child(),
     })
 }
 

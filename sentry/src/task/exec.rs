@@ -128,15 +128,18 @@ impl Credentials {
 /// As execve(2). An error leaves the caller as it was, save that its other threads may have ended.
 pub(crate) fn execute(ctx: &mut TaskContext, program: &Program) -> Result<(), SysError> {
     let (credentials, secure) = ctx.credentials().for_program(&program.file)?;
-    let mut personality = Personality::from_bits_retain(ctx.personality());
+    let mut personality = Personality::from_bits_retain(ctx.settings().personality);
     if secure {
         personality.remove(CLEARED_ON_SETID);
     }
+    // A 64-bit program says for itself what it wants to execute.
+    personality.remove(Personality::READ_IMPLIES_EXEC);
     let loaded = {
         let options = LoadOptions {
             credentials: &credentials,
             secure,
             limits: ctx.mm().limits().clone(),
+            flags: ctx.mm().flags().inherited(),
             randomize: !personality.contains(Personality::ADDR_NO_RANDOMIZE),
         };
         let mut open = |path: &[u8]| open_program(ctx, AT_FDCWD, path, true, false);
@@ -160,7 +163,7 @@ pub(crate) fn execute(ctx: &mut TaskContext, program: &Program) -> Result<(), Sy
     close_descriptors(ctx);
     let name = program.original_path.rsplit(|&b| b == b'/').next().unwrap_or_default();
     ctx.set_name(name);
-    ctx.set_personality(personality.bits());
+    ctx.change_settings(|settings| settings.personality = personality.bits());
     let changed = ctx.credentials().hides_as(&credentials);
     let plain = credentials.euid == credentials.uid && credentials.egid == credentials.gid;
     ctx.commit_credentials(credentials);

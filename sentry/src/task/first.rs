@@ -11,7 +11,7 @@ use amber_platform::Registers;
 
 use super::clone::Start;
 use super::{
-    Counted, Credentials, DEFAULT_TIMER_SLACK, Limits, NewTask, Process, ProcessTable, Schedule, Task, ThreadGroup,
+    Counted, Credentials, Limits, NewTask, Process, ProcessTable, Schedule, Settings, Task, ThreadGroup,
     ThreadState, run,
 };
 use crate::boot::{BootError, ProcessSpec};
@@ -19,7 +19,7 @@ use crate::fs::walk::Scope;
 use crate::fs::{FdTable, FsContext, program};
 use crate::kernel::Kernel;
 use crate::loader::{LoadOptions, Program};
-use crate::mm::MemoryLimits;
+use crate::mm::{MemoryFlags, MemoryLimits};
 use crate::tty::give_to_first;
 
 /// Starts the first process in a tree of mounts, with these descriptors.
@@ -54,8 +54,13 @@ pub fn start(
     let refuse = |errno: Errno| BootError::NotExecutable { program: name.clone(), reason: why_not(errno) };
     let program = Program::resolve(file, path, arguments, environment, false, &mut |path| program::open(&scope, path))
         .map_err(refuse)?;
-    let options =
-        LoadOptions { credentials: &credentials, secure: false, limits: memory_limits(&limits), randomize: true };
+    let options = LoadOptions {
+        credentials: &credentials,
+        secure: false,
+        limits: memory_limits(&limits),
+        flags: MemoryFlags::empty(),
+        randomize: true,
+    };
     let mut missing = None;
     let loaded = program
         .load(kernel, &options, &mut |path| {
@@ -99,8 +104,7 @@ pub fn start(
         blocked: SignalSet::default(),
         schedule: Schedule::new(kernel.cpus),
         charge,
-        personality: 0,
-        timer_slack: DEFAULT_TIMER_SLACK,
+        settings: Settings::default(),
     });
     group.state().tasks.push(task.clone());
     if spec.protected {

@@ -25,7 +25,6 @@ pub struct ThreadGroup {
     subreaper: AtomicBool,
     oom_score_adj: AtomicI32,
     dumpable: AtomicI32,
-    no_huge_pages: AtomicBool,
     cpu_watched: AtomicBool,
     children_changed: WaitQueue,
     signal_queued: WaitQueue,
@@ -113,7 +112,6 @@ impl ThreadGroup {
             subreaper: AtomicBool::new(false),
             oom_score_adj: AtomicI32::new(0),
             dumpable: AtomicI32::new(1),
-            no_huge_pages: AtomicBool::new(false),
             cpu_watched: AtomicBool::new(false),
             children_changed: WaitQueue::new(),
             signal_queued: WaitQueue::new(),
@@ -211,16 +209,6 @@ impl ThreadGroup {
     /// Sets what [`dumpable`](Self::dumpable) says.
     pub(crate) fn set_dumpable(&self, value: i32) {
         self.dumpable.store(value, Ordering::Relaxed);
-    }
-
-    /// `PR_GET_THP_DISABLE`.
-    pub fn no_huge_pages(&self) -> bool {
-        self.no_huge_pages.load(Ordering::Relaxed)
-    }
-
-    /// `PR_SET_THP_DISABLE`.
-    pub(crate) fn set_no_huge_pages(&self, value: bool) {
-        self.no_huge_pages.store(value, Ordering::Relaxed);
     }
 
     /// Whether something watches over RLIMIT_CPU; from now on something does.

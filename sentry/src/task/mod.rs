@@ -17,6 +17,7 @@ mod run;
 pub(crate) mod sandbox;
 mod schedule;
 mod session;
+mod settings;
 #[expect(clippy::module_inception, reason = "the module is named for the one type it holds")]
 mod task;
 mod usage;
@@ -36,6 +37,7 @@ pub use processes::{Process, ProcessTable, Session};
 pub use sandbox::SandboxEnd;
 pub use schedule::{CpuSet, Schedule};
 pub use session::ControllingTerminal;
-pub use task::{DEFAULT_TIMER_SLACK, NewTask, Task};
+pub use settings::Settings;
+pub use task::{NewTask, Task};
 pub use usage::{Activity, Meter, Usage};
 pub use users::{Counted, User, UserCharge, Users};

@@ -1,6 +1,6 @@
 //! Tasks: what the guest calls threads.
 
-use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::SystemTime;
 
@@ -12,7 +12,7 @@ use crate::kernel::Kernel;
 use crate::mm::MemoryManager;
 use crate::signal::PendingSignals;
 use crate::sync::{Mutex, MutexGuard, Rank};
-use crate::task::{Activity, Credentials, GroupState, Meter, Schedule, ThreadGroup, Usage, UserCharge};
+use crate::task::{Activity, Credentials, GroupState, Meter, Schedule, Settings, ThreadGroup, Usage, UserCharge};
 use crate::wait::Parker;
 
 /// A guest thread.
@@ -39,8 +39,7 @@ pub struct Task {
     started: SystemTime,
     robust_list: AtomicU64,
     parent_death_signal: AtomicI32,
-    personality: AtomicU32,
-    timer_slack: AtomicU64,
+    settings: Mutex<Settings>,
 }
 
 /// A task's own signal state; changed under the group's lock.
@@ -82,14 +81,9 @@ pub struct NewTask {
     pub schedule: Schedule,
     /// Counts it for its user.
     pub charge: UserCharge,
-    /// Its execution domain, as personality(2) has it.
-    pub personality: u32,
-    /// The slack of its timers in nanoseconds.
-    pub timer_slack: u64,
+    /// What prctl(2) and personality(2) set.
+    pub settings: Settings,
 }
-
-/// The slack of timers of a task that has not set it, in nanoseconds.
-pub const DEFAULT_TIMER_SLACK: u64 = 50_000;
 
 impl Task {
     /// Makes a task without a host thread yet.
@@ -115,8 +109,7 @@ impl Task {
             started: SystemTime::now(),
             robust_list: AtomicU64::new(0),
             parent_death_signal: AtomicI32::new(0),
-            personality: AtomicU32::new(new.personality),
-            timer_slack: AtomicU64::new(new.timer_slack),
+            settings: Mutex::new(Rank::Task, new.settings),
         })
     }
 
@@ -267,24 +260,14 @@ impl Task {
         self.parent_death_signal.store(signal, Ordering::Relaxed);
     }
 
-    /// Its execution domain, as personality(2) has it.
-    pub fn personality(&self) -> u32 {
-        self.personality.load(Ordering::Relaxed)
+    /// What prctl(2) and personality(2) set for it.
+    pub fn settings(&self) -> Settings {
+        *self.settings.lock()
     }
 
-    /// Sets its execution domain.
-    pub fn set_personality(&self, personality: u32) {
-        self.personality.store(personality, Ordering::Relaxed);
-    }
-
-    /// The slack of its timers in nanoseconds.
-    pub fn timer_slack(&self) -> u64 {
-        self.timer_slack.load(Ordering::Relaxed)
-    }
-
-    /// Sets the slack of its timers in nanoseconds.
-    pub fn set_timer_slack(&self, slack: u64) {
-        self.timer_slack.store(slack, Ordering::Relaxed);
+    /// Changes what prctl(2) and personality(2) set for it.
+    pub fn change_settings(&self, change: impl FnOnce(&mut Settings)) {
+        change(&mut self.settings.lock());
     }
 
     /// Whether a wait must end early: a signal that is not blocked, a stop or the task's end is pending.

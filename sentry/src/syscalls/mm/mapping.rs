@@ -4,7 +4,7 @@ use amber_abi::errno::Errno;
 use amber_abi::mm::{MmapFlags, ProtFlags};
 use amber_platform::PAGE_SIZE;
 
-use super::{may_lock_any, protection_of};
+use super::{may_lock_any, protection_of, reading_executes};
 use crate::error::SysResult;
 use crate::fs::{FileDescription, MountOptions};
 use crate::mm::{Backed, LockMode, MapRequest, PageCache, Place, VmaFlags};
@@ -81,7 +81,8 @@ pub fn mmap(
         Place::Hint(address.0 & !(PAGE_SIZE - 1))
     };
     let populate = flags.contains(MmapFlags::MAP_POPULATE) && !flags.contains(MmapFlags::MAP_NONBLOCK);
-    let protection = protection_of(prot);
+    let mut protection = protection_of(prot);
+    protection.execute |= protection.read && area.contains(VmaFlags::MAY_EXECUTE) && reading_executes(ctx);
     Ok(mm.map(MapRequest { place, len: len as u64, protection, flags: area, backed, populate, may_lock_any })?)
 }
 

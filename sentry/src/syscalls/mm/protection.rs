@@ -3,7 +3,7 @@
 use amber_abi::errno::Errno;
 use amber_abi::mm::{PkeyRights, ProtFlags};
 
-use super::protection_of;
+use super::{protection_of, reading_executes};
 use crate::error::SysResult;
 use crate::mm::Reach;
 use crate::syscalls::args::PtrIn;
@@ -27,7 +27,7 @@ pub fn mprotect(ctx: &mut TaskContext, address: PtrIn, len: usize, prot: ProtFla
         return Err(Errno::EINVAL.into());
     }
     let reach = if grows == ProtFlags::PROT_GROWSDOWN { Reach::GrowsDown } else { Reach::Exact };
-    ctx.mm().protect(address.0, len as u64, protection_of(rights), reach)?;
+    ctx.mm().protect(address.0, len as u64, protection_of(rights), reach, reading_executes(ctx))?;
     Ok(0)
 }
 

@@ -9,6 +9,7 @@ pub mod identity;
 pub mod limits;
 pub mod pidfd;
 pub mod prctl;
+mod prctl_memory;
 pub mod robust;
 pub mod schedule;
 pub mod system;

@@ -3,15 +3,17 @@
 use amber_abi::capability::{Capability, CapabilitySet, SecureBits};
 use amber_abi::errno::Errno;
 use amber_abi::prctl::{
-    AmbientOperation, ArchPrctl, PR_MCE_KILL_CLEAR, PR_MCE_KILL_DEFAULT, PR_MCE_KILL_EARLY, PR_MCE_KILL_SET,
+    AmbientOperation, ArchPrctl, PR_MCE_KILL_CLEAR, PR_MCE_KILL_DEFAULT, PR_MCE_KILL_EARLY, PR_MCE_KILL_LATE, PR_MCE_KILL_SET,
     PR_SPEC_INDIRECT_BRANCH, PR_SPEC_L1D_FLUSH, PR_SPEC_NOT_AFFECTED, PR_SPEC_STORE_BYPASS, PR_TSC_ENABLE, PrctlOption,
 };
 use amber_abi::task::{Personality, TASK_COMM_LEN};
 use amber_abi::{Named, Signal};
 
 use crate::error::SysResult;
+use crate::mm::MemoryFlags;
 use crate::syscalls::args::PtrOut;
-use crate::task::{Credentials, DEFAULT_TIMER_SLACK, TaskContext};
+use crate::syscalls::task::prctl_memory;
+use crate::task::{Credentials, TaskContext};
 
 /// Bits of the processor state that is always there: x87 and SSE, and AVX where the host has it, need no permission.
 const XFEATURES: u64 = 7;
@@ -25,10 +27,11 @@ pub fn prctl(ctx: &mut TaskContext, option: PrctlOption, arg2: u64, arg3: u64, a
     let invalid = Err(Errno::EINVAL.into());
     match option {
         PrctlOption::PR_SET_PDEATHSIG => {
-            if arg2 != 0 && Signal::from_raw(arg2 as i32).is_none() {
+            let number = i32::try_from(arg2).map_err(|_| Errno::EINVAL)?;
+            if number != 0 && Signal::from_raw(number).is_none() {
                 return invalid;
             }
-            ctx.set_parent_death_signal(arg2 as i32);
+            ctx.set_parent_death_signal(number);
             Ok(0)
         }
         PrctlOption::PR_GET_PDEATHSIG => write(ctx, arg2, ctx.parent_death_signal()),
@@ -80,14 +83,31 @@ pub fn prctl(ctx: &mut TaskContext, option: PrctlOption, arg2: u64, arg3: u64, a
         PrctlOption::PR_GET_TSC => write(ctx, arg2, PR_TSC_ENABLE as u32),
         PrctlOption::PR_SET_TSC if arg2 == PR_TSC_ENABLE => Ok(0),
         PrctlOption::PR_SET_TIMERSLACK => {
-            ctx.set_timer_slack(if (arg2 as i64) <= 0 { DEFAULT_TIMER_SLACK } else { arg2 });
+            if !ctx.schedule().is_real_time() {
+                ctx.change_settings(|settings| {
+                    settings.timer_slack = if arg2 == 0 { settings.default_timer_slack } else { arg2 };
+                });
+            }
             Ok(0)
         }
-        PrctlOption::PR_GET_TIMERSLACK => Ok(ctx.timer_slack()),
+        PrctlOption::PR_GET_TIMERSLACK => Ok(ctx.settings().timer_slack),
         PrctlOption::PR_GET_TIMING => Ok(0),
         PrctlOption::PR_SET_TIMING if arg2 == 0 => Ok(0),
-        PrctlOption::PR_MCE_KILL => mce_kill(arg2, arg3, arg4 | arg5),
-        PrctlOption::PR_MCE_KILL_GET if none => Ok(PR_MCE_KILL_DEFAULT),
+        PrctlOption::PR_MCE_KILL => mce_kill(ctx, arg2, arg3, arg4 | arg5),
+        PrctlOption::PR_MCE_KILL_GET if none => Ok(ctx.settings().memory_errors),
+        PrctlOption::PR_SET_IO_FLUSHER => {
+            require_resource_rights(ctx)?;
+            if arg2 > 1 || !none_after_2 {
+                return invalid;
+            }
+            // The sentry never waits for a disk to have memory: the promise is kept by doing nothing.
+            ctx.change_settings(|settings| settings.io_flusher = arg2 == 1);
+            Ok(0)
+        }
+        PrctlOption::PR_GET_IO_FLUSHER => {
+            require_resource_rights(ctx)?;
+            if none { Ok(u64::from(ctx.settings().io_flusher)) } else { invalid }
+        }
         PrctlOption::PR_SET_CHILD_SUBREAPER => {
             ctx.group().set_subreaper(arg2 != 0);
             Ok(0)
@@ -105,10 +125,15 @@ pub fn prctl(ctx: &mut TaskContext, option: PrctlOption, arg2: u64, arg3: u64, a
         }
         PrctlOption::PR_SET_THP_DISABLE if none_after_2 => {
             // There are no huge pages to keep from the process.
-            ctx.group().set_no_huge_pages(arg2 != 0);
+            ctx.mm().set_flags(MemoryFlags::NO_HUGE_PAGES, arg2 != 0);
             Ok(0)
         }
-        PrctlOption::PR_GET_THP_DISABLE if none => Ok(u64::from(ctx.group().no_huge_pages())),
+        PrctlOption::PR_GET_THP_DISABLE if none => Ok(u64::from(ctx.mm().flags().contains(MemoryFlags::NO_HUGE_PAGES))),
+        PrctlOption::PR_SET_MM => prctl_memory::set_memory_map(ctx, arg2, arg3, arg4, arg5),
+        PrctlOption::PR_SET_VMA => prctl_memory::name_memory(ctx, arg2, arg3, arg4, arg5),
+        PrctlOption::PR_GET_AUXV if arg4 | arg5 == 0 => prctl_memory::auxiliary_vector(ctx, arg2, arg3),
+        PrctlOption::PR_SET_MDWE if none_after_2 => prctl_memory::refuse_exec_gain(ctx, arg2),
+        PrctlOption::PR_GET_MDWE if none => Ok(prctl_memory::exec_gain_rule(ctx)),
         PrctlOption::PR_GET_SPECULATION_CTRL if arg3 | arg4 | arg5 == 0 => match arg2 {
             PR_SPEC_STORE_BYPASS | PR_SPEC_INDIRECT_BRANCH | PR_SPEC_L1D_FLUSH => Ok(PR_SPEC_NOT_AFFECTED),
             _ => Err(Errno::ENODEV.into()),
@@ -200,13 +225,20 @@ fn ambient(ctx: &TaskContext, operation: AmbientOperation, number: u64, rest: u6
 }
 
 /// Memory errors of the hardware never reach a guest, so any valid policy is kept by doing nothing.
-fn mce_kill(how: u64, policy: u64, rest: u64) -> SysResult {
-    let valid = match how {
-        PR_MCE_KILL_CLEAR => policy == 0,
-        PR_MCE_KILL_SET => policy <= PR_MCE_KILL_DEFAULT.max(PR_MCE_KILL_EARLY),
-        _ => false,
+fn mce_kill(ctx: &TaskContext, how: u64, policy: u64, rest: u64) -> SysResult {
+    let new = match how {
+        _ if rest != 0 => None,
+        PR_MCE_KILL_CLEAR => (policy == 0).then_some(PR_MCE_KILL_DEFAULT),
+        PR_MCE_KILL_SET => [PR_MCE_KILL_EARLY, PR_MCE_KILL_LATE, PR_MCE_KILL_DEFAULT].into_iter().find(|&p| p == policy),
+        _ => None,
     };
-    if valid && rest == 0 { Ok(0) } else { Err(Errno::EINVAL.into()) }
+    let new = new.ok_or(Errno::EINVAL)?;
+    ctx.change_settings(|settings| settings.memory_errors = new);
+    Ok(0)
+}
+
+fn require_resource_rights(ctx: &TaskContext) -> Result<(), Errno> {
+    if ctx.credentials().has(Capability::CAP_SYS_RESOURCE) { Ok(()) } else { Err(Errno::EPERM) }
 }
 
 /// arch_prctl(2).
@@ -244,9 +276,9 @@ pub fn arch_prctl(ctx: &mut TaskContext, code: ArchPrctl, address: PtrOut) -> Sy
 
 /// personality(2).
 pub fn personality(ctx: &mut TaskContext, new: Personality) -> SysResult {
-    let old = ctx.personality();
+    let old = ctx.settings().personality;
     if new.bits() != ASK {
-        ctx.set_personality(new.bits());
+        ctx.change_settings(|settings| settings.personality = new.bits());
     }
     Ok(u64::from(old))
 }

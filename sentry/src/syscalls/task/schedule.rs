@@ -103,6 +103,14 @@ fn change(ctx: &TaskContext, task: &Arc<Task>, wanted: &Wanted) -> Result<(), Er
         schedule.nice = wanted.nice.unwrap_or(schedule.nice);
         schedule.reset_on_fork = wanted.reset_on_fork;
     });
+    // The timers of real-time tasks are exact.
+    task.change_settings(|settings| {
+        if REAL_TIME.contains(&wanted.priority) {
+            settings.timer_slack = 0;
+        } else if settings.timer_slack == 0 {
+            settings.timer_slack = settings.default_timer_slack;
+        }
+    });
     Ok(())
 }
 

@@ -25,7 +25,7 @@ fn field(text: &[u8]) -> [u8; 65] {
 pub fn uname(ctx: &mut TaskContext, out: Out<Utsname>) -> SysResult {
     let kernel = ctx.kernel();
     let names = kernel.names.lock().clone();
-    let personality = Personality::from_bits_retain(ctx.personality());
+    let personality = Personality::from_bits_retain(ctx.settings().personality);
     let release = kernel.profile.release_text();
     let old_style = format!("2.6.{}", 60 + kernel.profile.release().minor);
     let release = if personality.contains(Personality::UNAME26) { &old_style } else { release };

@@ -152,12 +152,12 @@ pub fn sched(query: &Query<'_>) -> Result<Vec<u8>, Errno> {
 
 /// `/proc/PID/personality`.
 pub fn personality(query: &Query<'_>) -> Result<Vec<u8>, Errno> {
-    line(format!("{:08x}", query.task()?.personality()))
+    line(format!("{:08x}", query.task()?.settings().personality))
 }
 
 /// `/proc/PID/timerslack_ns`.
 pub fn timer_slack(query: &Query<'_>) -> Result<Vec<u8>, Errno> {
-    line(query.task()?.timer_slack())
+    line(query.task()?.settings().timer_slack)
 }
 
 /// Sets the timer slack; 0 stands for the default.
@@ -168,7 +168,9 @@ pub fn set_timer_slack(query: &Query<'_>, text: &[u8]) -> Result<(), Errno> {
     if !own && !query.reader.credentials.has(Capability::CAP_SYS_NICE) {
         return Err(Errno::EPERM);
     }
-    task.set_timer_slack(if value == 0 { crate::task::DEFAULT_TIMER_SLACK } else { value });
+    task.change_settings(|settings| {
+        settings.timer_slack = if value == 0 { settings.default_timer_slack } else { value };
+    });
     Ok(())
 }
 

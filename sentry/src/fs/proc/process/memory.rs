@@ -66,14 +66,13 @@ fn area_name(vma: &Vma, layout: &Layout, query: &Query<'_>) -> Vec<u8> {
                 (None, None) => Vec::new(),
             };
         }
+        if let (true, Some(name)) = (vma.is_shared(), &vma.name) {
+            return format!("[anon_shmem:{name}]").into_bytes();
+        }
         if !area.label.is_empty() || vma.is_shared() {
             let label = if area.label.is_empty() { "/dev/zero (deleted)" } else { area.label };
             return label.as_bytes().to_vec();
         }
-    }
-    if let Some(name) = &vma.name {
-        let kind = if vma.is_shared() { "anon_shmem" } else { "anon" };
-        return format!("[{kind}:{name}]").into_bytes();
     }
     if vma.start < layout.brk && vma.end > layout.start_brk {
         return b"[heap]".to_vec();
@@ -81,7 +80,7 @@ fn area_name(vma: &Vma, layout: &Layout, query: &Query<'_>) -> Vec<u8> {
     if vma.start <= layout.start_stack && layout.start_stack < vma.end {
         return b"[stack]".to_vec();
     }
-    Vec::new()
+    vma.name.as_ref().map(|name| format!("[anon:{name}]").into_bytes()).unwrap_or_default()
 }
 
 /// `/proc/PID/maps`.
