@@ -11,8 +11,8 @@ use amber_platform::Registers;
 
 use super::clone::Start;
 use super::{
-    Counted, Credentials, Limits, NewTask, Process, ProcessTable, Schedule, Settings, Task, ThreadGroup,
-    ThreadState, run,
+    Counted, Credentials, Limits, NewTask, Process, ProcessTable, Schedule, Settings, Task, ThreadGroup, ThreadState,
+    run,
 };
 use crate::boot::{BootError, ProcessSpec};
 use crate::fs::walk::Scope;

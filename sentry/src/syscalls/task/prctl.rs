@@ -3,8 +3,9 @@
 use amber_abi::capability::{Capability, CapabilitySet, SecureBits};
 use amber_abi::errno::Errno;
 use amber_abi::prctl::{
-    AmbientOperation, ArchPrctl, PR_MCE_KILL_CLEAR, PR_MCE_KILL_DEFAULT, PR_MCE_KILL_EARLY, PR_MCE_KILL_LATE, PR_MCE_KILL_SET,
-    PR_SPEC_INDIRECT_BRANCH, PR_SPEC_L1D_FLUSH, PR_SPEC_NOT_AFFECTED, PR_SPEC_STORE_BYPASS, PR_TSC_ENABLE, PrctlOption,
+    AmbientOperation, ArchPrctl, PR_MCE_KILL_CLEAR, PR_MCE_KILL_DEFAULT, PR_MCE_KILL_EARLY, PR_MCE_KILL_LATE,
+    PR_MCE_KILL_SET, PR_SPEC_INDIRECT_BRANCH, PR_SPEC_L1D_FLUSH, PR_SPEC_NOT_AFFECTED, PR_SPEC_STORE_BYPASS,
+    PR_TSC_ENABLE, PrctlOption,
 };
 use amber_abi::task::{Personality, TASK_COMM_LEN};
 use amber_abi::{Named, Signal};
@@ -229,7 +230,9 @@ fn mce_kill(ctx: &TaskContext, how: u64, policy: u64, rest: u64) -> SysResult {
     let new = match how {
         _ if rest != 0 => None,
         PR_MCE_KILL_CLEAR => (policy == 0).then_some(PR_MCE_KILL_DEFAULT),
-        PR_MCE_KILL_SET => [PR_MCE_KILL_EARLY, PR_MCE_KILL_LATE, PR_MCE_KILL_DEFAULT].into_iter().find(|&p| p == policy),
+        PR_MCE_KILL_SET => {
+            [PR_MCE_KILL_EARLY, PR_MCE_KILL_LATE, PR_MCE_KILL_DEFAULT].into_iter().find(|&p| p == policy)
+        }
         _ => None,
     };
     let new = new.ok_or(Errno::EINVAL)?;

@@ -227,4 +227,3 @@ fn set_executable(ctx: &TaskContext, fd: u32) -> Result<(), Errno> {
     drop(old);
     Ok(())
 }
-
