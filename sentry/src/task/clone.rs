@@ -107,6 +107,29 @@ pub(crate) fn check_namespaces(ctx: &TaskContext, flags: CloneFlags) -> Result<(
     if offered { Ok(()) } else { Err(Errno::EINVAL) }
 }
 
+impl TaskContext {
+    /// Whether a user has more tasks than the caller's RLIMIT_NPROC allows; root is not counted.
+    fn is_over_process_limit(&self, uid: u32) -> bool {
+        let limit = self.group().limits().soft(Resource::RLIMIT_NPROC);
+        uid != 0 && self.kernel().users.get(uid).count(Counted::Tasks) > limit
+    }
+
+    /// Notes, just before the caller becomes this user, whether that user is over the limit. The change itself is never
+    /// refused: programs that do not look would go on as root.
+    pub(crate) fn note_process_limit(&mut self, uid: u32) {
+        self.thread.over_process_limit = self.is_over_process_limit(uid);
+    }
+
+    /// Makes up for it before a program is executed.
+    ///
+    /// # Errors
+    /// `EAGAIN` if a change of user went over the limit and nothing has become better since.
+    pub(crate) fn check_process_limit(&mut self) -> Result<(), Errno> {
+        self.thread.over_process_limit &= self.is_over_process_limit(self.credentials().uid);
+        if self.thread.over_process_limit { Err(Errno::EAGAIN) } else { Ok(()) }
+    }
+}
+
 /// Counts one more task for the caller's user, if its RLIMIT_NPROC allows.
 fn charge_user(ctx: &TaskContext) -> Result<UserCharge, Errno> {
     let credentials = ctx.credentials();
@@ -130,6 +153,7 @@ pub(crate) fn clone_task(ctx: &mut TaskContext, request: &CloneRequest) -> SysRe
         return Err(Restart::Always.into());
     }
     let charge = charge_user(ctx)?;
+    ctx.thread.over_process_limit = false;
     let floating_point = ctx.platform.floating_point().map_err(host_is_short)?;
     let memory = if flags.contains(CloneFlags::CLONE_VM) {
         let memory = ctx.mm().clone();

@@ -49,6 +49,8 @@ pub(crate) struct ThreadState {
     pub vfork: Option<Arc<VforkGate>>,
     /// The task ends on its way back to the guest, with this status, alone.
     pub ending: Option<WaitStatus>,
+    /// A change of user took it over the new user's RLIMIT_NPROC: no program is executed while that is so.
+    pub over_process_limit: bool,
     /// What signal frames say of the last fault.
     pub last_fault: LastFault,
 }

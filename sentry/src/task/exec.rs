@@ -5,7 +5,7 @@ use std::sync::Arc;
 use amber_abi::Errno;
 use amber_abi::Signal;
 use amber_abi::capability::{
-    CapabilitySet, SecureBits, VFS_CAP_FLAGS_EFFECTIVE, VFS_CAP_REVISION_1, VFS_CAP_REVISION_2, VFS_CAP_REVISION_3,
+    Capability, CapabilitySet, SecureBits, VFS_CAP_FLAGS_EFFECTIVE, VFS_CAP_REVISION_1, VFS_CAP_REVISION_2, VFS_CAP_REVISION_3,
     VFS_CAP_REVISION_MASK,
 };
 use amber_abi::open::AT_FDCWD;
@@ -60,11 +60,11 @@ impl FileCapabilities {
 
 impl Credentials {
     /// Who a task with these credentials becomes by executing a file, and whether that is a gain of privileges
-    /// (`AT_SECURE`).
+    /// (`AT_SECURE`). `watched` says that another process could change what the program relies on.
     ///
     /// # Errors
     /// `EPERM` if the file's capabilities cannot all be had.
-    pub(crate) fn for_program(&self, file: &FileDescription) -> Result<(Credentials, bool), Errno> {
+    pub(crate) fn for_program(&self, file: &FileDescription, watched: bool) -> Result<(Credentials, bool), Errno> {
         let inode = file.file().inode();
         let metadata = inode.metadata()?;
         let honoured = file.path().is_none_or(|p| !p.mount.options().contains(MountOptions::NO_SUID));
@@ -78,13 +78,14 @@ impl Credentials {
             }
         }
         let attribute = if honoured { inode.xattr(XATTR_CAPABILITY).ok() } else { None };
-        new.take_capabilities(self, attribute.as_deref().and_then(FileCapabilities::parse))
+        new.take_capabilities(self, attribute.as_deref().and_then(FileCapabilities::parse), watched)
     }
 
     fn take_capabilities(
         mut self,
         old: &Credentials,
         file: Option<FileCapabilities>,
+        watched: bool,
     ) -> Result<(Credentials, bool), Errno> {
         let secure = SecureBits::from_bits_retain(old.securebits);
         let mut effective = false;
@@ -105,8 +106,11 @@ impl Credentials {
             effective |= self.euid == 0;
         }
         let changes_id = self.euid != old.uid || self.egid != old.gid;
-        if old.no_new_privs && (changes_id || !old.permitted.is_superset(self.permitted)) {
-            (self.euid, self.egid) = (old.uid, old.gid);
+        let gains = changes_id || !old.permitted.is_superset(self.permitted);
+        if gains && (watched || old.no_new_privs) {
+            if old.no_new_privs || !old.has(Capability::CAP_SETUID) {
+                (self.euid, self.egid) = (old.uid, old.gid);
+            }
             self.permitted = self.permitted.intersection(old.permitted);
         }
         (self.suid, self.fsuid) = (self.euid, self.euid);
@@ -127,7 +131,7 @@ impl Credentials {
 /// # Errors
 /// As execve(2). An error leaves the caller as it was, save that its other threads may have ended.
 pub(crate) fn execute(ctx: &mut TaskContext, program: &Program) -> Result<(), SysError> {
-    let (credentials, secure) = ctx.credentials().for_program(&program.file)?;
+    let (credentials, secure) = ctx.credentials().for_program(&program.file, shares_places(ctx))?;
     let mut personality = Personality::from_bits_retain(ctx.settings().personality);
     if secure {
         personality.remove(CLEARED_ON_SETID);
@@ -166,12 +170,20 @@ pub(crate) fn execute(ctx: &mut TaskContext, program: &Program) -> Result<(), Sy
     ctx.change_settings(|settings| settings.personality = personality.bits());
     let changed = ctx.credentials().hides_as(&credentials);
     let plain = credentials.euid == credentials.uid && credentials.egid == credentials.gid;
+    // What is gained with the credentials hides the process all the same.
+    ctx.group().set_dumpable(i32::from(plain));
     ctx.commit_credentials(credentials);
     if secure || changed {
         ctx.set_parent_death_signal(0);
     }
-    ctx.group().set_dumpable(i32::from(plain));
     Ok(())
+}
+
+/// Whether another process has the task's root and working directory, and so could change them under its feet.
+fn shares_places(ctx: &TaskContext) -> bool {
+    let own = ctx.fs();
+    let table = ctx.kernel().processes.lock();
+    table.tasks().any(|task| !Arc::ptr_eq(task.group(), ctx.group()) && Arc::ptr_eq(&task.fs(), &own))
 }
 
 /// Ends all other threads of the group; the caller becomes its leader, with the leader's number.
@@ -205,10 +217,7 @@ fn end_other_threads(ctx: &TaskContext) -> Result<(), SysError> {
         let mut table = ctx.kernel().processes.lock();
         let (old, pid) = (ctx.tid(), group.pid());
         if old != pid {
-            table.remove_task(old);
-            table.remove_task(pid);
-            ctx.set_tid(pid);
-            table.add_task(ctx.task().clone());
+            table.renumber_task(ctx.task(), pid);
             table.renumber_parent_thread(pid, old, pid);
         }
         if let Some(process) = table.process_mut(pid) {
@@ -243,7 +252,6 @@ fn close_descriptors(ctx: &TaskContext) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use amber_abi::capability::Capability;
 
     fn user() -> Credentials {
         let none = CapabilitySet::EMPTY;
@@ -254,14 +262,14 @@ mod tests {
     #[test]
     fn set_user_id_root_gains_everything() {
         let old = user();
-        let (new, secure) = Credentials { euid: 0, ..old.clone() }.take_capabilities(&old, None).unwrap();
+        let (new, secure) = Credentials { euid: 0, ..old.clone() }.take_capabilities(&old, None, false).unwrap();
         assert!(secure && new.effective == CapabilitySet::ALL && new.suid == 0 && new.uid == 1000);
     }
 
     #[test]
     fn no_new_privileges_keeps_the_user() {
         let old = Credentials { no_new_privs: true, ..user() };
-        let (new, _) = Credentials { euid: 0, ..old.clone() }.take_capabilities(&old, None).unwrap();
+        let (new, _) = Credentials { euid: 0, ..old.clone() }.take_capabilities(&old, None, false).unwrap();
         assert_eq!((new.euid, new.permitted.is_empty()), (1000, true));
     }
 
@@ -271,7 +279,7 @@ mod tests {
         attribute[..4].copy_from_slice(&(VFS_CAP_REVISION_2 | VFS_CAP_FLAGS_EFFECTIVE).to_le_bytes());
         attribute[4] = 1 << Capability::CAP_KILL.raw();
         let file = FileCapabilities::parse(&attribute).unwrap();
-        let (new, secure) = user().take_capabilities(&user(), Some(file)).unwrap();
+        let (new, secure) = user().take_capabilities(&user(), Some(file), false).unwrap();
         assert!(secure && new.has(Capability::CAP_KILL) && new.euid == 1000);
         assert!(FileCapabilities::parse(&attribute[..19]).is_none());
     }

@@ -112,9 +112,19 @@ impl ProcessTable {
         self.tasks.insert(task.tid(), task);
     }
 
-    /// Takes a task out.
+    /// Takes a task out that is gone for good.
     pub fn remove_task(&mut self, tid: i32) {
-        self.tasks.remove(&tid);
+        if let Some(task) = self.tasks.remove(&tid) {
+            task.release_charge();
+        }
+    }
+
+    /// Gives a task the number of another, which is taken out.
+    pub fn renumber_task(&mut self, task: &Arc<Task>, number: i32) {
+        self.remove_task(number);
+        self.tasks.remove(&task.tid());
+        task.set_tid(number);
+        self.add_task(task.clone());
     }
 
     /// Enters a process, below its parent.
@@ -132,7 +142,7 @@ impl ProcessTable {
     /// Takes an ended process out of the table.
     pub fn remove_process(&mut self, pid: i32) -> Option<Process> {
         let process = self.processes.remove(&pid)?;
-        self.tasks.remove(&pid);
+        self.remove_task(pid);
         if let Some(parent) = self.processes.get_mut(&process.parent) {
             parent.children.retain(|&child| child != pid);
         }

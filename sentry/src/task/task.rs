@@ -28,7 +28,8 @@ pub struct Task {
     name: Mutex<Vec<u8>>,
     signals: Mutex<TaskSignals>,
     schedule: Mutex<Schedule>,
-    charge: Mutex<UserCharge>,
+    /// None once it is counted for nobody: when it has ended and was waited for.
+    charge: Mutex<Option<UserCharge>>,
     parker: Arc<Parker>,
     interrupter: OnceLock<Arc<dyn Interrupter>>,
     /// Something waits for the task on its way back to the guest: a signal, a stop, its end.
@@ -100,7 +101,7 @@ impl Task {
             name: Mutex::new(Rank::Task, new.name),
             signals: Mutex::new(Rank::Task, signals),
             schedule: Mutex::new(Rank::Task, new.schedule),
-            charge: Mutex::new(Rank::Task, new.charge),
+            charge: Mutex::new(Rank::Task, Some(new.charge)),
             parker: Arc::new(Parker::default()),
             interrupter: OnceLock::new(),
             attention: AtomicBool::new(false),
@@ -180,7 +181,13 @@ impl Task {
 
     /// Counts the task for another user from now on.
     pub(crate) fn set_charge(&self, charge: UserCharge) {
-        let old = std::mem::replace(&mut *self.charge.lock(), charge);
+        let old = self.charge.lock().replace(charge);
+        drop(old);
+    }
+
+    /// Counts the task for nobody any more.
+    pub(crate) fn release_charge(&self) {
+        let old = self.charge.lock().take();
         drop(old);
     }
 

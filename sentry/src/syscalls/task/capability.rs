@@ -31,14 +31,14 @@ pub fn capget(ctx: &mut TaskContext, header_at: PtrOut, data: PtrOut) -> SysResu
         Err(Errno::EINVAL) if data.is_null() => return Ok(0),
         other => other?,
     };
+    if data.is_null() {
+        return Ok(0);
+    }
     let credentials = match header.pid {
         0 => ctx.credentials(),
         ..0 => return Err(Errno::EINVAL.into()),
         pid => ctx.kernel().processes.lock().task(pid).ok_or(Errno::ESRCH)?.credentials(),
     };
-    if data.is_null() {
-        return Ok(0);
-    }
     let word = |set: CapabilitySet, i: usize| (set.bits() >> (32 * i)) as u32;
     for i in 0..words {
         let part = CapUserData {

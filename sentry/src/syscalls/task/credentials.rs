@@ -31,9 +31,16 @@ getters! {
     getegid: egid;
 }
 
-/// Makes the changed credentials the task's, with what a change of user does to capabilities.
-fn commit(ctx: &TaskContext, old: &Credentials, mut new: Credentials) -> SysResult {
+/// Makes credentials with other users the task's, with what that does to capabilities and limits.
+fn commit_users(ctx: &mut TaskContext, old: &Credentials, mut new: Credentials) -> SysResult {
     new.follow_user_change(old);
+    ctx.note_process_limit(new.uid);
+    ctx.commit_credentials(new);
+    Ok(0)
+}
+
+/// Makes credentials with other groups the task's.
+fn commit_groups(ctx: &TaskContext, new: Credentials) -> SysResult {
     ctx.commit_credentials(new);
     Ok(0)
 }
@@ -51,7 +58,7 @@ pub fn setuid(ctx: &mut TaskContext, uid: u32) -> SysResult {
         return Err(Errno::EPERM.into());
     }
     (new.euid, new.fsuid) = (uid, uid);
-    commit(ctx, &old, new)
+    commit_users(ctx, &old, new)
 }
 
 /// setreuid(2).
@@ -70,7 +77,7 @@ pub fn setreuid(ctx: &mut TaskContext, ruid: u32, euid: u32) -> SysResult {
         new.suid = new.euid;
     }
     new.fsuid = new.euid;
-    commit(ctx, &old, new)
+    commit_users(ctx, &old, new)
 }
 
 /// setresuid(2).
@@ -85,7 +92,7 @@ pub fn setresuid(ctx: &mut TaskContext, ruid: u32, euid: u32, suid: u32) -> SysR
     set(&mut new.euid, euid);
     set(&mut new.suid, suid);
     new.fsuid = new.euid;
-    commit(ctx, &old, new)
+    commit_users(ctx, &old, new)
 }
 
 /// setfsuid(2): always answers the old number.
@@ -113,7 +120,7 @@ pub fn setgid(ctx: &mut TaskContext, gid: u32) -> SysResult {
         return Err(Errno::EPERM.into());
     }
     (new.egid, new.fsgid) = (gid, gid);
-    commit(ctx, &old, new)
+    commit_groups(ctx, new)
 }
 
 /// setregid(2).
@@ -132,7 +139,7 @@ pub fn setregid(ctx: &mut TaskContext, rgid: u32, egid: u32) -> SysResult {
         new.sgid = new.egid;
     }
     new.fsgid = new.egid;
-    commit(ctx, &old, new)
+    commit_groups(ctx, new)
 }
 
 /// setresgid(2).
@@ -147,7 +154,7 @@ pub fn setresgid(ctx: &mut TaskContext, rgid: u32, egid: u32, sgid: u32) -> SysR
     set(&mut new.egid, egid);
     set(&mut new.sgid, sgid);
     new.fsgid = new.egid;
-    commit(ctx, &old, new)
+    commit_groups(ctx, new)
 }
 
 /// setfsgid(2): always answers the old number.

@@ -49,6 +49,7 @@ fn run(
     flags: AtFlags,
 ) -> SysResult {
     let path = ctx.read_path(path.0)?;
+    ctx.check_process_limit()?;
     let empty = flags.contains(AtFlags::AT_EMPTY_PATH);
     let follow = !flags.contains(AtFlags::AT_SYMLINK_NOFOLLOW);
     let file = open_program(ctx, dirfd, &path, follow, empty)?;
