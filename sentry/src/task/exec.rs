@@ -5,8 +5,8 @@ use std::sync::Arc;
 use amber_abi::Errno;
 use amber_abi::Signal;
 use amber_abi::capability::{
-    Capability, CapabilitySet, SecureBits, VFS_CAP_FLAGS_EFFECTIVE, VFS_CAP_REVISION_1, VFS_CAP_REVISION_2, VFS_CAP_REVISION_3,
-    VFS_CAP_REVISION_MASK,
+    Capability, CapabilitySet, SecureBits, VFS_CAP_FLAGS_EFFECTIVE, VFS_CAP_REVISION_1, VFS_CAP_REVISION_2,
+    VFS_CAP_REVISION_3, VFS_CAP_REVISION_MASK,
 };
 use amber_abi::open::AT_FDCWD;
 use amber_abi::task::Personality;
