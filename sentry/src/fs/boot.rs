@@ -52,8 +52,7 @@ pub fn restrict(
     let options = MountOptions::READ_ONLY | MountOptions::NO_SUID | MountOptions::NO_DEV | MountOptions::NO_EXEC;
     for target in masked {
         each(target, &|place| {
-            let options_of_root = TmpfsOptions { mode: Some(0), pages: Some(0), ..TmpfsOptions::default() };
-            let fs = TmpFs::new(kernel.memory.clone(), options_of_root);
+            let fs = TmpFs::new(kernel.memory.clone(), TmpfsOptions::mask());
             let super_block = SuperBlock::new(fs.clone(), true);
             let root = if place.dentry.is_directory() {
                 super_block.root.clone()
@@ -69,7 +68,7 @@ pub fn restrict(
     for target in read_only {
         each(target, &|place| {
             let mount = place.mount.copy(place.dentry.clone());
-            mount.set_options(mount.options() | MountOptions::READ_ONLY);
+            mount.set_options(mount.options() | MountOptions::READ_ONLY)?;
             namespace.change(|| mount.attach(place));
             Ok(())
         })?;

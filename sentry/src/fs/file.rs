@@ -17,7 +17,7 @@ use crate::fs::locks::{self, Owner};
 use crate::fs::notify::{self, mask};
 use crate::fs::sigio::{SignalIo, SignalOwner};
 use crate::fs::text_busy::FileUse;
-use crate::fs::{DirectorySink, Inode, Path};
+use crate::fs::{DirectorySink, Inode, Path, Writer};
 use crate::mm::Mappable;
 use crate::sync::{Mutex, Rank};
 use crate::task::TaskContext;
@@ -195,6 +195,8 @@ pub struct FileDescription {
     write_hint: AtomicU64,
     /// Keeps the file from being executed while it can be written here, or from being written while it is executed.
     file_use: OnceLock<FileUse>,
+    /// Keeps the mount from becoming read-only while the file can be written here.
+    writer: OnceLock<Writer>,
 }
 
 impl FileDescription {
@@ -212,6 +214,7 @@ impl FileDescription {
             owner_signal: AtomicU32::new(0),
             write_hint: AtomicU64::new(0),
             file_use: OnceLock::new(),
+            writer: OnceLock::new(),
         })
     }
 
@@ -232,11 +235,14 @@ impl FileDescription {
         self.file.as_any().downcast_ref()
     }
 
-    /// Counts the file as written or executed for as long as this description lives.
-    pub(crate) fn hold(&self, file_use: Option<FileUse>) {
+    /// Counts the file as written or executed, and its mount as written, for as long as this description lives.
+    pub(crate) fn hold(&self, file_use: Option<FileUse>, writer: Option<Writer>) {
+        // A description is made for one use.
         if let Some(file_use) = file_use {
-            // A description is made for one use.
             let _ = self.file_use.set(file_use);
+        }
+        if let Some(writer) = writer {
+            let _ = self.writer.set(writer);
         }
     }
 

@@ -27,6 +27,7 @@ pub mod overlay;
 pub mod pipe;
 pub mod proc;
 pub mod program;
+pub mod propagation;
 pub mod pseudo;
 pub mod sigio;
 pub mod signalfd;
@@ -48,7 +49,7 @@ pub use dentry::Dentry;
 pub use fd_table::{FdTable, ReservedFd};
 pub use file::{CHANGEABLE, File, FileDescription};
 pub use inode::{DirectoryEntry, DirectorySink, FileSystem, Inode, Metadata, NewInode, SetAttributes, SetTime};
-pub use mount::{Mount, MountNamespace, MountOptions, Path, Propagation, SuperBlock};
+pub use mount::{Mount, MountNamespace, MountOptions, Path, Propagation, SuperBlock, Writer};
 
 /// A device number for a file system that is on no device: major 0, a fresh minor.
 pub fn anonymous_device() -> Device {

@@ -1,13 +1,15 @@
 //! Mounts: which file system shows at which place of the tree.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
-use std::sync::{Arc, Weak};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, LazyLock, Weak};
 
 use amber_abi::errno::Errno;
+use amber_abi::poll::PollEvents;
 
-use crate::fs::{Dentry, FileSystem, Inode};
+use crate::fs::{Dentry, FileSystem, Inode, propagation};
 use crate::sync::{Mutex, Rank};
+use crate::wait::WaitQueue;
 
 /// A place in the tree of mounts: a name on a mount. What it names exists.
 #[derive(Clone)]
@@ -114,13 +116,14 @@ pub struct SuperBlock {
     /// Its root.
     pub root: Arc<Dentry>,
     read_only: AtomicBool,
+    writers: AtomicUsize,
 }
 
 impl SuperBlock {
     /// Makes a file system mountable.
     pub fn new(fs: Arc<dyn FileSystem>, read_only: bool) -> Arc<Self> {
         let root = Dentry::root(fs.root());
-        Arc::new(SuperBlock { fs, root, read_only: AtomicBool::new(read_only) })
+        Arc::new(SuperBlock { fs, root, read_only: AtomicBool::new(read_only), writers: AtomicUsize::new(0) })
     }
 
     /// Whether nothing in the file system can be changed, through any mount.
@@ -129,8 +132,16 @@ impl SuperBlock {
     }
 
     /// Changes that.
-    pub fn set_read_only(&self, value: bool) {
-        self.read_only.store(value, Ordering::Relaxed);
+    ///
+    /// # Errors
+    /// `EBUSY` while files are open for writing.
+    pub fn set_read_only(&self, value: bool) -> Result<(), Errno> {
+        let old = self.read_only.swap(value, Ordering::SeqCst);
+        if value && self.writers.load(Ordering::SeqCst) > 0 {
+            self.read_only.store(old, Ordering::SeqCst);
+            return Err(Errno::EBUSY);
+        }
+        Ok(())
     }
 }
 
@@ -168,6 +179,7 @@ pub struct Mount {
     /// What `/proc/mounts` shows as the device.
     pub source: Vec<u8>,
     options: AtomicU32,
+    writers: AtomicUsize,
     expiring: AtomicBool,
     place: Mutex<Option<(Weak<Mount>, Arc<Dentry>)>>,
     children: Mutex<HashMap<u64, Arc<Mount>>>,
@@ -193,6 +205,7 @@ impl Mount {
             root,
             source: source.into(),
             options: AtomicU32::new(options.bits()),
+            writers: AtomicUsize::new(0),
             expiring: AtomicBool::new(false),
             place: Mutex::new(Rank::Leaf, None),
             children: Mutex::new(Rank::Leaf, HashMap::new()),
@@ -231,8 +244,28 @@ impl Mount {
     }
 
     /// Replaces its options.
-    pub fn set_options(&self, options: MountOptions) {
-        self.options.store(options.bits(), Ordering::Relaxed);
+    ///
+    /// # Errors
+    /// `EBUSY` if it shall become read-only while files are open for writing.
+    pub fn set_options(&self, options: MountOptions) -> Result<(), Errno> {
+        let old = self.options.swap(options.bits(), Ordering::SeqCst);
+        if options.contains(MountOptions::READ_ONLY) && self.writers.load(Ordering::SeqCst) > 0 {
+            self.options.store(old, Ordering::SeqCst);
+            return Err(Errno::EBUSY);
+        }
+        Ok(())
+    }
+
+    /// A file is opened for writing: until the writer is dropped the mount cannot become read-only.
+    ///
+    /// # Errors
+    /// `EROFS` where nothing can be changed.
+    pub fn begin_writing(self: &Arc<Self>) -> Result<Writer, Errno> {
+        let writer = Writer(self.clone());
+        // Counted first: who makes the mount read-only sets that first and then looks at the count.
+        self.writers.fetch_add(1, Ordering::SeqCst);
+        self.super_block.writers.fetch_add(1, Ordering::SeqCst);
+        self.check_writable().map(|()| writer)
     }
 
     /// Whether nothing can be changed through it.
@@ -289,18 +322,30 @@ impl Mount {
         self.namespace.lock().upgrade()
     }
 
-    /// Puts the mount (and what hangs beneath) on a place. The namespace's change lock is held.
+    fn enter_namespace(&self, namespace: &Weak<MountNamespace>) {
+        let old = std::mem::replace(&mut *self.namespace.lock(), namespace.clone());
+        if let Some(old) = old.upgrade() {
+            old.count.fetch_sub(1, Ordering::Relaxed);
+            old.generation.fetch_add(1, Ordering::AcqRel);
+        }
+        if let Some(new) = namespace.upgrade() {
+            new.count.fetch_add(1, Ordering::Relaxed);
+            new.generation.fetch_add(1, Ordering::AcqRel);
+        }
+    }
+
+    /// Puts the mount (and what hangs beneath) on a place. The lock of changes is held.
     pub(super) fn attach(self: &Arc<Self>, place: &Path) {
         let namespace = place.mount.namespace.lock().clone();
         for mount in self.tree() {
-            *mount.namespace.lock() = namespace.clone();
+            mount.enter_namespace(&namespace);
         }
         *self.place.lock() = Some((Arc::downgrade(&place.mount), place.dentry.clone()));
         place.dentry.note_mount();
         place.mount.children.lock().insert(place.dentry.id(), self.clone());
     }
 
-    /// Takes the mount off its place. The namespace's change lock is held.
+    /// Takes the mount off its place. The lock of changes is held.
     pub(super) fn detach(self: &Arc<Self>) {
         let taken = self.place.lock().take();
         if let Some((parent, dentry)) = taken {
@@ -309,13 +354,18 @@ impl Mount {
             drop(removed);
         }
         for mount in self.tree() {
-            *mount.namespace.lock() = Weak::new();
+            mount.enter_namespace(&Weak::new());
         }
     }
 
     /// Marks it as about to be taken off (`MNT_EXPIRE`); true if it was marked already.
     pub fn expire(&self) -> bool {
         self.expiring.swap(true, Ordering::Relaxed)
+    }
+
+    /// Somebody found something on it, which takes that mark away.
+    pub fn note_use(&self) {
+        self.expiring.store(false, Ordering::Relaxed);
     }
 
     /// Whether anybody but its parent holds it: an open file, a working directory, a mount beneath.
@@ -325,13 +375,29 @@ impl Mount {
     }
 }
 
+/// An open file that keeps its mount writable.
+pub struct Writer(Arc<Mount>);
+
+impl Drop for Writer {
+    fn drop(&mut self) {
+        self.0.writers.fetch_sub(1, Ordering::SeqCst);
+        self.0.super_block.writers.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+/// Held over every change of a tree: what happens in one namespace may spread to others.
+static CHANGE: Mutex<()> = Mutex::new(Rank::Mounts, ());
+
+/// Told of each change of any tree.
+static CHANGED: LazyLock<WaitQueue> = LazyLock::new(WaitQueue::new);
+
 /// A tree of mounts, as a group of processes sees it.
 pub struct MountNamespace {
     /// The number of `/proc/PID/ns/mnt`.
     pub id: u64,
     root: Mutex<Arc<Mount>>,
-    /// Held over every change of the tree.
-    change: Mutex<()>,
+    /// How many mounts it has.
+    count: AtomicUsize,
     /// Counts changes, for who polls `/proc/mounts`.
     generation: AtomicU64,
 }
@@ -343,11 +409,11 @@ impl MountNamespace {
         let namespace = Arc::new(MountNamespace {
             id: NEXT.fetch_add(1, Ordering::Relaxed),
             root: Mutex::new(Rank::Leaf, root.clone()),
-            change: Mutex::new(Rank::Mounts, ()),
+            count: AtomicUsize::new(0),
             generation: AtomicU64::new(1),
         });
         for mount in root.tree() {
-            *mount.namespace.lock() = Arc::downgrade(&namespace);
+            mount.enter_namespace(&Arc::downgrade(&namespace));
         }
         namespace
     }
@@ -359,10 +425,23 @@ impl MountNamespace {
 
     /// Runs a change of the tree, one at a time.
     pub fn change<T>(&self, change: impl FnOnce() -> T) -> T {
-        let _one = self.change.lock();
-        let result = change();
+        let result = {
+            let _one = CHANGE.lock();
+            change()
+        };
         self.generation.fetch_add(1, Ordering::AcqRel);
+        CHANGED.notify(PollEvents::POLLPRI | PollEvents::POLLERR);
         result
+    }
+
+    /// Told, with `POLLPRI` and `POLLERR`, whenever the tree (or another) was changed.
+    pub fn changed() -> &'static WaitQueue {
+        &CHANGED
+    }
+
+    /// How many mounts it has.
+    pub fn count(&self) -> usize {
+        self.count.load(Ordering::Relaxed)
     }
 
     /// How often the tree was changed.
@@ -373,7 +452,7 @@ impl MountNamespace {
     /// Puts `root` at the root of the tree (pivot_root(2)); called within [`change`](Self::change).
     pub(super) fn set_root(self: &Arc<Self>, root: &Arc<Mount>) {
         for mount in root.tree() {
-            *mount.namespace.lock() = Arc::downgrade(self);
+            mount.enter_namespace(&Arc::downgrade(self));
         }
         let old = std::mem::replace(&mut *self.root.lock(), root.clone());
         drop(old);
@@ -387,9 +466,10 @@ impl MountNamespace {
     /// A copy of the whole tree for a new namespace (`CLONE_NEWNS`), and what became of each mount.
     pub fn duplicate(&self) -> (Arc<MountNamespace>, HashMap<u64, Arc<Mount>>) {
         let mut copies = HashMap::new();
-        let _one = self.change.lock();
+        let _one = CHANGE.lock();
         let old_root = self.root();
         let root = copy_tree(&old_root, &old_root.root, &mut copies, true);
+        propagation::note_groups(&root);
         (MountNamespace::new(root), copies)
     }
 }

@@ -1,98 +1,16 @@
 //! Changes of the tree of mounts: attaching, taking off, moving, binding, and how such changes spread.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Weak};
+use std::sync::Arc;
 
 use amber_abi::errno::Errno;
 
 use crate::fs::mount::copy_tree;
-use crate::fs::{FsContext, Mount, MountNamespace, MountOptions, Path, Propagation, SuperBlock};
-use crate::sync::{Mutex, Rank};
+use crate::fs::propagation::{attach_spreading, followers};
+use crate::fs::{FsContext, Mount, MountNamespace, MountOptions, Path, SuperBlock};
 
-/// The mounts that were ever told to share or to follow, by peer group.
-static GROUPS: Mutex<Option<HashMap<u32, Vec<Weak<Mount>>>>> = Mutex::new(Rank::Leaf, None);
-
-fn join(group: u32, mount: &Arc<Mount>) {
-    let mut groups = GROUPS.lock();
-    let members = groups.get_or_insert_default().entry(group).or_default();
-    members.retain(|m| m.strong_count() > 0);
-    if !members.iter().any(|m| std::ptr::eq(m.as_ptr(), Arc::as_ptr(mount))) {
-        members.push(Arc::downgrade(mount));
-    }
-}
-
-/// Peers and slaves of a mount: where a change beneath it happens too.
-fn followers(mount: &Arc<Mount>) -> Vec<Arc<Mount>> {
-    let Some(group) = mount.propagation().group else { return Vec::new() };
-    let members: Vec<_> = {
-        let groups = GROUPS.lock();
-        let members = groups.as_ref().and_then(|groups| groups.get(&group));
-        members.into_iter().flatten().filter_map(Weak::upgrade).collect()
-    };
-    let follows = |m: &Arc<Mount>| {
-        let propagation = m.propagation();
-        !Arc::ptr_eq(m, mount)
-            && (propagation.group == Some(group) || propagation.master == Some(group))
-            && m.namespace().is_some()
-    };
-    members.into_iter().filter(follows).collect()
-}
-
-fn note_groups(tree: &Arc<Mount>) {
-    for mount in tree.tree() {
-        let propagation = mount.propagation();
-        for group in propagation.group.into_iter().chain(propagation.master) {
-            join(group, &mount);
-        }
-    }
-}
-
-fn fresh_group() -> u32 {
-    static NEXT: AtomicU32 = AtomicU32::new(1);
-    NEXT.fetch_add(1, Ordering::Relaxed)
-}
-
-fn share(mount: &Arc<Mount>) {
-    let old = mount.propagation();
-    let group = old.group.unwrap_or_else(fresh_group);
-    mount.set_propagation(Propagation { group: Some(group), unbindable: false, ..old });
-    join(group, mount);
-}
-
-/// How a mount shall take part in the spreading of changes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Spreading {
-    /// To and from its peers.
-    Shared,
-    /// Neither way.
-    Private,
-    /// From its former peers only.
-    Slave,
-    /// Neither way, and it cannot be bound.
-    Unbindable,
-}
-
-/// Changes how a mount (and with `recursive`, all beneath it) spreads changes.
-pub fn set_spreading(namespace: &MountNamespace, mount: &Arc<Mount>, spreading: Spreading, recursive: bool) {
-    namespace.change(|| {
-        let mounts = if recursive { mount.tree() } else { vec![mount.clone()] };
-        for mount in mounts {
-            let old = mount.propagation();
-            match spreading {
-                Spreading::Shared => share(&mount),
-                Spreading::Private => mount.set_propagation(Propagation::default()),
-                Spreading::Slave => {
-                    let master = old.group.or(old.master);
-                    mount.set_propagation(Propagation { group: None, master, unbindable: false });
-                }
-                Spreading::Unbindable => {
-                    mount.set_propagation(Propagation { unbindable: true, ..Propagation::default() });
-                }
-            }
-        }
-    });
-}
+/// The most mounts a namespace may have (`fs.mount-max`).
+const MOST_MOUNTS: usize = 100_000;
 
 fn check_place(mount: &Arc<Mount>, place: &Path) -> Result<(), Errno> {
     if place.dentry.is_removed() {
@@ -104,34 +22,17 @@ fn check_place(mount: &Arc<Mount>, place: &Path) -> Result<(), Errno> {
     Ok(())
 }
 
-/// Attaches a tree, here and wherever changes of the place spread.
-fn attach_spreading(mount: &Arc<Mount>, place: &Path) {
-    let parent_is_shared = place.mount.propagation().group.is_some();
-    if parent_is_shared {
-        mount.tree().iter().for_each(share);
-    }
-    for other in followers(&place.mount) {
-        if other.root.is_ancestor_of(&place.dentry) {
-            let copy = copy_tree(mount, &mount.root, &mut HashMap::new(), false);
-            if other.propagation().group.is_none() {
-                for mount in copy.tree() {
-                    let master = mount.propagation().group;
-                    mount.set_propagation(Propagation { group: None, master, unbindable: false });
-                }
-            }
-            note_groups(&copy);
-            copy.attach(&Path { mount: other, dentry: place.dentry.clone() }.topmost());
-        }
-    }
-    note_groups(mount);
-    mount.attach(place);
+/// Answers `ENOSPC` if a tree attached to a place, there and wherever that spreads, made too many mounts.
+fn check_room(namespace: &MountNamespace, tree: &Arc<Mount>, place: &Path) -> Result<(), Errno> {
+    let copies = followers(&place.mount).len().saturating_add(1);
+    let more = tree.tree().len().saturating_mul(copies);
+    if namespace.count().saturating_add(more) > MOST_MOUNTS { Err(Errno::ENOSPC) } else { Ok(()) }
 }
 
 /// Mounts a file system.
 ///
 /// # Errors
-/// `EINVAL` if the place is in no or another namespace, `EBUSY` if the same file system is mounted right there,
-/// `ENOTDIR`, `ENOENT`.
+/// `EINVAL` if the place is in no or another namespace, `ENOSPC` if there are too many mounts, `ENOTDIR`, `ENOENT`.
 pub fn mount(
     namespace: &Arc<MountNamespace>,
     super_block: Arc<SuperBlock>,
@@ -143,8 +44,12 @@ pub fn mount(
     let root = super_block.root.clone();
     let mount = Mount::new(super_block, root, source, options);
     check_place(&mount, place)?;
-    namespace.change(|| attach_spreading(&mount, &place.clone().topmost()));
-    Ok(())
+    namespace.change(|| {
+        let place = place.clone().topmost();
+        check_room(namespace, &mount, &place)?;
+        attach_spreading(&mount, &place);
+        Ok(())
+    })
 }
 
 /// Answers `EINVAL` unless the mount is in the namespace.
@@ -169,7 +74,9 @@ pub fn bind(namespace: &Arc<MountNamespace>, what: &Path, place: &Path, recursiv
             what.mount.copy(what.dentry.clone())
         };
         check_place(&copy, place)?;
-        attach_spreading(&copy, &place.clone().topmost());
+        let place = place.clone().topmost();
+        check_room(namespace, &copy, &place)?;
+        attach_spreading(&copy, &place);
         Ok(())
     })
 }
@@ -186,21 +93,28 @@ pub fn move_mount(namespace: &Arc<MountNamespace>, what: &Path, place: &Path) ->
         return Err(Errno::EINVAL);
     }
     let old = mount.place().ok_or(Errno::EINVAL)?;
-    if old.mount.propagation().group.is_some() {
+    if old.mount.propagation().group.is_some() || mount.root.is_directory() != place.dentry.is_directory() {
         return Err(Errno::EINVAL);
     }
     check_place(mount, place)?;
     namespace.change(|| {
+        let spreads = place.mount.propagation().group.is_some();
+        if spreads && mount.tree().iter().any(|m| m.propagation().unbindable) {
+            return Err(Errno::EINVAL);
+        }
         if mount.tree().iter().any(|m| Arc::ptr_eq(m, &place.mount)) {
             return Err(Errno::ELOOP);
         }
+        let place = place.clone().topmost();
+        check_room(namespace, mount, &place)?;
         mount.detach();
-        attach_spreading(mount, &place.clone().topmost());
+        attach_spreading(mount, &place);
         Ok(())
     })
 }
 
-/// Takes a mount off its place; with `lazily`, whoever still uses it may go on.
+/// Takes a mount off its place, and what spread from it off theirs. With `lazily`, it and all mounts beneath come apart,
+/// and whoever still uses one may go on.
 ///
 /// # Errors
 /// `EINVAL` for the root of the tree, `EBUSY` if it is in use. `own` is how many references the caller has.
@@ -211,11 +125,19 @@ pub fn unmount(namespace: &Arc<MountNamespace>, mount: &Arc<Mount>, lazily: bool
         if !lazily && mount.is_busy(own) {
             return Err(Errno::EBUSY);
         }
-        let mut gone = vec![mount.clone()];
-        for other in followers(&place.mount) {
-            gone.extend(other.child(&place.dentry));
+        let beneath = followers(&place.mount).into_iter().filter_map(|other| other.child(&place.dentry));
+        if !lazily && beneath.into_iter().any(|m| m.child_mounts().is_empty() && m.is_busy(1)) {
+            return Err(Errno::EBUSY);
         }
-        gone.iter().for_each(Mount::detach);
+        let mut gone = Vec::new();
+        // Leaves first, so that a mount elsewhere with nothing but their copies on it goes as well.
+        for mount in mount.tree().into_iter().rev() {
+            let Some(place) = mount.place() else { continue };
+            let copies = followers(&place.mount).into_iter().filter_map(|other| other.child(&place.dentry));
+            let going: Vec<_> = copies.filter(|copy| copy.child_mounts().is_empty()).chain([mount]).collect();
+            going.iter().for_each(Mount::detach);
+            gone.extend(going);
+        }
         Ok(gone)
     })?;
     // Dropped without the lock: the last reference may have a file system to end.

@@ -89,7 +89,7 @@ fn open_unnamed(ctx: &TaskContext, scope: &Scope<'_>, path: &[u8], how: How) -> 
     if !directory.dentry.is_directory() {
         return Err(Errno::ENOTDIR.into());
     }
-    directory.mount.check_writable()?;
+    let writer = directory.mount.begin_writing()?;
     access::check_path(scope.credentials, &directory, Access::WRITE | Access::EXECUTE)?;
     let parent = directory.inode()?;
     let creation = Creation::plain(FileType::Regular, how.permissions, ctx.fs().umask());
@@ -98,7 +98,9 @@ fn open_unnamed(ctx: &TaskContext, scope: &Scope<'_>, path: &[u8], how: How) -> 
     let name = format!("#{}", inode.metadata()?.number);
     let path = Path { mount: directory.mount, dentry: Dentry::unnamed(inode.clone(), name.as_bytes()) };
     let file = inode.open(how.flags)?;
-    Ok(finish(file, path, how.flags))
+    let description = finish(file, path, how.flags);
+    description.hold(None, Some(writer));
+    Ok(description)
 }
 
 fn open_or_make(
@@ -202,14 +204,15 @@ fn open_found(
         _ => {}
     }
     if !made {
-        access::check_path(scope.credentials, &path, wanted(flags, truncate))?;
+        match access::check_path(scope.credentials, &path, wanted(flags, truncate)) {
+            Err(Errno::EACCES) if inode.is_open_to(ctx) => {}
+            answer => answer?,
+        }
     }
     if flags.contains(OpenFlags::O_NOATIME) && !access::is_owner(scope.credentials, inode.ownership()?.uid) {
         return Err(Errno::EPERM.into());
     }
-    if stored && flags.writes() {
-        path.mount.check_writable()?;
-    }
+    let writer = if stored && flags.writes() { Some(path.mount.begin_writing()?) } else { None };
     let file_use = if flags.writes() { FileUse::begin(&*inode, true)? } else { None };
     let file = match kind {
         FileType::Regular | FileType::Directory => inode.clone().open_as(ctx, flags)?,
@@ -219,7 +222,7 @@ fn open_found(
         cut(&inode, scope)?;
     }
     let description = finish(file, path, flags);
-    description.hold(file_use);
+    description.hold(file_use, writer);
     Ok(description)
 }
 

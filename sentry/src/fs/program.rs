@@ -46,6 +46,6 @@ pub fn open_inode(
     access::check(credentials, &*inode, Access::EXECUTE)?;
     let file_use = FileUse::begin(&*inode, false)?;
     let description = FileDescription::new(inode.open(OpenFlags::O_RDONLY)?, path, OpenFlags::O_RDONLY);
-    description.hold(file_use);
+    description.hold(file_use, None);
     Ok(description)
 }

@@ -13,6 +13,7 @@ use super::entries::{Change, Entries};
 use super::file::OverlayFile;
 use super::{OverlayFs, UPPER_NUMBERS};
 use crate::fs::access::Ownership;
+use crate::fs::tmpfs::TmpInode;
 use crate::fs::{File, FileSystem, Inode, Metadata, NewInode, SetAttributes, SetTime};
 use crate::sync::{Mutex, Rank};
 
@@ -332,6 +333,11 @@ impl Inode for OverlayInode {
         })?;
         target.count(1);
         target.anchor();
+        if let Some(upper) = target.upper()
+            && let Some(upper) = upper.as_any().downcast_ref::<TmpInode>()
+        {
+            upper.note_named();
+        }
         Ok(())
     }
 

@@ -116,11 +116,13 @@ pub struct Entry {
     pub since: &'static str,
     /// Only who may inspect the task (see ptrace(2)) can open it or follow it.
     pub is_guarded: bool,
+    /// The process it is about can always look into it.
+    pub is_open_to_self: bool,
 }
 
 impl Entry {
     const fn new(name: &'static str, permissions: u16, what: What) -> Self {
-        Entry { name, permissions, what, since: "", is_guarded: false }
+        Entry { name, permissions, what, since: "", is_guarded: false, is_open_to_self: false }
     }
 
     /// A directory with these entries.
@@ -166,6 +168,12 @@ impl Entry {
     /// The same for those only who may inspect the task.
     pub const fn guarded(mut self) -> Self {
         self.is_guarded = true;
+        self
+    }
+
+    /// The same, always open to the process it is about.
+    pub const fn open_to_self(mut self) -> Self {
+        self.is_open_to_self = true;
         self
     }
 

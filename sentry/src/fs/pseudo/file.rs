@@ -21,7 +21,7 @@ pub struct TextFile {
 
 impl TextFile {
     /// Opens the file for a reader.
-    pub(super) fn new(inode: Arc<PseudoInode>, reader: Reader, text: Text, store: Option<Store>) -> Self {
+    pub fn new(inode: Arc<PseudoInode>, reader: Reader, text: Text, store: Option<Store>) -> Self {
         TextFile { inode, reader, text, store, made: Mutex::new(Rank::Leaf, None) }
     }
 

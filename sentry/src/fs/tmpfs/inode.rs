@@ -203,6 +203,11 @@ impl TmpInode {
         Ok(())
     }
 
+    /// It got its first name: once the last is gone, it gets no other.
+    pub fn note_named(&self) {
+        self.attributes.lock().linkable = false;
+    }
+
     /// The content was changed just now.
     pub(super) fn note_modified(&self) {
         let mut attributes = self.attributes.lock();

@@ -18,9 +18,16 @@ pub struct TmpfsOptions {
     pub uid: Option<u32>,
     /// Its group.
     pub gid: Option<u32>,
+    /// The pages and inodes it would have had where nothing is said, which need not be shown.
+    defaults: Option<u64>,
 }
 
 impl TmpfsOptions {
+    /// An empty file system that nobody may look into: what masks a path.
+    pub fn mask() -> Self {
+        TmpfsOptions { mode: Some(0), pages: Some(0), ..TmpfsOptions::default() }
+    }
+
     /// Reads mount(8) options; `memory` is how many bytes of memory the machine has, of which sizes may be a part.
     ///
     /// # Errors
@@ -58,8 +65,9 @@ impl TmpfsOptions {
 
     /// What Linux takes where nothing is said: half of the memory, and as many inodes as that has pages.
     pub fn with_defaults(mut self, memory: u64) -> Self {
-        self.pages = self.pages.or(Some(memory / PAGE_SIZE / 2));
-        self.inodes = self.inodes.or(Some(memory / PAGE_SIZE / 2));
+        self.defaults = Some(memory / PAGE_SIZE / 2);
+        self.pages = self.pages.or(self.defaults);
+        self.inodes = self.inodes.or(self.defaults);
         self
     }
 }
@@ -85,10 +93,10 @@ fn scaled(text: &str) -> Result<u64, Errno> {
 
 impl fmt::Display for TmpfsOptions {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if let Some(pages) = self.pages.filter(|&p| p != u64::MAX) {
+        if let Some(pages) = self.pages.filter(|&p| p != u64::MAX && self.pages != self.defaults) {
             write!(f, ",size={}k", pages.saturating_mul(PAGE_SIZE / 1024))?;
         }
-        if let Some(inodes) = self.inodes.filter(|&i| i != u64::MAX) {
+        if let Some(inodes) = self.inodes.filter(|&i| i != u64::MAX && self.inodes != self.defaults) {
             write!(f, ",nr_inodes={inodes}")?;
         }
         if let Some(mode) = self.mode.filter(|&m| m != 0o1777) {

@@ -7,9 +7,10 @@ use amber_abi::errno::Errno;
 use amber_abi::mount::{MS_MGC_VAL, MountFlags, UmountFlags};
 use amber_abi::open::AT_FDCWD;
 
-use super::support::{find_at, find_path_at};
+use super::support::{find_at, find_path_at, scope_at};
 use crate::error::SysResult;
-use crate::fs::mounting::{self, Spreading};
+use crate::fs::mounting;
+use crate::fs::propagation::{self, Spreading};
 use crate::fs::{MountOptions, Path as Place, SuperBlock, types};
 use crate::syscalls::args::{Path, PtrIn, Str};
 use crate::task::TaskContext;
@@ -81,7 +82,7 @@ pub fn mount(
         if chosen.next().is_some() || !allowed.contains(flags) || !place.is_mount_root() {
             return Err(Errno::EINVAL.into());
         }
-        mounting::set_spreading(&namespace, &place.mount, *spreading, recursive);
+        propagation::set_spreading(&namespace, &place.mount, *spreading, recursive);
         return Ok(0);
     }
     if flags.contains(MountFlags::MS_MOVE) {
@@ -135,12 +136,12 @@ fn remount(place: &Place, flags: MountFlags, data: &str, ctx: &TaskContext) -> S
         options = (options - atime) | (mount.options() & atime);
     }
     if flags.contains(MountFlags::MS_BIND) {
-        mount.set_options(options);
+        mount.set_options(options)?;
         return Ok(0);
     }
     mount.fs().reconfigure(data)?;
-    mount.super_block.set_read_only(flags.contains(MountFlags::MS_RDONLY));
-    mount.set_options(options - MountOptions::READ_ONLY);
+    mount.super_block.set_read_only(flags.contains(MountFlags::MS_RDONLY))?;
+    mount.set_options(options - MountOptions::READ_ONLY)?;
     Ok(0)
 }
 
@@ -153,16 +154,22 @@ pub fn umount2(ctx: &mut TaskContext, target: Path, flags: UmountFlags) -> SysRe
         return Err(Errno::EINVAL.into());
     }
     let follow = !flags.contains(UmountFlags::UMOUNT_NOFOLLOW);
-    let place = place_of(ctx, target, follow)?;
+    let path = ctx.read_path(target.0)?;
+    let place = scope_at(ctx, &ctx.credentials(), AT_FDCWD, &path)?.resolve_mount(&path, follow)?;
     check_admin(ctx)?;
     if !place.is_mount_root() {
         return Err(Errno::EINVAL.into());
     }
     let mount = place.mount.clone();
     drop(place);
+    mounting::check_member(&ctx.fs().namespace(), &mount)?;
     let lazily = flags.contains(UmountFlags::MNT_DETACH);
-    if flags.contains(UmountFlags::MNT_EXPIRE) {
-        mounting::check_member(&ctx.fs().namespace(), &mount)?;
+    let expires = flags.contains(UmountFlags::MNT_EXPIRE);
+    if !lazily && Arc::ptr_eq(&ctx.fs().root().mount, &mount) {
+        // The caller's root cannot go; what can be done for it is that nothing is left to write back.
+        return if expires { Err(Errno::EINVAL.into()) } else { Ok(mount.super_block.set_read_only(true).map(|()| 0)?) };
+    }
+    if expires {
         if mount.is_busy(1) {
             return Err(Errno::EBUSY.into());
         }

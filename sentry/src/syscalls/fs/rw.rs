@@ -318,6 +318,14 @@ impl<'a> Transfer<'a> {
         Ok(())
     }
 
+    /// Answers `EINVAL` for a piece of a file that does not end within the greatest offset.
+    fn check_end(offset: u64, memory: &Memory) -> Result<(), Errno> {
+        match offset.checked_add(memory.left()) {
+            Some(end) if end <= i64::MAX as u64 => Ok(()),
+            _ => Err(Errno::EINVAL),
+        }
+    }
+
     fn is_nonblocking(&self) -> bool {
         self.description.is_nonblocking() || self.flags.contains(RwFlags::RWF_NOWAIT)
     }
@@ -353,6 +361,7 @@ impl<'a> Transfer<'a> {
 
     fn read_at(&self, ctx: &TaskContext, memory: &mut Memory, offset: u64) -> Result<u64, SysError> {
         let file = self.description.file();
+        Self::check_end(offset, memory)?;
         if memory.left() == 0 {
             return Ok(file.read_at(&mut [], offset)? as u64);
         }
@@ -514,6 +523,7 @@ impl<'a> Transfer<'a> {
         appends: bool,
     ) -> Result<(u64, u64), SysError> {
         let file = self.description.file();
+        Self::check_end(offset, memory)?;
         let regular = file.inode().kind() == FileType::Regular;
         if regular {
             access::drop_privileges(&ctx.credentials(), &*file.inode())?;

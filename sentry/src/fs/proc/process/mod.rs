@@ -44,8 +44,8 @@ macro_rules! entries {
             Entry::special("mem", 0o600, memory::open_mem).guarded(),
             Entry::special("pagemap", 0o400, memory::open_pagemap).guarded(),
             Entry::writable("clear_refs", 0o200, control::stack, control::clear_refs),
-            Entry::file("mounts", 0o444, mounts::mounts),
-            Entry::file("mountinfo", 0o444, mounts::mountinfo),
+            Entry::special("mounts", 0o444, mounts::open_mounts),
+            Entry::special("mountinfo", 0o444, mounts::open_mountinfo),
             Entry::file("limits", 0o444, control::limits),
             Entry::file("io", 0o400, control::io).guarded(),
             Entry::file("oom_score", 0o444, control::oom_score),
@@ -67,7 +67,7 @@ macro_rules! entries {
             Entry::writable("setgroups", 0o644, control::setgroups, control::set_setgroups).since("3.19"),
             Entry::listing("ns", 0o511, &[], &Namespaces),
             Entry::listing("net", 0o555, &[], &NetFiles),
-            Entry::listing("fd", 0o500, &[], &Descriptors),
+            Entry::listing("fd", 0o500, &[], &Descriptors).open_to_self(),
             Entry::listing("fdinfo", 0o555, &[], &Infos),
         ]
     };

@@ -1,11 +1,67 @@
 //! The mounts a process sees: mounts, mountinfo and mountstats.
 
+use std::any::Any;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use amber_abi::errno::Errno;
+use amber_abi::poll::PollEvents;
 
-use crate::fs::pseudo::Query;
-use crate::fs::{Mount, MountOptions, Path};
+use crate::fs::pseudo::{PseudoInode, Query, Text, TextFile};
+use crate::fs::{File, Inode, Mount, MountNamespace, MountOptions, Path};
+use crate::wait::WaitQueue;
+
+/// A list of mounts, open: poll(2) tells once of each time it has changed.
+struct MountList {
+    text: TextFile,
+    namespace: Arc<MountNamespace>,
+    /// The changes that were told of.
+    told: AtomicU64,
+}
+
+fn open(inode: &Arc<PseudoInode>, query: &Query<'_>, text: Text) -> Result<Arc<dyn File>, Errno> {
+    let namespace = query.task()?.fs().namespace();
+    let told = AtomicU64::new(namespace.generation());
+    Ok(Arc::new(MountList { text: TextFile::new(inode.clone(), query.reader.clone(), text, None), namespace, told }))
+}
+
+/// Opens `/proc/PID/mounts`.
+pub fn open_mounts(inode: &Arc<PseudoInode>, query: &Query<'_>) -> Result<Arc<dyn File>, Errno> {
+    open(inode, query, mounts)
+}
+
+/// Opens `/proc/PID/mountinfo`.
+pub fn open_mountinfo(inode: &Arc<PseudoInode>, query: &Query<'_>) -> Result<Arc<dyn File>, Errno> {
+    open(inode, query, mountinfo)
+}
+
+impl File for MountList {
+    fn inode(&self) -> Arc<dyn Inode> {
+        self.text.inode()
+    }
+
+    fn read_at(&self, buf: &mut [u8], offset: u64) -> Result<usize, Errno> {
+        self.text.read_at(buf, offset)
+    }
+
+    fn poll(&self) -> PollEvents {
+        let readable = PollEvents::POLLIN | PollEvents::POLLRDNORM;
+        let now = self.namespace.generation();
+        if self.told.swap(now, Ordering::AcqRel) == now {
+            readable
+        } else {
+            readable | PollEvents::POLLERR | PollEvents::POLLPRI
+        }
+    }
+
+    fn wait_queue(&self) -> Option<&WaitQueue> {
+        Some(MountNamespace::changed())
+    }
+
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
+}
 
 struct Seen {
     mount: Arc<Mount>,
@@ -60,8 +116,8 @@ fn mount_options(options: MountOptions) -> String {
     text
 }
 
-/// `/proc/PID/mounts`, in the form of fstab(5).
-pub fn mounts(query: &Query<'_>) -> Result<Vec<u8>, Errno> {
+/// The form of fstab(5).
+fn mounts(query: &Query<'_>) -> Result<Vec<u8>, Errno> {
     let mut text = Vec::new();
     for Seen { mount, place } in seen(query)? {
         escaped(&mount.source, &mut text);
@@ -75,8 +131,7 @@ pub fn mounts(query: &Query<'_>) -> Result<Vec<u8>, Errno> {
     Ok(text)
 }
 
-/// `/proc/PID/mountinfo`.
-pub fn mountinfo(query: &Query<'_>) -> Result<Vec<u8>, Errno> {
+fn mountinfo(query: &Query<'_>) -> Result<Vec<u8>, Errno> {
     let mut text = Vec::new();
     for Seen { mount, place } in seen(query)? {
         // A root has no parent; Linux shows the number of the invisible one beneath.
