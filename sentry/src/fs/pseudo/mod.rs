@@ -18,7 +18,7 @@ use crate::fs::{FileSystem, Inode, anonymous_device, now};
 use crate::kernel::Kernel;
 use crate::sync::{Mutex, Rank};
 
-pub use entry::{Entry, Listed, Listing, Query, Reader, Subject, What, number, Text};
+pub use entry::{Entry, Listed, Listing, Query, Reader, Subject, Text, What, number};
 pub use file::TextFile;
 pub use inode::PseudoInode;
 

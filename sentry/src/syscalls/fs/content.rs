@@ -83,7 +83,8 @@ pub fn fallocate(ctx: &mut TaskContext, fd: Fd, mode: FallocateMode, offset: i64
     ];
     let chosen = ways.iter().filter(|way| mode.contains(**way)).count();
     let shifts = FallocateMode::FALLOC_FL_COLLAPSE_RANGE | FallocateMode::FALLOC_FL_INSERT_RANGE;
-    if chosen > 1 || (mode.contains(punch) && !mode.contains(keep)) || (mode.intersects(shifts) && mode.contains(keep)) {
+    if chosen > 1 || (mode.contains(punch) && !mode.contains(keep)) || (mode.intersects(shifts) && mode.contains(keep))
+    {
         return Err(Errno::EOPNOTSUPP.into());
     }
     if !description.is_writable() {

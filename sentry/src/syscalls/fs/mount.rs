@@ -167,7 +167,11 @@ pub fn umount2(ctx: &mut TaskContext, target: Path, flags: UmountFlags) -> SysRe
     let expires = flags.contains(UmountFlags::MNT_EXPIRE);
     if !lazily && Arc::ptr_eq(&ctx.fs().root().mount, &mount) {
         // The caller's root cannot go; what can be done for it is that nothing is left to write back.
-        return if expires { Err(Errno::EINVAL.into()) } else { Ok(mount.super_block.set_read_only(true).map(|()| 0)?) };
+        return if expires {
+            Err(Errno::EINVAL.into())
+        } else {
+            Ok(mount.super_block.set_read_only(true).map(|()| 0)?)
+        };
     }
     if expires {
         if mount.is_busy(1) {
