@@ -7,7 +7,6 @@ use std::time::Instant;
 use amber_platform::{GuestMemory, Platform};
 
 use crate::fs::Mount;
-use crate::fs::inotify::InotifyLimits;
 use crate::fs::pipe::Pipes;
 use crate::futex::FutexTable;
 use crate::loader::Vdso;
@@ -18,6 +17,7 @@ use crate::syscalls::{CallTable, Tracer};
 use crate::task::{ProcessTable, SandboxEnd, Users};
 use crate::time::TimerService;
 use crate::tty::Console;
+use crate::tunables::Tunables;
 
 /// The kernel of one sandbox.
 pub struct Kernel {
@@ -45,8 +45,8 @@ pub struct Kernel {
     pub end: SandboxEnd,
     /// Numbers of calls that were refused, and logged, already.
     pub refused: Mutex<HashSet<u32>>,
-    /// The limits of inotify.
-    pub inotify: InotifyLimits,
+    /// The numbers that `/proc/sys` sets.
+    pub tunables: Arc<Tunables>,
     /// What waits for timers.
     pub timers: Arc<TimerService>,
     /// What guests read clocks by.

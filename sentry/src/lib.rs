@@ -23,4 +23,5 @@ pub mod syscalls;
 pub mod task;
 pub mod time;
 pub mod tty;
+pub mod tunables;
 pub mod wait;

@@ -19,6 +19,7 @@ use crate::sync::{Mutex, Rank};
 use crate::syscalls::{CallTable, Tracer};
 use crate::task::{ProcessTable, first};
 use crate::tty::Console;
+use crate::tunables::Tunables;
 
 /// A sandbox whose first process has been started.
 pub struct Sandbox {
@@ -38,6 +39,7 @@ impl Sandbox {
     ) -> Result<Sandbox, BootError> {
         let memfds = Mount::internal(TmpFs::new(memory.clone(), TmpfsOptions::default()));
         let vdso = Vdso::new(&memory).map_err(|full| BootError::Config(full.to_string()))?;
+        let tunables = Arc::new(Tunables::of(memory.limit()));
         let kernel = Arc::new(Kernel {
             calls: CallTable::of(config.profile.release()),
             profile: config.profile,
@@ -51,14 +53,14 @@ impl Sandbox {
             started: Instant::now(),
             end: Default::default(),
             refused: Mutex::new(Rank::Leaf, HashSet::new()),
-            inotify: Default::default(),
             timers: Default::default(),
             vdso,
             futexes: Default::default(),
             network: Default::default(),
             pipes: Default::default(),
-            mqueues: crate::fs::mqueue::new(),
+            mqueues: crate::fs::mqueue::new(&tunables),
             memfds,
+            tunables,
             boot_id: Default::default(),
             console: Default::default(),
         });

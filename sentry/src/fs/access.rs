@@ -7,6 +7,7 @@ use amber_abi::xattr::XATTR_CAPABILITY;
 
 use crate::fs::{Inode, Path, SetAttributes};
 use crate::task::Credentials;
+use crate::tunables::Tunables;
 
 bitflags::bitflags! {
     /// What somebody wants to do.
@@ -152,17 +153,23 @@ pub fn check_link_source(credentials: &Credentials, inode: &dyn Inode) -> Result
     }
 }
 
-/// `fs.protected_fifos` and `fs.protected_regular` (both 1 or 2 as distributions set them): `O_CREAT` does not open
-/// others' files in sticky directories that all may write.
+/// `fs.protected_fifos` and `fs.protected_regular`: `O_CREAT` does not open others' files in sticky directories that all,
+/// or at level 2 the group, may write.
 pub fn check_create_existing(
     credentials: &Credentials,
+    tunables: &Tunables,
     directory: Ownership,
     kind: FileType,
     owner: u32,
 ) -> Result<(), Errno> {
-    let shared = directory.permissions & STICKY != 0 && directory.permissions & 0o002 != 0;
-    let watched = matches!(kind, FileType::Fifo | FileType::Regular);
-    if shared && watched && owner != credentials.fsuid && owner != directory.uid {
+    let level = match kind {
+        FileType::Fifo => tunables.protected_fifos.get(),
+        FileType::Regular => tunables.protected_regular.get(),
+        _ => 0,
+    };
+    let writers = [0, 0o002, 0o022][level.clamp(0, 2) as usize];
+    let shared = directory.permissions & STICKY != 0 && directory.permissions & writers != 0;
+    if shared && owner != credentials.fsuid && owner != directory.uid {
         return Err(Errno::EACCES);
     }
     Ok(())

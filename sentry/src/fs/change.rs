@@ -112,7 +112,7 @@ pub fn create(credentials: &Credentials, target: &Target, new: &Creation<'_>) ->
 }
 
 /// Makes a further name for what `source` is.
-pub fn link(credentials: &Credentials, source: &Path, target: &Target) -> Result<(), Errno> {
+pub fn link(credentials: &Credentials, source: &Path, target: &Target, protected: bool) -> Result<(), Errno> {
     let name = target.name(Errno::EEXIST)?;
     let directory = &target.directory;
     let inode = source.inode()?.clone();
@@ -131,7 +131,9 @@ pub fn link(credentials: &Credentials, source: &Path, target: &Target) -> Result
         if !Arc::ptr_eq(&source.mount, &directory.mount) {
             return Err(Errno::EXDEV);
         }
-        access::check_link_source(credentials, &*inode)?;
+        if protected {
+            access::check_link_source(credentials, &*inode)?;
+        }
         access::check_create(credentials, directory)?;
         if inode.kind() == FileType::Directory {
             return Err(Errno::EPERM);

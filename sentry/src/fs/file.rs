@@ -181,6 +181,14 @@ pub const CHANGEABLE: OpenFlags = OpenFlags::O_APPEND
     .union(OpenFlags::O_DIRECT)
     .union(OpenFlags::O_NOATIME);
 
+/// Open file descriptions that there are.
+static OPEN: AtomicU64 = AtomicU64::new(0);
+
+/// How many files are open in all (`fs.file-nr`).
+pub fn open_files() -> u64 {
+    OPEN.load(Ordering::Relaxed)
+}
+
 /// An open file description (see open(2)): shared by all descriptors made from it by dup and fork.
 pub struct FileDescription {
     /// First, so that epolls forget the file before it goes.
@@ -203,6 +211,7 @@ impl FileDescription {
     /// Opens `file`, found at `path` if it has one, with the access mode and status of `flags`.
     pub fn new(file: Arc<dyn File>, path: Option<Path>, flags: OpenFlags) -> Arc<Self> {
         static NEXT: AtomicU64 = AtomicU64::new(1);
+        OPEN.fetch_add(1, Ordering::Relaxed);
         Arc::new(FileDescription {
             watchers: Watchers::default(),
             file,
@@ -342,6 +351,7 @@ impl FileDescription {
 
 impl Drop for FileDescription {
     fn drop(&mut self) {
+        OPEN.fetch_sub(1, Ordering::Relaxed);
         if self.is_path_only() {
             return;
         }

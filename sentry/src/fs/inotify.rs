@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Weak};
 
 use amber_abi::errno::Errno;
-use amber_abi::inotify::{INOTIFY_MAX_QUEUED_EVENTS, INOTIFY_MAX_USER_INSTANCES, InotifyEvent, InotifyMask};
+use amber_abi::inotify::{InotifyEvent, InotifyMask};
 use amber_abi::ioctl::IoctlRequest;
 use amber_abi::poll::PollEvents;
 use zerocopy::IntoBytes;
@@ -20,24 +20,6 @@ use crate::fs::{File, Inode};
 use crate::sync::{Mutex, Rank};
 use crate::task::{TaskContext, UserCharge};
 use crate::wait::WaitQueue;
-
-/// The limits of `/proc/sys/fs/inotify`, under the names they have there.
-#[expect(missing_docs, reason = "the names are those of inotify(7)")]
-pub struct InotifyLimits {
-    pub max_queued_events: AtomicU32,
-    pub max_user_instances: AtomicU32,
-    pub max_user_watches: AtomicU32,
-}
-
-impl Default for InotifyLimits {
-    fn default() -> Self {
-        InotifyLimits {
-            max_queued_events: AtomicU32::new(INOTIFY_MAX_QUEUED_EVENTS),
-            max_user_instances: AtomicU32::new(INOTIFY_MAX_USER_INSTANCES),
-            max_user_watches: AtomicU32::new(65536),
-        }
-    }
-}
 
 /// Bytes of the fixed part of an event; names are padded to multiples of it.
 const HEADER: usize = size_of::<InotifyEvent>();
@@ -128,11 +110,11 @@ impl State {
 
 impl Inotify {
     /// Makes an instance whose queue holds `most_events`.
-    pub fn new(most_events: u32, charge: UserCharge) -> Arc<Inotify> {
+    pub fn new(most_events: u64, charge: UserCharge) -> Arc<Inotify> {
         Arc::new_cyclic(|me| Inotify {
             me: me.clone(),
             state: Mutex::new(Rank::Buffer, State::default()),
-            most_events: most_events as usize,
+            most_events: usize::try_from(most_events).unwrap_or(usize::MAX),
             queue: WaitQueue::new(),
             _charge: charge,
         })

@@ -138,7 +138,7 @@ fn open_or_make(
             let kind = place.inode()?.kind();
             if kind != FileType::Directory && kind != FileType::Symlink {
                 let (parent, owner) = (directory.inode()?.ownership()?, place.inode()?.ownership()?.uid);
-                access::check_create_existing(scope.credentials, parent, kind, owner)?;
+                access::check_create_existing(scope.credentials, &ctx.kernel().tunables, parent, kind, owner)?;
             }
             return open_found(ctx, scope, place, how.flags, false);
         }

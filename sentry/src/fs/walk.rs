@@ -356,6 +356,9 @@ impl<'a> Walk<'a> {
     }
 
     fn check_protected(&self, link: &Arc<dyn Inode>) -> Result<(), Errno> {
+        if self.scope.task.is_some_and(|task| task.kernel().tunables.protected_symlinks.get() == 0) {
+            return Ok(());
+        }
         let directory = self.at.inode()?.ownership()?;
         if access::may_follow_link(self.scope.credentials, directory, link.ownership()?) {
             Ok(())

@@ -115,7 +115,11 @@ impl Program {
         let random: [u8; 48] = random_bytes()?;
         let mut seed = [0; 32];
         seed.copy_from_slice(&random[..32]);
-        let randomness = if options.randomize { Randomness::from_bytes(seed) } else { Randomness::default() };
+        let level = if options.randomize { kernel.tunables.randomize.get() } else { 0 };
+        let mut randomness = if level > 0 { Randomness::from_bytes(seed) } else { Randomness::default() };
+        if level == 1 {
+            randomness.heap = 0;
+        }
         let space = kernel.platform.new_address_space().map_err(|fault| {
             log::warn!("execve: {fault}");
             Errno::ENOMEM
@@ -145,7 +149,7 @@ impl Program {
             secure: options.secure,
             random: at_random,
             executable: image.executable_stack,
-            randomize: options.randomize,
+            randomize: level > 0,
             headers: placed.headers,
             header_count: image.header_count,
             base,

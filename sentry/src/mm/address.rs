@@ -3,10 +3,9 @@
 use std::ops::Range;
 
 use amber_abi::errno::Errno;
-use amber_abi::mm::MMAP_MIN_ADDR;
 use amber_platform::{PAGE_SIZE, Protection};
 
-use super::manager::{MOST_AREAS, MemoryManager, State};
+use super::manager::{MemoryManager, State};
 use super::vma::{Vma, VmaFlags};
 
 /// Where to look for room.
@@ -19,6 +18,12 @@ pub(super) enum Region {
 }
 
 impl MemoryManager {
+    /// The lowest address that may be mapped (`vm.mmap_min_addr`).
+    fn lowest(&self) -> u64 {
+        let lowest = self.limits.system().mmap_min_addr.count();
+        lowest.checked_next_multiple_of(PAGE_SIZE).unwrap_or(self.limit).min(self.limit)
+    }
+
     /// Finds room for `len` bytes, at `hint` if that is free.
     pub(super) fn find_room(&self, state: &State, hint: u64, len: u64, region: Region) -> Result<u64, Errno> {
         if len > self.limit {
@@ -30,7 +35,7 @@ impl MemoryManager {
         }
         let hint = hint.checked_next_multiple_of(PAGE_SIZE).unwrap_or(0);
         if hint != 0 {
-            let hint = hint.max(MMAP_MIN_ADDR);
+            let hint = hint.max(self.lowest());
             if let Some(end) = hint.checked_add(len)
                 && end <= self.limit
                 && state.areas.is_free(&(hint..end))
@@ -38,7 +43,7 @@ impl MemoryManager {
                 return Ok(hint);
             }
         }
-        let below = state.areas.gap_below(len, MMAP_MIN_ADDR, state.layout.mmap_base);
+        let below = state.areas.gap_below(len, self.lowest(), state.layout.mmap_base);
         // Linux then looks upwards from a third of the way.
         let above = || state.areas.gap_above(len, (self.limit / 3) & !(PAGE_SIZE - 1), self.limit);
         below.or_else(above).ok_or(Errno::ENOMEM)
@@ -50,7 +55,7 @@ impl MemoryManager {
             return Err(Errno::EINVAL);
         }
         let end = at.checked_add(len).filter(|&end| end <= self.limit).ok_or(Errno::ENOMEM)?;
-        if at < MMAP_MIN_ADDR {
+        if at < self.lowest() {
             return Err(Errno::EPERM);
         }
         Ok(at..end)
@@ -66,12 +71,13 @@ impl MemoryManager {
         if is_data(vma) && data_limit != u64::MAX && self.data_bytes(state).saturating_add(len) > data_limit {
             return Err(Errno::ENOMEM);
         }
-        // vm.overcommit_memory 0: only what could never fit is refused.
+        // The heuristic refuses only what could never fit.
+        let heuristic = self.limits.system().overcommit.get() == 0;
         let accounted = is_accounted(vma) && !vma.flags.contains(VmaFlags::NO_RESERVE);
-        if accounted && len > self.memory.limit() {
+        if heuristic && accounted && len > self.memory.limit() {
             return Err(Errno::ENOMEM);
         }
-        if state.areas.count() >= MOST_AREAS {
+        if state.areas.count() >= self.most_areas() {
             return Err(Errno::ENOMEM);
         }
         Ok(())

@@ -1,6 +1,9 @@
 //! The resource limits that concern memory, where the memory manager sees them.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+
+use crate::tunables::Tunables;
 
 /// Soft limits in bytes, as setrlimit(2) last set them. `u64::MAX` is no limit.
 #[derive(Debug)]
@@ -9,6 +12,8 @@ pub struct MemoryLimits {
     data: AtomicU64,
     stack: AtomicU64,
     locked: AtomicU64,
+    /// What holds for all processes.
+    system: Arc<Tunables>,
 }
 
 macro_rules! limit {
@@ -26,22 +31,26 @@ macro_rules! limit {
 }
 
 impl MemoryLimits {
-    limit!(address_space, set_address_space, "`RLIMIT_AS`: bytes in all areas.");
-    limit!(data, set_data, "`RLIMIT_DATA`: bytes in private writable areas.");
-    limit!(stack, set_stack, "`RLIMIT_STACK`: bytes of a growing stack.");
-    limit!(locked, set_locked, "`RLIMIT_MEMLOCK`: bytes in locked areas.");
-}
-
-impl Default for MemoryLimits {
-    /// Linux's limits for the first process.
-    fn default() -> Self {
+    /// Linux's limits for the first process, among those of the whole sandbox.
+    pub fn new(system: Arc<Tunables>) -> Self {
         MemoryLimits {
             address_space: AtomicU64::new(u64::MAX),
             data: AtomicU64::new(u64::MAX),
             stack: AtomicU64::new(8 << 20),
             locked: AtomicU64::new(8 << 20),
+            system,
         }
     }
+
+    /// What holds for all processes.
+    pub fn system(&self) -> &Tunables {
+        &self.system
+    }
+
+    limit!(address_space, set_address_space, "`RLIMIT_AS`: bytes in all areas.");
+    limit!(data, set_data, "`RLIMIT_DATA`: bytes in private writable areas.");
+    limit!(stack, set_stack, "`RLIMIT_STACK`: bytes of a growing stack.");
+    limit!(locked, set_locked, "`RLIMIT_MEMLOCK`: bytes in locked areas.");
 }
 
 impl Clone for MemoryLimits {
@@ -51,6 +60,7 @@ impl Clone for MemoryLimits {
             data: AtomicU64::new(self.data()),
             stack: AtomicU64::new(self.stack()),
             locked: AtomicU64::new(self.locked()),
+            system: self.system.clone(),
         }
     }
 }

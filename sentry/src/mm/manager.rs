@@ -14,9 +14,6 @@ use super::vma::{Vma, VmaFlags, VmaMap};
 use super::{Mappable, Mapping};
 use crate::sync::{Mutex, Rank};
 
-/// Linux's default of `vm.max_map_count`.
-pub(super) const MOST_AREAS: usize = 65530;
-
 /// The memory of a guest process, or of several that share it.
 pub struct MemoryManager {
     pub(super) space: Arc<dyn AddressSpace>,
@@ -106,6 +103,11 @@ impl MemoryManager {
     /// First address the guest may not map.
     pub fn address_limit(&self) -> u64 {
         self.limit
+    }
+
+    /// How many areas there may be (`vm.max_map_count`).
+    pub(super) fn most_areas(&self) -> usize {
+        self.limits.system().max_map_count.count() as usize
     }
 
     /// The limits setrlimit(2) changes.

@@ -7,7 +7,7 @@ use amber_abi::errno::Errno;
 use amber_platform::{PAGE_SIZE, Protection};
 
 use super::address::Region;
-use super::manager::{MOST_AREAS, MemoryManager, State};
+use super::manager::{MemoryManager, State};
 use super::runs::Ownership;
 use super::vma::{Backing, ObjectArea, Vma, VmaFlags};
 use super::{Mappable, fault::Fault};
@@ -213,7 +213,7 @@ impl MemoryManager {
     /// Refuses a change that would leave more areas than there may be.
     pub(super) fn check_splits(&self, state: &State, range: &Range<u64>) -> Result<(), Errno> {
         let splits = state.areas.splits_of(range);
-        if state.areas.count() + splits > MOST_AREAS { Err(Errno::ENOMEM) } else { Ok(()) }
+        if state.areas.count() + splits > self.most_areas() { Err(Errno::ENOMEM) } else { Ok(()) }
     }
 
     /// munmap(2).

@@ -6,7 +6,7 @@ use amber_abi::errno::Errno;
 use amber_platform::PAGE_SIZE;
 
 use super::address::Region;
-use super::manager::{MOST_AREAS, MemoryManager, State};
+use super::manager::{MemoryManager, State};
 use super::map::whole_pages;
 use super::vma::{Backing, Vma, VmaFlags};
 
@@ -74,7 +74,7 @@ impl MemoryManager {
             if let Some(to) = fixed {
                 self.check_fixed(to, new_len)?;
                 self.check_sealed(state, &(to..to + new_len))?;
-                if state.areas.count() + 4 > MOST_AREAS {
+                if state.areas.count() + 4 > self.most_areas() {
                     return Err(Errno::ENOMEM);
                 }
                 self.remove(state, to..to + new_len);

@@ -58,8 +58,14 @@ fn world() -> World {
     let notes = Arc::new(Notes::default());
     let memory = GuestMemory::new(1 << 30).unwrap();
     let layout = Layout::new(LIMIT, 8 << 20, &Randomness::default());
-    let mm =
-        MemoryManager::new(notes.clone(), memory.clone(), LIMIT, MemoryLimits::default(), MemoryFlags::empty(), layout);
+    let mm = MemoryManager::new(
+        notes.clone(),
+        memory.clone(),
+        LIMIT,
+        MemoryLimits::new(Default::default()),
+        MemoryFlags::empty(),
+        layout,
+    );
     World { notes, memory, mm }
 }
 

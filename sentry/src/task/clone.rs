@@ -130,8 +130,12 @@ impl TaskContext {
     }
 }
 
-/// Counts one more task for the caller's user, if its RLIMIT_NPROC allows.
+/// Counts one more task for the caller's user, if its RLIMIT_NPROC and `kernel.threads-max` allow.
 fn charge_user(ctx: &TaskContext) -> Result<UserCharge, Errno> {
+    let most = ctx.kernel().tunables.threads_max.count();
+    if ctx.kernel().processes.lock().task_count() as u64 >= most {
+        return Err(Errno::EAGAIN);
+    }
     let credentials = ctx.credentials();
     let user = ctx.kernel().users.get(credentials.uid);
     let free = credentials.uid == 0
@@ -163,11 +167,12 @@ pub(crate) fn clone_task(ctx: &mut TaskContext, request: &CloneRequest) -> SysRe
         let memory = ctx.mm().clone();
         memory.fork(&mut *ctx.platform)?
     };
+    let most = ctx.kernel().tunables.pid_max.get() as i32;
     let number = {
         let mut table = ctx.kernel().processes.lock();
         match request.set_tid {
-            Some(number) => table.take_this_number(number)?,
-            None => table.take_number()?,
+            Some(number) => table.take_this_number(number, most)?,
+            None => table.take_number(most)?,
         }
     };
     let task = make_task(ctx, request, number, memory.clone(), charge);

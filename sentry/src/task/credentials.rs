@@ -110,7 +110,7 @@ impl TaskContext {
     pub(crate) fn commit_credentials(&self, new: Credentials) {
         let old = self.credentials();
         if old.hides_as(&new) {
-            self.group().set_dumpable(0);
+            self.group().set_dumpable(self.kernel().tunables.suid_dumpable.get() as i32);
             self.set_parent_death_signal(0);
         }
         if old.uid != new.uid {

@@ -57,7 +57,7 @@ pub fn start(
     let options = LoadOptions {
         credentials: &credentials,
         secure: false,
-        limits: memory_limits(&limits),
+        limits: memory_limits(kernel, &limits),
         flags: MemoryFlags::empty(),
         randomize: true,
     };
@@ -78,7 +78,9 @@ pub fn start(
     let task_name = program.original_path.rsplit(|&b| b == b'/').next().unwrap_or_default();
     let (pid, group) = {
         let mut table = kernel.processes.lock();
-        let pid = table.take_number().map_err(|errno| BootError::Config(errno.text().to_owned()))?;
+        let pid = table
+            .take_number(kernel.tunables.pid_max.get() as i32)
+            .map_err(|errno| BootError::Config(errno.text().to_owned()))?;
         let group = ThreadGroup::new(pid, Arc::default(), Arc::new(limits));
         table.add_process(Process {
             group: group.clone(),
@@ -152,8 +154,8 @@ fn credentials(spec: &ProcessSpec) -> Credentials {
 }
 
 /// The parts of the limits that memory management looks at.
-pub(crate) fn memory_limits(limits: &Limits) -> MemoryLimits {
-    let memory = MemoryLimits::default();
+pub(crate) fn memory_limits(kernel: &Kernel, limits: &Limits) -> MemoryLimits {
+    let memory = MemoryLimits::new(kernel.tunables.clone());
     memory.set_address_space(limits.soft(Resource::RLIMIT_AS));
     memory.set_data(limits.soft(Resource::RLIMIT_DATA));
     memory.set_stack(limits.soft(Resource::RLIMIT_STACK));

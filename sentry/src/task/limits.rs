@@ -40,9 +40,6 @@ impl Default for Limits {
 }
 
 impl Limits {
-    /// The most descriptors any hard limit may allow (`fs.nr_open`).
-    pub const NR_OPEN: u64 = 1 << 20;
-
     /// Both limits of a resource; a resource that is none has no limit.
     pub fn get(&self, resource: Resource) -> RLimit {
         let none = RLimit { rlim_cur: RLIM_INFINITY, rlim_max: RLIM_INFINITY };

@@ -8,8 +8,6 @@ use amber_abi::task::WaitStatus;
 
 use crate::task::{ControllingTerminal, Task, ThreadGroup};
 
-/// Numbers wrap around here; Linux's default for machines with few processors.
-const PID_MAX: i32 = 32768;
 /// After the first round, numbers below this are left to the processes that have been there from the start.
 const RESERVED_PIDS: i32 = 300;
 
@@ -54,11 +52,6 @@ impl ProcessTable {
     /// PID of the first process.
     pub const INIT: i32 = 1;
 
-    /// The first number that can never be a PID (`kernel.pid_max`).
-    pub const fn pid_max() -> i32 {
-        PID_MAX
-    }
-
     /// The number given out last (`/proc/loadavg`).
     pub fn last_pid(&self) -> i32 {
         self.last
@@ -72,14 +65,20 @@ impl ProcessTable {
             || self.processes.values().any(|p| p.pgid == number)
     }
 
-    /// A number that no task, group or session has.
+    /// The next number to give out is the one after this (`kernel.ns_last_pid`).
+    pub fn set_last_pid(&mut self, last: i32) {
+        self.wrapped = true;
+        self.last = last;
+    }
+
+    /// A number below `most` that no task, group or session has.
     ///
     /// # Errors
     /// `EAGAIN` if there is none.
-    pub fn take_number(&mut self) -> Result<i32, Errno> {
-        for _ in 0..PID_MAX {
-            self.last += 1;
-            if self.last >= PID_MAX {
+    pub fn take_number(&mut self, most: i32) -> Result<i32, Errno> {
+        for _ in 0..most {
+            self.last = self.last.saturating_add(1);
+            if self.last >= most {
                 self.last = RESERVED_PIDS;
                 self.wrapped = true;
             }
@@ -94,9 +93,9 @@ impl ProcessTable {
     /// Takes a certain number (clone3's `set_tid`).
     ///
     /// # Errors
-    /// `EINVAL` if it cannot be a PID, `EEXIST` if it is taken.
-    pub fn take_this_number(&mut self, number: i32) -> Result<i32, Errno> {
-        if !(1..PID_MAX).contains(&number) {
+    /// `EINVAL` if it is not below `most`, `EEXIST` if it is taken.
+    pub fn take_this_number(&mut self, number: i32, most: i32) -> Result<i32, Errno> {
+        if !(1..most).contains(&number) {
             return Err(Errno::EINVAL);
         }
         if self.is_taken(number) {

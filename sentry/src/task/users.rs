@@ -13,6 +13,7 @@ pub struct User {
     signals: AtomicU64,
     inotify_instances: AtomicU64,
     inotify_watches: AtomicU64,
+    epoll_watches: AtomicU64,
 }
 
 /// What is counted.
@@ -26,6 +27,8 @@ pub enum Counted {
     InotifyInstances,
     /// Watches of inotify, against `max_user_watches`.
     InotifyWatches,
+    /// Files that epolls watch, against `max_user_watches`.
+    EpollWatches,
 }
 
 impl User {
@@ -35,6 +38,7 @@ impl User {
             Counted::Signals => &self.signals,
             Counted::InotifyInstances => &self.inotify_instances,
             Counted::InotifyWatches => &self.inotify_watches,
+            Counted::EpollWatches => &self.epoll_watches,
         }
     }
 

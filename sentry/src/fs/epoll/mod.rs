@@ -17,6 +17,7 @@ use crate::fs::anon::anonymous_inode;
 use crate::fs::pipe::READABLE;
 use crate::fs::{File, FileDescription, Inode};
 use crate::sync::{Mutex, Rank};
+use crate::task::UserCharge;
 use crate::wait::{Registration, WaitQueue, Waiter};
 
 pub use watchers::Watchers;
@@ -46,6 +47,8 @@ struct Entry {
     registration: Option<Registration>,
     /// The file, if it is an epoll itself.
     inner: Option<Weak<Epoll>>,
+    /// Counts the entry for the user who made it.
+    _charge: UserCharge,
 }
 
 #[derive(Default)]
@@ -137,6 +140,7 @@ impl Epoll {
         description: &Arc<FileDescription>,
         interest: EpollEvents,
         data: u64,
+        charge: impl FnOnce() -> Option<UserCharge>,
     ) -> Result<(), Errno> {
         let file = description.file();
         let queue = file.wait_queue().ok_or(Errno::EPERM)?;
@@ -154,6 +158,7 @@ impl Epoll {
             if state.by_target.contains_key(&target) {
                 return Err(Errno::EEXIST);
             }
+            let charge = charge().ok_or(Errno::ENOSPC)?;
             state.next_id += 1;
             let id = state.next_id;
             state.by_target.insert(target, id);
@@ -165,6 +170,7 @@ impl Epoll {
                 data,
                 queued: false,
                 registration: None,
+                _charge: charge,
                 inner: inner.map(|inner| inner.me.clone()),
             };
             state.entries.insert(id, entry);

@@ -2,6 +2,7 @@ use super::*;
 use amber_abi::open::OpenFlags;
 
 use crate::fs::eventfd::EventFd;
+use crate::task::{Counted, UserCharge, Users};
 
 fn event() -> (Arc<EventFd>, Arc<FileDescription>) {
     let event = EventFd::new(0, false);
@@ -27,12 +28,16 @@ fn take(epoll: &Epoll, most: usize) -> Vec<u64> {
 
 const IN: EpollEvents = EpollEvents::EPOLLIN;
 
+fn charge() -> Option<UserCharge> {
+    Some(Users::default().get(0).charge(Counted::EpollWatches))
+}
+
 #[test]
 fn level_triggered_stays_until_it_is_served() {
     let epoll = Epoll::new();
     let (event, description) = event();
-    epoll.add(5, &description, IN, 7).unwrap();
-    assert_eq!(epoll.add(5, &description, IN, 7), Err(Errno::EEXIST));
+    epoll.add(5, &description, IN, 7, charge).unwrap();
+    assert_eq!(epoll.add(5, &description, IN, 7, charge), Err(Errno::EEXIST));
     assert!(take(&epoll, 8).is_empty());
     signal(&event);
     assert_eq!(take(&epoll, 8), [7]);
@@ -47,7 +52,7 @@ fn level_triggered_stays_until_it_is_served() {
 fn edge_triggered_tells_once_for_each_event() {
     let epoll = Epoll::new();
     let (event, description) = event();
-    epoll.add(5, &description, IN | EpollEvents::EPOLLET, 7).unwrap();
+    epoll.add(5, &description, IN | EpollEvents::EPOLLET, 7, charge).unwrap();
     signal(&event);
     assert_eq!(take(&epoll, 8), [7]);
     assert!(take(&epoll, 8).is_empty());
@@ -59,7 +64,7 @@ fn edge_triggered_tells_once_for_each_event() {
 fn one_shot_is_disabled_until_it_is_changed() {
     let epoll = Epoll::new();
     let (event, description) = event();
-    epoll.add(5, &description, IN | EpollEvents::EPOLLONESHOT, 7).unwrap();
+    epoll.add(5, &description, IN | EpollEvents::EPOLLONESHOT, 7, charge).unwrap();
     signal(&event);
     assert_eq!(take(&epoll, 8), [7]);
     signal(&event);
@@ -75,7 +80,7 @@ fn the_ready_list_goes_round() {
     let epoll = Epoll::new();
     let events: Vec<_> = (0..3).map(|_| event()).collect();
     for (i, (event, description)) in events.iter().enumerate() {
-        epoll.add(i as i32, description, IN, i as u64).unwrap();
+        epoll.add(i as i32, description, IN, i as u64, charge).unwrap();
         signal(event);
     }
     assert_eq!(take(&epoll, 2), [0, 1]);
@@ -87,7 +92,7 @@ fn the_ready_list_goes_round() {
 fn a_closed_description_is_forgotten() {
     let epoll = Epoll::new();
     let (event, description) = event();
-    epoll.add(5, &description, IN, 7).unwrap();
+    epoll.add(5, &description, IN, 7, charge).unwrap();
     signal(&event);
     drop(description);
     assert!(epoll.state.lock().entries.is_empty());
@@ -99,13 +104,13 @@ fn epolls_nest_to_a_depth_and_not_in_a_circle() {
     let chain: Vec<_> = (0..6).map(|_| Epoll::new()).collect();
     let descriptions: Vec<_> = chain.iter().map(describe).collect();
     for i in 0..4 {
-        chain[i].add(i as i32, &descriptions[i + 1], IN, 1).unwrap();
+        chain[i].add(i as i32, &descriptions[i + 1], IN, 1, charge).unwrap();
     }
-    assert_eq!(chain[4].add(4, &descriptions[5], IN, 1), Err(Errno::ELOOP));
-    assert_eq!(chain[2].add(4, &descriptions[0], IN, 1), Err(Errno::ELOOP));
-    assert_eq!(chain[2].add(4, &descriptions[2], IN, 1), Err(Errno::EINVAL));
+    assert_eq!(chain[4].add(4, &descriptions[5], IN, 1, charge), Err(Errno::ELOOP));
+    assert_eq!(chain[2].add(4, &descriptions[0], IN, 1, charge), Err(Errno::ELOOP));
+    assert_eq!(chain[2].add(4, &descriptions[2], IN, 1, charge), Err(Errno::EINVAL));
     let (event, description) = event();
-    chain[4].add(9, &description, IN, 1).unwrap();
+    chain[4].add(9, &description, IN, 1, charge).unwrap();
     assert!(chain[0].poll().is_empty());
     signal(&event);
     assert_eq!(chain[0].poll(), READABLE);

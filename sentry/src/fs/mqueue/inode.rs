@@ -150,7 +150,7 @@ impl Inode for MqRoot {
         }
         let Ownership { permissions, uid, gid } =
             Ownership { permissions: new.permissions, uid: new.uid, gid: new.gid };
-        self.fs.create(name, Attributes::new(permissions, uid, gid), Size::default(), None)
+        self.fs.create(name, Attributes::new(permissions, uid, gid), Size::usual(&self.fs.tunables), None)
     }
 
     fn unlink(&self, name: &[u8]) -> Result<(), Errno> {

@@ -19,6 +19,7 @@ use crate::fs::{FileSystem, Inode, Mount, anonymous_device};
 use crate::kernel::Kernel;
 use crate::sync::{Mutex, Rank};
 use crate::task::Credentials;
+use crate::tunables::Tunables;
 
 pub use file::MqFile;
 use inode::{MqRoot, QueueInode};
@@ -40,21 +41,26 @@ pub struct Size {
     pub bytes: u64,
 }
 
-impl Default for Size {
-    fn default() -> Self {
-        Size { messages: ipc::MQ_MSG_MAX, bytes: ipc::MQ_MSGSIZE_MAX }
-    }
-}
-
 impl Size {
+    /// The size of a queue whose maker does not say it.
+    pub fn usual(tunables: &Tunables) -> Self {
+        Size {
+            messages: tunables.mqueue_messages_default.min(&tunables.mqueue_messages),
+            bytes: tunables.mqueue_bytes_default.min(&tunables.mqueue_bytes),
+        }
+    }
+
     /// Checks what somebody asks for.
     ///
     /// # Errors
     /// `EINVAL` if it is nothing, or more than they may have.
-    pub fn check(self, who: &Credentials) -> Result<Self, Errno> {
+    pub fn check(self, who: &Credentials, tunables: &Tunables) -> Result<Self, Errno> {
         let privileged = who.has(Capability::CAP_SYS_RESOURCE);
-        let (messages, bytes) =
-            if privileged { (HARD_MESSAGES, HARD_SIZE) } else { (ipc::MQ_MSG_MAX, ipc::MQ_MSGSIZE_MAX) };
+        let (messages, bytes) = if privileged {
+            (HARD_MESSAGES, HARD_SIZE)
+        } else {
+            (tunables.mqueue_messages.count(), tunables.mqueue_bytes.count())
+        };
         let fits = (1..=messages).contains(&self.messages) && (1..=bytes).contains(&self.bytes);
         if fits { Ok(self) } else { Err(Errno::EINVAL) }
     }
@@ -75,17 +81,19 @@ pub struct MqueueFs {
     queues: Mutex<BTreeMap<Vec<u8>, Arc<QueueInode>>>,
     /// Bytes counted for each user.
     used: Mutex<HashMap<u32, u64>>,
+    tunables: Arc<Tunables>,
     me: Weak<MqueueFs>,
 }
 
 /// The file system of all queues, mounted where no guest sees it.
-pub fn new() -> Arc<Mount> {
+pub fn new(tunables: &Arc<Tunables>) -> Arc<Mount> {
     let fs = Arc::new_cyclic(|me| MqueueFs {
         device: anonymous_device(),
         next_number: AtomicU64::new(2),
         attributes: Mutex::new(Rank::Leaf, Attributes::new(0o1777, 0, 0)),
         queues: Mutex::new(Rank::Inode, BTreeMap::new()),
         used: Mutex::new(Rank::Leaf, HashMap::new()),
+        tunables: tunables.clone(),
         me: me.clone(),
     });
     Mount::internal(fs)
@@ -127,7 +135,7 @@ impl MqueueFs {
             return Err(Errno::EEXIST);
         }
         let privileged = limits.is_some_and(|(who, _)| who.has(Capability::CAP_SYS_RESOURCE));
-        if queues.len() as u64 >= ipc::MQ_QUEUES_MAX && !privileged {
+        if queues.len() as u64 >= self.tunables.mqueue_queues.count() && !privileged {
             return Err(Errno::ENOSPC);
         }
         let owner = attributes.ownership.uid;

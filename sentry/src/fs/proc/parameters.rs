@@ -7,47 +7,79 @@ use amber_abi::errno::Errno;
 use amber_abi::ipc;
 
 use super::process::written;
+use crate::fs::open_files;
 use crate::fs::pseudo::{Entry, Listed, Listing, Query, Subject};
 use crate::kernel::Kernel;
-use crate::task::{Limits, ProcessTable};
+use crate::tunables::Tunable;
 
 /// Takes a new value as it was written, or refuses it.
 type Set = fn(&Kernel, &[u8]) -> Result<(), Errno>;
 
-/// A parameter: its path below `/proc/sys`, its value, and what sets it if that can be.
+/// A parameter: its path below `/proc/sys` and its value.
 pub struct Parameter {
     path: &'static str,
-    get: fn(&Kernel) -> String,
-    set: Option<Set>,
+    value: Value,
+}
+
+enum Value {
+    Fixed(fn(&Kernel) -> String),
+    Variable(fn(&Kernel) -> String, Set),
+    Number(fn(&Kernel) -> &Tunable),
+}
+
+impl Parameter {
+    fn get(&self, kernel: &Kernel) -> String {
+        match self.value {
+            Value::Fixed(get) | Value::Variable(get, _) => get(kernel),
+            Value::Number(of) => of(kernel).get().to_string(),
+        }
+    }
+
+    fn is_fixed(&self) -> bool {
+        matches!(self.value, Value::Fixed(_))
+    }
+
+    fn set(&self, kernel: &Kernel, text: &[u8]) -> Result<(), Errno> {
+        match self.value {
+            Value::Fixed(_) => Err(Errno::EACCES),
+            Value::Variable(_, set) => set(kernel, text),
+            Value::Number(of) => of(kernel).set(written(text)?),
+        }
+    }
 }
 
 const fn fixed(path: &'static str, get: fn(&Kernel) -> String) -> Parameter {
-    Parameter { path, get, set: None }
+    Parameter { path, value: Value::Fixed(get) }
+}
+
+/// A number of the kernel's.
+const fn number(path: &'static str, of: fn(&Kernel) -> &Tunable) -> Parameter {
+    Parameter { path, value: Value::Number(of) }
 }
 
 const fn variable(path: &'static str, get: fn(&Kernel) -> String, set: Set) -> Parameter {
-    Parameter { path, get, set: Some(set) }
+    Parameter { path, value: Value::Variable(get, set) }
 }
 
 /// All parameters, by path: what belongs to one directory stands together.
 static PARAMETERS: &[Parameter] = &[
     fixed("fs/aio-max-nr", |_| "65536".into()),
     fixed("fs/aio-nr", |_| "0".into()),
-    fixed("fs/epoll/max_user_watches", |k| (k.memory.limit() / 25 / 160).to_string()),
-    fixed("fs/file-max", |_| i64::MAX.to_string()),
-    fixed("fs/file-nr", |_| format!("0\t0\t{}", i64::MAX)),
-    fixed("fs/inotify/max_queued_events", |_| "16384".into()),
-    fixed("fs/inotify/max_user_instances", |_| "128".into()),
-    fixed("fs/inotify/max_user_watches", |_| "65536".into()),
+    number("fs/epoll/max_user_watches", |k| &k.tunables.epoll_watches),
+    number("fs/file-max", |k| &k.tunables.file_max),
+    fixed("fs/file-nr", |k| format!("{}\t0\t{}", open_files(), k.tunables.file_max.get())),
+    number("fs/inotify/max_queued_events", |k| &k.tunables.inotify_events),
+    number("fs/inotify/max_user_instances", |k| &k.tunables.inotify_instances),
+    number("fs/inotify/max_user_watches", |k| &k.tunables.inotify_watches),
     fixed("fs/lease-break-time", |_| "45".into()),
     fixed("fs/leases-enable", |_| "0".into()),
     fixed("fs/mount-max", |_| "100000".into()),
-    fixed("fs/mqueue/msg_default", |_| ipc::MQ_MSG_MAX.to_string()),
-    fixed("fs/mqueue/msg_max", |_| ipc::MQ_MSG_MAX.to_string()),
-    fixed("fs/mqueue/msgsize_default", |_| ipc::MQ_MSGSIZE_MAX.to_string()),
-    fixed("fs/mqueue/msgsize_max", |_| ipc::MQ_MSGSIZE_MAX.to_string()),
-    fixed("fs/mqueue/queues_max", |_| ipc::MQ_QUEUES_MAX.to_string()),
-    fixed("fs/nr_open", |_| Limits::NR_OPEN.to_string()),
+    number("fs/mqueue/msg_default", |k| &k.tunables.mqueue_messages_default),
+    number("fs/mqueue/msg_max", |k| &k.tunables.mqueue_messages),
+    number("fs/mqueue/msgsize_default", |k| &k.tunables.mqueue_bytes_default),
+    number("fs/mqueue/msgsize_max", |k| &k.tunables.mqueue_bytes),
+    number("fs/mqueue/queues_max", |k| &k.tunables.mqueue_queues),
+    number("fs/nr_open", |k| &k.tunables.nr_open),
     fixed("fs/overflowgid", |_| "65534".into()),
     fixed("fs/overflowuid", |_| "65534".into()),
     variable("fs/pipe-max-size", |k| k.pipes.max_size.load(Ordering::Relaxed).to_string(), set_pipe_size),
@@ -67,15 +99,15 @@ static PARAMETERS: &[Parameter] = &[
             Ok(())
         },
     ),
-    fixed("fs/protected_fifos", |_| "1".into()),
-    fixed("fs/protected_hardlinks", |_| "1".into()),
-    fixed("fs/protected_regular", |_| "1".into()),
-    fixed("fs/protected_symlinks", |_| "1".into()),
-    fixed("fs/suid_dumpable", |_| "0".into()),
+    number("fs/protected_fifos", |k| &k.tunables.protected_fifos),
+    number("fs/protected_hardlinks", |k| &k.tunables.protected_hardlinks),
+    number("fs/protected_regular", |k| &k.tunables.protected_regular),
+    number("fs/protected_symlinks", |k| &k.tunables.protected_symlinks),
+    number("fs/suid_dumpable", |k| &k.tunables.suid_dumpable),
     fixed("kernel/cap_last_cap", |_| "40".into()),
     fixed("kernel/core_pattern", |_| "core".into()),
     fixed("kernel/core_uses_pid", |_| "0".into()),
-    fixed("kernel/dmesg_restrict", |_| "1".into()),
+    number("kernel/dmesg_restrict", |k| &k.tunables.dmesg_restrict),
     variable(
         "kernel/domainname",
         |k| String::from_utf8_lossy(&k.names.lock().domain).into_owned(),
@@ -92,29 +124,38 @@ static PARAMETERS: &[Parameter] = &[
             Ok(())
         },
     ),
-    fixed("kernel/kptr_restrict", |_| "1".into()),
+    number("kernel/kptr_restrict", |k| &k.tunables.kptr_restrict),
     fixed("kernel/msgmax", |_| ipc::MSGMAX.to_string()),
     fixed("kernel/msgmnb", |_| ipc::MSGMNB.to_string()),
     fixed("kernel/msgmni", |_| ipc::MSGMNI.to_string()),
     fixed("kernel/ngroups_max", |_| "65536".into()),
+    variable(
+        "kernel/ns_last_pid",
+        |k| k.processes.lock().last_pid().to_string(),
+        |k, text| {
+            let last = Some(written(text)?).filter(|last| (0..k.tunables.pid_max.get() as i32).contains(last));
+            k.processes.lock().set_last_pid(last.ok_or(Errno::EINVAL)?);
+            Ok(())
+        },
+    ),
     fixed("kernel/osrelease", |k| k.profile.release_text().to_owned()),
     fixed("kernel/ostype", |_| "Linux".into()),
     fixed("kernel/overflowgid", |_| "65534".into()),
     fixed("kernel/overflowuid", |_| "65534".into()),
-    fixed("kernel/panic", |_| "0".into()),
-    fixed("kernel/panic_on_oops", |_| "0".into()),
+    number("kernel/panic", |k| &k.tunables.panic),
+    number("kernel/panic_on_oops", |k| &k.tunables.panic_on_oops),
     fixed("kernel/perf_event_paranoid", |_| "3".into()),
-    fixed("kernel/pid_max", |_| ProcessTable::pid_max().to_string()),
-    fixed("kernel/printk", |_| "4\t4\t1\t7".into()),
+    number("kernel/pid_max", |k| &k.tunables.pid_max),
+    variable("kernel/printk", printk, set_printk),
     fixed("kernel/pty/max", |_| "4096".into()),
     fixed("kernel/pty/reserve", |_| "1024".into()),
     fixed("kernel/random/boot_id", boot_id),
     fixed("kernel/random/entropy_avail", |_| "256".into()),
     fixed("kernel/random/poolsize", |_| "256".into()),
-    fixed("kernel/random/urandom_min_reseed_secs", |_| "60".into()),
+    number("kernel/random/urandom_min_reseed_secs", |k| &k.tunables.urandom_reseed),
     fixed("kernel/random/uuid", |_| fresh_uuid()),
-    fixed("kernel/random/write_wakeup_threshold", |_| "256".into()),
-    fixed("kernel/randomize_va_space", |_| "2".into()),
+    number("kernel/random/write_wakeup_threshold", |k| &k.tunables.random_wakeup),
+    number("kernel/randomize_va_space", |k| &k.tunables.randomize),
     fixed("kernel/sched_autogroup_enabled", |_| "0".into()),
     fixed("kernel/seccomp/actions_avail", |_| "kill_process kill_thread trap errno user_notif trace log allow".into()),
     fixed("kernel/sem", |_| format!("{}\t{}\t{}\t{}", ipc::SEMMSL, ipc::SEMMNS, ipc::SEMOPM, ipc::SEMMNI)),
@@ -122,20 +163,20 @@ static PARAMETERS: &[Parameter] = &[
     fixed("kernel/shmall", |_| ipc::SHMALL.to_string()),
     fixed("kernel/shmmax", |_| ipc::SHMMAX.to_string()),
     fixed("kernel/shmmni", |_| ipc::SHMMNI.to_string()),
-    fixed("kernel/sysrq", |_| "0".into()),
+    number("kernel/sysrq", |k| &k.tunables.sysrq),
     fixed("kernel/tainted", |_| "0".into()),
-    fixed("kernel/threads-max", |_| ProcessTable::pid_max().to_string()),
+    number("kernel/threads-max", |k| &k.tunables.threads_max),
     fixed("kernel/unprivileged_userns_clone", |_| "0".into()),
     fixed("kernel/version", |k| k.profile.version_text().to_owned()),
     fixed("net/core/netdev_max_backlog", |_| "1000".into()),
     fixed("net/core/rmem_default", |_| "212992".into()),
     fixed("net/core/rmem_max", |_| "212992".into()),
-    fixed("net/core/somaxconn", |_| "4096".into()),
+    number("net/core/somaxconn", |k| &k.tunables.somaxconn),
     fixed("net/core/wmem_default", |_| "212992".into()),
     fixed("net/core/wmem_max", |_| "212992".into()),
     fixed("net/ipv4/ip_forward", |_| "0".into()),
     fixed("net/ipv4/ip_local_port_range", |_| "32768\t60999".into()),
-    fixed("net/ipv4/ip_unprivileged_port_start", |_| "1024".into()),
+    number("net/ipv4/ip_unprivileged_port_start", |k| &k.tunables.unprivileged_ports),
     fixed("net/ipv4/ping_group_range", |_| "1\t0".into()),
     fixed("net/ipv4/tcp_available_congestion_control", |_| "reno".into()),
     fixed("net/ipv4/tcp_congestion_control", |_| "reno".into()),
@@ -155,21 +196,21 @@ static PARAMETERS: &[Parameter] = &[
     fixed("net/ipv6/conf/default/disable_ipv6", |_| "0".into()),
     fixed("net/ipv6/conf/lo/disable_ipv6", |_| "0".into()),
     fixed("net/unix/max_dgram_qlen", |_| "10".into()),
-    fixed("vm/dirty_background_ratio", |_| "10".into()),
-    fixed("vm/dirty_expire_centisecs", |_| "3000".into()),
-    fixed("vm/dirty_ratio", |_| "20".into()),
-    fixed("vm/dirty_writeback_centisecs", |_| "500".into()),
+    number("vm/dirty_background_ratio", |k| &k.tunables.dirty_background_ratio),
+    number("vm/dirty_expire_centisecs", |k| &k.tunables.dirty_expire),
+    number("vm/dirty_ratio", |k| &k.tunables.dirty_ratio),
+    number("vm/dirty_writeback_centisecs", |k| &k.tunables.dirty_writeback),
     fixed("vm/drop_caches", |_| "0".into()),
-    fixed("vm/max_map_count", |_| "65530".into()),
-    fixed("vm/min_free_kbytes", |_| "45056".into()),
-    fixed("vm/mmap_min_addr", |_| "65536".into()),
+    number("vm/max_map_count", |k| &k.tunables.max_map_count),
+    number("vm/min_free_kbytes", |k| &k.tunables.min_free),
+    number("vm/mmap_min_addr", |k| &k.tunables.mmap_min_addr),
     fixed("vm/nr_hugepages", |_| "0".into()),
-    fixed("vm/overcommit_kbytes", |_| "0".into()),
-    fixed("vm/overcommit_memory", |_| "1".into()),
-    fixed("vm/overcommit_ratio", |_| "50".into()),
-    fixed("vm/panic_on_oom", |_| "0".into()),
-    fixed("vm/swappiness", |_| "60".into()),
-    fixed("vm/vfs_cache_pressure", |_| "100".into()),
+    number("vm/overcommit_kbytes", |k| &k.tunables.overcommit_kbytes),
+    number("vm/overcommit_memory", |k| &k.tunables.overcommit),
+    number("vm/overcommit_ratio", |k| &k.tunables.overcommit_ratio),
+    number("vm/panic_on_oom", |k| &k.tunables.panic_on_oom),
+    number("vm/swappiness", |k| &k.tunables.swappiness),
+    number("vm/vfs_cache_pressure", |k| &k.tunables.cache_pressure),
 ];
 
 /// A name without its line's end, as long as names can be.
@@ -184,6 +225,22 @@ fn set_pipe_size(kernel: &Kernel, text: &[u8]) -> Result<(), Errno> {
     }
     kernel.pipes.max_size.store(bytes.max(4096).next_power_of_two(), Ordering::Relaxed);
     Ok(())
+}
+
+fn printk_levels(kernel: &Kernel) -> [&Tunable; 4] {
+    let t = &kernel.tunables;
+    [&t.printk_console, &t.printk_default, &t.printk_least, &t.printk_boot]
+}
+
+fn printk(kernel: &Kernel) -> String {
+    printk_levels(kernel).map(|level| level.get().to_string()).join("\t")
+}
+
+/// Sets as many of the four levels as are given.
+fn set_printk(kernel: &Kernel, text: &[u8]) -> Result<(), Errno> {
+    let words = text.split(u8::is_ascii_whitespace).filter(|word| !word.is_empty());
+    let values = words.map(written).collect::<Result<Vec<i64>, Errno>>()?;
+    printk_levels(kernel).iter().zip(values).try_for_each(|(level, value)| level.set(value))
 }
 
 /// A random number as RFC 4122 writes it, version 4.
@@ -215,14 +272,13 @@ fn parameter(query: &Query<'_>) -> Result<&'static Parameter, Errno> {
 }
 
 fn content(query: &Query<'_>) -> Result<Vec<u8>, Errno> {
-    let mut text = (parameter(query)?.get)(query.kernel);
+    let mut text = parameter(query)?.get(query.kernel);
     text.push('\n');
     Ok(text.into_bytes())
 }
 
 fn store(query: &Query<'_>, text: &[u8]) -> Result<(), Errno> {
-    let set = parameter(query)?.set.ok_or(Errno::EACCES)?;
-    set(query.kernel, text)
+    parameter(query)?.set(query.kernel, text)
 }
 
 /// Directories are known by the first parameter in them and by their depth.
@@ -249,10 +305,10 @@ impl Parameters {
             if all.last().is_some_and(|(last, ..)| *last == name) {
                 continue;
             }
-            let (entry, depth) = match (parts.next(), parameter.set) {
+            let (entry, depth) = match (parts.next(), parameter.is_fixed()) {
                 (Some(_), _) => (&DIRECTORY, depth + 1),
-                (None, Some(_)) => (&VARIABLE, 0),
-                (None, None) => (&READ_ONLY, 0),
+                (None, false) => (&VARIABLE, 0),
+                (None, true) => (&READ_ONLY, 0),
             };
             all.push((name, entry, (i << 4 | depth) as i32));
         }
@@ -280,11 +336,8 @@ impl Listing for Parameters {
 pub fn set(kernel: &Kernel, name: &str, value: &str) -> Result<(), Errno> {
     let path = name.replace('.', "/");
     let parameter = PARAMETERS.iter().find(|p| p.path == path).ok_or(Errno::ENOENT)?;
-    match parameter.set {
-        Some(set) => set(kernel, value.as_bytes()),
-        None if (parameter.get)(kernel).split_whitespace().eq(value.split_whitespace()) => Ok(()),
-        None => Err(Errno::EACCES),
-    }
+    let same = parameter.is_fixed() && parameter.get(kernel).split_whitespace().eq(value.split_whitespace());
+    if same { Ok(()) } else { parameter.set(kernel, value.as_bytes()) }
 }
 
 #[cfg(test)]

@@ -157,7 +157,7 @@ pub fn meminfo(query: &Query<'_>) -> Answer {
         ("SUnreclaim", 0),
         ("KernelStack", 0),
         ("PageTables", 0),
-        ("CommitLimit", total / 2),
+        ("CommitLimit", query.kernel.tunables.commit_limit(total * 1024) / 1024),
         ("Committed_AS", used),
         ("VmallocTotal", 34_359_738_367),
         ("VmallocUsed", 0),

@@ -13,8 +13,6 @@ use crate::task::TaskContext;
 /// Ports that are given to who asks for none in particular (`net.ipv4.ip_local_port_range`).
 pub const FIRST_EPHEMERAL: u16 = 32768;
 const LAST_EPHEMERAL: u16 = 60999;
-/// Ports below this are for the privileged (`net.ipv4.ip_unprivileged_port_start`).
-const FIRST_UNPRIVILEGED: u16 = 1024;
 
 /// A socket that can have a port.
 pub trait Holder: Send + Sync {
@@ -37,7 +35,7 @@ struct Table<T> {
 /// # Errors
 /// `EACCES`.
 pub fn check_port(ctx: &TaskContext, port: u16) -> Result<(), Errno> {
-    let privileged = port != 0 && port < FIRST_UNPRIVILEGED;
+    let privileged = port != 0 && i64::from(port) < ctx.kernel().tunables.unprivileged_ports.get();
     if privileged && !ctx.credentials().has(Capability::CAP_NET_BIND_SERVICE) {
         return Err(Errno::EACCES);
     }

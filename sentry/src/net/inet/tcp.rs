@@ -7,7 +7,7 @@ use std::sync::{Arc, Weak};
 use amber_abi::errno::Errno;
 use amber_abi::ioctl::IoctlRequest as Io;
 use amber_abi::poll::PollEvents;
-use amber_abi::socket::{AddressFamily, IpProtocol, MessageFlags, SOMAXCONN, SocketKind};
+use amber_abi::socket::{AddressFamily, IpProtocol, MessageFlags, SocketKind};
 use amber_abi::sockopt::{IpOption as Ip, Ipv6Option as V6, SocketLevel, TcpOption};
 
 use super::address::{can_bind, family_of, parse};
@@ -257,7 +257,7 @@ impl Socket for TcpSocket {
     }
 
     fn listen(&self, _ctx: &TaskContext, backlog: u32) -> Result<(), Errno> {
-        let backlog = (backlog as usize).min(SOMAXCONN);
+        let backlog = backlog as usize;
         let port = {
             let mut state = self.state.lock();
             match &mut state.phase {

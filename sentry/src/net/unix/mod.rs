@@ -8,7 +8,7 @@ use std::sync::{Arc, Weak};
 
 use amber_abi::errno::Errno;
 use amber_abi::poll::PollEvents;
-use amber_abi::socket::{AddressFamily, MessageFlags, SOMAXCONN, SocketKind, Ucred};
+use amber_abi::socket::{AddressFamily, MessageFlags, SocketKind, Ucred};
 
 use crate::fs::sigio::Happening;
 use crate::kernel::Kernel;
@@ -301,7 +301,7 @@ impl Socket for UnixSocket {
         if state.name.is_none() || state.peer.is_some() {
             return Err(Errno::EINVAL);
         }
-        let backlog = (backlog as usize).min(SOMAXCONN);
+        let backlog = backlog as usize;
         match &mut state.listening {
             Some(listening) => listening.backlog = backlog,
             none => *none = Some(Listening { waiting: VecDeque::new(), backlog }),

@@ -6,14 +6,15 @@ use amber_abi::open::OpenFlags;
 
 use crate::error::SysResult;
 use crate::fs::{File, FileDescription};
-use crate::syscalls::fs::support::descriptor_limit;
+use crate::syscalls::fs::support::{check_open_files, descriptor_limit};
 use crate::task::TaskContext;
 
 /// Opens a descriptor for a file: `access` is its access mode, of `flags`, `O_NONBLOCK` and `O_CLOEXEC` count.
 ///
 /// # Errors
-/// `EMFILE`.
+/// `EMFILE`, `ENFILE`.
 pub fn install(ctx: &TaskContext, file: Arc<dyn File>, access: OpenFlags, flags: u32) -> SysResult {
+    check_open_files(ctx)?;
     let flags = OpenFlags::from_bits_retain(flags);
     let description = FileDescription::new(file, None, access | (flags & OpenFlags::O_NONBLOCK));
     let close_on_exec = flags.contains(OpenFlags::O_CLOEXEC);

@@ -15,7 +15,7 @@ use crate::syscalls::args::{Fd, In, PtrOut};
 use crate::syscalls::fs::anonymous::install;
 use crate::syscalls::fs::poll::{mask_for_call, milliseconds};
 use crate::syscalls::time::timeout::Timeout;
-use crate::task::TaskContext;
+use crate::task::{Counted, TaskContext};
 use crate::time::clock::deadline_of;
 use crate::wait::WaitEnd;
 
@@ -56,7 +56,12 @@ pub fn epoll_ctl(ctx: &mut TaskContext, epfd: Fd, op: EpollOp, fd: Fd, event: In
     // Nothing suspends the machine, so EPOLLWAKEUP has nothing to prevent.
     let interest = EpollEvents::from_bits_retain(event.events).difference(EpollEvents::EPOLLWAKEUP);
     match op {
-        EpollOp::EPOLL_CTL_ADD => epoll.add(fd.0, &description, interest, event.data)?,
+        EpollOp::EPOLL_CTL_ADD => {
+            let user = ctx.kernel().users.get(ctx.credentials().uid);
+            let most = ctx.kernel().tunables.epoll_watches.count();
+            let charge = || user.try_charge(Counted::EpollWatches, most);
+            epoll.add(fd.0, &description, interest, event.data, charge)?;
+        }
         EpollOp::EPOLL_CTL_MOD => epoll.modify(fd.0, &description, interest, event.data)?,
         EpollOp::EPOLL_CTL_DEL => epoll.remove(fd.0, &description)?,
         _ => return Err(Errno::EINVAL.into()),

@@ -1,7 +1,5 @@
 //! The calls of inotify(7).
 
-use std::sync::atomic::Ordering;
-
 use amber_abi::errno::Errno;
 use amber_abi::inotify::{InotifyInitFlags, InotifyMask};
 use amber_abi::open::{AT_FDCWD, OpenFlags};
@@ -25,11 +23,11 @@ pub fn inotify_init1(ctx: &mut TaskContext, flags: InotifyInitFlags) -> SysResul
     if !InotifyInitFlags::all().contains(flags) {
         return Err(Errno::EINVAL.into());
     }
-    let limits = &ctx.kernel().inotify;
-    let instances = u64::from(limits.max_user_instances.load(Ordering::Relaxed));
+    let limits = &ctx.kernel().tunables;
+    let instances = limits.inotify_instances.count();
     let user = ctx.kernel().users.get(ctx.credentials().uid);
     let charge = user.try_charge(Counted::InotifyInstances, instances).ok_or(Errno::EMFILE)?;
-    let inotify = Inotify::new(limits.max_queued_events.load(Ordering::Relaxed), charge);
+    let inotify = Inotify::new(limits.inotify_events.count(), charge);
     install(ctx, inotify, OpenFlags::O_RDONLY, flags.bits())
 }
 
@@ -49,7 +47,7 @@ pub fn inotify_add_watch(ctx: &mut TaskContext, fd: Fd, path: Path, mask: Inotif
         return Err(Errno::ENOTDIR.into());
     }
     access::check(&ctx.credentials(), &*inode, Access::READ)?;
-    let watches = u64::from(ctx.kernel().inotify.max_user_watches.load(Ordering::Relaxed));
+    let watches = ctx.kernel().tunables.inotify_watches.count();
     let user = ctx.kernel().users.get(ctx.credentials().uid);
     let wd = inotify.add(&inode, mask, || user.try_charge(Counted::InotifyWatches, watches))?;
     Ok(wd as u64)

@@ -4,7 +4,7 @@ use amber_abi::errno::Errno;
 use amber_abi::open::{MemfdFlags, OpenFlags, Seals};
 use amber_abi::stat::{Device, FileType};
 
-use super::support::descriptor_limit;
+use super::support::{check_open_files, descriptor_limit};
 use crate::error::SysResult;
 use crate::fs::{Dentry, FileDescription, NewInode, Path};
 use crate::syscalls::args::Str;
@@ -27,6 +27,7 @@ pub fn memfd_create(ctx: &mut TaskContext, name: Str, flags: MemfdFlags) -> SysR
         return Err(Errno::ENODEV.into());
     }
     let reserved = ctx.files().reserve(0, descriptor_limit(ctx))?;
+    check_open_files(ctx)?;
     let sealed_exec = flags.contains(MemfdFlags::MFD_NOEXEC_SEAL);
     let credentials = ctx.credentials();
     let new = NewInode {

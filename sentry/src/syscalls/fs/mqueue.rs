@@ -11,7 +11,7 @@ use amber_abi::stat::FileMode;
 use amber_abi::task::Resource;
 use amber_abi::time::Timespec;
 
-use super::support::descriptor_limit;
+use super::support::{check_open_files, descriptor_limit};
 use crate::error::{Restart, SysError, SysResult};
 use crate::fs::access::{self, Access};
 use crate::fs::attributes::Attributes;
@@ -49,6 +49,7 @@ pub fn mq_open(ctx: &mut TaskContext, name_at: Str, flags: OpenFlags, mode: File
     let size = wanted_size(ctx, attr.0)?;
     let name = name(ctx, name_at.0)?;
     let reserved = ctx.files().reserve(0, descriptor_limit(ctx))?;
+    check_open_files(ctx)?;
     let mount = ctx.kernel().mqueues.clone();
     let root = mount.root.inode()?;
     let who = ctx.credentials();
@@ -56,7 +57,8 @@ pub fn mq_open(ctx: &mut TaskContext, name_at: Str, flags: OpenFlags, mode: File
         Ok(inode) => existing(&who, inode, flags)?,
         Err(Errno::ENOENT) if flags.contains(OpenFlags::O_CREAT) => {
             access::check(&who, &**root, Access::WRITE | Access::EXECUTE)?;
-            let size = size.unwrap_or_default().check(&who)?;
+            let tunables = &ctx.kernel().tunables;
+            let size = size.unwrap_or_else(|| Size::usual(tunables)).check(&who, tunables)?;
             let permissions = mode.0 as u16 & 0o777 & !ctx.fs().umask();
             let queues = mqueue::queues_of(root).ok_or(Errno::EIO)?;
             let limit = ctx.group().limits().soft(Resource::RLIMIT_MSGQUEUE);

@@ -85,7 +85,8 @@ pub fn linkat(ctx: &mut TaskContext, old_fd: DirFd, old: Path, fd: DirFd, new: P
     let follow = flags.contains(AtFlags::AT_SYMLINK_FOLLOW);
     let source = find_at(ctx, old_fd.0, old.0, follow, empty)?;
     let target = parent_at(ctx, fd.0, new.0)?;
-    change::link(&ctx.credentials(), source.path_or(Errno::EXDEV)?, &target)?;
+    let protected = ctx.kernel().tunables.protected_hardlinks.get() != 0;
+    change::link(&ctx.credentials(), source.path_or(Errno::EXDEV)?, &target, protected)?;
     Ok(0)
 }
 

@@ -4,7 +4,7 @@ use amber_abi::errno::Errno;
 use amber_abi::open::{AT_FDCWD, OPEN_HOW_SIZE_VER0, OpenFlags, OpenHow, ResolveFlags};
 use zerocopy::IntoBytes;
 
-use super::support::{descriptor_limit, restricted_scope_at};
+use super::support::{check_open_files, descriptor_limit, restricted_scope_at};
 use crate::error::SysResult;
 use crate::fs::open::{How, open as open_path};
 use crate::syscalls::args::{DirFd, FileMode, In, Path};
@@ -90,6 +90,7 @@ fn go(
     let close_on_exec = flags.contains(OpenFlags::O_CLOEXEC);
     let path = ctx.read_path(path.0)?;
     let reserved = ctx.files().reserve(0, descriptor_limit(ctx))?;
+    check_open_files(ctx)?;
     let credentials = ctx.credentials();
     let scope = restricted_scope_at(ctx, &credentials, dirfd, &path, resolve)?;
     let opened = open_path(ctx, &scope, &path, How { flags, permissions: mode as u16 })?;

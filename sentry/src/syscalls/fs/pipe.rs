@@ -8,7 +8,7 @@ use crate::error::SysResult;
 use crate::fs::FileDescription;
 use crate::fs::pipe::{self, Ends};
 use crate::syscalls::args::FdPair;
-use crate::syscalls::fs::support::descriptor_limit;
+use crate::syscalls::fs::support::{check_open_files, descriptor_limit};
 use crate::task::TaskContext;
 
 /// pipe(2).
@@ -26,6 +26,7 @@ pub fn pipe2(ctx: &mut TaskContext, fds: FdPair, flags: PipeFlags) -> SysResult 
         return Err(Errno::ENOPKG.into());
     }
     let status = OpenFlags::from_bits_retain(flags.bits()) & (OpenFlags::O_NONBLOCK | OpenFlags::O_DIRECT);
+    check_open_files(ctx)?;
     let Ends { reader, writer } = pipe::create(&ctx.kernel().pipes, &ctx.credentials(), status)?;
     let reader = FileDescription::new(reader, None, OpenFlags::O_RDONLY | status);
     let writer = FileDescription::new(writer, None, OpenFlags::O_WRONLY | status);

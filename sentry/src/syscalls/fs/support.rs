@@ -3,10 +3,12 @@
 use std::sync::Arc;
 
 use amber_abi::Signal;
+use amber_abi::capability::Capability;
 use amber_abi::errno::Errno;
 use amber_abi::open::{AT_FDCWD, ResolveFlags};
 use amber_abi::task::Resource;
 
+use crate::fs::open_files;
 use crate::fs::walk::{Scope, Target};
 use crate::fs::{FileDescription, Inode, Path};
 use crate::task::{Credentials, TaskContext};
@@ -121,6 +123,15 @@ pub fn find_fd(ctx: &TaskContext, fd: i32) -> Result<Found, Errno> {
 /// How many descriptors the process may have (RLIMIT_NOFILE).
 pub fn descriptor_limit(ctx: &TaskContext) -> u64 {
     ctx.group().limits().soft(Resource::RLIMIT_NOFILE)
+}
+
+/// Checks that one more file may be open in the sandbox (`fs.file-max`).
+///
+/// # Errors
+/// `ENFILE`.
+pub fn check_open_files(ctx: &TaskContext) -> Result<(), Errno> {
+    let full = open_files() >= ctx.kernel().tunables.file_max.count();
+    if full && !ctx.credentials().has(Capability::CAP_SYS_ADMIN) { Err(Errno::ENFILE) } else { Ok(()) }
 }
 
 /// Sends the calling task a signal that its own call brought about.

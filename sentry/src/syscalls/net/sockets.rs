@@ -14,6 +14,7 @@ use crate::net::socket::{Directions, Socket, SocketFile};
 use crate::net::unix::UnixSocket;
 use crate::net::{self};
 use crate::syscalls::args::{Fd, FdPair, PtrOut, SockaddrIn, SockaddrOut};
+use crate::syscalls::fs::support::check_open_files;
 use crate::task::TaskContext;
 use crate::wait::{WaitEnd, deadline_in};
 
@@ -35,6 +36,7 @@ fn describe(ctx: &TaskContext, socket: Arc<dyn Socket>, flags: SocketFlags) -> A
 /// socket(2).
 pub fn socket(ctx: &mut TaskContext, domain: AddressFamily, kind: SocketType, protocol: i32) -> SysResult {
     check_flags(kind.flags())?;
+    check_open_files(ctx)?;
     let socket = net::create(ctx, domain, kind.kind(), protocol)?;
     let description = describe(ctx, socket, kind.flags());
     let close_on_exec = kind.flags().contains(SocketFlags::SOCK_CLOEXEC);
@@ -59,6 +61,7 @@ pub fn socketpair(
     let second = UnixSocket::create(ctx, kind.kind(), protocol)?;
     UnixSocket::join(&first, &second);
     let (files, limit) = (ctx.files(), descriptor_limit(ctx));
+    check_open_files(ctx)?;
     let (one, other) = (files.reserve(0, limit)?, files.reserve(0, limit)?);
     ctx.write_object(pair.0, &[one.fd(), other.fd()])?;
     let close_on_exec = kind.flags().contains(SocketFlags::SOCK_CLOEXEC);
@@ -96,7 +99,9 @@ pub fn bind(ctx: &mut TaskContext, fd: Fd, address: SockaddrIn, len: i32) -> Sys
 /// listen(2).
 pub fn listen(ctx: &mut TaskContext, fd: Fd, backlog: i32) -> SysResult {
     // A negative backlog counts as a great one, as on Linux.
-    find(ctx, fd.0)?.socket.listen(ctx, backlog as u32)?;
+    let most = ctx.kernel().tunables.somaxconn.count();
+    let backlog = u64::from(backlog as u32).min(most) as u32;
+    find(ctx, fd.0)?.socket.listen(ctx, backlog)?;
     Ok(0)
 }
 
@@ -110,6 +115,7 @@ pub fn accept4(ctx: &mut TaskContext, fd: Fd, address: SockaddrOut, len: PtrOut,
     check_flags(flags)?;
     let opened = find(ctx, fd.0)?;
     let reserved = ctx.files().reserve(0, descriptor_limit(ctx))?;
+    check_open_files(ctx)?;
     let accepted = opened.wait(ctx, false, PollEvents::POLLIN, || opened.socket.accept())?;
     if !address.is_null() {
         // A peer that is gone already has no address any more.

@@ -8,7 +8,7 @@ use amber_abi::task::{RLimit, Resource};
 
 use crate::error::SysResult;
 use crate::syscalls::args::{In, Out};
-use crate::task::{Limits, Task, TaskContext};
+use crate::task::{Task, TaskContext};
 
 /// getrlimit(2).
 pub fn getrlimit(ctx: &mut TaskContext, resource: Resource, out: Out<RLimit>) -> SysResult {
@@ -61,7 +61,7 @@ fn change(ctx: &TaskContext, task: &Arc<Task>, resource: Resource, new: RLimit) 
     if new.rlim_cur > new.rlim_max {
         return Err(Errno::EINVAL);
     }
-    if resource == Resource::RLIMIT_NOFILE && new.rlim_max > Limits::NR_OPEN {
+    if resource == Resource::RLIMIT_NOFILE && new.rlim_max > ctx.kernel().tunables.nr_open.count() {
         return Err(Errno::EPERM);
     }
     let able = ctx.credentials().has(Capability::CAP_SYS_RESOURCE);

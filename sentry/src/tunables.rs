@@ -1,0 +1,197 @@
+//! The numbers that `/proc/sys` sets and the kernel goes by.
+
+use std::ops::RangeInclusive;
+use std::sync::atomic::{AtomicI64, Ordering};
+
+use amber_abi::errno::Errno;
+use amber_abi::inotify::{INOTIFY_MAX_QUEUED_EVENTS, INOTIFY_MAX_USER_INSTANCES};
+use amber_abi::ipc;
+use amber_abi::mm::MMAP_MIN_ADDR;
+use amber_abi::socket::SOMAXCONN;
+
+/// One number, and what it may be.
+#[derive(Debug)]
+pub struct Tunable {
+    value: AtomicI64,
+    least: i64,
+    most: i64,
+}
+
+impl Tunable {
+    const fn new(value: i64, range: RangeInclusive<i64>) -> Self {
+        Tunable { value: AtomicI64::new(value), least: *range.start(), most: *range.end() }
+    }
+
+    /// What it is.
+    pub fn get(&self) -> i64 {
+        self.value.load(Ordering::Relaxed)
+    }
+
+    /// What it is, for those that are never negative.
+    pub fn count(&self) -> u64 {
+        self.get().unsigned_abs()
+    }
+
+    /// The lesser of the two.
+    pub fn min(&self, other: &Tunable) -> u64 {
+        self.count().min(other.count())
+    }
+
+    /// Changes it.
+    ///
+    /// # Errors
+    /// `EINVAL` out of its range.
+    pub fn set(&self, value: i64) -> Result<(), Errno> {
+        if !(self.least..=self.most).contains(&value) {
+            return Err(Errno::EINVAL);
+        }
+        self.value.store(value, Ordering::Relaxed);
+        Ok(())
+    }
+}
+
+/// The largest number that parameters of 32 bits take.
+const INT: i64 = i32::MAX as i64;
+
+macro_rules! tunables {
+    ($($(#[$doc:meta])* $name:ident: $default:expr, $range:expr;)*) => {
+        /// All numbers, each with the default and the range that Linux gives it.
+        #[derive(Debug)]
+        pub struct Tunables {
+            $($(#[$doc])* pub $name: Tunable,)*
+        }
+
+        impl Default for Tunables {
+            fn default() -> Self {
+                Tunables { $($name: Tunable::new($default, $range),)* }
+            }
+        }
+    };
+}
+
+tunables! {
+    /// `fs.file-max`: open files of all processes together, which only the privileged may exceed.
+    file_max: i64::MAX, 0..=i64::MAX;
+    /// `fs.epoll.max_user_watches`: files that all epolls of a user watch together.
+    epoll_watches: INT, 0..=i64::MAX;
+    /// `fs.inotify.max_queued_events`.
+    inotify_events: INOTIFY_MAX_QUEUED_EVENTS as i64, 0..=INT;
+    /// `fs.inotify.max_user_instances`.
+    inotify_instances: INOTIFY_MAX_USER_INSTANCES as i64, 0..=INT;
+    /// `fs.inotify.max_user_watches`.
+    inotify_watches: 65536, 0..=INT;
+    /// `fs.mqueue.msg_default`: messages of a queue whose maker does not say how many.
+    mqueue_messages_default: ipc::MQ_MSG_MAX as i64, 1..=65536;
+    /// `fs.mqueue.msg_max`: messages of a queue at most.
+    mqueue_messages: ipc::MQ_MSG_MAX as i64, 1..=65536;
+    /// `fs.mqueue.msgsize_default`: bytes of a message in a queue whose maker does not say how many.
+    mqueue_bytes_default: ipc::MQ_MSGSIZE_MAX as i64, 128..=16 << 20;
+    /// `fs.mqueue.msgsize_max`: bytes of a message at most.
+    mqueue_bytes: ipc::MQ_MSGSIZE_MAX as i64, 128..=16 << 20;
+    /// `fs.mqueue.queues_max`: queues that the unprivileged may bring the sandbox to.
+    mqueue_queues: ipc::MQ_QUEUES_MAX as i64, 0..=INT;
+    /// `fs.nr_open`: what RLIMIT_NOFILE may be raised to.
+    nr_open: 1 << 20, 64..=(INT & !63);
+    /// `fs.protected_fifos`: see proc_sys_fs(5).
+    protected_fifos: 1, 0..=2;
+    /// `fs.protected_hardlinks`: only owners link files they cannot write.
+    protected_hardlinks: 1, 0..=1;
+    /// `fs.protected_regular`: see proc_sys_fs(5).
+    protected_regular: 1, 0..=2;
+    /// `fs.protected_symlinks`: links in shared directories are followed only if their owner's.
+    protected_symlinks: 1, 0..=1;
+    /// `fs.suid_dumpable`: what `PR_GET_DUMPABLE` says of processes that changed their user.
+    suid_dumpable: 0, 0..=2;
+    /// `kernel.dmesg_restrict`: the kernel's log is for the privileged.
+    dmesg_restrict: 1, 0..=1;
+    /// `kernel.kptr_restrict`; no kernel address is ever shown.
+    kptr_restrict: 1, 0..=2;
+    /// `kernel.panic`: seconds until a reboot that never comes.
+    panic: 0, -INT..=INT;
+    /// `kernel.panic_on_oops`.
+    panic_on_oops: 0, 0..=1;
+    /// `kernel.pid_max`: the first number that can never be a PID.
+    pid_max: 32768, 301..=1 << 22;
+    /// The four levels of `kernel.printk`.
+    printk_console: 4, -INT..=INT;
+    /// See [`printk_console`](Self::printk_console).
+    printk_default: 4, -INT..=INT;
+    /// See [`printk_console`](Self::printk_console).
+    printk_least: 1, -INT..=INT;
+    /// See [`printk_console`](Self::printk_console).
+    printk_boot: 7, -INT..=INT;
+    /// `kernel.random.urandom_min_reseed_secs`; the host reseeds as it sees fit.
+    urandom_reseed: 60, 0..=INT;
+    /// `kernel.random.write_wakeup_threshold` in bits; the pool is always full.
+    random_wakeup: 256, 0..=256;
+    /// `kernel.randomize_va_space`: 0 for nothing, 1 for all but the heap, 2.
+    randomize: 2, 0..=INT;
+    /// `kernel.sysrq`; there is no keyboard to press it on.
+    sysrq: 0, 0..=INT;
+    /// `kernel.threads-max`: threads of the whole sandbox.
+    threads_max: 32768, 1..=0x3fff_ffff;
+    /// `net.core.somaxconn`: the longest queue that listen(2) makes.
+    somaxconn: SOMAXCONN as i64, 0..=INT;
+    /// `net.ipv4.ip_unprivileged_port_start`: ports below this are for the privileged.
+    unprivileged_ports: 1024, 0..=65535;
+    /// `vm.dirty_background_ratio`; nothing is written back later than at once.
+    dirty_background_ratio: 10, 0..=100;
+    /// `vm.dirty_expire_centisecs`; see [`dirty_background_ratio`](Self::dirty_background_ratio).
+    dirty_expire: 3000, 0..=INT;
+    /// `vm.dirty_ratio`; see [`dirty_background_ratio`](Self::dirty_background_ratio).
+    dirty_ratio: 20, 0..=100;
+    /// `vm.dirty_writeback_centisecs`; see [`dirty_background_ratio`](Self::dirty_background_ratio).
+    dirty_writeback: 500, 0..=INT;
+    /// `vm.max_map_count`: areas of an address space.
+    max_map_count: 65530, 0..=INT;
+    /// `vm.min_free_kbytes`; the host keeps the reserve.
+    min_free: 45056, 0..=INT;
+    /// `vm.mmap_min_addr`: the lowest address that may be mapped. Lower ones are the host's to refuse.
+    mmap_min_addr: MMAP_MIN_ADDR as i64, MMAP_MIN_ADDR as i64..=i64::MAX;
+    /// `vm.overcommit_memory`: 0 refuses what could never fit, 1 nothing. Strict accounting (2) is not offered.
+    overcommit: 0, 0..=1;
+    /// `vm.overcommit_kbytes`: the commit limit that `/proc/meminfo` shows, or 0 where the ratio says it.
+    overcommit_kbytes: 0, 0..=i64::MAX;
+    /// `vm.overcommit_ratio`: the commit limit in hundredths of the memory.
+    overcommit_ratio: 50, 0..=INT;
+    /// `vm.panic_on_oom`; what lacks memory is killed.
+    panic_on_oom: 0, 0..=2;
+    /// `vm.swappiness`; there is no swap.
+    swappiness: 60, 0..=200;
+    /// `vm.vfs_cache_pressure`; caches hold what is in use.
+    cache_pressure: 100, 0..=INT;
+}
+
+impl Tunables {
+    /// The defaults of a machine with so many bytes of memory.
+    pub fn of(memory: u64) -> Self {
+        let tunables = Self::default();
+        // A twenty-fifth of the memory, at what Linux needs for each.
+        let watches = i64::try_from(memory / 25 / 160).unwrap_or(i64::MAX);
+        tunables.epoll_watches.value.store(watches, Ordering::Relaxed);
+        tunables
+    }
+
+    /// `CommitLimit` of `/proc/meminfo` in bytes, of `memory` bytes in all.
+    pub fn commit_limit(&self, memory: u64) -> u64 {
+        match self.overcommit_kbytes.count() {
+            0 => (u128::from(memory) * u128::from(self.overcommit_ratio.count()) / 100) as u64,
+            kbytes => kbytes.saturating_mul(1024),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_out_of_range_are_refused() {
+        let tunables = Tunables::default();
+        assert_eq!(tunables.pid_max.set(300), Err(Errno::EINVAL));
+        assert_eq!(tunables.pid_max.set((1 << 22) + 1), Err(Errno::EINVAL));
+        assert_eq!(tunables.pid_max.set(4000), Ok(()));
+        assert_eq!(tunables.pid_max.get(), 4000);
+        assert_eq!(tunables.commit_limit(1000), 500);
+    }
+}
