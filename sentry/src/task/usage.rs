@@ -17,6 +17,14 @@ pub struct Usage {
     pub major_faults: u64,
     /// How often it waited.
     pub waits: u64,
+    /// Calls that read, and the bytes they got.
+    pub reads: u64,
+    /// See [`reads`](Self::reads).
+    pub read_bytes: u64,
+    /// Calls that wrote, and the bytes they wrote.
+    pub writes: u64,
+    /// See [`writes`](Self::writes).
+    pub written_bytes: u64,
     /// The most memory resident at once, in bytes.
     pub peak_resident: u64,
 }
@@ -30,6 +38,10 @@ impl Usage {
             minor_faults: self.minor_faults.saturating_add(other.minor_faults),
             major_faults: self.major_faults.saturating_add(other.major_faults),
             waits: self.waits.saturating_add(other.waits),
+            reads: self.reads.saturating_add(other.reads),
+            read_bytes: self.read_bytes.saturating_add(other.read_bytes),
+            writes: self.writes.saturating_add(other.writes),
+            written_bytes: self.written_bytes.saturating_add(other.written_bytes),
             peak_resident: self.peak_resident.max(other.peak_resident),
         }
     }
@@ -101,6 +113,10 @@ pub struct Meter {
     minor_faults: AtomicU64,
     major_faults: AtomicU64,
     waits: AtomicU64,
+    reads: AtomicU64,
+    read_bytes: AtomicU64,
+    writes: AtomicU64,
+    written_bytes: AtomicU64,
 }
 
 impl Default for Meter {
@@ -113,6 +129,10 @@ impl Default for Meter {
             minor_faults: AtomicU64::new(0),
             major_faults: AtomicU64::new(0),
             waits: AtomicU64::new(0),
+            reads: AtomicU64::new(0),
+            read_bytes: AtomicU64::new(0),
+            writes: AtomicU64::new(0),
+            written_bytes: AtomicU64::new(0),
         }
     }
 }
@@ -145,6 +165,18 @@ impl Meter {
         if major { &self.major_faults } else { &self.minor_faults }.fetch_add(1, Ordering::Relaxed);
     }
 
+    /// Counts a call that read so many bytes.
+    pub fn count_read(&self, bytes: u64) {
+        self.reads.fetch_add(1, Ordering::Relaxed);
+        self.read_bytes.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    /// Counts a call that wrote so many bytes.
+    pub fn count_write(&self, bytes: u64) {
+        self.writes.fetch_add(1, Ordering::Relaxed);
+        self.written_bytes.fetch_add(bytes, Ordering::Relaxed);
+    }
+
     /// What was used until now. The peak of memory is not known here.
     pub fn read(&self) -> Usage {
         let running = now().saturating_sub(self.since.load(Ordering::Relaxed));
@@ -156,6 +188,10 @@ impl Meter {
             minor_faults: self.minor_faults.load(Ordering::Relaxed),
             major_faults: self.major_faults.load(Ordering::Relaxed),
             waits: self.waits.load(Ordering::Relaxed),
+            reads: self.reads.load(Ordering::Relaxed),
+            read_bytes: self.read_bytes.load(Ordering::Relaxed),
+            writes: self.writes.load(Ordering::Relaxed),
+            written_bytes: self.written_bytes.load(Ordering::Relaxed),
             peak_resident: 0,
         }
     }

@@ -331,6 +331,12 @@ impl<'a> Transfer<'a> {
     }
 
     fn read(&self, ctx: &TaskContext, memory: &mut Memory) -> SysResult {
+        let result = self.read_all(ctx, memory);
+        ctx.meter().count_read(*result.as_ref().unwrap_or(&0));
+        result
+    }
+
+    fn read_all(&self, ctx: &TaskContext, memory: &mut Memory) -> SysResult {
         check_readable(self.description)?;
         let file = self.description.file();
         if file.inode().kind() == FileType::Directory {
@@ -459,6 +465,12 @@ impl<'a> Transfer<'a> {
     }
 
     fn write(&self, ctx: &TaskContext, memory: &mut Memory) -> SysResult {
+        let result = self.write_all(ctx, memory);
+        ctx.meter().count_write(*result.as_ref().unwrap_or(&0));
+        result
+    }
+
+    fn write_all(&self, ctx: &TaskContext, memory: &mut Memory) -> SysResult {
         check_writable(self.description)?;
         let file = self.description.file();
         if let Some(answer) = file.discard(memory.left() as usize) {
