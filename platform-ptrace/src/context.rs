@@ -12,7 +12,7 @@ use crate::seat::{KICK, Seat};
 use crate::space::Space;
 use crate::trace::{self, SignalInfo, Stop};
 use crate::tracee::Tracee;
-use crate::{Shared, fault};
+use crate::{Shared, fault, floating};
 
 /// Code segment of 64-bit programs.
 const USER_CS: u64 = 0x33;
@@ -52,7 +52,7 @@ impl TracedContext {
             if self.floating.is_none()
                 && let Some(tracee) = &self.tracee
             {
-                self.floating = Some(self.shared.floating.read(tracee.tid())?);
+                self.floating = Some(floating::state_of(tracee.tid(), &self.shared.floating)?);
             }
             self.leave();
             let processors = &self.shared.processors;
@@ -224,7 +224,7 @@ impl Context for TracedContext {
     fn floating_point(&mut self) -> Result<FloatingPoint, HostFault> {
         match (&self.floating, &self.tracee) {
             (Some(state), _) => Ok(state.clone()),
-            (None, Some(tracee)) => self.shared.floating.read(tracee.tid()),
+            (None, Some(tracee)) => floating::state_of(tracee.tid(), &self.shared.floating),
             (None, None) => Ok(self.shared.floating.initial()),
         }
     }

@@ -8,17 +8,17 @@ use std::ptr::{null, null_mut};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
-use amber_platform::{GuestMemory, HostFault, PAGE_SIZE, Registers};
+use amber_platform::{FloatingFormat, GuestMemory, HostFault, PAGE_SIZE, Registers};
 use parking_lot::Mutex;
 
-use crate::floating::FloatingFormat;
+
 use crate::image::LABELS;
 use crate::layout::{CODE, COMMAND_BYTES, COMMAND_FD, COMMANDS, HOST_LIMIT, IMAGE_FD, LOADED, MEMORY_FD};
 use crate::seat::Seat;
 use crate::stub::Stub;
 use crate::trace::{self, Stop};
 use crate::tracee::Tracee;
-use crate::{fault, filter, image, placement};
+use crate::{fault, filter, floating, image, placement};
 
 /// A handle to the keeper. The keeper ends, with the zygote, when this is dropped.
 pub struct Keeper {
@@ -73,7 +73,7 @@ impl Zygote {
         let tracee = Tracee::adopt(&stub, &Arc::new(Seat::default()), LOADED)?;
         let mut zygote = Zygote { stub, tracee, commands };
         placement::with_tracee(pid, || zygote.settle())?;
-        let floating = FloatingFormat::of(pid)?;
+        let floating = floating::format_of(pid)?;
         Ok((zygote, floating))
     }
 

@@ -28,10 +28,10 @@ mod tracee;
 use std::io;
 use std::sync::Arc;
 
-use amber_platform::{AddressSpace, Context, GuestMemory, HostFault, Platform};
+use amber_platform::{AddressSpace, Context, FloatingFormat, GuestMemory, HostFault, Platform};
 
 use crate::context::TracedContext;
-use crate::floating::FloatingFormat;
+
 use crate::keeper::Keeper;
 use crate::placement::Processors;
 use crate::space::Space;

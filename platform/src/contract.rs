@@ -75,6 +75,9 @@ pub struct HostFault {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct FloatingPoint(pub Vec<u8>);
 
+/// The most answers a context can be told.
+pub const MOST_ANSWERS: usize = 8;
+
 /// Makes address spaces and contexts.
 pub trait Platform: Send + Sync {
     /// The name users give to `--platform`.
@@ -88,6 +91,11 @@ pub trait Platform: Send + Sync {
 
     /// Makes a context. It is used only by the host thread that made it.
     fn new_context(&self) -> Result<Box<dyn Context>, HostFault>;
+
+    /// What the platform counted so far, by name: how often guest code was left, and why.
+    fn counters(&self) -> Vec<(&'static str, u64)> {
+        Vec::new()
+    }
 }
 
 /// The mappings of one guest process (or of several that share memory).
@@ -143,6 +151,12 @@ pub trait Context {
 
     /// Sets the processor's initial floating-point state, as a program just executed finds it.
     fn reset_floating_point(&mut self) -> Result<(), HostFault>;
+
+    /// Tells the results that some system calls of this guest thread have from now on, as pairs of number and result, at
+    /// most [`MOST_ANSWERS`]. The platform may give them without a trap.
+    fn publish(&mut self, answers: &[(u64, u64)]) {
+        let _ = answers;
+    }
 
     /// A handle by which any thread makes a running [`run`](Self::run) return [`Trap::Interrupted`].
     fn interrupter(&self) -> Arc<dyn Interrupter>;

@@ -4,11 +4,15 @@
 //! that. The sentry names only the traits of this crate, never a concrete platform.
 
 mod contract;
+mod floating;
 mod memory;
 pub mod processor;
 mod registers;
 
-pub use contract::{Access, AddressSpace, Context, FloatingPoint, HostFault, Interrupter, Platform, Protection, Trap};
+pub use contract::{
+    Access, AddressSpace, Context, FloatingPoint, HostFault, Interrupter, MOST_ANSWERS, Platform, Protection, Trap,
+};
+pub use floating::FloatingFormat;
 pub use memory::{FrameRange, Frames, GuestMemory, OutOfMemory};
 pub use registers::Registers;
 

@@ -24,6 +24,17 @@ pub fn time_stamp() -> u64 {
     }
 }
 
+/// The bits of MXCSR that may be set.
+pub fn mxcsr_mask() -> u32 {
+    #[repr(C, align(16))]
+    struct Area([u8; 512]);
+    let mut area = Area([0; 512]);
+    // SAFETY: the instruction is of every x86-64 processor and writes 512 aligned bytes, which the area has.
+    unsafe { std::arch::x86_64::_fxsave64(area.0.as_mut_ptr()) };
+    let bytes = [28, 29, 30, 31].map(|i| area.0[i]);
+    u32::from_le_bytes(bytes)
+}
+
 fn auxiliary(kind: libc::c_ulong) -> u64 {
     // SAFETY: getauxval reads this process's own auxiliary vector, whatever the kind asked for.
     unsafe { libc::getauxval(kind) }

@@ -1,0 +1,85 @@
+//! System calls whose answer is known beforehand, where the guest finds it without leaving the machine.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use amber_platform::{HostFault, MOST_ANSWERS};
+use parking_lot::Mutex;
+
+use crate::layout::code;
+use crate::machine::Machine;
+use crate::table_memory::Table;
+
+/// A call number and its result.
+pub type Answer = (u64, u64);
+
+/// A number nobody calls, and what Linux would say to it: what a pair without an answer holds.
+pub const NOTHING: Answer = (1 << 63, -libc::ENOSYS as i64 as u64);
+
+/// Answers as pairs: all of them, and nothing in the rest.
+pub fn pairs(answers: &[Answer]) -> [Answer; MOST_ANSWERS] {
+    std::array::from_fn(|i| answers.get(i).copied().unwrap_or(NOTHING))
+}
+
+/// A page that user code reads answers from, and the code that does so: the trampoline of one address space.
+///
+/// All threads of the space read it, so with more than one it keeps only what is true for all of them.
+pub struct SharedAnswers {
+    machine: Arc<Machine>,
+    page: Table,
+    current: Mutex<[Answer; MOST_ANSWERS]>,
+}
+
+impl SharedAnswers {
+    /// A trampoline without answers.
+    pub fn new(machine: &Arc<Machine>) -> Result<SharedAnswers, HostFault> {
+        let page = machine.new_table()?;
+        let (from, to) = (machine.tables().entries(machine.stub()), machine.tables().entries(page));
+        let code = (code::TRAMPOLINE / 8) as usize..(code::TRAMPOLINE_ANSWERS / 8) as usize;
+        for (from, to) in from[code.clone()].iter().zip(&to[code]) {
+            to.store(from.load(Ordering::Relaxed), Ordering::Relaxed);
+        }
+        let answers = SharedAnswers { machine: machine.clone(), page, current: Mutex::new([NOTHING; MOST_ANSWERS]) };
+        for i in 0..MOST_ANSWERS {
+            answers.write(i, NOTHING);
+        }
+        Ok(answers)
+    }
+
+    /// Guest-physical address of the page.
+    pub fn address(&self) -> u64 {
+        self.machine.tables().address(self.page)
+    }
+
+    fn write(&self, i: usize, (number, result): Answer) {
+        let at = code::TRAMPOLINE_ANSWERS + i as u64 * 16;
+        let tables = self.machine.tables();
+        tables.word(self.page, at + 8).store(result, Ordering::SeqCst);
+        tables.word(self.page, at).store(number.wrapping_neg(), Ordering::SeqCst);
+    }
+
+    /// Notes the answers of a thread that is about to run; `alone` if no other thread ran here last.
+    pub fn update(&self, answers: &[Answer], alone: bool) {
+        let mut current = self.current.lock();
+        for (i, (old, new)) in current.iter_mut().zip(pairs(answers)).enumerate() {
+            if *old == new {
+                continue;
+            }
+            if alone {
+                *old = new;
+                self.write(i, new);
+            } else {
+                // Another thread may be between the number and the result, which therefore stays.
+                old.0 = NOTHING.0;
+                let at = code::TRAMPOLINE_ANSWERS + i as u64 * 16;
+                self.machine.tables().word(self.page, at).store(NOTHING.0.wrapping_neg(), Ordering::SeqCst);
+            }
+        }
+    }
+}
+
+impl Drop for SharedAnswers {
+    fn drop(&mut self) {
+        self.machine.tables().give_back([self.page]);
+    }
+}

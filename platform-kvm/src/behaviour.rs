@@ -1,0 +1,131 @@
+//! The two kinds of KVM, told apart by what they do.
+//!
+//! On a processor with VT-x or SVM, `syscall` enters ring 0, and processors walk the guest's page tables themselves (or,
+//! without nested paging, the host walks them and remembers what it found). A KVM in software runs ring 3 on the bare
+//! processor and interprets ring 0: `syscall` then changes RCX, R11 and RIP, but stays in ring 3. There it is led to a
+//! page of user code, the trampoline, which leaves the machine by an `out` that its task state segment permits; the way
+//! back is to set the registers. Ring 0 is entered for faults only. `int 0x80` is an invalid instruction there.
+
+use std::io::ErrorKind;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use amber_platform::{Access, AddressSpace, Context, HostFault, PAGE_SIZE, Protection, Registers, Trap};
+
+use crate::context::KvmContext;
+use crate::layout::AREAS;
+use crate::{Shared, fault};
+
+/// What this host's KVM does otherwise than the best kind.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Behaviour {
+    /// `syscall` leads to its entry, but not to ring 0.
+    pub syscall_stays_in_ring_3: bool,
+    /// What the host derived from page tables it keeps, whatever processors do, until it is made to forget.
+    pub host_remembers_tables: bool,
+}
+
+/// The behaviour as far as it is known.
+#[derive(Debug, Default)]
+pub struct Detected {
+    /// See [`Behaviour::syscall_stays_in_ring_3`].
+    stays: AtomicBool,
+    /// See [`Behaviour::host_remembers_tables`].
+    remembers: AtomicBool,
+}
+
+impl Detected {
+    /// What is known now.
+    pub fn get(&self) -> Behaviour {
+        Behaviour {
+            syscall_stays_in_ring_3: self.stays.load(Ordering::Relaxed),
+            host_remembers_tables: self.remembers.load(Ordering::Relaxed),
+        }
+    }
+}
+
+/// `syscall`, and a jump back to it.
+const CALL: [u8; 4] = [0x0f, 0x05, 0xeb, 0xfc];
+/// `mov rax, [rdi]`, `syscall`, and a jump back.
+const READ_AND_CALL: [u8; 7] = [0x48, 0x8b, 0x07, 0x0f, 0x05, 0xeb, 0xf9];
+/// `int n`.
+const INTERRUPT: u8 = 0xcd;
+
+const CODE: u64 = 0x10_0000;
+const DATA: u64 = 0x20_0000;
+
+/// What an instruction is that a processor called invalid.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Invalid {
+    /// The i386 system call.
+    Call32,
+    /// Another software interrupt, which users may not raise.
+    Forbidden,
+    /// An invalid instruction indeed.
+    Really,
+}
+
+/// Looks again at an invalid instruction that begins with `bytes`.
+pub fn reconsider(behaviour: Behaviour, bytes: [u8; 2]) -> Invalid {
+    match bytes {
+        _ if !behaviour.syscall_stays_in_ring_3 => Invalid::Really,
+        [INTERRUPT, 0x80] => Invalid::Call32,
+        [INTERRUPT, _] => Invalid::Forbidden,
+        _ => Invalid::Really,
+    }
+}
+
+/// Finds out how this host behaves, with small guests; also the test whether the machine works at all.
+///
+/// # Errors
+/// The machine does not do what a guest needs, with what it did instead.
+pub fn detect(shared: &std::sync::Arc<Shared>) -> Result<Behaviour, HostFault> {
+    let machine = &shared.machine;
+    let memory = machine.memory();
+    let short = |_| fault("no guest memory for a self-test", ErrorKind::OutOfMemory);
+    let frames = memory.allocate(3 * PAGE_SIZE, PAGE_SIZE).map_err(short)?;
+    let page = |i: u64| amber_platform::FrameRange { start: frames.range().start + i * PAGE_SIZE, len: PAGE_SIZE };
+    let readable = Protection { read: true, write: false, execute: true };
+    let prepare = |code: &[u8]| -> Result<_, HostFault> {
+        memory.write(page(0).start, code);
+        let space = shared.new_space()?;
+        space.map(CODE, page(0), readable);
+        Ok((space, Registers { rdi: DATA, ..Registers::for_program(CODE, CODE) }))
+    };
+    let mut context = KvmContext::new(shared.clone());
+
+    let (space, mut registers) = prepare(&CALL)?;
+    match context.run(&space, &mut registers)? {
+        Trap::Syscall => {}
+        Trap::PageFault { address, access: Access::Execute } if address >= AREAS && registers.rcx == CODE + 2 => {
+            machine.detected.stays.store(true, Ordering::Relaxed);
+            shared.pool.set_entries()?;
+        }
+        trap => return Err(failed(&trap, &registers)),
+    }
+
+    let (space, mut registers) = prepare(&READ_AND_CALL)?;
+    let mut seen = [0; 2];
+    for (seen, i) in seen.iter_mut().zip(1..) {
+        memory.write(page(i).start, &i.to_le_bytes());
+        space.map(DATA, page(i), readable);
+        let trap = context.run(&space, &mut registers)?;
+        if trap != Trap::Syscall {
+            return Err(failed(&trap, &registers));
+        }
+        *seen = registers.orig_rax;
+    }
+    match seen {
+        [1, 2] if !machine.behaviour().syscall_stays_in_ring_3 => machine.tables().set_remembered(false),
+        [1, 1 | 2] => machine.detected.remembers.store(true, Ordering::Relaxed),
+        _ => {
+            let text = format!("self-test: a guest reads {seen:?} where there are 1 and 2; use --platform ptrace");
+            return Err(fault(text, ErrorKind::Unsupported));
+        }
+    }
+    Ok(machine.behaviour())
+}
+
+fn failed(trap: &Trap, registers: &Registers) -> HostFault {
+    log::info!("self-test: {registers:x?}");
+    fault(format_args!("self-test: a system call came out as {trap:x?}; use --platform ptrace"), ErrorKind::Unsupported)
+}

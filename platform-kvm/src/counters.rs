@@ -1,0 +1,37 @@
+//! How often the machine was left, and why.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// Why the machine was left.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reason {
+    /// A system call.
+    Syscall,
+    /// A page fault.
+    PageFault,
+    /// Another exception.
+    Exception,
+    /// Someone wanted the processor back.
+    Kick,
+    /// Something of the host's own, of no meaning to the guest.
+    Other,
+}
+
+/// The names by which metrics know the reasons, in their order.
+const NAMES: [&str; 5] = ["exits.syscall", "exits.page_fault", "exits.exception", "exits.kick", "exits.other"];
+
+/// Counts of exits by reason.
+#[derive(Debug, Default)]
+pub struct Counters([AtomicU64; NAMES.len()]);
+
+impl Counters {
+    /// Counts one.
+    pub fn count(&self, reason: Reason) {
+        self.0[reason as usize].fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// All counts, with their names.
+    pub fn list(&self) -> Vec<(&'static str, u64)> {
+        NAMES.iter().zip(&self.0).map(|(name, count)| (*name, count.load(Ordering::Relaxed))).collect()
+    }
+}

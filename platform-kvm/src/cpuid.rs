@@ -1,0 +1,88 @@
+//! What guests find out about their processor: what the host's processor can do for user programs, less what only a
+//! kernel or a hypervisor would use.
+
+use kvm_bindings::{CpuId, kvm_cpuid_entry2};
+
+/// Control register 4 bits.
+mod cr4 {
+    pub const PHYSICAL_ADDRESS_EXTENSION: u64 = 1 << 5;
+    pub const FXSR: u64 = 1 << 9;
+    pub const SIMD_EXCEPTIONS: u64 = 1 << 10;
+    pub const USER_MODE_INSTRUCTION_PREVENTION: u64 = 1 << 11;
+    pub const FSGSBASE: u64 = 1 << 16;
+    pub const XSAVE: u64 = 1 << 18;
+    pub const NO_EXECUTION_OF_USER_PAGES: u64 = 1 << 20;
+    pub const NO_ACCESS_OF_USER_PAGES: u64 = 1 << 21;
+}
+
+/// x87, SSE, AVX, and the three parts of AVX-512.
+const STATES: u64 = 0b1110_0111;
+
+/// What a virtual processor of this host is set up with.
+#[derive(Clone, Debug)]
+pub struct Features {
+    /// The answers of `cpuid`.
+    pub cpuid: CpuId,
+    /// Control register 4.
+    pub cr4: u64,
+    /// Extended control register 0, if there is one.
+    pub xcr0: Option<u64>,
+    /// Bytes of the floating-point state.
+    pub state_bytes: usize,
+}
+
+fn leaf(cpuid: &CpuId, function: u32, index: u32) -> Option<kvm_cpuid_entry2> {
+    cpuid.as_slice().iter().find(|entry| entry.function == function && entry.index == index).copied()
+}
+
+impl Features {
+    /// Chooses from what the host supports.
+    pub fn of(supported: &CpuId) -> Features {
+        let mut cpuid = supported.clone();
+        let basic = leaf(supported, 1, 0).unwrap_or_default();
+        let extended = leaf(supported, 7, 0).unwrap_or_default();
+        let has_xsave = basic.ecx & 1 << 26 != 0;
+        let has = |bit: bool, flag: u64| if bit { flag } else { 0 };
+        let cr4 = cr4::PHYSICAL_ADDRESS_EXTENSION
+            | cr4::FXSR
+            | cr4::SIMD_EXCEPTIONS
+            | has(extended.ebx & 1 != 0, cr4::FSGSBASE)
+            | has(extended.ebx & 1 << 7 != 0, cr4::NO_EXECUTION_OF_USER_PAGES)
+            | has(extended.ebx & 1 << 20 != 0, cr4::NO_ACCESS_OF_USER_PAGES)
+            | has(extended.ecx & 1 << 2 != 0, cr4::USER_MODE_INSTRUCTION_PREVENTION)
+            | has(has_xsave, cr4::XSAVE);
+        let states =
+            leaf(supported, 0xd, 0).map_or(3, |entry| u64::from(entry.edx) << 32 | u64::from(entry.eax)) & STATES;
+        let state_bytes = (2..64)
+            .filter(|component| states & 1 << component != 0)
+            .filter_map(|component| leaf(supported, 0xd, component))
+            .map(|entry| (entry.ebx + entry.eax) as usize)
+            .fold(576, usize::max);
+        for entry in cpuid.as_mut_slice() {
+            match (entry.function, entry.index) {
+                // No MONITOR, VMX, x2APIC, TSC-deadline; no hypervisor either, since there is none the guest could talk to.
+                (1, _) => {
+                    entry.ecx &= !(1 << 3 | 1 << 5 | 1 << 21 | 1 << 24 | 1 << 31);
+                    entry.ecx |= u32::from(has_xsave) << 27;
+                }
+                // No protection keys.
+                (7, 0) => entry.ecx &= !(1 << 3 | 1 << 4),
+                (0xd, 0) => {
+                    entry.eax &= states as u32;
+                    entry.edx &= (states >> 32) as u32;
+                    entry.ebx = state_bytes as u32;
+                    entry.ecx = state_bytes as u32;
+                }
+                // No SVM.
+                (0x8000_0001, _) => entry.ecx &= !(1 << 2),
+                _ => {}
+            }
+        }
+        Features { cpuid, cr4, xcr0: has_xsave.then_some(states), state_bytes }
+    }
+
+    /// Bits of a guest-physical address.
+    pub fn physical_bits(&self) -> u32 {
+        leaf(&self.cpuid, 0x8000_0008, 0).map_or(36, |entry| entry.eax & 0xff)
+    }
+}

@@ -1,0 +1,303 @@
+//! What it means for the guest that the machine was left.
+
+use std::io::ErrorKind;
+
+use amber_platform::{Access, HostFault, Registers, Trap};
+use kvm_bindings::kvm_regs;
+
+use crate::behaviour::{Invalid, reconsider};
+use crate::fault;
+use crate::layout::{AREA_BYTES, AREAS, COMMON, MOST_PROCESSORS, TRAMPOLINE, code, selector};
+use crate::machine::Machine;
+use crate::space::Space;
+use crate::vcpu::{Core, Left, user_flags};
+
+/// `si_code` of a signal that stands for no particular cause.
+const SI_KERNEL: i32 = 0x80;
+/// The entries of the vsyscall page and the calls they stand for.
+const VSYSCALLS: [(u64, i64); 3] = [
+    (0xffff_ffff_ff60_0000, libc::SYS_gettimeofday),
+    (0xffff_ffff_ff60_0400, libc::SYS_time),
+    (0xffff_ffff_ff60_0800, libc::SYS_getcpu),
+];
+
+/// What an exit means.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Meaning {
+    /// The guest did something.
+    Trap(Trap),
+    /// Nothing; the registers are the guest's.
+    Nothing,
+    /// The processor is on its way to a trap: run it again as it is.
+    GoOn,
+}
+
+/// Numbers of exceptions.
+mod vector {
+    pub const DIVIDE: u64 = 0;
+    pub const DEBUG: u64 = 1;
+    pub const BREAKPOINT: u64 = 3;
+    pub const INVALID: u64 = 6;
+    pub const DOUBLE_FAULT: u64 = 8;
+    pub const NOT_PRESENT: u64 = 11;
+    pub const STACK: u64 = 12;
+    pub const PAGE_FAULT: u64 = 14;
+    pub const FLOATING: u64 = 16;
+    pub const ALIGNMENT: u64 = 17;
+    pub const SIMD: u64 = 19;
+}
+
+/// Exceptions that come with an error code, as bits.
+const WITH_ERROR: u64 =
+    1 << 8 | 1 << 10 | 1 << 11 | 1 << 12 | 1 << 13 | 1 << 14 | 1 << 17 | 1 << 21 | 1 << 29 | 1 << 30;
+
+/// Copies general registers and bases; `rip`, flags and segments of code and stack are the caller's to set.
+fn take(core: &mut Core, r: &mut Registers) -> kvm_regs {
+    let (regs, sregs) = core.state();
+    let regs = *regs;
+    *r = Registers {
+        r15: regs.r15,
+        r14: regs.r14,
+        r13: regs.r13,
+        r12: regs.r12,
+        rbp: regs.rbp,
+        rbx: regs.rbx,
+        r11: regs.r11,
+        r10: regs.r10,
+        r9: regs.r9,
+        r8: regs.r8,
+        rax: regs.rax,
+        rcx: regs.rcx,
+        rdx: regs.rdx,
+        rsi: regs.rsi,
+        rdi: regs.rdi,
+        orig_rax: u64::MAX,
+        rip: regs.rip,
+        cs: u64::from(sregs.cs.selector),
+        eflags: user_flags(regs.rflags),
+        rsp: regs.rsp,
+        ss: u64::from(sregs.ss.selector),
+        fs_base: sregs.fs.base,
+        gs_base: sregs.gs.base,
+        ds: u64::from(sregs.ds.selector),
+        es: u64::from(sregs.es.selector),
+        fs: u64::from(sregs.fs.selector),
+        gs: u64::from(sregs.gs.selector),
+    };
+    regs
+}
+
+/// Makes a system call of registers whose `rip` is where it returns.
+fn call(r: &mut Registers) -> Meaning {
+    (r.cs, r.ss) = (u64::from(selector::USER_CODE), u64::from(selector::USER_DATA));
+    (r.rcx, r.r11, r.orig_rax) = (r.rip, r.eflags, r.rax);
+    Meaning::Trap(Trap::Syscall)
+}
+
+/// Says what an exit means, and leaves the guest's registers in `r`.
+///
+/// # Errors
+/// The processor is where it cannot be.
+pub fn understand(
+    core: &mut Core,
+    left: Left,
+    space: &Space,
+    machine: &Machine,
+    r: &mut Registers,
+) -> Result<Meaning, HostFault> {
+    let (regs, sregs) = core.state();
+    let (rip, ring_3) = (regs.rip, sregs.cs.selector & 3 == 3);
+    if ring_3 {
+        take(core, r);
+        let trampoline = TRAMPOLINE + code::TRAMPOLINE..=TRAMPOLINE + code::LEAVE + 2;
+        return Ok(match left {
+            _ if trampoline.contains(&rip) => in_trampoline(rip - TRAMPOLINE, r),
+            Left::Kicked => Meaning::Nothing,
+            // Another `out` to the trampoline's port: to the guest, no port is allowed.
+            Left::Port(_) | Left::Halted => segmentation(),
+        });
+    }
+    let Some(offset) = stub_offset(rip) else {
+        return Err(fault(format_args!("ring 0 at {rip:#x}"), ErrorKind::InvalidData));
+    };
+    match offset {
+        // With the number in rax, whether or not it was looked up already.
+        code::SYSCALL..code::HIT => Ok(kernel_call(core, r)),
+        code::HIT..code::HIT_END if (offset - code::HIT).is_multiple_of(16) => Ok(kernel_call(core, r)),
+        code::HIT..code::HIT_END => {
+            kernel_call(core, r);
+            r.orig_rax = u64::MAX;
+            Ok(Meaning::Nothing)
+        }
+        // On the way to the guest, whose registers are as they were given.
+        code::IRET..code::BACK_END => {
+            core.forget_seen();
+            r.orig_rax = u64::MAX;
+            Ok(Meaning::Nothing)
+        }
+        _ if left != Left::Halted => Ok(Meaning::GoOn),
+        code::SYSCALL32..code::INT80 => {
+            kernel_call(core, r);
+            r.cs = u64::from(selector::USER_CODE32);
+            Ok(Meaning::Trap(Trap::Syscall32))
+        }
+        code::INT80..code::EXCEPTIONS => {
+            frame(core, r, false)?;
+            r.orig_rax = r.rax;
+            Ok(Meaning::Trap(Trap::Syscall32))
+        }
+        code::EXCEPTIONS..code::EXCEPTIONS_END => exception((offset - code::EXCEPTIONS) / 16, core, space, machine, r),
+        _ => Err(fault(format_args!("the stub halted at {offset:#x}"), ErrorKind::InvalidData)),
+    }
+}
+
+/// Where in the stub an address of the kernel half is.
+fn stub_offset(rip: u64) -> Option<u64> {
+    let page = rip & !0xfff;
+    let area =
+        page.checked_sub(AREAS).is_some_and(|at| at.is_multiple_of(AREA_BYTES) && at / AREA_BYTES < MOST_PROCESSORS);
+    (page == COMMON || area).then_some(rip & 0xfff)
+}
+
+/// A call that entered ring 0 with the user's address in rcx and the flags in r11.
+fn kernel_call(core: &mut Core, r: &mut Registers) -> Meaning {
+    let regs = take(core, r);
+    (r.rip, r.eflags) = (regs.rcx, user_flags(regs.r11));
+    call(r)
+}
+
+/// A thread in the trampoline, at an offset of its page: it makes a call, or has been answered.
+fn in_trampoline(offset: u64, r: &mut Registers) -> Meaning {
+    let at = (offset - code::TRAMPOLINE) % code::TRAMPOLINE_STRIDE;
+    let leaving = offset >= code::LEAVE;
+    let exchanged = !leaving
+        && (at == code::EXCHANGED || at >= code::EXCHANGED + 2 && at < code::EXCHANGED_BACK || at >= code::KNOWN);
+    r.rip = if exchanged { r.r11 } else { r.rcx };
+    if !leaving && at >= code::ANSWERED {
+        (r.cs, r.ss) = (u64::from(selector::USER_CODE), u64::from(selector::USER_DATA));
+        return Meaning::Nothing;
+    }
+    call(r)
+}
+
+fn segmentation() -> Meaning {
+    Meaning::Trap(Trap::Exception { signal: libc::SIGSEGV, code: SI_KERNEL, address: 0 })
+}
+
+/// Takes the registers from the frame on ring 0's stack. Returns the error code, and whether it was the user's exception.
+fn frame(core: &mut Core, r: &mut Registers, with_error: bool) -> Result<(u64, bool), HostFault> {
+    let given = *r;
+    let regs = take(core, r);
+    let word = |i: u64| {
+        core.data_word(regs.rsp.wrapping_add(i * 8)).ok_or_else(|| {
+            fault(format_args!("an exception with its stack at {:#x}", regs.rsp), ErrorKind::InvalidData)
+        })
+    };
+    let first = u64::from(with_error);
+    let error = if with_error { word(0)? } else { 0 };
+    let [rip, cs, flags, rsp, ss] =
+        [word(first)?, word(first + 1)?, word(first + 2)?, word(first + 3)?, word(first + 4)?];
+    if cs & 3 == 0 {
+        let back = stub_offset(rip).is_some_and(|offset| (code::IRET..code::BACK_END).contains(&offset));
+        if !back {
+            return Err(fault(format_args!("an exception in ring 0 at {rip:#x}"), ErrorKind::InvalidData));
+        }
+        // The way back to the guest failed for what it asked for.
+        *r = Registers { orig_rax: u64::MAX, ..given };
+        return Ok((error, false));
+    }
+    (r.rip, r.cs, r.eflags, r.rsp, r.ss) = (rip, cs, user_flags(flags), rsp, ss);
+    Ok((error, true))
+}
+
+fn exception(
+    number: u64,
+    core: &mut Core,
+    space: &Space,
+    machine: &Machine,
+    r: &mut Registers,
+) -> Result<Meaning, HostFault> {
+    let (error, users) = frame(core, r, WITH_ERROR >> number & 1 != 0)?;
+    if !users {
+        core.forget_seen();
+        return Ok(segmentation());
+    }
+    if number == vector::DOUBLE_FAULT {
+        return Err(fault(format_args!("a double fault at {:#x}", r.rip), ErrorKind::InvalidData));
+    }
+    if number == vector::PAGE_FAULT {
+        let address = core.state().1.cr2;
+        return Ok(Meaning::Trap(page_fault(error, address, space, machine, r)));
+    }
+    let rip = r.rip;
+    let (signal, code, address) = match number {
+        vector::DIVIDE => (libc::SIGFPE, 1, rip),
+        vector::DEBUG => (libc::SIGTRAP, 2, rip),
+        vector::BREAKPOINT => (libc::SIGTRAP, SI_KERNEL, 0),
+        vector::INVALID => {
+            let bytes = user_bytes(space, machine, rip);
+            match reconsider(machine.behaviour(), bytes.map_or([0, 0], |word: [u8; 2]| word)) {
+                Invalid::Call32 => {
+                    (r.rip, r.orig_rax) = (rip + 2, r.rax);
+                    return Ok(Meaning::Trap(Trap::Syscall32));
+                }
+                Invalid::Forbidden => (libc::SIGSEGV, SI_KERNEL, 0),
+                Invalid::Really => (libc::SIGILL, 2, rip),
+            }
+        }
+        vector::NOT_PRESENT | vector::STACK => (libc::SIGBUS, SI_KERNEL, 0),
+        vector::FLOATING | vector::SIMD => (libc::SIGFPE, floating_code(core, number)?, rip),
+        vector::ALIGNMENT => (libc::SIGBUS, 1, 0),
+        _ => (libc::SIGSEGV, SI_KERNEL, 0),
+    };
+    Ok(Meaning::Trap(Trap::Exception { signal, code, address }))
+}
+
+fn page_fault(error: u64, address: u64, space: &Space, machine: &Machine, r: &mut Registers) -> Trap {
+    if r.rip == address
+        && let Some((_, number)) = VSYSCALLS.iter().find(|(entry, _)| *entry == address)
+        && let Some(caller) = user_bytes(space, machine, r.rsp)
+    {
+        // Return as the code of Linux's vsyscall page would.
+        r.rip = u64::from_le_bytes(caller);
+        r.rsp = r.rsp.wrapping_add(8);
+        (r.rax, r.orig_rax) = (*number as u64, *number as u64);
+        return Trap::Syscall;
+    }
+    let access = match error {
+        _ if error & 1 << 4 != 0 => Access::Execute,
+        _ if error & 1 << 1 != 0 => Access::Write,
+        _ => Access::Read,
+    };
+    Trap::PageFault { address, access }
+}
+
+/// Bytes that the user could read, within one page.
+fn user_bytes<const N: usize>(space: &Space, machine: &Machine, address: u64) -> Option<[u8; N]> {
+    let mut bytes = [0; N];
+    for (i, byte) in bytes.iter_mut().enumerate() {
+        let offset = machine.guest_offset(space.find(address.checked_add(i as u64)?)?)?;
+        machine.memory().read(offset, std::slice::from_mut(byte));
+    }
+    Some(bytes)
+}
+
+/// `si_code` of a floating-point exception, from the unit's own account.
+fn floating_code(core: &Core, number: u64) -> Result<i32, HostFault> {
+    let state = core.fd.get_xsave().map_err(|e| fault("reading floating-point state", e))?;
+    let errors = if number == vector::SIMD {
+        let control = state.region[6];
+        !(control >> 7) & control
+    } else {
+        let (control, status) = (state.region[0] & 0xffff, state.region[0] >> 16);
+        status & !control
+    };
+    Ok(match errors {
+        _ if errors & 1 != 0 => 7,
+        _ if errors & 4 != 0 => 3,
+        _ if errors & 8 != 0 => 4,
+        _ if errors & 0x12 != 0 => 5,
+        _ if errors & 0x20 != 0 => 6,
+        _ => 0,
+    })
+}

@@ -1,0 +1,51 @@
+//! The floating-point state as the host passes it for virtual processors.
+
+use std::io::ErrorKind;
+
+use amber_platform::{FloatingFormat, FloatingPoint, HostFault, processor};
+use kvm_bindings::kvm_xsave;
+use kvm_ioctls::VcpuFd;
+
+use crate::cpuid::Features;
+use crate::fault;
+
+/// Where MXCSR's mask is.
+const MXCSR_MASK: usize = 28;
+/// Where Linux says which components it keeps.
+const COMPONENTS_KEPT: usize = 464;
+
+/// Learns the format from a processor that has run nothing yet.
+pub fn format_of(vcpu: &VcpuFd, features: &Features) -> Result<FloatingFormat, HostFault> {
+    let mut state = read(vcpu)?;
+    state.truncate(features.state_bytes);
+    state[MXCSR_MASK..MXCSR_MASK + 4].copy_from_slice(&processor::mxcsr_mask().to_le_bytes());
+    let components = features.xcr0.unwrap_or(3);
+    state[COMPONENTS_KEPT..COMPONENTS_KEPT + 8].copy_from_slice(&components.to_le_bytes());
+    FloatingFormat::learn(state).ok_or_else(|| fault("the host has no XSAVE state", ErrorKind::Unsupported))
+}
+
+/// The state of a processor.
+pub fn state_of(vcpu: &VcpuFd, format: &FloatingFormat) -> Result<FloatingPoint, HostFault> {
+    let mut state = read(vcpu)?;
+    state[MXCSR_MASK..MXCSR_MASK + 4].copy_from_slice(&processor::mxcsr_mask().to_le_bytes());
+    Ok(format.complete(state))
+}
+
+fn read(vcpu: &VcpuFd) -> Result<Vec<u8>, HostFault> {
+    let state = vcpu.get_xsave().map_err(|e| fault("reading floating-point state", e))?;
+    Ok(state.region.iter().flat_map(|word| word.to_le_bytes()).collect())
+}
+
+/// Gives a processor a state that the format accepts.
+pub fn write(vcpu: &VcpuFd, state: &FloatingPoint) -> Result<(), HostFault> {
+    let mut area = kvm_xsave::default();
+    for (word, bytes) in area.region.iter_mut().zip(state.0.chunks_exact(4)) {
+        *word = u32::from_le_bytes(bytes.try_into().expect("chunks of four bytes"));
+    }
+    // The bytes for software are not the processor's.
+    for word in &mut area.region[COMPONENTS_KEPT / 4..512 / 4] {
+        *word = 0;
+    }
+    // SAFETY: the machine asks for no state that would make the host read beyond the fixed area.
+    unsafe { vcpu.set_xsave(&area) }.map_err(|e| fault("writing floating-point state", e))
+}

@@ -1,0 +1,113 @@
+//! Runs guest code in ring 3 of a virtual machine.
+//!
+//! A sandbox is one machine: its memory is guest memory and a stretch for page tables, with one tree of tables for each
+//! guest address space and a kernel half that all share. There, in ring 0, is nothing but the *stub*: a page of code whose
+//! entries leave the machine at once, so that the sentry finds the guest's registers as they were. Guest threads are host
+//! threads that run a virtual processor each; where there are more threads than processors, they take turns.
+//!
+//! Not every KVM is the same: `behaviour` has what differs, and finds out by trying.
+
+mod answers;
+mod behaviour;
+mod context;
+mod counters;
+mod cpuid;
+mod exits;
+mod floating;
+mod kick;
+mod layout;
+mod machine;
+mod pool;
+mod residents;
+mod seat;
+mod space;
+mod table_memory;
+mod tables;
+mod vcpu;
+mod window;
+
+use std::io;
+use std::sync::Arc;
+
+use amber_platform::{AddressSpace, Context, GuestMemory, HostFault, Platform};
+
+use crate::context::KvmContext;
+use crate::machine::Machine;
+use crate::pool::Pool;
+use crate::space::Space;
+
+pub use crate::behaviour::Behaviour;
+
+/// What all spaces and contexts of one platform share.
+struct Shared {
+    machine: Arc<Machine>,
+    pool: Pool,
+}
+
+impl Shared {
+    fn new_space(&self) -> Result<Space, HostFault> {
+        Space::new(&self.machine)
+    }
+}
+
+/// The platform that needs `/dev/kvm`.
+pub struct KvmPlatform {
+    shared: Arc<Shared>,
+    behaviour: Behaviour,
+}
+
+impl KvmPlatform {
+    /// Makes the platform for guests whose memory is `memory`, and tries it out.
+    ///
+    /// # Errors
+    /// There is no KVM, it is forbidden, or it does not do what the platform needs.
+    pub fn new(memory: Arc<GuestMemory>) -> Result<Self, HostFault> {
+        Self::with_processors(memory, usize::MAX)
+    }
+
+    /// Like [`new`](Self::new), with at most so many virtual processors.
+    ///
+    /// # Errors
+    /// As for [`new`](Self::new).
+    pub fn with_processors(memory: Arc<GuestMemory>, most: usize) -> Result<Self, HostFault> {
+        kick::prepare()?;
+        let machine = Arc::new(Machine::new(memory)?);
+        let first = Space::new(&machine)?;
+        let pool = Pool::new(&machine, most, first.root())?;
+        let shared = Arc::new(Shared { machine, pool });
+        let behaviour = behaviour::detect(&shared)?;
+        Ok(KvmPlatform { shared, behaviour })
+    }
+
+    /// How this host's KVM behaves.
+    pub fn behaviour(&self) -> Behaviour {
+        self.behaviour
+    }
+}
+
+impl Platform for KvmPlatform {
+    fn name(&self) -> &'static str {
+        "kvm"
+    }
+
+    fn address_limit(&self) -> u64 {
+        layout::ADDRESS_LIMIT
+    }
+
+    fn new_address_space(&self) -> Result<Arc<dyn AddressSpace>, HostFault> {
+        Ok(Arc::new(self.shared.new_space()?))
+    }
+
+    fn new_context(&self) -> Result<Box<dyn Context>, HostFault> {
+        Ok(Box::new(KvmContext::new(self.shared.clone())))
+    }
+
+    fn counters(&self) -> Vec<(&'static str, u64)> {
+        self.shared.machine.counters.list()
+    }
+}
+
+/// A [`HostFault`] of this platform.
+fn fault(what: impl std::fmt::Display, source: impl Into<io::Error>) -> HostFault {
+    HostFault { what: format!("kvm platform: {what}"), source: source.into() }
+}

@@ -1,0 +1,305 @@
+//! The virtual machine of a sandbox: its memory, the stub, the descriptor tables.
+
+use std::io::{Cursor, ErrorKind};
+use std::os::fd::{AsFd, AsRawFd};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use amber_platform::{FrameRange, GuestMemory, HostFault, PAGE_SIZE};
+use kvm_bindings::{CpuId, KVM_MAX_CPUID_ENTRIES, kvm_userspace_memory_region};
+use kvm_ioctls::{Cap, Kvm, VmFd};
+use linux_loader::loader::{Elf, KernelLoader};
+use parking_lot::Mutex;
+use vm_memory::mmap::MmapRegionBuilder;
+use vm_memory::{FileOffset, GuestAddress, GuestMemoryMmap, GuestRegionMmap, MmapRegion};
+
+use crate::behaviour::{Behaviour, Detected};
+use crate::counters::Counters;
+use crate::fault;
+use crate::layout::{AREA_BYTES, AREAS, COMMON, GDT, GUEST_BASE, IDT, TABLES_BASE, TABLES_BYTES, code, selector};
+use crate::table_memory::{Table, TableMemory};
+use crate::tables::{self, Kernel};
+use crate::window::Window;
+
+/// The ring-0 stub, linked by the build script.
+const STUB: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/stub.elf"));
+/// The interface of `/dev/kvm` this is written for, which never changed.
+const API_VERSION: i32 = 12;
+/// What the machine cannot do without.
+const NEEDED: [(Cap, &str); 4] = [
+    (Cap::UserMemory, "KVM_CAP_USER_MEMORY"),
+    (Cap::SyncRegs, "KVM_CAP_SYNC_REGS"),
+    (Cap::ImmediateExit, "KVM_CAP_IMMEDIATE_EXIT"),
+    (Cap::Xsave, "KVM_CAP_XSAVE"),
+];
+/// Where Intel's older processors keep three pages they need in real mode.
+const TSS_ADDRESS: usize = 0xfffb_d000;
+/// Slots kept for what is not guest memory.
+const OWN_SLOTS: u64 = 80;
+
+/// A virtual machine.
+pub struct Machine {
+    kvm: Kvm,
+    vm: VmFd,
+    /// What the guest's processor can do, before this machine's choices.
+    supported: CpuId,
+    tables: TableMemory,
+    guest: Window,
+    memory: Arc<GuestMemory>,
+    next_slot: AtomicU32,
+    kernel: Mutex<Kernel>,
+    /// How often the machine was left, and why.
+    pub counters: Counters,
+    /// How this host behaves, as far as that is known.
+    pub detected: Detected,
+}
+
+impl Machine {
+    /// Makes a machine for guests whose memory is `memory`.
+    ///
+    /// # Errors
+    /// `/dev/kvm` is missing, forbidden, or lacks something needed.
+    pub fn new(memory: Arc<GuestMemory>) -> Result<Machine, HostFault> {
+        let kvm = open()?;
+        let vm = kvm.create_vm().map_err(|e| fault("making a virtual machine", e))?;
+        if kvm.check_extension(Cap::SetTssAddr) {
+            vm.set_tss_address(TSS_ADDRESS).map_err(|e| fault("placing the machine's TSS", e))?;
+        }
+        let supported = kvm
+            .get_supported_cpuid(KVM_MAX_CPUID_ENTRIES)
+            .map_err(|e| fault("asking what virtual processors can do", e))?;
+        let slots = (kvm.get_nr_memslots() as u64).saturating_sub(OWN_SLOTS);
+        if slots == 0 {
+            let text = format!("only {} memory slots", kvm.get_nr_memslots());
+            return Err(fault(text, ErrorKind::Unsupported));
+        }
+        let region = MmapRegion::<()>::new(TABLES_BYTES as usize)
+            .map_err(|e| fault("reserving table memory", std::io::Error::other(e.to_string())))?;
+        load_stub(&region)?;
+        let tables = TableMemory::new(Window::new(TABLES_BASE, region, OWN_SLOTS - 8))?;
+        let guest = Window::new(GUEST_BASE, map_guest(&memory)?, slots);
+        let next_slot = AtomicU32::new(1);
+        let kernel = Mutex::new(Kernel::default());
+        let machine = Machine {
+            kvm,
+            vm,
+            supported,
+            tables,
+            guest,
+            memory,
+            next_slot,
+            kernel,
+            counters: Counters::default(),
+            detected: Detected::default(),
+        };
+        machine.provide_tables(0)?;
+        machine.make_kernel()?;
+        Ok(machine)
+    }
+
+    /// The device.
+    pub fn kvm(&self) -> &Kvm {
+        &self.kvm
+    }
+
+    /// The machine as the host knows it.
+    pub fn vm(&self) -> &VmFd {
+        &self.vm
+    }
+
+    /// What virtual processors can do.
+    pub fn supported(&self) -> &CpuId {
+        &self.supported
+    }
+
+    /// Memory for page tables.
+    pub fn tables(&self) -> &TableMemory {
+        &self.tables
+    }
+
+    /// The guests' memory.
+    pub fn memory(&self) -> &Arc<GuestMemory> {
+        &self.memory
+    }
+
+    /// How this host behaves, as far as that is known.
+    pub fn behaviour(&self) -> Behaviour {
+        self.detected.get()
+    }
+
+    /// The page with the stub.
+    pub fn stub(&self) -> Table {
+        self.tables.at(TABLES_BASE)
+    }
+
+    /// Refuses a processor that cannot address all memory.
+    ///
+    /// # Errors
+    /// So it is.
+    pub fn check_physical_bits(&self, bits: u32) -> Result<(), HostFault> {
+        let needed = self.guest.address(self.memory.limit());
+        if bits < 64 && needed > 1 << bits {
+            let text = format!("virtual processors address {bits} bits, too few for {needed:#x} bytes of memory");
+            return Err(fault(text, ErrorKind::Unsupported));
+        }
+        Ok(())
+    }
+
+    /// Guest-physical address of frames, which the machine has from now on.
+    pub fn guest_address(&self, frames: FrameRange) -> Result<u64, HostFault> {
+        self.guest.provide(&self.vm, &self.next_slot, frames.start, frames.len)?;
+        Ok(self.guest.address(frames.start))
+    }
+
+    /// The byte of guest memory at a guest-physical address.
+    pub fn guest_offset(&self, address: u64) -> Option<u64> {
+        self.guest.offset(address)
+    }
+
+    /// Makes whatever was derived from page tables about these guest-physical bytes be derived again.
+    pub fn forget(&self, address: u64, len: u64) {
+        if let Some(offset) = self.guest.offset(address) {
+            self.guest.forget(offset, len);
+        }
+    }
+
+    /// Makes everything derived from page tables be derived again: the host drops it when a slot goes.
+    pub fn forget_tables(&self) -> Result<(), HostFault> {
+        let slot = self.next_slot.fetch_add(1, Ordering::Relaxed);
+        for memory_size in [PAGE_SIZE, 0] {
+            let region = kvm_userspace_memory_region {
+                slot,
+                flags: 0,
+                guest_phys_addr: PAGE_SIZE,
+                memory_size,
+                userspace_addr: self.tables.window().mapping().as_ptr() as u64,
+            };
+            // SAFETY: as for the window's slots; the page holds the stub's code, and no page table names this address.
+            unsafe { self.vm.set_user_memory_region(region) }.map_err(|e| fault("a passing memory slot", e))?;
+        }
+        Ok(())
+    }
+
+    /// A zeroed table.
+    pub fn new_table(&self) -> Result<Table, HostFault> {
+        let table = self.tables.take(|| self.forget_tables())?;
+        self.provide_tables(table.offset())?;
+        Ok(table)
+    }
+
+    fn provide_tables(&self, offset: u64) -> Result<(), HostFault> {
+        self.tables.window().provide(&self.vm, &self.next_slot, offset, PAGE_SIZE)
+    }
+
+    /// A top-level table with the kernel half.
+    pub fn new_root(&self) -> Result<Table, HostFault> {
+        let root = self.new_table()?;
+        let kernel = self.kernel.lock();
+        self.tables.entries(root)[tables::KERNEL_ENTRY].store(kernel.entry(self), Ordering::SeqCst);
+        Ok(root)
+    }
+
+    /// Maps the area of virtual processor `index` with a new page of data.
+    pub fn new_area(&self, index: u64) -> Result<Table, HostFault> {
+        let data = self.new_table()?;
+        let at = AREAS + index * AREA_BYTES;
+        let mut kernel = self.kernel.lock();
+        kernel.map(self, at, TABLES_BASE, tables::kernel_code())?;
+        kernel.map(self, at + PAGE_SIZE, self.tables.address(data), tables::kernel_data())?;
+        Ok(data)
+    }
+
+    /// The parts of the kernel half that all processors share.
+    fn make_kernel(&self) -> Result<(), HostFault> {
+        let gdt = self.new_table()?;
+        let idt = self.new_table()?;
+        let flat = |kind: u64| 0x00cf_0000_0000_ffff | kind << 40;
+        const LONG: u64 = 0x0020_0000_0000_0000;
+        const SIZE32: u64 = 0x0040_0000_0000_0000;
+        for (selector, descriptor) in [
+            (selector::KERNEL_CODE, flat(0x9b) & !SIZE32 | LONG),
+            (selector::KERNEL_DATA, flat(0x93)),
+            (selector::USER_CODE32, flat(0xfb)),
+            (selector::USER_DATA, flat(0xf3)),
+            (selector::USER_CODE, flat(0xfb) & !SIZE32 | LONG),
+        ] {
+            self.tables.entries(gdt)[usize::from(selector) / 8].store(descriptor, Ordering::SeqCst);
+        }
+        let gates = self.tables.entries(idt);
+        for vector in 0..32 {
+            // Debug exceptions, NMI and double faults may come where the stack is the user's.
+            let stack = if matches!(vector, 1 | 2 | 8) { 1 } else { 0 };
+            // Users may raise breakpoints and overflows themselves.
+            let privilege = if matches!(vector, 3 | 4) { 3 } else { 0 };
+            gate(gates, vector, code::EXCEPTIONS + vector as u64 * 16, stack, privilege);
+        }
+        gate(gates, 0x80, code::INT80, 0, 3);
+        let mut kernel = self.kernel.lock();
+        kernel.map(self, COMMON, TABLES_BASE, tables::kernel_code())?;
+        kernel.map(self, GDT, self.tables.address(gdt), tables::kernel_data())?;
+        kernel.map(self, IDT, self.tables.address(idt), tables::kernel_data())
+    }
+}
+
+/// Writes an interrupt gate.
+fn gate(gates: &[std::sync::atomic::AtomicU64], vector: usize, offset: u64, stack: u64, privilege: u64) {
+    let target = COMMON + offset;
+    let kind = 0x8e | privilege << 5;
+    let low = target & 0xffff
+        | u64::from(selector::KERNEL_CODE) << 16
+        | stack << 32
+        | kind << 40
+        | (target >> 16 & 0xffff) << 48;
+    gates[2 * vector].store(low, Ordering::SeqCst);
+    gates[2 * vector + 1].store(target >> 32, Ordering::SeqCst);
+}
+
+fn open() -> Result<Kvm, HostFault> {
+    let kvm = Kvm::new().map_err(|error| {
+        let advice = match error.errno() {
+            libc::ENOENT | libc::ENODEV | libc::ENXIO => {
+                " (no KVM here: load kvm_amd or kvm_intel, or use --platform ptrace)"
+            }
+            libc::EACCES | libc::EPERM => {
+                " (join the group that owns the device, often `kvm`, or use --platform ptrace)"
+            }
+            _ => "",
+        };
+        fault(format_args!("opening /dev/kvm{advice}"), error)
+    })?;
+    let version = kvm.get_api_version();
+    if version != API_VERSION {
+        return Err(fault(format_args!("/dev/kvm has interface {version}, not {API_VERSION}"), ErrorKind::Unsupported));
+    }
+    for (capability, name) in NEEDED {
+        if !kvm.check_extension(capability) {
+            return Err(fault(format_args!("/dev/kvm lacks {name}; use --platform ptrace"), ErrorKind::Unsupported));
+        }
+    }
+    Ok(kvm)
+}
+
+fn load_stub(region: &MmapRegion) -> Result<(), HostFault> {
+    let refused = |e: &dyn std::fmt::Display| fault(format_args!("placing the stub: {e}"), ErrorKind::InvalidData);
+    // The loader wants to own what it loads into: a second view of the same bytes.
+    // SAFETY: the view is dropped before the region, and does not unmap it.
+    let view =
+        unsafe { MmapRegion::<()>::build_raw(region.as_ptr(), region.size(), libc::PROT_READ | libc::PROT_WRITE, 0) };
+    let view = view.map_err(|e| refused(&e))?;
+    let view = GuestRegionMmap::new(view, GuestAddress(TABLES_BASE)).ok_or_else(|| refused(&"overflow"))?;
+    let memory = GuestMemoryMmap::from_regions(vec![view]).map_err(|e| refused(&e))?;
+    Elf::load(&memory, None, &mut Cursor::new(STUB), None).map_err(|e| refused(&e))?;
+    Ok(())
+}
+
+/// A mapping of guest memory for the machine alone.
+fn map_guest(memory: &GuestMemory) -> Result<MmapRegion, HostFault> {
+    let file = memory.file().try_clone_to_owned().map_err(|e| fault("duplicating guest memory", e))?;
+    log::trace!("guest memory of {} bytes as fd {}", memory.limit(), file.as_fd().as_raw_fd());
+    MmapRegionBuilder::new(memory.limit() as usize)
+        .with_file_offset(FileOffset::new(file.into(), 0))
+        .with_mmap_prot(libc::PROT_READ | libc::PROT_WRITE)
+        .with_mmap_flags(libc::MAP_SHARED | libc::MAP_NORESERVE)
+        .build()
+        .map_err(|e| fault("mapping guest memory (see `ulimit -v`)", std::io::Error::other(e.to_string())))
+}

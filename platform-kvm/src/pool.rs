@@ -1,0 +1,209 @@
+//! Virtual processors, and who has them. A context keeps its processor until others need it.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use amber_platform::{FloatingFormat, HostFault};
+use nix::unistd::gettid;
+use parking_lot::{Condvar, Mutex};
+
+use crate::cpuid::Features;
+use crate::floating;
+use crate::layout::MOST_PROCESSORS;
+use crate::machine::Machine;
+use crate::seat::Seat;
+use crate::space::Root;
+use crate::vcpu::{Core, Vcpu};
+
+/// How long a guest may keep a processor that another waits for.
+const SLICE: Duration = Duration::from_millis(5);
+
+/// A context that waits for a processor.
+#[derive(Default)]
+struct Waiter {
+    given: Mutex<Option<Arc<Vcpu>>>,
+    arrived: Condvar,
+}
+
+struct State {
+    all: Vec<Arc<Vcpu>>,
+    free: Vec<Arc<Vcpu>>,
+    waiters: VecDeque<Arc<Waiter>>,
+    /// So many processors there can be.
+    most: usize,
+    /// Who has to give way next.
+    turn: usize,
+}
+
+/// All processors of a machine.
+pub struct Pool {
+    machine: Arc<Machine>,
+    features: Features,
+    format: FloatingFormat,
+    state: Mutex<State>,
+    waiting: AtomicUsize,
+}
+
+impl Pool {
+    /// A pool of at most `most` processors, with one that starts on `root`.
+    ///
+    /// # Errors
+    /// The host makes none.
+    pub fn new(machine: &Arc<Machine>, most: usize, root: &Arc<Root>) -> Result<Pool, HostFault> {
+        let features = Features::of(machine.supported());
+        machine.check_physical_bits(features.physical_bits())?;
+        let first = Arc::new(Vcpu::new(machine, &features, 0, root)?);
+        let format = floating::format_of(&first.core.lock().fd, &features)?;
+        let most = most.min(machine.kvm().get_max_vcpus()).min(MOST_PROCESSORS as usize).max(1);
+        let state = State { all: vec![first.clone()], free: vec![first], waiters: VecDeque::new(), most, turn: 0 };
+        Ok(Pool { machine: machine.clone(), features, format, state: Mutex::new(state), waiting: AtomicUsize::new(0) })
+    }
+
+    /// The format of floating-point state.
+    pub fn format(&self) -> &FloatingFormat {
+        &self.format
+    }
+
+    /// Sets the entries of all processors again.
+    pub fn set_entries(&self) -> Result<(), HostFault> {
+        self.state.lock().all.iter().try_for_each(|vcpu| vcpu.core.lock().set_entry())
+    }
+
+    /// Whether a context waits for a processor.
+    pub fn is_scarce(&self) -> bool {
+        self.waiting.load(Ordering::Relaxed) > 0
+    }
+
+    /// A processor for a context of the calling thread; it holds nobody's state. A new one starts on `root`.
+    ///
+    /// # Errors
+    /// There is none, and the host makes none.
+    pub fn take(&self, seat: &Arc<Seat>, root: &Arc<Root>) -> Result<Arc<Vcpu>, HostFault> {
+        let vcpu = self.find(root)?;
+        *vcpu.user.lock() = Some(seat.clone());
+        vcpu.thread.store(gettid().as_raw(), Ordering::Relaxed);
+        seat.set_vcpu(Some(vcpu.clone()));
+        Ok(vcpu)
+    }
+
+    fn find(&self, root: &Arc<Root>) -> Result<Arc<Vcpu>, HostFault> {
+        let thread = gettid().as_raw();
+        let waiter = {
+            let mut state = self.state.lock();
+            let known = state.free.iter().rposition(|vcpu| vcpu.thread.load(Ordering::Relaxed) == thread);
+            if let Some(vcpu) = known.map(|i| state.free.swap_remove(i)) {
+                return Ok(vcpu);
+            }
+            if let Some(vcpu) = state.free.pop() {
+                return Ok(vcpu);
+            }
+            if state.all.len() < state.most {
+                match Vcpu::new(&self.machine, &self.features, state.all.len() as u64, root) {
+                    Ok(vcpu) => {
+                        let vcpu = Arc::new(vcpu);
+                        state.all.push(vcpu.clone());
+                        return Ok(vcpu);
+                    }
+                    Err(error) => {
+                        log::warn!("{error}; {} virtual processors must do", state.all.len());
+                        state.most = state.all.len();
+                    }
+                }
+            }
+            if let Some(vcpu) = self.take_idle(&state.all)? {
+                return Ok(vcpu);
+            }
+            let waiter = Arc::new(Waiter::default());
+            state.waiters.push_back(waiter.clone());
+            self.waiting.fetch_add(1, Ordering::SeqCst);
+            waiter
+        };
+        let result = self.wait(&waiter);
+        self.waiting.fetch_sub(1, Ordering::SeqCst);
+        result
+    }
+
+    /// Takes a processor from a context that is not in the guest.
+    fn take_idle(&self, all: &[Arc<Vcpu>]) -> Result<Option<Arc<Vcpu>>, HostFault> {
+        for vcpu in all {
+            let Some(core) = vcpu.core.try_lock() else { continue };
+            if self.evict(vcpu, &core)? {
+                return Ok(Some(vcpu.clone()));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Puts the state of a processor's context away, if it has one.
+    fn evict(&self, vcpu: &Vcpu, core: &Core) -> Result<bool, HostFault> {
+        let Some(seat) = vcpu.user.lock().take() else { return Ok(false) };
+        *seat.saved.lock() = Some(floating::state_of(&core.fd, &self.format)?);
+        seat.set_vcpu(None);
+        Ok(true)
+    }
+
+    fn wait(&self, waiter: &Waiter) -> Result<Arc<Vcpu>, HostFault> {
+        let mut given = waiter.given.lock();
+        loop {
+            if let Some(vcpu) = given.take() {
+                return Ok(vcpu);
+            }
+            if waiter.arrived.wait_for(&mut given, SLICE).timed_out() && given.is_none() {
+                drop(given);
+                self.press();
+                given = waiter.given.lock();
+            }
+        }
+    }
+
+    /// Makes one processor change its context.
+    fn press(&self) {
+        let mut state = self.state.lock();
+        if state.waiters.is_empty() {
+            return;
+        }
+        if let Ok(Some(vcpu)) = self.take_idle(&state.all) {
+            hand_over(&mut state, vcpu);
+            return;
+        }
+        state.turn = (state.turn + 1) % state.all.len();
+        let user = state.all[state.turn].user.lock().clone();
+        drop(state);
+        if let Some(seat) = user {
+            seat.want_processor();
+        }
+    }
+
+    /// Gives the processor of a context up because others wait, with the context's state saved. `core` is its core.
+    ///
+    /// # Errors
+    /// The state cannot be read.
+    pub fn give_way(&self, vcpu: Arc<Vcpu>, core: &Core) -> Result<(), HostFault> {
+        self.evict(&vcpu, core)?;
+        hand_over(&mut self.state.lock(), vcpu);
+        Ok(())
+    }
+
+    /// Takes back the processor of a context that ended.
+    pub fn give_back(&self, vcpu: Arc<Vcpu>, seat: &Arc<Seat>) {
+        let mut state = self.state.lock();
+        let mut user = vcpu.user.lock();
+        if user.as_ref().is_some_and(|user| Arc::ptr_eq(user, seat)) {
+            *user = None;
+            drop(user);
+            hand_over(&mut state, vcpu);
+        }
+    }
+}
+
+fn hand_over(state: &mut State, vcpu: Arc<Vcpu>) {
+    match state.waiters.pop_front() {
+        Some(waiter) => {
+            *waiter.given.lock() = Some(vcpu);
+            waiter.arrived.notify_one();
+        }
+        None => state.free.push(vcpu),
+    }
+}

@@ -1,0 +1,118 @@
+//! What other threads may know of and do to a context.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
+
+use amber_platform::{FloatingPoint, Interrupter};
+use nix::unistd::{Pid, getpid, gettid};
+use parking_lot::Mutex;
+
+use crate::kick;
+use crate::vcpu::Vcpu;
+
+/// Guest code runs, or is about to.
+const RUNNING: u32 = 1;
+/// Someone wants the context to come back.
+const INTERRUPTED: u32 = 2;
+
+/// A context as seen by other threads.
+pub struct Seat {
+    state: AtomicU32,
+    /// Number of the last change of its address space that the processor has taken notice of.
+    seen: AtomicU64,
+    /// The host thread, which is always the same.
+    process: Pid,
+    thread: Pid,
+    /// The processor it runs on.
+    vcpu: Mutex<Option<Arc<Vcpu>>>,
+    /// The floating-point state, when it was taken off a processor that others needed.
+    pub saved: Mutex<Option<FloatingPoint>>,
+    /// Whether others wait for its processor.
+    wanted: AtomicBool,
+}
+
+impl Seat {
+    /// The seat of a context of the calling thread.
+    pub fn new() -> Arc<Self> {
+        Arc::new(Seat {
+            state: AtomicU32::new(0),
+            seen: AtomicU64::new(0),
+            process: getpid(),
+            thread: gettid(),
+            vcpu: Mutex::new(None),
+            saved: Mutex::new(None),
+            wanted: AtomicBool::new(false),
+        })
+    }
+
+    /// Sets the processor that runs the context, or that there is none. No kick reaches the one before any more.
+    pub fn set_vcpu(&self, vcpu: Option<Arc<Vcpu>>) {
+        *self.vcpu.lock() = vcpu;
+    }
+
+    /// Says that guest code is about to run; not if an interruption is due.
+    pub fn start(&self) -> bool {
+        let free = self.state.fetch_or(RUNNING, Ordering::SeqCst) & INTERRUPTED == 0;
+        if !free {
+            self.stop();
+        }
+        free
+    }
+
+    /// Says that guest code does not run any more.
+    pub fn stop(&self) {
+        self.state.fetch_and(!RUNNING, Ordering::SeqCst);
+    }
+
+    /// Whether an interruption is due; it then is no more.
+    pub fn take_interrupt(&self) -> bool {
+        self.state.load(Ordering::SeqCst) & INTERRUPTED != 0
+            && self.state.fetch_and(!INTERRUPTED, Ordering::SeqCst) & INTERRUPTED != 0
+    }
+
+    /// Whether guest code may be running.
+    pub fn is_running(&self) -> bool {
+        self.state.load(Ordering::SeqCst) & RUNNING != 0
+    }
+
+    /// The last change of the address space that guest code which runs now knows of.
+    pub fn seen(&self) -> u64 {
+        self.seen.load(Ordering::SeqCst)
+    }
+
+    /// Says which change guest code will know of.
+    pub fn set_seen(&self, change: u64) {
+        self.seen.store(change, Ordering::SeqCst);
+    }
+
+    /// Makes guest code stop for a moment.
+    pub fn kick(&self) {
+        if let Some(vcpu) = &*self.vcpu.lock() {
+            // The signal makes a running processor stop; the mark one that is only about to run.
+            vcpu.immediate_exit().store(1, Ordering::SeqCst);
+            kick::send(self.process, self.thread);
+        }
+    }
+
+    /// Asks for the processor.
+    pub fn want_processor(&self) {
+        self.wanted.store(true, Ordering::SeqCst);
+        self.kick();
+    }
+
+    /// Whether others asked for the processor; they then do no more.
+    pub fn take_wanted(&self) -> bool {
+        self.wanted.load(Ordering::Relaxed) && self.wanted.swap(false, Ordering::SeqCst)
+    }
+}
+
+impl Interrupter for Seat {
+    fn interrupt(&self) {
+        if self.state.fetch_or(INTERRUPTED, Ordering::SeqCst) & RUNNING != 0 {
+            self.kick();
+        }
+    }
+}
+
+/// The byte of the shared area by which a processor is kept from running.
+pub type ImmediateExit = AtomicU8;

@@ -1,0 +1,120 @@
+//! Memory for page tables and the machine's own pages.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use amber_platform::{HostFault, PAGE_SIZE};
+use parking_lot::Mutex;
+
+use crate::fault;
+use crate::layout::TABLES_BYTES;
+use crate::window::Window;
+
+/// Entries of a table.
+pub const ENTRIES: usize = 512;
+/// So many tables given back are worth making the host forget all it derived from tables.
+const WORTH_FORGETTING: usize = 4096;
+
+/// A page of table memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Table(u64);
+
+impl Table {
+    /// Where it is in table memory, in bytes.
+    pub fn offset(self) -> u64 {
+        self.0
+    }
+}
+
+#[derive(Default)]
+struct Stock {
+    /// Everything from here on was never used.
+    top: u64,
+    free: Vec<Table>,
+    /// Free, but the host may still know things it derived from what they held.
+    stale: Vec<Table>,
+}
+
+/// All tables of a machine.
+pub struct TableMemory {
+    window: Window,
+    stock: Mutex<Stock>,
+    /// Whether the host keeps what it derives from tables, until told otherwise.
+    remembered: AtomicBool,
+}
+
+impl TableMemory {
+    /// Table memory in a window whose first page is the stub.
+    pub fn new(window: Window) -> Result<Self, HostFault> {
+        let stock = Mutex::new(Stock { top: PAGE_SIZE, ..Stock::default() });
+        Ok(TableMemory { window, stock, remembered: AtomicBool::new(true) })
+    }
+
+    /// The window through which the machine has it.
+    pub fn window(&self) -> &Window {
+        &self.window
+    }
+
+    /// Says whether the host remembers what it derived from tables.
+    pub fn set_remembered(&self, remembered: bool) {
+        self.remembered.store(remembered, Ordering::Relaxed);
+    }
+
+    /// A zeroed table. `forget` makes the host forget what it derived from tables.
+    ///
+    /// # Errors
+    /// All table memory is used.
+    pub fn take(&self, forget: impl FnOnce() -> Result<(), HostFault>) -> Result<Table, HostFault> {
+        let mut stock = self.stock.lock();
+        if let Some(table) = stock.free.pop() {
+            return Ok(table);
+        }
+        let fresh = stock.top + PAGE_SIZE <= TABLES_BYTES;
+        if stock.stale.len() >= WORTH_FORGETTING || !fresh && !stock.stale.is_empty() {
+            forget()?;
+            stock.free = std::mem::take(&mut stock.stale);
+        }
+        if let Some(table) = stock.free.pop() {
+            return Ok(table);
+        }
+        if !fresh {
+            return Err(fault("all memory for page tables is used", std::io::ErrorKind::OutOfMemory));
+        }
+        let table = Table(stock.top);
+        stock.top += PAGE_SIZE;
+        Ok(table)
+    }
+
+    /// Gives tables back that no processor uses any more.
+    pub fn give_back(&self, tables: impl IntoIterator<Item = Table>) {
+        let tables: Vec<Table> = tables.into_iter().collect();
+        for table in &tables {
+            for entry in self.entries(*table) {
+                entry.store(0, Ordering::Relaxed);
+            }
+        }
+        let mut stock = self.stock.lock();
+        if self.remembered.load(Ordering::Relaxed) { &mut stock.stale } else { &mut stock.free }.extend(tables);
+    }
+
+    /// The words of a table.
+    pub fn entries(&self, table: Table) -> &[AtomicU64; ENTRIES] {
+        let start = self.window.mapping().as_ptr().wrapping_add(table.0 as usize);
+        // SAFETY: a page of the mapping, which lives as long as `self`; processors and the sentry use it by whole words.
+        unsafe { &*start.cast() }
+    }
+
+    /// Guest-physical address of a table.
+    pub fn address(&self, table: Table) -> u64 {
+        self.window.address(table.0)
+    }
+
+    /// The table at a guest-physical address.
+    pub fn at(&self, address: u64) -> Table {
+        Table(self.window.offset(address).expect("entries above the last level name tables"))
+    }
+
+    /// A word of a page of the machine's own, by byte offset.
+    pub fn word(&self, page: Table, offset: u64) -> &AtomicU64 {
+        &self.entries(page)[offset as usize / 8]
+    }
+}

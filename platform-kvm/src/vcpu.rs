@@ -1,0 +1,413 @@
+//! A virtual processor: how it is set up, how guest registers get in, and how it runs.
+
+use std::os::fd::AsRawFd;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI32, AtomicU8, Ordering};
+
+use amber_platform::{HostFault, PAGE_SIZE, Registers, processor};
+use kvm_bindings::{
+    KVM_VCPU_TSC_CTRL, KVM_VCPU_TSC_OFFSET, Msrs, kvm_device_attr, kvm_msr_entry, kvm_regs, kvm_segment, kvm_sregs,
+    kvm_xcr, kvm_xcrs,
+};
+use kvm_ioctls::{SyncReg, VcpuExit, VcpuFd};
+use parking_lot::Mutex;
+
+use crate::answers::{Answer, pairs};
+use crate::counters::Reason;
+use crate::cpuid::Features;
+use crate::fault;
+use crate::layout::{ADDRESS_LIMIT, AREA_BYTES, AREAS, GDT, IDT, PORT, TRAMPOLINE, code, data, is_canonical, selector};
+use crate::machine::Machine;
+use crate::seat::Seat;
+use crate::space::Root;
+use crate::table_memory::Table;
+
+/// Protected mode with paging, write protection in ring 0, alignment checks and the floating-point unit.
+const CR0: u64 = 0x8005_0033;
+/// `syscall`, long mode, no-execute.
+const EFER: u64 = 0xd01;
+/// `_IOW(KVMIO, 0xe1, struct kvm_device_attr)` of `linux/kvm.h`.
+const KVM_SET_DEVICE_ATTR: libc::c_ulong = 0x4018_aee1;
+const MSR_TSC: u32 = 0x10;
+const MSR_STAR: u32 = 0xc000_0081;
+const MSR_LSTAR: u32 = 0xc000_0082;
+const MSR_CSTAR: u32 = 0xc000_0083;
+const MSR_SFMASK: u32 = 0xc000_0084;
+/// Flags that are clear in ring 0: trap, interrupt, direction, I/O privilege, nested task, alignment check.
+const ENTRY_FLAGS: u64 = 0x4_7700;
+/// Flags of ring 0.
+const KERNEL_FLAGS: u64 = 2;
+/// Flags a user may change, and those that always are set.
+const USER_FLAGS: u64 = 0x25_4dd5;
+const FIXED_FLAGS: u64 = 0x202;
+
+/// Why the processor stopped running.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Left {
+    /// The stub halted it.
+    Halted,
+    /// An `in` or `out` to a port.
+    Port(u16),
+    /// A signal for this thread.
+    Kicked,
+}
+
+/// The flags of a user as far as they are his.
+pub fn user_flags(flags: u64) -> u64 {
+    flags & USER_FLAGS | FIXED_FLAGS
+}
+
+fn segment(selector: u16, kind: u8) -> kvm_segment {
+    let long = matches!(selector, selector::USER_CODE | selector::KERNEL_CODE);
+    kvm_segment {
+        base: 0,
+        limit: u32::MAX,
+        selector,
+        type_: kind,
+        present: 1,
+        dpl: (selector & 3) as u8,
+        db: u8::from(!long),
+        s: 1,
+        l: u8::from(long),
+        g: 1,
+        ..kvm_segment::default()
+    }
+}
+
+fn code_segment(selector: u16) -> kvm_segment {
+    segment(selector, 11)
+}
+
+fn data_segment(selector: u16, base: u64) -> kvm_segment {
+    if selector & !3 == 0 {
+        return kvm_segment { base, selector, unusable: 1, ..kvm_segment::default() };
+    }
+    kvm_segment { base, ..segment(selector, 3) }
+}
+
+/// Whether a processor would load these registers for a user.
+pub fn are_loadable(r: &Registers) -> bool {
+    let data = |selector: u64| selector <= 3 || selector == u64::from(selector::USER_DATA);
+    (r.cs == u64::from(selector::USER_CODE) || r.cs == u64::from(selector::USER_CODE32))
+        && r.ss == u64::from(selector::USER_DATA)
+        && [r.ds, r.es, r.fs, r.gs].into_iter().all(data)
+        && r.fs_base < ADDRESS_LIMIT
+        && r.gs_base < ADDRESS_LIMIT
+        && is_canonical(r.rip)
+}
+
+/// A virtual processor.
+pub struct Vcpu {
+    index: u64,
+    /// Its page of data.
+    data: Table,
+    immediate_exit: *const AtomicU8,
+    /// The context whose state it holds.
+    pub user: Mutex<Option<Arc<Seat>>>,
+    /// The host thread that ran it last: the host likes it to stay the same.
+    pub thread: AtomicI32,
+    /// Locked while it runs.
+    pub core: Mutex<Core>,
+}
+
+// SAFETY: the pointer is into the area shared with the host, which is mapped as long as the core's descriptor lives, and
+// is used as an atomic.
+unsafe impl Send for Vcpu {}
+// SAFETY: as above.
+unsafe impl Sync for Vcpu {}
+
+/// What only the thread that runs the processor uses.
+pub struct Core {
+    machine: Arc<Machine>,
+    index: u64,
+    data: Table,
+    /// The descriptor.
+    pub fd: VcpuFd,
+    /// The tables it has loaded, and the last change of them it took notice of.
+    root: Arc<Root>,
+    seen: u64,
+}
+
+impl Vcpu {
+    /// Makes processor `index`, with the tables at `root`.
+    ///
+    /// # Errors
+    /// The host makes no more, or refuses its setup.
+    pub fn new(machine: &Arc<Machine>, features: &Features, index: u64, root: &Arc<Root>) -> Result<Vcpu, HostFault> {
+        let mut fd =
+            machine.vm().create_vcpu(index).map_err(|e| fault(format_args!("making virtual processor {index}"), e))?;
+        let data = machine.new_area(index)?;
+        let immediate_exit = (&raw mut fd.get_kvm_run().immediate_exit).cast::<AtomicU8>().cast_const();
+        fd.set_sync_valid_reg(SyncReg::Register);
+        fd.set_sync_valid_reg(SyncReg::SystemRegister);
+        fd.set_cpuid2(&features.cpuid).map_err(|e| fault("describing the processor", e))?;
+        if let Some(value) = features.xcr0 {
+            let mut registers = kvm_xcrs { nr_xcrs: 1, ..kvm_xcrs::default() };
+            registers.xcrs[0] = kvm_xcr { xcr: 0, value, ..kvm_xcr::default() };
+            fd.set_xcrs(&registers).map_err(|e| fault("switching vector state on", e))?;
+        }
+        let mut core = Core { machine: machine.clone(), index, data, fd, root: root.clone(), seen: u64::MAX };
+        core.set_system(features)?;
+        core.set_entry()?;
+        core.set_clock()?;
+        Ok(Vcpu {
+            index,
+            data,
+            immediate_exit,
+            user: Mutex::new(None),
+            thread: AtomicI32::new(0),
+            core: Mutex::new(core),
+        })
+    }
+
+    /// Its number.
+    pub fn index(&self) -> u64 {
+        self.index
+    }
+
+    /// What keeps it from running when it is not zero.
+    pub fn immediate_exit(&self) -> &AtomicU8 {
+        // SAFETY: see above.
+        unsafe { &*self.immediate_exit }
+    }
+
+    /// Sets the answers it gives by itself. It must not be running.
+    pub fn set_answers(&self, machine: &Machine, answers: &[Answer]) {
+        for (i, (number, result)) in pairs(answers).into_iter().enumerate() {
+            let at = data::ANSWERS + i as u64 * 16;
+            machine.tables().word(self.data, at).store(number, Ordering::Relaxed);
+            machine.tables().word(self.data, at + 8).store(result, Ordering::Relaxed);
+        }
+    }
+}
+
+impl Core {
+    fn area(&self) -> u64 {
+        AREAS + self.index * AREA_BYTES
+    }
+
+    /// The address of a place in the page of data.
+    fn data_address(&self, offset: u64) -> u64 {
+        self.area() + PAGE_SIZE + offset
+    }
+
+    /// A word of the page of data, if `address` is in it.
+    pub fn data_word(&self, address: u64) -> Option<u64> {
+        let offset = address.checked_sub(self.data_address(0)).filter(|offset| offset + 8 <= PAGE_SIZE)?;
+        Some(self.machine.tables().word(self.data, offset).load(Ordering::SeqCst))
+    }
+
+    fn set_word(&self, offset: u64, value: u64) {
+        self.machine.tables().word(self.data, offset).store(value, Ordering::SeqCst);
+    }
+
+    fn set_system(&mut self, features: &Features) -> Result<(), HostFault> {
+        let mut s = self.fd.get_sregs().map_err(|e| fault("reading system registers", e))?;
+        (s.cr0, s.cr3, s.cr4, s.efer) = (CR0, self.root.address(), features.cr4, EFER);
+        s.cs = code_segment(selector::USER_CODE);
+        s.ss = data_segment(selector::USER_DATA, 0);
+        (s.ds, s.es, s.fs, s.gs) = (data_segment(0, 0), data_segment(0, 0), data_segment(0, 0), data_segment(0, 0));
+        (s.gdt.base, s.gdt.limit) = (GDT, 0x7f);
+        (s.idt.base, s.idt.limit) = (IDT, 0x80 * 16 + 15);
+        s.tr = kvm_segment {
+            base: self.data_address(data::TSS),
+            limit: data::TSS_LIMIT,
+            selector: selector::TASK,
+            type_: 11,
+            present: 1,
+            ..kvm_segment::default()
+        };
+        self.fd.set_sregs(&s).map_err(|e| fault("setting system registers", e))?;
+        self.fd.sync_regs_mut().sregs = s;
+        // The stacks of ring 0, at odd places of the task state segment.
+        let mut segment = [0u8; 0x70];
+        segment[4..12].copy_from_slice(&self.data_address(data::STACK).to_le_bytes());
+        segment[0x24..0x2c].copy_from_slice(&self.data_address(data::URGENT_STACK).to_le_bytes());
+        // Which ports users may use: one, if the entry says so.
+        let place = 0x68 + usize::from(PORT) / 8;
+        segment[0x68..].fill(0xff);
+        segment[place] = 0xf0;
+        for (i, word) in segment.chunks_exact(8).enumerate() {
+            let word = word.try_into().expect("chunks of eight bytes");
+            self.set_word(data::TSS + i as u64 * 8, u64::from_le_bytes(word));
+        }
+        Ok(())
+    }
+
+    /// Sets where `syscall` goes.
+    ///
+    /// # Errors
+    /// The host refuses the registers.
+    pub fn set_entry(&mut self) -> Result<(), HostFault> {
+        let stays = self.machine.behaviour().syscall_stays_in_ring_3;
+        let entry = if stays { TRAMPOLINE + code::TRAMPOLINE } else { self.area() + code::SYSCALL };
+        let entries = [
+            (MSR_STAR, u64::from(selector::USER_CODE32) << 48 | u64::from(selector::KERNEL_CODE) << 32),
+            (MSR_LSTAR, entry),
+            (MSR_CSTAR, self.area() + code::SYSCALL32),
+            (MSR_SFMASK, if stays { 0 } else { ENTRY_FLAGS }),
+        ];
+        self.set_msrs(&entries)?;
+        // The base of the permission bits: beyond the limit, no port is allowed.
+        let base: u64 = if stays { 0x68 } else { 0xffff };
+        self.set_word(data::TSS + 0x60, base << 48);
+        Ok(())
+    }
+
+    fn set_msrs(&self, entries: &[(u32, u64)]) -> Result<(), HostFault> {
+        let entries: Vec<kvm_msr_entry> =
+            entries.iter().map(|&(index, data)| kvm_msr_entry { index, data, ..kvm_msr_entry::default() }).collect();
+        let msrs = Msrs::from_entries(&entries).expect("a few registers");
+        let set = self.fd.set_msrs(&msrs).map_err(|e| fault("setting model-specific registers", e))?;
+        if set != entries.len() {
+            let text = format!("model-specific register {:#x} is refused", entries[set].index);
+            return Err(fault(text, std::io::ErrorKind::Unsupported));
+        }
+        Ok(())
+    }
+
+    /// Makes the guest's time-stamp counter the host's.
+    fn set_clock(&self) -> Result<(), HostFault> {
+        let offset = 0u64;
+        let attribute = kvm_device_attr {
+            group: KVM_VCPU_TSC_CTRL,
+            attr: u64::from(KVM_VCPU_TSC_OFFSET),
+            addr: &raw const offset as u64,
+            flags: 0,
+        };
+        // SAFETY: the attribute and the offset it names live until the call returns.
+        if unsafe { libc::ioctl(self.fd.as_raw_fd(), KVM_SET_DEVICE_ATTR, &raw const attribute) } == 0 {
+            return Ok(());
+        }
+        // Hosts before 5.16: as near as one write comes, and the host makes later ones agree with the first.
+        self.set_msrs(&[(MSR_TSC, processor::time_stamp())])
+    }
+
+    /// The registers as they are.
+    pub fn state(&mut self) -> (&kvm_regs, &kvm_sregs) {
+        let state = self.fd.sync_regs_mut();
+        (&state.regs, &state.sregs)
+    }
+
+    /// Makes the processor go on with these registers, which must be loadable, in the tables at `root` as they are after
+    /// `change`.
+    pub fn load(&mut self, r: &Registers, root: &Arc<Root>, change: u64) {
+        let other_root = !Arc::ptr_eq(&self.root, root);
+        let switch = other_root || self.seen < change;
+        let stays = self.machine.behaviour().syscall_stays_in_ring_3;
+        let flags = user_flags(r.eflags);
+        let sregs = self.fd.sync_regs_mut().sregs;
+        let in_ring_3 = sregs.cs.selector & 3 == 3;
+        let mut system = sregs;
+        if (sregs.fs.base, sregs.gs.base) != (r.fs_base, r.gs_base)
+            || [sregs.ds, sregs.es, sregs.fs, sregs.gs].map(|s| u64::from(s.selector)) != [r.ds, r.es, r.fs, r.gs]
+        {
+            system.ds = data_segment(r.ds as u16, 0);
+            system.es = data_segment(r.es as u16, 0);
+            system.fs = data_segment(r.fs as u16, r.fs_base);
+            system.gs = data_segment(r.gs as u16, r.gs_base);
+        }
+        let mut regs = kvm_regs {
+            rax: r.rax,
+            rbx: r.rbx,
+            rcx: r.rcx,
+            rdx: r.rdx,
+            rsi: r.rsi,
+            rdi: r.rdi,
+            rsp: r.rsp,
+            rbp: r.rbp,
+            r8: r.r8,
+            r9: r.r9,
+            r10: r.r10,
+            r11: r.r11,
+            r12: r.r12,
+            r13: r.r13,
+            r14: r.r14,
+            r15: r.r15,
+            rip: r.rip,
+            rflags: flags,
+        };
+        let same_segments = (u64::from(sregs.cs.selector), u64::from(sregs.ss.selector)) == (r.cs, r.ss);
+        if stays || in_ring_3 && !switch && same_segments {
+            // Straight into ring 3.
+            if !same_segments {
+                system.cs = code_segment(r.cs as u16);
+                system.ss = data_segment(r.ss as u16, 0);
+            }
+            system.cr3 = root.address();
+        } else {
+            if in_ring_3 {
+                system.cs = code_segment(selector::KERNEL_CODE);
+                system.ss = data_segment(selector::KERNEL_DATA, 0);
+            }
+            regs.rflags = KERNEL_FLAGS;
+            if !switch
+                && r.rcx == r.rip
+                && r.r11 == flags
+                && r.cs == u64::from(selector::USER_CODE)
+                && r.rip < ADDRESS_LIMIT
+            {
+                regs.rip = self.area() + code::SYSRET;
+            } else {
+                for (i, word) in [r.rip, r.cs, flags, r.rsp, r.ss].into_iter().enumerate() {
+                    self.set_word(data::FRAME + i as u64 * 8, word);
+                }
+                regs.rip = self.area() + code::IRET;
+                regs.rsp = self.data_address(data::FRAME);
+                if switch {
+                    self.set_word(data::FRAME - 8, r.rax);
+                    regs.rax = root.address();
+                    regs.rip = self.area() + code::SWITCH;
+                    regs.rsp -= 8;
+                }
+            }
+        }
+        if other_root {
+            self.root = root.clone();
+        }
+        self.seen = change;
+        let state = self.fd.sync_regs_mut();
+        state.regs = regs;
+        let changed = state.sregs != system;
+        state.sregs = system;
+        self.fd.set_sync_dirty_reg(SyncReg::Register);
+        if changed {
+            self.fd.set_sync_dirty_reg(SyncReg::SystemRegister);
+        }
+    }
+
+    /// Says that the processor may not have come as far as to take notice of the last change.
+    pub fn forget_seen(&mut self) {
+        self.seen = 0;
+    }
+
+    /// Runs until something happens.
+    ///
+    /// # Errors
+    /// The machine cannot go on; the log has the registers.
+    pub fn run(&mut self) -> Result<Left, HostFault> {
+        let left = match self.fd.run() {
+            Ok(VcpuExit::Hlt) => Ok(Left::Halted),
+            Ok(VcpuExit::IoOut(port, _) | VcpuExit::IoIn(port, _)) => Ok(Left::Port(port)),
+            Ok(VcpuExit::Intr) => Ok(Left::Kicked),
+            Ok(other) => {
+                Err((format!("the processor stopped: {other:?}"), std::io::Error::from(std::io::ErrorKind::Other)))
+            }
+            Err(error) if matches!(error.errno(), libc::EINTR | libc::EAGAIN) => Ok(Left::Kicked),
+            Err(error) => Err(("KVM_RUN".to_owned(), error.into())),
+        };
+        left.map_err(|(what, error)| {
+            self.machine.counters.count(Reason::Other);
+            self.report();
+            fault(format_args!("virtual processor {}: {what}", self.index), error)
+        })
+    }
+
+    /// Puts the registers into the log.
+    fn report(&self) {
+        match (self.fd.get_regs(), self.fd.get_sregs()) {
+            (Ok(regs), Ok(sregs)) => log::error!("virtual processor {}: {regs:x?} {sregs:x?}", self.index),
+            (Err(error), _) | (_, Err(error)) => log::error!("virtual processor {}: no registers: {error}", self.index),
+        }
+    }
+}

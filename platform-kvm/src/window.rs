@@ -1,0 +1,89 @@
+//! A stretch of guest-physical memory that the machine gets in pieces, as they are first used.
+
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+
+use amber_platform::HostFault;
+use kvm_bindings::kvm_userspace_memory_region;
+use kvm_ioctls::VmFd;
+use parking_lot::Mutex;
+use vm_memory::MmapRegion;
+
+use crate::fault;
+
+/// A memory slot costs the host memory for each of its pages, used or not, so slots are no larger than this unless there
+/// are too few of them.
+const SLOT_BYTES: u64 = 64 << 20;
+
+/// Host memory that appears in the machine at `base`. The mapping is the machine's own: what the host drops from it, the
+/// machine has to look up again.
+pub struct Window {
+    base: u64,
+    mapping: MmapRegion,
+    slot_bytes: u64,
+    present: Vec<AtomicBool>,
+    /// Held while a slot is added.
+    adding: Mutex<()>,
+}
+
+impl Window {
+    /// A window on `mapping` that takes at most `slots` memory slots.
+    pub fn new(base: u64, mapping: MmapRegion, slots: u64) -> Self {
+        let bytes = mapping.size() as u64;
+        let slot_bytes = bytes.div_ceil(slots.max(1)).next_power_of_two().max(SLOT_BYTES);
+        let present = (0..bytes.div_ceil(slot_bytes)).map(|_| AtomicBool::new(false)).collect();
+        Window { base, mapping, slot_bytes, present, adding: Mutex::new(()) }
+    }
+
+    /// The host's mapping of it.
+    pub fn mapping(&self) -> &MmapRegion {
+        &self.mapping
+    }
+
+    /// Guest-physical address of the byte at `offset`.
+    pub fn address(&self, offset: u64) -> u64 {
+        self.base + offset
+    }
+
+    /// The byte at a guest-physical address, if it is in the window.
+    pub fn offset(&self, address: u64) -> Option<u64> {
+        address.checked_sub(self.base).filter(|offset| *offset < self.mapping.size() as u64)
+    }
+
+    /// Makes the machine have the bytes of a range, in slots numbered from `next_slot` on.
+    ///
+    /// # Errors
+    /// The host refuses the memory slot.
+    pub fn provide(&self, vm: &VmFd, next_slot: &AtomicU32, offset: u64, len: u64) -> Result<(), HostFault> {
+        for index in offset / self.slot_bytes..(offset + len).div_ceil(self.slot_bytes) {
+            let Some(present) = self.present.get(index as usize) else { continue };
+            if present.load(Ordering::Acquire) {
+                continue;
+            }
+            let _adding = self.adding.lock();
+            if present.load(Ordering::Acquire) {
+                continue;
+            }
+            let start = index * self.slot_bytes;
+            let region = kvm_userspace_memory_region {
+                slot: next_slot.fetch_add(1, Ordering::Relaxed),
+                flags: 0,
+                guest_phys_addr: self.base + start,
+                memory_size: self.slot_bytes.min(self.mapping.size() as u64 - start),
+                userspace_addr: self.mapping.as_ptr() as u64 + start,
+            };
+            // SAFETY: the mapping lives as long as the machine, and only guests and volatile accesses use its bytes.
+            unsafe { vm.set_user_memory_region(region) }
+                .map_err(|e| fault(format_args!("memory slot {} of {} bytes", region.slot, region.memory_size), e))?;
+            present.store(true, Ordering::Release);
+        }
+        Ok(())
+    }
+
+    /// Makes the host forget where the bytes of a range are, and with it the machine, whatever runs there.
+    pub fn forget(&self, offset: u64, len: u64) {
+        let start = self.mapping.as_ptr().wrapping_add(offset as usize);
+        // SAFETY: a range of a shared mapping of a file that nothing of the sentry uses; the bytes stay in the file.
+        let done = unsafe { libc::madvise(start.cast(), len as usize, libc::MADV_DONTNEED) };
+        debug_assert_eq!(done, 0, "a range of the mapping");
+    }
+}

@@ -1,0 +1,72 @@
+//! The format of floating-point state on this machine: what a processor would load and what it would not.
+
+use crate::contract::FloatingPoint;
+
+/// Where the state says which MXCSR bits may be set, and MXCSR itself.
+const MXCSR: usize = 24;
+const MXCSR_MASK: usize = 28;
+/// What the mask means when it is zero.
+const DEFAULT_MXCSR_MASK: u32 = 0xffbf;
+/// Where Linux says which components it keeps.
+const COMPONENTS_KEPT: usize = 464;
+/// The header: components present, compaction, zeros.
+const HEADER: usize = 512;
+/// The end of the header.
+const HEADER_END: usize = 576;
+
+/// What the state of a guest thread looks like.
+#[derive(Clone, Debug)]
+pub struct FloatingFormat {
+    initial: Vec<u8>,
+    mxcsr_mask: u32,
+    components: u64,
+}
+
+fn word<const N: usize>(state: &[u8], at: usize) -> Option<[u8; N]> {
+    state.get(at..at + N)?.try_into().ok()
+}
+
+impl FloatingFormat {
+    /// Learns the format from the state of a program just executed, in the form Linux gives to `PTRACE_GETREGSET`: the
+    /// components that are kept stand among the bytes for software. None if it is no `XSAVE` state.
+    pub fn learn(initial: Vec<u8>) -> Option<Self> {
+        let components = u64::from_le_bytes(word(&initial, COMPONENTS_KEPT)?);
+        let mxcsr_mask = match u32::from_le_bytes(word(&initial, MXCSR_MASK)?) {
+            0 => DEFAULT_MXCSR_MASK,
+            mask => mask,
+        };
+        (initial.len() >= HEADER_END).then_some(FloatingFormat { initial, mxcsr_mask, components })
+    }
+
+    /// Bytes of a state.
+    pub fn size(&self) -> usize {
+        self.initial.len()
+    }
+
+    /// The state of a program just executed.
+    pub fn initial(&self) -> FloatingPoint {
+        FloatingPoint(self.initial.clone())
+    }
+
+    /// Whether a processor loads this state.
+    pub fn accepts(&self, state: &FloatingPoint) -> bool {
+        let state = state.0.as_slice();
+        let (Some(mxcsr), Some(present), Some(compaction)) =
+            (word(state, MXCSR), word(state, HEADER), word(state, HEADER + 8))
+        else {
+            return false;
+        };
+        state.len() == self.initial.len()
+            && u32::from_le_bytes(mxcsr) & !self.mxcsr_mask == 0
+            && u64::from_le_bytes(present) & !self.components == 0
+            && u64::from_le_bytes(compaction) == 0
+            && state[HEADER + 16..HEADER_END].iter().all(|byte| *byte == 0)
+    }
+
+    /// Puts the mark of what is kept into a state that lacks it, and cuts it to size.
+    pub fn complete(&self, mut state: Vec<u8>) -> FloatingPoint {
+        state.resize(self.initial.len(), 0);
+        state[COMPONENTS_KEPT..COMPONENTS_KEPT + 8].copy_from_slice(&self.components.to_le_bytes());
+        FloatingPoint(state)
+    }
+}
