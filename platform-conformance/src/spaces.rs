@@ -32,9 +32,13 @@ pub fn changes_come_in_batches(machine: &Machine) {
     guest.space.protect(at(0)..at(PAGES), READ_WRITE);
     guest.remove(at(500)..at(501));
     guest.add(at(500), 1, READ);
-    for (page, access) in [(10, Access::Read), (500, Access::Write)] {
-        let trap = Trap::PageFault { address: at(page), access };
-        assert_eq!(guest.run(), trap);
+    for (page, mapped) in [(10, false), (500, true)] {
+        let trap = guest.run();
+        assert!(
+            matches!(trap, Trap::PageFault { address, access } if address == at(page)
+            && (access == Access::Write || !mapped && access == Access::Read)),
+            "{trap:?}"
+        );
         guest.remove(at(page)..at(page + 10));
         guest.add(at(page), 10, READ_WRITE);
     }
@@ -74,7 +78,7 @@ pub fn mappings_without_number(machine: &Machine) {
     child.run_to_call();
 }
 
-/// Frames given to `unmap` are free only afterwards.
+/// Frames given to `unmap` are free once no guest can reach them: at the latest after the next run.
 pub fn released_frames_are_held_until_out_of_reach(machine: &Machine) {
     let mut guest = Guest::new(machine, code::read_byte());
     guest.run_to_call();
@@ -84,11 +88,12 @@ pub fn released_frames_are_held_until_out_of_reach(machine: &Machine) {
     guest.registers.rip = CODE;
     guest.run_to_call();
     guest.space.unmap(DATA..DATA + PAGE_SIZE, vec![frames]);
-    assert_eq!(machine.memory.allocated(), before + PAGE_SIZE);
-    // A second time, where nothing is mapped: still not before the first took effect.
+    let held = machine.memory.allocated() - before;
+    assert!([0, PAGE_SIZE].contains(&held));
+    // A second time, where nothing is mapped: not before the first took effect.
     let more = machine.memory.allocate(PAGE_SIZE, PAGE_SIZE).unwrap();
     guest.space.unmap(DATA..DATA + PAGE_SIZE, vec![more]);
-    assert_eq!(machine.memory.allocated(), before + 2 * PAGE_SIZE);
+    assert_eq!(machine.memory.allocated(), before + 2 * held);
     guest.registers.rip = CODE;
     assert_eq!(guest.run(), Trap::PageFault { address: DATA, access: Access::Read });
     assert_eq!(machine.memory.allocated(), before);
@@ -114,7 +119,8 @@ pub fn a_fork_copies_mappings_and_shares_frames(machine: &Machine) {
             child.run_to_call();
             child.remove(EXTRA..EXTRA + PAGE_SIZE);
             child.registers.rip = CODE;
-            assert_eq!(child.run(), Trap::PageFault { address: EXTRA, access: Access::Read });
+            // Where nothing is mapped, not every platform knows a store from a load.
+            assert!(matches!(child.run(), Trap::PageFault { address: EXTRA, access: Access::Read | Access::Write }));
         });
     });
     let mut byte = [0];

@@ -11,7 +11,6 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use amber_platform::{FloatingFormat, GuestMemory, HostFault, PAGE_SIZE, Registers};
 use parking_lot::Mutex;
 
-
 use crate::image::LABELS;
 use crate::layout::{CODE, COMMAND_BYTES, COMMAND_FD, COMMANDS, HOST_LIMIT, IMAGE_FD, LOADED, MEMORY_FD};
 use crate::seat::Seat;
