@@ -21,7 +21,11 @@ pub fn format_of(vcpu: &VcpuFd, features: &Features) -> Result<FloatingFormat, H
     state[MXCSR_MASK..MXCSR_MASK + 4].copy_from_slice(&processor::mxcsr_mask().to_le_bytes());
     let components = features.xcr0.unwrap_or(3);
     state[COMPONENTS_KEPT..COMPONENTS_KEPT + 8].copy_from_slice(&components.to_le_bytes());
-    FloatingFormat::learn(state).ok_or_else(|| fault("the host has no XSAVE state", ErrorKind::Unsupported))
+    let format = FloatingFormat::learn(state.clone());
+    // What is learned from must be acceptable itself.
+    format
+        .and_then(|format| FloatingFormat::learn(format.complete(state).0))
+        .ok_or_else(|| fault("the host has no XSAVE state", ErrorKind::Unsupported))
 }
 
 /// The state of a processor.

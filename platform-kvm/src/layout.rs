@@ -31,22 +31,16 @@ pub const MOST_PROCESSORS: u64 = ((1 << 30) - 16 * PAGE_SIZE) / AREA_BYTES;
 pub mod code {
     /// `syscall` of 64-bit code.
     pub const SYSCALL: u64 = 0;
-    /// First byte behind its part.
-    pub const SYSCALL_END: u64 = 0x100;
-    /// Where known answers are loaded; 16 bytes each, `sysretq` being at byte 7.
+    /// Where known answers are loaded; 16 bytes each, of which the first instruction loads.
     pub const HIT: u64 = 0x100;
     /// First byte behind them.
     pub const HIT_END: u64 = 0x180;
-    /// Length of the instruction that loads an answer.
-    pub const LOAD_BYTES: u64 = 7;
     /// Back by a frame on the stack.
     pub const IRET: u64 = 0x200;
     /// Back from a system call.
     pub const SYSRET: u64 = 0x210;
     /// Back by a frame, in other tables.
     pub const SWITCH: u64 = 0x220;
-    /// The `iretq` of that way, with `rax` taken from the stack.
-    pub const SWITCH_IRET: u64 = 0x224;
     /// First byte behind the ways back.
     pub const BACK_END: u64 = 0x240;
     /// `syscall` of 32-bit code.

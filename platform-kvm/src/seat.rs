@@ -1,7 +1,7 @@
 //! What other threads may know of and do to a context.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
 use amber_platform::{FloatingPoint, Interrupter};
 use nix::unistd::{Pid, getpid, gettid};
@@ -113,6 +113,3 @@ impl Interrupter for Seat {
         }
     }
 }
-
-/// The byte of the shared area by which a processor is kept from running.
-pub type ImmediateExit = AtomicU8;

@@ -63,10 +63,14 @@ impl FloatingFormat {
             && state[HEADER + 16..HEADER_END].iter().all(|byte| *byte == 0)
     }
 
-    /// Puts the mark of what is kept into a state that lacks it, and cuts it to size.
+    /// Makes a host's own state one of this format: cut to size, with the mark of what is kept, and without components
+    /// that the guest does not know of.
     pub fn complete(&self, mut state: Vec<u8>) -> FloatingPoint {
         state.resize(self.initial.len(), 0);
         state[COMPONENTS_KEPT..COMPONENTS_KEPT + 8].copy_from_slice(&self.components.to_le_bytes());
+        let present = word(&state, HEADER).map_or(0, u64::from_le_bytes) & self.components;
+        state[HEADER..HEADER_END].fill(0);
+        state[HEADER..HEADER + 8].copy_from_slice(&present.to_le_bytes());
         FloatingPoint(state)
     }
 }

@@ -29,7 +29,7 @@ pub struct Cli {
 #[command(next_help_heading = "Global options")]
 pub struct GlobalArgs {
     /// How guest code is run
-    #[arg(long, global = true, value_enum, value_name = "NAME", default_value_t = PlatformName::Ptrace)]
+    #[arg(long, global = true, value_enum, value_name = "NAME", default_value_t = PlatformName::Auto)]
     pub platform: PlatformName,
     /// The Linux release the guest sees (`uname -r` and all that follows from it), such as 6.12 or 6.1.100
     #[arg(long, global = true, value_name = "RELEASE")]
@@ -126,6 +126,10 @@ pub struct SyscallsArgs {
 /// How guest code can be run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum PlatformName {
+    /// The best that works on this host
+    Auto,
+    /// In a virtual machine; needs `/dev/kvm`
+    Kvm,
     /// In host processes traced with ptrace(2); works wherever ptrace is permitted
     Ptrace,
 }

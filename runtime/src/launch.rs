@@ -7,8 +7,7 @@ use std::sync::{Arc, Weak};
 use amber_abi::termios::Winsize;
 use amber_host::signals::SignalWatch;
 use amber_host::terminal::WindowSize;
-use amber_platform::{GuestMemory, Platform};
-use amber_platform_ptrace::PtracePlatform;
+use amber_platform::GuestMemory;
 use amber_sentry::boot::{ExitStatus, SandboxConfig, TraceFilter};
 use amber_sentry::start::Sandbox;
 use amber_sentry::syscalls::entries;
@@ -16,9 +15,9 @@ use amber_sentry::tty::Console;
 use anyhow::{Context, Result, bail};
 use nix::sys::signal::Signal;
 
-use crate::cli::{GlobalArgs, PlatformName};
+use crate::cli::GlobalArgs;
 use crate::console::{ConsoleMaster, Relay, Resizer};
-use crate::logging;
+use crate::{logging, platforms};
 
 /// What is passed on to the guest's first process instead of ending Amber.
 const FORWARDED: [Signal; 8] = [
@@ -39,9 +38,7 @@ pub fn launch(mut config: SandboxConfig, args: &GlobalArgs) -> Result<u8> {
     // Before anything starts a thread, which would take the signals otherwise.
     let signals = SignalWatch::new(&FORWARDED).context("watching signals")?;
     let memory = GuestMemory::new(memory_size()?)?;
-    let platform: Arc<dyn Platform> = match args.platform {
-        PlatformName::Ptrace => Arc::new(PtracePlatform::new(memory.clone())?),
-    };
+    let platform = platforms::choose(args.platform, &memory)?;
     let sandbox = Arc::new(Sandbox::boot(platform, memory, config)?);
     let relay = match sandbox.console() {
         Some(console) => Some(Relay::start(Arc::new(GuestConsole(console.clone())), keys()?, screen()?)?),

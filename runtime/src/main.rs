@@ -9,6 +9,7 @@ mod console;
 mod launch;
 mod logging;
 mod mounts;
+mod platforms;
 mod quick;
 mod table;
 

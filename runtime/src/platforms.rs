@@ -1,0 +1,35 @@
+//! Which platform runs the guest.
+
+use std::sync::Arc;
+
+use amber_platform::{GuestMemory, Platform};
+use amber_platform_kvm::KvmPlatform;
+use amber_platform_ptrace::PtracePlatform;
+use anyhow::Result;
+
+use crate::cli::PlatformName;
+
+/// Makes the platform asked for; with `auto`, the best that works here, and the log says why.
+///
+/// # Errors
+/// The host does not offer what the platform needs.
+pub fn choose(name: PlatformName, memory: &Arc<GuestMemory>) -> Result<Arc<dyn Platform>> {
+    match name {
+        PlatformName::Ptrace => Ok(Arc::new(PtracePlatform::new(memory.clone())?)),
+        PlatformName::Kvm => Ok(Arc::new(KvmPlatform::new(memory.clone())?)),
+        PlatformName::Auto => match KvmPlatform::new(memory.clone()) {
+            Ok(kvm) if !kvm.behaviour().syscall_stays_in_ring_3 => {
+                log::info!("platform kvm: /dev/kvm works, on a processor with virtualization");
+                Ok(Arc::new(kvm))
+            }
+            Ok(_) => {
+                log::info!("platform ptrace: /dev/kvm works, but interprets ring 0, which is slower");
+                choose(PlatformName::Ptrace, memory)
+            }
+            Err(fault) => {
+                log::info!("platform ptrace: {fault}");
+                choose(PlatformName::Ptrace, memory)
+            }
+        },
+    }
+}
