@@ -27,6 +27,8 @@ pub struct Features {
     pub cr4: u64,
     /// Extended control register 0, if there is one.
     pub xcr0: Option<u64>,
+    /// The components of floating-point state that are kept, which the host may know to do without that register.
+    pub states: u64,
     /// Bytes of the floating-point state.
     pub state_bytes: usize,
 }
@@ -78,7 +80,7 @@ impl Features {
                 _ => {}
             }
         }
-        Features { cpuid, cr4, xcr0: has_xsave.then_some(states), state_bytes }
+        Features { cpuid, cr4, xcr0: has_xsave.then_some(states), states, state_bytes }
     }
 
     /// Bits of a guest-physical address.

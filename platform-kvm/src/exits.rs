@@ -170,8 +170,7 @@ fn kernel_call(core: &mut Core, r: &mut Registers) -> Meaning {
 fn in_trampoline(offset: u64, r: &mut Registers) -> Meaning {
     let at = (offset - code::TRAMPOLINE) % code::TRAMPOLINE_STRIDE;
     let leaving = offset >= code::LEAVE;
-    let exchanged = !leaving
-        && (at == code::EXCHANGED || at >= code::EXCHANGED + 2 && at < code::EXCHANGED_BACK || at >= code::KNOWN);
+    let exchanged = !leaving && matches!(at, code::EXCHANGED..code::EXCHANGED_BACK | code::KNOWN..);
     r.rip = if exchanged { r.r11 } else { r.rcx };
     if !leaving && at >= code::ANSWERED {
         (r.cs, r.ss) = (u64::from(selector::USER_CODE), u64::from(selector::USER_DATA));

@@ -19,8 +19,7 @@ pub fn format_of(vcpu: &VcpuFd, features: &Features) -> Result<FloatingFormat, H
     let mut state = read(vcpu)?;
     state.truncate(features.state_bytes);
     state[MXCSR_MASK..MXCSR_MASK + 4].copy_from_slice(&processor::mxcsr_mask().to_le_bytes());
-    let components = features.xcr0.unwrap_or(3);
-    state[COMPONENTS_KEPT..COMPONENTS_KEPT + 8].copy_from_slice(&components.to_le_bytes());
+    state[COMPONENTS_KEPT..COMPONENTS_KEPT + 8].copy_from_slice(&features.states.to_le_bytes());
     let format = FloatingFormat::learn(state.clone());
     // What is learned from must be acceptable itself.
     format

@@ -98,7 +98,6 @@ pub fn are_loadable(r: &Registers) -> bool {
 
 /// A virtual processor.
 pub struct Vcpu {
-    index: u64,
     /// Its page of data.
     data: Table,
     immediate_exit: *const AtomicU8,
@@ -150,19 +149,7 @@ impl Vcpu {
         core.set_system(features)?;
         core.set_entry()?;
         core.set_clock()?;
-        Ok(Vcpu {
-            index,
-            data,
-            immediate_exit,
-            user: Mutex::new(None),
-            thread: AtomicI32::new(0),
-            core: Mutex::new(core),
-        })
-    }
-
-    /// Its number.
-    pub fn index(&self) -> u64 {
-        self.index
+        Ok(Vcpu { data, immediate_exit, user: Mutex::new(None), thread: AtomicI32::new(0), core: Mutex::new(core) })
     }
 
     /// What keeps it from running when it is not zero.
