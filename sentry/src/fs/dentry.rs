@@ -1,6 +1,6 @@
 //! The cache of names: which entry of which directory is which inode.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 
@@ -29,6 +29,8 @@ pub struct Dentry {
     removed: AtomicBool,
     mounts: AtomicU32,
     recently_used: AtomicBool,
+    /// Its place among the kept ones; 0 if it is not kept.
+    kept_as: AtomicU64,
 }
 
 struct Place {
@@ -48,6 +50,7 @@ impl Dentry {
             removed: AtomicBool::new(false),
             mounts: AtomicU32::new(0),
             recently_used: AtomicBool::new(false),
+            kept_as: AtomicU64::new(0),
         })
     }
 
@@ -185,8 +188,7 @@ impl Dentry {
             }
             let mut children = self.children.lock();
             if children.get(name).is_some_and(|w| std::ptr::eq(w.as_ptr(), Arc::as_ptr(&found))) {
-                children.remove(name);
-                found.removed.store(true, Ordering::Release);
+                self.remove_locked(&mut children, &found);
             }
         }
         let inode = match directory.lookup(name) {
@@ -232,10 +234,13 @@ impl Dentry {
         self.add_locked(&mut self.children.lock(), name, Some(inode))
     }
 
-    /// Forgets an entry that the file system has no more.
-    pub fn remove_locked(&self, children: &mut Children, child: &Dentry) {
+    /// Forgets an entry that the file system has no more. It is no longer kept: with its last user the file's contents
+    /// go as well.
+    pub fn remove_locked(&self, children: &mut Children, child: &Arc<Dentry>) {
         child.removed.store(true, Ordering::Release);
         children.remove(&child.name());
+        // The caller has the entry too, so its end is not here, below a lock.
+        CACHE.lock().take(child);
     }
 
     /// Gives an entry a new place, as rename(2) does; both directories are locked by the caller, or they are one and
@@ -296,20 +301,48 @@ impl Drop for Dentry {
     }
 }
 
-static CACHE: Mutex<VecDeque<Arc<Dentry>>> = Mutex::new(Rank::Leaf, VecDeque::new());
+static CACHE: Mutex<Cache> = Mutex::new(Rank::Leaf, Cache { entries: BTreeMap::new(), last: 0 });
+
+/// Entries kept though nobody uses them, the one longest kept first.
+struct Cache {
+    entries: BTreeMap<u64, Arc<Dentry>>,
+    last: u64,
+}
+
+impl Cache {
+    fn add(&mut self, dentry: Arc<Dentry>) {
+        self.last += 1;
+        dentry.kept_as.store(self.last, Ordering::Relaxed);
+        self.entries.insert(self.last, dentry);
+    }
+
+    fn take(&mut self, dentry: &Dentry) -> Option<Arc<Dentry>> {
+        self.entries.remove(&dentry.kept_as.swap(0, Ordering::Relaxed))
+    }
+
+    fn take_oldest(&mut self) -> Option<Arc<Dentry>> {
+        let (_, dentry) = self.entries.pop_first()?;
+        dentry.kept_as.store(0, Ordering::Relaxed);
+        Some(dentry)
+    }
+}
 
 /// Adds an entry to the kept ones and lets the oldest go that was not used since it was last looked at.
 fn keep(dentry: Arc<Dentry>) {
     let mut gone = Vec::new();
     {
         let mut cache = CACHE.lock();
-        cache.push_back(dentry);
+        // One that was removed, or kept by another user, meanwhile needs no place.
+        if dentry.is_removed() || dentry.kept_as.load(Ordering::Relaxed) != 0 {
+            return;
+        }
+        cache.add(dentry);
         let mut looks = 8;
-        while cache.len() > KEPT && looks > 0 {
+        while cache.entries.len() > KEPT && looks > 0 {
             looks -= 1;
-            let Some(oldest) = cache.pop_front() else { break };
+            let Some(oldest) = cache.take_oldest() else { break };
             if oldest.recently_used.swap(false, Ordering::Relaxed) && looks > 0 {
-                cache.push_back(oldest);
+                cache.add(oldest);
             } else {
                 gone.push(oldest);
             }
@@ -324,9 +357,13 @@ pub fn forget(is_of: impl Fn(&Dentry) -> bool) {
     let mut gone = Vec::new();
     {
         let mut cache = CACHE.lock();
-        let kept = std::mem::take(&mut *cache);
-        for dentry in kept {
-            if is_of(&dentry) { gone.push(dentry) } else { cache.push_back(dentry) }
+        for (place, dentry) in std::mem::take(&mut cache.entries) {
+            if is_of(&dentry) {
+                dentry.kept_as.store(0, Ordering::Relaxed);
+                gone.push(dentry);
+            } else {
+                cache.entries.insert(place, dentry);
+            }
         }
     }
     drop(gone);

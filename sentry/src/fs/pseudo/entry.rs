@@ -221,6 +221,11 @@ pub trait Listing: Sync {
     /// # Errors
     /// `ENOENT` or `ESRCH` if the subject is gone.
     fn list(&self, kernel: &Arc<Kernel>, subject: &Subject) -> Result<Vec<Listed>, Errno>;
+
+    /// How many of them are directories that count as links of this one.
+    fn links(&self, _: &Arc<Kernel>, _: &Subject) -> u32 {
+        0
+    }
 }
 
 /// A name that is a number as the kernel prints it.

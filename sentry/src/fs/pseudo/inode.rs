@@ -101,8 +101,12 @@ impl Inode for PseudoInode {
         let kind = self.kind();
         let Ownership { permissions, uid, gid } = self.ownership()?;
         let links = match self.entry.what {
-            What::Directory(entries, _) => {
-                2 + entries.iter().filter(|e| e.kind() == FileType::Directory).count() as u32
+            What::Directory(entries, more) => {
+                let listed = match (more, self.fs.kernel()) {
+                    (Some(more), Ok(kernel)) => more.links(&kernel, &self.subject),
+                    _ => 0,
+                };
+                2 + listed + entries.iter().filter(|e| e.kind() == FileType::Directory).count() as u32
             }
             _ => 1,
         };

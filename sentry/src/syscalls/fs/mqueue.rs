@@ -98,8 +98,11 @@ fn existing(who: &crate::task::Credentials, inode: Arc<dyn Inode>, flags: OpenFl
 /// mq_unlink(2).
 pub fn mq_unlink(ctx: &mut TaskContext, name_at: Str) -> SysResult {
     let name = name(ctx, name_at.0)?;
-    let root = ctx.kernel().mqueues.root.inode()?.clone();
+    let directory = &ctx.kernel().mqueues.root;
+    let root = directory.inode()?.clone();
     mqueue::queues_of(&root).ok_or(Errno::EIO)?.unlink_as(&root, &name, &ctx.credentials())?;
+    // Looking for it makes the cache of names let go of the queue; that it is not found is known.
+    let _ = directory.lookup(&name);
     Ok(0)
 }
 

@@ -23,13 +23,14 @@ const IOPRIO_CLASS_SHIFT: u32 = 13;
 /// How many levels the classes of I/O priority have.
 const IOPRIO_LEVELS: u16 = 8;
 
-/// The task of a `pid` argument; 0 is the caller.
+/// The task of a `pid` argument; 0 is the caller. A negative one is no number at all.
 fn task_of(ctx: &TaskContext, pid: i32) -> Result<Arc<Task>, Errno> {
-    match pid {
-        0 => Ok(ctx.task().clone()),
-        ..0 => Err(Errno::EINVAL),
-        _ => ctx.kernel().processes.lock().task(pid).cloned().ok_or(Errno::ESRCH),
-    }
+    if pid < 0 { Err(Errno::EINVAL) } else { found_task(ctx, pid) }
+}
+
+/// The same for calls to which a negative number is one that nobody has.
+fn found_task(ctx: &TaskContext, pid: i32) -> Result<Arc<Task>, Errno> {
+    if pid == 0 { Ok(ctx.task().clone()) } else { ctx.kernel().processes.lock().task(pid).cloned().ok_or(Errno::ESRCH) }
 }
 
 /// Whether the caller may change how a task is scheduled.
@@ -237,7 +238,7 @@ pub fn sched_setaffinity(ctx: &mut TaskContext, pid: i32, size: u32, mask: PtrIn
     let given = most.min(size as usize);
     ctx.read_bytes(mask.0, bytes.get_mut(..given).unwrap_or_default())?;
     let words = bytes.chunks_exact(8).filter_map(|c| c.try_into().ok()).map(u64::from_le_bytes).collect();
-    let task = task_of(ctx, pid)?;
+    let task = found_task(ctx, pid)?;
     if !may_change(ctx, &task) {
         return Err(Errno::EPERM.into());
     }
@@ -254,7 +255,7 @@ pub fn sched_getaffinity(ctx: &mut TaskContext, pid: i32, size: u32, mask: PtrOu
     if (size as usize).saturating_mul(8) < ctx.kernel().cpus || !size.is_multiple_of(8) {
         return Err(Errno::EINVAL.into());
     }
-    let affinity = task_of(ctx, pid)?.schedule().affinity;
+    let affinity = found_task(ctx, pid)?.schedule().affinity;
     let bytes: Vec<u8> = affinity.words().iter().flat_map(|w| w.to_le_bytes()).take(size as usize).collect();
     ctx.write_bytes(mask.0, &bytes)?;
     Ok(bytes.len() as u64)

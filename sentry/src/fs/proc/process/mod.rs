@@ -100,6 +100,10 @@ impl Listing for Processes {
         let pids = table.processes().map(|p| p.group.pid());
         Ok(pids.map(|pid| listed(pid, &PROCESS_DIRECTORY)).collect())
     }
+
+    fn links(&self, kernel: &Arc<Kernel>, _: &Subject) -> u32 {
+        kernel.processes.lock().processes().count() as u32
+    }
 }
 
 /// The process whose directory `/proc/PID` this is: none if it is no such directory, `ESRCH` if the process is gone.
@@ -133,5 +137,9 @@ impl Listing for Threads {
         drop(table);
         tids.sort_unstable();
         Ok(tids.into_iter().map(|tid| listed(tid, &THREAD_DIRECTORY)).collect())
+    }
+
+    fn links(&self, _: &Arc<Kernel>, subject: &Subject) -> u32 {
+        subject.task().map_or(0, |task| task.group().task_count() as u32)
     }
 }
