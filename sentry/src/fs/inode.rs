@@ -197,6 +197,9 @@ pub trait Inode: Send + Sync + Any {
     /// `relatime` in mount(8)). File systems that do not keep such times do nothing.
     fn touch_accessed(&self, _relative: bool) {}
 
+    /// Something was written to the fifo that goes by this inode's name.
+    fn touch_modified(&self) {}
+
     /// Finds an entry.
     fn lookup(&self, _name: &[u8]) -> Result<Arc<dyn Inode>, Errno> {
         Err(Errno::ENOTDIR)

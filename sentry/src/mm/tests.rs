@@ -188,3 +188,40 @@ fn the_heap_moves() {
     assert_eq!(w.mm.write(0x6001_0000, b"x"), Err(Errno::EFAULT));
     assert_eq!(w.mm.areas().len(), 1);
 }
+
+/// A source whose byte at each offset is the number of its page.
+struct Pages;
+
+impl PageSource for Pages {
+    fn read(&self, memory: &GuestMemory, place: u64, offset: u64, len: u64) -> Result<u64, Errno> {
+        for page in (0..len).step_by(PAGE_SIZE as usize) {
+            memory.write(place + page, &[((offset + page) / PAGE_SIZE) as u8; PAGE_SIZE as usize]);
+        }
+        Ok(len)
+    }
+
+    fn write(&self, _: &GuestMemory, _: u64, _: u64, _: u64) -> Result<(), Errno> {
+        Err(Errno::EIO)
+    }
+}
+
+#[test]
+fn clean_pages_are_given_up_and_read_again() {
+    let w = world();
+    let cache = PageCache::new(w.memory.clone(), Box::new(Pages), 8 << 20);
+    let at = w.mm.map(request(Place::Hint(0), 8 << 20, Backed::Object(cache.clone(), 0, None, ""))).unwrap();
+    let mut byte = [0];
+    for page in [1, 600, 1200] {
+        w.mm.read(at + page * PAGE_SIZE, &mut byte).unwrap();
+        assert_eq!(u64::from(byte[0]), page % 256);
+    }
+    w.mm.write(at + 600 * PAGE_SIZE, b"changed").unwrap();
+    let before = w.memory.allocated();
+    assert!(cache.evict() >= 4 << 20);
+    assert!(w.memory.allocated() < before);
+    w.mm.read(at + 1200 * PAGE_SIZE, &mut byte).unwrap();
+    assert_eq!(u64::from(byte[0]), 1200 % 256);
+    // What the area had copied for itself stays.
+    w.mm.read(at + 600 * PAGE_SIZE, &mut byte).unwrap();
+    assert_eq!(&byte, b"c");
+}

@@ -5,7 +5,7 @@ use amber_abi::{Errno, SigInfo, Signal};
 use amber_platform::{Access, HostFault, Trap};
 
 use crate::error::SysError;
-use crate::mm::Fault;
+use crate::mm::{Fault, reclaim};
 use crate::signal::{Outcome, attend, force_fault};
 use crate::syscalls;
 use crate::task::clone::Start;
@@ -84,7 +84,10 @@ pub(crate) fn serve(mut ctx: TaskContext) {
             break status;
         }
         match ctx.run_guest() {
-            Ok(trap) => handle(&mut ctx, trap),
+            Ok(trap) => {
+                handle(&mut ctx, trap);
+                reclaim::relieve();
+            }
             Err(fault) => break broken(&ctx, &fault),
         }
     };
@@ -159,6 +162,10 @@ fn fault(ctx: &mut TaskContext, address: u64, access: Access) {
     ctx.thread.last_fault = LastFault { vector: PAGE_FAULT, error: 4 | present | how, address };
     log::debug!("task {}: {signal} at {address:#x}, rip {:#x}", ctx.tid(), ctx.registers.rip);
     if fault == Fault::OutOfMemory {
+        if reclaim::give_up_all() > 0 {
+            // The guest tries again.
+            return;
+        }
         log::warn!("process {} is killed: guest memory is used up", ctx.group().pid());
         ctx.group().state().begin_end(WaitStatus::Signaled(Signal::SIGKILL, false));
         return;

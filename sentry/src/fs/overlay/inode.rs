@@ -295,6 +295,12 @@ impl Inode for OverlayInode {
         }
     }
 
+    fn touch_modified(&self) {
+        if let Some(upper) = self.upper.get() {
+            upper.touch_modified();
+        }
+    }
+
     fn lookup(&self, name: &[u8]) -> Result<Arc<dyn Inode>, Errno> {
         Ok(self.find(name)?)
     }

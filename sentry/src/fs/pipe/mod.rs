@@ -293,6 +293,7 @@ impl File for PipeEnd {
         if count == 0 {
             return Err(Errno::EAGAIN);
         }
+        self.inode.touch_modified();
         self.pipe.queue.notify_and_signal(READABLE, Happening::Input);
         Ok(count)
     }

@@ -208,6 +208,16 @@ impl TmpInode {
         self.attributes.lock().linkable = false;
     }
 
+    /// Stores through shared mappings since this was last asked are changes of the content.
+    fn note_stores(&self) {
+        if let Content::Regular(regular) = &self.content
+            && let Some(time) = regular.pages.take_store_time()
+        {
+            let mut attributes = self.attributes.lock();
+            (attributes.modified, attributes.changed) = (time, time);
+        }
+    }
+
     /// The content was changed just now.
     pub(super) fn note_modified(&self) {
         let mut attributes = self.attributes.lock();
@@ -328,6 +338,7 @@ impl Inode for TmpInode {
     }
 
     fn metadata(&self) -> Result<Metadata, Errno> {
+        self.note_stores();
         let (size, pages) = match &self.content {
             Content::Directory(entries) => ((entries.lock().len() as u64 + 2) * ENTRY_SIZE, 0),
             Content::Regular(regular) => (regular.pages.len(), regular.pages.present_bytes() / PAGE_SIZE),
@@ -374,6 +385,7 @@ impl Inode for TmpInode {
             SetTime::Now => now,
             SetTime::To(time) => time,
         };
+        self.note_stores();
         let mut attributes = self.attributes.lock();
         attributes.permissions = changes.permissions.unwrap_or(attributes.permissions);
         attributes.uid = changes.uid.unwrap_or(attributes.uid);
@@ -395,6 +407,10 @@ impl Inode for TmpInode {
         if !relative || stale {
             attributes.accessed = now;
         }
+    }
+
+    fn touch_modified(&self) {
+        self.note_modified();
     }
 
     fn lookup(&self, name: &[u8]) -> Result<Arc<dyn Inode>, Errno> {

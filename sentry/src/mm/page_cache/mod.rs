@@ -1,12 +1,18 @@
 //! Pages of a file or other object: its only store (tmpfs, memfd, shared memory) or the cache of something slower.
 
+mod extents;
+pub mod reclaim;
+
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use amber_abi::errno::Errno;
-use amber_platform::{FrameRange, Frames, GuestMemory, PAGE_SIZE};
+use amber_abi::time::Timespec;
+use amber_platform::{Frames, GuestMemory, PAGE_SIZE};
 
+use self::extents::{Extent, State};
 use super::{Mappable, Mapping};
 use crate::sync::{Mutex, Rank};
 
@@ -46,65 +52,14 @@ pub trait Quota: Send + Sync {
     fn give_back(&self, bytes: u64);
 }
 
-/// One bit for each page of an extent.
-#[derive(Clone, Default)]
-struct PageBits(Vec<u64>);
-
-impl PageBits {
-    fn get(&self, page: u64) -> bool {
-        self.0.get((page / 64) as usize).is_some_and(|word| word >> (page % 64) & 1 != 0)
-    }
-
-    fn set(&mut self, page: u64, value: bool) {
-        let at = (page / 64) as usize;
-        if value && at >= self.0.len() {
-            self.0.resize(at + 1, 0);
-        }
-        if let Some(word) = self.0.get_mut(at) {
-            *word = if value { *word | 1 << (page % 64) } else { *word & !(1 << (page % 64)) };
-        }
-    }
-
-    fn any(&self) -> bool {
-        self.0.iter().any(|&word| word != 0)
-    }
-}
-
-/// Frames for a range of the object.
-struct Extent {
-    frames: Frames,
-    /// Pages that hold the object's bytes; the others are still to be read, or holes.
-    present: PageBits,
-    /// Pages that changed since they were read or written back.
-    dirty: PageBits,
-}
-
-impl Extent {
-    fn len(&self) -> u64 {
-        self.frames.range().len
-    }
-}
-
-struct State {
-    len: u64,
-    /// By offset; extents never overlap and are page aligned.
-    extents: BTreeMap<u64, Extent>,
-    /// Address spaces that show the object, and by how many areas.
-    mappings: Vec<(Arc<dyn Mapping>, usize)>,
-    /// Pages present, all together.
-    pages: u64,
-    /// Shared areas that may be stored to.
-    writable_areas: usize,
-    /// No such area may come any more.
-    sealed: bool,
-}
-
 /// The pages of one object.
 pub struct PageCache {
     memory: Arc<GuestMemory>,
     source: Option<Box<dyn PageSource>>,
     quota: Option<Arc<dyn Quota>>,
     state: Mutex<State>,
+    /// When it was last read from its source, as [`reclaim`] counts.
+    used: AtomicU64,
 }
 
 impl PageCache {
@@ -124,9 +79,46 @@ impl PageCache {
         quota: Option<Arc<dyn Quota>>,
         len: u64,
     ) -> Arc<Self> {
-        let state =
-            State { len, extents: BTreeMap::new(), mappings: Vec::new(), pages: 0, writable_areas: 0, sealed: false };
-        Arc::new(PageCache { memory, source, quota, state: Mutex::new(Rank::PageCache, state) })
+        let state = State {
+            len,
+            extents: BTreeMap::new(),
+            mappings: Vec::new(),
+            pages: 0,
+            writable_areas: 0,
+            sealed: false,
+            stored: None,
+        };
+        let state = Mutex::new(Rank::PageCache, state);
+        let cache = Arc::new(PageCache { memory, source, quota, state, used: AtomicU64::new(0) });
+        if cache.source.is_some() {
+            reclaim::register(&cache);
+        }
+        cache
+    }
+
+    /// When somebody last stored through a shared area, if that was since this was last asked. Objects whose stores are
+    /// noticed by their source do not know.
+    pub fn take_store_time(&self) -> Option<Timespec> {
+        self.state.lock().stored.take()
+    }
+
+    /// Gives up all pages that can be read again: what was changed is written back first. Returns how many bytes.
+    pub fn evict(&self) -> u64 {
+        if self.source.is_none() {
+            return 0;
+        }
+        // What cannot be written back stays.
+        let _ = self.write_changed(0..u64::MAX);
+        let (mappings, gone) = {
+            let mut state = self.state.lock();
+            let clean = state.clean();
+            let gone: Vec<Frames> = clean.into_iter().flat_map(|part| self.forget(&mut state, part)).collect();
+            (if gone.is_empty() { Vec::new() } else { state.mapping_list() }, gone)
+        };
+        for mapping in mappings {
+            mapping.invalidate(self, 0, u64::MAX, false);
+        }
+        gone.iter().map(|frames| frames.range().len).sum()
     }
 
     /// Lets no more shared areas appear that may be stored to (memfd seals).
@@ -222,6 +214,7 @@ impl PageCache {
     /// Reads the block around a page from the source.
     fn fill(&self, state: &mut State, page: u64) -> Result<(), Errno> {
         let Some(source) = &self.source else { return self.make_present(state, page) };
+        self.used.store(reclaim::tick(), Ordering::Relaxed);
         self.extent_for(state, page)?;
         let Some((start, extent)) = state.extent(page) else { return Err(Errno::ENOMEM) };
         let limit = (start + extent.len()).min(state.len.next_multiple_of(PAGE_SIZE)).max(page + PAGE_SIZE);
@@ -263,7 +256,10 @@ impl PageCache {
         let wide = self.memory.allocate_near(high - low, hint).map(|frames| (low, frames));
         let narrow = || self.memory.allocate(PAGE_SIZE, PAGE_SIZE).map(|frames| (page, frames));
         let (start, frames) = wide.or_else(|_| narrow()).map_err(|_| Errno::ENOMEM)?;
-        state.extents.insert(start, Extent { frames, present: PageBits::default(), dirty: PageBits::default() });
+        if self.source.is_some() {
+            reclaim::note_taken(frames.range().len, self.memory.limit());
+        }
+        state.extents.insert(start, Extent::new(frames));
         Ok(())
     }
 
@@ -323,12 +319,25 @@ impl PageCache {
     /// Makes all pages of a range present (fallocate(2)); the length stays.
     ///
     /// # Errors
-    /// `ENOSPC` or `ENOMEM`; what was made present before stays.
+    /// `ENOSPC` or `ENOMEM`; then nothing was made present.
     pub fn reserve(&self, range: Range<u64>) -> Result<(), Errno> {
         let mut state = self.state.lock();
+        let mut made: Vec<Range<u64>> = Vec::new();
         let mut page = range.start & !(PAGE_SIZE - 1);
         while page < range.end {
-            self.make_present(&mut state, page)?;
+            if !state.is_present(page) {
+                if let Err(errno) = self.make_present(&mut state, page) {
+                    // Nobody can have them mapped yet.
+                    let gone: Vec<Frames> = made.into_iter().flat_map(|part| self.forget(&mut state, part)).collect();
+                    drop(state);
+                    drop(gone);
+                    return Err(errno);
+                }
+                match made.last_mut() {
+                    Some(last) if last.end == page => last.end += PAGE_SIZE,
+                    _ => made.push(page..page + PAGE_SIZE),
+                }
+            }
             page += PAGE_SIZE;
         }
         Ok(())
@@ -369,6 +378,9 @@ impl PageCache {
     fn forget(&self, state: &mut State, range: Range<u64>) -> Vec<Frames> {
         let before = state.pages;
         let gone = state.cut(range);
+        if self.source.is_some() {
+            reclaim::note_given_back(gone.iter().map(|frames| frames.range().len).sum());
+        }
         if let Some(quota) = &self.quota {
             quota.give_back((before - state.pages) * PAGE_SIZE);
         }
@@ -410,115 +422,6 @@ impl PageCache {
     }
 }
 
-impl State {
-    /// The extent that holds an offset, with its start.
-    fn extent(&self, offset: u64) -> Option<(u64, &Extent)> {
-        let (&start, extent) = self.extents.range(..=offset).next_back()?;
-        (offset - start < extent.len()).then_some((start, extent))
-    }
-
-    fn extent_mut(&mut self, offset: u64) -> Option<(u64, &mut Extent)> {
-        let (&start, extent) = self.extents.range_mut(..=offset).next_back()?;
-        (offset - start < extent.len()).then_some((start, extent))
-    }
-
-    fn is_present(&self, page: u64) -> bool {
-        self.extent(page).is_some_and(|(start, extent)| extent.present.get((page - start) / PAGE_SIZE))
-    }
-
-    fn set_present(&mut self, page: u64) {
-        if let Some((start, extent)) = self.extent_mut(page)
-            && !extent.present.get((page - start) / PAGE_SIZE)
-        {
-            extent.present.set((page - start) / PAGE_SIZE, true);
-            self.pages += 1;
-        }
-    }
-
-    fn mark_dirty(&mut self, page: u64, tracked: bool) {
-        if tracked && let Some((start, extent)) = self.extent_mut(page) {
-            extent.dirty.set((page - start) / PAGE_SIZE, true);
-        }
-    }
-
-    /// Where the bytes from `at` on are, none for a hole, and how many of at most `most` are alike and together.
-    fn run(&self, at: u64, most: u64) -> (Option<u64>, u64) {
-        let page = at & !(PAGE_SIZE - 1);
-        let present = self.is_present(page);
-        let mut end = page + PAGE_SIZE;
-        let extent_end = self.extent(page).map_or(end, |(start, extent)| start + extent.len());
-        while end < at.saturating_add(most).min(extent_end) && self.is_present(end) == present {
-            end += PAGE_SIZE;
-        }
-        let len = most.min(end - at);
-        let place = self.extent(page).filter(|_| present);
-        (place.map(|(start, extent)| extent.frames.range().start + (at - start)), len)
-    }
-
-    fn mapping_list(&self) -> Vec<Arc<dyn Mapping>> {
-        self.mappings.iter().map(|(mapping, _)| mapping.clone()).collect()
-    }
-
-    /// Takes a page-aligned range out and returns its frames.
-    fn cut(&mut self, range: Range<u64>) -> Vec<Frames> {
-        let first = self.extent(range.start).map_or(range.start, |(start, _)| start);
-        let starts: Vec<u64> = self.extents.range(first..range.end).map(|(&start, _)| start).collect();
-        let mut gone = Vec::new();
-        for start in starts {
-            let Some(extent) = self.extents.remove(&start) else { continue };
-            let (mut rest, mut at) = (extent.frames, start);
-            let end = at + rest.range().len;
-            if at < range.start {
-                let (head, tail) = rest.split_at(range.start - at);
-                self.keep(start, start, head, &extent.present, &extent.dirty);
-                (rest, at) = (tail, range.start);
-            }
-            if end > range.end {
-                let (middle, tail) = rest.split_at(range.end - at);
-                self.keep(start, range.end, tail, &extent.present, &extent.dirty);
-                rest = middle;
-            }
-            let from = (at - start) / PAGE_SIZE;
-            let count = rest.range().len / PAGE_SIZE;
-            self.pages -= (from..from + count).filter(|&page| extent.present.get(page)).count() as u64;
-            gone.push(rest);
-        }
-        gone
-    }
-
-    /// Puts back a part of an extent that began at `origin`.
-    fn keep(&mut self, origin: u64, at: u64, frames: Frames, present: &PageBits, dirty: &PageBits) {
-        let shift = (at - origin) / PAGE_SIZE;
-        let mut part = Extent { frames, present: PageBits::default(), dirty: PageBits::default() };
-        for page in 0..part.len() / PAGE_SIZE {
-            part.present.set(page, present.get(page + shift));
-            part.dirty.set(page, dirty.get(page + shift));
-        }
-        self.extents.insert(at, part);
-    }
-
-    /// The changed parts of a range, which count as unchanged from now on.
-    fn take_dirty(&mut self, range: &Range<u64>) -> Vec<Range<u64>> {
-        let mut parts: Vec<Range<u64>> = Vec::new();
-        for (&start, extent) in self.extents.iter_mut() {
-            if start >= range.end || start + extent.len() <= range.start || !extent.dirty.any() {
-                continue;
-            }
-            for page in 0..extent.len() / PAGE_SIZE {
-                let at = start + page * PAGE_SIZE;
-                if range.contains(&at) && extent.dirty.get(page) {
-                    extent.dirty.set(page, false);
-                    match parts.last_mut() {
-                        Some(last) if last.end == at => last.end += PAGE_SIZE,
-                        _ => parts.push(at..at + PAGE_SIZE),
-                    }
-                }
-            }
-        }
-        parts
-    }
-}
-
 impl Mappable for PageCache {
     fn frames(&self, offset: u64, most: u64, write: bool) -> Result<Frames, Errno> {
         let mut state = self.state.lock();
@@ -548,6 +451,9 @@ impl Mappable for PageCache {
             end += PAGE_SIZE;
         }
         let frames = extent.frames.part(offset - start, end - offset);
+        if write && self.source.is_none() && self.quota.is_some() {
+            state.stored = Some(crate::fs::now());
+        }
         if write && self.source.is_some() {
             for page in (offset..end).step_by(PAGE_SIZE as usize) {
                 state.mark_dirty(page, true);
@@ -619,47 +525,11 @@ impl Mappable for PageCache {
 
 impl Drop for PageCache {
     fn drop(&mut self) {
+        if self.source.is_some() {
+            reclaim::note_given_back(self.state.lock().extents.values().map(Extent::len).sum());
+        }
         if let Some(quota) = &self.quota {
             quota.give_back(self.state.lock().pages * PAGE_SIZE);
         }
-    }
-}
-
-/// A part of guest memory with fixed content, such as the vDSO.
-pub struct FixedPages {
-    frames: Frames,
-}
-
-impl FixedPages {
-    /// Shows these frames.
-    pub fn new(frames: Frames) -> Arc<Self> {
-        Arc::new(FixedPages { frames })
-    }
-
-    /// Which frames they are.
-    pub fn range(&self) -> FrameRange {
-        self.frames.range()
-    }
-}
-
-impl Mappable for FixedPages {
-    fn frames(&self, offset: u64, most: u64, write: bool) -> Result<Frames, Errno> {
-        let len = self.frames.range().len;
-        if offset >= len || write {
-            return Err(Errno::EFAULT);
-        }
-        Ok(self.frames.part(offset, most.min(len - offset)))
-    }
-
-    fn len(&self) -> u64 {
-        self.frames.range().len
-    }
-
-    fn attach(&self, _: Arc<dyn Mapping>) {}
-
-    fn detach(&self, _: &Arc<dyn Mapping>) {}
-
-    fn write_back(&self, _: u64, _: u64) -> Result<(), Errno> {
-        Ok(())
     }
 }

@@ -1,0 +1,198 @@
+//! Which pages of an object there are, and in which frames.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+use std::sync::Arc;
+
+use amber_abi::time::Timespec;
+use amber_platform::{Frames, PAGE_SIZE};
+
+use crate::mm::Mapping;
+
+/// One bit for each page of an extent.
+#[derive(Clone, Default)]
+pub(super) struct PageBits(Vec<u64>);
+
+impl PageBits {
+    pub(super) fn get(&self, page: u64) -> bool {
+        self.0.get((page / 64) as usize).is_some_and(|word| word >> (page % 64) & 1 != 0)
+    }
+
+    fn set(&mut self, page: u64, value: bool) {
+        let at = (page / 64) as usize;
+        if value && at >= self.0.len() {
+            self.0.resize(at + 1, 0);
+        }
+        if let Some(word) = self.0.get_mut(at) {
+            *word = if value { *word | 1 << (page % 64) } else { *word & !(1 << (page % 64)) };
+        }
+    }
+
+    fn any(&self) -> bool {
+        self.0.iter().any(|&word| word != 0)
+    }
+}
+
+/// Frames for a range of the object.
+pub(super) struct Extent {
+    pub(super) frames: Frames,
+    /// Pages that hold the object's bytes; the others are still to be read, or holes.
+    pub(super) present: PageBits,
+    /// Pages that changed since they were read or written back.
+    dirty: PageBits,
+}
+
+impl Extent {
+    pub(super) fn new(frames: Frames) -> Self {
+        Extent { frames, present: PageBits::default(), dirty: PageBits::default() }
+    }
+
+    pub(super) fn len(&self) -> u64 {
+        self.frames.range().len
+    }
+}
+
+/// What a cache holds, under its lock.
+pub(super) struct State {
+    pub(super) len: u64,
+    /// By offset; extents never overlap and are page aligned.
+    pub(super) extents: BTreeMap<u64, Extent>,
+    /// Address spaces that show the object, and by how many areas.
+    pub(super) mappings: Vec<(Arc<dyn Mapping>, usize)>,
+    /// Pages present, all together.
+    pub(super) pages: u64,
+    /// Shared areas that may be stored to.
+    pub(super) writable_areas: usize,
+    /// No such area may come any more.
+    pub(super) sealed: bool,
+    /// When somebody last stored to a shared area, until that is asked for.
+    pub(super) stored: Option<Timespec>,
+}
+
+impl State {
+    /// The extent that holds an offset, with its start.
+    pub(super) fn extent(&self, offset: u64) -> Option<(u64, &Extent)> {
+        let (&start, extent) = self.extents.range(..=offset).next_back()?;
+        (offset - start < extent.len()).then_some((start, extent))
+    }
+
+    fn extent_mut(&mut self, offset: u64) -> Option<(u64, &mut Extent)> {
+        let (&start, extent) = self.extents.range_mut(..=offset).next_back()?;
+        (offset - start < extent.len()).then_some((start, extent))
+    }
+
+    pub(super) fn is_present(&self, page: u64) -> bool {
+        self.extent(page).is_some_and(|(start, extent)| extent.present.get((page - start) / PAGE_SIZE))
+    }
+
+    pub(super) fn set_present(&mut self, page: u64) {
+        if let Some((start, extent)) = self.extent_mut(page)
+            && !extent.present.get((page - start) / PAGE_SIZE)
+        {
+            extent.present.set((page - start) / PAGE_SIZE, true);
+            self.pages += 1;
+        }
+    }
+
+    pub(super) fn mark_dirty(&mut self, page: u64, tracked: bool) {
+        if tracked && let Some((start, extent)) = self.extent_mut(page) {
+            extent.dirty.set((page - start) / PAGE_SIZE, true);
+        }
+    }
+
+    /// Where the bytes from `at` on are, none for a hole, and how many of at most `most` are alike and together.
+    pub(super) fn run(&self, at: u64, most: u64) -> (Option<u64>, u64) {
+        let page = at & !(PAGE_SIZE - 1);
+        let present = self.is_present(page);
+        let mut end = page + PAGE_SIZE;
+        let extent_end = self.extent(page).map_or(end, |(start, extent)| start + extent.len());
+        while end < at.saturating_add(most).min(extent_end) && self.is_present(end) == present {
+            end += PAGE_SIZE;
+        }
+        let len = most.min(end - at);
+        let place = self.extent(page).filter(|_| present);
+        (place.map(|(start, extent)| extent.frames.range().start + (at - start)), len)
+    }
+
+    pub(super) fn mapping_list(&self) -> Vec<Arc<dyn Mapping>> {
+        self.mappings.iter().map(|(mapping, _)| mapping.clone()).collect()
+    }
+
+    /// Takes a page-aligned range out and returns its frames.
+    pub(super) fn cut(&mut self, range: Range<u64>) -> Vec<Frames> {
+        let first = self.extent(range.start).map_or(range.start, |(start, _)| start);
+        let starts: Vec<u64> = self.extents.range(first..range.end).map(|(&start, _)| start).collect();
+        let mut gone = Vec::new();
+        for start in starts {
+            let Some(extent) = self.extents.remove(&start) else { continue };
+            let (mut rest, mut at) = (extent.frames, start);
+            let end = at + rest.range().len;
+            if at < range.start {
+                let (head, tail) = rest.split_at(range.start - at);
+                self.keep(start, start, head, &extent.present, &extent.dirty);
+                (rest, at) = (tail, range.start);
+            }
+            if end > range.end {
+                let (middle, tail) = rest.split_at(range.end - at);
+                self.keep(start, range.end, tail, &extent.present, &extent.dirty);
+                rest = middle;
+            }
+            let from = (at - start) / PAGE_SIZE;
+            let count = rest.range().len / PAGE_SIZE;
+            self.pages -= (from..from + count).filter(|&page| extent.present.get(page)).count() as u64;
+            gone.push(rest);
+        }
+        gone
+    }
+
+    /// Puts back a part of an extent that began at `origin`.
+    fn keep(&mut self, origin: u64, at: u64, frames: Frames, present: &PageBits, dirty: &PageBits) {
+        let shift = (at - origin) / PAGE_SIZE;
+        let mut part = Extent::new(frames);
+        for page in 0..part.len() / PAGE_SIZE {
+            part.present.set(page, present.get(page + shift));
+            part.dirty.set(page, dirty.get(page + shift));
+        }
+        self.extents.insert(at, part);
+    }
+
+    /// The changed parts of a range, which count as unchanged from now on.
+    pub(super) fn take_dirty(&mut self, range: &Range<u64>) -> Vec<Range<u64>> {
+        let mut parts: Vec<Range<u64>> = Vec::new();
+        for (&start, extent) in self.extents.iter_mut() {
+            if start >= range.end || start + extent.len() <= range.start || !extent.dirty.any() {
+                continue;
+            }
+            for page in 0..extent.len() / PAGE_SIZE {
+                let at = start + page * PAGE_SIZE;
+                if range.contains(&at) && extent.dirty.get(page) {
+                    extent.dirty.set(page, false);
+                    match parts.last_mut() {
+                        Some(last) if last.end == at => last.end += PAGE_SIZE,
+                        _ => parts.push(at..at + PAGE_SIZE),
+                    }
+                }
+            }
+        }
+        parts
+    }
+
+    /// The parts that nobody changed since they were read: all of an extent, or its clean pages.
+    pub(super) fn clean(&self) -> Vec<Range<u64>> {
+        let mut parts: Vec<Range<u64>> = Vec::new();
+        for (&start, extent) in &self.extents {
+            if !extent.dirty.any() {
+                parts.push(start..start + extent.len());
+                continue;
+            }
+            for page in (0..extent.len() / PAGE_SIZE).filter(|&page| !extent.dirty.get(page)) {
+                let at = start + page * PAGE_SIZE;
+                match parts.last_mut() {
+                    Some(last) if last.end == at => last.end += PAGE_SIZE,
+                    _ => parts.push(at..at + PAGE_SIZE),
+                }
+            }
+        }
+        parts
+    }
+}
