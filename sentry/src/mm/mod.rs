@@ -31,13 +31,13 @@ use amber_abi::errno::Errno;
 use amber_platform::Frames;
 
 pub use fault::Fault;
+pub use fixed_pages::FixedPages;
 pub use flags::MemoryFlags;
 pub use layout::{Layout, Randomness};
 pub use limits::MemoryLimits;
 pub use lock::LockMode;
 pub use manager::MemoryManager;
 pub use map::{Backed, MapRequest, Place};
-pub use fixed_pages::FixedPages;
 pub use page_cache::{PageCache, PageSource, Quota, reclaim};
 pub use protect::Reach;
 pub use remap::RemapRequest;
