@@ -194,6 +194,15 @@ flags! {
 }
 
 named! {
+    /// How far a socket is, as `/proc/net/unix` tells it.
+    pub struct SocketState(u32) {
+        SS_UNCONNECTED = 1,
+        SS_CONNECTING = 2,
+        SS_CONNECTED = 3,
+    }
+}
+
+named! {
     /// The type of a control message of [`SocketLevel::SOL_SOCKET`](crate::sockopt::SocketLevel::SOL_SOCKET).
     pub struct ControlType(i32) {
         SCM_RIGHTS = 1,

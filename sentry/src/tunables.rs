@@ -18,7 +18,7 @@ pub struct Tunable {
 }
 
 impl Tunable {
-    const fn new(value: i64, range: RangeInclusive<i64>) -> Self {
+    pub(crate) const fn new(value: i64, range: RangeInclusive<i64>) -> Self {
         Tunable { value: AtomicI64::new(value), least: *range.start(), most: *range.end() }
     }
 
@@ -51,25 +51,29 @@ impl Tunable {
 }
 
 /// The largest number that parameters of 32 bits take.
-const INT: i64 = i32::MAX as i64;
+pub(crate) const INT: i64 = i32::MAX as i64;
 
 macro_rules! tunables {
-    ($($(#[$doc:meta])* $name:ident: $default:expr, $range:expr;)*) => {
-        /// All numbers, each with the default and the range that Linux gives it.
+    ($(#[$all:meta])* $struct:ident { $($(#[$doc:meta])* $name:ident: $default:expr, $range:expr;)* }) => {
+        $(#[$all])*
         #[derive(Debug)]
-        pub struct Tunables {
-            $($(#[$doc])* pub $name: Tunable,)*
+        pub struct $struct {
+            $($(#[$doc])* pub $name: $crate::tunables::Tunable,)*
         }
 
-        impl Default for Tunables {
+        impl Default for $struct {
             fn default() -> Self {
-                Tunables { $($name: Tunable::new($default, $range),)* }
+                $struct { $($name: $crate::tunables::Tunable::new($default, $range),)* }
             }
         }
     };
 }
 
+pub(crate) use tunables;
+
 tunables! {
+/// All numbers but those of the network, each with the default and the range that Linux gives it.
+Tunables {
     /// `fs.file-max`: open files of all processes together, which only the privileged may exceed.
     file_max: i64::MAX, 0..=i64::MAX;
     /// `fs.epoll.max_user_watches`: files that all epolls of a user watch together.
@@ -160,6 +164,7 @@ tunables! {
     swappiness: 60, 0..=200;
     /// `vm.vfs_cache_pressure`; caches hold what is in use.
     cache_pressure: 100, 0..=INT;
+}
 }
 
 impl Tunables {

@@ -101,6 +101,16 @@ pub trait File: Send + Sync + Any {
         SignalIo::Absent
     }
 
+    /// How many bytes a read waits for, unless it asks for fewer (`SO_RCVLOWAT`).
+    fn low_water(&self) -> usize {
+        1
+    }
+
+    /// Whether a write that answers `EPIPE` sends SIGPIPE.
+    fn signals_broken_pipe(&self) -> bool {
+        true
+    }
+
     /// How long a read (or, if `writing`, a write) waits at most, where that can be set (`SO_RCVTIMEO`, `SO_SNDTIMEO`).
     fn patience(&self, _writing: bool) -> Option<Duration> {
         None

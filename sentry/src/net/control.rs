@@ -1,26 +1,40 @@
 //! What goes along with a message: descriptors and credentials (cmsg(3), unix(7)).
 
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use amber_abi::capability::Capability;
 use amber_abi::errno::Errno;
-use amber_abi::socket::{CMSG_ALIGN, Cmsghdr, ControlType, MessageFlags, SCM_MAX_FD, Ucred};
+use amber_abi::socket::{AddressFamily, CMSG_ALIGN, Cmsghdr, ControlType, MessageFlags, SCM_MAX_FD, Ucred};
 use amber_abi::sockopt::SocketLevel;
 use amber_abi::task::Resource;
+use amber_abi::time::{Timespec, Timeval};
 use zerocopy::{FromBytes, IntoBytes};
 
 use crate::fs::FileDescription;
-use crate::task::TaskContext;
+use crate::net::options::Values;
+use crate::net::unix::SocketsInFlight;
+use crate::task::pidfd::PidFd;
+use crate::task::{Counted, Task, TaskContext, ThreadGroup, UserCharge};
 
 /// What goes along with a message.
 #[derive(Clone, Default)]
 pub struct Control {
     /// Open file descriptions (`SCM_RIGHTS`).
     pub files: Vec<Arc<FileDescription>>,
+    /// Counts those as being on their way.
+    in_flight: Option<Arc<InFlight>>,
     /// Who sent it (`SCM_CREDENTIALS`).
     pub credentials: Option<Ucred>,
+    /// The process those name (`SCM_PIDFD`).
+    pub process: Option<Weak<ThreadGroup>>,
     /// Messages that only one family has, ready to be copied out: level, type, data.
     pub others: Vec<(i32, i32, Vec<u8>)>,
+}
+
+/// Descriptions that are in a message, counted for the user who sent them.
+struct InFlight {
+    _charges: Vec<UserCharge>,
+    _sockets: SocketsInFlight,
 }
 
 impl Control {
@@ -28,43 +42,90 @@ impl Control {
     pub fn has_no_files(&self) -> bool {
         self.files.is_empty()
     }
+
+    /// Lets go of the descriptions.
+    pub fn forget_files(&mut self) {
+        self.files.clear();
+        self.in_flight = None;
+    }
+
+    /// Adds the time it came, if the options of who receives it ask for that.
+    pub fn stamp(&mut self, values: &Values, time: Timespec) {
+        if let Some(stamp) = values.timestamp {
+            let kind = match (stamp.nanoseconds, stamp.new) {
+                (true, true) => ControlType::SCM_TIMESTAMPNS_NEW,
+                (true, false) => ControlType::SCM_TIMESTAMPNS_OLD,
+                (false, true) => ControlType::SCM_TIMESTAMP_NEW,
+                (false, false) => ControlType::SCM_TIMESTAMP_OLD,
+            };
+            let microseconds = Timeval { tv_sec: time.tv_sec, tv_usec: time.tv_nsec / 1000 };
+            let bytes = if stamp.nanoseconds { time.as_bytes() } else { microseconds.as_bytes() };
+            self.others.push((SocketLevel::SOL_SOCKET.raw(), kind.raw(), bytes.to_vec()));
+        }
+    }
+
+    /// Whether both name the same sender.
+    pub fn is_of_sender(&self, other: &Control) -> bool {
+        let id = |c: &Control| c.credentials.map(|u| (u.pid, u.uid, u.gid));
+        id(self) == id(other)
+    }
 }
 
-/// The credentials a task sends unless it says others.
-pub fn own_credentials(ctx: &TaskContext) -> Ucred {
-    let credentials = ctx.credentials();
-    Ucred { pid: ctx.group().pid(), uid: credentials.euid, gid: credentials.egid }
+/// A process that uses a socket, as it was at one moment.
+pub struct Person {
+    /// Its number and its effective user and group.
+    pub credentials: Ucred,
+    /// Its supplementary groups.
+    pub groups: Vec<u32>,
+    /// The process.
+    pub process: Weak<ThreadGroup>,
+}
+
+impl Person {
+    /// The process of a task, now.
+    pub fn of(task: &Task) -> Arc<Self> {
+        let credentials = task.credentials();
+        Arc::new(Person {
+            credentials: Ucred { pid: task.group().pid(), uid: credentials.euid, gid: credentials.egid },
+            groups: credentials.groups.clone(),
+            process: Arc::downgrade(task.group()),
+        })
+    }
 }
 
 fn align(len: usize) -> usize {
     len.next_multiple_of(CMSG_ALIGN)
 }
 
-/// Reads the control messages a guest sends.
+/// Reads the control messages a guest sends over a socket of a family.
 ///
 /// # Errors
 /// `EINVAL` for malformed ones, too many descriptors or unknown types; `EBADF` for a descriptor that is not open;
-/// `EPERM` for credentials that are not the task's to give.
-pub fn parse(ctx: &TaskContext, bytes: &[u8]) -> Result<Control, Errno> {
+/// `EPERM` for credentials that are not the task's to give; `ETOOMANYREFS` if too many descriptors are on their way.
+pub fn parse(ctx: &TaskContext, family: AddressFamily, bytes: &[u8]) -> Result<Control, Errno> {
     let mut control = Control::default();
     let mut rest = bytes;
     while let Ok((header, _)) = Cmsghdr::read_from_prefix(rest) {
         let len = usize::try_from(header.cmsg_len).map_err(|_| Errno::EINVAL)?;
         let data = rest.get(size_of::<Cmsghdr>()..len).ok_or(Errno::EINVAL)?;
-        if header.cmsg_level == SocketLevel::SOL_SOCKET.raw() {
+        let internet = matches!(family, AddressFamily::AF_INET | AddressFamily::AF_INET6);
+        if header.cmsg_level != SocketLevel::SOL_SOCKET.raw() || internet {
+            control.others.push((header.cmsg_level, header.cmsg_type, data.to_vec()));
+        } else {
             match ControlType::from_raw(header.cmsg_type) {
-                ControlType::SCM_RIGHTS => take_files(ctx, data, &mut control)?,
+                ControlType::SCM_RIGHTS if family == AddressFamily::AF_UNIX => take_files(ctx, data, &mut control)?,
                 ControlType::SCM_CREDENTIALS => {
                     let credentials = Ucred::read_from_bytes(data).map_err(|_| Errno::EINVAL)?;
-                    check_credentials(ctx, &credentials)?;
+                    control.process = Some(check_credentials(ctx, &credentials)?);
                     control.credentials = Some(credentials);
                 }
                 _ => return Err(Errno::EINVAL),
             }
-        } else {
-            control.others.push((header.cmsg_level, header.cmsg_type, data.to_vec()));
         }
         rest = rest.get(align(len)..).unwrap_or_default();
+    }
+    if !control.files.is_empty() {
+        control.in_flight = Some(count_in_flight(ctx, &control.files)?);
     }
     Ok(control)
 }
@@ -81,7 +142,20 @@ fn take_files(ctx: &TaskContext, data: &[u8], control: &mut Control) -> Result<(
     Ok(())
 }
 
-fn check_credentials(ctx: &TaskContext, claimed: &Ucred) -> Result<(), Errno> {
+fn count_in_flight(ctx: &TaskContext, files: &[Arc<FileDescription>]) -> Result<Arc<InFlight>, Errno> {
+    let credentials = ctx.credentials();
+    let user = ctx.kernel().users.get(credentials.uid);
+    let limit = ctx.group().limits().soft(Resource::RLIMIT_NOFILE);
+    let able = credentials.has(Capability::CAP_SYS_RESOURCE) || credentials.has(Capability::CAP_SYS_ADMIN);
+    if user.count(Counted::InFlight) > limit && !able {
+        return Err(Errno::ETOOMANYREFS);
+    }
+    let charges = files.iter().map(|_| user.charge(Counted::InFlight)).collect();
+    Ok(Arc::new(InFlight { _charges: charges, _sockets: ctx.kernel().network.unix.count_in_flight(files) }))
+}
+
+/// Checks claimed credentials; answers the process they name.
+fn check_credentials(ctx: &TaskContext, claimed: &Ucred) -> Result<Weak<ThreadGroup>, Errno> {
     let own = ctx.credentials();
     let uid_ok = [own.uid, own.euid, own.suid].contains(&claimed.uid) || own.has(Capability::CAP_SETUID);
     let gid_ok = [own.gid, own.egid, own.sgid].contains(&claimed.gid) || own.has(Capability::CAP_SETGID);
@@ -89,36 +163,37 @@ fn check_credentials(ctx: &TaskContext, claimed: &Ucred) -> Result<(), Errno> {
     if !(uid_ok && gid_ok && pid_ok) {
         return Err(Errno::EPERM);
     }
-    if claimed.pid != ctx.group().pid() && ctx.kernel().processes.lock().process(claimed.pid).is_none() {
-        return Err(Errno::ESRCH);
+    if claimed.pid == ctx.group().pid() {
+        return Ok(Arc::downgrade(ctx.group()));
     }
-    Ok(())
+    let table = ctx.kernel().processes.lock();
+    table.process(claimed.pid).map(|process| Arc::downgrade(&process.group)).ok_or(Errno::ESRCH)
 }
 
 /// Puts control messages into the guest's buffer of `room` bytes; descriptors are opened on the way. Answers how many
-/// bytes were used and the flags that say what did not fit.
-///
-/// # Errors
-/// `EFAULT` if the buffer cannot be written.
+/// bytes were used and the flags that say what did not fit. What cannot be written is left out, as on Linux.
 pub fn deliver(
     ctx: &TaskContext,
     control: Control,
     address: u64,
     room: u64,
     close_on_exec: bool,
-) -> Result<(u64, MessageFlags), Errno> {
+) -> (u64, MessageFlags) {
     let mut out = Outbox { ctx, address, room: room as usize, used: 0, flags: MessageFlags::empty() };
+    let level = SocketLevel::SOL_SOCKET.raw();
     if let Some(credentials) = control.credentials {
-        let kind = ControlType::SCM_CREDENTIALS.raw();
-        out.put(SocketLevel::SOL_SOCKET.raw(), kind, credentials.as_bytes())?;
+        out.put(level, ControlType::SCM_CREDENTIALS.raw(), credentials.as_bytes());
     }
     if !control.files.is_empty() {
-        out.put_files(control.files, close_on_exec)?;
+        out.put_files(control.files, close_on_exec);
+    }
+    if let Some(process) = control.process {
+        out.put_pidfd(&process);
     }
     for (level, kind, data) in &control.others {
-        out.put(*level, *kind, data)?;
+        out.put(*level, *kind, data);
     }
-    Ok((out.used as u64, out.flags))
+    (out.used as u64, out.flags)
 }
 
 /// The guest's control buffer while it fills.
@@ -135,11 +210,12 @@ impl Outbox<'_> {
         self.room.saturating_sub(self.used)
     }
 
-    fn put(&mut self, level: i32, kind: i32, data: &[u8]) -> Result<(), Errno> {
+    /// Adds a message, cut to the room there is; false if the guest does not get it.
+    fn put(&mut self, level: i32, kind: i32, data: &[u8]) -> bool {
         let head = size_of::<Cmsghdr>();
         if self.left() < head {
             self.flags |= MessageFlags::MSG_CTRUNC;
-            return Ok(());
+            return false;
         }
         let whole = head + data.len();
         let len = whole.min(self.left());
@@ -148,30 +224,64 @@ impl Outbox<'_> {
         }
         let header = Cmsghdr { cmsg_len: len as u64, cmsg_level: level, cmsg_type: kind };
         let bytes = [header.as_bytes(), &data[..len - head]].concat();
-        self.ctx.write_bytes(self.address.wrapping_add(self.used as u64), &bytes)?;
+        if self.ctx.write_bytes(self.address.wrapping_add(self.used as u64), &bytes).is_err() {
+            return false;
+        }
         self.used = (self.used + align(len)).min(self.room);
-        Ok(())
+        true
     }
 
-    fn put_files(&mut self, files: Vec<Arc<FileDescription>>, close_on_exec: bool) -> Result<(), Errno> {
+    fn put_files(&mut self, files: Vec<Arc<FileDescription>>, close_on_exec: bool) {
         let fit = self.left().saturating_sub(size_of::<Cmsghdr>()) / 4;
         let limit = self.ctx.group().limits().soft(Resource::RLIMIT_NOFILE);
         let table = self.ctx.files();
-        let mut numbers = Vec::new();
         let count = files.len();
-        for file in files.into_iter().take(fit) {
-            match table.insert(file, close_on_exec, limit) {
-                Ok(fd) => numbers.push(fd),
-                Err(_) => break,
-            }
-        }
-        if numbers.len() < count {
+        let places: Vec<_> = (0..count.min(fit)).map_while(|_| table.reserve(0, limit).ok()).collect();
+        if places.len() < count {
             self.flags |= MessageFlags::MSG_CTRUNC;
         }
-        if numbers.is_empty() {
-            return Ok(());
+        let data: Vec<u8> = places.iter().flat_map(|place| place.fd().to_ne_bytes()).collect();
+        if places.is_empty() || !self.put(SocketLevel::SOL_SOCKET.raw(), ControlType::SCM_RIGHTS.raw(), &data) {
+            return;
         }
-        let data: Vec<u8> = numbers.iter().flat_map(|fd: &i32| fd.to_ne_bytes()).collect();
-        self.put(SocketLevel::SOL_SOCKET.raw(), ControlType::SCM_RIGHTS.raw(), &data)
+        for (place, file) in places.into_iter().zip(files) {
+            place.install(file, close_on_exec);
+        }
     }
+
+    /// A pidfd of who sent the message, or the error that there is none.
+    fn put_pidfd(&mut self, process: &Weak<ThreadGroup>) {
+        let kind = ControlType::SCM_PIDFD.raw();
+        if self.left() < size_of::<Cmsghdr>() + size_of::<i32>() {
+            self.flags |= MessageFlags::MSG_CTRUNC;
+            return;
+        }
+        let limit = self.ctx.group().limits().soft(Resource::RLIMIT_NOFILE);
+        let opened = open_process(self.ctx, process)
+            .and_then(|description| Ok((self.ctx.files().reserve(0, limit)?, description)));
+        match opened {
+            Ok((place, description)) => {
+                if self.put(SocketLevel::SOL_SOCKET.raw(), kind, &place.fd().to_ne_bytes()) {
+                    place.install(description, true);
+                }
+            }
+            Err(errno) => {
+                self.put(SocketLevel::SOL_SOCKET.raw(), kind, &(-errno.raw()).to_ne_bytes());
+            }
+        }
+    }
+}
+
+/// A pidfd of a process.
+///
+/// # Errors
+/// `EINVAL` if it is gone.
+pub fn open_process(ctx: &TaskContext, process: &Weak<ThreadGroup>) -> Result<Arc<FileDescription>, Errno> {
+    let group = process.upgrade().ok_or(Errno::EINVAL)?;
+    let leader = {
+        let table = ctx.kernel().processes.lock();
+        let found = table.process(group.pid()).is_some_and(|process| Arc::ptr_eq(&process.group, &group));
+        if found { table.task(group.pid()).cloned() } else { None }
+    };
+    Ok(PidFd::describe(leader.ok_or(Errno::EINVAL)?, false, false))
 }

@@ -1,6 +1,7 @@
 //! What waits to be received: bytes of a stream or messages with borders, each with what goes along.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 use amber_abi::socket::MessageFlags;
 
@@ -12,6 +13,44 @@ const OVERHEAD: usize = 256;
 /// Bytes of a stream are joined into pieces of at most this size.
 const PIECE: usize = 64 << 10;
 
+/// Whoever has a buffer of its own for what it sent and nobody received yet.
+pub trait Payer: Send + Sync {
+    /// So many bytes were received, or are lost. Called with no lock held.
+    fn repay(&self, bytes: usize);
+}
+
+/// The room a message takes up in its sender's buffer, given back when this is dropped; that must not be under a lock.
+pub struct Toll {
+    payer: Arc<dyn Payer>,
+    bytes: usize,
+}
+
+impl Toll {
+    /// So many bytes of a sender's buffer, which the sender has counted.
+    pub fn new(payer: Arc<dyn Payer>, bytes: usize) -> Self {
+        Toll { payer, bytes }
+    }
+}
+
+impl Drop for Toll {
+    fn drop(&mut self) {
+        self.payer.repay(self.bytes);
+    }
+}
+
+/// How a receive is done.
+#[derive(Clone, Copy, Default)]
+pub struct Taking {
+    /// What is received stays (`MSG_PEEK`).
+    pub peek: bool,
+    /// Where a peek begins (`SO_PEEK_OFF`).
+    pub skip: usize,
+    /// Bytes from different senders are not received together (`SO_PASSCRED`).
+    pub by_sender: bool,
+    /// The urgent byte is received with the others (`SO_OOBINLINE`).
+    pub inline: bool,
+}
+
 /// A message, or a piece of a stream.
 pub struct Packet {
     data: Vec<u8>,
@@ -21,12 +60,19 @@ pub struct Packet {
     pub address: Option<Vec<u8>>,
     /// What goes along.
     pub control: Control,
+    /// What its sender gets back once it is received.
+    pub toll: Option<Toll>,
 }
 
 impl Packet {
+    /// What a message of so many bytes takes up of a buffer.
+    pub fn cost_of(bytes: usize) -> usize {
+        bytes + OVERHEAD
+    }
+
     /// A message.
     pub fn new(data: &[u8], address: Option<Vec<u8>>, control: Control) -> Self {
-        Packet { data: data.to_vec(), start: 0, address, control }
+        Packet { data: data.to_vec(), start: 0, address, control, toll: None }
     }
 
     fn rest(&self) -> &[u8] {
@@ -34,7 +80,7 @@ impl Packet {
     }
 
     fn cost(&self) -> usize {
-        self.rest().len() + OVERHEAD
+        Packet::cost_of(self.rest().len())
     }
 }
 
@@ -50,6 +96,11 @@ impl Inbox {
     /// Bytes that wait.
     pub fn bytes(&self) -> usize {
         self.bytes
+    }
+
+    /// Messages that wait.
+    pub fn len(&self) -> usize {
+        self.packets.len()
     }
 
     /// Bytes of the first message.
@@ -81,12 +132,13 @@ impl Inbox {
 
     /// Adds bytes of a stream. What comes with descriptors or from somebody else begins a piece of its own.
     pub fn push_bytes(&mut self, data: &[u8], control: Control) {
-        let same_sender = |a: &Packet| {
-            let id = |c: &Control| c.credentials.map(|u| (u.pid, u.uid, u.gid));
-            id(&a.control) == id(&control)
-        };
         match self.packets.back_mut() {
-            Some(last) if control.has_no_files() && same_sender(last) && last.data.len() + data.len() <= PIECE => {
+            Some(last)
+                if control.has_no_files()
+                    && last.control.has_no_files()
+                    && control.is_of_sender(&last.control)
+                    && last.data.len() + data.len() <= PIECE =>
+            {
                 last.data.extend_from_slice(data);
                 self.bytes += data.len();
                 self.cost += data.len();
@@ -95,47 +147,64 @@ impl Inbox {
         }
     }
 
-    /// Takes the first message, cut to the buffer; with `peek` it stays.
-    pub fn take_message(&mut self, buf: &mut [u8], peek: bool) -> Option<Received> {
-        let packet = self.packets.front()?;
+    /// Takes the first message, cut to the buffer; with a peek it stays. A peek that skips more than a message looks into
+    /// the next.
+    pub fn take_message(&mut self, buf: &mut [u8], how: Taking) -> Option<Received> {
+        let mut skip = if how.peek { how.skip } else { 0 };
+        let mut at = 0;
+        while let Some(packet) = self.packets.get(at)
+            && skip > 0
+            && skip >= packet.rest().len()
+        {
+            skip -= packet.rest().len();
+            at += 1;
+        }
+        let packet = self.packets.get(at)?;
         let full_len = packet.rest().len();
-        let len = full_len.min(buf.len());
-        buf[..len].copy_from_slice(&packet.rest()[..len]);
-        let flags = if len < full_len { MessageFlags::MSG_TRUNC } else { MessageFlags::empty() };
-        let (address, control) = if peek {
-            (packet.address.clone(), packet.control.clone())
-        } else {
-            let packet = self.packets.pop_front()?;
-            self.bytes -= full_len;
-            self.cost -= full_len + OVERHEAD;
-            (packet.address, packet.control)
-        };
-        Some(Received { len, full_len, address, control, flags })
+        let rest = packet.rest().get(skip..).unwrap_or_default();
+        let len = rest.len().min(buf.len());
+        buf[..len].copy_from_slice(&rest[..len]);
+        let flags = if len < rest.len() { MessageFlags::MSG_TRUNC } else { MessageFlags::empty() };
+        if how.peek {
+            let (address, control) = (packet.address.clone(), packet.control.clone());
+            return Some(Received { len, full_len, address, control, flags, toll: None });
+        }
+        let Packet { address, control, toll, .. } = self.packets.pop_front()?;
+        self.bytes -= full_len;
+        self.cost -= Packet::cost_of(full_len);
+        Some(Received { len, full_len, address, control, flags, toll })
     }
 
-    /// Takes bytes of a stream: never past descriptors or into what somebody else sent.
-    pub fn take_bytes(&mut self, buf: &mut [u8], peek: bool) -> Option<Received> {
+    /// Takes bytes of a stream: not past those that descriptors went with, nor into what somebody else sent if senders matter.
+    pub fn take_bytes(&mut self, buf: &mut [u8], how: Taking) -> Option<Received> {
         let mut received = Received::default();
+        let mut skip = if how.peek { how.skip } else { 0 };
         let mut at = 0;
         while received.len < buf.len() {
             let Some(packet) = self.packets.get_mut(at) else { break };
-            let id = |c: &Control| c.credentials.map(|u| (u.pid, u.uid, u.gid));
-            if received.len > 0 && (!packet.control.has_no_files() || id(&packet.control) != id(&received.control)) {
+            if skip > 0 && skip >= packet.rest().len() {
+                skip -= packet.rest().len();
+                at += 1;
+                continue;
+            }
+            if received.len > 0 && how.by_sender && !packet.control.is_of_sender(&received.control) {
                 break;
             }
-            let first = received.len == 0;
-            let len = packet.rest().len().min(buf.len() - received.len);
-            buf[received.len..received.len + len].copy_from_slice(&packet.rest()[..len]);
-            if first {
+            let rest = &packet.rest()[skip..];
+            let len = rest.len().min(buf.len() - received.len);
+            buf[received.len..received.len + len].copy_from_slice(&rest[..len]);
+            // What follows descriptors is received by itself.
+            let has_files = !packet.control.has_no_files();
+            if received.len == 0 || has_files {
                 received.control = packet.control.clone();
             }
-            let has_files = !packet.control.has_no_files();
             received.len += len;
-            if peek {
+            skip = 0;
+            if how.peek {
                 at += 1;
             } else {
                 // Descriptors are received with the first bytes of what they came with.
-                packet.control.files.clear();
+                packet.control.forget_files();
                 packet.start += len;
                 self.bytes -= len;
                 self.cost -= len;
@@ -154,9 +223,9 @@ impl Inbox {
         (received.len > 0 || (buf.is_empty() && !self.is_empty())).then_some(received)
     }
 
-    /// Throws everything away.
-    pub fn clear(&mut self) {
-        *self = Inbox::default();
+    /// The messages, first to come first.
+    pub fn packets(&self) -> impl Iterator<Item = &Packet> {
+        self.packets.iter()
     }
 }
 
@@ -164,17 +233,33 @@ impl Inbox {
 mod tests {
     use super::*;
 
+    const TAKE: Taking = Taking { peek: false, skip: 0, by_sender: false, inline: false };
+    const PEEK: Taking = Taking { peek: true, ..TAKE };
+
+    #[test]
+    fn peeks_skip() {
+        let mut inbox = Inbox::default();
+        inbox.push_bytes(b"abc", Control::default());
+        inbox.push(Packet::new(b"def", None, Control::default()));
+        let mut buf = [0; 4];
+        assert_eq!(inbox.take_bytes(&mut buf, Taking { skip: 2, ..PEEK }).map(|r| r.len), Some(4));
+        assert_eq!(&buf, b"cdef");
+        assert!(inbox.take_bytes(&mut buf, Taking { skip: 6, ..PEEK }).is_none());
+        assert_eq!(inbox.take_message(&mut buf, Taking { skip: 4, ..PEEK }).map(|r| r.len), Some(2));
+        assert_eq!(&buf[..2], b"ef");
+    }
+
     #[test]
     fn streams_join_and_split() {
         let mut inbox = Inbox::default();
         inbox.push_bytes(b"abc", Control::default());
         inbox.push_bytes(b"def", Control::default());
         let mut buf = [0; 4];
-        assert_eq!(inbox.take_bytes(&mut buf, true).map(|r| r.len), Some(4));
-        assert_eq!(inbox.take_bytes(&mut buf, false).map(|r| r.len), Some(4));
+        assert_eq!(inbox.take_bytes(&mut buf, PEEK).map(|r| r.len), Some(4));
+        assert_eq!(inbox.take_bytes(&mut buf, TAKE).map(|r| r.len), Some(4));
         assert_eq!(&buf, b"abcd");
         assert_eq!(inbox.bytes(), 2);
-        assert_eq!(inbox.take_bytes(&mut buf, false).map(|r| r.len), Some(2));
+        assert_eq!(inbox.take_bytes(&mut buf, TAKE).map(|r| r.len), Some(2));
         assert!(inbox.is_empty() && inbox.cost == 0);
     }
 
@@ -184,9 +269,9 @@ mod tests {
         inbox.push(Packet::new(b"long one", None, Control::default()));
         inbox.push(Packet::new(b"", None, Control::default()));
         let mut buf = [0; 4];
-        let received = inbox.take_message(&mut buf, false).unwrap();
+        let received = inbox.take_message(&mut buf, TAKE).unwrap();
         assert!(received.flags.contains(MessageFlags::MSG_TRUNC) && received.full_len == 8);
-        assert_eq!(inbox.take_message(&mut buf, false).map(|r| r.len), Some(0));
+        assert_eq!(inbox.take_message(&mut buf, TAKE).map(|r| r.len), Some(0));
         assert!(inbox.is_empty() && inbox.cost == 0);
     }
 }

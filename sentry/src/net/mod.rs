@@ -3,9 +3,11 @@
 pub mod control;
 pub mod inbox;
 pub mod inet;
+pub mod limits;
 pub mod netlink;
 pub mod options;
 pub mod socket;
+pub mod stream;
 pub mod unix;
 
 use std::sync::Arc;
@@ -14,6 +16,7 @@ use amber_abi::errno::Errno;
 use amber_abi::socket::{AddressFamily, SocketKind};
 
 use crate::net::inet::{Loopback, NetworkStack};
+use crate::net::limits::Limits;
 use crate::net::netlink::{NetlinkNames, NetlinkSocket};
 use crate::net::socket::Socket;
 use crate::net::unix::UnixNames;
@@ -27,12 +30,16 @@ pub struct Network {
     pub inet: Arc<dyn NetworkStack>,
     /// Addresses of AF_NETLINK sockets.
     pub netlink: NetlinkNames,
+    /// What `/proc/sys/net` tells and changes.
+    pub limits: Arc<Limits>,
 }
 
 impl Default for Network {
     /// A network that reaches nothing outside the sandbox.
     fn default() -> Self {
-        Network { unix: UnixNames::default(), inet: Loopback::new(), netlink: NetlinkNames::default() }
+        let limits = Arc::new(Limits::default());
+        let inet = Loopback::new(limits.clone());
+        Network { unix: UnixNames::default(), inet, netlink: NetlinkNames::default(), limits }
     }
 }
 

@@ -13,11 +13,20 @@ use crate::net::socket::Socket;
 use crate::sync::{Mutex, Rank};
 use crate::task::TaskContext;
 
-/// Default, least and greatest size of a send or receive buffer, as Linux's sysctls have them; sizes count double.
-const DEFAULT_BUFFER: u32 = 212_992;
+/// The least sizes of a send and a receive buffer; sizes count double.
 const LEAST_SEND: u32 = 4608;
 const LEAST_RECEIVE: u32 = 2304;
-const GREATEST: u32 = 212_992;
+/// The sizes of buffers of sockets that no parameter of the network is about.
+const DEFAULT_BUFFER: u32 = 212_992;
+
+/// How a receiver wants the time a message came (`SO_TIMESTAMP`, `SO_TIMESTAMPNS`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stamp {
+    /// In nanoseconds, not microseconds.
+    pub nanoseconds: bool,
+    /// By the options with 64 bits on all machines.
+    pub new: bool,
+}
 
 /// Values of the options that all sockets have.
 #[derive(Clone, Debug)]
@@ -33,8 +42,10 @@ pub struct Values {
     pub no_check: bool,
     pub pass_credentials: bool,
     pub pass_security: bool,
-    pub timestamp: bool,
-    pub timestamp_ns: bool,
+    pub pass_pidfd: bool,
+    pub timestamp: Option<Stamp>,
+    /// Where a peek begins, if that was set.
+    pub peek_offset: Option<usize>,
     pub priority: i32,
     pub mark: i32,
     pub linger: Option<u32>,
@@ -64,8 +75,9 @@ impl Default for Values {
             no_check: false,
             pass_credentials: false,
             pass_security: false,
-            timestamp: false,
-            timestamp_ns: false,
+            pass_pidfd: false,
+            timestamp: None,
+            peek_offset: None,
             priority: 0,
             mark: 0,
             linger: None,
@@ -120,6 +132,14 @@ impl SharedOptions {
         change(&mut self.0.lock());
     }
 
+    /// Moves where the next peek begins, if that was set: on by what was peeked at, back by what was received.
+    pub fn move_peek_offset(&self, peeked: bool, len: usize) {
+        let mut values = self.0.lock();
+        if let Some(offset) = &mut values.peek_offset {
+            *offset = if peeked { offset.saturating_add(len) } else { offset.saturating_sub(len) };
+        }
+    }
+
     /// How long a call waits at most (`SO_RCVTIMEO`, `SO_SNDTIMEO`).
     pub fn patience(&self, writing: bool) -> Option<Duration> {
         self.look(|values| if writing { values.send_timeout } else { values.receive_timeout })
@@ -158,8 +178,11 @@ pub fn get(socket: &dyn Socket, name: i32) -> Result<Vec<u8>, Errno> {
         So::SO_NO_CHECK => flag(values.no_check),
         So::SO_PASSCRED => flag(values.pass_credentials),
         So::SO_PASSSEC => flag(values.pass_security),
-        So::SO_TIMESTAMP_OLD | So::SO_TIMESTAMP_NEW => flag(values.timestamp && !values.timestamp_ns),
-        So::SO_TIMESTAMPNS_OLD | So::SO_TIMESTAMPNS_NEW => flag(values.timestamp_ns),
+        So::SO_PASSPIDFD => flag(values.pass_pidfd),
+        So::SO_TIMESTAMP_OLD => flag(values.timestamp == Some(Stamp { nanoseconds: false, new: false })),
+        So::SO_TIMESTAMP_NEW => flag(values.timestamp == Some(Stamp { nanoseconds: false, new: true })),
+        So::SO_TIMESTAMPNS_OLD => flag(values.timestamp == Some(Stamp { nanoseconds: true, new: false })),
+        So::SO_TIMESTAMPNS_NEW => flag(values.timestamp == Some(Stamp { nanoseconds: true, new: true })),
         So::SO_TIMESTAMPING_OLD | So::SO_TIMESTAMPING_NEW | So::SO_LOCK_FILTER | So::SO_ZEROCOPY => flag(false),
         So::SO_SELECT_ERR_QUEUE => flag(values.select_error_queue),
         So::SO_RXQ_OVFL => flag(values.receive_overflow),
@@ -169,8 +192,8 @@ pub fn get(socket: &dyn Socket, name: i32) -> Result<Vec<u8>, Errno> {
         So::SO_RCVBUF => number(values.receive_buffer as i32),
         So::SO_RCVLOWAT => number(values.receive_low as i32),
         So::SO_SNDLOWAT => number(1),
-        // No offset can be set, and none is what it says then.
-        So::SO_PEEK_OFF => number(-1),
+        So::SO_PEEK_OFF if !socket.can_peek_from() => return Err(Errno::EOPNOTSUPP),
+        So::SO_PEEK_OFF => number(values.peek_offset.map_or(-1, |offset| i32::try_from(offset).unwrap_or(i32::MAX))),
         So::SO_INCOMING_CPU => number(values.incoming_cpu),
         So::SO_BUSY_POLL => number(values.busy_poll),
         So::SO_RCVTIMEO_OLD | So::SO_RCVTIMEO_NEW => time(values.receive_timeout),
@@ -180,18 +203,24 @@ pub fn get(socket: &dyn Socket, name: i32) -> Result<Vec<u8>, Errno> {
                 Linger { l_onoff: i32::from(values.linger.is_some()), l_linger: values.linger.unwrap_or(0) as i32 };
             linger.as_bytes().to_vec()
         }
-        So::SO_BINDTODEVICE => values.device,
+        So::SO_BINDTODEVICE if values.device.is_empty() => Vec::new(),
+        So::SO_BINDTODEVICE => [&values.device[..], b"\0"].concat(),
+        So::SO_BINDTOIFINDEX => number(i32::from(!values.device.is_empty())),
         So::SO_TYPE => number(kind.raw() as i32),
         So::SO_PROTOCOL => number(protocol),
         So::SO_DOMAIN => number(i32::from(family.raw())),
         So::SO_ERROR => number(socket.take_error().map_or(0, Errno::raw)),
         So::SO_ACCEPTCONN => flag(socket.is_listening()),
-        So::SO_PEERCRED => match socket.peer_credentials() {
-            Some(credentials) => credentials.as_bytes().to_vec(),
+        So::SO_PEERCRED => match socket.peer_person() {
+            Some(person) => person.credentials.as_bytes().to_vec(),
             // Nobody: as Linux says for sockets without a peer.
             None => [0i32, -1, -1].as_bytes().to_vec(),
         },
         So::SO_PEERNAME => socket.peer_address()?,
+        So::SO_PEERGROUPS => {
+            let person = socket.peer_person().ok_or(Errno::ENODATA)?;
+            person.groups.iter().flat_map(|group| group.to_ne_bytes()).collect()
+        }
         So::SO_COOKIE => values.inode.to_ne_bytes().to_vec(),
         _ => return Err(Errno::ENOPROTOOPT),
     })
@@ -208,6 +237,8 @@ pub fn set(ctx: &TaskContext, socket: &dyn Socket, name: i32, value: &[u8]) -> R
         if able { Ok(()) } else { Err(Errno::EPERM) }
     };
     let options = socket.options();
+    let numbers = &ctx.kernel().network.limits.numbers;
+    let (most_send, most_receive) = (numbers.wmem_max.count() as u32, numbers.rmem_max.count() as u32);
     if So::from_raw(name) == So::SO_BINDTODEVICE {
         let device: Vec<u8> = value.iter().take(15).copied().take_while(|&b| b != 0).collect();
         if !device.is_empty() && device != b"lo" {
@@ -234,8 +265,12 @@ pub fn set(ctx: &TaskContext, socket: &dyn Socket, name: i32, value: &[u8]) -> R
         So::SO_NO_CHECK => options.change(|v| v.no_check = on),
         So::SO_PASSCRED => options.change(|v| v.pass_credentials = on),
         So::SO_PASSSEC => options.change(|v| v.pass_security = on),
-        So::SO_TIMESTAMP_OLD | So::SO_TIMESTAMP_NEW => options.change(|v| (v.timestamp, v.timestamp_ns) = (on, false)),
-        So::SO_TIMESTAMPNS_OLD | So::SO_TIMESTAMPNS_NEW => options.change(|v| (v.timestamp, v.timestamp_ns) = (on, on)),
+        So::SO_PASSPIDFD => options.change(|v| v.pass_pidfd = on),
+        option @ (So::SO_TIMESTAMP_OLD | So::SO_TIMESTAMP_NEW | So::SO_TIMESTAMPNS_OLD | So::SO_TIMESTAMPNS_NEW) => {
+            let nanoseconds = matches!(option, So::SO_TIMESTAMPNS_OLD | So::SO_TIMESTAMPNS_NEW);
+            let new = matches!(option, So::SO_TIMESTAMP_NEW | So::SO_TIMESTAMPNS_NEW);
+            options.change(|v| v.timestamp = on.then_some(Stamp { nanoseconds, new }));
+        }
         So::SO_SELECT_ERR_QUEUE => options.change(|v| v.select_error_queue = on),
         So::SO_RXQ_OVFL => options.change(|v| v.receive_overflow = on),
         So::SO_PRIORITY => {
@@ -248,8 +283,8 @@ pub fn set(ctx: &TaskContext, socket: &dyn Socket, name: i32, value: &[u8]) -> R
             privileged()?;
             options.change(|v| v.mark = int);
         }
-        So::SO_SNDBUF => options.change(|v| v.send_buffer = doubled(int, LEAST_SEND, GREATEST)),
-        So::SO_RCVBUF => options.change(|v| v.receive_buffer = doubled(int, LEAST_RECEIVE, GREATEST)),
+        So::SO_SNDBUF => options.change(|v| v.send_buffer = doubled(int, LEAST_SEND, most_send)),
+        So::SO_RCVBUF => options.change(|v| v.receive_buffer = doubled(int, LEAST_RECEIVE, most_receive)),
         So::SO_SNDBUFFORCE => {
             privileged()?;
             options.change(|v| v.send_buffer = doubled(int, LEAST_SEND, u32::MAX / 4));
@@ -275,7 +310,24 @@ pub fn set(ctx: &TaskContext, socket: &dyn Socket, name: i32, value: &[u8]) -> R
             options.change(|v| v.linger = (linger.l_onoff != 0).then_some(linger.l_linger.max(0) as u32));
         }
         So::SO_INCOMING_CPU => options.change(|v| v.incoming_cpu = int),
-        So::SO_PEEK_OFF => return Err(Errno::EOPNOTSUPP),
+        So::SO_PEEK_OFF => {
+            if !socket.can_peek_from() {
+                return Err(Errno::EOPNOTSUPP);
+            }
+            if int < -1 {
+                return Err(Errno::EINVAL);
+            }
+            options.change(|v| v.peek_offset = usize::try_from(int).ok());
+        }
+        So::SO_BINDTOIFINDEX => {
+            let device: &[u8] = match int {
+                0 => b"",
+                1 => b"lo",
+                negative if negative < 0 => return Err(Errno::EINVAL),
+                _ => return Err(Errno::ENODEV),
+            };
+            options.change(|v| v.device = device.to_vec());
+        }
         So::SO_BUSY_POLL => {
             privileged()?;
             if int < 0 {

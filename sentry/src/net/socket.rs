@@ -14,7 +14,8 @@ use crate::error::SysResult;
 use crate::fs::anon::{AnonymousInode, SOCKFS};
 use crate::fs::sigio::SignalIo;
 use crate::fs::{File, Inode};
-use crate::net::control::Control;
+use crate::net::control::{Control, Person};
+use crate::net::inbox::Toll;
 use crate::net::inet::interface;
 use crate::net::options::SharedOptions;
 use crate::task::TaskContext;
@@ -52,8 +53,10 @@ pub struct Received {
     pub address: Option<Vec<u8>>,
     /// What came along.
     pub control: Control,
-    /// MSG_TRUNC, MSG_EOR and MSG_OOB, as they are.
+    /// MSG_TRUNC, MSG_EOR, MSG_OOB and MSG_ERRQUEUE, as they are.
     pub flags: MessageFlags,
+    /// What the sender gets back.
+    pub toll: Option<Toll>,
 }
 
 /// A socket of some family. No operation sleeps: `EAGAIN` says that the caller shall wait at the queue and try again.
@@ -133,9 +136,14 @@ pub trait Socket: Send + Sync + Any {
         false
     }
 
-    /// Credentials of the peer (`SO_PEERCRED`), as they were when it connected.
-    fn peer_credentials(&self) -> Option<amber_abi::socket::Ucred> {
+    /// Who is at the other end (`SO_PEERCRED`), as it was when it connected.
+    fn peer_person(&self) -> Option<Arc<Person>> {
         None
+    }
+
+    /// Whether a peek may begin anywhere (`SO_PEEK_OFF`).
+    fn can_peek_from(&self) -> bool {
+        false
     }
 
     /// Bytes that can be read (`FIONREAD`).
@@ -220,6 +228,14 @@ impl File for SocketFile {
             self.socket.queue().signals().note_full();
         }
         events
+    }
+
+    fn low_water(&self) -> usize {
+        if self.socket.keeps_borders() { 1 } else { self.socket.options().look(|values| values.receive_low as usize) }
+    }
+
+    fn signals_broken_pipe(&self) -> bool {
+        !self.socket.keeps_borders()
     }
 
     fn signal_io(&self) -> SignalIo {

@@ -14,6 +14,7 @@ pub struct User {
     inotify_instances: AtomicU64,
     inotify_watches: AtomicU64,
     epoll_watches: AtomicU64,
+    in_flight: AtomicU64,
 }
 
 /// What is counted.
@@ -29,6 +30,8 @@ pub enum Counted {
     InotifyWatches,
     /// Files that epolls watch, against `max_user_watches`.
     EpollWatches,
+    /// Descriptors in messages that nobody received yet, against RLIMIT_NOFILE.
+    InFlight,
 }
 
 impl User {
@@ -39,6 +42,7 @@ impl User {
             Counted::InotifyInstances => &self.inotify_instances,
             Counted::InotifyWatches => &self.inotify_watches,
             Counted::EpollWatches => &self.epoll_watches,
+            Counted::InFlight => &self.in_flight,
         }
     }
 

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use amber_abi::errno::Errno;
-use amber_abi::socket::{AddressFamily, IpProtocol, TcpState};
+use amber_abi::socket::{AddressFamily, IpProtocol, SocketState, TcpState};
 
 use crate::fs::pseudo::{Entry, Listed, Listing, Query, Subject};
 use crate::kernel::Kernel;
@@ -122,27 +122,35 @@ fn socket(at: usize, report: &Report, tcp: bool) -> String {
     if tcp { line + " 1 0000000000000000 100 0 0 10 0" } else { format!("{line} 2 0000000000000000 {}", report.drops) }
 }
 
-/// Sockets of AF_UNIX that have a name.
+/// Sockets of AF_UNIX.
 fn unix(kernel: &Kernel) -> String {
     /// `__SO_ACCEPTCON`: it listens.
     const LISTENS: u32 = 0x10000;
     let mut text = String::from("Num       RefCount Protocol Flags    Type St Inode Path\n");
-    for socket in kernel.network.unix.bound() {
+    for socket in kernel.network.unix.all().iter().filter(|socket| !socket.is_closed()) {
         let name = match socket.name() {
-            Some(UnixName::Path(path, _)) => path,
-            Some(UnixName::Abstract(name)) => [b"@", name.as_slice()].concat(),
-            None => continue,
+            Some(UnixName::Path(path, _)) => [b" ", path.as_slice()].concat(),
+            Some(UnixName::Abstract(name)) => [b" @", name.as_slice()].concat(),
+            None => Vec::new(),
         };
         let (_, kind, _) = socket.identity();
         let flags = if socket.is_listening() { LISTENS } else { 0 };
-        let state = if !socket.is_listening() && socket.peer_credentials().is_some() { 3 } else { 1 };
+        // One that waits to be accepted has no inode yet; a connected one is held by its peer as well.
+        let connected = socket.is_connected();
+        let inode = socket.options().look(|values| values.inode);
+        let state = match (inode, connected) {
+            (0, true) => SocketState::SS_CONNECTING,
+            (_, true) => SocketState::SS_CONNECTED,
+            (_, false) => SocketState::SS_UNCONNECTED,
+        };
         let name: String = String::from_utf8_lossy(&name).replace('\0', "@");
         let _ = writeln!(
             text,
-            "{:016x}: 00000002 00000000 {flags:08X} {:04X} {state:02X} {:5} {name}",
+            "{:016x}: {:08X} 00000000 {flags:08X} {:04X} {:02X} {inode:5}{name}",
             0,
+            2 + u32::from(connected),
             kind.raw(),
-            socket.options().values().inode,
+            state.raw(),
         );
     }
     text

@@ -9,6 +9,7 @@ use super::ports::Ports;
 use super::tcp::TcpSocket;
 use super::udp::UdpSocket;
 use super::{Interface, NetworkStack, Report};
+use crate::net::limits::Limits;
 use crate::net::socket::Socket;
 use crate::task::TaskContext;
 
@@ -19,17 +20,19 @@ pub struct Loopback {
     pub(super) udp: Ports<UdpSocket>,
     packets: AtomicU64,
     bytes: AtomicU64,
+    pub(super) limits: Arc<Limits>,
 }
 
 impl Loopback {
     /// A network without sockets.
-    pub fn new() -> Arc<Self> {
+    pub fn new(limits: Arc<Limits>) -> Arc<Self> {
         Arc::new_cyclic(|me| Loopback {
             me: me.clone(),
             tcp: Ports::new(),
             udp: Ports::new(),
             packets: AtomicU64::new(0),
             bytes: AtomicU64::new(0),
+            limits,
         })
     }
 

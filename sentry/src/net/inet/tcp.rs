@@ -19,15 +19,15 @@ use super::tcp_state::{Listening, Phase, READABLE, State, WRITABLE};
 use super::{Claim, Endpoint, Report};
 use crate::error::SysResult;
 use crate::fs::sigio::Happening;
+use crate::net::inbox::Taking;
 use crate::net::options::SharedOptions;
 use crate::net::socket::{Directions, Outgoing, Received, Socket};
+use crate::net::stream::ByteStream;
 use crate::sync::{Mutex, Rank};
 use crate::task::TaskContext;
 use crate::wait::WaitQueue;
 
-/// The sizes of buffers at first, and that of the send buffer which a connection grows to by itself.
-const SEND_BUFFER: u32 = 16384;
-const RECEIVE_BUFFER: u32 = 131_072;
+/// What the send buffer of a connection grows to by itself.
 const GROWN_SEND_BUFFER: u32 = 2_626_560;
 
 /// A TCP socket.
@@ -45,7 +45,8 @@ pub struct TcpSocket {
 impl TcpSocket {
     /// Makes a socket of a user.
     pub fn create(stack: Arc<Loopback>, family: AddressFamily, uid: u32) -> Arc<Self> {
-        let options = SharedOptions::with_buffers(SEND_BUFFER, RECEIVE_BUFFER);
+        let (send, receive) = stack.limits.tcp_buffers();
+        let options = SharedOptions::with_buffers(send, receive);
         Self::new(stack, family, uid, options, InetOptions::new(family, SocketKind::SOCK_STREAM))
     }
 
@@ -81,8 +82,9 @@ impl TcpSocket {
     /// The send buffer grows once there is a connection, unless its size was set.
     pub(super) fn grow(&self) {
         self.options.change(|values| {
-            if values.send_buffer == SEND_BUFFER {
-                values.send_buffer = GROWN_SEND_BUFFER;
+            if values.send_buffer == self.stack.limits.tcp_buffers().0 {
+                let most = self.stack.limits.tcp_wmem.greatest();
+                values.send_buffer = GROWN_SEND_BUFFER.min(most);
             }
         });
     }
@@ -165,8 +167,8 @@ impl TcpSocket {
         let (phase, peer, unread, port, fin_sent) = {
             let mut state = self.state.lock();
             state.closed = true;
-            let unread = state.inbox.bytes() > 0;
-            state.inbox.clear();
+            let unread = state.stream.bytes() > 0;
+            state.stream = ByteStream::default();
             let finished = state.is_finished();
             let phase = std::mem::replace(&mut state.phase, Phase::Done);
             let peer = if finished { None } else { state.peer.upgrade() };
@@ -195,7 +197,7 @@ impl TcpSocket {
         let state = self.state.lock();
         let (sending, receiving) = match &state.phase {
             Phase::Listening(listening) => (listening.backlog, listening.waiting.len()),
-            _ => (0, state.inbox.bytes()),
+            _ => (0, state.stream.bytes()),
         };
         Report {
             family: self.family,
@@ -349,7 +351,7 @@ impl Socket for TcpSocket {
             return Ok(len);
         };
         let capacity = Self::capacity(self, &peer);
-        let urgent = message.flags.contains(MessageFlags::MSG_OOB);
+        let (urgent, inline) = (message.flags.contains(MessageFlags::MSG_OOB), peer.inline());
         let mut state = peer.state.lock();
         if state.closed || matches!(state.phase, Phase::Done) {
             drop(state);
@@ -357,7 +359,7 @@ impl Socket for TcpSocket {
             self.reset();
             return Ok(len);
         }
-        let room = state.inbox.room(capacity);
+        let room = state.stream.inbox().room(capacity);
         if room < len {
             state.sender_waits = true;
         }
@@ -366,7 +368,7 @@ impl Socket for TcpSocket {
         }
         let sent = len.min(room);
         let urgent = urgent && sent == len;
-        state.put(&message.data[..sent], urgent);
+        state.put(&message.data[..sent], urgent, inline);
         drop(state);
         self.stack.count(sent);
         self.state.lock().bytes_sent += sent as u64;
@@ -379,7 +381,9 @@ impl Socket for TcpSocket {
     }
 
     fn receive(&self, buf: &mut [u8], flags: MessageFlags) -> Result<Received, Errno> {
-        let (peek, inline) = (flags.contains(MessageFlags::MSG_PEEK), self.inline());
+        let peek = flags.contains(MessageFlags::MSG_PEEK);
+        let skip = self.options.look(|values| values.peek_offset).unwrap_or(0);
+        let how = Taking { peek, skip, by_sender: false, inline: self.inline() };
         let mut state = self.state.lock();
         match state.phase {
             Phase::Listening(_) => return Err(Errno::ENOTCONN),
@@ -387,9 +391,10 @@ impl Socket for TcpSocket {
             _ => {}
         }
         if flags.contains(MessageFlags::MSG_OOB) {
-            return state.take_urgent(buf, peek, inline);
+            return state.stream.take_urgent(buf, how);
         }
-        let len = if buf.is_empty() { 0 } else { state.take_stream(buf, peek, inline) };
+        let len = if buf.is_empty() { 0 } else { state.stream.take(buf, how).map_or(0, |received| received.len) };
+        self.options.move_peek_offset(peek, len);
         if len == 0 {
             if state.fin_received || buf.is_empty() {
                 return Ok(Received::default());
@@ -401,7 +406,7 @@ impl Socket for TcpSocket {
             return if over { Ok(Received::default()) } else { Err(Errno::EAGAIN) };
         }
         if !peek && state.sender_waits {
-            let left = state.inbox.bytes();
+            let left = state.stream.bytes();
             let peer = state.peer.upgrade();
             drop(state);
             if let Some(peer) = peer
@@ -413,6 +418,10 @@ impl Socket for TcpSocket {
             }
         }
         Ok(Received { len, full_len: len, ..Received::default() })
+    }
+
+    fn can_peek_from(&self) -> bool {
+        true
     }
 
     fn keeps_borders(&self) -> bool {
@@ -474,7 +483,7 @@ impl Socket for TcpSocket {
             Some(Some(peer)) => {
                 let capacity = Self::capacity(self, &peer);
                 let mut state = peer.state.lock();
-                if state.inbox.bytes() * 3 <= capacity * 2 {
+                if state.stream.bytes() * 3 <= capacity * 2 {
                     events |= WRITABLE;
                 } else {
                     state.sender_waits = true;
@@ -517,12 +526,12 @@ impl Socket for TcpSocket {
         let Some(peer) = self.peer() else { return 0 };
         // What fits into the peer's receive buffer has arrived.
         let arrived = (peer.options.look(|values| values.receive_buffer) / 2) as usize;
-        peer.state.lock().inbox.bytes().saturating_sub(arrived)
+        peer.state.lock().stream.bytes().saturating_sub(arrived)
     }
 
     fn ioctl(&self, ctx: &mut TaskContext, command: u32, argument: u64) -> SysResult {
         if Io::from_raw(command) == Io::SIOCATMARK {
-            let at_mark = self.state.lock().is_at_mark();
+            let at_mark = self.state.lock().stream.is_at_mark();
             ctx.write_object(argument, &i32::from(at_mark))?;
             return Ok(0);
         }

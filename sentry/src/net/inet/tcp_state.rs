@@ -6,12 +6,12 @@ use std::sync::{Arc, Weak};
 
 use amber_abi::errno::Errno;
 use amber_abi::poll::PollEvents;
-use amber_abi::socket::{MessageFlags, TcpState};
+use amber_abi::socket::TcpState;
 
 use super::Endpoint;
 use super::tcp::TcpSocket;
-use crate::net::inbox::Inbox;
-use crate::net::socket::Received;
+use crate::net::control::Control;
+use crate::net::stream::ByteStream;
 
 pub const READABLE: PollEvents = PollEvents::POLLIN.union(PollEvents::POLLRDNORM);
 pub const WRITABLE: PollEvents = PollEvents::POLLOUT.union(PollEvents::POLLWRNORM);
@@ -42,15 +42,6 @@ pub struct Listening {
     pub backlog: usize,
 }
 
-/// A byte that was sent as urgent (`MSG_OOB`).
-pub struct Urgent {
-    /// Where in the stream it is, counted in bytes from the start.
-    at: u64,
-    byte: u8,
-    /// It was received by itself already.
-    taken: bool,
-}
-
 /// What can change in a TCP socket.
 #[derive(Default)]
 pub struct State {
@@ -61,10 +52,7 @@ pub struct State {
     pub bound: Option<(IpAddr, u16)>,
     pub remote: Option<Endpoint>,
     pub peer: Weak<TcpSocket>,
-    pub inbox: Inbox,
-    /// Bytes taken out of the inbox so far.
-    pub taken: u64,
-    pub urgent: Option<Urgent>,
+    pub stream: ByteStream,
     /// The peer said that nothing more comes.
     pub fin_received: bool,
     /// Nothing more will be sent.
@@ -125,91 +113,20 @@ impl State {
         true
     }
 
-    /// Puts bytes from the peer into the inbox; the last may be urgent.
-    pub fn put(&mut self, data: &[u8], urgent: bool) {
-        self.inbox.push_bytes(data, Default::default());
+    /// Takes in bytes from the peer; the last may be urgent. As on Linux an urgent byte that comes next is lost then,
+    /// unless it belongs to the stream.
+    pub fn put(&mut self, data: &[u8], urgent: bool, inline: bool) {
+        if urgent && !inline {
+            self.stream.pass_mark();
+        }
+        self.stream.put(data, Control::default(), urgent);
         self.bytes_received += data.len() as u64;
-        if let (Some(&byte), true) = (data.last(), urgent) {
-            let at = self.taken + self.inbox.bytes() as u64 - 1;
-            self.urgent = Some(Urgent { at, byte, taken: false });
-        }
     }
 
-    /// How far ahead the urgent byte is, if there is one.
-    fn mark(&self) -> Option<usize> {
-        self.urgent.as_ref().map(|urgent| urgent.at.saturating_sub(self.taken) as usize)
-    }
-
-    /// Whether the next byte is the urgent one (`SIOCATMARK`).
-    pub fn is_at_mark(&self) -> bool {
-        self.mark() == Some(0)
-    }
-
-    /// Bytes that can be read before the urgent one, or all.
+    /// Bytes that can be read before the urgent one, or all (`FIONREAD`).
     pub fn readable(&self, inline: bool) -> usize {
-        let bytes = self.inbox.bytes();
-        match self.mark() {
-            Some(0) if !inline => bytes.saturating_sub(1),
-            Some(mark) if !inline => mark.min(bytes),
-            _ => bytes,
-        }
-    }
-
-    fn take(&mut self, buf: &mut [u8], peek: bool) -> usize {
-        let len = self.inbox.take_bytes(buf, peek).map_or(0, |received| received.len);
-        if !peek {
-            self.taken += len as u64;
-            if self.urgent.as_ref().is_some_and(|urgent| urgent.at < self.taken) {
-                self.urgent = None;
-            }
-        }
-        len
-    }
-
-    /// Takes bytes of the stream: up to the urgent byte, or on from it, leaving it out unless it belongs to the stream.
-    pub fn take_stream(&mut self, buf: &mut [u8], peek: bool, inline: bool) -> usize {
-        match self.mark() {
-            Some(0) if !inline && peek => {
-                let mut with_mark = vec![0; buf.len() + 1];
-                let len = self.take(&mut with_mark, true).saturating_sub(1);
-                buf[..len].copy_from_slice(&with_mark[1..=len]);
-                len
-            }
-            Some(0) => {
-                if !inline {
-                    self.take(&mut [0], false);
-                }
-                self.take(buf, peek)
-            }
-            Some(mark) => {
-                let len = buf.len().min(mark);
-                self.take(&mut buf[..len], peek)
-            }
-            None => self.take(buf, peek),
-        }
-    }
-
-    /// Takes the urgent byte by itself (`MSG_OOB`).
-    ///
-    /// # Errors
-    /// `EINVAL` if there is none, it was taken or it belongs to the stream.
-    pub fn take_urgent(&mut self, buf: &mut [u8], peek: bool, inline: bool) -> Result<Received, Errno> {
-        let urgent = self.urgent.as_mut().filter(|urgent| !urgent.taken && !inline).ok_or(Errno::EINVAL)?;
-        let mut flags = MessageFlags::MSG_OOB;
-        let len = match buf.first_mut() {
-            Some(first) => {
-                *first = urgent.byte;
-                1
-            }
-            None => {
-                flags |= MessageFlags::MSG_TRUNC;
-                0
-            }
-        };
-        if !peek {
-            urgent.taken = true;
-        }
-        Ok(Received { len, full_len: len, flags, ..Received::default() })
+        let bytes = self.stream.bytes();
+        self.stream.mark().filter(|_| !inline).map_or(bytes, |mark| mark.min(bytes))
     }
 
     /// What poll(2) says, but for room to write.
@@ -227,11 +144,12 @@ impl State {
         if receive_over {
             events |= READABLE | PollEvents::POLLRDHUP;
         }
-        let readable = self.readable(inline);
-        if readable > 0 && readable >= low {
+        // An urgent byte that comes next does not count.
+        let next = usize::from(self.stream.is_at_mark() && !inline);
+        if self.stream.bytes() >= low.saturating_add(next) {
             events |= READABLE;
         }
-        if self.urgent.as_ref().is_some_and(|urgent| !urgent.taken) {
+        if self.stream.is_urgent() {
             events |= PollEvents::POLLPRI;
         }
         if self.fin_sent || idle || matches!(self.phase, Phase::Done) {

@@ -20,7 +20,7 @@ use super::udp_control::{self, Chosen, Envelope};
 use super::{Claim, Endpoint, Report};
 use crate::fs::sigio::Happening;
 use crate::net::control::Control;
-use crate::net::inbox::{Inbox, Packet};
+use crate::net::inbox::{Inbox, Packet, Taking};
 use crate::net::options::SharedOptions;
 use crate::net::socket::{Directions, Outgoing, Received, Socket};
 use crate::sync::{Mutex, Rank};
@@ -77,12 +77,13 @@ impl UdpSocket {
             error: None,
             drops: 0,
         };
+        let (send, receive) = stack.limits.default_buffers();
         Arc::new_cyclic(|me| UdpSocket {
             me: me.clone(),
             stack,
             family,
             uid,
-            options: SharedOptions::default(),
+            options: SharedOptions::with_buffers(send, receive),
             inet: InetOptions::new(family, SocketKind::SOCK_DGRAM),
             state: Mutex::new(Rank::Buffer, state),
             queue: WaitQueue::new(),
@@ -392,12 +393,14 @@ impl Socket for UdpSocket {
             return Err(Errno::EOPNOTSUPP);
         }
         let peek = flags.contains(MessageFlags::MSG_PEEK);
+        let skip = self.options.look(|values| values.peek_offset).unwrap_or(0);
+        let how = Taking { peek, skip, ..Taking::default() };
         let (mut received, envelope, drops) = {
             let mut state = self.state.lock();
             if let Some(error) = state.error.take() {
                 return Err(error);
             }
-            let Some(received) = state.inbox.take_message(buf, peek) else {
+            let Some(received) = state.inbox.take_message(buf, how) else {
                 return if state.no_receive { Ok(Received::default()) } else { Err(Errno::EAGAIN) };
             };
             let envelope = if peek { state.envelopes.front().cloned() } else { state.envelopes.pop_front() };
@@ -406,7 +409,12 @@ impl Socket for UdpSocket {
         if let Some(envelope) = envelope {
             received.control = udp_control::tell(self.family, &self.inet, &self.options.values(), &envelope, drops);
         }
+        self.options.move_peek_offset(peek, if peek { received.len } else { received.full_len });
         Ok(received)
+    }
+
+    fn can_peek_from(&self) -> bool {
+        true
     }
 
     fn keeps_borders(&self) -> bool {
@@ -473,7 +481,7 @@ impl Socket for UdpSocket {
     fn close(&self) {
         let port = {
             let mut state = self.state.lock();
-            state.inbox.clear();
+            state.inbox = Inbox::default();
             state.envelopes.clear();
             state.local.port
         };

@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use amber_abi::errno::Errno;
 use amber_abi::socket::{AddressFamily, ControlType, In6Pktinfo, InPktinfo};
 use amber_abi::sockopt::{IpOption as Ip, Ipv6Option as V6, SocketLevel, SocketOption};
-use amber_abi::time::{Timespec, Timeval};
+use amber_abi::time::Timespec;
 use zerocopy::{FromBytes, IntoBytes};
 
 use super::Endpoint;
@@ -81,11 +81,13 @@ fn small(data: &[u8], most: i32) -> Result<u8, Errno> {
 /// `EINVAL` for unknown or malformed messages, `ENODEV` for an interface that is not there.
 pub fn parse(family: AddressFamily, control: &Control) -> Result<Chosen, Errno> {
     let mut chosen = Chosen::default();
-    if !control.files.is_empty() {
-        return Err(Errno::EINVAL);
-    }
     for (level, kind, data) in &control.others {
         match SocketLevel::from_raw(*level) {
+            // What belongs to AF_UNIX means nothing here, but is no error.
+            SocketLevel::SOL_SOCKET => match ControlType::from_raw(*kind) {
+                ControlType::SCM_RIGHTS | ControlType::SCM_CREDENTIALS => {}
+                _ => return Err(Errno::EINVAL),
+            },
             SocketLevel::SOL_IP => match Ip::from_raw(*kind) {
                 Ip::IP_PKTINFO => {
                     let info = InPktinfo::read_from_bytes(data).map_err(|_| Errno::EINVAL)?;
@@ -120,17 +122,11 @@ pub fn parse(family: AddressFamily, control: &Control) -> Result<Chosen, Errno> 
 /// The control messages a receiver asked for.
 pub fn tell(family: AddressFamily, inet: &InetOptions, values: &Values, envelope: &Envelope, drops: u64) -> Control {
     let mut control = Control::default();
+    control.stamp(values, envelope.time);
     let mut put = |level: SocketLevel, kind: i32, data: &[u8]| {
         control.others.push((level.raw(), kind, data.to_vec()));
     };
     let number = |value: i32| value.to_ne_bytes();
-    let time = envelope.time;
-    if values.timestamp_ns {
-        put(SocketLevel::SOL_SOCKET, ControlType::SCM_TIMESTAMPNS_OLD.raw(), time.as_bytes());
-    } else if values.timestamp {
-        let time = Timeval { tv_sec: time.tv_sec, tv_usec: time.tv_nsec / 1000 };
-        put(SocketLevel::SOL_SOCKET, ControlType::SCM_TIMESTAMP_OLD.raw(), time.as_bytes());
-    }
     if values.receive_overflow && drops > 0 {
         put(SocketLevel::SOL_SOCKET, SocketOption::SO_RXQ_OVFL.raw(), &(drops as u32).to_ne_bytes());
     }

@@ -17,7 +17,7 @@ use zerocopy::{FromBytes, IntoBytes};
 use crate::fs::sigio::Happening;
 use crate::kernel::Kernel;
 use crate::net::control::Control;
-use crate::net::inbox::{Inbox, Packet};
+use crate::net::inbox::{Inbox, Packet, Taking};
 use crate::net::options::SharedOptions;
 use crate::net::socket::{Directions, Outgoing, Received, Socket};
 use crate::sync::{Mutex, Rank};
@@ -220,8 +220,8 @@ impl Socket for NetlinkSocket {
         if flags.contains(MessageFlags::MSG_OOB) {
             return Err(Errno::EOPNOTSUPP);
         }
-        let peek = flags.contains(MessageFlags::MSG_PEEK);
-        self.state.lock().inbox.take_message(buf, peek).ok_or(Errno::EAGAIN)
+        let how = Taking { peek: flags.contains(MessageFlags::MSG_PEEK), ..Taking::default() };
+        self.state.lock().inbox.take_message(buf, how).ok_or(Errno::EAGAIN)
     }
 
     fn keeps_borders(&self) -> bool {

@@ -1,31 +1,35 @@
 //! AF_UNIX sockets: see unix(7).
 
+mod garbage;
 mod names;
+mod transfer;
 
 use std::any::Any;
 use std::collections::VecDeque;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
 
 use amber_abi::errno::Errno;
+use amber_abi::ioctl::IoctlRequest as Io;
 use amber_abi::poll::PollEvents;
-use amber_abi::socket::{AddressFamily, MessageFlags, SocketKind, Ucred};
+use amber_abi::socket::{AddressFamily, MessageFlags, SocketKind};
 
+use crate::error::SysResult;
 use crate::fs::sigio::Happening;
 use crate::kernel::Kernel;
-use crate::net::control::own_credentials;
-use crate::net::inbox::{Inbox, Packet};
+use crate::net::control::Person;
+use crate::net::inbox::{Inbox, Payer};
 use crate::net::options::SharedOptions;
 use crate::net::socket::{Directions, Outgoing, Received, Socket};
+use crate::net::stream::ByteStream;
 use crate::sync::{Mutex, Rank};
 use crate::task::TaskContext;
 use crate::wait::WaitQueue;
 
-pub use names::{UnixName, UnixNames};
+pub use names::{SocketsInFlight, UnixName, UnixNames};
 
 const READABLE: PollEvents = PollEvents::POLLIN.union(PollEvents::POLLRDNORM);
 const WRITABLE: PollEvents = PollEvents::POLLOUT.union(PollEvents::POLLWRNORM).union(PollEvents::POLLWRBAND);
-/// How many datagrams wait at most (`net.unix.max_dgram_qlen`).
-const MOST_DATAGRAMS: usize = 10;
 
 /// A socket of AF_UNIX.
 pub struct UnixSocket {
@@ -35,34 +39,55 @@ pub struct UnixSocket {
     options: SharedOptions,
     state: Mutex<State>,
     queue: WaitQueue,
-    /// Who made it; what it sends without saying otherwise.
-    owner: Ucred,
+    /// What its messages that nobody received yet take up of its send buffer.
+    outstanding: AtomicUsize,
+    /// Who made it.
+    owner: Arc<Person>,
+    /// A number of its own, by which all sockets are listed.
+    id: u64,
 }
 
 #[derive(Default)]
 struct State {
     name: Option<UnixName>,
-    inbox: Inbox,
-    datagrams: usize,
+    /// What waits to be received: from a stream here, with borders in `messages`.
+    stream: ByteStream,
+    messages: Inbox,
     listening: Option<Listening>,
     /// The other end; may be gone.
     peer: Option<Weak<UnixSocket>>,
     /// The other end's address, kept for after it is gone.
     peer_name: Option<UnixName>,
-    peer_credentials: Option<Ucred>,
+    /// Who is at the other end, or made this one listen.
+    person: Option<Arc<Person>>,
+    /// Nothing will be received any more: both ends can see to that.
     no_receive: bool,
+    /// Nothing will be sent any more.
     no_send: bool,
-    /// The other end will send nothing more.
-    peer_done: bool,
-    /// The other end is closed.
-    peer_gone: bool,
     error: Option<Errno>,
     closed: bool,
+    /// Those who found no room for their datagrams.
+    waiting_senders: Vec<Weak<UnixSocket>>,
 }
 
 struct Listening {
     waiting: VecDeque<Arc<UnixSocket>>,
     backlog: usize,
+}
+
+impl State {
+    fn is_empty(&self) -> bool {
+        self.stream.inbox().is_empty() && self.messages.is_empty()
+    }
+
+    /// Takes everything that waits to be received, for the caller to drop where no lock is held.
+    fn empty(&mut self) -> (ByteStream, Inbox) {
+        (std::mem::take(&mut self.stream), std::mem::take(&mut self.messages))
+    }
+
+    fn is_peer(&self, other: &UnixSocket) -> bool {
+        self.peer.as_ref().is_some_and(|peer| std::ptr::eq(peer.as_ptr(), other))
+    }
 }
 
 impl UnixSocket {
@@ -80,19 +105,26 @@ impl UnixSocket {
             SocketKind::SOCK_STREAM | SocketKind::SOCK_DGRAM | SocketKind::SOCK_SEQPACKET => kind,
             _ => return Err(Errno::ESOCKTNOSUPPORT),
         };
-        Ok(Self::new(Arc::downgrade(ctx.kernel()), kind, own_credentials(ctx), SharedOptions::default()))
+        let (send, receive) = ctx.kernel().network.limits.default_buffers();
+        let options = SharedOptions::with_buffers(send, receive);
+        Ok(Self::new(ctx.kernel(), kind, Person::of(ctx.task()), options))
     }
 
-    fn new(kernel: Weak<Kernel>, kind: SocketKind, owner: Ucred, options: SharedOptions) -> Arc<UnixSocket> {
-        Arc::new_cyclic(|me| UnixSocket {
+    fn new(kernel: &Arc<Kernel>, kind: SocketKind, owner: Arc<Person>, options: SharedOptions) -> Arc<UnixSocket> {
+        let id = kernel.network.unix.next_id();
+        let socket = Arc::new_cyclic(|me| UnixSocket {
             me: me.clone(),
-            kernel,
+            kernel: Arc::downgrade(kernel),
             kind,
             options,
             state: Mutex::new(Rank::Buffer, State::default()),
             queue: WaitQueue::new(),
+            outstanding: AtomicUsize::new(0),
             owner,
-        })
+            id,
+        });
+        kernel.network.unix.enter(id, &socket);
+        socket
     }
 
     /// Connects two fresh sockets to each other (socketpair(2)).
@@ -100,7 +132,7 @@ impl UnixSocket {
         for (one, other) in [(first, second), (second, first)] {
             let mut state = one.state.lock();
             state.peer = Some(Arc::downgrade(other));
-            state.peer_credentials = Some(other.owner);
+            state.person = Some(other.owner.clone());
         }
     }
 
@@ -112,6 +144,11 @@ impl UnixSocket {
     /// The name it is bound to.
     pub fn name(&self) -> Option<UnixName> {
         self.state.lock().name.clone()
+    }
+
+    /// Whether it has, or had, somebody at the other end.
+    pub fn is_connected(&self) -> bool {
+        self.state.lock().peer.is_some()
     }
 
     fn is_stream(&self) -> bool {
@@ -127,9 +164,25 @@ impl UnixSocket {
         self.state.lock().peer.as_ref().and_then(Weak::upgrade)
     }
 
+    /// A socket that tells who it is gets a name before it sends or connects, so that it can be answered.
+    fn name_itself(&self) -> Result<(), Errno> {
+        let tells = self.options.look(|values| values.pass_credentials || values.pass_pidfd);
+        if !tells || self.name().is_some() {
+            return Ok(());
+        }
+        let (Some(kernel), Some(me)) = (self.kernel.upgrade(), self.me.upgrade()) else { return Ok(()) };
+        let name = kernel.network.unix.bind_automatically(&me)?;
+        self.state.lock().name = Some(name);
+        Ok(())
+    }
+
     /// A stream or seqpacket socket connects to a listener: the accepted end is made at once and waits there.
     fn connect_to_listener(&self, ctx: &TaskContext, listener: &Arc<UnixSocket>) -> Result<(), Errno> {
         let me = self.me.upgrade().ok_or(Errno::EINVAL)?;
+        let is_open = |state: &State| state.listening.is_some() && !state.no_receive;
+        if !is_open(&listener.state.lock()) {
+            return Err(Errno::ECONNREFUSED);
+        }
         {
             let state = self.state.lock();
             if state.listening.is_some() {
@@ -139,137 +192,122 @@ impl UnixSocket {
                 return Err(Errno::EISCONN);
             }
         }
-        if listener.kind != self.kind {
-            return Err(Errno::EPROTOTYPE);
-        }
-        let end = Self::new(self.kernel.clone(), self.kind, listener.owner, listener.options.inherit());
-        let listener_name = {
-            let mut state = listener.state.lock();
-            let name = state.name.clone();
-            let listening = state.listening.as_mut().ok_or(Errno::ECONNREFUSED)?;
-            if listening.waiting.len() > listening.backlog {
-                return Err(Errno::EAGAIN);
-            }
-            listening.waiting.push_back(end.clone());
-            name
-        };
-        let (own_name, own) = (self.name(), own_credentials(ctx));
+        let end = Self::new(ctx.kernel(), self.kind, listener.owner.clone(), listener.options.inherit());
+        let (own_name, own) = (self.name(), Person::of(ctx.task()));
         {
             let mut state = end.state.lock();
-            state.name = listener_name.clone();
             state.peer = Some(Arc::downgrade(&me));
             state.peer_name = own_name;
-            state.peer_credentials = Some(own);
+            state.person = Some(own);
         }
+        let (listener_name, host) = {
+            let state = listener.state.lock();
+            (state.name.clone(), state.person.clone())
+        };
+        end.state.lock().name = listener_name.clone();
+        // This end is ready before the other can be found at the listener; if that refuses, it is as it was.
         {
             let mut state = self.state.lock();
+            if state.peer.is_some() {
+                return Err(Errno::EISCONN);
+            }
             state.peer = Some(Arc::downgrade(&end));
             state.peer_name = listener_name;
-            state.peer_credentials = Some(listener.owner);
+            state.person = host;
+        }
+        let entered = {
+            let mut state = listener.state.lock();
+            let open = is_open(&state);
+            match state.listening.as_mut().filter(|_| open) {
+                None => Err(Errno::ECONNREFUSED),
+                Some(listening) if listening.waiting.len() > listening.backlog => Err(Errno::EAGAIN),
+                Some(listening) => {
+                    listening.waiting.push_back(end);
+                    Ok(())
+                }
+            }
+        };
+        if entered.is_err() {
+            let mut state = self.state.lock();
+            (state.peer, state.peer_name, state.person) = (None, None, None);
+            return entered;
         }
         listener.queue.notify_and_signal(READABLE, Happening::Input);
         Ok(())
     }
 
-    fn send_connected(&self, message: &mut Outgoing<'_>) -> Result<usize, Errno> {
-        {
+    /// A datagram socket has another partner, or none, from now on.
+    fn change_partner(&self, partner: Option<&Arc<UnixSocket>>) {
+        let name = partner.and_then(|partner| partner.name());
+        let (old, unread) = {
             let mut state = self.state.lock();
-            if let Some(error) = state.error.take() {
-                return Err(error);
-            }
-            if state.no_send || state.peer_gone {
-                return Err(Errno::EPIPE);
-            }
-            if state.peer.is_none() {
-                return Err(Errno::ENOTCONN);
-            }
-        }
-        let peer = self.peer().ok_or(Errno::EPIPE)?;
-        let limit = self.options.look(|values| values.send_buffer) as usize;
-        let len = {
-            let mut state = peer.state.lock();
-            if state.closed || state.no_receive {
-                return Err(Errno::EPIPE);
-            }
-            if self.is_stream() {
-                let room = state.inbox.room(limit);
-                if room == 0 && !message.data.is_empty() {
-                    return Err(Errno::EAGAIN);
-                }
-                let len = message.data.len().min(room);
-                if len > 0 {
-                    state.inbox.push_bytes(&message.data[..len], std::mem::take(&mut message.control));
-                }
-                len
-            } else {
-                if message.data.len() > limit.saturating_sub(32) {
-                    return Err(Errno::EMSGSIZE);
-                }
-                if !state.inbox.has_room(limit) {
-                    return Err(Errno::EAGAIN);
-                }
-                state.inbox.push(Packet::new(message.data, None, std::mem::take(&mut message.control)));
-                message.data.len()
-            }
+            let same = partner.is_some_and(|partner| state.is_peer(partner));
+            let old = std::mem::replace(&mut state.peer, partner.map(Arc::downgrade));
+            state.peer_name = name;
+            let leaves = old.is_some() && !same && !state.is_empty();
+            (old, leaves.then(|| state.empty()))
         };
-        peer.queue.notify_and_signal(READABLE, Happening::Input);
-        Ok(len)
+        let Some(unread) = unread else { return };
+        // What the old partner sent is lost, of which it hears if it still means this one.
+        garbage::bury(unread);
+        let Some(old) = old.and_then(|old| old.upgrade()) else { return };
+        let told = {
+            let mut state = old.state.lock();
+            let told = !state.closed && state.is_peer(self);
+            if told {
+                state.error = Some(Errno::ECONNRESET);
+            }
+            told
+        };
+        if told {
+            old.queue.notify_and_signal(PollEvents::POLLERR, Happening::Error);
+        }
     }
 
-    fn send_datagram(&self, ctx: Option<&TaskContext>, message: &mut Outgoing<'_>) -> Result<usize, Errno> {
-        if self.state.lock().no_send {
-            return Err(Errno::EPIPE);
-        }
-        let target = match (message.address, ctx) {
-            (Some(address), Some(ctx)) => {
-                let kernel = self.kernel.upgrade().ok_or(Errno::ECONNREFUSED)?;
-                let found = kernel.network.unix.find(ctx, address)?;
-                if !found.is_datagram() {
-                    return Err(Errno::EPROTOTYPE);
-                }
-                found
-            }
-            _ => {
-                if self.state.lock().peer.is_none() {
-                    return Err(Errno::ENOTCONN);
-                }
-                let peer = self.peer().filter(|peer| !peer.is_closed());
-                match peer {
-                    Some(peer) => peer,
-                    None => {
-                        self.state.lock().peer = None;
-                        return Err(Errno::ECONNREFUSED);
-                    }
-                }
-            }
+    /// The last descriptor is gone, or the listener where this one waited to be accepted.
+    fn end(&self, accepted: bool) {
+        let (name, peer, waiting, unread, senders) = {
+            let mut state = self.state.lock();
+            state.closed = true;
+            let waiting = state.listening.take().map(|listening| listening.waiting).unwrap_or_default();
+            let peer = state.peer.as_ref().and_then(Weak::upgrade);
+            let senders = std::mem::take(&mut state.waiting_senders);
+            (state.name.clone(), peer, waiting, state.empty(), senders)
         };
-        let limit = self.options.look(|values| values.send_buffer) as usize;
-        if message.data.len() > limit.saturating_sub(32) {
-            return Err(Errno::EMSGSIZE);
+        if let (Some(name), Some(kernel)) = (&name, self.kernel.upgrade()) {
+            kernel.network.unix.release(self, name);
         }
-        let address = self.name().map(|name| name.address());
-        {
-            let mut state = target.state.lock();
-            if state.closed {
-                return Err(Errno::ECONNREFUSED);
-            }
-            if state.no_receive {
-                return Err(Errno::EPIPE);
-            }
-            // A socket that is connected to somebody else takes nothing from others.
-            let partner = state.peer.as_ref().map(Weak::as_ptr);
-            if partner.is_some_and(|partner| !std::ptr::eq(partner, self)) {
-                return Err(Errno::EPERM);
-            }
-            if state.datagrams > MOST_DATAGRAMS && !std::ptr::eq(&*target, self) {
-                return Err(Errno::EAGAIN);
-            }
-            state.datagrams += 1;
-            let address = address.or_else(|| Some(names::unnamed()));
-            state.inbox.push(Packet::new(message.data, address, std::mem::take(&mut message.control)));
+        for end in waiting {
+            end.end(false);
         }
-        target.queue.notify_and_signal(READABLE, Happening::Input);
-        Ok(message.data.len())
+        if let Some(peer) = peer.filter(|_| !self.is_datagram()) {
+            {
+                let mut state = peer.state.lock();
+                (state.no_receive, state.no_send) = (true, true);
+                if !accepted || !unread.0.inbox().is_empty() || !unread.1.is_empty() {
+                    state.error = Some(Errno::ECONNRESET);
+                }
+            }
+            peer.queue.notify_all();
+            peer.queue.signals().tell(Happening::HangUp);
+        }
+        garbage::bury(unread);
+        self.queue.notify_all();
+        // They hear that nobody is here any more.
+        senders.iter().filter_map(Weak::upgrade).for_each(|sender| sender.queue.notify_all());
+        if let Some(kernel) = self.kernel.upgrade() {
+            garbage::socket_closed(&kernel.network.unix);
+        }
+    }
+}
+
+impl Payer for UnixSocket {
+    fn repay(&self, bytes: usize) {
+        self.outstanding.fetch_sub(bytes, Ordering::Relaxed);
+        if self.has_room() {
+            self.queue.notify(WRITABLE);
+            self.queue.signals().tell_room();
+        }
     }
 }
 
@@ -283,9 +321,9 @@ impl Socket for UnixSocket {
     }
 
     fn bind(&self, ctx: &TaskContext, address: &[u8]) -> Result<(), Errno> {
-        names::parse(address)?;
+        let automatic = matches!(names::parse(address)?, names::Named::Nothing);
         if self.name().is_some() {
-            return Err(Errno::EINVAL);
+            return if automatic { Ok(()) } else { Err(Errno::EINVAL) };
         }
         let me = self.me.upgrade().ok_or(Errno::EINVAL)?;
         let name = ctx.kernel().network.unix.bind(ctx, &me, address)?;
@@ -293,20 +331,22 @@ impl Socket for UnixSocket {
         Ok(())
     }
 
-    fn listen(&self, _ctx: &TaskContext, backlog: u32) -> Result<(), Errno> {
+    fn listen(&self, ctx: &TaskContext, backlog: u32) -> Result<(), Errno> {
         if self.is_datagram() {
             return Err(Errno::EOPNOTSUPP);
         }
-        let mut state = self.state.lock();
-        if state.name.is_none() || state.peer.is_some() {
-            return Err(Errno::EINVAL);
+        let host = Person::of(ctx.task());
+        {
+            let mut state = self.state.lock();
+            if state.name.is_none() || state.peer.is_some() {
+                return Err(Errno::EINVAL);
+            }
+            match &mut state.listening {
+                Some(listening) => listening.backlog = backlog as usize,
+                none => *none = Some(Listening { waiting: VecDeque::new(), backlog: backlog as usize }),
+            }
+            state.person = Some(host);
         }
-        let backlog = backlog as usize;
-        match &mut state.listening {
-            Some(listening) => listening.backlog = backlog,
-            none => *none = Some(Listening { waiting: VecDeque::new(), backlog }),
-        }
-        drop(state);
         self.queue.notify(WRITABLE);
         Ok(())
     }
@@ -314,25 +354,20 @@ impl Socket for UnixSocket {
     fn connect(&self, ctx: &TaskContext, address: &[u8]) -> Result<(), Errno> {
         let family = address.first_chunk().map(|bytes| u16::from_ne_bytes(*bytes)).ok_or(Errno::EINVAL)?;
         if self.is_datagram() && family == AddressFamily::AF_UNSPEC.raw() {
-            let mut state = self.state.lock();
-            (state.peer, state.peer_name) = (None, None);
+            self.change_partner(None);
             return Ok(());
         }
-        let target = ctx.kernel().network.unix.find(ctx, address)?;
+        names::parse(address)?;
+        self.name_itself()?;
+        let target = ctx.kernel().network.unix.find(ctx, self.kind, address)?;
         if !self.is_datagram() {
             return self.connect_to_listener(ctx, &target);
-        }
-        if !target.is_datagram() {
-            return Err(Errno::EPROTOTYPE);
         }
         let partner = target.state.lock().peer.as_ref().map(Weak::as_ptr);
         if partner.is_some_and(|partner| !std::ptr::eq(partner, self)) {
             return Err(Errno::EPERM);
         }
-        let name = target.name();
-        let mut state = self.state.lock();
-        state.peer = Some(Arc::downgrade(&target));
-        state.peer_name = name;
+        self.change_partner(Some(&target));
         Ok(())
     }
 
@@ -369,68 +404,12 @@ impl Socket for UnixSocket {
         Ok(name.map_or_else(names::unnamed, |name| name.address()))
     }
 
-    fn send(&self, ctx: Option<&TaskContext>, mut message: Outgoing<'_>) -> Result<usize, Errno> {
-        if message.flags.contains(MessageFlags::MSG_OOB) {
-            return Err(Errno::EOPNOTSUPP);
-        }
-        if message.control.credentials.is_none() {
-            message.control.credentials = Some(ctx.map_or(self.owner, own_credentials));
-        }
-        if self.is_datagram() {
-            return self.send_datagram(ctx, &mut message);
-        }
-        if message.address.is_some() {
-            let connected = self.state.lock().peer.is_some();
-            let wrong = if connected { Errno::EISCONN } else { Errno::EOPNOTSUPP };
-            // A seqpacket socket takes no notice of the address, as on Linux.
-            if self.is_stream() {
-                return Err(wrong);
-            }
-        }
-        self.send_connected(&mut message)
+    fn send(&self, ctx: Option<&TaskContext>, message: Outgoing<'_>) -> Result<usize, Errno> {
+        self.send_message(ctx, message)
     }
 
     fn receive(&self, buf: &mut [u8], flags: MessageFlags) -> Result<Received, Errno> {
-        if flags.contains(MessageFlags::MSG_OOB) {
-            return Err(Errno::EOPNOTSUPP);
-        }
-        let peek = flags.contains(MessageFlags::MSG_PEEK);
-        let mut state = self.state.lock();
-        if !self.is_datagram() && state.peer.is_none() {
-            return Err(if state.listening.is_some() || self.is_stream() { Errno::EINVAL } else { Errno::ENOTCONN });
-        }
-        let taken =
-            if self.is_stream() { state.inbox.take_bytes(buf, peek) } else { state.inbox.take_message(buf, peek) };
-        let Some(mut received) = taken else {
-            if let Some(error) = state.error.take() {
-                return Err(error);
-            }
-            let over = state.peer_done || state.peer_gone;
-            return if state.no_receive || (over && !self.is_datagram()) {
-                Ok(Received::default())
-            } else {
-                Err(Errno::EAGAIN)
-            };
-        };
-        if self.is_datagram() && !peek {
-            state.datagrams = state.datagrams.saturating_sub(1);
-        }
-        let peer = state.peer.as_ref().and_then(Weak::upgrade);
-        drop(state);
-        if !self.options.look(|values| values.pass_credentials) {
-            received.control.credentials = None;
-        }
-        if !peek {
-            if let Some(peer) = peer {
-                peer.queue.notify(WRITABLE);
-                peer.queue.signals().tell_room();
-            }
-            if self.is_datagram() {
-                // Whoever waits to send here waits at this socket's queue.
-                self.queue.notify(WRITABLE);
-            }
-        }
-        Ok(received)
+        self.receive_message(buf, flags)
     }
 
     fn keeps_borders(&self) -> bool {
@@ -440,9 +419,6 @@ impl Socket for UnixSocket {
     fn shutdown(&self, directions: Directions) -> Result<(), Errno> {
         let peer = {
             let mut state = self.state.lock();
-            if state.peer.is_none() && state.listening.is_none() && !self.is_datagram() {
-                return Err(Errno::ENOTCONN);
-            }
             state.no_receive |= directions.receive;
             state.no_send |= directions.send;
             state.peer.as_ref().and_then(Weak::upgrade)
@@ -450,7 +426,7 @@ impl Socket for UnixSocket {
         if let Some(peer) = peer.filter(|_| !self.is_datagram()) {
             {
                 let mut state = peer.state.lock();
-                state.peer_done |= directions.send;
+                state.no_receive |= directions.send;
                 state.no_send |= directions.receive;
             }
             peer.queue.notify_all();
@@ -466,40 +442,32 @@ impl Socket for UnixSocket {
 
     fn poll(&self) -> PollEvents {
         let mut events = PollEvents::empty();
-        let (peer, limit) = {
+        let peer = {
             let state = self.state.lock();
-            if let Some(listening) = &state.listening {
-                return if listening.waiting.is_empty() { events } else { READABLE };
+            if state.no_receive {
+                events |= READABLE | PollEvents::POLLRDHUP;
             }
-            let over = state.no_receive || (!self.is_datagram() && (state.peer_done || state.peer_gone));
-            if !state.inbox.is_empty() || over {
-                events |= READABLE;
-            }
-            if over {
-                events |= PollEvents::POLLRDHUP;
+            if state.no_receive && state.no_send {
+                events |= PollEvents::POLLHUP;
             }
             if state.error.is_some() {
                 events |= PollEvents::POLLERR;
             }
-            let both = state.no_receive && state.no_send;
-            let unconnected = !self.is_datagram() && state.peer.is_none();
-            if both || state.peer_gone || unconnected || (over && state.no_send) {
+            if let Some(listening) = &state.listening {
+                return if listening.waiting.is_empty() { events } else { events | READABLE };
+            }
+            if !state.is_empty() {
+                events |= READABLE;
+            }
+            if state.stream.is_urgent() {
+                events |= PollEvents::POLLPRI;
+            }
+            if !self.is_datagram() && state.peer.is_none() {
                 events |= PollEvents::POLLHUP;
             }
-            let limit = self.options.look(|values| values.send_buffer) as usize;
-            (state.peer.as_ref().and_then(Weak::upgrade), limit)
+            state.peer.as_ref().and_then(Weak::upgrade)
         };
-        let room = match peer {
-            Some(peer) => {
-                let state = peer.state.lock();
-                match self.is_datagram() {
-                    true => state.datagrams <= MOST_DATAGRAMS,
-                    false => state.inbox.bytes() < limit / 4 * 3,
-                }
-            }
-            None => true,
-        };
-        if room {
+        if peer.is_none_or(|peer| self.can_send_to(&peer)) && self.has_room() {
             events |= WRITABLE;
         }
         events
@@ -517,51 +485,37 @@ impl Socket for UnixSocket {
         self.state.lock().listening.is_some()
     }
 
-    fn peer_credentials(&self) -> Option<Ucred> {
-        let state = self.state.lock();
-        // A listener tells who made it listen.
-        state.peer_credentials.or_else(|| state.listening.is_some().then_some(self.owner))
+    fn peer_person(&self) -> Option<Arc<Person>> {
+        self.state.lock().person.clone()
+    }
+
+    fn can_peek_from(&self) -> bool {
+        true
     }
 
     fn readable_bytes(&self) -> usize {
         let state = self.state.lock();
-        if self.is_stream() { state.inbox.bytes() } else { state.inbox.first_bytes() }
+        // An urgent byte that was received by itself is left out.
+        let gap = usize::from(state.stream.has_gap());
+        if self.is_stream() { state.stream.bytes().saturating_sub(gap) } else { state.messages.first_bytes() }
     }
 
     fn unsent_bytes(&self) -> usize {
-        if self.is_datagram() { 0 } else { self.peer().map_or(0, |peer| peer.state.lock().inbox.bytes()) }
+        let there = if self.is_stream() { self.peer().map_or(0, |peer| peer.state.lock().stream.bytes()) } else { 0 };
+        self.outstanding.load(Ordering::Relaxed) + there
+    }
+
+    fn ioctl(&self, ctx: &mut TaskContext, command: u32, argument: u64) -> SysResult {
+        if Io::from_raw(command) == Io::SIOCATMARK && self.is_stream() {
+            let at_mark = self.state.lock().stream.is_at_mark();
+            ctx.write_object(argument, &i32::from(at_mark))?;
+            return Ok(0);
+        }
+        Err(Errno::ENOTTY.into())
     }
 
     fn close(&self) {
-        let (name, peer, waiting, unread) = {
-            let mut state = self.state.lock();
-            state.closed = true;
-            let unread = !state.inbox.is_empty();
-            state.inbox.clear();
-            let waiting = state.listening.take().map(|listening| listening.waiting).unwrap_or_default();
-            (state.name.clone(), state.peer.as_ref().and_then(Weak::upgrade), waiting, unread)
-        };
-        // An accepted socket bears its listener's name without holding it.
-        if let (Some(name), Some(kernel)) = (&name, self.kernel.upgrade())
-            && self.holds_name(&kernel, name)
-        {
-            kernel.network.unix.release(name);
-        }
-        for end in waiting {
-            end.close();
-        }
-        if let Some(peer) = peer.filter(|_| !self.is_datagram()) {
-            {
-                let mut state = peer.state.lock();
-                state.peer_gone = true;
-                if unread {
-                    state.error = Some(Errno::ECONNRESET);
-                }
-            }
-            peer.queue.notify_all();
-            peer.queue.signals().tell(Happening::HangUp);
-        }
-        self.queue.notify_all();
+        self.end(true);
     }
 
     fn as_any(&self) -> &dyn Any {
@@ -569,12 +523,10 @@ impl Socket for UnixSocket {
     }
 }
 
-impl UnixSocket {
-    fn holds_name(&self, kernel: &Kernel, name: &UnixName) -> bool {
-        kernel.network.unix.bound().iter().any(|holder| std::ptr::eq(&**holder, self) && holder.has_name(name))
-    }
-
-    fn has_name(&self, name: &UnixName) -> bool {
-        self.state.lock().name.as_ref().is_some_and(|own| own.address() == name.address())
+impl Drop for UnixSocket {
+    fn drop(&mut self) {
+        if let Some(kernel) = self.kernel.upgrade() {
+            kernel.network.unix.leave(self.id);
+        }
     }
 }

@@ -1,17 +1,19 @@
 //! Names of AF_UNIX sockets: paths and abstract names.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
 
 use amber_abi::errno::Errno;
-use amber_abi::socket::{AddressFamily, UNIX_PATH_MAX};
+use amber_abi::socket::{AddressFamily, SocketKind, UNIX_PATH_MAX};
 use amber_abi::stat::FileType;
 
 use super::UnixSocket;
+use super::garbage::socket_of;
 use crate::fs::access::{self, Access};
 use crate::fs::change::{self, Creation};
 use crate::fs::walk::Scope;
-use crate::fs::{Inode, Path};
+use crate::fs::{FileDescription, Inode, Path};
 use crate::sync::{Mutex, Rank};
 use crate::task::TaskContext;
 
@@ -75,11 +77,19 @@ pub fn parse(address: &[u8]) -> Result<Named, Errno> {
 }
 
 type Key = (u64, u64);
+/// Each kind of socket has abstract names of its own.
+type AbstractKey = (u32, Vec<u8>);
 
-/// All names of a sandbox.
+/// All sockets of a sandbox and their names.
 pub struct UnixNames {
-    abstract_names: Mutex<HashMap<Vec<u8>, Weak<UnixSocket>>>,
+    abstract_names: Mutex<HashMap<AbstractKey, Weak<UnixSocket>>>,
     paths: Mutex<HashMap<Key, Weak<UnixSocket>>>,
+    all: Mutex<BTreeMap<u64, Weak<UnixSocket>>>,
+    next: AtomicU64,
+    in_flight: Arc<AtomicUsize>,
+    owed: AtomicUsize,
+    /// Held by whoever looks for garbage; outside the order of locks, since nobody waits for it.
+    collection: parking_lot::Mutex<()>,
 }
 
 impl Default for UnixNames {
@@ -87,7 +97,24 @@ impl Default for UnixNames {
         UnixNames {
             abstract_names: Mutex::new(Rank::Leaf, HashMap::new()),
             paths: Mutex::new(Rank::Leaf, HashMap::new()),
+            all: Mutex::new(Rank::Leaf, BTreeMap::new()),
+            next: AtomicU64::new(1),
+            in_flight: Arc::default(),
+            owed: AtomicUsize::new(0),
+            collection: parking_lot::Mutex::new(()),
         }
+    }
+}
+
+/// Sockets whose descriptors are in a message, counted until this is dropped.
+pub struct SocketsInFlight {
+    counter: Arc<AtomicUsize>,
+    count: usize,
+}
+
+impl Drop for SocketsInFlight {
+    fn drop(&mut self) {
+        self.counter.fetch_sub(self.count, Ordering::Relaxed);
     }
 }
 
@@ -126,20 +153,25 @@ impl UnixNames {
 
     fn bind_abstract(&self, socket: &Arc<UnixSocket>, name: Vec<u8>) -> Result<UnixName, Errno> {
         let mut names = self.abstract_names.lock();
-        if names.get(&name).is_some_and(|holder| holder.strong_count() > 0) {
+        let key = (socket.kind.raw(), name.clone());
+        if names.get(&key).is_some_and(|holder| holder.strong_count() > 0) {
             return Err(Errno::EADDRINUSE);
         }
-        names.insert(name.clone(), Arc::downgrade(socket));
+        names.insert(key, Arc::downgrade(socket));
         Ok(UnixName::Abstract(name))
     }
 
     /// A name of five hexadecimal digits nobody has, as Linux chooses it.
-    fn bind_automatically(&self, socket: &Arc<UnixSocket>) -> Result<UnixName, Errno> {
+    ///
+    /// # Errors
+    /// `ENOSPC` if all are taken.
+    pub(super) fn bind_automatically(&self, socket: &Arc<UnixSocket>) -> Result<UnixName, Errno> {
         let mut names = self.abstract_names.lock();
         for number in 0..=0xfffffu32 {
             let name = format!("{number:05x}").into_bytes();
-            if names.get(&name).is_none_or(|holder| holder.strong_count() == 0) {
-                names.insert(name.clone(), Arc::downgrade(socket));
+            let key = (socket.kind.raw(), name.clone());
+            if names.get(&key).is_none_or(|holder| holder.strong_count() == 0) {
+                names.insert(key, Arc::downgrade(socket));
                 return Ok(UnixName::Abstract(name));
             }
         }
@@ -149,11 +181,12 @@ impl UnixNames {
     /// Finds the socket an address names.
     ///
     /// # Errors
-    /// `ECONNREFUSED` if nobody has the name, those of path resolution, `EACCES` without write permission.
-    pub fn find(&self, ctx: &TaskContext, address: &[u8]) -> Result<Arc<UnixSocket>, Errno> {
+    /// `ECONNREFUSED` if nobody has the name, `EPROTOTYPE` if another kind of socket has it, those of path resolution,
+    /// `EACCES` without write permission.
+    pub fn find(&self, ctx: &TaskContext, kind: SocketKind, address: &[u8]) -> Result<Arc<UnixSocket>, Errno> {
         let found = match parse(address)? {
             Named::Nothing => return Err(Errno::EINVAL),
-            Named::Abstract(name) => self.abstract_names.lock().get(&name).and_then(Weak::upgrade),
+            Named::Abstract(name) => self.abstract_names.lock().get(&(kind.raw(), name)).and_then(Weak::upgrade),
             Named::Path(path) => {
                 let (credentials, root, cwd) = scope(ctx);
                 let scope = Scope { start: cwd, ..Scope::kernel(&credentials, root) };
@@ -167,27 +200,72 @@ impl UnixNames {
                 self.paths.lock().get(&key).and_then(Weak::upgrade)
             }
         };
-        found.filter(|socket| !socket.is_closed()).ok_or(Errno::ECONNREFUSED)
+        let found = found.filter(|socket| !socket.is_closed()).ok_or(Errno::ECONNREFUSED)?;
+        if found.kind == kind { Ok(found) } else { Err(Errno::EPROTOTYPE) }
     }
 
-    /// A socket that is bound to a name is closed.
-    pub fn release(&self, name: &UnixName) {
+    /// A socket that bears a name is closed; one that was accepted bears its listener's without holding it.
+    pub(super) fn release(&self, socket: &UnixSocket, name: &UnixName) {
+        let is_own = |holder: Option<&Weak<UnixSocket>>| holder.is_some_and(|h| std::ptr::eq(h.as_ptr(), socket));
         match name {
             UnixName::Abstract(name) => {
-                self.abstract_names.lock().remove(name);
+                let key = (socket.kind.raw(), name.clone());
+                let mut names = self.abstract_names.lock();
+                if is_own(names.get(&key)) {
+                    names.remove(&key);
+                }
             }
             UnixName::Path(_, inode) => {
                 if let Ok(key) = key(&**inode) {
-                    self.paths.lock().remove(&key);
+                    let mut paths = self.paths.lock();
+                    if is_own(paths.get(&key)) {
+                        paths.remove(&key);
+                    }
                 }
             }
         }
     }
 
-    /// All sockets that are bound, for `/proc/net/unix`.
-    pub fn bound(&self) -> Vec<Arc<UnixSocket>> {
-        let mut all: Vec<_> = self.abstract_names.lock().values().filter_map(Weak::upgrade).collect();
-        all.extend(self.paths.lock().values().filter_map(Weak::upgrade));
-        all
+    /// A number that no other socket has.
+    pub(super) fn next_id(&self) -> u64 {
+        self.next.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// A socket was made.
+    pub(super) fn enter(&self, id: u64, socket: &Arc<UnixSocket>) {
+        self.all.lock().insert(id, Arc::downgrade(socket));
+    }
+
+    /// A socket is gone.
+    pub(super) fn leave(&self, id: u64) {
+        self.all.lock().remove(&id);
+    }
+
+    /// All sockets, oldest first.
+    pub fn all(&self) -> Vec<Arc<UnixSocket>> {
+        self.all.lock().values().filter_map(Weak::upgrade).collect()
+    }
+
+    /// Counts those of the files that are sockets of this family as being on their way.
+    pub fn count_in_flight(&self, files: &[Arc<FileDescription>]) -> SocketsInFlight {
+        let count = files.iter().filter(|file| socket_of(file).is_some()).count();
+        self.in_flight.fetch_add(count, Ordering::Relaxed);
+        SocketsInFlight { counter: self.in_flight.clone(), count }
+    }
+
+    /// How many sockets are on their way.
+    pub(super) fn sockets_in_flight(&self) -> usize {
+        self.in_flight.load(Ordering::Relaxed)
+    }
+
+    /// Adds to what a look for garbage may cost by now; answers how much that is.
+    pub(super) fn owe(&self, more: usize) -> usize {
+        self.owed.fetch_add(more, Ordering::Relaxed).saturating_add(more)
+    }
+
+    /// Keeps others from looking for garbage; none if somebody does.
+    pub(super) fn begin_collection(&self) -> Option<parking_lot::MutexGuard<'_, ()>> {
+        self.owed.store(0, Ordering::Relaxed);
+        self.collection.try_lock()
     }
 }

@@ -396,6 +396,7 @@ impl<'a> Transfer<'a> {
 
     fn read_stream(&self, ctx: &TaskContext, memory: &mut Memory) -> Result<u64, SysError> {
         let file = self.description.file();
+        let low = (file.low_water() as u64).min(memory.left());
         with_bounce(memory.left() as usize, |buffer| {
             let mut done = 0;
             loop {
@@ -411,7 +412,7 @@ impl<'a> Transfer<'a> {
                     Err(Errno::EAGAIN) => None,
                     answer => Some(answer),
                 };
-                let got = match self.wait_for(ctx, false, done > 0, attempt) {
+                let got = match self.wait_for(ctx, false, done > 0 && done >= low, attempt) {
                     Ok(0) => break,
                     Ok(got) => got,
                     Err(_) if done > 0 => break,
@@ -422,7 +423,7 @@ impl<'a> Transfer<'a> {
                 if put < got && done == 0 {
                     return Err(Errno::EFAULT.into());
                 }
-                if put < buffer.len() || memory.left() == 0 {
+                if (put < buffer.len() && done >= low) || memory.left() == 0 {
                     break;
                 }
             }
@@ -486,7 +487,7 @@ impl<'a> Transfer<'a> {
                 self.synchronize()?;
                 Ok(done)
             }
-            Err(SysError::Errno(Errno::EPIPE)) => {
+            Err(SysError::Errno(Errno::EPIPE)) if file.signals_broken_pipe() => {
                 super::support::send_signal(ctx, amber_abi::Signal::SIGPIPE);
                 Err(Errno::EPIPE.into())
             }

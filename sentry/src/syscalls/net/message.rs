@@ -18,8 +18,6 @@ use crate::syscalls::fs::rw::with_bounce;
 use crate::task::TaskContext;
 use crate::wait::deadline_in;
 
-/// The most bytes of control messages (`net.core.optmem_max`).
-const MOST_CONTROL: u64 = 131_072;
 /// The most messages in one sendmmsg(2) or recvmmsg(2).
 const MOST_MESSAGES: u32 = 1024;
 /// The most bytes of a message that keeps its borders, and of a stream's part that is sent at once.
@@ -68,6 +66,22 @@ impl Pieces {
         Ok(())
     }
 
+    /// How many of `len` bytes from `skip` on can be written.
+    fn room(&self, ctx: &TaskContext, mut skip: u64, len: usize) -> usize {
+        let mut done = 0;
+        for &(address, piece) in &self.pieces {
+            let passed = skip.min(piece);
+            skip -= passed;
+            let n = ((piece - passed) as usize).min(len - done);
+            let ready = if n > 0 { ctx.mm().prepare_write(address.wrapping_add(passed), n) } else { 0 };
+            done += ready;
+            if ready < n || done == len {
+                break;
+            }
+        }
+        done
+    }
+
     fn copy_out(&self, ctx: &TaskContext, mut skip: u64, mut bytes: &[u8]) -> Result<(), Errno> {
         for &(address, len) in &self.pieces {
             let passed = skip.min(len);
@@ -112,12 +126,12 @@ fn send_header(ctx: &TaskContext, opened: &Opened, header: &Msghdr, flags: Messa
     let control = if header.msg_control == 0 || header.msg_controllen == 0 {
         Control::default()
     } else {
-        if header.msg_controllen > MOST_CONTROL {
+        if header.msg_controllen > ctx.kernel().network.limits.numbers.optmem_max.count() {
             return Err(Errno::ENOBUFS.into());
         }
         let mut bytes = vec![0; header.msg_controllen as usize];
         ctx.read_bytes(header.msg_control, &mut bytes)?;
-        control::parse(ctx, &bytes)?
+        control::parse(ctx, opened.socket.identity().0, &bytes)?
     };
     send(ctx, opened, &pieces, address, control, flags)
 }
@@ -241,34 +255,22 @@ fn receive_header(
         header.msg_namelen = sender.len() as i32;
     }
     let control = std::mem::take(&mut received.control);
-    let room = if header.msg_control == 0 { 0 } else { header.msg_controllen.min(MOST_CONTROL) };
+    let room = if header.msg_control == 0 { 0 } else { header.msg_controllen.min(i32::MAX as u64) };
     let close_on_exec = flags.contains(MessageFlags::MSG_CMSG_CLOEXEC);
-    let (used, cut) = control::deliver(ctx, control, header.msg_control, room, close_on_exec)?;
+    let (used, cut) = control::deliver(ctx, control, header.msg_control, room, close_on_exec);
     header.msg_controllen = used;
     header.msg_flags = (received.flags | cut | (flags & MessageFlags::MSG_CMSG_CLOEXEC)).bits();
     Ok((length(&received, flags), header))
 }
 
-/// Receives one message, or with MSG_WAITALL as much of a stream as was asked for.
+/// Receives one message; or of a stream as much as there is, but no less than is to be waited for (`MSG_WAITALL`,
+/// `SO_RCVLOWAT`).
 fn receive(ctx: &TaskContext, opened: &Opened, pieces: &Pieces, flags: MessageFlags) -> Result<Received, SysError> {
-    if flags.contains(MessageFlags::MSG_ERRQUEUE) {
-        // No kind of socket here keeps errors apart from `SO_ERROR`.
-        return Err(Errno::EAGAIN.into());
-    }
-    let impatient = flags.contains(MessageFlags::MSG_DONTWAIT) || opened.description.is_nonblocking();
-    let all = flags.contains(MessageFlags::MSG_WAITALL) && !opened.socket.keeps_borders();
-    let all = all && !flags.contains(MessageFlags::MSG_PEEK);
+    let receiver = Receiver::new(opened, pieces, flags);
     let mut whole: Option<Received> = None;
     loop {
         let so_far = whole.as_ref().map_or(0, |received| received.len as u64);
-        let step = with_bounce(((pieces.len - so_far) as usize).max(1), |buffer| {
-            let want = ((pieces.len - so_far) as usize).min(buffer.len());
-            let part = opened.wait_unless(ctx, impatient, false, PollEvents::POLLIN, || {
-                opened.socket.receive(&mut buffer[..want], flags)
-            })?;
-            pieces.copy_out(ctx, so_far, &buffer[..part.len])?;
-            Ok(part)
-        });
+        let step = with_bounce(((pieces.len - so_far) as usize).max(1), |buffer| receiver.step(ctx, so_far, buffer));
         let part = match (step, &mut whole) {
             (Ok(part), _) => part,
             (Err(error), None) => return Err(error),
@@ -276,6 +278,7 @@ fn receive(ctx: &TaskContext, opened: &Opened, pieces: &Pieces, flags: MessageFl
         };
         let ended = part.len == 0;
         let has_files = !part.control.has_no_files();
+        let stops = part.flags.contains(MessageFlags::MSG_OOB);
         match &mut whole {
             None => whole = Some(part),
             Some(received) => {
@@ -285,11 +288,78 @@ fn receive(ctx: &TaskContext, opened: &Opened, pieces: &Pieces, flags: MessageFl
             }
         }
         let len = whole.as_ref().map_or(0, |received| received.len as u64);
-        if !all || ended || has_files || len >= pieces.len {
+        if ended || has_files || stops || receiver.peek || len >= receiver.least {
             break;
         }
     }
     Ok(whole.unwrap_or_default())
+}
+
+/// How one call receives.
+struct Receiver<'a> {
+    opened: &'a Opened,
+    pieces: &'a Pieces,
+    flags: MessageFlags,
+    impatient: bool,
+    stream: bool,
+    peek: bool,
+    /// How many bytes of a stream are waited for.
+    least: u64,
+}
+
+impl<'a> Receiver<'a> {
+    fn new(opened: &'a Opened, pieces: &'a Pieces, flags: MessageFlags) -> Self {
+        let stream = !opened.socket.keeps_borders();
+        let low = opened.socket.options().look(|values| u64::from(values.receive_low));
+        let all = flags.contains(MessageFlags::MSG_WAITALL);
+        let errors = flags.contains(MessageFlags::MSG_ERRQUEUE);
+        Receiver {
+            opened,
+            pieces,
+            flags,
+            impatient: flags.contains(MessageFlags::MSG_DONTWAIT) || errors || opened.description.is_nonblocking(),
+            stream,
+            peek: flags.contains(MessageFlags::MSG_PEEK),
+            least: match (stream, all) {
+                (false, _) => 0,
+                (true, false) => low.min(pieces.len),
+                (true, true) => pieces.len,
+            },
+        }
+    }
+
+    /// Receives into the guest's memory from `so_far` on.
+    fn step(&self, ctx: &TaskContext, so_far: u64, buffer: &mut [u8]) -> Result<Received, SysError> {
+        let socket = &self.opened.socket;
+        let mut want = ((self.pieces.len - so_far) as usize).min(buffer.len());
+        if self.stream && want > 0 {
+            // Nothing is taken from a stream that cannot be delivered.
+            let room = self.pieces.room(ctx, so_far, want);
+            if room == 0 {
+                let peek = self.flags | MessageFlags::MSG_PEEK;
+                let there = || socket.receive(&mut buffer[..1], peek);
+                let there = self.opened.wait_unless(ctx, self.impatient, false, PollEvents::POLLIN, there)?;
+                return if there.len == 0 { Ok(there) } else { Err(Errno::EFAULT.into()) };
+            }
+            want = room;
+        }
+        let least = self.least.min(want as u64) as usize;
+        let waits = self.stream && self.peek && least > 1;
+        let over = PollEvents::POLLRDHUP | PollEvents::POLLHUP | PollEvents::POLLERR;
+        let attempt = || {
+            if waits && socket.readable_bytes() < least && !socket.poll().intersects(over) {
+                return Err(Errno::EAGAIN);
+            }
+            socket.receive(&mut buffer[..want], self.flags)
+        };
+        let part = match self.opened.wait_unless(ctx, self.impatient, false, PollEvents::POLLIN, attempt) {
+            // A peek that does not get all it waits for takes what there is.
+            Err(error) if waits => socket.receive(&mut buffer[..want], self.flags).map_err(|_| error)?,
+            answer => answer?,
+        };
+        self.pieces.copy_out(ctx, so_far, &buffer[..part.len])?;
+        Ok(part)
+    }
 }
 
 /// recvmmsg(2).

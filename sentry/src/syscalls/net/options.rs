@@ -1,11 +1,13 @@
 //! getsockopt(2) and setsockopt(2).
 
 use amber_abi::errno::Errno;
-use amber_abi::sockopt::SocketLevel;
+use amber_abi::sockopt::{SocketLevel, SocketOption};
 
-use super::find;
+use super::{descriptor_limit, find};
 use crate::error::SysResult;
+use crate::net::control::open_process;
 use crate::net::options;
+use crate::net::socket::Socket;
 use crate::syscalls::args::{Fd, PtrIn, PtrOut};
 use crate::task::TaskContext;
 
@@ -23,13 +25,34 @@ pub fn getsockopt(
 ) -> SysResult {
     let socket = find(ctx, fd.0)?.socket;
     let room = usize::try_from(ctx.read_object::<i32>(len.0)?).map_err(|_| Errno::EINVAL)?;
+    if (level, SocketOption::from_raw(name)) == (SocketLevel::SOL_SOCKET, SocketOption::SO_PEERPIDFD) {
+        return peer_pidfd(ctx, &*socket, value, len, room);
+    }
     let found = match level {
         SocketLevel::SOL_SOCKET => options::get(&*socket, name)?,
         _ => socket.option(ctx, level, name)?,
     };
+    let groups = (level, SocketOption::from_raw(name)) == (SocketLevel::SOL_SOCKET, SocketOption::SO_PEERGROUPS);
+    if groups && found.len() > room {
+        ctx.write_object(len.0, &(found.len() as i32))?;
+        return Err(Errno::ERANGE.into());
+    }
     let cut = found.get(..room).unwrap_or(&found);
     ctx.write_bytes(value.0, cut)?;
     ctx.write_object(len.0, &(cut.len() as i32))?;
+    Ok(0)
+}
+
+/// `SO_PEERPIDFD`: opens a descriptor that stands for the process at the other end.
+fn peer_pidfd(ctx: &TaskContext, socket: &dyn Socket, value: PtrOut, len: PtrOut, room: usize) -> SysResult {
+    let person = socket.peer_person().ok_or(Errno::ENODATA)?;
+    let description = open_process(ctx, &person.process)?;
+    let place = ctx.files().reserve(0, descriptor_limit(ctx))?;
+    let bytes = place.fd().to_ne_bytes();
+    let cut = bytes.get(..room).unwrap_or(&bytes);
+    ctx.write_bytes(value.0, cut)?;
+    ctx.write_object(len.0, &(cut.len() as i32))?;
+    place.install(description, true);
     Ok(0)
 }
 

@@ -225,7 +225,7 @@ impl Opened {
         if self.description.is_nonblocking() || self.socket.identity().1 == SocketKind::SOCK_DGRAM {
             return Err(Errno::EAGAIN.into());
         }
-        let listener = ctx.kernel().network.unix.find(ctx, address)?;
+        let listener = ctx.kernel().network.unix.find(ctx, self.socket.identity().1, address)?;
         let patience = self.socket.options().patience(true);
         // The attempts resolve the path again, which may be another's by then.
         let ready = || match self.socket.connect(ctx, address) {

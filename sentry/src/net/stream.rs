@@ -1,0 +1,188 @@
+//! What waits to be received from a stream, with the one byte that may be urgent (`MSG_OOB`).
+
+use amber_abi::errno::Errno;
+use amber_abi::socket::MessageFlags;
+
+use crate::net::control::Control;
+use crate::net::inbox::{Inbox, Taking};
+use crate::net::socket::Received;
+
+/// A byte that was sent as urgent.
+struct Urgent {
+    /// Where in the stream it is, counted in bytes from the start.
+    at: u64,
+    byte: u8,
+    /// It was received by itself already.
+    taken: bool,
+}
+
+/// Bytes on their way, in order.
+#[derive(Default)]
+pub struct ByteStream {
+    inbox: Inbox,
+    /// Bytes taken out of the inbox so far.
+    taken: u64,
+    urgent: Option<Urgent>,
+    /// Urgent bytes that were passed over, to be dropped where no lock is held, since descriptors may go with them.
+    passed: Vec<Received>,
+}
+
+impl ByteStream {
+    /// Adds bytes; the last may be urgent.
+    pub fn put(&mut self, data: &[u8], control: Control, urgent: bool) {
+        self.inbox.push_bytes(data, control);
+        if let (Some(&byte), true) = (data.last(), urgent) {
+            let at = (self.taken + self.inbox.bytes() as u64).saturating_sub(1);
+            self.urgent = Some(Urgent { at, byte, taken: false });
+        }
+    }
+
+    /// What is in it.
+    pub fn inbox(&self) -> &Inbox {
+        &self.inbox
+    }
+
+    /// Bytes in it, the urgent one included.
+    pub fn bytes(&self) -> usize {
+        self.inbox.bytes()
+    }
+
+    /// Whether an urgent byte waits to be received by itself.
+    pub fn is_urgent(&self) -> bool {
+        self.urgent.as_ref().is_some_and(|urgent| !urgent.taken)
+    }
+
+    /// Whether the urgent byte was received by itself but is not passed yet.
+    pub fn has_gap(&self) -> bool {
+        self.urgent.as_ref().is_some_and(|urgent| urgent.taken)
+    }
+
+    /// How far ahead the urgent byte is, if there is one.
+    pub fn mark(&self) -> Option<usize> {
+        self.urgent.as_ref().map(|urgent| urgent.at.saturating_sub(self.taken) as usize)
+    }
+
+    /// Whether the next byte is the urgent one (`SIOCATMARK`).
+    pub fn is_at_mark(&self) -> bool {
+        self.mark() == Some(0)
+    }
+
+    fn take_bytes(&mut self, buf: &mut [u8], how: Taking) -> Option<Received> {
+        let received = self.inbox.take_bytes(buf, how);
+        if !how.peek {
+            self.taken += received.as_ref().map_or(0, |received| received.len) as u64;
+            if self.urgent.as_ref().is_some_and(|urgent| urgent.at < self.taken) {
+                self.urgent = None;
+            }
+        }
+        received
+    }
+
+    /// Takes bytes: up to the urgent one, or on from it, leaving it out unless it belongs to the stream.
+    pub fn take(&mut self, buf: &mut [u8], how: Taking) -> Option<Received> {
+        match self.mark() {
+            Some(0) if !how.inline && how.peek => self.take_bytes(buf, Taking { skip: how.skip + 1, ..how }),
+            Some(0) => {
+                if !how.inline {
+                    let passed = self.take_bytes(&mut [0], how);
+                    self.passed.extend(passed);
+                }
+                self.take_bytes(buf, how)
+            }
+            Some(mark) if how.peek => match mark.checked_sub(how.skip) {
+                Some(0) | None => self.take_bytes(buf, how),
+                Some(len) => {
+                    let len = buf.len().min(len);
+                    self.take_bytes(&mut buf[..len], how)
+                }
+            },
+            Some(mark) => {
+                let len = buf.len().min(mark);
+                self.take_bytes(&mut buf[..len], how)
+            }
+            None => self.take_bytes(buf, how),
+        }
+    }
+
+    /// Passes over an urgent byte that comes next.
+    pub fn pass_mark(&mut self) {
+        if self.is_at_mark() {
+            let passed = self.take_bytes(&mut [0], Taking::default());
+            self.passed.extend(passed);
+        }
+    }
+
+    /// Takes the urgent byte by itself (`MSG_OOB`).
+    ///
+    /// # Errors
+    /// `EINVAL` if there is none, it was taken or it belongs to the stream.
+    pub fn take_urgent(&mut self, buf: &mut [u8], how: Taking) -> Result<Received, Errno> {
+        let urgent = self.urgent.as_mut().filter(|urgent| !urgent.taken && !how.inline).ok_or(Errno::EINVAL)?;
+        let mut flags = MessageFlags::MSG_OOB;
+        let len = match buf.first_mut() {
+            Some(first) => {
+                *first = urgent.byte;
+                1
+            }
+            None => {
+                flags |= MessageFlags::MSG_TRUNC;
+                0
+            }
+        };
+        if !how.peek {
+            urgent.taken = true;
+        }
+        Ok(Received { len, full_len: len, flags, ..Received::default() })
+    }
+
+    /// What was passed over since the last time; to be dropped where no lock is held.
+    pub fn passed(&mut self) -> Vec<Received> {
+        std::mem::take(&mut self.passed)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TAKE: Taking = Taking { peek: false, skip: 0, by_sender: false, inline: false };
+    const PEEK: Taking = Taking { peek: true, ..TAKE };
+
+    fn stream() -> ByteStream {
+        let mut stream = ByteStream::default();
+        stream.put(b"ab", Control::default(), false);
+        stream.put(b"cX", Control::default(), true);
+        stream.put(b"de", Control::default(), false);
+        stream
+    }
+
+    fn text(stream: &mut ByteStream, how: Taking) -> String {
+        let mut buf = [0; 9];
+        let len = stream.take(&mut buf, how).map_or(0, |received| received.len);
+        String::from_utf8_lossy(&buf[..len]).into_owned()
+    }
+
+    #[test]
+    fn the_urgent_byte_stands_apart() {
+        let mut stream = stream();
+        assert_eq!((stream.mark(), stream.is_urgent()), (Some(3), true));
+        assert_eq!(text(&mut stream, PEEK), "abc");
+        assert_eq!(text(&mut stream, TAKE), "abc");
+        assert!(stream.is_at_mark());
+        assert_eq!(text(&mut stream, PEEK), "de");
+        let mut byte = [0];
+        assert_eq!(stream.take_urgent(&mut byte, TAKE).map(|received| received.len), Ok(1));
+        assert_eq!((byte, stream.is_urgent(), stream.has_gap()), ([b'X'], false, true));
+        assert_eq!(stream.take_urgent(&mut byte, TAKE).err(), Some(Errno::EINVAL));
+        assert_eq!(text(&mut stream, TAKE), "de");
+        assert!(stream.inbox().is_empty());
+    }
+
+    #[test]
+    fn the_urgent_byte_may_belong_to_the_stream() {
+        let mut stream = stream();
+        let inline = Taking { inline: true, ..TAKE };
+        assert_eq!(text(&mut stream, inline), "abc");
+        assert_eq!(text(&mut stream, inline), "Xde");
+    }
+}

@@ -1,0 +1,272 @@
+//! Sending and receiving over AF_UNIX.
+
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Weak};
+
+use amber_abi::errno::Errno;
+use amber_abi::poll::PollEvents;
+use amber_abi::socket::MessageFlags;
+
+use super::{READABLE, State, UnixSocket, WRITABLE, garbage};
+use crate::fs::sigio::Happening;
+use crate::net::control::{Control, Person};
+use crate::net::inbox::{Packet, Payer, Taking, Toll};
+use crate::net::socket::{Outgoing, Received, Socket};
+use crate::task::TaskContext;
+
+/// What Linux keeps of a send buffer for itself.
+const OVERHEAD: usize = 32;
+
+impl UnixSocket {
+    fn send_buffer(&self) -> usize {
+        self.options().look(|values| values.send_buffer) as usize
+    }
+
+    /// Whether the send buffer is empty enough for poll(2) to say so. What a stream sent is counted at its peer.
+    pub(super) fn has_room(&self) -> bool {
+        self.outstanding.load(Ordering::Relaxed).saturating_mul(4) <= self.send_buffer()
+    }
+
+    /// Whether the other end takes more; if not, it will tell.
+    pub(super) fn can_send_to(&self, peer: &UnixSocket) -> bool {
+        let limit = self.send_buffer();
+        let mut state = peer.state.lock();
+        if self.is_stream() {
+            return state.stream.bytes().saturating_mul(4) <= limit;
+        }
+        if !self.is_datagram() || !peer.is_full_for(self, &state) {
+            return true;
+        }
+        state.note_sender(&self.me);
+        false
+    }
+
+    /// Whether too many datagrams wait here for one more from somebody who is not this socket's partner.
+    fn is_full_for(&self, sender: &UnixSocket, state: &State) -> bool {
+        let most =
+            self.kernel.upgrade().map_or(0, |kernel| kernel.network.limits.numbers.max_dgram_qlen.count() as usize);
+        state.messages.len() > most && !std::ptr::eq(self, sender) && !state.is_peer(sender)
+    }
+
+    pub(super) fn send_message(&self, ctx: Option<&TaskContext>, mut message: Outgoing<'_>) -> Result<usize, Errno> {
+        if message.flags.contains(MessageFlags::MSG_OOB) && (!self.is_stream() || message.data.is_empty()) {
+            return Err(Errno::EOPNOTSUPP);
+        }
+        self.identify(&mut message.control);
+        if let Some(kernel) = self.kernel.upgrade().filter(|_| !message.control.has_no_files()) {
+            garbage::collect_if_many(&kernel.network.unix);
+        }
+        if self.is_datagram() {
+            return self.send_datagram(ctx, &mut message);
+        }
+        // A seqpacket socket takes no notice of the address, as on Linux.
+        if message.address.is_some() && self.is_stream() {
+            return Err(if self.is_connected() { Errno::EISCONN } else { Errno::EOPNOTSUPP });
+        }
+        self.send_connected(&mut message)
+    }
+
+    /// Says who sends, unless that was said already.
+    fn identify(&self, control: &mut Control) {
+        if control.credentials.is_none() {
+            let person = crate::task::current().map_or_else(|| self.owner.clone(), |task| Person::of(&task));
+            control.credentials = Some(person.credentials);
+            control.process = Some(person.process.clone());
+        }
+    }
+
+    fn send_connected(&self, message: &mut Outgoing<'_>) -> Result<usize, Errno> {
+        let peer = {
+            let mut state = self.state.lock();
+            if state.peer.is_none() {
+                return Err(Errno::ENOTCONN);
+            }
+            if state.no_send {
+                return Err(Errno::EPIPE);
+            }
+            if let Some(error) = state.error.take() {
+                return Err(error);
+            }
+            state.peer.as_ref().and_then(Weak::upgrade).ok_or(Errno::EPIPE)?
+        };
+        let urgent = message.flags.contains(MessageFlags::MSG_OOB);
+        let len = if self.is_stream() { self.put_bytes(&peer, message, urgent)? } else { self.put(&peer, message)? };
+        if urgent && len == message.data.len() {
+            peer.queue.signals().tell_urgent();
+            peer.queue.notify(PollEvents::POLLPRI);
+        }
+        peer.queue.notify_and_signal(READABLE, Happening::Input);
+        Ok(len)
+    }
+
+    fn put_bytes(&self, peer: &UnixSocket, message: &mut Outgoing<'_>, urgent: bool) -> Result<usize, Errno> {
+        let mut state = peer.state.lock();
+        if state.closed || state.no_receive {
+            return Err(Errno::EPIPE);
+        }
+        let room = state.stream.inbox().room(self.send_buffer());
+        if room == 0 && !message.data.is_empty() {
+            return Err(Errno::EAGAIN);
+        }
+        let len = message.data.len().min(room);
+        let urgent = urgent && len == message.data.len();
+        let (plain, last) = message.data[..len].split_at(len - usize::from(urgent));
+        if !plain.is_empty() {
+            state.stream.put(plain, std::mem::take(&mut message.control), false);
+        }
+        if !last.is_empty() {
+            // The urgent byte is of the same sender, though what goes along went with the others.
+            let control = std::mem::take(&mut message.control);
+            state.stream.put(last, control, true);
+        }
+        Ok(len)
+    }
+
+    /// A message in the other end's queue. It takes up this end's buffer until it is received.
+    fn put(&self, peer: &Arc<UnixSocket>, message: &mut Outgoing<'_>) -> Result<usize, Errno> {
+        let limit = self.send_buffer();
+        if message.data.len() > limit.saturating_sub(OVERHEAD) {
+            return Err(Errno::EMSGSIZE);
+        }
+        if self.outstanding.load(Ordering::Relaxed) >= limit {
+            return Err(Errno::EAGAIN);
+        }
+        let me = self.me.upgrade().ok_or(Errno::EPIPE)?;
+        let address = self.name().map(|name| name.address());
+        let mut state = peer.state.lock();
+        let gone = if self.is_datagram() { Errno::ECONNREFUSED } else { Errno::EPIPE };
+        if state.closed {
+            return Err(gone);
+        }
+        // A socket that is connected to somebody else takes nothing from others.
+        if self.is_datagram() && state.peer.is_some() && !state.is_peer(self) {
+            return Err(Errno::EPERM);
+        }
+        if state.no_receive {
+            return Err(Errno::EPIPE);
+        }
+        if self.is_datagram() && peer.is_full_for(self, &state) {
+            state.note_sender(&self.me);
+            return Err(Errno::EAGAIN);
+        }
+        let bytes = Packet::cost_of(message.data.len());
+        self.outstanding.fetch_add(bytes, Ordering::Relaxed);
+        let mut packet = Packet::new(message.data, address, std::mem::take(&mut message.control));
+        packet.toll = Some(Toll::new(me as Arc<dyn Payer>, bytes));
+        state.messages.push(packet);
+        Ok(message.data.len())
+    }
+
+    fn send_datagram(&self, ctx: Option<&TaskContext>, message: &mut Outgoing<'_>) -> Result<usize, Errno> {
+        self.name_itself()?;
+        {
+            let mut state = self.state.lock();
+            if let Some(error) = state.error.take() {
+                return Err(error);
+            }
+            if state.no_send {
+                return Err(Errno::EPIPE);
+            }
+        }
+        let target = match (message.address, ctx) {
+            (Some(address), Some(ctx)) => ctx.kernel().network.unix.find(ctx, self.kind, address)?,
+            _ => {
+                if !self.is_connected() {
+                    return Err(Errno::ENOTCONN);
+                }
+                match self.peer().filter(|peer| !peer.is_closed()) {
+                    Some(peer) => peer,
+                    None => {
+                        self.change_partner(None);
+                        return Err(Errno::ECONNREFUSED);
+                    }
+                }
+            }
+        };
+        let len = self.put(&target, message)?;
+        target.queue.notify_and_signal(READABLE, Happening::Input);
+        Ok(len)
+    }
+
+    pub(super) fn receive_message(&self, buf: &mut [u8], flags: MessageFlags) -> Result<Received, Errno> {
+        let urgent = flags.contains(MessageFlags::MSG_OOB);
+        if urgent && !self.is_stream() {
+            return Err(Errno::EOPNOTSUPP);
+        }
+        let peek = flags.contains(MessageFlags::MSG_PEEK);
+        let values = self.options().values();
+        let how = Taking {
+            peek,
+            skip: values.peek_offset.unwrap_or(0),
+            by_sender: values.pass_credentials || values.pass_pidfd,
+            inline: values.oob_inline,
+        };
+        let mut state = self.state.lock();
+        if !self.is_datagram() && state.peer.is_none() {
+            return Err(if self.is_stream() { Errno::EINVAL } else { Errno::ENOTCONN });
+        }
+        if urgent {
+            return state.stream.take_urgent(buf, how);
+        }
+        if !self.is_stream()
+            && let Some(error) = state.error.take()
+        {
+            return Err(error);
+        }
+        let taken = if self.is_stream() { state.stream.take(buf, how) } else { state.messages.take_message(buf, how) };
+        let passed = state.stream.passed();
+        let Some(mut received) = taken else {
+            let error = state.error.take();
+            let over = state.no_receive;
+            drop(state);
+            drop(passed);
+            return match error {
+                Some(error) => Err(error),
+                None if over => Ok(Received::default()),
+                None => Err(Errno::EAGAIN),
+            };
+        };
+        let peer = state.peer.as_ref().and_then(Weak::upgrade);
+        if self.is_stream() {
+            received.address = state.peer_name.as_ref().map(|name| name.address());
+        }
+        let left = state.stream.bytes();
+        let senders = if peek { Vec::new() } else { std::mem::take(&mut state.waiting_senders) };
+        drop(state);
+        drop(passed);
+        self.options().move_peek_offset(peek, if peek || self.is_stream() { received.len } else { received.full_len });
+        if !values.pass_credentials {
+            received.control.credentials = None;
+        }
+        if !values.pass_pidfd {
+            received.control.process = None;
+        }
+        if self.is_datagram() {
+            received.control.stamp(&values, crate::time::clock::realtime());
+        }
+        if !peek {
+            if self.is_stream()
+                && let Some(peer) = peer
+                && left.saturating_mul(4) <= peer.send_buffer()
+            {
+                peer.queue.notify(WRITABLE);
+                peer.queue.signals().tell_room();
+            }
+            for sender in senders.iter().filter_map(Weak::upgrade) {
+                sender.queue.notify(WRITABLE);
+                sender.queue.signals().tell_room();
+            }
+        }
+        Ok(received)
+    }
+}
+
+impl State {
+    /// Somebody is to be told once a datagram was received.
+    fn note_sender(&mut self, sender: &Weak<UnixSocket>) {
+        if !self.waiting_senders.iter().any(|known| known.ptr_eq(sender)) {
+            self.waiting_senders.retain(|known| known.strong_count() > 0);
+            self.waiting_senders.push(sender.clone());
+        }
+    }
+}
