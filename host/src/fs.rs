@@ -4,11 +4,9 @@
 //! get to what lies beneath it, whatever somebody else does to the tree meanwhile.
 
 use std::ffi::{CString, OsStr};
-use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::FileExt;
 use std::path::Path;
 
 use amber_abi::errno::Errno;
@@ -266,13 +264,26 @@ pub fn set_size(file: BorrowedFd<'_>, size: u64) -> Result<()> {
 }
 
 /// Reads at an offset.
-pub fn read_at(file: &File, buf: &mut [u8], offset: u64) -> Result<usize> {
-    file.read_at(buf, offset).map_err(io_errno)
+pub fn read_at(file: impl AsFd, buf: &mut [u8], offset: u64) -> Result<usize> {
+    nix::sys::uio::pread(file, buf, offset as i64).map_err(errno)
 }
 
 /// Writes at an offset.
-pub fn write_at(file: &File, buf: &[u8], offset: u64) -> Result<usize> {
-    file.write_at(buf, offset).map_err(io_errno)
+pub fn write_at(file: impl AsFd, buf: &[u8], offset: u64) -> Result<usize> {
+    nix::sys::uio::pwrite(file, buf, offset as i64).map_err(errno)
+}
+
+/// Where the descriptor's own position is.
+///
+/// # Errors
+/// `ESPIPE` for what has none.
+pub fn position(file: BorrowedFd<'_>) -> Result<u64> {
+    nix::unistd::lseek(file, 0, Whence::SeekCur).map(|at| at as u64).map_err(errno)
+}
+
+/// Moves the descriptor's own position.
+pub fn set_position(file: BorrowedFd<'_>, position: u64) -> Result<()> {
+    nix::unistd::lseek(file, position as i64, Whence::SeekSet).map(drop).map_err(errno)
 }
 
 /// Reserves, frees or shifts storage (fallocate(2), with its modes).

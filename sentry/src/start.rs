@@ -75,7 +75,7 @@ impl Sandbox {
         let fs = FsContext::new(namespace.clone());
         let files = Arc::new(FdTable::default());
         let terminal = make_console(&kernel, &namespace, &config.process)?;
-        open_standard_streams(config.stdio, terminal, &files)?;
+        open_standard_streams(config.stdio, terminal, &files, &kernel.memory)?;
         first::start(&kernel, &config.process, fs, files)?;
         Ok(Sandbox { kernel, namespace })
     }
@@ -139,10 +139,11 @@ fn open_standard_streams(
     streams: [Option<std::os::fd::OwnedFd>; 3],
     terminal: Option<Arc<FileDescription>>,
     files: &Arc<FdTable>,
+    memory: &Arc<GuestMemory>,
 ) -> Result<(), BootError> {
     for (fd, stream) in (0..).zip(streams) {
         let description: Arc<FileDescription> = match (stream, &terminal) {
-            (Some(stream), _) => host_stream::open(stream)
+            (Some(stream), _) => host_stream::open(stream, memory)
                 .map_err(|errno| BootError::Config(format!("standard stream {fd}: {}", errno.text())))?,
             (None, Some(terminal)) => terminal.clone(),
             (None, None) => continue,

@@ -1,6 +1,7 @@
 //! What `open` returns: the behaviour behind a descriptor, and the open file description around it.
 
 use std::any::Any;
+use std::ops::{Deref, DerefMut};
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -69,6 +70,11 @@ pub trait File: Send + Sync + Any {
     /// Whether seeking moves the position; devices without content stay at 0.
     fn keeps_position(&self) -> bool {
         true
+    }
+
+    /// The position, if the file keeps it itself.
+    fn own_position(&self) -> Option<&dyn OwnPosition> {
+        None
     }
 
     /// What a write of `len` bytes answers, for devices that do not look at what is written.
@@ -182,6 +188,53 @@ pub trait File: Send + Sync + Any {
 
     /// For the calls that work on one kind only (sockets, epoll, …) to find it again.
     fn as_any(&self) -> &dyn Any;
+}
+
+/// A position that is kept elsewhere: that of a host file, which whoever handed it over shares.
+pub trait OwnPosition {
+    /// Where it is.
+    fn get(&self) -> Result<u64, Errno>;
+
+    /// Moves it.
+    fn set(&self, position: u64) -> Result<(), Errno>;
+
+    /// Reads there and moves it on.
+    fn read(&self, buf: &mut [u8]) -> Result<usize, Errno>;
+
+    /// Writes there, or at the end if that is how the file was opened, and moves it on.
+    fn write(&self, buf: &[u8]) -> Result<usize, Errno>;
+}
+
+/// The position of a file, locked; what it is set to holds when this is dropped.
+pub struct Position<'a> {
+    guard: parking_lot::MutexGuard<'a, u64>,
+    own: Option<&'a dyn OwnPosition>,
+    before: u64,
+}
+
+impl Deref for Position<'_> {
+    type Target = u64;
+
+    fn deref(&self) -> &u64 {
+        &self.guard
+    }
+}
+
+impl DerefMut for Position<'_> {
+    fn deref_mut(&mut self) -> &mut u64 {
+        &mut self.guard
+    }
+}
+
+impl Drop for Position<'_> {
+    fn drop(&mut self) {
+        if let Some(own) = self.own
+            && *self.guard != self.before
+        {
+            // What cannot be moved stays, and the next look tells so.
+            let _ = own.set(*self.guard);
+        }
+    }
 }
 
 /// Flags that fcntl(2) `F_SETFL` may change.
@@ -319,8 +372,19 @@ impl FileDescription {
 
     /// The file position; held over a read or write that uses it, guest memory included, so that those are atomic to
     /// each other. It is outside the lock order: who holds it has no other lock, and no one takes it below another.
-    pub fn position(&self) -> &parking_lot::Mutex<u64> {
-        &self.position
+    pub fn position(&self) -> Position<'_> {
+        let mut guard = self.position.lock();
+        let own = self.file.own_position();
+        if let Some(Ok(position)) = own.map(OwnPosition::get) {
+            *guard = position;
+        }
+        Position { before: *guard, guard, own }
+    }
+
+    /// The file position, unless somebody is just using it.
+    pub fn position_at_rest(&self) -> Option<u64> {
+        let position = *self.position.try_lock()?;
+        Some(self.file.own_position().and_then(|own| own.get().ok()).unwrap_or(position))
     }
 
     /// Who gets its signals.

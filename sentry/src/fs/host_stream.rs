@@ -1,28 +1,34 @@
 //! Descriptors that Amber was started with and hands on to the guest: its standard input, output and error.
 
 use std::any::Any;
+use std::fs::File as StdFile;
 use std::os::fd::{AsFd, OwnedFd};
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, OnceLock, Weak};
 
 use amber_abi::errno::Errno;
-use amber_abi::open::OpenFlags;
+use amber_abi::open::{FallocateMode, OpenFlags};
 use amber_abi::poll::PollEvents;
 use amber_abi::stat::{Device, FileType};
 use amber_host::fs as host;
 use amber_host::poller::{Ready, Watch, readiness};
+use amber_platform::GuestMemory;
 
 use crate::fs::anon::PIPEFS;
+use crate::fs::hostfs::HostPages;
 use crate::fs::sigio::{Happening, SignalIo};
-use crate::fs::{File, FileDescription, FileSystem, Inode, Metadata, SetAttributes};
+use crate::fs::{File, FileDescription, FileSystem, Inode, Metadata, OwnPosition, SetAttributes};
+use crate::mm::{Mappable, PageCache};
 use crate::wait::WaitQueue;
 
 /// A host descriptor as an open file of the guest. Its position is the host's, shared with whoever handed it over, so
-/// that what Amber and its caller write to one file does not overlap; the guest cannot seek in it.
+/// that what Amber and its caller write to one file does not overlap; one opened again in the guest has its own.
 struct HostStream {
     file: Arc<OwnedFd>,
     inode: Arc<HostStreamInode>,
     watch: Option<Watch>,
     news: Arc<News>,
+    is_seekable: bool,
+    shares_position: bool,
 }
 
 /// The waiters of a stream, apart from it so that the poller's thread does not keep it alive.
@@ -43,17 +49,24 @@ impl Ready for News {
 ///
 /// # Errors
 /// The host cannot tell what it is or watch it.
-pub fn open(file: OwnedFd) -> Result<Arc<FileDescription>, Errno> {
+pub fn open(file: OwnedFd, memory: &Arc<GuestMemory>) -> Result<Arc<FileDescription>, Errno> {
     let flags = host::flags(file.as_fd())?;
     let file = Arc::new(file);
     let kind = FileType::from_mode(host::stat(file.as_fd())?.mode).unwrap_or(FileType::Regular);
-    let news = Arc::new(News(WaitQueue::new()));
-    let listener: Arc<dyn Ready> = news.clone();
-    let weak: Weak<dyn Ready> = Arc::downgrade(&listener);
-    let watch = Watch::new(file.clone(), weak).map_err(Errno::from_host)?;
-    let inode = Arc::new(HostStreamInode { file: file.clone(), kind });
-    let stream = HostStream { file, inode, watch, news };
-    Ok(FileDescription::new(Arc::new(stream), None, flags & OpenFlags::O_ACCMODE))
+    let inode = HostStreamInode { file: file.clone(), kind, memory: memory.clone(), pages: OnceLock::new() };
+    let stream = HostStream::new(file, Arc::new(inode), true)?;
+    Ok(FileDescription::new(Arc::new(stream), None, flags & (OpenFlags::O_ACCMODE | OpenFlags::O_APPEND)))
+}
+
+impl HostStream {
+    fn new(file: Arc<OwnedFd>, inode: Arc<HostStreamInode>, shares_position: bool) -> Result<Self, Errno> {
+        let news = Arc::new(News(WaitQueue::new()));
+        let listener: Arc<dyn Ready> = news.clone();
+        let weak: Weak<dyn Ready> = Arc::downgrade(&listener);
+        let watch = Watch::new(file.clone(), weak).map_err(Errno::from_host)?;
+        let is_seekable = inode.kind != FileType::Directory && host::position(file.as_fd()).is_ok();
+        Ok(HostStream { file, inode, watch, news, is_seekable, shares_position })
+    }
 }
 
 impl HostStream {
@@ -76,7 +89,10 @@ impl File for HostStream {
         self.inode.clone()
     }
 
-    fn read_at(&self, buf: &mut [u8], _: u64) -> Result<usize, Errno> {
+    fn read_at(&self, buf: &mut [u8], offset: u64) -> Result<usize, Errno> {
+        if self.is_seekable {
+            return host::read_at(&*self.file, buf, offset);
+        }
         // The descriptor may be in blocking mode, which is its owner's choice: never read where that could wait.
         let ready = self.look();
         if !ready.intersects(PollEvents::POLLIN | PollEvents::POLLHUP | PollEvents::POLLERR) {
@@ -85,22 +101,36 @@ impl File for HostStream {
         host::read(self.file.as_fd(), buf)
     }
 
-    fn write_at(&self, buf: &[u8], _: u64) -> Result<usize, Errno> {
+    fn write_at(&self, buf: &[u8], offset: u64) -> Result<usize, Errno> {
+        if self.is_seekable {
+            return host::write_at(&*self.file, buf, offset);
+        }
         let ready = self.look();
         if !ready.intersects(PollEvents::POLLOUT | PollEvents::POLLHUP | PollEvents::POLLERR) {
             return Err(Errno::EAGAIN);
         }
         // A pipe that is writable takes PIPE_BUF bytes without waiting; more might wait for its reader.
-        let most = if self.inode.kind == FileType::Regular { buf.len() } else { buf.len().min(4096) };
-        host::write(self.file.as_fd(), &buf[..most])
-    }
-
-    fn append(&self, buf: &[u8]) -> Result<(u64, usize), Errno> {
-        self.write_at(buf, 0).map(|count| (0, count))
+        host::write(self.file.as_fd(), &buf[..buf.len().min(4096)])
     }
 
     fn is_seekable(&self) -> bool {
-        false
+        self.is_seekable
+    }
+
+    fn own_position(&self) -> Option<&dyn OwnPosition> {
+        (self.is_seekable && self.shares_position).then_some(self)
+    }
+
+    fn seek_data(&self, offset: u64, hole: bool) -> Result<u64, Errno> {
+        host::seek_data(self.file.as_fd(), offset, hole)
+    }
+
+    fn mappable(&self) -> Result<Arc<dyn Mappable>, Errno> {
+        self.inode.map()
+    }
+
+    fn allocate(&self, mode: FallocateMode, offset: u64, len: u64) -> Result<(), Errno> {
+        host::allocate(self.file.as_fd(), mode.bits(), offset, len)
     }
 
     fn poll(&self) -> PollEvents {
@@ -133,10 +163,65 @@ impl File for HostStream {
     }
 }
 
-/// What `fstat` tells of a stream: the host's attributes, which the guest cannot change.
-struct HostStreamInode {
+impl OwnPosition for HostStream {
+    fn get(&self) -> Result<u64, Errno> {
+        host::position(self.file.as_fd())
+    }
+
+    fn set(&self, position: u64) -> Result<(), Errno> {
+        host::set_position(self.file.as_fd(), position)
+    }
+
+    fn read(&self, buf: &mut [u8]) -> Result<usize, Errno> {
+        host::read(self.file.as_fd(), buf)
+    }
+
+    fn write(&self, buf: &[u8]) -> Result<usize, Errno> {
+        host::write(self.file.as_fd(), buf)
+    }
+}
+
+/// What `fstat` tells of a stream: the host's attributes, of which the guest can change the length alone.
+pub struct HostStreamInode {
     file: Arc<OwnedFd>,
     kind: FileType,
+    memory: Arc<GuestMemory>,
+    /// Once somebody mapped it.
+    pages: OnceLock<Arc<PageCache>>,
+}
+
+impl HostStreamInode {
+    /// The pages of a regular file, as it is now; stores through a shared mapping are written back.
+    fn map(&self) -> Result<Arc<dyn Mappable>, Errno> {
+        if self.kind != FileType::Regular {
+            return Err(Errno::ENODEV);
+        }
+        let size = host::stat(self.file.as_fd())?.size;
+        let pages = match self.pages.get() {
+            Some(pages) => {
+                pages.write_back(0, u64::MAX)?;
+                pages.reload(size);
+                pages
+            }
+            None => {
+                let file = Arc::new(StdFile::from(host::duplicate(self.file.as_fd())?));
+                let (source, writer) = HostPages::new(file.clone());
+                *writer.lock() = Some(file);
+                self.pages.get_or_init(|| PageCache::new(self.memory.clone(), Box::new(source), size))
+            }
+        };
+        Ok(pages.clone())
+    }
+}
+
+impl Drop for HostStreamInode {
+    fn drop(&mut self) {
+        if let Some(pages) = self.pages.get()
+            && let Err(errno) = pages.write_back(0, u64::MAX)
+        {
+            log::error!("writing back changed pages of a standard stream: {errno}");
+        }
+    }
 }
 
 impl Inode for HostStreamInode {
@@ -169,12 +254,29 @@ impl Inode for HostStreamInode {
         })
     }
 
-    fn set_attributes(&self, _: &SetAttributes) -> Result<(), Errno> {
-        Err(Errno::EPERM)
+    fn set_attributes(&self, changes: &SetAttributes) -> Result<(), Errno> {
+        let SetAttributes { permissions: None, uid: None, gid: None, size: Some(size), .. } = *changes else {
+            return Err(Errno::EPERM);
+        };
+        host::set_size(self.file.as_fd(), size)?;
+        if let Some(pages) = self.pages.get() {
+            pages.set_len(size);
+        }
+        Ok(())
     }
 
-    fn open(self: Arc<Self>, _: OpenFlags) -> Result<Arc<dyn File>, Errno> {
-        Err(Errno::ENXIO)
+    /// Opens it again, as `/dev/stdin` and its like do, with no other rights than it was handed over with.
+    fn open(self: Arc<Self>, flags: OpenFlags) -> Result<Arc<dyn File>, Errno> {
+        let had = host::flags(self.file.as_fd())?;
+        if self.kind == FileType::Socket {
+            return Err(Errno::ENXIO);
+        }
+        if (flags.reads() && !had.reads()) || (flags.writes() && !had.writes()) {
+            return Err(Errno::EACCES);
+        }
+        // A descriptor of its own, since the host's poller tells them apart by their numbers.
+        let file = Arc::new(host::duplicate(self.file.as_fd())?);
+        Ok(Arc::new(HostStream::new(file, self, false)?))
     }
 
     fn as_any(&self) -> &dyn Any {

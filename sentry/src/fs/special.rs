@@ -7,6 +7,7 @@ use amber_abi::open::OpenFlags;
 use amber_abi::stat::FileType;
 
 use crate::error::SysError;
+use crate::fs::host_stream::HostStreamInode;
 use crate::fs::{File, Path, dev, pipe};
 use crate::task::TaskContext;
 
@@ -16,6 +17,9 @@ use crate::task::TaskContext;
 /// `ENXIO` for sockets and for devices that are not there, and those of the device.
 pub fn open(ctx: &TaskContext, path: &Path, flags: OpenFlags) -> Result<Arc<dyn File>, SysError> {
     let inode = path.inode()?;
+    if inode.as_any().is::<HostStreamInode>() {
+        return Ok(inode.clone().open(flags)?);
+    }
     match inode.kind() {
         FileType::Fifo => pipe::open_fifo(ctx, inode.clone(), flags),
         FileType::CharacterDevice | FileType::BlockDevice => dev::open(ctx, path, flags),

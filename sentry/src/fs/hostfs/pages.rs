@@ -11,17 +11,17 @@ use crate::mm::PageSource;
 use crate::sync::{Mutex, Rank};
 
 /// The host file behind cached pages.
-pub(super) struct HostPages {
+pub(in crate::fs) struct HostPages {
     reader: Arc<StdFile>,
     /// Known once somebody opened the file for writing.
     writer: Arc<Mutex<Option<Arc<StdFile>>>>,
 }
 
 /// Where the writer of a file is put for its [`HostPages`].
-pub(super) type WriterSlot = Arc<Mutex<Option<Arc<StdFile>>>>;
+pub(in crate::fs) type WriterSlot = Arc<Mutex<Option<Arc<StdFile>>>>;
 
 impl HostPages {
-    pub(super) fn new(reader: Arc<StdFile>) -> (Self, WriterSlot) {
+    pub(in crate::fs) fn new(reader: Arc<StdFile>) -> (Self, WriterSlot) {
         let writer: WriterSlot = Arc::new(Mutex::new(Rank::Leaf, None));
         (HostPages { reader, writer: writer.clone() }, writer)
     }

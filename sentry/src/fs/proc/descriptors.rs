@@ -103,7 +103,7 @@ fn info(query: &Query<'_>) -> Result<Vec<u8>, Errno> {
         flags |= OpenFlags::O_CLOEXEC;
     }
     // A position somebody is just using is not waited for: a reader of a pipe may hold it for ever.
-    let position = description.position().try_lock().map_or(0, |position| *position);
+    let position = description.position_at_rest().unwrap_or(0);
     let mount = description.path().map_or(0, |path| path.mount.id);
     let number = description.file().inode().metadata().map_or(0, |m| m.number);
     let mut text = format!("pos:\t{position}\nflags:\t0{:o}\nmnt_id:\t{mount}\nino:\t{number}\n", flags.bits());

@@ -195,7 +195,7 @@ impl Place {
     /// The place the guest names; with NULL the file position.
     pub(super) fn new(ctx: &TaskContext, description: &FileDescription, address: PtrOut) -> Result<Self, Errno> {
         if address.is_null() {
-            return Ok(Place::Position(*description.position().lock()));
+            return Ok(Place::Position(*description.position()));
         }
         let at: i64 = ctx.read_object(address.0)?;
         let at = u64::try_from(at).map_err(|_| Errno::EINVAL)?;
@@ -214,7 +214,7 @@ impl Place {
         match self {
             Place::Given { address, at } => ctx.write_object(*address, &(at + moved)),
             Place::Position(at) => {
-                *description.position().lock() = at + moved;
+                *description.position() = at + moved;
                 Ok(())
             }
         }
@@ -239,10 +239,10 @@ pub fn sendfile(ctx: &mut TaskContext, out: Fd, input: Fd, offset: PtrOut, count
     }
     let place = Place::new(ctx, &from, offset)?;
     let count = (count as u64).min(MAX_RW_COUNT as u64);
-    let start = if to.file().is_seekable() { *to.position().lock() } else { 0 };
+    let start = if to.file().is_seekable() { *to.position() } else { 0 };
     let (done, failure) = pour(ctx, &from, place.at(), &to, start, count);
     if to.file().is_seekable() {
-        *to.position().lock() = start + done;
+        *to.position() = start + done;
     }
     place.finish(ctx, &from, done)?;
     ctx.meter().count_read(done);

@@ -101,7 +101,7 @@ pub fn lseek(ctx: &mut TaskContext, fd: Fd, offset: i64, whence: Whence) -> SysR
     if !file.keeps_position() {
         return Ok(0);
     }
-    let mut position = description.position().lock();
+    let mut position = description.position();
     let directory = description.kind() == FileType::Directory;
     let from = match whence {
         Whence::SEEK_SET => 0,

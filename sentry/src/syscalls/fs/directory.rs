@@ -80,7 +80,7 @@ fn list(ctx: &mut TaskContext, fd: Fd, out: PtrOut, count: u32, wide: bool) -> S
     if description.kind() != FileType::Directory {
         return Err(Errno::ENOTDIR.into());
     }
-    let mut position = description.position().lock();
+    let mut position = description.position();
     let room = (count as usize).min(MOST);
     let mut entries =
         Entries { bytes: Vec::with_capacity(room.min(32 << 10)), room, wide, next: *position, full: false };

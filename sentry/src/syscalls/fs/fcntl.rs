@@ -169,7 +169,7 @@ fn record(
     }
     let base = match Whence::from_raw(flock.l_whence as u16 as u32) {
         Whence::SEEK_SET => 0,
-        Whence::SEEK_CUR => *description.position().lock() as i64,
+        Whence::SEEK_CUR => *description.position() as i64,
         Whence::SEEK_END => description.file().inode().metadata()?.size as i64,
         _ => return Err(Errno::EINVAL),
     };

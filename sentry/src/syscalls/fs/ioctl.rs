@@ -44,7 +44,7 @@ pub fn ioctl(ctx: &mut TaskContext, fd: Fd, request: IoctlRequest, argument: Ptr
         }
         IoctlRequest::FIONREAD if kind == FileType::Regular => {
             let size = description.file().inode().metadata()?.size as i64;
-            let left = size.wrapping_sub(*description.position().lock() as i64);
+            let left = size.wrapping_sub(*description.position() as i64);
             ctx.write_object(argument.0, &(left as i32))?;
         }
         _ => {

@@ -344,9 +344,10 @@ impl<'a> Transfer<'a> {
         }
         let done = match (file.is_seekable(), self.offset) {
             (false, _) => self.read_stream(ctx, memory)?,
+            (true, None) if file.own_position().is_some() => self.read_stream(ctx, memory)?,
             (true, Some(offset)) => self.read_at(ctx, memory, offset)?,
             (true, None) => {
-                let mut position = self.description.position().lock();
+                let mut position = self.description.position();
                 let done = self.read_at(ctx, memory, *position)?;
                 *position += done;
                 done
@@ -408,7 +409,11 @@ impl<'a> Transfer<'a> {
                     }
                     break;
                 }
-                let attempt = || match file.read_at(&mut buffer[..want], 0) {
+                let read = |buf: &mut [u8]| match file.own_position() {
+                    Some(own) => own.read(buf),
+                    None => file.read_at(buf, 0),
+                };
+                let attempt = || match read(&mut buffer[..want]) {
                     Err(Errno::EAGAIN) => None,
                     answer => Some(answer),
                 };
@@ -477,7 +482,8 @@ impl<'a> Transfer<'a> {
         if let Some(answer) = file.discard(memory.left() as usize) {
             return Ok(answer? as u64);
         }
-        let result = if file.is_seekable() { self.write_stored(ctx, memory) } else { self.write_stream(ctx, memory) };
+        let stream = !file.is_seekable() || (self.offset.is_none() && file.own_position().is_some());
+        let result = if stream { self.write_stream(ctx, memory) } else { self.write_stored(ctx, memory) };
         match result {
             Ok(0) => Ok(0),
             Ok(done) => {
@@ -519,7 +525,7 @@ impl<'a> Transfer<'a> {
         match self.offset {
             Some(offset) => self.write_from(ctx, memory, offset, appends).map(|(_, done)| done),
             None => {
-                let mut position = self.description.position().lock();
+                let mut position = self.description.position();
                 let (end, done) = self.write_from(ctx, memory, *position, appends)?;
                 *position = end;
                 Ok(done)
@@ -588,7 +594,11 @@ impl<'a> Transfer<'a> {
                     let errno = if broken { Errno::EPIPE } else { Errno::EFAULT };
                     return if done > 0 { Ok(done) } else { Err(errno.into()) };
                 }
-                let attempt = || match file.write_at(&buffer[..got], 0) {
+                let write = |buf: &[u8]| match file.own_position() {
+                    Some(own) => own.write(buf),
+                    None => file.write_at(buf, 0),
+                };
+                let attempt = || match write(&buffer[..got]) {
                     Err(Errno::EAGAIN) => None,
                     answer => Some(answer),
                 };
