@@ -14,3 +14,4 @@ pub mod native;
 pub mod real;
 pub mod run;
 pub mod setup;
+pub mod streams;

@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use amber_tests::setup::Setup;
-use amber_tests::{bad_input, guest_tests, interactive, real};
+use amber_tests::{bad_input, guest_tests, interactive, real, streams};
 use anyhow::{Result, bail};
 use libtest_mimic::{Arguments, Trial};
 
@@ -33,6 +33,7 @@ fn try_main() -> Result<ExitCode> {
     trials.extend(real::trials(&setup, &platforms)?);
     trials.extend(interactive::trials(&setup, &platforms));
     trials.extend(bad_input::trials(&setup, &platforms));
+    trials.extend(streams::trials(&setup, &platforms));
     let names: Vec<&str> = trials.iter().map(Trial::name).collect();
     let listed = setup.known.unknown(&names).find(|name| platforms.iter().any(|mode| name.starts_with(mode)));
     if let Some(name) = listed {
