@@ -18,7 +18,10 @@ const SCRIPTS: &[(&str, &str)] = &[
     ("output_is_shared", "(echo one; $RUN echo two; echo three; $RUN sh -c 'echo four') >out; cat out"),
     ("output_is_appended", "echo one >out; $RUN sh -c 'echo two; echo three >&2' >>out 2>&1; echo four >>out; cat out"),
     ("both_outputs_are_one_file", "$RUN sh -c 'echo out; echo err >&2; echo out' >out 2>&1; cat out"),
-    ("opened_again_by_name", "echo in | $RUN sh -c 'cat /dev/stdin; echo out >/dev/stdout; echo err >/dev/stderr' 2>&1"),
+    (
+        "opened_again_by_name",
+        "echo in | $RUN sh -c 'cat /dev/stdin; echo out >/dev/stdout; echo err >/dev/stderr' 2>&1",
+    ),
     ("files_opened_again_by_name", "seq 9 >in; $RUN sh -c 'head -c 2 /dev/stdin; cat /proc/self/fd/0' <in"),
     ("null", "$RUN sh -c 'cat; echo x >/dev/stdout; stat -L -c %F /dev/stdin' </dev/null"),
     ("wrong_way", "$RUN sh -c 'echo x >&0; cat <&1; echo done >&2' </dev/null 2>&1 >/dev/null | tail -n 1"),
