@@ -62,20 +62,27 @@ flags! {
 }
 
 named! {
-    /// The command of `shmctl`, `semctl` and `msgctl`, less [`IPC_64`].
-    pub struct IpcCommand(u32) {
+    /// The command of `shmctl`, less [`IPC_64`].
+    pub struct ShmCommand(u32) {
         IPC_RMID = 0,
         IPC_SET = 1,
         IPC_STAT = 2,
         IPC_INFO = 3,
-        MSG_STAT = 11,
-        MSG_INFO = 12,
-        MSG_STAT_ANY = 13,
-        SHM_LOCK = 111,
-        SHM_UNLOCK = 112,
-        SHM_STAT = 113,
-        SHM_INFO = 114,
-        SHM_STAT_ANY = 115,
+        SHM_LOCK = 11,
+        SHM_UNLOCK = 12,
+        SHM_STAT = 13,
+        SHM_INFO = 14,
+        SHM_STAT_ANY = 15,
+    }
+}
+
+named! {
+    /// The command of `semctl`, less [`IPC_64`].
+    pub struct SemCommand(u32) {
+        IPC_RMID = 0,
+        IPC_SET = 1,
+        IPC_STAT = 2,
+        IPC_INFO = 3,
         GETPID = 11,
         GETVAL = 12,
         GETALL = 13,
@@ -86,6 +93,19 @@ named! {
         SEM_STAT = 18,
         SEM_INFO = 19,
         SEM_STAT_ANY = 20,
+    }
+}
+
+named! {
+    /// The command of `msgctl`, less [`IPC_64`].
+    pub struct MsgCommand(u32) {
+        IPC_RMID = 0,
+        IPC_SET = 1,
+        IPC_STAT = 2,
+        IPC_INFO = 3,
+        MSG_STAT = 11,
+        MSG_INFO = 12,
+        MSG_STAT_ANY = 13,
     }
 }
 

@@ -9,6 +9,7 @@ use amber_platform::{GuestMemory, Platform};
 use crate::fs::Mount;
 use crate::fs::pipe::Pipes;
 use crate::futex::FutexTable;
+use crate::ipc::Ipc;
 use crate::loader::Vdso;
 use crate::net::Network;
 use crate::profile::KernelProfile;
@@ -53,6 +54,8 @@ pub struct Kernel {
     pub vdso: Vdso,
     /// Who waits for which futex.
     pub futexes: FutexTable,
+    /// System V memory, semaphores and messages.
+    pub ipc: Ipc,
     /// The sockets' names.
     pub network: Network,
     /// All pipes and fifos.

@@ -11,6 +11,7 @@ pub mod boot;
 pub mod error;
 pub mod fs;
 pub mod futex;
+pub mod ipc;
 pub mod kernel;
 pub mod loader;
 pub mod mm;

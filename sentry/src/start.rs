@@ -13,6 +13,7 @@ use crate::boot::{BootError, ExitStatus, ProcessSpec, SandboxConfig};
 use crate::fs::proc::parameters;
 use crate::fs::tmpfs::{TmpFs, TmpfsOptions};
 use crate::fs::{FdTable, FileDescription, FsContext, Mount, MountNamespace, boot, host_stream};
+use crate::ipc::Ipc;
 use crate::kernel::{HostNames, Kernel};
 use crate::loader::Vdso;
 use crate::sync::{Mutex, Rank};
@@ -40,6 +41,7 @@ impl Sandbox {
         let memfds = Mount::internal(TmpFs::new(memory.clone(), TmpfsOptions::default()));
         let vdso = Vdso::new(&memory).map_err(|full| BootError::Config(full.to_string()))?;
         let tunables = Arc::new(Tunables::of(memory.limit()));
+        let ipc = Ipc::new(&memory);
         let kernel = Arc::new(Kernel {
             calls: CallTable::of(config.profile.release()),
             profile: config.profile,
@@ -56,6 +58,7 @@ impl Sandbox {
             timers: Default::default(),
             vdso,
             futexes: Default::default(),
+            ipc,
             network: Default::default(),
             pipes: Default::default(),
             mqueues: crate::fs::mqueue::new(&tunables),

@@ -3,6 +3,7 @@
 pub mod args;
 mod dispatch;
 pub mod fs;
+pub mod ipc;
 pub mod mm;
 pub mod net;
 pub mod signal;

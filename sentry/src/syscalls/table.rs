@@ -3,7 +3,7 @@
 use amber_abi::errno::Errno;
 use amber_abi::futex::{Futex2Flags, FutexOp};
 use amber_abi::inotify::{InotifyInitFlags, InotifyMask};
-use amber_abi::ipc::{IpcCommand, IpcFlags, KeyctlOperation, ShmAttachFlags, ShmFlags};
+use amber_abi::ipc::{IpcFlags, KeyctlOperation, MsgCommand, SemCommand, ShmAttachFlags, ShmCommand, ShmFlags};
 use amber_abi::mm::{
     GetMempolicyFlags, MbindFlags, MemoryAdvice, MemoryPolicy, MlockFlags, MlockallFlags, MmapFlags, MremapFlags,
     MsyncFlags, PkeyRights, ProtFlags,
@@ -103,9 +103,9 @@ table! {
     26, 144, msync(addr: PtrIn, length: usize, flags: MsyncFlags) => super::mm::advice::msync, "".."";
     27, 218, mincore(addr: PtrIn, length: usize, vec: PtrOut) => super::mm::advice::mincore, "".."";
     28, 219, madvise(addr: PtrIn, length: usize, advice: MemoryAdvice) => super::mm::advice::madvise, "".."";
-    29, 395, shmget(key: i32, size: usize, shmflg: ShmFlags) => !ENOSYS, "".."";
-    30, 397, shmat(shmid: i32, shmaddr: PtrIn, shmflg: ShmAttachFlags) => !ENOSYS, "".."";
-    31, 396, shmctl(shmid: i32, cmd: IpcCommand, buf: PtrOut) => !ENOSYS, "".."";
+    29, 395, shmget(key: i32, size: usize, shmflg: ShmFlags) => super::ipc::memory::shmget, "".."";
+    30, 397, shmat(shmid: i32, shmaddr: PtrIn, shmflg: ShmAttachFlags) => super::ipc::memory::shmat, "".."";
+    31, 396, shmctl(shmid: i32, cmd: ShmCommand, buf: PtrOut) => super::ipc::memory::shmctl, "".."";
     32, 41, dup(oldfd: Fd) => super::fs::descriptor::dup, "".."";
     33, 63, dup2(oldfd: Fd, newfd: Fd) => super::fs::descriptor::dup2, "".."";
     34, 29, pause() => super::signal::mask::pause, "".."";
@@ -138,14 +138,14 @@ table! {
     61, 114, wait4(pid: i32, wstatus: WaitStatusOut, options: WaitOptions, rusage: Out<Rusage>) => super::task::wait::wait4, "".."";
     62, 37, kill(pid: i32, sig: SignalNumber) => super::signal::send::kill, "".."";
     63, 122, uname(buf: Out<Utsname>) => super::task::system::uname, "".."";
-    64, 393, semget(key: i32, nsems: i32, semflg: IpcFlags) => !ENOSYS, "".."";
-    65, -, semop(semid: i32, sops: PtrIn, nsops: usize) => !ENOSYS, "".."";
-    66, 394, semctl(semid: i32, semnum: i32, cmd: IpcCommand, arg: u64) => !ENOSYS, "".."";
-    67, 398, shmdt(shmaddr: PtrIn) => !ENOSYS, "".."";
-    68, 399, msgget(key: i32, msgflg: IpcFlags) => !ENOSYS, "".."";
-    69, 400, msgsnd(msqid: i32, msgp: PtrIn, msgsz: usize, msgflg: IpcFlags) => !ENOSYS, "".."";
-    70, 401, msgrcv(msqid: i32, msgp: PtrOut, msgsz: usize, msgtyp: i64, msgflg: IpcFlags) => !ENOSYS, "".."";
-    71, 402, msgctl(msqid: i32, cmd: IpcCommand, buf: PtrOut) => !ENOSYS, "".."";
+    64, 393, semget(key: i32, nsems: i32, semflg: IpcFlags) => super::ipc::semaphores::semget, "".."";
+    65, -, semop(semid: i32, sops: PtrIn, nsops: usize) => super::ipc::semaphores::semop, "".."";
+    66, 394, semctl(semid: i32, semnum: i32, cmd: SemCommand, arg: u64) => super::ipc::semaphores::semctl, "".."";
+    67, 398, shmdt(shmaddr: PtrIn) => super::ipc::memory::shmdt, "".."";
+    68, 399, msgget(key: i32, msgflg: IpcFlags) => super::ipc::messages::msgget, "".."";
+    69, 400, msgsnd(msqid: i32, msgp: PtrIn, msgsz: usize, msgflg: IpcFlags) => super::ipc::messages::msgsnd, "".."";
+    70, 401, msgrcv(msqid: i32, msgp: PtrOut, msgsz: usize, msgtyp: i64, msgflg: IpcFlags) => super::ipc::messages::msgrcv, "".."";
+    71, 402, msgctl(msqid: i32, cmd: MsgCommand, buf: PtrOut) => super::ipc::messages::msgctl, "".."";
     72, 221, fcntl(fd: Fd, cmd: FcntlCommand, arg: u64) => super::fs::fcntl::fcntl, "".."";
     73, 143, flock(fd: Fd, operation: FlockOperation) => super::fs::fcntl::flock, "".."";
     74, 118, fsync(fd: Fd) => super::fs::content::fsync, "".."";
@@ -294,7 +294,7 @@ table! {
     217, 220, getdents64(fd: Fd, dirp: PtrOut, count: u32) => super::fs::directory::getdents64, "2.4".."";
     218, 258, set_tid_address(tidptr: PtrOut) => super::task::clone::set_tid_address, "2.6".."";
     219, 0, restart_syscall() => super::signal::restart::restart_syscall, "2.6".."";
-    220, -, semtimedop(semid: i32, sops: PtrIn, nsops: usize, timeout: In<Timespec>) => !ENOSYS, "2.6".."";
+    220, -, semtimedop(semid: i32, sops: PtrIn, nsops: usize, timeout: In<Timespec>) => super::ipc::semaphores::semtimedop, "2.6".."";
     221, 250, fadvise64(fd: Fd, offset: i64, len: i64, advice: FileAdvice) => super::fs::content::fadvise64, "2.6".."";
     222, 259, timer_create(clockid: ClockId, sevp: In<SigEvent>, timerid: Out<i32>) => super::time::posix::timer_create, "2.6".."";
     223, 260, timer_settime(timerid: i32, flags: TimerFlags, new_value: In<Itimerspec>, old_value: Out<Itimerspec>) => super::time::posix::timer_settime, "2.6".."";

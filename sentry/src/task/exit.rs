@@ -22,6 +22,9 @@ pub(super) fn end(mut ctx: TaskContext, status: WaitStatus) {
     leave_memory(&mut ctx);
     release_vfork(&mut ctx);
     drop(task.set_files(Arc::new(FdTable::default())));
+    if task.group().task_count() <= 1 {
+        task.kernel().ipc.semaphores.process_ended(task.group().pid());
+    }
     drop(task.set_memory(None));
     // The context holds the guest's thread and the last reference to its memory.
     drop(ctx);

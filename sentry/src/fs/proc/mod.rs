@@ -5,6 +5,7 @@ mod net;
 pub mod parameters;
 mod process;
 mod system;
+mod sysvipc;
 
 use std::sync::Arc;
 
@@ -61,9 +62,9 @@ const ROOT: &[Entry] = &[
 ];
 
 const SYSVIPC: &[Entry] = &[
-    Entry::file("msg", 0o444, system::sysv_messages),
-    Entry::file("sem", 0o444, system::sysv_semaphores),
-    Entry::file("shm", 0o444, system::sysv_memory),
+    Entry::file("msg", 0o444, sysvipc::messages),
+    Entry::file("sem", 0o444, sysvipc::semaphores),
+    Entry::file("shm", 0o444, sysvipc::memory),
 ];
 
 const TTY: &[Entry] = &[

@@ -225,24 +225,6 @@ pub fn locks(_: &Query<'_>) -> Answer {
     text(all)
 }
 
-pub fn sysv_messages(_: &Query<'_>) -> Answer {
-    text(
-        "       key      msqid perms      cbytes       qnum lspid lrpid   uid   gid  cuid  cgid      stime      \
-         rtime      ctime\n",
-    )
-}
-
-pub fn sysv_semaphores(_: &Query<'_>) -> Answer {
-    text("       key      semid perms      nsems   uid   gid  cuid  cgid      otime      ctime\n")
-}
-
-pub fn sysv_memory(_: &Query<'_>) -> Answer {
-    text(
-        "       key      shmid perms                  size  cpid  lpid nattch   uid   gid  cuid  cgid      atime      \
-         dtime      ctime                   rss                  swap\n",
-    )
-}
-
 pub fn tty_drivers(_: &Query<'_>) -> Answer {
     text(
         "/dev/tty             /dev/tty        5       0 system:/dev/tty\n\

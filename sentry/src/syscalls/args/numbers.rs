@@ -37,7 +37,7 @@ named! {
     futex::{Futex2Flags, FutexOp},
     inotify::{InotifyInitFlags, InotifyMask},
     ioctl::{IoctlRequest},
-    ipc::{IpcCommand, IpcFlags, KeyctlOperation, ShmAttachFlags, ShmFlags},
+    ipc::{IpcFlags, KeyctlOperation, MsgCommand, SemCommand, ShmAttachFlags, ShmCommand, ShmFlags},
     mm::{GetMempolicyFlags, MbindFlags, MemoryAdvice, MemoryPolicy, MlockFlags, MlockallFlags, MmapFlags, MremapFlags, MsyncFlags, PkeyRights, ProtFlags},
     mount::{FsconfigCommand, FsmountFlags, FsopenFlags, FspickFlags, MountAttributes, MountFlags, MoveMountFlags, OpenTreeFlags, QuotactlCommand, UmountFlags},
     open::{AccessFlags, AccessMode, AtFlags, CloseRangeFlags, FallocateMode, FcntlCommand, FileAdvice, FlockOperation, HandleFlags, KcmpType, MemfdFlags, OpenFlags, RenameFlags, RwFlags, SpliceFlags, SyncFileRangeFlags, UnlinkFlags, Whence},

@@ -1,0 +1,99 @@
+//! `/proc/sysvipc`: the objects of System V, a line each.
+
+use std::fmt::Write;
+use std::sync::Arc;
+
+use amber_abi::errno::Errno;
+
+use crate::fs::pseudo::Query;
+use crate::ipc::{Object, SegmentPages};
+
+/// `/proc/sysvipc/shm`.
+pub fn memory(query: &Query<'_>) -> Result<Vec<u8>, Errno> {
+    let mut text = String::from(
+        "       key      shmid perms                  size  cpid  lpid nattch   uid   gid  cuid  cgid      atime      \
+         dtime      ctime                   rss                  swap\n",
+    );
+    // How much is in memory is asked without the lock.
+    let rows: Vec<(String, Arc<SegmentPages>)> = {
+        let segments = query.kernel.ipc.memory.lock();
+        let row = |id: i32, s: &crate::ipc::Segment| {
+            let p = s.permissions();
+            format!(
+                "{:>10} {id:>10}  {:>4o} {:>21} {:>5} {:>5}  {:>5} {:>5} {:>5} {:>5} {:>5} {:>10} {:>10} {:>10}",
+                p.key,
+                p.mode,
+                s.size,
+                s.creator,
+                s.last,
+                s.attached,
+                p.uid,
+                p.gid,
+                p.cuid,
+                p.cgid,
+                s.attached_at,
+                s.detached_at,
+                s.changed_at,
+            )
+        };
+        segments.iter().map(|(id, segment)| (row(id, segment), segment.pages())).collect()
+    };
+    for (row, pages) in rows {
+        let _ = writeln!(text, "{row} {:>21} {:>21}", pages.resident(), 0);
+    }
+    Ok(text.into_bytes())
+}
+
+/// `/proc/sysvipc/sem`.
+pub fn semaphores(query: &Query<'_>) -> Result<Vec<u8>, Errno> {
+    let mut text =
+        String::from("       key      semid perms      nsems   uid   gid  cuid  cgid      otime      ctime\n");
+    let state = query.kernel.ipc.semaphores.lock();
+    for (id, set) in state.sets.iter() {
+        let p = set.permissions();
+        let _ = writeln!(
+            text,
+            "{:>10} {id:>10}  {:>4o} {:>10} {:>5} {:>5} {:>5} {:>5} {:>10} {:>10}",
+            p.key,
+            p.mode,
+            set.semaphores.len(),
+            p.uid,
+            p.gid,
+            p.cuid,
+            p.cgid,
+            set.operated,
+            set.changed_at,
+        );
+    }
+    Ok(text.into_bytes())
+}
+
+/// `/proc/sysvipc/msg`.
+pub fn messages(query: &Query<'_>) -> Result<Vec<u8>, Errno> {
+    let mut text = String::from(
+        "       key      msqid perms      cbytes       qnum lspid lrpid   uid   gid  cuid  cgid      stime      \
+         rtime      ctime\n",
+    );
+    let queues = query.kernel.ipc.messages.lock();
+    for (id, queue) in queues.iter() {
+        let p = queue.permissions();
+        let _ = writeln!(
+            text,
+            "{:>10} {id:>10}  {:>4o}  {:>10} {:>10} {:>5} {:>5} {:>5} {:>5} {:>5} {:>5} {:>10} {:>10} {:>10}",
+            p.key,
+            p.mode,
+            queue.bytes,
+            queue.count(),
+            queue.sender,
+            queue.receiver,
+            p.uid,
+            p.gid,
+            p.cuid,
+            p.cgid,
+            queue.sent_at,
+            queue.received_at,
+            queue.changed_at,
+        );
+    }
+    Ok(text.into_bytes())
+}

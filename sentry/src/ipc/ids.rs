@@ -1,0 +1,252 @@
+//! Identifiers, keys and permissions: what the three kinds have in common.
+
+use std::collections::BTreeMap;
+
+use amber_abi::capability::Capability;
+use amber_abi::errno::Errno;
+use amber_abi::ipc::{IPC_PRIVATE, IpcPerm};
+
+use crate::task::Credentials;
+
+/// Bits of an identifier that say which place it has; the others count how often the places were gone round.
+const PLACE_BITS: u32 = 15;
+const PLACES: i32 = 1 << PLACE_BITS;
+/// Places are not given out again before so many others were.
+const LEAST_ROUND: i32 = 64;
+const LAST_ROUND: u16 = (i32::MAX >> PLACE_BITS) as u16;
+
+/// Who made an object, who owns it, and who may use it.
+#[derive(Clone, Debug)]
+#[expect(missing_docs, reason = "the fields carry the names of struct ipc_perm")]
+pub struct Permissions {
+    pub key: i32,
+    pub uid: u32,
+    pub gid: u32,
+    pub cuid: u32,
+    pub cgid: u32,
+    pub mode: u32,
+    pub seq: u16,
+}
+
+impl Permissions {
+    /// Checks for the rights in `wanted`, given as any of the three digits of a mode.
+    ///
+    /// # Errors
+    /// `EACCES`.
+    pub fn check(&self, who: &Credentials, wanted: u32) -> Result<(), Errno> {
+        let wanted = (wanted >> 6) | (wanted >> 3) | wanted;
+        let granted = if who.euid == self.cuid || who.euid == self.uid {
+            self.mode >> 6
+        } else if [self.cgid, self.gid].iter().any(|&gid| who.egid == gid || who.groups.contains(&gid)) {
+            self.mode >> 3
+        } else {
+            self.mode
+        };
+        let refused = wanted & !granted & 0o7 != 0 && !who.has(Capability::CAP_IPC_OWNER);
+        if refused { Err(Errno::EACCES) } else { Ok(()) }
+    }
+
+    /// Whether the object may be changed or removed.
+    ///
+    /// # Errors
+    /// `EPERM`.
+    pub fn check_owner(&self, who: &Credentials) -> Result<(), Errno> {
+        let owner = who.euid == self.cuid || who.euid == self.uid || who.has(Capability::CAP_SYS_ADMIN);
+        if owner { Ok(()) } else { Err(Errno::EPERM) }
+    }
+
+    /// `IPC_SET`: another owner and mode.
+    pub fn change(&mut self, new: &IpcPerm) {
+        (self.uid, self.gid) = (new.uid, new.gid);
+        self.mode = (self.mode & !0o777) | (new.mode & 0o777);
+    }
+
+    /// As programs see it.
+    pub fn shown(&self) -> IpcPerm {
+        IpcPerm {
+            key: self.key,
+            uid: self.uid,
+            gid: self.gid,
+            cuid: self.cuid,
+            cgid: self.cgid,
+            mode: self.mode,
+            seq: self.seq,
+            ..IpcPerm::default()
+        }
+    }
+}
+
+/// Something that has an identifier.
+pub trait Object {
+    /// Its permissions.
+    fn permissions(&self) -> &Permissions;
+
+    /// Its permissions, for change.
+    fn permissions_mut(&mut self) -> &mut Permissions;
+}
+
+/// The objects of one kind.
+pub struct Ids<T> {
+    objects: BTreeMap<i32, T>,
+    most: usize,
+    last: i32,
+    round: u16,
+}
+
+fn identifier(place: i32, seq: u16) -> i32 {
+    i32::from(seq) << PLACE_BITS | place
+}
+
+impl<T: Object> Ids<T> {
+    /// None yet, and never more than `most`.
+    pub fn new(most: i32) -> Self {
+        Ids { objects: BTreeMap::new(), most: most as usize, last: -1, round: 0 }
+    }
+
+    /// The object with this identifier.
+    ///
+    /// # Errors
+    /// `EINVAL` if there is none.
+    pub fn get(&self, id: i32) -> Result<&T, Errno> {
+        let found = self.objects.get(&(id & (PLACES - 1))).filter(|_| id >= 0);
+        found.filter(|object| i32::from(object.permissions().seq) == id >> PLACE_BITS).ok_or(Errno::EINVAL)
+    }
+
+    /// The same, for change.
+    ///
+    /// # Errors
+    /// `EINVAL` if there is none.
+    pub fn get_mut(&mut self, id: i32) -> Result<&mut T, Errno> {
+        let found = self.objects.get_mut(&(id & (PLACES - 1))).filter(|_| id >= 0);
+        found.filter(|object| i32::from(object.permissions().seq) == id >> PLACE_BITS).ok_or(Errno::EINVAL)
+    }
+
+    /// The object in a place, with its identifier.
+    ///
+    /// # Errors
+    /// `EINVAL` if there is none.
+    pub fn in_place(&self, place: i32) -> Result<(i32, &T), Errno> {
+        let object = self.objects.get(&(place & (PLACES - 1))).filter(|_| place >= 0).ok_or(Errno::EINVAL)?;
+        Ok((identifier(place & (PLACES - 1), object.permissions().seq), object))
+    }
+
+    /// All objects with their identifiers.
+    pub fn iter(&self) -> impl Iterator<Item = (i32, &T)> {
+        self.objects.iter().map(|(&place, object)| (identifier(place, object.permissions().seq), object))
+    }
+
+    /// How many there are.
+    pub fn count(&self) -> usize {
+        self.objects.len()
+    }
+
+    /// The highest place in use, or 0.
+    pub fn highest(&self) -> u64 {
+        self.objects.last_key_value().map_or(0, |(&place, _)| place as u64)
+    }
+
+    /// Finds the object with a key, or makes it, as `shmget` and its like do; `flags` are theirs. `check` looks at what is
+    /// there, `make` makes what is not.
+    ///
+    /// # Errors
+    /// `ENOENT`, `EEXIST`, `EACCES`, `ENOSPC`; those of `check` and `make`.
+    pub fn find_or_make(
+        &mut self,
+        who: &Credentials,
+        key: i32,
+        flags: u32,
+        check: impl FnOnce(&T) -> Result<(), Errno>,
+        make: impl FnOnce(&Self, Permissions) -> Result<T, Errno>,
+    ) -> Result<i32, Errno> {
+        const CREATE: u32 = 0o1000;
+        const EXCLUSIVE: u32 = 0o2000;
+        let found = self.iter().find(|(_, object)| key != IPC_PRIVATE && object.permissions().key == key);
+        if let Some((id, object)) = found {
+            if flags & (CREATE | EXCLUSIVE) == CREATE | EXCLUSIVE {
+                return Err(Errno::EEXIST);
+            }
+            check(object)?;
+            object.permissions().check(who, flags & 0o777)?;
+            return Ok(id);
+        }
+        if key != IPC_PRIVATE && flags & CREATE == 0 {
+            return Err(Errno::ENOENT);
+        }
+        let mut permissions = Permissions {
+            key,
+            uid: who.euid,
+            gid: who.egid,
+            cuid: who.euid,
+            cgid: who.egid,
+            mode: flags & 0o777,
+            seq: 0,
+        };
+        // Everything is checked before a place is taken.
+        let mut object = make(self, permissions.clone())?;
+        let place = self.take_place()?;
+        permissions.seq = self.round;
+        *object.permissions_mut() = permissions;
+        self.objects.insert(place, object);
+        Ok(identifier(place, self.round))
+    }
+
+    /// The next free place, going round.
+    fn take_place(&mut self) -> Result<i32, Errno> {
+        if self.objects.len() >= self.most {
+            return Err(Errno::ENOSPC);
+        }
+        let length = (self.objects.len() as i32 * 3 / 2).max(LEAST_ROUND).min(self.most as i32);
+        let after = (self.last + 1..length).find(|place| !self.objects.contains_key(place));
+        let place = after.or_else(|| (0..length).find(|place| !self.objects.contains_key(place)));
+        let place = place.ok_or(Errno::ENOSPC)?;
+        if place <= self.last {
+            self.round = (self.round + 1) % LAST_ROUND;
+        }
+        self.last = place;
+        Ok(place)
+    }
+
+    /// Takes an object away.
+    pub fn remove(&mut self, id: i32) -> Option<T> {
+        self.get(id).ok()?;
+        self.objects.remove(&(id & (PLACES - 1)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Thing(Permissions);
+
+    impl Object for Thing {
+        fn permissions(&self) -> &Permissions {
+            &self.0
+        }
+
+        fn permissions_mut(&mut self) -> &mut Permissions {
+            &mut self.0
+        }
+    }
+
+    #[test]
+    fn an_identifier_is_not_used_again_soon() {
+        let root = Credentials::root();
+        let mut ids: Ids<Thing> = Ids::new(100);
+        let mut make = |key, flags| ids.find_or_make(&root, key, flags, |_| Ok(()), |_, p| Ok(Thing(p)));
+        let first = make(IPC_PRIVATE, 0).unwrap();
+        assert_eq!(make(7, 0), Err(Errno::ENOENT));
+        let second = make(7, 0o1600).unwrap();
+        assert_eq!(make(7, 0), Ok(second));
+        assert_eq!(make(7, 0o3000), Err(Errno::EEXIST));
+        assert_eq!((first, second), (0, 1));
+        assert!(ids.remove(first).is_some() && ids.remove(first).is_none());
+        for _ in 0..200 {
+            let id = ids.find_or_make(&root, IPC_PRIVATE, 0, |_| Ok(()), |_, p| Ok(Thing(p))).unwrap();
+            assert_ne!(id, first);
+            ids.remove(id);
+        }
+        assert_eq!(ids.get(-1).err(), Some(Errno::EINVAL));
+        assert_eq!(ids.get(i32::MAX).err(), Some(Errno::EINVAL));
+    }
+}

@@ -1,0 +1,218 @@
+//! Queues of messages: see msgop(2) and msgctl(2).
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use amber_abi::errno::Errno;
+use amber_abi::ipc::{MSGMNB, MSGMNI};
+
+use super::ids::{Ids, Object, Permissions};
+use super::now;
+use crate::sync::{Mutex, MutexGuard, Rank};
+use crate::task::Credentials;
+use crate::wait::WaitQueue;
+
+/// A message: its type, which is positive, and its text.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Message {
+    /// The type.
+    pub kind: i64,
+    /// The text.
+    pub text: Vec<u8>,
+}
+
+/// Which message is wanted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Selection {
+    /// The first.
+    First,
+    /// The first of a type.
+    Of(i64),
+    /// The first of another type.
+    Except(i64),
+    /// The first of the lowest type up to this.
+    UpTo(i64),
+    /// The one in this place, which stays there (`MSG_COPY`).
+    Copy(i64),
+}
+
+/// A queue of messages.
+#[expect(missing_docs, reason = "the fields carry the meaning of those of struct msqid_ds")]
+pub struct MessageQueue {
+    permissions: Permissions,
+    messages: VecDeque<Message>,
+    pub bytes: u64,
+    pub most_bytes: u64,
+    pub sender: i32,
+    pub receiver: i32,
+    pub sent_at: i64,
+    pub received_at: i64,
+    pub changed_at: i64,
+    changed: Arc<WaitQueue>,
+}
+
+impl Object for MessageQueue {
+    fn permissions(&self) -> &Permissions {
+        &self.permissions
+    }
+
+    fn permissions_mut(&mut self) -> &mut Permissions {
+        &mut self.permissions
+    }
+}
+
+impl MessageQueue {
+    /// How many messages wait.
+    pub fn count(&self) -> u64 {
+        self.messages.len() as u64
+    }
+
+    /// Who is told of changes.
+    pub fn queue(&self) -> Arc<WaitQueue> {
+        self.changed.clone()
+    }
+
+    /// Puts a message at the end, or gives it back if there is no room.
+    ///
+    /// # Errors
+    /// The message.
+    pub fn push(&mut self, message: Message, sender: i32) -> Result<(), Message> {
+        let len = message.text.len() as u64;
+        if self.bytes + len > self.most_bytes || self.count() + 1 > self.most_bytes {
+            return Err(message);
+        }
+        self.bytes += len;
+        self.messages.push_back(message);
+        (self.sender, self.sent_at) = (sender, now());
+        Ok(())
+    }
+
+    fn find(&self, selection: Selection) -> Option<usize> {
+        let mut kinds = self.messages.iter().map(|message| message.kind);
+        match selection {
+            Selection::First => (!self.messages.is_empty()).then_some(0),
+            Selection::Of(kind) => kinds.position(|k| k == kind),
+            Selection::Except(kind) => kinds.position(|k| k != kind),
+            Selection::UpTo(most) => {
+                let lowest = kinds.filter(|&k| k <= most).min()?;
+                self.messages.iter().position(|message| message.kind == lowest)
+            }
+            Selection::Copy(place) => usize::try_from(place).ok().filter(|&place| place < self.messages.len()),
+        }
+    }
+
+    /// Takes the message that is wanted, if it is there. One longer than `most` is cut if `cut` says so.
+    ///
+    /// # Errors
+    /// `E2BIG` if it is longer and may not be cut.
+    pub fn take(
+        &mut self,
+        selection: Selection,
+        most: usize,
+        cut: bool,
+        receiver: i32,
+    ) -> Result<Option<Message>, Errno> {
+        let Some(at) = self.find(selection) else { return Ok(None) };
+        let Some(found) = self.messages.get(at) else { return Ok(None) };
+        if found.text.len() > most && !cut {
+            return Err(Errno::E2BIG);
+        }
+        let mut message = if matches!(selection, Selection::Copy(_)) {
+            found.clone()
+        } else {
+            let Some(message) = self.messages.remove(at) else { return Ok(None) };
+            self.bytes = self.bytes.saturating_sub(message.text.len() as u64);
+            (self.receiver, self.received_at) = (receiver, now());
+            message
+        };
+        message.text.truncate(most);
+        Ok(Some(message))
+    }
+}
+
+/// All queues of a sandbox.
+pub struct Messages {
+    queues: Mutex<Ids<MessageQueue>>,
+}
+
+impl Default for Messages {
+    fn default() -> Self {
+        Messages { queues: Mutex::new(Rank::Leaf, Ids::new(MSGMNI)) }
+    }
+}
+
+impl Messages {
+    /// The queues, under their lock. Whoever changes one tells its waiters after giving the lock back.
+    pub fn lock(&self) -> MutexGuard<'_, Ids<MessageQueue>> {
+        self.queues.lock()
+    }
+
+    /// Finds or makes a queue, as msgget(2).
+    ///
+    /// # Errors
+    /// Those of msgget(2).
+    pub fn find_or_make(&self, who: &Credentials, key: i32, flags: u32) -> Result<i32, Errno> {
+        self.lock().find_or_make(
+            who,
+            key,
+            flags,
+            |_| Ok(()),
+            |_, permissions| {
+                Ok(MessageQueue {
+                    permissions,
+                    messages: VecDeque::new(),
+                    bytes: 0,
+                    most_bytes: MSGMNB as u64,
+                    sender: 0,
+                    receiver: 0,
+                    sent_at: 0,
+                    received_at: 0,
+                    changed_at: now(),
+                    changed: Arc::new(WaitQueue::new()),
+                })
+            },
+        )
+    }
+
+    /// Removes a queue with its messages; whoever waits for it is told so.
+    ///
+    /// # Errors
+    /// `EINVAL`, `EPERM`.
+    pub fn remove(&self, who: &Credentials, id: i32) -> Result<(), Errno> {
+        let removed = {
+            let mut queues = self.lock();
+            queues.get(id)?.permissions.check_owner(who)?;
+            queues.remove(id)
+        };
+        if let Some(queue) = removed {
+            queue.changed.notify_all();
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn messages_are_found_by_type() {
+        let messages = Messages::default();
+        let id = messages.find_or_make(&Credentials::root(), 0, 0o600).unwrap();
+        let mut queues = messages.lock();
+        let queue = queues.get_mut(id).unwrap();
+        for (kind, text) in [(5, "five"), (2, "two"), (3, "three"), (2, "too")] {
+            assert!(queue.push(Message { kind, text: text.into() }, 1).is_ok());
+        }
+        let mut take =
+            |selection| queue.take(selection, 10, false, 1).unwrap().map(|m| String::from_utf8(m.text).unwrap());
+        assert_eq!(take(Selection::Copy(1)).as_deref(), Some("two"));
+        assert_eq!(take(Selection::UpTo(4)).as_deref(), Some("two"));
+        assert_eq!(take(Selection::Of(9)), None);
+        assert_eq!(take(Selection::Except(5)).as_deref(), Some("three"));
+        assert_eq!(take(Selection::First).as_deref(), Some("five"));
+        assert_eq!(queue.take(Selection::First, 2, false, 1), Err(Errno::E2BIG));
+        assert_eq!(queue.bytes, 3);
+        assert!(queue.push(Message { kind: 1, text: vec![0; MSGMNB as usize] }, 1).is_err());
+    }
+}

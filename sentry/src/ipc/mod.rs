@@ -1,0 +1,43 @@
+//! System V interprocess communication: shared memory, semaphores and message queues (sysvipc(7)).
+
+mod ids;
+mod messages;
+mod semaphores;
+mod shared_memory;
+
+use std::sync::Arc;
+
+use amber_platform::GuestMemory;
+
+use crate::time::clock::realtime;
+
+pub use ids::{Ids, Object, Permissions};
+pub use messages::{Message, MessageQueue, Messages, Selection};
+pub use semaphores::{Attempt, SemaphoreSet, Semaphores};
+pub use shared_memory::{Segment, SegmentPages, SharedMemory};
+
+/// The objects of a sandbox.
+pub struct Ipc {
+    /// Segments of memory.
+    pub memory: Arc<SharedMemory>,
+    /// Sets of semaphores.
+    pub semaphores: Semaphores,
+    /// Queues of messages.
+    pub messages: Messages,
+}
+
+impl Ipc {
+    /// No objects yet; segments will be of `memory`.
+    pub fn new(memory: &Arc<GuestMemory>) -> Self {
+        Ipc {
+            memory: SharedMemory::new(memory.clone()),
+            semaphores: Semaphores::default(),
+            messages: Messages::default(),
+        }
+    }
+}
+
+/// The time as the objects note it, in seconds.
+fn now() -> i64 {
+    realtime().tv_sec
+}

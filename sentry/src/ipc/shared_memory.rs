@@ -1,0 +1,273 @@
+//! Segments of shared memory: see shmop(2) and shmctl(2).
+
+use std::sync::{Arc, OnceLock, Weak};
+
+use amber_abi::errno::Errno;
+use amber_abi::ipc::{IPC_PRIVATE, SHM_DEST, SHMMAX, SHMMIN, SHMMNI};
+use amber_platform::{Frames, GuestMemory, PAGE_SIZE};
+
+use super::ids::{Ids, Object, Permissions};
+use super::now;
+use crate::fs::FileDescription;
+use crate::mm::{Mappable, Mapping, PageCache};
+use crate::sync::{Mutex, MutexGuard, Rank};
+use crate::task::{Credentials, current};
+
+/// A segment.
+#[expect(missing_docs, reason = "the fields carry the meaning of those of struct shmid_ds")]
+pub struct Segment {
+    permissions: Permissions,
+    pages: Arc<SegmentPages>,
+    pub size: u64,
+    pub attached_at: i64,
+    pub detached_at: i64,
+    pub changed_at: i64,
+    pub creator: i32,
+    pub last: i32,
+    pub attached: u64,
+}
+
+impl Object for Segment {
+    fn permissions(&self) -> &Permissions {
+        &self.permissions
+    }
+
+    fn permissions_mut(&mut self) -> &mut Permissions {
+        &mut self.permissions
+    }
+}
+
+impl Segment {
+    /// What is mapped.
+    pub fn pages(&self) -> Arc<SegmentPages> {
+        self.pages.clone()
+    }
+
+    /// Its size in whole pages.
+    pub fn page_count(&self) -> u64 {
+        self.size.div_ceil(PAGE_SIZE)
+    }
+}
+
+/// An address space as the pages of a segment know it: what they say is said in the segment's name, since that is what
+/// the areas show.
+struct Relay {
+    link: Arc<dyn Mapping>,
+    pages: Weak<SegmentPages>,
+}
+
+impl Mapping for Relay {
+    fn invalidate(&self, _: &dyn Mappable, offset: u64, len: u64, even_private: bool) {
+        if let Some(pages) = self.pages.upgrade() {
+            self.link.invalidate(&*pages, offset, len, even_private);
+        }
+    }
+}
+
+/// The pages of a segment, which know how often they are attached.
+pub struct SegmentPages {
+    me: Weak<SegmentPages>,
+    cache: Arc<PageCache>,
+    table: Weak<SharedMemory>,
+    id: OnceLock<i32>,
+    relays: Mutex<Vec<Arc<Relay>>>,
+    /// What the areas are named after; it is not to be read.
+    name: OnceLock<Arc<FileDescription>>,
+}
+
+impl SegmentPages {
+    /// Bytes of it in memory.
+    pub fn resident(&self) -> u64 {
+        self.cache.present_bytes()
+    }
+
+    /// The file that `/proc/PID/maps` names, which `make` makes at first.
+    ///
+    /// # Errors
+    /// Those of `make`.
+    pub fn name(
+        &self,
+        make: impl FnOnce() -> Result<Arc<FileDescription>, Errno>,
+    ) -> Result<Arc<FileDescription>, Errno> {
+        if let Some(name) = self.name.get() {
+            return Ok(name.clone());
+        }
+        let made = make()?;
+        Ok(self.name.get_or_init(|| made).clone())
+    }
+}
+
+impl Mappable for SegmentPages {
+    fn frames(&self, offset: u64, most: u64, write: bool) -> Result<Frames, Errno> {
+        self.cache.frames(offset, most, write)
+    }
+
+    fn is_write_noticed(&self) -> bool {
+        self.cache.is_write_noticed()
+    }
+
+    fn len(&self) -> u64 {
+        self.cache.len()
+    }
+
+    fn attach(&self, mapping: Arc<dyn Mapping>) {
+        let relay = Arc::new(Relay { link: mapping, pages: self.me.clone() });
+        self.relays.lock().push(relay.clone());
+        self.cache.attach(relay);
+        if let (Some(table), Some(&id)) = (self.table.upgrade(), self.id.get()) {
+            table.attached(id);
+        }
+    }
+
+    fn detach(&self, mapping: &Arc<dyn Mapping>) {
+        let relay = {
+            let mut relays = self.relays.lock();
+            let at = relays.iter().position(|relay| Arc::ptr_eq(&relay.link, mapping));
+            at.map(|at| relays.swap_remove(at))
+        };
+        let Some(relay) = relay else { return };
+        let relay: Arc<dyn Mapping> = relay;
+        self.cache.detach(&relay);
+        if let (Some(table), Some(&id)) = (self.table.upgrade(), self.id.get()) {
+            table.detached(id);
+        }
+    }
+
+    fn write_back(&self, offset: u64, len: u64) -> Result<(), Errno> {
+        self.cache.write_back(offset, len)
+    }
+
+    fn is_resident(&self, offset: u64) -> bool {
+        self.cache.is_resident(offset)
+    }
+
+    fn punch_hole(&self, offset: u64, len: u64) -> Result<(), Errno> {
+        self.cache.punch_hole(offset, len)
+    }
+}
+
+/// All segments of a sandbox.
+pub struct SharedMemory {
+    me: Weak<SharedMemory>,
+    memory: Arc<GuestMemory>,
+    segments: Mutex<Ids<Segment>>,
+}
+
+impl SharedMemory {
+    pub(super) fn new(memory: Arc<GuestMemory>) -> Arc<Self> {
+        Arc::new_cyclic(|me| SharedMemory {
+            me: me.clone(),
+            memory,
+            segments: Mutex::new(Rank::Leaf, Ids::new(SHMMNI)),
+        })
+    }
+
+    /// The segments, under their lock.
+    pub fn lock(&self) -> MutexGuard<'_, Ids<Segment>> {
+        self.segments.lock()
+    }
+
+    /// Finds or makes a segment, as shmget(2); `reserve` refuses what could never fit.
+    ///
+    /// # Errors
+    /// Those of shmget(2).
+    pub fn find_or_make(
+        &self,
+        who: &Credentials,
+        key: i32,
+        size: u64,
+        flags: u32,
+        reserve: bool,
+        creator: i32,
+    ) -> Result<i32, Errno> {
+        let mut made = None;
+        let id = self.lock().find_or_make(
+            who,
+            key,
+            flags,
+            |segment| if segment.size < size { Err(Errno::EINVAL) } else { Ok(()) },
+            |_, permissions| {
+                if !(SHMMIN..=SHMMAX).contains(&size) {
+                    return Err(Errno::EINVAL);
+                }
+                let bytes = size.checked_next_multiple_of(PAGE_SIZE).ok_or(Errno::EINVAL)?;
+                if (reserve && bytes > self.memory.limit()) || bytes > i64::MAX as u64 {
+                    return Err(Errno::ENOMEM);
+                }
+                let pages = Arc::new_cyclic(|me| SegmentPages {
+                    me: me.clone(),
+                    cache: PageCache::in_memory(self.memory.clone(), bytes, None),
+                    table: self.me.clone(),
+                    id: OnceLock::new(),
+                    relays: Mutex::new(Rank::Leaf, Vec::new()),
+                    name: OnceLock::new(),
+                });
+                made = Some(pages.clone());
+                Ok(Segment {
+                    permissions,
+                    pages,
+                    size,
+                    attached_at: 0,
+                    detached_at: 0,
+                    changed_at: now(),
+                    creator,
+                    last: 0,
+                    attached: 0,
+                })
+            },
+        )?;
+        if let Some(pages) = made {
+            // Nobody can have attached it before it has its number.
+            let _ = pages.id.set(id);
+        }
+        Ok(id)
+    }
+
+    fn attached(&self, id: i32) {
+        let pid = current().map_or(0, |task| task.group().pid());
+        if let Ok(segment) = self.lock().get_mut(id) {
+            segment.attached += 1;
+            (segment.attached_at, segment.last) = (now(), pid);
+        }
+    }
+
+    fn detached(&self, id: i32) {
+        let pid = current().map_or(0, |task| task.group().pid());
+        let gone = {
+            let mut segments = self.lock();
+            let Ok(segment) = segments.get_mut(id) else { return };
+            segment.attached = segment.attached.saturating_sub(1);
+            (segment.detached_at, segment.last) = (now(), pid);
+            let over = segment.attached == 0 && segment.permissions.mode & SHM_DEST != 0;
+            if over { segments.remove(id) } else { None }
+        };
+        // Its pages go without the lock.
+        drop(gone);
+    }
+
+    /// Removes a segment, at once or when nobody has it attached any more.
+    ///
+    /// # Errors
+    /// `EINVAL`, `EPERM`.
+    pub fn remove(&self, who: &Credentials, id: i32) -> Result<(), Errno> {
+        let gone = {
+            let mut segments = self.lock();
+            let segment = segments.get_mut(id)?;
+            segment.permissions.check_owner(who)?;
+            if segment.attached > 0 {
+                segment.permissions.mode |= SHM_DEST;
+                segment.permissions.key = IPC_PRIVATE;
+                None
+            } else {
+                segments.remove(id)
+            }
+        };
+        drop(gone);
+        Ok(())
+    }
+
+    /// Whether an object is the pages of a segment here.
+    pub fn is_segment(&self, object: &Arc<dyn Mappable>) -> bool {
+        self.lock().iter().any(|(_, segment)| std::ptr::addr_eq(Arc::as_ptr(&segment.pages), Arc::as_ptr(object)))
+    }
+}

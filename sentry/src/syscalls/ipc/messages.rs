@@ -1,0 +1,204 @@
+//! Message queues: msgget(2), msgop(2), msgctl(2).
+
+use amber_abi::capability::Capability;
+use amber_abi::errno::Errno;
+use amber_abi::ipc::{IpcFlags, MSGMAX, MSGMNB, MSGMNI, MsgCommand, Msginfo, MsqidDs};
+use amber_abi::poll::PollEvents;
+
+use super::plain;
+use crate::error::{Restart, SysResult};
+use crate::ipc::{Message, MessageQueue, Object, Selection};
+use crate::syscalls::args::{PtrIn, PtrOut};
+use crate::task::TaskContext;
+use crate::time::clock::realtime;
+
+/// Bytes of the type before the text.
+const TYPE_SIZE: u64 = size_of::<i64>() as u64;
+/// Numbers that tell of pools there no longer are.
+const SEGMENT_SIZE: i32 = 16;
+
+/// msgget(2).
+pub fn msgget(ctx: &mut TaskContext, key: i32, flags: IpcFlags) -> SysResult {
+    Ok(ctx.kernel().ipc.messages.find_or_make(&ctx.credentials(), key, flags.bits())? as u64)
+}
+
+/// What a queue says that was there and is gone.
+fn gone(errno: Errno, waited: bool) -> Errno {
+    if waited && errno == Errno::EINVAL { Errno::EIDRM } else { errno }
+}
+
+/// msgsnd(2).
+pub fn msgsnd(ctx: &mut TaskContext, id: i32, message: PtrIn, len: usize, flags: IpcFlags) -> SysResult {
+    let kind: i64 = ctx.read_object(message.0)?;
+    if len > MSGMAX as usize || id < 0 || kind < 1 {
+        return Err(Errno::EINVAL.into());
+    }
+    let mut text = vec![0; len];
+    ctx.read_bytes(message.0.wrapping_add(TYPE_SIZE), &mut text)?;
+    let messages = &ctx.kernel().ipc.messages;
+    let who = ctx.credentials();
+    let (queue, pid) = (messages.lock().get(id)?.queue(), ctx.group().pid());
+    let impatient = flags.contains(IpcFlags::IPC_NOWAIT);
+    let mut waiting = Some(Message { kind, text });
+    let mut waited = false;
+    let attempt = || {
+        let mut queues = messages.lock();
+        let queue = match queues.get_mut(id) {
+            Ok(queue) => queue,
+            Err(errno) => return Some(Err(gone(errno, waited))),
+        };
+        if let Err(errno) = queue.permissions().check(&who, 0o2) {
+            return Some(Err(errno));
+        }
+        match queue.push(waiting.take()?, pid) {
+            Ok(()) => Some(Ok(())),
+            Err(_) if impatient => Some(Err(Errno::EAGAIN)),
+            Err(back) => {
+                (waiting, waited) = (Some(back), true);
+                None
+            }
+        }
+    };
+    ctx.wait(&[(&queue, PollEvents::all())], None, attempt).map_err(|_| Restart::UnlessHandled)??;
+    queue.notify_all();
+    Ok(0)
+}
+
+/// Which message a receiver asks for.
+fn selection(kind: i64, flags: IpcFlags) -> Result<Selection, Errno> {
+    if flags.contains(IpcFlags::MSG_COPY) {
+        let sound = flags.contains(IpcFlags::IPC_NOWAIT) && !flags.contains(IpcFlags::MSG_EXCEPT);
+        return if sound { Ok(Selection::Copy(kind)) } else { Err(Errno::EINVAL) };
+    }
+    Ok(match kind {
+        0 => Selection::First,
+        ..0 => Selection::UpTo(kind.checked_neg().unwrap_or(i64::MAX)),
+        _ if flags.contains(IpcFlags::MSG_EXCEPT) => Selection::Except(kind),
+        _ => Selection::Of(kind),
+    })
+}
+
+/// msgrcv(2).
+pub fn msgrcv(ctx: &mut TaskContext, id: i32, message: PtrOut, most: usize, kind: i64, flags: IpcFlags) -> SysResult {
+    if id < 0 || (most as i64) < 0 {
+        return Err(Errno::EINVAL.into());
+    }
+    let selection = selection(kind, flags)?;
+    let messages = &ctx.kernel().ipc.messages;
+    let who = ctx.credentials();
+    let (queue, pid) = (messages.lock().get(id)?.queue(), ctx.group().pid());
+    let impatient = flags.contains(IpcFlags::IPC_NOWAIT);
+    let cut = flags.contains(IpcFlags::MSG_NOERROR);
+    let mut waited = false;
+    let attempt = || {
+        let mut queues = messages.lock();
+        let queue = match queues.get_mut(id) {
+            Ok(queue) => queue,
+            Err(errno) => return Some(Err(gone(errno, waited))),
+        };
+        if let Err(errno) = queue.permissions().check(&who, 0o4) {
+            return Some(Err(errno));
+        }
+        match queue.take(selection, most, cut, pid) {
+            Ok(Some(message)) => Some(Ok(message)),
+            Ok(None) if impatient => Some(Err(Errno::ENOMSG)),
+            Ok(None) => {
+                waited = true;
+                None
+            }
+            Err(errno) => Some(Err(errno)),
+        }
+    };
+    let end = ctx.wait(&[(&queue, PollEvents::all())], None, attempt);
+    let found = end.map_err(|_| Restart::UnlessHandled)??;
+    queue.notify_all();
+    ctx.write_object(message.0, &found.kind)?;
+    ctx.write_bytes(message.0.wrapping_add(TYPE_SIZE), &found.text)?;
+    Ok(found.text.len() as u64)
+}
+
+fn shown(queue: &MessageQueue) -> MsqidDs {
+    MsqidDs {
+        msg_perm: queue.permissions().shown(),
+        msg_stime: queue.sent_at,
+        msg_rtime: queue.received_at,
+        msg_ctime: queue.changed_at,
+        msg_cbytes: queue.bytes,
+        msg_qnum: queue.count(),
+        msg_qbytes: queue.most_bytes,
+        msg_lspid: queue.sender,
+        msg_lrpid: queue.receiver,
+        ..MsqidDs::default()
+    }
+}
+
+/// msgctl(2).
+pub fn msgctl(ctx: &mut TaskContext, id: i32, command: MsgCommand, buffer: PtrOut) -> SysResult {
+    let command = MsgCommand::from_raw(plain(command.raw()));
+    if id < 0 {
+        return Err(Errno::EINVAL.into());
+    }
+    let who = ctx.credentials();
+    let messages = &ctx.kernel().ipc.messages;
+    match command {
+        MsgCommand::IPC_INFO | MsgCommand::MSG_INFO => {
+            let (count, waiting, bytes, highest) = {
+                let queues = messages.lock();
+                let sum = |of: fn(&MessageQueue) -> u64| queues.iter().map(|(_, queue)| of(queue)).sum::<u64>() as i32;
+                (queues.count() as i32, sum(MessageQueue::count), sum(|queue| queue.bytes), queues.highest())
+            };
+            let in_use = command == MsgCommand::MSG_INFO;
+            let info = Msginfo {
+                msgpool: if in_use { count } else { MSGMNI * MSGMNB / 1024 },
+                msgmap: if in_use { waiting } else { MSGMNB },
+                msgmax: MSGMAX,
+                msgmnb: MSGMNB,
+                msgmni: MSGMNI,
+                msgssz: SEGMENT_SIZE,
+                msgtql: if in_use { bytes } else { MSGMNB },
+                msgseg: u16::MAX,
+                ..Msginfo::default()
+            };
+            ctx.write_object(buffer.0, &info)?;
+            Ok(highest)
+        }
+        MsgCommand::IPC_STAT | MsgCommand::MSG_STAT | MsgCommand::MSG_STAT_ANY => {
+            let (value, state) = {
+                let queues = messages.lock();
+                let (value, queue) = match command {
+                    MsgCommand::IPC_STAT => (0, queues.get(id)?),
+                    _ => queues.in_place(id)?,
+                };
+                if command != MsgCommand::MSG_STAT_ANY {
+                    queue.permissions().check(&who, 0o4)?;
+                }
+                (value, shown(queue))
+            };
+            ctx.write_object(buffer.0, &state)?;
+            Ok(value as u64)
+        }
+        MsgCommand::IPC_SET => {
+            let new: MsqidDs = ctx.read_object(buffer.0)?;
+            let changed = {
+                let mut queues = messages.lock();
+                let queue = queues.get_mut(id)?;
+                queue.permissions().check_owner(&who)?;
+                if new.msg_qbytes > MSGMNB as u64 && !who.has(Capability::CAP_SYS_RESOURCE) {
+                    return Err(Errno::EPERM.into());
+                }
+                queue.permissions_mut().change(&new.msg_perm);
+                queue.most_bytes = new.msg_qbytes;
+                queue.changed_at = realtime().tv_sec;
+                queue.queue()
+            };
+            // There may be room now, or no right any more.
+            changed.notify_all();
+            Ok(0)
+        }
+        MsgCommand::IPC_RMID => {
+            messages.remove(&who, id)?;
+            Ok(0)
+        }
+        _ => Err(Errno::EINVAL.into()),
+    }
+}

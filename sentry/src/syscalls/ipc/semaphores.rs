@@ -1,0 +1,252 @@
+//! Semaphores: semget(2), semop(2), semctl(2).
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use amber_abi::errno::Errno;
+use amber_abi::ipc::{IpcFlags, SEMMNI, SEMMNS, SEMMSL, SEMOPM, SEMVMX, SemCommand, Sembuf, SemidDs, Seminfo};
+use amber_abi::poll::PollEvents;
+use amber_abi::time::Timespec;
+use zerocopy::IntoBytes;
+
+use super::plain;
+use crate::error::{SysError, SysResult};
+use crate::ipc::{Attempt, Object, SemaphoreSet};
+use crate::syscalls::args::{In, PtrIn};
+use crate::task::TaskContext;
+use crate::time::clock::realtime;
+use crate::wait::{WaitEnd, deadline_in};
+
+/// What Linux counts for one structure of things to undo.
+const UNDO_SIZE: i32 = 20;
+
+/// semget(2).
+pub fn semget(ctx: &mut TaskContext, key: i32, count: i32, flags: IpcFlags) -> SysResult {
+    Ok(ctx.kernel().ipc.semaphores.find_or_make(&ctx.credentials(), key, count, flags.bits())? as u64)
+}
+
+/// semop(2).
+pub fn semop(ctx: &mut TaskContext, id: i32, operations: PtrIn, count: usize) -> SysResult {
+    operate(ctx, id, operations, count, None)
+}
+
+/// semtimedop(2).
+pub fn semtimedop(ctx: &mut TaskContext, id: i32, operations: PtrIn, count: usize, timeout: In<Timespec>) -> SysResult {
+    let deadline = match timeout.read_if_given(ctx)? {
+        None => None,
+        Some(time) if time.is_valid() => {
+            // An end beyond what the clock can say never comes.
+            deadline_in(Duration::new(time.tv_sec.unsigned_abs(), time.tv_nsec as u32))
+        }
+        Some(_) => return Err(Errno::EINVAL.into()),
+    };
+    operate(ctx, id, operations, count, deadline)
+}
+
+fn operate(ctx: &TaskContext, id: i32, address: PtrIn, count: usize, deadline: Option<Instant>) -> SysResult {
+    static TICKET: AtomicU64 = AtomicU64::new(0);
+    if count == 0 || id < 0 {
+        return Err(Errno::EINVAL.into());
+    }
+    if count > SEMOPM as usize {
+        return Err(Errno::E2BIG.into());
+    }
+    let mut operations = vec![Sembuf::default(); count];
+    ctx.read_bytes(address.0, operations.as_mut_slice().as_mut_bytes())?;
+    let semaphores = &ctx.kernel().ipc.semaphores;
+    let who = ctx.credentials();
+    let queue = {
+        let state = semaphores.lock();
+        let set = state.sets.get(id)?;
+        if operations.iter().any(|op| usize::from(op.sem_num) >= set.semaphores.len()) {
+            return Err(Errno::EFBIG.into());
+        }
+        let alters = operations.iter().any(|op| op.sem_op != 0);
+        set.permissions().check(&who, if alters { 0o2 } else { 0o4 })?;
+        set.queue()
+    };
+    let (ticket, pid) = (TICKET.fetch_add(1, Ordering::Relaxed), ctx.group().pid());
+    let mut waited = false;
+    let attempt = || {
+        let outcome = semaphores.lock().attempt(id, &operations, pid, ticket);
+        match outcome {
+            Ok(Attempt::Done(altered)) => Some(Ok(altered)),
+            Ok(Attempt::Blocked(true)) => Some(Err(Errno::EAGAIN)),
+            Ok(Attempt::Blocked(false)) => {
+                waited = true;
+                None
+            }
+            Err(Errno::EINVAL) => Some(Err(Errno::EIDRM)),
+            Err(errno) => Some(Err(errno)),
+        }
+    };
+    let end = ctx.wait(&[(&queue, PollEvents::all())], deadline, attempt);
+    if waited {
+        semaphores.lock().stop_waiting(id, ticket);
+    }
+    match end {
+        Ok(Ok(altered)) => {
+            if altered {
+                queue.notify_all();
+            }
+            Ok(0)
+        }
+        Ok(Err(errno)) => Err(errno.into()),
+        Err(WaitEnd::TimedOut) => Err(Errno::EAGAIN.into()),
+        // Never restarted: see signal(7).
+        Err(WaitEnd::Interrupted) => Err(Errno::EINTR.into()),
+    }
+}
+
+fn shown(set: &SemaphoreSet) -> SemidDs {
+    SemidDs {
+        sem_perm: set.permissions().shown(),
+        sem_otime: set.operated,
+        sem_ctime: set.changed_at,
+        sem_nsems: set.semaphores.len() as u64,
+        ..SemidDs::default()
+    }
+}
+
+/// semctl(2).
+pub fn semctl(ctx: &mut TaskContext, id: i32, number: i32, command: SemCommand, argument: u64) -> SysResult {
+    let command = SemCommand::from_raw(plain(command.raw()));
+    if id < 0 {
+        return Err(Errno::EINVAL.into());
+    }
+    let who = ctx.credentials();
+    let semaphores = &ctx.kernel().ipc.semaphores;
+    match command {
+        SemCommand::IPC_INFO | SemCommand::SEM_INFO => information(ctx, command == SemCommand::SEM_INFO, argument),
+        SemCommand::IPC_STAT | SemCommand::SEM_STAT | SemCommand::SEM_STAT_ANY => {
+            let (value, state) = {
+                let state = semaphores.lock();
+                let (value, set) = match command {
+                    SemCommand::IPC_STAT => (0, state.sets.get(id)?),
+                    _ => state.sets.in_place(id)?,
+                };
+                if command != SemCommand::SEM_STAT_ANY {
+                    set.permissions().check(&who, 0o4)?;
+                }
+                (value, shown(set))
+            };
+            ctx.write_object(argument, &state)?;
+            Ok(value as u64)
+        }
+        SemCommand::GETALL => {
+            let values: Vec<u16> = {
+                let state = semaphores.lock();
+                let set = state.sets.get(id)?;
+                set.permissions().check(&who, 0o4)?;
+                set.semaphores.iter().map(|s| s.value as u16).collect()
+            };
+            ctx.write_bytes(argument, values.as_slice().as_bytes())?;
+            Ok(0)
+        }
+        SemCommand::GETVAL | SemCommand::GETPID | SemCommand::GETNCNT | SemCommand::GETZCNT => {
+            let state = semaphores.lock();
+            let set = state.sets.get(id)?;
+            set.permissions().check(&who, 0o4)?;
+            let number = usize::try_from(number).map_err(|_| Errno::EINVAL)?;
+            let semaphore = set.semaphores.get(number).ok_or(Errno::EINVAL)?;
+            Ok(match command {
+                SemCommand::GETVAL => semaphore.value as u64,
+                SemCommand::GETPID => semaphore.pid as u64,
+                command => set.waiters(number, command == SemCommand::GETZCNT),
+            })
+        }
+        SemCommand::SETVAL => set_one(ctx, id, number, argument as i32),
+        SemCommand::SETALL => set_all(ctx, id, argument),
+        SemCommand::IPC_SET => {
+            let new: SemidDs = ctx.read_object(argument)?;
+            let mut state = semaphores.lock();
+            let set = state.sets.get_mut(id)?;
+            set.permissions().check_owner(&who)?;
+            set.permissions_mut().change(&new.sem_perm);
+            set.changed_at = realtime().tv_sec;
+            Ok(0)
+        }
+        SemCommand::IPC_RMID => {
+            semaphores.remove(&who, id)?;
+            Ok(0)
+        }
+        _ => Err(Errno::EINVAL.into()),
+    }
+}
+
+/// `IPC_INFO` and, with what is in use, `SEM_INFO`.
+fn information(ctx: &TaskContext, in_use: bool, address: u64) -> SysResult {
+    let (sets, total, highest) = {
+        let state = ctx.kernel().ipc.semaphores.lock();
+        (state.sets.count() as i32, state.total() as i32, state.sets.highest())
+    };
+    let info = Seminfo {
+        semmap: SEMMNS,
+        semmni: SEMMNI,
+        semmns: SEMMNS,
+        semmnu: SEMMNS,
+        semmsl: SEMMSL,
+        semopm: SEMOPM,
+        semume: SEMOPM,
+        semusz: if in_use { sets } else { UNDO_SIZE },
+        semvmx: SEMVMX,
+        semaem: if in_use { total } else { SEMVMX },
+    };
+    ctx.write_object(address, &info)?;
+    Ok(highest)
+}
+
+/// `SETVAL`.
+fn set_one(ctx: &TaskContext, id: i32, number: i32, value: i32) -> SysResult {
+    if !(0..=SEMVMX).contains(&value) {
+        return Err(Errno::ERANGE.into());
+    }
+    let who = ctx.credentials();
+    let queue = {
+        let mut state = ctx.kernel().ipc.semaphores.lock();
+        let set = state.sets.get_mut(id)?;
+        let number = usize::try_from(number).ok().filter(|&n| n < set.semaphores.len()).ok_or(Errno::EINVAL)?;
+        set.permissions().check(&who, 0o2)?;
+        if let Some(semaphore) = set.semaphores.get_mut(number) {
+            (semaphore.value, semaphore.pid) = (value, ctx.group().pid());
+        }
+        set.changed_at = realtime().tv_sec;
+        let queue = set.queue();
+        state.forget_adjustments(id, Some(number));
+        queue
+    };
+    queue.notify_all();
+    Ok(0)
+}
+
+/// `SETALL`.
+fn set_all(ctx: &TaskContext, id: i32, address: u64) -> SysResult {
+    let who = ctx.credentials();
+    let count = {
+        let state = ctx.kernel().ipc.semaphores.lock();
+        let set = state.sets.get(id)?;
+        set.permissions().check(&who, 0o2)?;
+        set.semaphores.len()
+    };
+    let mut values = vec![0u16; count];
+    ctx.read_bytes(address, values.as_mut_slice().as_mut_bytes())?;
+    if values.iter().any(|&value| i32::from(value) > SEMVMX) {
+        return Err(Errno::ERANGE.into());
+    }
+    let queue = {
+        let mut state = ctx.kernel().ipc.semaphores.lock();
+        let set = state.sets.get_mut(id).map_err(|_| Errno::EIDRM)?;
+        let pid = ctx.group().pid();
+        for (semaphore, value) in set.semaphores.iter_mut().zip(values) {
+            (semaphore.value, semaphore.pid) = (i32::from(value), pid);
+        }
+        set.changed_at = realtime().tv_sec;
+        let queue = set.queue();
+        for number in 0..count {
+            state.forget_adjustments(id, Some(number));
+        }
+        queue
+    };
+    queue.notify_all();
+    Ok::<u64, SysError>(0)
+}
