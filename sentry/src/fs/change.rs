@@ -142,7 +142,7 @@ pub fn link(credentials: &Credentials, source: &Path, target: &Target, protected
         directory.dentry.add_locked(&mut children, name, Some(inode.clone()))
     };
     made.use_it(true);
-    notify::happened(source, mask::IN_ATTRIB);
+    notify::links_changed(&*inode);
     notify::entry(&directory.dentry, &made, name, mask::IN_CREATE);
     Ok(())
 }
@@ -193,9 +193,7 @@ fn remove(credentials: &Credentials, target: &Target, name: &[u8], as_directory:
         drop(children);
         found
     };
-    if let Ok(inode) = victim.inode() {
-        notify::name_removed(inode);
-    }
+    notify::name_removed(&victim);
     notify::entry(&directory.dentry, &victim, name, mask::IN_DELETE);
     Ok(())
 }
@@ -286,11 +284,10 @@ pub fn rename(credentials: &Credentials, from: &Target, to: &Target, flags: Rena
     drop(second);
     drop(first);
     drop(one);
-    notify::moved(old_dir, name, new_dir, new_name, &moved);
+    let gone = (!exchange && !replaced.is_negative()).then_some(&replaced);
+    notify::moved(old_dir, name, new_dir, new_name, &moved, gone);
     if exchange {
-        notify::moved(new_dir, new_name, old_dir, name, &replaced);
-    } else if let Ok(inode) = replaced.inode() {
-        notify::name_removed(inode);
+        notify::moved(new_dir, new_name, old_dir, name, &replaced, None);
     }
     Ok(())
 }

@@ -7,7 +7,7 @@ use std::sync::{Arc, Weak};
 use amber_abi::errno::Errno;
 use amber_abi::stat::FileType;
 
-use crate::fs::Inode;
+use crate::fs::{Inode, notify};
 use crate::sync::{Mutex, MutexGuard, Rank};
 
 /// How many names are kept though nobody uses them.
@@ -29,6 +29,8 @@ pub struct Dentry {
     removed: AtomicBool,
     mounts: AtomicU32,
     recently_used: AtomicBool,
+    /// That it came to its end was told.
+    ended: AtomicBool,
     /// Its place among the kept ones; 0 if it is not kept.
     kept_as: AtomicU64,
 }
@@ -50,6 +52,7 @@ impl Dentry {
             removed: AtomicBool::new(false),
             mounts: AtomicU32::new(0),
             recently_used: AtomicBool::new(false),
+            ended: AtomicBool::new(false),
             kept_as: AtomicU64::new(0),
         })
     }
@@ -103,6 +106,11 @@ impl Dentry {
     /// Whether the name is gone though somebody still uses what it stood for.
     pub fn is_removed(&self) -> bool {
         self.removed.load(Ordering::Acquire)
+    }
+
+    /// True for the first who asks: that one tells of its end.
+    pub(super) fn take_end(&self) -> bool {
+        !self.ended.swap(true, Ordering::Relaxed)
     }
 
     /// Whether `other` is this dentry or lies beneath it.
@@ -294,6 +302,7 @@ impl Dentry {
 impl Drop for Dentry {
     /// A guest decides how deep its directories are, so ancestors that go along go one by one, not within each other.
     fn drop(&mut self) {
+        notify::ended(self);
         let mut next = self.place.lock().parent.take();
         while let Some(dentry) = next.and_then(Arc::into_inner) {
             next = dentry.place.lock().parent.take();

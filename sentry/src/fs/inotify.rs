@@ -187,6 +187,11 @@ impl Watcher for Entry {
     fn event(&self, mask: u32, cookie: u32, name: Option<&[u8]>) {
         let Some(inotify) = self.inotify.upgrade() else { return };
         let interest = self.mask.load(Ordering::Relaxed);
+        let unlinked = InotifyMask::IN_EXCL_UNLINK.bits();
+        if mask & interest & unlinked != 0 {
+            return;
+        }
+        let mask = mask & !unlinked;
         let happened = InotifyMask::from_bits_retain(mask);
         let always = InotifyMask::IN_UNMOUNT.bits();
         let wanted = mask & (interest | always) & (InotifyMask::IN_ALL_EVENTS.bits() | always) != 0;

@@ -7,7 +7,7 @@ use std::sync::{Arc, LazyLock, Weak};
 use amber_abi::errno::Errno;
 use amber_abi::poll::PollEvents;
 
-use crate::fs::{Dentry, FileSystem, Inode, propagation};
+use crate::fs::{Dentry, FileSystem, Inode, notify, propagation};
 use crate::sync::{Mutex, Rank};
 use crate::wait::WaitQueue;
 
@@ -148,6 +148,7 @@ impl SuperBlock {
 impl Drop for SuperBlock {
     fn drop(&mut self) {
         let fs = self.fs.clone();
+        notify::unmounted(fs.device());
         super::dentry::forget(|dentry| {
             dentry.inode().is_ok_and(|inode| std::ptr::addr_eq(Arc::as_ptr(&inode.file_system()), Arc::as_ptr(&fs)))
         });

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
 
-use amber_abi::stat::FileType;
+use amber_abi::stat::{Device, FileType};
 
 use crate::fs::{Dentry, Inode, Path};
 use crate::sync::{Mutex, Rank};
@@ -12,7 +12,7 @@ use crate::sync::{Mutex, Rank};
 /// Somebody who watches an inode: one watch of an inotify instance.
 pub trait Watcher: Send + Sync {
     /// Something happened to the inode, or to the entry `name` of a watched directory. `mask` has `IN_` bits (with
-    /// `IN_ISDIR`), whatever the watch asked for; `cookie` ties the two halves of a rename together.
+    /// `IN_ISDIR`, and `IN_EXCL_UNLINK` for an entry without a name), whatever the watch asked for; `cookie` ties the two halves of a rename together.
     fn event(&self, mask: u32, cookie: u32, name: Option<&[u8]>);
 }
 
@@ -89,6 +89,8 @@ pub mod mask {
     pub const IN_DELETE_SELF: u32 = 0x400;
     pub const IN_MOVE_SELF: u32 = 0x800;
     pub const IN_UNMOUNT: u32 = 0x2000;
+    /// In an event: the entry it tells of has lost its name.
+    pub const IN_EXCL_UNLINK: u32 = 0x400_0000;
     pub const IN_ISDIR: u32 = 0x4000_0000;
 }
 
@@ -127,10 +129,10 @@ fn on_dentry(dentry: &Arc<Dentry>, mask: u32) {
     let Ok(inode) = dentry.inode() else { return };
     let mask = mask | directory_bit(dentry);
     if let Some(parent) = dentry.parent()
-        && !dentry.is_removed()
         && let Ok(directory) = parent.inode()
     {
-        tell(&**directory, mask, 0, Some(&dentry.name()));
+        let unlinked = if dentry.is_removed() { mask::IN_EXCL_UNLINK } else { 0 };
+        tell(&**directory, mask | unlinked, 0, Some(&dentry.name()));
     }
     tell(&**inode, mask, 0, None);
 }
@@ -145,22 +147,64 @@ pub fn entry(directory: &Dentry, child: &Dentry, name: &[u8], mask: u32) {
     }
 }
 
-/// A name of an inode went away: `IN_ATTRIB` for its link count, and `IN_DELETE_SELF` if it was the last.
-pub fn name_removed(inode: &Arc<dyn Inode>) {
+/// The number of an inode's names changed: told to its own watchers alone.
+pub fn links_changed(inode: &dyn Inode) {
+    if !is_quiet() {
+        tell(inode, mask::IN_ATTRIB, 0, None);
+    }
+}
+
+/// A name went away: `IN_ATTRIB` for the link count, and `IN_DELETE_SELF` if it was the last and nobody has the file
+/// open. A directory goes as a whole; its link count is not told of.
+pub fn name_removed(name: &Arc<Dentry>) {
     if is_quiet() {
         return;
     }
-    // A directory goes as a whole; its link count is not told of.
-    if inode.kind() != FileType::Directory {
-        tell(&**inode, mask::IN_ATTRIB, 0, None);
+    if let Ok(inode) = name.inode()
+        && inode.kind() != FileType::Directory
+    {
+        links_changed(&**inode);
     }
-    if inode.metadata().map_or(true, |m| m.links == 0) {
+    end_if_unused(name);
+}
+
+/// The second half of [`name_removed`]; the caller's reference is not counted as a use.
+fn end_if_unused(name: &Arc<Dentry>) {
+    if name.is_directory() || Arc::strong_count(name) == 1 {
+        ended(name);
+    }
+}
+
+/// A name that was removed is used by nobody any more: `IN_DELETE_SELF`, once, if the inode has no other.
+pub(super) fn ended(name: &Dentry) {
+    if is_quiet() || !name.is_removed() {
+        return;
+    }
+    if let Ok(inode) = name.inode()
+        && inode.metadata().map_or(true, |m| m.links == 0)
+        && name.take_end()
+    {
         tell(&**inode, mask::IN_DELETE_SELF, 0, None);
     }
 }
 
-/// An entry moved from one directory to another (or the same).
-pub fn moved(from: &Dentry, name: &[u8], to: &Dentry, new_name: &[u8], what: &Dentry) {
+/// A file system is mounted nowhere any more: the watches of its inodes end.
+pub(super) fn unmounted(device: Device) {
+    if is_quiet() {
+        return;
+    }
+    let watchers: Vec<_> = {
+        let registry = REGISTRY.lock();
+        let on_device = registry.iter().flatten().filter(|((on, _), _)| *on == device.raw());
+        on_device.flat_map(|(_, list)| list).filter_map(|(_, watcher)| watcher.upgrade()).collect()
+    };
+    for watcher in watchers {
+        watcher.event(mask::IN_UNMOUNT, 0, None);
+    }
+}
+
+/// An entry moved from one directory to another (or the same), over one that is gone then if there was one.
+pub fn moved(from: &Dentry, name: &[u8], to: &Dentry, new_name: &[u8], what: &Dentry, replaced: Option<&Arc<Dentry>>) {
     if is_quiet() {
         return;
     }
@@ -173,7 +217,14 @@ pub fn moved(from: &Dentry, name: &[u8], to: &Dentry, new_name: &[u8], what: &De
     if let Ok(inode) = to.inode() {
         tell(&**inode, mask::IN_MOVED_TO | bit, cookie, Some(new_name));
     }
+    let gone = replaced.and_then(|dentry| dentry.inode().ok());
+    if let Some(inode) = gone.filter(|inode| inode.kind() != FileType::Directory) {
+        links_changed(&**inode);
+    }
     if let Ok(inode) = what.inode() {
         tell(&**inode, mask::IN_MOVE_SELF, 0, None);
+    }
+    if let Some(replaced) = replaced {
+        end_if_unused(replaced);
     }
 }

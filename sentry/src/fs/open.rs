@@ -222,6 +222,9 @@ fn open_found(
         cut(&inode, scope)?;
     }
     let description = finish(file, path, flags);
+    if truncate && let Some(path) = description.path() {
+        notify::happened(path, mask::IN_MODIFY);
+    }
     description.hold(file_use, writer);
     Ok(description)
 }

@@ -20,7 +20,13 @@ const UTIME_OMIT: i64 = 0x3fff_fffe;
 fn apply(found: &Found, changes: &SetAttributes) -> SysResult {
     found.inode.set_attributes(changes)?;
     if let Some(path) = &found.path {
-        notify::happened(path, mask::IN_ATTRIB);
+        // One time alone is told of as what it is the time of.
+        let event = match (changes.accessed, changes.modified) {
+            (Some(_), None) => mask::IN_ACCESS,
+            (None, Some(_)) => mask::IN_MODIFY,
+            _ => mask::IN_ATTRIB,
+        };
+        notify::happened(path, event);
     }
     Ok(0)
 }
