@@ -176,6 +176,9 @@ pub trait File: Send + Sync + Any {
         Ok(())
     }
 
+    /// Called before the last descriptor of the file is closed by close(2) and its like: may wait (`SO_LINGER`).
+    fn last_close(&self, _ctx: &TaskContext) {}
+
     /// The lines of `/proc/PID/fdinfo/N` that only this kind has, each with its newline.
     fn fdinfo(&self) -> String {
         String::new()

@@ -19,7 +19,7 @@ use crate::net::inbox::Toll;
 use crate::net::inet::interface;
 use crate::net::options::SharedOptions;
 use crate::task::TaskContext;
-use crate::wait::WaitQueue;
+use crate::wait::{WaitQueue, deadline_in};
 
 /// Which directions shutdown(2) ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -154,6 +154,11 @@ pub trait Socket: Send + Sync + Any {
         0
     }
 
+    /// Whether all that was sent has arrived; if not, its queue tells when to ask again.
+    fn has_drained(&self) -> bool {
+        true
+    }
+
     /// Commands of ioctl(2) that only this family has.
     fn ioctl(&self, _ctx: &mut TaskContext, _command: u32, _argument: u64) -> SysResult {
         Err(Errno::ENOTTY.into())
@@ -228,6 +233,19 @@ impl File for SocketFile {
             self.socket.queue().signals().note_full();
         }
         events
+    }
+
+    fn last_close(&self, ctx: &TaskContext) {
+        let Some(seconds) = self.socket.options().look(|values| values.linger).filter(|&seconds| seconds > 0) else {
+            return;
+        };
+        // Only connections linger; others have no end to tell of.
+        if !self.socket.has_drained() && self.socket.shutdown(Directions { receive: false, send: true }).is_ok() {
+            let queues = [(self.socket.queue(), PollEvents::all())];
+            let deadline = deadline_in(Duration::from_secs(seconds.into()));
+            // However the wait ends, the socket is closed then.
+            let _ = ctx.wait(&queues, deadline, || self.socket.has_drained().then_some(()));
+        }
     }
 
     fn low_water(&self) -> usize {

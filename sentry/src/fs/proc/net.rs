@@ -108,8 +108,10 @@ fn socket(at: usize, report: &Report, tcp: bool) -> String {
         IpAddr::V4(_) => "00000000:0000".to_owned(),
         IpAddr::V6(_) => format!("{:032}:0000", 0),
     };
+    // In hundredths of a second; the third timer is the one that ends what remains of connections.
+    let timer = report.expires.map_or_else(|| "00:00000000".into(), |left| format!("03:{:08X}", left.as_millis() / 10));
     let line = format!(
-        "{at:4}: {} {} {:02X} {:08X}:{:08X} 00:00000000 00000000 {:5}        0 {}",
+        "{at:4}: {} {} {:02X} {:08X}:{:08X} {timer} 00000000 {:5}        0 {}",
         endpoint(&report.local),
         report.remote.as_ref().map_or(nobody, endpoint),
         report.state.raw(),
@@ -119,6 +121,9 @@ fn socket(at: usize, report: &Report, tcp: bool) -> String {
         report.uid,
         report.inode,
     );
+    if report.expires.is_some() {
+        return line + " 3 0000000000000000";
+    }
     if tcp { line + " 1 0000000000000000 100 0 0 10 0" } else { format!("{line} 2 0000000000000000 {}", report.drops) }
 }
 

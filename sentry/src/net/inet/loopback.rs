@@ -1,9 +1,11 @@
 //! A network with nothing but the loopback interface: what is sent is put straight into the receiver's queue.
 
+use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
+use std::time::{Duration, Instant};
 
-use amber_abi::socket::{AddressFamily, IpProtocol};
+use amber_abi::socket::{AddressFamily, IpProtocol, TcpState};
 
 use super::ports::Ports;
 use super::tcp::TcpSocket;
@@ -11,6 +13,7 @@ use super::udp::UdpSocket;
 use super::{Interface, NetworkStack, Report};
 use crate::net::limits::Limits;
 use crate::net::socket::Socket;
+use crate::sync::{Mutex, Rank};
 use crate::task::TaskContext;
 
 /// The network.
@@ -18,6 +21,9 @@ pub struct Loopback {
     me: Weak<Loopback>,
     pub(super) tcp: Ports<TcpSocket>,
     pub(super) udp: Ports<UdpSocket>,
+    /// Sockets that nobody has open, which keep their ports until a moment: of connections that are over, and of such as
+    /// wait for the peer's end.
+    remains: Mutex<VecDeque<(Instant, Arc<TcpSocket>)>>,
     packets: AtomicU64,
     bytes: AtomicU64,
     pub(super) limits: Arc<Limits>,
@@ -28,8 +34,9 @@ impl Loopback {
     pub fn new(limits: Arc<Limits>) -> Arc<Self> {
         Arc::new_cyclic(|me| Loopback {
             me: me.clone(),
-            tcp: Ports::new(),
-            udp: Ports::new(),
+            tcp: Ports::new(limits.clone()),
+            udp: Ports::new(limits.clone()),
+            remains: Mutex::new(Rank::Leaf, VecDeque::new()),
             packets: AtomicU64::new(0),
             bytes: AtomicU64::new(0),
             limits,
@@ -42,6 +49,66 @@ impl Loopback {
         self.bytes.fetch_add(bytes as u64, Ordering::Relaxed);
     }
 
+    /// Keeps a closed socket, which has its port still, for as long as its peer may take to end.
+    pub(super) fn adopt(&self, socket: &TcpSocket, time: Duration) {
+        if let Some(socket) = socket.me.upgrade() {
+            self.remember(socket, time);
+        }
+    }
+
+    /// Keeps a port for what remains of a connection, unless there are too many of those.
+    pub(super) fn keep(&self, remains: Arc<TcpSocket>, port: u16, time: Duration) {
+        if (self.remains.lock().len() as u64) < self.limits.numbers.tcp_max_tw_buckets.count() {
+            self.tcp.share(&remains, port);
+            self.remember(remains, time);
+        }
+    }
+
+    fn remember(&self, socket: Arc<TcpSocket>, time: Duration) {
+        self.prune();
+        let until = Instant::now() + time;
+        let mut remains = self.remains.lock();
+        let at = remains.partition_point(|(other, _)| *other <= until);
+        remains.insert(at, (until, socket));
+    }
+
+    /// Lets go of a socket that nobody has open, and of its port.
+    pub(super) fn forget(&self, socket: &TcpSocket, port: u16) {
+        let found = {
+            let mut remains = self.remains.lock();
+            let at = remains.iter().position(|(_, kept)| std::ptr::eq(Arc::as_ptr(kept), socket));
+            at.and_then(|at| remains.remove(at))
+        };
+        if let Some((_, kept)) = found {
+            kept.vanish(port);
+        }
+    }
+
+    /// Lets go of those whose time is over.
+    pub(super) fn prune(&self) {
+        let now = Instant::now();
+        loop {
+            let over = {
+                let mut remains = self.remains.lock();
+                if remains.front().is_none_or(|(until, _)| *until > now) {
+                    return;
+                }
+                remains.pop_front()
+            };
+            if let Some((_, socket)) = over {
+                let port = socket.state.lock().port();
+                socket.vanish(port);
+            }
+        }
+    }
+
+    /// How long a socket that nobody has open is kept still.
+    fn time_left(&self, socket: &Arc<TcpSocket>) -> Option<Duration> {
+        let remains = self.remains.lock();
+        let found = remains.iter().find(|(_, kept)| Arc::ptr_eq(kept, socket));
+        found.map(|(until, _)| until.saturating_duration_since(Instant::now()))
+    }
+
     fn me(&self) -> Arc<Self> {
         self.me.upgrade().expect("a network in use is alive")
     }
@@ -49,7 +116,7 @@ impl Loopback {
 
 impl NetworkStack for Loopback {
     fn tcp(&self, ctx: &TaskContext, family: AddressFamily) -> Arc<dyn Socket> {
-        TcpSocket::create(self.me(), family, ctx.credentials().euid)
+        TcpSocket::create(self.me(), family, ctx)
     }
 
     fn udp(&self, ctx: &TaskContext, family: AddressFamily) -> Arc<dyn Socket> {
@@ -63,7 +130,13 @@ impl NetworkStack for Loopback {
 
     fn reports(&self, protocol: IpProtocol) -> Vec<Report> {
         match protocol {
-            IpProtocol::IPPROTO_TCP => self.tcp.all().iter().map(|socket| socket.report()).collect(),
+            IpProtocol::IPPROTO_TCP => {
+                self.prune();
+                let all = self.tcp.all();
+                let reports = all.iter().map(|socket| Report { expires: self.time_left(socket), ..socket.report() });
+                // Of those that are neither connected nor listening Linux tells nothing.
+                reports.filter(|report| report.state != TcpState::TCP_CLOSE).collect()
+            }
             IpProtocol::IPPROTO_UDP => self.udp.all().iter().map(|socket| socket.report()).collect(),
             _ => Vec::new(),
         }

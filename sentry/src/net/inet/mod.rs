@@ -8,6 +8,7 @@ mod option_rules;
 mod options;
 mod ports;
 mod tcp;
+mod tcp_close;
 mod tcp_connect;
 mod tcp_info;
 mod tcp_state;
@@ -16,6 +17,7 @@ mod udp_control;
 
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use amber_abi::capability::Capability;
 use amber_abi::errno::Errno;
@@ -63,6 +65,8 @@ pub struct Report {
     pub inode: u64,
     /// Datagrams that found no room.
     pub drops: u64,
+    /// How long it is kept still, of a socket that nobody has open.
+    pub expires: Option<Duration>,
 }
 
 /// Makes a socket, as socket(2) does.

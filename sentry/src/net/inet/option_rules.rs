@@ -2,6 +2,8 @@
 
 use amber_abi::sockopt::{IpOption as Ip, Ipv6Option as V6, SocketLevel, TcpOption as Tcp};
 
+use crate::net::limits::Numbers;
+
 /// What values an option takes.
 #[derive(Clone, Copy)]
 pub enum Range {
@@ -13,6 +15,8 @@ pub enum Range {
     OrDefault(i32, i32),
     /// A number within bounds; lesser ones count as the first.
     AtLeast(i32),
+    /// Seconds, rounded up to the time some number of retransmissions takes.
+    Retransmissions,
 }
 
 /// One option.
@@ -27,6 +31,34 @@ pub struct Rule {
     pub default: i32,
     /// Only sockets without connections have it.
     pub datagrams_only: bool,
+}
+
+impl Rule {
+    /// What it is at first, where a parameter of the network says.
+    pub fn first(&self, numbers: &Numbers) -> i32 {
+        let is = |level, name| self.level == level && self.name == name;
+        let tcp = |name: Tcp| is(SocketLevel::SOL_TCP, name.raw());
+        let parameter = if is(SocketLevel::SOL_IP, Ip::IP_TTL.raw()) {
+            &numbers.ip_default_ttl
+        } else if is(SocketLevel::SOL_IPV6, V6::IPV6_UNICAST_HOPS.raw()) {
+            &numbers.hop_limit
+        } else if is(SocketLevel::SOL_IPV6, V6::IPV6_V6ONLY.raw()) {
+            &numbers.bindv6only
+        } else if tcp(Tcp::TCP_KEEPIDLE) {
+            &numbers.tcp_keepalive_time
+        } else if tcp(Tcp::TCP_KEEPINTVL) {
+            &numbers.tcp_keepalive_intvl
+        } else if tcp(Tcp::TCP_KEEPCNT) {
+            &numbers.tcp_keepalive_probes
+        } else if tcp(Tcp::TCP_SYNCNT) {
+            &numbers.tcp_syn_retries
+        } else if tcp(Tcp::TCP_LINGER2) {
+            &numbers.tcp_fin_timeout
+        } else {
+            return self.default;
+        };
+        parameter.get() as i32
+    }
 }
 
 const fn rule(level: SocketLevel, name: i32, range: Range, default: i32) -> Rule {
@@ -115,7 +147,7 @@ pub const RULES: &[Rule] = &[
     tcp(Tcp::TCP_KEEPCNT, Range::Within(1, 127), 9),
     tcp(Tcp::TCP_SYNCNT, Range::Within(1, 127), 6),
     tcp(Tcp::TCP_LINGER2, Range::AtLeast(-1), 60),
-    tcp(Tcp::TCP_DEFER_ACCEPT, Range::AtLeast(0), 0),
+    tcp(Tcp::TCP_DEFER_ACCEPT, Range::Retransmissions, 0),
     tcp(Tcp::TCP_QUICKACK, Range::Flag, 1),
     tcp(Tcp::TCP_THIN_LINEAR_TIMEOUTS, Range::Within(0, 1), 0),
     tcp(Tcp::TCP_USER_TIMEOUT, Range::Within(0, i32::MAX), 0),

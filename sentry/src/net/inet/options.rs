@@ -9,6 +9,7 @@ use amber_abi::sockopt::{IpOption as Ip, Ipv6Option as V6, SocketLevel, TcpOptio
 
 use super::memberships::Memberships;
 use super::option_rules::{RULES, Range};
+use crate::net::limits::Limits;
 use crate::sync::{Mutex, Rank};
 use crate::task::TaskContext;
 
@@ -61,15 +62,33 @@ fn short_int(value: &[u8]) -> Result<i32, Errno> {
     }
 }
 
+/// The time until enough retransmissions were made for as many seconds: each waits twice as long as the one before.
+fn retransmission_time(seconds: i32) -> i32 {
+    /// The longest wait between two (`TCP_RTO_MAX`).
+    const LONGEST: i32 = 120;
+    if seconds <= 0 {
+        return 0;
+    }
+    let (mut wait, mut time) = (1, 1);
+    for _ in 1..u8::MAX {
+        if time >= seconds {
+            break;
+        }
+        wait = LONGEST.min(wait * 2);
+        time += wait;
+    }
+    time
+}
+
 fn number(value: i32) -> Vec<u8> {
     value.to_ne_bytes().to_vec()
 }
 
 impl InetOptions {
     /// The options of a fresh socket.
-    pub fn new(family: AddressFamily, kind: SocketKind) -> Self {
+    pub fn new(family: AddressFamily, kind: SocketKind, limits: &Limits) -> Self {
         let values = Values {
-            numbers: RULES.iter().map(|rule| rule.default).collect(),
+            numbers: RULES.iter().map(|rule| rule.first(&limits.numbers)).collect(),
             multicast_address: Ipv4Addr::UNSPECIFIED,
             segment: 0,
             congestion: CONGESTION[0],
@@ -96,6 +115,11 @@ impl InetOptions {
     /// A number of level SOL_IPV6.
     pub fn v6(&self, name: V6) -> i32 {
         self.number(SocketLevel::SOL_IPV6, name.raw())
+    }
+
+    /// A number of level SOL_TCP.
+    pub fn tcp(&self, name: Tcp) -> i32 {
+        self.number(SocketLevel::SOL_TCP, name.raw())
     }
 
     /// A number of level SOL_UDP.
@@ -251,6 +275,7 @@ impl InetOptions {
                 given
             }
             Range::AtLeast(least) => given.max(least),
+            Range::Retransmissions => retransmission_time(given),
         };
         if let Some(slot) = self.values.lock().numbers.get_mut(at) {
             *slot = value;

@@ -7,12 +7,9 @@ use amber_abi::capability::Capability;
 use amber_abi::errno::Errno;
 
 use super::{Claim, Endpoint};
+use crate::net::limits::Limits;
 use crate::sync::{Mutex, Rank};
 use crate::task::TaskContext;
-
-/// Ports that are given to who asks for none in particular (`net.ipv4.ip_local_port_range`).
-pub const FIRST_EPHEMERAL: u16 = 32768;
-const LAST_EPHEMERAL: u16 = 60999;
 
 /// A socket that can have a port.
 pub trait Holder: Send + Sync {
@@ -23,6 +20,7 @@ pub trait Holder: Send + Sync {
 /// The ports of one protocol.
 pub struct Ports<T> {
     table: Mutex<Table<T>>,
+    limits: Arc<Limits>,
 }
 
 struct Table<T> {
@@ -44,12 +42,12 @@ pub fn check_port(ctx: &TaskContext, port: u16) -> Result<(), Errno> {
 
 impl<T: Holder> Ports<T> {
     /// No port is taken yet; where the search for free ones begins cannot be foretold.
-    pub fn new() -> Self {
+    pub fn new(limits: Arc<Limits>) -> Self {
         let mut seed = [0; 2];
         // Without randomness the search begins at the first port, which is as good a place.
         let _ = getrandom::fill(&mut seed);
-        let next = FIRST_EPHEMERAL + u16::from_ne_bytes(seed) % (LAST_EPHEMERAL - FIRST_EPHEMERAL);
-        Ports { table: Mutex::new(Rank::Ports, Table { holders: HashMap::new(), next }) }
+        let next = u16::from_ne_bytes(seed);
+        Ports { table: Mutex::new(Rank::Ports, Table { holders: HashMap::new(), next }), limits }
     }
 
     /// Gives a socket the port, or with 0 any that nobody has; `commit` is told which while nobody else can take it.
@@ -59,7 +57,7 @@ impl<T: Holder> Ports<T> {
     pub fn take(&self, socket: &Arc<T>, claim: &Claim, port: u16, commit: impl FnOnce(u16)) -> Result<u16, Errno> {
         let mut table = self.table.lock();
         let port = match port {
-            0 => table.find_free().ok_or(Errno::EADDRINUSE)?,
+            0 => table.find_free(self.limits.port_range()).ok_or(Errno::EADDRINUSE)?,
             port => port,
         };
         table.check(claim, port, &**socket)?;
@@ -131,10 +129,12 @@ impl<T: Holder> Ports<T> {
 }
 
 impl<T: Holder> Table<T> {
-    fn find_free(&mut self) -> Option<u16> {
-        for _ in FIRST_EPHEMERAL..=LAST_EPHEMERAL {
-            let port = self.next;
-            self.next = if port >= LAST_EPHEMERAL { FIRST_EPHEMERAL } else { port + 1 };
+    fn find_free(&mut self, (first, last): (u16, u16)) -> Option<u16> {
+        for _ in first..=last {
+            let inside = (first..=last).contains(&self.next);
+            let span = u32::from(last.saturating_sub(first)) + 1;
+            let port = if inside { self.next } else { first.saturating_add((u32::from(self.next) % span) as u16) };
+            self.next = if port >= last { first } else { port + 1 };
             if self.holders.get(&port).is_none_or(|holders| holders.iter().all(|holder| holder.strong_count() == 0)) {
                 return Some(port);
             }

@@ -1,7 +1,6 @@
 //! TCP over the loopback: a connection is two queues of bytes.
 
 use std::any::Any;
-use std::collections::VecDeque;
 use std::sync::{Arc, Weak};
 
 use amber_abi::errno::Errno;
@@ -22,9 +21,9 @@ use crate::fs::sigio::Happening;
 use crate::net::inbox::Taking;
 use crate::net::options::SharedOptions;
 use crate::net::socket::{Directions, Outgoing, Received, Socket};
-use crate::net::stream::ByteStream;
 use crate::sync::{Mutex, Rank};
 use crate::task::TaskContext;
+use crate::time::TimerService;
 use crate::wait::WaitQueue;
 
 /// What the send buffer of a connection grows to by itself.
@@ -35,19 +34,22 @@ pub struct TcpSocket {
     pub(super) me: Weak<TcpSocket>,
     pub(super) stack: Arc<Loopback>,
     pub(super) family: AddressFamily,
-    uid: u32,
-    options: SharedOptions,
+    pub(super) uid: u32,
+    pub(super) options: SharedOptions,
     pub(super) inet: InetOptions,
     pub(super) state: Mutex<State>,
     pub(super) queue: WaitQueue,
+    pub(super) timers: Weak<TimerService>,
 }
 
 impl TcpSocket {
-    /// Makes a socket of a user.
-    pub fn create(stack: Arc<Loopback>, family: AddressFamily, uid: u32) -> Arc<Self> {
+    /// Makes a socket for a task.
+    pub fn create(stack: Arc<Loopback>, family: AddressFamily, ctx: &TaskContext) -> Arc<Self> {
         let (send, receive) = stack.limits.tcp_buffers();
         let options = SharedOptions::with_buffers(send, receive);
-        Self::new(stack, family, uid, options, InetOptions::new(family, SocketKind::SOCK_STREAM))
+        let inet = InetOptions::new(family, SocketKind::SOCK_STREAM, &stack.limits);
+        let timers = Arc::downgrade(&ctx.kernel().timers);
+        Self::new(stack, family, ctx.credentials().euid, options, inet, timers)
     }
 
     fn new(
@@ -56,6 +58,7 @@ impl TcpSocket {
         uid: u32,
         options: SharedOptions,
         inet: InetOptions,
+        timers: Weak<TimerService>,
     ) -> Arc<Self> {
         let state = State { local: Some(Endpoint::unspecified(family)), ..State::default() };
         Arc::new_cyclic(|me| TcpSocket {
@@ -67,12 +70,14 @@ impl TcpSocket {
             inet,
             state: Mutex::new(Rank::Buffer, state),
             queue: WaitQueue::new(),
+            timers,
         })
     }
 
     /// The socket that a listener's accept(2) will answer.
     pub(super) fn child(&self) -> Arc<Self> {
-        Self::new(self.stack.clone(), self.family, self.uid, self.options.inherit(), self.inet.inherit())
+        let (options, inet) = (self.options.inherit(), self.inet.inherit());
+        Self::new(self.stack.clone(), self.family, self.uid, options, inet, self.timers.clone())
     }
 
     pub(super) fn is_v6_only(&self) -> bool {
@@ -121,12 +126,19 @@ impl TcpSocket {
     }
 
     /// The peer will send nothing more.
-    fn receive_fin(&self) {
-        let both = {
+    pub(super) fn receive_fin(&self) {
+        let (both, first, closed, port, listener) = {
             let mut state = self.state.lock();
             state.fin_received = true;
-            state.fin_sent
+            (state.fin_sent, state.fin_first, state.closed, state.port(), state.deferred_by.take())
         };
+        if both && first {
+            self.wait_out();
+        }
+        if both && closed {
+            self.stack.forget(self, port);
+        }
+        self.enter_queue(listener);
         self.queue.notify_all();
         self.queue.signals().tell(if both { Happening::HangUp } else { Happening::Input });
     }
@@ -152,45 +164,6 @@ impl TcpSocket {
         self.state.lock().local.get_or_insert(unspecified).port = port;
     }
 
-    /// Stops listening: those who wait to be accepted are reset, those who knock are refused.
-    pub(super) fn stop_listening(listening: Listening) {
-        for end in listening.waiting {
-            end.end(true);
-        }
-        for client in listening.knocking.iter().filter_map(Weak::upgrade) {
-            client.reset();
-        }
-    }
-
-    /// The last descriptor is gone, or the listener this one waited at.
-    fn end(&self, abort: bool) {
-        let (phase, peer, unread, port, fin_sent) = {
-            let mut state = self.state.lock();
-            state.closed = true;
-            let unread = state.stream.bytes() > 0;
-            state.stream = ByteStream::default();
-            let finished = state.is_finished();
-            let phase = std::mem::replace(&mut state.phase, Phase::Done);
-            let peer = if finished { None } else { state.peer.upgrade() };
-            (phase, peer, unread, state.port(), state.fin_sent)
-        };
-        self.release((port != 0).then_some(port));
-        match phase {
-            Phase::Listening(listening) => Self::stop_listening(listening),
-            Phase::Connected => {
-                if let Some(peer) = peer {
-                    match (abort || unread, fin_sent) {
-                        (true, _) => peer.reset(),
-                        (false, false) => peer.receive_fin(),
-                        (false, true) => {}
-                    }
-                }
-            }
-            _ => {}
-        }
-        self.queue.notify_all();
-    }
-
     /// What `/proc/net/tcp` tells.
     pub fn report(&self) -> Report {
         let options = self.options.values();
@@ -209,6 +182,7 @@ impl TcpSocket {
             uid: self.uid,
             inode: options.inode,
             drops: 0,
+            expires: None,
         }
     }
 }
@@ -278,7 +252,7 @@ impl Socket for TcpSocket {
             port
         };
         self.stack.tcp.check_again(self, &self.claim(), port, || {
-            let listening = Listening { waiting: VecDeque::new(), knocking: VecDeque::new(), backlog };
+            let listening = Listening { backlog, ..Listening::default() };
             let mut state = self.state.lock();
             (state.fin_sent, state.no_receive) = (false, false);
             state.phase = Phase::Listening(listening);
@@ -354,8 +328,10 @@ impl Socket for TcpSocket {
         let (urgent, inline) = (message.flags.contains(MessageFlags::MSG_OOB), peer.inline());
         let mut state = peer.state.lock();
         if state.closed || matches!(state.phase, Phase::Done) {
+            let port = state.port();
             drop(state);
             // The packet goes out, and is answered by a reset.
+            self.stack.forget(&peer, port);
             self.reset();
             return Ok(len);
         }
@@ -369,7 +345,9 @@ impl Socket for TcpSocket {
         let sent = len.min(room);
         let urgent = urgent && sent == len;
         state.put(&message.data[..sent], urgent, inline);
+        let listener = state.deferred_by.take();
         drop(state);
+        peer.enter_queue(listener);
         self.stack.count(sent);
         self.state.lock().bytes_sent += sent as u64;
         if urgent {
@@ -449,7 +427,9 @@ impl Socket for TcpSocket {
                 _ => {}
             }
             state.no_receive |= directions.receive;
-            state.fin_sent |= directions.send;
+            if directions.send {
+                state.send_fin();
+            }
             (if idle { Err(Errno::ENOTCONN) } else { Ok(()) }, peer, stopped)
         };
         if let Some(peer) = peer {
@@ -536,6 +516,16 @@ impl Socket for TcpSocket {
             return Ok(0);
         }
         Err(Errno::ENOTTY.into())
+    }
+
+    fn has_drained(&self) -> bool {
+        if self.unsent_bytes() > 0
+            && let Some(peer) = self.peer()
+        {
+            peer.state.lock().sender_waits = true;
+            return self.unsent_bytes() == 0;
+        }
+        true
     }
 
     fn close(&self) {

@@ -1,8 +1,9 @@
 //! How TCP connections are made.
 
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use amber_abi::errno::Errno;
+use amber_abi::sockopt::TcpOption;
 
 use super::Endpoint;
 use super::address::{is_broadcast, parse, route};
@@ -10,6 +11,8 @@ use super::tcp::TcpSocket;
 use super::tcp_state::{Phase, READABLE, State};
 use crate::fs::sigio::Happening;
 use crate::task::TaskContext;
+use crate::time::Expire;
+use crate::time::clock::monotonic;
 
 impl TcpSocket {
     /// Begins a connection, as connect(2) does. On a network without packets the answer is there at once, but as on
@@ -48,12 +51,19 @@ impl TcpSocket {
         let to = Endpoint { ip: to, port: asked.port };
         self.bind_automatically().map_err(|_| Errno::EADDRNOTAVAIL)?;
         let from = Endpoint { ip: from, port: self.state.lock().port() };
-        let twin = |other: &Arc<TcpSocket>| {
+        for other in self.stack.tcp.holders(from.port) {
             let state = other.state.lock();
-            state.local == Some(from) && state.remote == Some(to)
-        };
-        if self.stack.tcp.holders(from.port).iter().any(twin) {
-            return Err(Errno::EADDRNOTAVAIL);
+            let twin = state.local == Some(from) && state.remote == Some(to) && !state.is_finished();
+            let over = matches!(state.phase, Phase::TimeWait);
+            drop(state);
+            if !twin {
+                continue;
+            }
+            // What remains of an earlier connection can be told from the new one, on request.
+            if !over || self.stack.limits.numbers.tcp_tw_reuse.get() == 0 {
+                return Err(Errno::EADDRNOTAVAIL);
+            }
+            self.stack.forget(&other, from.port);
         }
         {
             let mut state = self.state.lock();
@@ -104,7 +114,9 @@ impl TcpSocket {
             return;
         }
         drop(state);
+        self.forget_predecessor(to, from);
         let end = self.child();
+        let deferral = u64::try_from(self.inet.tcp(TcpOption::TCP_DEFER_ACCEPT)).unwrap_or(0);
         {
             let mut state = end.state.lock();
             *state = State {
@@ -132,16 +144,50 @@ impl TcpSocket {
         self.stack.count(0);
         let mut state = self.state.lock();
         if let Phase::Listening(listening) = &mut state.phase {
-            listening.waiting.push_back(end);
+            let deferred = deferral > 0;
+            if deferred {
+                listening.deferred.push(end.clone());
+            } else {
+                listening.waiting.push_back(end.clone());
+            }
             drop(state);
+            if deferred {
+                end.defer(&self.me, deferral);
+            }
             client.queue.notify_all();
             client.queue.signals().tell(Happening::Output);
-            self.queue.notify_and_signal(READABLE, Happening::Input);
+            if !deferred {
+                self.queue.notify_and_signal(READABLE, Happening::Input);
+            }
         } else {
             drop(state);
             self.stack.tcp.release(&end, to.port);
             client.reset();
         }
+    }
+
+    /// What remains of an earlier connection between the same two gives way to a new one.
+    fn forget_predecessor(&self, local: Endpoint, remote: Endpoint) {
+        for other in self.stack.tcp.holders(local.port) {
+            let is_it = {
+                let state = other.state.lock();
+                matches!(state.phase, Phase::TimeWait) && state.local == Some(local) && state.remote == Some(remote)
+            };
+            if is_it {
+                self.stack.forget(&other, local.port);
+            }
+        }
+    }
+
+    /// The listener shall hear of this connection only when it has data, or after so many seconds.
+    fn defer(&self, listener: &Weak<TcpSocket>, seconds: u64) {
+        let alarm = self.timers.upgrade().map(|timers| {
+            let at = monotonic().saturating_add(seconds.saturating_mul(1_000_000_000));
+            timers.set(at, self.me.clone() as Weak<dyn Expire>)
+        });
+        let mut state = self.state.lock();
+        state.deferred_by = Some(listener.clone());
+        state.deferral = alarm;
     }
 
     /// Lets in those who knock, as far as there is room.
@@ -210,5 +256,12 @@ impl TcpSocket {
         }
         self.queue.notify_all();
         Ok(())
+    }
+}
+
+impl Expire for TcpSocket {
+    fn expire(&self) {
+        let listener = self.state.lock().deferred_by.take();
+        self.enter_queue(listener);
     }
 }

@@ -12,6 +12,7 @@ use super::Endpoint;
 use super::tcp::TcpSocket;
 use crate::net::control::Control;
 use crate::net::stream::ByteStream;
+use crate::time::Alarm;
 
 pub const READABLE: PollEvents = PollEvents::POLLIN.union(PollEvents::POLLRDNORM);
 pub const WRITABLE: PollEvents = PollEvents::POLLOUT.union(PollEvents::POLLWRNORM);
@@ -30,14 +31,19 @@ pub enum Phase {
     Connected,
     /// The connection is gone: refused or reset.
     Done,
+    /// What remains of a connection that this end was the first to end: it keeps its ports for a while.
+    TimeWait,
 }
 
 /// What a listener has.
+#[derive(Default)]
 pub struct Listening {
     /// Connections that are made and wait to be accepted.
     pub waiting: VecDeque<Arc<TcpSocket>>,
     /// Sockets that asked for a connection while there was no room.
     pub knocking: VecDeque<Weak<TcpSocket>>,
+    /// Connections that are made, but of which nobody shall hear before they have data (`TCP_DEFER_ACCEPT`).
+    pub deferred: Vec<Arc<TcpSocket>>,
     /// How many wait at most, less one.
     pub backlog: usize,
 }
@@ -57,6 +63,12 @@ pub struct State {
     pub fin_received: bool,
     /// Nothing more will be sent.
     pub fin_sent: bool,
+    /// That was said before the peer said it.
+    pub fin_first: bool,
+    /// The listener that waits for this connection's data.
+    pub deferred_by: Option<Weak<TcpSocket>>,
+    /// When that has waited long enough.
+    pub deferral: Option<Alarm>,
     /// Nothing more will be received: shutdown(2).
     pub no_receive: bool,
     pub error: Option<Errno>,
@@ -90,6 +102,7 @@ impl State {
             Phase::Idle | Phase::Done => TcpState::TCP_CLOSE,
             Phase::Listening(_) => TcpState::TCP_LISTEN,
             Phase::Connecting => TcpState::TCP_SYN_SENT,
+            Phase::TimeWait => TcpState::TCP_TIME_WAIT,
             Phase::Connected => match (self.fin_sent, self.fin_received) {
                 (false, false) => TcpState::TCP_ESTABLISHED,
                 (true, false) => TcpState::TCP_FIN_WAIT2,
@@ -101,7 +114,7 @@ impl State {
 
     /// The connection is reset by the peer; false if that changes nothing any more.
     pub fn reset(&mut self) -> bool {
-        if self.is_finished() || matches!(self.phase, Phase::Idle | Phase::Listening(_)) {
+        if self.is_finished() || matches!(self.phase, Phase::Idle | Phase::Listening(_) | Phase::TimeWait) {
             return false;
         }
         self.error = Some(match self.phase {
@@ -159,6 +172,14 @@ impl State {
             events |= PollEvents::POLLERR;
         }
         events
+    }
+
+    /// Says that nothing more will be sent; false if that was said before.
+    pub fn send_fin(&mut self) -> bool {
+        let new = !self.fin_sent;
+        self.fin_first |= new && !self.fin_received;
+        self.fin_sent = true;
+        new
     }
 
     /// Whether sending waits for room at the peer.

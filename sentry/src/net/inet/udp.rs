@@ -78,13 +78,14 @@ impl UdpSocket {
             drops: 0,
         };
         let (send, receive) = stack.limits.default_buffers();
+        let inet = InetOptions::new(family, SocketKind::SOCK_DGRAM, &stack.limits);
         Arc::new_cyclic(|me| UdpSocket {
             me: me.clone(),
             stack,
             family,
             uid,
             options: SharedOptions::with_buffers(send, receive),
-            inet: InetOptions::new(family, SocketKind::SOCK_DGRAM),
+            inet,
             state: Mutex::new(Rank::Buffer, state),
             queue: WaitQueue::new(),
         })
@@ -259,6 +260,7 @@ impl UdpSocket {
             uid: self.uid,
             inode,
             drops: state.drops,
+            expires: None,
         }
     }
 }

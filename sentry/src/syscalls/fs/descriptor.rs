@@ -24,7 +24,14 @@ pub fn close(ctx: &mut TaskContext, fd: Fd) -> SysResult {
 /// What closing one descriptor of a file brings about.
 pub fn closed(ctx: &TaskContext, description: &Arc<FileDescription>) -> Result<(), Errno> {
     description.closed(ctx.files().id());
-    if description.is_path_only() { Ok(()) } else { description.file().flush() }
+    if description.is_path_only() {
+        return Ok(());
+    }
+    let flushed = description.file().flush();
+    if Arc::strong_count(description) == 1 {
+        description.file().last_close(ctx);
+    }
+    flushed
 }
 
 /// close_range(2).

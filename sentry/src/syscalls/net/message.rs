@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use amber_abi::errno::Errno;
 use amber_abi::open::{Iovec, MAX_RW_COUNT, UIO_MAXIOV};
 use amber_abi::poll::PollEvents;
-use amber_abi::socket::{MessageFlags, Mmsghdr, Msghdr};
+use amber_abi::socket::{IpProtocol, MessageFlags, Mmsghdr, Msghdr};
 use amber_abi::time::Timespec;
 
 use super::sockets::{read_address, write_address};
@@ -303,6 +303,8 @@ struct Receiver<'a> {
     impatient: bool,
     stream: bool,
     peek: bool,
+    /// What is received is thrown away (`MSG_TRUNC` of TCP).
+    discard: bool,
     /// How many bytes of a stream are waited for.
     least: u64,
 }
@@ -319,6 +321,9 @@ impl<'a> Receiver<'a> {
             flags,
             impatient: flags.contains(MessageFlags::MSG_DONTWAIT) || errors || opened.description.is_nonblocking(),
             stream,
+            discard: flags.contains(MessageFlags::MSG_TRUNC)
+                && stream
+                && opened.socket.identity().2 == IpProtocol::IPPROTO_TCP.raw(),
             peek: flags.contains(MessageFlags::MSG_PEEK),
             least: match (stream, all) {
                 (false, _) => 0,
@@ -332,7 +337,7 @@ impl<'a> Receiver<'a> {
     fn step(&self, ctx: &TaskContext, so_far: u64, buffer: &mut [u8]) -> Result<Received, SysError> {
         let socket = &self.opened.socket;
         let mut want = ((self.pieces.len - so_far) as usize).min(buffer.len());
-        if self.stream && want > 0 {
+        if self.stream && want > 0 && !self.discard {
             // Nothing is taken from a stream that cannot be delivered.
             let room = self.pieces.room(ctx, so_far, want);
             if room == 0 {
@@ -357,7 +362,9 @@ impl<'a> Receiver<'a> {
             Err(error) if waits => socket.receive(&mut buffer[..want], self.flags).map_err(|_| error)?,
             answer => answer?,
         };
-        self.pieces.copy_out(ctx, so_far, &buffer[..part.len])?;
+        if !self.discard {
+            self.pieces.copy_out(ctx, so_far, &buffer[..part.len])?;
+        }
         Ok(part)
     }
 }

@@ -1,0 +1,101 @@
+//! How TCP connections end, and what remains of them.
+
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use amber_abi::sockopt::TcpOption;
+
+use super::tcp::TcpSocket;
+use super::tcp_state::{Listening, Phase, READABLE, State};
+use crate::fs::sigio::Happening;
+
+/// How long the ports of a connection stay taken after it (`TCP_TIMEWAIT_LEN`).
+const TIME_WAIT: Duration = Duration::from_secs(60);
+
+impl TcpSocket {
+    /// Stops listening: those who wait to be accepted are reset, those who knock are refused.
+    pub(super) fn stop_listening(listening: Listening) {
+        for end in listening.waiting.into_iter().chain(listening.deferred) {
+            end.end(true);
+        }
+        for client in listening.knocking.iter().filter_map(Weak::upgrade) {
+            client.reset();
+        }
+    }
+
+    /// The last descriptor is gone, or the listener this one waited at.
+    pub(super) fn end(&self, abort: bool) {
+        let (phase, peer, orderly, fin, waits, port) = {
+            let mut state = self.state.lock();
+            state.closed = true;
+            let unread = state.stream.bytes() > 0;
+            state.stream = Default::default();
+            let peer = if state.is_finished() { None } else { state.peer.upgrade() };
+            let connected = matches!(state.phase, Phase::Connected) && peer.is_some();
+            let orderly = connected && !abort && !unread;
+            let fin = orderly && state.send_fin();
+            // Without an end of the peer's, what is left of this one goes on waiting for that.
+            let waits = orderly && !state.fin_received;
+            let phase = if waits { Phase::Connected } else { std::mem::replace(&mut state.phase, Phase::Done) };
+            (phase, peer, orderly, fin, waits, state.port())
+        };
+        let patience = if waits { self.orphan_time() } else { None };
+        match patience {
+            Some(patience) => self.stack.adopt(self, patience),
+            None => {
+                self.state.lock().phase = Phase::Done;
+                self.release((port != 0).then_some(port));
+            }
+        }
+        match (phase, peer) {
+            (Phase::Listening(listening), _) => Self::stop_listening(listening),
+            (Phase::Connected, Some(peer)) if !orderly => peer.reset(),
+            (Phase::Connected, Some(peer)) if fin => peer.receive_fin(),
+            _ => {}
+        }
+        self.queue.notify_all();
+    }
+
+    /// How long a closed socket waits for its peer's end; not at all with a negative `TCP_LINGER2`.
+    fn orphan_time(&self) -> Option<Duration> {
+        let seconds = self.inet.tcp(TcpOption::TCP_LINGER2);
+        u64::try_from(seconds).ok().map(Duration::from_secs)
+    }
+
+    /// Leaves something behind that keeps the ports of this connection taken.
+    pub(super) fn wait_out(&self) {
+        let (local, remote) = {
+            let state = self.state.lock();
+            (state.local, state.remote)
+        };
+        let (Some(local), Some(_)) = (local, remote) else { return };
+        let remains = self.child();
+        *remains.state.lock() =
+            State { phase: Phase::TimeWait, local: Some(local), remote, closed: true, ..State::default() };
+        self.stack.keep(remains, local.port, TIME_WAIT);
+    }
+
+    /// The time of a socket that nobody has open is over.
+    pub(super) fn vanish(&self, port: u16) {
+        self.state.lock().phase = Phase::Done;
+        self.release((port != 0).then_some(port));
+    }
+
+    /// A connection that its listener did not want to hear of before it had data has some, or waited long enough.
+    pub(super) fn enter_queue(&self, listener: Option<Weak<TcpSocket>>) {
+        let Some(listener) = listener.and_then(|listener| listener.upgrade()) else { return };
+        let entered = {
+            let mut state = listener.state.lock();
+            match &mut state.phase {
+                Phase::Listening(listening) => {
+                    let at = listening.deferred.iter().position(|end| std::ptr::eq(Arc::as_ptr(end), self));
+                    at.map(|at| listening.waiting.push_back(listening.deferred.swap_remove(at))).is_some()
+                }
+                _ => false,
+            }
+        };
+        if entered {
+            listener.queue.notify_and_signal(READABLE, Happening::Input);
+        }
+    }
+}
