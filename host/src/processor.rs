@@ -1,6 +1,11 @@
-//! What the host says of its processors: what a guest's `cpuid` instruction would tell it as well.
+//! What the host says of its processors: little more than a guest's `cpuid` instruction would tell it as well.
 
 use std::sync::OnceLock;
+
+/// The processor this thread is on at the moment, if the host tells.
+pub fn current() -> Option<usize> {
+    nix::sched::sched_getcpu().ok()
+}
 
 /// A processor, as `/proc/cpuinfo` describes it; all are taken to be alike.
 #[derive(Clone, Debug, Default)]

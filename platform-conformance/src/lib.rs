@@ -44,6 +44,7 @@ macro_rules! conformance_tests {
             a_context_moves_between_spaces,
             threads_share_a_space,
             threads_come_and_go,
+            a_context_that_rested_serves_again,
             no_interruption_is_lost,
             interruptions_leave_no_trace,
             synchronizing_reaches_running_threads,

@@ -27,9 +27,7 @@ pub fn threads_share_a_space(machine: &Machine) {
     let counter = first.add(DATA, 1, READ_WRITE);
     first.run_to_call();
     first.load(code::count_forever());
-    for _ in 0..THREADS {
-        first.context.prepare_thread(&*first.space).unwrap();
-    }
+    let _rooms: Vec<_> = (0..THREADS).map(|_| first.context.prepare_thread(&*first.space).unwrap()).collect();
     let (sender, interrupters) = std::sync::mpsc::channel();
     std::thread::scope(|scope| {
         for _ in 0..THREADS {
@@ -59,7 +57,7 @@ pub fn threads_come_and_go(machine: &Machine) {
     let mut first = Guest::new(machine, code::call_forever());
     for round in 0..20 {
         first.run_to_call();
-        first.context.prepare_thread(&*first.space).unwrap();
+        let _room = first.context.prepare_thread(&*first.space).unwrap();
         std::thread::scope(|scope| {
             scope.spawn(|| {
                 let mut guest = Guest::thread(machine, first.space.clone());
@@ -71,17 +69,53 @@ pub fn threads_come_and_go(machine: &Machine) {
     }
     let space = first.space.clone();
     let frames = std::mem::take(&mut first.frames);
-    first.context.prepare_thread(&*space).unwrap();
+    let room = first.context.prepare_thread(&*space).unwrap();
     let mut second = Guest::thread(machine, space.clone());
     second.run_to_call();
     drop(first);
-    second.context.prepare_thread(&*space).unwrap();
+    drop(room);
+    let _room = second.context.prepare_thread(&*space).unwrap();
     let child = second.context.fork_space(&*space).unwrap();
     let mut third = Guest::thread(machine, child);
     third.run_to_call();
     drop(second);
     third.run_to_call();
     drop(frames);
+}
+
+/// A context that rested serves the next thread, in the same space, in another, or when the first one is gone.
+pub fn a_context_that_rested_serves_again(machine: &Machine) {
+    let mut first = Guest::new(machine, code::keep_floating());
+    first.registers.rdi = 99;
+    first.run_to_call();
+    let mut context = machine.platform.new_context().unwrap();
+    let mut serve = |space: &Arc<dyn amber_platform::AddressSpace>, rax| {
+        let mut guest = Guest::thread(machine, space.clone());
+        std::mem::swap(&mut guest.context, &mut context);
+        guest.registers.rax = rax;
+        guest.run_to_call();
+        // Nothing is left of the thread before.
+        assert_eq!((guest.registers.orig_rax, guest.registers.rdi), (rax, 0));
+        guest.context.interrupter().interrupt();
+        guest.context.set_waiting(true);
+        guest.context.rest();
+        guest.context.rest();
+        std::mem::swap(&mut guest.context, &mut context);
+    };
+    first.load(code::tell_floating());
+    let room = first.context.prepare_thread(&*first.space).unwrap();
+    serve(&first.space, 1);
+    drop(room);
+    serve(&first.space, 2);
+    let child = first.context.fork_space(&*first.space).unwrap();
+    serve(&child, 3);
+    serve(&first.space, 4);
+    drop(child);
+    first.run_to_call();
+    serve(&first.space, 5);
+    let other = first.context.fork_space(&*first.space).unwrap();
+    drop(first);
+    serve(&other, 6);
 }
 
 /// Each interruption ends a run, wherever it comes.
@@ -166,8 +200,7 @@ pub fn synchronizing_reaches_running_threads(machine: &Machine) {
     first.add(DATA + PAGE_SIZE, 1, READ);
     first.space.synchronize();
     first.load(code::count_forever());
-    first.context.prepare_thread(&*first.space).unwrap();
-    first.context.prepare_thread(&*first.space).unwrap();
+    let _rooms = [(); 2].map(|()| first.context.prepare_thread(&*first.space).unwrap());
     let (sender, interrupters) = std::sync::mpsc::channel();
     std::thread::scope(|scope| {
         for _ in 0..2 {
@@ -204,7 +237,7 @@ pub fn changes_while_threads_fault(machine: &Machine) {
     let frames = first.add(PLACE, PAGES, READ);
     first.run_to_call();
     first.load(code::read_pages_forever());
-    first.context.prepare_thread(&*first.space).unwrap();
+    let _room = first.context.prepare_thread(&*first.space).unwrap();
     let space: Arc<_> = first.space.clone();
     let done = AtomicBool::new(false);
     std::thread::scope(|scope| {
@@ -230,6 +263,8 @@ pub fn changes_while_threads_fault(machine: &Machine) {
             first.space.synchronize();
             first.space.map(PLACE, frames, READ);
             first.space.synchronize();
+            // No guest could make changes faster than its platform follows.
+            std::thread::sleep(Duration::from_micros(20));
         }
     });
 }
@@ -245,7 +280,7 @@ pub fn floating_point_is_kept(machine: &Machine) {
     for _ in 0..3 {
         guest.registers.rdi = 0;
         guest.add(DATA, 1, READ);
-        guest.context.prepare_thread(&*guest.space).unwrap();
+        let _room = guest.context.prepare_thread(&*guest.space).unwrap();
         guest.context.fork_space(&*guest.space).unwrap();
         guest.run_to_call();
         assert_eq!(guest.registers.rdi, 0x0123_4567_89ab_cdef);
@@ -281,7 +316,7 @@ pub fn floating_point_moves_with_the_context(machine: &Machine) {
     let fork = parent.context.fork_space(&*parent.space).unwrap();
     assert_eq!(start(fork.clone(), Some(&state)), 99);
     assert_eq!(start(fork, None), 0);
-    parent.context.prepare_thread(&*parent.space).unwrap();
+    let _room = parent.context.prepare_thread(&*parent.space).unwrap();
     assert_eq!(start(parent.space.clone(), None), 0);
     assert_eq!(start(parent.space.clone(), Some(&state)), 99);
 

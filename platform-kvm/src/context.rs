@@ -4,7 +4,7 @@ use std::io::ErrorKind;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use amber_platform::{AddressSpace, Context, FloatingPoint, HostFault, Interrupter, Registers, Trap};
+use amber_platform::{AddressSpace, Context, FloatingPoint, HostFault, Interrupter, Registers, Room, Trap};
 
 use crate::answers::Answer;
 use crate::counters::Reason;
@@ -70,6 +70,16 @@ impl KvmContext {
             }
         }
         space.check()
+    }
+
+    /// Leaves the space and gives the processor back.
+    fn leave(&mut self) {
+        self.move_out();
+        self.seat.set_vcpu(None);
+        if let Some(vcpu) = self.vcpu.take() {
+            self.shared.pool.give_back(vcpu, &self.seat);
+        }
+        self.seat.saved.lock().take();
     }
 
     fn move_out(&mut self) {
@@ -186,8 +196,16 @@ impl Context for KvmContext {
         Ok(Arc::new(own(space)?.copy()?))
     }
 
-    fn prepare_thread(&mut self, _: &dyn AddressSpace) -> Result<(), HostFault> {
-        Ok(())
+    fn prepare_thread(&mut self, _: &dyn AddressSpace) -> Result<Room, HostFault> {
+        Ok(Room::plenty())
+    }
+
+    fn rest(&mut self) {
+        self.leave();
+        self.seat.take_interrupt();
+        self.floating = Some(self.shared.pool.format().initial());
+        self.answers = Vec::new();
+        self.answers_changed = true;
     }
 
     fn floating_point(&mut self) -> Result<FloatingPoint, HostFault> {
@@ -227,10 +245,6 @@ impl Context for KvmContext {
 
 impl Drop for KvmContext {
     fn drop(&mut self) {
-        self.move_out();
-        self.seat.set_vcpu(None);
-        if let Some(vcpu) = self.vcpu.take() {
-            self.shared.pool.give_back(vcpu, &self.seat);
-        }
+        self.leave();
     }
 }

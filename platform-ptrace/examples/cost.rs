@@ -98,7 +98,7 @@ fn main() {
         });
     });
     measure("prepare_thread, run on a new thread", 500, || {
-        guest.context.prepare_thread(&*guest.space).unwrap();
+        let _room = guest.context.prepare_thread(&*guest.space).unwrap();
         let (space, registers) = (guest.space.clone(), guest.registers);
         std::thread::scope(|scope| {
             scope.spawn(|| {

@@ -4,14 +4,14 @@ use std::io;
 use std::sync::Arc;
 
 use amber_platform::{
-    Access, AddressSpace, Context, FloatingPoint, HostFault, Interrupter, PAGE_SIZE, Registers, Trap,
+    Access, AddressSpace, Context, FloatingPoint, HostFault, Interrupter, PAGE_SIZE, Registers, Room, Trap,
 };
 
 use crate::placement::Place;
 use crate::seat::{KICK, Seat};
 use crate::space::Space;
 use crate::trace::{self, SignalInfo, Stop};
-use crate::tracee::Tracee;
+use crate::tracee::{RestingTracee, Tracee};
 use crate::{Shared, fault, floating};
 
 /// Code segment of 64-bit programs.
@@ -35,6 +35,8 @@ pub struct TracedContext {
     seat: Arc<Seat>,
     place: Option<Arc<Place>>,
     tracee: Option<Tracee>,
+    /// What the last guest thread left.
+    resting: Option<RestingTracee>,
     /// The floating-point state, when it is not in the tracee.
     floating: Option<FloatingPoint>,
 }
@@ -43,7 +45,7 @@ impl TracedContext {
     /// A context that has run nowhere yet.
     pub fn new(shared: Arc<Shared>) -> Self {
         let floating = Some(shared.floating.initial());
-        TracedContext { shared, seat: Arc::default(), place: None, tracee: None, floating }
+        TracedContext { shared, seat: Arc::default(), place: None, tracee: None, resting: None, floating }
     }
 
     /// The stub thread that runs this context in `space`.
@@ -54,18 +56,37 @@ impl TracedContext {
             {
                 self.floating = Some(floating::state_of(tracee.tid(), &self.shared.floating)?);
             }
-            self.leave();
-            let processors = &self.shared.processors;
-            let place = self.place.get_or_insert_with(|| processors.enrol());
-            self.tracee = Some(Tracee::attach(space.stub(), &self.seat, |stub| processors.bring(place, stub))?);
+            self.move_to(space)?;
         }
         self.tracee.as_mut().ok_or_else(|| fault("no stub thread", io::ErrorKind::NotFound))
     }
 
-    /// Gives the stub thread back.
-    fn leave(&mut self) {
+    /// Takes a stub thread of `space` in place of the one there is.
+    fn move_to(&mut self, space: &Space) -> Result<(), HostFault> {
+        let processors = &self.shared.processors;
+        let stub = space.stub();
+        let fresh = self.tracee.is_none();
         self.seat.set_target(None);
         self.tracee = None;
+        // Who rested, or is new, begins where the one that made the guest thread is: most wait for each other.
+        let place = match &self.place {
+            Some(place) => {
+                if fresh {
+                    processors.settle(place, stub.home());
+                }
+                place
+            }
+            None => self.place.insert(processors.enrol(stub.home())),
+        };
+        if let Some(tracee) = self.resting.take().and_then(RestingTracee::wake)
+            && Arc::ptr_eq(tracee.stub(), stub)
+        {
+            self.seat.set_target(Some((stub.pid(), tracee.tid())));
+            self.tracee = Some(tracee);
+        } else {
+            self.tracee = Some(Tracee::attach(stub, &self.seat, |thread| processors.bring(place, thread))?);
+        }
+        Ok(())
     }
 
     /// Makes the guest thread ready in `space`. Returns whether the host takes the registers.
@@ -85,10 +106,12 @@ impl TracedContext {
 
     /// Runs the guest thread that was made ready.
     fn run_guest(&mut self) -> Result<Stop, HostFault> {
-        match (&mut self.tracee, &self.place) {
-            (Some(tracee), Some(place)) => self.shared.processors.count(place, || tracee.run_guest()),
-            _ => Err(fault("no stub thread", io::ErrorKind::NotFound)),
+        let tracee = self.tracee.as_mut().ok_or_else(|| fault("no stub thread", io::ErrorKind::NotFound))?;
+        let stop = tracee.run_guest();
+        if let Some(place) = &self.place {
+            tracee.stub().set_home(place.processor());
         }
+        stop
     }
 
     /// What a stop means for the guest, if anything. `settled` is the last change that was in effect when it ran.
@@ -214,11 +237,31 @@ impl Context for TracedContext {
     fn fork_space(&mut self, space: &dyn AddressSpace) -> Result<Arc<dyn AddressSpace>, HostFault> {
         let space = own(space)?;
         let shared = self.shared.clone();
-        Ok(Arc::new(space.fork(self.enter(space)?, &shared.commands)?))
+        let child = space.fork(self.enter(space)?, &shared.commands)?;
+        if let Some(place) = &self.place {
+            child.stub().set_home(place.processor());
+        }
+        Ok(Arc::new(child))
     }
 
-    fn prepare_thread(&mut self, space: &dyn AddressSpace) -> Result<(), HostFault> {
-        self.enter(own(space)?)?.clone_thread()
+    fn prepare_thread(&mut self, space: &dyn AddressSpace) -> Result<Room, HostFault> {
+        self.enter(own(space)?)?.claim_thread().map(Room::new)
+    }
+
+    fn rest(&mut self) {
+        self.set_waiting(true);
+        self.seat.set_target(None);
+        self.seat.take_interrupt();
+        if let Some(tracee) = self.tracee.take() {
+            self.resting = Some(tracee.rest());
+        }
+        self.floating = Some(self.shared.floating.initial());
+    }
+
+    fn set_waiting(&self, waiting: bool) {
+        if let Some(place) = &self.place {
+            self.shared.processors.set_waiting(place, waiting);
+        }
     }
 
     fn floating_point(&mut self) -> Result<FloatingPoint, HostFault> {
@@ -252,6 +295,8 @@ impl Drop for TracedContext {
         if let Some(place) = &self.place {
             self.shared.processors.leave(place);
         }
-        self.leave();
+        self.seat.set_target(None);
+        // Awake, it gives the stub's thread back; the host would kill a stub whose tracer ends.
+        self.tracee = self.tracee.take().or_else(|| self.resting.take()?.wake());
     }
 }

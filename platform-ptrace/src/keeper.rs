@@ -68,7 +68,7 @@ impl Zygote {
         let program = image::program().map_err(|e| fault("making the stub's program", e))?;
         avoid_child_signals();
         let pid = spawn(&program, memory, &commands)?;
-        let stub = Arc::new(Stub::new(pid, page));
+        let stub = Arc::new(Stub::new(pid, page, Arc::default()));
         let tracee = Tracee::adopt(&stub, &Arc::new(Seat::default()), LOADED)?;
         let mut zygote = Zygote { stub, tracee, commands };
         placement::with_tracee(pid, || zygote.settle())?;

@@ -1,8 +1,9 @@
 //! Keeps a tracer and its tracee on one processor: waking a thread on another one costs several times a whole trap.
 //!
 //! Each context has one processor, to which its host thread and its stub thread are bound. A new one starts where its
-//! maker is, since most wait for each other. Those that turn out to run at the same time are spread by a *balancer*
-//! thread, which sleeps while nothing runs.
+//! maker is, since most wait for each other. A *balancer* thread, which sleeps while nothing runs, spreads those that are
+//! busy at the same time. It brings those together again that wait often, since each of their wake-ups reaches across
+//! processors, and keeps them together even if that leaves another processor idle.
 
 use std::io;
 use std::sync::Arc;
@@ -16,12 +17,20 @@ use parking_lot::{Condvar, Mutex};
 /// How long the balancer watches before it decides: at first, and when there was nothing to do for long.
 const SHORTEST_WATCH: Duration = Duration::from_millis(2);
 const LONGEST_WATCH: Duration = Duration::from_millis(32);
-/// Watches without any guest running after which the balancer sleeps.
+/// Watches without two busy contexts after which the balancer sleeps.
 const QUIET_WATCHES: u32 = 4;
-/// A processor whose contexts run longer than this, together, in each unit of time, has too many.
+/// A context that is busy for less than this share of the time does not count.
+const IDLE: f64 = 0.01;
+/// A processor whose contexts are busy for more than this, together, in each unit of time, has too many.
 const CROWDED: f64 = 1.25;
 /// By how much two processors must be nearer to each other after a move.
 const GAIN: f64 = 0.2;
+/// Contexts that wait often are brought to one processor if they fill it up to this at most.
+const ROOMY: f64 = 0.9;
+/// What waking a context on another processor takes longer than on the same, in seconds.
+const DISTANCE: f64 = 70e-6;
+/// A context that would lose this share of its time to wake-ups from another processor waits often.
+const OFTEN: f64 = 0.15;
 
 /// Where a context runs.
 pub struct Place {
@@ -29,23 +38,30 @@ pub struct Place {
     /// The stub thread, 0 if there is none.
     stub: AtomicI32,
     processor: AtomicUsize,
-    /// Nanoseconds in the guest so far.
+    /// Nanoseconds it was busy before [`since`](Self::since).
     spent: AtomicU64,
-    /// When it went there, in nanoseconds of [`Processors`], if it is there.
+    /// From when on it is busy, in nanoseconds of [`Processors`], if it is.
     since: AtomicU64,
+    /// How often it has waited.
+    waits: AtomicU64,
 }
 
-/// Outside the guest, in [`Place::since`].
-const OUTSIDE: u64 = u64::MAX;
+/// Nothing to do, in [`Place::since`].
+const WAITING: u64 = u64::MAX;
 
 impl Place {
-    /// Nanoseconds in the guest up to `now`.
-    fn spent(&self, now: u64) -> u64 {
+    /// The processor.
+    pub fn processor(&self) -> usize {
+        self.processor.load(Ordering::Relaxed)
+    }
+
+    /// Nanoseconds it was busy up to `now`, and how often it has waited.
+    fn account(&self, now: u64) -> (u64, u64) {
         let running = match self.since.load(Ordering::Relaxed) {
-            OUTSIDE => 0,
+            WAITING => 0,
             since => now.saturating_sub(since),
         };
-        self.spent.load(Ordering::Relaxed) + running
+        (self.spent.load(Ordering::Relaxed) + running, self.waits.load(Ordering::Relaxed))
     }
 
     fn bind(&self, processor: usize) {
@@ -63,7 +79,7 @@ pub struct Processors {
     allowed: Vec<usize>,
     epoch: Instant,
     places: Mutex<Vec<Arc<Place>>>,
-    /// The balancer waits for a context to run.
+    /// The balancer waits for a context to have something to do.
     asleep: AtomicBool,
     wake: Condvar,
     closed: AtomicBool,
@@ -95,21 +111,20 @@ impl Processors {
         self.wake.notify_one();
     }
 
-    /// A place for a context of this host thread, on the processor the thread is on.
-    pub fn enrol(&self) -> Arc<Place> {
+    /// A place for a context of this host thread, on the processor `home` or, without one, where the thread is.
+    pub fn enrol(&self, home: Option<usize>) -> Arc<Place> {
+        let processor = home.or_else(|| sched_getcpu().ok()).unwrap_or(0);
         let place = Arc::new(Place {
             host: gettid(),
             stub: AtomicI32::new(0),
-            processor: AtomicUsize::new(sched_getcpu().unwrap_or(0)),
+            processor: AtomicUsize::new(processor),
             spent: AtomicU64::new(0),
-            since: AtomicU64::new(OUTSIDE),
+            since: AtomicU64::new(self.now()),
+            waits: AtomicU64::new(0),
         });
-        let mut places = self.places.lock();
-        place.bind(place.processor.load(Ordering::Relaxed));
-        places.push(place.clone());
-        if places.len() == 2 {
-            self.wake.notify_one();
-        }
+        bind(place.host, processor);
+        self.places.lock().push(place.clone());
+        self.stir();
         place
     }
 
@@ -118,25 +133,45 @@ impl Processors {
         self.places.lock().retain(|other| !Arc::ptr_eq(other, place));
     }
 
+    /// Gives a context that has rested something to do again, on the processor `home` if there is one.
+    pub fn settle(&self, place: &Place, home: Option<usize>) {
+        if let Some(home) = home.filter(|&home| home != place.processor()) {
+            let _places = self.places.lock();
+            place.bind(home);
+        }
+        self.set_waiting(place, false);
+    }
+
     /// Brings a stub thread to the place.
     pub fn bring(&self, place: &Place, stub: i32) {
         let _places = self.places.lock();
         place.stub.store(stub, Ordering::Relaxed);
-        bind(Pid::from_raw(stub), place.processor.load(Ordering::Relaxed));
+        bind(Pid::from_raw(stub), place.processor());
     }
 
-    /// Does what runs the guest, and counts its time.
-    pub fn count<T>(&self, place: &Place, run: impl FnOnce() -> T) -> T {
+    /// Notes that the context at a place, this thread's own, has nothing to do, or that it has.
+    pub fn set_waiting(&self, place: &Place, waiting: bool) {
+        let now = self.now();
+        match (place.since.load(Ordering::Relaxed), waiting) {
+            (WAITING, false) => {
+                place.since.store(now, Ordering::Relaxed);
+                self.stir();
+            }
+            (WAITING, true) | (_, false) => (),
+            (since, true) => {
+                place.since.store(WAITING, Ordering::Relaxed);
+                place.spent.fetch_add(now.saturating_sub(since), Ordering::Relaxed);
+                place.waits.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+    }
+
+    /// Wakes the balancer if it sleeps.
+    fn stir(&self) {
         if self.asleep.load(Ordering::Relaxed) {
             let _places = self.places.lock();
             self.wake.notify_one();
         }
-        let start = self.now();
-        place.since.store(start, Ordering::Relaxed);
-        let result = run();
-        place.since.store(OUTSIDE, Ordering::Relaxed);
-        place.spent.fetch_add(self.now().saturating_sub(start), Ordering::Relaxed);
-        result
     }
 
     fn now(&self) -> u64 {
@@ -147,61 +182,97 @@ impl Processors {
     fn balance(&self) {
         let mut places = self.places.lock();
         let (mut watch, mut quiet) = (SHORTEST_WATCH, 0);
-        let mut known = 0;
         while !self.closed.load(Ordering::Relaxed) {
             if quiet >= QUIET_WATCHES || places.len() < 2 {
-                // With one context there is nothing to balance, and its runs need not tell.
-                self.asleep.store(places.len() >= 2, Ordering::Relaxed);
+                self.asleep.store(true, Ordering::Relaxed);
                 self.wake.wait(&mut places);
                 self.asleep.store(false, Ordering::Relaxed);
                 quiet = 0;
                 watch = SHORTEST_WATCH;
             }
             let before = self.now();
-            let spent: Vec<(Arc<Place>, u64)> =
-                places.iter().map(|place| (place.clone(), place.spent(before))).collect();
+            let accounts: Vec<(Arc<Place>, (u64, u64))> =
+                places.iter().map(|place| (place.clone(), place.account(before))).collect();
             self.wake.wait_for(&mut places, watch);
             let now = self.now();
             let passed = now.saturating_sub(before).max(1) as f64;
-            let shares: Vec<(usize, f64)> = spent
+            let loads: Vec<Load> = accounts
                 .iter()
-                .map(|(place, spent)| {
-                    let share = place.spent(now).saturating_sub(*spent) as f64 / passed;
-                    (place.processor.load(Ordering::Relaxed), share.min(1.0))
+                .map(|(place, (spent, waits))| {
+                    let (spent_now, waits_now) = place.account(now);
+                    let busy = spent_now.saturating_sub(*spent) as f64 / passed;
+                    let waits = waits_now.saturating_sub(*waits) as f64 / (passed / 1e9);
+                    Load::new(place.processor(), busy, waits)
                 })
                 .collect();
-            let busy: f64 = shares.iter().map(|(_, share)| share).sum();
-            quiet = if busy < 0.01 { quiet + 1 } else { 0 };
-            let moved = better(&shares, &self.allowed);
+            quiet = if loads.iter().filter(|load| load.busy > IDLE).count() < 2 { quiet + 1 } else { 0 };
+            let moved = parted(&loads, &self.allowed).or_else(|| joined(&loads));
             if let Some((i, processor)) = moved {
-                let (place, _) = &spent[i];
+                let (place, _) = &accounts[i];
                 if places.iter().any(|other| Arc::ptr_eq(other, place)) {
                     place.bind(processor);
                 }
             }
-            let restless = moved.is_some() || places.len() != known;
-            known = places.len();
-            watch = if restless { SHORTEST_WATCH } else { (watch * 2).min(LONGEST_WATCH) };
+            watch = if moved.is_some() { SHORTEST_WATCH } else { (watch * 2).min(LONGEST_WATCH) };
         }
     }
 }
 
-/// Which context should go to which processor, given where each is and for what share of the time it runs.
-fn better(shares: &[(usize, f64)], allowed: &[usize]) -> Option<(usize, usize)> {
-    let load = |processor: usize| shares.iter().filter(|(at, _)| *at == processor).map(|(_, share)| share).sum::<f64>();
-    let loads = || allowed.iter().map(|&processor| (processor, load(processor)));
-    let (from, most) = loads().max_by(|a, b| a.1.total_cmp(&b.1))?;
-    let (to, least) = loads().min_by(|a, b| a.1.total_cmp(&b.1))?;
+/// What a context does to its processor.
+#[derive(Clone, Copy, Debug)]
+struct Load {
+    processor: usize,
+    /// The share of the time for which it is busy.
+    busy: f64,
+    /// The part of that which it would lose to wake-ups from another processor.
+    bound: f64,
+}
+
+impl Load {
+    fn new(processor: usize, busy: f64, waits_per_second: f64) -> Self {
+        let busy = busy.min(1.0);
+        Load { processor, busy, bound: (waits_per_second * DISTANCE).min(busy) }
+    }
+
+    /// What would be gained on another processor.
+    fn free(&self) -> f64 {
+        self.busy - self.bound
+    }
+}
+
+/// How full a processor is. What is bound to others there takes turns with them.
+fn fill(loads: &[Load], processor: usize) -> f64 {
+    let there = loads.iter().filter(|load| load.processor == processor);
+    let (free, bound) =
+        there.fold((0.0, 0.0), |(free, bound): (f64, f64), load| (free + load.free(), bound + load.bound));
+    free + bound.min(1.0)
+}
+
+/// Which context should go to which processor, because there is more to do on its own than one can.
+fn parted(loads: &[Load], allowed: &[usize]) -> Option<(usize, usize)> {
+    let fills = || allowed.iter().map(|&processor| (processor, fill(loads, processor)));
+    let (from, most) = fills().max_by(|a, b| a.1.total_cmp(&b.1))?;
+    let (to, least) = fills().min_by(|a, b| a.1.total_cmp(&b.1))?;
     if most < CROWDED {
         return None;
     }
-    // The busiest that does not just change the roles of the two.
-    shares
+    // The one with most to gain that does not just change the roles of the two.
+    loads
         .iter()
         .enumerate()
-        .filter(|(_, (at, share))| *at == from && most - least >= share + GAIN)
-        .max_by(|(_, a), (_, b)| a.1.total_cmp(&b.1))
+        .filter(|(_, load)| load.processor == from && load.free() > IDLE && most - least >= load.busy + GAIN)
+        .max_by(|(_, a), (_, b)| a.free().total_cmp(&b.free()))
         .map(|(i, _)| (i, to))
+}
+
+/// Which context should go to which processor, because it and one there wait often, most likely for each other.
+fn joined(loads: &[Load]) -> Option<(usize, usize)> {
+    let often = || loads.iter().enumerate().filter(|(_, load)| load.bound >= OFTEN);
+    let (i, first) = often().max_by(|(_, a), (_, b)| a.bound.total_cmp(&b.bound))?;
+    let apart = often().filter(|(_, other)| other.processor != first.processor);
+    let (_, second) = apart.max_by(|(_, a), (_, b)| a.bound.total_cmp(&b.bound))?;
+    let there: f64 = loads.iter().filter(|load| load.processor == second.processor).map(|load| load.busy).sum();
+    (there + first.busy <= ROOMY).then_some((i, second.processor))
 }
 
 /// Binds a thread to a processor. It only makes things faster, so failures (a processor just taken away, a thread just
@@ -229,23 +300,48 @@ pub fn with_tracee<T>(tid: i32, action: impl FnOnce() -> T) -> T {
 
 #[cfg(test)]
 mod tests {
-    use super::better;
+    use super::{Load, joined, parted};
+
+    fn busy(processor: usize, busy: f64) -> Load {
+        Load::new(processor, busy, 0.0)
+    }
+
+    /// Busy, and woken so often that another processor would be no help.
+    fn bound(processor: usize, busy: f64) -> Load {
+        Load::new(processor, busy, 20_000.0)
+    }
 
     #[test]
     fn two_busy_contexts_part() {
-        assert_eq!(better(&[(0, 1.0), (0, 1.0)], &[0, 1]).map(|(_, to)| to), Some(1));
-        assert_eq!(better(&[(3, 0.9), (3, 0.2), (3, 0.9)], &[2, 3]).map(|(i, to)| (i != 1, to)), Some((true, 2)));
+        assert_eq!(parted(&[busy(0, 1.0), busy(0, 1.0)], &[0, 1]).map(|(_, to)| to), Some(1));
+        let moved = parted(&[busy(3, 0.9), busy(3, 0.2), busy(3, 0.9)], &[2, 3]);
+        assert_eq!(moved.map(|(i, to)| (i != 1, to)), Some((true, 2)));
     }
 
     #[test]
     fn contexts_that_take_turns_stay_together() {
-        assert_eq!(better(&[(0, 0.5), (0, 0.6)], &[0, 1]), None);
+        assert_eq!(parted(&[busy(0, 0.5), busy(0, 0.6)], &[0, 1]), None);
+        assert_eq!(parted(&[bound(0, 0.9), bound(0, 0.9)], &[0, 1]), None);
+    }
+
+    #[test]
+    fn a_third_one_leaves_those_that_take_turns() {
+        assert_eq!(parted(&[bound(0, 0.9), busy(0, 1.0), bound(0, 0.9)], &[0, 1]), Some((1, 1)));
     }
 
     #[test]
     fn a_move_that_helps_nobody_is_not_made() {
-        assert_eq!(better(&[(0, 1.0), (0, 1.0), (1, 1.0)], &[0, 1]), None);
-        assert_eq!(better(&[(0, 1.0), (0, 1.0)], &[0]), None);
-        assert_eq!(better(&[], &[0, 1]), None);
+        assert_eq!(parted(&[busy(0, 1.0), busy(0, 1.0), busy(1, 1.0)], &[0, 1]), None);
+        assert_eq!(parted(&[busy(0, 1.0), busy(0, 1.0)], &[0]), None);
+        assert_eq!(parted(&[], &[0, 1]), None);
+    }
+
+    #[test]
+    fn contexts_that_wait_for_each_other_come_together() {
+        let far = |processor| Load::new(processor, 0.3, 5_000.0);
+        assert_eq!(joined(&[far(0), busy(1, 0.1), far(1)]).map(|(i, _)| i != 1), Some(true));
+        assert_eq!(joined(&[far(0), far(0)]), None);
+        assert_eq!(joined(&[far(0), busy(1, 0.9), busy(0, 0.9), far(1)]), None);
+        assert_eq!(joined(&[busy(0, 0.3), busy(1, 0.3)]), None);
     }
 }

@@ -1,6 +1,8 @@
 //! A stub process and its threads.
 
-use std::sync::Arc;
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Weak};
 
 use amber_platform::{FrameRange, Frames};
 use parking_lot::Mutex;
@@ -13,22 +15,41 @@ struct Threads {
     alive: bool,
     /// Untraced, waiting in the stub's page.
     idle: Vec<i32>,
+    /// How many idle ones are spoken for.
+    claimed: usize,
     /// Traced by the host threads of these contexts.
     attached: Vec<(i32, Arc<Seat>)>,
 }
 
-/// A stub process. It is killed and reaped when dropped, at the latest.
+/// A stub process. It is killed when dropped, at the latest.
 pub struct Stub {
     pid: i32,
     /// Its commands.
     page: Frames,
     threads: Mutex<Threads>,
+    home: AtomicUsize,
+    dying: Arc<Dying>,
 }
+
+/// A claim on an idle thread of a stub.
+pub struct Claim(Weak<Stub>);
+
+impl Drop for Claim {
+    fn drop(&mut self) {
+        if let Some(stub) = self.0.upgrade() {
+            stub.threads.lock().claimed -= 1;
+        }
+    }
+}
+
+/// No processor in particular, in [`Stub::home`].
+const ANYWHERE: usize = usize::MAX;
 
 impl Stub {
     /// Takes charge of the process `pid`, whose only thread is idle.
-    pub fn new(pid: i32, page: Frames) -> Self {
-        Stub { pid, page, threads: Mutex::new(Threads { alive: true, idle: vec![pid], attached: Vec::new() }) }
+    pub fn new(pid: i32, page: Frames, dying: Arc<Dying>) -> Self {
+        let threads = Threads { alive: true, idle: vec![pid], claimed: 0, attached: Vec::new() };
+        Stub { pid, page, threads: Mutex::new(threads), home: AtomicUsize::new(ANYWHERE), dying }
     }
 
     /// The process, which is also its first thread.
@@ -41,12 +62,34 @@ impl Stub {
         self.page.range()
     }
 
+    /// Who waits for its end.
+    pub fn dying(&self) -> &Arc<Dying> {
+        &self.dying
+    }
+
+    /// The processor on which one of its contexts last ran, or its maker.
+    pub fn home(&self) -> Option<usize> {
+        Some(self.home.load(Ordering::Relaxed)).filter(|&home| home != ANYWHERE)
+    }
+
+    /// Notes a processor as home.
+    pub fn set_home(&self, processor: usize) {
+        self.home.store(processor, Ordering::Relaxed);
+    }
+
     /// Takes an idle thread, to be traced for the context of `seat`.
     pub fn take_idle(&self, seat: &Arc<Seat>) -> Option<i32> {
         let mut threads = self.threads.lock();
         let tid = threads.idle.pop()?;
         threads.attached.push((tid, seat.clone()));
         Some(tid)
+    }
+
+    /// Claims an idle thread; returns also whether there is one to spare for it, or one must be added.
+    pub fn claim(self: &Arc<Self>) -> (Claim, bool) {
+        let mut threads = self.threads.lock();
+        threads.claimed += 1;
+        (Claim(Arc::downgrade(self)), threads.claimed <= threads.idle.len())
     }
 
     /// Adds a new thread that waits, or will soon.
@@ -68,7 +111,7 @@ impl Stub {
         self.threads.lock().attached.iter().map(|(_, seat)| seat.clone()).collect()
     }
 
-    /// Ends the process and waits until it is gone.
+    /// Ends the process, without waiting until it is gone. Threads that do not run now never will again.
     pub fn kill(&self) {
         let mut threads = self.threads.lock();
         if !threads.alive {
@@ -80,18 +123,54 @@ impl Stub {
         }
         trace::kill(self.pid);
         // Traced threads wait for their tracer to notice their end, and the process waits for them.
-        for (tid, _) in &threads.attached {
-            if *tid != self.pid {
-                trace::reap(*tid);
-            }
-        }
-        trace::reap(self.pid);
-        threads.attached.clear();
+        let attached = threads.attached.drain(..).map(|(tid, _)| tid).filter(|tid| *tid != self.pid);
+        let ends: Vec<i32> = attached.chain([self.pid]).collect();
+        self.dying.add(ends);
     }
 }
 
 impl Drop for Stub {
     fn drop(&mut self) {
         self.kill();
+    }
+}
+
+/// So many killed stubs may be left to end by themselves.
+const MOST_DYING: usize = 4;
+
+/// Killed stubs that are not gone yet. Waiting for each at once would cost its killer more than the kill.
+#[derive(Default)]
+pub struct Dying {
+    /// The threads to wait for of each, the process last.
+    stubs: Mutex<VecDeque<Vec<i32>>>,
+}
+
+impl Dying {
+    fn add(&self, ends: Vec<i32>) {
+        let mut stubs = self.stubs.lock();
+        stubs.push_back(ends);
+        while let Some(first) = stubs.front_mut() {
+            while let Some(&tid) = first.first()
+                && trace::is_gone(tid)
+            {
+                first.remove(0);
+            }
+            if !first.is_empty() {
+                break;
+            }
+            stubs.pop_front();
+        }
+        if stubs.len() > MOST_DYING
+            && let Some(first) = stubs.pop_front()
+        {
+            drop(stubs);
+            first.into_iter().for_each(trace::reap);
+        }
+    }
+}
+
+impl Drop for Dying {
+    fn drop(&mut self) {
+        self.stubs.get_mut().drain(..).flatten().for_each(trace::reap);
     }
 }

@@ -172,6 +172,20 @@ pub fn reap(tid: i32) {
     }
 }
 
+/// Like [`reap`] without waiting; returns whether it is gone.
+pub fn is_gone(tid: i32) -> bool {
+    let mut status = 0;
+    loop {
+        // SAFETY: `status` is a valid place for the result.
+        match unsafe { libc::waitpid(tid, &mut status, libc::__WALL | libc::WNOHANG) } {
+            0 => return false,
+            -1 => return true,
+            _ if libc::WIFSTOPPED(status) => (),
+            _ => return true,
+        }
+    }
+}
+
 /// Sends a signal to one thread of a process. That it is gone already is not worth a word.
 pub fn signal_thread(pid: i32, tid: i32, signal: i32) {
     // SAFETY: touches no memory of this process.

@@ -1,7 +1,7 @@
 //! A stub thread under trace, driven by the host thread that traces it.
 
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use amber_platform::{GuestMemory, HostFault, Registers};
 
@@ -9,7 +9,7 @@ use crate::fault;
 use crate::image::LABELS;
 use crate::layout::{CODE, COMMAND_BYTES, COMMAND_FD, COMMANDS};
 use crate::seat::Seat;
-use crate::stub::Stub;
+use crate::stub::{Claim, Stub};
 use crate::trace::{self, Stop};
 
 /// A system call for a stub to make.
@@ -48,6 +48,22 @@ pub struct Tracee {
     code: u64,
     /// What the thread's registers are, if that is known.
     pub loaded: Option<Registers>,
+    /// Whether it stays attached when this is dropped.
+    resting: bool,
+}
+
+/// A tracee that stays stopped and attached while there is nothing for it to do. It does not keep its stub alive.
+pub struct RestingTracee {
+    stub: Weak<Stub>,
+    tid: i32,
+}
+
+impl RestingTracee {
+    /// Takes the tracee up again, if its stub is still there.
+    pub fn wake(self) -> Option<Tracee> {
+        let stub = self.stub.upgrade()?;
+        Some(Tracee { stub, tid: self.tid, code: CODE, loaded: None, resting: false })
+    }
 }
 
 impl Tracee {
@@ -58,7 +74,7 @@ impl Tracee {
         };
         prepare(tid);
         trace::seize(tid).map_err(|e| fault("seizing a stub thread (was it killed from outside?)", e))?;
-        let mut tracee = Tracee { stub: stub.clone(), tid, code: CODE, loaded: None };
+        let mut tracee = Tracee { stub: stub.clone(), tid, code: CODE, loaded: None, resting: false };
         trace::interrupt(tid).map_err(|e| fault("stopping a stub thread", e))?;
         loop {
             match tracee.wait()? {
@@ -83,10 +99,16 @@ impl Tracee {
         let Some(tid) = stub.take_idle(seat) else {
             return Err(fault("the zygote has no thread", io::ErrorKind::NotFound));
         };
-        let mut tracee = Tracee { stub: stub.clone(), tid, code, loaded: None };
+        let mut tracee = Tracee { stub: stub.clone(), tid, code, loaded: None, resting: false };
         tracee.wait()?;
         trace::set_options(tid).map_err(|e| fault("setting trace options", e))?;
         Ok(tracee)
+    }
+
+    /// Leaves it as it is for a while.
+    pub fn rest(mut self) -> RestingTracee {
+        self.resting = true;
+        RestingTracee { stub: Arc::downgrade(&self.stub), tid: self.tid }
     }
 
     /// The process the thread belongs to.
@@ -238,29 +260,34 @@ impl Tracee {
     /// Makes a copy of the stub process, which waits to be traced.
     pub fn clone_process(&mut self, commands: &Arc<GuestMemory>) -> Result<Stub, HostFault> {
         let page = commands
-            .allocate(COMMAND_BYTES, COMMAND_BYTES)
+            .allocate_to_fill(COMMAND_BYTES, 0)
             .map_err(|_| fault("too many address spaces", io::ErrorKind::OutOfMemory))?;
+        // Whose page it was is not for this guest to read.
+        commands.zero(page.range().start, COMMAND_BYTES);
         let registers = Registers {
             r13: page.range().start,
             r14: std::process::id().into(),
             r15: 1,
             ..Registers::for_program(0, 0)
         };
-        Ok(Stub::new(self.clone(CLONE_PROCESS, registers)?, page))
+        Ok(Stub::new(self.clone(CLONE_PROCESS, registers)?, page, self.stub.dying().clone()))
     }
 
-    /// Makes a further thread of the stub process, which waits to be traced.
-    pub fn clone_thread(&mut self) -> Result<(), HostFault> {
-        let tid = self.clone(CLONE_THREAD, Registers::for_program(0, 0))?;
-        self.stub.add_idle(tid);
-        Ok(())
+    /// Sees to it that a further thread of the stub process waits to be traced.
+    pub fn claim_thread(&mut self) -> Result<Claim, HostFault> {
+        let (claim, there) = self.stub.claim();
+        if !there {
+            let tid = self.clone(CLONE_THREAD, Registers::for_program(0, 0))?;
+            self.stub.add_idle(tid);
+        }
+        Ok(claim)
     }
 }
 
 impl Drop for Tracee {
     fn drop(&mut self) {
-        if Arc::strong_count(&self.stub) == 1 {
-            // The process ends with this.
+        if self.resting || Arc::strong_count(&self.stub) == 1 {
+            // The process ends with this, if nobody else needs it.
             return;
         }
         let registers = Registers::for_program(self.code + LABELS.park, 0);

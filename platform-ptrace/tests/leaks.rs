@@ -23,7 +23,7 @@ fn victim() {
             let mut guest = Guest::new(&machine, call_forever());
             guest.run_to_call();
             let space = guest.context.fork_space(&*guest.space).unwrap();
-            guest.context.prepare_thread(&*guest.space).unwrap();
+            let _room = guest.context.prepare_thread(&*guest.space).unwrap();
             std::thread::scope(|scope| {
                 scope.spawn(|| Guest::thread(&machine, guest.space.clone()).run_to_call());
                 scope.spawn(|| {

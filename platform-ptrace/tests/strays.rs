@@ -24,7 +24,7 @@ fn strangers_signals_are_swallowed() {
     let machine = Machine { platform: Arc::new(PtracePlatform::new(memory.clone()).unwrap()), memory };
     let mut first = Guest::new(&machine, call_forever());
     first.run_to_call();
-    first.context.prepare_thread(&*first.space).unwrap();
+    let _room = first.context.prepare_thread(&*first.space).unwrap();
     assert!(!stubs().is_empty());
     let done = AtomicBool::new(false);
     std::thread::scope(|scope| {

@@ -141,7 +141,16 @@ pub trait Context {
 
     /// Makes `space` ready for one more context than it has, for a guest thread about to start.
     /// Must be called by a context that ran in the space, before the new thread's first [`run`](Self::run).
-    fn prepare_thread(&mut self, space: &dyn AddressSpace) -> Result<(), HostFault>;
+    fn prepare_thread(&mut self, space: &dyn AddressSpace) -> Result<Room, HostFault>;
+
+    /// Forgets the guest thread, which has ended: the next run is of another one, as in a new context. What makes a
+    /// return to the same space cheap may be kept, but no longer than the space itself. A thread for which a context at
+    /// rest in its space is taken needs no [`prepare_thread`](Self::prepare_thread).
+    fn rest(&mut self);
+
+    /// Says that the guest thread waits for something, or that it does so no more: platforms that choose a processor for
+    /// each context want to know. A context that rests waits.
+    fn set_waiting(&self, _waiting: bool) {}
 
     /// The floating-point state of the guest thread.
     fn floating_point(&mut self) -> Result<FloatingPoint, HostFault>;
@@ -160,6 +169,24 @@ pub trait Context {
 
     /// A handle by which any thread makes a running [`run`](Self::run) return [`Trap::Interrupted`].
     fn interrupter(&self) -> Arc<dyn Interrupter>;
+}
+
+/// Room for one more context in a space, kept until that context has run or is sure not to come.
+#[must_use]
+pub struct Room {
+    _claim: Option<Box<dyn Send>>,
+}
+
+impl Room {
+    /// Room that lasts as long as `claim`.
+    pub fn new(claim: impl Send + 'static) -> Self {
+        Room { _claim: Some(Box::new(claim)) }
+    }
+
+    /// Room where there is always enough.
+    pub fn plenty() -> Self {
+        Room { _claim: None }
+    }
 }
 
 /// Makes a context come back from the guest.

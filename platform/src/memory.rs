@@ -41,6 +41,11 @@ impl FrameRange {
 #[error("guest memory is exhausted")]
 pub struct OutOfMemory;
 
+/// At most so many bytes of given-back frames keep the host's memory, for [`GuestMemory::allocate_to_fill`] …
+const WARM_BYTES: u64 = 2 << 20;
+/// … in runs of at most this.
+const WARM_RUN: u64 = 64 << 10;
+
 /// Free runs below the top, by place and by size.
 #[derive(Default)]
 struct FreeRuns {
@@ -56,6 +61,30 @@ impl FreeRuns {
             self.by_place.insert(range.start, range.end);
             self.by_size.insert((range.end - range.start, range.start));
         }
+    }
+
+    /// Adds a free run, as part of its neighbours.
+    fn join(&mut self, range: Range<u64>) -> Range<u64> {
+        let mut range = range;
+        if let Some((&start, &end)) = self.by_place.range(..range.start).next_back()
+            && end == range.start
+        {
+            self.remove(start);
+            range.start = start;
+        }
+        if let Some(end) = self.remove(range.end) {
+            range.end = end;
+        }
+        self.insert(range.clone());
+        range
+    }
+
+    /// The smallest run of at least `len` bytes whose start can be aligned.
+    fn fit(&self, len: u64, align: u64) -> Option<u64> {
+        self.by_size.range((len, 0)..).find_map(|&(size, start)| {
+            let at = start.next_multiple_of(align);
+            (at + len <= start + size).then_some(at)
+        })
     }
 
     fn remove(&mut self, start: u64) -> Option<u64> {
@@ -85,6 +114,9 @@ struct Ledger {
     /// Start of each run in use → its end and the number of references to each of its frames. Runs never overlap.
     used: BTreeMap<u64, (u64, u32)>,
     free: FreeRuns,
+    /// Frames without holders that still have memory and the bytes of their last holder.
+    warm: FreeRuns,
+    warm_bytes: u64,
     /// Everything from here to the limit was never used.
     top: u64,
 }
@@ -103,11 +135,7 @@ impl Ledger {
     }
 
     fn take(&mut self, len: u64, align: u64, limit: u64) -> Option<u64> {
-        let fit = self.free.by_size.range((len, 0)..).find_map(|&(size, start)| {
-            let at = start.next_multiple_of(align);
-            (at + len <= start + size).then_some(at)
-        });
-        if let Some(at) = fit {
+        if let Some(at) = self.free.fit(len, align) {
             self.free.carve(at..at + len);
             return Some(at);
         }
@@ -130,21 +158,36 @@ impl Ledger {
         self.free.carve(at..end).then_some(at)
     }
 
+    /// Takes warm frames, at `hint` or wherever there are enough.
+    fn take_warm(&mut self, len: u64, hint: u64) -> Option<u64> {
+        let end = hint.checked_add(len);
+        let at = match end {
+            Some(end) if self.warm.carve(hint..end) => hint,
+            _ => {
+                let at = self.warm.fit(len, PAGE_SIZE)?;
+                self.warm.carve(at..at + len);
+                at
+            }
+        };
+        self.warm_bytes -= len;
+        Some(at)
+    }
+
+    /// Keeps frames warm that have no holder any more, if there is room.
+    fn keep_warm(&mut self, run: FrameRange) -> bool {
+        let room = run.len <= WARM_RUN && self.warm_bytes + run.len <= WARM_BYTES;
+        if room {
+            self.warm.join(run.start..run.end());
+            self.warm_bytes += run.len;
+        }
+        room
+    }
+
     fn give_back(&mut self, range: Range<u64>) {
-        let mut range = range;
-        if let Some((&start, &end)) = self.free.by_place.range(..range.start).next_back()
-            && end == range.start
-        {
-            self.free.remove(start);
-            range.start = start;
-        }
-        if let Some(end) = self.free.remove(range.end) {
-            range.end = end;
-        }
-        if range.end == self.top {
-            self.top = range.start;
-        } else {
-            self.free.insert(range);
+        let whole = self.free.join(range);
+        if whole.end == self.top {
+            self.free.remove(whole.start);
+            self.top = whole.start;
         }
     }
 }
@@ -196,18 +239,43 @@ impl GuestMemory {
 
     /// Takes `len` bytes (a positive multiple of the page size) of zeroed contiguous frames, aligned to `align` bytes.
     pub fn allocate(self: &Arc<Self>, len: u64, align: u64) -> Result<Frames, OutOfMemory> {
-        let mut ledger = self.ledger.lock();
-        let start = ledger.take(len, align.max(PAGE_SIZE), self.limit).ok_or(OutOfMemory)?;
-        ledger.used.insert(start, (start + len, 1));
-        Ok(Frames { memory: self.clone(), range: FrameRange { start, len } })
+        self.take(len, |ledger| ledger.take(len, align.max(PAGE_SIZE), self.limit))
     }
 
     /// Like [`allocate`](Self::allocate), preferably at offset `hint`, so that neighbours in a guest's address space
     /// are neighbours here too.
     pub fn allocate_near(self: &Arc<Self>, len: u64, hint: u64) -> Result<Frames, OutOfMemory> {
+        self.take(len, |ledger| {
+            ledger.take_at(hint, len, self.limit).or_else(|| ledger.take(len, PAGE_SIZE, self.limit))
+        })
+    }
+
+    /// Like [`allocate_near`](Self::allocate_near) for frames that the caller fills at once, all of them: until then they
+    /// may hold what was theirs before. That saves the host from taking memory back and handing it out again.
+    pub fn allocate_to_fill(self: &Arc<Self>, len: u64, hint: u64) -> Result<Frames, OutOfMemory> {
+        self.take(len, |ledger| {
+            let warm = ledger.take_warm(len, hint);
+            warm.or_else(|| ledger.take_at(hint, len, self.limit)).or_else(|| ledger.take(len, PAGE_SIZE, self.limit))
+        })
+    }
+
+    fn take(
+        self: &Arc<Self>,
+        len: u64,
+        mut choose: impl FnMut(&mut Ledger) -> Option<u64>,
+    ) -> Result<Frames, OutOfMemory> {
         let mut ledger = self.ledger.lock();
-        let at = ledger.take_at(hint, len, self.limit).or_else(|| ledger.take(len, PAGE_SIZE, self.limit));
-        let start = at.ok_or(OutOfMemory)?;
+        let mut start = choose(&mut ledger);
+        if start.is_none() && ledger.warm_bytes > 0 {
+            ledger.warm_bytes = 0;
+            let warm = std::mem::take(&mut ledger.warm);
+            for (&start, &end) in &warm.by_place {
+                self.discard(FrameRange { start, len: end - start });
+                ledger.give_back(start..end);
+            }
+            start = choose(&mut ledger);
+        }
+        let start = start.ok_or(OutOfMemory)?;
         ledger.used.insert(start, (start + len, 1));
         Ok(Frames { memory: self.clone(), range: FrameRange { start, len } })
     }
@@ -329,7 +397,7 @@ impl GuestMemory {
     }
 
     fn drop_references(&self, range: FrameRange) {
-        let freed = {
+        let cold = {
             let mut ledger = self.ledger.lock();
             ledger.split(range.start);
             ledger.split(range.end());
@@ -344,10 +412,11 @@ impl GuestMemory {
                 }
             }
             ledger.used.retain_range(range.start..range.end(), |refs| refs > 0);
+            freed.retain(|run| !ledger.keep_warm(*run));
             freed
         };
         // Punch the holes before the frames can be taken again: fresh frames read as zero.
-        for run in freed {
+        for run in cold {
             self.discard(run);
             self.ledger.lock().give_back(run.start..run.end());
         }
@@ -456,7 +525,7 @@ mod tests {
     #[test]
     fn frames_come_zeroed_and_are_reused() {
         let memory = GuestMemory::new(1 << 20).unwrap();
-        let first = memory.allocate(PAGE_SIZE, PAGE_SIZE).unwrap();
+        let first = memory.allocate(2 * WARM_RUN, PAGE_SIZE).unwrap();
         let place = first.range().start;
         memory.write(place, b"secret");
         drop(first);
@@ -465,6 +534,24 @@ mod tests {
         let mut buf = [1; 6];
         memory.read(place, &mut buf);
         assert_eq!(buf, [0; 6]);
+    }
+
+    #[test]
+    fn only_who_fills_them_gets_frames_as_they_were_left() {
+        let memory = GuestMemory::new(2 * PAGE_SIZE).unwrap();
+        let first = memory.allocate(PAGE_SIZE, PAGE_SIZE).unwrap();
+        let place = first.range().start;
+        memory.write(place, b"secret");
+        drop(first);
+        let other = memory.allocate(PAGE_SIZE, PAGE_SIZE).unwrap();
+        assert_ne!(other.range().start, place);
+        let filled = memory.allocate_to_fill(PAGE_SIZE, 0).unwrap();
+        assert_eq!(filled.range().start, place);
+        drop(filled);
+        // When nothing else is left, warm frames are zeroed for anyone.
+        let last = memory.allocate(PAGE_SIZE, PAGE_SIZE).unwrap();
+        assert_eq!(last.range().start, place);
+        assert_eq!(memory.load_u32(place), 0);
     }
 
     #[test]

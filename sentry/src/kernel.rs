@@ -15,7 +15,7 @@ use crate::net::Network;
 use crate::profile::KernelProfile;
 use crate::sync::Mutex;
 use crate::syscalls::{CallTable, Tracer};
-use crate::task::{ProcessTable, SandboxEnd, Users};
+use crate::task::{ProcessTable, SandboxEnd, Users, Workers};
 use crate::time::TimerService;
 use crate::tty::Console;
 use crate::tunables::Tunables;
@@ -42,6 +42,8 @@ pub struct Kernel {
     pub names: Mutex<HostNames>,
     /// When the sandbox was started.
     pub started: Instant,
+    /// Host threads that serve tasks.
+    pub workers: Arc<Workers>,
     /// How the sandbox ends.
     pub end: SandboxEnd,
     /// Numbers of calls that were refused, and logged, already.

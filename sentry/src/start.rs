@@ -53,6 +53,7 @@ impl Sandbox {
             cpus: std::thread::available_parallelism().map_or(1, usize::from),
             names: Mutex::new(Rank::Leaf, HostNames::new(&config.hostname)),
             started: Instant::now(),
+            workers: Default::default(),
             end: Default::default(),
             refused: Mutex::new(Rank::Leaf, HashSet::new()),
             timers: Default::default(),

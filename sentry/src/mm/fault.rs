@@ -258,7 +258,7 @@ impl MemoryManager {
 
     /// A copy of frames, for the address `at`.
     fn copy(&self, state: &State, at: u64, from: FrameRange) -> Result<Frames, Fault> {
-        let copy = self.memory.allocate_near(from.len, self.hint(state, at)).map_err(|_| Fault::OutOfMemory)?;
+        let copy = self.memory.allocate_to_fill(from.len, self.hint(state, at)).map_err(|_| Fault::OutOfMemory)?;
         self.memory.copy(from.start, copy.range().start, from.len);
         Ok(copy)
     }

@@ -6,13 +6,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use amber_abi::capability::Capability;
 use amber_abi::task::{CloneFlags, Resource};
 use amber_abi::{Errno, Signal};
-use amber_platform::{FloatingPoint, HostFault, Registers};
+use amber_platform::{FloatingPoint, HostFault, Registers, Room};
 
 use crate::error::{Restart, SysResult};
 use crate::mm::MemoryManager;
 use crate::task::pidfd::PidFd;
 use crate::task::{
-    Counted, NewTask, Process, ProcessTable, Task, TaskContext, ThreadGroup, ThreadState, UserCharge, run,
+    Counted, NewTask, Process, ProcessTable, Task, TaskContext, ThreadGroup, ThreadState, UserCharge, workers,
 };
 use crate::wait::WaitQueue;
 
@@ -159,12 +159,16 @@ pub(crate) fn clone_task(ctx: &mut TaskContext, request: &CloneRequest) -> SysRe
     let charge = charge_user(ctx)?;
     ctx.thread.over_process_limit = false;
     let floating_point = ctx.platform.floating_point().map_err(host_is_short)?;
+    let memory = ctx.mm().clone();
+    let mut room = None;
+    let mut worker = None;
     let memory = if flags.contains(CloneFlags::CLONE_VM) {
-        let memory = ctx.mm().clone();
-        ctx.platform.prepare_thread(&**memory.space()).map_err(host_is_short)?;
+        worker = ctx.kernel().workers.choose_in(memory.id());
+        if worker.is_none() {
+            room = Some(ctx.platform.prepare_thread(&**memory.space()).map_err(host_is_short)?);
+        }
         memory
     } else {
-        let memory = ctx.mm().clone();
         memory.fork(&mut *ctx.platform)?
     };
     let most = ctx.kernel().tunables.pid_max.get() as i32;
@@ -196,12 +200,13 @@ pub(crate) fn clone_task(ctx: &mut TaskContext, request: &CloneRequest) -> SysRe
     let start = Start {
         task,
         memory,
+        room,
         registers: child_registers(ctx, request),
         floating_point: Some(floating_point),
         thread: child_state(ctx, request, gate.clone()),
         set_tid: flags.contains(CloneFlags::CLONE_CHILD_SETTID).then_some(request.child_tid),
     };
-    run::spawn(start)?;
+    workers::start(start, worker)?;
     if let Some(gate) = gate {
         // Killed while waiting: the task ends on its way out of this call.
         let _ = ctx.wait_killable(&gate.queue, || gate.open.load(Ordering::SeqCst).then_some(()));
@@ -219,6 +224,8 @@ fn host_is_short(fault: HostFault) -> Errno {
 pub(super) struct Start {
     pub task: Arc<Task>,
     pub memory: Arc<MemoryManager>,
+    /// Room in its address space, if it is not known to have some.
+    pub room: Option<Room>,
     pub registers: Registers,
     /// The state of the parent; none for the initial one.
     pub floating_point: Option<FloatingPoint>,

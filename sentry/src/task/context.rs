@@ -9,13 +9,14 @@ use amber_abi::errno::Errno;
 use amber_abi::poll::PollEvents;
 use amber_abi::signal::SsFlags;
 use amber_abi::task::WaitStatus;
-use amber_platform::{Context, HostFault, Registers, Trap};
+use amber_platform::{Context, HostFault, Registers, Room, Trap};
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
 use crate::error::{Restart, Resume};
 use crate::mm::MemoryManager;
 use crate::signal::hand_over;
 use crate::sync::assert_none_held;
+use crate::task::workers::Worker;
 use crate::task::{Activity, Task, VforkGate};
 use crate::wait::{WaitEnd, WaitQueue, Waiter};
 
@@ -53,6 +54,10 @@ pub(crate) struct ThreadState {
     pub over_process_limit: bool,
     /// What signal frames say of the last fault.
     pub last_fault: LastFault,
+    /// Room for the task in its address space, until it ran there.
+    pub room: Option<Room>,
+    /// The host thread, which serves other tasks afterwards.
+    pub worker: Option<Arc<Worker>>,
 }
 
 /// The processor's words on the last fault of a task.
@@ -112,6 +117,11 @@ impl TaskContext {
         thread: ThreadState,
     ) -> Self {
         TaskContext { task, memory, registers, platform, thread }
+    }
+
+    /// Lets go of the task and its memory.
+    pub(super) fn into_platform(self) -> Box<dyn Context> {
+        self.platform
     }
 
     /// The task.
@@ -282,7 +292,9 @@ impl TaskContext {
     /// Sleeps until woken; false if the deadline came first.
     fn sleep(&self, how: Activity, deadline: Option<Instant>) -> bool {
         self.meter().begin(how);
+        self.platform.set_waiting(true);
         let woken = self.parker().park(deadline);
+        self.platform.set_waiting(false);
         self.meter().begin(Activity::Kernel);
         woken
     }

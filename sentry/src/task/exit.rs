@@ -6,6 +6,7 @@ use amber_abi::siginfo::{CLD_DUMPED, CLD_EXITED, CLD_KILLED, SI_USER};
 use amber_abi::task::WaitStatus;
 use amber_abi::time::USER_HZ;
 use amber_abi::{SigInfo, Signal};
+use amber_platform::Context;
 
 use crate::fs::FdTable;
 use crate::signal::{Sending, Wakes, notify_parent_of_stop};
@@ -15,8 +16,8 @@ use crate::task::{Activity, ProcessTable, Task, TaskContext, ThreadGroup, sandbo
 const TICK: u64 = 1_000_000_000 / USER_HZ;
 
 /// Ends the task of this context. Its memory, descriptors and place among the tasks are given back; the process becomes a
-/// zombie with the last one.
-pub(super) fn end(mut ctx: TaskContext, status: WaitStatus) {
+/// zombie with the last one. Returns the platform's context, at rest.
+pub(super) fn end(mut ctx: TaskContext, status: WaitStatus) -> Box<dyn Context> {
     let task = ctx.task().clone();
     leave_signals(&ctx, status);
     leave_memory(&mut ctx);
@@ -26,11 +27,18 @@ pub(super) fn end(mut ctx: TaskContext, status: WaitStatus) {
         task.kernel().ipc.semaphores.process_ended(task.group().pid());
     }
     drop(task.set_memory(None));
-    // The context holds the guest's thread and the last reference to its memory.
-    drop(ctx);
+    // At rest the context keeps nothing of the memory, whose last reference this may be.
+    let (worker, memory) = (ctx.thread.worker.take(), ctx.mm().id());
+    let mut platform = ctx.into_platform();
+    platform.rest();
+    if let Some(worker) = worker {
+        // Before anyone hears of the end, and maybe starts the next task at once.
+        task.kernel().workers.offer(&worker, memory);
+    }
     task.meter().begin(Activity::Zombie);
     leave_table(&task);
     task.group().ended().notify_all();
+    platform
 }
 
 /// Does what must be done in the task's memory before it leaves it: robust futexes, and the word that joining waits for.

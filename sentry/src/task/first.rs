@@ -12,7 +12,7 @@ use amber_platform::Registers;
 use super::clone::Start;
 use super::{
     Counted, Credentials, Limits, NewTask, Process, ProcessTable, Schedule, Settings, Task, ThreadGroup, ThreadState,
-    run,
+    workers,
 };
 use crate::boot::{BootError, ProcessSpec};
 use crate::fs::walk::Scope;
@@ -119,15 +119,17 @@ pub fn start(
     }
     table.add_task(task.clone());
     drop(table);
-    run::spawn(Start {
+    let start = Start {
         task,
         memory: loaded.mm,
+        room: None,
         registers: Registers::for_program(loaded.entry, loaded.stack),
         floating_point: None,
         thread: ThreadState::default(),
         set_tid: None,
-    })
-    .map_err(|errno| BootError::Config(format!("starting the first process: {}", errno.text())))
+    };
+    workers::start(start, None)
+        .map_err(|errno| BootError::Config(format!("starting the first process: {}", errno.text())))
 }
 
 fn credentials(spec: &ProcessSpec) -> Credentials {

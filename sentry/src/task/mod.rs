@@ -23,6 +23,7 @@ mod task;
 mod usage;
 mod users;
 pub mod wait;
+mod workers;
 
 pub use clone::{CloneRequest, VforkGate};
 pub(crate) use clone::{check_namespaces, clone_task};
@@ -41,3 +42,4 @@ pub use settings::Settings;
 pub use task::{NewTask, Task};
 pub use usage::{Activity, Meter, Usage};
 pub use users::{Counted, User, UserCharge, Users};
+pub use workers::Workers;

@@ -1,8 +1,10 @@
 //! The life of a task on its host thread: guest code, trap, service, and again.
 
+use std::sync::Arc;
+
 use amber_abi::task::WaitStatus;
 use amber_abi::{Errno, SigInfo, Signal};
-use amber_platform::{Access, HostFault, Trap};
+use amber_platform::{Access, Context, HostFault, Trap};
 
 use crate::error::SysError;
 use crate::mm::{Fault, reclaim};
@@ -11,36 +13,17 @@ use crate::syscalls;
 use crate::task::clone::Start;
 use crate::task::context::LastFault;
 use crate::task::current::set_current;
+use crate::task::workers::Worker;
 use crate::task::{TaskContext, exit};
 
-/// Stack of the host threads of tasks, in bytes: only what is touched costs memory.
-const HOST_STACK: usize = 1 << 20;
 /// The processor's number of a page fault.
 const PAGE_FAULT: u64 = 14;
 
-/// Starts the host thread of a new task.
-///
-/// # Errors
-/// `EAGAIN` if the host has no more threads; the task has then ended again.
-pub(super) fn spawn(start: Start) -> Result<(), Errno> {
-    let task = start.task.clone();
-    let thread = std::thread::Builder::new().name(format!("task-{}", task.tid())).stack_size(HOST_STACK);
-    task.kernel().end.task_started();
-    match thread.spawn(move || live(start)) {
-        Ok(_) => Ok(()),
-        Err(error) => {
-            log::warn!("no host thread for a task: {error}");
-            exit::abandon(&task);
-            Err(Errno::EAGAIN)
-        }
-    }
-}
-
-/// The whole life of a task.
-fn live(start: Start) {
-    let Start { task, memory, registers, floating_point, thread, set_tid } = start;
+/// The whole life of a task, in a context that rests, if there is one. Returns its context, at rest.
+pub(super) fn live(start: Start, context: Option<Box<dyn Context>>, worker: &Arc<Worker>) -> Option<Box<dyn Context>> {
+    let Start { task, memory, room, registers, floating_point, thread, set_tid } = start;
     let kernel = task.kernel().clone();
-    let platform = kernel.platform.new_context().and_then(|mut platform| {
+    let platform = context.map_or_else(|| kernel.platform.new_context(), Ok).and_then(|mut platform| {
         match &floating_point {
             Some(state) => platform.set_floating_point(state)?,
             None => platform.reset_floating_point()?,
@@ -55,7 +38,7 @@ fn live(start: Start) {
                 gate.open();
             }
             exit::abandon(&task);
-            return;
+            return None;
         }
     };
     if task.is_leader() {
@@ -63,16 +46,18 @@ fn live(start: Start) {
     }
     task.set_interrupter(platform.interrupter());
     task.update_attention(&task.group().state());
-    let ctx = TaskContext::new(task, memory, registers, platform, thread);
+    let mut ctx = TaskContext::new(task, memory, registers, platform, thread);
+    ctx.thread.room = room;
+    ctx.thread.worker = Some(worker.clone());
     if let Some(address) = set_tid {
         // As on Linux, a bad address is not worth failing for.
         let _ = ctx.write_object(address, &ctx.tid());
     }
-    serve(ctx);
+    Some(serve(ctx))
 }
 
-/// Runs a task whose context is ready until it ends.
-pub(crate) fn serve(mut ctx: TaskContext) {
+/// Runs a task whose context is ready until it ends; returns the context, at rest.
+pub(crate) fn serve(mut ctx: TaskContext) -> Box<dyn Context> {
     set_current(ctx.task());
     let status = loop {
         if let Some(status) = ctx.thread.ending.take() {
@@ -85,13 +70,14 @@ pub(crate) fn serve(mut ctx: TaskContext) {
         }
         match ctx.run_guest() {
             Ok(trap) => {
+                ctx.thread.room = None;
                 handle(&mut ctx, trap);
                 reclaim::relieve();
             }
             Err(fault) => break broken(&ctx, &fault),
         }
     };
-    exit::end(ctx, status);
+    exit::end(ctx, status)
 }
 
 /// The platform failed under a task: its process cannot go on.

@@ -25,8 +25,11 @@ impl SandboxEnd {
 
     /// A task's host thread is done with everything of the guest's.
     pub(crate) fn task_ended(&self) {
-        self.state.lock().0 -= 1;
-        self.changed.notify_all();
+        let mut state = self.state.lock();
+        state.0 -= 1;
+        if state.0 == 0 {
+            self.changed.notify_all();
+        }
     }
 
     /// The first process ended.

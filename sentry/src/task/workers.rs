@@ -1,0 +1,168 @@
+//! Host threads for tasks. One whose task has ended waits a while for the next: making a host thread, and a place for it to
+//! run guest code, costs more than most guest threads do.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use amber_abi::Errno;
+use amber_host::processor;
+use parking_lot::Condvar;
+
+use super::clone::Start;
+use super::{exit, run};
+use crate::sync::{Mutex, Rank};
+
+/// Stack of the host threads of tasks, in bytes: only what is touched costs memory.
+const HOST_STACK: usize = 1 << 20;
+/// At most so many host threads wait for tasks …
+const MOST_IDLE: usize = 16;
+/// … each for this long.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// A host thread that serves tasks.
+#[derive(Default)]
+pub(crate) struct Worker {
+    order: parking_lot::Mutex<Order>,
+    ordered: Condvar,
+}
+
+/// What a host thread is to do when its task has ended.
+#[derive(Default)]
+enum Order {
+    /// End as well.
+    #[default]
+    End,
+    /// Wait for a task.
+    Wait,
+    /// Serve this task.
+    Serve(Box<Start>),
+}
+
+/// A host thread without a task.
+struct Idle {
+    worker: Arc<Worker>,
+    /// The address space its context rests in, by [`MemoryManager::id`](crate::mm::MemoryManager::id).
+    memory: u64,
+    /// The host's processor it is on.
+    processor: Option<usize>,
+}
+
+/// The host threads without a task, the last to come last.
+pub struct Workers {
+    idle: Mutex<Vec<Idle>>,
+}
+
+impl Default for Workers {
+    fn default() -> Self {
+        Workers { idle: Mutex::new(Rank::Leaf, Vec::new()) }
+    }
+}
+
+/// A host thread that was chosen for a task; dropped without one, it waits on.
+pub(super) struct Chosen {
+    workers: Arc<Workers>,
+    idle: Option<Idle>,
+}
+
+impl Chosen {
+    fn serve(mut self, start: Start) {
+        if let Some(idle) = self.idle.take() {
+            *idle.worker.order.lock() = Order::Serve(Box::new(start));
+            idle.worker.ordered.notify_one();
+        }
+    }
+}
+
+impl Drop for Chosen {
+    fn drop(&mut self) {
+        self.workers.idle.lock().extend(self.idle.take());
+    }
+}
+
+impl Workers {
+    /// Chooses a host thread whose context rests in the address space `memory`.
+    pub(super) fn choose_in(self: &Arc<Self>, memory: u64) -> Option<Chosen> {
+        self.choose(|idle| idle.memory == memory)
+    }
+
+    /// Chooses the last that fits, on this processor rather than on another.
+    fn choose(self: &Arc<Self>, fits: impl Fn(&Idle) -> bool) -> Option<Chosen> {
+        let here = processor::current();
+        let mut idle = self.idle.lock();
+        let near = idle.iter().rposition(|one| fits(one) && one.processor == here);
+        let at = near.or_else(|| idle.iter().rposition(&fits))?;
+        Some(Chosen { workers: self.clone(), idle: Some(idle.remove(at)) })
+    }
+
+    /// Offers this host thread for other tasks, from now on; its context rests in the address space `memory`.
+    pub(super) fn offer(&self, worker: &Arc<Worker>, memory: u64) {
+        let mut idle = self.idle.lock();
+        if idle.len() < MOST_IDLE {
+            *worker.order.lock() = Order::Wait;
+            idle.push(Idle { worker: worker.clone(), memory, processor: processor::current() });
+        }
+    }
+
+    /// Waits for the next task; none if there is none for long.
+    fn next(&self, worker: &Arc<Worker>) -> Option<Start> {
+        let deadline = Instant::now() + PATIENCE;
+        let mut order = worker.order.lock();
+        loop {
+            match std::mem::take(&mut *order) {
+                Order::End => return None,
+                Order::Serve(start) => return Some(*start),
+                Order::Wait => *order = Order::Wait,
+            }
+            if worker.ordered.wait_until(&mut order, deadline).timed_out() {
+                drop(order);
+                let mut idle = self.idle.lock();
+                let own = idle.iter().position(|other| Arc::ptr_eq(&other.worker, worker));
+                let own = own.map(|at| idle.remove(at));
+                drop(idle);
+                if own.is_some() {
+                    return None;
+                }
+                // Chosen meanwhile: the task is on its way.
+                order = worker.order.lock();
+                while matches!(*order, Order::Wait) {
+                    worker.ordered.wait(&mut order);
+                }
+            }
+        }
+    }
+}
+
+/// Starts a new task on the host thread `chosen` or, without one, on any.
+///
+/// # Errors
+/// `EAGAIN` if the host has no more threads; the task has then ended again.
+pub(super) fn start(start: Start, chosen: Option<Chosen>) -> Result<(), Errno> {
+    let task = start.task.clone();
+    let kernel = task.kernel();
+    kernel.end.task_started();
+    if let Some(chosen) = chosen.or_else(|| kernel.workers.choose(|_| true)) {
+        chosen.serve(start);
+        return Ok(());
+    }
+    let thread = std::thread::Builder::new().name("amber-task".into()).stack_size(HOST_STACK);
+    match thread.spawn(move || work(start)) {
+        Ok(_) => Ok(()),
+        Err(error) => {
+            log::warn!("no host thread for a task: {error}");
+            exit::abandon(&task);
+            Err(Errno::EAGAIN)
+        }
+    }
+}
+
+/// The life of a host thread: one task after the other.
+fn work(first: Start) {
+    let workers = first.task.kernel().workers.clone();
+    let worker = Arc::<Worker>::default();
+    let mut context = None;
+    let mut next = Some(first);
+    while let Some(start) = next {
+        context = run::live(start, context, &worker);
+        next = workers.next(&worker);
+    }
+}
