@@ -13,7 +13,7 @@ use super::vma::{Backing, STACK_GUARD_GAP, Vma, VmaFlags};
 /// Zeroed memory comes in pieces of at most this, aligned to it.
 const CHUNK: u64 = 2 << 20;
 /// A store to shared pages copies this much around it, aligned to it.
-const COPY_BLOCK: u64 = 32 << 10;
+pub(super) const COPY_BLOCK: u64 = 32 << 10;
 /// A touch of an object's page maps this much before it.
 const FAULT_AROUND: u64 = 64 << 10;
 /// Private areas of objects up to this size are data of programs: what is read there is written soon.
@@ -271,6 +271,9 @@ impl MemoryManager {
         let size = if alone { PAGE_SIZE } else { COPY_BLOCK };
         let block = page & !(size - 1);
         let part = whole.start.max(block)..whole.end.min(block.saturating_add(size));
+        if run.ownership == Ownership::CopyOnWrite {
+            state.hot.note(page);
+        }
         let unshared = |range: &Range<u64>| run.frames.holders(range.start - start, range.end - range.start) <= 1;
         match run.ownership {
             Ownership::Owned | Ownership::SharedWrite => Ok(()),

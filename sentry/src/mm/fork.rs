@@ -1,23 +1,27 @@
-//! Copying an address space for a forked child: areas and runs, never pages.
+//! Copying an address space for a forked child: areas and runs, and only those pages that are sure to be needed.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use amber_abi::errno::Errno;
-use amber_platform::{Context, HostFault};
+use amber_platform::{Context, Frames, HostFault};
 
+use super::hot::without;
 use super::manager::{MemoryManager, State};
 use super::runs::{Ownership, Piece, Run, RunMap};
 use super::vma::{Backing, Vma, VmaFlags, VmaMap};
 
 impl MemoryManager {
     /// A copy of the address space for clone(2) without `CLONE_VM`. Private pages are shared until one side stores.
-    /// `platform` is the calling task's context.
+    /// `platform` is the calling task's context, `soon` what both sides are about to store to.
     ///
     /// # Errors
     /// `ENOMEM` if the platform cannot make one more address space.
-    pub fn fork(&self, platform: &mut dyn Context) -> Result<Arc<MemoryManager>, Errno> {
+    pub fn fork(&self, platform: &mut dyn Context, soon: &[u64]) -> Result<Arc<MemoryManager>, Errno> {
         self.with(|state| {
-            self.share_private(state);
+            soon.iter().for_each(|&address| state.hot.note(address));
+            let copied = state.hot.at_fork();
+            self.share_private(state, &copied);
             let space = platform.fork_space(&*self.space).map_err(|fault: HostFault| {
                 log::warn!("fork: {fault}");
                 Errno::ENOMEM
@@ -30,7 +34,11 @@ impl MemoryManager {
                     continue;
                 }
                 for piece in state.runs.pieces(vma.range()).collect::<Vec<Piece>>() {
-                    if let Some(frames) = state.runs.share(&piece) {
+                    if piece.ownership == Ownership::Owned {
+                        let frames = self.copy_for_child(&runs, &piece)?;
+                        space.map(piece.start, frames.range(), vma.protection);
+                        runs.insert(piece.start, Run { frames, ownership: Ownership::Owned });
+                    } else if let Some(frames) = state.runs.share(&piece) {
                         runs.insert(piece.start, Run { frames, ownership: piece.ownership });
                     }
                 }
@@ -40,7 +48,7 @@ impl MemoryManager {
                     space.unmap(range, Vec::new());
                 }
             }
-            let layout = state.layout.clone();
+            let (layout, hot) = (state.layout.clone(), state.hot.clone());
             let mut failed = Ok(());
             let (limits, flags) = (self.limits.clone(), self.flags().inherited());
             let child = Self::with_state(space, self.memory.clone(), self.limit, limits, flags, |link| {
@@ -61,14 +69,23 @@ impl MemoryManager {
                     areas.insert(Vma { backing, flags, ..vma.clone() });
                 }
                 let peak = areas.total();
-                State { areas, runs, layout, peak, ..State::default() }
+                State { areas, runs, layout, hot, peak, ..State::default() }
             });
             failed.map(|()| child)
         })
     }
 
-    /// Makes what is private copy-on-write, on the platform too.
-    fn share_private(&self, state: &mut State) {
+    /// A copy of private pages, next to those before if possible.
+    fn copy_for_child(&self, runs: &RunMap, piece: &Piece) -> Result<Frames, Errno> {
+        let before = piece.start.checked_sub(1).and_then(|before| runs.find(before));
+        let hint = before.map_or(u64::MAX, |(_, run)| run.frames.range().end());
+        let copy = self.memory.allocate_to_fill(piece.frames.len, hint).map_err(|_| Errno::ENOMEM)?;
+        self.memory.copy(piece.frames.start, copy.range().start, piece.frames.len);
+        Ok(copy)
+    }
+
+    /// Makes what is private copy-on-write, on the platform too, except for what is `copied` at once.
+    fn share_private(&self, state: &mut State, copied: &[Range<u64>]) {
         let areas: Vec<Vma> = state
             .areas
             .iter()
@@ -79,14 +96,17 @@ impl MemoryManager {
             let mut owned = state.runs.pieces(vma.range()).filter(|piece| piece.ownership == Ownership::Owned);
             let Some(first) = owned.next() else { continue };
             let end = owned.last().unwrap_or(first).range().end;
-            if vma.protection.write {
-                // Whatever private lies between loses the right to be stored to as well, which it did not have.
-                self.space.protect(first.start..end, Ownership::CopyOnWrite.limit(vma.protection));
+            let copied = if vma.protection.write { copied } else { &[] };
+            for range in without(first.start..end, copied) {
+                if vma.protection.write {
+                    // Whatever private lies between loses the right to be stored to as well, which it did not have.
+                    self.space.protect(range.clone(), Ownership::CopyOnWrite.limit(vma.protection));
+                }
+                state.runs.set_ownership(range, |ownership| match ownership {
+                    Ownership::Owned => Ownership::CopyOnWrite,
+                    other => other,
+                });
             }
-            state.runs.set_ownership(first.start..end, |ownership| match ownership {
-                Ownership::Owned => Ownership::CopyOnWrite,
-                other => other,
-            });
         }
         state.generation += 1;
     }

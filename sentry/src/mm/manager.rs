@@ -7,6 +7,7 @@ use std::sync::{Arc, Weak};
 use amber_platform::{AddressSpace, Frames, GuestMemory};
 
 use super::flags::MemoryFlags;
+use super::hot::HotBlocks;
 use super::layout::Layout;
 use super::limits::MemoryLimits;
 use super::runs::{Run, RunMap};
@@ -43,6 +44,8 @@ pub(super) struct State {
     pub peak: u64,
     /// The most touched bytes ever seen (taken when asked, and before much goes).
     pub resident_peak: u64,
+    /// What is stored to between forks.
+    pub hot: HotBlocks,
     /// Areas that went, to be dropped without the lock.
     pub garbage: Vec<Vma>,
 }

@@ -11,6 +11,7 @@ mod fault;
 mod fixed_pages;
 mod flags;
 mod fork;
+mod hot;
 mod layout;
 mod limits;
 mod lock;

@@ -169,7 +169,9 @@ pub(crate) fn clone_task(ctx: &mut TaskContext, request: &CloneRequest) -> SysRe
         }
         memory
     } else {
-        memory.fork(&mut *ctx.platform)?
+        // The stack, and the thread's own data with its number.
+        let soon = [if request.stack == 0 { ctx.registers.rsp } else { request.stack }, ctx.registers.fs_base];
+        memory.fork(&mut *ctx.platform, &soon)?
     };
     let most = ctx.kernel().tunables.pid_max.get() as i32;
     let number = {
