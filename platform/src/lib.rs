@@ -10,7 +10,8 @@ pub mod processor;
 mod registers;
 
 pub use contract::{
-    Access, AddressSpace, Context, FloatingPoint, HostFault, Interrupter, MOST_ANSWERS, Platform, Protection, Room, Trap,
+    Access, AddressSpace, Context, FloatingPoint, HostFault, Interrupter, MOST_ANSWERS, Platform, Protection, Room,
+    Trap,
 };
 pub use floating::FloatingFormat;
 pub use memory::{FrameRange, Frames, GuestMemory, OutOfMemory};
