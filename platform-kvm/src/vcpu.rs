@@ -125,6 +125,10 @@ pub struct Core {
     /// The tables it has loaded, and the last change of them it took notice of.
     root: Arc<Root>,
     seen: u64,
+    /// Roots that may still be loaded, until the stub has loaded another.
+    leaving: Vec<Arc<Root>>,
+    /// The guest's registers of the last start.
+    started: Registers,
 }
 
 impl Vcpu {
@@ -145,7 +149,16 @@ impl Vcpu {
             registers.xcrs[0] = kvm_xcr { xcr: 0, value, ..kvm_xcr::default() };
             fd.set_xcrs(&registers).map_err(|e| fault("switching vector state on", e))?;
         }
-        let mut core = Core { machine: machine.clone(), index, data, fd, root: root.clone(), seen: u64::MAX };
+        let mut core = Core {
+            machine: machine.clone(),
+            index,
+            data,
+            fd,
+            root: root.clone(),
+            seen: u64::MAX,
+            leaving: Vec::new(),
+            started: Registers::default(),
+        };
         core.set_system(features)?;
         core.set_entry()?;
         core.set_clock()?;
@@ -350,9 +363,10 @@ impl Core {
             }
         }
         if other_root {
-            self.root = root.clone();
+            self.leaving.push(std::mem::replace(&mut self.root, root.clone()));
         }
         self.seen = change;
+        self.started = *r;
         let state = self.fd.sync_regs_mut();
         state.regs = regs;
         let changed = state.sregs != system;
@@ -383,6 +397,9 @@ impl Core {
             Err(error) if matches!(error.errno(), libc::EINTR | libc::EAGAIN) => Ok(Left::Kicked),
             Err(error) => Err(("KVM_RUN".to_owned(), error.into())),
         };
+        if !self.leaving.is_empty() && self.fd.sync_regs_mut().sregs.cr3 == self.root.address() {
+            self.leaving.clear();
+        }
         left.map_err(|(what, error)| {
             self.machine.counters.count(Reason::Other);
             self.report();
@@ -390,10 +407,13 @@ impl Core {
         })
     }
 
-    /// Puts the registers into the log.
+    /// Puts the registers into the log: those it was started with, since some hosts reset a processor that stopped, and
+    /// those it has.
     fn report(&self) {
+        let started = &self.started;
+        log::error!("virtual processor {} started with {started:x?}", self.index);
         match (self.fd.get_regs(), self.fd.get_sregs()) {
-            (Ok(regs), Ok(sregs)) => log::error!("virtual processor {}: {regs:x?} {sregs:x?}", self.index),
+            (Ok(regs), Ok(sregs)) => log::error!("virtual processor {} has {regs:x?} {sregs:x?}", self.index),
             (Err(error), _) | (_, Err(error)) => log::error!("virtual processor {}: no registers: {error}", self.index),
         }
     }
