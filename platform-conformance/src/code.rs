@@ -77,6 +77,16 @@ code! {
     keep_floating: "movq xmm7, rdi" "fld1" "syscall" "2: movq rdi, xmm7" "syscall" "jmp 2b";
     /// Calls with xmm7 in rdi for ever.
     tell_floating: "2: movq rdi, xmm7" "stmxcsr [rsp]" "mov esi, [rsp]" "syscall" "jmp 2b";
+    /// The call in rax, then call 9999 with what the first gave in rsi.
+    call_and_tell: "syscall" "mov rsi, rax" "mov eax, 9999" "syscall";
+    /// Pops the flags, pushes them again into r8, and calls.
+    swap_flags: "push rdi" "popfq" "pushfq" "pop r8" "syscall";
+    /// Loads ds from rdi, and calls with what it is then in r8.
+    load_segment: "mov ds, edi" "xor r8d, r8d" "mov r8d, ds" "syscall";
+    /// Returns to the address in rdi.
+    return_to: "push rdi" "ret";
+    /// The time-stamp counter in r8, then a call.
+    time_stamp: "rdtsc" "shl rdx, 32" "lea r8, [rdx + rax]" "syscall";
     /// Counts rbx up for ever, with as much state as is easy to check: r12 stays its negation.
     count_registers: "2: lea r12, [rbx + 1]" "neg r12" "inc rbx" "jmp 2b";
 }

@@ -2,15 +2,19 @@
 //!
 //! Guest code here is a few hand-written instructions in a frame; the test plays the sentry.
 
+mod answers;
 mod code;
 mod faults;
 mod guest;
+mod isolation;
 mod spaces;
 mod threads;
 
+pub use answers::*;
 pub use code::{Code, *};
 pub use faults::*;
 pub use guest::{CODE, DATA, Guest, Machine, READ, READ_EXECUTE, READ_WRITE};
+pub use isolation::*;
 pub use spaces::*;
 pub use threads::*;
 
@@ -52,6 +56,14 @@ macro_rules! conformance_tests {
             floating_point_is_kept,
             floating_point_moves_with_the_context,
             bad_floating_point_is_refused,
+            published_answers_are_given,
+            threads_have_answers_of_their_own,
+            the_kernel_half_is_out_of_reach,
+            privileged_instructions_are_refused,
+            flags_and_segments_stay_a_users,
+            returns_to_nowhere_are_the_guests_own_fault,
+            the_time_stamp_counter_is_the_hosts,
+            threads_without_number,
         }
     };
 }

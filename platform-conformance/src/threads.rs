@@ -345,3 +345,37 @@ pub fn bad_floating_point_is_refused(machine: &Machine) {
         assert_eq!(guest.context.floating_point().unwrap().0[..416], good.0[..416]);
     }
 }
+
+/// More guest threads at once than a host has processors of any kind.
+pub fn threads_without_number(machine: &Machine) {
+    const THREADS: u64 = 300;
+    let mut first = Guest::new(machine, code::keep_floating());
+    first.registers.rdi = 7;
+    first.run_to_call();
+    for _ in 0..THREADS {
+        first.context.prepare_thread(&*first.space).unwrap();
+    }
+    let space = &first.space;
+    let started = std::sync::Barrier::new(THREADS as usize);
+    std::thread::scope(|scope| {
+        for i in 0..THREADS {
+            let started = &started;
+            std::thread::Builder::new()
+                .stack_size(64 << 10)
+                .spawn_scoped(scope, move || {
+                    let mut guest = Guest::thread(machine, space.clone());
+                    guest.registers.rdi = i;
+                    guest.run_to_call();
+                    started.wait();
+                    // All are under way, each with vector registers of its own.
+                    for _ in 0..3 {
+                        guest.registers.rdi = u64::MAX;
+                        guest.run_to_call();
+                        assert_eq!(guest.registers.rdi, i);
+                    }
+                })
+                .unwrap();
+        }
+    });
+    first.run_to_call();
+}

@@ -209,6 +209,8 @@ impl Core {
         (s.ds, s.es, s.fs, s.gs) = (data_segment(0, 0), data_segment(0, 0), data_segment(0, 0), data_segment(0, 0));
         (s.gdt.base, s.gdt.limit) = (GDT, 0x7f);
         (s.idt.base, s.idt.limit) = (IDT, 0x80 * 16 + 15);
+        // No local descriptors: a processor starts with a table of them at address 0.
+        s.ldt = kvm_segment { unusable: 1, type_: 2, ..kvm_segment::default() };
         s.tr = kvm_segment {
             base: self.data_address(data::TSS),
             limit: data::TSS_LIMIT,

@@ -6,6 +6,7 @@ pub mod fs;
 pub mod ipc;
 pub mod mm;
 pub mod net;
+mod published;
 pub mod signal;
 mod table;
 pub mod task;
@@ -13,4 +14,5 @@ pub mod time;
 mod trace;
 
 pub use dispatch::{CallTable, Entry, Handler, Parameter, dispatch, entries};
+pub(crate) use published::publish_answers;
 pub use trace::Tracer;

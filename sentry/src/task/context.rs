@@ -16,6 +16,7 @@ use crate::error::{Restart, Resume};
 use crate::mm::MemoryManager;
 use crate::signal::hand_over;
 use crate::sync::assert_none_held;
+use crate::syscalls::publish_answers;
 use crate::task::workers::Worker;
 use crate::task::{Activity, Task, VforkGate};
 use crate::wait::{WaitEnd, WaitQueue, Waiter};
@@ -144,6 +145,9 @@ impl TaskContext {
     pub(crate) fn run_guest(&mut self) -> Result<Trap, HostFault> {
         self.task.meter().begin(Activity::Guest);
         self.task.group().timers().wake();
+        if self.task.take_identity_change() {
+            publish_answers(self);
+        }
         let trap = self.platform.run(&**self.memory.space(), &mut self.registers);
         self.task.meter().begin(Activity::Kernel);
         trap

@@ -25,6 +25,8 @@ pub struct Task {
     files: Mutex<Arc<FdTable>>,
     fs: Mutex<Arc<FsContext>>,
     credentials: Mutex<Arc<Credentials>>,
+    /// Whether the platform may know answers that are true no more.
+    identity_changed: AtomicBool,
     name: Mutex<Vec<u8>>,
     signals: Mutex<TaskSignals>,
     schedule: Mutex<Schedule>,
@@ -98,6 +100,7 @@ impl Task {
             files: Mutex::new(Rank::Task, new.files),
             fs: Mutex::new(Rank::Task, new.fs),
             credentials: Mutex::new(Rank::Task, new.credentials),
+            identity_changed: AtomicBool::new(true),
             name: Mutex::new(Rank::Task, new.name),
             signals: Mutex::new(Rank::Task, signals),
             schedule: Mutex::new(Rank::Task, new.schedule),
@@ -127,6 +130,7 @@ impl Task {
     /// Gives it another number: see execve(2).
     pub(crate) fn set_tid(&self, tid: i32) {
         self.tid.store(tid, Ordering::Relaxed);
+        self.identity_changed.store(true, Ordering::Release);
     }
 
     /// Whether it leads its group, and so has the process's number.
@@ -177,6 +181,12 @@ impl Task {
     /// Changes who it acts as.
     pub fn set_credentials(&self, new: Credentials) {
         *self.credentials.lock() = Arc::new(new);
+        self.identity_changed.store(true, Ordering::Release);
+    }
+
+    /// Whether its numbers or credentials changed since the last time this was asked.
+    pub(crate) fn take_identity_change(&self) -> bool {
+        self.identity_changed.load(Ordering::Relaxed) && self.identity_changed.swap(false, Ordering::AcqRel)
     }
 
     /// Counts the task for another user from now on.

@@ -1,0 +1,64 @@
+//! Answers published beforehand.
+
+use amber_platform::Trap;
+
+use crate::code;
+use crate::guest::{Guest, Machine};
+
+/// Published answers are what the guest gets, with or without a trap, and other calls trap as ever.
+pub fn published_answers_are_given(machine: &Machine) {
+    let mut guest = Guest::new(machine, code::call_and_tell());
+    for round in 0..3 {
+        let answers: Vec<(u64, u64)> =
+            (0..amber_platform::MOST_ANSWERS as u64).map(|i| (100 + i, 7000 + 10 * i + round)).collect();
+        guest.context.publish(&answers);
+        for number in 98..110 {
+            guest.load(code::call_and_tell());
+            guest.registers.rax = number;
+            guest.registers.rsi = 0;
+            let known = answers.iter().find(|(known, _)| *known == number).map(|(_, answer)| *answer);
+            assert_eq!(guest.run(), Trap::Syscall);
+            if guest.registers.orig_rax == number {
+                // The platform trapped all the same, or must.
+                guest.registers.rax = known.unwrap_or(4711);
+                assert_eq!(guest.run(), Trap::Syscall);
+            }
+            // The second call tells what the first gave, and is one that nobody published.
+            assert_eq!((guest.registers.orig_rax, guest.registers.rsi), (9999, known.unwrap_or(4711)));
+        }
+    }
+    // Nothing more is known.
+    guest.context.publish(&[]);
+    guest.load(code::call_and_tell());
+    guest.registers.rax = 100;
+    assert_eq!(guest.run(), Trap::Syscall);
+    assert_eq!(guest.registers.orig_rax, 100);
+}
+
+/// Two threads of a process have answers of their own.
+pub fn threads_have_answers_of_their_own(machine: &Machine) {
+    let mut first = Guest::new(machine, code::call_and_tell());
+    let ask = |guest: &mut Guest<'_>, own: u64| {
+        for _ in 0..2000 {
+            guest.context.publish(&[(39, 1), (186, own)]);
+            for (number, answer) in [(39, 1), (186, own)] {
+                guest.registers.rip = crate::guest::CODE;
+                guest.registers.rax = number;
+                guest.run_to_call();
+                if guest.registers.orig_rax == number {
+                    guest.registers.rax = answer;
+                    guest.run_to_call();
+                }
+                assert_eq!((guest.registers.orig_rax, guest.registers.rsi), (9999, answer));
+            }
+        }
+    };
+    ask(&mut first, 10);
+    first.context.prepare_thread(&*first.space).unwrap();
+    let space = first.space.clone();
+    std::thread::scope(|scope| {
+        scope.spawn(|| ask(&mut Guest::thread(machine, space), 11));
+        scope.spawn(|| ());
+    });
+    ask(&mut first, 12);
+}

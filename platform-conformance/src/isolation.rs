@@ -1,0 +1,205 @@
+//! What a hostile guest may try.
+
+use amber_platform::{PAGE_SIZE, Trap};
+
+use crate::code;
+use crate::guest::{CODE, Guest, Machine};
+
+/// Addresses of the kernel half, and ones no pointer has.
+const BEYOND: [u64; 11] = [
+    0x7fff_ffff_f000,
+    0x7fff_ffff_f800,
+    0x8000_0000_0000_0000,
+    0xffff_8000_0000_0000,
+    0xffff_ffff_8000_0000,
+    0xffff_ffff_8000_1000,
+    0xffff_ffff_8000_2000,
+    0xffff_ffff_8001_0000,
+    0xffff_ffff_8001_1800,
+    0xffff_ffff_ffff_f000,
+    u64::MAX - 7,
+];
+
+/// Instructions for ring 0, or for nobody.
+const PRIVILEGED: [&[u8]; 24] = [
+    &[0xf4],                   // hlt
+    &[0xfa],                   // cli
+    &[0xfb],                   // sti
+    &[0xec],                   // in al, dx
+    &[0xee],                   // out dx, al
+    &[0xe4, 0x80],             // in al, 0x80
+    &[0xe7, 0x10],             // out 0x10, eax
+    &[0xe6, 0x10],             // out 0x10, al
+    &[0xe7, 0x80],             // out 0x80, eax
+    &[0x6e],                   // outsb
+    &[0x0f, 0x06],             // clts
+    &[0x0f, 0x09],             // wbinvd
+    &[0x0f, 0x30],             // wrmsr
+    &[0x0f, 0x32],             // rdmsr
+    &[0x0f, 0x01, 0xf8],       // swapgs
+    &[0x48, 0x0f, 0x07],       // sysretq
+    &[0x0f, 0x22, 0xd8],       // mov cr3, rax
+    &[0x0f, 0x20, 0xc0],       // mov rax, cr0
+    &[0x0f, 0x23, 0xf8],       // mov dr7, rax
+    &[0x0f, 0x01, 0x3c, 0x24], // invlpg [rsp]
+    &[0x0f, 0x01, 0x14, 0x24], // lgdt [rsp]
+    &[0x0f, 0x01, 0x1c, 0x24], // lidt [rsp]
+    &[0x0f, 0x00, 0xd8],       // ltr ax
+    &[0xcd, 0x0e],             // int 14
+];
+
+/// Whether a trap is the guest's own fault, and no more than that.
+fn is_own_fault(trap: &Trap) -> bool {
+    match trap {
+        Trap::PageFault { .. } => true,
+        Trap::Exception { signal, .. } => [libc::SIGSEGV, libc::SIGILL, libc::SIGBUS].contains(signal),
+        _ => false,
+    }
+}
+
+fn is_alive(guest: &mut Guest<'_>) {
+    guest.load(code::nothing());
+    guest.run_to_call();
+}
+
+/// Reading, writing and jumping beyond the limit.
+pub fn the_kernel_half_is_out_of_reach(machine: &Machine) {
+    let mut guest = Guest::new(machine, code::nothing());
+    let good = guest.registers;
+    for address in BEYOND {
+        for code in [code::write_byte(), code::jump(), code::return_to(), code::read_byte()] {
+            guest.registers = good;
+            guest.load(code);
+            guest.registers.rdi = address;
+            (guest.registers.rcx, guest.registers.rax) = (CODE, 39);
+            let trap = guest.run();
+            let through = trap == Trap::Syscall;
+            // A platform may have a page of its own that guests can execute and read, but that does nothing they could
+            // not do: call.
+            let harmless =
+                through && !std::ptr::eq(code, code::write_byte()) && address >= machine.platform.address_limit();
+            assert!(is_own_fault(&trap) || harmless, "{address:#x}: {trap:x?}");
+            is_alive(&mut guest);
+        }
+        // As the sentry may be asked to by a signal frame.
+        guest.registers = good;
+        guest.registers.rip = address;
+        let trap = guest.run();
+        assert!(is_own_fault(&trap) || trap == Trap::Syscall, "{address:#x}: {trap:x?}");
+        guest.registers = good;
+        guest.registers.rsp = address;
+        guest.load(code::return_to());
+        assert!(is_own_fault(&guest.run()), "{address:#x}");
+        guest.registers = good;
+        is_alive(&mut guest);
+    }
+}
+
+/// Everything that would change the processor for others.
+pub fn privileged_instructions_are_refused(machine: &Machine) {
+    let mut guest = Guest::new(machine, code::nothing());
+    let good = guest.registers;
+    for bytes in PRIVILEGED {
+        guest.registers = good;
+        guest.load(bytes);
+        guest.registers.rdx = 0x10;
+        let trap = guest.run();
+        assert!(is_own_fault(&trap), "{bytes:x?}: {trap:x?}");
+        // The same at the end of a page, where the next one is missing.
+        guest.load(code::nothing());
+        let frames = guest.add(CODE, 1, crate::guest::READ_EXECUTE);
+        let place = PAGE_SIZE - bytes.len() as u64;
+        machine.memory.write(frames.start + place, bytes);
+        guest.registers = good;
+        guest.registers.rip = CODE + place;
+        let trap = guest.run();
+        assert!(is_own_fault(&trap), "{bytes:x?}: {trap:x?}");
+        guest.registers = good;
+        is_alive(&mut guest);
+    }
+}
+
+/// `popf` and segment loads: what a user may set stays, what he may not does not.
+pub fn flags_and_segments_stay_a_users(machine: &Machine) {
+    const ALIGNMENT: u64 = 1 << 18;
+    const NESTED: u64 = 1 << 14;
+    const PRIVILEGE: u64 = 3 << 12;
+    const DIRECTION: u64 = 1 << 10;
+    let mut guest = Guest::new(machine, code::nothing());
+    let good = guest.registers;
+    for flags in [ALIGNMENT, NESTED, PRIVILEGE, DIRECTION, ALIGNMENT | NESTED | PRIVILEGE | DIRECTION, 0] {
+        guest.registers = good;
+        guest.load(code::swap_flags());
+        guest.registers.rdi = flags | 0x202;
+        guest.run_to_call();
+        let allowed = flags & !PRIVILEGE;
+        assert_eq!(guest.registers.r8 & (ALIGNMENT | NESTED | PRIVILEGE | DIRECTION), allowed);
+        assert_eq!(guest.registers.eflags & (PRIVILEGE | DIRECTION), flags & DIRECTION);
+        // An aligned guest goes on with them, through a fault as well.
+        guest.registers.rip = CODE;
+        guest.run_to_call();
+        guest.load(code::jump());
+        guest.registers.rdi = 0x5000_0000;
+        assert!(matches!(guest.run(), Trap::PageFault { .. }));
+        guest.registers = good;
+        is_alive(&mut guest);
+    }
+    for (selector, loads) in
+        [(0u64, true), (3, true), (0x2b, true), (0x18, false), (0x10, false), (0x40, false), (0x1234, false)]
+    {
+        guest.registers = good;
+        guest.load(code::load_segment());
+        guest.registers.rdi = selector;
+        let trap = guest.run();
+        if loads {
+            assert_eq!((trap, guest.registers.r8), (Trap::Syscall, selector));
+            guest.registers.rip = CODE;
+            guest.run_to_call();
+        } else {
+            assert!(
+                matches!(trap, Trap::Exception { signal: libc::SIGSEGV | libc::SIGBUS, .. }),
+                "{selector:#x}: {trap:?}"
+            );
+        }
+        guest.registers = good;
+        is_alive(&mut guest);
+    }
+}
+
+/// The ways to ring 3 with an address no pointer has.
+pub fn returns_to_nowhere_are_the_guests_own_fault(machine: &Machine) {
+    let mut guest = Guest::new(machine, code::call_forever());
+    let good = guest.registers;
+    for address in
+        [0x8000_0000_0000, 0x0000_8000_0000_0001, 0xffff_7fff_ffff_ffff, 0x7fff_ffff_ffff, 0xdead_0000_0000_0000]
+    {
+        guest.registers = good;
+        guest.run_to_call();
+        // As after a system call, by the short way.
+        (guest.registers.rip, guest.registers.rcx) = (address, address);
+        guest.registers.r11 = guest.registers.eflags;
+        let trap = guest.run();
+        assert!(is_own_fault(&trap), "{address:#x}: {trap:x?}");
+        guest.registers = good;
+        is_alive(&mut guest);
+        guest.load(code::call_forever());
+    }
+}
+
+/// What the vDSO's clocks stand on: the counter is the one the sentry reads.
+pub fn the_time_stamp_counter_is_the_hosts(machine: &Machine) {
+    // Hosts that cannot set it exactly come near: far less than a clock tick.
+    const NEAR: u64 = 10_000_000;
+    let mut guest = Guest::new(machine, code::time_stamp());
+    let mut last = 0;
+    for _ in 0..10 {
+        guest.load(code::time_stamp());
+        let before = amber_platform::processor::time_stamp();
+        guest.run_to_call();
+        let after = amber_platform::processor::time_stamp();
+        let seen = guest.registers.r8;
+        assert!(seen + NEAR >= before && seen <= after + NEAR, "{before} {seen} {after}");
+        assert!(seen > last);
+        last = seen;
+    }
+}

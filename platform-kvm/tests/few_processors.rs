@@ -1,0 +1,49 @@
+//! With fewer virtual processors than guest threads, they take turns.
+
+use std::sync::Arc;
+use std::sync::mpsc::channel;
+use std::time::Duration;
+
+use amber_platform::{GuestMemory, Trap};
+use amber_platform_conformance::{Guest, Machine, conformance_tests, count_forever};
+use amber_platform_kvm::KvmPlatform;
+
+fn machine() -> Machine {
+    let memory = GuestMemory::new(1 << 30).unwrap();
+    Machine { platform: Arc::new(KvmPlatform::with_processors(memory.clone(), 2).unwrap()), memory }
+}
+
+conformance_tests!(machine());
+
+/// Guests that never come out by themselves all get on.
+#[test]
+fn busy_guests_share() {
+    const GUESTS: usize = 7;
+    let machine = machine();
+    let (sender, receiver) = channel();
+    std::thread::scope(|scope| {
+        for _ in 0..GUESTS {
+            let (sender, machine) = (sender.clone(), &machine);
+            scope.spawn(move || {
+                let mut guest = Guest::new(machine, count_forever());
+                let counter = guest.frames[1].range().start;
+                sender.send((counter, guest.context.interrupter())).unwrap();
+                assert_eq!(guest.run(), Trap::Interrupted);
+            });
+        }
+        let guests: Vec<_> = receiver.iter().take(GUESTS).collect();
+        let count = |counter: u64| machine.memory.atomic_u64(counter).load(std::sync::atomic::Ordering::SeqCst);
+        // Each advances, and advances again.
+        for _ in 0..2 {
+            let before: Vec<u64> = guests.iter().map(|(counter, _)| count(*counter)).collect();
+            for ((counter, _), before) in guests.iter().zip(before) {
+                while count(*counter) == before {
+                    std::thread::sleep(Duration::from_millis(1));
+                }
+            }
+        }
+        for (_, interrupter) in &guests {
+            interrupter.interrupt();
+        }
+    });
+}

@@ -1,0 +1,21 @@
+//! Calls whose answer is known beforehand, so that a platform may give it without a trap.
+
+use crate::syscalls::dispatch::entries;
+use crate::task::TaskContext;
+
+/// Calls without arguments, whose answer changes only with the numbers or the credentials of the task itself.
+const CONSTANT: [&str; 6] = ["getpid", "gettid", "getuid", "geteuid", "getgid", "getegid"];
+
+/// Tells the platform what these calls answer now. Not where calls are traced: none may be missed there.
+pub(crate) fn publish_answers(ctx: &mut TaskContext) {
+    if ctx.kernel().tracer.is_some() {
+        return;
+    }
+    let mut answers = Vec::with_capacity(CONSTANT.len());
+    for entry in entries().filter(|entry| CONSTANT.contains(&entry.name)) {
+        if let Some(Ok(answer)) = entry.handler.ok().map(|handler| handler(ctx, [0; 6])) {
+            answers.push((u64::from(entry.number), answer));
+        }
+    }
+    ctx.platform.publish(&answers);
+}
