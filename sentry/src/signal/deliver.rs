@@ -120,7 +120,7 @@ fn next(ctx: &TaskContext) -> Next {
 
 /// Whether the wait status says that a core was dumped. Amber behaves like a Linux whose `core_pattern` is a program that
 /// keeps nothing: the status is as with a file, but there is none.
-fn dumps_core(ctx: &TaskContext) -> bool {
+pub(crate) fn dumps_core(ctx: &TaskContext) -> bool {
     ctx.group().limits().soft(Resource::RLIMIT_CORE) > 1 && ctx.group().dumpable() == 1
 }
 

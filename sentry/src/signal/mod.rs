@@ -8,7 +8,7 @@ mod send;
 mod stop;
 
 pub use action::SignalActions;
-pub(crate) use deliver::{Outcome, attend, force_fault};
+pub(crate) use deliver::{Outcome, attend, dumps_core, force_fault};
 
 pub(crate) use frame::{restore_frame, set_alt_stack};
 pub use pending::{PendingSignals, SignalSource};

@@ -391,7 +391,7 @@ table! {
     314, 351, sched_setattr(pid: i32, attr: PtrIn, flags: u32) => super::task::schedule::sched_setattr, "3.14".."";
     315, 352, sched_getattr(pid: i32, attr: PtrOut, size: u32, flags: u32) => super::task::schedule::sched_getattr, "3.14".."";
     316, 353, renameat2(olddirfd: DirFd, oldpath: Path, newdirfd: DirFd, newpath: Path, flags: RenameFlags) => super::fs::names::renameat2, "3.15".."";
-    317, 354, seccomp(operation: SeccompOperation, flags: SeccompFlags, args: PtrIn) => !ENOSYS, "3.17".."";
+    317, 354, seccomp(operation: SeccompOperation, flags: SeccompFlags, args: PtrIn) => super::task::seccomp::seccomp, "3.17".."";
     318, 355, getrandom(buf: BufOut, buflen: usize, flags: GetrandomFlags) => super::task::system::getrandom, "3.17".."";
     319, 356, memfd_create(name: Str, flags: MemfdFlags) => super::fs::memfd::memfd_create, "3.17".."";
     320, -, kexec_file_load(kernel_fd: Fd, initrd_fd: Fd, cmdline_len: u64, cmdline: Str, flags: u64) => !ENOSYS, "3.17".."";

@@ -296,6 +296,8 @@ fn enter(ctx: &TaskContext, request: &CloneRequest, task: &Arc<Task>) -> Result<
         if state.ending.is_some() || state.executing.is_some() {
             return Err(Restart::Always.into());
         }
+        // Not before: a filter may have come for all threads meanwhile.
+        task.seccomp().follow(ctx.seccomp());
         state.tasks.push(task.clone());
         // A stop under way waits for the new member too.
         task.update_attention(&state);
@@ -307,6 +309,7 @@ fn enter(ctx: &TaskContext, request: &CloneRequest, task: &Arc<Task>) -> Result<
             Some(_) if sibling => (above, table.process(own.pid()).map_or(0, |p| p.parent_thread)),
             _ => (own.pid(), ctx.tid()),
         };
+        task.seccomp().follow(ctx.seccomp());
         task.group().state().tasks.push(task.clone());
         table.add_process(Process {
             group: task.group().clone(),

@@ -16,6 +16,7 @@ mod processes;
 mod run;
 pub(crate) mod sandbox;
 mod schedule;
+mod seccomp;
 mod session;
 mod settings;
 #[expect(clippy::module_inception, reason = "the module is named for the one type it holds")]
@@ -37,6 +38,7 @@ pub use limits::Limits;
 pub use processes::{Process, ProcessTable, Session};
 pub use sandbox::SandboxEnd;
 pub use schedule::{CpuSet, Schedule};
+pub use seccomp::{Filter, Seccomp};
 pub use session::ControllingTerminal;
 pub use settings::Settings;
 pub use task::{NewTask, Task};

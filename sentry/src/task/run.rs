@@ -106,6 +106,9 @@ fn handle(ctx: &mut TaskContext, trap: Trap) {
 
 fn serve_call(ctx: &mut TaskContext) {
     let number = ctx.registers.orig_rax;
+    if !syscalls::task::seccomp::admits(ctx, number) {
+        return;
+    }
     match syscalls::dispatch(ctx, number) {
         Ok(value) => {
             ctx.registers.rax = value;

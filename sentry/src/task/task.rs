@@ -12,7 +12,9 @@ use crate::kernel::Kernel;
 use crate::mm::MemoryManager;
 use crate::signal::PendingSignals;
 use crate::sync::{Mutex, MutexGuard, Rank};
-use crate::task::{Activity, Credentials, GroupState, Meter, Schedule, Settings, ThreadGroup, Usage, UserCharge};
+use crate::task::{
+    Activity, Credentials, GroupState, Meter, Schedule, Seccomp, Settings, ThreadGroup, Usage, UserCharge,
+};
 use crate::wait::Parker;
 
 /// A guest thread.
@@ -41,6 +43,7 @@ pub struct Task {
     meter: Meter,
     started: SystemTime,
     robust_list: AtomicU64,
+    seccomp: Seccomp,
     parent_death_signal: AtomicI32,
     settings: Mutex<Settings>,
 }
@@ -112,6 +115,7 @@ impl Task {
             meter: Meter::default(),
             started: SystemTime::now(),
             robust_list: AtomicU64::new(0),
+            seccomp: Seccomp::default(),
             parent_death_signal: AtomicI32::new(0),
             settings: Mutex::new(Rank::Task, new.settings),
         })
@@ -255,6 +259,11 @@ impl Task {
     /// When it was made.
     pub fn started(&self) -> SystemTime {
         self.started
+    }
+
+    /// Which system calls it may make.
+    pub fn seccomp(&self) -> &Seccomp {
+        &self.seccomp
     }
 
     /// The guest address of its list of robust futexes, or 0.

@@ -12,6 +12,7 @@ pub mod prctl;
 mod prctl_memory;
 pub mod robust;
 pub mod schedule;
+pub mod seccomp;
 pub mod system;
 pub mod usage;
 pub mod wait;

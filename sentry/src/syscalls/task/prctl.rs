@@ -91,6 +91,8 @@ pub fn prctl(ctx: &mut TaskContext, option: PrctlOption, arg2: u64, arg3: u64, a
             }
             Ok(0)
         }
+        PrctlOption::PR_GET_SECCOMP => Ok(ctx.seccomp().mode().raw().into()),
+        PrctlOption::PR_SET_SECCOMP => super::seccomp::set_mode(ctx, arg2, arg3),
         PrctlOption::PR_GET_TIMERSLACK => Ok(ctx.settings().timer_slack),
         PrctlOption::PR_GET_TIMING => Ok(0),
         PrctlOption::PR_SET_TIMING if arg2 == 0 => Ok(0),

@@ -218,7 +218,9 @@ pub fn status(query: &Query<'_>) -> Result<Vec<u8>, Errno> {
     }
     let (affinity, cpus) = (task.schedule().affinity, query.kernel.cpus);
     let used = task.usage();
-    let _ = writeln!(rest, "NoNewPrivs:\t{}\nSeccomp:\t0\nSeccomp_filters:\t0", u8::from(who.no_new_privs));
+    let _ = writeln!(rest, "NoNewPrivs:\t{}", u8::from(who.no_new_privs));
+    let seccomp = task.seccomp();
+    let _ = writeln!(rest, "Seccomp:\t{}\nSeccomp_filters:\t{}", seccomp.mode().raw(), seccomp.count());
     rest.push_str("Speculation_Store_Bypass:\tthread vulnerable\nSpeculationIndirectBranch:\tconditional enabled\n");
     let _ = writeln!(rest, "Cpus_allowed:\t{}\nCpus_allowed_list:\t{}", mask(&affinity, cpus), ranges(&affinity, cpus));
     rest.push_str("Mems_allowed:\t1\nMems_allowed_list:\t0\n");
