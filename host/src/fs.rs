@@ -208,6 +208,30 @@ pub fn link_at(from: BorrowedFd<'_>, name: &[u8], to: BorrowedFd<'_>, new_name: 
     nix::unistd::linkat(from, component(name)?, to, component(new_name)?, flags).map_err(errno)
 }
 
+/// Makes a regular file without a name in a directory's file system; only a `linkable` one can get one.
+pub fn open_unnamed(directory: BorrowedFd<'_>, permissions: u16, linkable: bool) -> Result<OwnedFd> {
+    let exclusive = if linkable { OFlag::empty() } else { OFlag::O_EXCL };
+    let flags = OFlag::O_TMPFILE | OFlag::O_RDWR | OFlag::O_CLOEXEC | exclusive;
+    nix::fcntl::openat(directory, ".", flags, Mode::from_bits_truncate(permissions.into())).map_err(errno)
+}
+
+/// Makes a name for an open file.
+///
+/// # Errors
+/// `ENOENT` if it must not get one.
+pub fn link_file_at(file: BorrowedFd<'_>, directory: BorrowedFd<'_>, name: &[u8]) -> Result<()> {
+    let name = component(name)?;
+    match nix::unistd::linkat(file, "", directory, name, LinkatFlags::AT_EMPTY_PATH) {
+        // Without privileges, and before Linux 6.10 even for one's own file, this is the way.
+        Err(nix::errno::Errno::ENOENT) => {
+            let path = format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&file));
+            let follow = LinkatFlags::AT_SYMLINK_FOLLOW;
+            nix::unistd::linkat(file, path.as_str(), directory, name, follow).map_err(errno)
+        }
+        answer => answer.map_err(errno),
+    }
+}
+
 /// Removes an entry that is not a directory.
 pub fn unlink_at(directory: BorrowedFd<'_>, name: &[u8]) -> Result<()> {
     nix::unistd::unlinkat(directory, component(name)?, UnlinkatFlags::NoRemoveDir).map_err(errno)

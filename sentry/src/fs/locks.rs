@@ -1,9 +1,9 @@
 //! File locks: record locks of processes and of open file descriptions (fcntl(2)), and whole-file locks (flock(2)).
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use amber_abi::errno::Errno;
 use amber_abi::stat::Device;
@@ -76,12 +76,20 @@ static TABLE: Mutex<Option<Table>> = Mutex::new(Rank::Leaf, None);
 #[derive(Default)]
 struct Table {
     files: HashMap<Key, FileLocks>,
-    /// Which owner waits for which, to find circles.
-    waits: HashMap<Owner, BTreeSet<Owner>>,
+    /// Which locks who waits for, by a number of each wait, to find circles.
+    waits: BTreeMap<u64, (Key, Record)>,
+}
+
+impl Table {
+    /// Who stands in the way of a lock at this moment.
+    fn blockers(&self, (key, wanted): &(Key, Record)) -> impl Iterator<Item = Owner> {
+        let records = self.files.get(key).into_iter().flat_map(|file| &file.records);
+        records.filter(|record| record.conflicts(wanted)).map(|record| record.owner)
+    }
 }
 
 /// A wait under way, for the search of circles; it ends when dropped.
-pub struct Waiting(Owner);
+pub struct Waiting(u64);
 
 impl Drop for Waiting {
     fn drop(&mut self) {
@@ -199,30 +207,32 @@ pub fn while_waiting<T>(inode: &dyn Inode, wait: impl FnOnce(&WaitQueue) -> T) -
     Ok(result)
 }
 
-/// Notes that `waiter` waits for `holder`.
+/// Notes that somebody waits for a lock.
 ///
 /// # Errors
-/// `EDEADLK` if the holder waits for the waiter, over however many others.
-pub fn begin_wait(waiter: Owner, holder: Owner) -> Result<Waiting, Errno> {
+/// `EDEADLK` if who stands in the way waits for the same owner, over however many others.
+pub fn begin_wait(inode: &dyn Inode, wanted: Record) -> Result<Waiting, Errno> {
+    static NEXT: AtomicU64 = AtomicU64::new(1);
+    let wait = (inode.identity()?, wanted);
     let mut guard = TABLE.lock();
     let table = guard.get_or_insert_default();
     // Only processes are looked at: a description may be shared, so a circle is none for sure.
-    if matches!(waiter, Owner::Process(_)) {
-        let mut seen = BTreeSet::from([holder]);
-        let mut open = vec![holder];
+    if matches!(wanted.owner, Owner::Process(_)) {
+        let mut open: Vec<Owner> = table.blockers(&wait).collect();
+        let mut seen: BTreeSet<Owner> = open.iter().copied().collect();
         while let Some(owner) = open.pop() {
-            if owner == waiter {
+            if owner == wanted.owner {
                 return Err(Errno::EDEADLK);
             }
-            for &next in table.waits.get(&owner).into_iter().flatten() {
-                if seen.insert(next) {
-                    open.push(next);
-                }
+            // A lock may have been freed for somebody who has not yet run to take it: what counts is who blocks now.
+            for wait in table.waits.values().filter(|(_, record)| record.owner == owner) {
+                open.extend(table.blockers(wait).filter(|next| seen.insert(*next)));
             }
         }
     }
-    table.waits.entry(waiter).or_default().insert(holder);
-    Ok(Waiting(waiter))
+    let id = NEXT.fetch_add(1, Ordering::Relaxed);
+    table.waits.insert(id, wait);
+    Ok(Waiting(id))
 }
 
 /// Locks the whole file for an open file description (flock(2)), changing the lock it has.

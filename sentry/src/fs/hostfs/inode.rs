@@ -2,8 +2,8 @@
 
 use std::any::Any;
 use std::fs::File as StdFile;
-use std::os::fd::{AsFd, OwnedFd};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::os::fd::AsFd;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Weak};
 
 use amber_abi::errno::Errno;
@@ -17,7 +17,7 @@ use amber_host::xattr;
 use super::directory::HostDirectory;
 use super::file::HostFile;
 use super::pages::{HostPages, WriterSlot};
-use super::{HostFs, Root};
+use super::HostFs;
 use crate::fs::access::Ownership;
 use crate::fs::{File, FileSystem, Inode, Metadata, NewInode, SetAttributes, SetTime};
 use crate::mm::{Mappable, PageCache};
@@ -25,37 +25,41 @@ use crate::sync::{Mutex, Rank};
 
 /// A file of the host, under the name it was found by.
 pub struct HostInode {
-    fs: Arc<HostFs>,
+    pub(super) fs: Arc<HostFs>,
     me: Weak<HostInode>,
-    kind: FileType,
-    state: Mutex<State>,
-    used: AtomicBool,
+    pub(super) kind: FileType,
+    pub(super) state: Mutex<State>,
+    pub(super) used: AtomicBool,
     appending: Mutex<()>,
 }
 
-struct State {
-    parent: Option<Arc<HostInode>>,
-    name: Box<[u8]>,
-    device: u64,
-    number: u64,
+/// What may change of it.
+pub(super) struct State {
+    pub(super) parent: Option<Arc<HostInode>>,
+    pub(super) name: Box<[u8]>,
+    pub(super) device: u64,
+    pub(super) number: u64,
     /// As last seen: in a tree that is not shared this does not change but by us.
-    ownership: Ownership,
+    pub(super) ownership: Ownership,
     /// Directories: to name entries. Files: opened for reading. Kept while in recent use.
-    kept: Option<Arc<StdFile>>,
+    pub(super) kept: Option<Arc<StdFile>>,
     /// Opened for writing, as long as somebody uses it.
-    writer: Weak<StdFile>,
+    pub(super) writer: Weak<StdFile>,
     /// The reader, as long as somebody uses it.
-    reader: Weak<StdFile>,
+    pub(super) reader: Weak<StdFile>,
     /// Pages, once somebody mapped the file.
-    mapped: Option<Mapped>,
+    pub(super) mapped: Option<Mapped>,
     /// The name is gone; this is all that is left to reach the inode.
-    orphan: Option<Arc<StdFile>>,
+    pub(super) orphan: Option<Arc<StdFile>>,
+    /// Made without a name, and may still get one.
+    pub(super) linkable: bool,
 }
 
+/// The pages of a file that somebody mapped.
 #[derive(Clone)]
-struct Mapped {
+pub(super) struct Mapped {
     pages: Arc<PageCache>,
-    writer: WriterSlot,
+    pub(super) writer: WriterSlot,
     /// The host's time of the last change when the pages were last known to be good.
     stamp: Arc<Mutex<(i64, i64)>>,
 }
@@ -64,7 +68,7 @@ fn stamp_of(stat: &HostStat) -> (i64, i64) {
     (stat.modified.tv_sec, stat.modified.tv_nsec)
 }
 
-fn ownership_of(stat: &HostStat) -> Ownership {
+pub(super) fn ownership_of(stat: &HostStat) -> Ownership {
     Ownership { permissions: (stat.mode & 0o7777) as u16, uid: stat.uid, gid: stat.gid }
 }
 
@@ -85,6 +89,7 @@ impl HostInode {
             reader: Weak::new(),
             mapped: None,
             orphan: None,
+            linkable: false,
         };
         Arc::new_cyclic(|me| HostInode {
             fs,
@@ -126,174 +131,9 @@ impl HostInode {
         drop(old);
     }
 
-    /// Closes the kept descriptor unless it was used since the last time; true if it stays.
-    pub(super) fn let_go(&self) -> bool {
-        if self.used.swap(false, Ordering::Relaxed) {
-            return true;
-        }
-        let kept = self.state.lock().kept.take();
-        drop(kept);
-        false
-    }
-
-    fn place(&self) -> Result<(Arc<StdFile>, Box<[u8]>), Errno> {
-        let (parent, name) = {
-            let state = self.state.lock();
-            (state.parent.clone(), state.name.clone())
-        };
-        match parent {
-            Some(parent) => Ok((parent.directory()?, name)),
-            None => match &self.fs.root {
-                Root::File(fd, name) => {
-                    let fd = fd.try_clone().map_err(Errno::from_host)?;
-                    Ok((Arc::new(StdFile::from(fd)), name.clone()))
-                }
-                Root::Directory(_) => Err(Errno::EBUSY),
-            },
-        }
-    }
-
-    /// The descriptor by which entries of this directory are named.
-    fn directory(&self) -> Result<Arc<StdFile>, Errno> {
-        self.used.store(true, Ordering::Relaxed);
-        let is_root = {
-            let state = self.state.lock();
-            if let Some(fd) = state.kept.as_ref().or(state.orphan.as_ref()) {
-                return Ok(fd.clone());
-            }
-            state.parent.is_none()
-        };
-        let fd = match (&self.fs.root, is_root) {
-            (Root::Directory(fd), true) => fd.try_clone().map_err(Errno::from_host)?,
-            _ => {
-                let (parent, name) = self.place()?;
-                host::open_at(parent.as_fd(), &name, OpenFlags::O_PATH | OpenFlags::O_DIRECTORY, 0)?
-            }
-        };
-        let fd = self.keep(fd)?;
-        Ok(fd)
-    }
-
-    fn keep(&self, fd: OwnedFd) -> Result<Arc<StdFile>, Errno> {
-        self.check_identity(&host::stat(fd.as_fd())?)?;
-        let fd = Arc::new(StdFile::from(fd));
-        let old = {
-            let mut state = self.state.lock();
-            state.reader = Arc::downgrade(&fd);
-            state.kept.replace(fd.clone())
-        };
-        self.used.store(true, Ordering::Relaxed);
-        if old.is_none() {
-            self.fs.keep(&self.this());
-        }
-        Ok(fd)
-    }
-
-    /// The host may have put another file under the name. In a tree that is not shared that is taken for the same file
-    /// with other content, as Linux does beneath an overlay.
-    fn check_identity(&self, stat: &HostStat) -> Result<(), Errno> {
-        let mut state = self.state.lock();
-        if (state.device, state.number) == (stat.device, stat.number) {
-            return Ok(());
-        }
-        if self.fs.shared || !self.is_kind_of(stat) {
-            return Err(Errno::ESTALE);
-        }
-        (state.device, state.number) = (stat.device, stat.number);
-        state.ownership = ownership_of(stat);
-        Ok(())
-    }
-
-    /// Whatever descriptor there is, without opening one.
-    fn at_hand(&self) -> Option<Arc<StdFile>> {
-        let state = self.state.lock();
-        state
-            .orphan
-            .clone()
-            .or_else(|| state.writer.upgrade())
-            .or_else(|| state.reader.upgrade())
-            .or_else(|| state.kept.clone())
-    }
-
-    fn stat(&self) -> Result<HostStat, Errno> {
-        if let Some(file) = self.at_hand() {
-            return host::stat(file.as_fd());
-        }
-        if self.kind == FileType::Directory {
-            return host::stat(self.directory()?.as_fd());
-        }
-        let (parent, name) = self.place()?;
-        let stat = host::stat_at(parent.as_fd(), &name)?;
-        self.check_identity(&stat)?;
-        Ok(stat)
-    }
-
-    /// The host file opened for reading.
-    pub(super) fn reader(&self) -> Result<Arc<StdFile>, Errno> {
-        self.used.store(true, Ordering::Relaxed);
-        {
-            let state = self.state.lock();
-            if let Some(file) = state.kept.clone().or_else(|| state.reader.upgrade()) {
-                return Ok(file);
-            }
-        }
-        let (parent, name) = self.place()?;
-        let fd = host::open_file_at(parent.as_fd(), &name, OpenFlags::O_RDONLY)?;
-        self.keep(fd)
-    }
-
-    /// The host file opened for writing, and for reading where that is allowed too.
-    pub(super) fn writer(&self) -> Result<Arc<StdFile>, Errno> {
-        if let Some(file) = self.state.lock().writer.upgrade() {
-            return Ok(file);
-        }
-        let (parent, name) = self.place()?;
-        let fd = match host::open_at(parent.as_fd(), &name, OpenFlags::O_RDWR, 0) {
-            Err(Errno::EACCES) => host::open_at(parent.as_fd(), &name, OpenFlags::O_WRONLY, 0)?,
-            opened => opened?,
-        };
-        self.check_identity(&host::stat(fd.as_fd())?)?;
-        let file = Arc::new(StdFile::from(fd));
-        let mut state = self.state.lock();
-        state.writer = Arc::downgrade(&file);
-        if let Some(mapped) = &state.mapped {
-            *mapped.writer.lock() = Some(file.clone());
-        }
-        Ok(file)
-    }
-
-    /// A descriptor for calls that `O_PATH` does not do.
-    fn any_opened(&self) -> Result<Arc<StdFile>, Errno> {
-        match self.kind {
-            FileType::Regular => {
-                let orphan = self.state.lock().orphan.clone();
-                match orphan {
-                    Some(file) => Ok(file),
-                    None => self.reader().or_else(|_| self.writer()),
-                }
-            }
-            FileType::Directory => {
-                let fd = host::reopen_directory(self.directory()?.as_fd())?;
-                Ok(Arc::new(StdFile::from(fd)))
-            }
-            _ => Err(Errno::EOPNOTSUPP),
-        }
-    }
-
     /// Lists the directory.
     pub(super) fn list(&self) -> Result<Vec<host::HostEntry>, Errno> {
         host::list(self.directory()?.as_fd())
-    }
-
-    /// Before its name goes: keeps a descriptor for whoever still uses the inode.
-    fn prepare_removal(&self) {
-        if let Some(file) = self.at_hand() {
-            self.state.lock().orphan = Some(file);
-        } else if let Ok((parent, name)) = self.place()
-            && let Ok(fd) = host::open_at(parent.as_fd(), &name, OpenFlags::O_PATH, 0)
-        {
-            self.state.lock().orphan = Some(Arc::new(StdFile::from(fd)));
-        }
     }
 
     /// The inode of an entry, if somebody uses it.
@@ -356,7 +196,7 @@ impl HostInode {
         self.pages().map_or(Ok(()), |pages| pages.write_back(0, u64::MAX))
     }
 
-    fn this(&self) -> Arc<HostInode> {
+    pub(super) fn this(&self) -> Arc<HostInode> {
         self.me.upgrade().expect("a method runs on an inode that somebody holds")
     }
 }
@@ -417,7 +257,8 @@ impl HostInode {
                 answer => answer?,
             }
         }
-        if new.kind != FileType::Symlink && stat.mode & 0o7777 != u32::from(new.permissions) {
+        // A change of the owner takes set-ID bits away.
+        if new.kind != FileType::Symlink && self.stat()?.mode & 0o7777 != u32::from(new.permissions) {
             self.set_permissions(new.permissions)?;
         }
         let stat = self.stat()?;
@@ -540,9 +381,42 @@ impl Inode for HostInode {
         Ok(inode)
     }
 
+    fn create_unnamed(&self, new: &NewInode<'_>, linkable: bool) -> Result<Arc<dyn Inode>, Errno> {
+        let file = host::open_unnamed(self.directory()?.as_fd(), new.permissions, linkable)?;
+        let stat = host::stat(file.as_fd())?;
+        let file = Arc::new(StdFile::from(file));
+        let inode = self.fs.inode(Some(self.this()), b"", &stat);
+        {
+            let mut state = inode.state.lock();
+            (state.reader, state.writer) = (Arc::downgrade(&file), Arc::downgrade(&file));
+            state.orphan = Some(file);
+            state.linkable = linkable;
+        }
+        inode.settle(new)?;
+        Ok(inode)
+    }
+
+    fn is_linkable(&self) -> bool {
+        self.state.lock().linkable
+    }
+
     fn link(&self, name: &[u8], target: &Arc<dyn Inode>) -> Result<(), Errno> {
-        let (from, old_name) = self.own(target)?.place()?;
-        host::link_at(from.as_fd(), &old_name, self.directory()?.as_fd(), name)
+        let target = self.own(target)?;
+        let orphan = target.state.lock().orphan.clone();
+        let directory = self.directory()?;
+        match orphan {
+            // The name it was known by is gone, or it never had one.
+            Some(file) => {
+                host::link_file_at(file.as_fd(), directory.as_fd(), name)?;
+                target.state.lock().linkable = false;
+                target.found_at(Some(self.this()), name);
+                Ok(())
+            }
+            None => {
+                let (from, old_name) = target.place()?;
+                host::link_at(from.as_fd(), &old_name, directory.as_fd(), name)
+            }
+        }
     }
 
     fn unlink(&self, name: &[u8]) -> Result<(), Errno> {

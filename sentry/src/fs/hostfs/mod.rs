@@ -7,6 +7,7 @@ mod directory;
 mod file;
 mod inode;
 mod pages;
+mod reach;
 
 use std::collections::{HashMap, VecDeque};
 use std::os::fd::OwnedFd;

@@ -2,7 +2,8 @@
 //!
 //! The layer belongs to the overlay alone, so it needs no form on a disk: a directory holds what changed in it (new and
 //! moved entries, and marks for removed ones), and an inode that changed holds an unnamed inode of a tmpfs. An inode of
-//! the lower tree keeps its number and device when it is changed, moved or linked.
+//! the lower tree keeps its number and device when it is changed, moved or linked. As on Linux, a file open for reading
+//! shows what is then written to it, but a mapping made before the first change goes on showing the lower file.
 
 mod directory;
 mod entries;

@@ -4,7 +4,7 @@ use amber_abi::errno::Errno;
 use amber_abi::open::{AT_FDCWD, FallocateMode, FileAdvice, MAX_RW_COUNT, OpenFlags, SyncFileRangeFlags};
 use amber_abi::stat::FileType;
 
-use super::rw::with_bounce;
+use super::buffers::with_bounce;
 use super::support::{find_at, room_at, send_signal, size_limit};
 use crate::error::{Restart, SysError, SysResult};
 use crate::fs::access::{self, Access};

@@ -233,11 +233,7 @@ fn set_lock(ctx: &TaskContext, description: &FileDescription, command: FcntlComm
         Err(Errno::EAGAIN) if waits => {
             // Whom the task waits for changes as locks come and go.
             drop(waiting.take());
-            let holder = match locks::blocker(&*inode, &wanted) {
-                Ok(holder) => holder?,
-                Err(errno) => return Some(Err(errno)),
-            };
-            match locks::begin_wait(wanted.owner, holder.owner) {
+            match locks::begin_wait(&*inode, wanted) {
                 Ok(begun) => waiting = Some(begun),
                 Err(errno) => return Some(Err(errno)),
             }

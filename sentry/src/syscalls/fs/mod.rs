@@ -2,6 +2,7 @@
 
 pub mod anonymous;
 pub mod attributes;
+pub mod buffers;
 pub mod content;
 pub mod descriptor;
 pub mod directory;

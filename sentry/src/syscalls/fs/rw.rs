@@ -1,39 +1,17 @@
 //! Reading and writing: the family of read(2) and write(2), and the one loop in which they wait.
 
-use std::cell::Cell;
-
 use amber_abi::errno::Errno;
-use amber_abi::open::{Iovec, MAX_RW_COUNT, OpenFlags, RwFlags, UIO_MAXIOV};
+use amber_abi::open::{OpenFlags, RwFlags};
 use amber_abi::poll::PollEvents;
 use amber_abi::stat::FileType;
 
+use super::buffers::{Memory, with_bounce};
 use crate::error::{Restart, SysError, SysResult};
 use crate::fs::notify::{self, mask};
 use crate::fs::{FileDescription, MountOptions, access};
 use crate::syscalls::args::{BufIn, BufOut, Fd, IovecIn, IovecOut};
 use crate::task::TaskContext;
 use crate::wait::{WaitEnd, deadline_in};
-
-/// The most bytes that pass between a file and guest memory in one step. No message of a packet socket is longer, so
-/// none is torn.
-const CHUNK: usize = 256 << 10;
-
-thread_local! {
-    /// Where data rests on its way; kept from call to call by each task's thread.
-    static BOUNCE: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
-}
-
-/// Runs `work` with a buffer of at least `len` bytes (at most [`CHUNK`]).
-pub fn with_bounce<T>(len: usize, work: impl FnOnce(&mut [u8]) -> T) -> T {
-    let mut buffer = BOUNCE.take();
-    let len = len.min(CHUNK);
-    if buffer.len() < len {
-        buffer.resize(len.next_power_of_two(), 0);
-    }
-    let result = work(&mut buffer[..len]);
-    BOUNCE.set(buffer);
-    result
-}
 
 /// read(2).
 pub fn read(ctx: &mut TaskContext, fd: Fd, buf: BufOut, count: usize) -> SysResult {
@@ -167,127 +145,6 @@ fn check_readable(description: &FileDescription) -> Result<(), Errno> {
 
 fn check_writable(description: &FileDescription) -> Result<(), Errno> {
     if description.is_writable() { Ok(()) } else { Err(Errno::EBADF) }
-}
-
-/// Answers `EFAULT` for memory that no guest can have.
-fn check_range(ctx: &TaskContext, address: u64, len: u64) -> Result<(), Errno> {
-    let limit = ctx.kernel().platform.address_limit();
-    address.checked_add(len).filter(|&end| end <= limit).map(drop).ok_or(Errno::EFAULT)
-}
-
-/// Pieces of guest memory, used up from the front.
-pub struct Memory {
-    pieces: Vec<(u64, u64)>,
-    at: usize,
-    left: u64,
-}
-
-impl Memory {
-    /// One piece.
-    ///
-    /// # Errors
-    /// `EFAULT` if it does not end below the end of guest addresses.
-    pub fn plain(ctx: &TaskContext, address: u64, count: usize) -> Result<Self, Errno> {
-        check_range(ctx, address, count as u64)?;
-        let count = (count as u64).min(MAX_RW_COUNT as u64);
-        Ok(Memory { pieces: vec![(address, count)], at: 0, left: count })
-    }
-
-    /// The pieces of an array of `iovec`.
-    ///
-    /// # Errors
-    /// `EINVAL` for too many pieces or a negative length; `EFAULT`.
-    pub fn vector(ctx: &TaskContext, address: u64, count: usize) -> Result<Self, Errno> {
-        if count > UIO_MAXIOV {
-            return Err(Errno::EINVAL);
-        }
-        let vector: Vec<Iovec> = ctx.read_array(address, count)?;
-        let mut left = 0;
-        let mut pieces = Vec::with_capacity(count);
-        for piece in vector {
-            if piece.iov_len > i64::MAX as u64 {
-                return Err(Errno::EINVAL);
-            }
-            check_range(ctx, piece.iov_base, piece.iov_len)?;
-            let len = piece.iov_len.min(MAX_RW_COUNT as u64 - left);
-            pieces.push((piece.iov_base, len));
-            left += len;
-        }
-        Ok(Memory { pieces, at: 0, left })
-    }
-
-    /// Bytes not yet used up.
-    pub fn left(&self) -> u64 {
-        self.left
-    }
-
-    /// Copies the front to guest memory and uses it up; less than all means that the rest cannot be written.
-    pub(super) fn put(&mut self, ctx: &TaskContext, mut data: &[u8]) -> usize {
-        let mm = ctx.mm();
-        let mut done = 0;
-        while !data.is_empty() {
-            let Some((address, len)) = self.pieces.get_mut(self.at) else { break };
-            if *len == 0 {
-                self.at += 1;
-                continue;
-            }
-            let n = (*len).min(data.len() as u64) as usize;
-            let copied = mm.write_partial(*address, &data[..n]);
-            *address += copied as u64;
-            *len -= copied as u64;
-            self.left -= copied as u64;
-            done += copied;
-            if copied < n {
-                break;
-            }
-            data = &data[n..];
-        }
-        done
-    }
-
-    /// Copies from guest memory without using it up.
-    pub(super) fn peek(&self, ctx: &TaskContext, buf: &mut [u8]) -> usize {
-        let mm = ctx.mm();
-        let mut done = 0;
-        for &(address, len) in self.pieces.iter().skip(self.at) {
-            let n = (buf.len() - done).min(len as usize);
-            let copied = mm.read_partial(address, &mut buf[done..done + n]);
-            done += copied;
-            if copied < n || done == buf.len() {
-                break;
-            }
-        }
-        done
-    }
-
-    /// How many of the next `len` bytes can be written.
-    fn room(&self, ctx: &TaskContext, len: usize) -> usize {
-        let mut done = 0;
-        for &(address, piece) in self.pieces.iter().skip(self.at) {
-            let n = (len - done).min(piece as usize);
-            let ready = if n > 0 { ctx.mm().prepare_write(address, n) } else { 0 };
-            done += ready;
-            if ready < n || done == len {
-                break;
-            }
-        }
-        done
-    }
-
-    /// Drops the front.
-    pub(super) fn use_up(&mut self, mut count: usize) {
-        self.left -= count as u64;
-        while let Some((address, len)) = self.pieces.get_mut(self.at) {
-            let n = (*len).min(count as u64);
-            *address += n;
-            *len -= n;
-            count -= n as usize;
-            if *len > 0 {
-                break;
-            }
-            self.at += 1;
-        }
-    }
 }
 
 /// One read or write: of what, where, and how.

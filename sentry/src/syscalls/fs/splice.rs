@@ -12,7 +12,7 @@ use crate::fs::pipe::{PAGE, Pipe, PipeEnd, READABLE, Slot, WRITABLE};
 use crate::fs::{File, FileDescription, access};
 use crate::syscalls::args::{Fd, IovecIn, PtrOut};
 use crate::syscalls::fs::content::Place;
-use crate::syscalls::fs::rw::{Memory, with_bounce};
+use crate::syscalls::fs::buffers::{Memory, with_bounce};
 use crate::syscalls::fs::support::{room_at, send_signal};
 use crate::task::TaskContext;
 use crate::wait::WaitQueue;

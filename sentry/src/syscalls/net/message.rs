@@ -14,7 +14,7 @@ use crate::error::{SysError, SysResult};
 use crate::net::control::{self, Control};
 use crate::net::socket::{Outgoing, Received};
 use crate::syscalls::args::{BufIn, BufOut, Fd, In, PtrIn, PtrOut, SockaddrIn, SockaddrOut};
-use crate::syscalls::fs::rw::with_bounce;
+use crate::syscalls::fs::buffers::with_bounce;
 use crate::task::TaskContext;
 use crate::wait::deadline_in;
 

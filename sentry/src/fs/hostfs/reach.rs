@@ -1,0 +1,182 @@
+//! Reaching a file of the host: by a descriptor that is at hand, or by its name in its directory.
+
+use std::fs::File as StdFile;
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use amber_abi::errno::Errno;
+use amber_abi::open::OpenFlags;
+use amber_abi::stat::FileType;
+use amber_host::fs as host;
+use amber_host::fs::HostStat;
+
+use super::Root;
+use super::inode::{HostInode, ownership_of};
+
+impl HostInode {
+    /// Closes the kept descriptor unless it was used since the last time; true if it stays.
+    pub(super) fn let_go(&self) -> bool {
+        if self.used.swap(false, Ordering::Relaxed) {
+            return true;
+        }
+        let kept = self.state.lock().kept.take();
+        drop(kept);
+        false
+    }
+
+    pub(super) fn place(&self) -> Result<(Arc<StdFile>, Box<[u8]>), Errno> {
+        let (parent, name) = {
+            let state = self.state.lock();
+            (state.parent.clone(), state.name.clone())
+        };
+        match parent {
+            Some(parent) => Ok((parent.directory()?, name)),
+            None => match &self.fs.root {
+                Root::File(fd, name) => {
+                    let fd = fd.try_clone().map_err(Errno::from_host)?;
+                    Ok((Arc::new(StdFile::from(fd)), name.clone()))
+                }
+                Root::Directory(_) => Err(Errno::EBUSY),
+            },
+        }
+    }
+
+    /// The descriptor by which entries of this directory are named.
+    pub(super) fn directory(&self) -> Result<Arc<StdFile>, Errno> {
+        self.used.store(true, Ordering::Relaxed);
+        let is_root = {
+            let state = self.state.lock();
+            if let Some(fd) = state.kept.as_ref().or(state.orphan.as_ref()) {
+                return Ok(fd.clone());
+            }
+            state.parent.is_none()
+        };
+        let fd = match (&self.fs.root, is_root) {
+            (Root::Directory(fd), true) => fd.try_clone().map_err(Errno::from_host)?,
+            _ => {
+                let (parent, name) = self.place()?;
+                host::open_at(parent.as_fd(), &name, OpenFlags::O_PATH | OpenFlags::O_DIRECTORY, 0)?
+            }
+        };
+        let fd = self.keep(fd)?;
+        Ok(fd)
+    }
+
+    fn keep(&self, fd: OwnedFd) -> Result<Arc<StdFile>, Errno> {
+        self.check_identity(&host::stat(fd.as_fd())?)?;
+        let fd = Arc::new(StdFile::from(fd));
+        let old = {
+            let mut state = self.state.lock();
+            state.reader = Arc::downgrade(&fd);
+            state.kept.replace(fd.clone())
+        };
+        self.used.store(true, Ordering::Relaxed);
+        if old.is_none() {
+            self.fs.keep(&self.this());
+        }
+        Ok(fd)
+    }
+
+    /// The host may have put another file under the name. In a tree that is not shared that is taken for the same file
+    /// with other content, as Linux does beneath an overlay.
+    fn check_identity(&self, stat: &HostStat) -> Result<(), Errno> {
+        let mut state = self.state.lock();
+        if (state.device, state.number) == (stat.device, stat.number) {
+            return Ok(());
+        }
+        if self.fs.shared || !self.is_kind_of(stat) {
+            return Err(Errno::ESTALE);
+        }
+        (state.device, state.number) = (stat.device, stat.number);
+        state.ownership = ownership_of(stat);
+        Ok(())
+    }
+
+    /// Whatever descriptor there is, without opening one.
+    pub(super) fn at_hand(&self) -> Option<Arc<StdFile>> {
+        let state = self.state.lock();
+        state
+            .orphan
+            .clone()
+            .or_else(|| state.writer.upgrade())
+            .or_else(|| state.reader.upgrade())
+            .or_else(|| state.kept.clone())
+    }
+
+    pub(super) fn stat(&self) -> Result<HostStat, Errno> {
+        if let Some(file) = self.at_hand() {
+            return host::stat(file.as_fd());
+        }
+        if self.kind == FileType::Directory {
+            return host::stat(self.directory()?.as_fd());
+        }
+        let (parent, name) = self.place()?;
+        let stat = host::stat_at(parent.as_fd(), &name)?;
+        self.check_identity(&stat)?;
+        Ok(stat)
+    }
+
+    /// The host file opened for reading.
+    pub(super) fn reader(&self) -> Result<Arc<StdFile>, Errno> {
+        self.used.store(true, Ordering::Relaxed);
+        {
+            let state = self.state.lock();
+            if let Some(file) = state.kept.clone().or_else(|| state.reader.upgrade()) {
+                return Ok(file);
+            }
+        }
+        let (parent, name) = self.place()?;
+        let fd = host::open_file_at(parent.as_fd(), &name, OpenFlags::O_RDONLY)?;
+        self.keep(fd)
+    }
+
+    /// The host file opened for writing, and for reading where that is allowed too.
+    pub(super) fn writer(&self) -> Result<Arc<StdFile>, Errno> {
+        if let Some(file) = self.state.lock().writer.upgrade() {
+            return Ok(file);
+        }
+        let (parent, name) = self.place()?;
+        let fd = match host::open_at(parent.as_fd(), &name, OpenFlags::O_RDWR, 0) {
+            Err(Errno::EACCES) => host::open_at(parent.as_fd(), &name, OpenFlags::O_WRONLY, 0)?,
+            opened => opened?,
+        };
+        self.check_identity(&host::stat(fd.as_fd())?)?;
+        let file = Arc::new(StdFile::from(fd));
+        let mut state = self.state.lock();
+        state.writer = Arc::downgrade(&file);
+        if let Some(mapped) = &state.mapped {
+            *mapped.writer.lock() = Some(file.clone());
+        }
+        Ok(file)
+    }
+
+    /// A descriptor for calls that `O_PATH` does not do.
+    pub(super) fn any_opened(&self) -> Result<Arc<StdFile>, Errno> {
+        match self.kind {
+            FileType::Regular => {
+                let orphan = self.state.lock().orphan.clone();
+                match orphan {
+                    Some(file) => Ok(file),
+                    None => self.reader().or_else(|_| self.writer()),
+                }
+            }
+            FileType::Directory => {
+                let fd = host::reopen_directory(self.directory()?.as_fd())?;
+                Ok(Arc::new(StdFile::from(fd)))
+            }
+            _ => Err(Errno::EOPNOTSUPP),
+        }
+    }
+
+    /// Before its name goes: keeps a descriptor for whoever still uses the inode.
+    pub(super) fn prepare_removal(&self) {
+        if let Some(file) = self.at_hand() {
+            self.state.lock().orphan = Some(file);
+        } else if let Ok((parent, name)) = self.place()
+            && let Ok(fd) = host::open_at(parent.as_fd(), &name, OpenFlags::O_PATH, 0)
+        {
+            self.state.lock().orphan = Some(Arc::new(StdFile::from(fd)));
+        }
+    }
+}

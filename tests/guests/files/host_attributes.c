@@ -1,0 +1,3 @@
+// The same on a directory of the host, written through.
+// amber: -v .:/mnt -w /mnt
+#include "attributes.c"
