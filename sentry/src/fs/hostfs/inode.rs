@@ -14,10 +14,10 @@ use amber_host::fs as host;
 use amber_host::fs::{HostStat, HostTime};
 use amber_host::xattr;
 
+use super::HostFs;
 use super::directory::HostDirectory;
 use super::file::HostFile;
 use super::pages::{HostPages, WriterSlot};
-use super::HostFs;
 use crate::fs::access::Ownership;
 use crate::fs::{File, FileSystem, Inode, Metadata, NewInode, SetAttributes, SetTime};
 use crate::mm::{Mappable, PageCache};
