@@ -9,6 +9,7 @@ pub(crate) mod exec;
 mod exit;
 pub(crate) mod first;
 mod group;
+mod instruction;
 mod inspection;
 mod limits;
 pub mod pidfd;

@@ -14,7 +14,7 @@ use crate::task::clone::Start;
 use crate::task::context::LastFault;
 use crate::task::current::set_current;
 use crate::task::workers::Worker;
-use crate::task::{TaskContext, exit};
+use crate::task::{TaskContext, exit, instruction};
 
 /// The processor's number of a page fault.
 const PAGE_FAULT: u64 = 14;
@@ -142,7 +142,9 @@ fn fault(ctx: &mut TaskContext, address: u64, access: Access) {
     let (signal, code) = fault.signal();
     let Some(signal) = Signal::from_raw(signal) else { return };
     // Bits of the error code: the page was present, a write, from user mode, an instruction fetch.
-    let present = u64::from(fault == Fault::Denied);
+    // What may not even be read is not present for the processor.
+    let present = u64::from(fault == Fault::Denied && ctx.mm().read_partial(address, &mut [0]) == 1);
+    let access = if access == Access::Read && was_store(ctx, address) { Access::Write } else { access };
     let how = match access {
         Access::Read => 0,
         Access::Write => 2,
@@ -160,6 +162,13 @@ fn fault(ctx: &mut TaskContext, address: u64, access: Access) {
         return;
     }
     force_fault(ctx, signal, SigInfo::fault(signal, code, address));
+}
+
+/// Whether what looked like a load, to a platform that sees only that nothing was there, was a store.
+fn was_store(ctx: &TaskContext, address: u64) -> bool {
+    let mut code = [0; instruction::MOST_BYTES];
+    let got = ctx.mm().read_partial(ctx.registers.rip, &mut code);
+    instruction::stores_at(&code[..got], &ctx.registers, address)
 }
 
 /// The processor's number of the exception that a signal stands for.
