@@ -2,6 +2,7 @@
 
 mod descriptors;
 mod net;
+mod net_counters;
 pub mod parameters;
 mod process;
 mod system;

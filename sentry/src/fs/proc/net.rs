@@ -7,6 +7,7 @@ use std::sync::Arc;
 use amber_abi::errno::Errno;
 use amber_abi::socket::{AddressFamily, IpProtocol, SocketState, TcpState};
 
+use super::net_counters as counters;
 use crate::fs::pseudo::{Entry, Listed, Listing, Query, Subject};
 use crate::kernel::Kernel;
 use crate::net::inet::{Endpoint, Report};
@@ -17,17 +18,65 @@ use crate::net::unix::UnixName;
 type NetFile = (&'static str, fn(&Kernel) -> String);
 
 static FILES: &[NetFile] = &[
+    ("anycast6", |_| String::new()),
     ("arp", |_| "IP address       HW type     Flags       HW address            Mask     Device\n".into()),
     ("dev", interfaces),
+    ("dev_mcast", |_| String::new()),
+    ("fib_trie", |_| format!("Main:\n{LOOPBACK_TRIE}Local:\n{LOOPBACK_TRIE}")),
+    ("icmp", |_| socket_head(AddressFamily::AF_INET, 2, true, DATAGRAM_WIDTH)),
+    ("icmp6", |_| socket_head(AddressFamily::AF_INET6, 2, true, 0)),
     ("if_inet6", addresses),
-    ("ipv6_route", |_| String::new()),
+    ("igmp", |_| format!("{IGMP_HEAD}1\tlo        :     1      V3\n\t\t\t\t010000E0     1 0:00000000\t\t0\n")),
+    ("igmp6", |_| IGMP6.into()),
+    ("ipv6_route", |_| IPV6_ROUTES.into()),
+    ("mcfilter", |_| "Idx Device        MCA        SRC    INC    EXC\n".into()),
+    ("netlink", netlink),
+    ("netstat", counters::netstat),
+    ("packet", |_| "sk               RefCnt Type Proto  Iface R Rmem   User   Inode\n".into()),
+    ("protocols", counters::protocols),
+    ("ptype", |_| "Type Device      Function\n0800          ip_rcv\n86dd          ipv6_rcv\n".into()),
+    ("raw", |_| socket_head(AddressFamily::AF_INET, 2, true, 0)),
+    ("raw6", |_| socket_head(AddressFamily::AF_INET6, 2, true, 0)),
     ("route", |_| format!("{:<127}\n", ROUTE_HEAD)),
+    ("snmp", counters::snmp),
+    ("snmp6", counters::snmp6),
+    ("sockstat", counters::sockstat),
+    ("sockstat6", counters::sockstat6),
     ("tcp", |kernel| sockets(kernel, IpProtocol::IPPROTO_TCP, AddressFamily::AF_INET)),
     ("tcp6", |kernel| sockets(kernel, IpProtocol::IPPROTO_TCP, AddressFamily::AF_INET6)),
     ("udp", |kernel| sockets(kernel, IpProtocol::IPPROTO_UDP, AddressFamily::AF_INET)),
     ("udp6", |kernel| sockets(kernel, IpProtocol::IPPROTO_UDP, AddressFamily::AF_INET6)),
+    ("udplite", |_| socket_head(AddressFamily::AF_INET, 3, true, DATAGRAM_WIDTH)),
+    ("udplite6", |_| socket_head(AddressFamily::AF_INET6, 2, true, 0)),
     ("unix", unix),
 ];
+
+/// The routes of a loopback, as a trie: the same in both tables, which are one.
+const LOOPBACK_TRIE: &str = "  +-- 127.0.0.0/8 2 0 2
+     +-- 127.0.0.0/31 1 0 0
+        |-- 127.0.0.0
+           /8 host LOCAL
+        |-- 127.0.0.1
+           /32 host LOCAL
+     |-- 127.255.255.255
+        /32 link BROADCAST
+";
+/// Every interface is in the group of all hosts, and in those of all nodes.
+const IGMP_HEAD: &str = "Idx\tDevice    : Count Querier\tGroup    Users Timer\tReporter\n";
+const IGMP6: &str = "1    lo              ff020000000000000000000000000001     1 0000000C 0
+1    lo              ff010000000000000000000000000001     1 00000008 0
+";
+/// The loopback's own address; everything else is refused.
+const IPV6_ROUTES: &str = "\
+00000000000000000000000000000001 80 00000000000000000000000000000000 00 00000000000000000000000000000000 00000100 00000001 \
+00000000 00000001       lo
+00000000000000000000000000000000 00 00000000000000000000000000000000 00 00000000000000000000000000000000 ffffffff 00000001 \
+00000000 00200200       lo
+00000000000000000000000000000001 80 00000000000000000000000000000000 00 00000000000000000000000000000000 00000000 00000002 \
+00000000 80200001       lo
+00000000000000000000000000000000 00 00000000000000000000000000000000 00 00000000000000000000000000000000 ffffffff 00000001 \
+00000000 00200200       lo
+";
 
 /// The loopback has no entry in the table of routes that this file shows.
 const ROUTE_HEAD: &str = "Iface\tDestination\tGateway \tFlags\tRefCnt\tUse\tMetric\tMask\t\tMTU\tWindow\tIRTT";
@@ -85,20 +134,38 @@ fn endpoint(end: &Endpoint) -> String {
     format!("{address}:{:04X}", end.port)
 }
 
+/// How wide the tables of IPv4 are; those of IPv6 are as wide as each line.
+const TCP_WIDTH: usize = 149;
+const DATAGRAM_WIDTH: usize = 127;
+
+/// The first line of a table of sockets: `indent` spaces, what only those without connections have, and spaces up to a
+/// width.
+fn socket_head(family: AddressFamily, indent: usize, datagrams: bool, width: usize) -> String {
+    let (local, remote) = match family {
+        AddressFamily::AF_INET6 => ("local_address                        ", "remote_address                       "),
+        _ => ("local_address", "rem_address  "),
+    };
+    let tail = if datagrams { " ref pointer drops" } else { "" };
+    let space = "";
+    let head = format!(
+        "{space:indent$}sl  {local} {remote} st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode{tail}"
+    );
+    format!("{head:<width$}\n")
+}
+
 fn sockets(kernel: &Kernel, protocol: IpProtocol, family: AddressFamily) -> String {
     let tcp = protocol == IpProtocol::IPPROTO_TCP;
-    let remote = if family == AddressFamily::AF_INET6 { "remote_address" } else { "rem_address  " };
-    let local =
-        if family == AddressFamily::AF_INET6 { "local_address                        " } else { "local_address" };
-    let tail = if tcp { "" } else { " ref pointer drops" };
-    let indent = if tcp || family == AddressFamily::AF_INET6 { "  " } else { "   " };
-    let head =
-        format!("{indent}sl  {local} {remote} st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode{tail}");
-    let mut text = format!("{head:<149}\n");
+    let indent = if tcp || family == AddressFamily::AF_INET6 { 2 } else { 3 };
+    let width = match (tcp, family) {
+        (_, AddressFamily::AF_INET6) => 0,
+        (true, _) => TCP_WIDTH,
+        (false, _) => DATAGRAM_WIDTH,
+    };
+    let mut text = socket_head(family, indent, !tcp, width);
     let reports = kernel.network.inet.reports(protocol);
     for (i, report) in reports.iter().filter(|report| report.family == family).enumerate() {
         let line = socket(i, report, tcp);
-        let _ = writeln!(text, "{line:<149}");
+        let _ = writeln!(text, "{line:<width$}");
     }
     text
 }
@@ -156,6 +223,20 @@ fn unix(kernel: &Kernel) -> String {
             2 + u32::from(connected),
             kind.raw(),
             state.raw(),
+        );
+    }
+    text
+}
+
+/// Sockets of AF_NETLINK.
+fn netlink(kernel: &Kernel) -> String {
+    let mut text =
+        String::from("sk               Eth Pid        Groups   Rmem     Wmem     Dump  Locks    Drops    Inode\n");
+    for report in kernel.network.netlink.all().iter().map(|socket| socket.report()) {
+        let _ = writeln!(
+            text,
+            "{:016x} {:<3} {:<10} {:08x} {:<8} {:<8} {:<5} {:<8} {:<8} {:<8}",
+            0, report.protocol, report.port, report.groups, report.receiving, 0, 0, 2, 0, report.inode,
         );
     }
     text

@@ -1,7 +1,6 @@
 //! A network with nothing but the loopback interface: what is sent is put straight into the receiver's queue.
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
@@ -10,7 +9,7 @@ use amber_abi::socket::{AddressFamily, IpProtocol, TcpState};
 use super::ports::Ports;
 use super::tcp::TcpSocket;
 use super::udp::UdpSocket;
-use super::{Interface, NetworkStack, Report};
+use super::{Interface, NetworkStack, Report, Traffic};
 use crate::net::limits::Limits;
 use crate::net::socket::Socket;
 use crate::sync::{Mutex, Rank};
@@ -24,8 +23,7 @@ pub struct Loopback {
     /// Sockets that nobody has open, which keep their ports until a moment: of connections that are over, and of such as
     /// wait for the peer's end.
     remains: Mutex<VecDeque<(Instant, Arc<TcpSocket>)>>,
-    packets: AtomicU64,
-    bytes: AtomicU64,
+    pub(super) traffic: Traffic,
     pub(super) limits: Arc<Limits>,
 }
 
@@ -37,16 +35,9 @@ impl Loopback {
             tcp: Ports::new(limits.clone()),
             udp: Ports::new(limits.clone()),
             remains: Mutex::new(Rank::Leaf, VecDeque::new()),
-            packets: AtomicU64::new(0),
-            bytes: AtomicU64::new(0),
+            traffic: Traffic::default(),
             limits,
         })
-    }
-
-    /// Counts what went over the interface.
-    pub(super) fn count(&self, bytes: usize) {
-        self.packets.fetch_add(1, Ordering::Relaxed);
-        self.bytes.fetch_add(bytes as u64, Ordering::Relaxed);
     }
 
     /// Keeps a closed socket, which has its port still, for as long as its peer may take to end.
@@ -59,6 +50,7 @@ impl Loopback {
     /// Keeps a port for what remains of a connection, unless there are too many of those.
     pub(super) fn keep(&self, remains: Arc<TcpSocket>, port: u16, time: Duration) {
         if (self.remains.lock().len() as u64) < self.limits.numbers.tcp_max_tw_buckets.count() {
+            self.traffic.tcp_time_waits.count();
             self.tcp.share(&remains, port);
             self.remember(remains, time);
         }
@@ -124,8 +116,12 @@ impl NetworkStack for Loopback {
     }
 
     fn interfaces(&self) -> Vec<Interface> {
-        let (packets, bytes) = (self.packets.load(Ordering::Relaxed), self.bytes.load(Ordering::Relaxed));
-        vec![Interface::loopback(packets, bytes)]
+        let Traffic { v4, v6, .. } = &self.traffic;
+        vec![Interface::loopback(v4.packets.get() + v6.packets.get(), v4.bytes.get() + v6.bytes.get())]
+    }
+
+    fn traffic(&self) -> &Traffic {
+        &self.traffic
     }
 
     fn reports(&self, protocol: IpProtocol) -> Vec<Report> {

@@ -7,9 +7,6 @@ use amber_abi::socket::Ipv6Mreq;
 use amber_abi::sockopt::{IpOption as Ip, Ipv6Option as V6};
 use zerocopy::FromBytes;
 
-/// The most groups a socket may join (`net.ipv4.igmp_max_memberships`).
-const MOST: usize = 20;
-
 /// The groups; all are joined on the loopback interface, the only one there is.
 #[derive(Clone, Default)]
 pub struct Memberships(Vec<IpAddr>);
@@ -20,11 +17,11 @@ impl Memberships {
         self.0.contains(&group)
     }
 
-    fn join(&mut self, group: IpAddr) -> Result<(), Errno> {
+    fn join(&mut self, group: IpAddr, most: u64) -> Result<(), Errno> {
         if self.has(group) {
             return Err(Errno::EADDRINUSE);
         }
-        if self.0.len() >= MOST {
+        if self.0.len() as u64 >= most {
             return Err(Errno::ENOBUFS);
         }
         self.0.push(group);
@@ -37,11 +34,11 @@ impl Memberships {
         Ok(())
     }
 
-    /// An option of IPv4 about groups.
+    /// An option of IPv4 about groups, of which a socket may be in `most`.
     ///
     /// # Errors
     /// `EINVAL`, `ENODEV` if no interface leads to the group, those of joining and leaving, `ENOPROTOOPT` for others.
-    pub fn set_v4(&mut self, option: Ip, value: &[u8]) -> Result<(), Errno> {
+    pub fn set_v4(&mut self, option: Ip, value: &[u8], most: u64) -> Result<(), Errno> {
         if !matches!(option, Ip::IP_ADD_MEMBERSHIP | Ip::IP_DROP_MEMBERSHIP) {
             return Err(Errno::ENOPROTOOPT);
         }
@@ -59,10 +56,10 @@ impl Memberships {
         if index != 1 && !(index == 0 && Ipv4Addr::from(address).is_loopback()) {
             return Err(Errno::ENODEV);
         }
-        self.join(group.into())
+        self.join(group.into(), most)
     }
 
-    /// The same of IPv6.
+    /// The same of IPv6, where any number of groups may be joined.
     ///
     /// # Errors
     /// As for IPv4.
@@ -81,6 +78,6 @@ impl Memberships {
         if request.ipv6mr_ifindex != 1 {
             return Err(Errno::ENODEV);
         }
-        self.join(group.into())
+        self.join(group.into(), u64::MAX)
     }
 }

@@ -1,6 +1,7 @@
 //! AF_INET and AF_INET6: TCP and UDP (see ip(7), ipv6(7), tcp(7), udp(7)).
 
 pub mod address;
+mod error_queue;
 pub mod interface;
 mod loopback;
 mod memberships;
@@ -12,6 +13,7 @@ mod tcp_close;
 mod tcp_connect;
 mod tcp_info;
 mod tcp_state;
+pub mod traffic;
 mod udp;
 mod udp_control;
 
@@ -29,6 +31,7 @@ use crate::task::TaskContext;
 pub use address::Endpoint;
 pub use interface::Interface;
 pub use loopback::Loopback;
+pub use traffic::Traffic;
 
 /// What carries the packets of a sandbox, or does without them.
 pub trait NetworkStack: Send + Sync {
@@ -40,6 +43,9 @@ pub trait NetworkStack: Send + Sync {
 
     /// The interfaces, by rising index.
     fn interfaces(&self) -> Vec<Interface>;
+
+    /// What went over it.
+    fn traffic(&self) -> &Traffic;
 
     /// All sockets that have a port, for `/proc/net`.
     fn reports(&self, protocol: IpProtocol) -> Vec<Report>;

@@ -229,6 +229,7 @@ impl InetOptions {
             let able = ctx.credentials().has(Capability::CAP_NET_ADMIN);
             if able { Errno::ENOPROTOOPT } else { Errno::EPERM }
         };
+        let most = ctx.kernel().network.limits.numbers.igmp_max_memberships.count();
         match level {
             SocketLevel::SOL_IP => match Ip::from_raw(name) {
                 Ip::IP_MULTICAST_IF => self.set_multicast_interface(value),
@@ -236,7 +237,7 @@ impl InetOptions {
                 Ip::IP_OPTIONS => Err(Errno::EINVAL),
                 Ip::IP_TRANSPARENT | Ip::IP_XFRM_POLICY | Ip::IP_IPSEC_POLICY => Err(privileged()),
                 Ip::IP_UNICAST_IF => self.check_interface(i32::from_be(int(value)?)),
-                option => self.values.lock().memberships.set_v4(option, value),
+                option => self.values.lock().memberships.set_v4(option, value, most),
             },
             SocketLevel::SOL_IPV6 => match V6::from_raw(name) {
                 V6::IPV6_TRANSPARENT | V6::IPV6_XFRM_POLICY | V6::IPV6_IPSEC_POLICY => Err(privileged()),

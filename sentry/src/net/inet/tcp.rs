@@ -19,6 +19,7 @@ use super::{Claim, Endpoint, Report};
 use crate::error::SysResult;
 use crate::fs::sigio::Happening;
 use crate::net::inbox::Taking;
+use crate::net::limits::Limits;
 use crate::net::options::SharedOptions;
 use crate::net::socket::{Directions, Outgoing, Received, Socket};
 use crate::sync::{Mutex, Rank};
@@ -119,7 +120,18 @@ impl TcpSocket {
 
     /// The peer resets the connection.
     pub(super) fn reset(&self) {
-        if self.state.lock().reset() {
+        let (reset, refused) = {
+            let mut state = self.state.lock();
+            let refused = matches!(state.phase, Phase::Connecting);
+            (state.reset(), refused)
+        };
+        if reset {
+            let traffic = &self.stack.traffic;
+            if refused {
+                traffic.tcp_failed.count()
+            } else {
+                traffic.tcp_reset.count()
+            }
             self.queue.notify_all();
             self.queue.signals().tell(Happening::Error);
         }
@@ -214,7 +226,7 @@ impl Socket for TcpSocket {
     }
 
     fn bind(&self, ctx: &TaskContext, address: &[u8]) -> Result<(), Errno> {
-        let asked = bind_address(self.family, &self.inet, self.is_v6_only(), address)?;
+        let asked = bind_address(self.family, &self.inet, &self.stack.limits, address)?;
         check_port(ctx, asked.port)?;
         let me = self.me.upgrade().ok_or(Errno::EINVAL)?;
         {
@@ -348,8 +360,14 @@ impl Socket for TcpSocket {
         let listener = state.deferred_by.take();
         drop(state);
         peer.enter_queue(listener);
-        self.stack.count(sent);
-        self.state.lock().bytes_sent += sent as u64;
+        let remote = {
+            let mut state = self.state.lock();
+            state.bytes_sent += sent as u64;
+            state.remote
+        };
+        if let Some(remote) = remote {
+            self.stack.traffic.segment(remote.ip, sent);
+        }
         if urgent {
             peer.queue.signals().tell_urgent();
         }
@@ -367,6 +385,10 @@ impl Socket for TcpSocket {
             Phase::Listening(_) => return Err(Errno::ENOTCONN),
             Phase::Idle if !state.no_receive => return Err(state.error.take().unwrap_or(Errno::ENOTCONN)),
             _ => {}
+        }
+        if flags.contains(MessageFlags::MSG_ERRQUEUE) {
+            // No error of a connection comes with the bytes it is about.
+            return Err(Errno::EAGAIN);
         }
         if flags.contains(MessageFlags::MSG_OOB) {
             return state.stream.take_urgent(buf, how);
@@ -546,7 +568,7 @@ impl Socket for TcpSocket {
 pub fn bind_address(
     family: AddressFamily,
     inet: &InetOptions,
-    v6_only: bool,
+    limits: &Limits,
     address: &[u8],
 ) -> Result<Endpoint, Errno> {
     let mut bytes = address.to_vec();
@@ -558,10 +580,11 @@ pub fn bind_address(
         bytes[..2].copy_from_slice(&family.raw().to_ne_bytes());
     }
     let asked = parse(family, &bytes)?;
-    if v6_only && asked.ip.is_ipv4() {
+    if family == AddressFamily::AF_INET6 && inet.v6(V6::IPV6_V6ONLY) != 0 && asked.ip.is_ipv4() {
         return Err(Errno::EINVAL);
     }
-    let free = inet.ip(Ip::IP_FREEBIND) != 0 || inet.v6(V6::IPV6_FREEBIND) != 0;
+    let anywhere = limits.numbers.ip_nonlocal_bind.get() != 0;
+    let free = anywhere || inet.ip(Ip::IP_FREEBIND) != 0 || inet.v6(V6::IPV6_FREEBIND) != 0;
     if !can_bind(asked.ip) && !free {
         return Err(Errno::EADDRNOTAVAIL);
     }

@@ -75,6 +75,7 @@ impl TcpSocket {
             state.phase = Phase::Connecting;
             state.in_progress = true;
         }
+        self.stack.traffic.tcp_active.count();
         self.knock(from, to);
         Err(Errno::EINPROGRESS)
     }
@@ -141,7 +142,8 @@ impl TcpSocket {
             state.peer = Arc::downgrade(&end);
         }
         client.grow();
-        self.stack.count(0);
+        self.stack.traffic.segment(to.ip, 0);
+        self.stack.traffic.tcp_passive.count();
         let mut state = self.state.lock();
         if let Phase::Listening(listening) = &mut state.phase {
             let deferred = deferral > 0;

@@ -11,6 +11,7 @@ use amber_abi::socket::{AddressFamily, IpProtocol, MessageFlags, SocketKind, Tcp
 use amber_abi::sockopt::{IpOption as Ip, Ipv6Option as V6, SocketLevel};
 
 use super::address::{family_of, is_broadcast, parse, route};
+use super::error_queue::ErrorQueue;
 use super::loopback::Loopback;
 use super::option_rules::{UDP_CORK, UDP_SEGMENT};
 use super::options::{InetOptions, Situation};
@@ -59,6 +60,7 @@ struct State {
     no_receive: bool,
     no_send: bool,
     error: Option<Errno>,
+    errors: ErrorQueue,
     drops: u64,
 }
 
@@ -75,6 +77,7 @@ impl UdpSocket {
             no_receive: false,
             no_send: false,
             error: None,
+            errors: ErrorQueue::default(),
             drops: 0,
         };
         let (send, receive) = stack.limits.default_buffers();
@@ -160,7 +163,9 @@ impl UdpSocket {
         let from = Endpoint { ip: source, port: self.state.lock().local.port };
         let (tos, ttl) = self.marks(to.ip, chosen);
         let envelope = Envelope { from, to, tos, ttl, time: clock::realtime() };
-        self.stack.count(data.len());
+        let traffic = self.stack.traffic.of(to.ip);
+        traffic.packet(data.len());
+        traffic.udp_sent.count();
         if to.ip.is_multicast() || is_broadcast(to.ip) {
             for receiver in self.stack.udp.holders(to.port) {
                 if receiver.wants(from, to) {
@@ -171,7 +176,10 @@ impl UdpSocket {
         }
         match self.stack.udp.find(from, to, |_| true) {
             Some(receiver) => receiver.deliver(data, envelope),
-            None => self.refused(to),
+            None => {
+                traffic.udp_no_ports.count();
+                self.refused(to, data);
+            }
         }
         Ok(())
     }
@@ -203,8 +211,10 @@ impl UdpSocket {
             let mut state = self.state.lock();
             if !state.inbox.has_room(limit) {
                 state.drops += 1;
+                self.stack.traffic.of(envelope.to.ip).udp_no_room.count();
                 return;
             }
+            self.stack.traffic.of(envelope.to.ip).udp_received.count();
             let sender = envelope.from.encode(self.family);
             state.inbox.push(Packet::new(data, Some(sender), Control::default()));
             state.envelopes.push_back(envelope);
@@ -213,7 +223,8 @@ impl UdpSocket {
     }
 
     /// Nobody has the port: a connected socket hears of it, as does one that asked for all errors.
-    fn refused(&self, to: Endpoint) {
+    fn refused(&self, to: Endpoint, data: &[u8]) {
+        let limit = self.options.look(|values| values.receive_buffer) as usize;
         let all = match to.ip {
             IpAddr::V4(_) => self.inet.ip(Ip::IP_RECVERR) != 0,
             IpAddr::V6(_) => self.inet.v6(V6::IPV6_RECVERR) != 0,
@@ -223,9 +234,21 @@ impl UdpSocket {
             if state.remote != Some(to) && !all {
                 return;
             }
+            if all {
+                state.errors.push_refused(self.family, to, data, limit);
+            }
             state.error = Some(Errno::ECONNREFUSED);
         }
         self.queue.notify_and_signal(READABLE | PollEvents::POLLERR, Happening::Error);
+    }
+
+    /// The first of the errors that are kept with their datagrams; the pending error is that of the next then.
+    fn take_queued_error(&self, buf: &mut [u8]) -> Result<Received, Errno> {
+        let mut state = self.state.lock();
+        let mut received = state.errors.take(buf)?;
+        received.flags |= MessageFlags::MSG_ERRQUEUE;
+        state.error = (!state.errors.is_empty()).then_some(Errno::ECONNREFUSED);
+        Ok(received)
     }
 
     fn disconnect(&self) {
@@ -292,7 +315,7 @@ impl Socket for UdpSocket {
     }
 
     fn bind(&self, ctx: &TaskContext, address: &[u8]) -> Result<(), Errno> {
-        let asked = bind_address(self.family, &self.inet, self.is_v6_only(), address)?;
+        let asked = bind_address(self.family, &self.inet, &self.stack.limits, address)?;
         check_port(ctx, asked.port)?;
         let me = self.me.upgrade().ok_or(Errno::EINVAL)?;
         if self.state.lock().local.port != 0 {
@@ -391,8 +414,8 @@ impl Socket for UdpSocket {
     }
 
     fn receive(&self, buf: &mut [u8], flags: MessageFlags) -> Result<Received, Errno> {
-        if flags.contains(MessageFlags::MSG_OOB) {
-            return Err(Errno::EOPNOTSUPP);
+        if flags.contains(MessageFlags::MSG_ERRQUEUE) {
+            return self.take_queued_error(buf);
         }
         let peek = flags.contains(MessageFlags::MSG_PEEK);
         let skip = self.options.look(|values| values.peek_offset).unwrap_or(0);
@@ -446,8 +469,11 @@ impl Socket for UdpSocket {
         if state.no_receive && state.no_send {
             events |= PollEvents::POLLHUP;
         }
-        if state.error.is_some() {
+        if state.error.is_some() || !state.errors.is_empty() {
             events |= PollEvents::POLLERR;
+            if self.options.look(|values| values.select_error_queue) {
+                events |= PollEvents::POLLPRI;
+            }
         }
         events
     }
@@ -462,6 +488,9 @@ impl Socket for UdpSocket {
 
     fn set_option(&self, ctx: &TaskContext, level: SocketLevel, name: i32, value: &[u8]) -> Result<(), Errno> {
         self.inet.set(ctx, level, name, value, &self.situation())?;
+        if self.inet.ip(Ip::IP_RECVERR) == 0 && self.inet.v6(V6::IPV6_RECVERR) == 0 {
+            self.state.lock().errors = ErrorQueue::default();
+        }
         if (level, name) == (SocketLevel::SOL_UDP, UDP_CORK) && self.inet.udp(UDP_CORK) == 0 {
             // What was collected goes out now.
             let corked = self.state.lock().corked.take();

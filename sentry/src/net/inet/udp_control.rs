@@ -94,7 +94,10 @@ pub fn parse(family: AddressFamily, control: &Control) -> Result<Chosen, Errno> 
                     chosen.interface(info.ipi_ifindex)?;
                     chosen.source(Ipv4Addr::from(info.ipi_spec_dst).into())?;
                 }
-                Ip::IP_TTL => chosen.ttl = Some(small(data, 255)?),
+                Ip::IP_TTL => match small(data, 255)? {
+                    0 => return Err(Errno::EINVAL),
+                    ttl => chosen.ttl = Some(ttl),
+                },
                 Ip::IP_TOS => chosen.tos = Some(small(data, 255)?),
                 _ => return Err(Errno::EINVAL),
             },
@@ -113,7 +116,9 @@ pub fn parse(family: AddressFamily, control: &Control) -> Result<Chosen, Errno> 
                 let size: [u8; 2] = data.as_slice().try_into().map_err(|_| Errno::EINVAL)?;
                 chosen.segment = Some(u16::from_ne_bytes(size));
             }
-            _ => return Err(Errno::EINVAL),
+            SocketLevel::SOL_UDP => return Err(Errno::EINVAL),
+            // Of other levels Linux takes no notice.
+            _ => {}
         }
     }
     Ok(chosen)

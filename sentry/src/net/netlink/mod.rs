@@ -38,20 +38,37 @@ const FLAGS: [NetlinkOption; 6] = [
     NetlinkOption::NETLINK_GET_STRICT_CHK,
 ];
 
-/// The addresses that netlink sockets have, by protocol.
-pub struct NetlinkNames(Mutex<HashSet<(i32, u32)>>);
+/// All netlink sockets, and the addresses they have, by protocol.
+pub struct NetlinkNames {
+    taken: Mutex<HashSet<(i32, u32)>>,
+    sockets: Mutex<Vec<Weak<NetlinkSocket>>>,
+}
 
 impl Default for NetlinkNames {
     fn default() -> Self {
-        NetlinkNames(Mutex::new(Rank::Leaf, HashSet::new()))
+        NetlinkNames { taken: Mutex::new(Rank::Leaf, HashSet::new()), sockets: Mutex::new(Rank::Leaf, Vec::new()) }
     }
 }
 
 impl NetlinkNames {
-    /// Protocol and address of every socket that has one, for `/proc/net/netlink`.
-    pub fn all(&self) -> Vec<(i32, u32)> {
-        self.0.lock().iter().copied().collect()
+    /// All sockets, oldest first.
+    pub fn all(&self) -> Vec<Arc<NetlinkSocket>> {
+        self.sockets.lock().iter().filter_map(Weak::upgrade).collect()
     }
+}
+
+/// What `/proc/net/netlink` tells of a socket.
+pub struct NetlinkReport {
+    /// What it is about.
+    pub protocol: i32,
+    /// Its address; 0 until there is one.
+    pub port: u32,
+    /// The groups it is in.
+    pub groups: u32,
+    /// Bytes that wait to be received.
+    pub receiving: usize,
+    /// Its number, as `fstat` tells it.
+    pub inode: u64,
 }
 
 /// A netlink socket. The kernel is the only one it can talk to.
@@ -88,14 +105,32 @@ impl NetlinkSocket {
         if !matches!(protocol, NetlinkProtocol::NETLINK_ROUTE | NetlinkProtocol::NETLINK_KOBJECT_UEVENT) {
             return Err(Errno::EPROTONOSUPPORT);
         }
-        Ok(Arc::new(NetlinkSocket {
+        let socket = Arc::new(NetlinkSocket {
             kernel: Arc::downgrade(ctx.kernel()),
             kind,
             protocol,
             options: SharedOptions::default(),
             state: Mutex::new(Rank::Buffer, State::default()),
             queue: WaitQueue::new(),
-        }))
+        });
+        let mut sockets = ctx.kernel().network.netlink.sockets.lock();
+        sockets.retain(|other| other.strong_count() > 0);
+        sockets.push(Arc::downgrade(&socket));
+        drop(sockets);
+        Ok(socket)
+    }
+
+    /// What `/proc/net/netlink` tells.
+    pub fn report(&self) -> NetlinkReport {
+        let inode = self.options.look(|values| values.inode);
+        let state = self.state.lock();
+        NetlinkReport {
+            protocol: self.protocol.raw(),
+            port: state.port,
+            groups: state.groups,
+            receiving: state.inbox.bytes(),
+            inode,
+        }
     }
 
     /// Takes an address: the one asked for, or with 0 the process's own number or any that is free.
@@ -104,7 +139,7 @@ impl NetlinkSocket {
         if state.port != 0 {
             return if asked == 0 || asked == state.port { Ok(()) } else { Err(Errno::EINVAL) };
         }
-        let mut names = ctx.kernel().network.netlink.0.lock();
+        let mut names = ctx.kernel().network.netlink.taken.lock();
         let key = |port| (self.protocol.raw(), port);
         if asked != 0 {
             if !names.insert(key(asked)) {
@@ -291,7 +326,7 @@ impl Socket for NetlinkSocket {
     fn close(&self) {
         let port = self.state.lock().port;
         if let (Some(kernel), true) = (self.kernel.upgrade(), port != 0) {
-            kernel.network.netlink.0.lock().remove(&(self.protocol.raw(), port));
+            kernel.network.netlink.taken.lock().remove(&(self.protocol.raw(), port));
         }
     }
 

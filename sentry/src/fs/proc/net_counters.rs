@@ -1,0 +1,241 @@
+//! Counters of `/proc/net`: snmp, snmp6, netstat, sockstat, sockstat6 and protocols. What has no meaning without packets,
+//! such as retransmissions, stays 0.
+
+use std::fmt::Write;
+
+use amber_abi::socket::{AddressFamily, IpProtocol, TcpState};
+
+use crate::kernel::Kernel;
+use crate::net::inet::Report;
+use crate::net::inet::traffic::FamilyTraffic;
+use crate::net::socket::Socket;
+
+/// Headers and their counters: two lines, as snmp and netstat have them.
+fn lines(text: &mut String, group: &str, names: &str, value: impl Fn(&str) -> i64) {
+    let values = names.split_whitespace().fold(String::new(), |text, name| format!("{text} {}", value(name)));
+    let _ = writeln!(text, "{group}: {names}\n{group}:{values}");
+}
+
+/// A line for each counter, as snmp6 has them.
+fn columns(text: &mut String, names: &str, value: impl Fn(&str) -> i64) {
+    for name in names.split_whitespace() {
+        let _ = writeln!(text, "{name:<32}\t{}", value(name));
+    }
+}
+
+const IP: &str = "Forwarding DefaultTTL InReceives InHdrErrors InAddrErrors ForwDatagrams InUnknownProtos InDiscards InDelivers \
+     OutRequests OutDiscards OutNoRoutes ReasmTimeout ReasmReqds ReasmOKs ReasmFails FragOKs FragFails FragCreates \
+     OutTransmits";
+const ICMP: &str = "InMsgs InErrors InCsumErrors InDestUnreachs InTimeExcds InParmProbs InSrcQuenchs InRedirects InEchos InEchoReps \
+     InTimestamps InTimestampReps InAddrMasks InAddrMaskReps OutMsgs OutErrors OutRateLimitGlobal OutRateLimitHost \
+     OutDestUnreachs OutTimeExcds OutParmProbs OutSrcQuenchs OutRedirects OutEchos OutEchoReps OutTimestamps \
+     OutTimestampReps OutAddrMasks OutAddrMaskReps";
+const TCP: &str = "RtoAlgorithm RtoMin RtoMax MaxConn ActiveOpens PassiveOpens AttemptFails EstabResets CurrEstab InSegs OutSegs \
+     RetransSegs InErrs OutRsts InCsumErrors";
+const UDP: &str =
+    "InDatagrams NoPorts InErrors OutDatagrams RcvbufErrors SndbufErrors InCsumErrors IgnoredMulti MemErrors";
+const TCP_EXT: &str = "SyncookiesSent SyncookiesRecv SyncookiesFailed EmbryonicRsts PruneCalled RcvPruned OfoPruned OutOfWindowIcmps \
+     LockDroppedIcmps ArpFilter TW TWRecycled TWKilled PAWSActive PAWSEstab BeyondWindow TSEcrRejected PAWSOldAck \
+     PAWSTimewait DelayedACKs DelayedACKLocked DelayedACKLost ListenOverflows ListenDrops TCPHPHits TCPPureAcks \
+     TCPHPAcks TCPRenoRecovery TCPSackRecovery TCPSACKReneging TCPSACKReorder TCPRenoReorder TCPTSReorder TCPFullUndo \
+     TCPPartialUndo TCPDSACKUndo TCPLossUndo TCPLostRetransmit TCPRenoFailures TCPSackFailures TCPLossFailures \
+     TCPFastRetrans TCPSlowStartRetrans TCPTimeouts TCPLossProbes TCPLossProbeRecovery TCPRenoRecoveryFail \
+     TCPSackRecoveryFail TCPRcvCollapsed TCPBacklogCoalesce TCPDSACKOldSent TCPDSACKOfoSent TCPDSACKRecv \
+     TCPDSACKOfoRecv TCPAbortOnData TCPAbortOnClose TCPAbortOnMemory TCPAbortOnTimeout TCPAbortOnLinger \
+     TCPAbortFailed TCPMemoryPressures TCPMemoryPressuresChrono TCPSACKDiscard TCPDSACKIgnoredOld \
+     TCPDSACKIgnoredNoUndo TCPSpuriousRTOs TCPMD5NotFound TCPMD5Unexpected TCPMD5Failure TCPSackShifted TCPSackMerged \
+     TCPSackShiftFallback TCPBacklogDrop PFMemallocDrop TCPMinTTLDrop TCPDeferAcceptDrop IPReversePathFilter \
+     TCPTimeWaitOverflow TCPReqQFullDoCookies TCPReqQFullDrop TCPRetransFail TCPRcvCoalesce TCPOFOQueue TCPOFODrop \
+     TCPOFOMerge TCPChallengeACK TCPSYNChallenge TCPFastOpenActive TCPFastOpenActiveFail TCPFastOpenPassive \
+     TCPFastOpenPassiveFail TCPFastOpenListenOverflow TCPFastOpenCookieReqd TCPFastOpenBlackhole \
+     TCPSpuriousRtxHostQueues BusyPollRxPackets TCPAutoCorking TCPFromZeroWindowAdv TCPToZeroWindowAdv \
+     TCPWantZeroWindowAdv TCPSynRetrans TCPOrigDataSent TCPHystartTrainDetect TCPHystartTrainCwnd \
+     TCPHystartDelayDetect TCPHystartDelayCwnd TCPACKSkippedSynRecv TCPACKSkippedPAWS TCPACKSkippedSeq \
+     TCPACKSkippedFinWait2 TCPACKSkippedTimeWait TCPACKSkippedChallenge TCPWinProbe TCPKeepAlive TCPMTUPFail \
+     TCPMTUPSuccess TCPDelivered TCPDeliveredCE TCPAckCompressed TCPZeroWindowDrop TCPRcvQDrop TCPWqueueTooBig \
+     TCPFastOpenPassiveAltKey TcpTimeoutRehash TcpDuplicateDataRehash TCPDSACKRecvSegs TCPDSACKIgnoredDubious \
+     TCPMigrateReqSuccess TCPMigrateReqFailure TCPPLBRehash TCPAORequired TCPAOBad TCPAOKeyNotFound TCPAOGood \
+     TCPAODroppedIcmps";
+const IP_EXT: &str = "InNoRoutes InTruncatedPkts InMcastPkts OutMcastPkts InBcastPkts OutBcastPkts InOctets OutOctets InMcastOctets \
+     OutMcastOctets InBcastOctets OutBcastOctets InCsumErrors InNoECTPkts InECT1Pkts InECT0Pkts InCEPkts \
+     ReasmOverlaps";
+const IP6: &str = "Ip6InReceives Ip6InHdrErrors Ip6InTooBigErrors Ip6InNoRoutes Ip6InAddrErrors Ip6InUnknownProtos \
+     Ip6InTruncatedPkts Ip6InDiscards Ip6InDelivers Ip6OutForwDatagrams Ip6OutRequests Ip6OutDiscards Ip6OutNoRoutes \
+     Ip6ReasmTimeout Ip6ReasmReqds Ip6ReasmOKs Ip6ReasmFails Ip6FragOKs Ip6FragFails Ip6FragCreates Ip6InMcastPkts \
+     Ip6OutMcastPkts Ip6InOctets Ip6OutOctets Ip6InMcastOctets Ip6OutMcastOctets Ip6InBcastOctets Ip6OutBcastOctets \
+     Ip6InNoECTPkts Ip6InECT1Pkts Ip6InECT0Pkts Ip6InCEPkts Ip6OutTransmits";
+const ICMP6: &str = "Icmp6InMsgs Icmp6InErrors Icmp6OutMsgs Icmp6OutErrors Icmp6InCsumErrors Icmp6OutRateLimitHost \
+     Icmp6InDestUnreachs Icmp6InPktTooBigs Icmp6InTimeExcds Icmp6InParmProblems Icmp6InEchos Icmp6InEchoReplies \
+     Icmp6InGroupMembQueries Icmp6InGroupMembResponses Icmp6InGroupMembReductions Icmp6InRouterSolicits \
+     Icmp6InRouterAdvertisements Icmp6InNeighborSolicits Icmp6InNeighborAdvertisements Icmp6InRedirects \
+     Icmp6InMLDv2Reports Icmp6OutDestUnreachs Icmp6OutPktTooBigs Icmp6OutTimeExcds Icmp6OutParmProblems Icmp6OutEchos \
+     Icmp6OutEchoReplies Icmp6OutGroupMembQueries Icmp6OutGroupMembResponses Icmp6OutGroupMembReductions \
+     Icmp6OutRouterSolicits Icmp6OutRouterAdvertisements Icmp6OutNeighborSolicits Icmp6OutNeighborAdvertisements \
+     Icmp6OutRedirects Icmp6OutMLDv2Reports";
+
+/// The least and the greatest time TCP waits for an acknowledgement, in milliseconds.
+const RTO: (i64, i64) = (200, 120_000);
+
+fn signed(value: u64) -> i64 {
+    i64::try_from(value).unwrap_or(i64::MAX)
+}
+
+/// A counter of IP by its name.
+fn ip(family: &FamilyTraffic, name: &str) -> i64 {
+    match name {
+        "InReceives" | "InDelivers" | "OutRequests" | "OutTransmits" | "InNoECTPkts" => signed(family.packets.get()),
+        "InOctets" | "OutOctets" => signed(family.bytes.get()),
+        _ => 0,
+    }
+}
+
+/// A counter of UDP by its name.
+fn udp(family: &FamilyTraffic, name: &str) -> i64 {
+    match name {
+        "InDatagrams" => signed(family.udp_received.get()),
+        "NoPorts" => signed(family.udp_no_ports.get()),
+        "OutDatagrams" => signed(family.udp_sent.get()),
+        "InErrors" | "RcvbufErrors" => signed(family.udp_no_room.get()),
+        _ => 0,
+    }
+}
+
+/// Every datagram that nobody waits for is answered by one message of ICMP.
+fn icmp(family: &FamilyTraffic, name: &str) -> i64 {
+    match name {
+        "InMsgs" | "OutMsgs" | "InDestUnreachs" | "OutDestUnreachs" => signed(family.udp_no_ports.get()),
+        _ => 0,
+    }
+}
+
+/// `/proc/net/snmp`.
+pub fn snmp(kernel: &Kernel) -> String {
+    let traffic = kernel.network.inet.traffic();
+    let mut text = String::new();
+    lines(&mut text, "Ip", IP, |name| match name {
+        // It does not forward, which is said by a two.
+        "Forwarding" => 2,
+        "DefaultTTL" => kernel.network.limits.numbers.ip_default_ttl.get(),
+        name => ip(&traffic.v4, name),
+    });
+    lines(&mut text, "Icmp", ICMP, |name| icmp(&traffic.v4, name));
+    let established = kernel.network.inet.reports(IpProtocol::IPPROTO_TCP).iter().filter(|r| is_established(r)).count();
+    lines(&mut text, "Tcp", TCP, |name| match name {
+        "RtoAlgorithm" => 1,
+        "RtoMin" => RTO.0,
+        "RtoMax" => RTO.1,
+        "MaxConn" => -1,
+        "ActiveOpens" => signed(traffic.tcp_active.get()),
+        "PassiveOpens" => signed(traffic.tcp_passive.get()),
+        "AttemptFails" => signed(traffic.tcp_failed.get()),
+        "EstabResets" => signed(traffic.tcp_reset.get()),
+        "CurrEstab" => established as i64,
+        "InSegs" | "OutSegs" => signed(traffic.tcp_segments.get()),
+        "OutRsts" => signed(traffic.tcp_reset.get() + traffic.tcp_failed.get()),
+        _ => 0,
+    });
+    lines(&mut text, "Udp", UDP, |name| udp(&traffic.v4, name));
+    lines(&mut text, "UdpLite", UDP, |_| 0);
+    text
+}
+
+fn is_established(report: &Report) -> bool {
+    matches!(report.state, TcpState::TCP_ESTABLISHED | TcpState::TCP_CLOSE_WAIT)
+}
+
+/// `/proc/net/snmp6`.
+pub fn snmp6(kernel: &Kernel) -> String {
+    let family = &kernel.network.inet.traffic().v6;
+    let mut text = String::new();
+    columns(&mut text, IP6, |name| ip(family, name.strip_prefix("Ip6").unwrap_or(name)));
+    columns(&mut text, ICMP6, |name| icmp(family, name.strip_prefix("Icmp6").unwrap_or(name)));
+    for protocol in ["Udp6", "UdpLite6"] {
+        for name in UDP.split_whitespace().filter(|&name| protocol == "Udp6" || name != "IgnoredMulti") {
+            let value = if protocol == "Udp6" { udp(family, name) } else { 0 };
+            let _ = writeln!(text, "{:<32}\t{value}", format!("{protocol}{name}"));
+        }
+    }
+    text
+}
+
+/// `/proc/net/netstat`.
+pub fn netstat(kernel: &Kernel) -> String {
+    let traffic = kernel.network.inet.traffic();
+    let mut text = String::new();
+    lines(&mut text, "TcpExt", TCP_EXT, |name| if name == "TW" { signed(traffic.tcp_time_waits.get()) } else { 0 });
+    lines(&mut text, "IpExt", IP_EXT, |name| ip(&traffic.v4, name));
+    text
+}
+
+/// The sockets of a protocol and family that something can reach.
+fn in_use(kernel: &Kernel, protocol: IpProtocol, family: AddressFamily) -> Vec<Report> {
+    let mut reports = kernel.network.inet.reports(protocol);
+    reports.retain(|report| report.family == family);
+    reports
+}
+
+/// Sockets of all families that are open.
+fn open(kernel: &Kernel) -> usize {
+    let inet = &kernel.network.inet;
+    let unix = kernel.network.unix.all().iter().filter(|socket| !socket.is_closed()).count();
+    let tcp = inet.reports(IpProtocol::IPPROTO_TCP).iter().filter(|report| report.expires.is_none()).count();
+    unix + kernel.network.netlink.all().len() + tcp + inet.reports(IpProtocol::IPPROTO_UDP).len()
+}
+
+/// `/proc/net/sockstat`.
+pub fn sockstat(kernel: &Kernel) -> String {
+    let all = kernel.network.inet.reports(IpProtocol::IPPROTO_TCP);
+    let (kept, live): (Vec<&Report>, Vec<&Report>) = all.iter().partition(|report| report.expires.is_some());
+    let waiting = kept.iter().filter(|report| report.state == TcpState::TCP_TIME_WAIT).count();
+    let four = live.iter().filter(|report| report.family == AddressFamily::AF_INET).count();
+    let udp = in_use(kernel, IpProtocol::IPPROTO_UDP, AddressFamily::AF_INET).len();
+    format!(
+        "sockets: used {}\nTCP: inuse {four} orphan {} tw {waiting} alloc {} mem 0\nUDP: inuse {udp} mem 0\nUDPLITE: \
+         inuse 0\nRAW: inuse 0\nFRAG: inuse 0 memory 0\n",
+        open(kernel),
+        kept.len() - waiting,
+        live.len() + kept.len() - waiting,
+    )
+}
+
+/// `/proc/net/sockstat6`.
+pub fn sockstat6(kernel: &Kernel) -> String {
+    let tcp = in_use(kernel, IpProtocol::IPPROTO_TCP, AddressFamily::AF_INET6);
+    let live = tcp.iter().filter(|report| report.expires.is_none()).count();
+    let udp = in_use(kernel, IpProtocol::IPPROTO_UDP, AddressFamily::AF_INET6).len();
+    format!("TCP6: inuse {live}\nUDP6: inuse {udp}\nUDPLITE6: inuse 0\nRAW6: inuse 0\nFRAG6: inuse 0 memory 0\n")
+}
+
+/// `/proc/net/protocols`: the kinds of sockets, how many there are of each, and which calls each has a function for.
+pub fn protocols(kernel: &Kernel) -> String {
+    let count = |protocol, family| in_use(kernel, protocol, family).len();
+    let unix = kernel.network.unix.all();
+    let streams = unix.iter().filter(|socket| !socket.keeps_borders()).count();
+    let (tcp, udp) = (IpProtocol::IPPROTO_TCP, IpProtocol::IPPROTO_UDP);
+    let (four, six) = (AddressFamily::AF_INET, AddressFamily::AF_INET6);
+    let all_calls = "y  y  y  y  y  y  y  y  y  y  y  y  n  y  y  y  y  y";
+    let datagram_calls = "y  y  y  n  y  y  y  n  y  y  y  y  n  n  y  y  y  n";
+    let no_calls = "n  n  n  n  n  n  n  n  n  n  n  n  n  n  n  n  n  n";
+    let close_alone = "y  n  n  n  n  n  n  n  n  n  n  n  n  n  n  n  n  n";
+    let rows = [
+        ("UDPv6", 1472, count(udp, six), "0", "NI", 0, "yes", datagram_calls),
+        ("TCPv6", 2432, count(tcp, six), "0", "no", 192, "yes", all_calls),
+        ("UNIX-STREAM", 1152, streams, "-1", "NI", 0, "yes", close_alone),
+        ("UNIX", 1152, unix.len() - streams, "-1", "NI", 0, "yes", close_alone),
+        ("UDP", 1344, count(udp, four), "0", "NI", 0, "yes", datagram_calls),
+        ("TCP", 2304, count(tcp, four), "0", "no", 192, "yes", all_calls),
+        ("NETLINK", 1096, kernel.network.netlink.all().len(), "-1", "NI", 0, "no", no_calls),
+    ];
+    let mut text = String::from(
+        "protocol  size sockets  memory press maxhdr  slab module     cl co di ac io in de sh ss gs se re bi br ha uh gp \
+         em\n",
+    );
+    for (name, size, sockets, memory, pressure, header, slab, calls) in rows {
+        let _ = writeln!(
+            text,
+            "{name:<9} {size:4} {sockets:6}  {memory:>6}   {pressure:<3} {header:6}   {slab:<3}  {:<10}  {calls}",
+            "kernel",
+        );
+    }
+    text
+}
