@@ -4,7 +4,7 @@ use std::any::Any;
 use std::ops::{Deref, DerefMut};
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use amber_abi::Signal;
 use amber_abi::errno::Errno;
@@ -57,9 +57,18 @@ pub trait File: Send + Sync + Any {
         Ok(())
     }
 
-    /// How long a read waits at most; then it reads as the end (`VTIME` of terminals).
-    fn read_timeout(&self) -> Option<Duration> {
+    /// When a read that began at `began` waits no longer, and takes what there is (`VTIME` of terminals). What comes
+    /// meanwhile may change it.
+    fn read_deadline(&self, _began: Instant) -> Option<Instant> {
         None
+    }
+
+    /// Reads for somebody who may not wait, or no longer, for all that a read should have (`VMIN` of terminals).
+    ///
+    /// # Errors
+    /// `EAGAIN` if there is nothing at all.
+    fn read_partial(&self, _buf: &mut [u8]) -> Result<usize, Errno> {
+        Err(Errno::EAGAIN)
     }
 
     /// Whether offsets mean something: false makes `lseek` and `pread` answer `ESPIPE`.

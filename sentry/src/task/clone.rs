@@ -304,6 +304,7 @@ fn enter(ctx: &TaskContext, request: &CloneRequest, task: &Arc<Task>) -> Result<
     } else {
         let (pgid, sid, above, exit_signal) =
             table.process(own.pid()).map_or((0, 0, 0, 0), |p| (p.pgid, p.sid, p.parent, p.exit_signal));
+        let terminal = table.process(own.pid()).and_then(|p| p.terminal.clone());
         let sibling = request.flags.contains(CloneFlags::CLONE_PARENT);
         let (parent, parent_thread) = match table.process(above) {
             Some(_) if sibling => (above, table.process(own.pid()).map_or(0, |p| p.parent_thread)),
@@ -318,6 +319,7 @@ fn enter(ctx: &TaskContext, request: &CloneRequest, task: &Arc<Task>) -> Result<
             children: Vec::new(),
             pgid,
             sid,
+            terminal,
             exit_signal: if sibling { exit_signal } else { request.exit_signal },
             zombie: None,
         });

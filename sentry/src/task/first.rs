@@ -89,6 +89,7 @@ pub fn start(
             children: Vec::new(),
             pgid: pid,
             sid: pid,
+            terminal: None,
             exit_signal: 0,
             zombie: None,
         });

@@ -25,6 +25,8 @@ pub struct Process {
     pub pgid: i32,
     /// The session.
     pub sid: i32,
+    /// The controlling terminal.
+    pub terminal: Option<Arc<dyn ControllingTerminal>>,
     /// The number of the signal its parent gets at its end; none or an invalid one is not sent.
     pub exit_signal: i32,
     /// How it ended, until it is waited for.
@@ -34,8 +36,8 @@ pub struct Process {
 /// A session, made by setsid(2).
 #[derive(Default)]
 pub struct Session {
-    /// The controlling terminal.
-    pub terminal: Option<Arc<dyn ControllingTerminal>>,
+    /// The process group that was in the foreground of the terminal when that was hung up; it is told when the leader ends.
+    pub old_foreground: Option<i32>,
 }
 
 /// All processes of the sandbox, under the lock [`Kernel::processes`](crate::kernel::Kernel::processes).
@@ -195,14 +197,14 @@ impl ProcessTable {
         self.processes.values().filter(move |p| p.pgid == pgid)
     }
 
-    /// The session with this number.
-    pub fn session(&self, sid: i32) -> Option<&Session> {
-        self.sessions.get(&sid)
-    }
-
     /// The session with this number, for change.
     pub fn session_mut(&mut self, sid: i32) -> Option<&mut Session> {
         self.sessions.get_mut(&sid)
+    }
+
+    /// No process of the session has a controlling terminal any more.
+    pub fn clear_terminals(&mut self, sid: i32) {
+        self.processes.values_mut().filter(|p| p.sid == sid).for_each(|p| p.terminal = None);
     }
 
     /// Makes the process leader of a new session and a new process group.
@@ -210,6 +212,7 @@ impl ProcessTable {
         if let Some(process) = self.processes.get_mut(&pid) {
             let old = std::mem::replace(&mut process.sid, pid);
             process.pgid = pid;
+            process.terminal = None;
             self.sessions.insert(pid, Session::default());
             self.forget_session_if_empty(old);
         }

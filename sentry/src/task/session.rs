@@ -39,13 +39,15 @@ impl Kernel {
         any
     }
 
-    /// The terminal of a session is gone: its leader is hung up and continued.
-    pub fn hang_up_session(&self, sid: i32) {
+    /// The terminal of a session, with this foreground, is gone: its leader is hung up and continued, and when it ends,
+    /// the foreground is.
+    pub fn hang_up_session(&self, sid: i32, foreground: Option<i32>) {
         let mut wakes = Wakes::default();
         {
             let mut table = self.processes.lock();
+            table.clear_terminals(sid);
             if let Some(session) = table.session_mut(sid) {
-                session.terminal = None;
+                session.old_foreground = foreground;
             }
             if let Some(leader) = table.process(sid) {
                 for signal in [Signal::SIGHUP, Signal::SIGCONT] {
@@ -57,10 +59,22 @@ impl Kernel {
         wakes.run();
     }
 
-    /// A session gives its terminal up, and what was in the foreground is hung up and continued.
-    pub fn drop_terminal(&self, sid: i32) {
+    /// A process gives its terminal up. If it leads its session, the others lose the terminal as well, and what was in the
+    /// foreground is hung up and continued.
+    pub fn drop_terminal(&self, pid: i32) {
         let mut wakes = Wakes::default();
-        leader_ended(&mut self.processes.lock(), sid, &mut wakes);
+        {
+            let mut table = self.processes.lock();
+            let leads = table.process(pid).is_some_and(|p| p.sid == pid);
+            let terminal = table.process_mut(pid).and_then(|p| p.terminal.take());
+            if let (true, Some(terminal)) = (leads, terminal) {
+                if let Some(foreground) = terminal.release() {
+                    signal_members(&table, foreground, Signal::SIGHUP, &mut wakes);
+                    signal_members(&table, foreground, Signal::SIGCONT, &mut wakes);
+                }
+                table.clear_terminals(pid);
+            }
+        }
         wakes.run();
     }
 }
@@ -83,24 +97,33 @@ pub(super) fn hang_up_if_orphaned(table: &ProcessTable, pgid: i32, ending: i32, 
     }
 }
 
-/// The end of a session's leader takes the terminal away and hangs up its foreground.
+/// The end of a session's leader takes the terminal away and hangs up its foreground, or the one that was left when the
+/// terminal was hung up.
 pub(super) fn leader_ended(table: &mut ProcessTable, pid: i32, wakes: &mut Wakes) {
     if table.process(pid).is_none_or(|p| p.sid != pid) {
         return;
     }
-    let Some(terminal) = table.session_mut(pid).and_then(|s| s.terminal.take()) else { return };
-    if let Some(foreground) = terminal.release() {
-        signal_members(table, foreground, Signal::SIGHUP, wakes);
-        signal_members(table, foreground, Signal::SIGCONT, wakes);
+    let left = table.session_mut(pid).and_then(|s| s.old_foreground.take());
+    match table.process_mut(pid).and_then(|p| p.terminal.take()) {
+        Some(terminal) => {
+            if let Some(foreground) = terminal.release() {
+                signal_members(table, foreground, Signal::SIGHUP, wakes);
+            }
+        }
+        None => {
+            if let Some(foreground) = left {
+                signal_members(table, foreground, Signal::SIGHUP, wakes);
+                signal_members(table, foreground, Signal::SIGCONT, wakes);
+            }
+        }
     }
+    table.clear_terminals(pid);
 }
 
 impl TaskContext {
-    /// The controlling terminal of the task's session.
+    /// The controlling terminal of the task's process.
     pub fn controlling_terminal(&self) -> Option<Arc<dyn ControllingTerminal>> {
-        let table = self.kernel().processes.lock();
-        let sid = table.process(self.group().pid())?.sid;
-        table.session(sid)?.terminal.clone()
+        self.kernel().processes.lock().process(self.group().pid())?.terminal.clone()
     }
 
     /// Process group and session of the task's process.

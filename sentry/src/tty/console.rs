@@ -8,7 +8,8 @@ use amber_abi::open::OpenFlags;
 use amber_abi::poll::PollEvents;
 use amber_abi::termios::Winsize;
 
-use super::pty::{MasterFile, Pty};
+use super::master::MasterFile;
+use super::pty::Pty;
 use crate::boot::ProcessSpec;
 use crate::fs::devpts::{self, DevPts};
 use crate::fs::{File, FileDescription, Mount, MountNamespace, Path};
@@ -128,8 +129,8 @@ impl Console {
 
 /// Makes a terminal the controlling one of the first process's session, with that process in the foreground.
 pub fn give_to_first(table: &mut ProcessTable, pty: &Arc<Pty>) {
-    if let Some(session) = table.session_mut(ProcessTable::INIT) {
-        session.terminal = Some(pty.clone() as Arc<dyn ControllingTerminal>);
+    if let Some(process) = table.process_mut(ProcessTable::INIT) {
+        process.terminal = Some(pty.clone() as Arc<dyn ControllingTerminal>);
         let mut state = pty.lock();
         state.session = Some(ProcessTable::INIT);
         state.foreground = Some(ProcessTable::INIT);

@@ -3,16 +3,17 @@
 use amber_abi::capability::Capability;
 use amber_abi::ioctl::IoctlRequest as Io;
 use amber_abi::open::OpenFlags;
-use amber_abi::termios::{
-    TCIOFF, TCION, TCOOFF, TCOON, Termio, Termios, Termios2, VSTART, VSTOP, Winsize, baud_code, baud_rate,
-};
+use amber_abi::termios::{TCIOFF, TCION, TCOOFF, TCOON, Termio, Termios, Termios2, VSTART, VSTOP, Winsize};
 use amber_abi::{Errno, Signal};
 
 use super::jobs;
-use super::pty::{MasterFile, Pty, SlaveFile};
-use crate::error::SysResult;
+use super::master::MasterFile;
+use super::modes::{Speeds, long_form, short_form, with_speeds, without_speeds};
+use super::pty::Pty;
+use super::slave::SlaveFile;
+use crate::error::{SysError, SysResult};
 use crate::fs::{File, FileDescription};
-use crate::task::TaskContext;
+use crate::task::{ControllingTerminal, TaskContext};
 
 /// Commands of a master: most are those of its slave, without job control.
 pub fn master(file: &MasterFile, ctx: &mut TaskContext, command: u32, argument: u64) -> SysResult {
@@ -26,7 +27,11 @@ pub fn master(file: &MasterFile, ctx: &mut TaskContext, command: u32, argument: 
         }
         Io::TIOCPKT => {
             let on = ctx.read_object::<i32>(argument)? != 0;
-            pty.lock().packet_mode = on;
+            let mut state = pty.lock();
+            if on && !state.packet_mode {
+                state.packet_status = 0;
+            }
+            state.packet_mode = on;
         }
         Io::TIOCGPKT => {
             let on = pty.lock().packet_mode;
@@ -47,12 +52,13 @@ pub fn master(file: &MasterFile, ctx: &mut TaskContext, command: u32, argument: 
             ctx.write_object(argument, &session.ok_or(Errno::ENOTTY)?)?;
         }
         Io::TIOCSPGRP => jobs::set_foreground(ctx, pty, argument)?,
-        Io::TIOCSCTTY | Io::TIOCNOTTY => return Err(Errno::ENOTTY.into()),
+        Io::TIOCSCTTY => jobs::acquire(ctx, pty, argument == 1)?,
+        Io::TIOCNOTTY => return Err(Errno::ENOTTY.into()),
+        Io::TCFLSH => flush_from_master(pty, argument)?,
         Io::FIONREAD => {
-            let waiting = pty.lock().output_waiting() as i32;
+            let waiting = pty.lock().output.len() as i32;
             ctx.write_object(argument, &waiting)?;
         }
-        Io::TIOCOUTQ => ctx.write_object(argument, &0i32)?,
         _ => return common(pty, ctx, command, argument),
     }
     Ok(0)
@@ -61,7 +67,7 @@ pub fn master(file: &MasterFile, ctx: &mut TaskContext, command: u32, argument: 
 /// Commands of a slave.
 pub fn slave(file: &SlaveFile, ctx: &mut TaskContext, command: u32, argument: u64) -> SysResult {
     let pty = file.pty.clone();
-    if pty.lock().is_hung_up() {
+    if file.is_hung_up() {
         return Err(if command == Io::TIOCSPGRP.raw() { Errno::ENOTTY } else { Errno::EIO }.into());
     }
     let changes = [
@@ -78,11 +84,16 @@ pub fn slave(file: &SlaveFile, ctx: &mut TaskContext, command: u32, argument: u6
         Io::TCFLSH,
         Io::TCSBRK,
         Io::TCSBRKP,
+        Io::TIOCSBRK,
+        Io::TIOCCBRK,
         Io::TIOCSPGRP,
         Io::TIOCSETD,
     ];
     if changes.contains(&Io::from_raw(command)) {
-        file.check_foreground(ctx, Signal::SIGTTOU)?;
+        match file.check_foreground(ctx, Signal::SIGTTOU) {
+            Err(SysError::Errno(Errno::EIO)) if command == Io::TIOCSPGRP.raw() => return Err(Errno::ENOTTY.into()),
+            answer => answer?,
+        }
     }
     match Io::from_raw(command) {
         Io::TIOCGPGRP => {
@@ -105,10 +116,8 @@ pub fn slave(file: &SlaveFile, ctx: &mut TaskContext, command: u32, argument: u6
             let waiting = pty.lock().discipline.available() as i32;
             ctx.write_object(argument, &waiting)?;
         }
-        Io::TIOCOUTQ => {
-            let waiting = pty.lock().output_waiting() as i32;
-            ctx.write_object(argument, &waiting)?;
-        }
+        Io::TCFLSH => flush(&pty, argument)?,
+        Io::TIOCGPTPEER => return Err(Errno::EIO.into()),
         // Typing into somebody else's terminal is switched off by default since Linux 6.2.
         Io::TIOCSTI => {
             if !ctx.credentials().has(Capability::CAP_SYS_ADMIN) {
@@ -125,26 +134,30 @@ pub fn slave(file: &SlaveFile, ctx: &mut TaskContext, command: u32, argument: u6
 fn common(pty: &Pty, ctx: &mut TaskContext, command: u32, argument: u64) -> SysResult {
     match Io::from_raw(command) {
         Io::TCGETS => ctx.write_object(argument, &termios(pty))?,
-        Io::TCGETS2 => ctx.write_object(argument, &with_speeds(&termios(pty)))?,
+        Io::TCGETS2 => {
+            let speeds = pty.lock().speeds;
+            ctx.write_object(argument, &with_speeds(&termios(pty), speeds))?;
+        }
         Io::TCGETA => ctx.write_object(argument, &short_form(&termios(pty)))?,
         Io::TCSETS | Io::TCSETSW | Io::TCSETSF => {
             let modes = ctx.read_object::<Termios>(argument)?;
-            set_termios(pty, modes, command == Io::TCSETSF.raw())?;
+            set_termios(pty, modes, None, command == Io::TCSETSF.raw());
         }
         Io::TCSETS2 | Io::TCSETSW2 | Io::TCSETSF2 => {
-            let modes = without_speeds(&ctx.read_object::<Termios2>(argument)?);
-            set_termios(pty, modes, command == Io::TCSETSF2.raw())?;
+            let (modes, speeds) = without_speeds(&ctx.read_object::<Termios2>(argument)?);
+            set_termios(pty, modes, Some(speeds), command == Io::TCSETSF2.raw());
         }
         Io::TCSETA | Io::TCSETAW | Io::TCSETAF => {
             let modes = long_form(&ctx.read_object::<Termio>(argument)?, &termios(pty));
-            set_termios(pty, modes, command == Io::TCSETAF.raw())?;
+            set_termios(pty, modes, None, command == Io::TCSETAF.raw());
         }
         Io::TIOCGWINSZ => {
             let window = pty.lock().window;
             ctx.write_object(argument, &window)?;
         }
         Io::TIOCSWINSZ => pty.resize(ctx.read_object::<Winsize>(argument)?),
-        Io::TCFLSH => pty.flush(argument)?,
+        // What is written is with the other side at once.
+        Io::TIOCOUTQ => ctx.write_object(argument, &0i32)?,
         Io::TCXONC => control_flow(pty, argument)?,
         // A pseudo-terminal has no line on which a break could be sent, and its output is gone at once.
         Io::TCSBRK | Io::TCSBRKP | Io::TIOCSBRK | Io::TIOCCBRK => {}
@@ -160,7 +173,7 @@ fn common(pty: &Pty, ctx: &mut TaskContext, command: u32, argument: u64) -> SysR
                 return Err(Errno::EINVAL.into());
             }
         }
-        Io::TIOCGDEV => ctx.write_object(argument, &((super::pty::SLAVE_MAJOR << 8) | pty.index()))?,
+        Io::TIOCGDEV => ctx.write_object(argument, &ControllingTerminal::device_number(pty))?,
         Io::TIOCGSOFTCAR => {
             let local = termios(pty).c_cflag & amber_abi::termios::ControlModes::CLOCAL.bits() != 0;
             ctx.write_object(argument, &i32::from(local))?;
@@ -180,81 +193,56 @@ fn termios(pty: &Pty) -> Termios {
     *pty.lock().discipline.termios()
 }
 
-fn set_termios(pty: &Pty, modes: Termios, flush: bool) -> Result<(), Errno> {
-    if flush {
-        pty.flush(0)?;
-    }
-    pty.lock().set_termios(modes);
+fn set_termios(pty: &Pty, modes: Termios, speeds: Option<Speeds>, flush: bool) {
+    let mut state = pty.lock();
+    let flushed = if flush { Some(state.flush_input()) } else { None };
+    let speeds = speeds.unwrap_or(state.speeds).named_by(modes.c_cflag);
     // What was half a line may be readable now, and held output may go on.
+    let changed = state.set_termios(modes, speeds);
+    drop(state);
+    flushed.into_iter().chain([changed]).for_each(|fed| pty.tell(fed));
+}
+
+/// tcflush(3): 0 for input, 1 for output, 2 for both.
+fn flush(pty: &Pty, queue: u64) -> Result<(), Errno> {
+    let (input, output) = directions(queue)?;
+    let mut state = pty.lock();
+    let fed = if input { Some(state.flush_input()) } else { None };
+    if output {
+        state.flush_output();
+    }
+    drop(state);
+    fed.into_iter().for_each(|fed| pty.tell(fed));
     pty.wake_both();
     Ok(())
 }
 
-fn with_speeds(modes: &Termios) -> Termios2 {
-    let speed = baud_rate(modes.c_cflag).unwrap_or(0);
-    Termios2 {
-        c_iflag: modes.c_iflag,
-        c_oflag: modes.c_oflag,
-        c_cflag: modes.c_cflag,
-        c_lflag: modes.c_lflag,
-        c_line: modes.c_line,
-        c_cc: modes.c_cc,
-        c_ispeed: speed,
-        c_ospeed: speed,
+/// The same at the master, whose input is the slave's output; what it wrote is with the slave at once.
+fn flush_from_master(pty: &Pty, queue: u64) -> Result<(), Errno> {
+    let (input, _) = directions(queue)?;
+    if input {
+        pty.lock().output.clear();
+        pty.wake_both();
     }
+    Ok(())
 }
 
-fn without_speeds(modes: &Termios2) -> Termios {
-    // A speed given as a number is kept as the code that stands for it, where there is one.
-    let by_number = modes.c_cflag & amber_abi::termios::CBAUD == amber_abi::termios::BOTHER;
-    let c_cflag = match baud_code(modes.c_ospeed).filter(|_| by_number) {
-        Some(code) => modes.c_cflag & !amber_abi::termios::CBAUD | code,
-        None => modes.c_cflag,
-    };
-    Termios {
-        c_iflag: modes.c_iflag,
-        c_oflag: modes.c_oflag,
-        c_cflag,
-        c_lflag: modes.c_lflag,
-        c_line: modes.c_line,
-        c_cc: modes.c_cc,
+fn directions(queue: u64) -> Result<(bool, bool), Errno> {
+    match queue {
+        0 => Ok((true, false)),
+        1 => Ok((false, true)),
+        2 => Ok((true, true)),
+        _ => Err(Errno::EINVAL),
     }
-}
-
-fn short_form(modes: &Termios) -> Termio {
-    let mut short = Termio {
-        c_iflag: modes.c_iflag as u16,
-        c_oflag: modes.c_oflag as u16,
-        c_cflag: modes.c_cflag as u16,
-        c_lflag: modes.c_lflag as u16,
-        c_line: modes.c_line,
-        ..Termio::default()
-    };
-    short.c_cc.copy_from_slice(&modes.c_cc[..8]);
-    short
-}
-
-/// The short form leaves the upper halves of the modes and the later control characters as they were.
-fn long_form(short: &Termio, before: &Termios) -> Termios {
-    let join = |high: u32, low: u16| high & 0xffff_0000 | u32::from(low);
-    let mut modes = Termios {
-        c_iflag: join(before.c_iflag, short.c_iflag),
-        c_oflag: join(before.c_oflag, short.c_oflag),
-        c_cflag: join(before.c_cflag, short.c_cflag),
-        c_lflag: join(before.c_lflag, short.c_lflag),
-        c_line: short.c_line,
-        c_cc: before.c_cc,
-    };
-    modes.c_cc[..8].copy_from_slice(&short.c_cc);
-    modes
 }
 
 /// tcflow(3).
 fn control_flow(pty: &Pty, action: u64) -> Result<(), Errno> {
     let mut state = pty.lock();
+    let mut fed = None;
     match u32::try_from(action).map_err(|_| Errno::EINVAL)? {
-        TCOOFF => state.discipline.set_stopped(true),
-        TCOON => state.discipline.set_stopped(false),
+        TCOOFF => fed = Some(state.set_stopped_by_program(true)),
+        TCOON => fed = Some(state.set_stopped_by_program(false)),
         // Suspending input means sending the other side its stop character.
         flow @ (TCIOFF | TCION) => {
             let key = if flow == TCIOFF { VSTOP } else { VSTART };
@@ -266,6 +254,7 @@ fn control_flow(pty: &Pty, action: u64) -> Result<(), Errno> {
         _ => return Err(Errno::EINVAL),
     }
     drop(state);
+    fed.into_iter().for_each(|fed| pty.tell(fed));
     pty.wake_both();
     Ok(())
 }

@@ -37,7 +37,7 @@ pub fn set_foreground(ctx: &TaskContext, pty: &Pty, argument: u64) -> Result<(),
     Ok(())
 }
 
-/// `TIOCSCTTY`: makes the terminal the controlling one of the caller's session.
+/// `TIOCSCTTY`: makes the terminal the controlling one of the caller, who leads a session.
 pub fn acquire(ctx: &TaskContext, pty: &Arc<Pty>, steal: bool) -> Result<(), Errno> {
     let terminal = pty.terminal().ok_or(Errno::EIO)?;
     let may_steal = steal && ctx.credentials().has(Capability::CAP_SYS_ADMIN);
@@ -49,20 +49,14 @@ pub fn acquire(ctx: &TaskContext, pty: &Arc<Pty>, steal: bool) -> Result<(), Err
     if sid == pid && held == Some(sid) {
         return Ok(());
     }
-    let session = table.session_mut(sid).ok_or(Errno::EPERM)?;
-    if sid != pid || session.terminal.is_some() {
+    if sid != pid || process.terminal.is_some() || (held.is_some() && !may_steal) {
         return Err(Errno::EPERM);
     }
-    if let Some(other) = held {
-        if !may_steal {
-            return Err(Errno::EPERM);
-        }
-        if let Some(robbed) = table.session_mut(other) {
-            robbed.terminal = None;
-        }
+    if let Some(robbed) = held {
+        table.clear_terminals(robbed);
     }
-    if let Some(session) = table.session_mut(sid) {
-        session.terminal = Some(terminal);
+    if let Some(process) = table.process_mut(pid) {
+        process.terminal = Some(terminal);
     }
     let mut state = pty.lock();
     state.session = Some(sid);
@@ -78,14 +72,9 @@ pub fn acquire_if_free(ctx: &TaskContext, pty: &Arc<Pty>) {
     }
 }
 
-/// `TIOCNOTTY`: the session's leader gives the terminal up, and its foreground is hung up.
+/// `TIOCNOTTY`: the process gives the terminal up.
 pub fn give_up(ctx: &TaskContext, pty: &Arc<Pty>) -> Result<(), Errno> {
     require_controlling(ctx, pty)?;
-    let (_, sid) = ctx.group_and_session();
-    if sid != ctx.group().pid() {
-        // A terminal belongs to the session as a whole: one member alone cannot leave it.
-        return Err(Errno::EPERM);
-    }
-    ctx.kernel().drop_terminal(sid);
+    ctx.kernel().drop_terminal(ctx.group().pid());
     Ok(())
 }

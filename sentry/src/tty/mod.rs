@@ -4,9 +4,14 @@ mod console;
 mod discipline;
 mod ioctl;
 mod jobs;
+mod master;
+mod modes;
 mod pty;
+mod slave;
 
 pub use console::{Console, give_to_first};
 pub use discipline::{LineDiscipline, Received};
 pub use jobs::acquire_if_free;
-pub use pty::{MasterFile, Pty, PtyHome, SLAVE_MAJOR, SlaveFile};
+pub use master::MasterFile;
+pub use pty::{Pty, PtyHome, SLAVE_MAJOR};
+pub use slave::SlaveFile;

@@ -3,29 +3,34 @@
 use std::any::Any;
 use std::collections::VecDeque;
 use std::sync::{Arc, Weak};
+use std::time::Instant;
 
 use amber_abi::poll::PollEvents;
 use amber_abi::termios::{ControlModes, Termios, Winsize};
 use amber_abi::{Errno, Signal};
 
 use super::discipline::LineDiscipline;
-use crate::error::{SysError, SysResult};
-use crate::fs::sigio::{Happening, SignalIo};
-use crate::fs::{File, Inode, Path};
+use super::master::MasterFile;
+use super::modes::{Speeds, real_modes};
+use super::slave::SlaveFile;
+use crate::fs::sigio::Happening;
+use crate::fs::{Inode, Path};
 use crate::kernel::Kernel;
 use crate::sync::{Mutex, MutexGuard, Rank};
-use crate::task::{ControllingTerminal, TaskContext};
+use crate::task::ControllingTerminal;
 use crate::wait::WaitQueue;
 
 /// Output that waits for the master's reader; a writer waits beyond this many bytes.
-const OUTPUT_LIMIT: usize = 16 << 10;
+pub(super) const OUTPUT_LIMIT: usize = 16 << 10;
 /// Echo nobody reads is dropped beyond this many bytes.
 const ECHO_LIMIT: usize = 64 << 10;
+/// Keys that wait for room in the line discipline; who types more waits.
+const TYPED_LIMIT: usize = 8192;
 /// Major device number of the slaves.
 pub const SLAVE_MAJOR: u32 = 136;
 
 /// What packet mode tells the master, besides data (ioctl_tty(2), `TIOCPKT`).
-mod packet {
+pub(super) mod packet {
     pub const DATA: u8 = 0;
     pub const FLUSH_READ: u8 = 1;
     pub const FLUSH_WRITE: u8 = 2;
@@ -33,6 +38,7 @@ mod packet {
     pub const START: u8 = 8;
     pub const NO_STOP: u8 = 16;
     pub const DO_STOP: u8 = 32;
+    pub const IOCTL: u8 = 64;
 }
 
 /// What gave a pair its number and shows its slave.
@@ -51,30 +57,48 @@ pub struct Pty {
     index: u32,
     home: Option<Weak<dyn PtyHome>>,
     state: Mutex<State>,
-    master: WaitQueue,
-    slave: WaitQueue,
+    pub(super) master: WaitQueue,
+    pub(super) slave: WaitQueue,
 }
 
 /// The state of a pair.
 pub(super) struct State {
     pub discipline: LineDiscipline,
+    /// Keys the line discipline has no room for yet.
+    typed: VecDeque<u8>,
+    /// When input last came.
+    pub last_input: Instant,
     /// Output and echo on the way to the master.
-    output: VecDeque<u8>,
+    pub output: VecDeque<u8>,
     pub window: Winsize,
+    pub speeds: Speeds,
     /// The session whose controlling terminal the slave is.
     pub session: Option<i32>,
     /// The process group in the foreground.
     pub foreground: Option<i32>,
-    slaves: usize,
-    was_opened: bool,
-    master_closed: bool,
+    pub slaves: usize,
+    pub was_opened: bool,
+    pub master_closed: bool,
+    /// How often the slave was hung up: files opened before are dead.
+    pub hang_ups: u64,
     /// `unlockpt` has not been called: the slave cannot be opened.
     pub locked: bool,
     /// Only the privileged may open the slave again (`TIOCEXCL`).
     pub exclusive: bool,
     pub packet_mode: bool,
-    packet_status: u8,
+    pub packet_status: u8,
     place: Option<(Weak<dyn Inode>, Option<Path>)>,
+}
+
+/// What keys brought about, to be told without the lock.
+#[derive(Default)]
+#[must_use = "give it to `Pty::tell`"]
+pub(super) struct Fed {
+    signals: Vec<Signal>,
+    /// There is more to read.
+    input: bool,
+    /// There is more on the screen.
+    echo: bool,
 }
 
 impl Pty {
@@ -93,13 +117,17 @@ impl Pty {
                 Rank::Terminal,
                 State {
                     discipline,
+                    typed: VecDeque::new(),
+                    last_input: Instant::now(),
                     output: VecDeque::new(),
                     window: Winsize::default(),
+                    speeds: Speeds::of(&modes),
                     session: None,
                     foreground: None,
                     slaves: 0,
                     was_opened: false,
                     master_closed: false,
+                    hang_ups: 0,
                     locked: true,
                     exclusive: false,
                     packet_mode: false,
@@ -125,7 +153,7 @@ impl Pty {
         self.kernel.upgrade().ok_or(Errno::EIO)
     }
 
-    /// The pair as a session holds it.
+    /// The pair as a process holds it.
     pub fn terminal(&self) -> Option<Arc<dyn ControllingTerminal>> {
         self.me.upgrade().map(|pty| pty as Arc<dyn ControllingTerminal>)
     }
@@ -135,7 +163,7 @@ impl Pty {
         self.me.upgrade()
     }
 
-    fn home(&self) -> Option<Arc<dyn PtyHome>> {
+    pub(super) fn home(&self) -> Option<Arc<dyn PtyHome>> {
         self.home.as_ref()?.upgrade()
     }
 
@@ -146,7 +174,7 @@ impl Pty {
 
     /// Opens the master; done once, by `/dev/ptmx`.
     pub fn open_master(self: &Arc<Self>, inode: Arc<dyn Inode>) -> Arc<MasterFile> {
-        Arc::new(MasterFile { pty: self.clone(), inode })
+        Arc::new(MasterFile::new(self.clone(), inode))
     }
 
     /// Opens the slave.
@@ -163,11 +191,12 @@ impl Pty {
         }
         state.slaves += 1;
         state.was_opened = true;
+        let hang_ups = state.hang_ups;
         drop(state);
-        Ok(Arc::new(SlaveFile { pty: self.clone(), inode }))
+        Ok(Arc::new(SlaveFile::new(self.clone(), inode, hang_ups)))
     }
 
-    fn wake_master(&self) {
+    pub(super) fn wake_master(&self) {
         self.master.notify(PollEvents::POLLIN | PollEvents::POLLRDNORM | PollEvents::POLLPRI | PollEvents::POLLOUT);
     }
 
@@ -189,110 +218,58 @@ impl Pty {
         }
     }
 
-    /// Takes what is typed at the terminal.
-    fn type_keys(&self, keys: &[u8]) -> Result<usize, Errno> {
+    /// Takes what is typed at the terminal, as much as there is room for.
+    ///
+    /// # Errors
+    /// `EAGAIN` if there is none.
+    pub(super) fn type_keys(&self, keys: &[u8]) -> Result<usize, Errno> {
         let mut state = self.lock();
-        let was_stopped = state.discipline.is_stopped();
-        let (complete, shown) = (state.discipline.complete(), state.output.len());
-        let received = state.discipline.receive(keys);
-        if received.flush_output {
-            state.output.clear();
-            state.note(packet::FLUSH_WRITE | packet::FLUSH_READ);
-        }
-        state.show_echo();
-        match (was_stopped, state.discipline.is_stopped()) {
-            (false, true) => state.note(packet::STOP),
-            (true, false) => state.note(packet::START),
-            _ => {}
-        }
-        let (grown, echoed) = (state.discipline.complete() > complete, state.output.len() > shown);
+        let taken = keys.len().min(state.room_for_keys());
+        state.typed.extend(keys.iter().take(taken));
+        let fed = state.feed();
         drop(state);
-        for signal in &received.signals {
+        self.tell(fed);
+        if taken < keys.len() {
+            self.master.signals().note_full();
+        }
+        if taken == 0 && !keys.is_empty() { Err(Errno::EAGAIN) } else { Ok(taken) }
+    }
+
+    /// Tells everybody of what keys brought about.
+    pub(super) fn tell(&self, fed: Fed) {
+        for signal in &fed.signals {
             self.signal_foreground(*signal);
         }
         self.wake_both();
-        if grown {
+        if fed.input {
             self.slave.signals().tell(Happening::Input);
         }
-        if echoed {
+        if fed.echo {
             self.master.signals().tell(Happening::Input);
         }
-        if received.taken < keys.len() {
-            self.master.signals().note_full();
-        }
-        if received.taken == 0 && !keys.is_empty() { Err(Errno::EAGAIN) } else { Ok(received.taken) }
-    }
-
-    fn read_output(&self, buf: &mut [u8]) -> Result<usize, Errno> {
-        let mut state = self.lock();
-        let mut used = 0;
-        if state.packet_mode {
-            let Some(first) = buf.first_mut() else { return Ok(0) };
-            let status = std::mem::take(&mut state.packet_status);
-            if status != 0 {
-                *first = status;
-                return Ok(1);
-            }
-            *first = packet::DATA;
-            used = 1;
-        }
-        if state.output.is_empty() {
-            let hung_up = state.was_opened && state.slaves == 0;
-            return Err(if hung_up { Errno::EIO } else { Errno::EAGAIN });
-        }
-        let room = &mut buf[used..];
-        let count = room.len().min(state.output.len());
-        for (to, from) in room.iter_mut().zip(state.output.drain(..count)) {
-            *to = from;
-        }
-        drop(state);
-        self.wake_slave();
-        self.slave.signals().tell_room();
-        Ok(used + count)
-    }
-
-    fn write_output(&self, bytes: &[u8]) -> Result<usize, Errno> {
-        let mut state = self.lock();
-        if state.master_closed {
-            return Err(Errno::EIO);
-        }
-        if state.discipline.is_stopped() || (state.output.len() >= OUTPUT_LIMIT && !bytes.is_empty()) {
-            self.slave.signals().note_full();
-            return Err(Errno::EAGAIN);
-        }
-        let room = OUTPUT_LIMIT - state.output.len();
-        let taken = bytes.get(..room).unwrap_or(bytes);
-        let processed = state.discipline.process(taken);
-        state.output.extend(processed);
-        let seen = !state.output.is_empty();
-        drop(state);
-        self.wake_master();
-        if seen {
-            self.master.signals().tell(Happening::Input);
-        }
-        if taken.len() < bytes.len() {
-            self.slave.signals().note_full();
-        }
-        Ok(taken.len())
-    }
-
-    /// The hang-up of the slave: its session loses the terminal, whose leader is told.
-    pub(super) fn hang_up(&self) {
-        let session = {
-            let mut state = self.lock();
-            state.foreground = None;
-            state.session.take()
-        };
-        if let (Some(sid), Ok(kernel)) = (session, self.kernel()) {
-            kernel.hang_up_session(sid);
-        }
-        self.wake_both();
     }
 
     /// Types one key, as `TIOCSTI` does.
     pub(super) fn type_key(&self, key: u8) {
         // A full input buffer loses the key, as on Linux.
         let _ = self.type_keys(&[key]);
+    }
+
+    /// The hang-up of the slave: its open files are dead, and the session that it controlled loses it.
+    pub(super) fn hang_up(&self) {
+        let (session, foreground, fed) = {
+            let mut state = self.lock();
+            state.hang_ups += 1;
+            state.typed.clear();
+            state.discipline.flush_input();
+            let fed = state.set_stopped_by_program(false);
+            (state.session.take(), state.foreground.take(), fed)
+        };
+        if let (Some(sid), Ok(kernel)) = (session, self.kernel()) {
+            kernel.hang_up_session(sid, foreground);
+        }
+        self.tell(fed);
+        self.slave.notify_all();
     }
 
     /// Sets the window's size and tells the foreground if it is another.
@@ -313,28 +290,6 @@ impl Pty {
         let (inode, path) = self.lock().place.clone()?;
         Some((inode.upgrade()?, path))
     }
-
-    /// tcflush(3): 0 for input, 1 for output, 2 for both.
-    pub(super) fn flush(&self, queue: u64) -> Result<(), Errno> {
-        let mut state = self.lock();
-        let (input, output) = match queue {
-            0 => (true, false),
-            1 => (false, true),
-            2 => (true, true),
-            _ => return Err(Errno::EINVAL),
-        };
-        if input {
-            state.discipline.flush_input();
-            state.note(packet::FLUSH_READ);
-        }
-        if output {
-            state.output.clear();
-            state.note(packet::FLUSH_WRITE);
-        }
-        drop(state);
-        self.wake_both();
-        Ok(())
-    }
 }
 
 impl Drop for Pty {
@@ -346,12 +301,55 @@ impl Drop for Pty {
 }
 
 impl State {
-    /// Puts echo on its way to the master.
-    pub fn show_echo(&mut self) {
+    /// How many more keys can be typed.
+    pub fn room_for_keys(&self) -> usize {
+        TYPED_LIMIT.saturating_sub(self.typed.len())
+    }
+
+    /// Gives the line discipline the keys it has room for.
+    pub fn feed(&mut self) -> Fed {
+        let (complete, shown) = (self.discipline.complete(), self.output.len());
+        let mut fed = Fed::default();
+        while !self.typed.is_empty() {
+            let received = self.discipline.receive(self.typed.make_contiguous());
+            self.typed.drain(..received.taken);
+            if received.flush_output {
+                self.output.clear();
+                self.note(packet::FLUSH_WRITE | packet::FLUSH_READ, 0);
+            }
+            fed.signals.extend(received.signals);
+            if received.taken == 0 {
+                break;
+            }
+        }
+        self.settle();
+        fed.input = self.discipline.complete() > complete;
+        fed.echo = self.output.len() > shown;
+        if fed.input {
+            self.last_input = Instant::now();
+        }
+        fed
+    }
+
+    /// Puts echo on its way to the master, and tells it when output was stopped or let go.
+    fn settle(&mut self) {
+        match self.discipline.take_flow_change() {
+            Some(true) => self.note(packet::STOP, packet::START),
+            Some(false) => self.note(packet::START, packet::STOP),
+            None => {}
+        }
         let echo = self.discipline.take_echo();
         if self.output.len() < ECHO_LIMIT {
             self.output.extend(echo);
         }
+    }
+
+    /// tcflow(3) of output.
+    pub fn set_stopped_by_program(&mut self, stopped: bool) -> Fed {
+        let shown = self.output.len();
+        self.discipline.set_stopped_by_program(stopped);
+        self.settle();
+        Fed { echo: self.output.len() > shown, ..Fed::default() }
     }
 
     /// Sends a byte to the master, past output processing.
@@ -359,34 +357,50 @@ impl State {
         self.output.push_back(byte);
     }
 
-    /// Notes something for a master in packet mode.
-    pub fn note(&mut self, status: u8) {
+    /// Notes something for a master in packet mode, in place of something else.
+    pub fn note(&mut self, status: u8, instead_of: u8) {
         if self.packet_mode {
-            self.packet_status |= status;
+            self.packet_status = self.packet_status & !instead_of | status;
         }
     }
 
     /// Changes the modes, and tells a master in packet mode when flow control changes.
-    pub fn set_termios(&mut self, modes: Termios) {
-        use amber_abi::termios::InputModes;
-        let flow = |t: &Termios| t.c_iflag & InputModes::IXON.bits() != 0;
-        let (before, after) = (flow(self.discipline.termios()), flow(&modes));
+    pub fn set_termios(&mut self, modes: Termios, speeds: Speeds) -> Fed {
+        use amber_abi::termios::{InputModes, LocalModes, VSTART, VSTOP};
+        const USUAL_START: u8 = 0x11;
+        const USUAL_STOP: u8 = 0x13;
+        let flow = |t: &Termios| {
+            let usual = (t.c_cc[VSTART], t.c_cc[VSTOP]) == (USUAL_START, USUAL_STOP);
+            usual && t.c_iflag & InputModes::IXON.bits() != 0
+        };
+        let before = *self.discipline.termios();
+        let modes = real_modes(&modes);
+        let shown = self.output.len();
         self.discipline.set_termios(modes);
-        match (before, after) {
-            (false, true) => self.note(packet::DO_STOP),
-            (true, false) => self.note(packet::NO_STOP),
+        self.speeds = speeds;
+        match (flow(&before), flow(&modes)) {
+            (false, true) => self.note(packet::DO_STOP, packet::NO_STOP),
+            (true, false) => self.note(packet::NO_STOP, packet::DO_STOP),
             _ => {}
         }
+        if (before.c_lflag | modes.c_lflag) & LocalModes::EXTPROC.bits() != 0 {
+            self.note(packet::IOCTL, 0);
+        }
+        self.settle();
+        Fed { echo: self.output.len() > shown, ..self.feed() }
     }
 
-    /// Bytes on the way to the master.
-    pub fn output_waiting(&self) -> usize {
-        self.output.len()
+    /// Forgets what waits to be read, so that what was typed since has room.
+    pub fn flush_input(&mut self) -> Fed {
+        self.discipline.flush_input();
+        self.note(packet::FLUSH_READ, 0);
+        self.feed()
     }
 
-    /// Whether the master is gone.
-    pub fn is_hung_up(&self) -> bool {
-        self.master_closed
+    /// Forgets what is on its way to the master.
+    pub fn flush_output(&mut self) {
+        self.output.clear();
+        self.note(packet::FLUSH_WRITE, 0);
     }
 }
 
@@ -398,7 +412,7 @@ impl ControllingTerminal for Pty {
     }
 
     fn device_number(&self) -> u32 {
-        // As /proc/PID/stat has it: minor bits 31..20 and 7..0, major bits 15..8.
+        // As Linux has it everywhere: minor bits 31..20 and 7..0, major bits 19..8.
         (SLAVE_MAJOR << 8) | (self.index & 0xff) | ((self.index & 0xfff00) << 12)
     }
 
@@ -408,202 +422,5 @@ impl ControllingTerminal for Pty {
 
     fn as_any(&self) -> &dyn Any {
         self
-    }
-}
-
-/// The master's open file. Closing it hangs the slave up.
-pub struct MasterFile {
-    pub(super) pty: Arc<Pty>,
-    inode: Arc<dyn Inode>,
-}
-
-impl MasterFile {
-    /// The pair.
-    pub fn pty(&self) -> &Arc<Pty> {
-        &self.pty
-    }
-
-    /// Reads what the slave's programs wrote; for a console, whose master is held by the sandbox's operator.
-    pub fn read_screen(&self, buf: &mut [u8]) -> Result<usize, Errno> {
-        self.pty.read_output(buf)
-    }
-}
-
-impl File for MasterFile {
-    fn inode(&self) -> Arc<dyn Inode> {
-        self.inode.clone()
-    }
-
-    fn read_at(&self, buf: &mut [u8], _: u64) -> Result<usize, Errno> {
-        self.pty.read_output(buf)
-    }
-
-    fn write_at(&self, buf: &[u8], _: u64) -> Result<usize, Errno> {
-        self.pty.type_keys(buf)
-    }
-
-    fn is_seekable(&self) -> bool {
-        false
-    }
-
-    fn poll(&self) -> PollEvents {
-        let state = self.pty.lock();
-        let mut events = PollEvents::POLLOUT | PollEvents::POLLWRNORM;
-        if !state.output.is_empty() || state.packet_status != 0 {
-            events |= PollEvents::POLLIN | PollEvents::POLLRDNORM;
-        }
-        if state.packet_status != 0 {
-            events |= PollEvents::POLLPRI;
-        }
-        if state.was_opened && state.slaves == 0 {
-            events |= PollEvents::POLLHUP;
-        }
-        events
-    }
-
-    fn signal_io(&self) -> SignalIo {
-        SignalIo::Terminal(None)
-    }
-
-    fn wait_queue(&self) -> Option<&WaitQueue> {
-        Some(&self.pty.master)
-    }
-
-    fn ioctl(&self, ctx: &mut TaskContext, command: u32, argument: u64) -> SysResult {
-        super::ioctl::master(self, ctx, command, argument)
-    }
-
-    fn fdinfo(&self) -> String {
-        format!("tty-index:\t{}\n", self.pty.index)
-    }
-
-    fn as_any(&self) -> &dyn Any {
-        self
-    }
-}
-
-impl Drop for MasterFile {
-    fn drop(&mut self) {
-        self.pty.lock().master_closed = true;
-        if let Some(home) = self.pty.home() {
-            home.master_closed(self.pty.index);
-        }
-        self.pty.hang_up();
-        self.pty.slave.notify_all();
-    }
-}
-
-/// An open file of the slave: the terminal as programs see it.
-pub struct SlaveFile {
-    pub(super) pty: Arc<Pty>,
-    inode: Arc<dyn Inode>,
-}
-
-impl SlaveFile {
-    /// The pair.
-    pub fn pty(&self) -> &Arc<Pty> {
-        &self.pty
-    }
-
-    /// Stops a task of a background process group that reads, writes or changes its controlling terminal.
-    pub(super) fn check_foreground(&self, ctx: &TaskContext, signal: Signal) -> Result<(), SysError> {
-        let (pgid, sid) = ctx.group_and_session();
-        let background = {
-            let state = self.pty.lock();
-            state.session == Some(sid) && state.foreground.is_some_and(|foreground| foreground != pgid)
-        };
-        if background { ctx.stop_background(signal) } else { Ok(()) }
-    }
-}
-
-impl File for SlaveFile {
-    fn inode(&self) -> Arc<dyn Inode> {
-        self.inode.clone()
-    }
-
-    fn admit(&self, ctx: &TaskContext, write: bool) -> Result<(), SysError> {
-        if !write {
-            return self.check_foreground(ctx, Signal::SIGTTIN);
-        }
-        let stops = self.pty.lock().discipline.stops_background_output();
-        if stops { self.check_foreground(ctx, Signal::SIGTTOU) } else { Ok(()) }
-    }
-
-    fn read_at(&self, buf: &mut [u8], _: u64) -> Result<usize, Errno> {
-        let mut state = self.pty.lock();
-        let (minimum, time) = state.discipline.minimum_and_time();
-        let enough = usize::from(minimum).min(buf.len());
-        if (state.discipline.is_canonical() || time > 0 || state.discipline.available() >= enough)
-            && let Some(count) = state.discipline.read(buf)
-        {
-            drop(state);
-            // There is room for what is typed again.
-            self.pty.wake_master();
-            self.pty.master.signals().tell_room();
-            return Ok(count);
-        }
-        if state.master_closed || (minimum == 0 && time == 0) || buf.is_empty() { Ok(0) } else { Err(Errno::EAGAIN) }
-    }
-
-    fn read_timeout(&self) -> Option<std::time::Duration> {
-        let (minimum, time) = self.pty.lock().discipline.minimum_and_time();
-        (minimum == 0 && time > 0).then(|| std::time::Duration::from_millis(u64::from(time) * 100))
-    }
-
-    fn write_at(&self, buf: &[u8], _: u64) -> Result<usize, Errno> {
-        self.pty.write_output(buf)
-    }
-
-    fn is_seekable(&self) -> bool {
-        false
-    }
-
-    fn poll(&self) -> PollEvents {
-        let state = self.pty.lock();
-        let mut events = PollEvents::empty();
-        if state.master_closed {
-            return PollEvents::POLLIN
-                | PollEvents::POLLRDNORM
-                | PollEvents::POLLOUT
-                | PollEvents::POLLWRNORM
-                | PollEvents::POLLERR
-                | PollEvents::POLLHUP;
-        }
-        if state.discipline.is_readable() {
-            events |= PollEvents::POLLIN | PollEvents::POLLRDNORM;
-        }
-        if !state.discipline.is_stopped() && state.output.len() < OUTPUT_LIMIT {
-            events |= PollEvents::POLLOUT | PollEvents::POLLWRNORM;
-        }
-        events
-    }
-
-    fn signal_io(&self) -> SignalIo {
-        SignalIo::Terminal(self.pty.lock().foreground)
-    }
-
-    fn wait_queue(&self) -> Option<&WaitQueue> {
-        Some(&self.pty.slave)
-    }
-
-    fn ioctl(&self, ctx: &mut TaskContext, command: u32, argument: u64) -> SysResult {
-        super::ioctl::slave(self, ctx, command, argument)
-    }
-
-    fn as_any(&self) -> &dyn Any {
-        self
-    }
-}
-
-impl Drop for SlaveFile {
-    fn drop(&mut self) {
-        let last = {
-            let mut state = self.pty.lock();
-            state.slaves -= 1;
-            state.slaves == 0
-        };
-        if last {
-            self.pty.master.notify_all();
-        }
     }
 }

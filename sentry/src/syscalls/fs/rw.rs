@@ -1,5 +1,7 @@
 //! Reading and writing: the family of read(2) and write(2), and the one loop in which they wait.
 
+use std::time::Instant;
+
 use amber_abi::errno::Errno;
 use amber_abi::open::{OpenFlags, RwFlags};
 use amber_abi::poll::PollEvents;
@@ -270,9 +272,12 @@ impl<'a> Transfer<'a> {
                     Some(own) => own.read(buf),
                     None => file.read_at(buf, 0),
                 };
-                let attempt = || match read(&mut buffer[..want]) {
-                    Err(Errno::EAGAIN) => None,
-                    answer => Some(answer),
+                let attempt = |patient| {
+                    let place = &mut buffer[..want];
+                    match if patient { read(place) } else { file.read_partial(place) } {
+                        Err(Errno::EAGAIN) => None,
+                        answer => Some(answer),
+                    }
                 };
                 let got = match self.wait_for(ctx, false, done > 0 && done >= low, attempt) {
                     Ok(0) => break,
@@ -293,21 +298,22 @@ impl<'a> Transfer<'a> {
         })
     }
 
-    /// Tries, and waits until trying gives an answer, unless it shall not wait.
+    /// Tries, and waits until trying gives an answer, unless it shall not wait. `attempt` is told whether there is
+    /// patience left: without, what there is must do.
     fn wait_for(
         &self,
         ctx: &TaskContext,
         writing: bool,
         impatient: bool,
-        mut attempt: impl FnMut() -> Option<Result<usize, Errno>>,
+        mut attempt: impl FnMut(bool) -> Option<Result<usize, Errno>>,
     ) -> Result<usize, SysError> {
         let file = self.description.file();
         file.admit(ctx, writing)?;
-        if let Some(answer) = attempt() {
+        if let Some(answer) = attempt(true) {
             return Ok(answer?);
         }
         let (false, false, Some(queue)) = (self.is_nonblocking(), impatient, file.wait_queue()) else {
-            return Err(Errno::EAGAIN.into());
+            return Ok(attempt(false).unwrap_or(Err(Errno::EAGAIN))?);
         };
         let events = if writing {
             PollEvents::POLLOUT | PollEvents::POLLWRNORM
@@ -315,15 +321,29 @@ impl<'a> Transfer<'a> {
             PollEvents::POLLIN | PollEvents::POLLRDNORM | PollEvents::POLLRDHUP
         };
         let patience = file.patience(writing);
-        let pause = if writing { None } else { file.read_timeout() };
-        let deadline = pause.or(patience).and_then(deadline_in);
-        match ctx.wait(&[(queue, events)], deadline, attempt) {
-            Ok(answer) => Ok(answer?),
-            Err(WaitEnd::TimedOut) if pause.is_some() => Ok(0),
-            Err(WaitEnd::TimedOut) => Err(Errno::EAGAIN.into()),
-            // A wait with a limit of its own cannot be taken up again where it was.
-            Err(WaitEnd::Interrupted) if patience.is_some() => Err(Errno::EINTR.into()),
-            Err(WaitEnd::Interrupted) => Err(Restart::IfAsked.into()),
+        let limit = patience.and_then(deadline_in);
+        let began = Instant::now();
+        let pause = || if writing { None } else { file.read_deadline(began) };
+        loop {
+            let until = pause();
+            let look = || match attempt(true) {
+                Some(answer) => Some(Some(answer)),
+                None => (pause() != until).then_some(None),
+            };
+            let end = match ctx.wait(&[(queue, events)], until.or(limit), look) {
+                Ok(Some(answer)) => return Ok(answer?),
+                // There is another moment to wait for.
+                Ok(None) => continue,
+                Err(end) => end,
+            };
+            return match (end, attempt(false)) {
+                (_, Some(answer)) => Ok(answer?),
+                (WaitEnd::TimedOut, None) if until.is_some() => Ok(0),
+                (WaitEnd::TimedOut, None) => Err(Errno::EAGAIN.into()),
+                // A wait with a limit of its own cannot be taken up again where it was.
+                (WaitEnd::Interrupted, None) if patience.is_some() => Err(Errno::EINTR.into()),
+                (WaitEnd::Interrupted, None) => Err(Restart::IfAsked.into()),
+            };
         }
     }
 
@@ -455,9 +475,10 @@ impl<'a> Transfer<'a> {
                     Some(own) => own.write(buf),
                     None => file.write_at(buf, 0),
                 };
-                let attempt = || match write(&buffer[..got]) {
-                    Err(Errno::EAGAIN) => None,
-                    answer => Some(answer),
+                // Of a write there is no less than what was tried with patience.
+                let attempt = |patient: bool| {
+                    let answer = patient.then(|| write(&buffer[..got]));
+                    answer.filter(|answer| *answer != Err(Errno::EAGAIN))
                 };
                 let written = match self.wait_for(ctx, true, false, attempt) {
                     Ok(written) => written,

@@ -36,7 +36,7 @@ struct Place {
 fn place(kernel: &Kernel, pid: i32) -> Place {
     let table = kernel.processes.lock();
     let Some(process) = table.process(pid) else { return Place { foreground: -1, ..Place::default() } };
-    let terminal = table.session(process.sid).and_then(|s| s.terminal.clone());
+    let terminal = process.terminal.clone();
     Place {
         parent: process.parent,
         pgid: process.pgid,
