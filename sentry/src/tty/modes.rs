@@ -1,8 +1,6 @@
 //! The forms of a terminal's modes: with the speeds as numbers, and the short one of old.
 
-use amber_abi::termios::{
-    BOTHER, CBAUD, CSIZE, CS8, ControlModes, IBSHIFT, Termio, Termios, Termios2, baud_rate,
-};
+use amber_abi::termios::{BOTHER, CBAUD, CS8, CSIZE, ControlModes, IBSHIFT, Termio, Termios, Termios2, baud_rate};
 
 /// The speeds of a line in bits per second. A pseudo-terminal has no line; they are remembered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
