@@ -54,7 +54,7 @@ pub fn threads_have_answers_of_their_own(machine: &Machine) {
         }
     };
     ask(&mut first, 10);
-    first.context.prepare_thread(&*first.space).unwrap();
+    let _room = first.context.prepare_thread(&*first.space).unwrap();
     let space = first.space.clone();
     std::thread::scope(|scope| {
         scope.spawn(|| ask(&mut Guest::thread(machine, space), 11));

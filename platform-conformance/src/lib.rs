@@ -18,14 +18,18 @@ pub use isolation::*;
 pub use spaces::*;
 pub use threads::*;
 
-/// Makes a test of each conformance function, for the machine that the expression makes.
+/// Makes a test of each conformance function, for the machine that the expression makes: a [`Machine`], or an option of
+/// one, which is none where the host lacks what the platform needs. The test then passes without having run, so whoever
+/// answers none must say so.
 #[macro_export]
 macro_rules! conformance_tests {
     ($make:expr; $($name:ident),* $(,)?) => {
         $(
             #[test]
             fn $name() {
-                $crate::$name(&$make);
+                if let Some(machine) = Option::<$crate::Machine>::from($make) {
+                    $crate::$name(&machine);
+                }
             }
         )*
     };

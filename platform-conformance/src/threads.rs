@@ -352,9 +352,7 @@ pub fn threads_without_number(machine: &Machine) {
     let mut first = Guest::new(machine, code::keep_floating());
     first.registers.rdi = 7;
     first.run_to_call();
-    for _ in 0..THREADS {
-        first.context.prepare_thread(&*first.space).unwrap();
-    }
+    let _rooms: Vec<_> = (0..THREADS).map(|_| first.context.prepare_thread(&*first.space).unwrap()).collect();
     let space = &first.space;
     let started = std::sync::Barrier::new(THREADS as usize);
     std::thread::scope(|scope| {

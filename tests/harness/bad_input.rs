@@ -244,13 +244,20 @@ const CASES: &[Case] = &[
     },
 ];
 
-/// Runs in which not the words are wrong but what the host allows: a name, the command that starts `amber` (of which
-/// `AMBER` is the place), and what the line must name.
-const LIMITS: &[(&str, &str, &str)] = &[
-    ("file_size_limit", "prlimit --fsize=4096 AMBER do -- /bin/true", ""),
-    ("address_space_limit", "prlimit --as=50000000 AMBER do -- /bin/true", ""),
-    ("descriptor_limit", "prlimit --nofile=6 AMBER do -- /bin/true", ""),
-    ("no_ptrace", "NATIVE -P -- AMBER do -- /bin/true", "ptrace"),
+/// Runs in which not the words are wrong but what the host allows: a name, the platform if only one is concerned, the
+/// shell command that starts `amber` (of which `AMBER` is the place), and what the line must name.
+const LIMITS: &[(&str, Option<&str>, &str, &str)] = &[
+    ("file_size_limit", None, "prlimit --fsize=4096 AMBER do -- /bin/true", ""),
+    ("address_space_limit", None, "prlimit --as=50000000 AMBER do -- /bin/true", ""),
+    ("descriptor_limit", None, "prlimit --nofile=6 AMBER do -- /bin/true", ""),
+    ("no_ptrace", Some("ptrace"), "NATIVE -P -- AMBER do -- /bin/true", "ptrace"),
+    ("no_device", Some("kvm"), "unshare -m sh -c 'mount -t tmpfs none /dev; AMBER do -- /bin/true'", "/dev/kvm"),
+    (
+        "no_such_device",
+        Some("kvm"),
+        "unshare -m sh -c 'mount --bind /dev/null /dev/kvm; AMBER do -- /bin/true'",
+        "/dev/kvm",
+    ),
 ];
 
 /// Kills `amber` at several moments of a sandbox's life, in a process namespace of its own, and prints who is left.
@@ -280,7 +287,8 @@ pub fn trials(setup: &Arc<Setup>, platforms: &[&str]) -> Vec<Trial> {
         for case in CASES {
             trials.push(trial(setup, platform, case.name, move |setup, platform| check(case, setup, platform)));
         }
-        for (name, words, names) in LIMITS {
+        let limits = LIMITS.iter().filter(|(_, only, ..)| only.is_none_or(|only| only == *platform));
+        for (name, _, words, names) in limits {
             trials.push(trial(setup, platform, name, move |setup, platform| limited(words, names, setup, platform)));
         }
         trials.push(trial(setup, platform, "killed", killed));
@@ -316,15 +324,11 @@ fn limited(words: &str, names: &str, setup: &Setup, platform: &str) -> Result<Op
         return Ok(Some(obstacle.to_owned()));
     }
     let directory = tempfile::tempdir()?;
-    let (amber, native) = (setup.amber()?.program(), setup.native()?.program());
-    let mut words = words.split(' ').flat_map(|word| match word {
-        "AMBER" => vec![amber.display().to_string(), "--platform".to_owned(), platform.to_owned()],
-        "NATIVE" => vec![native.display().to_string()],
-        word => vec![word.to_owned()],
-    });
-    let mut command = Command::new(words.next().context("a command")?);
+    let amber = format!("{} --platform {platform}", setup.amber()?.program().display());
+    let native = setup.native()?.program().display().to_string();
+    let mut command = Command::new("/bin/sh");
     run::plain_environment(&mut command);
-    command.args(words);
+    command.arg("-c").arg(format!("exec {}", words.replace("AMBER", &amber).replace("NATIVE", &native)));
     complain(command, directory.path(), FAILED, names)
 }
 

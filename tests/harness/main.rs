@@ -1,10 +1,11 @@
 //! `cargo test -p amber-tests`: every guest program and every real program, natively and on every platform.
 //!
-//! `AMBER_TEST_PLATFORMS` chooses the platforms (words, `ptrace` unless told), `AMBER` another program to test,
-//! `AMBER_ROOTFS` another place for the Debian tree.
+//! `AMBER_TEST_PLATFORMS` chooses the platforms (words; unless told, all that this machine has), `AMBER` another program
+//! to test, `AMBER_ROOTFS` another place for the Debian tree.
 #![forbid(unsafe_code)]
 
 use std::env;
+use std::fs::File;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -26,7 +27,7 @@ fn main() -> ExitCode {
 fn try_main() -> Result<ExitCode> {
     let mut args = Arguments::from_args();
     args.test_threads.get_or_insert(2);
-    let platforms = env::var("AMBER_TEST_PLATFORMS").unwrap_or_else(|_| "ptrace".to_owned());
+    let platforms = env::var("AMBER_TEST_PLATFORMS").unwrap_or_else(|_| available());
     let platforms: Vec<&str> = platforms.split_whitespace().collect();
     let setup = Setup::new(PathBuf::from(env!("CARGO_MANIFEST_DIR")), PathBuf::from(env!("CARGO_TARGET_TMPDIR")))?;
     let mut trials = guest_tests::trials(&setup, &platforms)?;
@@ -40,4 +41,15 @@ fn try_main() -> Result<ExitCode> {
         bail!("expected-failures.txt lists {name}, which is no test");
     }
     Ok(libtest_mimic::run(&args, trials).exit_code())
+}
+
+/// The platforms of this machine. What is missing is said loudly.
+fn available() -> String {
+    match File::options().read(true).write(true).open("/dev/kvm") {
+        Ok(_) => "ptrace kvm".to_owned(),
+        Err(error) => {
+            eprintln!("SKIPPED: every test on the kvm platform, since /dev/kvm cannot be opened: {error}");
+            "ptrace".to_owned()
+        }
+    }
 }
