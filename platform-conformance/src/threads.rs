@@ -346,9 +346,9 @@ pub fn bad_floating_point_is_refused(machine: &Machine) {
     }
 }
 
-/// More guest threads at once than a host has processors of any kind.
+/// More guest threads at once than there are processors.
 pub fn threads_without_number(machine: &Machine) {
-    const THREADS: u64 = 300;
+    const THREADS: u64 = 64;
     let mut first = Guest::new(machine, code::keep_floating());
     first.registers.rdi = 7;
     first.run_to_call();

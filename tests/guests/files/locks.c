@@ -269,6 +269,20 @@ TEST(wait_for_input) {
         CHECK_EQ(read(0, &byte, 1), 0);
 }
 
+// Waits until a child sleeps: in the lock call, being past everything else.
+static void until_asleep(pid_t child) {
+    char path[64], line[256], state = 0;
+    sprintf(path, "/proc/%d/stat", child);
+    while (state != 'S') {
+        pause_ms(5);
+        FILE *stat = fopen(path, "r");
+        if (!stat || !fgets(line, sizeof line, stat))
+            return;
+        fclose(stat);
+        state = strrchr(line, ')')[2];
+    }
+}
+
 TEST(waiting_and_deadlock) {
     int fd = file();
     CHECK_OK(lock(fd, F_SETLK, F_WRLCK, 0, 1));
@@ -283,7 +297,7 @@ TEST(waiting_and_deadlock) {
     }
     char byte;
     CHECK_EQ(read(pipes[0], &byte, 1), 1);
-    pause_ms(50);
+    until_asleep(child);
     CHECK_ERR(lock(fd, F_SETLKW, F_WRLCK, 1, 1), EDEADLK);
     CHECK_ERR(lock(fd, F_SETLKW, F_RDLCK, 1, 1), EDEADLK);
     CHECK_ERR(lock(fd, F_SETLK, F_RDLCK, 1, 1), EAGAIN);
