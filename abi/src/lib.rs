@@ -8,6 +8,7 @@
 #[macro_use]
 mod macros;
 
+pub mod aio;
 pub mod capability;
 pub mod elf;
 pub mod errno;

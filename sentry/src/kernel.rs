@@ -1,6 +1,7 @@
 //! What there is once in a sandbox.
 
 use std::collections::HashSet;
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
@@ -58,6 +59,8 @@ pub struct Kernel {
     pub futexes: FutexTable,
     /// System V memory, semaphores and messages.
     pub ipc: Ipc,
+    /// Requests of asynchronous I/O that all contexts together can hold.
+    pub aio_requests: Arc<AtomicU64>,
     /// The sockets' names.
     pub network: Network,
     /// All pipes and fifos.

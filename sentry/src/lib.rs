@@ -7,6 +7,7 @@
 //! The ranks, outermost first, are listed with their reasons at [`sync::Rank`].
 #![forbid(unsafe_code)]
 
+pub mod aio;
 pub mod boot;
 pub mod error;
 pub mod fs;

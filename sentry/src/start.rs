@@ -60,6 +60,7 @@ impl Sandbox {
             vdso,
             futexes: Default::default(),
             ipc,
+            aio_requests: Default::default(),
             network: Default::default(),
             pipes: Default::default(),
             mqueues: crate::fs::mqueue::new(&tunables),

@@ -74,6 +74,8 @@ pub(crate) use tunables;
 tunables! {
 /// All numbers but those of the network, each with the default and the range that Linux gives it.
 Tunables {
+    /// `fs.aio-max-nr`: requests of asynchronous I/O that all contexts together can hold.
+    aio_requests: 65536, 0..=i64::MAX;
     /// `fs.file-max`: open files of all processes together, which only the privileged may exceed.
     file_max: i64::MAX, 0..=i64::MAX;
     /// `fs.epoll.max_user_watches`: files that all epolls of a user watch together.

@@ -13,6 +13,7 @@ use super::limits::MemoryLimits;
 use super::runs::{Run, RunMap};
 use super::vma::{Vma, VmaFlags, VmaMap};
 use super::{Mappable, Mapping};
+use crate::aio::AioContexts;
 use crate::sync::{Mutex, Rank};
 
 /// The memory of a guest process, or of several that share it.
@@ -28,6 +29,7 @@ pub struct MemoryManager {
     /// The membarrier(2) registration commands given so far.
     barriers: AtomicU32,
     flags: AtomicU32,
+    aio: AioContexts,
 }
 
 /// What the lock of an address space protects.
@@ -89,7 +91,8 @@ impl MemoryManager {
             let link: Arc<dyn Mapping> = Arc::new(Link(weak.clone()));
             let state = Mutex::new(Rank::Memory, state(&link));
             let flags = AtomicU32::new(flags.bits());
-            MemoryManager { space, memory, limit, limits, link, state, id, barriers: AtomicU32::new(0), flags }
+            let (barriers, aio) = (AtomicU32::new(0), AioContexts::default());
+            MemoryManager { space, memory, limit, limits, link, state, id, barriers, flags, aio }
         })
     }
 
@@ -111,6 +114,11 @@ impl MemoryManager {
     /// How many areas there may be (`vm.max_map_count`).
     pub(super) fn most_areas(&self) -> usize {
         self.limits.system().max_map_count.count() as usize
+    }
+
+    /// The contexts of asynchronous I/O.
+    pub fn aio(&self) -> &AioContexts {
+        &self.aio
     }
 
     /// The limits setrlimit(2) changes.

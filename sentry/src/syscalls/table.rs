@@ -280,11 +280,11 @@ table! {
     203, 241, sched_setaffinity(pid: i32, cpusetsize: u32, mask: PtrIn) => super::task::schedule::sched_setaffinity, "2.6".."";
     204, 242, sched_getaffinity(pid: i32, cpusetsize: u32, mask: PtrOut) => super::task::schedule::sched_getaffinity, "2.6".."";
     205, 243, set_thread_area(u_info: PtrOut) => !ENOSYS, "".."1.0";
-    206, 245, io_setup(nr_events: u32, ctx_idp: PtrOut) => !ENOSYS, "2.6".."";
-    207, 246, io_destroy(ctx_id: u64) => !ENOSYS, "2.6".."";
-    208, 247, io_getevents(ctx_id: u64, min_nr: i64, nr: i64, events: PtrOut, timeout: In<Timespec>) => !ENOSYS, "2.6".."";
-    209, 248, io_submit(ctx_id: u64, nr: i64, iocbpp: PtrIn) => !ENOSYS, "2.6".."";
-    210, 249, io_cancel(ctx_id: u64, iocb: PtrIn, result: PtrOut) => !ENOSYS, "2.6".."";
+    206, 245, io_setup(nr_events: u32, ctx_idp: PtrOut) => super::fs::aio::io_setup, "2.6".."";
+    207, 246, io_destroy(ctx_id: u64) => super::fs::aio::io_destroy, "2.6".."";
+    208, 247, io_getevents(ctx_id: u64, min_nr: i64, nr: i64, events: PtrOut, timeout: In<Timespec>) => super::fs::aio::io_getevents, "2.6".."";
+    209, 248, io_submit(ctx_id: u64, nr: i64, iocbpp: PtrIn) => super::fs::aio::io_submit, "2.6".."";
+    210, 249, io_cancel(ctx_id: u64, iocb: PtrIn, result: PtrOut) => super::fs::aio::io_cancel, "2.6".."";
     211, 244, get_thread_area(u_info: PtrOut) => !ENOSYS, "".."1.0";
     212, 253, lookup_dcookie(cookie: u64, buffer: BufOut, len: usize) => !ENOSYS, "2.6".."5.12";
     213, 254, epoll_create(size: i32) => super::fs::epoll::epoll_create, "2.6".."";
@@ -407,7 +407,7 @@ table! {
     330, 381, pkey_alloc(flags: u64, access_rights: PkeyRights) => super::mm::protection::pkey_alloc, "4.9".."";
     331, 382, pkey_free(pkey: i32) => super::mm::protection::pkey_free, "4.9".."";
     332, 383, statx(dirfd: DirFd, pathname: Path, flags: AtFlags, mask: StatxMask, statxbuf: Out<Statx>) => super::fs::stat::statx, "4.11".."";
-    333, 385, io_pgetevents(ctx_id: u64, min_nr: i64, nr: i64, events: PtrOut, timeout: In<Timespec>, sigmask: PtrIn) => !ENOSYS, "4.18".."";
+    333, 385, io_pgetevents(ctx_id: u64, min_nr: i64, nr: i64, events: PtrOut, timeout: In<Timespec>, sigmask: PtrIn) => super::fs::aio::io_pgetevents, "4.18".."";
     334, 386, rseq(rseq: PtrOut, rseq_len: u32, flags: u32, sig: u32) => !ENOSYS, "4.18".."";
     335, -, uretprobe() => !ENOSYS, "6.11".."";
     424, 424, pidfd_send_signal(pidfd: Fd, sig: SignalNumber, info: In<SigInfo>, flags: PidfdSignalFlags) => super::task::pidfd::pidfd_send_signal, "5.1".."";

@@ -63,8 +63,8 @@ const fn variable(path: &'static str, get: fn(&Kernel) -> String, set: Set) -> P
 
 /// All parameters, by path: what belongs to one directory stands together.
 static PARAMETERS: &[Parameter] = &[
-    fixed("fs/aio-max-nr", |_| "65536".into()),
-    fixed("fs/aio-nr", |_| "0".into()),
+    number("fs/aio-max-nr", |k| &k.tunables.aio_requests),
+    fixed("fs/aio-nr", |k| k.aio_requests.load(Ordering::Relaxed).to_string()),
     number("fs/epoll/max_user_watches", |k| &k.tunables.epoll_watches),
     number("fs/file-max", |k| &k.tunables.file_max),
     fixed("fs/file-nr", |k| format!("{}\t0\t{}", open_files(), k.tunables.file_max.get())),

@@ -1,5 +1,6 @@
 //! Calls on files and file systems.
 
+pub mod aio;
 pub mod anonymous;
 pub mod attributes;
 pub mod buffers;

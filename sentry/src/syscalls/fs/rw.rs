@@ -141,6 +141,25 @@ fn vector_write(
     transfer.write(ctx, &mut memory)
 }
 
+/// A read or write for another call, at an offset where the file has any.
+///
+/// # Errors
+/// The outer one if the file or the flags forbid it, the inner one if it fails.
+pub(super) fn transfer(
+    ctx: &TaskContext,
+    description: &FileDescription,
+    offset: u64,
+    flags: RwFlags,
+    writes: bool,
+    memory: &mut Memory,
+) -> Result<SysResult, Errno> {
+    let offset = description.file().is_seekable().then_some(offset);
+    let transfer = Transfer::new(description, offset, flags)?;
+    if writes { check_writable(description) } else { check_readable(description) }?;
+    transfer.check_flags(writes)?;
+    Ok(if writes { transfer.write(ctx, memory) } else { transfer.read(ctx, memory) })
+}
+
 fn check_readable(description: &FileDescription) -> Result<(), Errno> {
     if description.is_readable() { Ok(()) } else { Err(Errno::EBADF) }
 }
