@@ -140,6 +140,18 @@ named! {
 }
 
 named! {
+    /// An option of [`SocketLevel::SOL_UDP`].
+    pub struct UdpOption(i32) {
+        UDP_CORK = 1,
+        UDP_ENCAP = 100,
+        UDP_NO_CHECK6_TX = 101,
+        UDP_NO_CHECK6_RX = 102,
+        UDP_SEGMENT = 103,
+        UDP_GRO = 104,
+    }
+}
+
+named! {
     /// An option of [`SocketLevel::SOL_IP`].
     pub struct IpOption(i32) {
         IP_TOS = 1,

@@ -84,13 +84,18 @@ pub struct Person {
 impl Person {
     /// The process of a task, now.
     pub fn of(task: &Task) -> Arc<Self> {
-        let credentials = task.credentials();
         Arc::new(Person {
-            credentials: Ucred { pid: task.group().pid(), uid: credentials.euid, gid: credentials.egid },
-            groups: credentials.groups.clone(),
+            credentials: credentials_of(task),
+            groups: task.credentials().groups.clone(),
             process: Arc::downgrade(task.group()),
         })
     }
+}
+
+/// What a task says of itself unless it says something else.
+pub fn credentials_of(task: &Task) -> Ucred {
+    let credentials = task.credentials();
+    Ucred { pid: task.group().pid(), uid: credentials.euid, gid: credentials.egid }
 }
 
 fn align(len: usize) -> usize {

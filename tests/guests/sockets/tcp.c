@@ -283,10 +283,10 @@ TEST(lingering) {
     long start = milliseconds();
     CHECK_OK(close(pair[0]));
     CHECK_CMP(milliseconds() - start, >=, 900);
-    CHECK_CMP(milliseconds() - start, <, 3000);
+    CHECK_CMP(milliseconds() - start, <, 10000);
     // Without any it does not wait for the time to pass.
     tcp_pair(pair);
-    CHECK_OK(option_linger(pair[0], 5));
+    CHECK_OK(option_linger(pair[0], 15));
     CHECK_EQ(write(pair[0], "x", 1), 1);
     pid_t child = MUST(fork());
     if (child == 0) {
@@ -298,7 +298,7 @@ TEST(lingering) {
     close(pair[1]);
     start = milliseconds();
     CHECK_OK(close(pair[0]));
-    CHECK_CMP(milliseconds() - start, <, 2000);
+    CHECK_CMP(milliseconds() - start, <, 10000);
     waitpid(child, NULL, 0);
 }
 
@@ -470,15 +470,15 @@ TEST(full_and_timeouts) {
     CHECK_EQ(total, 0);
     CHECK_EQ(wait_for(pair[0], POLLOUT), POLLOUT);
     CHECK_OK(set_number(pair[1], SOL_SOCKET, SO_RCVLOWAT, 3));
+    write(pair[0], "a", 1);
+    sleep_ms(20);
+    CHECK_EQ(events(pair[1], POLLIN), 0);
     pid_t child = MUST(fork());
     if (child == 0) {
-        write(pair[0], "a", 1);
-        sleep_ms(60);
+        sleep_ms(50);
         write(pair[0], "bcd", 3);
         _exit(0);
     }
-    sleep_ms(30);
-    CHECK_EQ(events(pair[1], POLLIN), 0);
     CHECK_CMP(read(pair[1], buf, 100), >=, 3);
     waitpid(child, NULL, 0);
 }

@@ -1,6 +1,8 @@
 //! The options of the levels IP, IPv6, TCP and UDP that are plain numbers: one line each.
 
-use amber_abi::sockopt::{IpOption as Ip, Ipv6Option as V6, SocketLevel, TcpOption as Tcp};
+use amber_abi::sockopt::{IpOption as Ip, Ipv6Option as V6, SocketLevel, TcpOption as Tcp, UdpOption as Udp};
+
+use Range::{AtLeast, Flag, OrDefault, Retransmissions, Within};
 
 use crate::net::limits::Numbers;
 
@@ -61,103 +63,65 @@ impl Rule {
     }
 }
 
-const fn rule(level: SocketLevel, name: i32, range: Range, default: i32) -> Rule {
-    Rule { level, name, range, default, datagrams_only: false }
+const fn rule(range: Range, default: i32) -> Rule {
+    Rule { level: SocketLevel::SOL_IP, name: 0, range, default, datagrams_only: false }
 }
 
-const fn ip(name: Ip, range: Range, default: i32) -> Rule {
-    rule(SocketLevel::SOL_IP, name.raw(), range, default)
+const fn datagrams(rule: Rule) -> Rule {
+    Rule { datagrams_only: true, ..rule }
 }
 
-const fn v6(name: V6, range: Range, default: i32) -> Rule {
-    rule(SocketLevel::SOL_IPV6, name.raw(), range, default)
+/// Levels and the names of their options, those with the same values and default together.
+macro_rules! rules {
+    ($($level:ident $names:ident { $($rule:expr => $($name:ident)+;)+ })+) => {
+        /// All of them.
+        pub const RULES: &[Rule] = &[
+            $($($(Rule { level: SocketLevel::$level, name: $names::$name.raw(), ..$rule },)+)+)+
+        ];
+    };
 }
 
-const fn tcp(name: Tcp, range: Range, default: i32) -> Rule {
-    rule(SocketLevel::SOL_TCP, name.raw(), range, default)
+rules! {
+    SOL_IP Ip {
+        rule(Within(0, 255), 0) => IP_TOS IP_MINTTL;
+        rule(OrDefault(1, 255), 64) => IP_TTL;
+        rule(Flag, 0) => IP_RECVOPTS IP_RETOPTS IP_PKTINFO IP_RECVERR IP_RECVTTL IP_RECVTOS IP_FREEBIND
+            IP_ORIGDSTADDR IP_CHECKSUM IP_BIND_ADDRESS_NO_PORT IP_RECVFRAGSIZE;
+        rule(Within(0, 5), 1) => IP_MTU_DISCOVER;
+        rule(Within(0, 1), 0) => IP_RECVERR_RFC4884;
+        datagrams(rule(OrDefault(0, 255), 1)) => IP_MULTICAST_TTL;
+        rule(Flag, 1) => IP_MULTICAST_LOOP;
+        rule(Within(0, 1), 1) => IP_MULTICAST_ALL;
+    }
+    SOL_IPV6 V6 {
+        rule(Flag, 0) => IPV6_V6ONLY IPV6_RECVERR IPV6_FLOWINFO_SEND IPV6_RECVPKTINFO IPV6_RECVHOPLIMIT
+            IPV6_RECVHOPOPTS IPV6_RECVRTHDR IPV6_RECVDSTOPTS IPV6_RECVPATHMTU IPV6_DONTFRAG IPV6_RECVTCLASS
+            IPV6_ORIGDSTADDR IPV6_RECVFRAGSIZE IPV6_FREEBIND;
+        rule(OrDefault(0, 255), 64) => IPV6_UNICAST_HOPS;
+        rule(Within(0, 1), 0) => IPV6_MULTICAST_IF IPV6_RECVERR_RFC4884;
+        datagrams(rule(OrDefault(0, 255), 1)) => IPV6_MULTICAST_HOPS;
+        rule(Within(0, 1), 1) => IPV6_MULTICAST_LOOP IPV6_MULTICAST_ALL;
+        rule(Within(0, 5), 1) => IPV6_MTU_DISCOVER;
+        rule(OrDefault(0, 255), 0) => IPV6_TCLASS;
+        rule(Flag, 1) => IPV6_AUTOFLOWLABEL;
+        rule(Within(0, 255), 0) => IPV6_MINHOPCOUNT;
+    }
+    SOL_TCP Tcp {
+        rule(Flag, 0) => TCP_NODELAY TCP_CORK;
+        rule(Within(1, 32767), 7200) => TCP_KEEPIDLE;
+        rule(Within(1, 32767), 75) => TCP_KEEPINTVL;
+        rule(Within(1, 127), 9) => TCP_KEEPCNT;
+        rule(Within(1, 127), 6) => TCP_SYNCNT;
+        rule(AtLeast(-1), 60) => TCP_LINGER2;
+        rule(Retransmissions, 0) => TCP_DEFER_ACCEPT;
+        rule(Flag, 1) => TCP_QUICKACK;
+        rule(Within(0, 1), 0) => TCP_THIN_LINEAR_TIMEOUTS TCP_FASTOPEN_NO_COOKIE;
+        rule(Within(0, i32::MAX), 0) => TCP_USER_TIMEOUT TCP_FASTOPEN;
+        rule(Within(i32::MIN, i32::MAX), 0) => TCP_NOTSENT_LOWAT;
+        rule(Within(0, 2), 0) => TCP_SAVE_SYN;
+    }
+    SOL_UDP Udp {
+        rule(Flag, 0) => UDP_CORK UDP_NO_CHECK6_TX UDP_NO_CHECK6_RX UDP_GRO;
+        rule(Within(0, 65535), 0) => UDP_SEGMENT;
+    }
 }
-
-const fn udp(name: i32, range: Range) -> Rule {
-    rule(SocketLevel::SOL_UDP, name, range, 0)
-}
-
-const fn datagrams(mut rule: Rule) -> Rule {
-    rule.datagrams_only = true;
-    rule
-}
-
-/// `UDP_CORK`: what is sent is collected into one datagram.
-pub const UDP_CORK: i32 = 1;
-/// `UDP_NO_CHECK6_TX` and `UDP_NO_CHECK6_RX`.
-const UDP_NO_CHECK6: [i32; 2] = [101, 102];
-/// `UDP_SEGMENT`: what is sent is cut into datagrams of that size.
-pub const UDP_SEGMENT: i32 = 103;
-/// `UDP_GRO`: datagrams may be received together.
-const UDP_GRO: i32 = 104;
-
-/// All of them.
-pub const RULES: &[Rule] = &[
-    ip(Ip::IP_TOS, Range::Within(0, 255), 0),
-    ip(Ip::IP_TTL, Range::OrDefault(1, 255), 64),
-    ip(Ip::IP_RECVOPTS, Range::Flag, 0),
-    ip(Ip::IP_RETOPTS, Range::Flag, 0),
-    ip(Ip::IP_PKTINFO, Range::Flag, 0),
-    ip(Ip::IP_MTU_DISCOVER, Range::Within(0, 5), 1),
-    ip(Ip::IP_RECVERR, Range::Flag, 0),
-    ip(Ip::IP_RECVTTL, Range::Flag, 0),
-    ip(Ip::IP_RECVTOS, Range::Flag, 0),
-    ip(Ip::IP_FREEBIND, Range::Flag, 0),
-    ip(Ip::IP_ORIGDSTADDR, Range::Flag, 0),
-    ip(Ip::IP_MINTTL, Range::Within(0, 255), 0),
-    ip(Ip::IP_CHECKSUM, Range::Flag, 0),
-    ip(Ip::IP_BIND_ADDRESS_NO_PORT, Range::Flag, 0),
-    ip(Ip::IP_RECVFRAGSIZE, Range::Flag, 0),
-    ip(Ip::IP_RECVERR_RFC4884, Range::Within(0, 1), 0),
-    datagrams(ip(Ip::IP_MULTICAST_TTL, Range::OrDefault(0, 255), 1)),
-    ip(Ip::IP_MULTICAST_LOOP, Range::Flag, 1),
-    ip(Ip::IP_MULTICAST_ALL, Range::Within(0, 1), 1),
-    v6(V6::IPV6_V6ONLY, Range::Flag, 0),
-    v6(V6::IPV6_UNICAST_HOPS, Range::OrDefault(0, 255), 64),
-    v6(V6::IPV6_MULTICAST_IF, Range::Within(0, 1), 0),
-    datagrams(v6(V6::IPV6_MULTICAST_HOPS, Range::OrDefault(0, 255), 1)),
-    v6(V6::IPV6_MULTICAST_LOOP, Range::Within(0, 1), 1),
-    v6(V6::IPV6_MULTICAST_ALL, Range::Within(0, 1), 1),
-    v6(V6::IPV6_MTU_DISCOVER, Range::Within(0, 5), 1),
-    v6(V6::IPV6_RECVERR, Range::Flag, 0),
-    v6(V6::IPV6_RECVERR_RFC4884, Range::Within(0, 1), 0),
-    v6(V6::IPV6_FLOWINFO_SEND, Range::Flag, 0),
-    v6(V6::IPV6_RECVPKTINFO, Range::Flag, 0),
-    v6(V6::IPV6_RECVHOPLIMIT, Range::Flag, 0),
-    v6(V6::IPV6_RECVHOPOPTS, Range::Flag, 0),
-    v6(V6::IPV6_RECVRTHDR, Range::Flag, 0),
-    v6(V6::IPV6_RECVDSTOPTS, Range::Flag, 0),
-    v6(V6::IPV6_RECVPATHMTU, Range::Flag, 0),
-    v6(V6::IPV6_DONTFRAG, Range::Flag, 0),
-    v6(V6::IPV6_RECVTCLASS, Range::Flag, 0),
-    v6(V6::IPV6_TCLASS, Range::OrDefault(0, 255), 0),
-    v6(V6::IPV6_AUTOFLOWLABEL, Range::Flag, 1),
-    v6(V6::IPV6_MINHOPCOUNT, Range::Within(0, 255), 0),
-    v6(V6::IPV6_ORIGDSTADDR, Range::Flag, 0),
-    v6(V6::IPV6_RECVFRAGSIZE, Range::Flag, 0),
-    v6(V6::IPV6_FREEBIND, Range::Flag, 0),
-    tcp(Tcp::TCP_NODELAY, Range::Flag, 0),
-    tcp(Tcp::TCP_CORK, Range::Flag, 0),
-    tcp(Tcp::TCP_KEEPIDLE, Range::Within(1, 32767), 7200),
-    tcp(Tcp::TCP_KEEPINTVL, Range::Within(1, 32767), 75),
-    tcp(Tcp::TCP_KEEPCNT, Range::Within(1, 127), 9),
-    tcp(Tcp::TCP_SYNCNT, Range::Within(1, 127), 6),
-    tcp(Tcp::TCP_LINGER2, Range::AtLeast(-1), 60),
-    tcp(Tcp::TCP_DEFER_ACCEPT, Range::Retransmissions, 0),
-    tcp(Tcp::TCP_QUICKACK, Range::Flag, 1),
-    tcp(Tcp::TCP_THIN_LINEAR_TIMEOUTS, Range::Within(0, 1), 0),
-    tcp(Tcp::TCP_USER_TIMEOUT, Range::Within(0, i32::MAX), 0),
-    tcp(Tcp::TCP_FASTOPEN, Range::Within(0, i32::MAX), 0),
-    tcp(Tcp::TCP_FASTOPEN_NO_COOKIE, Range::Within(0, 1), 0),
-    tcp(Tcp::TCP_NOTSENT_LOWAT, Range::Within(i32::MIN, i32::MAX), 0),
-    tcp(Tcp::TCP_SAVE_SYN, Range::Within(0, 2), 0),
-    udp(UDP_CORK, Range::Flag),
-    udp(UDP_NO_CHECK6[0], Range::Flag),
-    udp(UDP_NO_CHECK6[1], Range::Flag),
-    udp(UDP_SEGMENT, Range::Within(0, 65535)),
-    udp(UDP_GRO, Range::Flag),
-];

@@ -5,7 +5,7 @@ use std::net::Ipv4Addr;
 use amber_abi::capability::Capability;
 use amber_abi::errno::Errno;
 use amber_abi::socket::{AddressFamily, IpProtocol, SocketKind};
-use amber_abi::sockopt::{IpOption as Ip, Ipv6Option as V6, SocketLevel, TcpOption as Tcp};
+use amber_abi::sockopt::{IpOption as Ip, Ipv6Option as V6, SocketLevel, TcpOption as Tcp, UdpOption as Udp};
 
 use super::memberships::Memberships;
 use super::option_rules::{RULES, Range};
@@ -123,8 +123,8 @@ impl InetOptions {
     }
 
     /// A number of level SOL_UDP.
-    pub fn udp(&self, name: i32) -> i32 {
-        self.number(SocketLevel::SOL_UDP, name)
+    pub fn udp(&self, name: Udp) -> i32 {
+        self.number(SocketLevel::SOL_UDP, name.raw())
     }
 
     /// Whether datagrams for groups go out over the loopback interface.

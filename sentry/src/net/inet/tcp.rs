@@ -120,12 +120,15 @@ impl TcpSocket {
 
     /// The peer resets the connection.
     pub(super) fn reset(&self) {
-        let (reset, refused) = {
+        let (reset, refused, closed, port) = {
             let mut state = self.state.lock();
             let refused = matches!(state.phase, Phase::Connecting);
-            (state.reset(), refused)
+            (state.reset(), refused, state.closed, state.port())
         };
         if reset {
+            if closed {
+                self.stack.forget(self, port);
+            }
             let traffic = &self.stack.traffic;
             if refused {
                 traffic.tcp_failed.count()
@@ -228,6 +231,7 @@ impl Socket for TcpSocket {
     fn bind(&self, ctx: &TaskContext, address: &[u8]) -> Result<(), Errno> {
         let asked = bind_address(self.family, &self.inet, &self.stack.limits, address)?;
         check_port(ctx, asked.port)?;
+        self.stack.prune();
         let me = self.me.upgrade().ok_or(Errno::EINVAL)?;
         {
             let state = self.state.lock();

@@ -49,6 +49,7 @@ impl TcpSocket {
             from = ip;
         }
         let to = Endpoint { ip: to, port: asked.port };
+        self.stack.prune();
         self.bind_automatically().map_err(|_| Errno::EADDRNOTAVAIL)?;
         let from = Endpoint { ip: from, port: self.state.lock().port() };
         for other in self.stack.tcp.holders(from.port) {

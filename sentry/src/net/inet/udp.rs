@@ -8,12 +8,11 @@ use std::sync::{Arc, Weak};
 use amber_abi::errno::Errno;
 use amber_abi::poll::PollEvents;
 use amber_abi::socket::{AddressFamily, IpProtocol, MessageFlags, SocketKind, TcpState};
-use amber_abi::sockopt::{IpOption as Ip, Ipv6Option as V6, SocketLevel};
+use amber_abi::sockopt::{IpOption as Ip, Ipv6Option as V6, SocketLevel, UdpOption as Udp};
 
 use super::address::{family_of, is_broadcast, parse, route};
 use super::error_queue::ErrorQueue;
 use super::loopback::Loopback;
-use super::option_rules::{UDP_CORK, UDP_SEGMENT};
 use super::options::{InetOptions, Situation};
 use super::ports::{Holder, check_port};
 use super::tcp::bind_address;
@@ -393,12 +392,12 @@ impl Socket for UdpSocket {
             data.extend_from_slice(message.data);
         }
         let whole = collected.as_deref().unwrap_or(message.data);
-        let segment = usize::from(chosen.segment.unwrap_or(self.inet.udp(UDP_SEGMENT) as u16));
+        let segment = usize::from(chosen.segment.unwrap_or(self.inet.udp(Udp::UDP_SEGMENT) as u16));
         let most = if to.ip.is_ipv4() { MOST_V4 } else { MOST_V6 };
         if whole.len() > most {
             return Err(Errno::EMSGSIZE);
         }
-        if message.flags.contains(MessageFlags::MSG_MORE) || self.inet.udp(UDP_CORK) != 0 {
+        if message.flags.contains(MessageFlags::MSG_MORE) || self.inet.udp(Udp::UDP_CORK) != 0 {
             let whole = whole.to_vec();
             self.state.lock().corked = Some((Some(to), whole));
             return Ok(len);
@@ -491,7 +490,7 @@ impl Socket for UdpSocket {
         if self.inet.ip(Ip::IP_RECVERR) == 0 && self.inet.v6(V6::IPV6_RECVERR) == 0 {
             self.state.lock().errors = ErrorQueue::default();
         }
-        if (level, name) == (SocketLevel::SOL_UDP, UDP_CORK) && self.inet.udp(UDP_CORK) == 0 {
+        if (level, Udp::from_raw(name)) == (SocketLevel::SOL_UDP, Udp::UDP_CORK) && self.inet.udp(Udp::UDP_CORK) == 0 {
             // What was collected goes out now.
             let corked = self.state.lock().corked.take();
             if let Some((Some(to), data)) = corked {

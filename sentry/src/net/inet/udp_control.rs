@@ -4,13 +4,12 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use amber_abi::errno::Errno;
 use amber_abi::socket::{AddressFamily, ControlType, In6Pktinfo, InPktinfo};
-use amber_abi::sockopt::{IpOption as Ip, Ipv6Option as V6, SocketLevel, SocketOption};
+use amber_abi::sockopt::{IpOption as Ip, Ipv6Option as V6, SocketLevel, SocketOption, UdpOption as Udp};
 use amber_abi::time::Timespec;
 use zerocopy::{FromBytes, IntoBytes};
 
 use super::Endpoint;
 use super::address::can_bind;
-use super::option_rules::UDP_SEGMENT;
 use super::options::InetOptions;
 use crate::net::control::Control;
 use crate::net::options::Values;
@@ -112,7 +111,7 @@ pub fn parse(family: AddressFamily, control: &Control) -> Result<Chosen, Errno> 
                 V6::IPV6_TCLASS => chosen.tos = Some(small(data, 255)?),
                 _ => return Err(Errno::EINVAL),
             },
-            SocketLevel::SOL_UDP if *kind == UDP_SEGMENT => {
+            SocketLevel::SOL_UDP if Udp::from_raw(*kind) == Udp::UDP_SEGMENT => {
                 let size: [u8; 2] = data.as_slice().try_into().map_err(|_| Errno::EINVAL)?;
                 chosen.segment = Some(u16::from_ne_bytes(size));
             }

@@ -9,7 +9,7 @@ use amber_abi::socket::MessageFlags;
 
 use super::{READABLE, State, UnixSocket, WRITABLE, garbage};
 use crate::fs::sigio::Happening;
-use crate::net::control::{Control, Person};
+use crate::net::control::{Control, credentials_of};
 use crate::net::inbox::{Packet, Payer, Taking, Toll};
 use crate::net::socket::{Outgoing, Received, Socket};
 use crate::task::TaskContext;
@@ -69,9 +69,12 @@ impl UnixSocket {
     /// Says who sends, unless that was said already.
     fn identify(&self, control: &mut Control) {
         if control.credentials.is_none() {
-            let person = crate::task::current().map_or_else(|| self.owner.clone(), |task| Person::of(&task));
-            control.credentials = Some(person.credentials);
-            control.process = Some(person.process.clone());
+            let (credentials, process) = match crate::task::current() {
+                Some(task) => (credentials_of(&task), Arc::downgrade(task.group())),
+                None => (self.owner.credentials, self.owner.process.clone()),
+            };
+            control.credentials = Some(credentials);
+            control.process = Some(process);
         }
     }
 
