@@ -8,13 +8,13 @@ use std::sync::{Arc, OnceLock, Weak};
 use amber_abi::errno::Errno;
 use amber_abi::open::{FallocateMode, OpenFlags};
 use amber_abi::poll::PollEvents;
-use amber_abi::stat::{Device, FileType};
+use amber_abi::stat::FileType;
 use amber_host::fs as host;
 use amber_host::poller::{Ready, Watch, readiness};
 use amber_platform::GuestMemory;
 
 use crate::fs::anon::PIPEFS;
-use crate::fs::hostfs::HostPages;
+use crate::fs::hostfs::{HostPages, metadata_of};
 use crate::fs::sigio::{Happening, SignalIo};
 use crate::fs::{File, FileDescription, FileSystem, Inode, Metadata, OwnPosition, SetAttributes};
 use crate::mm::{Mappable, PageCache};
@@ -234,24 +234,7 @@ impl Inode for HostStreamInode {
     }
 
     fn metadata(&self) -> Result<Metadata, Errno> {
-        let stat = host::stat(self.file.as_fd())?;
-        Ok(Metadata {
-            device: PIPEFS.device(),
-            number: stat.number,
-            kind: self.kind,
-            permissions: (stat.mode & 0o7777) as u16,
-            links: stat.links as u32,
-            uid: stat.uid,
-            gid: stat.gid,
-            special: Device::from_raw(stat.special),
-            size: stat.size,
-            blocks: stat.blocks,
-            block_size: stat.block_size,
-            accessed: stat.accessed,
-            modified: stat.modified,
-            changed: stat.changed,
-            born: None,
-        })
+        Ok(metadata_of(&host::stat(self.file.as_fd())?, self.kind, PIPEFS.device()))
     }
 
     fn set_attributes(&self, changes: &SetAttributes) -> Result<(), Errno> {

@@ -72,6 +72,27 @@ pub(super) fn ownership_of(stat: &HostStat) -> Ownership {
     Ownership { permissions: (stat.mode & 0o7777) as u16, uid: stat.uid, gid: stat.gid }
 }
 
+/// What the guest is told of a host file that it sees on `device`.
+pub(in crate::fs) fn metadata_of(stat: &HostStat, kind: FileType, device: Device) -> Metadata {
+    Metadata {
+        device,
+        number: stat.number,
+        kind,
+        permissions: (stat.mode & 0o7777) as u16,
+        links: stat.links as u32,
+        uid: stat.uid,
+        gid: stat.gid,
+        special: Device::from_raw(stat.special),
+        size: stat.size,
+        blocks: stat.blocks,
+        block_size: stat.block_size,
+        accessed: stat.accessed,
+        modified: stat.modified,
+        changed: stat.changed,
+        born: None,
+    }
+}
+
 fn kind_of(stat: &HostStat) -> FileType {
     FileType::from_mode(stat.mode).unwrap_or(FileType::Regular)
 }
@@ -290,24 +311,8 @@ impl Inode for HostInode {
     }
 
     fn metadata(&self) -> Result<Metadata, Errno> {
-        let s = self.stat()?;
-        Ok(Metadata {
-            device: self.fs.guest_device(s.device),
-            number: s.number,
-            kind: self.kind,
-            permissions: (s.mode & 0o7777) as u16,
-            links: s.links as u32,
-            uid: s.uid,
-            gid: s.gid,
-            special: Device::from_raw(s.special),
-            size: s.size,
-            blocks: s.blocks,
-            block_size: s.block_size,
-            accessed: s.accessed,
-            modified: s.modified,
-            changed: s.changed,
-            born: None,
-        })
+        let stat = self.stat()?;
+        Ok(metadata_of(&stat, self.kind, self.fs.guest_device(stat.device)))
     }
 
     fn identity(&self) -> Result<(Device, u64), Errno> {

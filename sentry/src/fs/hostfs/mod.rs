@@ -21,6 +21,7 @@ use amber_platform::GuestMemory;
 use crate::fs::{FileSystem, Inode, anonymous_device};
 use crate::sync::{Mutex, Rank};
 use inode::HostInode;
+pub(in crate::fs) use inode::metadata_of;
 pub(in crate::fs) use pages::HostPages;
 
 /// The most descriptors of the host that one file system keeps open though nobody uses them.

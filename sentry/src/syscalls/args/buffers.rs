@@ -1,6 +1,6 @@
 //! Arguments that point to strings and buffers.
 
-use super::{Argument, View, put};
+use super::{View, addresses, put};
 
 /// Most bytes that are printed, as strace(1)'s `-s` has it.
 pub(super) const SHOWN: usize = 32;
@@ -67,85 +67,26 @@ fn show_quoted(text: &[u8], out: &mut String) {
     }
 }
 
-macro_rules! strings {
-    ($($(#[$doc:meta])* $name:ident = $most:expr;)*) => {$(
-        $(#[$doc])*
-        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-        pub struct $name(pub u64);
-
-        impl $name {
-            /// Whether the guest passed NULL.
-            pub fn is_null(self) -> bool {
-                self.0 == 0
-            }
-        }
-
-        impl Argument for $name {
-            fn from_raw(raw: u64) -> Self {
-                $name(raw)
-            }
-            fn show(view: &View<'_>, out: &mut String) {
-                show_string(view, view.value(), $most, out);
-            }
-        }
-    )*};
-}
-
-strings! {
+addresses! {
     /// A path, printed whole.
-    Path = 4096;
+    Path, out false, |view, out| show_string(view, view.value(), 4096, out);
     /// A string.
-    Str = SHOWN;
-}
-
-macro_rules! buffers {
-    ($($(#[$doc:meta])* $name:ident: $out:literal;)*) => {$(
-        $(#[$doc])*
-        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-        pub struct $name(pub u64);
-
-        impl $name {
-            /// Whether the guest passed NULL.
-            pub fn is_null(self) -> bool {
-                self.0 == 0
-            }
-        }
-
-        impl Argument for $name {
-            const OUT: bool = $out;
-
-            fn from_raw(raw: u64) -> Self {
-                $name(raw)
-            }
-            fn show(view: &View<'_>, out: &mut String) {
-                match (Self::OUT, view.result) {
-                    (false, _) => show_memory(view, view.value(), view.next(), out),
-                    (true, Some(Ok(len))) => show_memory(view, view.value(), (*len).min(view.next()), out),
-                    (true, _) => view.show_address(out),
-                }
-            }
-        }
-    )*};
-}
-
-buffers! {
+    Str, out false, |view, out| show_string(view, view.value(), SHOWN, out);
+    /// Room for a string that the kernel writes.
+    StrOut, out true, show_written_string;
     /// Bytes that the kernel reads; the next argument is their number.
-    BufIn: false;
+    BufIn, out false, |view, out| show_memory(view, view.value(), view.next(), out);
     /// Room for bytes that the kernel writes; the next argument is its size, the result how many were written.
-    BufOut: true;
+    BufOut, out true, show_written;
 }
 
-/// Room for a string that the kernel writes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct StrOut(pub u64);
+fn show_written_string(view: &View<'_>, out: &mut String) {
+    if view.succeeded() { show_string(view, view.value(), 4096, out) } else { view.show_address(out) }
+}
 
-impl Argument for StrOut {
-    const OUT: bool = true;
-
-    fn from_raw(raw: u64) -> Self {
-        StrOut(raw)
-    }
-    fn show(view: &View<'_>, out: &mut String) {
-        if view.succeeded() { show_string(view, view.value(), 4096, out) } else { view.show_address(out) }
+fn show_written(view: &View<'_>, out: &mut String) {
+    match view.result {
+        Some(Ok(len)) => show_memory(view, view.value(), (*len).min(view.next()), out),
+        _ => view.show_address(out),
     }
 }

@@ -3,62 +3,41 @@
 use amber_abi::poll::PollEvents;
 
 use super::buffers::{SHOWN, show_memory, show_string};
-use super::{Argument, View, put};
+use super::{View, addresses, put};
 
 /// Most elements that are printed.
 const ELEMENTS: usize = 16;
 
-macro_rules! lists {
-    ($($(#[$doc:meta])* $name:ident, out $is_out:literal, $show:path;)*) => {$(
-        $(#[$doc])*
-        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-        pub struct $name(pub u64);
-
-        impl $name {
-            /// Whether the guest passed NULL.
-            pub fn is_null(self) -> bool {
-                self.0 == 0
-            }
-        }
-
-        impl Argument for $name {
-            const OUT: bool = $is_out;
-
-            fn from_raw(raw: u64) -> Self {
-                $name(raw)
-            }
-            fn show(view: &View<'_>, out: &mut String) {
-                if view.value() == 0 {
-                    out.push_str("NULL");
-                } else if Self::OUT && !view.succeeded() {
-                    view.show_address(out);
-                } else {
-                    $show(view, out);
-                }
-            }
-        }
-    )*};
+addresses! {
+    /// The argument strings of a program, ended by NULL.
+    StringList, out false, |view, out| show_list(view, false, out, show_strings);
+    /// The environment of a program, of which only the number is printed.
+    Envp, out false, |view, out| show_list(view, false, out, show_environment);
+    /// Buffers that are read; the next argument is their number.
+    IovecIn, out false, |view, out| show_list(view, false, out, show_vector);
+    /// Buffers that are written; the next argument is their number.
+    IovecOut, out true, |view, out| show_list(view, true, out, show_vector);
+    /// The array of poll(2); the next argument is its length.
+    Pollfds, out true, |view, out| show_list(view, true, out, show_pollfds);
+    /// A descriptor set of select(2).
+    FdSet, out true, |view, out| show_list(view, true, out, show_fd_set);
+    /// Room for two descriptors.
+    FdPair, out true, |view, out| show_list(view, true, out, show_pair);
+    /// A socket address that is read; the next argument is its length.
+    SockaddrIn, out false, |view, out| show_list(view, false, out, show_sockaddr);
+    /// Room for a socket address; the next argument points to its length.
+    SockaddrOut, out true, |view, out| show_list(view, true, out, show_sockaddr_out);
 }
 
-lists! {
-    /// The argument strings of a program, ended by NULL.
-    StringList, out false, show_strings;
-    /// The environment of a program, of which only the number is printed.
-    Envp, out false, show_environment;
-    /// Buffers that are read; the next argument is their number.
-    IovecIn, out false, show_vector;
-    /// Buffers that are written; the next argument is their number.
-    IovecOut, out true, show_vector;
-    /// The array of poll(2); the next argument is its length.
-    Pollfds, out true, show_pollfds;
-    /// A descriptor set of select(2).
-    FdSet, out true, show_fd_set;
-    /// Room for two descriptors.
-    FdPair, out true, show_pair;
-    /// A socket address that is read; the next argument is its length.
-    SockaddrIn, out false, show_sockaddr;
-    /// Room for a socket address; the next argument points to its length.
-    SockaddrOut, out true, show_sockaddr_out;
+/// Prints a list, or the address of one that is not there, or (`written`) that was not written.
+fn show_list(view: &View<'_>, written: bool, out: &mut String, show: fn(&View<'_>, &mut String)) {
+    if view.value() == 0 {
+        out.push_str("NULL");
+    } else if written && !view.succeeded() {
+        view.show_address(out);
+    } else {
+        show(view, out);
+    }
 }
 
 fn pointers(view: &View<'_>) -> Vec<u64> {

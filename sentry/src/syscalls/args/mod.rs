@@ -25,6 +25,35 @@ macro_rules! put {
 }
 pub(crate) use put;
 
+/// Types of arguments that are guest addresses: whether the kernel writes what is there, and how that is printed.
+macro_rules! addresses {
+    ($($(#[$doc:meta])* $name:ident, out $out:literal, $show:expr;)*) => {$(
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub struct $name(pub u64);
+
+        impl $name {
+            /// Whether the guest passed NULL.
+            pub fn is_null(self) -> bool {
+                self.0 == 0
+            }
+        }
+
+        impl $crate::syscalls::args::Argument for $name {
+            const OUT: bool = $out;
+
+            fn from_raw(raw: u64) -> Self {
+                $name(raw)
+            }
+            fn show(view: &View<'_>, out: &mut String) {
+                let show: fn(&View<'_>, &mut String) = $show;
+                show(view, out);
+            }
+        }
+    )*};
+}
+pub(crate) use addresses;
+
 /// What printing an argument may look at.
 pub struct View<'a> {
     /// The task, for its memory.

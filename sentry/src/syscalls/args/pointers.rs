@@ -7,38 +7,14 @@ use amber_abi::errno::Errno;
 use amber_abi::stat::{FileMode, Stat};
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
-use super::{Argument, View, put};
+use super::{Argument, View, addresses, put};
 use crate::task::TaskContext;
 
-macro_rules! untyped {
-    ($($(#[$doc:meta])* $name:ident;)*) => {$(
-        $(#[$doc])*
-        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-        pub struct $name(pub u64);
-
-        impl $name {
-            /// Whether the guest passed NULL.
-            pub fn is_null(self) -> bool {
-                self.0 == 0
-            }
-        }
-
-        impl Argument for $name {
-            fn from_raw(raw: u64) -> Self {
-                $name(raw)
-            }
-            fn show(view: &View<'_>, out: &mut String) {
-                view.show_address(out);
-            }
-        }
-    )*};
-}
-
-untyped! {
+addresses! {
     /// An address, or a pointer to something the kernel reads and that is not printed.
-    PtrIn;
+    PtrIn, out false, |view, out| view.show_address(out);
     /// A pointer to something the kernel writes and that is not printed.
-    PtrOut;
+    PtrOut, out false, |view, out| view.show_address(out);
 }
 
 /// A pointer to a `T` that the kernel reads.
