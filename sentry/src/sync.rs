@@ -138,6 +138,11 @@ impl<T> Mutex<T> {
 }
 
 impl<T: ?Sized> Mutex<T> {
+    /// The value, of a mutex nobody else can have.
+    pub fn get_mut(&mut self) -> &mut T {
+        self.inner.get_mut()
+    }
+
     /// Takes the lock.
     pub fn lock(&self) -> MutexGuard<'_, T> {
         let place = Place::take(self.rank, false);

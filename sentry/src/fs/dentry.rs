@@ -174,6 +174,8 @@ impl Dentry {
                 return Ok((found, false));
             }
             found.removed.store(true, Ordering::Release);
+            // What the host did behind our back is told to nobody, least of all below this lock.
+            found.take_end();
             children.remove(name);
         }
         let inode = match directory.lookup(name) {

@@ -2,6 +2,7 @@
 #include "../check.h"
 #include <grp.h>
 #include <linux/capability.h>
+#include <sys/mount.h>
 #include <sys/xattr.h>
 
 static void put(const char *path, mode_t mode) {
@@ -256,4 +257,28 @@ TEST(survive) {
     CHECK_OK(stat("h", &after));
     CHECK(after.st_ctim.tv_sec > before.st_ctim.tv_sec || after.st_ctim.tv_nsec > before.st_ctim.tv_nsec);
     CHECK_EQ(after.st_mtim.tv_nsec, before.st_mtim.tv_nsec);
+}
+
+TEST(bounded) {
+    // Attributes count against the limit of a tmpfs.
+    MUST(mkdir("t", 0755));
+    if (mount("none", "t", "tmpfs", 0, "nr_inodes=50"))
+        SKIP("no mounting here: %s", strerror(errno));
+    put("t/f", 0644);
+    char name[32];
+    static char value[8000];
+    int count = 0;
+    for (; count < 1000; count++) {
+        sprintf(name, "user.%d", count);
+        if (setxattr("t/f", name, value, sizeof value, 0))
+            break;
+    }
+    if (count == 0 && errno == EOPNOTSUPP)
+        SKIP("no user attributes in this tmpfs");
+    CHECK_EQ(errno, ENOSPC);
+    CHECK_CMP(count, >, 1);
+    CHECK_CMP(count, <, 50);
+    CHECK_OK(removexattr("t/f", "user.0"));
+    CHECK_OK(setxattr("t/f", "user.new", value, sizeof value, 0));
+    CHECK_OK(umount("t"));
 }

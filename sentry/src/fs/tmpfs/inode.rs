@@ -21,6 +21,16 @@ use crate::sync::{Mutex, Rank};
 /// What each directory entry adds to the size a directory shows.
 const ENTRY_SIZE: u64 = 20;
 
+/// So much of attributes counts as one more inode against the limit of those.
+const XATTR_UNIT: usize = 1024;
+/// What an attribute takes beside its name and value.
+const XATTR_OVERHEAD: usize = 64;
+
+/// How many inodes an attribute counts as.
+fn xattr_cost(name: &[u8], value: &[u8]) -> u64 {
+    (XATTR_OVERHEAD + name.len() + value.len()).div_ceil(XATTR_UNIT) as u64
+}
+
 /// A file in memory.
 pub struct TmpInode {
     fs: Arc<TmpFs>,
@@ -310,7 +320,8 @@ impl TmpInode {
 impl Drop for TmpInode {
     /// A guest decides how deep its directories are, so what lies beneath goes one by one, not within each other.
     fn drop(&mut self) {
-        self.fs.inodes.give_back(1);
+        let xattrs = std::mem::take(&mut self.attributes.get_mut().xattrs);
+        self.fs.inodes.give_back(1 + xattrs.iter().map(|(name, value)| xattr_cost(name, value)).sum::<u64>());
         let mut open = self.take_children();
         while let Some(inode) = open.pop() {
             if let Some(inode) = Arc::into_inner(inode) {
@@ -574,7 +585,10 @@ impl Inode for TmpInode {
         if replace && !there {
             return Err(Errno::ENODATA);
         }
-        attributes.xattrs.insert(name.to_vec(), value.to_vec());
+        self.fs.inodes.take(xattr_cost(name, value))?;
+        if let Some(old) = attributes.xattrs.insert(name.to_vec(), value.to_vec()) {
+            self.fs.inodes.give_back(xattr_cost(name, &old));
+        }
         attributes.changed = now();
         Ok(())
     }
@@ -585,7 +599,8 @@ impl Inode for TmpInode {
 
     fn remove_xattr(&self, name: &[u8]) -> Result<(), Errno> {
         let mut attributes = self.attributes.lock();
-        attributes.xattrs.remove(name).ok_or(Errno::ENODATA)?;
+        let old = attributes.xattrs.remove(name).ok_or(Errno::ENODATA)?;
+        self.fs.inodes.give_back(xattr_cost(name, &old));
         attributes.changed = now();
         Ok(())
     }
