@@ -10,8 +10,10 @@ use super::manager::{MemoryManager, State};
 use super::runs::{Ownership, Run};
 use super::vma::{Backing, STACK_GUARD_GAP, Vma, VmaFlags};
 
-/// Zeroed memory comes in pieces of at most this, aligned to it.
+/// Zeroed memory comes in pieces of at most this, aligned to it …
 const CHUNK: u64 = 2 << 20;
+/// … or, where as much lies directly before, of at most this.
+const MOST_CHUNK: u64 = 16 << 20;
 /// A store to shared pages copies this much around it, aligned to it.
 pub(super) const COPY_BLOCK: u64 = 32 << 10;
 /// A touch of an object's page maps this much before it.
@@ -170,7 +172,13 @@ impl MemoryManager {
     fn populate_zero(&self, state: &mut State, area: &Vma, page: u64) -> Result<(), Fault> {
         let hole = state.runs.hole(page, area.range());
         let chunk = page & !(CHUNK - 1);
-        let wide = hole.start.max(chunk)..hole.end.min(chunk.saturating_add(CHUNK));
+        // Who filled that much goes on.
+        let before = match chunk.checked_sub(PAGE_SIZE).and_then(|before| state.runs.find(before)) {
+            Some((_, run)) if run.ownership == Ownership::Owned => run.frames.range().len,
+            _ => 0,
+        };
+        let size = (before & !(CHUNK - 1)).clamp(CHUNK, MOST_CHUNK);
+        let wide = hole.start.max(chunk)..hole.end.min(chunk.saturating_add(size));
         let hint = self.hint(state, wide.start);
         let (at, frames) = match self.memory.allocate_near(wide.end - wide.start, hint) {
             Ok(frames) => (wide.start, frames),
