@@ -150,10 +150,12 @@ impl InetOptions {
     /// Reads an option.
     ///
     /// # Errors
-    /// `ENOPROTOOPT` for options the socket does not have, `ENOTCONN` for what only connected ones can tell.
+    /// `ENOPROTOOPT` for options the socket does not have (of levels it lacks, IPv4 says `EOPNOTSUPP`), `ENOTCONN` for what
+    /// only connected ones can tell.
     pub fn get(&self, level: SocketLevel, name: i32, now: &Situation) -> Result<Vec<u8>, Errno> {
         if !self.has_level(level) {
-            return Err(Errno::ENOPROTOOPT);
+            let six = self.family == AddressFamily::AF_INET6;
+            return Err(if six { Errno::ENOPROTOOPT } else { Errno::EOPNOTSUPP });
         }
         if let Some(at) = position(level, name) {
             return Ok(number(self.values.lock().numbers.get(at).copied().unwrap_or(0)));

@@ -13,6 +13,7 @@ use amber_abi::errno::Errno;
 use amber_abi::ioctl::IoctlRequest as Io;
 use amber_abi::poll::PollEvents;
 use amber_abi::socket::{AddressFamily, MessageFlags, SocketKind};
+use amber_abi::sockopt::SocketLevel;
 
 use crate::error::SysResult;
 use crate::fs::sigio::Happening;
@@ -491,6 +492,14 @@ impl Socket for UnixSocket {
 
     fn can_peek_from(&self) -> bool {
         true
+    }
+
+    fn option(&self, _ctx: &TaskContext, _level: SocketLevel, _name: i32) -> Result<Vec<u8>, Errno> {
+        Err(Errno::EOPNOTSUPP)
+    }
+
+    fn set_option(&self, _ctx: &TaskContext, _level: SocketLevel, _name: i32, _value: &[u8]) -> Result<(), Errno> {
+        Err(Errno::EOPNOTSUPP)
     }
 
     fn readable_bytes(&self) -> usize {
