@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 
 use amber_host::terminal::{RawMode, WindowSize, window_size};
+use parking_lot::Mutex;
 
 /// The master side of the guest's terminal.
 pub trait ConsoleMaster: Send + Sync {
@@ -41,7 +42,27 @@ impl Resizer {
 pub struct Relay {
     resizer: Arc<Resizer>,
     output: JoinHandle<()>,
-    _raw: RawMode,
+    raw: Arc<Mutex<Option<RawMode>>>,
+}
+
+/// Gives the host terminal back for a while.
+pub struct Suspender {
+    raw: Arc<Mutex<Option<RawMode>>>,
+    resizer: Arc<Resizer>,
+}
+
+impl Suspender {
+    /// Restores the host terminal, does something, and takes the terminal again.
+    pub fn suspended(&self, work: impl FnOnce()) {
+        // Dropping it restores the terminal.
+        drop(self.raw.lock().take());
+        work();
+        match RawMode::enter(&self.resizer.host) {
+            Ok(raw) => *self.raw.lock() = Some(raw),
+            Err(error) => log::info!("the terminal cannot be taken again: {error}"),
+        }
+        self.resizer.resized();
+    }
 }
 
 impl Relay {
@@ -60,7 +81,7 @@ impl Relay {
         let output = thread::Builder::new()
             .name("console-screen".into())
             .spawn(move || pass_output(&*printed, File::from(screen)))?;
-        Ok(Relay { resizer, output, _raw: raw })
+        Ok(Relay { resizer, output, raw: Arc::new(Mutex::new(Some(raw))) })
     }
 
     /// What keeps both of one size.
@@ -68,10 +89,16 @@ impl Relay {
         self.resizer.clone()
     }
 
+    /// What gives the host terminal back for a while.
+    pub fn suspender(&self) -> Suspender {
+        Suspender { raw: self.raw.clone(), resizer: self.resizer.clone() }
+    }
+
     /// Waits until all that the guest printed is on the screen and restores the host terminal.
     pub fn finish(self) {
         // A panic over there was already reported.
         let _ = self.output.join();
+        drop(self.raw.lock().take());
     }
 }
 

@@ -13,10 +13,11 @@ use amber_sentry::start::Sandbox;
 use amber_sentry::syscalls::entries;
 use amber_sentry::tty::Console;
 use anyhow::{Context, Result, bail};
-use nix::sys::signal::Signal;
+use nix::sys::signal::{Signal, raise};
+use nix::unistd::{getpgid, getpgrp, getppid, getsid};
 
 use crate::cli::GlobalArgs;
-use crate::console::{ConsoleMaster, Relay, Resizer};
+use crate::console::{ConsoleMaster, Relay, Resizer, Suspender};
 use crate::{logging, platforms};
 
 /// What is passed on to the guest's first process instead of ending Amber.
@@ -45,6 +46,10 @@ pub fn launch(mut config: SandboxConfig, args: &GlobalArgs) -> Result<u8> {
         None => None,
     };
     forward_signals(signals, Arc::downgrade(&sandbox), relay.as_ref().map(Relay::resizer))?;
+    if let Some(relay) = relay.as_ref().filter(|_| has_job_control()) {
+        sandbox.watch();
+        suspend_with_guest(Arc::clone(&sandbox), relay.suspender())?;
+    }
     let status = sandbox.wait();
     if let Some(relay) = relay {
         relay.finish();
@@ -105,6 +110,31 @@ fn forward_signals(signals: SignalWatch, sandbox: Weak<Sandbox>, resizer: Option
         }
     };
     std::thread::Builder::new().name("signals".to_owned()).spawn(forward).context("starting a thread")?;
+    Ok(())
+}
+
+/// Whether a shell would continue Amber if it stopped: the parent is of the same session, but another process group.
+fn has_job_control() -> bool {
+    let parent = Some(getppid());
+    getsid(parent).is_ok_and(|sid| getsid(None) == Ok(sid)) && getpgid(parent).is_ok_and(|group| group != getpgrp())
+}
+
+/// When the guest's first process stops, as for Ctrl-Z, Amber itself does, so that the shell that started it takes over;
+/// both go on together.
+fn suspend_with_guest(sandbox: Arc<Sandbox>, suspender: Suspender) -> Result<()> {
+    let watch = move || {
+        let mut seen = 0;
+        while let Some(stops) = sandbox.wait_for_stop(seen) {
+            seen = stops;
+            suspender.suspended(|| {
+                if let Err(errno) = raise(Signal::SIGSTOP) {
+                    log::error!("stopping: {errno}");
+                }
+            });
+            sandbox.signal(amber_abi::Signal::SIGCONT, true);
+        }
+    };
+    std::thread::Builder::new().name("suspension".to_owned()).spawn(watch).context("starting a thread")?;
     Ok(())
 }
 

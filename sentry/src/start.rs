@@ -94,6 +94,18 @@ impl Sandbox {
         }
     }
 
+    /// Lets the first process stop for its terminal, since the caller continues it again: by SIGCONT to its group after
+    /// [`wait_for_stop`](Self::wait_for_stop).
+    pub fn watch(&self) {
+        self.kernel.processes.lock().watch_from_outside();
+    }
+
+    /// Waits until the first process has stopped more often than `seen` times, and answers how often; none at the end of
+    /// the sandbox.
+    pub fn wait_for_stop(&self, seen: u64) -> Option<u64> {
+        self.kernel.end.wait_for_stop(seen)
+    }
+
     /// The master of the sandbox's terminal, if the first process got one.
     pub fn console(&self) -> Option<&Arc<Console>> {
         self.kernel.console.get()

@@ -20,7 +20,13 @@ pub(crate) fn notify_parent_of_stop(kernel: &Kernel, group: &Arc<ThreadGroup>, n
     let mut wakes = Wakes::default();
     {
         let table = kernel.processes.lock();
-        let Some(parent) = table.parent(group.pid()) else { return };
+        let Some(parent) = table.parent(group.pid()) else {
+            drop(table);
+            if matches!(notice, StopNotice::Stopped(_)) {
+                kernel.end.first_stopped();
+            }
+            return;
+        };
         let uid = table.task(group.pid()).map_or(0, |t| t.credentials().uid);
         let (code, status) = match notice {
             StopNotice::Stopped(signal) => (CLD_STOPPED, signal),

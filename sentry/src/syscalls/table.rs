@@ -227,7 +227,7 @@ table! {
     150, 151, munlock(addr: PtrIn, len: usize) => super::mm::locking::munlock, "".."";
     151, 152, mlockall(flags: MlockallFlags) => super::mm::locking::mlockall, "".."";
     152, 153, munlockall() => super::mm::locking::munlockall, "".."";
-    153, 111, vhangup() => !ENOSYS, "".."";
+    153, 111, vhangup() => super::task::identity::vhangup, "".."";
     154, 123, modify_ldt(func: i32, ptr: PtrOut, bytecount: u64) => !ENOSYS, "".."";
     155, 217, pivot_root(new_root: Path, put_old: Path) => super::fs::mount::pivot_root, "".."";
     156, 149, _sysctl(args: PtrOut) => !ENOSYS, "".."5.5";

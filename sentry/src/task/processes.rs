@@ -48,6 +48,7 @@ pub struct ProcessTable {
     sessions: BTreeMap<i32, Session>,
     last: i32,
     wrapped: bool,
+    watched_from_outside: bool,
 }
 
 impl ProcessTable {
@@ -223,11 +224,19 @@ impl ProcessTable {
         self.members(pgid).any(|p| p.sid == sid)
     }
 
+    /// From now on somebody outside continues the first process when it is stopped, as a shell does with its jobs.
+    pub fn watch_from_outside(&mut self) {
+        self.watched_from_outside = true;
+    }
+
     /// Whether no member of the group has a parent in another group of the same session; then nobody could continue its
     /// members, and they do not stop for the terminal. `except` is left out of account: a process about to end.
     pub fn is_orphaned(&self, pgid: i32, except: Option<i32>) -> bool {
         !self.members(pgid).any(|p| {
             let counts = Some(p.group.pid()) != except && p.zombie.is_none();
+            if p.group.pid() == Self::INIT && self.watched_from_outside {
+                return counts;
+            }
             counts && self.parent(p.group.pid()).is_some_and(|parent| parent.pgid != pgid && parent.sid == p.sid)
         })
     }

@@ -10,39 +10,67 @@ use crate::kernel::Kernel;
 use crate::signal::Sending;
 use crate::task::{ProcessTable, ThreadGroup};
 
-/// How many host threads run tasks, and how the first process ended.
+/// How many host threads run tasks, and what became of the first process.
 #[derive(Default)]
 pub struct SandboxEnd {
-    state: Mutex<(usize, Option<WaitStatus>)>,
+    state: Mutex<State>,
     changed: Condvar,
+}
+
+#[derive(Default)]
+struct State {
+    running: usize,
+    status: Option<WaitStatus>,
+    /// How often the first process stopped.
+    stops: u64,
 }
 
 impl SandboxEnd {
     /// A task begins.
     pub(crate) fn task_started(&self) {
-        self.state.lock().0 += 1;
+        self.state.lock().running += 1;
     }
 
     /// A task's host thread is done with everything of the guest's.
     pub(crate) fn task_ended(&self) {
         let mut state = self.state.lock();
-        state.0 -= 1;
-        if state.0 == 0 {
+        state.running = state.running.saturating_sub(1);
+        if state.running == 0 {
             self.changed.notify_all();
         }
     }
 
     /// The first process ended.
     pub(super) fn set_status(&self, status: WaitStatus) {
-        self.state.lock().1 = Some(status);
+        self.state.lock().status = Some(status);
+    }
+
+    /// The first process stopped; it has no parent in the sandbox to be told.
+    pub(crate) fn first_stopped(&self) {
+        self.state.lock().stops += 1;
+        self.changed.notify_all();
     }
 
     /// Waits until the first process and every other task have ended.
     pub fn wait(&self) -> WaitStatus {
         let mut state = self.state.lock();
         loop {
-            if let (0, Some(status)) = *state {
+            if let (0, Some(status)) = (state.running, state.status) {
                 return status;
+            }
+            self.changed.wait(&mut state);
+        }
+    }
+
+    /// Waits until the first process has stopped more often than `seen` times, and answers how often; none at the end.
+    pub fn wait_for_stop(&self, seen: u64) -> Option<u64> {
+        let mut state = self.state.lock();
+        loop {
+            if state.running == 0 && state.status.is_some() {
+                return None;
+            }
+            if state.stops > seen {
+                return Some(state.stops);
             }
             self.changed.wait(&mut state);
         }

@@ -22,6 +22,9 @@ pub trait ControllingTerminal: Send + Sync {
     /// The process group in the foreground.
     fn foreground(&self) -> Option<i32>;
 
+    /// Everybody loses it, as if its line had gone dead. Called without locks.
+    fn hang_up(&self);
+
     /// For the terminal's own code to find it again.
     fn as_any(&self) -> &dyn Any;
 }

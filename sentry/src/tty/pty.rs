@@ -420,6 +420,10 @@ impl ControllingTerminal for Pty {
         self.lock().foreground
     }
 
+    fn hang_up(&self) {
+        Pty::hang_up(self);
+    }
+
     fn as_any(&self) -> &dyn Any {
         self
     }

@@ -207,6 +207,24 @@ TEST(hung_up_by_command) {
     reads(p, 8, "again\n");
 }
 
+TEST(hung_up_by_itself) {
+    struct pair p = new_pair();
+    CHECK_CHILD({
+        CHECK_CHILD({
+            CHECK_OK(setresuid(1000, 1000, 1000));
+            CHECK_ERR(vhangup(), EPERM);
+        });
+        CHECK_OK(setsid());
+        // Without a terminal there is nothing to do.
+        CHECK_OK(vhangup());
+        CHECK_OK(ioctl(p.slave, TIOCSCTTY, 0));
+        signal(SIGHUP, SIG_IGN);
+        CHECK_OK(vhangup());
+        CHECK_ERR(open("/dev/tty", O_RDWR), ENXIO);
+        CHECK_ERR(write(p.slave, "x", 1), EIO);
+    });
+}
+
 static volatile int caught[65];
 static void note(int signal) { caught[signal]++; }
 

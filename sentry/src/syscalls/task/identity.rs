@@ -1,5 +1,6 @@
 //! Who am I: the numbers of tasks, processes, groups and sessions.
 
+use amber_abi::capability::Capability;
 use amber_abi::errno::Errno;
 
 use crate::error::SysResult;
@@ -46,6 +47,17 @@ pub fn getsid(ctx: &mut TaskContext, pid: i32) -> SysResult {
 /// setpgid(2).
 pub fn setpgid(ctx: &mut TaskContext, pid: i32, pgid: i32) -> SysResult {
     ctx.set_process_group(pid, pgid)?;
+    Ok(0)
+}
+
+/// vhangup(2): hangs up the caller's controlling terminal, if it has one.
+pub fn vhangup(ctx: &mut TaskContext) -> SysResult {
+    if !ctx.credentials().has(Capability::CAP_SYS_TTY_CONFIG) {
+        return Err(Errno::EPERM.into());
+    }
+    if let Some(terminal) = ctx.controlling_terminal() {
+        terminal.hang_up();
+    }
     Ok(0)
 }
 
