@@ -18,3 +18,5 @@ pub const MONOTONIC: u64 = 0x20;
 pub const REALTIME: u64 = 0x28;
 /// CLOCK_BOOTTIME at the base, in nanoseconds.
 pub const BOOTTIME: u64 = 0x30;
+/// CLOCK_TAI at the base, in nanoseconds.
+pub const TAI: u64 = 0x38;

@@ -157,7 +157,7 @@ impl Vdso {
         let sequence = self.memory.atomic_u32(page + data::SEQUENCE);
         // The other clocks as they stand to this one now.
         let before = Clock::Monotonic.now();
-        let (realtime, boottime) = (Clock::Realtime.now(), Clock::Boottime.now());
+        let (realtime, boottime, tai) = (Clock::Realtime.now(), Clock::Boottime.now(), Clock::Tai.now());
         let middle = before + Clock::Monotonic.now().saturating_sub(before) / 2;
         let at_base = |now: u64| now.wrapping_sub(middle).wrapping_add(parameters.base.monotonic);
         let count = sequence.load(Ordering::SeqCst);
@@ -169,6 +169,7 @@ impl Vdso {
             (data::MONOTONIC, parameters.base.monotonic),
             (data::REALTIME, at_base(realtime)),
             (data::BOOTTIME, at_base(boottime)),
+            (data::TAI, at_base(tai)),
         ] {
             self.memory.atomic_u64(page + offset).store(value, Ordering::SeqCst);
         }
