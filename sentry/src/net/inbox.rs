@@ -8,8 +8,8 @@ use amber_abi::socket::MessageFlags;
 use crate::net::control::Control;
 use crate::net::socket::Received;
 
-/// What a message costs besides its bytes, so that empty ones fill a buffer too.
-const OVERHEAD: usize = 256;
+/// What a message costs besides its bytes, so that empty ones fill a buffer too: about as much as on Linux.
+const OVERHEAD: usize = 767;
 /// Bytes of a stream are joined into pieces of at most this size.
 const PIECE: usize = 64 << 10;
 

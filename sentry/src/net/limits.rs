@@ -9,8 +9,9 @@ use crate::tunables::{INT, Tunable, tunables};
 tunables! {
 /// All numbers of the network, each with the default and the range that Linux gives it.
 Numbers {
-    /// `net.core.optmem_max`: bytes of control messages that go with one message.
-    optmem_max: 131_072, 0..=INT;
+    /// `net.core.optmem_max`: bytes of control messages that go with one message; Amber keeps them in its own memory, and
+    /// so no more than 16 MiB.
+    optmem_max: 131_072, 0..=16 << 20;
     /// `net.core.rmem_default`: the receive buffer of a new socket.
     rmem_default: 212_992, 2304..=INT;
     /// `net.core.rmem_max`: what `SO_RCVBUF` asks for at most.

@@ -515,6 +515,10 @@ TEST(options) {
     CHECK_EQ(len, 2);
     len = -1;
     CHECK_ERR(getsockopt(pair[0], SOL_SOCKET, SO_KEEPALIVE, &value, &len), EINVAL);
+    CHECK_OK(set_number(pair[0], IPPROTO_TCP, TCP_LINGER2, 500));
+    CHECK_EQ(number_option(pair[0], IPPROTO_TCP, TCP_LINGER2), 120);
+    CHECK_OK(set_number(pair[0], IPPROTO_TCP, TCP_LINGER2, -5));
+    CHECK_EQ(number_option(pair[0], IPPROTO_TCP, TCP_LINGER2), -1);
     struct tcp_info info;
     len = sizeof info;
     CHECK_OK(getsockopt(pair[0], IPPROTO_TCP, TCP_INFO, &info, &len));

@@ -153,6 +153,13 @@ TEST(full_queue) {
     CHECK_EQ(epoll_wait(epoll, &event, 1, 1000), 1);
     CHECK_EQ(event.events, EPOLLOUT);
     CHECK_EQ(events(a, POLLOUT), POLLOUT);
+    // Partners of each other are not kept from sending by the length of the queue.
+    int pair[2], count = 0;
+    MUST(socketpair(AF_UNIX, SOCK_DGRAM | SOCK_NONBLOCK, 0, pair));
+    while (send(pair[0], "x", 1, 0) == 1)
+        count++;
+    CHECK_EQ(errno, EAGAIN);
+    CHECK_CMP(count, >, 100);
     // One who waits with an address waits as well.
     for (int i = 0; i < 11; i++)
         send(a, "x", 1, 0);

@@ -371,6 +371,19 @@ TEST(listening) {
     CHECK_ERR(unix_connect(MUST(socket(AF_UNIX, SOCK_STREAM, 0)), "s"), ENOENT);
 }
 
+TEST(named_sender) {
+    int server = listener_at("s", 1), client = MUST(socket(AF_UNIX, SOCK_STREAM, 0));
+    MUST(unix_bind(client, "c"));
+    MUST(unix_connect(client, "s"));
+    int accepted = MUST(accept(server, NULL, NULL));
+    CHECK_EQ(write(client, "x", 1), 1);
+    struct sockaddr_un address;
+    socklen_t len = sizeof address;
+    CHECK_EQ(recvfrom(accepted, buf, 9, 0, (void *)&address, &len), 1);
+    CHECK_EQ(len, 4);
+    CHECK_STR(address.sun_path, "c");
+}
+
 TEST(unconnected) {
     int fd = MUST(socket(AF_UNIX, SOCK_STREAM, 0));
     struct sockaddr_un address;

@@ -2,7 +2,7 @@
 
 use amber_abi::sockopt::{IpOption as Ip, Ipv6Option as V6, SocketLevel, TcpOption as Tcp, UdpOption as Udp};
 
-use Range::{AtLeast, Flag, OrDefault, Retransmissions, Within};
+use Range::{Flag, Linger, OrDefault, Retransmissions, Within};
 
 use crate::net::limits::Numbers;
 
@@ -15,8 +15,8 @@ pub enum Range {
     Within(i32, i32),
     /// A number within bounds, or -1 for the default.
     OrDefault(i32, i32),
-    /// A number within bounds; lesser ones count as the first.
-    AtLeast(i32),
+    /// Seconds up to two minutes, 0 for the default and everything negative for none.
+    Linger,
     /// Seconds, rounded up to the time some number of retransmissions takes.
     Retransmissions,
 }
@@ -112,7 +112,7 @@ rules! {
         rule(Within(1, 32767), 75) => TCP_KEEPINTVL;
         rule(Within(1, 127), 9) => TCP_KEEPCNT;
         rule(Within(1, 127), 6) => TCP_SYNCNT;
-        rule(AtLeast(-1), 60) => TCP_LINGER2;
+        rule(Linger, 60) => TCP_LINGER2;
         rule(Retransmissions, 0) => TCP_DEFER_ACCEPT;
         rule(Flag, 1) => TCP_QUICKACK;
         rule(Within(0, 1), 0) => TCP_THIN_LINEAR_TIMEOUTS TCP_FASTOPEN_NO_COOKIE;

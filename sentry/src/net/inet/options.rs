@@ -42,6 +42,8 @@ pub struct Situation {
 
 /// Congestion controls that can be named; on a network without packets they are all alike.
 const CONGESTION: [&str; 2] = ["cubic", "reno"];
+/// The most seconds of `TCP_LINGER2` (`TCP_FIN_TIMEOUT_MAX`).
+const LONGEST_LINGER: i32 = 120;
 /// The bytes a name of a congestion control takes (`TCP_CA_NAME_MAX`).
 const CONGESTION_LEN: usize = 16;
 
@@ -277,7 +279,11 @@ impl InetOptions {
                 }
                 given
             }
-            Range::AtLeast(least) => given.max(least),
+            Range::Linger => match given {
+                ..0 => -1,
+                0 => rule.default,
+                seconds => seconds.min(LONGEST_LINGER),
+            },
             Range::Retransmissions => retransmission_time(given),
         };
         if let Some(slot) = self.values.lock().numbers.get_mut(at) {

@@ -11,6 +11,8 @@ use crate::fs::sigio::Happening;
 
 /// How long the ports of a connection stay taken after it (`TCP_TIMEWAIT_LEN`).
 const TIME_WAIT: Duration = Duration::from_secs(60);
+/// How long a closed socket waits for its peer's end at most (`TCP_FIN_TIMEOUT_MAX`).
+const LONGEST_ORPHAN: Duration = Duration::from_secs(120);
 
 impl TcpSocket {
     /// Stops listening: those who wait to be accepted are reset, those who knock are refused.
@@ -59,7 +61,7 @@ impl TcpSocket {
     /// How long a closed socket waits for its peer's end; not at all with a negative `TCP_LINGER2`.
     fn orphan_time(&self) -> Option<Duration> {
         let seconds = self.inet.tcp(TcpOption::TCP_LINGER2);
-        u64::try_from(seconds).ok().map(Duration::from_secs)
+        u64::try_from(seconds).ok().map(|seconds| Duration::from_secs(seconds).min(LONGEST_ORPHAN))
     }
 
     /// Leaves something behind that keeps the ports of this connection taken.
