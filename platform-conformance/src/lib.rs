@@ -48,6 +48,7 @@ macro_rules! conformance_tests {
             released_frames_are_held_until_out_of_reach,
             a_fork_copies_mappings_and_shares_frames,
             a_fork_of_a_fork_outlives_its_parent,
+            forks_part_when_either_changes,
             many_spaces_come_and_go,
             a_context_moves_between_spaces,
             threads_share_a_space,

@@ -175,3 +175,69 @@ pub fn a_context_moves_between_spaces(machine: &Machine) {
     drop(second);
     first.run_to_call();
 }
+
+/// After a fork, whatever one side changes is its own affair: pages, rights, and whole stretches.
+pub fn forks_part_when_either_changes(machine: &Machine) {
+    const PLACES: [u64; 4] = [0x4000_0000, 0x4020_0000, 0x9000_0000, 0x70_0000_0000];
+    const PAGES: u64 = 3;
+    let tell = |guest: &mut Guest<'_>, address: u64| -> Result<u8, Trap> {
+        guest.load(code::read_byte());
+        guest.registers.rdi = address;
+        match guest.run() {
+            Trap::Syscall => Ok(guest.registers.r8 as u8),
+            trap => Err(trap),
+        }
+    };
+    let fill = |guest: &mut Guest<'_>, place: u64, value: u8| {
+        let frames = guest.add(place, PAGES, READ_WRITE);
+        (0..PAGES).for_each(|page| machine.memory.write(frames.start + page * PAGE_SIZE, &[value + page as u8]));
+    };
+    let fork = |parent: &mut Guest<'_>| {
+        let space = parent.context.fork_space(&*parent.space).unwrap();
+        let mut child = Guest::thread(machine, space);
+        child.registers = parent.registers;
+        child
+    };
+    let mut parent = Guest::new(machine, code::read_byte());
+    for (i, place) in (0..).zip(PLACES) {
+        fill(&mut parent, place, 10 * (i + 1));
+    }
+    assert_eq!(tell(&mut parent, PLACES[0]), Ok(10));
+    let mut child = fork(&mut parent);
+    let mut grandchild = fork(&mut child);
+    // The child: a page less, a page other, a stretch gone.
+    child.remove(PLACES[0] + PAGE_SIZE..PLACES[0] + 2 * PAGE_SIZE);
+    fill(&mut child, PLACES[1], 100);
+    child.remove(0x8000_0000..0xc000_0000);
+    // The parent: rights, and a new page beside.
+    parent.space.protect(PLACES[3]..PLACES[3] + PAGES * PAGE_SIZE, READ);
+    fill(&mut parent, PLACES[0] + PAGES * PAGE_SIZE, 200);
+    for round in 0..3 {
+        for (i, place) in (0..).zip(PLACES) {
+            assert_eq!(tell(&mut parent, place + PAGE_SIZE), Ok(10 * (i + 1) + 1), "round {round}");
+            assert_eq!(tell(&mut grandchild, place + 2 * PAGE_SIZE), Ok(10 * (i + 1) + 2), "round {round}");
+        }
+        assert_eq!(tell(&mut child, PLACES[0]), Ok(10));
+        assert!(matches!(tell(&mut child, PLACES[0] + PAGE_SIZE), Err(Trap::PageFault { .. })));
+        assert_eq!(tell(&mut child, PLACES[1] + 2 * PAGE_SIZE), Ok(102));
+        assert!(matches!(tell(&mut child, PLACES[2]), Err(Trap::PageFault { .. })));
+        assert!(matches!(tell(&mut grandchild, PLACES[0] + PAGES * PAGE_SIZE), Err(Trap::PageFault { .. })));
+        assert_eq!(tell(&mut parent, PLACES[0] + PAGES * PAGE_SIZE), Ok(200));
+        for (guest, may) in [(&mut parent, false), (&mut child, true), (&mut grandchild, true)] {
+            guest.load(code::write_byte());
+            (guest.registers.rdi, guest.registers.rsi) = (PLACES[3], 40);
+            let trap = guest.run();
+            let refused = Trap::PageFault { address: PLACES[3], access: Access::Write };
+            assert_eq!(trap, if may { Trap::Syscall } else { refused });
+        }
+        // Another generation comes and goes.
+        let mut passing = fork(&mut grandchild);
+        passing.remove(0..machine.platform.address_limit());
+        fill(&mut passing, PLACES[2], 77);
+        assert_eq!(tell(&mut passing, PLACES[2] + PAGE_SIZE), Ok(78));
+    }
+    // Everything of the parent goes; the others stay.
+    drop(parent);
+    assert_eq!(tell(&mut grandchild, PLACES[3] + PAGE_SIZE), Ok(41));
+    assert_eq!(tell(&mut child, PLACES[3] + PAGE_SIZE), Ok(41));
+}

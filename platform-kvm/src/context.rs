@@ -113,6 +113,7 @@ impl KvmContext {
         self.settle(space)?;
         let vcpu = self.find_vcpu(space)?;
         let mut core = vcpu.core.lock();
+        vcpu.fresh.store(false, Ordering::SeqCst);
         if !self.owns(&vcpu) {
             return Ok(None);
         }

@@ -82,6 +82,7 @@ impl Pool {
     /// There is none, and the host makes none.
     pub fn take(&self, seat: &Arc<Seat>, root: &Arc<Root>) -> Result<Arc<Vcpu>, HostFault> {
         let vcpu = self.find(root)?;
+        vcpu.fresh.store(true, Ordering::SeqCst);
         *vcpu.user.lock() = Some(seat.clone());
         vcpu.thread.store(gettid().as_raw(), Ordering::Relaxed);
         seat.set_vcpu(Some(vcpu.clone()));
@@ -127,7 +128,7 @@ impl Pool {
 
     /// Takes a processor from a context that is not in the guest.
     fn take_idle(&self, all: &[Arc<Vcpu>]) -> Result<Option<Arc<Vcpu>>, HostFault> {
-        for vcpu in all {
+        for vcpu in all.iter().filter(|vcpu| !vcpu.fresh.load(Ordering::SeqCst)) {
             let Some(core) = vcpu.core.try_lock() else { continue };
             if self.evict(vcpu, &core)? {
                 return Ok(Some(vcpu.clone()));

@@ -3,7 +3,7 @@
 use std::any::Any;
 use std::ops::Range;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 
 use amber_platform::{AddressSpace, FrameRange, Frames, HostFault, Protection};
 use parking_lot::{Condvar, Mutex};
@@ -14,7 +14,7 @@ use crate::layout::{ADDRESS_LIMIT, TRAMPOLINE};
 use crate::machine::Machine;
 use crate::residents::Residents;
 use crate::table_memory::Table;
-use crate::tables::{self, Stale, Tree};
+use crate::tables::{self, Link, Stale, Tree};
 
 /// A top-level table; processors that have it loaded keep it alive.
 pub struct Root {
@@ -35,12 +35,15 @@ impl Drop for Root {
     }
 }
 
+/// So often a space may lose all its mappings for want of tables.
+const MOST_LOSSES: u32 = 8;
+
 /// What waits until no processor remembers it any more.
 struct Garbage {
     /// The change that took it away.
     change: u64,
     frames: Vec<Frames>,
-    tables: Vec<Table>,
+    tables: Vec<Link>,
 }
 
 /// A guest address space.
@@ -56,7 +59,8 @@ pub struct Space {
     waiters: AtomicUsize,
     waiting: Mutex<()>,
     progress: Condvar,
-    /// Whether there was no memory for a table.
+    /// How often there was no memory for a table, and whether that made the space unusable.
+    losses: AtomicU32,
     broken: AtomicBool,
     answers: Option<SharedAnswers>,
 }
@@ -86,6 +90,7 @@ impl Space {
             waiters: AtomicUsize::new(0),
             waiting: Mutex::new(()),
             progress: Condvar::new(),
+            losses: AtomicU32::new(0),
             broken: AtomicBool::new(false),
             answers,
         })
@@ -155,17 +160,19 @@ impl Space {
     fn give_back(&self, garbage: Vec<Garbage>) {
         for Garbage { frames, tables, .. } in garbage {
             drop(frames);
-            self.machine.tables().give_back(tables);
+            for link in tables {
+                tables::release(&self.machine, link);
+            }
         }
     }
 
     /// Makes processors notice that mappings were taken away.
     fn changed(&self, stale: &Stale) -> u64 {
-        if stale.0.is_empty() {
+        if stale.is_empty() {
             return self.change();
         }
         if self.machine.behaviour().host_remembers_tables {
-            for run in &stale.0 {
+            for run in &stale.runs {
                 self.machine.forget(run.start, run.end - run.start);
             }
             return self.change();
@@ -174,7 +181,7 @@ impl Space {
     }
 
     /// Drops what was taken away with a change, as soon as no one remembers it.
-    fn discard(&self, change: u64, frames: Vec<Frames>, tables: Vec<Table>) {
+    fn discard(&self, change: u64, frames: Vec<Frames>, tables: Vec<Link>) {
         if frames.is_empty() && tables.is_empty() {
             return;
         }
@@ -195,16 +202,20 @@ impl Space {
     fn work(&self, work: impl Fn(&mut Tree, &mut Stale) -> Result<(), HostFault>) -> u64 {
         let mut tree = self.tree.lock();
         let mut stale = Stale::default();
-        let Err(error) = work(&mut tree, &mut stale) else { return self.changed(&stale) };
-        log::warn!("a guest process loses {} page tables: {error}", tree.size());
-        if tree.size() == 0 || self.machine.behaviour().host_remembers_tables {
-            self.broken.store(true, Ordering::Relaxed);
-            return self.changed(&stale);
+        let done = work(&mut tree, &mut stale);
+        if let Err(error) = done {
+            log::warn!("a guest process loses its page tables: {error}");
+            // Its own tables may be what others lack; but if that does not help, it cannot run.
+            let hopeless = self.losses.fetch_add(1, Ordering::Relaxed) >= MOST_LOSSES;
+            if hopeless || self.machine.behaviour().host_remembers_tables {
+                self.broken.store(true, Ordering::Relaxed);
+            } else {
+                stale.tables.extend(tree.clear());
+            }
         }
-        let tables = tree.clear();
-        let change = self.change.fetch_add(1, Ordering::SeqCst) + 1;
         drop(tree);
-        self.discard(change, Vec::new(), tables);
+        let change = self.changed(&stale);
+        self.discard(change, Vec::new(), stale.tables);
         change
     }
 }
@@ -251,7 +262,8 @@ impl AddressSpace for Space {
 
 impl Drop for Space {
     fn drop(&mut self) {
-        let tables = self.tree.get_mut().clear();
-        self.machine.tables().give_back(tables);
+        for link in self.tree.get_mut().clear() {
+            tables::release(&self.machine, link);
+        }
     }
 }

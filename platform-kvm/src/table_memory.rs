@@ -1,6 +1,6 @@
 //! Memory for page tables and the machine's own pages.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
 use amber_platform::{HostFault, PAGE_SIZE};
 use parking_lot::Mutex;
@@ -38,6 +38,8 @@ struct Stock {
 pub struct TableMemory {
     window: Window,
     stock: Mutex<Stock>,
+    /// How many tables lead to each one; 1 for those that are on their own.
+    holders: Vec<AtomicU32>,
     /// Whether the host keeps what it derives from tables, until told otherwise.
     remembered: AtomicBool,
 }
@@ -46,7 +48,8 @@ impl TableMemory {
     /// Table memory in a window whose first page is the stub.
     pub fn new(window: Window) -> Result<Self, HostFault> {
         let stock = Mutex::new(Stock { top: PAGE_SIZE, ..Stock::default() });
-        Ok(TableMemory { window, stock, remembered: AtomicBool::new(true) })
+        let holders = std::iter::repeat_with(|| AtomicU32::new(0)).take((TABLES_BYTES / PAGE_SIZE) as usize).collect();
+        Ok(TableMemory { window, stock, holders, remembered: AtomicBool::new(true) })
     }
 
     /// The window through which the machine has it.
@@ -64,6 +67,31 @@ impl TableMemory {
     /// # Errors
     /// All table memory is used.
     pub fn take(&self, forget: impl FnOnce() -> Result<(), HostFault>) -> Result<Table, HostFault> {
+        let table = self.find(forget)?;
+        self.holders(table).store(1, Ordering::Relaxed);
+        Ok(table)
+    }
+
+    fn holders(&self, table: Table) -> &AtomicU32 {
+        &self.holders[(table.0 / PAGE_SIZE) as usize]
+    }
+
+    /// Lets one more table lead to this one.
+    pub fn share(&self, table: Table) {
+        self.holders(table).fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Whether several tables lead to this one, so that it must not be changed.
+    pub fn is_shared(&self, table: Table) -> bool {
+        self.holders(table).load(Ordering::Acquire) > 1
+    }
+
+    /// Says that one table less leads to this one. Returns whether it was the last.
+    pub fn unshare(&self, table: Table) -> bool {
+        self.holders(table).fetch_sub(1, Ordering::AcqRel) == 1
+    }
+
+    fn find(&self, forget: impl FnOnce() -> Result<(), HostFault>) -> Result<Table, HostFault> {
         let mut stock = self.stock.lock();
         if let Some(table) = stock.free.pop() {
             return Ok(table);

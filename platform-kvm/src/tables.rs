@@ -73,66 +73,91 @@ fn takes_away(old: u64, new: u64) -> bool {
             || old & NO_EXECUTE < new & NO_EXECUTE)
 }
 
-/// What processors may still remember after a change: guest-physical runs.
+/// What processors may still remember after a change.
 #[derive(Debug, Default)]
-pub struct Stale(pub Vec<Range<u64>>);
+pub struct Stale {
+    /// Guest-physical runs that were mapped.
+    pub runs: Vec<Range<u64>>,
+    /// Tables that were led to, with their levels.
+    pub tables: Vec<Link>,
+}
+
+/// That a table leads to this one, which is of that level.
+pub type Link = (Table, u32);
 
 impl Stale {
     fn add(&mut self, start: u64, len: u64) {
-        match self.0.last_mut() {
+        match self.runs.last_mut() {
             Some(last) if last.end == start => last.end += len,
-            _ => self.0.push(start..start + len),
+            _ => self.runs.push(start..start + len),
         }
+    }
+
+    /// Whether there is nothing to be remembered.
+    pub fn is_empty(&self) -> bool {
+        self.runs.is_empty() && self.tables.is_empty()
     }
 }
 
 /// The user half of one address space.
+///
+/// Where processors walk the tables themselves, a fork shares them: whoever changes something below a shared table makes a
+/// copy of it first.
 pub struct Tree {
     machine: Arc<Machine>,
     root: Table,
-    /// Every table below the root.
-    tables: Vec<Table>,
 }
 
 impl Tree {
     /// A tree without mappings under a root.
     pub fn new(machine: Arc<Machine>, root: Table) -> Self {
-        Tree { machine, root, tables: Vec::new() }
+        Tree { machine, root }
     }
 
     fn entries(&self, table: Table) -> &[AtomicU64; ENTRIES] {
         self.machine.tables().entries(table)
     }
 
-    /// The table an entry leads to, which is made if there is none. A large mapping is taken apart.
-    fn descend(&mut self, table: Table, at: usize, level: u32) -> Result<Table, HostFault> {
-        let entry = self.entries(table)[at].load(Ordering::SeqCst);
-        if entry & PRESENT != 0 && entry & LARGE == 0 {
-            return Ok(self.machine.tables().at(entry & ADDRESS));
+    /// The table an entry leads to, for changes. It is made if there is none, and copied if it is shared; a large mapping is
+    /// taken apart.
+    fn descend(&mut self, table: Table, at: usize, level: u32, stale: &mut Stale) -> Result<Table, HostFault> {
+        let tables = self.machine.tables();
+        let entry = tables.entries(table)[at].load(Ordering::SeqCst);
+        let linked = (entry & PRESENT != 0 && entry & LARGE == 0).then(|| tables.at(entry & ADDRESS));
+        if let Some(next) = linked.filter(|next| !tables.is_shared(*next)) {
+            return Ok(next);
         }
         let next = self.machine.new_table()?;
-        self.tables.push(next);
-        if entry & LARGE != 0 {
-            for (i, small) in self.entries(next).iter().enumerate() {
+        if let Some(shared) = linked {
+            for (to, from) in tables.entries(next).iter().zip(tables.entries(shared)) {
+                let entry = from.load(Ordering::SeqCst);
+                to.store(entry, Ordering::SeqCst);
+                if level > 1 && entry & PRESENT != 0 && entry & LARGE == 0 {
+                    tables.share(tables.at(entry & ADDRESS));
+                }
+            }
+            stale.tables.push((shared, level - 1));
+        } else if entry & LARGE != 0 {
+            for (i, small) in tables.entries(next).iter().enumerate() {
                 small.store((entry & !LARGE) + i as u64 * span(level - 1), Ordering::SeqCst);
             }
         }
-        self.entries(table)[at].store(self.machine.tables().address(next) | LINK, Ordering::SeqCst);
+        tables.entries(table)[at].store(tables.address(next) | LINK, Ordering::SeqCst);
         Ok(next)
     }
 
-    /// The last table for an address, which is made if there is none.
-    fn leaf(&mut self, address: u64) -> Result<Table, HostFault> {
+    /// The last table for an address, for changes.
+    fn leaf(&mut self, address: u64, stale: &mut Stale) -> Result<Table, HostFault> {
         let mut table = self.root;
         for level in [3, 2, 1] {
-            table = self.descend(table, index(address, level), level)?;
+            table = self.descend(table, index(address, level), level, stale)?;
         }
         Ok(table)
     }
 
-    /// Maps a page of the machine's own.
+    /// Maps a page of the machine's own, where nothing was.
     pub fn map_own(&mut self, at: u64, page: u64, bits: u64) -> Result<(), HostFault> {
-        let leaf = self.leaf(at)?;
+        let leaf = self.leaf(at, &mut Stale::default())?;
         self.entries(leaf)[index(at, 0)].store(page | bits, Ordering::SeqCst);
         Ok(())
     }
@@ -153,11 +178,11 @@ impl Tree {
         while done < len {
             let (address, page) = (at + done, physical + done);
             let part = (REGION - address % REGION).min(len - done);
-            if large && part == REGION && page.is_multiple_of(REGION) && self.map_large(address, page | bits)? {
+            if large && part == REGION && page.is_multiple_of(REGION) && self.map_large(address, page | bits, stale)? {
                 done += part;
                 continue;
             }
-            let leaf = self.leaf(address)?;
+            let leaf = self.leaf(address, stale)?;
             let first = index(address, 0);
             for i in 0..(part / PAGE_SIZE) as usize {
                 let new = (page + i as u64 * PAGE_SIZE) | bits;
@@ -172,79 +197,100 @@ impl Tree {
     }
 
     /// Maps a whole region by one entry, where there is no table yet.
-    fn map_large(&mut self, address: u64, entry: u64) -> Result<bool, HostFault> {
+    fn map_large(&mut self, address: u64, entry: u64, stale: &mut Stale) -> Result<bool, HostFault> {
         let mut table = self.root;
         for level in [3, 2] {
-            table = self.descend(table, index(address, level), level)?;
+            table = self.descend(table, index(address, level), level, stale)?;
         }
         let place = &self.entries(table)[index(address, 1)];
         Ok(place.compare_exchange(0, entry | LARGE, Ordering::SeqCst, Ordering::SeqCst).is_ok())
     }
 
-    /// Calls `work` with every entry in a range that is not empty, and its length. Large entries that reach over the end
-    /// are taken apart before.
-    fn each(&mut self, range: Range<u64>, work: &mut impl FnMut(&AtomicU64, u64)) -> Result<(), HostFault> {
-        self.each_below(self.root, 3, 0, range, work)
-    }
-
-    fn each_below(
-        &mut self,
-        table: Table,
-        level: u32,
-        base: u64,
-        range: Range<u64>,
-        work: &mut impl FnMut(&AtomicU64, u64),
-    ) -> Result<(), HostFault> {
-        let span = span(level);
-        let first = (range.start.saturating_sub(base) / span) as usize;
-        for i in first..ENTRIES {
-            let at = base + i as u64 * span;
-            if at >= range.end {
-                break;
-            }
-            let entry = self.entries(table)[i].load(Ordering::SeqCst);
-            let whole = range.start <= at && at + span <= range.end;
-            if entry == 0 || level == 3 && i >= ENTRIES / 2 {
-                continue;
-            }
-            if level == 0 || entry & LARGE != 0 && level == 1 && whole {
-                work(&self.entries(table)[i], span);
-                continue;
-            }
-            let next = self.descend(table, i, level)?;
-            let part = range.start.max(at)..range.end.min(at + span);
-            self.each_below(next, level - 1, at, part, work)?;
-        }
-        Ok(())
-    }
-
     /// Removes all mappings in a range.
     pub fn unmap(&mut self, range: Range<u64>, stale: &mut Stale) -> Result<(), HostFault> {
-        self.each(range, &mut |entry, len| {
-            let old = entry.swap(0, Ordering::SeqCst);
-            if takes_away(old, 0) {
-                stale.add(old & ADDRESS, len);
-            }
-        })
+        self.change(self.root, 3, 0, range, stale, &|_| 0)
     }
 
     /// Changes what may be done with what is mapped in a range.
     pub fn protect(&mut self, range: Range<u64>, protection: Protection, stale: &mut Stale) -> Result<(), HostFault> {
         let bits = bits(protection);
-        self.each(range, &mut |entry, len| {
-            let old = entry.load(Ordering::SeqCst);
-            let new = old & (ADDRESS | LARGE) | bits;
-            entry.store(new, Ordering::SeqCst);
-            if takes_away(old, new) {
-                stale.add(old & ADDRESS, len);
+        self.change(self.root, 3, 0, range, stale, &|old| old & (ADDRESS | LARGE) | bits)
+    }
+
+    /// Puts `new(old)` in the place of every last entry in a range that is not empty. `base` is where the table begins.
+    fn change(
+        &mut self,
+        table: Table,
+        level: u32,
+        base: u64,
+        range: Range<u64>,
+        stale: &mut Stale,
+        new: &impl Fn(u64) -> u64,
+    ) -> Result<(), HostFault> {
+        let span = span(level);
+        for (i, part, whole) in parts(level, base, range) {
+            let entry = self.entries(table)[i].load(Ordering::SeqCst);
+            if entry == 0 {
+                continue;
             }
+            if is_last(entry, level) && (level == 0 || whole) {
+                let wanted = new(entry);
+                self.entries(table)[i].store(wanted, Ordering::SeqCst);
+                if takes_away(entry, wanted) {
+                    stale.add(entry & ADDRESS, span);
+                }
+                continue;
+            }
+            let at = base + i as u64 * span;
+            if !is_last(entry, level) {
+                let next = self.machine.tables().at(entry & ADDRESS);
+                // A table that goes as a whole need not be looked at, if nobody remembers what was in it.
+                if whole && new(PRESENT) == 0 && !self.machine.behaviour().host_remembers_tables {
+                    self.entries(table)[i].store(0, Ordering::SeqCst);
+                    stale.tables.push((next, level - 1));
+                    continue;
+                }
+                if self.machine.tables().is_shared(next) && !self.would_change(next, level - 1, at, part.clone(), new) {
+                    continue;
+                }
+            }
+            let next = self.descend(table, i, level, stale)?;
+            self.change(next, level - 1, at, part, stale, new)?;
+        }
+        Ok(())
+    }
+
+    /// Whether [`change`](Self::change) would change anything.
+    fn would_change(&self, table: Table, level: u32, base: u64, range: Range<u64>, new: &impl Fn(u64) -> u64) -> bool {
+        parts(level, base, range).any(|(i, part, _)| {
+            let entry = self.entries(table)[i].load(Ordering::SeqCst);
+            if entry == 0 || is_last(entry, level) {
+                return entry != 0 && new(entry) != entry;
+            }
+            self.would_change(
+                self.machine.tables().at(entry & ADDRESS),
+                level - 1,
+                base + i as u64 * span(level),
+                part,
+                new,
+            )
         })
     }
 
-    /// Copies all mappings below `limit` into an empty tree, with the tables as they are. Pages are shared; whether that
-    /// means anything to who writes, the protections say.
+    /// Gives an empty tree all mappings below `limit`. Pages are shared; whether that means anything to who writes, the
+    /// protections say.
     pub fn copy_into(&self, child: &mut Tree, limit: u64) -> Result<(), HostFault> {
-        self.copy_below(self.root, child, child.root, 3, 0, limit)
+        if self.machine.behaviour().host_remembers_tables {
+            return self.copy_below(self.root, child, child.root, 3, 0, limit);
+        }
+        for (to, from) in self.entries(child.root)[..ENTRIES / 2].iter().zip(self.entries(self.root)) {
+            let entry = from.load(Ordering::SeqCst);
+            if entry != 0 {
+                self.machine.tables().share(self.machine.tables().at(entry & ADDRESS));
+                to.store(entry, Ordering::SeqCst);
+            }
+        }
+        Ok(())
     }
 
     fn copy_below(
@@ -256,34 +302,25 @@ impl Tree {
         base: u64,
         limit: u64,
     ) -> Result<(), HostFault> {
-        let count = if level == 3 { ENTRIES / 2 } else { ENTRIES };
-        for i in 0..count {
+        for (i, part, _) in parts(level, base, base..limit) {
             let entry = self.entries(from)[i].load(Ordering::SeqCst);
-            let at = base + i as u64 * span(level);
-            if entry == 0 || at >= limit {
+            if entry == 0 {
                 continue;
             }
-            if level == 0 || entry & LARGE != 0 && level == 1 {
+            if is_last(entry, level) {
                 self.entries(to)[i].store(entry, Ordering::Relaxed);
                 continue;
             }
-            let next = child.descend(to, i, level)?;
-            self.copy_below(self.machine.tables().at(entry & ADDRESS), child, next, level - 1, at, limit)?;
+            let next = child.descend(to, i, level, &mut Stale::default())?;
+            self.copy_below(self.machine.tables().at(entry & ADDRESS), child, next, level - 1, part.start, limit)?;
         }
         Ok(())
     }
 
-    /// Empties the user half and returns the tables, for when no processor uses them any more.
-    pub fn clear(&mut self) -> Vec<Table> {
-        for entry in &self.entries(self.root)[..ENTRIES / 2] {
-            entry.store(0, Ordering::SeqCst);
-        }
-        std::mem::take(&mut self.tables)
-    }
-
-    /// How many tables there are.
-    pub fn size(&self) -> usize {
-        self.tables.len()
+    /// Empties the user half and returns what it led to.
+    pub fn clear(&mut self) -> Vec<Link> {
+        let entries = self.entries(self.root)[..ENTRIES / 2].iter().map(|entry| entry.swap(0, Ordering::SeqCst));
+        entries.filter(|entry| *entry != 0).map(|entry| (self.machine.tables().at(entry & ADDRESS), 2)).collect()
     }
 
     /// Guest-physical address of what a user may read at `address`.
@@ -294,13 +331,48 @@ impl Tree {
             if entry & (PRESENT | USER) != PRESENT | USER {
                 return None;
             }
-            if level == 0 || level == 1 && entry & LARGE != 0 {
+            if is_last(entry, level) {
                 return Some((entry & ADDRESS) + address % span(level));
             }
             table = self.machine.tables().at(entry & ADDRESS);
         }
         None
     }
+}
+
+/// Whether an entry of a table of `level` maps memory itself.
+fn is_last(entry: u64, level: u32) -> bool {
+    level == 0 || entry & LARGE != 0
+}
+
+/// The entries of a table of `level`, beginning at `base`, that concern a range: their numbers, the part of the range each
+/// covers, and whether that is all that the entry covers. The kernel half is left out.
+fn parts(level: u32, base: u64, range: Range<u64>) -> impl Iterator<Item = (usize, Range<u64>, bool)> {
+    let span = span(level);
+    let end = if level == 3 { ENTRIES / 2 } else { ENTRIES };
+    let first = (range.start.saturating_sub(base) / span) as usize;
+    (first..end).map_while(move |i| {
+        let at = base + i as u64 * span;
+        let part = range.start.max(at)..range.end.min(at + span);
+        (at < range.end).then(|| (i, part.clone(), part == (at..at + span)))
+    })
+}
+
+/// Gives up that something leads to a table; whatever nothing leads to any more is free again.
+pub fn release(machine: &Machine, (table, level): Link) {
+    let tables = machine.tables();
+    if !tables.unshare(table) {
+        return;
+    }
+    if level > 0 {
+        for entry in tables.entries(table) {
+            let entry = entry.load(Ordering::Relaxed);
+            if entry & PRESENT != 0 && !is_last(entry, level) {
+                release(machine, (tables.at(entry & ADDRESS), level - 1));
+            }
+        }
+    }
+    tables.give_back([table]);
 }
 
 /// The kernel half, which all address spaces share.

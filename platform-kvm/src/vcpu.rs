@@ -2,7 +2,7 @@
 
 use std::os::fd::AsRawFd;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI32, AtomicU8, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU8, Ordering};
 
 use amber_platform::{HostFault, PAGE_SIZE, Registers, processor};
 use kvm_bindings::{
@@ -105,6 +105,8 @@ pub struct Vcpu {
     pub user: Mutex<Option<Arc<Seat>>>,
     /// The host thread that ran it last: the host likes it to stay the same.
     pub thread: AtomicI32,
+    /// Whether the context that got it has not come to run yet: it is not to be taken away before.
+    pub fresh: AtomicBool,
     /// Locked while it runs.
     pub core: Mutex<Core>,
 }
@@ -162,7 +164,14 @@ impl Vcpu {
         core.set_system(features)?;
         core.set_entry()?;
         core.set_clock()?;
-        Ok(Vcpu { data, immediate_exit, user: Mutex::new(None), thread: AtomicI32::new(0), core: Mutex::new(core) })
+        Ok(Vcpu {
+            data,
+            immediate_exit,
+            user: Mutex::new(None),
+            thread: AtomicI32::new(0),
+            fresh: AtomicBool::new(false),
+            core: Mutex::new(core),
+        })
     }
 
     /// What keeps it from running when it is not zero.
