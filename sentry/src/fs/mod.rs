@@ -19,6 +19,7 @@ mod inode;
 pub mod inotify;
 pub mod locks;
 mod mount;
+pub mod mount_context;
 pub mod mounting;
 pub mod mqueue;
 pub mod notify;

@@ -182,6 +182,8 @@ pub struct Mount {
     options: AtomicU32,
     writers: AtomicUsize,
     expiring: AtomicBool,
+    /// It was never in a namespace, so it can still be put into one.
+    fresh: AtomicBool,
     place: Mutex<Option<(Weak<Mount>, Arc<Dentry>)>>,
     children: Mutex<HashMap<u64, Arc<Mount>>>,
     propagation: Mutex<Propagation>,
@@ -208,6 +210,7 @@ impl Mount {
             options: AtomicU32::new(options.bits()),
             writers: AtomicUsize::new(0),
             expiring: AtomicBool::new(false),
+            fresh: AtomicBool::new(true),
             place: Mutex::new(Rank::Leaf, None),
             children: Mutex::new(Rank::Leaf, HashMap::new()),
             propagation: Mutex::new(Rank::Leaf, Propagation::default()),
@@ -330,9 +333,15 @@ impl Mount {
             old.generation.fetch_add(1, Ordering::AcqRel);
         }
         if let Some(new) = namespace.upgrade() {
+            self.fresh.store(false, Ordering::Relaxed);
             new.count.fetch_add(1, Ordering::Relaxed);
             new.generation.fetch_add(1, Ordering::AcqRel);
         }
+    }
+
+    /// Whether it is a mount that is nowhere yet, rather than one taken off.
+    pub fn is_fresh(&self) -> bool {
+        self.fresh.load(Ordering::Relaxed) && self.place.lock().is_none()
     }
 
     /// Puts the mount (and what hangs beneath) on a place. The lock of changes is held.

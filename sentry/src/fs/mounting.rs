@@ -81,19 +81,42 @@ pub fn bind(namespace: &Arc<MountNamespace>, what: &Path, place: &Path, recursiv
     })
 }
 
-/// Moves a mount to another place (`MS_MOVE`).
+/// A copy of what is mounted at a place, which is nowhere yet (`OPEN_TREE_CLONE`).
+///
+/// # Errors
+/// `EINVAL` for what cannot be bound.
+pub fn copy_detached(namespace: &Arc<MountNamespace>, what: &Path, recursive: bool) -> Result<Arc<Mount>, Errno> {
+    if what.mount.namespace().is_some() {
+        check_member(namespace, &what.mount)?;
+    }
+    if what.mount.propagation().unbindable {
+        return Err(Errno::EINVAL);
+    }
+    Ok(namespace.change(|| {
+        if recursive {
+            copy_tree(&what.mount, &what.dentry, &mut HashMap::new(), false)
+        } else {
+            what.mount.copy(what.dentry.clone())
+        }
+    }))
+}
+
+/// Moves a mount to another place (`MS_MOVE`), also one that is nowhere yet.
 ///
 /// # Errors
 /// `EINVAL` if it is no mount's root, is the root of the tree, or beneath a shared mount; `ELOOP` into itself.
 pub fn move_mount(namespace: &Arc<MountNamespace>, what: &Path, place: &Path) -> Result<(), Errno> {
     check_member(namespace, &place.mount)?;
-    check_member(namespace, &what.mount)?;
     let mount = &what.mount;
-    if !what.is_mount_root() {
+    let is_new = mount.is_fresh();
+    if !is_new {
+        check_member(namespace, mount)?;
+    }
+    if !what.is_mount_root() || mount.root.is_directory() != place.dentry.is_directory() {
         return Err(Errno::EINVAL);
     }
-    let old = mount.place().ok_or(Errno::EINVAL)?;
-    if old.mount.propagation().group.is_some() || mount.root.is_directory() != place.dentry.is_directory() {
+    let beneath_shared = mount.place().map(|old| old.mount.propagation().group.is_some());
+    if beneath_shared.unwrap_or(!is_new) {
         return Err(Errno::EINVAL);
     }
     check_place(mount, place)?;

@@ -414,12 +414,12 @@ table! {
     425, 425, io_uring_setup(entries: u32, p: PtrOut) => !ENOSYS, "5.1".."";
     426, 426, io_uring_enter(fd: Fd, to_submit: u32, min_complete: u32, flags: u32, arg: PtrIn, argsz: usize) => !ENOSYS, "5.1".."";
     427, 427, io_uring_register(fd: Fd, opcode: u32, arg: PtrOut, nr_args: u32) => !ENOSYS, "5.1".."";
-    428, 428, open_tree(dirfd: DirFd, pathname: Path, flags: OpenTreeFlags) => !ENOSYS, "5.2".."";
-    429, 429, move_mount(from_dirfd: DirFd, from_pathname: Path, to_dirfd: DirFd, to_pathname: Path, flags: MoveMountFlags) => !ENOSYS, "5.2".."";
-    430, 430, fsopen(fsname: Str, flags: FsopenFlags) => !ENOSYS, "5.2".."";
-    431, 431, fsconfig(fd: Fd, cmd: FsconfigCommand, key: Str, value: PtrIn, aux: i32) => !ENOSYS, "5.2".."";
-    432, 432, fsmount(fd: Fd, flags: FsmountFlags, attr_flags: MountAttributes) => !ENOSYS, "5.2".."";
-    433, 433, fspick(dirfd: DirFd, pathname: Path, flags: FspickFlags) => !ENOSYS, "5.2".."";
+    428, 428, open_tree(dirfd: DirFd, pathname: Path, flags: OpenTreeFlags) => super::fs::mount_fd::open_tree, "5.2".."";
+    429, 429, move_mount(from_dirfd: DirFd, from_pathname: Path, to_dirfd: DirFd, to_pathname: Path, flags: MoveMountFlags) => super::fs::mount_fd::move_mount, "5.2".."";
+    430, 430, fsopen(fsname: Str, flags: FsopenFlags) => super::fs::mount_fd::fsopen, "5.2".."";
+    431, 431, fsconfig(fd: Fd, cmd: FsconfigCommand, key: Str, value: PtrIn, aux: i32) => super::fs::mount_fd::fsconfig, "5.2".."";
+    432, 432, fsmount(fd: Fd, flags: FsmountFlags, attr_flags: MountAttributes) => super::fs::mount_fd::fsmount, "5.2".."";
+    433, 433, fspick(dirfd: DirFd, pathname: Path, flags: FspickFlags) => super::fs::mount_fd::fspick, "5.2".."";
     434, 434, pidfd_open(pid: i32, flags: PidfdFlags) => super::task::pidfd::pidfd_open, "5.3".."";
     435, 435, clone3(cl_args: In<CloneArgs>, size: usize) => super::task::clone::clone3, "5.3".."";
     436, 436, close_range(first: u32, last: u32, flags: CloseRangeFlags) => super::fs::descriptor::close_range, "5.9".."";
@@ -428,7 +428,7 @@ table! {
     439, 439, faccessat2(dirfd: DirFd, pathname: Path, mode: AccessMode, flags: AccessFlags) => super::fs::stat::faccessat2, "5.8".."";
     440, 440, process_madvise(pidfd: Fd, iovec: PtrIn, vlen: usize, advice: MemoryAdvice, flags: u32) => super::mm::remote::process_madvise, "5.10".."";
     441, 441, epoll_pwait2(epfd: Fd, events: PtrOut, maxevents: i32, timeout: In<Timespec>, sigmask: In<SignalSet>, sigsetsize: usize) => super::fs::epoll::epoll_pwait2, "5.11".."";
-    442, 442, mount_setattr(dirfd: DirFd, pathname: Path, flags: AtFlags, attr: PtrIn, size: usize) => !ENOSYS, "5.12".."";
+    442, 442, mount_setattr(dirfd: DirFd, pathname: Path, flags: AtFlags, attr: PtrIn, size: usize) => super::fs::mount_fd::mount_setattr, "5.12".."";
     443, 443, quotactl_fd(fd: Fd, cmd: QuotactlCommand, id: i32, addr: PtrOut) => !ENOSYS, "5.14".."";
     444, 444, landlock_create_ruleset(attr: PtrIn, size: usize, flags: u32) => !ENOSYS, "5.13".."";
     445, 445, landlock_add_rule(ruleset_fd: Fd, rule_type: i32, rule_attr: PtrIn, flags: u32) => !ENOSYS, "5.13".."";

@@ -14,6 +14,7 @@ pub mod inotify;
 pub mod ioctl;
 pub mod memfd;
 pub mod mount;
+pub mod mount_fd;
 pub mod mqueue;
 pub mod names;
 pub mod open;

@@ -15,7 +15,8 @@ use crate::fs::{MountOptions, Path as Place, SuperBlock, types};
 use crate::syscalls::args::{Path, PtrIn, Str};
 use crate::task::TaskContext;
 
-fn check_admin(ctx: &TaskContext) -> Result<(), Errno> {
+/// Answers `EPERM` to who may not mount.
+pub(super) fn check_admin(ctx: &TaskContext) -> Result<(), Errno> {
     if ctx.credentials().has(Capability::CAP_SYS_ADMIN) { Ok(()) } else { Err(Errno::EPERM) }
 }
 
