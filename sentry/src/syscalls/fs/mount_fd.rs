@@ -48,7 +48,8 @@ fn context_of(description: &FileDescription) -> Result<&MountContext, Errno> {
 }
 
 fn text(ctx: &TaskContext, address: u64) -> Result<Vec<u8>, Errno> {
-    ctx.read_string(address, TEXT_MOST).map_err(|errno| if errno == Errno::ENAMETOOLONG { Errno::EINVAL } else { errno })
+    ctx.read_string(address, TEXT_MOST)
+        .map_err(|errno| if errno == Errno::ENAMETOOLONG { Errno::EINVAL } else { errno })
 }
 
 /// fsopen(2).
@@ -73,7 +74,14 @@ pub fn fspick(ctx: &mut TaskContext, dirfd: DirFd, path: Path, flags: FspickFlag
 }
 
 /// fsconfig(2).
-pub fn fsconfig(ctx: &mut TaskContext, fd: Fd, command: FsconfigCommand, key: Str, value: PtrIn, aux: i32) -> SysResult {
+pub fn fsconfig(
+    ctx: &mut TaskContext,
+    fd: Fd,
+    command: FsconfigCommand,
+    key: Str,
+    value: PtrIn,
+    aux: i32,
+) -> SysResult {
     if fd.0 < 0 {
         return Err(Errno::EINVAL.into());
     }
@@ -194,8 +202,16 @@ pub fn move_mount(
 }
 
 /// mount_setattr(2). Mapped identities need user namespaces, which are not offered.
-pub fn mount_setattr(ctx: &mut TaskContext, dirfd: DirFd, path: Path, flags: AtFlags, attr: PtrIn, size: usize) -> SysResult {
-    let known = AtFlags::AT_EMPTY_PATH | AtFlags::AT_SYMLINK_NOFOLLOW | AtFlags::AT_NO_AUTOMOUNT | AtFlags::AT_RECURSIVE;
+pub fn mount_setattr(
+    ctx: &mut TaskContext,
+    dirfd: DirFd,
+    path: Path,
+    flags: AtFlags,
+    attr: PtrIn,
+    size: usize,
+) -> SysResult {
+    let known =
+        AtFlags::AT_EMPTY_PATH | AtFlags::AT_SYMLINK_NOFOLLOW | AtFlags::AT_NO_AUTOMOUNT | AtFlags::AT_RECURSIVE;
     if !known.contains(flags) {
         return Err(Errno::EINVAL.into());
     }
