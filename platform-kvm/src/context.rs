@@ -4,10 +4,9 @@ use std::io::ErrorKind;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use amber_platform::{AddressSpace, Context, FloatingPoint, HostFault, Interrupter, Registers, Room, Trap};
+use amber_platform::{AddressSpace, Context, FloatingPoint, HostFault, Interrupter, Reason, Registers, Room, Trap};
 
 use crate::answers::Answer;
-use crate::counters::Reason;
 use crate::exits::{self, Meaning};
 use crate::residents::Residents;
 use crate::seat::Seat;
@@ -150,13 +149,10 @@ impl KvmContext {
         loop {
             let left = core.run()?;
             let meaning = exits::understand(core, left, space, &self.shared.machine, r)?;
-            let counters = &self.shared.machine.counters;
-            counters.count(match meaning {
-                Meaning::Trap(Trap::Syscall | Trap::Syscall32) => Reason::Syscall,
-                Meaning::Trap(Trap::PageFault { .. }) => Reason::PageFault,
-                Meaning::Trap(_) => Reason::Exception,
-                Meaning::Nothing | Meaning::GoOn => Reason::Kick,
-            });
+            self.shared.machine.counters.count(Reason::of(match &meaning {
+                Meaning::Trap(trap) => Some(trap),
+                Meaning::Nothing | Meaning::GoOn => None,
+            }));
             if meaning != Meaning::GoOn {
                 return Ok(meaning);
             }

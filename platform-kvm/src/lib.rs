@@ -10,7 +10,6 @@
 mod answers;
 mod behaviour;
 mod context;
-mod counters;
 mod cpuid;
 mod exits;
 mod floating;

@@ -5,7 +5,7 @@ use std::os::fd::{AsFd, AsRawFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use amber_platform::{FrameRange, GuestMemory, HostFault, PAGE_SIZE};
+use amber_platform::{Counters, FrameRange, GuestMemory, HostFault, PAGE_SIZE};
 use kvm_bindings::{CpuId, KVM_MAX_CPUID_ENTRIES, kvm_userspace_memory_region};
 use kvm_ioctls::{Cap, Kvm, VmFd};
 use linux_loader::loader::{Elf, KernelLoader};
@@ -14,7 +14,6 @@ use vm_memory::mmap::MmapRegionBuilder;
 use vm_memory::{FileOffset, GuestAddress, GuestMemoryMmap, GuestRegionMmap, MmapRegion};
 
 use crate::behaviour::{Behaviour, Detected};
-use crate::counters::Counters;
 use crate::fault;
 use crate::layout::{AREA_BYTES, AREAS, COMMON, GDT, GUEST_BASE, IDT, TABLES_BASE, TABLES_BYTES, code, selector};
 use crate::table_memory::{Table, TableMemory};

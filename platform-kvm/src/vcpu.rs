@@ -4,7 +4,7 @@ use std::os::fd::AsRawFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU8, Ordering};
 
-use amber_platform::{HostFault, PAGE_SIZE, Registers, processor};
+use amber_platform::{HostFault, PAGE_SIZE, Reason, Registers, processor};
 use kvm_bindings::{
     KVM_VCPU_TSC_CTRL, KVM_VCPU_TSC_OFFSET, Msrs, kvm_device_attr, kvm_msr_entry, kvm_regs, kvm_segment, kvm_sregs,
     kvm_xcr, kvm_xcrs,
@@ -13,7 +13,6 @@ use kvm_ioctls::{SyncReg, VcpuExit, VcpuFd};
 use parking_lot::Mutex;
 
 use crate::answers::{Answer, pairs};
-use crate::counters::Reason;
 use crate::cpuid::Features;
 use crate::fault;
 use crate::layout::{ADDRESS_LIMIT, AREA_BYTES, AREAS, GDT, IDT, PORT, TRAMPOLINE, code, data, is_canonical, selector};

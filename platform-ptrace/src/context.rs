@@ -4,7 +4,7 @@ use std::io;
 use std::sync::Arc;
 
 use amber_platform::{
-    Access, AddressSpace, Context, FloatingPoint, HostFault, Interrupter, PAGE_SIZE, Registers, Room, Trap,
+    Access, AddressSpace, Context, FloatingPoint, HostFault, Interrupter, PAGE_SIZE, Reason, Registers, Room, Trap,
 };
 
 use crate::placement::Place;
@@ -226,9 +226,10 @@ impl Context for TracedContext {
             };
             self.seat.stop();
             space.tell_waiters();
-            if let Some((stop, settled)) = stop?
-                && let Some(trap) = self.trap(stop, space, registers, settled)?
-            {
+            let Some((stop, settled)) = stop? else { continue };
+            let trap = self.trap(stop, space, registers, settled)?;
+            self.shared.counters.count(Reason::of(trap.as_ref()));
+            if let Some(trap) = trap {
                 return Ok(trap);
             }
         }

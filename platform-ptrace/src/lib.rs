@@ -28,7 +28,7 @@ mod tracee;
 use std::io;
 use std::sync::Arc;
 
-use amber_platform::{AddressSpace, Context, FloatingFormat, GuestMemory, HostFault, Platform};
+use amber_platform::{AddressSpace, Context, Counters, FloatingFormat, GuestMemory, HostFault, Platform};
 
 use crate::context::TracedContext;
 
@@ -42,6 +42,7 @@ struct Shared {
     keeper: Keeper,
     floating: FloatingFormat,
     processors: Arc<Processors>,
+    counters: Counters,
 }
 
 impl Drop for Shared {
@@ -66,7 +67,9 @@ impl PtracePlatform {
         let commands = GuestMemory::new(layout::COMMAND_BYTES * layout::MOST_SPACES)?;
         let (keeper, floating) = Keeper::start(memory, commands.clone())?;
         let processors = Processors::start().map_err(|e| fault("starting the balancer thread (see `ulimit -u`)", e))?;
-        Ok(PtracePlatform { shared: Arc::new(Shared { commands, keeper, floating, processors }) })
+        Ok(PtracePlatform {
+            shared: Arc::new(Shared { commands, keeper, floating, processors, counters: Counters::default() }),
+        })
     }
 }
 
@@ -85,6 +88,10 @@ impl Platform for PtracePlatform {
 
     fn new_context(&self) -> Result<Box<dyn Context>, HostFault> {
         Ok(Box::new(TracedContext::new(self.shared.clone())))
+    }
+
+    fn counters(&self) -> Vec<(&'static str, u64)> {
+        self.shared.counters.list()
     }
 }
 

@@ -4,6 +4,7 @@
 //! that. The sentry names only the traits of this crate, never a concrete platform.
 
 mod contract;
+mod counters;
 mod floating;
 mod memory;
 pub mod processor;
@@ -13,6 +14,7 @@ pub use contract::{
     Access, AddressSpace, Context, FloatingPoint, HostFault, Interrupter, MOST_ANSWERS, Platform, Protection, Room,
     Trap,
 };
+pub use counters::{Counters, Reason};
 pub use floating::FloatingFormat;
 pub use memory::{FrameRange, Frames, GuestMemory, OutOfMemory};
 pub use registers::Registers;

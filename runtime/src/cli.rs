@@ -51,6 +51,9 @@ pub struct GlobalArgs {
     /// The least important messages to log
     #[arg(long, global = true, value_enum, value_name = "LEVEL", default_value_t = LogLevel::Warn)]
     pub log_level: LogLevel,
+    /// At the end, write to this file how often guest code was left, by reason: a name and a number in each line
+    #[arg(long, global = true, value_name = "FILE")]
+    pub metrics: Option<PathBuf>,
     /// What the guest's network reaches: nothing but the loopback inside the sandbox
     #[arg(long, global = true, value_enum, value_name = "KIND", default_value_t = Network::None)]
     pub network: Network,

@@ -18,6 +18,7 @@ use nix::unistd::{getpgid, getpgrp, getppid, getsid};
 
 use crate::cli::GlobalArgs;
 use crate::console::{ConsoleMaster, Relay, Resizer, Suspender};
+use crate::metrics::Metrics;
 use crate::{logging, platforms};
 
 /// What is passed on to the guest's first process instead of ending Amber.
@@ -35,12 +36,13 @@ const FORWARDED: [Signal; 8] = [
 /// Runs a sandbox to its end and returns the exit status for the caller.
 pub fn launch(mut config: SandboxConfig, args: &GlobalArgs) -> Result<u8> {
     config.trace = trace(args)?;
+    let metrics = Metrics::open(args)?;
     config.stdio = standard_streams(config.process.terminal.is_some())?;
     // Before anything starts a thread, which would take the signals otherwise.
     let signals = SignalWatch::new(&FORWARDED).context("watching signals")?;
     let memory = GuestMemory::new(memory_size()?)?;
     let platform = platforms::choose(args.platform, &memory)?;
-    let sandbox = Arc::new(Sandbox::boot(platform, memory, config)?);
+    let sandbox = Arc::new(Sandbox::boot(platform.clone(), memory, config)?);
     let relay = match sandbox.console() {
         Some(console) => Some(Relay::start(Arc::new(GuestConsole(console.clone())), keys()?, screen()?)?),
         None => None,
@@ -53,6 +55,9 @@ pub fn launch(mut config: SandboxConfig, args: &GlobalArgs) -> Result<u8> {
     let status = sandbox.wait();
     if let Some(relay) = relay {
         relay.finish();
+    }
+    if let Some(metrics) = metrics {
+        metrics.write(&*platform);
     }
     Ok(match status {
         ExitStatus::Exited(code) => code,

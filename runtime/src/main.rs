@@ -8,6 +8,7 @@ mod cli;
 mod console;
 mod launch;
 mod logging;
+mod metrics;
 mod mounts;
 mod platforms;
 mod quick;

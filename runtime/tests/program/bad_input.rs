@@ -43,6 +43,7 @@ fn flags_without_sense() {
         (&["--kernel", "new", "true"], &["--kernel new"]),
         (&["--strace=flyaway", "true"], &["flyaway", "amber syscalls"]),
         (&["--log", "/no/such/dir/log", "true"], &["--log /no/such/dir/log"]),
+        (&["--metrics", "/no/such/dir/metrics", "true"], &["--metrics /no/such/dir/metrics", "No such file"]),
     ] {
         refused(&run(&mut amber_do(args)), 125, words);
     }

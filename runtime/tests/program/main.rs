@@ -4,4 +4,5 @@ mod bad_input;
 mod behaviour;
 mod common;
 mod lifecycle;
+mod metrics;
 mod terminal;

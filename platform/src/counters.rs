@@ -1,8 +1,10 @@
-//! How often the machine was left, and why.
+//! How often guest code was left, and why.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// Why the machine was left.
+use crate::contract::Trap;
+
+/// Why guest code was left.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reason {
     /// A system call.
@@ -15,6 +17,18 @@ pub enum Reason {
     Kick,
     /// Something of the host's own, of no meaning to the guest.
     Other,
+}
+
+impl Reason {
+    /// The reason that goes with a trap; without one, the guest did nothing and somebody else wanted something.
+    pub fn of(trap: Option<&Trap>) -> Self {
+        match trap {
+            Some(Trap::Syscall | Trap::Syscall32) => Reason::Syscall,
+            Some(Trap::PageFault { .. }) => Reason::PageFault,
+            Some(Trap::Exception { .. }) => Reason::Exception,
+            Some(Trap::Interrupted) | None => Reason::Kick,
+        }
+    }
 }
 
 /// The names by which metrics know the reasons, in their order.

@@ -1,0 +1,37 @@
+//! What `--metrics` leaves behind.
+
+use std::fmt::Write as _;
+use std::fs::File;
+use std::io::Write;
+use std::path::PathBuf;
+
+use amber_platform::Platform;
+use anyhow::{Context, Result};
+
+use crate::cli::GlobalArgs;
+
+/// A file that takes the metrics of a sandbox when it ends.
+pub struct Metrics {
+    path: PathBuf,
+    file: File,
+}
+
+impl Metrics {
+    /// Opens where `--metrics` points, and empties it; none without the flag.
+    pub fn open(args: &GlobalArgs) -> Result<Option<Metrics>> {
+        let Some(path) = &args.metrics else { return Ok(None) };
+        let file = File::create(path).with_context(|| format!("--metrics {}", path.display()))?;
+        Ok(Some(Metrics { path: path.clone(), file }))
+    }
+
+    /// Writes what the platform counted. The guest has ended and its status counts: what goes wrong is only logged.
+    pub fn write(mut self, platform: &dyn Platform) {
+        let mut text = String::new();
+        for (name, value) in platform.counters() {
+            let _ = writeln!(text, "{name} {value}");
+        }
+        if let Err(error) = self.file.write_all(text.as_bytes()) {
+            log::error!("--metrics {}: {error}", self.path.display());
+        }
+    }
+}
