@@ -1,6 +1,7 @@
 /* Measures what the kernel below costs. Prints one line an operation: name, a tab, nanoseconds for one operation.
  *
  *   micro all MILLISECONDS   every operation, each for about that long
+ *   micro count NAME N       one operation, N times and no more
  *   micro time CMD ARGS...   one command, from fork to wait
  *   micro idle MILLISECONDS  does nothing
  *   micro nothing            ends at once
@@ -11,6 +12,7 @@
 #include <fcntl.h>
 #include <linux/futex.h>
 #include <pthread.h>
+#include <sched.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -46,6 +48,28 @@ static double op_getpid(long n) {
     double start = now();
     while (n--)
         syscall(SYS_getpid);
+    return now() - start;
+}
+
+static double op_ids(long n) {
+    double start = now();
+    while (n--)
+        syscall(SYS_gettid), syscall(SYS_getuid);
+    return now() - start;
+}
+
+static double op_clock_gettime(long n) {
+    struct timespec t;
+    double start = now();
+    while (n--)
+        clock_gettime(CLOCK_MONOTONIC, &t);
+    return now() - start;
+}
+
+static double op_sched_yield(long n) {
+    double start = now();
+    while (n--)
+        sched_yield();
     return now() - start;
 }
 
@@ -215,6 +239,9 @@ static const struct {
     double (*run)(long n);
 } operations[] = {
     {"getpid", op_getpid},
+    {"gettid+getuid", op_ids},
+    {"clock_gettime", op_clock_gettime},
+    {"sched_yield", op_sched_yield},
     {"read 1 B", op_read_1},
     {"read 64 KiB", op_read_64k},
     {"write 1 B", op_write_1},
@@ -230,13 +257,30 @@ static const struct {
     {"fork+exec", op_fork_exec},
 };
 
-static void measure_all(double budget) {
+#define OPERATIONS (sizeof operations / sizeof *operations)
+
+static void make_file(void) {
     char name[] = "/tmp/amber-bench-XXXXXX";
     file = mkstemp(name);
     check(file >= 0, "/tmp");
     unlink(name);
     check(write(file, buffer, CHUNK) == CHUNK, "write");
-    for (size_t i = 0; i < sizeof operations / sizeof *operations; i++) {
+}
+
+static void do_one(const char *name, long n) {
+    make_file();
+    for (size_t i = 0; i < OPERATIONS; i++) {
+        if (strcmp(operations[i].name, name) == 0) {
+            operations[i].run(n);
+            return;
+        }
+    }
+    errx(2, "what is the operation `%s`?", name);
+}
+
+static void measure_all(double budget) {
+    make_file();
+    for (size_t i = 0; i < OPERATIONS; i++) {
         /* Warm up and find how often it fits into the time: double until a quarter of it is used. */
         long n = 1;
         double took;
@@ -257,6 +301,8 @@ int main(int argc, char **argv) {
     check(length > 0, "/proc/self/exe");
     if (strcmp(argv[1], "all") == 0 && argc == 3) {
         measure_all(atof(argv[2]) * 1e6);
+    } else if (strcmp(argv[1], "count") == 0 && argc == 4) {
+        do_one(argv[2], atol(argv[3]));
     } else if (strcmp(argv[1], "idle") == 0 && argc == 3) {
         usleep(atol(argv[2]) * 1000);
     } else if (strcmp(argv[1], "time") == 0 && argc > 2) {

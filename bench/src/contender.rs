@@ -1,16 +1,18 @@
 //! Who is measured, and how each runs a command.
 
 use std::env;
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use nix::unistd::Uid;
 use serde_json::json;
+use tempfile::NamedTempFile;
 
+use crate::exits::Exits;
 use crate::memory::{self, Idle};
 use crate::run;
 use crate::work::Workspace;
@@ -18,8 +20,13 @@ use crate::work::Workspace;
 /// The contender others are compared with in the last column.
 pub const RIVAL: &str = "runsc ptrace";
 
-/// The platforms Amber has.
-const AMBER_PLATFORMS: &[&str] = &["ptrace"];
+/// Amber on ptrace.
+pub const PTRACE: &str = "amber ptrace";
+/// Amber on KVM.
+pub const KVM: &str = "amber kvm";
+
+/// The platforms Amber has, with what the tables call it there.
+const AMBER_PLATFORMS: [(&str, &str); 2] = [(PTRACE, "ptrace"), (KVM, "kvm")];
 
 /// A way to run a command.
 pub struct Contender {
@@ -29,6 +36,11 @@ pub struct Contender {
 
 enum Kind {
     Native,
+    /// Amber on one of its platforms.
+    Amber {
+        program: PathBuf,
+        platform: &'static str,
+    },
     /// A program whose command line ends with the command to run.
     Prefix(Vec<OsString>),
     /// An OCI runtime, for which a bundle is written each time.
@@ -41,24 +53,19 @@ enum Kind {
 /// Every contender there may be on this machine.
 pub fn all(workspace: &Workspace) -> Result<Vec<Contender>> {
     let mut list = vec![Contender { name: "native".into(), kind: Kind::Native }];
-    let mut add = |name: &str, program: &Path, flags: &[&str]| {
-        let mut prefix = vec![program.into()];
-        prefix.extend(flags.iter().map(OsString::from));
-        list.push(Contender { name: name.into(), kind: Kind::Prefix(prefix) });
-    };
     let amber = build_amber()?;
-    for platform in AMBER_PLATFORMS {
-        add(&format!("amber {platform}"), &amber, &["do", &format!("--platform={platform}"), "--"]);
+    for (name, platform) in AMBER_PLATFORMS {
+        list.push(Contender { name: name.into(), kind: Kind::Amber { program: amber.clone(), platform } });
     }
     match find_program("runsc") {
         Some(runsc) => {
             for platform in ["ptrace", "kvm"] {
-                let platform_flag = format!("--platform={platform}");
-                let mut flags = vec![platform_flag.as_str(), "--network=none", "do"];
+                let mut prefix = vec![runsc.clone().into()];
                 if !Uid::effective().is_root() {
-                    flags.insert(0, "--rootless");
+                    prefix.push("--rootless".into());
                 }
-                add(&format!("runsc {platform}"), &runsc, &flags);
+                prefix.extend([format!("--platform={platform}").into(), "--network=none".into(), "do".into()]);
+                list.push(Contender { name: format!("runsc {platform}"), kind: Kind::Prefix(prefix) });
             }
         }
         None => println!("left out: runsc: not installed (Debian: apt-get install runsc)"),
@@ -89,6 +96,7 @@ impl Contender {
                 command.args(rest);
                 command
             }
+            Kind::Amber { program, platform } => amber_do(program, platform, &[], args),
             Kind::Prefix(prefix) => {
                 let mut command = Command::new(&prefix[0]);
                 command.args(&prefix[1..]).args(args);
@@ -120,6 +128,19 @@ impl Contender {
         output.lines().map(|line| parse(line).with_context(|| format!("unexpected line {line:?}"))).collect()
     }
 
+    /// Whether it tells how often it left guest code.
+    pub fn counts_exits(&self) -> bool {
+        matches!(self.kind, Kind::Amber { .. })
+    }
+
+    /// How often a sandbox that runs a command leaves guest code.
+    pub fn exits(&self, args: &[OsString]) -> Result<Exits> {
+        let Kind::Amber { program, platform } = &self.kind else { bail!("nothing counts exits") };
+        let metrics = NamedTempFile::new().context("making a temporary file")?;
+        run::output(amber_do(program, platform, &["--metrics".as_ref(), metrics.path().as_ref()], args))?;
+        Exits::parse(&fs::read_to_string(metrics.path())?)
+    }
+
     /// Nanoseconds from the start of a command to its end, as its caller sees it.
     pub fn start(&self, args: &[OsString]) -> Result<f64> {
         let command = self.command(args)?;
@@ -136,6 +157,12 @@ impl Contender {
         child.finish(run::LIMIT)?;
         idle
     }
+}
+
+fn amber_do(program: &Path, platform: &str, flags: &[&OsStr], args: &[OsString]) -> Command {
+    let mut command = Command::new(program);
+    command.arg("do").arg(format!("--platform={platform}")).args(flags).arg("--").args(args);
+    command
 }
 
 /// Builds the release of `amber` that belongs to this program and finds it.

@@ -1,11 +1,13 @@
 //! Measures what isolation costs: the same work natively, in Amber, in crun and in gVisor.
 //!
 //! All contenders take turns, round by round, so that whatever else the machine does meets all of them; the table shows
-//! medians.
+//! medians. A second table has how often guest code is left in Amber, which is most of what it costs.
 
 mod contender;
+mod exits;
 mod memory;
 mod report;
+mod rows;
 mod run;
 mod work;
 
@@ -17,7 +19,7 @@ use anyhow::{Context, Result, ensure};
 use clap::Parser;
 
 use crate::contender::Contender;
-use crate::report::{Row, Unit};
+use crate::rows::Row;
 use crate::work::Workspace;
 
 /// Measures what isolation costs: native, Amber, crun and gVisor side by side.
@@ -71,8 +73,10 @@ fn measure(args: &Args) -> Result<()> {
             turn(contender, &workspace, args.milliseconds, &mut samples);
         }
     }
+    let counts = exits::count(&contenders, &workspace.micro());
     let names: Vec<&str> = contenders.iter().map(Contender::name).collect();
     report::table(&names, &samples);
+    exits::table(&names, &counts);
     report::picture(&args.svg, &names, &samples).with_context(|| args.svg.display().to_string())?;
     println!("\nThe picture is in {}.", args.svg.display());
     Ok(())
@@ -110,36 +114,5 @@ fn turn(contender: &Contender, workspace: &Workspace, milliseconds: u64, samples
             note("idle CPU", Ok(idle.cpu));
         }
         Err(error) => println!("{}: idle: {error:#}", contender.name()),
-    }
-}
-
-impl Row {
-    /// Every row of the table, in its order. `aim` is what Amber shall need at most, as a part of gVisor's on ptrace.
-    fn all() -> &'static [Row] {
-        const fn row(name: &'static str, unit: Unit, aim: f64) -> Row {
-            Row { name, unit, aim: Some(aim) }
-        }
-        const ROWS: &[Row] = &[
-            row("getpid", Unit::Time, 0.4),
-            row("read 1 B", Unit::Time, 0.7),
-            row("read 64 KiB", Unit::Time, 0.7),
-            row("write 1 B", Unit::Time, 0.7),
-            row("write 64 KiB", Unit::Time, 0.7),
-            row("open+close", Unit::Time, 0.7),
-            row("stat", Unit::Time, 0.7),
-            row("mmap+touch 64 KiB", Unit::Time, 0.7),
-            row("page fault", Unit::Time, 0.7),
-            row("futex ping-pong", Unit::Time, 0.7),
-            row("pipe ping-pong", Unit::Time, 0.7),
-            row("thread create", Unit::Time, 0.7),
-            row("fork+wait", Unit::Time, 0.4),
-            row("fork+exec", Unit::Time, 0.4),
-            row("start `true`", Unit::Time, 0.3),
-            row("find in 10,000 files", Unit::Time, 0.7),
-            row("build a C project", Unit::Time, 0.7),
-            row("idle memory", Unit::Bytes, 0.4),
-            Row { name: "idle CPU", unit: Unit::Share, aim: None },
-        ];
-        ROWS
     }
 }

@@ -8,41 +8,50 @@ use plotters::coord::ranged1d::{KeyPointHint, NoDefaultFormatting, Ranged};
 use plotters::prelude::*;
 
 use crate::Samples;
-use crate::contender::RIVAL;
+use crate::contender::{KVM, PTRACE, RIVAL};
+use crate::rows::Row;
 
-/// A line of the table.
-pub struct Row {
-    /// What is measured.
-    pub name: &'static str,
-    /// In what.
-    pub unit: Unit,
-    /// The most that Amber shall need, as a part of what the rival needs.
-    pub aim: Option<f64>,
+/// Contenders set against one of them.
+struct Comparison<'a> {
+    base: &'static str,
+    subjects: Vec<&'a str>,
+    /// The most that a subject shall need, as a part of what the base needs.
+    aim: fn(&Row) -> Option<f64>,
 }
 
-/// What a value counts.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub enum Unit {
-    /// Nanoseconds.
-    Time,
-    /// Bytes.
-    Bytes,
-    /// A part of one processor.
-    Share,
-}
+impl Comparison<'_> {
+    /// Amber against its rival, and its own platforms against each other, as far as they were measured.
+    fn all<'a>(contenders: &[&'a str]) -> Vec<Comparison<'a>> {
+        let some = |wanted: fn(&str) -> bool| contenders.iter().copied().filter(|name| wanted(name)).collect();
+        let mut all = vec![
+            Comparison { base: RIVAL, subjects: some(|name| name.starts_with("amber")), aim: |row| row.aim },
+            Comparison { base: PTRACE, subjects: some(|name| name == KVM), aim: |row| Some(row.kvm_aim) },
+        ];
+        all.retain(|comparison| contenders.contains(&comparison.base) && !comparison.subjects.is_empty());
+        all
+    }
 
-impl Unit {
-    fn show(self, value: f64) -> String {
-        let scaled = |steps: &[(f64, &str)]| {
-            let (size, name) = steps.iter().rev().find(|(size, _)| value >= *size).unwrap_or(&steps[0]);
-            let value = value / size;
-            if value < 10.0 { format!("{value:.2} {name}") } else { format!("{value:.0} {name}") }
+    fn head(&self) -> Vec<String> {
+        let mut head: Vec<_> = self.subjects.iter().map(|name| format!("{name} / {}", self.base)).collect();
+        head.push("aim".into());
+        head
+    }
+
+    fn line(&self, row: &Row, samples: &Samples) -> Vec<String> {
+        let base = median(samples, row.name, self.base).filter(|value| *value > 0.0);
+        let aim = (self.aim)(row);
+        let against = |name: &&str| {
+            let ratio = median(samples, row.name, name).zip(base).map(|(own, base)| own / base);
+            match (ratio, aim) {
+                (Some(ratio), Some(aim)) if ratio <= aim => format!("{ratio:.2} ✓"),
+                (Some(ratio), Some(_)) => format!("{ratio:.2} ✗"),
+                (Some(ratio), None) => format!("{ratio:.2}"),
+                (None, _) => "–".into(),
+            }
         };
-        match self {
-            Unit::Time => scaled(&[(1.0, "ns"), (1e3, "µs"), (1e6, "ms"), (1e9, "s")]),
-            Unit::Bytes => scaled(&[(1024.0, "KiB"), (1024.0 * 1024.0, "MiB")]),
-            Unit::Share => format!("{:.1} %", value * 100.0),
-        }
+        let mut line: Vec<_> = self.subjects.iter().map(against).collect();
+        line.push(aim.map_or_else(String::new, |aim| format!("≤ {aim}")));
+        line
     }
 }
 
@@ -54,17 +63,13 @@ fn median(samples: &Samples, row: &str, contender: &str) -> Option<f64> {
     if values.len() % 2 == 1 { values.get(middle).copied() } else { Some((values[middle - 1] + values[middle]) / 2.0) }
 }
 
-/// Prints the table: medians, how many times native that is, and for Amber how it stands against its rival.
+/// Prints the table: medians, how many times native that is, and how Amber stands against others.
 pub fn table(contenders: &[&str], samples: &Samples) {
-    let ambers: Vec<&str> = contenders.iter().copied().filter(|name| name.starts_with("amber")).collect();
-    let mut lines = Vec::new();
+    let comparisons = Comparison::all(contenders);
     let mut head = vec![String::new()];
     head.extend(contenders.iter().map(|name| name.to_string()));
-    if contenders.contains(&RIVAL) {
-        head.extend(ambers.iter().map(|name| format!("{name} / {RIVAL}")));
-        head.push("aim".into());
-    }
-    lines.push(head);
+    head.extend(comparisons.iter().flat_map(Comparison::head));
+    let mut lines = vec![head];
     for row in Row::all() {
         let native = median(samples, row.name, "native");
         let mut line = vec![row.name.to_string()];
@@ -77,19 +82,7 @@ pub fn table(contenders: &[&str], samples: &Samples) {
                 (Some(value), _) => row.unit.show(value),
             });
         }
-        if contenders.contains(&RIVAL) {
-            let rival = median(samples, row.name, RIVAL).filter(|value| *value > 0.0);
-            for amber in &ambers {
-                let ratio = median(samples, row.name, amber).zip(rival).map(|(amber, rival)| amber / rival);
-                line.push(match (ratio, row.aim) {
-                    (Some(ratio), Some(aim)) if ratio <= aim => format!("{ratio:.2} ✓"),
-                    (Some(ratio), Some(_)) => format!("{ratio:.2} ✗"),
-                    (Some(ratio), None) => format!("{ratio:.2}"),
-                    (None, _) => "–".into(),
-                });
-            }
-            line.push(row.aim.map_or_else(String::new, |aim| format!("≤ {aim}")));
-        }
+        line.extend(comparisons.iter().flat_map(|comparison| comparison.line(row, samples)));
         lines.push(line);
     }
     print_markdown(&lines);
@@ -99,7 +92,8 @@ fn times(ratio: f64) -> String {
     if ratio < 10.0 { format!("{ratio:.1}×") } else { format!("{ratio:.0}×") }
 }
 
-fn print_markdown(lines: &[Vec<String>]) {
+/// Prints a table whose first line is its head; all columns but the first stand to the right.
+pub fn print_markdown(lines: &[Vec<String>]) {
     let columns = lines.iter().map(Vec::len).max().unwrap_or(0);
     let widths: Vec<usize> = (0..columns)
         .map(|at| lines.iter().filter_map(|line| line.get(at)).map(|cell| cell.chars().count()).max())
