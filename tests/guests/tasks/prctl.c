@@ -7,6 +7,7 @@
 #include <sched.h>
 #include <sys/auxv.h>
 #include <sys/personality.h>
+#include <sys/uio.h>
 
 #ifndef PR_GET_AUXV
 #define PR_GET_AUXV 0x41555856
@@ -83,6 +84,36 @@ TEST(dumpable) {
     CHECK_EQ(prctl(PR_GET_DUMPABLE), 0);
     CHECK_CHILD(CHECK_EQ(prctl(PR_GET_DUMPABLE), 0));
     CHECK_EQ(WEXITSTATUS(again("dumpable")), 1);
+    CHECK_CHILD({
+        // Nor may its memory be read then, by processes of the same user.
+        CHECK_OK(setresgid(1001, 1001, 1001));
+        CHECK_OK(setresuid(1000, 1000, 1000));
+        static char word[] = "word";
+        char copy[sizeof word] = "";
+        struct iovec to = {copy, sizeof copy}, from = {word, sizeof word};
+        int dumpable;
+        for (dumpable = 0; dumpable < 2; dumpable++) {
+            int pipes[2];
+            CHECK_OK(pipe(pipes));
+            pid_t pid = MUST(fork());
+            if (pid == 0) {
+                prctl(PR_SET_DUMPABLE, dumpable);
+                write(pipes[1], "x", 1);
+                for (;;)
+                    pause();
+            }
+            CHECK_EQ(read(pipes[0], copy, 1), 1);
+            if (dumpable) {
+                // An own child, in case only descendants may be looked into.
+                CHECK_EQ(process_vm_readv(pid, &to, 1, &from, 1, 0), sizeof word);
+                CHECK_STR(copy, "word");
+            } else {
+                CHECK_ERR(process_vm_readv(pid, &to, 1, &from, 1, 0), EPERM);
+            }
+            kill(pid, SIGKILL);
+            waitpid(pid, NULL, 0);
+        }
+    });
     struct stat st;
     CHECK_CHILD({
         // What is said of a process belongs to root while its user may not look into it.

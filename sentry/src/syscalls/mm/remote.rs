@@ -25,11 +25,7 @@ fn memory_of(ctx: &TaskContext, task: &Arc<Task>) -> Result<Arc<MemoryManager>, 
     if Arc::ptr_eq(task.group(), ctx.group()) {
         return Ok(ctx.mm().clone());
     }
-    let (mine, theirs) = (ctx.credentials(), task.credentials());
-    let same = [theirs.uid, theirs.euid, theirs.suid].iter().all(|&uid| uid == mine.uid)
-        && [theirs.gid, theirs.egid, theirs.sgid].iter().all(|&gid| gid == mine.gid)
-        && mine.permitted.is_superset(theirs.permitted);
-    if !same && !mine.has(Capability::CAP_SYS_PTRACE) {
+    if !task.may_be_attached_by(ctx.task()) {
         return Err(Errno::EPERM);
     }
     task.memory().ok_or(Errno::ESRCH)

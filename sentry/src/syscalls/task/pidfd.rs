@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use amber_abi::capability::Capability;
 use amber_abi::errno::Errno;
 use amber_abi::siginfo::{SI_TKILL, SI_USER};
 use amber_abi::task::{PidfdFlags, PidfdSignalFlags, Resource};
@@ -13,8 +12,8 @@ use crate::fs::proc::process_of;
 use crate::signal::Sending;
 use crate::syscalls::args::{Fd, In, SignalNumber};
 use crate::syscalls::signal::send::{check, given_info, own_info};
+use crate::task::TaskContext;
 use crate::task::pidfd::PidFd;
-use crate::task::{Task, TaskContext};
 
 /// pidfd_open(2).
 pub fn pidfd_open(ctx: &mut TaskContext, pid: i32, flags: PidfdFlags) -> SysResult {
@@ -89,15 +88,6 @@ pub fn pidfd_send_signal(
     Ok(0)
 }
 
-/// Whether the caller may look into another process as ptrace(2) may.
-pub(super) fn may_attach(ctx: &TaskContext, task: &Task) -> bool {
-    let (own, other) = (ctx.credentials(), task.credentials());
-    let users = [other.uid, other.euid, other.suid].iter().all(|&u| u == own.uid);
-    let groups = [other.gid, other.egid, other.sgid].iter().all(|&g| g == own.gid);
-    let open = task.group().dumpable() == 1 && own.permitted.is_superset(other.permitted);
-    task.group().pid() == ctx.group().pid() || (users && groups && open) || own.has(Capability::CAP_SYS_PTRACE)
-}
-
 /// pidfd_getfd(2).
 pub fn pidfd_getfd(ctx: &mut TaskContext, pidfd: Fd, target: Fd, flags: u32) -> SysResult {
     if flags != 0 {
@@ -108,7 +98,7 @@ pub fn pidfd_getfd(ctx: &mut TaskContext, pidfd: Fd, target: Fd, flags: u32) -> 
     let named = pidfd.task().clone();
     let task = if pidfd.is_thread() { Some(named) } else { named.group().tasks().into_iter().next() };
     let task = task.filter(|t| !t.has_ended()).ok_or(Errno::ESRCH)?;
-    if !may_attach(ctx, &task) {
+    if !task.may_be_attached_by(ctx.task()) {
         return Err(Errno::EPERM.into());
     }
     let wanted = task.files().get_any(target.0)?;

@@ -5,7 +5,6 @@ use amber_abi::futex::RobustListHead;
 
 use crate::error::SysResult;
 use crate::syscalls::args::{PtrIn, PtrOut};
-use crate::syscalls::task::pidfd::may_attach;
 use crate::task::TaskContext;
 
 /// set_robust_list(2).
@@ -23,7 +22,7 @@ pub fn get_robust_list(ctx: &mut TaskContext, pid: i32, head: PtrOut, len: PtrOu
         0 => ctx.task().clone(),
         _ => ctx.kernel().processes.lock().task(pid).cloned().ok_or(Errno::ESRCH)?,
     };
-    if !may_attach(ctx, &task) {
+    if !task.may_be_attached_by(ctx.task()) {
         return Err(Errno::EPERM.into());
     }
     ctx.write_object(len.0, &(size_of::<RobustListHead>() as u64))?;
