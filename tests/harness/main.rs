@@ -1,7 +1,8 @@
 //! `cargo test -p amber-tests`: every guest program and every real program, natively and on every platform.
 //!
 //! `AMBER_TEST_PLATFORMS` chooses the platforms (words; unless told, all that this machine has), `AMBER` another program
-//! to test, `AMBER_ROOTFS` another place for the Debian tree.
+//! to test, `AMBER_ROOTFS` another place for the Debian tree. With `AMBER_TEST_COMPILE` the guest programs are compiled
+//! and nothing is run.
 #![forbid(unsafe_code)]
 
 use std::env;
@@ -30,6 +31,10 @@ fn try_main() -> Result<ExitCode> {
     let platforms = env::var("AMBER_TEST_PLATFORMS").unwrap_or_else(|_| available());
     let platforms: Vec<&str> = platforms.split_whitespace().collect();
     let setup = Setup::new(PathBuf::from(env!("CARGO_MANIFEST_DIR")), PathBuf::from(env!("CARGO_TARGET_TMPDIR")))?;
+    if env::var_os("AMBER_TEST_COMPILE").is_some() {
+        guest_tests::compile_all(&setup)?;
+        return Ok(ExitCode::SUCCESS);
+    }
     let mut trials = guest_tests::trials(&setup, &platforms)?;
     trials.extend(real::trials(&setup, &platforms)?);
     trials.extend(interactive::trials(&setup, &platforms));
