@@ -55,12 +55,12 @@ __attribute__((unused)) static int writable(int fd) { return !!(events(fd, POLLO
 // Long enough for keys to have had their effect.
 __attribute__((unused)) static void settle(struct pair p) {
     (void)p;
-    usleep(30000);
+    usleep(200000);
 }
 
 __attribute__((unused)) static int waiting(int fd) {
     int count = -1;
-    usleep(30000);
+    usleep(200000);
     CHECK_OK(ioctl(fd, FIONREAD, &count));
     return count;
 }
@@ -89,7 +89,7 @@ static void same(const char *what, const char *got, size_t have, const char *wan
 __attribute__((unused)) static void shows_bytes(struct pair p, const char *wanted, size_t length, int line) {
     char got[4096];
     size_t have = 0;
-    while (have < sizeof got && events(p.master, POLLIN, have < length ? 2000 : 30) & POLLIN) {
+    while (have < sizeof got && events(p.master, POLLIN, have < length ? 5000 : 100) & POLLIN) {
         ssize_t n = read(p.master, got + have, sizeof got - have);
         if (n <= 0)
             break;
@@ -108,18 +108,18 @@ __attribute__((unused)) static void shows_bytes(struct pair p, const char *wante
 // Forgets what is on the screen.
 __attribute__((unused)) static void drain(struct pair p) {
     char got[4096];
-    while (events(p.master, POLLIN, 30) & POLLIN && read(p.master, got, sizeof got) > 0)
+    while (events(p.master, POLLIN, 200) & POLLIN && read(p.master, got, sizeof got) > 0)
         ;
 }
 
 // One read of at most `most` bytes gives just these.
 __attribute__((unused)) static void reads_bytes(struct pair p, size_t most, const char *wanted, size_t length, int line) {
     char got[4096];
-    int there = events(p.slave, POLLIN, 2000) & POLLIN;
+    int there = events(p.slave, POLLIN, 5000) & POLLIN;
     CHECK_AT(there, "line %d: nothing to read", line);
     ssize_t n = there ? read(p.slave, got, most) : 0;
     same("read gives", got, n < 0 ? 0 : n, wanted, length, line);
 }
 #define reads(p, most, wanted) reads_bytes(p, most, wanted, sizeof wanted - 1, __LINE__)
-#define nothing_to_read(p) CHECK(!(events((p).slave, POLLIN, 30) & POLLIN))
+#define nothing_to_read(p) CHECK(!(events((p).slave, POLLIN, 200) & POLLIN))
 #endif
