@@ -120,7 +120,7 @@ impl KvmContext {
             floating::write(&core.fd, &state)?;
         }
         if self.answers_changed {
-            vcpu.set_answers(&self.shared.machine, &self.answers);
+            core.set_answers(&self.answers);
             self.answers_changed = false;
         }
         vcpu.immediate_exit().store(0, Ordering::SeqCst);

@@ -124,10 +124,14 @@ pub fn understand(
         // With the number in rax, whether or not it was looked up already.
         code::SYSCALL..code::HIT => Ok(kernel_call(core, r)),
         code::HIT..code::HIT_END if (offset - code::HIT).is_multiple_of(16) => Ok(kernel_call(core, r)),
-        code::HIT..code::HIT_END => {
+        code::HIT..code::HIT_END | code::YIELDED..code::YIELD_HALT => {
             kernel_call(core, r);
             r.orig_rax = u64::MAX;
             Ok(Meaning::Nothing)
+        }
+        code::HIT_END..code::IRET => {
+            core.grant_yields();
+            Ok(kernel_call(core, r))
         }
         // On the way to the guest, whose registers are as they were given.
         code::IRET..code::BACK_END => {

@@ -33,8 +33,12 @@ pub mod code {
     pub const SYSCALL: u64 = 0;
     /// Where known answers are loaded; 16 bytes each, of which the first instruction loads.
     pub const HIT: u64 = 0x100;
-    /// First byte behind them.
+    /// First byte behind them, where a yield is answered.
     pub const HIT_END: u64 = 0x180;
+    /// From here on in that part, the yield has been answered; its `hlt` is the last instruction.
+    pub const YIELDED: u64 = 0x18b;
+    /// Where that `hlt` is.
+    pub const YIELD_HALT: u64 = 0x18e;
     /// Back by a frame on the stack.
     pub const IRET: u64 = 0x200;
     /// Back from a system call.
@@ -76,6 +80,8 @@ pub const PORT: u16 = 0x10;
 pub mod data {
     /// Eight pairs of call number and answer.
     pub const ANSWERS: u64 = 0;
+    /// How many yields are answered before the next that the host hears of.
+    pub const YIELDS: u64 = 0x80;
     /// The task state segment.
     pub const TSS: u64 = 0x100;
     /// Its limit: with permission bits for the ports up to [`PORT`](super::PORT), and the byte of ones behind them.

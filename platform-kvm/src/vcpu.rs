@@ -34,6 +34,8 @@ const MSR_CSTAR: u32 = 0xc000_0083;
 const MSR_SFMASK: u32 = 0xc000_0084;
 /// Flags that are clear in ring 0: trap, interrupt, direction, I/O privilege, nested task, alignment check.
 const ENTRY_FLAGS: u64 = 0x4_7700;
+/// So many yields in a row the guest makes without the host. Few enough for who waits for another thread that way.
+const YIELDS_GRANTED: u64 = 15;
 /// Flags of ring 0.
 const KERNEL_FLAGS: u64 = 2;
 /// Flags a user may change, and those that always are set.
@@ -97,8 +99,6 @@ pub fn are_loadable(r: &Registers) -> bool {
 
 /// A virtual processor.
 pub struct Vcpu {
-    /// Its page of data.
-    data: Table,
     immediate_exit: *const AtomicU8,
     /// The context whose state it holds.
     pub user: Mutex<Option<Arc<Seat>>>,
@@ -128,6 +128,8 @@ pub struct Core {
     seen: u64,
     /// Roots that may still be loaded, until the stub has loaded another.
     leaving: Vec<Arc<Root>>,
+    /// Whether the stub may answer calls.
+    may_answer: bool,
     /// The guest's registers of the last start.
     started: Registers,
 }
@@ -158,13 +160,13 @@ impl Vcpu {
             root: root.clone(),
             seen: u64::MAX,
             leaving: Vec::new(),
+            may_answer: false,
             started: Registers::default(),
         };
         core.set_system(features)?;
         core.set_entry()?;
         core.set_clock()?;
         Ok(Vcpu {
-            data,
             immediate_exit,
             user: Mutex::new(None),
             thread: AtomicI32::new(0),
@@ -177,15 +179,6 @@ impl Vcpu {
     pub fn immediate_exit(&self) -> &AtomicU8 {
         // SAFETY: see above.
         unsafe { &*self.immediate_exit }
-    }
-
-    /// Sets the answers it gives by itself. It must not be running.
-    pub fn set_answers(&self, machine: &Machine, answers: &[Answer]) {
-        for (i, (number, result)) in pairs(answers).into_iter().enumerate() {
-            let at = data::ANSWERS + i as u64 * 16;
-            machine.tables().word(self.data, at).store(number, Ordering::Relaxed);
-            machine.tables().word(self.data, at + 8).store(result, Ordering::Relaxed);
-        }
     }
 }
 
@@ -385,6 +378,21 @@ impl Core {
         if changed {
             self.fd.set_sync_dirty_reg(SyncReg::SystemRegister);
         }
+    }
+
+    /// Sets the answers the stub gives by itself. Without any, it answers no yield either: someone wants to see all calls.
+    pub fn set_answers(&mut self, answers: &[Answer]) {
+        for (i, (number, result)) in (0..).zip(pairs(answers)) {
+            self.set_word(data::ANSWERS + i * 16, number);
+            self.set_word(data::ANSWERS + i * 16 + 8, result);
+        }
+        self.may_answer = !answers.is_empty();
+        self.set_word(data::YIELDS, 0);
+    }
+
+    /// Lets the stub answer some more yields by itself.
+    pub fn grant_yields(&self) {
+        self.set_word(data::YIELDS, if self.may_answer { YIELDS_GRANTED } else { 0 });
     }
 
     /// Says that the processor may not have come as far as to take notice of the last change.

@@ -103,6 +103,8 @@ fn set_filter(ctx: &TaskContext, flags: SeccompFlags, address: u64) -> SysResult
         own.set_filter(filter);
         for task in others() {
             task.seccomp().follow(own);
+            // It may be making calls that the platform answers by itself.
+            task.request_attention();
             if who.no_new_privs {
                 let theirs = task.credentials();
                 task.set_credentials(Credentials { no_new_privs: true, ..Credentials::clone(&theirs) });
