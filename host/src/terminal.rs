@@ -4,6 +4,7 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
 use nix::sys::termios::{SetArg, Termios, cfmakeraw, tcgetattr, tcsetattr};
+use nix::unistd::{getpgrp, tcgetpgrp};
 use parking_lot::Mutex;
 
 /// The size of a terminal.
@@ -20,7 +21,106 @@ pub struct WindowSize {
 }
 
 mod call {
+    use super::MODES_BYTES;
+
     nix::ioctl_read_bad!(tiocgwinsz, libc::TIOCGWINSZ, libc::winsize);
+    nix::ioctl_read_bad!(tcgets2, libc::TCGETS2, [u8; MODES_BYTES]);
+    nix::ioctl_write_ptr_bad!(tcsets2, libc::TCSETS2, [u8; MODES_BYTES]);
+    nix::ioctl_write_ptr_bad!(tcsetsw2, libc::TCSETSW2, [u8; MODES_BYTES]);
+    nix::ioctl_write_ptr_bad!(tcsetsf2, libc::TCSETSF2, [u8; MODES_BYTES]);
+    nix::ioctl_read_bad!(fionread, libc::FIONREAD, libc::c_int);
+    nix::ioctl_read_bad!(tiocoutq, libc::TIOCOUTQ, libc::c_int);
+    nix::ioctl_write_int_bad!(tcflsh, libc::TCFLSH);
+    nix::ioctl_write_int_bad!(tcxonc, libc::TCXONC);
+    nix::ioctl_write_int_bad!(tcsbrk, libc::TCSBRK);
+}
+
+/// Bytes of `struct termios2`, in which Linux passes a terminal's modes.
+pub const MODES_BYTES: usize = 44;
+
+/// When changed modes take effect.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum When {
+    /// At once.
+    Now,
+    /// When what was written is out.
+    Drained,
+    /// Likewise, and what was typed before is thrown away.
+    Flushed,
+}
+
+/// The modes of a terminal, as Linux's `struct termios2`.
+///
+/// # Errors
+/// It is not a terminal.
+pub fn modes(fd: impl AsFd) -> io::Result<[u8; MODES_BYTES]> {
+    let mut modes = [0; MODES_BYTES];
+    // SAFETY: the call writes one `termios2` to the place given, which has its size.
+    unsafe { call::tcgets2(fd.as_fd().as_raw_fd(), &mut modes) }?;
+    Ok(modes)
+}
+
+/// Changes the modes of a terminal.
+///
+/// # Errors
+/// It is not a terminal, or it is gone.
+pub fn set_modes(fd: impl AsFd, modes: &[u8; MODES_BYTES], when: When) -> io::Result<()> {
+    let fd = fd.as_fd().as_raw_fd();
+    // SAFETY: the calls read one `termios2` from the place given, which has its size.
+    unsafe {
+        match when {
+            When::Now => call::tcsets2(fd, modes),
+            When::Drained => call::tcsetsw2(fd, modes),
+            When::Flushed => call::tcsetsf2(fd, modes),
+        }
+    }?;
+    Ok(())
+}
+
+/// Bytes typed and not read yet, and bytes written and not out yet.
+///
+/// # Errors
+/// It is not a terminal.
+pub fn queued(fd: impl AsFd) -> io::Result<(i32, i32)> {
+    let fd = fd.as_fd().as_raw_fd();
+    let (mut input, mut output) = (0, 0);
+    // SAFETY: each call writes one `int` to the place given.
+    unsafe { (call::fionread(fd, &mut input)?, call::tiocoutq(fd, &mut output)?) };
+    Ok((input, output))
+}
+
+/// What tcflush(3), tcflow(3) and tcsendbreak(3) ask for, with the numbers Linux has for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Control {
+    /// Throws queued bytes away.
+    Flush(i32),
+    /// Suspends or resumes a direction.
+    Flow(i32),
+    /// Waits until what was written is out; a break only with 0.
+    Drain(i32),
+}
+
+/// Does something to the queues of a terminal.
+///
+/// # Errors
+/// It is not a terminal, or the number means nothing.
+pub fn control(fd: impl AsFd, control: Control) -> io::Result<()> {
+    let fd = fd.as_fd().as_raw_fd();
+    // SAFETY: none of these calls takes an address.
+    unsafe {
+        match control {
+            Control::Flush(queue) => call::tcflsh(fd, queue),
+            Control::Flow(action) => call::tcxonc(fd, action),
+            Control::Drain(how) => call::tcsbrk(fd, how),
+        }
+    }?;
+    Ok(())
+}
+
+/// Opens the terminal that controls this process, if it has one and its process group is in the foreground there.
+pub fn controlling() -> Option<OwnedFd> {
+    let terminal = std::fs::File::options().read(true).write(true).open("/dev/tty").ok()?;
+    (tcgetpgrp(&terminal) == Ok(getpgrp())).then(|| terminal.into())
 }
 
 /// The size of the terminal open as `fd`.

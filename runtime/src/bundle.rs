@@ -86,6 +86,7 @@ fn from_spec(
         sysctls,
         process: first_process(process, caller).context("`process`")?,
         stdio: [None, None, None],
+        controlling_terminal: None,
         trace: None,
     })
 }

@@ -6,6 +6,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use amber_abi::capability::CapabilitySet;
+use amber_host::terminal;
 use amber_sentry::boot::{CapabilitySpec, MountSource, ProcessSpec, SandboxConfig, UserSpec};
 use amber_sentry::profile::KernelProfile;
 use anyhow::{Context, Result, ensure};
@@ -73,6 +74,7 @@ pub fn sandbox(args: DoArgs, profile: KernelProfile, caller: &Caller) -> Result<
             terminal: caller.terminal,
         },
         stdio: [None, None, None],
+        controlling_terminal: if caller.terminal.is_none() { terminal::controlling() } else { None },
         trace: None,
     })
 }

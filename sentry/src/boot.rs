@@ -27,6 +27,8 @@ pub struct SandboxConfig {
     /// Host descriptors that become the guest's 0, 1 and 2; none where the guest gets a console instead, or the
     /// descriptor was closed.
     pub stdio: [Option<OwnedFd>; 3],
+    /// The host's terminal as the controlling terminal of the first session, if the guest gets no console.
+    pub controlling_terminal: Option<OwnedFd>,
     /// Which system calls to print, if any.
     pub trace: Option<TraceFilter>,
 }

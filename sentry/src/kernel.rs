@@ -1,6 +1,7 @@
 //! What there is once in a sandbox.
 
 use std::collections::HashSet;
+use std::os::fd::OwnedFd;
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, OnceLock};
 use std::time::Instant;
@@ -73,6 +74,8 @@ pub struct Kernel {
     pub boot_id: OnceLock<String>,
     /// The sandbox's own terminal, if it has one.
     pub console: OnceLock<Arc<Console>>,
+    /// The host's terminal, where it controls the first session in the place of a console.
+    pub host_terminal: Option<OwnedFd>,
 }
 
 /// The names sethostname(2) and setdomainname(2) set, at most 64 bytes each.

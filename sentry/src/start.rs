@@ -68,6 +68,7 @@ impl Sandbox {
             tunables,
             boot_id: Default::default(),
             console: Default::default(),
+            host_terminal: config.controlling_terminal,
         });
         // Read while the host's files can still be opened.
         amber_host::processor::description();

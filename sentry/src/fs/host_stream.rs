@@ -2,7 +2,7 @@
 
 use std::any::Any;
 use std::fs::File as StdFile;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::{Arc, OnceLock, Weak};
 
 use amber_abi::errno::Errno;
@@ -13,11 +13,13 @@ use amber_host::fs as host;
 use amber_host::poller::{Ready, Watch, readiness};
 use amber_platform::GuestMemory;
 
+use crate::error::SysResult;
 use crate::fs::anon::PIPEFS;
 use crate::fs::hostfs::{HostPages, metadata_of};
 use crate::fs::sigio::{Happening, SignalIo};
-use crate::fs::{File, FileDescription, FileSystem, Inode, Metadata, OwnPosition, SetAttributes};
+use crate::fs::{File, FileDescription, FileSystem, Inode, Metadata, OwnPosition, SetAttributes, host_terminal};
 use crate::mm::{Mappable, PageCache};
+use crate::task::TaskContext;
 use crate::wait::WaitQueue;
 
 /// A host descriptor as an open file of the guest. Its position is the host's, shared with whoever handed it over, so
@@ -56,6 +58,17 @@ pub fn open(file: OwnedFd, memory: &Arc<GuestMemory>) -> Result<Arc<FileDescript
     let inode = HostStreamInode { file: file.clone(), kind, memory: memory.clone(), pages: OnceLock::new() };
     let stream = HostStream::new(file, Arc::new(inode), true)?;
     Ok(FileDescription::new(Arc::new(stream), None, flags & (OpenFlags::O_ACCMODE | OpenFlags::O_APPEND)))
+}
+
+/// Another file on the host's terminal: what `/dev/tty` is without a console.
+///
+/// # Errors
+/// The host has no descriptors left.
+pub fn open_terminal(terminal: BorrowedFd<'_>, memory: &Arc<GuestMemory>) -> Result<Arc<dyn File>, Errno> {
+    let file = Arc::new(host::duplicate(terminal)?);
+    let kind = FileType::CharacterDevice;
+    let inode = HostStreamInode { file: file.clone(), kind, memory: memory.clone(), pages: OnceLock::new() };
+    Ok(Arc::new(HostStream::new(file, Arc::new(inode), true)?))
 }
 
 impl HostStream {
@@ -123,6 +136,10 @@ impl File for HostStream {
 
     fn seek_data(&self, offset: u64, hole: bool) -> Result<u64, Errno> {
         host::seek_data(self.file.as_fd(), offset, hole)
+    }
+
+    fn ioctl(&self, ctx: &mut TaskContext, command: u32, argument: u64) -> SysResult {
+        host_terminal::ioctl(self.file.as_fd(), ctx, command, argument)
     }
 
     fn mappable(&self) -> Result<Arc<dyn Mappable>, Errno> {

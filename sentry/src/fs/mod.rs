@@ -14,6 +14,7 @@ pub mod eventfd;
 mod fd_table;
 mod file;
 pub mod host_stream;
+mod host_terminal;
 pub mod hostfs;
 mod inode;
 pub mod inotify;

@@ -5,7 +5,7 @@ mod discipline;
 mod ioctl;
 mod jobs;
 mod master;
-mod modes;
+pub(crate) mod modes;
 mod pty;
 mod slave;
 

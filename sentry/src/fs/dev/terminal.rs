@@ -1,5 +1,6 @@
 //! The terminal devices: tty(4), console(4), ptmx(4) and pts(4).
 
+use std::os::fd::AsFd;
 use std::sync::Arc;
 
 use amber_abi::capability::Capability;
@@ -9,7 +10,8 @@ use amber_abi::open::OpenFlags;
 use super::Opening;
 use crate::error::SysError;
 use crate::fs::devpts::{self, DevPts};
-use crate::fs::{File, Inode};
+use crate::fs::{File, Inode, host_stream};
+use crate::task::{ProcessTable, TaskContext};
 use crate::tty::{Pty, acquire_if_free};
 
 /// Opens the slave of a pair through `inode`; without `O_NOCTTY` it may become the caller's controlling terminal.
@@ -31,9 +33,20 @@ fn open_pty(
 
 /// `/dev/tty`: the terminal of the caller's session.
 pub(super) fn open_controlling(opening: &Opening<'_>) -> Result<Arc<dyn File>, SysError> {
-    let terminal = opening.ctx.controlling_terminal().ok_or(Errno::ENXIO)?;
+    let Some(terminal) = opening.ctx.controlling_terminal() else { return open_host(opening.ctx) };
     let pty = terminal.as_any().downcast_ref::<Pty>().and_then(Pty::this).ok_or(Errno::ENXIO)?;
     open_pty(opening, &pty, opening.inode.clone(), false)
+}
+
+/// The host's terminal, which controls the first session if anything does.
+fn open_host(ctx: &TaskContext) -> Result<Arc<dyn File>, SysError> {
+    let kernel = ctx.kernel();
+    let terminal = kernel.host_terminal.as_ref().ok_or(Errno::ENXIO)?;
+    let session = kernel.processes.lock().process(ctx.group().pid()).map(|process| process.sid);
+    if session != Some(ProcessTable::INIT) {
+        return Err(Errno::ENXIO.into());
+    }
+    Ok(host_stream::open_terminal(terminal.as_fd(), &kernel.memory)?)
 }
 
 /// `/dev/console`: the sandbox's own terminal, if it has one. It never becomes a controlling terminal by being opened.
