@@ -15,7 +15,7 @@ use amber_abi::stat::StatFs;
 use amber_abi::time::Timespec;
 use nix::dir::Dir;
 use nix::fcntl::{AtFlags, FallocateFlags, OFlag};
-use nix::sys::stat::{FileStat, Mode, SFlag, UtimensatFlags};
+use nix::sys::stat::{FchmodatFlags, FileStat, Mode, SFlag, UtimensatFlags};
 use nix::unistd::{Gid, LinkatFlags, Uid, UnlinkatFlags, Whence};
 
 /// The result of a host call, with the host's errno.
@@ -268,6 +268,13 @@ pub fn set_owner(file: BorrowedFd<'_>, uid: Option<u32>, gid: Option<u32>) -> Re
 /// Changes the permissions of an open file (not one opened with `O_PATH`).
 pub fn set_permissions(file: BorrowedFd<'_>, permissions: u16) -> Result<()> {
     nix::sys::stat::fchmod(file, Mode::from_bits_truncate(permissions.into())).map_err(errno)
+}
+
+/// Changes the permissions of a file opened with `O_PATH`, on hosts before Linux 6.6, which have no call for that.
+pub fn set_permissions_of_path(file: BorrowedFd<'_>, permissions: u16) -> Result<()> {
+    let path = format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&file));
+    let mode = Mode::from_bits_truncate(permissions.into());
+    nix::sys::stat::fchmodat(nix::fcntl::AT_FDCWD, path.as_str(), mode, FchmodatFlags::FollowSymlink).map_err(errno)
 }
 
 /// Sets the time stamps of an entry.

@@ -235,7 +235,11 @@ impl HostInode {
         let orphaned = self.state.lock().orphan.is_some();
         if !orphaned && let Ok((parent, name)) = self.place() {
             match xattr::set_permissions_at(parent.as_fd(), &name, permissions) {
-                Err(Errno::ENOSYS) => {}
+                Err(Errno::ENOSYS) => {
+                    let entry = host::open_at(parent.as_fd(), &name, OpenFlags::O_PATH, 0)?;
+                    self.check_identity(&host::stat(entry.as_fd())?)?;
+                    return host::set_permissions_of_path(entry.as_fd(), permissions);
+                }
                 answer => return answer,
             }
         }

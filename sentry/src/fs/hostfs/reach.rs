@@ -80,7 +80,7 @@ impl HostInode {
 
     /// The host may have put another file under the name. In a tree that is not shared that is taken for the same file
     /// with other content, as Linux does beneath an overlay.
-    fn check_identity(&self, stat: &HostStat) -> Result<(), Errno> {
+    pub(super) fn check_identity(&self, stat: &HostStat) -> Result<(), Errno> {
         let mut state = self.state.lock();
         if (state.device, state.number) == (stat.device, stat.number) {
             return Ok(());
