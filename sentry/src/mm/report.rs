@@ -129,6 +129,13 @@ impl MemoryManager {
         })
     }
 
+    /// At most so many bytes are resident: all that is there to be touched. Far cheaper than [`totals`](Self::totals).
+    pub fn most_resident(&self) -> u64 {
+        self.with(|state| {
+            state.runs.pieces(0..self.limit).map(|piece| piece.frames.len).sum::<u64>().max(state.resident_peak)
+        })
+    }
+
     /// mincore(2): for each page of a range whether it is in memory; none if the range has holes.
     pub fn residency(&self, address: u64, pages: u64) -> Option<Vec<bool>> {
         self.with(|state| {

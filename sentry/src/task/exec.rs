@@ -150,6 +150,7 @@ pub(crate) fn execute(ctx: &mut TaskContext, program: &Program) -> Result<(), Sy
         program.load(ctx.kernel(), &options, &mut open)?
     };
     end_other_threads(ctx)?;
+    exit::note_peak(ctx);
     // Before the parent can learn of the exec, by a vfork or a pipe that closes.
     ctx.group().set_executed();
     exit::leave_memory(ctx);

@@ -24,6 +24,7 @@ pub(super) fn end(mut ctx: TaskContext, status: WaitStatus) -> Box<dyn Context> 
     release_vfork(&mut ctx);
     drop(task.set_files(Arc::new(FdTable::default())));
     if task.group().task_count() <= 1 {
+        note_peak(&ctx);
         task.kernel().ipc.semaphores.process_ended(task.group().pid());
     }
     drop(task.set_memory(None));
@@ -39,6 +40,14 @@ pub(super) fn end(mut ctx: TaskContext, status: WaitStatus) -> Box<dyn Context> 
     leave_table(&task);
     task.group().ended().notify_all();
     platform
+}
+
+/// Keeps what getrusage(2) tells of memory that a process leaves. Looking closely would make each fork dearer, so a process
+/// that has executed nothing is taken to have touched all it could.
+pub(super) fn note_peak(ctx: &TaskContext) {
+    let group = ctx.group();
+    let peak = if group.has_executed() { ctx.mm().totals().hwm } else { ctx.mm().most_resident() };
+    group.add_usage(|usage| usage.ended.peak_resident = usage.ended.peak_resident.max(peak));
 }
 
 /// Does what must be done in the task's memory before it leaves it: robust futexes, and the word that joining waits for.

@@ -107,6 +107,23 @@ TEST(bad_pointer) {
     CHECK_CMP(usage.ru_utime.tv_sec, >=, 0);
 }
 
+TEST(peak_of_a_child) {
+    const long size = 16 << 20;
+    pid_t pid = MUST(fork());
+    if (pid == 0) {
+        volatile char *memory = malloc(size);
+        for (long i = 0; i < size; i += 4096)
+            memory[i] = 1;
+        _exit(0);
+    }
+    struct rusage one, all;
+    CHECK_EQ(wait4(pid, NULL, 0, &one), pid);
+    CHECK_CMP(one.ru_maxrss, >=, size / 1024);
+    CHECK_CMP(one.ru_maxrss, <, 8 * size / 1024);
+    CHECK_OK(getrusage(RUSAGE_CHILDREN, &all));
+    CHECK_CMP(all.ru_maxrss, >=, one.ru_maxrss);
+}
+
 TEST(waitid_forms) {
     siginfo_t info;
     pid_t pid = child_that_exits(9);

@@ -26,8 +26,8 @@ pub(super) fn to_rusage(usage: &Usage) -> Rusage {
 
 /// getrusage(2).
 pub fn getrusage(ctx: &mut TaskContext, who: RusageWho, out: Out<Rusage>) -> SysResult {
-    // The peak is looked up only here and not at each end of a process, where it would cost every fork.
-    let peak_resident = ctx.mm().totals().hwm;
+    // Of the memory there is now, and of what was there before an execve.
+    let peak_resident = ctx.mm().totals().hwm.max(ctx.group().past_usage().ended.peak_resident);
     let usage = match who {
         RusageWho::RUSAGE_SELF => Usage { peak_resident, ..ctx.group().usage() },
         RusageWho::RUSAGE_CHILDREN => ctx.group().past_usage().children,
