@@ -139,9 +139,12 @@ impl Pool {
 
     /// Puts the state of a processor's context away, if it has one.
     fn evict(&self, vcpu: &Vcpu, core: &Core) -> Result<bool, HostFault> {
-        let Some(seat) = vcpu.user.lock().take() else { return Ok(false) };
+        // Held to the end: the context must not find itself without a processor before its state is there.
+        let mut user = vcpu.user.lock();
+        let Some(seat) = &*user else { return Ok(false) };
         *seat.saved.lock() = Some(floating::state_of(&core.fd, &self.format)?);
         seat.set_vcpu(None);
+        *user = None;
         Ok(true)
     }
 
