@@ -134,13 +134,16 @@ impl KvmContext {
         let meaning = self.run_core(&mut core, &vcpu, space, r);
         self.seat.stop();
         space.after_run();
-        if self.seat.take_wanted() || self.shared.pool.is_scarce() {
+        // Changing the thread of a processor can take the host longer than others wait: whoever has not come to run yet
+        // stays, or nobody would ever get on.
+        let started = !matches!(meaning, Ok(Meaning::NotStarted));
+        if (self.seat.take_wanted() || self.shared.pool.is_scarce()) && started {
             self.vcpu = None;
             self.shared.pool.give_way(vcpu.clone(), &core)?;
         }
         match meaning? {
             Meaning::Trap(trap) => Ok(Some(trap)),
-            Meaning::Nothing | Meaning::GoOn => Ok(None),
+            Meaning::Nothing | Meaning::NotStarted | Meaning::GoOn => Ok(None),
         }
     }
 
@@ -151,7 +154,7 @@ impl KvmContext {
             let meaning = exits::understand(core, left, space, &self.shared.machine, r)?;
             self.shared.machine.counters.count(Reason::of(match &meaning {
                 Meaning::Trap(trap) => Some(trap),
-                Meaning::Nothing | Meaning::GoOn => None,
+                Meaning::Nothing | Meaning::NotStarted | Meaning::GoOn => None,
             }));
             if meaning != Meaning::GoOn {
                 return Ok(meaning);

@@ -28,6 +28,8 @@ pub enum Meaning {
     Trap(Trap),
     /// Nothing; the registers are the guest's.
     Nothing,
+    /// Nothing at all: the guest has not come to run.
+    NotStarted,
     /// The processor is on its way to a trap: run it again as it is.
     GoOn,
 }
@@ -137,7 +139,7 @@ pub fn understand(
         code::IRET..code::BACK_END => {
             core.forget_seen();
             r.orig_rax = u64::MAX;
-            Ok(Meaning::Nothing)
+            Ok(Meaning::NotStarted)
         }
         _ if left != Left::Halted => Ok(Meaning::GoOn),
         code::SYSCALL32..code::INT80 => {

@@ -156,16 +156,16 @@ impl Pool {
             }
             if waiter.arrived.wait_for(&mut given, SLICE).timed_out() && given.is_none() {
                 drop(given);
-                self.press();
+                self.press(waiter);
                 given = waiter.given.lock();
             }
         }
     }
 
-    /// Makes one processor change its context.
-    fn press(&self) {
+    /// Makes one processor change its context, if `waiter` is the next to get one.
+    fn press(&self, waiter: &Waiter) {
         let mut state = self.state.lock();
-        if state.waiters.is_empty() {
+        if !state.waiters.front().is_some_and(|first| std::ptr::eq(Arc::as_ptr(first), waiter)) {
             return;
         }
         if let Ok(Some(vcpu)) = self.take_idle(&state.all) {
