@@ -1,23 +1,18 @@
 //! What other threads may know of and do to a context.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use amber_platform::{FloatingPoint, Interrupter};
+use amber_platform::{FloatingPoint, Interrupter, RunState};
 use nix::unistd::{Pid, getpid, gettid};
 use parking_lot::Mutex;
 
 use crate::kick;
 use crate::vcpu::Vcpu;
 
-/// Guest code runs, or is about to.
-const RUNNING: u32 = 1;
-/// Someone wants the context to come back.
-const INTERRUPTED: u32 = 2;
-
 /// A context as seen by other threads.
 pub struct Seat {
-    state: AtomicU32,
+    state: RunState,
     /// Number of the last change of its address space that the processor has taken notice of.
     seen: AtomicU64,
     /// The host thread, which is always the same.
@@ -35,7 +30,7 @@ impl Seat {
     /// The seat of a context of the calling thread.
     pub fn new() -> Arc<Self> {
         Arc::new(Seat {
-            state: AtomicU32::new(0),
+            state: RunState::default(),
             seen: AtomicU64::new(0),
             process: getpid(),
             thread: gettid(),
@@ -52,27 +47,22 @@ impl Seat {
 
     /// Says that guest code is about to run; not if an interruption is due.
     pub fn start(&self) -> bool {
-        let free = self.state.fetch_or(RUNNING, Ordering::SeqCst) & INTERRUPTED == 0;
-        if !free {
-            self.stop();
-        }
-        free
+        self.state.start()
     }
 
     /// Says that guest code does not run any more.
     pub fn stop(&self) {
-        self.state.fetch_and(!RUNNING, Ordering::SeqCst);
+        self.state.stop();
     }
 
     /// Whether an interruption is due; it then is no more.
     pub fn take_interrupt(&self) -> bool {
-        self.state.load(Ordering::SeqCst) & INTERRUPTED != 0
-            && self.state.fetch_and(!INTERRUPTED, Ordering::SeqCst) & INTERRUPTED != 0
+        self.state.take_interrupt()
     }
 
     /// Whether guest code may be running.
     pub fn is_running(&self) -> bool {
-        self.state.load(Ordering::SeqCst) & RUNNING != 0
+        self.state.is_running()
     }
 
     /// The last change of the address space that guest code which runs now knows of.
@@ -108,7 +98,7 @@ impl Seat {
 
 impl Interrupter for Seat {
     fn interrupt(&self) {
-        if self.state.fetch_or(INTERRUPTED, Ordering::SeqCst) & RUNNING != 0 {
+        if self.state.interrupt() {
             self.kick();
         }
     }

@@ -1,8 +1,6 @@
 //! What other threads may know of and do to a context.
 
-use std::sync::atomic::{AtomicU32, Ordering};
-
-use amber_platform::Interrupter;
+use amber_platform::{Interrupter, RunState};
 use parking_lot::Mutex;
 
 use crate::trace;
@@ -10,15 +8,10 @@ use crate::trace;
 /// The signal that brings a stub thread out of the guest. It is never delivered.
 pub const KICK: i32 = libc::SIGUSR1;
 
-/// Guest code runs, or is about to.
-const RUNNING: u32 = 1;
-/// Someone wants the context to come back.
-const INTERRUPTED: u32 = 2;
-
 /// A context as seen by other threads.
 #[derive(Default)]
 pub struct Seat {
-    state: AtomicU32,
+    state: RunState,
     /// The stub process and thread to kick.
     target: Mutex<Option<(i32, i32)>>,
 }
@@ -31,27 +24,22 @@ impl Seat {
 
     /// Says that guest code is about to run; not if an interruption is due.
     pub fn start(&self) -> bool {
-        let free = self.state.fetch_or(RUNNING, Ordering::SeqCst) & INTERRUPTED == 0;
-        if !free {
-            self.stop();
-        }
-        free
+        self.state.start()
     }
 
     /// Says that guest code does not run any more.
     pub fn stop(&self) {
-        self.state.fetch_and(!RUNNING, Ordering::SeqCst);
+        self.state.stop();
     }
 
     /// Whether an interruption is due; it then is no more.
     pub fn take_interrupt(&self) -> bool {
-        self.state.load(Ordering::SeqCst) & INTERRUPTED != 0
-            && self.state.fetch_and(!INTERRUPTED, Ordering::SeqCst) & INTERRUPTED != 0
+        self.state.take_interrupt()
     }
 
     /// Whether guest code may be running.
     pub fn is_running(&self) -> bool {
-        self.state.load(Ordering::SeqCst) & RUNNING != 0
+        self.state.is_running()
     }
 
     /// Makes guest code stop for a moment.
@@ -64,7 +52,7 @@ impl Seat {
 
 impl Interrupter for Seat {
     fn interrupt(&self) {
-        if self.state.fetch_or(INTERRUPTED, Ordering::SeqCst) & RUNNING != 0 {
+        if self.state.interrupt() {
             self.kick();
         }
     }

@@ -9,6 +9,7 @@ mod floating;
 mod memory;
 pub mod processor;
 mod registers;
+mod run_state;
 
 pub use contract::{
     Access, AddressSpace, Context, FloatingPoint, HostFault, Interrupter, MOST_ANSWERS, Platform, Protection, Room,
@@ -18,6 +19,7 @@ pub use counters::{Counters, Reason};
 pub use floating::FloatingFormat;
 pub use memory::{FrameRange, Frames, GuestMemory, OutOfMemory};
 pub use registers::Registers;
+pub use run_state::RunState;
 
 /// Bytes in a page, of the guest and of the host.
 pub const PAGE_SIZE: u64 = 4096;
