@@ -1,9 +1,9 @@
-//! `amber run`: from an OCI bundle to a sandbox.
+//! From an OCI bundle to the configuration of a sandbox.
 
 use std::collections::HashSet;
 use std::fs::File;
 use std::io::BufReader;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use amber_abi::Named;
 use amber_abi::capability::{Capability, CapabilitySet};
@@ -13,27 +13,49 @@ use amber_sentry::profile::KernelProfile;
 use anyhow::{Context, Result, bail, ensure};
 use oci_spec::runtime::{Capabilities, Linux, LinuxCapabilities, Mount, PosixRlimit, Process, Spec};
 
-use crate::caller::Caller;
 use crate::mounts;
 use crate::quick::{check_hostname, root_directory};
 
-/// Reads the bundle in `directory` for a container called `id`.
-///
-/// # Errors
-/// What is missing, malformed, or asked for and not offered, by name.
-pub fn sandbox(directory: &Path, id: &str, profile: KernelProfile, caller: &Caller) -> Result<SandboxConfig> {
-    check_id(id)?;
-    let directory = root_directory(directory).with_context(|| format!("bundle {}", directory.display()))?;
-    let path = directory.join("config.json");
-    let file = File::open(&path).with_context(|| {
-        format!("{}: every bundle has this file (`runc spec` writes one to start from)", path.display())
-    })?;
-    let spec: Spec = serde_json::from_reader(BufReader::new(file)).with_context(|| path.display().to_string())?;
-    from_spec(&spec, &directory, id, profile, caller).with_context(|| path.display().to_string())
+/// The file that says everything.
+const CONFIG: &str = "config.json";
+
+/// A bundle that was read.
+pub struct Bundle {
+    /// Its directory, absolute.
+    pub directory: PathBuf,
+    /// What its `config.json` says.
+    pub spec: Spec,
 }
 
-/// What runc accepts as the name of a container.
-fn check_id(id: &str) -> Result<()> {
+impl Bundle {
+    /// Reads the bundle in a directory.
+    ///
+    /// # Errors
+    /// What is missing or malformed, by name.
+    pub fn load(directory: &Path) -> Result<Bundle> {
+        let directory = root_directory(directory).with_context(|| format!("bundle {}", directory.display()))?;
+        let path = directory.join(CONFIG);
+        let file = File::open(&path).with_context(|| {
+            format!("{}: every bundle has this file (`runc spec` writes one to start from)", path.display())
+        })?;
+        let spec: Spec = serde_json::from_reader(BufReader::new(file)).with_context(|| path.display().to_string())?;
+        Ok(Bundle { directory, spec })
+    }
+
+    /// The sandbox that it describes, as the container `id`. A process that wants a terminal gets one of the size
+    /// `terminal` (rows, columns), unless it names another.
+    ///
+    /// # Errors
+    /// What is impossible, or asked for and not offered, by name.
+    pub fn sandbox(&self, id: &str, profile: KernelProfile, terminal: Option<(u16, u16)>) -> Result<SandboxConfig> {
+        check_id(id)?;
+        from_spec(&self.spec, &self.directory, id, profile, terminal)
+            .with_context(|| self.directory.join(CONFIG).display().to_string())
+    }
+}
+
+/// Refuses what runc refuses as the name of a container.
+pub fn check_id(id: &str) -> Result<()> {
     let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '+' | '-' | '.');
     ensure!(
         !id.is_empty() && id.chars().all(allowed) && id != "." && id != "..",
@@ -47,7 +69,7 @@ fn from_spec(
     directory: &Path,
     id: &str,
     profile: KernelProfile,
-    caller: &Caller,
+    terminal: Option<(u16, u16)>,
 ) -> Result<SandboxConfig> {
     check_version(spec.version())?;
     let process = spec.process().as_ref().context("`process` is missing: there is nothing to run")?;
@@ -84,7 +106,7 @@ fn from_spec(
         masked_paths: paths(linux.and_then(|linux| linux.masked_paths().as_ref())),
         readonly_paths: paths(linux.and_then(|linux| linux.readonly_paths().as_ref())),
         sysctls,
-        process: first_process(process, caller).context("`process`")?,
+        process: process_spec(process, terminal).context("`process`")?,
         stdio: [None, None, None],
         controlling_terminal: None,
         trace: None,
@@ -150,7 +172,12 @@ fn mount(entry: &Mount, directory: &Path) -> Result<Option<MountSpec>> {
     Ok(Some(spec))
 }
 
-fn first_process(process: &Process, caller: &Caller) -> Result<ProcessSpec> {
+/// A process, the first or a later one. If it wants a terminal, it gets one of the size `terminal` (rows, columns), unless
+/// it names another.
+///
+/// # Errors
+/// What is missing or impossible, by name.
+pub fn process_spec(process: &Process, terminal: Option<(u16, u16)>) -> Result<ProcessSpec> {
     let args = process.args().clone().unwrap_or_default();
     ensure!(args.first().is_some_and(|program| !program.is_empty()), "`args` is empty: name the program to run");
     ensure!(process.cwd().is_absolute(), "`cwd` {:?} must be an absolute path", process.cwd());
@@ -165,7 +192,7 @@ fn first_process(process: &Process, caller: &Caller) -> Result<ProcessSpec> {
     let umask = user.umask().unwrap_or(0o22);
     ensure!(umask <= 0o777, "`user.umask` {umask} is more than 0777 (write it in decimal)");
     let terminal = match process.terminal() {
-        Some(true) => Some(caller.terminal.context(
+        Some(true) => Some(console_size(process).or(terminal).context(
             "`terminal` is true, but standard input and output are not a terminal in whose foreground amber runs; \
              start it from one or set `terminal` to false",
         )?),
@@ -184,9 +211,16 @@ fn first_process(process: &Process, caller: &Caller) -> Result<ProcessSpec> {
         rlimits: rlimits(process.rlimits().iter().flatten())?,
         no_new_privs: process.no_new_privileges().unwrap_or(false),
         protected: true,
+        oom_score_adj: process.oom_score_adj().unwrap_or(0),
         umask,
         terminal,
     })
+}
+
+fn console_size(process: &Process) -> Option<(u16, u16)> {
+    let size = process.console_size()?;
+    let (rows, columns) = (u16::try_from(size.height()).ok()?, u16::try_from(size.width()).ok()?);
+    (rows > 0 && columns > 0).then_some((rows, columns))
 }
 
 fn rlimits<'a>(list: impl Iterator<Item = &'a PosixRlimit>) -> Result<Vec<(u32, u64, u64)>> {

@@ -6,8 +6,6 @@ use serde_json::{Value, json};
 
 use super::*;
 
-const CALLER: Caller = Caller { rlimits: Vec::new(), umask: 0o22, terminal: None };
-
 /// A bundle as `runc spec` writes it, shortened.
 fn config() -> Value {
     json!({
@@ -49,7 +47,7 @@ fn load(config: &str) -> Result<SandboxConfig> {
     fs::create_dir(bundle.path().join("rootfs"))?;
     fs::create_dir(bundle.path().join("shared"))?;
     fs::write(bundle.path().join("config.json"), config)?;
-    sandbox(bundle.path(), "box-1", KernelProfile::default(), &CALLER)
+    Bundle::load(bundle.path())?.sandbox("box-1", KernelProfile::default(), None)
 }
 
 /// Loads the configuration with the value at `pointer` replaced, or removed where there is none.
@@ -132,7 +130,7 @@ fn malformed_files_are_named() {
     }
     let empty = tempfile::tempdir().unwrap();
     for (path, name) in [(empty.path().to_path_buf(), "config.json"), (empty.path().join("gone"), "gone")] {
-        let error = format!("{:#}", sandbox(&path, "a", KernelProfile::default(), &CALLER).err().unwrap());
+        let error = format!("{:#}", Bundle::load(&path).err().unwrap());
         assert!(error.contains(name), "{error}");
     }
 }
@@ -153,7 +151,7 @@ proptest::proptest! {
         let mut text = config().to_string().into_bytes();
         let place = cut % text.len();
         text[place] = byte;
-        let _ = serde_json::from_slice::<Spec>(&text).map(|spec| from_spec(&spec, Path::new("/"), "x", KernelProfile::default(), &CALLER));
+        let _ = serde_json::from_slice::<Spec>(&text).map(|spec| from_spec(&spec, Path::new("/"), "x", KernelProfile::default(), None));
         text.truncate(place);
         assert!(serde_json::from_slice::<Spec>(&text).is_err());
     }

@@ -52,6 +52,7 @@ pub fn launch(mut config: SandboxConfig, args: &GlobalArgs) -> Result<u8> {
         sandbox.watch();
         suspend_with_guest(Arc::clone(&sandbox), relay.suspender())?;
     }
+    sandbox.start()?;
     let status = sandbox.wait();
     if let Some(relay) = relay {
         relay.finish();

@@ -24,6 +24,7 @@ use amber_sentry::profile::KernelProfile;
 use anyhow::{Context, Result};
 use clap::Parser;
 
+use crate::bundle::Bundle;
 use crate::caller::Caller;
 use crate::cli::{Cli, Command};
 
@@ -75,7 +76,7 @@ fn run(cli: Cli) -> Result<u8> {
         }
         Command::Run(args) => {
             let caller = Caller::take_over()?;
-            bundle::sandbox(&args.bundle, &args.id, profile, &caller)?
+            Bundle::load(&args.bundle)?.sandbox(&args.id, profile, caller.terminal)?
         }
         Command::Syscalls(args) => return print(&table::print(args.format, release.map(|_| profile.release()))),
     };

@@ -71,6 +71,7 @@ pub fn sandbox(args: DoArgs, profile: KernelProfile, caller: &Caller) -> Result<
             rlimits: caller.rlimits.clone(),
             no_new_privs: false,
             protected: false,
+            oom_score_adj: 0,
             terminal: caller.terminal,
         },
         stdio: [None, None, None],

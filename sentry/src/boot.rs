@@ -1,4 +1,4 @@
-//! What a sandbox is made of: the runtime fills this in, [`Kernel::boot`](crate::kernel::Kernel::boot) starts it.
+//! What a sandbox is made of: the runtime fills this in, [`Sandbox::boot`](crate::start::Sandbox::boot) makes it.
 
 use std::ffi::OsString;
 use std::os::fd::OwnedFd;
@@ -90,7 +90,7 @@ pub struct UserSpec {
     pub additional_gids: Vec<u32>,
 }
 
-/// The capability sets of the first process.
+/// The capability sets of a process.
 #[derive(Clone, Copy, Debug, Default)]
 #[expect(missing_docs, reason = "the fields carry the names of capabilities(7)")]
 pub struct CapabilitySpec {
@@ -101,7 +101,7 @@ pub struct CapabilitySpec {
     pub ambient: CapabilitySet,
 }
 
-/// The first process of the sandbox, as in the OCI specification's `process`.
+/// A process that is started from outside, as in the OCI specification's `process`.
 #[derive(Clone, Debug)]
 pub struct ProcessSpec {
     /// The program and its arguments; a program without a slash is searched in the `PATH` of `env`.
@@ -123,11 +123,13 @@ pub struct ProcessSpec {
     /// Signals for which it has no handler do not touch it, as those of a container's first process; SIGKILL and SIGSTOP
     /// reach it from outside only.
     pub protected: bool,
+    /// How willingly it is killed when memory runs out, from -1000 to 1000 (`oom_score_adj`).
+    pub oom_score_adj: i32,
     /// The process gets a new terminal of this size (rows, columns) as 0, 1, 2 and controlling terminal.
     pub terminal: Option<(u16, u16)>,
 }
 
-/// How the first process ended, and with it the sandbox.
+/// How a process ended; with the first one, the sandbox ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ExitStatus {
     /// By exit(2), with this status.

@@ -17,6 +17,7 @@ pub mod kernel;
 pub mod loader;
 pub mod mm;
 pub mod net;
+pub mod process;
 pub mod profile;
 pub mod signal;
 pub mod start;

@@ -1,12 +1,12 @@
-//! Starting a sandbox and waiting for its end.
+//! Making a sandbox, starting it, starting further processes in it, and waiting for its end.
 
 use std::collections::HashSet;
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Instant;
 
 use amber_abi::Signal;
 use amber_abi::open::OpenFlags;
-use amber_abi::task::WaitStatus;
 use amber_platform::{GuestMemory, Platform};
 
 use crate::boot::{BootError, ExitStatus, ProcessSpec, SandboxConfig};
@@ -16,20 +16,24 @@ use crate::fs::{FdTable, FileDescription, FsContext, Mount, MountNamespace, boot
 use crate::ipc::Ipc;
 use crate::kernel::{HostNames, Kernel};
 use crate::loader::Vdso;
+use crate::process::{self, Process};
 use crate::sync::{Mutex, Rank};
 use crate::syscalls::{CallTable, Tracer};
-use crate::task::{ProcessTable, first};
+use crate::task::spawn::{self, Place};
+use crate::task::{ProcessTable, Start};
 use crate::tty::Console;
 use crate::tunables::Tunables;
 
-/// A sandbox whose first process has been started.
+/// A sandbox.
 pub struct Sandbox {
     kernel: Arc<Kernel>,
     namespace: Arc<MountNamespace>,
+    /// The first process, until it is started.
+    first: Mutex<Option<Start>>,
 }
 
 impl Sandbox {
-    /// Makes a kernel on a platform and starts the first process.
+    /// Makes a kernel on a platform and loads the first program, of which nothing runs yet.
     ///
     /// # Errors
     /// One line that names what could not be done; see [`BootError`].
@@ -80,10 +84,46 @@ impl Sandbox {
         boot::restrict(&kernel, &namespace, &config.masked_paths, &config.readonly_paths)?;
         let fs = FsContext::new(namespace.clone());
         let files = Arc::new(FdTable::default());
-        let terminal = make_console(&kernel, &namespace, &config.process)?;
+        let (console, terminal) = make_console(&kernel, &namespace, &config.process)?.unzip();
+        if let Some(console) = console {
+            // Nobody else sets it: this runs once, before the first process.
+            let _ = kernel.console.set(console);
+        }
         open_standard_streams(config.stdio, terminal, &files, &kernel.memory)?;
-        first::start(&kernel, &config.process, fs, files)?;
-        Ok(Sandbox { kernel, namespace })
+        let first = spawn::prepare(&kernel, &config.process, fs, files, &Place::First)?;
+        Ok(Sandbox { kernel, namespace, first: Mutex::new(Rank::Leaf, Some(first)) })
+    }
+
+    /// Lets the first process run; the first call does.
+    ///
+    /// # Errors
+    /// The host has no thread for it.
+    pub fn start(&self) -> Result<(), BootError> {
+        let first = self.first.lock().take();
+        first.map_or(Ok(()), spawn::begin)
+    }
+
+    /// Whether [`start`](Self::start) was called.
+    pub fn is_started(&self) -> bool {
+        self.first.lock().is_none()
+    }
+
+    /// Starts a further process with these descriptors as 0, 1 and 2. It sees the mounts that the first process sees, is
+    /// nobody's child and leads a session of its own; it is killed when the sandbox ends.
+    ///
+    /// # Errors
+    /// As for the first process; also that the sandbox has ended.
+    pub fn exec(&self, process: &ProcessSpec, stdio: [Option<OwnedFd>; 3]) -> Result<Process, BootError> {
+        let namespace = self.kernel.init().and_then(|first| Some(first.tasks().first()?.fs().namespace()));
+        let namespace = namespace.ok_or_else(|| BootError::Config("the sandbox has ended".to_owned()))?;
+        let (console, slave) = make_console(&self.kernel, &namespace, process)?.unzip();
+        let files = Arc::new(FdTable::default());
+        open_standard_streams(stdio, slave, &files, &self.kernel.memory)?;
+        let place = Place::Beside(console.as_deref());
+        let start = spawn::prepare(&self.kernel, process, FsContext::new(namespace), files, &place)?;
+        let process = Process::new(&start.task, console);
+        spawn::begin(start)?;
+        Ok(process)
     }
 
     /// Sends a signal to the first process, as from outside; to its whole process group if `group` says so.
@@ -112,9 +152,13 @@ impl Sandbox {
         self.kernel.console.get()
     }
 
-    /// Kills every process of the guest.
+    /// Kills every process of the guest, also a first one that was not started.
     pub fn kill(&self) {
         self.kernel.kill_all();
+        if let Err(error) = self.start() {
+            // A process that cannot be started has ended, too.
+            log::debug!("killing the sandbox: {error}");
+        }
     }
 
     /// Waits until the first process, and with it every other, has ended.
@@ -129,32 +173,24 @@ impl Sandbox {
         if let Some(console) = self.console() {
             console.finish();
         }
-        match status {
-            WaitStatus::Exited(code) => ExitStatus::Exited(code),
-            WaitStatus::Signaled(signal, _) => ExitStatus::Signaled(signal.raw()),
-            // Only ends are noted; nothing else can come.
-            _ => ExitStatus::Exited(0),
-        }
+        process::exit_status(status)
     }
 }
 
-/// Makes the terminal that the first process shall have, and opens it.
+/// Makes the terminal that a process shall have, and opens it.
 fn make_console(
     kernel: &Arc<Kernel>,
     namespace: &MountNamespace,
     process: &ProcessSpec,
-) -> Result<Option<Arc<FileDescription>>, BootError> {
+) -> Result<Option<(Arc<Console>, Arc<FileDescription>)>, BootError> {
     let Some(size) = process.terminal else { return Ok(None) };
-    let (console, slave) = Console::make(kernel, namespace, process, size)
-        .map_err(|errno| BootError::Config(format!("making a terminal: {}", errno.text())))?;
-    // Nobody else sets it: this runs once, before the first process.
-    let _ = kernel.console.set(console);
-    Ok(Some(slave))
+    let made = Console::make(kernel, namespace, process, size);
+    made.map(Some).map_err(|errno| BootError::Config(format!("making a terminal: {}", errno.text())))
 }
 
 /// Opens descriptors 0, 1 and 2; one that Amber was not given is the terminal, or stays closed if there is none.
 fn open_standard_streams(
-    streams: [Option<std::os::fd::OwnedFd>; 3],
+    streams: [Option<OwnedFd>; 3],
     terminal: Option<Arc<FileDescription>>,
     files: &Arc<FdTable>,
     memory: &Arc<GuestMemory>,

@@ -10,7 +10,7 @@ use amber_abi::{SigInfo, Signal};
 use crate::kernel::Kernel;
 use crate::signal::{Sending, Wakes};
 use crate::sync::MutexGuard;
-use crate::task::{Activity, GroupState, GroupStop, StopNotice, TaskContext, ThreadGroup};
+use crate::task::{Activity, GroupState, GroupStop, ProcessTable, StopNotice, TaskContext, ThreadGroup};
 
 /// Nanoseconds in a tick of `si_utime`.
 const TICK: u64 = 1_000_000_000 / USER_HZ;
@@ -22,7 +22,7 @@ pub(crate) fn notify_parent_of_stop(kernel: &Kernel, group: &Arc<ThreadGroup>, n
         let table = kernel.processes.lock();
         let Some(parent) = table.parent(group.pid()) else {
             drop(table);
-            if matches!(notice, StopNotice::Stopped(_)) {
+            if group.pid() == ProcessTable::INIT && matches!(notice, StopNotice::Stopped(_)) {
                 kernel.end.first_stopped();
             }
             return;

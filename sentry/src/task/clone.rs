@@ -223,7 +223,7 @@ fn host_is_short(fault: HostFault) -> Errno {
 }
 
 /// What a new task's host thread begins with.
-pub(super) struct Start {
+pub(crate) struct Start {
     pub task: Arc<Task>,
     pub memory: Arc<MemoryManager>,
     /// Room in its address space, if it is not known to have some.

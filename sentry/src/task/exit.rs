@@ -183,7 +183,11 @@ fn end_process(table: &mut ProcessTable, group: &Arc<ThreadGroup>, status: WaitS
 /// Tells the parent of a zombie; one that does not want to hear of it is spared the zombie.
 fn announce(table: &mut ProcessTable, pid: i32, wakes: &mut Wakes) {
     let Some((process, status)) = table.process(pid).and_then(|p| Some((p, p.zombie?))) else { return };
-    let Some(parent) = table.parent(pid).map(|p| p.group.clone()) else { return };
+    let Some(parent) = table.parent(pid).map(|p| p.group.clone()) else {
+        // Whoever started it from outside asks its group.
+        table.remove_process(pid);
+        return;
+    };
     let signal = super::clone::exit_signal(process.exit_signal);
     let actions = parent.actions();
     let discarded = signal == Some(Signal::SIGCHLD) && actions.discards_children();

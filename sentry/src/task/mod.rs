@@ -7,7 +7,6 @@ mod credentials;
 mod current;
 pub(crate) mod exec;
 mod exit;
-pub(crate) mod first;
 mod group;
 mod inspection;
 mod instruction;
@@ -20,6 +19,7 @@ mod schedule;
 mod seccomp;
 mod session;
 mod settings;
+pub(crate) mod spawn;
 #[expect(clippy::module_inception, reason = "the module is named for the one type it holds")]
 mod task;
 mod usage;
@@ -28,7 +28,7 @@ pub mod wait;
 mod workers;
 
 pub use clone::{CloneRequest, VforkGate};
-pub(crate) use clone::{check_namespaces, clone_task};
+pub(crate) use clone::{Start, check_namespaces, clone_task};
 pub use context::TaskContext;
 pub(crate) use context::{AltStack, ThreadState};
 pub use credentials::Credentials;

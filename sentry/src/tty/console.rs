@@ -1,4 +1,4 @@
-//! The sandbox's own terminal: its slave belongs to the first process, its master to whoever runs the sandbox.
+//! A terminal whose slave belongs to a process that was started from outside, its master to whoever started it.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
@@ -18,7 +18,7 @@ use crate::sync::{Mutex, Rank};
 use crate::task::{ControllingTerminal, ProcessTable};
 use crate::wait::{Parker, Waiter};
 
-/// The master of the sandbox's terminal, for host threads.
+/// The master of such a terminal, for host threads.
 pub struct Console {
     pty: Arc<Pty>,
     /// None once hung up.
@@ -28,7 +28,7 @@ pub struct Console {
 }
 
 impl Console {
-    /// Makes the terminal of a sandbox, in the first devpts that is mounted, and opens its slave.
+    /// Makes the terminal of a process, in the first devpts that is mounted, and opens its slave.
     ///
     /// # Errors
     /// Those of making and opening the pair.
@@ -120,19 +120,19 @@ impl Console {
         self.pty.wake_both();
     }
 
+    /// Makes the terminal the controlling one of the session that a process leads, with that process in the foreground.
+    pub(crate) fn give_to(&self, table: &mut ProcessTable, leader: i32) {
+        if let Some(process) = table.process_mut(leader) {
+            process.terminal = Some(self.pty.clone() as Arc<dyn ControllingTerminal>);
+            let mut state = self.pty.lock();
+            state.session = Some(leader);
+            state.foreground = Some(leader);
+        }
+    }
+
     /// No guest is left: readers get what there is, then the end.
     pub fn finish(&self) {
         self.finished.store(true, Ordering::Release);
         self.pty.wake_both();
-    }
-}
-
-/// Makes a terminal the controlling one of the first process's session, with that process in the foreground.
-pub fn give_to_first(table: &mut ProcessTable, pty: &Arc<Pty>) {
-    if let Some(process) = table.process_mut(ProcessTable::INIT) {
-        process.terminal = Some(pty.clone() as Arc<dyn ControllingTerminal>);
-        let mut state = pty.lock();
-        state.session = Some(ProcessTable::INIT);
-        state.foreground = Some(ProcessTable::INIT);
     }
 }

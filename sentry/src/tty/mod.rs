@@ -9,7 +9,7 @@ pub(crate) mod modes;
 mod pty;
 mod slave;
 
-pub use console::{Console, give_to_first};
+pub use console::Console;
 pub use discipline::{LineDiscipline, Received};
 pub use jobs::acquire_if_free;
 pub use master::MasterFile;

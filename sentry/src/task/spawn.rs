@@ -1,4 +1,4 @@
-//! The first process of a sandbox.
+//! Processes that come from outside: the first of a sandbox, and those that join it later.
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
@@ -20,18 +20,27 @@ use crate::fs::{FdTable, FsContext, program};
 use crate::kernel::Kernel;
 use crate::loader::{LoadOptions, Program};
 use crate::mm::{MemoryFlags, MemoryLimits};
-use crate::tty::give_to_first;
+use crate::tty::Console;
 
-/// Starts the first process in a tree of mounts, with these descriptors.
+/// Which process it is to be.
+pub(crate) enum Place<'a> {
+    /// The first.
+    First,
+    /// One that joins the others, with this terminal.
+    Beside(Option<&'a Console>),
+}
+
+/// Makes a process in a tree of mounts, with these descriptors; it runs when it is [started](begin).
 ///
 /// # Errors
-/// Says whether the program is missing or cannot be executed, and why.
-pub fn start(
+/// Says whether the program is missing or cannot be executed, and why; or that the sandbox has ended.
+pub(crate) fn prepare(
     kernel: &Arc<Kernel>,
     spec: &ProcessSpec,
     fs: Arc<FsContext>,
     files: Arc<FdTable>,
-) -> Result<(), BootError> {
+    place: &Place<'_>,
+) -> Result<Start, BootError> {
     let credentials = Arc::new(credentials(spec));
     let root = fs.root();
     let cwd = Scope::kernel(&credentials, root.clone())
@@ -76,25 +85,9 @@ pub fn start(
 
     let charge = kernel.users.get(credentials.uid).charge(Counted::Tasks);
     let task_name = program.original_path.rsplit(|&b| b == b'/').next().unwrap_or_default();
-    let (pid, group) = {
-        let mut table = kernel.processes.lock();
-        let pid = table
-            .take_number(kernel.tunables.pid_max.get() as i32)
-            .map_err(|errno| BootError::Config(errno.text().to_owned()))?;
-        let group = ThreadGroup::new(pid, Arc::default(), Arc::new(limits));
-        table.add_process(Process {
-            group: group.clone(),
-            parent: 0,
-            parent_thread: 0,
-            children: Vec::new(),
-            pgid: pid,
-            sid: pid,
-            terminal: None,
-            exit_signal: 0,
-            zombie: None,
-        });
-        (pid, group)
-    };
+    let pid = take_number(kernel)?;
+    let group = ThreadGroup::new(pid, Arc::default(), Arc::new(limits));
+    group.set_oom_score_adj(spec.oom_score_adj);
     let task = Task::new(NewTask {
         kernel: kernel.clone(),
         group: group.clone(),
@@ -113,14 +106,8 @@ pub fn start(
     if spec.protected {
         group.protect();
     }
-    let mut table = kernel.processes.lock();
-    table.start_session(ProcessTable::INIT);
-    if let Some(console) = kernel.console.get() {
-        give_to_first(&mut table, console.pty());
-    }
-    table.add_task(task.clone());
-    drop(table);
-    let start = Start {
+    enter(kernel, &task, place)?;
+    Ok(Start {
         task,
         memory: loaded.mm,
         room: None,
@@ -128,9 +115,52 @@ pub fn start(
         floating_point: None,
         thread: ThreadState::default(),
         set_tid: None,
+    })
+}
+
+/// Lets a process run that was prepared.
+///
+/// # Errors
+/// The host has no thread for it; it has then ended again.
+pub(crate) fn begin(start: Start) -> Result<(), BootError> {
+    workers::start(start, None).map_err(|errno| BootError::Config(format!("starting a process: {}", errno.text())))
+}
+
+fn take_number(kernel: &Kernel) -> Result<i32, BootError> {
+    let most = kernel.tunables.pid_max.get() as i32;
+    kernel.processes.lock().take_number(most).map_err(|errno| BootError::Config(errno.text().to_owned()))
+}
+
+/// Enters the process in the table: it is nobody's child and leads a session of its own.
+fn enter(kernel: &Kernel, task: &Arc<Task>, place: &Place<'_>) -> Result<(), BootError> {
+    let pid = task.tid();
+    let mut table = kernel.processes.lock();
+    let console = match place {
+        Place::First => kernel.console.get().map(|console| &**console),
+        Place::Beside(console) => {
+            // The end of the first process kills those that it finds in the table.
+            if table.process(ProcessTable::INIT).is_none_or(|first| first.zombie.is_some()) {
+                return Err(BootError::Config("the sandbox has ended".to_owned()));
+            }
+            *console
+        }
     };
-    workers::start(start, None)
-        .map_err(|errno| BootError::Config(format!("starting the first process: {}", errno.text())))
+    table.add_process(Process {
+        group: task.group().clone(),
+        parent: 0,
+        parent_thread: 0,
+        children: Vec::new(),
+        pgid: pid,
+        sid: pid,
+        terminal: None,
+        exit_signal: 0,
+        zombie: None,
+    });
+    if let Some(console) = console {
+        console.give_to(&mut table, pid);
+    }
+    table.add_task(task.clone());
+    Ok(())
 }
 
 fn credentials(spec: &ProcessSpec) -> Credentials {
