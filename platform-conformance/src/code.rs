@@ -87,6 +87,12 @@ code! {
     return_to: "push rdi" "ret";
     /// The time-stamp counter in r8, then a call.
     time_stamp: "rdtsc" "shl rdx, 32" "lea r8, [rdx + rax]" "syscall";
+    /// Stores a byte at rdi, loads it, does nothing twice, and calls; for ever.
+    store_load_rest: "2: mov byte ptr [rdi], sil" "movzx r8d, byte ptr [rdi]" "nop" "nop" "syscall" "jmp 2b";
+    /// Loads SS from rdi, which puts exceptions off, and calls.
+    load_stack_segment_and_call: "mov ss, word ptr [rdi]" "syscall" "nop" "syscall";
+    /// `int1`.
+    debug_trap: ".byte 0xf1" "nop";
     /// Counts rbx up for ever, with as much state as is easy to check: r12 stays its negation.
     count_registers: "2: lea r12, [rbx + 1]" "neg r12" "inc rbx" "jmp 2b";
 }

@@ -3,6 +3,7 @@
 //! Guest code here is a few hand-written instructions in a frame; the test plays the sentry.
 
 mod answers;
+mod breakpoints;
 mod code;
 mod faults;
 mod guest;
@@ -11,12 +12,31 @@ mod spaces;
 mod threads;
 
 pub use answers::*;
+pub use breakpoints::*;
 pub use code::{Code, *};
 pub use faults::*;
 pub use guest::{CODE, DATA, Guest, Machine, READ, READ_EXECUTE, READ_WRITE};
 pub use isolation::*;
 pub use spaces::*;
 pub use threads::*;
+
+/// Sends what platforms log to the standard error of the tests.
+pub fn log_to_stderr() {
+    struct Stderr;
+    impl log::Log for Stderr {
+        fn enabled(&self, _: &log::Metadata<'_>) -> bool {
+            true
+        }
+        fn log(&self, record: &log::Record<'_>) {
+            eprintln!("{}: {}", record.level(), record.args());
+        }
+        fn flush(&self) {}
+    }
+    // The second test finds it set.
+    if log::set_logger(&Stderr).is_ok() {
+        log::set_max_level(log::LevelFilter::Warn);
+    }
+}
 
 /// Makes a test of each conformance function, for the machine that the expression makes: a [`Machine`], or an option of
 /// one, which is none where the host lacks what the platform needs. The test then passes without having run, so whoever
@@ -27,6 +47,7 @@ macro_rules! conformance_tests {
         $(
             #[test]
             fn $name() {
+                $crate::log_to_stderr();
                 if let Some(machine) = Option::<$crate::Machine>::from($make) {
                     $crate::$name(&machine);
                 }
@@ -56,6 +77,13 @@ macro_rules! conformance_tests {
             a_context_that_rested_serves_again,
             no_interruption_is_lost,
             interruptions_leave_no_trace,
+            single_steps_stop_after_each_instruction,
+            breakpoints_stop_where_they_are_set,
+            watchpoints_tell_stores_from_loads,
+            breakpoints_and_single_steps_go_together,
+            breakpoints_belong_to_one_thread,
+            breakpoints_put_off_do_no_harm,
+            bad_breakpoints_are_refused,
             synchronizing_reaches_running_threads,
             changes_while_threads_fault,
             floating_point_is_kept,

@@ -9,10 +9,13 @@
 use std::io::ErrorKind;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use amber_platform::{Access, AddressSpace, Context, HostFault, PAGE_SIZE, Protection, Registers, Trap};
+use amber_platform::{
+    Access, AddressSpace, Breakpoint, Context, DebugRegisters, HostFault, PAGE_SIZE, Protection, Registers, Trap, Watch,
+};
+use parking_lot::Mutex;
 
 use crate::context::KvmContext;
-use crate::layout::AREAS;
+use crate::layout::{ADDRESS_LIMIT, AREAS};
 use crate::{Shared, fault};
 
 /// What this host's KVM does otherwise than the best kind.
@@ -31,6 +34,8 @@ pub struct Detected {
     stays: AtomicBool,
     /// See [`Behaviour::host_remembers_tables`].
     remembers: AtomicBool,
+    /// See [`has_breakpoints`].
+    breakpoints: Mutex<Option<bool>>,
 }
 
 impl Detected {
@@ -123,6 +128,29 @@ pub fn detect(shared: &std::sync::Arc<Shared>) -> Result<Behaviour, HostFault> {
         }
     }
     Ok(machine.behaviour())
+}
+
+/// Whether the processor looks after breakpoints for guests, found out when somebody wants the first: software may run
+/// guests without them.
+///
+/// # Errors
+/// The small guest that tries cannot run.
+pub fn has_breakpoints(shared: &std::sync::Arc<Shared>) -> Result<bool, HostFault> {
+    let mut known = shared.machine.detected.breakpoints.lock();
+    if let Some(known) = *known {
+        return Ok(known);
+    }
+    let memory = shared.machine.memory();
+    let short = |_| fault("no guest memory for a self-test", ErrorKind::OutOfMemory);
+    let frames = memory.allocate(PAGE_SIZE, PAGE_SIZE).map_err(short)?;
+    memory.write(frames.range().start, &CALL);
+    let space = shared.new_space()?;
+    space.map(CODE, frames.range(), Protection { read: true, write: false, execute: true });
+    let breakpoint = Breakpoint { address: CODE, len: 1, watch: Watch::Execute };
+    let mut context = KvmContext::new(shared.clone());
+    context.try_breakpoints(&DebugRegisters::of(&[breakpoint], ADDRESS_LIMIT).map_err(|e| fault("self-test", e))?);
+    let trap = context.run(&space, &mut Registers::for_program(CODE, CODE))?;
+    Ok(*known.insert(matches!(trap, Trap::Exception { signal: libc::SIGTRAP, .. })))
 }
 
 fn failed(trap: &Trap, registers: &Registers) -> HostFault {

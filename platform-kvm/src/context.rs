@@ -4,10 +4,15 @@ use std::io::ErrorKind;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use amber_platform::{AddressSpace, Context, FloatingPoint, HostFault, Interrupter, Reason, Registers, Room, Trap};
+use amber_platform::{
+    AddressSpace, Breakpoint, Context, DebugRegisters, FloatingPoint, HostFault, Interrupter, Reason, Registers, Room,
+    Trap,
+};
 
 use crate::answers::Answer;
+use crate::behaviour;
 use crate::exits::{self, Meaning};
+use crate::layout::ADDRESS_LIMIT;
 use crate::residents::Residents;
 use crate::seat::Seat;
 use crate::space::Space;
@@ -35,6 +40,9 @@ pub struct KvmContext {
     answers: Vec<Answer>,
     /// Whether the processor or the space does not have the answers yet.
     answers_changed: bool,
+    breakpoints: DebugRegisters,
+    /// Those that the last SIGTRAP is about.
+    hit: u8,
 }
 
 impl KvmContext {
@@ -49,7 +57,14 @@ impl KvmContext {
             floating,
             answers: Vec::new(),
             answers_changed: true,
+            breakpoints: DebugRegisters::default(),
+            hit: 0,
         }
+    }
+
+    /// Sets breakpoints without asking whether they come up.
+    pub fn try_breakpoints(&mut self, breakpoints: &DebugRegisters) {
+        self.breakpoints = *breakpoints;
     }
 
     /// Moves into a space if it is not the one of the last run.
@@ -123,6 +138,7 @@ impl KvmContext {
             core.set_answers(&self.answers);
             self.answers_changed = false;
         }
+        core.set_breakpoints(&self.breakpoints)?;
         vcpu.immediate_exit().store(0, Ordering::SeqCst);
         if !self.seat.start() {
             return Ok(None);
@@ -132,6 +148,7 @@ impl KvmContext {
         self.seat.set_seen(change);
         core.load(r, space.root(), change);
         let meaning = self.run_core(&mut core, &vcpu, space, r);
+        let hit = core.take_hit();
         self.seat.stop();
         space.after_run();
         // Changing the thread of a processor can take the host longer than others wait: whoever has not come to run yet
@@ -142,7 +159,10 @@ impl KvmContext {
             self.shared.pool.give_way(vcpu.clone(), &core)?;
         }
         match meaning? {
-            Meaning::Trap(trap) => Ok(Some(trap)),
+            Meaning::Trap(trap) => {
+                self.hit = hit;
+                Ok(Some(trap))
+            }
             Meaning::Nothing | Meaning::NotStarted | Meaning::GoOn => Ok(None),
         }
     }
@@ -206,6 +226,7 @@ impl Context for KvmContext {
         self.floating = Some(self.shared.pool.format().initial());
         self.answers = Vec::new();
         self.answers_changed = true;
+        (self.breakpoints, self.hit) = (DebugRegisters::default(), 0);
     }
 
     fn floating_point(&mut self) -> Result<FloatingPoint, HostFault> {
@@ -236,6 +257,20 @@ impl Context for KvmContext {
     fn publish(&mut self, answers: &[Answer]) {
         self.answers = answers.to_vec();
         self.answers_changed = true;
+    }
+
+    fn set_breakpoints(&mut self, breakpoints: &[Breakpoint]) -> Result<(), HostFault> {
+        let wanted =
+            DebugRegisters::of(breakpoints, ADDRESS_LIMIT).map_err(|e| fault("breakpoints no processor has", e))?;
+        if !wanted.is_empty() && !behaviour::has_breakpoints(&self.shared)? {
+            return Err(fault("the host's KVM has no breakpoints for guests", ErrorKind::Unsupported));
+        }
+        self.breakpoints = wanted;
+        Ok(())
+    }
+
+    fn breakpoints_hit(&self) -> u8 {
+        self.hit
     }
 
     fn interrupter(&self) -> Arc<dyn Interrupter> {

@@ -107,6 +107,9 @@ pub fn understand(
     machine: &Machine,
     r: &mut Registers,
 ) -> Result<Meaning, HostFault> {
+    if left == Left::KickedInException {
+        return Ok(Meaning::GoOn);
+    }
     let (regs, sregs) = core.state();
     let (rip, ring_3) = (regs.rip, sregs.cs.selector & 3 == 3);
     if ring_3 {
@@ -114,7 +117,7 @@ pub fn understand(
         let trampoline = TRAMPOLINE + code::TRAMPOLINE..=TRAMPOLINE + code::LEAVE + 2;
         return Ok(match left {
             _ if trampoline.contains(&rip) => in_trampoline(rip - TRAMPOLINE, r),
-            Left::Kicked => Meaning::Nothing,
+            Left::Kicked | Left::KickedInException => Meaning::Nothing,
             // Another `out` to the trampoline's port: to the guest, no port is allowed.
             Left::Port(_) | Left::Halted => segmentation(),
         });
@@ -215,6 +218,19 @@ fn frame(core: &mut Core, r: &mut Registers, with_error: bool) -> Result<(u64, b
     Ok((error, true))
 }
 
+/// Whether a debug exception comes from ring 0: a load of SS puts it off until after the next instruction, which may have
+/// entered there. The processor then goes on with what it was about to do, and the exception is forgotten, as Linux does.
+fn put_off(core: &mut Core) -> bool {
+    let frame = core.state().0.rsp;
+    let [rip, cs, flags, rsp] = [0, 8, 16, 24].map(|i| core.data_word(frame.wrapping_add(i)).unwrap_or(0));
+    let entries = [code::SYSCALL..code::HIT, code::SYSCALL32..code::EXCEPTIONS_END];
+    let entered = cs & 3 == 0 && stub_offset(rip).is_some_and(|offset| entries.iter().any(|e| e.contains(&offset)));
+    if entered {
+        core.go_on_at(rip, flags, rsp);
+    }
+    entered
+}
+
 fn exception(
     number: u64,
     core: &mut Core,
@@ -222,10 +238,17 @@ fn exception(
     machine: &Machine,
     r: &mut Registers,
 ) -> Result<Meaning, HostFault> {
+    if number == vector::DEBUG && put_off(core) {
+        return Ok(Meaning::GoOn);
+    }
     let (error, users) = frame(core, r, WITH_ERROR >> number & 1 != 0)?;
     if !users {
         core.forget_seen();
         return Ok(segmentation());
+    }
+    if (TRAMPOLINE + code::TRAMPOLINE..=TRAMPOLINE + code::LEAVE).contains(&r.rip) && number == vector::DEBUG {
+        // A single step into the trampoline: its call comes first.
+        return Ok(in_trampoline(r.rip - TRAMPOLINE, r));
     }
     if number == vector::DOUBLE_FAULT {
         return Err(fault(format_args!("a double fault at {:#x}", r.rip), ErrorKind::InvalidData));
@@ -237,7 +260,7 @@ fn exception(
     let rip = r.rip;
     let (signal, code, address) = match number {
         vector::DIVIDE => (libc::SIGFPE, 1, rip),
-        vector::DEBUG => (libc::SIGTRAP, 2, rip),
+        vector::DEBUG => (libc::SIGTRAP, core.debug_cause(r)?, rip),
         vector::BREAKPOINT => (libc::SIGTRAP, SI_KERNEL, 0),
         vector::INVALID => {
             let bytes = user_bytes(space, machine, rip);

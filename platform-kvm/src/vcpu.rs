@@ -4,10 +4,10 @@ use std::os::fd::AsRawFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU8, Ordering};
 
-use amber_platform::{HostFault, PAGE_SIZE, Reason, Registers, processor};
+use amber_platform::{DebugRegisters, HostFault, PAGE_SIZE, Reason, Registers, processor};
 use kvm_bindings::{
-    KVM_VCPU_TSC_CTRL, KVM_VCPU_TSC_OFFSET, Msrs, kvm_device_attr, kvm_msr_entry, kvm_regs, kvm_segment, kvm_sregs,
-    kvm_xcr, kvm_xcrs,
+    KVM_VCPU_TSC_CTRL, KVM_VCPU_TSC_OFFSET, Msrs, kvm_debugregs, kvm_device_attr, kvm_msr_entry, kvm_regs, kvm_segment,
+    kvm_sregs, kvm_xcr, kvm_xcrs,
 };
 use kvm_ioctls::{SyncReg, VcpuExit, VcpuFd};
 use parking_lot::Mutex;
@@ -42,6 +42,19 @@ const KERNEL_FLAGS: u64 = 2;
 const USER_FLAGS: u64 = 0x25_4dd5;
 const FIXED_FLAGS: u64 = 0x202;
 
+/// Bits of debug registers: the status when nothing happened, that a single step ended, and what always is set in DR7.
+const NO_STATUS: u64 = 0xffff_0ff0;
+const SINGLE_STEP: u64 = 1 << 14;
+const FIXED_CONTROL: u64 = 0x400;
+/// `si_code` of SIGTRAP by its causes: an instruction, a single step, a breakpoint of the processor.
+const TRAP_BRKPT: i32 = 1;
+const TRAP_TRACE: i32 = 2;
+const TRAP_HWBKPT: i32 = 4;
+/// Trap and resume flag: `sysretq` does not go back to a user who has them.
+const STEPPING: u64 = 0x100 | RESUME;
+/// The next instruction is executed, whether or not there is a breakpoint.
+const RESUME: u64 = 1 << 16;
+
 /// Why the processor stopped running.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Left {
@@ -51,6 +64,8 @@ pub enum Left {
     Port(u16),
     /// A signal for this thread.
     Kicked,
+    /// A signal, while an exception was on its way to its handler: the host delivers it in the next run, whoever runs.
+    KickedInException,
 }
 
 /// The flags of a user as far as they are his.
@@ -130,6 +145,9 @@ pub struct Core {
     leaving: Vec<Arc<Root>>,
     /// Whether the stub may answer calls.
     may_answer: bool,
+    breakpoints: DebugRegisters,
+    /// Which of them the last debug exception was about.
+    hit: u8,
     /// The guest's registers of the last start.
     started: Registers,
 }
@@ -161,6 +179,8 @@ impl Vcpu {
             seen: u64::MAX,
             leaving: Vec::new(),
             may_answer: false,
+            breakpoints: DebugRegisters::default(),
+            hit: 0,
             started: Registers::default(),
         };
         core.set_system(features)?;
@@ -347,6 +367,7 @@ impl Core {
             if !switch
                 && r.rcx == r.rip
                 && r.r11 == flags
+                && flags & STEPPING == 0
                 && r.cs == u64::from(selector::USER_CODE)
                 && r.rip < ADDRESS_LIMIT
             {
@@ -380,6 +401,57 @@ impl Core {
         }
     }
 
+    /// Sets the breakpoints, if they are not those the processor has.
+    ///
+    /// # Errors
+    /// The host refuses the registers.
+    pub fn set_breakpoints(&mut self, breakpoints: &DebugRegisters) -> Result<(), HostFault> {
+        if self.breakpoints != *breakpoints {
+            self.write_breakpoints(breakpoints)?;
+            self.breakpoints = *breakpoints;
+        }
+        Ok(())
+    }
+
+    /// Writes the debug registers, with nothing in that of the status.
+    fn write_breakpoints(&self, breakpoints: &DebugRegisters) -> Result<(), HostFault> {
+        let DebugRegisters { addresses, control } = *breakpoints;
+        let registers =
+            kvm_debugregs { db: addresses, dr6: NO_STATUS, dr7: FIXED_CONTROL | control, ..kvm_debugregs::default() };
+        self.fd.set_debug_regs(&registers).map_err(|e| fault("setting breakpoints", e))
+    }
+
+    /// What a debug exception was for: `si_code` of its SIGTRAP. Which breakpoints it is about is kept. If one is that of the
+    /// next instruction, `r` gets the resume flag, which not every processor sets by itself.
+    ///
+    /// # Errors
+    /// The host does not tell the debug registers.
+    pub fn debug_cause(&mut self, r: &mut Registers) -> Result<i32, HostFault> {
+        let status = self.fd.get_debug_regs().map_err(|e| fault("reading debug registers", e))?.dr6;
+        self.write_breakpoints(&self.breakpoints)?;
+        self.hit = self.breakpoints.hits(status);
+        if self.hit & self.breakpoints.instructions_at(r.rip) != 0 {
+            r.eflags |= RESUME;
+        }
+        Ok(match status & SINGLE_STEP {
+            0 if self.hit != 0 => TRAP_HWBKPT,
+            0 => TRAP_BRKPT,
+            _ => TRAP_TRACE,
+        })
+    }
+
+    /// Which breakpoints the last run ended for.
+    pub fn take_hit(&mut self) -> u8 {
+        std::mem::take(&mut self.hit)
+    }
+
+    /// Makes the processor go on in ring 0 where it was interrupted.
+    pub fn go_on_at(&mut self, rip: u64, flags: u64, rsp: u64) {
+        let regs = &mut self.fd.sync_regs_mut().regs;
+        (regs.rip, regs.rflags, regs.rsp) = (rip, flags, rsp);
+        self.fd.set_sync_dirty_reg(SyncReg::Register);
+    }
+
     /// Sets the answers the stub gives by itself. Without any, it answers no yield either: someone wants to see all calls.
     pub fn set_answers(&mut self, answers: &[Answer]) {
         for (i, (number, result)) in (0..).zip(pairs(answers)) {
@@ -406,23 +478,35 @@ impl Core {
     /// The machine cannot go on; the log has the registers.
     pub fn run(&mut self) -> Result<Left, HostFault> {
         let left = match self.fd.run() {
+            Ok(VcpuExit::Intr) => return self.kicked(),
+            Err(error) if matches!(error.errno(), libc::EINTR | libc::EAGAIN) => return self.kicked(),
             Ok(VcpuExit::Hlt) => Ok(Left::Halted),
             Ok(VcpuExit::IoOut(port, _) | VcpuExit::IoIn(port, _)) => Ok(Left::Port(port)),
-            Ok(VcpuExit::Intr) => Ok(Left::Kicked),
             Ok(other) => {
                 Err((format!("the processor stopped: {other:?}"), std::io::Error::from(std::io::ErrorKind::Other)))
             }
-            Err(error) if matches!(error.errno(), libc::EINTR | libc::EAGAIN) => Ok(Left::Kicked),
             Err(error) => Err(("KVM_RUN".to_owned(), error.into())),
         };
-        if !self.leaving.is_empty() && self.fd.sync_regs_mut().sregs.cr3 == self.root.address() {
-            self.leaving.clear();
-        }
+        self.leave_roots();
         left.map_err(|(what, error)| {
             self.machine.counters.count(Reason::Other);
             self.report();
             fault(format_args!("virtual processor {}: {what}", self.index), error)
         })
+    }
+
+    /// After a signal: how far the guest had come.
+    fn kicked(&mut self) -> Result<Left, HostFault> {
+        self.leave_roots();
+        let events = self.fd.get_vcpu_events().map_err(|e| fault("asking for exceptions under way", e))?;
+        Ok(if events.exception.injected == 0 { Left::Kicked } else { Left::KickedInException })
+    }
+
+    /// Gives up the roots that were loaded before, if they are not any more.
+    fn leave_roots(&mut self) {
+        if !self.leaving.is_empty() && self.fd.sync_regs_mut().sregs.cr3 == self.root.address() {
+            self.leaving.clear();
+        }
     }
 
     /// Puts the registers into the log: those it was started with, since some hosts reset a processor that stopped, and

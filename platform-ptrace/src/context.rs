@@ -4,9 +4,11 @@ use std::io;
 use std::sync::Arc;
 
 use amber_platform::{
-    Access, AddressSpace, Context, FloatingPoint, HostFault, Interrupter, PAGE_SIZE, Reason, Registers, Room, Trap,
+    Access, AddressSpace, Breakpoint, Context, DebugRegisters, FloatingPoint, HostFault, Interrupter, PAGE_SIZE,
+    Reason, Registers, Room, Trap,
 };
 
+use crate::layout::ADDRESS_LIMIT;
 use crate::placement::Place;
 use crate::seat::{KICK, Seat};
 use crate::space::Space;
@@ -20,6 +22,10 @@ const USER_CS: u64 = 0x33;
 const SI_KERNEL: i32 = 0x80;
 /// `si_code` of SIGSYS raised by a seccomp filter.
 const SYS_SECCOMP: i32 = 1;
+/// `si_code` of a SIGTRAP for a single step.
+const TRAP_TRACE: i32 = 2;
+/// `si_code` of a SIGTRAP for a breakpoint of the processor.
+const TRAP_HWBKPT: i32 = 4;
 /// The longest instruction.
 const MOST_INSTRUCTION_BYTES: u64 = 15;
 /// The entries of the vsyscall page and the calls they stand for.
@@ -39,13 +45,25 @@ pub struct TracedContext {
     resting: Option<RestingTracee>,
     /// The floating-point state, when it is not in the tracee.
     floating: Option<FloatingPoint>,
+    breakpoints: DebugRegisters,
+    /// Those that the last SIGTRAP is about.
+    hit: u8,
 }
 
 impl TracedContext {
     /// A context that has run nowhere yet.
     pub fn new(shared: Arc<Shared>) -> Self {
         let floating = Some(shared.floating.initial());
-        TracedContext { shared, seat: Arc::default(), place: None, tracee: None, resting: None, floating }
+        TracedContext {
+            shared,
+            seat: Arc::default(),
+            place: None,
+            tracee: None,
+            resting: None,
+            floating,
+            breakpoints: DebugRegisters::default(),
+            hit: 0,
+        }
     }
 
     /// The stub thread that runs this context in `space`.
@@ -94,6 +112,7 @@ impl TracedContext {
         let shared = self.shared.clone();
         self.enter(space)?;
         let floating = self.floating.take();
+        let breakpoints = self.breakpoints;
         let tracee = self.enter(space)?;
         if space.settled().is_none() {
             space.apply(tracee, &shared.commands)?;
@@ -101,6 +120,7 @@ impl TracedContext {
         if let Some(state) = floating {
             trace::set_floating_point(tracee.tid(), &state.0).map_err(|e| fault("writing floating-point state", e))?;
         }
+        tracee.set_breakpoints(&breakpoints)?;
         tracee.write_registers(registers)
     }
 
@@ -139,6 +159,10 @@ impl TracedContext {
             return Ok(None);
         }
         let SignalInfo { code, address, syscall } = info;
+        if signal == libc::SIGTRAP {
+            let stepped = code == TRAP_TRACE || code == TRAP_HWBKPT;
+            self.hit = if stepped { tracee.breakpoints_hit()? } else { 0 };
+        }
         Ok(match signal {
             libc::SIGSYS if code == SYS_SECCOMP => {
                 registers.orig_rax = syscall as u64;
@@ -254,8 +278,9 @@ impl Context for TracedContext {
         self.seat.set_target(None);
         self.seat.take_interrupt();
         if let Some(tracee) = self.tracee.take() {
-            self.resting = Some(tracee.rest());
+            self.resting = tracee.rest().inspect_err(|error| log::warn!("{error}")).ok();
         }
+        (self.breakpoints, self.hit) = (DebugRegisters::default(), 0);
         self.floating = Some(self.shared.floating.initial());
     }
 
@@ -284,6 +309,16 @@ impl Context for TracedContext {
     fn reset_floating_point(&mut self) -> Result<(), HostFault> {
         self.floating = Some(self.shared.floating.initial());
         Ok(())
+    }
+
+    fn set_breakpoints(&mut self, breakpoints: &[Breakpoint]) -> Result<(), HostFault> {
+        self.breakpoints =
+            DebugRegisters::of(breakpoints, ADDRESS_LIMIT).map_err(|e| fault("breakpoints no processor has", e))?;
+        Ok(())
+    }
+
+    fn breakpoints_hit(&self) -> u8 {
+        self.hit
     }
 
     fn interrupter(&self) -> Arc<dyn Interrupter> {

@@ -5,7 +5,7 @@ use std::io;
 use std::mem::MaybeUninit;
 use std::ptr::null_mut;
 
-use amber_platform::Registers;
+use amber_platform::{DebugRegisters, Registers};
 
 /// How stubs are traced: system call stops are marked, and the tracee dies with its tracer.
 const OPTIONS: usize = (libc::PTRACE_O_TRACESYSGOOD | libc::PTRACE_O_EXITKILL) as usize;
@@ -13,6 +13,9 @@ const OPTIONS: usize = (libc::PTRACE_O_TRACESYSGOOD | libc::PTRACE_O_EXITKILL) a
 const NT_X86_XSTATE: usize = 0x202;
 /// `AUDIT_ARCH_I386`.
 const I386: u32 = 0x4000_0003;
+/// The debug registers beyond the addresses.
+const STATUS: usize = 6;
+const CONTROL: usize = 7;
 /// Marks a system call stop, with [`libc::PTRACE_O_TRACESYSGOOD`].
 const SYSCALL_MARK: i32 = 0x80;
 
@@ -87,6 +90,33 @@ pub fn registers(tid: i32, registers: &mut Registers) -> io::Result<()> {
 /// Writes the general registers. Values the host would not load are an error (EIO).
 pub fn set_registers(tid: i32, registers: &Registers) -> io::Result<()> {
     request(libc::PTRACE_SETREGS, tid, 0, (&raw const *registers).cast_mut().cast())
+}
+
+/// Where a debug register is in the area that `PTRACE_PEEKUSER` and `PTRACE_POKEUSER` name.
+fn debug_register(number: usize) -> usize {
+    std::mem::offset_of!(libc::user, u_debugreg) + number * size_of::<u64>()
+}
+
+/// Writes the debug registers. None may be about the host's half of the address space.
+pub fn set_debug_registers(tid: i32, registers: &DebugRegisters) -> io::Result<()> {
+    let set = |number, value| request(libc::PTRACE_POKEUSER, tid, debug_register(number), value as *mut c_void);
+    set(CONTROL, 0)?;
+    for (number, address) in registers.addresses.into_iter().enumerate() {
+        set(number, address)?;
+    }
+    set(CONTROL, registers.control)
+}
+
+/// The debug status: which breakpoints the last debug exception was about.
+pub fn debug_status(tid: i32) -> io::Result<u64> {
+    let mut status = 0u64;
+    // The plain system call, unlike its wrapper, puts the word where `data` says.
+    let place = debug_register(STATUS);
+    // SAFETY: `status` is a valid place for the word.
+    match unsafe { libc::syscall(libc::SYS_ptrace, libc::PTRACE_PEEKUSER, tid, place, &raw mut status) } {
+        -1 => Err(io::Error::last_os_error()),
+        _ => Ok(status),
+    }
 }
 
 /// What the signal that stopped the thread is about.

@@ -3,7 +3,7 @@
 use std::io;
 use std::sync::{Arc, Weak};
 
-use amber_platform::{GuestMemory, HostFault, Registers};
+use amber_platform::{DebugRegisters, GuestMemory, HostFault, Registers};
 
 use crate::fault;
 use crate::image::LABELS;
@@ -48,6 +48,8 @@ pub struct Tracee {
     code: u64,
     /// What the thread's registers are, if that is known.
     pub loaded: Option<Registers>,
+    /// The breakpoints the thread has.
+    breakpoints: DebugRegisters,
     /// Whether it stays attached when this is dropped.
     resting: bool,
 }
@@ -62,11 +64,15 @@ impl RestingTracee {
     /// Takes the tracee up again, if its stub is still there.
     pub fn wake(self) -> Option<Tracee> {
         let stub = self.stub.upgrade()?;
-        Some(Tracee { stub, tid: self.tid, code: CODE, loaded: None, resting: false })
+        Some(Tracee::new(stub, self.tid, CODE))
     }
 }
 
 impl Tracee {
+    fn new(stub: Arc<Stub>, tid: i32, code: u64) -> Tracee {
+        Tracee { stub, tid, code, loaded: None, breakpoints: DebugRegisters::default(), resting: false }
+    }
+
     /// Traces an idle thread of `stub` for the context of `seat`.
     pub fn attach(stub: &Arc<Stub>, seat: &Arc<Seat>, prepare: impl FnOnce(i32)) -> Result<Tracee, HostFault> {
         let Some(tid) = stub.take_idle(seat) else {
@@ -74,7 +80,7 @@ impl Tracee {
         };
         prepare(tid);
         trace::seize(tid).map_err(|e| fault("seizing a stub thread (was it killed from outside?)", e))?;
-        let mut tracee = Tracee { stub: stub.clone(), tid, code: CODE, loaded: None, resting: false };
+        let mut tracee = Tracee::new(stub.clone(), tid, CODE);
         trace::interrupt(tid).map_err(|e| fault("stopping a stub thread", e))?;
         loop {
             match tracee.wait()? {
@@ -99,16 +105,20 @@ impl Tracee {
         let Some(tid) = stub.take_idle(seat) else {
             return Err(fault("the zygote has no thread", io::ErrorKind::NotFound));
         };
-        let mut tracee = Tracee { stub: stub.clone(), tid, code, loaded: None, resting: false };
+        let mut tracee = Tracee::new(stub.clone(), tid, code);
         tracee.wait()?;
         trace::set_options(tid).map_err(|e| fault("setting trace options", e))?;
         Ok(tracee)
     }
 
-    /// Leaves it as it is for a while.
-    pub fn rest(mut self) -> RestingTracee {
+    /// Leaves it as it is for a while, without breakpoints.
+    ///
+    /// # Errors
+    /// They stay.
+    pub fn rest(mut self) -> Result<RestingTracee, HostFault> {
+        self.set_breakpoints(&DebugRegisters::default())?;
         self.resting = true;
-        RestingTracee { stub: Arc::downgrade(&self.stub), tid: self.tid }
+        Ok(RestingTracee { stub: Arc::downgrade(&self.stub), tid: self.tid })
     }
 
     /// The process the thread belongs to.
@@ -177,6 +187,24 @@ impl Tracee {
             }
             Err(error) => Err(fault("writing a stub's registers", error)),
         }
+    }
+
+    /// Writes the breakpoints if they are not what the thread has already.
+    pub fn set_breakpoints(&mut self, breakpoints: &DebugRegisters) -> Result<(), HostFault> {
+        if self.breakpoints != *breakpoints {
+            trace::set_debug_registers(self.tid, breakpoints).map_err(|e| fault("setting breakpoints", e))?;
+            self.breakpoints = *breakpoints;
+        }
+        Ok(())
+    }
+
+    /// Which breakpoints the last debug exception was about.
+    pub fn breakpoints_hit(&self) -> Result<u8, HostFault> {
+        if self.breakpoints.is_empty() {
+            return Ok(0);
+        }
+        let status = trace::debug_status(self.tid).map_err(|e| fault("asking which breakpoint came up", e))?;
+        Ok(self.breakpoints.hits(status))
     }
 
     /// Runs the stub's code from `start` until it stops at `end`; returns the registers.
@@ -291,8 +319,9 @@ impl Drop for Tracee {
             return;
         }
         let registers = Registers::for_program(self.code + LABELS.park, 0);
+        let plain = self.set_breakpoints(&DebugRegisters::default()).is_ok();
         self.stub.release(self.tid, || {
-            trace::set_registers(self.tid, &registers).is_ok() && trace::detach(self.tid).is_ok()
+            plain && trace::set_registers(self.tid, &registers).is_ok() && trace::detach(self.tid).is_ok()
         });
     }
 }

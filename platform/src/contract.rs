@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use thiserror::Error;
 
+use crate::breakpoints::Breakpoint;
 use crate::memory::{FrameRange, Frames};
 use crate::registers::Registers;
 
@@ -166,6 +167,23 @@ pub trait Context {
     fn publish(&mut self, answers: &[(u64, u64)]) {
         let _ = answers;
     }
+
+    /// Sets the guest thread's breakpoints in place of those it had; a new one has none. They stay with the thread whatever
+    /// space it runs in, and no child or other thread has them. One that comes up is a [`Trap::Exception`] with SIGTRAP and
+    /// `TRAP_HWBKPT` (or `TRAP_TRACE`, where a single step ended as well), and [`breakpoints_hit`](Self::breakpoints_hit)
+    /// tells which. After [`Watch::Execute`](crate::Watch::Execute) the registers have the resume flag, with which the
+    /// instruction is executed the next time.
+    ///
+    /// For whoever serves `ptrace(2)` to guests (the debug registers of `PTRACE_POKEUSER`) or debugs them from outside.
+    ///
+    /// # Errors
+    /// `InvalidInput` for what no processor looks after: see [`DebugRegisters::of`](crate::DebugRegisters::of);
+    /// `Unsupported` if the host's processors look after none for guests. The breakpoints then are what they were.
+    fn set_breakpoints(&mut self, breakpoints: &[Breakpoint]) -> Result<(), HostFault>;
+
+    /// Which breakpoints the last [`Trap::Exception`] with SIGTRAP is about: bit 0 stands for the first that was set, and
+    /// so on.
+    fn breakpoints_hit(&self) -> u8;
 
     /// A handle by which any thread makes a running [`run`](Self::run) return [`Trap::Interrupted`].
     fn interrupter(&self) -> Arc<dyn Interrupter>;

@@ -3,6 +3,7 @@
 //! A platform runs guest instructions until they trap and changes guest address spaces; it knows nothing of Linux beyond
 //! that. The sentry names only the traits of this crate, never a concrete platform.
 
+mod breakpoints;
 mod contract;
 mod counters;
 mod floating;
@@ -11,6 +12,7 @@ pub mod processor;
 mod registers;
 mod run_state;
 
+pub use breakpoints::{Breakpoint, DebugRegisters, MOST_BREAKPOINTS, Watch};
 pub use contract::{
     Access, AddressSpace, Context, FloatingPoint, HostFault, Interrupter, MOST_ANSWERS, Platform, Protection, Room,
     Trap,
