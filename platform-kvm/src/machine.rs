@@ -60,7 +60,14 @@ impl Machine {
     /// `/dev/kvm` is missing, forbidden, or lacks something needed.
     pub fn new(memory: Arc<GuestMemory>) -> Result<Machine, HostFault> {
         let kvm = open()?;
-        let vm = kvm.create_vm().map_err(|e| fault("making a virtual machine", e))?;
+        let vm = kvm.create_vm().map_err(|error| {
+            let advice = match error.errno() {
+                libc::EBUSY => " (does another hypervisor use the processor?)",
+                libc::ENOMEM => " (is the host out of memory?)",
+                _ => "",
+            };
+            fault(format_args!("making a virtual machine{advice}"), error)
+        })?;
         if kvm.check_extension(Cap::SetTssAddr) {
             vm.set_tss_address(TSS_ADDRESS).map_err(|e| fault("placing the machine's TSS", e))?;
         }
@@ -69,7 +76,7 @@ impl Machine {
             .map_err(|e| fault("asking what virtual processors can do", e))?;
         let slots = (kvm.get_nr_memslots() as u64).saturating_sub(OWN_SLOTS);
         if slots == 0 {
-            let text = format!("only {} memory slots", kvm.get_nr_memslots());
+            let text = format!("only {} memory slots; use --platform ptrace", kvm.get_nr_memslots());
             return Err(fault(text, ErrorKind::Unsupported));
         }
         let region = MmapRegion::<()>::new(TABLES_BYTES as usize)

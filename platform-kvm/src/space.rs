@@ -267,3 +267,6 @@ impl Drop for Space {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

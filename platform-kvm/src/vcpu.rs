@@ -55,6 +55,9 @@ const STEPPING: u64 = 0x100 | RESUME;
 /// The next instruction is executed, whether or not there is a breakpoint.
 const RESUME: u64 = 1 << 16;
 
+/// The exit by which the host says that it does not know how to go on.
+const INTERNAL_ERROR: &str = "KVM_EXIT_INTERNAL_ERROR";
+
 /// Why the processor stopped running.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Left {
@@ -71,6 +74,21 @@ pub enum Left {
 /// The flags of a user as far as they are his.
 pub fn user_flags(flags: u64) -> u64 {
     flags & USER_FLAGS | FIXED_FLAGS
+}
+
+/// Why a processor does not go on, in words.
+fn stopped(exit: &VcpuExit) -> String {
+    match exit {
+        VcpuExit::Shutdown => "a triple fault: no exception could be delivered".to_owned(),
+        VcpuExit::InternalError => INTERNAL_ERROR.to_owned(),
+        VcpuExit::FailEntry(reason, cpu) => {
+            format!("the host's processor {cpu} does not take the guest's state: reason {reason:#x}")
+        }
+        VcpuExit::MmioRead(address, _) | VcpuExit::MmioWrite(address, _) => {
+            format!("an access to guest-physical address {address:#x}, where there is no memory")
+        }
+        other => format!("the processor stopped: {other:?}"),
+    }
 }
 
 fn segment(selector: u16, kind: u8) -> kvm_segment {
@@ -482,17 +500,33 @@ impl Core {
             Err(error) if matches!(error.errno(), libc::EINTR | libc::EAGAIN) => return self.kicked(),
             Ok(VcpuExit::Hlt) => Ok(Left::Halted),
             Ok(VcpuExit::IoOut(port, _) | VcpuExit::IoIn(port, _)) => Ok(Left::Port(port)),
-            Ok(other) => {
-                Err((format!("the processor stopped: {other:?}"), std::io::Error::from(std::io::ErrorKind::Other)))
-            }
+            Ok(other) => Err((stopped(&other), std::io::Error::from(std::io::ErrorKind::Other))),
             Err(error) => Err(("KVM_RUN".to_owned(), error.into())),
         };
         self.leave_roots();
-        left.map_err(|(what, error)| {
+        left.map_err(|(mut what, error)| {
+            if what == INTERNAL_ERROR {
+                what += &self.internal_error();
+            }
             self.machine.counters.count(Reason::Other);
             self.report();
             fault(format_args!("virtual processor {}: {what}", self.index), error)
         })
+    }
+
+    /// What the host says about an error of its own.
+    fn internal_error(&mut self) -> String {
+        // SAFETY: the last exit was an internal error, for which this part of the union is filled; it is all integers.
+        let error = unsafe { self.fd.get_kvm_run().__bindgen_anon_1.internal };
+        let kind = match error.suberror {
+            1 => "an instruction it cannot emulate",
+            2 => "an exception while another was delivered",
+            3 => "an exit while an exception was delivered",
+            4 => "an exit it does not know",
+            _ => "of a kind unknown here",
+        };
+        let data: Vec<u64> = error.data.iter().copied().take(error.ndata as usize).collect();
+        format!(" {} ({kind}), {data:x?}", error.suberror)
     }
 
     /// After a signal: how far the guest had come.

@@ -1,0 +1,183 @@
+//! Where the host has no KVM of the kind the platform needs, or takes it away, the platform says so.
+//!
+//! What a host refuses, a filter in front of its system calls refuses here.
+
+use std::fs::File;
+use std::sync::Arc;
+
+use amber_platform::{FrameRange, GuestMemory, HostFault, PAGE_SIZE, Trap};
+use amber_platform_conformance::{DATA, Guest, Machine, READ_WRITE, call_forever, log_to_stderr, write_byte};
+use amber_platform_kvm::KvmPlatform;
+
+const KVM_CREATE_VM: u32 = 0xae01;
+const KVM_CHECK_EXTENSION: u32 = 0xae03;
+const KVM_GET_API_VERSION: u32 = 0xae00;
+const KVM_CREATE_VCPU: u32 = 0xae41;
+const KVM_RUN: u32 = 0xae80;
+const KVM_SET_USER_MEMORY_REGION: u32 = 0x4020_ae46;
+const KVM_CAP_NR_MEMSLOTS: u32 = 10;
+const KVM_CAP_IMMEDIATE_EXIT: u32 = 136;
+const KVM_CAP_SYNC_REGS: u32 = 74;
+const KVM_CAP_MAX_VCPUS: u32 = 66;
+const KVM_CAP_NR_VCPUS: u32 = 9;
+
+/// Which requests are refused: those with this argument, from this one on, or all.
+#[derive(Clone, Copy)]
+enum Which {
+    With(u32),
+    From(u32),
+    All,
+}
+
+/// Makes requests of `ioctl` fail with an error in this thread and those it starts; error 0 makes them answer 0.
+fn refuse(request: u32, which: Which, error: i32) {
+    const NUMBER: u32 = 0;
+    const SECOND: u32 = 24;
+    const THIRD: u32 = 32;
+    let step = |code: u32, jt, jf, k| libc::sock_filter { code: code as u16, jt, jf, k };
+    let load = |offset| step(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, 0, 0, offset);
+    let equal = |value, otherwise| step(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, 0, otherwise, value);
+    let mut filter = vec![
+        load(NUMBER),
+        equal(libc::SYS_ioctl as u32, 5),
+        load(SECOND),
+        equal(request, 3),
+        load(THIRD),
+        match which {
+            Which::With(value) => equal(value, 1),
+            Which::From(value) => step(libc::BPF_JMP | libc::BPF_JGE | libc::BPF_K, 0, 1, value),
+            Which::All => step(libc::BPF_JMP | libc::BPF_JA, 0, 0, 0),
+        },
+        step(libc::BPF_RET | libc::BPF_K, 0, 0, libc::SECCOMP_RET_ERRNO | error as u32),
+        step(libc::BPF_RET | libc::BPF_K, 0, 0, libc::SECCOMP_RET_ALLOW),
+    ];
+    let program = libc::sock_fprog { len: filter.len() as u16, filter: filter.as_mut_ptr() };
+    // SAFETY: the program points to the filter, and both live until the calls return.
+    unsafe {
+        assert_eq!(libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), 0);
+        assert_eq!(libc::prctl(libc::PR_SET_SECCOMP, libc::SECCOMP_MODE_FILTER, &raw const program), 0);
+    }
+}
+
+/// Runs a test in a thread of its own, which may have filters; not where there is no KVM.
+fn with_kvm(test: impl FnOnce() + Send + 'static) {
+    log_to_stderr();
+    if let Err(error) = File::options().read(true).write(true).open("/dev/kvm") {
+        eprintln!("SKIPPED: /dev/kvm cannot be opened: {error}");
+        return;
+    }
+    std::thread::spawn(test).join().unwrap();
+}
+
+fn start() -> Result<Machine, HostFault> {
+    let memory = GuestMemory::new(1 << 30).unwrap();
+    Ok(Machine { platform: Arc::new(KvmPlatform::new(memory.clone())?), memory })
+}
+
+/// Asserts that the platform does not start, and that the line which says so has these words.
+fn complains(request: u32, which: Which, error: i32, words: &'static [&'static str]) {
+    with_kvm(move || {
+        refuse(request, which, error);
+        let Err(fault) = start() else { panic!("the platform starts without {words:?}") };
+        let text = fault.to_string();
+        assert!(words.iter().all(|word| text.contains(word)) && text.lines().count() == 1, "{text}");
+    });
+}
+
+#[test]
+fn another_interface_is_named() {
+    complains(KVM_GET_API_VERSION, Which::All, 0, &["/dev/kvm", "interface 0"]);
+}
+
+#[test]
+fn a_missing_capability_is_named() {
+    for (capability, name) in
+        [(KVM_CAP_SYNC_REGS, &["KVM_CAP_SYNC_REGS"]), (KVM_CAP_IMMEDIATE_EXIT, &["KVM_CAP_IMMEDIATE_EXIT"])]
+    {
+        complains(KVM_CHECK_EXTENSION, Which::With(capability), 0, name);
+    }
+}
+
+#[test]
+fn too_few_memory_slots_are_told() {
+    // Without an answer, the documented least there are.
+    complains(KVM_CHECK_EXTENSION, Which::With(KVM_CAP_NR_MEMSLOTS), 0, &["only 32 memory slots", "--platform ptrace"]);
+}
+
+#[test]
+fn a_refused_machine_is_told() {
+    complains(KVM_CREATE_VM, Which::All, libc::ENOMEM, &["making a virtual machine", "Cannot allocate memory"]);
+    complains(KVM_CREATE_VM, Which::All, libc::EBUSY, &["making a virtual machine", "another hypervisor"]);
+}
+
+#[test]
+fn a_refused_processor_is_told() {
+    complains(KVM_CREATE_VCPU, Which::All, libc::ENOMEM, &["virtual processor 0", "Cannot allocate memory"]);
+}
+
+#[test]
+fn refused_memory_is_told() {
+    complains(KVM_SET_USER_MEMORY_REGION, Which::All, libc::ENOMEM, &["memory slot", "Cannot allocate memory"]);
+}
+
+#[test]
+fn a_processor_that_does_not_run_is_told() {
+    complains(KVM_RUN, Which::All, libc::EIO, &["virtual processor 0", "KVM_RUN", "Input/output error"]);
+}
+
+/// Guests one after the other and at the same time, more than there are processors.
+fn crowd(machine: &Machine) {
+    std::thread::scope(|scope| {
+        for _ in 0..6 {
+            scope.spawn(|| {
+                let mut guest = Guest::new(machine, call_forever());
+                for i in 0..200 {
+                    guest.registers.rax = i;
+                    guest.run_to_call();
+                    assert_eq!(guest.registers.orig_rax, i);
+                }
+            });
+        }
+    });
+}
+
+#[test]
+fn few_processors_do() {
+    // Where the host does not tell how many, four are sure.
+    with_kvm(|| {
+        refuse(KVM_CHECK_EXTENSION, Which::With(KVM_CAP_MAX_VCPUS), 0);
+        refuse(KVM_CHECK_EXTENSION, Which::With(KVM_CAP_NR_VCPUS), 0);
+        crowd(&start().unwrap());
+    });
+    // Where it told too many, one does.
+    with_kvm(|| {
+        refuse(KVM_CREATE_VCPU, Which::From(1), libc::ENOMEM);
+        crowd(&start().unwrap());
+    });
+}
+
+/// A guest whose tables the host has no memory for comes to an end with a reason; others are not concerned.
+#[test]
+fn a_guest_without_tables_ends_with_a_reason() {
+    with_kvm(|| {
+        let machine = start().unwrap();
+        let mut other = Guest::new(&machine, call_forever());
+        other.run_to_call();
+        let mut guest = Guest::new(&machine, write_byte());
+        guest.run_to_call();
+        refuse(KVM_SET_USER_MEMORY_REGION, Which::All, libc::ENOMEM);
+        // Memory that the machine does not have yet.
+        let far = FrameRange { start: machine.memory.limit() - PAGE_SIZE, len: PAGE_SIZE };
+        let fault = (0..100).find_map(|_| {
+            guest.space.map(DATA, far, READ_WRITE);
+            match guest.context.run(&*guest.space, &mut guest.registers) {
+                Ok(trap) => assert!(matches!(trap, Trap::PageFault { .. }), "{trap:?}"),
+                Err(fault) => return Some(fault.to_string()),
+            }
+            None
+        });
+        let text = fault.expect("it cannot go on for ever");
+        assert!(text.contains("no memory for the page tables"), "{text}");
+        other.run_to_call();
+    });
+}
