@@ -5,6 +5,7 @@ pub mod fs;
 pub mod memory_io;
 pub mod poller;
 pub mod processor;
+pub mod socket;
 pub mod xattr;
 
 pub mod signals;

@@ -1,10 +1,12 @@
 //! Wait queues, and the one way in which a task sleeps.
 
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Weak};
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock, Weak};
 use std::time::{Duration, Instant};
 
 use amber_abi::poll::PollEvents;
+use amber_host::poller::{self, Bell, Ready, Watch};
 use parking_lot::Condvar;
 
 use crate::fs::sigio::{Happening, SignalList};
@@ -40,14 +42,29 @@ struct Entry {
 
 struct Queue {
     entries: Mutex<Vec<Entry>>,
+    signals: SignalList,
+    /// Urgent data of the host's descriptor was told of, and is there still.
+    urgent: AtomicBool,
+}
+
+/// A host descriptor whose events are events of a queue's object.
+struct HostSource {
+    file: Arc<OwnedFd>,
+    /// The object has no other events.
+    alone: bool,
+    /// Made once somebody wants to be told who is no task that sleeps; none if the host cannot watch it.
+    watch: OnceLock<Option<Watch>>,
 }
 
 /// The waiters of one object: a pipe's end, a socket, a child list, a timer.
 ///
 /// An object notifies its queue after its state changed and after its own lock was released.
+///
+/// An object may stand for a host descriptor. Tasks that wait for it poll that themselves while they sleep; for others,
+/// the host's poller tells the queue.
 pub struct WaitQueue {
     queue: Arc<Queue>,
-    signals: SignalList,
+    source: OnceLock<HostSource>,
 }
 
 impl Default for WaitQueue {
@@ -59,18 +76,67 @@ impl Default for WaitQueue {
 impl WaitQueue {
     /// Makes an empty queue.
     pub fn new() -> Self {
-        let queue = Arc::new(Queue { entries: Mutex::new(Rank::Wait, Vec::new()) });
-        WaitQueue { queue, signals: SignalList::default() }
+        let entries = Mutex::new(Rank::Wait, Vec::new());
+        let queue = Arc::new(Queue { entries, signals: SignalList::default(), urgent: AtomicBool::new(false) });
+        WaitQueue { queue, source: OnceLock::new() }
+    }
+
+    /// Makes an empty queue of an object whose events are those of a host descriptor.
+    pub fn of_host(file: Arc<OwnedFd>) -> Self {
+        let queue = Self::new();
+        let _ = queue.source.set(HostSource { file, alone: true, watch: OnceLock::new() });
+        queue
+    }
+
+    /// From now on the host descriptor's events are among the object's. The first descriptor stays.
+    pub fn add_host(&self, file: Arc<OwnedFd>) {
+        if self.source.set(HostSource { file, alone: false, watch: OnceLock::new() }).is_ok() && !self.is_empty() {
+            // Who sleeps shall sleep on the descriptor as well.
+            self.follow_host();
+            self.notify_all();
+        }
+    }
+
+    /// The host descriptor whose events are the object's.
+    pub fn host_file(&self) -> Option<&Arc<OwnedFd>> {
+        self.source.get().map(|source| &source.file)
+    }
+
+    /// The same, if the object has no other events.
+    pub fn sole_host_file(&self) -> Option<&Arc<OwnedFd>> {
+        self.source.get().filter(|source| source.alone).map(|source| &source.file)
+    }
+
+    /// Has the host's poller tell this queue of the host descriptor's events, if there is one.
+    pub fn follow_host(&self) {
+        let Some(source) = self.source.get() else { return };
+        source.watch.get_or_init(|| {
+            let queue: Arc<dyn Ready> = self.queue.clone();
+            let listener = Arc::downgrade(&queue);
+            Watch::edges(source.file.clone(), listener).unwrap_or_else(|error| {
+                log::error!("watching a host descriptor: {error}");
+                None
+            })
+        });
     }
 
     /// Registers a waiter for `events` (POLLERR and POLLHUP are always included), until the registration is dropped.
     pub fn register(&self, waiter: Weak<dyn Waiter>, events: PollEvents, key: u64) -> Registration {
-        self.insert(waiter, events, key, false)
+        let registration = self.insert(waiter, events, key, false);
+        self.follow_host();
+        registration
+    }
+
+    /// Like [`register`](Self::register), for a task that looks after the host descriptor itself.
+    pub fn register_sleeper(&self, waiter: Weak<dyn Waiter>, events: PollEvents) -> Registration {
+        self.insert(waiter, events, 0, false)
     }
 
     /// Like [`register`](Self::register), for a waiter of which one is enough to wake for an event (EPOLLEXCLUSIVE).
     pub fn register_exclusive(&self, waiter: Weak<dyn Waiter>, events: PollEvents, key: u64) -> Registration {
-        self.insert(waiter, events, key, true)
+        let registration = self.insert(waiter, events, key, true);
+        self.follow_host();
+        registration
     }
 
     fn insert(&self, waiter: Weak<dyn Waiter>, events: PollEvents, key: u64, exclusive: bool) -> Registration {
@@ -83,8 +149,35 @@ impl WaitQueue {
 
     /// Tells every waiter that asked for one of `events`, and one of the exclusive ones.
     pub fn notify(&self, events: PollEvents) {
+        self.queue.notify(events);
+    }
+
+    /// Like [`notify`](Self::notify), and sends SIGIO to the owners of files with `O_ASYNC`. No lock may be held.
+    pub fn notify_and_signal(&self, events: PollEvents, happening: Happening) {
+        self.notify(events);
+        self.queue.signals.tell(happening);
+    }
+
+    /// The owners who are sent signals when something happens.
+    pub fn signals(&self) -> &SignalList {
+        &self.queue.signals
+    }
+
+    /// Tells every waiter, whatever it asked for.
+    pub fn notify_all(&self) {
+        self.notify(PollEvents::all());
+    }
+
+    /// Whether nobody waits.
+    pub fn is_empty(&self) -> bool {
+        self.queue.entries.lock().is_empty()
+    }
+}
+
+impl Queue {
+    fn notify(&self, events: PollEvents) {
         let told: Vec<(Weak<dyn Waiter>, u64, bool)> = {
-            let entries = self.queue.entries.lock();
+            let entries = self.entries.lock();
             if entries.is_empty() {
                 return;
             }
@@ -101,26 +194,28 @@ impl WaitQueue {
             }
         }
     }
+}
 
-    /// Like [`notify`](Self::notify), and sends SIGIO to the owners of files with `O_ASYNC`. No lock may be held.
-    pub fn notify_and_signal(&self, events: PollEvents, happening: Happening) {
-        self.notify(events);
-        self.signals.tell(happening);
-    }
-
-    /// The owners who are sent signals when something happens.
-    pub fn signals(&self) -> &SignalList {
-        &self.signals
-    }
-
-    /// Tells every waiter, whatever it asked for.
-    pub fn notify_all(&self) {
-        self.notify(PollEvents::all());
-    }
-
-    /// Whether nobody waits.
-    pub fn is_empty(&self) -> bool {
-        self.queue.entries.lock().is_empty()
+impl Ready for Queue {
+    fn ready(&self, events: PollEvents) {
+        let mut told = events;
+        told.set(PollEvents::POLLRDNORM, events.contains(PollEvents::POLLIN));
+        told.set(PollEvents::POLLWRNORM, events.contains(PollEvents::POLLOUT));
+        self.notify(told);
+        let urgent = events.contains(PollEvents::POLLPRI);
+        if urgent != self.urgent.swap(urgent, Ordering::AcqRel) && urgent {
+            self.signals.tell_urgent();
+        }
+        if events.contains(PollEvents::POLLHUP) {
+            self.signals.tell(Happening::HangUp);
+        } else if events.contains(PollEvents::POLLERR) {
+            self.signals.tell(Happening::Error);
+        } else if events.contains(PollEvents::POLLIN) {
+            self.signals.tell(Happening::Input);
+        }
+        if events.contains(PollEvents::POLLOUT) {
+            self.signals.tell_room();
+        }
     }
 }
 
@@ -135,32 +230,77 @@ impl Drop for Registration {
 /// Where a host thread sleeps until it is woken or a moment has come.
 #[derive(Default)]
 pub struct Parker {
-    woken: parking_lot::Mutex<bool>,
+    sleep: parking_lot::Mutex<Sleep>,
     condition: Condvar,
+    /// Wakes it out of a sleep in the host's poll; none if the host has no descriptors left.
+    bell: OnceLock<Option<Bell>>,
 }
+
+#[derive(Default)]
+struct Sleep {
+    woken: bool,
+    /// The sleeper hears the bell, not the condition.
+    polling: bool,
+}
+
+/// How often a sleeper without a bell looks whether it was woken.
+const WITHOUT_BELL: Duration = Duration::from_millis(10);
 
 impl Parker {
     /// Wakes the sleeper; if there is none, the next [`park`](Self::park) returns at once.
     pub fn unpark(&self) {
-        *self.woken.lock() = true;
-        self.condition.notify_one();
+        let polling = {
+            let mut sleep = self.sleep.lock();
+            sleep.woken = true;
+            sleep.polling
+        };
+        match self.bell.get() {
+            Some(Some(bell)) if polling => bell.ring(),
+            _ => {
+                self.condition.notify_one();
+            }
+        }
     }
 
     /// Sleeps until woken or until the deadline; returns false on the deadline.
     pub fn park(&self, deadline: Option<Instant>) -> bool {
-        let mut woken = self.woken.lock();
-        while !*woken {
+        let mut sleep = self.sleep.lock();
+        while !sleep.woken {
             match deadline {
-                None => self.condition.wait(&mut woken),
+                None => self.condition.wait(&mut sleep),
                 Some(deadline) => {
-                    if self.condition.wait_until(&mut woken, deadline).timed_out() && !*woken {
+                    if self.condition.wait_until(&mut sleep, deadline).timed_out() && !sleep.woken {
                         return false;
                     }
                 }
             }
         }
-        *woken = false;
+        sleep.woken = false;
         true
+    }
+
+    /// Sleeps until woken, until one of the host descriptors has one of its events, or until the deadline; returns false
+    /// on the deadline.
+    pub fn park_on(&self, files: &[(Arc<OwnedFd>, PollEvents)], deadline: Option<Instant>) -> bool {
+        let bell = self.bell.get_or_init(|| Bell::new().inspect_err(|error| log::warn!("a bell: {error}")).ok());
+        {
+            let mut sleep = self.sleep.lock();
+            if std::mem::take(&mut sleep.woken) {
+                return true;
+            }
+            sleep.polling = true;
+        }
+        let mut until = deadline;
+        if bell.is_none() {
+            let soon = Instant::now() + WITHOUT_BELL;
+            until = Some(deadline.map_or(soon, |deadline| deadline.min(soon)));
+        }
+        let wanted: Vec<_> = files.iter().map(|(file, events)| (file.as_fd(), *events)).collect();
+        let timeout = until.map(|until| until.saturating_duration_since(Instant::now()));
+        let found = poller::wait(&wanted, bell.as_ref(), timeout);
+        let mut sleep = self.sleep.lock();
+        sleep.polling = false;
+        std::mem::take(&mut sleep.woken) || found || deadline.is_none_or(|deadline| Instant::now() < deadline)
     }
 }
 

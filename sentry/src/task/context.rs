@@ -2,7 +2,7 @@
 
 use std::ops::Deref;
 use std::sync::{Arc, Weak};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use amber_abi::SignalSet;
 use amber_abi::errno::Errno;
@@ -21,6 +21,27 @@ use crate::syscalls::publish_answers;
 use crate::task::workers::Worker;
 use crate::task::{Activity, Task, VforkGate};
 use crate::wait::{WaitEnd, WaitQueue, Waiter};
+
+/// Counts looks at host descriptors that were ready at once, but not for what is waited for: such as one byte where two
+/// are. They become rarer, so that they do not keep a processor busy.
+#[derive(Default)]
+struct Futile(u32);
+
+impl Futile {
+    /// A sleep this short did not wait.
+    const AT_ONCE: Duration = Duration::from_micros(50);
+
+    fn slept(&mut self, time: Duration) {
+        self.0 = if time < Self::AT_ONCE { self.0.saturating_add(1) } else { 0 };
+    }
+
+    /// How long to wait before the next look.
+    fn pause(&mut self) -> Option<Duration> {
+        let more = self.0.checked_sub(3)?;
+        self.0 = self.0.saturating_add(1);
+        Some(Self::AT_ONCE * 2u32.pow(more.min(6)))
+    }
+}
 
 /// A task as its own host thread sees it: the only way to its registers and its platform context.
 /// Everything else is reached through [`Task`], to which this dereferences.
@@ -262,8 +283,10 @@ impl TaskContext {
         }
         let parker: Arc<dyn Waiter> = self.parker().clone();
         let waiter: Weak<dyn Waiter> = Arc::downgrade(&parker);
+        let others = queues.iter().filter(|(queue, _)| queue.sole_host_file().is_none());
         let _registrations: Vec<_> =
-            queues.iter().map(|(queue, events)| queue.register(waiter.clone(), *events, 0)).collect();
+            others.map(|(queue, events)| queue.register_sleeper(waiter.clone(), *events)).collect();
+        let mut futile = Futile::default();
         loop {
             // Asked after registering, so that nothing between the first look and now is missed.
             if let Some(answer) = ready() {
@@ -272,10 +295,39 @@ impl TaskContext {
             if self.is_interrupted() {
                 return Err(WaitEnd::Interrupted);
             }
-            if !self.sleep(Activity::Sleeping, deadline) {
+            if !self.sleep_on(queues, deadline, &mut futile) {
                 return ready().ok_or(WaitEnd::TimedOut);
             }
         }
+    }
+
+    /// Sleeps until woken or until one of the host descriptors behind the queues is ready; false if the deadline came
+    /// first.
+    fn sleep_on(
+        &self,
+        queues: &[(&WaitQueue, PollEvents)],
+        deadline: Option<Instant>,
+        futile: &mut Futile,
+    ) -> bool {
+        let files: Vec<_> =
+            queues.iter().filter_map(|(queue, events)| Some((queue.host_file()?.clone(), *events))).collect();
+        if files.is_empty() {
+            return self.sleep(Activity::Sleeping, deadline);
+        }
+        if let Some(pause) = futile.pause() {
+            let until = Instant::now() + pause;
+            let first = deadline.map_or(until, |deadline| deadline.min(until));
+            self.sleep(Activity::Sleeping, Some(first));
+            return deadline.is_none_or(|deadline| Instant::now() < deadline);
+        }
+        let began = Instant::now();
+        self.meter().begin(Activity::Sleeping);
+        self.platform.set_waiting(true);
+        let woken = self.parker().park_on(&files, deadline);
+        self.platform.set_waiting(false);
+        self.meter().begin(Activity::Kernel);
+        futile.slept(began.elapsed());
+        woken
     }
 
     /// Like [`wait`](Self::wait) without end, but only the task's certain end interrupts it.

@@ -1,17 +1,20 @@
 //! epoll(7): a set of watched files, and the queue of those that became ready.
 //!
 //! Each watched file tells the epoll through its wait queue, which puts the entry into the ready list; waiting looks at
-//! that list alone, never at all entries.
+//! that list alone, never at all entries. Files that stand for host descriptors tell nobody: those are in a set of the
+//! host's, whose events are taken before the ready list is looked at.
 
 mod nesting;
 mod watchers;
 
 use std::any::Any;
 use std::collections::{BTreeMap, HashMap, VecDeque};
-use std::sync::{Arc, Weak};
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::{Arc, OnceLock, Weak};
 
 use amber_abi::errno::Errno;
 use amber_abi::poll::{EpollEvent, EpollEvents, PollEvents};
+use amber_host::poller::EventSet;
 
 use crate::fs::anon::anonymous_inode;
 use crate::fs::pipe::READABLE;
@@ -43,8 +46,12 @@ struct Entry {
     data: u64,
     /// It is in the ready list.
     queued: bool,
-    /// The place in the file's wait queue; none only while the entry is being made.
+    /// The place in the file's wait queue; none while the entry is being made, and if `host` is in the host's set.
     registration: Option<Registration>,
+    /// The descriptor in the host's set, if it is open still.
+    host: Option<Weak<OwnedFd>>,
+    /// What the host's set just told of it, and in which look.
+    fresh: (u64, EpollEvents),
     /// The file, if it is an epoll itself.
     inner: Option<Weak<Epoll>>,
     /// Counts the entry for the user who made it.
@@ -59,6 +66,28 @@ struct State {
     ready: VecDeque<u64>,
     /// The epolls that watch this one, one for each entry.
     parents: Vec<Weak<Epoll>>,
+    /// Counts the looks at the host's set.
+    look: u64,
+}
+
+/// A ready entry.
+struct Next {
+    id: u64,
+    description: Arc<FileDescription>,
+    interest: EpollEvents,
+    data: u64,
+    /// What the host has just told of it.
+    fresh: Option<EpollEvents>,
+}
+
+impl Next {
+    /// What it is ready for now.
+    fn events(&self) -> EpollEvents {
+        match self.fresh {
+            Some(events) => events & self.interest.difference(EpollEvents::MODES),
+            None => ready_events(&self.description, self.interest),
+        }
+    }
 }
 
 /// An epoll instance.
@@ -71,6 +100,8 @@ pub struct Epoll {
     waiters: WaitQueue,
     /// Who polls the epoll's own descriptor.
     queue: WaitQueue,
+    /// The host descriptors behind watched files.
+    host: OnceLock<EventSet>,
 }
 
 /// An event found, and what to put back if it cannot be told.
@@ -83,12 +114,14 @@ pub struct Found {
 
 impl State {
     /// Takes the first entry off the ready list.
-    fn pop_ready(&mut self) -> Option<(u64, Arc<FileDescription>, EpollEvents, u64)> {
+    fn pop_ready(&mut self) -> Option<Next> {
         while let Some(id) = self.ready.pop_front() {
             let Some(entry) = self.entries.get_mut(&id) else { continue };
             entry.queued = false;
             if let Some(description) = entry.description.upgrade() {
-                return Some((id, description, entry.interest, entry.data));
+                let (look, events) = std::mem::take(&mut entry.fresh);
+                let fresh = (look == self.look && look > 0).then_some(events);
+                return Some(Next { id, description, interest: entry.interest, data: entry.data, fresh });
             }
         }
         None
@@ -126,6 +159,7 @@ impl Epoll {
             state: Mutex::new(Rank::Buffer, State::default()),
             waiters: WaitQueue::new(),
             queue: WaitQueue::new(),
+            host: OnceLock::new(),
         })
     }
 
@@ -170,6 +204,8 @@ impl Epoll {
                 data,
                 queued: false,
                 registration: None,
+                host: None,
+                fresh: Default::default(),
                 _charge: charge,
                 inner: inner.map(|inner| inner.me.clone()),
             };
@@ -180,18 +216,59 @@ impl Epoll {
             // Another epoll's state, of the same rank as ours, which is not held.
             inner.state.lock().parents.push(self.me.clone());
         }
-        let waiter: Weak<dyn Waiter> = self.me.clone();
-        let registration = if exclusive {
-            queue.register_exclusive(waiter, PollEvents::from_bits_truncate(interest.bits()), id)
+        let host = queue.sole_host_file().filter(|file| self.collect(file, id));
+        let registration = if host.is_some() {
+            None
+        } else if exclusive {
+            let events = PollEvents::from_bits_truncate(interest.bits());
+            Some(queue.register_exclusive(self.me.clone(), events, id))
         } else {
-            queue.register(waiter, PollEvents::all(), id)
+            Some(queue.register(self.me.clone(), PollEvents::all(), id))
         };
         if let Some(entry) = self.state.lock().entries.get_mut(&id) {
-            entry.registration = Some(registration);
+            (entry.registration, entry.host) = (registration, host.map(Arc::downgrade));
         }
         description.watchers().add(&self.me, id);
         self.look(id, description, interest | ALWAYS);
         Ok(())
+    }
+
+    /// Puts a host descriptor into the host's set; false if that cannot be, such as for one that is in it already, under
+    /// another number of the guest's.
+    fn collect(&self, file: &Arc<OwnedFd>, id: u64) -> bool {
+        let set = match self.host.get() {
+            Some(set) => set,
+            None => {
+                let Ok(set) = EventSet::new().inspect_err(|error| log::warn!("a set of events: {error}")) else {
+                    return false;
+                };
+                self.waiters.add_host(set.file().clone());
+                self.queue.add_host(set.file().clone());
+                self.host.get_or_init(|| set)
+            }
+        };
+        set.add(file.as_fd(), id).is_ok()
+    }
+
+    /// Puts those into the ready list that the host has events of. The lock over looking at files is held.
+    fn take_from_host(&self) {
+        let Some(set) = self.host.get() else { return };
+        let mut state = self.state.lock();
+        state.look += 1;
+        let look = state.look;
+        while set.take(|id, events| {
+            let events = EpollEvents::from_bits_retain(events.bits());
+            let Some(entry) = state.entries.get_mut(&id) else { return };
+            if entry.interest.difference(EpollEvents::MODES).intersects(events) {
+                entry.fresh = (look, events);
+                state.queue(id, false);
+            }
+        }) {}
+    }
+
+    /// Whether something is in the ready list, without asking the host.
+    pub fn has_ready(&self) -> bool {
+        !self.state.lock().ready.is_empty()
     }
 
     /// Changes what is asked for (`EPOLL_CTL_MOD`).
@@ -239,6 +316,10 @@ impl Epoll {
     /// Drops an entry: it was removed, or its description is gone.
     fn forget(&self, id: u64) {
         let entry = self.state.lock().take(id);
+        let file = entry.as_ref().and_then(|entry| entry.host.as_ref()?.upgrade());
+        if let (Some(set), Some(file)) = (self.host.get(), file) {
+            set.remove(file.as_fd());
+        }
         if let Some(inner) = entry.and_then(|e| e.inner).and_then(|inner| inner.upgrade()) {
             let mut state = inner.state.lock();
             if let Some(at) = state.parents.iter().position(|parent| parent.ptr_eq(&self.me)) {
@@ -271,12 +352,14 @@ impl Epoll {
         // What was looked at is let go after the locks: it may be the last reference.
         let mut looked_at = Vec::new();
         let scan = self.scan.lock();
+        self.take_from_host();
         let mut left = self.state.lock().ready.len();
         while left > 0 && found.len() < most {
             left -= 1;
             let next = self.state.lock().pop_ready();
-            let Some((id, description, interest, data)) = next else { break };
-            let events = ready_events(&description, interest);
+            let Some(next) = next else { break };
+            let events = next.events();
+            let Next { id, description, interest, data, .. } = next;
             looked_at.push(description);
             if events.is_empty() {
                 continue;
@@ -370,11 +453,13 @@ impl File for Epoll {
         let mut looked_at = Vec::new();
         // Called for a nested epoll while the outer one's lock is held; they are not nested in a circle.
         let scan = self.scan.lock_beside();
+        self.take_from_host();
         let mut answer = PollEvents::empty();
         loop {
             let next = self.state.lock().pop_ready();
-            let Some((id, description, interest, _)) = next else { break };
-            let events = ready_events(&description, interest);
+            let Some(next) = next else { break };
+            let events = next.events();
+            let Next { id, description, .. } = next;
             looked_at.push(description);
             if !events.is_empty() {
                 self.state.lock().queue(id, true);
