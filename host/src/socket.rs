@@ -100,13 +100,7 @@ pub fn send(socket: BorrowedFd<'_>, data: &[u8], flags: u32) -> Result<usize> {
 }
 
 /// Sends a message: to an address unless that is empty, with control messages laid out as sendmsg(2) takes them.
-pub fn send_message(
-    socket: BorrowedFd<'_>,
-    data: &[u8],
-    address: &[u8],
-    control: &[u8],
-    flags: u32,
-) -> Result<usize> {
+pub fn send_message(socket: BorrowedFd<'_>, data: &[u8], address: &[u8], control: &[u8], flags: u32) -> Result<usize> {
     let mut piece = libc::iovec { iov_base: data.as_ptr().cast_mut().cast(), iov_len: data.len() };
     // SAFETY: a header of zeroes is a valid header of nothing.
     let mut header: libc::msghdr = unsafe { MaybeUninit::zeroed().assume_init() };
@@ -195,10 +189,8 @@ pub fn attach_filter(socket: BorrowedFd<'_>, name: i32, program: &[[u8; 8]]) -> 
     let size = size_of::<libc::sock_fprog>() as libc::socklen_t;
     // SAFETY: the value is one structure, which points to as many instructions of eight bytes as it says; they are
     // copied, and nothing is written to them.
-    check(unsafe {
-        libc::setsockopt(socket.as_raw_fd(), libc::SOL_SOCKET, name, (&raw const filter).cast(), size)
-    })
-    .map(drop)
+    check(unsafe { libc::setsockopt(socket.as_raw_fd(), libc::SOL_SOCKET, name, (&raw const filter).cast(), size) })
+        .map(drop)
 }
 
 /// A number that an ioctl(2) command of sockets tells, such as `FIONREAD`.
@@ -233,4 +225,12 @@ pub fn interfaces(socket: BorrowedFd<'_>) -> Result<Vec<[u8; IFREQ]>> {
         }
         room *= 2;
     }
+}
+
+/// When the last packet came, in seconds and a fraction whose unit the command says (`SIOCGSTAMP`, `SIOCGSTAMPNS`).
+pub fn timestamp(socket: BorrowedFd<'_>, command: u32) -> Result<[i64; 2]> {
+    let mut value = [0i64; 2];
+    // SAFETY: the commands that are asked for here write one timeval or timespec, which are two such numbers.
+    check(unsafe { libc::ioctl(socket.as_raw_fd(), command.into(), value.as_mut_ptr()) })?;
+    Ok(value)
 }

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use amber_abi::Named;
 use amber_abi::capability::{Capability, CapabilitySet};
 use amber_abi::task::Resource;
-use amber_sentry::boot::{CapabilitySpec, MountSource, MountSpec, ProcessSpec, SandboxConfig, UserSpec};
+use amber_sentry::boot::{CapabilitySpec, MountSource, MountSpec, NetworkKind, ProcessSpec, SandboxConfig, UserSpec};
 use amber_sentry::profile::KernelProfile;
 use anyhow::{Context, Result, bail, ensure};
 use oci_spec::runtime::{Capabilities, Linux, LinuxCapabilities, Mount, PosixRlimit, Process, Spec};
@@ -106,6 +106,7 @@ fn from_spec(
         masked_paths: paths(linux.and_then(|linux| linux.masked_paths().as_ref())),
         readonly_paths: paths(linux.and_then(|linux| linux.readonly_paths().as_ref())),
         sysctls,
+        network: NetworkKind::Loopback,
         process: process_spec(process, terminal).context("`process`")?,
         stdio: [None, None, None],
         controlling_terminal: None,

@@ -54,7 +54,7 @@ pub struct GlobalArgs {
     /// At the end, write to this file how often guest code was left, by reason: a name and a number in each line
     #[arg(long, global = true, value_name = "FILE")]
     pub metrics: Option<PathBuf>,
-    /// What the guest's network reaches: nothing but the loopback inside the sandbox
+    /// What the guest's network reaches; a bundle's own network namespace is always the host's to make
     #[arg(long, global = true, value_enum, value_name = "KIND", default_value_t = Network::None)]
     pub network: Network,
 }
@@ -142,6 +142,8 @@ pub enum PlatformName {
 pub enum Network {
     /// A loopback inside the sandbox
     None,
+    /// What Amber itself reaches: its sockets are sockets of the host
+    Host,
 }
 
 /// Importance of log messages.

@@ -19,14 +19,14 @@ use std::panic;
 use std::process::{self, ExitCode};
 
 use amber_host::terminal;
-use amber_sentry::boot::BootError;
+use amber_sentry::boot::{BootError, NetworkKind};
 use amber_sentry::profile::KernelProfile;
 use anyhow::{Context, Result};
 use clap::Parser;
 
 use crate::bundle::Bundle;
 use crate::caller::Caller;
-use crate::cli::{Cli, Command};
+use crate::cli::{Cli, Command, Network};
 
 /// The exit status when Amber itself fails, as Docker has it: no program confuses it with its own.
 const FAILED: u8 = 125;
@@ -69,7 +69,7 @@ fn run(cli: Cli) -> Result<u8> {
             .with_context(|| format!("--kernel {text}: write a release of Linux, such as 6.12 or 5.10.234"))?,
         None => KernelProfile::default(),
     };
-    let config = match cli.command {
+    let mut config = match cli.command {
         Command::Do(args) => {
             let caller = Caller::take_over()?;
             quick::sandbox(args, profile, &caller)?
@@ -80,6 +80,9 @@ fn run(cli: Cli) -> Result<u8> {
         }
         Command::Syscalls(args) => return print(&table::print(args.format, release.map(|_| profile.release()))),
     };
+    if cli.global.network == Network::Host {
+        config.network = NetworkKind::Host;
+    }
     launch::launch(config, &cli.global)
 }
 

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use amber_abi::capability::CapabilitySet;
 use amber_host::terminal;
-use amber_sentry::boot::{CapabilitySpec, MountSource, ProcessSpec, SandboxConfig, UserSpec};
+use amber_sentry::boot::{CapabilitySpec, MountSource, NetworkKind, ProcessSpec, SandboxConfig, UserSpec};
 use amber_sentry::profile::KernelProfile;
 use anyhow::{Context, Result, ensure};
 use nix::unistd::{getegid, geteuid, getgroups};
@@ -61,6 +61,7 @@ pub fn sandbox(args: DoArgs, profile: KernelProfile, caller: &Caller) -> Result<
         masked_paths: Vec::new(),
         readonly_paths: Vec::new(),
         sysctls: Vec::new(),
+        network: NetworkKind::Loopback,
         process: ProcessSpec {
             args: args.command,
             env,

@@ -22,6 +22,8 @@ pub struct SandboxConfig {
     pub readonly_paths: Vec<String>,
     /// Kernel parameters to set, such as `net.core.somaxconn` → `512`.
     pub sysctls: Vec<(String, String)>,
+    /// What AF_INET and AF_INET6 reach.
+    pub network: NetworkKind,
     /// The first process.
     pub process: ProcessSpec,
     /// Host descriptors that become the guest's 0, 1 and 2; none where the guest gets a console instead, or the
@@ -31,6 +33,16 @@ pub struct SandboxConfig {
     pub controlling_terminal: Option<OwnedFd>,
     /// Which system calls to print, if any.
     pub trace: Option<TraceFilter>,
+}
+
+/// What the sandbox's sockets of AF_INET and AF_INET6 reach.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum NetworkKind {
+    /// Each other, over a loopback inside the sandbox.
+    #[default]
+    Loopback,
+    /// Whatever the network namespace of Amber's own process reaches: they are sockets of the host in it.
+    Host,
 }
 
 /// Which system calls `--strace` prints, and where.

@@ -16,6 +16,7 @@ use crate::fs::{FdTable, FileDescription, FsContext, Mount, MountNamespace, boot
 use crate::ipc::Ipc;
 use crate::kernel::{HostNames, Kernel};
 use crate::loader::Vdso;
+use crate::net::Network;
 use crate::process::{self, Process};
 use crate::sync::{Mutex, Rank};
 use crate::syscalls::{CallTable, Tracer};
@@ -46,6 +47,8 @@ impl Sandbox {
         let vdso = Vdso::new(&memory).map_err(|full| BootError::Config(full.to_string()))?;
         let tunables = Arc::new(Tunables::of(memory.limit()));
         let ipc = Ipc::new(&memory);
+        let network = Network::new(config.network)
+            .map_err(|errno| BootError::Config(format!("the host's network: {}", errno.text())))?;
         let kernel = Arc::new(Kernel {
             calls: CallTable::of(config.profile.release()),
             profile: config.profile,
@@ -65,7 +68,7 @@ impl Sandbox {
             futexes: Default::default(),
             ipc,
             aio_requests: Default::default(),
-            network: Default::default(),
+            network,
             pipes: Default::default(),
             mqueues: crate::fs::mqueue::new(&tunables),
             memfds,
@@ -76,6 +79,7 @@ impl Sandbox {
         });
         // Read while the host's files can still be opened.
         amber_host::processor::description();
+        parameters::adopt(&kernel);
         for (name, value) in &config.sysctls {
             parameters::set(&kernel, name, value)
                 .map_err(|errno| BootError::Config(format!("sysctl {name}={value}: {}", errno.text())))?;

@@ -1,6 +1,7 @@
 //! Sockets: what all kinds share, and the families.
 
 pub mod control;
+pub mod host;
 pub mod inbox;
 pub mod inet;
 pub mod limits;
@@ -15,6 +16,8 @@ use std::sync::Arc;
 use amber_abi::errno::Errno;
 use amber_abi::socket::{AddressFamily, SocketKind};
 
+use crate::boot::NetworkKind;
+use crate::net::host::HostNetwork;
 use crate::net::inet::{Loopback, NetworkStack};
 use crate::net::limits::Limits;
 use crate::net::netlink::{NetlinkNames, NetlinkSocket};
@@ -34,12 +37,18 @@ pub struct Network {
     pub limits: Arc<Limits>,
 }
 
-impl Default for Network {
-    /// A network that reaches nothing outside the sandbox.
-    fn default() -> Self {
+impl Network {
+    /// The network that a sandbox is to have.
+    ///
+    /// # Errors
+    /// The host's network cannot be used.
+    pub fn new(kind: NetworkKind) -> Result<Self, Errno> {
         let limits = Arc::new(Limits::default());
-        let inet = Loopback::new(limits.clone());
-        Network { unix: UnixNames::default(), inet, netlink: NetlinkNames::default(), limits }
+        let inet: Arc<dyn NetworkStack> = match kind {
+            NetworkKind::Loopback => Loopback::new(limits.clone()),
+            NetworkKind::Host => HostNetwork::new()?,
+        };
+        Ok(Network { unix: UnixNames::default(), inet, netlink: NetlinkNames::default(), limits })
     }
 }
 

@@ -165,6 +165,9 @@ fn time(value: Option<Duration>) -> Vec<u8> {
 /// # Errors
 /// `ENOPROTOOPT` for options Linux does not have or that this kind of socket lacks.
 pub fn get(socket: &dyn Socket, name: i32) -> Result<Vec<u8>, Errno> {
+    if let Some(answer) = socket.socket_option(name) {
+        return answer;
+    }
     let (family, kind, protocol) = socket.identity();
     let values = socket.options().values();
     Ok(match So::from_raw(name) {
@@ -232,6 +235,9 @@ pub fn get(socket: &dyn Socket, name: i32) -> Result<Vec<u8>, Errno> {
 /// `EINVAL` for values that are too short or make no sense, `EDOM` for times out of range, `EPERM` for what only the
 /// privileged may do, `ENOPROTOOPT` for options Linux does not have.
 pub fn set(ctx: &TaskContext, socket: &dyn Socket, name: i32, value: &[u8]) -> Result<(), Errno> {
+    if let Some(answer) = socket.set_socket_option(ctx, name, value) {
+        return answer;
+    }
     let privileged = || {
         let able = ctx.credentials().has(Capability::CAP_NET_ADMIN);
         if able { Ok(()) } else { Err(Errno::EPERM) }

@@ -126,6 +126,17 @@ pub trait Socket: Send + Sync + Any {
         Err(Errno::ENOPROTOOPT)
     }
 
+    /// Reads an option of SOL_SOCKET, if it is one whose value this socket keeps itself.
+    fn socket_option(&self, _name: i32) -> Option<Result<Vec<u8>, Errno>> {
+        None
+    }
+
+    /// Changes an option of SOL_SOCKET, if it is one whose value this socket keeps itself. It may also take notice of
+    /// another.
+    fn set_socket_option(&self, _ctx: &TaskContext, _name: i32, _value: &[u8]) -> Option<Result<(), Errno>> {
+        None
+    }
+
     /// Takes the pending error (`SO_ERROR`).
     fn take_error(&self) -> Option<Errno> {
         None

@@ -303,12 +303,7 @@ impl TaskContext {
 
     /// Sleeps until woken or until one of the host descriptors behind the queues is ready; false if the deadline came
     /// first.
-    fn sleep_on(
-        &self,
-        queues: &[(&WaitQueue, PollEvents)],
-        deadline: Option<Instant>,
-        futile: &mut Futile,
-    ) -> bool {
+    fn sleep_on(&self, queues: &[(&WaitQueue, PollEvents)], deadline: Option<Instant>, futile: &mut Futile) -> bool {
         let files: Vec<_> =
             queues.iter().filter_map(|(queue, events)| Some((queue.host_file()?.clone(), *events))).collect();
         if files.is_empty() {

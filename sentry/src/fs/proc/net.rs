@@ -10,45 +10,51 @@ use amber_abi::socket::{AddressFamily, IpProtocol, SocketState, TcpState};
 use super::net_counters as counters;
 use crate::fs::pseudo::{Entry, Listed, Listing, Query, Subject};
 use crate::kernel::Kernel;
-use crate::net::inet::{Endpoint, Report};
+use crate::net::inet::{Endpoint, Facts, Knowledge, Report};
 use crate::net::socket::Socket;
 use crate::net::unix::UnixName;
 
-/// A file of `/proc/net`: its name and what makes its content.
-type NetFile = (&'static str, fn(&Kernel) -> String);
+/// A file of `/proc/net` about the sentry's own sockets: its name and what makes its content.
+type OwnFile = (&'static str, fn(&Kernel) -> String);
 
-static FILES: &[NetFile] = &[
-    ("anycast6", |_| String::new()),
-    ("arp", |_| "IP address       HW type     Flags       HW address            Mask     Device\n".into()),
-    ("dev", interfaces),
-    ("dev_mcast", |_| String::new()),
-    ("fib_trie", |_| format!("Main:\n{LOOPBACK_TRIE}Local:\n{LOOPBACK_TRIE}")),
-    ("icmp", |_| socket_head(AddressFamily::AF_INET, 2, true, DATAGRAM_WIDTH)),
-    ("icmp6", |_| socket_head(AddressFamily::AF_INET6, 2, true, 0)),
-    ("if_inet6", addresses),
-    ("igmp", |_| format!("{IGMP_HEAD}1\tlo        :     1      V3\n\t\t\t\t010000E0     1 0:00000000\t\t0\n")),
-    ("igmp6", |_| IGMP6.into()),
-    ("ipv6_route", |_| IPV6_ROUTES.into()),
-    ("mcfilter", |_| "Idx Device        MCA        SRC    INC    EXC\n".into()),
+/// A file of `/proc/net` about AF_INET and AF_INET6.
+type InetFile = (&'static str, fn(&Kernel, &dyn Facts) -> String);
+
+static OWN_FILES: &[OwnFile] = &[
     ("netlink", netlink),
-    ("netstat", counters::netstat),
     ("packet", |_| "sk               RefCnt Type Proto  Iface R Rmem   User   Inode\n".into()),
-    ("protocols", counters::protocols),
     ("ptype", |_| "Type Device      Function\n0800          ip_rcv\n86dd          ipv6_rcv\n".into()),
-    ("raw", |_| socket_head(AddressFamily::AF_INET, 2, true, 0)),
-    ("raw6", |_| socket_head(AddressFamily::AF_INET6, 2, true, 0)),
-    ("route", |_| format!("{:<127}\n", ROUTE_HEAD)),
+    ("unix", unix),
+];
+
+static INET_FILES: &[InetFile] = &[
+    ("anycast6", |_, _| String::new()),
+    ("arp", |_, _| "IP address       HW type     Flags       HW address            Mask     Device\n".into()),
+    ("dev", interfaces),
+    ("dev_mcast", |_, _| String::new()),
+    ("fib_trie", |_, _| format!("Main:\n{LOOPBACK_TRIE}Local:\n{LOOPBACK_TRIE}")),
+    ("icmp", |_, _| socket_head(AddressFamily::AF_INET, 2, true, DATAGRAM_WIDTH)),
+    ("icmp6", |_, _| socket_head(AddressFamily::AF_INET6, 2, true, 0)),
+    ("if_inet6", addresses),
+    ("igmp", |_, _| format!("{IGMP_HEAD}1\tlo        :     1      V3\n\t\t\t\t010000E0     1 0:00000000\t\t0\n")),
+    ("igmp6", |_, _| IGMP6.into()),
+    ("ipv6_route", |_, _| IPV6_ROUTES.into()),
+    ("mcfilter", |_, _| "Idx Device        MCA        SRC    INC    EXC\n".into()),
+    ("netstat", counters::netstat),
+    ("protocols", counters::protocols),
+    ("raw", |_, _| socket_head(AddressFamily::AF_INET, 2, true, 0)),
+    ("raw6", |_, _| socket_head(AddressFamily::AF_INET6, 2, true, 0)),
+    ("route", |_, _| format!("{:<127}\n", ROUTE_HEAD)),
     ("snmp", counters::snmp),
     ("snmp6", counters::snmp6),
     ("sockstat", counters::sockstat),
     ("sockstat6", counters::sockstat6),
-    ("tcp", |kernel| sockets(kernel, IpProtocol::IPPROTO_TCP, AddressFamily::AF_INET)),
-    ("tcp6", |kernel| sockets(kernel, IpProtocol::IPPROTO_TCP, AddressFamily::AF_INET6)),
-    ("udp", |kernel| sockets(kernel, IpProtocol::IPPROTO_UDP, AddressFamily::AF_INET)),
-    ("udp6", |kernel| sockets(kernel, IpProtocol::IPPROTO_UDP, AddressFamily::AF_INET6)),
-    ("udplite", |_| socket_head(AddressFamily::AF_INET, 3, true, DATAGRAM_WIDTH)),
-    ("udplite6", |_| socket_head(AddressFamily::AF_INET6, 2, true, 0)),
-    ("unix", unix),
+    ("tcp", |_, facts| sockets(facts, IpProtocol::IPPROTO_TCP, AddressFamily::AF_INET)),
+    ("tcp6", |_, facts| sockets(facts, IpProtocol::IPPROTO_TCP, AddressFamily::AF_INET6)),
+    ("udp", |_, facts| sockets(facts, IpProtocol::IPPROTO_UDP, AddressFamily::AF_INET)),
+    ("udp6", |_, facts| sockets(facts, IpProtocol::IPPROTO_UDP, AddressFamily::AF_INET6)),
+    ("udplite", |_, _| socket_head(AddressFamily::AF_INET, 3, true, DATAGRAM_WIDTH)),
+    ("udplite6", |_, _| socket_head(AddressFamily::AF_INET6, 2, true, 0)),
 ];
 
 /// The routes of a loopback, as a trie: the same in both tables, which are one.
@@ -81,13 +87,13 @@ const IPV6_ROUTES: &str = "\
 /// The loopback has no entry in the table of routes that this file shows.
 const ROUTE_HEAD: &str = "Iface\tDestination\tGateway \tFlags\tRefCnt\tUse\tMetric\tMask\t\tMTU\tWindow\tIRTT";
 
-fn interfaces(kernel: &Kernel) -> String {
+fn interfaces(_: &Kernel, facts: &dyn Facts) -> String {
     let mut text = String::from(
         "Inter-|   Receive                                                |  Transmit\n \
          face |bytes    packets errs drop fifo frame compressed multicast|bytes    packets errs drop fifo colls \
          carrier compressed\n",
     );
-    for interface in kernel.network.inet.interfaces() {
+    for interface in facts.interfaces() {
         let (bytes, packets) = (interface.bytes, interface.packets);
         let _ = writeln!(
             text,
@@ -99,9 +105,9 @@ fn interfaces(kernel: &Kernel) -> String {
     text
 }
 
-fn addresses(kernel: &Kernel) -> String {
+fn addresses(_: &Kernel, facts: &dyn Facts) -> String {
     let mut text = String::new();
-    for interface in kernel.network.inet.interfaces() {
+    for interface in facts.interfaces() {
         for (ip, prefix) in &interface.addresses {
             let IpAddr::V6(ip) = ip else { continue };
             // The scope: of the host itself, of the link, or of the world.
@@ -153,7 +159,7 @@ fn socket_head(family: AddressFamily, indent: usize, datagrams: bool, width: usi
     format!("{head:<width$}\n")
 }
 
-fn sockets(kernel: &Kernel, protocol: IpProtocol, family: AddressFamily) -> String {
+fn sockets(facts: &dyn Facts, protocol: IpProtocol, family: AddressFamily) -> String {
     let tcp = protocol == IpProtocol::IPPROTO_TCP;
     let indent = if tcp || family == AddressFamily::AF_INET6 { 2 } else { 3 };
     let width = match (tcp, family) {
@@ -162,7 +168,7 @@ fn sockets(kernel: &Kernel, protocol: IpProtocol, family: AddressFamily) -> Stri
         (false, _) => DATAGRAM_WIDTH,
     };
     let mut text = socket_head(family, indent, !tcp, width);
-    let reports = kernel.network.inet.reports(protocol);
+    let reports = facts.reports(protocol);
     for (i, report) in reports.iter().filter(|report| report.family == family).enumerate() {
         let line = socket(i, report, tcp);
         let _ = writeln!(text, "{line:<width$}");
@@ -246,7 +252,20 @@ static FILE: Entry = Entry::file("", 0o444, content);
 
 fn content(query: &Query<'_>) -> Result<Vec<u8>, Errno> {
     let at = usize::try_from(query.subject.index).unwrap_or(usize::MAX);
-    FILES.get(at).map(|(_, make)| make(query.kernel).into_bytes()).ok_or(Errno::ENOENT)
+    if let Some((_, make)) = OWN_FILES.get(at) {
+        return Ok(make(query.kernel).into_bytes());
+    }
+    let (name, make) = at.checked_sub(OWN_FILES.len()).and_then(|at| INET_FILES.get(at)).ok_or(Errno::ENOENT)?;
+    match query.kernel.network.inet.knowledge() {
+        Knowledge::Own(facts) => Ok(make(query.kernel, facts).into_bytes()),
+        // What another kernel does not have is there, but empty.
+        Knowledge::Foreign(oracle) => Ok(oracle.table(name).unwrap_or_default()),
+    }
+}
+
+/// The names of all files, by their places.
+fn names() -> impl Iterator<Item = &'static str> {
+    OWN_FILES.iter().map(|(name, _)| *name).chain(INET_FILES.iter().map(|(name, _)| *name))
 }
 
 /// The directory `net` of a process.
@@ -254,12 +273,12 @@ pub struct NetFiles;
 
 impl Listing for NetFiles {
     fn find(&self, _: &Arc<Kernel>, subject: &Subject, name: &[u8]) -> Result<(&'static Entry, Subject), Errno> {
-        let at = FILES.iter().position(|(file, _)| file.as_bytes() == name).ok_or(Errno::ENOENT)?;
+        let at = names().position(|file| file.as_bytes() == name).ok_or(Errno::ENOENT)?;
         Ok((&FILE, Subject { index: at as i32, ..subject.clone() }))
     }
 
     fn list(&self, _: &Arc<Kernel>, _: &Subject) -> Result<Vec<Listed>, Errno> {
-        let all = FILES.iter().enumerate();
-        Ok(all.map(|(i, (name, _))| Listed { cookie: i as u64 + 1, name: (*name).to_owned(), entry: &FILE }).collect())
+        let all = names().enumerate();
+        Ok(all.map(|(i, name)| Listed { cookie: i as u64 + 1, name: name.to_owned(), entry: &FILE }).collect())
     }
 }

@@ -6,8 +6,8 @@ use std::fmt::Write;
 use amber_abi::socket::{AddressFamily, IpProtocol, TcpState};
 
 use crate::kernel::Kernel;
-use crate::net::inet::Report;
 use crate::net::inet::traffic::FamilyTraffic;
+use crate::net::inet::{Facts, Report};
 use crate::net::socket::Socket;
 
 /// Headers and their counters: two lines, as snmp and netstat have them.
@@ -109,8 +109,8 @@ fn icmp(family: &FamilyTraffic, name: &str) -> i64 {
 }
 
 /// `/proc/net/snmp`.
-pub fn snmp(kernel: &Kernel) -> String {
-    let traffic = kernel.network.inet.traffic();
+pub fn snmp(kernel: &Kernel, facts: &dyn Facts) -> String {
+    let traffic = facts.traffic();
     let mut text = String::new();
     lines(&mut text, "Ip", IP, |name| match name {
         // It does not forward, which is said by a two.
@@ -119,7 +119,7 @@ pub fn snmp(kernel: &Kernel) -> String {
         name => ip(&traffic.v4, name),
     });
     lines(&mut text, "Icmp", ICMP, |name| icmp(&traffic.v4, name));
-    let established = kernel.network.inet.reports(IpProtocol::IPPROTO_TCP).iter().filter(|r| is_established(r)).count();
+    let established = facts.reports(IpProtocol::IPPROTO_TCP).iter().filter(|r| is_established(r)).count();
     lines(&mut text, "Tcp", TCP, |name| match name {
         "RtoAlgorithm" => 1,
         "RtoMin" => RTO.0,
@@ -144,8 +144,8 @@ fn is_established(report: &Report) -> bool {
 }
 
 /// `/proc/net/snmp6`.
-pub fn snmp6(kernel: &Kernel) -> String {
-    let family = &kernel.network.inet.traffic().v6;
+pub fn snmp6(_: &Kernel, facts: &dyn Facts) -> String {
+    let family = &facts.traffic().v6;
     let mut text = String::new();
     columns(&mut text, IP6, |name| ip(family, name.strip_prefix("Ip6").unwrap_or(name)));
     columns(&mut text, ICMP6, |name| icmp(family, name.strip_prefix("Icmp6").unwrap_or(name)));
@@ -159,8 +159,8 @@ pub fn snmp6(kernel: &Kernel) -> String {
 }
 
 /// `/proc/net/netstat`.
-pub fn netstat(kernel: &Kernel) -> String {
-    let traffic = kernel.network.inet.traffic();
+pub fn netstat(_: &Kernel, facts: &dyn Facts) -> String {
+    let traffic = facts.traffic();
     let mut text = String::new();
     lines(&mut text, "TcpExt", TCP_EXT, |name| if name == "TW" { signed(traffic.tcp_time_waits.get()) } else { 0 });
     lines(&mut text, "IpExt", IP_EXT, |name| ip(&traffic.v4, name));
@@ -168,47 +168,46 @@ pub fn netstat(kernel: &Kernel) -> String {
 }
 
 /// The sockets of a protocol and family that something can reach.
-fn in_use(kernel: &Kernel, protocol: IpProtocol, family: AddressFamily) -> Vec<Report> {
-    let mut reports = kernel.network.inet.reports(protocol);
+fn in_use(facts: &dyn Facts, protocol: IpProtocol, family: AddressFamily) -> Vec<Report> {
+    let mut reports = facts.reports(protocol);
     reports.retain(|report| report.family == family);
     reports
 }
 
 /// Sockets of all families that are open.
-fn open(kernel: &Kernel) -> usize {
-    let inet = &kernel.network.inet;
+fn open(kernel: &Kernel, facts: &dyn Facts) -> usize {
     let unix = kernel.network.unix.all().iter().filter(|socket| !socket.is_closed()).count();
-    let tcp = inet.reports(IpProtocol::IPPROTO_TCP).iter().filter(|report| report.expires.is_none()).count();
-    unix + kernel.network.netlink.all().len() + tcp + inet.reports(IpProtocol::IPPROTO_UDP).len()
+    let tcp = facts.reports(IpProtocol::IPPROTO_TCP).iter().filter(|report| report.expires.is_none()).count();
+    unix + kernel.network.netlink.all().len() + tcp + facts.reports(IpProtocol::IPPROTO_UDP).len()
 }
 
 /// `/proc/net/sockstat`.
-pub fn sockstat(kernel: &Kernel) -> String {
-    let all = kernel.network.inet.reports(IpProtocol::IPPROTO_TCP);
+pub fn sockstat(kernel: &Kernel, facts: &dyn Facts) -> String {
+    let all = facts.reports(IpProtocol::IPPROTO_TCP);
     let (kept, live): (Vec<&Report>, Vec<&Report>) = all.iter().partition(|report| report.expires.is_some());
     let waiting = kept.iter().filter(|report| report.state == TcpState::TCP_TIME_WAIT).count();
     let four = live.iter().filter(|report| report.family == AddressFamily::AF_INET).count();
-    let udp = in_use(kernel, IpProtocol::IPPROTO_UDP, AddressFamily::AF_INET).len();
+    let udp = in_use(facts, IpProtocol::IPPROTO_UDP, AddressFamily::AF_INET).len();
     format!(
         "sockets: used {}\nTCP: inuse {four} orphan {} tw {waiting} alloc {} mem 0\nUDP: inuse {udp} mem 0\nUDPLITE: \
          inuse 0\nRAW: inuse 0\nFRAG: inuse 0 memory 0\n",
-        open(kernel),
+        open(kernel, facts),
         kept.len() - waiting,
         live.len() + kept.len() - waiting,
     )
 }
 
 /// `/proc/net/sockstat6`.
-pub fn sockstat6(kernel: &Kernel) -> String {
-    let tcp = in_use(kernel, IpProtocol::IPPROTO_TCP, AddressFamily::AF_INET6);
+pub fn sockstat6(_: &Kernel, facts: &dyn Facts) -> String {
+    let tcp = in_use(facts, IpProtocol::IPPROTO_TCP, AddressFamily::AF_INET6);
     let live = tcp.iter().filter(|report| report.expires.is_none()).count();
-    let udp = in_use(kernel, IpProtocol::IPPROTO_UDP, AddressFamily::AF_INET6).len();
+    let udp = in_use(facts, IpProtocol::IPPROTO_UDP, AddressFamily::AF_INET6).len();
     format!("TCP6: inuse {live}\nUDP6: inuse {udp}\nUDPLITE6: inuse 0\nRAW6: inuse 0\nFRAG6: inuse 0 memory 0\n")
 }
 
 /// `/proc/net/protocols`: the kinds of sockets, how many there are of each, and which calls each has a function for.
-pub fn protocols(kernel: &Kernel) -> String {
-    let count = |protocol, family| in_use(kernel, protocol, family).len();
+pub fn protocols(kernel: &Kernel, facts: &dyn Facts) -> String {
+    let count = |protocol, family| in_use(facts, protocol, family).len();
     let unix = kernel.network.unix.all();
     let streams = unix.iter().filter(|socket| !socket.keeps_borders()).count();
     let (tcp, udp) = (IpProtocol::IPPROTO_TCP, IpProtocol::IPPROTO_UDP);

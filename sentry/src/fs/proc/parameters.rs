@@ -10,6 +10,7 @@ use super::process::written;
 use crate::fs::open_files;
 use crate::fs::pseudo::{Entry, Listed, Listing, Query, Subject};
 use crate::kernel::Kernel;
+use crate::net::inet::Knowledge;
 use crate::tunables::Tunable;
 
 /// Takes a new value as it was written, or refuses it.
@@ -30,8 +31,17 @@ enum Value {
 impl Parameter {
     fn get(&self, kernel: &Kernel) -> String {
         match self.value {
-            Value::Fixed(get) | Value::Variable(get, _) => get(kernel),
+            Value::Fixed(get) => self.foreign(kernel).unwrap_or_else(|| get(kernel)),
+            Value::Variable(get, _) => get(kernel),
             Value::Number(of) => of(kernel).get().to_string(),
+        }
+    }
+
+    /// The value, if it is another kernel's to tell.
+    fn foreign(&self, kernel: &Kernel) -> Option<String> {
+        match kernel.network.inet.knowledge() {
+            Knowledge::Foreign(oracle) if is_of_network(self.path) => oracle.parameter(self.path),
+            _ => None,
         }
     }
 
@@ -46,6 +56,11 @@ impl Parameter {
             Value::Number(of) => of(kernel).set(written(text)?),
         }
     }
+}
+
+/// Whether a parameter is about AF_INET and AF_INET6.
+fn is_of_network(path: &str) -> bool {
+    path.starts_with("net/") && !path.starts_with("net/unix/")
 }
 
 const fn fixed(path: &'static str, get: fn(&Kernel) -> String) -> Parameter {
@@ -351,9 +366,28 @@ impl Listing for Parameters {
 /// `ENOENT` if there is none, `EACCES` if it is fixed at another value, and those of the parameter.
 pub fn set(kernel: &Kernel, name: &str, value: &str) -> Result<(), Errno> {
     let path = name.replace('.', "/");
-    let parameter = PARAMETERS.iter().find(|p| p.path == path).ok_or(Errno::ENOENT)?;
+    let parameter = PARAMETERS.iter().find(|p| p.path == path);
+    if let (true, Knowledge::Foreign(oracle)) = (is_of_network(&path), kernel.network.inet.knowledge()) {
+        oracle.set_parameter(&path, value)?;
+        return match parameter {
+            Some(parameter) if !parameter.is_fixed() => parameter.set(kernel, value.as_bytes()),
+            _ => Ok(()),
+        };
+    }
+    let parameter = parameter.ok_or(Errno::ENOENT)?;
     let same = parameter.is_fixed() && parameter.get(kernel).split_whitespace().eq(value.split_whitespace());
     if same { Ok(()) } else { parameter.set(kernel, value.as_bytes()) }
+}
+
+/// Takes over those parameters of the network that are another kernel's.
+pub fn adopt(kernel: &Kernel) {
+    for parameter in PARAMETERS.iter().filter(|parameter| !parameter.is_fixed()) {
+        if let Some(value) = parameter.foreign(kernel)
+            && let Err(errno) = parameter.set(kernel, value.as_bytes())
+        {
+            log::info!("{} is {value} on the host: {errno}", parameter.path);
+        }
+    }
 }
 
 #[cfg(test)]

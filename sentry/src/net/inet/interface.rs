@@ -8,7 +8,7 @@ use amber_abi::ioctl::{Ifconf, Ifreq, IoctlRequest as Io};
 use amber_abi::netlink::{ARPHRD_LOOPBACK, InterfaceFlags};
 use amber_abi::socket::AddressFamily;
 
-use super::Endpoint;
+use super::{Endpoint, Knowledge};
 use crate::error::SysResult;
 use crate::task::TaskContext;
 
@@ -125,7 +125,15 @@ pub fn ioctl(ctx: &TaskContext, command: u32, argument: u64) -> Option<SysResult
 
 fn tell(ctx: &TaskContext, command: Io, argument: u64) -> SysResult {
     let mut request = ctx.read_object::<Ifreq>(argument)?;
-    let interfaces = ctx.kernel().network.inet.interfaces();
+    let facts = match ctx.kernel().network.inet.knowledge() {
+        Knowledge::Own(facts) => facts,
+        Knowledge::Foreign(oracle) => {
+            oracle.interface(command, &mut request)?;
+            ctx.write_object(argument, &request)?;
+            return Ok(0);
+        }
+    };
+    let interfaces = facts.interfaces();
     if command == Io::SIOCGIFNAME {
         let index = i32::from_ne_bytes(*request.ifr_ifru.first_chunk().ok_or(Errno::EINVAL)?);
         let found = interfaces.iter().find(|interface| interface.index == index).ok_or(Errno::ENODEV)?;
@@ -154,19 +162,26 @@ fn tell(ctx: &TaskContext, command: Io, argument: u64) -> SysResult {
     Ok(0)
 }
 
-fn list(ctx: &TaskContext, argument: u64) -> SysResult {
-    let mut conf = ctx.read_object::<Ifconf>(argument)?;
-    let interfaces = ctx.kernel().network.inet.interfaces();
-    let lines = interfaces.iter().filter_map(|interface| {
+fn addressed(interfaces: &[Interface]) -> Vec<Ifreq> {
+    let entry = |interface: &Interface| {
         let (ip, _) = interface.v4()?;
         Some(Ifreq { ifr_name: interface.named(), ifr_ifru: v4_address(ip) })
-    });
+    };
+    interfaces.iter().filter_map(entry).collect()
+}
+
+fn list(ctx: &TaskContext, argument: u64) -> SysResult {
+    let mut conf = ctx.read_object::<Ifconf>(argument)?;
+    let lines = match ctx.kernel().network.inet.knowledge() {
+        Knowledge::Own(facts) => addressed(&facts.interfaces()),
+        Knowledge::Foreign(oracle) => oracle.addressed()?,
+    };
     let size = size_of::<Ifreq>();
     let room = if conf.ifc_req == 0 { usize::MAX } else { usize::try_from(conf.ifc_len).unwrap_or(0) / size };
     let mut count = 0;
-    for line in lines.take(room) {
+    for line in lines.iter().take(room) {
         if conf.ifc_req != 0 {
-            ctx.write_object(conf.ifc_req.wrapping_add((count * size) as u64), &line)?;
+            ctx.write_object(conf.ifc_req.wrapping_add((count * size) as u64), line)?;
         }
         count += 1;
     }

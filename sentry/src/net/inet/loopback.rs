@@ -4,12 +4,13 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
+use amber_abi::errno::Errno;
 use amber_abi::socket::{AddressFamily, IpProtocol, TcpState};
 
 use super::ports::Ports;
 use super::tcp::TcpSocket;
 use super::udp::UdpSocket;
-use super::{Interface, NetworkStack, Report, Traffic};
+use super::{Facts, Interface, Knowledge, NetworkStack, Report, Traffic, Transport};
 use crate::net::limits::Limits;
 use crate::net::socket::Socket;
 use crate::sync::{Mutex, Rank};
@@ -107,14 +108,22 @@ impl Loopback {
 }
 
 impl NetworkStack for Loopback {
-    fn tcp(&self, ctx: &TaskContext, family: AddressFamily) -> Arc<dyn Socket> {
-        TcpSocket::create(self.me(), family, ctx)
+    fn socket(&self, ctx: &TaskContext, family: AddressFamily, transport: Transport) -> Result<Arc<dyn Socket>, Errno> {
+        match transport {
+            Transport::Tcp => Ok(TcpSocket::create(self.me(), family, ctx)),
+            Transport::Udp => Ok(UdpSocket::create(self.me(), family, ctx.credentials().euid)),
+            // No group may make ping sockets by default.
+            Transport::Ping => Err(Errno::EACCES),
+            Transport::Raw(_) => Err(Errno::EPROTONOSUPPORT),
+        }
     }
 
-    fn udp(&self, ctx: &TaskContext, family: AddressFamily) -> Arc<dyn Socket> {
-        UdpSocket::create(self.me(), family, ctx.credentials().euid)
+    fn knowledge(&self) -> Knowledge<'_> {
+        Knowledge::Own(self)
     }
+}
 
+impl Facts for Loopback {
     fn interfaces(&self) -> Vec<Interface> {
         let Traffic { v4, v6, .. } = &self.traffic;
         vec![Interface::loopback(v4.packets.get() + v6.packets.get(), v4.bytes.get() + v6.bytes.get())]

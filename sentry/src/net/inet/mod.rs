@@ -1,4 +1,4 @@
-//! AF_INET and AF_INET6: TCP and UDP (see ip(7), ipv6(7), tcp(7), udp(7)).
+//! AF_INET and AF_INET6: what networks there can be, and the loopback (see ip(7), ipv6(7), tcp(7), udp(7)).
 
 pub mod address;
 mod error_queue;
@@ -7,7 +7,7 @@ mod loopback;
 mod memberships;
 mod option_rules;
 mod options;
-mod ports;
+pub mod ports;
 mod tcp;
 mod tcp_close;
 mod tcp_connect;
@@ -23,6 +23,8 @@ use std::time::Duration;
 
 use amber_abi::capability::Capability;
 use amber_abi::errno::Errno;
+use amber_abi::ioctl::{Ifreq, IoctlRequest};
+use amber_abi::netlink::Nlmsghdr;
 use amber_abi::socket::{AddressFamily, IpProtocol, SocketKind, TcpState};
 
 use crate::net::socket::Socket;
@@ -33,14 +35,41 @@ pub use interface::Interface;
 pub use loopback::Loopback;
 pub use traffic::Traffic;
 
+/// A kind of socket that a network can make.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Transport {
+    /// Connections.
+    Tcp,
+    /// Datagrams.
+    Udp,
+    /// Echo requests of ICMP or ICMPv6, for which no privileges are needed.
+    Ping,
+    /// Packets of an IP protocol; the caller may have such.
+    Raw(i32),
+}
+
 /// What carries the packets of a sandbox, or does without them.
 pub trait NetworkStack: Send + Sync {
-    /// Makes a TCP socket of AF_INET or AF_INET6.
-    fn tcp(&self, ctx: &TaskContext, family: AddressFamily) -> Arc<dyn Socket>;
+    /// Makes a socket of AF_INET or AF_INET6.
+    ///
+    /// # Errors
+    /// `EPROTONOSUPPORT` and `EACCES` for what the network does not carry, or not for this task.
+    fn socket(&self, ctx: &TaskContext, family: AddressFamily, transport: Transport) -> Result<Arc<dyn Socket>, Errno>;
 
-    /// Makes a UDP socket of AF_INET or AF_INET6.
-    fn udp(&self, ctx: &TaskContext, family: AddressFamily) -> Arc<dyn Socket>;
+    /// Where what can be asked about the network comes from.
+    fn knowledge(&self) -> Knowledge<'_>;
+}
 
+/// Where what can be asked about a network comes from: in `/proc/net`, by rtnetlink(7) and by ioctl(2).
+pub enum Knowledge<'a> {
+    /// From the stack itself, which tells facts that the sentry words.
+    Own(&'a dyn Facts),
+    /// From another kernel, which words its answers itself.
+    Foreign(&'a dyn Oracle),
+}
+
+/// What a stack knows about itself.
+pub trait Facts {
     /// The interfaces, by rising index.
     fn interfaces(&self) -> Vec<Interface>;
 
@@ -49,6 +78,40 @@ pub trait NetworkStack: Send + Sync {
 
     /// All sockets that have a port, for `/proc/net`.
     fn reports(&self, protocol: IpProtocol) -> Vec<Report>;
+}
+
+/// Another kernel that knows about the network. The guest only asks it, and never has it change anything.
+pub trait Oracle {
+    /// Asks about an interface, by one of the commands of netdevice(7) that read.
+    ///
+    /// # Errors
+    /// Those of the command.
+    fn interface(&self, command: IoctlRequest, request: &mut Ifreq) -> Result<(), Errno>;
+
+    /// All interfaces that have an address of IPv4, with that address (`SIOCGIFCONF`).
+    ///
+    /// # Errors
+    /// The other kernel has no memory.
+    fn addressed(&self) -> Result<Vec<Ifreq>, Errno>;
+
+    /// Answers a request of rtnetlink(7), one that reads: in datagrams as they are received at the address `port`.
+    /// With `strict` the request means all it says (`NETLINK_GET_STRICT_CHK`).
+    ///
+    /// # Errors
+    /// Those of the request.
+    fn route(&self, header: &Nlmsghdr, body: &[u8], port: u32, strict: bool) -> Result<Vec<Vec<u8>>, Errno>;
+
+    /// The content of a file of `/proc/net`; none if there is no such file.
+    fn table(&self, name: &str) -> Option<Vec<u8>>;
+
+    /// The value of a parameter, by its path below `/proc/sys`; none if there is no such parameter.
+    fn parameter(&self, path: &str) -> Option<String>;
+
+    /// Sets a parameter, for whoever starts the sandbox; the guest changes its own view alone.
+    ///
+    /// # Errors
+    /// `ENOENT` if there is no such parameter; those of a write to it.
+    fn set_parameter(&self, path: &str, value: &str) -> Result<(), Errno>;
 }
 
 /// What `/proc/net/tcp` and `/proc/net/udp` tell of a socket.
@@ -79,7 +142,7 @@ pub struct Report {
 ///
 /// # Errors
 /// `EINVAL` for impossible protocols, `ESOCKTNOSUPPORT`, `EPROTONOSUPPORT`, `EPERM` for raw sockets of the
-/// unprivileged, `EACCES` for ping sockets, which no group may make by default.
+/// unprivileged; those of the network.
 pub fn create(
     ctx: &TaskContext,
     family: AddressFamily,
@@ -89,18 +152,19 @@ pub fn create(
     if !(0..=IpProtocol::IPPROTO_MPTCP.raw()).contains(&protocol) {
         return Err(Errno::EINVAL);
     }
-    let stack = &ctx.kernel().network.inet;
+    let make = |transport| ctx.kernel().network.inet.socket(ctx, family, transport);
     let ping = match family {
         AddressFamily::AF_INET6 => IpProtocol::IPPROTO_ICMPV6,
         _ => IpProtocol::IPPROTO_ICMP,
     };
     match (kind, IpProtocol::from_raw(protocol)) {
-        (SocketKind::SOCK_STREAM, IpProtocol::IPPROTO_IP | IpProtocol::IPPROTO_TCP) => Ok(stack.tcp(ctx, family)),
-        (SocketKind::SOCK_DGRAM, IpProtocol::IPPROTO_IP | IpProtocol::IPPROTO_UDP) => Ok(stack.udp(ctx, family)),
-        (SocketKind::SOCK_DGRAM, protocol) if protocol == ping => Err(Errno::EACCES),
+        (SocketKind::SOCK_STREAM, IpProtocol::IPPROTO_IP | IpProtocol::IPPROTO_TCP) => make(Transport::Tcp),
+        (SocketKind::SOCK_DGRAM, IpProtocol::IPPROTO_IP | IpProtocol::IPPROTO_UDP) => make(Transport::Udp),
+        (SocketKind::SOCK_DGRAM, protocol) if protocol == ping => make(Transport::Ping),
         (SocketKind::SOCK_RAW, IpProtocol::IPPROTO_IP) => Err(Errno::EPROTONOSUPPORT),
         (SocketKind::SOCK_RAW, _) if !ctx.credentials().has(Capability::CAP_NET_RAW) => Err(Errno::EPERM),
-        (SocketKind::SOCK_STREAM | SocketKind::SOCK_DGRAM | SocketKind::SOCK_RAW, _) => Err(Errno::EPROTONOSUPPORT),
+        (SocketKind::SOCK_RAW, protocol) => make(Transport::Raw(protocol.raw())),
+        (SocketKind::SOCK_STREAM | SocketKind::SOCK_DGRAM, _) => Err(Errno::EPROTONOSUPPORT),
         _ => Err(Errno::ESOCKTNOSUPPORT),
     }
 }

@@ -236,11 +236,13 @@ impl Socket for NetlinkSocket {
             }
             None => false,
         };
-        let (port, caps) = {
+        let asker = {
             let state = self.state.lock();
-            (state.port, state.flags.contains(&NetlinkOption::NETLINK_CAP_ACK))
+            let short_errors = state.flags.contains(&NetlinkOption::NETLINK_CAP_ACK);
+            let strict = state.flags.contains(&NetlinkOption::NETLINK_GET_STRICT_CHK);
+            route::Asker { port: state.port, privileged, short_errors, strict }
         };
-        let answers = route::answer(&kernel, message.data, &route::Asker { port, privileged, short_errors: caps });
+        let answers = route::answer(&kernel, message.data, &asker);
         {
             let mut state = self.state.lock();
             for answer in answers {

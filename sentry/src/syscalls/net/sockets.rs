@@ -138,7 +138,8 @@ pub fn connect(ctx: &mut TaskContext, fd: Fd, address: SockaddrIn, len: i32) -> 
         other => other.map_err(SysError::from),
     };
     match begun {
-        Err(SysError::Errno(Errno::EINPROGRESS)) if !opened.description.is_nonblocking() => {
+        // Somebody who may wait waits for what was begun without waiting, too.
+        Err(SysError::Errno(Errno::EINPROGRESS | Errno::EALREADY)) if !opened.description.is_nonblocking() => {
             let wait = opened.wait(ctx, true, PollEvents::POLLOUT, || match opened.socket.connected() {
                 Err(Errno::EINPROGRESS) => Err(Errno::EAGAIN),
                 ended => ended,

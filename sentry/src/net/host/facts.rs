@@ -1,0 +1,234 @@
+//! What the host's kernel knows about the network, passed on.
+
+use std::collections::HashMap;
+use std::io::{Read, Write};
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
+use std::sync::Arc;
+
+use amber_abi::errno::Errno;
+use amber_abi::ioctl::{Ifreq, IoctlRequest};
+use amber_abi::netlink::*;
+use amber_abi::open::OpenFlags;
+use amber_abi::socket::{AddressFamily, SocketKind};
+use amber_abi::sockopt::SocketLevel;
+use amber_host::fs::{self as files, open_root};
+use amber_host::socket::{self as host, IFREQ};
+use zerocopy::{FromBytes, IntoBytes};
+
+use super::{Sockets, open};
+use crate::net::inet::Oracle;
+use crate::task::Credentials;
+
+/// The tables of sockets of `/proc/net`, whose lines name owners and inodes.
+const TABLES: [&str; 10] = ["tcp", "tcp6", "udp", "udp6", "udplite", "udplite6", "raw", "raw6", "icmp", "icmp6"];
+/// Where those are in a line: the fields before are addresses, state, queues and timers.
+const OWNER_FIELD: usize = 7;
+const INODE_FIELD: usize = 9;
+/// The most bytes of answers to one request; a host with more interfaces and routes than fit tells no more.
+const MOST_ANSWERS: usize = 64 << 20;
+/// Room for one datagram of answers: the host's kernel makes none longer.
+const DATAGRAM: usize = 64 << 10;
+/// Where the address of who asked stands in the header of a message.
+const PORT_PLACE: std::ops::Range<usize> = 12..16;
+
+/// What is asked of the host.
+pub struct HostFacts {
+    /// What questions about interfaces are asked of.
+    asker: OwnedFd,
+    /// `/proc/net` and `/proc/sys/net` of the host, opened while they can be; none if there is no `/proc`.
+    tables: Option<OwnedFd>,
+    parameters: Option<OwnedFd>,
+    sockets: Arc<Sockets>,
+}
+
+impl HostFacts {
+    /// Opens what later questions are asked of.
+    pub(super) fn new(sockets: Arc<Sockets>) -> Result<Self, Errno> {
+        let udp = |family| open(family, SocketKind::SOCK_DGRAM, 0);
+        let asker = udp(AddressFamily::AF_INET).or_else(|_| udp(AddressFamily::AF_INET6))?;
+        let directory = |path: &str| open_root(Path::new(path)).inspect_err(|errno| log::warn!("{path}: {errno}")).ok();
+        let (tables, parameters) = (directory("/proc/self/net"), directory("/proc/sys/net"));
+        Ok(HostFacts { asker, tables, parameters, sockets })
+    }
+
+    /// Whether a task may make ping sockets: one of its groups is in `net.ipv4.ping_group_range`.
+    pub(super) fn may_ping(&self, credentials: &Credentials) -> bool {
+        let Some(range) = self.parameter("net/ipv4/ping_group_range") else { return false };
+        let bounds: Vec<u32> = range.split_whitespace().filter_map(|bound| bound.parse().ok()).collect();
+        let [first, last] = bounds[..] else { return false };
+        credentials.groups.iter().chain([&credentials.egid]).any(|group| (first..=last).contains(group))
+    }
+
+    fn open_parameter(&self, path: &str, flags: OpenFlags) -> Result<std::fs::File, Errno> {
+        let below = path.strip_prefix("net/").ok_or(Errno::ENOENT)?;
+        let mut directory = self.parameters.as_ref().ok_or(Errno::ENOENT)?.try_clone().map_err(Errno::from_host)?;
+        let mut names = below.split('/').peekable();
+        while let Some(name) = names.next() {
+            if ["", ".", ".."].contains(&name) {
+                return Err(Errno::ENOENT);
+            }
+            let flags = if names.peek().is_some() { OpenFlags::O_PATH | OpenFlags::O_DIRECTORY } else { flags };
+            directory = files::open_file_at(directory.as_fd(), name.as_bytes(), flags)?;
+        }
+        Ok(directory.into())
+    }
+
+    /// The guest's inode and owner of each socket of its own, by the host's inode.
+    fn own_sockets(&self) -> HashMap<u64, (u64, u32)> {
+        let own = |socket: Arc<super::HostSocket>| {
+            let number = files::stat(socket.fd()).ok()?.number;
+            Some((number, (socket.options.look(|values| values.inode), socket.uid)))
+        };
+        self.sockets.all().into_iter().filter_map(own).collect()
+    }
+}
+
+impl Oracle for HostFacts {
+    fn interface(&self, command: IoctlRequest, request: &mut Ifreq) -> Result<(), Errno> {
+        let mut bytes = [0; IFREQ];
+        bytes.copy_from_slice(request.as_bytes());
+        host::interface(self.asker.as_fd(), command.raw(), &mut bytes)?;
+        *request = Ifreq::read_from_bytes(&bytes).map_err(|_| Errno::EINVAL)?;
+        Ok(())
+    }
+
+    fn addressed(&self) -> Result<Vec<Ifreq>, Errno> {
+        let all = host::interfaces(self.asker.as_fd())?;
+        all.iter().map(|bytes| Ifreq::read_from_bytes(bytes).map_err(|_| Errno::EINVAL)).collect()
+    }
+
+    fn route(&self, header: &Nlmsghdr, body: &[u8], port: u32, strict: bool) -> Result<Vec<Vec<u8>>, Errno> {
+        let socket = host::open(AddressFamily::AF_NETLINK.raw(), SocketKind::SOCK_RAW.raw(), 0)?;
+        if strict {
+            let name = NetlinkOption::NETLINK_GET_STRICT_CHK.raw();
+            host::set_option(socket.as_fd(), SocketLevel::SOL_NETLINK.raw(), name, &1i32.to_ne_bytes())?;
+        }
+        // It is acknowledged by the sentry.
+        let flags = header.nlmsg_flags & !NetlinkFlags::NLM_F_ACK.bits();
+        let nlmsg_len = (size_of::<Nlmsghdr>() + body.len()) as u32;
+        let asked = Nlmsghdr { nlmsg_len, nlmsg_flags: flags, nlmsg_pid: 0, ..*header };
+        host::send(socket.as_fd(), &[asked.as_bytes(), body].concat(), 0)?;
+        let mut answers = Vec::new();
+        let mut left = MOST_ANSWERS;
+        let mut room = vec![0; DATAGRAM];
+        loop {
+            let len = match host::receive(socket.as_fd(), &mut room, 0) {
+                // The host has nothing more to say.
+                Err(Errno::EAGAIN) => return Ok(answers),
+                len => len?,
+            };
+            let Some(answer) = room.get(..len).filter(|answer| !answer.is_empty()) else { return Ok(answers) };
+            left = left.checked_sub(len).ok_or(Errno::ENOBUFS)?;
+            let mut answer = answer.to_vec();
+            let last = readdress(&mut answer, port)?;
+            answers.push(answer);
+            if last {
+                return Ok(answers);
+            }
+        }
+    }
+
+    fn table(&self, name: &str) -> Option<Vec<u8>> {
+        let directory = self.tables.as_ref()?;
+        let file = files::open_file_at(directory.as_fd(), name.as_bytes(), OpenFlags::empty()).ok()?;
+        let mut content = Vec::new();
+        std::fs::File::from(file).read_to_end(&mut content).ok()?;
+        if TABLES.contains(&name) {
+            let own = self.own_sockets();
+            let lines = content.split_inclusive(|&byte| byte == b'\n');
+            content = lines.flat_map(|line| rename(line, &own)).collect();
+        }
+        Some(content)
+    }
+
+    fn parameter(&self, path: &str) -> Option<String> {
+        let mut text = String::new();
+        self.open_parameter(path, OpenFlags::empty()).ok()?.read_to_string(&mut text).ok()?;
+        Some(text.trim_end().to_owned())
+    }
+
+    fn set_parameter(&self, path: &str, value: &str) -> Result<(), Errno> {
+        let mut file = self.open_parameter(path, OpenFlags::O_WRONLY)?;
+        file.write_all(value.as_bytes()).map_err(Errno::from_host)
+    }
+}
+
+/// Makes messages of the host to its own asker messages for a guest's; true if they are the last.
+fn readdress(mut bytes: &mut [u8], port: u32) -> Result<bool, Errno> {
+    while let Ok((header, rest)) = Nlmsghdr::read_from_prefix(bytes) {
+        if header.nlmsg_type == NLMSG_ERROR {
+            let error = rest.first_chunk().map_or(0, |bytes| i32::from_ne_bytes(*bytes));
+            return Err(Errno::from_host(std::io::Error::from_raw_os_error(error.wrapping_neg())));
+        }
+        if let Some(place) = bytes.get_mut(PORT_PLACE) {
+            place.copy_from_slice(&port.to_ne_bytes());
+        }
+        let multiple = NetlinkFlags::from_bits_retain(header.nlmsg_flags).contains(NetlinkFlags::NLM_F_MULTI);
+        if header.nlmsg_type == NLMSG_DONE || !multiple {
+            return Ok(true);
+        }
+        bytes = bytes.get_mut(align(header.nlmsg_len as usize)..).unwrap_or_default();
+    }
+    Ok(false)
+}
+
+/// A line of a table of sockets with the owner and the inode as the guest knows them. Sockets that are not the guest's
+/// have no inode that it could know.
+fn rename(line: &[u8], own: &HashMap<u64, (u64, u32)>) -> Vec<u8> {
+    let renamed = || {
+        let text = std::str::from_utf8(line).ok()?;
+        let mut places = Vec::new();
+        let mut at = 0;
+        for field in text.split_ascii_whitespace() {
+            at += text.get(at..)?.find(field)?;
+            places.push(at..at + field.len());
+            at += field.len();
+        }
+        let (owner, inode) = (places.get(OWNER_FIELD)?.clone(), places.get(INODE_FIELD)?.clone());
+        let number = text.get(inode.clone())?.parse::<u64>().ok()?;
+        let (known, uid) = match own.get(&number) {
+            Some(&(known, uid)) => (known, uid.to_string()),
+            None => (0, text.get(owner.clone())?.to_owned()),
+        };
+        // The owner is at least five wide, after a space.
+        let head = text.get(..places.get(OWNER_FIELD - 1)?.end)?;
+        let between = text.get(owner.end..inode.start)?;
+        let tail = text.get(inode.end..)?.trim_end();
+        let whole = format!("{head} {uid:>5}{between}{known}{tail}");
+        let width = text.trim_end_matches('\n').len();
+        Some(format!("{whole:<width$}\n").into_bytes())
+    };
+    renamed().unwrap_or_else(|| line.to_vec())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LINE: &str = "   0: 0100007F:1F90 00000000:0000 0A 00000000:00000000 00:00000000 00000000  1000        0 12345 1 0000000000000000 100 0 0 10 0                     \n";
+
+    #[test]
+    fn lines_name_sockets_of_the_guest() {
+        let own = HashMap::from([(12345, (7, 0))]);
+        let line = String::from_utf8(rename(LINE.as_bytes(), &own)).unwrap();
+        assert_eq!(line.len(), LINE.len());
+        assert_eq!(line.split_whitespace().nth(OWNER_FIELD), Some("0"));
+        assert_eq!(line.split_whitespace().nth(INODE_FIELD), Some("7"));
+        let other = String::from_utf8(rename(LINE.as_bytes(), &HashMap::new())).unwrap();
+        assert_eq!(other.split_whitespace().nth(INODE_FIELD), Some("0"));
+        assert_eq!(rename(b"  sl  local_address\n", &own), b"  sl  local_address\n");
+    }
+
+    #[test]
+    fn answers_are_readdressed() {
+        let header = Nlmsghdr { nlmsg_len: 16, nlmsg_type: NLMSG_DONE, nlmsg_flags: 2, nlmsg_seq: 1, nlmsg_pid: 5 };
+        let mut bytes = header.as_bytes().to_vec();
+        assert_eq!(readdress(&mut bytes, 9), Ok(true));
+        assert_eq!(bytes[PORT_PLACE], 9u32.to_ne_bytes());
+        let error = Nlmsghdr { nlmsg_len: 20, nlmsg_type: NLMSG_ERROR, ..header };
+        let mut bytes = [error.as_bytes(), &(-19i32).to_ne_bytes()].concat();
+        assert_eq!(readdress(&mut bytes, 9), Err(Errno::ENODEV));
+        assert_eq!(readdress(&mut [1, 2, 3], 9), Ok(false));
+    }
+}

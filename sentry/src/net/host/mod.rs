@@ -1,0 +1,92 @@
+//! AF_INET and AF_INET6 over sockets of the host, in the network namespace of Amber's own process.
+
+mod control;
+mod facts;
+mod options;
+mod rules;
+mod socket;
+
+use std::collections::HashMap;
+use std::os::fd::OwnedFd;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
+
+use amber_abi::errno::Errno;
+use amber_abi::socket::{AddressFamily, IpProtocol, SocketKind};
+use amber_host::socket as host;
+
+use crate::net::inet::{Knowledge, NetworkStack, Transport};
+use crate::net::socket::Socket;
+use crate::sync::{Mutex, Rank};
+use crate::task::TaskContext;
+
+use facts::HostFacts;
+use socket::HostSocket;
+
+/// The host's network.
+pub struct HostNetwork {
+    sockets: Arc<Sockets>,
+    facts: HostFacts,
+}
+
+/// All sockets that guests have, so that `/proc/net` can name them as the guest knows them.
+struct Sockets {
+    next: AtomicU64,
+    all: Mutex<HashMap<u64, Weak<HostSocket>>>,
+}
+
+impl Sockets {
+    fn number(&self) -> u64 {
+        self.next.fetch_add(1, Ordering::Relaxed)
+    }
+
+    fn add(&self, number: u64, socket: &Arc<HostSocket>) {
+        self.all.lock().insert(number, Arc::downgrade(socket));
+    }
+
+    fn forget(&self, number: u64) {
+        self.all.lock().remove(&number);
+    }
+
+    /// Those that are open. They must not be let go of under a lock, since the last to do so closes them.
+    fn all(&self) -> Vec<Arc<HostSocket>> {
+        self.all.lock().values().filter_map(Weak::upgrade).collect()
+    }
+}
+
+impl HostNetwork {
+    /// The network of the namespace that this process is in now.
+    ///
+    /// # Errors
+    /// The host has no descriptors left, or no internet sockets.
+    pub fn new() -> Result<Arc<Self>, Errno> {
+        let all = Mutex::new(Rank::Leaf, HashMap::new());
+        let sockets = Arc::new(Sockets { next: AtomicU64::new(0), all });
+        Ok(Arc::new(HostNetwork { facts: HostFacts::new(sockets.clone())?, sockets }))
+    }
+}
+
+fn open(family: AddressFamily, kind: SocketKind, protocol: i32) -> Result<OwnedFd, Errno> {
+    host::open(family.raw(), kind.raw(), protocol)
+}
+
+impl NetworkStack for HostNetwork {
+    fn socket(&self, ctx: &TaskContext, family: AddressFamily, transport: Transport) -> Result<Arc<dyn Socket>, Errno> {
+        let (kind, protocol) = match (transport, family) {
+            (Transport::Tcp, _) => (SocketKind::SOCK_STREAM, IpProtocol::IPPROTO_TCP.raw()),
+            (Transport::Udp, _) => (SocketKind::SOCK_DGRAM, IpProtocol::IPPROTO_UDP.raw()),
+            (Transport::Raw(protocol), _) => (SocketKind::SOCK_RAW, protocol),
+            (Transport::Ping, AddressFamily::AF_INET6) => (SocketKind::SOCK_DGRAM, IpProtocol::IPPROTO_ICMPV6.raw()),
+            (Transport::Ping, _) => (SocketKind::SOCK_DGRAM, IpProtocol::IPPROTO_ICMP.raw()),
+        };
+        if transport == Transport::Ping && !self.facts.may_ping(&ctx.credentials()) {
+            return Err(Errno::EACCES);
+        }
+        let file = open(family, kind, protocol)?;
+        Ok(HostSocket::create(self.sockets.clone(), Arc::new(file), (family, kind, protocol), ctx.credentials().euid))
+    }
+
+    fn knowledge(&self) -> Knowledge<'_> {
+        Knowledge::Foreign(&self.facts)
+    }
+}

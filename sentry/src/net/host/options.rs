@@ -1,0 +1,158 @@
+//! Options of the host's sockets.
+
+use std::sync::atomic::Ordering;
+
+use amber_abi::capability::Capability;
+use amber_abi::errno::Errno;
+use amber_abi::seccomp::{SockFilter, SockFprog};
+use amber_abi::socket::Linger;
+use amber_abi::sockopt::{SocketLevel, SocketOption as So, TcpOption as Tcp};
+use amber_host::socket as host;
+use zerocopy::{FromBytes, IntoBytes};
+
+use super::rules::{Rule, rule};
+use super::socket::HostSocket;
+use crate::net::inet::Knowledge;
+use crate::task::TaskContext;
+
+/// No value of an option is longer.
+const MOST_VALUE: usize = 512;
+/// The bytes of `struct tcp_info` in the release that guests see.
+const TCP_INFO_LEN: usize = 248;
+/// The longest filter (`BPF_MAXINSNS`).
+const MOST_INSTRUCTIONS: u16 = 4096;
+/// Priorities that everybody may choose.
+const FREE_PRIORITIES: std::ops::RangeInclusive<i32> = 0..=6;
+
+fn int(value: &[u8]) -> Result<i32, Errno> {
+    Ok(i32::from_ne_bytes(*value.first_chunk().ok_or(Errno::EINVAL)?))
+}
+
+impl HostSocket {
+    /// Reads an option that the host keeps.
+    ///
+    /// # Errors
+    /// `ENOPROTOOPT` for those that the guest cannot reach; those of the host.
+    pub(super) fn read_option(&self, level: SocketLevel, name: i32) -> Result<Vec<u8>, Errno> {
+        if !rule(level, name).is_some_and(|rule| rule != Rule::Write) {
+            return Err(Errno::ENOPROTOOPT);
+        }
+        let mut value = host::option(self.fd(), level.raw(), name, MOST_VALUE)?;
+        if (level, name) == (SocketLevel::SOL_TCP, Tcp::TCP_INFO.raw()) {
+            // As much as the guest's kernel has, whatever the host's has.
+            value.resize(TCP_INFO_LEN, 0);
+        }
+        Ok(value)
+    }
+
+    /// Changes an option that the host keeps.
+    ///
+    /// # Errors
+    /// `ENOPROTOOPT` for those that the guest cannot reach, `EPERM` for those that are not its to change; those of the
+    /// host.
+    pub(super) fn change_option(
+        &self,
+        ctx: &TaskContext,
+        level: SocketLevel,
+        name: i32,
+        value: &[u8],
+    ) -> Result<(), Errno> {
+        let has = |capability| ctx.credentials().has(capability);
+        let (raw, admin) = (has(Capability::CAP_NET_RAW), has(Capability::CAP_NET_ADMIN));
+        let allowed = match rule(level, name).ok_or(Errno::ENOPROTOOPT)? {
+            Rule::Free | Rule::Write => true,
+            Rule::Read => return Err(Errno::ENOPROTOOPT),
+            Rule::Raw => raw,
+            Rule::Admin => admin,
+            Rule::RawOrAdmin => raw || admin,
+        };
+        if !allowed {
+            return Err(Errno::EPERM);
+        }
+        match (level, Tcp::from_raw(name)) {
+            (SocketLevel::SOL_TCP, Tcp::TCP_CONGESTION) if !admin => check_congestion(ctx, value)?,
+            (SocketLevel::SOL_TCP, Tcp::TCP_INQ) => self.has_control.store(true, Ordering::Relaxed),
+            _ => {}
+        }
+        host::set_option(self.fd(), level.raw(), name, value)
+    }
+
+    /// Reads an option of SOL_SOCKET, if the host keeps it.
+    pub(super) fn read_common_option(&self, name: i32) -> Option<Result<Vec<u8>, Errno>> {
+        rule(SocketLevel::SOL_SOCKET, name)?;
+        Some(self.read_option(SocketLevel::SOL_SOCKET, name))
+    }
+
+    /// Changes an option of SOL_SOCKET, if the host keeps it. What the sentry's waits go by stays with the sentry.
+    pub(super) fn change_common_option(&self, ctx: &TaskContext, name: i32, value: &[u8]) -> Option<Result<(), Errno>> {
+        let level = SocketLevel::SOL_SOCKET;
+        let pass = || host::set_option(self.fd(), level.raw(), name, value);
+        match So::from_raw(name) {
+            So::SO_LINGER => return self.pass_linger(value).err().map(Err),
+            // The host tells of input by it, and the sentry waits by it.
+            So::SO_RCVLOWAT => return pass().err().map(Err),
+            So::SO_ATTACH_FILTER | So::SO_ATTACH_REUSEPORT_CBPF => return Some(self.attach_filter(ctx, name, value)),
+            So::SO_BINDTODEVICE | So::SO_BINDTOIFINDEX if !self.may_rebind(ctx) => return Some(Err(Errno::EPERM)),
+            So::SO_PRIORITY if !may_have_priority(ctx, value) => return Some(Err(Errno::EPERM)),
+            So::SO_TIMESTAMP_OLD
+            | So::SO_TIMESTAMP_NEW
+            | So::SO_TIMESTAMPNS_OLD
+            | So::SO_TIMESTAMPNS_NEW
+            | So::SO_TIMESTAMPING_OLD
+            | So::SO_TIMESTAMPING_NEW => self.has_control.store(true, Ordering::Relaxed),
+            _ => {}
+        }
+        rule(level, name)?;
+        Some(self.change_option(ctx, level, name, value))
+    }
+
+    /// The host closes at once in every case: with a reset where the guest asks for no time to linger. A longer time the
+    /// sentry waits out itself before.
+    fn pass_linger(&self, value: &[u8]) -> Result<(), Errno> {
+        let (linger, _) = Linger::read_from_prefix(value).map_err(|_| Errno::EINVAL)?;
+        let resets = linger.l_onoff != 0 && linger.l_linger == 0;
+        let passed = Linger { l_onoff: i32::from(resets), l_linger: 0 };
+        let (level, name) = (SocketLevel::SOL_SOCKET.raw(), So::SO_LINGER.raw());
+        host::set_option(self.fd(), level, name, passed.as_bytes())
+    }
+
+    /// A filter of classic BPF is read from the guest; the host's kernel checks it.
+    fn attach_filter(&self, ctx: &TaskContext, name: i32, value: &[u8]) -> Result<(), Errno> {
+        let program = SockFprog::read_from_bytes(value).map_err(|_| Errno::EINVAL)?;
+        if program.len == 0 || program.len > MOST_INSTRUCTIONS {
+            return Err(Errno::EINVAL);
+        }
+        let instructions = ctx.read_array::<SockFilter>(program.filter, usize::from(program.len))?;
+        let bytes: Vec<[u8; 8]> =
+            instructions.iter().filter_map(|instruction| instruction.as_bytes().try_into().ok()).collect();
+        host::attach_filter(self.fd(), name, &bytes)
+    }
+
+    /// A socket that is bound to a device stays so for the unprivileged.
+    fn may_rebind(&self, ctx: &TaskContext) -> bool {
+        let bound = self.number_option(SocketLevel::SOL_SOCKET, So::SO_BINDTOIFINDEX.raw());
+        bound == Ok(0) || ctx.credentials().has(Capability::CAP_NET_RAW)
+    }
+}
+
+fn may_have_priority(ctx: &TaskContext, value: &[u8]) -> bool {
+    let has = |capability| ctx.credentials().has(capability);
+    // A value that is too short is the host's to refuse.
+    int(value).map_or(true, |priority| FREE_PRIORITIES.contains(&priority))
+        || has(Capability::CAP_NET_RAW)
+        || has(Capability::CAP_NET_ADMIN)
+}
+
+/// The unprivileged may choose among those congestion controls that the host's administrator allows.
+fn check_congestion(ctx: &TaskContext, value: &[u8]) -> Result<(), Errno> {
+    let Knowledge::Foreign(oracle) = ctx.kernel().network.inet.knowledge() else { return Ok(()) };
+    let allowed = oracle.parameter("net/ipv4/tcp_allowed_congestion_control").unwrap_or_default();
+    let available = oracle.parameter("net/ipv4/tcp_available_congestion_control").unwrap_or_default();
+    let name = value.split(|&byte| byte == 0).next().unwrap_or_default();
+    let among = |names: &str| names.split_whitespace().any(|other| other.as_bytes() == name);
+    match (among(&allowed), among(&available)) {
+        (true, _) => Ok(()),
+        (false, true) => Err(Errno::EPERM),
+        (false, false) => Err(Errno::ENOENT),
+    }
+}

@@ -1,0 +1,319 @@
+//! A socket of the guest that is one of the host.
+
+use std::any::Any;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use amber_abi::errno::Errno;
+use amber_abi::ioctl::IoctlRequest as Io;
+use amber_abi::poll::PollEvents;
+use amber_abi::socket::{AddressFamily, IpProtocol, MessageFlags, SocketKind, TcpState};
+use amber_abi::sockopt::{SocketLevel, SocketOption, TcpOption};
+use amber_host::poller::readiness;
+use amber_host::socket as host;
+
+use super::{Sockets, control};
+use crate::error::SysResult;
+use crate::net::inet::Endpoint;
+use crate::net::inet::ports::check_port;
+use crate::net::options::SharedOptions;
+use crate::net::socket::{Directions, Outgoing, Received, Socket};
+use crate::sync::{Mutex, Rank};
+use crate::task::TaskContext;
+use crate::wait::WaitQueue;
+
+/// The flags of a message that the host is told when it is sent.
+const SENT: MessageFlags = MessageFlags::MSG_OOB
+    .union(MessageFlags::MSG_DONTROUTE)
+    .union(MessageFlags::MSG_EOR)
+    .union(MessageFlags::MSG_CONFIRM)
+    .union(MessageFlags::MSG_MORE)
+    .union(MessageFlags::MSG_PROBE)
+    .union(MessageFlags::MSG_FASTOPEN);
+/// The flags of a call that the host is told when a message is received.
+const TAKEN: MessageFlags = MessageFlags::MSG_OOB.union(MessageFlags::MSG_PEEK).union(MessageFlags::MSG_ERRQUEUE);
+/// The flags of a message that the guest is told.
+const TOLD: MessageFlags = MessageFlags::MSG_TRUNC
+    .union(MessageFlags::MSG_EOR)
+    .union(MessageFlags::MSG_OOB)
+    .union(MessageFlags::MSG_CTRUNC)
+    .union(MessageFlags::MSG_ERRQUEUE);
+
+/// A socket.
+pub struct HostSocket {
+    sockets: Arc<Sockets>,
+    number: u64,
+    file: Arc<OwnedFd>,
+    identity: (AddressFamily, SocketKind, i32),
+    /// Whose it is, as `/proc/net` tells.
+    pub(super) uid: u32,
+    pub(super) options: SharedOptions,
+    queue: WaitQueue,
+    /// Where a connect goes that is not known to have ended.
+    connecting: Mutex<Option<Vec<u8>>>,
+    /// Whom accept(2) answered it for; asked once, since the peer may be gone.
+    accepted_from: Mutex<Option<Vec<u8>>>,
+    /// Something may come along with the bytes of a stream.
+    pub(super) has_control: AtomicBool,
+}
+
+impl HostSocket {
+    /// Makes a socket of what the host opened, for a user.
+    pub fn create(
+        sockets: Arc<Sockets>,
+        file: Arc<OwnedFd>,
+        identity: (AddressFamily, SocketKind, i32),
+        uid: u32,
+    ) -> Arc<Self> {
+        Self::new(sockets, file, identity, uid, SharedOptions::default(), None, false)
+    }
+
+    fn new(
+        sockets: Arc<Sockets>,
+        file: Arc<OwnedFd>,
+        identity: (AddressFamily, SocketKind, i32),
+        uid: u32,
+        options: SharedOptions,
+        accepted_from: Option<Vec<u8>>,
+        has_control: bool,
+    ) -> Arc<Self> {
+        let number = sockets.number();
+        let socket = Arc::new(HostSocket {
+            sockets,
+            number,
+            queue: WaitQueue::of_host(file.clone()),
+            file,
+            identity,
+            uid,
+            options,
+            connecting: Mutex::new(Rank::Leaf, None),
+            accepted_from: Mutex::new(Rank::Leaf, accepted_from),
+            has_control: AtomicBool::new(has_control),
+        });
+        socket.sockets.add(number, &socket);
+        socket
+    }
+
+    /// The host's descriptor.
+    pub(super) fn fd(&self) -> BorrowedFd<'_> {
+        self.file.as_fd()
+    }
+
+    pub(super) fn is_stream(&self) -> bool {
+        self.identity.1 == SocketKind::SOCK_STREAM
+    }
+
+    pub(super) fn number_option(&self, level: SocketLevel, name: i32) -> Result<i32, Errno> {
+        let value = host::option(self.fd(), level.raw(), name, size_of::<i32>())?;
+        Ok(i32::from_ne_bytes(*value.first_chunk().ok_or(Errno::EINVAL)?))
+    }
+
+    fn number(&self, command: Io) -> Result<i32, Errno> {
+        host::number(self.fd(), command.raw())
+    }
+
+    /// The state of a connection; none for what has no connections.
+    fn state(&self) -> Option<TcpState> {
+        let info = host::option(self.fd(), SocketLevel::SOL_TCP.raw(), TcpOption::TCP_INFO.raw(), 1);
+        info.ok()?.first().map(|state| TcpState::from_raw(*state))
+    }
+
+    /// Receives from a stream that nothing comes along with.
+    fn receive_bytes(&self, buf: &mut [u8], flags: MessageFlags) -> Result<Received, Errno> {
+        let told = flags & (TAKEN | MessageFlags::MSG_TRUNC);
+        let len = host::receive(self.fd(), buf, told.bits())?;
+        Ok(Received { len, full_len: len, flags: flags & MessageFlags::MSG_OOB, ..Received::default() })
+    }
+}
+
+impl Socket for HostSocket {
+    fn identity(&self) -> (AddressFamily, SocketKind, i32) {
+        self.identity
+    }
+
+    fn options(&self) -> &SharedOptions {
+        &self.options
+    }
+
+    fn bind(&self, ctx: &TaskContext, address: &[u8]) -> Result<(), Errno> {
+        if let (Some(port), false) = (address.get(2..4), self.identity.1 == SocketKind::SOCK_RAW) {
+            // The host would ask for Amber's own privileges.
+            check_port(ctx, u16::from_be_bytes([port[0], port[1]]))?;
+        }
+        host::bind(self.fd(), address)
+    }
+
+    fn listen(&self, _ctx: &TaskContext, backlog: u32) -> Result<(), Errno> {
+        host::listen(self.fd(), i32::try_from(backlog).unwrap_or(i32::MAX))
+    }
+
+    fn connect(&self, _ctx: &TaskContext, address: &[u8]) -> Result<(), Errno> {
+        let begun = host::connect(self.fd(), address);
+        match begun {
+            Err(Errno::EINPROGRESS) => *self.connecting.lock() = Some(address.to_vec()),
+            Err(Errno::EALREADY) => {}
+            _ => *self.connecting.lock() = None,
+        }
+        begun
+    }
+
+    fn connected(&self) -> Result<(), Errno> {
+        let Some(address) = self.connecting.lock().clone() else { return Ok(()) };
+        let over = PollEvents::POLLOUT | PollEvents::POLLERR | PollEvents::POLLHUP;
+        if !self.poll().intersects(over) {
+            return Err(Errno::EINPROGRESS);
+        }
+        // Asked again, the host says how it ended, and counts it as told.
+        let ended = match host::connect(self.fd(), &address) {
+            Err(Errno::EALREADY | Errno::EINPROGRESS) => return Err(Errno::EINPROGRESS),
+            Err(Errno::EISCONN) => Ok(()),
+            answer => answer,
+        };
+        *self.connecting.lock() = None;
+        ended
+    }
+
+    fn accept(&self) -> Result<Arc<dyn Socket>, Errno> {
+        let (file, peer) = host::accept(self.fd())?;
+        let has_control = self.has_control.load(Ordering::Relaxed);
+        let (sockets, options) = (self.sockets.clone(), self.options.inherit());
+        Ok(Self::new(sockets, Arc::new(file), self.identity, self.uid, options, Some(peer), has_control))
+    }
+
+    fn local_address(&self) -> Vec<u8> {
+        let family = self.identity.0;
+        host::local_address(self.fd()).unwrap_or_else(|_| Endpoint::unspecified(family).encode(family))
+    }
+
+    fn peer_address(&self) -> Result<Vec<u8>, Errno> {
+        let accepted = self.accepted_from.lock().take();
+        accepted.map_or_else(|| host::peer_address(self.fd()), Ok)
+    }
+
+    fn send(&self, ctx: Option<&TaskContext>, message: Outgoing<'_>) -> Result<usize, Errno> {
+        let flags = (message.flags & SENT).bits();
+        if message.address.is_none() && message.control.others.is_empty() {
+            return host::send(self.fd(), message.data, flags);
+        }
+        let control = control::encode(ctx, &message.control.others)?;
+        let sent = host::send_message(self.fd(), message.data, message.address.unwrap_or_default(), &control, flags);
+        if let (Err(Errno::EINPROGRESS), Some(address)) = (sent, message.address) {
+            *self.connecting.lock() = Some(address.to_vec());
+        }
+        sent
+    }
+
+    fn receive(&self, buf: &mut [u8], flags: MessageFlags) -> Result<Received, Errno> {
+        let errors = flags.contains(MessageFlags::MSG_ERRQUEUE);
+        if self.is_stream() && !errors && !self.has_control.load(Ordering::Relaxed) {
+            return self.receive_bytes(buf, flags);
+        }
+        let mut told = flags & TAKEN;
+        // The whole length of a message is always asked for; of a stream the flag throws bytes away.
+        told.set(MessageFlags::MSG_TRUNC, !self.is_stream() || flags.contains(MessageFlags::MSG_TRUNC));
+        let message = host::receive_message(self.fd(), buf, told.bits())?;
+        let mut flags = MessageFlags::from_bits_retain(message.flags) & TOLD;
+        if self.is_stream() {
+            flags.remove(MessageFlags::MSG_TRUNC);
+        }
+        let mut received = Received { len: message.len.min(buf.len()), full_len: message.len, ..Received::default() };
+        if self.is_stream() {
+            received.len = message.len;
+        }
+        received.flags = flags;
+        received.address = (!message.address.is_empty()).then_some(message.address);
+        received.control.others = control::decode(&message.control);
+        Ok(received)
+    }
+
+    fn keeps_borders(&self) -> bool {
+        !self.is_stream()
+    }
+
+    fn shutdown(&self, directions: Directions) -> Result<(), Errno> {
+        let how = match (directions.receive, directions.send) {
+            (true, true) => 2,
+            (false, _) => 1,
+            (true, false) => 0,
+        };
+        host::shutdown(self.fd(), how)
+    }
+
+    fn poll(&self) -> PollEvents {
+        readiness(self.fd())
+    }
+
+    fn queue(&self) -> &WaitQueue {
+        &self.queue
+    }
+
+    fn option(&self, _ctx: &TaskContext, level: SocketLevel, name: i32) -> Result<Vec<u8>, Errno> {
+        self.read_option(level, name)
+    }
+
+    fn set_option(&self, ctx: &TaskContext, level: SocketLevel, name: i32, value: &[u8]) -> Result<(), Errno> {
+        self.change_option(ctx, level, name, value)
+    }
+
+    fn socket_option(&self, name: i32) -> Option<Result<Vec<u8>, Errno>> {
+        self.read_common_option(name)
+    }
+
+    fn set_socket_option(&self, ctx: &TaskContext, name: i32, value: &[u8]) -> Option<Result<(), Errno>> {
+        self.change_common_option(ctx, name, value)
+    }
+
+    fn take_error(&self) -> Option<Errno> {
+        let error = self.number_option(SocketLevel::SOL_SOCKET, SocketOption::SO_ERROR.raw()).ok()?;
+        (error != 0).then(|| Errno::from_host(std::io::Error::from_raw_os_error(error)))
+    }
+
+    fn is_listening(&self) -> bool {
+        self.number_option(SocketLevel::SOL_SOCKET, SocketOption::SO_ACCEPTCONN.raw()).is_ok_and(|on| on != 0)
+    }
+
+    fn readable_bytes(&self) -> usize {
+        self.number(Io::FIONREAD).map_or(0, |bytes| bytes.max(0) as usize)
+    }
+
+    fn unsent_bytes(&self) -> usize {
+        self.number(Io::TIOCOUTQ).map_or(0, |bytes| bytes.max(0) as usize)
+    }
+
+    fn has_drained(&self) -> bool {
+        match self.state() {
+            Some(TcpState::TCP_FIN_WAIT1 | TcpState::TCP_CLOSING | TcpState::TCP_LAST_ACK) => false,
+            Some(TcpState::TCP_ESTABLISHED | TcpState::TCP_CLOSE_WAIT) => self.unsent_bytes() == 0,
+            _ => true,
+        }
+    }
+
+    fn ioctl(&self, ctx: &mut TaskContext, command: u32, argument: u64) -> SysResult {
+        let command = Io::from_raw(command);
+        match command {
+            Io::SIOCATMARK | Io::SIOCOUTQNSD if self.identity.2 == IpProtocol::IPPROTO_TCP.raw() => {
+                ctx.write_object(argument, &self.number(command)?)?;
+                Ok(0)
+            }
+            Io::SIOCGSTAMP_OLD | Io::SIOCGSTAMPNS_OLD => {
+                ctx.write_object(argument, &host::timestamp(self.fd(), command.raw())?)?;
+                Ok(0)
+            }
+            _ => Err(Errno::ENOTTY.into()),
+        }
+    }
+
+    /// The host closes it when the last call that uses it is over.
+    fn close(&self) {}
+
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
+}
+
+impl Drop for HostSocket {
+    fn drop(&mut self) {
+        self.sockets.forget(self.number);
+    }
+}
