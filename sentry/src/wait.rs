@@ -206,10 +206,10 @@ impl Ready for Queue {
         if urgent != self.urgent.swap(urgent, Ordering::AcqRel) && urgent {
             self.signals.tell_urgent();
         }
-        if events.contains(PollEvents::POLLHUP) {
-            self.signals.tell(Happening::HangUp);
-        } else if events.contains(PollEvents::POLLERR) {
+        if events.contains(PollEvents::POLLERR) {
             self.signals.tell(Happening::Error);
+        } else if events.contains(PollEvents::POLLHUP) {
+            self.signals.tell(Happening::HangUp);
         } else if events.contains(PollEvents::POLLIN) {
             self.signals.tell(Happening::Input);
         }

@@ -64,7 +64,7 @@ fn run_guest(guest: &Guest, mode: &str, setup: &Setup) -> Result<Result<Outcome,
 }
 
 /// Compares an outcome with what the program promises and with the list of known failures.
-fn judge(guest: &Guest, outcome: &Outcome, setup: &Setup, name: &str) -> Result<Completion, Failed> {
+pub fn judge(guest: &Guest, outcome: &Outcome, setup: &Setup, name: &str) -> Result<Completion, Failed> {
     let stdout = String::from_utf8_lossy(&outcome.stdout);
     let stderr = String::from_utf8_lossy(&outcome.stderr);
     let code = outcome.code();

@@ -8,6 +8,7 @@ pub mod bad_input;
 pub mod compile;
 pub mod guest;
 pub mod guest_tests;
+pub mod host_network;
 pub mod interactive;
 pub mod known;
 pub mod native;

@@ -11,7 +11,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use amber_tests::setup::Setup;
-use amber_tests::{bad_input, guest_tests, interactive, real, streams};
+use amber_tests::{bad_input, guest_tests, host_network, interactive, real, streams};
 use anyhow::{Result, bail};
 use libtest_mimic::{Arguments, Trial};
 
@@ -38,6 +38,7 @@ fn try_main() -> Result<ExitCode> {
     let mut trials = guest_tests::trials(&setup, &platforms)?;
     trials.extend(real::trials(&setup, &platforms)?);
     trials.extend(interactive::trials(&setup, &platforms));
+    trials.extend(host_network::trials(&setup, &platforms)?);
     trials.extend(bad_input::trials(&setup, &platforms));
     trials.extend(streams::trials(&setup, &platforms));
     let names: Vec<&str> = trials.iter().map(Trial::name).collect();

@@ -256,6 +256,7 @@ pub fn switch(ctx: &TaskContext, description: &Arc<FileDescription>, fd: i32, on
     flags.set(OpenFlags::FASYNC, on);
     description.set_flags(flags);
     if let Some(queue) = description.file().wait_queue().filter(|_| kind != SignalIo::Absent) {
+        queue.follow_host();
         queue.signals().change(description, on, |entry| {
             entry.fd = on.then_some(fd);
             entry.input = kind != SignalIo::End || description.is_readable();
@@ -289,6 +290,7 @@ pub fn set_owner(
 ) -> Result<(), Errno> {
     description.set_owner(SignalOwner::named(ctx, kind, number)?);
     if let (SignalIo::Whole, Some(queue)) = (description.file().signal_io(), description.file().wait_queue()) {
+        queue.follow_host();
         queue.signals().change(description, true, |_| {});
     }
     Ok(())

@@ -309,7 +309,12 @@ fn content(query: &Query<'_>) -> Result<Vec<u8>, Errno> {
 }
 
 fn store(query: &Query<'_>, text: &[u8]) -> Result<(), Errno> {
-    parameter(query)?.set(query.kernel, text)
+    let parameter = parameter(query)?;
+    // What another kernel goes by is not the guest's to change; who may have which port the sentry decides.
+    if parameter.path != "net/ipv4/ip_unprivileged_port_start" && parameter.foreign(query.kernel).is_some() {
+        return Err(Errno::EACCES);
+    }
+    parameter.set(query.kernel, text)
 }
 
 /// Directories are known by the first parameter in them and by their depth.

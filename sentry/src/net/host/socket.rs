@@ -149,6 +149,8 @@ impl Socket for HostSocket {
     }
 
     fn connect(&self, _ctx: &TaskContext, address: &[u8]) -> Result<(), Errno> {
+        // Room there is once it is connected, which O_ASYNC tells.
+        self.queue.signals().note_full();
         let begun = host::connect(self.fd(), address);
         match begun {
             Err(Errno::EINPROGRESS) => *self.connecting.lock() = Some(address.to_vec()),
@@ -209,19 +211,12 @@ impl Socket for HostSocket {
         if self.is_stream() && !errors && !self.has_control.load(Ordering::Relaxed) {
             return self.receive_bytes(buf, flags);
         }
-        let mut told = flags & TAKEN;
-        // The whole length of a message is always asked for; of a stream the flag throws bytes away.
-        told.set(MessageFlags::MSG_TRUNC, !self.is_stream() || flags.contains(MessageFlags::MSG_TRUNC));
+        let told = flags & (TAKEN | MessageFlags::MSG_TRUNC);
         let message = host::receive_message(self.fd(), buf, told.bits())?;
-        let mut flags = MessageFlags::from_bits_retain(message.flags) & TOLD;
-        if self.is_stream() {
-            flags.remove(MessageFlags::MSG_TRUNC);
-        }
-        let mut received = Received { len: message.len.min(buf.len()), full_len: message.len, ..Received::default() };
-        if self.is_stream() {
-            received.len = message.len;
-        }
-        received.flags = flags;
+        // Of a stream the flag threw away more than the buffer could hold; of a message it tells the whole length.
+        let len = if self.is_stream() { message.len } else { message.len.min(buf.len()) };
+        let mut received = Received { len, full_len: message.len, ..Received::default() };
+        received.flags = MessageFlags::from_bits_retain(message.flags) & TOLD;
         received.address = (!message.address.is_empty()).then_some(message.address);
         received.control.others = control::decode(&message.control);
         Ok(received)

@@ -140,9 +140,9 @@ fn send(
     ctx: &TaskContext,
     opened: &Opened,
     pieces: &Pieces,
-    address: Option<Vec<u8>>,
+    mut address: Option<Vec<u8>>,
     mut control: Control,
-    flags: MessageFlags,
+    mut flags: MessageFlags,
 ) -> SysResult {
     let impatient = flags.contains(MessageFlags::MSG_DONTWAIT) || opened.description.is_nonblocking();
     let mut sent = 0u64;
@@ -157,7 +157,15 @@ fn send(
             opened.wait_unless(ctx, impatient, true, PollEvents::POLLOUT, || {
                 let data = &buffer[..want];
                 let control = control.clone();
-                opened.socket.try_send(Some(ctx), Outgoing { data, address: address.as_deref(), control, flags })
+                let message = Outgoing { data, address: address.as_deref(), control, flags };
+                let sent = opened.socket.try_send(Some(ctx), message);
+                if sent == Err(Errno::EINPROGRESS) && !impatient {
+                    // The connection is made first (`MSG_FASTOPEN` without a cookie); then there is room.
+                    address = None;
+                    flags.remove(MessageFlags::MSG_FASTOPEN);
+                    return Err(Errno::EAGAIN);
+                }
+                sent
             })
         });
         match step {
@@ -333,6 +341,11 @@ impl<'a> Receiver<'a> {
         }
     }
 
+    /// Whether to wait for a datagram makes no sense, since nothing is received any more.
+    fn ends_instead(&self) -> bool {
+        !self.impatient && !self.stream && self.opened.socket.poll().contains(PollEvents::POLLRDHUP)
+    }
+
     /// Receives into the guest's memory from `so_far` on.
     fn step(&self, ctx: &TaskContext, so_far: u64, buffer: &mut [u8]) -> Result<Received, SysError> {
         let socket = &self.opened.socket;
@@ -355,7 +368,11 @@ impl<'a> Receiver<'a> {
             if waits && socket.readable_bytes() < least && !socket.poll().intersects(over) {
                 return Err(Errno::EAGAIN);
             }
-            socket.receive(&mut buffer[..want], self.flags)
+            match socket.receive(&mut buffer[..want], self.flags) {
+                // Only who would wait is told that no datagram will come.
+                Err(Errno::EAGAIN) if self.ends_instead() => Ok(Received::default()),
+                answer => answer,
+            }
         };
         let part = match self.opened.wait_unless(ctx, self.impatient, false, PollEvents::POLLIN, attempt) {
             // A peek that does not get all it waits for takes what there is.

@@ -1,0 +1,300 @@
+//! The host's network: programs about sockets in a namespace of their own, and scripts with a neighbour behind a veth
+//! pair, which must give the same run by a shell inside the namespace and by `amber do --network host`.
+
+use std::collections::BTreeSet;
+use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::{path::Path, process};
+
+use anyhow::{Context, Result, bail};
+use libtest_mimic::{Completion, Failed, Trial};
+
+use crate::guest::{self, Guest};
+use crate::run::{self, Outcome, TIME_LIMIT};
+use crate::setup::Setup;
+use crate::{compile, guest_tests};
+
+/// The guest programs that run over the host's sockets as well.
+const PROGRAMS: [&str; 4] = ["sockets::tcp", "sockets::udp", "sockets::options", "poll::epoll"];
+
+/// A name and what a shell runs. `$RUN` runs a command inside, `$OUT` one at the neighbour's. Inside is 10.77.0.1 and
+/// fd77::1, the neighbour is 10.77.0.2 and fd77::2, and the way to everything else.
+const SCRIPTS: &[(&str, &str)] = &[
+    ("addresses", "$RUN ip -o addr; $RUN ip -br link; $RUN ip -d link show lo; $RUN ip addr show dev inside"),
+    (
+        "routes",
+        "$RUN ip route; $RUN ip -6 route; $RUN ip route show table local; $RUN ip rule; \
+                $RUN ip route get 10.77.0.2; $RUN ip -6 route get fd77::2; $RUN ip route get 10.99.0.1; \
+                $RUN ip link show dev nothing; echo $?",
+    ),
+    (
+        "neighbours",
+        "$OUT ping -c 1 -W 5 10.77.0.1 >/dev/null; $RUN sh -c 'ip neigh | grep -o lladdr.*: ; \
+                    grep -c inside /proc/net/arp'",
+    ),
+    ("no_changes", "$RUN sh -c 'ip link set lo down 2>/dev/null || echo refused; ip -br link show lo'; true"),
+    ("ifconfig", "$RUN ifconfig -a | grep -v -e packets -e errors; $RUN ifconfig inside | head -n 2; $RUN route -n"),
+    (
+        "tables",
+        "$RUN cat /proc/net/if_inet6 /proc/net/route /proc/net/ipv6_route /proc/net/fib_trie; \
+                $RUN sh -c 'cut -d: -f1 /proc/net/dev'; $RUN sysctl net.ipv4.ip_forward net.core.somaxconn",
+    ),
+    ("reached_from_outside", "$RUN python3 -c \"$SERVER\" & $OUT python3 -c \"$CLIENT\"; wait"),
+    ("connects_out", "$OUT python3 -c \"$SERVER\" & $RUN python3 -c \"$CLIENT\"; wait"),
+    (
+        "datagrams",
+        "$RUN python3 -c \"$ECHO\" & $OUT python3 -c \"$CALLER\"; wait; \
+                   $OUT python3 -c \"$ECHO\" & $RUN python3 -c \"$CALLER\"; wait",
+    ),
+    ("refused_and_unreachable", "$RUN python3 -c \"$ERRORS\""),
+    (
+        "ping",
+        "$RUN ping -c 2 -i 0.2 -W 5 10.77.0.2 | grep -o '. packets.*loss'; $RUN ping -6 -c 1 -W 5 fd77::2 | \
+              grep -o '. packets.*loss'; $RUN ping -c 1 -W 1 10.77.0.9 | grep -o '. packets.*received'",
+    ),
+    (
+        "listeners",
+        "$RUN sh -c 'python3 -m http.server 8077 >/dev/null 2>&1 & server=$!; \
+                   until ss -Htln | grep -q 8077; do sleep 0.1; done; ss -Htln; netstat -tln; kill $server; wait'",
+    ),
+    (
+        "http_server",
+        "seq 99999 >file; $RUN python3 -c \"$HTTP\" 2>/dev/null & \
+                     until $OUT curl -sf http://10.77.0.1:8078/ >/dev/null; do sleep 0.1; done; \
+                     $OUT curl -s http://10.77.0.1:8078/file | md5sum; $OUT curl -s http://10.77.0.1:8078/stop; wait",
+    ),
+    (
+        "curl",
+        "seq 99999 >file; $OUT python3 -m http.server 8079 >/dev/null 2>&1 & server=$!; \
+              until $OUT curl -sf http://10.77.0.2:8079/ >/dev/null; do sleep 0.1; done; \
+              $RUN curl -s http://10.77.0.2:8079/file | md5sum; $RUN curl -s 'http://[fd77::2]:8079/file' | md5sum; \
+              kill $server; wait",
+    ),
+];
+
+/// What the scripts have in variables: programs for both ends. Each names its own end's address by where it runs.
+const PROGRAM_TEXTS: &[(&str, &str)] = &[
+    (
+        "SERVER",
+        "
+import socket, hashlib
+for family, any in ((socket.AF_INET, '0.0.0.0'), (socket.AF_INET6, '::')):
+    s = socket.socket(family)
+    s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    if family == socket.AF_INET6: s.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+    s.bind((any, 7777)); s.listen(5)
+    c, peer = s.accept()
+    digest, total = hashlib.md5(), 0
+    while data := c.recv(100000): digest.update(data); total += len(data)
+    c.sendall(b'%d %s\\n' % (total, digest.hexdigest().encode())); c.close(); s.close()
+    print('from', peer[0])
+",
+    ),
+    (
+        "CLIENT",
+        "
+import socket, time, os
+own = os.popen('ip -4 -o addr').read()
+peer = '10.77.0.2' if '10.77.0.1/' in own else '10.77.0.1'
+for address in (peer, peer.replace('10.77.0.', 'fd77::')):
+    for attempt in range(300):
+        try: c = socket.create_connection((address, 7777)); break
+        except ConnectionRefusedError: time.sleep(0.05)
+    c.sendall(bytes(range(256)) * 20000); c.shutdown(socket.SHUT_WR)
+    answer = b''
+    while data := c.recv(100): answer += data
+    print(answer.decode(), end='')
+",
+    ),
+    (
+        "ECHO",
+        "
+import socket
+s = socket.socket(socket.AF_INET6, socket.SOCK_DGRAM); s.bind(('::', 7778)); s.settimeout(30)
+s.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_RECVPKTINFO, 1)
+while True:
+    data, control, flags, peer = s.recvmsg(65536, 200)
+    if data == b'end': break
+    print(len(data), peer[0], len(control)); s.sendto(data[::-1], peer)
+",
+    ),
+    (
+        "CALLER",
+        "
+import socket, os
+own = os.popen('ip -4 -o addr').read()
+peer = '10.77.0.2' if '10.77.0.1/' in own else '10.77.0.1'
+for family, address in ((socket.AF_INET, peer), (socket.AF_INET6, peer.replace('10.77.0.', 'fd77::'))):
+    s = socket.socket(family, socket.SOCK_DGRAM); s.connect((address, 7778)); s.settimeout(0.2)
+    for data in (b'hello', bytes(60000)):
+        while True:
+            try: s.send(data); answer = s.recv(65536); break
+            except (ConnectionRefusedError, TimeoutError): pass
+        print(answer[:5] if data == b'hello' else len(answer))
+s.send(b'end')
+",
+    ),
+    (
+        "HTTP",
+        "
+from http.server import *
+class Handler(SimpleHTTPRequestHandler):
+    def do_GET(self):
+        self.server.goes_on = self.path != '/stop'
+        SimpleHTTPRequestHandler.do_GET(self) if self.server.goes_on else self.send_error(204)
+server = ThreadingHTTPServer(('', 8078), Handler); server.goes_on = True; server.timeout = 0.2
+while server.goes_on: server.handle_request()
+",
+    ),
+    (
+        "ERRORS",
+        "
+import socket, errno, select
+def attempt(address, family=socket.AF_INET, blocking=True):
+    s = socket.socket(family); s.setblocking(blocking)
+    error = s.connect_ex(address)
+    first = errno.errorcode.get(error)
+    if error == errno.EINPROGRESS:
+        select.select([], [s], [], 10)
+        first += ' ' + errno.errorcode.get(s.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR), '0')
+    print(address[0], first)
+for blocking in (True, False): attempt(('10.77.0.2', 1), blocking=blocking)
+attempt(('fd77::2', 1), socket.AF_INET6)
+attempt(('255.255.255.255', 1))
+attempt(('10.77.0.1', 1))
+s = socket.socket()
+for name in (('10.88.0.1', 0), ('10.77.0.1', 0)):
+    try: s.bind(name); print('bound', s.getsockname()[0])
+    except OSError as error: print(errno.errorcode[error.errno])
+s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); s.connect(('10.77.0.2', 9)); s.send(b'x')
+select.select([s], [], [], 10)
+try: s.recv(1)
+except OSError as error: print(errno.errorcode[error.errno])
+s.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, b'inside'); print(s.getsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, 16))
+",
+    ),
+];
+
+/// The tests of this kind.
+pub fn trials(setup: &Arc<Setup>, platforms: &[&str]) -> Result<Vec<Trial>> {
+    let guests: Vec<Arc<Guest>> = guest::find(&setup.sources.join("guests"))?.into_iter().map(Arc::new).collect();
+    let mut trials = Vec::new();
+    for platform in platforms {
+        for guest in guests.iter().filter(|guest| PROGRAMS.contains(&guest.path().as_str())) {
+            let name = format!("{platform}::host_network::{}", guest.name);
+            let (setup, guest, platform, key) = (setup.clone(), guest.clone(), (*platform).to_owned(), name.clone());
+            trials.push(Trial::ignorable_test(name, move || program(&setup, &guest, &platform, &key)));
+        }
+        for &(script, text) in SCRIPTS {
+            let name = format!("{platform}::host_network::{script}");
+            let (setup, platform, key) = (setup.clone(), (*platform).to_owned(), name.clone());
+            trials.push(Trial::ignorable_test(name, move || compare(&setup, &platform, text, &key)));
+        }
+    }
+    Ok(trials)
+}
+
+/// Why there can be no namespaces here, if so.
+fn obstacle(setup: &Setup) -> Result<Option<&'static str>> {
+    let has_ip = Command::new("ip").arg("-V").output().is_ok();
+    Ok(setup.native()?.obstacle().or((!has_ip).then_some("the program ip is not installed")))
+}
+
+/// A guest program in a namespace with nothing but a loopback.
+fn program(setup: &Setup, guest: &Guest, platform: &str, key: &str) -> Result<Completion, Failed> {
+    let fail = |error: anyhow::Error| Failed::from(format!("{error:#}"));
+    if let Some(obstacle) = obstacle(setup).map_err(fail)? {
+        return Ok(Completion::ignored_with(obstacle));
+    }
+    let run = || -> Result<Outcome> {
+        let program = compile::guest(guest, &setup.built.join("guests"))?;
+        let mut command = Command::new("unshare");
+        run::plain_environment(&mut command);
+        command.args(["-n", "sh", "-c", "ip link set lo up && exec \"$@\"", "sh"]);
+        command.arg(setup.amber()?.program()).args(["--platform", platform, "--network", "host", "do"]);
+        command.args(&guest.amber).arg("--").arg(program).args(&guest.args);
+        run::run(command, tempfile::tempdir().context("a directory to run in")?.path(), TIME_LIMIT)
+    };
+    guest_tests::judge(guest, &run().map_err(fail)?, setup, key)
+}
+
+/// Two namespaces joined by a veth pair; gone when this is dropped.
+struct Pair {
+    inside: String,
+    outside: String,
+}
+
+fn ip(line: &str) -> Result<()> {
+    let output = Command::new("ip").args(line.split_whitespace()).output().context("ip")?;
+    if !output.status.success() {
+        bail!("ip {line}: {}", String::from_utf8_lossy(&output.stderr));
+    }
+    Ok(())
+}
+
+impl Pair {
+    fn new() -> Result<Pair> {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        let name = |end: &str| format!("amber-{}-{number}-{end}", process::id());
+        let pair = Pair { inside: name("in"), outside: name("out") };
+        let (inside, outside) = (&pair.inside, &pair.outside);
+        ip(&format!("netns add {inside}"))?;
+        ip(&format!("netns add {outside}"))?;
+        ip(&format!(
+            "-n {inside} link add inside address 02:00:00:77:00:01 type veth peer name outside netns {outside}"
+        ))?;
+        for (end, device, number) in [(inside, "inside", 1), (outside, "outside", 2)] {
+            ip(&format!("-n {end} link set lo up"))?;
+            ip(&format!("-n {end} addr add 10.77.0.{number}/24 dev {device}"))?;
+            ip(&format!("-n {end} addr add fd77::{number}/64 dev {device} nodad"))?;
+            ip(&format!("-n {end} link set {device} up"))?;
+        }
+        ip(&format!("-n {inside} route add default via 10.77.0.2"))?;
+        Ok(pair)
+    }
+
+    fn run(&self, script: &str, prefix: &str) -> Result<Outcome> {
+        let mut command = Command::new("bash");
+        run::plain_environment(&mut command);
+        command.envs(PROGRAM_TEXTS.iter().copied());
+        command.env("RUN", format!("ip netns exec {} {prefix}", self.inside));
+        command.env("OUT", format!("ip netns exec {}", self.outside));
+        command.args(["-c", script]);
+        let directory = tempfile::tempdir().context("a directory to run in")?;
+        run::run(command, directory.path(), TIME_LIMIT)
+    }
+}
+
+impl Drop for Pair {
+    fn drop(&mut self) {
+        let _ = ip(&format!("netns del {}", self.inside));
+        let _ = ip(&format!("netns del {}", self.outside));
+    }
+}
+
+/// Whether all programs that a script names first on its lines are there is found by running it natively.
+fn compare(setup: &Setup, platform: &str, script: &str, key: &str) -> Result<Completion, Failed> {
+    let fail = |error: anyhow::Error| Failed::from(format!("{error:#}"));
+    if let Some(obstacle) = obstacle(setup).map_err(fail)? {
+        return Ok(Completion::ignored_with(obstacle));
+    }
+    let missing = ["ping", "ifconfig", "netstat", "route", "curl", "ss", "python3"]
+        .into_iter()
+        .find(|name| script.contains(name) && !is_installed(name));
+    if missing.is_some() {
+        return Ok(Completion::ignored_with("a program of the script is not installed"));
+    }
+    let amber = setup.amber().map_err(fail)?.program().display().to_string();
+    let prefix = format!("{amber} --platform {platform} --network host do --");
+    let native = Pair::new().and_then(|pair| pair.run(script, "")).map_err(fail)?;
+    let guest = Pair::new().and_then(|pair| pair.run(script, &prefix)).map_err(fail)?;
+    let same = native.stdout == guest.stdout && native.code() == guest.code();
+    let failed = if same { BTreeSet::new() } else { BTreeSet::from([String::new()]) };
+    setup.judge(key, &failed, format!("natively {}\nin Amber {}", native.describe(), guest.describe()))
+}
+
+fn is_installed(name: &str) -> bool {
+    ["/usr/bin", "/usr/sbin", "/bin", "/sbin"].iter().any(|directory| Path::new(directory).join(name).exists())
+}
