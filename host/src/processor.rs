@@ -7,6 +7,14 @@ pub fn current() -> Option<usize> {
     nix::sched::sched_getcpu().ok()
 }
 
+/// How many processors this process may use.
+pub fn count() -> usize {
+    let usable = nix::sched::sched_getaffinity(nix::unistd::Pid::from_raw(0));
+    let count = usable
+        .map_or(0, |set| (0..nix::sched::CpuSet::count()).filter(|&cpu| set.is_set(cpu).unwrap_or(false)).count());
+    count.max(1)
+}
+
 /// A processor, as `/proc/cpuinfo` describes it; all are taken to be alike.
 #[derive(Clone, Debug, Default)]
 #[expect(missing_docs, reason = "the fields carry the names of /proc/cpuinfo")]

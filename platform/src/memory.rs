@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use nix::fcntl::{FallocateFlags, fallocate};
 use nix::sys::memfd::{MFdFlags, memfd_create};
+use nix::sys::stat::fstat;
 use nix::unistd::{Whence, lseek};
 use parking_lot::Mutex;
 use thiserror::Error;
@@ -201,6 +202,12 @@ pub struct GuestMemory {
     mapping: MmapRegion,
     limit: u64,
     ledger: Mutex<Ledger>,
+    /// Bytes of frames that have holders.
+    held: AtomicU64,
+    /// How many bytes may be touched at most, as [`set_cap`](GuestMemory::set_cap) says.
+    cap: AtomicU64,
+    /// See [`ahead`](GuestMemory::ahead).
+    ahead: AtomicU64,
 }
 
 impl GuestMemory {
@@ -224,7 +231,15 @@ impl GuestMemory {
             .with_mmap_flags(libc::MAP_SHARED | libc::MAP_NORESERVE)
             .build()
             .map_err(|e| fault("mapping the memfd (see `ulimit -v`)", io::Error::other(e.to_string())))?;
-        Ok(Arc::new(GuestMemory { file, mapping, limit, ledger: Mutex::new(Ledger::default()) }))
+        Ok(Arc::new(GuestMemory {
+            file,
+            mapping,
+            limit,
+            ledger: Mutex::new(Ledger::default()),
+            held: AtomicU64::new(0),
+            cap: AtomicU64::new(u64::MAX),
+            ahead: AtomicU64::new(u64::MAX),
+        }))
     }
 
     /// The memfd, for a platform to map.
@@ -264,6 +279,11 @@ impl GuestMemory {
         len: u64,
         mut choose: impl FnMut(&mut Ledger) -> Option<u64>,
     ) -> Result<Frames, OutOfMemory> {
+        let cap = self.cap.load(Ordering::Relaxed);
+        // What is held bounds what is touched, and needs no call of the host.
+        if self.allocated().saturating_add(len) > cap && self.touched_bytes().saturating_add(len) > cap {
+            return Err(OutOfMemory);
+        }
         let mut ledger = self.ledger.lock();
         let mut start = choose(&mut ledger);
         if start.is_none() && ledger.warm_bytes > 0 {
@@ -277,6 +297,7 @@ impl GuestMemory {
         }
         let start = start.ok_or(OutOfMemory)?;
         ledger.used.insert(start, (start + len, 1));
+        self.held.fetch_add(len, Ordering::Relaxed);
         Ok(Frames { memory: self.clone(), range: FrameRange { start, len } })
     }
 
@@ -301,7 +322,28 @@ impl GuestMemory {
 
     /// Bytes of frames that have holders, touched or not.
     pub fn allocated(&self) -> u64 {
-        self.ledger.lock().used.iter().map(|(start, (end, _))| end - start).sum()
+        self.held.load(Ordering::Relaxed)
+    }
+
+    /// Bytes for which the host has set memory aside: what was touched and not given back.
+    pub fn touched_bytes(&self) -> u64 {
+        // The host counts in blocks of 512 bytes, whatever the size of a block.
+        fstat(&*self.file).map_or(0, |stat| stat.st_blocks as u64 * 512)
+    }
+
+    /// Gives out no frames from now on that could bring the touched bytes above `bytes`; `u64::MAX` for no such bound.
+    pub fn set_cap(&self, bytes: u64) {
+        self.cap.store(bytes, Ordering::Relaxed);
+    }
+
+    /// How many bytes whoever needs a page should at most take ahead of need, where memory is scarce.
+    pub fn ahead(&self) -> u64 {
+        self.ahead.load(Ordering::Relaxed)
+    }
+
+    /// Sets what [`ahead`](Self::ahead) says, down to a power of two; at least a page.
+    pub fn set_ahead(&self, bytes: u64) {
+        self.ahead.store(1 << bytes.max(PAGE_SIZE).ilog2(), Ordering::Relaxed);
     }
 
     fn slice(&self, offset: u64, len: usize) -> VolatileSlice<'_, impl BitmapSlice> {
@@ -413,6 +455,7 @@ impl GuestMemory {
                 }
             }
             ledger.used.retain_range(range.start..range.end(), |refs| refs > 0);
+            self.held.fetch_sub(freed.iter().map(|run| run.len).sum(), Ordering::Relaxed);
             freed.retain(|run| !ledger.keep_warm(*run));
             freed
         };
@@ -565,6 +608,21 @@ mod tests {
         assert!(part.is_unshared());
         assert_eq!(memory.allocated(), PAGE_SIZE);
         drop(part);
+        assert_eq!(memory.allocated(), 0);
+    }
+
+    #[test]
+    fn only_touched_frames_count_for_the_cap() {
+        let memory = GuestMemory::new(64 * PAGE_SIZE).unwrap();
+        memory.set_cap(4 * PAGE_SIZE);
+        let frames = memory.allocate(4 * PAGE_SIZE, PAGE_SIZE).unwrap();
+        let more = memory.allocate(4 * PAGE_SIZE, PAGE_SIZE).unwrap();
+        assert_eq!((memory.allocated(), memory.touched_bytes()), (8 * PAGE_SIZE, 0));
+        memory.zero(frames.range().start, 2 * PAGE_SIZE);
+        assert_eq!(memory.touched_bytes(), 2 * PAGE_SIZE);
+        assert!(memory.allocate(4 * PAGE_SIZE, PAGE_SIZE).is_err());
+        assert!(memory.allocate(2 * PAGE_SIZE, PAGE_SIZE).is_ok());
+        drop((frames, more));
         assert_eq!(memory.allocated(), 0);
     }
 

@@ -8,7 +8,9 @@ use std::path::{Path, PathBuf};
 use amber_abi::Named;
 use amber_abi::capability::{Capability, CapabilitySet};
 use amber_abi::task::Resource;
-use amber_sentry::boot::{CapabilitySpec, MountSource, MountSpec, NetworkKind, ProcessSpec, SandboxConfig, UserSpec};
+use amber_sentry::boot::{
+    CapabilitySpec, Limits, MountSource, MountSpec, NetworkKind, ProcessSpec, SandboxConfig, UserSpec,
+};
 use amber_sentry::profile::KernelProfile;
 use anyhow::{Context, Result, bail, ensure};
 use oci_spec::runtime::{Capabilities, Linux, LinuxCapabilities, Mount, PosixRlimit, Process, Spec};
@@ -110,6 +112,7 @@ fn from_spec(
         process: process_spec(process, terminal).context("`process`")?,
         stdio: [None, None, None],
         controlling_terminal: None,
+        limits: Limits::default(),
         trace: None,
     })
 }
@@ -164,10 +167,8 @@ fn mount(entry: &Mount, directory: &Path) -> Result<Option<MountSpec>> {
         "proc" => refuse(kind).map(|()| MountSource::Proc)?,
         "sysfs" => refuse(kind).map(|()| MountSource::Sys)?,
         "mqueue" => refuse(kind).map(|()| MountSource::Mqueue)?,
-        "cgroup" | "cgroup2" => {
-            log::info!("the {kind} mount on {target} is left out: the guest has no control groups");
-            return Ok(None);
-        }
+        // Whatever the host has, the guest sees its own group in the newer form.
+        "cgroup" | "cgroup2" => MountSource::Cgroup,
         _ => bail!("type `{kind}` is not offered; there are bind, tmpfs, proc, sysfs, devpts, mqueue and cgroup"),
     };
     Ok(Some(spec))

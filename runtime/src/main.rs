@@ -12,6 +12,8 @@ mod metrics;
 mod mounts;
 mod platforms;
 mod quick;
+#[cfg(test)]
+mod sandbox_tests;
 mod table;
 
 use std::io::{self, Write};

@@ -28,6 +28,7 @@ pub fn standard() -> Vec<MountSpec> {
         mount("/dev/shm", MountSource::Tmpfs("mode=1777".into()), "nosuid,nodev"),
         mount("/dev/mqueue", MountSource::Mqueue, "nosuid,nodev,noexec"),
         mount("/sys", MountSource::Sys, "nosuid,nodev,noexec,ro"),
+        mount("/sys/fs/cgroup", MountSource::Cgroup, "nosuid,nodev,noexec,ro"),
     ]
 }
 

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use amber_abi::capability::CapabilitySet;
 use amber_host::terminal;
-use amber_sentry::boot::{CapabilitySpec, MountSource, NetworkKind, ProcessSpec, SandboxConfig, UserSpec};
+use amber_sentry::boot::{CapabilitySpec, Limits, MountSource, NetworkKind, ProcessSpec, SandboxConfig, UserSpec};
 use amber_sentry::profile::KernelProfile;
 use anyhow::{Context, Result, ensure};
 use nix::unistd::{getegid, geteuid, getgroups};
@@ -77,12 +77,13 @@ pub fn sandbox(args: DoArgs, profile: KernelProfile, caller: &Caller) -> Result<
         },
         stdio: [None, None, None],
         controlling_terminal: if caller.terminal.is_none() { terminal::controlling() } else { None },
+        limits: Limits::default(),
         trace: None,
     })
 }
 
 /// The capabilities of a user from whom nothing was taken away.
-fn capabilities_of(uid: u32) -> CapabilitySpec {
+pub fn capabilities_of(uid: u32) -> CapabilitySpec {
     let held = if uid == 0 { CapabilitySet::ALL } else { CapabilitySet::EMPTY };
     CapabilitySpec { bounding: CapabilitySet::ALL, effective: held, permitted: held, ..CapabilitySpec::default() }
 }

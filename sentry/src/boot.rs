@@ -31,6 +31,8 @@ pub struct SandboxConfig {
     pub stdio: [Option<OwnedFd>; 3],
     /// The host's terminal as the controlling terminal of the first session, if the guest gets no console.
     pub controlling_terminal: Option<OwnedFd>,
+    /// What the processes of the sandbox may use together.
+    pub limits: Limits,
     /// Which system calls to print, if any.
     pub trace: Option<TraceFilter>,
 }
@@ -43,6 +45,47 @@ pub enum NetworkKind {
     Loopback,
     /// Whatever the network namespace of Amber's own process reaches: they are sockets of the host in it.
     Host,
+}
+
+impl SandboxConfig {
+    /// A sandbox for this process that has nothing yet, on the newest Linux, without limits.
+    pub fn new(process: ProcessSpec) -> SandboxConfig {
+        SandboxConfig {
+            profile: KernelProfile::default(),
+            hostname: "amber".to_owned(),
+            network: NetworkKind::default(),
+            mounts: Vec::new(),
+            masked_paths: Vec::new(),
+            readonly_paths: Vec::new(),
+            sysctls: Vec::new(),
+            process,
+            stdio: [None, None, None],
+            controlling_terminal: None,
+            limits: Limits::default(),
+            trace: None,
+        }
+    }
+}
+
+/// What the processes of a sandbox may use together.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Limits {
+    /// The most bytes of memory: of processes, files in memory and cached files. Beyond, cached files are given up, then
+    /// processes are killed. The host must allow for more, since Amber's own memory does not count.
+    pub memory: Option<u64>,
+    /// The most tasks at once; one more is refused with `EAGAIN`.
+    pub tasks: Option<u64>,
+    /// The share of processor time, which the host enforces; guests only see it.
+    pub cpu: Option<CpuQuota>,
+}
+
+/// A share of processor time: so many microseconds in each period, over all processors.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CpuQuota {
+    /// Microseconds of processor time …
+    pub quota: u64,
+    /// … in so many microseconds.
+    pub period: u64,
 }
 
 /// Which system calls `--strace` prints, and where.
@@ -89,6 +132,8 @@ pub enum MountSource {
     DevPts(String),
     /// `mqueue`.
     Mqueue,
+    /// `cgroup2`: the sandbox's own group.
+    Cgroup,
 }
 
 /// A user and group number as in the OCI specification.

@@ -8,6 +8,7 @@ use std::time::Instant;
 
 use amber_platform::{GuestMemory, Platform};
 
+use crate::cgroup::ControlGroup;
 use crate::fs::Mount;
 use crate::fs::pipe::Pipes;
 use crate::futex::FutexTable;
@@ -46,6 +47,8 @@ pub struct Kernel {
     pub started: Instant,
     /// Host threads that serve tasks.
     pub workers: Arc<Workers>,
+    /// What the processes may use together, and do.
+    pub cgroup: ControlGroup,
     /// How the sandbox ends.
     pub end: SandboxEnd,
     /// Numbers of calls that were refused, and logged, already.

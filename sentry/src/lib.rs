@@ -9,6 +9,7 @@
 
 pub mod aio;
 pub mod boot;
+pub mod cgroup;
 pub mod error;
 pub mod fs;
 pub mod futex;

@@ -1,14 +1,17 @@
 //! Processes of the guest as the outside sees them.
 
 use std::sync::{Arc, Weak};
+use std::time::SystemTime;
 
 use amber_abi::Signal;
 use amber_abi::poll::PollEvents;
 use amber_abi::task::WaitStatus;
 
 use crate::boot::ExitStatus;
+use crate::fs::proc::command_line;
+use crate::kernel::Kernel;
 use crate::signal::Sending;
-use crate::task::{Task, ThreadGroup};
+use crate::task::{ControllingTerminal, Task, ThreadGroup};
 use crate::tty::Console;
 use crate::wait::{Parker, Waiter};
 
@@ -53,6 +56,69 @@ impl Process {
         }
         exit_status(self.group.state().final_status())
     }
+}
+
+/// A process as `ps` shows it.
+#[derive(Clone, Debug)]
+pub struct ProcessInfo {
+    /// Its number in the guest.
+    pub pid: i32,
+    /// Its parent's; 0 for one that was started from outside.
+    pub ppid: i32,
+    /// Its effective user.
+    pub uid: u32,
+    /// How many threads it has.
+    pub threads: usize,
+    /// The device number of its controlling terminal, 0 without one.
+    pub terminal: u32,
+    /// When it was started.
+    pub started: SystemTime,
+    /// Processor time it used, in nanoseconds.
+    pub cpu: u64,
+    /// What it is doing, as the letter of proc(5).
+    pub state: char,
+    /// Bytes of memory resident.
+    pub resident: u64,
+    /// Its name, as in `/proc/PID/comm`.
+    pub name: String,
+    /// Its arguments; empty for a zombie.
+    pub arguments: Vec<String>,
+}
+
+/// All processes, by number.
+pub(crate) fn all(kernel: &Kernel) -> Vec<ProcessInfo> {
+    type Terminal = Arc<dyn ControllingTerminal>;
+    let found: Vec<_> = {
+        let table = kernel.processes.lock();
+        let row = |p: &crate::task::Process| {
+            let leader = table.task(p.group.pid())?.clone();
+            Some((p.group.clone(), leader, p.parent, p.terminal.clone(), p.zombie.is_some()))
+        };
+        table.processes().filter_map(row).collect()
+    };
+    let describe =
+        |(group, leader, ppid, terminal, zombie): (Arc<ThreadGroup>, Arc<Task>, i32, Option<Terminal>, bool)| {
+            // A leader that ended may have left threads.
+            let memory = group.tasks().iter().find_map(|task| task.memory());
+            let line = memory.as_ref().map(|mm| command_line(mm)).unwrap_or_default();
+            let line = line.strip_suffix(b"\0").unwrap_or(&line);
+            let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+            let used = group.usage();
+            ProcessInfo {
+                pid: group.pid(),
+                ppid,
+                uid: leader.credentials().euid,
+                threads: group.task_count().max(1),
+                terminal: terminal.map_or(0, |terminal| terminal.device_number()),
+                started: leader.started(),
+                cpu: used.user.saturating_add(used.system),
+                state: if zombie { 'Z' } else { leader.activity().letter() },
+                resident: memory.map_or(0, |mm| mm.totals().rss),
+                name: text(&leader.name()),
+                arguments: if line.is_empty() { Vec::new() } else { line.split(|&b| b == 0).map(text).collect() },
+            }
+        };
+    found.into_iter().map(describe).collect()
 }
 
 /// What the outside hears of an end.

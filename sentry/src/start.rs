@@ -9,7 +9,8 @@ use amber_abi::Signal;
 use amber_abi::open::OpenFlags;
 use amber_platform::{GuestMemory, Platform};
 
-use crate::boot::{BootError, ExitStatus, ProcessSpec, SandboxConfig};
+use crate::boot::{BootError, ExitStatus, Limits, ProcessSpec, SandboxConfig};
+use crate::cgroup::Usage;
 use crate::fs::proc::parameters;
 use crate::fs::tmpfs::{TmpFs, TmpfsOptions};
 use crate::fs::{FdTable, FileDescription, FsContext, Mount, MountNamespace, boot, host_stream};
@@ -17,7 +18,7 @@ use crate::ipc::Ipc;
 use crate::kernel::{HostNames, Kernel};
 use crate::loader::Vdso;
 use crate::net::Network;
-use crate::process::{self, Process};
+use crate::process::{self, Process, ProcessInfo};
 use crate::sync::{Mutex, Rank};
 use crate::syscalls::{CallTable, Tracer};
 use crate::task::spawn::{self, Place};
@@ -57,10 +58,11 @@ impl Sandbox {
             tracer: config.trace.map(|filter| Arc::new(Tracer::new(filter))),
             processes: Mutex::new(Rank::Processes, Default::default()),
             users: Default::default(),
-            cpus: std::thread::available_parallelism().map_or(1, usize::from),
+            cpus: amber_host::processor::count(),
             names: Mutex::new(Rank::Leaf, HostNames::new(&config.hostname)),
             started: Instant::now(),
             workers: Default::default(),
+            cgroup: Default::default(),
             end: Default::default(),
             refused: Mutex::new(Rank::Leaf, HashSet::new()),
             timers: Default::default(),
@@ -77,6 +79,7 @@ impl Sandbox {
             console: Default::default(),
             host_terminal: config.controlling_terminal,
         });
+        kernel.cgroup.set_limits(&kernel, &config.limits);
         // Read while the host's files can still be opened.
         amber_host::processor::description();
         parameters::adopt(&kernel);
@@ -154,6 +157,36 @@ impl Sandbox {
     /// The master of the sandbox's terminal, if the first process got one.
     pub fn console(&self) -> Option<&Arc<Console>> {
         self.kernel.console.get()
+    }
+
+    /// Keeps the guest from running until [`resume`](Self::resume); returns when all of it stands still. Timers go on.
+    pub fn pause(&self) {
+        self.kernel.cgroup.pause.begin(&self.kernel);
+    }
+
+    /// Lets a paused guest go on.
+    pub fn resume(&self) {
+        self.kernel.cgroup.pause.end();
+    }
+
+    /// Whether the guest is paused.
+    pub fn is_paused(&self) -> bool {
+        self.kernel.cgroup.pause.is_on()
+    }
+
+    /// What the guest uses.
+    pub fn usage(&self) -> Usage {
+        self.kernel.cgroup.usage(&self.kernel)
+    }
+
+    /// Sets other limits, which hold at once; see [`Limits`].
+    pub fn set_limits(&self, limits: &Limits) {
+        self.kernel.cgroup.set_limits(&self.kernel, limits);
+    }
+
+    /// All processes of the guest, by number.
+    pub fn processes(&self) -> Vec<ProcessInfo> {
+        process::all(&self.kernel)
     }
 
     /// Kills every process of the guest, also a first one that was not started.

@@ -114,6 +114,7 @@ fn make(kernel: &Arc<Kernel>, spec: &MountSpec) -> Result<Arc<Mount>, Errno> {
         MountSource::Dev => (by_type("devtmpfs", "mode=755")?, "tmpfs"),
         MountSource::DevPts(options) => (by_type("devpts", options)?, "devpts"),
         MountSource::Mqueue => (by_type("mqueue", "")?, "mqueue"),
+        MountSource::Cgroup => (by_type("cgroup2", "")?, "cgroup"),
     };
     let mut options = MountOptions::RELATIVE_ATIME;
     options.set(MountOptions::READ_ONLY, spec.read_only);

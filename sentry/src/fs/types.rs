@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use amber_abi::errno::Errno;
 
+use crate::cgroup;
 use crate::fs::tmpfs::{TmpFs, TmpfsOptions};
 use crate::fs::{FileSystem, dev, devpts, mqueue, proc, sys};
 use crate::kernel::Kernel;
@@ -23,6 +24,7 @@ pub struct FileSystemType {
 pub static TYPES: &[FileSystemType] = &[
     FileSystemType { name: "sysfs", make: sys::make },
     FileSystemType { name: "tmpfs", make: tmpfs },
+    FileSystemType { name: "cgroup2", make: cgroup::make },
     FileSystemType { name: "proc", make: proc::make },
     FileSystemType { name: "devtmpfs", make: dev::make },
     FileSystemType { name: "devpts", make: devpts::make },

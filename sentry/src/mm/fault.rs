@@ -179,6 +179,11 @@ impl MemoryManager {
         };
         let size = (before & !(CHUNK - 1)).clamp(CHUNK, MOST_CHUNK);
         let wide = hole.start.max(chunk)..hole.end.min(chunk.saturating_add(size));
+        let ahead = self.memory.ahead();
+        let wide = match (page / ahead).checked_mul(ahead) {
+            Some(block) if ahead < CHUNK => wide.start.max(block)..wide.end.min(block.saturating_add(ahead)),
+            _ => wide,
+        };
         let hint = self.hint(state, wide.start);
         let (at, frames) = match self.memory.allocate_near(wide.end - wide.start, hint) {
             Ok(frames) => (wide.start, frames),

@@ -133,7 +133,8 @@ impl TaskContext {
 /// Counts one more task for the caller's user, if its RLIMIT_NPROC and `kernel.threads-max` allow.
 fn charge_user(ctx: &TaskContext) -> Result<UserCharge, Errno> {
     let most = ctx.kernel().tunables.threads_max.count();
-    if ctx.kernel().processes.lock().task_count() as u64 >= most {
+    let present = ctx.kernel().processes.lock().task_count();
+    if present as u64 >= most || !ctx.kernel().cgroup.admits_task(present) {
         return Err(Errno::EAGAIN);
     }
     let credentials = ctx.credentials();
@@ -290,6 +291,10 @@ fn enter(ctx: &TaskContext, request: &CloneRequest, task: &Arc<Task>) -> Result<
     let own = ctx.group();
     if ctx.is_killed() {
         return Err(Restart::Always.into());
+    }
+    // Others may have been faster since it was asked first.
+    if !ctx.kernel().cgroup.admits_task(table.task_count()) {
+        return Err(Errno::EAGAIN.into());
     }
     if request.flags.contains(CloneFlags::CLONE_THREAD) {
         let mut state = own.state();

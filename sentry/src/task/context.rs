@@ -19,8 +19,8 @@ use crate::signal::hand_over;
 use crate::sync::assert_none_held;
 use crate::syscalls::publish_answers;
 use crate::task::workers::Worker;
-use crate::task::{Activity, Task, VforkGate};
-use crate::wait::{WaitEnd, WaitQueue, Waiter};
+use crate::task::{Activity, Task, ThreadGroup, VforkGate};
+use crate::wait::{WaitEnd, WaitQueue, Waiter, deadline_in};
 
 /// Counts looks at host descriptors that were ready at once, but not for what is waited for: such as one byte where two
 /// are. They become rarer, so that they do not keep a processor busy.
@@ -342,6 +342,15 @@ impl TaskContext {
             }
             self.sleep(Activity::Uninterruptible, None);
         }
+    }
+
+    /// Waits until a process has no task left, at most for a while; only the task's own certain end interrupts it.
+    pub(crate) fn wait_for_end(&self, group: &ThreadGroup, most: Duration) {
+        assert_none_held();
+        let deadline = deadline_in(most);
+        let parker: Arc<dyn Waiter> = self.parker().clone();
+        let _registration = group.ended().register(Arc::downgrade(&parker), PollEvents::all(), 0);
+        while group.task_count() > 0 && !self.is_killed() && self.sleep(Activity::Uninterruptible, deadline) {}
     }
 
     /// Sleeps until woken; false if the deadline came first.

@@ -94,6 +94,7 @@ fn leave_table(task: &Arc<Task>) {
     {
         let mut table = kernel.processes.lock();
         group.add_usage(|usage| usage.ended = usage.ended.plus(task.usage()));
+        kernel.cgroup.add_spent(task.usage());
         let (last, executing) = {
             let mut state = group.state();
             state.tasks.retain(|t| !Arc::ptr_eq(t, task));

@@ -68,11 +68,13 @@ pub(crate) fn serve(mut ctx: TaskContext) -> Box<dyn Context> {
         {
             break status;
         }
+        ctx.kernel().cgroup.pause.heed(&ctx);
         match ctx.run_guest() {
             Ok(trap) => {
                 ctx.thread.room = None;
                 handle(&mut ctx, trap);
                 reclaim::relieve();
+                ctx.kernel().cgroup.settle(&ctx);
             }
             Err(fault) => break broken(&ctx, &fault),
         }
@@ -153,12 +155,8 @@ fn fault(ctx: &mut TaskContext, address: u64, access: Access) {
     ctx.thread.last_fault = LastFault { vector: PAGE_FAULT, error: 4 | present | how, address };
     log::debug!("task {}: {signal} at {address:#x}, rip {:#x}", ctx.tid(), ctx.registers.rip);
     if fault == Fault::OutOfMemory {
-        if reclaim::give_up_all() > 0 {
-            // The guest tries again.
-            return;
-        }
-        log::warn!("process {} is killed: guest memory is used up", ctx.group().pid());
-        ctx.group().state().begin_end(WaitStatus::Signaled(Signal::SIGKILL, false));
+        // The guest tries again, if it is not the one that is killed.
+        ctx.kernel().cgroup.out_of_memory(ctx);
         return;
     }
     force_fault(ctx, signal, SigInfo::fault(signal, code, address));

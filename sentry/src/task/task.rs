@@ -316,6 +316,11 @@ impl Task {
     pub(crate) fn request_attention(&self) {
         self.attention.store(true, Ordering::SeqCst);
         self.parker.unpark();
+        self.interrupt();
+    }
+
+    /// Brings it back from the guest, or keeps it from going there once.
+    pub(crate) fn interrupt(&self) {
         if let Some(interrupter) = self.interrupter.get() {
             interrupter.interrupt();
         }

@@ -18,7 +18,7 @@ use crate::fs::FileSystem;
 use crate::fs::pseudo::{Entry, Kind, PseudoFs, Query};
 use crate::kernel::Kernel;
 
-pub use process::{mask, process_of, ranges};
+pub use process::{command_line, mask, process_of, ranges};
 
 static PROC: Kind = Kind {
     name: "proc",

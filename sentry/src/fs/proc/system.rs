@@ -11,7 +11,7 @@ use crate::fs::locks;
 use crate::fs::pseudo::Query;
 use crate::fs::types::TYPES;
 use crate::kernel::Kernel;
-use crate::task::{Activity, Usage};
+use crate::task::Activity;
 
 type Answer = Result<Vec<u8>, Errno>;
 
@@ -30,7 +30,12 @@ pub fn forbidden(_: &Query<'_>) -> Answer {
 }
 
 pub fn cgroups(_: &Query<'_>) -> Answer {
-    text("#subsys_name\thierarchy\tnum_cgroups\tenabled\n")
+    let names = ["cpuset", "cpu", "cpuacct", "memory", "pids"];
+    text(
+        names
+            .iter()
+            .fold("#subsys_name\thierarchy\tnum_cgroups\tenabled\n".to_owned(), |all, name| all + name + "\t0\t1\t1\n"),
+    )
 }
 
 pub fn cmdline(_: &Query<'_>) -> Answer {
@@ -74,16 +79,10 @@ pub fn interrupts(query: &Query<'_>) -> Answer {
 
 pub fn uptime(query: &Query<'_>) -> Answer {
     let up = query.kernel.started.elapsed();
-    let used = total(query.kernel);
+    let used = query.kernel.cgroup.task_usage(query.kernel);
     let all = up.as_nanos() as u64 * query.kernel.cpus as u64;
     let idle = all.saturating_sub(used.user + used.system) / TICK;
     text(format!("{}.{:02} {}.{:02}\n", up.as_secs(), up.subsec_millis() / 10, idle / 100, idle % 100))
-}
-
-/// What all processes used, those that are gone as well: their account ends up with the first process.
-fn total(kernel: &Kernel) -> Usage {
-    let groups: Vec<_> = kernel.processes.lock().processes().map(|p| p.group.clone()).collect();
-    groups.iter().fold(Usage::default(), |sum, g| sum.plus(g.usage()).plus(g.past_usage().children))
 }
 
 /// Tasks that run or could, and all.
@@ -102,7 +101,7 @@ pub fn loadavg(query: &Query<'_>) -> Answer {
 
 pub fn stat(query: &Query<'_>) -> Answer {
     let kernel = query.kernel;
-    let used = total(kernel);
+    let used = kernel.cgroup.task_usage(kernel);
     let cpus = kernel.cpus as u64;
     let up = kernel.started.elapsed().as_nanos() as u64;
     let (running, _, last) = counts(kernel);
@@ -123,32 +122,45 @@ pub fn stat(query: &Query<'_>) -> Answer {
     text(all)
 }
 
+/// Kilobytes there are, are used, and are used for cached files.
+struct Memory {
+    total: u64,
+    used: u64,
+    cached: u64,
+}
+
+/// The memory of a sandbox is what its limit leaves it, so that programs find in `/proc` what they can use.
+fn memory(query: &Query<'_>) -> Memory {
+    let total = query.kernel.cgroup.memory_shown(query.kernel) / 1024;
+    let usage = query.kernel.cgroup.usage(query.kernel);
+    let used = (usage.memory / 1024).min(total);
+    Memory { total, used, cached: (usage.cached / 1024).min(used) }
+}
+
 pub fn meminfo(query: &Query<'_>) -> Answer {
-    let memory = &query.kernel.memory;
-    let total = memory.limit() / 1024;
-    let used = (memory.allocated() / 1024).min(total);
-    let free = total - used;
+    let Memory { total, used, cached } = memory(query);
+    let (free, anonymous) = (total - used, used - cached);
     let mut all = String::new();
     for (name, kb) in [
         ("MemTotal", total),
         ("MemFree", free),
-        ("MemAvailable", free),
+        ("MemAvailable", free + cached),
         ("Buffers", 0),
-        ("Cached", 0),
+        ("Cached", cached),
         ("SwapCached", 0),
-        ("Active", used),
-        ("Inactive", 0),
-        ("Active(anon)", used),
+        ("Active", anonymous),
+        ("Inactive", cached),
+        ("Active(anon)", anonymous),
         ("Inactive(anon)", 0),
         ("Active(file)", 0),
-        ("Inactive(file)", 0),
+        ("Inactive(file)", cached),
         ("Unevictable", 0),
         ("Mlocked", 0),
         ("SwapTotal", 0),
         ("SwapFree", 0),
         ("Dirty", 0),
         ("Writeback", 0),
-        ("AnonPages", used),
+        ("AnonPages", anonymous),
         ("Mapped", 0),
         ("Shmem", 0),
         ("KReclaimable", 0),
@@ -158,7 +170,7 @@ pub fn meminfo(query: &Query<'_>) -> Answer {
         ("KernelStack", 0),
         ("PageTables", 0),
         ("CommitLimit", query.kernel.tunables.commit_limit(total * 1024) / 1024),
-        ("Committed_AS", used),
+        ("Committed_AS", anonymous),
         ("VmallocTotal", 34_359_738_367),
         ("VmallocUsed", 0),
         ("VmallocChunk", 0),
@@ -177,22 +189,22 @@ pub fn meminfo(query: &Query<'_>) -> Answer {
 
 /// The counters programs look for; pages are the only thing counted.
 pub fn vmstat(query: &Query<'_>) -> Answer {
-    let memory = &query.kernel.memory;
-    let used = total(query.kernel);
-    let (limit, taken) = (memory.limit() / 4096, memory.allocated() / 4096);
+    let Memory { total, used: taken, cached } = memory(query);
+    let (free, anonymous, cached) = ((total - taken) / 4, (taken - cached) / 4, cached / 4);
+    let used = query.kernel.cgroup.task_usage(query.kernel);
     let faults = used.minor_faults + used.major_faults;
     text(format!(
-        "nr_free_pages {}\nnr_inactive_anon 0\nnr_active_anon {taken}\nnr_inactive_file 0\nnr_active_file 0\n\
-         nr_anon_pages {taken}\nnr_mapped 0\nnr_file_pages 0\nnr_dirty 0\nnr_writeback 0\nnr_shmem 0\npgpgin 0\n\
-         pgpgout 0\npswpin 0\npswpout 0\npgfault {faults}\npgmajfault {}\noom_kill 0\n",
-        limit.saturating_sub(taken),
+        "nr_free_pages {free}\nnr_inactive_anon 0\nnr_active_anon {anonymous}\nnr_inactive_file {cached}\n\
+         nr_active_file 0\nnr_anon_pages {anonymous}\nnr_mapped 0\nnr_file_pages {cached}\nnr_dirty 0\nnr_writeback 0\nnr_shmem 0\npgpgin 0\n\
+         pgpgout 0\npswpin 0\npswpout 0\npgfault {faults}\npgmajfault {}\noom_kill {}\n",
         used.major_faults,
+        query.kernel.cgroup.usage(query.kernel).oom_kills,
     ))
 }
 
 pub fn zoneinfo(query: &Query<'_>) -> Answer {
-    let memory = &query.kernel.memory;
-    let (limit, free) = (memory.limit() / 4096, memory.limit().saturating_sub(memory.allocated()) / 4096);
+    let Memory { total, used, .. } = memory(query);
+    let (limit, free) = (total / 4, (total - used) / 4);
     text(format!(
         "Node 0, zone   Normal\n  pages free     {free}\n        boost    0\n        min      0\n        low      0\n        \
          high     0\n        spanned  {limit}\n        present  {limit}\n        managed  {limit}\n"

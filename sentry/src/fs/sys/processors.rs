@@ -82,9 +82,9 @@ fn own_mask(query: &Query<'_>) -> Answer {
 }
 
 fn node_memory(query: &Query<'_>) -> Answer {
-    let memory = &query.kernel.memory;
-    let total = memory.limit() / 1024;
-    let used = (memory.allocated() / 1024).min(total);
+    let group = &query.kernel.cgroup;
+    let total = group.memory_shown(query.kernel) / 1024;
+    let used = (group.usage(query.kernel).memory / 1024).min(total);
     let row = |name: &str, kb: u64| format!("Node 0 {:<15}{kb:8} kB\n", format!("{name}:"));
     Ok((row("MemTotal", total) + &row("MemFree", total - used) + &row("MemUsed", used)).into_bytes())
 }

@@ -62,6 +62,17 @@ pub fn give_up_all() -> u64 {
     give_up(0)
 }
 
+/// Gives up so many bytes of pages that can be read again, those first that were not read for the longest time.
+pub fn give_up_some(bytes: u64) {
+    let _one = ONE.lock();
+    give_up(HELD.load(Ordering::Relaxed).saturating_sub(bytes));
+}
+
+/// How many bytes of frames the caches have.
+pub fn held() -> u64 {
+    HELD.load(Ordering::Relaxed)
+}
+
 fn give_up(goal: u64) -> u64 {
     let mut caches: Vec<Arc<PageCache>> = CACHES.lock().iter().filter_map(Weak::upgrade).collect();
     caches.sort_by_key(|cache| cache.used.load(Ordering::Relaxed));

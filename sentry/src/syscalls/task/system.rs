@@ -65,11 +65,11 @@ pub fn setdomainname(ctx: &mut TaskContext, name: BufIn, len: i32) -> SysResult 
 /// sysinfo(2).
 pub fn sysinfo(ctx: &mut TaskContext, out: PtrOut) -> SysResult {
     let kernel = ctx.kernel();
-    let total = kernel.memory.limit();
+    let total = kernel.cgroup.memory_shown(kernel);
     let info = Sysinfo {
         uptime: kernel.started.elapsed().as_secs() as i64,
         totalram: total,
-        freeram: total.saturating_sub(kernel.memory.allocated()),
+        freeram: total.saturating_sub(kernel.memory.touched_bytes()),
         procs: kernel.processes.lock().task_count().min(usize::from(u16::MAX)) as u16,
         mem_unit: 1,
         ..Sysinfo::default()

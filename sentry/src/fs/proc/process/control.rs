@@ -111,7 +111,7 @@ pub fn set_oom_adj(query: &Query<'_>, text: &[u8]) -> Result<(), Errno> {
 pub fn oom_score(query: &Query<'_>) -> Result<Vec<u8>, Errno> {
     let task = query.task()?;
     let Some(mm) = task.memory() else { return line(0) };
-    let share = mm.totals().rss.saturating_mul(1000) / query.kernel.memory.limit().max(1);
+    let share = mm.totals().rss.saturating_mul(1000) / query.kernel.cgroup.memory_shown(query.kernel).max(1);
     let points = (share as i64 + 1000 + i64::from(task.group().oom_score_adj())) * 2 / 3;
     line(points.max(0))
 }

@@ -213,17 +213,21 @@ fn range(mm: &MemoryManager, start: u64, end: u64) -> Vec<u8> {
 
 /// `/proc/PID/cmdline`: a program that wrote over its arguments may have gone on into the environment.
 pub fn cmdline(query: &Query<'_>) -> Result<Vec<u8>, Errno> {
-    let Some(mm) = memory(query)? else { return Ok(Vec::new()) };
-    let layout = layout(&mm);
-    let mut text = range(&mm, layout.arg_start, layout.arg_end);
+    Ok(memory(query)?.map(|mm| command_line(&mm)).unwrap_or_default())
+}
+
+/// The arguments of a program as they are now, each with a zero behind it.
+pub fn command_line(mm: &MemoryManager) -> Vec<u8> {
+    let layout = layout(mm);
+    let mut text = range(mm, layout.arg_start, layout.arg_end);
     if text.last().is_some_and(|&last| last != 0) && layout.env_start == layout.arg_end {
-        let more = range(&mm, layout.env_start, layout.env_end);
+        let more = range(mm, layout.env_start, layout.env_end);
         text.extend(more);
         if let Some(end) = text.iter().position(|&b| b == 0) {
             text.truncate(end + 1);
         }
     }
-    Ok(text)
+    text
 }
 
 /// `/proc/PID/environ`.

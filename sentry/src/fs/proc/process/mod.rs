@@ -13,6 +13,7 @@ use amber_abi::errno::Errno;
 
 pub use control::written;
 pub use links::shown;
+pub use memory::command_line;
 pub use state::{TICK, mask, ranges};
 
 use self::namespaces::Namespaces;

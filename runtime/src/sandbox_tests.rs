@@ -1,0 +1,326 @@
+//! Sandboxes as the runtime steers them from outside, with the host's own programs as guests.
+
+use std::fs::File;
+use std::io::{Read, pipe};
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use amber_abi::Signal;
+use amber_platform::GuestMemory;
+use amber_platform_ptrace::PtracePlatform;
+use amber_sentry::boot::{BootError, CpuQuota, ExitStatus, Limits, MountSource, ProcessSpec, SandboxConfig, UserSpec};
+use amber_sentry::start::Sandbox;
+
+use crate::mounts;
+use crate::quick::capabilities_of;
+
+fn process(script: &str) -> ProcessSpec {
+    ProcessSpec {
+        args: ["/bin/sh", "-c", script].map(Into::into).to_vec(),
+        env: vec!["PATH=/usr/bin:/bin".into()],
+        cwd: "/".into(),
+        user: UserSpec::default(),
+        umask: 0o22,
+        capabilities: capabilities_of(0),
+        rlimits: Vec::new(),
+        no_new_privs: false,
+        protected: true,
+        oom_score_adj: 0,
+        terminal: None,
+    }
+}
+
+fn config(process: ProcessSpec) -> SandboxConfig {
+    let root = mounts::plain("/", MountSource::Overlay("/".into()));
+    SandboxConfig { mounts: std::iter::once(root).chain(mounts::standard()).collect(), ..SandboxConfig::new(process) }
+}
+
+fn boot(config: SandboxConfig) -> Result<Arc<Sandbox>, BootError> {
+    let _ = env_logger::builder().is_test(true).try_init();
+    let memory = GuestMemory::new(1 << 30).unwrap();
+    let platform = Arc::new(PtracePlatform::new(memory.clone()).unwrap());
+    Sandbox::boot(platform, memory, config).map(Arc::new)
+}
+
+/// What a process writes to its standard output.
+struct Output(JoinHandle<String>);
+
+impl Output {
+    fn new() -> (Output, [Option<OwnedFd>; 3]) {
+        let (mut reader, writer) = pipe().unwrap();
+        let null = OwnedFd::from(File::open("/dev/null").unwrap());
+        let thread = thread::spawn(move || {
+            let mut text = String::new();
+            reader.read_to_string(&mut text).unwrap();
+            text
+        });
+        let again = writer.try_clone().unwrap();
+        (Output(thread), [Some(null), Some(writer.into()), Some(again.into())])
+    }
+
+    fn text(self) -> String {
+        self.0.join().unwrap()
+    }
+}
+
+/// Runs a script as the first process to its end.
+fn run(script: &str, limits: Limits) -> (ExitStatus, String, Arc<Sandbox>) {
+    let (output, stdio) = Output::new();
+    let sandbox = boot(SandboxConfig { stdio, limits, ..config(process(script)) }).unwrap();
+    sandbox.start().unwrap();
+    let status = sandbox.wait();
+    (status, output.text(), sandbox)
+}
+
+/// A sandbox whose first process waits.
+fn waiting() -> Arc<Sandbox> {
+    let sandbox = boot(config(process("exec sleep 1000"))).unwrap();
+    sandbox.start().unwrap();
+    sandbox
+}
+
+fn exec(sandbox: &Sandbox, script: &str) -> (ExitStatus, String) {
+    let (output, stdio) = Output::new();
+    let process = sandbox.exec(&ProcessSpec { protected: false, ..process(script) }, stdio).unwrap();
+    let status = process.wait();
+    (status, output.text())
+}
+
+fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
+    let since = Instant::now();
+    while !holds() {
+        assert!(since.elapsed() < Duration::from_secs(20), "{what}");
+        thread::sleep(Duration::from_millis(5));
+    }
+}
+
+#[test]
+fn a_missing_program_fails_before_the_start() {
+    let missing = ProcessSpec { args: vec!["/no/such/program".into()], ..process("") };
+    assert!(matches!(boot(config(missing)), Err(BootError::NotFound { .. })));
+    let unusable = ProcessSpec { args: vec!["/etc/passwd".into()], ..process("") };
+    assert!(matches!(boot(config(unusable)), Err(BootError::NotExecutable { .. })));
+}
+
+#[test]
+fn nothing_runs_before_the_start() {
+    let (output, stdio) = Output::new();
+    let sandbox = boot(SandboxConfig { stdio, ..config(process("echo ran; exit 3")) }).unwrap();
+    assert!(!sandbox.is_started());
+    let (status, text) = exec(&sandbox, "ps -o pid= -p 1 >/dev/null && cat /proc/1/comm");
+    assert_eq!((status, text.as_str()), (ExitStatus::Exited(0), "sh\n"));
+    assert_eq!(sandbox.processes().len(), 1);
+    sandbox.start().unwrap();
+    sandbox.start().unwrap();
+    assert_eq!(sandbox.wait(), ExitStatus::Exited(3));
+    assert_eq!(output.text(), "ran\n");
+}
+
+#[test]
+fn a_sandbox_is_killed_before_its_start() {
+    let (output, stdio) = Output::new();
+    let sandbox = boot(SandboxConfig { stdio, ..config(process("echo ran")) }).unwrap();
+    sandbox.kill();
+    assert_eq!(sandbox.wait(), ExitStatus::Signaled(9));
+    assert_eq!(output.text(), "");
+    assert!(sandbox.exec(&process("true"), [None, None, None]).is_err());
+}
+
+#[test]
+fn further_processes_are_nobodys_children() {
+    let sandbox = waiting();
+    let (status, text) = exec(&sandbox, "cut -d' ' -f4-6 /proc/$$/stat; echo $PPID; (exit 5) & wait $!; exit $?");
+    assert_eq!(status, ExitStatus::Exited(5));
+    let words: Vec<&str> = text.split_whitespace().collect();
+    assert_eq!((words[0], words[3]), ("0", "0"), "{text}");
+    assert_eq!(words[1], words[2], "a session of its own: {text}");
+    // Orphans of it belong to the first process, and do not hold it up.
+    let (status, _) = exec(&sandbox, "sleep 0.2 >/dev/null 2>&1 & exit 7");
+    assert_eq!(status, ExitStatus::Exited(7));
+    let missing = ProcessSpec { args: vec!["nothing-like-it".into()], ..process("") };
+    assert!(matches!(sandbox.exec(&missing, [None, None, None]), Err(BootError::NotFound { .. })));
+    eventually("the orphan ends", || sandbox.processes().iter().filter(|p| p.state != 'Z').count() == 1);
+    sandbox.kill();
+    sandbox.wait();
+}
+
+#[test]
+fn signals_reach_a_further_process() {
+    let sandbox = waiting();
+    let process = sandbox.exec(&ProcessSpec { protected: false, ..process("exec sleep 1000") }, [None, None, None]);
+    let process = process.unwrap();
+    process.signal(Signal::SIGTERM);
+    assert_eq!(process.wait(), ExitStatus::Signaled(15));
+    // The end of the first takes the others along.
+    let (output, stdio) = Output::new();
+    let other = sandbox.exec(&self::process("echo here; exec sleep 1000"), stdio).unwrap();
+    eventually("it runs", || sandbox.processes().iter().any(|p| p.pid == other.pid() && p.name == "sleep"));
+    sandbox.kill();
+    assert_eq!(sandbox.wait(), ExitStatus::Signaled(9));
+    assert_eq!(other.wait(), ExitStatus::Signaled(9));
+    assert_eq!(output.text(), "here\n");
+}
+
+#[test]
+fn a_further_process_has_a_terminal_of_its_own() {
+    let sandbox = waiting();
+    let spec =
+        ProcessSpec { terminal: Some((33, 77)), ..process("stty size; tty; read line; echo got $line; sleep 1000 &") };
+    let process = sandbox.exec(&spec, [None, None, None]).unwrap();
+    let console = process.console().unwrap().clone();
+    console.write(b"hello\n");
+    let reader = thread::spawn(move || {
+        let mut text = Vec::new();
+        let mut buffer = [0; 256];
+        loop {
+            match console.read(&mut buffer) {
+                0 => return String::from_utf8(text).unwrap(),
+                got => text.extend_from_slice(&buffer[..got]),
+            }
+        }
+    });
+    assert_eq!(process.wait(), ExitStatus::Exited(0));
+    let text = reader.join().unwrap();
+    for part in ["33 77", "/dev/pts/0", "got hello"] {
+        assert!(text.contains(part), "{part}: {text}");
+    }
+    sandbox.kill();
+    sandbox.wait();
+}
+
+#[test]
+fn processes_are_listed() {
+    let sandbox = waiting();
+    eventually("it is sleep", || sandbox.processes()[0].arguments == ["sleep", "1000"]);
+    let (output, stdio) = Output::new();
+    let user = UserSpec { uid: 1234, gid: 5, additional_gids: Vec::new() };
+    let script =
+        "exec python3 -c 'import threading,time;threading.Thread(target=time.sleep,args=(9,)).start();print(1)'";
+    let spec = ProcessSpec { user, ..process(script) };
+    let other = sandbox.exec(&spec, stdio).unwrap();
+    eventually("a second thread", || sandbox.processes().last().is_some_and(|p| p.threads == 2));
+    let all = sandbox.processes();
+    assert_eq!((all[0].pid, all[0].ppid, all[0].uid, all[0].state), (1, 0, 0, 'S'));
+    assert_eq!((all[1].pid, all[1].uid, all[1].name.as_str()), (other.pid(), 1234, "python3"));
+    assert!(all[1].cpu > 0 && all[1].resident > 1 << 20 && all[1].terminal == 0, "{all:?}");
+    let usage = sandbox.usage();
+    assert_eq!(usage.tasks, 3);
+    assert!(usage.memory > 1 << 20 && usage.cpu_user + usage.cpu_system > 0, "{usage:?}");
+    sandbox.kill();
+    sandbox.wait();
+    drop(output);
+}
+
+#[test]
+fn a_paused_guest_stands_still() {
+    let script = "trap 'echo hup; exit 0' HUP; (while :; do :; done) & while :; do :; done";
+    let (output, stdio) = Output::new();
+    let sandbox = boot(SandboxConfig { stdio, ..config(process(script)) }).unwrap();
+    sandbox.start().unwrap();
+    eventually("both run", || sandbox.processes().len() == 2 && sandbox.usage().cpu_user > 20_000_000);
+    for _ in 0..20 {
+        sandbox.pause();
+        let before = sandbox.usage().cpu_user;
+        thread::sleep(Duration::from_millis(5));
+        assert_eq!(sandbox.usage().cpu_user, before);
+        sandbox.resume();
+        eventually("it goes on", || sandbox.usage().cpu_user > before);
+    }
+    sandbox.pause();
+    assert!(sandbox.is_paused());
+    sandbox.signal(Signal::SIGHUP, false);
+    // A process that is made meanwhile stands still as well.
+    let late = sandbox.exec(&process("exit 4"), [None, None, None]).unwrap();
+    thread::sleep(Duration::from_millis(50));
+    assert_eq!(sandbox.processes().len(), 3);
+    sandbox.resume();
+    assert_eq!(sandbox.wait(), ExitStatus::Exited(0));
+    late.wait();
+    assert_eq!(output.text(), "hup\n");
+}
+
+#[test]
+fn a_paused_guest_can_be_killed() {
+    let sandbox = boot(config(process("(while :; do :; done) & sleep 1000"))).unwrap();
+    sandbox.start().unwrap();
+    eventually("both run", || sandbox.usage().cpu_user > 20_000_000);
+    sandbox.pause();
+    sandbox.kill();
+    assert_eq!(sandbox.wait(), ExitStatus::Signaled(9));
+}
+
+#[test]
+fn tasks_are_limited() {
+    let limits = Limits { tasks: Some(4), ..Limits::default() };
+    // A shell that cannot fork says so, with status 2.
+    let script =
+        "cat /sys/fs/cgroup/pids.max; sleep 9 & sleep 9 & sleep 9 & cat /sys/fs/cgroup/pids.current </dev/null";
+    let (status, text, sandbox) = run(script, limits);
+    assert_eq!(status, ExitStatus::Exited(2), "{text}");
+    assert!(text.starts_with("4\n") && text.to_lowercase().contains("fork"), "{text}");
+    assert!(sandbox.usage().tasks_refused > 0);
+}
+
+#[test]
+fn the_largest_process_goes_when_memory_runs_out() {
+    let limits = Limits { memory: Some(64 << 20), ..Limits::default() };
+    let script = "cat /sys/fs/cgroup/memory.max; python3 -c 'x=b\"1\"*(200<<20); print(len(x))'; echo status $?; \
+                  grep oom_kill /sys/fs/cgroup/memory.events";
+    let (status, text, sandbox) = run(script, limits);
+    assert_eq!(status, ExitStatus::Exited(0), "{text}");
+    assert!(text.starts_with("67108864\n"), "{text}");
+    assert!(text.contains("status 137\n") && text.contains("oom_kill 1\n"), "{text}");
+    let usage = sandbox.usage();
+    assert_eq!(usage.oom_kills, 1);
+    assert!(usage.memory_peak < 90 << 20, "{usage:?}");
+}
+
+#[test]
+fn who_is_exempt_survives_a_larger_one_that_is_not() {
+    let limits = Limits { memory: Some(96 << 20), ..Limits::default() };
+    let script = "echo 1000 > /proc/self/oom_score_adj; python3 -c 'import time; time.sleep(60)' & victim=$!; \
+                  echo -1000 > /proc/self/oom_score_adj; head -c 200M /dev/zero > /dev/shm/file; wait $victim; echo $?; \
+                  rm /dev/shm/file; echo alive";
+    let (status, text, _) = run(script, limits);
+    assert_eq!(status, ExitStatus::Exited(0), "{text}");
+    assert!(text.contains("137\nalive\n"), "{text}");
+}
+
+#[test]
+fn cached_files_go_before_processes() {
+    let limits = Limits { memory: Some(48 << 20), ..Limits::default() };
+    let script = "python3 - <<'END'\n\
+        import mmap, os\n\
+        sums = 0\n\
+        for name in ('/usr/bin/python3', '/bin/bash', '/usr/bin/git', '/usr/bin/perl', '/usr/bin/gdb'):\n\
+        \x20   if not os.path.exists(name): continue\n\
+        \x20   with open(name, 'rb') as f:\n\
+        \x20       m = mmap.mmap(f.fileno(), 0, prot=mmap.PROT_READ)\n\
+        \x20       for at in range(0, len(m), 4096): sums += m[at]\n\
+        x = bytearray(16 << 20)\n\
+        print('fine')\n\
+        END";
+    let (status, text, sandbox) = run(script, limits);
+    assert_eq!((status, text.as_str()), (ExitStatus::Exited(0), "fine\n"));
+    assert_eq!(sandbox.usage().oom_kills, 0);
+}
+
+#[test]
+fn limits_can_change_while_the_guest_runs() {
+    let sandbox = waiting();
+    let cpu = Some(CpuQuota { quota: 150_000, period: 100_000 });
+    sandbox.set_limits(&Limits { memory: Some(512 << 20), tasks: Some(100), cpu });
+    let (_, text) =
+        exec(&sandbox, "cd /sys/fs/cgroup; cat memory.max pids.max cpu.max; head -1 /proc/meminfo; free -m");
+    assert!(text.starts_with("536870912\n100\n150000 100000\nMemTotal:         524288 kB\n"), "{text}");
+    sandbox.set_limits(&Limits::default());
+    let (_, text) = exec(&sandbox, "cd /sys/fs/cgroup; cat memory.max pids.max cpu.max cgroup.procs cgroup.type");
+    assert!(text.starts_with("max\nmax\nmax 100000\n1\n") && text.ends_with("\ndomain\n"), "{text}");
+    let (_, text) =
+        exec(&sandbox, "cat /proc/self/cgroup; stat -fc %T /sys/fs/cgroup; echo 5 > /sys/fs/cgroup/memory.max");
+    assert!(text.starts_with("0::/\ncgroup2fs\n"), "{text}");
+    sandbox.kill();
+    sandbox.wait();
+}

@@ -1,0 +1,126 @@
+//! The limit of memory.
+//!
+//! What counts is what the host has set aside for the guest's frames. A task looks at it on its way back to its program,
+//! whenever frames were taken for a part of what was left; what programs touch of frames they have already shows at a
+//! look that a timer makes. Above the limit, cached files go first; then a process is killed.
+
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use amber_abi::Signal;
+use amber_abi::task::WaitStatus;
+
+use super::{ControlGroup, MAX};
+use crate::kernel::Kernel;
+use crate::mm::reclaim;
+use crate::task::TaskContext;
+use crate::time::Expire;
+use crate::time::clock::monotonic;
+
+/// Near the limit, memory is counted again after this many bytes at least.
+const STEP: u64 = 64 << 10;
+/// As much may be taken ahead of need far from the limit.
+const MOST_AHEAD: u64 = 16 << 20;
+/// How often memory is counted that could grow beyond the limit unseen, in nanoseconds.
+const WATCH: u64 = 50_000_000;
+/// How often a task waits for the memory of a killed process before it goes on regardless.
+const PATIENCE: usize = 16;
+
+/// Looks at memory again when its moment has come.
+struct Watch(Weak<Kernel>);
+
+impl Expire for Watch {
+    fn expire(&self) {
+        let Some(kernel) = self.0.upgrade() else { return };
+        let group = &kernel.cgroup;
+        drop(group.watch.lock().take());
+        if !group.make_room(&kernel) {
+            group.kill_one(&kernel);
+        }
+    }
+}
+
+impl ControlGroup {
+    /// Called by each task on its way back to its program, with no lock held: keeps to the limit.
+    #[inline]
+    pub(crate) fn settle(&self, ctx: &TaskContext) {
+        if ctx.kernel().memory.allocated() >= self.next_look.load(Ordering::Relaxed) {
+            self.settle_now(ctx);
+        }
+    }
+
+    fn settle_now(&self, ctx: &TaskContext) {
+        for _ in 0..PATIENCE {
+            if ctx.is_killed() || self.make_room(ctx.kernel()) {
+                return;
+            }
+            if !self.kill_and_wait(ctx) {
+                return;
+            }
+        }
+    }
+
+    /// The sandbox's memory is used up, whatever the limit: kills a process and waits for what it had.
+    pub(crate) fn out_of_memory(&self, ctx: &TaskContext) {
+        if reclaim::give_up_all() == 0 && !ctx.is_killed() && !self.kill_and_wait(ctx) {
+            // Nothing can come of trying again.
+            ctx.group().state().begin_end(WaitStatus::Signaled(Signal::SIGKILL, false));
+        }
+    }
+
+    /// False if nothing may be killed.
+    fn kill_and_wait(&self, ctx: &TaskContext) -> bool {
+        let victim = self.kill_one(ctx.kernel());
+        victim.inspect(|victim| ctx.wait_for_end(victim, Duration::from_millis(500))).is_some()
+    }
+
+    /// Counts what the host has set aside.
+    pub(super) fn count_memory(&self, kernel: &Kernel) -> u64 {
+        let touched = kernel.memory.touched_bytes();
+        self.memory_peak.fetch_max(touched, Ordering::Relaxed);
+        touched
+    }
+
+    /// Counts the memory and gives up what can be spared if it is too much; false if it still is.
+    fn make_room(&self, kernel: &Arc<Kernel>) -> bool {
+        let limit = self.memory_limit.load(Ordering::Relaxed);
+        if limit == MAX {
+            self.next_look.store(MAX, Ordering::Relaxed);
+            return true;
+        }
+        let mut touched = self.count_memory(kernel);
+        if touched > limit {
+            self.at_limit.fetch_add(1, Ordering::Relaxed);
+            // Somewhat more than needed, so that this is not done for each page.
+            reclaim::give_up_some(touched - limit + limit / 16);
+            touched = self.count_memory(kernel);
+        }
+        let room = limit.saturating_sub(touched);
+        kernel.memory.set_ahead((room / 16).clamp(STEP, MOST_AHEAD));
+        let held = kernel.memory.allocated();
+        self.next_look.store(held.saturating_add((room / 4).max(STEP)), Ordering::Relaxed);
+        if held > limit {
+            self.watch(kernel);
+        }
+        touched <= limit
+    }
+
+    fn watch(&self, kernel: &Arc<Kernel>) {
+        let mut watch = self.watch.lock();
+        if watch.is_none() {
+            let target = self.watcher.get_or_init(|| Arc::new(Watch(Arc::downgrade(kernel))));
+            *watch = Some(kernel.timers.set(monotonic().saturating_add(WATCH), Arc::downgrade(target)));
+        }
+    }
+
+    /// The limit is another: from now on it holds.
+    pub(super) fn memory_limit_changed(&self, kernel: &Kernel) {
+        let limit = self.memory_limit.load(Ordering::Relaxed);
+        // One call must not take without end before it is looked at.
+        let cap = if limit == MAX { MAX } else { limit.saturating_add(limit / 8).saturating_add(8 << 20) };
+        kernel.memory.set_cap(cap);
+        kernel.memory.set_ahead(if limit == MAX { MAX } else { (limit / 16).clamp(STEP, MOST_AHEAD) });
+        self.next_look.store(if limit == MAX { MAX } else { 0 }, Ordering::Relaxed);
+    }
+}

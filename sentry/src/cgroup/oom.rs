@@ -1,0 +1,85 @@
+//! What ends when memory runs out.
+
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Weak};
+
+use amber_abi::Signal;
+use amber_abi::task::WaitStatus;
+
+use super::ControlGroup;
+use crate::kernel::Kernel;
+use crate::sync::{Mutex, Rank};
+use crate::task::ThreadGroup;
+
+/// Who is exempt (`OOM_SCORE_ADJ_MIN`), and what the scale goes up to.
+const EXEMPT: i32 = -1000;
+const SCALE: i64 = 1000;
+
+/// Kills one process at a time.
+pub(super) struct Killer {
+    /// The one that is on its way out.
+    last: Mutex<Weak<ThreadGroup>>,
+    one: parking_lot::Mutex<()>,
+}
+
+impl Default for Killer {
+    fn default() -> Self {
+        Killer { last: Mutex::new(Rank::Leaf, Weak::new()), one: parking_lot::Mutex::new(()) }
+    }
+}
+
+/// A process, as far as the choice goes.
+struct Candidate {
+    group: Arc<ThreadGroup>,
+    resident: u64,
+    /// What it has, and more or less by its `oom_score_adj`.
+    points: i64,
+}
+
+fn candidates(kernel: &Kernel) -> Vec<Candidate> {
+    let groups: Vec<_> = kernel.processes.lock().processes().map(|p| p.group.clone()).collect();
+    let all = kernel.cgroup.memory_shown(kernel);
+    let weigh = |group: Arc<ThreadGroup>| {
+        let adjustment = group.oom_score_adj();
+        if adjustment <= EXEMPT {
+            return None;
+        }
+        let memory = group.tasks().iter().find_map(|task| task.memory())?;
+        let resident = memory.totals().rss;
+        let signed = i64::try_from(resident).unwrap_or(i64::MAX);
+        let shift = (i64::try_from(all).unwrap_or(i64::MAX) / SCALE).saturating_mul(adjustment.into());
+        Some(Candidate { group, resident, points: signed.saturating_add(shift) })
+    };
+    groups.into_iter().filter_map(weigh).collect()
+}
+
+impl ControlGroup {
+    /// Kills the process that has the most memory, as its `oom_score_adj` weighs it; answers it, or the one that was
+    /// killed before and is not gone yet. None if there is nothing to kill. No lock may be held.
+    pub(super) fn kill_one(&self, kernel: &Kernel) -> Option<Arc<ThreadGroup>> {
+        let _one = self.oom.one.lock();
+        let last = self.oom.last.lock().upgrade().filter(|group| group.task_count() > 0);
+        if last.is_some() {
+            return last;
+        }
+        let first = self.short.fetch_add(1, Ordering::Relaxed) == 0;
+        let Some(victim) = candidates(kernel).into_iter().max_by_key(|candidate| candidate.points) else {
+            let level = if first { log::Level::Warn } else { log::Level::Debug };
+            log::log!(level, "memory is used up, and no process may be killed for it");
+            return None;
+        };
+        let group = victim.group;
+        let name = group.tasks().first().map(|task| task.name()).unwrap_or_default();
+        log::warn!(
+            "memory is used up: process {} ({}) with {} KiB is killed, oom_score_adj {}",
+            group.pid(),
+            String::from_utf8_lossy(&name),
+            victim.resident / 1024,
+            group.oom_score_adj(),
+        );
+        self.killed.fetch_add(1, Ordering::Relaxed);
+        *self.oom.last.lock() = Arc::downgrade(&group);
+        group.state().begin_end(WaitStatus::Signaled(Signal::SIGKILL, false));
+        Some(group)
+    }
+}
