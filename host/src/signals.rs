@@ -36,6 +36,34 @@ impl SignalWatch {
         Ok(SignalWatch(SignalFd::with_flags(&set, SfdFlags::SFD_CLOEXEC)?))
     }
 
+    /// Watches every signal that others may want to send on to a program, those this process ignores included: all but
+    /// what tells of our own faults and children, and the highest, which a platform uses among its threads. To be called
+    /// before there are other threads.
+    ///
+    /// # Errors
+    /// The host lacks file descriptors or memory.
+    pub fn all() -> io::Result<SignalWatch> {
+        let mut set = SigSet::all();
+        for own in [
+            Signal::SIGSEGV,
+            Signal::SIGBUS,
+            Signal::SIGFPE,
+            Signal::SIGILL,
+            Signal::SIGTRAP,
+            Signal::SIGSYS,
+            Signal::SIGCHLD,
+        ] {
+            set.remove(own);
+        }
+        let mut raw = *set.as_ref();
+        // SAFETY: the set was made by the library and is our own; the number is one of a signal.
+        unsafe { libc::sigdelset(&mut raw, libc::SIGRTMAX()) };
+        // SAFETY: the set was made by the library.
+        let set = unsafe { SigSet::from_sigset_t_unchecked(raw) };
+        set.thread_block()?;
+        Ok(SignalWatch(SignalFd::with_flags(&set, SfdFlags::SFD_CLOEXEC)?))
+    }
+
     /// Waits for the next signal.
     ///
     /// # Errors

@@ -3,6 +3,7 @@
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
+use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 use nix::sys::termios::{SetArg, Termios, cfmakeraw, tcgetattr, tcsetattr};
 use nix::unistd::{getpgrp, tcgetpgrp};
 use parking_lot::Mutex;
@@ -33,6 +34,7 @@ mod call {
     nix::ioctl_write_int_bad!(tcflsh, libc::TCFLSH);
     nix::ioctl_write_int_bad!(tcxonc, libc::TCXONC);
     nix::ioctl_write_int_bad!(tcsbrk, libc::TCSBRK);
+    nix::ioctl_write_int_bad!(tiocsctty, libc::TIOCSCTTY);
 }
 
 /// Bytes of `struct termios2`, in which Linux passes a terminal's modes.
@@ -132,6 +134,34 @@ pub fn window_size(fd: impl AsFd) -> io::Result<WindowSize> {
     // SAFETY: the call writes one `winsize` to the place given, which is one.
     unsafe { call::tiocgwinsz(fd.as_fd().as_raw_fd(), &mut size) }?;
     Ok(WindowSize { rows: size.ws_row, columns: size.ws_col, x_pixels: size.ws_xpixel, y_pixels: size.ws_ypixel })
+}
+
+/// Makes a terminal of its own: the master and the slave.
+///
+/// # Errors
+/// The host has no terminals or descriptors left.
+pub fn make_pair(size: WindowSize) -> io::Result<(OwnedFd, OwnedFd)> {
+    let size = nix::pty::Winsize {
+        ws_row: size.rows,
+        ws_col: size.columns,
+        ws_xpixel: size.x_pixels,
+        ws_ypixel: size.y_pixels,
+    };
+    let pair = nix::pty::openpty(&size, None)?;
+    for end in [&pair.master, &pair.slave] {
+        fcntl(end, FcntlArg::F_SETFD(FdFlag::FD_CLOEXEC))?;
+    }
+    Ok((pair.master, pair.slave))
+}
+
+/// Makes the terminal that of this process's session, which it leads and which has none yet.
+///
+/// # Errors
+/// It does not lead one, or the terminal is another session's.
+pub fn make_controlling(terminal: impl AsFd) -> io::Result<()> {
+    // SAFETY: the call takes a number only.
+    unsafe { call::tiocsctty(terminal.as_fd().as_raw_fd(), 0) }?;
+    Ok(())
 }
 
 /// The terminal in raw mode and how it was before; a process has at most one.

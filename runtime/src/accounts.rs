@@ -68,6 +68,12 @@ pub fn resolve(root: &Path, text: &str) -> Result<Account> {
     Ok(Account { user: spec, home: found.map(|entry| entry.home.clone()).filter(|home| !home.is_empty()) })
 }
 
+/// The name of a user in the tree at `root`.
+pub fn name_of(root: &Path, uid: u32) -> Option<String> {
+    let known = read(root, "etc/passwd", passwd_line).ok()?;
+    known.into_iter().find(|entry| entry.uid == uid).map(|entry| entry.name)
+}
+
 /// Reads the well-formed lines of a file below `root`; a file that does not exist has none. Links are followed as the
 /// guest would follow them, never out of `root`.
 fn read<T>(root: &Path, name: &str, parse: fn(&str) -> Option<T>) -> Result<Vec<T>> {

@@ -60,7 +60,8 @@ impl Caller {
     }
 }
 
-fn terminal() -> Option<(u16, u16)> {
+/// The rows and columns of the terminal at whose foreground the caller runs us, if standard input and output are it.
+pub fn terminal() -> Option<(u16, u16)> {
     let same = fstat(stdin()).ok()?.st_rdev == fstat(stdout()).ok()?.st_rdev;
     let size = window_size(stdout()).ok()?;
     let foreground = stdin().is_terminal() && tcgetpgrp(stdin()).ok()? == getpgrp();

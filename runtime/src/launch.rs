@@ -7,7 +7,7 @@ use std::sync::{Arc, Weak};
 use amber_abi::termios::Winsize;
 use amber_host::signals::SignalWatch;
 use amber_host::terminal::WindowSize;
-use amber_platform::GuestMemory;
+use amber_platform::{GuestMemory, Platform};
 use amber_sentry::boot::{ExitStatus, SandboxConfig, TraceFilter};
 use amber_sentry::start::Sandbox;
 use amber_sentry::syscalls::entries;
@@ -22,7 +22,7 @@ use crate::metrics::Metrics;
 use crate::{logging, platforms};
 
 /// What is passed on to the guest's first process instead of ending Amber.
-const FORWARDED: [Signal; 8] = [
+pub const FORWARDED: [Signal; 8] = [
     Signal::SIGHUP,
     Signal::SIGINT,
     Signal::SIGQUIT,
@@ -33,37 +33,85 @@ const FORWARDED: [Signal; 8] = [
     Signal::SIGWINCH,
 ];
 
-/// Runs a sandbox to its end and returns the exit status for the caller.
-pub fn launch(mut config: SandboxConfig, args: &GlobalArgs) -> Result<u8> {
-    config.trace = trace(args)?;
-    let metrics = Metrics::open(args)?;
-    config.stdio = standard_streams(config.process.terminal.is_some())?;
-    // Before anything starts a thread, which would take the signals otherwise.
-    let signals = SignalWatch::new(&FORWARDED).context("watching signals")?;
-    let memory = GuestMemory::new(memory_size()?)?;
-    let platform = platforms::choose(args.platform, &memory)?;
-    let sandbox = Arc::new(Sandbox::boot(platform.clone(), memory, config)?);
-    let relay = match sandbox.console() {
-        Some(console) => Some(Relay::start(Arc::new(GuestConsole(console.clone())), keys()?, screen()?)?),
-        None => None,
+/// What a sandbox has of the host.
+pub struct Surroundings {
+    /// What becomes the guest's 0, 1 and 2.
+    pub stdio: [Option<OwnedFd>; 3],
+    /// The terminal of the host that is joined to the guest's, if that gets one: where keys come from and output goes.
+    pub terminal: Option<(OwnedFd, OwnedFd)>,
+    /// The signals for the guest; watched before anything starts a thread, which would take them otherwise.
+    pub signals: SignalWatch,
+    /// Whether Amber itself stops when the guest's first process does, if a shell would continue it.
+    pub job_control: bool,
+}
+
+/// A sandbox that can be started.
+pub struct Guest {
+    /// It.
+    pub sandbox: Arc<Sandbox>,
+    platform: Arc<dyn Platform>,
+    relay: Option<Relay>,
+    metrics: Option<Metrics>,
+}
+
+/// Runs a sandbox of the caller's to its end and returns the exit status for the caller.
+pub fn launch(config: SandboxConfig, args: &GlobalArgs) -> Result<u8> {
+    let surroundings = Surroundings {
+        stdio: standard_streams(config.process.terminal.is_some())?,
+        terminal: Some((keys()?, screen()?)),
+        signals: SignalWatch::new(&FORWARDED).context("watching signals")?,
+        job_control: true,
     };
-    forward_signals(signals, Arc::downgrade(&sandbox), relay.as_ref().map(Relay::resizer))?;
-    if let Some(relay) = relay.as_ref().filter(|_| has_job_control()) {
-        sandbox.watch();
-        suspend_with_guest(Arc::clone(&sandbox), relay.suspender())?;
+    let guest = Guest::boot(config, args, surroundings)?;
+    guest.sandbox.start()?;
+    Ok(guest.wait())
+}
+
+impl Guest {
+    /// Makes a sandbox of which nothing runs yet.
+    ///
+    /// # Errors
+    /// What cannot be done, by name.
+    pub fn boot(mut config: SandboxConfig, args: &GlobalArgs, surroundings: Surroundings) -> Result<Guest> {
+        config.trace = trace(args)?;
+        let metrics = Metrics::open(args)?;
+        config.stdio = surroundings.stdio;
+        let memory = GuestMemory::new(memory_size()?)?;
+        let platform = platforms::choose(args.platform, &memory)?;
+        let sandbox = Arc::new(Sandbox::boot(platform.clone(), memory, config)?);
+        let relay = match (sandbox.console(), surroundings.terminal) {
+            (Some(console), Some((keys, screen))) => {
+                Some(Relay::start(Arc::new(GuestConsole(console.clone())), keys, screen)?)
+            }
+            _ => None,
+        };
+        forward_signals(surroundings.signals, Arc::downgrade(&sandbox), relay.as_ref().map(Relay::resizer))?;
+        if let Some(relay) = relay.as_ref().filter(|_| surroundings.job_control && has_job_control()) {
+            sandbox.watch();
+            suspend_with_guest(Arc::clone(&sandbox), relay.suspender())?;
+        }
+        Ok(Guest { sandbox, platform, relay, metrics })
     }
-    sandbox.start()?;
-    let status = sandbox.wait();
-    if let Some(relay) = relay {
-        relay.finish();
+
+    /// Waits for the end of a sandbox that was started, and returns the exit status that tells of it.
+    pub fn wait(self) -> u8 {
+        let status = self.sandbox.wait();
+        if let Some(relay) = self.relay {
+            relay.finish();
+        }
+        if let Some(metrics) = self.metrics {
+            metrics.write(&*self.platform);
+        }
+        status_number(status)
     }
-    if let Some(metrics) = metrics {
-        metrics.write(&*platform);
-    }
-    Ok(match status {
+}
+
+/// How an end is told in an exit status.
+pub fn status_number(status: ExitStatus) -> u8 {
+    match status {
         ExitStatus::Exited(code) => code,
         ExitStatus::Signaled(signal) => 128 + signal as u8,
-    })
+    }
 }
 
 /// The sandbox's terminal as the relay sees it.
@@ -89,12 +137,12 @@ impl ConsoleMaster for GuestConsole {
 }
 
 /// Where keys come from.
-fn keys() -> Result<OwnedFd> {
+pub fn keys() -> Result<OwnedFd> {
     stdin().as_fd().try_clone_to_owned().context("duplicating standard input")
 }
 
 /// Where the guest's output goes.
-fn screen() -> Result<OwnedFd> {
+pub fn screen() -> Result<OwnedFd> {
     stdout().as_fd().try_clone_to_owned().context("duplicating standard output")
 }
 
@@ -156,7 +204,7 @@ fn trace(args: &GlobalArgs) -> Result<Option<TraceFilter>> {
 }
 
 /// What the guest has as 0, 1 and 2: the caller's, but with a console none that is a terminal.
-fn standard_streams(console: bool) -> Result<[Option<OwnedFd>; 3]> {
+pub fn standard_streams(console: bool) -> Result<[Option<OwnedFd>; 3]> {
     let own = |fd: &dyn AsFd, is_terminal: bool| -> Result<Option<OwnedFd>> {
         if console && is_terminal {
             return Ok(None);

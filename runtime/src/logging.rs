@@ -2,20 +2,23 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
-use std::time::Instant;
+use std::time::{Instant, SystemTime};
 
 use amber_host::terminal;
 use anyhow::{Context, Result};
 use log::{Level, LevelFilter};
 
-use crate::cli::{GlobalArgs, LogLevel};
+use crate::cli::{GlobalArgs, LogFormat, LogLevel};
 
 /// Starts logging as the flags say. Lines on standard error begin with `amber:` like any message of a program; lines in
 /// a file begin with the seconds since the start.
 pub fn start(args: &GlobalArgs) -> Result<()> {
     let mut builder = env_logger::Builder::new();
-    builder.filter_level(filter(args.log_level)).target(env_logger::Target::Pipe(sink(args)?));
-    if args.log.is_some() {
+    builder.filter_level(level(args)).target(env_logger::Target::Pipe(sink(args)?));
+    if let Some(format) = args.log_format {
+        builder
+            .format(move |out, record| writeln!(out, "{}", entry(format, record.level(), &record.args().to_string())));
+    } else if args.log.is_some() {
         let start = Instant::now();
         builder.format(move |out, record| {
             let time = start.elapsed().as_secs_f64();
@@ -26,6 +29,39 @@ pub fn start(args: &GlobalArgs) -> Result<()> {
     }
     builder.init();
     Ok(())
+}
+
+/// Tells why a command failed: in one line on standard error, and in the log where that is another file.
+pub fn report(args: &GlobalArgs, message: &str) {
+    if args.log.is_some() {
+        log::error!("{message}");
+    }
+    // Who has no standard error has the status.
+    let _ = match args.log_format.filter(|_| args.log.is_none()) {
+        Some(format) => writeln!(io::stderr(), "{}", entry(format, Level::Error, message)),
+        None => writeln!(io::stderr(), "amber: {message}"),
+    };
+}
+
+/// A line of the log as runc writes it.
+fn entry(format: LogFormat, level: Level, message: &str) -> String {
+    let level = match level {
+        Level::Error => "error",
+        Level::Warn => "warning",
+        Level::Info => "info",
+        Level::Debug => "debug",
+        Level::Trace => "trace",
+    };
+    let time = humantime::format_rfc3339_seconds(SystemTime::now());
+    match format {
+        LogFormat::Json => serde_json::json!({"level": level, "msg": message, "time": time.to_string()}).to_string(),
+        LogFormat::Text => format!("time=\"{time}\" level={level} msg={message:?}"),
+    }
+}
+
+fn level(args: &GlobalArgs) -> LevelFilter {
+    let level = filter(args.log_level);
+    if args.debug { level.max(LevelFilter::Debug) } else { level }
 }
 
 /// Opens where `--log` points, standard error without it.

@@ -10,6 +10,7 @@ mod launch;
 mod logging;
 mod metrics;
 mod mounts;
+mod oci;
 mod platforms;
 mod quick;
 #[cfg(test)]
@@ -26,9 +27,9 @@ use amber_sentry::profile::KernelProfile;
 use anyhow::{Context, Result};
 use clap::Parser;
 
-use crate::bundle::Bundle;
 use crate::caller::Caller;
 use crate::cli::{Cli, Command, Network};
+use crate::oci::FailureKind;
 
 /// The exit status when Amber itself fails, as Docker has it: no program confuses it with its own.
 const FAILED: u8 = 125;
@@ -39,6 +40,13 @@ const NOT_FOUND: u8 = 127;
 
 fn main() -> ExitCode {
     panic::set_hook(Box::new(report_panic));
+    if let Some(result) = oci::role() {
+        return ExitCode::from(result.unwrap_or_else(|error| {
+            terminal::restore_terminal();
+            let _ = writeln!(io::stderr(), "amber: {error:#}");
+            FAILED
+        }));
+    }
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         // Help and the version that were asked for.
@@ -48,18 +56,25 @@ fn main() -> ExitCode {
             return ExitCode::from(FAILED);
         }
     };
+    let global = cli.global.clone();
+    let failed = cli.command.failed();
     match run(cli) {
         Ok(code) => ExitCode::from(code),
         Err(error) => {
             terminal::restore_terminal();
-            // Who has no standard error has the status.
-            let _ = writeln!(io::stderr(), "amber: {error:#}");
-            ExitCode::from(match error.downcast_ref() {
-                Some(BootError::NotFound { .. }) => NOT_FOUND,
-                Some(BootError::NotExecutable { .. }) => NOT_EXECUTABLE,
-                _ => FAILED,
-            })
+            logging::report(&global, &format!("{error:#}"));
+            ExitCode::from(if failed == FAILED { status_of(&error) } else { failed })
         }
+    }
+}
+
+/// What a shell's user expects as the exit status for an error.
+fn status_of(error: &anyhow::Error) -> u8 {
+    let failure = error.downcast_ref::<oci::Failure>().map(|failure| failure.kind);
+    match (error.downcast_ref(), failure) {
+        (Some(BootError::NotFound { .. }), _) | (_, Some(FailureKind::NotFound)) => NOT_FOUND,
+        (Some(BootError::NotExecutable { .. }), _) | (_, Some(FailureKind::NotExecutable)) => NOT_EXECUTABLE,
+        _ => FAILED,
     }
 }
 
@@ -76,11 +91,8 @@ fn run(cli: Cli) -> Result<u8> {
             let caller = Caller::take_over()?;
             quick::sandbox(args, profile, &caller)?
         }
-        Command::Run(args) => {
-            let caller = Caller::take_over()?;
-            Bundle::load(&args.bundle)?.sandbox(&args.id, profile, caller.terminal)?
-        }
         Command::Syscalls(args) => return print(&table::print(args.format, release.map(|_| profile.release()))),
+        command => return oci::command(command, &cli.global, profile),
     };
     if cli.global.network == Network::Host {
         config.network = NetworkKind::Host;
@@ -95,7 +107,7 @@ fn one_line(complaint: &str) -> String {
 }
 
 /// Prints a text; whoever reads it may stop early, as `head` does.
-fn print(text: &str) -> Result<u8> {
+pub fn print(text: &str) -> Result<u8> {
     match io::stdout().write_all(text.as_bytes()) {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error).context("standard output"),
         _ => Ok(0),

@@ -75,6 +75,52 @@ pub fn normal(path: &Path) -> Result<String> {
     Ok(if result.is_empty() { "/".into() } else { result })
 }
 
+/// The options that all mounts may have, as `amber features` lists them.
+pub const OPTIONS: [&str; 42] = [
+    "async",
+    "atime",
+    "bind",
+    "defaults",
+    "dev",
+    "diratime",
+    "dirsync",
+    "exec",
+    "lazytime",
+    "loud",
+    "noatime",
+    "nodev",
+    "nodiratime",
+    "noexec",
+    "nolazytime",
+    "norelatime",
+    "nostrictatime",
+    "nosuid",
+    "private",
+    "rbind",
+    "rdev",
+    "relatime",
+    "rexec",
+    "rnodev",
+    "rnoexec",
+    "rnosuid",
+    "ro",
+    "rprivate",
+    "rro",
+    "rrw",
+    "rshared",
+    "rslave",
+    "rsuid",
+    "runbindable",
+    "rw",
+    "shared",
+    "silent",
+    "slave",
+    "strictatime",
+    "suid",
+    "sync",
+    "unbindable",
+];
+
 /// Applies an option that all file systems share; false if it is none of these.
 fn set_flag(spec: &mut MountSpec, option: &str) -> bool {
     match option {

@@ -1,9 +1,14 @@
 //! The command line.
 
+mod oci;
+
 use std::ffi::OsString;
 use std::path::PathBuf;
 
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
+use serde::{Deserialize, Serialize};
+
+pub use oci::*;
 
 /// What stands behind every help text.
 const EXIT_STATUS: &str = "\
@@ -25,7 +30,7 @@ pub struct Cli {
 }
 
 /// Flags that every command takes, before or after its name.
-#[derive(Args, Clone, Debug)]
+#[derive(Args, Clone, Debug, Serialize, Deserialize)]
 #[command(next_help_heading = "Global options")]
 pub struct GlobalArgs {
     /// How guest code is run
@@ -48,15 +53,33 @@ pub struct GlobalArgs {
     /// Append the log to this file instead of writing it to standard error
     #[arg(long, global = true, value_name = "FILE")]
     pub log: Option<PathBuf>,
+    /// The form of the log: as runc writes it, if one is named
+    #[arg(long, global = true, value_enum, value_name = "FORMAT")]
+    pub log_format: Option<LogFormat>,
     /// The least important messages to log
     #[arg(long, global = true, value_enum, value_name = "LEVEL", default_value_t = LogLevel::Warn)]
     pub log_level: LogLevel,
+    /// The same as `--log-level debug`
+    #[arg(long, global = true)]
+    pub debug: bool,
     /// At the end, write to this file how often guest code was left, by reason: a name and a number in each line
     #[arg(long, global = true, value_name = "FILE")]
     pub metrics: Option<PathBuf>,
     /// What the guest's network reaches; a bundle's own network namespace is always the host's to make
     #[arg(long, global = true, value_enum, value_name = "KIND", default_value_t = Network::None)]
     pub network: Network,
+    /// Where the state of containers is kept [default: /run/amber, or amber in $XDG_RUNTIME_DIR for ordinary users]
+    #[arg(long, global = true, value_name = "DIR")]
+    pub root: Option<PathBuf>,
+    /// Have systemd make control groups; `cgroupsPath` is of the form SLICE:PREFIX:NAME then
+    #[arg(long, global = true)]
+    pub systemd_cgroup: bool,
+    /// Whether it is no error that control groups cannot be made
+    #[arg(long, value_enum, value_name = "WHEN", default_value_t = Rootless::Auto)]
+    pub rootless: Rootless,
+    /// Accepted for programs that call runc; containers are not saved with CRIU
+    #[arg(long, global = true, value_name = "PATH", hide = true)]
+    pub criu: Option<PathBuf>,
 }
 
 /// The commands.
@@ -68,11 +91,56 @@ pub enum Command {
     /// Working directory, environment, standard streams, terminal and exit status are as if it ran directly.
     #[command(disable_help_flag = true, after_help = EXIT_STATUS)]
     Do(DoArgs),
-    /// Run the container of an OCI bundle in the foreground
+    /// Make and start the container of an OCI bundle
     #[command(after_help = EXIT_STATUS)]
     Run(RunArgs),
+    /// Make the container of an OCI bundle; nothing runs in it yet
+    Create(CreateArgs),
+    /// Let a created container run
+    Start(ContainerArgs),
+    /// Print the state of a container
+    State(ContainerArgs),
+    /// Send a signal to the first process of a container
+    Kill(KillArgs),
+    /// Remove what a container holds
+    Delete(DeleteArgs),
+    /// Run a further process in a container
+    Exec(ExecArgs),
+    /// Print the processes of a container
+    Ps(PsArgs),
+    /// Print the containers
+    List(ListArgs),
+    /// Suspend all processes of a container
+    Pause(ContainerArgs),
+    /// Resume all processes of a container
+    Resume(ContainerArgs),
+    /// Print what a container uses and what happens to it
+    Events(EventsArgs),
+    /// Change the limits of a container
+    Update(UpdateArgs),
+    /// Write a config.json to begin with
+    Spec(SpecArgs),
+    /// Print what bundles can ask for
+    Features,
+    /// Save a running container (not supported yet)
+    #[command(hide = true)]
+    Checkpoint(UnsupportedArgs),
+    /// Restore a saved container (not supported yet)
+    #[command(hide = true)]
+    Restore(UnsupportedArgs),
     /// Print the table of system calls: which are implemented, and in which releases they exist
     Syscalls(SyscallsArgs),
+}
+
+impl Command {
+    /// The exit status of a command that failed: as with runc where there is such a command there.
+    pub fn failed(&self) -> u8 {
+        match self {
+            Command::Do(_) | Command::Run(_) | Command::Syscalls(_) => crate::FAILED,
+            Command::Exec(_) => 255,
+            _ => 1,
+        }
+    }
 }
 
 /// What `amber do` takes.
@@ -107,17 +175,6 @@ pub struct DoArgs {
     pub command: Vec<OsString>,
 }
 
-/// What `amber run` takes.
-#[derive(Args, Clone, Debug)]
-pub struct RunArgs {
-    /// The directory with `config.json`
-    #[arg(short, long, value_name = "DIR", default_value = ".")]
-    pub bundle: PathBuf,
-    /// A name for the container: letters, digits, `_`, `+`, `-` and `.`
-    #[arg(value_name = "ID")]
-    pub id: String,
-}
-
 /// What `amber syscalls` takes.
 #[derive(Args, Clone, Debug)]
 pub struct SyscallsArgs {
@@ -127,7 +184,7 @@ pub struct SyscallsArgs {
 }
 
 /// How guest code can be run.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
 pub enum PlatformName {
     /// The best that works on this host
     Auto,
@@ -138,7 +195,7 @@ pub enum PlatformName {
 }
 
 /// What the network of a guest reaches.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
 pub enum Network {
     /// A loopback inside the sandbox
     None,
@@ -147,7 +204,7 @@ pub enum Network {
 }
 
 /// Importance of log messages.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
 pub enum LogLevel {
     /// Nothing
     Off,
@@ -161,6 +218,26 @@ pub enum LogLevel {
     Debug,
     /// Everything
     Trace,
+}
+
+/// Forms of the log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
+pub enum LogFormat {
+    /// `time="…" level=error msg="…"`
+    Text,
+    /// An object in each line
+    Json,
+}
+
+/// When errors of control groups are overlooked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
+pub enum Rootless {
+    /// Always
+    True,
+    /// Never
+    False,
+    /// For ordinary users
+    Auto,
 }
 
 /// Forms of the system call table.

@@ -1,0 +1,201 @@
+//! Messages with open files between two processes of Amber, over a stream socket.
+//!
+//! A message is its length as a 32-bit little-endian number and then its bytes; files travel with the length.
+
+use std::io::{self, ErrorKind, IoSlice, IoSliceMut, Read, Write};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::time::Duration;
+
+use nix::cmsg_space;
+use nix::errno::Errno;
+use nix::sys::socket::{ControlMessage, ControlMessageOwned, MsgFlags, recvmsg, sendmsg};
+
+/// The largest message: more than any configuration has.
+const MAX_BYTES: u32 = 64 << 20;
+/// As many files as Linux passes at once (`SCM_MAX_FD`).
+pub const MAX_FILES: usize = 253;
+
+/// One end of a connection.
+#[derive(Debug)]
+pub struct Channel(UnixStream);
+
+/// What arrived: the bytes and the files.
+pub type Message = (Vec<u8>, Vec<OwnedFd>);
+
+impl Channel {
+    /// A connection over this socket.
+    pub fn new(socket: UnixStream) -> Channel {
+        Channel(socket)
+    }
+
+    /// Two ends joined.
+    ///
+    /// # Errors
+    /// The host has no descriptors left.
+    pub fn pair() -> io::Result<(Channel, Channel)> {
+        UnixStream::pair().map(|(one, other)| (Channel(one), Channel(other)))
+    }
+
+    /// Another handle on the same end.
+    ///
+    /// # Errors
+    /// The host has no descriptors left.
+    pub fn try_clone(&self) -> io::Result<Channel> {
+        self.0.try_clone().map(Channel)
+    }
+
+    /// Gives up waiting for the other end after this time; none waits for ever.
+    ///
+    /// # Errors
+    /// The socket is gone.
+    pub fn set_timeout(&self, limit: Option<Duration>) -> io::Result<()> {
+        self.0.set_read_timeout(limit)?;
+        self.0.set_write_timeout(limit)
+    }
+
+    /// Ends the connection for both sides and every handle.
+    pub fn close(&self) {
+        // Where it is closed already, nothing is left to do.
+        let _ = self.0.shutdown(std::net::Shutdown::Both);
+    }
+
+    /// Sends a message.
+    ///
+    /// # Errors
+    /// The other end is gone, or the message or the list of files is too long.
+    pub fn send(&self, bytes: &[u8], files: &[BorrowedFd<'_>]) -> io::Result<()> {
+        let length = u32::try_from(bytes.len()).ok().filter(|&length| length <= MAX_BYTES);
+        let length = length.ok_or_else(|| io::Error::new(ErrorKind::InvalidInput, "the message is too long"))?;
+        if files.len() > MAX_FILES {
+            return Err(io::Error::new(ErrorKind::InvalidInput, "too many files at once"));
+        }
+        let header = length.to_le_bytes();
+        let raw: Vec<_> = files.iter().map(AsRawFd::as_raw_fd).collect();
+        let rights = [ControlMessage::ScmRights(&raw)];
+        let control = if raw.is_empty() { &[][..] } else { &rights[..] };
+        let slices = [IoSlice::new(&header)];
+        let sent = loop {
+            match sendmsg::<()>(self.0.as_raw_fd(), &slices, control, MsgFlags::MSG_NOSIGNAL, None) {
+                Err(Errno::EINTR) => {}
+                result => break result?,
+            }
+        };
+        let mut stream = &self.0;
+        // The files went with the first byte.
+        stream.write_all(header.get(sent..).unwrap_or_default())?;
+        stream.write_all(bytes)
+    }
+
+    /// Waits for a message; none at the end of the connection.
+    ///
+    /// # Errors
+    /// The connection broke within a message, or what came is none.
+    pub fn receive(&self) -> io::Result<Option<Message>> {
+        let mut header = [0; 4];
+        let mut space = cmsg_space!([std::os::fd::RawFd; MAX_FILES]);
+        let mut files = Vec::new();
+        let got = loop {
+            let mut slices = [IoSliceMut::new(&mut header)];
+            let flags = MsgFlags::MSG_CMSG_CLOEXEC;
+            match recvmsg::<()>(self.0.as_raw_fd(), &mut slices, Some(&mut space), flags) {
+                Err(Errno::EINTR) => {}
+                Err(Errno::ECONNRESET) => return Ok(None),
+                Err(errno) => return Err(errno.into()),
+                Ok(message) => {
+                    for control in message.cmsgs()? {
+                        if let ControlMessageOwned::ScmRights(raw) = control {
+                            // SAFETY: the kernel has just made these descriptors for us; nobody else has them.
+                            files.extend(raw.into_iter().map(|fd| unsafe { OwnedFd::from_raw_fd(fd) }));
+                        }
+                    }
+                    break message.bytes;
+                }
+            }
+        };
+        if got == 0 {
+            return Ok(None);
+        }
+        let mut stream = &self.0;
+        stream.read_exact(header.get_mut(got..).unwrap_or_default())?;
+        let length = u32::from_le_bytes(header);
+        if length > MAX_BYTES {
+            return Err(io::Error::new(ErrorKind::InvalidData, "the message is too long"));
+        }
+        let mut bytes = vec![0; length as usize];
+        stream.read_exact(&mut bytes)?;
+        Ok(Some((bytes, files)))
+    }
+}
+
+impl AsFd for Channel {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+impl From<Channel> for OwnedFd {
+    fn from(channel: Channel) -> OwnedFd {
+        channel.0.into()
+    }
+}
+
+impl From<OwnedFd> for Channel {
+    fn from(socket: OwnedFd) -> Channel {
+        Channel(socket.into())
+    }
+}
+
+/// Sends one open file with a short text over a stream socket, as receivers of a console expect it.
+///
+/// # Errors
+/// The other end is gone.
+pub fn send_file(socket: &UnixStream, text: &[u8], file: BorrowedFd<'_>) -> io::Result<()> {
+    let raw = [file.as_raw_fd()];
+    let slices = [IoSlice::new(text)];
+    let control = [ControlMessage::ScmRights(&raw)];
+    sendmsg::<()>(socket.as_raw_fd(), &slices, &control, MsgFlags::MSG_NOSIGNAL, None)?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::File;
+
+    use super::*;
+
+    #[test]
+    fn messages_and_files_arrive_in_order() {
+        let (one, other) = Channel::pair().unwrap();
+        let (reader, writer) = nix::unistd::pipe().unwrap();
+        let long = vec![b'x'; 1 << 20];
+        let sender = std::thread::spawn(move || {
+            one.send(b"first", &[]).unwrap();
+            one.send(&long, &[writer.as_fd()]).unwrap();
+            one.send(b"", &[]).unwrap();
+        });
+        let (bytes, files) = other.receive().unwrap().unwrap();
+        assert_eq!((bytes.as_slice(), files.len()), (&b"first"[..], 0));
+        let (bytes, mut files) = other.receive().unwrap().unwrap();
+        assert_eq!((bytes.len(), files.len()), (1 << 20, 1));
+        File::from(files.remove(0)).write_all(b"through").unwrap();
+        let (bytes, _) = other.receive().unwrap().unwrap();
+        assert!(bytes.is_empty());
+        sender.join().unwrap();
+        assert!(other.receive().unwrap().is_none());
+        let mut text = String::new();
+        File::from(reader).read_to_string(&mut text).unwrap();
+        assert_eq!(text, "through");
+    }
+
+    #[test]
+    fn nonsense_is_an_error() {
+        let (one, other) = UnixStream::pair().unwrap();
+        (&one).write_all(&[0xff; 4]).unwrap();
+        assert!(Channel::new(other).receive().is_err());
+        let (one, other) = UnixStream::pair().unwrap();
+        (&one).write_all(&[9, 0, 0, 0, 1]).unwrap();
+        drop(one);
+        assert!(Channel::new(other).receive().is_err());
+    }
+}

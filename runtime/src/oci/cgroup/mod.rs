@@ -1,0 +1,221 @@
+//! The control group of a container: made, limited, measured, frozen and removed through the host's cgroup file system.
+//!
+//! Own code, since the kept libraries (`libcgroups`, `cgroups-rs`) bring a second nix, a parser of all of /proc or an
+//! asynchronous runtime with them, and insist on device rules, which a container needs none of whose guest never reaches
+//! a device of the host.
+
+mod stats;
+mod v1;
+mod v2;
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::{self, ErrorKind, Write};
+use std::path::{Component, Path, PathBuf};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+use nix::errno::Errno;
+use nix::sys::signal::{Signal, kill};
+use nix::sys::statfs::{CGROUP2_SUPER_MAGIC, statfs};
+use nix::unistd::Pid;
+use oci_spec::runtime::LinuxResources;
+use serde::{Deserialize, Serialize};
+
+/// Where cgroups are on every usual host.
+const MOUNTED: &str = "/sys/fs/cgroup";
+
+/// What the sandbox itself takes beside the memory of its guest, which is limited inside: where that is exceeded, a guest
+/// process ends, and only a sandbox gone wild meets the host's limit.
+const OWN_MEMORY: i64 = 64 << 20;
+
+/// The control group of a container, or its name in each hierarchy.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum CgroupPlace {
+    /// A directory for each hierarchy, by what stands for it in `/proc/self/cgroup`.
+    V1(BTreeMap<String, PathBuf>),
+    /// The directory in the one hierarchy.
+    V2(PathBuf),
+}
+
+impl CgroupPlace {
+    /// Finds where the group of the container `id` shall be, which need not exist; none on a host without cgroups.
+    ///
+    /// # Errors
+    /// The host does not tell what is mounted.
+    pub fn find(path: Option<&Path>, id: &str) -> Result<Option<CgroupPlace>> {
+        // A name that begins with a slash is meant from the root of the hierarchies, any other from our own place.
+        let (absolute, relative) = match path {
+            Some(path) if !path.as_os_str().is_empty() => (path.is_absolute(), clean(path)),
+            _ => (false, PathBuf::from(id)),
+        };
+        let own = fs::read_to_string("/proc/self/cgroup").context("/proc/self/cgroup")?;
+        if statfs(MOUNTED).is_ok_and(|it| it.filesystem_type() == CGROUP2_SUPER_MAGIC) {
+            return Ok(Some(CgroupPlace::V2(v2::place(&own, absolute, &relative))));
+        }
+        let mounts = fs::read_to_string("/proc/self/mountinfo").context("/proc/self/mountinfo")?;
+        let places = v1::places(&mounts, &own, absolute, &relative);
+        Ok((!places.is_empty()).then_some(CgroupPlace::V1(places)))
+    }
+
+    /// Makes the group.
+    ///
+    /// # Errors
+    /// The host does not permit it.
+    pub fn make(&self) -> io::Result<()> {
+        match self {
+            CgroupPlace::V1(places) => v1::make(places),
+            CgroupPlace::V2(place) => v2::make(place),
+        }
+    }
+
+    /// Sets limits.
+    ///
+    /// # Errors
+    /// The host refuses one; the message names the file.
+    pub fn limit(&self, resources: &LinuxResources) -> Result<()> {
+        match self {
+            CgroupPlace::V1(places) => v1::limit(places, resources),
+            CgroupPlace::V2(place) => v2::limit(place, resources),
+        }
+    }
+
+    /// Puts a process into the group.
+    ///
+    /// # Errors
+    /// The host does not permit it.
+    pub fn add(&self, pid: i32) -> io::Result<()> {
+        self.directories().try_for_each(|place| write(&place.join("cgroup.procs"), &pid.to_string()))
+    }
+
+    /// Stops all processes of the group, or lets them go on; false if the host cannot.
+    ///
+    /// # Errors
+    /// The group is gone, or it does not stop in time.
+    pub fn freeze(&self, frozen: bool) -> Result<bool> {
+        match self {
+            CgroupPlace::V1(places) => v1::freeze(places, frozen),
+            CgroupPlace::V2(place) => v2::freeze(place, frozen),
+        }
+    }
+
+    /// What the group used, in the form of `runc events`.
+    pub fn stats(&self) -> serde_json::Value {
+        match self {
+            CgroupPlace::V1(places) => stats::of_v1(places),
+            CgroupPlace::V2(place) => stats::of_v2(place),
+        }
+    }
+
+    /// The processes in the group.
+    pub fn processes(&self) -> Vec<i32> {
+        let mut all: Vec<i32> = self.directories().flat_map(|place| numbers(&place.join("cgroup.procs"))).collect();
+        all.sort_unstable();
+        all.dedup();
+        all
+    }
+
+    /// Kills what is left in the group and removes it.
+    ///
+    /// # Errors
+    /// Something in it does not end.
+    pub fn remove(&self) -> Result<()> {
+        let limit = Instant::now() + Duration::from_secs(5);
+        for place in self.directories() {
+            while let Err(error) = remove_tree(place) {
+                let shown = || format!("removing the cgroup {}", place.display());
+                if error.raw_os_error() != Some(Errno::EBUSY as i32) || Instant::now() > limit {
+                    return Err(error).with_context(shown);
+                }
+                let _ = self.freeze(false);
+                for pid in self.processes() {
+                    // Whoever has ended meanwhile needs no signal.
+                    let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
+                }
+                thread::sleep(Duration::from_millis(2));
+            }
+        }
+        Ok(())
+    }
+
+    fn directories(&self) -> Box<dyn Iterator<Item = &PathBuf> + '_> {
+        match self {
+            CgroupPlace::V1(places) => Box::new(places.values()),
+            CgroupPlace::V2(place) => Box::new(std::iter::once(place)),
+        }
+    }
+}
+
+/// Whether an error is one that ordinary users get where nobody gave them a group.
+pub fn is_forbidden(error: &anyhow::Error) -> bool {
+    let kind = |error: &io::Error| matches!(error.kind(), ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem);
+    error.downcast_ref::<io::Error>().is_some_and(kind)
+}
+
+/// A path without any way out.
+fn clean(path: &Path) -> PathBuf {
+    path.components().filter(|component| matches!(component, Component::Normal(_))).collect()
+}
+
+/// The memory limit of the host's group for one of the guest: some more, as the sandbox itself needs some.
+fn with_own_memory(limit: i64) -> i64 {
+    if limit > 0 { limit.saturating_add(OWN_MEMORY) } else { limit }
+}
+
+fn write(path: &Path, text: &str) -> io::Result<()> {
+    fs::File::options().write(true).open(path)?.write_all(text.as_bytes())
+}
+
+fn write_named(path: &Path, text: &str) -> Result<()> {
+    write(path, text).with_context(|| format!("failed to write {text:?} to {}", path.display()))
+}
+
+/// Removes a group with those the guest's helpers may have made below; one that is not there is no error.
+fn remove_tree(path: &Path) -> io::Result<()> {
+    match fs::remove_dir(path) {
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
+        Err(error) if error.raw_os_error() == Some(Errno::EBUSY as i32) => {}
+        result => return result,
+    }
+    for entry in fs::read_dir(path)? {
+        let entry = entry?;
+        if entry.file_type()?.is_dir() {
+            remove_tree(&entry.path())?;
+        }
+    }
+    fs::remove_dir(path)
+}
+
+fn numbers<T: std::str::FromStr>(path: &Path) -> Vec<T> {
+    let text = fs::read_to_string(path).unwrap_or_default();
+    text.split_whitespace().filter_map(|word| word.parse().ok()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_path_leads_out() {
+        assert_eq!(clean(Path::new("/../../a/./b/..")), Path::new("a/b"));
+    }
+
+    #[test]
+    fn a_group_is_made_used_and_removed() {
+        let name = format!("amber-test-{}", std::process::id());
+        let Ok(Some(place)) = CgroupPlace::find(Some(Path::new(&name)), "id") else { return };
+        // Ordinary users have no groups.
+        if place.make().is_err() {
+            return;
+        }
+        let mut child = std::process::Command::new("sleep").arg("1000").spawn().unwrap();
+        place.add(child.id() as i32).unwrap();
+        assert!(place.processes().contains(&(child.id() as i32)));
+        place.freeze(true).unwrap();
+        assert!(place.stats().is_object());
+        place.remove().unwrap();
+        child.wait().unwrap();
+        assert!(place.directories().all(|directory| !directory.exists()));
+    }
+}

@@ -1,0 +1,208 @@
+//! Control groups of version 1: a hierarchy for each controller.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::{self, ErrorKind};
+use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use oci_spec::runtime::LinuxResources;
+
+use super::{with_own_memory, write, write_named};
+
+/// Directories by controller.
+pub type Places = BTreeMap<String, PathBuf>;
+
+/// Those whose accounts or limits a container has. The hierarchies of devices and network classes are left out: a guest
+/// has no device of the host, and its packets are marked by none.
+const CONTROLLERS: [&str; 7] = ["blkio", "cpu", "cpuacct", "cpuset", "freezer", "memory", "pids"];
+
+/// Where a group is in each hierarchy that is mounted.
+pub fn places(mounts: &str, own: &str, absolute: bool, path: &Path) -> Places {
+    let mut places = Places::new();
+    for line in mounts.lines() {
+        let Some((front, back)) = line.split_once(" - cgroup ") else { continue };
+        let mut front = front.split(' ').skip(3);
+        let (Some(root), Some(point)) = (front.next(), front.next()) else { continue };
+        let options = back.rsplit(' ').next().unwrap_or_default();
+        for controller in options.split(',').filter(|option| CONTROLLERS.contains(option)) {
+            let mut place = PathBuf::from(point);
+            if !absolute {
+                let here = own_place(own, controller);
+                place.push(super::clean(Path::new(here.strip_prefix(root).unwrap_or(here))));
+            }
+            places.entry(controller.to_owned()).or_insert(place.join(path));
+        }
+    }
+    places
+}
+
+fn own_place<'a>(own: &'a str, controller: &str) -> &'a str {
+    let line = own.lines().find_map(|line| {
+        let (_, rest) = line.split_once(':')?;
+        let (controllers, place) = rest.split_once(':')?;
+        controllers.split(',').any(|it| it == controller).then_some(place)
+    });
+    line.unwrap_or("/")
+}
+
+/// Makes the group in every hierarchy.
+pub fn make(places: &Places) -> io::Result<()> {
+    for (controller, place) in places {
+        match fs::create_dir(place) {
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                if controller == "cpuset"
+                    && let Some(parent) = place.parent()
+                {
+                    make_cpuset(parent)?;
+                }
+                fs::create_dir_all(place)?;
+            }
+            Err(error) if error.kind() != ErrorKind::AlreadyExists => return Err(error),
+            _ => {}
+        }
+        if controller == "cpuset" {
+            inherit_cpuset(place)?;
+        }
+    }
+    Ok(())
+}
+
+/// Makes a group and those above it; a new one has no processors until it is given some.
+fn make_cpuset(place: &Path) -> io::Result<()> {
+    if place.exists() {
+        return Ok(());
+    }
+    if let Some(parent) = place.parent() {
+        make_cpuset(parent)?;
+    }
+    match fs::create_dir(place) {
+        Err(error) if error.kind() != ErrorKind::AlreadyExists => return Err(error),
+        _ => inherit_cpuset(place),
+    }
+}
+
+fn inherit_cpuset(place: &Path) -> io::Result<()> {
+    let Some(parent) = place.parent() else { return Ok(()) };
+    for file in ["cpuset.cpus", "cpuset.mems"] {
+        if fs::read_to_string(place.join(file))?.trim().is_empty() {
+            write(&place.join(file), fs::read_to_string(parent.join(file))?.trim())?;
+        }
+    }
+    Ok(())
+}
+
+/// Sets limits.
+pub fn limit(places: &Places, resources: &LinuxResources) -> Result<()> {
+    let set = |controller: &str, file: &str, value: Option<String>| match (places.get(controller), value) {
+        (Some(place), Some(value)) => write_named(&place.join(file), &value),
+        _ => Ok(()),
+    };
+    if let Some(memory) = resources.memory() {
+        let limit = memory.limit().filter(|&limit| limit != 0).map(with_own_memory);
+        let swap = memory.swap().filter(|&swap| swap != 0).map(with_own_memory);
+        memory_limits(places, limit, swap)?;
+        let soft = memory.reservation().filter(|&soft| soft != 0);
+        set("memory", "memory.soft_limit_in_bytes", soft.map(|soft| soft.to_string()))?;
+        let swappiness = memory.swappiness().filter(|&it| it <= 100);
+        set("memory", "memory.swappiness", swappiness.map(|it| it.to_string()))?;
+    }
+    if let Some(cpu) = resources.cpu() {
+        set("cpu", "cpu.shares", cpu.shares().filter(|&it| it != 0).map(|it| it.to_string()))?;
+        // Whichever comes first may contradict the old value of the other.
+        let period = cpu.period().filter(|&it| it != 0).map(|it| it.to_string());
+        let early = set("cpu", "cpu.cfs_period_us", period.clone());
+        set("cpu", "cpu.cfs_quota_us", cpu.quota().filter(|&it| it != 0).map(|it| it.to_string()))?;
+        if early.is_err() {
+            set("cpu", "cpu.cfs_period_us", period)?;
+        }
+        set("cpu", "cpu.rt_period_us", cpu.realtime_period().filter(|&it| it != 0).map(|it| it.to_string()))?;
+        set("cpu", "cpu.rt_runtime_us", cpu.realtime_runtime().filter(|&it| it != 0).map(|it| it.to_string()))?;
+        set("cpuset", "cpuset.cpus", cpu.cpus().clone().filter(|it| !it.is_empty()))?;
+        set("cpuset", "cpuset.mems", cpu.mems().clone().filter(|it| !it.is_empty()))?;
+    }
+    if let Some(block) = resources.block_io() {
+        let weight = block.weight().filter(|&it| it != 0);
+        if let (Some(weight), Some(place)) = (weight, places.get("blkio")) {
+            let file = ["blkio.weight", "blkio.bfq.weight"].map(|name| place.join(name));
+            let file = file.iter().find(|file| file.exists());
+            write_named(file.context("the host has no weights of block I/O")?, &weight.to_string())?;
+        }
+        let lists = [
+            ("blkio.throttle.read_bps_device", block.throttle_read_bps_device()),
+            ("blkio.throttle.write_bps_device", block.throttle_write_bps_device()),
+            ("blkio.throttle.read_iops_device", block.throttle_read_iops_device()),
+            ("blkio.throttle.write_iops_device", block.throttle_write_iops_device()),
+        ];
+        for (file, list) in lists {
+            for entry in list.iter().flatten() {
+                let value = format!("{}:{} {}", entry.major(), entry.minor(), entry.rate());
+                set("blkio", file, Some(value))?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Sets both limits in the order in which the host takes them: memory alone is never above memory and swap together.
+fn memory_limits(places: &Places, limit: Option<i64>, swap: Option<i64>) -> Result<()> {
+    let Some(place) = places.get("memory") else { return Ok(()) };
+    let (alone, both) = (place.join("memory.limit_in_bytes"), place.join("memory.memsw.limit_in_bytes"));
+    let set_alone = || limit.map_or(Ok(()), |limit| write_named(&alone, &limit.to_string()));
+    let set_both = || match swap {
+        Some(swap) if both.exists() => write_named(&both, &swap.to_string()),
+        _ => Ok(()),
+    };
+    let shrinks =
+        |limit: i64| fs::read_to_string(&both).is_ok_and(|now| now.trim().parse().is_ok_and(|now: i64| limit < now));
+    if limit.is_none_or(|limit| limit == -1 || !shrinks(limit)) {
+        set_both()?;
+        return set_alone();
+    }
+    set_alone()?;
+    set_both()
+}
+
+/// Stops the group or lets it go on, and waits until that is so.
+pub fn freeze(places: &Places, frozen: bool) -> Result<bool> {
+    let Some(place) = places.get("freezer").filter(|place| place.exists()) else { return Ok(false) };
+    let wanted = if frozen { "FROZEN" } else { "THAWED" };
+    let file = place.join("freezer.state");
+    let limit = Instant::now() + Duration::from_secs(2);
+    loop {
+        // Written again each time: what is about to fork can keep a group from freezing for good.
+        write_named(&file, wanted)?;
+        if fs::read_to_string(&file).with_context(|| file.display().to_string())?.trim() == wanted {
+            return Ok(true);
+        }
+        if Instant::now() > limit {
+            write_named(&file, "THAWED")?;
+            bail!("unable to freeze");
+        }
+        thread::sleep(Duration::from_millis(1));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hierarchies_are_found_where_they_are_mounted() {
+        let mounts = "30 25 0:26 / /sys/fs/cgroup/cpu,cpuacct rw - cgroup cgroup rw,cpu,cpuacct\n\
+                      31 25 0:27 /here /sys/fs/cgroup/memory rw - cgroup none rw,memory\n\
+                      32 25 0:28 / /sys/fs/cgroup/unified rw - cgroup2 cgroup2 rw\n";
+        let own = "3:memory:/here/below\n2:cpu,cpuacct:/\n0::/x\n";
+        let absolute = places(mounts, own, true, Path::new("docker/1"));
+        let expected = [
+            ("cpu", "/sys/fs/cgroup/cpu,cpuacct/docker/1"),
+            ("cpuacct", "/sys/fs/cgroup/cpu,cpuacct/docker/1"),
+            ("memory", "/sys/fs/cgroup/memory/docker/1"),
+        ];
+        assert!(absolute.iter().map(|(k, v)| (k.as_str(), v.to_str().unwrap())).eq(expected));
+        let relative = places(mounts, own, false, Path::new("1"));
+        assert_eq!(relative["memory"], Path::new("/sys/fs/cgroup/memory/below/1"));
+    }
+}

@@ -1,0 +1,315 @@
+//! `amber create`: from a bundle to a sandbox that waits for its start.
+
+use std::collections::BTreeMap;
+use std::env;
+use std::io::stderr;
+use std::io::{stdin, stdout};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::process::CommandExt;
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use amber_host::channel::Channel;
+use amber_host::process::{ProcessHandle, inherited, keep_descriptors_from};
+use amber_host::terminal::WindowSize;
+use anyhow::{Context, Result, anyhow, bail, ensure};
+use nix::unistd::geteuid;
+use oci_spec::runtime::{Process, Spec};
+
+use super::cgroup::{self, CgroupPlace};
+use super::console::Pair;
+use super::control::{Launch, Step, Streams, receive, send};
+use super::hooks::{self, Time};
+use super::state::{State, Status};
+use super::store::{Locked, write_whole};
+use super::{ROLE, Runtime};
+use crate::bundle::Bundle;
+use crate::caller;
+use crate::cli::CreateArgs;
+
+/// Where this program is found again.
+pub const SELF: &str = "/proc/self/exe";
+
+/// A container that waits for its start.
+pub struct Created {
+    /// The sandbox's process.
+    pub child: Child,
+    /// Held by a command that stays: the sandbox ends with it.
+    pub channel: Channel,
+}
+
+/// Runs `amber create`.
+///
+/// # Errors
+/// What cannot be done, after which nothing is left.
+pub fn command(runtime: &Runtime, args: &CreateArgs) -> Result<()> {
+    create(runtime, args, false).map(drop)
+}
+
+/// Makes a container. A terminal that nobody else shall have is the caller's own if the caller stays `attached`.
+///
+/// # Errors
+/// What cannot be done, after which nothing is left.
+pub fn create(runtime: &Runtime, args: &CreateArgs, attached: bool) -> Result<Created> {
+    keep_descriptors_from(3).context("closing descriptors")?;
+    crate::bundle::check_id(&args.id).context("invalid container ID format")?;
+    let bundle = Bundle::load(&args.bundle)?;
+    let process = bundle.spec.process().as_ref().context("`process` is missing: there is nothing to run")?;
+    let streams = streams(process, args, attached)?;
+    let default_size = match streams {
+        Streams::Detached => None,
+        Streams::Terminal => Some((0, 0)),
+        Streams::Attached => caller::terminal(),
+    };
+    // What is wrong with it is told before anything is made.
+    bundle.sandbox(&args.id, runtime.profile.clone(), default_size)?;
+
+    let locked = runtime.store.create(&args.id)?;
+    let mut making = Making { state: state(&bundle, args)?, locked: Some(locked), child: None, hooked: false };
+    let (child, channel) = making.all(runtime, args, &bundle, streams)?;
+    making.locked = None;
+    Ok(Created { child, channel })
+}
+
+fn streams(process: &Process, args: &CreateArgs, attached: bool) -> Result<Streams> {
+    let terminal = process.terminal().unwrap_or(false);
+    ensure!(
+        terminal || args.console_socket.is_none(),
+        "cannot use console socket if runc will not detach or allocate tty"
+    );
+    Ok(match (terminal, attached) {
+        (true, _) if args.console_socket.is_some() => Streams::Terminal,
+        (true, false) => bail!("cannot allocate tty if runc will detach without setting console socket"),
+        (_, true) => Streams::Attached,
+        (false, false) => Streams::Detached,
+    })
+}
+
+fn state(bundle: &Bundle, args: &CreateArgs) -> Result<State> {
+    let spec = &bundle.spec;
+    let root = spec.root().as_ref().context("`root` is missing")?;
+    let rootfs = bundle.directory.join(root.path());
+    let annotations: BTreeMap<_, _> = spec.annotations().clone().unwrap_or_default().into_iter().collect();
+    Ok(State {
+        oci_version: spec.version().clone(),
+        id: args.id.clone(),
+        pid: 0,
+        process_start: 0,
+        status: Status::Creating,
+        rootfs: rootfs.canonicalize().unwrap_or(rootfs),
+        bundle: bundle.directory.clone(),
+        created: State::now(),
+        owner: geteuid().as_raw(),
+        annotations,
+        cgroup: None,
+        hooks: spec.hooks().clone(),
+    })
+}
+
+/// A container while it is made; what there is of it is taken back unless it becomes whole.
+struct Making {
+    state: State,
+    locked: Option<Locked>,
+    child: Option<Child>,
+    hooked: bool,
+}
+
+impl Making {
+    fn all(
+        &mut self,
+        runtime: &Runtime,
+        args: &CreateArgs,
+        bundle: &Bundle,
+        streams: Streams,
+    ) -> Result<(Child, Channel)> {
+        let spec = &bundle.spec;
+        self.save()?;
+        self.make_cgroup(runtime, spec)?;
+        let size = spec.process().as_ref().and_then(|process| process.console_size());
+        let size = size.map_or_else(WindowSize::default, |size| WindowSize {
+            rows: u16::try_from(size.height()).unwrap_or(0),
+            columns: u16::try_from(size.width()).unwrap_or(0),
+            ..WindowSize::default()
+        });
+        let pair = match (&args.console_socket, streams) {
+            (Some(socket), Streams::Terminal) => Some(Pair::make(socket, size)?),
+            _ => None,
+        };
+
+        let listener = self.locked()?.listen().context("making the control socket")?;
+        let (ours, theirs) = Channel::pair().context("making a socket")?;
+        let pid = self.spawn(spec, theirs)?;
+        self.state.set_process(pid);
+        if let Some(place) = &self.state.cgroup {
+            place
+                .add(pid)
+                .with_context(|| format!("unable to apply cgroup configuration: putting process {pid} in"))?;
+        }
+        let oom_score = spec.process().as_ref().and_then(|process| process.oom_score_adj());
+        if let Some(score) = oom_score
+            && let Err(error) = std::fs::write(format!("/proc/{pid}/oom_score_adj"), score.to_string())
+        {
+            // Only who is privileged may make it less likely; runc in a user namespace overlooks it as well.
+            log::info!("oom_score_adj {score}: {error}");
+        }
+        self.save()?;
+
+        let launch = Launch {
+            global: absolute(runtime)?,
+            id: args.id.clone(),
+            bundle: bundle.directory.clone(),
+            spec: spec.clone(),
+            state: hooks::text(&self.state, Status::Creating)?,
+            streams,
+        };
+        let preserved = preserved(args.preserve_fds)?;
+        let (input, output, errors) = (stdin(), stdout(), stderr());
+        let mut files: Vec<BorrowedFd<'_>> = vec![input.as_fd(), output.as_fd(), errors.as_fd(), listener.as_fd()];
+        files.extend(pair.as_ref().map(|pair| pair.slave.as_fd()));
+        files.extend(preserved.iter().map(AsFd::as_fd));
+        send(&ours, &launch, &files)?;
+        expect(&ours, |step| matches!(step, Step::Namespaces))?;
+        self.hooked = true;
+        hooks::run(&self.state, Status::Creating, Time::Create)
+            .context("unable to start container process: error during container init")?;
+        send(&ours, &Step::Go, &[])?;
+        expect(&ours, |step| matches!(step, Step::Ready))?;
+        pair.map_or(Ok(()), Pair::send)?;
+        if let Some(path) = &args.pid_file {
+            write_whole(path, &pid.to_string())?;
+        }
+        self.state.status = Status::Created;
+        self.save()?;
+        let child = self.child.take().context("the sandbox")?;
+        Ok((child, ours))
+    }
+
+    fn locked(&self) -> Result<&Locked> {
+        self.locked.as_ref().context("the container")
+    }
+
+    fn save(&self) -> Result<()> {
+        self.locked()?.save(&self.state)
+    }
+
+    fn make_cgroup(&mut self, runtime: &Runtime, spec: &Spec) -> Result<()> {
+        let linux = spec.linux().as_ref();
+        let path = linux.and_then(|linux| linux.cgroups_path().as_ref());
+        let resources = linux.and_then(|linux| linux.resources().as_ref());
+        let make = || -> Result<Option<CgroupPlace>> {
+            let path = path.map(PathBuf::as_path);
+            let Some(place) = CgroupPlace::find(path, &self.state.id)? else { return Ok(None) };
+            place.make()?;
+            let limited = resources.map_or(Ok(()), |resources| place.limit(resources));
+            if limited.is_err() && !runtime.is_rootless() {
+                // What cannot be removed is less of a fault than what could not be limited.
+                let _ = place.remove();
+            }
+            limited.map(|()| Some(place))
+        };
+        match make() {
+            Err(error) if runtime.is_rootless() && cgroup::is_forbidden(&error) => {
+                log::info!("no control group: {error:#}");
+                Ok(())
+            }
+            Err(error) => Err(error.context("unable to apply cgroup configuration")),
+            Ok(place) => {
+                self.state.cgroup = place;
+                self.save()
+            }
+        }
+    }
+
+    /// Starts the sandbox's process. Its command line is the guest's, so that who lists processes sees what runs in it.
+    fn spawn(&mut self, spec: &Spec, channel: Channel) -> Result<i32> {
+        let arguments = spec.process().as_ref().and_then(|process| process.args().clone()).unwrap_or_default();
+        let mut arguments = arguments.into_iter();
+        let mut command = Command::new(SELF);
+        command.arg0(arguments.next().unwrap_or_else(|| "amber".to_owned())).args(arguments);
+        command.env_clear().env(ROLE, "sandbox");
+        command.stdin(Stdio::from(OwnedFd::from(channel)));
+        let child = command.spawn().context("starting the sandbox")?;
+        let pid = child.id() as i32;
+        self.child = Some(child);
+        Ok(pid)
+    }
+}
+
+impl Drop for Making {
+    fn drop(&mut self) {
+        let Some(locked) = self.locked.take() else { return };
+        if let Some(mut child) = self.child.take() {
+            // It may have ended by itself.
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+        if let Some(place) = &self.state.cgroup
+            && let Err(error) = place.remove()
+        {
+            log::warn!("{error:#}");
+        }
+        if self.hooked
+            && let Err(error) = hooks::run(&self.state, Status::Stopped, Time::Stopped)
+        {
+            log::warn!("{error:#}");
+        }
+        if let Err(error) = locked.remove() {
+            log::warn!("{error:#}");
+        }
+    }
+}
+
+/// The flags for a process that may have another working directory.
+fn absolute(runtime: &Runtime) -> Result<crate::cli::GlobalArgs> {
+    let mut global = runtime.global.clone();
+    let here = env::current_dir().unwrap_or_default();
+    for path in [&mut global.log, &mut global.metrics].into_iter().flatten() {
+        *path = here.join(&path);
+    }
+    Ok(global)
+}
+
+/// Waits for a step of the sandbox.
+fn expect(channel: &Channel, wanted: impl Fn(&Step) -> bool) -> Result<()> {
+    match receive::<Step>(channel)? {
+        Some((Step::Failed(failure), _)) => Err(failure.into()),
+        Some((step, _)) if wanted(&step) => Ok(()),
+        Some((step, _)) => Err(anyhow!("the sandbox said {step:?}")),
+        None => Err(anyhow!("the sandbox ended before it was ready")),
+    }
+}
+
+/// The descriptors above standard error that the container shall have, those of socket activation first.
+pub fn preserved(wanted: u16) -> Result<Vec<OwnedFd>> {
+    let activated = env::var("LISTEN_FDS").ok().and_then(|count| count.parse::<u16>().ok()).unwrap_or(0);
+    let count = i32::from(wanted) + i32::from(activated);
+    (3..3 + count)
+        .map(|number| inherited(number).with_context(|| format!("--preserve-fds: descriptor {number} is not open")))
+        .collect()
+}
+
+/// Kills a sandbox by means of the host only, and waits for its end.
+///
+/// # Errors
+/// It does not end.
+pub fn end(state: &State) -> Result<()> {
+    if !state.is_alive() {
+        return Ok(());
+    }
+    let Ok(handle) = ProcessHandle::open(state.pid) else { return Ok(()) };
+    // Between the look and the handle it may have become another.
+    if !state.is_alive() {
+        return Ok(());
+    }
+    match handle.signal(nix::libc::SIGKILL) {
+        Err(error) if error.raw_os_error() == Some(nix::libc::ESRCH) => return Ok(()),
+        result => result.context("killing the sandbox")?,
+    }
+    if let Some(place) = &state.cgroup {
+        // Who is frozen does not end.
+        let _ = place.freeze(false);
+    }
+    ensure!(handle.wait(Duration::from_secs(10))?, "container init still running");
+    Ok(())
+}

@@ -1,0 +1,68 @@
+//! `amber events`.
+
+use std::collections::BTreeMap;
+use std::thread;
+use std::time::Duration;
+
+use amber_host::channel::Channel;
+use anyhow::{Context, Result, bail};
+use serde_json::{Value, json};
+
+use super::Runtime;
+use super::control::{Reply, Request, ask};
+use super::state::Status;
+use super::store::Container;
+use crate::cli::EventsArgs;
+
+/// How long the sandbox may take to answer.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// Prints what a container uses, once or again and again until it ends.
+///
+/// # Errors
+/// It does not run.
+pub fn command(runtime: &Runtime, args: &EventsArgs) -> Result<u8> {
+    let (container, state) = runtime.store.load(&args.id)?;
+    if !matches!(state.current(), Status::Running | Status::Created | Status::Paused) {
+        bail!("container with id {} is not running", args.id);
+    }
+    let mut kills = killed(&container);
+    loop {
+        if !args.stats {
+            thread::sleep(*args.interval);
+            // Where it was removed meanwhile, it has ended as well.
+            let ended = container.state().map_or(true, |state| state.current() == Status::Stopped);
+            if ended {
+                return Ok(0);
+            }
+            let now = killed(&container);
+            if now > kills {
+                print(&json!({"type": "oom", "id": args.id}))?;
+            }
+            kills = now;
+        }
+        let data = state.cgroup.as_ref().map_or(Value::Null, |place| place.stats());
+        print(&json!({"type": "stats", "id": args.id, "data": data}))?;
+        if args.stats {
+            return Ok(0);
+        }
+    }
+}
+
+fn print(event: &Value) -> Result<u8> {
+    crate::print(&format!("{event}\n")).context("printing an event")
+}
+
+/// How many processes of the guest were killed because memory ran out.
+fn killed(container: &Container) -> u64 {
+    usage(container).and_then(|usage| usage.get("oom_kills").copied()).unwrap_or(0)
+}
+
+fn usage(container: &Container) -> Option<BTreeMap<String, u64>> {
+    let channel = Channel::new(container.connect().ok()?);
+    channel.set_timeout(Some(PATIENCE)).ok()?;
+    match ask(&channel, &Request::Usage, &[]).ok()? {
+        Reply::Usage(usage) => Some(usage),
+        _ => None,
+    }
+}

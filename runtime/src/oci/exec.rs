@@ -1,0 +1,163 @@
+//! `amber exec`: a further process in a container.
+
+use std::fs::File;
+use std::io::{BufReader, stderr, stdin, stdout};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::os::unix::process::CommandExt;
+use std::process::{Command, Stdio};
+
+use amber_host::channel::Channel;
+use amber_host::process::keep_descriptors_from;
+use amber_host::terminal::{WindowSize, window_size};
+use anyhow::{Context, Result, anyhow, bail, ensure};
+use oci_spec::runtime::Process;
+use serde_json::{Value, json};
+
+use super::console::Pair;
+use super::control::{ExecRequest, Reply, Request, ask, send};
+use super::create::SELF;
+use super::proxy::{self, Terminal};
+use super::state::{State, Status};
+use super::store::write_whole;
+use super::{ROLE, Runtime};
+use crate::bundle::Bundle;
+use crate::cli::ExecArgs;
+
+/// Runs the process, and waits for its end unless that is not wanted.
+///
+/// # Errors
+/// The container does not run, or the program cannot.
+pub fn command(runtime: &Runtime, args: &ExecArgs) -> Result<u8> {
+    keep_descriptors_from(3).context("closing descriptors")?;
+    let (container, state) = runtime.store.load(&args.id)?;
+    match state.current() {
+        Status::Running | Status::Created => {}
+        Status::Paused if args.ignore_paused => {}
+        Status::Paused => bail!("cannot exec in a paused container (use --ignore-paused to override)"),
+        Status::Stopped => bail!("cannot exec in a stopped container"),
+        status => bail!("cannot exec in a {} container", status.name()),
+    }
+    let process = process(args, &state)?;
+    ensure!(process.args().iter().flatten().next().is_some(), "process args cannot be empty");
+    ensure!(args.preserve_fds == 0, "--preserve-fds is not offered yet");
+    let wants_terminal = process.terminal().unwrap_or(false);
+    ensure!(
+        wants_terminal || args.console_socket.is_none(),
+        "cannot use console socket if runc will not detach or allocate tty"
+    );
+    if wants_terminal && args.detach && args.console_socket.is_none() {
+        bail!("cannot allocate tty if runc will detach without setting console socket");
+    }
+
+    let asked = process.console_size().map_or_else(WindowSize::default, |size| WindowSize {
+        rows: u16::try_from(size.height()).unwrap_or(0),
+        columns: u16::try_from(size.width()).unwrap_or(0),
+        ..WindowSize::default()
+    });
+    let pair = args.console_socket.as_ref().map(|socket| Pair::make(socket, asked)).transpose()?;
+    let own = |fd: BorrowedFd<'_>| fd.try_clone_to_owned().context("duplicating a descriptor");
+    let terminal = match &pair {
+        Some(pair) => Some((own(pair.slave.as_fd())?, own(pair.slave.as_fd())?)),
+        None if wants_terminal => Some((own(stdin().as_fd())?, own(stdout().as_fd())?)),
+        None => None,
+    };
+    let size = match &terminal {
+        Some((_, screen)) => window_size(screen).context("standard output is no terminal")?,
+        None => asked,
+    };
+
+    let title = process.args().clone().unwrap_or_default();
+    let channel = Channel::new(container.connect().context("connecting to the sandbox")?);
+    let request = Request::Exec(Box::new(ExecRequest { process, size: size.into() }));
+    let stream = match terminal {
+        Some((keys, screen)) => {
+            let (ours, theirs) = UnixStream::pair().context("making a socket")?;
+            started(ask(&channel, &request, &[theirs.as_fd()])?)?;
+            Some(Terminal { stream: ours.into(), keys, screen })
+        }
+        None => {
+            let (input, output, errors) = (stdin(), stdout(), stderr());
+            started(ask(&channel, &request, &[input.as_fd(), output.as_fd(), errors.as_fd()])?)?;
+            None
+        }
+    };
+    pair.map_or(Ok(()), Pair::send)?;
+    let note = |pid: u32| args.pid_file.as_ref().map_or(Ok(()), |path| write_whole(path, &pid.to_string()));
+    if args.detach {
+        let pid = leave(title, channel, stream)?;
+        note(pid)?;
+        return Ok(0);
+    }
+    send(&channel, &Request::Proxy(std::process::id() as i32), &[])?;
+    note(std::process::id())?;
+    proxy::attend(channel, stream)
+}
+
+fn started(reply: Reply) -> Result<i32> {
+    match reply {
+        Reply::Started(pid) => Ok(pid),
+        other => Err(anyhow!("the sandbox answered {other:?}")),
+    }
+}
+
+/// Leaves a process behind that stands for the one in the guest: it has its command line, and ends as it does.
+fn leave(title: Vec<String>, channel: Channel, terminal: Option<Terminal>) -> Result<u32> {
+    let (ours, theirs) = Channel::pair().context("making a socket")?;
+    let mut title = title.into_iter();
+    let mut command = Command::new(SELF);
+    command.arg0(title.next().unwrap_or_default()).args(title);
+    command.env_clear().env(ROLE, "proxy");
+    command.stdin(Stdio::from(OwnedFd::from(theirs))).stdout(Stdio::null());
+    let child = command.spawn().context("starting a proxy")?;
+    send(&channel, &Request::Proxy(child.id() as i32), &[])?;
+    let mut files = vec![channel.as_fd()];
+    if let Some(terminal) = &terminal {
+        files.extend([terminal.stream.as_fd(), terminal.keys.as_fd(), terminal.screen.as_fd()]);
+    }
+    send(&ours, &(), &files)?;
+    Ok(child.id())
+}
+
+/// The process that is asked for: that of a file, or the container's first with what the flags change.
+fn process(args: &ExecArgs, state: &State) -> Result<Process> {
+    if let Some(path) = &args.process {
+        let file = File::open(path).with_context(|| path.display().to_string())?;
+        return serde_json::from_reader(BufReader::new(file)).with_context(|| path.display().to_string());
+    }
+    let bundle = Bundle::load(&state.bundle)?;
+    let process = bundle.spec.process().as_ref().context("`process` is missing in the bundle")?;
+    let mut process = serde_json::to_value(process).context("the process")?;
+    process["args"] = json!(args.command);
+    process["terminal"] = json!(args.tty);
+    if let Some(cwd) = &args.cwd {
+        process["cwd"] = json!(cwd);
+    }
+    if args.no_new_privs {
+        process["noNewPrivileges"] = json!(true);
+    }
+    extend(&mut process["env"], &args.env);
+    if let Some(user) = &args.user {
+        let (uid, gid) = user.split_once(':').map_or((user.as_str(), None), |(uid, gid)| (uid, Some(gid)));
+        let number = |text: &str| text.parse::<u32>().with_context(|| format!("--user {user}: {text:?} is no number"));
+        process["user"]["uid"] = json!(number(uid)?);
+        if let Some(gid) = gid {
+            process["user"]["gid"] = json!(number(gid)?);
+        }
+    }
+    if !args.additional_gids.is_empty() {
+        extend(&mut process["user"]["additionalGids"], &args.additional_gids);
+    }
+    if !args.cap.is_empty() {
+        for set in ["bounding", "effective", "permitted", "ambient"] {
+            extend(&mut process["capabilities"][set], &args.cap);
+        }
+    }
+    serde_json::from_value(process).context("the process")
+}
+
+fn extend<T: serde::Serialize>(list: &mut Value, more: &[T]) {
+    let mut all = list.as_array().cloned().unwrap_or_default();
+    all.extend(more.iter().map(|item| json!(item)));
+    *list = Value::Array(all);
+}

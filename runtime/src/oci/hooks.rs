@@ -1,0 +1,136 @@
+//! Programs of the host that run at certain times of a container's life, with its state on standard input.
+
+use std::io::{Read, Write};
+use std::os::unix::process::CommandExt;
+use std::process::{Command, ExitStatus, Stdio};
+use std::thread;
+use std::time::Duration;
+
+use amber_host::process::ProcessHandle;
+use anyhow::{Context, Result, bail};
+use oci_spec::runtime::{Hook, Hooks};
+
+use super::state::{State, Status};
+
+/// The times at which hooks run in the runtime's own surroundings.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Time {
+    /// While the container is created: `prestart`, then `createRuntime`.
+    Create,
+    /// Likewise, in the container's namespaces: `createContainer`.
+    CreateInside,
+    /// After the start: `poststart`.
+    Started,
+    /// After the end: `poststop`.
+    Stopped,
+}
+
+/// The hooks of a time, in order.
+fn of(hooks: &Hooks, time: Time) -> Vec<&Hook> {
+    let lists = match time {
+        Time::Create => [hooks.prestart(), hooks.create_runtime()],
+        Time::CreateInside => [hooks.create_container(), &None],
+        Time::Started => [hooks.poststart(), &None],
+        Time::Stopped => [hooks.poststop(), &None],
+    };
+    lists.into_iter().flatten().flatten().collect()
+}
+
+/// Runs the hooks of a time.
+///
+/// # Errors
+/// One failed; those behind it did not run. Of the hooks after the end all run.
+pub fn run(state: &State, status: Status, time: Time) -> Result<()> {
+    let Some(hooks) = &state.hooks else { return Ok(()) };
+    let hooks = of(hooks, time);
+    if hooks.is_empty() {
+        return Ok(());
+    }
+    run_all(&hooks, &text(state, status)?, time == Time::Stopped)
+}
+
+/// The state as hooks read it.
+///
+/// # Errors
+/// None that happens.
+pub fn text(state: &State, status: Status) -> Result<String> {
+    let mut shown = serde_json::to_value(state.shown(status, "")).context("the state")?;
+    if let Some(object) = shown.as_object_mut() {
+        for key in ["rootfs", "created", "owner"] {
+            object.remove(key);
+        }
+    }
+    Ok(shown.to_string())
+}
+
+/// Runs the hooks that belong into the container's namespaces, in which this process is.
+///
+/// # Errors
+/// As for [`run`].
+pub fn run_inside(hooks: Option<&Hooks>, state: &str) -> Result<()> {
+    let hooks = hooks.map(|hooks| of(hooks, Time::CreateInside)).unwrap_or_default();
+    run_all(&hooks, state, false)
+}
+
+fn run_all(hooks: &[&Hook], state: &str, regardless: bool) -> Result<()> {
+    for (index, hook) in hooks.iter().enumerate() {
+        match run_one(hook, state).with_context(|| format!("error running hook #{index}")) {
+            Err(error) if regardless => log::warn!("{error:#}"),
+            result => result?,
+        }
+    }
+    Ok(())
+}
+
+fn run_one(hook: &Hook, state: &str) -> Result<()> {
+    let path = hook.path();
+    let mut arguments = hook.args().iter().flatten();
+    let mut command = Command::new(path);
+    command.arg0(arguments.next().map_or(path.as_os_str(), |name| name.as_ref())).args(arguments);
+    command.env_clear();
+    for entry in hook.env().iter().flatten() {
+        if let Some((name, value)) = entry.split_once('=') {
+            command.env(name, value);
+        }
+    }
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().with_context(|| format!("error running hook: {}", path.display()))?;
+    let input = child.stdin.take().context("a pipe")?;
+    let (out, err) = (child.stdout.take().context("a pipe")?, child.stderr.take().context("a pipe")?);
+    let limit = hook.timeout().and_then(|seconds| u64::try_from(seconds).ok()).filter(|&seconds| seconds > 0);
+    let handle = ProcessHandle::open(child.id() as i32).context("a hook's process")?;
+    let (status, out, err) = thread::scope(|scope| -> Result<(Option<ExitStatus>, String, String)> {
+        let (out, err) = (scope.spawn(|| read_all(out)), scope.spawn(|| read_all(err)));
+        scope.spawn(move || {
+            let mut input = input;
+            // Not every hook reads it.
+            let _ = input.write_all(state.as_bytes());
+        });
+        let ended = match limit {
+            Some(seconds) => handle.wait(Duration::from_secs(seconds)).context("waiting for a hook")?,
+            None => true,
+        };
+        if !ended {
+            child.kill().context("ending a hook")?;
+        }
+        let status = child.wait().context("waiting for a hook")?;
+        let text = |reader: thread::ScopedJoinHandle<'_, String>| reader.join().unwrap_or_default();
+        Ok((ended.then_some(status), text(out), text(err)))
+    })?;
+    match status {
+        None => bail!("error running hook: hook ran past specified timeout of {}s", limit.unwrap_or(0)),
+        Some(status) if !status.success() => {
+            let how = status.code().map_or_else(|| format!("{status}"), |code| format!("exit status {code}"));
+            bail!("error running hook: {how}, stdout: {}, stderr: {}", out.trim_end(), err.trim_end())
+        }
+        Some(_) => Ok(()),
+    }
+}
+
+/// What a hook prints. One that leaves a process of its own behind ends the pipe late; that is its own business.
+fn read_all(mut from: impl Read) -> String {
+    let mut text = Vec::new();
+    // What was read until an error is shown.
+    let _ = from.read_to_end(&mut text);
+    String::from_utf8_lossy(&text).into_owned()
+}

@@ -1,0 +1,91 @@
+//! Who stands on the host for a further process of the guest: gives signals on to it and ends as it does.
+
+use std::io::stdin;
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
+use std::thread;
+
+use amber_host::channel::Channel;
+use amber_host::signals::SignalWatch;
+use amber_host::terminal::make_controlling;
+use anyhow::{Context, Result};
+use nix::sys::signal::Signal;
+use nix::unistd::setsid;
+
+use super::console::StreamConsole;
+use super::control::{Reply, Request, receive, send};
+use crate::console::Relay;
+
+/// The exit status of a process whose sandbox was killed.
+const KILLED: u8 = 128 + 9;
+
+/// A terminal of the host, and the stream to the guest's.
+pub struct Terminal {
+    /// What is typed and printed.
+    pub stream: OwnedFd,
+    /// Where keys come from.
+    pub keys: OwnedFd,
+    /// Where output goes.
+    pub screen: OwnedFd,
+}
+
+/// Runs a proxy that `exec` left behind.
+///
+/// # Errors
+/// Whoever started it is gone or talks nonsense.
+pub fn main() -> Result<u8> {
+    let parent: Channel = stdin().as_fd().try_clone_to_owned().context("standard input")?.into();
+    let Some(((), files)) = receive(&parent)? else { return Ok(KILLED) };
+    drop(parent);
+    setsid().context("starting a session")?;
+    let mut files = files.into_iter();
+    let channel = Channel::from(files.next().context("the connection is missing")?);
+    let terminal = match (files.next(), files.next(), files.next()) {
+        (Some(stream), Some(keys), Some(screen)) => {
+            // So that the host tells us of its new sizes.
+            make_controlling(&keys).context("taking the terminal")?;
+            Some(Terminal { stream, keys, screen })
+        }
+        _ => None,
+    };
+    attend(channel, terminal)
+}
+
+/// Stands for a process until its end, and answers its exit status.
+///
+/// # Errors
+/// The terminal is none, or the host has no threads left.
+pub fn attend(channel: Channel, terminal: Option<Terminal>) -> Result<u8> {
+    // Before there are other threads.
+    let signals = SignalWatch::all().context("watching signals")?;
+    let relay = match terminal {
+        Some(Terminal { stream, keys, screen }) => {
+            let console = StreamConsole { stream: stream.into(), channel: channel.try_clone()? };
+            Some(Relay::start(Arc::new(console), keys, screen).context("joining the terminals")?)
+        }
+        None => None,
+    };
+    let resizer = relay.as_ref().map(Relay::resizer);
+    let told = channel.try_clone().context("duplicating a descriptor")?;
+    let forward = move || {
+        while let Ok(caught) = signals.next() {
+            match &resizer {
+                Some(resizer) if caught.signal == Signal::SIGWINCH as i32 => resizer.resized(),
+                _ if send(&told, &Request::Signal(caught.signal), &[]).is_err() => return,
+                _ => {}
+            }
+        }
+    };
+    thread::Builder::new().name("signals".into()).spawn(forward).context("starting a thread")?;
+    let status = loop {
+        match receive(&channel) {
+            Ok(Some((Reply::Ended(status), _))) => break status,
+            Ok(Some(_)) => {}
+            Ok(None) | Err(_) => break KILLED,
+        }
+    };
+    if let Some(relay) = relay {
+        relay.finish();
+    }
+    Ok(status)
+}

@@ -1,0 +1,116 @@
+//! The process of a sandbox: `create` starts it, `start` lets the guest run, and it ends with the guest.
+
+use std::fs::File;
+use std::io::{IsTerminal, stdin};
+use std::os::fd::{AsFd, OwnedFd};
+
+use amber_host::channel::Channel;
+use amber_host::signals::SignalWatch;
+use amber_host::terminal::{make_controlling, window_size};
+use amber_sentry::boot::NetworkKind;
+use amber_sentry::profile::KernelProfile;
+use anyhow::{Context, Result, bail, ensure};
+use nix::sys::prctl::set_pdeathsig;
+use nix::sys::signal::Signal;
+use nix::unistd::{dup2_stderr, dup2_stdin, dup2_stdout, setsid};
+
+use super::control::{Failure, Launch, Step, Streams, receive, send};
+use super::hooks;
+use super::serve::Server;
+use crate::bundle::Bundle;
+use crate::caller::Caller;
+use crate::launch::{FORWARDED, Guest, Surroundings, keys, screen, standard_streams};
+use crate::logging;
+
+/// Runs the process to its end.
+///
+/// # Errors
+/// Whoever started it is gone or talks nonsense.
+pub fn main() -> Result<u8> {
+    // Until everything is ready, a sandbox does not outlive whoever makes it.
+    set_pdeathsig(Signal::SIGKILL).context("tying the sandbox to its maker")?;
+    let channel: Channel = stdin().as_fd().try_clone_to_owned().context("standard input")?.into();
+    let Some((launch, files)) = receive::<Launch>(&channel)? else { return Ok(1) };
+    let guest = match prepare(&channel, launch, files) {
+        Ok(guest) => guest,
+        Err(error) => {
+            send(&channel, &Step::Failed(Failure::of(&error)), &[])?;
+            return Ok(1);
+        }
+    };
+    send(&channel, &Step::Ready, &[])?;
+    if guest.outlives {
+        set_pdeathsig(None).context("untying the sandbox from its maker")?;
+    }
+    guest.server.start(guest.guest.sandbox.clone())?;
+    Ok(guest.guest.wait())
+}
+
+/// A sandbox, and what others ask of it.
+struct Prepared {
+    guest: Guest,
+    server: Server,
+    outlives: bool,
+}
+
+fn prepare(channel: &Channel, launch: Launch, files: Vec<OwnedFd>) -> Result<Prepared> {
+    logging::start(&launch.global)?;
+    let profile = match &launch.global.kernel {
+        Some(text) => KernelProfile::new(text).with_context(|| format!("--kernel {text}"))?,
+        None => KernelProfile::default(),
+    };
+    let mut files = files.into_iter();
+    let mut next = || files.next().context("a file is missing");
+    let (input, output, errors, listener) = (next()?, next()?, next()?, next()?);
+    let slave = if launch.streams == Streams::Terminal { Some(next()?) } else { None };
+    let preserved: Vec<OwnedFd> = files.collect();
+    // The sandbox ends with its maker's death only as long as it is tied to it; later nobody reads these.
+    let attached = launch.streams == Streams::Attached;
+    if !attached {
+        setsid().context("starting a session")?;
+    }
+
+    super::network::enter(&launch.spec)?;
+    send(channel, &Step::Namespaces, &[])?;
+    match receive::<Step>(channel)? {
+        Some((Step::Go, _)) => {}
+        _ => bail!("whoever makes the sandbox is gone"),
+    }
+    hooks::run_inside(launch.spec.hooks().as_ref(), &launch.state)?;
+
+    let (stdio, terminal, signals) = match &slave {
+        Some(slave) => {
+            dup2_stdin(File::open("/dev/null").context("/dev/null")?).context("standard input")?;
+            make_controlling(slave).context("taking the terminal")?;
+            let copy = || slave.try_clone().context("duplicating a descriptor");
+            ([None, None, None], Some((copy()?, copy()?)), SignalWatch::all())
+        }
+        None if attached => {
+            dup2_stdin(&input).context("standard input")?;
+            dup2_stdout(&output).context("standard output")?;
+            dup2_stderr(&errors).context("standard error")?;
+            let wants = launch.spec.process().as_ref().and_then(|process| process.terminal()).unwrap_or(false);
+            let terminal = if stdin().is_terminal() { Some((keys()?, screen()?)) } else { None };
+            (standard_streams(wants)?, terminal, SignalWatch::new(&FORWARDED))
+        }
+        None => {
+            dup2_stdin(File::open("/dev/null").context("/dev/null")?).context("standard input")?;
+            ([Some(input), Some(output), Some(errors)], None, SignalWatch::all())
+        }
+    };
+    let signals = signals.context("watching signals")?;
+    let caller = Caller::take_over().context("limits")?;
+    let size = match &slave {
+        Some(slave) => window_size(slave).map(|size| Some((size.rows, size.columns))).context("the terminal")?,
+        None => caller.terminal,
+    };
+    ensure!(preserved.is_empty(), "--preserve-fds is not offered yet");
+    let bundle = Bundle { directory: launch.bundle, spec: launch.spec };
+    let mut config = bundle.sandbox(&launch.id, profile, size)?;
+    // The namespace this process is in decides what it reaches.
+    config.network = NetworkKind::Host;
+    let surroundings = Surroundings { stdio, terminal, signals, job_control: attached };
+    let guest = Guest::boot(config, &launch.global, surroundings)?;
+    let server = Server::new(listener);
+    Ok(Prepared { guest, server, outlives: !attached })
+}

@@ -1,0 +1,35 @@
+//! `amber start`.
+
+use amber_host::channel::Channel;
+use anyhow::{Context, Result, bail};
+
+use super::Runtime;
+use super::control::{Request, order};
+use super::hooks::{self, Time};
+use super::state::Status;
+
+/// Lets a created container run.
+///
+/// # Errors
+/// It is in no state for that.
+pub fn command(runtime: &Runtime, id: &str) -> Result<()> {
+    let locked = runtime.store.open(id)?.lock()?;
+    let mut state = locked.state()?;
+    match state.current() {
+        Status::Created => {}
+        Status::Stopped => bail!("cannot start a container that has stopped"),
+        Status::Running => bail!("cannot start an already running container"),
+        status => bail!("cannot start a container in the {} state", status.name()),
+    }
+    let channel = Channel::new(locked.connect().context("connecting to the sandbox")?);
+    order(&channel, &Request::Start)?;
+    state.status = Status::Running;
+    locked.save(&state)?;
+    // Hooks may use other commands.
+    drop(locked);
+    if let Err(error) = hooks::run(&state, Status::Running, Time::Started) {
+        super::create::end(&state)?;
+        return Err(error);
+    }
+    Ok(())
+}

@@ -1,0 +1,154 @@
+//! What is known of a container between two commands.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+use oci_spec::runtime::Hooks;
+use serde::{Deserialize, Serialize};
+
+use super::cgroup::CgroupPlace;
+
+/// The version of the specification that Amber follows.
+pub const OCI_VERSION: &str = "1.0.2";
+
+/// How far a container came, as far as commands brought it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Status {
+    /// `create` is at work.
+    Creating,
+    /// Everything is there, nothing runs yet.
+    Created,
+    /// The first process runs.
+    Running,
+    /// It is suspended.
+    Paused,
+    /// It has ended.
+    Stopped,
+}
+
+impl Status {
+    /// As the specification calls it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Status::Creating => "creating",
+            Status::Created => "created",
+            Status::Running => "running",
+            Status::Paused => "paused",
+            Status::Stopped => "stopped",
+        }
+    }
+}
+
+/// The contents of `state.json`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct State {
+    /// That of the bundle.
+    pub oci_version: String,
+    /// The container's name.
+    pub id: String,
+    /// The sandbox's process; 0 before there is one.
+    pub pid: i32,
+    /// When that began, in clock ticks since the host's start: tells it from a later one with its number.
+    pub process_start: u64,
+    /// What the last command made of it.
+    pub status: Status,
+    /// The directory with config.json.
+    pub bundle: PathBuf,
+    /// The directory that is the guest's root.
+    pub rootfs: PathBuf,
+    /// When it was made.
+    pub created: String,
+    /// The user who made it.
+    pub owner: u32,
+    /// Those of the bundle.
+    pub annotations: BTreeMap<String, String>,
+    /// Its control group.
+    pub cgroup: Option<CgroupPlace>,
+    /// What runs before its start, after it and after its end.
+    pub hooks: Option<Hooks>,
+}
+
+/// A container's state as `state`, `list` and hooks have it.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Shown<'a> {
+    oci_version: &'a str,
+    id: &'a str,
+    pid: i32,
+    status: Status,
+    bundle: &'a Path,
+    rootfs: &'a Path,
+    created: &'a str,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    annotations: &'a BTreeMap<String, String>,
+    owner: &'a str,
+}
+
+impl State {
+    /// The time now, in the form of `created`.
+    pub fn now() -> String {
+        humantime::format_rfc3339_nanos(SystemTime::now()).to_string()
+    }
+
+    /// Remembers the sandbox's process.
+    pub fn set_process(&mut self, pid: i32) {
+        self.pid = pid;
+        self.process_start = process_start(pid).unwrap_or(0);
+    }
+
+    /// How it is now: a container whose process is gone has ended.
+    pub fn current(&self) -> Status {
+        match self.status {
+            Status::Creating if self.pid == 0 => Status::Creating,
+            status if self.is_alive() => status,
+            _ => Status::Stopped,
+        }
+    }
+
+    /// Whether the sandbox's process is there.
+    pub fn is_alive(&self) -> bool {
+        self.pid > 0 && process_start(self.pid) == Some(self.process_start)
+    }
+
+    /// In the form for others. A container that has ended has no process.
+    pub fn shown<'a>(&'a self, status: Status, owner: &'a str) -> Shown<'a> {
+        Shown {
+            oci_version: &self.oci_version,
+            id: &self.id,
+            pid: if status == Status::Stopped { 0 } else { self.pid },
+            status,
+            bundle: &self.bundle,
+            rootfs: &self.rootfs,
+            created: &self.created,
+            annotations: &self.annotations,
+            owner,
+        }
+    }
+}
+
+/// When a process began, if it has not ended.
+fn process_start(pid: i32) -> Option<u64> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    let (_, fields) = stat.rsplit_once(')')?;
+    let mut fields = fields.split_whitespace();
+    let state = fields.next()?;
+    // The 22nd field, counted from the number.
+    let start = fields.nth(18)?.parse().ok()?;
+    (!matches!(state, "Z" | "X")).then_some(start)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_process_is_told_from_others() {
+        let own = std::process::id() as i32;
+        assert!(process_start(own).is_some());
+        assert_eq!(process_start(i32::MAX), None);
+    }
+}

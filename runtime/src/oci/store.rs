@@ -1,0 +1,296 @@
+//! The state directory: a directory for each container, with `state.json` and the control socket.
+
+use std::fs::{self, DirBuilder, File};
+use std::io::{self, ErrorKind, Write};
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, anyhow, bail};
+use nix::errno::Errno;
+use nix::fcntl::{Flock, FlockArg};
+
+use super::state::{State, Status};
+use crate::bundle::check_id;
+
+const STATE: &str = "state.json";
+const CONTROL: &str = "control";
+
+/// All containers of a state directory.
+pub struct Store {
+    root: PathBuf,
+}
+
+/// One container's directory. Whoever changes anything in it holds its lock.
+pub struct Container {
+    path: PathBuf,
+    directory: File,
+}
+
+/// A container nobody else changes meanwhile.
+pub struct Locked {
+    container: Container,
+    _lock: Flock<File>,
+}
+
+impl Store {
+    /// The containers below a directory, which need not exist.
+    pub fn new(root: PathBuf) -> Store {
+        Store { root }
+    }
+
+    /// Makes the directory of a new container, and locks it.
+    ///
+    /// # Errors
+    /// The name is taken, is none, or the directory cannot be made.
+    pub fn create(&self, id: &str) -> Result<Locked> {
+        check_id(id).context("invalid container ID format")?;
+        let shown = || format!("state directory {}", self.root.display());
+        DirBuilder::new().recursive(true).mode(0o711).create(&self.root).with_context(shown)?;
+        let path = self.root.join(id);
+        match DirBuilder::new().mode(0o700).create(&path) {
+            Ok(()) => {}
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => {
+                // Left by a `create` that was killed.
+                let left = self.open(id).ok().and_then(|container| container.try_lock().ok().flatten());
+                match left {
+                    Some(locked) if locked.is_abandoned() => {
+                        super::delete::clear_away(locked)?;
+                        DirBuilder::new().mode(0o700).create(&path).with_context(|| path.display().to_string())?;
+                    }
+                    _ => bail!("container with given ID already exists"),
+                }
+            }
+            Err(error) => return Err(error).with_context(|| path.display().to_string()),
+        }
+        let locked = Container::open(&path).map_err(anyhow::Error::from).and_then(Container::lock);
+        locked.inspect_err(|_| drop(fs::remove_dir(&path)))
+    }
+
+    /// The directory of a container.
+    ///
+    /// # Errors
+    /// There is none of that name.
+    pub fn open(&self, id: &str) -> Result<Container> {
+        check_id(id).context("invalid container ID format")?;
+        let path = self.root.join(id);
+        Container::open(&path).map_err(|error| match error.kind() {
+            ErrorKind::NotFound | ErrorKind::NotADirectory => anyhow!("container does not exist"),
+            _ => anyhow!("{}: {error}", path.display()),
+        })
+    }
+
+    /// A container and what is known of it.
+    ///
+    /// # Errors
+    /// There is none of that name.
+    pub fn load(&self, id: &str) -> Result<(Container, State)> {
+        let container = self.open(id)?;
+        let state = container.state()?;
+        Ok((container, state))
+    }
+
+    /// The names of all containers, in order.
+    ///
+    /// # Errors
+    /// The directory cannot be read.
+    pub fn names(&self) -> Result<Vec<String>> {
+        let shown = || format!("state directory {}", self.root.display());
+        let entries = match fs::read_dir(&self.root) {
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
+            entries => entries.with_context(shown)?,
+        };
+        let mut names = Vec::new();
+        for entry in entries {
+            let name = entry.with_context(shown)?.file_name();
+            names.extend(name.into_string().ok().filter(|name| check_id(name).is_ok()));
+        }
+        names.sort();
+        Ok(names)
+    }
+}
+
+impl Container {
+    fn open(path: &Path) -> io::Result<Container> {
+        let directory = File::options().read(true).custom_flags(libc_directory()).open(path)?;
+        Ok(Container { path: path.to_owned(), directory })
+    }
+
+    /// What is known of it.
+    ///
+    /// # Errors
+    /// It is being removed, or what is there is damaged.
+    pub fn state(&self) -> Result<State> {
+        let text = match fs::read(self.path.join(STATE)) {
+            Err(error) if error.kind() == ErrorKind::NotFound => bail!("container does not exist"),
+            text => text.with_context(|| self.path.display().to_string())?,
+        };
+        serde_json::from_slice(&text).with_context(|| format!("{}: the state is damaged", self.path.display()))
+    }
+
+    /// Waits until nobody else changes it.
+    ///
+    /// # Errors
+    /// It was removed meanwhile.
+    pub fn lock(self) -> Result<Locked> {
+        let file = self.directory.try_clone().context("duplicating a descriptor")?;
+        let lock = loop {
+            match Flock::lock(file.try_clone().context("duplicating a descriptor")?, FlockArg::LockExclusive) {
+                Err((_, Errno::EINTR)) => {}
+                result => break result.map_err(|(_, errno)| anyhow!("locking {}: {errno}", self.path.display()))?,
+            }
+        };
+        Locked { container: self, _lock: lock }.still_there()
+    }
+
+    /// Like [`lock`](Self::lock), but none if somebody else has the lock.
+    pub fn try_lock(self) -> Result<Option<Locked>> {
+        let file = self.directory.try_clone().context("duplicating a descriptor")?;
+        match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+            Ok(lock) => Locked { container: self, _lock: lock }.still_there().map(Some),
+            Err((_, Errno::EWOULDBLOCK)) => Ok(None),
+            Err((_, errno)) => Err(anyhow!("locking {}: {errno}", self.path.display())),
+        }
+    }
+
+    /// Whether somebody changes it now.
+    ///
+    /// # Errors
+    /// The host has no descriptors left.
+    pub fn is_locked(&self) -> Result<bool> {
+        // Another open file, since a lock belongs to one.
+        let other = Container::open(&self.path).with_context(|| self.path.display().to_string())?;
+        Ok(other.try_lock()?.is_none())
+    }
+
+    /// Connects to the sandbox.
+    ///
+    /// # Errors
+    /// It is gone.
+    pub fn connect(&self) -> io::Result<UnixStream> {
+        // Through the descriptor, since the name of a socket is short.
+        UnixStream::connect(self.near(CONTROL))
+    }
+
+    /// The socket at which the sandbox listens.
+    pub fn listen(&self) -> io::Result<UnixListener> {
+        UnixListener::bind(self.near(CONTROL))
+    }
+
+    fn near(&self, name: &str) -> PathBuf {
+        format!("/proc/self/fd/{}/{name}", self.directory.as_raw_fd()).into()
+    }
+}
+
+impl Locked {
+    fn still_there(self) -> Result<Locked> {
+        let links = self.container.directory.metadata().map(|metadata| metadata.nlink());
+        if links.unwrap_or(0) == 0 {
+            bail!("container does not exist");
+        }
+        Ok(self)
+    }
+
+    /// Whether the command that made it ended before it was done.
+    pub fn is_abandoned(&self) -> bool {
+        self.state().map_or(true, |state| state.status == Status::Creating)
+    }
+
+    /// Writes down what is known, all at once: nobody ever sees a part.
+    ///
+    /// # Errors
+    /// The directory is full or read-only.
+    pub fn save(&self, state: &State) -> Result<()> {
+        let new = self.path.join("state.json.new");
+        let write = || -> io::Result<()> {
+            let mut file = File::options().write(true).create(true).truncate(true).mode(0o600).open(&new)?;
+            file.write_all(&serde_json::to_vec(state)?)?;
+            drop(file);
+            fs::rename(&new, self.path.join(STATE))
+        };
+        write().with_context(|| format!("writing {}", self.path.join(STATE).display()))
+    }
+
+    /// Removes the directory, and with it the container's name.
+    ///
+    /// # Errors
+    /// The directory is read-only.
+    pub fn remove(self) -> Result<()> {
+        let shown = || format!("removing {}", self.path.display());
+        fs::remove_dir_all(&self.path).with_context(shown)
+    }
+}
+
+impl std::ops::Deref for Locked {
+    type Target = Container;
+
+    fn deref(&self) -> &Container {
+        &self.container
+    }
+}
+
+fn libc_directory() -> i32 {
+    (nix::fcntl::OFlag::O_DIRECTORY | nix::fcntl::OFlag::O_CLOEXEC).bits()
+}
+
+/// Writes a file whose readers never see a part of it.
+///
+/// # Errors
+/// The directory is not there, full or read-only.
+pub fn write_whole(path: &Path, text: &str) -> Result<()> {
+    let name = path.file_name().with_context(|| format!("{}: is no file", path.display()))?;
+    let mut new = std::ffi::OsString::from(".");
+    new.push(name);
+    let new = path.with_file_name(new);
+    fs::write(&new, text).and_then(|()| fs::rename(&new, path)).with_context(|| format!("writing {}", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_taken_once_and_free_again() {
+        let root = tempfile::tempdir().unwrap();
+        let store = Store::new(root.path().join("deep/er"));
+        let locked = store.create("a").unwrap();
+        let error = |result: Result<Locked>| format!("{:#}", result.err().unwrap());
+        assert!(error(store.create("a")).contains("already exists"));
+        assert_eq!(store.names().unwrap(), ["a"]);
+        let waiting = store.open("a").unwrap();
+        locked.remove().unwrap();
+        assert!(error(waiting.lock()).contains("does not exist"));
+        assert!(store.open("a").is_err());
+        store.create("a").unwrap();
+    }
+
+    #[test]
+    fn hostile_names_are_refused() {
+        let root = tempfile::tempdir().unwrap();
+        let store = Store::new(root.path().join("root"));
+        for name in ["../x", "", ".", "..", "a/b", "a b", "a\0b", "ä"] {
+            assert!(store.create(name).is_err() && store.open(name).is_err(), "{name:?}");
+        }
+    }
+
+    #[test]
+    fn what_a_killed_create_left_is_taken_over() {
+        let root = tempfile::tempdir().unwrap();
+        let store = Store::new(root.path().into());
+        drop(store.create("a").unwrap());
+        assert!(store.load("a").is_err());
+        let locked = store.create("a").unwrap();
+        locked.connect().unwrap_err();
+    }
+
+    #[test]
+    fn control_sockets_work_below_long_paths() {
+        let root = tempfile::tempdir().unwrap();
+        let store = Store::new(root.path().join("d".repeat(200)));
+        let locked = store.create(&"x".repeat(100)).unwrap();
+        let listener = locked.listen().unwrap();
+        locked.connect().unwrap();
+        listener.accept().unwrap();
+    }
+}

@@ -1,0 +1,125 @@
+//! `amber update`: other limits for a container.
+
+use std::fs::File;
+use std::io::{Read, stdin};
+
+use amber_host::channel::Channel;
+use anyhow::{Context, Result, bail};
+use oci_spec::runtime::LinuxResources;
+use serde_json::{Value, json};
+
+use super::Runtime;
+use super::control::{LimitRequest, Request, order};
+use super::state::Status;
+use crate::cli::UpdateArgs;
+
+/// Changes the limits that are named.
+///
+/// # Errors
+/// The container does not run, or a limit is refused.
+pub fn command(runtime: &Runtime, args: &UpdateArgs) -> Result<()> {
+    let locked = runtime.store.open(&args.id)?.lock()?;
+    let state = locked.state()?;
+    if !matches!(state.current(), Status::Running | Status::Created | Status::Paused) {
+        bail!("container not running");
+    }
+    let resources = resources(args)?;
+    let memory = resources.memory().as_ref().and_then(|memory| memory.limit()).filter(|&limit| limit != 0);
+    let tasks = resources.pids().as_ref().map(|pids| pids.limit()).filter(|&limit| limit != 0);
+    let limits = LimitRequest { memory: memory.map(limit), tasks: tasks.map(limit) };
+    if limits.memory.is_some() || limits.tasks.is_some() {
+        if state.current() == Status::Paused && state.cgroup.is_some() {
+            bail!("cannot change limits of memory and tasks while the container is paused");
+        }
+        let channel = Channel::new(locked.connect().context("connecting to the sandbox")?);
+        order(&channel, &Request::Limit(limits))?;
+    }
+    match &state.cgroup {
+        Some(place) => place.limit(&resources),
+        None => Ok(()),
+    }
+}
+
+fn limit(value: i64) -> u64 {
+    u64::try_from(value).unwrap_or(u64::MAX)
+}
+
+fn resources(args: &UpdateArgs) -> Result<LinuxResources> {
+    if let Some(path) = &args.resources {
+        let mut text = String::new();
+        if path.as_os_str() == "-" {
+            stdin().read_to_string(&mut text).context("standard input")?;
+        } else {
+            File::open(path)
+                .and_then(|mut file| file.read_to_string(&mut text))
+                .with_context(|| path.display().to_string())?;
+        }
+        return serde_json::from_str(&text).context("the resources");
+    }
+    let bytes = |flag: &str, text: &Option<String>| -> Result<Value> {
+        let Some(text) = text else { return Ok(Value::Null) };
+        let value = parse_bytes(text).with_context(|| format!("invalid value for {flag}: {text:?}"))?;
+        Ok(value.into())
+    };
+    let mut all = json!({
+        "memory": {
+            "limit": bytes("memory", &args.memory)?,
+            "reservation": bytes("memory-reservation", &args.memory_reservation)?,
+            "swap": bytes("memory-swap", &args.memory_swap)?,
+        },
+        "cpu": {
+            "shares": args.cpu_share,
+            "quota": args.cpu_quota,
+            "period": args.cpu_period,
+            "realtimeRuntime": args.cpu_rt_runtime,
+            "realtimePeriod": args.cpu_rt_period,
+            "cpus": args.cpuset_cpus,
+            "mems": args.cpuset_mems,
+        },
+        "blockIO": {"weight": args.blkio_weight},
+    });
+    if let Some(limit) = args.pids_limit {
+        all["pids"] = json!({"limit": limit});
+    }
+    serde_json::from_value(all).context("the limits")
+}
+
+/// A number of bytes, with a unit such as `m` or `GiB` or without.
+fn parse_bytes(text: &str) -> Option<i64> {
+    if text == "-1" {
+        return Some(-1);
+    }
+    let text = text.trim().to_ascii_lowercase();
+    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let shift = match text.get(digits.len()..)?.trim_end_matches('b').trim_end_matches('i') {
+        "" => 0,
+        "k" => 10,
+        "m" => 20,
+        "g" => 30,
+        "t" => 40,
+        "p" => 50,
+        _ => return None,
+    };
+    digits.trim().parse::<i64>().ok().filter(|&number| number >= 0)?.checked_mul(1 << shift)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bytes_have_units() {
+        for (text, wanted) in [
+            ("-1", Some(-1)),
+            ("4096", Some(4096)),
+            ("512m", Some(512 << 20)),
+            ("1GiB", Some(1 << 30)),
+            ("2kb", Some(2048)),
+            ("-5", None),
+            ("x", None),
+            ("9999999999p", None),
+        ] {
+            assert_eq!(parse_bytes(text), wanted, "{text}");
+        }
+    }
+}
