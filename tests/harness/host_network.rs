@@ -21,55 +21,63 @@ const PROGRAMS: [&str; 4] = ["sockets::tcp", "sockets::udp", "sockets::options",
 /// A name and what a shell runs. `$RUN` runs a command inside, `$OUT` one at the neighbour's. Inside is 10.77.0.1 and
 /// fd77::1, the neighbour is 10.77.0.2 and fd77::2, and the way to everything else.
 const SCRIPTS: &[(&str, &str)] = &[
-    ("addresses", "$RUN ip -o addr; $RUN ip -br link; $RUN ip -d link show lo; $RUN ip addr show dev inside"),
+    (
+        "addresses",
+        "$RUN ip -o addr | grep -v fe80; $RUN ip -br link; $RUN ip -d link show lo
+        $RUN ip addr show dev inside | grep -v -e link-netns -e fe80 -e tentative",
+    ),
     (
         "routes",
-        "$RUN ip route; $RUN ip -6 route; $RUN ip route show table local; $RUN ip rule; \
-                $RUN ip route get 10.77.0.2; $RUN ip -6 route get fd77::2; $RUN ip route get 10.99.0.1; \
-                $RUN ip link show dev nothing; echo $?",
+        "$RUN ip route; $RUN ip -6 route | grep -v fe80; $RUN ip route show table local; $RUN ip rule
+        $RUN ip route get 10.77.0.2; $RUN ip -6 route get fd77::2; $RUN ip route get 10.99.0.1
+        $RUN ip link show dev nothing; echo $?",
     ),
     (
         "neighbours",
-        "$OUT ping -c 1 -W 5 10.77.0.1 >/dev/null; $RUN sh -c 'ip neigh | grep -o lladdr.*: ; \
-                    grep -c inside /proc/net/arp'",
+        "$OUT ping -c 1 -W 5 10.77.0.1 >/dev/null
+        $RUN sh -c 'ip neigh | grep -o lladdr.*: ; grep -c inside /proc/net/arp'",
     ),
-    ("no_changes", "$RUN sh -c 'ip link set lo down 2>/dev/null || echo refused; ip -br link show lo'; true"),
-    ("ifconfig", "$RUN ifconfig -a | grep -v -e packets -e errors; $RUN ifconfig inside | head -n 2; $RUN route -n"),
+    (
+        "ifconfig",
+        "$RUN ifconfig -a | grep -v -e packets -e errors -e fe80; $RUN ifconfig inside | head -n 2; $RUN route -n",
+    ),
     (
         "tables",
-        "$RUN cat /proc/net/if_inet6 /proc/net/route /proc/net/ipv6_route /proc/net/fib_trie; \
-                $RUN sh -c 'cut -d: -f1 /proc/net/dev'; $RUN sysctl net.ipv4.ip_forward net.core.somaxconn",
+        "$RUN sort /proc/net/if_inet6 | grep -v ^fe80; $RUN cat /proc/net/route /proc/net/fib_trie
+        $RUN sh -c 'cut -d: -f1 /proc/net/dev'; $RUN cat /proc/sys/net/ipv4/ip_forward /proc/sys/net/core/somaxconn",
     ),
-    ("reached_from_outside", "$RUN python3 -c \"$SERVER\" & $OUT python3 -c \"$CLIENT\"; wait"),
-    ("connects_out", "$OUT python3 -c \"$SERVER\" & $RUN python3 -c \"$CLIENT\"; wait"),
+    ("reached_from_outside", "$RUN python3 -c \"$SERVER\" >server & $OUT python3 -c \"$CLIENT\"; wait; cat server"),
+    ("connects_out", "$OUT python3 -c \"$SERVER\" >server & $RUN python3 -c \"$CLIENT\"; wait; cat server"),
     (
         "datagrams",
-        "$RUN python3 -c \"$ECHO\" & $OUT python3 -c \"$CALLER\"; wait; \
-                   $OUT python3 -c \"$ECHO\" & $RUN python3 -c \"$CALLER\"; wait",
+        "$RUN python3 -c \"$ECHO\" >echo & $OUT python3 -c \"$CALLER\"; wait; cat echo
+        $OUT python3 -c \"$ECHO\" >echo & $RUN python3 -c \"$CALLER\"; wait; cat echo",
     ),
     ("refused_and_unreachable", "$RUN python3 -c \"$ERRORS\""),
     (
         "ping",
-        "$RUN ping -c 2 -i 0.2 -W 5 10.77.0.2 | grep -o '. packets.*loss'; $RUN ping -6 -c 1 -W 5 fd77::2 | \
-              grep -o '. packets.*loss'; $RUN ping -c 1 -W 1 10.77.0.9 | grep -o '. packets.*received'",
+        "$RUN ping -c 2 -i 0.2 -W 5 10.77.0.2 | grep -o '. packets.*loss'
+        $RUN ping -6 -c 1 -W 5 fd77::2 | grep -o '. packets.*loss'
+        $RUN ping -c 1 -W 1 10.77.0.9 | grep -o '. packets.*received'",
     ),
     (
         "listeners",
-        "$RUN sh -c 'python3 -m http.server 8077 >/dev/null 2>&1 & server=$!; \
-                   until ss -Htln | grep -q 8077; do sleep 0.1; done; ss -Htln; netstat -tln; kill $server; wait'",
+        "$RUN sh -c 'python3 -m http.server 8077 >/dev/null 2>&1 & server=$!
+        until ss -Htln | grep -q 8077; do sleep 0.1; done; ss -Htln; ss -Htlnp | grep -c pid=; netstat -tln
+        kill $server; wait'",
     ),
     (
         "http_server",
-        "seq 99999 >file; $RUN python3 -c \"$HTTP\" 2>/dev/null & \
-                     until $OUT curl -sf http://10.77.0.1:8078/ >/dev/null; do sleep 0.1; done; \
-                     $OUT curl -s http://10.77.0.1:8078/file | md5sum; $OUT curl -s http://10.77.0.1:8078/stop; wait",
+        "seq 99999 >file; $RUN python3 -c \"$HTTP\" 2>/dev/null &
+        until $OUT curl -sf http://10.77.0.1:8078/ >/dev/null; do sleep 0.1; done
+        $OUT curl -s http://10.77.0.1:8078/file | md5sum; $OUT curl -s http://10.77.0.1:8078/stop; wait",
     ),
     (
         "curl",
-        "seq 99999 >file; $OUT python3 -m http.server 8079 >/dev/null 2>&1 & server=$!; \
-              until $OUT curl -sf http://10.77.0.2:8079/ >/dev/null; do sleep 0.1; done; \
-              $RUN curl -s http://10.77.0.2:8079/file | md5sum; $RUN curl -s 'http://[fd77::2]:8079/file' | md5sum; \
-              kill $server; wait",
+        "seq 99999 >file; $OUT python3 -m http.server --bind :: 8079 >/dev/null 2>&1 & server=$!
+        until $OUT curl -sf http://10.77.0.2:8079/ >/dev/null; do sleep 0.1; done
+        $RUN curl -s http://10.77.0.2:8079/file | md5sum; $RUN curl -s 'http://[fd77::2]:8079/file' | md5sum
+        kill $server; wait",
     ),
 ];
 

@@ -32,6 +32,10 @@ const DATAGRAM: usize = 64 << 10;
 /// Where the address of who asked stands in the header of a message.
 const PORT_PLACE: std::ops::Range<usize> = 12..16;
 
+/// Where the owner and the inode stand in a `struct inet_diag_msg`.
+const DIAG_OWNER: std::ops::Range<usize> = 64..68;
+const DIAG_INODE: std::ops::Range<usize> = 68..72;
+
 /// What is asked of the host.
 pub struct HostFacts {
     /// What questions about interfaces are asked of.
@@ -99,34 +103,25 @@ impl Oracle for HostFacts {
     }
 
     fn route(&self, header: &Nlmsghdr, body: &[u8], port: u32, strict: bool) -> Result<Vec<Vec<u8>>, Errno> {
-        let socket = host::open(AddressFamily::AF_NETLINK.raw(), SocketKind::SOCK_RAW.raw(), 0)?;
+        let socket = netlink(NetlinkProtocol::NETLINK_ROUTE)?;
         if strict {
             let name = NetlinkOption::NETLINK_GET_STRICT_CHK.raw();
             host::set_option(socket.as_fd(), SocketLevel::SOL_NETLINK.raw(), name, &1i32.to_ne_bytes())?;
         }
-        // It is acknowledged by the sentry.
-        let flags = header.nlmsg_flags & !NetlinkFlags::NLM_F_ACK.bits();
-        let nlmsg_len = (size_of::<Nlmsghdr>() + body.len()) as u32;
-        let asked = Nlmsghdr { nlmsg_len, nlmsg_flags: flags, nlmsg_pid: 0, ..*header };
-        host::send(socket.as_fd(), &[asked.as_bytes(), body].concat(), 0)?;
-        let mut answers = Vec::new();
-        let mut left = MOST_ANSWERS;
-        let mut room = vec![0; DATAGRAM];
-        loop {
-            let len = match host::receive(socket.as_fd(), &mut room, 0) {
-                // The host has nothing more to say.
-                Err(Errno::EAGAIN) => return Ok(answers),
-                len => len?,
-            };
-            let Some(answer) = room.get(..len).filter(|answer| !answer.is_empty()) else { return Ok(answers) };
-            left = left.checked_sub(len).ok_or(Errno::ENOBUFS)?;
-            let mut answer = answer.to_vec();
-            let last = readdress(&mut answer, port)?;
-            answers.push(answer);
-            if last {
-                return Ok(answers);
+        ask(&socket, header, body, port, |_| ())
+    }
+
+    fn sockets(&self, header: &Nlmsghdr, body: &[u8], port: u32) -> Result<Vec<Vec<u8>>, Errno> {
+        let own = self.own_sockets();
+        ask(&netlink(NetlinkProtocol::NETLINK_SOCK_DIAG)?, header, body, port, |message| {
+            let Some(inode) = message.get_mut(DIAG_INODE) else { return };
+            let number = inode.first_chunk().map_or(0, |bytes| u64::from(u32::from_ne_bytes(*bytes)));
+            let known = own.get(&number);
+            inode.copy_from_slice(&known.map_or(0, |(inode, _)| *inode as u32).to_ne_bytes());
+            if let (Some((_, uid)), Some(owner)) = (known, message.get_mut(DIAG_OWNER)) {
+                owner.copy_from_slice(&uid.to_ne_bytes());
             }
-        }
+        })
     }
 
     fn table(&self, name: &str) -> Option<Vec<u8>> {
@@ -154,8 +149,45 @@ impl Oracle for HostFacts {
     }
 }
 
+fn netlink(protocol: NetlinkProtocol) -> Result<OwnedFd, Errno> {
+    host::open(AddressFamily::AF_NETLINK.raw(), SocketKind::SOCK_RAW.raw(), protocol.raw())
+}
+
+/// Asks the host, and makes its answers such for a guest's address; `change` sees the body of each message.
+fn ask(
+    socket: &OwnedFd,
+    header: &Nlmsghdr,
+    body: &[u8],
+    port: u32,
+    change: impl Fn(&mut [u8]),
+) -> Result<Vec<Vec<u8>>, Errno> {
+    // It is acknowledged by the sentry.
+    let flags = header.nlmsg_flags & !NetlinkFlags::NLM_F_ACK.bits();
+    let nlmsg_len = (size_of::<Nlmsghdr>() + body.len()) as u32;
+    let asked = Nlmsghdr { nlmsg_len, nlmsg_flags: flags, nlmsg_pid: 0, ..*header };
+    host::send(socket.as_fd(), &[asked.as_bytes(), body].concat(), 0)?;
+    let mut answers = Vec::new();
+    let mut left = MOST_ANSWERS;
+    let mut room = vec![0; DATAGRAM];
+    loop {
+        let len = match host::receive(socket.as_fd(), &mut room, 0) {
+            // The host has nothing more to say.
+            Err(Errno::EAGAIN) => return Ok(answers),
+            len => len?,
+        };
+        let Some(answer) = room.get(..len).filter(|answer| !answer.is_empty()) else { return Ok(answers) };
+        left = left.checked_sub(len).ok_or(Errno::ENOBUFS)?;
+        let mut answer = answer.to_vec();
+        let last = readdress(&mut answer, port, &change)?;
+        answers.push(answer);
+        if last {
+            return Ok(answers);
+        }
+    }
+}
+
 /// Makes messages of the host to its own asker messages for a guest's; true if they are the last.
-fn readdress(mut bytes: &mut [u8], port: u32) -> Result<bool, Errno> {
+fn readdress(mut bytes: &mut [u8], port: u32, change: impl Fn(&mut [u8])) -> Result<bool, Errno> {
     while let Ok((header, rest)) = Nlmsghdr::read_from_prefix(bytes) {
         if header.nlmsg_type == NLMSG_ERROR {
             let error = rest.first_chunk().map_or(0, |bytes| i32::from_ne_bytes(*bytes));
@@ -165,10 +197,16 @@ fn readdress(mut bytes: &mut [u8], port: u32) -> Result<bool, Errno> {
             place.copy_from_slice(&port.to_ne_bytes());
         }
         let multiple = NetlinkFlags::from_bits_retain(header.nlmsg_flags).contains(NetlinkFlags::NLM_F_MULTI);
+        let len = header.nlmsg_len as usize;
+        if header.nlmsg_type != NLMSG_DONE
+            && let Some(body) = bytes.get_mut(size_of::<Nlmsghdr>()..len)
+        {
+            change(body);
+        }
         if header.nlmsg_type == NLMSG_DONE || !multiple {
             return Ok(true);
         }
-        bytes = bytes.get_mut(align(header.nlmsg_len as usize)..).unwrap_or_default();
+        bytes = bytes.get_mut(align(len)..).unwrap_or_default();
     }
     Ok(false)
 }
@@ -224,11 +262,11 @@ mod tests {
     fn answers_are_readdressed() {
         let header = Nlmsghdr { nlmsg_len: 16, nlmsg_type: NLMSG_DONE, nlmsg_flags: 2, nlmsg_seq: 1, nlmsg_pid: 5 };
         let mut bytes = header.as_bytes().to_vec();
-        assert_eq!(readdress(&mut bytes, 9), Ok(true));
+        assert_eq!(readdress(&mut bytes, 9, |_| ()), Ok(true));
         assert_eq!(bytes[PORT_PLACE], 9u32.to_ne_bytes());
         let error = Nlmsghdr { nlmsg_len: 20, nlmsg_type: NLMSG_ERROR, ..header };
         let mut bytes = [error.as_bytes(), &(-19i32).to_ne_bytes()].concat();
-        assert_eq!(readdress(&mut bytes, 9), Err(Errno::ENODEV));
-        assert_eq!(readdress(&mut [1, 2, 3], 9), Ok(false));
+        assert_eq!(readdress(&mut bytes, 9, |_| ()), Err(Errno::ENODEV));
+        assert_eq!(readdress(&mut [1, 2, 3], 9, |_| ()), Ok(false));
     }
 }

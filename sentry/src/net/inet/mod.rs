@@ -101,6 +101,12 @@ pub trait Oracle {
     /// Those of the request.
     fn route(&self, header: &Nlmsghdr, body: &[u8], port: u32, strict: bool) -> Result<Vec<Vec<u8>>, Errno>;
 
+    /// Answers a request of sock_diag(7) about sockets of AF_INET or AF_INET6, like [`route`](Self::route).
+    ///
+    /// # Errors
+    /// Those of the request.
+    fn sockets(&self, header: &Nlmsghdr, body: &[u8], port: u32) -> Result<Vec<Vec<u8>>, Errno>;
+
     /// The content of a file of `/proc/net`; none if there is no such file.
     fn table(&self, name: &str) -> Option<Vec<u8>>;
 

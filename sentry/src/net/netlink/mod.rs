@@ -18,6 +18,7 @@ use crate::fs::sigio::Happening;
 use crate::kernel::Kernel;
 use crate::net::control::Control;
 use crate::net::inbox::{Inbox, Packet, Taking};
+use crate::net::inet::Knowledge;
 use crate::net::options::SharedOptions;
 use crate::net::socket::{Directions, Outgoing, Received, Socket};
 use crate::sync::{Mutex, Rank};
@@ -102,7 +103,14 @@ impl NetlinkSocket {
         }
         let protocol = NetlinkProtocol::from_raw(protocol);
         // No device ever comes or goes here, so that listening for those events is silent.
-        if !matches!(protocol, NetlinkProtocol::NETLINK_ROUTE | NetlinkProtocol::NETLINK_KOBJECT_UEVENT) {
+        let foreign = matches!(ctx.kernel().network.inet.knowledge(), Knowledge::Foreign(_));
+        let served = match protocol {
+            NetlinkProtocol::NETLINK_ROUTE | NetlinkProtocol::NETLINK_KOBJECT_UEVENT => true,
+            // Only another kernel tells of its sockets.
+            NetlinkProtocol::NETLINK_SOCK_DIAG => foreign,
+            _ => false,
+        };
+        if !served {
             return Err(Errno::EPROTONOSUPPORT);
         }
         let socket = Arc::new(NetlinkSocket {
@@ -225,7 +233,7 @@ impl Socket for NetlinkSocket {
         if message.data.len() > limit as usize {
             return Err(Errno::EMSGSIZE);
         }
-        if self.protocol != NetlinkProtocol::NETLINK_ROUTE {
+        if self.protocol == NetlinkProtocol::NETLINK_KOBJECT_UEVENT {
             return Err(Errno::ECONNREFUSED);
         }
         let kernel = self.kernel.upgrade().ok_or(Errno::ECONNREFUSED)?;
@@ -240,7 +248,7 @@ impl Socket for NetlinkSocket {
             let state = self.state.lock();
             let short_errors = state.flags.contains(&NetlinkOption::NETLINK_CAP_ACK);
             let strict = state.flags.contains(&NetlinkOption::NETLINK_GET_STRICT_CHK);
-            route::Asker { port: state.port, privileged, short_errors, strict }
+            route::Asker { protocol: self.protocol, port: state.port, privileged, short_errors, strict }
         };
         let answers = route::answer(&kernel, message.data, &asker);
         {

@@ -14,6 +14,8 @@ use crate::net::inet::{Interface, Knowledge};
 
 /// Who asks.
 pub struct Asker {
+    /// What it asks about: NETLINK_ROUTE or NETLINK_SOCK_DIAG.
+    pub protocol: NetlinkProtocol,
     /// The socket's address.
     pub port: u32,
     /// It might change the network.
@@ -24,6 +26,8 @@ pub struct Asker {
     pub strict: bool,
 }
 
+/// The request of sock_diag(7) for sockets of a family.
+const SOCK_DIAG_BY_FAMILY: u16 = 20;
 /// The highest type of a message (`RTM_MAX`).
 const LAST_TYPE: u16 = 123;
 /// The address of an interface that has none.
@@ -115,6 +119,9 @@ impl Request<'_> {
     }
 
     fn serve(&self) -> Result<Vec<Vec<u8>>, Errno> {
+        if self.asker.protocol == NetlinkProtocol::NETLINK_SOCK_DIAG {
+            return self.sockets();
+        }
         // Types come in fours: new, delete, get, set.
         let kind = self.header.nlmsg_type;
         let gets = kind % 4 == 2;
@@ -153,6 +160,20 @@ impl Request<'_> {
         let done = Message::new(NLMSG_DONE, flags, self.header.nlmsg_seq, self.asker.port).body(&0i32).finish();
         let all = messages.concat();
         Ok(if all.is_empty() { vec![done] } else { vec![all, done] })
+    }
+
+    /// What sock_diag(7) tells, which only another kernel does: of its sockets, not of the sentry's own.
+    fn sockets(&self) -> Result<Vec<Vec<u8>>, Errno> {
+        let families = [AddressFamily::AF_INET, AddressFamily::AF_INET6];
+        if self.header.nlmsg_type != SOCK_DIAG_BY_FAMILY {
+            return Err(Errno::EOPNOTSUPP);
+        }
+        match self.kernel.network.inet.knowledge() {
+            Knowledge::Foreign(oracle) if families.iter().any(|family| family.raw() == u16::from(self.family())) => {
+                oracle.sockets(self.header, self.body, self.asker.port)
+            }
+            _ => Err(Errno::ENOENT),
+        }
     }
 
     fn interfaces(&self) -> Vec<Interface> {
