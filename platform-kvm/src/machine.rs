@@ -275,7 +275,8 @@ fn open() -> Result<Kvm, HostFault> {
     })?;
     let version = kvm.get_api_version();
     if version != API_VERSION {
-        return Err(fault(format_args!("/dev/kvm has interface {version}, not {API_VERSION}"), ErrorKind::Unsupported));
+        let text = format!("/dev/kvm has interface {version}, not {API_VERSION}; use --platform ptrace");
+        return Err(fault(text, ErrorKind::Unsupported));
     }
     for (capability, name) in NEEDED {
         if !kvm.check_extension(capability) {

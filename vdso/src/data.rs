@@ -20,3 +20,5 @@ pub const REALTIME: u64 = 0x28;
 pub const BOOTTIME: u64 = 0x30;
 /// CLOCK_TAI at the base, in nanoseconds.
 pub const TAI: u64 = 0x38;
+/// Not zero as long as every thread is on processor 0 for all it may know, 32 bits. No sequence guards it.
+pub const FIRST_PROCESSOR: u64 = 0x40;

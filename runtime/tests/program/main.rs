@@ -5,4 +5,5 @@ mod behaviour;
 mod common;
 mod lifecycle;
 mod metrics;
+mod platforms;
 mod terminal;

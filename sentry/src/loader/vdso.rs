@@ -86,6 +86,7 @@ impl Vdso {
         let data = memory.allocate(PAGE_SIZE, PAGE_SIZE)?;
         let image = memory.allocate(PAGE_SIZE, PAGE_SIZE)?;
         memory.write(image.range().start, &amber_vdso::image());
+        memory.write(data.range().start + data::FIRST_PROCESSOR, &1u32.to_le_bytes());
         Ok(Vdso {
             memory: memory.clone(),
             data: FixedPages::new(data),
@@ -117,6 +118,11 @@ impl Vdso {
         }
         mm.with_layout(|layout| layout.vdso = start + PAGE_SIZE);
         Ok(start + PAGE_SIZE)
+    }
+
+    /// Says that some thread is not on processor 0: from now on all ask by a system call on which one they are.
+    pub fn ask_for_processors(&self) {
+        self.memory.atomic_u32(self.data.range().start + data::FIRST_PROCESSOR).store(0, Ordering::SeqCst);
     }
 
     /// Makes the parameters good for some time again, unless they are. Called whenever a guest asks for the time by a
