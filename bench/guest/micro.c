@@ -66,6 +66,14 @@ static double op_clock_gettime(long n) {
     return now() - start;
 }
 
+static double op_getcpu(long n) {
+    unsigned cpu;
+    double start = now();
+    while (n--)
+        check(getcpu(&cpu, NULL) == 0, "getcpu");
+    return now() - start;
+}
+
 static double op_sched_yield(long n) {
     double start = now();
     while (n--)
@@ -241,6 +249,7 @@ static const struct {
     {"getpid", op_getpid},
     {"gettid+getuid", op_ids},
     {"clock_gettime", op_clock_gettime},
+    {"getcpu", op_getcpu},
     {"sched_yield", op_sched_yield},
     {"read 1 B", op_read_1},
     {"read 64 KiB", op_read_64k},

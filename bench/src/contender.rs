@@ -82,6 +82,13 @@ pub fn all(workspace: &Workspace) -> Result<Vec<Contender>> {
 }
 
 impl Contender {
+    /// Amber on a platform, as this program.
+    pub fn amber(program: &Path, platform: &str) -> Result<Contender> {
+        let known = AMBER_PLATFORMS.iter().find(|(_, known)| *known == platform);
+        let (name, platform) = known.with_context(|| format!("no platform {platform}"))?;
+        Ok(Contender { name: (*name).into(), kind: Kind::Amber { program: program.into(), platform } })
+    }
+
     /// What the table calls it.
     pub fn name(&self) -> &str {
         &self.name

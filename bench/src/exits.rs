@@ -78,6 +78,16 @@ pub fn count(contenders: &[Contender], micro: &OsString) -> Counts {
     counts
 }
 
+/// The operations that take more exits on KVM than they may, or of which nothing is known.
+pub fn missed(counts: &Counts) -> Vec<&'static str> {
+    let keeps = |row: &Row| match (row.exits, counts.get(row.name).and_then(|row| row.get(KVM))) {
+        (Counting::AtMost(most), Some(exits)) => exits.total() <= most + TOLERANCE,
+        (Counting::AtMost(_), None) => false,
+        _ => true,
+    };
+    Row::all().iter().filter(|row| !keeps(row)).map(|row| row.name).collect()
+}
+
 /// Prints the exits of one operation, in total and by reason, and for KVM how that stands against the aim.
 pub fn table(contenders: &[&str], counts: &Counts) {
     let counted: Vec<&str> =

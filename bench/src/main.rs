@@ -12,7 +12,7 @@ mod run;
 mod work;
 
 use std::collections::HashMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context, Result, ensure};
@@ -38,6 +38,10 @@ struct Args {
     /// Contenders to leave out
     #[arg(long, value_name = "NAME", value_delimiter = ',')]
     without: Vec<String>,
+    /// Only count exits, with this `amber` on this platform and this guest program, compiled elsewhere; the status is not
+    /// 0 if an operation has more than it may
+    #[arg(long, num_args = 3, value_names = ["AMBER", "PLATFORM", "MICRO"])]
+    exits_of: Option<Vec<PathBuf>>,
 }
 
 /// All samples: row → contender → values.
@@ -54,6 +58,9 @@ fn main() -> ExitCode {
 }
 
 fn measure(args: &Args) -> Result<()> {
+    if let Some([amber, platform, micro]) = args.exits_of.as_deref() {
+        return count_exits(amber, &platform.to_string_lossy(), micro);
+    }
     ensure!(args.rounds > 0 && args.milliseconds > 0, "--rounds and --milliseconds must be above zero");
     let workspace = Workspace::prepare()?;
     let mut contenders = Vec::new();
@@ -79,6 +86,17 @@ fn measure(args: &Args) -> Result<()> {
     exits::table(&names, &counts);
     report::picture(&args.svg, &names, &samples).with_context(|| args.svg.display().to_string())?;
     println!("\nThe picture is in {}.", args.svg.display());
+    Ok(())
+}
+
+/// Counts exits where nothing else can be measured.
+fn count_exits(amber: &Path, platform: &str, micro: &Path) -> Result<()> {
+    let contender = Contender::amber(amber, platform)?;
+    let names = [contender.name().to_string()];
+    let counts = exits::count(&[contender], &micro.into());
+    exits::table(&names.each_ref().map(String::as_str), &counts);
+    let missed = exits::missed(&counts);
+    ensure!(missed.is_empty(), "more exits than there may be, or none counted: {}", missed.join(", "));
     Ok(())
 }
 

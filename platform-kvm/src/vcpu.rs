@@ -35,7 +35,7 @@ const MSR_SFMASK: u32 = 0xc000_0084;
 /// Flags that are clear in ring 0: trap, interrupt, direction, I/O privilege, nested task, alignment check.
 const ENTRY_FLAGS: u64 = 0x4_7700;
 /// So many yields in a row the guest makes without the host. Few enough for who waits for another thread that way.
-const YIELDS_GRANTED: u64 = 15;
+const YIELDS_GRANTED: u64 = 31;
 /// Flags of ring 0.
 const KERNEL_FLAGS: u64 = 2;
 /// Flags a user may change, and those that always are set.
