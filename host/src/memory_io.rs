@@ -1,7 +1,7 @@
-//! Moving bytes between host files and guest memory without a copy between.
+//! Moving bytes between host files or sockets and guest memory without a copy between.
 
 use std::fs::File;
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsRawFd, BorrowedFd};
 
 use vm_memory::bitmap::BitmapSlice;
 use vm_memory::{ReadVolatile, VolatileMemoryError, VolatileSlice, WriteVolatile};
@@ -16,8 +16,7 @@ pub struct FileAt<'a> {
 
 impl FileAt<'_> {
     fn moved(&mut self, answer: isize) -> Result<usize, VolatileMemoryError> {
-        let moved =
-            usize::try_from(answer).map_err(|_| VolatileMemoryError::IOError(std::io::Error::last_os_error()))?;
+        let moved = moved(answer)?;
         self.offset += moved as u64;
         Ok(moved)
     }
@@ -42,5 +41,30 @@ impl WriteVolatile for FileAt<'_> {
             libc::pwrite(self.file.as_raw_fd(), guard.as_ptr().cast(), buf.len(), self.offset as libc::off_t)
         };
         self.moved(answer)
+    }
+}
+
+/// A socket of the host, whose bytes are sent and received without waiting.
+pub struct SocketBytes<'a>(pub BorrowedFd<'a>);
+
+fn moved(answer: isize) -> Result<usize, VolatileMemoryError> {
+    usize::try_from(answer).map_err(|_| VolatileMemoryError::IOError(std::io::Error::last_os_error()))
+}
+
+impl ReadVolatile for SocketBytes<'_> {
+    fn read_volatile<B: BitmapSlice>(&mut self, buf: &mut VolatileSlice<'_, B>) -> Result<usize, VolatileMemoryError> {
+        let guard = buf.ptr_guard_mut();
+        // SAFETY: the guard keeps `buf.len()` bytes at the pointer valid for writes while the call runs; nobody takes
+        // Rust references to volatile memory.
+        moved(unsafe { libc::recv(self.0.as_raw_fd(), guard.as_ptr().cast(), buf.len(), libc::MSG_DONTWAIT) })
+    }
+}
+
+impl WriteVolatile for SocketBytes<'_> {
+    fn write_volatile<B: BitmapSlice>(&mut self, buf: &VolatileSlice<'_, B>) -> Result<usize, VolatileMemoryError> {
+        let guard = buf.ptr_guard();
+        let flags = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
+        // SAFETY: the guard keeps `buf.len()` bytes at the pointer valid for reads while the call runs.
+        moved(unsafe { libc::send(self.0.as_raw_fd(), guard.as_ptr().cast(), buf.len(), flags) })
     }
 }

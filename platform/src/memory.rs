@@ -16,7 +16,10 @@ use parking_lot::Mutex;
 use thiserror::Error;
 use vm_memory::bitmap::BitmapSlice;
 use vm_memory::mmap::MmapRegionBuilder;
-use vm_memory::{AtomicInteger, FileOffset, MmapRegion, ReadVolatile, VolatileMemory, VolatileSlice, WriteVolatile};
+use vm_memory::{
+    AtomicInteger, FileOffset, MmapRegion, ReadVolatile, VolatileMemory, VolatileMemoryError, VolatileSlice,
+    WriteVolatile,
+};
 
 use crate::PAGE_SIZE;
 use crate::contract::HostFault;
@@ -403,12 +406,12 @@ impl GuestMemory {
     /// Reads from a host file at `position` straight into guest memory; returns the bytes read, 0 at the end.
     pub fn read_from(&self, offset: u64, len: u64, file: &mut impl ReadVolatile) -> io::Result<usize> {
         let mut slice = self.slice(offset, len as usize);
-        file.read_volatile(&mut slice).map_err(|e| io::Error::other(e.to_string()))
+        file.read_volatile(&mut slice).map_err(host_error)
     }
 
     /// Writes guest memory straight to a host file; returns the bytes written.
     pub fn write_to(&self, offset: u64, len: u64, file: &mut impl WriteVolatile) -> io::Result<usize> {
-        file.write_volatile(&self.slice(offset, len as usize)).map_err(|e| io::Error::other(e.to_string()))
+        file.write_volatile(&self.slice(offset, len as usize)).map_err(host_error)
     }
 
     /// A 32-bit word of guest memory as an atomic; `offset` must be a multiple of 4.
@@ -559,6 +562,14 @@ impl Drop for Frames {
 impl std::fmt::Debug for Frames {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "Frames({:#x}..{:#x})", self.range.start, self.range.end())
+    }
+}
+
+/// The host's own error, with its number.
+fn host_error(error: VolatileMemoryError) -> io::Error {
+    match error {
+        VolatileMemoryError::IOError(error) => error,
+        other => io::Error::other(other.to_string()),
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::any::Any;
 use std::ops::{Deref, DerefMut};
+use std::os::fd::BorrowedFd;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
@@ -47,6 +48,11 @@ pub trait File: Send + Sync + Any {
     fn append(&self, buf: &[u8]) -> Result<(u64, usize), Errno> {
         let offset = self.inode().metadata()?.size;
         self.write_at(buf, offset).map(|n| (offset, n))
+    }
+
+    /// The host's descriptor of a stream whose bytes may go straight between it and guest memory, without waiting.
+    fn host_stream(&self) -> Option<BorrowedFd<'_>> {
+        None
     }
 
     /// Asked before each try of a task's read or write: a terminal stops background tasks here.

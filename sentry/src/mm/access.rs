@@ -1,8 +1,10 @@
 //! The sentry's own access to guest memory: copies, and words as atomics.
 
+use std::os::fd::BorrowedFd;
 use std::sync::atomic::{AtomicU32, AtomicU64};
 
 use amber_abi::errno::Errno;
+use amber_host::memory_io::SocketBytes;
 use amber_platform::PAGE_SIZE;
 
 use super::fault::Fault;
@@ -63,6 +65,54 @@ impl MemoryManager {
                 }
             }
             done
+        })
+    }
+
+    /// Receives from a socket of the host straight into guest memory, without waiting: at most `len` bytes. A part is
+    /// less than there is only where memory ends.
+    ///
+    /// # Errors
+    /// `EFAULT` if nothing can be written to; those of recv(2).
+    pub fn receive(&self, address: u64, len: usize, socket: BorrowedFd<'_>) -> Result<usize, Errno> {
+        self.exchange(address, len, true, |offset, run| self.memory.read_from(offset, run, &mut SocketBytes(socket)))
+    }
+
+    /// Sends guest memory straight to a socket of the host, without waiting, as much as there is room for.
+    ///
+    /// # Errors
+    /// `EFAULT` if nothing can be read; those of send(2).
+    pub fn send(&self, address: u64, len: usize, socket: BorrowedFd<'_>) -> Result<usize, Errno> {
+        self.exchange(address, len, false, |offset, run| self.memory.write_to(offset, run, &mut SocketBytes(socket)))
+    }
+
+    /// Moves bytes between memory and what does not wait, piece by piece until one is not moved whole. The frames stay
+    /// where they are meanwhile, since the address space is locked.
+    fn exchange(
+        &self,
+        address: u64,
+        len: usize,
+        write: bool,
+        step: impl Fn(u64, u64) -> std::io::Result<usize>,
+    ) -> Result<usize, Errno> {
+        self.with(|state| {
+            let mut done = 0;
+            while done < len {
+                let Ok((offset, run)) = self.extent(state, address.wrapping_add(done as u64), write, Force::No) else {
+                    return if done > 0 { Ok(done) } else { Err(Errno::EFAULT) };
+                };
+                let part = run.min((len - done) as u64);
+                match step(offset, part) {
+                    Ok(moved) => {
+                        done += moved;
+                        if (moved as u64) < part {
+                            break;
+                        }
+                    }
+                    Err(_) if done > 0 => break,
+                    Err(error) => return Err(Errno::from_host(error)),
+                }
+            }
+            Ok(done)
         })
     }
 

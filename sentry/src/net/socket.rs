@@ -1,6 +1,7 @@
 //! What every kind of socket does, and the open file around it.
 
 use std::any::Any;
+use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -103,6 +104,11 @@ pub trait Socket: Send + Sync + Any {
 
     /// Receives: one message, or what there is of a stream. Of the flags, MSG_PEEK and MSG_OOB concern it.
     fn receive(&self, buf: &mut [u8], flags: MessageFlags) -> Result<Received, Errno>;
+
+    /// The host's socket, if it is a stream whose bytes may go straight between it and guest memory.
+    fn host_stream(&self) -> Option<BorrowedFd<'_>> {
+        None
+    }
 
     /// Whether messages keep their borders.
     fn keeps_borders(&self) -> bool;
@@ -228,6 +234,10 @@ impl File for SocketFile {
     fn write_at(&self, buf: &[u8], _: u64) -> Result<usize, Errno> {
         let control = Control::default();
         self.socket.try_send(None, Outgoing { data: buf, address: None, control, flags: MessageFlags::empty() })
+    }
+
+    fn host_stream(&self) -> Option<BorrowedFd<'_>> {
+        self.socket.host_stream()
     }
 
     fn is_seekable(&self) -> bool {

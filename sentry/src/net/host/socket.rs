@@ -222,6 +222,10 @@ impl Socket for HostSocket {
         Ok(received)
     }
 
+    fn host_stream(&self) -> Option<BorrowedFd<'_>> {
+        (self.is_stream() && !self.has_control.load(Ordering::Relaxed)).then(|| self.fd())
+    }
+
     fn keeps_borders(&self) -> bool {
         !self.is_stream()
     }

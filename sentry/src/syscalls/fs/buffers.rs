@@ -1,6 +1,7 @@
 //! Data on its way between guest memory and files.
 
 use std::cell::Cell;
+use std::os::fd::BorrowedFd;
 
 use amber_abi::errno::Errno;
 use amber_abi::open::{Iovec, MAX_RW_COUNT, UIO_MAXIOV};
@@ -10,6 +11,10 @@ use crate::task::TaskContext;
 /// The most bytes that pass between a file and guest memory in one step. No message of a packet socket is longer, so
 /// none is torn.
 const CHUNK: usize = 256 << 10;
+
+/// As many bytes, and more, go straight between guest memory and a socket of the host: fewer are copied sooner than
+/// their pages are found.
+pub const DIRECT: u64 = 16 << 10;
 
 thread_local! {
     /// Where data rests on its way; kept from call to call by each task's thread.
@@ -117,6 +122,32 @@ impl Memory {
             }
         }
         done
+    }
+
+    /// Receives from a socket of the host, without waiting, and uses up what was filled.
+    pub(super) fn receive(&mut self, ctx: &TaskContext, socket: BorrowedFd<'_>) -> Result<usize, Errno> {
+        self.exchange(|address, len| ctx.mm().receive(address, len, socket))
+    }
+
+    /// Sends to a socket of the host, without waiting, and uses up what was sent.
+    pub(super) fn send(&mut self, ctx: &TaskContext, socket: BorrowedFd<'_>) -> Result<usize, Errno> {
+        self.exchange(|address, len| ctx.mm().send(address, len, socket))
+    }
+
+    fn exchange(&mut self, step: impl Fn(u64, usize) -> Result<usize, Errno>) -> Result<usize, Errno> {
+        let mut done = 0;
+        while let Some(&(address, len)) = self.pieces.get(self.at).filter(|_| self.left > 0) {
+            let moved = match step(address, len as usize) {
+                Err(_) if done > 0 => break,
+                moved => moved?,
+            };
+            done += moved;
+            self.use_up(moved);
+            if (moved as u64) < len {
+                break;
+            }
+        }
+        Ok(done)
     }
 
     /// How many of the next `len` bytes can be written.

@@ -7,7 +7,7 @@ use amber_abi::open::{OpenFlags, RwFlags};
 use amber_abi::poll::PollEvents;
 use amber_abi::stat::FileType;
 
-use super::buffers::{Memory, with_bounce};
+use super::buffers::{DIRECT, Memory, with_bounce};
 use crate::error::{Restart, SysError, SysResult};
 use crate::fs::notify::{self, mask};
 use crate::fs::{FileDescription, MountOptions, access};
@@ -276,6 +276,13 @@ impl<'a> Transfer<'a> {
     fn read_stream(&self, ctx: &TaskContext, memory: &mut Memory) -> Result<u64, SysError> {
         let file = self.description.file();
         let low = (file.low_water() as u64).min(memory.left());
+        if let Some(socket) = file.host_stream().filter(|_| memory.left() >= DIRECT && low <= 1) {
+            let attempt = |patient: bool| {
+                let answer = patient.then(|| memory.receive(ctx, socket));
+                answer.filter(|answer| *answer != Err(Errno::EAGAIN))
+            };
+            return Ok(self.wait_for(ctx, false, false, attempt)? as u64);
+        }
         with_bounce(memory.left() as usize, |buffer| {
             let mut done = 0;
             loop {
@@ -479,6 +486,21 @@ impl<'a> Transfer<'a> {
     fn write_stream(&self, ctx: &TaskContext, memory: &mut Memory) -> SysResult {
         let file = self.description.file();
         let kind = self.description.kind();
+        if let Some(socket) = file.host_stream().filter(|_| memory.left() >= DIRECT) {
+            let mut done = 0;
+            while memory.left() > 0 {
+                let attempt = |patient: bool| {
+                    let answer = patient.then(|| memory.send(ctx, socket));
+                    answer.filter(|answer| *answer != Err(Errno::EAGAIN))
+                };
+                match self.wait_for(ctx, true, false, attempt) {
+                    Ok(written) => done += written as u64,
+                    Err(_) if done > 0 => break,
+                    Err(error) => return Err(error),
+                }
+            }
+            return Ok(done);
+        }
         with_bounce(memory.left() as usize, |buffer| {
             let mut done = 0;
             loop {

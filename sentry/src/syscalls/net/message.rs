@@ -1,5 +1,6 @@
 //! Sending and receiving messages.
 
+use std::os::fd::BorrowedFd;
 use std::time::{Duration, Instant};
 
 use amber_abi::errno::Errno;
@@ -14,7 +15,7 @@ use crate::error::{SysError, SysResult};
 use crate::net::control::{self, Control};
 use crate::net::socket::{Outgoing, Received};
 use crate::syscalls::args::{BufIn, BufOut, Fd, In, PtrIn, PtrOut, SockaddrIn, SockaddrOut};
-use crate::syscalls::fs::buffers::with_bounce;
+use crate::syscalls::fs::buffers::{DIRECT, with_bounce};
 use crate::task::TaskContext;
 use crate::wait::deadline_in;
 
@@ -22,6 +23,9 @@ use crate::wait::deadline_in;
 const MOST_MESSAGES: u32 = 1024;
 /// The most bytes of a message that keeps its borders, and of a stream's part that is sent at once.
 const CHUNK: usize = 256 << 10;
+
+/// Flags of a message that only the sentry looks at.
+const UNTOLD: MessageFlags = MessageFlags::MSG_DONTWAIT.union(MessageFlags::MSG_NOSIGNAL);
 
 /// Where a message's bytes lie in the guest.
 struct Pieces {
@@ -80,6 +84,36 @@ impl Pieces {
             }
         }
         done
+    }
+
+    /// The piece that begins with or contains the byte after `skip`, from there on and at most `len` bytes of it.
+    fn piece(&self, mut skip: u64, len: usize) -> (u64, usize) {
+        for &(address, piece) in &self.pieces {
+            if skip < piece {
+                return (address.wrapping_add(skip), len.min((piece - skip) as usize));
+            }
+            skip -= piece;
+        }
+        (0, 0)
+    }
+
+    /// Receives from a socket of the host from `skip` on, without waiting.
+    fn receive(&self, ctx: &TaskContext, skip: u64, len: usize, socket: BorrowedFd<'_>) -> Result<usize, Errno> {
+        let mut done = 0;
+        while done < len {
+            let (address, part) = self.piece(skip + done as u64, len - done);
+            match ctx.mm().receive(address, part, socket) {
+                Ok(moved) => {
+                    done += moved;
+                    if moved < part || part == 0 {
+                        break;
+                    }
+                }
+                Err(_) if done > 0 => break,
+                Err(errno) => return Err(errno),
+            }
+        }
+        Ok(done)
     }
 
     fn copy_out(&self, ctx: &TaskContext, mut skip: u64, mut bytes: &[u8]) -> Result<(), Errno> {
@@ -150,6 +184,19 @@ fn send(
         let rest = pieces.len - sent;
         if opened.socket.keeps_borders() && rest > CHUNK as u64 {
             break Err(SysError::from(Errno::EMSGSIZE));
+        }
+        let plain = control.others.is_empty() && address.is_none() && !flags.intersects(!UNTOLD);
+        let (piece, len) = pieces.piece(sent, rest as usize);
+        if let Some(socket) = opened.socket.host_stream().filter(|_| plain && len as u64 >= DIRECT) {
+            let attempt = || ctx.mm().send(piece, len, socket);
+            match opened.wait_unless(ctx, impatient, true, PollEvents::POLLOUT, attempt) {
+                Ok(count) => sent += count as u64,
+                Err(error) => break Err(error),
+            }
+            if sent >= pieces.len {
+                break Ok(());
+            }
+            continue;
         }
         let step = with_bounce((rest as usize).max(1), |buffer| {
             let want = (rest as usize).min(buffer.len());
@@ -341,6 +388,13 @@ impl<'a> Receiver<'a> {
         }
     }
 
+    /// Whether so many bytes of a stream are received into guest memory itself: such as are plainly taken.
+    fn goes_direct(&self, want: usize) -> bool {
+        let special =
+            MessageFlags::MSG_PEEK | MessageFlags::MSG_OOB | MessageFlags::MSG_TRUNC | MessageFlags::MSG_ERRQUEUE;
+        self.stream && want as u64 >= DIRECT && !self.flags.intersects(special)
+    }
+
     /// Whether to wait for a datagram makes no sense, since nothing is received any more.
     fn ends_instead(&self) -> bool {
         !self.impatient && !self.stream && self.opened.socket.poll().contains(PollEvents::POLLRDHUP)
@@ -360,6 +414,11 @@ impl<'a> Receiver<'a> {
                 return if there.len == 0 { Ok(there) } else { Err(Errno::EFAULT.into()) };
             }
             want = room;
+        }
+        if let Some(socket) = self.opened.socket.host_stream().filter(|_| self.goes_direct(want)) {
+            let attempt = || self.pieces.receive(ctx, so_far, want, socket);
+            let len = self.opened.wait_unless(ctx, self.impatient, false, PollEvents::POLLIN, attempt)?;
+            return Ok(Received { len, full_len: len, ..Received::default() });
         }
         let least = self.least.min(want as u64) as usize;
         let waits = self.stream && self.peek && least > 1;
