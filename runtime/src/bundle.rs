@@ -80,10 +80,8 @@ fn from_spec(
     let path = root_directory(&directory.join(root.path())).with_context(|| format!("`root.path` {shown}"))?;
     let hostname = spec.hostname().clone().unwrap_or_else(|| id.chars().take(64).collect());
     check_hostname(&hostname)?;
-    for (name, present) in [("hooks", spec.hooks().is_some()), ("domainname", spec.domainname().is_some())] {
-        if present {
-            log::warn!("`{name}` in the bundle is ignored");
-        }
+    if spec.domainname().is_some() {
+        log::warn!("`domainname` in the bundle is ignored");
     }
 
     let read_only = root.readonly().unwrap_or(false);

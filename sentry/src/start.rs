@@ -19,6 +19,7 @@ use crate::kernel::{HostNames, Kernel};
 use crate::loader::Vdso;
 use crate::net::Network;
 use crate::process::{self, Process, ProcessInfo};
+use crate::signal::Sending;
 use crate::sync::{Mutex, Rank};
 use crate::syscalls::{CallTable, Tracer};
 use crate::task::spawn::{self, Place};
@@ -139,6 +140,15 @@ impl Sandbox {
             self.kernel.signal_process_group(ProcessTable::INIT, signal);
         } else {
             self.kernel.signal_from_outside(signal);
+        }
+    }
+
+    /// Sends a signal to every process, as from outside.
+    pub fn signal_all(&self, signal: Signal) {
+        let all: Vec<_> = self.kernel.processes.lock().processes().map(|process| process.group.clone()).collect();
+        for group in all {
+            // A signal of the kernel's own is never refused for want of queue space.
+            let _ = group.send(Sending::kernel(signal).forced());
         }
     }
 

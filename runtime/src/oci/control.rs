@@ -49,7 +49,7 @@ pub enum Streams {
 pub enum Step {
     /// From the sandbox: its namespaces are there.
     Namespaces,
-    /// To the sandbox: what has to be done in them from outside is done.
+    /// To the sandbox: what has to be done from outside is done. Once after `Namespaces`, once after `Ready`.
     Go,
     /// From the sandbox: everything is ready to be started.
     Ready,
@@ -99,6 +99,8 @@ pub struct LimitRequest {
     pub memory: Option<u64>,
     /// Number of tasks.
     pub tasks: Option<u64>,
+    /// Microseconds of processor time in so many microseconds.
+    pub cpu: Option<(u64, u64)>,
 }
 
 /// What a sandbox answers.

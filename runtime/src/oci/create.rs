@@ -33,10 +33,8 @@ pub const SELF: &str = "/proc/self/exe";
 
 /// A container that waits for its start.
 pub struct Created {
-    /// The sandbox's process.
+    /// The sandbox's process, which ends with this one if that is attached.
     pub child: Child,
-    /// Held by a command that stays: the sandbox ends with it.
-    pub channel: Channel,
 }
 
 /// Runs `amber create`.
@@ -67,9 +65,9 @@ pub fn create(runtime: &Runtime, args: &CreateArgs, attached: bool) -> Result<Cr
 
     let locked = runtime.store.create(&args.id)?;
     let mut making = Making { state: state(&bundle, args)?, locked: Some(locked), child: None, hooked: false };
-    let (child, channel) = making.all(runtime, args, &bundle, streams)?;
+    let child = making.all(runtime, args, &bundle, streams)?;
     making.locked = None;
-    Ok(Created { child, channel })
+    Ok(Created { child })
 }
 
 fn streams(process: &Process, args: &CreateArgs, attached: bool) -> Result<Streams> {
@@ -122,7 +120,7 @@ impl Making {
         args: &CreateArgs,
         bundle: &Bundle,
         streams: Streams,
-    ) -> Result<(Child, Channel)> {
+    ) -> Result<Child> {
         let spec = &bundle.spec;
         self.save()?;
         self.make_cgroup(runtime, spec)?;
@@ -181,8 +179,8 @@ impl Making {
         }
         self.state.status = Status::Created;
         self.save()?;
-        let child = self.child.take().context("the sandbox")?;
-        Ok((child, ours))
+        send(&ours, &Step::Go, &[])?;
+        self.child.take().context("the sandbox")
     }
 
     fn locked(&self) -> Result<&Locked> {
@@ -201,6 +199,8 @@ impl Making {
             let path = path.map(PathBuf::as_path);
             let Some(place) = CgroupPlace::find(path, &self.state.id)? else { return Ok(None) };
             place.make()?;
+            // Whoever is in there would be killed with the container.
+            ensure!(place.processes().is_empty(), "container's cgroup is not empty");
             let limited = resources.map_or(Ok(()), |resources| place.limit(resources));
             if limited.is_err() && !runtime.is_rootless() {
                 // What cannot be removed is less of a fault than what could not be limited.

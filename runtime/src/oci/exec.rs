@@ -9,6 +9,7 @@ use std::process::{Command, Stdio};
 
 use amber_host::channel::Channel;
 use amber_host::process::keep_descriptors_from;
+use amber_host::signals::SignalWatch;
 use amber_host::terminal::{WindowSize, window_size};
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use oci_spec::runtime::Process;
@@ -67,6 +68,8 @@ pub fn command(runtime: &Runtime, args: &ExecArgs) -> Result<u8> {
         None => asked,
     };
 
+    // Before the process begins, so that none is missed.
+    let signals = if args.detach { None } else { Some(SignalWatch::all().context("watching signals")?) };
     let title = process.args().clone().unwrap_or_default();
     let channel = Channel::new(container.connect().context("connecting to the sandbox")?);
     let request = Request::Exec(Box::new(ExecRequest { process, size: size.into() }));
@@ -84,14 +87,15 @@ pub fn command(runtime: &Runtime, args: &ExecArgs) -> Result<u8> {
     };
     pair.map_or(Ok(()), Pair::send)?;
     let note = |pid: u32| args.pid_file.as_ref().map_or(Ok(()), |path| write_whole(path, &pid.to_string()));
-    if args.detach {
+    let Some(signals) = signals else {
         let pid = leave(title, channel, stream)?;
         note(pid)?;
         return Ok(0);
-    }
-    send(&channel, &Request::Proxy(std::process::id() as i32), &[])?;
+    };
+    // The process may have ended already, which is read later.
+    let _ = send(&channel, &Request::Proxy(std::process::id() as i32), &[]);
     note(std::process::id())?;
-    proxy::attend(channel, stream)
+    proxy::attend(channel, stream, signals)
 }
 
 fn started(reply: Reply) -> Result<i32> {
@@ -110,7 +114,8 @@ fn leave(title: Vec<String>, channel: Channel, terminal: Option<Terminal>) -> Re
     command.env_clear().env(ROLE, "proxy");
     command.stdin(Stdio::from(OwnedFd::from(theirs))).stdout(Stdio::null());
     let child = command.spawn().context("starting a proxy")?;
-    send(&channel, &Request::Proxy(child.id() as i32), &[])?;
+    // The process may have ended already, which the proxy will read.
+    let _ = send(&channel, &Request::Proxy(child.id() as i32), &[]);
     let mut files = vec![channel.as_fd()];
     if let Some(terminal) = &terminal {
         files.extend([terminal.stream.as_fd(), terminal.keys.as_fd(), terminal.screen.as_fd()]);
@@ -135,6 +140,11 @@ fn process(args: &ExecArgs, state: &State) -> Result<Process> {
     }
     if args.no_new_privs {
         process["noNewPrivileges"] = json!(true);
+    }
+    let name = |entry: &str| entry.split('=').next().unwrap_or_default().to_owned();
+    if let Some(env) = process["env"].as_array_mut() {
+        // A later value takes the place of an earlier one.
+        env.retain(|old| !args.env.iter().any(|new| old.as_str().is_some_and(|old| name(old) == name(new))));
     }
     extend(&mut process["env"], &args.env);
     if let Some(user) = &args.user {

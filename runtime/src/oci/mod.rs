@@ -22,6 +22,7 @@ mod spec;
 mod start;
 mod state;
 mod store;
+mod table;
 mod update;
 
 use std::env;

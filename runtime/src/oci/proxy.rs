@@ -34,6 +34,8 @@ pub struct Terminal {
 /// # Errors
 /// Whoever started it is gone or talks nonsense.
 pub fn main() -> Result<u8> {
+    // Before the first that is meant for the guest can arrive.
+    let signals = SignalWatch::all().context("watching signals")?;
     let parent: Channel = stdin().as_fd().try_clone_to_owned().context("standard input")?.into();
     let Some(((), files)) = receive(&parent)? else { return Ok(KILLED) };
     drop(parent);
@@ -48,16 +50,15 @@ pub fn main() -> Result<u8> {
         }
         _ => None,
     };
-    attend(channel, terminal)
+    attend(channel, terminal, signals)
 }
 
-/// Stands for a process until its end, and answers its exit status.
+/// Stands for a process until its end, and answers its exit status. The signals were watched before there were other
+/// threads.
 ///
 /// # Errors
 /// The terminal is none, or the host has no threads left.
-pub fn attend(channel: Channel, terminal: Option<Terminal>) -> Result<u8> {
-    // Before there are other threads.
-    let signals = SignalWatch::all().context("watching signals")?;
+pub fn attend(channel: Channel, terminal: Option<Terminal>, signals: SignalWatch) -> Result<u8> {
     let relay = match terminal {
         Some(Terminal { stream, keys, screen }) => {
             let console = StreamConsole { stream: stream.into(), channel: channel.try_clone()? };

@@ -22,7 +22,7 @@ use crate::launch::FORWARDED;
 /// As for the commands it consists of.
 pub fn command(runtime: &Runtime, args: &RunArgs) -> Result<u8> {
     let id = &args.create.id;
-    let Created { mut child, channel, .. } = create(runtime, &args.create, !args.detach)?;
+    let Created { mut child } = create(runtime, &args.create, !args.detach)?;
     // Before the start, so that none is missed.
     let signals = if args.detach { None } else { Some(SignalWatch::new(&FORWARDED).context("watching signals")?) };
     let started = start::command(runtime, id);
@@ -40,7 +40,6 @@ pub fn command(runtime: &Runtime, args: &RunArgs) -> Result<u8> {
             wait(child)?
         }
     };
-    drop(channel);
     if !args.keep {
         delete::command(runtime, id, true)?;
     }

@@ -38,10 +38,13 @@ pub fn main() -> Result<u8> {
             return Ok(1);
         }
     };
-    send(&channel, &Step::Ready, &[])?;
+    // Before the maker is told, who may end then. Should it end earlier, the connection does.
     if guest.outlives {
         set_pdeathsig(None).context("untying the sandbox from its maker")?;
     }
+    send(&channel, &Step::Ready, &[])?;
+    let Some((Step::Go, _)) = receive::<Step>(&channel)? else { return Ok(1) };
+    drop(channel);
     guest.server.start(guest.guest.sandbox.clone())?;
     Ok(guest.guest.wait())
 }
@@ -109,8 +112,9 @@ fn prepare(channel: &Channel, launch: Launch, files: Vec<OwnedFd>) -> Result<Pre
     let mut config = bundle.sandbox(&launch.id, profile, size)?;
     // The namespace this process is in decides what it reaches.
     config.network = NetworkKind::Host;
+    let limits = config.limits;
     let surroundings = Surroundings { stdio, terminal, signals, job_control: attached };
     let guest = Guest::boot(config, &launch.global, surroundings)?;
-    let server = Server::new(listener);
+    let server = Server::new(listener, limits);
     Ok(Prepared { guest, server, outlives: !attached })
 }

@@ -9,12 +9,14 @@ use std::time::Duration;
 
 use amber_abi::Signal;
 use amber_host::channel::Channel;
+use amber_sentry::boot::{CpuQuota, Limits};
 use amber_sentry::start::Sandbox;
-use anyhow::{Context, Result, anyhow, bail};
+use anyhow::{Context, Result, bail};
 use parking_lot::Mutex;
 
 use super::console::{join, resize};
 use super::control::{ExecRequest, Failure, Processes, Reply, Request, receive, send};
+use super::table;
 use crate::bundle::process_spec;
 use crate::launch::status_number;
 
@@ -24,6 +26,7 @@ const DRAIN: Duration = Duration::from_secs(10);
 /// The control socket.
 pub struct Server {
     listener: UnixListener,
+    limits: Limits,
 }
 
 /// What every connection knows.
@@ -31,12 +34,13 @@ struct Shared {
     sandbox: Arc<Sandbox>,
     /// Processes of the host that stand for further ones of the guest, by these.
     proxies: Mutex<BTreeMap<i32, i32>>,
+    limits: Mutex<Limits>,
 }
 
 impl Server {
-    /// A socket that listens already.
-    pub fn new(listener: OwnedFd) -> Server {
-        Server { listener: listener.into() }
+    /// A socket that listens already, for a sandbox with these limits.
+    pub fn new(listener: OwnedFd, limits: Limits) -> Server {
+        Server { listener: listener.into(), limits }
     }
 
     /// Serves a sandbox from now on.
@@ -44,7 +48,7 @@ impl Server {
     /// # Errors
     /// The host has no threads left.
     pub fn start(self, sandbox: Arc<Sandbox>) -> Result<()> {
-        let shared = Arc::new(Shared { sandbox, proxies: Mutex::default() });
+        let shared = Arc::new(Shared { sandbox, proxies: Mutex::default(), limits: Mutex::new(self.limits) });
         let accept = move || {
             loop {
                 match self.listener.accept() {
@@ -98,14 +102,27 @@ fn answer(shared: &Shared, request: Request) -> Result<Reply> {
         }
         Request::Signal(number) => {
             let signal = Signal::from_raw(number).with_context(|| format!("there is no signal {number}"))?;
-            sandbox.signal(signal, true);
+            sandbox.signal_all(signal);
         }
         Request::Processes => {
             let proxies = shared.proxies.lock().values().copied().collect();
-            return Ok(Reply::Processes(Processes { table: Vec::new(), proxies }));
+            return Ok(Reply::Processes(Processes { table: table::rows(&sandbox.processes()), proxies }));
         }
-        Request::Usage => return Ok(Reply::Usage(BTreeMap::new())),
-        Request::Pause | Request::Resume | Request::Limit(_) => bail!("this is not offered yet"),
+        Request::Usage => {
+            let usage = sandbox.usage();
+            let numbers = [("oom_kills", usage.oom_kills), ("memory", usage.memory), ("tasks", usage.tasks)];
+            return Ok(Reply::Usage(numbers.map(|(name, value)| (name.to_owned(), value)).into()));
+        }
+        Request::Pause => sandbox.pause(),
+        Request::Resume => sandbox.resume(),
+        Request::Limit(wanted) => {
+            let mut limits = shared.limits.lock();
+            let changed = |new: Option<u64>, old| new.map_or(old, |new| (new != u64::MAX).then_some(new));
+            limits.memory = changed(wanted.memory, limits.memory);
+            limits.tasks = changed(wanted.tasks, limits.tasks);
+            limits.cpu = wanted.cpu.map_or(limits.cpu, |(quota, period)| Some(CpuQuota { quota, period }));
+            sandbox.set_limits(&limits);
+        }
         Request::Exec(_) | Request::Resize(_) | Request::Proxy(_) => bail!("this belongs to a further process"),
     }
     Ok(Reply::Done)
@@ -183,8 +200,5 @@ fn begin(shared: &Shared, request: &ExecRequest, files: Vec<OwnedFd>) -> Result<
     } else {
         ([files.next(), files.next(), files.next()], None)
     };
-    if !shared.sandbox.is_started() {
-        return Err(anyhow!("the container is not started"));
-    }
     Ok((shared.sandbox.exec(&spec, stdio)?, stream))
 }

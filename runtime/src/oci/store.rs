@@ -48,6 +48,9 @@ impl Store {
         check_id(id).context("invalid container ID format")?;
         let shown = || format!("state directory {}", self.root.display());
         DirBuilder::new().recursive(true).mode(0o711).create(&self.root).with_context(shown)?;
+        // One at a time: a directory that has no lock yet is not one that was left behind.
+        let root = File::open(&self.root).with_context(shown)?;
+        let _making = Flock::lock(root, FlockArg::LockExclusive).map_err(|(_, errno)| errno).with_context(shown)?;
         let path = self.root.join(id);
         match DirBuilder::new().mode(0o700).create(&path) {
             Ok(()) => {}
@@ -64,8 +67,7 @@ impl Store {
             }
             Err(error) => return Err(error).with_context(|| path.display().to_string()),
         }
-        let locked = Container::open(&path).map_err(anyhow::Error::from).and_then(Container::lock);
-        locked.inspect_err(|_| drop(fs::remove_dir(&path)))
+        Container::open(&path).with_context(|| path.display().to_string())?.lock()
     }
 
     /// The directory of a container.

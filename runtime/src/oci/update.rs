@@ -13,6 +13,9 @@ use super::control::{LimitRequest, Request, order};
 use super::state::Status;
 use crate::cli::UpdateArgs;
 
+/// Linux's period of processor quotas, in microseconds.
+const DEFAULT_PERIOD: u64 = 100_000;
+
 /// Changes the limits that are named.
 ///
 /// # Errors
@@ -26,7 +29,9 @@ pub fn command(runtime: &Runtime, args: &UpdateArgs) -> Result<()> {
     let resources = resources(args)?;
     let memory = resources.memory().as_ref().and_then(|memory| memory.limit()).filter(|&limit| limit != 0);
     let tasks = resources.pids().as_ref().map(|pids| pids.limit()).filter(|&limit| limit != 0);
-    let limits = LimitRequest { memory: memory.map(limit), tasks: tasks.map(limit) };
+    let cpu = resources.cpu().as_ref().and_then(|cpu| Some((cpu.quota()?, cpu.period().unwrap_or(DEFAULT_PERIOD))));
+    let cpu = cpu.and_then(|(quota, period)| Some((u64::try_from(quota).ok()?, period)));
+    let limits = LimitRequest { memory: memory.map(limit), tasks: tasks.map(limit), cpu };
     if limits.memory.is_some() || limits.tasks.is_some() {
         if state.current() == Status::Paused && state.cgroup.is_some() {
             bail!("cannot change limits of memory and tasks while the container is paused");

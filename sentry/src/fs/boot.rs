@@ -23,9 +23,15 @@ pub fn mount_all(kernel: &Arc<Kernel>, specs: &[MountSpec]) -> Result<Arc<MountN
     let Some((root, rest)) = specs.split_first() else {
         return Err(BootError::Config("no root file system is given".to_owned()));
     };
-    let namespace = MountNamespace::new(make(kernel, root).map_err(|errno| failure(root, errno))?);
+    // Places of mounts are made in a root that only the guest shall not write to.
+    let writable = MountSpec { read_only: false, ..root.clone() };
+    let namespace = MountNamespace::new(make(kernel, &writable).map_err(|errno| failure(root, errno))?);
     for spec in rest {
         mount(kernel, &namespace, spec).map_err(|errno| failure(spec, errno))?;
+    }
+    if root.read_only {
+        let mount = namespace.root();
+        mount.set_options(mount.options() | MountOptions::READ_ONLY).map_err(|errno| failure(root, errno))?;
     }
     Ok(namespace)
 }

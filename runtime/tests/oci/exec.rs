@@ -1,0 +1,98 @@
+//! Further processes in a container.
+
+use std::fs;
+use std::io::Write;
+use std::process::Stdio;
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use serde_json::json;
+
+use crate::common::{World, eventually, runs};
+
+#[test]
+fn a_process_has_its_own_streams_and_status() {
+    let world = World::new(&["serve"]);
+    world.ready("a");
+    let mut child =
+        world.amber(&["exec", "a", "/guest", "copy"]).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    child.stdin.take().unwrap().write_all(b"through").unwrap();
+    let output = child.wait_with_output().unwrap();
+    assert_eq!((output.status.code(), output.stdout.as_slice()), (Some(3), &b"through"[..]));
+    // Found along PATH.
+    assert_eq!(world.run(&["exec", "a", "guest", "exit", "12"]).code, 12);
+    let shown = world.ok(&["exec", "--user", "5:6", "--cwd", "/proc", "--env", "X=2", "a", "/guest", "show"]);
+    assert_eq!(shown, "uid 5 gid 6 cwd /proc X=2\n");
+}
+
+#[test]
+fn what_cannot_run_is_told_as_runc_tells_it() {
+    let world = World::new(&["serve"]);
+    world.ready("a");
+    for (program, words) in [
+        ("/nope", "exec: \"/nope\": stat /nope: no such file or directory"),
+        ("nope", "exec: \"nope\": executable file not found in $PATH"),
+        ("/plain", "exec: \"/plain\": permission denied"),
+    ] {
+        let outcome = world.run(&["exec", "a", program]);
+        assert!(outcome.code == 255 && outcome.err.contains(words), "{outcome:?}");
+    }
+    let outcome = world.run(&["exec", "a"]);
+    assert!(outcome.code == 255 && outcome.err.contains("process args cannot be empty"), "{outcome:?}");
+    assert_eq!(world.status("a"), "running");
+}
+
+/// Starts a process that stays, and returns the number of its proxy.
+fn detached(world: &World, name: &str) -> i32 {
+    let process = json!({
+        "user": {"uid": 0, "gid": 0}, "args": ["/guest", "serve"], "cwd": "/", "env": ["X=1"],
+    });
+    fs::write(world.path("process.json"), process.to_string()).unwrap();
+    let (file, pid_file) = (world.path("process.json"), world.path("exec-pid"));
+    let _ = fs::remove_file(&pid_file);
+    let mut command = world.amber(&["exec", "--detach", "--process"]);
+    command.arg(file).arg("--pid-file").arg(&pid_file).arg("a");
+    let out = world.path(&format!("out-{name}"));
+    assert_eq!(crate::common::finish(command, &out).code, 0);
+    eventually(|| world.printed(name).contains("ready"));
+    fs::read_to_string(pid_file).unwrap().parse().unwrap()
+}
+
+#[test]
+fn a_detached_process_has_a_proxy() {
+    let world = World::new(&["serve"]);
+    world.ready("a");
+    let sandbox = world.pid("a");
+    let proxy = detached(&world, "first");
+    assert!(runs(proxy));
+    let line = fs::read(format!("/proc/{proxy}/cmdline")).unwrap();
+    assert_eq!(line, b"/guest\0serve\0");
+    assert_eq!(world.ok(&["ps", "--format", "json", "a"]).trim(), format!("[{sandbox},{proxy}]"));
+    let table = world.ok(&["ps", "a"]);
+    assert_eq!(table.matches("/guest serve").count(), 2, "{table}");
+    // A signal to the proxy is one to the process.
+    kill(Pid::from_raw(proxy), Signal::SIGTERM).unwrap();
+    eventually(|| !runs(proxy));
+    eventually(|| world.ok(&["ps", "a"]).matches("/guest serve").count() == 1);
+    assert_eq!(world.ok(&["ps", "--format", "json", "a"]).trim(), format!("[{sandbox}]"));
+    // So is its violent end.
+    let proxy = detached(&world, "second");
+    kill(Pid::from_raw(proxy), Signal::SIGKILL).unwrap();
+    eventually(|| world.ok(&["ps", "a"]).matches("/guest serve").count() == 1);
+    // No proxy outlives its sandbox.
+    let proxy = detached(&world, "third");
+    world.ok(&["kill", "a", "KILL"]);
+    eventually(|| !runs(proxy));
+}
+
+#[test]
+fn a_process_ends_by_the_signal_it_is_sent() {
+    let world = World::new(&["serve"]);
+    world.ready("a");
+    let mut child = world.amber(&["exec", "a", "/guest", "serve"]).stdout(Stdio::piped()).spawn().unwrap();
+    let mut line = String::new();
+    std::io::BufRead::read_line(&mut std::io::BufReader::new(child.stdout.take().unwrap()), &mut line).unwrap();
+    assert_eq!(line, "ready\n");
+    kill(Pid::from_raw(child.id() as i32), Signal::SIGTERM).unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(40 + 15));
+}

@@ -1,0 +1,10 @@
+//! Tests of `amber` as an OCI runtime, driven as containerd's shim drives one.
+
+mod bad_input;
+mod common;
+mod exec;
+mod forms;
+mod hooks;
+mod leftovers;
+mod lifecycle;
+mod terminal;
