@@ -114,13 +114,7 @@ struct Making {
 }
 
 impl Making {
-    fn all(
-        &mut self,
-        runtime: &Runtime,
-        args: &CreateArgs,
-        bundle: &Bundle,
-        streams: Streams,
-    ) -> Result<Child> {
+    fn all(&mut self, runtime: &Runtime, args: &CreateArgs, bundle: &Bundle, streams: Streams) -> Result<Child> {
         let spec = &bundle.spec;
         self.save()?;
         self.make_cgroup(runtime, spec)?;
