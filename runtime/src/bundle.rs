@@ -2,21 +2,25 @@
 
 use std::collections::HashSet;
 use std::fs::File;
-use std::io::BufReader;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use amber_abi::Named;
 use amber_abi::capability::{Capability, CapabilitySet};
 use amber_abi::task::Resource;
-use amber_sentry::boot::{
-    CapabilitySpec, Limits, MountSource, MountSpec, NetworkKind, ProcessSpec, SandboxConfig, UserSpec,
-};
+use amber_sentry::boot::{CapabilitySpec, Limits, MountSource, MountSpec, ProcessSpec, SandboxConfig, UserSpec};
 use amber_sentry::profile::KernelProfile;
 use anyhow::{Context, Result, bail, ensure};
-use oci_spec::runtime::{Capabilities, Linux, LinuxCapabilities, Mount, PosixRlimit, Process, Spec};
+use oci_spec::runtime::{
+    Arch, Capabilities, Linux, LinuxCapabilities, LinuxNamespaceType, LinuxSeccompFilterFlag, Mount, PosixRlimit,
+    Process, Spec,
+};
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
 
-use crate::mounts;
 use crate::quick::{check_hostname, root_directory};
+use crate::{mounts, resources, seccomp};
 
 /// The file that says everything.
 const CONFIG: &str = "config.json";
@@ -37,10 +41,12 @@ impl Bundle {
     pub fn load(directory: &Path) -> Result<Bundle> {
         let directory = root_directory(directory).with_context(|| format!("bundle {}", directory.display()))?;
         let path = directory.join(CONFIG);
-        let file = File::open(&path).with_context(|| {
+        let mut file = File::open(&path).with_context(|| {
             format!("{}: every bundle has this file (`runc spec` writes one to start from)", path.display())
         })?;
-        let spec: Spec = serde_json::from_reader(BufReader::new(file)).with_context(|| path.display().to_string())?;
+        let mut text = Vec::new();
+        file.read_to_end(&mut text).with_context(|| path.display().to_string())?;
+        let spec = parse(&text).with_context(|| path.display().to_string())?;
         Ok(Bundle { directory, spec })
     }
 
@@ -53,6 +59,36 @@ impl Bundle {
         check_id(id)?;
         from_spec(&self.spec, &self.directory, id, profile, terminal)
             .with_context(|| self.directory.join(CONFIG).display().to_string())
+    }
+}
+
+/// Reads a specification. What later versions of it may name, and what means nothing here, is passed over.
+fn parse(text: &[u8]) -> serde_json::Result<Spec> {
+    let mut value: Value = serde_json::from_slice(text)?;
+    let known_type = |entry: &Value| entry.get("type").is_some_and(is_known::<LinuxNamespaceType>);
+    retain(&mut value, "/linux/namespaces", known_type);
+    retain(&mut value, "/linux/seccomp/architectures", is_known::<Arch>);
+    retain(&mut value, "/linux/seccomp/flags", is_known::<LinuxSeccompFilterFlag>);
+    Spec::deserialize(value)
+}
+
+fn is_known<T: DeserializeOwned>(value: &Value) -> bool {
+    // What is no name at all is left for the reader to complain of.
+    !value.is_string() || T::deserialize(value).is_ok()
+}
+
+fn retain(value: &mut Value, pointer: &str, keep: impl Fn(&Value) -> bool) {
+    if let Some(list) = value.pointer_mut(pointer).and_then(Value::as_array_mut) {
+        list.retain(|entry| {
+            let kept = keep(entry);
+            if !kept {
+                log::info!(
+                    "`{}`: {entry} is not known, and ignored",
+                    pointer.trim_start_matches('/').replace('/', ".")
+                );
+            }
+            kept
+        });
     }
 }
 
@@ -80,10 +116,7 @@ fn from_spec(
     let path = root_directory(&directory.join(root.path())).with_context(|| format!("`root.path` {shown}"))?;
     let hostname = spec.hostname().clone().unwrap_or_else(|| id.chars().take(64).collect());
     check_hostname(&hostname)?;
-    if spec.domainname().is_some() {
-        log::warn!("`domainname` in the bundle is ignored");
-    }
-
+    check_hostname(spec.domainname().as_deref().unwrap_or_default())?;
     let read_only = root.readonly().unwrap_or(false);
     let mut mounts = vec![MountSpec { read_only, ..mounts::plain("/", MountSource::Host(path)) }];
     for (index, entry) in spec.mounts().iter().flatten().enumerate() {
@@ -96,22 +129,21 @@ fn from_spec(
     let mut sysctls: Vec<(String, String)> =
         linux.and_then(|linux| linux.sysctl().clone()).into_iter().flatten().collect();
     sysctls.sort();
-    if let Some(linux) = linux {
-        note_ignored(linux);
-    }
+    note_ignored(process, linux);
+    let seccomp = linux.and_then(|linux| linux.seccomp().as_ref()).map(seccomp::profile).transpose()?;
+    let resources = linux.and_then(|linux| linux.resources().as_ref());
     Ok(SandboxConfig {
         profile,
         hostname,
+        domainname: spec.domainname().clone(),
         mounts,
         masked_paths: paths(linux.and_then(|linux| linux.masked_paths().as_ref())),
         readonly_paths: paths(linux.and_then(|linux| linux.readonly_paths().as_ref())),
         sysctls,
-        network: NetworkKind::Loopback,
-        process: process_spec(process, terminal).context("`process`")?,
-        stdio: [None, None, None],
-        controlling_terminal: None,
-        limits: Limits::default(),
-        trace: None,
+        seccomp,
+        devices: linux.map(resources::devices).transpose()?.unwrap_or_default(),
+        limits: resources.map_or_else(Limits::default, |said| resources::limits(said, Limits::default())),
+        ..SandboxConfig::new(process_spec(process, terminal).context("`process`")?)
     })
 }
 
@@ -124,16 +156,18 @@ fn check_version(version: &str) -> Result<()> {
     Ok(())
 }
 
-/// Says what a bundle asks for that a sandbox of Amber has anyway, or does not have yet.
-fn note_ignored(linux: &Linux) {
-    if linux.seccomp().is_some() {
-        log::info!("`linux.seccomp` is ignored: no system call of the guest reaches the host");
-    }
-    if linux.resources().is_some() {
-        log::info!("`linux.resources` is ignored: put amber itself into a cgroup to limit it");
-    }
-    if linux.devices().as_ref().is_some_and(|devices| !devices.is_empty()) {
-        log::warn!("`linux.devices` in the bundle is ignored: the guest has the standard devices only");
+/// Says what a bundle asks for that means nothing in a sandbox of Amber.
+fn note_ignored(process: &Process, linux: Option<&Linux>) {
+    let labels = [
+        ("process.apparmorProfile", process.apparmor_profile().is_some()),
+        ("process.selinuxLabel", process.selinux_label().is_some()),
+        ("process.ioPriority", process.io_priority().is_some()),
+        ("process.scheduler", process.scheduler().is_some()),
+        ("linux.mountLabel", linux.is_some_and(|linux| linux.mount_label().is_some())),
+        ("linux.intelRdt", linux.is_some_and(|linux| linux.intel_rdt().is_some())),
+    ];
+    for (name, _) in labels.iter().filter(|(_, present)| *present) {
+        log::info!("`{name}` is ignored: it is about the host's kernel, which runs none of the guest");
     }
 }
 
@@ -150,6 +184,12 @@ fn mount(entry: &Mount, directory: &Path) -> Result<Option<MountSpec>> {
         ensure!(own.is_empty(), "options `{own}` are not known for {kind}");
         Ok(())
     };
+    let maps = |list: &Option<Vec<_>>| list.as_ref().is_some_and(|list| !list.is_empty());
+    let idmapped = ["idmap", "ridmap"].iter().any(|name| own.split(',').any(|option| option == *name));
+    ensure!(
+        !idmapped && !maps(entry.uid_mappings()) && !maps(entry.gid_mappings()),
+        "mounts whose owners are mapped (`idmap`) are not offered"
+    );
     let kind = entry.typ().as_deref().unwrap_or("none");
     spec.source = match kind {
         _ if !bind.is_empty() || kind == "bind" => {

@@ -13,8 +13,10 @@ mod mounts;
 mod oci;
 mod platforms;
 mod quick;
+mod resources;
 #[cfg(test)]
 mod sandbox_tests;
+mod seccomp;
 mod table;
 
 use std::io::{self, Write};

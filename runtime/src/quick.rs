@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use amber_abi::capability::CapabilitySet;
 use amber_host::terminal;
-use amber_sentry::boot::{CapabilitySpec, Limits, MountSource, NetworkKind, ProcessSpec, SandboxConfig, UserSpec};
+use amber_sentry::boot::{CapabilitySpec, MountSource, ProcessSpec, SandboxConfig, UserSpec};
 use amber_sentry::profile::KernelProfile;
 use anyhow::{Context, Result, ensure};
 use nix::unistd::{getegid, geteuid, getgroups};
@@ -54,31 +54,25 @@ pub fn sandbox(args: DoArgs, profile: KernelProfile, caller: &Caller) -> Result<
         (None, Some(_)) => PathBuf::from("/"),
         (None, None) => env::current_dir().context("the working directory is gone or unreadable; use --cwd")?,
     };
+    let process = ProcessSpec {
+        args: args.command,
+        env,
+        cwd,
+        capabilities: capabilities_of(user.uid),
+        user,
+        umask: caller.umask,
+        rlimits: caller.rlimits.clone(),
+        no_new_privs: false,
+        protected: false,
+        oom_score_adj: 0,
+        terminal: caller.terminal,
+    };
     Ok(SandboxConfig {
         profile,
         hostname: args.hostname,
         mounts,
-        masked_paths: Vec::new(),
-        readonly_paths: Vec::new(),
-        sysctls: Vec::new(),
-        network: NetworkKind::Loopback,
-        process: ProcessSpec {
-            args: args.command,
-            env,
-            cwd,
-            capabilities: capabilities_of(user.uid),
-            user,
-            umask: caller.umask,
-            rlimits: caller.rlimits.clone(),
-            no_new_privs: false,
-            protected: false,
-            oom_score_adj: 0,
-            terminal: caller.terminal,
-        },
-        stdio: [None, None, None],
         controlling_terminal: if caller.terminal.is_none() { terminal::controlling() } else { None },
-        limits: Limits::default(),
-        trace: None,
+        ..SandboxConfig::new(process)
     })
 }
 

@@ -14,6 +14,8 @@ pub struct SandboxConfig {
     pub profile: KernelProfile,
     /// What `uname -n` prints.
     pub hostname: String,
+    /// The NIS domain, if any.
+    pub domainname: Option<String>,
     /// What is mounted, in order; the first is the root.
     pub mounts: Vec<MountSpec>,
     /// Guest paths over which an unreadable emptiness is put (`linux.maskedPaths`).
@@ -31,6 +33,10 @@ pub struct SandboxConfig {
     pub stdio: [Option<OwnedFd>; 3],
     /// The host's terminal as the controlling terminal of the first session, if the guest gets no console.
     pub controlling_terminal: Option<OwnedFd>,
+    /// Which system calls the guest's programs may make, beside what they forbid themselves.
+    pub seccomp: Option<SeccompProfile>,
+    /// Device nodes beside the standard ones.
+    pub devices: Vec<DeviceSpec>,
     /// What the processes of the sandbox may use together.
     pub limits: Limits,
     /// Which system calls to print, if any.
@@ -53,6 +59,7 @@ impl SandboxConfig {
         SandboxConfig {
             profile: KernelProfile::default(),
             hostname: "amber".to_owned(),
+            domainname: None,
             network: NetworkKind::default(),
             mounts: Vec::new(),
             masked_paths: Vec::new(),
@@ -61,10 +68,79 @@ impl SandboxConfig {
             process,
             stdio: [None, None, None],
             controlling_terminal: None,
+            seccomp: None,
+            devices: Vec::new(),
             limits: Limits::default(),
             trace: None,
         }
     }
+}
+
+/// Rules for system calls. Answers are those of seccomp(2)'s filters: an action, and its data in the lower half.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SeccompProfile {
+    /// The answer for calls that no rule speaks of.
+    pub default: u32,
+    /// The answer for calls with numbers above this one: the profile's author did not know them.
+    pub newer: Option<(u32, u32)>,
+    /// The rules; of those for one call the first that applies counts.
+    pub rules: Vec<SeccompRule>,
+}
+
+/// A rule for one call.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SeccompRule {
+    /// The call's number on x86-64.
+    pub number: u32,
+    /// What must all hold, six at most; a rule without conditions goes before others for the same call.
+    pub conditions: Vec<SeccompCondition>,
+    /// The answer.
+    pub answer: u32,
+}
+
+/// What a rule wants of an argument.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SeccompCondition {
+    /// Which argument, 0 to 5.
+    pub argument: u8,
+    /// How it must be.
+    pub test: SeccompTest,
+}
+
+/// How an argument must be, as a number without sign.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SeccompTest {
+    /// This.
+    Equal(u64),
+    /// Not this.
+    NotEqual(u64),
+    /// Below this.
+    Less(u64),
+    /// Not above this.
+    LessOrEqual(u64),
+    /// Above this.
+    Greater(u64),
+    /// Not below this.
+    GreaterOrEqual(u64),
+    /// Its bits under the first are the second.
+    Masked(u64, u64),
+}
+
+/// A node of a character device.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DeviceSpec {
+    /// Where, as a guest path.
+    pub path: String,
+    /// Which device.
+    pub major: u32,
+    /// Which device.
+    pub minor: u32,
+    /// Its permissions.
+    pub permissions: u16,
+    /// Its owner.
+    pub uid: u32,
+    /// Its group.
+    pub gid: u32,
 }
 
 /// What the processes of a sandbox may use together.

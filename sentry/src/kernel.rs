@@ -18,7 +18,7 @@ use crate::net::Network;
 use crate::profile::KernelProfile;
 use crate::sync::Mutex;
 use crate::syscalls::{CallTable, Tracer};
-use crate::task::{ProcessTable, SandboxEnd, Users, Workers};
+use crate::task::{Filter, ProcessTable, SandboxEnd, Users, Workers};
 use crate::time::TimerService;
 use crate::tty::Console;
 use crate::tunables::Tunables;
@@ -47,6 +47,8 @@ pub struct Kernel {
     pub started: Instant,
     /// Host threads that serve tasks.
     pub workers: Arc<Workers>,
+    /// What processes that come from outside may call.
+    pub seccomp: Option<Arc<Filter>>,
     /// What the processes may use together, and do.
     pub cgroup: ControlGroup,
     /// How the sandbox ends.
@@ -91,8 +93,9 @@ pub struct HostNames {
 }
 
 impl HostNames {
-    /// A host of this name in no domain.
-    pub fn new(host: &str) -> Self {
-        HostNames { host: host.bytes().take(64).collect(), domain: b"(none)".to_vec() }
+    /// A host of this name, in this domain if any.
+    pub fn new(host: &str, domain: Option<&str>) -> Self {
+        let name = |text: &str| text.bytes().take(64).collect();
+        HostNames { host: name(host), domain: name(domain.unwrap_or("(none)")) }
     }
 }

@@ -23,7 +23,7 @@ use crate::signal::Sending;
 use crate::sync::{Mutex, Rank};
 use crate::syscalls::{CallTable, Tracer};
 use crate::task::spawn::{self, Place};
-use crate::task::{ProcessTable, Start};
+use crate::task::{ProcessTable, Start, seccomp_profile};
 use crate::tty::Console;
 use crate::tunables::Tunables;
 
@@ -48,6 +48,8 @@ impl Sandbox {
         let memfds = Mount::internal(TmpFs::new(memory.clone(), TmpfsOptions::default()));
         let vdso = Vdso::new(&memory).map_err(|full| BootError::Config(full.to_string()))?;
         let tunables = Arc::new(Tunables::of(memory.limit()));
+        let seccomp = config.seccomp.as_ref().map(seccomp_profile::compile).transpose();
+        let seccomp = seccomp.map_err(|errno| BootError::Config(format!("seccomp: {}", errno.text())))?;
         let ipc = Ipc::new(&memory);
         let network = Network::new(config.network)
             .map_err(|errno| BootError::Config(format!("the host's network: {}", errno.text())))?;
@@ -60,9 +62,10 @@ impl Sandbox {
             processes: Mutex::new(Rank::Processes, Default::default()),
             users: Default::default(),
             cpus: amber_host::processor::count(),
-            names: Mutex::new(Rank::Leaf, HostNames::new(&config.hostname)),
+            names: Mutex::new(Rank::Leaf, HostNames::new(&config.hostname, config.domainname.as_deref())),
             started: Instant::now(),
             workers: Default::default(),
+            seccomp,
             cgroup: Default::default(),
             end: Default::default(),
             refused: Mutex::new(Rank::Leaf, HashSet::new()),
@@ -89,6 +92,8 @@ impl Sandbox {
                 .map_err(|errno| BootError::Config(format!("sysctl {name}={value}: {}", errno.text())))?;
         }
         let namespace = boot::mount_all(&kernel, &config.mounts)?;
+        boot::make_devices(&namespace, &config.devices)?;
+        boot::finish_root(&namespace, &config.mounts)?;
         boot::restrict(&kernel, &namespace, &config.masked_paths, &config.readonly_paths)?;
         let fs = FsContext::new(namespace.clone());
         let files = Arc::new(FdTable::default());

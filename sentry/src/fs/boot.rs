@@ -3,19 +3,19 @@
 use std::sync::Arc;
 
 use amber_abi::errno::Errno;
-use amber_abi::stat::FileType;
+use amber_abi::stat::{Device, FileType};
 
-use crate::boot::{BootError, MountSource, MountSpec};
+use crate::boot::{BootError, DeviceSpec, MountSource, MountSpec};
 use crate::fs::change::{self, Creation};
 use crate::fs::hostfs::HostFs;
 use crate::fs::overlay::OverlayFs;
 use crate::fs::tmpfs::{TmpFs, TmpfsOptions};
 use crate::fs::walk::Scope;
-use crate::fs::{FileSystem, Mount, MountNamespace, MountOptions, Path, SuperBlock, types};
+use crate::fs::{FileSystem, Mount, MountNamespace, MountOptions, Path, SetAttributes, SuperBlock, types};
 use crate::kernel::Kernel;
 use crate::task::Credentials;
 
-/// Mounts everything, the first as the root.
+/// Mounts everything, the first as the root, which can be written until [`finish_root`].
 ///
 /// # Errors
 /// Names the mount that could not be made, and why.
@@ -23,17 +23,68 @@ pub fn mount_all(kernel: &Arc<Kernel>, specs: &[MountSpec]) -> Result<Arc<MountN
     let Some((root, rest)) = specs.split_first() else {
         return Err(BootError::Config("no root file system is given".to_owned()));
     };
-    // Places of mounts are made in a root that only the guest shall not write to.
+    // Places of mounts that are missing are made in a root that becomes read-only afterwards.
     let writable = MountSpec { read_only: false, ..root.clone() };
     let namespace = MountNamespace::new(make(kernel, &writable).map_err(|errno| failure(root, errno))?);
     for spec in rest {
         mount(kernel, &namespace, spec).map_err(|errno| failure(spec, errno))?;
     }
-    if root.read_only {
-        let mount = namespace.root();
-        mount.set_options(mount.options() | MountOptions::READ_ONLY).map_err(|errno| failure(root, errno))?;
-    }
     Ok(namespace)
+}
+
+/// Makes the root read-only if it shall be.
+///
+/// # Errors
+/// It cannot be.
+pub fn finish_root(namespace: &Arc<MountNamespace>, specs: &[MountSpec]) -> Result<(), BootError> {
+    let root = namespace.root();
+    match specs.first().filter(|spec| spec.read_only) {
+        Some(spec) => root.set_options(root.options() | MountOptions::READ_ONLY).map_err(|errno| failure(spec, errno)),
+        None => Ok(()),
+    }
+}
+
+/// Makes device nodes, in the place of whatever else has their names.
+///
+/// # Errors
+/// Names the node that could not be made, and why.
+pub fn make_devices(namespace: &Arc<MountNamespace>, devices: &[DeviceSpec]) -> Result<(), BootError> {
+    for device in devices {
+        make_device(namespace, device)
+            .map_err(|errno| BootError::Config(format!("device {}: {}", device.path, errno.text())))?;
+    }
+    Ok(())
+}
+
+fn make_device(namespace: &Arc<MountNamespace>, device: &DeviceSpec) -> Result<(), Errno> {
+    let credentials = Credentials::root();
+    let scope = Scope::kernel(&credentials, namespace.root().root_path().topmost());
+    let special = Device::new(device.major, device.minor);
+    let kind = FileType::CharacterDevice;
+    let path = device.path.as_bytes();
+    let is_it = |place: &Path| -> Result<bool, Errno> {
+        let metadata = place.inode()?.metadata()?;
+        Ok(metadata.kind == kind && metadata.special == special)
+    };
+    let place = match scope.resolve(path, false) {
+        Ok(place) if is_it(&place)? => place,
+        found => {
+            if found.is_ok() {
+                change::unlink(&credentials, &scope.parent(path)?)?;
+            }
+            // Also makes the directories above it, with a file that gives way to the node.
+            prepare(namespace, path, FileType::Regular)?;
+            let target = scope.parent(path)?;
+            change::unlink(&credentials, &target)?;
+            change::create(&credentials, &target, &Creation { special, ..Creation::plain(kind, 0o600, 0) })?
+        }
+    };
+    place.inode()?.set_attributes(&SetAttributes {
+        permissions: Some(device.permissions),
+        uid: Some(device.uid),
+        gid: Some(device.gid),
+        ..SetAttributes::default()
+    })
 }
 
 /// Hides `masked` paths and makes `read_only` ones read-only; paths that are not there are passed over.

@@ -7,7 +7,6 @@ use std::time::{Duration, Instant};
 use amber_abi::SignalSet;
 use amber_abi::errno::Errno;
 use amber_abi::poll::PollEvents;
-use amber_abi::seccomp::SeccompMode;
 use amber_abi::signal::SsFlags;
 use amber_abi::task::WaitStatus;
 use amber_platform::{Context, HostFault, Registers, Room, Trap};
@@ -75,8 +74,8 @@ pub(crate) struct ThreadState {
     pub ending: Option<WaitStatus>,
     /// A change of user took it over the new user's RLIMIT_NPROC: no program is executed while that is so.
     pub over_process_limit: bool,
-    /// Whether the platform answers some calls by itself.
-    pub published: bool,
+    /// How often what it may call had changed when the platform was told which calls to answer by itself.
+    pub published_under: u32,
     /// What signal frames say of the last fault.
     pub last_fault: LastFault,
     /// Room for the task in its address space, until it ran there.
@@ -169,8 +168,9 @@ impl TaskContext {
     pub(crate) fn run_guest(&mut self) -> Result<Trap, HostFault> {
         self.task.meter().begin(Activity::Guest);
         self.task.group().timers().wake();
-        let watched = self.thread.published && self.task.seccomp().mode() != SeccompMode::SECCOMP_MODE_DISABLED;
-        if self.task.take_identity_change() || watched {
+        let changes = self.task.seccomp().changes();
+        let allowed_before = std::mem::replace(&mut self.thread.published_under, changes) == changes;
+        if self.task.take_identity_change() || !allowed_before {
             publish_answers(self);
         }
         let trap = self.platform.run(&**self.memory.space(), &mut self.registers);

@@ -17,6 +17,7 @@ mod run;
 pub(crate) mod sandbox;
 mod schedule;
 mod seccomp;
+pub(crate) mod seccomp_profile;
 mod session;
 mod settings;
 pub(crate) mod spawn;

@@ -1,7 +1,7 @@
 //! System call filters of a task: see seccomp(2).
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU32, Ordering};
 
 use amber_abi::errno::Errno;
 use amber_abi::seccomp::*;
@@ -12,12 +12,18 @@ use crate::sync::{Mutex, Rank};
 /// Instructions of all filters of a task together, counting some for each filter.
 const MOST_INSTRUCTIONS: usize = 1 << 15;
 const COST_OF_A_FILTER: usize = 4;
+/// Where number and architecture end in what a filter sees.
+const ARCHITECTURE_END: usize = 8;
+/// For calls below this number it is worked out beforehand whether they are always allowed.
+const KNOWN: usize = 512;
 const DATA_SIZE: u32 = size_of::<SeccompData>() as u32;
 
 /// A checked program of the classic packet filter, and the filters that were there before it.
 pub struct Filter {
     program: Vec<SockFilter>,
     previous: Option<Arc<Filter>>,
+    /// The calls that this filter and those before allow whatever their arguments, one bit each.
+    allowed: [u64; KNOWN / 64],
     /// How many filters there are with this one, and what they cost together.
     count: u32,
     cost: usize,
@@ -35,7 +41,20 @@ impl Filter {
         if cost > MOST_INSTRUCTIONS {
             return Err(Errno::ENOMEM);
         }
-        Ok(Arc::new(Filter { program, previous, count: count + 1, cost }))
+        let mut allowed = [0; KNOWN / 64];
+        for number in 0..KNOWN as u32 {
+            let before = previous.as_ref().is_none_or(|filter| filter.always_allows(number));
+            if before && allows_always(&program, number) {
+                allowed[number as usize / 64] |= 1 << (number % 64);
+            }
+        }
+        Ok(Arc::new(Filter { program, previous, allowed, count: count + 1, cost }))
+    }
+
+    /// Whether a call is known to be allowed, whatever its arguments are.
+    pub fn always_allows(&self, number: u32) -> bool {
+        let word = self.allowed.get(number as usize / 64).copied().unwrap_or(0);
+        word >> (number % 64) & 1 != 0
     }
 
     fn chain(&self) -> impl Iterator<Item = &Filter> {
@@ -44,6 +63,9 @@ impl Filter {
 
     /// What all filters together say of a call: the strictest of their answers, of the newest where several say the same.
     pub fn judge(&self, data: &SeccompData) -> u32 {
+        if data.arch == AUDIT_ARCH_X86_64 && self.always_allows(data.nr as u32) {
+            return SeccompAction::SECCOMP_RET_ALLOW.raw();
+        }
         let strictness = |answer: u32| (answer & SECCOMP_RET_ACTION_FULL) as i32;
         let answers = self.chain().map(|filter| run(&filter.program, data.as_bytes()));
         answers.fold(SeccompAction::SECCOMP_RET_ALLOW.raw(), |least, answer| {
@@ -62,11 +84,13 @@ pub struct Seccomp {
     /// A [`SeccompMode`], to be looked at without the lock.
     mode: AtomicU8,
     filter: Mutex<Option<Arc<Filter>>>,
+    /// How often anything was changed.
+    changes: AtomicU32,
 }
 
 impl Default for Seccomp {
     fn default() -> Self {
-        Seccomp { mode: AtomicU8::new(0), filter: Mutex::new(Rank::Task, None) }
+        Seccomp { mode: AtomicU8::new(0), filter: Mutex::new(Rank::Task, None), changes: AtomicU32::new(0) }
     }
 }
 
@@ -74,6 +98,20 @@ impl Seccomp {
     /// Whether anything is forbidden at all, and how.
     pub fn mode(&self) -> SeccompMode {
         SeccompMode::from_raw(self.mode.load(Ordering::Relaxed).into())
+    }
+
+    /// How often what is forbidden was changed.
+    pub fn changes(&self) -> u32 {
+        self.changes.load(Ordering::Acquire)
+    }
+
+    /// Whether a call is known to be allowed, whatever its arguments are.
+    pub fn always_allows(&self, number: u32) -> bool {
+        match self.mode() {
+            SeccompMode::SECCOMP_MODE_DISABLED => true,
+            SeccompMode::SECCOMP_MODE_FILTER => self.filter().is_some_and(|filter| filter.always_allows(number)),
+            _ => false,
+        }
     }
 
     /// The filters.
@@ -89,12 +127,14 @@ impl Seccomp {
     /// Forbids all but the few calls of the strict mode.
     pub fn set_strict(&self) {
         self.mode.store(SeccompMode::SECCOMP_MODE_STRICT.raw() as u8, Ordering::Relaxed);
+        self.changes.fetch_add(1, Ordering::Release);
     }
 
     /// Sets the filters.
     pub fn set_filter(&self, filter: Arc<Filter>) {
         *self.filter.lock() = Some(filter);
         self.mode.store(SeccompMode::SECCOMP_MODE_FILTER.raw() as u8, Ordering::Relaxed);
+        self.changes.fetch_add(1, Ordering::Release);
     }
 
     /// Takes over what another task may call: the parent's, or with `SECCOMP_FILTER_FLAG_TSYNC` the caller's.
@@ -102,6 +142,7 @@ impl Seccomp {
         let (filter, mode) = (other.filter(), other.mode.load(Ordering::Relaxed));
         *self.filter.lock() = filter;
         self.mode.store(mode, Ordering::Relaxed);
+        self.changes.fetch_add(1, Ordering::Release);
     }
 
     /// Whether a task with these filters may have the other's instead: its own are all among them.
@@ -203,6 +244,14 @@ impl Step {
             _ => return None,
         })
     }
+}
+
+/// Whether a checked program allows a call without a look at its arguments or the place it is made from.
+fn allows_always(program: &[SockFilter], number: u32) -> bool {
+    let data = SeccompData { nr: number as i32, arch: AUDIT_ARCH_X86_64, ..SeccompData::default() };
+    // A program that looks further finds nothing there, which kills.
+    let known = data.as_bytes().get(..ARCHITECTURE_END).unwrap_or_default();
+    run(program, known) & SECCOMP_RET_ACTION_FULL == SeccompAction::SECCOMP_RET_ALLOW.raw()
 }
 
 /// Runs a checked program; what cannot be in one kills.

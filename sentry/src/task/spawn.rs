@@ -102,6 +102,9 @@ pub(crate) fn prepare(
         charge,
         settings: Settings::default(),
     });
+    if let Some(filter) = &kernel.seccomp {
+        task.seccomp().set_filter(filter.clone());
+    }
     group.state().tasks.push(task.clone());
     if spec.protected {
         group.protect();

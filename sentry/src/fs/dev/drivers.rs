@@ -59,6 +59,11 @@ pub static DRIVERS: &[Driver] = &[
     driver("pts", 136, 0..=(1 << 20) - 1, terminal::open_slave),
 ];
 
+/// Whether there is a character device of this number.
+pub fn serves(device: Device) -> bool {
+    DRIVERS.iter().any(|driver| driver.major == device.major && driver.minors.contains(&device.minor))
+}
+
 /// Opens a device node.
 ///
 /// # Errors

@@ -14,7 +14,7 @@ use crate::fs::tmpfs::{TmpFs, TmpfsOptions};
 use crate::fs::{FileSystem, NewInode};
 use crate::kernel::Kernel;
 
-pub use drivers::{DRIVERS, Driver, Opening, open};
+pub use drivers::{DRIVERS, Driver, Opening, open, serves};
 
 /// The nodes a container finds, each readable and writable by all.
 const NODES: &[(&str, Device)] = &[
