@@ -77,13 +77,14 @@ fn a_whole_bundle_is_understood() {
     assert_eq!(spec.readonly_paths, ["/proc/sys"]);
     assert_eq!(spec.sysctls, [("net.core.somaxconn".to_string(), "256".to_string())]);
 
-    let [root, proc, dev, pts, shm, mqueue, sys, data] = &spec.mounts[..] else { panic!("{:?}", spec.mounts) };
+    let [root, proc, dev, pts, shm, mqueue, sys, cgroup, data] = &spec.mounts[..] else { panic!("{:?}", spec.mounts) };
     assert!(root.read_only && matches!(&root.source, MountSource::Host(path) if path.ends_with("rootfs")));
     assert_eq!((&proc.source, proc.target.as_str()), (&MountSource::Proc, "/proc"));
     assert!(dev.source == MountSource::Dev && dev.no_suid && !dev.no_exec);
     assert_eq!(pts.source, MountSource::DevPts("newinstance,ptmxmode=0666,mode=0620,gid=5".into()));
     assert_eq!(shm.source, MountSource::Tmpfs("mode=1777".into()));
     assert_eq!((&mqueue.source, &sys.source), (&MountSource::Mqueue, &MountSource::Sys));
+    assert_eq!((&cgroup.source, cgroup.read_only), (&MountSource::Cgroup, true));
     assert_eq!(data.target, "/data");
     assert!(data.read_only && matches!(&data.source, MountSource::Host(path) if path.ends_with("shared")));
 }
@@ -115,6 +116,24 @@ fn what_is_wrong_is_named() {
         ("/mounts", Some(json!([{"destination": "/x", "type": "proc", "options": ["beans"]}])), "`beans`"),
         ("/process/terminal", Some(json!(true)), "`terminal` is true"),
         ("/mounts", Some(json!([{"destination": "/x/../y", "type": "tmpfs"}])), "`..`"),
+        (
+            "/mounts",
+            Some(json!([{"destination": "/x", "type": "bind", "source": "shared", "options": ["idmap"]}])),
+            "owners are mapped",
+        ),
+        (
+            "/linux/devices",
+            Some(json!([{"path": "/dev/fuse", "type": "c", "major": 10, "minor": 229}])),
+            "/dev/fuse (c 10:229)",
+        ),
+        (
+            "/linux/devices",
+            Some(json!([{"path": "/dev/sda", "type": "b", "major": 1, "minor": 3}])),
+            "/dev/sda (b 1:3)",
+        ),
+        ("/linux/seccomp", Some(json!({"defaultAction": "SCMP_ACT_NOTIFY"})), "SCMP_ACT_NOTIFY"),
+        ("/linux/seccomp", Some(json!({"defaultAction": "SCMP_ACT_BEANS"})), "SCMP_ACT_BEANS"),
+        ("/domainname", Some(json!("d".repeat(65))), "at most 64"),
     ] {
         let error = format!("{:#}", load_with(pointer, value).err().unwrap());
         assert!(error.contains(reason), "{pointer}: {error}");
@@ -155,4 +174,83 @@ proptest::proptest! {
         text.truncate(place);
         assert!(serde_json::from_slice::<Spec>(&text).is_err());
     }
+}
+
+#[test]
+fn what_is_new_and_harmless_is_passed_over() {
+    let spaces = json!([{"type": "pid"}, {"type": "time"}, {"type": "dream", "path": "/x"}]);
+    assert!(load_with("/linux/namespaces", Some(spaces)).is_ok());
+    let seccomp = json!({
+        "defaultAction": "SCMP_ACT_ERRNO", "architectures": ["SCMP_ARCH_X86_64", "SCMP_ARCH_BEANS"],
+        "flags": ["SECCOMP_FILTER_FLAG_BEANS"], "syscalls": [{"names": ["brew_coffee"], "action": "SCMP_ACT_ALLOW"}]
+    });
+    assert_eq!(load_with("/linux/seccomp", Some(seccomp)).unwrap().seccomp.unwrap().rules, []);
+    assert!(load_with("/annotations", Some(json!({"a": "b"}))).is_ok());
+    assert!(load_with("/process/apparmorProfile", Some(json!("docker-default"))).is_ok());
+    assert!(load_with("/linux/namespaces", Some(json!([{"type": 5}]))).is_err());
+}
+
+#[test]
+fn limits_are_read() {
+    let resources = json!({
+        "memory": {"limit": 67108864, "swap": 134217728}, "pids": {"limit": 40},
+        "cpu": {"quota": 150000, "period": 100000, "shares": 1024}, "devices": [{"allow": false, "access": "rwm"}]
+    });
+    let cpu = Some(amber_sentry::boot::CpuQuota { quota: 150_000, period: 100_000 });
+    let limits = load_with("/linux/resources", Some(resources)).unwrap().limits;
+    assert_eq!(limits, Limits { memory: Some(64 << 20), tasks: Some(40), cpu });
+    let none = json!({"memory": {"limit": -1}, "pids": {"limit": 0}, "cpu": {"quota": -1}});
+    assert_eq!(load_with("/linux/resources", Some(none)).unwrap().limits, Limits::default());
+    let less = serde_json::from_value(json!({"pids": {"limit": -1}, "cpu": {"quota": 5000}})).unwrap();
+    let changed = resources::limits(&less, limits);
+    let cpu = Some(amber_sentry::boot::CpuQuota { quota: 5000, period: 100_000 });
+    assert_eq!(changed, Limits { memory: Some(64 << 20), tasks: None, cpu });
+}
+
+#[test]
+fn devices_are_read() {
+    let zero = json!([{"path": "/dev/nought", "type": "c", "major": 1, "minor": 5, "fileMode": 0o640, "gid": 7}]);
+    let devices = load_with("/linux/devices", Some(zero)).unwrap().devices;
+    let node = &devices[0];
+    assert_eq!((node.path.as_str(), node.major, node.minor), ("/dev/nought", 1, 5));
+    assert_eq!((node.permissions, node.uid, node.gid), (0o640, 0, 7));
+    // A privileged container gets all of the host's, and does without those that nobody serves.
+    let privileged = json!({
+        "devices": [{"path": "/dev/fuse", "type": "c", "major": 10, "minor": 229}],
+        "resources": {"devices": [{"allow": true, "access": "rwm"}]}
+    });
+    assert_eq!(load_with("/linux", Some(privileged)).unwrap().devices, []);
+}
+
+#[test]
+fn rules_for_system_calls_are_read() {
+    use amber_sentry::boot::SeccompTest::{Equal, Masked};
+    let profile = json!({
+        "defaultAction": "SCMP_ACT_ERRNO", "defaultErrnoRet": 38,
+        "syscalls": [
+            {"names": ["read", "write"], "action": "SCMP_ACT_ALLOW"},
+            {"names": ["clone"], "action": "SCMP_ACT_ALLOW",
+             "args": [{"index": 0, "value": 2114060288u32, "valueTwo": 0, "op": "SCMP_CMP_MASKED_EQ"}]},
+            {"names": ["personality"], "action": "SCMP_ACT_LOG",
+             "args": [{"index": 0, "value": 0, "op": "SCMP_CMP_EQ"}, {"index": 0, "value": 8, "op": "SCMP_CMP_EQ"}]},
+            {"names": ["kill"], "action": "SCMP_ACT_ERRNO", "errnoRet": 13},
+        ]
+    });
+    let profile = load_with("/linux/seccomp", Some(profile)).unwrap().seccomp.unwrap();
+    assert_eq!((profile.default, profile.newer), (0x5_0026, None));
+    let rules: Vec<_> = profile
+        .rules
+        .iter()
+        .map(|rule| (rule.number, rule.conditions.first().map(|c| (c.argument, c.test)), rule.answer))
+        .collect();
+    let (allow, log) = (0x7fff_0000, 0x7ffc_0000);
+    let expected = [
+        (0, None, allow),
+        (1, None, allow),
+        (56, Some((0, Masked(2_114_060_288, 0))), allow),
+        (135, Some((0, Equal(0))), log),
+        (135, Some((0, Equal(8))), log),
+        (62, None, 0x5_000d),
+    ];
+    assert_eq!(rules, expected);
 }

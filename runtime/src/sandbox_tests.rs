@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::io::{Read, pipe};
 use std::os::fd::OwnedFd;
+use std::os::unix::fs::MetadataExt;
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
@@ -10,7 +11,10 @@ use std::time::{Duration, Instant};
 use amber_abi::Signal;
 use amber_platform::GuestMemory;
 use amber_platform_ptrace::PtracePlatform;
-use amber_sentry::boot::{BootError, CpuQuota, ExitStatus, Limits, MountSource, ProcessSpec, SandboxConfig, UserSpec};
+use amber_sentry::boot::{
+    BootError, CpuQuota, DeviceSpec, ExitStatus, Limits, MountSource, MountSpec, ProcessSpec, SandboxConfig,
+    SeccompProfile, SeccompRule, UserSpec,
+};
 use amber_sentry::start::Sandbox;
 
 use crate::mounts;
@@ -305,6 +309,126 @@ fn cached_files_go_before_processes() {
     let (status, text, sandbox) = run(script, limits);
     assert_eq!((status, text.as_str()), (ExitStatus::Exited(0), "fine\n"));
     assert_eq!(sandbox.usage().oom_kills, 0);
+}
+
+const ALLOW: u32 = 0x7fff_0000;
+const ERRNO: u32 = 0x5_0000;
+
+fn rule(number: u32, answer: u32) -> SeccompRule {
+    SeccompRule { number, conditions: Vec::new(), answer }
+}
+
+#[test]
+fn a_profile_holds_for_every_process() {
+    // getcwd answers EXDEV, uname kills, calls above 340 do not exist.
+    let rules = vec![rule(79, ERRNO | 18), rule(63, 0x8000_0000)];
+    let seccomp = Some(SeccompProfile { default: ALLOW, newer: Some((340, ERRNO | 38)), rules });
+    let sandbox = boot(SandboxConfig { seccomp, ..config(process("exec sleep 1000")) }).unwrap();
+    sandbox.start().unwrap();
+    let (status, text) = exec(&sandbox, "python3 -c 'import os; os.getcwd()' 2>&1 | tail -1; uname; echo $?");
+    assert_eq!(status, ExitStatus::Exited(0));
+    assert!(text.contains("[Errno 18]") && text.ends_with("159\n"), "{text}");
+    let (_, text) =
+        exec(&sandbox, "grep Seccomp /proc/1/status; python3 -c 'import os; os.pidfd_open(1)' 2>&1 | tail -1");
+    assert!(text.contains("Seccomp:\t2\nSeccomp_filters:\t1\n") && text.contains("[Errno 38]"), "{text}");
+    sandbox.kill();
+    sandbox.wait();
+}
+
+#[test]
+fn device_nodes_are_made() {
+    let node =
+        |path: &str, minor, permissions| DeviceSpec { path: path.into(), major: 1, minor, permissions, uid: 5, gid: 6 };
+    let devices = vec![node("/dev/null", 3, 0o600), node("/dev/deep/nought", 5, 0o644), node("/dev/zero", 7, 0o666)];
+    let script = "stat -c '%a %u %g %t:%T %F' /dev/null /dev/deep/nought; head -c 3 /dev/deep/nought | od -An -tx1; \
+                  echo x > /dev/zero || echo full";
+    let (output, stdio) = Output::new();
+    let sandbox = boot(SandboxConfig { stdio, devices, ..config(process(script)) }).unwrap();
+    sandbox.start().unwrap();
+    assert_eq!(sandbox.wait(), ExitStatus::Exited(0));
+    let text = output.text();
+    let kind = "character special file";
+    assert!(text.starts_with(&format!("600 5 6 1:3 {kind}\n644 5 6 1:5 {kind}\n 00 00 00\n")), "{text}");
+    assert!(text.ends_with("full\n"), "{text}");
+}
+
+#[test]
+fn a_read_only_root_still_gets_its_places() {
+    let script = "ls -d /made/here /made/file; touch /x 2>&1; touch /made/here/y && echo fine; cat /made/file; \
+                  touch /made/file 2>&1; hostname; domainname";
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), "content\n").unwrap();
+    let root = tempfile::tempdir().unwrap();
+    for name in ["usr", "bin", "lib", "lib64", "etc"] {
+        std::fs::create_dir(root.path().join(name)).unwrap();
+    }
+    let read_only = |target: &str, source| MountSpec { read_only: true, ..mounts::plain(target, source) };
+    let mut all = vec![read_only("/", MountSource::Host(root.path().into()))];
+    all.extend(["/usr", "/bin", "/lib", "/lib64", "/etc"].map(|path| read_only(path, MountSource::Host(path.into()))));
+    all.extend(mounts::standard());
+    all.push(mounts::plain("/made/here", MountSource::Tmpfs("size=1m,mode=700".into())));
+    all.push(read_only("/made/file", MountSource::Host(file.path().into())));
+    let (output, stdio) = Output::new();
+    let domainname = Some("realm".to_owned());
+    let config = SandboxConfig { stdio, mounts: all, domainname, ..config(process(script)) };
+    let sandbox = boot(config).unwrap();
+    sandbox.start().unwrap();
+    sandbox.wait();
+    let text = output.text();
+    assert!(text.starts_with("/made/file\n/made/here\n"), "{text}");
+    assert_eq!(text.matches("Read-only file system").count(), 2, "{text}");
+    assert!(text.contains("fine\ncontent\n") && text.ends_with("amber\nrealm\n"), "{text}");
+}
+
+/// What the host does to files of a container from outside, as `docker cp` does, the guest sees at once; and the host sees
+/// what the guest does.
+#[test]
+fn host_and_guest_share_files() {
+    let shared = tempfile::tempdir().unwrap();
+    let path = |name: &str| shared.path().join(name);
+    let volume = mounts::plain("/shared", MountSource::Host(shared.path().into()));
+    let script = "cd /shared; step() { echo $1 >> log; while [ ! -e go$1 ]; do sleep 0.01; done; }; \
+        cat new 2>/dev/null; step 1; cat new; [ -e old ] && echo old; step 2; cat new; [ -e old ] || echo gone; \
+        exec 3< new; step 3; cat new; cat <&3; cat dir/inner; step 4; cat dir/inner; \
+        python3 -c 'import mmap; f = open(\"mapped\"); print(mmap.mmap(f.fileno(), 0, prot=1)[:3])'; step 5; \
+        python3 -c 'import mmap; f = open(\"mapped\"); print(mmap.mmap(f.fileno(), 0, prot=1)[:3])'; \
+        mkdir made; echo own > made/file; chown 7:8 made/file; chmod 640 made/file";
+    std::fs::write(path("old"), "").unwrap();
+    std::fs::write(path("mapped"), "one").unwrap();
+    let (output, stdio) = Output::new();
+    let mut config = SandboxConfig { stdio, ..config(process(script)) };
+    config.mounts.push(volume);
+    let sandbox = boot(config).unwrap();
+    sandbox.start().unwrap();
+    let after = |step: usize, change: &dyn Fn()| {
+        eventually(&format!("step {step}"), || {
+            std::fs::read_to_string(path("log")).is_ok_and(|log| log.lines().count() == step)
+        });
+        change();
+        std::fs::write(path(&format!("go{step}")), "").unwrap();
+    };
+    after(1, &|| std::fs::write(path("new"), "created\n").unwrap());
+    after(2, &|| {
+        std::fs::write(path("new"), "changed\n").unwrap();
+        std::fs::remove_file(path("old")).unwrap();
+    });
+    after(3, &|| {
+        std::fs::write(path("other"), "replaced\n").unwrap();
+        std::fs::rename(path("other"), path("new")).unwrap();
+        std::fs::create_dir(path("dir")).unwrap();
+        std::fs::write(path("dir/inner"), "inner\n").unwrap();
+    });
+    after(4, &|| {
+        std::fs::remove_dir_all(path("dir")).unwrap();
+        std::fs::create_dir(path("dir")).unwrap();
+        std::fs::write(path("dir/inner"), "again\n").unwrap();
+    });
+    after(5, &|| std::fs::write(path("mapped"), "two").unwrap());
+    assert_eq!(sandbox.wait(), ExitStatus::Exited(0));
+    let expected = "created\nold\nchanged\ngone\nreplaced\nchanged\ninner\nagain\nb'one'\nb'two'\n";
+    assert_eq!(output.text(), expected);
+    let made = std::fs::metadata(path("made/file")).unwrap();
+    assert_eq!((made.uid(), made.gid(), made.mode() & 0o777), (7, 8, 0o640));
 }
 
 #[test]
