@@ -58,9 +58,9 @@ impl ControlGroup {
     /// killed before and is not gone yet. None if there is nothing to kill. No lock may be held.
     pub(super) fn kill_one(&self, kernel: &Kernel) -> Option<Arc<ThreadGroup>> {
         let _one = self.oom.one.lock();
-        let last = self.oom.last.lock().upgrade().filter(|group| group.task_count() > 0);
-        if last.is_some() {
-            return last;
+        let last = self.oom.last.lock().upgrade();
+        if let Some(last) = last.filter(|group| group.task_count() > 0) {
+            return Some(last);
         }
         let first = self.short.fetch_add(1, Ordering::Relaxed) == 0;
         let Some(victim) = candidates(kernel).into_iter().max_by_key(|candidate| candidate.points) else {
