@@ -54,12 +54,7 @@ const SCRIPTS: &[(&str, &str)] = &[
         $OUT python3 -c \"$ECHO\" >echo & $RUN python3 -c \"$CALLER\"; wait; cat echo",
     ),
     ("refused_and_unreachable", "$RUN python3 -c \"$ERRORS\""),
-    (
-        "ping",
-        "$RUN ping -c 2 -i 0.2 -W 5 10.77.0.2 | grep -o '. packets.*loss'
-        $RUN ping -6 -c 1 -W 5 fd77::2 | grep -o '. packets.*loss'
-        $RUN ping -c 1 -W 1 10.77.0.9 | grep -o '. packets.*received'",
-    ),
+    ("kinds", "$RUN python3 -c \"$KINDS\""),
     (
         "listeners",
         "$RUN sh -c 'python3 -m http.server 8077 >/dev/null 2>&1 & server=$!
@@ -83,6 +78,7 @@ const SCRIPTS: &[(&str, &str)] = &[
 
 /// What the scripts have in variables: programs for both ends. Each names its own end's address by where it runs.
 const PROGRAM_TEXTS: &[(&str, &str)] = &[
+    ("KINDS", include_str!("../network/kinds.py")),
     (
         "SERVER",
         "
@@ -288,9 +284,9 @@ fn compare(setup: &Setup, platform: &str, script: &str, key: &str) -> Result<Com
     if let Some(obstacle) = obstacle(setup).map_err(fail)? {
         return Ok(Completion::ignored_with(obstacle));
     }
-    let missing = ["ping", "ifconfig", "netstat", "route", "curl", "ss", "python3"]
+    let missing = ["ping ", "ifconfig", "netstat", "route", "curl", "ss", "python3"]
         .into_iter()
-        .find(|name| script.contains(name) && !is_installed(name));
+        .find(|name| script.contains(name) && !is_installed(name.trim()));
     if missing.is_some() {
         return Ok(Completion::ignored_with("a program of the script is not installed"));
     }
