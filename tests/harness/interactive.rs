@@ -1,103 +1,16 @@
 //! A person at a terminal: an interactive shell driven through a pty, natively and in Amber.
 
 use std::collections::BTreeSet;
-use std::fs::File;
-use std::io::{Read, Write};
-use std::os::fd::AsFd;
-use std::process::{Child, Command};
 use std::sync::Arc;
-use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use libtest_mimic::{Completion, Trial};
-use pty_process::Size;
-use wait_timeout::ChildExt;
 
+use crate::real;
 use crate::setup::Setup;
-use crate::{real, run};
-
-/// How long each answer of the shell may take.
-const PATIENCE: Duration = Duration::from_secs(20);
-
-/// A shell on a terminal of which this process holds the other side.
-struct Terminal {
-    keys: File,
-    pty: pty_process::blocking::Pty,
-    screen: Receiver<Vec<u8>>,
-    seen: String,
-    child: Child,
-}
-
-impl Terminal {
-    fn start(command: &Command) -> Result<Terminal> {
-        let (pty, pts) = pty_process::blocking::open()?;
-        pty.resize(Size::new(30, 100))?;
-        let mut started =
-            pty_process::blocking::Command::new(command.get_program()).args(command.get_args()).env_clear();
-        for (key, value) in command.get_envs() {
-            started = started.env(key, value.unwrap_or_default());
-        }
-        let directory = std::env::temp_dir();
-        let child = started.current_dir(directory).spawn(pts).context("cannot start the shell")?;
-        let keys = File::from(pty.as_fd().try_clone_to_owned()?);
-        let mut output = keys.try_clone()?;
-        let (sender, screen) = mpsc::channel();
-        thread::spawn(move || {
-            let mut bytes = [0; 4096];
-            // The read fails when the last process of the terminal is gone.
-            while let Ok(count @ 1..) = output.read(&mut bytes) {
-                if sender.send(bytes[..count].to_vec()).is_err() {
-                    break;
-                }
-            }
-        });
-        Ok(Terminal { keys, pty, screen, seen: String::new(), child })
-    }
-
-    fn type_keys(&mut self, keys: &str) -> Result<()> {
-        self.keys.write_all(keys.as_bytes()).context("cannot type")
-    }
-
-    /// Waits until `text` appears, and forgets all up to it.
-    fn expect(&mut self, text: &str) -> Result<()> {
-        let deadline = Instant::now() + PATIENCE;
-        loop {
-            if let Some(at) = self.seen.find(text) {
-                self.seen.drain(..at + text.len());
-                return Ok(());
-            }
-            match self.screen.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
-                Ok(bytes) => {
-                    self.seen.push_str(&String::from_utf8_lossy(&bytes));
-                    // What readline says about pasting stands between a line and its answer.
-                    self.seen = self.seen.replace("\x1b[?2004l\r", "").replace("\x1b[?2004h", "");
-                }
-                Err(RecvTimeoutError::Timeout) => bail!("{text:?} does not appear; the screen shows {:?}", self.seen),
-                Err(RecvTimeoutError::Disconnected) => {
-                    bail!("the terminal closes, not showing {text:?}: {:?}", self.seen)
-                }
-            }
-        }
-    }
-
-    /// Types a command line and waits for its answer and the next prompt.
-    fn ask(&mut self, line: &str, answer: &str) -> Result<()> {
-        self.type_keys(&format!("{line}\r"))?;
-        self.expect(answer).with_context(|| format!("after {line:?}"))?;
-        self.expect(PROMPT).with_context(|| format!("after {line:?}"))
-    }
-}
-
-impl Drop for Terminal {
-    fn drop(&mut self) {
-        if !matches!(self.child.try_wait(), Ok(Some(_))) {
-            run::kill_group(self.child.id());
-            let _ = self.child.wait();
-        }
-    }
-}
+use crate::terminal::Terminal;
 
 const PROMPT: &str = "@@ ";
 
@@ -112,7 +25,7 @@ const STEPS: &[(&str, Step)] = &[
     ("size", |terminal| terminal.ask("stty size", "\r\n30 100\r\n")),
     ("resize", |terminal| {
         terminal.ask("trap 'echo resized' WINCH", "\r\n")?;
-        terminal.pty.resize(Size::new(41, 120))?;
+        terminal.resize(41, 120)?;
         terminal.type_keys("\r")?;
         terminal.expect("resized")?;
         terminal.expect(PROMPT)?;
@@ -203,7 +116,7 @@ const STEPS: &[(&str, Step)] = &[
     }),
     ("leave", |terminal| {
         terminal.type_keys("exit 3\r")?;
-        let status = terminal.child.wait_timeout(PATIENCE)?.context("does not end")?;
+        let status = terminal.end()?;
         if status.code() != Some(3) {
             bail!("ends with {status}");
         }
@@ -247,7 +160,7 @@ fn session(mode: &str, setup: &Setup) -> Result<Option<(BTreeSet<String>, String
         command
     };
     command.args(["--norc", "--noprofile", "-i"]).env("PS1", PROMPT).env("TERM", "xterm");
-    let mut terminal = Terminal::start(&command)?;
+    let mut terminal = Terminal::start(&command, PROMPT)?;
     let mut failed = BTreeSet::new();
     let mut report = String::new();
     for (name, step) in STEPS {

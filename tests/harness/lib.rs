@@ -16,3 +16,4 @@ pub mod real;
 pub mod run;
 pub mod setup;
 pub mod streams;
+pub mod terminal;

@@ -24,6 +24,7 @@ pub struct Setup {
     native: Shared<Native>,
     amber: Shared<Amber>,
     tree: Shared<PathBuf>,
+    services: Shared<PathBuf>,
 }
 
 /// A value made at most once, by whoever comes first; the others wait for it, and get the same error.
@@ -33,8 +34,9 @@ impl Setup {
     /// Nothing made yet but the list of known failures.
     pub fn new(sources: PathBuf, built: PathBuf) -> Result<Arc<Setup>> {
         let known = KnownFailures::read(&sources.join("expected-failures.txt"))?;
-        let (native, amber, tree) = (OnceLock::new(), OnceLock::new(), OnceLock::new());
-        Ok(Arc::new(Setup { sources, built, known, native, amber, tree }))
+        let (native, amber) = (OnceLock::new(), OnceLock::new());
+        let (tree, services) = (OnceLock::new(), OnceLock::new());
+        Ok(Arc::new(Setup { sources, built, known, native, amber, tree, services }))
     }
 
     /// The launcher of native runs, or why it cannot be had.
@@ -49,14 +51,21 @@ impl Setup {
 
     /// The Debian tree, built if it is not there yet, which takes minutes.
     pub fn tree(&self) -> Result<&Path> {
-        let tree = get(&self.tree, || {
-            let output = Command::new(self.sources.join("rootfs/build")).output().context("cannot run rootfs/build")?;
-            if !output.status.success() {
-                bail!("no Debian tree: {}", String::from_utf8_lossy(&output.stderr).trim_end());
-            }
-            Ok(PathBuf::from(String::from_utf8(output.stdout)?.trim_end()))
-        })?;
-        Ok(tree)
+        Ok(get(&self.tree, || self.build_tree(&[]))?)
+    }
+
+    /// The Debian tree with servers and interpreters, that containers are made of; built like the other.
+    pub fn services(&self) -> Result<&Path> {
+        Ok(get(&self.services, || self.build_tree(&["services"]))?)
+    }
+
+    fn build_tree(&self, which: &[&str]) -> Result<PathBuf> {
+        let output = Command::new(self.sources.join("rootfs/build")).args(which).output();
+        let output = output.context("cannot run rootfs/build")?;
+        if !output.status.success() {
+            bail!("no Debian tree: {}", String::from_utf8_lossy(&output.stderr).trim_end());
+        }
+        Ok(PathBuf::from(String::from_utf8(output.stdout)?.trim_end()))
     }
 
     /// Turns the failed parts of the test `name` into its result, given what is known to fail.

@@ -1,0 +1,54 @@
+//! What containers left behind on the host, after all of them are gone.
+
+use std::fs;
+use std::path::Path;
+
+use anyhow::Result;
+
+use crate::space::Space;
+
+/// Removes what scenarios left running, then lists what is there and should not be: one line each.
+pub fn find(space: &Space) -> Result<Vec<String>> {
+    let mut left = Vec::new();
+    for container in space.docker(&["ps", "--all", "--format", "{{.Names}}"])?.lines() {
+        left.push(format!("container {container}"));
+        space.docker(&["rm", "--force", "--volumes", container])?;
+    }
+    let daemons = ["dockerd", "containerd", "sh"];
+    for entry in fs::read_dir("/proc")? {
+        let process = entry?.path();
+        let Ok(name) = fs::read_to_string(process.join("comm")) else { continue };
+        let Ok(command) = fs::read(process.join("cmdline")) else { continue };
+        let own = fs::read_link(process.join("exe"))
+            .is_ok_and(|exe| fs::read_link("/proc/self/exe").is_ok_and(|own| own == exe));
+        // A kernel thread, or a zombie that is about to be reaped, has no command line.
+        if !daemons.contains(&name.trim()) && !command.is_empty() && !own && process.join("exe").exists() {
+            left.push(format!("process {} {}", name.trim(), String::from_utf8_lossy(&command).replace('\0', " ")));
+        }
+    }
+    for line in fs::read_to_string("/proc/self/mountinfo")?.lines() {
+        let place = line.split(' ').nth(4).unwrap_or("");
+        if place.starts_with(&*space.directory.join("docker/").to_string_lossy()) || place.starts_with("/run/") {
+            left.push(format!("mount {place}"));
+        }
+    }
+    for hierarchy in fs::read_dir("/sys/fs/cgroup")? {
+        groups(&hierarchy?.path().join(space.cgroup.trim_start_matches('/')), &mut left);
+    }
+    groups(&Path::new("/sys/fs/cgroup").join(space.cgroup.trim_start_matches('/')), &mut left);
+    for state in [format!("/run/{}", space.runtime.name), format!("/run/docker/runtime-{}/moby", space.runtime.name)] {
+        for entry in fs::read_dir(state).into_iter().flatten() {
+            left.push(format!("file {}", entry?.path().display()));
+        }
+    }
+    Ok(left)
+}
+
+/// The control groups below one.
+fn groups(parent: &Path, left: &mut Vec<String>) {
+    for entry in fs::read_dir(parent).into_iter().flatten().flatten() {
+        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            left.push(format!("control group {}", entry.path().display()));
+        }
+    }
+}
