@@ -9,9 +9,9 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use nix::unistd::Uid;
-use serde_json::json;
 use tempfile::NamedTempFile;
 
+use crate::bundle;
 use crate::exits::Exits;
 use crate::memory::{self, Idle};
 use crate::run;
@@ -46,6 +46,7 @@ enum Kind {
     /// An OCI runtime, for which a bundle is written each time.
     Bundle {
         runtime: PathBuf,
+        flags: &'static [&'static str],
         directory: PathBuf,
     },
 }
@@ -70,13 +71,15 @@ pub fn all(workspace: &Workspace) -> Result<Vec<Contender>> {
         }
         None => println!("left out: runsc: not installed (Debian: apt-get install runsc)"),
     }
-    match find_program("crun") {
-        Some(runtime) if Uid::effective().is_root() => {
-            let directory = workspace.directory("bundle")?;
-            list.push(Contender { name: "crun".into(), kind: Kind::Bundle { runtime, directory } });
+    for (name, flags) in [("crun", &["--cgroup-manager=disabled"] as &[&str]), ("runc", &[])] {
+        match find_program(name) {
+            Some(runtime) if Uid::effective().is_root() => {
+                let directory = workspace.directory(name)?;
+                list.push(Contender { name: name.into(), kind: Kind::Bundle { runtime, flags, directory } });
+            }
+            Some(_) => println!("left out: {name}: its bundle over the host's root needs root"),
+            None => println!("left out: {name}: not installed (Debian: apt-get install {name})"),
         }
-        Some(_) => println!("left out: crun: its bundle over the host's root needs root"),
-        None => println!("left out: crun: not installed (Debian: apt-get install crun)"),
     }
     Ok(list)
 }
@@ -109,11 +112,11 @@ impl Contender {
                 command.args(&prefix[1..]).args(args);
                 command
             }
-            Kind::Bundle { runtime, directory } => {
-                write_bundle(directory, args)?;
+            Kind::Bundle { runtime, flags, directory } => {
+                bundle::write(directory, args)?;
                 let mut command = Command::new(runtime);
                 let id = format!("amber-bench-{}", std::process::id());
-                command.args(["--cgroup-manager=disabled", "run"]).arg("--bundle").arg(directory).arg(id);
+                command.args(*flags).arg("run").arg("--bundle").arg(directory).arg(id);
                 command
             }
         })
@@ -133,6 +136,24 @@ impl Contender {
             Some((name.to_string(), value.parse().ok()?))
         };
         output.lines().map(|line| parse(line).with_context(|| format!("unexpected line {line:?}"))).collect()
+    }
+
+    /// The first words of its command line as an OCI runtime, if it is one.
+    pub fn runtime(&self) -> Option<Vec<OsString>> {
+        match &self.kind {
+            Kind::Native => None,
+            Kind::Amber { program, platform } => {
+                Some(vec![program.clone().into(), format!("--platform={platform}").into()])
+            }
+            Kind::Prefix(prefix) => {
+                let platform = prefix.iter().filter(|word| word.to_string_lossy().starts_with("--platform="));
+                Some(prefix.first().into_iter().chain(platform).cloned().collect())
+            }
+            Kind::Bundle { runtime, flags, .. } => {
+                let flags = flags.iter().map(OsString::from);
+                Some(std::iter::once(runtime.clone().into()).chain(flags).collect())
+            }
+        }
     }
 
     /// Whether it tells how often it left guest code.
@@ -190,29 +211,4 @@ fn build_amber() -> Result<PathBuf> {
 fn find_program(name: &str) -> Option<PathBuf> {
     let path = env::var_os("PATH")?;
     env::split_paths(&path).map(|directory| directory.join(name)).find(|candidate| candidate.is_file())
-}
-
-/// A container that sees the host's files, as the other contenders do, and has a `/tmp` in memory.
-fn write_bundle(directory: &Path, args: &[OsString]) -> Result<()> {
-    let args: Vec<_> = args.iter().map(|arg| arg.to_string_lossy()).collect();
-    let path = env::var("PATH").unwrap_or_default();
-    let namespaces: Vec<_> =
-        ["pid", "ipc", "uts", "mount", "network"].iter().map(|kind| json!({ "type": kind })).collect();
-    let config = json!({
-        "ociVersion": "1.0.2",
-        "process": {
-            "user": {"uid": 0, "gid": 0},
-            "args": args,
-            "env": [format!("PATH={path}")],
-            "cwd": "/"
-        },
-        "root": {"path": "/", "readonly": true},
-        "mounts": [
-            {"destination": "/proc", "type": "proc", "source": "proc"},
-            {"destination": "/dev", "type": "tmpfs", "source": "tmpfs", "options": ["mode=755"]},
-            {"destination": "/tmp", "type": "tmpfs", "source": "tmpfs", "options": ["mode=1777"]}
-        ],
-        "linux": {"namespaces": namespaces}
-    });
-    fs::write(directory.join("config.json"), config.to_string()).context("writing a bundle")
 }

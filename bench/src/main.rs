@@ -1,9 +1,11 @@
-//! Measures what isolation costs: the same work natively, in Amber, in crun and in gVisor.
+//! Measures what isolation costs: the same work natively, in Amber, in crun and runc, and in gVisor.
 //!
 //! All contenders take turns, round by round, so that whatever else the machine does meets all of them; the table shows
 //! medians. A second table has how often guest code is left in Amber, which is most of what it costs.
 
+mod bundle;
 mod contender;
+mod docker;
 mod exits;
 mod memory;
 mod report;
@@ -17,8 +19,10 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result, ensure};
 use clap::Parser;
+use nix::unistd::Uid;
 
 use crate::contender::Contender;
+use crate::docker::Docker;
 use crate::rows::Row;
 use crate::work::Workspace;
 
@@ -80,6 +84,11 @@ fn measure(args: &Args) -> Result<()> {
             turn(contender, &workspace, args.milliseconds, &mut samples);
         }
     }
+    if Uid::effective().is_root() {
+        containers(args, &contenders, &workspace, &mut samples)?;
+    } else {
+        println!("left out: containers, which need root");
+    }
     let counts = exits::count(&contenders, &workspace.micro());
     let names: Vec<&str> = contenders.iter().map(Contender::name).collect();
     report::table(&names, &samples);
@@ -97,6 +106,57 @@ fn count_exits(amber: &Path, platform: &str, micro: &Path) -> Result<()> {
     exits::table(&names.each_ref().map(String::as_str), &counts);
     let missed = exits::missed(&counts);
     ensure!(missed.is_empty(), "more exits than there may be, or none counted: {}", missed.join(", "));
+    Ok(())
+}
+
+/// What containers cost, made by the runtimes themselves and by Docker.
+fn containers(args: &Args, contenders: &[Contender], workspace: &Workspace, samples: &mut Samples) -> Result<()> {
+    let runtimes: Vec<(&str, Vec<_>)> =
+        contenders.iter().filter_map(|contender| Some((contender.name(), contender.runtime()?))).collect();
+    let mut note = |row: &'static str, name: &str, value: Result<f64>| match value {
+        Ok(value) => samples.entry(row).or_default().entry(name.into()).or_default().push(value),
+        Err(error) => println!("{name}: {row}: {error:#}"),
+    };
+    for (name, words) in &runtimes {
+        note(
+            "size of the program",
+            name,
+            std::fs::metadata(&words[0]).map(|file| file.len() as f64).map_err(Into::into),
+        );
+    }
+    let directory = workspace.directory("containers")?;
+    for round in 1..=args.rounds {
+        for (name, words) in &runtimes {
+            eprintln!("containers, round {round} of {}: {name}", args.rounds);
+            match bundle::measure(words, &directory, &workspace.micro()) {
+                Ok(costs) => {
+                    note("create+start", name, Ok(costs.start));
+                    note("container of `true`", name, Ok(costs.life));
+                    note("exec `true`", name, Ok(costs.exec));
+                    note("container memory", name, Ok(costs.memory));
+                }
+                Err(error) => println!("{name}: containers: {error:#}"),
+            }
+        }
+    }
+    let named: Vec<_> = runtimes.iter().map(|(name, words)| (name.replace(' ', "-"), words.clone())).collect();
+    // Docker knows runc of itself.
+    let others: Vec<_> = named.iter().filter(|(name, _)| name != "runc").cloned().collect();
+    let docker = match Docker::start(&workspace.directory("docker")?, &others) {
+        Ok(docker) => docker,
+        Err(error) => {
+            println!("left out: Docker: {error:#}");
+            return Ok(());
+        }
+    };
+    for round in 1..=args.rounds {
+        for ((name, _), (known, _)) in runtimes.iter().zip(&named) {
+            eprintln!("Docker, round {round} of {}: {name}", args.rounds);
+            note("docker run `true`", name, docker.run_true(known));
+            note("nginx request", name, docker.nginx(known));
+            note("redis GET", name, docker.redis(known));
+        }
+    }
     Ok(())
 }
 

@@ -16,6 +16,15 @@ pub struct Idle {
     pub cpu: f64,
 }
 
+/// What the descendants of this process use, once they have settled.
+pub fn observe_children() -> Result<Idle> {
+    let own = std::process::id();
+    let mut idle = observe(own)?;
+    idle.memory -= pss(own).unwrap_or(0) as f64;
+    ensure!(idle.memory > 0.0, "no process to look at");
+    Ok(idle)
+}
+
 /// Lets the sandbox below the process `root` settle, then watches it do nothing.
 pub fn observe(root: u32) -> Result<Idle> {
     thread::sleep(Duration::from_millis(1500));

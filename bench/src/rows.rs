@@ -84,6 +84,14 @@ impl Row {
             row("find in 10,000 files", 0.7, Counting::No),
             row("build a C project", 0.7, Counting::No),
             Row { unit: Unit::Bytes, ..row("idle memory", 0.4, Counting::No) },
+            row("create+start", 0.5, Counting::No),
+            row("container of `true`", 0.5, Counting::No),
+            row("exec `true`", 0.5, Counting::No),
+            Row { unit: Unit::Bytes, ..row("container memory", 0.5, Counting::No) },
+            row("docker run `true`", 0.5, Counting::No),
+            row("nginx request", 0.5, Counting::No),
+            row("redis GET", 0.5, Counting::No),
+            Row { unit: Unit::Bytes, ..row("size of the program", 0.5, Counting::No) },
             Row { unit: Unit::Share, aim: None, ..row("idle CPU", 0.0, Counting::No) },
         ];
         ROWS

@@ -1,6 +1,6 @@
 //! Commands that end in time.
 
-use std::io::Read;
+use std::io::{Read, Seek};
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, Stdio};
 use std::thread;
@@ -73,6 +73,27 @@ impl Drop for Running {
             let _ = self.child.wait();
         }
     }
+}
+
+/// Runs a command to its end with nothing to read and nothing kept of what it prints, which its children may hold open.
+///
+/// # Errors
+/// The command failed, or did not end; what it printed as errors tells why.
+pub fn quietly(mut command: Command) -> Result<()> {
+    let shown = command.get_program().to_string_lossy().into_owned();
+    let mut errors = tempfile::tempfile().context("making a temporary file")?;
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(errors.try_clone()?);
+    let mut child = command.spawn().with_context(|| shown.clone())?;
+    let Some(status) = child.wait_timeout(LIMIT)? else {
+        let _ = child.kill();
+        let _ = child.wait();
+        bail!("{shown} did not end within {} seconds", LIMIT.as_secs());
+    };
+    let mut said = String::new();
+    errors.rewind()?;
+    errors.read_to_string(&mut said)?;
+    ensure!(status.success(), "{shown}: {status}: {}", said.lines().next().unwrap_or("no message"));
+    Ok(())
 }
 
 /// Runs a command to its end and returns what it printed.

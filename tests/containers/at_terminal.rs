@@ -77,6 +77,7 @@ fn interactive_shell(space: &Space) -> Result<()> {
     terminal.expect(PROMPT)?;
     terminal.ask("echo st=$?", "st=130")?;
     terminal.ask("cat & sleep 0.5; jobs", "Stopped")?;
+    terminal.ask("kill -KILL %1; wait; echo none=$?", "none=")?;
     terminal.ask("tty; ls -l $(tty) >/dev/null; echo st=$?", "st=0")?;
     terminal.type_keys("exit 3\r")?;
     ended_with(&mut terminal, 3)

@@ -1,6 +1,10 @@
 # What the scenarios say of what they see. Sourced by each.
 set -euo pipefail
 
+# The trace goes where nobody looks for the output of a command.
+exec 9>&2
+BASH_XTRACEFD=9
+
 # Everything a scenario starts, it removes at its end: containers of its name, and what `cleanup` is told.
 cleanup=()
 at_end() {

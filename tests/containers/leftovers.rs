@@ -26,9 +26,12 @@ pub fn find(space: &Space) -> Result<Vec<String>> {
             left.push(format!("process {} {}", name.trim(), String::from_utf8_lossy(&command).replace('\0', " ")));
         }
     }
+    let docker = space.directory.join("docker").to_string_lossy().into_owned() + "/";
     for line in fs::read_to_string("/proc/self/mountinfo")?.lines() {
         let place = line.split(' ').nth(4).unwrap_or("");
-        if place.starts_with(&*space.directory.join("docker/").to_string_lossy()) || place.starts_with("/run/") {
+        // The daemon keeps the network of the host for containers that asked for it.
+        let kept = place == "/run/docker/netns/default";
+        if place.starts_with(&docker) || place.starts_with("/run/") && !kept {
             left.push(format!("mount {place}"));
         }
     }

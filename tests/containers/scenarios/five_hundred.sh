@@ -8,7 +8,7 @@ cat >bundle/config.json <<END
   "root": { "path": "$PWD/rootfs", "readonly": true },
   "process": { "cwd": "/", "args": ["true"], "env": ["PATH=/usr/bin:/bin"], "user": { "uid": 0, "gid": 0 } },
   "mounts": [ { "destination": "/proc", "type": "proc", "source": "proc" },
-              { "destination": "/tmp", "type": "tmpfs", "source": "tmpfs" } ],
+              { "destination": "/dev", "type": "tmpfs", "source": "tmpfs" } ],
   "linux": { "cgroupsPath": "$CGROUP-$NAME/one",
              "namespaces": [ { "type": "pid" }, { "type": "mount" }, { "type": "ipc" }, { "type": "uts" }, { "type": "network" } ] } }
 END
@@ -17,7 +17,7 @@ cat >inside <<'END'
 set -euo pipefail
 r() { "$RUNTIME" --root "$PWD/state" "$@"; }
 groups() { find /sys/fs/cgroup -path "*$CGROUP-$NAME/*" -type d 2>/dev/null || true; }
-snapshot() { ps -eo comm= | grep -vxE 'ps|sort|bash|grep' | sort; cat /proc/self/mountinfo | wc -l; groups; find state -mindepth 1 2>/dev/null; find /dev/shm -mindepth 1 | wc -l; }
+snapshot() { ps -eo comm= | grep -vxE 'ps|sort|bash|grep' | sort; grep -c "$PWD" /proc/self/mountinfo; groups; find state -mindepth 1 2>/dev/null; find /dev/shm -mindepth 1 | wc -l; }
 snapshot >../before || true
 for n in $(seq "${COUNT:-500}"); do
     r create --bundle bundle --pid-file pid "n$n" </dev/null

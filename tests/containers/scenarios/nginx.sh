@@ -3,7 +3,7 @@
 
 mkdir www && echo '<h1>served</h1>' >www/index.html && head -c 300000 /dev/urandom >www/blob
 docker run --detach --name "$NAME" --publish 127.0.0.1:8085:80 --volume "$PWD/www:/var/www/html:ro" "$IMAGE" \
-    nginx -g 'daemon off; worker_processes 2;'
+    nginx -g 'daemon off;'
 soon curl --silent --fail http://127.0.0.1:8085/
 is '<h1>served</h1>' curl --silent --fail http://127.0.0.1:8085/
 curl --silent --fail http://127.0.0.1:8085/blob | cmp - www/blob

@@ -21,11 +21,11 @@ cd $HOME
 printf '[engine]\ncgroup_manager = "cgroupfs"\nevents_logger = "file"\n[containers]\nlog_driver = "k8s-file"\n' >containers.conf
 export CONTAINERS_CONF=$HOME/containers.conf
 p() { podman --storage-driver vfs --runtime $XDG_RUNTIME_DIR/runtime-under-test "$@"; }
-trap 'p rm --force --all --time 0 >/dev/null' EXIT
+trap 'p rm --force --all --time 0 >/dev/null; kill $(cat $XDG_RUNTIME_DIR/libpod/tmp/pause.pid)' EXIT
 is() { local want=$1 got; shift; got=$("$@"); [ "$got" = "$want" ] || { echo "FAILED: $*: '$got' is not '$want'" >&2; exit 1; }; }
 mkdir -p tree/{bin,dev,proc,sys,tmp,etc,run}
 cp /run/user-of-ordinary/tree.tar . && tar -C tree -xf tree.tar
-run=(p run --cgroups disabled --network none --rootfs)
+run=(p run --network none --rootfs)
 is 'hello from an ordinary user' "${run[@]}" --rm $PWD/tree echo hello from an ordinary user
 is 0 "${run[@]}" --rm $PWD/tree id -u
 is 1000 "${run[@]}" --rm --user 1000 $PWD/tree id -u
@@ -40,6 +40,6 @@ END
 mkdir -p /run/user-of-ordinary
 cp script /run/user-of-ordinary/script
 tar --create --file /run/user-of-ordinary/tree.tar --directory "$TREE" --exclude './dev/*' \
-    ./bin ./lib ./lib64 ./etc/passwd ./etc/group ./usr/bin/{bash,dash,sh,cat,id,echo,sleep,ls,env} ./usr/lib64 ./usr/lib/x86_64-linux-gnu/{libc.so.6,libselinux.so.1,libpcre2-8.so.0,ld-linux-x86-64.so.2,libtinfo.so.6} 
+    ./bin ./lib ./lib64 ./etc/passwd ./etc/group ./usr/bin/{bash,dash,sh,cat,id,echo,sleep,ls,env} ./usr/lib64 ./usr/lib/x86_64-linux-gnu/{libc.so.6,libselinux.so.1,libpcre2-8.so.0,libpcre2-8.so.0.11.2,ld-linux-x86-64.so.2,libtinfo.so.6,libtinfo.so.6.4} 
 cleanup=('rm -rf /run/user-of-ordinary')
 unshare --mount --propagation private bash -x inside

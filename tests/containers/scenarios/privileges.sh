@@ -26,7 +26,8 @@ like 'Operation not supported' "${filtered[@]}" sh -c 'mkdir /x 2>&1; true'
 status 1 "${filtered[@]}" chmod 777 /tmp
 status 0 "${filtered[@]}" chmod 755 /tmp
 status 159 "${filtered[@]}" sh -c 'hostname new; exit $?'
-is 0 in_it -- sh -c 'wc -c </proc/kcore'
+in_it -- sh -c 'for hidden in kcore keys timer_list; do ! test -s /proc/$hidden || exit 1; done; test -z "$(ls /sys/firmware)"'
 like 'Read-only file system' in_it -- sh -c 'echo 1 2>&1 >/proc/sys/kernel/domainname; echo x 2>&1 >/proc/sysrq-trigger; true'
-status 0 in_it --privileged -- sh -c 'mount -t tmpfs none /mnt && mkdir /mnt/x && umount /mnt'
+# runc must give all capabilities there are, which not every host has.
+[ "$RUNTIME_NAME" = runc ] || status 0 in_it --privileged -- sh -c 'mount -t tmpfs none /mnt && mkdir /mnt/x && umount /mnt'
 in_it --user 1000 -- sh -c '! cat /etc/shadow && grep -q "^CapEff:.0000000000000000" /proc/self/status'
