@@ -8,6 +8,8 @@ use amber_abi::ipc::{IPC_PRIVATE, IpcPerm};
 
 use crate::task::Credentials;
 
+use super::limits::Limit;
+
 /// Bits of an identifier that say which place it has; the others count how often the places were gone round.
 const PLACE_BITS: u32 = 15;
 const PLACES: i32 = 1 << PLACE_BITS;
@@ -88,7 +90,6 @@ pub trait Object {
 /// The objects of one kind.
 pub struct Ids<T> {
     objects: BTreeMap<i32, T>,
-    most: usize,
     last: i32,
     round: u16,
 }
@@ -97,12 +98,13 @@ fn identifier(place: i32, seq: u16) -> i32 {
     i32::from(seq) << PLACE_BITS | place
 }
 
-impl<T: Object> Ids<T> {
-    /// None yet, and never more than `most`.
-    pub fn new(most: i32) -> Self {
-        Ids { objects: BTreeMap::new(), most: most as usize, last: -1, round: 0 }
+impl<T> Default for Ids<T> {
+    fn default() -> Self {
+        Ids { objects: BTreeMap::new(), last: -1, round: 0 }
     }
+}
 
+impl<T: Object> Ids<T> {
     /// The object with this identifier.
     ///
     /// # Errors
@@ -146,7 +148,7 @@ impl<T: Object> Ids<T> {
     }
 
     /// Finds the object with a key, or makes it, as `shmget` and its like do; `flags` are theirs. `check` looks at what is
-    /// there, `make` makes what is not.
+    /// there, `make` makes what is not, unless there are `most` already.
     ///
     /// # Errors
     /// `ENOENT`, `EEXIST`, `EACCES`, `ENOSPC`; those of `check` and `make`.
@@ -155,6 +157,7 @@ impl<T: Object> Ids<T> {
         who: &Credentials,
         key: i32,
         flags: u32,
+        most: &Limit,
         check: impl FnOnce(&T) -> Result<(), Errno>,
         make: impl FnOnce(&Self, Permissions) -> Result<T, Errno>,
     ) -> Result<i32, Errno> {
@@ -183,7 +186,7 @@ impl<T: Object> Ids<T> {
         };
         // Everything is checked before a place is taken.
         let mut object = make(self, permissions.clone())?;
-        let place = self.take_place()?;
+        let place = self.take_place(most.get())?;
         permissions.seq = self.round;
         *object.permissions_mut() = permissions;
         self.objects.insert(place, object);
@@ -191,11 +194,11 @@ impl<T: Object> Ids<T> {
     }
 
     /// The next free place, going round.
-    fn take_place(&mut self) -> Result<i32, Errno> {
-        if self.objects.len() >= self.most {
+    fn take_place(&mut self, most: u64) -> Result<i32, Errno> {
+        if self.objects.len() as u64 >= most {
             return Err(Errno::ENOSPC);
         }
-        let length = (self.objects.len() as i32 * 3 / 2).max(LEAST_ROUND).min(self.most as i32);
+        let length = (self.objects.len() as i32 * 3 / 2).max(LEAST_ROUND).min(most as i32);
         let after = (self.last + 1..length).find(|place| !self.objects.contains_key(place));
         let place = after.or_else(|| (0..length).find(|place| !self.objects.contains_key(place)));
         let place = place.ok_or(Errno::ENOSPC)?;
@@ -216,6 +219,7 @@ impl<T: Object> Ids<T> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ipc::Limits;
 
     struct Thing(Permissions);
 
@@ -232,8 +236,9 @@ mod tests {
     #[test]
     fn an_identifier_is_not_used_again_soon() {
         let root = Credentials::root();
-        let mut ids: Ids<Thing> = Ids::new(100);
-        let mut make = |key, flags| ids.find_or_make(&root, key, flags, |_| Ok(()), |_, p| Ok(Thing(p)));
+        let mut ids: Ids<Thing> = Ids::default();
+        let most = &Limits::default().msgmni;
+        let mut make = |key, flags| ids.find_or_make(&root, key, flags, most, |_| Ok(()), |_, p| Ok(Thing(p)));
         let first = make(IPC_PRIVATE, 0).unwrap();
         assert_eq!(make(7, 0), Err(Errno::ENOENT));
         let second = make(7, 0o1600).unwrap();
@@ -242,7 +247,7 @@ mod tests {
         assert_eq!((first, second), (0, 1));
         assert!(ids.remove(first).is_some() && ids.remove(first).is_none());
         for _ in 0..200 {
-            let id = ids.find_or_make(&root, IPC_PRIVATE, 0, |_| Ok(()), |_, p| Ok(Thing(p))).unwrap();
+            let id = ids.find_or_make(&root, IPC_PRIVATE, 0, most, |_| Ok(()), |_, p| Ok(Thing(p))).unwrap();
             assert_ne!(id, first);
             ids.remove(id);
         }

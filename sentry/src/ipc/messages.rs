@@ -4,9 +4,9 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use amber_abi::errno::Errno;
-use amber_abi::ipc::{MSGMNB, MSGMNI};
 
 use super::ids::{Ids, Object, Permissions};
+use super::limits::Limits;
 use super::now;
 use crate::sync::{Mutex, MutexGuard, Rank};
 use crate::task::Credentials;
@@ -133,15 +133,14 @@ impl MessageQueue {
 /// All queues of a sandbox.
 pub struct Messages {
     queues: Mutex<Ids<MessageQueue>>,
-}
-
-impl Default for Messages {
-    fn default() -> Self {
-        Messages { queues: Mutex::new(Rank::Leaf, Ids::new(MSGMNI)) }
-    }
+    limits: Arc<Limits>,
 }
 
 impl Messages {
+    pub(super) fn new(limits: Arc<Limits>) -> Self {
+        Messages { queues: Mutex::new(Rank::Leaf, Ids::default()), limits }
+    }
+
     /// The queues, under their lock. Whoever changes one tells its waiters after giving the lock back.
     pub fn lock(&self) -> MutexGuard<'_, Ids<MessageQueue>> {
         self.queues.lock()
@@ -156,13 +155,14 @@ impl Messages {
             who,
             key,
             flags,
+            &self.limits.msgmni,
             |_| Ok(()),
             |_, permissions| {
                 Ok(MessageQueue {
                     permissions,
                     messages: VecDeque::new(),
                     bytes: 0,
-                    most_bytes: MSGMNB as u64,
+                    most_bytes: self.limits.msgmnb.get(),
                     sender: 0,
                     receiver: 0,
                     sent_at: 0,
@@ -197,7 +197,7 @@ mod tests {
 
     #[test]
     fn messages_are_found_by_type() {
-        let messages = Messages::default();
+        let messages = Messages::new(Arc::default());
         let id = messages.find_or_make(&Credentials::root(), 0, 0o600).unwrap();
         let mut queues = messages.lock();
         let queue = queues.get_mut(id).unwrap();
@@ -213,6 +213,6 @@ mod tests {
         assert_eq!(take(Selection::First).as_deref(), Some("five"));
         assert_eq!(queue.take(Selection::First, 2, false, 1), Err(Errno::E2BIG));
         assert_eq!(queue.bytes, 3);
-        assert!(queue.push(Message { kind: 1, text: vec![0; MSGMNB as usize] }, 1).is_err());
+        assert!(queue.push(Message { kind: 1, text: vec![0; amber_abi::ipc::MSGMNB as usize] }, 1).is_err());
     }
 }

@@ -1,6 +1,7 @@
 //! System V interprocess communication: shared memory, semaphores and message queues (sysvipc(7)).
 
 mod ids;
+mod limits;
 mod messages;
 mod semaphores;
 mod shared_memory;
@@ -12,6 +13,7 @@ use amber_platform::GuestMemory;
 use crate::time::clock::realtime;
 
 pub use ids::{Ids, Object, Permissions};
+pub use limits::{Limit, Limits};
 pub use messages::{Message, MessageQueue, Messages, Selection};
 pub use semaphores::{Attempt, SemaphoreSet, Semaphores};
 pub use shared_memory::{Segment, SegmentPages, SharedMemory};
@@ -24,15 +26,19 @@ pub struct Ipc {
     pub semaphores: Semaphores,
     /// Queues of messages.
     pub messages: Messages,
+    /// How many of each there may be, and how large.
+    pub limits: Arc<Limits>,
 }
 
 impl Ipc {
     /// No objects yet; segments will be of `memory`.
     pub fn new(memory: &Arc<GuestMemory>) -> Self {
+        let limits = Arc::new(Limits::default());
         Ipc {
-            memory: SharedMemory::new(memory.clone()),
-            semaphores: Semaphores::default(),
-            messages: Messages::default(),
+            memory: SharedMemory::new(memory.clone(), limits.clone()),
+            semaphores: Semaphores::new(limits.clone()),
+            messages: Messages::new(limits.clone()),
+            limits,
         }
     }
 }

@@ -4,9 +4,10 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use amber_abi::errno::Errno;
-use amber_abi::ipc::{IpcFlags, SEM_UNDO, SEMMNI, SEMMNS, SEMMSL, SEMVMX, Sembuf};
+use amber_abi::ipc::{IpcFlags, SEM_UNDO, SEMVMX, Sembuf};
 
 use super::ids::{Ids, Object, Permissions};
+use super::limits::Limits;
 use super::now;
 use crate::sync::{Mutex, MutexGuard, Rank};
 use crate::task::Credentials;
@@ -85,12 +86,13 @@ pub struct State {
 /// All sets of a sandbox.
 pub struct Semaphores {
     state: Mutex<State>,
+    limits: Arc<Limits>,
 }
 
-impl Default for Semaphores {
-    fn default() -> Self {
-        let state = State { sets: Ids::new(SEMMNI), adjustments: HashMap::new() };
-        Semaphores { state: Mutex::new(Rank::Leaf, state) }
+impl Semaphores {
+    pub(super) fn new(limits: Arc<Limits>) -> Self {
+        let state = State { sets: Ids::default(), adjustments: HashMap::new() };
+        Semaphores { state: Mutex::new(Rank::Leaf, state), limits }
     }
 }
 
@@ -185,7 +187,7 @@ impl Semaphores {
     /// # Errors
     /// Those of semget(2).
     pub fn find_or_make(&self, who: &Credentials, key: i32, count: i32, flags: u32) -> Result<i32, Errno> {
-        if !(0..=SEMMSL).contains(&count) {
+        if count < 0 || count > self.limits.semmsl.int_value() {
             return Err(Errno::EINVAL);
         }
         let count = count as usize;
@@ -193,13 +195,14 @@ impl Semaphores {
             who,
             key,
             flags,
+            &self.limits.semmni,
             |set| if count > set.semaphores.len() { Err(Errno::EINVAL) } else { Ok(()) },
             |sets, permissions| {
                 let total: usize = sets.iter().map(|(_, set)| set.semaphores.len()).sum();
                 if count == 0 {
                     return Err(Errno::EINVAL);
                 }
-                if total + count > SEMMNS as usize {
+                if (total + count) as u64 > self.limits.semmns.get() {
                     return Err(Errno::ENOSPC);
                 }
                 Ok(SemaphoreSet {
@@ -261,7 +264,7 @@ mod tests {
 
     #[test]
     fn all_operations_are_done_or_none() {
-        let semaphores = Semaphores::default();
+        let semaphores = Semaphores::new(Arc::default());
         let id = semaphores.find_or_make(&Credentials::root(), 0, 2, 0o600).unwrap();
         let values = || semaphores.lock().sets.get(id).unwrap().semaphores.iter().map(|s| s.value).collect::<Vec<_>>();
         let attempt = |ops: &[Sembuf]| semaphores.lock().attempt(id, ops, 9, 1);

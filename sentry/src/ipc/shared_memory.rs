@@ -3,10 +3,11 @@
 use std::sync::{Arc, OnceLock, Weak};
 
 use amber_abi::errno::Errno;
-use amber_abi::ipc::{IPC_PRIVATE, SHM_DEST, SHMMAX, SHMMIN, SHMMNI};
+use amber_abi::ipc::{IPC_PRIVATE, SHM_DEST, SHMMIN};
 use amber_platform::{Frames, GuestMemory, PAGE_SIZE};
 
 use super::ids::{Ids, Object, Permissions};
+use super::limits::Limits;
 use super::now;
 use crate::fs::FileDescription;
 use crate::mm::{Mappable, Mapping, PageCache};
@@ -151,14 +152,16 @@ pub struct SharedMemory {
     me: Weak<SharedMemory>,
     memory: Arc<GuestMemory>,
     segments: Mutex<Ids<Segment>>,
+    limits: Arc<Limits>,
 }
 
 impl SharedMemory {
-    pub(super) fn new(memory: Arc<GuestMemory>) -> Arc<Self> {
+    pub(super) fn new(memory: Arc<GuestMemory>, limits: Arc<Limits>) -> Arc<Self> {
         Arc::new_cyclic(|me| SharedMemory {
             me: me.clone(),
             memory,
-            segments: Mutex::new(Rank::Leaf, Ids::new(SHMMNI)),
+            segments: Mutex::new(Rank::Leaf, Ids::default()),
+            limits,
         })
     }
 
@@ -185,12 +188,17 @@ impl SharedMemory {
             who,
             key,
             flags,
+            &self.limits.shmmni,
             |segment| if segment.size < size { Err(Errno::EINVAL) } else { Ok(()) },
-            |_, permissions| {
-                if !(SHMMIN..=SHMMAX).contains(&size) {
+            |segments, permissions| {
+                if !(SHMMIN..=self.limits.shmmax.get()).contains(&size) {
                     return Err(Errno::EINVAL);
                 }
                 let bytes = size.checked_next_multiple_of(PAGE_SIZE).ok_or(Errno::EINVAL)?;
+                let pages: u64 = segments.iter().map(|(_, segment)| segment.page_count()).sum();
+                if pages.saturating_add(bytes / PAGE_SIZE) > self.limits.shmall.get() {
+                    return Err(Errno::ENOSPC);
+                }
                 if (reserve && bytes > self.memory.limit()) || bytes > i64::MAX as u64 {
                     return Err(Errno::ENOMEM);
                 }

@@ -4,11 +4,11 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use amber_abi::errno::Errno;
-use amber_abi::ipc;
 
 use super::process::written;
 use crate::fs::open_files;
 use crate::fs::pseudo::{Entry, Listed, Listing, Query, Subject};
+use crate::ipc::Limit;
 use crate::kernel::Kernel;
 use crate::net::inet::Knowledge;
 use crate::tunables::Tunable;
@@ -26,6 +26,7 @@ enum Value {
     Fixed(fn(&Kernel) -> String),
     Variable(fn(&Kernel) -> String, Set),
     Number(fn(&Kernel) -> &Tunable),
+    Ipc(fn(&Kernel) -> &Limit),
 }
 
 impl Parameter {
@@ -34,6 +35,7 @@ impl Parameter {
             Value::Fixed(get) => self.foreign(kernel).unwrap_or_else(|| get(kernel)),
             Value::Variable(get, _) => get(kernel),
             Value::Number(of) => of(kernel).get().to_string(),
+            Value::Ipc(of) => of(kernel).get().to_string(),
         }
     }
 
@@ -54,6 +56,7 @@ impl Parameter {
             Value::Fixed(_) => Err(Errno::EACCES),
             Value::Variable(_, set) => set(kernel, text),
             Value::Number(of) => of(kernel).set(written(text)?),
+            Value::Ipc(of) => of(kernel).set(written(text)?),
         }
     }
 }
@@ -70,6 +73,11 @@ const fn fixed(path: &'static str, get: fn(&Kernel) -> String) -> Parameter {
 /// A number of the kernel's.
 const fn number(path: &'static str, of: fn(&Kernel) -> &Tunable) -> Parameter {
     Parameter { path, value: Value::Number(of) }
+}
+
+/// A limit of System V objects.
+const fn ipc(path: &'static str, of: fn(&Kernel) -> &Limit) -> Parameter {
+    Parameter { path, value: Value::Ipc(of) }
 }
 
 const fn variable(path: &'static str, get: fn(&Kernel) -> String, set: Set) -> Parameter {
@@ -140,9 +148,9 @@ static PARAMETERS: &[Parameter] = &[
         },
     ),
     number("kernel/kptr_restrict", |k| &k.tunables.kptr_restrict),
-    fixed("kernel/msgmax", |_| ipc::MSGMAX.to_string()),
-    fixed("kernel/msgmnb", |_| ipc::MSGMNB.to_string()),
-    fixed("kernel/msgmni", |_| ipc::MSGMNI.to_string()),
+    ipc("kernel/msgmax", |k| &k.ipc.limits.msgmax),
+    ipc("kernel/msgmnb", |k| &k.ipc.limits.msgmnb),
+    ipc("kernel/msgmni", |k| &k.ipc.limits.msgmni),
     fixed("kernel/ngroups_max", |_| "65536".into()),
     variable(
         "kernel/ns_last_pid",
@@ -173,11 +181,19 @@ static PARAMETERS: &[Parameter] = &[
     number("kernel/randomize_va_space", |k| &k.tunables.randomize),
     fixed("kernel/sched_autogroup_enabled", |_| "0".into()),
     fixed("kernel/seccomp/actions_avail", |_| "kill_process kill_thread trap errno user_notif trace log allow".into()),
-    fixed("kernel/sem", |_| format!("{}\t{}\t{}\t{}", ipc::SEMMSL, ipc::SEMMNS, ipc::SEMOPM, ipc::SEMMNI)),
+    variable(
+        "kernel/sem",
+        |k| k.ipc.limits.of_semaphores().map(|limit| limit.get().to_string()).join("\t"),
+        |k, text| {
+            let words = text.split(u8::is_ascii_whitespace).filter(|word| !word.is_empty());
+            let values = words.map(written).collect::<Result<Vec<u64>, Errno>>()?;
+            k.ipc.limits.of_semaphores().iter().zip(values).try_for_each(|(limit, value)| limit.set(value))
+        },
+    ),
     fixed("kernel/shm_rmid_forced", |_| "0".into()),
-    fixed("kernel/shmall", |_| ipc::SHMALL.to_string()),
-    fixed("kernel/shmmax", |_| ipc::SHMMAX.to_string()),
-    fixed("kernel/shmmni", |_| ipc::SHMMNI.to_string()),
+    ipc("kernel/shmall", |k| &k.ipc.limits.shmall),
+    ipc("kernel/shmmax", |k| &k.ipc.limits.shmmax),
+    ipc("kernel/shmmni", |k| &k.ipc.limits.shmmni),
     number("kernel/sysrq", |k| &k.tunables.sysrq),
     fixed("kernel/tainted", |_| "0".into()),
     number("kernel/threads-max", |k| &k.tunables.threads_max),

@@ -4,10 +4,7 @@ use std::sync::Arc;
 
 use amber_abi::capability::Capability;
 use amber_abi::errno::Errno;
-use amber_abi::ipc::{
-    SHM_DEST, SHM_LOCKED, SHMALL, SHMMAX, SHMMIN, SHMMNI, ShmAttachFlags, ShmCommand, ShmFlags, ShmInfo, ShmInfo64,
-    ShmidDs,
-};
+use amber_abi::ipc::{SHM_DEST, SHM_LOCKED, SHMMIN, ShmAttachFlags, ShmCommand, ShmFlags, ShmInfo, ShmInfo64, ShmidDs};
 use amber_abi::open::OpenFlags;
 use amber_abi::stat::{Device, FileType};
 use amber_abi::task::Resource;
@@ -156,12 +153,13 @@ pub fn shmctl(ctx: &mut TaskContext, id: i32, command: ShmCommand, buffer: PtrOu
     let who = ctx.credentials();
     match command {
         ShmCommand::IPC_INFO => {
+            let limits = &ctx.kernel().ipc.limits;
             let info = ShmInfo64 {
-                shmmax: SHMMAX,
+                shmmax: limits.shmmax.get(),
                 shmmin: SHMMIN,
-                shmmni: SHMMNI as u64,
-                shmseg: SHMMNI as u64,
-                shmall: SHMALL,
+                shmmni: limits.shmmni.get(),
+                shmseg: limits.shmmni.get(),
+                shmall: limits.shmall.get(),
                 ..ShmInfo64::default()
             };
             ctx.write_object(buffer.0, &info)?;

@@ -2,7 +2,7 @@
 
 use amber_abi::capability::Capability;
 use amber_abi::errno::Errno;
-use amber_abi::ipc::{IpcFlags, MSGMAX, MSGMNB, MSGMNI, MsgCommand, Msginfo, MsqidDs};
+use amber_abi::ipc::{IpcFlags, MsgCommand, Msginfo, MsqidDs};
 use amber_abi::poll::PollEvents;
 
 use super::plain;
@@ -30,7 +30,7 @@ fn gone(errno: Errno, waited: bool) -> Errno {
 /// msgsnd(2).
 pub fn msgsnd(ctx: &mut TaskContext, id: i32, message: PtrIn, len: usize, flags: IpcFlags) -> SysResult {
     let kind: i64 = ctx.read_object(message.0)?;
-    if len > MSGMAX as usize || id < 0 || kind < 1 {
+    if len as u64 > ctx.kernel().ipc.limits.msgmax.get() || id < 0 || kind < 1 {
         return Err(Errno::EINVAL.into());
     }
     let mut text = vec![0; len];
@@ -148,14 +148,19 @@ pub fn msgctl(ctx: &mut TaskContext, id: i32, command: MsgCommand, buffer: PtrOu
                 (queues.count() as i32, sum(MessageQueue::count), sum(|queue| queue.bytes), queues.highest())
             };
             let in_use = command == MsgCommand::MSG_INFO;
+            let limits = &ctx.kernel().ipc.limits;
             let info = Msginfo {
-                msgpool: if in_use { count } else { MSGMNI * MSGMNB / 1024 },
-                msgmap: if in_use { waiting } else { MSGMNB },
-                msgmax: MSGMAX,
-                msgmnb: MSGMNB,
-                msgmni: MSGMNI,
+                msgpool: if in_use {
+                    count
+                } else {
+                    limits.msgmni.int_value().saturating_mul(limits.msgmnb.int_value()) / 1024
+                },
+                msgmap: if in_use { waiting } else { limits.msgmnb.int_value() },
+                msgmax: limits.msgmax.int_value(),
+                msgmnb: limits.msgmnb.int_value(),
+                msgmni: limits.msgmni.int_value(),
                 msgssz: SEGMENT_SIZE,
-                msgtql: if in_use { bytes } else { MSGMNB },
+                msgtql: if in_use { bytes } else { limits.msgmnb.int_value() },
                 msgseg: u16::MAX,
                 ..Msginfo::default()
             };
@@ -183,7 +188,7 @@ pub fn msgctl(ctx: &mut TaskContext, id: i32, command: MsgCommand, buffer: PtrOu
                 let mut queues = messages.lock();
                 let queue = queues.get_mut(id)?;
                 queue.permissions().check_owner(&who)?;
-                if new.msg_qbytes > MSGMNB as u64 && !who.has(Capability::CAP_SYS_RESOURCE) {
+                if new.msg_qbytes > ctx.kernel().ipc.limits.msgmnb.get() && !who.has(Capability::CAP_SYS_RESOURCE) {
                     return Err(Errno::EPERM.into());
                 }
                 queue.permissions_mut().change(&new.msg_perm);

@@ -4,14 +4,14 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use amber_abi::errno::Errno;
-use amber_abi::ipc::{IpcFlags, SEMMNI, SEMMNS, SEMMSL, SEMOPM, SEMVMX, SemCommand, Sembuf, SemidDs, Seminfo};
+use amber_abi::ipc::{IpcFlags, SEMVMX, SemCommand, Sembuf, SemidDs, Seminfo};
 use amber_abi::poll::PollEvents;
 use amber_abi::time::Timespec;
 use zerocopy::IntoBytes;
 
 use super::plain;
 use crate::error::{SysError, SysResult};
-use crate::ipc::{Attempt, Object, SemaphoreSet};
+use crate::ipc::{Attempt, Limit, Object, SemaphoreSet};
 use crate::syscalls::args::{In, PtrIn};
 use crate::task::TaskContext;
 use crate::time::clock::realtime;
@@ -48,7 +48,7 @@ fn operate(ctx: &TaskContext, id: i32, address: PtrIn, count: usize, deadline: O
     if count == 0 || id < 0 {
         return Err(Errno::EINVAL.into());
     }
-    if count > SEMOPM as usize {
+    if count as u64 > ctx.kernel().ipc.limits.semopm.get() {
         return Err(Errno::E2BIG.into());
     }
     let mut operations = vec![Sembuf::default(); count];
@@ -180,14 +180,15 @@ fn information(ctx: &TaskContext, in_use: bool, address: u64) -> SysResult {
         let state = ctx.kernel().ipc.semaphores.lock();
         (state.sets.count() as i32, state.total() as i32, state.sets.highest())
     };
+    let [semmsl, semmns, semopm, semmni] = ctx.kernel().ipc.limits.of_semaphores().map(Limit::int_value);
     let info = Seminfo {
-        semmap: SEMMNS,
-        semmni: SEMMNI,
-        semmns: SEMMNS,
-        semmnu: SEMMNS,
-        semmsl: SEMMSL,
-        semopm: SEMOPM,
-        semume: SEMOPM,
+        semmap: semmns,
+        semmni,
+        semmns,
+        semmnu: semmns,
+        semmsl,
+        semopm,
+        semume: semopm,
         semusz: if in_use { sets } else { UNDO_SIZE },
         semvmx: SEMVMX,
         semaem: if in_use { total } else { SEMVMX },

@@ -1,0 +1,89 @@
+//! How many objects there may be, and how large each: what `kernel.sem`, `kernel.msg*` and `kernel.shm*` set.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use amber_abi::errno::Errno;
+use amber_abi::ipc::{MSGMAX, MSGMNB, MSGMNI, SEMMNI, SEMMNS, SEMMSL, SEMOPM, SHMALL, SHMMAX, SHMMNI};
+
+/// Bits of an identifier have room for so many objects of a kind.
+const MOST_OBJECTS: u64 = 32768;
+const INT: u64 = i32::MAX as u64;
+
+/// One limit, which `/proc/sys` shows and changes.
+#[derive(Debug)]
+pub struct Limit {
+    value: AtomicU64,
+    most: u64,
+}
+
+impl Limit {
+    fn new(value: u64, most: u64) -> Self {
+        Limit { value: AtomicU64::new(value), most }
+    }
+
+    fn int(value: i32, most: u64) -> Self {
+        Limit::new(u64::from(value.unsigned_abs()), most)
+    }
+
+    /// What it is.
+    pub fn get(&self) -> u64 {
+        self.value.load(Ordering::Relaxed)
+    }
+
+    /// What it is, for those that are numbers of 32 bits.
+    pub fn int_value(&self) -> i32 {
+        i32::try_from(self.get()).unwrap_or(i32::MAX)
+    }
+
+    /// Changes it.
+    ///
+    /// # Errors
+    /// `EINVAL` if it may not be as large.
+    pub fn set(&self, value: u64) -> Result<(), Errno> {
+        if value > self.most {
+            return Err(Errno::EINVAL);
+        }
+        self.value.store(value, Ordering::Relaxed);
+        Ok(())
+    }
+}
+
+/// All limits.
+#[derive(Debug)]
+#[expect(missing_docs, reason = "the fields carry the names that sysvipc(7) and its neighbours explain")]
+pub struct Limits {
+    pub msgmax: Limit,
+    pub msgmnb: Limit,
+    pub msgmni: Limit,
+    pub semmsl: Limit,
+    pub semmns: Limit,
+    pub semopm: Limit,
+    pub semmni: Limit,
+    pub shmmax: Limit,
+    pub shmall: Limit,
+    pub shmmni: Limit,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Limits {
+            msgmax: Limit::int(MSGMAX, INT),
+            msgmnb: Limit::int(MSGMNB, INT),
+            msgmni: Limit::int(MSGMNI, MOST_OBJECTS),
+            semmsl: Limit::int(SEMMSL, INT),
+            semmns: Limit::int(SEMMNS, INT),
+            semopm: Limit::int(SEMOPM, INT),
+            semmni: Limit::int(SEMMNI, MOST_OBJECTS),
+            shmmax: Limit::new(SHMMAX, u64::MAX),
+            shmall: Limit::new(SHMALL, u64::MAX),
+            shmmni: Limit::int(SHMMNI, MOST_OBJECTS),
+        }
+    }
+}
+
+impl Limits {
+    /// The four numbers of `kernel.sem`, in its order.
+    pub fn of_semaphores(&self) -> [&Limit; 4] {
+        [&self.semmsl, &self.semmns, &self.semopm, &self.semmni]
+    }
+}
