@@ -1,5 +1,6 @@
 //! What containers left behind on the host, after all of them are gone.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
@@ -7,8 +8,18 @@ use anyhow::Result;
 
 use crate::space::Space;
 
+/// Where something is mounted that engines or runtimes may have mounted.
+pub fn mounts(space: &Space) -> Result<BTreeSet<String>> {
+    let docker = space.directory.join("docker").to_string_lossy().into_owned() + "/";
+    let all = fs::read_to_string("/proc/self/mountinfo")?;
+    let places = all.lines().filter_map(|line| line.split(' ').nth(4));
+    // The daemon keeps the network of the host for containers that asked for it.
+    let made = places.filter(|place| place.starts_with(&docker) || place.starts_with("/run/"));
+    Ok(made.filter(|place| *place != "/run/docker/netns/default").map(str::to_owned).collect())
+}
+
 /// Removes what scenarios left running, then lists what is there and should not be: one line each.
-pub fn find(space: &Space) -> Result<Vec<String>> {
+pub fn find(space: &Space, before: &BTreeSet<String>) -> Result<Vec<String>> {
     let mut left = Vec::new();
     for container in space.docker(&["ps", "--all", "--format", "{{.Names}}"])?.lines() {
         left.push(format!("container {container}"));
@@ -26,15 +37,7 @@ pub fn find(space: &Space) -> Result<Vec<String>> {
             left.push(format!("process {} {}", name.trim(), String::from_utf8_lossy(&command).replace('\0', " ")));
         }
     }
-    let docker = space.directory.join("docker").to_string_lossy().into_owned() + "/";
-    for line in fs::read_to_string("/proc/self/mountinfo")?.lines() {
-        let place = line.split(' ').nth(4).unwrap_or("");
-        // The daemon keeps the network of the host for containers that asked for it.
-        let kept = place == "/run/docker/netns/default";
-        if place.starts_with(&docker) || place.starts_with("/run/") && !kept {
-            left.push(format!("mount {place}"));
-        }
-    }
+    left.extend(mounts(space)?.difference(before).map(|place| format!("mount {place}")));
     for hierarchy in fs::read_dir("/sys/fs/cgroup")? {
         groups(&hierarchy?.path().join(space.cgroup.trim_start_matches('/')), &mut left);
     }

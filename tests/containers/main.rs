@@ -74,10 +74,11 @@ fn try_main() -> Result<ExitCode> {
         let ignored = listed.into_iter().map(|trial| trial.with_ignored_flag(true)).collect();
         return Ok(libtest_mimic::run(&args, ignored).exit_code());
     }
+    let mounted = leftovers::mounts(&space)?;
     let mut trials = scenario::trials(&setup, &space, scripts);
     trials.extend(at_terminal::trials(&setup, &space));
     let conclusion = libtest_mimic::run(&args, trials);
-    let left = leftovers::find(&space)?;
+    let left = leftovers::find(&space, &mounted)?;
     drop(engine);
     if !left.is_empty() {
         bail!("left behind:\n{}", left.join("\n"));

@@ -93,7 +93,7 @@ impl Space {
     pub fn inside(setup: &Setup, runtime: Runtime) -> Result<Space> {
         let given = |name| env::var_os(name).map(PathBuf::from).with_context(|| format!("{name} is not set"));
         let (directory, tree) = (given(SPACE)?, given(TREE)?);
-        Ok(Space { directory, tree, sources: setup.sources.join("containers"), runtime, cgroup: "/amber-tests" })
+        Ok(Space { directory, tree, sources: setup.sources.join("containers"), runtime, cgroup: "/amber-containers" })
     }
 
     /// A command in the environment of all scenarios.
