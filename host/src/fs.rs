@@ -3,7 +3,7 @@
 //! Nothing here follows a symbolic link or takes a name with a slash, `.` or `..`: who starts from a directory can only
 //! get to what lies beneath it, whatever somebody else does to the tree meanwhile.
 
-use std::ffi::{CString, OsStr};
+use std::ffi::OsStr;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
@@ -17,6 +17,9 @@ use nix::dir::Dir;
 use nix::fcntl::{AtFlags, FallocateFlags, OFlag};
 use nix::sys::stat::{FchmodatFlags, FileStat, Mode, SFlag, UtimensatFlags};
 use nix::unistd::{Gid, LinkatFlags, Uid, UnlinkatFlags, Whence};
+
+use crate::trees::path_of;
+use crate::users;
 
 /// The result of a host call, with the host's errno.
 pub type Result<T> = std::result::Result<T, Errno>;
@@ -56,8 +59,8 @@ impl From<FileStat> for HostStat {
             number: stat.st_ino,
             mode: stat.st_mode,
             links: stat.st_nlink,
-            uid: stat.st_uid,
-            gid: stat.st_gid,
+            uid: users::owner(stat.st_uid),
+            gid: users::owner(stat.st_gid),
             special: stat.st_rdev,
             size: stat.st_size as u64,
             block_size: stat.st_blksize as u32,
@@ -224,9 +227,9 @@ pub fn link_file_at(file: BorrowedFd<'_>, directory: BorrowedFd<'_>, name: &[u8]
     match nix::unistd::linkat(file, "", directory, name, LinkatFlags::AT_EMPTY_PATH) {
         // Without privileges, and before Linux 6.10 even for one's own file, this is the way.
         Err(nix::errno::Errno::ENOENT) => {
-            let path = format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&file));
+            let (descriptors, path) = path_of(file);
             let follow = LinkatFlags::AT_SYMLINK_FOLLOW;
-            nix::unistd::linkat(file, path.as_str(), directory, name, follow).map_err(errno)
+            nix::unistd::linkat(descriptors, path.as_str(), directory, name, follow).map_err(errno)
         }
         answer => answer.map_err(errno),
     }
@@ -272,9 +275,9 @@ pub fn set_permissions(file: BorrowedFd<'_>, permissions: u16) -> Result<()> {
 
 /// Changes the permissions of a file opened with `O_PATH`, on hosts before Linux 6.6, which have no call for that.
 pub fn set_permissions_of_path(file: BorrowedFd<'_>, permissions: u16) -> Result<()> {
-    let path = format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&file));
+    let (descriptors, path) = path_of(file);
     let mode = Mode::from_bits_truncate(permissions.into());
-    nix::sys::stat::fchmodat(nix::fcntl::AT_FDCWD, path.as_str(), mode, FchmodatFlags::FollowSymlink).map_err(errno)
+    nix::sys::stat::fchmodat(descriptors, path.as_str(), mode, FchmodatFlags::FollowSymlink).map_err(errno)
 }
 
 /// Sets the time stamps of an entry.
@@ -349,15 +352,6 @@ pub fn statfs(file: BorrowedFd<'_>) -> Result<StatFs> {
         f_frsize: s.block_size(),
         ..StatFs::default()
     })
-}
-
-/// Splits the operator's path into its directory, opened, and its last component; none for a path that has no last
-/// component (`/`, `..`).
-pub fn open_parent(path: &Path) -> Result<Option<(OwnedFd, CString)>> {
-    let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else { return Ok(None) };
-    let parent = if parent.as_os_str().is_empty() { Path::new(".") } else { parent };
-    let name = CString::new(name.as_bytes()).map_err(|_| Errno::EINVAL)?;
-    open_root(parent).map(|fd| Some((fd, name)))
 }
 
 /// What access mode and status flags a descriptor of the host has.

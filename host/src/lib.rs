@@ -1,14 +1,18 @@
 //! Every host call the sentry makes, in one place.
 
+pub mod calls;
 pub mod channel;
 pub mod clock;
 pub mod fs;
 pub mod memory_io;
+pub mod mounts;
 pub mod poller;
 pub mod process;
 pub mod processor;
-pub mod socket;
-pub mod xattr;
-
+pub mod refusal;
 pub mod signals;
+pub mod socket;
 pub mod terminal;
+pub mod trees;
+pub mod users;
+pub mod xattr;

@@ -203,6 +203,17 @@ pub fn restore_terminal() {
     }
 }
 
+/// Like [`restore_terminal`], for signal handlers: waits for nobody.
+pub fn restore_if_free() {
+    if let Some(mut saved) = RAW.try_lock()
+        && let Some((terminal, before)) = saved.as_ref()
+    {
+        let _ = tcsetattr(terminal, SetArg::TCSADRAIN, before);
+        // The handler ends the process: the descriptor needs no closing.
+        std::mem::forget(saved.take());
+    }
+}
+
 /// Whether a terminal is in raw mode now.
 pub fn is_raw() -> bool {
     RAW.lock().is_some()

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use amber_abi::Named;
 use amber_abi::capability::{Capability, CapabilitySet};
 use amber_abi::task::Resource;
+use amber_host::trees::HostTrees;
 use amber_sentry::boot::{CapabilitySpec, Limits, MountSource, MountSpec, ProcessSpec, SandboxConfig, UserSpec};
 use amber_sentry::profile::KernelProfile;
 use anyhow::{Context, Result, bail, ensure};
@@ -137,6 +138,7 @@ fn from_spec(
         hostname,
         domainname: spec.domainname().clone(),
         mounts,
+        trees: HostTrees::default(),
         masked_paths: paths(linux.and_then(|linux| linux.masked_paths().as_ref())),
         readonly_paths: paths(linux.and_then(|linux| linux.readonly_paths().as_ref())),
         sysctls,

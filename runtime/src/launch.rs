@@ -17,6 +17,7 @@ use nix::sys::signal::{Signal, raise};
 use nix::unistd::{getpgid, getpgrp, getppid, getsid};
 
 use crate::cli::GlobalArgs;
+use crate::confine::{Confinement, Namespaces};
 use crate::console::{ConsoleMaster, Relay, Resizer, Suspender};
 use crate::metrics::Metrics;
 use crate::{logging, platforms};
@@ -56,26 +57,34 @@ pub struct Guest {
 
 /// Runs a sandbox of the caller's to its end and returns the exit status for the caller.
 pub fn launch(config: SandboxConfig, args: &GlobalArgs) -> Result<u8> {
+    let confinement = Confinement::enter(Namespaces::own(config.network))?;
     let surroundings = Surroundings {
         stdio: standard_streams(config.process.terminal.is_some())?,
         terminal: Some((keys()?, screen()?)),
         signals: SignalWatch::new(&FORWARDED).context("watching signals")?,
         job_control: true,
     };
-    let guest = Guest::boot(config, args, surroundings)?;
+    let guest = Guest::boot(config, args, surroundings, confinement)?;
     guest.sandbox.start()?;
     Ok(guest.wait())
 }
 
 impl Guest {
-    /// Makes a sandbox of which nothing runs yet.
+    /// Makes a sandbox of which nothing runs yet. This process is confined with that: it opens no more files.
     ///
     /// # Errors
     /// What cannot be done, by name.
-    pub fn boot(mut config: SandboxConfig, args: &GlobalArgs, surroundings: Surroundings) -> Result<Guest> {
+    pub fn boot(
+        mut config: SandboxConfig,
+        args: &GlobalArgs,
+        surroundings: Surroundings,
+        confinement: Confinement,
+    ) -> Result<Guest> {
         config.trace = trace(args)?;
         let metrics = Metrics::open(args)?;
         config.stdio = surroundings.stdio;
+        let log = logging::descriptor(args)?;
+        let confinement = confinement.prepare(&mut config)?;
         let memory = GuestMemory::new(memory_size()?)?;
         let platform = platforms::choose(args.platform, &memory)?;
         let sandbox = Arc::new(Sandbox::boot(platform.clone(), memory, config)?);
@@ -90,6 +99,7 @@ impl Guest {
             sandbox.watch();
             suspend_with_guest(Arc::clone(&sandbox), relay.suspender())?;
         }
+        confinement.close_in(platform.name(), log)?;
         Ok(Guest { sandbox, platform, relay, metrics })
     }
 

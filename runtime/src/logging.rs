@@ -2,6 +2,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
+use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Instant, SystemTime};
 
 use amber_host::terminal;
@@ -69,6 +70,15 @@ pub fn sink(args: &GlobalArgs) -> Result<Box<dyn Write + Send>> {
     let Some(path) = &args.log else { return Ok(Box::new(StandardError)) };
     let file: io::Result<File> = OpenOptions::new().append(true).create(true).open(path);
     Ok(Box::new(file.with_context(|| format!("--log {}", path.display()))?))
+}
+
+/// A descriptor of where `--log` points, for messages that must not wait for anything.
+pub fn descriptor(args: &GlobalArgs) -> Result<OwnedFd> {
+    let Some(path) = &args.log else {
+        return io::stderr().as_fd().try_clone_to_owned().context("duplicating standard error");
+    };
+    let file: io::Result<File> = OpenOptions::new().append(true).create(true).open(path);
+    Ok(file.with_context(|| format!("--log {}", path.display()))?.into())
 }
 
 /// Standard error. While the terminal is in raw mode, lines end as raw terminals want them.

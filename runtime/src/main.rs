@@ -5,7 +5,9 @@ mod accounts;
 mod bundle;
 mod caller;
 mod cli;
+mod confine;
 mod console;
+mod host_calls;
 mod launch;
 mod logging;
 mod metrics;
@@ -93,6 +95,7 @@ fn run(cli: Cli) -> Result<u8> {
             let caller = Caller::take_over()?;
             quick::sandbox(args, profile, &caller)?
         }
+        Command::HostCalls(args) => return print(&host_calls::print(args.format, cli.global.platform)),
         Command::Syscalls(args) => return print(&table::print(args.format, release.map(|_| profile.release()))),
         command => return oci::command(command, &cli.global, profile),
     };

@@ -5,6 +5,7 @@ use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 
 use amber_abi::capability::CapabilitySet;
+use amber_host::trees::HostTrees;
 
 use crate::profile::KernelProfile;
 
@@ -18,6 +19,8 @@ pub struct SandboxConfig {
     pub domainname: Option<String>,
     /// What is mounted, in order; the first is the root.
     pub mounts: Vec<MountSpec>,
+    /// Trees of the host that were opened beforehand; others are looked for by their paths when they are mounted.
+    pub trees: HostTrees,
     /// Guest paths over which an unreadable emptiness is put (`linux.maskedPaths`).
     pub masked_paths: Vec<String>,
     /// Guest paths that become read-only (`linux.readonlyPaths`).
@@ -62,6 +65,7 @@ impl SandboxConfig {
             domainname: None,
             network: NetworkKind::default(),
             mounts: Vec::new(),
+            trees: HostTrees::default(),
             masked_paths: Vec::new(),
             readonly_paths: Vec::new(),
             sysctls: Vec::new(),

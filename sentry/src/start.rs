@@ -51,7 +51,7 @@ impl Sandbox {
         let seccomp = config.seccomp.as_ref().map(seccomp_profile::compile).transpose();
         let seccomp = seccomp.map_err(|errno| BootError::Config(format!("seccomp: {}", errno.text())))?;
         let ipc = Ipc::new(&memory);
-        let network = Network::new(config.network)
+        let network = Network::new(config.network, &config.trees)
             .map_err(|errno| BootError::Config(format!("the host's network: {}", errno.text())))?;
         let kernel = Arc::new(Kernel {
             calls: CallTable::of(config.profile.release()),
@@ -91,7 +91,7 @@ impl Sandbox {
             parameters::set(&kernel, name, value)
                 .map_err(|errno| BootError::Config(format!("sysctl {name}={value}: {}", errno.text())))?;
         }
-        let namespace = boot::mount_all(&kernel, &config.mounts)?;
+        let namespace = boot::mount_all(&kernel, &config.mounts, &config.trees)?;
         boot::make_devices(&namespace, &config.devices)?;
         boot::finish_root(&namespace, &config.mounts)?;
         boot::restrict(&kernel, &namespace, &config.masked_paths, &config.readonly_paths)?;

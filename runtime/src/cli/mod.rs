@@ -128,6 +128,10 @@ pub enum Command {
     /// Restore a saved container (not supported yet)
     #[command(hide = true)]
     Restore(UnsupportedArgs),
+    /// Print the list of calls that Amber itself makes to the host while a guest runs, with the reason for each
+    ///
+    /// The host refuses every other. With --platform, the list is that of this platform.
+    HostCalls(HostCallsArgs),
     /// Print the table of system calls: which are implemented, and in which releases they exist
     Syscalls(SyscallsArgs),
 }
@@ -136,7 +140,7 @@ impl Command {
     /// The exit status of a command that failed: as with runc where there is such a command there.
     pub fn failed(&self) -> u8 {
         match self {
-            Command::Do(_) | Command::Run(_) | Command::Syscalls(_) => crate::FAILED,
+            Command::Do(_) | Command::Run(_) | Command::HostCalls(_) | Command::Syscalls(_) => crate::FAILED,
             Command::Exec(_) => 255,
             _ => 1,
         }
@@ -179,6 +183,14 @@ pub struct DoArgs {
 #[derive(Args, Clone, Debug)]
 pub struct SyscallsArgs {
     /// How the table is printed
+    #[arg(long, value_enum, value_name = "FORMAT", default_value_t = TableFormat::Text)]
+    pub format: TableFormat,
+}
+
+/// What `amber host-calls` takes.
+#[derive(Args, Clone, Debug)]
+pub struct HostCallsArgs {
+    /// How the list is printed
     #[arg(long, value_enum, value_name = "FORMAT", default_value_t = TableFormat::Text)]
     pub format: TableFormat,
 }

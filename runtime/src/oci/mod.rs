@@ -12,7 +12,6 @@ mod freeze;
 mod hooks;
 mod kill;
 mod list;
-mod network;
 mod proxy;
 mod ps;
 mod run;
@@ -35,6 +34,7 @@ use nix::unistd::geteuid;
 pub use control::{Failure, FailureKind};
 
 use crate::cli::{Command, GlobalArgs, Rootless};
+use crate::confine;
 use store::Store;
 
 /// The variable that makes this program a part of a container instead of a command: which part, is its value.
@@ -104,7 +104,9 @@ pub fn command(command: Command, global: &GlobalArgs, profile: KernelProfile) ->
         Command::Features => features::command(),
         Command::Checkpoint(_) => bail!("checkpoint is not supported yet: Amber cannot save a container"),
         Command::Restore(_) => bail!("restore is not supported yet: Amber cannot save a container"),
-        Command::Do(_) | Command::Syscalls(_) => bail!("this is no command of an OCI runtime"),
+        Command::Do(_) | Command::HostCalls(_) | Command::Syscalls(_) => {
+            bail!("this is no command of an OCI runtime")
+        }
     }
 }
 
@@ -113,6 +115,7 @@ pub fn role() -> Option<Result<u8>> {
     match env::var_os(ROLE)?.to_str() {
         Some("sandbox") => Some(sandbox::main()),
         Some("proxy") => Some(proxy::main()),
+        Some(confine::USERS) => Some(confine::map_users().map(|()| 0)),
         _ => None,
     }
 }

@@ -19,6 +19,7 @@ use super::hooks;
 use super::serve::Server;
 use crate::bundle::Bundle;
 use crate::caller::Caller;
+use crate::confine::{Confinement, Namespaces};
 use crate::launch::{FORWARDED, Guest, Surroundings, keys, screen, standard_streams};
 use crate::logging;
 
@@ -73,7 +74,7 @@ fn prepare(channel: &Channel, launch: Launch, files: Vec<OwnedFd>) -> Result<Pre
         setsid().context("starting a session")?;
     }
 
-    super::network::enter(&launch.spec)?;
+    let confinement = Confinement::enter(Namespaces::specified(launch.spec.linux().as_ref())?)?.with_control_socket();
     send(channel, &Step::Namespaces, &[])?;
     match receive::<Step>(channel)? {
         Some((Step::Go, _)) => {}
@@ -114,7 +115,7 @@ fn prepare(channel: &Channel, launch: Launch, files: Vec<OwnedFd>) -> Result<Pre
     config.network = NetworkKind::Host;
     let limits = config.limits;
     let surroundings = Surroundings { stdio, terminal, signals, job_control: attached };
-    let guest = Guest::boot(config, &launch.global, surroundings)?;
+    let guest = Guest::boot(config, &launch.global, surroundings, confinement)?;
     let server = Server::new(listener, limits);
     Ok(Prepared { guest, server, outlives: !attached })
 }

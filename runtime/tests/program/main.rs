@@ -3,6 +3,7 @@
 mod bad_input;
 mod behaviour;
 mod common;
+mod confinement;
 mod lifecycle;
 mod metrics;
 mod platforms;

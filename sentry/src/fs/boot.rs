@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use amber_abi::errno::Errno;
 use amber_abi::stat::{Device, FileType};
+use amber_host::trees::HostTrees;
 
 use crate::boot::{BootError, DeviceSpec, MountSource, MountSpec};
 use crate::fs::change::{self, Creation};
@@ -19,15 +20,19 @@ use crate::task::Credentials;
 ///
 /// # Errors
 /// Names the mount that could not be made, and why.
-pub fn mount_all(kernel: &Arc<Kernel>, specs: &[MountSpec]) -> Result<Arc<MountNamespace>, BootError> {
+pub fn mount_all(
+    kernel: &Arc<Kernel>,
+    specs: &[MountSpec],
+    trees: &HostTrees,
+) -> Result<Arc<MountNamespace>, BootError> {
     let Some((root, rest)) = specs.split_first() else {
         return Err(BootError::Config("no root file system is given".to_owned()));
     };
     // Places of mounts that are missing are made in a root that becomes read-only afterwards.
     let writable = MountSpec { read_only: false, ..root.clone() };
-    let namespace = MountNamespace::new(make(kernel, &writable).map_err(|errno| failure(root, errno))?);
+    let namespace = MountNamespace::new(make(kernel, &writable, trees).map_err(|errno| failure(root, errno))?);
     for spec in rest {
-        mount(kernel, &namespace, spec).map_err(|errno| failure(spec, errno))?;
+        mount(kernel, &namespace, spec, trees).map_err(|errno| failure(spec, errno))?;
     }
     Ok(namespace)
 }
@@ -144,12 +149,17 @@ fn failure(spec: &MountSpec, errno: Errno) -> BootError {
     BootError::Mount { target: spec.target.clone(), reason: format!("{what}{}", errno.text()) }
 }
 
-fn mount(kernel: &Arc<Kernel>, namespace: &Arc<MountNamespace>, spec: &MountSpec) -> Result<(), Errno> {
+fn mount(
+    kernel: &Arc<Kernel>,
+    namespace: &Arc<MountNamespace>,
+    spec: &MountSpec,
+    trees: &HostTrees,
+) -> Result<(), Errno> {
     if matches!(spec.source, MountSource::Mqueue) && types::find(b"mqueue").is_err() {
         log::info!("mounting {}: there are no message queues", spec.target);
         return Ok(());
     }
-    let mount = make(kernel, spec)?;
+    let mount = make(kernel, spec, trees)?;
     let kind = mount.root.inode()?.kind();
     let place = prepare(namespace, spec.target.as_bytes(), kind)?;
     namespace.change(|| mount.attach(&place));
@@ -157,13 +167,13 @@ fn mount(kernel: &Arc<Kernel>, namespace: &Arc<MountNamespace>, spec: &MountSpec
 }
 
 /// Makes the mount of a specification.
-fn make(kernel: &Arc<Kernel>, spec: &MountSpec) -> Result<Arc<Mount>, Errno> {
+fn make(kernel: &Arc<Kernel>, spec: &MountSpec, trees: &HostTrees) -> Result<Arc<Mount>, Errno> {
     let by_type = |name: &str, options: &str| (types::find(name.as_bytes())?.make)(kernel, options);
     let (fs, source): (Arc<dyn FileSystem>, &str) = match &spec.source {
-        MountSource::Host(path) => (HostFs::new(&kernel.memory, path, true)?, "host"),
+        MountSource::Host(path) => (HostFs::new(&kernel.memory, trees.start(path)?, true)?, "host"),
         MountSource::Overlay(path) => {
             let upper = TmpFs::new(kernel.memory.clone(), TmpfsOptions::default().with_defaults(kernel.memory.limit()));
-            (OverlayFs::new(HostFs::new(&kernel.memory, path, false)?, upper)?, "overlay")
+            (OverlayFs::new(HostFs::new(&kernel.memory, trees.start(path)?, false)?, upper)?, "overlay")
         }
         MountSource::Tmpfs(options) => (by_type("tmpfs", options)?, "tmpfs"),
         MountSource::Proc => (by_type("proc", "")?, "proc"),

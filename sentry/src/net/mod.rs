@@ -15,6 +15,7 @@ use std::sync::Arc;
 
 use amber_abi::errno::Errno;
 use amber_abi::socket::{AddressFamily, SocketKind};
+use amber_host::trees::HostTrees;
 
 use crate::boot::NetworkKind;
 use crate::net::host::HostNetwork;
@@ -42,11 +43,11 @@ impl Network {
     ///
     /// # Errors
     /// The host's network cannot be used.
-    pub fn new(kind: NetworkKind) -> Result<Self, Errno> {
+    pub fn new(kind: NetworkKind, trees: &HostTrees) -> Result<Self, Errno> {
         let limits = Arc::new(Limits::default());
         let inet: Arc<dyn NetworkStack> = match kind {
             NetworkKind::Loopback => Loopback::new(limits.clone()),
-            NetworkKind::Host => HostNetwork::new()?,
+            NetworkKind::Host => HostNetwork::new(trees)?,
         };
         Ok(Network { unix: UnixNames::default(), inet, netlink: NetlinkNames::default(), limits })
     }

@@ -10,12 +10,13 @@ mod pages;
 mod reach;
 
 use std::collections::{HashMap, VecDeque};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::sync::{Arc, Weak};
 
 use amber_abi::errno::Errno;
 use amber_abi::stat::{Device, StatFs};
 use amber_host::fs as host;
+use amber_host::trees::Start;
 use amber_platform::GuestMemory;
 
 use crate::fs::{FileSystem, Inode, anonymous_device};
@@ -50,20 +51,19 @@ pub struct HostFs {
 }
 
 impl HostFs {
-    /// Shows the directory or file at a host path. A `shared` tree is looked at anew on every walk; another is taken to
+    /// Shows the directory or file that a tree of the host begins with. A `shared` tree is looked at anew on every walk; another is taken to
     /// stay as it is, as Linux takes the lower layer of an overlay.
     ///
     /// # Errors
     /// The host's.
-    pub fn new(memory: &Arc<GuestMemory>, path: &std::path::Path, shared: bool) -> Result<Arc<Self>, Errno> {
-        let fd = host::open_root(path)?;
-        let stat = host::stat(std::os::fd::AsFd::as_fd(&fd))?;
-        let root = if stat.mode & amber_abi::stat::S_IFMT == amber_abi::stat::S_IFDIR {
-            Root::Directory(Arc::new(fd))
-        } else {
-            let path = std::fs::canonicalize(path).map_err(Errno::from_host)?;
-            let (directory, name) = host::open_parent(&path)?.ok_or(Errno::EINVAL)?;
-            Root::File(Arc::new(directory), name.as_bytes().into())
+    pub fn new(memory: &Arc<GuestMemory>, start: Start, shared: bool) -> Result<Arc<Self>, Errno> {
+        let root = match start {
+            Start::Directory(fd) => Root::Directory(Arc::new(fd)),
+            Start::File(directory, name) => Root::File(Arc::new(directory), name),
+        };
+        let stat = match &root {
+            Root::Directory(fd) => host::stat(fd.as_fd())?,
+            Root::File(directory, name) => host::stat_at(directory.as_fd(), name)?,
         };
         Ok(Arc::new_cyclic(|me| HostFs {
             memory: memory.clone(),
@@ -136,7 +136,7 @@ impl FileSystem for HostFs {
             Root::Directory(fd) => (fd, &b""[..]),
             Root::File(fd, name) => (fd, &**name),
         };
-        let fd = std::os::fd::AsFd::as_fd(&**fd);
+        let fd = fd.as_fd();
         let stat = if name.is_empty() { host::stat(fd) } else { host::stat_at(fd, name) };
         // A root that vanished from the host still has an inode; its calls tell what is wrong.
         let stat = stat.or_else(|_| host::stat(fd)).expect("the host tells of an open descriptor");
@@ -149,7 +149,7 @@ impl FileSystem for HostFs {
 
     fn statfs(&self) -> Result<StatFs, Errno> {
         let (Root::Directory(fd) | Root::File(fd, _)) = &self.root;
-        host::statfs(std::os::fd::AsFd::as_fd(&**fd))
+        host::statfs(fd.as_fd())
     }
 
     fn shut_down(&self) {

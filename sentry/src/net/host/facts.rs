@@ -12,8 +12,9 @@ use amber_abi::netlink::*;
 use amber_abi::open::OpenFlags;
 use amber_abi::socket::{AddressFamily, SocketKind};
 use amber_abi::sockopt::SocketLevel;
-use amber_host::fs::{self as files, open_root};
+use amber_host::fs as files;
 use amber_host::socket::{self as host, IFREQ};
+use amber_host::trees::{HostTrees, Start};
 use zerocopy::{FromBytes, IntoBytes};
 
 use super::{Sockets, open};
@@ -48,10 +49,16 @@ pub struct HostFacts {
 
 impl HostFacts {
     /// Opens what later questions are asked of.
-    pub(super) fn new(sockets: Arc<Sockets>) -> Result<Self, Errno> {
+    pub(super) fn new(sockets: Arc<Sockets>, trees: &HostTrees) -> Result<Self, Errno> {
         let udp = |family| open(family, SocketKind::SOCK_DGRAM, 0);
         let asker = udp(AddressFamily::AF_INET).or_else(|_| udp(AddressFamily::AF_INET6))?;
-        let directory = |path: &str| open_root(Path::new(path)).inspect_err(|errno| log::warn!("{path}: {errno}")).ok();
+        let directory = |path: &str| match trees.start(Path::new(path)) {
+            Ok(Start::Directory(fd) | Start::File(fd, _)) => Some(fd),
+            Err(errno) => {
+                log::warn!("{path}: {errno}");
+                None
+            }
+        };
         let (tables, parameters) = (directory("/proc/self/net"), directory("/proc/sys/net"));
         Ok(HostFacts { asker, tables, parameters, sockets })
     }

@@ -14,6 +14,7 @@ use std::sync::{Arc, Weak};
 use amber_abi::errno::Errno;
 use amber_abi::socket::{AddressFamily, IpProtocol, SocketKind};
 use amber_host::socket as host;
+use amber_host::trees::HostTrees;
 
 use crate::net::inet::{Knowledge, NetworkStack, Transport};
 use crate::net::socket::Socket;
@@ -59,10 +60,10 @@ impl HostNetwork {
     ///
     /// # Errors
     /// The host has no descriptors left, or no internet sockets.
-    pub fn new() -> Result<Arc<Self>, Errno> {
+    pub fn new(trees: &HostTrees) -> Result<Arc<Self>, Errno> {
         let all = Mutex::new(Rank::Leaf, HashMap::new());
         let sockets = Arc::new(Sockets { next: AtomicU64::new(0), all });
-        Ok(Arc::new(HostNetwork { facts: HostFacts::new(sockets.clone())?, sockets }))
+        Ok(Arc::new(HostNetwork { facts: HostFacts::new(sockets.clone(), trees)?, sockets }))
     }
 }
 

@@ -1,0 +1,57 @@
+//! The capabilities that serving host files needs, and no others.
+
+use nix::unistd::geteuid;
+use rustix::thread::{
+    CapabilitySet, CapabilitySets, capabilities, capability_is_in_bounding_set, clear_ambient_capability_set,
+    remove_capability_from_bounding_set, set_capabilities,
+};
+
+use super::Needs;
+
+/// To see what belongs to others, as root does.
+const READING: CapabilitySet = CapabilitySet::DAC_READ_SEARCH;
+/// To make files of any owner and kind, as root does.
+const WRITING: CapabilitySet = CapabilitySet::CHOWN
+    .union(CapabilitySet::DAC_OVERRIDE)
+    .union(CapabilitySet::FOWNER)
+    .union(CapabilitySet::FSETID)
+    .union(CapabilitySet::MKNOD)
+    .union(CapabilitySet::SETFCAP);
+/// To serve the ports below 1024, and raw sockets.
+const NETWORK: CapabilitySet = CapabilitySet::NET_BIND_SERVICE.union(CapabilitySet::NET_RAW);
+
+/// What a sandbox needs. An ordinary user has none of it, also not in a user namespace of his own, where there is no one
+/// else.
+pub fn needed(needs: &Needs) -> CapabilitySet {
+    if !geteuid().is_root() {
+        return CapabilitySet::empty();
+    }
+    let mut needed = CapabilitySet::empty();
+    needed.set(READING, !needs.trees.is_empty());
+    needed.set(WRITING, needs.changes);
+    needed.set(NETWORK, needs.network);
+    needed
+}
+
+/// Whether this thread has one of these capabilities.
+pub fn has(set: CapabilitySet) -> bool {
+    capabilities(None).is_ok_and(|held| held.effective.contains(set))
+}
+
+/// Gives everything else up, for this thread and those it will start.
+///
+/// # Errors
+/// The host's.
+pub fn keep(kept: CapabilitySet) -> rustix::io::Result<()> {
+    // Who lacks this capability cannot shrink the set of what executing may give; nothing is executed any more anyway.
+    if has(CapabilitySet::SETPCAP) {
+        for capability in CapabilitySet::all().difference(kept).iter() {
+            if capability_is_in_bounding_set(capability).unwrap_or(false) {
+                remove_capability_from_bounding_set(capability)?;
+            }
+        }
+    }
+    clear_ambient_capability_set()?;
+    let permitted = capabilities(None)?.permitted & kept;
+    set_capabilities(None, CapabilitySets { effective: permitted, permitted, inheritable: CapabilitySet::empty() })
+}

@@ -1,0 +1,143 @@
+//! Confinement of Amber's own process, for the day a guest takes the sentry over.
+//!
+//! Three steps, all before the first instruction of the guest. [`Confinement::enter`], while there is one thread only,
+//! makes namespaces. [`Confinement::prepare`] opens the trees of the host that the guest was given as mounts of their
+//! own, from which no `..` leads out, and gives capabilities up. [`Closing::close_in`], when everything else has been
+//! opened, makes an empty directory the root and lets the host refuse every call that is not on the list of
+//! [`amber_host::calls`].
+
+mod capabilities;
+mod filter;
+mod mapping;
+mod namespaces;
+mod root;
+mod specification;
+
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
+
+use amber_host::calls::Part;
+use amber_sentry::boot::{MountSource, NetworkKind, SandboxConfig};
+use anyhow::{Context, Result};
+
+pub use mapping::{USERS, map_users};
+pub use namespaces::Namespaces;
+
+use root::Usher;
+
+/// A tree of the host that the guest sees.
+struct Tree {
+    path: PathBuf,
+    /// Whether something is made there: by the guest, or places of mounts before it runs.
+    writable: bool,
+}
+
+/// What a sandbox needs of the host.
+struct Needs {
+    trees: Vec<Tree>,
+    /// The guest changes some of them.
+    changes: bool,
+    /// Host sockets serve the guest.
+    network: bool,
+    /// There is a control socket.
+    control: bool,
+}
+
+impl Needs {
+    fn of(config: &SandboxConfig, control: bool) -> Needs {
+        let mut trees: Vec<Tree> = Vec::new();
+        let mut changes = false;
+        for (index, mount) in config.mounts.iter().enumerate() {
+            let (path, writable) = match &mount.source {
+                MountSource::Host(path) => (path, index == 0 || !mount.read_only),
+                MountSource::Overlay(path) => (path, false),
+                _ => continue,
+            };
+            changes |= writable && !mount.read_only;
+            match trees.iter_mut().find(|tree| tree.path == *path) {
+                Some(tree) => tree.writable |= writable,
+                None => trees.push(Tree { path: path.clone(), writable }),
+            }
+        }
+        Needs { trees, changes, network: config.network == NetworkKind::Host, control }
+    }
+
+    /// The parts of the list of host calls.
+    fn parts(&self, platform: &str) -> Vec<Part> {
+        let platform = if platform == "kvm" { Part::Kvm } else { Part::Ptrace };
+        let others =
+            [(Part::WritableFiles, self.changes), (Part::Network, self.network), (Part::Control, self.control)];
+        [platform].into_iter().chain(others.iter().filter(|(_, needed)| *needed).map(|(part, _)| *part)).collect()
+    }
+}
+
+/// A process in its namespaces.
+#[must_use]
+pub struct Confinement {
+    /// Whether they are its own; not so where the host allows none.
+    inside: bool,
+    control: bool,
+}
+
+impl Confinement {
+    /// Enters namespaces. Must be called before this process has a second thread.
+    ///
+    /// # Errors
+    /// The host forbids what is demanded. What it forbids otherwise is logged.
+    pub fn enter(namespaces: Namespaces) -> Result<Confinement> {
+        let inside = match namespaces.enter() {
+            Err(error) if !namespaces.demanded => {
+                log::warn!(
+                    "confined less than usual, without namespaces and an empty root of its own ({error:#}): should a \
+                     guest break out of Amber, only the filter of host calls stands between it and the host's files"
+                );
+                false
+            }
+            entered => entered.map(|()| true)?,
+        };
+        Ok(Confinement { inside, control: false })
+    }
+
+    /// For a sandbox that answers commands.
+    pub fn with_control_socket(self) -> Confinement {
+        Confinement { control: true, ..self }
+    }
+
+    /// Opens the trees of the host that a sandbox has, and puts them into its configuration. What is not opened yet can
+    /// still be opened by its path afterwards, but with few capabilities. No thread must have been started before.
+    ///
+    /// # Errors
+    /// Names the tree that cannot be opened.
+    pub fn prepare(self, config: &mut SandboxConfig) -> Result<Closing> {
+        let needs = Needs::of(config, self.control);
+        let mut usher = None;
+        if self.inside {
+            let root;
+            (root, config.trees) = root::open(&needs.trees, needs.network)?;
+            usher = Some(Usher::start(root).context("starting a thread")?);
+        }
+        capabilities::keep(capabilities::needed(&needs)).context("giving up capabilities")?;
+        Ok(Closing { needs, usher })
+    }
+}
+
+/// A process with few capabilities, to which the host's files are still there.
+#[must_use]
+pub struct Closing {
+    needs: Needs,
+    usher: Option<Usher>,
+}
+
+impl Closing {
+    /// From here on no file of the host can be named, and only calls on the list can be made. `log` has the line that
+    /// tells of any other.
+    ///
+    /// # Errors
+    /// The host refuses; the guest must not run.
+    pub fn close_in(self, platform: &str, log: OwnedFd) -> Result<()> {
+        if let Some(usher) = self.usher {
+            usher.close().context("making an empty root")?;
+        }
+        filter::install(&self.needs.parts(platform), log).context("installing the filter of host calls")
+    }
+}

@@ -1,0 +1,132 @@
+//! Namespaces: new ones, and those of the specification that are there already.
+
+use std::fs::{self, File};
+use std::io;
+use std::path::PathBuf;
+
+use amber_host::users::take_unknown_for_root;
+use amber_sentry::boot::NetworkKind;
+use anyhow::{Context, Result, ensure};
+use nix::mount::{MsFlags, mount};
+use nix::sched::{CloneFlags, setns, unshare};
+use nix::unistd::{getegid, geteuid};
+use rustix::thread::CapabilitySet;
+
+use super::mapping::Range;
+use super::{capabilities, mapping};
+
+/// Kinds of namespaces.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Users and groups.
+    User,
+    /// System V IPC and message queues.
+    Ipc,
+    /// Host name.
+    Uts,
+    /// The root of control groups.
+    Cgroup,
+    /// Interfaces, routes, sockets.
+    Network,
+}
+
+impl Kind {
+    fn flag(self) -> CloneFlags {
+        match self {
+            Kind::User => CloneFlags::CLONE_NEWUSER,
+            Kind::Ipc => CloneFlags::CLONE_NEWIPC,
+            Kind::Uts => CloneFlags::CLONE_NEWUTS,
+            Kind::Cgroup => CloneFlags::CLONE_NEWCGROUP,
+            Kind::Network => CloneFlags::CLONE_NEWNET,
+        }
+    }
+}
+
+/// A namespace of a sandbox.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Namespace {
+    /// A new one.
+    New(Kind),
+    /// The one that a path leads to, such as `/proc/1234/ns/net`.
+    Of(Kind, PathBuf),
+}
+
+/// Which namespaces a sandbox gets, besides a mount namespace.
+#[derive(Default)]
+pub struct Namespaces {
+    pub(super) list: Vec<Namespace>,
+    /// Whether the sandbox must not start without them.
+    pub(super) demanded: bool,
+    /// The users of a new user namespace; empty for none, or one that has the caller only.
+    pub(super) uids: Vec<Range>,
+    /// Likewise the groups.
+    pub(super) gids: Vec<Range>,
+}
+
+impl Namespaces {
+    /// New ones of every kind; that of the network only for a sandbox that has no use for the caller's, that of users
+    /// only for a caller without privileges.
+    pub fn own(network: NetworkKind) -> Namespaces {
+        let mut kinds = vec![Kind::Ipc, Kind::Uts, Kind::Cgroup];
+        if network == NetworkKind::Loopback {
+            kinds.push(Kind::Network);
+        }
+        Namespaces { list: kinds.into_iter().map(Namespace::New).collect(), ..Namespaces::default() }
+    }
+
+    fn has(&self, wanted: Kind) -> bool {
+        self.list.iter().any(|entry| matches!(entry, Namespace::New(kind) | Namespace::Of(kind, _) if *kind == wanted))
+    }
+
+    /// Enters them all.
+    ///
+    /// # Errors
+    /// Names the namespace the host refuses.
+    pub(super) fn enter(&self) -> Result<()> {
+        // Opened first: afterwards paths may lead elsewhere, and privileges be others.
+        let mut joined = Vec::new();
+        for namespace in &self.list {
+            if let Namespace::Of(kind, path) = namespace {
+                joined.push((*kind, path, File::open(path).with_context(|| format!("namespace {}", path.display()))?));
+            }
+        }
+        joined.sort_by_key(|(kind, ..)| *kind != Kind::User);
+        if self.list.contains(&Namespace::New(Kind::User)) {
+            mapping::enter(&self.uids, &self.gids)?;
+        } else if !self.has(Kind::User) && !capabilities::has(CapabilitySet::SYS_ADMIN) {
+            become_alone()?;
+        }
+        for (kind, path, file) in joined {
+            setns(file, kind.flag()).with_context(|| format!("namespace {}", path.display()))?;
+        }
+        let mut flags = CloneFlags::CLONE_NEWNS;
+        for namespace in &self.list {
+            if let Namespace::New(kind) = namespace
+                && *kind != Kind::User
+            {
+                flags |= kind.flag();
+            }
+        }
+        unshare(flags).context("new namespaces")?;
+        // What the host unmounts shall not stay busy here; nothing goes the other way.
+        let slave = MsFlags::MS_REC | MsFlags::MS_SLAVE;
+        mount(None::<&str>, "/", None::<&str>, slave, None::<&str>).context("cutting mounts off from the host's")
+    }
+}
+
+/// Enters a user namespace in which there is only the caller, by the number it has anyway.
+fn become_alone() -> Result<()> {
+    let (uid, gid) = (geteuid(), getegid());
+    ensure!(!uid.is_root(), "root without CAP_SYS_ADMIN");
+    let overflow = fs::read_to_string("/proc/sys/kernel/overflowuid").ok().and_then(|text| text.trim().parse().ok());
+    unshare(CloneFlags::CLONE_NEWUSER).context("a user namespace")?;
+    let write = |name: &str, text: String| -> Result<()> {
+        let written: io::Result<()> = fs::write(format!("/proc/self/{name}"), text);
+        written.with_context(|| format!("/proc/self/{name}"))
+    };
+    write("setgroups", "deny".into())?;
+    write("uid_map", format!("{uid} {uid} 1"))?;
+    write("gid_map", format!("{gid} {gid} 1"))?;
+    take_unknown_for_root(overflow.unwrap_or(65534));
+    Ok(())
+}

@@ -1,0 +1,158 @@
+//! An empty root, and the trees of the host that can still be reached: by their descriptors only.
+
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+use std::sync::mpsc::{Sender, channel};
+use std::thread::{self, JoinHandle};
+
+use amber_host::mounts::{NO_DEVICES, NO_EXECUTION, NO_SUID, READ_ONLY, restrict};
+use amber_host::trees::{HostTrees, Start, is_directory, keep_own_descriptors};
+use anyhow::{Context, Result};
+use nix::fcntl::{OFlag, openat};
+use nix::mount::{MntFlags, umount2};
+use nix::sys::stat::{Mode, mkdirat};
+use nix::unistd::{chdir, chroot, fchdir, pivot_root};
+use rustix::fs::CWD;
+use rustix::mount::{
+    FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, OpenTreeFlags, fsconfig_create, fsconfig_set_string,
+    fsmount, fsopen, move_mount, open_tree,
+};
+use rustix::thread::CapabilitySet;
+
+use super::{Tree, capabilities};
+
+/// What nothing of the host needs: the guest's programs never run as the host's.
+const ALWAYS: u64 = NO_SUID | NO_DEVICES | NO_EXECUTION;
+
+/// Where the host tells of its network and is told.
+const NETWORK: [&str; 2] = ["/proc/self/net", "/proc/sys/net"];
+
+/// Opens trees as mounts of their own, those that tell of the `network` if it is used among them, and makes the root that shall be. Nothing of the latter is seen before
+/// [`Usher::close`], since it lies on top of `/`.
+///
+/// # Errors
+/// Names the tree that cannot be opened.
+pub fn open(list: &[Tree], network: bool) -> Result<(OwnedFd, HostTrees)> {
+    let mut trees = HostTrees::default();
+    let mut files = Vec::new();
+    for tree in list {
+        let named = || format!("host path {}", tree.path.display());
+        let mount = clone(tree.path.as_os_str().as_bytes(), true).with_context(named)?;
+        let attributes = if tree.writable { ALWAYS } else { ALWAYS | READ_ONLY };
+        restrict_if_offered(&mount, attributes, true).with_context(named)?;
+        if is_directory(&mount).with_context(named)? {
+            trees.add(&tree.path, Start::Directory(mount));
+        } else {
+            files.push((tree, mount));
+        }
+    }
+    for path in NETWORK.iter().filter(|_| network) {
+        // Who misses it says so.
+        if let Ok(mount) = clone(path.as_bytes(), false) {
+            restrict_if_offered(&mount, ALWAYS, false).context(*path)?;
+            trees.add(Path::new(path), Start::Directory(mount));
+        }
+    }
+    // Some hosts have no /proc; then no file without a name can get one.
+    if let Ok(own) = clone(b"/proc/self/fd", false) {
+        restrict_if_offered(&own, ALWAYS | READ_ONLY, false).context("/proc/self/fd")?;
+        keep_own_descriptors(own);
+    }
+    let root = empty().context("making an empty root")?;
+    for (number, (tree, mount)) in files.into_iter().enumerate() {
+        let start = place(&root, number, tree, mount).with_context(|| format!("host path {}", tree.path.display()))?;
+        trees.add(&tree.path, start);
+    }
+    restrict_if_offered(&root, READ_ONLY, false).context("making an empty root")?;
+    Ok((root, trees))
+}
+
+/// A mount of what is at a path, which nobody else sees; `..` of its root is itself.
+fn clone(path: &[u8], whole: bool) -> rustix::io::Result<OwnedFd> {
+    let mut flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
+    flags.set(OpenTreeFlags::AT_RECURSIVE, whole);
+    open_tree(CWD, path, flags)
+}
+
+fn restrict_if_offered(mount: &OwnedFd, attributes: u64, all: bool) -> io::Result<()> {
+    match restrict(mount.as_fd(), attributes, all) {
+        // Hosts before Linux 5.12. What the guest may not write is the sentry's business anyway.
+        Err(error) if error.raw_os_error() == Some(nix::errno::Errno::ENOSYS as i32) => Ok(()),
+        done => done,
+    }
+}
+
+/// An empty directory mounted over `/`, where no path leads to it.
+fn empty() -> rustix::io::Result<OwnedFd> {
+    let context = fsopen("tmpfs", FsOpenFlags::FSOPEN_CLOEXEC)?;
+    fsconfig_set_string(context.as_fd(), "mode", "0755")?;
+    fsconfig_create(context.as_fd())?;
+    let attributes =
+        MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NODEV | MountAttrFlags::MOUNT_ATTR_NOEXEC;
+    let root = fsmount(context.as_fd(), FsMountFlags::FSMOUNT_CLOEXEC, attributes)?;
+    move_mount(root.as_fd(), "", CWD, "/", MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)?;
+    Ok(root)
+}
+
+/// Mounts a single file into a directory of its own in the new root: its true directory has files the guest was not
+/// given.
+fn place(root: &OwnedFd, number: usize, tree: &Tree, mount: OwnedFd) -> Result<Start> {
+    let (directory, name) = (number.to_string(), tree.path.file_name().context("has no name")?);
+    mkdirat(root, directory.as_str(), Mode::S_IRWXU)?;
+    let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+    let directory = openat(root, directory.as_str(), flags, Mode::empty())?;
+    openat(&directory, name, OFlag::O_CREAT | OFlag::O_WRONLY | OFlag::O_CLOEXEC, Mode::S_IRUSR)?;
+    move_mount(mount.as_fd(), "", directory.as_fd(), name, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)?;
+    Ok(Start::File(directory, name.as_bytes().into()))
+}
+
+/// A thread that keeps the right to change mounts, which the others give up, for one last change.
+pub struct Usher {
+    root: Sender<OwnedFd>,
+    kept: OwnedFd,
+    thread: JoinHandle<io::Result<()>>,
+}
+
+impl Usher {
+    /// Starts it, with the root that shall be.
+    ///
+    /// # Errors
+    /// The host has no thread for it.
+    pub fn start(kept: OwnedFd) -> io::Result<Usher> {
+        let (sender, root) = channel::<OwnedFd>();
+        let thread = thread::Builder::new().name("usher".into()).spawn(move || {
+            capabilities::keep(CapabilitySet::SYS_ADMIN | CapabilitySet::SYS_CHROOT)?;
+            match root.recv() {
+                Ok(root) => change_root(&root),
+                // Nobody needs the root any more.
+                Err(_) => Ok(()),
+            }
+        })?;
+        Ok(Usher { root: sender, kept, thread })
+    }
+
+    /// Makes the root the root of all threads, lets go of the old one, and ends.
+    ///
+    /// # Errors
+    /// The host's.
+    pub fn close(self) -> io::Result<()> {
+        let Usher { root, kept, thread } = self;
+        let gone = || io::Error::other("the thread for it died");
+        root.send(kept).map_err(|_| gone())?;
+        thread.join().map_err(|_| gone())?
+    }
+}
+
+fn change_root(root: &OwnedFd) -> io::Result<()> {
+    fchdir(root)?;
+    match pivot_root(".", ".") {
+        // The old root lies on top of the new one now.
+        Ok(()) => umount2(".", MntFlags::MNT_DETACH)?,
+        // A root in the host's initramfs cannot be moved; it stays, out of reach.
+        Err(nix::errno::Errno::EINVAL) => chroot(".")?,
+        Err(errno) => return Err(errno.into()),
+    }
+    Ok(chdir("/")?)
+}

@@ -1,0 +1,96 @@
+//! `amber host-calls`: the list of host calls for people and programs.
+
+use std::fmt::Write;
+
+use amber_host::calls::{ABSENT, CALLS, HostCall, Part, name};
+use serde_json::{Value, json};
+
+use crate::cli::{PlatformName, TableFormat};
+
+/// Prints the calls; those of one platform only unless that is left open.
+pub fn print(format: TableFormat, platform: PlatformName) -> String {
+    let left_out = match platform {
+        PlatformName::Auto => None,
+        PlatformName::Kvm => Some(Part::Ptrace),
+        PlatformName::Ptrace => Some(Part::Kvm),
+    };
+    let chosen: Vec<&HostCall> = CALLS.iter().filter(|call| Some(call.part) != left_out).collect();
+    match format {
+        TableFormat::Text => text(&chosen),
+        TableFormat::Json => {
+            let list: Vec<Value> = chosen.iter().map(|call| json(call)).collect();
+            format!("{:#}\n", Value::from(list))
+        }
+        TableFormat::Markdown => markdown(&chosen),
+    }
+}
+
+fn rules(call: &HostCall) -> String {
+    call.rules.iter().map(|rule| rule.meaning).collect::<Vec<_>>().join(", ")
+}
+
+fn text(list: &[&HostCall]) -> String {
+    let mut out = format!("{:<18}{:<16}REASON\n", "NAME", "NEEDED FOR");
+    for call in list {
+        let only = if call.rules.is_empty() { String::new() } else { format!(" (only: {})", rules(call)) };
+        // What fills a string cannot fail.
+        let _ = writeln!(out, "{:<18}{:<16}{}{only}", call.name, call.part.name(), call.reason);
+    }
+    out
+}
+
+fn json(call: &HostCall) -> Value {
+    let only: Vec<&str> = call.rules.iter().map(|rule| rule.meaning).collect();
+    json!({
+        "number": call.number,
+        "name": call.name,
+        "part": call.part.name(),
+        "reason": call.reason,
+        "only": only
+    })
+}
+
+fn markdown(list: &[&HostCall]) -> String {
+    let mut out = String::from(
+        "# Host calls\n\n\
+         What Amber itself asks of the host's kernel while a guest runs. A seccomp filter made from this list traps every\n\
+         other call, and every call with other arguments than those named: Amber writes a line to its log and ends with\n\
+         status 125. `amber host-calls --format markdown` writes this page.\n\n\
+         The parts: *always*, in every sandbox; *ptrace* and *kvm*, on that platform; *writable files*, if the guest may\n\
+         change files of the host (`--rw`, `--volume`, a writable root of a bundle); *network*, if host sockets serve the\n\
+         guest; *control socket*, for containers. Stubs of the platform ptrace have a filter of their own, with eight calls\n\
+         that only their own page of code may make.\n\n",
+    );
+    for number in ABSENT {
+        let absent = name(*number).unwrap_or("clone3");
+        let _ = writeln!(out, "`{absent}` answers ENOSYS, as on an older host: its flags cannot be looked at.\n");
+    }
+    out.push_str("| Name | Needed for | Only | Reason |\n| ---- | ---------- | ---- | ------ |\n");
+    for call in list {
+        let _ = writeln!(out, "| `{}` | {} | {} | {} |", call.name, call.part.name(), rules(call), call.reason);
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_platform_has_its_own_calls() {
+        let kvm = print(TableFormat::Text, PlatformName::Kvm);
+        assert!(kvm.contains("KVM_RUN") && !kvm.contains("SYSEMU"), "{kvm}");
+        let list: Vec<Value> = serde_json::from_str(&print(TableFormat::Json, PlatformName::Auto)).unwrap();
+        assert_eq!(list.len(), CALLS.len());
+        assert_eq!(list[0]["name"], "read");
+    }
+
+    #[test]
+    fn the_page_in_docs_is_up_to_date() {
+        let fresh = print(TableFormat::Markdown, PlatformName::Auto);
+        assert!(
+            include_str!("../../docs/host-calls.md") == fresh,
+            "write it anew: cargo run -p amber -- host-calls --format markdown > docs/host-calls.md"
+        );
+    }
+}
