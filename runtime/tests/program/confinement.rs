@@ -179,11 +179,12 @@ fn a_bundle_of_a_user_has_root_who_is_the_user() {
              "uidMappings": {own}, "gidMappings": {own}}}"#
     );
     bundle(directory.path(), &linux);
-    for path in ["rootfs", "rootfs/data", "config.json"] {
+    fs::create_dir(directory.path().join("run")).unwrap();
+    for path in ["rootfs", "rootfs/data", "config.json", "run"] {
         chown(directory.path().join(path), Some(USER), Some(USER)).unwrap();
     }
     command.arg("run").arg("--bundle").arg(directory.path()).arg("rootless-test");
-    command.env("XDG_RUNTIME_DIR", directory.path());
+    command.env("XDG_RUNTIME_DIR", directory.path().join("run"));
     let outcome = run(&mut command);
     assert_eq!((outcome.code, &*outcome.out), (0, "0\n0\n0:0\n"), "{outcome:?}");
     let made = fs::metadata(directory.path().join("rootfs/data/x")).unwrap();
