@@ -207,7 +207,8 @@ pub struct GuestMemory {
     ledger: Mutex<Ledger>,
     /// Bytes of frames that have holders.
     held: AtomicU64,
-    /// How many bytes may be touched at most, as [`set_cap`](GuestMemory::set_cap) says.
+    /// How many bytes may be touched at most, as [`set_caps`](GuestMemory::set_caps) says.
+    file_cap: AtomicU64,
     cap: AtomicU64,
     /// See [`ahead`](GuestMemory::ahead).
     ahead: AtomicU64,
@@ -240,6 +241,7 @@ impl GuestMemory {
             limit,
             ledger: Mutex::new(Ledger::default()),
             held: AtomicU64::new(0),
+            file_cap: AtomicU64::new(u64::MAX),
             cap: AtomicU64::new(u64::MAX),
             ahead: AtomicU64::new(u64::MAX),
         }))
@@ -282,9 +284,7 @@ impl GuestMemory {
         len: u64,
         mut choose: impl FnMut(&mut Ledger) -> Option<u64>,
     ) -> Result<Frames, OutOfMemory> {
-        let cap = self.cap.load(Ordering::Relaxed);
-        // What is held bounds what is touched, and needs no call of the host.
-        if self.allocated().saturating_add(len) > cap && self.touched_bytes().saturating_add(len) > cap {
+        if self.would_exceed(&self.cap, len) {
             return Err(OutOfMemory);
         }
         let mut ledger = self.ledger.lock();
@@ -334,9 +334,22 @@ impl GuestMemory {
         fstat(&*self.file).map_or(0, |stat| stat.st_blocks as u64 * 512)
     }
 
-    /// Gives out no frames from now on that could bring the touched bytes above `bytes`; `u64::MAX` for no such bound.
-    pub fn set_cap(&self, bytes: u64) {
+    /// Gives out no frames from now on that could bring the touched bytes above `bytes`, or above the lower `for_files` if
+    /// they are for files in memory; `u64::MAX` for no such bound.
+    pub fn set_caps(&self, for_files: u64, bytes: u64) {
+        self.file_cap.store(for_files, Ordering::Relaxed);
         self.cap.store(bytes, Ordering::Relaxed);
+    }
+
+    /// Whether `len` bytes more for a file in memory could be too many.
+    pub fn is_full_for_files(&self, len: u64) -> bool {
+        self.would_exceed(&self.file_cap, len)
+    }
+
+    fn would_exceed(&self, cap: &AtomicU64, len: u64) -> bool {
+        let cap = cap.load(Ordering::Relaxed);
+        // What is held bounds what is touched, and needs no call of the host.
+        self.allocated().saturating_add(len) > cap && self.touched_bytes().saturating_add(len) > cap
     }
 
     /// How many bytes whoever needs a page should at most take ahead of need, where memory is scarce.
@@ -625,12 +638,13 @@ mod tests {
     #[test]
     fn only_touched_frames_count_for_the_cap() {
         let memory = GuestMemory::new(64 * PAGE_SIZE).unwrap();
-        memory.set_cap(4 * PAGE_SIZE);
+        memory.set_caps(2 * PAGE_SIZE, 4 * PAGE_SIZE);
         let frames = memory.allocate(4 * PAGE_SIZE, PAGE_SIZE).unwrap();
         let more = memory.allocate(4 * PAGE_SIZE, PAGE_SIZE).unwrap();
         assert_eq!((memory.allocated(), memory.touched_bytes()), (8 * PAGE_SIZE, 0));
         memory.zero(frames.range().start, 2 * PAGE_SIZE);
         assert_eq!(memory.touched_bytes(), 2 * PAGE_SIZE);
+        assert!(memory.is_full_for_files(PAGE_SIZE));
         assert!(memory.allocate(4 * PAGE_SIZE, PAGE_SIZE).is_err());
         assert!(memory.allocate(2 * PAGE_SIZE, PAGE_SIZE).is_ok());
         drop((frames, more));

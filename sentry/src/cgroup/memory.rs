@@ -22,6 +22,10 @@ use crate::time::clock::monotonic;
 const STEP: u64 = 64 << 10;
 /// As much may be taken ahead of need far from the limit.
 const MOST_AHEAD: u64 = 16 << 20;
+/// So many bytes of cached files are not given up: programs that run need theirs.
+const MOST_KEPT: u64 = 8 << 20;
+/// Giving up less than this of cached files when nothing is left at all is no help.
+const HELPFUL: u64 = 1 << 20;
 /// How often memory is counted that could grow beyond the limit unseen, in nanoseconds.
 const WATCH: u64 = 50_000_000;
 /// How often a task waits for the memory of a killed process before it goes on regardless.
@@ -63,7 +67,7 @@ impl ControlGroup {
 
     /// The sandbox's memory is used up, whatever the limit: kills a process and waits for what it had.
     pub(crate) fn out_of_memory(&self, ctx: &TaskContext) {
-        if reclaim::give_up_all() == 0 && !ctx.is_killed() && !self.kill_and_wait(ctx) {
+        if reclaim::give_up_all() < HELPFUL && !ctx.is_killed() && !self.kill_and_wait(ctx) {
             // Nothing can come of trying again.
             ctx.group().state().begin_end(WaitStatus::Signaled(Signal::SIGKILL, false));
         }
@@ -93,7 +97,7 @@ impl ControlGroup {
         if touched > limit {
             self.at_limit.fetch_add(1, Ordering::Relaxed);
             // Somewhat more than needed, so that this is not done for each page.
-            reclaim::give_up_some(touched - limit + limit / 16);
+            reclaim::give_up_some(touched - limit + limit / 16, (limit / 16).min(MOST_KEPT));
             touched = self.count_memory(kernel);
         }
         let room = limit.saturating_sub(touched);
@@ -118,8 +122,10 @@ impl ControlGroup {
     pub(super) fn memory_limit_changed(&self, kernel: &Kernel) {
         let limit = self.memory_limit.load(Ordering::Relaxed);
         // One call must not take without end before it is looked at.
-        let cap = if limit == MAX { MAX } else { limit.saturating_add(limit / 8).saturating_add(8 << 20) };
-        kernel.memory.set_cap(cap);
+        let above =
+            |part: u64, more: u64| if limit == MAX { MAX } else { limit.saturating_add(part).saturating_add(more) };
+        // Files in memory, which no killing takes away, leave something for programs to run at all.
+        kernel.memory.set_caps(above(limit / 8, 8 << 20), above(limit / 4, 24 << 20));
         kernel.memory.set_ahead(if limit == MAX { MAX } else { (limit / 16).clamp(STEP, MOST_AHEAD) });
         self.next_look.store(if limit == MAX { MAX } else { 0 }, Ordering::Relaxed);
     }

@@ -243,6 +243,9 @@ impl PageCache {
         if state.extent(page).is_some() {
             return Ok(());
         }
+        if self.source.is_none() && self.memory.is_full_for_files(PAGE_SIZE) {
+            return Err(Errno::ENOMEM);
+        }
         let small = page < LARGE_FROM && self.source.is_none() && state.len < LARGE_FROM;
         let size = if small { SMALL_EXTENT } else { LARGE_EXTENT };
         let before = state.extents.range(..page).next_back().map(|(start, extent)| (start + extent.len(), extent));

@@ -62,10 +62,11 @@ pub fn give_up_all() -> u64 {
     give_up(0)
 }
 
-/// Gives up so many bytes of pages that can be read again, those first that were not read for the longest time.
-pub fn give_up_some(bytes: u64) {
+/// Gives up so many bytes of pages that can be read again, those first that were not read for the longest time; some are
+/// left, without which programs would do nothing but read them again.
+pub fn give_up_some(bytes: u64, left: u64) {
     let _one = ONE.lock();
-    give_up(HELD.load(Ordering::Relaxed).saturating_sub(bytes));
+    give_up(HELD.load(Ordering::Relaxed).saturating_sub(bytes).max(left));
 }
 
 /// How many bytes of frames the caches have.
