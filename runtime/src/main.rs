@@ -8,6 +8,7 @@ mod cli;
 mod confine;
 mod console;
 mod host_calls;
+mod install;
 mod launch;
 mod logging;
 mod metrics;
@@ -97,6 +98,8 @@ fn run(cli: Cli) -> Result<u8> {
         }
         Command::HostCalls(args) => return print(&host_calls::print(args.format, cli.global.platform)),
         Command::Syscalls(args) => return print(&table::print(args.format, release.map(|_| profile.release()))),
+        Command::Install(args) => return install::install(&args),
+        Command::Uninstall(args) => return install::uninstall(&args),
         command => return oci::command(command, &cli.global, profile),
     };
     if cli.global.network == Network::Host {

@@ -122,6 +122,10 @@ pub enum Command {
     Spec(SpecArgs),
     /// Print what bundles can ask for
     Features,
+    /// Make Amber a runtime of Docker, Podman and containerd; shows the changes first and keeps the old files
+    Install(InstallArgs),
+    /// Take back what `amber install` did
+    Uninstall(InstallArgs),
     /// Save a running container (not supported yet)
     #[command(hide = true)]
     Checkpoint(UnsupportedArgs),

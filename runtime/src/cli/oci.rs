@@ -256,3 +256,31 @@ pub struct UnsupportedArgs {
     #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
     pub arguments: Vec<OsString>,
 }
+
+/// Programs that run containers with a runtime.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Engine {
+    /// Docker, by /etc/docker/daemon.json
+    Docker,
+    /// Podman, by a file in /etc/containers/containers.conf.d
+    Podman,
+    /// containerd for Kubernetes, by /etc/containerd/config.toml
+    Containerd,
+}
+
+/// What `amber install` and `amber uninstall` take.
+#[derive(Args, Clone, Debug)]
+pub struct InstallArgs {
+    /// The engines to change [default: those that are here]
+    #[arg(value_enum, value_name = "ENGINE")]
+    pub engines: Vec<Engine>,
+    /// Change the files below this directory instead of `/`
+    #[arg(long, value_name = "DIR", default_value = "/")]
+    pub prefix: PathBuf,
+    /// Do not ask
+    #[arg(short, long)]
+    pub yes: bool,
+    /// Only show what would be changed
+    #[arg(long)]
+    pub dry_run: bool,
+}

@@ -36,6 +36,7 @@ pub use control::{Failure, FailureKind};
 use crate::cli::{Command, GlobalArgs, Rootless};
 use crate::confine;
 use store::Store;
+pub use store::write_whole;
 
 /// The variable that makes this program a part of a container instead of a command: which part, is its value.
 pub const ROLE: &str = "AMBER_ROLE";
@@ -104,7 +105,7 @@ pub fn command(command: Command, global: &GlobalArgs, profile: KernelProfile) ->
         Command::Features => features::command(),
         Command::Checkpoint(_) => bail!("checkpoint is not supported yet: Amber cannot save a container"),
         Command::Restore(_) => bail!("restore is not supported yet: Amber cannot save a container"),
-        Command::Do(_) | Command::HostCalls(_) | Command::Syscalls(_) => {
+        Command::Do(_) | Command::HostCalls(_) | Command::Syscalls(_) | Command::Install(_) | Command::Uninstall(_) => {
             bail!("this is no command of an OCI runtime")
         }
     }
