@@ -202,7 +202,15 @@ fn mount(entry: &Mount, directory: &Path) -> Result<Option<MountSpec>> {
         }
         // What OCI calls a tmpfs on /dev is one the runtime fills with the standard devices.
         "tmpfs" if target == "/dev" => MountSource::Dev,
-        "tmpfs" => MountSource::Tmpfs(own),
+        "tmpfs" => {
+            let copied = |option: &&str| *option == "tmpcopyup" || *option == "copyup";
+            if own.split(',').any(|option| copied(&option)) {
+                // Podman asks for it by default; over an empty directory nothing is missing.
+                log::warn!("`tmpcopyup` is not offered: {target} starts empty");
+            }
+            let others: Vec<&str> = own.split(',').filter(|option| !copied(option)).collect();
+            MountSource::Tmpfs(others.join(","))
+        }
         "devpts" => MountSource::DevPts(own),
         "proc" => refuse(kind).map(|()| MountSource::Proc)?,
         "sysfs" => refuse(kind).map(|()| MountSource::Sys)?,
