@@ -13,6 +13,14 @@ use wait_timeout::ChildExt;
 /// How long one test program may take before its process group is killed.
 pub const TIME_LIMIT: Duration = Duration::from_secs(60);
 
+/// Seconds one part of a test program may take, as in `tests/guests/check.h`.
+const CHECK_ALARM: u32 = 25;
+
+/// How much longer everything may take here than elsewhere: a number in `AMBER_TEST_PATIENCE`, for emulated machines.
+fn patience() -> u32 {
+    std::env::var("AMBER_TEST_PATIENCE").ok().and_then(|text| text.parse().ok()).unwrap_or(1).max(1)
+}
+
 /// What a command left behind.
 #[derive(Debug)]
 pub struct Outcome {
@@ -61,9 +69,13 @@ pub fn plain_environment(command: &mut Command) {
     command.env_clear();
     command.env("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin");
     command.env("HOME", "/root").env("LANG", "C.UTF-8").env("TERM", "dumb").env("TZ", "UTC");
+    if patience() > 1 {
+        command.env("CHECK_ALARM", (CHECK_ALARM * patience()).to_string());
+    }
 }
 
-/// Runs the command in `directory` with no input, in a process group of its own, for at most `limit`.
+/// Runs the command in `directory` with no input, in a process group of its own, for at most `limit`, or longer where
+/// that was asked for.
 ///
 /// Output goes to files, not pipes: a process that outlives the command and holds its output open delays nobody.
 pub fn run(mut command: Command, directory: &Path, limit: Duration) -> Result<Outcome> {
@@ -72,7 +84,7 @@ pub fn run(mut command: Command, directory: &Path, limit: Duration) -> Result<Ou
     command.current_dir(directory).stdin(Stdio::null()).process_group(0);
     command.stdout(stdout.try_clone()?).stderr(stderr.try_clone()?);
     let mut child = command.spawn().with_context(|| format!("cannot start {:?}", command.get_program()))?;
-    let status = child.wait_timeout(limit)?;
+    let status = child.wait_timeout(limit * patience())?;
     if status.is_none() {
         kill_group(child.id());
         child.wait()?;

@@ -122,23 +122,26 @@ TEST(waits_end_with_signals) {
     int fd = file();
     CHECK_OK(flock(fd, LOCK_EX));
     CHECK_OK(lock(fd, F_SETLK, F_WRLCK, 0, 0));
+    int done[2];
+    CHECK_OK(pipe(done));
     pid_t child = fork();
     if (child == 0) {
         int own = MUST(open("f", O_RDWR));
         catch(SIGALRM, 0);
-        ualarm(20000, 0);
+        // Again and again: the first may come before the wait.
+        ualarm(20000, 20000);
         CHECK_ERR(flock(own, LOCK_EX), EINTR);
-        ualarm(20000, 0);
         CHECK_ERR(lock(own, F_SETLKW, F_RDLCK, 1, 1), EINTR);
-        ualarm(20000, 0);
         CHECK_ERR(lock(own, F_OFD_SETLKW, F_RDLCK, 1, 1), EINTR);
         // With SA_RESTART the wait goes on, until the lock is free.
         catch(SIGALRM, SA_RESTART);
-        ualarm(20000, 0);
+        MUST(write(done[1], "", 1));
         CHECK_OK(flock(own, LOCK_EX));
         _exit(0);
     }
-    pause_ms(150);
+    char byte;
+    CHECK_EQ(read(done[0], &byte, 1), 1);
+    pause_ms(50);
     CHECK_OK(flock(fd, LOCK_UN));
     int status;
     CHECK_EQ(waitpid(child, &status, 0), child);
