@@ -113,6 +113,10 @@ fn leave(title: Vec<String>, channel: Channel, terminal: Option<Terminal>) -> Re
     command.arg0(title.next().unwrap_or_default()).args(title);
     command.env_clear().env(ROLE, "proxy");
     command.stdin(Stdio::from(OwnedFd::from(theirs))).stdout(Stdio::null());
+    if terminal.is_some() {
+        // Whoever ran `exec` waits until nobody can write to it any more.
+        command.stderr(Stdio::null());
+    }
     let child = command.spawn().context("starting a proxy")?;
     // The process may have ended already, which the proxy will read.
     let _ = send(&channel, &Request::Proxy(child.id() as i32), &[]);

@@ -86,6 +86,9 @@ fn prepare(channel: &Channel, launch: Launch, files: Vec<OwnedFd>) -> Result<Pre
         Some(slave) => {
             dup2_stdin(File::open("/dev/null").context("/dev/null")?).context("standard input")?;
             make_controlling(slave).context("taking the terminal")?;
+            // Whoever ran `create` waits until nobody can write to it any more.
+            dup2_stdout(slave).context("standard output")?;
+            dup2_stderr(slave).context("standard error")?;
             let copy = || slave.try_clone().context("duplicating a descriptor");
             ([None, None, None], Some((copy()?, copy()?)), SignalWatch::all())
         }
