@@ -69,9 +69,14 @@ impl Runtime {
 
 fn default_root() -> PathBuf {
     match env::var_os("XDG_RUNTIME_DIR") {
-        Some(directory) if !geteuid().is_root() && !directory.is_empty() => PathBuf::from(directory).join("amber"),
+        Some(directory) if is_of_user() && !directory.is_empty() => PathBuf::from(directory).join("amber"),
         _ => PathBuf::from("/run/amber"),
     }
+}
+
+/// Whether the caller has a runtime directory of an ordinary user. Root of a user namespace has, unless it is called so.
+fn is_of_user() -> bool {
+    !geteuid().is_root() || in_user_namespace() && env::var_os("USER").is_none_or(|name| name != "root")
 }
 
 /// Whether root here is an ordinary user elsewhere.

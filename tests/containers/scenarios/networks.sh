@@ -1,7 +1,7 @@
 # Networks: none, host, another container's, the resolver of a user-defined one.
 . "$HELPERS/check.sh"
 
-is lo in_it --network none -- ls /sys/class/net
+is 'lo:' in_it --network none -- sh -c "ip -o link | cut -d' ' -f2"
 status 0 in_it --network none -- sh -c 'ip -o addr show lo | grep -q "inet 127.0.0.1/8"'
 python3 -m http.server 8099 --bind 127.0.0.1 --directory . >/dev/null 2>&1 &
 cleanup=("kill $!" 'docker rm --force "$NAME" "$NAME-other"' 'docker network rm "$NAME"')
@@ -16,7 +16,7 @@ like 'nameserver 127.0.0.11' docker exec "$NAME" cat /etc/resolv.conf
 is 10.77.0.9 docker exec "$NAME" sh -c "getent hosts $NAME | cut -d' ' -f1"
 like 'inet 10.77.0.9/24' docker exec "$NAME" ip -o -4 addr show eth0
 like 'default via 10.77.0.1 dev eth0' docker exec "$NAME" ip route
-is "$(docker inspect --format "{{(index .NetworkSettings.Networks \"$NAME\").MacAddress}}" "$NAME")" docker exec "$NAME" cat /sys/class/net/eth0/address
+like "ether $(docker inspect --format "{{(index .NetworkSettings.Networks \"$NAME\").MacAddress}}" "$NAME")" docker exec "$NAME" ip link show eth0
 like 'eth0:' docker exec "$NAME" cat /proc/net/dev
 status 0 in_it --network "$NAME" -- curl --silent --fail --output /dev/null "http://$NAME/etc/passwd"
 # Another container's network is the same one.
@@ -36,5 +36,5 @@ soon echoed
 is hello echoed
 # A container joins a network while it runs.
 docker network connect "$NAME" "$NAME-other"
-like 'eth1' docker exec "$NAME-other" ls /sys/class/net
+like 'eth1' docker exec "$NAME-other" ip -o link
 is 200 docker exec "$NAME-other" curl --silent --output /dev/null --write-out '%{http_code}' "http://$NAME/"
