@@ -4,7 +4,7 @@
 //! of these tests, where a published port appears, is this network namespace.
 
 use std::env;
-use std::fs::{self, File};
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
@@ -78,13 +78,22 @@ pub fn enter(runtime: &Runtime, tree: &Path) -> Result<ExitCode> {
     let directory = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("containers-{}", runtime.name));
     fs::create_dir_all(&directory)?;
     // Two runs at once would meet in the directory.
-    let lock = File::create(directory.join("lock"))?;
-    lock.lock().context("cannot lock the directory of the containers")?;
-    let mut command = Command::new("unshare");
-    command.args(["--mount", "--net", "--pid", "--fork", "--kill-child", "--mount-proc", "sh", "-c", FIRST]);
+    let mut command = Command::new("flock");
+    command.arg(directory.join("lock")).args([
+        "unshare",
+        "--mount",
+        "--net",
+        "--pid",
+        "--fork",
+        "--kill-child",
+        "--mount-proc",
+        "sh",
+        "-c",
+        FIRST,
+    ]);
     command.arg(env::current_exe()?).args(env::args_os().skip(1));
     command.env(SPACE, &directory).env(TREE, tree).env("AMBER_TEST_RUNTIME", &runtime.program);
-    let status = command.status().context("cannot run unshare")?;
+    let status = command.status().context("cannot run flock")?;
     Ok(if status.success() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
