@@ -71,7 +71,7 @@ pub struct GlobalArgs {
     /// Where the state of containers is kept [default: /run/amber, or amber in $XDG_RUNTIME_DIR for ordinary users]
     #[arg(long, global = true, value_name = "DIR")]
     pub root: Option<PathBuf>,
-    /// Have systemd make control groups; `cgroupsPath` is of the form SLICE:PREFIX:NAME then
+    /// `cgroupsPath` is of the form SLICE:PREFIX:NAME; the group is made where systemd would have it
     #[arg(long, global = true)]
     pub systemd_cgroup: bool,
     /// Whether it is no error that control groups cannot be made

@@ -6,7 +6,6 @@ use std::io::stderr;
 use std::io::{stdin, stdout};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::process::CommandExt;
-use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
@@ -61,6 +60,8 @@ pub fn create(runtime: &Runtime, args: &CreateArgs, attached: bool) -> Result<Cr
         Streams::Attached => caller::terminal(),
     };
     // What is wrong with it is told before anything is made.
+    let inside = bundle.spec.hooks().as_ref().and_then(|hooks| hooks.start_container().as_ref());
+    ensure!(inside.is_none_or(Vec::is_empty), "`hooks.startContainer` is not offered yet");
     bundle.sandbox(&args.id, runtime.profile.clone(), default_size)?;
 
     let locked = runtime.store.create(&args.id)?;
@@ -190,8 +191,11 @@ impl Making {
         let path = linux.and_then(|linux| linux.cgroups_path().as_ref());
         let resources = linux.and_then(|linux| linux.resources().as_ref());
         let make = || -> Result<Option<CgroupPlace>> {
-            let path = path.map(PathBuf::as_path);
-            let Some(place) = CgroupPlace::find(path, &self.state.id)? else { return Ok(None) };
+            let path = match path {
+                Some(name) if runtime.global.systemd_cgroup => Some(cgroup::systemd_path(&name.to_string_lossy())?),
+                path => path.cloned(),
+            };
+            let Some(place) = CgroupPlace::find(path.as_deref(), &self.state.id)? else { return Ok(None) };
             place.make()?;
             // Whoever is in there would be killed with the container.
             ensure!(place.processes().is_empty(), "container's cgroup is not empty");

@@ -15,7 +15,7 @@ use std::path::{Component, Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use nix::errno::Errno;
 use nix::sys::signal::{Signal, kill};
 use nix::sys::statfs::{CGROUP2_SUPER_MAGIC, statfs};
@@ -153,6 +153,30 @@ pub fn is_forbidden(error: &anyhow::Error) -> bool {
     error.downcast_ref::<io::Error>().is_some_and(kind)
 }
 
+/// Where systemd would have the group that `SLICE:PREFIX:NAME` names: a slice lies in those its name begins with.
+///
+/// # Errors
+/// It is no such name.
+pub fn systemd_path(name: &str) -> Result<PathBuf> {
+    let malformed = || {
+        format!("expected cgroupsPath to be of format \"slice:prefix:name\" for systemd cgroups, got {name:?} instead")
+    };
+    let mut parts = name.split(':');
+    let (Some(slice), Some(prefix), Some(name), None) = (parts.next(), parts.next(), parts.next(), parts.next()) else {
+        bail!(malformed());
+    };
+    let slice = if slice.is_empty() { "system.slice" } else { slice };
+    let stem = slice.strip_suffix(".slice").with_context(malformed)?;
+    let mut path = PathBuf::from("/");
+    if stem != "-" {
+        for (end, _) in stem.match_indices('-').chain([(stem.len(), "")]) {
+            path.push(format!("{}.slice", stem.get(..end).unwrap_or_default()));
+        }
+    }
+    path.push(if prefix.is_empty() { format!("{name}.scope") } else { format!("{prefix}-{name}.scope") });
+    Ok(path)
+}
+
 /// A path without any way out.
 fn clean(path: &Path) -> PathBuf {
     path.components().filter(|component| matches!(component, Component::Normal(_))).collect()
@@ -195,6 +219,18 @@ fn numbers<T: std::str::FromStr>(path: &Path) -> Vec<T> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn slices_lie_in_slices() {
+        let path = |name: &str| systemd_path(name).unwrap().display().to_string();
+        assert_eq!(path("system.slice:docker:1"), "/system.slice/docker-1.scope");
+        assert_eq!(path("a-b.slice:x:1"), "/a.slice/a-b.slice/x-1.scope");
+        assert_eq!(path("::1"), "/system.slice/1.scope");
+        assert_eq!(path("-.slice:x:1"), "/x-1.scope");
+        for bad in ["", "/docker/1", "a:b:c", "a.slice:b"] {
+            assert!(systemd_path(bad).is_err(), "{bad}");
+        }
+    }
 
     #[test]
     fn no_path_leads_out() {
