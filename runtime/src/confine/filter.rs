@@ -87,7 +87,7 @@ mod tests {
     fn forbidden() {
         let Ok(call) = std::env::var("AMBER_TEST_FORBIDDEN_CALL") else { return };
         let log = io::stderr().as_fd().try_clone_to_owned().unwrap();
-        let other = std::thread::spawn(|| std::thread::park());
+        let other = std::thread::spawn(std::thread::park);
         install(&[Part::Ptrace], log).unwrap();
         // What is on the list works: memory, threads (with the older call), files.
         assert_eq!(std::thread::spawn(|| vec![1u8; 1 << 22].len()).join().unwrap(), 1 << 22);

@@ -79,7 +79,7 @@ fn make_cpuset(place: &Path) -> io::Result<()> {
         make_cpuset(parent)?;
     }
     match fs::create_dir(place) {
-        Err(error) if error.kind() != ErrorKind::AlreadyExists => return Err(error),
+        Err(error) if error.kind() != ErrorKind::AlreadyExists => Err(error),
         _ => inherit_cpuset(place),
     }
 }
