@@ -51,28 +51,18 @@ fn own_place<'a>(own: &'a str, controller: &str) -> &'a str {
 /// Makes the group in every hierarchy.
 pub fn make(places: &Places) -> io::Result<()> {
     for (controller, place) in places {
-        match fs::create_dir(place) {
-            Err(error) if error.kind() == ErrorKind::NotFound => {
-                if controller == "cpuset"
-                    && let Some(parent) = place.parent()
-                {
-                    make_cpuset(parent)?;
-                }
-                fs::create_dir_all(place)?;
-            }
-            Err(error) if error.kind() != ErrorKind::AlreadyExists => return Err(error),
-            _ => {}
-        }
-        if controller == "cpuset" {
-            inherit_cpuset(place)?;
-        }
+        if controller == "cpuset" { make_cpuset(place)? } else { fs::create_dir_all(place)? }
     }
     Ok(())
 }
 
-/// Makes a group and those above it; a new one has no processors until it is given some.
+/// What a group of processors is made of; a new one has none of it until it is given some.
+const CPUSET: [&str; 2] = ["cpuset.cpus", "cpuset.mems"];
+
+/// Makes a group and those above it. One that is there may have been made by another command this very moment.
 fn make_cpuset(place: &Path) -> io::Result<()> {
-    if place.exists() {
+    let filled = |file: &&str| fs::read_to_string(place.join(file)).is_ok_and(|text| !text.trim().is_empty());
+    if CPUSET.iter().all(filled) {
         return Ok(());
     }
     if let Some(parent) = place.parent() {
@@ -86,7 +76,7 @@ fn make_cpuset(place: &Path) -> io::Result<()> {
 
 fn inherit_cpuset(place: &Path) -> io::Result<()> {
     let Some(parent) = place.parent() else { return Ok(()) };
-    for file in ["cpuset.cpus", "cpuset.mems"] {
+    for file in CPUSET {
         if fs::read_to_string(place.join(file))?.trim().is_empty() {
             write(&place.join(file), fs::read_to_string(parent.join(file))?.trim())?;
         }
