@@ -149,7 +149,7 @@ mod numbers {
         ftruncate = SYS_ftruncate, fallocate = SYS_fallocate, fsync = SYS_fsync, fdatasync = SYS_fdatasync,
         fchmod = SYS_fchmod, fchown = SYS_fchown, utimensat = SYS_utimensat, fsetxattr = SYS_fsetxattr,
         fremovexattr = SYS_fremovexattr, mkdirat = SYS_mkdirat, mknodat = SYS_mknodat, symlinkat = SYS_symlinkat,
-        linkat = SYS_linkat, unlinkat = SYS_unlinkat, renameat2 = SYS_renameat2, fchownat = SYS_fchownat,
+        linkat = SYS_linkat, unlinkat = SYS_unlinkat, renameat2 = SYS_renameat2, renameat = SYS_renameat, fchownat = SYS_fchownat,
         fchmodat2 = SYS_fchmodat2, fchmodat = SYS_fchmodat, mmap = SYS_mmap, mprotect = SYS_mprotect,
         munmap = SYS_munmap, mremap = SYS_mremap, madvise = SYS_madvise, brk = SYS_brk, futex = SYS_futex,
         clone = SYS_clone, clone3 = SYS_clone3, set_robust_list = SYS_set_robust_list, rseq = SYS_rseq,
@@ -310,6 +310,7 @@ pub const CALLS: &[HostCall] = list! {
     linkat, WritableFiles, "a further name of a file";
     unlinkat, WritableFiles, "a name removed by the guest";
     renameat2, WritableFiles, "a name moved by the guest";
+    renameat, WritableFiles, "the same without flags, as the C library asks for it";
     fchownat, WritableFiles, "owner and group of a file";
     fchmodat2, WritableFiles, "permissions of a file";
     fchmodat, WritableFiles, "permissions of a file, on hosts without fchmodat2";
