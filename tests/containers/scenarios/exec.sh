@@ -19,7 +19,10 @@ soon docker exec "$NAME" test -f /tmp/later
 like 'sleep 777' docker top "$NAME"
 is 1 docker exec "$NAME" sh -c 'pgrep -cfx "sleep 1000"'
 # runc must give all capabilities there are, which not every host has.
-[ "$RUNTIME_NAME" = runc ] || docker exec --privileged "$NAME" sh -c 'mount -t tmpfs none /mnt && umount /mnt'
+# The container's rules for system calls, which know nothing of it, go on forbidding mounts.
+admin='sed -n "s/CapEff:.//p" /proc/self/status | { read -r all; echo $((0x$all >> 21 & 1)); }'
+is 0 docker exec "$NAME" sh -c "$admin"
+[ "$RUNTIME_NAME" = runc ] || is 1 docker exec --privileged "$NAME" sh -c "$admin"
 for n in $(seq 5); do docker exec "$NAME" sh -c "echo $n; sleep 0.2" & done | sort | tr -d '\n' >all
 wait
 is 12345 cat all
