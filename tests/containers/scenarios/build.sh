@@ -31,4 +31,4 @@ is 'hello, nobody' docker run --rm "$NAME"
 is 'hello, reader' docker run --rm "$NAME" reader
 is '/home/person/made-by-person' docker run --rm --entrypoint find "$NAME" /home/person -name 'made*'
 printf 'FROM %s\nRUN exit 9\n' "$IMAGE" >Dockerfile
-status 9 docker build --no-cache .
+status 9 docker build --no-cache --force-rm .

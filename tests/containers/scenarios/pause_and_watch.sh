@@ -1,7 +1,7 @@
 # pause, unpause, stats, top, events, and restart policies.
 . "$HELPERS/check.sh"
 
-docker run --detach --name "$NAME" "$IMAGE" sh -c 'n=0; while :; do n=$((n + 1)); echo $n >/tmp/count; sleep 0.05; done'
+docker run --detach --name "$NAME" "$IMAGE" sh -c 'n=0; while :; do n=$((n + 1)); echo $n >/tmp/new; mv /tmp/new /tmp/count; sleep 0.05; done'
 count() { docker cp "$NAME:/tmp/count" - | tar --extract --to-stdout; }
 soon docker exec "$NAME" test -s /tmp/count
 docker pause "$NAME"
