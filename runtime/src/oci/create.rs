@@ -96,6 +96,7 @@ fn state(bundle: &Bundle, args: &CreateArgs) -> Result<State> {
         pid: 0,
         process_start: 0,
         status: Status::Creating,
+        paused: false,
         rootfs: rootfs.canonicalize().unwrap_or(rootfs),
         bundle: bundle.directory.clone(),
         created: State::now(),

@@ -6,6 +6,7 @@ use anyhow::{Context, Result, bail};
 use super::Runtime;
 use super::control::{Request, order};
 use super::state::Status;
+use super::store::Locked;
 
 /// Suspends all processes of a container.
 ///
@@ -13,21 +14,10 @@ use super::state::Status;
 /// It does not run.
 pub fn pause(runtime: &Runtime, id: &str) -> Result<()> {
     let locked = runtime.store.open(id)?.lock()?;
-    let mut state = locked.state()?;
-    match state.current() {
-        Status::Running | Status::Created => {}
+    match locked.state()?.current() {
+        Status::Running | Status::Created => set(&locked, true),
         _ => bail!("container not running"),
     }
-    let frozen = match &state.cgroup {
-        Some(place) => place.freeze(true)?,
-        None => false,
-    };
-    if !frozen {
-        let channel = Channel::new(locked.connect().context("connecting to the sandbox")?);
-        order(&channel, &Request::Pause)?;
-    }
-    state.status = Status::Paused;
-    locked.save(&state)
 }
 
 /// Resumes all processes of a container.
@@ -36,18 +26,22 @@ pub fn pause(runtime: &Runtime, id: &str) -> Result<()> {
 /// It is not paused.
 pub fn resume(runtime: &Runtime, id: &str) -> Result<()> {
     let locked = runtime.store.open(id)?.lock()?;
-    let mut state = locked.state()?;
-    if state.current() != Status::Paused {
-        bail!("container not paused");
+    match locked.state()?.current() {
+        Status::Paused => set(&locked, false),
+        _ => bail!("container not paused"),
     }
-    let thawed = match &state.cgroup {
-        Some(place) => place.freeze(false)?,
+}
+
+fn set(locked: &Locked, paused: bool) -> Result<()> {
+    let mut state = locked.state()?;
+    let by_host = match &state.cgroup {
+        Some(place) => place.freeze(paused)?,
         None => false,
     };
-    if !thawed {
+    if !by_host {
         let channel = Channel::new(locked.connect().context("connecting to the sandbox")?);
-        order(&channel, &Request::Resume)?;
+        order(&channel, if paused { &Request::Pause } else { &Request::Resume })?;
     }
-    state.status = Status::Running;
+    state.paused = paused;
     locked.save(&state)
 }

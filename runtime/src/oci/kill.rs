@@ -42,7 +42,7 @@ pub fn command(runtime: &Runtime, args: &KillArgs) -> Result<()> {
     })?;
     if number == KILL
         && let Some(place) = &state.cgroup
-        && state.status == Status::Paused
+        && state.paused
     {
         // Who is frozen does not end.
         place.freeze(false)?;

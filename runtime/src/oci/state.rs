@@ -54,8 +54,10 @@ pub struct State {
     pub pid: i32,
     /// When that began, in clock ticks since the host's start: tells it from a later one with its number.
     pub process_start: u64,
-    /// What the last command made of it.
+    /// How far commands brought it; never that it is suspended, which does not change that.
     pub status: Status,
+    /// Whether it is suspended.
+    pub paused: bool,
     /// The directory with config.json.
     pub bundle: PathBuf,
     /// The directory that is the guest's root.
@@ -104,6 +106,7 @@ impl State {
     pub fn current(&self) -> Status {
         match self.status {
             Status::Creating if self.pid == 0 => Status::Creating,
+            _ if self.is_alive() && self.paused => Status::Paused,
             status if self.is_alive() => status,
             _ => Status::Stopped,
         }

@@ -118,6 +118,21 @@ fn a_paused_container_stands_still() {
 }
 
 #[test]
+fn a_container_can_be_paused_before_its_start() {
+    let world = World::new(&["serve"]);
+    world.create("a");
+    world.ok(&["pause", "a"]);
+    assert_eq!(world.status("a"), "paused");
+    let refused = world.run(&["start", "a"]);
+    assert!(refused.code == 1 && refused.err.contains("paused"), "{refused:?}");
+    world.ok(&["resume", "a"]);
+    assert_eq!(world.status("a"), "created");
+    world.ok(&["start", "a"]);
+    assert_eq!(world.status("a"), "running");
+    world.ok(&["delete", "--force", "a"]);
+}
+
+#[test]
 fn many_deletes_at_once_are_one() {
     let world = World::new(&["serve"]);
     world.ready("a");
