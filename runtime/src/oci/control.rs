@@ -99,7 +99,7 @@ pub struct LimitRequest {
     pub memory: Option<u64>,
     /// Number of tasks.
     pub tasks: Option<u64>,
-    /// Microseconds of processor time in so many microseconds.
+    /// Microseconds of processor time in so many microseconds; `u64::MAX` is no quota.
     pub cpu: Option<(u64, u64)>,
 }
 

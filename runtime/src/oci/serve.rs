@@ -117,10 +117,12 @@ fn answer(shared: &Shared, request: Request) -> Result<Reply> {
         Request::Resume => sandbox.resume(),
         Request::Limit(wanted) => {
             let mut limits = shared.limits.lock();
-            let changed = |new: Option<u64>, old| new.map_or(old, |new| (new != u64::MAX).then_some(new));
+            let limited = |new: u64| (new != u64::MAX).then_some(new);
+            let changed = |new: Option<u64>, old| new.map_or(old, limited);
             limits.memory = changed(wanted.memory, limits.memory);
             limits.tasks = changed(wanted.tasks, limits.tasks);
-            limits.cpu = wanted.cpu.map_or(limits.cpu, |(quota, period)| Some(CpuQuota { quota, period }));
+            let quota = |(quota, period)| limited(quota).map(|quota| CpuQuota { quota, period });
+            limits.cpu = wanted.cpu.map_or(limits.cpu, quota);
             sandbox.set_limits(&limits);
         }
         Request::Exec(_) | Request::Resize(_) | Request::Proxy(_) => bail!("this belongs to a further process"),

@@ -30,12 +30,15 @@ pub fn command(runtime: &Runtime, args: &UpdateArgs) -> Result<()> {
     let memory = resources.memory().as_ref().and_then(|memory| memory.limit()).filter(|&limit| limit != 0);
     let tasks = resources.pids().as_ref().map(|pids| pids.limit()).filter(|&limit| limit != 0);
     let cpu = resources.cpu().as_ref().and_then(|cpu| Some((cpu.quota()?, cpu.period().unwrap_or(DEFAULT_PERIOD))));
-    let cpu = cpu.and_then(|(quota, period)| Some((u64::try_from(quota).ok()?, period)));
+    let cpu = cpu.map(|(quota, period)| (limit(quota), period));
     let limits = LimitRequest { memory: memory.map(limit), tasks: tasks.map(limit), cpu };
-    if limits.memory.is_some() || limits.tasks.is_some() {
-        if state.current() == Status::Paused && state.cgroup.is_some() {
-            bail!("cannot change limits of memory and tasks while the container is paused");
-        }
+    let enforced_inside = limits.memory.is_some() || limits.tasks.is_some();
+    // Who is frozen does not answer; of the quota, which the host enforces, the guest then learns by a later change.
+    let frozen = state.paused && state.cgroup.is_some();
+    if frozen && enforced_inside {
+        bail!("cannot change limits of memory and tasks while the container is paused");
+    }
+    if !frozen && (enforced_inside || limits.cpu.is_some()) {
         let channel = Channel::new(locked.connect().context("connecting to the sandbox")?);
         order(&channel, &Request::Limit(limits))?;
     }
