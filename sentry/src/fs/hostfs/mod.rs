@@ -44,7 +44,8 @@ pub struct HostFs {
     shared: bool,
     device: Device,
     devices: Mutex<HashMap<u64, Device>>,
-    root_device: u64,
+    /// What the root was when the tree was opened.
+    first: host::HostStat,
     inodes: Mutex<HashMap<(u64, u64), Weak<HostInode>>>,
     kept: Mutex<VecDeque<Weak<HostInode>>>,
     me: Weak<HostFs>,
@@ -71,7 +72,7 @@ impl HostFs {
             shared,
             device: anonymous_device(),
             devices: Mutex::new(Rank::Leaf, HashMap::new()),
-            root_device: stat.device,
+            first: stat,
             inodes: Mutex::new(Rank::Leaf, HashMap::new()),
             kept: Mutex::new(Rank::Leaf, VecDeque::new()),
             me: me.clone(),
@@ -84,7 +85,7 @@ impl HostFs {
 
     /// The device number the guest sees for a host device: each file system of the host beneath the root has its own.
     fn guest_device(&self, device: u64) -> Device {
-        if device == self.root_device {
+        if device == self.first.device {
             return self.device;
         }
         *self.devices.lock().entry(device).or_insert_with(anonymous_device)
@@ -139,8 +140,7 @@ impl FileSystem for HostFs {
         let fd = fd.as_fd();
         let stat = if name.is_empty() { host::stat(fd) } else { host::stat_at(fd, name) };
         // A root that vanished from the host still has an inode; its calls tell what is wrong.
-        let stat = stat.or_else(|_| host::stat(fd)).expect("the host tells of an open descriptor");
-        self.inode(None, name, &stat)
+        self.inode(None, name, stat.as_ref().unwrap_or(&self.first))
     }
 
     fn device(&self) -> Device {
