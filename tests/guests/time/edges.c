@@ -573,7 +573,8 @@ TEST(limit_of_processor_time) {
         pthread_create(&thread, NULL, spin, &end);
         while (!count)
             ;
-        CHECK_CMP(now(CLOCK_PROCESS_CPUTIME_ID), >=, 950 * MS);
+        // Linux counts the ticks that find the process running, so it may be early by the clock.
+        CHECK_CMP(now(CLOCK_PROCESS_CPUTIME_ID), >=, 700 * MS);
         for (;;)
             ;
     });
