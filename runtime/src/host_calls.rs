@@ -6,6 +6,7 @@ use amber_host::calls::{ABSENT, CALLS, HostCall, Part, name};
 use serde_json::{Value, json};
 
 use crate::cli::{PlatformName, TableFormat};
+use crate::table::in_form;
 
 /// Prints the calls; those of one platform only unless that is left open.
 pub fn print(format: TableFormat, platform: PlatformName) -> String {
@@ -15,14 +16,7 @@ pub fn print(format: TableFormat, platform: PlatformName) -> String {
         PlatformName::Ptrace => Some(Part::Kvm),
     };
     let chosen: Vec<&HostCall> = CALLS.iter().filter(|call| Some(call.part) != left_out).collect();
-    match format {
-        TableFormat::Text => text(&chosen),
-        TableFormat::Json => {
-            let list: Vec<Value> = chosen.iter().map(|call| json(call)).collect();
-            format!("{:#}\n", Value::from(list))
-        }
-        TableFormat::Markdown => markdown(&chosen),
-    }
+    in_form(format, &chosen, text, json, markdown)
 }
 
 fn rules(call: &HostCall) -> String {

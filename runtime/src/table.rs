@@ -12,13 +12,21 @@ use crate::cli::TableFormat;
 pub fn print(format: TableFormat, release: Option<Release>) -> String {
     let chosen: Vec<&Entry> =
         entries().filter(|entry| release.is_none_or(|release| entry.exists_in(release))).collect();
+    in_form(format, &chosen, text, json, markdown)
+}
+
+/// A list in one of its forms.
+pub fn in_form<T>(
+    format: TableFormat,
+    list: &[&T],
+    text: fn(&[&T]) -> String,
+    json: fn(&T) -> Value,
+    markdown: fn(&[&T]) -> String,
+) -> String {
     match format {
-        TableFormat::Text => text(&chosen),
-        TableFormat::Json => {
-            let list: Vec<Value> = chosen.iter().map(|entry| json(entry)).collect();
-            format!("{:#}\n", Value::from(list))
-        }
-        TableFormat::Markdown => markdown(&chosen),
+        TableFormat::Text => text(list),
+        TableFormat::Json => format!("{:#}\n", Value::from_iter(list.iter().map(|one| json(one)))),
+        TableFormat::Markdown => markdown(list),
     }
 }
 

@@ -17,6 +17,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 
+use amber_tests::exit_code;
 use amber_tests::setup::Setup;
 use anyhow::{Result, bail};
 use libtest_mimic::{Arguments, Trial};
@@ -26,13 +27,7 @@ use crate::runtime::Runtime;
 use crate::space::Space;
 
 fn main() -> ExitCode {
-    match try_main() {
-        Ok(code) => code,
-        Err(error) => {
-            eprintln!("{error:#}");
-            ExitCode::FAILURE
-        }
-    }
+    exit_code(try_main())
 }
 
 fn try_main() -> Result<ExitCode> {

@@ -17,3 +17,13 @@ pub mod run;
 pub mod setup;
 pub mod streams;
 pub mod terminal;
+
+use std::process::ExitCode;
+
+/// What a test program ends with; why it could not test is said.
+pub fn exit_code(outcome: anyhow::Result<ExitCode>) -> ExitCode {
+    outcome.unwrap_or_else(|error| {
+        eprintln!("{error:#}");
+        ExitCode::FAILURE
+    })
+}

@@ -11,18 +11,12 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use amber_tests::setup::Setup;
-use amber_tests::{bad_input, guest_tests, host_network, interactive, real, streams};
+use amber_tests::{bad_input, exit_code, guest_tests, host_network, interactive, real, streams};
 use anyhow::{Result, bail};
 use libtest_mimic::{Arguments, Trial};
 
 fn main() -> ExitCode {
-    match try_main() {
-        Ok(code) => code,
-        Err(error) => {
-            eprintln!("{error:#}");
-            ExitCode::FAILURE
-        }
-    }
+    exit_code(try_main())
 }
 
 fn try_main() -> Result<ExitCode> {
