@@ -8,6 +8,7 @@ use std::sync::Arc;
 use amber_platform::{FrameRange, GuestMemory, HostFault, PAGE_SIZE, Trap};
 use amber_platform_conformance::{DATA, Guest, Machine, READ_WRITE, call_forever, log_to_stderr, write_byte};
 use amber_platform_kvm::KvmPlatform;
+use seccompiler::sock_filter;
 
 const KVM_CREATE_VM: u32 = 0xae01;
 const KVM_CHECK_EXTENSION: u32 = 0xae03;
@@ -34,10 +35,10 @@ fn refuse(request: u32, which: Which, error: i32) {
     const NUMBER: u32 = 0;
     const SECOND: u32 = 24;
     const THIRD: u32 = 32;
-    let step = |code: u32, jt, jf, k| libc::sock_filter { code: code as u16, jt, jf, k };
+    let step = |code: u32, jt, jf, k| sock_filter { code: code as u16, jt, jf, k };
     let load = |offset| step(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, 0, 0, offset);
     let equal = |value, otherwise| step(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, 0, otherwise, value);
-    let mut filter = vec![
+    let filter = vec![
         load(NUMBER),
         equal(libc::SYS_ioctl as u32, 5),
         load(SECOND),
@@ -51,12 +52,7 @@ fn refuse(request: u32, which: Which, error: i32) {
         step(libc::BPF_RET | libc::BPF_K, 0, 0, libc::SECCOMP_RET_ERRNO | error as u32),
         step(libc::BPF_RET | libc::BPF_K, 0, 0, libc::SECCOMP_RET_ALLOW),
     ];
-    let program = libc::sock_fprog { len: filter.len() as u16, filter: filter.as_mut_ptr() };
-    // SAFETY: the program points to the filter, and both live until the calls return.
-    unsafe {
-        assert_eq!(libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), 0);
-        assert_eq!(libc::prctl(libc::PR_SET_SECCOMP, libc::SECCOMP_MODE_FILTER, &raw const program), 0);
-    }
+    seccompiler::apply_filter(&filter).unwrap();
 }
 
 /// Runs a test in a thread of its own, which may have filters; not where there is no KVM.

@@ -1,4 +1,5 @@
 //! Tests of `amber` as an OCI runtime, driven as containerd's shim drives one.
+#![forbid(unsafe_code)]
 
 mod bad_input;
 mod common;

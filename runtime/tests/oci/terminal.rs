@@ -2,14 +2,14 @@
 
 use std::fs::File;
 use std::io::{IoSliceMut, Read, Write};
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::mem::MaybeUninit;
 use std::os::unix::net::UnixListener;
 use std::process::Command;
 use std::sync::mpsc::{Receiver, channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg};
+use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
 use serde_json::json;
 
 use crate::common::{World, eventually, finish};
@@ -22,15 +22,23 @@ struct Master {
 }
 
 impl Master {
+    /// The one that a command, which must succeed, sends to a listener.
+    fn of(world: &World, command: Command, listener: &UnixListener) -> Master {
+        let out = world.path("out");
+        let running = thread::spawn(move || finish(command, &out));
+        let master = Master::receive(listener);
+        let outcome = running.join().unwrap();
+        assert_eq!(outcome.code, 0, "{outcome:?}");
+        master
+    }
+
     fn receive(listener: &UnixListener) -> Master {
         let (socket, _) = listener.accept().unwrap();
-        let mut name = [0; 4096];
-        let mut space = nix::cmsg_space!(i32);
-        let mut slices = [IoSliceMut::new(&mut name)];
-        let message = recvmsg::<()>(socket.as_raw_fd(), &mut slices, Some(&mut space), MsgFlags::empty()).unwrap();
-        let file = message.cmsgs().unwrap().find_map(|control| match control {
-            // SAFETY: the kernel has just made the descriptor for us.
-            ControlMessageOwned::ScmRights(files) => files.first().map(|&fd| unsafe { OwnedFd::from_raw_fd(fd) }),
+        let (mut name, mut space) = ([0; 4096], [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))]);
+        let mut control = RecvAncillaryBuffer::new(&mut space);
+        recvmsg(&socket, &mut [IoSliceMut::new(&mut name)], &mut control, RecvFlags::empty()).unwrap();
+        let file = control.drain().find_map(|message| match message {
+            RecvAncillaryMessage::ScmRights(mut files) => files.next(),
             _ => None,
         });
         let file = File::from(file.unwrap());
@@ -76,13 +84,7 @@ fn a_container_has_a_terminal() {
     let bundle = world.path("bundle");
     let mut command = world.amber(&["create", "--bundle", bundle.to_str().unwrap(), "--console-socket"]);
     command.arg(&socket).arg("a");
-    let creation = thread::spawn({
-        let out = world.path("out");
-        move || finish(command, &out)
-    });
-    let mut master = Master::receive(&listener);
-    let outcome = creation.join().unwrap();
-    assert_eq!(outcome.code, 0, "{outcome:?}");
+    let mut master = Master::of(&world, command, &listener);
     world.ok(&["start", "a"]);
     master.see("terminal 1 1 1\r\nsize 20x70\r\n");
     master.resize(33, 99);
@@ -105,13 +107,7 @@ fn a_further_process_has_a_terminal_of_its_own() {
     let listener = UnixListener::bind(&socket).unwrap();
     let mut command = world.amber(&["exec", "--detach", "--console-socket"]);
     command.arg(&socket).arg("--process").arg(world.path("process.json")).arg("a");
-    let creation = thread::spawn({
-        let out = world.path("out");
-        move || finish(command, &out)
-    });
-    let mut master = Master::receive(&listener);
-    let outcome = creation.join().unwrap();
-    assert_eq!(outcome.code, 0, "{outcome:?}");
+    let mut master = Master::of(&world, command, &listener);
     master.see("terminal 1 1 1\r\nsize 11x44\r\n");
     master.resize(12, 45);
     master.see("size 12x45");
