@@ -39,7 +39,7 @@ pub struct TableMemory {
     window: Window,
     stock: Mutex<Stock>,
     /// How many tables lead to each one; 1 for those that are on their own.
-    holders: Vec<AtomicU32>,
+    holders: Box<[AtomicU32]>,
     /// Whether the host keeps what it derives from tables, until told otherwise.
     remembered: AtomicBool,
 }
@@ -48,7 +48,10 @@ impl TableMemory {
     /// Table memory in a window whose first page is the stub.
     pub fn new(window: Window) -> Result<Self, HostFault> {
         let stock = Mutex::new(Stock { top: PAGE_SIZE, ..Stock::default() });
-        let holders = std::iter::repeat_with(|| AtomicU32::new(0)).take((TABLES_BYTES / PAGE_SIZE) as usize).collect();
+        // Zeroed by the host when it is first used, most of it never.
+        let zeros = vec![0u32; (TABLES_BYTES / PAGE_SIZE) as usize].into_boxed_slice();
+        // SAFETY: `AtomicU32` has the size, the alignment and the valid values of `u32`, and nobody else has the box.
+        let holders = unsafe { Box::from_raw(Box::into_raw(zeros) as *mut [AtomicU32]) };
         Ok(TableMemory { window, stock, holders, remembered: AtomicBool::new(true) })
     }
 
