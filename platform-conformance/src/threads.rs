@@ -4,13 +4,33 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use amber_platform::{FloatingPoint, PAGE_SIZE, Trap};
+use amber_platform::{FloatingPoint, Interrupter, PAGE_SIZE, Trap};
 
 use crate::code;
 use crate::guest::{DATA, Guest, Machine, READ, READ_WRITE};
 
 /// Longer than anything here takes.
 const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Guests that run until they are interrupted: dropped, also because a test fails, it lets their threads end.
+struct Running(Vec<Arc<dyn Interrupter>>);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        for interrupter in &self.0 {
+            interrupter.interrupt();
+        }
+    }
+}
+
+/// Dropped, also because a test fails, it lets a thread end that looks at the flag.
+struct EndOf<'a>(&'a AtomicBool);
+
+impl Drop for EndOf<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::SeqCst);
+    }
+}
 
 fn wait_until(condition: impl Fn() -> bool) {
     let start = Instant::now();
@@ -38,13 +58,10 @@ pub fn threads_share_a_space(machine: &Machine) {
                 assert_eq!(guest.run(), Trap::Interrupted);
             });
         }
-        let interrupters: Vec<_> = interrupters.iter().take(THREADS).collect();
+        let _running = Running(interrupters.iter().take(THREADS).collect());
         for _ in 0..3 {
             let before = machine.memory.atomic_u64(counter.start).load(Ordering::SeqCst);
             wait_until(|| machine.memory.atomic_u64(counter.start).load(Ordering::SeqCst) > before + 1000);
-        }
-        for interrupter in interrupters {
-            interrupter.interrupt();
         }
     });
     let interrupter = first.context.interrupter();
@@ -168,6 +185,7 @@ pub fn interruptions_leave_no_trace(machine: &Machine) {
                 std::thread::sleep(Duration::from_micros(20));
             }
         });
+        let _end = EndOf(&done);
         let mut last = 0;
         for _ in 0..3000 {
             assert_eq!(guest.run(), Trap::Interrupted);
@@ -181,7 +199,6 @@ pub fn interruptions_leave_no_trace(machine: &Machine) {
             );
             last = r.rbx;
         }
-        done.store(true, Ordering::SeqCst);
     });
     guest.load(code::call_forever());
     let mut interrupted = 0;
@@ -211,6 +228,7 @@ pub fn synchronizing_reaches_running_threads(machine: &Machine) {
                 assert_eq!(guest.run(), Trap::Interrupted);
             });
         }
+        let _running = Running(interrupters.iter().take(2).collect());
         let mut old = old;
         for _ in 0..200 {
             let counter = |frames: amber_platform::FrameRange| machine.memory.atomic_u64(frames.start);
@@ -222,9 +240,6 @@ pub fn synchronizing_reaches_running_threads(machine: &Machine) {
             wait_until(|| counter(new).load(Ordering::SeqCst) > 10);
             assert_eq!(counter(old).load(Ordering::SeqCst), after);
             old = new;
-        }
-        for interrupter in interrupters.iter().take(2) {
-            interrupter.interrupt();
         }
     });
 }
@@ -239,9 +254,8 @@ pub fn changes_while_threads_fault(machine: &Machine) {
     first.load(code::read_pages_forever());
     let _room = first.context.prepare_thread(&*first.space).unwrap();
     let space: Arc<_> = first.space.clone();
-    let done = AtomicBool::new(false);
     std::thread::scope(|scope| {
-        scope.spawn(|| {
+        let faulting = scope.spawn(|| {
             let mut guest = Guest::thread(machine, space.clone());
             (guest.registers.rdi, guest.registers.r9) = (PLACE, PAGES);
             let interrupter = guest.context.interrupter();
@@ -256,9 +270,8 @@ pub fn changes_while_threads_fault(machine: &Machine) {
                     trap => panic!("{trap:?}"),
                 }
             }
-            done.store(true, Ordering::SeqCst);
         });
-        while !done.load(Ordering::SeqCst) {
+        while !faulting.is_finished() {
             first.space.unmap(PLACE..PLACE + PAGES * PAGE_SIZE, Vec::new());
             first.space.synchronize();
             first.space.map(PLACE, frames, READ);
