@@ -360,6 +360,13 @@ pub fn flags(file: BorrowedFd<'_>) -> Result<OpenFlags> {
     Ok(OpenFlags::from_bits_retain(flags as u32))
 }
 
+/// From now on no operation on this open file waits, whoever else has it.
+pub fn set_nonblocking(file: BorrowedFd<'_>) -> Result<()> {
+    let flags = nix::fcntl::fcntl(file, nix::fcntl::FcntlArg::F_GETFL).map_err(errno)?;
+    let flags = nix::fcntl::OFlag::from_bits_retain(flags) | nix::fcntl::OFlag::O_NONBLOCK;
+    nix::fcntl::fcntl(file, nix::fcntl::FcntlArg::F_SETFL(flags)).map_err(errno).map(drop)
+}
+
 /// A further descriptor of the same open file.
 pub fn duplicate(file: BorrowedFd<'_>) -> Result<OwnedFd> {
     file.as_fd().try_clone_to_owned().map_err(io_errno)

@@ -72,16 +72,21 @@ pub fn keep_descriptors_from(first: RawFd) -> io::Result<()> {
     Ok(())
 }
 
-/// Another descriptor, our own, for what this process inherited under a number.
+/// Another descriptor, our own, for what this process inherited under a number. What was opened since is none of those:
+/// it closes on execution, which an inherited one does not before [`keep_descriptors_from`].
 ///
 /// # Errors
-/// There is no such descriptor.
+/// `EBADF`: there is no such descriptor.
 pub fn inherited(number: RawFd) -> io::Result<OwnedFd> {
     if number < 0 {
         return Err(Errno::EBADF.into());
     }
     // SAFETY: the descriptor is only borrowed for a call that fails if it is closed.
     let borrowed = unsafe { BorrowedFd::borrow_raw(number) };
+    let flags = nix::fcntl::fcntl(borrowed, nix::fcntl::FcntlArg::F_GETFD)?;
+    if flags & libc::FD_CLOEXEC != 0 {
+        return Err(Errno::EBADF.into());
+    }
     borrowed.try_clone_to_owned()
 }
 

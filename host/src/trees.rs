@@ -1,7 +1,7 @@
 //! Where trees of the host begin, opened before the host's files go out of sight.
 
 use std::collections::HashMap;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
@@ -61,6 +61,13 @@ pub fn is_directory(file: &OwnedFd) -> Result<bool> {
     Ok(fs::stat(file.as_fd())?.mode & amber_abi::stat::S_IFMT == amber_abi::stat::S_IFDIR)
 }
 
+/// Whether a descriptor is a directory with all beneath it, which was prepared for the guest to name what is there: such a
+/// one is a place only (`O_PATH`).
+pub fn is_tree(file: BorrowedFd<'_>) -> bool {
+    let is_place = fs::flags(file).is_ok_and(|flags| flags.contains(amber_abi::open::OpenFlags::O_PATH));
+    is_place && fs::stat(file).is_ok_and(|stat| stat.mode & amber_abi::stat::S_IFMT == amber_abi::stat::S_IFDIR)
+}
+
 /// The directory of this process's own descriptors, for the few calls that name an open file by its path.
 static OWN_DESCRIPTORS: OnceLock<OwnedFd> = OnceLock::new();
 
@@ -71,7 +78,7 @@ pub fn keep_own_descriptors(directory: OwnedFd) {
 }
 
 /// An open file by name: a directory, and a path from there.
-pub(crate) fn path_of(file: impl AsFd) -> (std::os::fd::BorrowedFd<'static>, String) {
+pub(crate) fn path_of(file: impl AsFd) -> (BorrowedFd<'static>, String) {
     let number = std::os::fd::AsRawFd::as_raw_fd(&file.as_fd());
     match OWN_DESCRIPTORS.get() {
         Some(directory) => (directory.as_fd(), number.to_string()),

@@ -8,7 +8,7 @@ use amber_abi::termios::Winsize;
 use amber_host::signals::SignalWatch;
 use amber_host::terminal::WindowSize;
 use amber_platform::{GuestMemory, Platform};
-use amber_sentry::boot::{ExitStatus, SandboxConfig, TraceFilter};
+use amber_sentry::boot::{Descriptors, ExitStatus, SandboxConfig, TraceFilter};
 use amber_sentry::start::Sandbox;
 use amber_sentry::syscalls::entries;
 use amber_sentry::tty::Console;
@@ -36,8 +36,8 @@ pub const FORWARDED: [Signal; 8] = [
 
 /// What a sandbox has of the host.
 pub struct Surroundings {
-    /// What becomes the guest's 0, 1 and 2.
-    pub stdio: [Option<OwnedFd>; 3],
+    /// What the guest begins with.
+    pub descriptors: Descriptors,
     /// The terminal of the host that is joined to the guest's, if that gets one: where keys come from and output goes.
     pub terminal: Option<(OwnedFd, OwnedFd)>,
     /// The signals for the guest; watched before anything starts a thread, which would take them otherwise.
@@ -59,7 +59,7 @@ pub struct Guest {
 pub fn launch(config: SandboxConfig, args: &GlobalArgs) -> Result<u8> {
     let confinement = Confinement::enter(Namespaces::own(config.network))?;
     let surroundings = Surroundings {
-        stdio: standard_streams(config.process.terminal.is_some())?,
+        descriptors: standard_streams(config.process.terminal.is_some())?.into(),
         terminal: Some((keys()?, screen()?)),
         signals: SignalWatch::new(&FORWARDED).context("watching signals")?,
         job_control: true,
@@ -82,7 +82,7 @@ impl Guest {
     ) -> Result<Guest> {
         config.trace = trace(args)?;
         let metrics = Metrics::open(args)?;
-        config.stdio = surroundings.stdio;
+        config.descriptors = surroundings.descriptors;
         let log = logging::descriptor(args)?;
         let confinement = confinement.prepare(&mut config)?;
         let memory = GuestMemory::new(memory_size()?)?;

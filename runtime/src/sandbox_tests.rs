@@ -12,8 +12,8 @@ use amber_abi::Signal;
 use amber_platform::GuestMemory;
 use amber_platform_ptrace::PtracePlatform;
 use amber_sentry::boot::{
-    BootError, CpuQuota, DeviceSpec, ExitStatus, Limits, MountSource, MountSpec, ProcessSpec, SandboxConfig,
-    SeccompProfile, SeccompRule, UserSpec,
+    BootError, CpuQuota, Descriptors, DeviceSpec, ExitStatus, Limits, MountSource, MountSpec, ProcessSpec,
+    SandboxConfig, SeccompProfile, SeccompRule, UserSpec,
 };
 use amber_sentry::start::Sandbox;
 
@@ -52,7 +52,7 @@ fn boot(config: SandboxConfig) -> Result<Arc<Sandbox>, BootError> {
 struct Output(JoinHandle<String>);
 
 impl Output {
-    fn new() -> (Output, [Option<OwnedFd>; 3]) {
+    fn new() -> (Output, Descriptors) {
         let (mut reader, writer) = pipe().unwrap();
         let null = OwnedFd::from(File::open("/dev/null").unwrap());
         let thread = thread::spawn(move || {
@@ -61,7 +61,7 @@ impl Output {
             text
         });
         let again = writer.try_clone().unwrap();
-        (Output(thread), [Some(null), Some(writer.into()), Some(again.into())])
+        (Output(thread), vec![Some(null), Some(writer.into()), Some(again.into())])
     }
 
     fn text(self) -> String {
@@ -71,8 +71,8 @@ impl Output {
 
 /// Runs a script as the first process to its end.
 fn run(script: &str, limits: Limits) -> (ExitStatus, String, Arc<Sandbox>) {
-    let (output, stdio) = Output::new();
-    let sandbox = boot(SandboxConfig { stdio, limits, ..config(process(script)) }).unwrap();
+    let (output, descriptors) = Output::new();
+    let sandbox = boot(SandboxConfig { descriptors, limits, ..config(process(script)) }).unwrap();
     sandbox.start().unwrap();
     let status = sandbox.wait();
     (status, output.text(), sandbox)
@@ -86,8 +86,8 @@ fn waiting() -> Arc<Sandbox> {
 }
 
 fn exec(sandbox: &Sandbox, script: &str) -> (ExitStatus, String) {
-    let (output, stdio) = Output::new();
-    let process = sandbox.exec(&ProcessSpec { protected: false, ..process(script) }, stdio).unwrap();
+    let (output, descriptors) = Output::new();
+    let process = sandbox.exec(&ProcessSpec { protected: false, ..process(script) }, descriptors).unwrap();
     let status = process.wait();
     (status, output.text())
 }
@@ -110,8 +110,8 @@ fn a_missing_program_fails_before_the_start() {
 
 #[test]
 fn nothing_runs_before_the_start() {
-    let (output, stdio) = Output::new();
-    let sandbox = boot(SandboxConfig { stdio, ..config(process("echo ran; exit 3")) }).unwrap();
+    let (output, descriptors) = Output::new();
+    let sandbox = boot(SandboxConfig { descriptors, ..config(process("echo ran; exit 3")) }).unwrap();
     assert!(!sandbox.is_started());
     let (status, text) = exec(&sandbox, "ps -o pid= -p 1 >/dev/null && cat /proc/1/comm");
     assert_eq!((status, text.as_str()), (ExitStatus::Exited(0), "sh\n"));
@@ -124,12 +124,12 @@ fn nothing_runs_before_the_start() {
 
 #[test]
 fn a_sandbox_is_killed_before_its_start() {
-    let (output, stdio) = Output::new();
-    let sandbox = boot(SandboxConfig { stdio, ..config(process("echo ran")) }).unwrap();
+    let (output, descriptors) = Output::new();
+    let sandbox = boot(SandboxConfig { descriptors, ..config(process("echo ran")) }).unwrap();
     sandbox.kill();
     assert_eq!(sandbox.wait(), ExitStatus::Signaled(9));
     assert_eq!(output.text(), "");
-    assert!(sandbox.exec(&process("true"), [None, None, None]).is_err());
+    assert!(sandbox.exec(&process("true"), Vec::new()).is_err());
 }
 
 #[test]
@@ -144,7 +144,7 @@ fn further_processes_are_nobodys_children() {
     let (status, _) = exec(&sandbox, "sleep 0.2 >/dev/null 2>&1 & exit 7");
     assert_eq!(status, ExitStatus::Exited(7));
     let missing = ProcessSpec { args: vec!["nothing-like-it".into()], ..process("") };
-    assert!(matches!(sandbox.exec(&missing, [None, None, None]), Err(BootError::NotFound { .. })));
+    assert!(matches!(sandbox.exec(&missing, Vec::new()), Err(BootError::NotFound { .. })));
     eventually("the orphan ends", || sandbox.processes().iter().filter(|p| p.state != 'Z').count() == 1);
     sandbox.kill();
     sandbox.wait();
@@ -153,13 +153,13 @@ fn further_processes_are_nobodys_children() {
 #[test]
 fn signals_reach_a_further_process() {
     let sandbox = waiting();
-    let process = sandbox.exec(&ProcessSpec { protected: false, ..process("exec sleep 1000") }, [None, None, None]);
+    let process = sandbox.exec(&ProcessSpec { protected: false, ..process("exec sleep 1000") }, Vec::new());
     let process = process.unwrap();
     process.signal(Signal::SIGTERM);
     assert_eq!(process.wait(), ExitStatus::Signaled(15));
     // The end of the first takes the others along.
-    let (output, stdio) = Output::new();
-    let other = sandbox.exec(&self::process("echo here; exec sleep 1000"), stdio).unwrap();
+    let (output, descriptors) = Output::new();
+    let other = sandbox.exec(&self::process("echo here; exec sleep 1000"), descriptors).unwrap();
     eventually("it runs", || sandbox.processes().iter().any(|p| p.pid == other.pid() && p.name == "sleep"));
     sandbox.kill();
     assert_eq!(sandbox.wait(), ExitStatus::Signaled(9));
@@ -172,7 +172,7 @@ fn a_further_process_has_a_terminal_of_its_own() {
     let sandbox = waiting();
     let spec =
         ProcessSpec { terminal: Some((33, 77)), ..process("stty size; tty; read line; echo got $line; sleep 1000 &") };
-    let process = sandbox.exec(&spec, [None, None, None]).unwrap();
+    let process = sandbox.exec(&spec, Vec::new()).unwrap();
     let console = process.console().unwrap().clone();
     console.write(b"hello\n");
     let reader = thread::spawn(move || {
@@ -198,12 +198,12 @@ fn a_further_process_has_a_terminal_of_its_own() {
 fn processes_are_listed() {
     let sandbox = waiting();
     eventually("it is sleep", || sandbox.processes()[0].arguments == ["sleep", "1000"]);
-    let (output, stdio) = Output::new();
+    let (output, descriptors) = Output::new();
     let user = UserSpec { uid: 1234, gid: 5, additional_gids: Vec::new() };
     let script =
         "exec python3 -c 'import threading,time;threading.Thread(target=time.sleep,args=(9,)).start();print(1)'";
     let spec = ProcessSpec { user, ..process(script) };
-    let other = sandbox.exec(&spec, stdio).unwrap();
+    let other = sandbox.exec(&spec, descriptors).unwrap();
     eventually("a second thread", || sandbox.processes().last().is_some_and(|p| p.threads == 2));
     let all = sandbox.processes();
     assert_eq!((all[0].pid, all[0].ppid, all[0].uid, all[0].state), (1, 0, 0, 'S'));
@@ -220,8 +220,8 @@ fn processes_are_listed() {
 #[test]
 fn a_paused_guest_stands_still() {
     let script = "trap 'echo hup; exit 0' HUP; (while :; do :; done) & while :; do :; done";
-    let (output, stdio) = Output::new();
-    let sandbox = boot(SandboxConfig { stdio, ..config(process(script)) }).unwrap();
+    let (output, descriptors) = Output::new();
+    let sandbox = boot(SandboxConfig { descriptors, ..config(process(script)) }).unwrap();
     sandbox.start().unwrap();
     eventually("both run", || sandbox.processes().len() == 2 && sandbox.usage().cpu_user > 20_000_000);
     for _ in 0..20 {
@@ -236,7 +236,7 @@ fn a_paused_guest_stands_still() {
     assert!(sandbox.is_paused());
     sandbox.signal(Signal::SIGHUP, false);
     // A process that is made meanwhile stands still as well.
-    let late = sandbox.exec(&process("exit 4"), [None, None, None]).unwrap();
+    let late = sandbox.exec(&process("exit 4"), Vec::new()).unwrap();
     thread::sleep(Duration::from_millis(50));
     assert_eq!(sandbox.processes().len(), 3);
     sandbox.resume();
@@ -342,8 +342,8 @@ fn device_nodes_are_made() {
     let devices = vec![node("/dev/null", 3, 0o600), node("/dev/deep/nought", 5, 0o644), node("/dev/zero", 7, 0o666)];
     let script = "stat -c '%a %u %g %t:%T %F' /dev/null /dev/deep/nought; head -c 3 /dev/deep/nought | od -An -tx1; \
                   echo x > /dev/zero || echo full";
-    let (output, stdio) = Output::new();
-    let sandbox = boot(SandboxConfig { stdio, devices, ..config(process(script)) }).unwrap();
+    let (output, descriptors) = Output::new();
+    let sandbox = boot(SandboxConfig { descriptors, devices, ..config(process(script)) }).unwrap();
     sandbox.start().unwrap();
     assert_eq!(sandbox.wait(), ExitStatus::Exited(0));
     let text = output.text();
@@ -368,9 +368,9 @@ fn a_read_only_root_still_gets_its_places() {
     all.extend(mounts::standard());
     all.push(mounts::plain("/made/here", MountSource::Tmpfs("size=1m,mode=700".into())));
     all.push(read_only("/made/file", MountSource::Host(file.path().into())));
-    let (output, stdio) = Output::new();
+    let (output, descriptors) = Output::new();
     let domainname = Some("realm".to_owned());
-    let config = SandboxConfig { stdio, mounts: all, domainname, ..config(process(script)) };
+    let config = SandboxConfig { descriptors, mounts: all, domainname, ..config(process(script)) };
     let sandbox = boot(config).unwrap();
     sandbox.start().unwrap();
     sandbox.wait();
@@ -395,8 +395,8 @@ fn host_and_guest_share_files() {
         mkdir made; echo own > made/file; chown 7:8 made/file; chmod 640 made/file";
     std::fs::write(path("old"), "").unwrap();
     std::fs::write(path("mapped"), "one").unwrap();
-    let (output, stdio) = Output::new();
-    let mut config = SandboxConfig { stdio, ..config(process(script)) };
+    let (output, descriptors) = Output::new();
+    let mut config = SandboxConfig { descriptors, ..config(process(script)) };
     config.mounts.push(volume);
     let sandbox = boot(config).unwrap();
     sandbox.start().unwrap();

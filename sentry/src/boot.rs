@@ -1,11 +1,11 @@
 //! What a sandbox is made of: the runtime fills this in, [`Sandbox::boot`](crate::start::Sandbox::boot) makes it.
 
 use std::ffi::OsString;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
 
 use amber_abi::capability::CapabilitySet;
-use amber_host::trees::HostTrees;
+use amber_host::trees::{HostTrees, is_tree};
 
 use crate::profile::KernelProfile;
 
@@ -31,9 +31,8 @@ pub struct SandboxConfig {
     pub network: NetworkKind,
     /// The first process.
     pub process: ProcessSpec,
-    /// Host descriptors that become the guest's 0, 1 and 2; none where the guest gets a console instead, or the
-    /// descriptor was closed.
-    pub stdio: [Option<OwnedFd>; 3],
+    /// What the first process begins with.
+    pub descriptors: Descriptors,
     /// The host's terminal as the controlling terminal of the first session, if the guest gets no console.
     pub controlling_terminal: Option<OwnedFd>,
     /// Which system calls the guest's programs may make, beside what they forbid themselves.
@@ -56,6 +55,11 @@ pub enum NetworkKind {
     Host,
 }
 
+/// Host descriptors that become those of the guest with the same place in the list, from 0 on. Where there is none, the
+/// guest gets its console as 0, 1 and 2 if it has one, and nothing otherwise. A directory has to be a
+/// [tree](amber_host::trees::is_tree), of which the guest can name everything.
+pub type Descriptors = Vec<Option<OwnedFd>>;
+
 impl SandboxConfig {
     /// A sandbox for this process that has nothing yet, on the newest Linux, without limits.
     pub fn new(process: ProcessSpec) -> SandboxConfig {
@@ -70,13 +74,19 @@ impl SandboxConfig {
             readonly_paths: Vec::new(),
             sysctls: Vec::new(),
             process,
-            stdio: [None, None, None],
+            descriptors: Descriptors::default(),
             controlling_terminal: None,
             seccomp: None,
             devices: Vec::new(),
             limits: Limits::default(),
             trace: None,
         }
+    }
+
+    /// Whether the guest may change files of the host that it can name.
+    pub fn changes_host_files(&self) -> bool {
+        let changed = |mount: &MountSpec| matches!(mount.source, MountSource::Host(_)) && !mount.read_only;
+        self.mounts.iter().any(changed) || self.descriptors.iter().flatten().any(|file| is_tree(file.as_fd()))
     }
 }
 

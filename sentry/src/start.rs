@@ -1,19 +1,19 @@
 //! Making a sandbox, starting it, starting further processes in it, and waiting for its end.
 
 use std::collections::HashSet;
-use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Instant;
 
 use amber_abi::Signal;
+use amber_abi::errno::Errno;
 use amber_abi::open::OpenFlags;
 use amber_platform::{GuestMemory, Platform};
 
-use crate::boot::{BootError, ExitStatus, Limits, ProcessSpec, SandboxConfig};
+use crate::boot::{BootError, Descriptors, ExitStatus, Limits, ProcessSpec, SandboxConfig};
 use crate::cgroup::Usage;
 use crate::fs::proc::parameters;
 use crate::fs::tmpfs::{TmpFs, TmpfsOptions};
-use crate::fs::{FdTable, FileDescription, FsContext, Mount, MountNamespace, boot, host_stream};
+use crate::fs::{FdTable, FileDescription, FsContext, Mount, MountNamespace, boot, inherited};
 use crate::ipc::Ipc;
 use crate::kernel::{HostNames, Kernel};
 use crate::loader::Vdso;
@@ -31,6 +31,8 @@ use crate::tunables::Tunables;
 pub struct Sandbox {
     kernel: Arc<Kernel>,
     namespace: Arc<MountNamespace>,
+    /// Files of the host may be changed by their names.
+    changes_trees: bool,
     /// The first process, until it is started.
     first: Mutex<Option<Start>>,
 }
@@ -45,6 +47,7 @@ impl Sandbox {
         memory: Arc<GuestMemory>,
         config: SandboxConfig,
     ) -> Result<Sandbox, BootError> {
+        let changes_trees = config.changes_host_files();
         let memfds = Mount::internal(TmpFs::new(memory.clone(), TmpfsOptions::default()));
         let vdso = Vdso::new(&memory).map_err(|full| BootError::Config(full.to_string()))?;
         let tunables = Arc::new(Tunables::of(memory.limit()));
@@ -102,9 +105,9 @@ impl Sandbox {
             // Nobody else sets it: this runs once, before the first process.
             let _ = kernel.console.set(console);
         }
-        open_standard_streams(config.stdio, terminal, &files, &kernel.memory)?;
+        give(&kernel, config.descriptors, terminal, &files, changes_trees)?;
         let first = spawn::prepare(&kernel, &config.process, fs, files, &Place::First)?;
-        Ok(Sandbox { kernel, namespace, first: Mutex::new(Rank::Leaf, Some(first)) })
+        Ok(Sandbox { kernel, namespace, changes_trees, first: Mutex::new(Rank::Leaf, Some(first)) })
     }
 
     /// Lets the first process run; the first call does.
@@ -121,17 +124,17 @@ impl Sandbox {
         self.first.lock().is_none()
     }
 
-    /// Starts a further process with these descriptors as 0, 1 and 2. It sees the mounts that the first process sees, is
+    /// Starts a further process with these descriptors. It sees the mounts that the first process sees, is
     /// nobody's child and leads a session of its own; it is killed when the sandbox ends.
     ///
     /// # Errors
     /// As for the first process; also that the sandbox has ended.
-    pub fn exec(&self, process: &ProcessSpec, stdio: [Option<OwnedFd>; 3]) -> Result<Process, BootError> {
+    pub fn exec(&self, process: &ProcessSpec, descriptors: Descriptors) -> Result<Process, BootError> {
         let namespace = self.kernel.init().and_then(|first| Some(first.tasks().first()?.fs().namespace()));
         let namespace = namespace.ok_or_else(|| BootError::Config("the sandbox has ended".to_owned()))?;
         let (console, slave) = make_console(&self.kernel, &namespace, process)?.unzip();
         let files = Arc::new(FdTable::default());
-        open_standard_streams(stdio, slave, &files, &self.kernel.memory)?;
+        give(&self.kernel, descriptors, slave, &files, self.changes_trees)?;
         let place = Place::Beside(console.as_deref());
         let start = spawn::prepare(&self.kernel, process, FsContext::new(namespace), files, &place)?;
         let process = Process::new(&start.task, console);
@@ -240,24 +243,26 @@ fn make_console(
     made.map(Some).map_err(|errno| BootError::Config(format!("making a terminal: {}", errno.text())))
 }
 
-/// Opens descriptors 0, 1 and 2; one that Amber was not given is the terminal, or stays closed if there is none.
-fn open_standard_streams(
-    streams: [Option<OwnedFd>; 3],
+/// Opens descriptors; of 0, 1 and 2, those that Amber was not given are the terminal, if there is one.
+fn give(
+    kernel: &Arc<Kernel>,
+    mut descriptors: Descriptors,
     terminal: Option<Arc<FileDescription>>,
     files: &Arc<FdTable>,
-    memory: &Arc<GuestMemory>,
+    changes_trees: bool,
 ) -> Result<(), BootError> {
-    for (fd, stream) in (0..).zip(streams) {
-        let description: Arc<FileDescription> = match (stream, &terminal) {
-            (Some(stream), _) => host_stream::open(stream, memory)
-                .map_err(|errno| BootError::Config(format!("standard stream {fd}: {}", errno.text())))?,
-            (None, Some(terminal)) => terminal.clone(),
-            (None, None) => continue,
+    let failed = |fd: i32, errno: Errno| BootError::Config(format!("descriptor {fd}: {}", errno.text()));
+    if descriptors.len() < 3 {
+        descriptors.resize_with(3, || None);
+    }
+    for (fd, file) in (0..).zip(descriptors) {
+        let description = match (file, &terminal) {
+            (Some(file), _) => inherited::open(kernel, file, changes_trees).map_err(|errno| failed(fd, errno))?,
+            (None, Some(terminal)) if fd < 3 => terminal.clone(),
+            (None, _) => continue,
         };
         debug_assert!(!description.flags().contains(OpenFlags::O_PATH));
-        files
-            .replace(fd, description, false, 3)
-            .map_err(|errno| BootError::Config(format!("standard stream {fd}: {}", errno.text())))?;
+        files.replace(fd, description, false, u64::MAX).map_err(|errno| failed(fd, errno))?;
     }
     Ok(())
 }

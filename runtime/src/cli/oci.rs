@@ -31,7 +31,7 @@ pub struct CreateArgs {
     /// Accepted for programs that call runc; the guest's keyrings are its own
     #[arg(long, hide = true)]
     pub no_new_keyring: bool,
-    /// Hand on so many descriptors above standard error, those of $LISTEN_FDS apart
+    /// Hand on so many descriptors above standard error and those of $LISTEN_FDS
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub preserve_fds: u16,
     /// A name for the container: letters, digits, `_`, `+`, `-` and `.`

@@ -22,6 +22,7 @@ use anyhow::{Context, Result};
 
 pub use mapping::{USERS, map_users};
 pub use namespaces::Namespaces;
+pub use root::tree;
 
 use root::Usher;
 
@@ -46,19 +47,18 @@ struct Needs {
 impl Needs {
     fn of(config: &SandboxConfig, control: bool) -> Needs {
         let mut trees: Vec<Tree> = Vec::new();
-        let mut changes = false;
         for (index, mount) in config.mounts.iter().enumerate() {
             let (path, writable) = match &mount.source {
                 MountSource::Host(path) => (path, index == 0 || !mount.read_only),
                 MountSource::Overlay(path) => (path, false),
                 _ => continue,
             };
-            changes |= writable && !mount.read_only;
             match trees.iter_mut().find(|tree| tree.path == *path) {
                 Some(tree) => tree.writable |= writable,
                 None => trees.push(Tree { path: path.clone(), writable }),
             }
         }
+        let changes = config.changes_host_files();
         Needs { trees, changes, network: config.network == NetworkKind::Host, control }
     }
 

@@ -76,6 +76,20 @@ fn clone(path: &[u8], whole: bool) -> rustix::io::Result<OwnedFd> {
     open_tree(CWD, path, flags)
 }
 
+/// A mount of an open directory with all beneath it, of which `..` does not lead out, for a sandbox to be.
+///
+/// # Errors
+/// `EPERM` without the right to mount.
+pub fn tree(directory: &OwnedFd) -> Result<OwnedFd> {
+    let flags = OpenTreeFlags::OPEN_TREE_CLONE
+        | OpenTreeFlags::OPEN_TREE_CLOEXEC
+        | OpenTreeFlags::AT_EMPTY_PATH
+        | OpenTreeFlags::AT_RECURSIVE;
+    let mount = open_tree(directory, "", flags)?;
+    restrict_if_offered(&mount, ALWAYS, true)?;
+    Ok(mount)
+}
+
 fn restrict_if_offered(mount: &OwnedFd, attributes: u64, all: bool) -> io::Result<()> {
     match restrict(mount.as_fd(), attributes, all) {
         // Hosts before Linux 5.12. What the guest may not write is the sentry's business anyway.

@@ -63,7 +63,8 @@ pub enum Request {
     /// Let the first process run.
     Start,
     /// Run a further process. The files with it: standard input, output and error, or for a terminal the stream that
-    /// carries what is typed and printed. The connection belongs to it from then on.
+    /// carries what is typed and printed; then those it gets as 3 and following. The connection belongs to it from then
+    /// on.
     Exec(Box<ExecRequest>),
     /// Send a signal: on a connection of `Exec` to that process, else to every process.
     Signal(i32),

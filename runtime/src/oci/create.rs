@@ -10,7 +10,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use amber_host::channel::Channel;
-use amber_host::process::{ProcessHandle, inherited, keep_descriptors_from};
+use amber_host::process::{ProcessHandle, keep_descriptors_from};
 use amber_host::terminal::WindowSize;
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use nix::unistd::geteuid;
@@ -19,6 +19,7 @@ use oci_spec::runtime::{Process, Spec};
 use super::cgroup::{self, CgroupPlace};
 use super::console::Pair;
 use super::control::{Launch, Step, Streams, receive, send};
+use super::handed::Handed;
 use super::hooks::{self, Time};
 use super::state::{State, Status};
 use super::store::{Locked, write_whole};
@@ -49,9 +50,13 @@ pub fn command(runtime: &Runtime, args: &CreateArgs) -> Result<()> {
 /// # Errors
 /// What cannot be done, after which nothing is left.
 pub fn create(runtime: &Runtime, args: &CreateArgs, attached: bool) -> Result<Created> {
+    let handed = Handed::take(args.preserve_fds, true)?;
     keep_descriptors_from(3).context("closing descriptors")?;
     crate::bundle::check_id(&args.id).context("invalid container ID format")?;
-    let bundle = Bundle::load(&args.bundle)?;
+    let mut bundle = Bundle::load(&args.bundle)?;
+    if let Some(process) = bundle.spec.process_mut() {
+        handed.tell(process);
+    }
     let process = bundle.spec.process().as_ref().context("`process` is missing: there is nothing to run")?;
     let streams = streams(process, args, attached)?;
     let default_size = match streams {
@@ -66,7 +71,7 @@ pub fn create(runtime: &Runtime, args: &CreateArgs, attached: bool) -> Result<Cr
 
     let locked = runtime.store.create(&args.id)?;
     let mut making = Making { state: state(&bundle, args)?, locked: Some(locked), child: None, hooked: false };
-    let child = making.all(runtime, args, &bundle, streams)?;
+    let child = making.all(runtime, args, &bundle, (streams, &handed))?;
     making.locked = None;
     Ok(Created { child })
 }
@@ -116,7 +121,13 @@ struct Making {
 }
 
 impl Making {
-    fn all(&mut self, runtime: &Runtime, args: &CreateArgs, bundle: &Bundle, streams: Streams) -> Result<Child> {
+    fn all(
+        &mut self,
+        runtime: &Runtime,
+        args: &CreateArgs,
+        bundle: &Bundle,
+        (streams, handed): (Streams, &Handed),
+    ) -> Result<Child> {
         let spec = &bundle.spec;
         self.save()?;
         self.make_cgroup(runtime, spec)?;
@@ -157,11 +168,10 @@ impl Making {
             state: hooks::text(&self.state, Status::Creating)?,
             streams,
         };
-        let preserved = preserved(args.preserve_fds)?;
         let (input, output, errors) = (stdin(), stdout(), stderr());
         let mut files: Vec<BorrowedFd<'_>> = vec![input.as_fd(), output.as_fd(), errors.as_fd(), listener.as_fd()];
         files.extend(pair.as_ref().map(|pair| pair.slave.as_fd()));
-        files.extend(preserved.iter().map(AsFd::as_fd));
+        files.extend(handed.files());
         send(&ours, &launch, &files)?;
         expect(&ours, |step| matches!(step, Step::Namespaces))?;
         self.hooked = true;
@@ -277,15 +287,6 @@ fn expect(channel: &Channel, wanted: impl Fn(&Step) -> bool) -> Result<()> {
         Some((step, _)) => Err(anyhow!("the sandbox said {step:?}")),
         None => Err(anyhow!("the sandbox ended before it was ready")),
     }
-}
-
-/// The descriptors above standard error that the container shall have, those of socket activation first.
-pub fn preserved(wanted: u16) -> Result<Vec<OwnedFd>> {
-    let activated = env::var("LISTEN_FDS").ok().and_then(|count| count.parse::<u16>().ok()).unwrap_or(0);
-    let count = i32::from(wanted) + i32::from(activated);
-    (3..3 + count)
-        .map(|number| inherited(number).with_context(|| format!("--preserve-fds: descriptor {number} is not open")))
-        .collect()
 }
 
 /// Kills a sandbox by means of the host only, and waits for its end.

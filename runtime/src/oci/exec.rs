@@ -18,6 +18,7 @@ use serde_json::{Value, json};
 use super::console::Pair;
 use super::control::{ExecRequest, Reply, Request, ask, send};
 use super::create::SELF;
+use super::handed::Handed;
 use super::proxy::{self, Terminal};
 use super::state::{State, Status};
 use super::store::write_whole;
@@ -30,6 +31,7 @@ use crate::cli::ExecArgs;
 /// # Errors
 /// The container does not run, or the program cannot.
 pub fn command(runtime: &Runtime, args: &ExecArgs) -> Result<u8> {
+    let handed = Handed::take(args.preserve_fds, false)?;
     keep_descriptors_from(3).context("closing descriptors")?;
     let (container, state) = runtime.store.load(&args.id)?;
     match state.current() {
@@ -41,7 +43,6 @@ pub fn command(runtime: &Runtime, args: &ExecArgs) -> Result<u8> {
     }
     let process = process(args, &state)?;
     ensure!(process.args().iter().flatten().next().is_some(), "process args cannot be empty");
-    ensure!(args.preserve_fds == 0, "--preserve-fds is not offered yet");
     let wants_terminal = process.terminal().unwrap_or(false);
     ensure!(
         wants_terminal || args.console_socket.is_none(),
@@ -76,12 +77,15 @@ pub fn command(runtime: &Runtime, args: &ExecArgs) -> Result<u8> {
     let stream = match terminal {
         Some((keys, screen)) => {
             let (ours, theirs) = UnixStream::pair().context("making a socket")?;
-            started(ask(&channel, &request, &[theirs.as_fd()])?)?;
+            let files: Vec<BorrowedFd<'_>> = [theirs.as_fd()].into_iter().chain(handed.files()).collect();
+            started(ask(&channel, &request, &files)?)?;
             Some(Terminal { stream: ours.into(), keys, screen })
         }
         None => {
             let (input, output, errors) = (stdin(), stdout(), stderr());
-            started(ask(&channel, &request, &[input.as_fd(), output.as_fd(), errors.as_fd()])?)?;
+            let streams = [input.as_fd(), output.as_fd(), errors.as_fd()];
+            let files: Vec<BorrowedFd<'_>> = streams.into_iter().chain(handed.files()).collect();
+            started(ask(&channel, &request, &files)?)?;
             None
         }
     };

@@ -9,6 +9,7 @@ mod events;
 mod exec;
 mod features;
 mod freeze;
+mod handed;
 mod hooks;
 mod kill;
 mod list;

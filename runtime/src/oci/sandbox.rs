@@ -9,7 +9,7 @@ use amber_host::signals::SignalWatch;
 use amber_host::terminal::{make_controlling, window_size};
 use amber_sentry::boot::NetworkKind;
 use amber_sentry::profile::KernelProfile;
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, bail};
 use nix::sys::prctl::set_pdeathsig;
 use nix::sys::signal::Signal;
 use nix::unistd::{dup2_stderr, dup2_stdin, dup2_stdout, setsid};
@@ -67,7 +67,7 @@ fn prepare(channel: &Channel, launch: Launch, files: Vec<OwnedFd>) -> Result<Pre
     let mut next = || files.next().context("a file is missing");
     let (input, output, errors, listener) = (next()?, next()?, next()?, next()?);
     let slave = if launch.streams == Streams::Terminal { Some(next()?) } else { None };
-    let preserved: Vec<OwnedFd> = files.collect();
+    let handed: Vec<OwnedFd> = files.collect();
     // The sandbox ends with its maker's death only as long as it is tied to it; later nobody reads these.
     let attached = launch.streams == Streams::Attached;
     if !attached {
@@ -111,13 +111,13 @@ fn prepare(channel: &Channel, launch: Launch, files: Vec<OwnedFd>) -> Result<Pre
         Some(slave) => window_size(slave).map(|size| Some((size.rows, size.columns))).context("the terminal")?,
         None => caller.terminal,
     };
-    ensure!(preserved.is_empty(), "--preserve-fds is not offered yet");
     let bundle = Bundle { directory: launch.bundle, spec: launch.spec };
     let mut config = bundle.sandbox(&launch.id, profile, size)?;
     // The namespace this process is in decides what it reaches.
     config.network = NetworkKind::Host;
     let limits = config.limits;
-    let surroundings = Surroundings { stdio, terminal, signals, job_control: attached };
+    let descriptors = stdio.into_iter().chain(handed.into_iter().map(Some)).collect();
+    let surroundings = Surroundings { descriptors, terminal, signals, job_control: attached };
     let guest = Guest::boot(config, &launch.global, surroundings, confinement)?;
     let server = Server::new(listener, limits);
     Ok(Prepared { guest, server, outlives: !attached })

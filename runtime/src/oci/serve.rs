@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use amber_abi::Signal;
 use amber_host::channel::Channel;
-use amber_sentry::boot::{CpuQuota, Limits};
+use amber_sentry::boot::{CpuQuota, Descriptors, Limits};
 use amber_sentry::start::Sandbox;
 use anyhow::{Context, Result, bail};
 use parking_lot::Mutex;
@@ -196,11 +196,12 @@ fn begin(shared: &Shared, request: &ExecRequest, files: Vec<OwnedFd>) -> Result<
     let mut spec = process_spec(&request.process, size)?;
     spec.protected = false;
     let mut files = files.into_iter();
-    let (stdio, stream) = if terminal {
-        let stream = files.next().context("the stream of a terminal is missing")?;
-        ([None, None, None], Some(UnixStream::from(stream)))
-    } else {
-        ([files.next(), files.next(), files.next()], None)
-    };
-    Ok((shared.sandbox.exec(&spec, stdio)?, stream))
+    let mut descriptors = Descriptors::new();
+    let mut stream = None;
+    if terminal {
+        stream = Some(UnixStream::from(files.next().context("the stream of a terminal is missing")?));
+        descriptors.resize_with(3, || None);
+    }
+    descriptors.extend(files.map(Some));
+    Ok((shared.sandbox.exec(&spec, descriptors)?, stream))
 }

@@ -1,9 +1,13 @@
 /* What runs in the containers of these tests: the first argument says what it does. */
+#include <errno.h>
+#include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 static void on_term(int signal) {
@@ -17,6 +21,56 @@ static void on_resize(int signal) {
     ioctl(0, TIOCGWINSZ, &size);
     int length = snprintf(line, sizeof line, "size %dx%d\n", size.ws_row, size.ws_col);
     write(1, line, length);
+}
+
+/* Says what the descriptors from 3 on are: each is used as its kind is used. */
+static void show_descriptors(void) {
+    for (int fd = 3; fd < 32; fd++) {
+        char text[256] = "";
+        struct stat info, above;
+        int on = 0;
+        socklen_t size = sizeof on;
+        if (fstat(fd, &info) < 0)
+            continue;
+        if (fcntl(fd, F_GETFD) != 0)
+            printf("%d closes on execution\n", fd);
+        if (S_ISREG(info.st_mode)) {
+            read(fd, text, 4);
+            printf("%d file %s at %ld\n", fd, text, (long)lseek(fd, 0, SEEK_CUR));
+        } else if (S_ISFIFO(info.st_mode)) {
+            printf("%d pipe %zd\n", fd, write(fd, "pipe", 4));
+        } else if (S_ISDIR(info.st_mode)) {
+            int inner = openat(fd, "inner", O_RDONLY);
+            int made = openat(fd, "made", O_WRONLY | O_CREAT, 0600);
+            int reason = made < 0 ? errno : 0;
+            read(inner, text, sizeof text - 1);
+            fstatat(fd, "..", &above, 0);
+            printf("%d directory %s, above %s, %s, outside %s\n", fd, text,
+                   above.st_ino == info.st_ino ? "nothing" : "something", made < 0 ? strerror(reason) : "made",
+                   openat(fd, "../outside", O_RDONLY) < 0 ? "hidden" : "seen");
+            close(inner);
+            close(made);
+        } else if (S_ISSOCK(info.st_mode) && getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &on, &size) == 0 && on) {
+            int peer = accept(fd, NULL, NULL);
+            ssize_t length = read(peer, text, sizeof text - 1);
+            printf("%d listener %s\n", fd, text);
+            write(peer, text, length);
+            close(peer);
+        } else if (S_ISSOCK(info.st_mode)) {
+            ssize_t length = recv(fd, text, sizeof text - 1, 0);
+            printf("%d socket %s\n", fd, text);
+            send(fd, text, length, 0);
+        } else if (isatty(fd)) {
+            struct winsize window;
+            ioctl(fd, TIOCGWINSZ, &window);
+            printf("%d terminal %d rows\n", fd, window.ws_row);
+        } else {
+            unsigned long long number = 0;
+            ssize_t length = read(fd, &number, sizeof number);
+            printf("%d other %zd %llu\n", fd, length, number);
+        }
+    }
+    printf("LISTEN_FDS=%s LISTEN_PID=%s\n", getenv("LISTEN_FDS"), getenv("LISTEN_PID"));
 }
 
 int main(int count, char **arguments) {
@@ -57,6 +111,10 @@ int main(int count, char **arguments) {
     if (!strcmp(what, "show")) {
         char directory[256];
         printf("uid %d gid %d cwd %s X=%s\n", getuid(), getgid(), getcwd(directory, sizeof directory), getenv("X"));
+        return 0;
+    }
+    if (!strcmp(what, "descriptors")) {
+        show_descriptors();
         return 0;
     }
     return 99;

@@ -1,4 +1,4 @@
-//! Descriptors that Amber was started with and hands on to the guest: its standard input, output and error.
+//! Descriptors that Amber was started with and hands on to the guest as streams: its standard input, output and error.
 
 use std::any::Any;
 use std::fs::File as StdFile;
@@ -51,10 +51,9 @@ impl Ready for News {
 ///
 /// # Errors
 /// The host cannot tell what it is or watch it.
-pub fn open(file: OwnedFd, memory: &Arc<GuestMemory>) -> Result<Arc<FileDescription>, Errno> {
+pub fn open(file: Arc<OwnedFd>, memory: &Arc<GuestMemory>) -> Result<Arc<FileDescription>, Errno> {
     let flags = host::flags(file.as_fd())?;
-    let file = Arc::new(file);
-    let kind = FileType::from_mode(host::stat(file.as_fd())?.mode).unwrap_or(FileType::Regular);
+    let kind = FileType::from_mode(host::stat(file.as_fd())?.mode).unwrap_or(FileType::Anonymous);
     let inode = HostStreamInode { file: file.clone(), kind, memory: memory.clone(), pages: OnceLock::new() };
     let stream = HostStream::new(file, Arc::new(inode), true)?;
     Ok(FileDescription::new(Arc::new(stream), None, flags & (OpenFlags::O_ACCMODE | OpenFlags::O_APPEND)))
@@ -77,7 +76,13 @@ impl HostStream {
         let listener: Arc<dyn Ready> = news.clone();
         let weak: Weak<dyn Ready> = Arc::downgrade(&listener);
         let watch = Watch::new(file.clone(), weak).map_err(Errno::from_host)?;
-        let is_seekable = inode.kind != FileType::Directory && host::position(file.as_fd()).is_ok();
+        // Some that have to be waited for pretend to have a position, such as an eventfd.
+        let has_position = match inode.kind {
+            FileType::Directory => false,
+            FileType::Regular => true,
+            _ => watch.is_none(),
+        };
+        let is_seekable = has_position && host::position(file.as_fd()).is_ok();
         Ok(HostStream { file, inode, watch, news, is_seekable, shares_position })
     }
 }

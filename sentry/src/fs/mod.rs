@@ -16,6 +16,7 @@ mod file;
 pub mod host_stream;
 mod host_terminal;
 pub mod hostfs;
+pub mod inherited;
 mod inode;
 pub mod inotify;
 pub mod locks;

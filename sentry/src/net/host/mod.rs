@@ -87,6 +87,10 @@ impl NetworkStack for HostNetwork {
         Ok(HostSocket::create(self.sockets.clone(), Arc::new(file), (family, kind, protocol), ctx.credentials().euid))
     }
 
+    fn adopt(&self, file: &Arc<OwnedFd>, uid: u32) -> Result<Option<Arc<dyn Socket>>, Errno> {
+        Ok(Some(HostSocket::adopt(self.sockets.clone(), file.clone(), uid)?))
+    }
+
     fn knowledge(&self) -> Knowledge<'_> {
         Knowledge::Foreign(&self.facts)
     }

@@ -10,6 +10,7 @@ use amber_abi::ioctl::IoctlRequest as Io;
 use amber_abi::poll::PollEvents;
 use amber_abi::socket::{AddressFamily, IpProtocol, MessageFlags, SocketKind, TcpState};
 use amber_abi::sockopt::{SocketLevel, SocketOption, TcpOption};
+use amber_host::fs as files;
 use amber_host::poller::readiness;
 use amber_host::socket as host;
 
@@ -69,6 +70,39 @@ impl HostSocket {
         Self::new(sockets, file, identity, uid, SharedOptions::default(), None, false)
     }
 
+    /// Makes a socket of one that somebody else opened, for a user.
+    ///
+    /// # Errors
+    /// `EAFNOSUPPORT` for other families than those of internet and unix, and those of the host.
+    pub fn adopt(sockets: Arc<Sockets>, file: Arc<OwnedFd>, uid: u32) -> Result<Arc<Self>, Errno> {
+        let ask = |option: SocketOption| -> Result<i32, Errno> {
+            let value = host::option(file.as_fd(), SocketLevel::SOL_SOCKET.raw(), option.raw(), size_of::<i32>())?;
+            Ok(i32::from_ne_bytes(*value.first_chunk().ok_or(Errno::EINVAL)?))
+        };
+        let family = AddressFamily::from_raw(ask(SocketOption::SO_DOMAIN)? as u16);
+        if ![AddressFamily::AF_INET, AddressFamily::AF_INET6, AddressFamily::AF_UNIX].contains(&family) {
+            return Err(Errno::EAFNOSUPPORT);
+        }
+        let kind = SocketKind::from_raw(ask(SocketOption::SO_TYPE)? as u32);
+        let identity = (family, kind, ask(SocketOption::SO_PROTOCOL)?);
+        if ask(SocketOption::SO_ACCEPTCONN)? != 0 {
+            // No flag of the call itself keeps accept(2) from waiting, should another process be faster.
+            files::set_nonblocking(file.as_fd())?;
+        }
+        Ok(Self::create(sockets, file, identity, uid))
+    }
+
+    /// One of the family of unix, whose other end and address are the host's: it is used as it came, since nothing of the
+    /// guest's can be named or sent over it but bytes.
+    fn is_unix(&self) -> bool {
+        self.identity.0 == AddressFamily::AF_UNIX
+    }
+
+    /// What a unix socket that goes where it goes says to another address.
+    fn has_its_place(&self) -> Errno {
+        if host::peer_address(self.fd()).is_ok() { Errno::EISCONN } else { Errno::ECONNREFUSED }
+    }
+
     fn new(
         sockets: Arc<Sockets>,
         file: Arc<OwnedFd>,
@@ -119,6 +153,15 @@ impl HostSocket {
         info.ok()?.first().map(|state| TcpState::from_raw(*state))
     }
 
+    /// Receives a message of a unix socket; files that come with it the host closes again.
+    fn receive_unix(&self, buf: &mut [u8], flags: MessageFlags) -> Result<Received, Errno> {
+        let told = (flags & MessageFlags::MSG_PEEK) | MessageFlags::MSG_TRUNC;
+        let full_len = host::receive(self.fd(), buf, told.bits())?;
+        let mut received = Received { len: full_len.min(buf.len()), full_len, ..Received::default() };
+        received.flags.set(MessageFlags::MSG_TRUNC, full_len > buf.len());
+        Ok(received)
+    }
+
     /// Receives from a stream that nothing comes along with.
     fn receive_bytes(&self, buf: &mut [u8], flags: MessageFlags) -> Result<Received, Errno> {
         let told = flags & (TAKEN | MessageFlags::MSG_TRUNC);
@@ -137,6 +180,9 @@ impl Socket for HostSocket {
     }
 
     fn bind(&self, ctx: &TaskContext, address: &[u8]) -> Result<(), Errno> {
+        if self.is_unix() {
+            return Err(Errno::EINVAL);
+        }
         if let (Some(port), false) = (address.get(2..4), self.identity.1 == SocketKind::SOCK_RAW) {
             // The host would ask for Amber's own privileges.
             check_port(ctx, u16::from_be_bytes([port[0], port[1]]))?;
@@ -149,6 +195,9 @@ impl Socket for HostSocket {
     }
 
     fn connect(&self, _ctx: &TaskContext, address: &[u8]) -> Result<(), Errno> {
+        if self.is_unix() {
+            return Err(self.has_its_place());
+        }
         // Room there is once it is connected, which O_ASYNC tells.
         self.queue.signals().note_full();
         let begun = host::connect(self.fd(), address);
@@ -194,9 +243,19 @@ impl Socket for HostSocket {
     }
 
     fn send(&self, ctx: Option<&TaskContext>, message: Outgoing<'_>) -> Result<usize, Errno> {
+        if self.is_unix() && !message.control.has_no_files() {
+            // The guest's open files are nothing that the host could hand on.
+            return Err(Errno::EOPNOTSUPP);
+        }
         let flags = (message.flags & SENT).bits();
         if message.address.is_none() && message.control.others.is_empty() {
             return host::send(self.fd(), message.data, flags);
+        }
+        if self.is_unix() {
+            return match message.address {
+                Some(_) => Err(self.has_its_place()),
+                None => host::send(self.fd(), message.data, flags),
+            };
         }
         let control = control::encode(ctx, &message.control.others)?;
         let sent = host::send_message(self.fd(), message.data, message.address.unwrap_or_default(), &control, flags);
@@ -210,6 +269,9 @@ impl Socket for HostSocket {
         let errors = flags.contains(MessageFlags::MSG_ERRQUEUE);
         if self.is_stream() && !errors && !self.has_control.load(Ordering::Relaxed) {
             return self.receive_bytes(buf, flags);
+        }
+        if self.is_unix() {
+            return self.receive_unix(buf, flags);
         }
         let told = flags & (TAKEN | MessageFlags::MSG_TRUNC);
         let message = host::receive_message(self.fd(), buf, told.bits())?;

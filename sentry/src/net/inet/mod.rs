@@ -18,6 +18,7 @@ mod udp;
 mod udp_control;
 
 use std::net::IpAddr;
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -55,6 +56,14 @@ pub trait NetworkStack: Send + Sync {
     /// # Errors
     /// `EPROTONOSUPPORT` and `EACCES` for what the network does not carry, or not for this task.
     fn socket(&self, ctx: &TaskContext, family: AddressFamily, transport: Transport) -> Result<Arc<dyn Socket>, Errno>;
+
+    /// Takes over a socket that the host gave the guest, which is a user's; none where sockets are not the host's.
+    ///
+    /// # Errors
+    /// `EAFNOSUPPORT` for other families than those of internet and unix, and those of the host.
+    fn adopt(&self, _file: &Arc<OwnedFd>, _uid: u32) -> Result<Option<Arc<dyn Socket>>, Errno> {
+        Ok(None)
+    }
 
     /// Where what can be asked about the network comes from.
     fn knowledge(&self) -> Knowledge<'_>;

@@ -1,0 +1,82 @@
+//! Descriptors of the caller that a process in a container begins with, beside its standard streams.
+
+use std::env;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use amber_host::channel::MAX_FILES;
+use amber_host::process::inherited;
+use amber_host::trees::is_directory;
+use anyhow::{Context, Result, ensure};
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
+use oci_spec::runtime::Process;
+
+use crate::confine;
+
+/// The first descriptor that is no standard stream.
+const FIRST: u16 = 3;
+/// As many as can travel to the sandbox together with what it needs itself.
+const MOST: usize = MAX_FILES - 8;
+
+/// Descriptors from 3 on, without a gap.
+pub struct Handed {
+    files: Vec<OwnedFd>,
+    activated: u16,
+}
+
+impl Handed {
+    /// Takes the caller's: first those of socket activation if the process is to have them (see sd_listen_fds(3)), then
+    /// so many more. Must be done before the caller's descriptors are kept from programs that are executed.
+    ///
+    /// # Errors
+    /// One is not open, or nothing that could be handed on safely.
+    pub fn take(wanted: u16, with_activation: bool) -> Result<Handed> {
+        let activated = if with_activation { activated() } else { 0 };
+        let count = usize::from(wanted) + usize::from(activated);
+        ensure!(count <= MOST, "--preserve-fds {wanted}: there can be {MOST} descriptors at most");
+        let mut files = Vec::new();
+        for index in 0..count as u16 {
+            let number = FIRST + index;
+            let file = inherited(number.into()).with_context(|| match index.checked_sub(activated) {
+                Some(index) => format!("unable to stat preserved-fd {index} (of {wanted})"),
+                None => format!("LISTEN_FDS={activated}: descriptor {number}"),
+            })?;
+            files.push(prepare(file).with_context(|| format!("descriptor {number}"))?);
+        }
+        Ok(Handed { files, activated })
+    }
+
+    /// Tells the process what it gets by socket activation, in its environment.
+    pub fn tell(&self, process: &mut Process) {
+        if self.activated == 0 {
+            return;
+        }
+        let mut env = process.env().clone().unwrap_or_default();
+        env.retain(|entry| !["LISTEN_FDS=", "LISTEN_PID="].iter().any(|name| entry.starts_with(name)));
+        env.extend([format!("LISTEN_FDS={}", self.activated), "LISTEN_PID=1".to_owned()]);
+        process.set_env(Some(env));
+    }
+
+    /// They.
+    pub fn files(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
+        self.files.iter().map(AsFd::as_fd)
+    }
+}
+
+/// How many descriptors socket activation gave this very process; those for another are not ours.
+fn activated() -> u16 {
+    let number = |name: &str| env::var(name).ok()?.parse::<u32>().ok();
+    match (number("LISTEN_PID"), number("LISTEN_FDS")) {
+        (Some(process), Some(count)) if process == std::process::id() => u16::try_from(count).unwrap_or(u16::MAX),
+        _ => 0,
+    }
+}
+
+/// Makes sure that nothing but what a descriptor stands for can be reached with it.
+fn prepare(file: OwnedFd) -> Result<OwnedFd> {
+    if is_directory(&file)? {
+        return confine::tree(&file).context("is a directory, which only who may mount can hand on");
+    }
+    let flags = OFlag::from_bits_retain(fcntl(&file, FcntlArg::F_GETFL).context("its flags")?);
+    ensure!(!flags.contains(OFlag::O_PATH), "stands for a place (O_PATH), which is not offered");
+    Ok(file)
+}
