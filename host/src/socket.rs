@@ -207,6 +207,38 @@ pub fn interface(socket: BorrowedFd<'_>, command: u32, request: &mut [u8; IFREQ]
     check(unsafe { libc::ioctl(socket.as_raw_fd(), command.into(), request.as_mut_ptr()) }).map(drop)
 }
 
+/// Speed and duplex mode of an interface by name (`ETHTOOL_GSET`): millions of bits a second, and ethtool's number.
+pub fn link_settings(socket: BorrowedFd<'_>, name: &[u8]) -> Result<(u32, u8)> {
+    /// `struct ethtool_cmd` from its first field, the command, to the last: the upper half of the speed lies apart.
+    #[repr(C)]
+    #[derive(Default)]
+    struct Settings {
+        command: u32,
+        modes: [u32; 2],
+        speed: u16,
+        duplex: u8,
+        ports: [u8; 5],
+        packets: [u32; 2],
+        speed_high: u16,
+        crossing: [u8; 2],
+        rest: [u32; 3],
+    }
+    const ETHTOOL_GSET: u32 = 1;
+    let mut settings = Settings { command: ETHTOOL_GSET, ..Settings::default() };
+    // SAFETY: a structure of zeroes is a valid empty request.
+    let mut request: libc::ifreq = unsafe { MaybeUninit::zeroed().assume_init() };
+    if name.len() >= request.ifr_name.len() {
+        return Err(Errno::ENODEV);
+    }
+    for (place, &byte) in request.ifr_name.iter_mut().zip(name) {
+        *place = byte.cast_signed();
+    }
+    request.ifr_ifru.ifru_data = (&raw mut settings).cast();
+    // SAFETY: the command reads and writes one structure of this layout behind the request's pointer.
+    check(unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCETHTOOL, &mut request) })?;
+    Ok((u32::from(settings.speed_high) << 16 | u32::from(settings.speed), settings.duplex))
+}
+
 /// All interfaces with an address of IPv4, each as a `struct ifreq` with that address.
 pub fn interfaces(socket: BorrowedFd<'_>) -> Result<Vec<[u8; IFREQ]>> {
     let mut room = 16;

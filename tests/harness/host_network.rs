@@ -46,6 +46,22 @@ const SCRIPTS: &[(&str, &str)] = &[
         "$RUN sort /proc/net/if_inet6 | grep -v ^fe80; $RUN cat /proc/net/route /proc/net/fib_trie
         $RUN sh -c 'cut -d: -f1 /proc/net/dev'; $RUN cat /proc/sys/net/ipv4/ip_forward /proc/sys/net/core/somaxconn",
     ),
+    (
+        "in_sys",
+        "$RUN sh -c 'cd /sys/class/net; ls; readlink *; ls -1 inside/statistics
+        for link in lo inside; do cd $link; for file in $(ls -p | grep -v -e / -e addr_assign -e name_assign); do
+        echo $file $(cat $file 2>&1); done; cd ..; done; cat lo/name_assign_type lo/subsystem/inside/mtu
+        cd /sys/devices/virtual/net; ls; ls -d inside/power; stat -c %a,%s inside inside/mtu inside/speed
+        cat nothing/mtu ../../../class/net/nothing/mtu; mkdir new'",
+    ),
+    (
+        "come_and_go",
+        "$RUN sh -c 'cd /sys/class/net; until test -e late; do sleep 0.1; done; cat late/address; exec 3<late/mtu
+        cat <&3; while test -e late/mtu; do sleep 0.1; done; ls' >seen &
+        $OUT ip link add late type veth peer name later address 02:00:00:77:00:09 netns $INSIDE
+        $OUT ip -n $INSIDE link set later name late
+        until grep -q 1500 seen; do sleep 0.1; done; $OUT ip link del late; wait; cat seen",
+    ),
     ("reached_from_outside", "$RUN python3 -c \"$SERVER\" >server & $OUT python3 -c \"$CLIENT\"; wait; cat server"),
     ("connects_out", "$OUT python3 -c \"$SERVER\" >server & $RUN python3 -c \"$CLIENT\"; wait; cat server"),
     (
@@ -264,6 +280,7 @@ impl Pair {
         run::plain_environment(&mut command);
         command.envs(PROGRAM_TEXTS.iter().copied());
         command.env("RUN", format!("ip netns exec {} {prefix}", self.inside));
+        command.env("INSIDE", &self.inside);
         command.env("OUT", format!("ip netns exec {}", self.outside));
         command.args(["-c", script]);
         let directory = tempfile::tempdir().context("a directory to run in")?;

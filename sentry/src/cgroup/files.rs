@@ -25,6 +25,8 @@ static CGROUP2: Kind = Kind {
     magic: CGROUP2_SUPER_MAGIC,
     root: Entry::directory("", ROOT),
     is_volatile: false,
+    new_names: Errno::EPERM,
+    block_size: 4096,
     file_size: 0,
 };
 

@@ -25,6 +25,8 @@ static PROC: Kind = Kind {
     magic: PROC_SUPER_MAGIC,
     root: Entry::listing("", 0o555, ROOT, &process::Processes),
     is_volatile: true,
+    new_names: Errno::ENOENT,
+    block_size: 1024,
     file_size: 0,
 };
 

@@ -122,7 +122,7 @@ impl Inode for PseudoInode {
             special: Device::default(),
             size: if is_text { self.fs.kind.file_size } else { 0 },
             blocks: 0,
-            block_size: if self.fs.kind.is_volatile { 1024 } else { 4096 },
+            block_size: self.fs.kind.block_size,
             accessed: self.fs.born,
             modified: self.fs.born,
             changed: self.fs.born,
@@ -199,8 +199,9 @@ impl Inode for PseudoInode {
     fn admit_change(&self, name: &[u8], making: bool) -> Result<(), Errno> {
         match self.lookup(name) {
             Ok(_) if making => Err(Errno::EEXIST),
-            Err(errno) if !making || self.fs.kind.is_volatile => Err(errno),
-            _ => Err(Errno::EPERM),
+            Err(Errno::ENOENT) if making => Err(self.fs.kind.new_names),
+            Err(errno) => Err(errno),
+            Ok(_) => Err(Errno::EPERM),
         }
     }
 

@@ -30,8 +30,12 @@ pub struct Kind {
     pub magic: i64,
     /// The root directory.
     pub root: Entry,
-    /// Entries come and go, as processes do.
+    /// Entries come and go, as processes and interfaces do.
     pub is_volatile: bool,
+    /// What a new name is refused with.
+    pub new_names: Errno,
+    /// The block size files tell.
+    pub block_size: u32,
     /// The length files seem to have.
     pub file_size: u64,
 }

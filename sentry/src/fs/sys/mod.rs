@@ -1,5 +1,6 @@
 //! `/sys`: what sysfs(5) tells of the sandbox's machine.
 
+mod interfaces;
 mod processors;
 
 use std::sync::Arc;
@@ -7,52 +8,61 @@ use std::sync::Arc;
 use amber_abi::errno::Errno;
 use amber_abi::stat::SYSFS_MAGIC;
 
+use self::interfaces::{Directories, Links};
 use self::processors::{CPU, Cpus, NODE};
 use crate::fs::FileSystem;
 use crate::fs::pseudo::{Entry, Kind, PseudoFs, Query};
 use crate::kernel::Kernel;
 
-static SYSFS: Kind =
-    Kind { name: "sysfs", magic: SYSFS_MAGIC, root: Entry::directory("", ROOT), is_volatile: false, file_size: 4096 };
+static SYSFS: Kind = Kind {
+    name: "sysfs",
+    magic: SYSFS_MAGIC,
+    root: Entry::directory("", ROOT),
+    is_volatile: true,
+    new_names: Errno::EPERM,
+    block_size: 4096,
+    file_size: 4096,
+};
 
 const ROOT: &[Entry] = &[
-    Entry::directory("block", &[]),
-    Entry::directory("bus", &[Entry::directory("cpu", &[]), Entry::directory("node", &[])]),
-    Entry::directory("class", CLASSES),
-    Entry::directory("dev", &[Entry::directory("block", &[]), Entry::directory("char", &[])]),
-    Entry::directory("devices", DEVICES),
-    Entry::directory("firmware", &[]),
-    Entry::directory("fs", &[Entry::directory("cgroup", &[])]),
-    Entry::directory("kernel", KERNEL),
-    Entry::directory("module", &[]),
-    Entry::directory("power", &[]),
+    directory("block", &[]),
+    directory("bus", &[directory("cpu", &[]), directory("node", &[])]),
+    directory("class", CLASSES),
+    directory("dev", &[directory("block", &[]), directory("char", &[])]),
+    directory("devices", DEVICES),
+    directory("firmware", &[]),
+    directory("fs", &[directory("cgroup", &[])]),
+    directory("kernel", KERNEL),
+    directory("module", &[]),
+    directory("power", &[]),
 ];
 
 const CLASSES: &[Entry] = &[
-    Entry::directory("block", &[]),
-    Entry::directory("mem", &[]),
-    Entry::directory("misc", &[]),
-    Entry::directory("net", &[]),
-    Entry::directory("tty", &[]),
+    directory("block", &[]),
+    directory("mem", &[]),
+    directory("misc", &[]),
+    Entry::listing("net", 0o755, &[], &Links),
+    directory("tty", &[]),
 ];
 
-const DEVICES: &[Entry] = &[Entry::directory("system", SYSTEM), Entry::directory("virtual", &[])];
-const SYSTEM: &[Entry] = &[Entry::listing("cpu", 0o555, CPU, &Cpus), Entry::directory("node", NODE)];
+const DEVICES: &[Entry] = &[directory("system", SYSTEM), directory("virtual", VIRTUAL)];
+const VIRTUAL: &[Entry] = &[Entry::listing("net", 0o755, &[], &Directories)];
+const SYSTEM: &[Entry] = &[Entry::listing("cpu", 0o755, CPU, &Cpus), directory("node", NODE)];
 
 const KERNEL: &[Entry] = &[
     Entry::file("address_bits", 0o444, |_| line("64")).since("6.3"),
     Entry::file("cpu_byteorder", 0o444, |_| line("little")).since("6.2"),
-    Entry::directory("debug", &[]),
-    Entry::directory("mm", MM),
+    directory("debug", &[]),
+    directory("mm", MM),
     Entry::file("profiling", 0o444, |_| line("0")),
-    Entry::directory("security", &[]),
-    Entry::directory("tracing", &[]),
+    directory("security", &[]),
+    directory("tracing", &[]),
 ];
 
 const MM: &[Entry] = &[
-    Entry::directory("hugepages", &[Entry::directory("hugepages-2048kB", HUGE)]),
-    Entry::directory("ksm", &[Entry::file("run", 0o444, |_| line("0"))]),
-    Entry::directory("transparent_hugepage", TRANSPARENT),
+    directory("hugepages", &[directory("hugepages-2048kB", HUGE)]),
+    directory("ksm", &[Entry::file("run", 0o444, |_| line("0"))]),
+    directory("transparent_hugepage", TRANSPARENT),
 ];
 
 const HUGE: &[Entry] = &[
@@ -70,6 +80,11 @@ const TRANSPARENT: &[Entry] = &[
     Entry::file("shmem_enabled", 0o444, |_| line("always within_size advise [never] deny force")),
     Entry::file("use_zero_page", 0o444, |_| line("0")),
 ];
+
+/// A directory, as sysfs has them below its root.
+const fn directory(name: &'static str, entries: &'static [Entry]) -> Entry {
+    Entry { permissions: 0o755, ..Entry::directory(name, entries) }
+}
 
 fn line(text: impl std::fmt::Display) -> Result<Vec<u8>, Errno> {
     Ok(format!("{text}\n").into_bytes())

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use amber_abi::errno::Errno;
 
-use super::{cpus, line};
+use super::{cpus, directory, line};
 use crate::fs::proc::{mask, ranges};
 use crate::fs::pseudo::{Entry, Listed, Listing, Query, Subject, number};
 use crate::kernel::Kernel;
@@ -25,7 +25,7 @@ pub(super) const NODE: &[Entry] = &[
     Entry::file("has_cpu", 0o444, |_| line("0")),
     Entry::file("has_memory", 0o444, |_| line("0")),
     Entry::file("has_normal_memory", 0o444, |_| line("0")),
-    Entry::directory("node0", NODE0),
+    directory("node0", NODE0),
     Entry::file("online", 0o444, |_| line("0")),
     Entry::file("possible", 0o444, |_| line("0")),
 ];
@@ -37,13 +37,9 @@ const NODE0: &[Entry] = &[
     Entry::file("meminfo", 0o444, node_memory),
 ];
 
-static PROCESSOR: Entry = Entry::directory(
+static PROCESSOR: Entry = directory(
     "",
-    &[
-        Entry::directory("node0", &[]),
-        Entry::file("online", 0o444, |_| line("1")),
-        Entry::directory("topology", TOPOLOGY),
-    ],
+    &[directory("node0", &[]), Entry::file("online", 0o444, |_| line("1")), directory("topology", TOPOLOGY)],
 );
 
 const TOPOLOGY: &[Entry] = &[

@@ -104,6 +104,10 @@ impl Oracle for HostFacts {
         Ok(())
     }
 
+    fn link_settings(&self, name: &[u8]) -> Result<(u32, u8), Errno> {
+        host::link_settings(self.asker.as_fd(), name)
+    }
+
     fn addressed(&self) -> Result<Vec<Ifreq>, Errno> {
         let all = host::interfaces(self.asker.as_fd())?;
         all.iter().map(|bytes| Ifreq::read_from_bytes(bytes).map_err(|_| Errno::EINVAL)).collect()

@@ -97,6 +97,13 @@ pub trait Oracle {
     /// Those of the command.
     fn interface(&self, command: IoctlRequest, request: &mut Ifreq) -> Result<(), Errno>;
 
+    /// The speed of an interface in millions of bits a second, `u32::MAX` if it is not known, and the number of its
+    /// duplex mode, as ethtool(8) tells them.
+    ///
+    /// # Errors
+    /// `EOPNOTSUPP` for interfaces without such, `ENODEV`.
+    fn link_settings(&self, name: &[u8]) -> Result<(u32, u8), Errno>;
+
     /// All interfaces that have an address of IPv4, with that address (`SIOCGIFCONF`).
     ///
     /// # Errors

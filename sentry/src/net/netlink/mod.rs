@@ -1,5 +1,6 @@
 //! AF_NETLINK: see netlink(7) and rtnetlink(7).
 
+pub mod links;
 mod message;
 mod route;
 

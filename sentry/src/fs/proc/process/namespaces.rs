@@ -23,8 +23,15 @@ const KINDS: &[(&str, u64)] = &[
     ("uts", 0xf000_0000 - 2),
 ];
 
-static NSFS: Kind =
-    Kind { name: "nsfs", magic: NSFS_MAGIC, root: Entry::directory("", &[]), is_volatile: true, file_size: 0 };
+static NSFS: Kind = Kind {
+    name: "nsfs",
+    magic: NSFS_MAGIC,
+    root: Entry::directory("", &[]),
+    is_volatile: true,
+    new_names: Errno::ENOENT,
+    block_size: 1024,
+    file_size: 0,
+};
 static MOUNT: LazyLock<Arc<Mount>> = LazyLock::new(|| Mount::internal(PseudoFs::detached(Weak::new(), &NSFS)));
 static NAMESPACE: Entry = Entry::file("", 0o444, nothing);
 static LINK: Entry = Entry::magic("", target, text);

@@ -1,0 +1,179 @@
+//! The interfaces of the network for the rest of the kernel, by the same words in which rtnetlink(7) tells programs.
+
+use std::sync::Arc;
+
+use amber_abi::errno::Errno;
+use amber_abi::netlink::*;
+use zerocopy::{FromBytes, FromZeros, IntoBytes};
+
+use super::message::attributes;
+use super::route::{Asker, answer};
+use crate::kernel::Kernel;
+
+/// An interface, as one moment had it.
+pub struct Link {
+    /// Its number, from 1.
+    pub index: i32,
+    /// Its name.
+    pub name: String,
+    /// What it is, as `ARPHRD_` numbers say.
+    pub hardware: u16,
+    /// Its state.
+    pub flags: InterfaceFlags,
+    attributes: Vec<(u16, Vec<u8>)>,
+}
+
+impl Link {
+    /// All interfaces, by rising index.
+    ///
+    /// # Errors
+    /// Those of the host, if it is asked.
+    pub fn all(kernel: &Arc<Kernel>) -> Result<Vec<Link>, Errno> {
+        let mut links = ask(kernel, NLM_F_DUMP, 0, None)?;
+        links.sort_by_key(|link| link.index);
+        Ok(links)
+    }
+
+    /// The interface with a number.
+    ///
+    /// # Errors
+    /// `ENODEV`.
+    pub fn at(kernel: &Arc<Kernel>, index: i32) -> Result<Link, Errno> {
+        ask(kernel, 0, index, None)?.pop().ok_or(Errno::ENODEV)
+    }
+
+    /// The interface with a name.
+    ///
+    /// # Errors
+    /// `ENODEV`.
+    pub fn named(kernel: &Arc<Kernel>, name: &[u8]) -> Result<Link, Errno> {
+        /// `IFNAMSIZ`, with the zero at the end.
+        const LONGEST: usize = 16;
+        if name.is_empty() || name.len() >= LONGEST {
+            return Err(Errno::ENODEV);
+        }
+        let found = ask(kernel, 0, 0, Some(name))?.pop().ok_or(Errno::ENODEV)?;
+        // Linux finds interfaces by their other names as well.
+        if found.name.as_bytes() == name { Ok(found) } else { Err(Errno::ENODEV) }
+    }
+
+    /// The data of an attribute.
+    pub fn attribute(&self, kind: u16) -> Option<&[u8]> {
+        self.attributes.iter().find(|(other, _)| *other == kind).map(|(_, data)| data.as_slice())
+    }
+
+    /// An attribute that is a number of one byte or four; zero where it is not told.
+    pub fn number(&self, kind: u16) -> u32 {
+        match self.attribute(kind) {
+            Some([byte]) => u32::from(*byte),
+            Some(data) => data.first_chunk().map_or(0, |bytes| u32::from_ne_bytes(*bytes)),
+            None => 0,
+        }
+    }
+
+    /// What kind of virtual interface it is, such as `bridge`; none for others.
+    pub fn kind(&self) -> Option<String> {
+        let info = attributes(self.attribute(IFLA_LINKINFO)?);
+        let (_, name) = info.into_iter().find(|(kind, _)| *kind == IFLA_INFO_KIND)?;
+        Some(text(name))
+    }
+
+    /// Its counters. Those that a host is too old to know are zero.
+    pub fn statistics(&self) -> RtnlLinkStats64 {
+        let mut all = RtnlLinkStats64::new_zeroed();
+        let told = self.attribute(IFLA_STATS64).unwrap_or_default();
+        for (place, &byte) in all.as_mut_bytes().iter_mut().zip(told) {
+            *place = byte;
+        }
+        all
+    }
+}
+
+/// The text before the first zero.
+pub fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes.split(|&byte| byte == 0).next().unwrap_or_default()).into_owned()
+}
+
+fn ask(kernel: &Arc<Kernel>, flags: u16, index: i32, name: Option<&[u8]>) -> Result<Vec<Link>, Errno> {
+    let mut body = Ifinfomsg { ifi_index: index, ..Ifinfomsg::default() }.as_bytes().to_vec();
+    if let Some(name) = name {
+        let len = size_of::<Rtattr>() + name.len() + 1;
+        body.extend_from_slice(Rtattr { rta_len: len as u16, rta_type: IFLA_IFNAME }.as_bytes());
+        body.extend_from_slice(name);
+        body.resize(align(body.len() + 1), 0);
+    }
+    let header = Nlmsghdr {
+        nlmsg_len: (size_of::<Nlmsghdr>() + body.len()) as u32,
+        nlmsg_type: RouteMessage::RTM_GETLINK.raw(),
+        nlmsg_flags: NetlinkFlags::NLM_F_REQUEST.bits() | flags,
+        nlmsg_seq: 1,
+        nlmsg_pid: 0,
+    };
+    let protocol = NetlinkProtocol::NETLINK_ROUTE;
+    let asker = Asker { protocol, port: 0, privileged: false, short_errors: true, strict: false };
+    let mut links = Vec::new();
+    for datagram in answer(kernel, &[header.as_bytes(), &body].concat(), &asker) {
+        read(&datagram, &mut links)?;
+    }
+    Ok(links)
+}
+
+/// Adds the interfaces that a datagram tells of.
+fn read(mut bytes: &[u8], links: &mut Vec<Link>) -> Result<(), Errno> {
+    while let Ok((header, rest)) = Nlmsghdr::read_from_prefix(bytes) {
+        let len = header.nlmsg_len as usize;
+        let Some(body) = bytes.get(size_of::<Nlmsghdr>()..len) else { break };
+        if header.nlmsg_type == NLMSG_ERROR {
+            let error = rest.first_chunk().map_or(0, |bytes| i32::from_ne_bytes(*bytes));
+            return Err(Errno::from_raw(error.wrapping_neg()));
+        }
+        if header.nlmsg_type == RouteMessage::RTM_NEWLINK.raw()
+            && let Ok((info, rest)) = Ifinfomsg::read_from_prefix(body)
+        {
+            let attributes: Vec<_> = attributes(rest).into_iter().map(|(kind, data)| (kind, data.to_vec())).collect();
+            let name = attributes.iter().find(|(kind, _)| *kind == IFLA_IFNAME).map(|(_, name)| text(name));
+            links.push(Link {
+                index: info.ifi_index,
+                name: name.unwrap_or_default(),
+                hardware: info.ifi_type,
+                flags: InterfaceFlags::from_bits_retain(info.ifi_flags),
+                attributes,
+            });
+        }
+        bytes = bytes.get(align(len)..).unwrap_or_default();
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::message::Message;
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_read(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+            let _ = read(&bytes, &mut Vec::new());
+        }
+    }
+
+    #[test]
+    fn links_are_read() {
+        let info = Ifinfomsg { ifi_index: 7, ifi_type: 1, ..Ifinfomsg::default() };
+        let kind = [&[11, 0, 1, 0][..], b"bridge\0"].concat();
+        let message = Message::new(RouteMessage::RTM_NEWLINK.raw(), 0, 1, 0).body(&info).name(IFLA_IFNAME, "br0");
+        let bytes = message.attribute(IFLA_MTU, &1500u32).attribute(IFLA_LINKINFO, &kind[..]).finish();
+        let mut links = Vec::new();
+        read(&bytes, &mut links).unwrap();
+        let link = links.pop().unwrap();
+        assert_eq!(
+            (link.index, link.name.as_str(), link.number(IFLA_MTU), link.number(IFLA_GROUP)),
+            (7, "br0", 1500, 0)
+        );
+        assert_eq!(link.kind().as_deref(), Some("bridge"));
+        assert_eq!(link.statistics().rx_bytes, 0);
+        let error = Nlmsghdr { nlmsg_len: 20, nlmsg_type: NLMSG_ERROR, ..Nlmsghdr::default() };
+        assert_eq!(read(&[error.as_bytes(), &(-19i32).to_ne_bytes()].concat(), &mut links), Err(Errno::ENODEV));
+    }
+}
