@@ -249,6 +249,7 @@ pub fn process_spec(process: &Process, terminal: Option<(u16, u16)>) -> Result<P
         _ => None,
     };
     Ok(ProcessSpec {
+        program: None,
         args: args.into_iter().map(Into::into).collect(),
         env: env.into_iter().map(Into::into).collect(),
         cwd: process.cwd().clone(),

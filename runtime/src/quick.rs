@@ -55,6 +55,7 @@ pub fn sandbox(args: DoArgs, profile: KernelProfile, caller: &Caller) -> Result<
         (None, None) => env::current_dir().context("the working directory is gone or unreadable; use --cwd")?,
     };
     let process = ProcessSpec {
+        program: None,
         args: args.command,
         env,
         cwd,

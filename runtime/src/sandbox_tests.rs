@@ -22,6 +22,7 @@ use crate::quick::capabilities_of;
 
 fn process(script: &str) -> ProcessSpec {
     ProcessSpec {
+        program: None,
         args: ["/bin/sh", "-c", script].map(Into::into).to_vec(),
         env: vec!["PATH=/usr/bin:/bin".into()],
         cwd: "/".into(),

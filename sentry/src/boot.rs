@@ -251,6 +251,8 @@ pub struct CapabilitySpec {
 /// A process that is started from outside, as in the OCI specification's `process`.
 #[derive(Clone, Debug)]
 pub struct ProcessSpec {
+    /// The program, if it is another than the first of `args`.
+    pub program: Option<OsString>,
     /// The program and its arguments; a program without a slash is searched in the `PATH` of `env`.
     pub args: Vec<OsString>,
     /// `NAME=VALUE` each.

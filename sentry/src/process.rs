@@ -1,7 +1,7 @@
 //! Processes of the guest as the outside sees them.
 
 use std::sync::{Arc, Weak};
-use std::time::SystemTime;
+use std::time::{Instant, SystemTime};
 
 use amber_abi::Signal;
 use amber_abi::poll::PollEvents;
@@ -44,17 +44,28 @@ impl Process {
 
     /// Waits for its end.
     pub fn wait(&self) -> ExitStatus {
+        loop {
+            if let Some(status) = self.wait_until(None) {
+                return status;
+            }
+        }
+    }
+
+    /// Waits for its end until a time; none if it has not ended then.
+    pub fn wait_until(&self, deadline: Option<Instant>) -> Option<ExitStatus> {
         let parker = Arc::new(Parker::default());
         let waiter: Arc<dyn Waiter> = parker.clone();
         let waiter: Weak<dyn Waiter> = Arc::downgrade(&waiter);
         let _registration = self.group.ended().register(waiter, PollEvents::all(), 0);
         while self.group.task_count() > 0 {
-            parker.park(None);
+            if !parker.park(deadline) {
+                return None;
+            }
         }
         if let Some(console) = &self.console {
             console.finish();
         }
-        exit_status(self.group.state().final_status())
+        Some(exit_status(self.group.state().final_status()))
     }
 }
 

@@ -65,8 +65,6 @@ pub fn create(runtime: &Runtime, args: &CreateArgs, attached: bool) -> Result<Cr
         Streams::Attached => caller::terminal(),
     };
     // What is wrong with it is told before anything is made.
-    let inside = bundle.spec.hooks().as_ref().and_then(|hooks| hooks.start_container().as_ref());
-    ensure!(inside.is_none_or(Vec::is_empty), "`hooks.startContainer` is not offered yet");
     bundle.sandbox(&args.id, runtime.profile.clone(), default_size)?;
 
     let locked = runtime.store.create(&args.id)?;

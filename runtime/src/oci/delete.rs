@@ -34,16 +34,17 @@ pub fn command(runtime: &Runtime, id: &str, force: bool) -> Result<()> {
     clear_away(locked)
 }
 
-/// Waits for the lock. A `create` at work is not waited for: with `force` its sandbox is killed, so that it fails.
+/// Waits for the lock. A `create` at work is not waited for; with `force` nobody is: the sandbox is killed, so that a
+/// `create`, or a `start` whose hooks take long, fails.
 fn lock(container: Container, id: &str, force: bool) -> Result<Locked> {
     if let Ok(state) = container.state()
-        && state.status == Status::Creating
         && container.is_locked()?
     {
-        if !force {
+        if force {
+            end(&state)?;
+        } else if state.status == Status::Creating {
             bail!("cannot delete container {id} that is not stopped: creating");
         }
-        end(&state)?;
     }
     container.lock()
 }

@@ -1,4 +1,5 @@
-//! Programs of the host that run at certain times of a container's life, with its state on standard input.
+//! Programs of the host that run at certain times of a container's life, with its state on standard input. Those that are
+//! programs of the container run [inside](super::inside).
 
 use std::io::{Read, Write};
 use std::os::unix::process::CommandExt;
@@ -46,7 +47,8 @@ pub fn run(state: &State, status: Status, time: Time) -> Result<()> {
     if hooks.is_empty() {
         return Ok(());
     }
-    run_all(&hooks, &text(state, status)?, time == Time::Stopped)
+    let state = text(state, status)?;
+    run_all(&hooks, time == Time::Stopped, |hook| run_one(hook, &state))
 }
 
 /// The state as hooks read it.
@@ -69,12 +71,16 @@ pub fn text(state: &State, status: Status) -> Result<String> {
 /// As for [`run`].
 pub fn run_inside(hooks: Option<&Hooks>, state: &str) -> Result<()> {
     let hooks = hooks.map(|hooks| of(hooks, Time::CreateInside)).unwrap_or_default();
-    run_all(&hooks, state, false)
+    run_all(&hooks, false, |hook| run_one(hook, state))
 }
 
-fn run_all(hooks: &[&Hook], state: &str, regardless: bool) -> Result<()> {
+/// Runs hooks one after the other, the rest of them also if one failed where that is `regardless`.
+///
+/// # Errors
+/// The first that failed, by number.
+pub fn run_all(hooks: &[&Hook], regardless: bool, run: impl Fn(&Hook) -> Result<()>) -> Result<()> {
     for (index, hook) in hooks.iter().enumerate() {
-        match run_one(hook, state).with_context(|| format!("error running hook #{index}")) {
+        match run(hook).with_context(|| format!("error running hook #{index}")) {
             Err(error) if regardless => log::warn!("{error:#}"),
             result => result?,
         }
@@ -97,7 +103,7 @@ fn run_one(hook: &Hook, state: &str) -> Result<()> {
     let mut child = command.spawn().with_context(|| format!("error running hook: {}", path.display()))?;
     let input = child.stdin.take().context("a pipe")?;
     let (out, err) = (child.stdout.take().context("a pipe")?, child.stderr.take().context("a pipe")?);
-    let limit = hook.timeout().and_then(|seconds| u64::try_from(seconds).ok()).filter(|&seconds| seconds > 0);
+    let limit = limit(hook);
     let handle = ProcessHandle::open(child.id() as i32).context("a hook's process")?;
     let (status, out, err) = thread::scope(|scope| -> Result<(Option<ExitStatus>, String, String)> {
         let (out, err) = (scope.spawn(|| read_all(out)), scope.spawn(|| read_all(err)));
@@ -107,7 +113,7 @@ fn run_one(hook: &Hook, state: &str) -> Result<()> {
             let _ = input.write_all(state.as_bytes());
         });
         let ended = match limit {
-            Some(seconds) => handle.wait(Duration::from_secs(seconds)).context("waiting for a hook")?,
+            Some(limit) => handle.wait(limit).context("waiting for a hook")?,
             None => true,
         };
         if !ended {
@@ -117,18 +123,39 @@ fn run_one(hook: &Hook, state: &str) -> Result<()> {
         let text = |reader: thread::ScopedJoinHandle<'_, String>| reader.join().unwrap_or_default();
         Ok((ended.then_some(status), text(out), text(err)))
     })?;
-    match status {
-        None => bail!("error running hook: hook ran past specified timeout of {}s", limit.unwrap_or(0)),
-        Some(status) if !status.success() => {
-            let how = status.code().map_or_else(|| format!("{status}"), |code| format!("exit status {code}"));
+    let how = |status: ExitStatus| match status.code() {
+        Some(0) => None,
+        Some(code) => Some(format!("exit status {code}")),
+        None => Some(status.to_string()),
+    };
+    conclude(hook, status.map(how), &out, &err)
+}
+
+/// How long a hook may take.
+pub fn limit(hook: &Hook) -> Option<Duration> {
+    let seconds = hook.timeout().and_then(|seconds| u64::try_from(seconds).ok()).filter(|&seconds| seconds > 0);
+    seconds.map(Duration::from_secs)
+}
+
+/// Whether a hook did what it should: it ended, and nothing but well.
+///
+/// # Errors
+/// How it ended otherwise, and what it printed.
+pub fn conclude(hook: &Hook, end: Option<Option<String>>, out: &str, err: &str) -> Result<()> {
+    match end {
+        None => {
+            let limit = limit(hook).unwrap_or_default();
+            bail!("error running hook: hook ran past specified timeout of {}s", limit.as_secs())
+        }
+        Some(Some(how)) => {
             bail!("error running hook: {how}, stdout: {}, stderr: {}", out.trim_end(), err.trim_end())
         }
-        Some(_) => Ok(()),
+        Some(None) => Ok(()),
     }
 }
 
 /// What a hook prints. One that leaves a process of its own behind ends the pipe late; that is its own business.
-fn read_all(mut from: impl Read) -> String {
+pub fn read_all(mut from: impl Read) -> String {
     let mut text = Vec::new();
     // What was read until an error is shown.
     let _ = from.read_to_end(&mut text);

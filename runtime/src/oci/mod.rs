@@ -11,6 +11,7 @@ mod features;
 mod freeze;
 mod handed;
 mod hooks;
+mod inside;
 mod kill;
 mod list;
 mod proxy;

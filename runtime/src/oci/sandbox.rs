@@ -16,6 +16,7 @@ use nix::unistd::{dup2_stderr, dup2_stdin, dup2_stdout, setsid};
 
 use super::control::{Failure, Launch, Step, Streams, receive, send};
 use super::hooks;
+use super::inside::StartHooks;
 use super::serve::Server;
 use crate::bundle::Bundle;
 use crate::caller::Caller;
@@ -112,6 +113,7 @@ fn prepare(channel: &Channel, launch: Launch, files: Vec<OwnedFd>) -> Result<Pre
         None => caller.terminal,
     };
     let bundle = Bundle { directory: launch.bundle, spec: launch.spec };
+    let hooks = StartHooks::of(&bundle.spec, &launch.state)?;
     let mut config = bundle.sandbox(&launch.id, profile, size)?;
     // The namespace this process is in decides what it reaches.
     config.network = NetworkKind::Host;
@@ -119,6 +121,6 @@ fn prepare(channel: &Channel, launch: Launch, files: Vec<OwnedFd>) -> Result<Pre
     let descriptors = stdio.into_iter().chain(handed.into_iter().map(Some)).collect();
     let surroundings = Surroundings { descriptors, terminal, signals, job_control: attached };
     let guest = Guest::boot(config, &launch.global, surroundings, confinement)?;
-    let server = Server::new(listener, limits);
+    let server = Server::new(listener, limits, hooks);
     Ok(Prepared { guest, server, outlives: !attached })
 }

@@ -16,6 +16,7 @@ use parking_lot::Mutex;
 
 use super::console::{join, resize};
 use super::control::{ExecRequest, Failure, Processes, Reply, Request, receive, send};
+use super::inside::StartHooks;
 use super::table;
 use crate::bundle::process_spec;
 use crate::launch::status_number;
@@ -27,6 +28,7 @@ const DRAIN: Duration = Duration::from_secs(10);
 pub struct Server {
     listener: UnixListener,
     limits: Limits,
+    hooks: StartHooks,
 }
 
 /// What every connection knows.
@@ -35,12 +37,14 @@ struct Shared {
     /// Processes of the host that stand for further ones of the guest, by these.
     proxies: Mutex<BTreeMap<i32, i32>>,
     limits: Mutex<Limits>,
+    /// What runs before the first process; one start at a time.
+    hooks: Mutex<StartHooks>,
 }
 
 impl Server {
-    /// A socket that listens already, for a sandbox with these limits.
-    pub fn new(listener: OwnedFd, limits: Limits) -> Server {
-        Server { listener: listener.into(), limits }
+    /// A socket that listens already, for a sandbox with these limits and hooks.
+    pub fn new(listener: OwnedFd, limits: Limits, hooks: StartHooks) -> Server {
+        Server { listener: listener.into(), limits, hooks }
     }
 
     /// Serves a sandbox from now on.
@@ -48,7 +52,8 @@ impl Server {
     /// # Errors
     /// The host has no threads left.
     pub fn start(self, sandbox: Arc<Sandbox>) -> Result<()> {
-        let shared = Arc::new(Shared { sandbox, proxies: Mutex::default(), limits: Mutex::new(self.limits) });
+        let (limits, hooks) = (Mutex::new(self.limits), Mutex::new(self.hooks));
+        let shared = Arc::new(Shared { sandbox, proxies: Mutex::default(), limits, hooks });
         let accept = move || {
             loop {
                 match self.listener.accept() {
@@ -85,8 +90,16 @@ fn converse(shared: &Arc<Shared>, channel: &Channel) -> Result<()> {
             Request::Exec(request) => return exec(shared, channel, &request, files),
             other => other,
         };
+        let starts = matches!(request, Request::Start);
         let reply = answer(shared, request).unwrap_or_else(|error| Reply::Failed(Failure::plain(&error)));
-        send(channel, &reply, &[])?;
+        let failed = starts && matches!(reply, Reply::Failed(_));
+        let sent = send(channel, &reply, &[]);
+        match (failed, shared.sandbox.is_started()) {
+            // A container whose start failed has ended; this connection ends with it.
+            (true, false) => shared.sandbox.kill(),
+            (true, true) => return sent,
+            (false, _) => sent?,
+        }
     }
     Ok(())
 }
@@ -95,9 +108,11 @@ fn answer(shared: &Shared, request: Request) -> Result<Reply> {
     let sandbox = &shared.sandbox;
     match request {
         Request::Start => {
+            let hooks = shared.hooks.lock();
             if sandbox.is_started() {
                 bail!("cannot start an already running container");
             }
+            hooks.run(sandbox)?;
             sandbox.start()?;
         }
         Request::Signal(number) => {

@@ -4,7 +4,7 @@ use amber_host::channel::Channel;
 use anyhow::{Context, Result, bail};
 
 use super::Runtime;
-use super::control::{Request, order};
+use super::control::{Reply, Request, order, receive};
 use super::hooks::{self, Time};
 use super::state::Status;
 
@@ -22,7 +22,11 @@ pub fn command(runtime: &Runtime, id: &str) -> Result<()> {
         status => bail!("cannot start a container in the {} state", status.name()),
     }
     let channel = Channel::new(locked.connect().context("connecting to the sandbox")?);
-    order(&channel, &Request::Start)?;
+    if let Err(error) = order(&channel, &Request::Start) {
+        // A sandbox whose hooks failed ends, and the connection with it.
+        let _ = receive::<Reply>(&channel);
+        return Err(error);
+    }
     state.status = Status::Running;
     locked.save(&state)?;
     // Hooks may use other commands.

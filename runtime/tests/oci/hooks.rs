@@ -1,10 +1,12 @@
 //! Hooks run at their time, with the state on standard input.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::process::Stdio;
 
 use serde_json::{Value, json};
 
-use crate::common::World;
+use crate::common::{World, eventually};
 
 fn hook(world: &World, name: &str) -> Value {
     let log = world.path("hooks");
@@ -59,4 +61,70 @@ fn a_hook_ends_in_time() {
     world.config["hooks"] = json!({"prestart": [{"path": "/bin/sleep", "args": ["sleep", "1000"], "timeout": 1}]});
     let outcome = world.create("a");
     assert!(outcome.code == 1 && outcome.err.contains("past specified timeout"), "{outcome:?}");
+}
+
+/// A container with hooks of its own, which write to the file `log/hooks`.
+fn with_own_hooks(hooks: Value) -> World {
+    let mut world = World::new(&["serve"]);
+    let log = world.path("log");
+    fs::create_dir(&log).unwrap();
+    fs::set_permissions(&log, fs::Permissions::from_mode(0o777)).unwrap();
+    let mounts = world.config["mounts"].as_array_mut().unwrap();
+    mounts.push(json!({"destination": "/log", "source": log, "type": "bind", "options": ["rbind", "rw"]}));
+    world.config["process"]["user"] = json!({"uid": 5, "gid": 6});
+    world.config["process"]["cwd"] = json!("/proc");
+    world.config["hooks"] = json!({"startContainer": hooks});
+    world
+}
+
+#[test]
+fn hooks_of_the_container_run_in_it_before_its_program() {
+    let world = with_own_hooks(json!([
+        {"path": "/guest", "args": ["first", "hook"], "env": ["H=1"]},
+        {"path": "/guest", "args": ["second", "hook", "0"], "env": ["H=2"], "timeout": 20},
+    ]));
+    assert_eq!(world.create("a").code, 0);
+    assert!(!world.path("log/hooks").exists());
+    world.ok(&["start", "a"]);
+    let text = fs::read_to_string(world.path("log/hooks")).unwrap();
+    let lines: Vec<&str> = text.lines().collect();
+    assert!(lines[0].starts_with("first 1 5 /proc 1 {") && lines[1].starts_with("second 1 5 /proc 2 {"), "{text}");
+    let state: Value = serde_json::from_str(&lines[0]["first 1 5 /proc 1 ".len()..]).unwrap();
+    assert_eq!((&state["status"], &state["pid"], &state["id"]), (&json!("created"), &json!(1), &json!("a")));
+    eventually(|| world.printed("a") == "ready\n");
+}
+
+#[test]
+fn a_hook_of_the_container_that_fails_ends_it() {
+    let world = with_own_hooks(json!([{"path": "/guest", "args": ["guest", "hook", "3"]}, {"path": "/guest"}]));
+    assert_eq!(world.create("a").code, 0);
+    let outcome = world.run(&["start", "a"]);
+    let words = "error running hook #0: error running hook: exit status 3, stdout: out, stderr: err";
+    assert!(outcome.code == 1 && outcome.err.contains(words), "{outcome:?}");
+    assert_eq!(world.status("a"), "stopped");
+    assert_eq!(world.printed("a"), "");
+    world.ok(&["delete", "a"]);
+
+    let world = with_own_hooks(json!([{"path": "/no/such"}]));
+    let bundle = world.path("bundle");
+    world.write();
+    let outcome = world.run(&["run", "--bundle", bundle.to_str().unwrap(), "a"]);
+    assert!(outcome.err.contains("error running hook #0") && outcome.err.contains("/no/such"), "{outcome:?}");
+    assert_eq!(fs::read_dir(world.path("state")).unwrap().count(), 0);
+}
+
+#[test]
+fn a_hook_of_the_container_ends_in_time_or_with_it() {
+    let world =
+        with_own_hooks(json!([{"path": "/guest", "args": ["guest", "hook", "wait"], "env": ["H=3"], "timeout": 1}]));
+    assert_eq!(world.create("a").code, 0);
+    let outcome = world.run(&["start", "a"]);
+    assert!(outcome.code == 1 && outcome.err.contains("past specified timeout of 1s"), "{outcome:?}");
+
+    let world = with_own_hooks(json!([{"path": "/guest", "args": ["guest", "hook", "wait"]}]));
+    assert_eq!(world.create("a").code, 0);
+    let mut start = world.amber(&["start", "a"]).stderr(Stdio::null()).spawn().unwrap();
+    eventually(|| world.path("log/hooks").exists());
+    world.ok(&["delete", "--force", "a"]);
+    assert!(!start.wait().unwrap().success());
 }

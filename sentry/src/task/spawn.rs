@@ -55,7 +55,7 @@ pub(crate) fn prepare(
     for &(resource, soft, hard) in &spec.rlimits {
         limits.set(Resource::from_raw(resource), RLimit { rlim_cur: soft, rlim_max: hard });
     }
-    let argument = spec.args.first().map_or(OsStr::new(""), |argument| argument.as_os_str());
+    let argument = spec.program.as_ref().or(spec.args.first()).map_or(OsStr::new(""), |argument| argument.as_os_str());
     let name = argument.to_string_lossy().into_owned();
     let (path, file) = find(&scope, spec, argument.as_bytes())?;
     let arguments = spec.args.iter().map(|a| a.clone().into_vec()).collect();

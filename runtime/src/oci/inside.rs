@@ -1,0 +1,90 @@
+//! `startContainer` hooks: programs of the container itself, which run in it before its first process does.
+
+use std::io::{Write, pipe};
+use std::thread;
+use std::time::Instant;
+
+use amber_abi::Signal;
+use amber_sentry::boot::{ExitStatus, ProcessSpec};
+use amber_sentry::start::Sandbox;
+use anyhow::{Context, Result, ensure};
+use oci_spec::runtime::{Hook, Spec};
+use serde_json::{Value, json};
+
+use super::hooks::{conclude, limit, read_all, run_all};
+use super::state::Status;
+use crate::bundle::process_spec;
+
+/// The hooks, and what they need.
+pub struct StartHooks {
+    hooks: Vec<Hook>,
+    /// What they have on standard input.
+    state: String,
+    /// Whose rights, limits and working directory they have: those of the first process.
+    process: Option<ProcessSpec>,
+}
+
+impl StartHooks {
+    /// Those of a bundle, of a container in this state otherwise.
+    ///
+    /// # Errors
+    /// The path of one is relative, or the process is impossible.
+    pub fn of(spec: &Spec, state: &str) -> Result<StartHooks> {
+        let hooks = spec.hooks().as_ref().and_then(|hooks| hooks.start_container().clone()).unwrap_or_default();
+        let mut shown: Value = serde_json::from_str(state).context("the state")?;
+        // The hooks are in the container, where the first process has this number.
+        shown["status"] = json!(Status::Created);
+        shown["pid"] = json!(1);
+        for hook in &hooks {
+            ensure!(hook.path().is_absolute(), "`hooks.startContainer`: {} is no absolute path", hook.path().display());
+        }
+        let process = spec.process().as_ref().filter(|_| !hooks.is_empty());
+        let process = process.map(|process| process_spec(process, Some((0, 0)))).transpose()?;
+        Ok(StartHooks { hooks, state: shown.to_string(), process })
+    }
+
+    /// Runs them one after the other.
+    ///
+    /// # Errors
+    /// One failed; those behind it did not run.
+    pub fn run(&self, sandbox: &Sandbox) -> Result<()> {
+        let Some(process) = &self.process else { return Ok(()) };
+        run_all(&self.hooks.iter().collect::<Vec<_>>(), false, |hook| self.run_one(sandbox, process, hook))
+    }
+
+    fn run_one(&self, sandbox: &Sandbox, process: &ProcessSpec, hook: &Hook) -> Result<()> {
+        let program = hook.path().as_os_str().to_owned();
+        let args: Vec<_> = hook.args().iter().flatten().map(Into::into).collect();
+        let spec = ProcessSpec {
+            args: if args.is_empty() { vec![program.clone()] } else { args },
+            program: Some(program),
+            env: hook.env().iter().flatten().filter(|entry| entry.contains('=')).map(Into::into).collect(),
+            terminal: None,
+            protected: false,
+            ..process.clone()
+        };
+        let (input, mut state) = pipe().context("a pipe")?;
+        let ((out, printed), (err, complained)) = (pipe().context("a pipe")?, pipe().context("a pipe")?);
+        let descriptors = [input.into(), printed.into(), complained.into()].map(Some);
+        let running = sandbox.exec(&spec, descriptors.into()).context("error running hook")?;
+        let (end, out, err) = thread::scope(|scope| {
+            let (out, err) = (scope.spawn(|| read_all(out)), scope.spawn(|| read_all(err)));
+            scope.spawn(move || {
+                // Not every hook reads it.
+                let _ = state.write_all(self.state.as_bytes());
+            });
+            let deadline = limit(hook).and_then(|limit| Instant::now().checked_add(limit));
+            let end = running.wait_until(deadline);
+            if end.is_none() {
+                running.signal(Signal::SIGKILL);
+            }
+            (end, out.join().unwrap_or_default(), err.join().unwrap_or_default())
+        });
+        let how = |status| match status {
+            ExitStatus::Exited(0) => None,
+            ExitStatus::Exited(code) => Some(format!("exit status {code}")),
+            ExitStatus::Signaled(signal) => Some(format!("signal: {signal}")),
+        };
+        conclude(hook, end.map(how), &out, &err)
+    }
+}
