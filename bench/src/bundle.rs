@@ -14,6 +14,7 @@ use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 use serde_json::json;
 
+use crate::contender::Runtime;
 use crate::memory;
 use crate::run;
 
@@ -32,8 +33,8 @@ pub struct Costs {
     pub memory: f64,
 }
 
-/// Measures a runtime, given as the first words of its command line.
-pub fn measure(runtime: &[OsString], directory: &Path, micro: &OsString) -> Result<Costs> {
+/// Measures a runtime.
+pub fn measure(runtime: &Runtime, directory: &Path, micro: &OsString) -> Result<Costs> {
     // The runtime leaves the container's process to whoever reaps its orphans.
     prctl::set_child_subreaper(true)?;
     let state = directory.join("state");
@@ -65,15 +66,15 @@ pub fn measure(runtime: &[OsString], directory: &Path, micro: &OsString) -> Resu
 
 /// A runtime and what it works on.
 struct Oci<'a> {
-    runtime: &'a [OsString],
+    runtime: &'a Runtime,
     state: PathBuf,
     bundle: PathBuf,
 }
 
 impl<'a> Oci<'a> {
     fn command(&self) -> Command {
-        let mut command = Command::new(&self.runtime[0]);
-        command.args(&self.runtime[1..]).arg("--root").arg(&self.state);
+        let mut command = Command::new(&self.runtime.words[0]);
+        command.args(&self.runtime.words[1..]).arg("--root").arg(&self.state);
         command
     }
 
@@ -86,7 +87,14 @@ impl<'a> Oci<'a> {
     fn create(&'a self, id: &'a str) -> Result<Container<'a>> {
         let pid_file = self.bundle.join("pid");
         let mut command = self.command();
-        command.arg("create").arg("--bundle").arg(&self.bundle).arg("--pid-file").arg(&pid_file).arg(id);
+        command
+            .arg("create")
+            .args(self.runtime.creation)
+            .arg("--bundle")
+            .arg(&self.bundle)
+            .arg("--pid-file")
+            .arg(&pid_file)
+            .arg(id);
         run::quietly(command).context("create")?;
         let pid = fs::read_to_string(&pid_file)?.trim().parse().context("the pid file")?;
         Ok(Container { oci: self, id, pid: Pid::from_raw(pid), ended: false })

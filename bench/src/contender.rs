@@ -34,6 +34,14 @@ pub struct Contender {
     kind: Kind,
 }
 
+/// A contender as an OCI runtime.
+pub struct Runtime {
+    /// The first words of its command line.
+    pub words: Vec<OsString>,
+    /// Flags of its `create`.
+    pub creation: &'static [&'static str],
+}
+
 enum Kind {
     Native,
     /// Amber on one of its platforms.
@@ -47,6 +55,8 @@ enum Kind {
     Bundle {
         runtime: PathBuf,
         flags: &'static [&'static str],
+        /// Flags of `create` and `run`.
+        creation: &'static [&'static str],
         directory: PathBuf,
     },
 }
@@ -71,11 +81,14 @@ pub fn all(workspace: &Workspace) -> Result<Vec<Contender>> {
         }
         None => println!("left out: runsc: not installed (Debian: apt-get install runsc)"),
     }
-    for (name, flags) in [("crun", &["--cgroup-manager=disabled"] as &[&str]), ("runc", &[])] {
+    // Both have the host's root as theirs, which runc can only change to.
+    let others: [(&str, &[&str], &[&str]); 2] =
+        [("crun", &["--cgroup-manager=disabled"], &[]), ("runc", &[], &["--no-pivot"])];
+    for (name, flags, creation) in others {
         match find_program(name) {
             Some(runtime) if Uid::effective().is_root() => {
                 let directory = workspace.directory(name)?;
-                list.push(Contender { name: name.into(), kind: Kind::Bundle { runtime, flags, directory } });
+                list.push(Contender { name: name.into(), kind: Kind::Bundle { runtime, flags, creation, directory } });
             }
             Some(_) => println!("left out: {name}: its bundle over the host's root needs root"),
             None => println!("left out: {name}: not installed (Debian: apt-get install {name})"),
@@ -112,11 +125,11 @@ impl Contender {
                 command.args(&prefix[1..]).args(args);
                 command
             }
-            Kind::Bundle { runtime, flags, directory } => {
+            Kind::Bundle { runtime, flags, creation, directory } => {
                 bundle::write(directory, args)?;
                 let mut command = Command::new(runtime);
                 let id = format!("amber-bench-{}", std::process::id());
-                command.args(*flags).arg("run").arg("--bundle").arg(directory).arg(id);
+                command.args(*flags).arg("run").args(*creation).arg("--bundle").arg(directory).arg(id);
                 command
             }
         })
@@ -138,22 +151,25 @@ impl Contender {
         output.lines().map(|line| parse(line).with_context(|| format!("unexpected line {line:?}"))).collect()
     }
 
-    /// The first words of its command line as an OCI runtime, if it is one.
-    pub fn runtime(&self) -> Option<Vec<OsString>> {
-        match &self.kind {
-            Kind::Native => None,
+    /// It as an OCI runtime, if it is one.
+    pub fn runtime(&self) -> Option<Runtime> {
+        let (words, creation) = match &self.kind {
+            Kind::Native => return None,
             Kind::Amber { program, platform } => {
-                Some(vec![program.clone().into(), format!("--platform={platform}").into()])
+                (vec![program.clone().into(), format!("--platform={platform}").into()], &[] as &[&str])
             }
             Kind::Prefix(prefix) => {
                 let platform = prefix.iter().filter(|word| word.to_string_lossy().starts_with("--platform="));
-                Some(prefix.first().into_iter().chain(platform).cloned().collect())
+                // With sockets of the host, as Amber has it; releases of 2022 refuse their own stack on newer hosts.
+                let network = ["--network=host".into()];
+                (prefix.first().into_iter().chain(platform).chain(&network).cloned().collect(), &[] as &[&str])
             }
-            Kind::Bundle { runtime, flags, .. } => {
+            Kind::Bundle { runtime, flags, creation, .. } => {
                 let flags = flags.iter().map(OsString::from);
-                Some(std::iter::once(runtime.clone().into()).chain(flags).collect())
+                (std::iter::once(runtime.clone().into()).chain(flags).collect(), *creation)
             }
-        }
+        };
+        Some(Runtime { words, creation })
     }
 
     /// Whether it tells how often it left guest code.
@@ -193,19 +209,15 @@ fn amber_do(program: &Path, platform: &str, flags: &[&OsStr], args: &[OsString])
     command
 }
 
-/// Builds the release of `amber` that belongs to this program and finds it.
+/// Builds the `amber` that users install and finds it.
 fn build_amber() -> Result<PathBuf> {
     let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let manifest = Path::new(env!("CARGO_MANIFEST_DIR")).join("../Cargo.toml");
-    let status = Command::new(cargo)
-        .args(["build", "--quiet", "--release", "-p", "amber", "--manifest-path"])
-        .arg(manifest)
-        .status()
-        .context("cargo")?;
+    let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let status = Command::new(cargo).args(["static", "--quiet"]).current_dir(workspace).status().context("cargo")?;
     ensure!(status.success(), "building amber failed");
     let own = env::current_exe().context("finding the build directory")?;
     let target = own.parent().and_then(Path::parent).context("finding the build directory")?;
-    Ok(target.join("release/amber"))
+    Ok(target.join("x86_64-unknown-linux-gnu/release/amber"))
 }
 
 fn find_program(name: &str) -> Option<PathBuf> {

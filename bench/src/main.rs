@@ -21,7 +21,7 @@ use anyhow::{Context, Result, ensure};
 use clap::Parser;
 use nix::unistd::Uid;
 
-use crate::contender::Contender;
+use crate::contender::{Contender, Runtime};
 use crate::docker::Docker;
 use crate::rows::Row;
 use crate::work::Workspace;
@@ -111,24 +111,24 @@ fn count_exits(amber: &Path, platform: &str, micro: &Path) -> Result<()> {
 
 /// What containers cost, made by the runtimes themselves and by Docker.
 fn containers(args: &Args, contenders: &[Contender], workspace: &Workspace, samples: &mut Samples) -> Result<()> {
-    let runtimes: Vec<(&str, Vec<_>)> =
+    let runtimes: Vec<(&str, Runtime)> =
         contenders.iter().filter_map(|contender| Some((contender.name(), contender.runtime()?))).collect();
     let mut note = |row: &'static str, name: &str, value: Result<f64>| match value {
         Ok(value) => samples.entry(row).or_default().entry(name.into()).or_default().push(value),
         Err(error) => println!("{name}: {row}: {error:#}"),
     };
-    for (name, words) in &runtimes {
+    for (name, runtime) in &runtimes {
         note(
             "size of the program",
             name,
-            std::fs::metadata(&words[0]).map(|file| file.len() as f64).map_err(Into::into),
+            std::fs::metadata(&runtime.words[0]).map(|file| file.len() as f64).map_err(Into::into),
         );
     }
     let directory = workspace.directory("containers")?;
     for round in 1..=args.rounds {
-        for (name, words) in &runtimes {
+        for (name, runtime) in &runtimes {
             eprintln!("containers, round {round} of {}: {name}", args.rounds);
-            match bundle::measure(words, &directory, &workspace.micro()) {
+            match bundle::measure(runtime, &directory, &workspace.micro()) {
                 Ok(costs) => {
                     note("create+start", name, Ok(costs.start));
                     note("container of `true`", name, Ok(costs.life));
@@ -139,7 +139,8 @@ fn containers(args: &Args, contenders: &[Contender], workspace: &Workspace, samp
             }
         }
     }
-    let named: Vec<_> = runtimes.iter().map(|(name, words)| (name.replace(' ', "-"), words.clone())).collect();
+    let named: Vec<_> =
+        runtimes.iter().map(|(name, runtime)| (name.replace(' ', "-"), runtime.words.clone())).collect();
     // Docker knows runc of itself.
     let others: Vec<_> = named.iter().filter(|(name, _)| name != "runc").cloned().collect();
     let docker = match Docker::start(&workspace.directory("docker")?, &others) {
