@@ -62,6 +62,22 @@ const SCRIPTS: &[(&str, &str)] = &[
         $OUT ip -n $INSIDE link set later name late
         until grep -q 1500 seen; do sleep 0.1; done; $OUT ip link del late; wait; cat seen",
     ),
+    (
+        "events",
+        "$RUN python3 -c \"$EVENTS\" >seen & until grep -q ready seen; do sleep 0.1; done
+        $OUT ip -n $INSIDE link add late type veth peer name later; $OUT ip -n $INSIDE addr add 10.78.0.1/24 dev late
+        $OUT ip -n $INSIDE link set late up; $OUT ip -n $INSIDE link set later up
+        $OUT ip -n $INSIDE route add 10.79.0.0/24 via 10.78.0.9; $OUT ip -n $INSIDE link del late; wait; cat seen",
+    ),
+    (
+        "ip_monitor",
+        "$RUN timeout 20 ip -o monitor link address route >seen & monitor=$!
+        until grep -q late seen; do $OUT ip -n $INSIDE link add late type veth peer name later
+        $OUT ip -n $INSIDE link del late; done; $OUT ip -n $INSIDE addr add 10.78.0.1/24 dev inside
+        $OUT ip -n $INSIDE addr del 10.78.0.1/24 dev inside
+        until grep -q Deleted.*local.10.78.0.1 seen; do sleep 0.1; done; kill $monitor; wait
+        grep 10.78 seen",
+    ),
     ("reached_from_outside", "$RUN python3 -c \"$SERVER\" >server & $OUT python3 -c \"$CLIENT\"; wait; cat server"),
     ("connects_out", "$OUT python3 -c \"$SERVER\" >server & $RUN python3 -c \"$CLIENT\"; wait; cat server"),
     (
@@ -94,6 +110,7 @@ const SCRIPTS: &[(&str, &str)] = &[
 
 /// What the scripts have in variables: programs for both ends. Each names its own end's address by where it runs.
 const PROGRAM_TEXTS: &[(&str, &str)] = &[
+    ("EVENTS", include_str!("../network/events.py")),
     ("KINDS", include_str!("../network/kinds.py")),
     (
         "SERVER",

@@ -153,6 +153,85 @@ TEST(errors) {
     CHECK_ERR(sendto(fd, &link, sizeof link, 0, (void *)&nobody, sizeof nobody), ECONNREFUSED);
 }
 
+static int group(int fd, int option, unsigned group) {
+    return setsockopt(fd, SOL_NETLINK, option, &group, sizeof group);
+}
+
+static unsigned memberships(int fd, unsigned words[4]) {
+    socklen_t len = 16;
+    memset(words, 0, 16);
+    CHECK_OK(getsockopt(fd, SOL_NETLINK, NETLINK_LIST_MEMBERSHIPS, words, &len));
+    return len;
+}
+
+TEST(groups) {
+    int fd = netlink();
+    unsigned words[4];
+    CHECK_EQ(memberships(fd, words), 0);
+    CHECK_ERR(group(fd, NETLINK_ADD_MEMBERSHIP, 0), EINVAL);
+    CHECK_ERR(group(fd, NETLINK_ADD_MEMBERSHIP, 200), EINVAL);
+    CHECK_OK(group(fd, NETLINK_ADD_MEMBERSHIP, RTNLGRP_LINK));
+    CHECK_OK(group(fd, NETLINK_ADD_MEMBERSHIP, RTNLGRP_LINK));
+    CHECK_OK(group(fd, NETLINK_ADD_MEMBERSHIP, RTNLGRP_NEXTHOP));
+    CHECK_OK(group(fd, NETLINK_ADD_MEMBERSHIP, RTNLGRP_BRVLAN));
+    CHECK_EQ(memberships(fd, words), 8);
+    CHECK_EQ(words[0], 0x80000001);
+    CHECK_EQ(words[1], 1);
+    // An address has the lowest 32, and leaves the others.
+    struct sockaddr_nl address = {AF_NETLINK, .nl_groups = RTMGRP_IPV4_IFADDR};
+    CHECK_OK(bind(fd, (void *)&address, sizeof address));
+    socklen_t len = sizeof address;
+    CHECK_OK(getsockname(fd, (void *)&address, &len));
+    CHECK_EQ(address.nl_groups, RTMGRP_IPV4_IFADDR);
+    memberships(fd, words);
+    CHECK_EQ(words[0], RTMGRP_IPV4_IFADDR);
+    CHECK_EQ(words[1], 1);
+    CHECK_OK(group(fd, NETLINK_DROP_MEMBERSHIP, RTNLGRP_BRVLAN));
+    CHECK_OK(group(fd, NETLINK_DROP_MEMBERSHIP, RTNLGRP_BRVLAN));
+    CHECK_ERR(group(fd, NETLINK_DROP_MEMBERSHIP, 200), EINVAL);
+    CHECK_EQ(memberships(fd, words), 8);
+    CHECK_EQ(words[1], 0);
+    // Nothing happens, so that nothing is told.
+    CHECK_ERR(recv(fd, buf, sizeof buf, MSG_DONTWAIT), EAGAIN);
+    int uevents = MUST(socket(AF_NETLINK, SOCK_RAW, NETLINK_KOBJECT_UEVENT));
+    CHECK_OK(group(uevents, NETLINK_ADD_MEMBERSHIP, 32));
+    CHECK_ERR(group(uevents, NETLINK_ADD_MEMBERSHIP, 33), EINVAL);
+    CHECK_EQ(memberships(uevents, words), 4);
+}
+
+TEST(groups_of_the_unprivileged) {
+    int fd = netlink();
+    MUST(setresuid(1000, 1000, 1000));
+    CHECK_OK(group(fd, NETLINK_ADD_MEMBERSHIP, RTNLGRP_IPV6_ROUTE));
+    CHECK_ERR(group(fd, NETLINK_ADD_MEMBERSHIP, RTNLGRP_IPV4_MROUTE_R), EPERM);
+    CHECK_ERR(group(fd, NETLINK_ADD_MEMBERSHIP, RTNLGRP_IPV6_MROUTE_R), EPERM);
+    struct sockaddr_nl address = {AF_NETLINK, .nl_groups = 1u << (RTNLGRP_IPV4_MROUTE_R - 1)};
+    CHECK_ERR(bind(fd, (void *)&address, sizeof address), EPERM);
+}
+
+// What is told beside a message, if it is asked for: the group it was for.
+TEST(told_beside) {
+    int fd = netlink(), one = 1;
+    for (int round = 0; round < 2; round++) {
+        request(fd, RTM_GETLINK, NLM_F_DUMP, AF_UNSPEC);
+        char control[64];
+        struct iovec piece = {buf, sizeof buf};
+        struct msghdr message = {.msg_iov = &piece, .msg_iovlen = 1, .msg_control = control, .msg_controllen = 64};
+        CHECK_OK(recvmsg(fd, &message, 0));
+        struct cmsghdr *first = CMSG_FIRSTHDR(&message);
+        CHECK_EQ(first != NULL, round);
+        if (first) {
+            CHECK_EQ(first->cmsg_level, SOL_NETLINK);
+            CHECK_EQ(first->cmsg_type, NETLINK_PKTINFO);
+            CHECK_EQ(first->cmsg_len, CMSG_LEN(4));
+            CHECK_EQ(*(unsigned *)CMSG_DATA(first), 0);
+        }
+        while (recv(fd, buf, sizeof buf, MSG_DONTWAIT) > 0)
+            ;
+        CHECK_OK(setsockopt(fd, SOL_NETLINK, NETLINK_PKTINFO, &one, sizeof one));
+    }
+}
+
 TEST(library) {
     struct ifaddrs *all, *each;
     int four = 0, six = 0, packets = 0;

@@ -17,8 +17,9 @@ use amber_host::socket::{self as host, IFREQ};
 use amber_host::trees::{HostTrees, Start};
 use zerocopy::{FromBytes, IntoBytes};
 
+use super::events::HostEvents;
 use super::{Sockets, open};
-use crate::net::inet::Oracle;
+use crate::net::inet::{Oracle, Watch};
 use crate::task::Credentials;
 
 /// The tables of sockets of `/proc/net`, whose lines name owners and inodes.
@@ -29,7 +30,7 @@ const INODE_FIELD: usize = 9;
 /// The most bytes of answers to one request; a host with more interfaces and routes than fit tells no more.
 const MOST_ANSWERS: usize = 64 << 20;
 /// Room for one datagram of answers: the host's kernel makes none longer.
-const DATAGRAM: usize = 64 << 10;
+pub(super) const DATAGRAM: usize = 64 << 10;
 /// Where the address of who asked stands in the header of a message.
 const PORT_PLACE: std::ops::Range<usize> = 12..16;
 
@@ -135,6 +136,10 @@ impl Oracle for HostFacts {
         })
     }
 
+    fn watch(&self) -> Result<Box<dyn Watch>, Errno> {
+        Ok(Box::new(HostEvents::new()?))
+    }
+
     fn table(&self, name: &str) -> Option<Vec<u8>> {
         let directory = self.tables.as_ref()?;
         let file = files::open_file_at(directory.as_fd(), name.as_bytes(), OpenFlags::empty()).ok()?;
@@ -160,7 +165,7 @@ impl Oracle for HostFacts {
     }
 }
 
-fn netlink(protocol: NetlinkProtocol) -> Result<OwnedFd, Errno> {
+pub(super) fn netlink(protocol: NetlinkProtocol) -> Result<OwnedFd, Errno> {
     host::open(AddressFamily::AF_NETLINK.raw(), SocketKind::SOCK_RAW.raw(), protocol.raw())
 }
 

@@ -1,6 +1,7 @@
 //! AF_INET and AF_INET6 over sockets of the host, in the network namespace of Amber's own process.
 
 mod control;
+mod events;
 mod facts;
 mod options;
 mod rules;

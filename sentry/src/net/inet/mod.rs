@@ -123,6 +123,12 @@ pub trait Oracle {
     /// Those of the request.
     fn sockets(&self, header: &Nlmsghdr, body: &[u8], port: u32) -> Result<Vec<Vec<u8>>, Errno>;
 
+    /// Begins to watch changes.
+    ///
+    /// # Errors
+    /// The other kernel has no descriptors or memory left.
+    fn watch(&self) -> Result<Box<dyn Watch>, Errno>;
+
     /// The content of a file of `/proc/net`; none if there is no such file.
     fn table(&self, name: &str) -> Option<Vec<u8>>;
 
@@ -134,6 +140,24 @@ pub trait Oracle {
     /// # Errors
     /// `ENOENT` if there is no such parameter; those of a write to it.
     fn set_parameter(&self, path: &str, value: &str) -> Result<(), Errno>;
+}
+
+/// What another kernel tells of changes to its network, by rtnetlink(7): nothing until groups are entered.
+pub trait Watch: Send + Sync {
+    /// What polls readable while there is something to take.
+    fn file(&self) -> &Arc<OwnedFd>;
+
+    /// Enters a group, or leaves it.
+    ///
+    /// # Errors
+    /// `EINVAL` if that kernel has no such group.
+    fn change_group(&self, group: u32, member: bool) -> Result<(), Errno>;
+
+    /// Takes the next message, and the group it is for.
+    ///
+    /// # Errors
+    /// `EAGAIN` if there is none; `ENOBUFS`, once, if some were lost.
+    fn next(&self) -> Result<(Vec<u8>, u32), Errno>;
 }
 
 /// What `/proc/net/tcp` and `/proc/net/udp` tell of a socket.

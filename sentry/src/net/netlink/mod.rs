@@ -1,12 +1,13 @@
 //! AF_NETLINK: see netlink(7) and rtnetlink(7).
 
+mod events;
 pub mod links;
 mod message;
 mod route;
 
 use std::any::Any;
 use std::collections::HashSet;
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, OnceLock, Weak};
 
 use amber_abi::errno::Errno;
 use amber_abi::netlink::{NetlinkOption, NetlinkProtocol};
@@ -17,9 +18,8 @@ use zerocopy::{FromBytes, IntoBytes};
 
 use crate::fs::sigio::Happening;
 use crate::kernel::Kernel;
-use crate::net::control::Control;
 use crate::net::inbox::{Inbox, Packet, Taking};
-use crate::net::inet::Knowledge;
+use crate::net::inet::{Knowledge, Watch};
 use crate::net::options::SharedOptions;
 use crate::net::socket::{Directions, Outgoing, Received, Socket};
 use crate::sync::{Mutex, Rank};
@@ -65,7 +65,7 @@ pub struct NetlinkReport {
     pub protocol: i32,
     /// Its address; 0 until there is one.
     pub port: u32,
-    /// The groups it is in.
+    /// The groups it is in, of the lowest 32.
     pub groups: u32,
     /// Bytes that wait to be received.
     pub receiving: usize,
@@ -81,14 +81,21 @@ pub struct NetlinkSocket {
     options: SharedOptions,
     state: Mutex<State>,
     queue: WaitQueue,
+    /// What another kernel tells to the groups of this socket, once it is in any.
+    watch: OnceLock<Box<dyn Watch>>,
 }
 
 #[derive(Default)]
 struct State {
     /// Its address; 0 until there is one.
     port: u32,
-    groups: u32,
+    /// A bit for each group, from the lowest.
+    groups: u64,
+    /// It was in a group once.
+    had_groups: bool,
     inbox: Inbox,
+    /// What is told before anything else is received.
+    error: Option<Errno>,
     flags: Vec<NetlinkOption>,
     is_connected: bool,
 }
@@ -121,6 +128,7 @@ impl NetlinkSocket {
             options: SharedOptions::default(),
             state: Mutex::new(Rank::Buffer, State::default()),
             queue: WaitQueue::new(),
+            watch: OnceLock::new(),
         });
         let mut sockets = ctx.kernel().network.netlink.sockets.lock();
         sockets.retain(|other| other.strong_count() > 0);
@@ -136,7 +144,7 @@ impl NetlinkSocket {
         NetlinkReport {
             protocol: self.protocol.raw(),
             port: state.port,
-            groups: state.groups,
+            groups: state.groups as u32,
             receiving: state.inbox.bytes(),
             inode,
         }
@@ -197,8 +205,7 @@ impl Socket for NetlinkSocket {
     fn bind(&self, ctx: &TaskContext, address: &[u8]) -> Result<(), Errno> {
         let address = parse_address(address)?;
         self.take_port(ctx, address.nl_pid)?;
-        self.state.lock().groups = address.nl_groups;
-        Ok(())
+        self.set_low_groups(ctx, address.nl_groups)
     }
 
     fn connect(&self, ctx: &TaskContext, address: &[u8]) -> Result<(), Errno> {
@@ -215,7 +222,7 @@ impl Socket for NetlinkSocket {
 
     fn local_address(&self) -> Vec<u8> {
         let state = self.state.lock();
-        Self::address_of(state.port, state.groups)
+        Self::address_of(state.port, state.groups as u32)
     }
 
     /// Without a connection the peer is the kernel as well.
@@ -255,7 +262,7 @@ impl Socket for NetlinkSocket {
         {
             let mut state = self.state.lock();
             for answer in answers {
-                state.inbox.push(Packet::new(&answer, Some(Self::address_of(0, 0)), Control::default()));
+                state.inbox.push(Packet::new(&answer, Some(Self::address_of(0, 0)), events::told_beside(0)));
             }
         }
         self.queue.notify_and_signal(READABLE, Happening::Input);
@@ -267,7 +274,16 @@ impl Socket for NetlinkSocket {
             return Err(Errno::EOPNOTSUPP);
         }
         let how = Taking { peek: flags.contains(MessageFlags::MSG_PEEK), ..Taking::default() };
-        self.state.lock().inbox.take_message(buf, how).ok_or(Errno::EAGAIN)
+        let mut state = self.state.lock();
+        self.pull(&mut state);
+        if let Some(error) = state.error.take() {
+            return Err(error);
+        }
+        let mut received = state.inbox.take_message(buf, how).ok_or(Errno::EAGAIN)?;
+        if !state.flags.contains(&NetlinkOption::NETLINK_PKTINFO) {
+            received.control.others.clear();
+        }
+        Ok(received)
     }
 
     fn keeps_borders(&self) -> bool {
@@ -279,7 +295,16 @@ impl Socket for NetlinkSocket {
     }
 
     fn poll(&self) -> PollEvents {
-        if self.state.lock().inbox.is_empty() { WRITABLE } else { READABLE | WRITABLE }
+        let mut state = self.state.lock();
+        self.pull(&mut state);
+        let mut events = WRITABLE;
+        if !state.inbox.is_empty() {
+            events |= READABLE;
+        }
+        if state.error.is_some() {
+            events |= READABLE | PollEvents::POLLERR;
+        }
+        events
     }
 
     fn queue(&self) -> &WaitQueue {
@@ -293,7 +318,8 @@ impl Socket for NetlinkSocket {
         let state = self.state.lock();
         let name = NetlinkOption::from_raw(name);
         if name == NetlinkOption::NETLINK_LIST_MEMBERSHIPS {
-            return Ok(state.groups.to_ne_bytes().to_vec());
+            let words = if state.had_groups { self.last_group().div_ceil(u32::BITS) as usize } else { 0 };
+            return Ok(state.groups.as_bytes().iter().take(words * size_of::<u32>()).copied().collect());
         }
         if !FLAGS.contains(&name) {
             return Err(Errno::ENOPROTOOPT);
@@ -301,25 +327,24 @@ impl Socket for NetlinkSocket {
         Ok(i32::from(state.flags.contains(&name)).to_ne_bytes().to_vec())
     }
 
-    fn set_option(&self, _ctx: &TaskContext, level: SocketLevel, name: i32, value: &[u8]) -> Result<(), Errno> {
+    fn take_error(&self) -> Option<Errno> {
+        let mut state = self.state.lock();
+        self.pull(&mut state);
+        state.error.take()
+    }
+
+    fn set_option(&self, ctx: &TaskContext, level: SocketLevel, name: i32, value: &[u8]) -> Result<(), Errno> {
         if level != SocketLevel::SOL_NETLINK {
             return Err(Errno::ENOPROTOOPT);
         }
         let value = u32::from_ne_bytes(*value.first_chunk().ok_or(Errno::EINVAL)?);
         let name = NetlinkOption::from_raw(name);
-        let mut state = self.state.lock();
         match name {
             NetlinkOption::NETLINK_ADD_MEMBERSHIP | NetlinkOption::NETLINK_DROP_MEMBERSHIP => {
-                // Groups above the 32nd have no bit in an address; nothing is ever told to them.
-                let bit = value.checked_sub(1).and_then(|shift| 1u32.checked_shl(shift));
-                let bit = bit.ok_or(Errno::EINVAL)?;
-                if name == NetlinkOption::NETLINK_ADD_MEMBERSHIP {
-                    state.groups |= bit;
-                } else {
-                    state.groups &= !bit;
-                }
+                self.change_group(ctx, value, name == NetlinkOption::NETLINK_ADD_MEMBERSHIP)?;
             }
             flag if FLAGS.contains(&flag) => {
+                let mut state = self.state.lock();
                 state.flags.retain(|&set| set != flag);
                 if value != 0 {
                     state.flags.push(flag);
@@ -331,7 +356,9 @@ impl Socket for NetlinkSocket {
     }
 
     fn readable_bytes(&self) -> usize {
-        self.state.lock().inbox.first_bytes()
+        let mut state = self.state.lock();
+        self.pull(&mut state);
+        state.inbox.first_bytes()
     }
 
     fn close(&self) {

@@ -1,0 +1,123 @@
+//! The groups a netlink socket is in, and what is told to them.
+//!
+//! Nothing happens to a network of the sentry's own, so that its groups are silent. Where another kernel has the network,
+//! a socket in groups has a watch there, from which events come into its inbox when somebody looks.
+
+use amber_abi::capability::Capability;
+use amber_abi::errno::Errno;
+use amber_abi::netlink::{NetlinkOption, NetlinkProtocol};
+use amber_abi::sockopt::SocketLevel;
+use zerocopy::IntoBytes;
+
+use super::{NetlinkSocket, State};
+use crate::net::control::Control;
+use crate::net::inbox::Packet;
+use crate::net::inet::Knowledge;
+use crate::task::TaskContext;
+
+/// The highest group of the routing family (`RTNLGRP_STATS`).
+const LAST_ROUTE_GROUP: u32 = 36;
+/// The highest group of any other: as many as an address has bits for.
+const LAST_GROUP: u32 = 32;
+/// Groups of forwarded multicast, whose messages name who sends (`RTNLGRP_IPV4_MROUTE_R` and its like for IPv6).
+const PRIVILEGED: [u32; 2] = [30, 31];
+
+/// The bit of a group, counted from 1.
+fn bit(group: u32) -> u64 {
+    group.checked_sub(1).and_then(|shift| 1u64.checked_shl(shift)).unwrap_or(0)
+}
+
+/// What is told beside a message of a group, or with 0 of none.
+pub(super) fn told_beside(group: u32) -> Control {
+    let value = group.as_bytes().to_vec();
+    let mut control = Control::default();
+    control.others.push((SocketLevel::SOL_NETLINK.raw(), NetlinkOption::NETLINK_PKTINFO.raw(), value));
+    control
+}
+
+impl NetlinkSocket {
+    pub(super) fn last_group(&self) -> u32 {
+        if self.protocol == NetlinkProtocol::NETLINK_ROUTE { LAST_ROUTE_GROUP } else { LAST_GROUP }
+    }
+
+    /// Enters a group, or leaves it.
+    ///
+    /// # Errors
+    /// `EINVAL` if there is no such group, `EPERM`.
+    pub(super) fn change_group(&self, ctx: &TaskContext, group: u32, member: bool) -> Result<(), Errno> {
+        if group == 0 || group > self.last_group() {
+            return Err(Errno::EINVAL);
+        }
+        let groups = self.state.lock().groups;
+        let bit = bit(group);
+        self.set_groups(ctx, if member { groups | bit } else { groups & !bit })
+    }
+
+    /// Is in the groups of an address, and in those above that it was in before.
+    ///
+    /// # Errors
+    /// `EPERM`.
+    pub(super) fn set_low_groups(&self, ctx: &TaskContext, low: u32) -> Result<(), Errno> {
+        let groups = self.state.lock().groups;
+        self.set_groups(ctx, groups & !u64::from(u32::MAX) | u64::from(low))
+    }
+
+    fn set_groups(&self, ctx: &TaskContext, groups: u64) -> Result<(), Errno> {
+        let before = self.state.lock().groups;
+        let able = ctx.credentials().has(Capability::CAP_NET_ADMIN);
+        let joins = |group| groups & !before & bit(group) != 0;
+        if self.protocol == NetlinkProtocol::NETLINK_ROUTE && !able && PRIVILEGED.into_iter().any(joins) {
+            return Err(Errno::EPERM);
+        }
+        self.follow(ctx, before, groups)?;
+        let mut state = self.state.lock();
+        state.groups = groups;
+        state.had_groups |= groups != 0;
+        Ok(())
+    }
+
+    /// Has another kernel's watch follow the groups.
+    fn follow(&self, ctx: &TaskContext, before: u64, after: u64) -> Result<(), Errno> {
+        let Knowledge::Foreign(oracle) = ctx.kernel().network.inet.knowledge() else { return Ok(()) };
+        if self.protocol != NetlinkProtocol::NETLINK_ROUTE {
+            return Ok(());
+        }
+        for group in (1..=self.last_group()).filter(|group| (before ^ after) & bit(*group) != 0) {
+            let watch = match self.watch.get() {
+                Some(watch) => watch,
+                None => {
+                    let fresh = oracle.watch()?;
+                    self.watch.get_or_init(|| fresh)
+                }
+            };
+            match watch.change_group(group, after & bit(group) != 0) {
+                // A host too old for the group has nothing to tell to it.
+                Ok(()) | Err(Errno::EINVAL) => {}
+                Err(errno) => return Err(errno),
+            }
+            self.queue.add_host(watch.file().clone());
+        }
+        Ok(())
+    }
+
+    /// Takes what the watch has into the inbox, as far as there is room.
+    pub(super) fn pull(&self, state: &mut State) {
+        let Some(watch) = self.watch.get() else { return };
+        let limit = self.options.look(|values| values.receive_buffer) as usize;
+        while state.inbox.has_room(limit) {
+            match watch.next() {
+                Ok((bytes, group)) => {
+                    // A group above the 32nd has no bit in an address.
+                    let source = Self::address_of(0, bit(group) as u32);
+                    state.inbox.push(Packet::new(&bytes, Some(source), told_beside(group)));
+                }
+                // Some are lost.
+                Err(Errno::ENOBUFS) => {
+                    let tells = !state.flags.contains(&NetlinkOption::NETLINK_NO_ENOBUFS);
+                    state.error = state.error.or(tells.then_some(Errno::ENOBUFS));
+                }
+                Err(_) => return,
+            }
+        }
+    }
+}
