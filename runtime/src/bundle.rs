@@ -203,13 +203,10 @@ fn mount(entry: &Mount, directory: &Path) -> Result<Option<MountSpec>> {
         // What OCI calls a tmpfs on /dev is one the runtime fills with the standard devices.
         "tmpfs" if target == "/dev" => MountSource::Dev,
         "tmpfs" => {
-            let copied = |option: &&str| *option == "tmpcopyup" || *option == "copyup";
-            if own.split(',').any(|option| copied(&option)) {
-                // Podman asks for it by default; over an empty directory nothing is missing.
-                log::warn!("`tmpcopyup` is not offered: {target} starts empty");
-            }
-            let others: Vec<&str> = own.split(',').filter(|option| !copied(option)).collect();
-            MountSource::Tmpfs(others.join(","))
+            let (copied, others): (Vec<&str>, Vec<&str>) =
+                own.split(',').partition(|option| ["tmpcopyup", "copyup"].contains(option));
+            let kind = if copied.is_empty() { MountSource::Tmpfs } else { MountSource::TmpfsCopy };
+            kind(others.join(","))
         }
         "devpts" => MountSource::DevPts(own),
         "proc" => refuse(kind).map(|()| MountSource::Proc)?,

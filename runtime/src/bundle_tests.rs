@@ -29,6 +29,7 @@ fn config() -> Value {
             {"destination": "/dev/pts", "type": "devpts", "source": "devpts",
              "options": ["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"]},
             {"destination": "/dev/shm", "type": "tmpfs", "source": "shm", "options": ["mode=1777"]},
+            {"destination": "/run", "type": "tmpfs", "options": ["rw", "size=1m", "tmpcopyup", "nodev", "mode=755"]},
             {"destination": "/dev/mqueue", "type": "mqueue", "source": "mqueue", "options": ["nosuid"]},
             {"destination": "/sys", "type": "sysfs", "source": "sysfs", "options": ["ro"]},
             {"destination": "/sys/fs/cgroup", "type": "cgroup", "source": "cgroup", "options": ["relatime", "ro"]},
@@ -77,12 +78,15 @@ fn a_whole_bundle_is_understood() {
     assert_eq!(spec.readonly_paths, ["/proc/sys"]);
     assert_eq!(spec.sysctls, [("net.core.somaxconn".to_string(), "256".to_string())]);
 
-    let [root, proc, dev, pts, shm, mqueue, sys, cgroup, data] = &spec.mounts[..] else { panic!("{:?}", spec.mounts) };
+    let [root, proc, dev, pts, shm, run, mqueue, sys, cgroup, data] = &spec.mounts[..] else {
+        panic!("{:?}", spec.mounts)
+    };
     assert!(root.read_only && matches!(&root.source, MountSource::Host(path) if path.ends_with("rootfs")));
     assert_eq!((&proc.source, proc.target.as_str()), (&MountSource::Proc, "/proc"));
     assert!(dev.source == MountSource::Dev && dev.no_suid && !dev.no_exec);
     assert_eq!(pts.source, MountSource::DevPts("newinstance,ptmxmode=0666,mode=0620,gid=5".into()));
     assert_eq!(shm.source, MountSource::Tmpfs("mode=1777".into()));
+    assert_eq!(run.source, MountSource::TmpfsCopy("size=1m,mode=755".into()));
     assert_eq!((&mqueue.source, &sys.source), (&MountSource::Mqueue, &MountSource::Sys));
     assert_eq!((&cgroup.source, cgroup.read_only), (&MountSource::Cgroup, true));
     assert_eq!(data.target, "/data");

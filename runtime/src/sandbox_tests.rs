@@ -381,6 +381,50 @@ fn a_read_only_root_still_gets_its_places() {
     assert!(text.contains("fine\ncontent\n") && text.ends_with("amber\nrealm\n"), "{text}");
 }
 
+/// A tmpfs that starts with a copy has everything of the directory beneath, which stays as it is; another has its mode.
+#[test]
+fn a_tmpfs_starts_with_what_it_covers() {
+    let below = tempfile::tempdir().unwrap();
+    let make = "cd $0; echo text > file; chmod 4640 file; chown 5:6 file; ln file other; ln -s file link; mkdir -p a/b; \
+        echo deep > a/b/deep; chmod 750 a .; truncate -s 3M a/hole; echo end >> a/hole; mkfifo fifo; mknod null c 1 3; \
+        touch -d @1000000 a/b/deep a/b a file; chown 7:8 .";
+    let made = std::process::Command::new("sh").args(["-c", make]).arg(below.path()).status().unwrap();
+    assert!(made.success());
+    let xattr = std::process::Command::new("python3")
+        .args(["-c", "import os, sys; os.setxattr(sys.argv[1], 'user.key', b'value')"])
+        .arg(below.path().join("a"))
+        .status();
+    let has_xattr = xattr.is_ok_and(|status| status.success());
+    let volume = |target: &str| mounts::plain(target, MountSource::Host(below.path().into()));
+    let tmpfs = |target: &str, make: fn(String) -> MountSource, options: &str| {
+        mounts::plain(target, make(format!("size=8m{options}")))
+    };
+    let mut all = config(process("")).mounts;
+    all.extend(["/tmp/shown", "/tmp/copy", "/tmp/small", "/tmp/plain"].map(volume));
+    all.push(tmpfs("/tmp/copy", MountSource::TmpfsCopy, ""));
+    all.push(tmpfs("/tmp/small", MountSource::TmpfsCopy, ",mode=1700,uid=0"));
+    all.push(tmpfs("/tmp/plain", MountSource::Tmpfs, ""));
+    let script = "cd /tmp; list() { (cd $1; find . ! -type d -printf '%P %M %U:%G %l %T@ %s %n\\n' -o -printf '%P %M %U:%G\\n' | sort); }; \
+        list shown > 1; list copy > 2; cmp 1 2 && cmp shown/a/b/deep copy/a/b/deep && stat -c %Y copy/a/b copy/a; \
+        cmp shown/a/hole copy/a/hole; [ $(du -k copy/a/hole | cut -f1) -lt 100 ] && echo sparse; \
+        [ copy/file -ef copy/other ] && echo linked; echo new > copy/file; cat shown/file; \
+        stat -c '%a %u:%g' small plain; ls plain | wc -l; \
+        python3 -c \"import os; print(os.getxattr('/tmp/copy/a', 'user.key'))\"";
+    let (output, descriptors) = Output::new();
+    let sandbox = boot(SandboxConfig { descriptors, mounts: all, ..config(process(script)) }).unwrap();
+    sandbox.start().unwrap();
+    sandbox.wait();
+    let text = output.text();
+    let wanted = "1000000\n1000000\nsparse\nlinked\ntext\n1700 0:8\n750 0:0\n0\n";
+    assert!(text.starts_with(wanted) && (!has_xattr || text.ends_with("b'value'\n")), "{text}");
+
+    let mut all = config(process("")).mounts;
+    all.push(volume("/tmp/copy"));
+    all.push(mounts::plain("/tmp/copy", MountSource::TmpfsCopy("size=4k".into())));
+    let full = boot(SandboxConfig { mounts: all, ..config(process("true")) }).err().unwrap().to_string();
+    assert!(full.contains("/tmp/copy") && full.contains("No space left"), "{full}");
+}
+
 /// What the host does to files of a container from outside, as `docker cp` does, the guest sees at once; and the host sees
 /// what the guest does.
 #[test]

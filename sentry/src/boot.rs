@@ -212,6 +212,8 @@ pub enum MountSource {
     Overlay(PathBuf),
     /// A file system in memory, with its mount(8) options such as `size=64m,mode=1777`.
     Tmpfs(String),
+    /// The same, with a copy of what is in the directory beneath.
+    TmpfsCopy(String),
     /// `proc`.
     Proc,
     /// `sysfs`.

@@ -12,7 +12,7 @@ use crate::fs::hostfs::HostFs;
 use crate::fs::overlay::OverlayFs;
 use crate::fs::tmpfs::{TmpFs, TmpfsOptions};
 use crate::fs::walk::Scope;
-use crate::fs::{FileSystem, Mount, MountNamespace, MountOptions, Path, SetAttributes, SuperBlock, types};
+use crate::fs::{FileSystem, Inode, Mount, MountNamespace, MountOptions, Path, SetAttributes, SuperBlock, copy, types};
 use crate::kernel::Kernel;
 use crate::task::Credentials;
 
@@ -141,7 +141,9 @@ pub fn restrict(
 fn failure(spec: &MountSpec, errno: Errno) -> BootError {
     let what = match &spec.source {
         MountSource::Host(path) | MountSource::Overlay(path) => format!("host path {}: ", path.display()),
-        MountSource::Tmpfs(options) | MountSource::DevPts(options) if errno == Errno::EINVAL => {
+        MountSource::Tmpfs(options) | MountSource::TmpfsCopy(options) | MountSource::DevPts(options)
+            if errno == Errno::EINVAL =>
+        {
             format!("options `{options}`: ")
         }
         _ => String::new(),
@@ -160,10 +162,46 @@ fn mount(
         return Ok(());
     }
     let mount = make(kernel, spec, trees)?;
-    let kind = mount.root.inode()?.kind();
-    let place = prepare(namespace, spec.target.as_bytes(), kind)?;
+    let root = mount.root.inode()?;
+    let beneath = directory_at(namespace, spec.target.as_bytes());
+    let place = prepare(namespace, spec.target.as_bytes(), root.kind())?;
+    if let Some(beneath) = &beneath {
+        cover(beneath, root, &spec.source)?;
+    }
     namespace.change(|| mount.attach(&place));
     Ok(())
+}
+
+/// The directory at a path, if there is one.
+fn directory_at(namespace: &Arc<MountNamespace>, target: &[u8]) -> Option<Arc<dyn Inode>> {
+    let credentials = Credentials::root();
+    let scope = Scope::kernel(&credentials, namespace.root().root_path().topmost());
+    let place = scope.resolve(target, true).ok()?;
+    place.inode().ok().filter(|inode| inode.kind() == FileType::Directory).cloned()
+}
+
+/// Gives the root of a tmpfs what it takes over from the directory that it covers: its mode where none is said, as
+/// container runtimes have it; and for a copy everything.
+fn cover(beneath: &Arc<dyn Inode>, root: &Arc<dyn Inode>, source: &MountSource) -> Result<(), Errno> {
+    let m = beneath.metadata()?;
+    let unsaid = |name: &str, options: &str| !options.split(',').any(|option| option.starts_with(name));
+    let mode = |options: &str| unsaid("mode=", options).then_some(m.permissions);
+    match source {
+        MountSource::Tmpfs(options) => {
+            root.set_attributes(&SetAttributes { permissions: mode(options), ..SetAttributes::default() })
+        }
+        MountSource::TmpfsCopy(options) => {
+            root.set_attributes(&SetAttributes {
+                permissions: mode(options),
+                uid: unsaid("uid=", options).then_some(m.uid),
+                gid: unsaid("gid=", options).then_some(m.gid),
+                ..SetAttributes::default()
+            })?;
+            copy::attributes(beneath, root)?;
+            copy::tree(beneath, root)
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Makes the mount of a specification.
@@ -175,7 +213,7 @@ fn make(kernel: &Arc<Kernel>, spec: &MountSpec, trees: &HostTrees) -> Result<Arc
             let upper = TmpFs::new(kernel.memory.clone(), TmpfsOptions::default().with_defaults(kernel.memory.limit()));
             (OverlayFs::new(HostFs::new(&kernel.memory, trees.start(path)?, false)?, upper)?, "overlay")
         }
-        MountSource::Tmpfs(options) => (by_type("tmpfs", options)?, "tmpfs"),
+        MountSource::Tmpfs(options) | MountSource::TmpfsCopy(options) => (by_type("tmpfs", options)?, "tmpfs"),
         MountSource::Proc => (by_type("proc", "")?, "proc"),
         MountSource::Sys => (by_type("sysfs", "")?, "sysfs"),
         MountSource::Dev => (by_type("devtmpfs", "mode=755")?, "tmpfs"),

@@ -6,6 +6,7 @@ pub mod attributes;
 pub mod boot;
 pub mod change;
 mod context;
+mod copy;
 mod dentry;
 pub mod dev;
 pub mod devpts;

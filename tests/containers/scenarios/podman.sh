@@ -12,6 +12,10 @@ status 11 "${run[@]}" --rm "$TREE" sh -c 'exit 11'
 is '1000 /tmp' "${run[@]}" --rm --user 1000 --workdir /tmp "$TREE" sh -c 'echo $(id -u) $PWD'
 is 'x=y' "${run[@]}" --rm --env x=y "$TREE" sh -c 'echo x=$x'
 is page "${run[@]}" --rm --volume "$PWD:/here:ro" "$TREE" sh -c 'echo page'
+# Over a directory, a tmpfs of Podman's starts with a copy of it.
+listing='cd /etc/default && ls -ln --time-style=+ | tail -n +2; touch written'
+is "$(cd "$TREE/etc/default" && ls -ln --time-style=+ | tail -n +2)" "${run[@]}" --rm --tmpfs /etc/default "$TREE" sh -c "$listing"
+[ ! -e "$TREE/etc/default/written" ] || fail 'written beneath'
 "${run[@]}" --detach --name one "$TREE" sh -c 'trap "exit 3" TERM; echo up; while :; do sleep 0.1; done'
 soon bash -c 'podman --root "$PWD/storage" --runroot /run/podman-of-test logs one | grep -q up'
 is executed p exec one echo executed

@@ -14,11 +14,8 @@ use super::file::OverlayFile;
 use super::{OverlayFs, UPPER_NUMBERS};
 use crate::fs::access::Ownership;
 use crate::fs::tmpfs::TmpInode;
-use crate::fs::{File, FileSystem, Inode, Metadata, NewInode, SetAttributes, SetTime};
+use crate::fs::{File, FileSystem, Inode, Metadata, NewInode, SetAttributes, SetTime, copy};
 use crate::sync::{Mutex, Rank};
-
-/// How much is copied up at once.
-const COPY: usize = 1 << 20;
 
 /// An inode of the lower tree, of the upper layer, or of the lower tree and changed.
 pub(super) struct OverlayInode {
@@ -121,27 +118,8 @@ impl OverlayInode {
             return Ok(upper);
         }
         let lower = self.lower().ok_or(Errno::EIO)?;
-        let m = lower.metadata()?;
-        let target = if self.kind == FileType::Symlink { lower.read_link()? } else { Vec::new() };
-        let new = NewInode {
-            kind: self.kind,
-            permissions: m.permissions,
-            uid: m.uid,
-            gid: m.gid,
-            special: m.special,
-            target: &target,
-        };
-        let upper: Arc<dyn Inode> = self.fs.upper.make(&new)?;
-        if self.kind == FileType::Regular {
-            copy_content(lower, &upper, m.size.min(most))?;
-        }
-        copy_xattrs(lower, &upper)?;
-        let times = SetAttributes {
-            accessed: Some(SetTime::To(m.accessed)),
-            modified: Some(SetTime::To(m.modified)),
-            ..SetAttributes::default()
-        };
-        upper.set_attributes(&times)?;
+        let upper = copy::inode(lower, most, |new| Ok(self.fs.upper.make(new)?))?;
+        copy::times(lower, &upper)?;
         self.anchor();
         Ok(self.upper.get_or_init(|| upper))
     }
@@ -217,42 +195,6 @@ impl Drop for OverlayInode {
             }
         }
     }
-}
-
-fn copy_content(lower: &Arc<dyn Inode>, upper: &Arc<dyn Inode>, len: u64) -> Result<(), Errno> {
-    let from = lower.clone().open(OpenFlags::O_RDONLY)?;
-    let to = upper.clone().open(OpenFlags::O_WRONLY)?;
-    let mut buffer = vec![0; COPY.min(len as usize)];
-    let mut at = 0;
-    while at < len {
-        // Holes stay holes.
-        at = match from.seek_data(at, false) {
-            Ok(data) => data.min(len),
-            Err(Errno::ENXIO) => break,
-            Err(_) => at,
-        };
-        let want = buffer.len().min((len - at) as usize);
-        let got = from.read_at(&mut buffer[..want], at)?;
-        if got == 0 {
-            break;
-        }
-        let mut done = 0;
-        while done < got {
-            done += to.write_at(&buffer[done..got], at + done as u64)?;
-        }
-        at += got as u64;
-    }
-    upper.set_attributes(&SetAttributes { size: Some(len), ..SetAttributes::default() })
-}
-
-fn copy_xattrs(lower: &Arc<dyn Inode>, upper: &Arc<dyn Inode>) -> Result<(), Errno> {
-    // A lower file that cannot be opened shows no attributes, so there are none to keep.
-    for name in lower.xattrs().unwrap_or_default() {
-        if let Ok(value) = lower.xattr(&name) {
-            upper.set_xattr(&name, &value, false, false)?;
-        }
-    }
-    Ok(())
 }
 
 impl Inode for OverlayInode {

@@ -1,0 +1,134 @@
+//! Copies of files with all that belongs to them: contents, holes, owners, modes, times, extended attributes.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use amber_abi::errno::Errno;
+use amber_abi::open::OpenFlags;
+use amber_abi::stat::{Device, FileType};
+
+use crate::fs::{DirectoryEntry, DirectorySink, Inode, NewInode, SetAttributes, SetTime};
+
+/// How much is copied at once.
+const PIECE: usize = 1 << 20;
+
+/// A copy of an inode, with at most `most` bytes of its content, made by `make`. Its times are set [later](times).
+///
+/// # Errors
+/// Those of both file systems, such as `ENOSPC`.
+pub fn inode(
+    from: &Arc<dyn Inode>,
+    most: u64,
+    make: impl FnOnce(&NewInode<'_>) -> Result<Arc<dyn Inode>, Errno>,
+) -> Result<Arc<dyn Inode>, Errno> {
+    let m = from.metadata()?;
+    let target = if m.kind == FileType::Symlink { from.read_link()? } else { Vec::new() };
+    let (permissions, special) = (m.permissions, m.special);
+    let to = make(&NewInode { kind: m.kind, permissions, uid: m.uid, gid: m.gid, special, target: &target })?;
+    if m.kind == FileType::Regular {
+        content(from, &to, m.size.min(most))?;
+    }
+    attributes(from, &to)?;
+    Ok(to)
+}
+
+/// Gives a copy the times of the original.
+///
+/// # Errors
+/// Those of both file systems.
+pub fn times(from: &Arc<dyn Inode>, to: &Arc<dyn Inode>) -> Result<(), Errno> {
+    let m = from.metadata()?;
+    let (accessed, modified) = (Some(SetTime::To(m.accessed)), Some(SetTime::To(m.modified)));
+    to.set_attributes(&SetAttributes { accessed, modified, ..SetAttributes::default() })
+}
+
+/// Copies all that is beneath a directory into another, an empty one. What has several names there has them in the copy.
+///
+/// # Errors
+/// Those of both file systems, such as `ENOSPC`.
+pub fn tree(from: &Arc<dyn Inode>, to: &Arc<dyn Inode>) -> Result<(), Errno> {
+    let mut linked: HashMap<(Device, u64), Arc<dyn Inode>> = HashMap::new();
+    let mut open = vec![(from.clone(), to.clone())];
+    let mut at = 0;
+    // Trees may be deeper than the stack. Directories get their times when nothing is made in them any more.
+    while let Some((from, to)) = open.get(at).cloned() {
+        for name in names(&from)? {
+            let original = from.lookup(&name)?;
+            let m = original.metadata()?;
+            let has_more = m.kind != FileType::Directory && m.links > 1;
+            if let Some(copy) = linked.get(&(m.device, m.number)).filter(|_| has_more) {
+                to.link(&name, copy)?;
+                continue;
+            }
+            let copy = inode(&original, u64::MAX, |new| to.create(&name, new))?;
+            if m.kind == FileType::Directory {
+                open.push((original, copy));
+                continue;
+            }
+            times(&original, &copy)?;
+            if has_more {
+                linked.insert((m.device, m.number), copy);
+            }
+        }
+        at += 1;
+    }
+    open.iter().rev().try_for_each(|(from, to)| times(from, to))
+}
+
+fn content(from: &Arc<dyn Inode>, to: &Arc<dyn Inode>, len: u64) -> Result<(), Errno> {
+    let source = from.clone().open(OpenFlags::O_RDONLY)?;
+    let target = to.clone().open(OpenFlags::O_WRONLY)?;
+    let mut buffer = vec![0; PIECE.min(len as usize)];
+    let mut at = 0;
+    while at < len {
+        // Holes stay holes.
+        at = match source.seek_data(at, false) {
+            Ok(data) => data.min(len),
+            Err(Errno::ENXIO) => break,
+            Err(_) => at,
+        };
+        let want = buffer.len().min((len - at) as usize);
+        let got = source.read_at(&mut buffer[..want], at)?;
+        if got == 0 {
+            break;
+        }
+        let mut done = 0;
+        while done < got {
+            done += target.write_at(&buffer[done..got], at + done as u64)?;
+        }
+        at += got as u64;
+    }
+    to.set_attributes(&SetAttributes { size: Some(len), ..SetAttributes::default() })
+}
+
+/// Gives a copy the extended attributes of the original.
+///
+/// # Errors
+/// Those of the copy's file system.
+pub fn attributes(from: &Arc<dyn Inode>, to: &Arc<dyn Inode>) -> Result<(), Errno> {
+    // A file that cannot be opened shows no attributes, so there are none to keep.
+    for name in from.xattrs().unwrap_or_default() {
+        if let Ok(value) = from.xattr(&name) {
+            to.set_xattr(&name, &value, false, false)?;
+        }
+    }
+    Ok(())
+}
+
+/// Collects the names in a directory.
+struct Names(Vec<Vec<u8>>);
+
+impl DirectorySink for Names {
+    fn add(&mut self, entry: DirectoryEntry<'_>) -> bool {
+        if entry.name != b"." && entry.name != b".." {
+            self.0.push(entry.name.to_owned());
+        }
+        true
+    }
+}
+
+fn names(directory: &Arc<dyn Inode>) -> Result<Vec<Vec<u8>>, Errno> {
+    let mut names = Names(Vec::new());
+    directory.clone().open(OpenFlags::O_RDONLY | OpenFlags::O_DIRECTORY)?.read_directory(0, &mut names)?;
+    Ok(names.0)
+}
