@@ -22,3 +22,6 @@ pub const BOOTTIME: u64 = 0x30;
 pub const TAI: u64 = 0x38;
 /// Not zero as long as every thread is on processor 0 for all it may know, 32 bits. No sequence guards it.
 pub const FIRST_PROCESSOR: u64 = 0x40;
+
+/// Nanoseconds in a tick, at which the coarse clocks advance.
+pub const TICK: u64 = 1_000_000_000 / 250;

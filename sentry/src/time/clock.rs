@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use amber_abi::time::Timespec;
 use amber_host::clock::{ClockId as HostClock, read};
+use amber_vdso::data::TICK;
 
 /// CLOCK_REALTIME as file systems stamp files with it.
 pub fn realtime() -> Timespec {
@@ -44,11 +45,12 @@ impl Clock {
     /// What it shows.
     pub fn now(self) -> u64 {
         read(match self {
+            // The last tick as the vDSO has it.
+            Clock::RealtimeCoarse => return Clock::Realtime.now() / TICK * TICK,
+            Clock::MonotonicCoarse => return Clock::Monotonic.now() / TICK * TICK,
             Clock::Realtime => HostClock::CLOCK_REALTIME,
             Clock::Monotonic => HostClock::CLOCK_MONOTONIC,
             Clock::MonotonicRaw => HostClock::CLOCK_MONOTONIC_RAW,
-            Clock::RealtimeCoarse => HostClock::CLOCK_REALTIME_COARSE,
-            Clock::MonotonicCoarse => HostClock::CLOCK_MONOTONIC_COARSE,
             Clock::Boottime => HostClock::CLOCK_BOOTTIME,
             Clock::Tai => HostClock::CLOCK_TAI,
         })

@@ -2,6 +2,7 @@
 
 use amber_abi::errno::Errno;
 use amber_abi::time::{ClockId, NSEC_PER_SEC, Timespec, Timeval, Timezone};
+use amber_vdso::data::TICK;
 
 use crate::error::SysResult;
 use crate::syscalls::args::{In, Out};
@@ -10,8 +11,8 @@ use crate::time::TimerClock;
 use crate::time::clock::{Clock, to_timespec};
 use crate::time::cpu::{CpuClock, Part};
 
-/// What the coarse clocks and the clocks of whole ticks advance by, in nanoseconds: a tick of 250 in a second.
-const COARSE: i64 = NSEC_PER_SEC / 250;
+/// What the coarse clocks and the clocks of whole ticks advance by, in nanoseconds.
+const COARSE: i64 = TICK as i64;
 
 /// The low bits of the number of a processor-time clock: what counts, and whether it is a thread's.
 const CPU_KIND: i32 = 3;
