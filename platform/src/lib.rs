@@ -19,7 +19,7 @@ pub use contract::{
 };
 pub use counters::{Counters, Reason};
 pub use floating::FloatingFormat;
-pub use memory::{FrameRange, Frames, GuestMemory, OutOfMemory};
+pub use memory::{FrameRange, Frames, GuestMemory, OutOfMemory, Touched};
 pub use registers::Registers;
 pub use run_state::RunState;
 

@@ -11,7 +11,6 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use nix::fcntl::{FallocateFlags, fallocate};
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::sys::stat::fstat;
-use nix::unistd::{Whence, lseek};
 use parking_lot::Mutex;
 use thiserror::Error;
 use vm_memory::bitmap::BitmapSlice;
@@ -23,6 +22,10 @@ use vm_memory::{
 
 use crate::PAGE_SIZE;
 use crate::contract::HostFault;
+
+mod touched;
+
+pub use touched::Touched;
 
 /// A run of frames, in bytes of the memfd; both ends are page aligned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -302,25 +305,6 @@ impl GuestMemory {
         ledger.used.insert(start, (start + len, 1));
         self.held.fetch_add(len, Ordering::Relaxed);
         Ok(Frames { memory: self.clone(), range: FrameRange { start, len } })
-    }
-
-    /// The parts of a range that were touched since they were taken, in order.
-    pub fn touched(&self, range: FrameRange) -> Vec<FrameRange> {
-        let mut parts = Vec::new();
-        let mut at = range.start;
-        while at < range.end() {
-            // The seek position itself means nothing to anyone, so concurrent callers do no harm.
-            let Ok(start) = lseek(&*self.file, at as i64, Whence::SeekData) else { break };
-            let start = start as u64;
-            if start >= range.end() {
-                break;
-            }
-            let end = lseek(&*self.file, start as i64, Whence::SeekHole).map_or(range.end(), |end| end as u64);
-            let end = end.min(range.end());
-            parts.push(FrameRange { start, len: end - start });
-            at = end;
-        }
-        parts
     }
 
     /// Bytes of frames that have holders, touched or not.

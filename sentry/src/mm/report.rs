@@ -1,12 +1,13 @@
 //! What `/proc` tells of an address space.
 
+use std::ops::Range;
 use std::sync::Arc;
 
-use amber_platform::{FrameRange, PAGE_SIZE};
+use amber_platform::{PAGE_SIZE, Touched};
 
 use super::address::is_data;
 use super::manager::{MemoryManager, State};
-use super::runs::{Ownership, Piece};
+use super::runs::Ownership;
 use super::vma::{Vma, VmaFlags};
 
 /// How much of an area is in memory, in bytes, as `/proc/PID/smaps` tells it.
@@ -50,47 +51,21 @@ impl MemoryManager {
 
     /// How much of each area is in memory, beside the area itself.
     pub fn usage(&self) -> Vec<(Vma, AreaUsage)> {
-        self.with(|state| state.areas.iter().map(|vma| (vma.clone(), self.usage_of(state, vma))).collect())
+        self.with(|state| {
+            let touched = self.touched(state, 0..self.limit);
+            state.areas.iter().map(|vma| (vma.clone(), usage_of(state, vma, &touched))).collect()
+        })
     }
 
-    fn touched(&self, piece: &Piece) -> Vec<FrameRange> {
-        self.memory.touched(piece.frames)
-    }
-
-    fn usage_of(&self, state: &State, vma: &Vma) -> AreaUsage {
-        let mut usage = AreaUsage::default();
-        for piece in state.runs.pieces(vma.range()) {
-            let holders = state
-                .runs
-                .find(piece.start)
-                .map_or(1, |(start, run)| u64::from(run.frames.holders(piece.start - start, piece.frames.len)).max(1));
-            for part in self.touched(&piece) {
-                usage.rss += part.len;
-                let cached = piece.ownership.is_of_object();
-                // The cache itself is a holder of its frames, but no process.
-                let processes = if cached { holders.saturating_sub(1).max(1) } else { holders };
-                usage.pss += part.len / processes;
-                let dirty = piece.ownership != Ownership::Cached && piece.ownership != Ownership::SharedRead;
-                *match (processes > 1, dirty) {
-                    (true, true) => &mut usage.shared_dirty,
-                    (true, false) => &mut usage.shared_clean,
-                    (false, true) => &mut usage.private_dirty,
-                    (false, false) => &mut usage.private_clean,
-                } += part.len;
-                if !cached {
-                    usage.anonymous += part.len;
-                }
-            }
-        }
-        if vma.flags.contains(VmaFlags::LOCKED) {
-            usage.locked = usage.pss;
-        }
-        usage
+    /// Which frames of an address range are in memory.
+    fn touched(&self, state: &State, range: Range<u64>) -> Touched {
+        self.memory.touched(state.runs.pieces(range).map(|piece| piece.frames))
     }
 
     /// The sums.
     pub fn totals(&self) -> Totals {
         self.with(|state| {
+            let touched = self.touched(state, 0..self.limit);
             let mut totals = Totals { peak: state.peak, size: state.areas.total(), ..Totals::default() };
             for vma in state.areas.iter() {
                 if is_data(vma) {
@@ -107,7 +82,7 @@ impl MemoryManager {
                 }
                 let file = vma.object().is_some_and(|area| area.file.is_some());
                 for piece in state.runs.pieces(vma.range()) {
-                    let bytes: u64 = self.touched(&piece).iter().map(|part| part.len).sum();
+                    let bytes: u64 = touched.parts(piece.frames).map(|part| part.len).sum();
                     let of_object = piece.ownership.is_of_object();
                     *match (of_object, file) {
                         (false, _) => &mut totals.anon,
@@ -158,8 +133,9 @@ impl MemoryManager {
                     }
                 }
             }
+            let touched = self.touched(state, address..end);
             for piece in state.runs.pieces(address..end) {
-                for part in self.touched(&piece) {
+                for part in touched.parts(piece.frames) {
                     mark(piece.start + (part.start - piece.frames.start), part.len);
                 }
             }
@@ -207,4 +183,35 @@ impl MemoryManager {
             }
         })
     }
+}
+
+fn usage_of(state: &State, vma: &Vma, touched: &Touched) -> AreaUsage {
+    let mut usage = AreaUsage::default();
+    for piece in state.runs.pieces(vma.range()) {
+        let holders = state
+            .runs
+            .find(piece.start)
+            .map_or(1, |(start, run)| u64::from(run.frames.holders(piece.start - start, piece.frames.len)).max(1));
+        for part in touched.parts(piece.frames) {
+            usage.rss += part.len;
+            let cached = piece.ownership.is_of_object();
+            // The cache itself is a holder of its frames, but no process.
+            let processes = if cached { holders.saturating_sub(1).max(1) } else { holders };
+            usage.pss += part.len / processes;
+            let dirty = piece.ownership != Ownership::Cached && piece.ownership != Ownership::SharedRead;
+            *match (processes > 1, dirty) {
+                (true, true) => &mut usage.shared_dirty,
+                (true, false) => &mut usage.shared_clean,
+                (false, true) => &mut usage.private_dirty,
+                (false, false) => &mut usage.private_clean,
+            } += part.len;
+            if !cached {
+                usage.anonymous += part.len;
+            }
+        }
+    }
+    if vma.flags.contains(VmaFlags::LOCKED) {
+        usage.locked = usage.pss;
+    }
+    usage
 }
