@@ -20,6 +20,8 @@ const LONGEST: u64 = 1_000_000_000;
 const SHORTEST: u64 = 5_000_000;
 /// Being ahead of the host's clock by more than this is no measuring error.
 const MOST_AHEAD: u64 = 1_000_000;
+/// Two clocks that seem to have moved against each other by no more than this, in nanoseconds, have not.
+const NOISE: u64 = 1_000;
 
 /// The counter and CLOCK_MONOTONIC at one moment.
 #[derive(Clone, Copy)]
@@ -42,12 +44,35 @@ impl Sample {
     }
 }
 
+/// How far a clock is from CLOCK_MONOTONIC: what is to be added to that, modulo 2^64.
+#[derive(Clone, Copy)]
+struct Distance(u64);
+
+impl Distance {
+    /// Measures it, of several tries by the one that took the shortest. The `known` one stays if it may still be true,
+    /// since what guests were told of the clock hangs on it.
+    fn measure(clock: Clock, known: Option<Distance>) -> Distance {
+        let tries = (0..5).map(|_| {
+            let before = Clock::Monotonic.now();
+            let time = clock.now();
+            let width = Clock::Monotonic.now().saturating_sub(before);
+            (width, time.wrapping_sub(before + width / 2))
+        });
+        let (width, distance) = tries.min_by_key(|&(width, _)| width).unwrap_or_default();
+        let moved = |known: &Distance| (distance.wrapping_sub(known.0) as i64).unsigned_abs();
+        known.filter(|known| moved(known) <= width.max(NOISE)).unwrap_or(Distance(distance))
+    }
+}
+
 /// What stands in the page of data.
 #[derive(Clone, Copy)]
 struct Parameters {
     base: Sample,
     multiplier: u64,
     span: u64,
+    realtime: Distance,
+    boottime: Distance,
+    tai: Distance,
 }
 
 impl Parameters {
@@ -56,8 +81,26 @@ impl Parameters {
         self.base.monotonic.saturating_add(((ticks * u128::from(self.multiplier)) >> 32) as u64)
     }
 
+    /// The latest CLOCK_MONOTONIC anybody can have read.
+    fn latest(&self, counter: u64) -> u64 {
+        self.monotonic(counter.min(self.base.counter.saturating_add(self.span)))
+    }
+
     fn is_fresh(&self, counter: u64) -> bool {
         counter.checked_sub(self.base.counter).is_some_and(|ticks| ticks <= self.span / 2)
+    }
+
+    /// What guests read from a clock by themselves at this moment; none if they have to ask for it.
+    fn shown(&self, clock: Clock, counter: u64) -> Option<u64> {
+        let distance = match clock {
+            Clock::Monotonic => Distance(0),
+            Clock::Realtime => self.realtime,
+            Clock::Boottime => self.boottime,
+            Clock::Tai => self.tai,
+            Clock::MonotonicRaw | Clock::RealtimeCoarse | Clock::MonotonicCoarse => return None,
+        };
+        let is_good = counter.checked_sub(self.base.counter).is_some_and(|ticks| ticks <= self.span);
+        is_good.then(|| self.monotonic(counter).wrapping_add(distance.0))
     }
 }
 
@@ -125,16 +168,22 @@ impl Vdso {
         self.memory.atomic_u32(self.data.range().start + data::FIRST_PROCESSOR).store(0, Ordering::SeqCst);
     }
 
-    /// Makes the parameters good for some time again, unless they are. Called whenever a guest asks for the time by a
-    /// system call.
-    pub fn refresh(&self) {
+    /// What a clock shows to a guest that asks for it by a system call: just what the guest would read by itself, so that
+    /// time never goes back from one way of asking to the other. Makes the parameters good for some time again, unless
+    /// they are.
+    pub fn now(&self, clock: Clock) -> u64 {
         if !self.counts {
-            return;
+            return clock.now();
         }
         let mut calibration = self.calibration.lock();
-        if calibration.published.is_some_and(|parameters| parameters.is_fresh(processor::time_stamp())) {
-            return;
+        if !calibration.published.is_some_and(|parameters| parameters.is_fresh(processor::time_stamp())) {
+            self.calibrate(&mut calibration);
         }
+        let shown = calibration.published.and_then(|parameters| parameters.shown(clock, processor::time_stamp()));
+        shown.unwrap_or_else(|| clock.now())
+    }
+
+    fn calibrate(&self, calibration: &mut Calibration) {
         let now = Sample::take();
         let elapsed = now.monotonic.saturating_sub(calibration.anchor.monotonic);
         let ticks = now.counter.saturating_sub(calibration.anchor.counter);
@@ -146,14 +195,20 @@ impl Vdso {
         let valid = elapsed.saturating_mul(2).min(LONGEST);
         let span = ((u128::from(valid) << 32) / u128::from(rate.max(1))) as u64;
         // Guests were told times by the old parameters; time must not go back, so what we are ahead is lost slowly.
-        let shown = calibration.published.map_or(0, |parameters| parameters.monotonic(now.counter));
+        let known = calibration.published;
+        let shown = known.map_or(0, |parameters| parameters.latest(now.counter));
         let ahead = shown.checked_sub(now.monotonic).filter(|&ahead| ahead < MOST_AHEAD).unwrap_or(0);
-        let multiplier = rate - (u128::from(rate) * u128::from(ahead) / u128::from(valid)) as u64;
-        let base = Sample { monotonic: now.monotonic + ahead, ..now };
+        let parameters = Parameters {
+            base: Sample { monotonic: now.monotonic + ahead, ..now },
+            multiplier: rate - (u128::from(rate) * u128::from(ahead) / u128::from(valid)) as u64,
+            span,
+            realtime: Distance::measure(Clock::Realtime, known.map(|parameters| parameters.realtime)),
+            boottime: Distance::measure(Clock::Boottime, known.map(|parameters| parameters.boottime)),
+            tai: Distance::measure(Clock::Tai, known.map(|parameters| parameters.tai)),
+        };
         if elapsed >= LONGEST {
             calibration.anchor = now;
         }
-        let parameters = Parameters { base, multiplier, span };
         calibration.published = Some(parameters);
         self.publish(&parameters);
     }
@@ -161,21 +216,17 @@ impl Vdso {
     fn publish(&self, parameters: &Parameters) {
         let page = self.data.range().start;
         let sequence = self.memory.atomic_u32(page + data::SEQUENCE);
-        // The other clocks as they stand to this one now.
-        let before = Clock::Monotonic.now();
-        let (realtime, boottime, tai) = (Clock::Realtime.now(), Clock::Boottime.now(), Clock::Tai.now());
-        let middle = before + Clock::Monotonic.now().saturating_sub(before) / 2;
-        let at_base = |now: u64| now.wrapping_sub(middle).wrapping_add(parameters.base.monotonic);
+        let base = parameters.base.monotonic;
         let count = sequence.load(Ordering::SeqCst);
         sequence.store(count | 1, Ordering::SeqCst);
         for (offset, value) in [
             (data::COUNTER_BASE, parameters.base.counter),
             (data::COUNTER_SPAN, parameters.span),
             (data::MULTIPLIER, parameters.multiplier),
-            (data::MONOTONIC, parameters.base.monotonic),
-            (data::REALTIME, at_base(realtime)),
-            (data::BOOTTIME, at_base(boottime)),
-            (data::TAI, at_base(tai)),
+            (data::MONOTONIC, base),
+            (data::REALTIME, base.wrapping_add(parameters.realtime.0)),
+            (data::BOOTTIME, base.wrapping_add(parameters.boottime.0)),
+            (data::TAI, base.wrapping_add(parameters.tai.0)),
         ] {
             self.memory.atomic_u64(page + offset).store(value, Ordering::SeqCst);
         }
