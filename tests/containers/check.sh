@@ -4,6 +4,8 @@ set -euo pipefail
 # The trace goes where nobody looks for the output of a command.
 exec 9>&2
 BASH_XTRACEFD=9
+# Each line with the second of the scenario.
+PS4='+$SECONDS '
 
 # Everything a scenario starts, it removes at its end: containers of its name, and what `cleanup` is told.
 cleanup=()

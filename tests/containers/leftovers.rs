@@ -42,7 +42,8 @@ pub fn find(space: &Space, before: &BTreeSet<String>) -> Result<Vec<String>> {
         groups(&hierarchy?.path().join(space.cgroup.trim_start_matches('/')), &mut left);
     }
     groups(&Path::new("/sys/fs/cgroup").join(space.cgroup.trim_start_matches('/')), &mut left);
-    for state in [format!("/run/{}", space.runtime.name), format!("/run/docker/runtime-{}/moby", space.runtime.name)] {
+    let name = &space.runtime.name;
+    for state in ["/run/amber", &format!("/run/{name}"), &format!("/run/docker/runtime-{name}/moby")] {
         for entry in fs::read_dir(state).into_iter().flatten() {
             left.push(format!("file {}", entry?.path().display()));
         }

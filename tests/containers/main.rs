@@ -1,7 +1,8 @@
 //! `cargo test -p amber-tests --test containers`: Docker, containerd and Podman with Amber as their runtime.
 //!
 //! The engines are those of this machine, started for the tests alone, in namespaces of their own. `AMBER_TEST_RUNTIME`
-//! names another runtime, by a name or a path: with `runc` it is seen that a scenario is right.
+//! names another runtime, by a name or a path: with `runc` it is seen that a scenario is right. `amber-kvm` is the `amber` of
+//! this workspace with KVM as its platform.
 #![forbid(unsafe_code)]
 
 mod at_terminal;
@@ -52,15 +53,13 @@ fn try_main() -> Result<ExitCode> {
     if args.list || !listed.iter().any(wanted) {
         return Ok(libtest_mimic::run(&args, listed).exit_code());
     }
-    if let Some(obstacle) = space::obstacle() {
+    if let Some(obstacle) = space::obstacle().or_else(|| runtime.obstacle()) {
         eprintln!("SKIPPED: every test with containers, since {obstacle}");
         let ignored = listed.into_iter().map(|trial| trial.with_ignored_flag(true)).collect();
         return Ok(libtest_mimic::run(&args, ignored).exit_code());
     }
     if !space::is_own() {
-        // What takes long, or needs the world outside, is made before the door closes.
-        let runtime = runtime.prepare(&setup)?;
-        return space::enter(&runtime, setup.services()?);
+        return space::enter(runtime, &setup);
     }
     let space = Arc::new(Space::inside(&setup, runtime)?);
     let engine = Engine::start(&space)?;

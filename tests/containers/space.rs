@@ -5,7 +5,7 @@
 
 use std::env;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Command, ExitCode};
 
 use amber_tests::run;
@@ -74,9 +74,11 @@ pub fn is_own() -> bool {
 }
 
 /// Runs this program with its arguments in new namespaces, to its end.
-pub fn enter(runtime: &Runtime, tree: &Path) -> Result<ExitCode> {
-    let directory = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("containers-{}", runtime.name));
+pub fn enter(runtime: Runtime, setup: &Setup) -> Result<ExitCode> {
+    let directory = setup.built.join(format!("containers-{}", runtime.name));
     fs::create_dir_all(&directory)?;
+    // What takes long, or needs the world outside, is made before the door closes.
+    let (runtime, tree) = (runtime.prepare(setup, &directory)?, setup.services()?);
     // Two runs at once would meet in the directory.
     let mut command = Command::new("flock");
     command.arg(directory.join("lock")).args([

@@ -12,6 +12,12 @@ echo 'ordinary:200000:65536' >>subgid
 for file in passwd group subuid subgid; do [ -e /etc/$file ] || continue; mount --bind $file /etc/$file; done
 mkdir -p /run/user-of-ordinary/home && chown -R 23456:23456 /run/user-of-ordinary && chmod 755 /run/user-of-ordinary
 cp "$RUNTIME" /run/user-of-ordinary/runtime-under-test
+# The device is root's, so that the runtime has to do without; unless it is told to use it.
+if [ "$RUNTIME_NAME" = amber-kvm ]; then
+    cp "${RUNTIME%/*}/amber-itself" /run/user-of-ordinary/
+    mknod --mode 666 /run/user-of-ordinary/kvm c 10 232
+    mount --bind /run/user-of-ordinary/kvm /dev/kvm
+fi
 exec setpriv --reuid 23456 --regid 23456 --clear-groups --reset-env env HOME=/run/user-of-ordinary/home \
     XDG_RUNTIME_DIR=/run/user-of-ordinary NAME="$NAME" HELPERS=/run/user-of-ordinary TREE="$TREE" PATH="$PATH" bash -x /run/user-of-ordinary/script
 END
