@@ -3,6 +3,7 @@
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
 use std::time::{Instant, SystemTime};
 
 use amber_host::terminal;
@@ -37,8 +38,26 @@ pub fn report(args: &GlobalArgs, message: &str) {
     if args.log.is_some() {
         log::error!("{message}");
     }
+    complain(args.log.is_some(), args.log_format, message);
+}
+
+/// The same of a command that logs nothing else, since it was called wrongly.
+pub fn report_early(log: Option<&Path>, format: Option<LogFormat>, message: &str) {
+    if let Some(path) = log {
+        let line = match format {
+            Some(format) => entry(format, Level::Error, message),
+            None => format!("{}{message}", prefix(Level::Error)),
+        };
+        let file = OpenOptions::new().append(true).create(true).open(path);
+        // Standard error has it as well.
+        let _ = file.and_then(|mut file| writeln!(file, "{line}"));
+    }
+    complain(log.is_some(), format, message);
+}
+
+fn complain(is_logged: bool, format: Option<LogFormat>, message: &str) {
     // Who has no standard error has the status.
-    let _ = match args.log_format.filter(|_| args.log.is_none()) {
+    let _ = match format.filter(|_| !is_logged) {
         Some(format) => writeln!(io::stderr(), "{}", entry(format, Level::Error, message)),
         None => writeln!(io::stderr(), "amber: {message}"),
     };

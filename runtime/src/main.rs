@@ -22,6 +22,7 @@ mod sandbox_tests;
 mod seccomp;
 mod table;
 
+use std::env;
 use std::io::{self, Write};
 use std::panic;
 use std::process::{self, ExitCode};
@@ -33,11 +34,13 @@ use anyhow::{Context, Result};
 use clap::Parser;
 
 use crate::caller::Caller;
-use crate::cli::{Cli, Command, Network};
+use crate::cli::{Cli, Command, Network, Salvaged};
 use crate::oci::FailureKind;
 
 /// The exit status when Amber itself fails, as Docker has it: no program confuses it with its own.
 const FAILED: u8 = 125;
+/// The exit status of a command of runc's that was called wrongly, as runc has it.
+const MISUSED: u8 = 1;
 /// The exit status when the program was found but cannot be executed, as shells have it.
 const NOT_EXECUTABLE: u8 = 126;
 /// The exit status when the program was not found, as shells have it.
@@ -56,10 +59,7 @@ fn main() -> ExitCode {
         Ok(cli) => cli,
         // Help and the version that were asked for.
         Err(error) if !error.use_stderr() => error.exit(),
-        Err(error) => {
-            let _ = writeln!(io::stderr(), "amber: {}; see amber --help", one_line(&error.to_string()));
-            return ExitCode::from(FAILED);
-        }
+        Err(error) => return ExitCode::from(refuse(&one_line(&error.to_string()))),
     };
     let global = cli.global.clone();
     let failed = cli.command.failed();
@@ -106,6 +106,18 @@ fn run(cli: Cli) -> Result<u8> {
         config.network = NetworkKind::Host;
     }
     launch::launch(config, &cli.global)
+}
+
+/// Tells what is wrong with the command line, for commands of runc's as all their errors are told.
+fn refuse(complaint: &str) -> u8 {
+    let Salvaged { oci, log, format } = cli::salvage(env::args_os());
+    let Some(command) = oci else {
+        // Who has no standard error has the status.
+        let _ = writeln!(io::stderr(), "amber: {complaint}; see amber --help");
+        return FAILED;
+    };
+    logging::report_early(log.as_deref(), format, &format!("{complaint}; see amber {command} --help"));
+    MISUSED
 }
 
 /// What a complaint about the command line says, without the usage after it.

@@ -5,7 +5,7 @@ mod oci;
 use std::ffi::OsString;
 use std::path::PathBuf;
 
-use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
+use clap::{ArgAction, Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use serde::{Deserialize, Serialize};
 
 pub use oci::*;
@@ -13,7 +13,11 @@ pub use oci::*;
 /// What stands behind every help text.
 const EXIT_STATUS: &str = "\
 Exit status: that of the program, 128+n if signal n killed it; 127 if it was not found, 126 if it cannot be executed; \
-125 if Amber itself failed; 2 for a command line that makes no sense.";
+125 if Amber itself failed or the command line makes no sense.";
+/// What stands behind the help text of a command that waits for a program, and is called as one of runc.
+const EXIT_STATUS_OF_RUN: &str = "\
+Exit status: that of the program, 128+n if signal n killed it; 127 if it was not found, 126 if it cannot be executed; \
+125 if Amber itself failed; 1 for a command line that makes no sense.";
 
 /// Run programs on Amber, a Linux kernel that is itself an ordinary program.
 ///
@@ -92,7 +96,7 @@ pub enum Command {
     #[command(disable_help_flag = true, after_help = EXIT_STATUS)]
     Do(DoArgs),
     /// Make and start the container of an OCI bundle
-    #[command(after_help = EXIT_STATUS)]
+    #[command(after_help = EXIT_STATUS_OF_RUN)]
     Run(RunArgs),
     /// Make the container of an OCI bundle; nothing runs in it yet
     Create(CreateArgs),
@@ -148,6 +152,36 @@ impl Command {
             Command::Exec(_) => 255,
             _ => 1,
         }
+    }
+}
+
+/// Names of commands that runc does not have.
+const OWN: [&str; 5] = ["do", "host-calls", "syscalls", "install", "uninstall"];
+
+/// What can be told of a command line that makes no sense.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Salvaged {
+    /// The command, if it is one that runc has.
+    pub oci: Option<String>,
+    /// Where errors are logged.
+    pub log: Option<PathBuf>,
+    /// In which form.
+    pub format: Option<LogFormat>,
+}
+
+/// Reads what can be read of a command line that makes no sense.
+pub fn salvage(line: impl IntoIterator<Item = OsString>) -> Salvaged {
+    let line: Vec<OsString> = line.into_iter().collect();
+    let known = Cli::command();
+    let Ok(matches) = known.clone().ignore_errors(true).try_get_matches_from(&line) else { return Salvaged::default() };
+    let places = || matches.subcommand().map(|(_, inner)| inner).into_iter().chain([&matches]);
+    // Behind an unknown flag nothing more is read.
+    let named = || line.iter().find_map(|word| known.find_subcommand(word)).map(clap::Command::get_name);
+    let command = matches.subcommand_name().or_else(named);
+    Salvaged {
+        oci: command.filter(|name| !OWN.contains(name)).map(str::to_owned),
+        log: places().find_map(|matches| matches.try_get_one::<PathBuf>("log").ok().flatten().cloned()),
+        format: places().find_map(|matches| matches.try_get_one::<LogFormat>("log_format").ok().flatten().copied()),
     }
 }
 
@@ -269,8 +303,6 @@ pub enum TableFormat {
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory;
-
     use super::*;
 
     fn parse(line: &str) -> Result<Cli, clap::Error> {
@@ -307,6 +339,21 @@ mod tests {
         assert!(parse("amber do").is_err());
         assert!(parse("amber do --rw -- ls").is_err());
         assert!(parse("amber run").is_err());
+    }
+
+    #[test]
+    fn of_what_makes_no_sense_the_rest_is_read() {
+        let read = |line: &str| salvage(line.split_whitespace().map(OsString::from));
+        for line in ["amber create --bogus x", "amber --bogus create", "amber exec", "amber list --format bogus"] {
+            assert!(read(line).oci.is_some(), "{line}");
+        }
+        for line in ["amber", "amber bogus", "amber do --bogus", "amber syscalls x"] {
+            assert_eq!(read(line), Salvaged::default(), "{line}");
+        }
+        let (log, format) = (Some("/l".into()), Some(LogFormat::Json));
+        let wanted = Salvaged { oci: Some("create".to_owned()), log, format };
+        assert_eq!(read("amber --log /l --log-format json create --bogus x"), wanted);
+        assert_eq!(read("amber create --log /l --log-format json"), wanted);
     }
 
     #[test]

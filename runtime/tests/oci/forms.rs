@@ -126,3 +126,20 @@ fn flags_of_runc_are_taken() {
     let version = Command::new(env!("CARGO_BIN_EXE_amber")).arg("--version").output().unwrap();
     assert!(version.status.success());
 }
+
+#[test]
+fn wrong_command_lines_are_told_as_runc_tells_them() {
+    let world = World::new(&["serve"]);
+    let log = world.path("log");
+    for args in [&["create", "--bogus", "a"][..], &["exec"], &["kill"], &["list", "a"], &["run", "a", "b"]] {
+        let outcome = world.run(args);
+        assert!(outcome.code == 1 && outcome.err.starts_with("amber: "), "{outcome:?}");
+        let told = world.run(&[&["--log-format", "json"], args].concat());
+        assert_eq!((told.code, parse(&told.err)["level"].as_str()), (1, Some("error")), "{told:?}");
+        let logged = world.run(&[&["--log", log.to_str().unwrap(), "--log-format", "json"], args].concat());
+        assert!(logged.code == 1 && logged.err.starts_with("amber: "), "{logged:?}");
+        let text = std::fs::read_to_string(&log).unwrap();
+        let message = parse(text.lines().last().unwrap())["msg"].as_str().unwrap().to_owned();
+        assert_eq!(format!("amber: {message}\n"), logged.err);
+    }
+}

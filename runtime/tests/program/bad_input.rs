@@ -24,10 +24,15 @@ fn executable(path: &Path, contents: &[u8]) {
 
 #[test]
 fn a_wrong_command_line() {
-    for args in [&["do", "--bogus", "--", "true"][..], &["run"], &["fly"], &["do", "--platform=magic", "true"], &["do"]]
-    {
+    for (args, code) in [
+        (&["do", "--bogus", "--", "true"][..], 125),
+        (&["run"], 1),
+        (&["fly"], 125),
+        (&["do", "--platform=magic", "true"], 125),
+        (&["do"], 125),
+    ] {
         let outcome = run(amber().args(args));
-        assert_eq!(outcome.code, 125, "{outcome:?}");
+        assert_eq!(outcome.code, code, "{outcome:?}");
         assert_eq!(outcome.err.lines().count(), 1, "{outcome:?}");
         assert!(outcome.err.contains("--help"), "{outcome:?}");
     }
