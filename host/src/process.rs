@@ -50,6 +50,12 @@ impl ProcessHandle {
     }
 }
 
+impl AsFd for ProcessHandle {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
 /// Lets no program that is executed from now on inherit descriptors from this number on.
 ///
 /// # Errors

@@ -10,6 +10,8 @@ use serde::{Deserialize, Serialize};
 
 pub use oci::*;
 
+/// The version, in the form in which Docker and Podman read that of a runtime.
+const VERSION: &str = concat!("version ", env!("CARGO_PKG_VERSION"), "\nspec: 1.0.2");
 /// What stands behind every help text.
 const EXIT_STATUS: &str = "\
 Exit status: that of the program, 128+n if signal n killed it; 127 if it was not found, 126 if it cannot be executed; \
@@ -23,8 +25,11 @@ Exit status: that of the program, 128+n if signal n killed it; 127 if it was not
 ///
 /// The programs see Linux; their system calls are served by Amber and never reach the host's kernel.
 #[derive(Debug, Parser)]
-#[command(name = "amber", version, after_help = EXIT_STATUS, arg_required_else_help = true, max_term_width = 100)]
+#[command(name = "amber", version = VERSION, disable_version_flag = true, after_help = EXIT_STATUS, arg_required_else_help = true, max_term_width = 100)]
 pub struct Cli {
+    /// Print version
+    #[arg(short = 'v', short_alias = 'V', long, action = ArgAction::Version)]
+    pub version: Option<bool>,
     /// Flags of every command.
     #[command(flatten)]
     pub global: GlobalArgs,

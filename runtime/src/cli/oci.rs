@@ -25,9 +25,15 @@ pub struct CreateArgs {
     /// Write the number of the sandbox's process to this file
     #[arg(long, value_name = "FILE")]
     pub pid_file: Option<PathBuf>,
+    /// Send a descriptor of the sandbox's process (see pidfd_open(2)) to this unix socket
+    #[arg(long, value_name = "SOCKET")]
+    pub pidfd_socket: Option<PathBuf>,
     /// Accepted for programs that call runc; Amber pivots nothing
     #[arg(long, hide = true)]
     pub no_pivot: bool,
+    /// Accepted for programs that call runc; a mount is made as it is asked for, or not at all
+    #[arg(long, hide = true)]
+    pub no_mount_fallback: bool,
     /// Accepted for programs that call runc; the guest's keyrings are its own
     #[arg(long, hide = true)]
     pub no_new_keyring: bool,
@@ -111,6 +117,9 @@ pub struct ExecArgs {
     /// Write the number of the process on the host to this file
     #[arg(long, value_name = "FILE")]
     pub pid_file: Option<PathBuf>,
+    /// Send a descriptor of that process (see pidfd_open(2)) to this unix socket
+    #[arg(long, value_name = "SOCKET")]
+    pub pidfd_socket: Option<PathBuf>,
     /// Accepted for programs that call runc; the guest's kernel has no SELinux
     #[arg(long, value_name = "LABEL", hide = true)]
     pub process_label: Option<String>,
@@ -126,8 +135,8 @@ pub struct ExecArgs {
     /// Hand on so many descriptors above standard error
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub preserve_fds: u16,
-    /// Accepted for programs that call runc; all processes are in the sandbox's control group
-    #[arg(long, value_name = "PATH", hide = true)]
+    /// Run it in this control group below the container's, of which there is only `/`, the container's itself
+    #[arg(long, value_name = "[CONTROLLER:]PATH")]
     pub cgroup: Vec<String>,
     /// Allow it in a paused container; the process begins when that is resumed
     #[arg(long)]
@@ -203,6 +212,12 @@ pub struct UpdateArgs {
     /// Processor time in microseconds the container may use in a period
     #[arg(long, value_name = "USEC", allow_hyphen_values = true)]
     pub cpu_quota: Option<i64>,
+    /// Processor time in microseconds that may be saved up beyond the quota
+    #[arg(long, value_name = "USEC")]
+    pub cpu_burst: Option<u64>,
+    /// Whether the container gets only processor time that nobody else wants: 0 or 1
+    #[arg(long, value_name = "0|1", allow_hyphen_values = true)]
+    pub cpu_idle: Option<i64>,
     /// Weight of the container's processor time
     #[arg(long, value_name = "SHARES")]
     pub cpu_share: Option<u64>,
@@ -221,6 +236,15 @@ pub struct UpdateArgs {
     /// Accepted for programs that call runc; the sentry has no kernel memory of the host's kind
     #[arg(long, value_name = "BYTES", hide = true)]
     pub kernel_memory: Option<String>,
+    /// Accepted for programs that call runc; nor of the kind for TCP
+    #[arg(long, value_name = "BYTES", hide = true)]
+    pub kernel_memory_tcp: Option<String>,
+    /// Refused, as by runc on hosts without Intel RDT
+    #[arg(long, value_name = "SCHEMA", hide = true)]
+    pub l3_cache_schema: Option<String>,
+    /// Refused, as by runc on hosts without Intel RDT
+    #[arg(long, value_name = "SCHEMA", hide = true)]
+    pub mem_bw_schema: Option<String>,
     /// Limit of memory, such as 512m
     #[arg(long, value_name = "BYTES", allow_hyphen_values = true)]
     pub memory: Option<String>,

@@ -16,13 +16,14 @@ use anyhow::{Context, Result, anyhow, bail, ensure};
 use nix::unistd::geteuid;
 use oci_spec::runtime::{Process, Spec};
 
+use super::announce::announce;
 use super::cgroup::{self, CgroupPlace};
 use super::console::Pair;
 use super::control::{Launch, Step, Streams, receive, send};
 use super::handed::Handed;
 use super::hooks::{self, Time};
 use super::state::{State, Status};
-use super::store::{Locked, write_whole};
+use super::store::Locked;
 use super::{ROLE, Runtime};
 use crate::bundle::Bundle;
 use crate::caller;
@@ -178,9 +179,7 @@ impl Making {
         send(&ours, &Step::Go, &[])?;
         expect(&ours, |step| matches!(step, Step::Ready))?;
         pair.map_or(Ok(()), Pair::send)?;
-        if let Some(path) = &args.pid_file {
-            write_whole(path, &pid.to_string())?;
-        }
+        announce(pid, args.pid_file.as_ref(), args.pidfd_socket.as_ref())?;
         self.state.status = Status::Created;
         self.save()?;
         send(&ours, &Step::Go, &[])?;

@@ -5,7 +5,7 @@ use std::thread;
 use std::time::Duration;
 
 use amber_host::channel::Channel;
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use serde_json::{Value, json};
 
 use super::Runtime;
@@ -22,6 +22,7 @@ const PATIENCE: Duration = Duration::from_secs(2);
 /// # Errors
 /// It does not run.
 pub fn command(runtime: &Runtime, args: &EventsArgs) -> Result<u8> {
+    ensure!(!args.interval.is_zero(), "duration interval must be greater than 0");
     let (container, state) = runtime.store.load(&args.id)?;
     if !matches!(state.current(), Status::Running | Status::Created | Status::Paused) {
         bail!("container with id {} is not running", args.id);

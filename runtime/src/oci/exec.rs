@@ -15,13 +15,13 @@ use anyhow::{Context, Result, anyhow, bail, ensure};
 use oci_spec::runtime::Process;
 use serde_json::{Value, json};
 
+use super::announce::announce;
 use super::console::Pair;
 use super::control::{ExecRequest, Reply, Request, ask, send};
 use super::create::SELF;
 use super::handed::Handed;
 use super::proxy::{self, Terminal};
 use super::state::{State, Status};
-use super::store::write_whole;
 use super::{ROLE, Runtime};
 use crate::bundle::Bundle;
 use crate::cli::ExecArgs;
@@ -40,6 +40,13 @@ pub fn command(runtime: &Runtime, args: &ExecArgs) -> Result<u8> {
         Status::Paused => bail!("cannot exec in a paused container (use --ignore-paused to override)"),
         Status::Stopped => bail!("cannot exec in a stopped container"),
         status => bail!("cannot exec in a {} container", status.name()),
+    }
+    for place in &args.cgroup {
+        let path = place.split_once(':').map_or(place.as_str(), |(_, path)| path);
+        ensure!(path.trim_matches('/').is_empty(), "--cgroup {place}: no such control group in the container");
+    }
+    if args.process_label.is_some() || args.apparmor.is_some() {
+        log::info!("labels and profiles are ignored: they are about the host's kernel, which runs none of the guest");
     }
     let process = process(args, &state)?;
     ensure!(process.args().iter().flatten().next().is_some(), "process args cannot be empty");
@@ -90,7 +97,7 @@ pub fn command(runtime: &Runtime, args: &ExecArgs) -> Result<u8> {
         }
     };
     pair.map_or(Ok(()), Pair::send)?;
-    let note = |pid: u32| args.pid_file.as_ref().map_or(Ok(()), |path| write_whole(path, &pid.to_string()));
+    let note = |pid: u32| announce(pid as i32, args.pid_file.as_ref(), args.pidfd_socket.as_ref());
     let Some(signals) = signals else {
         let pid = leave(title, channel, stream)?;
         note(pid)?;

@@ -1,5 +1,6 @@
 //! The commands of an OCI runtime.
 
+mod announce;
 mod cgroup;
 mod console;
 mod control;

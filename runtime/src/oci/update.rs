@@ -26,6 +26,11 @@ pub fn command(runtime: &Runtime, args: &UpdateArgs) -> Result<()> {
     if !matches!(state.current(), Status::Running | Status::Created | Status::Paused) {
         bail!("container not running");
     }
+    let schema =
+        args.l3_cache_schema.as_ref().map(|_| "l3 cache").or(args.mem_bw_schema.as_ref().map(|_| "memory bandwidth"));
+    if let Some(schema) = schema {
+        bail!("Intel RDT: {schema} schema is not enabled");
+    }
     let resources = resources(args)?;
     let memory = resources.memory().as_ref().and_then(|memory| memory.limit()).filter(|&limit| limit != 0);
     let tasks = resources.pids().as_ref().map(|pids| pids.limit()).filter(|&limit| limit != 0);
@@ -79,6 +84,8 @@ fn resources(args: &UpdateArgs) -> Result<LinuxResources> {
             "shares": args.cpu_share,
             "quota": args.cpu_quota,
             "period": args.cpu_period,
+            "burst": args.cpu_burst,
+            "idle": args.cpu_idle,
             "realtimeRuntime": args.cpu_rt_runtime,
             "realtimePeriod": args.cpu_rt_period,
             "cpus": args.cpuset_cpus,

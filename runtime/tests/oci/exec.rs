@@ -1,10 +1,14 @@
 //! Further processes in a container.
 
 use std::fs;
-use std::io::Write;
+use std::io::{IoSliceMut, Write};
+use std::os::fd::AsRawFd;
+use std::os::unix::net::UnixListener;
 use std::process::Stdio;
 
+use nix::cmsg_space;
 use nix::sys::signal::{Signal, kill};
+use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg};
 use nix::unistd::Pid;
 use serde_json::json;
 
@@ -95,4 +99,38 @@ fn a_process_ends_by_the_signal_it_is_sent() {
     assert_eq!(line, "ready\n");
     kill(Pid::from_raw(child.id() as i32), Signal::SIGTERM).unwrap();
     assert_eq!(child.wait().unwrap().code(), Some(40 + 15));
+}
+
+/// The first bytes of what a process descriptor says of itself: its number.
+fn number_behind(socket: &UnixListener) -> i32 {
+    let (stream, _) = socket.accept().unwrap();
+    let mut space = cmsg_space!([std::os::fd::RawFd; 1]);
+    let mut text = [0; 16];
+    let mut slices = [IoSliceMut::new(&mut text)];
+    let message = recvmsg::<()>(stream.as_raw_fd(), &mut slices, Some(&mut space), MsgFlags::empty()).unwrap();
+    let Some(ControlMessageOwned::ScmRights(files)) = message.cmsgs().unwrap().next() else { panic!("no descriptor") };
+    let info = fs::read_to_string(format!("/proc/self/fdinfo/{}", files[0])).unwrap();
+    nix::unistd::close(files[0]).unwrap();
+    info.lines().find_map(|line| line.strip_prefix("Pid:")).unwrap().trim().parse().unwrap()
+}
+
+#[test]
+fn descriptors_of_processes_are_sent() {
+    let world = World::new(&["serve"]);
+    world.write();
+    let (bundle, path, pid_file) = (world.path("bundle"), world.path("pidfds"), world.path("pid"));
+    let socket = UnixListener::bind(&path).unwrap();
+    let args = ["create", "--bundle", bundle.to_str().unwrap(), "--pidfd-socket", path.to_str().unwrap(), "a"];
+    assert_eq!(crate::common::finish(world.amber(&args), &world.path("out-a")).code, 0);
+    assert_eq!(number_behind(&socket), world.pid("a"));
+    world.ok(&["start", "a"]);
+    let mut command = world.amber(&["exec", "--detach", "--pidfd-socket"]);
+    command.arg(&path).arg("--pid-file").arg(&pid_file).args(["a", "/guest", "serve"]);
+    assert_eq!(crate::common::finish(command, &world.path("out-b")).code, 0);
+    let proxy: i32 = fs::read_to_string(pid_file).unwrap().parse().unwrap();
+    assert_eq!(number_behind(&socket), proxy);
+
+    assert_eq!(world.run(&["exec", "--cgroup", "/", "--cgroup", "cpu:/", "a", "/guest", "exit", "4"]).code, 4);
+    let refused = world.run(&["exec", "--cgroup", "cpu:/inner", "a", "/guest", "exit", "4"]);
+    assert!(refused.code == 255 && refused.err.contains("no such control group"), "{refused:?}");
 }

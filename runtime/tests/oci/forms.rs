@@ -48,6 +48,15 @@ fn limits_are_changed() {
     let world = World::new(&["serve"]);
     world.ready("a");
     world.ok(&["update", "--memory", "100m", "--pids-limit", "20", "a"]);
+    world.ok(&["update", "--cpu-period", "100000", "--cpu-quota", "50000", "--cpu-burst", "10000", "a"]);
+    world.ok(&["update", "--cpu-idle", "1", "a"]);
+    let cgroup = std::fs::read_to_string(format!("/proc/{}/cgroup", world.pid("a"))).unwrap();
+    if let Some(place) = cgroup.lines().find_map(|line| line.split_once(":cpu:")) {
+        let read = |file: &str| std::fs::read_to_string(format!("/sys/fs/cgroup/cpu{}/{file}", place.1)).unwrap();
+        assert_eq!(["cpu.cfs_quota_us", "cpu.cfs_burst_us", "cpu.idle"].map(read), ["50000\n", "10000\n", "1\n"]);
+    }
+    let refused = world.run(&["update", "--l3-cache-schema", "L3:0=f", "a"]);
+    assert!(refused.code == 1 && refused.err.contains("Intel RDT"), "{refused:?}");
     std::fs::write(world.path("resources"), r#"{"memory": {"limit": 200000000}}"#).unwrap();
     world.ok(&["update", "--resources", world.path("resources").to_str().unwrap(), "a"]);
     let refused = world.run(&["update", "--memory", "many", "a"]);
@@ -124,7 +133,8 @@ fn flags_of_runc_are_taken() {
         assert!(outcome.code == 1 && outcome.err.contains("not supported yet"), "{outcome:?}");
     }
     let version = Command::new(env!("CARGO_BIN_EXE_amber")).arg("--version").output().unwrap();
-    assert!(version.status.success());
+    let version = String::from_utf8(version.stdout).unwrap();
+    assert!(version.starts_with("amber version ") && version.ends_with("\nspec: 1.0.2\n"), "{version:?}");
 }
 
 #[test]

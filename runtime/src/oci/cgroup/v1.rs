@@ -103,11 +103,17 @@ pub fn limit(places: &Places, resources: &LinuxResources) -> Result<()> {
         set("cpu", "cpu.shares", cpu.shares().filter(|&it| it != 0).map(|it| it.to_string()))?;
         // Whichever comes first may contradict the old value of the other.
         let period = cpu.period().filter(|&it| it != 0).map(|it| it.to_string());
+        let burst = cpu.burst().map(|it| it.to_string());
         let early = set("cpu", "cpu.cfs_period_us", period.clone());
+        let early_burst = set("cpu", "cpu.cfs_burst_us", burst.clone());
         set("cpu", "cpu.cfs_quota_us", cpu.quota().filter(|&it| it != 0).map(|it| it.to_string()))?;
         if early.is_err() {
             set("cpu", "cpu.cfs_period_us", period)?;
         }
+        if early_burst.is_err() {
+            set("cpu", "cpu.cfs_burst_us", burst)?;
+        }
+        set("cpu", "cpu.idle", cpu.idle().map(|it| it.to_string()))?;
         set("cpu", "cpu.rt_period_us", cpu.realtime_period().filter(|&it| it != 0).map(|it| it.to_string()))?;
         set("cpu", "cpu.rt_runtime_us", cpu.realtime_runtime().filter(|&it| it != 0).map(|it| it.to_string()))?;
         set("cpuset", "cpuset.cpus", cpu.cpus().clone().filter(|it| !it.is_empty()))?;

@@ -73,6 +73,12 @@ pub fn limit(place: &Path, resources: &LinuxResources) -> Result<()> {
             let quota = quota.map_or_else(|| "max".to_owned(), number);
             set("cpu.max", period.map_or(quota.clone(), |period| format!("{quota} {period}")))?;
         }
+        if let Some(burst) = cpu.burst() {
+            set("cpu.max.burst", burst.to_string())?;
+        }
+        if let Some(idle) = cpu.idle() {
+            set("cpu.idle", idle.to_string())?;
+        }
         for (file, list) in [("cpuset.cpus", cpu.cpus()), ("cpuset.mems", cpu.mems())] {
             if let Some(list) = list.as_ref().filter(|it| !it.is_empty()) {
                 set(file, list.clone())?;

@@ -1,0 +1,25 @@
+//! How whoever runs a container learns which process of the host stands for it, or for a further process in it.
+
+use std::os::fd::AsFd;
+use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
+
+use amber_host::channel::send_file;
+use amber_host::process::ProcessHandle;
+use anyhow::{Context, Result};
+
+use super::store::write_whole;
+
+/// Writes the number of a process to a file and sends a descriptor of it to a socket, where that is asked for.
+///
+/// # Errors
+/// The file cannot be written, or nobody listens.
+pub fn announce(pid: i32, file: Option<&PathBuf>, socket: Option<&PathBuf>) -> Result<()> {
+    if let Some(path) = socket {
+        let named = || format!("pidfd socket {}", path.display());
+        let handle = ProcessHandle::open(pid).with_context(named)?;
+        let socket = UnixStream::connect(path).with_context(named)?;
+        send_file(&socket, b"pidfd", handle.as_fd()).with_context(named)?;
+    }
+    file.map_or(Ok(()), |path| write_whole(path, &pid.to_string()))
+}
