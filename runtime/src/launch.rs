@@ -16,7 +16,7 @@ use anyhow::{Context, Result, bail};
 use nix::sys::signal::{Signal, raise};
 use nix::unistd::{getpgid, getpgrp, getppid, getsid};
 
-use crate::cli::GlobalArgs;
+use crate::cli::{GlobalArgs, Network};
 use crate::confine::{Confinement, Namespaces};
 use crate::console::{ConsoleMaster, Relay, Resizer, Suspender};
 use crate::metrics::Metrics;
@@ -57,7 +57,11 @@ pub struct Guest {
 
 /// Runs a sandbox of the caller's to its end and returns the exit status for the caller.
 pub fn launch(config: SandboxConfig, args: &GlobalArgs) -> Result<u8> {
-    let confinement = Confinement::enter(Namespaces::own(config.network))?;
+    let mut namespaces = Namespaces::own(config.network);
+    if let Network::Namespace(path) = &args.network {
+        namespaces.join_network(path);
+    }
+    let confinement = Confinement::enter(namespaces)?;
     let surroundings = Surroundings {
         descriptors: standard_streams(config.process.terminal.is_some())?.into(),
         terminal: Some((keys()?, screen()?)),

@@ -102,7 +102,7 @@ fn run(cli: Cli) -> Result<u8> {
         Command::Uninstall(args) => return install::uninstall(&args),
         command => return oci::command(command, &cli.global, profile),
     };
-    if cli.global.network == Network::Host {
+    if cli.global.network != Network::None {
         config.network = NetworkKind::Host;
     }
     launch::launch(config, &cli.global)

@@ -53,6 +53,8 @@ pub enum NetworkKind {
     Loopback,
     /// Whatever the network namespace of Amber's own process reaches: they are sockets of the host in it.
     Host,
+    /// The same, where that namespace is the sandbox's own: the guest may do in it what a container may.
+    Namespace,
 }
 
 /// Host descriptors that become those of the guest with the same place in the list, from 0 on. Where there is none, the

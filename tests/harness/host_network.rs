@@ -18,7 +18,8 @@ use crate::{compile, guest_tests};
 /// The guest programs that run over the host's sockets as well.
 const PROGRAMS: [&str; 4] = ["sockets::tcp", "sockets::udp", "sockets::options", "poll::epoll"];
 
-/// A name and what a shell runs. `$RUN` runs a command inside, `$OUT` one at the neighbour's. Inside is 10.77.0.1 and
+/// A name and what a shell runs. `$RUN` runs a command inside, `$OWN` as well, but as the namespace's owner in Amber;
+/// `$OUT` runs one at the neighbour's. Inside is 10.77.0.1 and
 /// fd77::1, the neighbour is 10.77.0.2 and fd77::2, and the way to everything else.
 const SCRIPTS: &[(&str, &str)] = &[
     (
@@ -77,6 +78,20 @@ const SCRIPTS: &[(&str, &str)] = &[
         $OUT ip -n $INSIDE addr del 10.78.0.1/24 dev inside
         until grep -q Deleted.*local.10.78.0.1 seen; do sleep 0.1; done; kill $monitor; wait
         grep 10.78 seen",
+    ),
+    (
+        "parameters",
+        "$RUN sh -c 'cd /proc/sys/net; find . -type f | sort; cat ipv4/conf/inside/forwarding ipv6/conf/inside/mtu
+        cd ipv4/conf; ls; cat nothing/forwarding; cat /proc/sys/net/ipv4/conf/default/../inside/rp_filter'",
+    ),
+    (
+        "own_parameters",
+        "$OWN sh -c 'cd /proc/sys/net/ipv4; stat -c %a ip_default_ttl route/flush tcp_available_congestion_control
+        sed -i s/a/b/ ip_default_ttl; echo 7 >conf/inside/rp_filter; cat conf/inside/rp_filter
+        echo 2 >conf/inside/rp_filter; cat conf/inside/rp_filter; echo 77 >ip_default_ttl; cat ip_default_ttl
+        echo x >ip_default_ttl; echo 1 >tcp_available_congestion_control; echo 1 >route/flush; cat ip_default_ttl
+        echo 77 >/proc/sys/net/core/somaxconn; cat /proc/sys/net/core/somaxconn'
+        $OUT cat /proc/sys/net/ipv4/ip_default_ttl; ip netns exec $INSIDE cat /proc/sys/net/ipv4/ip_default_ttl",
     ),
     ("reached_from_outside", "$RUN python3 -c \"$SERVER\" >server & $OUT python3 -c \"$CLIENT\"; wait; cat server"),
     ("connects_out", "$OUT python3 -c \"$SERVER\" >server & $RUN python3 -c \"$CLIENT\"; wait; cat server"),
@@ -238,7 +253,7 @@ fn obstacle(setup: &Setup) -> Result<Option<&'static str>> {
     Ok(setup.native()?.obstacle().or((!has_ip).then_some("the program ip is not installed")))
 }
 
-/// A guest program in a namespace with nothing but a loopback.
+/// A guest program in a namespace of its own with nothing but a loopback.
 fn program(setup: &Setup, guest: &Guest, platform: &str, key: &str) -> Result<Completion, Failed> {
     let fail = |error: anyhow::Error| Failed::from(format!("{error:#}"));
     if let Some(obstacle) = obstacle(setup).map_err(fail)? {
@@ -246,20 +261,14 @@ fn program(setup: &Setup, guest: &Guest, platform: &str, key: &str) -> Result<Co
     }
     let run = || -> Result<Outcome> {
         let program = compile::guest(guest, &setup.built.join("guests"))?;
-        let mut command = Command::new("unshare");
+        let space = Space::new("alone")?;
+        let mut command = Command::new(setup.amber()?.program());
         run::plain_environment(&mut command);
-        command.args(["-n", "sh", "-c", "ip link set lo up && exec \"$@\"", "sh"]);
-        command.arg(setup.amber()?.program()).args(["--platform", platform, "--network", "host", "do"]);
+        command.args(["--platform", platform, "--network", &space.network(), "do"]);
         command.args(&guest.amber).arg("--").arg(program).args(&guest.args);
         run::run(command, tempfile::tempdir().context("a directory to run in")?.path(), TIME_LIMIT)
     };
     guest_tests::judge(guest, &run().map_err(fail)?, setup, key)
-}
-
-/// Two namespaces joined by a veth pair; gone when this is dropped.
-struct Pair {
-    inside: String,
-    outside: String,
 }
 
 fn ip(line: &str) -> Result<()> {
@@ -270,20 +279,47 @@ fn ip(line: &str) -> Result<()> {
     Ok(())
 }
 
-impl Pair {
-    fn new() -> Result<Pair> {
+/// A network namespace with a loopback, by name; gone when this is dropped.
+struct Space(String);
+
+impl Space {
+    fn new(purpose: &str) -> Result<Space> {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
-        let name = |end: &str| format!("amber-{}-{number}-{end}", process::id());
-        let pair = Pair { inside: name("in"), outside: name("out") };
-        let (inside, outside) = (&pair.inside, &pair.outside);
-        ip(&format!("netns add {inside}"))?;
-        ip(&format!("netns add {outside}"))?;
+        let name = format!("amber-{}-{number}-{purpose}", process::id());
+        ip(&format!("netns add {name}"))?;
+        let space = Space(name);
+        ip(&format!("-n {} link set lo up", space.0))?;
+        Ok(space)
+    }
+
+    /// As Amber takes it for a sandbox's own.
+    fn network(&self) -> String {
+        format!("ns:/run/netns/{}", self.0)
+    }
+}
+
+impl Drop for Space {
+    fn drop(&mut self) {
+        let _ = ip(&format!("netns del {}", self.0));
+    }
+}
+
+/// Two namespaces joined by a veth pair.
+struct Pair {
+    inside: Space,
+    outside: Space,
+}
+
+impl Pair {
+    fn new() -> Result<Pair> {
+        let pair = Pair { inside: Space::new("in")?, outside: Space::new("out")? };
+        let (inside, outside) = (&pair.inside.0, &pair.outside.0);
         ip(&format!(
             "-n {inside} link add inside address 02:00:00:77:00:01 type veth peer name outside netns {outside}"
         ))?;
+        ip(&format!("-n {outside} link set outside address 02:00:00:77:00:02"))?;
         for (end, device, number) in [(inside, "inside", 1), (outside, "outside", 2)] {
-            ip(&format!("-n {end} link set lo up"))?;
             ip(&format!("-n {end} addr add 10.77.0.{number}/24 dev {device}"))?;
             ip(&format!("-n {end} addr add fd77::{number}/64 dev {device} nodad"))?;
             ip(&format!("-n {end} link set {device} up"))?;
@@ -292,23 +328,24 @@ impl Pair {
         Ok(pair)
     }
 
-    fn run(&self, script: &str, prefix: &str) -> Result<Outcome> {
+    /// Runs a script: natively, or in Amber, given the program with its flags.
+    fn run(&self, script: &str, amber: Option<&str>) -> Result<Outcome> {
         let mut command = Command::new("bash");
         run::plain_environment(&mut command);
         command.envs(PROGRAM_TEXTS.iter().copied());
-        command.env("RUN", format!("ip netns exec {} {prefix}", self.inside));
-        command.env("INSIDE", &self.inside);
-        command.env("OUT", format!("ip netns exec {}", self.outside));
+        let inside = format!("ip netns exec {}", self.inside.0);
+        let (shared, own) = match amber {
+            Some(amber) => (
+                format!("{inside} {amber} --network host do --"),
+                format!("{amber} --network {} do --", self.inside.network()),
+            ),
+            None => (inside.clone(), inside),
+        };
+        command.env("RUN", shared).env("OWN", own).env("INSIDE", &self.inside.0);
+        command.env("OUT", format!("ip netns exec {}", self.outside.0));
         command.args(["-c", script]);
         let directory = tempfile::tempdir().context("a directory to run in")?;
         run::run(command, directory.path(), TIME_LIMIT)
-    }
-}
-
-impl Drop for Pair {
-    fn drop(&mut self) {
-        let _ = ip(&format!("netns del {}", self.inside));
-        let _ = ip(&format!("netns del {}", self.outside));
     }
 }
 
@@ -318,16 +355,16 @@ fn compare(setup: &Setup, platform: &str, script: &str, key: &str) -> Result<Com
     if let Some(obstacle) = obstacle(setup).map_err(fail)? {
         return Ok(Completion::ignored_with(obstacle));
     }
-    let missing = ["ping ", "ifconfig", "netstat", "route", "curl", "ss", "python3"]
+    let missing = ["ping ", "arping", "tcpdump", "ifconfig", "netstat", "route", "curl", "ss", "python3"]
         .into_iter()
         .find(|name| script.contains(name) && !is_installed(name.trim()));
     if missing.is_some() {
         return Ok(Completion::ignored_with("a program of the script is not installed"));
     }
     let amber = setup.amber().map_err(fail)?.program().display().to_string();
-    let prefix = format!("{amber} --platform {platform} --network host do --");
-    let native = Pair::new().and_then(|pair| pair.run(script, "")).map_err(fail)?;
-    let guest = Pair::new().and_then(|pair| pair.run(script, &prefix)).map_err(fail)?;
+    let amber = format!("{amber} --platform {platform}");
+    let native = Pair::new().and_then(|pair| pair.run(script, None)).map_err(fail)?;
+    let guest = Pair::new().and_then(|pair| pair.run(script, Some(&amber))).map_err(fail)?;
     let same = native.stdout == guest.stdout && native.code() == guest.code();
     let failed = if same { BTreeSet::new() } else { BTreeSet::from([String::new()]) };
     setup.judge(key, &failed, format!("natively {}\nin Amber {}", native.describe(), guest.describe()))

@@ -75,7 +75,7 @@ pub struct GlobalArgs {
     #[arg(long, global = true, value_name = "FILE")]
     pub metrics: Option<PathBuf>,
     /// What the guest's network reaches; a bundle's own network namespace is always the host's to make
-    #[arg(long, global = true, value_enum, value_name = "KIND", default_value_t = Network::None)]
+    #[arg(long, global = true, value_name = "none|host|ns:PATH", value_parser = network, default_value = "none")]
     pub network: Network,
     /// Where the state of containers is kept [default: /run/amber, or amber in $XDG_RUNTIME_DIR for ordinary users]
     #[arg(long, global = true, value_name = "DIR")]
@@ -250,12 +250,23 @@ pub enum PlatformName {
 }
 
 /// What the network of a guest reaches.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Network {
-    /// A loopback inside the sandbox
+    /// A loopback inside the sandbox.
     None,
-    /// What Amber itself reaches: its sockets are sockets of the host
+    /// What Amber itself reaches: its sockets are sockets of the host.
     Host,
+    /// The same in another network namespace, named by its path, which is given to the guest.
+    Namespace(PathBuf),
+}
+
+fn network(text: &str) -> Result<Network, String> {
+    match (text, text.strip_prefix("ns:")) {
+        ("none", _) => Ok(Network::None),
+        ("host", _) => Ok(Network::Host),
+        (_, Some(path)) if !path.is_empty() => Ok(Network::Namespace(path.into())),
+        _ => Err("possible values: none, host, ns:PATH".into()),
+    }
 }
 
 /// Importance of log messages.

@@ -10,10 +10,13 @@ mod capabilities;
 mod filter;
 mod mapping;
 mod namespaces;
+mod parameters;
 mod root;
 mod specification;
 
+use std::fs;
 use std::os::fd::OwnedFd;
+use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 
 use amber_host::calls::Part;
@@ -40,6 +43,8 @@ struct Needs {
     changes: bool,
     /// Host sockets serve the guest.
     network: bool,
+    /// They are in a network namespace of the sandbox's own.
+    own_network: bool,
     /// There is a control socket.
     control: bool,
 }
@@ -59,7 +64,13 @@ impl Needs {
             }
         }
         let changes = config.changes_host_files();
-        Needs { trees, changes, network: config.network == NetworkKind::Host, control }
+        Needs {
+            trees,
+            changes,
+            network: config.network != NetworkKind::Loopback,
+            own_network: config.network == NetworkKind::Namespace,
+            control,
+        }
     }
 
     /// The parts of the list of host calls.
@@ -76,6 +87,8 @@ impl Needs {
 pub struct Confinement {
     /// Whether they are its own; not so where the host allows none.
     inside: bool,
+    /// The network namespace is another than at the beginning: one for the sandbox.
+    own_network: bool,
     control: bool,
 }
 
@@ -85,6 +98,7 @@ impl Confinement {
     /// # Errors
     /// The host forbids what is demanded. What it forbids otherwise is logged.
     pub fn enter(namespaces: Namespaces) -> Result<Confinement> {
+        let before = network_namespace();
         let inside = match namespaces.enter() {
             Err(error) if !namespaces.demanded => {
                 log::warn!(
@@ -95,7 +109,8 @@ impl Confinement {
             }
             entered => entered.map(|()| true)?,
         };
-        Ok(Confinement { inside, control: false })
+        let own_network = before.zip(network_namespace()).is_some_and(|(before, after)| before != after);
+        Ok(Confinement { inside, own_network, control: false })
     }
 
     /// For a sandbox that answers commands.
@@ -109,16 +124,28 @@ impl Confinement {
     /// # Errors
     /// Names the tree that cannot be opened.
     pub fn prepare(self, config: &mut SandboxConfig) -> Result<Closing> {
+        if self.own_network && config.network == NetworkKind::Host {
+            config.network = NetworkKind::Namespace;
+        }
         let needs = Needs::of(config, self.control);
+        if needs.network {
+            parameters::set(&mut config.sysctls, needs.own_network)?;
+        }
         let mut usher = None;
         if self.inside {
             let root;
-            (root, config.trees) = root::open(&needs.trees, needs.network)?;
+            (root, config.trees) = root::open(&needs.trees, needs.network, needs.own_network)?;
             usher = Some(Usher::start(root).context("starting a thread")?);
         }
         capabilities::keep(capabilities::needed(&needs)).context("giving up capabilities")?;
         Ok(Closing { needs, usher })
     }
+}
+
+/// Which network namespace this process is in; none if that cannot be told.
+fn network_namespace() -> Option<(u64, u64)> {
+    let namespace = fs::metadata("/proc/self/ns/net").ok()?;
+    Some((namespace.dev(), namespace.ino()))
 }
 
 /// A process with few capabilities, to which the host's files are still there.

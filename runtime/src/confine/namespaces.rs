@@ -2,7 +2,7 @@
 
 use std::fs::{self, File};
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use amber_host::users::take_unknown_for_root;
 use amber_sentry::boot::NetworkKind;
@@ -72,6 +72,12 @@ impl Namespaces {
             kinds.push(Kind::Network);
         }
         Namespaces { list: kinds.into_iter().map(Namespace::New).collect(), ..Namespaces::default() }
+    }
+
+    /// Demands a network namespace that is there already, such as `/run/netns/NAME`.
+    pub fn join_network(&mut self, path: &Path) {
+        self.list.push(Namespace::Of(Kind::Network, path.to_owned()));
+        self.demanded = true;
     }
 
     fn has(&self, wanted: Kind) -> bool {

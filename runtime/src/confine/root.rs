@@ -26,15 +26,18 @@ use super::{Tree, capabilities};
 /// What nothing of the host needs: the guest's programs never run as the host's.
 const ALWAYS: u64 = NO_SUID | NO_DEVICES | NO_EXECUTION;
 
-/// Where the host tells of its network and is told.
-const NETWORK: [&str; 2] = ["/proc/self/net", "/proc/sys/net"];
+/// Where the host tells of its network.
+const TABLES: &str = "/proc/self/net";
+/// Where it tells of parameters and is told.
+const PARAMETERS: &str = "/proc/sys/net";
 
-/// Opens trees as mounts of their own, those that tell of the `network` if it is used among them, and makes the root that shall be. Nothing of the latter is seen before
-/// [`Usher::close`], since it lies on top of `/`.
+/// Opens trees as mounts of their own, those that tell of the `network` if it is used among them, and makes the root that
+/// shall be. Nothing of the latter is seen before [`Usher::close`], since it lies on top of `/`. Parameters of the network
+/// can be changed only if that is the sandbox's own.
 ///
 /// # Errors
 /// Names the tree that cannot be opened.
-pub fn open(list: &[Tree], network: bool) -> Result<(OwnedFd, HostTrees)> {
+pub fn open(list: &[Tree], network: bool, own_network: bool) -> Result<(OwnedFd, HostTrees)> {
     let mut trees = HostTrees::default();
     let mut files = Vec::new();
     for tree in list {
@@ -48,10 +51,11 @@ pub fn open(list: &[Tree], network: bool) -> Result<(OwnedFd, HostTrees)> {
             files.push((tree, mount));
         }
     }
-    for path in NETWORK.iter().filter(|_| network) {
+    for (path, writable) in [(TABLES, false), (PARAMETERS, own_network)].into_iter().filter(|_| network) {
         // Who misses it says so.
         if let Ok(mount) = clone(path.as_bytes(), false) {
-            restrict_if_offered(&mount, ALWAYS, false).context(*path)?;
+            let attributes = if writable { ALWAYS } else { ALWAYS | READ_ONLY };
+            restrict_if_offered(&mount, attributes, false).context(path)?;
             trees.add(Path::new(path), Start::Directory(mount));
         }
     }

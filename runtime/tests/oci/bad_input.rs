@@ -49,6 +49,13 @@ fn bundles_are_refused_with_the_reason() {
         json!([{"type": "network", "path": "/no/such/namespace"}]),
         "/no/such/namespace",
     );
+    refused(world, "/linux/sysctl", json!({"net.ipv4.no_such": "1"}), "net.ipv4.no_such");
+    refused(world, "/linux/sysctl", json!({"net.ipv4.../kernel/msgmax": "1"}), "no such parameter");
+    // In nobody's own network namespace.
+    let namespaces =
+        std::mem::replace(world.config.pointer_mut("/linux/namespaces").unwrap(), json!([{"type": "pid"}]));
+    refused(world, "/linux/sysctl", json!({"net.ipv4.ip_default_ttl": "64"}), "is not allowed in the host's network");
+    world.config["linux"]["namespaces"] = namespaces;
     fs::write(world.path("bundle/config.json"), "{").unwrap();
     let bundle = world.path("bundle");
     let outcome = world.run(&["create", "--bundle", bundle.to_str().unwrap(), "bad"]);

@@ -47,7 +47,8 @@ impl Network {
         let limits = Arc::new(Limits::default());
         let inet: Arc<dyn NetworkStack> = match kind {
             NetworkKind::Loopback => Loopback::new(limits.clone()),
-            NetworkKind::Host => HostNetwork::new(trees)?,
+            NetworkKind::Host => HostNetwork::new(trees, false)?,
+            NetworkKind::Namespace => HostNetwork::new(trees, true)?,
         };
         Ok(Network { unix: UnixNames::default(), inet, netlink: NetlinkNames::default(), limits })
     }

@@ -3,6 +3,7 @@
 mod descriptors;
 mod net;
 mod net_counters;
+mod network_parameters;
 pub mod parameters;
 mod process;
 mod system;

@@ -5,12 +5,12 @@ use std::sync::atomic::Ordering;
 
 use amber_abi::errno::Errno;
 
+use super::network_parameters as foreign;
 use super::process::written;
 use crate::fs::open_files;
 use crate::fs::pseudo::{Entry, Listed, Listing, Query, Subject};
 use crate::ipc::Limit;
 use crate::kernel::Kernel;
-use crate::net::inet::Knowledge;
 use crate::tunables::Tunable;
 
 /// Takes a new value as it was written, or refuses it.
@@ -32,18 +32,9 @@ enum Value {
 impl Parameter {
     fn get(&self, kernel: &Kernel) -> String {
         match self.value {
-            Value::Fixed(get) => self.foreign(kernel).unwrap_or_else(|| get(kernel)),
-            Value::Variable(get, _) => get(kernel),
+            Value::Fixed(get) | Value::Variable(get, _) => get(kernel),
             Value::Number(of) => of(kernel).get().to_string(),
             Value::Ipc(of) => of(kernel).get().to_string(),
-        }
-    }
-
-    /// The value, if it is another kernel's to tell.
-    fn foreign(&self, kernel: &Kernel) -> Option<String> {
-        match kernel.network.inet.knowledge() {
-            Knowledge::Foreign(oracle) if is_of_network(self.path) => oracle.parameter(self.path),
-            _ => None,
         }
     }
 
@@ -60,6 +51,13 @@ impl Parameter {
         }
     }
 }
+
+/// The parameters of AF_UNIX, which the sentry has whatever the network is.
+const UNIX: &str = "unix";
+/// Who may have which port the sentry decides as well.
+const FIRST_PORT: &str = "net/ipv4/ip_unprivileged_port_start";
+/// Where the cookies of another kernel's parameters begin, behind those of the table.
+const FOREIGN: u64 = 1 << 40;
 
 /// Whether a parameter is about AF_INET and AF_INET6.
 fn is_of_network(path: &str) -> bool {
@@ -325,12 +323,7 @@ fn content(query: &Query<'_>) -> Result<Vec<u8>, Errno> {
 }
 
 fn store(query: &Query<'_>, text: &[u8]) -> Result<(), Errno> {
-    let parameter = parameter(query)?;
-    // What another kernel goes by is not the guest's to change; who may have which port the sentry decides.
-    if parameter.path != "net/ipv4/ip_unprivileged_port_start" && parameter.foreign(query.kernel).is_some() {
-        return Err(Errno::EACCES);
-    }
-    parameter.set(query.kernel, text)
+    parameter(query)?.set(query.kernel, text)
 }
 
 /// Directories are known by the first parameter in them and by their depth.
@@ -368,16 +361,43 @@ impl Parameters {
     }
 }
 
+/// Whether a subject is `/proc/sys/net` of another kernel's network: there only AF_UNIX is in the table.
+fn is_foreign(kernel: &Kernel, subject: &Subject) -> bool {
+    let (first, depth) = place(subject);
+    depth == 1 && PARAMETERS.get(first).is_some_and(|p| p.path.starts_with("net/")) && foreign::of(kernel).is_some()
+}
+
+/// What is at a path of another kernel's network.
+///
+/// # Errors
+/// `ENOENT` if nothing is.
+pub(super) fn find_of_network(kernel: &Kernel, path: &str) -> Result<(&'static Entry, Subject), Errno> {
+    match PARAMETERS.iter().position(|parameter| path == FIRST_PORT && parameter.path == path) {
+        Some(at) => Ok((&VARIABLE, Subject { index: (at << 4) as i32, ..Subject::default() })),
+        None => foreign::find(kernel, path),
+    }
+}
+
 impl Listing for Parameters {
-    fn find(&self, _: &Arc<Kernel>, subject: &Subject, name: &[u8]) -> Result<(&'static Entry, Subject), Errno> {
+    fn find(&self, kernel: &Arc<Kernel>, subject: &Subject, name: &[u8]) -> Result<(&'static Entry, Subject), Errno> {
+        if is_foreign(kernel, subject) && name != UNIX.as_bytes() {
+            let name = std::str::from_utf8(name).map_err(|_| Errno::ENOENT)?;
+            return find_of_network(kernel, &format!("net/{name}"));
+        }
         let found = Self::entries(subject).into_iter().find(|(entry, ..)| entry.as_bytes() == name);
         let (_, entry, index) = found.ok_or(Errno::ENOENT)?;
         Ok((entry, Subject { index, ..Subject::default() }))
     }
 
-    fn list(&self, _: &Arc<Kernel>, subject: &Subject) -> Result<Vec<Listed>, Errno> {
-        let all = Self::entries(subject).into_iter();
-        Ok(all.map(|(name, entry, at)| Listed { cookie: at as u64 + 1, name: name.to_owned(), entry }).collect())
+    fn list(&self, kernel: &Arc<Kernel>, subject: &Subject) -> Result<Vec<Listed>, Errno> {
+        let is_foreign = is_foreign(kernel, subject);
+        let own = Self::entries(subject).into_iter().filter(|(name, ..)| !is_foreign || *name == UNIX);
+        let mut all: Vec<Listed> =
+            own.map(|(name, entry, at)| Listed { cookie: at as u64 + 1, name: name.to_owned(), entry }).collect();
+        if is_foreign {
+            all.extend(foreign::list(kernel, "net", FOREIGN)?.into_iter().filter(|listed| listed.name != UNIX));
+        }
+        Ok(all)
     }
 }
 
@@ -387,27 +407,25 @@ impl Listing for Parameters {
 /// `ENOENT` if there is none, `EACCES` if it is fixed at another value, and those of the parameter.
 pub fn set(kernel: &Kernel, name: &str, value: &str) -> Result<(), Errno> {
     let path = name.replace('.', "/");
-    let parameter = PARAMETERS.iter().find(|p| p.path == path);
-    if let (true, Knowledge::Foreign(oracle)) = (is_of_network(&path), kernel.network.inet.knowledge()) {
-        oracle.set_parameter(&path, value)?;
-        return match parameter {
-            Some(parameter) if !parameter.is_fixed() => parameter.set(kernel, value.as_bytes()),
-            _ => Ok(()),
-        };
-    }
-    let parameter = parameter.ok_or(Errno::ENOENT)?;
+    let parameter = PARAMETERS.iter().find(|p| p.path == path).ok_or(Errno::ENOENT)?;
     let same = parameter.is_fixed() && parameter.get(kernel).split_whitespace().eq(value.split_whitespace());
     if same { Ok(()) } else { parameter.set(kernel, value.as_bytes()) }
 }
 
 /// Takes over those parameters of the network that are another kernel's.
 pub fn adopt(kernel: &Kernel) {
-    for parameter in PARAMETERS.iter().filter(|parameter| !parameter.is_fixed()) {
-        if let Some(value) = parameter.foreign(kernel)
-            && let Err(errno) = parameter.set(kernel, value.as_bytes())
-        {
-            log::info!("{} is {value} on the host: {errno}", parameter.path);
-        }
+    for parameter in PARAMETERS.iter().filter(|parameter| is_of_network(parameter.path)) {
+        follow(kernel, parameter.path);
+    }
+}
+
+/// Takes another kernel's parameter over, if the sentry goes by it as well.
+pub(super) fn follow(kernel: &Kernel, path: &str) {
+    let parameter = PARAMETERS.iter().find(|parameter| parameter.path == path && !parameter.is_fixed());
+    let Some((parameter, others)) = parameter.zip(foreign::of(kernel)) else { return };
+    let Ok(value) = others.read(path) else { return };
+    if let Err(errno) = parameter.set(kernel, &value) {
+        log::info!("{path} is {} on the host: {errno}", String::from_utf8_lossy(value.trim_ascii()));
     }
 }
 

@@ -19,6 +19,8 @@ pub struct Subject {
     pub is_thread: bool,
     /// A descriptor, a processor, or another number.
     pub index: i32,
+    /// Something with a path, such as a parameter.
+    pub path: Option<Arc<str>>,
 }
 
 impl Subject {
@@ -29,7 +31,8 @@ impl Subject {
             (None, None) => true,
             _ => false,
         };
-        same_task && self.is_thread == other.is_thread && self.index == other.index
+        let same_place = self.index == other.index && self.path == other.path;
+        same_task && self.is_thread == other.is_thread && same_place
     }
 
     /// The task.

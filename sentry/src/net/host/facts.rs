@@ -1,7 +1,7 @@
 //! What the host's kernel knows about the network, passed on.
 
 use std::collections::HashMap;
-use std::io::{Read, Write};
+use std::io::Read;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 use std::sync::Arc;
@@ -18,8 +18,9 @@ use amber_host::trees::{HostTrees, Start};
 use zerocopy::{FromBytes, IntoBytes};
 
 use super::events::HostEvents;
+use super::parameters::HostParameters;
 use super::{Sockets, open};
-use crate::net::inet::{Oracle, Watch};
+use crate::net::inet::{Oracle, Parameters, Watch};
 use crate::task::Credentials;
 
 /// The tables of sockets of `/proc/net`, whose lines name owners and inodes.
@@ -42,48 +43,28 @@ const DIAG_INODE: std::ops::Range<usize> = 68..72;
 pub struct HostFacts {
     /// What questions about interfaces are asked of.
     asker: OwnedFd,
-    /// `/proc/net` and `/proc/sys/net` of the host, opened while they can be; none if there is no `/proc`.
+    /// `/proc/net` of the host, opened while it can be; none if there is no `/proc`.
     tables: Option<OwnedFd>,
-    parameters: Option<OwnedFd>,
+    parameters: HostParameters,
     sockets: Arc<Sockets>,
 }
 
 impl HostFacts {
     /// Opens what later questions are asked of.
-    pub(super) fn new(sockets: Arc<Sockets>, trees: &HostTrees) -> Result<Self, Errno> {
+    pub(super) fn new(sockets: Arc<Sockets>, trees: &HostTrees, own: bool) -> Result<Self, Errno> {
         let udp = |family| open(family, SocketKind::SOCK_DGRAM, 0);
         let asker = udp(AddressFamily::AF_INET).or_else(|_| udp(AddressFamily::AF_INET6))?;
-        let directory = |path: &str| match trees.start(Path::new(path)) {
-            Ok(Start::Directory(fd) | Start::File(fd, _)) => Some(fd),
-            Err(errno) => {
-                log::warn!("{path}: {errno}");
-                None
-            }
-        };
-        let (tables, parameters) = (directory("/proc/self/net"), directory("/proc/sys/net"));
-        Ok(HostFacts { asker, tables, parameters, sockets })
+        let tables = directory(trees, "/proc/self/net");
+        Ok(HostFacts { asker, tables, parameters: HostParameters::new(trees, own), sockets })
     }
 
     /// Whether a task may make ping sockets: one of its groups is in `net.ipv4.ping_group_range`.
     pub(super) fn may_ping(&self, credentials: &Credentials) -> bool {
-        let Some(range) = self.parameter("net/ipv4/ping_group_range") else { return false };
+        let range = self.parameters.read("net/ipv4/ping_group_range").unwrap_or_default();
+        let range = String::from_utf8_lossy(&range);
         let bounds: Vec<u32> = range.split_whitespace().filter_map(|bound| bound.parse().ok()).collect();
         let [first, last] = bounds[..] else { return false };
         credentials.groups.iter().chain([&credentials.egid]).any(|group| (first..=last).contains(group))
-    }
-
-    fn open_parameter(&self, path: &str, flags: OpenFlags) -> Result<std::fs::File, Errno> {
-        let below = path.strip_prefix("net/").ok_or(Errno::ENOENT)?;
-        let mut directory = self.parameters.as_ref().ok_or(Errno::ENOENT)?.try_clone().map_err(Errno::from_host)?;
-        let mut names = below.split('/').peekable();
-        while let Some(name) = names.next() {
-            if ["", ".", ".."].contains(&name) {
-                return Err(Errno::ENOENT);
-            }
-            let flags = if names.peek().is_some() { OpenFlags::O_PATH | OpenFlags::O_DIRECTORY } else { flags };
-            directory = files::open_file_at(directory.as_fd(), name.as_bytes(), flags)?;
-        }
-        Ok(directory.into())
     }
 
     /// The guest's inode and owner of each socket of its own, by the host's inode.
@@ -153,15 +134,19 @@ impl Oracle for HostFacts {
         Some(content)
     }
 
-    fn parameter(&self, path: &str) -> Option<String> {
-        let mut text = String::new();
-        self.open_parameter(path, OpenFlags::empty()).ok()?.read_to_string(&mut text).ok()?;
-        Some(text.trim_end().to_owned())
+    fn parameters(&self) -> &dyn Parameters {
+        &self.parameters
     }
+}
 
-    fn set_parameter(&self, path: &str, value: &str) -> Result<(), Errno> {
-        let mut file = self.open_parameter(path, OpenFlags::O_WRONLY)?;
-        file.write_all(value.as_bytes()).map_err(Errno::from_host)
+/// A directory of the host that holds nothing but what it tells; none if there is none.
+pub(super) fn directory(trees: &HostTrees, path: &str) -> Option<OwnedFd> {
+    match trees.start(Path::new(path)) {
+        Ok(Start::Directory(fd) | Start::File(fd, _)) => Some(fd),
+        Err(errno) => {
+            log::warn!("{path}: {errno}");
+            None
+        }
     }
 }
 

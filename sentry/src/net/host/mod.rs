@@ -4,6 +4,7 @@ mod control;
 mod events;
 mod facts;
 mod options;
+mod parameters;
 mod rules;
 mod socket;
 
@@ -57,14 +58,14 @@ impl Sockets {
 }
 
 impl HostNetwork {
-    /// The network of the namespace that this process is in now.
+    /// The network of the namespace that this process is in now, which may be the sandbox's own.
     ///
     /// # Errors
     /// The host has no descriptors left, or no internet sockets.
-    pub fn new(trees: &HostTrees) -> Result<Arc<Self>, Errno> {
+    pub fn new(trees: &HostTrees, own: bool) -> Result<Arc<Self>, Errno> {
         let all = Mutex::new(Rank::Leaf, HashMap::new());
         let sockets = Arc::new(Sockets { next: AtomicU64::new(0), all });
-        Ok(Arc::new(HostNetwork { facts: HostFacts::new(sockets.clone(), trees)?, sockets }))
+        Ok(Arc::new(HostNetwork { facts: HostFacts::new(sockets.clone(), trees, own)?, sockets }))
     }
 }
 

@@ -146,8 +146,12 @@ fn may_have_priority(ctx: &TaskContext, value: &[u8]) -> bool {
 /// The unprivileged may choose among those congestion controls that the host's administrator allows.
 fn check_congestion(ctx: &TaskContext, value: &[u8]) -> Result<(), Errno> {
     let Knowledge::Foreign(oracle) = ctx.kernel().network.inet.knowledge() else { return Ok(()) };
-    let allowed = oracle.parameter("net/ipv4/tcp_allowed_congestion_control").unwrap_or_default();
-    let available = oracle.parameter("net/ipv4/tcp_available_congestion_control").unwrap_or_default();
+    let names = |path| {
+        let value = oracle.parameters().read(path).unwrap_or_default();
+        String::from_utf8_lossy(&value).into_owned()
+    };
+    let allowed = names("net/ipv4/tcp_allowed_congestion_control");
+    let available = names("net/ipv4/tcp_available_congestion_control");
     let name = value.split(|&byte| byte == 0).next().unwrap_or_default();
     let among = |names: &str| names.split_whitespace().any(|other| other.as_bytes() == name);
     match (among(&allowed), among(&available)) {

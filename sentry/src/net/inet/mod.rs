@@ -132,14 +132,48 @@ pub trait Oracle {
     /// The content of a file of `/proc/net`; none if there is no such file.
     fn table(&self, name: &str) -> Option<Vec<u8>>;
 
-    /// The value of a parameter, by its path below `/proc/sys`; none if there is no such parameter.
-    fn parameter(&self, path: &str) -> Option<String>;
+    /// Its parameters.
+    fn parameters(&self) -> &dyn Parameters;
+}
 
-    /// Sets a parameter, for whoever starts the sandbox; the guest changes its own view alone.
+/// The parameters of another kernel's network, by their paths below `/proc/sys`.
+pub trait Parameters {
+    /// Whether the guest may change them.
+    fn can_change(&self) -> bool;
+
+    /// What is at a path.
     ///
     /// # Errors
-    /// `ENOENT` if there is no such parameter; those of a write to it.
-    fn set_parameter(&self, path: &str, value: &str) -> Result<(), Errno>;
+    /// `ENOENT` if nothing is.
+    fn find(&self, path: &str) -> Result<ForeignParameter, Errno>;
+
+    /// What is in a directory, by name.
+    ///
+    /// # Errors
+    /// `ENOENT` if it is not there, `ENOTDIR`.
+    fn list(&self, path: &str) -> Result<Vec<ForeignParameter>, Errno>;
+
+    /// A value with its line's end.
+    ///
+    /// # Errors
+    /// `ENOENT` if there is no such parameter; those of a read from it.
+    fn read(&self, path: &str) -> Result<Vec<u8>, Errno>;
+
+    /// Changes a value.
+    ///
+    /// # Errors
+    /// `EACCES` if the guest may not; `ENOENT`, and those of a write to it.
+    fn write(&self, path: &str, value: &[u8]) -> Result<(), Errno>;
+}
+
+/// A parameter of another kernel, or a directory of such.
+pub struct ForeignParameter {
+    /// Its name in its directory.
+    pub name: String,
+    /// Whether there are others below it.
+    pub is_directory: bool,
+    /// The permissions that it has there.
+    pub permissions: u16,
 }
 
 /// What another kernel tells of changes to its network, by rtnetlink(7): nothing until groups are entered.

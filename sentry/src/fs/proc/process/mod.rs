@@ -93,7 +93,10 @@ impl Listing for Processes {
     fn find(&self, kernel: &Arc<Kernel>, _: &Subject, name: &[u8]) -> Result<(&'static Entry, Subject), Errno> {
         let tid = number(name)?;
         let task = kernel.processes.lock().task(tid).cloned().ok_or(Errno::ENOENT)?;
-        Ok((&PROCESS_DIRECTORY, Subject { task: Some(Arc::downgrade(&task)), is_thread: false, index: tid }))
+        Ok((
+            &PROCESS_DIRECTORY,
+            Subject { task: Some(Arc::downgrade(&task)), is_thread: false, index: tid, path: None },
+        ))
     }
 
     fn list(&self, kernel: &Arc<Kernel>, _: &Subject) -> Result<Vec<Listed>, Errno> {
@@ -128,7 +131,7 @@ impl Listing for Threads {
         if task.group().pid() != process.group().pid() {
             return Err(Errno::ENOENT);
         }
-        Ok((&THREAD_DIRECTORY, Subject { task: Some(Arc::downgrade(&task)), is_thread: true, index: tid }))
+        Ok((&THREAD_DIRECTORY, Subject { task: Some(Arc::downgrade(&task)), is_thread: true, index: tid, path: None }))
     }
 
     fn list(&self, kernel: &Arc<Kernel>, subject: &Subject) -> Result<Vec<Listed>, Errno> {

@@ -1,0 +1,97 @@
+//! `/proc/sys/net` where another kernel has the network: its parameters, which come and go with its interfaces.
+
+use std::sync::Arc;
+
+use amber_abi::capability::Capability;
+use amber_abi::errno::Errno;
+
+use super::parameters::follow;
+use crate::fs::pseudo::{Entry, Listed, Listing, Query, Subject};
+use crate::kernel::Kernel;
+use crate::net::inet::{ForeignParameter, Knowledge, Parameters};
+
+static DIRECTORY: Entry = Entry::listing("", 0o555, &[], &Below);
+static VARIABLE: Entry = Entry::writable("", 0o644, content, store);
+static VARIABLE_OF_ROOT: Entry = Entry::writable("", 0o600, content, store);
+static ORDER: Entry = Entry::writable("", 0o200, content, store);
+static FIXED: Entry = Entry::file("", 0o444, content);
+static FIXED_OF_ROOT: Entry = Entry::file("", 0o400, content);
+
+/// The other kernel's parameters; none if the sentry has the network itself.
+pub(super) fn of(kernel: &Kernel) -> Option<&dyn Parameters> {
+    match kernel.network.inet.knowledge() {
+        Knowledge::Foreign(oracle) => Some(oracle.parameters()),
+        Knowledge::Own(_) => None,
+    }
+}
+
+fn entry_of(found: &ForeignParameter, can_change: bool) -> &'static Entry {
+    let readable = (found.permissions & 0o400 != 0, found.permissions & 0o004 != 0);
+    match (found.is_directory, can_change && found.permissions & 0o200 != 0, readable) {
+        (true, ..) => &DIRECTORY,
+        (_, true, (_, true)) => &VARIABLE,
+        (_, true, (true, false)) => &VARIABLE_OF_ROOT,
+        (_, true, (false, false)) => &ORDER,
+        (_, false, (_, true)) => &FIXED,
+        (_, false, _) => &FIXED_OF_ROOT,
+    }
+}
+
+/// What is at a path below `/proc/sys`.
+///
+/// # Errors
+/// `ENOENT` if nothing is, or if the sentry has the network itself.
+pub(super) fn find(kernel: &Kernel, path: &str) -> Result<(&'static Entry, Subject), Errno> {
+    let parameters = of(kernel).ok_or(Errno::ENOENT)?;
+    let entry = entry_of(&parameters.find(path)?, parameters.can_change());
+    Ok((entry, Subject { path: Some(path.into()), ..Subject::default() }))
+}
+
+/// What is in the directory at a path below `/proc/sys`, with cookies from `cookie` on.
+///
+/// # Errors
+/// `ENOENT` if it is gone.
+pub(super) fn list(kernel: &Kernel, path: &str, cookie: u64) -> Result<Vec<Listed>, Errno> {
+    let Some(parameters) = of(kernel) else { return Ok(Vec::new()) };
+    let can_change = parameters.can_change();
+    let all = parameters.list(path)?.into_iter().zip(cookie..);
+    Ok(all
+        .map(|(found, cookie)| {
+            let entry = entry_of(&found, can_change);
+            Listed { cookie, name: found.name, entry }
+        })
+        .collect())
+}
+
+fn path_of<'a>(query: &Query<'a>) -> Result<&'a str, Errno> {
+    query.subject.path.as_deref().ok_or(Errno::ENOENT)
+}
+
+fn content(query: &Query<'_>) -> Result<Vec<u8>, Errno> {
+    of(query.kernel).ok_or(Errno::ENOENT)?.read(path_of(query)?)
+}
+
+fn store(query: &Query<'_>, value: &[u8]) -> Result<(), Errno> {
+    if !query.reader.credentials.has(Capability::CAP_NET_ADMIN) {
+        return Err(Errno::EPERM);
+    }
+    let path = path_of(query)?;
+    of(query.kernel).ok_or(Errno::ENOENT)?.write(path, value)?;
+    follow(query.kernel, path);
+    Ok(())
+}
+
+/// What is below a directory of theirs.
+struct Below;
+
+impl Listing for Below {
+    fn find(&self, kernel: &Arc<Kernel>, subject: &Subject, name: &[u8]) -> Result<(&'static Entry, Subject), Errno> {
+        let directory = subject.path.as_deref().ok_or(Errno::ENOENT)?;
+        let name = std::str::from_utf8(name).map_err(|_| Errno::ENOENT)?;
+        super::parameters::find_of_network(kernel, &format!("{directory}/{name}"))
+    }
+
+    fn list(&self, kernel: &Arc<Kernel>, subject: &Subject) -> Result<Vec<Listed>, Errno> {
+        list(kernel, subject.path.as_deref().ok_or(Errno::ENOENT)?, 1)
+    }
+}

@@ -1,0 +1,101 @@
+//! The parameters below `/proc/sys/net` of the host, of the network namespace that Amber's process is in.
+
+use std::io::{Read, Write};
+use std::os::fd::{AsFd, OwnedFd};
+
+use amber_abi::errno::Errno;
+use amber_abi::open::OpenFlags;
+use amber_abi::stat::{S_IFDIR, S_IFMT};
+use amber_host::fs::{self as files, HostStat};
+use amber_host::trees::HostTrees;
+
+use super::facts::directory;
+use crate::net::inet::{ForeignParameter, Parameters};
+
+/// Where they begin, in paths below `/proc/sys`.
+const TOP: &str = "net";
+
+/// What is asked and told of them.
+pub struct HostParameters {
+    /// `/proc/sys/net`, opened while it can be; none if there is no `/proc`.
+    top: Option<OwnedFd>,
+    /// The guest may change them.
+    can_change: bool,
+}
+
+impl HostParameters {
+    /// Opens the directory; the guest may change what is there if the namespace is its own.
+    pub(super) fn new(trees: &HostTrees, own: bool) -> Self {
+        HostParameters { top: directory(trees, "/proc/sys/net"), can_change: own }
+    }
+
+    /// Opens what a path leads to, one name after the other, each in the directory found so far.
+    fn open(&self, path: &str, flags: OpenFlags) -> Result<OwnedFd, Errno> {
+        let mut names = path.split('/');
+        if names.next() != Some(TOP) {
+            return Err(Errno::ENOENT);
+        }
+        let top = self.top.as_ref().ok_or(Errno::ENOENT)?;
+        let mut names = names.peekable();
+        if names.peek().is_none() {
+            return files::duplicate(top.as_fd());
+        }
+        let mut file = None::<OwnedFd>;
+        while let Some(name) = names.next() {
+            if ["", ".", ".."].contains(&name) {
+                return Err(Errno::ENOENT);
+            }
+            let last = names.peek().is_none();
+            let flags = if last { flags } else { OpenFlags::O_PATH | OpenFlags::O_DIRECTORY };
+            let directory = file.as_ref().unwrap_or(top);
+            file = Some(files::open_file_at(directory.as_fd(), name.as_bytes(), flags)?);
+        }
+        file.ok_or(Errno::ENOENT)
+    }
+}
+
+fn told(name: String, stat: &HostStat) -> ForeignParameter {
+    let is_directory = stat.mode & S_IFMT == S_IFDIR;
+    ForeignParameter { name, is_directory, permissions: (stat.mode & 0o777) as u16 }
+}
+
+impl Parameters for HostParameters {
+    fn can_change(&self) -> bool {
+        self.can_change
+    }
+
+    fn find(&self, path: &str) -> Result<ForeignParameter, Errno> {
+        let file = self.open(path, OpenFlags::O_PATH)?;
+        let name = path.rsplit('/').next().unwrap_or_default();
+        Ok(told(name.to_owned(), &files::stat(file.as_fd())?))
+    }
+
+    fn list(&self, path: &str) -> Result<Vec<ForeignParameter>, Errno> {
+        let directory = self.open(path, OpenFlags::O_PATH | OpenFlags::O_DIRECTORY)?;
+        let mut all = Vec::new();
+        for entry in files::list(directory.as_fd())? {
+            let Ok(name) = String::from_utf8(entry.name.to_vec()) else { continue };
+            // One that is gone meanwhile went with its interface.
+            let Ok(stat) = files::stat_at(directory.as_fd(), name.as_bytes()) else { continue };
+            all.push(told(name, &stat));
+        }
+        all.sort_by(|a, b| a.name.cmp(&b.name));
+        Ok(all)
+    }
+
+    fn read(&self, path: &str) -> Result<Vec<u8>, Errno> {
+        let mut bytes = Vec::new();
+        let mut file = std::fs::File::from(self.open(path, OpenFlags::empty())?);
+        file.read_to_end(&mut bytes).map_err(Errno::from_host)?;
+        Ok(bytes)
+    }
+
+    fn write(&self, path: &str, value: &[u8]) -> Result<(), Errno> {
+        if !self.can_change {
+            return Err(Errno::EACCES);
+        }
+        let mut file = std::fs::File::from(self.open(path, OpenFlags::O_WRONLY)?);
+        // A part of a value is another value: it is written at once.
+        file.write(value).map(drop).map_err(Errno::from_host)
+    }
+}
