@@ -16,8 +16,13 @@ pub type Answer = (u64, u64);
 /// A number nobody calls, and what Linux would say to it: what a pair without an answer holds.
 pub const NOTHING: Answer = (1 << 63, -libc::ENOSYS as i64 as u64);
 
+/// `sched_yield` where there is nobody to give way to.
+const YIELDED: Answer = (libc::SYS_sched_yield as u64, 0);
+/// How many pairs a trampoline has: the last is for yields.
+const PAIRS: usize = MOST_ANSWERS + 1;
+
 /// Answers as pairs: all of them, and nothing in the rest.
-pub fn pairs(answers: &[Answer]) -> [Answer; MOST_ANSWERS] {
+pub fn pairs<const N: usize>(answers: &[Answer]) -> [Answer; N] {
     std::array::from_fn(|i| answers.get(i).copied().unwrap_or(NOTHING))
 }
 
@@ -27,7 +32,7 @@ pub fn pairs(answers: &[Answer]) -> [Answer; MOST_ANSWERS] {
 pub struct SharedAnswers {
     machine: Arc<Machine>,
     page: Table,
-    current: Mutex<[Answer; MOST_ANSWERS]>,
+    current: Mutex<[Answer; PAIRS]>,
 }
 
 impl SharedAnswers {
@@ -39,8 +44,8 @@ impl SharedAnswers {
         for (from, to) in from[code.clone()].iter().zip(&to[code]) {
             to.store(from.load(Ordering::Relaxed), Ordering::Relaxed);
         }
-        let answers = SharedAnswers { machine: machine.clone(), page, current: Mutex::new([NOTHING; MOST_ANSWERS]) };
-        for i in 0..MOST_ANSWERS {
+        let answers = SharedAnswers { machine: machine.clone(), page, current: Mutex::new([NOTHING; PAIRS]) };
+        for i in 0..PAIRS {
             answers.write(i, NOTHING);
         }
         Ok(answers)
@@ -58,10 +63,15 @@ impl SharedAnswers {
         tables.word(self.page, at).store(number.wrapping_neg(), Ordering::SeqCst);
     }
 
-    /// Notes the answers of a thread that is about to run; `alone` if no other thread ran here last.
-    pub fn update(&self, answers: &[Answer], alone: bool) {
+    /// Notes the answers of a thread that is about to run; `alone` if no other thread ran here last. `sole` if there is no
+    /// other in the whole machine: then its yields have an answer too, unless it is to have none at all.
+    pub fn update(&self, answers: &[Answer], alone: bool, sole: bool) {
+        let mut wanted: [Answer; PAIRS] = pairs(answers);
+        if sole && !answers.is_empty() {
+            wanted[MOST_ANSWERS] = YIELDED;
+        }
         let mut current = self.current.lock();
-        for (i, (old, new)) in current.iter_mut().zip(pairs(answers)).enumerate() {
+        for (i, (old, new)) in current.iter_mut().zip(wanted).enumerate() {
             if *old == new {
                 continue;
             }

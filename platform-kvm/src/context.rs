@@ -25,8 +25,10 @@ const SI_KERNEL: i32 = 0x80;
 /// What a context knows of the space it ran in last.
 struct Residence {
     residents: Arc<Residents>,
-    /// How often contexts had come and gone there when the answers were last noted.
+    /// How often contexts had come and gone there when the answers were last noted,
     population: u64,
+    /// and whether this was the only one in any space.
+    sole: bool,
 }
 
 /// See [`Context`].
@@ -73,14 +75,16 @@ impl KvmContext {
         if !self.residence.as_ref().is_some_and(at_home) {
             self.move_out();
             space.residents().enter(&self.seat);
-            self.residence = Some(Residence { residents: space.residents().clone(), population: 0 });
+            self.shared.settled.fetch_add(1, Ordering::SeqCst);
+            self.residence = Some(Residence { residents: space.residents().clone(), population: 0, sole: false });
             self.answers_changed = true;
         }
         if let (Some(shared), Some(residence)) = (space.answers(), &mut self.residence) {
             let population = residence.residents.population();
-            if self.answers_changed || residence.population != population {
-                residence.population = population;
-                shared.update(&self.answers, residence.residents.count() == 1);
+            let sole = self.shared.settled.load(Ordering::SeqCst) == 1;
+            if self.answers_changed || residence.population != population || residence.sole != sole {
+                (residence.population, residence.sole) = (population, sole);
+                shared.update(&self.answers, residence.residents.count() == 1, sole);
             }
         }
         space.check()
@@ -99,6 +103,7 @@ impl KvmContext {
     fn move_out(&mut self) {
         if let Some(Residence { residents, .. }) = self.residence.take() {
             residents.leave(&self.seat);
+            self.shared.settled.fetch_sub(1, Ordering::SeqCst);
         }
     }
 

@@ -68,7 +68,7 @@ pub mod code {
     /// The answer is in rax, the way back in r11.
     pub const ANSWERED: u64 = 28;
     /// Where the trampoline leaves the machine.
-    pub const LEAVE: u64 = TRAMPOLINE + 8 * TRAMPOLINE_STRIDE;
+    pub const LEAVE: u64 = TRAMPOLINE + 9 * TRAMPOLINE_STRIDE;
     /// The trampoline's answers.
     pub const TRAMPOLINE_ANSWERS: u64 = 0xc00;
 }

@@ -27,6 +27,7 @@ mod window;
 
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
 
 use amber_platform::{AddressSpace, Context, GuestMemory, HostFault, Platform};
 
@@ -41,6 +42,8 @@ pub use crate::behaviour::Behaviour;
 struct Shared {
     machine: Arc<Machine>,
     pool: Pool,
+    /// How many contexts are in an address space.
+    settled: AtomicUsize,
 }
 
 impl Shared {
@@ -73,7 +76,7 @@ impl KvmPlatform {
         let machine = Arc::new(Machine::new(memory)?);
         let first = Space::new(&machine)?;
         let pool = Pool::new(&machine, most, first.root())?;
-        let shared = Arc::new(Shared { machine, pool });
+        let shared = Arc::new(Shared { machine, pool, settled: AtomicUsize::new(0) });
         let behaviour = behaviour::detect(&shared)?;
         Ok(KvmPlatform { shared, behaviour })
     }

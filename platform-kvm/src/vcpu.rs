@@ -4,7 +4,7 @@ use std::os::fd::AsRawFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU8, Ordering};
 
-use amber_platform::{DebugRegisters, HostFault, PAGE_SIZE, Reason, Registers, processor};
+use amber_platform::{DebugRegisters, HostFault, MOST_ANSWERS, PAGE_SIZE, Reason, Registers, processor};
 use kvm_bindings::{
     KVM_VCPU_TSC_CTRL, KVM_VCPU_TSC_OFFSET, Msrs, kvm_debugregs, kvm_device_attr, kvm_msr_entry, kvm_regs, kvm_segment,
     kvm_sregs, kvm_xcr, kvm_xcrs,
@@ -472,7 +472,7 @@ impl Core {
 
     /// Sets the answers the stub gives by itself. Without any, it answers no yield either: someone wants to see all calls.
     pub fn set_answers(&mut self, answers: &[Answer]) {
-        for (i, (number, result)) in (0..).zip(pairs(answers)) {
+        for (i, (number, result)) in (0..).zip(pairs::<MOST_ANSWERS>(answers)) {
             self.set_word(data::ANSWERS + i * 16, number);
             self.set_word(data::ANSWERS + i * 16 + 8, result);
         }

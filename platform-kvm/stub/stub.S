@@ -76,11 +76,11 @@ yield:
 .org 0x600
 
 # 0x800: what user code runs on a host whose `syscall` stays in ring 3 (see src/behaviour.rs); mapped by itself, in each
-# guest address space, with answers of its own at 0xc00. The first word of a pair is the negated number. Flags are kept;
+# guest address space, with answers of its own at 0xc00, the last of them for yields. The first word of a pair is the negated number. Flags are kept;
 # r11 is free, since `syscall` has taken it.
 .org 0x800
 .set i, 0
-.rept 8
+.rept 9
     .balign 32
     mov r11, [rip + stub_entry + 0xc00 + i * 16]
     lea r11, [r11 + rax]
