@@ -144,7 +144,7 @@ fn from_spec(
         sysctls,
         seccomp,
         devices: linux.map(resources::devices).transpose()?.unwrap_or_default(),
-        limits: resources.map_or_else(Limits::default, |said| resources::limits(said, Limits::default())),
+        limits: resources.map_or_else(|| Ok(Limits::default()), |said| resources::limits(said, Limits::default()))?,
         ..SandboxConfig::new(process_spec(process, terminal).context("`process`")?)
     })
 }

@@ -206,7 +206,7 @@ fn limits_are_read() {
     let none = json!({"memory": {"limit": -1}, "pids": {"limit": 0}, "cpu": {"quota": -1}});
     assert_eq!(load_with("/linux/resources", Some(none)).unwrap().limits, Limits::default());
     let less = serde_json::from_value(json!({"pids": {"limit": -1}, "cpu": {"quota": 5000}})).unwrap();
-    let changed = resources::limits(&less, limits);
+    let changed = resources::limits(&less, limits).unwrap();
     let cpu = Some(amber_sentry::boot::CpuQuota { quota: 5000, period: 100_000 });
     assert_eq!(changed, Limits { memory: Some(64 << 20), tasks: None, cpu });
 }

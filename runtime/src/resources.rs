@@ -6,26 +6,70 @@ use amber_sentry::fs::dev;
 use anyhow::{Context, Result, bail};
 use oci_spec::runtime::{Linux, LinuxDevice, LinuxDeviceType, LinuxResources};
 
-/// The period of processor time where only a quota is given, in microseconds.
-const PERIOD: u64 = 100_000;
+use crate::oci::DEFAULT_PERIOD;
 
 /// What `linux.resources` says of the limits that hold inside; what it does not speak of stays as in `old`. Zero means
 /// nothing said, a negative number no limit.
-pub fn limits(resources: &LinuxResources, old: Limits) -> Limits {
-    let number = |said: Option<i64>, old: Option<u64>| match said {
-        None | Some(0) => old,
-        Some(said) => u64::try_from(said).ok(),
-    };
-    let memory = resources.memory().as_ref().and_then(|memory| memory.limit());
-    let cpu = resources.cpu().as_ref();
-    let period = cpu.and_then(|cpu| cpu.period()).filter(|&period| period > 0);
-    let period = period.or(old.cpu.map(|cpu| cpu.period)).unwrap_or(PERIOD);
-    let quota = number(cpu.and_then(|cpu| cpu.quota()), old.cpu.map(|cpu| cpu.quota));
-    Limits {
-        memory: number(memory, old.memory),
-        tasks: number(resources.pids().as_ref().map(|pids| pids.limit()), old.tasks),
+///
+/// # Errors
+/// `unified` has something that is no limit.
+pub fn limits(resources: &LinuxResources, old: Limits) -> Result<Limits> {
+    let said = said(resources)?;
+    let number = |said: Option<i64>, old: Option<u64>| said.map_or(old, |said| u64::try_from(said).ok());
+    let period = said.period.or(old.cpu.map(|cpu| cpu.period)).unwrap_or(DEFAULT_PERIOD);
+    let quota = number(said.quota, old.cpu.map(|cpu| cpu.quota));
+    Ok(Limits {
+        memory: number(said.memory, old.memory),
+        tasks: number(said.tasks, old.tasks),
         cpu: quota.map(|quota| CpuQuota { quota, period }),
+    })
+}
+
+/// The limits that hold inside, as far as something is said of them; negative numbers are no limit.
+#[derive(Clone, Copy)]
+pub struct Said {
+    /// Bytes of memory.
+    pub memory: Option<i64>,
+    /// Tasks.
+    pub tasks: Option<i64>,
+    /// Microseconds of processor time in each period.
+    pub quota: Option<i64>,
+    /// Such a period.
+    pub period: Option<u64>,
+}
+
+/// What is said of the limits that hold inside, in the words of either version of control groups.
+///
+/// # Errors
+/// `unified` has something that is no limit.
+pub fn said(resources: &LinuxResources) -> Result<Said> {
+    let cpu = resources.cpu().as_ref();
+    let mut said = Said {
+        memory: resources.memory().as_ref().and_then(|memory| memory.limit()).filter(|&limit| limit != 0),
+        tasks: resources.pids().as_ref().map(|pids| pids.limit()).filter(|&limit| limit != 0),
+        quota: cpu.and_then(|cpu| cpu.quota()).filter(|&quota| quota != 0),
+        period: cpu.and_then(|cpu| cpu.period()).filter(|&period| period > 0),
+    };
+    for (file, value) in resources.unified().iter().flatten() {
+        let shown = || format!("`unified`: {file} {value:?}");
+        let number = |text: &str| match text {
+            "max" => Ok(-1),
+            text => text.parse::<i64>().with_context(shown),
+        };
+        match file.as_str() {
+            "memory.max" => said.memory = Some(number(value.trim())?),
+            "pids.max" => said.tasks = Some(number(value.trim())?),
+            "cpu.max" => {
+                let mut words = value.split_whitespace();
+                said.quota = Some(number(words.next().with_context(shown)?)?);
+                if let Some(period) = words.next() {
+                    said.period = Some(period.parse().with_context(shown)?);
+                }
+            }
+            _ => {}
+        }
     }
+    Ok(said)
 }
 
 /// The nodes of `linux.devices`.
@@ -79,4 +123,27 @@ fn gives_all(linux: &Linux) -> bool {
         let rights = rule.access().as_deref().unwrap_or("rwm");
         rule.allow() && any && matches!(rule.typ(), None | Some(LinuxDeviceType::A)) && rights.contains('r')
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn limits_come_from_either_version() {
+        let of = |value: serde_json::Value| limits(&serde_json::from_value(value).unwrap(), Limits::default());
+        let plain =
+            of(json!({"memory": {"limit": 5}, "pids": {"limit": 7}, "cpu": {"quota": 9, "period": 10}})).unwrap();
+        let unified =
+            of(json!({"unified": {"memory.max": "5", "pids.max": "7", "cpu.max": "9 10", "x.y": "z"}})).unwrap();
+        for limits in [plain, unified] {
+            assert_eq!((limits.memory, limits.tasks), (Some(5), Some(7)));
+            assert!(limits.cpu.is_some_and(|cpu| (cpu.quota, cpu.period) == (9, 10)));
+        }
+        let none = of(json!({"memory": {"limit": 5}, "unified": {"memory.max": "max", "pids.max": "max"}})).unwrap();
+        assert_eq!((none.memory, none.tasks), (None, None));
+        assert!(of(json!({"unified": {"memory.max": "much"}})).is_err());
+    }
 }

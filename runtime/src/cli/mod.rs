@@ -80,7 +80,7 @@ pub struct GlobalArgs {
     /// Where the state of containers is kept [default: /run/amber, or amber in $XDG_RUNTIME_DIR for ordinary users]
     #[arg(long, global = true, value_name = "DIR")]
     pub root: Option<PathBuf>,
-    /// `cgroupsPath` is of the form SLICE:PREFIX:NAME; the group is made where systemd would have it
+    /// `cgroupsPath` is of the form SLICE:PREFIX:NAME; the group is a transient unit of systemd, or of the user's
     #[arg(long, global = true)]
     pub systemd_cgroup: bool,
     /// Whether it is no error that control groups cannot be made

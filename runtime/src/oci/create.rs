@@ -6,6 +6,7 @@ use std::io::stderr;
 use std::io::{stdin, stdout};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::process::CommandExt;
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
@@ -14,16 +15,17 @@ use amber_host::process::{ProcessHandle, keep_descriptors_from};
 use amber_host::terminal::WindowSize;
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use nix::unistd::geteuid;
-use oci_spec::runtime::{Process, Spec};
+use oci_spec::runtime::{LinuxResources, Process, Spec};
 
 use super::announce::announce;
-use super::cgroup::{self, CgroupPlace};
+use super::cgroup::{self, ControlGroup};
 use super::console::Pair;
 use super::control::{Launch, Step, Streams, receive, send};
 use super::handed::Handed;
 use super::hooks::{self, Time};
 use super::state::{State, Status};
 use super::store::Locked;
+use super::systemd::Scope;
 use super::{ROLE, Runtime};
 use crate::bundle::Bundle;
 use crate::caller;
@@ -145,11 +147,7 @@ impl Making {
         let (ours, theirs) = Channel::pair().context("making a socket")?;
         let pid = self.spawn(spec, theirs)?;
         self.state.set_process(pid);
-        if let Some(place) = &self.state.cgroup {
-            place
-                .add(pid)
-                .with_context(|| format!("unable to apply cgroup configuration: putting process {pid} in"))?;
-        }
+        self.enter_cgroup(runtime, spec, pid)?;
         let oom_score = spec.process().as_ref().and_then(|process| process.oom_score_adj());
         if let Some(score) = oom_score
             && let Err(error) = std::fs::write(format!("/proc/{pid}/oom_score_adj"), score.to_string())
@@ -194,37 +192,42 @@ impl Making {
         self.locked()?.save(&self.state)
     }
 
+    /// Makes the control group, unless systemd shall make it, which needs the process for that.
     fn make_cgroup(&mut self, runtime: &Runtime, spec: &Spec) -> Result<()> {
-        let linux = spec.linux().as_ref();
-        let path = linux.and_then(|linux| linux.cgroups_path().as_ref());
-        let resources = linux.and_then(|linux| linux.resources().as_ref());
-        let make = || -> Result<Option<CgroupPlace>> {
-            let path = match path {
-                Some(name) if runtime.global.systemd_cgroup => Some(cgroup::systemd_path(&name.to_string_lossy())?),
-                path => path.cloned(),
-            };
-            let Some(place) = CgroupPlace::find(path.as_deref(), &self.state.id)? else { return Ok(None) };
-            place.make()?;
-            // Whoever is in there would be killed with the container.
-            ensure!(place.processes().is_empty(), "container's cgroup is not empty");
-            let limited = resources.map_or(Ok(()), |resources| place.limit(resources));
-            if limited.is_err() && !runtime.is_rootless() {
-                // What cannot be removed is less of a fault than what could not be limited.
-                let _ = place.remove();
-            }
-            limited.map(|()| Some(place))
-        };
-        match make() {
+        if runtime.global.systemd_cgroup {
+            return Ok(());
+        }
+        let (path, resources) = asked(spec);
+        match ControlGroup::make(path, &self.state.id, &resources) {
             Err(error) if runtime.is_rootless() && cgroup::is_forbidden(&error) => {
                 log::info!("no control group: {error:#}");
                 Ok(())
             }
             Err(error) => Err(error.context("unable to apply cgroup configuration")),
-            Ok(place) => {
-                self.state.cgroup = place;
+            Ok(group) => {
+                self.state.cgroup = group;
                 self.save()
             }
         }
+    }
+
+    /// Puts the sandbox's process into its control group.
+    fn enter_cgroup(&mut self, runtime: &Runtime, spec: &Spec, pid: i32) -> Result<()> {
+        let entered = if runtime.global.systemd_cgroup {
+            let (path, resources) = asked(spec);
+            let (id, annotations) = (self.state.id.clone(), self.state.annotations.clone());
+            let path = path.map(|path| path.to_string_lossy());
+            Scope::named(path.as_deref(), &id, runtime.is_rootless()).and_then(|scope| {
+                ControlGroup::start(scope, pid, &id, &annotations, &resources, |group| {
+                    self.state.cgroup = Some(group);
+                    self.save()
+                })
+            })
+        } else {
+            let add = |group: &ControlGroup| group.place.add(pid).with_context(|| format!("putting process {pid} in"));
+            self.state.cgroup.as_ref().map_or(Ok(()), add)
+        };
+        entered.context("unable to apply cgroup configuration")
     }
 
     /// Starts the sandbox's process. Its command line is the guest's, so that who lists processes sees what runs in it.
@@ -250,8 +253,8 @@ impl Drop for Making {
             let _ = child.kill();
             let _ = child.wait();
         }
-        if let Some(place) = &self.state.cgroup
-            && let Err(error) = place.remove()
+        if let Some(group) = &self.state.cgroup
+            && let Err(error) = group.remove()
         {
             log::warn!("{error:#}");
         }
@@ -264,6 +267,13 @@ impl Drop for Making {
             log::warn!("{error:#}");
         }
     }
+}
+
+/// What a bundle says of the control group: its name and its limits.
+fn asked(spec: &Spec) -> (Option<&Path>, LinuxResources) {
+    let linux = spec.linux().as_ref();
+    let path = linux.and_then(|linux| linux.cgroups_path().as_deref()).filter(|path| !path.as_os_str().is_empty());
+    (path, linux.and_then(|linux| linux.resources().clone()).unwrap_or_default())
 }
 
 /// The flags for a process that may have another working directory.
@@ -303,9 +313,9 @@ pub fn end(state: &State) -> Result<()> {
         Err(error) if error.raw_os_error() == Some(nix::libc::ESRCH) => return Ok(()),
         result => result.context("killing the sandbox")?,
     }
-    if let Some(place) = &state.cgroup {
+    if let Some(group) = &state.cgroup {
         // Who is frozen does not end.
-        let _ = place.freeze(false);
+        let _ = group.place.freeze(false);
     }
     ensure!(handle.wait(Duration::from_secs(10))?, "container init still running");
     Ok(())

@@ -56,8 +56,8 @@ fn lock(container: Container, id: &str, force: bool) -> Result<Locked> {
 pub fn clear_away(locked: Locked) -> Result<()> {
     let Ok(state) = locked.state() else { return locked.remove() };
     end(&state)?;
-    if let Some(place) = &state.cgroup {
-        place.remove()?;
+    if let Some(group) = &state.cgroup {
+        group.remove()?;
     }
     hooks::run(&state, Status::Stopped, Time::Stopped)?;
     locked.remove()

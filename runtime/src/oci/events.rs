@@ -42,7 +42,7 @@ pub fn command(runtime: &Runtime, args: &EventsArgs) -> Result<u8> {
             }
             kills = now;
         }
-        let data = state.cgroup.as_ref().map_or(Value::Null, |place| place.stats());
+        let data = state.cgroup.as_ref().map_or(Value::Null, |group| group.place.stats());
         print(&json!({"type": "stats", "id": args.id, "data": data}))?;
         if args.stats {
             return Ok(0);

@@ -35,7 +35,7 @@ pub fn resume(runtime: &Runtime, id: &str) -> Result<()> {
 fn set(locked: &Locked, paused: bool) -> Result<()> {
     let mut state = locked.state()?;
     let by_host = match &state.cgroup {
-        Some(place) => place.freeze(paused)?,
+        Some(group) => group.place.freeze(paused)?,
         None => false,
     };
     if !by_host {

@@ -41,11 +41,11 @@ pub fn command(runtime: &Runtime, args: &KillArgs) -> Result<()> {
         _ => anyhow!("sending signal {number}: {error}"),
     })?;
     if number == KILL
-        && let Some(place) = &state.cgroup
+        && let Some(group) = &state.cgroup
         && state.paused
     {
         // Who is frozen does not end.
-        place.freeze(false)?;
+        group.place.freeze(false)?;
     }
     Ok(())
 }

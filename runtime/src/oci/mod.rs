@@ -24,6 +24,7 @@ mod spec;
 mod start;
 mod state;
 mod store;
+mod systemd;
 mod table;
 mod update;
 
@@ -34,6 +35,7 @@ use amber_sentry::profile::KernelProfile;
 use anyhow::{Context, Result, bail};
 use nix::unistd::geteuid;
 
+pub use cgroup::DEFAULT_PERIOD;
 pub use control::{Failure, FailureKind};
 
 use crate::cli::{Command, GlobalArgs, Rootless};

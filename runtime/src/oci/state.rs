@@ -8,7 +8,7 @@ use std::time::SystemTime;
 use oci_spec::runtime::Hooks;
 use serde::{Deserialize, Serialize};
 
-use super::cgroup::CgroupPlace;
+use super::cgroup::ControlGroup;
 
 /// The version of the specification that Amber follows.
 pub const OCI_VERSION: &str = "1.0.2";
@@ -69,7 +69,7 @@ pub struct State {
     /// Those of the bundle.
     pub annotations: BTreeMap<String, String>,
     /// Its control group.
-    pub cgroup: Option<CgroupPlace>,
+    pub cgroup: Option<ControlGroup>,
     /// What runs before its start, after it and after its end.
     pub hooks: Option<Hooks>,
 }

@@ -9,12 +9,11 @@ use oci_spec::runtime::LinuxResources;
 use serde_json::{Value, json};
 
 use super::Runtime;
+use super::cgroup::DEFAULT_PERIOD;
 use super::control::{LimitRequest, Request, order};
 use super::state::Status;
 use crate::cli::UpdateArgs;
-
-/// Linux's period of processor quotas, in microseconds.
-const DEFAULT_PERIOD: u64 = 100_000;
+use crate::resources;
 
 /// Changes the limits that are named.
 ///
@@ -22,7 +21,7 @@ const DEFAULT_PERIOD: u64 = 100_000;
 /// The container does not run, or a limit is refused.
 pub fn command(runtime: &Runtime, args: &UpdateArgs) -> Result<()> {
     let locked = runtime.store.open(&args.id)?.lock()?;
-    let state = locked.state()?;
+    let mut state = locked.state()?;
     if !matches!(state.current(), Status::Running | Status::Created | Status::Paused) {
         bail!("container not running");
     }
@@ -31,12 +30,16 @@ pub fn command(runtime: &Runtime, args: &UpdateArgs) -> Result<()> {
     if let Some(schema) = schema {
         bail!("Intel RDT: {schema} schema is not enabled");
     }
-    let resources = resources(args)?;
-    let memory = resources.memory().as_ref().and_then(|memory| memory.limit()).filter(|&limit| limit != 0);
-    let tasks = resources.pids().as_ref().map(|pids| pids.limit()).filter(|&limit| limit != 0);
-    let cpu = resources.cpu().as_ref().and_then(|cpu| Some((cpu.quota()?, cpu.period().unwrap_or(DEFAULT_PERIOD))));
-    let cpu = cpu.map(|(quota, period)| (limit(quota), period));
-    let limits = LimitRequest { memory: memory.map(limit), tasks: tasks.map(limit), cpu };
+    let changes = changes(args)?;
+    let said = resources::said(&changes)?;
+    // Of quota and period either may be as it was.
+    let all = match &state.cgroup {
+        Some(group) if said.quota.is_some() || said.period.is_some() => resources::said(&group.with(&changes)?)?,
+        _ => said,
+    };
+    let cpu = all.quota.filter(|_| said.quota.is_some() || said.period.is_some());
+    let cpu = cpu.map(|quota| (limit(quota), all.period.unwrap_or(DEFAULT_PERIOD)));
+    let limits = LimitRequest { memory: said.memory.map(limit), tasks: said.tasks.map(limit), cpu };
     let enforced_inside = limits.memory.is_some() || limits.tasks.is_some();
     // Who is frozen does not answer; of the quota, which the host enforces, the guest then learns by a later change.
     let frozen = state.paused && state.cgroup.is_some();
@@ -47,17 +50,18 @@ pub fn command(runtime: &Runtime, args: &UpdateArgs) -> Result<()> {
         let channel = Channel::new(locked.connect().context("connecting to the sandbox")?);
         order(&channel, &Request::Limit(limits))?;
     }
-    match &state.cgroup {
-        Some(place) => place.limit(&resources),
-        None => Ok(()),
+    if let Some(group) = &mut state.cgroup {
+        group.update(&changes)?;
+        locked.save(&state)?;
     }
+    Ok(())
 }
 
 fn limit(value: i64) -> u64 {
     u64::try_from(value).unwrap_or(u64::MAX)
 }
 
-fn resources(args: &UpdateArgs) -> Result<LinuxResources> {
+fn changes(args: &UpdateArgs) -> Result<LinuxResources> {
     if let Some(path) = &args.resources {
         let mut text = String::new();
         if path.as_os_str() == "-" {

@@ -28,6 +28,8 @@ pub struct World {
     pub directory: tempfile::TempDir,
     /// What config.json says.
     pub config: Value,
+    /// What every command finds in its environment besides.
+    pub environment: Vec<(&'static str, String)>,
 }
 
 /// The guest's program, made once.
@@ -78,7 +80,7 @@ impl World {
                 {"type": "pid"}, {"type": "mount"}, {"type": "network"}, {"type": "ipc"}, {"type": "uts"}, {"type": "time"},
             ]},
         });
-        World { directory, config }
+        World { directory, config, environment: Vec::new() }
     }
 
     /// A path in the world.
@@ -95,7 +97,7 @@ impl World {
     pub fn amber(&self, args: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_amber"));
         command.arg("--root").arg(self.path("state")).args(["--platform", "ptrace"]).args(args);
-        command.stdin(Stdio::null());
+        command.stdin(Stdio::null()).envs(self.environment.iter().cloned());
         command
     }
 

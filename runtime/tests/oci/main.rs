@@ -9,4 +9,6 @@ mod forms;
 mod hooks;
 mod leftovers;
 mod lifecycle;
+mod systemd;
+mod systemd_bus;
 mod terminal;

@@ -1,9 +1,14 @@
 //! The control group of a container: made, limited, measured, frozen and removed through the host's cgroup file system.
 //!
+//! With `--systemd-cgroup` it is a unit that systemd makes and removes (see [`super::systemd`]); what is in it, is set here
+//! all the same.
+//!
 //! Own code, since the kept libraries (`libcgroups`, `cgroups-rs`) bring a second nix, a parser of all of /proc or an
 //! asynchronous runtime with them, and insist on device rules, which a container needs none of whose guest never reaches
 //! a device of the host.
 
+pub mod convert;
+mod group;
 mod stats;
 mod v1;
 mod v2;
@@ -15,13 +20,15 @@ use std::path::{Component, Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use nix::errno::Errno;
 use nix::sys::signal::{Signal, kill};
 use nix::sys::statfs::{CGROUP2_SUPER_MAGIC, statfs};
 use nix::unistd::Pid;
 use oci_spec::runtime::LinuxResources;
 use serde::{Deserialize, Serialize};
+
+pub use group::ControlGroup;
 
 /// Where cgroups are on every usual host.
 const MOUNTED: &str = "/sys/fs/cgroup";
@@ -30,7 +37,10 @@ const MOUNTED: &str = "/sys/fs/cgroup";
 /// process ends, and only a sandbox gone wild meets the host's limit.
 const OWN_MEMORY: i64 = 64 << 20;
 
-/// The control group of a container, or its name in each hierarchy.
+/// The period of processor time where only a quota is given, in microseconds.
+pub const DEFAULT_PERIOD: u64 = 100_000;
+
+/// Where a control group is, or where in each hierarchy.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum CgroupPlace {
     /// A directory for each hierarchy, by what stands for it in `/proc/self/cgroup`.
@@ -116,6 +126,16 @@ impl CgroupPlace {
         all
     }
 
+    /// Ends all processes in the group, which takes a moment.
+    pub fn kill(&self) {
+        // Who is frozen does not end; where nobody can be frozen, nobody is.
+        let _ = self.freeze(false);
+        for pid in self.processes() {
+            // Whoever has ended meanwhile needs no signal.
+            let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
+        }
+    }
+
     /// Kills what is left in the group and removes it.
     ///
     /// # Errors
@@ -128,11 +148,7 @@ impl CgroupPlace {
                 if error.raw_os_error() != Some(Errno::EBUSY as i32) || Instant::now() > limit {
                     return Err(error).with_context(shown);
                 }
-                let _ = self.freeze(false);
-                for pid in self.processes() {
-                    // Whoever has ended meanwhile needs no signal.
-                    let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
-                }
+                self.kill();
                 thread::sleep(Duration::from_millis(2));
             }
         }
@@ -153,37 +169,13 @@ pub fn is_forbidden(error: &anyhow::Error) -> bool {
     error.downcast_ref::<io::Error>().is_some_and(kind)
 }
 
-/// Where systemd would have the group that `SLICE:PREFIX:NAME` names: a slice lies in those its name begins with.
-///
-/// # Errors
-/// It is no such name.
-pub fn systemd_path(name: &str) -> Result<PathBuf> {
-    let malformed = || {
-        format!("expected cgroupsPath to be of format \"slice:prefix:name\" for systemd cgroups, got {name:?} instead")
-    };
-    let mut parts = name.split(':');
-    let (Some(slice), Some(prefix), Some(name), None) = (parts.next(), parts.next(), parts.next(), parts.next()) else {
-        bail!(malformed());
-    };
-    let slice = if slice.is_empty() { "system.slice" } else { slice };
-    let stem = slice.strip_suffix(".slice").with_context(malformed)?;
-    let mut path = PathBuf::from("/");
-    if stem != "-" {
-        for (end, _) in stem.match_indices('-').chain([(stem.len(), "")]) {
-            path.push(format!("{}.slice", stem.get(..end).unwrap_or_default()));
-        }
-    }
-    path.push(if prefix.is_empty() { format!("{name}.scope") } else { format!("{prefix}-{name}.scope") });
-    Ok(path)
-}
-
 /// A path without any way out.
 fn clean(path: &Path) -> PathBuf {
     path.components().filter(|component| matches!(component, Component::Normal(_))).collect()
 }
 
 /// The memory limit of the host's group for one of the guest: some more, as the sandbox itself needs some.
-fn with_own_memory(limit: i64) -> i64 {
+pub fn with_own_memory(limit: i64) -> i64 {
     if limit > 0 { limit.saturating_add(OWN_MEMORY) } else { limit }
 }
 
@@ -219,18 +211,6 @@ fn numbers<T: std::str::FromStr>(path: &Path) -> Vec<T> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn slices_lie_in_slices() {
-        let path = |name: &str| systemd_path(name).unwrap().display().to_string();
-        assert_eq!(path("system.slice:docker:1"), "/system.slice/docker-1.scope");
-        assert_eq!(path("a-b.slice:x:1"), "/a.slice/a-b.slice/x-1.scope");
-        assert_eq!(path("::1"), "/system.slice/1.scope");
-        assert_eq!(path("-.slice:x:1"), "/x-1.scope");
-        for bad in ["", "/docker/1", "a:b:c", "a.slice:b"] {
-            assert!(systemd_path(bad).is_err(), "{bad}");
-        }
-    }
 
     #[test]
     fn no_path_leads_out() {

@@ -99,6 +99,13 @@ pub fn of_v2(place: &Path) -> Value {
         }
         data
     };
+    let usage = memory("");
+    let mut swap = memory("swap.");
+    // Together with memory, as in version 1; without limit if either has none.
+    for name in ["usage", "limit"] {
+        let number = |data: &Value| data.get(name).and_then(Value::as_u64).unwrap_or(0);
+        swap[name] = number(&swap).saturating_add(number(&usage)).into();
+    }
     json!({
         "cpu": {
             "usage": {"total": time("usage_usec"), "kernel": time("system_usec"), "user": time("user_usec")},
@@ -113,8 +120,8 @@ pub fn of_v2(place: &Path) -> Value {
             "mems": list(&place.join("cpuset.mems.effective")),
         },
         "memory": {
-            "usage": memory(""),
-            "swap": memory("swap."),
+            "usage": usage,
+            "swap": swap,
             "kernel": {"failcnt": 0},
             "kernelTCP": {"failcnt": 0},
             "raw": table(&place.join("memory.stat")),

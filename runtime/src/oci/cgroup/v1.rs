@@ -100,7 +100,9 @@ pub fn limit(places: &Places, resources: &LinuxResources) -> Result<()> {
         set("memory", "memory.swappiness", swappiness.map(|it| it.to_string()))?;
     }
     if let Some(cpu) = resources.cpu() {
-        set("cpu", "cpu.shares", cpu.shares().filter(|&it| it != 0).map(|it| it.to_string()))?;
+        // Who is idle has no share.
+        let shares = cpu.shares().filter(|&it| it != 0 && cpu.idle() != Some(1));
+        set("cpu", "cpu.shares", shares.map(|it| it.to_string()))?;
         // Whichever comes first may contradict the old value of the other.
         let period = cpu.period().filter(|&it| it != 0).map(|it| it.to_string());
         let burst = cpu.burst().map(|it| it.to_string());
@@ -120,11 +122,19 @@ pub fn limit(places: &Places, resources: &LinuxResources) -> Result<()> {
         set("cpuset", "cpuset.mems", cpu.mems().clone().filter(|it| !it.is_empty()))?;
     }
     if let Some(block) = resources.block_io() {
-        let weight = block.weight().filter(|&it| it != 0);
-        if let (Some(weight), Some(place)) = (weight, places.get("blkio")) {
-            let file = ["blkio.weight", "blkio.bfq.weight"].map(|name| place.join(name));
-            let file = file.iter().find(|file| file.exists());
-            write_named(file.context("the host has no weights of block I/O")?, &weight.to_string())?;
+        let weights = |names: [&str; 2], value: String| {
+            let Some(place) = places.get("blkio") else { return Ok(()) };
+            let file = names.map(|name| place.join(name)).into_iter().find(|file| file.exists());
+            write_named(&file.context("the host has no weights of block I/O")?, &value)
+        };
+        if let Some(weight) = block.weight().filter(|&it| it != 0) {
+            weights(["blkio.weight", "blkio.bfq.weight"], weight.to_string())?;
+        }
+        for device in block.weight_device().iter().flatten() {
+            if let Some(weight) = device.weight().filter(|&it| it != 0) {
+                let value = format!("{}:{} {weight}", device.major(), device.minor());
+                weights(["blkio.weight_device", "blkio.bfq.weight_device"], value)?;
+            }
         }
         let lists = [
             ("blkio.throttle.read_bps_device", block.throttle_read_bps_device()),

@@ -1,0 +1,201 @@
+//! The control group of a container, with what is known of it: its place, its unit of systemd if it is one, its limits.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use anyhow::{Context, Result, bail, ensure};
+use oci_spec::runtime::LinuxResources;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::CgroupPlace;
+use crate::oci::systemd::{self, Manager, Scope};
+
+/// The control group of a container.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct ControlGroup {
+    /// Where it is.
+    pub place: CgroupPlace,
+    /// The unit that systemd made for it.
+    scope: Option<Scope>,
+    /// The limits it has.
+    resources: LinuxResources,
+}
+
+impl ControlGroup {
+    /// Makes a group that nobody else knows of, without processes; none on a host without control groups.
+    ///
+    /// # Errors
+    /// The host does not permit it, somebody is in it, or a limit is refused.
+    pub fn make(path: Option<&Path>, id: &str, resources: &LinuxResources) -> Result<Option<ControlGroup>> {
+        let Some(place) = CgroupPlace::find(path, id)? else { return Ok(None) };
+        place.make()?;
+        // Whoever is in there would be killed with the container.
+        ensure!(place.processes().is_empty(), "container's cgroup is not empty");
+        if let Err(error) = place.limit(resources) {
+            // What cannot be removed is less of a fault than what could not be limited.
+            let _ = place.remove();
+            return Err(error);
+        }
+        Ok(Some(ControlGroup { place, scope: None, resources: resources.clone() }))
+    }
+
+    /// Has systemd make a unit around a process. The group is given to `keep` before anything else can go wrong.
+    ///
+    /// # Errors
+    /// There is no systemd, it does not take the unit, or a limit is refused.
+    pub fn start(
+        scope: Scope,
+        pid: i32,
+        id: &str,
+        annotations: &BTreeMap<String, String>,
+        resources: &LinuxResources,
+        keep: impl FnOnce(ControlGroup) -> Result<()>,
+    ) -> Result<()> {
+        let extra = systemd::of_annotations(annotations)?;
+        let mut manager = Manager::connect(scope.user)?;
+        let path = Path::new("/").join(manager.control_group()?.trim_start_matches('/')).join(scope.path());
+        let place = CgroupPlace::find(Some(&path), id)?.context("the host has no control groups")?;
+        let unified = matches!(place, CgroupPlace::V2(_));
+        if scope.user && !unified {
+            bail!("cannot use rootless systemd cgroups manager on cgroup v1");
+        }
+        let io_accounting = if unified { "IOAccounting" } else { "BlockIOAccounting" };
+        let pid_of_unit = u32::try_from(pid).context("the sandbox's process")?;
+        let mut properties = scope.properties(id, pid_of_unit, io_accounting);
+        properties.extend(extra);
+        properties.extend(systemd::limits(resources, unified, manager.version)?);
+        manager.start(&scope.name, &properties)?;
+        keep(ControlGroup { place: place.clone(), scope: Some(scope), resources: resources.clone() })?;
+        // Of version 1 systemd leaves out hierarchies; of either version, files.
+        place.make()?;
+        place.limit(resources)?;
+        place.add(pid).with_context(|| format!("putting process {pid} in"))
+    }
+
+    /// The limits it has with other ones over them.
+    ///
+    /// # Errors
+    /// They cannot be told in JSON.
+    pub fn with(&self, changes: &LinuxResources) -> Result<LinuxResources> {
+        merged(&self.resources, changes)
+    }
+
+    /// Changes the limits that `changes` speak of.
+    ///
+    /// # Errors
+    /// One is refused; what systemd was told before stays.
+    pub fn update(&mut self, changes: &LinuxResources) -> Result<()> {
+        let merged = self.with(changes)?;
+        if let Some(scope) = &self.scope {
+            let mut manager = Manager::connect(scope.user)?;
+            let unified = matches!(self.place, CgroupPlace::V2(_));
+            manager.set(&scope.name, &systemd::limits(&merged, unified, manager.version)?)?;
+        }
+        self.place.limit(&merged)?;
+        self.resources = merged;
+        Ok(())
+    }
+
+    /// Kills what is left in the group and removes it.
+    ///
+    /// # Errors
+    /// Something in it does not end.
+    pub fn remove(&self) -> Result<()> {
+        if let Some(scope) = &self.scope {
+            self.place.kill();
+            // Whoever cannot be told of the end sees by the empty group that it has come.
+            if let Err(error) = Manager::connect(scope.user).and_then(|mut manager| manager.stop(&scope.name)) {
+                log::warn!("{error:#}");
+            }
+        }
+        self.place.remove()
+    }
+}
+
+/// The old limits with the new ones over them. Zeros and empty lists say nothing.
+fn merged(old: &LinuxResources, new: &LinuxResources) -> Result<LinuxResources> {
+    let value = |resources: &LinuxResources| -> Result<Value> {
+        serde_json::to_vec(resources).and_then(|text| serde_json::from_slice(&text)).context("the limits")
+    };
+    let (mut all, new) = (value(old)?, value(new)?);
+    // Files are set once and would undo what is said in other words later.
+    if let Value::Object(all) = &mut all {
+        all.remove("unified");
+    }
+    overlay(&mut all, &new);
+    // Of these zero is a value.
+    for name in ["burst", "idle"] {
+        if let Some(value) = new.get("cpu").and_then(|cpu| cpu.get(name)).filter(|value| value.is_number()) {
+            all["cpu"][name] = value.clone();
+        }
+    }
+    let said = |name: &str| new.pointer(name).and_then(Value::as_i64).unwrap_or(0);
+    // A limit of both would be less than none of one.
+    if said("/memory/limit") == -1 && said("/memory/swap") == 0 && all.pointer("/memory/swap").is_some() {
+        all["memory"]["swap"] = (-1).into();
+    }
+    serde_json::from_value(all).context("the limits")
+}
+
+fn overlay(old: &mut Value, new: &Value) {
+    match (old, new) {
+        (Value::Object(old), Value::Object(new)) => {
+            for (name, value) in new {
+                overlay(old.entry(name).or_insert(Value::Null), value);
+            }
+        }
+        (_, Value::Null) => {}
+        (old, Value::Number(number)) if number.as_f64() == Some(0.0) && !old.is_null() => {}
+        (old, Value::String(text)) if text.is_empty() && !old.is_null() => {}
+        (old, Value::Array(list)) if list.is_empty() && !old.is_null() => {}
+        (old, new) => *old = new.clone(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[track_caller]
+    fn merge(old: Value, new: Value, wanted: Value) {
+        let resources = |value: Value| serde_json::from_value::<LinuxResources>(value).unwrap();
+        let merged = merged(&resources(old), &resources(new)).unwrap();
+        assert_eq!(merged, resources(wanted));
+    }
+
+    #[test]
+    fn what_is_not_spoken_of_stays() {
+        merge(
+            json!({"cpu": {"quota": 5, "period": 9, "cpus": "0"}, "memory": {"limit": 1}}),
+            json!({"cpu": {"period": 7, "quota": 0, "cpus": ""}, "pids": {"limit": 3}}),
+            json!({"cpu": {"quota": 5, "period": 7, "cpus": "0"}, "memory": {"limit": 1}, "pids": {"limit": 3}}),
+        );
+        merge(
+            json!({"unified": {"a.b": "1", "a.c": "1"}}),
+            json!({"unified": {"a.c": "2"}}),
+            json!({"unified": {"a.c": "2"}}),
+        );
+    }
+
+    #[test]
+    fn a_zero_may_be_a_value() {
+        merge(
+            json!({"cpu": {"burst": 5, "idle": 1}}),
+            json!({"cpu": {"burst": 0, "idle": 0}}),
+            json!({"cpu": {"burst": 0, "idle": 0}}),
+        );
+    }
+
+    #[test]
+    fn no_limit_of_memory_is_none_of_swap() {
+        merge(
+            json!({"memory": {"limit": 5, "swap": 9}}),
+            json!({"memory": {"limit": -1}}),
+            json!({"memory": {"limit": -1, "swap": -1}}),
+        );
+        merge(json!({}), json!({"memory": {"limit": -1}}), json!({"memory": {"limit": -1}}));
+    }
+}
