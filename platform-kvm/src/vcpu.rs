@@ -544,7 +544,7 @@ impl Core {
     }
 
     /// Puts the registers into the log: those it was started with, since some hosts reset a processor that stopped, and
-    /// those it has.
+    /// those it has. Its stacks tell which exceptions came last, and the frame to where it was to go.
     fn report(&self) {
         let started = &self.started;
         log::error!("virtual processor {} started with {started:x?}", self.index);
@@ -552,5 +552,12 @@ impl Core {
             (Ok(regs), Ok(sregs)) => log::error!("virtual processor {} has {regs:x?} {sregs:x?}", self.index),
             (Err(error), _) | (_, Err(error)) => log::error!("virtual processor {}: no registers: {error}", self.index),
         }
+        let words = |from: u64, to: u64| -> Vec<u64> {
+            (from..to).step_by(8).map(|at| self.machine.tables().word(self.data, at).load(Ordering::SeqCst)).collect()
+        };
+        let stack = words(data::STACK - 48, data::STACK);
+        let urgent = words(data::URGENT_STACK - 48, data::URGENT_STACK);
+        let frame = words(data::FRAME - 8, data::FRAME + 40);
+        log::error!("virtual processor {}: stack {stack:x?}, urgent {urgent:x?}, frame {frame:x?}", self.index);
     }
 }
