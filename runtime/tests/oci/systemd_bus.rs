@@ -89,8 +89,8 @@ impl Talk {
         };
         assert_eq!(next(), "\0AUTH EXTERNAL\r\n");
         assert_eq!(next(), "DATA\r\n");
-        (&self.stream).write_all(b"DATA\r\nOK 0123\r\n").unwrap();
         assert_eq!(next(), "BEGIN\r\n");
+        (&self.stream).write_all(b"DATA\r\nOK 0123\r\n").unwrap();
     }
 
     fn answer(&mut self) -> Option<()> {

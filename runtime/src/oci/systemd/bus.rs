@@ -131,13 +131,13 @@ impl Bus {
     fn new(mut stream: UnixStream, patience: Duration) -> Result<Bus> {
         stream.set_read_timeout(Some(patience)).context("a socket's timeout")?;
         stream.set_write_timeout(Some(patience)).context("a socket's timeout")?;
-        // Without a name: who we are the socket tells, whatever number we have in our own user namespace.
-        stream.write_all(b"\0AUTH EXTERNAL\r\nDATA\r\n").context("authenticating")?;
+        // Without a name: who we are the socket tells, whatever number we have in our own user namespace. All at once,
+        // since systemd itself overlooks a message that comes together with the `BEGIN` before it.
+        stream.write_all(b"\0AUTH EXTERNAL\r\nDATA\r\nBEGIN\r\n").context("authenticating")?;
         for wanted in ["DATA", "OK"] {
             let line = read_line(&mut stream).context("authenticating")?;
             ensure!(line.split(' ').next() == Some(wanted), "authenticating: got {line:?}");
         }
-        stream.write_all(b"BEGIN\r\n").context("authenticating")?;
         Ok(Bus { stream, serial: 0, signals: VecDeque::new(), patience })
     }
 

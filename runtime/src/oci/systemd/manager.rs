@@ -74,7 +74,6 @@ impl Manager {
     /// # Errors
     /// There is such a unit, or systemd does not take a property.
     pub fn start(&mut self, unit: &str, properties: &[Property]) -> Result<()> {
-        let shown = || format!("error creating systemd unit `{unit}`");
         let auxiliary: [(&str, Vec<Property>); 0] = [];
         let call = |bus: &mut Bus| {
             bus.call(MANAGER.method("StartTransientUnit"), &(unit, "replace", properties, auxiliary.as_slice()))
@@ -86,15 +85,13 @@ impl Manager {
             }
             answer => answer,
         };
-        let result = answer.and_then(|answer| self.finish(&answer)).with_context(shown);
-        match result {
-            Ok(result) if result == "done" => Ok(()),
-            Ok(result) => {
-                self.forget_failure(unit);
-                bail!("{}: got `{result}`", shown())
-            }
-            Err(error) => Err(error),
+        let ended = answer.and_then(|answer| self.finish(&answer));
+        let result = ended.with_context(|| format!("unable to start unit {unit:?}"))?;
+        if result != "done" {
+            self.forget_failure(unit);
+            bail!("error creating systemd unit `{unit}`: got `{result}`");
         }
+        Ok(())
     }
 
     /// Stops a unit and waits until it is gone; one that is not there is no error.

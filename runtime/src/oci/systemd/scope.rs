@@ -39,7 +39,7 @@ impl Scope {
         };
         let default = if user { "user.slice" } else { "system.slice" };
         let slice = if slice.is_empty() { default } else { slice };
-        let name = if prefix.is_empty() { format!("{name}.scope") } else { format!("{prefix}-{name}.scope") };
+        let name = format!("{prefix}-{name}.scope");
         for unit in [slice, &name] {
             let good = |c: char| c.is_ascii_alphanumeric() || "_.-\\@:".contains(c);
             ensure!(unit.len() <= LONGEST && unit.chars().all(good), "{unit:?} is no name of a systemd unit");
@@ -85,7 +85,7 @@ mod tests {
         let path = |name: &str| Scope::named(Some(name), "id", false).unwrap().path().display().to_string();
         assert_eq!(path("system.slice:docker:1"), "system.slice/docker-1.scope");
         assert_eq!(path("a-b.slice:x:1"), "a.slice/a-b.slice/x-1.scope");
-        assert_eq!(path("::1"), "system.slice/1.scope");
+        assert_eq!(path("::1"), "system.slice/-1.scope");
         assert_eq!(path("-.slice:x:1"), "x-1.scope");
     }
 
