@@ -20,7 +20,7 @@ use crate::cli::{GlobalArgs, Network};
 use crate::confine::{Confinement, Namespaces};
 use crate::console::{ConsoleMaster, Relay, Resizer, Suspender};
 use crate::metrics::Metrics;
-use crate::{logging, platforms};
+use crate::{logging, outlook, platforms};
 
 /// What is passed on to the guest's first process instead of ending Amber.
 pub const FORWARDED: [Signal; 8] = [
@@ -88,7 +88,7 @@ impl Guest {
         let metrics = Metrics::open(args)?;
         config.descriptors = surroundings.descriptors;
         let log = logging::descriptor(args)?;
-        let confinement = confinement.prepare(&mut config)?;
+        let mut confinement = confinement.prepare(&mut config)?;
         let memory = GuestMemory::new(memory_size()?)?;
         let platform = platforms::choose(args.platform, &memory)?;
         let sandbox = Arc::new(Sandbox::boot(platform.clone(), memory, config)?);
@@ -102,6 +102,9 @@ impl Guest {
         if let Some(relay) = relay.as_ref().filter(|_| surroundings.job_control && has_job_control()) {
             sandbox.watch();
             suspend_with_guest(Arc::clone(&sandbox), relay.suspender())?;
+        }
+        if let Some(connection) = confinement.served.take() {
+            outlook::serve(connection, Arc::downgrade(&sandbox))?;
         }
         confinement.close_in(platform.name(), log)?;
         Ok(Guest { sandbox, platform, relay, metrics })

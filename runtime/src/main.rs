@@ -14,6 +14,7 @@ mod logging;
 mod metrics;
 mod mounts;
 mod oci;
+mod outlook;
 mod platforms;
 mod quick;
 mod resources;

@@ -11,7 +11,7 @@ use amber_platform::{GuestMemory, Platform};
 
 use crate::boot::{BootError, Descriptors, ExitStatus, Limits, ProcessSpec, SandboxConfig};
 use crate::cgroup::Usage;
-use crate::fs::proc::parameters;
+use crate::fs::proc::{Outlook, parameters};
 use crate::fs::tmpfs::{TmpFs, TmpfsOptions};
 use crate::fs::{FdTable, FileDescription, FsContext, Mount, MountNamespace, boot, inherited};
 use crate::ipc::Ipc;
@@ -33,6 +33,7 @@ pub struct Sandbox {
     namespace: Arc<MountNamespace>,
     /// Files of the host may be changed by their names.
     changes_trees: bool,
+    outlook: Outlook,
     /// The first process, until it is started.
     first: Mutex<Option<Start>>,
 }
@@ -107,7 +108,13 @@ impl Sandbox {
         }
         give(&kernel, config.descriptors, terminal, &files, changes_trees)?;
         let first = spawn::prepare(&kernel, &config.process, fs, files, &Place::First)?;
-        Ok(Sandbox { kernel, namespace, changes_trees, first: Mutex::new(Rank::Leaf, Some(first)) })
+        Ok(Sandbox {
+            kernel,
+            namespace,
+            changes_trees,
+            outlook: Outlook::default(),
+            first: Mutex::new(Rank::Leaf, Some(first)),
+        })
     }
 
     /// Lets the first process run; the first call does.
@@ -205,6 +212,12 @@ impl Sandbox {
     /// All processes of the guest, by number.
     pub fn processes(&self) -> Vec<ProcessInfo> {
         process::all(&self.kernel)
+    }
+
+    /// The content of a file of the guest's `/proc`, or the text of a link, by the path from there and as the guest's
+    /// superuser sees it; none if it is not there, or no more.
+    pub fn proc_text(&self, path: &str) -> Option<Vec<u8>> {
+        self.outlook.text(&self.kernel, path).ok()
     }
 
     /// Kills every process of the guest, also a first one that was not started.

@@ -131,14 +131,18 @@ impl Confinement {
         if needs.network {
             parameters::set(&mut config.sysctls, needs.own_network)?;
         }
-        let mut usher = None;
+        let (mut usher, mut served) = (None, None);
         if self.inside {
             let root;
             (root, config.trees) = root::open(&needs.trees, needs.network, needs.own_network)?;
+            if needs.control {
+                served = root::served(&root).inspect_err(|error| log::info!("no /proc for others: {error:#}")).ok();
+            }
+            root::finish(&root)?;
             usher = Some(Usher::start(root).context("starting a thread")?);
         }
         capabilities::keep(capabilities::needed(&needs)).context("giving up capabilities")?;
-        Ok(Closing { needs, usher })
+        Ok(Closing { needs, usher, served })
     }
 }
 
@@ -153,6 +157,8 @@ fn network_namespace() -> Option<(u64, u64)> {
 pub struct Closing {
     needs: Needs,
     usher: Option<Usher>,
+    /// The connection of a file system for those who look in from outside, if there is one.
+    pub served: Option<OwnedFd>,
 }
 
 impl Closing {

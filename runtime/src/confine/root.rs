@@ -1,7 +1,8 @@
 //! An empty root, and the trees of the host that can still be reached: by their descriptors only.
 
+use std::fs::File;
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::sync::mpsc::{Sender, channel};
@@ -16,8 +17,8 @@ use nix::sys::stat::{Mode, mkdirat};
 use nix::unistd::{chdir, chroot, fchdir, pivot_root};
 use rustix::fs::CWD;
 use rustix::mount::{
-    FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, OpenTreeFlags, fsconfig_create, fsconfig_set_string,
-    fsmount, fsopen, move_mount, open_tree,
+    FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, OpenTreeFlags, fsconfig_create, fsconfig_set_flag,
+    fsconfig_set_string, fsmount, fsopen, move_mount, open_tree,
 };
 use rustix::thread::CapabilitySet;
 
@@ -69,8 +70,15 @@ pub fn open(list: &[Tree], network: bool, own_network: bool) -> Result<(OwnedFd,
         let start = place(&root, number, tree, mount).with_context(|| format!("host path {}", tree.path.display()))?;
         trees.add(&tree.path, start);
     }
-    restrict_if_offered(&root, READ_ONLY, false).context("making an empty root")?;
     Ok((root, trees))
+}
+
+/// Nothing is made any more in the root that shall be.
+///
+/// # Errors
+/// The host's.
+pub fn finish(root: &OwnedFd) -> Result<()> {
+    restrict_if_offered(root, READ_ONLY, false).context("making an empty root")
 }
 
 /// A mount of what is at a path, which nobody else sees; `..` of its root is itself.
@@ -112,6 +120,30 @@ fn empty() -> rustix::io::Result<OwnedFd> {
     let root = fsmount(context.as_fd(), FsMountFlags::FSMOUNT_CLOEXEC, attributes)?;
     move_mount(root.as_fd(), "", CWD, "/", MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)?;
     Ok(root)
+}
+
+/// Mounts a file system that this process serves itself as `proc` of the root that shall be, and answers the connection.
+/// Only who enters the mount namespace from outside sees it.
+///
+/// # Errors
+/// The host has no FUSE, or not for this user.
+pub fn served(root: &OwnedFd) -> Result<OwnedFd> {
+    let connection = File::options().read(true).write(true).open("/dev/fuse").context("/dev/fuse")?;
+    let context = fsopen("fuse", FsOpenFlags::FSOPEN_CLOEXEC)?;
+    let number = connection.as_raw_fd().to_string();
+    for (name, value) in [("fd", number.as_str()), ("rootmode", "40000"), ("user_id", "0"), ("group_id", "0")] {
+        fsconfig_set_string(context.as_fd(), name, value)?;
+    }
+    fsconfig_set_flag(context.as_fd(), "allow_other")?;
+    fsconfig_create(context.as_fd())?;
+    let attributes = MountAttrFlags::MOUNT_ATTR_RDONLY
+        | MountAttrFlags::MOUNT_ATTR_NOSUID
+        | MountAttrFlags::MOUNT_ATTR_NODEV
+        | MountAttrFlags::MOUNT_ATTR_NOEXEC;
+    let mount = fsmount(context.as_fd(), FsMountFlags::FSMOUNT_CLOEXEC, attributes)?;
+    mkdirat(root, "proc", Mode::S_IRWXU)?;
+    move_mount(mount.as_fd(), "", root, "proc", MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)?;
+    Ok(connection.into())
 }
 
 /// Mounts a single file into a directory of its own in the new root: its true directory has files the guest was not

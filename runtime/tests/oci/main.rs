@@ -9,6 +9,7 @@ mod forms;
 mod hooks;
 mod leftovers;
 mod lifecycle;
+mod outlook;
 mod systemd;
 mod systemd_bus;
 mod terminal;

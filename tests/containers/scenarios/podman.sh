@@ -24,7 +24,8 @@ is 33 p exec --user www-data one id -u
 p pause one
 is paused p inspect --format '{{.State.Status}}' one
 p unpause one
-# Without these flags Podman goes into the container's own /proc, which only the guest sees.
+like '^PID +COMMAND' p top one pid args
+like ' 1 +0 .* sh -c trap' p top one
 like 'sh -c trap' p top one -eo pid,args
 p stop --time 20 one
 is 3 p inspect --format '{{.State.ExitCode}}' one

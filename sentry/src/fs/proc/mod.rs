@@ -4,6 +4,7 @@ mod descriptors;
 mod net;
 mod net_counters;
 mod network_parameters;
+mod outside;
 pub mod parameters;
 mod process;
 mod system;
@@ -19,6 +20,7 @@ use crate::fs::FileSystem;
 use crate::fs::pseudo::{Entry, Kind, PseudoFs, Query};
 use crate::kernel::Kernel;
 
+pub use outside::Outlook;
 pub use process::{command_line, mask, process_of, ranges};
 
 static PROC: Kind = Kind {

@@ -72,6 +72,17 @@ impl PseudoInode {
         look(&Query { kernel: &kernel, subject: &self.subject, reader: &Reader::of(ctx) })
     }
 
+    /// The content of a file, or the text of a link, for a reader who may have it.
+    ///
+    /// # Errors
+    /// `EINVAL` for what is neither, and those of the file.
+    pub fn text(&self, reader: &Reader) -> Result<Vec<u8>, Errno> {
+        let (What::File(text, _) | What::Link(text) | What::Magic(_, text)) = self.entry.what else {
+            return Err(Errno::EINVAL);
+        };
+        text(&Query { kernel: &self.fs.kernel()?, subject: &self.subject, reader })
+    }
+
     /// Processes own what is said of them, unless they keep it from their user.
     fn owner(&self) -> (u32, u32) {
         let Ok(task) = self.subject.task() else { return (0, 0) };

@@ -1,0 +1,35 @@
+//! `/proc` for who looks into the sandbox from outside.
+
+use std::sync::{Arc, OnceLock};
+
+use amber_abi::errno::Errno;
+
+use crate::fs::FileSystem;
+use crate::fs::pseudo::{PseudoInode, Reader};
+use crate::kernel::Kernel;
+use crate::task::Credentials;
+
+/// What its files and links say, as the guest's superuser sees it.
+#[derive(Default)]
+pub struct Outlook(OnceLock<Arc<dyn FileSystem>>);
+
+impl Outlook {
+    /// The content of a file or the text of a link, by the path from `/proc`.
+    ///
+    /// # Errors
+    /// `ENOENT` where there is none, `EINVAL` for what is neither, `ESRCH` once the guest has ended.
+    pub fn text(&self, kernel: &Arc<Kernel>, path: &str) -> Result<Vec<u8>, Errno> {
+        let fs = match self.0.get() {
+            Some(fs) => fs,
+            None => {
+                let fs = super::make(kernel, "")?;
+                self.0.get_or_init(|| fs)
+            }
+        };
+        let inode = path.split('/').try_fold(fs.root(), |inode, name| inode.lookup(name.as_bytes()))?;
+        let task = kernel.init().and_then(|first| first.tasks().first().cloned()).ok_or(Errno::ESRCH)?;
+        let root = task.fs().root();
+        let reader = Reader { credentials: Arc::new(Credentials::root()), task, root };
+        inode.as_any().downcast_ref::<PseudoInode>().ok_or(Errno::ENOENT)?.text(&reader)
+    }
+}
