@@ -16,6 +16,8 @@ pub enum Part {
     WritableFiles,
     /// The host's network.
     Network,
+    /// The host's network, in a namespace of the sandbox's own.
+    OwnNetwork,
     /// A control socket, by which further processes are started and questions answered.
     Control,
 }
@@ -29,6 +31,7 @@ impl Part {
             Part::Kvm => "kvm",
             Part::WritableFiles => "writable files",
             Part::Network => "network",
+            Part::OwnNetwork => "own network",
             Part::Control => "control socket",
         }
     }
@@ -341,6 +344,8 @@ pub const CALLS: &[HostCall] = list! {
         value: Value::Number(0x8900),
         meaning: "SIOC…",
     }];
+
+    socket, OwnNetwork, "a packet socket of the guest", &[int(0, libc::AF_PACKET as u64, "AF_PACKET")];
 
     accept4, Control, "a command of the runtime";
     recvmsg, Control, "a command with descriptors";

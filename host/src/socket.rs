@@ -138,7 +138,7 @@ pub struct Message {
     pub flags: u32,
 }
 
-/// Receives a message.
+/// Receives a message; of a family that sends no descriptors.
 pub fn receive_message(socket: BorrowedFd<'_>, buf: &mut [u8], flags: u32) -> Result<Message> {
     /// Control messages begin at multiples of eight.
     #[repr(align(8))]
@@ -154,7 +154,7 @@ pub fn receive_message(socket: BorrowedFd<'_>, buf: &mut [u8], flags: u32) -> Re
     header.msg_namelen = ADDRESS as u32;
     header.msg_control = control.0.as_mut_ptr().cast();
     header.msg_controllen = CONTROL;
-    let flags = flags as i32 | libc::MSG_DONTWAIT | libc::MSG_CMSG_CLOEXEC;
+    let flags = flags as i32 | libc::MSG_DONTWAIT;
     // SAFETY: the header points to memory of the lengths it says, which nothing else uses meanwhile.
     let len = length(unsafe { libc::recvmsg(socket.as_raw_fd(), &mut header, flags) })?;
     Ok(Message {

@@ -93,6 +93,8 @@ const SCRIPTS: &[(&str, &str)] = &[
         echo 77 >/proc/sys/net/core/somaxconn; cat /proc/sys/net/core/somaxconn'
         $OUT cat /proc/sys/net/ipv4/ip_default_ttl; ip netns exec $INSIDE cat /proc/sys/net/ipv4/ip_default_ttl",
     ),
+    ("packets", "$OWN python3 -c \"$PACKETS\""),
+    ("arping", "$OWN arping -c 2 -I inside 10.77.0.2 | sed s/[0-9.]*ms//"),
     ("reached_from_outside", "$RUN python3 -c \"$SERVER\" >server & $OUT python3 -c \"$CLIENT\"; wait; cat server"),
     ("connects_out", "$OUT python3 -c \"$SERVER\" >server & $RUN python3 -c \"$CLIENT\"; wait; cat server"),
     (
@@ -126,6 +128,7 @@ const SCRIPTS: &[(&str, &str)] = &[
 /// What the scripts have in variables: programs for both ends. Each names its own end's address by where it runs.
 const PROGRAM_TEXTS: &[(&str, &str)] = &[
     ("EVENTS", include_str!("../network/events.py")),
+    ("PACKETS", include_str!("../network/packets.py")),
     ("KINDS", include_str!("../network/kinds.py")),
     (
         "SERVER",
@@ -355,9 +358,9 @@ fn compare(setup: &Setup, platform: &str, script: &str, key: &str) -> Result<Com
     if let Some(obstacle) = obstacle(setup).map_err(fail)? {
         return Ok(Completion::ignored_with(obstacle));
     }
-    let missing = ["ping ", "arping", "tcpdump", "ifconfig", "netstat", "route", "curl", "ss", "python3"]
+    let missing = ["ping", "arping", "tcpdump", "ifconfig", "netstat", "route", "curl", "ss", "python3"]
         .into_iter()
-        .find(|name| script.contains(name) && !is_installed(name.trim()));
+        .find(|name| script.split(|c: char| !c.is_alphanumeric()).any(|word| word == *name) && !is_installed(name));
     if missing.is_some() {
         return Ok(Completion::ignored_with("a program of the script is not installed"));
     }

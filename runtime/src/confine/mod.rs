@@ -76,8 +76,12 @@ impl Needs {
     /// The parts of the list of host calls.
     fn parts(&self, platform: &str) -> Vec<Part> {
         let platform = if platform == "kvm" { Part::Kvm } else { Part::Ptrace };
-        let others =
-            [(Part::WritableFiles, self.changes), (Part::Network, self.network), (Part::Control, self.control)];
+        let others = [
+            (Part::WritableFiles, self.changes),
+            (Part::Network, self.network),
+            (Part::OwnNetwork, self.own_network),
+            (Part::Control, self.control),
+        ];
         [platform].into_iter().chain(others.iter().filter(|(_, needed)| *needed).map(|(part, _)| *part)).collect()
     }
 }

@@ -71,6 +71,7 @@ pub fn create(
         AddressFamily::AF_UNIX => Ok(unix::UnixSocket::create(ctx, kind, protocol)?),
         AddressFamily::AF_INET | AddressFamily::AF_INET6 => inet::create(ctx, family, kind, protocol),
         AddressFamily::AF_NETLINK => Ok(NetlinkSocket::create(ctx, kind, protocol)?),
+        AddressFamily::AF_PACKET => ctx.kernel().network.inet.packet_socket(ctx, kind, protocol),
         _ => Err(Errno::EAFNOSUPPORT),
     }
 }

@@ -22,7 +22,6 @@ type InetFile = (&'static str, fn(&Kernel, &dyn Facts) -> String);
 
 static OWN_FILES: &[OwnFile] = &[
     ("netlink", netlink),
-    ("packet", |_| "sk               RefCnt Type Proto  Iface R Rmem   User   Inode\n".into()),
     ("ptype", |_| "Type Device      Function\n0800          ip_rcv\n86dd          ipv6_rcv\n".into()),
     ("unix", unix),
 ];
@@ -41,6 +40,7 @@ static INET_FILES: &[InetFile] = &[
     ("ipv6_route", |_, _| IPV6_ROUTES.into()),
     ("mcfilter", |_, _| "Idx Device        MCA        SRC    INC    EXC\n".into()),
     ("netstat", counters::netstat),
+    ("packet", |_, _| "sk               RefCnt Type Proto  Iface R Rmem   User   Inode\n".into()),
     ("protocols", counters::protocols),
     ("raw", |_, _| socket_head(AddressFamily::AF_INET, 2, true, 0)),
     ("raw6", |_, _| socket_head(AddressFamily::AF_INET6, 2, true, 0)),

@@ -131,6 +131,11 @@ impl Oracle for HostFacts {
             let lines = content.split_inclusive(|&byte| byte == b'\n');
             content = lines.flat_map(|line| rename(line, &own)).collect();
         }
+        if name == "packet" {
+            let own = self.own_sockets();
+            let text = String::from_utf8_lossy(&content).into_owned();
+            content = text.lines().flat_map(|line| rename_packet(line, &own).into_bytes()).collect();
+        }
         Some(content)
     }
 
@@ -241,6 +246,24 @@ fn rename(line: &[u8], own: &HashMap<u64, (u64, u32)>) -> Vec<u8> {
     renamed().unwrap_or_else(|| line.to_vec())
 }
 
+/// The same of a line of the table of packet sockets.
+fn rename_packet(line: &str, own: &HashMap<u64, (u64, u32)>) -> String {
+    let fields: Vec<&str> = line.split_ascii_whitespace().collect();
+    let renamed = || {
+        let &[_, count, kind, protocol, interface, running, memory, owner, inode] = fields.as_slice() else {
+            return None;
+        };
+        let known = own.get(&inode.parse().ok()?);
+        let inode = known.map_or(0, |(inode, _)| *inode);
+        let owner = known.map_or_else(|| owner.to_owned(), |(_, uid)| uid.to_string());
+        Some(format!(
+            "{:016x} {count:<6} {kind:<4} {protocol}   {interface:<5} {running} {memory:<6} {owner:<6} {inode:<6}\n",
+            0
+        ))
+    };
+    renamed().unwrap_or_else(|| format!("{line}\n"))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -257,6 +280,15 @@ mod tests {
         let other = String::from_utf8(rename(LINE.as_bytes(), &HashMap::new())).unwrap();
         assert_eq!(other.split_whitespace().nth(INODE_FIELD), Some("0"));
         assert_eq!(rename(b"  sl  local_address\n", &own), b"  sl  local_address\n");
+    }
+
+    #[test]
+    fn packet_sockets_are_those_of_the_guest() {
+        let line = "00000000abcdef12 3      3    0806   2     1 0      1000   12345 ";
+        let expected = "0000000000000000 3      3    0806   2     1 0      0      7     \n";
+        assert_eq!(rename_packet(line, &HashMap::from([(12345, (7, 0))])), expected);
+        let head = "sk               RefCnt Type Proto  Iface R Rmem   User   Inode";
+        assert_eq!(rename_packet(head, &HashMap::new()), format!("{head}\n"));
     }
 
     #[test]

@@ -13,6 +13,7 @@ use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 
+use amber_abi::capability::Capability;
 use amber_abi::errno::Errno;
 use amber_abi::socket::{AddressFamily, IpProtocol, SocketKind};
 use amber_host::socket as host;
@@ -30,6 +31,8 @@ use socket::HostSocket;
 pub struct HostNetwork {
     sockets: Arc<Sockets>,
     facts: HostFacts,
+    /// The namespace is the sandbox's own.
+    own: bool,
 }
 
 /// All sockets that guests have, so that `/proc/net` can name them as the guest knows them.
@@ -65,7 +68,7 @@ impl HostNetwork {
     pub fn new(trees: &HostTrees, own: bool) -> Result<Arc<Self>, Errno> {
         let all = Mutex::new(Rank::Leaf, HashMap::new());
         let sockets = Arc::new(Sockets { next: AtomicU64::new(0), all });
-        Ok(Arc::new(HostNetwork { facts: HostFacts::new(sockets.clone(), trees, own)?, sockets }))
+        Ok(Arc::new(HostNetwork { facts: HostFacts::new(sockets.clone(), trees, own)?, sockets, own }))
     }
 }
 
@@ -91,6 +94,22 @@ impl NetworkStack for HostNetwork {
 
     fn adopt(&self, file: &Arc<OwnedFd>, uid: u32) -> Result<Option<Arc<dyn Socket>>, Errno> {
         Ok(Some(HostSocket::adopt(self.sockets.clone(), file.clone(), uid)?))
+    }
+
+    /// In a namespace that is not the guest's own the packets are others' as well.
+    fn packet_socket(&self, ctx: &TaskContext, kind: SocketKind, protocol: i32) -> Result<Arc<dyn Socket>, Errno> {
+        if !self.own {
+            return Err(Errno::EAFNOSUPPORT);
+        }
+        if !ctx.credentials().has(Capability::CAP_NET_RAW) {
+            return Err(Errno::EPERM);
+        }
+        if !matches!(kind, SocketKind::SOCK_RAW | SocketKind::SOCK_DGRAM | SocketKind::SOCK_PACKET) {
+            return Err(Errno::ESOCKTNOSUPPORT);
+        }
+        let identity = (AddressFamily::AF_PACKET, kind, protocol);
+        let file = open(AddressFamily::AF_PACKET, kind, protocol)?;
+        Ok(HostSocket::create(self.sockets.clone(), Arc::new(file), identity, ctx.credentials().euid))
     }
 
     fn knowledge(&self) -> Knowledge<'_> {

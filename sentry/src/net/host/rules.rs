@@ -2,7 +2,8 @@
 //! cannot reach: options whose values hold pointers, or that need more of the host than a socket.
 
 use amber_abi::sockopt::{
-    IpOption as Ip, Ipv6Option as V6, SocketLevel, SocketOption as So, TcpOption as Tcp, UdpOption as Udp,
+    IpOption as Ip, Ipv6Option as V6, PacketOption as Packet, SocketLevel, SocketOption as So, TcpOption as Tcp,
+    UdpOption as Udp,
 };
 
 /// What may be done with an option.
@@ -78,6 +79,13 @@ rules! {
             TCP_FASTOPEN_NO_COOKIE TCP_INQ TCP_TX_DELAY;
         Read => TCP_INFO TCP_CC_INFO TCP_SAVED_SYN TCP_TIMESTAMP;
         Write => TCP_MD5SIG TCP_MD5SIG_EXT;
+    }
+    // Rings of packets in memory shared with the host are not offered: without their options they do not exist.
+    SOL_PACKET Packet {
+        Free => PACKET_COPY_THRESH PACKET_AUXDATA PACKET_ORIGDEV PACKET_VNET_HDR PACKET_TIMESTAMP PACKET_FANOUT
+            PACKET_QDISC_BYPASS PACKET_IGNORE_OUTGOING;
+        Read => PACKET_STATISTICS PACKET_ROLLOVER_STATS;
+        Write => PACKET_ADD_MEMBERSHIP PACKET_DROP_MEMBERSHIP;
     }
     SOL_UDP Udp {
         Free => UDP_CORK UDP_NO_CHECK6_TX UDP_NO_CHECK6_RX UDP_SEGMENT UDP_GRO;

@@ -183,7 +183,8 @@ impl Socket for HostSocket {
         if self.is_unix() {
             return Err(Errno::EINVAL);
         }
-        if let (Some(port), false) = (address.get(2..4), self.identity.1 == SocketKind::SOCK_RAW) {
+        let has_ports = self.identity.0 != AddressFamily::AF_PACKET && self.identity.1 != SocketKind::SOCK_RAW;
+        if let (Some(port), true) = (address.get(2..4), has_ports) {
             // The host would ask for Amber's own privileges.
             check_port(ctx, u16::from_be_bytes([port[0], port[1]]))?;
         }

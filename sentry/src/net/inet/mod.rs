@@ -65,6 +65,14 @@ pub trait NetworkStack: Send + Sync {
         Ok(None)
     }
 
+    /// Makes a socket of AF_PACKET (see packet(7)); the protocol is in network order.
+    ///
+    /// # Errors
+    /// `EAFNOSUPPORT` where the network has no packets that the guest may see, `EPERM`, `ESOCKTNOSUPPORT`.
+    fn packet_socket(&self, _: &TaskContext, _: SocketKind, _protocol: i32) -> Result<Arc<dyn Socket>, Errno> {
+        Err(Errno::EAFNOSUPPORT)
+    }
+
     /// Where what can be asked about the network comes from.
     fn knowledge(&self) -> Knowledge<'_>;
 }
