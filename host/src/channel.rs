@@ -54,12 +54,6 @@ impl Channel {
         self.0.set_write_timeout(limit)
     }
 
-    /// Ends the connection for both sides and every handle.
-    pub fn close(&self) {
-        // Where it is closed already, nothing is left to do.
-        let _ = self.0.shutdown(std::net::Shutdown::Both);
-    }
-
     /// Sends a message.
     ///
     /// # Errors

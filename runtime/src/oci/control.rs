@@ -70,7 +70,8 @@ pub enum Request {
     Signal(i32),
     /// The terminal of the connection's process has this size now.
     Resize(Size),
-    /// This process of the host stands for the connection's process.
+    /// This process of the host stands for the connection's process. With it may come its `/proc/PID/stat`, so that the
+    /// sandbox sees when its parent took note of its end: from then on the file cannot be read.
     Proxy(i32),
     /// Tell the guest's processes.
     Processes,

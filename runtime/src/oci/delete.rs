@@ -2,11 +2,11 @@
 
 use anyhow::{Result, bail};
 
-use super::Runtime;
 use super::create::end;
 use super::hooks::{self, Time};
 use super::state::Status;
 use super::store::{Container, Locked};
+use super::{Runtime, proxy};
 
 /// Removes a container that has ended or was not started; with `force` any, and one that is not there is no error.
 ///
@@ -55,6 +55,11 @@ fn lock(container: Container, id: &str, force: bool) -> Result<Locked> {
 /// Something does not go away.
 pub fn clear_away(locked: Locked) -> Result<()> {
     let Ok(state) = locked.state() else { return locked.remove() };
+    if state.is_alive()
+        && let Ok(registry) = locked.proxies()
+    {
+        proxy::end_all(&registry);
+    }
     end(&state)?;
     if let Some(group) = &state.cgroup {
         group.remove()?;

@@ -78,6 +78,7 @@ pub fn command(runtime: &Runtime, args: &ExecArgs) -> Result<u8> {
 
     // Before the process begins, so that none is missed.
     let signals = if args.detach { None } else { Some(SignalWatch::all().context("watching signals")?) };
+    let registry = container.proxies().context("the list of proxies")?;
     let title = process.args().clone().unwrap_or_default();
     let channel = Channel::new(container.connect().context("connecting to the sandbox")?);
     let request = Request::Exec(Box::new(ExecRequest { process, size: size.into() }));
@@ -99,7 +100,7 @@ pub fn command(runtime: &Runtime, args: &ExecArgs) -> Result<u8> {
     pair.map_or(Ok(()), Pair::send)?;
     let note = |pid: u32| announce(pid as i32, args.pid_file.as_ref(), args.pidfd_socket.as_ref());
     let Some(signals) = signals else {
-        let pid = leave(title, channel, stream)?;
+        let pid = leave(title, channel, stream, &registry)?;
         note(pid)?;
         return Ok(0);
     };
@@ -117,7 +118,7 @@ fn started(reply: Reply) -> Result<i32> {
 }
 
 /// Leaves a process behind that stands for the one in the guest: it has its command line, and ends as it does.
-fn leave(title: Vec<String>, channel: Channel, terminal: Option<Terminal>) -> Result<u32> {
+fn leave(title: Vec<String>, channel: Channel, terminal: Option<Terminal>, registry: &File) -> Result<u32> {
     let (ours, theirs) = Channel::pair().context("making a socket")?;
     let mut title = title.into_iter();
     let mut command = Command::new(SELF);
@@ -129,9 +130,10 @@ fn leave(title: Vec<String>, channel: Channel, terminal: Option<Terminal>) -> Re
         command.stderr(Stdio::null());
     }
     let child = command.spawn().context("starting a proxy")?;
+    let status = File::open(format!("/proc/{}/stat", child.id())).context("the proxy's status")?;
     // The process may have ended already, which the proxy will read.
-    let _ = send(&channel, &Request::Proxy(child.id() as i32), &[]);
-    let mut files = vec![channel.as_fd()];
+    let _ = send(&channel, &Request::Proxy(child.id() as i32), &[status.as_fd()]);
+    let mut files = vec![channel.as_fd(), registry.as_fd()];
     if let Some(terminal) = &terminal {
         files.extend([terminal.stream.as_fd(), terminal.keys.as_fd(), terminal.screen.as_fd()]);
     }

@@ -5,9 +5,9 @@ use amber_host::channel::Channel;
 use amber_host::process::ProcessHandle;
 use anyhow::{Context, Result, anyhow, bail};
 
-use super::Runtime;
 use super::control::{Request, order};
 use super::state::Status;
+use super::{Runtime, proxy};
 use crate::cli::KillArgs;
 
 /// The signal that nobody gives on.
@@ -30,6 +30,11 @@ pub fn command(runtime: &Runtime, args: &KillArgs) -> Result<()> {
     if args.all && number != KILL && state.current() != Status::Created {
         let channel = Channel::new(container.connect().context("connecting to the sandbox")?);
         return order(&channel, &Request::Signal(number));
+    }
+    if number == KILL
+        && let Ok(registry) = container.proxies()
+    {
+        proxy::end_all(&registry);
     }
     let gone = || anyhow!("container not running");
     let handle = ProcessHandle::open(state.pid).map_err(|_| gone())?;

@@ -47,8 +47,10 @@ pub fn main() -> Result<u8> {
     send(&channel, &Step::Ready, &[])?;
     let Some((Step::Go, _)) = receive::<Step>(&channel)? else { return Ok(1) };
     drop(channel);
-    guest.server.start(guest.guest.sandbox.clone())?;
-    Ok(guest.guest.wait())
+    let served = guest.server.start(guest.guest.sandbox.clone())?;
+    let status = guest.guest.wait();
+    served.wait_for_proxies();
+    Ok(status)
 }
 
 /// A sandbox, and what others ask of it.

@@ -1,18 +1,20 @@
 //! What the sandbox does for commands that connect to its control socket.
 
 use std::collections::BTreeMap;
+use std::fs::File;
 use std::os::fd::OwnedFd;
+use std::os::unix::fs::FileExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::sync::Arc;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use amber_abi::Signal;
 use amber_host::channel::Channel;
 use amber_sentry::boot::{CpuQuota, Descriptors, Limits};
 use amber_sentry::start::Sandbox;
 use anyhow::{Context, Result, bail};
-use parking_lot::Mutex;
+use parking_lot::{Condvar, Mutex};
 
 use super::console::{join, resize};
 use super::control::{ExecRequest, Failure, Processes, Reply, Request, receive, send};
@@ -23,6 +25,10 @@ use crate::launch::status_number;
 
 /// How long what a further process printed last may take on its way out.
 const DRAIN: Duration = Duration::from_secs(10);
+/// How long the end of a proxy may take, until its parent has noted it.
+const FAREWELL: Duration = Duration::from_secs(2);
+/// How often that is looked at, since nothing tells of it.
+const LOOK: Duration = Duration::from_millis(1);
 
 /// The control socket.
 pub struct Server {
@@ -39,6 +45,41 @@ struct Shared {
     limits: Mutex<Limits>,
     /// What runs before the first process; one start at a time.
     hooks: Mutex<StartHooks>,
+    /// How many connections of further processes are not over, and who waits for their end.
+    attended: Mutex<usize>,
+    over: Condvar,
+}
+
+/// A control socket that is served.
+pub struct Served(Arc<Shared>);
+
+impl Served {
+    /// Waits, not without end, until those who stand on the host for further processes have ended, and their parent knows.
+    ///
+    /// Processes of a Linux container are gone before its first one is, which engines rely on: of an end that they are told
+    /// later than the container's they make nothing, and whoever asked for the process would wait for ever.
+    pub fn wait_for_proxies(&self) {
+        let deadline = Instant::now() + FAREWELL;
+        let mut attended = self.0.attended.lock();
+        while *attended > 0 && !self.0.over.wait_until(&mut attended, deadline).timed_out() {}
+    }
+}
+
+/// Counts a connection of a further process.
+struct Attended<'a>(&'a Shared);
+
+impl Attended<'_> {
+    fn new(shared: &Shared) -> Attended<'_> {
+        *shared.attended.lock() += 1;
+        Attended(shared)
+    }
+}
+
+impl Drop for Attended<'_> {
+    fn drop(&mut self) {
+        *self.0.attended.lock() -= 1;
+        self.0.over.notify_all();
+    }
 }
 
 impl Server {
@@ -51,9 +92,11 @@ impl Server {
     ///
     /// # Errors
     /// The host has no threads left.
-    pub fn start(self, sandbox: Arc<Sandbox>) -> Result<()> {
+    pub fn start(self, sandbox: Arc<Sandbox>) -> Result<Served> {
         let (limits, hooks) = (Mutex::new(self.limits), Mutex::new(self.hooks));
-        let shared = Arc::new(Shared { sandbox, proxies: Mutex::default(), limits, hooks });
+        let (proxies, attended, over) = (Mutex::default(), Mutex::default(), Condvar::new());
+        let shared = Arc::new(Shared { sandbox, proxies, limits, hooks, attended, over });
+        let served = Served(shared.clone());
         let accept = move || {
             loop {
                 match self.listener.accept() {
@@ -67,7 +110,7 @@ impl Server {
             }
         };
         thread::Builder::new().name("control".into()).spawn(accept).context("starting a thread")?;
-        Ok(())
+        Ok(served)
     }
 }
 
@@ -147,6 +190,7 @@ fn answer(shared: &Shared, request: Request) -> Result<Reply> {
 
 /// Runs a further process; the connection ends with it, and it with the connection.
 fn exec(shared: &Arc<Shared>, channel: &Channel, request: &ExecRequest, files: Vec<OwnedFd>) -> Result<()> {
+    let _attended = Attended::new(shared);
     let begun = begin(shared, request, files);
     let (process, stream) = match begun {
         Ok(begun) => begun,
@@ -165,12 +209,12 @@ fn exec(shared: &Arc<Shared>, channel: &Channel, request: &ExecRequest, files: V
         if let Some(output) = output {
             finish(&output);
         }
-        // Whoever asked may be gone.
+        // Whoever asked may be gone. If not, it goes now, and the connection with it.
         let _ = send(&teller, &Reply::Ended(status), &[]);
-        teller.close();
     };
     thread::Builder::new().name("exec".into()).spawn(tell).context("starting a thread")?;
-    while let Ok(Some((request, _))) = receive(channel) {
+    let mut proxy_status = None;
+    while let Ok(Some((request, files))) = receive(channel) {
         match request {
             Request::Signal(signal) => {
                 if let Some(signal) = Signal::from_raw(signal) {
@@ -184,6 +228,7 @@ fn exec(shared: &Arc<Shared>, channel: &Channel, request: &ExecRequest, files: V
             }
             Request::Proxy(pid) => {
                 shared.proxies.lock().insert(number, pid);
+                proxy_status = files.into_iter().next().map(File::from);
             }
             _ => break,
         }
@@ -191,6 +236,12 @@ fn exec(shared: &Arc<Shared>, channel: &Channel, request: &ExecRequest, files: V
     shared.proxies.lock().remove(&number);
     // It has ended already, unless whoever stood for it was killed.
     process.signal(Signal::SIGKILL);
+    if let Some(status) = proxy_status {
+        let deadline = Instant::now() + FAREWELL;
+        while status.read_at(&mut [0], 0).is_ok() && Instant::now() < deadline {
+            thread::sleep(LOOK);
+        }
+    }
     Ok(())
 }
 

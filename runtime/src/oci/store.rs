@@ -16,6 +16,7 @@ use crate::bundle::check_id;
 
 const STATE: &str = "state.json";
 const CONTROL: &str = "control";
+const PROXIES: &str = "proxies";
 
 /// All containers of a state directory.
 pub struct Store {
@@ -178,6 +179,15 @@ impl Container {
     /// The socket at which the sandbox listens.
     pub fn listen(&self) -> io::Result<UnixListener> {
         UnixListener::bind(self.near(CONTROL))
+    }
+
+    /// The file that tells of the processes which stand for further ones of the guest: see
+    /// [`super::proxy::end_all`].
+    ///
+    /// # Errors
+    /// The directory is full or read-only.
+    pub fn proxies(&self) -> io::Result<File> {
+        File::options().read(true).write(true).create(true).truncate(false).mode(0o600).open(self.near(PROXIES))
     }
 
     fn near(&self, name: &str) -> PathBuf {

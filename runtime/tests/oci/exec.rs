@@ -5,6 +5,8 @@ use std::io::{IoSliceMut, Write};
 use std::os::fd::AsRawFd;
 use std::os::unix::net::UnixListener;
 use std::process::Stdio;
+use std::thread;
+use std::time::Duration;
 
 use nix::cmsg_space;
 use nix::sys::signal::{Signal, kill};
@@ -48,6 +50,10 @@ fn what_cannot_run_is_told_as_runc_tells_it() {
 
 /// Starts a process that stays, and returns the number of its proxy.
 fn detached(world: &World, name: &str) -> i32 {
+    detached_in(world, name, "a")
+}
+
+fn detached_in(world: &World, name: &str, container: &str) -> i32 {
     let process = json!({
         "user": {"uid": 0, "gid": 0}, "args": ["/guest", "serve"], "cwd": "/", "env": ["X=1"],
     });
@@ -55,7 +61,7 @@ fn detached(world: &World, name: &str) -> i32 {
     let (file, pid_file) = (world.path("process.json"), world.path("exec-pid"));
     let _ = fs::remove_file(&pid_file);
     let mut command = world.amber(&["exec", "--detach", "--process"]);
-    command.arg(file).arg("--pid-file").arg(&pid_file).arg("a");
+    command.arg(file).arg("--pid-file").arg(&pid_file).arg(container);
     let out = world.path(&format!("out-{name}"));
     assert_eq!(crate::common::finish(command, &out).code, 0);
     eventually(|| world.printed(name).contains("ready"));
@@ -83,10 +89,20 @@ fn a_detached_process_has_a_proxy() {
     let proxy = detached(&world, "second");
     kill(Pid::from_raw(proxy), Signal::SIGKILL).unwrap();
     eventually(|| world.ok(&["ps", "a"]).matches("/guest serve").count() == 1);
-    // No proxy outlives its sandbox.
+    // No proxy outlives its sandbox: engines make nothing of ends that they hear of later than of the container's.
     let proxy = detached(&world, "third");
     world.ok(&["kill", "a", "KILL"]);
-    eventually(|| !runs(proxy));
+    assert!(!runs(proxy));
+    eventually(|| world.status("a") == "stopped");
+    world.ready("b");
+    let proxy = Pid::from_raw(detached_in(&world, "fourth", "b"));
+    kill(proxy, Signal::SIGSTOP).unwrap();
+    world.ok(&["kill", "b", "TERM"]);
+    thread::sleep(Duration::from_millis(300));
+    assert_eq!(world.status("b"), "running");
+    kill(proxy, Signal::SIGCONT).unwrap();
+    eventually(|| world.status("b") == "stopped");
+    assert!(!runs(proxy.as_raw()));
 }
 
 #[test]

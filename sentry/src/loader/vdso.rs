@@ -92,12 +92,15 @@ impl Parameters {
 
     /// What guests read from a clock by themselves at this moment; none if they have to ask for it.
     fn shown(&self, clock: Clock, counter: u64) -> Option<u64> {
+        let last_tick = |clock| Some(self.shown(clock, counter)? / data::TICK * data::TICK);
         let distance = match clock {
+            Clock::MonotonicCoarse => return last_tick(Clock::Monotonic),
+            Clock::RealtimeCoarse => return last_tick(Clock::Realtime),
+            Clock::MonotonicRaw => return None,
             Clock::Monotonic => Distance(0),
             Clock::Realtime => self.realtime,
             Clock::Boottime => self.boottime,
             Clock::Tai => self.tai,
-            Clock::MonotonicRaw | Clock::RealtimeCoarse | Clock::MonotonicCoarse => return None,
         };
         let is_good = counter.checked_sub(self.base.counter).is_some_and(|ticks| ticks <= self.span);
         is_good.then(|| self.monotonic(counter).wrapping_add(distance.0))
