@@ -167,8 +167,8 @@ pub struct PsArgs {
     /// The container
     #[arg(value_name = "ID")]
     pub id: String,
-    /// Accepted for programs that call runc; the table has the columns of `ps -ef`
-    #[arg(trailing_var_arg = true, allow_hyphen_values = true, hide = true)]
+    /// Options of ps(1) for the table, such as `-o pid,args` [default: -ef]
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "PS OPTIONS")]
     pub options: Vec<OsString>,
 }
 

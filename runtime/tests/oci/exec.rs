@@ -78,6 +78,8 @@ fn a_detached_process_has_a_proxy() {
     let line = fs::read(format!("/proc/{proxy}/cmdline")).unwrap();
     assert_eq!(line, b"/guest\0serve\0");
     assert_eq!(world.ok(&["ps", "--format", "json", "a"]).trim(), format!("[{sandbox},{proxy}]"));
+    assert_eq!(world.ok(&["ps", "a", "-eo", "pid,args"]).lines().nth(1), Some("1     /guest serve"));
+    assert!(world.run(&["ps", "a", "-o", "bogus"]).err.contains("bogus"));
     let table = world.ok(&["ps", "a"]);
     assert_eq!(table.matches("/guest serve").count(), 2, "{table}");
     // A signal to the proxy is one to the process.
