@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use amber_platform::{GuestMemory, Platform};
+use amber_platform::{GuestMemory, HostFault, Platform};
 use amber_platform_kvm::KvmPlatform;
 use amber_platform_ptrace::PtracePlatform;
-use anyhow::Result;
+use anyhow::{Error, Result};
 
 use crate::cli::PlatformName;
 
@@ -15,8 +15,8 @@ use crate::cli::PlatformName;
 /// The host does not offer what the platform needs.
 pub fn choose(name: PlatformName, memory: &Arc<GuestMemory>) -> Result<Arc<dyn Platform>> {
     match name {
-        PlatformName::Ptrace => Ok(Arc::new(PtracePlatform::new(memory.clone())?)),
-        PlatformName::Kvm => Ok(Arc::new(KvmPlatform::new(memory.clone())?)),
+        PlatformName::Ptrace => Ok(Arc::new(PtracePlatform::new(memory.clone()).map_err(told)?)),
+        PlatformName::Kvm => Ok(Arc::new(KvmPlatform::new(memory.clone()).map_err(told)?)),
         PlatformName::Auto => match KvmPlatform::new(memory.clone()) {
             Ok(kvm) if !kvm.behaviour().syscall_stays_in_ring_3 => {
                 log::info!("platform kvm: /dev/kvm works, on a processor with virtualization");
@@ -32,4 +32,9 @@ pub fn choose(name: PlatformName, memory: &Arc<GuestMemory>) -> Result<Arc<dyn P
             }
         },
     }
+}
+
+/// The fault in its own words, which say what the host answered: it is not to be told again.
+fn told(fault: HostFault) -> Error {
+    Error::msg(fault.to_string())
 }
