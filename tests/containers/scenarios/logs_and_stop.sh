@@ -2,7 +2,7 @@
 . "$HELPERS/check.sh"
 
 docker run --detach --name "$NAME" "$IMAGE" sh -c 'trap "echo bye; exit 5" TERM; trap "echo again" USR1 HUP; echo out; echo err >&2; while :; do sleep 0.1; done'
-soon grep -q out <(docker logs "$NAME")
+soon bash -c 'docker logs "$NAME" 2>/dev/null | grep -q out'
 is out docker logs "$NAME" 2>/dev/null
 docker kill --signal USR1 "$NAME"
 soon bash -c 'docker logs "$NAME" 2>/dev/null | grep -q again'

@@ -7,7 +7,7 @@ done >/dev/null
 wait
 is 20 sh -c 'docker ps --quiet --filter "name=^$NAME-" | wc -l'
 for n in $(seq 20); do
-    soon grep -q "I am $n" <(docker logs "$NAME-$n")
+    soon bash -c 'docker logs "$NAME-$0" | grep -q "I am $0"' "$n"
     is "$n" docker exec "$NAME-$n" sh -c 'echo $N' &
 done
 wait
