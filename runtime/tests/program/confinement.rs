@@ -129,7 +129,7 @@ fn a_guest_of_a_user_sees_true_files() {
     }
     let volume = format!("{}:/data", tree.display());
     let script = "id -u; stat -c %u /etc/passwd /data/mine; echo new > /data/new; cat /data/new; chmod 700 /data/mine; \
-                  mv /data/mine /data/moved; (head -c1 /etc/shadow) 2>/dev/null || echo no; echo y > /tmp/y; cat /tmp/y";
+                  mv /data/mine /data/moved; (head -c1 /etc/shadow) 2>/dev/null || echo no; f=$(mktemp); echo y > $f; cat $f";
     let outcome = run(command.args(["do", "-v", &volume, "--", "sh", "-c", script]));
     assert_eq!((outcome.code, &*outcome.out, &*outcome.err), (0, "54321\n0\n54321\nnew\nno\ny\n", ""));
     assert_eq!(fs::metadata(tree.join("moved")).unwrap().permissions().mode() & 0o777, 0o700);
