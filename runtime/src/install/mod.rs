@@ -206,11 +206,17 @@ fn backup(path: &Path) -> PathBuf {
     path.with_file_name(name)
 }
 
-/// Writes a file so that nobody ever reads a part of it, or removes it.
+/// Writes a file so that nobody ever reads a part of it, or removes it, with its directory if that is left empty.
 fn write(path: &Path, text: Option<&str>) -> Result<()> {
     let shown = || path.display().to_string();
-    let Some(text) = text else { return fs::remove_file(path).with_context(shown) };
-    fs::create_dir_all(path.parent().unwrap_or(path)).with_context(shown)?;
+    let directory = path.parent().unwrap_or(path);
+    let Some(text) = text else {
+        fs::remove_file(path).with_context(shown)?;
+        // It was made for the file, unless there is something else, which keeps it.
+        let _ = fs::remove_dir(directory);
+        return Ok(());
+    };
+    fs::create_dir_all(directory).with_context(shown)?;
     crate::oci::write_whole(path, text)
 }
 
