@@ -43,7 +43,7 @@ impl Bundle {
         let directory = root_directory(directory).with_context(|| format!("bundle {}", directory.display()))?;
         let path = directory.join(CONFIG);
         let mut file = File::open(&path).with_context(|| {
-            format!("{}: every bundle has this file (`runc spec` writes one to start from)", path.display())
+            format!("{}: every bundle has this file (`amber spec` writes one to start from)", path.display())
         })?;
         let mut text = Vec::new();
         file.read_to_end(&mut text).with_context(|| path.display().to_string())?;
@@ -170,6 +170,12 @@ fn note_ignored(process: &Process, linux: Option<&Linux>) {
     ];
     for (name, _) in labels.iter().filter(|(_, present)| *present) {
         log::info!("`{name}` is ignored: it is about the host's kernel, which runs none of the guest");
+    }
+    let memory = linux.and_then(|linux| linux.resources().as_ref()?.memory().as_ref());
+    if memory.and_then(|memory| memory.disable_oom_killer()) == Some(true) {
+        log::warn!(
+            "`linux.resources.memory.disableOOMKiller` is not offered: a process is killed when memory runs out"
+        );
     }
 }
 

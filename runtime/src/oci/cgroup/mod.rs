@@ -25,7 +25,7 @@ use nix::errno::Errno;
 use nix::sys::signal::{Signal, kill};
 use nix::sys::statfs::{CGROUP2_SUPER_MAGIC, statfs};
 use nix::unistd::Pid;
-use oci_spec::runtime::LinuxResources;
+use oci_spec::runtime::{LinuxRdma, LinuxResources};
 use serde::{Deserialize, Serialize};
 
 pub use group::ControlGroup;
@@ -177,6 +177,20 @@ fn clean(path: &Path) -> PathBuf {
 /// The memory limit of the host's group for one of the guest: some more, as the sandbox itself needs some.
 pub fn with_own_memory(limit: i64) -> i64 {
     if limit > 0 { limit.saturating_add(OWN_MEMORY) } else { limit }
+}
+
+/// The file with the limits of RDMA devices, in both versions.
+const RDMA: &str = "rdma.max";
+
+/// Its lines, in the order of the devices' names.
+fn rdma(resources: &LinuxResources) -> Vec<String> {
+    let devices: BTreeMap<_, _> = resources.rdma().iter().flatten().collect();
+    let line = |(device, limits): (&String, &LinuxRdma)| {
+        let handles = limits.hca_handles().map(|count| format!(" hca_handle={count}"));
+        let objects = limits.hca_objects().map(|count| format!(" hca_object={count}"));
+        format!("{device}{}{}", handles.unwrap_or_default(), objects.unwrap_or_default())
+    };
+    devices.into_iter().map(line).collect()
 }
 
 fn write(path: &Path, text: &str) -> io::Result<()> {

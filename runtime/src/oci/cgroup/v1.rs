@@ -8,16 +8,16 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
-use oci_spec::runtime::LinuxResources;
+use oci_spec::runtime::{LinuxBlockIo, LinuxCpu, LinuxResources};
 
-use super::{with_own_memory, write, write_named};
+use super::{RDMA, rdma, with_own_memory, write, write_named};
 
 /// Directories by controller.
 pub type Places = BTreeMap<String, PathBuf>;
 
-/// Those whose accounts or limits a container has. The hierarchies of devices and network classes are left out: a guest
-/// has no device of the host, and its packets are marked by none.
-const CONTROLLERS: [&str; 7] = ["blkio", "cpu", "cpuacct", "cpuset", "freezer", "memory", "pids"];
+/// Those whose accounts or limits a container has. The hierarchy of devices is left out: a guest has none of the host.
+const CONTROLLERS: [&str; 11] =
+    ["blkio", "cpu", "cpuacct", "cpuset", "freezer", "hugetlb", "memory", "net_cls", "net_prio", "pids", "rdma"];
 
 /// Where a group is in each hierarchy that is mounted.
 pub fn places(mounts: &str, own: &str, absolute: bool, path: &Path) -> Places {
@@ -86,67 +86,99 @@ fn inherit_cpuset(place: &Path) -> io::Result<()> {
 
 /// Sets limits.
 pub fn limit(places: &Places, resources: &LinuxResources) -> Result<()> {
-    let set = |controller: &str, file: &str, value: Option<String>| match (places.get(controller), value) {
-        (Some(place), Some(value)) => write_named(&place.join(file), &value),
-        _ => Ok(()),
-    };
     if let Some(memory) = resources.memory() {
         let limit = memory.limit().filter(|&limit| limit != 0).map(with_own_memory);
         let swap = memory.swap().filter(|&swap| swap != 0).map(with_own_memory);
         memory_limits(places, limit, swap)?;
-        let soft = memory.reservation().filter(|&soft| soft != 0);
-        set("memory", "memory.soft_limit_in_bytes", soft.map(|soft| soft.to_string()))?;
-        let swappiness = memory.swappiness().filter(|&it| it <= 100);
-        set("memory", "memory.swappiness", swappiness.map(|it| it.to_string()))?;
+        set(places, "memory", "memory.soft_limit_in_bytes", memory.reservation().filter(|&soft| soft != 0))?;
+        set(places, "memory", "memory.kmem.tcp.limit_in_bytes", memory.kernel_tcp().filter(|&tcp| tcp != 0))?;
+        set(places, "memory", "memory.swappiness", memory.swappiness().filter(|&it| it <= 100))?;
     }
     if let Some(cpu) = resources.cpu() {
-        // Who is idle has no share.
-        let shares = cpu.shares().filter(|&it| it != 0 && cpu.idle() != Some(1));
-        set("cpu", "cpu.shares", shares.map(|it| it.to_string()))?;
-        // Whichever comes first may contradict the old value of the other.
-        let period = cpu.period().filter(|&it| it != 0).map(|it| it.to_string());
-        let burst = cpu.burst().map(|it| it.to_string());
-        let early = set("cpu", "cpu.cfs_period_us", period.clone());
-        let early_burst = set("cpu", "cpu.cfs_burst_us", burst.clone());
-        set("cpu", "cpu.cfs_quota_us", cpu.quota().filter(|&it| it != 0).map(|it| it.to_string()))?;
-        if early.is_err() {
-            set("cpu", "cpu.cfs_period_us", period)?;
-        }
-        if early_burst.is_err() {
-            set("cpu", "cpu.cfs_burst_us", burst)?;
-        }
-        set("cpu", "cpu.idle", cpu.idle().map(|it| it.to_string()))?;
-        set("cpu", "cpu.rt_period_us", cpu.realtime_period().filter(|&it| it != 0).map(|it| it.to_string()))?;
-        set("cpu", "cpu.rt_runtime_us", cpu.realtime_runtime().filter(|&it| it != 0).map(|it| it.to_string()))?;
-        set("cpuset", "cpuset.cpus", cpu.cpus().clone().filter(|it| !it.is_empty()))?;
-        set("cpuset", "cpuset.mems", cpu.mems().clone().filter(|it| !it.is_empty()))?;
+        limit_cpu(places, cpu)?;
     }
     if let Some(block) = resources.block_io() {
-        let weights = |names: [&str; 2], value: String| {
-            let Some(place) = places.get("blkio") else { return Ok(()) };
-            let file = names.map(|name| place.join(name)).into_iter().find(|file| file.exists());
-            write_named(&file.context("the host has no weights of block I/O")?, &value)
-        };
-        if let Some(weight) = block.weight().filter(|&it| it != 0) {
-            weights(["blkio.weight", "blkio.bfq.weight"], weight.to_string())?;
+        limit_io(places, block)?;
+    }
+    for pages in resources.hugepage_limits().iter().flatten() {
+        let file = format!("hugetlb.{}.limit_in_bytes", pages.page_size());
+        set(places, "hugetlb", &file, Some(pages.limit()))?;
+    }
+    for line in rdma(resources) {
+        set(places, "rdma", RDMA, Some(line))?;
+    }
+    if let Some(network) = resources.network() {
+        set(places, "net_cls", "net_cls.classid", network.class_id().filter(|&class| class != 0))?;
+        for interface in network.priorities().iter().flatten() {
+            let value = format!("{} {}", interface.name(), interface.priority());
+            set(places, "net_prio", "net_prio.ifpriomap", Some(value))?;
         }
-        for device in block.weight_device().iter().flatten() {
-            if let Some(weight) = device.weight().filter(|&it| it != 0) {
-                let value = format!("{}:{} {weight}", device.major(), device.minor());
-                weights(["blkio.weight_device", "blkio.bfq.weight_device"], value)?;
-            }
+    }
+    Ok(())
+}
+
+/// Writes a value to a file of a controller. A host without the controller limits nothing of its kind.
+fn set(places: &Places, controller: &str, file: &str, value: Option<impl ToString>) -> Result<()> {
+    match (places.get(controller), value) {
+        (_, None) => Ok(()),
+        (Some(place), Some(value)) => write_named(&place.join(file), &value.to_string()),
+        (None, Some(_)) => {
+            log::warn!("{file} is not set: the host has no controller `{controller}`");
+            Ok(())
         }
-        let lists = [
-            ("blkio.throttle.read_bps_device", block.throttle_read_bps_device()),
-            ("blkio.throttle.write_bps_device", block.throttle_write_bps_device()),
-            ("blkio.throttle.read_iops_device", block.throttle_read_iops_device()),
-            ("blkio.throttle.write_iops_device", block.throttle_write_iops_device()),
-        ];
-        for (file, list) in lists {
-            for entry in list.iter().flatten() {
-                let value = format!("{}:{} {}", entry.major(), entry.minor(), entry.rate());
-                set("blkio", file, Some(value))?;
-            }
+    }
+}
+
+fn limit_cpu(places: &Places, cpu: &LinuxCpu) -> Result<()> {
+    let set = |file: &str, value: Option<i64>| set(places, "cpu", file, value);
+    let unsigned = |value: Option<u64>| value.map(|value| i64::try_from(value).unwrap_or(i64::MAX));
+    // Who is idle has no share.
+    set("cpu.shares", unsigned(cpu.shares().filter(|&it| it != 0 && cpu.idle() != Some(1))))?;
+    // Whichever comes first may contradict the old value of the other.
+    let set_period = || set("cpu.cfs_period_us", unsigned(cpu.period().filter(|&it| it != 0)));
+    let set_burst = || set("cpu.cfs_burst_us", unsigned(cpu.burst()));
+    let (early_period, early_burst) = (set_period(), set_burst());
+    set("cpu.cfs_quota_us", cpu.quota().filter(|&it| it != 0))?;
+    if early_period.is_err() {
+        set_period()?;
+    }
+    if early_burst.is_err() {
+        set_burst()?;
+    }
+    set("cpu.idle", cpu.idle())?;
+    set("cpu.rt_period_us", unsigned(cpu.realtime_period().filter(|&it| it != 0)))?;
+    set("cpu.rt_runtime_us", cpu.realtime_runtime().filter(|&it| it != 0))?;
+    for (file, list) in CPUSET.into_iter().zip([cpu.cpus(), cpu.mems()]) {
+        self::set(places, "cpuset", file, list.as_ref().filter(|list| !list.is_empty()))?;
+    }
+    Ok(())
+}
+
+fn limit_io(places: &Places, block: &LinuxBlockIo) -> Result<()> {
+    let weights = |names: [&str; 2], value: String| {
+        let Some(place) = places.get("blkio") else { return set(places, "blkio", names[0], Some(value)) };
+        let file = names.map(|name| place.join(name)).into_iter().find(|file| file.exists());
+        write_named(&file.context("the host has no weights of block I/O")?, &value)
+    };
+    if let Some(weight) = block.weight().filter(|&it| it != 0) {
+        weights(["blkio.weight", "blkio.bfq.weight"], weight.to_string())?;
+    }
+    for device in block.weight_device().iter().flatten() {
+        if let Some(weight) = device.weight().filter(|&it| it != 0) {
+            let value = format!("{}:{} {weight}", device.major(), device.minor());
+            weights(["blkio.weight_device", "blkio.bfq.weight_device"], value)?;
+        }
+    }
+    let lists = [
+        ("blkio.throttle.read_bps_device", block.throttle_read_bps_device()),
+        ("blkio.throttle.write_bps_device", block.throttle_write_bps_device()),
+        ("blkio.throttle.read_iops_device", block.throttle_read_iops_device()),
+        ("blkio.throttle.write_iops_device", block.throttle_write_iops_device()),
+    ];
+    for (file, list) in lists {
+        for entry in list.iter().flatten() {
+            let value = format!("{}:{} {}", entry.major(), entry.minor(), entry.rate());
+            set(places, "blkio", file, Some(value))?;
         }
     }
     Ok(())
@@ -193,7 +225,46 @@ pub fn freeze(places: &Places, frozen: bool) -> Result<bool> {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
+
+    #[test]
+    fn limits_are_written_where_there_are_controllers() {
+        let root = tempfile::tempdir().unwrap();
+        let files = [
+            ("hugetlb", "hugetlb.2MB.limit_in_bytes", "4194304"),
+            ("net_cls", "net_cls.classid", "65537"),
+            ("net_prio", "net_prio.ifpriomap", "eth0 3"),
+            ("rdma", "rdma.max", "mlx5_0 hca_handle=3 hca_object=7"),
+            ("memory", "memory.kmem.tcp.limit_in_bytes", "1048576"),
+            ("cpu", "cpu.shares", "512"),
+            ("cpuset", "cpuset.cpus", "0-1"),
+            ("blkio", "blkio.throttle.read_bps_device", "8:0 1024"),
+        ];
+        let places: Places = files.iter().map(|(name, ..)| ((*name).to_owned(), root.path().join(name))).collect();
+        for (name, file, _) in files {
+            fs::create_dir_all(&places[name]).unwrap();
+            fs::write(places[name].join(file), "").unwrap();
+        }
+        let resources = serde_json::from_value(json!({
+            "hugepageLimits": [{"pageSize": "2MB", "limit": 4_194_304}],
+            "network": {"classID": 65537, "priorities": [{"name": "eth0", "priority": 3}]},
+            "rdma": {"mlx5_0": {"hcaHandles": 3, "hcaObjects": 7}},
+            "memory": {"kernelTCP": 1_048_576},
+            "cpu": {"shares": 512, "cpus": "0-1"},
+            "blockIO": {"throttleReadBpsDevice": [{"major": 8, "minor": 0, "rate": 1024}]},
+        }))
+        .unwrap();
+        limit(&places, &resources).unwrap();
+        for (name, file, value) in files {
+            assert_eq!(fs::read_to_string(places[name].join(file)).unwrap(), value, "{file}");
+        }
+        fs::remove_file(places["net_cls"].join("net_cls.classid")).unwrap();
+        assert!(limit(&places, &resources).is_err());
+        // What the host has no controller for is told to the log only.
+        limit(&Places::new(), &resources).unwrap();
+    }
 
     #[test]
     fn hierarchies_are_found_where_they_are_mounted() {

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail, ensure};
 use oci_spec::runtime::{LinuxBlockIo, LinuxMemory, LinuxResources};
 
-use super::{DEFAULT_PERIOD, MOUNTED, convert, with_own_memory, write, write_named};
+use super::{DEFAULT_PERIOD, MOUNTED, RDMA, convert, rdma, with_own_memory, write, write_named};
 
 /// Where a group is.
 pub fn place(own: &str, absolute: bool, path: &Path) -> PathBuf {
@@ -75,6 +75,12 @@ pub fn limit(place: &Path, resources: &LinuxResources) -> Result<()> {
                 set(file, list.clone())?;
             }
         }
+    }
+    for pages in resources.hugepage_limits().iter().flatten() {
+        set(&format!("hugetlb.{}.max", pages.page_size()), pages.limit().to_string())?;
+    }
+    for line in rdma(resources) {
+        set(RDMA, line)?;
     }
     // In the order of their names, since a map has none.
     for (file, value) in resources.unified().iter().flatten().collect::<BTreeMap<_, _>>() {
