@@ -169,7 +169,7 @@ fn note_ignored(process: &Process, linux: Option<&Linux>) {
         ("linux.intelRdt", linux.is_some_and(|linux| linux.intel_rdt().is_some())),
     ];
     for (name, _) in labels.iter().filter(|(_, present)| *present) {
-        log::info!("`{name}` is ignored: it is about the host's kernel, which runs none of the guest");
+        ignored(name);
     }
     let memory = linux.and_then(|linux| linux.resources().as_ref()?.memory().as_ref());
     if memory.and_then(|memory| memory.disable_oom_killer()) == Some(true) {
@@ -177,6 +177,11 @@ fn note_ignored(process: &Process, linux: Option<&Linux>) {
             "`linux.resources.memory.disableOOMKiller` is not offered: a process is killed when memory runs out"
         );
     }
+}
+
+/// Says that something is asked for by this name that means nothing in a sandbox of Amber.
+pub fn ignored(name: &str) {
+    log::info!("`{name}` is ignored: it is about the host's kernel, which runs none of the guest");
 }
 
 /// Brings one mount into our form; none for a kind that is left out.

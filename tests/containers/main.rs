@@ -54,9 +54,7 @@ fn try_main() -> Result<ExitCode> {
         return Ok(libtest_mimic::run(&args, listed).exit_code());
     }
     if let Some(obstacle) = space::obstacle().or_else(|| runtime.obstacle()) {
-        eprintln!("SKIPPED: every test with containers, since {obstacle}");
-        let ignored = listed.into_iter().map(|trial| trial.with_ignored_flag(true)).collect();
-        return Ok(libtest_mimic::run(&args, ignored).exit_code());
+        return Ok(skip(&args, listed, &obstacle));
     }
     if !space::is_own() {
         return space::enter(runtime, &setup);
@@ -64,9 +62,7 @@ fn try_main() -> Result<ExitCode> {
     let space = Arc::new(Space::inside(&setup, runtime)?);
     let engine = Engine::start(&space)?;
     if let Some(reason) = engine.unfit()? {
-        eprintln!("SKIPPED: every test with containers, since runc runs none here: {reason}");
-        let ignored = listed.into_iter().map(|trial| trial.with_ignored_flag(true)).collect();
-        return Ok(libtest_mimic::run(&args, ignored).exit_code());
+        return Ok(skip(&args, listed, &format!("runc runs none here: {reason}")));
     }
     let mounted = leftovers::mounts(&space)?;
     let mut trials = scenario::trials(&setup, &space, scripts);
@@ -78,6 +74,13 @@ fn try_main() -> Result<ExitCode> {
         bail!("left behind:\n{}", left.join("\n"));
     }
     Ok(conclusion.exit_code())
+}
+
+/// Says loudly that no test is run, and why, and has each counted as ignored.
+fn skip(args: &Arguments, listed: Vec<Trial>, reason: &str) -> ExitCode {
+    eprintln!("SKIPPED: every test with containers, since {reason}");
+    let ignored = listed.into_iter().map(|trial| trial.with_ignored_flag(true)).collect();
+    libtest_mimic::run(args, ignored).exit_code()
 }
 
 /// Whether the command line asks for the test `name`.

@@ -23,7 +23,7 @@ use super::handed::Handed;
 use super::proxy::{self, Terminal};
 use super::state::{State, Status};
 use super::{ROLE, Runtime};
-use crate::bundle::Bundle;
+use crate::bundle::{Bundle, ignored};
 use crate::cli::ExecArgs;
 
 /// Runs the process, and waits for its end unless that is not wanted.
@@ -45,8 +45,10 @@ pub fn command(runtime: &Runtime, args: &ExecArgs) -> Result<u8> {
         let path = place.split_once(':').map_or(place.as_str(), |(_, path)| path);
         ensure!(path.trim_matches('/').is_empty(), "--cgroup {place}: no such control group in the container");
     }
-    if args.process_label.is_some() || args.apparmor.is_some() {
-        log::info!("labels and profiles are ignored: they are about the host's kernel, which runs none of the guest");
+    for (name, value) in [("--process-label", &args.process_label), ("--apparmor", &args.apparmor)] {
+        if value.is_some() {
+            ignored(name);
+        }
     }
     let process = process(args, &state)?;
     ensure!(process.args().iter().flatten().next().is_some(), "process args cannot be empty");

@@ -56,17 +56,11 @@ impl fmt::Display for MethodError {
 
 impl std::error::Error for MethodError {}
 
-/// Which method of which object of whom.
+/// Which method of which object.
 #[derive(Clone, Copy, Debug)]
 pub struct Method<'a> {
-    /// The name on the bus.
-    pub destination: &'a str,
-    /// The object.
-    pub path: &'a str,
-    /// The interface.
-    pub interface: &'a str,
-    /// The name.
-    pub member: &'a str,
+    object: Object<'a>,
+    member: &'a str,
 }
 
 /// What came in.
@@ -236,7 +230,7 @@ pub struct Object<'a> {
 impl<'a> Object<'a> {
     /// One of its methods.
     pub fn method(self, member: &'a str) -> Method<'a> {
-        Method { destination: self.destination, path: self.path, interface: self.interface, member }
+        Method { object: self, member }
     }
 }
 
@@ -293,10 +287,10 @@ fn call_bytes<T: Serialize + DynamicType>(method: Method<'_>, serial: u32, argum
     // `zvariant` knows no empty message.
     let body = if signature == Signature::Unit { Vec::new() } else { to_bytes(context, arguments)?.bytes().to_vec() };
     let mut fields = Vec::new();
-    field(&mut fields, FIELD_PATH, b'o', method.path);
-    field(&mut fields, FIELD_INTERFACE, b's', method.interface);
+    field(&mut fields, FIELD_PATH, b'o', method.object.path);
+    field(&mut fields, FIELD_INTERFACE, b's', method.object.interface);
     field(&mut fields, FIELD_MEMBER, b's', method.member);
-    field(&mut fields, FIELD_DESTINATION, b's', method.destination);
+    field(&mut fields, FIELD_DESTINATION, b's', method.object.destination);
     if !body.is_empty() {
         // The arguments of a message are no structure.
         field(&mut fields, FIELD_SIGNATURE, b'g', &signature.to_string_no_parens());
@@ -389,7 +383,7 @@ mod tests {
 
     #[test]
     fn messages_are_written_as_they_are_read() {
-        let method = Method { destination: "a.b", path: "/c", interface: "d.e", member: "F" };
+        let method = Object { destination: "a.b", path: "/c", interface: "d.e" }.method("F");
         let text = call_bytes(method, 7, &("x", 5u32, vec![("k", Value::from(true))])).unwrap();
         let (_, fields, body) = lengths(&text).unwrap();
         assert_eq!(text.len(), FIXED + fields.next_multiple_of(8) + body);
@@ -407,7 +401,7 @@ mod tests {
 
     #[test]
     fn what_is_no_message_is_an_error() {
-        let method = Method { destination: "a.b", path: "/c", interface: "d.e", member: "F" };
+        let method = Object { destination: "a.b", path: "/c", interface: "d.e" }.method("F");
         let text = call_bytes(method, 7, &("x", 5u32)).unwrap();
         for end in 0..text.len() {
             assert!(decode(text.get(..end).unwrap()).is_err() || end >= text.len() - 8, "{end}");
