@@ -7,6 +7,7 @@ if [ "$RUNTIME_NAME" = runc ]; then
 fi
 
 # A daemon beside that of the other scenarios, which has the images of its own, and a configuration somebody wrote.
+# It has a network namespace of its own, for a daemon without a bridge removes the one it finds, which is the other's.
 place=/run/docker-of-install
 mkdir -p etc/docker "$place"
 cat >etc/docker/daemon.json <<END
@@ -17,7 +18,7 @@ cat >etc/docker/daemon.json <<END
 }
 END
 cp etc/docker/daemon.json before.json
-up() { dockerd --config-file "$PWD/etc/docker/daemon.json" >>log 2>&1 & daemon=$!; soon d version; }
+up() { unshare --net dockerd --config-file "$PWD/etc/docker/daemon.json" >>log 2>&1 & daemon=$!; soon d version; }
 cleanup+=('kill $daemon; wait $daemon; rm -rf $place')
 d() { docker --host "unix://$place/docker.sock" "$@"; }
 up
