@@ -8,7 +8,11 @@
 
 static int open2(int dirfd, const char *path, uint64_t flags, uint64_t mode, uint64_t resolve) {
     struct open_how how = {.flags = flags, .mode = mode, .resolve = resolve};
-    int fd = syscall(SYS_openat2, dirfd, path, &how, sizeof how);
+    int fd, tries = 1000;
+    // Linux asks to try again if a rename or a mount, of whomever, came in between on the way up by "..".
+    do
+        fd = syscall(SYS_openat2, dirfd, path, &how, sizeof how);
+    while (fd < 0 && errno == EAGAIN && --tries);
     // Only whether it works is of interest; the lowest descriptor is taken each time.
     if (fd >= 0)
         close(fd);
