@@ -59,6 +59,12 @@ fn docker(space: &Space, words: &[&str]) -> Result<Terminal> {
     Terminal::start(&command, PROMPT)
 }
 
+/// The client tells the size when the shell runs already, so it may take a moment to come.
+fn has_size(terminal: &mut Terminal, size: &str) -> Result<()> {
+    let wait = format!("until stty size | grep -x '{size}'; do sleep 0.1; done");
+    terminal.ask(&wait, &format!("\r\n{size}\r\n"))
+}
+
 fn interactive_shell(space: &Space) -> Result<()> {
     let mut words = vec!["run", "--rm", "-it", "--hostname", "inside", "--env", "PS1=@@ ", SERVICES];
     words.extend(SHELL);
@@ -66,10 +72,9 @@ fn interactive_shell(space: &Space) -> Result<()> {
     terminal.expect(PROMPT)?;
     terminal.ask("echo $((40 + 2)) $(hostname)", "\r\n42 inside\r\n")?;
     terminal.ask("test -t 0 -a -t 1 -a -t 2; echo st=$?", "\r\nst=0")?;
-    terminal.ask("stty size", "\r\n30 100\r\n")?;
+    has_size(&mut terminal, "30 100")?;
     terminal.resize(41, 120)?;
-    thread::sleep(Duration::from_millis(700));
-    terminal.ask("stty size", "\r\n41 120\r\n")?;
+    has_size(&mut terminal, "41 120")?;
     terminal.type_keys("sleep 1000; echo not\" \"here\r")?;
     thread::sleep(Duration::from_millis(700));
     terminal.type_keys("\x03")?;
@@ -114,10 +119,9 @@ fn exec(space: &Space) -> Result<()> {
     words.extend(SHELL);
     let mut terminal = docker(space, &words)?;
     terminal.expect(PROMPT)?;
-    terminal.ask("stty size", "\r\n30 100\r\n")?;
+    has_size(&mut terminal, "30 100")?;
     terminal.resize(41, 120)?;
-    thread::sleep(Duration::from_millis(700));
-    terminal.ask("stty size", "\r\n41 120\r\n")?;
+    has_size(&mut terminal, "41 120")?;
     terminal.ask("cat /proc/1/comm", "\r\nsleep\r\n")?;
     terminal.type_keys("cat\r")?;
     thread::sleep(Duration::from_millis(500));
