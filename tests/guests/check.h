@@ -142,6 +142,20 @@ __attribute__((noreturn, unused)) static void check_end(void) { longjmp(check_ju
 __attribute__((noreturn, unused)) static void check_end(void) { _exit(0); }
 #endif
 
+// Waits until a child sleeps: in the call it is to block in, being past everything else.
+__attribute__((unused)) static void until_asleep(pid_t child) {
+    char path[64], line[256], state = 0;
+    sprintf(path, "/proc/%d/stat", child);
+    while (state != 'S') {
+        usleep(5000);
+        FILE *stat = fopen(path, "r");
+        if (!stat)
+            return;
+        state = fgets(line, sizeof line, stat) ? strrchr(line, ')')[2] : 'S';
+        fclose(stat);
+    }
+}
+
 // Runs the statement block in a child and gives its wait status: int status = IN_CHILD({ … _exit(3); });
 #define IN_CHILD(...)                                                                                                 \
     ({                                                                                                                \

@@ -272,20 +272,6 @@ TEST(wait_for_input) {
         CHECK_EQ(read(0, &byte, 1), 0);
 }
 
-// Waits until a child sleeps: in the lock call, being past everything else.
-static void until_asleep(pid_t child) {
-    char path[64], line[256], state = 0;
-    sprintf(path, "/proc/%d/stat", child);
-    while (state != 'S') {
-        pause_ms(5);
-        FILE *stat = fopen(path, "r");
-        if (!stat || !fgets(line, sizeof line, stat))
-            return;
-        fclose(stat);
-        state = strrchr(line, ')')[2];
-    }
-}
-
 TEST(waiting_and_deadlock) {
     int fd = file();
     CHECK_OK(lock(fd, F_SETLK, F_WRLCK, 0, 1));

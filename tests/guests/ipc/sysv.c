@@ -522,7 +522,7 @@ TEST(messages_wait) {
         CHECK_ERR(msgrcv(id, &large, 8192, 99, 0), EIDRM);
         _exit(0);
     }
-    usleep(30000);
+    until_asleep(child);
     CHECK_EQ(msgrcv(id, &large, 8192, 0, 0), 8192);
     CHECK_OK(put(id, 8, "other"));
     CHECK_OK(put(id, 9, "right"));
@@ -531,19 +531,19 @@ TEST(messages_wait) {
         usleep(1000);
         CHECK_OK(msgctl(id, IPC_STAT, &state));
     } while (state.msg_lrpid != child);
-    usleep(20000);
+    until_asleep(child);
     CHECK_OK(msgctl(id, IPC_RMID, NULL));
     CHECK_OK(waitpid(child, &status, 0));
     CHECK_EQ(status, 0);
     id = new_msg(IPC_PRIVATE, 0600);
+    struct sigaction action = {.sa_handler = nothing, .sa_flags = SA_RESTART};
+    CHECK_OK(sigaction(SIGUSR1, &action, NULL));
     child = MUST(fork());
     if (!child) {
-        struct sigaction action = {.sa_handler = nothing, .sa_flags = SA_RESTART};
-        sigaction(SIGUSR1, &action, NULL);
         CHECK_ERR(msgrcv(id, &large, 8192, 0, 0), EINTR);
         _exit(0);
     }
-    usleep(50000);
+    until_asleep(child);
     CHECK_OK(kill(child, SIGUSR1));
     CHECK_OK(waitpid(child, &status, 0));
     CHECK_EQ(status, 0);
