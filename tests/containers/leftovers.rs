@@ -8,8 +8,19 @@ use anyhow::Result;
 
 use crate::space::Space;
 
+/// What may be there before the first container, too, for a run before this one may have been killed: one line each.
+pub fn standing(space: &Space) -> Result<BTreeSet<String>> {
+    let mut found: BTreeSet<String> = mounts(space)?.iter().map(|place| format!("mount {place}")).collect();
+    let own = space.cgroup.trim_start_matches('/');
+    for hierarchy in fs::read_dir("/sys/fs/cgroup")? {
+        found.extend(groups(&hierarchy?.path().join(own)));
+    }
+    found.extend(groups(&Path::new("/sys/fs/cgroup").join(own)));
+    Ok(found)
+}
+
 /// Where something is mounted that engines or runtimes may have mounted.
-pub fn mounts(space: &Space) -> Result<BTreeSet<String>> {
+fn mounts(space: &Space) -> Result<Vec<String>> {
     let docker = space.directory.join("docker").to_string_lossy().into_owned() + "/";
     let all = fs::read_to_string("/proc/self/mountinfo")?;
     let places = all.lines().filter_map(|line| line.split(' ').nth(4));
@@ -18,7 +29,7 @@ pub fn mounts(space: &Space) -> Result<BTreeSet<String>> {
     Ok(made.filter(|place| *place != "/run/docker/netns/default").map(str::to_owned).collect())
 }
 
-/// Removes what scenarios left running, then lists what is there and should not be: one line each.
+/// Removes what scenarios left running, then lists what is there and should not be, but for what was `before` them.
 pub fn find(space: &Space, before: &BTreeSet<String>) -> Result<Vec<String>> {
     let mut left = Vec::new();
     for container in space.docker(&["ps", "--all", "--format", "{{.Names}}"])?.lines() {
@@ -37,11 +48,7 @@ pub fn find(space: &Space, before: &BTreeSet<String>) -> Result<Vec<String>> {
             left.push(format!("process {} {}", name.trim(), String::from_utf8_lossy(&command).replace('\0', " ")));
         }
     }
-    left.extend(mounts(space)?.difference(before).map(|place| format!("mount {place}")));
-    for hierarchy in fs::read_dir("/sys/fs/cgroup")? {
-        groups(&hierarchy?.path().join(space.cgroup.trim_start_matches('/')), &mut left);
-    }
-    groups(&Path::new("/sys/fs/cgroup").join(space.cgroup.trim_start_matches('/')), &mut left);
+    left.extend(standing(space)?.difference(before).cloned());
     let name = &space.runtime.name;
     for state in ["/run/amber", &format!("/run/{name}"), &format!("/run/docker/runtime-{name}/moby")] {
         for entry in fs::read_dir(state).into_iter().flatten() {
@@ -52,10 +59,8 @@ pub fn find(space: &Space, before: &BTreeSet<String>) -> Result<Vec<String>> {
 }
 
 /// The control groups below one.
-fn groups(parent: &Path, left: &mut Vec<String>) {
-    for entry in fs::read_dir(parent).into_iter().flatten().flatten() {
-        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
-            left.push(format!("control group {}", entry.path().display()));
-        }
-    }
+fn groups(parent: &Path) -> Vec<String> {
+    let entries = fs::read_dir(parent).into_iter().flatten().flatten();
+    let directories = entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
+    directories.map(|entry| format!("control group {}", entry.path().display())).collect()
 }
