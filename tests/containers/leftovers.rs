@@ -2,25 +2,26 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 
 use crate::space::Space;
 
-/// What may be there before the first container, too, for a run before this one may have been killed: one line each.
-pub fn standing(space: &Space) -> Result<BTreeSet<String>> {
-    let mut found: BTreeSet<String> = mounts(space)?.iter().map(|place| format!("mount {place}")).collect();
-    let own = space.cgroup.trim_start_matches('/');
-    for hierarchy in fs::read_dir("/sys/fs/cgroup")? {
-        found.extend(groups(&hierarchy?.path().join(own)));
+/// Removes the control groups of a run before this one, which may have been killed. One that is in use stays, and is told
+/// at the end.
+pub fn clear(space: &Space) -> Result<()> {
+    for group in groups(space)? {
+        for inner in directories(&group) {
+            let _ = fs::remove_dir(inner);
+        }
+        let _ = fs::remove_dir(group);
     }
-    found.extend(groups(&Path::new("/sys/fs/cgroup").join(own)));
-    Ok(found)
+    Ok(())
 }
 
 /// Where something is mounted that engines or runtimes may have mounted.
-fn mounts(space: &Space) -> Result<Vec<String>> {
+pub fn mounts(space: &Space) -> Result<BTreeSet<String>> {
     let docker = space.directory.join("docker").to_string_lossy().into_owned() + "/";
     let all = fs::read_to_string("/proc/self/mountinfo")?;
     let places = all.lines().filter_map(|line| line.split(' ').nth(4));
@@ -29,7 +30,7 @@ fn mounts(space: &Space) -> Result<Vec<String>> {
     Ok(made.filter(|place| *place != "/run/docker/netns/default").map(str::to_owned).collect())
 }
 
-/// Removes what scenarios left running, then lists what is there and should not be, but for what was `before` them.
+/// Removes what scenarios left running, then lists what is there and should not be: one line each.
 pub fn find(space: &Space, before: &BTreeSet<String>) -> Result<Vec<String>> {
     let mut left = Vec::new();
     for container in space.docker(&["ps", "--all", "--format", "{{.Names}}"])?.lines() {
@@ -48,7 +49,8 @@ pub fn find(space: &Space, before: &BTreeSet<String>) -> Result<Vec<String>> {
             left.push(format!("process {} {}", name.trim(), String::from_utf8_lossy(&command).replace('\0', " ")));
         }
     }
-    left.extend(standing(space)?.difference(before).cloned());
+    left.extend(mounts(space)?.difference(before).map(|place| format!("mount {place}")));
+    left.extend(groups(space)?.iter().map(|group| format!("control group {}", group.display())));
     let name = &space.runtime.name;
     for state in ["/run/amber", &format!("/run/{name}"), &format!("/run/docker/runtime-{name}/moby")] {
         for entry in fs::read_dir(state).into_iter().flatten() {
@@ -58,9 +60,18 @@ pub fn find(space: &Space, before: &BTreeSet<String>) -> Result<Vec<String>> {
     Ok(left)
 }
 
-/// The control groups below one.
-fn groups(parent: &Path) -> Vec<String> {
+/// The control groups of containers, in all hierarchies.
+fn groups(space: &Space) -> Result<Vec<PathBuf>> {
+    let root = Path::new("/sys/fs/cgroup");
+    let own = space.cgroup.trim_start_matches('/');
+    let mut found = directories(&root.join(own));
+    for hierarchy in fs::read_dir(root)? {
+        found.extend(directories(&hierarchy?.path().join(own)));
+    }
+    Ok(found)
+}
+
+fn directories(parent: &Path) -> Vec<PathBuf> {
     let entries = fs::read_dir(parent).into_iter().flatten().flatten();
-    let directories = entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
-    directories.map(|entry| format!("control group {}", entry.path().display())).collect()
+    entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir())).map(|entry| entry.path()).collect()
 }

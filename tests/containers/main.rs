@@ -64,11 +64,12 @@ fn try_main() -> Result<ExitCode> {
     if let Some(reason) = engine.unfit()? {
         return Ok(skip(&args, listed, &format!("runc runs none here: {reason}")));
     }
-    let standing = leftovers::standing(&space)?;
+    leftovers::clear(&space)?;
+    let mounted = leftovers::mounts(&space)?;
     let mut trials = scenario::trials(&setup, &space, scripts);
     trials.extend(at_terminal::trials(&setup, &space));
     let conclusion = libtest_mimic::run(&args, trials);
-    let left = leftovers::find(&space, &standing)?;
+    let left = leftovers::find(&space, &mounted)?;
     drop(engine);
     if !left.is_empty() {
         bail!("left behind:\n{}", left.join("\n"));
