@@ -68,7 +68,8 @@ impl Channel {
         let raw: Vec<_> = files.iter().map(AsRawFd::as_raw_fd).collect();
         let rights = [ControlMessage::ScmRights(&raw)];
         let control = if raw.is_empty() { &[][..] } else { &rights[..] };
-        let slices = [IoSlice::new(&header)];
+        // In one go, for a process that ends while it sends must not leave half a message behind.
+        let slices = [IoSlice::new(&header), IoSlice::new(bytes)];
         let sent = loop {
             match sendmsg::<()>(self.0.as_raw_fd(), &slices, control, MsgFlags::MSG_NOSIGNAL, None) {
                 Err(Errno::EINTR) => {}
@@ -78,7 +79,7 @@ impl Channel {
         let mut stream = &self.0;
         // The files went with the first byte.
         stream.write_all(header.get(sent..).unwrap_or_default())?;
-        stream.write_all(bytes)
+        stream.write_all(bytes.get(sent.saturating_sub(header.len())..).unwrap_or_default())
     }
 
     /// Waits for a message; none at the end of the connection.

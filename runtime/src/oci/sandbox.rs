@@ -49,7 +49,7 @@ pub fn main() -> Result<u8> {
     drop(channel);
     let served = guest.server.start(guest.guest.sandbox.clone())?;
     let status = guest.guest.wait();
-    served.wait_for_proxies();
+    served.wait_for_others();
     Ok(status)
 }
 

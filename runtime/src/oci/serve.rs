@@ -45,7 +45,7 @@ struct Shared {
     limits: Mutex<Limits>,
     /// What runs before the first process; one start at a time.
     hooks: Mutex<StartHooks>,
-    /// How many connections of further processes are not over, and who waits for their end.
+    /// How many requests are not answered and further processes not over, and who waits for that.
     attended: Mutex<usize>,
     over: Condvar,
 }
@@ -54,18 +54,19 @@ struct Shared {
 pub struct Served(Arc<Shared>);
 
 impl Served {
-    /// Waits, not without end, until those who stand on the host for further processes have ended, and their parent knows.
+    /// Waits, not without end, until all requests are answered, and those who stand on the host for further processes have
+    /// ended, and their parent knows.
     ///
     /// Processes of a Linux container are gone before its first one is, which engines rely on: of an end that they are told
     /// later than the container's they make nothing, and whoever asked for the process would wait for ever.
-    pub fn wait_for_proxies(&self) {
+    pub fn wait_for_others(&self) {
         let deadline = Instant::now() + FAREWELL;
         let mut attended = self.0.attended.lock();
         while *attended > 0 && !self.0.over.wait_until(&mut attended, deadline).timed_out() {}
     }
 }
 
-/// Counts a connection of a further process.
+/// Counts a request that is being answered, or a further process.
 struct Attended<'a>(&'a Shared);
 
 impl Attended<'_> {
@@ -133,6 +134,8 @@ fn converse(shared: &Arc<Shared>, channel: &Channel) -> Result<()> {
             Request::Exec(request) => return exec(shared, channel, &request, files),
             other => other,
         };
+        // However short what it starts may live, who asked hears of it.
+        let _attended = Attended::new(shared);
         let starts = matches!(request, Request::Start);
         let reply = answer(shared, request).unwrap_or_else(|error| Reply::Failed(Failure::plain(&error)));
         let failed = starts && matches!(reply, Reply::Failed(_));
