@@ -2,7 +2,7 @@
 . "$HELPERS/check.sh"
 
 mkdir bundle rootfs && mount --bind "$TREE" rootfs && mount -o remount,bind,ro rootfs
-cleanup=('umount rootfs')
+cleanup=('umount rootfs' 'find /sys/fs/cgroup -depth -path "*$CGROUP-$NAME*" -type d -exec rmdir {} + 2>/dev/null')
 cat >bundle/config.json <<END
 { "ociVersion": "1.0.2", "hostname": "one",
   "root": { "path": "$PWD/rootfs", "readonly": true },
@@ -31,4 +31,3 @@ diff ../before ../after
 END
 sed -i 's,\.\./,,g' inside
 unshare --mount --pid --fork --mount-proc --propagation private bash -c 'bash inside; exit $?'
-find /sys/fs/cgroup -depth -path "*$CGROUP-$NAME*" -type d -exec rmdir {} + 2>/dev/null || true
