@@ -194,6 +194,15 @@ TEST(nofollow) {
     CHECK_OK(open("ld/", O_RDONLY | O_NOFOLLOW));
 }
 
+// Linux counts links twice if it begins a walk again, as it must when anybody mounts something meanwhile.
+static int open_by_links(const char *path) {
+    int fd, tries = 100;
+    do
+        fd = open(path, O_RDONLY);
+    while (fd < 0 && errno == ELOOP && --tries);
+    return fd;
+}
+
 TEST(link_chain) {
     put("0", "x");
     char from[8], to[8];
@@ -201,7 +210,7 @@ TEST(link_chain) {
         sprintf(from, "%d", i - 1), sprintf(to, "%d", i);
         CHECK_OK(symlink(from, to));
     }
-    CHECK_OK(open("40", O_RDONLY));
+    CHECK_OK(open_by_links("40"));
     CHECK_ERR(open("41", O_RDONLY), ELOOP);
 }
 
