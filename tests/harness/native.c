@@ -1,5 +1,6 @@
 // Runs a program on the host's kernel in namespaces of its own, so that it starts from the state a sandbox starts from
-// and leaves nothing behind: an empty directory to work in, its own /proc, a loopback that is up, its own IPC objects.
+// and leaves nothing behind: an empty directory to work in, its own /proc and terminals, a loopback that is up, its own
+// IPC objects.
 //
 //   native [-d SCRATCH] [-r TREE] [-v SRC:DST] [-t] [-P] -- PROGRAM ARGS…
 //
@@ -99,7 +100,7 @@ static void forbid_ptrace(void) {
 
 static int status_code(int status) { return WIFSIGNALED(status) ? 128 + WTERMSIG(status) : WEXITSTATUS(status); }
 
-static void prepare(const char *tree, char *volume) {
+static void prepare(const char *tree, char *volume, int terminal) {
     char here[4096];
     must(getcwd(here, sizeof here) ? 0 : -1, "working directory");
     must(mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL), "private mounts");
@@ -110,6 +111,9 @@ static void prepare(const char *tree, char *volume) {
         enter_tree(tree, volume);
     else
         must(mount("proc", "/proc", "proc", 0, NULL), "/proc");
+    // Numbers of terminals are given to nobody else then. One that comes from outside has its name there.
+    if (!tree && !terminal)
+        must(mount("devpts", "/dev/pts", "devpts", 0, "newinstance,ptmxmode=0666,mode=0620,gid=5"), "/dev/pts");
 }
 
 int main(int argc, char **argv) {
@@ -140,7 +144,7 @@ int main(int argc, char **argv) {
     if (init == 0) {
         prctl(PR_SET_PDEATHSIG, SIGKILL);
         if (confined)
-            prepare(tree, volume);
+            prepare(tree, volume, terminal);
         pid_t program = fork();
         must(program, "fork");
         if (program == 0) {
