@@ -49,7 +49,7 @@ TEST(lines) {
     nothing_to_read(p);
     type(p, "c\rsecond\nrest");
     shows(p, "c\r\nsecond\r\nrest");
-    CHECK_EQ(waiting(p.slave), 11);
+    CHECK_EQ(waiting(p.slave, 11), 11);
     reads(p, 2, "ab");
     reads(p, 100, "c\n");
     reads(p, 100, "second\n");
@@ -69,7 +69,7 @@ TEST(lines) {
     reads(p, 2, "c");
     nothing_to_read(p);
     type(p, "x\x04\x04y\n");
-    CHECK_EQ(waiting(p.slave), 3);
+    CHECK_EQ(waiting(p.slave, 3), 3);
     reads(p, 100, "x");
     reads(p, 100, "");
     reads(p, 100, "y\n");
@@ -335,7 +335,7 @@ TEST(between_modes) {
     settle(p);
     nothing_to_read(p);
     set_modes(p, &t);
-    CHECK_EQ(waiting(p.slave), 4);
+    CHECK_EQ(waiting(p.slave, 4), 4);
     reads(p, 100, "half");
     // And what is there when they begin to matter is one.
     type(p, "ab");

@@ -45,23 +45,32 @@ __attribute__((unused)) static void set_modes(struct pair p, const struct termio
 
 static int events(int fd, int wanted, int timeout) {
     struct pollfd one = {.fd = fd, .events = wanted};
-    CHECK_OK(poll(&one, 1, timeout));
+    int n;
+    // A signal of the terminal may come late, and is not what is waited for here.
+    while ((n = poll(&one, 1, timeout)) < 0 && errno == EINTR)
+        ;
+    CHECK_OK(n);
     return one.revents;
 }
 
 __attribute__((unused)) static int readable(int fd) { return !!(events(fd, POLLIN, 0) & POLLIN); }
 __attribute__((unused)) static int writable(int fd) { return !!(events(fd, POLLOUT, 0) & POLLOUT); }
 
-// Long enough for keys to have had their effect.
+// Long enough for keys to have had their effect, signals included.
 __attribute__((unused)) static void settle(struct pair p) {
     (void)p;
-    usleep(200000);
+    struct timespec rest = {0, 200000000};
+    while (nanosleep(&rest, &rest) && errno == EINTR)
+        ;
 }
 
-__attribute__((unused)) static int waiting(int fd) {
+// How many bytes there are to read, once there are as many as wanted.
+__attribute__((unused)) static int waiting(int fd, int wanted) {
     int count = -1;
-    usleep(200000);
-    CHECK_OK(ioctl(fd, FIONREAD, &count));
+    for (int tries = 0; tries < 500 && count != wanted; tries++) {
+        usleep(10000);
+        CHECK_OK(ioctl(fd, FIONREAD, &count));
+    }
     return count;
 }
 
