@@ -2,7 +2,7 @@
 # Pipelines, process substitution, here documents, traps, job control, arithmetic, arrays, coprocesses.
 seq 1 1000 | grep 7 | sort -rn | head -n 5 | tr '\n' ' '; echo
 printf '%s\n' b a c | sort | tee >(wc -l >count) | paste -sd,
-for i in 1 2 3 4 5 6 7 8 9 10; do [ -s count ] && break; sleep 0.1; done
+until [ -s count ]; do sleep 0.1; done
 cat count
 diff <(seq 1 5) <(seq 2 6)
 echo "diff says $?"
@@ -23,8 +23,8 @@ kill $job; wait $job; echo "waited $?"
 set -m
 sleep 100 &
 jobs | sed 's/[0-9]\{2,\}/N/'
-kill -STOP %1; sleep 0.3; jobs | grep -o Stopped
-kill -CONT %1; sleep 0.3; jobs | grep -o Running
+kill -STOP %1; until jobs | grep -o Stopped; do sleep 0.1; done
+kill -CONT %1; until jobs | grep -o Running; do sleep 0.1; done
 kill %1; wait %1 2>/dev/null; echo "job $?"
 set +m
 coproc cat; echo through >&"${COPROC[1]}"; read -r line <&"${COPROC[0]}"; echo "coproc $line"
