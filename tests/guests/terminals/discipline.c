@@ -49,7 +49,7 @@ TEST(lines) {
     nothing_to_read(p);
     type(p, "c\rsecond\nrest");
     shows(p, "c\r\nsecond\r\nrest");
-    CHECK_EQ(waiting(p.slave, 11), 11);
+    CHECK_WAITING(p, 11);
     reads(p, 2, "ab");
     reads(p, 100, "c\n");
     reads(p, 100, "second\n");
@@ -69,7 +69,7 @@ TEST(lines) {
     reads(p, 2, "c");
     nothing_to_read(p);
     type(p, "x\x04\x04y\n");
-    CHECK_EQ(waiting(p.slave, 3), 3);
+    CHECK_WAITING(p, 3);
     reads(p, 100, "x");
     reads(p, 100, "");
     reads(p, 100, "y\n");
@@ -335,17 +335,17 @@ TEST(between_modes) {
     settle(p);
     nothing_to_read(p);
     set_modes(p, &t);
-    CHECK_EQ(waiting(p.slave, 4), 4);
+    CHECK_WAITING(p, 4);
     reads(p, 100, "half");
     // And what is there when they begin to matter is one.
     type(p, "ab");
-    settle(p);
+    CHECK_WAITING(p, 2);
     set_modes(p, &lines);
     reads(p, 100, "ab");
     type(p, "cd\n");
     reads(p, 100, "cd\n");
     type(p, "x\x04");
-    settle(p);
+    CHECK_COMES(p);
     set_modes(p, &t);
     reads(p, 100, "x\0");
 }
@@ -386,19 +386,18 @@ TEST(minimum_alone) {
     CHECK_EQ(read(p.slave, got, 10), 3);
     waitpid(pid, NULL, 0);
     type(p, "d");
-    settle(p);
+    CHECK_WAITING(p, 1);
     CHECK(!readable(p.slave));
     // Less is asked for than the minimum.
     CHECK_EQ(read(p.slave, got, 1), 1);
     type(p, "xy");
-    settle(p);
+    CHECK_WAITING(p, 2);
     CHECK(!readable(p.slave));
     fcntl(p.slave, F_SETFL, O_NONBLOCK);
     CHECK_EQ(read(p.slave, got, 10), 2);
     CHECK_ERR(read(p.slave, got, 10), EAGAIN);
     type(p, "xyz");
-    settle(p);
-    CHECK(readable(p.slave));
+    CHECK_COMES(p);
     CHECK_EQ(read(p.slave, got, 10), 3);
 }
 
@@ -408,8 +407,7 @@ TEST(neither_minimum_nor_time) {
     CHECK_EQ(read(p.slave, got, 10), 0);
     CHECK(!readable(p.slave));
     type(p, "ab");
-    settle(p);
-    CHECK(readable(p.slave));
+    CHECK_COMES(p);
     CHECK_EQ(read(p.slave, got, 10), 2);
     fcntl(p.slave, F_SETFL, O_NONBLOCK);
     CHECK_EQ(read(p.slave, got, 10), 0);
@@ -446,8 +444,7 @@ TEST(minimum_and_time) {
     type(p, "e");
     CHECK_EQ(read(p.slave, got, 1), 1);
     type(p, "z");
-    settle(p);
-    CHECK(readable(p.slave));
+    CHECK_COMES(p);
     start = seconds();
     CHECK_EQ(read(p.slave, got, 10), 1);
     CHECK(seconds() - start >= 0.75);
@@ -463,7 +460,9 @@ TEST(interrupted_reads) {
     for (int typed = 0; typed < 2; typed++) {
         pid_t pid = MUST(fork());
         if (pid == 0) {
-            usleep(100000);
+            // Once it waits, and what was typed has come.
+            until_asleep(getppid());
+            settle(p);
             kill(getppid(), SIGUSR1);
             _exit(0);
         }
@@ -478,11 +477,16 @@ TEST(interrupted_reads) {
     }
 }
 
+static void until_held(struct pair p) {
+    for (int tries = 0; tries < 500 && writable(p.slave); tries++)
+        usleep(10000);
+}
+
 TEST(flow_control) {
     struct pair p = new_pair();
     fcntl(p.slave, F_SETFL, O_NONBLOCK);
     type(p, "\x13");
-    settle(p);
+    until_held(p);
     shows(p, "");
     CHECK_ERR(write(p.slave, "x", 1), EAGAIN);
     CHECK(!writable(p.slave));
@@ -498,7 +502,7 @@ TEST(flow_control) {
     t.c_iflag |= IXANY;
     set_modes(p, &t);
     type(p, "\x13");
-    settle(p);
+    until_held(p);
     CHECK_ERR(write(p.slave, "x", 1), EAGAIN);
     type(p, "c");
     shows(p, "c");
@@ -507,7 +511,7 @@ TEST(flow_control) {
     // Switching it off lets go.
     set_modes(p, &first);
     type(p, "\x13");
-    settle(p);
+    until_held(p);
     CHECK_ERR(write(p.slave, "x", 1), EAGAIN);
     t = first;
     t.c_iflag &= ~IXON;
@@ -541,8 +545,7 @@ TEST(flow_of_the_program) {
 TEST(flushing) {
     struct pair p = new_pair();
     type(p, "line\nhalf");
-    settle(p);
-    drain(p);
+    shows(p, "line\r\nhalf");
     CHECK_OK(tcflush(p.slave, TCIFLUSH));
     nothing_to_read(p);
     type(p, "new\n");
@@ -550,6 +553,7 @@ TEST(flushing) {
     drain(p);
     struct termios t = modes(p.slave);
     type(p, "old\n");
+    CHECK_COMES(p);
     settle(p);
     CHECK_OK(tcsetattr(p.slave, TCSAFLUSH, &t));
     nothing_to_read(p);
@@ -559,6 +563,7 @@ TEST(flushing) {
     CHECK_EQ(write(p.slave, "printed", 7), 7);
     settle(p);
     type(p, "typed\n");
+    CHECK_COMES(p);
     settle(p);
     CHECK_OK(tcflush(p.master, TCIFLUSH));
     shows(p, "");

@@ -66,14 +66,16 @@ TEST(exclusive) {
     CHECK_OK(ioctl(p.slave, TIOCNXCL));
 }
 
-static int packet(struct pair p) {
+// The packet there is; -1 for none, which is waited for no longer than things take to settle.
+static int packet(struct pair p, int wanted) {
     unsigned char byte[64];
     settle(p);
-    if (!(events(p.master, POLLIN, 0) & POLLIN))
+    if (!(events(p.master, POLLIN, wanted < 0 ? 0 : 5000) & POLLIN))
         return -1;
     ssize_t n = read(p.master, byte, sizeof byte);
     return n == 1 ? byte[0] : n > 1 ? 1000 + byte[0] : -2;
 }
+#define CHECK_PACKET(wanted) CHECK_EQ(packet(p, wanted), wanted)
 
 TEST(packets) {
     struct pair p = new_pair();
@@ -83,49 +85,48 @@ TEST(packets) {
     CHECK_OK(ioctl(p.master, TIOCPKT, &one));
     CHECK_OK(ioctl(p.master, TIOCGPKT, &value));
     CHECK_EQ(value, 1);
-    CHECK_EQ(packet(p), -1);
+    CHECK_PACKET(-1);
     CHECK_EQ(write(p.slave, "ab", 2), 2);
     shows(p, "\0ab");
     type(p, "\x13");
-    settle(p);
-    CHECK_EQ(events(p.master, POLLIN | POLLPRI, 0), POLLIN | POLLPRI);
-    CHECK_EQ(packet(p), TIOCPKT_STOP);
+    CHECK_EQ(events(p.master, POLLIN | POLLPRI, 5000), POLLIN | POLLPRI);
+    CHECK_PACKET(TIOCPKT_STOP);
     type(p, "\x11");
-    CHECK_EQ(packet(p), TIOCPKT_START);
+    CHECK_PACKET(TIOCPKT_START);
     // Of what happened between two looks the last counts.
     type(p, "\x13\x11");
-    CHECK_EQ(packet(p), TIOCPKT_START);
+    CHECK_PACKET(TIOCPKT_START);
     CHECK_OK(tcflush(p.slave, TCIFLUSH));
-    CHECK_EQ(packet(p), TIOCPKT_FLUSHREAD);
+    CHECK_PACKET(TIOCPKT_FLUSHREAD);
     CHECK_OK(tcflush(p.slave, TCOFLUSH));
-    CHECK_EQ(packet(p), TIOCPKT_FLUSHWRITE);
+    CHECK_PACKET(TIOCPKT_FLUSHWRITE);
     CHECK_OK(tcflush(p.slave, TCIOFLUSH));
-    CHECK_EQ(packet(p), TIOCPKT_FLUSHREAD | TIOCPKT_FLUSHWRITE);
+    CHECK_PACKET(TIOCPKT_FLUSHREAD | TIOCPKT_FLUSHWRITE);
     struct termios t = modes(p.slave), first = t;
     t.c_iflag &= ~IXON;
     set_modes(p, &t);
-    CHECK_EQ(packet(p), TIOCPKT_NOSTOP);
+    CHECK_PACKET(TIOCPKT_NOSTOP);
     set_modes(p, &first);
-    CHECK_EQ(packet(p), TIOCPKT_DOSTOP);
+    CHECK_PACKET(TIOCPKT_DOSTOP);
     t = first;
     t.c_cc[VSTOP] = 1;
     set_modes(p, &t);
-    CHECK_EQ(packet(p), TIOCPKT_NOSTOP);
+    CHECK_PACKET(TIOCPKT_NOSTOP);
     set_modes(p, &first);
-    CHECK_EQ(packet(p), TIOCPKT_DOSTOP);
+    CHECK_PACKET(TIOCPKT_DOSTOP);
     t = first;
     t.c_lflag ^= ECHO;
     set_modes(p, &t);
-    CHECK_EQ(packet(p), -1);
+    CHECK_PACKET(-1);
     t.c_lflag |= EXTPROC;
     set_modes(p, &t);
-    CHECK_EQ(packet(p), TIOCPKT_IOCTL);
+    CHECK_PACKET(TIOCPKT_IOCTL);
     // With processing outside, what is typed is taken as it is.
     type(p, "\x03\x7f\x13\r\n");
-    CHECK_EQ(packet(p), -1);
-    CHECK_EQ(waiting(p.slave, 5), 5);
+    CHECK_PACKET(-1);
+    CHECK_WAITING(p, 5);
     set_modes(p, &first);
-    CHECK_EQ(packet(p), TIOCPKT_IOCTL);
+    CHECK_PACKET(TIOCPKT_IOCTL);
     CHECK_OK(ioctl(p.master, TIOCPKT, &zero));
     CHECK_EQ(write(p.slave, "x", 1), 1);
     shows(p, "x");
@@ -405,7 +406,7 @@ TEST(foreground) {
         CHECK_ERR(ioctl(p.slave, TIOCSPGRP, BAD), EFAULT);
         CHECK_OK(tcsetpgrp(p.slave, pid));
         CHECK_EQ(tcgetpgrp(p.slave), pid);
-        usleep(50000);
+        until_asleep(pid);
         type(p, "\x03");
         int status;
         CHECK_EQ(waitpid(pid, &status, 0), pid);

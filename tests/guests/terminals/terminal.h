@@ -74,6 +74,11 @@ __attribute__((unused)) static int waiting(int fd, int wanted) {
     return count;
 }
 
+#define CHECK_WAITING(p, wanted) CHECK_EQ(waiting((p).slave, wanted), wanted)
+
+// What was typed can be read now.
+#define CHECK_COMES(p) CHECK(events((p).slave, POLLIN, 5000) & POLLIN)
+
 __attribute__((unused)) static void type_bytes(struct pair p, const char *keys, size_t length, int line) {
     ssize_t n = write(p.master, keys, length);
     CHECK_AT(n == (ssize_t)length, "line %d: %zd of %zu keys typed", line, n, length);
@@ -117,7 +122,7 @@ __attribute__((unused)) static void shows_bytes(struct pair p, const char *wante
 // Forgets what is on the screen.
 __attribute__((unused)) static void drain(struct pair p) {
     char got[4096];
-    while (events(p.master, POLLIN, 200) & POLLIN && read(p.master, got, sizeof got) > 0)
+    for (int wait = 1000; events(p.master, POLLIN, wait) & POLLIN && read(p.master, got, sizeof got) > 0; wait = 200)
         ;
 }
 
