@@ -163,8 +163,8 @@ TEST(processor_time) {
     CHECK_RET(clock_getcpuclockid(child, &of_child), ESRCH);
     // Time asleep is no processor time.
     before = now(CLOCK_PROCESS_CPUTIME_ID);
-    usleep(60000);
-    CHECK_CMP(now(CLOCK_PROCESS_CPUTIME_ID) - before, <, 50 * MS);
+    usleep(500000);
+    CHECK_CMP(now(CLOCK_PROCESS_CPUTIME_ID) - before, <, 400 * MS);
 }
 
 TEST(sleep_forms) {
@@ -198,9 +198,10 @@ TEST(sleep_forms) {
     CHECK_ERR(syscall(SYS_nanosleep, BAD, NULL), EFAULT);
     // Flags that are unknown are not looked at.
     CHECK_OK(syscall(SYS_clock_nanosleep, CLOCK_MONOTONIC, 0x10, &t, NULL));
-    // Asleep until the process has used so much: nobody else uses it, so a signal must end it.
+    // Asleep until the process has used so much: nobody else uses it, so a signal must end it, again and again as the first
+    // may come before the sleep.
     handle(SIGALRM, 0);
-    struct itimerval soon = {{0, 0}, {0, 30000}};
+    struct itimerval soon = {{0, 30000}, {0, 30000}};
     MUST(setitimer(ITIMER_REAL, &soon, NULL));
     t = spec(SECOND);
     CHECK_ERR(syscall(SYS_clock_nanosleep, CLOCK_PROCESS_CPUTIME_ID, 0, &t, NULL), EINTR);
@@ -337,15 +338,15 @@ TEST(timers_of_processor_time) {
     clockid_t clocks[] = {CLOCK_PROCESS_CPUTIME_ID, CLOCK_THREAD_CPUTIME_ID};
     for (int i = 0; i < 2; i++) {
         MUST(timer_create(clocks[i], &event, &timer));
-        struct itimerspec once = {{0, 0}, {0, 40 * MS}};
+        struct itimerspec once = {{0, 0}, {0, 200 * MS}};
         long long start = now(clocks[i]);
         MUST(timer_settime(timer, 0, &once, NULL));
-        usleep(60000);
+        usleep(300000);
         CHECK(wait_for(SIGRTMIN, &info, 0) < 0);
         while (wait_for(SIGRTMIN, &info, 0) < 0 && now(clocks[i]) < start + SECOND)
             ;
         CHECK_EQ(info.si_code, SI_TIMER);
-        CHECK_CMP(now(clocks[i]) - start, >=, 40 * MS);
+        CHECK_CMP(now(clocks[i]) - start, >=, 200 * MS);
         MUST(timer_delete(timer));
     }
 }
@@ -594,7 +595,7 @@ TEST(limit_of_processor_time) {
         while (!count)
             ;
         // Linux counts the ticks that find the process running, so it may be early by the clock.
-        CHECK_CMP(now(CLOCK_PROCESS_CPUTIME_ID), >=, 700 * MS);
+        CHECK_CMP(now(CLOCK_PROCESS_CPUTIME_ID), >=, 500 * MS);
         for (;;)
             ;
     });

@@ -63,7 +63,9 @@ TEST(clocks) {
     CHECK_RET(pthread_getcpuclockid(pthread_self(), &own), 0);
     CHECK_CMP(now(own), >=, 0);
     long long before = now(CLOCK_PROCESS_CPUTIME_ID);
-    burn(30000000);
+    // Others may have the processor meanwhile.
+    for (int i = 0; i < 100 && now(CLOCK_PROCESS_CPUTIME_ID) - before <= 500000; i++)
+        burn(30000000);
     CHECK_CMP(now(CLOCK_PROCESS_CPUTIME_ID) - before, >, 500000);
     struct timeval day;
     CHECK_OK(syscall(SYS_gettimeofday, &day, NULL));
@@ -83,15 +85,16 @@ TEST(sleeping) {
     CHECK_ERR(syscall(SYS_clock_nanosleep, CLOCK_MONOTONIC_RAW, 0, &time, NULL), EOPNOTSUPP);
     CHECK_ERR(syscall(SYS_clock_nanosleep, 99, 0, &time, NULL), EINVAL);
     handle(SIGALRM, on_signal, SA_RESTART);
-    struct itimerval soon = {.it_value = {0, 50000}};
+    // Again and again: on a busy machine the first may come before the sleep has begun.
+    struct itimerval soon = {{0, 50000}, {0, 50000}}, never = {0};
     CHECK_OK(setitimer(ITIMER_REAL, &soon, NULL));
-    CHECK_ERR(nanosleep(&(struct timespec){5, 0}, &left), EINTR);
-    CHECK(left.tv_sec == 4);
-    CHECK_EQ(count, 1);
-    CHECK_OK(setitimer(ITIMER_REAL, &soon, NULL));
-    start = now(CLOCK_MONOTONIC) + 200000000;
+    CHECK_ERR(nanosleep(&(struct timespec){9, 0}, &left), EINTR);
+    CHECK(left.tv_sec >= 4 && left.tv_sec < 9);
+    CHECK_CMP(count, >=, 1);
+    start = now(CLOCK_MONOTONIC) + 1000000000;
     struct timespec until = {start / 1000000000, start % 1000000000};
     CHECK_RET(clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &until, NULL), EINTR);
+    CHECK_OK(setitimer(ITIMER_REAL, &never, NULL));
     CHECK_OK(clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &until, NULL));
     CHECK_CMP(now(CLOCK_MONOTONIC), >=, start);
 }
@@ -103,7 +106,7 @@ TEST(sleep_over_stop) {
         long long start = now(CLOCK_MONOTONIC);
         int result = nanosleep(&time, NULL);
         long long took = now(CLOCK_MONOTONIC) - start;
-        _exit(result ? 1 : took < 400000000 ? 2 : took > 2000000000 ? 3 : 0);
+        _exit(result ? 1 : took < 400000000 ? 2 : took > 10000000000 ? 3 : 0);
     }
     usleep(100000);
     kill(child, SIGSTOP);
@@ -128,7 +131,7 @@ TEST(intervals) {
     CHECK(old.it_value.tv_sec == 0 && old.it_value.tv_usec <= 20000);
     CHECK_OK(setitimer(ITIMER_REAL, &(struct itimerval){0}, &old));
     CHECK_EQ(alarm(100), 0);
-    CHECK_EQ(alarm(0), 100);
+    CHECK_CMP(alarm(0), >=, 90);
     CHECK_ERR(setitimer(3, &set, NULL), EINVAL);
     CHECK_ERR(getitimer(-1, &set), EINVAL);
     set.it_value.tv_usec = 1000000;
@@ -137,15 +140,16 @@ TEST(intervals) {
     count = 0;
     set = (struct itimerval){{0, 0}, {0, 20000}};
     CHECK_OK(setitimer(ITIMER_VIRTUAL, &set, NULL));
-    for (int i = 0; i < 200 && !count; i++)
+    for (int i = 0; i < 1000 && !count; i++)
         burn(10000000);
     CHECK_EQ(count, 1);
     handle(SIGPROF, on_signal, 0);
     count = 0;
+    set.it_value.tv_usec = 200000;
     CHECK_OK(setitimer(ITIMER_PROF, &set, NULL));
-    usleep(50000);
+    usleep(300000);
     CHECK_EQ(count, 0);
-    for (int i = 0; i < 200 && !count; i++)
+    for (int i = 0; i < 1000 && !count; i++)
         burn(10000000);
     CHECK_EQ(count, 1);
 }
@@ -159,7 +163,7 @@ TEST(not_inherited) {
     int status;
     CHECK_EQ(waitpid(child, &status, 0), child);
     CHECK_EQ(status, 0);
-    CHECK_CMP(alarm(0), >=, 49);
+    CHECK_CMP(alarm(0), >=, 40);
 }
 
 TEST(posix_timers) {
@@ -168,13 +172,13 @@ TEST(posix_timers) {
     struct sigevent event = {.sigev_notify = SIGEV_SIGNAL, .sigev_signo = SIGRTMIN, .sigev_value.sival_int = 77};
     timer_t timer;
     CHECK_OK(timer_create(CLOCK_MONOTONIC, &event, &timer));
-    struct itimerspec set = {{0, 0}, {0, 20000000}}, old;
+    struct itimerspec set = {{0, 0}, {0, 500000000}}, old;
     CHECK_OK(timer_settime(timer, 0, &set, &old));
     CHECK_EQ(old.it_value.tv_nsec, 0);
     CHECK_OK(timer_gettime(timer, &old));
-    CHECK(old.it_value.tv_nsec > 0 && old.it_value.tv_nsec <= 20000000);
+    CHECK(old.it_value.tv_nsec > 0 && old.it_value.tv_nsec <= 500000000);
     while (!count)
-        pause();
+        usleep(1000);
     CHECK_EQ(count, 1);
     CHECK_EQ(value, 77);
     CHECK_EQ(timer_getoverrun(timer), 0);
@@ -235,11 +239,11 @@ TEST(none_and_processor_time) {
     CHECK_OK(sigaction(SIGUSR1, &action, NULL));
     event = (struct sigevent){.sigev_notify = SIGEV_SIGNAL, .sigev_signo = SIGUSR1};
     CHECK_OK(timer_create(CLOCK_PROCESS_CPUTIME_ID, &event, &timer));
-    set.it_value.tv_nsec = 30000000;
+    set.it_value.tv_nsec = 200000000;
     CHECK_OK(timer_settime(timer, 0, &set, NULL));
-    usleep(100000);
+    usleep(300000);
     CHECK_EQ(count, 0);
-    for (int i = 0; i < 200 && !count; i++)
+    for (int i = 0; i < 1000 && !count; i++)
         burn(10000000);
     CHECK_EQ(count, 1);
 }
