@@ -69,15 +69,15 @@ static void lost(int tcp) {
     // A second one makes the first an ordinary byte.
     CHECK_EQ(send(pair[0], "x1", 2, MSG_OOB), 2);
     CHECK_EQ(send(pair[0], "2", 1, MSG_OOB), 1);
-    sleep_ms(20);
+    sleep_ms(100);
     CHECK_STR(text(recv(pair[1], buf, 9, MSG_OOB)), "2");
     CHECK_STR(text(recv(pair[1], buf, 9, 0)), "x1");
     // But TCP loses one that would be read next.
     connected(tcp);
     CHECK_EQ(send(pair[0], "1", 1, MSG_OOB), 1);
-    sleep_ms(20);
+    sleep_ms(100);
     CHECK_EQ(send(pair[0], "2", 1, MSG_OOB), 1);
-    sleep_ms(20);
+    sleep_ms(100);
     CHECK_STR(text(recv(pair[1], buf, 9, MSG_OOB)), "2");
     if (tcp)
         CHECK_ERR(recv(pair[1], buf, 9, MSG_DONTWAIT), EAGAIN);
@@ -111,7 +111,7 @@ TEST(counted) {
     CHECK_EQ(send(pair[0], "ab!", 3, MSG_OOB), 3);
     CHECK_EQ(send(pair[0], "cd", 2, 0), 2);
     wait_for(pair[1], POLLPRI);
-    sleep_ms(20);
+    sleep_ms(100);
     CHECK_EQ(readable(), 2);
     CHECK_EQ(recv(pair[1], buf, 2, 0), 2);
     CHECK_EQ(readable(), 0);
@@ -131,7 +131,7 @@ static void signalled(int tcp) {
     catch_signal(SIGURG);
     signals_seen = 0;
     CHECK_EQ(send(pair[0], "!", 1, MSG_OOB), 1);
-    sleep_ms(20);
+    sleep_ms(100);
     CHECK_EQ(signals_seen, 0);
     CHECK_OK(fcntl(pair[1], F_SETOWN, getpid()));
     CHECK_EQ(send(pair[0], "!", 1, MSG_OOB), 1);
@@ -139,7 +139,7 @@ static void signalled(int tcp) {
         sleep_ms(10);
     CHECK_EQ(signals_seen, 1);
     CHECK_EQ(send(pair[0], "x", 1, 0), 1);
-    sleep_ms(20);
+    sleep_ms(100);
     CHECK_EQ(signals_seen, 1);
 }
 
