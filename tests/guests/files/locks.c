@@ -1,6 +1,7 @@
 // Locks: flock(2), record locks of processes and of open file descriptions, what gives them up, deadlocks, signals,
 // and /proc/locks.
 #include "../check.h"
+#include <sched.h>
 #include <sys/file.h>
 
 static int lock(int fd, int command, short type, off_t start, off_t len) {
@@ -301,6 +302,7 @@ TEST(deadlock_of_three) {
     int fd = file();
     int ready[2];
     MUST(pipe(ready));
+    volatile int *go = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     CHECK_OK(lock(fd, F_SETLK, F_WRLCK, 0, 1));
     pid_t children[2];
     for (int i = 0; i < 2; i++) {
@@ -308,8 +310,9 @@ TEST(deadlock_of_three) {
         if (children[i] == 0) {
             CHECK_OK(lock(fd, F_SETLK, F_WRLCK, i + 1, 1));
             write(ready[1], "x", 1);
-            // Each waits for the one before.
-            pause_ms(50);
+            // Each waits for the one before, and sleeps for nothing else.
+            while (!*go)
+                sched_yield();
             CHECK_OK(lock(fd, F_SETLKW, F_WRLCK, i, 1));
             _exit(0);
         }
@@ -317,7 +320,9 @@ TEST(deadlock_of_three) {
     char bytes[2];
     CHECK_EQ(read(ready[0], bytes, 1), 1);
     CHECK_EQ(read(ready[0], bytes, 1), 1);
-    pause_ms(150);
+    *go = 1;
+    for (int i = 0; i < 2; i++)
+        until_asleep(children[i]);
     CHECK_ERR(lock(fd, F_SETLKW, F_WRLCK, 2, 1), EDEADLK);
     CHECK_OK(lock(fd, F_SETLK, F_UNLCK, 0, 0));
     for (int i = 0; i < 2; i++) {

@@ -196,7 +196,7 @@ TEST(namespaces) {
 
 TEST(system) {
     CHECK(field("/proc/meminfo", "MemTotal:") > 0);
-    CHECK_EQ(field("/proc/stat", "procs_blocked "), 0);
+    CHECK_CMP(field("/proc/stat", "procs_blocked "), >=, 0);
     CHECK(strstr(slurp("/proc/filesystems"), "nodev\tproc\n") != NULL);
     CHECK(strstr(slurp("/proc/cpuinfo"), "processor\t: 0\n") != NULL);
     double up, idle;

@@ -362,9 +362,8 @@ TEST(nice_values_of_many) {
         }
         CHECK_OK(setpgid(pids[i], pids[0]));
     }
-    while (getpriority(PRIO_USER, 5000) == -1)
-        usleep(1000);
-    usleep(50000);
+    for (int i = 0; i < 2; i++)
+        until_asleep(pids[i]);
     CHECK_OK(setpriority(PRIO_PGRP, pids[0], 7));
     CHECK_EQ(getpriority(PRIO_PROCESS, pids[0]), 7);
     CHECK_EQ(getpriority(PRIO_PROCESS, pids[1]), 7);

@@ -271,7 +271,7 @@ static pthread_t main_thread;
 static int pipe_fds[2];
 
 static void *poke(void *signo) {
-    usleep(50000);
+    until_asleep(getpid());
     pthread_kill(main_thread, (long)signo);
     usleep(50000);
     write(pipe_fds[1], "x", 1);
@@ -317,7 +317,7 @@ TEST(stop_does_not_interrupt) {
         _exit(0);
     }
     int status;
-    usleep(50000);
+    until_asleep(pid);
     kill(pid, SIGSTOP);
     CHECK_EQ(waitpid(pid, &status, WUNTRACED), pid);
     kill(pid, SIGCONT);

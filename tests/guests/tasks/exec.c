@@ -255,28 +255,29 @@ TEST(memory_program) {
 }
 
 TEST(set_user) {
-    copy_self("/tmp/amber-suid", 04755);
-    struct stat st;
-    CHECK_OK(stat("/tmp/amber-suid", &st));
+    // Natively the directory is everybody's.
+    char suid[] = "/tmp/amber-suid-XXXXXX";
+    CHECK_OK(close(MUST(mkstemp(suid))));
+    copy_self(suid, 04755);
     char output[256];
     char *argv[] = {"x", "--ids", NULL}, *envp[] = {NULL};
     CHECK_CHILD({
         CHECK_OK(setgid(1000));
         CHECK_OK(setuid(1000));
-        CHECK_EQ(capture(output, sizeof output, "/tmp/amber-suid", argv, envp), 0);
+        CHECK_EQ(capture(output, sizeof output, suid, argv, envp), 0);
         CHECK_STR(output, "uid 1000 0 0 gid 1000 1000 1000 secure 1\n");
         CHECK_OK(prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0));
-        CHECK_EQ(capture(output, sizeof output, "/tmp/amber-suid", argv, envp), 0);
+        CHECK_EQ(capture(output, sizeof output, suid, argv, envp), 0);
         CHECK_STR(output, "uid 1000 1000 1000 gid 1000 1000 1000 secure 0\n");
     });
-    CHECK_OK(chmod("/tmp/amber-suid", 02755));
+    CHECK_OK(chmod(suid, 02755));
     CHECK_CHILD({
         CHECK_OK(setgid(1000));
         CHECK_OK(setuid(1000));
-        CHECK_EQ(capture(output, sizeof output, "/tmp/amber-suid", argv, envp), 0);
+        CHECK_EQ(capture(output, sizeof output, suid, argv, envp), 0);
         CHECK_STR(output, "uid 1000 1000 1000 gid 1000 0 0 secure 1\n");
     });
-    CHECK_OK(unlink("/tmp/amber-suid"));
+    CHECK_OK(unlink(suid));
 }
 
 static void *exec_in_thread(void *argv) {

@@ -63,7 +63,7 @@ TEST(sessions) {
             setsid();
             sleep_forever();
         }
-        usleep(50000);
+        until_asleep(child);
         CHECK_ERR(setpgid(child, me), EPERM);
         CHECK_EQ(getsid(child), child);
         kill(child, SIGKILL);

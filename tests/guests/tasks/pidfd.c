@@ -143,6 +143,9 @@ TEST(threads) {
     struct pollfd poll_fd = {.fd = fd, .events = POLLIN};
     CHECK_EQ(poll(&poll_fd, 1, 10000), 1);
     pthread_join(thread, NULL);
+    // It is told of, and can be joined, a little before it is gone.
+    for (int i = 0; i < 1000 && !(events(fd) & POLLHUP); i++)
+        usleep(5000);
     CHECK_EQ(events(fd), POLLIN | POLLHUP);
     CHECK_ERR(pidfd_kill(fd, 0, NULL, 0), ESRCH);
     CHECK_EQ(events(whole), 0);

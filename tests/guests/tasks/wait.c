@@ -345,7 +345,7 @@ TEST(interrupted_wait) {
     CHECK_OK(sigaction(SIGUSR1, &action, NULL));
     pid_t parent = getpid(), pid = MUST(fork());
     if (pid == 0) {
-        usleep(50000);
+        until_asleep(parent);
         kill(parent, SIGUSR1);
         pause();
     }
