@@ -75,13 +75,12 @@ fn interactive_shell(space: &Space) -> Result<()> {
     has_size(&mut terminal, "30 100")?;
     terminal.resize(41, 120)?;
     has_size(&mut terminal, "41 120")?;
-    terminal.type_keys("sleep 1000; echo not\" \"here\r")?;
-    thread::sleep(Duration::from_millis(700));
+    terminal.begin("sleep 1000; echo not\" \"here")?;
     terminal.type_keys("\x03")?;
     terminal.expect("^C")?;
     terminal.expect(PROMPT)?;
     terminal.ask("echo st=$?", "st=130")?;
-    terminal.ask("cat & sleep 0.5; jobs", "Stopped")?;
+    terminal.ask("cat & until jobs | grep -q Stop; do sleep 0.1; done; jobs", "Stopped")?;
     terminal.ask("kill -KILL %1; wait; echo none=$?", "none=")?;
     terminal.ask("tty; ls -l $(tty) >/dev/null; echo st=$?", "st=0")?;
     terminal.type_keys("exit 3\r")?;
@@ -123,8 +122,7 @@ fn exec(space: &Space) -> Result<()> {
     terminal.resize(41, 120)?;
     has_size(&mut terminal, "41 120")?;
     terminal.ask("cat /proc/1/comm", "\r\nsleep\r\n")?;
-    terminal.type_keys("cat\r")?;
-    thread::sleep(Duration::from_millis(500));
+    terminal.begin("cat")?;
     terminal.type_keys("wrong\x15right\r")?;
     terminal.expect("\r\nright\r\n")?;
     terminal.type_keys("\x03")?;

@@ -17,14 +17,6 @@ const PROMPT: &str = "@@ ";
 /// Types something and waits for what must come of it.
 type Step = fn(&mut Terminal) -> Result<()>;
 
-/// Types a command and waits until the shell runs it: keys typed before then would be the shell's.
-fn begin(terminal: &mut Terminal, command: &str) -> Result<()> {
-    terminal.type_keys(&format!("echo be''gun; {command}\r"))?;
-    terminal.expect("\r\nbegun\r\n")?;
-    thread::sleep(Duration::from_millis(700));
-    Ok(())
-}
-
 /// What one does at a terminal; each step is what a native shell does.
 const STEPS: &[(&str, Step)] = &[
     ("prompt", |terminal| terminal.expect(PROMPT)),
@@ -40,14 +32,14 @@ const STEPS: &[(&str, Step)] = &[
         terminal.ask("trap - WINCH; stty size", "\r\n41 120\r\n")
     }),
     ("interrupt", |terminal| {
-        begin(terminal, "sleep 1000; echo not\" \"here")?;
+        terminal.begin("sleep 1000; echo not\" \"here")?;
         terminal.type_keys("\x03")?;
         terminal.expect("^C")?;
         terminal.expect(PROMPT)?;
         terminal.ask("echo st=$?", "st=130")
     }),
     ("stop_and_continue", |terminal| {
-        begin(terminal, "sleep 1000")?;
+        terminal.begin("sleep 1000")?;
         terminal.type_keys("\x1a")?;
         terminal.expect("Stopped")?;
         terminal.expect(PROMPT)?;
@@ -64,20 +56,20 @@ const STEPS: &[(&str, Step)] = &[
         terminal.ask("kill -9 %1; while kill -0 %1 2>/dev/null; do sleep 0.1; done; jobs", "Killed")
     }),
     ("canonical_input", |terminal| {
-        begin(terminal, "cat")?;
+        terminal.begin("cat")?;
         terminal.type_keys("wrong\x15right\x7fT\r")?;
         terminal.expect("\r\nrighT\r\n")?;
         terminal.type_keys("\x04")?;
         terminal.expect(PROMPT)
     }),
     ("quit_key", |terminal| {
-        begin(terminal, "(ulimit -c 0; exec sleep 1000)")?;
+        terminal.begin("(ulimit -c 0; exec sleep 1000)")?;
         terminal.type_keys("\x1c")?;
         terminal.expect(PROMPT)?;
         terminal.ask("echo st=$?", "st=131")
     }),
     ("no_echo", |terminal| {
-        begin(terminal, "read -s word; echo got=$word")?;
+        terminal.begin("read -s word; echo got=$word")?;
         terminal.type_keys("secret\r")?;
         terminal.expect("got=secret")?;
         terminal.expect(PROMPT)
@@ -110,7 +102,7 @@ const STEPS: &[(&str, Step)] = &[
         terminal.ask("cat /tmp/edited", "\r\nhello from vi\r\n")
     }),
     ("nested_shell", |terminal| {
-        begin(terminal, "sh")?;
+        terminal.begin("sh")?;
         terminal.type_keys("echo inner=$((6 * 7))\r")?;
         terminal.expect("inner=42")?;
         terminal.type_keys("\x04")?;

@@ -96,6 +96,14 @@ impl Terminal {
         self.expect(&prompt).with_context(|| format!("after {line:?}"))
     }
 
+    /// Types a command line and waits until the shell runs it, as keys typed before that would be the shell's own.
+    pub fn begin(&mut self, line: &str) -> Result<()> {
+        self.type_keys(&format!("echo be''gun; {line}\r"))?;
+        self.expect("\r\nbegun\r\n").with_context(|| format!("after {line:?}"))?;
+        thread::sleep(Duration::from_millis(700));
+        Ok(())
+    }
+
     /// Waits for the end of the program.
     pub fn end(&mut self) -> Result<ExitStatus> {
         self.child.wait_timeout(PATIENCE)?.with_context(|| format!("does not end; the screen shows {:?}", self.seen))
