@@ -322,7 +322,7 @@ TEST(wild_arguments) {
     int log = setting("FUZZ_LOG", 0);
     diary = mmap(NULL, sizeof *diary, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     MUST((long)diary);
-    alarm(setting("FUZZ_SECONDS", 50));
+    alarm(setting("FUZZ_SECONDS", 100));
     // What is left of the children comes to this process, and goes.
     MUST(prctl(PR_SET_CHILD_SUBREAPER, 1));
     for (word round = 0; round < rounds; round++) {
