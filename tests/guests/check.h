@@ -60,8 +60,8 @@ __attribute__((unused)) static int check_record(int good, const char *file, int 
 #define CHECK_EQ(left, right)                                                                                         \
     ({                                                                                                                \
         long long check_left = (long long)(left), check_right = (long long)(right);                                   \
-        CHECK_AT(check_left == check_right, "%s is %lld (%#llx), not %s = %lld", #left, check_left, check_left, #right, \
-                 check_right);                                                                                        \
+        CHECK_AT(check_left == check_right, "%s is %lld (%#llx), not %s = %lld (errno %d)", #left, check_left,        \
+                 check_left, #right, check_right, errno);                                                             \
     })
 // An order between two integers: CHECK_CMP(n, >=, 3).
 #define CHECK_CMP(left, op, right)                                                                                    \
