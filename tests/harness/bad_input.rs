@@ -272,7 +272,7 @@ for delay in 0 0.01 0.05 0.1 0.2 0.4 ready; do
         sleep 0.5
     else sleep $delay; fi
     kill -KILL $pid; wait $pid 2>/dev/null
-    for i in $(seq 1 50); do [ -z "$(others)" ] && break; sleep 0.1; done
+    for i in $(seq 1 300); do [ -z "$(others)" ] && break; sleep 0.1; done
     left=$(others)
     [ -z "$left" ] || { echo "killed after $delay, left behind:"; for p in $left; do echo "$p $(tr '\0' ' ' </proc/$p/cmdline) $(grep State /proc/$p/status)"; done; exit 1; }
 done

@@ -343,7 +343,7 @@ TEST(wild_arguments) {
         if (!gone) {
             kill(child, SIGCONT);
             kill(child, SIGKILL);
-            gone = ended(child, 5000);
+            gone = ended(child, 20000);
         }
         CHECK_AT(gone, "seed %lu, round %lu: not even SIGKILL ends call %ld(%#lx, %#lx, %#lx, %#lx, %#lx, %#lx)", seed, round,
                  (long)diary->nr, diary->arguments[0], diary->arguments[1], diary->arguments[2], diary->arguments[3],

@@ -250,7 +250,7 @@ TEST(descriptor) {
     if (pid == 0)
         _exit(5);
     waitid(P_PID, pid, &last, WEXITED | WNOWAIT);
-    for (int i = 0; i < 100 && read(fd, infos, sizeof infos) < 0; i++)
+    for (int i = 0; i < 1000 && read(fd, infos, sizeof infos) < 0; i++)
         usleep(10000);
     CHECK_EQ(infos[0].ssi_signo, SIGCHLD);
     CHECK_EQ(infos[0].ssi_pid, pid);

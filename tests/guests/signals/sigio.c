@@ -60,7 +60,7 @@ static void arm(int fd) {
 #define EXPECT(fd, code, band)                                                                                        \
     do {                                                                                                              \
         siginfo_t expect;                                                                                             \
-        if (CHECK_EQ(wait_for(RT, &expect, 2000), RT)) {                                                              \
+        if (CHECK_EQ(wait_for(RT, &expect, 10000), RT)) {                                                             \
             CHECK_EQ(expect.si_signo, RT);                                                                            \
             CHECK_EQ(expect.si_code, code);                                                                           \
             CHECK_EQ(expect.si_band, band);                                                                           \
@@ -438,7 +438,7 @@ TEST(tcp_connect) {
     CHECK(result == 0 || errno == EINPROGRESS);
     siginfo_t info;
     int seen = 0;
-    for (int i = 0; i < 2 && wait_for(RT, &info, 2000) == RT; i++) {
+    for (int i = 0; i < 2 && wait_for(RT, &info, 10000) == RT; i++) {
         if (info.si_fd == client && info.si_code == POLL_OUT)
             seen |= 1;
         if (info.si_fd == listener && info.si_code == POLL_IN)
@@ -466,14 +466,14 @@ TEST(urgent_data) {
     // SIGURG needs an owner, not O_ASYNC.
     CHECK_OK(fcntl(a, F_SETOWN, getpid()));
     CHECK_EQ(send(b, "y", 1, MSG_OOB), 1);
-    CHECK_EQ(wait_for(SIGURG, &info, 2000), SIGURG);
+    CHECK_EQ(wait_for(SIGURG, &info, 10000), SIGURG);
     CHECK_EQ(info.si_code, SI_KERNEL);
     CHECK(none(SIGIO));
     arm(a);
     CHECK_EQ(send(b, "z", 1, MSG_OOB), 1);
-    CHECK_EQ(wait_for(SIGURG, &info, 2000), SIGURG);
+    CHECK_EQ(wait_for(SIGURG, &info, 10000), SIGURG);
     int seen = 0;
-    while (wait_for(RT, &info, seen == 3 ? 200 : 2000) == RT)
+    while (wait_for(RT, &info, seen == 3 ? 200 : 10000) == RT)
         seen |= info.si_code == POLL_PRI && info.si_band == (POLLPRI | POLLRDBAND) ? 1 : info.si_code == POLL_IN ? 2 : 4;
     CHECK_EQ(seen, 3);
 }
@@ -563,7 +563,7 @@ TEST(terminal_owner) {
         CHECK_EQ(fcntl(tty, F_GETOWN), -getpgrp());
         CHECK_EQ(write(master, "x\n", 2), 2);
         siginfo_t info;
-        CHECK_EQ(wait_for(SIGIO, &info, 2000), SIGIO);
+        CHECK_EQ(wait_for(SIGIO, &info, 10000), SIGIO);
     });
 }
 
@@ -594,7 +594,7 @@ TEST(groups_and_threads) {
     }
     CHECK_EQ(write(fds[1], "x", 1), 1);
     siginfo_t info;
-    CHECK_EQ(wait_for(SIGIO, &info, 2000), SIGIO);
+    CHECK_EQ(wait_for(SIGIO, &info, 10000), SIGIO);
     char answer[2];
     CHECK_EQ(read(report[0], answer, 1), 1);
     CHECK_EQ(read(report[0], answer, 1), 1);

@@ -10,7 +10,7 @@ static char buf[32768];
 
 static int netlink(void) {
     int fd = MUST(socket(AF_NETLINK, SOCK_RAW, NETLINK_ROUTE));
-    struct timeval time = {2, 0};
+    struct timeval time = {10, 0};
     MUST(setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &time, sizeof time));
     return fd;
 }

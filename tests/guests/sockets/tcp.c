@@ -640,26 +640,26 @@ TEST(epoll_edges) {
     CHECK_EQ(event.events, EPOLLOUT);
     CHECK_EQ(epoll_wait(epoll, &event, 1, 20), 0);
     write(pair[0], "a", 1);
-    CHECK_EQ(epoll_wait(epoll, &event, 1, 1000), 1);
+    CHECK_EQ(epoll_wait(epoll, &event, 1, 10000), 1);
     CHECK_EQ(event.events, EPOLLIN | EPOLLOUT);
     CHECK_EQ(epoll_wait(epoll, &event, 1, 20), 0);
     // More data is news, though what came before was not read.
     write(pair[0], "b", 1);
-    CHECK_EQ(epoll_wait(epoll, &event, 1, 1000), 1);
+    CHECK_EQ(epoll_wait(epoll, &event, 1, 10000), 1);
     CHECK_EQ(event.events, EPOLLIN | EPOLLOUT);
     shutdown(pair[0], SHUT_WR);
-    CHECK_EQ(epoll_wait(epoll, &event, 1, 1000), 1);
+    CHECK_EQ(epoll_wait(epoll, &event, 1, 10000), 1);
     CHECK_EQ(event.events, EPOLLIN | EPOLLOUT | EPOLLRDHUP);
     close(pair[0]);
     shutdown(pair[1], SHUT_WR);
-    CHECK_EQ(epoll_wait(epoll, &event, 1, 1000), 1);
+    CHECK_EQ(epoll_wait(epoll, &event, 1, 10000), 1);
     CHECK_EQ(event.events, EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLHUP);
     int port, listener = tcp_listener(&port, 4);
     event = (struct epoll_event){EPOLLIN | EPOLLET, {.fd = listener}};
     MUST(epoll_ctl(epoll, EPOLL_CTL_ADD, listener, &event));
     for (int i = 0; i < 2; i++) {
         MUST(connect4(MUST(socket(AF_INET, SOCK_STREAM, 0)), "127.0.0.1", port));
-        CHECK_EQ(epoll_wait(epoll, &event, 1, 1000), 1);
+        CHECK_EQ(epoll_wait(epoll, &event, 1, 10000), 1);
         CHECK_EQ(event.data.fd, listener);
         CHECK_EQ(epoll_wait(epoll, &event, 1, 20), 0);
     }

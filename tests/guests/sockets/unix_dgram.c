@@ -150,7 +150,7 @@ TEST(full_queue) {
     CHECK_EQ(epoll_wait(epoll, &event, 1, 0), 0);
     while (recv(b, buf, 9, MSG_DONTWAIT) == 1)
         ;
-    CHECK_EQ(epoll_wait(epoll, &event, 1, 1000), 1);
+    CHECK_EQ(epoll_wait(epoll, &event, 1, 10000), 1);
     CHECK_EQ(event.events, EPOLLOUT);
     CHECK_EQ(events(a, POLLOUT), POLLOUT);
     // Partners of each other are not kept from sending by the length of the queue.

@@ -135,7 +135,7 @@ static void signalled(int tcp) {
     CHECK_EQ(signals_seen, 0);
     CHECK_OK(fcntl(pair[1], F_SETOWN, getpid()));
     CHECK_EQ(send(pair[0], "!", 1, MSG_OOB), 1);
-    for (int i = 0; i < 100 && !signals_seen; i++)
+    for (int i = 0; i < 1000 && !signals_seen; i++)
         sleep_ms(10);
     CHECK_EQ(signals_seen, 1);
     CHECK_EQ(send(pair[0], "x", 1, 0), 1);
