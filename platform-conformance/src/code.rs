@@ -40,6 +40,10 @@ macro_rules! code {
 code! {
     /// System calls for ever.
     call_forever: "2: syscall" "jmp 2b";
+    /// Works a little, stores at rdi, and calls, for ever: rbx counts, r12 grows by 3, r9 is xmm0, which grows by xmm1, r10 the
+    /// stack pointer, r15 the sum of all results and r13 the flags after the call before, which rbx tells.
+    work_and_call: "2: inc rbx" "lea r12, [r12 + 3]" "paddq xmm0, xmm1" "movq r9, xmm0" "mov r10, rsp" "mov [rdi], rbx"
+        "bt rbx, 0" "syscall" "pushfq" "pop r13" "add r15, rax" "jmp 2b";
     /// Counts in the word at rdi for ever.
     count_forever: "2: lock inc qword ptr [rdi]" "jmp 2b";
     /// Reads the byte at rdi, then makes a call with what it read in r8.

@@ -4,6 +4,7 @@
 
 mod answers;
 mod breakpoints;
+mod calls;
 mod code;
 mod faults;
 mod guest;
@@ -13,6 +14,7 @@ mod threads;
 
 pub use answers::*;
 pub use breakpoints::*;
+pub use calls::*;
 pub use code::{Code, *};
 pub use faults::*;
 pub use guest::{CODE, DATA, Guest, Machine, READ, READ_EXECUTE, READ_WRITE};
@@ -96,6 +98,8 @@ macro_rules! conformance_tests {
             flags_and_segments_stay_a_users,
             returns_to_nowhere_are_the_guests_own_fault,
             the_time_stamp_counter_is_the_hosts,
+            many_calls_whatever_comes_between,
+            calls_of_threads_that_come_and_go,
             threads_without_number,
         }
     };

@@ -24,7 +24,7 @@ impl Drop for Running {
 }
 
 /// Dropped, also because a test fails, it lets a thread end that looks at the flag.
-struct EndOf<'a>(&'a AtomicBool);
+pub(crate) struct EndOf<'a>(pub(crate) &'a AtomicBool);
 
 impl Drop for EndOf<'_> {
     fn drop(&mut self) {

@@ -3,6 +3,7 @@
 use std::io::ErrorKind;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Instant;
 
 use amber_platform::{
     AddressSpace, Breakpoint, Context, DebugRegisters, FloatingPoint, HostFault, Interrupter, Reason, Registers, Room,
@@ -12,11 +13,14 @@ use amber_platform::{
 use crate::answers::Answer;
 use crate::behaviour;
 use crate::exits::{self, Meaning};
+use crate::handover::{Attended, Handover, Waiting};
 use crate::layout::ADDRESS_LIMIT;
+use crate::pace::Pace;
 use crate::residents::Residents;
+use crate::runner::{PATIENCE, Stay};
 use crate::seat::Seat;
 use crate::space::Space;
-use crate::vcpu::{Core, Vcpu, are_loadable};
+use crate::vcpu::{Core, Left, STEPPING, Vcpu, are_loadable};
 use crate::{Shared, fault, floating};
 
 /// `si_code` of a signal that stands for no particular cause.
@@ -45,12 +49,15 @@ pub struct KvmContext {
     breakpoints: DebugRegisters,
     /// Those that the last SIGTRAP is about.
     hit: u8,
+    pace: Pace,
+    handover: Option<Handover>,
 }
 
 impl KvmContext {
     /// A context that has run nowhere yet.
     pub fn new(shared: Arc<Shared>) -> Self {
         let floating = Some(shared.pool.format().initial());
+        let pace = Pace::new(shared.always_hands_over);
         KvmContext {
             shared,
             seat: Seat::new(),
@@ -61,6 +68,8 @@ impl KvmContext {
             answers_changed: true,
             breakpoints: DebugRegisters::default(),
             hit: 0,
+            pace,
+            handover: None,
         }
     }
 
@@ -73,8 +82,12 @@ impl KvmContext {
     fn settle(&mut self, space: &Space) -> Result<(), HostFault> {
         let at_home = |residence: &Residence| Arc::ptr_eq(&residence.residents, space.residents());
         if !self.residence.as_ref().is_some_and(at_home) {
+            self.take_back()?;
             self.move_out();
             space.residents().enter(&self.seat);
+            if let Some(mailbox) = space.mailbox() {
+                mailbox.turn_away();
+            }
             self.shared.settled.fetch_add(1, Ordering::SeqCst);
             self.residence = Some(Residence { residents: space.residents().clone(), population: 0, sole: false });
             self.answers_changed = true;
@@ -92,6 +105,9 @@ impl KvmContext {
 
     /// Leaves the space and gives the processor back.
     fn leave(&mut self) {
+        if let Err(error) = self.take_back() {
+            log::error!("{error}");
+        }
         self.move_out();
         self.seat.set_vcpu(None);
         if let Some(vcpu) = self.vcpu.take() {
@@ -130,6 +146,19 @@ impl KvmContext {
     /// Runs once. None if nothing happened that the sentry should know of.
     fn turn(&mut self, space: &Space, r: &mut Registers) -> Result<Option<Trap>, HostFault> {
         self.settle(space)?;
+        let quick = self.pace.goes_in();
+        if let Some(waiting) = self.handover.as_ref().and_then(|handover| handover.waiting.as_ref()) {
+            if !self.is_answerable(waiting, r) {
+                self.take_back()?;
+            } else if !self.seat.start() {
+                return Ok(None);
+            } else if let Some(stay) = self.answer(r)? {
+                return self.attend(stay, quick, space, r);
+            }
+        }
+        if !quick {
+            self.end_handover();
+        }
         let vcpu = self.find_vcpu(space)?;
         let mut core = vcpu.core.lock();
         vcpu.fresh.store(false, Ordering::SeqCst);
@@ -144,7 +173,9 @@ impl KvmContext {
             self.answers_changed = false;
         }
         core.set_breakpoints(&self.breakpoints)?;
+        self.listen(space, r)?;
         vcpu.immediate_exit().store(0, Ordering::SeqCst);
+        self.seat.set_runner(self.handover.as_ref().map(|handover| handover.runner.thread()));
         if !self.seat.start() {
             return Ok(None);
         }
@@ -152,16 +183,126 @@ impl KvmContext {
         let change = space.change();
         self.seat.set_seen(change);
         core.load(r, space.root(), change);
-        let meaning = self.run_core(&mut core, &vcpu, space, r);
+        if let Some(handover) = &self.handover {
+            let stay = Stay::new(&vcpu, &self.seat);
+            // Its runner is to find it with the registers just loaded.
+            vcpu.fresh.store(true, Ordering::SeqCst);
+            drop(core);
+            handover.runner.run(stay.clone());
+            return self.attend(stay, quick, space, r);
+        }
+        let left = core.run();
+        self.come_out(left, &mut core, &vcpu, quick, space, r)
+    }
+
+    /// Makes another thread run the processor from now on, if the guest calls so often that it is worth it, and goes on with
+    /// what can be handed over.
+    fn listen(&mut self, space: &Space, r: &Registers) -> Result<(), HostFault> {
+        let Some(mailbox) = space.mailbox() else { return Ok(()) };
+        let wanted = self.handover.is_some() || self.pace.is_quick();
+        if !wanted {
+            if self.pace.is_nearly_quick() {
+                self.shared.runners.wake();
+            }
+            return Ok(());
+        }
+        let plain = self.breakpoints.is_empty() && r.eflags & STEPPING == 0 && !self.shared.pool.is_scarce();
+        if !plain || !mailbox.listen(space.residents()) {
+            self.end_handover();
+        } else if self.handover.is_none()
+            && let Some(runner) = self.shared.runners.engage()?
+        {
+            self.handover = Some(Handover { runner, mailbox: mailbox.clone(), waiting: None });
+        } else if self.handover.is_none() {
+            mailbox.turn_away();
+        }
+        Ok(())
+    }
+
+    /// Whether a guest that waits at the mailbox can go on from there with these registers: nothing else is to change than
+    /// the result of its call, and nobody wants its processor.
+    fn is_answerable(&self, waiting: &Waiting, r: &Registers) -> bool {
+        self.floating.is_none()
+            && !self.answers_changed
+            && self.breakpoints.is_empty()
+            && !self.seat.is_wanted()
+            && !self.shared.pool.is_scarce()
+            && waiting.fits(r)
+    }
+
+    /// Gives a guest that waits at the mailbox the result of its call. Returns none if it does not wait any more.
+    fn answer(&mut self, r: &Registers) -> Result<Option<Arc<Stay>>, HostFault> {
+        let Some(handover) = &mut self.handover else { return Ok(None) };
+        let Some(Waiting { stay, .. }) = handover.waiting.take() else { return Ok(None) };
+        if stay.go_on() {
+            handover.mailbox.answer(r.rax);
+            return Ok(Some(stay));
+        }
+        self.seat.stop();
+        self.gone(&stay)?;
+        Ok(None)
+    }
+
+    /// Looks after the mailbox while another thread runs the guest, until something happens.
+    fn attend(
+        &mut self,
+        stay: Arc<Stay>,
+        quick: bool,
+        space: &Space,
+        r: &mut Registers,
+    ) -> Result<Option<Trap>, HostFault> {
+        let Some(handover) = &mut self.handover else { return Ok(None) };
+        let attended = handover.wait(&stay);
+        if let Attended::Call = attended {
+            *r = handover.mailbox.registers();
+            self.seat.stop();
+            handover.waiting = Some(Waiting { stay, call: *r });
+            self.pace.handed_over();
+            space.after_run();
+            return Ok(Some(Trap::Syscall));
+        }
+        let vcpu = stay.vcpu();
+        let outcome = stay.outcome();
+        let mut core = vcpu.core.lock();
+        vcpu.fresh.store(false, Ordering::SeqCst);
+        self.seat.set_runner(None);
+        let trap = match outcome {
+            Ok(Some(left)) => self.come_out(Ok(left), &mut core, vcpu, quick, space, r)?,
+            Err(error) => self.come_out(Err(error), &mut core, vcpu, quick, space, r)?,
+            // Someone else got the processor before it ran, and the registers are as they were.
+            Ok(None) => {
+                self.seat.stop();
+                None
+            }
+        };
+        // A call that came this way was not seen in time.
+        if matches!(attended, Attended::Left { late: true }) || trap == Some(Trap::Syscall) {
+            self.end_handover();
+        }
+        Ok(trap)
+    }
+
+    /// What is to be done once the processor has left the machine and is this thread's again.
+    fn come_out(
+        &mut self,
+        left: Result<Left, HostFault>,
+        core: &mut Core,
+        vcpu: &Arc<Vcpu>,
+        quick: bool,
+        space: &Space,
+        r: &mut Registers,
+    ) -> Result<Option<Trap>, HostFault> {
+        let meaning = self.understand(left, core, vcpu, space, r);
         let hit = core.take_hit();
         self.seat.stop();
         space.after_run();
+        self.pace.left(quick, matches!(meaning, Ok(Meaning::Trap(Trap::Syscall))));
         // Changing the thread of a processor can take the host longer than others wait: whoever has not come to run yet
         // stays, or nobody would ever get on.
         let started = !matches!(meaning, Ok(Meaning::NotStarted));
         if (self.seat.take_wanted() || self.shared.pool.is_scarce()) && started {
             self.vcpu = None;
-            self.shared.pool.give_way(vcpu.clone(), &core)?;
+            self.shared.pool.give_way(vcpu.clone(), core)?;
         }
         match meaning? {
             Meaning::Trap(trap) => {
@@ -172,11 +313,17 @@ impl KvmContext {
         }
     }
 
-    /// Runs a processor until it is in a state that the sentry understands.
-    fn run_core(&self, core: &mut Core, vcpu: &Vcpu, space: &Space, r: &mut Registers) -> Result<Meaning, HostFault> {
+    /// Runs a processor on until it is in a state that the sentry understands.
+    fn understand(
+        &self,
+        mut left: Result<Left, HostFault>,
+        core: &mut Core,
+        vcpu: &Vcpu,
+        space: &Space,
+        r: &mut Registers,
+    ) -> Result<Meaning, HostFault> {
         loop {
-            let left = core.run()?;
-            let meaning = exits::understand(core, left, space, &self.shared.machine, r)?;
+            let meaning = exits::understand(core, left?, space, &self.shared.machine, r)?;
             self.shared.machine.counters.count(Reason::of(match &meaning {
                 Meaning::Trap(trap) => Some(trap),
                 Meaning::Nothing | Meaning::NotStarted | Meaning::GoOn => None,
@@ -185,11 +332,55 @@ impl KvmContext {
                 return Ok(meaning);
             }
             vcpu.immediate_exit().store(0, Ordering::SeqCst);
+            left = core.run();
+        }
+    }
+
+    /// Brings a guest that waits at the mailbox out of the machine. Its registers are those of its call.
+    fn take_back(&mut self) -> Result<(), HostFault> {
+        let Some(handover) = &mut self.handover else { return Ok(()) };
+        if let Some(Waiting { stay, .. }) = handover.waiting.take() {
+            handover.mailbox.dismiss();
+            let asked = Instant::now();
+            while !stay.is_over() && asked.elapsed() < PATIENCE {
+                std::hint::spin_loop();
+            }
+            if !stay.is_over() {
+                self.seat.kick();
+            }
+            self.gone(&stay)?;
+        } else {
+            self.end_handover();
+        }
+        Ok(())
+    }
+
+    /// After a guest has left the mailbox by itself. Nobody asks how, unless the host failed.
+    fn gone(&mut self, stay: &Stay) -> Result<(), HostFault> {
+        let outcome = stay.outcome();
+        // Its runner has been free since.
+        if let Some(handover) = self.handover.take() {
+            handover.mailbox.turn_away();
+            self.pace.ended();
+        }
+        self.seat.set_runner(None);
+        outcome.map(drop)
+    }
+
+    /// Ends a stretch in which another thread has run the processor, and does not now.
+    fn end_handover(&mut self) {
+        if let Some(handover) = self.handover.take() {
+            handover.mailbox.turn_away();
+            handover.runner.dismiss();
+            self.pace.ended();
         }
     }
 
     /// Works with the processor if it has this context's state.
-    fn with_own<T>(&self, work: impl FnOnce(&Core) -> Result<T, HostFault>) -> Option<Result<T, HostFault>> {
+    fn with_own<T>(&mut self, work: impl FnOnce(&Core) -> Result<T, HostFault>) -> Option<Result<T, HostFault>> {
+        if let Err(error) = self.take_back() {
+            return Some(Err(error));
+        }
         let vcpu = self.vcpu.as_ref()?;
         let core = vcpu.core.lock();
         self.owns(vcpu).then(|| work(&core))
@@ -232,13 +423,15 @@ impl Context for KvmContext {
         self.answers = Vec::new();
         self.answers_changed = true;
         (self.breakpoints, self.hit) = (DebugRegisters::default(), 0);
+        self.pace = Pace::new(self.shared.always_hands_over);
     }
 
     fn floating_point(&mut self) -> Result<FloatingPoint, HostFault> {
         if let Some(state) = &self.floating {
             return Ok(state.clone());
         }
-        let format = self.shared.pool.format();
+        let shared = self.shared.clone();
+        let format = shared.pool.format();
         if let Some(state) = self.with_own(|core| floating::state_of(&core.fd, format)) {
             return state;
         }

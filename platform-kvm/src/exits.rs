@@ -1,6 +1,7 @@
 //! What it means for the guest that the machine was left.
 
 use std::io::ErrorKind;
+use std::ops::Range;
 
 use amber_platform::{Access, HostFault, Registers, Trap};
 use kvm_bindings::kvm_regs;
@@ -9,6 +10,7 @@ use crate::behaviour::{Invalid, reconsider};
 use crate::fault;
 use crate::layout::{AREA_BYTES, AREAS, COMMON, MOST_PROCESSORS, TRAMPOLINE, code, selector};
 use crate::machine::Machine;
+use crate::mailbox::Mailbox;
 use crate::space::Space;
 use crate::vcpu::{Core, Left, user_flags};
 
@@ -20,6 +22,9 @@ const VSYSCALLS: [(u64, i64); 3] = [
     (0xffff_ffff_ff60_0400, libc::SYS_time),
     (0xffff_ffff_ff60_0800, libc::SYS_getcpu),
 ];
+
+/// Where the trampoline's instructions are, and where it can be after the last of them.
+const TRAMPOLINE_CODE: Range<u64> = TRAMPOLINE + code::TRAMPOLINE..TRAMPOLINE + code::TRAMPOLINE_END;
 
 /// What an exit means.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -113,10 +118,14 @@ pub fn understand(
     let (regs, sregs) = core.state();
     let (rip, ring_3) = (regs.rip, sregs.cs.selector & 3 == 3);
     if ring_3 {
+        let given = *r;
         take(core, r);
-        let trampoline = TRAMPOLINE + code::TRAMPOLINE..=TRAMPOLINE + code::LEAVE + 2;
+        if let Some(mailbox) = space.mailbox()
+            && TRAMPOLINE_CODE.contains(&rip)
+        {
+            return Ok(in_trampoline(rip - TRAMPOLINE, mailbox, &given, r));
+        }
         return Ok(match left {
-            _ if trampoline.contains(&rip) => in_trampoline(rip - TRAMPOLINE, r),
             Left::Kicked | Left::KickedInException => Meaning::Nothing,
             // Another `out` to the trampoline's port: to the guest, no port is allowed.
             Left::Port(_) | Left::Halted => segmentation(),
@@ -175,16 +184,35 @@ fn kernel_call(core: &mut Core, r: &mut Registers) -> Meaning {
     call(r)
 }
 
-/// A thread in the trampoline, at an offset of its page: it makes a call, or has been answered.
-fn in_trampoline(offset: u64, r: &mut Registers) -> Meaning {
+/// A thread in the trampoline, at an offset of its page: it makes a call, or has been answered. It last went on with the
+/// registers `given`.
+fn in_trampoline(offset: u64, mailbox: &Mailbox, given: &Registers, r: &mut Registers) -> Meaning {
+    if offset >= code::ASK {
+        return at_mailbox(offset, mailbox, given, r);
+    }
     let at = (offset - code::TRAMPOLINE) % code::TRAMPOLINE_STRIDE;
-    let leaving = offset >= code::LEAVE;
-    let exchanged = !leaving && matches!(at, code::EXCHANGED..code::EXCHANGED_BACK | code::KNOWN..);
+    let exchanged = matches!(at, code::EXCHANGED..code::EXCHANGED_BACK | code::KNOWN..);
     r.rip = if exchanged { r.r11 } else { r.rcx };
-    if !leaving && at >= code::ANSWERED {
+    if at >= code::ANSWERED {
         (r.cs, r.ss) = (u64::from(selector::USER_CODE), u64::from(selector::USER_DATA));
         return Meaning::Nothing;
     }
+    call(r)
+}
+
+/// The same where no answer was known: on the way to the mailbox, past it, or back from it.
+fn at_mailbox(offset: u64, mailbox: &Mailbox, given: &Registers, r: &mut Registers) -> Meaning {
+    if offset >= code::HANDED_OVER {
+        if !mailbox.has_call() {
+            *r = Registers { orig_rax: u64::MAX, ..*given };
+            return Meaning::Nothing;
+        }
+        r.eflags = mailbox.flags();
+    }
+    if offset >= code::SWITCHED {
+        r.rsp = mailbox.stack();
+    }
+    r.rip = if offset >= code::ASKED { r.r11 } else { r.rcx };
     call(r)
 }
 
@@ -241,14 +269,18 @@ fn exception(
     if number == vector::DEBUG && put_off(core) {
         return Ok(Meaning::GoOn);
     }
+    let given = *r;
     let (error, users) = frame(core, r, WITH_ERROR >> number & 1 != 0)?;
     if !users {
         core.forget_seen();
         return Ok(segmentation());
     }
-    if (TRAMPOLINE + code::TRAMPOLINE..=TRAMPOLINE + code::LEAVE).contains(&r.rip) && number == vector::DEBUG {
+    if let Some(mailbox) = space.mailbox()
+        && TRAMPOLINE_CODE.contains(&r.rip)
+        && number == vector::DEBUG
+    {
         // A single step into the trampoline: its call comes first.
-        return Ok(in_trampoline(r.rip - TRAMPOLINE, r));
+        return Ok(in_trampoline(r.rip - TRAMPOLINE, mailbox, &given, r));
     }
     if number == vector::DOUBLE_FAULT {
         return Err(fault(format_args!("a double fault at {:#x}", r.rip), ErrorKind::InvalidData));

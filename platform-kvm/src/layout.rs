@@ -6,6 +6,8 @@ use amber_platform::PAGE_SIZE;
 pub const ADDRESS_LIMIT: u64 = 0x7fff_ffff_f000;
 /// Where the trampoline is mapped if the host needs one (see `behaviour`): right above the limit.
 pub const TRAMPOLINE: u64 = ADDRESS_LIMIT;
+/// Where the mailbox is mapped beside it, out of what such a host otherwise gives to guests.
+pub const MAILBOX: u64 = TRAMPOLINE - PAGE_SIZE;
 
 /// Guest-physical address of the memory for page tables and the stub. The stub's linker script has it too.
 pub const TABLES_BASE: u64 = 4 << 30;
@@ -67,8 +69,16 @@ pub mod code {
     pub const KNOWN: u64 = 21;
     /// The answer is in rax, the way back in r11.
     pub const ANSWERED: u64 = 28;
-    /// Where the trampoline leaves the machine.
-    pub const LEAVE: u64 = TRAMPOLINE + 9 * TRAMPOLINE_STRIDE;
+    /// Where it asks whether the sentry listens.
+    pub const ASK: u64 = TRAMPOLINE + 9 * TRAMPOLINE_STRIDE;
+    /// From here on the way back is in r11.
+    pub const ASKED: u64 = ASK + 10;
+    /// From here on the stack pointer is that of the mailbox.
+    pub const SWITCHED: u64 = 0x947;
+    /// From here on the call is handed over, and the flags are in the mailbox alone.
+    pub const HANDED_OVER: u64 = 0x9ef;
+    /// First byte behind the trampoline.
+    pub const TRAMPOLINE_END: u64 = 0xa27;
     /// The trampoline's answers.
     pub const TRAMPOLINE_ANSWERS: u64 = 0xc00;
 }

@@ -13,11 +13,15 @@ mod context;
 mod cpuid;
 mod exits;
 mod floating;
+mod handover;
 mod kick;
 mod layout;
 mod machine;
+mod mailbox;
+mod pace;
 mod pool;
 mod residents;
+mod runner;
 mod seat;
 mod space;
 mod table_memory;
@@ -34,6 +38,7 @@ use amber_platform::{AddressSpace, Context, GuestMemory, HostFault, Platform};
 use crate::context::KvmContext;
 use crate::machine::Machine;
 use crate::pool::Pool;
+use crate::runner::Runners;
 use crate::space::Space;
 
 pub use crate::behaviour::Behaviour;
@@ -42,6 +47,9 @@ pub use crate::behaviour::Behaviour;
 struct Shared {
     machine: Arc<Machine>,
     pool: Pool,
+    runners: Runners,
+    /// Whether calls are handed over without regard to what it costs.
+    always_hands_over: bool,
     /// How many contexts are in an address space.
     settled: AtomicUsize,
 }
@@ -64,7 +72,15 @@ impl KvmPlatform {
     /// # Errors
     /// There is no KVM, it is forbidden, or it does not do what the platform needs.
     pub fn new(memory: Arc<GuestMemory>) -> Result<Self, HostFault> {
-        Self::with_processors(memory, usize::MAX)
+        Self::make(memory, usize::MAX, false)
+    }
+
+    /// Like [`new`](Self::new), but where calls can be handed over without an exit, they all are, even if that takes longer.
+    ///
+    /// # Errors
+    /// As for [`new`](Self::new).
+    pub fn handing_over(memory: Arc<GuestMemory>) -> Result<Self, HostFault> {
+        Self::make(memory, usize::MAX, true)
     }
 
     /// Like [`new`](Self::new), with at most so many virtual processors.
@@ -72,11 +88,21 @@ impl KvmPlatform {
     /// # Errors
     /// As for [`new`](Self::new).
     pub fn with_processors(memory: Arc<GuestMemory>, most: usize) -> Result<Self, HostFault> {
+        Self::make(memory, most, false)
+    }
+
+    fn make(memory: Arc<GuestMemory>, most: usize, always_hands_over: bool) -> Result<Self, HostFault> {
         kick::prepare()?;
         let machine = Arc::new(Machine::new(memory)?);
         let first = Space::new(&machine)?;
         let pool = Pool::new(&machine, most, first.root())?;
-        let shared = Arc::new(Shared { machine, pool, settled: AtomicUsize::new(0) });
+        let shared = Arc::new(Shared {
+            machine,
+            pool,
+            runners: Runners::new(),
+            always_hands_over,
+            settled: AtomicUsize::new(0),
+        });
         let behaviour = behaviour::detect(&shared)?;
         Ok(KvmPlatform { shared, behaviour })
     }
@@ -93,7 +119,7 @@ impl Platform for KvmPlatform {
     }
 
     fn address_limit(&self) -> u64 {
-        layout::ADDRESS_LIMIT
+        self.shared.machine.address_limit()
     }
 
     fn new_address_space(&self) -> Result<Arc<dyn AddressSpace>, HostFault> {

@@ -15,7 +15,9 @@ use vm_memory::{FileOffset, GuestAddress, GuestMemoryMmap, GuestRegionMmap, Mmap
 
 use crate::behaviour::{Behaviour, Detected};
 use crate::fault;
-use crate::layout::{AREA_BYTES, AREAS, COMMON, GDT, GUEST_BASE, IDT, TABLES_BASE, TABLES_BYTES, code, selector};
+use crate::layout::{
+    ADDRESS_LIMIT, AREA_BYTES, AREAS, COMMON, GDT, GUEST_BASE, IDT, MAILBOX, TABLES_BASE, TABLES_BYTES, code, selector,
+};
 use crate::table_memory::{Table, TableMemory};
 use crate::tables::{self, Kernel};
 use crate::window::Window;
@@ -131,6 +133,11 @@ impl Machine {
     /// How this host behaves, as far as that is known.
     pub fn behaviour(&self) -> Behaviour {
         self.detected.get()
+    }
+
+    /// First address a guest may not map.
+    pub fn address_limit(&self) -> u64 {
+        if self.behaviour().syscall_stays_in_ring_3 { MAILBOX } else { ADDRESS_LIMIT }
     }
 
     /// The page with the stub.

@@ -128,9 +128,9 @@ impl Pool {
 
     /// Takes a processor from a context that is not in the guest.
     fn take_idle(&self, all: &[Arc<Vcpu>]) -> Result<Option<Arc<Vcpu>>, HostFault> {
-        for vcpu in all.iter().filter(|vcpu| !vcpu.fresh.load(Ordering::SeqCst)) {
+        for vcpu in all {
             let Some(core) = vcpu.core.try_lock() else { continue };
-            if self.evict(vcpu, &core)? {
+            if !vcpu.fresh.load(Ordering::SeqCst) && self.evict(vcpu, &core)? {
                 return Ok(Some(vcpu.clone()));
             }
         }

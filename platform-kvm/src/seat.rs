@@ -1,7 +1,7 @@
 //! What other threads may know of and do to a context.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, Ordering};
 
 use amber_platform::{FloatingPoint, Interrupter, RunState};
 use nix::unistd::{Pid, getpid, gettid};
@@ -15,9 +15,10 @@ pub struct Seat {
     state: RunState,
     /// Number of the last change of its address space that the processor has taken notice of.
     seen: AtomicU64,
-    /// The host thread, which is always the same.
     process: Pid,
+    /// The context's host thread, which is always the same, and the one that runs its processor.
     thread: Pid,
+    runner: AtomicI32,
     /// The processor it runs on.
     vcpu: Mutex<Option<Arc<Vcpu>>>,
     /// The floating-point state, when it was taken off a processor that others needed.
@@ -34,6 +35,7 @@ impl Seat {
             seen: AtomicU64::new(0),
             process: getpid(),
             thread: gettid(),
+            runner: AtomicI32::new(gettid().as_raw()),
             vcpu: Mutex::new(None),
             saved: Mutex::new(None),
             wanted: AtomicBool::new(false),
@@ -43,6 +45,11 @@ impl Seat {
     /// Sets the processor that runs the context, or that there is none. No kick reaches the one before any more.
     pub fn set_vcpu(&self, vcpu: Option<Arc<Vcpu>>) {
         *self.vcpu.lock() = vcpu;
+    }
+
+    /// Sets which thread will run the processor: another one, or the context's own.
+    pub fn set_runner(&self, runner: Option<Pid>) {
+        self.runner.store(runner.unwrap_or(self.thread).as_raw(), Ordering::SeqCst);
     }
 
     /// Says that guest code is about to run; not if an interruption is due.
@@ -80,7 +87,7 @@ impl Seat {
         if let Some(vcpu) = &*self.vcpu.lock() {
             // The signal makes a running processor stop; the mark one that is only about to run.
             vcpu.immediate_exit().store(1, Ordering::SeqCst);
-            kick::send(self.process, self.thread);
+            kick::send(self.process, Pid::from_raw(self.runner.load(Ordering::SeqCst)));
         }
     }
 
@@ -88,6 +95,11 @@ impl Seat {
     pub fn want_processor(&self) {
         self.wanted.store(true, Ordering::SeqCst);
         self.kick();
+    }
+
+    /// Whether others ask for the processor.
+    pub fn is_wanted(&self) -> bool {
+        self.wanted.load(Ordering::Relaxed)
     }
 
     /// Whether others asked for the processor; they then do no more.

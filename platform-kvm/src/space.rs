@@ -10,8 +10,9 @@ use parking_lot::{Condvar, Mutex};
 
 use crate::answers::SharedAnswers;
 use crate::fault;
-use crate::layout::{ADDRESS_LIMIT, TRAMPOLINE};
+use crate::layout::{MAILBOX, TRAMPOLINE};
 use crate::machine::Machine;
+use crate::mailbox::Mailbox;
 use crate::residents::Residents;
 use crate::table_memory::Table;
 use crate::tables::{self, Link, Stale, Tree};
@@ -63,6 +64,7 @@ pub struct Space {
     losses: AtomicU32,
     broken: AtomicBool,
     answers: Option<SharedAnswers>,
+    mailbox: Option<Arc<Mailbox>>,
 }
 
 impl Space {
@@ -73,13 +75,13 @@ impl Space {
     pub fn new(machine: &Arc<Machine>) -> Result<Space, HostFault> {
         let root = Root { machine: machine.clone(), table: machine.new_root()? };
         let mut tree = Tree::new(machine.clone(), root.table);
-        let answers = if machine.behaviour().syscall_stays_in_ring_3 {
-            let page = SharedAnswers::new(machine)?;
+        let (mut answers, mut mailbox) = (None, None);
+        if machine.behaviour().syscall_stays_in_ring_3 {
+            let page = answers.insert(SharedAnswers::new(machine)?);
             tree.map_own(TRAMPOLINE, page.address(), tables::trampoline())?;
-            Some(page)
-        } else {
-            None
-        };
+            let page = mailbox.insert(Arc::new(Mailbox::new(machine)?));
+            tree.map_own(MAILBOX, page.address(), tables::mailbox())?;
+        }
         Ok(Space {
             machine: machine.clone(),
             root: Arc::new(root),
@@ -93,6 +95,7 @@ impl Space {
             losses: AtomicU32::new(0),
             broken: AtomicBool::new(false),
             answers,
+            mailbox,
         })
     }
 
@@ -116,10 +119,15 @@ impl Space {
         self.answers.as_ref()
     }
 
+    /// Where user code hands over calls, on the same hosts.
+    pub fn mailbox(&self) -> Option<&Arc<Mailbox>> {
+        self.mailbox.as_ref()
+    }
+
     /// A copy with the same mappings.
     pub fn copy(&self) -> Result<Space, HostFault> {
         let child = Space::new(&self.machine)?;
-        self.tree.lock().copy_into(&mut child.tree.lock(), ADDRESS_LIMIT)?;
+        self.tree.lock().copy_into(&mut child.tree.lock(), self.machine.address_limit())?;
         Ok(child)
     }
 

@@ -44,6 +44,11 @@ pub fn trampoline() -> u64 {
     PRESENT | USER | USED
 }
 
+/// The entry bits of a mailbox.
+pub fn mailbox() -> u64 {
+    PRESENT | WRITE | USER | USED | NO_EXECUTE
+}
+
 /// The entry bits for a protection. Whoever may write or execute may read: processors cannot tell these apart.
 fn bits(protection: Protection) -> u64 {
     let Protection { read, write, execute } = protection;

@@ -51,7 +51,7 @@ const TRAP_BRKPT: i32 = 1;
 const TRAP_TRACE: i32 = 2;
 const TRAP_HWBKPT: i32 = 4;
 /// Trap and resume flag: `sysretq` does not go back to a user who has them.
-const STEPPING: u64 = 0x100 | RESUME;
+pub const STEPPING: u64 = 0x100 | RESUME;
 /// The next instruction is executed, whether or not there is a breakpoint.
 const RESUME: u64 = 1 << 16;
 

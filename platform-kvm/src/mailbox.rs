@@ -1,0 +1,161 @@
+//! Where user code hands over a system call without leaving the machine, on hosts whose `syscall` stays in ring 3: a page
+//! that the trampoline (`stub/stub.S`) and the sentry share.
+//!
+//! The guest can write there as it can to its registers: what it says is looked at as registers are, and by nobody but the
+//! thread that serves it.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use amber_platform::{HostFault, Registers};
+use parking_lot::Mutex;
+
+use crate::layout::selector;
+use crate::machine::Machine;
+use crate::residents::Residents;
+use crate::table_memory::Table;
+use crate::vcpu::user_flags;
+
+/// Offsets in the page.
+mod word {
+    /// Not 0 if the sentry listens.
+    pub const LISTENING: u64 = 0;
+    /// See [`state`](super::state).
+    pub const STATE: u64 = 8;
+    /// The result of the call.
+    pub const RESULT: u64 = 0x10;
+    /// The flags of the caller.
+    pub const FLAGS: u64 = 0x20;
+    /// His other registers, in the order of [`registers`](super::Mailbox::registers).
+    pub const REGISTERS: u64 = 0x28;
+    /// His stack pointer.
+    pub const STACK: u64 = REGISTERS + 14 * 8;
+}
+
+/// What becomes of a call.
+mod state {
+    /// There is none.
+    pub const NOTHING: u64 = 0;
+    /// It waits for its result; the guest says so.
+    pub const HANDED_OVER: u64 = 1;
+    /// The result is there.
+    pub const ANSWERED: u64 = 2;
+    /// There will be none: the guest is to leave the machine.
+    pub const DISMISSED: u64 = 3;
+}
+
+/// The mailbox of one address space, for a thread that is alone there.
+pub struct Mailbox {
+    machine: Arc<Machine>,
+    page: Table,
+    /// Held while it changes whether the sentry listens.
+    changing: Mutex<()>,
+}
+
+impl Mailbox {
+    /// One where the sentry does not listen.
+    ///
+    /// # Errors
+    /// There is no memory for it.
+    pub fn new(machine: &Arc<Machine>) -> Result<Mailbox, HostFault> {
+        Ok(Mailbox { machine: machine.clone(), page: machine.new_table()?, changing: Mutex::new(()) })
+    }
+
+    /// Guest-physical address of the page.
+    pub fn address(&self) -> u64 {
+        self.machine.tables().address(self.page)
+    }
+
+    fn word(&self, offset: u64) -> &AtomicU64 {
+        self.machine.tables().word(self.page, offset)
+    }
+
+    fn load(&self, offset: u64) -> u64 {
+        self.word(offset).load(Ordering::Acquire)
+    }
+
+    /// Says that the sentry listens to the one resident of the space. Not if there are more: two could not share the page.
+    pub fn listen(&self, residents: &Residents) -> bool {
+        let _changing = self.changing.lock();
+        let alone = residents.count() == 1;
+        if alone {
+            // No old call is to be taken for a new one.
+            self.word(word::STATE).store(state::NOTHING, Ordering::SeqCst);
+        }
+        self.word(word::LISTENING).store(u64::from(alone), Ordering::SeqCst);
+        alone
+    }
+
+    /// Says that the sentry does not listen. A call may still be on its way.
+    pub fn turn_away(&self) {
+        let _changing = self.changing.lock();
+        self.word(word::LISTENING).store(0, Ordering::SeqCst);
+    }
+
+    /// Whether a call waits for its result.
+    pub fn has_call(&self) -> bool {
+        self.load(word::STATE) == state::HANDED_OVER
+    }
+
+    /// Gives the caller the result.
+    pub fn answer(&self, result: u64) {
+        self.word(word::RESULT).store(result, Ordering::Relaxed);
+        self.word(word::STATE).store(state::ANSWERED, Ordering::SeqCst);
+    }
+
+    /// Makes the caller leave the machine.
+    pub fn dismiss(&self) {
+        self.word(word::STATE).store(state::DISMISSED, Ordering::SeqCst);
+    }
+
+    /// The stack pointer of a caller on his way into the mailbox.
+    pub fn stack(&self) -> u64 {
+        self.load(word::STACK)
+    }
+
+    /// The flags of the caller.
+    pub fn flags(&self) -> u64 {
+        user_flags(self.load(word::FLAGS))
+    }
+
+    /// The registers of the caller, as a call leaves them.
+    pub fn registers(&self) -> Registers {
+        let at = |i: u64| self.load(word::REGISTERS + i * 8);
+        let (rax, rip, flags) = (at(9), at(13), self.flags());
+        Registers {
+            r15: at(0),
+            r14: at(1),
+            r13: at(2),
+            r12: at(3),
+            rbp: at(4),
+            rbx: at(5),
+            r11: flags,
+            r10: at(6),
+            r9: at(7),
+            r8: at(8),
+            rax,
+            rcx: rip,
+            rdx: at(10),
+            rsi: at(11),
+            rdi: at(12),
+            orig_rax: rax,
+            rip,
+            cs: u64::from(selector::USER_CODE),
+            eflags: flags,
+            rsp: at(14),
+            ss: u64::from(selector::USER_DATA),
+            fs_base: at(15),
+            gs_base: at(16),
+            ds: at(17),
+            es: at(18),
+            fs: at(19),
+            gs: at(20),
+        }
+    }
+}
+
+impl Drop for Mailbox {
+    fn drop(&mut self) {
+        self.machine.tables().give_back([self.page]);
+    }
+}
