@@ -173,7 +173,7 @@ impl KvmContext {
             self.answers_changed = false;
         }
         core.set_breakpoints(&self.breakpoints)?;
-        self.listen(space, r)?;
+        self.listen(space, r);
         vcpu.immediate_exit().store(0, Ordering::SeqCst);
         self.seat.set_runner(self.handover.as_ref().map(|handover| handover.runner.thread()));
         if !self.seat.start() {
@@ -197,26 +197,23 @@ impl KvmContext {
 
     /// Makes another thread run the processor from now on, if the guest calls so often that it is worth it, and goes on with
     /// what can be handed over.
-    fn listen(&mut self, space: &Space, r: &Registers) -> Result<(), HostFault> {
-        let Some(mailbox) = space.mailbox() else { return Ok(()) };
-        let wanted = self.handover.is_some() || self.pace.is_quick();
-        if !wanted {
+    fn listen(&mut self, space: &Space, r: &Registers) {
+        let Some(mailbox) = space.mailbox() else { return };
+        if self.handover.is_none() && !self.pace.is_quick() {
             if self.pace.is_nearly_quick() {
                 self.shared.runners.wake();
             }
-            return Ok(());
+            return;
         }
         let plain = self.breakpoints.is_empty() && r.eflags & STEPPING == 0 && !self.shared.pool.is_scarce();
         if !plain || !mailbox.listen(space.residents()) {
             self.end_handover();
-        } else if self.handover.is_none()
-            && let Some(runner) = self.shared.runners.engage()?
-        {
-            self.handover = Some(Handover { runner, mailbox: mailbox.clone(), waiting: None });
         } else if self.handover.is_none() {
-            mailbox.turn_away();
+            match self.shared.runners.engage() {
+                Some(runner) => self.handover = Some(Handover { runner, mailbox: mailbox.clone(), waiting: None }),
+                None => mailbox.turn_away(),
+            }
         }
-        Ok(())
     }
 
     /// Whether a guest that waits at the mailbox can go on from there with these registers: nothing else is to change than

@@ -96,13 +96,8 @@ impl KvmPlatform {
         let machine = Arc::new(Machine::new(memory)?);
         let first = Space::new(&machine)?;
         let pool = Pool::new(&machine, most, first.root())?;
-        let shared = Arc::new(Shared {
-            machine,
-            pool,
-            runners: Runners::new(),
-            always_hands_over,
-            settled: AtomicUsize::new(0),
-        });
+        let runners = Runners::new(pool.features());
+        let shared = Arc::new(Shared { machine, pool, runners, always_hands_over, settled: AtomicUsize::new(0) });
         let behaviour = behaviour::detect(&shared)?;
         Ok(KvmPlatform { shared, behaviour })
     }

@@ -1,5 +1,6 @@
 //! Threads that run a virtual processor for a context whose own thread attends to the mailbox meanwhile.
 
+use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::sync::mpsc::sync_channel;
@@ -10,7 +11,7 @@ use amber_platform::HostFault;
 use nix::unistd::{Pid, gettid};
 use parking_lot::{Condvar, Mutex};
 
-use crate::fault;
+use crate::cpuid::Features;
 use crate::seat::Seat;
 use crate::vcpu::{Left, Vcpu};
 
@@ -229,23 +230,44 @@ impl Runner {
     }
 }
 
-#[derive(Default)]
 struct Staff {
+    /// So many runners there can be.
+    most: usize,
     runners: Vec<Arc<Runner>>,
     threads: Vec<JoinHandle<()>>,
 }
 
+impl Staff {
+    /// Starts a runner, who is engaged.
+    fn hire(&mut self) -> io::Result<Arc<Runner>> {
+        let desk = Arc::new(Desk { engaged: AtomicBool::new(true), ..Desk::default() });
+        let (sender, receiver) = sync_channel(1);
+        let theirs = desk.clone();
+        let work = move || {
+            let _ = sender.send(gettid());
+            theirs.serve();
+        };
+        let thread = std::thread::Builder::new().name("runner".to_owned()).stack_size(STACK);
+        self.threads.push(thread.spawn(work)?);
+        let thread = receiver.recv().map_err(io::Error::other)?;
+        let runner = Arc::new(Runner { thread, desk });
+        self.runners.push(runner.clone());
+        Ok(runner)
+    }
+}
+
 /// All runners of a machine.
 pub struct Runners {
-    most: usize,
     staff: Mutex<Staff>,
 }
 
 impl Runners {
-    /// None yet, and never more than leave each a host processor beside the one of the thread it works for.
-    pub fn new() -> Runners {
+    /// None yet, and never more than leave each a host processor beside the one of the thread it works for; none at all where
+    /// the guest's processor cannot tell all its registers.
+    pub fn new(features: &Features) -> Runners {
         let processors = std::thread::available_parallelism().map_or(1, usize::from);
-        Runners { most: processors / 2, staff: Mutex::default() }
+        let most = if features.tells_bases() { processors / 2 } else { 0 };
+        Runners { staff: Mutex::new(Staff { most, runners: Vec::new(), threads: Vec::new() }) }
     }
 
     /// Wakes runners that do nothing: there may be work soon.
@@ -256,33 +278,23 @@ impl Runners {
     }
 
     /// A runner that nobody else has, if there is one.
-    ///
-    /// # Errors
-    /// The host gives no thread.
-    pub fn engage(&self) -> Result<Option<Arc<Runner>>, HostFault> {
+    pub fn engage(&self) -> Option<Arc<Runner>> {
         let mut staff = self.staff.lock();
         let idle = |runner: &&Arc<Runner>| !runner.desk.engaged.swap(true, Ordering::AcqRel);
         if let Some(runner) = staff.runners.iter().find(idle) {
-            return Ok(Some(runner.clone()));
+            return Some(runner.clone());
         }
-        if staff.runners.len() == self.most {
-            return Ok(None);
+        if staff.runners.len() >= staff.most {
+            return None;
         }
-        let desk = Arc::new(Desk { engaged: AtomicBool::new(true), ..Desk::default() });
-        let (sender, receiver) = sync_channel(1);
-        let theirs = desk.clone();
-        let work = move || {
-            let _ = sender.send(gettid());
-            theirs.serve();
-        };
-        let refused = |error| fault("starting a thread for a virtual processor", error);
-        staff.threads.push(
-            std::thread::Builder::new().name("runner".to_owned()).stack_size(STACK).spawn(work).map_err(refused)?,
-        );
-        let thread = receiver.recv().expect("the thread sends it first of all");
-        let runner = Arc::new(Runner { thread, desk });
-        staff.runners.push(runner.clone());
-        Ok(Some(runner))
+        match staff.hire() {
+            Ok(runner) => Some(runner),
+            Err(error) => {
+                log::info!("system calls are not handed over: starting a thread: {error}");
+                staff.most = staff.runners.len();
+                None
+            }
+        }
     }
 }
 
