@@ -1,7 +1,11 @@
 # A container ends while, or because, something is executed in it: whoever waits for that hears of it.
 . "$HELPERS/check.sh"
 
-up() { docker run --detach --rm --name "$NAME" "$IMAGE" sh -c 'trap "exit 3" TERM; echo up; while :; do sleep 0.05; done' >/dev/null; }
+up() {
+    docker run --detach --rm --name "$NAME" "$IMAGE" sh -c 'trap "exit 3" TERM; echo up; while :; do sleep 0.05; done' >/dev/null
+    # A first process without a trap would not notice the signal.
+    soon bash -c 'docker logs "$NAME" | grep -x up'
+}
 gone() { soon bash -c '! docker inspect "$NAME"'; }
 for n in $(seq 6); do
     up
