@@ -14,6 +14,8 @@ use crate::mm::{Backed, FixedPages, MapRequest, MemoryManager, Place, VmaFlags};
 use crate::sync::{Mutex, Rank};
 use crate::time::clock::Clock;
 
+/// The clocks that go by the counter alone; others keep a distance to the first.
+const CLOCKS: [Clock; 2] = [Clock::Monotonic, Clock::MonotonicRaw];
 /// The longest span parameters are good for, in nanoseconds.
 const LONGEST: u64 = 1_000_000_000;
 /// A rate is not measured over less than this.
@@ -23,24 +25,58 @@ const MOST_AHEAD: u64 = 1_000_000;
 /// Two clocks that seem to have moved against each other by no more than this, in nanoseconds, have not.
 const NOISE: u64 = 1_000;
 
-/// The counter and CLOCK_MONOTONIC at one moment.
-#[derive(Clone, Copy)]
+/// The counter and a clock at one moment.
+#[derive(Clone, Copy, Default)]
 struct Sample {
     counter: u64,
-    monotonic: u64,
+    time: u64,
 }
 
 impl Sample {
     /// Reads both, of several tries the one that took the shortest.
-    fn take() -> Sample {
+    fn take(clock: Clock) -> Sample {
         let tries = (0..5).map(|_| {
             let before = processor::time_stamp();
-            let monotonic = Clock::Monotonic.now();
+            let time = clock.now();
             let after = processor::time_stamp();
             let width = after.saturating_sub(before);
-            (width, Sample { counter: before + width / 2, monotonic })
+            (width, Sample { counter: before + width / 2, time })
         });
-        tries.min_by_key(|&(width, _)| width).map_or(Sample { counter: 0, monotonic: 0 }, |(_, sample)| sample)
+        tries.min_by_key(|&(width, _)| width).unwrap_or_default().1
+    }
+
+    /// Nanoseconds in a tick of the counter since an earlier sample, as a fraction of 2^32; none if that was too lately.
+    fn rate_since(&self, earlier: &Sample) -> Option<u64> {
+        let elapsed = self.time.checked_sub(earlier.time).filter(|&elapsed| elapsed >= SHORTEST)?;
+        let ticks = self.counter.checked_sub(earlier.counter)?;
+        (u128::from(elapsed) << 32).checked_div(u128::from(ticks)).map(|rate| rate as u64)
+    }
+}
+
+/// How a clock goes on from the base of the counter.
+#[derive(Clone, Copy)]
+struct Course {
+    /// Its time there.
+    base: u64,
+    /// Nanoseconds in a tick of the counter, as a fraction of 2^32.
+    multiplier: u64,
+}
+
+impl Course {
+    fn after(&self, ticks: u64) -> u64 {
+        self.base.saturating_add(((u128::from(ticks) * u128::from(self.multiplier)) >> 32) as u64)
+    }
+
+    /// The course of a clock that was sampled `now` and has this rate, from where the counter is at `counter`. Guests may
+    /// have been `shown` a later time by the old parameters; time must not go back, so what that is ahead is lost slowly, in
+    /// the `valid` nanoseconds.
+    fn onwards(now: Sample, rate: u64, counter: u64, shown: Option<u64>, valid: u64) -> Course {
+        let between = now.counter as i64 - counter as i64;
+        let since = ((i128::from(between) * i128::from(rate)) >> 32) as i64;
+        let time = now.time.saturating_add_signed(-since);
+        let ahead = shown.and_then(|shown| shown.checked_sub(time)).filter(|&ahead| ahead < MOST_AHEAD).unwrap_or(0);
+        let multiplier = rate - (u128::from(rate) * u128::from(ahead) / u128::from(valid)) as u64;
+        Course { base: time + ahead, multiplier }
     }
 }
 
@@ -67,49 +103,45 @@ impl Distance {
 /// What stands in the page of data.
 #[derive(Clone, Copy)]
 struct Parameters {
-    base: Sample,
-    multiplier: u64,
+    counter: u64,
     span: u64,
+    monotonic: Course,
+    raw: Course,
     realtime: Distance,
     boottime: Distance,
     tai: Distance,
 }
 
 impl Parameters {
-    fn monotonic(&self, counter: u64) -> u64 {
-        let ticks = u128::from(counter.saturating_sub(self.base.counter));
-        self.base.monotonic.saturating_add(((ticks * u128::from(self.multiplier)) >> 32) as u64)
-    }
-
-    /// The latest CLOCK_MONOTONIC anybody can have read.
-    fn latest(&self, counter: u64) -> u64 {
-        self.monotonic(counter.min(self.base.counter.saturating_add(self.span)))
+    /// The latest that anybody can have read of a clock.
+    fn latest(&self, course: &Course, counter: u64) -> u64 {
+        course.after(counter.saturating_sub(self.counter).min(self.span))
     }
 
     fn is_fresh(&self, counter: u64) -> bool {
-        counter.checked_sub(self.base.counter).is_some_and(|ticks| ticks <= self.span / 2)
+        counter.checked_sub(self.counter).is_some_and(|ticks| ticks <= self.span / 2)
     }
 
     /// What guests read from a clock by themselves at this moment; none if they have to ask for it.
     fn shown(&self, clock: Clock, counter: u64) -> Option<u64> {
         let last_tick = |clock| Some(self.shown(clock, counter)? / data::TICK * data::TICK);
+        let ticks = counter.checked_sub(self.counter).filter(|&ticks| ticks <= self.span)?;
         let distance = match clock {
             Clock::MonotonicCoarse => return last_tick(Clock::Monotonic),
             Clock::RealtimeCoarse => return last_tick(Clock::Realtime),
-            Clock::MonotonicRaw => return None,
+            Clock::MonotonicRaw => return Some(self.raw.after(ticks)),
             Clock::Monotonic => Distance(0),
             Clock::Realtime => self.realtime,
             Clock::Boottime => self.boottime,
             Clock::Tai => self.tai,
         };
-        let is_good = counter.checked_sub(self.base.counter).is_some_and(|ticks| ticks <= self.span);
-        is_good.then(|| self.monotonic(counter).wrapping_add(distance.0))
+        Some(self.monotonic.after(ticks).wrapping_add(distance.0))
     }
 }
 
 struct Calibration {
-    /// From where the rate is measured.
-    anchor: Sample,
+    /// From where the rates are measured, of CLOCK_MONOTONIC and CLOCK_MONOTONIC_RAW.
+    anchors: [Sample; 2],
     published: Option<Parameters>,
 }
 
@@ -137,7 +169,7 @@ impl Vdso {
             memory: memory.clone(),
             data: FixedPages::new(data),
             image: FixedPages::new(image),
-            calibration: Mutex::new(Rank::Leaf, Calibration { anchor: Sample::take(), published: None }),
+            calibration: Mutex::new(Rank::Leaf, Calibration { anchors: CLOCKS.map(Sample::take), published: None }),
             counts: amber_host::clock::counts_time_stamps(),
         })
     }
@@ -187,30 +219,26 @@ impl Vdso {
     }
 
     fn calibrate(&self, calibration: &mut Calibration) {
-        let now = Sample::take();
-        let elapsed = now.monotonic.saturating_sub(calibration.anchor.monotonic);
-        let ticks = now.counter.saturating_sub(calibration.anchor.counter);
-        if elapsed < SHORTEST || ticks == 0 {
-            return;
-        }
-        let rate = ((u128::from(elapsed) << 32) / u128::from(ticks)) as u64;
+        let now = CLOCKS.map(Sample::take);
+        let [Some(rate), Some(raw_rate)] = [0, 1].map(|i| now[i].rate_since(&calibration.anchors[i])) else { return };
+        let elapsed = now[0].time - calibration.anchors[0].time;
         // The error of the rate shrinks with the time it was measured over, and so may the span grow.
         let valid = elapsed.saturating_mul(2).min(LONGEST);
         let span = ((u128::from(valid) << 32) / u128::from(rate.max(1))) as u64;
-        // Guests were told times by the old parameters; time must not go back, so what we are ahead is lost slowly.
+        let counter = now[0].counter;
         let known = calibration.published;
-        let shown = known.map_or(0, |parameters| parameters.latest(now.counter));
-        let ahead = shown.checked_sub(now.monotonic).filter(|&ahead| ahead < MOST_AHEAD).unwrap_or(0);
+        let shown = |course: fn(&Parameters) -> &Course| known.map(|known| known.latest(course(&known), counter));
         let parameters = Parameters {
-            base: Sample { monotonic: now.monotonic + ahead, ..now },
-            multiplier: rate - (u128::from(rate) * u128::from(ahead) / u128::from(valid)) as u64,
+            counter,
             span,
+            monotonic: Course::onwards(now[0], rate, counter, shown(|known| &known.monotonic), valid),
+            raw: Course::onwards(now[1], raw_rate, counter, shown(|known| &known.raw), valid),
             realtime: Distance::measure(Clock::Realtime, known.map(|parameters| parameters.realtime)),
             boottime: Distance::measure(Clock::Boottime, known.map(|parameters| parameters.boottime)),
             tai: Distance::measure(Clock::Tai, known.map(|parameters| parameters.tai)),
         };
         if elapsed >= LONGEST {
-            calibration.anchor = now;
+            calibration.anchors = now;
         }
         calibration.published = Some(parameters);
         self.publish(&parameters);
@@ -219,17 +247,19 @@ impl Vdso {
     fn publish(&self, parameters: &Parameters) {
         let page = self.data.range().start;
         let sequence = self.memory.atomic_u32(page + data::SEQUENCE);
-        let base = parameters.base.monotonic;
+        let Course { base, multiplier } = parameters.monotonic;
         let count = sequence.load(Ordering::SeqCst);
         sequence.store(count | 1, Ordering::SeqCst);
         for (offset, value) in [
-            (data::COUNTER_BASE, parameters.base.counter),
+            (data::COUNTER_BASE, parameters.counter),
             (data::COUNTER_SPAN, parameters.span),
-            (data::MULTIPLIER, parameters.multiplier),
+            (data::MULTIPLIER, multiplier),
             (data::MONOTONIC, base),
             (data::REALTIME, base.wrapping_add(parameters.realtime.0)),
             (data::BOOTTIME, base.wrapping_add(parameters.boottime.0)),
             (data::TAI, base.wrapping_add(parameters.tai.0)),
+            (data::RAW, parameters.raw.base),
+            (data::RAW_MULTIPLIER, parameters.raw.multiplier),
         ] {
             self.memory.atomic_u64(page + offset).store(value, Ordering::SeqCst);
         }

@@ -102,11 +102,11 @@ TEST(vdso_and_call_agree) {
 // However long it lasts: what clocks are reckoned by is measured anew from time to time.
 TEST(vdso_and_call_agree_for_longer) {
     static const clockid_t some[] = {CLOCK_REALTIME, CLOCK_MONOTONIC, CLOCK_BOOTTIME, CLOCK_TAI, CLOCK_REALTIME_COARSE,
-                                     CLOCK_MONOTONIC_COARSE};
-    long long last[6] = {0};
+                                     CLOCK_MONOTONIC_COARSE, CLOCK_MONOTONIC_RAW};
+    long long last[7] = {0};
     for (long long end = now(CLOCK_MONOTONIC) + 5 * SECOND / 4; now(CLOCK_MONOTONIC) < end;) {
         for (int j = 0; j < 6; j++) {
-            for (size_t i = 0; i < 6; i++) {
+            for (size_t i = 0; i < 7; i++) {
                 long long next = j % 2 ? now(some[i]) : now_by_call(some[i]);
                 if (next < last[i])
                     CHECK_AT(0, "clock %d goes back from %lld to %lld in step %d", some[i], last[i], next, j);
