@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use amber_platform::Registers;
 
 use crate::mailbox::Mailbox;
-use crate::runner::{Runner, Stay, may_listen};
+use crate::runner::{Runner, Stay, may_wait};
 
 /// A runner that slept has begun within this time, if there is a host processor for it.
 const WAKING: Duration = Duration::from_micros(500);
@@ -51,7 +51,7 @@ impl Handover {
                 return Attended::Left { late: false };
             }
             std::hint::spin_loop();
-            if i.is_multiple_of(LOOKS) && !may_listen(started) {
+            if i.is_multiple_of(LOOKS) && !may_wait(started) {
                 break;
             }
         }

@@ -10,9 +10,9 @@ const SERVED: Duration = Duration::from_micros(40);
 /// And if the guest makes it within this time, which includes that of an exit.
 const MADE: Duration = Duration::from_micros(150);
 /// So many quick calls in a row are followed by more,
-const FEW: u32 = 8;
+const FEW: u32 = 6;
 /// which are expected this many before,
-const NEARLY: u32 = 2;
+const NEARLY: u32 = 4;
 /// unless that was wrong before: then twice as many, up to this.
 const MANY: u32 = 96;
 /// So many calls handed over were worth it.

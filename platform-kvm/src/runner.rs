@@ -17,11 +17,8 @@ use crate::vcpu::{Left, Vcpu};
 
 /// How long a thread waits with all its might: to wake one that sleeps takes about as long.
 pub const PATIENCE: Duration = Duration::from_micros(60);
-/// How long a thread then still waits for a call while no other thread wants the host's processor,
-const LISTENING: Duration = Duration::from_millis(1);
-/// and how long for work.
-const IDLENESS: Duration = Duration::from_micros(200);
-
+/// How long it then still waits for a call or for work, giving way to other threads on the host's processor.
+const IDLENESS: Duration = Duration::from_millis(1);
 /// Bytes of a thread's stack.
 const STACK: usize = 256 << 10;
 
@@ -40,18 +37,14 @@ mod stage {
     pub const GONE: u8 = 3;
 }
 
-/// For who waits for a call since `started` without sleeping: gives other threads the host's processor if that is long,
-/// and says whether to wait on.
-pub fn may_listen(started: Instant) -> bool {
-    may_wait(started, LISTENING)
-}
-
-fn may_wait(started: Instant, most: Duration) -> bool {
+/// For who waits since `started` without sleeping: gives other threads the host's processor if that is long, and says
+/// whether to wait on.
+pub fn may_wait(started: Instant) -> bool {
     let waited = started.elapsed();
     if waited > PATIENCE {
         std::thread::yield_now();
     }
-    waited < most
+    waited < IDLENESS
 }
 
 /// A guest's stay in the machine, from when a runner gets its processor to when that stops.
@@ -188,7 +181,7 @@ impl Desk {
     fn next(&self) -> Work {
         loop {
             let started = Instant::now();
-            while !self.ready.load(Ordering::Acquire) && may_wait(started, IDLENESS) {
+            while !self.ready.load(Ordering::Acquire) && may_wait(started) {
                 std::hint::spin_loop();
             }
             let mut work = self.work.lock();
