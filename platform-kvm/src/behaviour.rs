@@ -25,6 +25,8 @@ pub struct Behaviour {
     pub syscall_stays_in_ring_3: bool,
     /// What the host derived from page tables it keeps, whatever processors do, until it is made to forget.
     pub host_remembers_tables: bool,
+    /// User code can read the bases of FS and GS, whatever `cpuid` says of it. Asked only where `syscall` stays in ring 3.
+    pub users_read_bases: bool,
 }
 
 /// The behaviour as far as it is known.
@@ -34,6 +36,8 @@ pub struct Detected {
     stays: AtomicBool,
     /// See [`Behaviour::host_remembers_tables`].
     remembers: AtomicBool,
+    /// See [`Behaviour::users_read_bases`].
+    bases: AtomicBool,
     /// See [`has_breakpoints`].
     breakpoints: Mutex<Option<bool>>,
 }
@@ -44,6 +48,7 @@ impl Detected {
         Behaviour {
             syscall_stays_in_ring_3: self.stays.load(Ordering::Relaxed),
             host_remembers_tables: self.remembers.load(Ordering::Relaxed),
+            users_read_bases: self.bases.load(Ordering::Relaxed),
         }
     }
 }
@@ -52,6 +57,8 @@ impl Detected {
 const CALL: [u8; 4] = [0x0f, 0x05, 0xeb, 0xfc];
 /// `mov rax, [rdi]`, `syscall`, and a jump back.
 const READ_AND_CALL: [u8; 7] = [0x48, 0x8b, 0x07, 0x0f, 0x05, 0xeb, 0xf9];
+/// `rdfsbase rax`, `rdgsbase rbx`, `syscall`.
+const READ_BASES: [u8; 12] = [0xf3, 0x48, 0x0f, 0xae, 0xc0, 0xf3, 0x48, 0x0f, 0xae, 0xcb, 0x0f, 0x05];
 /// `int n`.
 const INTERRUPT: u8 = 0xcd;
 
@@ -126,6 +133,13 @@ pub fn detect(shared: &std::sync::Arc<Shared>) -> Result<Behaviour, HostFault> {
             let text = format!("self-test: a guest reads {seen:?} where there are 1 and 2; use --platform ptrace");
             return Err(fault(text, ErrorKind::Unsupported));
         }
+    }
+    if machine.behaviour().syscall_stays_in_ring_3 {
+        let (space, registers) = prepare(&READ_BASES)?;
+        let mut registers = Registers { fs_base: CODE, gs_base: DATA, ..registers };
+        let told = context.run(&space, &mut registers)? == Trap::Syscall
+            && (registers.orig_rax, registers.rbx) == (CODE, DATA);
+        machine.detected.bases.store(told, Ordering::Relaxed);
     }
     Ok(machine.behaviour())
 }

@@ -198,7 +198,9 @@ impl KvmContext {
     /// Makes another thread run the processor from now on, if the guest calls so often that it is worth it, and goes on with
     /// what can be handed over.
     fn listen(&mut self, space: &Space, r: &Registers) {
-        let Some(mailbox) = space.mailbox() else { return };
+        let Some(mailbox) = space.mailbox().filter(|_| self.shared.machine.behaviour().users_read_bases) else {
+            return;
+        };
         if self.handover.is_none() && !self.pace.is_quick() {
             if self.pace.is_nearly_quick() {
                 self.shared.runners.wake();

@@ -83,11 +83,6 @@ impl Features {
         Features { cpuid, cr4, xcr0: has_xsave.then_some(states), states, state_bytes }
     }
 
-    /// Whether user code can read the bases of FS and GS, as the trampoline does.
-    pub fn tells_bases(&self) -> bool {
-        self.cr4 & cr4::FSGSBASE != 0
-    }
-
     /// Bits of a guest-physical address.
     pub fn physical_bits(&self) -> u32 {
         leaf(&self.cpuid, 0x8000_0008, 0).map_or(36, |entry| entry.eax & 0xff)

@@ -96,7 +96,7 @@ impl KvmPlatform {
         let machine = Arc::new(Machine::new(memory)?);
         let first = Space::new(&machine)?;
         let pool = Pool::new(&machine, most, first.root())?;
-        let runners = Runners::new(pool.features());
+        let runners = Runners::new();
         let shared = Arc::new(Shared { machine, pool, runners, always_hands_over, settled: AtomicUsize::new(0) });
         let behaviour = behaviour::detect(&shared)?;
         Ok(KvmPlatform { shared, behaviour })

@@ -61,11 +61,6 @@ impl Pool {
         Ok(Pool { machine: machine.clone(), features, format, state: Mutex::new(state), waiting: AtomicUsize::new(0) })
     }
 
-    /// What the processors can do.
-    pub fn features(&self) -> &Features {
-        &self.features
-    }
-
     /// The format of floating-point state.
     pub fn format(&self) -> &FloatingFormat {
         &self.format

@@ -11,7 +11,6 @@ use amber_platform::HostFault;
 use nix::unistd::{Pid, gettid};
 use parking_lot::{Condvar, Mutex};
 
-use crate::cpuid::Features;
 use crate::seat::Seat;
 use crate::vcpu::{Left, Vcpu};
 
@@ -255,11 +254,10 @@ pub struct Runners {
 }
 
 impl Runners {
-    /// None yet, and never more than leave each a host processor beside the one of the thread it works for; none at all where
-    /// the guest's processor cannot tell all its registers.
-    pub fn new(features: &Features) -> Runners {
+    /// None yet, and never more than leave each a host processor beside the one of the thread it works for.
+    pub fn new() -> Runners {
         let processors = std::thread::available_parallelism().map_or(1, usize::from);
-        let most = if features.tells_bases() { processors / 2 } else { 0 };
+        let most = processors / 2;
         Runners { staff: Mutex::new(Staff { most, runners: Vec::new(), threads: Vec::new() }) }
     }
 
