@@ -7,7 +7,7 @@ use amber_platform::{Access, Protection, Registers, Trap};
 
 use crate::code;
 use crate::guest::{CODE, DATA, Guest, Machine, READ, READ_WRITE};
-use crate::threads::EndOf;
+use crate::threads::{EndOf, keep_interrupting};
 
 /// Carry, and the flag that tells it from `rbx`.
 const CARRY: u64 = 1;
@@ -91,12 +91,7 @@ pub fn many_calls_whatever_comes_between(machine: &Machine) {
     let interrupter = guest.context.interrupter();
     let done = AtomicBool::new(false);
     std::thread::scope(|scope| {
-        scope.spawn(|| {
-            while !done.load(Ordering::SeqCst) {
-                interrupter.interrupt();
-                std::thread::sleep(Duration::from_micros(700));
-            }
-        });
+        scope.spawn(|| keep_interrupting(&*interrupter, &done, Duration::from_micros(700)));
         let _done = EndOf(&done);
         for i in 1..20_000u64 {
             expected.call(&mut guest, i);

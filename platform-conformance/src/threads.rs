@@ -32,6 +32,15 @@ impl Drop for EndOf<'_> {
     }
 }
 
+/// Wants a guest back again and again, until it is done.
+pub(crate) fn keep_interrupting(interrupter: &dyn Interrupter, done: &AtomicBool, pause: Duration) {
+    while !done.load(Ordering::SeqCst) {
+        interrupter.interrupt();
+        interrupter.interrupt();
+        std::thread::sleep(pause);
+    }
+}
+
 fn wait_until(condition: impl Fn() -> bool) {
     let start = Instant::now();
     while !condition() {
@@ -178,13 +187,7 @@ pub fn interruptions_leave_no_trace(machine: &Machine) {
     let interrupter = guest.context.interrupter();
     let done = AtomicBool::new(false);
     std::thread::scope(|scope| {
-        scope.spawn(|| {
-            while !done.load(Ordering::SeqCst) {
-                interrupter.interrupt();
-                interrupter.interrupt();
-                std::thread::sleep(Duration::from_micros(20));
-            }
-        });
+        scope.spawn(|| keep_interrupting(&*interrupter, &done, Duration::from_micros(20)));
         let _end = EndOf(&done);
         let mut last = 0;
         for _ in 0..3000 {

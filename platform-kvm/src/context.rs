@@ -123,15 +123,10 @@ impl KvmContext {
         }
     }
 
-    /// The processor, if it still has this context's state. `core` is its core.
-    fn owns(&self, vcpu: &Vcpu) -> bool {
-        vcpu.user.lock().as_ref().is_some_and(|user| Arc::ptr_eq(user, &self.seat))
-    }
-
     /// Finds a processor; it may be taken away again until its core is locked.
     fn find_vcpu(&mut self, space: &Space) -> Result<Arc<Vcpu>, HostFault> {
         match &self.vcpu {
-            Some(vcpu) if self.owns(vcpu) => Ok(vcpu.clone()),
+            Some(vcpu) if vcpu.belongs_to(&self.seat) => Ok(vcpu.clone()),
             _ => {
                 let vcpu = self.shared.pool.take(&self.seat, space.root())?;
                 let saved = self.seat.saved.lock().take();
@@ -162,7 +157,7 @@ impl KvmContext {
         let vcpu = self.find_vcpu(space)?;
         let mut core = vcpu.core.lock();
         vcpu.fresh.store(false, Ordering::SeqCst);
-        if !self.owns(&vcpu) {
+        if !vcpu.belongs_to(&self.seat) {
             return Ok(None);
         }
         if let Some(state) = self.floating.take() {
@@ -382,7 +377,7 @@ impl KvmContext {
         }
         let vcpu = self.vcpu.as_ref()?;
         let core = vcpu.core.lock();
-        self.owns(vcpu).then(|| work(&core))
+        vcpu.belongs_to(&self.seat).then(|| work(&core))
     }
 }
 

@@ -123,8 +123,7 @@ impl Stay {
         self.begun.store(true, Ordering::Release);
         let result = {
             let mut core = self.vcpu.core.lock();
-            let owner = self.vcpu.user.lock().as_ref().is_some_and(|user| Arc::ptr_eq(user, &self.seat));
-            if owner { core.run().map(Some) } else { Ok(None) }
+            if self.vcpu.belongs_to(&self.seat) { core.run().map(Some) } else { Ok(None) }
         };
         let mut outcome = self.outcome.lock();
         *outcome = Some(result);
