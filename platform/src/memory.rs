@@ -1,9 +1,7 @@
 //! Guest memory: frames of one memfd, mapped once into the sentry, counted by reference.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io;
-use std::ops::Range;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
@@ -23,7 +21,10 @@ use vm_memory::{
 use crate::PAGE_SIZE;
 use crate::contract::HostFault;
 
+mod ledger;
 mod touched;
+
+use ledger::Ledger;
 
 pub use touched::Touched;
 
@@ -47,157 +48,6 @@ impl FrameRange {
 #[derive(Clone, Copy, Debug, Error)]
 #[error("guest memory is exhausted")]
 pub struct OutOfMemory;
-
-/// At most so many bytes of given-back frames keep the host's memory, for [`GuestMemory::allocate_to_fill`] …
-const WARM_BYTES: u64 = 2 << 20;
-/// … in runs of at most this.
-const WARM_RUN: u64 = 64 << 10;
-
-/// Free runs below the top, by place and by size.
-#[derive(Default)]
-struct FreeRuns {
-    /// Start → end.
-    by_place: BTreeMap<u64, u64>,
-    /// Length and start of each run.
-    by_size: BTreeSet<(u64, u64)>,
-}
-
-impl FreeRuns {
-    fn insert(&mut self, range: Range<u64>) {
-        if range.start < range.end {
-            self.by_place.insert(range.start, range.end);
-            self.by_size.insert((range.end - range.start, range.start));
-        }
-    }
-
-    /// Adds a free run, as part of its neighbours.
-    fn join(&mut self, range: Range<u64>) -> Range<u64> {
-        let mut range = range;
-        if let Some((&start, &end)) = self.by_place.range(..range.start).next_back()
-            && end == range.start
-        {
-            self.remove(start);
-            range.start = start;
-        }
-        if let Some(end) = self.remove(range.end) {
-            range.end = end;
-        }
-        self.insert(range.clone());
-        range
-    }
-
-    /// The smallest run of at least `len` bytes whose start can be aligned.
-    fn fit(&self, len: u64, align: u64) -> Option<u64> {
-        self.by_size.range((len, 0)..).find_map(|&(size, start)| {
-            let at = start.next_multiple_of(align);
-            (at + len <= start + size).then_some(at)
-        })
-    }
-
-    fn remove(&mut self, start: u64) -> Option<u64> {
-        let end = self.by_place.remove(&start)?;
-        self.by_size.remove(&(end - start, start));
-        Some(end)
-    }
-
-    /// Takes `range` out of the free run that holds it, if one does.
-    fn carve(&mut self, range: Range<u64>) -> bool {
-        let holder = self.by_place.range(..=range.start).next_back().map(|(&start, &end)| (start, end));
-        match holder {
-            Some((start, end)) if range.end <= end => {
-                self.remove(start);
-                self.insert(start..range.start);
-                self.insert(range.end..end);
-                true
-            }
-            _ => false,
-        }
-    }
-}
-
-/// Which frames are in use, and by how many holders.
-#[derive(Default)]
-struct Ledger {
-    /// Start of each run in use → its end and the number of references to each of its frames. Runs never overlap.
-    used: BTreeMap<u64, (u64, u32)>,
-    free: FreeRuns,
-    /// Frames without holders that still have memory and the bytes of their last holder.
-    warm: FreeRuns,
-    warm_bytes: u64,
-    /// Everything from here to the limit was never used.
-    top: u64,
-}
-
-impl Ledger {
-    /// Makes `at` the border of a run if it lies inside one.
-    fn split(&mut self, at: u64) {
-        if let Some((&start, &mut (ref mut end, refs))) = self.used.range_mut(..at).next_back()
-            && *end > at
-            && start < at
-        {
-            let tail = *end;
-            *end = at;
-            self.used.insert(at, (tail, refs));
-        }
-    }
-
-    fn take(&mut self, len: u64, align: u64, limit: u64) -> Option<u64> {
-        if let Some(at) = self.free.fit(len, align) {
-            self.free.carve(at..at + len);
-            return Some(at);
-        }
-        let at = self.top.checked_next_multiple_of(align)?;
-        if at.checked_add(len)? > limit {
-            return None;
-        }
-        self.free.insert(self.top..at);
-        self.top = at + len;
-        Some(at)
-    }
-
-    /// Takes exactly the frames from `at` on, if they are free.
-    fn take_at(&mut self, at: u64, len: u64, limit: u64) -> Option<u64> {
-        let end = at.checked_add(len)?;
-        if at == self.top && end <= limit {
-            self.top = end;
-            return Some(at);
-        }
-        self.free.carve(at..end).then_some(at)
-    }
-
-    /// Takes warm frames, at `hint` or wherever there are enough.
-    fn take_warm(&mut self, len: u64, hint: u64) -> Option<u64> {
-        let end = hint.checked_add(len);
-        let at = match end {
-            Some(end) if self.warm.carve(hint..end) => hint,
-            _ => {
-                let at = self.warm.fit(len, PAGE_SIZE)?;
-                self.warm.carve(at..at + len);
-                at
-            }
-        };
-        self.warm_bytes -= len;
-        Some(at)
-    }
-
-    /// Keeps frames warm that have no holder any more, if there is room.
-    fn keep_warm(&mut self, run: FrameRange) -> bool {
-        let room = run.len <= WARM_RUN && self.warm_bytes + run.len <= WARM_BYTES;
-        if room {
-            self.warm.join(run.start..run.end());
-            self.warm_bytes += run.len;
-        }
-        room
-    }
-
-    fn give_back(&mut self, range: Range<u64>) {
-        let whole = self.free.join(range);
-        if whole.end == self.top {
-            self.free.remove(whole.start);
-            self.top = whole.start;
-        }
-    }
-}
 
 /// All memory of the guests of one sandbox.
 ///
@@ -262,24 +112,19 @@ impl GuestMemory {
 
     /// Takes `len` bytes (a positive multiple of the page size) of zeroed contiguous frames, aligned to `align` bytes.
     pub fn allocate(self: &Arc<Self>, len: u64, align: u64) -> Result<Frames, OutOfMemory> {
-        self.take(len, |ledger| ledger.take(len, align.max(PAGE_SIZE), self.limit))
+        self.take(len, |ledger| ledger.find(len, align.max(PAGE_SIZE), self.limit))
     }
 
     /// Like [`allocate`](Self::allocate), preferably at offset `hint`, so that neighbours in a guest's address space
     /// are neighbours here too.
     pub fn allocate_near(self: &Arc<Self>, len: u64, hint: u64) -> Result<Frames, OutOfMemory> {
-        self.take(len, |ledger| {
-            ledger.take_at(hint, len, self.limit).or_else(|| ledger.take(len, PAGE_SIZE, self.limit))
-        })
+        self.take(len, |ledger| ledger.find_near(len, hint, self.limit))
     }
 
     /// Like [`allocate_near`](Self::allocate_near) for frames that the caller fills at once, all of them: until then they
     /// may hold what was theirs before. That saves the host from taking memory back and handing it out again.
     pub fn allocate_to_fill(self: &Arc<Self>, len: u64, hint: u64) -> Result<Frames, OutOfMemory> {
-        self.take(len, |ledger| {
-            let warm = ledger.take_warm(len, hint);
-            warm.or_else(|| ledger.take_at(hint, len, self.limit)).or_else(|| ledger.take(len, PAGE_SIZE, self.limit))
-        })
+        self.take(len, |ledger| ledger.find_warm(len, hint).or_else(|| ledger.find_near(len, hint, self.limit)))
     }
 
     fn take(
@@ -292,19 +137,17 @@ impl GuestMemory {
         }
         let mut ledger = self.ledger.lock();
         let mut start = choose(&mut ledger);
-        if start.is_none() && ledger.warm_bytes > 0 {
-            ledger.warm_bytes = 0;
-            let warm = std::mem::take(&mut ledger.warm);
-            for (&start, &end) in &warm.by_place {
-                self.discard(FrameRange { start, len: end - start });
-                ledger.give_back(start..end);
+        if start.is_none() {
+            for run in ledger.give_up_warm() {
+                self.discard(run);
+                ledger.give_back(run);
             }
             start = choose(&mut ledger);
         }
-        let start = start.ok_or(OutOfMemory)?;
-        ledger.used.insert(start, (start + len, 1));
+        let range = FrameRange { start: start.ok_or(OutOfMemory)?, len };
+        ledger.hold(range);
         self.held.fetch_add(len, Ordering::Relaxed);
-        Ok(Frames { memory: self.clone(), range: FrameRange { start, len } })
+        Ok(Frames { memory: self.clone(), range })
     }
 
     /// Bytes of frames that have holders, touched or not.
@@ -430,59 +273,16 @@ impl GuestMemory {
         self.atomic_u32(offset).load(Ordering::SeqCst)
     }
 
-    fn add_references(&self, range: FrameRange) {
-        let mut ledger = self.ledger.lock();
-        ledger.split(range.start);
-        ledger.split(range.end());
-        for (_, (_, refs)) in ledger.used.range_mut(range.start..range.end()) {
-            *refs += 1;
-        }
-    }
-
     fn drop_references(&self, range: FrameRange) {
-        let cold = {
-            let mut ledger = self.ledger.lock();
-            ledger.split(range.start);
-            ledger.split(range.end());
-            let mut freed: Vec<FrameRange> = Vec::new();
-            for (&start, (end, refs)) in ledger.used.range_mut(range.start..range.end()) {
-                *refs -= 1;
-                if *refs == 0 {
-                    match freed.last_mut() {
-                        Some(last) if last.end() == start => last.len += *end - start,
-                        _ => freed.push(FrameRange { start, len: *end - start }),
-                    }
-                }
-            }
-            ledger.used.retain_range(range.start..range.end(), |refs| refs > 0);
-            self.held.fetch_sub(freed.iter().map(|run| run.len).sum(), Ordering::Relaxed);
-            freed.retain(|run| !ledger.keep_warm(*run));
-            freed
-        };
+        let mut ledger = self.ledger.lock();
+        let mut freed = ledger.remove_holder(range);
+        self.held.fetch_sub(freed.iter().map(|run| run.len).sum(), Ordering::Relaxed);
+        freed.retain(|run| !ledger.keep_warm(*run));
+        drop(ledger);
         // Punch the holes before the frames can be taken again: fresh frames read as zero.
-        for run in cold {
+        for run in freed {
             self.discard(run);
-            self.ledger.lock().give_back(run.start..run.end());
-        }
-    }
-
-    fn most_references(&self, range: FrameRange) -> u32 {
-        let ledger = self.ledger.lock();
-        let first = ledger.used.range(..=range.start).next_back().map_or(range.start, |(&start, _)| start);
-        ledger.used.range(first..range.end()).map(|(_, &(_, refs))| refs).max().unwrap_or(0)
-    }
-}
-
-/// Removal of the runs of a part of the ledger that have no holder any more.
-trait RetainRange {
-    fn retain_range(&mut self, range: Range<u64>, keep: impl Fn(u32) -> bool);
-}
-
-impl RetainRange for BTreeMap<u64, (u64, u32)> {
-    fn retain_range(&mut self, range: Range<u64>, keep: impl Fn(u32) -> bool) {
-        let dead: Vec<u64> = self.range(range).filter(|(_, (_, refs))| !keep(*refs)).map(|(&start, _)| start).collect();
-        for start in dead {
-            self.remove(&start);
+            self.ledger.lock().give_back(run);
         }
     }
 }
@@ -504,7 +304,7 @@ impl Frames {
     pub fn part(&self, from: u64, len: u64) -> Frames {
         assert!(from + len <= self.range.len, "a part lies inside its frames");
         let range = FrameRange { start: self.range.start + from, len };
-        self.memory.add_references(range);
+        self.memory.ledger.lock().add_holder(range);
         Frames { memory: self.memory.clone(), range }
     }
 
@@ -526,7 +326,7 @@ impl Frames {
 
     /// The most holders that any frame has in `len` bytes from byte `from` on.
     pub fn holders(&self, from: u64, len: u64) -> u32 {
-        self.memory.most_references(FrameRange { start: self.range.start + from, len })
+        self.memory.ledger.lock().most_holders(FrameRange { start: self.range.start + from, len })
     }
 
     /// Puts `next` behind these frames if it follows directly in the memfd; else gives it back.
@@ -572,6 +372,7 @@ fn host_error(error: VolatileMemoryError) -> io::Error {
 
 #[cfg(test)]
 mod tests {
+    use super::ledger::WARM_RUN;
     use super::*;
 
     #[test]
