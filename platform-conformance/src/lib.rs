@@ -73,6 +73,7 @@ macro_rules! conformance_tests {
             a_fork_of_a_fork_outlives_its_parent,
             forks_part_when_either_changes,
             many_spaces_come_and_go,
+            what_was_abandoned_serves_others,
             a_context_moves_between_spaces,
             threads_share_a_space,
             threads_come_and_go,

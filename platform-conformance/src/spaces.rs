@@ -1,6 +1,6 @@
 //! Address spaces.
 
-use amber_platform::{Access, PAGE_SIZE, Trap};
+use amber_platform::{Access, AddressSpace, PAGE_SIZE, Trap};
 
 use crate::code;
 use crate::guest::{CODE, DATA, Guest, Machine, READ, READ_EXECUTE, READ_WRITE};
@@ -160,6 +160,41 @@ pub fn many_spaces_come_and_go(machine: &Machine) {
         machine.platform.new_address_space().unwrap();
         machine.platform.new_context().unwrap();
     }
+}
+
+/// As when processes fork, exit and execute: the frames of a space that is gone are others' at once, and those it shared with
+/// others stay theirs.
+pub fn what_was_abandoned_serves_others(machine: &Machine) {
+    const OWN: u64 = 0x6000_0000;
+    let value = |guest: &mut Guest<'_>, space: &dyn AddressSpace, at: u64| {
+        (guest.registers.rip, guest.registers.rdi) = (CODE, at);
+        assert_eq!(guest.context.run(space, &mut guest.registers).unwrap(), Trap::Syscall);
+        guest.registers.r8 as u8
+    };
+    let mut parent = Guest::new(machine, code::read_byte());
+    let shared = parent.frames[1].range();
+    let parents = parent.space.clone();
+    for i in 0..100u8 {
+        machine.memory.write(shared.start, &[i]);
+        assert_eq!(value(&mut parent, &*parents, DATA), i);
+        let space = parent.context.fork_space(&*parents).unwrap();
+        let mut child = Guest::thread(machine, space.clone());
+        let own = machine.memory.allocate_to_fill(PAGE_SIZE, u64::MAX).unwrap();
+        machine.memory.write(own.range().start, &[i + 100]);
+        space.map(OWN, own.range(), READ_WRITE);
+        assert_eq!(value(&mut child, &*space, DATA), i);
+        assert_eq!(value(&mut child, &*space, OWN), i + 100);
+        child.context.leave_space().unwrap();
+        // The thread of every second one goes on elsewhere first, as after `execve`.
+        if i % 2 == 0 {
+            let next = Guest::new(machine, code::read_byte());
+            assert_eq!(value(&mut child, &*next.space, DATA), 0);
+        }
+        space.abandon(0..machine.platform.address_limit(), vec![own]);
+        drop(space);
+        drop(child);
+    }
+    assert_eq!(value(&mut parent, &*parents, DATA), 99);
 }
 
 /// As after `execve`, and back.

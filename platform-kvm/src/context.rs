@@ -410,6 +410,12 @@ impl Context for KvmContext {
         Ok(Room::plenty())
     }
 
+    fn leave_space(&mut self) -> Result<(), HostFault> {
+        let back = self.take_back();
+        self.move_out();
+        back
+    }
+
     fn rest(&mut self) {
         self.leave();
         self.seat.take_interrupt();

@@ -239,6 +239,16 @@ impl AddressSpace for Space {
         self.discard(change, released, Vec::new());
     }
 
+    fn abandon(&self, range: Range<u64>, released: Vec<Frames>) {
+        // What the host remembers of these tables is found through their root, which no processor will load again. To make it
+        // forget would cost other spaces what it remembers of the frames they share.
+        if self.machine.behaviour().host_remembers_tables && self.residents.count() == 0 {
+            drop(released);
+        } else {
+            self.unmap(range, released);
+        }
+    }
+
     fn protect(&self, range: Range<u64>, protection: Protection) {
         self.work(|tree, stale| tree.protect(range.clone(), protection, stale));
     }

@@ -115,6 +115,11 @@ pub trait AddressSpace: Send + Sync {
     /// mapping that this or an earlier change took away; an empty range removes nothing and only releases.
     fn unmap(&self, range: Range<u64>, released: Vec<Frames>);
 
+    /// Like [`unmap`](Self::unmap) for the range of all mappings, in a space where nobody will run again.
+    fn abandon(&self, range: Range<u64>, released: Vec<Frames>) {
+        self.unmap(range, released);
+    }
+
     /// Changes what may be done with what is mapped in `range`; holes are left alone.
     fn protect(&self, range: Range<u64>, protection: Protection);
 
@@ -143,6 +148,15 @@ pub trait Context {
     /// Makes `space` ready for one more context than it has, for a guest thread about to start.
     /// Must be called by a context that ran in the space, before the new thread's first [`run`](Self::run).
     fn prepare_thread(&mut self, space: &dyn AddressSpace) -> Result<Room, HostFault>;
+
+    /// Says that the guest thread will not go on in the space it ran in, because it ends or executes another program. Whoever
+    /// abandons a space has its threads leave it first: then what it held comes free at less cost.
+    ///
+    /// # Errors
+    /// The host failed to get the thread out.
+    fn leave_space(&mut self) -> Result<(), HostFault> {
+        Ok(())
+    }
 
     /// Forgets the guest thread, which has ended: the next run is of another one, as in a new context. What makes a
     /// return to the same space cheap may be kept, but no longer than the space itself. A thread for which a context at

@@ -164,6 +164,14 @@ impl TaskContext {
         std::mem::replace(&mut self.memory, memory)
     }
 
+    /// Says that the task will not go on in its memory.
+    pub(crate) fn leave_space(&mut self) {
+        // If the host is broken, the next run says so.
+        if let Err(fault) = self.platform.leave_space() {
+            log::error!("{fault}");
+        }
+    }
+
     /// Runs guest code until it traps.
     pub(crate) fn run_guest(&mut self) -> Result<Trap, HostFault> {
         self.task.meter().begin(Activity::Guest);

@@ -154,6 +154,7 @@ pub(crate) fn execute(ctx: &mut TaskContext, program: &Program) -> Result<(), Sy
     // Before the parent can learn of the exec, by a vfork or a pipe that closes.
     ctx.group().set_executed();
     exit::leave_memory(ctx);
+    ctx.leave_space();
     let old = ctx.replace_memory(loaded.mm);
     exit::release_vfork(ctx);
     drop(old);

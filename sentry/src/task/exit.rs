@@ -27,6 +27,7 @@ pub(super) fn end(mut ctx: TaskContext, status: WaitStatus) -> Box<dyn Context> 
         note_peak(&ctx);
         task.kernel().ipc.semaphores.process_ended(task.group().pid());
     }
+    ctx.leave_space();
     drop(task.set_memory(None));
     // At rest the context keeps nothing of the memory, whose last reference this may be.
     let (worker, memory) = (ctx.thread.worker.take(), ctx.mm().id());
