@@ -138,6 +138,21 @@ impl KvmContext {
         }
     }
 
+    fn run_to_trap(&mut self, space: &Space, registers: &mut Registers) -> Result<Trap, HostFault> {
+        loop {
+            if self.seat.take_interrupt() {
+                registers.orig_rax = u64::MAX;
+                return Ok(Trap::Interrupted);
+            }
+            if !are_loadable(registers) {
+                return Ok(Trap::Exception { signal: libc::SIGSEGV, code: SI_KERNEL, address: 0 });
+            }
+            if let Some(trap) = self.turn(space, registers)? {
+                return Ok(trap);
+            }
+        }
+    }
+
     /// Runs once. None if nothing happened that the sentry should know of.
     fn turn(&mut self, space: &Space, r: &mut Registers) -> Result<Option<Trap>, HostFault> {
         self.settle(space)?;
@@ -203,7 +218,7 @@ impl KvmContext {
             return;
         }
         let plain = self.breakpoints.is_empty() && r.eflags & STEPPING == 0 && !self.shared.pool.is_scarce();
-        if !plain || !mailbox.listen(space.residents()) {
+        if !plain || !self.shared.has_processor_to_spare() || !mailbox.listen(space.residents()) {
             self.end_handover();
         } else if self.handover.is_none() {
             match self.shared.runners.engage() {
@@ -221,6 +236,7 @@ impl KvmContext {
             && self.breakpoints.is_empty()
             && !self.seat.is_wanted()
             && !self.shared.pool.is_scarce()
+            && self.shared.has_processor_to_spare()
             && waiting.fits(r)
     }
 
@@ -388,18 +404,10 @@ fn own(space: &dyn AddressSpace) -> Result<&Space, HostFault> {
 impl Context for KvmContext {
     fn run(&mut self, space: &dyn AddressSpace, registers: &mut Registers) -> Result<Trap, HostFault> {
         let space = own(space)?;
-        loop {
-            if self.seat.take_interrupt() {
-                registers.orig_rax = u64::MAX;
-                return Ok(Trap::Interrupted);
-            }
-            if !are_loadable(registers) {
-                return Ok(Trap::Exception { signal: libc::SIGSEGV, code: SI_KERNEL, address: 0 });
-            }
-            if let Some(trap) = self.turn(space, registers)? {
-                return Ok(trap);
-            }
-        }
+        self.shared.running.fetch_add(1, Ordering::Relaxed);
+        let trap = self.run_to_trap(space, registers);
+        self.shared.running.fetch_sub(1, Ordering::Relaxed);
+        trap
     }
 
     fn fork_space(&mut self, space: &dyn AddressSpace) -> Result<Arc<dyn AddressSpace>, HostFault> {

@@ -31,7 +31,7 @@ mod window;
 
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use amber_platform::{AddressSpace, Context, GuestMemory, HostFault, Platform};
 
@@ -52,9 +52,16 @@ struct Shared {
     always_hands_over: bool,
     /// How many contexts are in an address space.
     settled: AtomicUsize,
+    /// How many run guest code, or are about to.
+    running: AtomicUsize,
 }
 
 impl Shared {
+    /// Whether the host has a processor left for the runner of a context beside those of all that run guest code.
+    fn has_processor_to_spare(&self) -> bool {
+        self.always_hands_over || self.running.load(Ordering::Relaxed) < self.runners.processors()
+    }
+
     fn new_space(&self) -> Result<Space, HostFault> {
         Space::new(&self.machine)
     }
@@ -97,7 +104,14 @@ impl KvmPlatform {
         let first = Space::new(&machine)?;
         let pool = Pool::new(&machine, most, first.root())?;
         let runners = Runners::new();
-        let shared = Arc::new(Shared { machine, pool, runners, always_hands_over, settled: AtomicUsize::new(0) });
+        let shared = Arc::new(Shared {
+            machine,
+            pool,
+            runners,
+            always_hands_over,
+            settled: AtomicUsize::new(0),
+            running: AtomicUsize::new(0),
+        });
         let behaviour = behaviour::detect(&shared)?;
         Ok(KvmPlatform { shared, behaviour })
     }

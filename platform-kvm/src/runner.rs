@@ -249,6 +249,7 @@ impl Staff {
 
 /// All runners of a machine.
 pub struct Runners {
+    processors: usize,
     staff: Mutex<Staff>,
 }
 
@@ -257,7 +258,12 @@ impl Runners {
     pub fn new() -> Runners {
         let processors = std::thread::available_parallelism().map_or(1, usize::from);
         let most = processors / 2;
-        Runners { staff: Mutex::new(Staff { most, runners: Vec::new(), threads: Vec::new() }) }
+        Runners { processors, staff: Mutex::new(Staff { most, runners: Vec::new(), threads: Vec::new() }) }
+    }
+
+    /// How many processors of the host this process may use.
+    pub fn processors(&self) -> usize {
+        self.processors
     }
 
     /// Wakes runners that do nothing: there may be work soon.
