@@ -176,6 +176,11 @@ impl Machine {
         }
     }
 
+    /// Prepares the host for frames being touched.
+    pub fn expect(&self, frames: FrameRange) {
+        self.guest.look_up(frames.start, frames.len);
+    }
+
     /// Makes everything derived from page tables be derived again: the host drops it when a slot goes.
     pub fn forget_tables(&self) -> Result<(), HostFault> {
         let slot = self.next_slot.fetch_add(1, Ordering::Relaxed);

@@ -233,6 +233,10 @@ impl AddressSpace for Space {
         self.work(|tree, stale| tree.map(at, frames, protection, stale));
     }
 
+    fn expect(&self, frames: FrameRange) {
+        self.machine.expect(frames);
+    }
+
     fn unmap(&self, range: Range<u64>, released: Vec<Frames>) {
         let change =
             if range.is_empty() { self.change() } else { self.work(|tree, stale| tree.unmap(range.clone(), stale)) };

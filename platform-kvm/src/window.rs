@@ -79,6 +79,15 @@ impl Window {
         Ok(())
     }
 
+    /// Makes the host look up where the bytes of a range are before the machine needs to know.
+    pub fn look_up(&self, offset: u64, len: u64) {
+        let start = self.mapping.as_ptr().wrapping_add(offset as usize);
+        // To be read is enough, since nobody is told of stores to a shared mapping of memory. Hosts before 5.14 refuse, and look
+        // each page up when it is needed.
+        // SAFETY: a range of a shared mapping of a file, whose bytes stay as they are.
+        unsafe { libc::madvise(start.cast(), len as usize, libc::MADV_POPULATE_READ) };
+    }
+
     /// Makes the host forget where the bytes of a range are, and with it the machine, whatever runs there.
     pub fn forget(&self, offset: u64, len: u64) {
         let start = self.mapping.as_ptr().wrapping_add(offset as usize);

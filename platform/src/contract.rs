@@ -111,6 +111,10 @@ pub trait AddressSpace: Send + Sync {
     /// Maps `frames` at `at`, over whatever was there. The caller keeps the frames alive until it unmapped them.
     fn map(&self, at: u64, frames: FrameRange, protection: Protection);
 
+    /// Says that all of these frames, which are mapped here, will be touched soon. A platform may do some of what that takes
+    /// for all at once.
+    fn expect(&self, _frames: FrameRange) {}
+
     /// Removes all mappings in `range`. `released` is dropped once no guest can reach the frames any more through a
     /// mapping that this or an earlier change took away; an empty range removes nothing and only releases.
     fn unmap(&self, range: Range<u64>, released: Vec<Frames>);

@@ -127,6 +127,20 @@ impl GuestMemory {
         self.take(len, |ledger| ledger.find_warm(len, hint).or_else(|| ledger.find_near(len, hint, self.limit)))
     }
 
+    /// Like [`allocate_near`](Self::allocate_near) for frames that will all be touched soon: preferably those that have the
+    /// host's memory still, which are cleared.
+    pub fn allocate_for_use(self: &Arc<Self>, len: u64, hint: u64) -> Result<Frames, OutOfMemory> {
+        let mut warm = None;
+        let frames = self.take(len, |ledger| {
+            warm = ledger.find_warm(len, hint);
+            warm.or_else(|| ledger.find_near(len, hint, self.limit))
+        })?;
+        if let Some(start) = warm {
+            self.zero(start, len);
+        }
+        Ok(frames)
+    }
+
     fn take(
         self: &Arc<Self>,
         len: u64,
@@ -405,6 +419,27 @@ mod tests {
         let last = memory.allocate(PAGE_SIZE, PAGE_SIZE).unwrap();
         assert_eq!(last.range().start, place);
         assert_eq!(memory.load_u32(place), 0);
+    }
+
+    #[test]
+    fn frames_for_use_are_used_ones_and_clear() {
+        let memory = GuestMemory::new(1 << 20).unwrap();
+        let first = memory.allocate(4 * PAGE_SIZE, PAGE_SIZE).unwrap();
+        let place = first.range();
+        for page in (place.start..place.end()).step_by(PAGE_SIZE as usize) {
+            assert!(!memory.is_filled(place));
+            memory.write(page, b"secret");
+        }
+        assert!(memory.is_filled(place));
+        drop(first);
+        let second = memory.allocate_for_use(4 * PAGE_SIZE, 0).unwrap();
+        assert_eq!(second.range(), place);
+        let mut bytes = vec![1; place.len as usize];
+        memory.read(place.start, &mut bytes);
+        assert!(bytes.iter().all(|byte| *byte == 0));
+        // Where there are none, fresh ones do.
+        let other = memory.allocate_for_use(PAGE_SIZE, 0).unwrap();
+        assert_eq!(memory.load_u32(other.range().start), 0);
     }
 
     #[test]

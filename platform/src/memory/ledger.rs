@@ -9,7 +9,7 @@ use crate::PAGE_SIZE;
 /// At most so many bytes of given-back frames keep the host's memory …
 const WARM_BYTES: u64 = 2 << 20;
 /// … in runs of at most this.
-pub const WARM_RUN: u64 = 64 << 10;
+pub const WARM_RUN: u64 = 256 << 10;
 
 /// Free runs below the top, by place and by size.
 #[derive(Default)]

@@ -39,6 +39,13 @@ impl GuestMemory {
     }
 }
 
+impl GuestMemory {
+    /// Whether all frames of a range were touched since they were taken.
+    pub fn is_filled(&self, range: FrameRange) -> bool {
+        lseek(&*self.file, range.start as i64, Whence::SeekHole).is_ok_and(|hole| hole as u64 >= range.end())
+    }
+}
+
 impl Touched {
     /// The touched parts of a range, in order. The range was among those asked for.
     pub fn parts(&self, range: FrameRange) -> impl Iterator<Item = FrameRange> {

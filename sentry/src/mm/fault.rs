@@ -185,6 +185,9 @@ impl MemoryManager {
             _ => wide,
         };
         let hint = self.hint(state, wide.start);
+        if self.bring_for_use(state, area, &wide, hint) {
+            return Ok(());
+        }
         let (at, frames) = match self.memory.allocate_near(wide.end - wide.start, hint) {
             Ok(frames) => (wide.start, frames),
             Err(_) => (page, self.memory.allocate(PAGE_SIZE, PAGE_SIZE).map_err(|_| Fault::OutOfMemory)?),

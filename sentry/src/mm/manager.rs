@@ -48,6 +48,8 @@ pub(super) struct State {
     pub resident_peak: u64,
     /// What is stored to between forks.
     pub hot: HotBlocks,
+    /// Whether the last small area that went had been touched everywhere.
+    pub fills_areas: bool,
     /// Areas that went, to be dropped without the lock.
     pub garbage: Vec<Vma>,
 }
@@ -204,6 +206,7 @@ impl MemoryManager {
 
     /// Takes areas and their pages away.
     pub(super) fn remove(&self, state: &mut State, range: Range<u64>) {
+        self.note_use(state, &range);
         let areas = state.areas.take(range.clone());
         if !areas.is_empty() {
             state.garbage.extend(areas);

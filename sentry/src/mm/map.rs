@@ -7,14 +7,12 @@ use amber_abi::errno::Errno;
 use amber_platform::{PAGE_SIZE, Protection};
 
 use super::address::Region;
+use super::eager::is_eager;
 use super::manager::{MemoryManager, State};
 use super::runs::Ownership;
 use super::vma::{Backing, ObjectArea, Vma, VmaFlags};
 use super::{Mappable, fault::Fault};
 use crate::fs::FileDescription;
-
-/// New private memory up to this size gets its frames at once: it is sure to be touched, and the fault is saved.
-const EAGER: u64 = 256 << 10;
 
 /// Where a new area goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -149,27 +147,13 @@ impl MemoryManager {
     /// Adds an area where there is none, with its frames if it is small private memory.
     pub(super) fn add(&self, state: &mut State, vma: Vma) {
         let range = vma.range();
-        let eager = matches!(vma.backing, Backing::Anonymous)
-            && vma.protection.write
-            && vma.size() <= EAGER
-            && !vma.flags.contains(VmaFlags::GROWS_DOWN);
+        let eager = is_eager(&vma);
         state.areas.insert(vma);
         let joined = state.areas.join(range.clone());
         state.garbage.extend(joined);
         state.peak = state.peak.max(state.areas.total());
         if eager {
             self.bring_zero(state, range);
-        }
-    }
-
-    /// Gives a fresh anonymous range its frames. Failure is no harm: the touch will fault.
-    fn bring_zero(&self, state: &mut State, range: Range<u64>) {
-        if let Some(area) = state.areas.find(range.start).cloned() {
-            let part = Vma { start: range.start, end: range.end, ..area };
-            let mut at = range.start;
-            while at < range.end && self.bring(state, &part, at, true).is_ok() {
-                at = state.runs.find(at).map_or(range.end, |(start, run)| start + run.frames.range().len);
-            }
         }
     }
 

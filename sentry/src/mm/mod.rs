@@ -7,6 +7,7 @@
 mod access;
 mod address;
 mod advice;
+mod eager;
 mod fault;
 mod fixed_pages;
 mod flags;

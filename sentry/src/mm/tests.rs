@@ -225,3 +225,31 @@ fn clean_pages_are_given_up_and_read_again() {
     w.mm.read(at + 600 * PAGE_SIZE, &mut byte).unwrap();
     assert_eq!(&byte, b"c");
 }
+
+#[test]
+fn who_fills_small_areas_gets_them_ready() {
+    const LEN: u64 = 16 * PAGE_SIZE;
+    let w = world();
+    let touched = || w.memory.touched_bytes();
+    // Touches the first pages of a new area, takes it away, and says how much the next one has before it is touched.
+    let next_has = |pages: u64| {
+        let area = anonymous(&w, LEN);
+        for page in (0..pages * PAGE_SIZE).step_by(PAGE_SIZE as usize) {
+            w.mm.write(area + page, b"secret").unwrap();
+        }
+        w.mm.unmap(area, LEN).unwrap();
+        let before = touched();
+        let next = anonymous(&w, LEN);
+        let frames = FrameRange { start: w.notes.pages.lock().unwrap()[&next].0, len: LEN };
+        assert!(touched() <= before);
+        let mut bytes = vec![1; LEN as usize];
+        let ready = w.memory.is_filled(frames);
+        w.mm.read(next, &mut bytes).unwrap();
+        assert!(bytes.iter().all(|byte| *byte == 0));
+        w.mm.unmap(next, PAGE_SIZE).unwrap();
+        ready
+    };
+    assert!(!next_has(15));
+    assert!(next_has(16));
+    assert!(!next_has(0));
+}
