@@ -166,3 +166,29 @@ pub fn calls_of_threads_that_come_and_go(machine: &Machine) {
         }
     }
 }
+
+/// Several threads of a process call in quick succession, and each now and then waits in the sentry while the others go on.
+pub fn calls_of_threads_that_wait_in_turn(machine: &Machine) {
+    const THREADS: u64 = 3;
+    let mut first = working_guest(machine);
+    first.run_to_call();
+    let _rooms: Vec<_> = (0..THREADS).map(|_| first.context.prepare_thread(&*first.space).unwrap()).collect();
+    std::thread::scope(|scope| {
+        for thread in 0..THREADS {
+            let space = first.space.clone();
+            scope.spawn(move || {
+                let mut guest = Guest::thread(machine, space);
+                let own = DATA + thread * 1024;
+                guest.registers = Registers { rdi: own, ..Registers::for_program(CODE, own + 1024) };
+                set_vector(&mut guest, 0, 7);
+                let mut expected = Expected::default();
+                for i in 0..4000 {
+                    expected.call(&mut guest, i);
+                    if (i / 100 + thread).is_multiple_of(THREADS) && i.is_multiple_of(20) {
+                        std::thread::sleep(Duration::from_micros(10 * (i % 700)));
+                    }
+                }
+            });
+        }
+    });
+}

@@ -101,6 +101,7 @@ macro_rules! conformance_tests {
             the_time_stamp_counter_is_the_hosts,
             many_calls_whatever_comes_between,
             calls_of_threads_that_come_and_go,
+            calls_of_threads_that_wait_in_turn,
             threads_without_number,
         }
     };

@@ -85,9 +85,6 @@ impl KvmContext {
             self.take_back()?;
             self.move_out();
             space.residents().enter(&self.seat);
-            if let Some(mailbox) = space.mailbox() {
-                mailbox.turn_away();
-            }
             self.shared.settled.fetch_add(1, Ordering::SeqCst);
             self.residence = Some(Residence { residents: space.residents().clone(), population: 0, sole: false });
             self.answers_changed = true;
@@ -189,12 +186,15 @@ impl KvmContext {
         if !self.seat.start() {
             return Ok(None);
         }
+        if let Some(mailbox) = space.mailbox() {
+            mailbox.pass(&self.seat);
+        }
         // Whoever makes changes from here on sees that guest code may be running, and what it knows of.
         let change = space.change();
         self.seat.set_seen(change);
         core.load(r, space.root(), change);
         if let Some(handover) = &self.handover {
-            let stay = Stay::new(&vcpu, &self.seat);
+            let stay = Stay::new(&vcpu, &self.seat, &handover.mailbox);
             // Its runner is to find it with the registers just loaded.
             vcpu.fresh.store(true, Ordering::SeqCst);
             drop(core);
@@ -218,12 +218,12 @@ impl KvmContext {
             return;
         }
         let plain = self.breakpoints.is_empty() && r.eflags & STEPPING == 0 && !self.shared.pool.is_scarce();
-        if !plain || !self.shared.has_processor_to_spare() || !mailbox.listen(space.residents()) {
+        if !plain || !self.shared.has_processor_to_spare() || !mailbox.listen(&self.seat, space.residents()) {
             self.end_handover();
         } else if self.handover.is_none() {
             match self.shared.runners.engage() {
                 Some(runner) => self.handover = Some(Handover { runner, mailbox: mailbox.clone(), waiting: None }),
-                None => mailbox.turn_away(),
+                None => mailbox.give_up(&self.seat),
             }
         }
     }
@@ -350,7 +350,7 @@ impl KvmContext {
     fn take_back(&mut self) -> Result<(), HostFault> {
         let Some(handover) = &mut self.handover else { return Ok(()) };
         if let Some(Waiting { stay, .. }) = handover.waiting.take() {
-            handover.mailbox.dismiss();
+            handover.mailbox.dismiss(&self.seat);
             let asked = Instant::now();
             while !stay.is_over() && asked.elapsed() < PATIENCE {
                 std::hint::spin_loop();
@@ -370,7 +370,7 @@ impl KvmContext {
         let outcome = stay.outcome();
         // Its runner has been free since.
         if let Some(handover) = self.handover.take() {
-            handover.mailbox.turn_away();
+            handover.mailbox.give_up(&self.seat);
             self.pace.ended();
         }
         self.seat.set_runner(None);
@@ -380,7 +380,7 @@ impl KvmContext {
     /// Ends a stretch in which another thread has run the processor, and does not now.
     fn end_handover(&mut self) {
         if let Some(handover) = self.handover.take() {
-            handover.mailbox.turn_away();
+            handover.mailbox.give_up(&self.seat);
             handover.runner.dismiss();
             self.pace.ended();
         }

@@ -103,7 +103,7 @@ impl KvmPlatform {
         let machine = Arc::new(Machine::new(memory)?);
         let first = Space::new(&machine)?;
         let pool = Pool::new(&machine, most, first.root())?;
-        let runners = Runners::new();
+        let runners = Runners::new(always_hands_over);
         let shared = Arc::new(Shared {
             machine,
             pool,

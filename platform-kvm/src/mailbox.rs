@@ -13,6 +13,7 @@ use parking_lot::Mutex;
 use crate::layout::selector;
 use crate::machine::Machine;
 use crate::residents::Residents;
+use crate::seat::Seat;
 use crate::table_memory::Table;
 use crate::vcpu::user_flags;
 
@@ -44,12 +45,12 @@ mod state {
     pub const DISMISSED: u64 = 3;
 }
 
-/// The mailbox of one address space, for a thread that is alone there.
+/// The mailbox of one address space. One thread at a time has it, and uses it while no other runs there.
 pub struct Mailbox {
     machine: Arc<Machine>,
     page: Table,
-    /// Held while it changes whether the sentry listens.
-    changing: Mutex<()>,
+    /// Who has it; locked while it changes whether the sentry listens.
+    owner: Mutex<Option<Arc<Seat>>>,
 }
 
 impl Mailbox {
@@ -58,7 +59,7 @@ impl Mailbox {
     /// # Errors
     /// There is no memory for it.
     pub fn new(machine: &Arc<Machine>) -> Result<Mailbox, HostFault> {
-        Ok(Mailbox { machine: machine.clone(), page: machine.new_table()?, changing: Mutex::new(()) })
+        Ok(Mailbox { machine: machine.clone(), page: machine.new_table()?, owner: Mutex::new(None) })
     }
 
     /// Guest-physical address of the page.
@@ -74,22 +75,48 @@ impl Mailbox {
         self.word(offset).load(Ordering::Acquire)
     }
 
-    /// Says that the sentry listens to the one resident of the space. Not if there are more: two could not share the page.
-    pub fn listen(&self, residents: &Residents) -> bool {
-        let _changing = self.changing.lock();
-        let alone = residents.count() == 1;
+    /// Says that the sentry listens to the thread of this seat, which has the mailbox from now on. Not if another has it, or
+    /// runs guest code in the space: two could not share the page.
+    pub fn listen(&self, seat: &Arc<Seat>, residents: &Residents) -> bool {
+        let mut owner = self.owner.lock();
+        if owner.as_ref().is_some_and(|owner| !Arc::ptr_eq(owner, seat)) {
+            return false;
+        }
+        let alone = residents.is_nobody_else_running(seat);
         if alone {
+            *owner = Some(seat.clone());
             // No old call is to be taken for a new one.
             self.word(word::STATE).store(state::NOTHING, Ordering::SeqCst);
         }
-        self.word(word::LISTENING).store(u64::from(alone), Ordering::SeqCst);
+        self.set_listening(alone);
         alone
+    }
+
+    /// The thread of this seat is about to run guest code. If it does not have the mailbox, it must not find that somebody
+    /// listens; a call of the other's may still be on its way.
+    pub fn pass(&self, seat: &Arc<Seat>) {
+        let owner = self.owner.lock();
+        if !owner.as_ref().is_some_and(|owner| Arc::ptr_eq(owner, seat)) {
+            self.set_listening(false);
+        }
     }
 
     /// Says that the sentry does not listen. A call may still be on its way.
     pub fn turn_away(&self) {
-        let _changing = self.changing.lock();
-        self.word(word::LISTENING).store(0, Ordering::SeqCst);
+        let _owner = self.owner.lock();
+        self.set_listening(false);
+    }
+
+    /// The same, after which nobody has the mailbox, if it is this seat's.
+    pub fn give_up(&self, seat: &Arc<Seat>) {
+        let mut owner = self.owner.lock();
+        if owner.take_if(|owner| Arc::ptr_eq(owner, seat)).is_some() {
+            self.set_listening(false);
+        }
+    }
+
+    fn set_listening(&self, listening: bool) {
+        self.word(word::LISTENING).store(u64::from(listening), Ordering::SeqCst);
     }
 
     /// Whether a call waits for its result.
@@ -103,9 +130,12 @@ impl Mailbox {
         self.word(word::STATE).store(state::ANSWERED, Ordering::SeqCst);
     }
 
-    /// Makes the caller leave the machine.
-    pub fn dismiss(&self) {
-        self.word(word::STATE).store(state::DISMISSED, Ordering::SeqCst);
+    /// Makes the caller leave the machine, if the mailbox is still this seat's.
+    pub fn dismiss(&self, seat: &Arc<Seat>) {
+        let owner = self.owner.lock();
+        if owner.as_ref().is_some_and(|owner| Arc::ptr_eq(owner, seat)) {
+            self.word(word::STATE).store(state::DISMISSED, Ordering::SeqCst);
+        }
     }
 
     /// The stack pointer of a caller on his way into the mailbox.

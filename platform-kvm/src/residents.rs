@@ -33,6 +33,11 @@ impl Residents {
         self.seats.lock().len()
     }
 
+    /// Whether none but this one runs guest code.
+    pub fn is_nobody_else_running(&self, seat: &Arc<Seat>) -> bool {
+        self.seats.lock().iter().all(|other| Arc::ptr_eq(other, seat) || !other.is_running())
+    }
+
     /// A number that changes whenever one comes or goes; never 0 while there are any.
     pub fn population(&self) -> u64 {
         self.population.load(Ordering::SeqCst)

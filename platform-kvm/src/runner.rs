@@ -11,6 +11,7 @@ use amber_platform::HostFault;
 use nix::unistd::{Pid, gettid};
 use parking_lot::{Condvar, Mutex};
 
+use crate::mailbox::Mailbox;
 use crate::seat::Seat;
 use crate::vcpu::{Left, Vcpu};
 
@@ -50,6 +51,7 @@ pub fn may_wait(started: Instant) -> bool {
 pub struct Stay {
     vcpu: Arc<Vcpu>,
     seat: Arc<Seat>,
+    mailbox: Arc<Mailbox>,
     /// Whether its runner has turned to it.
     begun: AtomicBool,
     stage: AtomicU8,
@@ -59,10 +61,11 @@ pub struct Stay {
 
 impl Stay {
     /// The stay of a context on its processor, which must be `fresh`: nobody is to take it away.
-    pub fn new(vcpu: &Arc<Vcpu>, seat: &Arc<Seat>) -> Arc<Stay> {
+    pub fn new(vcpu: &Arc<Vcpu>, seat: &Arc<Seat>, mailbox: &Arc<Mailbox>) -> Arc<Stay> {
         Arc::new(Stay {
             vcpu: vcpu.clone(),
             seat: seat.clone(),
+            mailbox: mailbox.clone(),
             begun: AtomicBool::new(false),
             stage: AtomicU8::new(stage::GUEST),
             outcome: Mutex::new(None),
@@ -132,8 +135,9 @@ impl Stay {
                 break true;
             }
             if self.pass(stage::SENTRY, stage::GONE) {
-                // The sentry has the registers: others may have the processor.
+                // The sentry has the registers: others may have the processor and the mailbox.
                 self.vcpu.fresh.store(false, Ordering::SeqCst);
+                self.mailbox.give_up(&self.seat);
                 break false;
             }
         };
@@ -254,10 +258,11 @@ pub struct Runners {
 }
 
 impl Runners {
-    /// None yet, and never more than leave each a host processor beside the one of the thread it works for.
-    pub fn new() -> Runners {
+    /// None yet, and never more than leave each a host processor beside the one of the thread it works for, unless there may be
+    /// `plenty`.
+    pub fn new(plenty: bool) -> Runners {
         let processors = std::thread::available_parallelism().map_or(1, usize::from);
-        let most = processors / 2;
+        let most = if plenty { processors.max(2) } else { processors / 2 };
         Runners { processors, staff: Mutex::new(Staff { most, runners: Vec::new(), threads: Vec::new() }) }
     }
 
