@@ -268,6 +268,7 @@ impl KvmContext {
             self.seat.stop();
             handover.waiting = Some(Waiting { stay, call: *r });
             self.pace.handed_over();
+            self.shared.machine.counters.count_handed_over();
             space.after_run();
             return Ok(Some(Trap::Syscall));
         }

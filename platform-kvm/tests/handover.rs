@@ -3,17 +3,33 @@
 use std::fs::File;
 use std::sync::Arc;
 
-use amber_platform::GuestMemory;
-use amber_platform_conformance::{Machine, conformance_tests};
-use amber_platform_kvm::KvmPlatform;
+use amber_platform::{GuestMemory, Platform};
+use amber_platform_conformance::{Guest, Machine, call_forever, conformance_tests};
+use amber_platform_kvm::{Behaviour, KvmPlatform};
 
-fn machine() -> Option<Machine> {
+fn platform() -> Option<(Arc<KvmPlatform>, Arc<GuestMemory>)> {
     if let Err(error) = File::options().read(true).write(true).open("/dev/kvm") {
         eprintln!("SKIPPED: /dev/kvm cannot be opened: {error}");
         return None;
     }
     let memory = GuestMemory::new(1 << 30).unwrap();
-    Some(Machine { platform: Arc::new(KvmPlatform::handing_over(memory.clone()).unwrap()), memory })
+    Some((Arc::new(KvmPlatform::handing_over(memory.clone()).unwrap()), memory))
+}
+
+fn machine() -> Option<Machine> {
+    platform().map(|(platform, memory)| Machine { platform, memory })
 }
 
 conformance_tests!(machine());
+
+/// The calls of those tests are handed over indeed, where they can be.
+#[test]
+fn calls_are_handed_over() {
+    let Some((platform, memory)) = platform() else { return };
+    let machine = Machine { platform: platform.clone(), memory };
+    let mut guest = Guest::new(&machine, call_forever());
+    (0..1000).for_each(|_| guest.run_to_call());
+    let handed_over = platform.counters().into_iter().find(|(name, _)| *name == "calls.handed_over").unwrap().1;
+    let Behaviour { syscall_stays_in_ring_3, users_read_bases, .. } = platform.behaviour();
+    assert_eq!(handed_over > 0, syscall_stays_in_ring_3 && users_read_bases, "{handed_over} calls");
+}

@@ -93,7 +93,7 @@ pub trait Platform: Send + Sync {
     /// Makes a context. It is used only by the host thread that made it.
     fn new_context(&self) -> Result<Box<dyn Context>, HostFault>;
 
-    /// What the platform counted so far, by name: how often guest code was left, and why.
+    /// What the platform counted so far, by name: see [`Counters`](crate::Counters).
     fn counters(&self) -> Vec<(&'static str, u64)> {
         Vec::new()
     }

@@ -1,4 +1,4 @@
-//! How often guest code was left, and why.
+//! How often guest code was left, and why; and how often that was spared.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -34,18 +34,28 @@ impl Reason {
 /// The names by which metrics know the reasons, in their order.
 const NAMES: [&str; 5] = ["exits.syscall", "exits.page_fault", "exits.exception", "exits.kick", "exits.other"];
 
-/// Counts of exits by reason.
+/// Counts of exits by reason, and of what came without one.
 #[derive(Debug, Default)]
-pub struct Counters([AtomicU64; NAMES.len()]);
+pub struct Counters {
+    exits: [AtomicU64; NAMES.len()],
+    handed_over: AtomicU64,
+}
 
 impl Counters {
-    /// Counts one.
+    /// Counts an exit.
     pub fn count(&self, reason: Reason) {
-        self.0[reason as usize].fetch_add(1, Ordering::Relaxed);
+        self.exits[reason as usize].fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Counts a system call that the sentry served while the guest stayed where it was.
+    pub fn count_handed_over(&self) {
+        self.handed_over.fetch_add(1, Ordering::Relaxed);
     }
 
     /// All counts, with their names.
     pub fn list(&self) -> Vec<(&'static str, u64)> {
-        NAMES.iter().zip(&self.0).map(|(name, count)| (*name, count.load(Ordering::Relaxed))).collect()
+        let exits = NAMES.into_iter().zip(&self.exits);
+        let all = exits.chain([("calls.handed_over", &self.handed_over)]);
+        all.map(|(name, count)| (name, count.load(Ordering::Relaxed))).collect()
     }
 }
