@@ -2,10 +2,14 @@
 
 use std::fs::File;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use amber_platform::{GuestMemory, Platform};
 use amber_platform_conformance::{Guest, Machine, call_forever, conformance_tests};
 use amber_platform_kvm::{Behaviour, KvmPlatform};
+
+/// How long a busy host may take to let two threads run at once.
+const PATIENCE: Duration = Duration::from_secs(100);
 
 fn platform() -> Option<(Arc<KvmPlatform>, Arc<GuestMemory>)> {
     if let Err(error) = File::options().read(true).write(true).open("/dev/kvm") {
@@ -27,9 +31,22 @@ conformance_tests!(machine());
 fn calls_are_handed_over() {
     let Some((platform, memory)) = platform() else { return };
     let machine = Machine { platform: platform.clone(), memory };
+    let handed_over = || platform.counters().into_iter().any(|(name, count)| name == "calls.handed_over" && count > 0);
     let mut guest = Guest::new(&machine, call_forever());
     (0..1000).for_each(|_| guest.run_to_call());
-    let handed_over = platform.counters().into_iter().find(|(name, _)| *name == "calls.handed_over").unwrap().1;
     let Behaviour { syscall_stays_in_ring_3, users_read_bases, .. } = platform.behaviour();
-    assert_eq!(handed_over > 0, syscall_stays_in_ring_3 && users_read_bases, "{handed_over} calls");
+    if !(syscall_stays_in_ring_3 && users_read_bases) {
+        assert!(!handed_over());
+        return;
+    }
+    if std::thread::available_parallelism().is_ok_and(|processors| processors.get() == 1) {
+        eprintln!("SKIPPED: one processor cannot run a guest and listen to it");
+        return;
+    }
+    // A host with other things to do gives the second thread its processor too late for many calls, but not for ever.
+    let started = Instant::now();
+    while !handed_over() {
+        assert!(started.elapsed() < PATIENCE, "no call is handed over");
+        guest.run_to_call();
+    }
 }
