@@ -48,7 +48,7 @@ struct Bare {
 
 impl Bare {
     fn new() -> Result<Bare> {
-        let kvm = Kvm::new()?;
+        let kvm = Kvm::new().map_err(|e| format!("/dev/kvm cannot be opened, so there is nothing to measure: {e}"))?;
         let machine = kvm.create_vm()?;
         let flags = libc::MAP_SHARED | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE;
         let memory = MmapRegion::<()>::build(None, BYTES as usize, libc::PROT_READ | libc::PROT_WRITE, flags)?;
@@ -166,7 +166,10 @@ fn stop() -> Result<f64> {
     // SAFETY: this process has one thread, and the child only traps and calls.
     let child = match unsafe { fork()? } {
         ForkResult::Child => {
-            let _ = ptrace::traceme().and_then(|()| raise(Signal::SIGSTOP));
+            if ptrace::traceme().and_then(|()| raise(Signal::SIGSTOP)).is_err() {
+                // SAFETY: ends the child, whose parent then finds nobody to trace.
+                unsafe { libc::_exit(1) };
+            }
             loop {
                 // SAFETY: a call without arguments.
                 unsafe { libc::getppid() };

@@ -135,6 +135,7 @@ impl KvmContext {
         }
     }
 
+    /// Runs until there is something the sentry should know of.
     fn run_to_trap(&mut self, space: &Space, registers: &mut Registers) -> Result<Trap, HostFault> {
         loop {
             if self.seat.take_interrupt() {

@@ -79,7 +79,7 @@ impl Mailbox {
     /// runs guest code in the space: two could not share the page.
     pub fn listen(&self, seat: &Arc<Seat>, residents: &Residents) -> bool {
         let mut owner = self.owner.lock();
-        if owner.as_ref().is_some_and(|owner| !Arc::ptr_eq(owner, seat)) {
+        if owner.is_some() && !seat.is(owner.as_ref()) {
             return false;
         }
         let alone = residents.is_nobody_else_running(seat);
@@ -96,7 +96,7 @@ impl Mailbox {
     /// listens; a call of the other's may still be on its way.
     pub fn pass(&self, seat: &Arc<Seat>) {
         let owner = self.owner.lock();
-        if !owner.as_ref().is_some_and(|owner| Arc::ptr_eq(owner, seat)) {
+        if !seat.is(owner.as_ref()) {
             self.set_listening(false);
         }
     }
@@ -110,7 +110,8 @@ impl Mailbox {
     /// The same, after which nobody has the mailbox, if it is this seat's.
     pub fn give_up(&self, seat: &Arc<Seat>) {
         let mut owner = self.owner.lock();
-        if owner.take_if(|owner| Arc::ptr_eq(owner, seat)).is_some() {
+        if seat.is(owner.as_ref()) {
+            *owner = None;
             self.set_listening(false);
         }
     }
@@ -133,7 +134,7 @@ impl Mailbox {
     /// Makes the caller leave the machine, if the mailbox is still this seat's.
     pub fn dismiss(&self, seat: &Arc<Seat>) {
         let owner = self.owner.lock();
-        if owner.as_ref().is_some_and(|owner| Arc::ptr_eq(owner, seat)) {
+        if seat.is(owner.as_ref()) {
             self.word(word::STATE).store(state::DISMISSED, Ordering::SeqCst);
         }
     }

@@ -194,7 +194,7 @@ impl Pool {
     pub fn give_back(&self, vcpu: Arc<Vcpu>, seat: &Arc<Seat>) {
         let mut state = self.state.lock();
         let mut user = vcpu.user.lock();
-        if user.as_ref().is_some_and(|user| Arc::ptr_eq(user, seat)) {
+        if seat.is(user.as_ref()) {
             *user = None;
             drop(user);
             hand_over(&mut state, vcpu);

@@ -42,6 +42,11 @@ impl Seat {
         })
     }
 
+    /// Whether this is the seat that something belongs to.
+    pub fn is(&self, owner: Option<&Arc<Seat>>) -> bool {
+        owner.is_some_and(|owner| std::ptr::eq(Arc::as_ptr(owner), self))
+    }
+
     /// Sets the processor that runs the context, or that there is none. No kick reaches the one before any more.
     pub fn set_vcpu(&self, vcpu: Option<Arc<Vcpu>>) {
         *self.vcpu.lock() = vcpu;

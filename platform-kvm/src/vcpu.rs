@@ -215,7 +215,7 @@ impl Vcpu {
 
     /// Whether it holds the state of the context with this seat.
     pub fn belongs_to(&self, seat: &Arc<Seat>) -> bool {
-        self.user.lock().as_ref().is_some_and(|user| Arc::ptr_eq(user, seat))
+        seat.is(self.user.lock().as_ref())
     }
 
     /// What keeps it from running when it is not zero.
