@@ -4,6 +4,7 @@
 //!     cargo bench -p amber-platform-kvm
 
 use std::error::Error;
+use std::process::ExitCode;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
@@ -48,7 +49,7 @@ struct Bare {
 
 impl Bare {
     fn new() -> Result<Bare> {
-        let kvm = Kvm::new().map_err(|e| format!("/dev/kvm cannot be opened, so there is nothing to measure: {e}"))?;
+        let kvm = Kvm::new()?;
         let machine = kvm.create_vm()?;
         let flags = libc::MAP_SHARED | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE;
         let memory = MmapRegion::<()>::build(None, BYTES as usize, libc::PROT_READ | libc::PROT_WRITE, flags)?;
@@ -196,13 +197,23 @@ fn stop() -> Result<f64> {
     result
 }
 
-fn main() -> Result<()> {
+fn main() -> ExitCode {
+    match measure_all() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("measuring the host: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn measure_all() -> Result<()> {
     let mut one = CpuSet::new();
     one.set(0)?;
     sched_setaffinity(Pid::from_raw(0), &one)?;
     println!("{:6.2} µs  a stop of a traced process", stop()?);
 
-    let mut bare = Bare::new()?;
+    let mut bare = Bare::new().map_err(|e| format!("a virtual machine cannot be made by /dev/kvm: {e}"))?;
     bare.start(&LEAVE)?;
     let exit = measure(u64::from(REPETITIONS), || timed(|| (0..REPETITIONS).try_for_each(|_| bare.run())))?;
     println!("{exit:6.2} µs  an exit of a virtual machine");
