@@ -241,7 +241,7 @@ pub struct UserSpec {
     pub additional_gids: Vec<u32>,
 }
 
-/// The capability sets of a process.
+/// The capability sets with which a program is executed; those it then has follow from execve(2).
 #[derive(Clone, Copy, Debug, Default)]
 #[expect(missing_docs, reason = "the fields carry the names of capabilities(7)")]
 pub struct CapabilitySpec {
@@ -267,7 +267,7 @@ pub struct ProcessSpec {
     pub user: UserSpec,
     /// The mask for new files.
     pub umask: u32,
-    /// Its capabilities.
+    /// The capabilities it is executed with.
     pub capabilities: CapabilitySpec,
     /// Resource limits: RLIMIT_ number, soft, hard (`u64::MAX` is infinity). The others are Linux's defaults.
     pub rlimits: Vec<(u32, u64, u64)>,

@@ -143,15 +143,29 @@ fn leave(title: Vec<String>, channel: Channel, terminal: Option<Terminal>, regis
     Ok(child.id())
 }
 
-/// The process that is asked for: that of a file, or the container's first with what the flags change.
+/// The process that is asked for: that of a file, or the container's first with what the flags change. One of a file that
+/// names neither capabilities nor limits has those of the first, as with runc.
 fn process(args: &ExecArgs, state: &State) -> Result<Process> {
+    let first = || -> Result<Process> {
+        let bundle = Bundle::load(&state.bundle)?;
+        bundle.spec.process().clone().context("`process` is missing in the bundle")
+    };
     if let Some(path) = &args.process {
         let file = File::open(path).with_context(|| path.display().to_string())?;
-        return serde_json::from_reader(BufReader::new(file)).with_context(|| path.display().to_string());
+        let read: Result<Process, _> = serde_json::from_reader(BufReader::new(file));
+        let mut asked = read.with_context(|| path.display().to_string())?;
+        let limits = asked.rlimits().as_ref().is_some_and(|limits| !limits.is_empty());
+        if asked.capabilities().is_none() || !limits {
+            let first = first()?;
+            let capabilities = asked.capabilities().clone().or_else(|| first.capabilities().clone());
+            asked.set_capabilities(capabilities);
+            if !limits {
+                asked.set_rlimits(first.rlimits().clone());
+            }
+        }
+        return Ok(asked);
     }
-    let bundle = Bundle::load(&state.bundle)?;
-    let process = bundle.spec.process().as_ref().context("`process` is missing in the bundle")?;
-    let mut process = serde_json::to_value(process).context("the process")?;
+    let mut process = serde_json::to_value(first()?).context("the process")?;
     process["args"] = json!(args.command);
     process["terminal"] = json!(args.tty);
     if let Some(cwd) = &args.cwd {

@@ -33,7 +33,7 @@ pub struct World {
 }
 
 /// The guest's program, made once.
-fn guest() -> &'static Path {
+pub fn guest() -> &'static Path {
     static GUEST: OnceLock<PathBuf> = OnceLock::new();
     GUEST.get_or_init(|| {
         let directory = Path::new(env!("CARGO_TARGET_TMPDIR"));

@@ -1,13 +1,17 @@
 /* What runs in the containers of these tests: the first argument says what it does. */
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/capability.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/auxv.h>
 #include <sys/ioctl.h>
+#include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/xattr.h>
 #include <unistd.h>
 
 static void on_term(int signal) {
@@ -73,6 +77,20 @@ static void show_descriptors(void) {
     printf("LISTEN_FDS=%s LISTEN_PID=%s\n", getenv("LISTEN_FDS"), getenv("LISTEN_PID"));
 }
 
+/* Prints the capability sets of the calling process, in the order of its status, and what else depends on rights. */
+static void show_rights(FILE *out) {
+    unsigned long long set;
+    char line[256], directory[256];
+    FILE *status = fopen("/proc/self/status", "r");
+    while (fgets(line, sizeof line, status))
+        if (sscanf(line, "Cap%*3s: %llx", &set) == 1)
+            fprintf(out, "%llx ", set);
+    fclose(status);
+    fprintf(out, "euid %d egid %d secure %lu dumpable %d %s %s\n", geteuid(), getegid(), getauxval(AT_SECURE),
+            prctl(PR_GET_DUMPABLE), getcwd(directory, sizeof directory),
+            open("/secret", O_RDONLY) < 0 ? strerror(errno) : "read");
+}
+
 int main(int count, char **arguments) {
     const char *what = count > 1 ? arguments[1] : "";
     setvbuf(stdout, NULL, _IOLBF, 0);
@@ -112,6 +130,17 @@ int main(int count, char **arguments) {
         char directory[256];
         printf("uid %d gid %d cwd %s X=%s\n", getuid(), getgid(), getcwd(directory, sizeof directory), getenv("X"));
         return 0;
+    }
+    if (!strcmp(what, "rights")) {
+        FILE *log = count > 2 ? fopen(arguments[2], "a") : NULL;
+        show_rights(log ? log : stdout);
+        return 0;
+    }
+    /* Run outside: gives a file effective capabilities. */
+    if (!strcmp(what, "empower")) {
+        struct vfs_cap_data caps = {.magic_etc = VFS_CAP_REVISION_2 | VFS_CAP_FLAGS_EFFECTIVE};
+        caps.data[0].permitted = strtoul(arguments[3], NULL, 0);
+        return setxattr(arguments[2], "security.capability", &caps, sizeof caps, 0) < 0;
     }
     if (!strcmp(what, "hook")) {
         char text[1024], directory[256];

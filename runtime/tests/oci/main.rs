@@ -3,6 +3,7 @@
 
 mod bad_input;
 mod common;
+mod credentials;
 mod descriptors;
 mod exec;
 mod forms;

@@ -14,6 +14,7 @@ use amber_abi::xattr::XATTR_CAPABILITY;
 use amber_platform::Registers;
 
 use crate::error::{Restart, SysError};
+use crate::fs::access::{self, Access};
 use crate::fs::{FileDescription, MountOptions};
 use crate::loader::{LoadOptions, Program};
 use crate::syscalls::task::exec::open_program;
@@ -126,12 +127,29 @@ impl Credentials {
     }
 }
 
+impl Credentials {
+    /// Whether other processes of its user may look into a program that a task with these credentials executes and that
+    /// makes `new` of them (`PR_GET_DUMPABLE`): not if it gains privileges, nor if a file it is made of is not `readable`.
+    /// Otherwise it is as `hidden` (`fs.suid_dumpable`) says.
+    pub(crate) fn dumpable_program(&self, new: &Credentials, readable: bool, hidden: i32) -> i32 {
+        let plain = self.euid == self.uid && self.egid == self.gid;
+        if plain && readable && !self.hides_as(new) { 1 } else { hidden }
+    }
+
+    /// Whether a file that is executed may be read as well.
+    pub(crate) fn may_read(&self, file: &FileDescription) -> bool {
+        access::check(self, &*file.file().inode(), Access::READ).is_ok()
+    }
+}
+
 /// Loads a program beside the caller's and, if all went well, makes the task run it.
 ///
 /// # Errors
 /// As execve(2). An error leaves the caller as it was, save that its other threads may have ended.
 pub(crate) fn execute(ctx: &mut TaskContext, program: &Program) -> Result<(), SysError> {
-    let (credentials, secure) = ctx.credentials().for_program(&program.file, shares_places(ctx))?;
+    let old = ctx.credentials();
+    let (credentials, secure) = old.for_program(&program.file, shares_places(ctx))?;
+    let mut readable = old.may_read(&program.file);
     let mut personality = Personality::from_bits_retain(ctx.settings().personality);
     if secure {
         personality.remove(CLEARED_ON_SETID);
@@ -146,7 +164,8 @@ pub(crate) fn execute(ctx: &mut TaskContext, program: &Program) -> Result<(), Sy
             flags: ctx.mm().flags().inherited(),
             randomize: !personality.contains(Personality::ADDR_NO_RANDOMIZE),
         };
-        let mut open = |path: &[u8]| open_program(ctx, AT_FDCWD, path, true, false);
+        let mut open =
+            |path: &[u8]| open_program(ctx, AT_FDCWD, path, true, false).inspect(|file| readable &= old.may_read(file));
         program.load(ctx.kernel(), &options, &mut open)?
     };
     end_other_threads(ctx)?;
@@ -155,9 +174,9 @@ pub(crate) fn execute(ctx: &mut TaskContext, program: &Program) -> Result<(), Sy
     ctx.group().set_executed();
     exit::leave_memory(ctx);
     ctx.leave_space();
-    let old = ctx.replace_memory(loaded.mm);
+    let left = ctx.replace_memory(loaded.mm);
     exit::release_vfork(ctx);
-    drop(old);
+    drop(left);
     ctx.registers = Registers::for_program(loaded.entry, loaded.stack);
     // The platform's state can be refused only by a broken host, which the next run will say.
     if let Err(fault) = ctx.platform.reset_floating_point() {
@@ -170,12 +189,10 @@ pub(crate) fn execute(ctx: &mut TaskContext, program: &Program) -> Result<(), Sy
     let name = program.original_path.rsplit(|&b| b == b'/').next().unwrap_or_default();
     ctx.set_name(name);
     ctx.change_settings(|settings| settings.personality = personality.bits());
-    let changed = ctx.credentials().hides_as(&credentials);
-    let plain = credentials.euid == credentials.uid && credentials.egid == credentials.gid;
-    // What is gained with the credentials hides the process all the same.
-    ctx.group().set_dumpable(i32::from(plain));
+    let hidden = ctx.kernel().tunables.suid_dumpable.get() as i32;
+    ctx.group().set_dumpable(old.dumpable_program(&credentials, readable, hidden));
     ctx.commit_credentials(credentials);
-    if secure || changed {
+    if secure {
         ctx.set_parent_death_signal(0);
     }
     Ok(())

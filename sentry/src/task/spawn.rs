@@ -14,7 +14,7 @@ use super::{
     Counted, Credentials, Limits, NewTask, Process, ProcessTable, Schedule, Settings, Task, ThreadGroup, ThreadState,
     workers,
 };
-use crate::boot::{BootError, ProcessSpec};
+use crate::boot::{BootError, CapabilitySpec, ProcessSpec};
 use crate::fs::walk::Scope;
 use crate::fs::{FdTable, FsContext, program};
 use crate::kernel::Kernel;
@@ -41,15 +41,16 @@ pub(crate) fn prepare(
     files: Arc<FdTable>,
     place: &Place<'_>,
 ) -> Result<Start, BootError> {
-    let credentials = Arc::new(credentials(spec));
+    let executor = executor(spec)?;
     let root = fs.root();
-    let cwd = Scope::kernel(&credentials, root.clone())
+    // As with runc, who may not enter a directory can be put into it.
+    let cwd = Scope::kernel(&Credentials::root(), root.clone())
         .resolve(spec.cwd.as_os_str().as_bytes(), true)
         .and_then(|cwd| if cwd.dentry.is_directory() { Ok(cwd) } else { Err(Errno::ENOTDIR) })
         .map_err(|errno| BootError::Config(format!("working directory {}: {}", spec.cwd.display(), errno.text())))?;
     fs.set_cwd(cwd.clone());
     fs.set_umask(spec.umask as u16);
-    let scope = Scope { start: cwd, ..Scope::kernel(&credentials, root) };
+    let scope = Scope { start: cwd, ..Scope::kernel(&executor, root) };
 
     let mut limits = Limits::default();
     for &(resource, soft, hard) in &spec.rlimits {
@@ -63,9 +64,11 @@ pub(crate) fn prepare(
     let refuse = |errno: Errno| BootError::NotExecutable { program: name.clone(), reason: why_not(errno) };
     let program = Program::resolve(file, path, arguments, environment, false, &mut |path| program::open(&scope, path))
         .map_err(refuse)?;
+    let (credentials, secure) = executor.for_program(&program.file, false).map_err(refuse)?;
+    let mut readable = executor.may_read(&program.file);
     let options = LoadOptions {
         credentials: &credentials,
-        secure: false,
+        secure,
         limits: memory_limits(kernel, &limits),
         flags: MemoryFlags::empty(),
         randomize: true,
@@ -73,7 +76,9 @@ pub(crate) fn prepare(
     let mut missing = None;
     let loaded = program
         .load(kernel, &options, &mut |path| {
-            program::open(&scope, path).inspect_err(|errno| missing = Some((path.to_vec(), *errno)))
+            program::open(&scope, path)
+                .inspect(|file| readable &= executor.may_read(file))
+                .inspect_err(|errno| missing = Some((path.to_vec(), *errno)))
         })
         .map_err(|errno| match &missing {
             Some((path, errno)) => BootError::NotExecutable {
@@ -88,6 +93,8 @@ pub(crate) fn prepare(
     let pid = take_number(kernel)?;
     let group = ThreadGroup::new(pid, Arc::default(), Arc::new(limits));
     group.set_oom_score_adj(spec.oom_score_adj);
+    let hidden = kernel.tunables.suid_dumpable.get() as i32;
+    group.set_dumpable(executor.dumpable_program(&credentials, readable, hidden));
     let task = Task::new(NewTask {
         kernel: kernel.clone(),
         group: group.clone(),
@@ -95,7 +102,7 @@ pub(crate) fn prepare(
         memory: loaded.mm.clone(),
         files,
         fs,
-        credentials,
+        credentials: Arc::new(credentials),
         name: task_name.to_vec(),
         blocked: SignalSet::default(),
         schedule: Schedule::new(kernel.cpus),
@@ -166,10 +173,23 @@ fn enter(kernel: &Kernel, task: &Arc<Task>, place: &Place<'_>) -> Result<(), Boo
     Ok(())
 }
 
-fn credentials(spec: &ProcessSpec) -> Credentials {
+/// The credentials that execute the program. They are those of a runtime such as runc right before its execve(2): it was
+/// root, has become the user, and has set the sets it was given. What the program has is up to the rules of execve(2).
+///
+/// # Errors
+/// capset(2) refuses such sets. Ambient capabilities that cannot be had are left out, as runc does.
+fn executor(spec: &ProcessSpec) -> Result<Credentials, BootError> {
     let (uid, gid) = (spec.user.uid, spec.user.gid);
-    let capabilities = &spec.capabilities;
-    Credentials {
+    let CapabilitySpec { bounding, effective, inheritable, permitted, ambient } = spec.capabilities;
+    for (small, large, what) in [
+        (effective, permitted, "an effective one is not permitted"),
+        (inheritable, bounding, "an inheritable one is not in the bounding set"),
+    ] {
+        if !large.is_superset(small) {
+            return Err(BootError::Config(format!("capabilities: {what}: {}", Errno::EPERM.text().to_lowercase())));
+        }
+    }
+    Ok(Credentials {
         uid,
         euid: uid,
         suid: uid,
@@ -179,14 +199,14 @@ fn credentials(spec: &ProcessSpec) -> Credentials {
         sgid: gid,
         fsgid: gid,
         groups: spec.user.additional_gids.clone(),
-        permitted: capabilities.permitted,
-        effective: capabilities.effective,
-        inheritable: capabilities.inheritable,
-        bounding: capabilities.bounding,
-        ambient: capabilities.ambient,
+        permitted,
+        effective,
+        inheritable,
+        bounding,
+        ambient: ambient.intersection(permitted).intersection(inheritable),
         securebits: 0,
         no_new_privs: spec.no_new_privs,
-    }
+    })
 }
 
 /// The parts of the limits that memory management looks at.

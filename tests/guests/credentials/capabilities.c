@@ -353,6 +353,12 @@ TEST(set_user_programs) {
     make_program("same", 1000, 0, 04755, NULL);
     r = RUN("./same", AS_USER; CHECK_OK(prctl(PR_SET_PDEATHSIG, SIGTERM)));
     CHECK(r.euid == 1000 && !r.secure && r.dumpable == 1 && r.death_signal == SIGTERM);
+    // A program that may be executed but not read must not be looked into either.
+    make_program("hidden", 0, 0, 0711, NULL);
+    r = RUN("./hidden", AS_USER);
+    CHECK(r.euid == 1000 && !r.secure && !r.dumpable);
+    r = RUN("./hidden", (void)0);
+    CHECK_EQ(r.dumpable, 1);
     // Capabilities of the file in place of those of root.
     struct vfs_cap_data caps = file_caps(BIT(CAP_KILL), 0, 1);
     make_program("less", 0, 0, 04755, &caps);
