@@ -20,6 +20,7 @@ use crate::cli::{GlobalArgs, Network};
 use crate::confine::{Confinement, Namespaces};
 use crate::console::{ConsoleMaster, Relay, Resizer, Suspender};
 use crate::metrics::Metrics;
+use crate::printable::Printable;
 use crate::{logging, outlook, platforms};
 
 /// What is passed on to the guest's first process instead of ending Amber.
@@ -217,7 +218,7 @@ fn trace(args: &GlobalArgs) -> Result<Option<TraceFilter>> {
         bail!("--strace={unknown}: there is no such system call; `amber syscalls` lists them");
     }
     let names = if all { Vec::new() } else { names.clone() };
-    Ok(Some(TraceFilter { names, sink: logging::sink(args)? }))
+    Ok(Some(TraceFilter { names, sink: Box::new(Printable(logging::sink(args)?)) }))
 }
 
 /// What the guest has as 0, 1 and 2: the caller's, but with a console none that is a terminal.

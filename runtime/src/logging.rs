@@ -11,26 +11,59 @@ use anyhow::{Context, Result};
 use log::{Level, LevelFilter};
 
 use crate::cli::{GlobalArgs, LogFormat, LogLevel};
+use crate::printable::printable;
+use crate::rate::RateLimit;
 
 /// Starts logging as the flags say. Lines on standard error begin with `amber:` like any message of a program; lines in
-/// a file begin with the seconds since the start.
+/// a file begin with the seconds since the start. Whatever a message is made of, it is one printable line, and no place in
+/// the code writes more of them than [`RateLimit`] allows.
 pub fn start(args: &GlobalArgs) -> Result<()> {
     let mut builder = env_logger::Builder::new();
     builder.filter_level(level(args)).target(env_logger::Target::Pipe(sink(args)?));
-    if let Some(format) = args.log_format {
-        builder
-            .format(move |out, record| writeln!(out, "{}", entry(format, record.level(), &record.args().to_string())));
-    } else if args.log.is_some() {
-        let start = Instant::now();
-        builder.format(move |out, record| {
-            let time = start.elapsed().as_secs_f64();
-            writeln!(out, "[{time:12.6}] {}{}", prefix(record.level()), record.args())
-        });
-    } else {
-        builder.format(|out, record| writeln!(out, "amber: {}{}", prefix(record.level()), record.args()));
-    }
+    let (form, limit) = (Form::of(args), RateLimit::default());
+    builder.format(move |out, record| {
+        let place = (record.file_static().unwrap_or_default(), record.line().unwrap_or_default());
+        let Some(suppressed) = limit.admit(place, Instant::now()) else { return Ok(()) };
+        if suppressed > 0 {
+            let (file, line) = place;
+            let text = format!("{suppressed} messages like the next one were left out ({file}:{line})");
+            writeln!(out, "{}", form.line(record.level(), &text))?;
+        }
+        writeln!(out, "{}", form.line(record.level(), &record.args().to_string()))
+    });
     builder.init();
     Ok(())
+}
+
+/// What a line of the log looks like.
+enum Form {
+    /// As runc writes it.
+    Entry(LogFormat),
+    /// With the time since the start.
+    Timed(Instant),
+    /// As a message of a program.
+    Message,
+}
+
+impl Form {
+    fn of(args: &GlobalArgs) -> Form {
+        match (args.log_format, &args.log) {
+            (Some(format), _) => Form::Entry(format),
+            (None, Some(_)) => Form::Timed(Instant::now()),
+            (None, None) => Form::Message,
+        }
+    }
+
+    fn line(&self, level: Level, message: &str) -> String {
+        match self {
+            Form::Entry(format) => entry(*format, level, message),
+            Form::Timed(start) => {
+                let time = start.elapsed().as_secs_f64();
+                format!("[{time:12.6}] {}{}", prefix(level), printable(message))
+            }
+            Form::Message => format!("amber: {}{}", prefix(level), printable(message)),
+        }
+    }
 }
 
 /// Tells why a command failed: in one line on standard error, and in the log where that is another file.
@@ -46,7 +79,7 @@ pub fn report_early(log: Option<&Path>, format: Option<LogFormat>, message: &str
     if let Some(path) = log {
         let line = match format {
             Some(format) => entry(format, Level::Error, message),
-            None => format!("{}{message}", prefix(Level::Error)),
+            None => format!("{}{}", prefix(Level::Error), printable(message)),
         };
         let file = OpenOptions::new().append(true).create(true).open(path);
         // Standard error has it as well.
@@ -59,8 +92,13 @@ fn complain(is_logged: bool, format: Option<LogFormat>, message: &str) {
     // Who has no standard error has the status.
     let _ = match format.filter(|_| !is_logged) {
         Some(format) => writeln!(io::stderr(), "{}", entry(format, Level::Error, message)),
-        None => writeln!(io::stderr(), "amber: {message}"),
+        None => writeln!(io::stderr(), "amber: {}", printable(message)),
     };
+}
+
+/// Tells of an error where there are no flags, in one line on standard error.
+pub fn complain_plainly(message: &str) {
+    complain(false, None, message);
 }
 
 /// A line of the log as runc writes it.
@@ -74,7 +112,9 @@ fn entry(format: LogFormat, level: Level, message: &str) -> String {
     };
     let time = humantime::format_rfc3339_seconds(SystemTime::now());
     match format {
-        LogFormat::Json => serde_json::json!({"level": level, "msg": message, "time": time.to_string()}).to_string(),
+        LogFormat::Json => {
+            serde_json::json!({"level": level, "msg": printable(message), "time": time.to_string()}).to_string()
+        }
         LogFormat::Text => format!("time=\"{time}\" level={level} msg={message:?}"),
     }
 }

@@ -16,7 +16,9 @@ mod mounts;
 mod oci;
 mod outlook;
 mod platforms;
+mod printable;
 mod quick;
+mod rate;
 mod resources;
 #[cfg(test)]
 mod sandbox_tests;
@@ -52,7 +54,7 @@ fn main() -> ExitCode {
     if let Some(result) = oci::role() {
         return ExitCode::from(result.unwrap_or_else(|error| {
             terminal::restore_terminal();
-            let _ = writeln!(io::stderr(), "amber: {error:#}");
+            logging::complain_plainly(&format!("{error:#}"));
             FAILED
         }));
     }
@@ -113,8 +115,7 @@ fn run(cli: Cli) -> Result<u8> {
 fn refuse(complaint: &str) -> u8 {
     let Salvaged { oci, log, format } = cli::salvage(env::args_os());
     let Some(command) = oci else {
-        // Who has no standard error has the status.
-        let _ = writeln!(io::stderr(), "amber: {complaint}; see amber --help");
+        logging::complain_plainly(&format!("{complaint}; see amber --help"));
         return FAILED;
     };
     logging::report_early(log.as_deref(), format, &format!("{complaint}; see amber {command} --help"));
@@ -127,9 +128,11 @@ fn one_line(complaint: &str) -> String {
     lines.collect::<Vec<_>>().join(" ").trim_start_matches("error: ").to_owned()
 }
 
-/// Prints a text; whoever reads it may stop early, as `head` does.
+/// Prints a text, lines of what is [printable]; whoever reads it may stop early, as `head` does.
+///
+/// [printable]: printable::printable
 pub fn print(text: &str) -> Result<u8> {
-    match io::stdout().write_all(text.as_bytes()) {
+    match io::stdout().write_all(printable::printable_lines(text).as_bytes()) {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error).context("standard output"),
         _ => Ok(0),
     }
@@ -143,7 +146,8 @@ fn report_panic(info: &panic::PanicHookInfo<'_>) {
     let message = payload.downcast_ref::<&str>().copied().or(payload.downcast_ref::<String>().map(String::as_str));
     let message = message.unwrap_or("no message");
     let place = info.location().map(|place| format!(" at {}:{}", place.file(), place.line())).unwrap_or_default();
-    let _ =
-        writeln!(io::stderr(), "amber: internal error{place}: {message}; this is a defect of Amber, please report it");
+    logging::complain_plainly(&format!(
+        "internal error{place}: {message}; this is a defect of Amber, please report it"
+    ));
     process::exit(FAILED.into());
 }

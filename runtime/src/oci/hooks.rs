@@ -1,7 +1,7 @@
 //! Programs of the host that run at certain times of a container's life, with its state on standard input. Those that are
 //! programs of the container run [inside](super::inside).
 
-use std::io::{Read, Write};
+use std::io::{self, Read, Write};
 use std::os::unix::process::CommandExt;
 use std::process::{Command, ExitStatus, Stdio};
 use std::thread;
@@ -154,10 +154,14 @@ pub fn conclude(hook: &Hook, end: Option<Option<String>>, out: &str, err: &str) 
     }
 }
 
-/// What a hook prints. One that leaves a process of its own behind ends the pipe late; that is its own business.
+/// How much of what a hook prints is kept for the message that it failed: one in the container may print without end.
+const KEPT: u64 = 64 << 10;
+
+/// What a hook prints, or the beginning of it. One that leaves a process of its own behind ends the pipe late; that is its own business.
 pub fn read_all(mut from: impl Read) -> String {
     let mut text = Vec::new();
     // What was read until an error is shown.
-    let _ = from.read_to_end(&mut text);
+    let _ = from.by_ref().take(KEPT).read_to_end(&mut text);
+    let _ = io::copy(&mut from, &mut io::sink());
     String::from_utf8_lossy(&text).into_owned()
 }

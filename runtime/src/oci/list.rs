@@ -8,6 +8,7 @@ use serde_json::Value;
 use super::Runtime;
 use crate::accounts;
 use crate::cli::{ListArgs, ListFormat};
+use crate::printable::printable;
 
 /// Prints the state of one container.
 ///
@@ -63,11 +64,14 @@ pub fn command(runtime: &Runtime, args: &ListArgs) -> Result<u8> {
 
 /// Columns with as much room as the longest entry needs, and at least `least`; the last has as much as it takes.
 pub fn table(rows: &[Vec<String>], least: usize) -> String {
+    // A name with ends of lines in it must not look like further rows.
+    let rows: Vec<Vec<_>> = rows.iter().map(|row| row.iter().map(|cell| printable(cell)).collect()).collect();
     let columns = rows.first().map_or(0, Vec::len);
-    let width = |column: usize| rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.len() + 3).max();
+    let width =
+        |column: usize| rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count() + 3).max();
     let widths: Vec<usize> = (0..columns).map(|column| width(column).unwrap_or(0).max(least)).collect();
     let mut text = String::new();
-    for row in rows {
+    for row in &rows {
         for (column, cell) in row.iter().enumerate() {
             let width = if column + 1 < columns { widths.get(column).copied().unwrap_or(0) } else { 0 };
             text.push_str(&format!("{cell:width$}"));

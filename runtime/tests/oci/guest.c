@@ -109,6 +109,11 @@ int main(int count, char **arguments) {
         for (;;)
             pause();
     }
+    if (!strcmp(what, "repeat")) {
+        for (int i = atoi(arguments[2]); i > 0; i--)
+            getppid();
+        return 0;
+    }
     if (!strcmp(what, "copy")) {
         char buffer[512];
         ssize_t length;

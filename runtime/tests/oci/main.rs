@@ -10,6 +10,7 @@ mod forms;
 mod hooks;
 mod leftovers;
 mod lifecycle;
+mod messages;
 mod outlook;
 mod systemd;
 mod systemd_bus;

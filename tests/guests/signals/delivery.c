@@ -377,4 +377,23 @@ TEST(queue_limit) {
         queued++;
     CHECK_EQ(queued, 5);
     CHECK_EQ(errno, EAGAIN);
+    // What carries words of its own is refused, whichever call it comes by; the limit is one for all.
+    siginfo_t info = {.si_signo = SIGRTMIN, .si_code = SI_QUEUE}, taken;
+    int self = CHECK_OK(syscall(SYS_pidfd_open, getpid(), 0));
+    CHECK_ERR(syscall(SYS_rt_sigqueueinfo, getpid(), SIGRTMIN, &info), EAGAIN);
+    CHECK_ERR(syscall(SYS_rt_tgsigqueueinfo, getpid(), getpid(), SIGRTMIN, &info), EAGAIN);
+    CHECK_ERR(syscall(SYS_pidfd_send_signal, self, SIGRTMIN, &info, 0), EAGAIN);
+    CHECK_ERR(syscall(SYS_tgkill, getpid(), getpid(), SIGRTMIN), EAGAIN);
+    // kill(2) and signals that do not queue come, without their words.
+    block(SIG_BLOCK, SIGUSR1);
+    info.si_signo = SIGUSR1;
+    info.si_pid = 77;
+    CHECK_OK(syscall(SYS_rt_sigqueueinfo, getpid(), SIGUSR1, &info));
+    CHECK_OK(syscall(SYS_pidfd_send_signal, self, SIGRTMIN, NULL, 0));
+    sigset_t set;
+    sigemptyset(&set);
+    sigaddset(&set, SIGUSR1);
+    CHECK_EQ(sigwaitinfo(&set, &taken), SIGUSR1);
+    CHECK(taken.si_code == SI_USER && taken.si_pid == 0);
+    close(self);
 }

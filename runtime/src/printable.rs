@@ -1,0 +1,88 @@
+//! Text that a guest had a hand in, made fit for a terminal, a log or a list.
+
+use std::borrow::Cow;
+use std::io::{self, Write};
+
+/// A text without anything that would not be seen as itself: control characters of any kind, marks that change the
+/// direction of writing, other invisible characters and odd spaces are written as in JSON (`\n`, `\u001b`). What is JSON
+/// already stays the same JSON.
+pub fn printable(text: &str) -> Cow<'_, str> {
+    if text.chars().all(is_printable) {
+        return Cow::Borrowed(text);
+    }
+    let mut out = String::with_capacity(text.len() + 16);
+    for c in text.chars() {
+        match c {
+            '\n' => out.push_str("\\n"),
+            '\r' => out.push_str("\\r"),
+            '\t' => out.push_str("\\t"),
+            c if is_printable(c) => out.push(c),
+            c => c.encode_utf16(&mut [0; 2]).iter().for_each(|unit| out.push_str(&format!("\\u{unit:04x}"))),
+        }
+    }
+    Cow::Owned(out)
+}
+
+/// The same for a text of several lines.
+pub fn printable_lines(text: &str) -> Cow<'_, str> {
+    if text.chars().all(|c| c == '\n' || is_printable(c)) {
+        return Cow::Borrowed(text);
+    }
+    Cow::Owned(text.split('\n').map(printable).collect::<Vec<_>>().join("\n"))
+}
+
+/// What `escape_debug` would leave as it is, if it did not look at quotes.
+fn is_printable(c: char) -> bool {
+    matches!(c, ' '..='~') || c.escape_debug().len() == 1
+}
+
+/// Passes text on, printable: each write is one or more lines.
+pub struct Printable<W>(pub W);
+
+impl<W: Write> Write for Printable<W> {
+    fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
+        self.0.write_all(printable_lines(&String::from_utf8_lossy(buf)).as_bytes())?;
+        Ok(buf.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.0.flush()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_not_seen_is_escaped() {
+        for (text, shown) in [
+            ("plain \"quoted\" \\ ünïcode 漢字 🦀", "plain \"quoted\" \\ ünïcode 漢字 🦀"),
+            ("a\u{1b}[31mred\r\n\tb\u{7f}\0", "a\\u001b[31mred\\r\\n\\tb\\u007f\\u0000"),
+            (
+                "\u{9b}2J \u{202e}txt.exe\u{2066} \u{200b}\u{a0}\u{feff}",
+                "\\u009b2J \\u202etxt.exe\\u2066 \\u200b\\u00a0\\ufeff",
+            ),
+            ("\u{2028}\u{e0041}", "\\u2028\\udb40\\udc41"),
+        ] {
+            assert_eq!(printable(text), shown);
+        }
+        assert_eq!(printable_lines("a\nb\u{1b}\n"), "a\nb\\u001b\n");
+    }
+
+    #[test]
+    fn json_stays_the_same() {
+        let value = serde_json::json!({"a\u{9b}": ["\u{202e}\u{e0041}", "\n\u{1b}\u{7f}", "\\ \""]});
+        let text = serde_json::to_string_pretty(&value).unwrap();
+        let safe = printable_lines(&text);
+        assert!(safe.chars().all(|c| c == '\n' || is_printable(c)));
+        assert_eq!(serde_json::from_str::<serde_json::Value>(&safe).unwrap(), value);
+    }
+
+    #[test]
+    fn a_writer_keeps_ends_of_lines() {
+        let mut out = Printable(Vec::new());
+        out.write_all(b"[pid 1] \xff\x1b[2J\n").unwrap();
+        assert_eq!(String::from_utf8(out.0).unwrap(), "[pid 1] \u{fffd}\\u001b[2J\n");
+    }
+}
