@@ -126,7 +126,7 @@ fn a_bundle_runs() {
                      echo $l;; esac; done < /proc/self/status; ulimit -n; echo x > /secret; exit 5"],
             "env": ["PATH=/bin", "A=b"],
             "cwd": "/tmp",
-            "capabilities": {"bounding": ["CAP_KILL"], "permitted": ["CAP_KILL"], "effective": ["CAP_KILL"]},
+            "capabilities": {"bounding": ["CAP_KILL"], "permitted": ["CAP_KILL"], "inheritable": ["CAP_KILL"], "ambient": ["CAP_KILL"]},
             "rlimits": [{"type": "RLIMIT_NOFILE", "hard": 64, "soft": 32}],
             "noNewPrivileges": true
         },
