@@ -83,6 +83,14 @@ pub struct Kernel {
     pub host_terminal: Option<OwnedFd>,
 }
 
+impl Drop for Kernel {
+    fn drop(&mut self) {
+        // Host threads that wait for work outlive no kernel.
+        self.workers.dismiss();
+        self.timers.end();
+    }
+}
+
 /// The names sethostname(2) and setdomainname(2) set, at most 64 bytes each.
 #[derive(Clone, Debug)]
 pub struct HostNames {

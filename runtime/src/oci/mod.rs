@@ -3,7 +3,7 @@
 mod announce;
 mod cgroup;
 mod console;
-mod control;
+pub mod control;
 mod create;
 mod delete;
 mod events;

@@ -103,6 +103,14 @@ impl Workers {
         }
     }
 
+    /// Lets the host threads go that wait, since there will be no task any more.
+    pub(crate) fn dismiss(&self) {
+        for idle in std::mem::take(&mut *self.idle.lock()) {
+            *idle.worker.order.lock() = Order::End;
+            idle.worker.ordered.notify_one();
+        }
+    }
+
     /// Waits for the next task; none if there is none for long.
     fn next(&self, worker: &Arc<Worker>) -> Option<Start> {
         let deadline = Instant::now() + PATIENCE;

@@ -30,6 +30,8 @@ struct State {
     alarms: BTreeMap<(u64, u64), Weak<dyn Expire>>,
     next_id: u64,
     running: bool,
+    /// The sandbox is gone, and with it whatever a moment could matter to.
+    ended: bool,
 }
 
 /// A moment somebody waits for; dropping it calls it off.
@@ -67,9 +69,15 @@ impl TimerService {
         Alarm { service: Arc::downgrade(self), key }
     }
 
+    /// Lets the host thread go.
+    pub(crate) fn end(&self) {
+        self.state.lock().ended = true;
+        self.changed.notify_one();
+    }
+
     fn run(self: Arc<Self>) {
         let mut state = self.state.lock();
-        loop {
+        while !state.ended {
             match state.alarms.first_key_value().map(|((at, _), _)| *at) {
                 Some(at) if at <= monotonic() => {
                     let target = state.alarms.pop_first();

@@ -1,0 +1,383 @@
+//! A platform without a processor: guest threads do what a [`Program`] says, so that the whole kernel runs in the process
+//! of the fuzzer, where its coverage is seen.
+
+use std::any::Any;
+use std::collections::BTreeMap;
+use std::io;
+use std::ops::Range;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use amber_abi::{Errno, Signal};
+use amber_platform::{
+    Access, AddressSpace, Breakpoint, Context, DebugRegisters, FloatingFormat, FloatingPoint, FrameRange, Frames,
+    GuestMemory, HostFault, Interrupter, PAGE_SIZE, Platform, Protection, Registers, Room, RunState, Trap,
+};
+use parking_lot::Mutex;
+
+/// The first address a guest may not map.
+const LIMIT: u64 = 0x7fff_ffff_f000;
+/// Bytes of a `syscall` instruction.
+const SYSCALL_LENGTH: u64 = 2;
+/// Bytes of the floating-point state: the legacy part, the header of XSAVE and AVX.
+const STATE_SIZE: usize = 832;
+/// x87, SSE and AVX.
+const COMPONENTS: u64 = 7;
+/// How often a store is tried again after a fault.
+const MOST_FAULTS: u32 = 3;
+
+/// What a guest thread does next.
+pub enum Step {
+    /// This system call. The result is in `rax` at the next step.
+    Call(u64, [u64; 6]),
+    /// Stores bytes at an address, with the faults that a processor would raise.
+    Store(u64, Vec<u8>),
+    /// An exception, as the signal that Linux makes of it.
+    Exception(Signal),
+    /// Nothing.
+    Pass,
+}
+
+/// The code of a guest thread.
+pub trait Program: Send {
+    /// Decides what is next.
+    fn step(&mut self, processor: &mut Processor<'_>) -> Step;
+}
+
+/// What a guest thread sees.
+pub struct Processor<'a> {
+    /// Its registers.
+    pub registers: &'a mut Registers,
+    space: &'a Space,
+}
+
+impl Processor<'_> {
+    /// Reads what is mapped at an address; false if not all of it is.
+    pub fn load(&self, at: u64, buf: &mut [u8]) -> bool {
+        let mapped = self.space.mapped.lock();
+        mapped.access(
+            at,
+            buf.len(),
+            |protection| protection.read,
+            |frame, range| {
+                self.space.memory.read(frame, &mut buf[range]);
+            },
+        ) == buf.len()
+    }
+}
+
+/// The platform. Each new guest thread gets its program from `programs`.
+pub struct Machine {
+    memory: Arc<GuestMemory>,
+    programs: Arc<Mutex<Programs>>,
+    steps: Arc<AtomicU64>,
+    format: FloatingFormat,
+}
+
+/// Makes the program of the next guest thread.
+pub type Programs = dyn FnMut() -> Box<dyn Program> + Send;
+
+impl Machine {
+    /// A platform whose guest threads do what `programs` says.
+    pub fn new(memory: Arc<GuestMemory>, programs: impl FnMut() -> Box<dyn Program> + Send + 'static) -> Arc<Machine> {
+        let mut initial = vec![0; STATE_SIZE];
+        initial[24..28].copy_from_slice(&0x1f80u32.to_le_bytes());
+        initial[464..472].copy_from_slice(&COMPONENTS.to_le_bytes());
+        let format = FloatingFormat::learn(initial).expect("the state is large enough");
+        let programs = Arc::new(Mutex::new(programs));
+        Arc::new(Machine { memory, programs, steps: Arc::default(), format })
+    }
+
+    /// How many steps were taken so far.
+    pub fn steps(&self) -> u64 {
+        self.steps.load(Ordering::Relaxed)
+    }
+}
+
+impl Platform for Machine {
+    fn name(&self) -> &'static str {
+        "fuzz"
+    }
+
+    fn address_limit(&self) -> u64 {
+        LIMIT
+    }
+
+    fn new_address_space(&self) -> Result<Arc<dyn AddressSpace>, HostFault> {
+        Ok(Arc::new(Space { memory: self.memory.clone(), mapped: Mutex::default() }))
+    }
+
+    fn new_context(&self) -> Result<Box<dyn Context>, HostFault> {
+        Ok(Box::new(Thread {
+            programs: self.programs.clone(),
+            steps: self.steps.clone(),
+            state: Arc::default(),
+            program: None,
+            pending: None,
+            call_site: None,
+            floating_point: self.format.initial(),
+            format: self.format.clone(),
+        }))
+    }
+}
+
+/// A guest address space.
+struct Space {
+    memory: Arc<GuestMemory>,
+    mapped: Mutex<Mapped>,
+}
+
+/// A run of pages: its end, its first frame and what may be done there.
+#[derive(Clone, Copy)]
+struct Run {
+    end: u64,
+    frame: u64,
+    protection: Protection,
+}
+
+/// What is mapped, by the first address of each run.
+#[derive(Clone, Default)]
+struct Mapped(BTreeMap<u64, Run>);
+
+impl Mapped {
+    /// Cuts the run that goes over `at`, so that none does.
+    fn cut(&mut self, at: u64) {
+        if let Some((&start, run)) = self.0.range_mut(..at).next_back()
+            && run.end > at
+        {
+            let tail = Run { frame: run.frame + (at - start), ..*run };
+            run.end = at;
+            self.0.insert(at, tail);
+        }
+    }
+
+    fn remove(&mut self, range: &Range<u64>) {
+        self.cut(range.start);
+        self.cut(range.end);
+        let gone: Vec<u64> = self.0.range(range.clone()).map(|(&start, _)| start).collect();
+        for start in gone {
+            self.0.remove(&start);
+        }
+    }
+
+    /// Goes through memory as far as it is mapped and allowed; returns how many bytes that are.
+    fn access(
+        &self,
+        at: u64,
+        len: usize,
+        allowed: impl Fn(Protection) -> bool,
+        mut piece: impl FnMut(u64, Range<usize>),
+    ) -> usize {
+        let mut done = 0;
+        while done < len {
+            let Some(here) = at.checked_add(done as u64) else { break };
+            let Some((&start, run)) = self.0.range(..=here).next_back() else { break };
+            if run.end <= here || !allowed(run.protection) {
+                break;
+            }
+            let some = (run.end - here).min((len - done) as u64) as usize;
+            piece(run.frame + (here - start), done..done + some);
+            done += some;
+        }
+        done
+    }
+}
+
+impl AddressSpace for Space {
+    fn map(&self, at: u64, frames: FrameRange, protection: Protection) {
+        assert!(at % PAGE_SIZE == 0 && frames.start % PAGE_SIZE == 0 && frames.len % PAGE_SIZE == 0, "whole pages");
+        assert!(frames.end() <= self.memory.limit(), "frames lie inside guest memory");
+        let end = at.checked_add(frames.len).filter(|&end| end <= LIMIT).expect("mappings lie below the limit");
+        let mut mapped = self.mapped.lock();
+        mapped.remove(&(at..end));
+        if end > at {
+            mapped.0.insert(at, Run { end, frame: frames.start, protection });
+        }
+    }
+
+    fn unmap(&self, range: Range<u64>, released: Vec<Frames>) {
+        assert!(range.start % PAGE_SIZE == 0 && range.end % PAGE_SIZE == 0, "whole pages");
+        self.mapped.lock().remove(&range);
+        drop(released);
+    }
+
+    fn protect(&self, range: Range<u64>, protection: Protection) {
+        let mut mapped = self.mapped.lock();
+        mapped.cut(range.start);
+        mapped.cut(range.end);
+        for (_, run) in mapped.0.range_mut(range) {
+            run.protection = protection;
+        }
+    }
+
+    fn synchronize(&self) {}
+
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
+}
+
+impl Space {
+    /// Stores bytes as a processor does, up to the first page that cannot be written.
+    fn store(&self, at: u64, bytes: &[u8]) -> usize {
+        let mapped = self.mapped.lock();
+        mapped.access(
+            at,
+            bytes.len(),
+            |protection| protection.write,
+            |frame, range| {
+                self.memory.write(frame, &bytes[range]);
+            },
+        )
+    }
+}
+
+/// A store that is not done yet.
+struct Pending {
+    at: u64,
+    bytes: Vec<u8>,
+    faults: u32,
+}
+
+/// Where a guest thread runs.
+struct Thread {
+    programs: Arc<Mutex<Programs>>,
+    steps: Arc<AtomicU64>,
+    state: Arc<RunState>,
+    program: Option<Box<dyn Program>>,
+    pending: Option<Pending>,
+    /// Where the instruction of the last call is: who comes back to it makes the call again.
+    call_site: Option<u64>,
+    floating_point: FloatingPoint,
+    format: FloatingFormat,
+}
+
+impl Thread {
+    fn next(&mut self, space: &Space, registers: &mut Registers) -> Option<Trap> {
+        if let Some(pending) = self.pending.take() {
+            return self.store(space, pending);
+        }
+        if registers.rip >= LIMIT {
+            return Some(exception(Signal::SIGSEGV, registers.rip));
+        }
+        self.steps.fetch_add(1, Ordering::Relaxed);
+        if self.call_site == Some(registers.rip) {
+            return Some(self.call(registers));
+        }
+        let program = self.program.get_or_insert_with(|| (self.programs.lock())());
+        match program.step(&mut Processor { registers, space }) {
+            Step::Call(number, [rdi, rsi, rdx, r10, r8, r9]) => {
+                *registers = Registers { rax: number, rdi, rsi, rdx, r10, r8, r9, ..*registers };
+                Some(self.call(registers))
+            }
+            Step::Store(at, bytes) => self.store(space, Pending { at, bytes, faults: 0 }),
+            Step::Exception(signal) => Some(exception(signal, registers.rip)),
+            Step::Pass => None,
+        }
+    }
+
+    fn call(&mut self, registers: &mut Registers) -> Trap {
+        self.call_site = Some(registers.rip);
+        registers.orig_rax = registers.rax;
+        registers.rax = Errno::ENOSYS.to_register();
+        registers.rcx = registers.rip + SYSCALL_LENGTH;
+        registers.rip += SYSCALL_LENGTH;
+        registers.r11 = registers.eflags;
+        Trap::Syscall
+    }
+
+    fn store(&mut self, space: &Space, mut pending: Pending) -> Option<Trap> {
+        let done = space.store(pending.at, &pending.bytes);
+        if done == pending.bytes.len() {
+            return None;
+        }
+        pending.bytes.drain(..done);
+        pending.at = pending.at.wrapping_add(done as u64);
+        pending.faults = if done > 0 { 1 } else { pending.faults + 1 };
+        let address = pending.at;
+        if pending.faults < MOST_FAULTS {
+            self.pending = Some(pending);
+        }
+        if address >= LIMIT {
+            self.pending = None;
+            return Some(exception(Signal::SIGSEGV, 0));
+        }
+        Some(Trap::PageFault { address, access: Access::Write })
+    }
+}
+
+fn exception(signal: Signal, address: u64) -> Trap {
+    // SI_KERNEL
+    Trap::Exception { signal: signal.raw(), code: 0x80, address }
+}
+
+impl Context for Thread {
+    fn run(&mut self, space: &dyn AddressSpace, registers: &mut Registers) -> Result<Trap, HostFault> {
+        let space = space.as_any().downcast_ref::<Space>().expect("a space of this platform");
+        loop {
+            if self.state.take_interrupt() {
+                return Ok(Trap::Interrupted);
+            }
+            if let Some(trap) = self.next(space, registers) {
+                return Ok(trap);
+            }
+        }
+    }
+
+    fn fork_space(&mut self, space: &dyn AddressSpace) -> Result<Arc<dyn AddressSpace>, HostFault> {
+        let space = space.as_any().downcast_ref::<Space>().expect("a space of this platform");
+        let mapped = space.mapped.lock().clone();
+        Ok(Arc::new(Space { memory: space.memory.clone(), mapped: Mutex::new(mapped) }))
+    }
+
+    fn prepare_thread(&mut self, _space: &dyn AddressSpace) -> Result<Room, HostFault> {
+        Ok(Room::plenty())
+    }
+
+    fn rest(&mut self) {
+        self.program = None;
+        self.pending = None;
+        self.call_site = None;
+        self.floating_point = self.format.initial();
+    }
+
+    fn floating_point(&mut self) -> Result<FloatingPoint, HostFault> {
+        Ok(self.floating_point.clone())
+    }
+
+    fn set_floating_point(&mut self, state: &FloatingPoint) -> Result<(), HostFault> {
+        if !self.format.accepts(state) {
+            let source = io::Error::from(io::ErrorKind::InvalidInput);
+            return Err(HostFault { what: "setting the floating-point state".to_owned(), source });
+        }
+        self.floating_point = state.clone();
+        Ok(())
+    }
+
+    fn reset_floating_point(&mut self) -> Result<(), HostFault> {
+        self.floating_point = self.format.initial();
+        Ok(())
+    }
+
+    fn set_breakpoints(&mut self, breakpoints: &[Breakpoint]) -> Result<(), HostFault> {
+        let set = DebugRegisters::of(breakpoints, LIMIT);
+        set.map(|_| ()).map_err(|source| HostFault { what: "setting breakpoints".to_owned(), source })
+    }
+
+    fn breakpoints_hit(&self) -> u8 {
+        0
+    }
+
+    fn interrupter(&self) -> Arc<dyn Interrupter> {
+        Arc::new(Bell(self.state.clone()))
+    }
+}
+
+/// Makes a thread come back from its program.
+struct Bell(Arc<RunState>);
+
+impl Interrupter for Bell {
+    fn interrupt(&self) {
+        self.0.interrupt();
+    }
+}

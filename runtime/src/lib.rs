@@ -1,0 +1,154 @@
+//! The `amber` program, as a library: for `main`, and for those who try one of its parts.
+#![forbid(unsafe_code)]
+
+pub mod accounts;
+pub mod bundle;
+mod caller;
+mod cli;
+mod confine;
+mod console;
+mod host_calls;
+mod install;
+mod launch;
+mod logging;
+mod metrics;
+mod mounts;
+pub mod oci;
+pub mod outlook;
+mod platforms;
+mod printable;
+mod quick;
+mod rate;
+mod resources;
+#[cfg(test)]
+mod sandbox_tests;
+mod seccomp;
+mod table;
+
+use std::env;
+use std::io::{self, Write};
+use std::panic;
+use std::process::{self, ExitCode};
+
+use amber_host::terminal;
+use amber_sentry::boot::{BootError, NetworkKind};
+use amber_sentry::profile::KernelProfile;
+use anyhow::{Context, Result};
+use clap::Parser;
+
+use crate::caller::Caller;
+use crate::cli::{Cli, Command, Network, Salvaged};
+use crate::oci::FailureKind;
+
+/// The exit status when Amber itself fails, as Docker has it: no program confuses it with its own.
+const FAILED: u8 = 125;
+/// The exit status of a command of runc's that was called wrongly, as runc has it.
+const MISUSED: u8 = 1;
+/// The exit status when the program was found but cannot be executed, as shells have it.
+const NOT_EXECUTABLE: u8 = 126;
+/// The exit status when the program was not found, as shells have it.
+const NOT_FOUND: u8 = 127;
+
+/// Does what the command line says, and answers with the status to exit with.
+pub fn main() -> ExitCode {
+    panic::set_hook(Box::new(report_panic));
+    if let Some(result) = oci::role() {
+        return ExitCode::from(result.unwrap_or_else(|error| {
+            terminal::restore_terminal();
+            logging::complain_plainly(&format!("{error:#}"));
+            FAILED
+        }));
+    }
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        // Help and the version that were asked for.
+        Err(error) if !error.use_stderr() => error.exit(),
+        Err(error) => return ExitCode::from(refuse(&one_line(&error.to_string()))),
+    };
+    let global = cli.global.clone();
+    let failed = cli.command.failed();
+    match run(cli) {
+        Ok(code) => ExitCode::from(code),
+        Err(error) => {
+            terminal::restore_terminal();
+            logging::report(&global, &format!("{error:#}"));
+            ExitCode::from(if failed == FAILED { status_of(&error) } else { failed })
+        }
+    }
+}
+
+/// What a shell's user expects as the exit status for an error.
+fn status_of(error: &anyhow::Error) -> u8 {
+    let failure = error.downcast_ref::<oci::Failure>().map(|failure| failure.kind);
+    match (error.downcast_ref(), failure) {
+        (Some(BootError::NotFound { .. }), _) | (_, Some(FailureKind::NotFound)) => NOT_FOUND,
+        (Some(BootError::NotExecutable { .. }), _) | (_, Some(FailureKind::NotExecutable)) => NOT_EXECUTABLE,
+        _ => FAILED,
+    }
+}
+
+fn run(cli: Cli) -> Result<u8> {
+    logging::start(&cli.global)?;
+    let release = cli.global.kernel.as_deref();
+    let profile = match release {
+        Some(text) => KernelProfile::new(text)
+            .with_context(|| format!("--kernel {text}: write a release of Linux, such as 6.12 or 5.10.234"))?,
+        None => KernelProfile::default(),
+    };
+    let mut config = match cli.command {
+        Command::Do(args) => {
+            let caller = Caller::take_over()?;
+            quick::sandbox(args, profile, &caller)?
+        }
+        Command::HostCalls(args) => return print(&host_calls::print(args.format, cli.global.platform)),
+        Command::Syscalls(args) => return print(&table::print(args.format, release.map(|_| profile.release()))),
+        Command::Install(args) => return install::install(&args),
+        Command::Uninstall(args) => return install::uninstall(&args),
+        command => return oci::command(command, &cli.global, profile),
+    };
+    if cli.global.network != Network::None {
+        config.network = NetworkKind::Host;
+    }
+    launch::launch(config, &cli.global)
+}
+
+/// Tells what is wrong with the command line, for commands of runc's as all their errors are told.
+fn refuse(complaint: &str) -> u8 {
+    let Salvaged { oci, log, format } = cli::salvage(env::args_os());
+    let Some(command) = oci else {
+        logging::complain_plainly(&format!("{complaint}; see amber --help"));
+        return FAILED;
+    };
+    logging::report_early(log.as_deref(), format, &format!("{complaint}; see amber {command} --help"));
+    MISUSED
+}
+
+/// What a complaint about the command line says, without the usage after it.
+fn one_line(complaint: &str) -> String {
+    let lines = complaint.lines().take_while(|line| !line.is_empty()).map(str::trim);
+    lines.collect::<Vec<_>>().join(" ").trim_start_matches("error: ").to_owned()
+}
+
+/// Prints a text, lines of what is [printable]; whoever reads it may stop early, as `head` does.
+///
+/// [printable]: printable::printable
+pub fn print(text: &str) -> Result<u8> {
+    match io::stdout().write_all(printable::printable_lines(text).as_bytes()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error).context("standard output"),
+        _ => Ok(0),
+    }
+}
+
+/// One line for the operator instead of a trace: a panic is a defect of Amber, never of the input. The sandbox ends with
+/// it, whichever thread it was: one that went on without a thread would wait for it for ever.
+fn report_panic(info: &panic::PanicHookInfo<'_>) {
+    terminal::restore_terminal();
+    let payload = info.payload();
+    let message = payload.downcast_ref::<&str>().copied().or(payload.downcast_ref::<String>().map(String::as_str));
+    let message = message.unwrap_or("no message");
+    let place = info.location().map(|place| format!(" at {}:{}", place.file(), place.line())).unwrap_or_default();
+    logging::complain_plainly(&format!(
+        "internal error{place}: {message}; this is a defect of Amber, please report it"
+    ));
+    process::exit(FAILED.into());
+}
