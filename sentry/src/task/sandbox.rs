@@ -62,6 +62,12 @@ impl SandboxEnd {
         }
     }
 
+    /// Whether the first process and every other task have ended.
+    pub(crate) fn is_over(&self) -> bool {
+        let state = self.state.lock();
+        state.running == 0 && state.status.is_some()
+    }
+
     /// Waits until the first process has stopped more often than `seen` times, and answers how often; none at the end.
     pub fn wait_for_stop(&self, seen: u64) -> Option<u64> {
         let mut state = self.state.lock();
