@@ -37,6 +37,14 @@ pub fn description() -> &'static Description {
     FOUND.get_or_init(|| parse(&std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default()))
 }
 
+/// Features that guests are not given: memory protection keys.
+const NOT_OFFERED: [&str; 2] = ["pku", "ospke"];
+
+fn offered(flags: &str) -> String {
+    let flags: Vec<&str> = flags.split_whitespace().filter(|flag| !NOT_OFFERED.contains(flag)).collect();
+    flags.join(" ")
+}
+
 fn parse(text: &str) -> Description {
     let first = text.split("\n\n").next().unwrap_or_default();
     let field = |wanted: &str| {
@@ -52,7 +60,7 @@ fn parse(text: &str) -> Description {
         megahertz: field("cpu MHz"),
         cache_kilobytes: field("cache size").trim_end_matches(" KB").parse().unwrap_or(0),
         level: field("cpuid level"),
-        flags: field("flags"),
+        flags: offered(&field("flags")),
         bogomips: field("bogomips"),
     }
 }

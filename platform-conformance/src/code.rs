@@ -81,6 +81,17 @@ code! {
     keep_floating: "movq xmm7, rdi" "fld1" "syscall" "2: movq rdi, xmm7" "syscall" "jmp 2b";
     /// Calls with xmm7 in rdi for ever.
     tell_floating: "2: movq rdi, xmm7" "stmxcsr [rsp]" "mov esi, [rsp]" "syscall" "jmp 2b";
+    /// Loads PKRU from rsi, and calls with what it is in r8 from the second call on; for ever.
+    load_keys: "xor ecx, ecx" "xor edx, edx" "mov eax, esi" "wrpkru" "2: syscall" "xor ecx, ecx" "rdpkru" "mov r8d, eax"
+        "jmp 2b";
+    /// Calls with PKRU in r8 for ever.
+    tell_keys: "2: xor ecx, ecx" "rdpkru" "mov r8d, eax" "syscall" "jmp 2b";
+    /// Calls with the components of vector state that are switched on in r8.
+    tell_components: "xor ecx, ecx" "xgetbv" "mov r8d, eax" "syscall";
+    /// Loads all vector state from rdi, and calls for ever.
+    load_state: "mov eax, -1" "mov edx, -1" "xrstor64 [rdi]" "2: syscall" "jmp 2b";
+    /// Stores all vector state at rdi, and calls.
+    store_state: "mov eax, -1" "mov edx, -1" "xsave64 [rdi]" "syscall";
     /// The call in rax, then call 9999 with what the first gave in rsi.
     call_and_tell: "syscall" "mov rsi, rax" "mov eax, 9999" "syscall";
     /// Pops the flags, pushes them again into r8, and calls.

@@ -3,7 +3,7 @@
 use amber_platform::{PAGE_SIZE, Trap};
 
 use crate::code;
-use crate::guest::{CODE, Guest, Machine};
+use crate::guest::{CODE, DATA, Guest, Machine};
 
 /// Addresses of the kernel half, and ones no pointer has.
 const BEYOND: [u64; 11] = [
@@ -47,6 +47,32 @@ const PRIVILEGED: [&[u8]; 24] = [
     &[0x0f, 0x00, 0xd8],       // ltr ax
     &[0xcd, 0x0e],             // int 14
 ];
+
+/// The ports around one by which a platform might leave its guests, in every form: number or register, in or out, once or
+/// repeated.
+const PORT: u64 = 0x10;
+const PORT_ACCESSES: [&[u8]; 16] = [
+    &[0xe6, 0x10],       // out 0x10, al
+    &[0xe7, 0x10],       // out 0x10, eax
+    &[0x66, 0xe7, 0x10], // out 0x10, ax
+    &[0xe6, 0x12],       // out 0x12, al
+    &[0xe4, 0x10],       // in al, 0x10
+    &[0xe5, 0x10],       // in eax, 0x10
+    &[0xe4, 0x13],       // in al, 0x13
+    &[0xee],             // out dx, al
+    &[0xef],             // out dx, eax
+    &[0xec],             // in al, dx
+    &[0xed],             // in eax, dx
+    &[0x6e],             // outsb
+    &[0xf3, 0x6e],       // rep outsb
+    &[0x6c],             // insb
+    &[0xf3, 0x6c],       // rep insb
+    &[0xf3, 0x6d],       // rep insd
+];
+/// `si_code` of a signal that stands for no particular cause.
+const SI_KERNEL: i32 = 0x80;
+/// The resume flag, which faults leave set.
+const RESUME: u64 = 1 << 16;
 
 /// Whether a trap is the guest's own fault, and no more than that.
 fn is_own_fault(trap: &Trap) -> bool {
@@ -202,5 +228,35 @@ pub fn the_time_stamp_counter_is_the_hosts(machine: &Machine) {
         assert!(seen + NEAR >= before && seen <= after + NEAR, "{before} {seen} {after}");
         assert!(seen > last);
         last = seen;
+    }
+}
+
+/// No port is a guest's, and the attempt changes no register: not at once, nor when the thread or another one goes on.
+pub fn ports_are_out_of_reach(machine: &Machine) {
+    for instruction in PORT_ACCESSES {
+        let mut guest = Guest::new(machine, instruction);
+        let r = &mut guest.registers;
+        (r.rax, r.rcx, r.rdx, r.rsi) = (0x1122_3344_5566_7788, 3, PORT, DATA + 64);
+        let before = guest.registers;
+        let trap = Trap::Exception { signal: libc::SIGSEGV, code: SI_KERNEL, address: 0 };
+        assert_eq!(guest.run(), trap, "{instruction:x?}");
+        guest.registers.eflags &= !RESUME;
+        assert_eq!(guest.registers, before, "{instruction:x?}");
+        guest.load(code::nothing());
+        guest.run_to_call();
+        let r = guest.registers;
+        assert_eq!((r.orig_rax, r.rdi, r.rsi), (before.rax, before.rdi, before.rsi), "{instruction:x?}");
+
+        guest.registers = before;
+        guest.load(instruction);
+        guest.registers.eflags = before.eflags;
+        assert_eq!(guest.run(), trap, "{instruction:x?}");
+        drop(guest);
+        let mut other = Guest::new(machine, code::nothing());
+        other.registers.rax = 5;
+        let given = other.registers;
+        other.run_to_call();
+        let r = other.registers;
+        assert_eq!((r.orig_rax, r.rdi, r.rsi, r.rdx), (5, given.rdi, given.rsi, given.rdx), "{instruction:x?}");
     }
 }

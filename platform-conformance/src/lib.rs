@@ -9,6 +9,7 @@ mod code;
 mod faults;
 mod guest;
 mod isolation;
+mod processor;
 mod spaces;
 mod threads;
 
@@ -19,6 +20,7 @@ pub use code::{Code, *};
 pub use faults::*;
 pub use guest::{CODE, DATA, Guest, Machine, READ, READ_EXECUTE, READ_WRITE};
 pub use isolation::*;
+pub use processor::*;
 pub use spaces::*;
 pub use threads::*;
 
@@ -92,10 +94,15 @@ macro_rules! conformance_tests {
             floating_point_is_kept,
             floating_point_moves_with_the_context,
             bad_floating_point_is_refused,
+            protection_keys_do_not_hinder_the_platform,
+            protection_keys_make_faults_of_their_own,
+            protection_keys_belong_to_one_thread,
+            vector_state_is_nobody_elses,
             published_answers_are_given,
             threads_have_answers_of_their_own,
             the_kernel_half_is_out_of_reach,
             privileged_instructions_are_refused,
+            ports_are_out_of_reach,
             flags_and_segments_stay_a_users,
             returns_to_nowhere_are_the_guests_own_fault,
             the_time_stamp_counter_is_the_hosts,

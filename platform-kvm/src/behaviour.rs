@@ -27,6 +27,8 @@ pub struct Behaviour {
     pub host_remembers_tables: bool,
     /// User code can read the bases of FS and GS, whatever `cpuid` says of it. Asked only where `syscall` stays in ring 3.
     pub users_read_bases: bool,
+    /// User code can set PKRU, whatever `cpuid` and control registers say of it. Asked only where `syscall` stays in ring 3.
+    pub users_set_keys: bool,
 }
 
 /// The behaviour as far as it is known.
@@ -38,6 +40,8 @@ pub struct Detected {
     remembers: AtomicBool,
     /// See [`Behaviour::users_read_bases`].
     bases: AtomicBool,
+    /// See [`Behaviour::users_set_keys`].
+    keys: AtomicBool,
     /// See [`has_breakpoints`].
     breakpoints: Mutex<Option<bool>>,
 }
@@ -49,6 +53,7 @@ impl Detected {
             syscall_stays_in_ring_3: self.stays.load(Ordering::Relaxed),
             host_remembers_tables: self.remembers.load(Ordering::Relaxed),
             users_read_bases: self.bases.load(Ordering::Relaxed),
+            users_set_keys: self.keys.load(Ordering::Relaxed),
         }
     }
 }
@@ -59,6 +64,8 @@ const CALL: [u8; 4] = [0x0f, 0x05, 0xeb, 0xfc];
 const READ_AND_CALL: [u8; 7] = [0x48, 0x8b, 0x07, 0x0f, 0x05, 0xeb, 0xf9];
 /// `rdfsbase rax`, `rdgsbase rbx`, `syscall`.
 const READ_BASES: [u8; 12] = [0xf3, 0x48, 0x0f, 0xae, 0xc0, 0xf3, 0x48, 0x0f, 0xae, 0xcb, 0x0f, 0x05];
+/// `xor ecx, ecx`, `rdpkru`, `syscall`.
+const READ_KEYS: [u8; 7] = [0x31, 0xc9, 0x0f, 0x01, 0xee, 0x0f, 0x05];
 /// `int n`.
 const INTERRUPT: u8 = 0xcd;
 
@@ -140,6 +147,16 @@ pub fn detect(shared: &std::sync::Arc<Shared>) -> Result<Behaviour, HostFault> {
         let told = context.run(&space, &mut registers)? == Trap::Syscall
             && (registers.orig_rax, registers.rbx) == (CODE, DATA);
         machine.detected.bases.store(told, Ordering::Relaxed);
+
+        let (space, mut registers) = prepare(&READ_KEYS)?;
+        if context.run(&space, &mut registers)? == Trap::Syscall {
+            machine.detected.keys.store(true, Ordering::Relaxed);
+            if !shared.pool.keeps_keys() {
+                let text =
+                    "self-test: guests can set protection keys that the host does not keep; use --platform ptrace";
+                return Err(fault(text, ErrorKind::Unsupported));
+            }
+        }
     }
     Ok(machine.behaviour())
 }

@@ -26,6 +26,9 @@ use crate::{Shared, fault, floating};
 /// `si_code` of a signal that stands for no particular cause.
 const SI_KERNEL: i32 = 0x80;
 
+/// So often a processor may be stopped on its way from the guest to a trap, by kicks.
+const MOST_TURNS: u32 = 10_000;
+
 /// What a context knows of the space it ran in last.
 struct Residence {
     residents: Arc<Residents>,
@@ -174,7 +177,7 @@ impl KvmContext {
             return Ok(None);
         }
         if let Some(state) = self.floating.take() {
-            floating::write(&core.fd, &state)?;
+            floating::write(&core.fd, &state, self.shared.pool.keys_at())?;
         }
         if self.answers_changed {
             core.set_answers(&self.answers);
@@ -334,7 +337,7 @@ impl KvmContext {
         space: &Space,
         r: &mut Registers,
     ) -> Result<Meaning, HostFault> {
-        loop {
+        for _ in 0..MOST_TURNS {
             let meaning = exits::understand(core, left?, space, &self.shared.machine, r)?;
             self.shared.machine.counters.count(Reason::of(match &meaning {
                 Meaning::Trap(trap) => Some(trap),
@@ -346,6 +349,7 @@ impl KvmContext {
             vcpu.immediate_exit().store(0, Ordering::SeqCst);
             left = core.run();
         }
+        Err(fault(format_args!("virtual processor at {:#x} does not get on", core.state().0.rip), ErrorKind::TimedOut))
     }
 
     /// Brings a guest that waits at the mailbox out of the machine. Its registers are those of its call.

@@ -18,6 +18,9 @@ mod cr4 {
 /// x87, SSE, AVX, and the three parts of AVX-512.
 const STATES: u64 = 0b1110_0111;
 
+/// The component of vector state that is PKRU.
+pub const KEYS: u32 = 9;
+
 /// What a virtual processor of this host is set up with.
 #[derive(Clone, Debug)]
 pub struct Features {
@@ -31,6 +34,8 @@ pub struct Features {
     pub states: u64,
     /// Bytes of the floating-point state.
     pub state_bytes: usize,
+    /// Where in it the host would keep PKRU, which no guest is to know of.
+    pub keys_at: Option<usize>,
 }
 
 fn leaf(cpuid: &CpuId, function: u32, index: u32) -> Option<kvm_cpuid_entry2> {
@@ -60,6 +65,7 @@ impl Features {
             .filter_map(|component| leaf(supported, 0xd, component))
             .map(|entry| (entry.ebx + entry.eax) as usize)
             .fold(576, usize::max);
+        let keys_at = leaf(supported, 0xd, KEYS).filter(|entry| entry.eax >= 4).map(|entry| entry.ebx as usize);
         for entry in cpuid.as_mut_slice() {
             match (entry.function, entry.index) {
                 // No MONITOR, VMX, x2APIC, TSC-deadline; no hypervisor either, since there is none the guest could talk to.
@@ -80,7 +86,7 @@ impl Features {
                 _ => {}
             }
         }
-        Features { cpuid, cr4, xcr0: has_xsave.then_some(states), states, state_bytes }
+        Features { cpuid, cr4, xcr0: has_xsave.then_some(states), states, state_bytes, keys_at }
     }
 
     /// Bits of a guest-physical address.

@@ -12,10 +12,13 @@ use crate::layout::{AREA_BYTES, AREAS, COMMON, MOST_PROCESSORS, TRAMPOLINE, code
 use crate::machine::Machine;
 use crate::mailbox::Mailbox;
 use crate::space::Space;
-use crate::vcpu::{Core, Left, user_flags};
+use crate::vcpu::{Core, Left, PortAccess, user_flags};
 
 /// `si_code` of a signal that stands for no particular cause.
 const SI_KERNEL: i32 = 0x80;
+/// `si_code` of a SIGSEGV for an access that the thread's protection keys forbid, and its mark in the error code.
+const SEGV_PKUERR: i32 = 4;
+const PROTECTION_KEY: u64 = 1 << 5;
 /// The entries of the vsyscall page and the calls they stand for.
 const VSYSCALLS: [(u64, i64); 3] = [
     (0xffff_ffff_ff60_0000, libc::SYS_gettimeofday),
@@ -127,8 +130,13 @@ pub fn understand(
         }
         return Ok(match left {
             Left::Kicked | Left::KickedInException => Meaning::Nothing,
-            // Another `out` to the trampoline's port: to the guest, no port is allowed.
-            Left::Port(_) | Left::Halted => segmentation(),
+            // Another access to the trampoline's port: to the guest, no port is allowed.
+            Left::Port(access) => {
+                core.finish_port_access()?;
+                undo_port_access(access, space, machine, r);
+                segmentation()
+            }
+            Left::Halted => segmentation(),
         });
     }
     let Some(offset) = stub_offset(rip) else {
@@ -216,6 +224,48 @@ fn at_mailbox(offset: u64, mailbox: &Mailbox, given: &Registers, r: &mut Registe
     call(r)
 }
 
+/// Undoes an `out` that the guest was not to make: hosts stop behind it, or in it if it is repeated. `in` has done nothing yet.
+fn undo_port_access(access: PortAccess, space: &Space, machine: &Machine, r: &mut Registers) {
+    const OPERAND_SIZE: u8 = 0x66;
+    const REPEAT: [u8; 2] = [0xf2, 0xf3];
+    const DIRECTION: u64 = 1 << 10;
+    let PortAccess { port, out } = access;
+    if out == 0 {
+        return;
+    }
+    let byte = |at: u64| user_bytes::<1>(space, machine, at).map_or(0, |[byte]| byte);
+    let behind = |n: u64| byte(r.rip.wrapping_sub(n));
+    let at_dx = r.rdx as u16 == port;
+    let (length, is_string) = match (behind(2), behind(1)) {
+        (0xe6 | 0xe7, number) if u16::from(number) == port => (2, false),
+        (_, 0xee | 0xef) if at_dx => (1, false),
+        (_, 0x6e | 0x6f) if at_dx => (1, true),
+        _ if REPEAT.contains(&byte(r.rip)) || byte(r.rip) == OPERAND_SIZE => (0, true),
+        _ => return,
+    };
+    if is_string {
+        let moved = out as u64;
+        r.rsi = if r.eflags & DIRECTION == 0 { r.rsi.wrapping_sub(moved) } else { r.rsi.wrapping_add(moved) };
+    }
+    if length == 0 {
+        let code = [byte(r.rip), byte(r.rip.wrapping_add(1)), byte(r.rip.wrapping_add(2))];
+        let size = match (code.contains(&0x6e), code.contains(&OPERAND_SIZE)) {
+            (true, _) => 1,
+            (false, true) => 2,
+            (false, false) => 4,
+        };
+        r.rcx = r.rcx.wrapping_add(out as u64 / size);
+        return;
+    }
+    let prefix = behind(length + 1);
+    let prefixed = prefix == OPERAND_SIZE || is_string && REPEAT.contains(&prefix);
+    r.rip = r.rip.wrapping_sub(length + u64::from(prefixed));
+    if is_string && REPEAT.contains(&prefix) {
+        // The last of the repetitions, which came down to none.
+        r.rcx = r.rcx.wrapping_add(1);
+    }
+}
+
 fn segmentation() -> Meaning {
     Meaning::Trap(Trap::Exception { signal: libc::SIGSEGV, code: SI_KERNEL, address: 0 })
 }
@@ -277,9 +327,9 @@ fn exception(
     }
     if let Some(mailbox) = space.mailbox()
         && TRAMPOLINE_CODE.contains(&r.rip)
-        && number == vector::DEBUG
+        && (number == vector::DEBUG || number == vector::PAGE_FAULT && error & PROTECTION_KEY != 0)
     {
-        // A single step into the trampoline: its call comes first.
+        // A single step into the trampoline, or a thread whose protection keys forbid it to read there: its call comes first.
         return Ok(in_trampoline(r.rip - TRAMPOLINE, mailbox, &given, r));
     }
     if number == vector::DOUBLE_FAULT {
@@ -323,6 +373,9 @@ fn page_fault(error: u64, address: u64, space: &Space, machine: &Machine, r: &mu
         r.rsp = r.rsp.wrapping_add(8);
         (r.rax, r.orig_rax) = (*number as u64, *number as u64);
         return Trap::Syscall;
+    }
+    if error & PROTECTION_KEY != 0 {
+        return Trap::Exception { signal: libc::SIGSEGV, code: SEGV_PKUERR, address };
     }
     let access = match error {
         _ if error & 1 << 4 != 0 => Access::Execute,

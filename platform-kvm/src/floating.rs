@@ -6,7 +6,7 @@ use amber_platform::{FloatingFormat, FloatingPoint, HostFault, processor};
 use kvm_bindings::kvm_xsave;
 use kvm_ioctls::VcpuFd;
 
-use crate::cpuid::Features;
+use crate::cpuid::{Features, KEYS};
 use crate::fault;
 
 /// Where MXCSR's mask is.
@@ -14,12 +14,25 @@ const MXCSR_MASK: usize = 28;
 /// Where Linux says which components it keeps.
 const COMPONENTS_KEPT: usize = 464;
 
-/// Learns the format from a processor that has run nothing yet.
-pub fn format_of(vcpu: &VcpuFd, features: &Features) -> Result<FloatingFormat, HostFault> {
+/// Where the header says which components are there.
+const PRESENT: usize = 512;
+/// Bytes of the component that has PKRU.
+const KEYS_BYTES: usize = 8;
+/// PKRU of a program just executed, as Linux sets it: no key but the first gives access.
+const FRESH_KEYS: u32 = 0x5555_5554;
+
+/// Learns the format from a processor that has run nothing yet: with PKRU, if that is kept at `keys`.
+pub fn format_of(vcpu: &VcpuFd, features: &Features, keys: Option<usize>) -> Result<FloatingFormat, HostFault> {
     let mut state = read(vcpu)?;
-    state.truncate(features.state_bytes);
+    state.truncate(features.state_bytes.max(keys.map_or(0, |at| at + KEYS_BYTES)));
+    let mut states = features.states;
+    if let Some(at) = keys {
+        states |= 1 << KEYS;
+        state[PRESENT + KEYS as usize / 8] |= 1 << (KEYS % 8);
+        state[at..at + 4].copy_from_slice(&FRESH_KEYS.to_le_bytes());
+    }
     state[MXCSR_MASK..MXCSR_MASK + 4].copy_from_slice(&processor::mxcsr_mask().to_le_bytes());
-    state[COMPONENTS_KEPT..COMPONENTS_KEPT + 8].copy_from_slice(&features.states.to_le_bytes());
+    state[COMPONENTS_KEPT..COMPONENTS_KEPT + 8].copy_from_slice(&states.to_le_bytes());
     let format = FloatingFormat::learn(state.clone());
     // What is learned from must be acceptable itself.
     format
@@ -39,8 +52,8 @@ fn read(vcpu: &VcpuFd) -> Result<Vec<u8>, HostFault> {
     Ok(state.region.iter().flat_map(|word| word.to_le_bytes()).collect())
 }
 
-/// Gives a processor a state that the format accepts.
-pub fn write(vcpu: &VcpuFd, state: &FloatingPoint) -> Result<(), HostFault> {
+/// Gives a processor a state that the format accepts, with PKRU if that is kept at `keys`.
+pub fn write(vcpu: &VcpuFd, state: &FloatingPoint, keys: Option<usize>) -> Result<(), HostFault> {
     let mut area = kvm_xsave::default();
     for (word, bytes) in area.region.iter_mut().zip(state.0.chunks_exact(4)) {
         *word = u32::from_le_bytes(bytes.try_into().expect("chunks of four bytes"));
@@ -48,6 +61,14 @@ pub fn write(vcpu: &VcpuFd, state: &FloatingPoint) -> Result<(), HostFault> {
     // The bytes for software are not the processor's.
     for word in &mut area.region[COMPONENTS_KEPT / 4..512 / 4] {
         *word = 0;
+    }
+    if let Some(at) = keys {
+        // A component that is not there is in its initial state; but the host leaves PKRU as it was then.
+        let present = &mut area.region[PRESENT / 4];
+        if *present & 1 << KEYS == 0 {
+            *present |= 1 << KEYS;
+            area.region[at / 4] = 0;
+        }
     }
     // SAFETY: the machine asks for no state that would make the host read beyond the fixed area.
     unsafe { vcpu.set_xsave(&area) }.map_err(|e| fault("writing floating-point state", e))

@@ -94,7 +94,7 @@ pub mod data {
     pub const YIELDS: u64 = 0x80;
     /// The task state segment.
     pub const TSS: u64 = 0x100;
-    /// Its limit: with permission bits for the ports up to [`PORT`](super::PORT), and the byte of ones behind them.
+    /// Its limit: with permission bits for the ports around [`PORT`](super::PORT), and the byte of ones behind them.
     pub const TSS_LIMIT: u32 = 0x68 + 3;
     /// The stack of exceptions that may come at any instruction.
     pub const URGENT_STACK: u64 = 0x800;

@@ -41,7 +41,9 @@ struct State {
 pub struct Pool {
     machine: Arc<Machine>,
     features: Features,
-    format: FloatingFormat,
+    plain_format: FloatingFormat,
+    /// The format where guests can set PKRU, if the host would keep that.
+    keys_format: Option<FloatingFormat>,
     state: Mutex<State>,
     waiting: AtomicUsize,
 }
@@ -55,15 +57,39 @@ impl Pool {
         let features = Features::of(machine.supported());
         machine.check_physical_bits(features.physical_bits())?;
         let first = Arc::new(Vcpu::new(machine, &features, 0, root)?);
-        let format = floating::format_of(&first.core.lock().fd, &features)?;
+        let (plain_format, keys_format) = {
+            let fd = &first.core.lock().fd;
+            let with_keys = |at| floating::format_of(fd, &features, Some(at));
+            (floating::format_of(fd, &features, None)?, features.keys_at.map(with_keys).transpose()?)
+        };
         let most = most.min(machine.kvm().get_max_vcpus()).min(MOST_PROCESSORS as usize).max(1);
         let state = State { all: vec![first.clone()], free: vec![first], waiters: VecDeque::new(), most, turn: 0 };
-        Ok(Pool { machine: machine.clone(), features, format, state: Mutex::new(state), waiting: AtomicUsize::new(0) })
+        Ok(Pool {
+            machine: machine.clone(),
+            features,
+            plain_format,
+            keys_format,
+            state: Mutex::new(state),
+            waiting: AtomicUsize::new(0),
+        })
     }
 
     /// The format of floating-point state.
     pub fn format(&self) -> &FloatingFormat {
-        &self.format
+        match &self.keys_format {
+            Some(format) if self.machine.behaviour().users_set_keys => format,
+            _ => &self.plain_format,
+        }
+    }
+
+    /// Whether the host would keep PKRU.
+    pub fn keeps_keys(&self) -> bool {
+        self.keys_format.is_some()
+    }
+
+    /// Where PKRU is in the floating-point state, if guests can set it.
+    pub fn keys_at(&self) -> Option<usize> {
+        self.features.keys_at.filter(|_| self.machine.behaviour().users_set_keys)
     }
 
     /// Sets the entries of all processors again.
@@ -142,7 +168,7 @@ impl Pool {
         // Held to the end: the context must not find itself without a processor before its state is there.
         let mut user = vcpu.user.lock();
         let Some(seat) = &*user else { return Ok(false) };
-        *seat.saved.lock() = Some(floating::state_of(&core.fd, &self.format)?);
+        *seat.saved.lock() = Some(floating::state_of(&core.fd, self.format())?);
         seat.set_vcpu(None);
         *user = None;
         Ok(true)

@@ -36,6 +36,8 @@ const MSR_SFMASK: u32 = 0xc000_0084;
 const ENTRY_FLAGS: u64 = 0x4_7700;
 /// So many yields in a row the guest makes without the host. Few enough for who waits for another thread that way.
 const YIELDS_GRANTED: u64 = 31;
+/// So often the host may be asked to finish with one access to a port.
+const MOST_PORT_ACCESSES: u32 = 64;
 /// Flags of ring 0.
 const KERNEL_FLAGS: u64 = 2;
 /// Flags a user may change, and those that always are set.
@@ -58,13 +60,22 @@ const RESUME: u64 = 1 << 16;
 /// The exit by which the host says that it does not know how to go on.
 const INTERNAL_ERROR: &str = "KVM_EXIT_INTERNAL_ERROR";
 
+/// What the host says of an `in` or `out`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PortAccess {
+    /// The port.
+    pub port: u16,
+    /// How many bytes went out; 0 for `in`.
+    pub out: usize,
+}
+
 /// Why the processor stopped running.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Left {
     /// The stub halted it.
     Halted,
     /// An `in` or `out` to a port.
-    Port(u16),
+    Port(PortAccess),
     /// A signal for this thread.
     Kicked,
     /// A signal, while an exception was on its way to its handler: the host delivers it in the next run, whoever runs.
@@ -272,7 +283,7 @@ impl Core {
         // Which ports users may use: one, if the entry says so.
         let place = 0x68 + usize::from(PORT) / 8;
         segment[0x68..].fill(0xff);
-        segment[place] = 0xf0;
+        segment[place] = !(1 << (PORT % 8));
         for (i, word) in segment.chunks_exact(8).enumerate() {
             let word = word.try_into().expect("chunks of eight bytes");
             self.set_word(data::TSS + i as u64 * 8, u64::from_le_bytes(word));
@@ -490,6 +501,26 @@ impl Core {
         self.set_word(data::YIELDS, if self.may_answer { YIELDS_GRANTED } else { 0 });
     }
 
+    /// Makes the host finish with an access to a port that the guest was not to have. Otherwise it would do so in the next
+    /// run, to the registers and the memory of whoever runs then.
+    ///
+    /// # Errors
+    /// It does not come to an end, as may be with an instruction that is repeated.
+    pub fn finish_port_access(&mut self) -> Result<(), HostFault> {
+        for _ in 0..MOST_PORT_ACCESSES {
+            self.fd.set_kvm_immediate_exit(1);
+            let result = self.fd.run().map(|exit| matches!(exit, VcpuExit::Intr));
+            self.fd.set_kvm_immediate_exit(0);
+            match result {
+                Ok(false) => (),
+                Ok(true) => return Ok(()),
+                Err(error) if matches!(error.errno(), libc::EINTR | libc::EAGAIN) => return Ok(()),
+                Err(error) => return Err(fault("finishing with a port", error)),
+            }
+        }
+        Err(fault("a guest's access to a port does not come to an end", std::io::ErrorKind::TimedOut))
+    }
+
     /// Says that the processor may not have come as far as to take notice of the last change.
     pub fn forget_seen(&mut self) {
         self.seen = 0;
@@ -504,7 +535,8 @@ impl Core {
             Ok(VcpuExit::Intr) => return self.kicked(),
             Err(error) if matches!(error.errno(), libc::EINTR | libc::EAGAIN) => return self.kicked(),
             Ok(VcpuExit::Hlt) => Ok(Left::Halted),
-            Ok(VcpuExit::IoOut(port, _) | VcpuExit::IoIn(port, _)) => Ok(Left::Port(port)),
+            Ok(VcpuExit::IoOut(port, data)) => Ok(Left::Port(PortAccess { port, out: data.len() })),
+            Ok(VcpuExit::IoIn(port, _)) => Ok(Left::Port(PortAccess { port, out: 0 })),
             Ok(other) => Err((stopped(&other), std::io::Error::from(std::io::ErrorKind::Other))),
             Err(error) => Err(("KVM_RUN".to_owned(), error.into())),
         };

@@ -108,7 +108,7 @@ yield:
     xchg rcx, r11
     jrcxz 1f
     jmp 2f
-1:  out 0x10, eax
+1:  out 0x10, al
     ud2
 2:  mov [rip + return], r11
     mov [rip + stack], rsp
@@ -151,6 +151,6 @@ yield:
     mov rax, [rip + result]
     mov rsp, [rip + stack]
     jmp rcx
-3:  out 0x10, eax
+3:  out 0x10, al
     ud2
 .org 0xc00

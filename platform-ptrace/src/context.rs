@@ -12,7 +12,7 @@ use crate::layout::ADDRESS_LIMIT;
 use crate::placement::Place;
 use crate::seat::{KICK, Seat};
 use crate::space::Space;
-use crate::trace::{self, SignalInfo, Stop};
+use crate::trace::{self, SEGV_PKUERR, SignalInfo, Stop};
 use crate::tracee::{RestingTracee, Tracee};
 use crate::{Shared, fault, floating};
 
@@ -153,7 +153,7 @@ impl TracedContext {
             return Ok(self.seat.take_interrupt().then_some(Trap::Interrupted));
         }
         let tid = tracee.tid();
-        let info = trace::signal_info(tid).map_err(|e| fault("asking what a signal is about", e))?;
+        let info = tracee.signal_info()?;
         // Signals that processes send have codes up to zero.
         if info.code <= 0 {
             return Ok(None);
@@ -169,6 +169,7 @@ impl TracedContext {
                 Some(Trap::Syscall)
             }
             libc::SIGSEGV if code == SI_KERNEL => Some(Trap::Exception { signal, code, address: 0 }),
+            libc::SIGSEGV if code == SEGV_PKUERR => Some(Trap::Exception { signal, code, address }),
             libc::SIGSEGV => fault_trap(tid, space, registers, address, settled),
             libc::SIGBUS | libc::SIGILL | libc::SIGFPE | libc::SIGTRAP => {
                 Some(Trap::Exception { signal, code, address })

@@ -143,25 +143,38 @@ impl Space {
                     self.tell_waiters();
                     return Ok((seen, change));
                 }
-                Err(error) if error.source.raw_os_error() == Some(libc::ENOMEM) => self.forget(released, error)?,
-                Err(error) => return Err(error),
+                Err(error) => {
+                    self.take_back(changes, released);
+                    if error.source.raw_os_error() != Some(libc::ENOMEM) || !self.forget(&error) {
+                        return Err(error);
+                    }
+                }
             }
         }
     }
 
-    /// Starts over with nothing mapped where the host allows no more mappings: the guest then faults for what it still
-    /// needs. Returns `error` if there are too few mappings for this to help.
-    fn forget(&self, released: Vec<Frames>, error: HostFault) -> Result<(), HostFault> {
+    /// Puts changes back of which nobody knows whether they were made. Until they all are, other threads of the stub may
+    /// still reach what they release. To make some of them twice does no harm.
+    fn take_back(&self, mut changes: Vec<Change>, mut released: Vec<Frames>) {
         let mut queue = self.queue.lock();
-        if queue.pieces.len() < WORTH_FORGETTING {
-            return Err(error);
+        changes.append(&mut queue.changes);
+        queue.changes = changes;
+        released.append(&mut queue.released);
+        queue.released = released;
+    }
+
+    /// Starts over with nothing mapped where the host allows no more mappings: the guest then faults for what it still
+    /// needs. Returns whether there were enough mappings for this to help.
+    fn forget(&self, error: &HostFault) -> bool {
+        let mut queue = self.queue.lock();
+        let worth = queue.pieces.len() >= WORTH_FORGETTING;
+        if worth {
+            log::debug!("forgetting {} mappings: {error}", queue.pieces.len());
+            queue.pieces = Pieces::default();
+            queue.changes = vec![Change::Unmap { range: 0..ADDRESS_LIMIT }];
+            self.count();
         }
-        log::debug!("forgetting {} mappings: {error}", queue.pieces.len());
-        queue.pieces = Pieces::default();
-        queue.changes = vec![Change::Unmap { range: 0..ADDRESS_LIMIT }];
-        queue.released.extend(released);
-        self.count();
-        Ok(())
+        worth
     }
 
     /// Lets threads that synchronize look again: changes took effect, or a thread left the guest.

@@ -16,6 +16,8 @@ const I386: u32 = 0x4000_0003;
 /// The debug registers beyond the addresses.
 const STATUS: usize = 6;
 const CONTROL: usize = 7;
+/// `si_code` of a SIGSEGV for an access that the thread's protection keys forbid.
+pub const SEGV_PKUERR: i32 = 4;
 /// Marks a system call stop, with [`libc::PTRACE_O_TRACESYSGOOD`].
 const SYSCALL_MARK: i32 = 0x80;
 

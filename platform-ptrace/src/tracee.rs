@@ -10,7 +10,7 @@ use crate::image::LABELS;
 use crate::layout::{CODE, COMMAND_BYTES, COMMAND_FD, COMMANDS};
 use crate::seat::Seat;
 use crate::stub::{Claim, Stub};
-use crate::trace::{self, Stop};
+use crate::trace::{self, SEGV_PKUERR, SignalInfo, Stop};
 
 /// A system call for a stub to make.
 #[derive(Clone, Copy, Debug)]
@@ -25,6 +25,10 @@ pub struct Call {
 const CALL_BYTES: u64 = 56;
 /// Commands a stub has room for.
 const MOST_CALLS: usize = (COMMAND_BYTES / CALL_BYTES) as usize;
+/// So many stops of a stub at work may come from kicks that are late and from signals of other processes.
+const MOST_STRAYS: u32 = 10_000;
+/// So many may come from faults: each kind can be pending once from the guest code that ran before.
+const MOST_FAULTS: u32 = 8;
 /// Results of system calls from here on are negated error numbers.
 const FIRST_ERROR: u64 = -4095i64 as u64;
 
@@ -82,11 +86,13 @@ impl Tracee {
         trace::seize(tid).map_err(|e| fault("seizing a stub thread (was it killed from outside?)", e))?;
         let mut tracee = Tracee::new(stub.clone(), tid, CODE);
         trace::interrupt(tid).map_err(|e| fault("stopping a stub thread", e))?;
+        let mut patience = Patience::default();
         loop {
             match tracee.wait()? {
                 Stop::Event => break,
-                _ => tracee.resume()?,
+                stop => patience.bear(&tracee, stop)?,
             }
+            tracee.resume()?;
         }
         let mut registers = Registers::default();
         tracee.read_registers(&mut registers)?;
@@ -207,21 +213,38 @@ impl Tracee {
         Ok(self.breakpoints.hits(status))
     }
 
-    /// Runs the stub's code from `start` until it stops at `end`; returns the registers.
-    fn run_stub(&mut self, start: u64, end: u64, registers: Registers) -> Result<Registers, HostFault> {
+    /// Runs the stub's code from `start` until it stops at `end`, or may not read its commands.
+    fn work(&mut self, start: u64, end: u64, registers: Registers) -> Result<Work, HostFault> {
         let mut registers = Registers { rip: self.code + start, ..registers };
         trace::set_registers(self.tid, &registers).map_err(|e| fault("writing a stub's registers", e))?;
         self.loaded = None;
+        let mut patience = Patience::default();
         loop {
             self.resume()?;
-            // Anything else is a kick that came late, or a stranger's signal.
-            if self.wait()? == Stop::Signal(libc::SIGTRAP) {
+            let stop = self.wait()?;
+            if let Stop::Signal(signal @ (libc::SIGTRAP | libc::SIGSEGV)) = stop {
                 trace::registers(self.tid, &mut registers).map_err(|e| fault("reading a stub's registers", e))?;
-                if registers.rip == self.code + end {
-                    return Ok(registers);
+                match signal {
+                    libc::SIGTRAP if registers.rip == self.code + end => return Ok(Work::Done(registers)),
+                    libc::SIGSEGV if self.signal_info()?.code == SEGV_PKUERR => return Ok(Work::Denied(registers)),
+                    _ => (),
                 }
             }
+            patience.bear(self, stop)?;
         }
+    }
+
+    /// The same for code that touches no memory; returns the registers.
+    fn run_stub(&mut self, start: u64, end: u64, registers: Registers) -> Result<Registers, HostFault> {
+        match self.work(start, end, registers)? {
+            Work::Done(registers) => Ok(registers),
+            Work::Denied(registers) => Err(lost(&registers)),
+        }
+    }
+
+    /// What the signal that stopped the thread is about.
+    pub fn signal_info(&self) -> Result<SignalInfo, HostFault> {
+        trace::signal_info(self.tid).map_err(|e| fault("asking what a signal is about", e))
     }
 
     /// Makes one system call in the stub.
@@ -247,24 +270,38 @@ impl Tracee {
     /// Makes system calls in the stub, in order, until one fails.
     pub fn calls(&mut self, memory: &GuestMemory, calls: &[Call]) -> Result<(), HostFault> {
         for batch in calls.chunks(MOST_CALLS) {
-            let bytes: Vec<u8> = batch
-                .iter()
-                .flat_map(|call| std::iter::once(call.number as u64).chain(call.arguments))
-                .flat_map(u64::to_ne_bytes)
-                .collect();
-            memory.write(self.stub.page().start, &bytes);
-            let end = COMMANDS + bytes.len() as u64;
-            let registers = Registers { rbx: COMMANDS, r12: end, ..Registers::for_program(0, 0) };
-            let registers = self.run_stub(LABELS.commands, LABELS.commands_done, registers)?;
-            if registers.rbx != end {
-                let failed = registers.rbx.wrapping_sub(COMMANDS) / CALL_BYTES;
-                return Err(match batch.get(failed as usize) {
-                    Some(call) => call_fault(call, registers.rax),
-                    None => fault("a stub lost its way", io::ErrorKind::InvalidData),
-                });
+            let done = if batch.len() > 1 { self.command(memory, batch)? } else { 0 };
+            // In registers: a single call, and what the thread may not read.
+            for call in &batch[done..] {
+                self.call(call.number, &call.arguments)?;
             }
         }
         Ok(())
+    }
+
+    /// Makes system calls by way of the command page, until one fails. Returns how many were made: fewer than all where the
+    /// guest thread's protection keys, which hold for the stub's code as well, forbid reading.
+    fn command(&mut self, memory: &GuestMemory, batch: &[Call]) -> Result<usize, HostFault> {
+        let bytes: Vec<u8> = batch
+            .iter()
+            .flat_map(|call| std::iter::once(call.number as u64).chain(call.arguments))
+            .flat_map(u64::to_ne_bytes)
+            .collect();
+        let page = self.stub.page().start;
+        memory.write(page, &bytes);
+        let end = COMMANDS + bytes.len() as u64;
+        let registers = Registers { rbx: COMMANDS, r12: end, ..Registers::for_program(0, 0) };
+        let work = self.work(LABELS.commands, LABELS.commands_done, registers);
+        // The guest can read this page: where its memory lies in that of all guests is not for it to know.
+        memory.zero(page, bytes.len() as u64);
+        let (Work::Done(registers) | Work::Denied(registers)) = &work?;
+        let made = (registers.rbx.wrapping_sub(COMMANDS) / CALL_BYTES) as usize;
+        match batch.get(made) {
+            _ if registers.rbx == end => Ok(batch.len()),
+            Some(_) if registers.rip != self.code + LABELS.commands_done => Ok(made),
+            Some(call) => Err(call_fault(call, registers.rax)),
+            None => Err(lost(registers)),
+        }
     }
 
     /// Maps the stub's own commands.
@@ -310,6 +347,61 @@ impl Tracee {
         }
         Ok(claim)
     }
+}
+
+/// How the stub's code came to stop.
+enum Work {
+    /// Where it was to.
+    Done(Registers),
+    /// Where it reads its commands, which the thread's protection keys forbid.
+    Denied(Registers),
+}
+
+/// How many stops that mean nothing a stub at work has had.
+#[derive(Default)]
+struct Patience {
+    strays: u32,
+    faults: u32,
+}
+
+impl Patience {
+    /// Counts a stop: a kick that came late, another process's signal, or a fault.
+    ///
+    /// # Errors
+    /// There were more than can be put down to these: the stub will not get on.
+    fn bear(&mut self, tracee: &Tracee, stop: Stop) -> Result<(), HostFault> {
+        let Stop::Signal(signal) = stop else { return self.count(tracee, "a stop") };
+        let info = tracee.signal_info()?;
+        // Signals that processes send have codes up to zero.
+        if info.code <= 0 {
+            return self.count(tracee, "a signal");
+        }
+        self.faults += 1;
+        if self.faults <= MOST_FAULTS {
+            return Ok(());
+        }
+        let mut registers = Registers::default();
+        trace::registers(tracee.tid, &mut registers).map_err(|e| fault("reading a stub's registers", e))?;
+        let what = format!(
+            "a stub's own code got signal {signal} (code {}, address {:#x}) at {:#x}",
+            info.code, info.address, registers.rip
+        );
+        Err(fault(what, io::ErrorKind::InvalidData))
+    }
+
+    fn count(&mut self, tracee: &Tracee, what: &str) -> Result<(), HostFault> {
+        self.strays += 1;
+        if self.strays <= MOST_STRAYS {
+            return Ok(());
+        }
+        let what = format!("thread {} of a stub does not get on: {what} came {MOST_STRAYS} times", tracee.tid);
+        Err(fault(what, io::ErrorKind::TimedOut))
+    }
+}
+
+/// The error of a stub that stopped where it never does.
+fn lost(registers: &Registers) -> HostFault {
+    fault(format!("a stub lost its way at {:#x}", registers.rip), io::ErrorKind::InvalidData)
 }
 
 impl Drop for Tracee {

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use amber_abi::siginfo::SEGV_PKUERR;
 use amber_abi::task::WaitStatus;
 use amber_abi::{Errno, SigInfo, Signal};
 use amber_platform::{Access, Context, HostFault, Trap};
@@ -16,8 +17,15 @@ use crate::task::current::set_current;
 use crate::task::workers::Worker;
 use crate::task::{TaskContext, exit, instruction};
 
+/// The number of SIGSEGV, as platforms tell it.
+const SIGSEGV: i32 = Signal::SIGSEGV.raw();
 /// The processor's number of a page fault.
 const PAGE_FAULT: u64 = 14;
+/// Bits of a page fault's error code: the page was present, a store, from user mode, forbidden by a protection key.
+const PRESENT: u64 = 1;
+const STORE: u64 = 2;
+const USER: u64 = 4;
+const PROTECTION_KEY: u64 = 32;
 
 /// The whole life of a task, in a context that rests, if there is one. Returns its context, at rest.
 pub(super) fn live(start: Start, context: Option<Box<dyn Context>>, worker: &Arc<Worker>) -> Option<Box<dyn Context>> {
@@ -96,6 +104,7 @@ fn handle(ctx: &mut TaskContext, trap: Trap) {
         // The i386 interface is not offered: as on a Linux without it, there is no such call.
         Trap::Syscall32 => ctx.registers.rax = Errno::ENOSYS.to_register(),
         Trap::PageFault { address, access } => fault(ctx, address, access),
+        Trap::Exception { signal: SIGSEGV, code: SEGV_PKUERR, address } => forbidden_by_key(ctx, address),
         Trap::Exception { signal, code, address } => {
             if let Some(signal) = Signal::from_raw(signal) {
                 ctx.thread.last_fault = LastFault { vector: vector_of(signal), error: 0, ..ctx.thread.last_fault };
@@ -143,16 +152,15 @@ fn fault(ctx: &mut TaskContext, address: u64, access: Access) {
     };
     let (signal, code) = fault.signal();
     let Some(signal) = Signal::from_raw(signal) else { return };
-    // Bits of the error code: the page was present, a write, from user mode, an instruction fetch.
     // What may not even be read is not present for the processor.
-    let present = u64::from(fault == Fault::Denied && ctx.mm().read_partial(address, &mut [0]) == 1);
+    let present = PRESENT * u64::from(fault == Fault::Denied && ctx.mm().read_partial(address, &mut [0]) == 1);
     let access = if access == Access::Read && was_store(ctx, address) { Access::Write } else { access };
     let how = match access {
         Access::Read => 0,
-        Access::Write => 2,
+        Access::Write => STORE,
         Access::Execute => 16,
     };
-    ctx.thread.last_fault = LastFault { vector: PAGE_FAULT, error: 4 | present | how, address };
+    ctx.thread.last_fault = LastFault { vector: PAGE_FAULT, error: USER | present | how, address };
     log::debug!("task {}: {signal} at {address:#x}, rip {:#x}", ctx.tid(), ctx.registers.rip);
     if fault == Fault::OutOfMemory {
         // The guest tries again, if it is not the one that is killed.
@@ -160,6 +168,14 @@ fn fault(ctx: &mut TaskContext, address: u64, access: Access) {
         return;
     }
     force_fault(ctx, signal, SigInfo::fault(signal, code, address));
+}
+
+/// A thread set its processor's PKRU so that it may not touch its own memory. No keys are given out, so all memory has the
+/// first.
+fn forbidden_by_key(ctx: &mut TaskContext, address: u64) {
+    let store = if was_store(ctx, address) { STORE } else { 0 };
+    ctx.thread.last_fault = LastFault { vector: PAGE_FAULT, error: PRESENT | USER | PROTECTION_KEY | store, address };
+    force_fault(ctx, Signal::SIGSEGV, SigInfo::fault_pkey(address, 0));
 }
 
 /// Whether what looked like a load, to a platform that sees only that nothing was there, was a store.
