@@ -13,6 +13,7 @@ pub mod cgroup;
 pub mod error;
 pub mod fs;
 pub mod futex;
+pub mod interruption;
 pub mod ipc;
 pub mod kernel;
 pub mod loader;

@@ -1,6 +1,14 @@
 //! Mutexes and reader-writer locks that know their place in the lock order.
 
 use std::ops::{Deref, DerefMut};
+use std::time::Duration;
+
+use amber_abi::errno::Errno;
+
+use crate::interruption::check_killed;
+
+/// How often whoever waits for a lock that may be held long looks whether it was killed.
+const KILL_LOOK: Duration = Duration::from_millis(10);
 
 /// The place of a lock in the order: while a lock is held, only locks of a higher rank may be taken.
 ///
@@ -153,6 +161,20 @@ impl<T: ?Sized> Mutex<T> {
     pub fn lock_beside(&self) -> MutexGuard<'_, T> {
         let place = Place::take(self.rank, true);
         MutexGuard { inner: self.inner.lock(), _place: place }
+    }
+
+    /// Takes the lock, for those that are held over work of any length.
+    ///
+    /// # Errors
+    /// `EINTR` if the caller is killed while it waits.
+    pub fn lock_killable(&self) -> Result<MutexGuard<'_, T>, Errno> {
+        let place = Place::take(self.rank, false);
+        loop {
+            if let Some(inner) = self.inner.try_lock_for(KILL_LOOK) {
+                return Ok(MutexGuard { inner, _place: place });
+            }
+            check_killed()?;
+        }
     }
 
     /// Takes the lock if it is free.

@@ -69,6 +69,21 @@ fn a_created_container_can_be_deleted_and_killed() {
 }
 
 #[test]
+fn a_container_ends_while_a_task_is_in_a_long_call() {
+    let world = World::new(&["busy"]);
+    // The first process ends, and takes the one in the call along.
+    world.ready("a");
+    world.ok(&["kill", "a", "TERM"]);
+    world.ended("a");
+    world.ok(&["delete", "a"]);
+    world.ready("b");
+    world.ok(&["kill", "b", "KILL"]);
+    world.ended("b");
+    world.ready("c");
+    world.ok(&["delete", "--force", "c"]);
+}
+
+#[test]
 fn signals_reach_the_first_process() {
     let world = World::new(&["serve"]);
     world.ready("a");

@@ -8,6 +8,7 @@ use amber_abi::open::OpenFlags;
 use amber_abi::stat::{Device, FileType};
 
 use crate::fs::{DirectoryEntry, DirectorySink, Inode, NewInode, SetAttributes, SetTime};
+use crate::interruption::check_killed;
 
 /// How much is copied at once.
 const PIECE: usize = 1 << 20;
@@ -53,6 +54,7 @@ pub fn tree(from: &Arc<dyn Inode>, to: &Arc<dyn Inode>) -> Result<(), Errno> {
     // Trees may be deeper than the stack. Directories get their times when nothing is made in them any more.
     while let Some((from, to)) = open.get(at).cloned() {
         for name in names(&from)? {
+            check_killed()?;
             let original = from.lookup(&name)?;
             let m = original.metadata()?;
             let has_more = m.kind != FileType::Directory && m.links > 1;
@@ -81,6 +83,7 @@ fn content(from: &Arc<dyn Inode>, to: &Arc<dyn Inode>, len: u64) -> Result<(), E
     let mut buffer = vec![0; PIECE.min(len as usize)];
     let mut at = 0;
     while at < len {
+        check_killed()?;
         // Holes stay holes.
         at = match source.seek_data(at, false) {
             Ok(data) => data.min(len),

@@ -110,15 +110,11 @@ impl MemoryManager {
     }
 
     fn advise_populate(&self, range: Range<u64>, write: bool) -> Result<(), Errno> {
-        let mut at = range.start;
-        while at < range.end {
-            at = self.populate_some(at..range.end, Some(write)).map_err(|fault| match fault {
-                Fault::Unmapped | Fault::OutOfMemory => Errno::ENOMEM,
-                Fault::Denied => Errno::EINVAL,
-                Fault::NoPage => Errno::EFAULT,
-            })?;
-        }
-        Ok(())
+        self.populate_all(range, Some(write), |fault| match fault {
+            Fault::Unmapped | Fault::OutOfMemory => Errno::ENOMEM,
+            Fault::Denied => Errno::EINVAL,
+            Fault::NoPage => Errno::EFAULT,
+        })
     }
 
     /// `MADV_REMOVE`: punches a hole into the object of a shared writable area.

@@ -61,12 +61,11 @@ impl MemoryManager {
             state.garbage.extend(joined);
             Ok(())
         })?;
-        let mut at = range.start;
-        while mode == LockMode::Now && at < range.end {
-            // What cannot be brought (no access, past the end of a file) makes Linux answer ENOMEM, locked or not.
-            at = self.populate_some(at..range.end, None).map_err(|_| Errno::ENOMEM)?;
+        if mode == LockMode::OnFault {
+            return Ok(());
         }
-        Ok(())
+        // What cannot be brought (no access, past the end of a file) makes Linux answer ENOMEM, locked or not.
+        self.populate_all(range, None, |_| Errno::ENOMEM)
     }
 
     /// munlock(2).

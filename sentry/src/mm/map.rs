@@ -13,6 +13,10 @@ use super::runs::Ownership;
 use super::vma::{Backing, ObjectArea, Vma, VmaFlags};
 use super::{Mappable, fault::Fault};
 use crate::fs::FileDescription;
+use crate::interruption::check_killed;
+
+/// So much is brought at most, by mmap(2) and its like, while the lock of the address space is held.
+const POPULATED: u64 = 1 << 20;
 
 /// Where a new area goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -159,18 +163,29 @@ impl MemoryManager {
 
     /// Brings what is missing in a range, as far as it can be had. Errors are not told, as Linux does not tell them.
     pub(super) fn populate_range(&self, range: Range<u64>) {
-        let mut at = range.start;
-        while at < range.end {
-            match self.populate_some(at..range.end, None) {
-                Ok(next) => at = next,
-                Err(_) => break,
-            }
-        }
+        let _ = self.populate_all(range, None, |_| Errno::ENOMEM);
     }
 
-    /// Brings the first page of a range and those that come with it, for a store if the area is private and writable or
-    /// if `write` says so; answers where the present pages end.
-    pub(super) fn populate_some(&self, range: Range<u64>, write: Option<bool>) -> Result<u64, Fault> {
+    /// Brings what is missing in a range, for stores to it if the area is private and writable or if `write` says so.
+    ///
+    /// # Errors
+    /// What `refusal` makes of the first page that cannot be had; `EINTR` if the caller is killed.
+    pub(super) fn populate_all(
+        &self,
+        range: Range<u64>,
+        write: Option<bool>,
+        refusal: impl Fn(Fault) -> Errno,
+    ) -> Result<(), Errno> {
+        let mut at = range.start;
+        while at < range.end {
+            at = self.populate_some(at..range.end.min(at.saturating_add(POPULATED)), write).map_err(&refusal)?;
+            check_killed()?;
+        }
+        Ok(())
+    }
+
+    /// Brings the first page of a range and those that come with it; answers where the present pages end.
+    fn populate_some(&self, range: Range<u64>, write: Option<bool>) -> Result<u64, Fault> {
         self.with(|state| {
             let at = range.start;
             let area = state.areas.find(at).cloned().ok_or(Fault::Unmapped)?;

@@ -49,6 +49,11 @@ impl MemoryManager {
         self.with(|state| state.areas.iter().cloned().collect())
     }
 
+    /// The areas of a range as they stand, by address.
+    pub fn areas_in(&self, range: Range<u64>) -> Vec<Vma> {
+        self.with(|state| state.areas.overlapping(range).cloned().collect())
+    }
+
     /// How much of each area is in memory, beside the area itself.
     pub fn usage(&self) -> Vec<(Vma, AreaUsage)> {
         self.with(|state| {

@@ -9,6 +9,7 @@ use amber_abi::mm::MemoryAdvice;
 use amber_platform::{Access, AddressSpace, FrameRange, Frames, GuestMemory, PAGE_SIZE, Protection};
 
 use super::*;
+use crate::interruption::{Killable, set_caller};
 
 const LIMIT: u64 = 0x7fff_ffff_f000;
 const RW: Protection = Protection { read: true, write: true, execute: false };
@@ -252,4 +253,48 @@ fn who_fills_small_areas_gets_them_ready() {
     assert!(!next_has(15));
     assert!(next_has(16));
     assert!(!next_has(0));
+}
+
+/// A caller that was killed.
+struct Killed;
+
+impl Killable for Killed {
+    fn is_killed(&self) -> bool {
+        true
+    }
+}
+
+#[test]
+fn a_killed_caller_has_no_more_populated() {
+    let w = world();
+    let killed: Arc<dyn Killable> = Arc::new(Killed);
+    set_caller(Some(Arc::downgrade(&killed)));
+    let at = w.mm.map(MapRequest { populate: true, ..request(Place::Hint(0), 512 << 20, Backed::Anonymous) }).unwrap();
+    assert!(w.memory.touched_bytes() <= 4 << 20);
+    assert_eq!(w.mm.lock(at, 512 << 20, LockMode::Now, true), Err(Errno::EINTR));
+    assert_eq!(w.mm.advise(at, 512 << 20, MemoryAdvice::MADV_POPULATE_WRITE), Err(Errno::EINTR));
+    set_caller(None);
+    assert_eq!(w.mm.advise(at, 8 << 20, MemoryAdvice::MADV_POPULATE_WRITE), Ok(()));
+    assert!(w.memory.touched_bytes() >= 8 << 20);
+}
+
+#[test]
+fn what_was_set_aside_and_then_used_stays() {
+    let w = world();
+    let cache = PageCache::in_memory(w.memory.clone(), 16 << 20, None);
+    let (mut made, mut at) = (Vec::new(), 0);
+    while at < 16 << 20 {
+        at = cache.reserve_some(at..16 << 20, &mut made).unwrap();
+    }
+    assert_eq!(cache.present_bytes(), 16 << 20);
+    // One page is written, one is mapped, one is relied on by whoever sets it aside as well.
+    cache.write(5 << 20, b"kept").unwrap();
+    let frames = cache.frames(9 << 20, PAGE_SIZE, true).unwrap();
+    cache.reserve_some((13 << 20)..(13 << 20) + PAGE_SIZE, &mut Vec::new()).unwrap();
+    cache.give_up_reserved(made);
+    assert_eq!(cache.present_bytes(), 3 * PAGE_SIZE);
+    let mut text = [0; 4];
+    cache.read(5 << 20, &mut text).unwrap();
+    assert_eq!(&text, b"kept");
+    drop(frames);
 }

@@ -3,6 +3,7 @@
 use std::cell::RefCell;
 use std::sync::{Arc, Weak};
 
+use crate::interruption::{self, Killable};
 use crate::task::Task;
 
 thread_local! {
@@ -12,6 +13,13 @@ thread_local! {
 /// This host thread serves `task` from now on.
 pub(super) fn set_current(task: &Arc<Task>) {
     CURRENT.set(Arc::downgrade(task));
+    let task: Arc<dyn Killable> = task.clone();
+    interruption::set_caller(Some(Arc::downgrade(&task)));
+}
+
+/// The task on this host thread ends: what is left to do for it is done whole, killed or not.
+pub(super) fn finish_current() {
+    interruption::set_caller(None);
 }
 
 /// The task this host thread serves; none on a thread of the sentry's own.

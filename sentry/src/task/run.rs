@@ -13,7 +13,7 @@ use crate::signal::{Outcome, attend, force_fault};
 use crate::syscalls;
 use crate::task::clone::Start;
 use crate::task::context::LastFault;
-use crate::task::current::set_current;
+use crate::task::current::{finish_current, set_current};
 use crate::task::workers::Worker;
 use crate::task::{TaskContext, exit, instruction};
 
@@ -87,6 +87,7 @@ pub(crate) fn serve(mut ctx: TaskContext) -> Box<dyn Context> {
             Err(fault) => break broken(&ctx, &fault),
         }
     };
+    finish_current();
     exit::end(ctx, status)
 }
 

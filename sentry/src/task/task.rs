@@ -8,6 +8,7 @@ use amber_abi::SignalSet;
 use amber_platform::Interrupter;
 
 use crate::fs::{FdTable, FsContext};
+use crate::interruption::Killable;
 use crate::kernel::Kernel;
 use crate::mm::MemoryManager;
 use crate::signal::PendingSignals;
@@ -347,5 +348,11 @@ impl Task {
         };
         let needed = waiting || state.stop.is_some() || state.parent_notice.is_some() || self.is_killed();
         self.attention.store(needed, Ordering::SeqCst);
+    }
+}
+
+impl Killable for Task {
+    fn is_killed(&self) -> bool {
+        Task::is_killed(self)
     }
 }

@@ -11,6 +11,7 @@ use amber_host::fs as host;
 
 use super::inode::HostInode;
 use crate::fs::{File, Inode};
+use crate::interruption::check_killed;
 use crate::mm::Mappable;
 
 /// A regular file of the host, open. Data goes to and comes from the host; what somebody mapped is kept equal.
@@ -30,6 +31,24 @@ impl HostFile {
         pages.write_back(offset, done as u64)?;
         self.inode.note_own_change(&self.file);
         Ok(done)
+    }
+}
+
+/// So many bytes one call of the host sets aside: it cannot be taken back from the middle of it.
+const ALLOCATED: u64 = 64 << 20;
+
+impl HostFile {
+    fn allocate_in_steps(&self, mode: FallocateMode, offset: u64, len: u64) -> Result<(), Errno> {
+        let whole = FallocateMode::FALLOC_FL_COLLAPSE_RANGE | FallocateMode::FALLOC_FL_INSERT_RANGE;
+        let step = if mode.intersects(whole) { len } else { ALLOCATED };
+        let mut done = 0;
+        while done < len {
+            check_killed()?;
+            let part = step.min(len - done);
+            host::allocate(self.file.as_fd(), mode.bits(), offset + done, part)?;
+            done += part;
+        }
+        Ok(())
     }
 }
 
@@ -69,11 +88,11 @@ impl File for HostFile {
 
     fn allocate(&self, mode: FallocateMode, offset: u64, len: u64) -> Result<(), Errno> {
         self.inode.write_back()?;
-        host::allocate(self.file.as_fd(), mode.bits(), offset, len)?;
+        let done = self.allocate_in_steps(mode, offset, len);
         if let Some(pages) = self.inode.pages() {
             pages.reload(host::stat(self.file.as_fd())?.size);
         }
-        Ok(())
+        done
     }
 
     fn sync(&self, data_only: bool) -> Result<(), Errno> {

@@ -113,7 +113,7 @@ impl OverlayInode {
         if let Some(upper) = self.upper.get() {
             return Ok(upper);
         }
-        let _one = self.copying.lock();
+        let _one = self.copying.lock_killable()?;
         if let Some(upper) = self.upper.get() {
             return Ok(upper);
         }

@@ -2,6 +2,7 @@
 
 use std::any::Any;
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::sync::{Arc, Weak};
 
 use amber_abi::errno::Errno;
@@ -15,6 +16,7 @@ use super::directory::{Entries, TmpDirectory};
 use super::file::TmpFile;
 use crate::fs::access::Ownership;
 use crate::fs::{File, FileSystem, Inode, Metadata, NewInode, SetAttributes, SetTime, now};
+use crate::interruption::check_killed;
 use crate::mm::{Mappable, PageCache, Quota};
 use crate::sync::{Mutex, Rank};
 
@@ -252,19 +254,41 @@ impl TmpInode {
                     return Err(Errno::EPERM);
                 }
                 pages.remove_range(offset..end.min(pages.len().next_multiple_of(PAGE_SIZE)).max(offset));
-            } else if rest.is_empty() {
-                if end > pages.len() && seals.contains(Seals::F_SEAL_GROW) {
-                    return Err(Errno::EPERM);
-                }
-                pages.reserve(offset..end)?;
-                if !keep && end > pages.len() {
-                    pages.set_len(end);
-                }
-            } else {
+            } else if !rest.is_empty() {
                 return Err(Errno::EOPNOTSUPP);
             }
         }
+        if rest.is_empty() {
+            let mut made = Vec::new();
+            if let Err(errno) = self.set_aside(offset..offset + len, keep, &mut made) {
+                regular.pages.give_up_reserved(made);
+                return Err(errno);
+            }
+        }
         self.note_modified();
+        Ok(())
+    }
+
+    /// Makes all pages of a range present, and unless it shall `keep` its length the file reach to its end. Adds the pages
+    /// that were not present before to `made`.
+    fn set_aside(&self, range: Range<u64>, keep: bool, made: &mut Vec<Range<u64>>) -> Result<(), Errno> {
+        let regular = self.regular()?;
+        let pages = &regular.pages;
+        let mut at = range.start;
+        if !self.fs.pages.can_hold((range.end - range.start) / PAGE_SIZE) {
+            return Err(Errno::ENOSPC);
+        }
+        while at < range.end {
+            check_killed()?;
+            let seals = regular.writing.lock();
+            if range.end > pages.len() && seals.contains(Seals::F_SEAL_GROW) {
+                return Err(Errno::EPERM);
+            }
+            at = pages.reserve_some(at..range.end, made)?;
+            if at == range.end && !keep && at > pages.len() {
+                pages.set_len(at);
+            }
+        }
         Ok(())
     }
 

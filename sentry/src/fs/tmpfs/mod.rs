@@ -46,6 +46,11 @@ impl Quota {
         self.used.fetch_sub(amount, Ordering::Relaxed);
     }
 
+    /// Whether so much would fit if nothing else were there.
+    pub(super) fn can_hold(&self, amount: u64) -> bool {
+        amount <= self.limit.load(Ordering::Relaxed)
+    }
+
     fn free(&self) -> u64 {
         self.limit.load(Ordering::Relaxed).saturating_sub(self.used.load(Ordering::Relaxed))
     }

@@ -28,6 +28,20 @@ impl PageBits {
         }
     }
 
+    /// The first page of `from..to` whose bit is `value`, or `to`.
+    pub(super) fn find(&self, from: u64, to: u64, value: bool) -> u64 {
+        let mut page = from;
+        while page < to {
+            let word = self.0.get((page / 64) as usize).copied().unwrap_or(0);
+            let alike = (if value { word } else { !word }) >> (page % 64);
+            if alike != 0 {
+                return to.min(page + u64::from(alike.trailing_zeros()));
+            }
+            page = (page / 64 + 1) * 64;
+        }
+        to
+    }
+
     fn any(&self) -> bool {
         self.0.iter().any(|&word| word != 0)
     }
@@ -40,15 +54,25 @@ pub(super) struct Extent {
     pub(super) present: PageBits,
     /// Pages that changed since they were read or written back.
     dirty: PageBits,
+    /// Pages that were only set aside since they became present: nobody has stored to them nor can reach their frames.
+    reserved: PageBits,
 }
 
 impl Extent {
     pub(super) fn new(frames: Frames) -> Self {
-        Extent { frames, present: PageBits::default(), dirty: PageBits::default() }
+        Extent { frames, present: PageBits::default(), dirty: PageBits::default(), reserved: PageBits::default() }
     }
 
     pub(super) fn len(&self) -> u64 {
         self.frames.range().len
+    }
+}
+
+/// Adds a page to parts that come in order.
+pub(super) fn push_page(parts: &mut Vec<Range<u64>>, page: u64) {
+    match parts.last_mut() {
+        Some(last) if last.end == page => last.end += PAGE_SIZE,
+        _ => parts.push(page..page + PAGE_SIZE),
     }
 }
 
@@ -83,6 +107,47 @@ impl State {
 
     pub(super) fn is_present(&self, page: u64) -> bool {
         self.extent(page).is_some_and(|(start, extent)| extent.present.get((page - start) / PAGE_SIZE))
+    }
+
+    /// Whether a page is present; if so, somebody relies on it from now on.
+    pub(super) fn claim(&mut self, page: u64) -> bool {
+        let Some((start, extent)) = self.extent_mut(page) else { return false };
+        let at = (page - start) / PAGE_SIZE;
+        extent.reserved.set(at, false);
+        extent.present.get(at)
+    }
+
+    /// Somebody relies on the pages of a part of one extent from now on.
+    pub(super) fn claim_all(&mut self, range: Range<u64>) {
+        if let Some((start, extent)) = self.extent_mut(range.start)
+            && extent.reserved.any()
+        {
+            for at in range.step_by(PAGE_SIZE as usize) {
+                extent.reserved.set((at - start) / PAGE_SIZE, false);
+            }
+        }
+    }
+
+    /// Counts a present page as one that is only set aside.
+    pub(super) fn set_reserved(&mut self, page: u64) {
+        if let Some((start, extent)) = self.extent_mut(page) {
+            extent.reserved.set((page - start) / PAGE_SIZE, true);
+        }
+    }
+
+    /// The parts of a range that are only set aside.
+    pub(super) fn reserved(&self, range: &Range<u64>) -> Vec<Range<u64>> {
+        let first = self.extent(range.start).map_or(range.start, |(start, _)| start);
+        let mut parts: Vec<Range<u64>> = Vec::new();
+        for (&start, extent) in self.extents.range(first..range.end).filter(|(_, extent)| extent.reserved.any()) {
+            let from = range.start.max(start);
+            for at in (from..range.end.min(start + extent.len())).step_by(PAGE_SIZE as usize) {
+                if extent.reserved.get((at - start) / PAGE_SIZE) {
+                    push_page(&mut parts, at);
+                }
+            }
+        }
+        parts
     }
 
     pub(super) fn set_present(&mut self, page: u64) {
@@ -125,33 +190,36 @@ impl State {
         let mut gone = Vec::new();
         for start in starts {
             let Some(extent) = self.extents.remove(&start) else { continue };
-            let (mut rest, mut at) = (extent.frames, start);
+            let Extent { frames, present, dirty, reserved } = extent;
+            let bits = [&present, &dirty, &reserved];
+            let (mut rest, mut at) = (frames, start);
             let end = at + rest.range().len;
             if at < range.start {
                 let (head, tail) = rest.split_at(range.start - at);
-                self.keep(start, start, head, &extent.present, &extent.dirty);
+                self.keep(start, start, head, bits);
                 (rest, at) = (tail, range.start);
             }
             if end > range.end {
                 let (middle, tail) = rest.split_at(range.end - at);
-                self.keep(start, range.end, tail, &extent.present, &extent.dirty);
+                self.keep(start, range.end, tail, bits);
                 rest = middle;
             }
             let from = (at - start) / PAGE_SIZE;
             let count = rest.range().len / PAGE_SIZE;
-            self.pages -= (from..from + count).filter(|&page| extent.present.get(page)).count() as u64;
+            self.pages -= (from..from + count).filter(|&page| present.get(page)).count() as u64;
             gone.push(rest);
         }
         gone
     }
 
     /// Puts back a part of an extent that began at `origin`.
-    fn keep(&mut self, origin: u64, at: u64, frames: Frames, present: &PageBits, dirty: &PageBits) {
+    fn keep(&mut self, origin: u64, at: u64, frames: Frames, [present, dirty, reserved]: [&PageBits; 3]) {
         let shift = (at - origin) / PAGE_SIZE;
         let mut part = Extent::new(frames);
         for page in 0..part.len() / PAGE_SIZE {
             part.present.set(page, present.get(page + shift));
             part.dirty.set(page, dirty.get(page + shift));
+            part.reserved.set(page, reserved.get(page + shift));
         }
         self.extents.insert(at, part);
     }
@@ -159,18 +227,16 @@ impl State {
     /// The changed parts of a range, which count as unchanged from now on.
     pub(super) fn take_dirty(&mut self, range: &Range<u64>) -> Vec<Range<u64>> {
         let mut parts: Vec<Range<u64>> = Vec::new();
-        for (&start, extent) in self.extents.iter_mut() {
-            if start >= range.end || start + extent.len() <= range.start || !extent.dirty.any() {
+        let first = self.extent(range.start).map_or(range.start, |(start, _)| start);
+        for (&start, extent) in self.extents.range_mut(first..range.end.max(first)) {
+            if !extent.dirty.any() {
                 continue;
             }
             for page in 0..extent.len() / PAGE_SIZE {
                 let at = start + page * PAGE_SIZE;
                 if range.contains(&at) && extent.dirty.get(page) {
                     extent.dirty.set(page, false);
-                    match parts.last_mut() {
-                        Some(last) if last.end == at => last.end += PAGE_SIZE,
-                        _ => parts.push(at..at + PAGE_SIZE),
-                    }
+                    push_page(&mut parts, at);
                 }
             }
         }
@@ -187,10 +253,7 @@ impl State {
             }
             for page in (0..extent.len() / PAGE_SIZE).filter(|&page| !extent.dirty.get(page)) {
                 let at = start + page * PAGE_SIZE;
-                match parts.last_mut() {
-                    Some(last) if last.end == at => last.end += PAGE_SIZE,
-                    _ => parts.push(at..at + PAGE_SIZE),
-                }
+                push_page(&mut parts, at);
             }
         }
         parts

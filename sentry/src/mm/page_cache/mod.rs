@@ -12,7 +12,7 @@ use amber_abi::errno::Errno;
 use amber_abi::time::Timespec;
 use amber_platform::{Frames, GuestMemory, PAGE_SIZE};
 
-use self::extents::{Extent, State};
+use self::extents::{Extent, State, push_page};
 use super::{Mappable, Mapping};
 use crate::sync::{Mutex, Rank};
 
@@ -28,6 +28,8 @@ const SMALL_EXTENT: u64 = 64 << 10;
 const LARGE_EXTENT: u64 = 2 << 20;
 /// Where large extents begin.
 const LARGE_FROM: u64 = 1 << 20;
+/// So much of an object is looked at or changed at most while its lock is held.
+const STEP: u64 = 4 << 20;
 
 /// Where the bytes of a cached object come from and go to.
 ///
@@ -200,7 +202,7 @@ impl PageCache {
 
     /// Gives a page frames that read as zero, and counts it as present.
     fn make_present(&self, state: &mut State, page: u64) -> Result<(), Errno> {
-        if state.is_present(page) {
+        if state.claim(page) {
             return Ok(());
         }
         self.extent_for(state, page)?;
@@ -319,31 +321,37 @@ impl PageCache {
         drop(gone);
     }
 
-    /// Makes all pages of a range present (fallocate(2)); the length stays.
+    /// Makes pages of a range present (fallocate(2)), from its start on as many as are quickly made; the length stays.
+    /// Returns where they end, and adds those that were not present before to `made`.
     ///
     /// # Errors
-    /// `ENOSPC` or `ENOMEM`; then nothing was made present.
-    pub fn reserve(&self, range: Range<u64>) -> Result<(), Errno> {
+    /// `ENOSPC` or `ENOMEM`; what is in `made` is to be given up.
+    pub fn reserve_some(&self, range: Range<u64>, made: &mut Vec<Range<u64>>) -> Result<u64, Errno> {
         let mut state = self.state.lock();
-        let mut made: Vec<Range<u64>> = Vec::new();
-        let mut page = range.start & !(PAGE_SIZE - 1);
-        while page < range.end {
-            if !state.is_present(page) {
-                if let Err(errno) = self.make_present(&mut state, page) {
-                    // Nobody can have them mapped yet.
-                    let gone: Vec<Frames> = made.into_iter().flat_map(|part| self.forget(&mut state, part)).collect();
-                    drop(state);
-                    drop(gone);
-                    return Err(errno);
-                }
-                match made.last_mut() {
-                    Some(last) if last.end == page => last.end += PAGE_SIZE,
-                    _ => made.push(page..page + PAGE_SIZE),
-                }
+        let first = range.start & !(PAGE_SIZE - 1);
+        let end = range.end.min(first.saturating_add(STEP));
+        for page in (first..end).step_by(PAGE_SIZE as usize) {
+            if !state.claim(page) {
+                self.make_present(&mut state, page)?;
+                state.set_reserved(page);
+                push_page(made, page);
             }
-            page += PAGE_SIZE;
         }
-        Ok(())
+        Ok(end)
+    }
+
+    /// Gives up what [`reserve_some`](Self::reserve_some) made and nobody has touched since.
+    pub fn give_up_reserved(&self, made: Vec<Range<u64>>) {
+        for part in made {
+            for start in part.clone().step_by(STEP as usize) {
+                let mut state = self.state.lock();
+                let untouched = state.reserved(&(start..part.end.min(start.saturating_add(STEP))));
+                // Nobody can have them mapped.
+                let gone: Vec<Frames> = untouched.into_iter().flat_map(|part| self.forget(&mut state, part)).collect();
+                drop(state);
+                drop(gone);
+            }
+        }
     }
 
     /// The next offset that is data, or (`hole`) a hole, from `offset` on; none past the end. For objects in memory.
@@ -355,14 +363,19 @@ impl PageCache {
         let mut at = offset;
         while at < state.len {
             let page = at & !(PAGE_SIZE - 1);
-            if state.is_present(page) != hole {
+            let Some((start, extent)) = state.extent(page) else {
+                if hole {
+                    return Some(at);
+                }
+                at = state.extents.range(page..).next().map_or(state.len, |(&start, _)| start);
+                continue;
+            };
+            let pages = extent.len() / PAGE_SIZE;
+            let found = extent.present.find((page - start) / PAGE_SIZE, pages, !hole);
+            at = at.max(start + found * PAGE_SIZE);
+            if found < pages && at < state.len {
                 return Some(at);
             }
-            at = match state.extent(page) {
-                // No extent: a hole up to the next one.
-                None => state.extents.range(page..).next().map_or(state.len, |(&start, _)| start),
-                Some(_) => page + PAGE_SIZE,
-            };
         }
         hole.then_some(state.len)
     }
@@ -404,22 +417,34 @@ impl PageCache {
                 mapping.invalidate(self, part.start, part.end - part.start, false);
             }
         }
-        let mut state = self.state.lock();
-        let len = state.len;
         let mut result = Ok(());
         for part in changed {
-            let mut at = part.start;
-            while at < part.end.min(len) {
-                let (place, run) = state.run(at, part.end.min(len) - at);
-                if let Some(place) = place
-                    && let Err(errno) = source.write(&self.memory, place, at, run)
-                {
-                    // Not lost: the next try finds it changed still.
-                    state.mark_dirty(at & !(PAGE_SIZE - 1), true);
-                    result = Err(errno);
-                }
-                at += run;
+            for start in part.clone().step_by(STEP as usize) {
+                let end = part.end.min(start.saturating_add(STEP));
+                let written = self.write_out(&mut self.state.lock(), &**source, start..end);
+                result = result.and(written);
             }
+        }
+        result
+    }
+
+    /// Writes pages to the source, whether they count as changed or not.
+    fn write_out(&self, state: &mut State, source: &dyn PageSource, part: Range<u64>) -> Result<(), Errno> {
+        let mut result = Ok(());
+        let end = part.end.min(state.len);
+        let mut at = part.start;
+        while at < end {
+            let (place, run) = state.run(at, end - at);
+            if let Some(place) = place
+                && let Err(errno) = source.write(&self.memory, place, at, run)
+            {
+                // Not lost: the next try finds it changed still.
+                for page in ((at & !(PAGE_SIZE - 1))..at + run).step_by(PAGE_SIZE as usize) {
+                    state.mark_dirty(page, true);
+                }
+                result = Err(errno);
+            }
+            at += run;
         }
         result
     }
@@ -454,6 +479,7 @@ impl Mappable for PageCache {
             end += PAGE_SIZE;
         }
         let frames = extent.frames.part(offset - start, end - offset);
+        state.claim_all(offset..end);
         if write && self.source.is_none() && self.quota.is_some() {
             state.stored = Some(crate::fs::now());
         }

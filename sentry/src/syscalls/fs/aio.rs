@@ -59,6 +59,9 @@ pub fn io_submit(ctx: &mut TaskContext, number: u64, count: i64, requests: PtrIn
             Err(error) if done == 0 => return Err(error),
             Err(_) => return Ok(done),
         }
+        if ctx.is_killed() {
+            return Ok(done + 1);
+        }
     }
     Ok(count)
 }

@@ -6,6 +6,7 @@ use std::os::fd::BorrowedFd;
 use amber_abi::errno::Errno;
 use amber_abi::open::{Iovec, MAX_RW_COUNT, UIO_MAXIOV};
 
+use crate::interruption;
 use crate::task::TaskContext;
 
 /// The most bytes that pass between a file and guest memory in one step. No message of a packet socket is longer, so
@@ -15,6 +16,9 @@ const CHUNK: usize = 256 << 10;
 /// As many bytes, and more, go straight between guest memory and a socket of the host: fewer are copied sooner than
 /// their pages are found.
 pub const DIRECT: u64 = 16 << 10;
+
+/// As many go so at most while the address space is locked.
+pub const AT_ONCE: usize = 1 << 20;
 
 thread_local! {
     /// Where data rests on its way; kept from call to call by each task's thread.
@@ -137,13 +141,14 @@ impl Memory {
     fn exchange(&mut self, step: impl Fn(u64, usize) -> Result<usize, Errno>) -> Result<usize, Errno> {
         let mut done = 0;
         while let Some(&(address, len)) = self.pieces.get(self.at).filter(|_| self.left > 0) {
-            let moved = match step(address, len as usize) {
+            let part = (len as usize).min(AT_ONCE);
+            let moved = match step(address, part) {
                 Err(_) if done > 0 => break,
                 moved => moved?,
             };
             done += moved;
             self.use_up(moved);
-            if (moved as u64) < len {
+            if moved < part || interruption::is_killed() {
                 break;
             }
         }

@@ -350,6 +350,10 @@ fn pour(
                 done += written;
                 total += written as u64;
             }
+            // As on Linux, any signal ends the copy where it is.
+            if ctx.is_interrupted() {
+                break;
+            }
         }
         Ok(())
     });

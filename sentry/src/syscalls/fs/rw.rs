@@ -265,12 +265,17 @@ impl<'a> Transfer<'a> {
                 if put < got && done == 0 {
                     return Err(Errno::EFAULT.into());
                 }
-                if put < want {
+                if put < want || self.is_cut_short(ctx) {
                     break;
                 }
             }
             Ok(done)
         })
+    }
+
+    /// Whether a transfer ends with what is done of it: devices heed any signal, other files only the end of the task.
+    fn is_cut_short(&self, ctx: &TaskContext) -> bool {
+        ctx.is_killed() || (ctx.is_interrupted() && self.description.kind() == FileType::CharacterDevice)
     }
 
     fn read_stream(&self, ctx: &TaskContext, memory: &mut Memory) -> Result<u64, SysError> {
@@ -316,7 +321,7 @@ impl<'a> Transfer<'a> {
                 if put < got && done == 0 {
                     return Err(Errno::EFAULT.into());
                 }
-                if (put < buffer.len() && done >= low) || memory.left() == 0 {
+                if (put < buffer.len() && done >= low) || memory.left() == 0 || self.is_cut_short(ctx) {
                     break;
                 }
             }
@@ -475,7 +480,7 @@ impl<'a> Transfer<'a> {
                 };
                 memory.use_up(written);
                 done += written as u64;
-                if written < want {
+                if written < want || self.is_cut_short(ctx) {
                     break;
                 }
             }
@@ -488,7 +493,7 @@ impl<'a> Transfer<'a> {
         let kind = self.description.kind();
         if let Some(socket) = file.host_stream().filter(|_| memory.left() >= DIRECT) {
             let mut done = 0;
-            while memory.left() > 0 {
+            while memory.left() > 0 && !(done > 0 && ctx.is_killed()) {
                 let attempt = |patient: bool| {
                     let answer = patient.then(|| memory.send(ctx, socket));
                     answer.filter(|answer| *answer != Err(Errno::EAGAIN))
@@ -529,7 +534,8 @@ impl<'a> Transfer<'a> {
                 memory.use_up(written);
                 done += written as u64;
                 // An eventfd and its like take one value a call.
-                if memory.left() == 0 || written == 0 || kind == FileType::Anonymous {
+                let takes_one = kind == FileType::Anonymous;
+                if memory.left() == 0 || written == 0 || takes_one || self.is_cut_short(ctx) {
                     break;
                 }
             }

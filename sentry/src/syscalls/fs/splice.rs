@@ -117,13 +117,7 @@ pub fn vmsplice(ctx: &mut TaskContext, fd: Fd, iov: IovecIn, count: usize, flags
     let patient = !flags.contains(SpliceFlags::SPLICE_F_NONBLOCK);
     if description.is_writable() {
         let room = wait_for_room(ctx, end.pipe(), patient)?;
-        let mut data = vec![0; (room * PAGE).min(memory.left() as usize)];
-        let got = memory.peek(ctx, &mut data);
-        if got == 0 {
-            return Err(Errno::EFAULT.into());
-        }
-        data.truncate(got);
-        Ok(push(end.pipe(), &data)? as u64)
+        fill_pipe(ctx, &mut memory, end.pipe(), room * PAGE)
     } else {
         if !wait_for_bytes(ctx, end.pipe(), patient)? {
             return Ok(0);
@@ -139,6 +133,29 @@ pub fn vmsplice(ctx: &mut TaskContext, fd: Fd, iov: IovecIn, count: usize, flags
             }
         })
     }
+}
+
+/// Copies memory into a pipe that has room for so many bytes, in whole slots but for the last.
+fn fill_pipe(ctx: &TaskContext, memory: &mut Memory, pipe: &Pipe, room: usize) -> SysResult {
+    let len = room.min(memory.left() as usize);
+    with_bounce(len, |buffer| {
+        let mut done = 0;
+        while done < len {
+            let want = (len - done).min(buffer.len());
+            let got = memory.peek(ctx, &mut buffer[..want]);
+            match push(pipe, &buffer[..got]) {
+                _ if got == 0 && done == 0 => return Err(Errno::EFAULT.into()),
+                Err(errno) if done == 0 => return Err(errno.into()),
+                Err(_) => break,
+                Ok(pushed) => done += pushed,
+            }
+            memory.use_up(got);
+            if got < want || ctx.is_killed() {
+                break;
+            }
+        }
+        Ok(done as u64)
+    })
 }
 
 fn check_flags(flags: SpliceFlags) -> Result<(), Errno> {
@@ -269,7 +286,8 @@ fn from_pipe(
     }
     let mut total = 0;
     let mut failure = None;
-    while total < len && failure.is_none() {
+    // As on Linux, any signal ends it between two slots.
+    while total < len && failure.is_none() && !(total > 0 && ctx.is_interrupted()) {
         let Some(mut slot) = pipe.with_ring(false, |ring| Ok(ring.split_front(len - total)))? else { break };
         let at = offset.saturating_add(total as u64);
         match write_out(ctx, to, slot.bytes(), at, regular, total > 0) {

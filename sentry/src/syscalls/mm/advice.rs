@@ -5,9 +5,13 @@ use amber_abi::mm::{MemoryAdvice, MsyncFlags};
 use amber_platform::PAGE_SIZE;
 
 use crate::error::SysResult;
+use crate::interruption::check_killed;
 use crate::mm::VmaFlags;
 use crate::syscalls::args::{PtrIn, PtrOut};
 use crate::task::TaskContext;
+
+/// As many bytes are written back by msync(2) before it looks whether the task was killed.
+const WRITTEN: u64 = 64 << 20;
 
 /// madvise(2).
 pub fn madvise(ctx: &mut TaskContext, address: PtrIn, len: usize, advice: MemoryAdvice) -> SysResult {
@@ -36,7 +40,10 @@ pub fn msync(ctx: &mut TaskContext, address: PtrIn, len: usize, flags: MsyncFlag
             && vma.is_shared()
             && flags.contains(MsyncFlags::MS_SYNC)
         {
-            area.object.write_back(vma.offset_of(part.start), part.end - part.start)?;
+            for at in part.clone().step_by(WRITTEN as usize) {
+                check_killed()?;
+                area.object.write_back(vma.offset_of(at), WRITTEN.min(part.end - at))?;
+            }
         }
     }
     if holes || at < end { Err(Errno::ENOMEM.into()) } else { Ok(0) }
@@ -62,6 +69,7 @@ pub fn mincore(ctx: &mut TaskContext, address: PtrIn, len: usize, vector: PtrOut
         let bytes: Vec<u8> = present.into_iter().map(u8::from).collect();
         ctx.write_bytes(vector.0 + done, &bytes)?;
         done += count;
+        check_killed()?;
     }
     Ok(0)
 }

@@ -96,7 +96,7 @@ fn transfer(ctx: &TaskContext, pid: i32, local: (u64, u64), remote: (u64, u64), 
         done += put;
         here.advance(put);
         there.advance(put);
-        if put < want as u64 {
+        if put < want as u64 || ctx.is_killed() {
             break;
         }
     }
@@ -162,6 +162,9 @@ pub fn process_madvise(
             Ok(()) => done += range.iov_len,
             Err(errno) if done == 0 => return Err(errno.into()),
             Err(_) => break,
+        }
+        if ctx.is_killed() {
+            break;
         }
     }
     Ok(done)

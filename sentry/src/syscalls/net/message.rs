@@ -15,7 +15,7 @@ use crate::error::{SysError, SysResult};
 use crate::net::control::{self, Control};
 use crate::net::socket::{Outgoing, Received};
 use crate::syscalls::args::{BufIn, BufOut, Fd, In, PtrIn, PtrOut, SockaddrIn, SockaddrOut};
-use crate::syscalls::fs::buffers::{DIRECT, with_bounce};
+use crate::syscalls::fs::buffers::{AT_ONCE, DIRECT, with_bounce};
 use crate::task::TaskContext;
 use crate::wait::deadline_in;
 
@@ -101,11 +101,11 @@ impl Pieces {
     fn receive(&self, ctx: &TaskContext, skip: u64, len: usize, socket: BorrowedFd<'_>) -> Result<usize, Errno> {
         let mut done = 0;
         while done < len {
-            let (address, part) = self.piece(skip + done as u64, len - done);
+            let (address, part) = self.piece(skip + done as u64, (len - done).min(AT_ONCE));
             match ctx.mm().receive(address, part, socket) {
                 Ok(moved) => {
                     done += moved;
-                    if moved < part || part == 0 {
+                    if moved < part || part == 0 || ctx.is_killed() {
                         break;
                     }
                 }
@@ -182,13 +182,16 @@ fn send(
     let mut sent = 0u64;
     let result = loop {
         let rest = pieces.len - sent;
+        if sent > 0 && ctx.is_killed() {
+            break Ok(());
+        }
         if opened.socket.keeps_borders() && rest > CHUNK as u64 {
             break Err(SysError::from(Errno::EMSGSIZE));
         }
         let plain = control.others.is_empty() && address.is_none() && !flags.intersects(!UNTOLD);
         let (piece, len) = pieces.piece(sent, rest as usize);
         if let Some(socket) = opened.socket.host_stream().filter(|_| plain && len as u64 >= DIRECT) {
-            let attempt = || ctx.mm().send(piece, len, socket);
+            let attempt = || ctx.mm().send(piece, len.min(AT_ONCE), socket);
             match opened.wait_unless(ctx, impatient, true, PollEvents::POLLOUT, attempt) {
                 Ok(count) => sent += count as u64,
                 Err(error) => break Err(error),
@@ -252,6 +255,9 @@ pub fn sendmmsg(ctx: &mut TaskContext, fd: Fd, messages: PtrOut, count: u32, fla
             Ok(()) => done += 1,
             Err(error) if done == 0 => return Err(error),
             Err(_) => break,
+        }
+        if ctx.is_killed() {
+            break;
         }
     }
     Ok(done)
@@ -343,7 +349,7 @@ fn receive(ctx: &TaskContext, opened: &Opened, pieces: &Pieces, flags: MessageFl
             }
         }
         let len = whole.as_ref().map_or(0, |received| received.len as u64);
-        if ended || has_files || stops || receiver.peek || len >= receiver.least {
+        if ended || has_files || stops || receiver.peek || len >= receiver.least || ctx.is_killed() {
             break;
         }
     }
@@ -479,7 +485,7 @@ pub fn recvmmsg(
             flags |= MessageFlags::MSG_DONTWAIT;
         }
         // As on Linux, the time is looked at only between messages.
-        if limit.is_some_and(|limit| Instant::now() >= limit) {
+        if ctx.is_killed() || limit.is_some_and(|limit| Instant::now() >= limit) {
             break;
         }
     }

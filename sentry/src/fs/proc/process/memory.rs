@@ -10,6 +10,7 @@ use std::fmt::Write;
 use super::links::shown;
 use crate::fs::pseudo::{PseudoInode, Query};
 use crate::fs::{File, Inode};
+use crate::interruption::check_killed;
 use crate::mm::{AreaUsage, Layout, MemoryManager, Vma, VmaFlags};
 
 /// The columns a name of an area begins behind.
@@ -87,7 +88,12 @@ fn area_name(vma: &Vma, layout: &Layout, query: &Query<'_>) -> Vec<u8> {
 pub fn maps(query: &Query<'_>) -> Result<Vec<u8>, Errno> {
     let Some(mm) = memory(query)? else { return Ok(Vec::new()) };
     let layout = layout(&mm);
-    Ok(mm.areas().iter().flat_map(|vma| area_line(vma, &layout, query)).collect())
+    let mut all = Vec::new();
+    for vma in mm.areas() {
+        check_killed()?;
+        all.extend(area_line(&vma, &layout, query));
+    }
+    Ok(all)
 }
 
 fn usage_lines(text: &mut String, usage: &AreaUsage) {
@@ -153,6 +159,7 @@ pub fn smaps(query: &Query<'_>) -> Result<Vec<u8>, Errno> {
     let layout = layout(&mm);
     let mut all = Vec::new();
     for (vma, usage) in mm.usage() {
+        check_killed()?;
         all.extend(area_line(&vma, &layout, query));
         let mut text = String::new();
         let page = PAGE_SIZE / 1024;
@@ -305,21 +312,23 @@ impl File for Pagemap {
             return Err(Errno::EINVAL);
         }
         let Some(mm) = &self.memory else { return Ok(0) };
-        let (mut areas, last) = (mm.areas().into_iter().peekable(), mm.address_limit() / PAGE_SIZE);
-        let mut done = 0;
-        for (page, out) in (offset / 8..last).zip(buf.chunks_exact_mut(8)) {
-            let address = page * PAGE_SIZE;
-            while areas.next_if(|vma| vma.end <= address).is_some() {}
-            let mut word = 0u64;
-            if let Some(vma) = areas.peek().filter(|vma| vma.start <= address)
-                && mm.residency(address, 1).is_some_and(|pages| pages.first() == Some(&true))
-            {
-                word = PRESENT | if vma.object().is_some() { OF_FILE } else { 0 };
+        let last = mm.address_limit() / PAGE_SIZE;
+        let first = (offset / 8).min(last);
+        let pages = (last - first).min(buf.len() as u64 / 8);
+        let words = &mut buf[..pages as usize * 8];
+        words.fill(0);
+        let range = first * PAGE_SIZE..(first + pages) * PAGE_SIZE;
+        for vma in mm.areas_in(range.clone()) {
+            let present = PRESENT | if vma.object().is_some() { OF_FILE } else { 0 };
+            let part = vma.clip(&range);
+            let at = ((part.start - range.start) / PAGE_SIZE) as usize;
+            // What is gone since has no pages.
+            let pages = mm.residency(part.start, (part.end - part.start) / PAGE_SIZE).unwrap_or_default();
+            for (word, _) in words.chunks_exact_mut(8).skip(at).zip(pages).filter(|(_, here)| *here) {
+                word.copy_from_slice(&present.to_le_bytes());
             }
-            out.copy_from_slice(&word.to_le_bytes());
-            done += 8;
         }
-        Ok(done)
+        Ok(words.len())
     }
 
     fn as_any(&self) -> &dyn Any {
