@@ -307,14 +307,16 @@ impl KvmContext {
         space: &Space,
         r: &mut Registers,
     ) -> Result<Option<Trap>, HostFault> {
-        let meaning = self.understand(left, core, vcpu, space, r);
+        let meaning = self.understand(left, core, vcpu, space, r).inspect_err(|_| {
+            vcpu.broken.store(true, Ordering::SeqCst);
+        });
         let hit = core.take_hit();
         self.seat.stop();
         space.after_run();
         self.pace.left(quick, matches!(meaning, Ok(Meaning::Trap(Trap::Syscall))));
         // Changing the thread of a processor can take the host longer than others wait: whoever has not come to run yet
         // stays, or nobody would ever get on.
-        let started = !matches!(meaning, Ok(Meaning::NotStarted));
+        let started = !matches!(meaning, Ok(Meaning::NotStarted) | Err(_));
         if (self.seat.take_wanted() || self.shared.pool.is_scarce()) && started {
             self.vcpu = None;
             self.shared.pool.give_way(vcpu.clone(), core)?;

@@ -31,8 +31,10 @@ struct State {
     all: Vec<Arc<Vcpu>>,
     free: Vec<Arc<Vcpu>>,
     waiters: VecDeque<Arc<Waiter>>,
-    /// So many processors there can be.
+    /// So many processors there can be, broken ones included.
     most: usize,
+    /// So many the host could make.
+    limit: usize,
     /// Who has to give way next.
     turn: usize,
 }
@@ -62,8 +64,10 @@ impl Pool {
             let with_keys = |at| floating::format_of(fd, &features, Some(at));
             (floating::format_of(fd, &features, None)?, features.keys_at.map(with_keys).transpose()?)
         };
-        let most = most.min(machine.kvm().get_max_vcpus()).min(MOST_PROCESSORS as usize).max(1);
-        let state = State { all: vec![first.clone()], free: vec![first], waiters: VecDeque::new(), most, turn: 0 };
+        let limit = machine.kvm().get_max_vcpus().min(MOST_PROCESSORS as usize).max(1);
+        let most = most.clamp(1, limit);
+        let waiters = VecDeque::new();
+        let state = State { all: vec![first.clone()], free: vec![first], waiters, most, limit, turn: 0 };
         Ok(Pool {
             machine: machine.clone(),
             features,
@@ -97,6 +101,12 @@ impl Pool {
         self.state.lock().all.iter().try_for_each(|vcpu| vcpu.core.lock().set_entry())
     }
 
+    /// How many processors there are, broken ones included.
+    #[cfg(test)]
+    pub fn count(&self) -> usize {
+        self.state.lock().all.len()
+    }
+
     /// Whether a context waits for a processor.
     pub fn is_scarce(&self) -> bool {
         self.waiting.load(Ordering::Relaxed) > 0
@@ -126,18 +136,8 @@ impl Pool {
             if let Some(vcpu) = state.free.pop() {
                 return Ok(vcpu);
             }
-            if state.all.len() < state.most {
-                match Vcpu::new(&self.machine, &self.features, state.all.len() as u64, root) {
-                    Ok(vcpu) => {
-                        let vcpu = Arc::new(vcpu);
-                        state.all.push(vcpu.clone());
-                        return Ok(vcpu);
-                    }
-                    Err(error) => {
-                        log::warn!("{error}; {} virtual processors must do", state.all.len());
-                        state.most = state.all.len();
-                    }
-                }
+            if let Some(vcpu) = self.grow(&mut state, root) {
+                return Ok(vcpu);
             }
             if let Some(vcpu) = self.take_idle(&state.all)? {
                 return Ok(vcpu);
@@ -147,16 +147,36 @@ impl Pool {
             self.waiting.fetch_add(1, Ordering::SeqCst);
             waiter
         };
-        let result = self.wait(&waiter);
+        let result = self.wait(&waiter, root);
         self.waiting.fetch_sub(1, Ordering::SeqCst);
         result
+    }
+
+    /// One more processor, if there may be.
+    fn grow(&self, state: &mut State, root: &Arc<Root>) -> Option<Arc<Vcpu>> {
+        if state.all.len() >= state.most {
+            return None;
+        }
+        match Vcpu::new(&self.machine, &self.features, state.all.len() as u64, root) {
+            Ok(vcpu) => {
+                let vcpu = Arc::new(vcpu);
+                state.all.push(vcpu.clone());
+                Some(vcpu)
+            }
+            Err(error) => {
+                log::warn!("{error}; {} virtual processors must do", state.all.len());
+                state.most = state.all.len();
+                None
+            }
+        }
     }
 
     /// Takes a processor from a context that is not in the guest.
     fn take_idle(&self, all: &[Arc<Vcpu>]) -> Result<Option<Arc<Vcpu>>, HostFault> {
         for vcpu in all {
             let Some(core) = vcpu.core.try_lock() else { continue };
-            if !vcpu.fresh.load(Ordering::SeqCst) && self.evict(vcpu, &core)? {
+            let usable = !vcpu.fresh.load(Ordering::SeqCst) && !vcpu.broken.load(Ordering::SeqCst);
+            if usable && self.evict(vcpu, &core)? {
                 return Ok(Some(vcpu.clone()));
             }
         }
@@ -174,7 +194,7 @@ impl Pool {
         Ok(true)
     }
 
-    fn wait(&self, waiter: &Waiter) -> Result<Arc<Vcpu>, HostFault> {
+    fn wait(&self, waiter: &Waiter, root: &Arc<Root>) -> Result<Arc<Vcpu>, HostFault> {
         let mut given = waiter.given.lock();
         loop {
             if let Some(vcpu) = given.take() {
@@ -182,19 +202,20 @@ impl Pool {
             }
             if waiter.arrived.wait_for(&mut given, SLICE).timed_out() && given.is_none() {
                 drop(given);
-                self.press(waiter);
+                self.press(waiter, root);
                 given = waiter.given.lock();
             }
         }
     }
 
-    /// Makes one processor change its context, if `waiter` is the next to get one.
-    fn press(&self, waiter: &Waiter) {
+    /// Makes one processor change its context, if `waiter` is the next to get one, or a new one in place of one that broke.
+    fn press(&self, waiter: &Waiter, root: &Arc<Root>) {
         let mut state = self.state.lock();
         if !state.waiters.front().is_some_and(|first| std::ptr::eq(Arc::as_ptr(first), waiter)) {
             return;
         }
-        if let Ok(Some(vcpu)) = self.take_idle(&state.all) {
+        let new = self.grow(&mut state, root);
+        if let Some(vcpu) = new.or_else(|| self.take_idle(&state.all).ok().flatten()) {
             hand_over(&mut state, vcpu);
             return;
         }
@@ -223,7 +244,12 @@ impl Pool {
         if seat.is(user.as_ref()) {
             *user = None;
             drop(user);
-            hand_over(&mut state, vcpu);
+            if vcpu.broken.load(Ordering::SeqCst) {
+                // Others get another one in its place.
+                state.most = (state.most + 1).min(state.limit);
+            } else {
+                hand_over(&mut state, vcpu);
+            }
         }
     }
 }

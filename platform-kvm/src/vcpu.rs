@@ -150,6 +150,8 @@ pub struct Vcpu {
     pub thread: AtomicI32,
     /// Whether the context that got it has not come to run yet: it is not to be taken away before.
     pub fresh: AtomicBool,
+    /// Whether it stopped for a reason that leaves its state unknown: nobody else is to get it.
+    pub broken: AtomicBool,
     /// Locked while it runs.
     pub core: Mutex<Core>,
 }
@@ -220,6 +222,7 @@ impl Vcpu {
             user: Mutex::new(None),
             thread: AtomicI32::new(0),
             fresh: AtomicBool::new(false),
+            broken: AtomicBool::new(false),
             core: Mutex::new(core),
         })
     }

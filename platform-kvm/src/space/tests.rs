@@ -39,7 +39,7 @@ impl log::Log for Logger {
     fn flush(&self) {}
 }
 
-/// A platform; none where there is no KVM.
+/// A platform with one virtual processor; none where there is no KVM.
 fn start() -> Option<Arc<Shared>> {
     if let Err(error) = File::options().read(true).write(true).open("/dev/kvm") {
         eprintln!("SKIPPED: /dev/kvm cannot be opened: {error}");
@@ -49,7 +49,7 @@ fn start() -> Option<Arc<Shared>> {
         log::set_max_level(log::LevelFilter::Warn);
     }
     LOG.lock().clear();
-    Some(KvmPlatform::new(GuestMemory::new(1 << 30).unwrap()).unwrap().shared)
+    Some(KvmPlatform::with_processors(GuestMemory::new(1 << 30).unwrap(), 1).unwrap().shared)
 }
 
 /// Runs a guest in a space broken by `damage`. Returns what the sentry is told, having checked what the log is.
@@ -67,15 +67,18 @@ fn broken(shared: &Arc<Shared>, damage: impl FnOnce(&Space)) -> String {
     fill(&bad);
     damage(&bad);
     let given = Registers { rdi: DATA, r15: MARK, ..Registers::for_program(CODE, CODE) };
+    let processors = shared.pool.count();
     let mut context = KvmContext::new(shared.clone());
     let fault = context.run(&bad, &mut given.clone()).expect_err("nothing can run there").to_string();
     let log = LOG.lock().clone();
     // The host may have reset the processor; what it was started with is there in any case.
     assert!(log.contains(&format!("r15: {MARK:x}")) && log.contains("rip: 100000"), "{log}");
     assert!(log.contains("has kvm_regs") && log.contains("kvm_sregs"), "{log}");
-    // Guests elsewhere go on.
+    // The next guest goes on, on another processor.
+    drop(context);
     let mut other = KvmContext::new(shared.clone());
     assert_eq!(other.run(&good, &mut given.clone()).unwrap(), Trap::Syscall);
+    assert_eq!(shared.pool.count(), processors + 1);
     fault
 }
 
