@@ -19,7 +19,10 @@ pub use contract::{
 };
 pub use counters::{Counters, Reason};
 pub use floating::FloatingFormat;
-pub use memory::{FrameRange, Frames, GuestMemory, OutOfMemory, Touched};
+pub use memory::{
+    CountedHeap, FrameRange, Frames, GuestMemory, HeapBatch, KernelCharge, KernelPart, KernelUsage, OutOfMemory,
+    Touched, heap_bytes, trim_heap,
+};
 pub use registers::Registers;
 pub use run_state::RunState;
 

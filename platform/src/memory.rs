@@ -6,6 +6,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
+use amber_abi::errno::Errno;
 use nix::fcntl::{FallocateFlags, fallocate};
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::sys::stat::fstat;
@@ -21,11 +22,16 @@ use vm_memory::{
 use crate::PAGE_SIZE;
 use crate::contract::HostFault;
 
+mod heap;
+mod kernel;
 mod ledger;
 mod touched;
 
+use kernel::KernelAccount;
 use ledger::Ledger;
 
+pub use heap::{CountedHeap, HeapBatch, heap_bytes, trim_heap};
+pub use kernel::{KernelCharge, KernelPart, KernelUsage};
 pub use touched::Touched;
 
 /// A run of frames, in bytes of the memfd; both ends are page aligned.
@@ -44,10 +50,16 @@ impl FrameRange {
     }
 }
 
-/// No run of free frames is long enough.
+/// No run of free frames is long enough, or the limit of memory is reached.
 #[derive(Clone, Copy, Debug, Error)]
 #[error("guest memory is exhausted")]
 pub struct OutOfMemory;
+
+impl From<OutOfMemory> for Errno {
+    fn from(_: OutOfMemory) -> Self {
+        Errno::ENOMEM
+    }
+}
 
 /// All memory of the guests of one sandbox.
 ///
@@ -60,8 +72,10 @@ pub struct GuestMemory {
     ledger: Mutex<Ledger>,
     /// Bytes of frames that have holders.
     held: AtomicU64,
-    /// How many bytes may be touched at most, as [`set_caps`](GuestMemory::set_caps) says.
-    file_cap: AtomicU64,
+    /// What lies beside the frames.
+    kernel: KernelAccount,
+    /// How many bytes there may be at most, as [`set_caps`](GuestMemory::set_caps) says.
+    lasting_cap: AtomicU64,
     cap: AtomicU64,
     /// See [`ahead`](GuestMemory::ahead).
     ahead: AtomicU64,
@@ -94,7 +108,8 @@ impl GuestMemory {
             limit,
             ledger: Mutex::new(Ledger::default()),
             held: AtomicU64::new(0),
-            file_cap: AtomicU64::new(u64::MAX),
+            kernel: KernelAccount::default(),
+            lasting_cap: AtomicU64::new(u64::MAX),
             cap: AtomicU64::new(u64::MAX),
             ahead: AtomicU64::new(u64::MAX),
         }))
@@ -146,9 +161,7 @@ impl GuestMemory {
         len: u64,
         mut choose: impl FnMut(&mut Ledger) -> Option<u64>,
     ) -> Result<Frames, OutOfMemory> {
-        if self.would_exceed(&self.cap, len) {
-            return Err(OutOfMemory);
-        }
+        self.admit(len)?;
         let mut ledger = self.ledger.lock();
         let mut start = choose(&mut ledger);
         if start.is_none() {
@@ -175,22 +188,45 @@ impl GuestMemory {
         fstat(&*self.file).map_or(0, |stat| stat.st_blocks as u64 * 512)
     }
 
-    /// Gives out no frames from now on that could bring the touched bytes above `bytes`, or above the lower `for_files` if
-    /// they are for files in memory; `u64::MAX` for no such bound.
-    pub fn set_caps(&self, for_files: u64, bytes: u64) {
-        self.file_cap.store(for_files, Ordering::Relaxed);
+    /// Bytes in use: touched frames and kernel memory.
+    pub fn used_bytes(&self) -> u64 {
+        self.touched_bytes() + self.kernel_bytes()
+    }
+
+    /// What [`used_bytes`](Self::used_bytes) is at most, which needs no call of the host.
+    #[inline]
+    pub fn claimed_bytes(&self) -> u64 {
+        self.allocated() + self.kernel_bytes()
+    }
+
+    /// Admits nothing from now on that could bring the bytes in use above `bytes`, or above the lower `lasting` if it is
+    /// of what no end of a process frees; `u64::MAX` for no such bound.
+    pub fn set_caps(&self, lasting: u64, bytes: u64) {
+        self.lasting_cap.store(lasting, Ordering::Relaxed);
         self.cap.store(bytes, Ordering::Relaxed);
     }
 
-    /// Whether `len` bytes more for a file in memory could be too many.
-    pub fn is_full_for_files(&self, len: u64) -> bool {
-        self.would_exceed(&self.file_cap, len)
+    /// Whether there may be `len` bytes more, of frames or of kernel memory.
+    ///
+    /// # Errors
+    /// They could be too many.
+    pub fn admit(&self, len: u64) -> Result<(), OutOfMemory> {
+        self.keep_to(&self.cap, len)
     }
 
-    fn would_exceed(&self, cap: &AtomicU64, len: u64) -> bool {
+    /// Whether there may be `len` bytes more of what stays when processes end: files in memory, System V objects, message
+    /// queues, mounts. It leaves room for processes to run.
+    ///
+    /// # Errors
+    /// They could be too many.
+    pub fn admit_lasting(&self, len: u64) -> Result<(), OutOfMemory> {
+        self.keep_to(&self.lasting_cap, len)
+    }
+
+    fn keep_to(&self, cap: &AtomicU64, len: u64) -> Result<(), OutOfMemory> {
         let cap = cap.load(Ordering::Relaxed);
-        // What is held bounds what is touched, and needs no call of the host.
-        self.allocated().saturating_add(len) > cap && self.touched_bytes().saturating_add(len) > cap
+        let exceeds = |bytes: u64| bytes.saturating_add(len) > cap;
+        if exceeds(self.claimed_bytes()) && exceeds(self.used_bytes()) { Err(OutOfMemory) } else { Ok(()) }
     }
 
     /// How many bytes whoever needs a page should at most take ahead of need, where memory is scarce.
@@ -464,7 +500,7 @@ mod tests {
         assert_eq!((memory.allocated(), memory.touched_bytes()), (8 * PAGE_SIZE, 0));
         memory.zero(frames.range().start, 2 * PAGE_SIZE);
         assert_eq!(memory.touched_bytes(), 2 * PAGE_SIZE);
-        assert!(memory.is_full_for_files(PAGE_SIZE));
+        assert!(memory.admit_lasting(PAGE_SIZE).is_err());
         assert!(memory.allocate(4 * PAGE_SIZE, PAGE_SIZE).is_err());
         assert!(memory.allocate(2 * PAGE_SIZE, PAGE_SIZE).is_ok());
         drop((frames, more));

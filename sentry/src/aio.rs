@@ -166,7 +166,7 @@ impl AioContexts {
         }
         let len = (HEADER + (wanted + 2) * EVENT).next_multiple_of(PAGE_SIZE);
         let places = ((len - HEADER) / EVENT) as u32;
-        let pages = PageCache::in_memory(mm.memory().clone(), len, None);
+        let pages = PageCache::in_memory(mm.memory().clone(), len);
         let address = mm.map(MapRequest {
             place: Place::Hint(0),
             len,

@@ -13,7 +13,7 @@ use crate::boot::{BootError, Descriptors, ExitStatus, Limits, ProcessSpec, Sandb
 use crate::cgroup::Usage;
 use crate::fs::proc::{Outlook, parameters};
 use crate::fs::tmpfs::{TmpFs, TmpfsOptions};
-use crate::fs::{FdTable, FileDescription, FsContext, Mount, MountNamespace, boot, inherited};
+use crate::fs::{FdTable, FileDescription, FsContext, Mount, MountNamespace, boot, inherited, mqueue};
 use crate::ipc::Ipc;
 use crate::kernel::{HostNames, Kernel};
 use crate::loader::Vdso;
@@ -55,6 +55,7 @@ impl Sandbox {
         let seccomp = config.seccomp.as_ref().map(seccomp_profile::compile).transpose();
         let seccomp = seccomp.map_err(|errno| BootError::Config(format!("seccomp: {}", errno.text())))?;
         let ipc = Ipc::new(&memory);
+        let mqueues = mqueue::new(&memory, &tunables);
         let network = Network::new(config.network, &config.trees)
             .map_err(|errno| BootError::Config(format!("the host's network: {}", errno.text())))?;
         let kernel = Arc::new(Kernel {
@@ -80,7 +81,7 @@ impl Sandbox {
             aio_requests: Default::default(),
             network,
             pipes: Default::default(),
-            mqueues: crate::fs::mqueue::new(&tunables),
+            mqueues,
             memfds,
             tunables,
             boot_id: Default::default(),
@@ -107,6 +108,7 @@ impl Sandbox {
             let _ = kernel.console.set(console);
         }
         give(&kernel, config.descriptors, terminal, &files, changes_trees)?;
+        kernel.memory.count_heap();
         let first = spawn::prepare(&kernel, &config.process, fs, files, &Place::First)?;
         Ok(Sandbox {
             kernel,

@@ -1,8 +1,10 @@
 //! The limit of memory.
 //!
-//! What counts is what the host has set aside for the guest's frames. A task looks at it on its way back to its program,
-//! whenever frames were taken for a part of what was left; what programs touch of frames they have already shows at a
-//! look that a timer makes. Above the limit, cached files go first; then a process is killed.
+//! What counts is what the host has set aside for the guest's frames, and kernel memory: what the sentry keeps for the
+//! guest on its heap, page tables, stacks. A task looks at it on its way back to its program, whenever a part of what was
+//! left was taken; what programs touch of frames they have already shows at a look that a timer makes. Above the limit,
+//! caches go first; then a process is killed. What no killing frees is refused somewhat below the limit, so that programs
+//! can still run.
 
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
@@ -10,8 +12,10 @@ use std::time::Duration;
 
 use amber_abi::Signal;
 use amber_abi::task::WaitStatus;
+use amber_platform::{heap_bytes, trim_heap};
 
 use super::{ControlGroup, MAX};
+use crate::fs::dentry;
 use crate::kernel::Kernel;
 use crate::mm::reclaim;
 use crate::task::TaskContext;
@@ -26,6 +30,10 @@ const MOST_AHEAD: u64 = 16 << 20;
 const MOST_KEPT: u64 = 8 << 20;
 /// Giving up less than this of cached files when nothing is left at all is no help.
 const HELPFUL: u64 = 1 << 20;
+/// So much is left for programs at most when files in memory and the like have the rest.
+const MOST_RESERVED: u64 = 64 << 20;
+/// So much freed heap is worth the work of giving it back.
+const WORTH_TRIMMING: u64 = 8 << 20;
 /// How often memory is counted that could grow beyond the limit unseen, in nanoseconds.
 const WATCH: u64 = 50_000_000;
 /// How often a task waits for the memory of a killed process before it goes on regardless.
@@ -49,7 +57,7 @@ impl ControlGroup {
     /// Called by each task on its way back to its program, with no lock held: keeps to the limit.
     #[inline]
     pub(crate) fn settle(&self, ctx: &TaskContext) {
-        if ctx.kernel().memory.allocated() >= self.next_look.load(Ordering::Relaxed) {
+        if ctx.kernel().memory.claimed_bytes() >= self.next_look.load(Ordering::Relaxed) {
             self.settle_now(ctx);
         }
     }
@@ -79,11 +87,11 @@ impl ControlGroup {
         victim.inspect(|victim| ctx.wait_for_end(victim, Duration::from_millis(500))).is_some()
     }
 
-    /// Counts what the host has set aside.
+    /// Counts what is in use.
     pub(super) fn count_memory(&self, kernel: &Kernel) -> u64 {
-        let touched = kernel.memory.touched_bytes();
-        self.memory_peak.fetch_max(touched, Ordering::Relaxed);
-        touched
+        let used = kernel.memory.used_bytes();
+        self.memory_peak.fetch_max(used, Ordering::Relaxed);
+        used
     }
 
     /// Counts the memory and gives up what can be spared if it is too much; false if it still is.
@@ -93,21 +101,35 @@ impl ControlGroup {
             self.next_look.store(MAX, Ordering::Relaxed);
             return true;
         }
-        let mut touched = self.count_memory(kernel);
-        if touched > limit {
+        let mut used = self.count_memory(kernel);
+        if used > limit {
             self.at_limit.fetch_add(1, Ordering::Relaxed);
             // Somewhat more than needed, so that this is not done for each page.
-            reclaim::give_up_some(touched - limit + limit / 16, (limit / 16).min(MOST_KEPT));
-            touched = self.count_memory(kernel);
+            reclaim::give_up_some(used - limit + limit / 16, (limit / 16).min(MOST_KEPT));
+            used = self.count_memory(kernel);
         }
-        let room = limit.saturating_sub(touched);
+        if used > limit {
+            dentry::forget_unused();
+            used = self.count_memory(kernel);
+        }
+        self.give_heap_back();
+        let room = limit.saturating_sub(used);
         kernel.memory.set_ahead((room / 16).clamp(STEP, MOST_AHEAD));
-        let held = kernel.memory.allocated();
-        self.next_look.store(held.saturating_add((room / 4).max(STEP)), Ordering::Relaxed);
-        if held > limit {
+        let claimed = kernel.memory.claimed_bytes();
+        self.next_look.store(claimed.saturating_add((room / 4).max(STEP)), Ordering::Relaxed);
+        if claimed > limit {
             self.watch(kernel);
         }
-        touched <= limit
+        used <= limit
+    }
+
+    /// The allocator keeps what was freed. Where memory is scarce, the host has it back once it is worth the while.
+    fn give_heap_back(&self) {
+        let heap = heap_bytes();
+        let most = self.heap_peak.fetch_max(heap, Ordering::Relaxed);
+        if most.saturating_sub(heap) > WORTH_TRIMMING && self.heap_peak.swap(heap, Ordering::Relaxed) > heap {
+            trim_heap();
+        }
     }
 
     fn watch(&self, kernel: &Arc<Kernel>) {
@@ -124,8 +146,9 @@ impl ControlGroup {
         // One call must not take without end before it is looked at.
         let above =
             |part: u64, more: u64| if limit == MAX { MAX } else { limit.saturating_add(part).saturating_add(more) };
-        // Files in memory, which no killing takes away, leave something for programs to run at all.
-        kernel.memory.set_caps(above(limit / 8, 8 << 20), above(limit / 4, 24 << 20));
+        // What no killing takes away leaves something for programs to run at all.
+        let lasting = if limit == MAX { MAX } else { limit - (limit / 8).min(MOST_RESERVED) };
+        kernel.memory.set_caps(lasting, above(limit / 4, 24 << 20));
         kernel.memory.set_ahead(if limit == MAX { MAX } else { (limit / 16).clamp(STEP, MOST_AHEAD) });
         self.next_look.store(if limit == MAX { MAX } else { 0 }, Ordering::Relaxed);
     }

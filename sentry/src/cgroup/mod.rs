@@ -10,7 +10,7 @@ mod pause;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
-use amber_platform::PAGE_SIZE;
+use amber_platform::{KernelUsage, PAGE_SIZE};
 
 use crate::boot::{CpuQuota, Limits};
 use crate::kernel::Kernel;
@@ -29,8 +29,10 @@ const MAX: u64 = u64::MAX;
 pub struct ControlGroup {
     memory_limit: AtomicU64,
     memory_peak: AtomicU64,
-    /// Once so many bytes of frames are held, the touched ones are counted again.
+    /// Once so many bytes are claimed, those in use are counted again.
     next_look: AtomicU64,
+    /// The most heap that was in use since free parts of it were given back.
+    heap_peak: AtomicU64,
     /// How often memory was at its limit; how often nothing could be reclaimed then; how many processes were killed.
     at_limit: AtomicU64,
     short: AtomicU64,
@@ -55,6 +57,7 @@ impl Default for ControlGroup {
             memory_limit: AtomicU64::new(MAX),
             memory_peak: AtomicU64::new(0),
             next_look: AtomicU64::new(MAX),
+            heap_peak: AtomicU64::new(0),
             at_limit: AtomicU64::new(0),
             short: AtomicU64::new(0),
             killed: AtomicU64::new(0),
@@ -74,7 +77,7 @@ impl Default for ControlGroup {
 /// What a sandbox uses.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Usage {
-    /// Bytes of memory now: of processes, files in memory and cached files.
+    /// Bytes of memory now: of processes, files in memory, cached files and what the kernel keeps for them.
     pub memory: u64,
     /// The most that was seen at once.
     pub memory_peak: u64,
@@ -82,6 +85,8 @@ pub struct Usage {
     pub memory_limit: Option<u64>,
     /// The part of the memory that caches host files, and is given up before anything is killed.
     pub cached: u64,
+    /// The part of the memory that is the kernel's.
+    pub kernel: KernelUsage,
     /// How often memory was at its limit.
     pub at_limit: u64,
     /// How often nothing more could be given up then.
@@ -159,12 +164,14 @@ impl ControlGroup {
     /// What is used.
     pub fn usage(&self, kernel: &Kernel) -> Usage {
         let spent = self.task_usage(kernel);
-        let memory = self.count_memory(kernel);
+        let kernel_usage = kernel.memory.kernel_usage();
+        let memory = self.count_memory(kernel).max(kernel_usage.total());
         Usage {
             memory,
             memory_peak: self.memory_peak.load(Ordering::Relaxed),
             memory_limit: self.memory_limit(),
-            cached: reclaim::held().min(memory),
+            cached: reclaim::held().min(memory.saturating_sub(kernel_usage.total())),
+            kernel: kernel_usage,
             at_limit: self.at_limit.load(Ordering::Relaxed),
             out_of_memory: self.short.load(Ordering::Relaxed),
             oom_kills: self.killed.load(Ordering::Relaxed),

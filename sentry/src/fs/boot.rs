@@ -30,7 +30,10 @@ pub fn mount_all(
     };
     // Places of mounts that are missing are made in a root that becomes read-only afterwards.
     let writable = MountSpec { read_only: false, ..root.clone() };
-    let namespace = MountNamespace::new(make(kernel, &writable, trees).map_err(|errno| failure(root, errno))?);
+    let namespace = MountNamespace::new(
+        kernel.memory.clone(),
+        make(kernel, &writable, trees).map_err(|errno| failure(root, errno))?,
+    );
     for spec in rest {
         mount(kernel, &namespace, spec, trees).map_err(|errno| failure(spec, errno))?;
     }

@@ -3,6 +3,8 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use amber_abi::errno::Errno;
+
 use crate::fs::{Mount, MountNamespace, Path};
 use crate::sync::{Mutex, Rank};
 
@@ -34,11 +36,14 @@ impl FsContext {
     }
 
     /// A copy in a mount namespace of its own, itself a copy (`CLONE_NEWNS`).
-    pub fn duplicate_with_mounts(&self) -> Arc<Self> {
+    ///
+    /// # Errors
+    /// `ENOMEM`.
+    pub fn duplicate_with_mounts(&self) -> Result<Arc<Self>, Errno> {
         let copy = self.duplicate();
-        let (namespace, copies) = copy.namespace().duplicate();
+        let (namespace, copies) = copy.namespace().duplicate()?;
         copy.enter_copy(namespace, &copies);
-        copy
+        Ok(copy)
     }
 
     /// Where absolute paths start.

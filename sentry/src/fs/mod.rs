@@ -7,7 +7,7 @@ pub mod boot;
 pub mod change;
 mod context;
 mod copy;
-mod dentry;
+pub(crate) mod dentry;
 pub mod dev;
 pub mod devpts;
 pub mod epoll;

@@ -6,6 +6,7 @@ use std::sync::{Arc, LazyLock, Weak};
 
 use amber_abi::errno::Errno;
 use amber_abi::poll::PollEvents;
+use amber_platform::GuestMemory;
 
 use crate::fs::{Dentry, FileSystem, Inode, notify, propagation};
 use crate::sync::{Mutex, Rank};
@@ -166,6 +167,9 @@ pub struct Propagation {
     /// Cannot be bound elsewhere.
     pub unbindable: bool,
 }
+
+/// What a mount takes, with its entries in tables.
+const MOUNT_BYTES: u64 = size_of::<Mount>() as u64 + 256;
 
 /// A file system, or a part of one, at a place of the tree.
 pub struct Mount {
@@ -405,6 +409,7 @@ static CHANGED: LazyLock<WaitQueue> = LazyLock::new(WaitQueue::new);
 pub struct MountNamespace {
     /// The number of `/proc/PID/ns/mnt`.
     pub id: u64,
+    memory: Arc<GuestMemory>,
     root: Mutex<Arc<Mount>>,
     /// How many mounts it has.
     count: AtomicUsize,
@@ -414,10 +419,11 @@ pub struct MountNamespace {
 
 impl MountNamespace {
     /// Makes a namespace whose tree has this root.
-    pub fn new(root: Arc<Mount>) -> Arc<Self> {
+    pub fn new(memory: Arc<GuestMemory>, root: Arc<Mount>) -> Arc<Self> {
         static NEXT: AtomicU64 = AtomicU64::new(0xf000_0000);
         let namespace = Arc::new(MountNamespace {
             id: NEXT.fetch_add(1, Ordering::Relaxed),
+            memory,
             root: Mutex::new(Rank::Leaf, root.clone()),
             count: AtomicUsize::new(0),
             generation: AtomicU64::new(1),
@@ -454,6 +460,14 @@ impl MountNamespace {
         self.count.load(Ordering::Relaxed)
     }
 
+    /// Whether there is memory for so many mounts more, which stay when processes end.
+    ///
+    /// # Errors
+    /// `ENOMEM`.
+    pub fn admit(&self, mounts: usize) -> Result<(), Errno> {
+        Ok(self.memory.admit_lasting(MOUNT_BYTES.saturating_mul(mounts as u64))?)
+    }
+
     /// How often the tree was changed.
     pub fn generation(&self) -> u64 {
         self.generation.load(Ordering::Acquire)
@@ -474,13 +488,17 @@ impl MountNamespace {
     }
 
     /// A copy of the whole tree for a new namespace (`CLONE_NEWNS`), and what became of each mount.
-    pub fn duplicate(&self) -> (Arc<MountNamespace>, HashMap<u64, Arc<Mount>>) {
+    ///
+    /// # Errors
+    /// `ENOMEM`.
+    pub fn duplicate(&self) -> Result<(Arc<MountNamespace>, HashMap<u64, Arc<Mount>>), Errno> {
+        self.memory.admit(MOUNT_BYTES * self.count() as u64)?;
         let mut copies = HashMap::new();
         let _one = CHANGE.lock();
         let old_root = self.root();
         let root = copy_tree(&old_root, &old_root.root, &mut copies, true);
         propagation::note_groups(&root);
-        (MountNamespace::new(root), copies)
+        Ok((MountNamespace::new(self.memory.clone(), root), copies))
     }
 }
 

@@ -22,11 +22,15 @@ fn check_place(mount: &Arc<Mount>, place: &Path) -> Result<(), Errno> {
     Ok(())
 }
 
-/// Answers `ENOSPC` if a tree attached to a place, there and wherever that spreads, made too many mounts.
+/// Answers `ENOSPC` if a tree attached to a place, there and wherever that spreads, made too many mounts, and `ENOMEM` if
+/// there is no memory for them.
 fn check_room(namespace: &MountNamespace, tree: &Arc<Mount>, place: &Path) -> Result<(), Errno> {
     let copies = followers(&place.mount).len().saturating_add(1);
     let more = tree.tree().len().saturating_mul(copies);
-    if namespace.count().saturating_add(more) > MOST_MOUNTS { Err(Errno::ENOSPC) } else { Ok(()) }
+    if namespace.count().saturating_add(more) > MOST_MOUNTS {
+        return Err(Errno::ENOSPC);
+    }
+    namespace.admit(more)
 }
 
 /// Mounts a file system.

@@ -125,9 +125,9 @@ fn build(scope: &Scope<'_>, at: &str, node: &Node) {
 
 fn namespace() -> std::sync::Arc<MountNamespace> {
     let memory = GuestMemory::new(1 << 20).expect("a memfd");
-    let super_block = SuperBlock::new(TmpFs::new(memory, TmpfsOptions::default()), false);
+    let super_block = SuperBlock::new(TmpFs::new(memory.clone(), TmpfsOptions::default()), false);
     let root = super_block.root.clone();
-    MountNamespace::new(Mount::new(super_block, root, "none", MountOptions::empty()))
+    MountNamespace::new(memory, Mount::new(super_block, root, "none", MountOptions::empty()))
 }
 
 fn place_of(path: &Path, root: &Path) -> Place {

@@ -50,8 +50,8 @@ mod tests {
     #[test]
     fn identity_is_by_place_not_by_view() {
         let memory = GuestMemory::new(1 << 20).unwrap();
-        let one: Arc<dyn Mappable> = PageCache::in_memory(memory.clone(), 4096, None);
-        let other: Arc<dyn Mappable> = PageCache::in_memory(memory, 4096, None);
+        let one: Arc<dyn Mappable> = PageCache::in_memory(memory.clone(), 4096);
+        let other: Arc<dyn Mappable> = PageCache::in_memory(memory, 4096);
         assert!(Key::Object(one.clone(), 8) == Key::Object(one.clone(), 8));
         assert!(Key::Object(one.clone(), 8) != Key::Object(one, 12));
         assert!(Key::Object(other.clone(), 8) != Key::Local(1, 8));

@@ -4,10 +4,11 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use amber_abi::errno::Errno;
+use amber_platform::GuestMemory;
 
 use super::ids::{Ids, Object, Permissions};
 use super::limits::Limits;
-use super::now;
+use super::{OBJECT_BYTES, now};
 use crate::sync::{Mutex, MutexGuard, Rank};
 use crate::task::Credentials;
 use crate::wait::WaitQueue;
@@ -133,12 +134,21 @@ impl MessageQueue {
 /// All queues of a sandbox.
 pub struct Messages {
     queues: Mutex<Ids<MessageQueue>>,
+    memory: Arc<GuestMemory>,
     limits: Arc<Limits>,
 }
 
 impl Messages {
-    pub(super) fn new(limits: Arc<Limits>) -> Self {
-        Messages { queues: Mutex::new(Rank::Leaf, Ids::default()), limits }
+    pub(super) fn new(memory: Arc<GuestMemory>, limits: Arc<Limits>) -> Self {
+        Messages { queues: Mutex::new(Rank::Leaf, Ids::default()), memory, limits }
+    }
+
+    /// Whether there is memory for one more message of `len` bytes.
+    ///
+    /// # Errors
+    /// `ENOMEM`.
+    pub fn admit(&self, len: usize) -> Result<(), Errno> {
+        Ok(self.memory.admit_lasting((size_of::<Message>() + len) as u64)?)
     }
 
     /// The queues, under their lock. Whoever changes one tells its waiters after giving the lock back.
@@ -158,6 +168,7 @@ impl Messages {
             &self.limits.msgmni,
             |_| Ok(()),
             |_, permissions| {
+                self.memory.admit_lasting(OBJECT_BYTES)?;
                 Ok(MessageQueue {
                     permissions,
                     messages: VecDeque::new(),
@@ -197,7 +208,7 @@ mod tests {
 
     #[test]
     fn messages_are_found_by_type() {
-        let messages = Messages::new(Arc::default());
+        let messages = Messages::new(GuestMemory::new(1 << 20).unwrap(), Arc::default());
         let id = messages.find_or_make(&Credentials::root(), 0, 0o600).unwrap();
         let mut queues = messages.lock();
         let queue = queues.get_mut(id).unwrap();

@@ -18,6 +18,9 @@ pub use messages::{Message, MessageQueue, Messages, Selection};
 pub use semaphores::{Attempt, SemaphoreSet, Semaphores};
 pub use shared_memory::{Segment, SegmentPages, SharedMemory};
 
+/// What an object takes beside what is in it.
+const OBJECT_BYTES: u64 = 1024;
+
 /// The objects of a sandbox.
 pub struct Ipc {
     /// Segments of memory.
@@ -36,8 +39,8 @@ impl Ipc {
         let limits = Arc::new(Limits::default());
         Ipc {
             memory: SharedMemory::new(memory.clone(), limits.clone()),
-            semaphores: Semaphores::new(limits.clone()),
-            messages: Messages::new(limits.clone()),
+            semaphores: Semaphores::new(memory.clone(), limits.clone()),
+            messages: Messages::new(memory.clone(), limits.clone()),
             limits,
         }
     }

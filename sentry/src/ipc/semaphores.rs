@@ -5,10 +5,11 @@ use std::sync::Arc;
 
 use amber_abi::errno::Errno;
 use amber_abi::ipc::{IpcFlags, SEM_UNDO, SEMVMX, Sembuf};
+use amber_platform::GuestMemory;
 
 use super::ids::{Ids, Object, Permissions};
 use super::limits::Limits;
-use super::now;
+use super::{OBJECT_BYTES, now};
 use crate::sync::{Mutex, MutexGuard, Rank};
 use crate::task::Credentials;
 use crate::wait::WaitQueue;
@@ -86,13 +87,14 @@ pub struct State {
 /// All sets of a sandbox.
 pub struct Semaphores {
     state: Mutex<State>,
+    memory: Arc<GuestMemory>,
     limits: Arc<Limits>,
 }
 
 impl Semaphores {
-    pub(super) fn new(limits: Arc<Limits>) -> Self {
+    pub(super) fn new(memory: Arc<GuestMemory>, limits: Arc<Limits>) -> Self {
         let state = State { sets: Ids::default(), adjustments: HashMap::new() };
-        Semaphores { state: Mutex::new(Rank::Leaf, state), limits }
+        Semaphores { state: Mutex::new(Rank::Leaf, state), memory, limits }
     }
 }
 
@@ -205,6 +207,7 @@ impl Semaphores {
                 if (total + count) as u64 > self.limits.semmns.get() {
                     return Err(Errno::ENOSPC);
                 }
+                self.memory.admit_lasting(OBJECT_BYTES + (count * size_of::<Semaphore>()) as u64)?;
                 Ok(SemaphoreSet {
                     permissions,
                     semaphores: vec![Semaphore::default(); count],
@@ -264,7 +267,7 @@ mod tests {
 
     #[test]
     fn all_operations_are_done_or_none() {
-        let semaphores = Semaphores::new(Arc::default());
+        let semaphores = Semaphores::new(GuestMemory::new(1 << 20).unwrap(), Arc::default());
         let id = semaphores.find_or_make(&Credentials::root(), 0, 2, 0o600).unwrap();
         let values = || semaphores.lock().sets.get(id).unwrap().semaphores.iter().map(|s| s.value).collect::<Vec<_>>();
         let attempt = |ops: &[Sembuf]| semaphores.lock().attempt(id, ops, 9, 1);

@@ -8,7 +8,7 @@ use amber_platform::{Frames, GuestMemory, PAGE_SIZE};
 
 use super::ids::{Ids, Object, Permissions};
 use super::limits::Limits;
-use super::now;
+use super::{OBJECT_BYTES, now};
 use crate::fs::FileDescription;
 use crate::mm::{Mappable, Mapping, PageCache};
 use crate::sync::{Mutex, MutexGuard, Rank};
@@ -202,9 +202,10 @@ impl SharedMemory {
                 if (reserve && bytes > self.memory.limit()) || bytes > i64::MAX as u64 {
                     return Err(Errno::ENOMEM);
                 }
+                self.memory.admit_lasting(OBJECT_BYTES)?;
                 let pages = Arc::new_cyclic(|me| SegmentPages {
                     me: me.clone(),
-                    cache: PageCache::in_memory(self.memory.clone(), bytes, None),
+                    cache: PageCache::lasting(self.memory.clone(), bytes, None),
                     table: self.me.clone(),
                     id: OnceLock::new(),
                     relays: Mutex::new(Rank::Leaf, Vec::new()),

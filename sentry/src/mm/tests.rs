@@ -111,7 +111,7 @@ fn protection_is_kept() {
 #[test]
 fn private_objects_copy_and_shared_ones_do_not() {
     let w = world();
-    let cache = PageCache::in_memory(w.memory.clone(), 2 * PAGE_SIZE, None);
+    let cache = PageCache::in_memory(w.memory.clone(), 2 * PAGE_SIZE);
     cache.write(0, b"original").unwrap();
     let backed = || Backed::Object(cache.clone(), 0, None, "");
     let private = w.mm.map(request(Place::Hint(0), 4 * PAGE_SIZE, backed())).unwrap();

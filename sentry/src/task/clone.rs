@@ -182,7 +182,7 @@ pub(crate) fn clone_task(ctx: &mut TaskContext, request: &CloneRequest) -> SysRe
             None => table.take_number(most)?,
         }
     };
-    let task = make_task(ctx, request, number, memory.clone(), charge);
+    let task = make_task(ctx, request, number, memory.clone(), charge)?;
     let pidfd = if flags.contains(CloneFlags::CLONE_PIDFD) {
         let limit = ctx.group().limits().soft(Resource::RLIMIT_NOFILE);
         let reserved = ctx.files().reserve(0, limit)?;
@@ -243,7 +243,7 @@ fn make_task(
     number: i32,
     memory: Arc<MemoryManager>,
     charge: UserCharge,
-) -> Arc<Task> {
+) -> Result<Arc<Task>, Errno> {
     let flags = request.flags;
     let group = if flags.contains(CloneFlags::CLONE_THREAD) {
         ctx.group().clone()
@@ -263,13 +263,13 @@ fn make_task(
     };
     let files = if flags.contains(CloneFlags::CLONE_FILES) { ctx.files() } else { Arc::new(ctx.files().duplicate()) };
     let fs = if flags.contains(CloneFlags::CLONE_NEWNS) {
-        ctx.fs().duplicate_with_mounts()
+        ctx.fs().duplicate_with_mounts()?
     } else if flags.contains(CloneFlags::CLONE_FS) {
         ctx.fs()
     } else {
         ctx.fs().duplicate()
     };
-    Task::new(NewTask {
+    Ok(Task::new(NewTask {
         kernel: ctx.kernel().clone(),
         group,
         tid: number,
@@ -282,7 +282,7 @@ fn make_task(
         schedule: ctx.schedule().for_child(),
         charge,
         settings: ctx.settings().for_child(),
-    })
+    }))
 }
 
 /// Enters the new task in the table, unless the caller's group has begun to end or to execute a program.

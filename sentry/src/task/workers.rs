@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use amber_abi::Errno;
 use amber_host::processor;
+use amber_platform::{HeapBatch, KernelPart};
 use parking_lot::Condvar;
 
 use super::clone::Start;
@@ -14,6 +15,8 @@ use crate::sync::{Mutex, Rank};
 
 /// Stack of the host threads of tasks, in bytes: only what is touched costs memory.
 const HOST_STACK: usize = 1 << 20;
+/// What a host thread takes in all: the touched part of its stack, and what the host's kernel has for it.
+const STACK_COST: u64 = 48 << 10;
 /// At most so many host threads wait for tasks …
 const MOST_IDLE: usize = 16;
 /// … each for this long.
@@ -165,6 +168,8 @@ pub(super) fn start(start: Start, chosen: Option<Chosen>) -> Result<(), Errno> {
 
 /// The life of a host thread: one task after the other.
 fn work(first: Start) {
+    let _batch = HeapBatch::begin();
+    let _stack = first.task.kernel().memory.charge(KernelPart::Stacks, STACK_COST);
     let workers = first.task.kernel().workers.clone();
     let worker = Arc::<Worker>::default();
     let mut context = None;

@@ -76,7 +76,7 @@ impl File for MemoryDevice {
     /// Each mapping of zero is memory of its own, as if it were anonymous.
     fn mappable(&self) -> Result<Arc<dyn Mappable>, Errno> {
         match self.kind {
-            Kind::Zero => Ok(PageCache::in_memory(self.memory.clone(), ENDLESS, None)),
+            Kind::Zero => Ok(PageCache::in_memory(self.memory.clone(), ENDLESS)),
             Kind::Null | Kind::Full => Err(Errno::ENODEV),
         }
     }

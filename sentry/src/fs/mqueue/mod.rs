@@ -12,6 +12,7 @@ use amber_abi::capability::Capability;
 use amber_abi::errno::Errno;
 use amber_abi::ipc;
 use amber_abi::stat::{Device, MQUEUE_MAGIC, StatFs};
+use amber_platform::GuestMemory;
 
 use crate::fs::access::{self, Access, STICKY};
 use crate::fs::attributes::Attributes;
@@ -31,6 +32,8 @@ const HARD_SIZE: u64 = 16 << 20;
 /// What Linux counts for each message and each priority besides the bytes.
 const MESSAGE_COST: u64 = 48;
 const NODE_COST: u64 = 48;
+/// What a queue takes in Amber's own memory beside its messages.
+const QUEUE_BYTES: u64 = 1024;
 
 /// How large a queue is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -81,18 +84,20 @@ pub struct MqueueFs {
     queues: Mutex<BTreeMap<Vec<u8>, Arc<QueueInode>>>,
     /// Bytes counted for each user.
     used: Mutex<HashMap<u32, u64>>,
+    memory: Arc<GuestMemory>,
     tunables: Arc<Tunables>,
     me: Weak<MqueueFs>,
 }
 
 /// The file system of all queues, mounted where no guest sees it.
-pub fn new(tunables: &Arc<Tunables>) -> Arc<Mount> {
+pub fn new(memory: &Arc<GuestMemory>, tunables: &Arc<Tunables>) -> Arc<Mount> {
     let fs = Arc::new_cyclic(|me| MqueueFs {
         device: anonymous_device(),
         next_number: AtomicU64::new(2),
         attributes: Mutex::new(Rank::Leaf, Attributes::new(0o1777, 0, 0)),
         queues: Mutex::new(Rank::Inode, BTreeMap::new()),
         used: Mutex::new(Rank::Leaf, HashMap::new()),
+        memory: memory.clone(),
         tunables: tunables.clone(),
         me: me.clone(),
     });
@@ -121,7 +126,7 @@ impl MqueueFs {
     /// Makes a queue.
     ///
     /// # Errors
-    /// `EEXIST`; `ENOSPC` if there are too many; `EMFILE` if the user has too many bytes in queues.
+    /// `EEXIST`; `ENOSPC` if there are too many; `ENOMEM`; `EMFILE` if the user has too many bytes in queues.
     pub fn create(
         &self,
         name: &[u8],
@@ -138,6 +143,7 @@ impl MqueueFs {
         if queues.len() as u64 >= self.tunables.mqueue_queues.count() && !privileged {
             return Err(Errno::ENOSPC);
         }
+        self.memory.admit_lasting(QUEUE_BYTES)?;
         let owner = attributes.ownership.uid;
         self.charge(owner, size.cost(), limits.map_or(u64::MAX, |(_, limit)| limit))?;
         let number = self.next_number.fetch_add(1, Ordering::Relaxed);

@@ -23,6 +23,11 @@ use crate::sync::{Mutex, Rank};
 /// What each directory entry adds to the size a directory shows.
 const ENTRY_SIZE: u64 = 20;
 
+/// What an entry takes beside its name.
+const ENTRY_BYTES: u64 = 256;
+/// What an inode takes with its entry, beside a name or a target.
+pub(super) const INODE_BYTES: u64 = size_of::<TmpInode>() as u64 + ENTRY_BYTES;
+
 /// So much of attributes counts as one more inode against the limit of those.
 const XATTR_UNIT: usize = 1024;
 /// What an attribute takes beside its name and value.
@@ -90,7 +95,7 @@ impl TmpInode {
             FileType::Directory => Content::Directory(Mutex::new(Rank::Inode, Entries::default())),
             FileType::Regular => {
                 let quota: Arc<dyn Quota> = fs.pages.clone();
-                let pages = PageCache::in_memory(fs.memory.clone(), 0, Some(quota));
+                let pages = PageCache::lasting(fs.memory.clone(), 0, Some(quota));
                 // Files that are no memfds take no seals.
                 Content::Regular(Regular { pages, writing: Mutex::new(Rank::Inode, Seals::F_SEAL_SEAL) })
             }
@@ -493,6 +498,7 @@ impl Inode for TmpInode {
             }
             attributes.linkable = false;
         }
+        self.fs.memory.admit_lasting(ENTRY_BYTES + name.len() as u64).map_err(|_| Errno::ENOSPC)?;
         target.add_link();
         entries.insert(name, target);
         drop(entries);
@@ -609,6 +615,7 @@ impl Inode for TmpInode {
         if replace && !there {
             return Err(Errno::ENODATA);
         }
+        self.fs.memory.admit_lasting((XATTR_OVERHEAD + name.len() + value.len()) as u64)?;
         self.fs.inodes.take(xattr_cost(name, value))?;
         if let Some(old) = attributes.xattrs.insert(name.to_vec(), value.to_vec()) {
             self.fs.inodes.give_back(xattr_cost(name, &old));

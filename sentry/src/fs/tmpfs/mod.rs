@@ -16,6 +16,7 @@ use crate::fs::{FileSystem, Inode, NewInode, anonymous_device};
 use crate::mm;
 use crate::sync::{Mutex, Rank};
 
+use inode::INODE_BYTES;
 pub use inode::TmpInode;
 pub use options::TmpfsOptions;
 
@@ -122,6 +123,7 @@ impl TmpFs {
 
     /// Makes an inode that no directory holds yet.
     pub(super) fn make(&self, new: &NewInode<'_>) -> Result<Arc<TmpInode>, Errno> {
+        self.memory.admit_lasting(INODE_BYTES + new.target.len() as u64).map_err(|_| Errno::ENOSPC)?;
         self.inodes.take(1)?;
         let fs = self.me.upgrade().ok_or(Errno::EIO)?;
         Ok(TmpInode::new(fs, new))

@@ -59,26 +59,34 @@ pub struct PageCache {
     memory: Arc<GuestMemory>,
     source: Option<Box<dyn PageSource>>,
     quota: Option<Arc<dyn Quota>>,
+    /// It stays when processes end.
+    lasting: bool,
     state: Mutex<State>,
     /// When it was last read from its source, as [`reclaim`] counts.
     used: AtomicU64,
 }
 
 impl PageCache {
-    /// An object that lives in memory only, of `len` zero bytes. Its pages are charged to `quota`, if there is one.
-    pub fn in_memory(memory: Arc<GuestMemory>, len: u64, quota: Option<Arc<dyn Quota>>) -> Arc<Self> {
-        Self::build(memory, None, quota, len)
+    /// An object that lives in memory only, of `len` zero bytes, and no longer than processes use it.
+    pub fn in_memory(memory: Arc<GuestMemory>, len: u64) -> Arc<Self> {
+        Self::build(memory, None, None, false, len)
+    }
+
+    /// The same of an object that stays when processes end. Its pages are charged to `quota`, if there is one.
+    pub fn lasting(memory: Arc<GuestMemory>, len: u64, quota: Option<Arc<dyn Quota>>) -> Arc<Self> {
+        Self::build(memory, None, quota, true, len)
     }
 
     /// The cache of an object of `len` bytes that lives elsewhere.
     pub fn new(memory: Arc<GuestMemory>, source: Box<dyn PageSource>, len: u64) -> Arc<Self> {
-        Self::build(memory, Some(source), None, len)
+        Self::build(memory, Some(source), None, false, len)
     }
 
     fn build(
         memory: Arc<GuestMemory>,
         source: Option<Box<dyn PageSource>>,
         quota: Option<Arc<dyn Quota>>,
+        lasting: bool,
         len: u64,
     ) -> Arc<Self> {
         let state = State {
@@ -91,7 +99,7 @@ impl PageCache {
             stored: None,
         };
         let state = Mutex::new(Rank::PageCache, state);
-        let cache = Arc::new(PageCache { memory, source, quota, state, used: AtomicU64::new(0) });
+        let cache = Arc::new(PageCache { memory, source, quota, lasting, state, used: AtomicU64::new(0) });
         if cache.source.is_some() {
             reclaim::register(&cache);
         }
@@ -245,8 +253,8 @@ impl PageCache {
         if state.extent(page).is_some() {
             return Ok(());
         }
-        if self.source.is_none() && self.memory.is_full_for_files(PAGE_SIZE) {
-            return Err(Errno::ENOMEM);
+        if self.lasting {
+            self.memory.admit_lasting(PAGE_SIZE)?;
         }
         let small = page < LARGE_FROM && self.source.is_none() && state.len < LARGE_FROM;
         let size = if small { SMALL_EXTENT } else { LARGE_EXTENT };

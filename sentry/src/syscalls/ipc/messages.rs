@@ -36,6 +36,7 @@ pub fn msgsnd(ctx: &mut TaskContext, id: i32, message: PtrIn, len: usize, flags:
     let mut text = vec![0; len];
     ctx.read_bytes(message.0.wrapping_add(TYPE_SIZE), &mut text)?;
     let messages = &ctx.kernel().ipc.messages;
+    messages.admit(len)?;
     let who = ctx.credentials();
     let (queue, pid) = (messages.lock().get(id)?.queue(), ctx.group().pid());
     let impatient = flags.contains(IpcFlags::IPC_NOWAIT);

@@ -47,12 +47,7 @@ pub fn mmap(
                 }
                 area |= VmaFlags::SHARED;
                 let bytes = (len as u64).checked_next_multiple_of(PAGE_SIZE).ok_or(Errno::ENOMEM)?;
-                Backed::Object(
-                    PageCache::in_memory(ctx.kernel().memory.clone(), bytes, None),
-                    0,
-                    None,
-                    "/dev/zero (deleted)",
-                )
+                Backed::Object(PageCache::in_memory(ctx.kernel().memory.clone(), bytes), 0, None, "/dev/zero (deleted)")
             }
             _ => return Err(Errno::EINVAL.into()),
         },

@@ -130,7 +130,7 @@ pub fn unshare(ctx: &mut TaskContext, flags: CloneFlags) -> SysResult {
     }
     check_namespaces(ctx, flags)?;
     if flags.contains(CloneFlags::CLONE_NEWNS) {
-        ctx.set_fs(ctx.fs().duplicate_with_mounts());
+        ctx.set_fs(ctx.fs().duplicate_with_mounts()?);
     } else if flags.contains(CloneFlags::CLONE_FS) {
         ctx.set_fs(ctx.fs().duplicate());
     }

@@ -1,0 +1,154 @@
+//! What guests make the sentry and the host's kernel keep beside frames: the heap, page tables, stacks of host threads,
+//! processes that stand for address spaces. It counts for a sandbox's limit as frames do.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use super::GuestMemory;
+use super::heap::heap_bytes;
+
+/// A kind of memory outside the heap.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum KernelPart {
+    /// Page tables and other things of an address space.
+    PageTables,
+    /// Stacks of host threads.
+    Stacks,
+}
+
+/// The account of memory that is no frames.
+#[derive(Debug)]
+pub(super) struct KernelAccount {
+    /// Bytes of the heap that were in use before the guest began.
+    heap_before: AtomicU64,
+    page_tables: AtomicU64,
+    stacks: AtomicU64,
+}
+
+impl Default for KernelAccount {
+    fn default() -> Self {
+        KernelAccount {
+            heap_before: AtomicU64::new(u64::MAX),
+            page_tables: AtomicU64::new(0),
+            stacks: AtomicU64::new(0),
+        }
+    }
+}
+
+impl KernelAccount {
+    fn part(&self, part: KernelPart) -> &AtomicU64 {
+        match part {
+            KernelPart::PageTables => &self.page_tables,
+            KernelPart::Stacks => &self.stacks,
+        }
+    }
+
+    fn heap(&self) -> u64 {
+        heap_bytes().saturating_sub(self.heap_before.load(Ordering::Relaxed))
+    }
+}
+
+/// Bytes of kernel memory by what they are for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct KernelUsage {
+    /// The sentry's objects.
+    pub objects: u64,
+    /// Page tables and other things of address spaces.
+    pub page_tables: u64,
+    /// Stacks.
+    pub stacks: u64,
+}
+
+impl KernelUsage {
+    /// All together.
+    pub fn total(&self) -> u64 {
+        self.objects + self.page_tables + self.stacks
+    }
+}
+
+impl GuestMemory {
+    /// Counts the heap from now on: what is there already is the sandbox's own.
+    pub fn count_heap(&self) {
+        self.kernel.heap_before.store(heap_bytes(), Ordering::Relaxed);
+    }
+
+    /// Bytes of kernel memory.
+    #[inline]
+    pub fn kernel_bytes(&self) -> u64 {
+        let outside = self.kernel.page_tables.load(Ordering::Relaxed) + self.kernel.stacks.load(Ordering::Relaxed);
+        self.kernel.heap() + outside
+    }
+
+    /// The same by parts.
+    pub fn kernel_usage(&self) -> KernelUsage {
+        KernelUsage {
+            objects: self.kernel.heap(),
+            page_tables: self.kernel.page_tables.load(Ordering::Relaxed),
+            stacks: self.kernel.stacks.load(Ordering::Relaxed),
+        }
+    }
+
+    /// Counts `bytes` that lie outside the heap until the charge is dropped.
+    pub fn charge(self: &Arc<Self>, part: KernelPart, bytes: u64) -> KernelCharge {
+        self.kernel.part(part).fetch_add(bytes, Ordering::Relaxed);
+        KernelCharge { memory: self.clone(), part, bytes: AtomicU64::new(bytes) }
+    }
+}
+
+/// Bytes counted as kernel memory.
+pub struct KernelCharge {
+    memory: Arc<GuestMemory>,
+    part: KernelPart,
+    bytes: AtomicU64,
+}
+
+impl KernelCharge {
+    /// How many bytes there are.
+    pub fn bytes(&self) -> u64 {
+        self.bytes.load(Ordering::Relaxed)
+    }
+
+    /// Makes it so many bytes.
+    pub fn set(&self, bytes: u64) {
+        let old = self.bytes.swap(bytes, Ordering::Relaxed);
+        let part = self.memory.kernel.part(self.part);
+        part.fetch_add(bytes.wrapping_sub(old), Ordering::Relaxed);
+    }
+}
+
+impl Drop for KernelCharge {
+    fn drop(&mut self) {
+        self.set(0);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn charges_come_and_go() {
+        let memory = GuestMemory::new(1 << 20).unwrap();
+        let stack = memory.charge(KernelPart::Stacks, 100);
+        let tables = memory.charge(KernelPart::PageTables, 10);
+        tables.set(4);
+        assert_eq!(memory.kernel_usage(), KernelUsage { objects: 0, page_tables: 4, stacks: 100 });
+        drop(stack);
+        assert_eq!(memory.kernel_bytes(), 4);
+        drop(tables);
+        assert_eq!(memory.kernel_bytes(), 0);
+    }
+
+    #[test]
+    fn kernel_memory_counts_for_the_caps() {
+        let memory = GuestMemory::new(1 << 20).unwrap();
+        memory.set_caps(4096, 8192);
+        assert!(memory.admit_lasting(4096).is_ok());
+        let charge = memory.charge(KernelPart::PageTables, 4096);
+        assert!(memory.admit_lasting(1).is_err());
+        assert!(memory.admit(4096).is_ok());
+        assert!(memory.admit(4097).is_err());
+        drop(charge);
+        assert!(memory.admit_lasting(1).is_ok());
+    }
+}
