@@ -23,12 +23,20 @@ pub fn printable(text: &str) -> Cow<'_, str> {
     Cow::Owned(out)
 }
 
-/// The same for a text of several lines.
+/// The same for a text of several lines, which may have tabs.
 pub fn printable_lines(text: &str) -> Cow<'_, str> {
-    if text.chars().all(|c| c == '\n' || is_printable(c)) {
+    if text.chars().all(|c| matches!(c, '\n' | '\t') || is_printable(c)) {
         return Cow::Borrowed(text);
     }
-    Cow::Owned(text.split('\n').map(printable).collect::<Vec<_>>().join("\n"))
+    Cow::Owned(text.split_inclusive(['\n', '\t']).map(piece).collect())
+}
+
+/// A piece of such a text, with its end of line or tab.
+fn piece(text: &str) -> Cow<'_, str> {
+    match text.split_at_checked(text.len().saturating_sub(1)) {
+        Some((content, end @ ("\n" | "\t"))) => Cow::Owned(printable(content).into_owned() + end),
+        _ => printable(text),
+    }
 }
 
 /// What `escape_debug` would leave as it is, if it did not look at quotes.
@@ -67,7 +75,7 @@ mod tests {
         ] {
             assert_eq!(printable(text), shown);
         }
-        assert_eq!(printable_lines("a\nb\u{1b}\n"), "a\nb\\u001b\n");
+        assert_eq!(printable_lines("a\n\tb\u{1b}\n\r"), "a\n\tb\\u001b\n\\r");
     }
 
     #[test]
