@@ -29,6 +29,9 @@ const VSYSCALLS: [(u64, i64); 3] = [
 /// Where the trampoline's instructions are, and where it can be after the last of them.
 const TRAMPOLINE_CODE: Range<u64> = TRAMPOLINE + code::TRAMPOLINE..TRAMPOLINE + code::TRAMPOLINE_END;
 
+/// Bytes by which the trampoline leaves the machine.
+const TRAMPOLINE_OUT: usize = 1;
+
 /// What an exit means.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Meaning {
@@ -123,16 +126,20 @@ pub fn understand(
     if ring_3 {
         let given = *r;
         take(core, r);
-        if let Some(mailbox) = space.mailbox()
-            && TRAMPOLINE_CODE.contains(&rip)
+        let mailbox = space.mailbox().filter(|_| TRAMPOLINE_CODE.contains(&rip));
+        if let Left::Port(access) = left
+            && (mailbox.is_none() || access.out != TRAMPOLINE_OUT)
         {
+            // Not the trampoline's own: it has other instructions between its own, for who jumps there.
+            core.finish_port_access()?;
+        }
+        if let Some(mailbox) = mailbox {
             return Ok(in_trampoline(rip - TRAMPOLINE, mailbox, &given, r));
         }
         return Ok(match left {
             Left::Kicked | Left::KickedInException => Meaning::Nothing,
             // Another access to the trampoline's port: to the guest, no port is allowed.
             Left::Port(access) => {
-                core.finish_port_access()?;
                 undo_port_access(access, space, machine, r);
                 segmentation()
             }
