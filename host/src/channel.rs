@@ -2,7 +2,7 @@
 //!
 //! A message is its length as a 32-bit little-endian number and then its bytes; files travel with the length.
 
-use std::io::{self, ErrorKind, IoSlice, IoSliceMut, Read, Write};
+use std::io::{self, ErrorKind, IoSlice, IoSliceMut};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
@@ -76,10 +76,9 @@ impl Channel {
                 result => break result?,
             }
         };
-        let mut stream = &self.0;
         // The files went with the first byte.
-        stream.write_all(header.get(sent..).unwrap_or_default())?;
-        stream.write_all(bytes.get(sent.saturating_sub(header.len())..).unwrap_or_default())
+        self.write_all(header.get(sent..).unwrap_or_default())?;
+        self.write_all(bytes.get(sent.saturating_sub(header.len())..).unwrap_or_default())
     }
 
     /// Waits for a message; none at the end of the connection.
@@ -111,15 +110,37 @@ impl Channel {
         if got == 0 {
             return Ok(None);
         }
-        let mut stream = &self.0;
-        stream.read_exact(header.get_mut(got..).unwrap_or_default())?;
+        self.read_exact(header.get_mut(got..).unwrap_or_default())?;
         let length = u32::from_le_bytes(header);
         if length > MAX_BYTES {
             return Err(io::Error::new(ErrorKind::InvalidData, "the message is too long"));
         }
         let mut bytes = vec![0; length as usize];
-        stream.read_exact(&mut bytes)?;
+        self.read_exact(&mut bytes)?;
         Ok(Some((bytes, files)))
+    }
+
+    // The standard library's sockets read and write by host calls of their own, which nothing else needs.
+
+    fn write_all(&self, mut bytes: &[u8]) -> io::Result<()> {
+        while !bytes.is_empty() {
+            match sendmsg::<()>(self.0.as_raw_fd(), &[IoSlice::new(bytes)], &[], MsgFlags::MSG_NOSIGNAL, None) {
+                Err(Errno::EINTR) => {}
+                sent => bytes = bytes.get(sent?..).unwrap_or_default(),
+            }
+        }
+        Ok(())
+    }
+
+    fn read_exact(&self, mut room: &mut [u8]) -> io::Result<()> {
+        while !room.is_empty() {
+            match nix::unistd::read(&self.0, room) {
+                Err(Errno::EINTR) => {}
+                Ok(0) => return Err(ErrorKind::UnexpectedEof.into()),
+                got => room = room.get_mut(got?..).unwrap_or_default(),
+            }
+        }
+        Ok(())
     }
 }
 
@@ -156,6 +177,7 @@ pub fn send_file(socket: &UnixStream, text: &[u8], file: BorrowedFd<'_>) -> io::
 #[cfg(test)]
 mod tests {
     use std::fs::File;
+    use std::io::{Read, Write};
 
     use super::*;
 

@@ -5,6 +5,7 @@
 
 use std::ffi::OsStr;
 use std::io;
+use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
@@ -13,10 +14,10 @@ use amber_abi::errno::Errno;
 use amber_abi::open::{OpenFlags, RenameFlags};
 use amber_abi::stat::StatFs;
 use amber_abi::time::Timespec;
-use nix::dir::Dir;
 use nix::fcntl::{AtFlags, FallocateFlags, OFlag};
 use nix::sys::stat::{FchmodatFlags, FileStat, Mode, SFlag, UtimensatFlags};
 use nix::unistd::{Gid, LinkatFlags, Uid, UnlinkatFlags, Whence};
+use rustix::fs::{FileType, RawDir};
 
 use crate::trees::path_of;
 use crate::users;
@@ -26,6 +27,10 @@ pub type Result<T> = std::result::Result<T, Errno>;
 
 pub(crate) fn errno(error: nix::errno::Errno) -> Errno {
     Errno::from_raw(error as i32)
+}
+
+fn of_rustix(error: rustix::io::Errno) -> Errno {
+    Errno::from_raw(error.raw_os_error())
 }
 
 /// The errno of a failed standard library call.
@@ -104,6 +109,9 @@ impl HostTime {
     }
 }
 
+/// Bytes for the entries of a directory that the host returns at once.
+const LISTING: usize = 16 << 10;
+
 /// Refuses what is not a plain component, so that no call can leave its directory.
 fn component(name: &[u8]) -> Result<&OsStr> {
     if name.is_empty() || name == b"." || name == b".." || name.contains(&b'/') {
@@ -146,7 +154,8 @@ pub fn reopen_directory(directory: BorrowedFd<'_>) -> Result<OwnedFd> {
 
 /// stat(2) of an open file.
 pub fn stat(file: BorrowedFd<'_>) -> Result<HostStat> {
-    nix::sys::stat::fstat(file).map(HostStat::from).map_err(errno)
+    // One call for all, whichever the C library takes for `fstat`.
+    nix::sys::stat::fstatat(file, "", AtFlags::AT_EMPTY_PATH).map(HostStat::from).map_err(errno)
 }
 
 /// stat(2) of an entry, not of what a symbolic link leads to.
@@ -157,28 +166,29 @@ pub fn stat_at(directory: BorrowedFd<'_>, name: &[u8]) -> Result<HostStat> {
 
 /// All entries of a directory but `.` and `..`, as the host orders them.
 pub fn list(directory: BorrowedFd<'_>) -> Result<Vec<HostEntry>> {
-    let mut dir = Dir::from_fd(reopen_directory(directory)?).map_err(errno)?;
+    let mut room = [MaybeUninit::uninit(); LISTING];
+    let mut dir = RawDir::new(reopen_directory(directory)?, &mut room);
     let mut entries = Vec::new();
-    for entry in dir.iter() {
-        let entry = entry.map_err(errno)?;
+    while let Some(entry) = dir.next() {
+        let entry = entry.map_err(of_rustix)?;
         let name = entry.file_name().to_bytes();
         if name != b"." && name != b".." {
-            let kind = entry.file_type().map_or(0, dirent_kind);
-            entries.push(HostEntry { name: name.into(), number: entry.ino(), kind });
+            entries.push(HostEntry { name: name.into(), number: entry.ino(), kind: dirent_kind(entry.file_type()) });
         }
     }
     Ok(entries)
 }
 
-fn dirent_kind(kind: nix::dir::Type) -> u8 {
+fn dirent_kind(kind: FileType) -> u8 {
     match kind {
-        nix::dir::Type::Fifo => libc::DT_FIFO,
-        nix::dir::Type::CharacterDevice => libc::DT_CHR,
-        nix::dir::Type::Directory => libc::DT_DIR,
-        nix::dir::Type::BlockDevice => libc::DT_BLK,
-        nix::dir::Type::File => libc::DT_REG,
-        nix::dir::Type::Symlink => libc::DT_LNK,
-        nix::dir::Type::Socket => libc::DT_SOCK,
+        FileType::Fifo => libc::DT_FIFO,
+        FileType::CharacterDevice => libc::DT_CHR,
+        FileType::Directory => libc::DT_DIR,
+        FileType::BlockDevice => libc::DT_BLK,
+        FileType::RegularFile => libc::DT_REG,
+        FileType::Symlink => libc::DT_LNK,
+        FileType::Socket => libc::DT_SOCK,
+        FileType::Unknown => libc::DT_UNKNOWN,
     }
 }
 
@@ -253,8 +263,9 @@ pub fn rename_at(
     new_name: &[u8],
     flags: RenameFlags,
 ) -> Result<()> {
-    let flags = nix::fcntl::RenameFlags::from_bits_retain(flags.bits());
-    nix::fcntl::renameat2(from, component(name)?, to, component(new_name)?, flags).map_err(errno)
+    // The C library's wrapper makes another call where there are no flags.
+    let flags = rustix::fs::RenameFlags::from_bits_retain(flags.bits());
+    rustix::fs::renameat_with(from, component(name)?, to, component(new_name)?, flags).map_err(of_rustix)
 }
 
 /// Changes owner and group of an entry; none stays.
@@ -375,6 +386,20 @@ pub fn duplicate(file: BorrowedFd<'_>) -> Result<OwnedFd> {
 /// Reads at the descriptor's own position, which it shares with whoever handed it over.
 pub fn read(file: BorrowedFd<'_>, buf: &mut [u8]) -> Result<usize> {
     nix::unistd::read(file, buf).map_err(errno)
+}
+
+/// All bytes from the descriptor's own position on.
+pub fn read_to_end(file: BorrowedFd<'_>) -> Result<Vec<u8>> {
+    let mut content = Vec::new();
+    let mut piece = [0; 4096];
+    loop {
+        match read(file, &mut piece) {
+            Ok(0) => return Ok(content),
+            Ok(count) => content.extend_from_slice(&piece[..count]),
+            Err(Errno::EINTR) => {}
+            Err(errno) => return Err(errno),
+        }
+    }
 }
 
 /// Writes at the descriptor's own position, which it shares with whoever handed it over.

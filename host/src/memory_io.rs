@@ -56,15 +56,14 @@ impl ReadVolatile for SocketBytes<'_> {
         let guard = buf.ptr_guard_mut();
         // SAFETY: the guard keeps `buf.len()` bytes at the pointer valid for writes while the call runs; nobody takes
         // Rust references to volatile memory.
-        moved(unsafe { libc::recv(self.0.as_raw_fd(), guard.as_ptr().cast(), buf.len(), libc::MSG_DONTWAIT) })
+        moved(unsafe { libc::read(self.0.as_raw_fd(), guard.as_ptr().cast(), buf.len()) })
     }
 }
 
 impl WriteVolatile for SocketBytes<'_> {
     fn write_volatile<B: BitmapSlice>(&mut self, buf: &VolatileSlice<'_, B>) -> Result<usize, VolatileMemoryError> {
         let guard = buf.ptr_guard();
-        let flags = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
         // SAFETY: the guard keeps `buf.len()` bytes at the pointer valid for reads while the call runs.
-        moved(unsafe { libc::send(self.0.as_raw_fd(), guard.as_ptr().cast(), buf.len(), flags) })
+        moved(unsafe { libc::write(self.0.as_raw_fd(), guard.as_ptr().cast(), buf.len()) })
     }
 }

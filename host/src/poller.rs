@@ -3,13 +3,14 @@
 use std::collections::HashMap;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::ptr::null;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 
 use amber_abi::poll::PollEvents;
 use nix::poll::{PollFd, PollFlags};
-use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
+use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags};
 use nix::sys::eventfd::{EfdFlags, EventFd};
 use nix::sys::time::TimeSpec;
 use parking_lot::Mutex;
@@ -28,6 +29,18 @@ const POLLABLE: u32 = 0x23ff;
 pub trait Ready: Send + Sync {
     /// The events are there. Must not wait.
     fn ready(&self, events: PollEvents);
+}
+
+/// No time limit, as epoll_wait(2) takes it.
+const FOREVER: i32 = -1;
+
+/// Waits for events, at most this many milliseconds. (The library's wrapper makes another host call, `epoll_wait`.)
+fn take<'a>(epoll: &Epoll, events: &'a mut [EpollEvent], timeout: i32) -> &'a [EpollEvent] {
+    let (set, room) = (epoll.0.as_raw_fd(), events.len() as i32);
+    // SAFETY: `EpollEvent` is a `struct epoll_event`, and there are as many as said; the mask of signals stays as it is.
+    let count = unsafe { libc::epoll_pwait(set, events.as_mut_ptr().cast(), room, timeout, null()) };
+    // The call fails only when a signal interrupts it.
+    &events[..usize::try_from(count).unwrap_or(0)]
 }
 
 struct Poller {
@@ -56,9 +69,7 @@ impl Poller {
     fn run(&self) {
         let mut events = [EpollEvent::empty(); 32];
         loop {
-            // The call fails only when a signal interrupts it.
-            let count = self.epoll.wait(&mut events, EpollTimeout::NONE).unwrap_or(0);
-            for event in &events[..count] {
+            for event in take(&self.epoll, &mut events, FOREVER) {
                 let listener = self.listeners.lock().get(&event.data()).and_then(Weak::upgrade);
                 if let Some(listener) = listener {
                     listener.ready(PollEvents::from_bits_truncate(event.events().bits() as u32));
@@ -131,8 +142,10 @@ impl Drop for Watch {
 /// What could be done with a descriptor without waiting now.
 pub fn readiness(file: BorrowedFd<'_>) -> PollEvents {
     let mut entry = libc::pollfd { fd: file.as_raw_fd(), events: POLLABLE as i16, revents: 0 };
-    // SAFETY: there is one entry, which lives as long as the call. (The library's wrapper does not know POLLRDHUP.)
-    match unsafe { libc::poll(&mut entry, 1, 0) } {
+    let now = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: there is one entry, which lives as long as the call, as does the time; the mask of signals stays as it is.
+    // (The library's wrapper does not know POLLRDHUP.)
+    match unsafe { libc::ppoll(&mut entry, 1, &now, null()) } {
         1 => with_normal(PollEvents::from_bits_truncate(u32::from(entry.revents as u16))),
         _ => PollEvents::empty(),
     }
@@ -219,11 +232,11 @@ impl EventSet {
     /// Takes events: the key of each descriptor and all that it has now. True if there may be more.
     pub fn take(&self, mut event: impl FnMut(u64, PollEvents)) -> bool {
         let mut events = [EpollEvent::empty(); EVENTS_AT_ONCE];
-        let count = self.1.wait(&mut events, EpollTimeout::ZERO).unwrap_or(0);
-        for found in events.iter().take(count) {
-            event(found.data(), with_normal(PollEvents::from_bits_truncate(found.events().bits() as u32)));
+        let found = take(&self.1, &mut events, 0);
+        for one in found {
+            event(one.data(), with_normal(PollEvents::from_bits_truncate(one.events().bits() as u32)));
         }
-        count == EVENTS_AT_ONCE
+        found.len() == EVENTS_AT_ONCE
     }
 }
 

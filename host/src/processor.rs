@@ -15,6 +15,17 @@ pub fn count() -> usize {
     count.max(1)
 }
 
+/// Tells the C library how many arenas its heap may have, as many as it would choose itself. Left alone it counts the
+/// processors when threads first compete for memory, by host calls that nothing else needs.
+pub fn limit_arenas() {
+    #[cfg(target_env = "gnu")]
+    {
+        let arenas = i32::try_from(count().saturating_mul(8)).unwrap_or(i32::MAX);
+        // SAFETY: the call takes numbers only.
+        unsafe { libc::mallopt(libc::M_ARENA_MAX, arenas) };
+    }
+}
+
 /// A processor, as `/proc/cpuinfo` describes it; all are taken to be alike.
 #[derive(Clone, Debug, Default)]
 #[expect(missing_docs, reason = "the fields carry the names of /proc/cpuinfo")]

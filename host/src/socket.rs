@@ -94,9 +94,7 @@ pub fn shutdown(socket: BorrowedFd<'_>, how: i32) -> Result<()> {
 
 /// Sends bytes to the peer.
 pub fn send(socket: BorrowedFd<'_>, data: &[u8], flags: u32) -> Result<usize> {
-    let flags = flags as i32 | libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
-    // SAFETY: the bytes are as many as said.
-    length(unsafe { libc::send(socket.as_raw_fd(), data.as_ptr().cast(), data.len(), flags) })
+    send_message(socket, data, &[], &[], flags)
 }
 
 /// Sends a message: to an address unless that is empty, with control messages laid out as sendmsg(2) takes them.
@@ -121,9 +119,14 @@ pub fn send_message(socket: BorrowedFd<'_>, data: &[u8], address: &[u8], control
 
 /// Receives bytes.
 pub fn receive(socket: BorrowedFd<'_>, buf: &mut [u8], flags: u32) -> Result<usize> {
+    let mut piece = libc::iovec { iov_base: buf.as_mut_ptr().cast(), iov_len: buf.len() };
+    // SAFETY: a header of zeroes is a valid header of nothing.
+    let mut header: libc::msghdr = unsafe { MaybeUninit::zeroed().assume_init() };
+    header.msg_iov = &mut piece;
+    header.msg_iovlen = 1;
     let flags = flags as i32 | libc::MSG_DONTWAIT;
-    // SAFETY: the buffer is as long as said.
-    length(unsafe { libc::recv(socket.as_raw_fd(), buf.as_mut_ptr().cast(), buf.len(), flags) })
+    // SAFETY: the header points to memory of the lengths it says, which nothing else uses meanwhile.
+    length(unsafe { libc::recvmsg(socket.as_raw_fd(), &mut header, flags) })
 }
 
 /// A message that was received.

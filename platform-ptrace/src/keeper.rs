@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
 use amber_platform::{FloatingFormat, GuestMemory, HostFault, PAGE_SIZE, Registers};
+use nix::sched::CpuSet;
 use parking_lot::Mutex;
 
 use crate::image::LABELS;
@@ -58,6 +59,8 @@ struct Zygote {
     stub: Arc<Stub>,
     tracee: Tracee,
     commands: Arc<GuestMemory>,
+    /// The processors of this thread when it began.
+    processors: Option<CpuSet>,
 }
 
 impl Zygote {
@@ -70,8 +73,9 @@ impl Zygote {
         let pid = spawn(&program, memory, &commands)?;
         let stub = Arc::new(Stub::new(pid, page, Arc::default()));
         let tracee = Tracee::adopt(&stub, &Arc::new(Seat::default()), LOADED)?;
-        let mut zygote = Zygote { stub, tracee, commands };
-        placement::with_tracee(pid, || zygote.settle())?;
+        let processors = placement::allowed();
+        let mut zygote = Zygote { stub, tracee, commands, processors };
+        placement::with_tracee(processors.as_ref(), pid, || zygote.settle())?;
         let floating = floating::format_of(pid)?;
         Ok((zygote, floating))
     }
@@ -117,7 +121,8 @@ impl Zygote {
     fn keep(mut self, sender: SyncSender<Result<Stub, HostFault>>) {
         loop {
             let (tracee, commands) = (&mut self.tracee, &self.commands);
-            let stub = placement::with_tracee(self.stub.pid(), || tracee.clone_process(commands));
+            let processors = self.processors.as_ref();
+            let stub = placement::with_tracee(processors, self.stub.pid(), || tracee.clone_process(commands));
             if sender.send(stub).is_err() {
                 break;
             }

@@ -287,16 +287,20 @@ fn bind(thread: Pid, processor: usize) {
     }
 }
 
-/// Does something with a tracee while both are on one processor; afterwards this thread may be anywhere again.
-pub fn with_tracee<T>(tid: i32, action: impl FnOnce() -> T) -> T {
-    let allowed = sched_getaffinity(Pid::from_raw(0));
+/// The processors this thread may use; none if the host does not say.
+pub fn allowed() -> Option<CpuSet> {
+    sched_getaffinity(Pid::from_raw(0)).ok()
+}
+
+/// Does something with a tracee while both are on one processor; afterwards this thread may use those of `allowed` again.
+pub fn with_tracee<T>(allowed: Option<&CpuSet>, tid: i32, action: impl FnOnce() -> T) -> T {
     if let Ok(processor) = sched_getcpu() {
         bind(Pid::from_raw(0), processor);
         bind(Pid::from_raw(tid), processor);
     }
     let result = action();
-    if let Ok(allowed) = allowed {
-        let _ = sched_setaffinity(Pid::from_raw(0), &allowed);
+    if let Some(allowed) = allowed {
+        let _ = sched_setaffinity(Pid::from_raw(0), allowed);
     }
     result
 }

@@ -53,6 +53,17 @@ fn request(request: libc::c_uint, tid: i32, address: usize, data: *mut c_void) -
     }
 }
 
+/// Reads a word that belongs to a thread.
+fn peek(request: libc::c_uint, tid: i32, address: usize) -> io::Result<u64> {
+    let mut word = 0u64;
+    // The plain system call, unlike its wrapper, puts the word where `data` says.
+    // SAFETY: `word` is a valid place for it, and nothing else of this process is changed.
+    match unsafe { libc::syscall(libc::SYS_ptrace, request, tid, address, &raw mut word) } {
+        -1 => Err(io::Error::last_os_error()),
+        _ => Ok(word),
+    }
+}
+
 /// Begins to trace a thread, without stopping it.
 pub fn seize(tid: i32) -> io::Result<()> {
     request(libc::PTRACE_SEIZE, tid, 0, OPTIONS as *mut c_void)
@@ -111,14 +122,7 @@ pub fn set_debug_registers(tid: i32, registers: &DebugRegisters) -> io::Result<(
 
 /// The debug status: which breakpoints the last debug exception was about.
 pub fn debug_status(tid: i32) -> io::Result<u64> {
-    let mut status = 0u64;
-    // The plain system call, unlike its wrapper, puts the word where `data` says.
-    let place = debug_register(STATUS);
-    // SAFETY: `status` is a valid place for the word.
-    match unsafe { libc::syscall(libc::SYS_ptrace, libc::PTRACE_PEEKUSER, tid, place, &raw mut status) } {
-        -1 => Err(io::Error::last_os_error()),
-        _ => Ok(status),
-    }
+    peek(libc::PTRACE_PEEKUSER, tid, debug_register(STATUS))
 }
 
 /// What the signal that stopped the thread is about.
@@ -157,15 +161,7 @@ pub fn set_floating_point(tid: i32, state: &[u8]) -> io::Result<()> {
 
 /// Reads a word of the thread's memory.
 pub fn read_word(tid: i32, address: u64) -> io::Result<u64> {
-    let mut word = [0; 8];
-    let local = libc::iovec { iov_base: word.as_mut_ptr().cast(), iov_len: word.len() };
-    let remote = libc::iovec { iov_base: address as *mut c_void, iov_len: word.len() };
-    // SAFETY: `local` describes `word`, the only memory of this process that is written.
-    match unsafe { libc::process_vm_readv(tid, &local, 1, &remote, 1, 0) } {
-        8 => Ok(u64::from_ne_bytes(word)),
-        -1 => Err(io::Error::last_os_error()),
-        _ => Err(io::Error::from_raw_os_error(libc::EFAULT)),
-    }
+    peek(libc::PTRACE_PEEKDATA, tid, address as usize)
 }
 
 fn wait_for(tid: i32, flags: i32) -> io::Result<i32> {
@@ -224,8 +220,7 @@ pub fn signal_thread(pid: i32, tid: i32, signal: i32) {
     unsafe { libc::syscall(libc::SYS_tgkill, pid, tid, signal) };
 }
 
-/// Kills a process.
+/// Kills a process by its first thread.
 pub fn kill(pid: i32) {
-    // SAFETY: touches no memory of this process.
-    unsafe { libc::kill(pid, libc::SIGKILL) };
+    signal_thread(pid, pid, libc::SIGKILL);
 }

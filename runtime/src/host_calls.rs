@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use amber_host::calls::{ABSENT, CALLS, HostCall, Part, name};
+use amber_host::calls::{ABSENT, CALLS, HostCall, Part};
 use serde_json::{Value, json};
 
 use crate::cli::{PlatformName, TableFormat};
@@ -50,15 +50,18 @@ fn markdown(list: &[&HostCall]) -> String {
          What Amber itself asks of the host's kernel while a guest runs. A seccomp filter made from this list traps every\n\
          other call, and every call with other arguments than those named: Amber writes a line to its log and ends with\n\
          status 125. `amber host-calls --format markdown` writes this page.\n\n\
-         The parts: *always*, in every sandbox; *ptrace* and *kvm*, on that platform; *writable files*, if the guest may\n\
-         change files of the host (`--rw`, `--volume`, a writable root of a bundle); *network*, if host sockets serve the\n\
-         guest; *control socket*, for containers. Stubs of the platform ptrace have a filter of their own, with eight calls\n\
-         that only their own page of code may make.\n\n",
+         The parts: *always*, in every sandbox; *ptrace* and *kvm*, on that platform; *handed files*, if a descriptor that\n\
+         the guest begins with is a file of the host; *writable files*, if the guest may change files of the host (`--rw`,\n\
+         `--volume`, a writable root of a bundle); *network*, if host sockets serve the guest; *own network*, if they are in\n\
+         a network namespace of the sandbox's own; *control socket*, for containers. Stubs of the platform ptrace have a\n\
+         filter of their own, with eight calls that only their own page of code may make.\n\n",
     );
-    for number in ABSENT {
-        let absent = name(*number).unwrap_or("clone3");
-        let _ = writeln!(out, "`{absent}` answers ENOSYS, as on an older host: its flags cannot be looked at.\n");
-    }
+    let absent: Vec<String> = ABSENT.iter().map(|(_, name)| format!("`{name}`")).collect();
+    let _ = writeln!(
+        out,
+        "What the C library asks by itself fails with ENOSYS, as on a host without it: {}.\n",
+        absent.join(", ")
+    );
     out.push_str("| Name | Needed for | Only | Reason |\n| ---- | ---------- | ---- | ------ |\n");
     for call in list {
         let _ = writeln!(out, "| `{}` | {} | {} | {} |", call.name, call.part.name(), rules(call), call.reason);

@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
 
-use amber_host::calls::{self, HostCall, Part, Rule, Value};
+use amber_host::calls::{self, Condition, HostCall, Part, Rule, Value};
+use amber_host::processor::limit_arenas;
 use amber_host::refusal;
 use amber_sentry::syscalls::entries;
 use anyhow::{Context, Result};
@@ -20,12 +21,13 @@ use seccompiler::{
 /// The host has no seccomp filters.
 pub fn install(parts: &[Part], log: OwnedFd) -> Result<()> {
     let absent = compile(
-        calls::ABSENT.iter().map(|&number| (number, Vec::new())).collect(),
+        calls::ABSENT.iter().map(|&(number, _)| (number, Vec::new())).collect(),
         SeccompAction::Allow,
         SeccompAction::Errno(nix::errno::Errno::ENOSYS as u32),
     )?;
     let listed = compile(rules(parts)?, SeccompAction::Trap, SeccompAction::Allow)?;
     refusal::prepare(log, name_of).context("handling SIGSYS")?;
+    limit_arenas();
     // Nobody of the same user shall look into the guests' memory, and no core file shall have it.
     set_dumpable(false)?;
     // The second filter does not let a third be installed.
@@ -44,7 +46,8 @@ fn compile(
 
 /// The rules for each number, of which one must hold; none for a call with any arguments.
 fn rules(parts: &[Part]) -> Result<BTreeMap<i64, Vec<SeccompRule>>> {
-    let mut all: BTreeMap<i64, Vec<SeccompRule>> = calls::ABSENT.iter().map(|&number| (number, Vec::new())).collect();
+    let mut all: BTreeMap<i64, Vec<SeccompRule>> =
+        calls::ABSENT.iter().map(|&(number, _)| (number, Vec::new())).collect();
     let needed: Vec<&HostCall> = calls::needed(parts).collect();
     for call in &needed {
         let same = needed.iter().filter(|other| other.number == call.number);
@@ -57,16 +60,20 @@ fn rules(parts: &[Part]) -> Result<BTreeMap<i64, Vec<SeccompRule>>> {
 }
 
 fn rule(rule: &Rule) -> Result<SeccompRule> {
-    let value = match rule.value {
+    Ok(SeccompRule::new(rule.conditions.iter().map(condition).collect::<Result<_>>()?)?)
+}
+
+fn condition(condition: &Condition) -> Result<SeccompCondition> {
+    let value = match condition.value {
         Value::Number(number) => number,
         Value::OwnProcess => std::process::id().into(),
     };
-    let (len, operator) = match rule.mask {
+    let (len, operator) = match condition.mask {
         u64::MAX => (SeccompCmpArgLen::Qword, SeccompCmpOp::Eq),
         0xffff_ffff => (SeccompCmpArgLen::Dword, SeccompCmpOp::Eq),
         mask => (SeccompCmpArgLen::Qword, SeccompCmpOp::MaskedEq(mask)),
     };
-    Ok(SeccompRule::new(vec![SeccompCondition::new(rule.argument, len, operator, value)?])?)
+    Ok(SeccompCondition::new(condition.argument, len, operator, value)?)
 }
 
 /// The name of a call that is not on the list: the table of the guest's calls has it.
@@ -94,6 +101,7 @@ mod tests {
         match &*call {
             "mkdir" => drop(nix::unistd::mkdir("/tmp/amber-forbidden", nix::sys::stat::Mode::empty())),
             "setfl" => drop(nix::unistd::setsid()),
+            "absolute" => drop(std::fs::File::open("/etc/passwd")),
             "kill" => drop(nix::sys::signal::kill(nix::unistd::getppid(), None)),
             "allowed" => {
                 other.thread().unpark();
@@ -130,6 +138,9 @@ mod tests {
         let (status, text) = run("kill");
         assert_eq!(status, Some(125), "{text}");
         assert!(text.contains("host call "), "{text}");
+        let (status, text) = run("absolute");
+        assert_eq!(status, Some(125), "{text}");
+        assert!(text.contains("host call openat (257)"), "{text}");
     }
 
     #[test]

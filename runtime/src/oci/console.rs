@@ -1,7 +1,8 @@
 //! Terminals of containers: sent to whoever asked for them, and joined to the guest's.
 
+use std::fs::File;
 use std::io::{self, Read, Write};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::sync::Arc;
@@ -12,6 +13,7 @@ use amber_host::channel::{Channel, send_file};
 use amber_host::terminal::{WindowSize, make_pair};
 use amber_sentry::tty::Console;
 use anyhow::{Context, Result};
+use nix::sys::socket::{Shutdown, shutdown};
 
 use super::control::{Request, send};
 use crate::console::ConsoleMaster;
@@ -79,13 +81,15 @@ impl ConsoleMaster for StreamConsole {
 /// # Errors
 /// The host has no threads left.
 pub fn join(console: &Arc<Console>, stream: UnixStream) -> io::Result<thread::JoinHandle<()>> {
+    // As files: the standard library's sockets read and write by host calls of their own, which nothing else needs.
+    let stream = File::from(OwnedFd::from(stream));
     let (keys, typed) = (stream.try_clone()?, console.clone());
     thread::Builder::new().name("exec-keys".into()).spawn(move || pass_keys(keys, &typed))?;
     let printed = console.clone();
     thread::Builder::new().name("exec-screen".into()).spawn(move || pass_output(&printed, stream))
 }
 
-fn pass_keys(mut keys: UnixStream, console: &Console) {
+fn pass_keys(mut keys: File, console: &Console) {
     let mut buf = [0; 4096];
     loop {
         match keys.read(&mut buf) {
@@ -104,7 +108,7 @@ fn pass_keys(mut keys: UnixStream, console: &Console) {
     }
 }
 
-fn pass_output(console: &Console, mut screen: UnixStream) {
+fn pass_output(console: &Console, mut screen: File) {
     let mut buf = [0; 16384];
     loop {
         match console.read(&mut buf) {
@@ -117,7 +121,7 @@ fn pass_output(console: &Console, mut screen: UnixStream) {
         }
     }
     // The other direction may still wait for keys.
-    let _ = screen.shutdown(std::net::Shutdown::Both);
+    let _ = shutdown(screen.as_raw_fd(), Shutdown::Both);
 }
 
 /// Tells a guest's terminal its size.

@@ -105,7 +105,7 @@ impl Server {
                     Err(error) => {
                         log::warn!("the control socket: {error}");
                         // As when there are no descriptors left: others will be closed.
-                        thread::sleep(Duration::from_millis(50));
+                        thread::park_timeout(Duration::from_millis(50));
                     }
                 }
             }
@@ -242,7 +242,7 @@ fn exec(shared: &Arc<Shared>, channel: &Channel, request: &ExecRequest, files: V
     if let Some(status) = proxy_status {
         let deadline = Instant::now() + FAREWELL;
         while status.read_at(&mut [0], 0).is_ok() && Instant::now() < deadline {
-            thread::sleep(LOOK);
+            thread::park_timeout(LOOK);
         }
     }
     Ok(())
@@ -252,7 +252,7 @@ fn finish(output: &thread::JoinHandle<()>) {
     let step = Duration::from_millis(5);
     let mut waited = Duration::ZERO;
     while !output.is_finished() && waited < DRAIN {
-        thread::sleep(step);
+        thread::park_timeout(step);
         waited += step;
     }
 }

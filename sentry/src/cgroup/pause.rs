@@ -49,7 +49,7 @@ impl Pause {
             if running.is_empty() || since.elapsed() > PATIENCE || !self.is_on() {
                 return;
             }
-            std::thread::sleep(GLANCE);
+            std::thread::park_timeout(GLANCE);
         }
     }
 

@@ -30,7 +30,7 @@ impl ThreadGroup {
 fn watch(group: &Weak<ThreadGroup>) {
     let mut warned_at = 0;
     loop {
-        std::thread::sleep(PERIOD);
+        std::thread::park_timeout(PERIOD);
         let Some(group) = group.upgrade().filter(|g| g.task_count() > 0) else { return };
         let usage = group.usage();
         let seconds = usage.user.saturating_add(usage.system) / 1_000_000_000;

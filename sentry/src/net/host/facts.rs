@@ -1,7 +1,6 @@
 //! What the host's kernel knows about the network, passed on.
 
 use std::collections::HashMap;
-use std::io::Read;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 use std::sync::Arc;
@@ -124,8 +123,7 @@ impl Oracle for HostFacts {
     fn table(&self, name: &str) -> Option<Vec<u8>> {
         let directory = self.tables.as_ref()?;
         let file = files::open_file_at(directory.as_fd(), name.as_bytes(), OpenFlags::empty()).ok()?;
-        let mut content = Vec::new();
-        std::fs::File::from(file).read_to_end(&mut content).ok()?;
+        let mut content = files::read_to_end(file.as_fd()).ok()?;
         if TABLES.contains(&name) {
             let own = self.own_sockets();
             let lines = content.split_inclusive(|&byte| byte == b'\n');

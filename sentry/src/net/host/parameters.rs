@@ -1,6 +1,6 @@
 //! The parameters below `/proc/sys/net` of the host, of the network namespace that Amber's process is in.
 
-use std::io::{Read, Write};
+use std::io::Write;
 use std::os::fd::{AsFd, OwnedFd};
 
 use amber_abi::errno::Errno;
@@ -84,10 +84,7 @@ impl Parameters for HostParameters {
     }
 
     fn read(&self, path: &str) -> Result<Vec<u8>, Errno> {
-        let mut bytes = Vec::new();
-        let mut file = std::fs::File::from(self.open(path, OpenFlags::empty())?);
-        file.read_to_end(&mut bytes).map_err(Errno::from_host)?;
-        Ok(bytes)
+        files::read_to_end(self.open(path, OpenFlags::empty())?.as_fd())
     }
 
     fn write(&self, path: &str, value: &[u8]) -> Result<(), Errno> {

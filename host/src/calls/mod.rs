@@ -1,0 +1,147 @@
+//! The one list of the host calls that Amber makes once guest code runs, with the reason for each.
+//!
+//! The seccomp filter of the sandbox process is made from it, and `amber host-calls` prints it. What is done before the
+//! first guest instruction (opening files, making namespaces and mounts, starting the first stub) needs no place here.
+
+mod list;
+mod rules;
+
+pub use list::{ABSENT, CALLS};
+
+/// What a host call is needed for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Part {
+    /// Every sandbox.
+    Always,
+    /// The platform `ptrace`.
+    Ptrace,
+    /// The platform `kvm`.
+    Kvm,
+    /// Standard streams, or other descriptors handed over, that are files of the host.
+    HandedFiles,
+    /// Trees of the host that the guest may change.
+    WritableFiles,
+    /// The host's network.
+    Network,
+    /// The host's network, in a namespace of the sandbox's own.
+    OwnNetwork,
+    /// A control socket, by which further processes are started and questions answered.
+    Control,
+}
+
+impl Part {
+    /// Its name in lists.
+    pub fn name(self) -> &'static str {
+        match self {
+            Part::Always => "always",
+            Part::Ptrace => "ptrace",
+            Part::Kvm => "kvm",
+            Part::HandedFiles => "handed files",
+            Part::WritableFiles => "writable files",
+            Part::Network => "network",
+            Part::OwnNetwork => "own network",
+            Part::Control => "control socket",
+        }
+    }
+}
+
+/// What an argument is compared with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Value {
+    /// A number.
+    Number(u64),
+    /// The number of this very process.
+    OwnProcess,
+}
+
+/// A condition on one argument of a call.
+#[derive(Clone, Copy, Debug)]
+pub struct Condition {
+    /// Which argument, from 0.
+    pub argument: u8,
+    /// The bits that are looked at.
+    pub mask: u64,
+    /// What they must be.
+    pub value: Value,
+}
+
+/// Arguments a call may have: all conditions must hold.
+#[derive(Clone, Copy, Debug)]
+pub struct Rule {
+    /// The conditions.
+    pub conditions: &'static [Condition],
+    /// The same in words.
+    pub meaning: &'static str,
+}
+
+/// A call on the list. One that is needed for several things may be there several times.
+#[derive(Clone, Copy, Debug)]
+pub struct HostCall {
+    /// Its number on x86-64.
+    pub number: i64,
+    /// Its name.
+    pub name: &'static str,
+    /// What it is on the list for.
+    pub part: Part,
+    /// What it is used for.
+    pub reason: &'static str,
+    /// One of them must hold; any arguments will do if there is none.
+    pub rules: &'static [Rule],
+}
+
+/// The calls that some parts of Amber need, [`Part::Always`] among them.
+pub fn needed(parts: &[Part]) -> impl Iterator<Item = &'static HostCall> {
+    CALLS.iter().filter(move |call| call.part == Part::Always || parts.contains(&call.part))
+}
+
+/// The name of a call on the list.
+pub fn name(number: i64) -> Option<&'static str> {
+    CALLS.iter().find(|call| call.number == number).map(|call| call.name)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+
+    #[test]
+    fn nothing_is_there_twice() {
+        for (i, call) in CALLS.iter().enumerate() {
+            assert!(!CALLS[..i].iter().any(|other| (other.number, other.part) == (call.number, call.part)), "{call:?}");
+            let absent = ABSENT.iter().any(|&(number, _)| number == call.number);
+            assert!(!call.reason.is_empty() && !absent, "{call:?}");
+        }
+    }
+
+    /// How many different calls a sandbox makes with these parts.
+    fn count(parts: &[Part]) -> usize {
+        needed(parts).map(|call| call.number).collect::<HashSet<_>>().len()
+    }
+
+    #[test]
+    fn the_list_stays_short() {
+        for platform in [Part::Ptrace, Part::Kvm] {
+            assert!(count(&[platform]) <= 50, "{}", count(&[platform]));
+            assert!(count(&[platform, Part::Network]) <= 60, "{}", count(&[platform, Part::Network]));
+        }
+    }
+
+    #[test]
+    fn names_are_looked_up_beneath_descriptors_only() {
+        let beneath = |call: &HostCall| {
+            let descriptor = |c: &Condition| c.argument < 2 && c.mask == 0x8000_0000 && c.value == Value::Number(0);
+            !call.rules.is_empty() && call.rules.iter().all(|rule| rule.conditions.iter().any(descriptor))
+        };
+        let by_name = CALLS.iter().filter(|call| call.name.ends_with("at") || call.name.ends_with("at2"));
+        assert!(by_name.clone().count() > 10);
+        by_name.for_each(|call| assert!(beneath(call), "{call:?}"));
+    }
+
+    #[test]
+    fn nothing_makes_processes_or_reaches_the_network_always() {
+        let forbidden = [libc::SYS_execve, libc::SYS_fork, libc::SYS_socket, libc::SYS_mount, libc::SYS_open];
+        assert!(needed(&[Part::Ptrace, Part::Kvm]).all(|call| !forbidden.contains(&call.number)));
+        assert!(CALLS.windows(2).all(|pair| pair[0].part <= pair[1].part), "one part after the other");
+    }
+}

@@ -1,0 +1,147 @@
+//! The arguments that calls on the list may have.
+
+use super::{Condition, Rule, Value};
+
+/// The 32 bits of an `int`.
+const INT: u64 = 0xffff_ffff;
+/// The sign of an `int`.
+const NEGATIVE: u64 = 0x8000_0000;
+
+/// These bits of an argument have this value.
+const fn bits(argument: u8, mask: u64, value: u64) -> Condition {
+    Condition { argument, mask, value: Value::Number(value) }
+}
+
+/// An `int` argument has this value.
+const fn int(argument: u8, value: u64) -> Condition {
+    bits(argument, INT, value)
+}
+
+/// An argument is a descriptor, neither `AT_FDCWD` nor another negative number.
+const fn descriptor(argument: u8) -> Condition {
+    bits(argument, NEGATIVE, 0)
+}
+
+/// One rule for each line: what it means, and its conditions.
+macro_rules! rules {
+    ($($meaning:expr => [$($condition:expr),+];)+) => {
+        &[$(Rule { conditions: &[$($condition),+], meaning: $meaning }),+]
+    };
+}
+
+/// One rule for each constant of the C library that an `int` argument may be.
+macro_rules! one_of {
+    ($argument:literal: $($name:ident)+) => {
+        &[$(Rule { conditions: &[int($argument, libc::$name as u64)], meaning: stringify!($name) }),+]
+    };
+}
+
+pub(super) const NOT_EXECUTABLE: &[Rule] = rules! {
+    "not executable" => [bits(2, libc::PROT_EXEC as u64, 0)];
+};
+
+/// All that would make a process of its own, or a namespace.
+const CLONE_BITS: u64 = (libc::CLONE_VM
+    | libc::CLONE_THREAD
+    | libc::CLONE_NEWNS
+    | libc::CLONE_NEWCGROUP
+    | libc::CLONE_NEWUTS
+    | libc::CLONE_NEWIPC
+    | libc::CLONE_NEWUSER
+    | libc::CLONE_NEWPID
+    | libc::CLONE_NEWNET) as u32 as u64;
+
+pub(super) const THREAD: &[Rule] = rules! {
+    "a thread" => [bits(0, CLONE_BITS, (libc::CLONE_VM | libc::CLONE_THREAD) as u64)];
+};
+
+pub(super) const TO_ITSELF: &[Rule] = rules! {
+    "to itself" => [Condition { argument: 0, mask: INT, value: Value::OwnProcess }];
+};
+
+pub(super) const TO_STUBS: &[Rule] = one_of!(2: SIGUSR1 SIGKILL);
+
+/// Memory may be moved by the host, never to an address that was chosen.
+pub(super) const MAY_MOVE: &[Rule] = rules! {
+    "MREMAP_MAYMOVE" => [int(3, libc::MREMAP_MAYMOVE as u64)];
+};
+
+pub(super) const GIVE_BACK: &[Rule] = one_of!(2: MADV_DONTNEED);
+pub(super) const MAP_AHEAD: &[Rule] = one_of!(2: MADV_POPULATE_READ);
+
+/// What locks and condition variables of the C library and of Rust take; none that hands a lock or its priority over.
+pub(super) const FUTEX: &[Rule] = {
+    const OPERATION: u64 = INT & !((libc::FUTEX_PRIVATE_FLAG | libc::FUTEX_CLOCK_REALTIME) as u64);
+    rules! {
+        "FUTEX_WAIT" => [bits(1, OPERATION, libc::FUTEX_WAIT as u64)];
+        "FUTEX_WAKE" => [bits(1, OPERATION, libc::FUTEX_WAKE as u64)];
+        "FUTEX_WAIT_BITSET" => [bits(1, OPERATION, libc::FUTEX_WAIT_BITSET as u64)];
+    }
+};
+
+pub(super) const DESCRIPTOR_COMMANDS: &[Rule] = one_of!(1: F_DUPFD_CLOEXEC F_GETFD F_GETFL F_SETFL);
+
+/// Opened beneath a directory, and neither made nor changed.
+pub(super) const OPEN_TO_READ: &[Rule] = {
+    const CHANGES: i32 = libc::O_ACCMODE | libc::O_CREAT | libc::O_TRUNC;
+    rules! { "beneath a descriptor, for reading" => [descriptor(0), bits(2, CHANGES as u64, 0)]; }
+};
+
+pub(super) const BENEATH: &[Rule] = rules! { "beneath a descriptor" => [descriptor(0)]; };
+pub(super) const BENEATH_SECOND: &[Rule] = rules! { "beneath a descriptor" => [descriptor(1)]; };
+pub(super) const BETWEEN: &[Rule] = rules! { "beneath descriptors" => [descriptor(0), descriptor(2)]; };
+
+/// What a file system tree has beside directories and regular files. Device nodes are none of it, but for the whiteouts
+/// of overlays, whose device number is zero.
+pub(super) const NODES: &[Rule] = {
+    const KIND: u64 = libc::S_IFMT as u64;
+    rules! {
+        "a fifo beneath a descriptor" => [descriptor(0), bits(2, KIND, libc::S_IFIFO as u64)];
+        "a socket beneath a descriptor" => [descriptor(0), bits(2, KIND, libc::S_IFSOCK as u64)];
+        "a regular file beneath a descriptor" => [descriptor(0), bits(2, KIND, libc::S_IFREG as u64)];
+        "a whiteout beneath a descriptor" => [descriptor(0), bits(2, KIND, libc::S_IFCHR as u64), int(3, 0)];
+    }
+};
+
+pub(super) const TERMINALS: &[Rule] = one_of!(1: TCGETS TCSETS TCSETSW TCSETSF TCGETS2 TCSETS2 TCSETSW2 TCSETSF2
+    TIOCGWINSZ FIONREAD TIOCOUTQ TCFLSH TCXONC TCSBRK TIOCGPGRP);
+
+pub(super) const TRACING: &[Rule] = one_of!(0: PTRACE_SYSEMU PTRACE_GETREGS PTRACE_SETREGS PTRACE_CONT
+    PTRACE_GETSIGINFO PTRACE_GETREGSET PTRACE_SETREGSET PTRACE_GET_SYSCALL_INFO PTRACE_SEIZE PTRACE_INTERRUPT
+    PTRACE_DETACH PTRACE_PEEKUSER PTRACE_POKEUSER PTRACE_PEEKDATA);
+
+/// The ioctl numbers of KVM that a running machine needs.
+pub(super) const MACHINE: &[Rule] = rules! {
+    "KVM_RUN" => [int(1, 0xae80)];
+    "KVM_GET_REGS" => [int(1, 0x8090_ae81)];
+    "KVM_GET_SREGS" => [int(1, 0x8138_ae83)];
+    "KVM_SET_SREGS" => [int(1, 0x4138_ae84)];
+    "KVM_GET_XSAVE" => [int(1, 0x9000_aea4)];
+    "KVM_SET_XSAVE" => [int(1, 0x5000_aea5)];
+    "KVM_SET_XCRS" => [int(1, 0x4188_aea7)];
+    "KVM_SET_MSRS" => [int(1, 0x4008_ae89)];
+    "KVM_SET_CPUID2" => [int(1, 0x4008_ae90)];
+    "KVM_CREATE_VCPU" => [int(1, 0xae41)];
+    "KVM_SET_USER_MEMORY_REGION" => [int(1, 0x4020_ae46)];
+    "KVM_CHECK_EXTENSION" => [int(1, 0xae03)];
+    "KVM_GET_VCPU_MMAP_SIZE" => [int(1, 0xae04)];
+    "KVM_SET_DEVICE_ATTR" => [int(1, 0x4018_aee1)];
+    "KVM_GET_DEBUGREGS" => [int(1, 0x8080_aea1)];
+    "KVM_SET_DEBUGREGS" => [int(1, 0x4080_aea2)];
+    "KVM_GET_VCPU_EVENTS" => [int(1, 0x8040_ae9f)];
+};
+
+pub(super) const NAME_OF_THREAD: &[Rule] = one_of!(0: PR_SET_NAME);
+pub(super) const DEATH_OF_PARENT: &[Rule] = one_of!(0: PR_SET_PDEATHSIG);
+pub(super) const WITHOUT_WAITING: &[Rule] = one_of!(1: FIONBIO);
+
+pub(super) const INTERNET: &[Rule] = one_of!(0: AF_INET AF_INET6 AF_NETLINK);
+pub(super) const PACKETS: &[Rule] = one_of!(0: AF_PACKET);
+
+/// The levels of options that sockets of the guest have.
+pub(super) const OPTION_LEVELS: &[Rule] =
+    one_of!(1: SOL_SOCKET SOL_IP SOL_IPV6 SOL_TCP SOL_UDP SOL_RAW SOL_ICMPV6 SOL_NETLINK);
+pub(super) const PACKET_OPTIONS: &[Rule] = one_of!(1: SOL_PACKET);
+pub(super) const SOCKET_OPTIONS: &[Rule] = one_of!(1: SOL_SOCKET);
+
+pub(super) const NETWORK_QUESTIONS: &[Rule] = rules! { "SIOC…" => [bits(1, 0xffff_ff00, 0x8900)]; };
