@@ -3,12 +3,17 @@
 use std::ops::Range;
 use std::sync::Arc;
 
+use amber_abi::errno::Errno;
 use amber_platform::{PAGE_SIZE, Touched};
 
 use super::address::is_data;
 use super::manager::{MemoryManager, State};
 use super::runs::Ownership;
 use super::vma::{Vma, VmaFlags};
+use crate::interruption::check_killed;
+
+/// So many areas are looked at while the address space is locked.
+const AREAS_AT_ONCE: usize = 256;
 
 /// How much of an area is in memory, in bytes, as `/proc/PID/smaps` tells it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -54,12 +59,28 @@ impl MemoryManager {
         self.with(|state| state.areas.overlapping(range).cloned().collect())
     }
 
-    /// How much of each area is in memory, beside the area itself.
-    pub fn usage(&self) -> Vec<(Vma, AreaUsage)> {
-        self.with(|state| {
-            let touched = self.touched(state, 0..self.limit);
-            state.areas.iter().map(|vma| (vma.clone(), usage_of(state, vma, &touched))).collect()
-        })
+    /// How much of each area is in memory, beside the area itself. Areas are looked at some at a time: of what changes
+    /// meanwhile, what is still to come is shown as it is then.
+    ///
+    /// # Errors
+    /// `EINTR` if the caller is killed meanwhile.
+    pub fn usage(&self) -> Result<Vec<(Vma, AreaUsage)>, Errno> {
+        let mut all = Vec::new();
+        let mut from = Some(0);
+        while let Some(start) = from {
+            check_killed()?;
+            from = self.with(|state| {
+                let areas: Vec<Vma> = state.areas.overlapping(start..self.limit).take(AREAS_AT_ONCE).cloned().collect();
+                let end = areas.last()?.end;
+                let touched = self.touched(state, start..end);
+                all.extend(areas.into_iter().map(|vma| {
+                    let usage = usage_of(state, &vma, &touched);
+                    (vma, usage)
+                }));
+                Some(end)
+            });
+        }
+        Ok(all)
     }
 
     /// Which frames of an address range are in memory.
@@ -165,8 +186,7 @@ impl MemoryManager {
     ///
     /// # Errors
     /// `EBADF` for an area of a file, `ENOMEM` for a hole; what comes before is named.
-    pub fn name_range(&self, address: u64, len: u64, name: Option<&str>) -> Result<(), amber_abi::errno::Errno> {
-        use amber_abi::errno::Errno;
+    pub fn name_range(&self, address: u64, len: u64, name: Option<&str>) -> Result<(), Errno> {
         let len = len.checked_next_multiple_of(PAGE_SIZE).ok_or(Errno::EINVAL)?;
         let end = address.checked_add(len).ok_or(Errno::EINVAL)?;
         if !address.is_multiple_of(PAGE_SIZE) {

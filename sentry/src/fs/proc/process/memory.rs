@@ -158,7 +158,7 @@ pub fn smaps(query: &Query<'_>) -> Result<Vec<u8>, Errno> {
     let Some(mm) = memory(query)? else { return Ok(Vec::new()) };
     let layout = layout(&mm);
     let mut all = Vec::new();
-    for (vma, usage) in mm.usage() {
+    for (vma, usage) in mm.usage()? {
         check_killed()?;
         all.extend(area_line(&vma, &layout, query));
         let mut text = String::new();
@@ -175,7 +175,7 @@ pub fn smaps(query: &Query<'_>) -> Result<Vec<u8>, Errno> {
 /// `/proc/PID/smaps_rollup`.
 pub fn smaps_rollup(query: &Query<'_>) -> Result<Vec<u8>, Errno> {
     let mm = memory(query)?.ok_or(Errno::ESRCH)?;
-    let all = mm.usage();
+    let all = mm.usage()?;
     let mut sum = AreaUsage::default();
     let (mut anon, mut file, mut shmem) = (0, 0, 0);
     for (vma, usage) in &all {
