@@ -34,13 +34,36 @@ pub struct Control {
 /// Descriptions that are in a message, counted for the user who sent them.
 struct InFlight {
     _charges: Vec<UserCharge>,
-    _sockets: SocketsInFlight,
+    sockets: SocketsInFlight,
 }
 
 impl Control {
     /// Whether nothing goes along but perhaps credentials.
     pub fn has_no_files(&self) -> bool {
         self.files.is_empty()
+    }
+
+    /// It is put into the queue of a socket of AF_UNIX, under the lock of that: `holder`, which may wait to be accepted at
+    /// `listener`.
+    pub fn enter_queue(&self, holder: u64, listener: Option<u64>) {
+        if let Some(in_flight) = &self.in_flight {
+            in_flight.sockets.enter(holder, listener);
+        }
+    }
+
+    /// It is taken out of the queue, under the lock of that.
+    pub fn leave_queue(&self) {
+        if let Some(in_flight) = &self.in_flight {
+            in_flight.sockets.leave();
+        }
+    }
+
+    /// A copy, under the queue's lock, of what stays in the queue.
+    pub fn peek(&self) -> Control {
+        if let Some(in_flight) = &self.in_flight {
+            in_flight.sockets.look();
+        }
+        self.clone()
     }
 
     /// Lets go of the descriptions.
@@ -156,7 +179,7 @@ fn count_in_flight(ctx: &TaskContext, files: &[Arc<FileDescription>]) -> Result<
         return Err(Errno::ETOOMANYREFS);
     }
     let charges = files.iter().map(|_| user.charge(Counted::InFlight)).collect();
-    Ok(Arc::new(InFlight { _charges: charges, _sockets: ctx.kernel().network.unix.count_in_flight(files) }))
+    Ok(Arc::new(InFlight { _charges: charges, sockets: ctx.kernel().network.unix.sockets_among(files) }))
 }
 
 /// Checks claimed credentials; answers the process they name.

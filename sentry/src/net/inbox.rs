@@ -166,10 +166,11 @@ impl Inbox {
         buf[..len].copy_from_slice(&rest[..len]);
         let flags = if len < rest.len() { MessageFlags::MSG_TRUNC } else { MessageFlags::empty() };
         if how.peek {
-            let (address, control) = (packet.address.clone(), packet.control.clone());
+            let (address, control) = (packet.address.clone(), packet.control.peek());
             return Some(Received { len, full_len, address, control, flags, toll: None });
         }
         let Packet { address, control, toll, .. } = self.packets.pop_front()?;
+        control.leave_queue();
         self.bytes -= full_len;
         self.cost -= Packet::cost_of(full_len);
         Some(Received { len, full_len, address, control, flags, toll })
@@ -196,7 +197,7 @@ impl Inbox {
             // What follows descriptors is received by itself.
             let has_files = !packet.control.has_no_files();
             if received.len == 0 || has_files {
-                received.control = packet.control.clone();
+                received.control = packet.control.peek();
             }
             received.len += len;
             skip = 0;
@@ -204,6 +205,7 @@ impl Inbox {
                 at += 1;
             } else {
                 // Descriptors are received with the first bytes of what they came with.
+                packet.control.leave_queue();
                 packet.control.forget_files();
                 packet.start += len;
                 self.bytes -= len;

@@ -364,7 +364,7 @@ TEST(process_descriptors) {
 TEST(long_chain) {
     int first[2], next[2];
     MUST(socketpair(AF_UNIX, SOCK_STREAM, 0, first));
-    for (int i = 0; i < 3000; i++) {
+    for (int i = 0; i < 10000; i++) {
         MUST(socketpair(AF_UNIX, SOCK_STREAM, 0, next));
         CHECK_EQ(send_fds(next[0], first, 2, "x"), 1);
         close(first[0]);
@@ -426,6 +426,50 @@ TEST(cycles) {
     close(ends[1]);
     close(listener);
     close(client);
+    check_collected(ends[0]);
+}
+
+// Many sockets that lie in their own queues, with a pipe's end in the first: all are found, though one search may not find
+// all at once.
+TEST(many_cycles) {
+    int ends[2];
+    MUST(pipe(ends));
+    for (int i = 0; i < 4000; i++) {
+        MUST(socketpair(AF_UNIX, SOCK_DGRAM, 0, pair));
+        int both[2] = {pair[1], ends[1]};
+        CHECK_EQ(send_fds(pair[0], both, i == 0 ? 2 : 1, "x"), 1);
+        if (i == 0)
+            close(ends[1]);
+        close(pair[1]);
+        close(pair[0]);
+    }
+    check_collected(ends[0]);
+}
+
+// What waits to be accepted holds others, and is held through the listener until it is accepted.
+TEST(cycle_through_an_accepted_socket) {
+    int ends[2], got[8];
+    MUST(pipe(ends));
+    int listener = MUST(socket(AF_UNIX, SOCK_STREAM, 0)), client = MUST(socket(AF_UNIX, SOCK_STREAM, 0));
+    MUST(unix_bind(listener, "s"));
+    MUST(listen(listener, 1));
+    MUST(unix_connect(client, "s"));
+    int sent[] = {client, ends[1]};
+    CHECK_EQ(send_fds(client, sent, 2, "x"), 1);
+    close(client);
+    close(ends[1]);
+    int accepted = MUST(accept(listener, NULL, NULL));
+    close(listener);
+    for (int i = 0; i < 20; i++)
+        close(MUST(socket(AF_UNIX, SOCK_DGRAM, 0)));
+    nonblocking(ends[0]);
+    CHECK_ERR(read(ends[0], buf, 1), EAGAIN);
+    CHECK_EQ(recv_fds(accepted, got, 8, MSG_PEEK), 2);
+    close(accepted);
+    CHECK_EQ(write(got[1], "z", 1), 1);
+    CHECK_EQ(read(ends[0], buf, 1), 1);
+    close(got[1]);
+    close(got[0]);
     check_collected(ends[0]);
 }
 

@@ -1,11 +1,12 @@
 //! AF_UNIX sockets: see unix(7).
 
 mod garbage;
+mod graph;
 mod names;
 mod transfer;
 
 use std::any::Any;
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
 
@@ -27,7 +28,8 @@ use crate::sync::{Mutex, Rank};
 use crate::task::TaskContext;
 use crate::wait::WaitQueue;
 
-pub use names::{SocketsInFlight, UnixName, UnixNames};
+pub use graph::SocketsInFlight;
+pub use names::{UnixName, UnixNames};
 
 const READABLE: PollEvents = PollEvents::POLLIN.union(PollEvents::POLLRDNORM);
 const WRITABLE: PollEvents = PollEvents::POLLOUT.union(PollEvents::POLLWRNORM).union(PollEvents::POLLWRBAND);
@@ -55,6 +57,8 @@ struct State {
     stream: ByteStream,
     messages: Inbox,
     listening: Option<Listening>,
+    /// The number of the listener where it waits to be accepted.
+    listener: Option<u64>,
     /// The other end; may be gone.
     peer: Option<Weak<UnixSocket>>,
     /// The other end's address, kept for after it is gone.
@@ -67,8 +71,10 @@ struct State {
     no_send: bool,
     error: Option<Errno>,
     closed: bool,
-    /// Those who found no room for their datagrams.
-    waiting_senders: Vec<Weak<UnixSocket>>,
+    /// Those who found no room for their datagrams, by number.
+    waiting_senders: BTreeMap<u64, Weak<UnixSocket>>,
+    /// How many of those there may be before the list is looked through for those who are gone.
+    enough_senders: usize,
 }
 
 struct Listening {
@@ -200,6 +206,7 @@ impl UnixSocket {
             state.peer = Some(Arc::downgrade(&me));
             state.peer_name = own_name;
             state.person = Some(own);
+            state.listener = Some(listener.id);
         }
         let (listener_name, host) = {
             let state = listener.state.lock();
@@ -295,7 +302,7 @@ impl UnixSocket {
         garbage::bury(unread);
         self.queue.notify_all();
         // They hear that nobody is here any more.
-        senders.iter().filter_map(Weak::upgrade).for_each(|sender| sender.queue.notify_all());
+        senders.values().filter_map(Weak::upgrade).for_each(|sender| sender.queue.notify_all());
         if let Some(kernel) = self.kernel.upgrade() {
             garbage::socket_closed(&kernel.network.unix);
         }
@@ -384,6 +391,11 @@ impl Socket for UnixSocket {
             let listening = state.listening.as_mut().ok_or(Errno::EINVAL)?;
             listening.waiting.pop_front().ok_or(Errno::EAGAIN)?
         };
+        if let Some(kernel) = self.kernel.upgrade() {
+            let mut state = accepted.state.lock();
+            state.listener = None;
+            kernel.network.unix.graph().accepted(accepted.id);
+        }
         // There is room for one more to connect.
         self.queue.notify(WRITABLE);
         Ok(accepted)

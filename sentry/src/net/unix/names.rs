@@ -1,7 +1,7 @@
 //! Names of AF_UNIX sockets: paths and abstract names.
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
 
 use amber_abi::errno::Errno;
@@ -9,7 +9,7 @@ use amber_abi::socket::{AddressFamily, SocketKind, UNIX_PATH_MAX};
 use amber_abi::stat::FileType;
 
 use super::UnixSocket;
-use super::garbage::socket_of;
+use super::graph::{Graph, SocketsInFlight};
 use crate::fs::access::{self, Access};
 use crate::fs::change::{self, Creation};
 use crate::fs::walk::Scope;
@@ -76,6 +76,9 @@ pub fn parse(address: &[u8]) -> Result<Named, Errno> {
     })
 }
 
+/// The highest of the names that are chosen automatically, which are numbers.
+const LAST_NAME: u32 = 0xfffff;
+
 type Key = (u64, u64);
 /// Each kind of socket has abstract names of its own.
 type AbstractKey = (u32, Vec<u8>);
@@ -86,8 +89,12 @@ pub struct UnixNames {
     paths: Mutex<HashMap<Key, Weak<UnixSocket>>>,
     all: Mutex<BTreeMap<u64, Weak<UnixSocket>>>,
     next: AtomicU64,
-    in_flight: Arc<AtomicUsize>,
+    /// Which sockets lie in the queues of which.
+    graph: Arc<Graph>,
+    /// What a look for garbage may cost by now, in sockets looked at.
     owed: AtomicUsize,
+    /// Where the search for an automatic name begins.
+    next_name: AtomicU32,
     /// Held by whoever looks for garbage; outside the order of locks, since nobody waits for it.
     collection: parking_lot::Mutex<()>,
 }
@@ -99,22 +106,11 @@ impl Default for UnixNames {
             paths: Mutex::new(Rank::Leaf, HashMap::new()),
             all: Mutex::new(Rank::Leaf, BTreeMap::new()),
             next: AtomicU64::new(1),
-            in_flight: Arc::default(),
+            graph: Arc::default(),
             owed: AtomicUsize::new(0),
+            next_name: AtomicU32::new(0),
             collection: parking_lot::Mutex::new(()),
         }
-    }
-}
-
-/// Sockets whose descriptors are in a message, counted until this is dropped.
-pub struct SocketsInFlight {
-    counter: Arc<AtomicUsize>,
-    count: usize,
-}
-
-impl Drop for SocketsInFlight {
-    fn drop(&mut self) {
-        self.counter.fetch_sub(self.count, Ordering::Relaxed);
     }
 }
 
@@ -167,11 +163,14 @@ impl UnixNames {
     /// `ENOSPC` if all are taken.
     pub(super) fn bind_automatically(&self, socket: &Arc<UnixSocket>) -> Result<UnixName, Errno> {
         let mut names = self.abstract_names.lock();
-        for number in 0..=0xfffffu32 {
+        // Those in use are many and lie close together, so the search goes on where the last one ended.
+        let first = self.next_name.load(Ordering::Relaxed);
+        for number in (0..=LAST_NAME).map(|step| (first + step) & LAST_NAME) {
             let name = format!("{number:05x}").into_bytes();
             let key = (socket.kind.raw(), name.clone());
             if names.get(&key).is_none_or(|holder| holder.strong_count() == 0) {
                 names.insert(key, Arc::downgrade(socket));
+                self.next_name.store((number + 1) & LAST_NAME, Ordering::Relaxed);
                 return Ok(UnixName::Abstract(name));
             }
         }
@@ -246,16 +245,14 @@ impl UnixNames {
         self.all.lock().values().filter_map(Weak::upgrade).collect()
     }
 
-    /// Counts those of the files that are sockets of this family as being on their way.
-    pub fn count_in_flight(&self, files: &[Arc<FileDescription>]) -> SocketsInFlight {
-        let count = files.iter().filter(|file| socket_of(file).is_some()).count();
-        self.in_flight.fetch_add(count, Ordering::Relaxed);
-        SocketsInFlight { counter: self.in_flight.clone(), count }
+    /// Finds those of the files that are sockets of this family, to be noted while they are on their way.
+    pub fn sockets_among(&self, files: &[Arc<FileDescription>]) -> SocketsInFlight {
+        SocketsInFlight::among(files, &self.graph)
     }
 
-    /// How many sockets are on their way.
-    pub(super) fn sockets_in_flight(&self) -> usize {
-        self.in_flight.load(Ordering::Relaxed)
+    /// Which sockets lie in the queues of which.
+    pub(super) fn graph(&self) -> &Arc<Graph> {
+        &self.graph
     }
 
     /// Adds to what a look for garbage may cost by now; answers how much that is.
@@ -263,9 +260,13 @@ impl UnixNames {
         self.owed.fetch_add(more, Ordering::Relaxed).saturating_add(more)
     }
 
+    /// A look for garbage came to its end.
+    pub(super) fn settle(&self) {
+        self.owed.store(0, Ordering::Relaxed);
+    }
+
     /// Keeps others from looking for garbage; none if somebody does.
     pub(super) fn begin_collection(&self) -> Option<parking_lot::MutexGuard<'_, ()>> {
-        self.owed.store(0, Ordering::Relaxed);
         self.collection.try_lock()
     }
 }

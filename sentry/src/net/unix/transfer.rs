@@ -1,5 +1,6 @@
 //! Sending and receiving over AF_UNIX.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
 
@@ -16,6 +17,9 @@ use crate::task::TaskContext;
 
 /// What Linux keeps of a send buffer for itself.
 const OVERHEAD: usize = 32;
+
+/// So many senders that wait are not worth looking through for those who are gone.
+const FEW_SENDERS: usize = 64;
 
 impl UnixSocket {
     fn send_buffer(&self) -> usize {
@@ -37,7 +41,7 @@ impl UnixSocket {
         if !self.is_datagram() || !peer.is_full_for(self, &state) {
             return true;
         }
-        state.note_sender(&self.me);
+        state.note_sender(self);
         false
     }
 
@@ -114,6 +118,9 @@ impl UnixSocket {
         let len = message.data.len().min(room);
         let urgent = urgent && len == message.data.len();
         let (plain, last) = message.data[..len].split_at(len - usize::from(urgent));
+        if len > 0 {
+            message.control.enter_queue(peer.id, state.listener);
+        }
         if !plain.is_empty() {
             state.stream.put(plain, std::mem::take(&mut message.control), false);
         }
@@ -149,9 +156,10 @@ impl UnixSocket {
             return Err(Errno::EPIPE);
         }
         if self.is_datagram() && peer.is_full_for(self, &state) {
-            state.note_sender(&self.me);
+            state.note_sender(self);
             return Err(Errno::EAGAIN);
         }
+        message.control.enter_queue(peer.id, state.listener);
         let bytes = Packet::cost_of(message.data.len());
         self.outstanding.fetch_add(bytes, Ordering::Relaxed);
         let mut packet = Packet::new(message.data, address, std::mem::take(&mut message.control));
@@ -234,7 +242,7 @@ impl UnixSocket {
             received.address = state.peer_name.as_ref().map(|name| name.address());
         }
         let left = state.stream.bytes();
-        let senders = if peek { Vec::new() } else { std::mem::take(&mut state.waiting_senders) };
+        let senders = if peek { BTreeMap::new() } else { std::mem::take(&mut state.waiting_senders) };
         drop(state);
         drop(passed);
         self.options().move_peek_offset(peek, if peek || self.is_stream() { received.len } else { received.full_len });
@@ -255,7 +263,7 @@ impl UnixSocket {
                 peer.queue.notify(WRITABLE);
                 peer.queue.signals().tell_room();
             }
-            for sender in senders.iter().filter_map(Weak::upgrade) {
+            for sender in senders.values().filter_map(Weak::upgrade) {
                 sender.queue.notify(WRITABLE);
                 sender.queue.signals().tell_room();
             }
@@ -265,11 +273,13 @@ impl UnixSocket {
 }
 
 impl State {
-    /// Somebody is to be told once a datagram was received.
-    fn note_sender(&mut self, sender: &Weak<UnixSocket>) {
-        if !self.waiting_senders.iter().any(|known| known.ptr_eq(sender)) {
-            self.waiting_senders.retain(|known| known.strong_count() > 0);
-            self.waiting_senders.push(sender.clone());
+    /// Somebody is to be told once a datagram was received. Those who are gone are forgotten whenever their number may
+    /// have grown to half of all.
+    fn note_sender(&mut self, sender: &UnixSocket) {
+        if self.waiting_senders.len() >= self.enough_senders {
+            self.waiting_senders.retain(|_, known| known.strong_count() > 0);
+            self.enough_senders = (self.waiting_senders.len() * 2).max(FEW_SENDERS);
         }
+        self.waiting_senders.insert(sender.id, sender.me.clone());
     }
 }

@@ -1,0 +1,331 @@
+//! Which AF_UNIX sockets lie in the queues of which (`SCM_RIGHTS`), and the search for those that nothing else holds.
+//!
+//! The search marks what can be reached, from a work list, in slices between which the lock is free. What changes
+//! meanwhile marks as well: a socket that enters a queue or leaves one, or is looked at there, counts as reached. So what
+//! is not marked at the end was unreachable when the search came to it, and nothing can have made it reachable since.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Weak};
+
+use super::UnixSocket;
+use crate::fs::FileDescription;
+use crate::sync::{Mutex, Rank};
+
+/// How many sockets the search looks at while it holds the lock.
+const SLICE: usize = 1024;
+
+/// The sockets that lie in queues, and those whose queues these are; sockets are known by their numbers.
+pub struct Graph {
+    state: Mutex<State>,
+    /// Descriptors of sockets that lie in queues.
+    places: AtomicUsize,
+}
+
+#[derive(Default)]
+struct State {
+    passengers: BTreeMap<u64, Passenger>,
+    holders: BTreeMap<u64, Holder>,
+    /// Whether a socket was put into the queue of one that lay in a queue itself: without that there is no cycle.
+    maybe_cyclic: bool,
+    search: Option<Search>,
+    /// The number of the last search.
+    round: u64,
+}
+
+/// A socket that lies in queues.
+struct Passenger {
+    socket: Weak<UnixSocket>,
+    file: Weak<FileDescription>,
+    /// How often it does.
+    places: usize,
+    /// The search that last reached it.
+    reached: u64,
+}
+
+/// A socket in whose queue others lie, or a listener at which such a one waits to be accepted.
+#[derive(Default)]
+struct Holder {
+    load: HashMap<u64, usize>,
+    /// The listener through which alone it can be reached.
+    listener: Option<u64>,
+    /// Those that wait to be accepted here and hold others.
+    waiting: HashSet<u64>,
+    reached: u64,
+}
+
+/// A search under way.
+struct Search {
+    round: u64,
+    /// The highest number when it began; what is younger counts as reached.
+    last: u64,
+    stage: Stage,
+    /// The lowest number this stage has yet to look at.
+    next: u64,
+    /// Sockets that were reached, whose queues have yet to be looked at.
+    reached: Vec<u64>,
+    dead: Vec<Weak<UnixSocket>>,
+}
+
+#[derive(Clone, Copy, PartialEq)]
+enum Stage {
+    /// Looks for holders that are in no queue.
+    Holders,
+    /// Looks for passengers that somebody holds besides the queues.
+    Passengers,
+    /// Gathers those that were not reached.
+    Dead,
+}
+
+impl Default for Graph {
+    fn default() -> Self {
+        Graph { state: Mutex::new(Rank::Leaf, State::default()), places: AtomicUsize::new(0) }
+    }
+}
+
+impl Graph {
+    /// How many descriptors of sockets lie in queues.
+    pub fn places(&self) -> usize {
+        self.places.load(Ordering::Relaxed)
+    }
+
+    /// Whether there may be sockets that are held by each other's queues alone.
+    pub fn may_have_cycles(&self) -> bool {
+        self.places() > 0 && self.state.lock().maybe_cyclic
+    }
+
+    fn enter(&self, holder: u64, listener: Option<u64>, travellers: &[Traveller]) {
+        let mut state = self.state.lock();
+        self.places.fetch_add(travellers.len(), Ordering::Relaxed);
+        if let Some(listener) = listener {
+            state.holders.entry(listener).or_default().waiting.insert(holder);
+        }
+        let entry = state.holders.entry(holder).or_default();
+        entry.listener = listener;
+        for traveller in travellers {
+            *entry.load.entry(traveller.id).or_insert(0) += 1;
+        }
+        for traveller in travellers {
+            let passenger = state.passengers.entry(traveller.id).or_insert_with(|| Passenger {
+                socket: traveller.socket.clone(),
+                file: traveller.file.clone(),
+                places: 0,
+                reached: 0,
+            });
+            passenger.places += 1;
+            state.reach(traveller.id);
+        }
+        let through = listener.unwrap_or(holder);
+        state.maybe_cyclic |= state.passengers.contains_key(&through);
+    }
+
+    fn leave(&self, holder: u64, travellers: &[Traveller]) {
+        let mut state = self.state.lock();
+        self.places.fetch_sub(travellers.len(), Ordering::Relaxed);
+        state.reach(holder);
+        for traveller in travellers {
+            state.reach(traveller.id);
+            if let Some(passenger) = state.passengers.get_mut(&traveller.id) {
+                passenger.places -= 1;
+                if passenger.places == 0 {
+                    state.passengers.remove(&traveller.id);
+                }
+            }
+            if let Some(entry) = state.holders.get_mut(&holder)
+                && let Some(count) = entry.load.get_mut(&traveller.id)
+            {
+                *count -= 1;
+                if *count == 0 {
+                    entry.load.remove(&traveller.id);
+                }
+            }
+        }
+        if state.holders.get(&holder).is_some_and(|entry| entry.load.is_empty()) {
+            state.detach(holder);
+            state.forget_if_idle(holder);
+        }
+        state.maybe_cyclic &= !state.passengers.is_empty();
+    }
+
+    fn look(&self, holder: u64, travellers: &[Traveller]) {
+        let mut state = self.state.lock();
+        state.reach(holder);
+        travellers.iter().for_each(|traveller| state.reach(traveller.id));
+    }
+
+    /// A socket that waited at a listener was accepted.
+    pub fn accepted(&self, socket: u64) {
+        if self.places() > 0 {
+            let mut state = self.state.lock();
+            state.detach(socket);
+            state.reach(socket);
+        }
+    }
+
+    /// The sockets that are held by each other's queues alone; none if `interrupted` said in the midst to stop. There must
+    /// be one search at a time; `last` is the highest number of a socket.
+    pub fn unreachable(&self, last: u64, interrupted: impl Fn() -> bool) -> Option<Vec<Weak<UnixSocket>>> {
+        self.state.lock().begin(last);
+        loop {
+            let mut state = self.state.lock();
+            if state.step() {
+                return state.search.take().map(|search| search.dead);
+            }
+            drop(state);
+            if interrupted() {
+                self.state.lock().search = None;
+                return None;
+            }
+        }
+    }
+}
+
+impl State {
+    /// Marks a socket and notes that its queue is to be looked at, if a search is under way.
+    fn reach(&mut self, id: u64) {
+        let Some(search) = &mut self.search else { return };
+        let marks = [
+            self.passengers.get_mut(&id).map(|passenger| &mut passenger.reached),
+            self.holders.get_mut(&id).map(|holder| &mut holder.reached),
+        ];
+        let mut new = false;
+        for mark in marks.into_iter().flatten() {
+            new |= std::mem::replace(mark, search.round) != search.round;
+        }
+        if new {
+            search.reached.push(id);
+        }
+    }
+
+    /// A holder is no longer reached through its listener.
+    fn detach(&mut self, holder: u64) {
+        let Some(listener) = self.holders.get_mut(&holder).and_then(|entry| entry.listener.take()) else { return };
+        if let Some(entry) = self.holders.get_mut(&listener) {
+            entry.waiting.remove(&holder);
+        }
+        self.forget_if_idle(listener);
+    }
+
+    fn forget_if_idle(&mut self, holder: u64) {
+        if self.holders.get(&holder).is_some_and(|entry| entry.load.is_empty() && entry.waiting.is_empty()) {
+            self.holders.remove(&holder);
+        }
+    }
+
+    fn begin(&mut self, last: u64) {
+        self.round += 1;
+        self.search = Some(Search {
+            round: self.round,
+            last,
+            stage: Stage::Holders,
+            next: 0,
+            reached: Vec::new(),
+            dead: Vec::new(),
+        });
+    }
+
+    /// Goes on for a while; true at the end.
+    fn step(&mut self) -> bool {
+        for _ in 0..SLICE {
+            let Some(search) = &mut self.search else { return true };
+            if let Some(id) = search.reached.pop() {
+                self.reach_load(id);
+                continue;
+            }
+            let range = search.next..=search.last;
+            let found = match search.stage {
+                Stage::Holders => self.holders.range(range).next().map(|(&id, holder)| {
+                    let through = holder.listener.unwrap_or(id);
+                    (id, !self.passengers.contains_key(&through))
+                }),
+                Stage::Passengers => self
+                    .passengers
+                    .range(range)
+                    .next()
+                    .map(|(&id, passenger)| (id, passenger.file.strong_count() != passenger.places)),
+                Stage::Dead => self.passengers.range(range).next().map(|(&id, passenger)| {
+                    if passenger.reached != search.round {
+                        search.dead.push(passenger.socket.clone());
+                    }
+                    (id, false)
+                }),
+            };
+            match (found, search.stage) {
+                (Some((id, reached)), _) => {
+                    search.next = id + 1;
+                    if reached {
+                        self.reach(id);
+                    }
+                }
+                (None, Stage::Holders) => (search.stage, search.next) = (Stage::Passengers, 0),
+                (None, Stage::Passengers) => (search.stage, search.next) = (Stage::Dead, 0),
+                (None, Stage::Dead) => return true,
+            }
+        }
+        false
+    }
+
+    /// Reaches what lies in a socket's queue, and in those of sockets that wait there to be accepted.
+    fn reach_load(&mut self, id: u64) {
+        let Some(holder) = self.holders.get(&id) else { return };
+        let inside: Vec<u64> = holder.load.keys().chain(&holder.waiting).copied().collect();
+        inside.into_iter().for_each(|id| self.reach(id));
+    }
+}
+
+/// A socket that goes along with a message.
+struct Traveller {
+    id: u64,
+    socket: Weak<UnixSocket>,
+    file: Weak<FileDescription>,
+}
+
+/// The sockets whose descriptors go along with a message.
+pub struct SocketsInFlight {
+    graph: Arc<Graph>,
+    travellers: Vec<Traveller>,
+    /// In whose queue the message is; 0 while it is in none.
+    holder: AtomicU64,
+}
+
+impl SocketsInFlight {
+    /// Those among the files that are sockets of this family.
+    pub(super) fn among(files: &[Arc<FileDescription>], graph: &Arc<Graph>) -> Self {
+        let travellers = files.iter().filter_map(|file| {
+            let socket = super::garbage::socket_of(file)?;
+            Some(Traveller { id: socket.id, socket: socket.me.clone(), file: Arc::downgrade(file) })
+        });
+        SocketsInFlight { graph: graph.clone(), travellers: travellers.collect(), holder: AtomicU64::new(0) }
+    }
+
+    /// The message enters a queue, whose lock is held: that of `holder`, which may wait to be accepted at `listener`.
+    pub fn enter(&self, holder: u64, listener: Option<u64>) {
+        if !self.travellers.is_empty() {
+            self.holder.store(holder, Ordering::Relaxed);
+            self.graph.enter(holder, listener, &self.travellers);
+        }
+    }
+
+    /// The message is taken out of the queue, whose lock is held.
+    pub fn leave(&self) {
+        if !self.travellers.is_empty() {
+            let holder = self.holder.swap(0, Ordering::Relaxed);
+            if holder != 0 {
+                self.graph.leave(holder, &self.travellers);
+            }
+        }
+    }
+
+    /// The message stays in the queue, whose lock is held, but others get its files as well.
+    pub fn look(&self) {
+        if !self.travellers.is_empty() {
+            self.graph.look(self.holder.load(Ordering::Relaxed), &self.travellers);
+        }
+    }
+}
+
+impl Drop for SocketsInFlight {
+    fn drop(&mut self) {
+        self.leave();
+    }
+}
