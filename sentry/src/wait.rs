@@ -1,7 +1,7 @@
 //! Wait queues, and the one way in which a task sleeps.
 
 use std::os::fd::{AsFd, OwnedFd};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 use std::time::{Duration, Instant};
 
@@ -30,18 +30,66 @@ pub trait Waiter: Send + Sync {
 pub struct Registration {
     queue: Weak<Queue>,
     id: u64,
+    exclusive: bool,
 }
 
 struct Entry {
     id: u64,
+    /// Empty once the registration was taken back.
     events: PollEvents,
     key: u64,
-    exclusive: bool,
     waiter: Weak<dyn Waiter>,
 }
 
+/// Up to so many entries, one that goes is taken out at once.
+const FEW: usize = 32;
+
+/// Registrations in their order, which is that of their numbers. Of many, those that are taken back stay until they are
+/// half of all, so that each costs no more the more there are.
+#[derive(Default)]
+struct Entries {
+    list: Vec<Entry>,
+    gone: usize,
+    last_id: u64,
+}
+
+impl Entries {
+    fn insert(&mut self, waiter: Weak<dyn Waiter>, events: PollEvents, key: u64) -> u64 {
+        self.last_id += 1;
+        self.list.push(Entry { id: self.last_id, events, key, waiter });
+        self.last_id
+    }
+
+    fn remove(&mut self, id: u64) {
+        let Ok(at) = self.list.binary_search_by_key(&id, |entry| entry.id) else { return };
+        if self.list.len() <= FEW || at + 1 == self.list.len() {
+            self.list.remove(at);
+        } else {
+            let entry = &mut self.list[at];
+            (entry.events, entry.waiter) = (PollEvents::empty(), Weak::<Parker>::new());
+            self.gone += 1;
+        }
+        if self.gone * 2 > self.list.len() {
+            self.list.retain(|entry| !entry.events.is_empty());
+            self.gone = 0;
+        }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.list.len() == self.gone
+    }
+
+    /// Those who asked for one of the events, from a number on.
+    fn wanting(&self, events: PollEvents, from: u64) -> impl Iterator<Item = &Entry> {
+        let first = if from == 0 { 0 } else { self.list.partition_point(|entry| entry.id < from) };
+        self.list[first..].iter().filter(move |entry| entry.events.intersects(events))
+    }
+}
+
 struct Queue {
-    entries: Mutex<Vec<Entry>>,
+    entries: Mutex<Entries>,
+    /// Those of which one is enough to wake.
+    exclusive: Mutex<Entries>,
     signals: SignalList,
     /// Urgent data of the host's descriptor was told of, and is there still.
     urgent: AtomicBool,
@@ -76,8 +124,12 @@ impl Default for WaitQueue {
 impl WaitQueue {
     /// Makes an empty queue.
     pub fn new() -> Self {
-        let entries = Mutex::new(Rank::Wait, Vec::new());
-        let queue = Arc::new(Queue { entries, signals: SignalList::default(), urgent: AtomicBool::new(false) });
+        let queue = Arc::new(Queue {
+            entries: Mutex::new(Rank::Wait, Entries::default()),
+            exclusive: Mutex::new(Rank::Wait, Entries::default()),
+            signals: SignalList::default(),
+            urgent: AtomicBool::new(false),
+        });
         WaitQueue { queue, source: OnceLock::new() }
     }
 
@@ -140,11 +192,9 @@ impl WaitQueue {
     }
 
     fn insert(&self, waiter: Weak<dyn Waiter>, events: PollEvents, key: u64, exclusive: bool) -> Registration {
-        static NEXT: AtomicU64 = AtomicU64::new(1);
-        let id = NEXT.fetch_add(1, Ordering::Relaxed);
         let events = events | PollEvents::POLLERR | PollEvents::POLLHUP;
-        self.queue.entries.lock().push(Entry { id, events, key, exclusive, waiter });
-        Registration { queue: Arc::downgrade(&self.queue), id }
+        let id = self.queue.list(exclusive).lock().insert(waiter, events, key);
+        Registration { queue: Arc::downgrade(&self.queue), id, exclusive }
     }
 
     /// Tells every waiter that asked for one of `events`, and one of the exclusive ones.
@@ -170,28 +220,36 @@ impl WaitQueue {
 
     /// Whether nobody waits.
     pub fn is_empty(&self) -> bool {
-        self.queue.entries.lock().is_empty()
+        self.queue.entries.lock().is_empty() && self.queue.exclusive.lock().is_empty()
     }
 }
 
 impl Queue {
+    fn list(&self, exclusive: bool) -> &Mutex<Entries> {
+        if exclusive { &self.exclusive } else { &self.entries }
+    }
+
     fn notify(&self, events: PollEvents) {
-        let told: Vec<(Weak<dyn Waiter>, u64, bool)> = {
+        let told: Vec<(Weak<dyn Waiter>, u64)> = {
             let entries = self.entries.lock();
-            if entries.is_empty() {
+            entries.wanting(events, 0).map(|e| (e.waiter.clone(), e.key)).collect()
+        };
+        for (waiter, key) in told {
+            if let Some(waiter) = waiter.upgrade() {
+                waiter.notify(events, key);
+            }
+        }
+        let mut next = 0;
+        loop {
+            let entry = {
+                let entries = self.exclusive.lock();
+                entries.wanting(events, next).next().map(|e| (e.id, e.waiter.clone(), e.key))
+            };
+            let Some((id, waiter, key)) = entry else { return };
+            if waiter.upgrade().is_some_and(|waiter| waiter.notify_exclusive(events, key)) {
                 return;
             }
-            let wanted = entries.iter().filter(|e| e.events.intersects(events));
-            wanted.map(|e| (e.waiter.clone(), e.key, e.exclusive)).collect()
-        };
-        let mut exclusive_told = false;
-        for (waiter, key, exclusive) in told {
-            let Some(waiter) = waiter.upgrade() else { continue };
-            if !exclusive {
-                waiter.notify(events, key);
-            } else if !exclusive_told {
-                exclusive_told = waiter.notify_exclusive(events, key);
-            }
+            next = id + 1;
         }
     }
 }
@@ -222,7 +280,7 @@ impl Ready for Queue {
 impl Drop for Registration {
     fn drop(&mut self) {
         if let Some(queue) = self.queue.upgrade() {
-            queue.entries.lock().retain(|e| e.id != self.id);
+            queue.list(self.exclusive).lock().remove(self.id);
         }
     }
 }

@@ -49,8 +49,6 @@ impl Record {
 /// A lock of a whole file.
 #[derive(Clone, Copy)]
 struct Whole {
-    /// The open file description that holds it, by its number.
-    description: u64,
     /// The process that made it.
     pid: i32,
     exclusive: bool,
@@ -58,10 +56,114 @@ struct Whole {
 
 #[derive(Default)]
 struct FileLocks {
-    records: Vec<Record>,
-    whole: Vec<Whole>,
+    /// Those of each owner by their first byte; they do not overlap.
+    records: BTreeMap<Owner, BTreeMap<u64, Record>>,
+    /// The exclusive ones of all owners, which do not overlap either.
+    exclusive: BTreeMap<u64, Record>,
+    /// How many shared ones each owner has that has any.
+    sharers: BTreeMap<Owner, usize>,
+    /// Whole-file locks by the open file description that holds them.
+    whole: BTreeMap<u64, Whole>,
+    /// How many record locks there are.
+    count: usize,
     /// Told when something was unlocked.
     freed: Arc<Freed>,
+}
+
+/// The records of a list without overlaps that overlap a range, from the first byte on.
+fn overlapping(list: &BTreeMap<u64, Record>, start: u64, last: u64) -> impl Iterator<Item = &Record> {
+    let before = list.range(..start).next_back().filter(|(_, record)| record.last >= start);
+    before.into_iter().chain(list.range(start..=last)).map(|(_, record)| record)
+}
+
+impl FileLocks {
+    fn insert(&mut self, record: Record) {
+        if record.exclusive {
+            self.exclusive.insert(record.start, record);
+        } else {
+            *self.sharers.entry(record.owner).or_insert(0) += 1;
+        }
+        self.records.entry(record.owner).or_default().insert(record.start, record);
+        self.count += 1;
+    }
+
+    fn remove(&mut self, record: &Record) {
+        if record.exclusive {
+            self.exclusive.remove(&record.start);
+        } else if let Some(count) = self.sharers.get_mut(&record.owner) {
+            *count -= 1;
+            if *count == 0 {
+                self.sharers.remove(&record.owner);
+            }
+        }
+        if let Some(own) = self.records.get_mut(&record.owner)
+            && own.remove(&record.start).is_some()
+        {
+            self.count -= 1;
+            if own.is_empty() {
+                self.records.remove(&record.owner);
+            }
+        }
+    }
+
+    /// The locks that stand in the way of one.
+    fn blockers(&self, wanted: Record) -> impl Iterator<Item = &Record> {
+        let sharers = self.sharers.keys().filter(move |_| wanted.exclusive);
+        let shared = sharers
+            .filter_map(|owner| self.records.get(owner))
+            .flat_map(move |own| overlapping(own, wanted.start, wanted.last));
+        let all = overlapping(&self.exclusive, wanted.start, wanted.last).chain(shared.filter(|r| !r.exclusive));
+        all.filter(move |record| record.conflicts(&wanted))
+    }
+
+    /// Takes a range out of an owner's locks; says whether there was anything.
+    fn cut(&mut self, range: &Record) -> bool {
+        let touched: Vec<Record> = match self.records.get(&range.owner) {
+            Some(own) => overlapping(own, range.start, range.last).copied().collect(),
+            None => return false,
+        };
+        for record in &touched {
+            self.remove(record);
+            if record.start < range.start {
+                self.insert(Record { last: range.start - 1, ..*record });
+            }
+            if record.last > range.last {
+                self.insert(Record { start: range.last + 1, ..*record });
+            }
+        }
+        !touched.is_empty()
+    }
+
+    /// Adds a lock where its owner has none, joined with those of its kind that touch it.
+    fn join(&mut self, mut record: Record) {
+        let like = |other: &Record| other.exclusive == record.exclusive;
+        let (before, after) = match self.records.get(&record.owner) {
+            Some(own) => {
+                let before = own.range(..record.start).next_back().map(|(_, other)| *other);
+                let after = record.last.checked_add(1).and_then(|next| own.get(&next).copied());
+                let touches = |other: &Record| other.last.checked_add(1) == Some(record.start);
+                (before.filter(touches).filter(like), after.filter(like))
+            }
+            None => (None, None),
+        };
+        if let Some(before) = before {
+            self.remove(&before);
+            record.start = before.start;
+        }
+        if let Some(after) = after {
+            self.remove(&after);
+            record.last = after.last;
+        }
+        self.insert(record);
+    }
+
+    fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    fn len(&self) -> usize {
+        self.count + self.whole.len()
+    }
 }
 
 #[derive(Default)]
@@ -77,19 +179,19 @@ static TABLE: Mutex<Option<Table>> = Mutex::new(Rank::Leaf, None);
 struct Table {
     files: HashMap<Key, FileLocks>,
     /// Which locks who waits for, by a number of each wait, to find circles.
-    waits: BTreeMap<u64, (Key, Record)>,
+    waits: BTreeMap<(Owner, u64), (Key, Record)>,
 }
 
 impl Table {
     /// Who stands in the way of a lock at this moment.
     fn blockers(&self, (key, wanted): &(Key, Record)) -> impl Iterator<Item = Owner> {
-        let records = self.files.get(key).into_iter().flat_map(|file| &file.records);
-        records.filter(|record| record.conflicts(wanted)).map(|record| record.owner)
+        let wanted = *wanted;
+        self.files.get(key).into_iter().flat_map(move |file| file.blockers(wanted)).map(|record| record.owner)
     }
 }
 
 /// A wait under way, for the search of circles; it ends when dropped.
-pub struct Waiting(u64);
+pub struct Waiting((Owner, u64));
 
 impl Drop for Waiting {
     fn drop(&mut self) {
@@ -103,10 +205,10 @@ fn with<T>(key: Key, work: impl FnOnce(&mut FileLocks) -> T) -> T {
     let mut guard = TABLE.lock();
     let table = guard.get_or_insert_default();
     let file = table.files.entry(key).or_default();
-    let before = file.records.len() + file.whole.len();
+    let before = file.len();
     let result = work(file);
-    let after = file.records.len() + file.whole.len();
-    if after == 0 && Arc::strong_count(&file.freed) == 1 {
+    let after = file.len();
+    if file.is_empty() && Arc::strong_count(&file.freed) == 1 {
         table.files.remove(&key);
     }
     if after >= before {
@@ -120,7 +222,7 @@ fn with<T>(key: Key, work: impl FnOnce(&mut FileLocks) -> T) -> T {
 /// Who stands in the way of a record lock, if somebody does.
 pub fn blocker(inode: &dyn Inode, wanted: &Record) -> Result<Option<Record>, Errno> {
     let key = inode.identity()?;
-    Ok(with(key, |file| file.records.iter().find(|r| r.conflicts(wanted)).copied()))
+    Ok(with(key, |file| file.blockers(*wanted).next().copied()))
 }
 
 /// Sets a record lock in place of what the owner had there.
@@ -130,12 +232,11 @@ pub fn blocker(inode: &dyn Inode, wanted: &Record) -> Result<Option<Record>, Err
 pub fn set_record(inode: &dyn Inode, wanted: Record) -> Result<(), Errno> {
     let key = inode.identity()?;
     let freed = with(key, |file| {
-        if file.records.iter().any(|r| r.conflicts(&wanted)) {
+        if file.blockers(wanted).next().is_some() {
             return Err(Errno::EAGAIN);
         }
-        let weakened = cut(&mut file.records, &wanted);
-        file.records.push(wanted);
-        merge(&mut file.records, wanted.owner);
+        let weakened = file.cut(&wanted);
+        file.join(wanted);
         Ok(weakened.then(|| file.freed.clone()))
     })?;
     if let Some(freed) = freed {
@@ -148,48 +249,12 @@ pub fn set_record(inode: &dyn Inode, wanted: Record) -> Result<(), Errno> {
 pub fn clear_record(inode: &dyn Inode, range: Record) -> Result<(), Errno> {
     let key = inode.identity()?;
     let freed = with(key, |file| {
-        cut(&mut file.records, &range);
+        file.cut(&range);
         file.freed.clone()
     });
     freed.0.notify_all();
     tidy(key, freed);
     Ok(())
-}
-
-/// Takes a range out of the owner's locks; says whether there was anything.
-fn cut(records: &mut Vec<Record>, range: &Record) -> bool {
-    let mut kept = Vec::with_capacity(records.len() + 1);
-    let mut touched = false;
-    for record in records.drain(..) {
-        if record.owner != range.owner || !record.overlaps(range) {
-            kept.push(record);
-            continue;
-        }
-        touched = true;
-        if record.start < range.start {
-            kept.push(Record { last: range.start - 1, ..record });
-        }
-        if record.last > range.last {
-            kept.push(Record { start: range.last + 1, ..record });
-        }
-    }
-    *records = kept;
-    touched
-}
-
-/// Joins an owner's locks of one kind that touch each other.
-fn merge(records: &mut Vec<Record>, owner: Owner) {
-    records.sort_by_key(|r| (r.owner, r.exclusive, r.start));
-    records.dedup_by(|next, record| {
-        let joins = record.owner == owner
-            && next.owner == owner
-            && record.exclusive == next.exclusive
-            && next.start <= record.last.saturating_add(1);
-        if joins {
-            record.last = record.last.max(next.last);
-        }
-        joins
-    });
 }
 
 /// Forgets a file without locks.
@@ -225,12 +290,12 @@ pub fn begin_wait(inode: &dyn Inode, wanted: Record) -> Result<Waiting, Errno> {
                 return Err(Errno::EDEADLK);
             }
             // A lock may have been freed for somebody who has not yet run to take it: what counts is who blocks now.
-            for wait in table.waits.values().filter(|(_, record)| record.owner == owner) {
+            for wait in table.waits.range((owner, 0)..=(owner, u64::MAX)).map(|(_, wait)| wait) {
                 open.extend(table.blockers(wait).filter(|next| seen.insert(*next)));
             }
         }
     }
-    let id = NEXT.fetch_add(1, Ordering::Relaxed);
+    let id = (wanted.owner, NEXT.fetch_add(1, Ordering::Relaxed));
     table.waits.insert(id, wait);
     Ok(Waiting(id))
 }
@@ -242,16 +307,16 @@ pub fn begin_wait(inode: &dyn Inode, wanted: Record) -> Result<Waiting, Errno> {
 pub fn set_whole(inode: &dyn Inode, description: u64, pid: i32, exclusive: bool) -> Result<(), Errno> {
     let key = inode.identity()?;
     let (result, freed) = with(key, |file| {
-        let had = file.whole.len();
-        if file.whole.iter().any(|w| (w.description, w.exclusive) == (description, exclusive)) {
+        if file.whole.get(&description).is_some_and(|w| w.exclusive == exclusive) {
             return (Ok(()), None);
         }
-        file.whole.retain(|w| w.description != description);
-        let freed = (file.whole.len() < had).then(|| file.freed.clone());
-        if file.whole.iter().any(|w| exclusive || w.exclusive) {
+        let had = file.whole.remove(&description).is_some();
+        let freed = had.then(|| file.freed.clone());
+        // Of exclusive ones there is one at most, and then it is alone.
+        if file.whole.values().next().is_some_and(|w| exclusive || w.exclusive) {
             return (Err(Errno::EAGAIN), freed);
         }
-        file.whole.push(Whole { description, pid, exclusive });
+        file.whole.insert(description, Whole { pid, exclusive });
         (Ok(()), freed)
     });
     if let Some(freed) = freed {
@@ -264,7 +329,7 @@ pub fn set_whole(inode: &dyn Inode, description: u64, pid: i32, exclusive: bool)
 pub fn clear_whole(inode: &dyn Inode, description: u64) -> Result<(), Errno> {
     let key = inode.identity()?;
     let freed = with(key, |file| {
-        file.whole.retain(|w| w.description != description);
+        file.whole.remove(&description);
         file.freed.clone()
     });
     freed.0.notify_all();
@@ -329,8 +394,9 @@ pub fn all(inode: Option<&dyn Inode>) -> Vec<Listed> {
         if only.as_ref().is_some_and(|only| *only != Ok((device, number))) {
             continue;
         }
-        all.extend(file.records.iter().map(|&record| Listed { device, number, record, whole: false }));
-        all.extend(file.whole.iter().map(|&Whole { description, pid, exclusive }| {
+        let records = file.records.values().flat_map(BTreeMap::values);
+        all.extend(records.map(|&record| Listed { device, number, record, whole: false }));
+        all.extend(file.whole.iter().map(|(&description, &Whole { pid, exclusive })| {
             let owner = Owner::Description(description);
             let record = Record { owner, pid, exclusive, start: 0, last: i64::MAX as u64 };
             Listed { device, number, record, whole: true }
@@ -344,17 +410,36 @@ mod tests {
     use super::*;
 
     #[test]
-    fn cutting_and_merging() {
+    fn cutting_and_joining() {
         let owner = Owner::Process(1);
         let record = |start, last, exclusive| Record { owner, pid: 1, exclusive, start, last };
-        let mut records = vec![record(0, 99, false)];
-        assert!(cut(&mut records, &record(10, 19, true)));
-        records.push(record(10, 19, true));
-        merge(&mut records, owner);
-        assert_eq!(records, [record(0, 9, false), record(20, 99, false), record(10, 19, true)]);
-        cut(&mut records, &record(10, 19, false));
-        records.push(record(10, 19, false));
-        merge(&mut records, owner);
-        assert_eq!(records, [record(0, 99, false)]);
+        let mut locks = FileLocks::default();
+        let set = |locks: &mut FileLocks, record: Record| {
+            locks.cut(&record);
+            locks.join(record);
+            locks.records[&owner].values().copied().collect::<Vec<_>>()
+        };
+        assert_eq!(set(&mut locks, record(0, 99, false)), [record(0, 99, false)]);
+        let parts = [record(0, 9, false), record(10, 19, true), record(20, 99, false)];
+        assert_eq!(set(&mut locks, record(10, 19, true)), parts);
+        assert_eq!((locks.count, locks.exclusive.len(), locks.sharers[&owner]), (3, 1, 2));
+        assert_eq!(set(&mut locks, record(10, 19, false)), [record(0, 99, false)]);
+        assert!(locks.cut(&record(0, u64::MAX, true)) && locks.is_empty());
+        assert!(locks.records.is_empty() && locks.sharers.is_empty() && locks.exclusive.is_empty());
+    }
+
+    #[test]
+    fn locks_of_others_stand_in_the_way() {
+        let record = |owner, start, last, exclusive| Record { owner, pid: 1, exclusive, start, last };
+        let (one, two) = (Owner::Process(1), Owner::Process(2));
+        let mut locks = FileLocks::default();
+        locks.join(record(one, 0, 9, true));
+        locks.join(record(one, 10, 19, false));
+        let blocked = |wanted| locks.blockers(wanted).next().map(|r| r.start);
+        assert_eq!(blocked(record(one, 0, 99, true)), None);
+        assert_eq!(blocked(record(two, 5, 30, false)), Some(0));
+        assert_eq!(blocked(record(two, 10, 30, false)), None);
+        assert_eq!(blocked(record(two, 15, 30, true)), Some(10));
+        assert_eq!(blocked(record(two, 20, 30, true)), None);
     }
 }

@@ -1,6 +1,6 @@
 //! Mounts: which file system shows at which place of the tree.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, LazyLock, Weak};
 
@@ -322,7 +322,8 @@ impl Mount {
 
     /// Changes how mounts beneath it spread.
     pub fn set_propagation(&self, value: Propagation) {
-        *self.propagation.lock() = value;
+        let old = std::mem::replace(&mut *self.propagation.lock(), value);
+        propagation::left(self.unique_id, old, value);
     }
 
     /// The namespace it is in, if any.
@@ -354,6 +355,11 @@ impl Mount {
         for mount in self.tree() {
             mount.enter_namespace(&namespace);
         }
+        self.hang(place);
+    }
+
+    /// Puts the mount on a place of a mount that is in the same namespace, or in none like it.
+    fn hang(self: &Arc<Self>, place: &Path) {
         *self.place.lock() = Some((Arc::downgrade(&place.mount), place.dentry.clone()));
         place.dentry.note_mount();
         place.mount.children.lock().insert(place.dentry.id(), self.clone());
@@ -386,6 +392,19 @@ impl Mount {
     /// `own` is how many references the caller itself has.
     pub fn is_busy(self: &Arc<Self>, own: usize) -> bool {
         Arc::strong_count(self) > own + 1 || !self.children.lock().is_empty()
+    }
+}
+
+impl Drop for Mount {
+    /// A guest decides how many mounts lie on each other, so those above go one by one, not within each other.
+    fn drop(&mut self) {
+        propagation::left(self.unique_id, *self.propagation.get_mut(), Propagation::default());
+        let mut above: Vec<_> = self.children.get_mut().drain().map(|(_, mount)| mount).collect();
+        while let Some(mount) = above.pop() {
+            if let Some(mut mount) = Arc::into_inner(mount) {
+                above.extend(mount.children.get_mut().drain().map(|(_, mount)| mount));
+            }
+        }
     }
 }
 
@@ -510,15 +529,24 @@ pub(super) fn copy_tree(
     copies: &mut HashMap<u64, Arc<Mount>>,
     even_unbindable: bool,
 ) -> Arc<Mount> {
-    let copy = mount.copy(root.clone());
-    copies.insert(mount.unique_id, copy.clone());
-    for child in mount.child_mounts() {
-        let Some(place) = child.place() else { continue };
-        if !root.is_ancestor_of(&place.dentry) || (child.propagation().unbindable && !even_unbindable) {
-            continue;
+    let top = mount.copy(root.clone());
+    copies.insert(mount.unique_id, top.clone());
+    // A guest decides how many lie on each other, so this goes by a work list.
+    let mut open = VecDeque::from([(mount.clone(), top.clone())]);
+    while let Some((original, copy)) = open.pop_front() {
+        // What lies on a mount is shown by a copy of the whole of it for sure.
+        let whole = Arc::ptr_eq(&copy.root, &original.root);
+        for child in original.child_mounts() {
+            let Some(place) = child.place() else { continue };
+            let shown = whole || copy.root.is_ancestor_of(&place.dentry);
+            if !shown || (child.propagation().unbindable && !even_unbindable) {
+                continue;
+            }
+            let below = child.copy(child.root.clone());
+            copies.insert(child.unique_id, below.clone());
+            below.hang(&Path { mount: copy.clone(), dentry: place.dentry });
+            open.push_back((child, below));
         }
-        let below = copy_tree(&child, &child.root, copies, even_unbindable);
-        below.attach(&Path { mount: copy.clone(), dentry: place.dentry });
     }
-    copy
+    top
 }

@@ -1,6 +1,6 @@
 //! Where the file calls tell what they did, for inotify(7).
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
 
@@ -21,7 +21,7 @@ type Key = (u64, u64);
 
 static WATCHES: AtomicUsize = AtomicUsize::new(0);
 /// Who watches which inode, by the number of the watch.
-type Registry = HashMap<Key, Vec<(u64, Weak<dyn Watcher>)>>;
+type Registry = BTreeMap<Key, BTreeMap<u64, Weak<dyn Watcher>>>;
 
 static REGISTRY: Mutex<Option<Registry>> = Mutex::new(Rank::Leaf, None);
 
@@ -47,7 +47,7 @@ impl Drop for Watch {
         if let Some(map) = registry.as_mut()
             && let Some(list) = map.get_mut(&self.key)
         {
-            list.retain(|(id, _)| *id != self.id);
+            list.remove(&self.id);
             if list.is_empty() {
                 map.remove(&self.key);
             }
@@ -68,7 +68,7 @@ pub fn watch(inode: &Arc<dyn Inode>, watcher: Weak<dyn Watcher>) -> Result<Watch
     let (device, number) = inode.identity()?;
     let key = (device.raw(), number);
     let id = NEXT.fetch_add(1, Ordering::Relaxed) as u64;
-    REGISTRY.lock().get_or_insert_default().entry(key).or_default().push((id, watcher));
+    REGISTRY.lock().get_or_insert_default().entry(key).or_default().insert(id, watcher);
     WATCHES.fetch_add(1, Ordering::Relaxed);
     Ok(Watch { key, id, _inode: inode.clone() })
 }
@@ -99,7 +99,7 @@ fn tell(inode: &dyn Inode, mask: u32, cookie: u32, name: Option<&[u8]>) {
     let watchers: Vec<_> = {
         let registry = REGISTRY.lock();
         match registry.as_ref().and_then(|map| map.get(&key)) {
-            Some(list) => list.iter().filter_map(|(_, w)| w.upgrade()).collect(),
+            Some(list) => list.values().filter_map(Weak::upgrade).collect(),
             None => return,
         }
     };
@@ -195,8 +195,9 @@ pub(super) fn unmounted(device: Device) {
     }
     let watchers: Vec<_> = {
         let registry = REGISTRY.lock();
-        let on_device = registry.iter().flatten().filter(|((on, _), _)| *on == device.raw());
-        on_device.flat_map(|(_, list)| list).filter_map(|(_, watcher)| watcher.upgrade()).collect()
+        let inodes = (device.raw(), 0)..=(device.raw(), u64::MAX);
+        let on_device = registry.iter().flat_map(|map| map.range(inodes.clone()));
+        on_device.flat_map(|(_, list)| list.values()).filter_map(Weak::upgrade).collect()
     };
     for watcher in watchers {
         watcher.event(mask::IN_UNMOUNT, 0, None);

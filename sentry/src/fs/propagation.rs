@@ -1,6 +1,6 @@
 //! Peer groups: how mounting and unmounting beneath one mount spreads to others (see mount_namespaces(7)).
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Weak};
 
@@ -8,26 +8,55 @@ use crate::fs::mount::copy_tree;
 use crate::fs::{Dentry, Mount, MountNamespace, Path, Propagation};
 use crate::sync::{Mutex, Rank};
 
-/// The mounts that were ever told to share or to follow, by peer group.
-static GROUPS: Mutex<Option<HashMap<u32, Vec<Weak<Mount>>>>> = Mutex::new(Rank::Leaf, None);
+/// The mounts of a peer group and those that follow it, by their unique numbers.
+#[derive(Default)]
+struct Group {
+    peers: BTreeMap<u64, Weak<Mount>>,
+    slaves: BTreeMap<u64, Weak<Mount>>,
+}
 
-fn join(group: u32, mount: &Arc<Mount>) {
+static GROUPS: Mutex<Option<HashMap<u32, Group>>> = Mutex::new(Rank::Leaf, None);
+
+/// A mount gets what is told to its groups.
+fn join(mount: &Arc<Mount>) {
+    let Propagation { group, master, .. } = mount.propagation();
+    if group.is_none() && master.is_none() {
+        return;
+    }
     let mut groups = GROUPS.lock();
-    let members = groups.get_or_insert_default().entry(group).or_default();
-    members.retain(|m| m.strong_count() > 0);
-    if !members.iter().any(|m| std::ptr::eq(m.as_ptr(), Arc::as_ptr(mount))) {
-        members.push(Arc::downgrade(mount));
+    let groups = groups.get_or_insert_default();
+    if let Some(group) = group {
+        groups.entry(group).or_default().peers.insert(mount.unique_id, Arc::downgrade(mount));
+    }
+    if let Some(master) = master {
+        groups.entry(master).or_default().slaves.insert(mount.unique_id, Arc::downgrade(mount));
+    }
+}
+
+/// A mount, by its unique number, spreads changes otherwise than before, or is gone: it leaves what it is in no more.
+pub(super) fn left(mount: u64, old: Propagation, new: Propagation) {
+    let group = old.group.filter(|_| old.group != new.group);
+    let master = old.master.filter(|_| old.master != new.master);
+    if group.is_none() && master.is_none() {
+        return;
+    }
+    let mut gone = Vec::new();
+    if let Some(groups) = GROUPS.lock().as_mut() {
+        let mut leave = |id: u32, list: fn(&mut Group) -> &mut BTreeMap<u64, Weak<Mount>>| {
+            let Some(group) = groups.get_mut(&id) else { return };
+            gone.extend(list(group).remove(&mount));
+            if group.peers.is_empty() && group.slaves.is_empty() {
+                groups.remove(&id);
+            }
+        };
+        group.into_iter().for_each(|id| leave(id, |group| &mut group.peers));
+        master.into_iter().for_each(|id| leave(id, |group| &mut group.slaves));
     }
 }
 
 /// The mounts of a tree get what is told to their groups.
 pub(super) fn note_groups(tree: &Arc<Mount>) {
-    for mount in tree.tree() {
-        let propagation = mount.propagation();
-        for group in propagation.group.into_iter().chain(propagation.master) {
-            join(group, &mount);
-        }
-    }
+    tree.tree().iter().for_each(join);
 }
 
 fn share(mount: &Arc<Mount>) {
@@ -35,7 +64,7 @@ fn share(mount: &Arc<Mount>) {
     let old = mount.propagation();
     let group = old.group.unwrap_or_else(|| NEXT.fetch_add(1, Ordering::Relaxed));
     mount.set_propagation(Propagation { group: Some(group), unbindable: false, ..old });
-    join(group, mount);
+    join(mount);
 }
 
 /// How a mount shall take part in the spreading of changes.
@@ -63,6 +92,7 @@ pub fn set_spreading(namespace: &MountNamespace, mount: &Arc<Mount>, spreading: 
                 Spreading::Slave => {
                     let master = old.group.filter(|&group| has_peers(&mount, group)).or(old.master);
                     mount.set_propagation(Propagation { group: None, master, unbindable: false });
+                    join(&mount);
                 }
                 Spreading::Unbindable => {
                     mount.set_propagation(Propagation { unbindable: true, ..Propagation::default() });
@@ -76,38 +106,43 @@ pub fn set_spreading(namespace: &MountNamespace, mount: &Arc<Mount>, spreading: 
 fn members(group: u32) -> Vec<Arc<Mount>> {
     let members: Vec<_> = {
         let groups = GROUPS.lock();
-        let members = groups.as_ref().and_then(|groups| groups.get(&group));
-        members.into_iter().flatten().filter_map(Weak::upgrade).collect()
+        let group = groups.as_ref().and_then(|groups| groups.get(&group));
+        group.into_iter().flat_map(|g| g.peers.values().chain(g.slaves.values())).filter_map(Weak::upgrade).collect()
     };
-    let mut reached: Vec<_> = members.into_iter().filter(|m| m.namespace().is_some()).collect();
-    reached.retain(|m| m.propagation().group == Some(group) || m.propagation().master == Some(group));
-    reached.sort_by_key(|m| m.propagation().group != Some(group));
-    reached
+    members.into_iter().filter(|mount| mount.namespace().is_some()).collect()
 }
 
 fn has_peers(mount: &Arc<Mount>, group: u32) -> bool {
-    members(group).iter().any(|m| !Arc::ptr_eq(m, mount) && m.propagation().group == Some(group))
+    let mut after = 0;
+    // One by one, since the first does in general, and a mount must not be let go under the lock.
+    loop {
+        let next = {
+            let groups = GROUPS.lock();
+            let group = groups.as_ref().and_then(|groups| groups.get(&group));
+            group.and_then(|g| g.peers.range(after..).next().map(|(&id, peer)| (id, peer.upgrade())))
+        };
+        let Some((id, peer)) = next else { return false };
+        if peer.is_some_and(|peer| !Arc::ptr_eq(&peer, mount) && peer.namespace().is_some()) {
+            return true;
+        }
+        after = id + 1;
+    }
 }
 
 /// Everywhere a change beneath a mount happens too: its peers, its slaves, and theirs; not the mount itself.
 pub(super) fn followers(mount: &Arc<Mount>) -> Vec<Arc<Mount>> {
-    let mut found = vec![mount.clone()];
+    let mut found = Vec::new();
+    let mut known = HashSet::from([mount.unique_id]);
     let mut groups: Vec<u32> = mount.propagation().group.into_iter().collect();
-    let mut at = 0;
-    while let Some(&group) = groups.get(at) {
-        at += 1;
+    let mut known_groups: HashSet<u32> = groups.iter().copied().collect();
+    while let Some(group) = groups.pop() {
         for member in members(group) {
-            if let Some(own) = member.propagation().group
-                && !groups.contains(&own)
-            {
-                groups.push(own);
-            }
-            if !found.iter().any(|m| Arc::ptr_eq(m, &member)) {
+            groups.extend(member.propagation().group.filter(|own| known_groups.insert(*own)));
+            if known.insert(member.unique_id) {
                 found.push(member);
             }
         }
     }
-    found.remove(0);
     found
 }
 
@@ -124,14 +159,13 @@ pub(super) fn attach_spreading(mount: &Arc<Mount>, place: &Path) {
 /// Attaches copies of a tree to all that follow the group of `origin`: peers of it at peers, slaves of it at slaves, whose
 /// own peers then follow those.
 fn spread(tree: &Arc<Mount>, origin: &Arc<Mount>, dentry: &Arc<Dentry>, group: u32) {
-    let mut reached = vec![origin.clone()];
+    let mut reached = HashSet::from([origin.unique_id]);
     let mut open = vec![(tree.clone(), group)];
     while let Some((template, group)) = open.pop() {
         for other in members(group) {
-            if reached.iter().any(|m| Arc::ptr_eq(m, &other)) {
+            if !reached.insert(other.unique_id) {
                 continue;
             }
-            reached.push(other.clone());
             if !other.root.is_ancestor_of(dentry) {
                 continue;
             }

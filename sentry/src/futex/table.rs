@@ -121,13 +121,14 @@ impl Shard {
         let Some(queue) = self.queues.get_mut(key) else { return false };
         let Some(at) = queue.iter().position(|other| Arc::ptr_eq(other, waiter)) else { return false };
         garbage.0.extend(queue.remove(at));
-        let locks_left = queue.iter().any(|waiter| waiter.kind() == Kind::Lock);
+        // Only locks have owners, and all who wait for one wait alike, so this does not look at many.
+        let unowned = self.owners.contains_key(key) && !queue.iter().any(|waiter| waiter.kind() == Kind::Lock);
         if queue.is_empty()
             && let Some((key, _)) = self.queues.remove_entry(key)
         {
             garbage.1.push(key);
         }
-        if !locks_left && let Some((key, _)) = self.owners.remove_entry(key) {
+        if unowned && let Some((key, _)) = self.owners.remove_entry(key) {
             garbage.1.push(key);
         }
         true

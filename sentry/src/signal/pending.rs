@@ -1,6 +1,6 @@
 //! Signals that were sent and not yet taken.
 
-use std::collections::VecDeque;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use amber_abi::{SigInfo, Signal, SignalSet};
@@ -26,7 +26,15 @@ struct Queued {
 #[derive(Default)]
 pub struct PendingSignals {
     set: SignalSet,
-    queue: VecDeque<Queued>,
+    /// By signal, and of each in order of arrival.
+    queue: BTreeMap<(u8, u64), Queued>,
+    /// Where the instances of sources are, by the address of the source.
+    sources: BTreeMap<usize, (u8, u64)>,
+    last: u64,
+}
+
+fn address(source: &Arc<dyn SignalSource>) -> usize {
+    Arc::as_ptr(source).cast::<()>().addr()
 }
 
 impl PendingSignals {
@@ -44,7 +52,12 @@ impl PendingSignals {
         charge: Option<UserCharge>,
     ) {
         self.set.insert(signal);
-        self.queue.push_back(Queued { signal, info, source, _charge: charge });
+        self.last += 1;
+        let place = (signal.raw() as u8, self.last);
+        if let Some(source) = &source {
+            self.sources.insert(address(source), place);
+        }
+        self.queue.insert(place, Queued { signal, info, source, _charge: charge });
     }
 
     /// Marks a signal as waiting without room for what it says of itself: it will be taken as sent by nobody.
@@ -54,15 +67,13 @@ impl PendingSignals {
 
     /// Whether an instance of this source waits.
     pub fn has_source(&self, source: &Arc<dyn SignalSource>) -> bool {
-        self.queue.iter().any(|q| q.source.as_ref().is_some_and(|s| Arc::ptr_eq(s, source)))
+        self.sources.contains_key(&address(source))
     }
 
     /// Takes away the waiting instance of a source that is going away.
     pub fn remove_source(&mut self, source: &Arc<dyn SignalSource>) {
-        let Some(at) = self.queue.iter().position(|q| q.source.as_ref().is_some_and(|s| Arc::ptr_eq(s, source))) else {
-            return;
-        };
-        if let Some(removed) = self.queue.remove(at) {
+        let Some(place) = self.sources.remove(&address(source)) else { return };
+        if let Some(removed) = self.queue.remove(&place) {
             self.forget_unless_queued(removed.signal);
         }
     }
@@ -70,7 +81,8 @@ impl PendingSignals {
     /// Takes away every instance of the signals in `set`.
     pub fn discard(&mut self, set: SignalSet) {
         self.set = self.set.difference(set);
-        self.queue.retain(|q| !set.contains(q.signal));
+        self.queue.retain(|_, q| !set.contains(q.signal));
+        self.sources.retain(|_, place| self.queue.contains_key(place));
     }
 
     /// Takes the next signal of `wanted`: those an instruction raised first, then by number, each in order of arrival.
@@ -83,16 +95,26 @@ impl PendingSignals {
     /// Takes a waiting signal that an instruction of this task raised, as opposed to one sent by name.
     pub fn take_synchronous(&mut self, wanted: SignalSet) -> Option<SigInfo> {
         let wanted = wanted.intersection(SignalSet::SYNCHRONOUS);
-        let raised = self.queue.iter().find(|q| wanted.contains(q.signal) && q.info.si_code > 0)?;
+        let waiting = |signal: Signal| self.of(signal).find(|(_, q)| q.info.si_code > 0);
+        let ((_, _), raised) = wanted.iter().filter_map(waiting).min_by_key(|((_, order), _)| *order)?;
         Some(self.take_one(raised.signal))
     }
 
+    /// The waiting instances of a signal.
+    fn of(&self, signal: Signal) -> impl Iterator<Item = (&(u8, u64), &Queued)> {
+        let number = signal.raw() as u8;
+        self.queue.range((number, 0)..=(number, u64::MAX))
+    }
+
     fn take_one(&mut self, signal: Signal) -> SigInfo {
-        let Some(at) = self.queue.iter().position(|q| q.signal == signal) else {
+        let Some(place) = self.of(signal).next().map(|(place, _)| *place) else {
             self.set.remove(signal);
             return SigInfo::kill(signal, amber_abi::siginfo::SI_USER, 0, 0);
         };
-        let taken = self.queue.remove(at);
+        let taken = self.queue.remove(&place);
+        if let Some(source) = taken.as_ref().and_then(|taken| taken.source.as_ref()) {
+            self.sources.remove(&address(source));
+        }
         self.forget_unless_queued(signal);
         taken.map_or_else(SigInfo::default, |mut taken| {
             if let Some(source) = &taken.source {
@@ -103,7 +125,7 @@ impl PendingSignals {
     }
 
     fn forget_unless_queued(&mut self, signal: Signal) {
-        if !self.queue.iter().any(|q| q.signal == signal) {
+        if self.of(signal).next().is_none() {
             self.set.remove(signal);
         }
     }

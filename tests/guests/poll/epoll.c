@@ -333,3 +333,87 @@ TEST(event_counters) {
         CHECK_EQ(ready(), EPOLLIN);
     }
 }
+
+// Many epolls on one file, and many files in one epoll: neither costs more the more there are.
+TEST(epolls_on_one_file) {
+    struct rlimit limit;
+    MUST(getrlimit(RLIMIT_NOFILE, &limit));
+    limit.rlim_cur = limit.rlim_max;
+    MUST(setrlimit(RLIMIT_NOFILE, &limit));
+    int count = limit.rlim_max < 15020 ? limit.rlim_max - 20 : 15000, failed = 0;
+    int file = MUST(eventfd(0, 0));
+    for (int i = 0; i < count; i++) {
+        ep = epoll_create1(0);
+        failed += ep < 0 || add(file, EPOLLIN | EPOLLET) != 0;
+    }
+    CHECK_EQ(failed, 0);
+    uint64_t one = 1;
+    CHECK_EQ(write(file, &one, 8), 8);
+    CHECK_EQ(ready(), EPOLLIN);
+    CHECK_EQ(ready(), 0);
+    closefrom(file + 1);
+    ep = MUST(epoll_create1(0));
+    CHECK_OK(add(file, EPOLLIN));
+    CHECK_EQ(ready(), EPOLLIN);
+}
+
+TEST(files_in_one_epoll) {
+    struct rlimit limit;
+    MUST(getrlimit(RLIMIT_NOFILE, &limit));
+    limit.rlim_cur = limit.rlim_max;
+    MUST(setrlimit(RLIMIT_NOFILE, &limit));
+    int count = limit.rlim_max < 15020 ? limit.rlim_max - 20 : 15000, failed = 0;
+    ep = MUST(epoll_create1(0));
+    int file = -1;
+    for (int i = 0; i < count; i++) {
+        file = eventfd(1, 0);
+        failed += file < 0 || add(file, EPOLLIN) != 0;
+    }
+    CHECK_EQ(failed, 0);
+    // All are ready when they are closed, the last but one first.
+    for (int fd = file - 1; fd > ep; fd--)
+        close(fd);
+    CHECK_EQ(ready(), EPOLLIN);
+}
+
+// Each event goes all the ways from a file to the outermost epolls, so there may not be too many.
+TEST(ways_through_epolls) {
+    int file = MUST(eventfd(0, 0)), inner = MUST(epoll_create1(0));
+    ep = inner;
+    CHECK_OK(add(file, EPOLLIN));
+    int outer[501], failed = 0;
+    for (int i = 0; i < 500; i++) {
+        outer[i] = ep = MUST(epoll_create1(0));
+        failed += add(inner, EPOLLIN) != 0;
+    }
+    CHECK_EQ(failed, 0);
+    ep = MUST(epoll_create1(0));
+    CHECK_ERR(add(inner, EPOLLIN), EINVAL);
+    // Another epoll on the file is straight, and another file has ways of its own.
+    CHECK_OK(add(file, EPOLLIN));
+    ep = inner;
+    CHECK_OK(add(MUST(eventfd(0, 0)), EPOLLIN));
+    // Of longer ways there may be fewer.
+    ep = MUST(epoll_create1(0));
+    int again = ep;
+    CHECK_OK(add(outer[0], EPOLLIN));
+    for (int i = 1; i < 100; i++) {
+        ep = MUST(epoll_create1(0));
+        failed += add(outer[0], EPOLLIN) != 0;
+    }
+    CHECK_EQ(failed, 0);
+    ep = MUST(epoll_create1(0));
+    CHECK_ERR(add(outer[0], EPOLLIN), EINVAL);
+    // The file may not get there in another way either.
+    ep = MUST(epoll_create1(0));
+    int beside = ep;
+    ep = again;
+    CHECK_OK(add(beside, EPOLLIN));
+    ep = beside;
+    CHECK_OK(add(file, EPOLLIN));
+    uint64_t one = 1;
+    CHECK_EQ(write(file, &one, 8), 8);
+    ep = again;
+    struct epoll_event events[4];
+    CHECK_EQ(epoll_wait(ep, events, 4, 0), 2);
+}

@@ -23,6 +23,7 @@ use crate::sync::{Mutex, Rank};
 use crate::task::UserCharge;
 use crate::wait::{Registration, WaitQueue, Waiter};
 
+use nesting::Neighbours;
 pub use watchers::Watchers;
 
 /// What can be asked for together with EPOLLEXCLUSIVE.
@@ -63,9 +64,14 @@ struct State {
     next_id: u64,
     entries: HashMap<u64, Entry>,
     by_target: BTreeMap<(i32, u64), u64>,
+    /// Entries in the order in which they became ready; those that were removed stay until they are half of all.
     ready: VecDeque<u64>,
-    /// The epolls that watch this one, one for each entry.
-    parents: Vec<Weak<Epoll>>,
+    /// How many of those were removed.
+    stale: usize,
+    /// The epolls that watch this one.
+    parents: Neighbours,
+    /// The epolls that this one watches.
+    inner: Neighbours,
     /// Counts the looks at the host's set.
     look: u64,
 }
@@ -116,7 +122,10 @@ impl State {
     /// Takes the first entry off the ready list.
     fn pop_ready(&mut self) -> Option<Next> {
         while let Some(id) = self.ready.pop_front() {
-            let Some(entry) = self.entries.get_mut(&id) else { continue };
+            let Some(entry) = self.entries.get_mut(&id) else {
+                self.stale -= 1;
+                continue;
+            };
             entry.queued = false;
             if let Some(description) = entry.description.upgrade() {
                 let (look, events) = std::mem::take(&mut entry.fresh);
@@ -144,9 +153,18 @@ impl State {
         let entry = self.entries.remove(&id)?;
         self.by_target.remove(&(entry.fd, entry.description_id));
         if entry.queued {
-            self.ready.retain(|&other| other != id);
+            self.stale += 1;
+            if self.stale * 2 > self.ready.len() {
+                self.ready.retain(|id| self.entries.contains_key(id));
+                self.stale = 0;
+            }
         }
         Some(entry)
+    }
+
+    /// How many entries are in the ready list.
+    fn count_ready(&self) -> usize {
+        self.ready.len() - self.stale
     }
 }
 
@@ -167,7 +185,7 @@ impl Epoll {
     ///
     /// # Errors
     /// `EPERM` if the file never waits; `EINVAL` for what does not go with EPOLLEXCLUSIVE; `ELOOP` if epolls would be
-    /// nested too deep or in a circle; `EEXIST` if it is watched under this number already.
+    /// nested too deep or in a circle, `EINVAL` in too many ways; `EEXIST` if it is watched under this number already.
     pub fn add(
         &self,
         fd: i32,
@@ -183,7 +201,11 @@ impl Epoll {
         if exclusive && (inner.is_some() || !WITH_EXCLUSIVE.contains(interest)) {
             return Err(Errno::EINVAL);
         }
-        let _tree = inner.map(|inner| nesting::check(self, inner)).transpose()?;
+        let _tree = match inner {
+            Some(inner) => Some(nesting::check(self, inner)?),
+            None if self.state.lock().parents.is_empty() => None,
+            None => Some(nesting::check_file(self, description)?),
+        };
         // Epolls are not nested in a circle, so neither are these locks; the tree's comes before them.
         let _scan = self.scan.lock_beside();
         let id = {
@@ -214,7 +236,8 @@ impl Epoll {
         };
         if let Some(inner) = inner {
             // Another epoll's state, of the same rank as ours, which is not held.
-            inner.state.lock().parents.push(self.me.clone());
+            inner.state.lock().parents.add(&self.me);
+            self.state.lock().inner.add(&inner.me);
         }
         let host = queue.sole_host_file().filter(|file| self.collect(file, id));
         let registration = if host.is_some() {
@@ -268,7 +291,7 @@ impl Epoll {
 
     /// Whether something is in the ready list, without asking the host.
     pub fn has_ready(&self) -> bool {
-        !self.state.lock().ready.is_empty()
+        self.state.lock().count_ready() > 0
     }
 
     /// Changes what is asked for (`EPOLL_CTL_MOD`).
@@ -321,10 +344,8 @@ impl Epoll {
             set.remove(file.as_fd());
         }
         if let Some(inner) = entry.and_then(|e| e.inner).and_then(|inner| inner.upgrade()) {
-            let mut state = inner.state.lock();
-            if let Some(at) = state.parents.iter().position(|parent| parent.ptr_eq(&self.me)) {
-                state.parents.swap_remove(at);
-            }
+            inner.state.lock().parents.remove(&self.me);
+            self.state.lock().inner.remove(&inner.me);
         }
     }
 
@@ -353,7 +374,7 @@ impl Epoll {
         let mut looked_at = Vec::new();
         let scan = self.scan.lock();
         self.take_from_host();
-        let mut left = self.state.lock().ready.len();
+        let mut left = self.state.lock().count_ready();
         while left > 0 && found.len() < most {
             left -= 1;
             let next = self.state.lock().pop_ready();
@@ -374,7 +395,7 @@ impl Epoll {
             }
             found.push(Found { id, interest, event: EpollEvent { events: events.bits(), data } });
         }
-        let more = !self.state.lock().ready.is_empty();
+        let more = self.state.lock().count_ready() > 0;
         drop(scan);
         if more {
             self.waiters.notify(READABLE);
@@ -434,7 +455,7 @@ impl Drop for Epoll {
                 description.watchers().remove(&self.me, id);
             }
             if let Some(inner) = entry.inner.and_then(|inner| inner.upgrade()) {
-                inner.state.lock().parents.retain(|parent| !parent.ptr_eq(&self.me));
+                inner.state.lock().parents.remove(&self.me);
             }
         }
     }

@@ -1,47 +1,164 @@
-//! How epolls may watch epolls: not in a circle, and not too deep.
+//! How epolls may watch epolls: not in a circle, not too deep, and not in too many ways.
 
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::sync::{Arc, Weak};
 
 use amber_abi::errno::Errno;
 
 use super::Epoll;
+use crate::fs::FileDescription;
 use crate::sync::{Mutex, MutexGuard, Rank};
 
 /// How many levels of epolls may lie below the outermost.
 const DEPTH: usize = 4;
 
+/// How many ways may lead from a file to outermost epolls, by the number of epolls in between; straight ones are free.
+/// Each event takes all of them.
+const WAYS: [usize; DEPTH + 1] = [usize::MAX, 500, 100, 50, 10];
+
 /// Held while an epoll is put into another, so that two at once cannot close a circle.
 static TREE: Mutex<()> = Mutex::new(Rank::Epoll, ());
+
+/// Epolls on one side of an epoll, each with the number of entries that tie the two.
+#[derive(Default)]
+pub(super) struct Neighbours(HashMap<usize, (Weak<Epoll>, usize)>);
+
+impl Neighbours {
+    pub(super) fn add(&mut self, epoll: &Weak<Epoll>) {
+        self.0.entry(epoll.as_ptr().addr()).or_insert_with(|| (epoll.clone(), 0)).1 += 1;
+    }
+
+    pub(super) fn remove(&mut self, epoll: &Weak<Epoll>) {
+        let address = epoll.as_ptr().addr();
+        if let Some((_, count)) = self.0.get_mut(&address) {
+            *count -= 1;
+            if *count == 0 {
+                self.0.remove(&address);
+            }
+        }
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    fn alive(&self) -> Vec<(Arc<Epoll>, usize)> {
+        self.0.values().filter_map(|(epoll, count)| Some((epoll.upgrade()?, *count))).collect()
+    }
+}
 
 /// Whether `outer` may watch `inner`; the answer holds as long as the guard lives.
 ///
 /// # Errors
-/// `EINVAL` if they are the same; `ELOOP` if `inner` leads to `outer`, or the levels become too many.
+/// `EINVAL` if they are the same, or too many ways would lead from a file; `ELOOP` if `inner` leads to `outer`, or the
+/// levels become too many.
 pub(super) fn check(outer: &Epoll, inner: &Epoll) -> Result<MutexGuard<'static, ()>, Errno> {
     if std::ptr::eq(outer, inner) {
         return Err(Errno::EINVAL);
     }
     let guard = TREE.lock();
-    let below = levels_below(inner, outer, 0)?;
-    let above = levels_above(outer, 0)?;
-    if below + 1 + above > DEPTH { Err(Errno::ELOOP) } else { Ok(guard) }
-}
-
-fn levels_below(epoll: &Epoll, forbidden: &Epoll, depth: usize) -> Result<usize, Errno> {
-    if depth > DEPTH || std::ptr::eq(epoll, forbidden) {
+    let mut below = Below { forbidden: outer, levels: HashMap::new(), files: HashMap::new() };
+    let levels = below.look(inner, 0)?;
+    let mut above = Above { link: Some((inner, outer)), ways: HashMap::new() };
+    let most = above.ways(outer, 0)?.iter().rposition(|&ways| ways > 0).unwrap_or(0);
+    if levels + 1 + most > DEPTH {
         return Err(Errno::ELOOP);
     }
-    let children: Vec<Arc<Epoll>> = {
-        let state = epoll.state.lock();
-        state.entries.values().filter_map(|e| e.inner.as_ref()?.upgrade()).collect()
-    };
-    children.iter().try_fold(0, |most, child| Ok(most.max(1 + levels_below(child, forbidden, depth + 1)?)))
+    for file in below.files.values() {
+        above.check(file, None)?;
+    }
+    Ok(guard)
 }
 
-fn levels_above(epoll: &Epoll, depth: usize) -> Result<usize, Errno> {
-    if depth > DEPTH {
-        return Err(Errno::ELOOP);
+/// Whether `outer`, which others watch, may watch a file that is no epoll; the answer holds as long as the guard lives.
+///
+/// # Errors
+/// `EINVAL` if too many ways would lead from the file.
+pub(super) fn check_file(outer: &Epoll, file: &Arc<FileDescription>) -> Result<MutexGuard<'static, ()>, Errno> {
+    let guard = TREE.lock();
+    Above { link: None, ways: HashMap::new() }.check(file, Some(outer))?;
+    Ok(guard)
+}
+
+/// What lies below an epoll. Each epoll is looked at once, however many ways lead there.
+struct Below<'a> {
+    forbidden: &'a Epoll,
+    levels: HashMap<usize, usize>,
+    files: HashMap<u64, Arc<FileDescription>>,
+}
+
+impl Below<'_> {
+    /// How many levels lie below an epoll.
+    fn look(&mut self, epoll: &Epoll, depth: usize) -> Result<usize, Errno> {
+        if depth > DEPTH || std::ptr::eq(epoll, self.forbidden) {
+            return Err(Errno::ELOOP);
+        }
+        let address = std::ptr::from_ref(epoll).addr();
+        if let Some(&known) = self.levels.get(&address) {
+            return Ok(known);
+        }
+        let inner = {
+            let state = epoll.state.lock();
+            let files = state.entries.values().filter(|entry| entry.inner.is_none());
+            self.files.extend(files.filter_map(|e| Some((e.description_id, e.description.upgrade()?))));
+            state.inner.alive()
+        };
+        let mut most = 0;
+        for (child, _) in inner {
+            most = most.max(1 + self.look(&child, depth + 1)?);
+        }
+        self.levels.insert(address, most);
+        Ok(most)
     }
-    let parents: Vec<Arc<Epoll>> = epoll.state.lock().parents.iter().filter_map(|p| p.upgrade()).collect();
-    parents.iter().try_fold(0, |most, parent| Ok(most.max(1 + levels_above(parent, depth + 1)?)))
+}
+
+/// In how many ways an event gets from an epoll to outermost ones, by the number of steps.
+type Ways = [usize; DEPTH + 1];
+
+/// What lies above epolls. Each is looked at once.
+struct Above<'a> {
+    /// A tie that is about to be made: the inner and the outer epoll.
+    link: Option<(&'a Epoll, &'a Epoll)>,
+    ways: HashMap<usize, Ways>,
+}
+
+impl Above<'_> {
+    fn ways(&mut self, epoll: &Epoll, depth: usize) -> Result<Ways, Errno> {
+        if depth > DEPTH {
+            return Err(Errno::ELOOP);
+        }
+        let address = std::ptr::from_ref(epoll).addr();
+        if let Some(known) = self.ways.get(&address) {
+            return Ok(*known);
+        }
+        let parents = epoll.state.lock().parents.alive();
+        let mut ways = [0; DEPTH + 1];
+        let mut add = |above: Ways, times: usize| {
+            for (steps, more) in above.iter().take(DEPTH).enumerate() {
+                ways[steps + 1] = more.saturating_mul(times).saturating_add(ways[steps + 1]);
+            }
+        };
+        let link = self.link.filter(|(inner, _)| std::ptr::eq(*inner, epoll));
+        let is_outermost = parents.is_empty() && link.is_none();
+        for (parent, times) in parents {
+            add(self.ways(&parent, depth + 1)?, times);
+        }
+        if let Some((_, outer)) = link {
+            add(self.ways(outer, depth + 1)?, 1);
+        }
+        ways[0] = usize::from(is_outermost);
+        self.ways.insert(address, ways);
+        Ok(ways)
+    }
+
+    /// Whether the ways from a file, which `another` is about to watch as well, are few enough.
+    fn check(&mut self, file: &FileDescription, another: Option<&Epoll>) -> Result<(), Errno> {
+        let mut sum: Ways = [0; DEPTH + 1];
+        let watching = file.watchers().epolls();
+        for epoll in watching.iter().map(|epoll| &**epoll).chain(another) {
+            let ways = self.ways(epoll, 0)?;
+            sum.iter_mut().zip(ways).for_each(|(sum, more)| *sum = sum.saturating_add(more));
+        }
+        if sum.iter().zip(WAYS).any(|(sum, most)| *sum > most) { Err(Errno::EINVAL) } else { Ok(()) }
+    }
 }

@@ -1,33 +1,40 @@
 //! What an open file description knows of the epolls that watch it: they forget it when it is closed.
 
-use std::sync::Weak;
+use std::collections::BTreeMap;
+use std::sync::{Arc, Weak};
 
 use super::Epoll;
 use crate::sync::{Mutex, Rank};
 
-/// The epoll entries for one open file description.
-pub struct Watchers(Mutex<Vec<(Weak<Epoll>, u64)>>);
+/// The epoll entries for one open file description, by where the epoll is and the entry's number.
+pub struct Watchers(Mutex<BTreeMap<(usize, u64), Weak<Epoll>>>);
 
 impl Default for Watchers {
     fn default() -> Self {
-        Watchers(Mutex::new(Rank::Leaf, Vec::new()))
+        Watchers(Mutex::new(Rank::Leaf, BTreeMap::new()))
     }
 }
 
 impl Watchers {
     pub(super) fn add(&self, epoll: &Weak<Epoll>, id: u64) {
-        self.0.lock().push((epoll.clone(), id));
+        self.0.lock().insert((epoll.as_ptr().addr(), id), epoll.clone());
     }
 
     pub(super) fn remove(&self, epoll: &Weak<Epoll>, id: u64) {
-        self.0.lock().retain(|(other, other_id)| *other_id != id || !other.ptr_eq(epoll));
+        let removed = self.0.lock().remove(&(epoll.as_ptr().addr(), id));
+        drop(removed);
+    }
+
+    /// The epolls, each as often as it has the file.
+    pub(super) fn epolls(&self) -> Vec<Arc<Epoll>> {
+        self.0.lock().values().filter_map(Weak::upgrade).collect()
     }
 }
 
 impl Drop for Watchers {
     fn drop(&mut self) {
         let entries = std::mem::take(&mut *self.0.lock());
-        for (epoll, id) in entries {
+        for ((_, id), epoll) in entries {
             if let Some(epoll) = epoll.upgrade() {
                 epoll.forget(id);
             }

@@ -5,20 +5,23 @@ use std::sync::Arc;
 
 use amber_abi::errno::Errno;
 
-use super::{PseudoInode, What};
+use super::{Listed, PseudoInode, What};
 use crate::fs::{DirectoryEntry, DirectorySink, File, Inode};
+use crate::sync::{Mutex, Rank};
 
 /// Where the cookies of listings begin, behind those of the tables.
 const LISTED: u64 = 1 << 16;
 
-/// An open directory.
+/// An open directory. What it lists is found when that begins and again after a rewind, so that many short reads of a
+/// long list find it once.
 pub(super) struct PseudoDirectory {
     inode: Arc<PseudoInode>,
+    listed: Mutex<Option<Arc<Vec<Listed>>>>,
 }
 
 impl PseudoDirectory {
     pub(super) fn new(inode: Arc<PseudoInode>) -> Self {
-        PseudoDirectory { inode }
+        PseudoDirectory { inode, listed: Mutex::new(Rank::Leaf, None) }
     }
 }
 
@@ -41,9 +44,19 @@ impl File for PseudoDirectory {
             }
         }
         let Some(listing) = listing else { return Ok(()) };
-        for listed in listing.list(&kernel, self.inode.subject())? {
-            let next = LISTED + listed.cookie;
-            if next > from && !add(&listed.name, listed.entry.kind(), next) {
+        let known = if from <= LISTED { None } else { self.listed.lock().clone() };
+        let list = match known {
+            Some(list) => list,
+            None => {
+                let list = Arc::new(listing.list(&kernel, self.inode.subject())?);
+                let old = self.listed.lock().replace(list.clone());
+                drop(old);
+                list
+            }
+        };
+        let start = list.partition_point(|listed| LISTED + listed.cookie <= from);
+        for listed in &list[start..] {
+            if !add(&listed.name, listed.entry.kind(), LISTED + listed.cookie) {
                 break;
             }
         }
