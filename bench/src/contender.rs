@@ -141,9 +141,14 @@ impl Contender {
         run::Running::start(command)?.finish(Duration::from_secs(20)).map(drop)
     }
 
-    /// Runs the guest program and reads the lines it prints: names and nanoseconds.
+    /// Runs a guest program and reads the lines it prints: names and nanoseconds.
     pub fn micro(&self, args: &[OsString]) -> Result<Vec<(String, f64)>> {
-        let output = run::output(self.command(args)?)?;
+        self.micro_within(args, run::LIMIT)
+    }
+
+    /// The same, for a program that may not end in time.
+    pub fn micro_within(&self, args: &[OsString], limit: Duration) -> Result<Vec<(String, f64)>> {
+        let output = run::Running::start(self.command(args)?)?.finish(limit)?;
         let parse = |line: &str| {
             let (name, value) = line.trim_end().split_once('\t')?;
             Some((name.to_string(), value.parse().ok()?))

@@ -1,7 +1,8 @@
 //! Measures what isolation costs: the same work natively, in Amber, in crun and runc, and in gVisor.
 //!
 //! All contenders take turns, round by round, so that whatever else the machine does meets all of them; the table shows
-//! medians. A second table has how often guest code is left in Amber, which is most of what it costs.
+//! medians. A second table has how often guest code is left in Amber, which is most of what it costs. A table of its own
+//! (`--slopes`) has how costs grow with the number of things a program keeps.
 
 mod bundle;
 mod contender;
@@ -11,6 +12,7 @@ mod memory;
 mod report;
 mod rows;
 mod run;
+mod slopes;
 mod work;
 
 use std::collections::HashMap;
@@ -42,6 +44,9 @@ struct Args {
     /// Contenders to leave out
     #[arg(long, value_name = "NAME", value_delimiter = ',')]
     without: Vec<String>,
+    /// Only measure how costs grow with the number of things a program keeps, natively and in Amber
+    #[arg(long)]
+    slopes: bool,
     /// Only count exits, with this `amber` on this platform and this guest program, compiled elsewhere; the status is not
     /// 0 if an operation has more than it may
     #[arg(long, num_args = 3, value_names = ["AMBER", "PLATFORM", "MICRO"])]
@@ -67,6 +72,9 @@ fn measure(args: &Args) -> Result<()> {
     }
     ensure!(args.rounds > 0 && args.milliseconds > 0, "--rounds and --milliseconds must be above zero");
     let workspace = Workspace::prepare()?;
+    if args.slopes {
+        return slopes::measure(&workspace, &args.without);
+    }
     let mut contenders = Vec::new();
     for contender in contender::all(&workspace)? {
         if args.without.iter().any(|name| name == contender.name()) {

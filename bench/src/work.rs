@@ -15,22 +15,28 @@ pub struct Workspace {
 }
 
 impl Workspace {
-    /// Compiles the guest program, grows the tree to search and writes the project to build.
+    /// Compiles the guest programs, grows the tree to search and writes the project to build.
     pub fn prepare() -> Result<Workspace> {
         // Not in /tmp, which some contenders cover with one of their own.
         let directory =
             TempDir::with_prefix_in("amber-bench-", "/var/tmp").context("making a directory in /var/tmp")?;
         let workspace = Workspace { directory };
-        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("guest/micro.c");
-        let compiler = Command::new("cc")
-            .args(["-O2", "-static", "-pthread", "-o"])
-            .args([&workspace.path("micro"), &source])
-            .output()
-            .context("cc: a C compiler is needed (Debian: apt-get install build-essential)")?;
-        ensure!(compiler.status.success(), "compiling micro.c: {}", String::from_utf8_lossy(&compiler.stderr));
+        workspace.compile("micro")?;
+        workspace.compile("slopes")?;
         grow_tree(&workspace.directory("tree")?).context("growing a tree")?;
         write_project(&workspace.directory("project")?).context("writing a project")?;
         Ok(workspace)
+    }
+
+    fn compile(&self, name: &str) -> Result<()> {
+        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("guest").join(name).with_extension("c");
+        let compiler = Command::new("cc")
+            .args(["-O2", "-static", "-pthread", "-o"])
+            .args([&self.path(name), &source])
+            .output()
+            .context("cc: a C compiler is needed (Debian: apt-get install build-essential)")?;
+        ensure!(compiler.status.success(), "compiling {name}.c: {}", String::from_utf8_lossy(&compiler.stderr));
+        Ok(())
     }
 
     fn path(&self, name: &str) -> PathBuf {
@@ -44,9 +50,14 @@ impl Workspace {
         Ok(path)
     }
 
-    /// The guest program.
+    /// The guest program of small operations.
     pub fn micro(&self) -> OsString {
         self.path("micro").into()
+    }
+
+    /// The guest program that makes many of a kind.
+    pub fn slopes(&self) -> OsString {
+        self.path("slopes").into()
     }
 
     /// A command that visits every file of a big tree and looks at each.

@@ -1,0 +1,552 @@
+/* Measures how what the kernel below costs grows with the number of things a program keeps. Prints one line: the name, a
+ * tab, nanoseconds for each of the things.
+ *
+ *   slopes NAME N   makes N things, uses each and takes it away again
+ *   slopes names    the names, one a line, each with the most things it can have
+ */
+#define _GNU_SOURCE
+#include <err.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <netinet/in.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
+#include <sys/file.h>
+#include <sys/inotify.h>
+#include <sys/ipc.h>
+#include <sys/mman.h>
+#include <sys/mount.h>
+#include <sys/msg.h>
+#include <sys/resource.h>
+#include <sys/sem.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/timerfd.h>
+#include <sys/un.h>
+#include <sys/wait.h>
+#include <sys/xattr.h>
+#include <time.h>
+#include <unistd.h>
+#include <poll.h>
+
+#define PAGE 4096
+
+static char name[256];
+static char buffer[1 << 16];
+
+static double now(void) {
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return t.tv_sec * 1e9 + t.tv_nsec;
+}
+
+static void check(int good, const char *what) {
+    if (!good)
+        err(1, "%s", what);
+}
+
+static const char *numbered(long i) {
+    snprintf(name, sizeof name, "%ld", i);
+    return name;
+}
+
+static void make_file(const char *path) {
+    int fd = open(path, O_CREAT | O_RDWR, 0600);
+    check(fd >= 0, "open");
+    close(fd);
+}
+
+/* Sends descriptors over a socket. */
+static void send_fds(int over, const int *fds, int count) {
+    char control[CMSG_SPACE(4 * sizeof(int))] = {0};
+    struct iovec iov = {"x", 1};
+    struct msghdr message = {
+        .msg_iov = &iov, .msg_iovlen = 1, .msg_control = control, .msg_controllen = CMSG_SPACE(count * sizeof(int))};
+    struct cmsghdr *header = CMSG_FIRSTHDR(&message);
+    header->cmsg_level = SOL_SOCKET;
+    header->cmsg_type = SCM_RIGHTS;
+    header->cmsg_len = CMSG_LEN(count * sizeof(int));
+    memcpy(CMSG_DATA(header), fds, count * sizeof(int));
+    check(sendmsg(over, &message, 0) == 1, "sendmsg");
+}
+
+/* Each socket pair lies in the queue of the next. */
+static void socket_chain(long n) {
+    int last[2], next[2];
+    check(socketpair(AF_UNIX, SOCK_STREAM, 0, last) == 0, "socketpair");
+    for (long i = 0; i < n; i++) {
+        check(socketpair(AF_UNIX, SOCK_STREAM, 0, next) == 0, "socketpair");
+        send_fds(next[0], last, 2);
+        close(last[0]);
+        close(last[1]);
+        memcpy(last, next, sizeof last);
+    }
+    close(last[0]);
+    close(last[1]);
+}
+
+/* Each socket lies in its own queue: nobody but the kernel can let go of it. */
+static void socket_cycles(long n) {
+    for (long i = 0; i < n; i++) {
+        int pair[2];
+        check(socketpair(AF_UNIX, SOCK_DGRAM, 0, pair) == 0, "socketpair");
+        send_fds(pair[0], &pair[1], 1);
+        close(pair[0]);
+        close(pair[1]);
+    }
+}
+
+static void socket_names(long n) {
+    struct sockaddr_un address = {.sun_family = AF_UNIX};
+    for (long i = 0; i < n; i++) {
+        int fd = socket(AF_UNIX, SOCK_DGRAM, 0);
+        check(fd >= 0 && bind(fd, (void *)&address, sizeof(sa_family_t)) == 0, "bind");
+    }
+    closefrom(3);
+}
+
+static void ports(long n, int type) {
+    struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr = {htonl(INADDR_LOOPBACK)}};
+    for (long i = 0; i < n; i++) {
+        int fd = socket(AF_INET, type, 0);
+        check(fd >= 0 && bind(fd, (void *)&address, sizeof address) == 0, "bind");
+    }
+    closefrom(3);
+}
+
+static void udp_ports(long n) {
+    ports(n, SOCK_DGRAM);
+}
+
+static void tcp_ports(long n) {
+    ports(n, SOCK_STREAM);
+}
+
+/* One file, watched by many epolls. */
+static void epolls(long n) {
+    int file = eventfd(0, 0);
+    struct epoll_event event = {EPOLLIN | EPOLLET, {0}};
+    for (long i = 0; i < n; i++) {
+        int epoll = epoll_create1(0);
+        check(epoll >= 0 && epoll_ctl(epoll, EPOLL_CTL_ADD, file, &event) == 0, "epoll_ctl");
+    }
+    uint64_t one = 1;
+    check(write(file, &one, 8) == 8, "write");
+    closefrom(file + 1);
+}
+
+/* One epoll that watches many files. */
+static void epoll_files(long n) {
+    int epoll = epoll_create1(0);
+    struct epoll_event event = {EPOLLIN, {0}};
+    uint64_t one = 1;
+    for (long i = 0; i < n; i++) {
+        int file = eventfd(0, 0);
+        check(file >= 0 && epoll_ctl(epoll, EPOLL_CTL_ADD, file, &event) == 0, "epoll_ctl");
+        check(write(file, &one, 8) == 8, "write");
+    }
+    for (long i = 0; i < n; i++)
+        check(epoll_wait(epoll, &event, 1, 0) == 1, "epoll_wait");
+    closefrom(epoll + 1);
+}
+
+static void poll_files(long n) {
+    struct pollfd *set = calloc(n, sizeof *set);
+    for (long i = 0; i < n; i++) {
+        set[i] = (struct pollfd){eventfd(0, 0), POLLIN, 0};
+        check(set[i].fd >= 0, "eventfd");
+    }
+    uint64_t one = 1;
+    check(write(set[n - 1].fd, &one, 8) == 8 && poll(set, n, -1) == 1, "poll");
+    closefrom(3);
+}
+
+static void descriptors(long n) {
+    for (long i = 0; i < n; i++)
+        check(dup(0) >= 0, "dup");
+    for (long i = 0; i < n; i++)
+        close(i + 3);
+}
+
+static void record_locks_of(long n, int command, int spread) {
+    int fd = open("file", O_CREAT | O_RDWR, 0600);
+    for (long i = 0; i < n; i++) {
+        if (spread)
+            fd = open("file", O_RDWR);
+        struct flock lock = {.l_type = F_WRLCK, .l_start = i * 2, .l_len = 1};
+        check(fcntl(fd, command, &lock) == 0, "fcntl");
+    }
+    for (long i = 0; !spread && i < n; i++) {
+        struct flock lock = {.l_type = F_UNLCK, .l_start = i * 2, .l_len = 1};
+        check(fcntl(fd, command, &lock) == 0, "fcntl");
+    }
+    closefrom(3);
+}
+
+static void record_locks(long n) {
+    record_locks_of(n, F_SETLK, 0);
+}
+
+static void description_locks(long n) {
+    record_locks_of(n, F_OFD_SETLK, 1);
+}
+
+static void whole_locks(long n) {
+    make_file("file");
+    for (long i = 0; i < n; i++) {
+        int fd = open("file", O_RDWR);
+        check(fd >= 0 && flock(fd, LOCK_SH) == 0, "flock");
+    }
+    closefrom(3);
+}
+
+static void alone_with_mounts(void) {
+    check(unshare(CLONE_NEWNS) == 0, "unshare");
+    check(mount("none", "/", NULL, MS_REC | MS_PRIVATE, NULL) == 0, "mount");
+    mkdir("mounts", 0700);
+    check(mount("none", "mounts", "tmpfs", 0, NULL) == 0 && chdir("mounts") == 0, "mount");
+}
+
+/* Many mounts beside each other, copied for a namespace, listed and taken away. */
+static void mounts(long n) {
+    alone_with_mounts();
+    mkdir("from", 0700);
+    for (long i = 0; i < n; i++) {
+        check(mkdir(numbered(i), 0700) == 0, "mkdir");
+        check(mount("from", name, NULL, MS_BIND, NULL) == 0, "mount");
+    }
+    check(unshare(CLONE_NEWNS) == 0, "unshare");
+    int fd = open("/proc/self/mountinfo", O_RDONLY);
+    while (read(fd, buffer, PAGE) > 0)
+        ;
+    for (long i = 0; i < n; i++)
+        check(umount2(numbered(i), 0) == 0, "umount");
+}
+
+/* Many mounts on each other. */
+static void mount_stack(long n) {
+    alone_with_mounts();
+    mkdir("from", 0700);
+    mkdir("to", 0700);
+    for (long i = 0; i < n; i++)
+        check(mount("from", "to", NULL, MS_BIND, NULL) == 0, "mount");
+    check(unshare(CLONE_NEWNS) == 0, "unshare");
+    check(umount2("/", MNT_DETACH) == 0 || errno == EINVAL || errno == EBUSY, "umount");
+}
+
+/* Many mounts that tell each other. */
+static void mount_peers(long n) {
+    alone_with_mounts();
+    check(mount("none", ".", "tmpfs", 0, NULL) == 0 && chdir("../mounts") == 0, "mount");
+    mkdir("to", 0700);
+    check(mount("none", ".", NULL, MS_PRIVATE, NULL) == 0, "mount");
+    mkdir("one", 0700);
+    check(mount("none", "one", "tmpfs", 0, NULL) == 0, "mount");
+    check(mount("none", "one", NULL, MS_SHARED, NULL) == 0, "mount");
+    mkdir("one/below", 0700);
+    for (long i = 0; i < n; i++) {
+        check(mkdir(numbered(i), 0700) == 0, "mkdir");
+        check(mount("one", name, NULL, MS_BIND, NULL) == 0, "mount");
+    }
+    check(mount("to", "one/below", NULL, MS_BIND, NULL) == 0, "mount");
+    check(umount2("one/below", 0) == 0, "umount");
+}
+
+static void list_slowly(const char *path) {
+    int fd = open(path, O_RDONLY | O_DIRECTORY);
+    check(fd >= 0, "open");
+    while (syscall(SYS_getdents64, fd, buffer, 100) > 0)
+        ;
+    close(fd);
+}
+
+static void names(long n) {
+    for (long i = 0; i < n; i++)
+        make_file(numbered(i));
+    list_slowly(".");
+    for (long i = 0; i < n; i++)
+        check(unlink(numbered(i)) == 0, "unlink");
+}
+
+static void host_names(long n) {
+    char place[] = "/var/tmp/slopes.XXXXXX";
+    check(mkdtemp(place) && chdir(place) == 0, "mkdtemp");
+    names(n);
+    check(rmdir(place) == 0, "rmdir");
+}
+
+static void absent_names(long n) {
+    for (long i = 0; i < n; i++)
+        check(access(numbered(i), F_OK) < 0, "access");
+}
+
+static void deep_directories(long n) {
+    for (long i = 0; i < n; i++)
+        check(mkdir("d", 0700) == 0 && chdir("d") == 0, "mkdir");
+    for (long i = 0; i < n; i++)
+        check(chdir("..") == 0 && rmdir("d") == 0, "rmdir");
+}
+
+static void hard_links(long n) {
+    make_file("file");
+    for (long i = 0; i < n; i++)
+        check(link("file", numbered(i)) == 0, "link");
+    for (long i = 0; i < n; i++)
+        check(unlink(numbered(i)) == 0, "unlink");
+}
+
+static void attributes(long n) {
+    make_file("file");
+    for (long i = 0; i < n; i++) {
+        snprintf(name, sizeof name, "user.%ld", i);
+        check(setxattr("file", name, "x", 1, 0) == 0, "setxattr");
+    }
+}
+
+static void timers(long n) {
+    timer_t *all = calloc(n, sizeof *all);
+    struct sigevent event = {.sigev_notify = SIGEV_NONE};
+    struct itimerspec far = {.it_value = {100000, 0}};
+    for (long i = 0; i < n; i++) {
+        int id;
+        check(syscall(SYS_timer_create, CLOCK_MONOTONIC, &event, &id) == 0, "timer_create");
+        all[i] = (timer_t)(long)id;
+        far.it_value.tv_sec++;
+        check(syscall(SYS_timer_settime, id, 0, &far, NULL) == 0, "timer_settime");
+    }
+    for (long i = 0; i < n; i++)
+        check(syscall(SYS_timer_delete, (int)(long)all[i]) == 0, "timer_delete");
+}
+
+static void timer_files(long n) {
+    struct itimerspec far = {.it_value = {100000, 0}};
+    for (long i = 0; i < n; i++) {
+        int fd = timerfd_create(CLOCK_MONOTONIC, 0);
+        far.it_value.tv_sec++;
+        check(fd >= 0 && timerfd_settime(fd, 0, &far, NULL) == 0, "timerfd");
+    }
+    closefrom(3);
+}
+
+static void queued_signals(long n) {
+    sigset_t all;
+    sigfillset(&all);
+    sigprocmask(SIG_BLOCK, &all, NULL);
+    union sigval value = {0};
+    for (long i = 0; i < n; i++)
+        check(sigqueue(getpid(), SIGRTMIN + i % 8, value) == 0, "sigqueue");
+    for (long i = 0; i < n; i++)
+        check(sigtimedwait(&all, NULL, &(struct timespec){0, 0}) > 0, "sigtimedwait");
+}
+
+static void watches(long n) {
+    int fd = inotify_init1(IN_NONBLOCK);
+    for (long i = 0; i < n; i++) {
+        make_file(numbered(i));
+        check(inotify_add_watch(fd, name, IN_OPEN) >= 0, "inotify_add_watch");
+    }
+    for (long i = 0; i < n; i++) {
+        close(open(numbered(i), O_RDONLY));
+        check(read(fd, buffer, sizeof buffer) > 0, "read");
+    }
+    for (long i = 0; i < n; i++)
+        check(unlink(numbered(i)) == 0, "unlink");
+}
+
+/* One file, watched by many instances. */
+static void watchers(long n) {
+    make_file("file");
+    for (long i = 0; i < n; i++) {
+        int fd = inotify_init1(IN_NONBLOCK);
+        check(fd >= 0 && inotify_add_watch(fd, "file", IN_ATTRIB) >= 0, "inotify");
+    }
+    closefrom(3);
+}
+
+static void areas(long n) {
+    char *memory = mmap(NULL, n * 2 * PAGE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    check(memory != MAP_FAILED, "mmap");
+    for (long i = 0; i < n; i++)
+        check(mprotect(memory + i * 2 * PAGE, PAGE, PROT_READ | PROT_WRITE) == 0, "mprotect");
+    for (long i = 0; i < n; i++)
+        memory[i * 2 * PAGE] = 1;
+    int fd = open("/proc/self/maps", O_RDONLY);
+    while (read(fd, buffer, PAGE) > 0)
+        ;
+    fd = open("/proc/self/smaps", O_RDONLY);
+    while (read(fd, buffer, PAGE) > 0)
+        ;
+    for (long i = 0; i < n; i++)
+        check(munmap(memory + i * 2 * PAGE, PAGE) == 0, "munmap");
+}
+
+static void locked_areas(long n) {
+    char *memory = mmap(NULL, n * 2 * PAGE, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    check(memory != MAP_FAILED, "mmap");
+    for (long i = 0; i < n; i++)
+        check(mlock2(memory + i * 2 * PAGE, PAGE, MLOCK_ONFAULT) == 0, "mlock2");
+    for (long i = 0; i < n; i++)
+        check(munlock(memory + i * 2 * PAGE, PAGE) == 0, "munlock");
+}
+
+/* Pages of a file, every second of them a hole. */
+static void page_runs(long n) {
+    int fd = memfd_create("file", 0);
+    for (long i = 0; i < n; i++)
+        check(pwrite(fd, "x", 1, i * 2 * PAGE) == 1, "pwrite");
+    char *memory = mmap(NULL, n * 2 * PAGE, PROT_READ, MAP_SHARED, fd, 0);
+    volatile char sum = 0;
+    for (long i = 0; i < n; i++)
+        sum += memory[i * 2 * PAGE];
+    for (long i = 0; i < n; i++)
+        check(lseek(fd, i * 2 * PAGE, SEEK_DATA) >= 0, "lseek");
+    for (long i = 0; i < n; i++)
+        check(fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, i * 2 * PAGE, PAGE) == 0, "fallocate");
+}
+
+static void children(long n) {
+    setpgid(0, 0);
+    for (long i = 0; i < n; i++) {
+        pid_t child = fork();
+        check(child >= 0, "fork");
+        if (child == 0) {
+            pause();
+            _exit(0);
+        }
+    }
+    list_slowly("/proc");
+    signal(SIGTERM, SIG_IGN);
+    check(kill(0, SIGTERM) == 0, "kill");
+    for (long i = 0; i < n; i++)
+        check(waitpid(-1, NULL, 0) > 0, "waitpid");
+}
+
+static void zombies(long n) {
+    pid_t *all = calloc(n, sizeof *all);
+    for (long i = 0; i < n; i++) {
+        all[i] = fork();
+        check(all[i] >= 0, "fork");
+        if (all[i] == 0)
+            _exit(0);
+    }
+    for (long i = n; i-- > 0;)
+        check(waitpid(all[i], NULL, 0) == all[i], "waitpid");
+}
+
+static void messages(long n) {
+    int queue = msgget(IPC_PRIVATE, 0600);
+    struct msqid_ds data;
+    check(queue >= 0 && msgctl(queue, IPC_STAT, &data) == 0, "msgget");
+    data.msg_qbytes = n + 1;
+    check(msgctl(queue, IPC_SET, &data) == 0, "msgctl");
+    struct {
+        long type;
+        char text[8];
+    } message = {1, ""};
+    for (long i = 0; i < n; i++)
+        check(msgsnd(queue, &message, 1, IPC_NOWAIT) == 0, "msgsnd");
+    for (long i = 0; i < n; i++)
+        check(msgrcv(queue, &message, 1, 1, IPC_NOWAIT) == 1, "msgrcv");
+    msgctl(queue, IPC_RMID, NULL);
+}
+
+/* One set of semaphores, and what is to be undone of each. */
+static void semaphores(long n) {
+    int set = semget(IPC_PRIVATE, n < 32000 ? n : 32000, 0600);
+    check(set >= 0, "semget");
+    for (long i = 0; i < n; i++) {
+        struct sembuf change = {i % 32000, 1, SEM_UNDO};
+        check(semop(set, &change, 1) == 0, "semop");
+    }
+    semctl(set, 0, IPC_RMID);
+}
+
+static void sets(long n) {
+    for (long i = 0; i < n; i++)
+        check((((int *)buffer)[i] = semget(IPC_PRIVATE, 1, 0600)) >= 0, "semget");
+    for (long i = 0; i < n; i++)
+        check(semctl(((int *)buffer)[i], 0, IPC_RMID) == 0, "semctl");
+}
+
+static const struct kind {
+    const char *name;
+    void (*work)(long);
+    long most;
+} kinds[] = {
+    {"sockets in a chain of queues", socket_chain, 100000},
+    {"sockets in their own queues", socket_cycles, 100000},
+    {"automatic names of sockets", socket_names, 100000},
+    {"UDP ports", udp_ports, 10000},
+    {"TCP ports", tcp_ports, 10000},
+    {"epolls on one file", epolls, 100000},
+    {"files in one epoll", epoll_files, 100000},
+    {"files in one poll", poll_files, 100000},
+    {"descriptors", descriptors, 100000},
+    {"record locks", record_locks, 100000},
+    {"locks of descriptions", description_locks, 100000},
+    {"locks of a whole file", whole_locks, 100000},
+    {"mounts", mounts, 10000},
+    {"mounts on each other", mount_stack, 10000},
+    {"mounts in a peer group", mount_peers, 10000},
+    {"files in a directory", names, 100000},
+    {"files in a host directory", host_names, 100000},
+    {"names that do not exist", absent_names, 100000},
+    {"directories in each other", deep_directories, 100000},
+    {"links of one file", hard_links, 100000},
+    {"attributes of one file", attributes, 1000},
+    {"timers", timers, 100000},
+    {"timer descriptors", timer_files, 100000},
+    {"queued signals", queued_signals, 10000},
+    {"inotify watches", watches, 100000},
+    {"watchers of one file", watchers, 100},
+    {"memory areas", areas, 30000},
+    {"locked areas", locked_areas, 30000},
+    {"pages between holes", page_runs, 100000},
+    {"child processes", children, 1000},
+    {"zombies", zombies, 1000},
+    {"messages in a queue", messages, 10000},
+    {"semaphores to undo", semaphores, 32000},
+    {"sets of semaphores", sets, 10000},
+};
+
+int main(int count, char **words) {
+    if (count == 2 && !strcmp(words[1], "names")) {
+        for (size_t at = 0; at < sizeof kinds / sizeof *kinds; at++)
+            printf("%s\t%ld\n", kinds[at].name, kinds[at].most);
+        return 0;
+    }
+    if (count != 3)
+        errx(2, "usage: slopes NAME N | slopes names");
+    struct rlimit most = {1 << 20, 1 << 20};
+    setrlimit(RLIMIT_NOFILE, &most);
+    char place[] = "/dev/shm/slopes.XXXXXX";
+    check(mkdtemp(place) && chdir(place) == 0, "mkdtemp");
+    long n = atol(words[2]);
+    for (size_t at = 0; at < sizeof kinds / sizeof *kinds; at++) {
+        if (strcmp(kinds[at].name, words[1]))
+            continue;
+        /* What it leaves behind, such as mounts, goes with the process. */
+        pid_t child = fork();
+        check(child >= 0, "fork");
+        if (child == 0) {
+            double start = now();
+            kinds[at].work(n);
+            printf("%s\t%.0f\n", words[1], (now() - start) / n);
+            fflush(stdout);
+            _exit(0);
+        }
+        int status;
+        while (waitpid(child, &status, 0) != child)
+            ;
+        check(chdir("/") == 0, "chdir");
+        snprintf(buffer, sizeof buffer, "rm -rf %s", place);
+        return system(buffer) != 0 || status != 0;
+    }
+    errx(2, "%s: no such kind", words[1]);
+}
