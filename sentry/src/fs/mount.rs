@@ -399,6 +399,10 @@ impl Drop for Mount {
     /// A guest decides how many mounts lie on each other, so those above go one by one, not within each other.
     fn drop(&mut self) {
         propagation::left(self.unique_id, *self.propagation.get_mut(), Propagation::default());
+        if let Some((_, dentry)) = self.place.get_mut().take() {
+            // It goes with its namespace: nothing lies there any more.
+            dentry.note_unmount();
+        }
         let mut above: Vec<_> = self.children.get_mut().drain().map(|(_, mount)| mount).collect();
         while let Some(mount) = above.pop() {
             if let Some(mut mount) = Arc::into_inner(mount) {
