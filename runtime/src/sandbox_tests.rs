@@ -110,6 +110,20 @@ fn a_missing_program_fails_before_the_start() {
 }
 
 #[test]
+fn nothing_outlives_a_sandbox() {
+    let memory = GuestMemory::new(1 << 30).unwrap();
+    let platform = Arc::new(PtracePlatform::new(memory.clone()).unwrap());
+    let (output, descriptors) = Output::new();
+    let config = SandboxConfig { descriptors, ..config(process("echo content > /tmp/file; cat /tmp/file & wait")) };
+    let sandbox = Sandbox::boot(platform, memory.clone(), config).unwrap();
+    sandbox.start().unwrap();
+    assert_eq!(sandbox.wait(), ExitStatus::Exited(0));
+    assert_eq!(output.text(), "content\n");
+    drop(sandbox);
+    eventually("frames of a sandbox outlive it", || memory.allocated() == 0 && Arc::strong_count(&memory) == 1);
+}
+
+#[test]
 fn nothing_runs_before_the_start() {
     let (output, descriptors) = Output::new();
     let sandbox = boot(SandboxConfig { descriptors, ..config(process("echo ran; exit 3")) }).unwrap();
