@@ -281,7 +281,7 @@ fn a_killed_caller_has_no_more_populated() {
 #[test]
 fn what_was_set_aside_and_then_used_stays() {
     let w = world();
-    let cache = PageCache::in_memory(w.memory.clone(), 16 << 20, None);
+    let cache = PageCache::in_memory(w.memory.clone(), 16 << 20);
     let (mut made, mut at) = (Vec::new(), 0);
     while at < 16 << 20 {
         at = cache.reserve_some(at..16 << 20, &mut made).unwrap();
