@@ -15,9 +15,11 @@ use amber_abi::open::{OpenFlags, RenameFlags};
 use amber_abi::stat::StatFs;
 use amber_abi::time::Timespec;
 use nix::fcntl::{AtFlags, FallocateFlags, OFlag};
-use nix::sys::stat::{FchmodatFlags, FileStat, Mode, SFlag, UtimensatFlags};
+use nix::sys::stat::{FchmodatFlags, FileStat, Mode, SFlag};
 use nix::unistd::{Gid, LinkatFlags, Uid, UnlinkatFlags, Whence};
-use rustix::fs::{FileType, RawDir};
+use rustix::fs::{
+    FileType, RawDir, Statx, StatxFlags, StatxTimestamp, Timestamps, UTIME_NOW, UTIME_OMIT, makedev, statx, utimensat,
+};
 
 use crate::trees::path_of;
 use crate::users;
@@ -32,6 +34,9 @@ pub(crate) fn errno(error: nix::errno::Errno) -> Errno {
 fn of_rustix(error: rustix::io::Errno) -> Errno {
     Errno::from_raw(error.raw_os_error())
 }
+
+/// What [`Found`] has.
+const TOLD: StatxFlags = StatxFlags::BASIC_STATS.union(StatxFlags::MNT_ID);
 
 /// The errno of a failed standard library call.
 pub(crate) fn io_errno(error: io::Error) -> Errno {
@@ -77,6 +82,38 @@ impl From<FileStat> for HostStat {
     }
 }
 
+/// What the host tells of a file, and of the mount it was found by.
+#[derive(Clone, Copy, Debug)]
+pub struct Found {
+    /// As of stat(2).
+    pub stat: HostStat,
+    /// The number of the mount, the same for all files of one; none on hosts that do not tell.
+    pub mount: Option<u64>,
+}
+
+impl From<Statx> for Found {
+    fn from(told: Statx) -> Self {
+        let time = |at: StatxTimestamp| Timespec { tv_sec: at.tv_sec, tv_nsec: at.tv_nsec.into() };
+        let stat = HostStat {
+            device: makedev(told.stx_dev_major, told.stx_dev_minor),
+            number: told.stx_ino,
+            mode: told.stx_mode.into(),
+            links: told.stx_nlink.into(),
+            uid: users::owner(told.stx_uid),
+            gid: users::owner(told.stx_gid),
+            special: makedev(told.stx_rdev_major, told.stx_rdev_minor),
+            size: told.stx_size,
+            block_size: told.stx_blksize,
+            blocks: told.stx_blocks,
+            accessed: time(told.stx_atime),
+            modified: time(told.stx_mtime),
+            changed: time(told.stx_ctime),
+        };
+        let has_mount = StatxFlags::from_bits_retain(told.stx_mask).contains(StatxFlags::MNT_ID);
+        Found { stat, mount: has_mount.then_some(told.stx_mnt_id) }
+    }
+}
+
 /// An entry of a host directory.
 #[derive(Clone, Debug)]
 pub struct HostEntry {
@@ -100,12 +137,13 @@ pub enum HostTime {
 }
 
 impl HostTime {
-    fn spec(self) -> nix::sys::time::TimeSpec {
-        match self {
-            HostTime::Keep => nix::sys::time::TimeSpec::UTIME_OMIT,
-            HostTime::Now => nix::sys::time::TimeSpec::UTIME_NOW,
-            HostTime::At(t) => nix::sys::time::TimeSpec::new(t.tv_sec, t.tv_nsec),
-        }
+    fn spec(self) -> rustix::fs::Timespec {
+        let (tv_sec, tv_nsec) = match self {
+            HostTime::Keep => (0, UTIME_OMIT),
+            HostTime::Now => (0, UTIME_NOW),
+            HostTime::At(t) => (t.tv_sec, t.tv_nsec),
+        };
+        rustix::fs::Timespec { tv_sec, tv_nsec }
     }
 }
 
@@ -162,6 +200,17 @@ pub fn stat(file: BorrowedFd<'_>) -> Result<HostStat> {
 pub fn stat_at(directory: BorrowedFd<'_>, name: &[u8]) -> Result<HostStat> {
     let name = component(name)?;
     nix::sys::stat::fstatat(directory, name, AtFlags::AT_SYMLINK_NOFOLLOW).map(HostStat::from).map_err(errno)
+}
+
+/// As [`stat`], with the mount that the open file is on.
+pub fn look(file: BorrowedFd<'_>) -> Result<Found> {
+    statx(file, "", rustix::fs::AtFlags::EMPTY_PATH, TOLD).map(Found::from).map_err(of_rustix)
+}
+
+/// As [`stat_at`], with the mount that the entry is on. Mounts nothing.
+pub fn look_at(directory: BorrowedFd<'_>, name: &[u8]) -> Result<Found> {
+    let flags = rustix::fs::AtFlags::SYMLINK_NOFOLLOW | rustix::fs::AtFlags::NO_AUTOMOUNT;
+    statx(directory, component(name)?, flags, TOLD).map(Found::from).map_err(of_rustix)
 }
 
 /// All entries of a directory but `.` and `..`, as the host orders them.
@@ -268,20 +317,10 @@ pub fn rename_at(
     rustix::fs::renameat_with(from, component(name)?, to, component(new_name)?, flags).map_err(of_rustix)
 }
 
-/// Changes owner and group of an entry; none stays.
-pub fn set_owner_at(directory: BorrowedFd<'_>, name: &[u8], uid: Option<u32>, gid: Option<u32>) -> Result<()> {
-    let (uid, gid) = (uid.map(Uid::from_raw), gid.map(Gid::from_raw));
-    nix::unistd::fchownat(directory, component(name)?, uid, gid, AtFlags::AT_SYMLINK_NOFOLLOW).map_err(errno)
-}
-
-/// Changes owner and group of an open file; none stays.
+/// Changes owner and group of an open file, also one opened with `O_PATH`; none stays.
 pub fn set_owner(file: BorrowedFd<'_>, uid: Option<u32>, gid: Option<u32>) -> Result<()> {
-    nix::unistd::fchown(file, uid.map(Uid::from_raw), gid.map(Gid::from_raw)).map_err(errno)
-}
-
-/// Changes the permissions of an open file (not one opened with `O_PATH`).
-pub fn set_permissions(file: BorrowedFd<'_>, permissions: u16) -> Result<()> {
-    nix::sys::stat::fchmod(file, Mode::from_bits_truncate(permissions.into())).map_err(errno)
+    let (uid, gid) = (uid.map(Uid::from_raw), gid.map(Gid::from_raw));
+    nix::unistd::fchownat(file, "", uid, gid, AtFlags::AT_EMPTY_PATH).map_err(errno)
 }
 
 /// Changes the permissions of a file opened with `O_PATH`, on hosts before Linux 6.6, which have no call for that.
@@ -291,16 +330,10 @@ pub fn set_permissions_of_path(file: BorrowedFd<'_>, permissions: u16) -> Result
     nix::sys::stat::fchmodat(descriptors, path.as_str(), mode, FchmodatFlags::FollowSymlink).map_err(errno)
 }
 
-/// Sets the time stamps of an entry.
-pub fn set_times_at(directory: BorrowedFd<'_>, name: &[u8], accessed: HostTime, modified: HostTime) -> Result<()> {
-    let (accessed, modified) = (accessed.spec(), modified.spec());
-    nix::sys::stat::utimensat(directory, component(name)?, &accessed, &modified, UtimensatFlags::NoFollowSymlink)
-        .map_err(errno)
-}
-
-/// Sets the time stamps of an open file.
+/// Sets the time stamps of an open file, also of one opened with `O_PATH`.
 pub fn set_times(file: BorrowedFd<'_>, accessed: HostTime, modified: HostTime) -> Result<()> {
-    nix::sys::stat::futimens(file, &accessed.spec(), &modified.spec()).map_err(errno)
+    let times = Timestamps { last_access: accessed.spec(), last_modification: modified.spec() };
+    utimensat(file, "", &times, rustix::fs::AtFlags::EMPTY_PATH).map_err(of_rustix)
 }
 
 /// Cuts or extends an open file.

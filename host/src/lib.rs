@@ -3,6 +3,7 @@
 pub mod calls;
 pub mod channel;
 pub mod clock;
+pub mod file_systems;
 pub mod fs;
 pub mod memory_io;
 pub mod mounts;

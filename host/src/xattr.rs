@@ -56,22 +56,15 @@ pub fn remove(file: BorrowedFd<'_>, name: &[u8]) -> Result<()> {
     length(done as isize).map(drop)
 }
 
-/// Changes the permissions of an entry of a directory, never of what a symbolic link leads to.
+/// Changes the permissions of an open file, also of one opened with `O_PATH`, but never of a symbolic link.
 ///
 /// # Errors
-/// `ENOSYS` on hosts before Linux 6.6: open the file and change it by descriptor.
-pub fn set_permissions_at(directory: BorrowedFd<'_>, name: &[u8], permissions: u16) -> Result<()> {
-    let name = c_string(name)?;
+/// `ENOSYS` on hosts before Linux 6.6.
+pub fn set_permissions(file: BorrowedFd<'_>, permissions: u16) -> Result<()> {
     let mode = libc::c_uint::from(permissions);
-    // SAFETY: the name ends with a zero byte; the call takes no other memory.
+    // SAFETY: the path is an empty string; the call takes no other memory.
     let done = unsafe {
-        libc::syscall(
-            libc::SYS_fchmodat2,
-            directory.as_raw_fd(),
-            name.as_ptr(),
-            mode,
-            libc::AT_SYMLINK_NOFOLLOW as libc::c_uint,
-        )
+        libc::syscall(libc::SYS_fchmodat2, file.as_raw_fd(), c"".as_ptr(), mode, libc::AT_EMPTY_PATH as libc::c_uint)
     };
     length(done as isize).map(drop)
 }

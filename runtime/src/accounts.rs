@@ -1,12 +1,15 @@
 //! Users and groups by name, as the guest's own `/etc/passwd` and `/etc/group` give them.
 
 use std::fs::File;
-use std::io::{self, BufRead, BufReader};
+use std::io::{self, BufRead, BufReader, Read};
 use std::os::fd::AsFd;
 use std::path::Path;
 
+use amber_abi::stat::FileType;
+use amber_host::file_systems::{Standing, standing};
+use amber_host::fs::{look, open_root, stat};
 use amber_sentry::boot::UserSpec;
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, OpenHow, ResolveFlag, openat2};
 
@@ -74,23 +77,42 @@ pub fn name_of(root: &Path, uid: u32) -> Option<String> {
     known.into_iter().find(|entry| entry.uid == uid).map(|entry| entry.name)
 }
 
-/// Reads the well-formed lines of a file below `root`; a file that does not exist has none. Links are followed as the
-/// guest would follow them, never out of `root`.
-fn read<T>(root: &Path, name: &str, parse: fn(&str) -> Option<T>) -> Result<Vec<T>> {
-    let open = || -> io::Result<Option<File>> {
-        let directory = File::open(root)?;
+/// The largest file that is read: some thousand times what is usual.
+const LARGEST: u64 = 16 << 20;
+
+/// Opens a regular file below `root`; none if there is none. Links are followed as the guest would follow them, never out
+/// of `root`. The tree is the guest's, who may have put anything there: a device, a fifo, a mount of `/proc`.
+fn open(root: &Path, name: &str) -> Result<Option<File>> {
+    let root = open_root(root)?;
+    let find = |flags: OFlag| {
         let how = OpenHow::new()
-            .flags(OFlag::O_RDONLY | OFlag::O_CLOEXEC | OFlag::O_NONBLOCK)
+            .flags(flags | OFlag::O_CLOEXEC)
             .resolve(ResolveFlag::RESOLVE_IN_ROOT | ResolveFlag::RESOLVE_NO_MAGICLINKS);
-        match openat2(directory.as_fd(), name, how) {
-            Ok(fd) => Ok(Some(File::from(fd))),
-            Err(Errno::ENOENT | Errno::ENOTDIR) => Ok(None),
-            Err(errno) => Err(errno.into()),
-        }
+        openat2(root.as_fd(), name, how)
     };
+    // To open a device for reading is to do something with it, so it is looked at before.
+    let place = match find(OFlag::O_PATH) {
+        Err(Errno::ENOENT | Errno::ENOTDIR) => return Ok(None),
+        place => place?,
+    };
+    let found = look(place.as_fd())?;
+    let is_of_tree = found.mount.is_some() && found.mount == look(root.as_fd())?.mount;
+    ensure!(FileType::from_mode(found.stat.mode) == Some(FileType::Regular), "is not a regular file");
+    ensure!(is_of_tree || standing(place.as_fd())? == Standing::Ordinary, "is not a file of the tree");
+    let file = find(OFlag::O_RDONLY | OFlag::O_NONBLOCK | OFlag::O_NOCTTY)?;
+    let opened = stat(file.as_fd())?;
+    let same = (opened.device, opened.number) == (found.stat.device, found.stat.number);
+    ensure!(same, "changed while it was opened");
+    ensure!(opened.size <= LARGEST, "is larger than {} MiB", LARGEST >> 20);
+    Ok(Some(file.into()))
+}
+
+/// Reads the well-formed lines of a file below `root`; a file that does not exist has none.
+fn read<T>(root: &Path, name: &str, parse: fn(&str) -> Option<T>) -> Result<Vec<T>> {
     let shown = || root.join(name).display().to_string();
-    let Some(file) = open().with_context(shown)? else { return Ok(Vec::new()) };
-    let lines = BufReader::new(file).split(b'\n').collect::<io::Result<Vec<_>>>().with_context(shown)?;
+    let Some(file) = open(root, name).with_context(shown)? else { return Ok(Vec::new()) };
+    // It may grow meanwhile.
+    let lines = BufReader::new(file.take(LARGEST)).split(b'\n').collect::<io::Result<Vec<_>>>().with_context(shown)?;
     Ok(lines.iter().filter_map(|line| parse(str::from_utf8(line).ok()?)).collect())
 }
 
@@ -149,6 +171,25 @@ mod tests {
             let error = resolve(root.path(), text).unwrap_err().to_string();
             assert!(error.contains(name) && error.contains("guest's /etc/"), "{error}");
         }
+    }
+
+    #[test]
+    fn only_regular_files_of_some_size_are_read() {
+        let root = tree();
+        let path = root.path().join("etc/group");
+        let refused = |reason: &str| {
+            let error = format!("{:#}", resolve(root.path(), "ann").unwrap_err());
+            assert!(error.contains("etc/group") && error.contains(reason), "{error}");
+        };
+        fs::remove_file(&path).unwrap();
+        nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRWXU).unwrap();
+        refused("not a regular file");
+        fs::remove_file(&path).unwrap();
+        fs::create_dir(&path).unwrap();
+        refused("not a regular file");
+        fs::remove_dir(&path).unwrap();
+        File::create(&path).unwrap().set_len(1 << 40).unwrap();
+        refused("larger than 16 MiB");
     }
 
     #[test]

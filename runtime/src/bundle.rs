@@ -209,7 +209,9 @@ fn mount(entry: &Mount, directory: &Path) -> Result<Option<MountSpec>> {
             refuse("bind mounts")?;
             let source = entry.source().as_ref().context("`source` is missing")?;
             let source = directory.join(source);
-            MountSource::Host(source.canonicalize().with_context(|| format!("`source` {}", source.display()))?)
+            let named = || format!("`source` {}", source.display());
+            let path = source.canonicalize().with_context(named)?;
+            mounts::bind(&target, path).with_context(named)?
         }
         // What OCI calls a tmpfs on /dev is one the runtime fills with the standard devices.
         "tmpfs" if target == "/dev" => MountSource::Dev,

@@ -1,11 +1,17 @@
 //! Mounts as users write them: volumes, options, and the set every guest gets.
 
 use std::ffi::OsStr;
+use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStrExt;
-use std::path::{Component, Path};
+use std::path::{Component, Path, PathBuf};
 
+use amber_host::file_systems::{PROC_ROOT, is_system, kernel_name};
+use amber_host::fs::{look, open_root, statfs};
 use amber_sentry::boot::{MountSource, MountSpec};
 use anyhow::{Context, Result, bail, ensure};
+
+/// The options of `/dev/pts` that container runtimes use.
+const TERMINALS: &str = "gid=5,mode=620,ptmxmode=666";
 
 /// A mount without any restriction.
 pub fn plain(target: &str, source: MountSource) -> MountSpec {
@@ -24,7 +30,7 @@ pub fn standard() -> Vec<MountSpec> {
     vec![
         mount("/proc", MountSource::Proc, "nosuid,nodev,noexec"),
         mount("/dev", MountSource::Dev, "nosuid"),
-        mount("/dev/pts", MountSource::DevPts("gid=5,mode=620,ptmxmode=666".into()), "nosuid,noexec"),
+        mount("/dev/pts", MountSource::DevPts(TERMINALS.into()), "nosuid,noexec"),
         mount("/dev/shm", MountSource::Tmpfs("mode=1777".into()), "nosuid,nodev"),
         mount("/dev/mqueue", MountSource::Mqueue, "nosuid,nodev,noexec"),
         mount("/sys", MountSource::Sys, "nosuid,nodev,noexec,ro"),
@@ -44,13 +50,48 @@ pub fn volume(text: &OsStr) -> Result<MountSpec> {
     ensure!(destination.is_absolute(), "--volume {shown}: the place in the guest must be an absolute path");
     ensure!(!source.as_os_str().is_empty(), "--volume {shown}: the host path is missing");
     let source = source.canonicalize().with_context(|| format!("--volume {shown}: host path {}", source.display()))?;
-    let mut spec = plain(&normal(destination)?, MountSource::Host(source));
+    let target = normal(destination)?;
+    let source = bind(&target, source).with_context(|| format!("--volume {shown}"))?;
+    let mut spec = plain(&target, source);
     for option in options.unwrap_or_default().split(|&byte| byte == b',').filter(|option| !option.is_empty()) {
         let option = String::from_utf8_lossy(option);
         let known = matches!(&*option, "ro" | "rw" | "nosuid" | "nodev" | "noexec") && set_flag(&mut spec, &option);
         ensure!(known, "--volume {shown}: unknown option `{option}`; there are ro, rw, nosuid, nodev and noexec");
     }
     Ok(spec)
+}
+
+/// What is mounted at `target` for a bind of a path of the host. A file system that the kernel makes up, bound to where it
+/// usually is, tells of the processes, devices and queues of whoever lives there: that is the sandbox's own.
+///
+/// # Errors
+/// The path cannot be looked at.
+pub fn bind(target: &str, source: PathBuf) -> Result<MountSource> {
+    let file = open_root(&source)?;
+    let (number, magic) = (look(file.as_fd())?.stat.number, statfs(file.as_fd())?.f_type);
+    let kind = kernel_name(magic);
+    let own = match (kind, target) {
+        (Some("proc"), "/proc") => MountSource::Proc,
+        (Some("sysfs"), "/sys") => MountSource::Sys,
+        (Some("cgroup" | "cgroup2"), "/sys/fs/cgroup") => MountSource::Cgroup,
+        // Version 1 has a tmpfs there, with a directory for each hierarchy.
+        (None, "/sys/fs/cgroup") if source.as_os_str() == target => MountSource::Cgroup,
+        (Some("mqueue"), "/dev/mqueue") => MountSource::Mqueue,
+        (Some("devpts"), "/dev/pts") => MountSource::DevPts(TERMINALS.into()),
+        _ => {
+            let is_shown = is_system(magic) || kind == Some("proc") && number == PROC_ROOT;
+            if let (Some(kind), false) = (kind, is_shown) {
+                log::warn!(
+                    "{} is on the host's {kind}, which answers to whoever opens it: at {target} the guest sees nothing \
+                     of it",
+                    source.display()
+                );
+            }
+            return Ok(MountSource::Host(source));
+        }
+    };
+    log::info!("{target} is the sandbox's own, not the host's {}", source.display());
+    Ok(own)
 }
 
 /// Brings an absolute guest path into its shortest form without looking at any file.
@@ -161,6 +202,15 @@ mod tests {
         assert_eq!(mount.source, MountSource::Host("/usr".into()));
         assert!(mount.read_only && mount.no_exec && !mount.no_suid);
         assert!(!volume(OsStr::new(".:/data")).unwrap().read_only);
+    }
+
+    #[test]
+    fn what_the_kernel_makes_up_is_the_sandboxs_own_in_its_place() {
+        let of = |text: &str| volume(OsStr::new(text)).unwrap().source;
+        assert_eq!(of("/proc:/proc"), MountSource::Proc);
+        assert_eq!(of("/sys:/sys:ro"), MountSource::Sys);
+        assert_eq!(of("/sys/fs/cgroup:/sys/fs/cgroup"), MountSource::Cgroup);
+        assert_eq!(of("/proc:/host/proc"), MountSource::Host("/proc".into()));
     }
 
     #[test]

@@ -367,6 +367,27 @@ fn device_nodes_are_made() {
     assert!(text.ends_with("full\n"), "{text}");
 }
 
+/// In a tree of the host no node is made: one of the sandbox's own lies over a file there.
+#[test]
+fn device_nodes_are_not_made_on_the_host() {
+    let shared = tempfile::tempdir().unwrap();
+    let device = DeviceSpec { path: "/data/nought".into(), major: 1, minor: 5, permissions: 0o644, uid: 0, gid: 0 };
+    let script = "stat -c '%a %t:%T %F' /data/nought; head -c 2 /data/nought | od -An -tx1; \
+                  mknod /data/own c 1 3 2>&1; mknod /data/disk b 7 0 2>&1; ls /data; mkfifo /data/fifo; \
+                  mknod /data/mark c 0 0; stat -c %F /data/fifo";
+    let (output, descriptors) = Output::new();
+    let mut config = SandboxConfig { descriptors, devices: vec![device], ..config(process(script)) };
+    config.mounts.push(mounts::plain("/data", MountSource::Host(shared.path().into())));
+    let sandbox = boot(config).unwrap();
+    sandbox.start().unwrap();
+    sandbox.wait();
+    let text = output.text();
+    assert!(text.starts_with("644 1:5 character special file\n 00 00\n"), "{text}");
+    assert_eq!(text.matches("Operation not permitted").count(), 2, "{text}");
+    assert!(text.ends_with("\nnought\nfifo\n"), "{text}");
+    assert!(std::fs::metadata(shared.path().join("nought")).unwrap().is_file());
+}
+
 #[test]
 fn a_read_only_root_still_gets_its_places() {
     let script = "ls -d /made/here /made/file; touch /x 2>&1; touch /made/here/y && echo fine; cat /made/file; \

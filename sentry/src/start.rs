@@ -97,7 +97,7 @@ impl Sandbox {
                 .map_err(|errno| BootError::Config(format!("sysctl {name}={value}: {}", errno.text())))?;
         }
         let namespace = boot::mount_all(&kernel, &config.mounts, &config.trees)?;
-        boot::make_devices(&namespace, &config.devices)?;
+        boot::make_devices(&kernel, &namespace, &config.devices)?;
         boot::finish_root(&namespace, &config.mounts)?;
         boot::restrict(&kernel, &namespace, &config.masked_paths, &config.readonly_paths)?;
         let fs = FsContext::new(namespace.clone());

@@ -27,7 +27,7 @@ mod numbers {
     }
     numbers! {
         read = SYS_read, write = SYS_write, pread64 = SYS_pread64, pwrite64 = SYS_pwrite64, close = SYS_close,
-        openat = SYS_openat, newfstatat = SYS_newfstatat, fstatfs = SYS_fstatfs, lseek = SYS_lseek,
+        openat = SYS_openat, newfstatat = SYS_newfstatat, statx = SYS_statx, fstatfs = SYS_fstatfs, lseek = SYS_lseek,
         getdents64 = SYS_getdents64, readlinkat = SYS_readlinkat, fgetxattr = SYS_fgetxattr,
         flistxattr = SYS_flistxattr, fcntl = SYS_fcntl, ftruncate = SYS_ftruncate, fallocate = SYS_fallocate,
         fsync = SYS_fsync, fdatasync = SYS_fdatasync, fchmod = SYS_fchmod, fchown = SYS_fchown,
@@ -68,6 +68,7 @@ pub const CALLS: &[HostCall] = list! {
     close, Always, "descriptors no longer needed";
     openat, Always, "a file of a host tree, by its directory and one component", OPEN_TO_READ;
     newfstatat, Always, "attributes of a file in a host tree, or of an open one", BENEATH;
+    statx, Always, "attributes of a file in a host tree, and the mount it is on", BENEATH;
     fstatfs, Always, "statfs(2) of the guest on a host tree";
     lseek, Always, "positions of standard streams, holes of host files and of guest memory";
     getdents64, Always, "entries of a directory in a host tree";
@@ -124,7 +125,7 @@ pub const CALLS: &[HostCall] = list! {
     utimensat, WritableFiles, "time stamps of a file", BENEATH;
     fdatasync, WritableFiles, "fdatasync(2) of the guest";
     mkdirat, WritableFiles, "a directory made by the guest", BENEATH;
-    mknodat, WritableFiles, "a fifo or socket made by the guest", NODES;
+    mknodat, WritableFiles, "a fifo, a socket or the mark of a removed file made by the guest", NODES;
     symlinkat, WritableFiles, "a symbolic link made by the guest", BENEATH_SECOND;
     linkat, WritableFiles, "a further name of a file", BETWEEN;
     unlinkat, WritableFiles, "a name removed by the guest", BENEATH;

@@ -10,12 +10,11 @@ use super::Needs;
 
 /// To see what belongs to others, as root does.
 const READING: CapabilitySet = CapabilitySet::DAC_READ_SEARCH;
-/// To make files of any owner and kind, as root does.
+/// To make files of any owner, as root does; no device nodes.
 const WRITING: CapabilitySet = CapabilitySet::CHOWN
     .union(CapabilitySet::DAC_OVERRIDE)
     .union(CapabilitySet::FOWNER)
     .union(CapabilitySet::FSETID)
-    .union(CapabilitySet::MKNOD)
     .union(CapabilitySet::SETFCAP);
 /// To serve the ports below 1024, and raw sockets.
 const NETWORK: CapabilitySet = CapabilitySet::NET_BIND_SERVICE.union(CapabilitySet::NET_RAW);

@@ -4,6 +4,7 @@ mod bad_input;
 mod behaviour;
 mod common;
 mod confinement;
+mod host_trees;
 mod lifecycle;
 mod metrics;
 mod platforms;

@@ -56,15 +56,19 @@ pub fn finish_root(namespace: &Arc<MountNamespace>, specs: &[MountSpec]) -> Resu
 ///
 /// # Errors
 /// Names the node that could not be made, and why.
-pub fn make_devices(namespace: &Arc<MountNamespace>, devices: &[DeviceSpec]) -> Result<(), BootError> {
+pub fn make_devices(
+    kernel: &Arc<Kernel>,
+    namespace: &Arc<MountNamespace>,
+    devices: &[DeviceSpec],
+) -> Result<(), BootError> {
     for device in devices {
-        make_device(namespace, device)
+        make_device(kernel, namespace, device)
             .map_err(|errno| BootError::Config(format!("device {}: {}", device.path, errno.text())))?;
     }
     Ok(())
 }
 
-fn make_device(namespace: &Arc<MountNamespace>, device: &DeviceSpec) -> Result<(), Errno> {
+fn make_device(kernel: &Arc<Kernel>, namespace: &Arc<MountNamespace>, device: &DeviceSpec) -> Result<(), Errno> {
     let credentials = Credentials::root();
     let scope = Scope::kernel(&credentials, namespace.root().root_path().topmost());
     let special = Device::new(device.major, device.minor);
@@ -84,7 +88,22 @@ fn make_device(namespace: &Arc<MountNamespace>, device: &DeviceSpec) -> Result<(
             prepare(namespace, path, FileType::Regular)?;
             let target = scope.parent(path)?;
             change::unlink(&credentials, &target)?;
-            change::create(&credentials, &target, &Creation { special, ..Creation::plain(kind, 0o600, 0) })?
+            let new = Creation { special, ..Creation::plain(kind, 0o600, 0) };
+            match change::create(&credentials, &target, &new) {
+                // In a tree of the host nodes are not made. So one of the sandbox's own is mounted over a file.
+                Err(Errno::EPERM) => {
+                    let over = prepare(namespace, path, FileType::Regular)?;
+                    let fs = TmpFs::new(kernel.memory.clone(), TmpfsOptions::mask());
+                    let inode = fs.root().create(b"device", &new.inode_in(&credentials, &*fs.root())?)?;
+                    let super_block = SuperBlock::new(fs, false);
+                    let root = super_block.root.graft(b"device", inode);
+                    let options = MountOptions::NO_SUID | MountOptions::NO_EXEC;
+                    let mount = Mount::new(super_block, root, "tmpfs", options);
+                    namespace.change(|| mount.attach(&over));
+                    scope.resolve(path, false)?
+                }
+                made => made?,
+            }
         }
     };
     place.inode()?.set_attributes(&SetAttributes {

@@ -18,6 +18,8 @@ use super::HostFs;
 use super::directory::HostDirectory;
 use super::file::HostFile;
 use super::pages::{HostPages, WriterSlot};
+use super::sealed::Sealed;
+use super::view::{Level, View};
 use crate::fs::access::Ownership;
 use crate::fs::{File, FileSystem, Inode, Metadata, NewInode, SetAttributes, SetTime};
 use crate::mm::{Mappable, PageCache};
@@ -39,6 +41,8 @@ pub(super) struct State {
     pub(super) name: Box<[u8]>,
     pub(super) device: u64,
     pub(super) number: u64,
+    /// The mount that the kept descriptor is on.
+    pub(super) mount: Option<u64>,
     /// As last seen: in a tree that is not shared this does not change but by us.
     pub(super) ownership: Ownership,
     /// Directories: to name entries. Files: opened for reading. Kept while in recent use.
@@ -104,6 +108,7 @@ impl HostInode {
             name: name.into(),
             device: stat.device,
             number: stat.number,
+            mount: None,
             ownership: ownership_of(stat),
             kept: None,
             writer: Weak::new(),
@@ -154,7 +159,11 @@ impl HostInode {
 
     /// Lists the directory.
     pub(super) fn list(&self) -> Result<Vec<host::HostEntry>, Errno> {
-        host::list(self.directory()?.as_fd())
+        let mut entries = host::list(self.directory()?.as_fd())?;
+        if let Some(level) = self.level() {
+            entries.retain(|entry| level.shows(&entry.name));
+        }
+        Ok(entries)
     }
 
     /// The inode of an entry, if somebody uses it.
@@ -164,10 +173,44 @@ impl HostInode {
         self.fs.inodes.lock().get(&(stat.device, stat.number)).and_then(Weak::upgrade)
     }
 
-    fn entry(&self, name: &[u8]) -> Result<Arc<HostInode>, Errno> {
+    /// The mount that entries are on, unless something is mounted over one.
+    fn mount(&self) -> Option<u64> {
+        let state = self.state.lock();
+        if state.parent.is_none() { self.fs.mount } else { state.mount }
+    }
+
+    /// Where in the host's `/proc` this directory is, if the tree shows that and not all names there are shown.
+    fn level(&self) -> Option<Level> {
+        if self.fs.view != View::Proc {
+            return None;
+        }
+        let (parent, name) = {
+            let state = self.state.lock();
+            (state.parent.clone(), state.name.clone())
+        };
+        match parent {
+            None => Some(Level::Root),
+            Some(parent) if parent.state.lock().parent.is_none() => Level::below_root(&name),
+            Some(_) => None,
+        }
+    }
+
+    /// What is under a name. Where another file system is mounted that is not served, its mount point is an empty
+    /// directory.
+    fn entry(&self, name: &[u8]) -> Result<Arc<dyn Inode>, Errno> {
+        if self.level().is_some_and(|level| !level.shows(name)) {
+            return Err(Errno::ENOENT);
+        }
         let directory = self.directory()?;
-        let stat = host::stat_at(directory.as_fd(), name)?;
-        Ok(self.fs.inode(Some(self.this()), name, &stat))
+        let mut found = host::look_at(directory.as_fd(), name)?;
+        if found.mount.is_none() || (found.mount != self.fs.mount && found.mount != self.mount()) {
+            let file = host::open_at(directory.as_fd(), name, OpenFlags::O_PATH, 0)?;
+            found = host::look(file.as_fd())?;
+            if self.fs.admit(file.as_fd(), found.mount).is_err() {
+                return Ok(Sealed::new(self.fs.clone(), &found));
+            }
+        }
+        Ok(self.fs.inode(Some(self.this()), name, &found.stat))
     }
 
     /// The pages, if somebody mapped the file.
@@ -231,37 +274,11 @@ fn host_time(time: Option<SetTime>) -> HostTime {
 }
 
 impl HostInode {
-    fn set_permissions(&self, permissions: u16) -> Result<(), Errno> {
-        let orphaned = self.state.lock().orphan.is_some();
-        if !orphaned && let Ok((parent, name)) = self.place() {
-            match xattr::set_permissions_at(parent.as_fd(), &name, permissions) {
-                Err(Errno::ENOSYS) => {
-                    let entry = host::open_at(parent.as_fd(), &name, OpenFlags::O_PATH, 0)?;
-                    self.check_identity(&host::stat(entry.as_fd())?)?;
-                    return host::set_permissions_of_path(entry.as_fd(), permissions);
-                }
-                answer => return answer,
-            }
-        }
-        host::set_permissions(self.any_opened()?.as_fd(), permissions)
-    }
-
-    fn set_owner(&self, uid: Option<u32>, gid: Option<u32>) -> Result<(), Errno> {
-        let orphan = self.state.lock().orphan.clone();
-        match orphan {
-            Some(file) => host::set_owner(file.as_fd(), uid, gid),
-            None => match self.place() {
-                Ok((parent, name)) => host::set_owner_at(parent.as_fd(), &name, uid, gid),
-                Err(_) => host::set_owner(self.any_opened()?.as_fd(), uid, gid),
-            },
-        }
-    }
-
-    fn set_times(&self, accessed: HostTime, modified: HostTime) -> Result<(), Errno> {
-        let orphaned = self.state.lock().orphan.is_some();
-        match self.place() {
-            Ok((parent, name)) if !orphaned => host::set_times_at(parent.as_fd(), &name, accessed, modified),
-            _ => host::set_times(self.any_opened()?.as_fd(), accessed, modified),
+    fn set_permissions(&self, file: &StdFile, permissions: u16) -> Result<(), Errno> {
+        match xattr::set_permissions(file.as_fd(), permissions) {
+            Err(Errno::ENOSYS) if self.kind == FileType::Symlink => Err(Errno::EOPNOTSUPP),
+            Err(Errno::ENOSYS) => host::set_permissions_of_path(file.as_fd(), permissions),
+            answer => answer,
         }
     }
 
@@ -271,22 +288,23 @@ impl HostInode {
         if Arc::ptr_eq(&inode.fs, &self.fs) { Ok(inode.this()) } else { Err(Errno::EXDEV) }
     }
 
-    /// Gives a new file the owner and mode it shall have, as far as the operator may.
-    fn settle(&self, new: &NewInode<'_>) -> Result<(), Errno> {
-        let stat = self.stat()?;
+    /// Gives a new file, which is open, the owner and mode it shall have, as far as the operator may.
+    fn settle(&self, file: &StdFile, new: &NewInode<'_>) -> Result<(), Errno> {
+        let mut stat = host::stat(file.as_fd())?;
         let (uid, gid) = ((stat.uid != new.uid).then_some(new.uid), (stat.gid != new.gid).then_some(new.gid));
         if uid.is_some() || gid.is_some() {
-            match self.set_owner(uid, gid) {
+            match host::set_owner(file.as_fd(), uid, gid) {
                 // Without the host's root the files are the operator's, whatever the guest's users are.
                 Err(Errno::EPERM) => {}
                 answer => answer?,
             }
+            // A change of the owner takes set-ID bits away.
+            stat = host::stat(file.as_fd())?;
         }
-        // A change of the owner takes set-ID bits away.
-        if new.kind != FileType::Symlink && self.stat()?.mode & 0o7777 != u32::from(new.permissions) {
-            self.set_permissions(new.permissions)?;
+        if new.kind != FileType::Symlink && stat.mode & 0o7777 != u32::from(new.permissions) {
+            self.set_permissions(file, new.permissions)?;
+            stat = host::stat(file.as_fd())?;
         }
-        let stat = self.stat()?;
         self.state.lock().ownership = ownership_of(&stat);
         Ok(())
     }
@@ -329,6 +347,7 @@ impl Inode for HostInode {
     }
 
     fn set_attributes(&self, changes: &SetAttributes) -> Result<(), Errno> {
+        self.fs.view.check_changeable()?;
         if let Some(size) = changes.size {
             self.write_back()?;
             let writer = self.writer()?;
@@ -338,32 +357,38 @@ impl Inode for HostInode {
                 self.note_own_change(&writer);
             }
         }
+        let file = self.pinned()?;
         if changes.uid.is_some() || changes.gid.is_some() {
-            self.set_owner(changes.uid, changes.gid)?;
+            host::set_owner(file.as_fd(), changes.uid, changes.gid)?;
         }
         // Last, since a change of the owner takes the set-ID bits away.
         if let Some(permissions) = changes.permissions {
-            self.set_permissions(permissions)?;
+            self.set_permissions(&file, permissions)?;
         }
         if changes.accessed.is_some() || changes.modified.is_some() {
-            self.set_times(host_time(changes.accessed), host_time(changes.modified))?;
+            host::set_times(file.as_fd(), host_time(changes.accessed), host_time(changes.modified))?;
         }
-        let stat = self.stat()?;
+        let stat = host::stat(file.as_fd())?;
         self.state.lock().ownership = ownership_of(&stat);
         Ok(())
     }
 
     fn touch_modified(&self) {
         // A time that cannot be set is no reason to refuse the write.
-        let _ = self.set_times(HostTime::Keep, HostTime::Now);
+        let _ = self.pinned().and_then(|file| host::set_times(file.as_fd(), HostTime::Keep, HostTime::Now));
     }
 
     fn lookup(&self, name: &[u8]) -> Result<Arc<dyn Inode>, Errno> {
-        Ok(self.entry(name)?)
+        self.entry(name)
     }
 
     fn revalidate(&self, name: &[u8], child: &Arc<dyn Inode>) -> bool {
-        let Some(child) = child.as_any().downcast_ref::<HostInode>() else { return false };
+        let Some(child) = child.as_any().downcast_ref::<HostInode>() else {
+            let sealed = child.as_any().downcast_ref::<Sealed>();
+            return sealed.is_some_and(|sealed| {
+                self.directory().and_then(|d| host::look_at(d.as_fd(), name)).is_ok_and(|found| sealed.is(&found))
+            });
+        };
         let Ok(stat) = self.directory().and_then(|d| host::stat_at(d.as_fd(), name)) else { return false };
         let mut state = child.state.lock();
         state.ownership = ownership_of(&stat);
@@ -371,26 +396,41 @@ impl Inode for HostInode {
     }
 
     fn create(&self, name: &[u8], new: &NewInode<'_>) -> Result<Arc<dyn Inode>, Errno> {
+        self.fs.view.check_changeable()?;
         let directory = self.directory()?;
         let directory = directory.as_fd();
-        match new.kind {
+        let path_only = || host::open_at(directory, name, OpenFlags::O_PATH, 0);
+        let file = match new.kind {
             FileType::Regular => {
                 let flags = OpenFlags::O_CREAT | OpenFlags::O_EXCL | OpenFlags::O_WRONLY;
-                host::open_at(directory, name, flags, new.permissions)?;
+                host::open_at(directory, name, flags, new.permissions)?
             }
-            FileType::Directory => host::make_directory_at(directory, name, new.permissions)?,
-            FileType::Symlink => host::make_link_at(directory, name, new.target)?,
+            FileType::Directory => {
+                host::make_directory_at(directory, name, new.permissions)?;
+                path_only()?
+            }
+            FileType::Symlink => {
+                host::make_link_at(directory, name, new.target)?;
+                path_only()?
+            }
+            // A node would be a device to whoever opens it on the host. What an overlay takes for a removed file is none.
+            FileType::BlockDevice => return Err(Errno::EPERM),
+            FileType::CharacterDevice if new.special != Device::default() => return Err(Errno::EPERM),
             kind => {
                 let mode = kind.mode() | u32::from(new.permissions);
                 host::make_node_at(directory, name, mode, new.special.raw())?;
+                path_only()?
             }
-        }
-        let inode = self.entry(name)?;
-        inode.settle(new)?;
+        };
+        let file = StdFile::from(file);
+        let inode = self.fs.inode(Some(self.this()), name, &host::stat(file.as_fd())?);
+        inode.accept(file.as_fd())?;
+        inode.settle(&file, new)?;
         Ok(inode)
     }
 
     fn create_unnamed(&self, new: &NewInode<'_>, linkable: bool) -> Result<Arc<dyn Inode>, Errno> {
+        self.fs.view.check_changeable()?;
         let file = host::open_unnamed(self.directory()?.as_fd(), new.permissions, linkable)?;
         let stat = host::stat(file.as_fd())?;
         let file = Arc::new(StdFile::from(file));
@@ -398,10 +438,10 @@ impl Inode for HostInode {
         {
             let mut state = inode.state.lock();
             (state.reader, state.writer) = (Arc::downgrade(&file), Arc::downgrade(&file));
-            state.orphan = Some(file);
+            state.orphan = Some(file.clone());
             state.linkable = linkable;
         }
-        inode.settle(new)?;
+        inode.settle(&file, new)?;
         Ok(inode)
     }
 
@@ -410,6 +450,7 @@ impl Inode for HostInode {
     }
 
     fn link(&self, name: &[u8], target: &Arc<dyn Inode>) -> Result<(), Errno> {
+        self.fs.view.check_changeable()?;
         let target = self.own(target)?;
         let orphan = target.state.lock().orphan.clone();
         let directory = self.directory()?;
@@ -429,6 +470,7 @@ impl Inode for HostInode {
     }
 
     fn unlink(&self, name: &[u8]) -> Result<(), Errno> {
+        self.fs.view.check_changeable()?;
         if let Some(victim) = self.known_entry(name) {
             victim.prepare_removal();
         }
@@ -436,6 +478,7 @@ impl Inode for HostInode {
     }
 
     fn rmdir(&self, name: &[u8]) -> Result<(), Errno> {
+        self.fs.view.check_changeable()?;
         if let Some(victim) = self.known_entry(name) {
             victim.prepare_removal();
         }
@@ -449,6 +492,7 @@ impl Inode for HostInode {
         new_name: &[u8],
         flags: RenameFlags,
     ) -> Result<(), Errno> {
+        self.fs.view.check_changeable()?;
         let to = self.own(directory)?;
         let moved = self.known_entry(name);
         let replaced = to.known_entry(new_name);
@@ -476,7 +520,10 @@ impl Inode for HostInode {
             return Err(Errno::EINVAL);
         }
         let (parent, name) = self.place()?;
-        host::read_link_at(parent.as_fd(), &name)
+        match self.level() {
+            Some(level) => level.link(),
+            None => host::read_link_at(parent.as_fd(), &name),
+        }
     }
 
     fn open(self: Arc<Self>, flags: OpenFlags) -> Result<Arc<dyn File>, Errno> {
@@ -499,6 +546,7 @@ impl Inode for HostInode {
     }
 
     fn set_xattr(&self, name: &[u8], value: &[u8], create: bool, replace: bool) -> Result<(), Errno> {
+        self.fs.view.check_changeable()?;
         xattr::set(self.any_opened()?.as_fd(), name, value, u32::from(create) | u32::from(replace) << 1)
     }
 
@@ -520,6 +568,7 @@ impl Inode for HostInode {
     }
 
     fn remove_xattr(&self, name: &[u8]) -> Result<(), Errno> {
+        self.fs.view.check_changeable()?;
         xattr::remove(self.any_opened()?.as_fd(), name)
     }
 

@@ -2,20 +2,27 @@
 //!
 //! Inodes name host files by their directory and one component, so nothing outside the root can be reached, and need no
 //! descriptor of the host; directories and files in recent use keep one, up to a limit.
+//!
+//! A tree may hold mounts, and get more at any time. Into those of file systems whose files depend on who opens them
+//! nothing leads: each descriptor that was opened is checked before it is used, not the name that led to it.
 
 mod directory;
 mod file;
 mod inode;
 mod pages;
 mod reach;
+mod sealed;
+mod view;
 
 use std::collections::{HashMap, VecDeque};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::{Arc, Weak};
 
 use amber_abi::errno::Errno;
+use amber_abi::open::OpenFlags;
 use amber_abi::stat::{Device, StatFs};
 use amber_host::fs as host;
+use amber_host::fs::Found;
 use amber_host::trees::Start;
 use amber_platform::GuestMemory;
 
@@ -24,6 +31,8 @@ use crate::sync::{Mutex, Rank};
 use inode::HostInode;
 pub(in crate::fs) use inode::metadata_of;
 pub(in crate::fs) use pages::HostPages;
+use sealed::Sealed;
+use view::View;
 
 /// The most descriptors of the host that one file system keeps open though nobody uses them.
 const KEPT_DESCRIPTORS: usize = 256;
@@ -46,6 +55,11 @@ pub struct HostFs {
     devices: Mutex<HashMap<u64, Device>>,
     /// What the root was when the tree was opened.
     first: host::HostStat,
+    /// The mount it is on, which stays there as long as the tree does. What is on it needs no closer look.
+    mount: Option<u64>,
+    view: View,
+    /// Keeps the mount of a single file.
+    _file: Option<OwnedFd>,
     inodes: Mutex<HashMap<(u64, u64), Weak<HostInode>>>,
     kept: Mutex<VecDeque<Weak<HostInode>>>,
     me: Weak<HostFs>,
@@ -62,10 +76,14 @@ impl HostFs {
             Start::Directory(fd) => Root::Directory(Arc::new(fd)),
             Start::File(directory, name) => Root::File(Arc::new(directory), name),
         };
-        let stat = match &root {
-            Root::Directory(fd) => host::stat(fd.as_fd())?,
-            Root::File(directory, name) => host::stat_at(directory.as_fd(), name)?,
+        let file = match &root {
+            Root::Directory(_) => None,
+            Root::File(directory, name) => Some(host::open_at(directory.as_fd(), name, OpenFlags::O_PATH, 0)?),
         };
+        let (Root::Directory(fd) | Root::File(fd, _)) = &root;
+        let place = file.as_ref().map_or(fd.as_fd(), AsFd::as_fd);
+        let Found { stat, mount } = host::look(place)?;
+        let view = View::of(host::statfs(place)?.f_type, &stat);
         Ok(Arc::new_cyclic(|me| HostFs {
             memory: memory.clone(),
             root,
@@ -73,6 +91,9 @@ impl HostFs {
             device: anonymous_device(),
             devices: Mutex::new(Rank::Leaf, HashMap::new()),
             first: stat,
+            mount,
+            view,
+            _file: file,
             inodes: Mutex::new(Rank::Leaf, HashMap::new()),
             kept: Mutex::new(Rank::Leaf, VecDeque::new()),
             me: me.clone(),
@@ -81,6 +102,16 @@ impl HostFs {
 
     fn this(&self) -> Arc<HostFs> {
         self.me.upgrade().expect("a method runs on a file system that somebody holds")
+    }
+
+    /// Whether a file that was opened may be served: it is on the mount the tree begins with, or on a file system into
+    /// which the tree may lead.
+    ///
+    /// # Errors
+    /// `EACCES` if not.
+    fn admit(&self, file: BorrowedFd<'_>, mount: Option<u64>) -> Result<(), Errno> {
+        let is_first = mount.is_some() && mount == self.mount;
+        if is_first || self.view.leads_into(host::statfs(file)?.f_type) { Ok(()) } else { Err(Errno::EACCES) }
     }
 
     /// The device number the guest sees for a host device: each file system of the host beneath the root has its own.
@@ -133,6 +164,9 @@ impl FileSystem for HostFs {
     }
 
     fn root(&self) -> Arc<dyn Inode> {
+        if self.view == View::Nothing {
+            return Sealed::new(self.this(), &Found { stat: self.first, mount: self.mount });
+        }
         let (fd, name) = match &self.root {
             Root::Directory(fd) => (fd, &b""[..]),
             Root::File(fd, name) => (fd, &**name),

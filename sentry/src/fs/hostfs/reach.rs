@@ -1,7 +1,7 @@
 //! Reaching a file of the host: by a descriptor that is at hand, or by its name in its directory.
 
 use std::fs::File as StdFile;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -13,6 +13,7 @@ use amber_host::fs::HostStat;
 
 use super::Root;
 use super::inode::{HostInode, ownership_of};
+use super::view::View;
 
 impl HostInode {
     /// Closes the kept descriptor unless it was used since the last time; true if it stays.
@@ -64,10 +65,11 @@ impl HostInode {
     }
 
     fn keep(&self, fd: OwnedFd) -> Result<Arc<StdFile>, Errno> {
-        self.check_identity(&host::stat(fd.as_fd())?)?;
+        let mount = self.accept(fd.as_fd())?;
         let fd = Arc::new(StdFile::from(fd));
         let old = {
             let mut state = self.state.lock();
+            state.mount = mount;
             state.reader = Arc::downgrade(&fd);
             state.kept.replace(fd.clone())
         };
@@ -76,6 +78,16 @@ impl HostInode {
             self.fs.keep(&self.this());
         }
         Ok(fd)
+    }
+
+    /// Checks a descriptor that was opened by this inode's name, before anything is done with it: something may have been
+    /// mounted there at any moment. Returns the number of the mount it is on.
+    pub(super) fn accept(&self, file: BorrowedFd<'_>) -> Result<Option<u64>, Errno> {
+        let found = host::look(file)?;
+        self.fs.admit(file, found.mount)?;
+        self.fs.view.check_readable(&found.stat)?;
+        self.check_identity(&found.stat)?;
+        Ok(found.mount)
     }
 
     /// The host may have put another file under the name. In a tree that is not shared that is taken for the same file
@@ -109,7 +121,11 @@ impl HostInode {
             return host::stat(file.as_fd());
         }
         if self.kind == FileType::Directory {
-            return host::stat(self.directory()?.as_fd());
+            match self.directory() {
+                // A directory that must not be read can be looked at all the same.
+                Err(Errno::EACCES) if self.fs.view != View::Files => {}
+                directory => return host::stat(directory?.as_fd()),
+            }
         }
         let (parent, name) = self.place()?;
         let stat = host::stat_at(parent.as_fd(), &name)?;
@@ -133,6 +149,7 @@ impl HostInode {
 
     /// The host file opened for writing, and for reading where that is allowed too.
     pub(super) fn writer(&self) -> Result<Arc<StdFile>, Errno> {
+        self.fs.view.check_changeable()?;
         if let Some(file) = self.state.lock().writer.upgrade() {
             return Ok(file);
         }
@@ -141,7 +158,7 @@ impl HostInode {
             Err(Errno::EACCES) => host::open_at(parent.as_fd(), &name, OpenFlags::O_WRONLY, 0)?,
             opened => opened?,
         };
-        self.check_identity(&host::stat(fd.as_fd())?)?;
+        self.accept(fd.as_fd())?;
         let file = Arc::new(StdFile::from(fd));
         let mut state = self.state.lock();
         state.writer = Arc::downgrade(&file);
@@ -149,6 +166,20 @@ impl HostInode {
             *mapped.writer.lock() = Some(file.clone());
         }
         Ok(file)
+    }
+
+    /// A descriptor that names this very file, whatever somebody else does to its name meanwhile.
+    pub(super) fn pinned(&self) -> Result<Arc<StdFile>, Errno> {
+        if let Some(file) = self.at_hand() {
+            return Ok(file);
+        }
+        if self.kind == FileType::Directory {
+            return self.directory();
+        }
+        let (parent, name) = self.place()?;
+        let fd = host::open_at(parent.as_fd(), &name, OpenFlags::O_PATH, 0)?;
+        self.accept(fd.as_fd())?;
+        Ok(Arc::new(StdFile::from(fd)))
     }
 
     /// A descriptor for calls that `O_PATH` does not do.
@@ -175,6 +206,7 @@ impl HostInode {
             self.state.lock().orphan = Some(file);
         } else if let Ok((parent, name)) = self.place()
             && let Ok(fd) = host::open_at(parent.as_fd(), &name, OpenFlags::O_PATH, 0)
+            && self.accept(fd.as_fd()).is_ok()
         {
             self.state.lock().orphan = Some(Arc::new(StdFile::from(fd)));
         }

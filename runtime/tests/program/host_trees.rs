@@ -1,0 +1,97 @@
+//! What a guest sees of file systems that the host's kernel makes up, in trees of the host that it was given.
+
+use std::fs;
+use std::process::Command;
+
+use crate::common::{Outcome, amber_do, run};
+
+fn is_root() -> bool {
+    nix::unistd::geteuid().is_root()
+}
+
+/// Runs a script in a mount namespace of its own, with `$T`, an empty directory, and `$AMBER`.
+fn in_mounts_of_its_own(script: &str) -> Outcome {
+    let directory = tempfile::tempdir().unwrap();
+    let mut command = Command::new("unshare");
+    command.args(["--mount", "sh", "-ec", script]);
+    run(command.env("T", directory.path()).env("AMBER", env!("CARGO_BIN_EXE_amber")))
+}
+
+#[test]
+fn the_root_of_do_is_without_proc_and_sys() {
+    if !is_root() {
+        return;
+    }
+    let script = "mount --bind / /mnt; ls -A /mnt/proc /mnt/sys; cat /mnt/proc/self/maps; umount /proc; ls -A /proc; \
+                  cat /proc/self/maps; echo mine > /proc/file; cat /proc/file";
+    let outcome = run(&mut amber_do(&["sh", "-c", script]));
+    assert_eq!((outcome.code, &*outcome.out), (0, "/mnt/proc:\n\n/mnt/sys:\nmine\n"), "{outcome:?}");
+    assert_eq!(outcome.err.matches("No such file or directory").count(), 2, "{outcome:?}");
+}
+
+#[test]
+fn a_volume_leads_into_no_file_system_that_the_kernel_makes_up() {
+    if !is_root() {
+        return;
+    }
+    let outcome = in_mounts_of_its_own(
+        "cd $T; mkdir proc sys tmp; touch environ
+        mount -t proc proc proc; mount --bind /sys sys; mount -t tmpfs tmpfs tmp; mount --bind /proc/self/environ environ
+        exec $AMBER do -v $T:/host -- sh -c 'cd /host; ls -A proc sys; stat -c %a proc environ; \
+            cat environ; touch proc/x; chown 5 proc; chmod 700 proc sys; ls -A tmp; echo text > tmp/f; cat tmp/f'",
+    );
+    assert_eq!((outcome.code, &*outcome.out), (0, "proc:\n\nsys:\n555\n0\ntext\n"), "{outcome:?}");
+    assert_eq!(outcome.err.matches("not permitted").count(), 4, "{outcome:?}");
+    assert_eq!(outcome.err.matches("environ: Permission denied").count(), 1, "{outcome:?}");
+}
+
+/// A mount that the host makes later comes into the sandbox where mounts propagate.
+#[test]
+fn nor_into_one_that_is_mounted_later() {
+    if !is_root() {
+        return;
+    }
+    let outcome = in_mounts_of_its_own(
+        "cd $T; mount -t tmpfs tmpfs $T; mount --make-shared $T; cd $T; mkdir late
+        $AMBER do -v $T:/host -- sh -c 'cd /host/late; ls -A; touch ../ready
+            while ! [ -e ../go ]; do sleep 0.01; done
+            ls -A . /host/late; cat /host/late/self/maps self/maps' &
+        while ! [ -e ready ]; do sleep 0.01; kill -0 $!; done
+        mount -t proc proc late; touch go; wait $! || true",
+    );
+    assert_eq!(&*outcome.out, ".:\n\n/host/late:\n", "{outcome:?}");
+    assert_eq!(outcome.err.matches("No such file or directory").count(), 2, "{outcome:?}");
+}
+
+/// As agents read that watch a machine, such as node_exporter.
+#[test]
+fn a_bound_proc_tells_of_the_machine_and_of_nobody_in_particular() {
+    if !is_root() {
+        return;
+    }
+    let script = r#"
+        cd /host/proc
+        for f in stat meminfo loadavg uptime cpuinfo vmstat diskstats version net/dev mounts 1/mountinfo 1/stat 1/status \
+                 1/cmdline 1/limits sys/kernel/pid_max sys/fs/file-nr filesystems softirqs interrupts
+        do cat $f > /dev/null || echo missing $f; done
+        for f in *; do [ -f $f ] && { cat $f > /dev/null || echo unreadable $f; }; done
+        for p in 1 [2-9]*; do for f in mem maps smaps environ fd fdinfo root cwd exe ns task map_files pagemap auxv stack \
+                 syscall; do [ -e $p/$f ] || [ -L $p/$f ] && echo $p/$f; done; done
+        [ -e self ] || [ -L self ] || [ -e thread-self ] && echo self
+        ls -A | grep -E 'self|kcore|kmsg|sysrq'
+        stat -c %a tty/driver; ls tty/driver; cat 1/comm; head -1 meminfo; grep -c ' lo:\|^ *lo:' net/dev
+        cat /host/sys/kernel/mm/transparent_hugepage/enabled > /dev/null; ls /host/sys/class/net | grep -x lo
+        find /host/sys/kernel /host/sys/devices/system/cpu/cpu0 -type f 2>/dev/null -exec cat {} + > /dev/null 2>&1
+        ls -A /host/sys/kernel/debug /host/sys/kernel/tracing
+        echo 1 > sys/kernel/panic; echo never > /host/sys/kernel/mm/transparent_hugepage/enabled
+        chmod 777 stat; mkdir /host/sys/new; mount -o remount,rw /host/proc; echo 1 > sys/kernel/panic"#;
+    let outcome = run(&mut amber_do(&["-v", "/proc:/host/proc", "-v", "/sys:/host/sys", "--", "sh", "-c", script]));
+    let of_host = |path: &str| fs::read_to_string(path).unwrap();
+    let memory = of_host("/proc/meminfo").lines().next().unwrap().to_owned();
+    let shown = format!("500\n{}{memory}\n1\nlo\n", of_host("/proc/1/comm"));
+    assert!(outcome.out.starts_with(&shown), "{outcome:?}");
+    let empty: String = outcome.out[shown.len()..].lines().filter(|line| !line.ends_with(':')).collect();
+    assert_eq!(empty, "", "{outcome:?}");
+    assert_eq!(outcome.err.matches("Read-only file system").count(), 5, "{outcome:?}");
+    assert_eq!(outcome.err.matches("tty/driver': Permission denied").count(), 1, "{outcome:?}");
+}

@@ -1,0 +1,203 @@
+//! What is shown of file systems that the host's kernel makes up, where the operator gave the guest one of them.
+//!
+//! Agents that watch a machine are given its `/proc` and `/sys` as volumes. Amber opens their files as itself, so only
+//! those are shown that say the same to everybody, and of these only what every user of the host may read. Nothing can
+//! be changed.
+
+use amber_abi::errno::Errno;
+use amber_abi::stat::{FileType, S_IFDIR, S_IFLNK, S_IFMT};
+use amber_host::file_systems::{PROC_ROOT, Standing, is_system, kernel_name, standing_of};
+use amber_host::fs::HostStat;
+
+/// Files and directories of `/proc` that are about the machine, each the same for all readers. Not among them: `self`
+/// and `thread-self`, which are Amber; `keys`, `sysvipc` and `kallsyms`, which depend on the reader.
+const OF_SYSTEM: &[&str] = &[
+    "acpi",
+    "asound",
+    "buddyinfo",
+    "bus",
+    "cgroups",
+    "cmdline",
+    "consoles",
+    "cpuinfo",
+    "crypto",
+    "devices",
+    "diskstats",
+    "dma",
+    "driver",
+    "execdomains",
+    "fb",
+    "filesystems",
+    "fs",
+    "interrupts",
+    "iomem",
+    "ioports",
+    "irq",
+    "loadavg",
+    "locks",
+    "mdstat",
+    "meminfo",
+    "misc",
+    "modules",
+    "mounts",
+    "net",
+    "partitions",
+    "pressure",
+    "schedstat",
+    "scsi",
+    "softirqs",
+    "spl",
+    "stat",
+    "swaps",
+    "sys",
+    "tty",
+    "uptime",
+    "version",
+    "vmstat",
+    "zoneinfo",
+];
+
+/// What of each process is anybody's to see: no memory, no environment, and no link to a file or a namespace.
+const OF_PROCESS: &[&str] = &[
+    "cgroup",
+    "cmdline",
+    "comm",
+    "cpuset",
+    "limits",
+    "loginuid",
+    "mountinfo",
+    "mounts",
+    "net",
+    "oom_score",
+    "oom_score_adj",
+    "schedstat",
+    "sessionid",
+    "stat",
+    "statm",
+    "status",
+];
+
+/// What a tree shows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum View {
+    /// Files that are stored somewhere: all of them, to be changed as the mount allows.
+    Files,
+    /// The host's `/proc`, as far as it is about the machine and its processes.
+    Proc,
+    /// The host's `/sys`, or control groups, as far as everybody may read.
+    System,
+    /// Nothing.
+    Nothing,
+}
+
+impl View {
+    /// That of a tree that begins with this file, on a file system with this number.
+    pub(super) fn of(magic: i64, root: &HostStat) -> View {
+        match kernel_name(magic) {
+            None => View::Files,
+            Some("proc") if root.number == PROC_ROOT => View::Proc,
+            Some(_) if is_system(magic) => View::System,
+            Some(_) => View::Nothing,
+        }
+    }
+
+    /// Whether the tree goes on in a file system with this number that is mounted in it.
+    pub(super) fn leads_into(self, magic: i64) -> bool {
+        standing_of(magic) == Standing::Ordinary || self == View::System && is_system(magic)
+    }
+
+    /// Whether anything can be changed.
+    ///
+    /// # Errors
+    /// `EROFS` if not.
+    pub(super) fn check_changeable(self) -> Result<(), Errno> {
+        if self == View::Files { Ok(()) } else { Err(Errno::EROFS) }
+    }
+
+    /// Whether an opened file may be read by a guest: what the kernel makes up, by what its mode gives to everybody,
+    /// since Amber itself may have more rights on the host.
+    ///
+    /// # Errors
+    /// `EACCES` if not.
+    pub(super) fn check_readable(self, stat: &HostStat) -> Result<(), Errno> {
+        let needed = match stat.mode & S_IFMT {
+            S_IFDIR => 0o005,
+            S_IFLNK => 0,
+            _ => 0o004,
+        };
+        let is_regular = FileType::from_mode(stat.mode) == Some(FileType::Regular);
+        if self == View::Files || (stat.mode & needed == needed && (is_regular || needed != 0o004)) {
+            Ok(())
+        } else {
+            Err(Errno::EACCES)
+        }
+    }
+}
+
+/// A file of `/proc` that decides what is shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Level {
+    /// The directory itself.
+    Root,
+    /// The directory of a process.
+    Process,
+    /// A link that leads through `self`: the same of the host's first process.
+    Link(&'static str),
+}
+
+impl Level {
+    /// That of an entry of the root; none where all is shown.
+    pub(super) fn below_root(name: &[u8]) -> Option<Level> {
+        match name {
+            b"net" => Some(Level::Link("1/net")),
+            b"mounts" => Some(Level::Link("1/mounts")),
+            _ => is_process(name).then_some(Level::Process),
+        }
+    }
+
+    /// Whether an entry is shown here.
+    pub(super) fn shows(self, name: &[u8]) -> bool {
+        let among = |names: &[&str]| names.iter().any(|shown| shown.as_bytes() == name);
+        match self {
+            Level::Root => is_process(name) || among(OF_SYSTEM),
+            Level::Process => among(OF_PROCESS),
+            Level::Link(_) => false,
+        }
+    }
+
+    /// The text of a link.
+    ///
+    /// # Errors
+    /// `EACCES` for one that leads to what is not shown.
+    pub(super) fn link(self) -> Result<Vec<u8>, Errno> {
+        match self {
+            Level::Link(text) => Ok(text.into()),
+            Level::Root | Level::Process => Err(Errno::EACCES),
+        }
+    }
+}
+
+fn is_process(name: &[u8]) -> bool {
+    !name.is_empty() && name.iter().all(u8::is_ascii_digit)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_of_proc_is_the_readers() {
+        for name in [&b"self"[..], b"thread-self", b"kcore", b"kmsg", b"keys", b"sysrq-trigger", b"", b"1x"] {
+            assert!(!Level::Root.shows(name), "{name:?}");
+        }
+        for name in
+            ["mem", "maps", "smaps", "environ", "fd", "fdinfo", "root", "cwd", "exe", "ns", "task", "auxv", "pagemap"]
+        {
+            assert!(!Level::Process.shows(name.as_bytes()), "{name}");
+        }
+        assert!(Level::Root.shows(b"meminfo") && Level::Root.shows(b"1") && Level::Process.shows(b"stat"));
+        assert_eq!(Level::below_root(b"17"), Some(Level::Process));
+        assert_eq!(Level::below_root(b"net").unwrap().link().unwrap(), b"1/net");
+        assert_eq!(Level::below_root(b"sys"), None);
+    }
+}
