@@ -19,15 +19,63 @@ enum Slot {
     },
 }
 
+/// Slots by number, and which of them are taken.
+#[derive(Clone, Default)]
+struct Slots {
+    list: Vec<Slot>,
+    /// A bit for each number that is taken.
+    taken: Vec<u64>,
+    /// Of the words of `taken`, so many from the first on have no bit left.
+    full: usize,
+}
+
+impl Slots {
+    fn get(&self, index: usize) -> Option<&Slot> {
+        self.list.get(index)
+    }
+
+    /// Fills a slot and answers what was in it.
+    fn put(&mut self, index: usize, slot: Slot) -> Slot {
+        let (word, bit) = (index / 64, 1 << (index % 64));
+        if index >= self.list.len() {
+            self.list.resize(index + 1, Slot::Free);
+            self.taken.resize(word + 1, 0);
+        }
+        if matches!(slot, Slot::Free) {
+            self.taken[word] &= !bit;
+            self.full = self.full.min(word);
+        } else {
+            self.taken[word] |= bit;
+        }
+        std::mem::replace(&mut self.list[index], slot)
+    }
+
+    /// The lowest number from `from` on that is free.
+    fn lowest_free(&mut self, from: usize) -> usize {
+        let start = self.full.max(from / 64);
+        for word in start..self.taken.len() {
+            let before = if word == from / 64 { (1 << (from % 64)) - 1 } else { 0 };
+            let free = !(self.taken[word] | before);
+            if free != 0 {
+                return word * 64 + free.trailing_zeros() as usize;
+            }
+            if word == self.full && before == 0 {
+                self.full += 1;
+            }
+        }
+        from.max(self.taken.len() * 64)
+    }
+}
+
 /// The descriptors of a process, or of several that share them by `CLONE_FILES`.
 pub struct FdTable {
-    slots: Mutex<Vec<Slot>>,
+    slots: Mutex<Slots>,
     id: u64,
 }
 
 impl Default for FdTable {
     fn default() -> Self {
-        FdTable::with(Vec::new())
+        FdTable::with(Slots::default())
     }
 }
 
@@ -47,19 +95,15 @@ impl ReservedFd {
     /// Makes the descriptor usable.
     pub fn install(mut self, description: Arc<FileDescription>, close_on_exec: bool) -> i32 {
         self.installed = true;
-        if let Some(slot) = self.table.slots.lock().get_mut(self.fd as usize) {
-            *slot = Slot::Used { description, close_on_exec };
-        }
+        self.table.slots.lock().put(self.fd as usize, Slot::Used { description, close_on_exec });
         self.fd
     }
 }
 
 impl Drop for ReservedFd {
     fn drop(&mut self) {
-        if !self.installed
-            && let Some(slot) = self.table.slots.lock().get_mut(self.fd as usize)
-        {
-            *slot = Slot::Free;
+        if !self.installed {
+            self.table.slots.lock().put(self.fd as usize, Slot::Free);
         }
     }
 }
@@ -67,7 +111,7 @@ impl Drop for ReservedFd {
 impl Drop for FdTable {
     fn drop(&mut self) {
         let slots = std::mem::take(&mut *self.slots.lock());
-        for slot in slots {
+        for slot in slots.list {
             if let Slot::Used { description, .. } = slot {
                 description.closed(self.id);
             }
@@ -76,7 +120,7 @@ impl Drop for FdTable {
 }
 
 impl FdTable {
-    fn with(slots: Vec<Slot>) -> Self {
+    fn with(slots: Slots) -> Self {
         static NEXT: AtomicU64 = AtomicU64::new(1);
         FdTable { slots: Mutex::new(Rank::Files, slots), id: NEXT.fetch_add(1, Ordering::Relaxed) }
     }
@@ -114,15 +158,11 @@ impl FdTable {
         let limit = limit.min(i32::MAX as u64) as usize;
         let from = usize::try_from(from).ok().filter(|&f| f < limit.max(1)).ok_or(Errno::EINVAL)?;
         let mut slots = self.slots.lock();
-        let free = (from..slots.len()).find(|&i| matches!(slots[i], Slot::Free));
-        let at = free.unwrap_or(slots.len().max(from));
+        let at = slots.lowest_free(from);
         if at >= limit {
             return Err(Errno::EMFILE);
         }
-        if at >= slots.len() {
-            slots.resize(at + 1, Slot::Free);
-        }
-        slots[at] = Slot::Reserved;
+        slots.put(at, Slot::Reserved);
         Ok(ReservedFd { table: self.clone(), fd: at as i32, installed: false })
     }
 
@@ -149,13 +189,10 @@ impl FdTable {
     ) -> Result<Option<Arc<FileDescription>>, Errno> {
         let index = usize::try_from(fd).ok().filter(|&i| (i as u64) < limit).ok_or(Errno::EBADF)?;
         let mut slots = self.slots.lock();
-        if index >= slots.len() {
-            slots.resize(index + 1, Slot::Free);
-        }
-        if matches!(slots[index], Slot::Reserved) {
+        if matches!(slots.get(index), Some(Slot::Reserved)) {
             return Err(Errno::EBUSY);
         }
-        match std::mem::replace(&mut slots[index], Slot::Used { description, close_on_exec }) {
+        match slots.put(index, Slot::Used { description, close_on_exec }) {
             Slot::Used { description, .. } => Ok(Some(description)),
             Slot::Free | Slot::Reserved => Ok(None),
         }
@@ -168,8 +205,8 @@ impl FdTable {
     pub fn remove(&self, fd: i32) -> Result<Arc<FileDescription>, Errno> {
         let index = usize::try_from(fd).map_err(|_| Errno::EBADF)?;
         let mut slots = self.slots.lock();
-        match slots.get_mut(index) {
-            Some(slot @ Slot::Used { .. }) => match std::mem::replace(slot, Slot::Free) {
+        match slots.get(index) {
+            Some(Slot::Used { .. }) => match slots.put(index, Slot::Free) {
                 Slot::Used { description, .. } => Ok(description),
                 Slot::Free | Slot::Reserved => Err(Errno::EBADF),
             },
@@ -180,11 +217,11 @@ impl FdTable {
     /// Takes all open descriptors from `first` to `last` (inclusive) that `wanted(close_on_exec)` names.
     pub fn remove_range(&self, first: u32, last: u32, wanted: impl Fn(bool) -> bool) -> Vec<Arc<FileDescription>> {
         let mut slots = self.slots.lock();
-        let end = slots.len().min((last as usize).saturating_add(1));
+        let end = slots.list.len().min((last as usize).saturating_add(1));
         let mut removed = Vec::new();
-        for slot in slots.get_mut(first as usize..end).unwrap_or_default() {
-            if matches!(slot, Slot::Used { close_on_exec, .. } if wanted(*close_on_exec))
-                && let Slot::Used { description, .. } = std::mem::replace(slot, Slot::Free)
+        for index in first as usize..end {
+            if matches!(slots.get(index), Some(Slot::Used { close_on_exec, .. }) if wanted(*close_on_exec))
+                && let Slot::Used { description, .. } = slots.put(index, Slot::Free)
             {
                 removed.push(description);
             }
@@ -195,8 +232,8 @@ impl FdTable {
     /// Sets the close-on-exec flag of all open descriptors from `first` to `last` (inclusive).
     pub fn set_close_on_exec_range(&self, first: u32, last: u32) {
         let mut slots = self.slots.lock();
-        let end = slots.len().min((last as usize).saturating_add(1));
-        for slot in slots.get_mut(first as usize..end).unwrap_or_default() {
+        let end = slots.list.len().min((last as usize).saturating_add(1));
+        for slot in slots.list.get_mut(first as usize..end).unwrap_or_default() {
             if let Slot::Used { close_on_exec, .. } = slot {
                 *close_on_exec = true;
             }
@@ -215,7 +252,7 @@ impl FdTable {
     /// Sets whether `fd` is closed by execve(2).
     pub fn set_close_on_exec(&self, fd: i32, value: bool) -> Result<(), Errno> {
         let index = usize::try_from(fd).map_err(|_| Errno::EBADF)?;
-        match self.slots.lock().get_mut(index) {
+        match self.slots.lock().list.get_mut(index) {
             Some(Slot::Used { close_on_exec, .. }) => {
                 *close_on_exec = value;
                 Ok(())
@@ -227,19 +264,46 @@ impl FdTable {
     /// A table with the same descriptors, as fork(2) makes it.
     pub fn duplicate(&self) -> FdTable {
         let mut copy = self.slots.lock().clone();
-        copy.iter_mut().filter(|slot| matches!(slot, Slot::Reserved)).for_each(|slot| *slot = Slot::Free);
+        for index in 0..copy.list.len() {
+            if matches!(copy.get(index), Some(Slot::Reserved)) {
+                copy.put(index, Slot::Free);
+            }
+        }
         FdTable::with(copy)
     }
 
     /// One more than the greatest number that may be open: how far select(2) looks.
     pub fn size(&self) -> usize {
-        self.slots.lock().len().next_multiple_of(64)
+        self.slots.lock().list.len().next_multiple_of(64)
     }
 
     /// The open descriptors, lowest first.
     pub fn open(&self) -> Vec<i32> {
         let slots = self.slots.lock();
-        let used = slots.iter().enumerate().filter(|(_, s)| matches!(s, Slot::Used { .. }));
+        let used = slots.list.iter().enumerate().filter(|(_, s)| matches!(s, Slot::Used { .. }));
         used.map(|(i, _)| i as i32).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_lowest_free_number_is_found() {
+        let mut slots = Slots::default();
+        for number in 0..200 {
+            assert_eq!(slots.lowest_free(0), number);
+            slots.put(number, Slot::Reserved);
+        }
+        assert_eq!((slots.lowest_free(70), slots.lowest_free(1000)), (200, 1000));
+        slots.put(65, Slot::Free);
+        slots.put(130, Slot::Free);
+        assert_eq!((slots.lowest_free(0), slots.lowest_free(65), slots.lowest_free(66)), (65, 65, 130));
+        slots.put(65, Slot::Reserved);
+        assert_eq!((slots.lowest_free(0), slots.lowest_free(131)), (130, 200));
+        slots.put(500, Slot::Reserved);
+        slots.put(130, Slot::Reserved);
+        assert_eq!((slots.lowest_free(3), slots.lowest_free(500)), (200, 501));
     }
 }
