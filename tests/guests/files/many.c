@@ -137,7 +137,7 @@ static void multiply(int fd, int count) {
 }
 
 TEST(entries_listed_with_small_buffers) {
-    int count = room(6000) / 250 * 250, found = 0;
+    int count = room(15000) / 250 * 250, found = 0;
     multiply(0, count);
     int directory = MUST(open("/proc/self/fd", O_RDONLY | O_DIRECTORY)), size;
     char buffer[200];
