@@ -13,7 +13,7 @@ use crate::boot::{BootError, Descriptors, ExitStatus, Limits, ProcessSpec, Sandb
 use crate::cgroup::Usage;
 use crate::fs::proc::{Outlook, parameters};
 use crate::fs::tmpfs::{TmpFs, TmpfsOptions};
-use crate::fs::{self, FdTable, FileDescription, FsContext, Mount, MountNamespace, boot, inherited, mqueue};
+use crate::fs::{FdTable, FileDescription, FsContext, Mount, MountNamespace, boot, dentry, inherited, mqueue};
 use crate::ipc::Ipc;
 use crate::kernel::{HostNames, Kernel};
 use crate::loader::Vdso;
@@ -254,7 +254,7 @@ impl Drop for Sandbox {
             let zombies = std::mem::take(&mut *self.kernel.processes.lock());
             drop(zombies);
             // Names that nobody uses keep their file systems; what another sandbox misses of them it looks up again.
-            fs::forget_names(|_| true);
+            dentry::forget_unused();
         }
     }
 }

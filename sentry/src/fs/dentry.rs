@@ -363,7 +363,7 @@ fn keep(dentry: Arc<Dentry>) {
     drop(gone);
 }
 
-/// Lets go of all names that nobody uses: memory is scarce.
+/// Lets go of all names that nobody uses: memory is scarce, or a sandbox has ended.
 pub fn forget_unused() {
     forget(|_| true);
 }

@@ -50,7 +50,6 @@ use amber_abi::time::Timespec;
 
 pub use context::FsContext;
 pub use dentry::Dentry;
-pub(crate) use dentry::forget as forget_names;
 pub use fd_table::{FdTable, ReservedFd};
 pub use file::{CHANGEABLE, File, FileDescription, OwnPosition, open_files};
 pub use inode::{DirectoryEntry, DirectorySink, FileSystem, Inode, Metadata, NewInode, SetAttributes, SetTime};
