@@ -148,12 +148,13 @@ fn avoid_child_signals() {
 }
 
 /// What a new zygote does before it runs its program, for the message should it fail.
-const STEPS: [&str; 5] = [
+const STEPS: [&str; 6] = [
     "setting up descriptors of a stub",
     "tying a stub to the sentry",
     "the sentry died",
     "ptrace is forbidden on this host (see the sysctl kernel.yama.ptrace_scope, and the seccomp profile of the container)",
     "executing the stub's program (see the sysctl vm.memfd_noexec; with the TOMOYO module it needs /proc)",
+    "giving a stub its user",
 ];
 
 /// Makes the zygote's process: it has asked to be traced and stops once its program is loaded.
@@ -238,6 +239,15 @@ unsafe fn child(fds: [RawFd; 4], parent: i32) -> ! {
         // Where the host has no such call the rest is closed on execution.
         libc::syscall(libc::SYS_close_range, report + 1, u32::MAX, 0);
 
+        // A stub is nobody but the sentry's real user, which lets the sentry trace it without any capability. The plain
+        // calls, since those of the C library change the users of all threads that the sentry has. Before the tie to the
+        // sentry, which a change of user undoes.
+        let (user, group) = (libc::getuid(), libc::getgid());
+        if libc::syscall(libc::SYS_setresgid, group, group, group) != 0
+            || libc::syscall(libc::SYS_setresuid, user, user, user) != 0
+        {
+            fail(5, report);
+        }
         if libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) != 0 {
             fail(1, report);
         }

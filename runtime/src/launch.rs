@@ -1,10 +1,13 @@
 //! From a finished configuration to a running sandbox, and to the exit status it ends with.
 
-use std::io::{IsTerminal, stderr, stdin, stdout};
+use std::fs::File;
+use std::io::{IsTerminal, Read, Write, stderr, stdin, stdout};
 use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::net::UnixStream;
 use std::sync::{Arc, Weak};
 
 use amber_abi::termios::Winsize;
+use amber_host::fork::{Half, Kinship};
 use amber_host::signals::SignalWatch;
 use amber_host::terminal::WindowSize;
 use amber_platform::{GuestMemory, Platform};
@@ -16,6 +19,7 @@ use anyhow::{Context, Result, bail};
 use nix::sys::signal::{Signal, raise};
 use nix::unistd::{getpgid, getpgrp, getppid, getsid};
 
+use crate::attend::attend;
 use crate::cli::{GlobalArgs, Network};
 use crate::confine::{Confinement, Namespaces};
 use crate::console::{ConsoleMaster, Relay, Resizer, Suspender};
@@ -43,9 +47,21 @@ pub struct Surroundings {
     pub terminal: Option<(OwnedFd, OwnedFd)>,
     /// The signals for the guest; watched before anything starts a thread, which would take them otherwise.
     pub signals: SignalWatch,
-    /// Whether Amber itself stops when the guest's first process does, if a shell would continue it.
-    pub job_control: bool,
+    /// How Amber itself stops when the guest's first process does; none if no shell would continue it.
+    pub suspension: Option<Suspension>,
 }
+
+/// How Amber stops, so that the shell that started it takes over.
+pub enum Suspension {
+    /// The sandbox's process is the one that the shell knows.
+    Own,
+    /// The one that the shell knows stays outside. It is asked with a byte for both to be stopped, and answers with one
+    /// when both go on; the sandbox, the first process of its PID namespace, cannot stop itself.
+    Asked(File),
+}
+
+/// The byte by which both processes are asked to stop, and that both go on.
+pub const STOP: u8 = b'Z';
 
 /// A sandbox that can be started.
 pub struct Guest {
@@ -62,12 +78,27 @@ pub fn launch(config: SandboxConfig, args: &GlobalArgs) -> Result<u8> {
     if let Network::Namespace(path) = &args.network {
         namespaces.join_network(path);
     }
-    let confinement = Confinement::enter(namespaces)?;
+    let mut confinement = Confinement::enter(namespaces)?;
+    // Blocked in both processes, so that none is lost before the sandbox's is ready for those that are passed on.
+    let signals = SignalWatch::new(&FORWARDED).context("watching signals")?;
+    // The first process of a PID namespace cannot tell the shell's groups.
+    let job_control = has_job_control();
+    let (outside, inside) = UnixStream::pair().context("making a socket")?;
+    let suspension = match confinement.split(Kinship::Child)? {
+        Some(Half::Old(pid)) => {
+            drop((config, inside));
+            crate::confine::keep_signals_only().context("giving up capabilities")?;
+            return attend(pid, signals, Some(OwnedFd::from(outside).into()));
+        }
+        Some(Half::New(_)) => Suspension::Asked(OwnedFd::from(inside).into()),
+        None => Suspension::Own,
+    };
+    drop(outside);
     let surroundings = Surroundings {
         descriptors: standard_streams(config.process.terminal.is_some())?.into(),
         terminal: Some((keys()?, screen()?)),
-        signals: SignalWatch::new(&FORWARDED).context("watching signals")?,
-        job_control: true,
+        signals,
+        suspension: job_control.then_some(suspension),
     };
     let guest = Guest::boot(config, args, surroundings, confinement)?;
     guest.sandbox.start()?;
@@ -100,9 +131,9 @@ impl Guest {
             _ => None,
         };
         forward_signals(surroundings.signals, Arc::downgrade(&sandbox), relay.as_ref().map(Relay::resizer))?;
-        if let Some(relay) = relay.as_ref().filter(|_| surroundings.job_control && has_job_control()) {
+        if let (Some(relay), Some(suspension)) = (&relay, surroundings.suspension) {
             sandbox.watch();
-            suspend_with_guest(Arc::clone(&sandbox), relay.suspender())?;
+            suspend_with_guest(Arc::clone(&sandbox), relay.suspender(), suspension)?;
         }
         if let Some(connection) = confinement.served.take() {
             outlook::serve(connection, Arc::downgrade(&sandbox))?;
@@ -186,21 +217,25 @@ fn forward_signals(signals: SignalWatch, sandbox: Weak<Sandbox>, resizer: Option
 }
 
 /// Whether a shell would continue Amber if it stopped: the parent is of the same session, but another process group.
-fn has_job_control() -> bool {
+pub fn has_job_control() -> bool {
     let parent = Some(getppid());
     getsid(parent).is_ok_and(|sid| getsid(None) == Ok(sid)) && getpgid(parent).is_ok_and(|group| group != getpgrp())
 }
 
 /// When the guest's first process stops, as for Ctrl-Z, Amber itself does, so that the shell that started it takes over;
 /// both go on together.
-fn suspend_with_guest(sandbox: Arc<Sandbox>, suspender: Suspender) -> Result<()> {
+fn suspend_with_guest(sandbox: Arc<Sandbox>, suspender: Suspender, mut suspension: Suspension) -> Result<()> {
     let watch = move || {
         let mut seen = 0;
         while let Some(stops) = sandbox.wait_for_stop(seen) {
             seen = stops;
             suspender.suspended(|| {
-                if let Err(errno) = raise(Signal::SIGSTOP) {
-                    log::error!("stopping: {errno}");
+                let stopped = match &mut suspension {
+                    Suspension::Own => raise(Signal::SIGSTOP).map_err(Into::into),
+                    Suspension::Asked(other) => other.write_all(&[STOP]).and_then(|()| other.read_exact(&mut [0])),
+                };
+                if let Err(error) = stopped {
+                    log::error!("stopping: {error}");
                 }
             });
             sandbox.signal(amber_abi::Signal::SIGCONT, true);

@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 pub mod accounts;
+mod attend;
 pub mod bundle;
 mod caller;
 mod cli;

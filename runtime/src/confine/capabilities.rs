@@ -6,7 +6,7 @@ use rustix::thread::{
     remove_capability_from_bounding_set, set_capabilities,
 };
 
-use super::Needs;
+use super::{Needs, identity};
 
 /// To see what belongs to others, as root does.
 const READING: CapabilitySet = CapabilitySet::DAC_READ_SEARCH;
@@ -16,6 +16,8 @@ const WRITING: CapabilitySet = CapabilitySet::CHOWN
     .union(CapabilitySet::FOWNER)
     .union(CapabilitySet::FSETID)
     .union(CapabilitySet::SETFCAP);
+/// To keep stubs on the processors of their tracers, where they have another effective user.
+const PLACING: CapabilitySet = CapabilitySet::SYS_NICE;
 /// To serve the ports below 1024, and raw sockets.
 const NETWORK: CapabilitySet = CapabilitySet::NET_BIND_SERVICE.union(CapabilitySet::NET_RAW);
 
@@ -29,7 +31,16 @@ pub fn needed(needs: &Needs) -> CapabilitySet {
     needed.set(READING, !needs.trees.is_empty());
     needed.set(WRITING, needs.changes);
     needed.set(NETWORK, needs.network);
+    needed.set(PLACING, identity::is_taken());
     needed
+}
+
+/// Gives up what a process does not need that stays outside and gives signals on to a sandbox.
+///
+/// # Errors
+/// The host's.
+pub fn keep_signals_only() -> rustix::io::Result<()> {
+    keep(CapabilitySet::KILL)
 }
 
 /// Whether this thread has one of these capabilities.

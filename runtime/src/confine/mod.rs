@@ -1,13 +1,14 @@
 //! Confinement of Amber's own process, for the day a guest takes the sentry over.
 //!
-//! Three steps, all before the first instruction of the guest. [`Confinement::enter`], while there is one thread only,
-//! makes namespaces. [`Confinement::prepare`] opens the trees of the host that the guest was given as mounts of their
+//! Four steps, all before the first instruction of the guest. [`Confinement::enter`], while there is one thread only,
+//! makes namespaces. [`Confinement::split`] goes on in a new process, the first of a PID namespace. [`Confinement::prepare`] opens the trees of the host that the guest was given as mounts of their
 //! own, from which no `..` leads out, and gives capabilities up. [`Closing::close_in`], when everything else has been
 //! opened, makes an empty directory the root and lets the host refuse every call that is not on the list of
 //! [`amber_host::calls`].
 
 mod capabilities;
 mod filter;
+mod identity;
 mod mapping;
 mod namespaces;
 mod parameters;
@@ -20,9 +21,12 @@ use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 
 use amber_host::calls::Part;
+use amber_host::fork::{Half, Kinship, fork};
 use amber_sentry::boot::{MountSource, NetworkKind, SandboxConfig};
 use anyhow::{Context, Result};
+use nix::sched::{CloneFlags, unshare};
 
+pub use capabilities::keep_signals_only;
 pub use mapping::{USERS, map_users};
 pub use namespaces::Namespaces;
 pub use root::tree;
@@ -94,6 +98,8 @@ pub struct Confinement {
     /// The network namespace is another than at the beginning: one for the sandbox.
     own_network: bool,
     control: bool,
+    /// The number of this process outside.
+    process: i32,
 }
 
 impl Confinement {
@@ -114,7 +120,31 @@ impl Confinement {
             entered => entered.map(|()| true)?,
         };
         let own_network = before.zip(network_namespace()).is_some_and(|(before, after)| before != after);
-        Ok(Confinement { inside, own_network, control: false })
+        Ok(Confinement { inside, own_network, control: false, process: std::process::id() as i32 })
+    }
+
+    /// Goes on in a new process, the first of a PID namespace of its own: it can name no process outside. The old one stays
+    /// outside. None if there are no such namespaces; then this process is the sandbox. Must be called before it has a
+    /// second thread.
+    ///
+    /// # Errors
+    /// The host has no process left.
+    pub fn split(&mut self, kinship: Kinship) -> Result<Option<Half>> {
+        if !self.inside {
+            return Ok(None);
+        }
+        if let Err(errno) = unshare(CloneFlags::CLONE_NEWPID) {
+            log::warn!(
+                "confined less than usual, without a PID namespace of its own ({errno}): should a guest break out of \
+                 Amber, it can send signals to other processes of this user"
+            );
+            return Ok(None);
+        }
+        let half = fork(kinship).context("a process for the sandbox (see `ulimit -u`)")?;
+        if let Half::New(number) = half {
+            self.process = number;
+        }
+        Ok(Some(half))
     }
 
     /// For a sandbox that answers commands.
@@ -134,6 +164,9 @@ impl Confinement {
         let needs = Needs::of(config, self.control);
         if needs.network {
             parameters::set(&mut config.sysctls, needs.own_network)?;
+        }
+        if let Err(error) = identity::take(self.process, &needs.trees) {
+            log::info!("the sandbox has no user of its own on the host: {error:#}");
         }
         let (mut usher, mut served) = (None, None);
         if self.inside {

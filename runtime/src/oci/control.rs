@@ -27,10 +27,10 @@ pub struct Launch {
     pub bundle: PathBuf,
     /// What its config.json says.
     pub spec: Spec,
-    /// The container's state, for hooks.
-    pub state: String,
     /// Where its standard streams lead.
     pub streams: Streams,
+    /// Whether a shell would continue the command if it stopped with the guest.
+    pub job_control: bool,
 }
 
 /// What the first process has as standard streams.
@@ -47,9 +47,13 @@ pub enum Streams {
 /// The steps of the sandbox's process before the container is created.
 #[derive(Debug, Serialize, Deserialize)]
 pub enum Step {
-    /// From the sandbox: its namespaces are there.
-    Namespaces,
-    /// To the sandbox: what has to be done from outside is done. Once after `Namespaces`, once after `Ready`.
+    /// From the sandbox: its namespaces are there, and this is the number of its process outside of them. It is another
+    /// than at the beginning if the sandbox has a PID namespace.
+    Namespaces(i32),
+    /// To the sandbox, after `Namespaces`: what has to be done from outside is done. With the container's state, for
+    /// hooks.
+    Hooked(String),
+    /// To the sandbox, after `Ready`: it may be started.
     Go,
     /// From the sandbox: everything is ready to be started.
     Ready,

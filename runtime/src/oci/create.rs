@@ -7,14 +7,16 @@ use std::io::{stdin, stdout};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::process::CommandExt;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use amber_host::channel::Channel;
 use amber_host::process::{ProcessHandle, keep_descriptors_from};
 use amber_host::terminal::WindowSize;
 use anyhow::{Context, Result, anyhow, bail, ensure};
-use nix::unistd::geteuid;
+use nix::sys::signal::{Signal, kill};
+use nix::sys::wait::waitpid;
+use nix::unistd::{Pid, geteuid};
 use oci_spec::runtime::{LinuxResources, Process, Spec};
 
 use super::announce::announce;
@@ -30,14 +32,25 @@ use super::{ROLE, Runtime};
 use crate::bundle::Bundle;
 use crate::caller;
 use crate::cli::CreateArgs;
+use crate::launch::has_job_control;
 
 /// Where this program is found again.
 pub const SELF: &str = "/proc/self/exe";
 
 /// A container that waits for its start.
 pub struct Created {
-    /// The sandbox's process, which ends with this one if that is attached.
-    pub child: Child,
+    /// The sandbox's process, a child of this one, with which it ends if that is attached.
+    pub pid: i32,
+    /// By which an attached sandbox asks for both to be stopped.
+    pub asked: Channel,
+}
+
+/// Kills a child of this process and waits for its end.
+pub fn end_child(pid: i32) {
+    let pid = Pid::from_raw(pid);
+    // It may have ended by itself.
+    let _ = kill(pid, Signal::SIGKILL);
+    let _ = waitpid(pid, None);
 }
 
 /// Runs `amber create`.
@@ -72,9 +85,9 @@ pub fn create(runtime: &Runtime, args: &CreateArgs, attached: bool) -> Result<Cr
 
     let locked = runtime.store.create(&args.id)?;
     let mut making = Making { state: state(&bundle, args)?, locked: Some(locked), child: None, hooked: false };
-    let child = making.all(runtime, args, &bundle, (streams, &handed))?;
+    let created = making.all(runtime, args, &bundle, (streams, &handed))?;
     making.locked = None;
-    Ok(Created { child })
+    Ok(created)
 }
 
 fn streams(process: &Process, args: &CreateArgs, attached: bool) -> Result<Streams> {
@@ -117,7 +130,7 @@ fn state(bundle: &Bundle, args: &CreateArgs) -> Result<State> {
 struct Making {
     state: State,
     locked: Option<Locked>,
-    child: Option<Child>,
+    child: Option<i32>,
     hooked: bool,
 }
 
@@ -128,7 +141,7 @@ impl Making {
         args: &CreateArgs,
         bundle: &Bundle,
         (streams, handed): (Streams, &Handed),
-    ) -> Result<Child> {
+    ) -> Result<Created> {
         let spec = &bundle.spec;
         self.save()?;
         self.make_cgroup(runtime, spec)?;
@@ -145,12 +158,12 @@ impl Making {
 
         let listener = self.locked()?.listen().context("making the control socket")?;
         let (ours, theirs) = Channel::pair().context("making a socket")?;
-        let pid = self.spawn(spec, theirs)?;
-        self.state.set_process(pid);
-        self.enter_cgroup(runtime, spec, pid)?;
+        let first = self.spawn(spec, theirs)?;
+        self.state.set_process(first);
+        self.enter_cgroup(runtime, spec, first)?;
         let oom_score = spec.process().as_ref().and_then(|process| process.oom_score_adj());
         if let Some(score) = oom_score
-            && let Err(error) = std::fs::write(format!("/proc/{pid}/oom_score_adj"), score.to_string())
+            && let Err(error) = std::fs::write(format!("/proc/{first}/oom_score_adj"), score.to_string())
         {
             // Only who is privileged may make it less likely; runc in a user namespace overlooks it as well.
             log::info!("oom_score_adj {score}: {error}");
@@ -162,26 +175,33 @@ impl Making {
             id: args.id.clone(),
             bundle: bundle.directory.clone(),
             spec: spec.clone(),
-            state: hooks::text(&self.state, Status::Creating)?,
             streams,
+            job_control: streams == Streams::Attached && has_job_control(),
         };
         let (input, output, errors) = (stdin(), stdout(), stderr());
         let mut files: Vec<BorrowedFd<'_>> = vec![input.as_fd(), output.as_fd(), errors.as_fd(), listener.as_fd()];
         files.extend(pair.as_ref().map(|pair| pair.slave.as_fd()));
         files.extend(handed.files());
         send(&ours, &launch, &files)?;
-        expect(&ours, |step| matches!(step, Step::Namespaces))?;
+        let Step::Namespaces(pid) = next(&ours)? else { bail!("the sandbox is out of step") };
+        if pid != first {
+            // Another process, in a PID namespace, took its place.
+            self.child = Some(pid);
+            self.state.set_process(pid);
+            self.save()?;
+            waitpid(Pid::from_raw(first), None).context("waiting for the sandbox")?;
+        }
         self.hooked = true;
         hooks::run(&self.state, Status::Creating, Time::Create)
             .context("unable to start container process: error during container init")?;
-        send(&ours, &Step::Go, &[])?;
-        expect(&ours, |step| matches!(step, Step::Ready))?;
+        send(&ours, &Step::Hooked(hooks::text(&self.state, Status::Creating)?), &[])?;
+        let Step::Ready = next(&ours)? else { bail!("the sandbox is out of step") };
         pair.map_or(Ok(()), Pair::send)?;
         announce(pid, args.pid_file.as_ref(), args.pidfd_socket.as_ref())?;
         self.state.status = Status::Created;
         self.save()?;
         send(&ours, &Step::Go, &[])?;
-        self.child.take().context("the sandbox")
+        Ok(Created { pid, asked: ours })
     }
 
     fn locked(&self) -> Result<&Locked> {
@@ -240,7 +260,7 @@ impl Making {
         command.stdin(Stdio::from(OwnedFd::from(channel)));
         let child = command.spawn().context("starting the sandbox")?;
         let pid = child.id() as i32;
-        self.child = Some(child);
+        self.child = Some(pid);
         Ok(pid)
     }
 }
@@ -248,10 +268,8 @@ impl Making {
 impl Drop for Making {
     fn drop(&mut self) {
         let Some(locked) = self.locked.take() else { return };
-        if let Some(mut child) = self.child.take() {
-            // It may have ended by itself.
-            let _ = child.kill();
-            let _ = child.wait();
+        if let Some(pid) = self.child.take() {
+            end_child(pid);
         }
         if let Some(group) = &self.state.cgroup
             && let Err(error) = group.remove()
@@ -286,12 +304,11 @@ fn absolute(runtime: &Runtime) -> Result<crate::cli::GlobalArgs> {
     Ok(global)
 }
 
-/// Waits for a step of the sandbox.
-fn expect(channel: &Channel, wanted: impl Fn(&Step) -> bool) -> Result<()> {
+/// Waits for the next step of the sandbox.
+fn next(channel: &Channel) -> Result<Step> {
     match receive::<Step>(channel)? {
         Some((Step::Failed(failure), _)) => Err(failure.into()),
-        Some((step, _)) if wanted(&step) => Ok(()),
-        Some((step, _)) => Err(anyhow!("the sandbox said {step:?}")),
+        Some((step, _)) => Ok(step),
         None => Err(anyhow!("the sandbox ended before it was ready")),
     }
 }

@@ -5,6 +5,7 @@ use std::io::{IsTerminal, stdin};
 use std::os::fd::{AsFd, OwnedFd};
 
 use amber_host::channel::Channel;
+use amber_host::fork::{Half, Kinship};
 use amber_host::signals::SignalWatch;
 use amber_host::terminal::{make_controlling, window_size};
 use amber_sentry::boot::NetworkKind;
@@ -19,9 +20,9 @@ use super::hooks;
 use super::inside::StartHooks;
 use super::serve::Server;
 use crate::bundle::Bundle;
-use crate::caller::Caller;
+use crate::caller::{self, Caller};
 use crate::confine::{Confinement, Namespaces};
-use crate::launch::{FORWARDED, Guest, Surroundings, keys, screen, standard_streams};
+use crate::launch::{FORWARDED, Guest, Surroundings, Suspension, keys, screen, standard_streams};
 use crate::logging;
 
 /// Runs the process to its end.
@@ -34,7 +35,8 @@ pub fn main() -> Result<u8> {
     let channel: Channel = stdin().as_fd().try_clone_to_owned().context("standard input")?.into();
     let Some((launch, files)) = receive::<Launch>(&channel)? else { return Ok(1) };
     let guest = match prepare(&channel, launch, files) {
-        Ok(guest) => guest,
+        Ok(Some(guest)) => guest,
+        Ok(None) => return Ok(0),
         Err(error) => {
             send(&channel, &Step::Failed(Failure::of(&error)), &[])?;
             return Ok(1);
@@ -60,7 +62,8 @@ struct Prepared {
     outlives: bool,
 }
 
-fn prepare(channel: &Channel, launch: Launch, files: Vec<OwnedFd>) -> Result<Prepared> {
+/// Prepares everything; none in a process that another took the place of.
+fn prepare(channel: &Channel, launch: Launch, files: Vec<OwnedFd>) -> Result<Option<Prepared>> {
     logging::start(&launch.global)?;
     let profile = match &launch.global.kernel {
         Some(text) => KernelProfile::new(text).with_context(|| format!("--kernel {text}"))?,
@@ -73,17 +76,31 @@ fn prepare(channel: &Channel, launch: Launch, files: Vec<OwnedFd>) -> Result<Pre
     let handed: Vec<OwnedFd> = files.collect();
     // The sandbox ends with its maker's death only as long as it is tied to it; later nobody reads these.
     let attached = launch.streams == Streams::Attached;
+    // The first process of a PID namespace cannot tell the caller's groups.
+    let mut size = None;
+    if attached {
+        dup2_stdin(&input).context("standard input")?;
+        dup2_stdout(&output).context("standard output")?;
+        dup2_stderr(&errors).context("standard error")?;
+        size = caller::terminal();
+    }
+
+    let namespaces = Namespaces::specified(launch.spec.linux().as_ref())?;
+    let mut confinement = Confinement::enter(namespaces)?.with_control_socket();
+    let number = match confinement.split(Kinship::Sibling)? {
+        Some(Half::Old(_)) => return Ok(None),
+        Some(Half::New(number)) => number,
+        None => std::process::id() as i32,
+    };
     if !attached {
         setsid().context("starting a session")?;
     }
-
-    let confinement = Confinement::enter(Namespaces::specified(launch.spec.linux().as_ref())?)?.with_control_socket();
-    send(channel, &Step::Namespaces, &[])?;
-    match receive::<Step>(channel)? {
-        Some((Step::Go, _)) => {}
+    send(channel, &Step::Namespaces(number), &[])?;
+    let state = match receive::<Step>(channel)? {
+        Some((Step::Hooked(state), _)) => state,
         _ => bail!("whoever makes the sandbox is gone"),
-    }
-    hooks::run_inside(launch.spec.hooks().as_ref(), &launch.state)?;
+    };
+    hooks::run_inside(launch.spec.hooks().as_ref(), &state)?;
 
     let (stdio, terminal, signals) = match &slave {
         Some(slave) => {
@@ -96,9 +113,6 @@ fn prepare(channel: &Channel, launch: Launch, files: Vec<OwnedFd>) -> Result<Pre
             ([None, None, None], Some((copy()?, copy()?)), SignalWatch::all())
         }
         None if attached => {
-            dup2_stdin(&input).context("standard input")?;
-            dup2_stdout(&output).context("standard output")?;
-            dup2_stderr(&errors).context("standard error")?;
             let wants = launch.spec.process().as_ref().and_then(|process| process.terminal()).unwrap_or(false);
             let terminal = if stdin().is_terminal() { Some((keys()?, screen()?)) } else { None };
             (standard_streams(wants)?, terminal, SignalWatch::new(&FORWARDED))
@@ -109,20 +123,24 @@ fn prepare(channel: &Channel, launch: Launch, files: Vec<OwnedFd>) -> Result<Pre
         }
     };
     let signals = signals.context("watching signals")?;
-    let caller = Caller::take_over().context("limits")?;
-    let size = match &slave {
-        Some(slave) => window_size(slave).map(|size| Some((size.rows, size.columns))).context("the terminal")?,
-        None => caller.terminal,
-    };
+    Caller::take_over().context("limits")?;
+    if let Some(slave) = &slave {
+        size = window_size(slave).map(|size| Some((size.rows, size.columns))).context("the terminal")?;
+    }
     let bundle = Bundle { directory: launch.bundle, spec: launch.spec };
-    let hooks = StartHooks::of(&bundle.spec, &launch.state)?;
+    let hooks = StartHooks::of(&bundle.spec, &state)?;
     let mut config = bundle.sandbox(&launch.id, profile, size)?;
     // The namespace this process is in decides what it reaches.
     config.network = NetworkKind::Host;
     let limits = config.limits;
     let descriptors = stdio.into_iter().chain(handed.into_iter().map(Some)).collect();
-    let surroundings = Surroundings { descriptors, terminal, signals, job_control: attached };
+    let suspension = if launch.job_control {
+        Some(Suspension::Asked(OwnedFd::from(channel.try_clone().context("duplicating a descriptor")?).into()))
+    } else {
+        None
+    };
+    let surroundings = Surroundings { descriptors, terminal, signals, suspension };
     let guest = Guest::boot(config, &launch.global, surroundings, confinement)?;
     let server = Server::new(listener, limits, hooks);
-    Ok(Prepared { guest, server, outlives: !attached })
+    Ok(Some(Prepared { guest, server, outlives: !attached }))
 }

@@ -8,6 +8,7 @@ mod descriptors;
 mod exec;
 mod forms;
 mod hooks;
+mod isolation;
 mod leftovers;
 mod lifecycle;
 mod messages;

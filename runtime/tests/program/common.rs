@@ -1,6 +1,9 @@
 //! Running `amber` as a user would.
 
+use std::collections::HashMap;
+use std::fs;
 use std::io::Read;
+use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -19,6 +22,29 @@ pub struct Outcome {
 /// The program under test, without arguments.
 pub fn amber() -> Command {
     Command::new(env!("CARGO_BIN_EXE_amber"))
+}
+
+/// The processes that are children of one.
+pub fn children(parent: u32) -> Vec<u32> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir("/proc").unwrap().flatten() {
+        let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse::<u32>().ok()) else { continue };
+        let Ok(stat) = fs::read_to_string(entry.path().join("stat")) else { continue };
+        let told = stat.rsplit_once(')').and_then(|(_, rest)| rest.split_whitespace().nth(1)?.parse().ok());
+        if told == Some(parent) {
+            found.push(pid);
+        }
+    }
+    found
+}
+
+/// The lines of a process's `status`.
+pub fn status(process: &Path) -> HashMap<String, String> {
+    let text = fs::read_to_string(process.join("status")).unwrap();
+    text.lines()
+        .filter_map(|line| line.split_once(':'))
+        .map(|(name, value)| (name.into(), value.trim().into()))
+        .collect()
 }
 
 /// `amber do` with these arguments.

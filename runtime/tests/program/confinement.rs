@@ -1,64 +1,54 @@
 //! What the host lets Amber's own process do while a guest runs.
 
-use std::collections::HashMap;
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
-use crate::common::{amber, amber_do, run, wait};
+use crate::common::{amber, amber_do, children, run, status, wait};
 
 /// A user who is nobody in particular.
 const USER: u32 = 54321;
 
 /// A sandbox whose guest waits for its standard input to close.
-struct Waiting {
-    child: Child,
+pub struct Waiting {
+    /// The process that stays outside.
+    pub child: Child,
     /// The process of the sandbox.
-    pid: u32,
+    pub pid: u32,
 }
 
 impl Waiting {
-    fn start(command: &mut Command) -> Waiting {
+    pub fn start(command: &mut Command) -> Waiting {
         let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
         let mut line = String::new();
         BufReader::new(child.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
         assert_eq!(line, "ready\n");
-        let pid = child.id();
+        let pid = children(child.id())[0];
         Waiting { child, pid }
     }
 
-    fn status(&self) -> HashMap<String, String> {
-        status(Path::new(&format!("/proc/{}", self.pid)))
-    }
-
-    fn link(&self, name: &str) -> String {
+    pub fn link(&self, name: &str) -> String {
         fs::read_link(format!("/proc/{}/{name}", self.pid)).unwrap().display().to_string()
     }
 
-    fn end(mut self) {
+    pub fn end(mut self) {
         drop(self.child.stdin.take());
         assert!(wait(&mut self.child).success());
     }
 }
 
-fn status(process: &Path) -> HashMap<String, String> {
-    let text = fs::read_to_string(process.join("status")).unwrap();
-    text.lines()
-        .filter_map(|line| line.split_once(':'))
-        .map(|(name, value)| (name.into(), value.trim().into()))
-        .collect()
-}
+/// What it runs.
+pub const SCRIPT: [&str; 3] = ["sh", "-c", "echo ready; read line; true"];
 
-const SCRIPT: [&str; 3] = ["sh", "-c", "echo ready; read line; true"];
-
-fn is_root() -> bool {
+/// Whether the test may start things as another user.
+pub fn is_root() -> bool {
     nix::unistd::geteuid().is_root()
 }
 
 /// The program under test where every user finds it, and a directory that is the user's.
-fn for_user() -> (tempfile::TempDir, Command) {
+pub fn for_user() -> (tempfile::TempDir, Command) {
     let directory = tempfile::tempdir().unwrap();
     fs::set_permissions(directory.path(), PermissionsExt::from_mode(0o755)).unwrap();
     chown(directory.path(), Some(USER), Some(USER)).unwrap();
@@ -71,17 +61,17 @@ fn for_user() -> (tempfile::TempDir, Command) {
 }
 
 fn check(waiting: &Waiting, capabilities: u64) {
-    let status = waiting.status();
+    let status = status(Path::new(&format!("/proc/{}", waiting.pid)));
     for set in ["CapPrm", "CapEff", "CapInh", "CapAmb"] {
         let held = u64::from_str_radix(&status[set], 16).unwrap();
         assert_eq!(held & !capabilities, 0, "{set} {held:x}");
     }
     assert_eq!(status["NoNewPrivs"], "1");
     for entry in fs::read_dir(format!("/proc/{}/task", waiting.pid)).unwrap() {
-        let thread = self::status(&entry.unwrap().path());
+        let thread = crate::common::status(&entry.unwrap().path());
         assert_eq!((&*thread["Seccomp"], &thread["CapEff"]), ("2", &status["CapEff"]), "{}", thread["Name"]);
     }
-    for kind in ["mnt", "ipc", "uts", "cgroup", "net"] {
+    for kind in ["mnt", "ipc", "uts", "cgroup", "net", "pid"] {
         let own = fs::read_link(format!("/proc/self/ns/{kind}")).unwrap().display().to_string();
         assert_ne!(waiting.link(&format!("ns/{kind}")), own);
     }
@@ -98,8 +88,9 @@ fn root_keeps_only_what_reading_needs() {
         return;
     }
     const DAC_READ_SEARCH: u64 = 1 << 2;
+    const SYS_NICE: u64 = 1 << 23;
     let waiting = Waiting::start(&mut amber_do(&SCRIPT));
-    check(&waiting, DAC_READ_SEARCH);
+    check(&waiting, DAC_READ_SEARCH | SYS_NICE);
     waiting.end();
 }
 

@@ -7,7 +7,7 @@ use std::process::{Child, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::common::{amber_do, wait};
+use crate::common::{amber_do, children, wait};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
@@ -25,17 +25,12 @@ fn send(child: &Child, signal: Signal) {
 }
 
 /// The processes below one, and its own.
-fn tree(root: u32) -> HashSet<u32> {
+pub fn tree(root: u32) -> HashSet<u32> {
     let mut found = HashSet::from([root]);
     loop {
         let before = found.len();
-        for entry in fs::read_dir("/proc").unwrap().flatten() {
-            let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse::<u32>().ok()) else { continue };
-            let Ok(stat) = fs::read_to_string(entry.path().join("stat")) else { continue };
-            let parent = stat.rsplit_once(')').and_then(|(_, rest)| rest.split_whitespace().nth(1)?.parse().ok());
-            if parent.is_some_and(|parent: u32| found.contains(&parent)) {
-                found.insert(pid);
-            }
+        for parent in found.clone() {
+            found.extend(children(parent));
         }
         if found.len() == before {
             return found;
@@ -44,7 +39,7 @@ fn tree(root: u32) -> HashSet<u32> {
 }
 
 /// Asserts that none of these processes is left, waiting a moment for the host to clear them away.
-fn gone(processes: &HashSet<u32>) {
+pub fn gone(processes: &HashSet<u32>) {
     let limit = Instant::now() + Duration::from_secs(5);
     loop {
         let left: Vec<_> = processes.iter().filter(|pid| fs::exists(format!("/proc/{pid}")).unwrap()).collect();

@@ -5,6 +5,7 @@ mod behaviour;
 mod common;
 mod confinement;
 mod host_trees;
+mod isolation;
 mod lifecycle;
 mod metrics;
 mod platforms;

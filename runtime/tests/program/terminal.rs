@@ -151,3 +151,31 @@ fn a_pipeline_leaves_the_terminal_to_others() {
     person.press("text\r");
     person.see("got text");
 }
+
+#[test]
+fn both_processes_stop_and_go_on_with_the_guest() {
+    let mut person = Person::start("bash --norc --noprofile -i");
+    person.see("prompt> ");
+    person.press("$AMBER do -- cat\r");
+    person.see("cat\r\n");
+    thread::sleep(Duration::from_millis(1500));
+    person.press("first\r");
+    person.see("first\r\nfirst\r\n");
+    for round in ["one", "two"] {
+        person.press("\x1a");
+        person.see("Stopped");
+        person.see("prompt> ");
+        // The shell has the terminal.
+        person.press(&format!("echo {round}-shell\r"));
+        person.see(&format!("\r{round}-shell\r\n"));
+        person.press("fg\r");
+        person.see("do -- cat\r\n");
+        thread::sleep(Duration::from_millis(500));
+        person.press(&format!("{round}\r"));
+        person.see(&format!("{round}\r\n{round}\r\n"));
+    }
+    person.press("\x04");
+    person.see("prompt> ");
+    person.press("exit 5\r");
+    assert_eq!(wait(&mut person.child).code(), Some(5));
+}

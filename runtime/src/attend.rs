@@ -1,0 +1,93 @@
+//! The process that stays outside a sandbox: the one that its caller knows. It gives signals on to the sandbox, stops with
+//! it, and ends as it does.
+
+use std::fs::File;
+use std::io::{Read, Write, stdin};
+use std::os::fd::AsFd;
+
+use amber_host::process::ProcessHandle;
+use amber_host::signals::SignalWatch;
+use amber_host::terminal::{When, modes, set_modes};
+use anyhow::{Context, Result};
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::signal::{Signal, raise};
+use nix::sys::wait::{WaitStatus, waitpid};
+use nix::unistd::Pid;
+
+use crate::launch::STOP;
+
+/// What a terminal or a shell sends to have a job stopped. The sandbox, the first process of its PID namespace, is not
+/// stopped by any of these.
+const STOPPING: [Signal; 3] = [Signal::SIGTSTP, Signal::SIGTTIN, Signal::SIGTTOU];
+
+/// Waits for the end of the sandbox, a child of this process, and returns the exit status that tells of it. On `asked` the
+/// sandbox asks for both to be stopped. What the host's kernel sends to this process, as for a key, the sandbox has as
+/// well. Starts no thread, which a process that entered a PID namespace cannot.
+///
+/// # Errors
+/// The host has no descriptors left.
+pub fn attend(pid: i32, signals: SignalWatch, mut asked: Option<File>) -> Result<u8> {
+    let sandbox = ProcessHandle::open(pid).context("the sandbox's process")?;
+    let stopping = SignalWatch::new(&STOPPING).context("watching signals")?;
+    let terminal = modes(stdin()).ok();
+    loop {
+        let mut waits = vec![wait_for(&sandbox), wait_for(&signals), wait_for(&stopping)];
+        waits.extend(asked.as_ref().map(wait_for));
+        match poll(&mut waits, PollTimeout::NONE) {
+            Err(Errno::EINTR) => continue,
+            result => result.context("waiting for the sandbox")?,
+        };
+        let ready: Vec<bool> = waits.iter().map(|wait| wait.any() == Some(true)).collect();
+        let [ended, signalled, stopped, asking] = [0, 1, 2, 3].map(|index| ready.get(index) == Some(&true));
+        if ended {
+            break;
+        }
+        if signalled {
+            let caught = signals.next().context("reading signals")?;
+            if !caught.from_kernel {
+                // It may have ended meanwhile.
+                let _ = sandbox.signal(caught.signal);
+            }
+        }
+        if stopped {
+            stopping.next().context("reading signals")?;
+            stop(&sandbox)?;
+        }
+        if asking && !asked.as_mut().is_some_and(|asked| answer(asked, &sandbox)) {
+            asked = None;
+        }
+    }
+    match waitpid(Pid::from_raw(pid), None).context("waiting for the sandbox")? {
+        WaitStatus::Exited(_, code) => Ok(code as u8),
+        WaitStatus::Signaled(_, signal, _) => {
+            // It had no time to leave the terminal as it found it.
+            if let Some(before) = terminal {
+                // A terminal that is gone needs no restoring.
+                let _ = set_modes(stdin(), &before, When::Now);
+            }
+            Ok(128 + signal as u8)
+        }
+        other => Err(anyhow::anyhow!("the sandbox ended with {other:?}")),
+    }
+}
+
+fn wait_for(file: &impl AsFd) -> PollFd<'_> {
+    PollFd::new(file.as_fd(), PollFlags::POLLIN)
+}
+
+/// Stops both processes; returns once they go on.
+fn stop(sandbox: &ProcessHandle) -> Result<()> {
+    // It may have ended meanwhile.
+    let _ = sandbox.signal(Signal::SIGSTOP as i32);
+    raise(Signal::SIGSTOP).context("stopping")?;
+    let _ = sandbox.signal(Signal::SIGCONT as i32);
+    Ok(())
+}
+
+/// Does what the sandbox asks for; false once it asks no more.
+fn answer(asked: &mut File, sandbox: &ProcessHandle) -> bool {
+    let mut byte = [0];
+    let came = asked.read_exact(&mut byte).is_ok() && byte == [STOP];
+    came && stop(sandbox).is_ok() && asked.write_all(&byte).is_ok()
+}

@@ -1,0 +1,88 @@
+//! Containers have nothing in common by which one could reach another, or anything outside.
+
+use std::fs;
+use std::process::Stdio;
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::{Pid, geteuid};
+
+use crate::common::{World, eventually, runs};
+
+/// A line of a process's `status`.
+fn status(pid: i32, name: &str) -> Vec<String> {
+    let text = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')).unwrap();
+    line.split_whitespace().map(str::to_owned).collect()
+}
+
+/// The children of a process of one thread or more.
+fn children(pid: i32) -> Vec<i32> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir("/proc").unwrap().flatten() {
+        let Some(child) = entry.file_name().to_str().and_then(|name| name.parse::<i32>().ok()) else { continue };
+        let Ok(stat) = fs::read_to_string(entry.path().join("stat")) else { continue };
+        let parent = stat.rsplit_once(')').and_then(|(_, rest)| rest.split_whitespace().nth(1)?.parse().ok());
+        if parent == Some(pid) {
+            found.push(child);
+        }
+    }
+    found
+}
+
+#[test]
+fn each_container_has_a_pid_namespace_and_a_user() {
+    let world = World::new(&["serve"]);
+    let mut users = Vec::new();
+    for id in ["a", "b"] {
+        world.ready(id);
+        let pid = world.pid(id);
+        assert_eq!(fs::read_to_string(world.path("pid")).unwrap(), pid.to_string());
+        assert_eq!(status(pid, "NSpid"), [pid.to_string(), "1".to_owned()]);
+        let namespace = |pid: i32| fs::read_link(format!("/proc/{pid}/ns/pid")).unwrap();
+        let stubs = children(pid);
+        assert!(!stubs.is_empty());
+        for stub in stubs {
+            assert_eq!(namespace(stub), namespace(pid));
+            if geteuid().is_root() {
+                let user = &status(pid, "Uid")[0];
+                assert_eq!(status(stub, "Uid"), [user.as_str(); 4]);
+                users.push(user.parse::<u32>().unwrap());
+            }
+        }
+    }
+    users.dedup();
+    assert!(!geteuid().is_root() || users.len() == 2 && users.iter().all(|&user| user >= 0x7000_0000), "{users:?}");
+    for id in ["a", "b"] {
+        world.ok(&["delete", "--force", id]);
+    }
+}
+
+#[test]
+fn a_killed_sandbox_leaves_no_process() {
+    let world = World::new(&["serve"]);
+    world.ready("a");
+    let pid = world.pid("a");
+    let stubs = children(pid);
+    kill(Pid::from_raw(pid), Signal::SIGKILL).unwrap();
+    world.ended("a");
+    eventually(|| !stubs.iter().any(|&stub| runs(stub)));
+    world.ok(&["delete", "a"]);
+}
+
+#[test]
+fn a_killed_run_leaves_no_process() {
+    let world = World::new(&["serve"]);
+    world.write();
+    let bundle = world.path("bundle");
+    let run = ["run", "--bundle", bundle.to_str().unwrap(), "a"];
+    let mut command = world.amber(&run).stdout(Stdio::null()).spawn().unwrap();
+    // Until the sandbox has taken the place of its first process, and serves.
+    eventually(|| world.run(&["state", "a"]).out.contains("running"));
+    let pid = world.pid("a");
+    let processes = children(pid);
+    assert!(!processes.is_empty());
+    command.kill().unwrap();
+    command.wait().unwrap();
+    eventually(|| !runs(pid) && !processes.iter().any(|&process| runs(process)));
+    world.ok(&["delete", "--force", "a"]);
+}
