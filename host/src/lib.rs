@@ -14,6 +14,7 @@ pub mod processor;
 pub mod refusal;
 pub mod signals;
 pub mod socket;
+pub mod speculation;
 pub mod terminal;
 pub mod trees;
 pub mod users;

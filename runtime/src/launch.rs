@@ -9,6 +9,7 @@ use std::sync::{Arc, Weak};
 use amber_abi::termios::Winsize;
 use amber_host::fork::{Half, Kinship};
 use amber_host::signals::SignalWatch;
+use amber_host::speculation;
 use amber_host::terminal::WindowSize;
 use amber_platform::{GuestMemory, Platform};
 use amber_sentry::boot::{Descriptors, ExitStatus, SandboxConfig, TraceFilter};
@@ -116,6 +117,14 @@ impl Guest {
         surroundings: Surroundings,
         confinement: Confinement,
     ) -> Result<Guest> {
+        if args.speculation_mitigations {
+            // Before there are other threads or processes, which inherit it.
+            let flushed = speculation::restrict().context("--speculation-mitigations")?;
+            log::info!(
+                "first-level data caches are {}flushed when a task leaves them",
+                if flushed { "" } else { "not " }
+            );
+        }
         config.trace = trace(args)?;
         let metrics = Metrics::open(args)?;
         config.descriptors = surroundings.descriptors;

@@ -77,6 +77,10 @@ pub struct GlobalArgs {
     /// What the guest's network reaches; a bundle's own network namespace is always the host's to make
     #[arg(long, global = true, value_name = "none|host|ns:PATH", value_parser = network, default_value = "none")]
     pub network: Network,
+    /// Turn off store bypass and indirect branch prediction while Amber and its guest run, and flush the first-level data
+    /// cache where the host offers that; slower, but less is to be learnt by side channels
+    #[arg(long, global = true)]
+    pub speculation_mitigations: bool,
     /// Where the state of containers is kept [default: /run/amber, or amber in $XDG_RUNTIME_DIR for ordinary users]
     #[arg(long, global = true, value_name = "DIR")]
     pub root: Option<PathBuf>,

@@ -90,6 +90,35 @@ fn stubs_of_two_sandboxes_have_different_users() {
 }
 
 #[test]
+fn speculation_is_restricted_if_asked_for() {
+    let mitigated = |waiting: &Waiting| {
+        let all = [waiting.pid].into_iter().chain(children(waiting.pid)).map(of);
+        all.map(|status| {
+            ["Speculation_Store_Bypass", "SpeculationIndirectBranch"].map(|name| {
+                let state = status.get(name).map_or("unknown", String::as_str);
+                // As far as the host's processor has the fault.
+                state.contains("force")
+                    || state.contains("not vulnerable")
+                    || state.contains("not affected")
+                    || state.contains("always disabled")
+                    || state.contains("globally mitigated")
+            })
+        })
+        .collect::<Vec<_>>()
+    };
+    let arguments = [&["--speculation-mitigations", "--platform", "ptrace"][..], &SCRIPT].concat();
+    let probe = crate::common::run(&mut amber_do(&["--speculation-mitigations", "true"]));
+    if probe.code != 0 {
+        assert!(probe.code == 125 && probe.err.contains("--speculation-mitigations: "), "{probe:?}");
+        return;
+    }
+    let waiting = Waiting::start(&mut amber_do(&arguments));
+    let found = mitigated(&waiting);
+    assert!(found.len() > 1 && found.iter().all(|process| *process == [true; 2]), "{found:?}");
+    waiting.end();
+}
+
+#[test]
 fn a_killed_part_leaves_nothing() {
     for platform in ["ptrace", "auto"] {
         for outside in [true, false] {
