@@ -131,6 +131,11 @@ pub trait AddressSpace: Send + Sync {
     /// guest code runs in the space, else after those threads were made to take notice.
     fn synchronize(&self);
 
+    /// About how many bytes the host keeps for a space with little in it: page tables and, where there is one, a process.
+    fn host_bytes(&self) -> u64 {
+        96 << 10
+    }
+
     /// For platforms to find their own kind again.
     fn as_any(&self) -> &dyn std::any::Any;
 }

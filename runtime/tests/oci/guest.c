@@ -9,10 +9,13 @@
 #include <sys/auxv.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
+#include <sys/msg.h>
 #include <sys/prctl.h>
+#include <sys/sem.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/uio.h>
+#include <sys/wait.h>
 #include <sys/xattr.h>
 #include <unistd.h>
 
@@ -91,6 +94,52 @@ static void show_rights(FILE *out) {
     fprintf(out, "euid %d egid %d secure %lu dumpable %d %s %s\n", geteuid(), getegid(), getauxval(AT_SECURE),
             prctl(PR_GET_DUMPABLE), getcwd(directory, sizeof directory),
             open("/secret", O_RDONLY) < 0 ? strerror(errno) : "read");
+}
+
+/* Makes things of one kind without end, until that is refused or the process is killed. */
+static void fill(const char *kind) {
+    static char much[60000];
+    char name[64];
+    memset(much, 'x', sizeof much - 1);
+    for (long i = 0;; i++) {
+        int failed = 0;
+        snprintf(name, sizeof name, "/tmp/%ld", i);
+        if (!strcmp(kind, "links")) {
+            much[4000] = 0;
+            failed = symlink(much, name);
+        } else if (!strcmp(kind, "attributes")) {
+            int fd = open(name, O_WRONLY | O_CREAT, 0600);
+            failed = fd < 0 || fsetxattr(fd, "user.a", much, sizeof much, 0) < 0;
+            close(fd);
+        } else if (!strcmp(kind, "messages")) {
+            struct {
+                long type;
+                char text[8000];
+            } message = {1, ""};
+            int queue = msgget(IPC_PRIVATE, 0600);
+            failed = queue < 0;
+            while (!failed && msgsnd(queue, &message, sizeof message.text, IPC_NOWAIT) == 0)
+                ;
+            failed |= errno == ENOMEM;
+        } else if (!strcmp(kind, "semaphores")) {
+            failed = semget(IPC_PRIVATE, 32000, 0600) < 0;
+        } else if (!strcmp(kind, "sockets")) {
+            int pair[2];
+            failed = socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0, pair);
+            while (!failed && write(pair[0], much, sizeof much) > 0)
+                ;
+        } else if (!strcmp(kind, "pages")) {
+            char *page = mmap(NULL, 1 << 20, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+            failed = page == MAP_FAILED;
+            if (!failed)
+                memset(page, 1, 1 << 20);
+        } else {
+            errno = EINVAL;
+            failed = 1;
+        }
+        if (failed)
+            return;
+    }
 }
 
 int main(int count, char **arguments) {
@@ -179,6 +228,18 @@ int main(int count, char **arguments) {
             for (;;)
                 preadv(map, parts, 1023, (unsigned long)area / 4096 * 8);
         }
+        for (;;)
+            pause();
+    }
+    if (!strcmp(what, "fill")) {
+        int status;
+        pid_t child = fork();
+        if (child == 0) {
+            fill(arguments[2]);
+            _exit(errno);
+        }
+        waitpid(child, &status, 0);
+        printf("ready: %s\n", WIFSIGNALED(status) ? strsignal(WTERMSIG(status)) : strerror(WEXITSTATUS(status)));
         for (;;)
             pause();
     }

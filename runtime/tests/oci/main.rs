@@ -11,6 +11,7 @@ mod hooks;
 mod isolation;
 mod leftovers;
 mod lifecycle;
+mod memory;
 mod messages;
 mod outlook;
 mod systemd;

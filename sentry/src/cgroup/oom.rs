@@ -9,7 +9,7 @@ use amber_abi::task::WaitStatus;
 use super::ControlGroup;
 use crate::kernel::Kernel;
 use crate::sync::{Mutex, Rank};
-use crate::task::ThreadGroup;
+use crate::task::{STACK_COST, ThreadGroup};
 
 /// Who is exempt (`OOM_SCORE_ADJ_MIN`), and what the scale goes up to.
 const EXEMPT: i32 = -1000;
@@ -44,8 +44,11 @@ fn candidates(kernel: &Kernel) -> Vec<Candidate> {
         if adjustment <= EXEMPT {
             return None;
         }
-        let memory = group.tasks().iter().find_map(|task| task.memory())?;
-        let resident = memory.totals().rss;
+        let tasks = group.tasks();
+        let (task, memory) = tasks.iter().find_map(|task| Some((task, task.memory()?)))?;
+        // What the kernel keeps for it goes with it as well.
+        let kernel = memory.kernel_bytes() + task.files().kept_bytes() + tasks.len() as u64 * STACK_COST;
+        let resident = memory.totals().rss + kernel;
         let signed = i64::try_from(resident).unwrap_or(i64::MAX);
         let shift = (i64::try_from(all).unwrap_or(i64::MAX) / SCALE).saturating_mul(adjustment.into());
         Some(Candidate { group, resident, points: signed.saturating_add(shift) })

@@ -8,6 +8,9 @@ use amber_abi::errno::Errno;
 use crate::fs::FileDescription;
 use crate::sync::{Mutex, Rank};
 
+/// What a description takes with its file, beside what is in that.
+const DESCRIPTION_BYTES: u64 = size_of::<FileDescription>() as u64 + 512;
+
 #[derive(Clone)]
 enum Slot {
     Free,
@@ -128,6 +131,19 @@ impl FdTable {
     /// A number no other table ever had: the owner of its processes' record locks.
     pub fn id(&self) -> u64 {
         self.id
+    }
+
+    /// About how many bytes the kernel keeps for all that is open here.
+    pub fn kept_bytes(&self) -> u64 {
+        let open: Vec<_> = {
+            let slots = self.slots.lock();
+            let used = slots.list.iter().filter_map(|slot| match slot {
+                Slot::Used { description, .. } => Some(description.clone()),
+                _ => None,
+            });
+            used.collect()
+        };
+        open.iter().map(|description| DESCRIPTION_BYTES + description.file().kept_bytes()).sum()
     }
 
     /// The open file description of `fd`, also of one opened with `O_PATH`.

@@ -77,6 +77,11 @@ pub trait File: Send + Sync + Any {
         Err(Errno::EAGAIN)
     }
 
+    /// About how many bytes the kernel keeps for it, beside pages; its last close frees them.
+    fn kept_bytes(&self) -> u64 {
+        0
+    }
+
     /// Whether offsets mean something: false makes `lseek` and `pread` answer `ESPIPE`.
     fn is_seekable(&self) -> bool {
         true

@@ -98,6 +98,11 @@ impl Inbox {
         self.bytes
     }
 
+    /// What it takes up of a buffer.
+    pub fn cost(&self) -> usize {
+        self.cost
+    }
+
     /// Messages that wait.
     pub fn len(&self) -> usize {
         self.packets.len()
@@ -118,9 +123,10 @@ impl Inbox {
         self.packets.is_empty() || self.cost < limit
     }
 
-    /// How many bytes of a stream fit into a buffer of `limit` bytes.
+    /// How many bytes of a stream fit into a buffer of `limit` bytes: pieces that cannot be joined take more than their
+    /// bytes.
     pub fn room(&self, limit: usize) -> usize {
-        limit.saturating_sub(self.bytes)
+        limit.saturating_sub(self.cost)
     }
 
     /// Adds a message.

@@ -166,6 +166,11 @@ pub trait Socket: Send + Sync + Any {
     /// Bytes that can be read (`FIONREAD`).
     fn readable_bytes(&self) -> usize;
 
+    /// About how many bytes the sandbox keeps for what waits to be received.
+    fn kept_bytes(&self) -> u64 {
+        self.readable_bytes() as u64
+    }
+
     /// Bytes sent that the peer has not read (`SIOCOUTQ`).
     fn unsent_bytes(&self) -> usize {
         0
@@ -225,6 +230,10 @@ impl SocketFile {
 impl File for SocketFile {
     fn inode(&self) -> Arc<dyn Inode> {
         self.inode.clone()
+    }
+
+    fn kept_bytes(&self) -> u64 {
+        self.socket.kept_bytes()
     }
 
     fn read_at(&self, buf: &mut [u8], _: u64) -> Result<usize, Errno> {

@@ -46,4 +46,5 @@ pub use settings::Settings;
 pub use task::{NewTask, Task};
 pub use usage::{Activity, Meter, Usage};
 pub use users::{Counted, User, UserCharge, Users};
+pub(crate) use workers::STACK_COST;
 pub use workers::Workers;

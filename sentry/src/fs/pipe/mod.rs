@@ -261,6 +261,10 @@ impl File for PipeEnd {
         self.inode.clone()
     }
 
+    fn kept_bytes(&self) -> u64 {
+        self.pipe.state.lock().ring.len() as u64
+    }
+
     fn read_at(&self, buf: &mut [u8], _: u64) -> Result<usize, Errno> {
         if buf.is_empty() {
             return Ok(0);

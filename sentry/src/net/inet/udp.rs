@@ -504,6 +504,10 @@ impl Socket for UdpSocket {
         self.state.lock().error.take()
     }
 
+    fn kept_bytes(&self) -> u64 {
+        self.state.lock().inbox.cost() as u64
+    }
+
     fn readable_bytes(&self) -> usize {
         self.state.lock().inbox.first_bytes()
     }

@@ -521,6 +521,11 @@ impl Socket for UnixSocket {
         if self.is_stream() { state.stream.bytes().saturating_sub(gap) } else { state.messages.first_bytes() }
     }
 
+    fn kept_bytes(&self) -> u64 {
+        let state = self.state.lock();
+        (state.stream.inbox().cost() + state.messages.cost()) as u64
+    }
+
     fn unsent_bytes(&self) -> usize {
         let there = if self.is_stream() { self.peer().map_or(0, |peer| peer.state.lock().stream.bytes()) } else { 0 };
         self.outstanding.load(Ordering::Relaxed) + there

@@ -1,0 +1,51 @@
+//! A container that fills its memory with whatever a kernel keeps lives on.
+
+use std::fs;
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+
+use crate::common::World;
+
+const LIMIT: u64 = 64 << 20;
+/// What the sandbox itself may take besides.
+const SLACK: u64 = 64 << 20;
+
+/// What a guest can make without end, and how that ends.
+const KINDS: &[(&str, &str)] = &[
+    ("links", "No space left on device"),
+    ("attributes", "Cannot allocate memory"),
+    ("messages", "Cannot allocate memory"),
+    ("semaphores", "Cannot allocate memory"),
+    ("sockets", "Killed"),
+    ("pages", "Killed"),
+];
+
+/// A number of `/proc/PID/status`, in bytes.
+fn status(pid: i32, name: &str) -> u64 {
+    let text = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let line = text.lines().find(|line| line.starts_with(name)).unwrap();
+    line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() << 10
+}
+
+#[test]
+fn a_container_lives_on_when_any_kind_of_object_fills_its_memory() {
+    for (kind, end) in KINDS {
+        let mut world = World::new(&["fill", kind]);
+        world.config["linux"]["resources"] = json!({"memory": {"limit": LIMIT}});
+        world.config["process"]["rlimits"] = json!([{"type": "RLIMIT_NOFILE", "soft": 65536, "hard": 65536}]);
+        let tmpfs = json!({"destination": "/tmp", "type": "tmpfs", "source": "tmpfs"});
+        world.config["mounts"].as_array_mut().unwrap().push(tmpfs);
+        world.start("full");
+        let limit = Instant::now() + Duration::from_secs(120);
+        while !world.printed("full").contains("ready") {
+            assert!(Instant::now() < limit, "{kind}: {}", world.printed("full"));
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        assert!(world.printed("full").contains(&format!("ready: {end}")), "{kind}: {}", world.printed("full"));
+        let heap = status(world.pid("full"), "RssAnon");
+        assert!(heap < LIMIT + SLACK, "{kind}: the sandbox has {heap} bytes");
+        assert!(world.ok(&["exec", "full", "/guest", "show"]).contains("uid 0"), "{kind}");
+        world.ok(&["delete", "--force", "full"]);
+    }
+}
