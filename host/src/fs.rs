@@ -15,7 +15,7 @@ use amber_abi::open::{OpenFlags, RenameFlags};
 use amber_abi::stat::StatFs;
 use amber_abi::time::Timespec;
 use nix::fcntl::{AtFlags, FallocateFlags, OFlag};
-use nix::sys::stat::{FchmodatFlags, FileStat, Mode, SFlag};
+use nix::sys::stat::{FchmodatFlags, Mode, SFlag};
 use nix::unistd::{Gid, LinkatFlags, Uid, UnlinkatFlags, Whence};
 use rustix::fs::{
     FileType, RawDir, Statx, StatxFlags, StatxTimestamp, Timestamps, UTIME_NOW, UTIME_OMIT, makedev, statx, utimensat,
@@ -60,26 +60,6 @@ pub struct HostStat {
     pub accessed: Timespec,
     pub modified: Timespec,
     pub changed: Timespec,
-}
-
-impl From<FileStat> for HostStat {
-    fn from(stat: FileStat) -> Self {
-        HostStat {
-            device: stat.st_dev,
-            number: stat.st_ino,
-            mode: stat.st_mode,
-            links: stat.st_nlink,
-            uid: users::owner(stat.st_uid),
-            gid: users::owner(stat.st_gid),
-            special: stat.st_rdev,
-            size: stat.st_size as u64,
-            block_size: stat.st_blksize as u32,
-            blocks: stat.st_blocks as u64,
-            accessed: Timespec { tv_sec: stat.st_atime, tv_nsec: stat.st_atime_nsec },
-            modified: Timespec { tv_sec: stat.st_mtime, tv_nsec: stat.st_mtime_nsec },
-            changed: Timespec { tv_sec: stat.st_ctime, tv_nsec: stat.st_ctime_nsec },
-        }
-    }
 }
 
 /// What the host tells of a file, and of the mount it was found by.
@@ -192,14 +172,12 @@ pub fn reopen_directory(directory: BorrowedFd<'_>) -> Result<OwnedFd> {
 
 /// stat(2) of an open file.
 pub fn stat(file: BorrowedFd<'_>) -> Result<HostStat> {
-    // One call for all, whichever the C library takes for `fstat`.
-    nix::sys::stat::fstatat(file, "", AtFlags::AT_EMPTY_PATH).map(HostStat::from).map_err(errno)
+    look(file).map(|found| found.stat)
 }
 
 /// stat(2) of an entry, not of what a symbolic link leads to.
 pub fn stat_at(directory: BorrowedFd<'_>, name: &[u8]) -> Result<HostStat> {
-    let name = component(name)?;
-    nix::sys::stat::fstatat(directory, name, AtFlags::AT_SYMLINK_NOFOLLOW).map(HostStat::from).map_err(errno)
+    look_at(directory, name).map(|found| found.stat)
 }
 
 /// As [`stat`], with the mount that the open file is on.

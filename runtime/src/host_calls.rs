@@ -56,12 +56,12 @@ fn markdown(list: &[&HostCall]) -> String {
          a network namespace of the sandbox's own; *control socket*, for containers. Stubs of the platform ptrace have a\n\
          filter of their own, with eight calls that only their own page of code may make.\n\n",
     );
-    let absent: Vec<String> = ABSENT.iter().map(|(_, name)| format!("`{name}`")).collect();
-    let _ = writeln!(
-        out,
-        "What the C library asks by itself fails with ENOSYS, as on a host without it: {}.\n",
-        absent.join(", ")
-    );
+    out.push_str("What the C library asks by itself fails with ENOSYS, as on a host that lacks it:\n\n");
+    for call in ABSENT {
+        let only = if call.rules.is_empty() { String::new() } else { format!(" ({})", rules(call)) };
+        let _ = writeln!(out, "- `{}`{only}: {}", call.name, call.reason);
+    }
+    out.push('\n');
     out.push_str("| Name | Needed for | Only | Reason |\n| ---- | ---------- | ---- | ------ |\n");
     for call in list {
         let _ = writeln!(out, "| `{}` | {} | {} | {} |", call.name, call.part.name(), rules(call), call.reason);

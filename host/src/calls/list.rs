@@ -27,7 +27,7 @@ mod numbers {
     }
     numbers! {
         read = SYS_read, write = SYS_write, pread64 = SYS_pread64, pwrite64 = SYS_pwrite64, close = SYS_close,
-        openat = SYS_openat, newfstatat = SYS_newfstatat, statx = SYS_statx, fstatfs = SYS_fstatfs, lseek = SYS_lseek,
+        openat = SYS_openat, statx = SYS_statx, fstatfs = SYS_fstatfs, lseek = SYS_lseek,
         getdents64 = SYS_getdents64, readlinkat = SYS_readlinkat, fgetxattr = SYS_fgetxattr,
         flistxattr = SYS_flistxattr, fcntl = SYS_fcntl, ftruncate = SYS_ftruncate, fallocate = SYS_fallocate,
         fsync = SYS_fsync, fdatasync = SYS_fdatasync, fchmod = SYS_fchmod, fchown = SYS_fchown,
@@ -51,13 +51,14 @@ mod numbers {
 
 /// Calls that the C library makes by itself and that fail with `ENOSYS`, as on a host that lacks them: it then takes
 /// another, which is on the list, or does without. `clone3` has its flags in memory, where no filter sees them.
-pub const ABSENT: &[(i64, &str)] = &[
-    (numbers::clone3, "clone3"),
-    (numbers::set_robust_list, "set_robust_list"),
-    (numbers::getcpu, "getcpu"),
-    (numbers::sched_getaffinity, "sched_getaffinity"),
-    (numbers::prlimit64, "prlimit64"),
-];
+pub const ABSENT: &[HostCall] = list! {
+    clone3, Always, "threads: its flags are in memory, where no filter sees them";
+    set_robust_list, Always, "locks shared with other processes, of which there are none";
+    getcpu, Always, "the processor, which the vDSO knows";
+    sched_getaffinity, Always, "how many arenas the heap may have";
+    prlimit64, Always, "the size of a thread's stack";
+    openat, Always, "the heap's look at `vm.overcommit_memory`", BY_PATH;
+};
 
 /// The list.
 pub const CALLS: &[HostCall] = list! {
@@ -67,8 +68,7 @@ pub const CALLS: &[HostCall] = list! {
     pwrite64, Always, "contents of host files, from guest memory";
     close, Always, "descriptors no longer needed";
     openat, Always, "a file of a host tree, by its directory and one component", OPEN_TO_READ;
-    newfstatat, Always, "attributes of a file in a host tree, or of an open one", BENEATH;
-    statx, Always, "attributes of a file in a host tree, and the mount it is on", BENEATH;
+    statx, Always, "attributes of a file in a host tree or of an open one, and the mount it is on", BENEATH;
     fstatfs, Always, "statfs(2) of the guest on a host tree";
     lseek, Always, "positions of standard streams, holes of host files and of guest memory";
     getdents64, Always, "entries of a directory in a host tree";

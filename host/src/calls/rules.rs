@@ -87,6 +87,9 @@ pub(super) const OPEN_TO_READ: &[Rule] = {
     rules! { "beneath a descriptor, for reading" => [descriptor(0), bits(2, CHANGES as u64, 0)]; }
 };
 
+/// A path that begins at the working directory or the root.
+pub(super) const BY_PATH: &[Rule] = rules! { "not beneath a descriptor" => [int(0, libc::AT_FDCWD as u32 as u64)]; };
+
 pub(super) const BENEATH: &[Rule] = rules! { "beneath a descriptor" => [descriptor(0)]; };
 pub(super) const BENEATH_SECOND: &[Rule] = rules! { "beneath a descriptor" => [descriptor(1)]; };
 pub(super) const BETWEEN: &[Rule] = rules! { "beneath descriptors" => [descriptor(0), descriptor(2)]; };
