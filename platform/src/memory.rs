@@ -9,8 +9,8 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use amber_abi::errno::Errno;
 use nix::fcntl::{FallocateFlags, fallocate};
 use nix::sys::memfd::{MFdFlags, memfd_create};
-use nix::sys::stat::fstat;
 use parking_lot::Mutex;
+use rustix::fs::{AtFlags, StatxFlags, statx};
 use thiserror::Error;
 use vm_memory::bitmap::BitmapSlice;
 use vm_memory::mmap::MmapRegionBuilder;
@@ -185,7 +185,7 @@ impl GuestMemory {
     /// Bytes for which the host has set memory aside: what was touched and not given back.
     pub fn touched_bytes(&self) -> u64 {
         // The host counts in blocks of 512 bytes, whatever the size of a block.
-        fstat(&*self.file).map_or(0, |stat| stat.st_blocks as u64 * 512)
+        statx(&*self.file, "", AtFlags::EMPTY_PATH, StatxFlags::BLOCKS).map_or(0, |told| told.stx_blocks * 512)
     }
 
     /// Bytes in use: touched frames and kernel memory.

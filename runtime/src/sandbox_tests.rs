@@ -299,9 +299,11 @@ fn the_largest_process_goes_when_memory_runs_out() {
 #[test]
 fn who_is_exempt_survives_a_larger_one_that_is_not() {
     let limits = Limits { memory: Some(96 << 20), ..Limits::default() };
-    let script = "echo 1000 > /proc/self/oom_score_adj; python3 -c 'import time; time.sleep(60)' & victim=$!; \
-                  echo -1000 > /proc/self/oom_score_adj; head -c 200M /dev/zero > /dev/shm/file; wait $victim; echo $?; \
-                  rm /dev/shm/file; echo alive";
+    let script = "echo 1000 > /proc/self/oom_score_adj; \
+                  python3 -c 'x=b\"1\"*(30<<20); open(\"/tmp/ready\", \"w\"); import signal; signal.pause()' & victim=$!; \
+                  until [ -e /tmp/ready ]; do sleep 0.1; done; \
+                  echo -1000 > /proc/self/oom_score_adj; python3 -c 'x=b\"1\"*(70<<20)'; wait $victim; echo $?; \
+                  echo alive";
     let (status, text, _) = run(script, limits);
     assert_eq!(status, ExitStatus::Exited(0), "{text}");
     assert!(text.contains("137\nalive\n"), "{text}");

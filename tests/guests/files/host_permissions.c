@@ -1,3 +1,3 @@
 // The same on a directory of the host, written through.
-// amber: -v .:/mnt -w /mnt
+// amber: -v .:/mnt -w /mnt -e NO_DEVICES=1
 #include "permissions.c"

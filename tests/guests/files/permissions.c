@@ -610,9 +610,15 @@ TEST(mknod_and_chroot) {
     });
     CHECK_CHILD({
         become_with(1000, 1000, CAP(MKNOD));
-        CHECK_OK(mknod("dev", S_IFCHR | 0666, 0x103));
-        CHECK_EQ(look("dev").st_rdev, 0x103);
-        CHECK_EQ(open_error("dev", O_RDWR), 0);
+        // Set where Amber serves a directory of the host, in which it makes no devices.
+        if (getenv("NO_DEVICES")) {
+            CHECK_ERR(mknod("dev", S_IFCHR | 0666, 0x103), EPERM);
+            CHECK_ERR(mknod("dev", S_IFBLK | 0666, 0x103), EPERM);
+        } else {
+            CHECK_OK(mknod("dev", S_IFCHR | 0666, 0x103));
+            CHECK_EQ(look("dev").st_rdev, 0x103);
+            CHECK_EQ(open_error("dev", O_RDWR), 0);
+        }
     });
     CHECK_ERR(mknod("x", S_IFDIR | 0777, 0), EPERM);
     CHECK_ERR(mknod("x", S_IFLNK | 0777, 0), EINVAL);

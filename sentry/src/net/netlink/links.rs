@@ -110,7 +110,7 @@ fn ask(kernel: &Arc<Kernel>, flags: u16, index: i32, name: Option<&[u8]>) -> Res
         nlmsg_pid: 0,
     };
     let protocol = NetlinkProtocol::NETLINK_ROUTE;
-    let asker = Asker { protocol, port: 0, privileged: false, short_errors: true, strict: false };
+    let asker = Asker { protocol, port: 0, uid: None, privileged: false, short_errors: true, strict: false };
     let mut links = Vec::new();
     for datagram in answer(kernel, &[header.as_bytes(), &body].concat(), &asker) {
         read(&datagram, &mut links)?;

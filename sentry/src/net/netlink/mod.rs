@@ -252,11 +252,12 @@ impl Socket for NetlinkSocket {
             }
             None => false,
         };
+        let uid = ctx.map(|ctx| ctx.credentials().uid);
         let asker = {
             let state = self.state.lock();
             let short_errors = state.flags.contains(&NetlinkOption::NETLINK_CAP_ACK);
             let strict = state.flags.contains(&NetlinkOption::NETLINK_GET_STRICT_CHK);
-            route::Asker { protocol: self.protocol, port: state.port, privileged, short_errors, strict }
+            route::Asker { protocol: self.protocol, port: state.port, uid, privileged, short_errors, strict }
         };
         let answers = route::answer(&kernel, message.data, &asker);
         {

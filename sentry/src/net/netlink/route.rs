@@ -1,5 +1,6 @@
 //! What rtnetlink(7) tells of interfaces, addresses, routes and rules.
 
+use std::borrow::Cow;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
@@ -18,6 +19,8 @@ pub struct Asker {
     pub protocol: NetlinkProtocol,
     /// The socket's address.
     pub port: u32,
+    /// Who asks, by which routes may differ; none for the kernel itself.
+    pub uid: Option<u32>,
     /// It might change the network.
     pub privileged: bool,
     /// Errors come without the message they are about.
@@ -105,6 +108,19 @@ impl Request<'_> {
         flags.contains(NetlinkFlags::NLM_F_ROOT | NetlinkFlags::NLM_F_MATCH)
     }
 
+    /// A request for one route with the user it is for, since the host knows Amber by another number. A user that the
+    /// request names itself comes later, and counts.
+    fn with_uid(&self) -> Cow<'_, [u8]> {
+        match (self.body.split_at_checked(size_of::<Rtmsg>()), self.asker.uid) {
+            (Some((header, attributes)), Some(uid)) if !self.is_dump() => {
+                let rta_len = (size_of::<Rtattr>() + size_of::<u32>()) as u16;
+                let attribute = Rtattr { rta_len, rta_type: RTA_UID };
+                [header, attribute.as_bytes(), &uid.to_ne_bytes(), attributes].concat().into()
+            }
+            _ => self.body.into(),
+        }
+    }
+
     fn family(&self) -> u8 {
         self.body.first().copied().unwrap_or(0)
     }
@@ -136,7 +152,8 @@ impl Request<'_> {
             // The network is made by whoever starts the sandbox; nobody inside may change it.
             let reads = READING.contains(&kind);
             return if reads {
-                oracle.route(self.header, self.body, self.asker.port, self.asker.strict)
+                let body = if kind == RouteMessage::RTM_GETROUTE { self.with_uid() } else { self.body.into() };
+                oracle.route(self.header, &body, self.asker.port, self.asker.strict)
             } else {
                 Err(Errno::EOPNOTSUPP)
             };
