@@ -16,7 +16,8 @@ mod root;
 mod specification;
 
 use std::fs;
-use std::os::fd::OwnedFd;
+use std::io::{stderr, stdin, stdout};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 
@@ -25,6 +26,7 @@ use amber_host::fork::{Half, Kinship, fork};
 use amber_sentry::boot::{MountSource, NetworkKind, SandboxConfig};
 use anyhow::{Context, Result};
 use nix::sched::{CloneFlags, unshare};
+use nix::sys::stat::{SFlag, fstat};
 
 pub use capabilities::keep_signals_only;
 pub use mapping::{USERS, map_users};
@@ -51,6 +53,8 @@ struct Needs {
     own_network: bool,
     /// There is a control socket.
     control: bool,
+    /// Some descriptors that the guest begins with may be files of the host.
+    handed_files: bool,
 }
 
 impl Needs {
@@ -74,6 +78,8 @@ impl Needs {
             network: config.network != NetworkKind::Loopback,
             own_network: config.network == NetworkKind::Namespace,
             control,
+            // What a control socket brings later is not known yet.
+            handed_files: control || has_regular_stream(),
         }
     }
 
@@ -85,9 +91,18 @@ impl Needs {
             (Part::Network, self.network),
             (Part::OwnNetwork, self.own_network),
             (Part::Control, self.control),
+            (Part::HandedFiles, self.handed_files),
         ];
         [platform].into_iter().chain(others.iter().filter(|(_, needed)| *needed).map(|(part, _)| *part)).collect()
     }
+}
+
+/// Whether a standard stream of this process is a regular file.
+fn has_regular_stream() -> bool {
+    let is_regular = |stream: BorrowedFd<'_>| {
+        fstat(stream).is_ok_and(|stat| SFlag::from_bits_truncate(stat.st_mode) & SFlag::S_IFMT == SFlag::S_IFREG)
+    };
+    is_regular(stdin().as_fd()) || is_regular(stdout().as_fd()) || is_regular(stderr().as_fd())
 }
 
 /// A process in its namespaces.

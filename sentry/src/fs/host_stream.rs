@@ -263,6 +263,9 @@ impl Inode for HostStreamInode {
         let SetAttributes { permissions: None, uid: None, gid: None, size: Some(size), .. } = *changes else {
             return Err(Errno::EPERM);
         };
+        if self.kind != FileType::Regular {
+            return Err(Errno::EINVAL);
+        }
         host::set_size(self.file.as_fd(), size)?;
         if let Some(pages) = self.pages.get() {
             pages.set_len(size);

@@ -358,11 +358,16 @@ impl Mount {
         self.hang(place);
     }
 
-    /// Puts the mount on a place of a mount that is in the same namespace, or in none like it.
+    /// Puts the mount on a place of a mount that is in the same namespace, or in none like it. What lies on the place
+    /// already lies on the mount then.
     fn hang(self: &Arc<Self>, place: &Path) {
         *self.place.lock() = Some((Arc::downgrade(&place.mount), place.dentry.clone()));
         place.dentry.note_mount();
-        place.mount.children.lock().insert(place.dentry.id(), self.clone());
+        let covered = place.mount.children.lock().insert(place.dentry.id(), self.clone());
+        if let Some(covered) = covered {
+            place.dentry.note_unmount();
+            covered.hang(&self.root_path().topmost());
+        }
     }
 
     /// Takes the mount off its place. The lock of changes is held.

@@ -181,7 +181,7 @@ fn spread(tree: &Arc<Mount>, origin: &Arc<Mount>, dentry: &Arc<Dentry>, group: u
                 }
             }
             note_groups(&copy);
-            copy.attach(&Path { mount: other, dentry: dentry.clone() }.topmost());
+            copy.attach(&Path { mount: other, dentry: dentry.clone() });
             if let Some(own) = own.filter(|&own| own != group) {
                 open.push((copy, own));
             }

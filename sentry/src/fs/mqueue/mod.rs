@@ -203,6 +203,12 @@ impl FileSystem for MqueueFs {
         self.device
     }
 
+    /// Queues that nobody removed hold the file system, and it them.
+    fn shut_down(&self) {
+        let queues = std::mem::take(&mut *self.queues.lock());
+        drop(queues);
+    }
+
     fn statfs(&self) -> Result<StatFs, Errno> {
         Ok(StatFs { f_type: MQUEUE_MAGIC, f_bsize: 4096, f_frsize: 4096, f_namelen: 255, ..StatFs::default() })
     }
