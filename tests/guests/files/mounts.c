@@ -462,6 +462,32 @@ TEST(shared) {
     CHECK_ERR(mount("a", "b", NULL, MS_BIND, NULL), EINVAL);
 }
 
+// How many mounts are at or beneath a path.
+static int mounts_beneath(const char *path) {
+    char line[4096], whole[PATH_MAX];
+    MUST((long)realpath(path, whole));
+    FILE *info = fopen("/proc/self/mountinfo", "r");
+    int count = 0;
+    while (info && fgets(line, sizeof line, info))
+        count += strstr(line, whole) != NULL;
+    if (info)
+        fclose(info);
+    return count;
+}
+
+// What spreads to a place that was taken meanwhile goes beneath what lies there.
+TEST(spread_to_a_taken_place) {
+    own();
+    tmpfs("a");
+    MUST(mkdir("a/m", 0755));
+    MUST(mkdir("a/n", 0755));
+    CHECK_OK(mount(NULL, "a", NULL, MS_SHARED, NULL));
+    for (int round = 1; round <= 5; round++) {
+        CHECK_OK(mount("a/n", "a/m", NULL, MS_BIND, NULL));
+        CHECK_EQ(mounts_beneath("a"), 1 << round);
+    }
+}
+
 TEST(unbindable_beneath) {
     own();
     tmpfs("a");
