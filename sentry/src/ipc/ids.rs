@@ -1,6 +1,6 @@
 //! Identifiers, keys and permissions: what the three kinds have in common.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use amber_abi::capability::Capability;
 use amber_abi::errno::Errno;
@@ -83,13 +83,22 @@ pub trait Object {
     /// Its permissions.
     fn permissions(&self) -> &Permissions;
 
-    /// Its permissions, for change.
+    /// Its permissions, for change; the key stays.
     fn permissions_mut(&mut self) -> &mut Permissions;
+
+    /// What it adds to [`Ids::total`], the same for all of its life.
+    fn weight(&self) -> u64 {
+        0
+    }
 }
 
 /// The objects of one kind.
 pub struct Ids<T> {
     objects: BTreeMap<i32, T>,
+    /// The place of the object with each key.
+    by_key: HashMap<i32, i32>,
+    /// The weights of all objects.
+    total: u64,
     last: i32,
     round: u16,
 }
@@ -100,7 +109,7 @@ fn identifier(place: i32, seq: u16) -> i32 {
 
 impl<T> Default for Ids<T> {
     fn default() -> Self {
-        Ids { objects: BTreeMap::new(), last: -1, round: 0 }
+        Ids { objects: BTreeMap::new(), by_key: HashMap::new(), total: 0, last: -1, round: 0 }
     }
 }
 
@@ -142,6 +151,11 @@ impl<T: Object> Ids<T> {
         self.objects.len()
     }
 
+    /// The sum of their weights.
+    pub fn total(&self) -> u64 {
+        self.total
+    }
+
     /// The highest place in use, or 0.
     pub fn highest(&self) -> u64 {
         self.objects.last_key_value().map_or(0, |(&place, _)| place as u64)
@@ -163,8 +177,8 @@ impl<T: Object> Ids<T> {
     ) -> Result<i32, Errno> {
         const CREATE: u32 = 0o1000;
         const EXCLUSIVE: u32 = 0o2000;
-        let found = self.iter().find(|(_, object)| key != IPC_PRIVATE && object.permissions().key == key);
-        if let Some((id, object)) = found {
+        if let Some(&place) = self.by_key.get(&key) {
+            let (id, object) = self.in_place(place)?;
             if flags & (CREATE | EXCLUSIVE) == CREATE | EXCLUSIVE {
                 return Err(Errno::EEXIST);
             }
@@ -189,6 +203,10 @@ impl<T: Object> Ids<T> {
         let place = self.take_place(most.get())?;
         permissions.seq = self.round;
         *object.permissions_mut() = permissions;
+        if key != IPC_PRIVATE {
+            self.by_key.insert(key, place);
+        }
+        self.total += object.weight();
         self.objects.insert(place, object);
         Ok(identifier(place, self.round))
     }
@@ -211,8 +229,19 @@ impl<T: Object> Ids<T> {
 
     /// Takes an object away.
     pub fn remove(&mut self, id: i32) -> Option<T> {
+        self.take_key(id);
         self.get(id).ok()?;
-        self.objects.remove(&(id & (PLACES - 1)))
+        let object = self.objects.remove(&(id & (PLACES - 1)))?;
+        self.total -= object.weight();
+        Some(object)
+    }
+
+    /// From now on the object is found by its identifier only.
+    pub fn take_key(&mut self, id: i32) {
+        if let Ok(object) = self.get_mut(id) {
+            let key = std::mem::replace(&mut object.permissions_mut().key, IPC_PRIVATE);
+            self.by_key.remove(&key);
+        }
     }
 }
 

@@ -51,6 +51,10 @@ impl Object for SemaphoreSet {
     fn permissions_mut(&mut self) -> &mut Permissions {
         &mut self.permissions
     }
+
+    fn weight(&self) -> u64 {
+        self.semaphores.len() as u64
+    }
 }
 
 impl SemaphoreSet {
@@ -200,11 +204,10 @@ impl Semaphores {
             &self.limits.semmni,
             |set| if count > set.semaphores.len() { Err(Errno::EINVAL) } else { Ok(()) },
             |sets, permissions| {
-                let total: usize = sets.iter().map(|(_, set)| set.semaphores.len()).sum();
                 if count == 0 {
                     return Err(Errno::EINVAL);
                 }
-                if (total + count) as u64 > self.limits.semmns.get() {
+                if sets.total() + count as u64 > self.limits.semmns.get() {
                     return Err(Errno::ENOSPC);
                 }
                 self.memory.admit_lasting(OBJECT_BYTES + (count * size_of::<Semaphore>()) as u64)?;

@@ -3,7 +3,7 @@
 use std::sync::{Arc, OnceLock, Weak};
 
 use amber_abi::errno::Errno;
-use amber_abi::ipc::{IPC_PRIVATE, SHM_DEST, SHMMIN};
+use amber_abi::ipc::{SHM_DEST, SHMMIN};
 use amber_platform::{Frames, GuestMemory, PAGE_SIZE};
 
 use super::ids::{Ids, Object, Permissions};
@@ -35,6 +35,10 @@ impl Object for Segment {
 
     fn permissions_mut(&mut self) -> &mut Permissions {
         &mut self.permissions
+    }
+
+    fn weight(&self) -> u64 {
+        self.page_count()
     }
 }
 
@@ -195,8 +199,7 @@ impl SharedMemory {
                     return Err(Errno::EINVAL);
                 }
                 let bytes = size.checked_next_multiple_of(PAGE_SIZE).ok_or(Errno::EINVAL)?;
-                let pages: u64 = segments.iter().map(|(_, segment)| segment.page_count()).sum();
-                if pages.saturating_add(bytes / PAGE_SIZE) > self.limits.shmall.get() {
+                if segments.total().saturating_add(bytes / PAGE_SIZE) > self.limits.shmall.get() {
                     return Err(Errno::ENOSPC);
                 }
                 if (reserve && bytes > self.memory.limit()) || bytes > i64::MAX as u64 {
@@ -265,7 +268,7 @@ impl SharedMemory {
             segment.permissions.check_owner(who)?;
             if segment.attached > 0 {
                 segment.permissions.mode |= SHM_DEST;
-                segment.permissions.key = IPC_PRIVATE;
+                segments.take_key(id);
                 None
             } else {
                 segments.remove(id)
