@@ -16,6 +16,8 @@ const COMPONENTS_KEPT: usize = 464;
 
 /// Where the header says which components are there.
 const PRESENT: usize = 512;
+/// The components of the legacy area.
+const X87_AND_SSE: u32 = 3;
 /// Bytes of the component that has PKRU.
 const KEYS_BYTES: usize = 8;
 /// PKRU of a program just executed, as Linux sets it: no key but the first gives access.
@@ -58,6 +60,9 @@ pub fn write(vcpu: &VcpuFd, state: &FloatingPoint, keys: Option<usize>) -> Resul
     for (word, bytes) in area.region.iter_mut().zip(state.0.chunks_exact(4)) {
         *word = u32::from_le_bytes(bytes.try_into().expect("chunks of four bytes"));
     }
+    // The host leaves MXCSR as the last guest had it where both components it belongs to are said to be initial. What a
+    // state does not have is filled with initial values anyway.
+    area.region[PRESENT / 4] |= X87_AND_SSE;
     // The bytes for software are not the processor's.
     for word in &mut area.region[COMPONENTS_KEPT / 4..512 / 4] {
         *word = 0;
