@@ -1,7 +1,7 @@
 //! Which file systems of the host a guest may be served from.
 //!
 //! What Amber opens, it opens as itself. On an ordinary file system that makes no difference: the bytes are the same for
-//! every reader. In others a file answers to whoever opens it (`/proc/self/mem` is the memory of the opener), changes the
+//! every reader. In others a file depends on its opener (`/proc/self/mem` is the memory of the opener), changes the
 //! kernel it belongs to, or is answered by some other process. So ordinary file systems are listed, not the others: what
 //! a later kernel adds is refused until somebody has looked at it.
 
@@ -103,7 +103,7 @@ const KERNEL: &[(u32, &str)] = &[
     (0x6759_6969, "rpc_pipefs"),
     (0xabba_1974, "xenfs"),
     (0x0000_9fa2, "usbfs"),
-    // Terminals, queues, namespaces and processes of whoever opens them.
+    // Terminals, queues, namespaces and processes of the opener.
     (0x1cd1, "devpts"),
     (0x1980_0202, "mqueue"),
     (0x6c6f_6f70, "binder"),

@@ -78,7 +78,7 @@ pub enum Left {
     Port(PortAccess),
     /// A signal for this thread.
     Kicked,
-    /// A signal, while an exception was on its way to its handler: the host delivers it in the next run, whoever runs.
+    /// A signal, while an exception was on its way to its handler: the host delivers it in the next run, to any guest.
     KickedInException,
 }
 
@@ -505,7 +505,7 @@ impl Core {
     }
 
     /// Makes the host finish with an access to a port that the guest was not to have. Otherwise it would do so in the next
-    /// run, to the registers and the memory of whoever runs then.
+    /// run, to the registers and the memory of the guest that runs then.
     ///
     /// # Errors
     /// It does not come to an end, as may be with an instruction that is repeated.

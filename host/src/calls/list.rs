@@ -30,7 +30,7 @@ mod numbers {
         openat = SYS_openat, statx = SYS_statx, fstatfs = SYS_fstatfs, lseek = SYS_lseek,
         getdents64 = SYS_getdents64, readlinkat = SYS_readlinkat, fgetxattr = SYS_fgetxattr,
         flistxattr = SYS_flistxattr, fcntl = SYS_fcntl, ftruncate = SYS_ftruncate, fallocate = SYS_fallocate,
-        fsync = SYS_fsync, fdatasync = SYS_fdatasync, fchmod = SYS_fchmod, fchown = SYS_fchown,
+        fsync = SYS_fsync, fdatasync = SYS_fdatasync,
         utimensat = SYS_utimensat, fsetxattr = SYS_fsetxattr, fremovexattr = SYS_fremovexattr, mkdirat = SYS_mkdirat,
         mknodat = SYS_mknodat, symlinkat = SYS_symlinkat, linkat = SYS_linkat, unlinkat = SYS_unlinkat,
         renameat2 = SYS_renameat2, fchownat = SYS_fchownat, fchmodat2 = SYS_fchmodat2, fchmodat = SYS_fchmodat,
@@ -120,8 +120,6 @@ pub const CALLS: &[HostCall] = list! {
 
     openat, WritableFiles, "a file of a host tree that the guest makes or changes", BENEATH;
     ftruncate, WritableFiles, "the size of a file";
-    fchmod, WritableFiles, "permissions of an open file";
-    fchown, WritableFiles, "owner and group of an open file";
     utimensat, WritableFiles, "time stamps of a file", BENEATH;
     fdatasync, WritableFiles, "fdatasync(2) of the guest";
     mkdirat, WritableFiles, "a directory made by the guest", BENEATH;
@@ -161,7 +159,7 @@ pub const CALLS: &[HostCall] = list! {
     getsockopt, Control, "who commands", SOCKET_OPTIONS;
     setsockopt, Control, "how long a command may take", SOCKET_OPTIONS;
     ioctl, Control, "a connection that does not wait", WITHOUT_WAITING;
-    prctl, Control, "outliving whoever made the sandbox", DEATH_OF_PARENT;
+    prctl, Control, "outliving the process that made the sandbox", DEATH_OF_PARENT;
     shutdown, Control, "the end of a command";
-    pipe2, Control, "waking whoever waits for a command";
+    pipe2, Control, "waking the thread that waits for a command";
 };

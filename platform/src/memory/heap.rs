@@ -4,7 +4,7 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 use std::sync::atomic::{AtomicI64, Ordering};
 
-/// Bytes in use as threads reported them. There is one heap in a process, whoever uses it.
+/// Bytes in use as threads reported them. There is one heap in a process, for all sandboxes in it.
 static IN_USE: AtomicI64 = AtomicI64::new(0);
 
 /// What a thread that batches its reports may keep to itself, in bytes.
