@@ -25,8 +25,13 @@ pub const PTRACE: &str = "amber ptrace";
 /// Amber on KVM.
 pub const KVM: &str = "amber kvm";
 
-/// The platforms Amber has, with what the tables call it there.
-const AMBER_PLATFORMS: [(&str, &str); 2] = [(PTRACE, "ptrace"), (KVM, "kvm")];
+/// Another build of Amber on ptrace, which this one is compared with.
+pub const BEFORE_PTRACE: &str = "before ptrace";
+/// The same on KVM.
+pub const BEFORE_KVM: &str = "before kvm";
+
+/// The platforms Amber has, with what the tables call it there, and another build of it.
+const AMBER_PLATFORMS: [(&str, &str, &str); 2] = [(PTRACE, BEFORE_PTRACE, "ptrace"), (KVM, BEFORE_KVM, "kvm")];
 
 /// A way to run a command.
 pub struct Contender {
@@ -61,12 +66,15 @@ enum Kind {
     },
 }
 
-/// Every contender there may be on this machine.
-pub fn all(workspace: &Workspace) -> Result<Vec<Contender>> {
+/// Every contender there may be on this machine, with another build of Amber if there is one.
+pub fn all(workspace: &Workspace, before: Option<&Path>) -> Result<Vec<Contender>> {
     let mut list = vec![Contender { name: "native".into(), kind: Kind::Native }];
     let amber = build_amber()?;
-    for (name, platform) in AMBER_PLATFORMS {
+    for (name, name_before, platform) in AMBER_PLATFORMS {
         list.push(Contender { name: name.into(), kind: Kind::Amber { program: amber.clone(), platform } });
+        if let Some(program) = before {
+            list.push(Contender { name: name_before.into(), kind: Kind::Amber { program: program.into(), platform } });
+        }
     }
     match find_program("runsc") {
         Some(runsc) => {
@@ -100,8 +108,8 @@ pub fn all(workspace: &Workspace) -> Result<Vec<Contender>> {
 impl Contender {
     /// Amber on a platform, as this program.
     pub fn amber(program: &Path, platform: &str) -> Result<Contender> {
-        let known = AMBER_PLATFORMS.iter().find(|(_, known)| *known == platform);
-        let (name, platform) = known.with_context(|| format!("no platform {platform}"))?;
+        let known = AMBER_PLATFORMS.iter().find(|(_, _, known)| *known == platform);
+        let (name, _, platform) = known.with_context(|| format!("no platform {platform}"))?;
         Ok(Contender { name: (*name).into(), kind: Kind::Amber { program: program.into(), platform } })
     }
 

@@ -41,6 +41,9 @@ struct Args {
     /// Where the picture goes
     #[arg(long, value_name = "FILE", default_value = "target/bench.svg")]
     svg: PathBuf,
+    /// Another build of `amber`, best made by `cargo static`, to compare this one with
+    #[arg(long, value_name = "AMBER")]
+    before: Option<PathBuf>,
     /// Contenders to leave out
     #[arg(long, value_name = "NAME", value_delimiter = ',')]
     without: Vec<String>,
@@ -76,7 +79,7 @@ fn measure(args: &Args) -> Result<()> {
         return slopes::measure(&workspace, &args.without);
     }
     let mut contenders = Vec::new();
-    for contender in contender::all(&workspace)? {
+    for contender in contender::all(&workspace, args.before.as_deref())? {
         if args.without.iter().any(|name| name == contender.name()) {
             continue;
         }

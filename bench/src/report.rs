@@ -8,7 +8,7 @@ use plotters::coord::ranged1d::{KeyPointHint, NoDefaultFormatting, Ranged};
 use plotters::prelude::*;
 
 use crate::Samples;
-use crate::contender::{KVM, PTRACE, RIVAL};
+use crate::contender::{BEFORE_KVM, BEFORE_PTRACE, KVM, PTRACE, RIVAL};
 use crate::rows::Row;
 
 /// Contenders set against one of them.
@@ -19,13 +19,19 @@ struct Comparison<'a> {
     aim: fn(&Row) -> Option<f64>,
 }
 
+/// The most that a change may cost, as a part of what was needed before.
+const NO_SLOWER: f64 = 1.03;
+
 impl Comparison<'_> {
-    /// Amber against its rival, and its own platforms against each other, as far as they were measured.
+    /// Amber against its rival, its own platforms against each other, and both against another build, as far as they were
+    /// measured.
     fn all<'a>(contenders: &[&'a str]) -> Vec<Comparison<'a>> {
         let some = |wanted: fn(&str) -> bool| contenders.iter().copied().filter(|name| wanted(name)).collect();
         let mut all = vec![
             Comparison { base: RIVAL, subjects: some(|name| name.starts_with("amber")), aim: |row| row.aim },
             Comparison { base: PTRACE, subjects: some(|name| name == KVM), aim: |row| Some(row.kvm_aim) },
+            Comparison { base: BEFORE_PTRACE, subjects: some(|name| name == PTRACE), aim: |_| Some(NO_SLOWER) },
+            Comparison { base: BEFORE_KVM, subjects: some(|name| name == KVM), aim: |_| Some(NO_SLOWER) },
         ];
         all.retain(|comparison| contenders.contains(&comparison.base) && !comparison.subjects.is_empty());
         all
