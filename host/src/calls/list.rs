@@ -82,7 +82,7 @@ pub const CALLS: &[HostCall] = list! {
     mprotect, Always, "guard pages of threads, growth of the heap", NOT_EXECUTABLE;
     munmap, Always, "memory given back";
     mremap, Always, "growth of large buffers", MAY_MOVE;
-    madvise, Always, "memory given back", GIVE_BACK;
+    madvise, Always, "memory given back, and set aside for what is read into it", GIVE_BACK;
     brk, Always, "the heap";
     futex, Always, "locks, waiting", FUTEX;
     clone, Always, "a host thread for each guest thread", THREAD;
