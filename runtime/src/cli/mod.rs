@@ -62,7 +62,7 @@ pub struct GlobalArgs {
     /// Append the log to this file instead of writing it to standard error
     #[arg(long, global = true, value_name = "FILE")]
     pub log: Option<PathBuf>,
-    /// The form of the log: as runc writes it, if one is named
+    /// The format of the log; `text` and `json` are those of runc
     #[arg(long, global = true, value_enum, value_name = "FORMAT")]
     pub log_format: Option<LogFormat>,
     /// The least important messages to log
@@ -71,23 +71,23 @@ pub struct GlobalArgs {
     /// The same as `--log-level debug`
     #[arg(long, global = true)]
     pub debug: bool,
-    /// At the end, write to this file how often guest code was left, by reason: a name and a number in each line
+    /// At the end, write counters to this file: exits from guest code by reason, one `NAME NUMBER` a line
     #[arg(long, global = true, value_name = "FILE")]
     pub metrics: Option<PathBuf>,
-    /// What the guest's network reaches; a bundle's own network namespace is always the host's to make
+    /// What the guest's sockets reach: only each other, the host's network, or that of a network namespace
     #[arg(long, global = true, value_name = "none|host|ns:PATH", value_parser = network, default_value = "none")]
     pub network: Network,
-    /// Turn off store bypass and indirect branch prediction while Amber and its guest run, and flush the first-level data
-    /// cache where the host offers that; slower, but less is to be learnt by side channels
+    /// Disable speculative store bypass and indirect branch speculation, and flush the first-level data cache on context
+    /// switches where the host offers it; slower, but fewer side channels
     #[arg(long, global = true)]
     pub speculation_mitigations: bool,
     /// Where the state of containers is kept [default: /run/amber, or amber in $XDG_RUNTIME_DIR for ordinary users]
     #[arg(long, global = true, value_name = "DIR")]
     pub root: Option<PathBuf>,
-    /// `cgroupsPath` is of the form SLICE:PREFIX:NAME; the group is a transient unit of systemd, or of the user's
+    /// Have systemd manage the control group; `cgroupsPath` then is SLICE:PREFIX:NAME
     #[arg(long, global = true)]
     pub systemd_cgroup: bool,
-    /// Whether it is no error that control groups cannot be made
+    /// Ignore errors of control groups for want of permission
     #[arg(long, value_enum, value_name = "WHEN", default_value_t = Rootless::Auto)]
     pub rootless: Rootless,
     /// Accepted for programs that call runc; containers are not saved with CRIU
@@ -145,9 +145,9 @@ pub enum Command {
     /// Restore a saved container (not supported yet)
     #[command(hide = true)]
     Restore(UnsupportedArgs),
-    /// Print the list of calls that Amber itself makes to the host while a guest runs, with the reason for each
+    /// Print the system calls that Amber itself makes on the host while a guest runs, with the reason for each
     ///
-    /// The host refuses every other. With --platform, the list is that of this platform.
+    /// A seccomp filter refuses all others. With --platform, the list is that of this platform.
     HostCalls(HostCallsArgs),
     /// Print the table of system calls: which are implemented, and in which releases they exist
     Syscalls(SyscallsArgs),
@@ -278,7 +278,7 @@ fn network(text: &str) -> Result<Network, String> {
 pub enum LogLevel {
     /// Nothing
     Off,
-    /// What makes Amber fail
+    /// Why Amber failed
     Error,
     /// What a user should know
     Warn,
@@ -299,14 +299,14 @@ pub enum LogFormat {
     Json,
 }
 
-/// When errors of control groups are overlooked.
+/// When errors of control groups for want of permission are ignored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
 pub enum Rootless {
     /// Always
     True,
     /// Never
     False,
-    /// For ordinary users
+    /// When not running as root
     Auto,
 }
 

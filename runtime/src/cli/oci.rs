@@ -37,7 +37,7 @@ pub struct CreateArgs {
     /// Accepted for programs that call runc; the guest's keyrings are its own
     #[arg(long, hide = true)]
     pub no_new_keyring: bool,
-    /// Hand on so many descriptors above standard error and those of $LISTEN_FDS
+    /// Pass N file descriptors above standard error and those of $LISTEN_FDS to the program
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub preserve_fds: u16,
     /// A name for the container: letters, digits, `_`, `+`, `-` and `.`
@@ -126,19 +126,19 @@ pub struct ExecArgs {
     /// Accepted for programs that call runc; the guest's kernel has no AppArmor
     #[arg(long, value_name = "PROFILE", hide = true)]
     pub apparmor: Option<String>,
-    /// Executing gains no privileges
+    /// Set no_new_privs (see prctl(2))
     #[arg(long)]
     pub no_new_privs: bool,
     /// Add a capability
     #[arg(short, long, value_name = "NAME")]
     pub cap: Vec<String>,
-    /// Hand on so many descriptors above standard error
+    /// Pass N file descriptors above standard error to the program
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub preserve_fds: u16,
-    /// Run it in this control group below the container's, of which there is only `/`, the container's itself
+    /// Run it in this control group below the container's; only `/`, the container's own, exists
     #[arg(long, value_name = "[CONTROLLER:]PATH")]
     pub cgroup: Vec<String>,
-    /// Allow it in a paused container; the process begins when that is resumed
+    /// Allow it in a paused container; the process starts when the container is resumed
     #[arg(long)]
     pub ignore_paused: bool,
     /// The container
@@ -161,7 +161,7 @@ pub enum ListFormat {
 /// What `amber ps` takes.
 #[derive(Args, Clone, Debug)]
 pub struct PsArgs {
-    /// How it is printed: the guest's processes as a table, or the numbers of the host's processes that stand for them
+    /// `table` has the guest's processes; `json` the process IDs on the host
     #[arg(short, long, value_enum, value_name = "FORMAT", default_value_t = ListFormat::Table)]
     pub format: ListFormat,
     /// The container
@@ -209,16 +209,16 @@ pub struct UpdateArgs {
     /// Period in microseconds in which the quota is counted
     #[arg(long, value_name = "USEC")]
     pub cpu_period: Option<u64>,
-    /// Processor time in microseconds the container may use in a period
+    /// CPU time in microseconds that the container may use in a period
     #[arg(long, value_name = "USEC", allow_hyphen_values = true)]
     pub cpu_quota: Option<i64>,
-    /// Processor time in microseconds that may be saved up beyond the quota
+    /// CPU time in microseconds that may be saved up beyond the quota
     #[arg(long, value_name = "USEC")]
     pub cpu_burst: Option<u64>,
-    /// Whether the container gets only processor time that nobody else wants: 0 or 1
+    /// Give the container only idle CPU time: 0 or 1
     #[arg(long, value_name = "0|1", allow_hyphen_values = true)]
     pub cpu_idle: Option<i64>,
-    /// Weight of the container's processor time
+    /// Weight of the container's CPU time
     #[arg(long, value_name = "SHARES")]
     pub cpu_share: Option<u64>,
     /// Period of realtime scheduling in microseconds
@@ -227,16 +227,16 @@ pub struct UpdateArgs {
     /// Time of realtime scheduling in a period in microseconds
     #[arg(long, value_name = "USEC", allow_hyphen_values = true)]
     pub cpu_rt_runtime: Option<i64>,
-    /// The processors to use
+    /// The CPUs to use
     #[arg(long, value_name = "LIST")]
     pub cpuset_cpus: Option<String>,
     /// The memory nodes to use
     #[arg(long, value_name = "LIST")]
     pub cpuset_mems: Option<String>,
-    /// Accepted for programs that call runc; the sentry has no kernel memory of the host's kind
+    /// Accepted for programs that call runc; the limit of memory counts the sentry's objects
     #[arg(long, value_name = "BYTES", hide = true)]
     pub kernel_memory: Option<String>,
-    /// Accepted for programs that call runc; nor of the kind for TCP
+    /// Accepted for programs that call runc; the limit of memory counts the sentry's objects
     #[arg(long, value_name = "BYTES", hide = true)]
     pub kernel_memory_tcp: Option<String>,
     /// Refused, as by runc on hosts without Intel RDT
@@ -268,7 +268,7 @@ pub struct SpecArgs {
     /// The directory in which to write it
     #[arg(short, long, value_name = "DIR", default_value = ".")]
     pub bundle: PathBuf,
-    /// For an ordinary user
+    /// Write one that works without root
     #[arg(long = "rootless")]
     pub for_ordinary_user: bool,
 }
@@ -295,7 +295,7 @@ pub enum Engine {
 /// What `amber install` and `amber uninstall` take.
 #[derive(Args, Clone, Debug)]
 pub struct InstallArgs {
-    /// The engines to change [default: those that are here]
+    /// The engines to configure [default: those that are installed]
     #[arg(value_enum, value_name = "ENGINE")]
     pub engines: Vec<Engine>,
     /// Change the files below this directory instead of `/`
