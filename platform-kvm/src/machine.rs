@@ -84,7 +84,7 @@ impl Machine {
         let region = MmapRegion::<()>::new(TABLES_BYTES as usize)
             .map_err(|e| fault("reserving table memory", std::io::Error::other(e.to_string())))?;
         load_stub(&region)?;
-        let tables = TableMemory::new(Window::new(TABLES_BASE, region, OWN_SLOTS - 8))?;
+        let tables = TableMemory::new(Window::new(TABLES_BASE, region, OWN_SLOTS - 8), &memory)?;
         let guest = Window::new(GUEST_BASE, map_guest(&memory)?, slots);
         let next_slot = AtomicU32::new(1);
         let kernel = Mutex::new(Kernel::default());
@@ -203,6 +203,11 @@ impl Machine {
         let table = self.tables.take(|| self.forget_tables())?;
         self.provide_tables(table.offset())?;
         Ok(table)
+    }
+
+    /// Gives the host back what it has for tables that nobody uses, where memory is scarce.
+    pub fn tidy_tables(&self) {
+        self.tables.tidy(|| self.forget_tables());
     }
 
     fn provide_tables(&self, offset: u64) -> Result<(), HostFault> {

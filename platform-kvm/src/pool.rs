@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use amber_platform::{FloatingFormat, HostFault};
+use amber_platform::{FloatingFormat, HostFault, KernelCharge, KernelPart};
 use nix::unistd::gettid;
 use parking_lot::{Condvar, Mutex};
 
@@ -20,6 +20,14 @@ use crate::vcpu::{Core, Vcpu};
 /// How long a guest may keep a processor that another waits for.
 const SLICE: Duration = Duration::from_millis(5);
 
+/// What the host's kernel keeps for a processor, in bytes: where it is one of the hardware, and where it is software.
+const HARDWARE_BYTES: u64 = 128 << 10;
+const SOFTWARE_BYTES: u64 = 448 << 10;
+/// Processors take at most this part of the memory that what stays may take …
+const PROCESSORS_PART: u64 = 8;
+/// … but so many there may always be.
+const FEWEST: usize = 8;
+
 /// A context that waits for a processor.
 #[derive(Default)]
 struct Waiter {
@@ -33,6 +41,8 @@ struct State {
     waiters: VecDeque<Arc<Waiter>>,
     /// So many processors there can be, broken ones included.
     most: usize,
+    /// So many of them are broken, and not used again.
+    broken: usize,
     /// So many the host could make.
     limit: usize,
     /// Who has to give way next.
@@ -48,6 +58,7 @@ pub struct Pool {
     keys_format: Option<FloatingFormat>,
     state: Mutex<State>,
     waiting: AtomicUsize,
+    charge: KernelCharge,
 }
 
 impl Pool {
@@ -67,7 +78,7 @@ impl Pool {
         let limit = machine.kvm().get_max_vcpus().min(MOST_PROCESSORS as usize).max(1);
         let most = most.clamp(1, limit);
         let waiters = VecDeque::new();
-        let state = State { all: vec![first.clone()], free: vec![first], waiters, most, limit, turn: 0 };
+        let state = State { all: vec![first.clone()], free: vec![first], waiters, most, broken: 0, limit, turn: 0 };
         Ok(Pool {
             machine: machine.clone(),
             features,
@@ -75,6 +86,7 @@ impl Pool {
             keys_format,
             state: Mutex::new(state),
             waiting: AtomicUsize::new(0),
+            charge: machine.memory().charge(KernelPart::Processors, 0),
         })
     }
 
@@ -152,15 +164,26 @@ impl Pool {
         result
     }
 
+    /// How many processors there may be, the host's memory considered: they stay as long as the machine.
+    fn affordable(&self) -> usize {
+        let cap = self.machine.memory().lasting_cap();
+        ((cap / PROCESSORS_PART / self.bytes_each()) as usize).max(FEWEST)
+    }
+
+    fn bytes_each(&self) -> u64 {
+        if self.machine.behaviour().syscall_stays_in_ring_3 { SOFTWARE_BYTES } else { HARDWARE_BYTES }
+    }
+
     /// One more processor, if there may be.
     fn grow(&self, state: &mut State, root: &Arc<Root>) -> Option<Arc<Vcpu>> {
-        if state.all.len() >= state.most {
+        if state.all.len() >= state.most.min(self.affordable() + state.broken) {
             return None;
         }
         match Vcpu::new(&self.machine, &self.features, state.all.len() as u64, root) {
             Ok(vcpu) => {
                 let vcpu = Arc::new(vcpu);
                 state.all.push(vcpu.clone());
+                self.charge.set(state.all.len() as u64 * self.bytes_each());
                 Some(vcpu)
             }
             Err(error) => {
@@ -246,6 +269,7 @@ impl Pool {
             drop(user);
             if vcpu.broken.load(Ordering::SeqCst) {
                 // Others get another one in its place.
+                state.broken += 1;
                 state.most = (state.most + 1).min(state.limit);
             } else {
                 hand_over(&mut state, vcpu);

@@ -33,6 +33,7 @@ impl Root {
 impl Drop for Root {
     fn drop(&mut self) {
         self.machine.tables().give_back([self.table]);
+        self.machine.tidy_tables();
     }
 }
 
@@ -172,6 +173,7 @@ impl Space {
                 tables::release(&self.machine, link);
             }
         }
+        self.machine.tidy_tables();
     }
 
     /// Makes processors notice that mappings were taken away.
@@ -278,8 +280,7 @@ impl AddressSpace for Space {
     }
 
     fn host_bytes(&self) -> u64 {
-        // Beside the tables here, those that a host without nested paging derives from them.
-        320 << 10
+        self.tree.lock().count() * self.machine.tables().bytes_each()
     }
 
     fn as_any(&self) -> &dyn Any {

@@ -328,6 +328,21 @@ impl Tree {
         entries.filter(|entry| *entry != 0).map(|entry| (self.machine.tables().at(entry & ADDRESS), 2)).collect()
     }
 
+    /// How many tables it has, those included that it shares.
+    pub fn count(&self) -> u64 {
+        1 + self.count_below(&self.entries(self.root)[..ENTRIES / 2], 3)
+    }
+
+    fn count_below(&self, entries: &[AtomicU64], level: u32) -> u64 {
+        let links = entries.iter().map(|entry| entry.load(Ordering::Relaxed)).filter(|entry| entry & PRESENT != 0);
+        let links = links.filter(|entry| !is_last(*entry, level));
+        let count = |entry: u64| match level {
+            1 => 1,
+            _ => 1 + self.count_below(self.entries(self.machine.tables().at(entry & ADDRESS)), level - 1),
+        };
+        links.map(count).sum()
+    }
+
     /// Guest-physical address of what a user may read at `address`.
     pub fn find(&self, address: u64) -> Option<u64> {
         let mut table = self.root;

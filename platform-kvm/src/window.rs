@@ -88,10 +88,11 @@ impl Window {
         unsafe { libc::madvise(start.cast(), len as usize, libc::MADV_POPULATE_READ) };
     }
 
-    /// Makes the host forget where the bytes of a range are, and with it the machine, whatever runs there.
+    /// Makes the host forget where the bytes of a range are, and with it the machine, whatever runs there. What lies in a file
+    /// stays there; other bytes are zero afterwards.
     pub fn forget(&self, offset: u64, len: u64) {
         let start = self.mapping.as_ptr().wrapping_add(offset as usize);
-        // SAFETY: a range of a shared mapping of a file that nothing of the sentry uses; the bytes stay in the file.
+        // SAFETY: a range of the mapping, of whose bytes the sentry uses none, or only by atomic words that may change.
         let done = unsafe { libc::madvise(start.cast(), len as usize, libc::MADV_DONTNEED) };
         debug_assert_eq!(done, 0, "a range of the mapping");
     }

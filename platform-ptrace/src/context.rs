@@ -4,8 +4,8 @@ use std::io;
 use std::sync::Arc;
 
 use amber_platform::{
-    Access, AddressSpace, Breakpoint, Context, DebugRegisters, FloatingPoint, HostFault, Interrupter, PAGE_SIZE,
-    Reason, Registers, Room, Trap,
+    Access, AddressSpace, Breakpoint, Context, DebugRegisters, FloatingPoint, HostFault, Interrupter, KernelCharge,
+    KernelPart, PAGE_SIZE, Reason, Registers, Room, Trap,
 };
 
 use crate::layout::ADDRESS_LIMIT;
@@ -35,6 +35,9 @@ const VSYSCALLS: [(u64, i64); 3] = [
     (0xffff_ffff_ff60_0800, libc::SYS_getcpu),
 ];
 
+/// What the host's kernel keeps for a thread of a stub, in bytes.
+const THREAD_BYTES: u64 = 24 << 10;
+
 /// See [`Context`].
 pub struct TracedContext {
     shared: Arc<Shared>,
@@ -48,12 +51,15 @@ pub struct TracedContext {
     breakpoints: DebugRegisters,
     /// Those that the last SIGTRAP is about.
     hit: u8,
+    /// For its thread of a stub.
+    _charge: KernelCharge,
 }
 
 impl TracedContext {
     /// A context that has run nowhere yet.
     pub fn new(shared: Arc<Shared>) -> Self {
         let floating = Some(shared.floating.initial());
+        let _charge = shared.memory.charge(KernelPart::Stacks, THREAD_BYTES);
         TracedContext {
             shared,
             seat: Arc::default(),
@@ -63,6 +69,7 @@ impl TracedContext {
             floating,
             breakpoints: DebugRegisters::default(),
             hit: 0,
+            _charge,
         }
     }
 

@@ -38,6 +38,7 @@ use crate::space::Space;
 
 /// What all spaces and contexts of one platform share.
 struct Shared {
+    memory: Arc<GuestMemory>,
     commands: Arc<GuestMemory>,
     keeper: Keeper,
     floating: FloatingFormat,
@@ -65,10 +66,10 @@ impl PtracePlatform {
     /// The host forbids `ptrace`, or lacks something else the platform needs.
     pub fn new(memory: Arc<GuestMemory>) -> Result<Self, HostFault> {
         let commands = GuestMemory::new(layout::COMMAND_BYTES * layout::MOST_SPACES)?;
-        let (keeper, floating) = Keeper::start(memory, commands.clone())?;
+        let (keeper, floating) = Keeper::start(memory.clone(), commands.clone())?;
         let processors = Processors::start().map_err(|e| fault("starting the balancer thread (see `ulimit -u`)", e))?;
         Ok(PtracePlatform {
-            shared: Arc::new(Shared { commands, keeper, floating, processors, counters: Counters::default() }),
+            shared: Arc::new(Shared { memory, commands, keeper, floating, processors, counters: Counters::default() }),
         })
     }
 }
@@ -83,7 +84,7 @@ impl Platform for PtracePlatform {
     }
 
     fn new_address_space(&self) -> Result<Arc<dyn AddressSpace>, HostFault> {
-        Ok(Arc::new(Space::new(self.shared.keeper.take_stub()?)))
+        Ok(Arc::new(Space::new(self.shared.keeper.take_stub()?, &self.shared.memory)))
     }
 
     fn new_context(&self) -> Result<Box<dyn Context>, HostFault> {

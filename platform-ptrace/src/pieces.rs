@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::ops::Range;
 
-use amber_platform::{FrameRange, Protection};
+use amber_platform::{FrameRange, PAGE_SIZE, Protection};
 
 /// A mapping without a gap, of contiguous frames, with one protection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,44 +18,59 @@ pub struct Piece {
     pub change: u64,
 }
 
+/// How many bits of an address one entry of each level of the host's page tables covers, from the one above the last up:
+/// where anything is mapped in so much, there is a table below.
+const LEVELS: [u32; 3] = [21, 30, 39];
+/// What the host's kernel keeps for each mapping of a process, in bytes.
+const MAPPING_BYTES: u64 = 256;
+
 /// The mappings of a stub, by their start. They never overlap.
 #[derive(Clone, Debug, Default)]
-pub struct Pieces(BTreeMap<u64, Piece>);
+pub struct Pieces {
+    list: BTreeMap<u64, Piece>,
+    /// How many tables the host has for them at most.
+    tables: u64,
+}
 
 impl Pieces {
     /// How many there are.
     pub fn len(&self) -> usize {
-        self.0.len()
+        self.list.len()
+    }
+
+    /// How many bytes the host keeps for them at most: it makes a page table when something is touched.
+    pub fn host_bytes(&self) -> u64 {
+        self.tables * PAGE_SIZE + self.list.len() as u64 * MAPPING_BYTES
     }
 
     /// What is mapped at `address`.
     pub fn at(&self, address: u64) -> Option<Piece> {
-        let (_, piece) = self.0.range(..=address).next_back()?;
+        let (_, piece) = self.list.range(..=address).next_back()?;
         (address < piece.end).then_some(*piece)
     }
 
     /// Makes `at` the border of pieces.
     fn cut(&mut self, at: u64) {
-        if let Some((&start, piece)) = self.0.range_mut(..at).next_back()
+        if let Some((&start, piece)) = self.list.range_mut(..at).next_back()
             && at < piece.end
         {
             let tail = Piece { frames: piece.frames + (at - start), ..*piece };
             piece.end = at;
-            self.0.insert(at, tail);
+            self.list.insert(at, tail);
         }
     }
 
     /// Joins the pieces that meet at `at`, if they are alike.
     fn join(&mut self, at: u64) {
-        if let Some(&right) = self.0.get(&at)
-            && let Some((&start, left)) = self.0.range_mut(..at).next_back()
+        if let Some(&right) = self.list.get(&at)
+            && let Some((&start, left)) = self.list.range_mut(..at).next_back()
             && left.end == at
             && left.protection == right.protection
             && left.frames + (at - start) == right.frames
         {
             left.end = right.end;
             left.change = left.change.max(right.change);
-            self.0.remove(&at);
+            self.list.remove(&at);
         }
     }
 
@@ -63,17 +78,39 @@ impl Pieces {
     pub fn remove(&mut self, range: Range<u64>) -> bool {
         self.cut(range.start);
         self.cut(range.end);
-        let starts: Vec<u64> = self.0.range(range).map(|(&start, _)| start).collect();
-        for start in &starts {
-            self.0.remove(start);
+        let gone: Vec<Range<u64>> = self.list.range(range).map(|(&start, piece)| start..piece.end).collect();
+        for piece in &gone {
+            self.list.remove(&piece.start);
         }
-        !starts.is_empty()
+        self.tables -= self.tables_for(&gone);
+        !gone.is_empty()
+    }
+
+    /// How many tables are there for these parts alone, which are in order and hold no pieces, nor are any between them.
+    fn tables_for(&self, parts: &[Range<u64>]) -> u64 {
+        let (Some(first), Some(last)) = (parts.first(), parts.last()) else { return 0 };
+        let before = self.list.range(..first.start).next_back().map(|(_, piece)| piece.end - 1);
+        let after = self.list.range(last.end..).next().map(|(&start, _)| start);
+        let count = |level: u32| {
+            let after = after.map_or(u64::MAX, |start| start >> level);
+            // The first that is not counted yet.
+            let mut next = before.map_or(0, |last| (last >> level) + 1);
+            let mut count = 0;
+            for part in parts {
+                let start = (part.start >> level).max(next);
+                let end = (((part.end - 1) >> level) + 1).min(after);
+                count += end.saturating_sub(start);
+                next = next.max(end);
+            }
+            count
+        };
+        LEVELS.map(count).iter().sum()
     }
 
     /// Maps `frames` at `at`; returns whether that changes anything.
     pub fn insert(&mut self, at: u64, frames: FrameRange, protection: Protection, change: u64) -> bool {
         let end = at + frames.len;
-        if let Some((&start, piece)) = self.0.range(..=at).next_back()
+        if let Some((&start, piece)) = self.list.range(..=at).next_back()
             && end <= piece.end
             && piece.protection == protection
             && piece.frames + (at - start) == frames.start
@@ -81,7 +118,8 @@ impl Pieces {
             return false;
         }
         self.remove(at..end);
-        self.0.insert(at, Piece { end, frames: frames.start, protection, change });
+        self.tables += self.tables_for(std::slice::from_ref(&(at..end)));
+        self.list.insert(at, Piece { end, frames: frames.start, protection, change });
         self.join(at);
         self.join(end);
         true
@@ -93,7 +131,7 @@ impl Pieces {
         self.cut(range.end);
         let mut changed: Vec<Range<u64>> = Vec::new();
         let mut borders = vec![range.start, range.end];
-        for (&start, piece) in self.0.range_mut(range) {
+        for (&start, piece) in self.list.range_mut(range) {
             borders.push(start);
             if piece.protection != protection {
                 piece.protection = protection;
@@ -144,5 +182,34 @@ mod tests {
         assert_eq!(pieces.protect(0..0x5000, WRITE, 4), vec![0x4000..0x5000]);
         assert_eq!(pieces.at(0x3000).map(|piece| piece.end), Some(0x5000));
         assert_eq!(pieces.at(0x2000), None);
+    }
+
+    #[test]
+    fn tables_are_counted_once() {
+        const REGION: u64 = 2 << 20;
+        let mut pieces = Pieces::default();
+        let page = |number: u64| frames(number << 32, 0x1000);
+        pieces.insert(0, page(1), READ, 1);
+        assert_eq!(pieces.tables, 3);
+        // In the same region, in the next, and across a border.
+        pieces.insert(0x5000, page(2), READ, 2);
+        assert_eq!(pieces.tables, 3);
+        pieces.insert(REGION + 0x3000, page(3), READ, 3);
+        assert_eq!(pieces.tables, 4);
+        pieces.insert(3 * REGION - 0x1000, frames(4 << 32, 0x2000), READ, 4);
+        assert_eq!(pieces.tables, 6);
+        // Far away in all levels, and a long one over many that are there.
+        pieces.insert(5 << 39, page(5), READ, 5);
+        assert_eq!(pieces.tables, 9);
+        pieces.insert(0x2000, frames(6 << 32, 8 * REGION), WRITE, 6);
+        assert_eq!(pieces.tables, 14);
+        // What is mapped otherwise in the middle changes nothing, nor does a hole within a region.
+        pieces.protect(0x4000..REGION, READ, 7);
+        pieces.remove(REGION + 0x1000..2 * REGION - 0x1000);
+        assert_eq!(pieces.tables, 14);
+        pieces.remove(REGION..3 * REGION);
+        assert_eq!(pieces.tables, 12);
+        pieces.remove(0..u64::MAX);
+        assert_eq!(pieces.tables, 0);
     }
 }

@@ -5,7 +5,7 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
-use amber_platform::{AddressSpace, FrameRange, Frames, GuestMemory, HostFault, Protection};
+use amber_platform::{AddressSpace, FrameRange, Frames, GuestMemory, HostFault, KernelCharge, KernelPart, Protection};
 use parking_lot::{Condvar, Mutex};
 
 use crate::layout::{ADDRESS_LIMIT, MEMORY_FD};
@@ -15,6 +15,9 @@ use crate::tracee::{Call, Tracee};
 
 /// So many mappings are plausibly more than the host allows; its usual limit is 65530.
 const WORTH_FORGETTING: usize = 1024;
+
+/// What the host keeps for a stub that maps nothing, in bytes: the process and its upper page tables.
+const PROCESS_BYTES: u64 = 56 << 10;
 
 /// A change to make in the stub.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -71,15 +74,18 @@ pub struct Space {
     waiters: AtomicUsize,
     waiting: Mutex<()>,
     progress: Condvar,
+    /// What the host keeps for the stub.
+    charge: KernelCharge,
 }
 
 impl Space {
     /// A space without mappings, in a pristine stub.
-    pub fn new(stub: Stub) -> Self {
-        Self::with(stub, Pieces::default(), 0)
+    pub fn new(stub: Stub, memory: &Arc<GuestMemory>) -> Self {
+        Self::with(stub, Pieces::default(), 0, memory.charge(KernelPart::PageTables, PROCESS_BYTES))
     }
 
-    fn with(stub: Stub, pieces: Pieces, change: u64) -> Self {
+    fn with(stub: Stub, pieces: Pieces, change: u64, charge: KernelCharge) -> Self {
+        charge.set(PROCESS_BYTES + pieces.host_bytes());
         Space {
             stub: Arc::new(stub),
             queue: Mutex::new(Queue { pieces, ..Queue::default() }),
@@ -89,6 +95,7 @@ impl Space {
             waiters: AtomicUsize::new(0),
             waiting: Mutex::new(()),
             progress: Condvar::new(),
+            charge,
         }
     }
 
@@ -118,7 +125,7 @@ impl Space {
     pub fn fork(&self, tracee: &mut Tracee, commands: &Arc<GuestMemory>) -> Result<Space, HostFault> {
         let _applying = self.applying.lock();
         let (pieces, change) = self.drain(tracee, commands, Pieces::clone)?;
-        Ok(Self::with(tracee.clone_process(commands)?, pieces, change))
+        Ok(Self::with(tracee.clone_process(commands)?, pieces, change, self.charge.another(0)))
     }
 
     /// Applies what is in the queue now; returns a look at the mappings there are then and the number of the last change.
@@ -171,6 +178,7 @@ impl Space {
         if worth {
             log::debug!("forgetting {} mappings: {error}", queue.pieces.len());
             queue.pieces = Pieces::default();
+            self.recount(&queue);
             queue.changes = vec![Change::Unmap { range: 0..ADDRESS_LIMIT }];
             self.count();
         }
@@ -185,6 +193,11 @@ impl Space {
         }
     }
 
+    /// Charges for what is mapped now. Called with the queue locked.
+    fn recount(&self, queue: &Queue) {
+        self.charge.set(PROCESS_BYTES + queue.pieces.host_bytes());
+    }
+
     /// Counts a change. Called with the queue locked.
     fn count(&self) -> u64 {
         self.made.fetch_add(1, Ordering::SeqCst) + 1
@@ -197,6 +210,7 @@ impl AddressSpace for Space {
         let change = self.made.load(Ordering::SeqCst) + 1;
         if queue.pieces.insert(at, frames, protection, change) {
             self.count();
+            self.recount(&queue);
             queue.push(Change::Map { at, frames, protection });
         }
     }
@@ -205,6 +219,7 @@ impl AddressSpace for Space {
         let mut queue = self.queue.lock();
         if queue.pieces.remove(range.clone()) {
             self.count();
+            self.recount(&queue);
             queue.push(Change::Unmap { range });
         } else if self.settled().is_some() {
             // Nobody could reach the frames any more. They are let go without the lock.
@@ -228,6 +243,7 @@ impl AddressSpace for Space {
         for range in changed {
             queue.push(Change::Protect { range, protection });
         }
+        self.recount(&queue);
     }
 
     fn synchronize(&self) {
@@ -247,6 +263,10 @@ impl AddressSpace for Space {
         }
         drop(waiting);
         self.waiters.fetch_sub(1, Ordering::SeqCst);
+    }
+
+    fn host_bytes(&self) -> u64 {
+        self.charge.bytes()
     }
 
     fn as_any(&self) -> &dyn Any {

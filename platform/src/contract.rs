@@ -131,9 +131,10 @@ pub trait AddressSpace: Send + Sync {
     /// guest code runs in the space, else after those threads were made to take notice.
     fn synchronize(&self);
 
-    /// About how many bytes the host keeps for a space with little in it: page tables and, where there is one, a process.
+    /// About how many bytes the host keeps for it now: page tables and, where there is one, a process. The platform charges
+    /// them to the guests' memory ([`KernelPart::PageTables`](crate::KernelPart)); those that spaces share count for each here.
     fn host_bytes(&self) -> u64 {
-        96 << 10
+        0
     }
 
     /// For platforms to find their own kind again.

@@ -229,6 +229,11 @@ impl GuestMemory {
         if exceeds(self.claimed_bytes()) && exceeds(self.used_bytes()) { Err(OutOfMemory) } else { Ok(()) }
     }
 
+    /// The bound that [`set_caps`](Self::set_caps) set for what no end of a process frees.
+    pub fn lasting_cap(&self) -> u64 {
+        self.lasting_cap.load(Ordering::Relaxed)
+    }
+
     /// How many bytes whoever needs a page should at most take ahead of need, where memory is scarce.
     pub fn ahead(&self) -> u64 {
         self.ahead.load(Ordering::Relaxed)

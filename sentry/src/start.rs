@@ -108,7 +108,7 @@ impl Sandbox {
             let _ = kernel.console.set(console);
         }
         give(&kernel, config.descriptors, terminal, &files, changes_trees)?;
-        kernel.memory.count_heap();
+        kernel.memory.count_from_now();
         let first = spawn::prepare(&kernel, &config.process, fs, files, &Place::First)?;
         Ok(Sandbox {
             kernel,

@@ -12,8 +12,10 @@ use super::heap::heap_bytes;
 pub enum KernelPart {
     /// Page tables and other things of an address space.
     PageTables,
-    /// Stacks of host threads.
+    /// Stacks of host threads, and what else the host keeps for each.
     Stacks,
+    /// Virtual processors.
+    Processors,
 }
 
 /// The account of memory that is no frames.
@@ -23,6 +25,10 @@ pub(super) struct KernelAccount {
     heap_before: AtomicU64,
     page_tables: AtomicU64,
     stacks: AtomicU64,
+    processors: AtomicU64,
+    /// What of page tables and processors was there before the guest began.
+    tables_before: AtomicU64,
+    processors_before: AtomicU64,
 }
 
 impl Default for KernelAccount {
@@ -31,6 +37,9 @@ impl Default for KernelAccount {
             heap_before: AtomicU64::new(u64::MAX),
             page_tables: AtomicU64::new(0),
             stacks: AtomicU64::new(0),
+            processors: AtomicU64::new(0),
+            tables_before: AtomicU64::new(0),
+            processors_before: AtomicU64::new(0),
         }
     }
 }
@@ -40,7 +49,16 @@ impl KernelAccount {
         match part {
             KernelPart::PageTables => &self.page_tables,
             KernelPart::Stacks => &self.stacks,
+            KernelPart::Processors => &self.processors,
         }
+    }
+
+    fn page_tables(&self) -> u64 {
+        self.page_tables.load(Ordering::Relaxed).saturating_sub(self.tables_before.load(Ordering::Relaxed))
+    }
+
+    fn processors(&self) -> u64 {
+        self.processors.load(Ordering::Relaxed).saturating_sub(self.processors_before.load(Ordering::Relaxed))
     }
 
     fn heap(&self) -> u64 {
@@ -57,34 +75,40 @@ pub struct KernelUsage {
     pub page_tables: u64,
     /// Stacks.
     pub stacks: u64,
+    /// Virtual processors.
+    pub processors: u64,
 }
 
 impl KernelUsage {
     /// All together.
     pub fn total(&self) -> u64 {
-        self.objects + self.page_tables + self.stacks
+        self.objects + self.page_tables + self.stacks + self.processors
     }
 }
 
 impl GuestMemory {
-    /// Counts the heap from now on: what is there already is the sandbox's own.
-    pub fn count_heap(&self) {
-        self.kernel.heap_before.store(heap_bytes(), Ordering::Relaxed);
+    /// Counts the heap, page tables and processors from now on: what is there already is the sandbox's own.
+    pub fn count_from_now(&self) {
+        let account = &self.kernel;
+        account.heap_before.store(heap_bytes(), Ordering::Relaxed);
+        account.tables_before.store(account.page_tables.load(Ordering::Relaxed), Ordering::Relaxed);
+        account.processors_before.store(account.processors.load(Ordering::Relaxed), Ordering::Relaxed);
     }
 
     /// Bytes of kernel memory.
     #[inline]
     pub fn kernel_bytes(&self) -> u64 {
-        let outside = self.kernel.page_tables.load(Ordering::Relaxed) + self.kernel.stacks.load(Ordering::Relaxed);
-        self.kernel.heap() + outside
+        let account = &self.kernel;
+        account.heap() + account.page_tables() + account.stacks.load(Ordering::Relaxed) + account.processors()
     }
 
     /// The same by parts.
     pub fn kernel_usage(&self) -> KernelUsage {
         KernelUsage {
             objects: self.kernel.heap(),
-            page_tables: self.kernel.page_tables.load(Ordering::Relaxed),
+            page_tables: self.kernel.page_tables(),
             stacks: self.kernel.stacks.load(Ordering::Relaxed),
+            processors: self.kernel.processors(),
         }
     }
 
@@ -106,6 +130,11 @@ impl KernelCharge {
     /// How many bytes there are.
     pub fn bytes(&self) -> u64 {
         self.bytes.load(Ordering::Relaxed)
+    }
+
+    /// A charge of the same kind to the same memory.
+    pub fn another(&self, bytes: u64) -> KernelCharge {
+        self.memory.charge(self.part, bytes)
     }
 
     /// Makes it so many bytes.
@@ -132,10 +161,25 @@ mod tests {
         let stack = memory.charge(KernelPart::Stacks, 100);
         let tables = memory.charge(KernelPart::PageTables, 10);
         tables.set(4);
-        assert_eq!(memory.kernel_usage(), KernelUsage { objects: 0, page_tables: 4, stacks: 100 });
+        assert_eq!(memory.kernel_usage(), KernelUsage { page_tables: 4, stacks: 100, ..Default::default() });
         drop(stack);
         assert_eq!(memory.kernel_bytes(), 4);
         drop(tables);
+        assert_eq!(memory.kernel_bytes(), 0);
+    }
+
+    #[test]
+    fn what_was_there_before_is_not_the_guests() {
+        let memory = GuestMemory::new(1 << 20).unwrap();
+        let tables = memory.charge(KernelPart::PageTables, 10);
+        let _processor = memory.charge(KernelPart::Processors, 100);
+        memory.count_from_now();
+        assert_eq!(memory.kernel_bytes(), 0);
+        tables.set(15);
+        let another = tables.another(7);
+        assert_eq!(memory.kernel_usage(), KernelUsage { page_tables: 12, ..Default::default() });
+        drop(another);
+        tables.set(3);
         assert_eq!(memory.kernel_bytes(), 0);
     }
 

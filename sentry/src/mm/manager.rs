@@ -4,7 +4,7 @@ use std::ops::Range;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 
-use amber_platform::{AddressSpace, Frames, GuestMemory, KernelCharge, KernelPart};
+use amber_platform::{AddressSpace, Frames, GuestMemory};
 
 use super::flags::MemoryFlags;
 use super::hot::HotBlocks;
@@ -30,8 +30,6 @@ pub struct MemoryManager {
     barriers: AtomicU32,
     flags: AtomicU32,
     aio: AioContexts,
-    /// What the platform and the host keep for it.
-    charge: KernelCharge,
 }
 
 /// What the lock of an address space protects.
@@ -96,8 +94,7 @@ impl MemoryManager {
             let state = Mutex::new(Rank::Memory, state(&link));
             let flags = AtomicU32::new(flags.bits());
             let (barriers, aio) = (AtomicU32::new(0), AioContexts::default());
-            let charge = memory.charge(KernelPart::PageTables, space.host_bytes());
-            MemoryManager { space, memory, limit, limits, link, state, id, barriers, flags, aio, charge }
+            MemoryManager { space, memory, limit, limits, link, state, id, barriers, flags, aio }
         })
     }
 
@@ -108,7 +105,7 @@ impl MemoryManager {
 
     /// Bytes that the platform and the host keep for it.
     pub fn kernel_bytes(&self) -> u64 {
-        self.charge.bytes()
+        self.space.host_bytes()
     }
 
     /// The frames behind all of it.

@@ -16,7 +16,7 @@ use crate::sync::{Mutex, Rank};
 /// Stack of the host threads of tasks, in bytes: only what is touched costs memory.
 const HOST_STACK: usize = 1 << 20;
 /// What a host thread takes in all: the touched part of its stack, and what the host's kernel has for it.
-pub(crate) const STACK_COST: u64 = 48 << 10;
+pub(crate) const STACK_COST: u64 = 56 << 10;
 /// At most so many host threads wait for tasks …
 const MOST_IDLE: usize = 16;
 /// … each for this long.
