@@ -9,6 +9,8 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <netinet/in.h>
+#include <poll.h>
+#include <pthread.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdio.h>
@@ -22,6 +24,7 @@
 #include <sys/mman.h>
 #include <sys/mount.h>
 #include <sys/msg.h>
+#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/sem.h>
 #include <sys/socket.h>
@@ -33,7 +36,6 @@
 #include <sys/xattr.h>
 #include <time.h>
 #include <unistd.h>
-#include <poll.h>
 
 #define PAGE 4096
 
@@ -126,6 +128,59 @@ static void udp_ports(long n) {
 
 static void tcp_ports(long n) {
     ports(n, SOCK_STREAM);
+}
+
+static int listener(struct sockaddr_in *address) {
+    *address = (struct sockaddr_in){.sin_family = AF_INET, .sin_addr = {htonl(INADDR_LOOPBACK)}};
+    socklen_t len = sizeof *address;
+    int fd = socket(AF_INET, SOCK_STREAM, 0);
+    check(fd >= 0 && bind(fd, (void *)address, len) == 0 && listen(fd, 128) == 0, "listen");
+    check(getsockname(fd, (void *)address, &len) == 0, "getsockname");
+    return fd;
+}
+
+static int connection(int listening, const struct sockaddr_in *to) {
+    int fd = socket(AF_INET, SOCK_STREAM, 0);
+    check(fd >= 0 && connect(fd, (const void *)to, sizeof *to) == 0, "connect");
+    check(accept(listening, NULL, NULL) >= 0, "accept");
+    return fd;
+}
+
+/* Connections to one port, open all at a time. */
+static void connections(long n) {
+    struct sockaddr_in address;
+    int fd = listener(&address);
+    for (long i = 0; i < n; i++)
+        connection(fd, &address);
+    closefrom(3);
+}
+
+/* Connections to one port, one after the other. What remains of each keeps its ports for a while. */
+static void ended_connections(long n) {
+    struct sockaddr_in address;
+    int fd = listener(&address);
+    for (long i = 0; i < n; i++) {
+        /* The server's end is closed first: that keeps its port then. */
+        int client = connection(fd, &address);
+        close(client + 1);
+        close(client);
+    }
+}
+
+/* Sockets that share a port, and a datagram for each. */
+static void shared_port(long n) {
+    struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr = {htonl(INADDR_LOOPBACK)}};
+    socklen_t len = sizeof address;
+    int on = 1, fd = -1;
+    for (long i = 0; i < n; i++) {
+        fd = socket(AF_INET, SOCK_DGRAM, 0);
+        check(fd >= 0 && setsockopt(fd, SOL_SOCKET, SO_REUSEPORT, &on, sizeof on) == 0, "setsockopt");
+        check(bind(fd, (void *)&address, len) == 0, "bind");
+        check(getsockname(fd, (void *)&address, &len) == 0, "getsockname");
+    }
+    for (long i = 0; i < n; i++)
+        check(sendto(fd, "x", 1, 0, (void *)&address, len) == 1, "sendto");
+    closefrom(3);
 }
 
 /* One file, watched by many epolls. */
@@ -440,6 +495,91 @@ static void zombies(long n) {
         check(waitpid(all[i], NULL, 0) == all[i], "waitpid");
 }
 
+/* Each leads a session. */
+static void sessions(long n) {
+    int end[2];
+    check(pipe(end) == 0, "pipe");
+    for (long i = 0; i < n; i++) {
+        pid_t child = fork();
+        check(child >= 0, "fork");
+        if (child == 0) {
+            close(end[1]);
+            setsid();
+            check(read(end[0], buffer, 1) == 0, "read");
+            _exit(0);
+        }
+    }
+    close(end[1]);
+    for (long i = 0; i < n; i++)
+        check(waitpid(-1, NULL, 0) > 0, "waitpid");
+}
+
+/* Children whose parent ends, in a process group of their own. */
+static void orphans(long n) {
+    int end[2];
+    check(pipe(end) == 0 && prctl(PR_SET_CHILD_SUBREAPER, 1) == 0, "pipe");
+    pid_t parent = fork();
+    check(parent >= 0, "fork");
+    if (parent == 0) {
+        pid_t first = 0;
+        for (long i = 0; i < n; i++) {
+            pid_t child = fork();
+            check(child >= 0, "fork");
+            if (child == 0) {
+                close(end[1]);
+                check(read(end[0], buffer, 1) == 0, "read");
+                _exit(0);
+            }
+            first = first ? first : child;
+            check(setpgid(child, first) == 0, "setpgid");
+        }
+        _exit(0);
+    }
+    check(waitpid(parent, NULL, 0) == parent, "waitpid");
+    close(end[1]);
+    for (long i = 0; i < n; i++)
+        check(waitpid(-1, NULL, 0) > 0, "waitpid");
+}
+
+static void *sleep_on(void *end) {
+    check(read(*(int *)end, name, 1) == 0, "read");
+    return NULL;
+}
+
+/* Threads that end all at a time. */
+static void threads(long n) {
+    int end[2];
+    pthread_t *all = calloc(n, sizeof *all);
+    pthread_attr_t small;
+    check(pipe(end) == 0 && pthread_attr_init(&small) == 0, "pipe");
+    check(pthread_attr_setstacksize(&small, 1 << 16) == 0, "pthread_attr_setstacksize");
+    for (long i = 0; i < n; i++)
+        check(pthread_create(&all[i], &small, sleep_on, end) == 0, "pthread_create");
+    close(end[1]);
+    for (long i = 0; i < n; i++)
+        check(pthread_join(all[i], NULL) == 0, "pthread_join");
+}
+
+/* Messages of as many types, the last of them taken first. */
+static void message_types(long n) {
+    int queue = msgget(IPC_PRIVATE, 0600);
+    struct msqid_ds data;
+    check(queue >= 0 && msgctl(queue, IPC_STAT, &data) == 0, "msgget");
+    data.msg_qbytes = n + 1;
+    check(msgctl(queue, IPC_SET, &data) == 0, "msgctl");
+    struct {
+        long type;
+        char text[8];
+    } message = {1, ""};
+    for (long i = 0; i < n; i++) {
+        message.type = i + 1;
+        check(msgsnd(queue, &message, 1, IPC_NOWAIT) == 0, "msgsnd");
+    }
+    for (long i = n; i > 0; i--)
+        check(msgrcv(queue, &message, 1, i, IPC_NOWAIT) == 1, "msgrcv");
+    msgctl(queue, IPC_RMID, NULL);
+}
+
 static void messages(long n) {
     int queue = msgget(IPC_PRIVATE, 0600);
     struct msqid_ds data;
@@ -485,6 +625,9 @@ static const struct kind {
     {"automatic names of sockets", socket_names, 100000},
     {"UDP ports", udp_ports, 10000},
     {"TCP ports", tcp_ports, 10000},
+    {"connections to one port", connections, 10000},
+    {"connections one after the other", ended_connections, 10000},
+    {"sockets that share a port", shared_port, 10000},
     {"epolls on one file", epolls, 100000},
     {"files in one epoll", epoll_files, 100000},
     {"files in one poll", poll_files, 100000},
@@ -511,6 +654,10 @@ static const struct kind {
     {"pages between holes", page_runs, 100000},
     {"child processes", children, 1000},
     {"zombies", zombies, 1000},
+    {"sessions", sessions, 1000},
+    {"orphans", orphans, 1000},
+    {"threads", threads, 10000},
+    {"types of messages", message_types, 10000},
     {"messages in a queue", messages, 10000},
     {"semaphores to undo", semaphores, 32000},
     {"sets of semaphores", sets, 10000},

@@ -1,6 +1,7 @@
 //! Queues of messages: see msgop(2) and msgctl(2).
 
-use std::collections::VecDeque;
+use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use amber_abi::errno::Errno;
@@ -41,7 +42,12 @@ pub enum Selection {
 #[expect(missing_docs, reason = "the fields carry the meaning of those of struct msqid_ds")]
 pub struct MessageQueue {
     permissions: Permissions,
-    messages: VecDeque<Message>,
+    /// In the order of sending.
+    messages: BTreeMap<u64, Message>,
+    last: u64,
+    /// By type, the numbers of its messages; and the first of each, with its type.
+    by_kind: BTreeMap<i64, VecDeque<u64>>,
+    firsts: BTreeMap<u64, i64>,
     pub bytes: u64,
     pub most_bytes: u64,
     pub sender: i32,
@@ -68,7 +74,7 @@ impl MessageQueue {
         self.messages.len() as u64
     }
 
-    /// Who is told of changes.
+    /// Who is told of changes: readable with a message, writable with room.
     pub fn queue(&self) -> Arc<WaitQueue> {
         self.changed.clone()
     }
@@ -83,23 +89,44 @@ impl MessageQueue {
             return Err(message);
         }
         self.bytes += len;
-        self.messages.push_back(message);
+        self.last += 1;
+        let numbers = self.by_kind.entry(message.kind).or_default();
+        if numbers.is_empty() {
+            self.firsts.insert(self.last, message.kind);
+        }
+        numbers.push_back(self.last);
+        self.messages.insert(self.last, message);
         (self.sender, self.sent_at) = (sender, now());
         Ok(())
     }
 
-    fn find(&self, selection: Selection) -> Option<usize> {
-        let mut kinds = self.messages.iter().map(|message| message.kind);
+    /// The number of the message that is wanted. Unless it is to be copied, it is the first of its type.
+    fn find(&self, selection: Selection) -> Option<u64> {
+        let first = |numbers: &VecDeque<u64>| numbers.front().copied();
         match selection {
-            Selection::First => (!self.messages.is_empty()).then_some(0),
-            Selection::Of(kind) => kinds.position(|k| k == kind),
-            Selection::Except(kind) => kinds.position(|k| k != kind),
-            Selection::UpTo(most) => {
-                let lowest = kinds.filter(|&k| k <= most).min()?;
-                self.messages.iter().position(|message| message.kind == lowest)
+            Selection::First => self.messages.first_key_value().map(|(&number, _)| number),
+            Selection::Of(kind) => self.by_kind.get(&kind).and_then(first),
+            Selection::Except(kind) => self.firsts.iter().find(|&(_, &k)| k != kind).map(|(&number, _)| number),
+            Selection::UpTo(most) => self.by_kind.range(..=most).next().and_then(|(_, numbers)| first(numbers)),
+            Selection::Copy(place) => {
+                usize::try_from(place).ok().and_then(|place| self.messages.keys().nth(place).copied())
             }
-            Selection::Copy(place) => usize::try_from(place).ok().filter(|&place| place < self.messages.len()),
         }
+    }
+
+    /// Takes out a message that is the first of its type.
+    fn remove(&mut self, number: u64) -> Option<Message> {
+        let message = self.messages.remove(&number)?;
+        self.firsts.remove(&number);
+        if let Entry::Occupied(mut numbers) = self.by_kind.entry(message.kind) {
+            numbers.get_mut().pop_front();
+            match numbers.get().front() {
+                Some(&next) => drop(self.firsts.insert(next, message.kind)),
+                None => drop(numbers.remove()),
+            }
+        }
+        self.bytes = self.bytes.saturating_sub(message.text.len() as u64);
+        Some(message)
     }
 
     /// Takes the message that is wanted, if it is there. One longer than `most` is cut if `cut` says so.
@@ -114,15 +141,14 @@ impl MessageQueue {
         receiver: i32,
     ) -> Result<Option<Message>, Errno> {
         let Some(at) = self.find(selection) else { return Ok(None) };
-        let Some(found) = self.messages.get(at) else { return Ok(None) };
+        let Some(found) = self.messages.get(&at) else { return Ok(None) };
         if found.text.len() > most && !cut {
             return Err(Errno::E2BIG);
         }
         let mut message = if matches!(selection, Selection::Copy(_)) {
             found.clone()
         } else {
-            let Some(message) = self.messages.remove(at) else { return Ok(None) };
-            self.bytes = self.bytes.saturating_sub(message.text.len() as u64);
+            let Some(message) = self.remove(at) else { return Ok(None) };
             (self.receiver, self.received_at) = (receiver, now());
             message
         };
@@ -171,7 +197,10 @@ impl Messages {
                 self.memory.admit_lasting(OBJECT_BYTES)?;
                 Ok(MessageQueue {
                     permissions,
-                    messages: VecDeque::new(),
+                    messages: BTreeMap::new(),
+                    last: 0,
+                    by_kind: BTreeMap::new(),
+                    firsts: BTreeMap::new(),
                     bytes: 0,
                     most_bytes: self.limits.msgmnb.get(),
                     sender: 0,
@@ -224,6 +253,7 @@ mod tests {
         assert_eq!(take(Selection::First).as_deref(), Some("five"));
         assert_eq!(queue.take(Selection::First, 2, false, 1), Err(Errno::E2BIG));
         assert_eq!(queue.bytes, 3);
+        assert_eq!((queue.by_kind.len(), queue.firsts.len()), (1, 1));
         assert!(queue.push(Message { kind: 1, text: vec![0; amber_abi::ipc::MSGMNB as usize] }, 1).is_err());
     }
 }

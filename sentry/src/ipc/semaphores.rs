@@ -1,6 +1,7 @@
 //! Sets of semaphores: see semop(2) and semctl(2).
 
-use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use amber_abi::errno::Errno;
@@ -23,11 +24,27 @@ pub struct Semaphore {
     pub pid: i32,
 }
 
-/// Somebody who waits for one semaphore.
-struct Waiting {
+/// A caller of semop(2) that sleeps, between its tries.
+pub struct Sleeper {
+    /// In the order of coming.
     ticket: u64,
-    number: u16,
-    for_zero: bool,
+    queue: Arc<WaitQueue>,
+}
+
+impl Sleeper {
+    /// Told when another try could succeed.
+    pub fn queue(&self) -> &WaitQueue {
+        &self.queue
+    }
+}
+
+/// What somebody waits for in one semaphore.
+struct Waiting {
+    /// How much is to be taken; 0 who waits for zero.
+    takes: i32,
+    /// There are no other operations: once the semaphore allows this one, all is done.
+    alone: bool,
+    queue: Arc<WaitQueue>,
 }
 
 /// A set of semaphores.
@@ -39,8 +56,12 @@ pub struct SemaphoreSet {
     pub operated: i64,
     /// When it was made or changed by semctl(2) last.
     pub changed_at: i64,
-    changed: Arc<WaitQueue>,
-    waiting: Vec<Waiting>,
+    /// By semaphore, then by ticket.
+    waiting: BTreeMap<(u16, u64), Waiting>,
+    /// The semaphore that the holder of each ticket waits for.
+    places: HashMap<u64, u16>,
+    /// By process, what its end adds to each semaphore.
+    undo: HashMap<i32, BTreeMap<u16, i32>>,
 }
 
 impl Object for SemaphoreSet {
@@ -60,32 +81,72 @@ impl Object for SemaphoreSet {
 impl SemaphoreSet {
     /// How many wait for the semaphore to become 0, or to grow.
     pub fn waiters(&self, number: usize, for_zero: bool) -> u64 {
-        self.waiting.iter().filter(|w| usize::from(w.number) == number && w.for_zero == for_zero).count() as u64
+        self.waiting_for(number).filter(|w| (w.takes == 0) == for_zero).count() as u64
     }
 
-    /// Who is told of changes.
-    pub fn queue(&self) -> Arc<WaitQueue> {
-        self.changed.clone()
+    fn waiting_for(&self, number: usize) -> impl Iterator<Item = &Waiting> {
+        let number = u16::try_from(number).ok();
+        number.into_iter().flat_map(|number| self.waiting.range((number, 0)..=(number, u64::MAX))).map(|(_, w)| w)
+    }
+
+    fn wait(&mut self, sleeper: &Sleeper, operation: &Sembuf, alone: bool) {
+        let waiting = Waiting { takes: -i32::from(operation.sem_op), alone, queue: sleeper.queue.clone() };
+        self.waiting.insert((operation.sem_num, sleeper.ticket), waiting);
+        self.places.insert(sleeper.ticket, operation.sem_num);
+    }
+
+    fn stop_waiting(&mut self, ticket: u64) -> Option<u16> {
+        let number = self.places.remove(&ticket)?;
+        self.waiting.remove(&(number, ticket));
+        Some(number)
+    }
+
+    /// Whom the value of a semaphore lets try again. Of those who only want to take from it, so many are woken as find
+    /// enough: those behind them are woken when one of these does not take it after all.
+    fn ready(&self, number: u16) -> Vec<Arc<WaitQueue>> {
+        let mut left = self.semaphores.get(usize::from(number)).map_or(0, |semaphore| semaphore.value);
+        let zero = left == 0;
+        let mut ready = Vec::new();
+        for waiting in self.waiting_for(usize::from(number)) {
+            if (zero && waiting.takes == 0) || (waiting.takes > 0 && waiting.takes <= left) {
+                ready.push(waiting.queue.clone());
+                left -= if waiting.alone { waiting.takes } else { 0 };
+            }
+            if left == 0 && !zero {
+                break;
+            }
+        }
+        ready
+    }
+}
+
+/// Those to wake once the lock is released.
+#[must_use = "they sleep on otherwise"]
+#[derive(Default)]
+pub struct Ready(Vec<Arc<WaitQueue>>);
+
+impl Ready {
+    /// Wakes them.
+    pub fn wake(self) {
+        self.0.iter().for_each(|queue| queue.notify_all());
     }
 }
 
 /// What came of a try.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Attempt {
-    /// All operations were done; whether any changed a value.
-    Done(bool),
+    /// All operations were done; who can go on now.
+    Done(Ready),
     /// An operation cannot be done now; whether it would rather not wait.
     Blocked(bool),
 }
-
-/// By process and set, what its end adds to each semaphore.
-type Adjustments = HashMap<i32, HashMap<i32, Vec<i32>>>;
 
 /// What the lock protects.
 pub struct State {
     /// The sets.
     pub sets: Ids<SemaphoreSet>,
-    adjustments: Adjustments,
+    /// By process, the sets in which something is to be undone at its end.
+    undoing: HashMap<i32, BTreeSet<i32>>,
+    last_ticket: u64,
 }
 
 /// All sets of a sandbox.
@@ -97,7 +158,7 @@ pub struct Semaphores {
 
 impl Semaphores {
     pub(super) fn new(memory: Arc<GuestMemory>, limits: Arc<Limits>) -> Self {
-        let state = State { sets: Ids::default(), adjustments: HashMap::new() };
+        let state = State { sets: Ids::default(), undoing: HashMap::new(), last_ticket: 0 };
         Semaphores { state: Mutex::new(Rank::Leaf, state), memory, limits }
     }
 }
@@ -105,53 +166,73 @@ impl Semaphores {
 impl State {
     /// Semaphores in all sets together.
     pub fn total(&self) -> usize {
-        self.sets.iter().map(|(_, set)| set.semaphores.len()).sum()
+        self.sets.total() as usize
     }
 
-    /// Forgets what processes would give back to these semaphores at their end; `None` for the whole set.
-    pub fn forget_adjustments(&mut self, id: i32, number: Option<usize>) {
-        for of_process in self.adjustments.values_mut() {
-            match (number, of_process.get_mut(&id)) {
-                (Some(number), Some(values)) => values.iter_mut().skip(number).take(1).for_each(|value| *value = 0),
-                (None, Some(_)) => drop(of_process.remove(&id)),
-                (_, None) => {}
-            }
+    /// Sets values, by number, for a process; nothing of what was done to these semaphores is undone any more.
+    ///
+    /// # Errors
+    /// `EINVAL` without the set.
+    pub fn assign(&mut self, id: i32, values: impl Iterator<Item = (u16, i32)>, pid: i32) -> Result<Ready, Errno> {
+        let set = self.sets.get_mut(id)?;
+        let mut ready = Ready::default();
+        let mut assigned = BTreeSet::new();
+        for (number, value) in values {
+            let Some(semaphore) = set.semaphores.get_mut(usize::from(number)) else { continue };
+            (semaphore.value, semaphore.pid) = (value, pid);
+            assigned.insert(number);
+            ready.0.extend(set.ready(number));
         }
+        set.undo.values_mut().for_each(|adjustments| adjustments.retain(|number, _| !assigned.contains(number)));
+        set.changed_at = now();
+        Ok(ready)
     }
 
-    /// Does all operations or none.
+    /// Makes a caller one that sleeps when a try is blocked.
+    pub fn sleeper(&mut self) -> Sleeper {
+        self.last_ticket += 1;
+        Sleeper { ticket: self.last_ticket, queue: Arc::new(WaitQueue::new()) }
+    }
+
+    /// Does all operations or none. When they cannot be done now, a sleeper is woken once they may be.
     ///
     /// # Errors
     /// `ERANGE` if a value or what is to be undone would become too great; `EINVAL` without the set, `EFBIG` without the
     /// semaphore.
-    pub fn attempt(&mut self, id: i32, operations: &[Sembuf], pid: i32, ticket: u64) -> Result<Attempt, Errno> {
+    pub fn attempt(
+        &mut self,
+        id: i32,
+        operations: &[Sembuf],
+        pid: i32,
+        sleeper: Option<&Sleeper>,
+    ) -> Result<Attempt, Errno> {
         let set = self.sets.get_mut(id)?;
-        set.waiting.retain(|w| w.ticket != ticket);
-        let mut values: Vec<i32> = set.semaphores.iter().map(|s| s.value).collect();
-        let undo = operations.iter().any(|op| op.sem_flg as u16 as u32 & SEM_UNDO != 0);
-        let known = self.adjustments.get(&pid).and_then(|sets| sets.get(&id));
-        let mut adjustments = known.cloned().unwrap_or_default();
-        if undo {
-            adjustments.resize(values.len(), 0);
+        if let Some(sleeper) = sleeper {
+            set.stop_waiting(sleeper.ticket);
         }
+        let known = set.undo.get(&pid);
+        // What changes, of sets with thousands of semaphores.
+        let mut values = BTreeMap::new();
+        let mut adjustments = BTreeMap::new();
         for op in operations {
-            let number = usize::from(op.sem_num);
-            let value = values.get_mut(number).ok_or(Errno::EFBIG)?;
+            let number = op.sem_num;
+            let semaphore = set.semaphores.get(usize::from(number)).ok_or(Errno::EFBIG)?;
+            let value = values.entry(number).or_insert(semaphore.value);
             let flags = op.sem_flg as u16 as u32;
             let result = *value + i32::from(op.sem_op);
             if (op.sem_op == 0 && *value != 0) || result < 0 {
                 let impatient = flags & IpcFlags::IPC_NOWAIT.bits() != 0;
-                if !impatient {
-                    set.waiting.push(Waiting { ticket, number: op.sem_num, for_zero: op.sem_op == 0 });
+                if let Some(sleeper) = sleeper.filter(|_| !impatient) {
+                    set.wait(sleeper, op, operations.len() == 1);
                 }
                 return Ok(Attempt::Blocked(impatient));
             }
             if result > SEMVMX {
                 return Err(Errno::ERANGE);
             }
-            if flags & SEM_UNDO != 0
-                && let Some(adjustment) = adjustments.get_mut(number)
-            {
+            if flags & SEM_UNDO != 0 {
+                let before = || known.and_then(|known| known.get(&number)).copied().unwrap_or(0);
+                let adjustment = adjustments.entry(number).or_insert_with(before);
                 *adjustment -= i32::from(op.sem_op);
                 if !(-SEMVMX - 1..=SEMVMX).contains(adjustment) {
                     return Err(Errno::ERANGE);
@@ -159,31 +240,34 @@ impl State {
             }
             *value = result;
         }
-        for (semaphore, value) in set.semaphores.iter_mut().zip(values) {
-            semaphore.value = value;
+        if !adjustments.is_empty() {
+            set.undo.entry(pid).or_default().extend(adjustments);
+            self.undoing.entry(pid).or_default().insert(id);
         }
-        for op in operations {
-            if let Some(semaphore) = set.semaphores.get_mut(usize::from(op.sem_num)) {
-                semaphore.pid = pid;
+        let mut ready = Ready::default();
+        for (number, value) in values {
+            if let Some(semaphore) = set.semaphores.get_mut(usize::from(number)) {
+                let changed = semaphore.value != value;
+                (semaphore.value, semaphore.pid) = (value, pid);
+                if changed {
+                    ready.0.extend(set.ready(number));
+                }
             }
         }
         set.operated = now();
-        if undo {
-            self.adjustments.entry(pid).or_default().insert(id, adjustments);
-        }
-        Ok(Attempt::Done(operations.iter().any(|op| op.sem_op != 0)))
+        Ok(Attempt::Done(ready))
     }
 
-    /// Somebody waits no more.
-    pub fn stop_waiting(&mut self, id: i32, ticket: u64) {
-        if let Ok(set) = self.sets.get_mut(id) {
-            set.waiting.retain(|w| w.ticket != ticket);
-        }
+    /// Somebody waits no more, and leaves what it was woken for to the next.
+    pub fn stop_waiting(&mut self, id: i32, sleeper: &Sleeper) -> Ready {
+        let Ok(set) = self.sets.get_mut(id) else { return Ready::default() };
+        let number = set.stop_waiting(sleeper.ticket);
+        Ready(number.map(|number| set.ready(number)).unwrap_or_default())
     }
 }
 
 impl Semaphores {
-    /// The sets, under their lock. Whoever changes a value tells the set's queue after giving the lock back.
+    /// The sets, under their lock.
     pub fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock()
     }
@@ -216,8 +300,9 @@ impl Semaphores {
                     semaphores: vec![Semaphore::default(); count],
                     operated: 0,
                     changed_at: now(),
-                    changed: Arc::new(WaitQueue::new()),
-                    waiting: Vec::new(),
+                    waiting: BTreeMap::new(),
+                    places: HashMap::new(),
+                    undo: HashMap::new(),
                 })
             },
         )
@@ -231,32 +316,42 @@ impl Semaphores {
         let removed = {
             let mut state = self.lock();
             state.sets.get(id)?.permissions.check_owner(who)?;
-            state.forget_adjustments(id, None);
-            state.sets.remove(id)
+            let removed = state.sets.remove(id);
+            for pid in removed.iter().flat_map(|set| set.undo.keys()) {
+                if let Entry::Occupied(mut sets) = state.undoing.entry(*pid) {
+                    sets.get_mut().remove(&id);
+                    if sets.get().is_empty() {
+                        sets.remove();
+                    }
+                }
+            }
+            removed
         };
         if let Some(set) = removed {
-            set.changed.notify_all();
+            set.waiting.values().for_each(|waiting| waiting.queue.notify_all());
         }
         Ok(())
     }
 
     /// A process has ended: what it asked to be undone is undone.
     pub fn process_ended(&self, pid: i32) {
-        let mut changed = Vec::new();
+        let mut ready = Ready::default();
         {
             let mut state = self.lock();
-            let Some(of_process) = state.adjustments.remove(&pid) else { return };
-            for (id, values) in of_process {
+            let Some(sets) = state.undoing.remove(&pid) else { return };
+            for id in sets {
                 let Ok(set) = state.sets.get_mut(id) else { continue };
-                for (semaphore, adjustment) in set.semaphores.iter_mut().zip(values).filter(|(_, a)| *a != 0) {
-                    semaphore.value = (semaphore.value + adjustment).clamp(0, SEMVMX);
-                    semaphore.pid = pid;
+                for (number, adjustment) in set.undo.remove(&pid).unwrap_or_default() {
+                    if let Some(semaphore) = set.semaphores.get_mut(usize::from(number)).filter(|_| adjustment != 0) {
+                        semaphore.value = (semaphore.value + adjustment).clamp(0, SEMVMX);
+                        semaphore.pid = pid;
+                        ready.0.extend(set.ready(number));
+                    }
                 }
                 set.operated = now();
-                changed.push(set.changed.clone());
             }
         }
-        changed.iter().for_each(|queue| queue.notify_all());
+        ready.wake();
     }
 }
 
@@ -273,15 +368,66 @@ mod tests {
         let semaphores = Semaphores::new(GuestMemory::new(1 << 20).unwrap(), Arc::default());
         let id = semaphores.find_or_make(&Credentials::root(), 0, 2, 0o600).unwrap();
         let values = || semaphores.lock().sets.get(id).unwrap().semaphores.iter().map(|s| s.value).collect::<Vec<_>>();
-        let attempt = |ops: &[Sembuf]| semaphores.lock().attempt(id, ops, 9, 1);
-        assert_eq!(attempt(&[op(0, 2, SEM_UNDO), op(1, -1, 0)]), Ok(Attempt::Blocked(false)));
+        let attempt = |ops: &[Sembuf]| {
+            let outcome = semaphores.lock().attempt(id, ops, 9, None);
+            outcome.map(|attempt| matches!(attempt, Attempt::Done(_)))
+        };
+        assert_eq!(attempt(&[op(0, 2, SEM_UNDO), op(1, -1, 0)]), Ok(false));
         assert_eq!(values(), [0, 0]);
-        assert_eq!(attempt(&[op(0, 2, SEM_UNDO), op(1, 1, 0), op(1, -1, 0)]), Ok(Attempt::Done(true)));
+        assert_eq!(attempt(&[op(0, 2, SEM_UNDO), op(1, 1, 0), op(1, -1, 0)]), Ok(true));
         assert_eq!(values(), [2, 0]);
         assert_eq!(attempt(&[op(0, 32766, 0)]), Err(Errno::ERANGE));
-        assert_eq!(attempt(&[op(0, 0, IpcFlags::IPC_NOWAIT.bits())]), Ok(Attempt::Blocked(true)));
+        assert_eq!(attempt(&[op(0, 0, IpcFlags::IPC_NOWAIT.bits())]), Ok(false));
         assert_eq!(attempt(&[op(2, 1, 0)]), Err(Errno::EFBIG));
         semaphores.process_ended(9);
         assert_eq!(values(), [0, 0]);
+    }
+
+    #[test]
+    fn only_those_are_woken_who_can_go_on() {
+        let semaphores = Semaphores::new(GuestMemory::new(1 << 20).unwrap(), Arc::default());
+        let id = semaphores.find_or_make(&Credentials::root(), 0, 2, 0o600).unwrap();
+        let mut state = semaphores.lock();
+        let sleepers: Vec<_> = (0..6).map(|_| state.sleeper()).collect();
+        let wanted: [&[Sembuf]; 6] = [
+            &[op(0, -1, 0)],
+            &[op(0, -2, 0)],
+            &[op(0, -1, 0)],
+            &[op(0, -1, 0)],
+            &[op(0, -1, 0), op(1, -1, 0)],
+            &[op(1, -1, 0)],
+        ];
+        for (sleeper, operations) in sleepers.iter().zip(wanted) {
+            assert!(matches!(state.attempt(id, operations, 9, Some(sleeper)), Ok(Attempt::Blocked(false))));
+        }
+        let woken = |ready: Ready| -> Vec<usize> {
+            let place = |queue: &Arc<WaitQueue>| sleepers.iter().position(|s| Arc::ptr_eq(&s.queue, queue));
+            ready.0.iter().filter_map(place).collect()
+        };
+        let Ok(Attempt::Done(ready)) = state.attempt(id, &[op(0, 2, 0)], 9, None) else { panic!("blocked") };
+        assert_eq!(woken(ready), [0, 2], "two can take one each, and nothing is left for others");
+        assert_eq!(state.sets.get(id).unwrap().waiters(0, false), 5);
+        let left = state.stop_waiting(id, &sleepers[0]);
+        assert_eq!(woken(left), [1], "what one leaves is for the next that it is enough for");
+        let ready = state.assign(id, [(0, 3)].into_iter(), 9).unwrap();
+        assert_eq!(woken(ready), [1, 2]);
+        let ready = state.assign(id, [(0, 5)].into_iter(), 9).unwrap();
+        assert_eq!(woken(ready), [1, 2, 3, 4]);
+    }
+
+    #[test]
+    fn what_is_undone_costs_what_was_done() {
+        let semaphores = Semaphores::new(GuestMemory::new(1 << 20).unwrap(), Arc::default());
+        let id = semaphores.find_or_make(&Credentials::root(), 0, 32000, 0o600).unwrap();
+        let mut state = semaphores.lock();
+        assert!(state.attempt(id, &[op(31999, 3, SEM_UNDO)], 9, None).is_ok());
+        assert!(state.attempt(id, &[op(31998, 3, SEM_UNDO)], 8, None).is_ok());
+        assert_eq!(state.sets.get(id).unwrap().undo.values().map(BTreeMap::len).sum::<usize>(), 2);
+        assert!(state.assign(id, [(31999, 1)].into_iter(), 9).is_ok());
+        drop(state);
+        semaphores.process_ended(9);
+        assert_eq!(semaphores.lock().sets.get(id).unwrap().semaphores[31999].value, 1);
+        semaphores.remove(&Credentials::root(), id).unwrap();
+        assert!(semaphores.lock().undoing.is_empty());
     }
 }

@@ -263,7 +263,10 @@ pub fn set(ctx: &TaskContext, socket: &dyn Socket, name: i32, value: &[u8]) -> R
             options.change(|v| v.debug = on);
         }
         So::SO_REUSEADDR => options.change(|v| v.reuse_address = on),
-        So::SO_REUSEPORT => options.change(|v| v.reuse_port = on),
+        So::SO_REUSEPORT => {
+            options.change(|v| v.reuse_port = on);
+            socket.sharing_changed();
+        }
         So::SO_KEEPALIVE => options.change(|v| v.keep_alive = on),
         So::SO_BROADCAST => options.change(|v| v.broadcast = on),
         So::SO_DONTROUTE => options.change(|v| v.dont_route = on),

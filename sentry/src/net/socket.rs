@@ -132,6 +132,9 @@ pub trait Socket: Send + Sync + Any {
         Err(Errno::ENOPROTOOPT)
     }
 
+    /// Whether others may have the same port (SO_REUSEPORT) has changed.
+    fn sharing_changed(&self) {}
+
     /// Reads an option of SOL_SOCKET, if it is one whose value this socket keeps itself.
     fn socket_option(&self, _name: i32) -> Option<Result<Vec<u8>, Errno>> {
         None

@@ -127,7 +127,7 @@ pub(crate) fn dumps_core(ctx: &TaskContext) -> bool {
 /// Whether the process group has nobody to continue it.
 fn is_orphaned(group: &ThreadGroup, ctx: &TaskContext) -> bool {
     let table = ctx.kernel().processes.lock();
-    table.process(group.pid()).is_none_or(|p| table.is_orphaned(p.pgid, None))
+    table.process(group.pid()).is_none_or(|p| table.is_orphaned(p.pgid))
 }
 
 /// A handler is about to run: decides what it will return to.

@@ -12,7 +12,7 @@ use crate::error::{Restart, SysResult};
 use crate::mm::MemoryManager;
 use crate::task::pidfd::PidFd;
 use crate::task::{
-    Counted, NewTask, Process, ProcessTable, Task, TaskContext, ThreadGroup, ThreadState, UserCharge, workers,
+    Children, Counted, NewTask, Process, ProcessTable, Task, TaskContext, ThreadGroup, ThreadState, UserCharge, workers,
 };
 use crate::wait::WaitQueue;
 
@@ -321,7 +321,7 @@ fn enter(ctx: &TaskContext, request: &CloneRequest, task: &Arc<Task>) -> Result<
             group: task.group().clone(),
             parent,
             parent_thread,
-            children: Vec::new(),
+            children: Children::default(),
             pgid,
             sid,
             terminal,

@@ -237,11 +237,9 @@ fn end_other_threads(ctx: &TaskContext) -> Result<(), SysError> {
         let (old, pid) = (ctx.tid(), group.pid());
         if old != pid {
             table.renumber_task(ctx.task(), pid);
-            table.renumber_parent_thread(pid, old, pid);
+            table.renumber_parent_thread(old, pid);
         }
-        if let Some(process) = table.process_mut(pid) {
-            process.exit_signal = Signal::SIGCHLD.raw();
-        }
+        table.set_exit_signal(pid, Signal::SIGCHLD.raw());
         let mut state = group.state();
         state.executing = None;
         state.actions = Arc::new(state.actions.for_new_program());

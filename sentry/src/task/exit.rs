@@ -1,5 +1,6 @@
 //! The end of tasks and processes.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use amber_abi::siginfo::{CLD_DUMPED, CLD_EXITED, CLD_KILLED, SI_USER};
@@ -126,8 +127,9 @@ fn leave_table(task: &Arc<Task>) {
 fn hand_children_over(table: &mut ProcessTable, task: &Arc<Task>, last: bool, wakes: &mut Wakes) {
     let pid = task.group().pid();
     let Some(process) = table.process(pid) else { return };
-    let mine = |table: &ProcessTable, child: i32| table.process(child).is_some_and(|c| c.parent_thread == task.tid());
-    let children: Vec<i32> = process.children.iter().copied().filter(|&c| last || mine(table, c)).collect();
+    let own = (process.pgid, process.sid);
+    let children: Vec<i32> =
+        if last { process.children.iter().collect() } else { table.children_of_thread(task.tid()).collect() };
     if children.is_empty() {
         return;
     }
@@ -136,23 +138,24 @@ fn hand_children_over(table: &mut ProcessTable, task: &Arc<Task>, last: bool, wa
         return;
     }
     let thread = table.process(reaper).and_then(|p| p.group.tasks().first().map(|t| t.tid())).unwrap_or(reaper);
+    let mut groups = BTreeSet::new();
     for child in children {
-        let old_group = table.process(child).map(|c| c.pgid);
+        // Only those that this process kept from being orphaned can have become so.
+        groups.extend(table.process(child).map(|c| (c.pgid, c.sid)).filter(|c| c.0 != own.0 && c.1 == own.1));
         tell_of_parents_death(table, task, child, wakes);
         table.adopt(child, reaper, thread);
         if !last {
             continue;
         }
         // Whoever takes a child over did not ask for a signal of its choice.
-        if let Some(process) = table.process_mut(child) {
-            process.exit_signal = Signal::SIGCHLD.raw();
-        }
+        table.set_exit_signal(child, Signal::SIGCHLD.raw());
         if table.process(child).is_some_and(|c| c.zombie.is_some()) {
             // The new parent may not want to hear of it.
             announce(table, child, wakes);
-        } else if let Some(pgid) = old_group {
-            session::hang_up_if_orphaned(table, pgid, pid, wakes);
         }
+    }
+    if last {
+        groups.into_iter().for_each(|(pgid, _)| session::hang_up_if_orphaned(table, pgid, wakes));
     }
 }
 
@@ -170,12 +173,13 @@ fn tell_of_parents_death(table: &ProcessTable, parent: &Arc<Task>, child: i32, w
 
 fn end_process(table: &mut ProcessTable, group: &Arc<ThreadGroup>, status: WaitStatus, wakes: &mut Wakes) {
     let pid = group.pid();
-    let Some(process) = table.process_mut(pid) else { return };
-    process.zombie = Some(status);
+    table.set_zombie(pid, status);
     group.timers().clear();
-    let pgid = process.pgid;
+    let Some(process) = table.process(pid) else { return };
     // Its own group may have lost the member that kept it from being an orphan.
-    session::hang_up_if_orphaned(table, pgid, pid, wakes);
+    if table.is_anchor(process) {
+        session::hang_up_if_orphaned(table, process.pgid, wakes);
+    }
     session::leader_ended(table, pid, wakes);
     if pid != ProcessTable::INIT {
         announce(table, pid, wakes);

@@ -186,8 +186,8 @@ impl ThreadGroup {
         self.subreaper.load(Ordering::Relaxed)
     }
 
-    /// Sets `PR_SET_CHILD_SUBREAPER`.
-    pub(crate) fn set_subreaper(&self, value: bool) {
+    /// Sets `PR_SET_CHILD_SUBREAPER`, for the process table.
+    pub(super) fn set_subreaper(&self, value: bool) {
         self.subreaper.store(value, Ordering::Relaxed);
     }
 

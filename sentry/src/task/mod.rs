@@ -37,7 +37,7 @@ pub use current::current;
 pub(crate) use group::{GroupState, GroupStop, StopNotice};
 pub use group::{GroupUsage, ThreadGroup};
 pub use limits::Limits;
-pub use processes::{Process, ProcessTable, Session};
+pub use processes::{Children, Process, ProcessTable, Session};
 pub use sandbox::SandboxEnd;
 pub use schedule::{CpuSet, Schedule};
 pub use seccomp::{Filter, Seccomp};

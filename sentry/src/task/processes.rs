@@ -1,12 +1,19 @@
 //! The table of processes: numbers, parents and children, process groups, sessions.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use amber_abi::Errno;
 use amber_abi::task::WaitStatus;
 
 use crate::task::{ControllingTerminal, Task, ThreadGroup};
+
+mod index;
+#[cfg(test)]
+mod tests;
+
+pub use index::Children;
+use index::{Groups, ThreadsChildren};
 
 /// After the first round, numbers below this are left to the processes that have been there from the start.
 const RESERVED_PIDS: i32 = 300;
@@ -19,8 +26,8 @@ pub struct Process {
     pub parent: i32,
     /// The parent's thread that made it, or that took it over.
     pub parent_thread: i32,
-    /// PIDs of the children, oldest first.
-    pub children: Vec<i32>,
+    /// The children.
+    pub children: Children,
     /// The process group.
     pub pgid: i32,
     /// The session.
@@ -36,6 +43,8 @@ pub struct Process {
 /// A session, made by setsid(2).
 #[derive(Default)]
 pub struct Session {
+    /// PIDs of the processes in it.
+    members: BTreeSet<i32>,
     /// The process group that was in the foreground of the terminal when that was hung up; it is told when the leader ends.
     pub old_foreground: Option<i32>,
 }
@@ -45,7 +54,11 @@ pub struct Session {
 pub struct ProcessTable {
     tasks: HashMap<i32, Arc<Task>>,
     processes: BTreeMap<i32, Process>,
+    groups: Groups,
     sessions: BTreeMap<i32, Session>,
+    by_thread: ThreadsChildren,
+    /// Whether a process ever asked to take over orphans.
+    has_subreapers: bool,
     last: i32,
     wrapped: bool,
     watched_from_outside: bool,
@@ -65,7 +78,7 @@ impl ProcessTable {
         self.tasks.contains_key(&number)
             || self.processes.contains_key(&number)
             || self.sessions.contains_key(&number)
-            || self.processes.values().any(|p| p.pgid == number)
+            || self.groups.exists(number)
     }
 
     /// The next number to give out is the one after this (`kernel.ns_last_pid`).
@@ -132,29 +145,90 @@ impl ProcessTable {
     /// Enters a process, below its parent.
     pub fn add_process(&mut self, process: Process) {
         let pid = process.group.pid();
-        if let Some(parent) = self.processes.get_mut(&process.parent) {
-            parent.children.push(pid);
-        }
-        if process.sid == pid {
-            self.sessions.entry(pid).or_default();
-        }
+        self.groups.join(process.pgid, pid);
+        self.sessions.entry(process.sid).or_default().members.insert(pid);
+        let (parent, thread) = (process.parent, process.parent_thread);
         self.processes.insert(pid, process);
+        self.enter_family(pid, parent, thread);
     }
 
     /// Takes an ended process out of the table.
     pub fn remove_process(&mut self, pid: i32) -> Option<Process> {
+        self.leave_family(pid);
         let process = self.processes.remove(&pid)?;
         self.remove_task(pid);
-        if let Some(parent) = self.processes.get_mut(&process.parent) {
-            parent.children.retain(|&child| child != pid);
-        }
-        self.forget_session_if_empty(process.sid);
+        self.groups.leave(process.pgid, pid);
+        self.leave_session(process.sid, pid);
         Some(process)
     }
 
-    fn forget_session_if_empty(&mut self, sid: i32) {
-        if !self.processes.values().any(|p| p.sid == sid) {
-            self.sessions.remove(&sid);
+    /// The process becomes the youngest child of a parent's thread.
+    fn enter_family(&mut self, pid: i32, parent: i32, thread: i32) {
+        let Some(child) = self.processes.get_mut(&pid) else { return };
+        (child.parent, child.parent_thread) = (parent, thread);
+        let ended = child.zombie.is_some();
+        self.by_thread.insert(thread, pid);
+        if let Some(parent) = self.processes.get_mut(&parent) {
+            parent.children.insert(pid);
+            if ended {
+                parent.children.note_end(pid);
+            }
+        }
+    }
+
+    fn leave_family(&mut self, pid: i32) {
+        let Some(child) = self.processes.get(&pid) else { return };
+        let parent = child.parent;
+        self.by_thread.remove(child.parent_thread, pid);
+        if let Some(parent) = self.processes.get_mut(&parent) {
+            parent.children.remove(pid);
+        }
+    }
+
+    fn leave_session(&mut self, sid: i32, pid: i32) {
+        if let Some(session) = self.sessions.get_mut(&sid) {
+            session.members.remove(&pid);
+            if session.members.is_empty() {
+                self.sessions.remove(&sid);
+            }
+        }
+    }
+
+    /// The process has ended, and stays until it is waited for.
+    pub fn set_zombie(&mut self, pid: i32, status: WaitStatus) {
+        let Some(process) = self.processes.get_mut(&pid) else { return };
+        process.zombie = Some(status);
+        let parent = process.parent;
+        self.groups.note_end(process.pgid, pid);
+        if let Some(parent) = self.processes.get_mut(&parent) {
+            parent.children.note_end(pid);
+        }
+    }
+
+    /// The signal the parent gets at the end of the process is this from now on.
+    pub fn set_exit_signal(&mut self, pid: i32, signal: i32) {
+        if let Some(process) = self.processes.get_mut(&pid) {
+            process.exit_signal = signal;
+        }
+    }
+
+    /// Changes the controlling terminal of a process, and answers the one it had.
+    pub fn set_terminal(
+        &mut self,
+        pid: i32,
+        terminal: Option<Arc<dyn ControllingTerminal>>,
+    ) -> Option<Arc<dyn ControllingTerminal>> {
+        std::mem::replace(&mut self.processes.get_mut(&pid)?.terminal, terminal)
+    }
+
+    /// Moves a process to another process group.
+    pub fn set_group(&mut self, pid: i32, pgid: i32) {
+        let Some(process) = self.processes.get_mut(&pid) else { return };
+        let old = std::mem::replace(&mut process.pgid, pgid);
+        self.groups.leave(old, pid);
+        self.groups.join(pgid, pid);
+        if process.zombie.is_some() {
+            self.groups.note_end(pgid, pid);
         }
     }
 
@@ -178,14 +252,14 @@ impl ProcessTable {
         self.processes.get(&pid)
     }
 
-    /// The process with this number, for change.
-    pub fn process_mut(&mut self, pid: i32) -> Option<&mut Process> {
-        self.processes.get_mut(&pid)
-    }
-
     /// All processes by PID.
     pub fn processes(&self) -> impl Iterator<Item = &Process> {
         self.processes.values()
+    }
+
+    /// How many processes there are.
+    pub fn process_count(&self) -> usize {
+        self.processes.len()
     }
 
     /// The parent of a process.
@@ -195,7 +269,12 @@ impl ProcessTable {
 
     /// The members of a process group.
     pub fn members(&self, pgid: i32) -> impl Iterator<Item = &Process> {
-        self.processes.values().filter(move |p| p.pgid == pgid)
+        self.groups.members(pgid).filter_map(|pid| self.processes.get(pid))
+    }
+
+    /// The members of a process group that have not ended.
+    fn living_members(&self, pgid: i32) -> impl Iterator<Item = &Process> {
+        self.groups.living(pgid).filter_map(|pid| self.processes.get(pid))
     }
 
     /// The session with this number, for change.
@@ -205,18 +284,22 @@ impl ProcessTable {
 
     /// No process of the session has a controlling terminal any more.
     pub fn clear_terminals(&mut self, sid: i32) {
-        self.processes.values_mut().filter(|p| p.sid == sid).for_each(|p| p.terminal = None);
+        let members = self.sessions.get(&sid).into_iter().flat_map(|session| &session.members);
+        for pid in members {
+            if let Some(process) = self.processes.get_mut(pid) {
+                process.terminal = None;
+            }
+        }
     }
 
     /// Makes the process leader of a new session and a new process group.
     pub fn start_session(&mut self, pid: i32) {
-        if let Some(process) = self.processes.get_mut(&pid) {
-            let old = std::mem::replace(&mut process.sid, pid);
-            process.pgid = pid;
-            process.terminal = None;
-            self.sessions.insert(pid, Session::default());
-            self.forget_session_if_empty(old);
-        }
+        let Some(process) = self.processes.get_mut(&pid) else { return };
+        let old = std::mem::replace(&mut process.sid, pid);
+        process.terminal = None;
+        self.set_group(pid, pid);
+        self.leave_session(old, pid);
+        self.sessions.insert(pid, Session { members: BTreeSet::from([pid]), old_foreground: None });
     }
 
     /// Whether a process group has a member in the session.
@@ -229,48 +312,56 @@ impl ProcessTable {
         self.watched_from_outside = true;
     }
 
-    /// Whether no member of the group has a parent in another group of the same session; then nobody could continue its
-    /// members, and they do not stop for the terminal. `except` is left out of account: a process about to end.
-    pub fn is_orphaned(&self, pgid: i32, except: Option<i32>) -> bool {
-        !self.members(pgid).any(|p| {
-            let counts = Some(p.group.pid()) != except && p.zombie.is_none();
-            if p.group.pid() == Self::INIT && self.watched_from_outside {
-                return counts;
-            }
-            counts && self.parent(p.group.pid()).is_some_and(|parent| parent.pgid != pgid && parent.sid == p.sid)
-        })
+    /// Whether the process keeps its group from being orphaned: its parent is in another group of the same session, and
+    /// so could continue it.
+    pub fn is_anchor(&self, process: &Process) -> bool {
+        (process.group.pid() == Self::INIT && self.watched_from_outside)
+            || self
+                .processes
+                .get(&process.parent)
+                .is_some_and(|parent| parent.pgid != process.pgid && parent.sid == process.sid)
+    }
+
+    /// Whether no living member of the group has a parent in another group of the same session; then nobody could
+    /// continue its members, and they do not stop for the terminal.
+    pub fn is_orphaned(&self, pgid: i32) -> bool {
+        !self.living_members(pgid).any(|p| self.is_anchor(p))
     }
 
     /// Whether some member of the group is stopped.
     pub fn has_stopped_member(&self, pgid: i32) -> bool {
-        self.members(pgid).any(|p| p.group.state().stop.as_ref().is_some_and(|s| s.complete))
+        self.living_members(pgid).any(|p| p.group.state().stop.as_ref().is_some_and(|s| s.complete))
     }
 
-    /// Hands a child over to another parent.
+    /// The children of a thread, oldest first.
+    pub fn children_of_thread(&self, tid: i32) -> impl Iterator<Item = i32> {
+        self.by_thread.of(tid)
+    }
+
+    /// Hands a child over to another parent, or another thread of its parent.
     pub fn adopt(&mut self, child: i32, parent: i32, parent_thread: i32) {
-        let Some(process) = self.processes.get_mut(&child) else { return };
-        let old = std::mem::replace(&mut process.parent, parent);
-        process.parent_thread = parent_thread;
-        if old != parent {
-            if let Some(old) = self.processes.get_mut(&old) {
-                old.children.retain(|&c| c != child);
-            }
-            if let Some(parent) = self.processes.get_mut(&parent) {
-                parent.children.push(child);
+        self.leave_family(child);
+        self.enter_family(child, parent, parent_thread);
+    }
+
+    /// The thread that had number `old` has number `new` now.
+    pub fn renumber_parent_thread(&mut self, old: i32, new: i32) {
+        for child in self.by_thread.renumber(old, new) {
+            if let Some(process) = self.processes.get_mut(&child) {
+                process.parent_thread = new;
             }
         }
     }
 
-    /// The thread of `parent` that had number `old` has number `new` now.
-    pub fn renumber_parent_thread(&mut self, parent: i32, old: i32, new: i32) {
-        for process in self.processes.values_mut().filter(|p| p.parent == parent && p.parent_thread == old) {
-            process.parent_thread = new;
-        }
+    /// Whether the process takes over orphans below it (`PR_SET_CHILD_SUBREAPER`).
+    pub fn set_subreaper(&mut self, group: &ThreadGroup, value: bool) {
+        group.set_subreaper(value);
+        self.has_subreapers |= value;
     }
 
     /// Who takes over the children of an ending process: the nearest ancestor that asked for it, else the first process.
     pub fn reaper_of(&self, pid: i32) -> i32 {
-        let mut at = pid;
+        let mut at = if self.has_subreapers { pid } else { Self::INIT };
         while let Some(parent) = self.parent(at) {
             at = parent.group.pid();
             if parent.group.is_subreaper() && parent.zombie.is_none() && parent.group.task_count() > 0 {

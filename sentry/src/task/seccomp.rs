@@ -79,6 +79,16 @@ impl Filter {
     }
 }
 
+impl Drop for Filter {
+    /// Lets go of the filters before it one by one: there may be more than fit on a stack.
+    fn drop(&mut self) {
+        let mut next = self.previous.take();
+        while let Some(filter) = next {
+            next = Arc::into_inner(filter).and_then(|mut filter| filter.previous.take());
+        }
+    }
+}
+
 /// What a task may call.
 pub struct Seccomp {
     /// A [`SeccompMode`], to be looked at without the lock.
@@ -351,6 +361,18 @@ mod tests {
         assert!(
             Filter::is_ancestor_of(Some(&first), Some(&kill)) && !Filter::is_ancestor_of(Some(&kill), Some(&first))
         );
+    }
+
+    #[test]
+    fn the_longest_chain_goes_on_a_small_stack() {
+        let allow = || vec![op(BPF_RET, 0, 0, ALLOW)];
+        let mut filter = Filter::new(allow(), None).unwrap();
+        while let Ok(next) = Filter::new(allow(), Some(filter.clone())) {
+            filter = next;
+        }
+        assert_eq!(filter.count as usize, (MOST_INSTRUCTIONS - 1) / (1 + COST_OF_A_FILTER) + 1);
+        let thread = std::thread::Builder::new().stack_size(64 << 10).spawn(move || drop(filter)).unwrap();
+        thread.join().unwrap();
     }
 
     #[test]

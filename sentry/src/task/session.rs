@@ -69,7 +69,7 @@ impl Kernel {
         {
             let mut table = self.processes.lock();
             let leads = table.process(pid).is_some_and(|p| p.sid == pid);
-            let terminal = table.process_mut(pid).and_then(|p| p.terminal.take());
+            let terminal = table.set_terminal(pid, None);
             if let (true, Some(terminal)) = (leads, terminal) {
                 if let Some(foreground) = terminal.release() {
                     signal_members(&table, foreground, Signal::SIGHUP, &mut wakes);
@@ -92,9 +92,10 @@ fn signal_members(table: &ProcessTable, pgid: i32, signal: Signal, wakes: &mut W
     any
 }
 
-/// A process group that has become orphaned by the end of `ending` and has stopped members is hung up and continued.
-pub(super) fn hang_up_if_orphaned(table: &ProcessTable, pgid: i32, ending: i32, wakes: &mut Wakes) {
-    if table.is_orphaned(pgid, Some(ending)) && table.has_stopped_member(pgid) {
+/// A process group that lost what kept it from being orphaned, and has stopped members, is hung up and continued if it is
+/// orphaned now.
+pub(super) fn hang_up_if_orphaned(table: &ProcessTable, pgid: i32, wakes: &mut Wakes) {
+    if table.is_orphaned(pgid) && table.has_stopped_member(pgid) {
         signal_members(table, pgid, Signal::SIGHUP, wakes);
         signal_members(table, pgid, Signal::SIGCONT, wakes);
     }
@@ -107,7 +108,7 @@ pub(super) fn leader_ended(table: &mut ProcessTable, pid: i32, wakes: &mut Wakes
         return;
     }
     let left = table.session_mut(pid).and_then(|s| s.old_foreground.take());
-    match table.process_mut(pid).and_then(|p| p.terminal.take()) {
+    match table.set_terminal(pid, None) {
         Some(terminal) => {
             if let Some(foreground) = terminal.release() {
                 signal_members(table, foreground, Signal::SIGHUP, wakes);
@@ -147,7 +148,7 @@ impl TaskContext {
             return if signal == Signal::SIGTTOU { Ok(()) } else { Err(Errno::EIO.into()) };
         }
         let (pgid, _) = self.group_and_session();
-        if self.kernel().processes.lock().is_orphaned(pgid, None) {
+        if self.kernel().processes.lock().is_orphaned(pgid) {
             return Err(Errno::EIO.into());
         }
         self.kernel().signal_process_group(pgid, signal);
@@ -196,9 +197,7 @@ impl TaskContext {
         if pgid != pid && !table.group_is_in_session(pgid, own_session) {
             return Err(Errno::EPERM);
         }
-        if let Some(process) = table.process_mut(pid) {
-            process.pgid = pgid;
-        }
+        table.set_group(pid, pgid);
         Ok(())
     }
 }

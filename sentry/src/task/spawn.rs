@@ -11,8 +11,8 @@ use amber_platform::Registers;
 
 use super::clone::Start;
 use super::{
-    Counted, Credentials, Limits, NewTask, Process, ProcessTable, Schedule, Settings, Task, ThreadGroup, ThreadState,
-    workers,
+    Children, Counted, Credentials, Limits, NewTask, Process, ProcessTable, Schedule, Settings, Task, ThreadGroup,
+    ThreadState, workers,
 };
 use crate::boot::{BootError, CapabilitySpec, ProcessSpec};
 use crate::fs::walk::Scope;
@@ -159,7 +159,7 @@ fn enter(kernel: &Kernel, task: &Arc<Task>, place: &Place<'_>) -> Result<(), Boo
         group: task.group().clone(),
         parent: 0,
         parent_thread: 0,
-        children: Vec::new(),
+        children: Children::default(),
         pgid: pid,
         sid: pid,
         terminal: None,

@@ -1,8 +1,8 @@
 //! What is counted for each user: processes and queued signals.
 
 use std::collections::HashMap;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
 
 use crate::sync::{Mutex, Rank};
 
@@ -77,21 +77,57 @@ impl Drop for UserCharge {
     }
 }
 
-/// The users of a sandbox.
+/// Up to so many users are known without a look at who among them still has something.
+const FEW: usize = 64;
+
+/// The users of a sandbox, each for as long as something is counted for it.
 #[derive(Debug)]
 pub struct Users {
-    users: Mutex<HashMap<u32, Arc<User>>>,
+    known: Mutex<Known>,
+}
+
+#[derive(Debug)]
+struct Known {
+    users: HashMap<u32, Weak<User>>,
+    /// With so many, those that have nothing any more are left out.
+    most: usize,
 }
 
 impl Default for Users {
     fn default() -> Self {
-        Users { users: Mutex::new(Rank::Leaf, HashMap::new()) }
+        Users { known: Mutex::new(Rank::Leaf, Known { users: HashMap::new(), most: FEW }) }
     }
 }
 
 impl Users {
     /// The user with this number.
     pub fn get(&self, uid: u32) -> Arc<User> {
-        self.users.lock().entry(uid).or_default().clone()
+        let mut known = self.known.lock();
+        if let Some(user) = known.users.get(&uid).and_then(Weak::upgrade) {
+            return user;
+        }
+        if known.users.len() >= known.most {
+            known.users.retain(|_, user| user.strong_count() > 0);
+            known.most = FEW.max(known.users.len() * 2);
+        }
+        let user = Arc::<User>::default();
+        known.users.insert(uid, Arc::downgrade(&user));
+        user
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn users_with_nothing_are_forgotten() {
+        let users = Users::default();
+        let charges: Vec<_> = (0..100).map(|uid| users.get(uid).charge(Counted::Tasks)).collect();
+        (100..100_000).for_each(|uid| assert_eq!(users.get(uid).count(Counted::Tasks), 0));
+        assert!(users.known.lock().users.len() <= 200);
+        assert!((0..100).all(|uid| users.get(uid).count(Counted::Tasks) == 1));
+        drop(charges);
+        assert_eq!(users.get(0).count(Counted::Tasks), 0);
     }
 }

@@ -60,19 +60,25 @@ pub fn wait_for_child(ctx: &TaskContext, which: WaitFor, options: WaitOptions) -
 fn look(ctx: &TaskContext, which: WaitFor, options: WaitOptions) -> Result<Option<Waited>, Errno> {
     let mut table = ctx.kernel().processes.lock();
     let Some(own) = table.process(ctx.group().pid()) else { return Err(Errno::ECHILD) };
-    let mut any = false;
-    let mut found = None;
-    for child in own.children.iter().filter_map(|&pid| table.process(pid)) {
-        if !is_meant(ctx, child, which, options) {
-            continue;
+    let process = |pid| table.process(pid).filter(|child| is_meant(ctx, child, which, options));
+    let change = |child| change_of(&table, child, options);
+    let named = match which {
+        WaitFor::Process(pid) => table.process(pid).filter(|child| child.parent == own.group.pid()).map(|_| pid),
+        WaitFor::Any | WaitFor::Group(_) => None,
+    };
+    let found = match which {
+        WaitFor::Process(_) => named.and_then(process).and_then(change),
+        // Of many children, all but the zombies need not be looked at.
+        _ if !options.intersects(WaitOptions::WSTOPPED | WaitOptions::WCONTINUED) => {
+            own.children.ended().filter_map(process).find_map(change)
         }
-        any = true;
-        if let Some(waited) = change_of(&table, child, options) {
-            found = Some(waited);
-            break;
-        }
-    }
+        _ => own.children.iter().filter_map(process).find_map(change),
+    };
     let Some(waited) = found else {
+        let any = match which {
+            WaitFor::Process(_) => named.and_then(process).is_some(),
+            _ => own.children.iter().any(|pid| process(pid).is_some()),
+        };
         return if any { Ok(None) } else { Err(Errno::ECHILD) };
     };
     let ended = matches!(waited.status, WaitStatus::Exited(_) | WaitStatus::Signaled(..));

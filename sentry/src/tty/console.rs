@@ -122,8 +122,8 @@ impl Console {
 
     /// Makes the terminal the controlling one of the session that a process leads, with that process in the foreground.
     pub(crate) fn give_to(&self, table: &mut ProcessTable, leader: i32) {
-        if let Some(process) = table.process_mut(leader) {
-            process.terminal = Some(self.pty.clone() as Arc<dyn ControllingTerminal>);
+        if table.process(leader).is_some() {
+            table.set_terminal(leader, Some(self.pty.clone() as Arc<dyn ControllingTerminal>));
             let mut state = self.pty.lock();
             state.session = Some(leader);
             state.foreground = Some(leader);

@@ -55,9 +55,7 @@ pub fn acquire(ctx: &TaskContext, pty: &Arc<Pty>, steal: bool) -> Result<(), Err
     if let Some(robbed) = held {
         table.clear_terminals(robbed);
     }
-    if let Some(process) = table.process_mut(pid) {
-        process.terminal = Some(terminal);
-    }
+    table.set_terminal(pid, Some(terminal));
     let mut state = pty.lock();
     state.session = Some(sid);
     state.foreground = Some(pgid);

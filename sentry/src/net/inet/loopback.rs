@@ -1,6 +1,6 @@
 //! A network with nothing but the loopback interface: what is sent is put straight into the receiver's queue.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
@@ -16,6 +16,40 @@ use crate::net::socket::Socket;
 use crate::sync::{Mutex, Rank};
 use crate::task::TaskContext;
 
+/// Sockets that are kept until a moment.
+#[derive(Default)]
+struct Remains {
+    by_end: BTreeMap<(Instant, usize), Arc<TcpSocket>>,
+    /// By address, until when.
+    ends: HashMap<usize, Instant>,
+}
+
+impl Remains {
+    fn key(socket: &TcpSocket) -> usize {
+        std::ptr::from_ref(socket).addr()
+    }
+
+    fn insert(&mut self, socket: Arc<TcpSocket>, until: Instant) {
+        self.remove(&socket);
+        let key = Self::key(&socket);
+        self.ends.insert(key, until);
+        self.by_end.insert((until, key), socket);
+    }
+
+    fn remove(&mut self, socket: &TcpSocket) -> Option<Arc<TcpSocket>> {
+        let key = Self::key(socket);
+        let until = self.ends.remove(&key)?;
+        self.by_end.remove(&(until, key))
+    }
+
+    /// One whose time is over.
+    fn take_over(&mut self, now: Instant) -> Option<Arc<TcpSocket>> {
+        let first = self.by_end.first_entry().filter(|first| first.key().0 <= now)?;
+        self.ends.remove(&first.key().1);
+        Some(first.remove())
+    }
+}
+
 /// The network.
 pub struct Loopback {
     me: Weak<Loopback>,
@@ -23,7 +57,7 @@ pub struct Loopback {
     pub(super) udp: Ports<UdpSocket>,
     /// Sockets that nobody has open, which keep their ports until a moment: of connections that are over, and of such as
     /// wait for the peer's end.
-    remains: Mutex<VecDeque<(Instant, Arc<TcpSocket>)>>,
+    remains: Mutex<Remains>,
     pub(super) traffic: Traffic,
     pub(super) limits: Arc<Limits>,
 }
@@ -35,7 +69,7 @@ impl Loopback {
             me: me.clone(),
             tcp: Ports::new(limits.clone()),
             udp: Ports::new(limits.clone()),
-            remains: Mutex::new(Rank::Leaf, VecDeque::new()),
+            remains: Mutex::new(Rank::Leaf, Remains::default()),
             traffic: Traffic::default(),
             limits,
         })
@@ -50,7 +84,7 @@ impl Loopback {
 
     /// Keeps a port for what remains of a connection, unless there are too many of those.
     pub(super) fn keep(&self, remains: Arc<TcpSocket>, port: u16, time: Duration) {
-        if (self.remains.lock().len() as u64) < self.limits.numbers.tcp_max_tw_buckets.count() {
+        if (self.remains.lock().ends.len() as u64) < self.limits.numbers.tcp_max_tw_buckets.count() {
             self.traffic.tcp_time_waits.count();
             self.tcp.share(&remains, port);
             self.remember(remains, time);
@@ -60,19 +94,13 @@ impl Loopback {
     fn remember(&self, socket: Arc<TcpSocket>, time: Duration) {
         self.prune();
         let until = Instant::now() + time;
-        let mut remains = self.remains.lock();
-        let at = remains.partition_point(|(other, _)| *other <= until);
-        remains.insert(at, (until, socket));
+        self.remains.lock().insert(socket, until);
     }
 
     /// Lets go of a socket that nobody has open, and of its port.
     pub(super) fn forget(&self, socket: &TcpSocket, port: u16) {
-        let found = {
-            let mut remains = self.remains.lock();
-            let at = remains.iter().position(|(_, kept)| std::ptr::eq(Arc::as_ptr(kept), socket));
-            at.and_then(|at| remains.remove(at))
-        };
-        if let Some((_, kept)) = found {
+        let found = self.remains.lock().remove(socket);
+        if let Some(kept) = found {
             kept.vanish(port);
         }
     }
@@ -81,25 +109,17 @@ impl Loopback {
     pub(super) fn prune(&self) {
         let now = Instant::now();
         loop {
-            let over = {
-                let mut remains = self.remains.lock();
-                if remains.front().is_none_or(|(until, _)| *until > now) {
-                    return;
-                }
-                remains.pop_front()
-            };
-            if let Some((_, socket)) = over {
-                let port = socket.state.lock().port();
-                socket.vanish(port);
-            }
+            let over = self.remains.lock().take_over(now);
+            let Some(socket) = over else { return };
+            let port = socket.state.lock().port();
+            socket.vanish(port);
         }
     }
 
     /// How long a socket that nobody has open is kept still.
     fn time_left(&self, socket: &Arc<TcpSocket>) -> Option<Duration> {
-        let remains = self.remains.lock();
-        let found = remains.iter().find(|(_, kept)| Arc::ptr_eq(kept, socket));
-        found.map(|(until, _)| until.saturating_duration_since(Instant::now()))
+        let until = self.remains.lock().ends.get(&Remains::key(socket)).copied();
+        until.map(|until| until.saturating_duration_since(Instant::now()))
     }
 
     fn me(&self) -> Arc<Self> {

@@ -2,6 +2,7 @@
 
 pub mod address;
 mod error_queue;
+mod holders;
 pub mod interface;
 mod loopback;
 mod memberships;
@@ -286,22 +287,5 @@ impl Claim {
         let reuse_address = self.reuse_address && other.reuse_address && !other.listening;
         let reuse_port = self.reuse_port && other.reuse_port && self.uid == other.uid;
         !reuse_address && !reuse_port && self.overlaps(other)
-    }
-
-    /// How well a packet fits, or nothing if it is for somebody else.
-    fn score(&self, from: Endpoint, to: IpAddr) -> Option<u32> {
-        let mut score = 1;
-        match (self.ip, to) {
-            (own, to) if own == to => score += 4,
-            (IpAddr::V4(own), IpAddr::V4(_)) if own.is_unspecified() => score += 1,
-            (IpAddr::V6(own), IpAddr::V6(_)) if own.is_unspecified() => {}
-            (IpAddr::V6(own), IpAddr::V4(_)) if own.is_unspecified() && !self.v6_only => {}
-            _ => return None,
-        }
-        match self.remote {
-            Some(remote) if remote == from => Some(score + 8),
-            Some(_) => None,
-            None => Some(score),
-        }
     }
 }

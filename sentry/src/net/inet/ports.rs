@@ -1,11 +1,12 @@
 //! Who has which port.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Weak};
+use std::sync::Arc;
 
 use amber_abi::capability::Capability;
 use amber_abi::errno::Errno;
 
+use super::holders::Holders;
 use super::{Claim, Endpoint};
 use crate::net::limits::Limits;
 use crate::sync::{Mutex, Rank};
@@ -13,7 +14,7 @@ use crate::task::TaskContext;
 
 /// A socket that can have a port.
 pub trait Holder: Send + Sync {
-    /// What it claims now.
+    /// What it claims now. Whoever changes it [files the socket again](Ports::refile).
     fn claim(&self) -> Claim;
 }
 
@@ -24,7 +25,7 @@ pub struct Ports<T> {
 }
 
 struct Table<T> {
-    holders: HashMap<u16, Vec<Weak<T>>>,
+    holders: HashMap<u16, Holders<T>>,
     next: u16,
 }
 
@@ -62,7 +63,7 @@ impl<T: Holder> Ports<T> {
         };
         table.check(claim, port, &**socket)?;
         commit(port);
-        table.holders.entry(port).or_default().push(Arc::downgrade(socket));
+        table.holders.entry(port).or_default().insert(socket);
         Ok(port)
     }
 
@@ -71,22 +72,30 @@ impl<T: Holder> Ports<T> {
     /// # Errors
     /// `EADDRINUSE`.
     pub fn check_again(&self, socket: &T, claim: &Claim, port: u16, commit: impl FnOnce()) -> Result<(), Errno> {
-        let table = self.table.lock();
+        let mut table = self.table.lock();
         table.check(claim, port, socket)?;
         commit();
+        table.refile(socket, port);
         Ok(())
     }
 
     /// Adds a socket to a port that is shared: a connection of a listener.
     pub fn share(&self, socket: &Arc<T>, port: u16) {
-        self.table.lock().holders.entry(port).or_default().push(Arc::downgrade(socket));
+        self.table.lock().holders.entry(port).or_default().insert(socket);
+    }
+
+    /// What a socket claims has changed; without a port that concerns nobody.
+    pub fn refile(&self, socket: &T, port: u16) {
+        if port != 0 {
+            self.table.lock().refile(socket, port);
+        }
     }
 
     /// A socket gives its port back.
     pub fn release(&self, socket: &T, port: u16) {
         let mut table = self.table.lock();
         if let Some(holders) = table.holders.get_mut(&port) {
-            holders.retain(|holder| !std::ptr::eq(holder.as_ptr(), socket) && holder.strong_count() > 0);
+            holders.remove(socket);
             if holders.is_empty() {
                 table.holders.remove(&port);
             }
@@ -96,35 +105,28 @@ impl<T: Holder> Ports<T> {
     /// The sockets that have a port.
     pub fn holders(&self, port: u16) -> Vec<Arc<T>> {
         let table = self.table.lock();
-        table.holders.get(&port).into_iter().flatten().filter_map(Weak::upgrade).collect()
+        table.holders.get(&port).into_iter().flat_map(Holders::iter).collect()
+    }
+
+    /// The sockets that are connected so.
+    pub fn connected(&self, local: Endpoint, remote: Endpoint) -> Vec<Arc<T>> {
+        let table = self.table.lock();
+        table.holders.get(&local.port).into_iter().flat_map(|holders| holders.connected(local.ip, remote)).collect()
     }
 
     /// All sockets that have ports.
     pub fn all(&self) -> Vec<Arc<T>> {
-        self.table.lock().holders.values().flatten().filter_map(Weak::upgrade).collect()
+        self.table.lock().holders.values().flat_map(Holders::iter).collect()
     }
 
     /// Whom of a port's holders a packet is for; those that share the port with SO_REUSEPORT take turns by sender.
-    pub fn find(&self, from: Endpoint, to: Endpoint, fits: impl Fn(&Claim) -> bool) -> Option<Arc<T>> {
-        let mut best: Option<(u32, Vec<(Arc<T>, bool)>)> = None;
-        for holder in self.holders(to.port) {
-            let claim = holder.claim();
-            let Some(score) = claim.score(from, to.ip).filter(|_| fits(&claim)) else { continue };
-            match &mut best {
-                Some((top, _)) if *top > score => {}
-                Some((top, group)) if *top == score => group.push((holder, claim.reuse_port)),
-                _ => best = Some((score, vec![(holder, claim.reuse_port)])),
-            }
-        }
-        let (_, mut group) = best?;
-        if group.iter().all(|(_, shares)| *shares) {
-            // Any mixture of the sender's bits does, as long as one sender always finds the same receiver.
-            let mixed = usize::from(from.port).wrapping_mul(0x9e37_79b1) >> 7;
-            let at = mixed % group.len();
-            return Some(group.swap_remove(at).0);
-        }
-        // Of those that share an address otherwise, the last to come gets everything.
-        group.pop().map(|(holder, _)| holder)
+    pub fn find(&self, from: Endpoint, to: Endpoint) -> Option<Arc<T>> {
+        self.table.lock().holders.get(&to.port)?.find(from, to.ip)
+    }
+
+    /// The same among those that listen, for a connection.
+    pub fn find_listener(&self, from: Endpoint, to: Endpoint) -> Option<Arc<T>> {
+        self.table.lock().holders.get(&to.port)?.find_open(from, to.ip, true)
     }
 }
 
@@ -135,15 +137,21 @@ impl<T: Holder> Table<T> {
             let span = u32::from(last.saturating_sub(first)) + 1;
             let port = if inside { self.next } else { first.saturating_add((u32::from(self.next) % span) as u16) };
             self.next = if port >= last { first } else { port + 1 };
-            if self.holders.get(&port).is_none_or(|holders| holders.iter().all(|holder| holder.strong_count() == 0)) {
+            if self.holders.get(&port).is_none_or(|holders| holders.iter().next().is_none()) {
                 return Some(port);
             }
         }
         None
     }
 
+    fn refile(&mut self, socket: &T, port: u16) {
+        if let Some(holders) = self.holders.get_mut(&port) {
+            holders.refile(socket);
+        }
+    }
+
     fn check(&self, claim: &Claim, port: u16, socket: &T) -> Result<(), Errno> {
-        let others = self.holders.get(&port).into_iter().flatten().filter_map(Weak::upgrade);
+        let others = self.holders.get(&port).into_iter().flat_map(Holders::iter);
         for other in others.filter(|other| !std::ptr::eq(&**other, socket)) {
             if claim.conflicts(&other.claim()) {
                 return Err(Errno::EADDRINUSE);

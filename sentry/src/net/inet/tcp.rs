@@ -158,11 +158,18 @@ impl TcpSocket {
         self.queue.signals().tell(if both { Happening::HangUp } else { Happening::Input });
     }
 
-    /// Gives a port back, if there is one to give.
+    /// Gives a port back, if there is one to give; else what the socket claims of the one it keeps has changed.
     pub(super) fn release(&self, port: Option<u16>) {
-        if let Some(port) = port {
-            self.stack.tcp.release(self, port);
+        match port {
+            Some(port) => self.stack.tcp.release(self, port),
+            None => self.refile(),
         }
+    }
+
+    /// What the socket claims has changed.
+    pub(super) fn refile(&self) {
+        let port = self.state.lock().port();
+        self.stack.tcp.refile(self, port);
     }
 
     /// Takes any port that is free.
@@ -513,6 +520,10 @@ impl Socket for TcpSocket {
 
     fn set_option(&self, ctx: &TaskContext, level: SocketLevel, name: i32, value: &[u8]) -> Result<(), Errno> {
         self.inet.set(ctx, level, name, value, &self.situation())
+    }
+
+    fn sharing_changed(&self) {
+        self.refile();
     }
 
     fn take_error(&self) -> Option<Errno> {

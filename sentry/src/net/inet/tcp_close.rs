@@ -1,6 +1,6 @@
 //! How TCP connections end, and what remains of them.
 
-use std::sync::{Arc, Weak};
+use std::sync::Weak;
 use std::time::Duration;
 
 use amber_abi::sockopt::TcpOption;
@@ -17,7 +17,7 @@ const LONGEST_ORPHAN: Duration = Duration::from_secs(120);
 impl TcpSocket {
     /// Stops listening: those who wait to be accepted are reset, those who knock are refused.
     pub(super) fn stop_listening(listening: Listening) {
-        for end in listening.waiting.into_iter().chain(listening.deferred) {
+        for end in listening.waiting.into_iter().chain(listening.deferred.into_values()) {
             end.end(true);
         }
         for client in listening.knocking.iter().filter_map(Weak::upgrade) {
@@ -90,8 +90,8 @@ impl TcpSocket {
             let mut state = listener.state.lock();
             match &mut state.phase {
                 Phase::Listening(listening) => {
-                    let at = listening.deferred.iter().position(|end| std::ptr::eq(Arc::as_ptr(end), self));
-                    at.map(|at| listening.waiting.push_back(listening.deferred.swap_remove(at))).is_some()
+                    let end = listening.deferred.remove(&std::ptr::from_ref(self).addr());
+                    end.map(|end| listening.waiting.push_back(end)).is_some()
                 }
                 _ => false,
             }

@@ -52,7 +52,7 @@ impl TcpSocket {
         self.stack.prune();
         self.bind_automatically().map_err(|_| Errno::EADDRNOTAVAIL)?;
         let from = Endpoint { ip: from, port: self.state.lock().port() };
-        for other in self.stack.tcp.holders(from.port) {
+        for other in self.stack.tcp.connected(from, to) {
             let state = other.state.lock();
             let twin = state.local == Some(from) && state.remote == Some(to) && !state.is_finished();
             let over = matches!(state.phase, Phase::TimeWait);
@@ -76,6 +76,7 @@ impl TcpSocket {
             state.phase = Phase::Connecting;
             state.in_progress = true;
         }
+        self.refile();
         self.stack.traffic.tcp_active.count();
         self.knock(from, to);
         Err(Errno::EINPROGRESS)
@@ -84,7 +85,7 @@ impl TcpSocket {
     /// Asks whoever listens for a connection.
     fn knock(&self, from: Endpoint, to: Endpoint) {
         let Some(me) = self.me.upgrade() else { return };
-        match self.stack.tcp.find(from, to, |claim| claim.listening) {
+        match self.stack.tcp.find_listener(from, to) {
             Some(listener) => listener.admit(&me, from, to),
             None if from == to => self.join_itself(),
             None => self.reset(),
@@ -112,6 +113,12 @@ impl TcpSocket {
             return;
         };
         if listening.waiting.len() > listening.backlog {
+            if listening.knocking.len() == listening.knocking.capacity() {
+                // Only once as many may be gone as there are.
+                listening.knocking.retain(|client| client.strong_count() > 0);
+                let present = listening.knocking.len();
+                listening.knocking.reserve(present.max(1));
+            }
             listening.knocking.push_back(Arc::downgrade(client));
             return;
         }
@@ -149,7 +156,7 @@ impl TcpSocket {
         if let Phase::Listening(listening) = &mut state.phase {
             let deferred = deferral > 0;
             if deferred {
-                listening.deferred.push(end.clone());
+                listening.deferred.insert(Arc::as_ptr(&end).addr(), end.clone());
             } else {
                 listening.waiting.push_back(end.clone());
             }
@@ -171,7 +178,7 @@ impl TcpSocket {
 
     /// What remains of an earlier connection between the same two gives way to a new one.
     fn forget_predecessor(&self, local: Endpoint, remote: Endpoint) {
-        for other in self.stack.tcp.holders(local.port) {
+        for other in self.stack.tcp.connected(local, remote) {
             let is_it = {
                 let state = other.state.lock();
                 matches!(state.phase, Phase::TimeWait) && state.local == Some(local) && state.remote == Some(remote)

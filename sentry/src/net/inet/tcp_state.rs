@@ -1,6 +1,6 @@
 //! The state of a TCP socket, and what can be said and done with it alone.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::net::IpAddr;
 use std::sync::{Arc, Weak};
 
@@ -42,8 +42,9 @@ pub struct Listening {
     pub waiting: VecDeque<Arc<TcpSocket>>,
     /// Sockets that asked for a connection while there was no room.
     pub knocking: VecDeque<Weak<TcpSocket>>,
-    /// Connections that are made, but of which nobody shall hear before they have data (`TCP_DEFER_ACCEPT`).
-    pub deferred: Vec<Arc<TcpSocket>>,
+    /// Connections that are made, but of which nobody shall hear before they have data (`TCP_DEFER_ACCEPT`); by
+    /// address.
+    pub deferred: HashMap<usize, Arc<TcpSocket>>,
     /// How many wait at most, less one.
     pub backlog: usize,
 }

@@ -173,7 +173,7 @@ impl UdpSocket {
             }
             return Ok(());
         }
-        match self.stack.udp.find(from, to, |_| true) {
+        match self.stack.udp.find(from, to) {
             Some(receiver) => receiver.deliver(data, envelope),
             None => {
                 traffic.udp_no_ports.count();
@@ -263,9 +263,16 @@ impl UdpSocket {
             state.local = Endpoint { ip, port: if kept { port } else { 0 } };
             (!kept && port != 0).then_some(port)
         };
-        if let Some(port) = port {
-            self.stack.udp.release(self, port);
+        match port {
+            Some(port) => self.stack.udp.release(self, port),
+            None => self.refile(),
         }
+    }
+
+    /// What the socket claims has changed.
+    fn refile(&self) {
+        let port = self.state.lock().local.port;
+        self.stack.udp.refile(self, port);
     }
 
     /// What `/proc/net/udp` tells.
@@ -341,12 +348,15 @@ impl Socket for UdpSocket {
         }
         let (ip, source) = self.route(to.ip, &Chosen::default())?;
         self.bind_automatically()?;
-        let mut state = self.state.lock();
-        if state.local.ip.is_unspecified() {
-            state.local.ip = source;
+        {
+            let mut state = self.state.lock();
+            if state.local.ip.is_unspecified() {
+                state.local.ip = source;
+            }
+            state.remote = Some(Endpoint { ip, port: to.port });
+            state.error = None;
         }
-        state.remote = Some(Endpoint { ip, port: to.port });
-        state.error = None;
+        self.refile();
         Ok(())
     }
 
@@ -498,6 +508,10 @@ impl Socket for UdpSocket {
             }
         }
         Ok(())
+    }
+
+    fn sharing_changed(&self) {
+        self.refile();
     }
 
     fn take_error(&self) -> Option<Errno> {

@@ -131,7 +131,12 @@ impl NetlinkSocket {
             watch: OnceLock::new(),
         });
         let mut sockets = ctx.kernel().network.netlink.sockets.lock();
-        sockets.retain(|other| other.strong_count() > 0);
+        if sockets.len() == sockets.capacity() {
+            // Only once as many may be gone as there are.
+            sockets.retain(|other| other.strong_count() > 0);
+            let present = sockets.len();
+            sockets.reserve(present.max(1));
+        }
         sockets.push(Arc::downgrade(&socket));
         drop(sockets);
         Ok(socket)

@@ -60,8 +60,8 @@ pub fn msgsnd(ctx: &mut TaskContext, id: i32, message: PtrIn, len: usize, flags:
             }
         }
     };
-    ctx.wait(&[(&queue, PollEvents::all())], None, attempt).map_err(|_| Restart::UnlessHandled)??;
-    queue.notify_all();
+    ctx.wait(&[(&queue, PollEvents::POLLOUT)], None, attempt).map_err(|_| Restart::UnlessHandled)??;
+    queue.notify(PollEvents::POLLIN);
     Ok(0)
 }
 
@@ -110,9 +110,9 @@ pub fn msgrcv(ctx: &mut TaskContext, id: i32, message: PtrOut, most: usize, kind
             Err(errno) => Some(Err(errno)),
         }
     };
-    let end = ctx.wait(&[(&queue, PollEvents::all())], None, attempt);
+    let end = ctx.wait(&[(&queue, PollEvents::POLLIN)], None, attempt);
     let found = end.map_err(|_| Restart::UnlessHandled)??;
-    queue.notify_all();
+    queue.notify(PollEvents::POLLOUT);
     ctx.write_object(message.0, &found.kind)?;
     ctx.write_bytes(message.0.wrapping_add(TYPE_SIZE), &found.text)?;
     Ok(found.text.len() as u64)

@@ -1,6 +1,5 @@
 //! Semaphores: semget(2), semop(2), semctl(2).
 
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use amber_abi::errno::Errno;
@@ -44,7 +43,6 @@ pub fn semtimedop(ctx: &mut TaskContext, id: i32, operations: PtrIn, count: usiz
 }
 
 fn operate(ctx: &TaskContext, id: i32, address: PtrIn, count: usize, deadline: Option<Instant>) -> SysResult {
-    static TICKET: AtomicU64 = AtomicU64::new(0);
     if count == 0 || id < 0 {
         return Err(Errno::EINVAL.into());
     }
@@ -55,40 +53,40 @@ fn operate(ctx: &TaskContext, id: i32, address: PtrIn, count: usize, deadline: O
     ctx.read_bytes(address.0, operations.as_mut_slice().as_mut_bytes())?;
     let semaphores = &ctx.kernel().ipc.semaphores;
     let who = ctx.credentials();
-    let queue = {
-        let state = semaphores.lock();
+    let pid = ctx.group().pid();
+    let sleeper = {
+        let mut state = semaphores.lock();
         let set = state.sets.get(id)?;
         if operations.iter().any(|op| usize::from(op.sem_num) >= set.semaphores.len()) {
             return Err(Errno::EFBIG.into());
         }
         let alters = operations.iter().any(|op| op.sem_op != 0);
         set.permissions().check(&who, if alters { 0o2 } else { 0o4 })?;
-        set.queue()
-    };
-    let (ticket, pid) = (TICKET.fetch_add(1, Ordering::Relaxed), ctx.group().pid());
-    let mut waited = false;
-    let attempt = || {
-        let outcome = semaphores.lock().attempt(id, &operations, pid, ticket);
-        match outcome {
-            Ok(Attempt::Done(altered)) => Some(Ok(altered)),
-            Ok(Attempt::Blocked(true)) => Some(Err(Errno::EAGAIN)),
-            Ok(Attempt::Blocked(false)) => {
-                waited = true;
-                None
+        match state.attempt(id, &operations, pid, None)? {
+            Attempt::Done(ready) => {
+                drop(state);
+                ready.wake();
+                return Ok(0);
             }
-            Err(Errno::EINVAL) => Some(Err(Errno::EIDRM)),
-            Err(errno) => Some(Err(errno)),
+            Attempt::Blocked(true) => return Err(Errno::EAGAIN.into()),
+            Attempt::Blocked(false) => state.sleeper(),
         }
     };
-    let end = ctx.wait(&[(&queue, PollEvents::all())], deadline, attempt);
-    if waited {
-        semaphores.lock().stop_waiting(id, ticket);
+    let attempt = || match semaphores.lock().attempt(id, &operations, pid, Some(&sleeper)) {
+        Ok(Attempt::Done(ready)) => Some(Ok(ready)),
+        Ok(Attempt::Blocked(true)) => Some(Err(Errno::EAGAIN)),
+        Ok(Attempt::Blocked(false)) => None,
+        Err(Errno::EINVAL) => Some(Err(Errno::EIDRM)),
+        Err(errno) => Some(Err(errno)),
+    };
+    let end = ctx.wait(&[(sleeper.queue(), PollEvents::all())], deadline, attempt);
+    if !matches!(end, Ok(Ok(_))) {
+        let ready = semaphores.lock().stop_waiting(id, &sleeper);
+        ready.wake();
     }
     match end {
-        Ok(Ok(altered)) => {
-            if altered {
-                queue.notify_all();
-            }
+        Ok(Ok(ready)) => {
+            ready.wake();
             Ok(0)
         }
         Ok(Err(errno)) => Err(errno.into()),
@@ -203,20 +201,15 @@ fn set_one(ctx: &TaskContext, id: i32, number: i32, value: i32) -> SysResult {
         return Err(Errno::ERANGE.into());
     }
     let who = ctx.credentials();
-    let queue = {
+    let ready = {
         let mut state = ctx.kernel().ipc.semaphores.lock();
-        let set = state.sets.get_mut(id)?;
-        let number = usize::try_from(number).ok().filter(|&n| n < set.semaphores.len()).ok_or(Errno::EINVAL)?;
+        let set = state.sets.get(id)?;
+        let number = u16::try_from(number).ok().filter(|&n| usize::from(n) < set.semaphores.len());
+        let number = number.ok_or(Errno::EINVAL)?;
         set.permissions().check(&who, 0o2)?;
-        if let Some(semaphore) = set.semaphores.get_mut(number) {
-            (semaphore.value, semaphore.pid) = (value, ctx.group().pid());
-        }
-        set.changed_at = realtime().tv_sec;
-        let queue = set.queue();
-        state.forget_adjustments(id, Some(number));
-        queue
+        state.assign(id, std::iter::once((number, value)), ctx.group().pid())?
     };
-    queue.notify_all();
+    ready.wake();
     Ok(0)
 }
 
@@ -234,20 +227,11 @@ fn set_all(ctx: &TaskContext, id: i32, address: u64) -> SysResult {
     if values.iter().any(|&value| i32::from(value) > SEMVMX) {
         return Err(Errno::ERANGE.into());
     }
-    let queue = {
+    let ready = {
         let mut state = ctx.kernel().ipc.semaphores.lock();
-        let set = state.sets.get_mut(id).map_err(|_| Errno::EIDRM)?;
-        let pid = ctx.group().pid();
-        for (semaphore, value) in set.semaphores.iter_mut().zip(values) {
-            (semaphore.value, semaphore.pid) = (i32::from(value), pid);
-        }
-        set.changed_at = realtime().tv_sec;
-        let queue = set.queue();
-        for number in 0..count {
-            state.forget_adjustments(id, Some(number));
-        }
-        queue
+        let values = (0..).zip(values.into_iter().map(i32::from));
+        state.assign(id, values, ctx.group().pid()).map_err(|_| Errno::EIDRM)?
     };
-    queue.notify_all();
+    ready.wake();
     Ok::<u64, SysError>(0)
 }

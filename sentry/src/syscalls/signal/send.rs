@@ -9,7 +9,7 @@ use amber_abi::{SigInfo, Signal};
 use crate::error::SysResult;
 use crate::signal::{Sending, Wakes, may_signal};
 use crate::syscalls::args::{In, SignalNumber};
-use crate::task::{ProcessTable, Task, TaskContext, ThreadGroup};
+use crate::task::{Process, ProcessTable, Task, TaskContext, ThreadGroup};
 
 /// kill(2).
 pub fn kill(ctx: &mut TaskContext, pid: i32, signal: SignalNumber) -> SysResult {
@@ -36,16 +36,13 @@ fn kill_whom(ctx: &TaskContext, pid: i32, signal: i32, wakes: &mut Wakes) -> Res
                 -1 => None,
                 _ => Some(-pid),
             };
-            let all = table.processes().filter(|p| match pgid {
-                Some(pgid) => p.pgid == pgid,
-                None => p.group.pid() != ProcessTable::INIT && p.group.pid() != own,
-            });
-            let mut results = all.map(|p| send_to_process(ctx, &table, &p.group, signal, &info, wakes)).peekable();
-            if results.peek().is_none() {
-                return Err(Errno::ESRCH);
-            }
+            let send = |p: &Process| send_to_process(ctx, &table, &p.group, signal, &info, wakes);
+            let others = |p: &&Process| p.group.pid() != ProcessTable::INIT && p.group.pid() != own;
             // One success is success; only of a group does a refusal by all count.
-            let results: Vec<_> = results.collect();
+            let results: Vec<_> = match pgid {
+                Some(pgid) => table.members(pgid).map(send).collect(),
+                None => table.processes().filter(others).map(send).collect(),
+            };
             match results.iter().find(|r| r.is_ok()).or(results.last()) {
                 Some(Err(Errno::EPERM)) if pid == -1 => Ok(()),
                 Some(result) => *result,

@@ -68,11 +68,12 @@ pub fn pidfd_send_signal(
     }
     let groups = {
         let table = ctx.kernel().processes.lock();
-        let groups: Vec<_> = table
-            .processes()
-            .filter(|p| if to_group { p.pgid == pid } else { Arc::ptr_eq(&p.group, target.group()) })
-            .map(|p| p.group.clone())
-            .collect();
+        let groups: Vec<_> = if to_group {
+            table.members(pid).map(|p| p.group.clone()).collect()
+        } else {
+            let process = table.process(target.group().pid());
+            process.map(|p| p.group.clone()).filter(|group| Arc::ptr_eq(group, target.group())).into_iter().collect()
+        };
         let checks: Vec<_> = groups.iter().map(|g| check(ctx, &table, g, signal.0)).collect();
         // One that may be sent to is enough.
         checks.iter().find(|r| r.is_ok()).or(checks.first()).copied().unwrap_or(Err(Errno::ESRCH))?;

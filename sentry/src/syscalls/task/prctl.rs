@@ -112,7 +112,7 @@ pub fn prctl(ctx: &mut TaskContext, option: PrctlOption, arg2: u64, arg3: u64, a
             if none { Ok(u64::from(ctx.settings().io_flusher)) } else { invalid }
         }
         PrctlOption::PR_SET_CHILD_SUBREAPER => {
-            ctx.group().set_subreaper(arg2 != 0);
+            ctx.kernel().processes.lock().set_subreaper(ctx.group(), arg2 != 0);
             Ok(0)
         }
         PrctlOption::PR_GET_CHILD_SUBREAPER => write(ctx, arg2, u32::from(ctx.group().is_subreaper())),

@@ -12,7 +12,7 @@ use zerocopy::IntoBytes;
 
 use crate::error::SysResult;
 use crate::syscalls::args::{In, Out, PtrIn, PtrOut};
-use crate::task::{CpuSet, Process, Schedule, Task, TaskContext};
+use crate::task::{CpuSet, Schedule, Task, TaskContext};
 
 /// Length of a turn under SCHED_RR, in nanoseconds.
 const TURN: i64 = 100_000_000;
@@ -268,20 +268,18 @@ pub fn sched_getaffinity(ctx: &mut TaskContext, pid: i32, size: u32, mask: PtrOu
 /// The tasks that getpriority(2) and its kin name; PRIO_PROCESS and IOPRIO_WHO_PROCESS are 0, then group, then user.
 fn whom(ctx: &TaskContext, level: i32, who: i32) -> Result<Vec<Arc<Task>>, Errno> {
     let table = ctx.kernel().processes.lock();
-    let all_of = |test: &dyn Fn(&Process) -> bool| -> Vec<Arc<Task>> {
-        table.processes().filter(|p| test(p)).flat_map(|p| p.group.tasks()).collect()
-    };
     let found = match level {
         0 if who == 0 => vec![ctx.task().clone()],
         0 => table.task(who).cloned().into_iter().collect(),
         1 => {
             let own = table.process(ctx.group().pid()).map_or(0, |p| p.pgid);
             let pgid = if who == 0 { own } else { who };
-            all_of(&|p| p.pgid == pgid)
+            table.members(pgid).flat_map(|p| p.group.tasks()).collect()
         }
         _ => {
             let uid = if who == 0 { ctx.credentials().uid } else { who as u32 };
-            all_of(&|_| true).into_iter().filter(|t| t.credentials().uid == uid).collect()
+            let all = table.processes().flat_map(|p| p.group.tasks());
+            all.filter(|t| t.credentials().uid == uid).collect()
         }
     };
     if found.is_empty() { Err(Errno::ESRCH) } else { Ok(found) }

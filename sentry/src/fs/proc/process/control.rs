@@ -262,7 +262,5 @@ pub fn clear_refs(query: &Query<'_>, text: &[u8]) -> Result<(), Errno> {
 pub fn children(query: &Query<'_>) -> Result<Vec<u8>, Errno> {
     let task = query.task()?;
     let table = query.kernel.processes.lock();
-    let Some(process) = table.process(task.group().pid()) else { return Ok(Vec::new()) };
-    let own = process.children.iter().filter(|&&c| table.process(c).is_some_and(|c| c.parent_thread == task.tid()));
-    Ok(own.fold(String::new(), |text, child| format!("{text}{child} ")).into_bytes())
+    Ok(table.children_of_thread(task.tid()).map(|child| format!("{child} ")).collect::<String>().into_bytes())
 }

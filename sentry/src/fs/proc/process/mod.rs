@@ -106,7 +106,7 @@ impl Listing for Processes {
     }
 
     fn links(&self, kernel: &Arc<Kernel>, _: &Subject) -> u32 {
-        kernel.processes.lock().processes().count() as u32
+        kernel.processes.lock().process_count() as u32
     }
 }
 
@@ -135,11 +135,15 @@ impl Listing for Threads {
     }
 
     fn list(&self, kernel: &Arc<Kernel>, subject: &Subject) -> Result<Vec<Listed>, Errno> {
-        let pid = subject.task().map_err(|_| Errno::ENOENT)?.group().pid();
-        let table = kernel.processes.lock();
-        let mut tids: Vec<i32> = table.tasks().filter(|t| t.group().pid() == pid).map(|t| t.tid()).collect();
-        drop(table);
+        let group = subject.task().map_err(|_| Errno::ENOENT)?.group().clone();
+        let mut tids: Vec<i32> = {
+            let table = kernel.processes.lock();
+            // A leader that ended is no member any more.
+            let leader = table.task(group.pid()).map(|_| group.pid());
+            group.tasks().iter().map(|task| task.tid()).chain(leader).collect()
+        };
         tids.sort_unstable();
+        tids.dedup();
         Ok(tids.into_iter().map(|tid| listed(tid, &THREAD_DIRECTORY)).collect())
     }
 
