@@ -229,6 +229,14 @@ static void descriptors(long n) {
         close(i + 3);
 }
 
+/* A table that is long for one number. */
+static void descriptor_ranges(long n) {
+    check(dup2(0, 1000000) == 1000000, "dup2");
+    for (long i = 0; i < n; i++)
+        check(syscall(SYS_close_range, 3, 999999, 0) == 0, "close_range");
+    close(1000000);
+}
+
 static void record_locks_of(long n, int command, int spread) {
     int fd = open("file", O_CREAT | O_RDWR, 0600);
     for (long i = 0; i < n; i++) {
@@ -259,6 +267,45 @@ static void whole_locks(long n) {
         check(fd >= 0 && flock(fd, LOCK_SH) == 0, "flock");
     }
     closefrom(3);
+}
+
+static void *lock_whole(void *unused) {
+    int fd = open("file", O_RDWR);
+    check(fd >= 0 && flock(fd, LOCK_EX) == 0, "flock");
+    close(fd);
+    return unused;
+}
+
+static void *lock_record(void *unused) {
+    struct flock lock = {.l_type = F_WRLCK, .l_len = 1};
+    int fd = open("file", O_RDWR);
+    check(fd >= 0 && fcntl(fd, F_OFD_SETLKW, &lock) == 0, "fcntl");
+    close(fd);
+    return unused;
+}
+
+/* Threads that wait for one lock and take it one after the other. */
+static void lock_waiters_of(long n, void *(*work)(void *)) {
+    int fd = open("file", O_CREAT | O_RDWR, 0600);
+    struct flock lock = {.l_type = F_WRLCK, .l_len = 1};
+    check(fd >= 0 && flock(fd, LOCK_EX) == 0 && fcntl(fd, F_OFD_SETLK, &lock) == 0, "lock");
+    pthread_t *all = calloc(n, sizeof *all);
+    pthread_attr_t small;
+    pthread_attr_init(&small);
+    pthread_attr_setstacksize(&small, 16384);
+    for (long i = 0; i < n; i++)
+        check(pthread_create(&all[i], &small, work, NULL) == 0, "pthread_create");
+    close(fd);
+    for (long i = 0; i < n; i++)
+        pthread_join(all[i], NULL);
+}
+
+static void whole_lock_waiters(long n) {
+    lock_waiters_of(n, lock_whole);
+}
+
+static void record_lock_waiters(long n) {
+    lock_waiters_of(n, lock_record);
 }
 
 static void alone_with_mounts(void) {
@@ -294,6 +341,20 @@ static void mounts_inside(long n) {
     for (long i = 0; i < n; i++)
         check(mount(buffer, "d", NULL, MS_BIND, NULL) == 0 && chdir("d") == 0, "mount");
     check(unshare(CLONE_NEWNS) == 0, "unshare");
+}
+
+/* Many file systems, while many names of another are known. */
+static void file_systems(long n) {
+    alone_with_mounts();
+    mkdir("names", 0700);
+    for (long i = 0; i < n; i++) {
+        snprintf(name, sizeof name, "names/%ld", i);
+        make_file(name);
+    }
+    for (long i = 0; i < n; i++)
+        check(mkdir(numbered(i), 0700) == 0 && mount("none", name, "tmpfs", 0, NULL) == 0, "mount");
+    for (long i = 0; i < n; i++)
+        check(umount2(numbered(i), 0) == 0, "umount");
 }
 
 /* Many mounts that tell each other. */
@@ -632,10 +693,14 @@ static const struct kind {
     {"files in one epoll", epoll_files, 100000},
     {"files in one poll", poll_files, 100000},
     {"descriptors", descriptors, 100000},
+    {"ranges of descriptors", descriptor_ranges, 1000},
     {"record locks", record_locks, 100000},
     {"locks of descriptions", description_locks, 100000},
     {"locks of a whole file", whole_locks, 100000},
+    {"waiters for a whole file", whole_lock_waiters, 1000},
+    {"waiters for a record", record_lock_waiters, 1000},
     {"mounts", mounts, 10000},
+    {"file systems", file_systems, 10000},
     {"mounts in each other", mounts_inside, 10000},
     {"mounts in a peer group", mount_peers, 10000},
     {"files in a directory", names, 100000},

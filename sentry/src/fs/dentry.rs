@@ -177,6 +177,7 @@ impl Dentry {
             // What the host did behind our back is told to nobody, least of all below this lock.
             found.take_end();
             children.remove(name);
+            CACHE.lock().retire(&found);
         }
         let inode = match directory.lookup(name) {
             Ok(inode) => Some(inode),
@@ -235,7 +236,7 @@ impl Dentry {
         let place = self.place_of(name);
         let key = place.name.clone();
         let dentry = Self::new(place, inode, self.volatile);
-        children.insert(key, Arc::downgrade(&dentry));
+        put(children, key, &dentry);
         dentry
     }
 
@@ -270,8 +271,7 @@ impl Dentry {
         if from.get(&old.name).is_some_and(|w| std::ptr::eq(w.as_ptr(), Arc::as_ptr(self))) {
             from.remove(&old.name);
         }
-        let to = to.unwrap_or(from);
-        to.insert(name, Arc::downgrade(self));
+        put(to.unwrap_or(from), name, self);
     }
 
     /// Swaps the places of two entries, as `RENAME_EXCHANGE` does. `mine` are the children of `other`'s directory and
@@ -301,6 +301,15 @@ impl Dentry {
     }
 }
 
+/// Puts an entry under a name; what was known there is kept no longer.
+fn put(children: &mut Children, name: Arc<[u8]>, dentry: &Arc<Dentry>) {
+    if let Some(other) = children.insert(name, Arc::downgrade(dentry)).and_then(|other| other.upgrade())
+        && !Arc::ptr_eq(&other, dentry)
+    {
+        CACHE.lock().retire_own(other);
+    }
+}
+
 impl Drop for Dentry {
     /// A guest decides how deep its directories are, so ancestors that go along go one by one, not within each other.
     fn drop(&mut self) {
@@ -312,11 +321,13 @@ impl Drop for Dentry {
     }
 }
 
-static CACHE: Mutex<Cache> = Mutex::new(Rank::Leaf, Cache { entries: BTreeMap::new(), last: 0 });
+static CACHE: Mutex<Cache> = Mutex::new(Rank::Leaf, Cache { entries: BTreeMap::new(), retired: Vec::new(), last: 0 });
 
 /// Entries kept though nobody uses them, the one longest kept first.
 struct Cache {
     entries: BTreeMap<u64, Arc<Dentry>>,
+    /// Those whose names stand for something else now, to be let go of by the next who does so without locks.
+    retired: Vec<Arc<Dentry>>,
     last: u64,
 }
 
@@ -329,6 +340,17 @@ impl Cache {
 
     fn take(&mut self, dentry: &Dentry) -> Option<Arc<Dentry>> {
         self.entries.remove(&dentry.kept_as.swap(0, Ordering::Relaxed))
+    }
+
+    fn retire(&mut self, dentry: &Dentry) {
+        let kept = self.take(dentry);
+        self.retired.extend(kept);
+    }
+
+    /// Like [`retire`](Self::retire), with the caller's own hold on the entry.
+    fn retire_own(&mut self, dentry: Arc<Dentry>) {
+        self.retire(&dentry);
+        self.retired.push(dentry);
     }
 
     fn take_oldest(&mut self) -> Option<Arc<Dentry>> {
@@ -348,6 +370,7 @@ fn keep(dentry: Arc<Dentry>) {
             return;
         }
         cache.add(dentry);
+        gone.append(&mut cache.retired);
         let mut looks = 8;
         while cache.entries.len() > KEPT && looks > 0 {
             looks -= 1;
@@ -365,22 +388,25 @@ fn keep(dentry: Arc<Dentry>) {
 
 /// Lets go of all names that nobody uses: memory is scarce, or a sandbox has ended.
 pub fn forget_unused() {
-    forget(|_| true);
+    let gone = {
+        let mut cache = CACHE.lock();
+        let entries = std::mem::take(&mut cache.entries);
+        entries.values().for_each(|dentry| dentry.kept_as.store(0, Ordering::Relaxed));
+        (entries, std::mem::take(&mut cache.retired))
+    };
+    drop(gone);
 }
 
-/// Lets go of all names of one file system that nobody uses, so that it can end.
-pub fn forget(is_of: impl Fn(&Dentry) -> bool) {
+/// Lets go of all names below the root of a file system that nobody uses, so that it can end. It looks at these only,
+/// not at the names of other file systems.
+pub fn forget_below(root: &Arc<Dentry>) {
     let mut gone = Vec::new();
-    {
-        let mut cache = CACHE.lock();
-        for (place, dentry) in std::mem::take(&mut cache.entries) {
-            if is_of(&dentry) {
-                dentry.kept_as.store(0, Ordering::Relaxed);
-                gone.push(dentry);
-            } else {
-                cache.entries.insert(place, dentry);
-            }
-        }
+    let mut open = vec![root.clone()];
+    while let Some(dentry) = open.pop() {
+        open.extend(dentry.children.lock().values().filter_map(Weak::upgrade));
+        gone.extend(CACHE.lock().take(&dentry));
+        gone.push(dentry);
     }
+    gone.append(&mut CACHE.lock().retired);
     drop(gone);
 }

@@ -1,5 +1,6 @@
 //! The table from descriptor numbers to open file descriptions.
 
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -51,6 +52,30 @@ impl Slots {
             self.taken[word] |= bit;
         }
         std::mem::replace(&mut self.list[index], slot)
+    }
+
+    /// The numbers in a range that are taken, found by the map: a table may be long for one number.
+    fn taken_in(&self, range: Range<usize>) -> impl Iterator<Item = usize> {
+        let words = range.start / 64..range.end.div_ceil(64).min(self.taken.len());
+        words
+            .flat_map(move |word| {
+                let mut bits = self.taken[word];
+                let next = move || {
+                    let bit = bits.trailing_zeros() as usize;
+                    bits &= bits.wrapping_sub(1);
+                    (bit < 64).then_some(word * 64 + bit)
+                };
+                std::iter::from_fn(next)
+            })
+            .filter(move |number| range.contains(number))
+    }
+
+    /// The descriptions of a range of numbers, each with its number and whether execve(2) closes it.
+    fn used_in(&self, range: Range<usize>) -> impl Iterator<Item = (usize, &Arc<FileDescription>, bool)> {
+        self.taken_in(range).filter_map(|number| match self.get(number) {
+            Some(Slot::Used { description, close_on_exec }) => Some((number, description, *close_on_exec)),
+            _ => None,
+        })
     }
 
     /// The lowest number from `from` on that is free.
@@ -137,11 +162,7 @@ impl FdTable {
     pub fn kept_bytes(&self) -> u64 {
         let open: Vec<_> = {
             let slots = self.slots.lock();
-            let used = slots.list.iter().filter_map(|slot| match slot {
-                Slot::Used { description, .. } => Some(description.clone()),
-                _ => None,
-            });
-            used.collect()
+            slots.used_in(0..usize::MAX).map(|(_, description, _)| description.clone()).collect()
         };
         open.iter().map(|description| DESCRIPTION_BYTES + description.file().kept_bytes()).sum()
     }
@@ -233,24 +254,21 @@ impl FdTable {
     /// Takes all open descriptors from `first` to `last` (inclusive) that `wanted(close_on_exec)` names.
     pub fn remove_range(&self, first: u32, last: u32, wanted: impl Fn(bool) -> bool) -> Vec<Arc<FileDescription>> {
         let mut slots = self.slots.lock();
-        let end = slots.list.len().min((last as usize).saturating_add(1));
-        let mut removed = Vec::new();
-        for index in first as usize..end {
-            if matches!(slots.get(index), Some(Slot::Used { close_on_exec, .. }) if wanted(*close_on_exec))
-                && let Slot::Used { description, .. } = slots.put(index, Slot::Free)
-            {
-                removed.push(description);
-            }
-        }
-        removed
+        let range = first as usize..(last as usize).saturating_add(1);
+        let numbers: Vec<usize> = slots.used_in(range).filter(|used| wanted(used.2)).map(|used| used.0).collect();
+        let removed = numbers.into_iter().filter_map(|number| match slots.put(number, Slot::Free) {
+            Slot::Used { description, .. } => Some(description),
+            Slot::Free | Slot::Reserved => None,
+        });
+        removed.collect()
     }
 
     /// Sets the close-on-exec flag of all open descriptors from `first` to `last` (inclusive).
     pub fn set_close_on_exec_range(&self, first: u32, last: u32) {
         let mut slots = self.slots.lock();
-        let end = slots.list.len().min((last as usize).saturating_add(1));
-        for slot in slots.list.get_mut(first as usize..end).unwrap_or_default() {
-            if let Slot::Used { close_on_exec, .. } = slot {
+        let numbers: Vec<usize> = slots.taken_in(first as usize..(last as usize).saturating_add(1)).collect();
+        for number in numbers {
+            if let Some(Slot::Used { close_on_exec, .. }) = slots.list.get_mut(number) {
                 *close_on_exec = true;
             }
         }
@@ -280,7 +298,8 @@ impl FdTable {
     /// A table with the same descriptors, as fork(2) makes it.
     pub fn duplicate(&self) -> FdTable {
         let mut copy = self.slots.lock().clone();
-        for index in 0..copy.list.len() {
+        let taken: Vec<usize> = copy.taken_in(0..usize::MAX).collect();
+        for index in taken {
             if matches!(copy.get(index), Some(Slot::Reserved)) {
                 copy.put(index, Slot::Free);
             }
@@ -296,8 +315,7 @@ impl FdTable {
     /// The open descriptors, lowest first.
     pub fn open(&self) -> Vec<i32> {
         let slots = self.slots.lock();
-        let used = slots.list.iter().enumerate().filter(|(_, s)| matches!(s, Slot::Used { .. }));
-        used.map(|(i, _)| i as i32).collect()
+        slots.used_in(0..usize::MAX).map(|(number, ..)| number as i32).collect()
     }
 }
 
@@ -321,5 +339,17 @@ mod tests {
         slots.put(500, Slot::Reserved);
         slots.put(130, Slot::Reserved);
         assert_eq!((slots.lowest_free(3), slots.lowest_free(500)), (200, 501));
+    }
+
+    #[test]
+    fn taken_numbers_are_found() {
+        let mut slots = Slots::default();
+        let numbers = [0, 63, 64, 127, 500, 100_000];
+        numbers.iter().for_each(|&number| drop(slots.put(number, Slot::Reserved)));
+        let found = |range| slots.taken_in(range).collect::<Vec<_>>();
+        assert_eq!(found(0..usize::MAX), numbers);
+        assert_eq!(found(63..128), [63, 64, 127]);
+        assert_eq!(found(64..127), [64]);
+        assert_eq!((found(501..100_000), found(200_000..usize::MAX)), (vec![], vec![]));
     }
 }

@@ -2,7 +2,6 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use amber_abi::errno::Errno;
@@ -10,7 +9,11 @@ use amber_abi::stat::Device;
 
 use crate::fs::Inode;
 use crate::sync::{Mutex, Rank};
-use crate::wait::WaitQueue;
+
+mod waiters;
+
+use waiters::Waiters;
+pub use waiters::{Wanted, while_waiting};
 
 /// Who holds a lock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -66,8 +69,8 @@ struct FileLocks {
     whole: BTreeMap<u64, Whole>,
     /// How many record locks there are.
     count: usize,
-    /// Told when something was unlocked.
-    freed: Arc<Freed>,
+    /// Those who wait for any of them.
+    waiters: Waiters,
 }
 
 /// The records of a list without overlaps that overlap a range, from the first byte on.
@@ -166,9 +169,6 @@ impl FileLocks {
     }
 }
 
-#[derive(Default)]
-struct Freed(WaitQueue);
-
 type Key = (Device, u64);
 
 /// How many records and whole-file locks there are, so that closing a file of a system without locks costs nothing.
@@ -208,7 +208,7 @@ fn with<T>(key: Key, work: impl FnOnce(&mut FileLocks) -> T) -> T {
     let before = file.len();
     let result = work(file);
     let after = file.len();
-    if file.is_empty() && Arc::strong_count(&file.freed) == 1 {
+    if file.is_empty() && file.waiters.is_empty() {
         table.files.remove(&key);
     }
     if after >= before {
@@ -231,45 +231,27 @@ pub fn blocker(inode: &dyn Inode, wanted: &Record) -> Result<Option<Record>, Err
 /// `EAGAIN` if another owner stands in the way.
 pub fn set_record(inode: &dyn Inode, wanted: Record) -> Result<(), Errno> {
     let key = inode.identity()?;
-    let freed = with(key, |file| {
+    let free = with(key, |file| {
         if file.blockers(wanted).next().is_some() {
             return Err(Errno::EAGAIN);
         }
         let weakened = file.cut(&wanted);
         file.join(wanted);
-        Ok(weakened.then(|| file.freed.clone()))
+        Ok(if weakened { file.record_waiters(wanted.start, wanted.last) } else { Vec::new() })
     })?;
-    if let Some(freed) = freed {
-        freed.0.notify_all();
-    }
+    waiters::wake(&free);
     Ok(())
 }
 
 /// Takes the owner's record locks in a range away.
 pub fn clear_record(inode: &dyn Inode, range: Record) -> Result<(), Errno> {
     let key = inode.identity()?;
-    let freed = with(key, |file| {
+    let free = with(key, |file| {
         file.cut(&range);
-        file.freed.clone()
+        file.record_waiters(range.start, range.last)
     });
-    freed.0.notify_all();
-    tidy(key, freed);
+    waiters::wake(&free);
     Ok(())
-}
-
-/// Forgets a file without locks.
-fn tidy(key: Key, freed: Arc<Freed>) {
-    drop(freed);
-    with(key, |_| ());
-}
-
-/// Runs `wait` with the queue that tells when locks of the file are freed.
-pub fn while_waiting<T>(inode: &dyn Inode, wait: impl FnOnce(&WaitQueue) -> T) -> Result<T, Errno> {
-    let key = inode.identity()?;
-    let freed = with(key, |file| file.freed.clone());
-    let result = wait(&freed.0);
-    tidy(key, freed);
-    Ok(result)
 }
 
 /// Notes that somebody waits for a lock.
@@ -306,34 +288,30 @@ pub fn begin_wait(inode: &dyn Inode, wanted: Record) -> Result<Waiting, Errno> {
 /// `EAGAIN` if another description stands in the way; then the old lock is gone, as on Linux.
 pub fn set_whole(inode: &dyn Inode, description: u64, pid: i32, exclusive: bool) -> Result<(), Errno> {
     let key = inode.identity()?;
-    let (result, freed) = with(key, |file| {
+    let (result, free) = with(key, |file| {
         if file.whole.get(&description).is_some_and(|w| w.exclusive == exclusive) {
-            return (Ok(()), None);
+            return (Ok(()), Vec::new());
         }
         let had = file.whole.remove(&description).is_some();
-        let freed = had.then(|| file.freed.clone());
         // Of exclusive ones there is one at most, and then it is alone.
         if file.whole.values().next().is_some_and(|w| exclusive || w.exclusive) {
-            return (Err(Errno::EAGAIN), freed);
+            return (Err(Errno::EAGAIN), if had { file.whole_waiters() } else { Vec::new() });
         }
         file.whole.insert(description, Whole { pid, exclusive });
-        (Ok(()), freed)
+        (Ok(()), if had { file.whole_waiters() } else { Vec::new() })
     });
-    if let Some(freed) = freed {
-        freed.0.notify_all();
-    }
+    waiters::wake(&free);
     result
 }
 
 /// Unlocks what [`set_whole`] locked.
 pub fn clear_whole(inode: &dyn Inode, description: u64) -> Result<(), Errno> {
     let key = inode.identity()?;
-    let freed = with(key, |file| {
-        file.whole.remove(&description);
-        file.freed.clone()
+    let free = with(key, |file| match file.whole.remove(&description) {
+        Some(_) => file.whole_waiters(),
+        None => Vec::new(),
     });
-    freed.0.notify_all();
-    tidy(key, freed);
+    waiters::wake(&free);
     Ok(())
 }
 

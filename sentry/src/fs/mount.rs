@@ -148,12 +148,9 @@ impl SuperBlock {
 
 impl Drop for SuperBlock {
     fn drop(&mut self) {
-        let fs = self.fs.clone();
-        notify::unmounted(fs.device());
-        super::dentry::forget(|dentry| {
-            dentry.inode().is_ok_and(|inode| std::ptr::addr_eq(Arc::as_ptr(&inode.file_system()), Arc::as_ptr(&fs)))
-        });
-        fs.shut_down();
+        notify::unmounted(self.fs.device());
+        super::dentry::forget_below(&self.root);
+        self.fs.shut_down();
     }
 }
 

@@ -332,6 +332,83 @@ TEST(deadlock_of_three) {
     }
 }
 
+// A child that waits for a lock, says when it has it, and keeps it until its end. It waits when this returns.
+#define WAITER(say, ...)                                                                                              \
+    ({                                                                                                                \
+        pid_t child = fork();                                                                                         \
+        if (child == 0) {                                                                                             \
+            int own = open("f", O_RDWR);                                                                              \
+            CHECK_OK(__VA_ARGS__);                                                                                    \
+            write(ends[1], say, 1);                                                                                   \
+            for (;;)                                                                                                  \
+                pause();                                                                                              \
+        }                                                                                                             \
+        until_asleep(child);                                                                                          \
+        child;                                                                                                        \
+    })
+
+static void end(pid_t child) {
+    int status;
+    CHECK_OK(kill(child, SIGKILL));
+    CHECK_EQ(waitpid(child, &status, 0), child);
+    CHECK_EQ(status, SIGKILL);
+}
+
+TEST(the_next_who_can_has_a_whole_file) {
+    int fd = file(), ends[2];
+    char said[2];
+    MUST(pipe(ends));
+    CHECK_OK(flock(fd, LOCK_EX));
+    pid_t gone = WAITER("0", flock(own, LOCK_EX));
+    pid_t first = WAITER("1", flock(own, LOCK_EX));
+    pid_t second = WAITER("2", flock(own, LOCK_EX));
+    // One that gives up stands in nobody's way.
+    end(gone);
+    CHECK_OK(flock(fd, LOCK_UN));
+    CHECK_EQ(read(ends[0], said, 1), 1);
+    CHECK_EQ(said[0], '1');
+    end(first);
+    CHECK_EQ(read(ends[0], said, 1), 1);
+    CHECK_EQ(said[0], '2');
+    pid_t sharing[] = {WAITER("3", flock(own, LOCK_SH)), WAITER("3", flock(own, LOCK_SH))};
+    end(second);
+    CHECK_EQ(read(ends[0], said, 1), 1);
+    CHECK_EQ(read(ends[0], said, 1), 1);
+    CHECK_EQ(said[0], '3');
+    CHECK_ERR(flock(fd, LOCK_EX | LOCK_NB), EWOULDBLOCK);
+    end(sharing[0]);
+    end(sharing[1]);
+    CHECK_OK(flock(fd, LOCK_EX | LOCK_NB));
+}
+
+TEST(all_who_can_have_a_record) {
+    int fd = file(), ends[2];
+    char said[2];
+    MUST(pipe(ends));
+    CHECK_OK(lock(fd, F_OFD_SETLK, F_WRLCK, 0, 10));
+    pid_t left = WAITER("l", lock(own, F_OFD_SETLKW, F_WRLCK, 0, 5));
+    pid_t right = WAITER("r", lock(own, F_SETLKW, F_WRLCK, 5, 5));
+    pid_t both = WAITER("b", lock(own, F_SETLKW, F_WRLCK, 0, 10));
+    CHECK_OK(lock(fd, F_OFD_SETLK, F_UNLCK, 0, 10));
+    CHECK_EQ(read(ends[0], said, 1), 1);
+    CHECK_EQ(read(ends[0], said + 1, 1), 1);
+    CHECK(said[0] + said[1] == 'l' + 'r');
+    end(left);
+    end(right);
+    CHECK_EQ(read(ends[0], said, 1), 1);
+    CHECK_EQ(said[0], 'b');
+    // A lock that becomes a shared one lets those in who share.
+    CHECK_OK(lock(fd, F_OFD_SETLK, F_WRLCK, 20, 1));
+    pid_t sharing[] = {WAITER("s", lock(own, F_OFD_SETLKW, F_RDLCK, 20, 1)),
+                       WAITER("s", lock(own, F_SETLKW, F_RDLCK, 0, 0))};
+    end(both);
+    CHECK_OK(lock(fd, F_OFD_SETLK, F_RDLCK, 20, 1));
+    CHECK_EQ(read(ends[0], said, 1), 1);
+    CHECK_EQ(read(ends[0], said, 1), 1);
+    end(sharing[0]);
+    end(sharing[1]);
+}
+
 TEST(descriptions) {
     int one = file(), two = MUST(open("f", O_RDWR));
     CHECK_OK(lock(one, F_OFD_SETLK, F_WRLCK, 0, 10));

@@ -13,7 +13,7 @@ use amber_abi::stat::FileType;
 
 use super::support::descriptor_limit;
 use crate::error::{Restart, SysError, SysResult};
-use crate::fs::locks::{self, Owner, Record};
+use crate::fs::locks::{self, Owner, Record, Wanted};
 use crate::fs::{FileDescription, access, sigio};
 use crate::syscalls::args::Fd;
 use crate::task::TaskContext;
@@ -245,7 +245,9 @@ fn set_lock(ctx: &TaskContext, description: &FileDescription, command: FcntlComm
         return Ok(attempt().map_or(Ok(()), |answer| answer).map(|()| 0)?);
     }
     let events = PollEvents::POLLIN;
-    let end = locks::while_waiting(&*inode, |queue| ctx.wait(&[(queue, events)], None, attempt))?;
+    let end = locks::while_waiting(&*inode, Wanted::Record(wanted), attempt, |queue, attempt| {
+        ctx.wait(&[(queue, events)], None, attempt)
+    })?;
     end.map_err(|_| SysError::from(Restart::IfAsked))??;
     Ok(0)
 }
@@ -269,8 +271,13 @@ pub fn flock(ctx: &mut TaskContext, fd: Fd, operation: FlockOperation) -> SysRes
         Err(Errno::EAGAIN) if wait => None,
         answer => Some(answer),
     };
+    if let Some(answer) = attempt() {
+        return Ok(answer.map(|()| 0)?);
+    }
     let events = PollEvents::POLLIN;
-    let end = locks::while_waiting(&*inode, |queue| ctx.wait(&[(queue, events)], None, attempt))?;
+    let end = locks::while_waiting(&*inode, Wanted::Whole { exclusive }, attempt, |queue, attempt| {
+        ctx.wait(&[(queue, events)], None, attempt)
+    })?;
     end.map_err(|_| SysError::from(Restart::IfAsked))??;
     Ok(0)
 }
