@@ -262,7 +262,10 @@ pub fn set(ctx: &TaskContext, socket: &dyn Socket, name: i32, value: &[u8]) -> R
             }
             options.change(|v| v.debug = on);
         }
-        So::SO_REUSEADDR => options.change(|v| v.reuse_address = on),
+        So::SO_REUSEADDR => {
+            options.change(|v| v.reuse_address = on);
+            socket.sharing_changed();
+        }
         So::SO_REUSEPORT => {
             options.change(|v| v.reuse_port = on);
             socket.sharing_changed();

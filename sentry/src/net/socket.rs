@@ -132,7 +132,7 @@ pub trait Socket: Send + Sync + Any {
         Err(Errno::ENOPROTOOPT)
     }
 
-    /// Whether others may have the same port (SO_REUSEPORT) has changed.
+    /// Whether others may have the same port (SO_REUSEADDR, SO_REUSEPORT) has changed.
     fn sharing_changed(&self) {}
 
     /// Reads an option of SOL_SOCKET, if it is one whose value this socket keeps itself.

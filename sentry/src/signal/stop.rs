@@ -58,11 +58,7 @@ impl GroupState {
 
     /// Notes that every member has stopped, if that is so now, and says whom to tell of it.
     pub(crate) fn complete_stop(&mut self) -> Option<StopNotice> {
-        let all = !self.tasks.is_empty()
-            && self.tasks.iter().all(|t| {
-                let signals = t.signals();
-                signals.stopped || signals.ended
-            });
+        let all = self.is_at_rest();
         let stop = self.stop.as_mut().filter(|s| all && !s.complete)?;
         stop.complete = true;
         self.stop_report = Some(stop.signal);
@@ -72,7 +68,7 @@ impl GroupState {
 
 /// Takes part in the group's stop: returns when it is over.
 pub(super) fn take_part(ctx: &TaskContext, mut state: MutexGuard<'_, GroupState>) {
-    ctx.signals().stopped = true;
+    state.change_member(ctx.task(), |signals| signals.stopped = true);
     let notice = state.complete_stop();
     drop(state);
     if let Some(notice) = notice {
@@ -81,9 +77,9 @@ pub(super) fn take_part(ctx: &TaskContext, mut state: MutexGuard<'_, GroupState>
     let before = ctx.meter().begin(Activity::Stopped);
     loop {
         {
-            let state = ctx.group().state();
+            let mut state = ctx.group().state();
             if state.stop.is_none() || ctx.is_killed() {
-                ctx.signals().stopped = false;
+                state.change_member(ctx.task(), |signals| signals.stopped = false);
                 break;
             }
         }

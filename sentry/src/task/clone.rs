@@ -303,7 +303,7 @@ fn enter(ctx: &TaskContext, request: &CloneRequest, task: &Arc<Task>) -> Result<
         }
         // Not before: a filter may have come for all threads meanwhile.
         task.seccomp().follow(ctx.seccomp());
-        state.tasks.push(task.clone());
+        state.add_member(task.clone());
         // A stop under way waits for the new member too.
         task.update_attention(&state);
     } else {
@@ -316,7 +316,7 @@ fn enter(ctx: &TaskContext, request: &CloneRequest, task: &Arc<Task>) -> Result<
             _ => (own.pid(), ctx.tid()),
         };
         task.seccomp().follow(ctx.seccomp());
-        task.group().state().tasks.push(task.clone());
+        task.group().state().add_member(task.clone());
         table.add_process(Process {
             group: task.group().clone(),
             parent,

@@ -243,7 +243,7 @@ fn end_other_threads(ctx: &TaskContext) -> Result<(), SysError> {
         let mut state = group.state();
         state.executing = None;
         state.actions = Arc::new(state.actions.for_new_program());
-        ctx.signals().ended = false;
+        state.change_member(ctx.task(), |signals| signals.ended = false);
         ctx.update_attention(&state);
     }
     Ok(())

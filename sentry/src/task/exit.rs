@@ -75,7 +75,7 @@ pub(super) fn release_vfork(ctx: &mut TaskContext) {
 fn leave_signals(ctx: &TaskContext, status: WaitStatus) {
     let notice = {
         let mut state = ctx.group().state();
-        ctx.signals().ended = true;
+        state.change_member(ctx.task(), |signals| signals.ended = true);
         if ctx.is_leader() {
             state.leader_status = status;
         }
@@ -99,7 +99,7 @@ fn leave_table(task: &Arc<Task>) {
         kernel.cgroup.add_spent(task.usage());
         let (last, executing) = {
             let mut state = group.state();
-            state.tasks.retain(|t| !Arc::ptr_eq(t, task));
+            state.remove_member(task);
             (state.tasks.is_empty(), state.executing.clone())
         };
         if !task.is_leader() {
@@ -240,7 +240,7 @@ impl TaskContext {
 pub(super) fn abandon(task: &Arc<Task>) {
     {
         let mut state = task.group().state();
-        task.signals().ended = true;
+        state.change_member(task, |signals| signals.ended = true);
         if task.is_leader() {
             state.leader_status = WaitStatus::Signaled(Signal::SIGKILL, false);
         }

@@ -8,6 +8,7 @@ use amber_abi::task::WaitStatus;
 
 use crate::signal::{PendingSignals, SignalActions};
 use crate::sync::{Mutex, MutexGuard, Rank};
+use crate::task::task::TaskSignals;
 use crate::task::{Limits, Task, Usage};
 use crate::time::GroupTimers;
 use crate::wait::WaitQueue;
@@ -45,6 +46,8 @@ pub struct GroupUsage {
 pub struct GroupState {
     /// The members that have not ended, oldest first.
     pub(crate) tasks: Vec<Arc<Task>>,
+    /// How many of them neither take part in a stop nor are about to go.
+    running: usize,
     /// Signals sent to the process.
     pub(crate) pending: PendingSignals,
     /// What it does with each signal.
@@ -91,6 +94,7 @@ impl ThreadGroup {
     pub fn new(pid: i32, actions: Arc<SignalActions>, limits: Arc<Limits>) -> Arc<Self> {
         let state = GroupState {
             tasks: Vec::new(),
+            running: 0,
             pending: PendingSignals::default(),
             actions,
             ending: None,
@@ -243,6 +247,33 @@ impl ThreadGroup {
 }
 
 impl GroupState {
+    /// Takes in a member that runs.
+    pub(crate) fn add_member(&mut self, task: Arc<Task>) {
+        self.tasks.push(task);
+        self.running += 1;
+    }
+
+    /// Lets go of a member that [ended](TaskSignals::ended).
+    pub(crate) fn remove_member(&mut self, task: &Arc<Task>) {
+        if let Some(at) = self.tasks.iter().position(|t| Arc::ptr_eq(t, task)) {
+            self.tasks.remove(at);
+        }
+    }
+
+    /// Changes whether a member is stopped or has ended.
+    pub(crate) fn change_member(&mut self, task: &Task, change: impl FnOnce(&mut TaskSignals)) {
+        let mut signals = task.signals();
+        let rests = |signals: &TaskSignals| signals.stopped || signals.ended;
+        self.running += usize::from(rests(&signals));
+        change(&mut signals);
+        self.running -= usize::from(rests(&signals));
+    }
+
+    /// Whether every member has stopped or ended.
+    pub(crate) fn is_at_rest(&self) -> bool {
+        self.running == 0 && !self.tasks.is_empty()
+    }
+
     /// Starts the end of all members with this status, unless it has begun already.
     pub(crate) fn begin_end(&mut self, status: WaitStatus) {
         if self.ending.is_some() {

@@ -112,7 +112,7 @@ pub(crate) fn prepare(
     if let Some(filter) = &kernel.seccomp {
         task.seccomp().set_filter(filter.clone());
     }
-    group.state().tasks.push(task.clone());
+    group.state().add_member(task.clone());
     if spec.protected {
         group.protect();
     }

@@ -1,6 +1,7 @@
 //! What all pipes of a sandbox share: how much of them a user may have, and where fifos find their buffers.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 
@@ -11,6 +12,9 @@ use super::{PAGE, Pipe};
 use crate::fs::Inode;
 use crate::sync::{Mutex, Rank};
 use crate::task::Credentials;
+
+/// What a fifo is found by: device and number of its inode.
+pub(super) type FifoKey = (u64, u64);
 
 /// Pages of a new pipe.
 const DEFAULT_PAGES: usize = 16;
@@ -26,7 +30,7 @@ pub struct Pipes {
     /// `pipe-user-pages-hard`: how many pages an unprivileged user may have in all pipes; 0 for no limit.
     pub user_pages_hard: AtomicU64,
     charged: Mutex<HashMap<u32, usize>>,
-    fifos: Mutex<HashMap<(u64, u64), Weak<Pipe>>>,
+    fifos: Mutex<HashMap<FifoKey, Weak<Pipe>>>,
 }
 
 impl Default for Pipes {
@@ -95,14 +99,19 @@ impl Pipes {
             drop(fifos);
             return Ok(pipe);
         }
+        let _ = fresh.fifo.set(key);
         fifos.insert(key, Arc::downgrade(&fresh));
         drop(fifos);
         Ok(fresh)
     }
 
-    /// Drops what the table still knows of pipes that are gone.
-    pub(super) fn forget_fifos(&self) {
-        self.fifos.lock().retain(|_, pipe| pipe.strong_count() > 0);
+    /// Drops what the table still knows of a fifo's pipe that is gone, unless there is another by now.
+    pub(super) fn forget_fifo(&self, key: FifoKey) {
+        if let Entry::Occupied(pipe) = self.fifos.lock().entry(key)
+            && pipe.get().strong_count() == 0
+        {
+            pipe.remove();
+        }
     }
 }
 

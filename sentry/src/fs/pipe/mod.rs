@@ -6,7 +6,7 @@ mod ring;
 
 use std::any::Any;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, OnceLock, Weak};
 
 use amber_abi::errno::Errno;
 use amber_abi::ioctl::IoctlRequest;
@@ -26,7 +26,7 @@ pub use fifo::open_fifo;
 pub use limits::Pipes;
 pub use ring::{PAGE, PIPE_BUF, Ring, Slot};
 
-use limits::Account;
+use limits::{Account, FifoKey};
 
 /// What a reader waits for.
 pub const READABLE: PollEvents = PollEvents::POLLIN.union(PollEvents::POLLRDNORM);
@@ -48,6 +48,8 @@ pub struct Pipe {
     queue: WaitQueue,
     account: Mutex<Account>,
     pipes: Weak<Pipes>,
+    /// By what a fifo is found.
+    fifo: OnceLock<FifoKey>,
 }
 
 impl Pipe {
@@ -63,6 +65,7 @@ impl Pipe {
             queue: WaitQueue::new(),
             account: Mutex::new(Rank::Buffer, account),
             pipes: Arc::downgrade(pipes),
+            fifo: OnceLock::new(),
         }))
     }
 
@@ -150,8 +153,8 @@ impl Pipe {
 
 impl Drop for Pipe {
     fn drop(&mut self) {
-        if let Some(pipes) = self.pipes.upgrade() {
-            pipes.forget_fifos();
+        if let (Some(key), Some(pipes)) = (self.fifo.get(), self.pipes.upgrade()) {
+            pipes.forget_fifo(*key);
         }
     }
 }

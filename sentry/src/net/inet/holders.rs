@@ -1,5 +1,6 @@
 //! The sockets that have one port, filed by what they claim: a packet finds its receiver however many there are.
 
+use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, HashMap};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::{Arc, Weak};
@@ -63,8 +64,7 @@ impl<T> Bucket<T> {
 
 struct Filed {
     number: u64,
-    place: Place,
-    sharing: bool,
+    claim: Claim,
 }
 
 /// The sockets that have one port.
@@ -73,11 +73,19 @@ pub(super) struct Holders<T> {
     all: BTreeMap<u64, Weak<T>>,
     filed: HashMap<usize, Filed>,
     buckets: HashMap<Place, Bucket<T>>,
+    /// How many have each claim, whatever they are connected to.
+    claims: HashMap<Claim, usize>,
 }
 
 impl<T> Default for Holders<T> {
     fn default() -> Self {
-        Holders { last: 0, all: BTreeMap::new(), filed: HashMap::new(), buckets: HashMap::new() }
+        Holders {
+            last: 0,
+            all: BTreeMap::new(),
+            filed: HashMap::new(),
+            buckets: HashMap::new(),
+            claims: HashMap::new(),
+        }
     }
 }
 
@@ -119,23 +127,37 @@ impl<T: Holder> Holders<T> {
     fn file(&mut self, number: u64, socket: &T) {
         let Some(weak) = self.all.get(&number).cloned() else { return };
         let claim = socket.claim();
-        let (place, sharing) = (Place::of(&claim), claim.reuse_port);
-        let bucket = self.buckets.entry(place).or_default();
+        let bucket = self.buckets.entry(Place::of(&claim)).or_default();
         bucket.insert(number, weak);
-        bucket.sharing += usize::from(sharing);
-        self.filed.insert(key(socket), Filed { number, place, sharing });
+        bucket.sharing += usize::from(claim.reuse_port);
+        *self.claims.entry(Claim { remote: None, ..claim }).or_default() += 1;
+        self.filed.insert(key(socket), Filed { number, claim });
     }
 
     fn unfile(&mut self, socket: &T) -> Option<u64> {
-        let Filed { number, place, sharing } = self.filed.remove(&key(socket))?;
+        let Filed { number, claim } = self.filed.remove(&key(socket))?;
+        let place = Place::of(&claim);
         if let Some(bucket) = self.buckets.get_mut(&place) {
             bucket.remove(number);
-            bucket.sharing -= usize::from(sharing);
+            bucket.sharing -= usize::from(claim.reuse_port);
             if bucket.members.is_empty() {
                 self.buckets.remove(&place);
             }
         }
+        if let Entry::Occupied(mut count) = self.claims.entry(Claim { remote: None, ..claim }) {
+            *count.get_mut() -= 1;
+            if *count.get() == 0 {
+                count.remove();
+            }
+        }
         Some(number)
+    }
+
+    /// Whether a socket with this claim may not have the port, for some other one's sake.
+    pub(super) fn conflict(&self, claim: &Claim, socket: &T) -> bool {
+        let own = self.filed.get(&key(socket)).map(|filed| Claim { remote: None, ..filed.claim });
+        let others = self.claims.iter().filter(|&(other, &count)| count > usize::from(own == Some(*other)));
+        others.into_iter().any(|(other, _)| claim.conflicts(other))
     }
 
     /// Those that are connected so.
@@ -256,6 +278,9 @@ mod tests {
             assert_eq!(found.remote.lock().is_some(), port <= 5000);
             assert!(Arc::ptr_eq(&found, &holders.find(end(port), end(1).ip).unwrap()), "one sender, one receiver");
         }
+        let claim = *holders.claims.keys().find(|claim| claim.reuse_port).unwrap();
+        assert!(!holders.conflict(&claim, &sharing[0]));
+        assert!(holders.conflict(&Claim { reuse_address: false, ..claim }, &sharing[0]));
         assert!(connected.iter().chain(&sharing).all(|socket| socket.asked.load(Ordering::Relaxed) == 1));
         connected.iter().chain(&sharing).for_each(|socket| holders.remove(socket));
         assert!(holders.is_empty());

@@ -259,6 +259,7 @@ pub fn create(
 }
 
 /// What a socket has a claim to, for deciding who may share a port.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Claim {
     /// The local address; unspecified for all.
     ip: IpAddr,

@@ -151,12 +151,7 @@ impl<T: Holder> Table<T> {
     }
 
     fn check(&self, claim: &Claim, port: u16, socket: &T) -> Result<(), Errno> {
-        let others = self.holders.get(&port).into_iter().flat_map(Holders::iter);
-        for other in others.filter(|other| !std::ptr::eq(&**other, socket)) {
-            if claim.conflicts(&other.claim()) {
-                return Err(Errno::EADDRINUSE);
-            }
-        }
-        Ok(())
+        let free = self.holders.get(&port).is_none_or(|holders| !holders.conflict(claim, socket));
+        if free { Ok(()) } else { Err(Errno::EADDRINUSE) }
     }
 }

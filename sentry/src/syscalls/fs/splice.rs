@@ -17,6 +17,9 @@ use crate::syscalls::fs::support::{room_at, send_signal};
 use crate::task::TaskContext;
 use crate::wait::WaitQueue;
 
+/// The most bytes that go from pipe to pipe at a time, under the locks of both: a larger request is cut short.
+const MOST_BETWEEN_PIPES: usize = 1 << 20;
+
 /// splice(2).
 pub fn splice(
     ctx: &mut TaskContext,
@@ -47,6 +50,7 @@ pub fn splice(
             let patient = !(asked || from.is_nonblocking() || to.is_nonblocking());
             between_pipes(ctx, source.pipe(), sink.pipe(), patient, |source, sink| {
                 let mut moved = 0;
+                let len = len.min(MOST_BETWEEN_PIPES);
                 while moved < len && sink.room() > 0 {
                     let Some(slot) = source.split_front(len - moved) else { break };
                     moved += slot.bytes().len();
@@ -93,6 +97,7 @@ pub fn tee(ctx: &mut TaskContext, input: Fd, out: Fd, len: usize, flags: SpliceF
     let patient = !(flags.contains(SpliceFlags::SPLICE_F_NONBLOCK) || from.is_nonblocking() || to.is_nonblocking());
     between_pipes(ctx, source.pipe(), sink.pipe(), patient, |source, sink| {
         let mut copied = 0;
+        let len = len.min(MOST_BETWEEN_PIPES);
         for slot in source.slots() {
             if copied == len || sink.room() == 0 {
                 break;
