@@ -22,7 +22,7 @@ pub enum Standing {
 }
 
 /// The number of the root directory of every procfs.
-pub const PROC_ROOT: u64 = 1;
+const PROC_ROOT: u64 = 1;
 
 /// Those that store files: on disks, in memory, elsewhere, or in another of these.
 const ORDINARY: &[(u32, &str)] = &[
@@ -126,6 +126,12 @@ fn name_in(list: &[(u32, &'static str)], magic: i64) -> Option<&'static str> {
 /// everybody alike, and their modes say who may read.
 pub fn is_system(magic: i64) -> bool {
     matches!(kernel_name(magic), Some("sysfs" | "cgroup" | "cgroup2"))
+}
+
+/// Whether the file of this number is on such a file system and tells of the machine: all of sysfs and of control groups,
+/// and of procfs the root, of which a part is shown.
+pub fn tells_of_machine(magic: i64, number: u64) -> bool {
+    is_system(magic) || kernel_name(magic) == Some("proc") && number == PROC_ROOT
 }
 
 /// What is to be thought of the file system with this number.

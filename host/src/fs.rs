@@ -31,7 +31,7 @@ pub(crate) fn errno(error: nix::errno::Errno) -> Errno {
     Errno::from_raw(error as i32)
 }
 
-fn of_rustix(error: rustix::io::Errno) -> Errno {
+pub(crate) fn of_rustix(error: rustix::io::Errno) -> Errno {
     Errno::from_raw(error.raw_os_error())
 }
 
@@ -206,7 +206,7 @@ pub fn list(directory: BorrowedFd<'_>) -> Result<Vec<HostEntry>> {
     Ok(entries)
 }
 
-fn dirent_kind(kind: FileType) -> u8 {
+pub(crate) fn dirent_kind(kind: FileType) -> u8 {
     match kind {
         FileType::Fifo => libc::DT_FIFO,
         FileType::CharacterDevice => libc::DT_CHR,

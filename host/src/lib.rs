@@ -11,6 +11,7 @@ pub mod mounts;
 pub mod poller;
 pub mod process;
 pub mod processor;
+pub mod reader;
 pub mod refusal;
 pub mod signals;
 pub mod socket;

@@ -8,7 +8,8 @@ use std::sync::OnceLock;
 
 use amber_abi::errno::Errno;
 
-use crate::fs::{self, Result};
+use crate::fs::{self, Found, Result};
+use crate::reader::TreeFile;
 
 /// What a tree is.
 #[derive(Debug)]
@@ -17,6 +18,10 @@ pub enum Start {
     Directory(OwnedFd),
     /// A single file: its directory and its name.
     File(OwnedFd, Box<[u8]>),
+    /// A file or directory on a file system that the host's kernel makes up, which another process reads.
+    Read(TreeFile),
+    /// One of which nothing is shown.
+    Sealed(Found),
 }
 
 /// Trees by the paths the operator gave.
@@ -36,6 +41,8 @@ impl HostTrees {
     pub fn start(&self, path: &Path) -> Result<Start> {
         match self.0.get(path) {
             Some(Start::Directory(fd)) => Ok(Start::Directory(fs::duplicate(fd.as_fd())?)),
+            Some(Start::Read(file)) => Ok(Start::Read(file.clone())),
+            Some(Start::Sealed(found)) => Ok(Start::Sealed(*found)),
             Some(Start::File(fd, name)) => Ok(Start::File(fs::duplicate(fd.as_fd())?, name.clone())),
             None => find(path),
         }

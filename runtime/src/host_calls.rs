@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use amber_host::calls::{ABSENT, CALLS, HostCall, Part};
+use amber_host::calls::{ABSENT, CALLS, HostCall, Part, READER};
 use serde_json::{Value, json};
 
 use crate::cli::{PlatformName, TableFormat};
@@ -58,6 +58,14 @@ fn markdown(list: &[&HostCall]) -> String {
     );
     out.push_str("What the C library asks by itself fails with ENOSYS, as on a host that lacks it:\n\n");
     for call in ABSENT {
+        let only = if call.rules.is_empty() { String::new() } else { format!(" ({})", rules(call)) };
+        let _ = writeln!(out, "- `{}`{only}: {}", call.name, call.reason);
+    }
+    out.push_str(
+        "\nWhere a guest was given `/proc` or `/sys` of the host, a process without rights reads them. It asks only for these,\n\
+         and any other call ends it:\n\n",
+    );
+    for call in READER {
         let only = if call.rules.is_empty() { String::new() } else { format!(" ({})", rules(call)) };
         let _ = writeln!(out, "- `{}`{only}: {}", call.name, call.reason);
     }

@@ -5,7 +5,7 @@ use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path, PathBuf};
 
-use amber_host::file_systems::{PROC_ROOT, is_system, kernel_name};
+use amber_host::file_systems::{kernel_name, tells_of_machine};
 use amber_host::fs::{look, open_root, statfs};
 use amber_sentry::boot::{MountSource, MountSpec};
 use anyhow::{Context, Result, bail, ensure};
@@ -79,8 +79,7 @@ pub fn bind(target: &str, source: PathBuf) -> Result<MountSource> {
         (Some("mqueue"), "/dev/mqueue") => MountSource::Mqueue,
         (Some("devpts"), "/dev/pts") => MountSource::DevPts(TERMINALS.into()),
         _ => {
-            let is_shown = is_system(magic) || kind == Some("proc") && number == PROC_ROOT;
-            if let (Some(kind), false) = (kind, is_shown) {
+            if let (Some(kind), false) = (kind, tells_of_machine(magic, number)) {
                 log::warn!(
                     "{} is on the host's {kind}, which answers to whoever opens it: at {target} the guest sees nothing \
                      of it",

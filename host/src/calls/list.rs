@@ -27,7 +27,7 @@ mod numbers {
     }
     numbers! {
         read = SYS_read, write = SYS_write, pread64 = SYS_pread64, pwrite64 = SYS_pwrite64, close = SYS_close,
-        openat = SYS_openat, statx = SYS_statx, fstatfs = SYS_fstatfs, lseek = SYS_lseek,
+        openat = SYS_openat, openat2 = SYS_openat2, alarm = SYS_alarm, setitimer = SYS_setitimer, statx = SYS_statx, fstatfs = SYS_fstatfs, lseek = SYS_lseek,
         getdents64 = SYS_getdents64, readlinkat = SYS_readlinkat, fgetxattr = SYS_fgetxattr,
         flistxattr = SYS_flistxattr, fcntl = SYS_fcntl, ftruncate = SYS_ftruncate, fallocate = SYS_fallocate,
         fsync = SYS_fsync, fdatasync = SYS_fdatasync,
@@ -58,6 +58,25 @@ pub const ABSENT: &[HostCall] = list! {
     sched_getaffinity, Always, "how many arenas the heap may have";
     prlimit64, Always, "the size of a thread's stack";
     openat, Always, "the heap's look at `vm.overcommit_memory`", BY_PATH;
+};
+
+/// What the process asks that reads files of the host's kernel for a guest that was given some ([`crate::reader`]).
+pub const READER: &[HostCall] = list! {
+    read, Always, "a request of the sandbox";
+    write, Always, "an answer";
+    openat2, Always, "a file beneath a tree, for reading, without links", BENEATH;
+    statx, Always, "attributes of an open file, and the mount it is on", BENEATH;
+    fstatfs, Always, "which file system a file is on";
+    readlinkat, Always, "the text of a symbolic link", BENEATH;
+    pread64, Always, "contents";
+    getdents64, Always, "entries of a directory";
+    close, Always, "files no longer needed";
+    fcntl, Always, "whether they are open, in builds with checks", IS_OPEN;
+    alarm, Always, "how long the host may take for a request";
+    setitimer, Always, "the same, in some C libraries";
+    rt_sigreturn, Always, "the end of the handler of that";
+    restart_syscall, Always, "a wait goes on after a stop";
+    exit_group, Always, "the end of the sandbox";
 };
 
 /// The list.

@@ -81,6 +81,8 @@ pub(super) const FUTEX: &[Rule] = {
 
 pub(super) const DESCRIPTOR_COMMANDS: &[Rule] = one_of!(1: F_DUPFD_CLOEXEC F_GETFD F_GETFL F_SETFL);
 
+pub(super) const IS_OPEN: &[Rule] = one_of!(1: F_GETFD);
+
 /// Opened beneath a directory, and neither made nor changed.
 pub(super) const OPEN_TO_READ: &[Rule] = {
     const CHANGES: i32 = libc::O_ACCMODE | libc::O_CREAT | libc::O_TRUNC;

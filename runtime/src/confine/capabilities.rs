@@ -48,12 +48,11 @@ pub fn has(set: CapabilitySet) -> bool {
     capabilities(None).is_ok_and(|held| held.effective.contains(set))
 }
 
-/// Gives everything else up, for this thread and those it will start.
+/// Gives up what executing a program may give, but these. Who lacks the capability for that cannot.
 ///
 /// # Errors
 /// The host's.
-pub fn keep(kept: CapabilitySet) -> rustix::io::Result<()> {
-    // Who lacks this capability cannot shrink the set of what executing may give; nothing is executed any more anyway.
+pub fn bound(kept: CapabilitySet) -> rustix::io::Result<()> {
     if has(CapabilitySet::SETPCAP) {
         for capability in CapabilitySet::all().difference(kept).iter() {
             if capability_is_in_bounding_set(capability).unwrap_or(false) {
@@ -61,6 +60,16 @@ pub fn keep(kept: CapabilitySet) -> rustix::io::Result<()> {
             }
         }
     }
+    Ok(())
+}
+
+/// Gives everything else up, for this thread and those it will start.
+///
+/// # Errors
+/// The host's.
+pub fn keep(kept: CapabilitySet) -> rustix::io::Result<()> {
+    // Nothing is executed any more anyway.
+    bound(kept)?;
     clear_ambient_capability_set()?;
     let permitted = capabilities(None)?.permitted & kept;
     set_capabilities(None, CapabilitySets { effective: permitted, permitted, inheritable: CapabilitySet::empty() })

@@ -1,6 +1,7 @@
 //! The seccomp filter, made from the list of host calls.
 
 use std::collections::BTreeMap;
+use std::io;
 use std::os::fd::OwnedFd;
 
 use amber_host::calls::{self, Condition, HostCall, Part, Rule, Value};
@@ -11,7 +12,7 @@ use anyhow::{Context, Result};
 use nix::sys::prctl::set_dumpable;
 use seccompiler::{
     BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter, SeccompRule,
-    TargetArch, apply_filter_all_threads,
+    TargetArch, apply_filter, apply_filter_all_threads,
 };
 
 /// From now on this process, all threads of it, makes only calls that these parts need. Any other is told to `log` and
@@ -21,7 +22,7 @@ use seccompiler::{
 /// The host has no seccomp filters.
 pub fn install(parts: &[Part], log: OwnedFd) -> Result<()> {
     let absent = compile(
-        calls::ABSENT.iter().map(absent).collect::<Result<_>>()?,
+        calls::ABSENT.iter().map(entry).collect::<Result<_>>()?,
         SeccompAction::Allow,
         SeccompAction::Errno(nix::errno::Errno::ENOSYS as u32),
     )?;
@@ -36,6 +37,17 @@ pub fn install(parts: &[Part], log: OwnedFd) -> Result<()> {
     Ok(())
 }
 
+/// A filter that lets its process make the calls of the reader only, to be installed by the returned function; any other
+/// ends the process.
+///
+/// # Errors
+/// The list is no filter.
+pub fn for_reader() -> Result<impl FnOnce() -> io::Result<()>> {
+    let rules = calls::READER.iter().map(entry).collect::<Result<_>>()?;
+    let program = compile(rules, SeccompAction::KillProcess, SeccompAction::Allow)?;
+    Ok(move || apply_filter(&program).map_err(io::Error::other))
+}
+
 fn compile(
     rules: BTreeMap<i64, Vec<SeccompRule>>,
     otherwise: SeccompAction,
@@ -46,7 +58,7 @@ fn compile(
 
 /// The rules for each number, of which one must hold; none for a call with any arguments.
 fn rules(parts: &[Part]) -> Result<BTreeMap<i64, Vec<SeccompRule>>> {
-    let mut all: BTreeMap<i64, Vec<SeccompRule>> = calls::ABSENT.iter().map(absent).collect::<Result<_>>()?;
+    let mut all: BTreeMap<i64, Vec<SeccompRule>> = calls::ABSENT.iter().map(entry).collect::<Result<_>>()?;
     let needed: Vec<&HostCall> = calls::needed(parts).collect();
     // What comes last in the list is tried first: the calls of a platform are made most often. What is absent is left to
     // the other filter.
@@ -60,8 +72,8 @@ fn rules(parts: &[Part]) -> Result<BTreeMap<i64, Vec<SeccompRule>>> {
     Ok(all)
 }
 
-/// A call that fails as if the host had it not: its number, and the arguments with which it does.
-fn absent(call: &HostCall) -> Result<(i64, Vec<SeccompRule>)> {
+/// The number of a call, and the arguments with which it is meant.
+fn entry(call: &HostCall) -> Result<(i64, Vec<SeccompRule>)> {
     Ok((call.number, call.rules.iter().map(rule).collect::<Result<_>>()?))
 }
 
@@ -89,7 +101,6 @@ fn name_of(number: i64) -> Option<&'static str> {
 
 #[cfg(test)]
 mod tests {
-    use std::io;
     use std::os::fd::AsFd;
     use std::process::{Command, Stdio};
 

@@ -12,6 +12,7 @@ mod identity;
 mod mapping;
 mod namespaces;
 mod parameters;
+mod reader;
 mod root;
 mod specification;
 
@@ -176,7 +177,8 @@ impl Confinement {
         if self.own_network && config.network == NetworkKind::Host {
             config.network = NetworkKind::Namespace;
         }
-        let needs = Needs::of(config, self.control);
+        let mut needs = Needs::of(config, self.control);
+        let of_kernel = reader::take(&mut needs.trees);
         if needs.network {
             parameters::set(&mut config.sysctls, needs.own_network)?;
         }
@@ -190,8 +192,11 @@ impl Confinement {
             if needs.control {
                 served = root::served(&root).inspect_err(|error| log::info!("no /proc for others: {error:#}")).ok();
             }
+            reader::start(of_kernel, Some(&root), self.process, &mut config.trees)?;
             root::finish(&root)?;
             usher = Some(Usher::start(root).context("starting a thread")?);
+        } else {
+            reader::start(of_kernel, None, self.process, &mut config.trees)?;
         }
         capabilities::keep(capabilities::needed(&needs)).context("giving up capabilities")?;
         Ok(Closing { needs, usher, served })

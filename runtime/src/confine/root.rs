@@ -25,7 +25,7 @@ use rustix::thread::CapabilitySet;
 use super::{Tree, capabilities};
 
 /// What nothing of the host needs: the guest's programs never run as the host's.
-const ALWAYS: u64 = NO_SUID | NO_DEVICES | NO_EXECUTION;
+pub(super) const ALWAYS: u64 = NO_SUID | NO_DEVICES | NO_EXECUTION;
 
 /// Where the host tells of its network.
 const TABLES: &str = "/proc/self/net";
@@ -82,7 +82,7 @@ pub fn finish(root: &OwnedFd) -> Result<()> {
 }
 
 /// A mount of what is at a path, which nobody else sees; `..` of its root is itself.
-fn clone(path: &[u8], whole: bool) -> rustix::io::Result<OwnedFd> {
+pub(super) fn clone(path: &[u8], whole: bool) -> rustix::io::Result<OwnedFd> {
     let mut flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
     flags.set(OpenTreeFlags::AT_RECURSIVE, whole);
     open_tree(CWD, path, flags)
@@ -102,7 +102,8 @@ pub fn tree(directory: &OwnedFd) -> Result<OwnedFd> {
     Ok(mount)
 }
 
-fn restrict_if_offered(mount: &OwnedFd, attributes: u64, all: bool) -> io::Result<()> {
+/// Restricts a mount where the host can.
+pub(super) fn restrict_if_offered(mount: &OwnedFd, attributes: u64, all: bool) -> io::Result<()> {
     match restrict(mount.as_fd(), attributes, all) {
         // Hosts before Linux 5.12. What the guest may not write is the sentry's business anyway.
         Err(error) if error.raw_os_error() == Some(nix::errno::Errno::ENOSYS as i32) => Ok(()),

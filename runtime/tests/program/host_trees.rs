@@ -1,9 +1,14 @@
 //! What a guest sees of file systems that the host's kernel makes up, in trees of the host that it was given.
 
 use std::fs;
-use std::process::Command;
+use std::io::{BufRead, BufReader};
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
 
-use crate::common::{Outcome, amber_do, run};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+use crate::common::{Outcome, amber_do, children, run, status};
 
 fn is_root() -> bool {
     nix::unistd::geteuid().is_root()
@@ -94,4 +99,63 @@ fn a_bound_proc_tells_of_the_machine_and_of_nobody_in_particular() {
     assert_eq!(empty, "", "{outcome:?}");
     assert_eq!(outcome.err.matches("Read-only file system").count(), 5, "{outcome:?}");
     assert_eq!(outcome.err.matches("tty/driver': Permission denied").count(), 1, "{outcome:?}");
+}
+
+/// Who serves that has no rights, sees nothing but that, and ends with the sandbox.
+#[test]
+fn a_bound_proc_is_read_by_a_process_without_rights() {
+    if !is_root() {
+        return;
+    }
+    let flags = ["-v", "/proc:/host/proc", "-v", "/sys:/host/sys", "--", "sh", "-c", "echo ready; read line"];
+    let (mut outside, sandbox) = started(&flags);
+    let place = |pid: u32| PathBuf::from(format!("/proc/{pid}"));
+    let readers: Vec<u32> =
+        children(sandbox).into_iter().filter(|pid| status(&place(*pid))["Name"] == "reader").collect();
+    let [reader] = readers[..] else { panic!("{readers:?}") };
+    let reader = place(reader);
+    let told = status(&reader);
+    let users: Vec<&str> = told["Uid"].split_whitespace().collect();
+    assert!(users.iter().all(|user| *user == users[0] && user.parse::<u32>().unwrap() >= 0x7800_0000), "{users:?}");
+    assert_ne!(users[0], status(&place(sandbox))["Uid"].split_whitespace().next().unwrap());
+    assert_eq!(told["Gid"].split_whitespace().collect::<Vec<_>>(), users);
+    assert_eq!(told["Groups"], "");
+    for set in ["CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb"] {
+        assert_eq!(told[set], "0000000000000000", "{set}");
+    }
+    assert_eq!((&*told["NoNewPrivs"], &*told["Seccomp"]), ("1", "2"));
+    // Two trees and its connection; of the sandbox's descriptors none, and an empty root.
+    let link = |name: &str| fs::read_link(reader.join(name)).unwrap();
+    let open = fs::read_dir(reader.join("fd")).unwrap();
+    let open: Vec<_> = open.map(|entry| link(&format!("fd/{}", entry.unwrap().file_name().display()))).collect();
+    assert_eq!(open.len(), 3, "{open:?}");
+    assert_eq!(fs::read_dir(reader.join("root")).unwrap().count(), 0);
+    // It is gone once its parent, the first process of the namespace, is.
+    end(&mut outside, sandbox);
+    assert!(!reader.exists());
+}
+
+/// Without such a bind there is no such process.
+#[test]
+fn other_trees_have_no_reader() {
+    let (mut outside, sandbox) = started(&["-v", "/usr:/host", "--", "sh", "-c", "echo ready; read line"]);
+    let named = |pid: u32| status(&PathBuf::from(format!("/proc/{pid}")))["Name"].clone();
+    assert!(children(sandbox).into_iter().all(|pid| named(pid) != "reader"));
+    end(&mut outside, sandbox);
+}
+
+/// Starts a guest that says `ready` and then waits, and returns the process outside and the sandbox's.
+fn started(arguments: &[&str]) -> (Child, u32) {
+    let mut outside = amber_do(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    let mut line = String::new();
+    BufReader::new(outside.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
+    assert_eq!(line, "ready\n");
+    let [sandbox] = children(outside.id())[..] else { panic!("one child") };
+    (outside, sandbox)
+}
+
+/// Kills a sandbox and waits for the end of the process outside.
+fn end(outside: &mut Child, sandbox: u32) {
+    kill(Pid::from_raw(sandbox as i32), Signal::SIGKILL).unwrap();
+    outside.wait().unwrap();
 }

@@ -8,7 +8,7 @@ use amber_host::trees::HostTrees;
 
 use crate::boot::{BootError, DeviceSpec, MountSource, MountSpec};
 use crate::fs::change::{self, Creation};
-use crate::fs::hostfs::HostFs;
+use crate::fs::hostfs;
 use crate::fs::overlay::OverlayFs;
 use crate::fs::tmpfs::{TmpFs, TmpfsOptions};
 use crate::fs::walk::Scope;
@@ -230,10 +230,10 @@ fn cover(beneath: &Arc<dyn Inode>, root: &Arc<dyn Inode>, source: &MountSource) 
 fn make(kernel: &Arc<Kernel>, spec: &MountSpec, trees: &HostTrees) -> Result<Arc<Mount>, Errno> {
     let by_type = |name: &str, options: &str| (types::find(name.as_bytes())?.make)(kernel, options);
     let (fs, source): (Arc<dyn FileSystem>, &str) = match &spec.source {
-        MountSource::Host(path) => (HostFs::new(&kernel.memory, trees.start(path)?, true)?, "host"),
+        MountSource::Host(path) => (hostfs::open(&kernel.memory, trees.start(path)?, true)?, "host"),
         MountSource::Overlay(path) => {
             let upper = TmpFs::new(kernel.memory.clone(), TmpfsOptions::default().with_defaults(kernel.memory.limit()));
-            (OverlayFs::new(HostFs::new(&kernel.memory, trees.start(path)?, false)?, upper)?, "overlay")
+            (OverlayFs::new(hostfs::open(&kernel.memory, trees.start(path)?, false)?, upper)?, "overlay")
         }
         MountSource::Tmpfs(options) | MountSource::TmpfsCopy(options) => (by_type("tmpfs", options)?, "tmpfs"),
         MountSource::Proc => (by_type("proc", "")?, "proc"),

@@ -9,7 +9,7 @@ use amber_abi::stat::FileType;
 use amber_host::fs as host;
 use amber_host::trees::{Start, is_tree};
 
-use crate::fs::hostfs::HostFs;
+use crate::fs::hostfs;
 use crate::fs::{FileDescription, Mount, MountOptions, host_stream};
 use crate::kernel::Kernel;
 use crate::net::socket::SocketFile;
@@ -41,7 +41,7 @@ pub fn open(kernel: &Kernel, file: OwnedFd, changes_trees: bool) -> Result<Arc<F
 }
 
 fn directory(kernel: &Kernel, file: OwnedFd, writable: bool) -> Result<Arc<FileDescription>, Errno> {
-    let mount = Mount::internal(HostFs::new(&kernel.memory, Start::Directory(file), true)?);
+    let mount = Mount::internal(hostfs::open(&kernel.memory, Start::Directory(file), true)?);
     let mut options = MountOptions::RELATIVE_ATIME | MountOptions::NO_SUID | MountOptions::NO_DEV;
     options.set(MountOptions::READ_ONLY, !writable);
     mount.set_options(options)?;

@@ -17,6 +17,7 @@ mod file;
 pub mod host_stream;
 mod host_terminal;
 pub mod hostfs;
+pub mod hostkernel;
 pub mod inherited;
 mod inode;
 pub mod inotify;

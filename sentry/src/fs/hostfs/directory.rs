@@ -7,24 +7,32 @@ use amber_abi::errno::Errno;
 use amber_abi::stat::FileType;
 use amber_host::fs::HostEntry;
 
-use super::inode::HostInode;
 use crate::fs::{DirectoryEntry, DirectorySink, File, Inode};
 use crate::sync::{Mutex, Rank};
 
+/// A directory of the host that can be listed.
+pub(in crate::fs) trait Listed: Inode {
+    /// All its entries.
+    ///
+    /// # Errors
+    /// The host's.
+    fn list(&self) -> Result<Vec<HostEntry>, Errno>;
+}
+
 /// A host directory being listed. The list is taken when listing starts and again after a rewind, so that cookies mean
 /// the same entries whatever happens meanwhile.
-pub struct HostDirectory {
-    inode: Arc<HostInode>,
+pub(in crate::fs) struct HostDirectory<I> {
+    inode: Arc<I>,
     list: Mutex<Option<Arc<Vec<HostEntry>>>>,
 }
 
-impl HostDirectory {
-    pub(super) fn new(inode: Arc<HostInode>) -> Self {
+impl<I: Listed> HostDirectory<I> {
+    pub(in crate::fs) fn new(inode: Arc<I>) -> Self {
         HostDirectory { inode, list: Mutex::new(Rank::Leaf, None) }
     }
 }
 
-impl File for HostDirectory {
+impl<I: Listed> File for HostDirectory<I> {
     fn inode(&self) -> Arc<dyn Inode> {
         self.inode.clone()
     }

@@ -15,11 +15,10 @@ use amber_host::fs::{HostStat, HostTime};
 use amber_host::xattr;
 
 use super::HostFs;
-use super::directory::HostDirectory;
+use super::directory::{HostDirectory, Listed};
 use super::file::HostFile;
 use super::pages::{HostPages, WriterSlot};
 use super::sealed::Sealed;
-use super::view::{Level, View};
 use crate::fs::access::Ownership;
 use crate::fs::{File, FileSystem, Inode, Metadata, NewInode, SetAttributes, SetTime};
 use crate::mm::{Mappable, PageCache};
@@ -157,15 +156,6 @@ impl HostInode {
         drop(old);
     }
 
-    /// Lists the directory.
-    pub(super) fn list(&self) -> Result<Vec<host::HostEntry>, Errno> {
-        let mut entries = host::list(self.directory()?.as_fd())?;
-        if let Some(level) = self.level() {
-            entries.retain(|entry| level.shows(&entry.name));
-        }
-        Ok(entries)
-    }
-
     /// The inode of an entry, if somebody uses it.
     fn known_entry(&self, name: &[u8]) -> Option<Arc<HostInode>> {
         let directory = self.directory().ok()?;
@@ -179,35 +169,16 @@ impl HostInode {
         if state.parent.is_none() { self.fs.mount } else { state.mount }
     }
 
-    /// Where in the host's `/proc` this directory is, if the tree shows that and not all names there are shown.
-    fn level(&self) -> Option<Level> {
-        if self.fs.view != View::Proc {
-            return None;
-        }
-        let (parent, name) = {
-            let state = self.state.lock();
-            (state.parent.clone(), state.name.clone())
-        };
-        match parent {
-            None => Some(Level::Root),
-            Some(parent) if parent.state.lock().parent.is_none() => Level::below_root(&name),
-            Some(_) => None,
-        }
-    }
-
     /// What is under a name. Where another file system is mounted that is not served, its mount point is an empty
     /// directory.
     fn entry(&self, name: &[u8]) -> Result<Arc<dyn Inode>, Errno> {
-        if self.level().is_some_and(|level| !level.shows(name)) {
-            return Err(Errno::ENOENT);
-        }
         let directory = self.directory()?;
         let mut found = host::look_at(directory.as_fd(), name)?;
         if found.mount.is_none() || (found.mount != self.fs.mount && found.mount != self.mount()) {
             let file = host::open_at(directory.as_fd(), name, OpenFlags::O_PATH, 0)?;
             found = host::look(file.as_fd())?;
             if self.fs.admit(file.as_fd(), found.mount).is_err() {
-                return Ok(Sealed::new(self.fs.clone(), &found));
+                return Ok(Sealed::new(self.fs.clone(), self.fs.guest_device(found.stat.device), &found));
             }
         }
         Ok(self.fs.inode(Some(self.this()), name, &found.stat))
@@ -323,6 +294,12 @@ impl Drop for HostInode {
     }
 }
 
+impl Listed for HostInode {
+    fn list(&self) -> Result<Vec<host::HostEntry>, Errno> {
+        host::list(self.directory()?.as_fd())
+    }
+}
+
 impl Inode for HostInode {
     fn file_system(&self) -> Arc<dyn FileSystem> {
         self.fs.clone()
@@ -347,7 +324,6 @@ impl Inode for HostInode {
     }
 
     fn set_attributes(&self, changes: &SetAttributes) -> Result<(), Errno> {
-        self.fs.view.check_changeable()?;
         if let Some(size) = changes.size {
             self.write_back()?;
             let writer = self.writer()?;
@@ -386,7 +362,8 @@ impl Inode for HostInode {
         let Some(child) = child.as_any().downcast_ref::<HostInode>() else {
             let sealed = child.as_any().downcast_ref::<Sealed>();
             return sealed.is_some_and(|sealed| {
-                self.directory().and_then(|d| host::look_at(d.as_fd(), name)).is_ok_and(|found| sealed.is(&found))
+                let found = self.directory().and_then(|d| host::look_at(d.as_fd(), name));
+                found.is_ok_and(|found| sealed.is(&found, self.fs.guest_device(found.stat.device)))
             });
         };
         let Ok(stat) = self.directory().and_then(|d| host::stat_at(d.as_fd(), name)) else { return false };
@@ -396,7 +373,6 @@ impl Inode for HostInode {
     }
 
     fn create(&self, name: &[u8], new: &NewInode<'_>) -> Result<Arc<dyn Inode>, Errno> {
-        self.fs.view.check_changeable()?;
         let directory = self.directory()?;
         let directory = directory.as_fd();
         let path_only = || host::open_at(directory, name, OpenFlags::O_PATH, 0);
@@ -430,7 +406,6 @@ impl Inode for HostInode {
     }
 
     fn create_unnamed(&self, new: &NewInode<'_>, linkable: bool) -> Result<Arc<dyn Inode>, Errno> {
-        self.fs.view.check_changeable()?;
         let file = host::open_unnamed(self.directory()?.as_fd(), new.permissions, linkable)?;
         let stat = host::stat(file.as_fd())?;
         let file = Arc::new(StdFile::from(file));
@@ -450,7 +425,6 @@ impl Inode for HostInode {
     }
 
     fn link(&self, name: &[u8], target: &Arc<dyn Inode>) -> Result<(), Errno> {
-        self.fs.view.check_changeable()?;
         let target = self.own(target)?;
         let orphan = target.state.lock().orphan.clone();
         let directory = self.directory()?;
@@ -470,7 +444,6 @@ impl Inode for HostInode {
     }
 
     fn unlink(&self, name: &[u8]) -> Result<(), Errno> {
-        self.fs.view.check_changeable()?;
         if let Some(victim) = self.known_entry(name) {
             victim.prepare_removal();
         }
@@ -478,7 +451,6 @@ impl Inode for HostInode {
     }
 
     fn rmdir(&self, name: &[u8]) -> Result<(), Errno> {
-        self.fs.view.check_changeable()?;
         if let Some(victim) = self.known_entry(name) {
             victim.prepare_removal();
         }
@@ -492,7 +464,6 @@ impl Inode for HostInode {
         new_name: &[u8],
         flags: RenameFlags,
     ) -> Result<(), Errno> {
-        self.fs.view.check_changeable()?;
         let to = self.own(directory)?;
         let moved = self.known_entry(name);
         let replaced = to.known_entry(new_name);
@@ -520,10 +491,7 @@ impl Inode for HostInode {
             return Err(Errno::EINVAL);
         }
         let (parent, name) = self.place()?;
-        match self.level() {
-            Some(level) => level.link(),
-            None => host::read_link_at(parent.as_fd(), &name),
-        }
+        host::read_link_at(parent.as_fd(), &name)
     }
 
     fn open(self: Arc<Self>, flags: OpenFlags) -> Result<Arc<dyn File>, Errno> {
@@ -546,7 +514,6 @@ impl Inode for HostInode {
     }
 
     fn set_xattr(&self, name: &[u8], value: &[u8], create: bool, replace: bool) -> Result<(), Errno> {
-        self.fs.view.check_changeable()?;
         xattr::set(self.any_opened()?.as_fd(), name, value, u32::from(create) | u32::from(replace) << 1)
     }
 
@@ -568,7 +535,6 @@ impl Inode for HostInode {
     }
 
     fn remove_xattr(&self, name: &[u8]) -> Result<(), Errno> {
-        self.fs.view.check_changeable()?;
         xattr::remove(self.any_opened()?.as_fd(), name)
     }
 

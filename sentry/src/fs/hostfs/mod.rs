@@ -12,7 +12,6 @@ mod inode;
 mod pages;
 mod reach;
 mod sealed;
-mod view;
 
 use std::collections::{HashMap, VecDeque};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -21,18 +20,21 @@ use std::sync::{Arc, Weak};
 use amber_abi::errno::Errno;
 use amber_abi::open::OpenFlags;
 use amber_abi::stat::{Device, StatFs};
+use amber_host::file_systems::{Standing, standing};
 use amber_host::fs as host;
 use amber_host::fs::Found;
 use amber_host::trees::Start;
 use amber_platform::GuestMemory;
 
+use crate::fs::hostkernel::HostKernelFs;
 use crate::fs::{FileSystem, Inode, anonymous_device};
 use crate::sync::{Mutex, Rank};
+pub(in crate::fs) use directory::{HostDirectory, Listed};
 use inode::HostInode;
 pub(in crate::fs) use inode::metadata_of;
 pub(in crate::fs) use pages::HostPages;
-use sealed::Sealed;
-use view::View;
+pub(in crate::fs) use sealed::Sealed;
+use sealed::SealedFs;
 
 /// The most descriptors of the host that one file system keeps open though nobody uses them.
 const KEPT_DESCRIPTORS: usize = 256;
@@ -57,7 +59,6 @@ pub struct HostFs {
     first: host::HostStat,
     /// The mount it is on, which stays there as long as the tree does. What is on it needs no closer look.
     mount: Option<u64>,
-    view: View,
     /// Keeps the mount of a single file.
     _file: Option<OwnedFd>,
     inodes: Mutex<HashMap<(u64, u64), Weak<HostInode>>>,
@@ -65,17 +66,22 @@ pub struct HostFs {
     me: Weak<HostFs>,
 }
 
+/// Shows the directory or file that a tree of the host begins with. A `shared` tree is looked at anew on every walk;
+/// another is taken to stay as it is, as Linux takes the lower layer of an overlay.
+///
+/// # Errors
+/// The host's.
+pub fn open(memory: &Arc<GuestMemory>, start: Start, shared: bool) -> Result<Arc<dyn FileSystem>, Errno> {
+    match start {
+        Start::Directory(fd) => HostFs::of(memory, Root::Directory(Arc::new(fd)), shared),
+        Start::File(directory, name) => HostFs::of(memory, Root::File(Arc::new(directory), name), shared),
+        Start::Read(file) => Ok(HostKernelFs::new(file)?),
+        Start::Sealed(found) => Ok(SealedFs::new(found)),
+    }
+}
+
 impl HostFs {
-    /// Shows the directory or file that a tree of the host begins with. A `shared` tree is looked at anew on every walk; another is taken to
-    /// stay as it is, as Linux takes the lower layer of an overlay.
-    ///
-    /// # Errors
-    /// The host's.
-    pub fn new(memory: &Arc<GuestMemory>, start: Start, shared: bool) -> Result<Arc<Self>, Errno> {
-        let root = match start {
-            Start::Directory(fd) => Root::Directory(Arc::new(fd)),
-            Start::File(directory, name) => Root::File(Arc::new(directory), name),
-        };
+    fn of(memory: &Arc<GuestMemory>, root: Root, shared: bool) -> Result<Arc<dyn FileSystem>, Errno> {
         let file = match &root {
             Root::Directory(_) => None,
             Root::File(directory, name) => Some(host::open_at(directory.as_fd(), name, OpenFlags::O_PATH, 0)?),
@@ -83,7 +89,9 @@ impl HostFs {
         let (Root::Directory(fd) | Root::File(fd, _)) = &root;
         let place = file.as_ref().map_or(fd.as_fd(), AsFd::as_fd);
         let Found { stat, mount } = host::look(place)?;
-        let view = View::of(host::statfs(place)?.f_type, &stat);
+        if standing(place)? == Standing::Kernel {
+            return Ok(SealedFs::new(Found { stat, mount }));
+        }
         Ok(Arc::new_cyclic(|me| HostFs {
             memory: memory.clone(),
             root,
@@ -92,7 +100,6 @@ impl HostFs {
             devices: Mutex::new(Rank::Leaf, HashMap::new()),
             first: stat,
             mount,
-            view,
             _file: file,
             inodes: Mutex::new(Rank::Leaf, HashMap::new()),
             kept: Mutex::new(Rank::Leaf, VecDeque::new()),
@@ -111,7 +118,7 @@ impl HostFs {
     /// `EACCES` if not.
     fn admit(&self, file: BorrowedFd<'_>, mount: Option<u64>) -> Result<(), Errno> {
         let is_first = mount.is_some() && mount == self.mount;
-        if is_first || self.view.leads_into(host::statfs(file)?.f_type) { Ok(()) } else { Err(Errno::EACCES) }
+        if is_first || standing(file)? == Standing::Ordinary { Ok(()) } else { Err(Errno::EACCES) }
     }
 
     /// The device number the guest sees for a host device: each file system of the host beneath the root has its own.
@@ -164,9 +171,6 @@ impl FileSystem for HostFs {
     }
 
     fn root(&self) -> Arc<dyn Inode> {
-        if self.view == View::Nothing {
-            return Sealed::new(self.this(), &Found { stat: self.first, mount: self.mount });
-        }
         let (fd, name) = match &self.root {
             Root::Directory(fd) => (fd, &b""[..]),
             Root::File(fd, name) => (fd, &**name),

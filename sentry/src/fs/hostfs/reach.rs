@@ -13,7 +13,6 @@ use amber_host::fs::HostStat;
 
 use super::Root;
 use super::inode::{HostInode, ownership_of};
-use super::view::View;
 
 impl HostInode {
     /// Closes the kept descriptor unless it was used since the last time; true if it stays.
@@ -85,7 +84,6 @@ impl HostInode {
     pub(super) fn accept(&self, file: BorrowedFd<'_>) -> Result<Option<u64>, Errno> {
         let found = host::look(file)?;
         self.fs.admit(file, found.mount)?;
-        self.fs.view.check_readable(&found.stat)?;
         self.check_identity(&found.stat)?;
         Ok(found.mount)
     }
@@ -121,11 +119,7 @@ impl HostInode {
             return host::stat(file.as_fd());
         }
         if self.kind == FileType::Directory {
-            match self.directory() {
-                // A directory that must not be read can be looked at all the same.
-                Err(Errno::EACCES) if self.fs.view != View::Files => {}
-                directory => return host::stat(directory?.as_fd()),
-            }
+            return host::stat(self.directory()?.as_fd());
         }
         let (parent, name) = self.place()?;
         let stat = host::stat_at(parent.as_fd(), &name)?;
@@ -149,7 +143,6 @@ impl HostInode {
 
     /// The host file opened for writing, and for reading where that is allowed too.
     pub(super) fn writer(&self) -> Result<Arc<StdFile>, Errno> {
-        self.fs.view.check_changeable()?;
         if let Some(file) = self.state.lock().writer.upgrade() {
             return Ok(file);
         }

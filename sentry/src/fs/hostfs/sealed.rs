@@ -1,27 +1,27 @@
 //! What a guest sees in place of a file system of the host that it is not served from.
 
 use std::any::Any;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use amber_abi::errno::Errno;
 use amber_abi::open::OpenFlags;
-use amber_abi::stat::{Device, FileType};
+use amber_abi::stat::{Device, FileType, StatFs};
 use amber_host::fs::Found;
 
-use super::HostFs;
 use super::inode::metadata_of;
-use crate::fs::{DirectorySink, File, FileSystem, Inode, Metadata, SetAttributes};
+use crate::fs::{DirectorySink, File, FileSystem, Inode, Metadata, SetAttributes, anonymous_device};
 
 /// A mount point: an empty directory in which nothing can be made, as if the mount had been left out of the tree; or a
 /// file that cannot be opened.
-pub(super) struct Sealed {
-    fs: Arc<HostFs>,
+pub(in crate::fs) struct Sealed {
+    fs: Arc<dyn FileSystem>,
     mount: Option<u64>,
     metadata: Metadata,
 }
 
 impl Sealed {
-    pub(super) fn new(fs: Arc<HostFs>, found: &Found) -> Arc<Sealed> {
+    /// One in this file system, where the guest sees it on `device`.
+    pub(in crate::fs) fn new(fs: Arc<dyn FileSystem>, device: Device, found: &Found) -> Arc<Sealed> {
         let kind = FileType::from_mode(found.stat.mode).unwrap_or(FileType::Regular);
         let (permissions, links) = if kind == FileType::Directory { (0o555, 2) } else { (0, 1) };
         let metadata = Metadata {
@@ -32,14 +32,13 @@ impl Sealed {
             size: 0,
             blocks: 0,
             special: Device::default(),
-            ..metadata_of(&found.stat, kind, fs.guest_device(found.stat.device))
+            ..metadata_of(&found.stat, kind, device)
         };
         Arc::new(Sealed { fs, mount: found.mount, metadata })
     }
 
-    /// Whether this stands for what was found.
-    pub(super) fn is(&self, found: &Found) -> bool {
-        let device = self.fs.guest_device(found.stat.device);
+    /// Whether this stands for what was found, which the guest sees on `device`.
+    pub(super) fn is(&self, found: &Found, device: Device) -> bool {
         (self.mount, self.metadata.device, self.metadata.number) == (found.mount, device, found.stat.number)
     }
 }
@@ -82,6 +81,38 @@ impl Inode for Sealed {
 
     fn as_any(&self) -> &dyn Any {
         self
+    }
+}
+
+/// A file system of which nothing is shown but where it begins.
+pub(super) struct SealedFs {
+    first: Found,
+    device: Device,
+    me: Weak<SealedFs>,
+}
+
+impl SealedFs {
+    pub(super) fn new(first: Found) -> Arc<SealedFs> {
+        Arc::new_cyclic(|me| SealedFs { first, device: anonymous_device(), me: me.clone() })
+    }
+}
+
+impl FileSystem for SealedFs {
+    fn name(&self) -> &'static str {
+        "hostfs"
+    }
+
+    fn root(&self) -> Arc<dyn Inode> {
+        let this = self.me.upgrade().expect("a method runs on a file system that somebody holds");
+        Sealed::new(this, self.device, &self.first)
+    }
+
+    fn device(&self) -> Device {
+        self.device
+    }
+
+    fn statfs(&self) -> Result<StatFs, Errno> {
+        Ok(StatFs { f_bsize: 4096, f_frsize: 4096, f_namelen: 255, ..StatFs::default() })
     }
 }
 

@@ -146,6 +146,7 @@ impl Oracle for HostFacts {
 pub(super) fn directory(trees: &HostTrees, path: &str) -> Option<OwnedFd> {
     match trees.start(Path::new(path)) {
         Ok(Start::Directory(fd) | Start::File(fd, _)) => Some(fd),
+        Ok(Start::Read(_) | Start::Sealed(_)) => None,
         Err(errno) => {
             log::warn!("{path}: {errno}");
             None

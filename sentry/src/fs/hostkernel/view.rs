@@ -1,16 +1,13 @@
-//! What is shown of file systems that the host's kernel makes up, where the operator gave the guest one of them.
-//!
-//! Agents that watch a machine are given its `/proc` and `/sys` as volumes. Amber opens their files as itself, so only
-//! those are shown that say the same to everybody, and of these only what every user of the host may read. Nothing can
-//! be changed.
+//! What is shown of file systems that the host's kernel makes up: files that say the same to everybody, and of these only
+//! what every user of the host may read.
 
 use amber_abi::errno::Errno;
-use amber_abi::stat::{FileType, S_IFDIR, S_IFLNK, S_IFMT};
-use amber_host::file_systems::{PROC_ROOT, Standing, is_system, kernel_name, standing_of};
+use amber_abi::stat::{S_IFDIR, S_IFMT};
+use amber_host::file_systems::{Standing, is_system, standing_of, tells_of_machine};
 use amber_host::fs::HostStat;
 
 /// Files and directories of `/proc` that are about the machine, each the same for all readers. Not among them: `self`
-/// and `thread-self`, which are Amber; `keys`, `sysvipc` and `kallsyms`, which depend on the reader.
+/// and `thread-self`, which are the reader; `keys`, `sysvipc` and `kallsyms`, which depend on the reader.
 const OF_SYSTEM: &[&str] = &[
     "acpi",
     "asound",
@@ -80,24 +77,19 @@ const OF_PROCESS: &[&str] = &[
 /// What a tree shows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum View {
-    /// Files that are stored somewhere: all of them, to be changed as the mount allows.
-    Files,
     /// The host's `/proc`, as far as it is about the machine and its processes.
     Proc,
     /// The host's `/sys`, or control groups, as far as everybody may read.
     System,
-    /// Nothing.
-    Nothing,
 }
 
 impl View {
-    /// That of a tree that begins with this file, on a file system with this number.
-    pub(super) fn of(magic: i64, root: &HostStat) -> View {
-        match kernel_name(magic) {
-            None => View::Files,
-            Some("proc") if root.number == PROC_ROOT => View::Proc,
-            Some(_) if is_system(magic) => View::System,
-            Some(_) => View::Nothing,
+    /// That of a tree that begins with this file, on a file system with this number; none if nothing of it is shown.
+    pub(super) fn of(magic: i64, root: &HostStat) -> Option<View> {
+        match tells_of_machine(magic, root.number) {
+            true if is_system(magic) => Some(View::System),
+            true => Some(View::Proc),
+            false => None,
         }
     }
 
@@ -105,33 +97,16 @@ impl View {
     pub(super) fn leads_into(self, magic: i64) -> bool {
         standing_of(magic) == Standing::Ordinary || self == View::System && is_system(magic)
     }
+}
 
-    /// Whether anything can be changed.
-    ///
-    /// # Errors
-    /// `EROFS` if not.
-    pub(super) fn check_changeable(self) -> Result<(), Errno> {
-        if self == View::Files { Ok(()) } else { Err(Errno::EROFS) }
-    }
-
-    /// Whether an opened file may be read by a guest: what the kernel makes up, by what its mode gives to everybody,
-    /// since Amber itself may have more rights on the host.
-    ///
-    /// # Errors
-    /// `EACCES` if not.
-    pub(super) fn check_readable(self, stat: &HostStat) -> Result<(), Errno> {
-        let needed = match stat.mode & S_IFMT {
-            S_IFDIR => 0o005,
-            S_IFLNK => 0,
-            _ => 0o004,
-        };
-        let is_regular = FileType::from_mode(stat.mode) == Some(FileType::Regular);
-        if self == View::Files || (stat.mode & needed == needed && (is_regular || needed != 0o004)) {
-            Ok(())
-        } else {
-            Err(Errno::EACCES)
-        }
-    }
+/// Whether the mode of a regular file or a directory lets everybody read it. The host was asked for that by a user that
+/// is nobody in particular; where Amber cannot become one, this is all that counts.
+///
+/// # Errors
+/// `EACCES` if not.
+pub(super) fn check_readable(stat: &HostStat) -> Result<(), Errno> {
+    let needed = if stat.mode & S_IFMT == S_IFDIR { 0o005 } else { 0o004 };
+    if stat.mode & needed == needed { Ok(()) } else { Err(Errno::EACCES) }
 }
 
 /// A file of `/proc` that decides what is shown.

@@ -1,0 +1,142 @@
+//! The process without rights that reads files of the host's kernel ([`amber_host::reader`]).
+//!
+//! It is made only for a guest that was given such files, and never sees anything else of the guest. It is a process of
+//! the sandbox's PID namespace and ends with that; where there is none, with its connection.
+
+use std::fs::canonicalize;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+use amber_host::file_systems::{kernel_name, tells_of_machine};
+use amber_host::fork::{Half, Kinship, fork};
+use amber_host::fs::{Found, look, open_root, statfs};
+use amber_host::mounts::READ_ONLY;
+use amber_host::reader::{Reader, Tree as ReadTree, serve_alone};
+use amber_host::trees::{HostTrees, Start, is_directory};
+use anyhow::{Context, Result};
+use nix::sys::prctl::{set_dumpable, set_name};
+use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
+use nix::unistd::{Gid, Uid, chdir, chroot, fchdir, geteuid, setgroups, setresgid, setresuid};
+use rustix::thread::CapabilitySet;
+
+use super::root::{ALWAYS, clone, restrict_if_offered};
+use super::{Tree, capabilities, filter};
+
+/// The first of the users and groups that readers have: others than those of sandboxes, whose stubs could trace them.
+const FIRST: u32 = 0x7800_0000;
+
+/// A tree that begins on a file system that the host's kernel makes up.
+pub struct KernelTree {
+    path: PathBuf,
+    found: Found,
+    /// Whether the guest sees anything of it.
+    is_shown: bool,
+}
+
+/// Takes those that begin on such file systems out of the list.
+pub fn take(trees: &mut Vec<Tree>) -> Vec<KernelTree> {
+    let mut taken = Vec::new();
+    trees.retain(|tree| match kernel_tree(&tree.path) {
+        Some(of_kernel) => {
+            taken.push(of_kernel);
+            false
+        }
+        None => true,
+    });
+    taken
+}
+
+/// None for any other, also for one that is not there, which is told when it is opened.
+fn kernel_tree(path: &Path) -> Option<KernelTree> {
+    let file = open_root(path).ok()?;
+    let (found, magic) = (look(file.as_fd()).ok()?, statfs(file.as_fd()).ok()?.f_type);
+    kernel_name(magic)?;
+    Some(KernelTree { path: path.to_owned(), found, is_shown: tells_of_machine(magic, found.stat.number) })
+}
+
+/// Adds these trees to those that the sandbox has. The reader of those that are shown gets an empty `root`, and a user of
+/// its own after `process`, the number of this process outside; without a root, as where the host allows no namespaces, it
+/// has this process's view and user. No thread must have been started before.
+///
+/// # Errors
+/// Names the tree that cannot be opened; the host has no process left, or refuses the reader what would confine it.
+pub fn start(list: Vec<KernelTree>, root: Option<&OwnedFd>, process: i32, trees: &mut HostTrees) -> Result<()> {
+    let (mut read, mut places) = (Vec::new(), Vec::new());
+    for tree in list {
+        if tree.is_shown {
+            let (directory, name) =
+                open(&tree.path, root.is_some()).with_context(|| format!("host path {}", tree.path.display()))?;
+            places.push((tree.path, name, read.len() as u64));
+            read.push(ReadTree { directory });
+        } else {
+            trees.add(&tree.path, Start::Sealed(tree.found));
+        }
+    }
+    if read.is_empty() {
+        return Ok(());
+    }
+    let (ours, theirs) = socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC)
+        .context("making a socket")?;
+    if let Half::New(_) = fork(Kinship::Child).context("a process that reads files of the host's kernel")? {
+        serve_alone(&theirs, &read, || enter(root, process));
+    }
+    drop((theirs, read));
+    let reader = Reader::connect(ours).context("the process that reads files of the host's kernel")?;
+    for (path, name, number) in places {
+        trees.add(&path, Start::Read(reader.file(number, &name)));
+    }
+    Ok(())
+}
+
+/// The directory that the reader gets, and the path from there: a single file is found in its own directory, since it could
+/// not be opened anew otherwise.
+fn open(path: &Path, mounts: bool) -> Result<(OwnedFd, Box<[u8]>)> {
+    let (directory, name) = if is_directory(&open_root(path)?)? {
+        (path.to_owned(), Vec::new())
+    } else {
+        let path = canonicalize(path)?;
+        let parent = path.parent().context("has no directory")?;
+        (parent.to_owned(), path.file_name().unwrap_or_default().as_bytes().to_vec())
+    };
+    let opened = if mounts {
+        let mount = clone(directory.as_os_str().as_bytes(), true)?;
+        restrict_if_offered(&mount, ALWAYS | READ_ONLY, true)?;
+        mount
+    } else {
+        open_root(&directory)?
+    };
+    Ok((opened, name.into()))
+}
+
+/// Gives up, in the reader's process, all that it does not need, and returns what gives up the rest.
+fn enter(root: Option<&OwnedFd>, process: i32) -> io::Result<impl FnOnce() -> io::Result<()>> {
+    let confine = filter::for_reader().map_err(io::Error::other)?;
+    set_name(c"reader")?;
+    if let Some(root) = root {
+        fchdir(root)?;
+        chroot(".")?;
+        chdir("/")?;
+        if geteuid().is_root() {
+            become_nobody(FIRST | process.cast_unsigned())?;
+        }
+    }
+    capabilities::keep(CapabilitySet::empty())?;
+    set_dumpable(false)?;
+    Ok(confine)
+}
+
+/// Takes a user and a group that own nothing and that no other process has.
+fn become_nobody(number: u32) -> io::Result<()> {
+    let (user, group) = (Uid::from_raw(number), Gid::from_raw(number));
+    capabilities::bound(CapabilitySet::empty())?;
+    capabilities::keep(CapabilitySet::SETUID | CapabilitySet::SETGID)?;
+    match setresgid(group, group, group) {
+        // A user namespace that does not have it. Its root is an ordinary user of the host.
+        Err(nix::errno::Errno::EINVAL) => return Ok(()),
+        taken => taken?,
+    }
+    setgroups(&[])?;
+    Ok(setresuid(user, user, user)?)
+}

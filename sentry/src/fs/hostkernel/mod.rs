@@ -1,0 +1,258 @@
+//! The host's `/proc` and `/sys`, for guests that were given them.
+//!
+//! Agents that watch a machine are given these as volumes. What is in them is looked up and read by a process without
+//! rights ([`amber_host::reader`]), so the host's kernel decides what anybody may see. Behind that stand lists of names of
+//! what is shown at all ([`view`]), and the modes of files.
+
+mod file;
+mod view;
+
+use std::any::Any;
+use std::collections::HashMap;
+use std::sync::{Arc, Weak};
+
+use amber_abi::errno::Errno;
+use amber_abi::open::{OpenFlags, RenameFlags};
+use amber_abi::stat::{Device, FileType, StatFs};
+use amber_host::fs::{Found, HostEntry};
+use amber_host::reader::{Opened, TreeFile};
+
+use crate::fs::access::Ownership;
+use crate::fs::hostfs::{HostDirectory, Listed, Sealed, metadata_of};
+use crate::fs::{File, FileSystem, Inode, Metadata, NewInode, SetAttributes, anonymous_device};
+use crate::interruption::check_killed;
+use crate::sync::{Mutex, Rank};
+use file::KernelFile;
+use view::{Level, View};
+
+/// How often a directory is listed anew if the reader had to close it before the end.
+const TRIES: usize = 4;
+
+/// A tree of such a file system.
+pub struct HostKernelFs {
+    file: TreeFile,
+    /// What its root was when it was opened.
+    first: Found,
+    magic: i64,
+    view: View,
+    device: Device,
+    devices: Mutex<HashMap<u64, Device>>,
+    me: Weak<HostKernelFs>,
+}
+
+impl HostKernelFs {
+    /// Shows what lies beneath a file of the reader's.
+    ///
+    /// # Errors
+    /// Those of the reader; `EACCES` if the file is on a file system that is not shown.
+    pub fn new(file: TreeFile) -> Result<Arc<Self>, Errno> {
+        let (first, magic) = file.look(check_killed)?;
+        let view = View::of(magic, &first.stat).ok_or(Errno::EACCES)?;
+        Ok(Arc::new_cyclic(|me| HostKernelFs {
+            file,
+            first,
+            magic,
+            view,
+            device: anonymous_device(),
+            devices: Mutex::new(Rank::Leaf, HashMap::new()),
+            me: me.clone(),
+        }))
+    }
+
+    fn this(&self) -> Arc<HostKernelFs> {
+        self.me.upgrade().expect("a method runs on a file system that somebody holds")
+    }
+
+    /// Whether a file that was found is shown: it is on the mount the tree begins with, or on a file system into which
+    /// the tree leads.
+    fn admits(&self, found: &Found, magic: i64) -> bool {
+        found.mount.is_some() && found.mount == self.first.mount || self.view.leads_into(magic)
+    }
+
+    /// The device number the guest sees for a host device.
+    fn guest_device(&self, device: u64) -> Device {
+        if device == self.first.stat.device {
+            return self.device;
+        }
+        *self.devices.lock().entry(device).or_insert_with(anonymous_device)
+    }
+}
+
+impl FileSystem for HostKernelFs {
+    fn name(&self) -> &'static str {
+        "hostfs"
+    }
+
+    fn root(&self) -> Arc<dyn Inode> {
+        let level = (self.view == View::Proc).then_some(Level::Root);
+        KernelInode::new(self.this(), self.file.clone(), self.first, level)
+    }
+
+    fn device(&self) -> Device {
+        self.device
+    }
+
+    /// Nothing is stored there.
+    fn statfs(&self) -> Result<StatFs, Errno> {
+        Ok(StatFs { f_type: self.magic, f_bsize: 4096, f_frsize: 4096, f_namelen: 255, ..StatFs::default() })
+    }
+
+    fn is_volatile(&self) -> bool {
+        true
+    }
+}
+
+/// A file of the host's kernel, under the path it was found by.
+pub struct KernelInode {
+    fs: Arc<HostKernelFs>,
+    file: TreeFile,
+    kind: FileType,
+    /// What it was when it was found.
+    found: Found,
+    /// Where in `/proc` it is, if not all names there are shown.
+    level: Option<Level>,
+}
+
+impl KernelInode {
+    fn new(fs: Arc<HostKernelFs>, file: TreeFile, found: Found, level: Option<Level>) -> Arc<Self> {
+        let kind = FileType::from_mode(found.stat.mode).unwrap_or(FileType::Regular);
+        Arc::new(KernelInode { fs, file, kind, found, level })
+    }
+
+    /// Has the reader open it.
+    fn opened(&self) -> Result<Opened, Errno> {
+        let opened = self.file.open(check_killed)?;
+        if !self.fs.admits(&opened.found, opened.magic) {
+            return Err(Errno::EACCES);
+        }
+        view::check_readable(&opened.found.stat)?;
+        Ok(opened)
+    }
+
+    fn list_once(&self) -> Result<Vec<HostEntry>, Errno> {
+        let (opened, mut entries) = (self.opened()?, Vec::new());
+        while opened.list(&mut entries, check_killed)? {
+            check_killed()?;
+        }
+        if let Some(level) = self.level {
+            entries.retain(|entry| level.shows(&entry.name));
+        }
+        Ok(entries)
+    }
+}
+
+impl Listed for KernelInode {
+    fn list(&self) -> Result<Vec<HostEntry>, Errno> {
+        for _ in 1..TRIES {
+            match self.list_once() {
+                Err(Errno::ESTALE) => {}
+                listed => return listed,
+            }
+        }
+        self.list_once()
+    }
+}
+
+impl Inode for KernelInode {
+    fn file_system(&self) -> Arc<dyn FileSystem> {
+        self.fs.clone()
+    }
+
+    fn kind(&self) -> FileType {
+        self.kind
+    }
+
+    fn metadata(&self) -> Result<Metadata, Errno> {
+        let found = match self.file.look(check_killed) {
+            Ok((found, _)) if FileType::from_mode(found.stat.mode) == Some(self.kind) => found,
+            // Its process has ended, but an open file can be looked at.
+            Ok(_) | Err(Errno::ENOENT | Errno::ESRCH) => self.found,
+            Err(errno) => return Err(errno),
+        };
+        Ok(metadata_of(&found.stat, self.kind, self.fs.guest_device(found.stat.device)))
+    }
+
+    fn identity(&self) -> Result<(Device, u64), Errno> {
+        Ok((self.fs.guest_device(self.found.stat.device), self.found.stat.number))
+    }
+
+    fn ownership(&self) -> Result<Ownership, Errno> {
+        let stat = &self.found.stat;
+        Ok(Ownership { permissions: (stat.mode & 0o7777) as u16, uid: stat.uid, gid: stat.gid })
+    }
+
+    fn set_attributes(&self, _changes: &SetAttributes) -> Result<(), Errno> {
+        Err(Errno::EROFS)
+    }
+
+    fn lookup(&self, name: &[u8]) -> Result<Arc<dyn Inode>, Errno> {
+        if self.kind != FileType::Directory {
+            return Err(Errno::ENOTDIR);
+        }
+        if self.level.is_some_and(|level| !level.shows(name)) {
+            return Err(Errno::ENOENT);
+        }
+        let file = self.file.entry(name)?;
+        let (found, magic) = file.look(check_killed)?;
+        if !self.fs.admits(&found, magic) {
+            return Ok(Sealed::new(self.fs.clone(), self.fs.guest_device(found.stat.device), &found));
+        }
+        let level = if self.level == Some(Level::Root) { Level::below_root(name) } else { None };
+        Ok(KernelInode::new(self.fs.clone(), file, found, level))
+    }
+
+    fn create(&self, _name: &[u8], _new: &NewInode<'_>) -> Result<Arc<dyn Inode>, Errno> {
+        Err(Errno::EROFS)
+    }
+
+    fn create_unnamed(&self, _new: &NewInode<'_>, _linkable: bool) -> Result<Arc<dyn Inode>, Errno> {
+        Err(Errno::EROFS)
+    }
+
+    fn link(&self, _name: &[u8], _target: &Arc<dyn Inode>) -> Result<(), Errno> {
+        Err(Errno::EROFS)
+    }
+
+    fn unlink(&self, _name: &[u8]) -> Result<(), Errno> {
+        Err(Errno::EROFS)
+    }
+
+    fn rmdir(&self, _name: &[u8]) -> Result<(), Errno> {
+        Err(Errno::EROFS)
+    }
+
+    fn rename(
+        &self,
+        _name: &[u8],
+        _directory: &Arc<dyn Inode>,
+        _new_name: &[u8],
+        _flags: RenameFlags,
+    ) -> Result<(), Errno> {
+        Err(Errno::EROFS)
+    }
+
+    fn read_link(&self) -> Result<Vec<u8>, Errno> {
+        match self.level {
+            _ if self.kind != FileType::Symlink => Err(Errno::EINVAL),
+            Some(level) => level.link(),
+            None => self.file.link(check_killed),
+        }
+    }
+
+    fn open(self: Arc<Self>, flags: OpenFlags) -> Result<Arc<dyn File>, Errno> {
+        match self.kind {
+            _ if flags.writes() => Err(Errno::EROFS),
+            FileType::Directory => Ok(Arc::new(HostDirectory::new(self))),
+            FileType::Regular => Ok(Arc::new(KernelFile::new(self)?)),
+            _ => Err(Errno::ENXIO),
+        }
+    }
+
+    fn xattrs(&self) -> Result<Vec<Vec<u8>>, Errno> {
+        Ok(Vec::new())
+    }
+
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
+}
