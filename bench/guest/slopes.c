@@ -8,6 +8,7 @@
 #include <err.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/futex.h>
 #include <netinet/in.h>
 #include <poll.h>
 #include <pthread.h>
@@ -621,6 +622,59 @@ static void threads(long n) {
         check(pthread_join(all[i], NULL) == 0, "pthread_join");
 }
 
+/* Threads of a process that is stopped, continued and killed. */
+static void stopped_threads(long n) {
+    int ready[2], end[2];
+    check(pipe(ready) == 0 && pipe(end) == 0, "pipe");
+    pid_t child = fork();
+    check(child >= 0, "fork");
+    if (child == 0) {
+        pthread_attr_t small;
+        pthread_t thread;
+        check(pthread_attr_init(&small) == 0 && pthread_attr_setstacksize(&small, 1 << 16) == 0, "pthread_attr");
+        for (long i = 0; i < n; i++)
+            check(pthread_create(&thread, &small, sleep_on, end) == 0, "pthread_create");
+        check(write(ready[1], "x", 1) == 1, "write");
+        sleep_on(end);
+    }
+    check(read(ready[0], buffer, 1) == 1, "read");
+    for (int i = 0; i < 3; i++) {
+        check(kill(child, SIGSTOP) == 0 && waitpid(child, NULL, WUNTRACED) == child, "SIGSTOP");
+        check(kill(child, SIGCONT) == 0 && waitpid(child, NULL, WCONTINUED) == child, "SIGCONT");
+    }
+    check(kill(child, SIGKILL) == 0 && waitpid(child, NULL, 0) == child, "SIGKILL");
+}
+
+static int word;
+
+static void *wait_for_word(void *of) {
+    (void)of;
+    while (__atomic_load_n(&word, __ATOMIC_SEQ_CST) == 0)
+        syscall(SYS_futex, &word, FUTEX_WAIT | FUTEX_PRIVATE_FLAG, 0, NULL, NULL, 0);
+    return NULL;
+}
+
+static void go_on(int signal) {
+    (void)signal;
+}
+
+/* Threads that wait for one word: each is interrupted, the last to come first, and then all are woken. */
+static void futex_waiters(long n) {
+    pthread_t *all = calloc(n, sizeof *all);
+    pthread_attr_t small;
+    struct sigaction action = {.sa_handler = go_on};
+    check(sigaction(SIGUSR1, &action, NULL) == 0 && pthread_attr_init(&small) == 0, "sigaction");
+    check(pthread_attr_setstacksize(&small, 1 << 16) == 0, "pthread_attr_setstacksize");
+    for (long i = 0; i < n; i++)
+        check(pthread_create(&all[i], &small, wait_for_word, NULL) == 0, "pthread_create");
+    for (long i = n; i-- > 0;)
+        check(pthread_kill(all[i], SIGUSR1) == 0, "pthread_kill");
+    word = 1;
+    syscall(SYS_futex, &word, FUTEX_WAKE | FUTEX_PRIVATE_FLAG, 1 << 30, NULL, NULL, 0);
+    for (long i = 0; i < n; i++)
+        check(pthread_join(all[i], NULL) == 0, "pthread_join");
+}
+
 /* Messages of as many types, the last of them taken first. */
 static void message_types(long n) {
     int queue = msgget(IPC_PRIVATE, 0600);
@@ -722,6 +776,8 @@ static const struct kind {
     {"sessions", sessions, 1000},
     {"orphans", orphans, 1000},
     {"threads", threads, 10000},
+    {"stopped threads", stopped_threads, 10000},
+    {"threads on one futex", futex_waiters, 10000},
     {"types of messages", message_types, 10000},
     {"messages in a queue", messages, 10000},
     {"semaphores to undo", semaphores, 32000},

@@ -1,10 +1,10 @@
 //! Who waits for which futex.
 
-use std::collections::hash_map::RandomState;
-use std::collections::{HashMap, VecDeque};
+use std::collections::hash_map::{Entry, RandomState};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::hash::BuildHasher;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
 use amber_abi::errno::Errno;
 
@@ -30,6 +30,8 @@ pub enum Kind {
 /// One thread in a wait for one word.
 pub struct Waiter {
     place: Mutex<WaiterPlace>,
+    /// Its number in the queue it is in; only changed with the shard locked.
+    number: AtomicU64,
     /// The number that a lock's word shows when this thread owns it.
     pub tid: i32,
     /// Its address space, to write a lock's word in.
@@ -55,7 +57,7 @@ impl Waiter {
     /// A waiter that is not in the table yet.
     pub fn new(place: WaiterPlace, tid: i32, mm: Arc<MemoryManager>, parker: Arc<Parker>) -> Arc<Self> {
         let place = Mutex::new(Rank::Leaf, place);
-        Arc::new(Waiter { place, tid, mm, parker, woken: AtomicBool::new(false) })
+        Arc::new(Waiter { place, number: AtomicU64::new(0), tid, mm, parker, woken: AtomicBool::new(false) })
     }
 
     /// Whether it was woken, or made owner.
@@ -82,9 +84,12 @@ impl Waiter {
 /// A part of the table.
 #[derive(Default)]
 pub struct Shard {
-    queues: HashMap<Key, VecDeque<Arc<Waiter>>>,
-    /// Owners of the locks that someone waits for, by thread number.
+    /// The waiters of each key, by number, which is in the order of coming.
+    queues: HashMap<Key, BTreeMap<u64, Arc<Waiter>>>,
+    last: u64,
+    /// Owners of the locks that someone waits for, by thread number, and the locks of each.
     owners: HashMap<Key, i32>,
+    owned: HashMap<i32, HashSet<Key>>,
 }
 
 /// What is to be dropped without locks: a key may be the last to know an object.
@@ -93,12 +98,14 @@ pub type Garbage = (Vec<Arc<Waiter>>, Vec<Key>);
 impl Shard {
     /// Adds a waiter at the end.
     pub fn push(&mut self, key: &Key, waiter: Arc<Waiter>) {
-        self.queues.entry(key.clone()).or_default().push_back(waiter);
+        self.last += 1;
+        waiter.number.store(self.last, Ordering::Relaxed);
+        self.queues.entry(key.clone()).or_default().insert(self.last, waiter);
     }
 
     /// The waiters of a key, first come first.
     pub fn waiters(&self, key: &Key) -> impl Iterator<Item = &Arc<Waiter>> {
-        self.queues.get(key).into_iter().flatten()
+        self.queues.get(key).into_iter().flat_map(BTreeMap::values)
     }
 
     /// The first that waits for a lock.
@@ -113,22 +120,42 @@ impl Shard {
 
     /// Notes the owner of a lock that someone waits for.
     pub fn set_owner(&mut self, key: &Key, owner: i32) {
-        self.owners.insert(key.clone(), owner);
+        let before = self.owners.insert(key.clone(), owner);
+        if before != Some(owner) {
+            // What goes is not the last to know an object: the table has the key still.
+            if let Some(before) = before {
+                self.disown(before, key);
+            }
+            self.owned.entry(owner).or_default().insert(key.clone());
+        }
+    }
+
+    fn disown(&mut self, owner: i32, key: &Key) {
+        if let Entry::Occupied(mut keys) = self.owned.entry(owner) {
+            keys.get_mut().remove(key);
+            if keys.get().is_empty() {
+                keys.remove();
+            }
+        }
     }
 
     /// Takes a waiter out; false if it is not there.
     pub fn remove(&mut self, key: &Key, waiter: &Arc<Waiter>, garbage: &mut Garbage) -> bool {
         let Some(queue) = self.queues.get_mut(key) else { return false };
-        let Some(at) = queue.iter().position(|other| Arc::ptr_eq(other, waiter)) else { return false };
-        garbage.0.extend(queue.remove(at));
+        let number = waiter.number.load(Ordering::Relaxed);
+        if !queue.get(&number).is_some_and(|other| Arc::ptr_eq(other, waiter)) {
+            return false;
+        }
+        garbage.0.extend(queue.remove(&number));
         // Only locks have owners, and all who wait for one wait alike, so this does not look at many.
-        let unowned = self.owners.contains_key(key) && !queue.iter().any(|waiter| waiter.kind() == Kind::Lock);
+        let unowned = self.owners.contains_key(key) && !queue.values().any(|waiter| waiter.kind() == Kind::Lock);
         if queue.is_empty()
             && let Some((key, _)) = self.queues.remove_entry(key)
         {
             garbage.1.push(key);
         }
-        if unowned && let Some((key, _)) = self.owners.remove_entry(key) {
+        if unowned && let Some((key, owner)) = self.owners.remove_entry(key) {
+            self.disown(owner, &key);
             garbage.1.push(key);
         }
         true
@@ -143,7 +170,7 @@ impl Shard {
 
     /// The keys of locks that a thread owns and someone waits for.
     pub fn owned_by(&self, tid: i32) -> Vec<Key> {
-        self.owners.iter().filter(|&(_, &owner)| owner == tid).map(|(key, _)| key.clone()).collect()
+        self.owned.get(&tid).into_iter().flatten().cloned().collect()
     }
 }
 
@@ -286,4 +313,22 @@ pub fn wake_in(shard: &mut Shard, key: &Key, count: i32, mask: u32, garbage: &mu
     let woken = chosen.len() as u64;
     garbage.0.extend(chosen);
     Ok(woken)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn locks_are_found_by_their_owner() {
+        let mut shard = Shard::default();
+        let keys: Vec<Key> = (0..100).map(|address| Key::Private(1, address)).collect();
+        keys.iter().for_each(|key| shard.set_owner(key, 5));
+        keys[..40].iter().for_each(|key| shard.set_owner(key, 6));
+        shard.set_owner(&keys[99], 5);
+        assert_eq!((shard.owned_by(5).len(), shard.owned_by(6).len()), (60, 40));
+        assert!(shard.owned_by(6).iter().all(|key| keys[..40].contains(key)));
+        keys.iter().for_each(|key| shard.set_owner(key, 7));
+        assert_eq!(shard.owned.len(), 1);
+    }
 }

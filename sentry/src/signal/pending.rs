@@ -80,6 +80,9 @@ impl PendingSignals {
 
     /// Takes away every instance of the signals in `set`.
     pub fn discard(&mut self, set: SignalSet) {
+        if !self.set.intersects(set) {
+            return;
+        }
         self.set = self.set.difference(set);
         self.queue.retain(|_, q| !set.contains(q.signal));
         self.sources.retain(|_, place| self.queue.contains_key(place));
