@@ -357,7 +357,7 @@ impl Mount {
 
     /// Puts the mount on a place of a mount that is in the same namespace, or in none like it. What lies on the place
     /// already lies on the mount then.
-    fn hang(self: &Arc<Self>, place: &Path) {
+    pub(super) fn hang(self: &Arc<Self>, place: &Path) {
         *self.place.lock() = Some((Arc::downgrade(&place.mount), place.dentry.clone()));
         place.dentry.note_mount();
         let covered = place.mount.children.lock().insert(place.dentry.id(), self.clone());
@@ -367,17 +367,38 @@ impl Mount {
         }
     }
 
-    /// Takes the mount off its place. The lock of changes is held.
+    /// Takes the mount off its place, with what hangs beneath. The lock of changes is held.
     pub(super) fn detach(self: &Arc<Self>) {
+        self.unhang();
+        self.tree().iter().for_each(|mount| mount.leave_namespace());
+    }
+
+    /// Takes the mount off its place; it stays in its namespace. The lock of changes is held.
+    pub(super) fn unhang(&self) {
         let taken = self.place.lock().take();
         if let Some((parent, dentry)) = taken {
             dentry.note_unmount();
             let removed = parent.upgrade().and_then(|parent| parent.children.lock().remove(&dentry.id()));
             drop(removed);
         }
-        for mount in self.tree() {
-            mount.enter_namespace(&Weak::new());
-        }
+    }
+
+    /// The mount is in no namespace any more.
+    pub(super) fn leave_namespace(&self) {
+        self.enter_namespace(&Weak::new());
+    }
+
+    /// Whether it lies on the whole of another.
+    pub(super) fn covers(&self, other: &Mount) -> bool {
+        self.place
+            .lock()
+            .as_ref()
+            .is_some_and(|(mount, place)| std::ptr::eq(mount.as_ptr(), other) && Arc::ptr_eq(place, &other.root))
+    }
+
+    /// What lies on the whole of it.
+    pub(super) fn cover(&self) -> Option<Arc<Mount>> {
+        self.child(&self.root)
     }
 
     /// Marks it as about to be taken off (`MNT_EXPIRE`); true if it was marked already.
@@ -390,10 +411,15 @@ impl Mount {
         self.expiring.store(false, Ordering::Relaxed);
     }
 
-    /// Whether anybody but its parent holds it: an open file, a working directory, a mount beneath.
+    /// Whether anything but its parent holds it: an open file, a working directory, a mount beneath.
     /// `own` is how many references the caller itself has.
     pub fn is_busy(self: &Arc<Self>, own: usize) -> bool {
-        Arc::strong_count(self) > own + 1 || !self.children.lock().is_empty()
+        self.is_used(own) || !self.children.lock().is_empty()
+    }
+
+    /// The same without mounts beneath.
+    pub(super) fn is_used(self: &Arc<Self>, own: usize) -> bool {
+        Arc::strong_count(self) > own + 1
     }
 }
 

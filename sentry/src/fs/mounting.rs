@@ -152,24 +152,65 @@ pub fn unmount(namespace: &Arc<MountNamespace>, mount: &Arc<Mount>, lazily: bool
         if !lazily && mount.is_busy(own) {
             return Err(Errno::EBUSY);
         }
-        let beneath = followers(&place.mount).into_iter().filter_map(|other| other.child(&place.dentry));
-        if !lazily && beneath.into_iter().any(|m| m.child_mounts().is_empty() && m.is_busy(1)) {
+        let mut beneath = followers(&place.mount).into_iter().filter_map(|other| other.child(&place.dentry));
+        if !lazily && beneath.any(|copy| copy.child_mounts().iter().all(|m| m.covers(&copy)) && copy.is_used(1)) {
             return Err(Errno::EBUSY);
         }
-        let mut gone = Vec::new();
-        // Leaves first, so that a mount elsewhere with nothing but their copies on it goes as well.
-        for mount in mount.tree().into_iter().rev() {
-            let Some(place) = mount.place() else { continue };
-            let copies = followers(&place.mount).into_iter().filter_map(|other| other.child(&place.dentry));
-            let going: Vec<_> = copies.filter(|copy| copy.child_mounts().is_empty()).chain([mount]).collect();
-            going.iter().for_each(Mount::detach);
-            gone.extend(going);
-        }
-        Ok(gone)
+        drop(beneath);
+        Ok(take_off(mount.tree()))
     })?;
     // Dropped without the lock: the last reference may have a file system to end.
     drop(gone);
     Ok(())
+}
+
+/// Takes the mounts of a tree off their places, with the copies that go along, and returns all of them. What covers a
+/// copy and stays comes to lie on the place of that.
+fn take_off(tree: Vec<Arc<Mount>>) -> Vec<Arc<Mount>> {
+    let mut going: HashMap<u64, Arc<Mount>> = tree.into_iter().map(|mount| (mount.unique_id, mount)).collect();
+    let copies = copies_that_go(&going);
+    going.extend(copies.iter().map(|copy| (copy.unique_id, copy.clone())));
+    let slips = |copy: &Arc<Mount>| {
+        let cover = copy.cover().filter(|cover| !going.contains_key(&cover.unique_id))?;
+        let mut place = copy.place()?;
+        while going.contains_key(&place.mount.unique_id) {
+            place = place.mount.place()?;
+        }
+        Some((cover, place))
+    };
+    let slipping: Vec<_> = copies.iter().filter_map(slips).collect();
+    slipping.iter().for_each(|(cover, _)| cover.unhang());
+    going.values().for_each(|mount| mount.unhang());
+    going.values().for_each(|mount| mount.leave_namespace());
+    slipping.iter().for_each(|(cover, place)| cover.hang(place));
+    going.into_values().chain(slipping.into_iter().map(|(cover, _)| cover)).collect()
+}
+
+/// The mounts elsewhere that came about with those of a tree and go with them: all on which nothing lies but what goes as
+/// well, or covers the whole.
+fn copies_that_go(tree: &HashMap<u64, Arc<Mount>>) -> Vec<Arc<Mount>> {
+    let places = tree.values().filter_map(|mount| mount.place());
+    let copies = places.flat_map(|place| {
+        followers(&place.mount).into_iter().filter_map(move |other| other.child(&place.dentry)).collect::<Vec<_>>()
+    });
+    let mut copies: HashMap<u64, Arc<Mount>> =
+        copies.map(|copy| (copy.unique_id, copy)).filter(|(id, _)| !tree.contains_key(id)).collect();
+    let stays = |copy: &Arc<Mount>| {
+        let goes = |child: &Arc<Mount>| tree.contains_key(&child.unique_id) || copies.contains_key(&child.unique_id);
+        copy.child_mounts().iter().any(|child| !goes(child) && !child.covers(copy))
+    };
+    let mut staying: Vec<Arc<Mount>> = copies.values().filter(|copy| stays(copy)).cloned().collect();
+    // What stays keeps what it lies on.
+    while let Some(mount) = staying.pop() {
+        copies.remove(&mount.unique_id);
+        if let Some(place) = mount.place()
+            && !mount.covers(&place.mount)
+            && copies.contains_key(&place.mount.unique_id)
+        {
+            staying.push(place.mount);
+        }
+    }
+    copies.into_values().collect()
 }
 
 /// Makes `new` the root of the tree and puts the old root at `put_old` (pivot_root(2)). Root and working directory of

@@ -488,6 +488,53 @@ TEST(spread_to_a_taken_place) {
     }
 }
 
+// Copies that lie on each other go with what they are copies of.
+TEST(unmount_what_spread_to_taken_places) {
+    own();
+    tmpfs("a");
+    MUST(mkdir("a/x", 0755));
+    CHECK_OK(mount(NULL, "a", NULL, MS_SHARED, NULL));
+    for (int round = 0; round < 5; round++)
+        CHECK_OK(mount("a", "a/x", NULL, MS_BIND | MS_REC, NULL));
+    CHECK(mounts_beneath("a") > 32);
+    // One of them had come to lie on the first.
+    CHECK_OK(umount2("a", MNT_DETACH));
+    CHECK_EQ(mounts_beneath("a"), 1);
+    CHECK_OK(umount2("a", MNT_DETACH));
+    CHECK_EQ(mounts_beneath("a"), 0);
+}
+
+// A copy goes from beneath what was mounted there before, which stays and is seen.
+TEST(unmount_a_copy_that_is_covered) {
+    own();
+    tmpfs("a");
+    MUST(mkdir("a/m", 0755));
+    CHECK_OK(mount(NULL, "a", NULL, MS_SHARED, NULL));
+    MUST(mkdir("b", 0755));
+    CHECK_OK(mount("a", "b", NULL, MS_BIND, NULL));
+    CHECK_OK(mount(NULL, "b", NULL, MS_SLAVE, NULL));
+    tmpfs("b/m");
+    put("b/m/before");
+    tmpfs("a/m");
+    put("a/m/f");
+    int all = mounts_beneath("b");
+    CHECK(there("b/m/before"));
+    CHECK_OK(umount("a/m"));
+    CHECK_EQ(mounts_beneath("b"), all - 1);
+    CHECK(there("b/m/before"));
+    CHECK_OK(umount("b/m"));
+    CHECK(!there("b/m/before"));
+    CHECK(!there("b/m/f"));
+    // The same while the one that covers it has mounts of its own.
+    tmpfs("b/m");
+    MUST(mkdir("b/m/sub", 0755));
+    tmpfs("b/m/sub");
+    tmpfs("a/m");
+    CHECK_OK(umount2("a/m", MNT_DETACH));
+    CHECK_EQ(mounts_beneath("b"), 3);
+    CHECK(there("b/m/sub"));
+}
+
 TEST(unbindable_beneath) {
     own();
     tmpfs("a");

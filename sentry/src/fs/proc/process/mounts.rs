@@ -1,6 +1,7 @@
 //! The mounts a process sees: mounts, mountinfo and mountstats.
 
 use std::any::Any;
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -9,6 +10,7 @@ use amber_abi::poll::PollEvents;
 
 use crate::fs::pseudo::{PseudoInode, Query, Text, TextFile};
 use crate::fs::{File, Inode, Mount, MountNamespace, MountOptions, Path};
+use crate::interruption::check_killed;
 use crate::wait::WaitQueue;
 
 /// A list of mounts, open: poll(2) tells once of each time it has changed.
@@ -77,14 +79,39 @@ fn seen(query: &Query<'_>) -> Result<Vec<Seen>, Errno> {
     let fs = task.fs();
     let root = fs.root();
     let mut all = Vec::new();
+    // A guest decides how many mounts lie on each other, so the place of one follows from that of the one beneath.
+    let mut places: HashMap<u64, Vec<u8>> = HashMap::new();
     for mount in fs.namespace().mounts() {
-        let (place, reachable) = mount.root_path().text(&root);
+        check_killed()?;
+        let beneath = || place_within(&mount.place()?, &root, &places);
+        let place = if mount.root_path().is(&root) { Some(Vec::new()) } else { beneath() };
         // What lies outside the process's root is not for it to see.
-        if reachable || mount.root_path().is(&root) {
-            all.push(Seen { mount, place });
-        }
+        let Some(place) = place else { continue };
+        places.insert(mount.unique_id, place.clone());
+        all.push(Seen { mount, place: if place.is_empty() { b"/".to_vec() } else { place } });
     }
     Ok(all)
+}
+
+/// The text of a place as seen from `root`, empty for that itself; `places` has those of the mounts beneath that are seen.
+fn place_within(place: &Path, root: &Path, places: &HashMap<u64, Vec<u8>>) -> Option<Vec<u8>> {
+    let mut names = Vec::new();
+    let mut at = place.clone();
+    let mut text = loop {
+        if at.is(root) {
+            break Vec::new();
+        }
+        if at.is_mount_root() {
+            break places.get(&at.mount.unique_id)?.clone();
+        }
+        names.push(at.dentry.name());
+        at.dentry = at.dentry.parent()?;
+    };
+    for name in names.iter().rev() {
+        text.push(b'/');
+        text.extend_from_slice(name);
+    }
+    Some(text)
 }
 
 /// Blanks and the like are written as octal numbers.
@@ -120,6 +147,7 @@ fn mount_options(options: MountOptions) -> String {
 fn mounts(query: &Query<'_>) -> Result<Vec<u8>, Errno> {
     let mut text = Vec::new();
     for Seen { mount, place } in seen(query)? {
+        check_killed()?;
         escaped(&mount.source, &mut text);
         text.push(b' ');
         escaped(&place, &mut text);
@@ -134,6 +162,7 @@ fn mounts(query: &Query<'_>) -> Result<Vec<u8>, Errno> {
 fn mountinfo(query: &Query<'_>) -> Result<Vec<u8>, Errno> {
     let mut text = Vec::new();
     for Seen { mount, place } in seen(query)? {
+        check_killed()?;
         // A root has no parent; Linux shows the number of the invisible one beneath.
         let parent = mount.place().map_or(mount.id, |place| place.mount.id);
         let device = mount.fs().device();
@@ -180,6 +209,7 @@ fn root_within(root: &Path) -> Vec<u8> {
 pub fn mountstats(query: &Query<'_>) -> Result<Vec<u8>, Errno> {
     let mut text = Vec::new();
     for Seen { mount, place } in seen(query)? {
+        check_killed()?;
         text.extend_from_slice(b"device ");
         escaped(&mount.source, &mut text);
         text.extend_from_slice(b" mounted on ");
