@@ -24,7 +24,8 @@ pub enum Standing {
 /// The number of the root directory of every procfs.
 const PROC_ROOT: u64 = 1;
 
-/// Those that store files: on disks, in memory, elsewhere, or in another of these.
+/// Those that store files: on disks, in memory, elsewhere, or in another of these. The names are those of types, as
+/// /proc/filesystems and mountinfo have them.
 const ORDINARY: &[(u32, &str)] = &[
     (0xef53, "ext2, ext3, ext4"),
     (0x5846_5342, "xfs"),
@@ -38,7 +39,7 @@ const ORDINARY: &[(u32, &str)] = &[
     (0x5a4f_4653, "zonefs"),
     (0x2405_1905, "ubifs"),
     (0x72b6, "jffs2"),
-    (0x4d44, "vfat"),
+    (0x4d44, "vfat, msdos"),
     (0x2011_bab0, "exfat"),
     (0x7366_746e, "ntfs3"),
     (0x5346_544e, "ntfs"),
@@ -51,23 +52,23 @@ const ORDINARY: &[(u32, &str)] = &[
     (0x28cd_3d45, "cramfs"),
     (0x7275, "romfs"),
     // In memory. devtmpfs says the same of itself: of its nodes none is opened as a device of the host.
-    (0x0102_1994, "tmpfs, devtmpfs"),
+    (0x0102_1994, "tmpfs, devtmpfs, rootfs"),
     (0x8584_58f6, "ramfs"),
     (0x794c_7630, "overlay"),
     (0x6175_6673, "aufs"),
     (0xf15f, "ecryptfs"),
     (0x6a65_6a62, "shiftfs"),
     // Elsewhere; the mount decides as whom they are read.
-    (0x6969, "nfs"),
+    (0x6969, "nfs, nfs4"),
     (0xff53_4d42, "cifs"),
-    (0xfe53_4d42, "smb2"),
+    (0xfe53_4d42, "smb3"),
     (0x0102_1997, "9p"),
     (0x00c3_6400, "ceph"),
     (0x0bd0_0bd0, "lustre"),
     (0x4750_4653, "gpfs"),
     (0x1983_0326, "beegfs"),
-    (0x2003_0528, "orangefs"),
-    (0x0116_1970, "gfs2"),
+    (0x2003_0528, "pvfs2"),
+    (0x0116_1970, "gfs2, gfs2meta"),
     (0x7461_636f, "ocfs2"),
     (0x5346_414f, "afs"),
     (0x786f_4256, "vboxsf"),
@@ -120,6 +121,11 @@ pub fn kernel_name(magic: i64) -> Option<&'static str> {
 fn name_in(list: &[(u32, &'static str)], magic: i64) -> Option<&'static str> {
     // Some kernels extend the sign of these 32 bits.
     list.iter().find(|(number, _)| *number == magic as u32).map(|(_, name)| *name)
+}
+
+/// Whether a file system of this type, as mountinfo has it, stores files.
+pub fn stores_files(kind: &str) -> bool {
+    ORDINARY.iter().any(|(_, names)| names.split(", ").any(|name| name == kind))
 }
 
 /// Whether the file system with this number is sysfs, or the control groups that are mounted in it: its files answer
@@ -175,6 +181,9 @@ mod tests {
         assert_eq!([of("/proc"), of("/proc/self/ns/mnt"), of("/sys")], [Standing::Kernel; 3]);
         assert_eq!((of("/"), of("/dev")), (Standing::Ordinary, Standing::Ordinary));
         assert_eq!(standing_of(0x6573_5546), Standing::Foreign);
+        assert!(
+            stores_files("ext3") && stores_files("overlay") && !stores_files("proc") && !stores_files("fuse.sshfs")
+        );
         assert_eq!(kernel_name(i64::from(0xf97c_ff8c_u32 as i32)), Some("selinuxfs"));
     }
 }

@@ -7,6 +7,7 @@
 //! [`amber_host::calls`].
 
 mod capabilities;
+mod cut;
 mod filter;
 mod identity;
 mod mapping;
@@ -190,10 +191,12 @@ impl Confinement {
             let root;
             (root, config.trees) = root::open(&needs.trees, needs.network, needs.own_network)?;
             if needs.control {
-                served = root::served(&root).inspect_err(|error| log::info!("no /proc for others: {error:#}")).ok();
+                served = root::served(&root.directory)
+                    .inspect_err(|error| log::info!("no /proc for others: {error:#}"))
+                    .ok();
             }
-            reader::start(of_kernel, Some(&root), self.process, &mut config.trees)?;
-            root::finish(&root)?;
+            reader::start(of_kernel, Some(&root.directory), self.process, &mut config.trees)?;
+            root::finish(&root.directory)?;
             usher = Some(Usher::start(root).context("starting a thread")?);
         } else {
             reader::start(of_kernel, None, self.process, &mut config.trees)?;

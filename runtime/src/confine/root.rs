@@ -22,6 +22,7 @@ use rustix::mount::{
 };
 use rustix::thread::CapabilitySet;
 
+use super::cut::{Mounts, cut};
 use super::{Tree, capabilities};
 
 /// What nothing of the host needs: the guest's programs never run as the host's.
@@ -32,22 +33,35 @@ const TABLES: &str = "/proc/self/net";
 /// Where it tells of parameters and is told.
 const PARAMETERS: &str = "/proc/sys/net";
 
+/// The root that shall be, on top of `/`.
+pub struct NewRoot {
+    /// It.
+    pub directory: OwnedFd,
+    /// Between the two is a mount with what was cut out of trees.
+    has_heap: bool,
+}
+
 /// Opens trees as mounts of their own, those that tell of the `network` if it is used among them, and makes the root that
 /// shall be. Nothing of the latter is seen before [`Usher::close`], since it lies on top of `/`. Parameters of the network
 /// can be changed only if that is the sandbox's own.
 ///
 /// # Errors
 /// Names the tree that cannot be opened.
-pub fn open(list: &[Tree], network: bool, own_network: bool) -> Result<(OwnedFd, HostTrees)> {
+pub fn open(list: &[Tree], network: bool, own_network: bool) -> Result<(NewRoot, HostTrees)> {
     let mut trees = HostTrees::default();
-    let mut files = Vec::new();
+    let (mut files, mut mixed) = (Vec::new(), Vec::new());
+    let mounts = Mounts::read()?;
     for tree in list {
         let named = || format!("host path {}", tree.path.display());
         let mount = clone(tree.path.as_os_str().as_bytes(), true).with_context(named)?;
         let attributes = if tree.writable { ALWAYS } else { ALWAYS | READ_ONLY };
         restrict_if_offered(&mount, attributes, true).with_context(named)?;
         if is_directory(&mount).with_context(named)? {
-            trees.add(&tree.path, Start::Directory(mount));
+            if mounts.are_mixed(&tree.path) {
+                mixed.push((tree, mount));
+            } else {
+                trees.add(&tree.path, Start::Directory(mount));
+            }
         } else {
             files.push((tree, mount));
         }
@@ -65,12 +79,21 @@ pub fn open(list: &[Tree], network: bool, own_network: bool) -> Result<(OwnedFd,
         restrict_if_offered(&own, ALWAYS | READ_ONLY, false).context("/proc/self/fd")?;
         keep_own_descriptors(own);
     }
+    let has_heap = !mixed.is_empty();
+    if has_heap {
+        // Not earlier: it lies on top of `/`, and would be cloned with that.
+        let heap = empty().context("making a place for mounts")?;
+        for (number, (tree, mount)) in mixed.into_iter().enumerate() {
+            let named = || format!("host path {}", tree.path.display());
+            trees.add(&tree.path, Start::Directory(cut(&mount, number, &tree.path, &heap).with_context(named)?));
+        }
+    }
     let root = empty().context("making an empty root")?;
     for (number, (tree, mount)) in files.into_iter().enumerate() {
         let start = place(&root, number, tree, mount).with_context(|| format!("host path {}", tree.path.display()))?;
         trees.add(&tree.path, start);
     }
-    Ok((root, trees))
+    Ok((NewRoot { directory: root, has_heap }, trees))
 }
 
 /// Nothing is made any more in the root that shall be.
@@ -111,7 +134,7 @@ pub(super) fn restrict_if_offered(mount: &OwnedFd, attributes: u64, all: bool) -
     }
 }
 
-/// An empty directory mounted over `/`, where no path leads to it.
+/// An empty directory mounted over `/`, and over what was mounted there before, where no path leads to it.
 fn empty() -> rustix::io::Result<OwnedFd> {
     let context = fsopen("tmpfs", FsOpenFlags::FSOPEN_CLOEXEC)?;
     fsconfig_set_string(context.as_fd(), "mode", "0755")?;
@@ -161,8 +184,8 @@ fn place(root: &OwnedFd, number: usize, tree: &Tree, mount: OwnedFd) -> Result<S
 
 /// A thread that keeps the right to change mounts, which the others give up, for one last change.
 pub struct Usher {
-    root: Sender<OwnedFd>,
-    kept: OwnedFd,
+    root: Sender<NewRoot>,
+    kept: NewRoot,
     thread: JoinHandle<io::Result<()>>,
 }
 
@@ -171,8 +194,8 @@ impl Usher {
     ///
     /// # Errors
     /// The host has no thread for it.
-    pub fn start(kept: OwnedFd) -> io::Result<Usher> {
-        let (sender, root) = channel::<OwnedFd>();
+    pub fn start(kept: NewRoot) -> io::Result<Usher> {
+        let (sender, root) = channel::<NewRoot>();
         let thread = thread::Builder::new().name("usher".into()).spawn(move || {
             capabilities::keep(CapabilitySet::SYS_ADMIN | CapabilitySet::SYS_CHROOT)?;
             match root.recv() {
@@ -196,11 +219,16 @@ impl Usher {
     }
 }
 
-fn change_root(root: &OwnedFd) -> io::Result<()> {
-    fchdir(root)?;
+fn change_root(root: &NewRoot) -> io::Result<()> {
+    fchdir(&root.directory)?;
     match pivot_root(".", ".") {
-        // The old root lies on top of the new one now.
-        Ok(()) => umount2(".", MntFlags::MNT_DETACH)?,
+        Ok(()) => {
+            // The old root lies on top of the new one now, and the heap on that.
+            if root.has_heap {
+                umount2(".", MntFlags::MNT_DETACH)?;
+            }
+            umount2(".", MntFlags::MNT_DETACH)?;
+        }
         // A root in the host's initramfs cannot be moved; it stays, out of reach.
         Err(nix::errno::Errno::EINVAL) => chroot(".")?,
         Err(errno) => return Err(errno.into()),
