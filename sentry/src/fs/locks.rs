@@ -119,11 +119,11 @@ impl FileLocks {
         all.filter(move |record| record.conflicts(&wanted))
     }
 
-    /// Takes a range out of an owner's locks; says whether there was anything.
-    fn cut(&mut self, range: &Record) -> bool {
+    /// Takes a range out of an owner's locks; answers the first and the last byte that were locked, if any was.
+    fn cut(&mut self, range: &Record) -> Option<(u64, u64)> {
         let touched: Vec<Record> = match self.records.get(&range.owner) {
             Some(own) => overlapping(own, range.start, range.last).copied().collect(),
-            None => return false,
+            None => return None,
         };
         for record in &touched {
             self.remove(record);
@@ -134,7 +134,7 @@ impl FileLocks {
                 self.insert(Record { start: range.last + 1, ..*record });
             }
         }
-        !touched.is_empty()
+        Some((range.start.max(touched.first()?.start), range.last.min(touched.last()?.last)))
     }
 
     /// Adds a lock where its owner has none, joined with those of its kind that touch it.
@@ -237,7 +237,7 @@ pub fn set_record(inode: &dyn Inode, wanted: Record) -> Result<(), Errno> {
         }
         let weakened = file.cut(&wanted);
         file.join(wanted);
-        Ok(if weakened { file.record_waiters(wanted.start, wanted.last) } else { Vec::new() })
+        Ok(weakened.map_or_else(Vec::new, |(start, last)| file.record_waiters(start, last)))
     })?;
     waiters::wake(&free);
     Ok(())
@@ -246,9 +246,9 @@ pub fn set_record(inode: &dyn Inode, wanted: Record) -> Result<(), Errno> {
 /// Takes the owner's record locks in a range away.
 pub fn clear_record(inode: &dyn Inode, range: Record) -> Result<(), Errno> {
     let key = inode.identity()?;
-    let free = with(key, |file| {
-        file.cut(&range);
-        file.record_waiters(range.start, range.last)
+    let free = with(key, |file| match file.cut(&range) {
+        Some((start, last)) => file.record_waiters(start, last),
+        None => Vec::new(),
     });
     waiters::wake(&free);
     Ok(())
@@ -402,7 +402,9 @@ mod tests {
         assert_eq!(set(&mut locks, record(10, 19, true)), parts);
         assert_eq!((locks.count, locks.exclusive.len(), locks.sharers[&owner]), (3, 1, 2));
         assert_eq!(set(&mut locks, record(10, 19, false)), [record(0, 99, false)]);
-        assert!(locks.cut(&record(0, u64::MAX, true)) && locks.is_empty());
+        assert_eq!(locks.cut(&record(50, u64::MAX, true)), Some((50, 99)));
+        assert_eq!(locks.cut(&record(0, u64::MAX, true)), Some((0, 49)));
+        assert!(locks.cut(&record(0, u64::MAX, true)).is_none() && locks.is_empty());
         assert!(locks.records.is_empty() && locks.sharers.is_empty() && locks.exclusive.is_empty());
     }
 
