@@ -10,13 +10,17 @@ use super::hot::without;
 use super::manager::{MemoryManager, State};
 use super::runs::{Ownership, Piece, Run, RunMap};
 use super::vma::{Backing, Vma, VmaFlags, VmaMap};
+use crate::interruption::check_killed;
+
+/// Between so many pieces the caller's end is looked for.
+const PIECES_AT_ONCE: usize = 256;
 
 impl MemoryManager {
     /// A copy of the address space for clone(2) without `CLONE_VM`. Private pages are shared until one side stores.
     /// `platform` is the calling task's context, `soon` what both sides are about to store to.
     ///
     /// # Errors
-    /// `ENOMEM` if the platform cannot make one more address space.
+    /// `ENOMEM` if the platform cannot make one more address space; `EINTR` if the caller is killed meanwhile.
     pub fn fork(&self, platform: &mut dyn Context, soon: &[u64]) -> Result<Arc<MemoryManager>, Errno> {
         self.with(|state| {
             soon.iter().for_each(|&address| state.hot.note(address));
@@ -28,12 +32,18 @@ impl MemoryManager {
             })?;
             let mut gone = Vec::new();
             let mut runs = RunMap::default();
+            let mut looked_at = 0_usize;
             for vma in state.areas.iter() {
                 if vma.flags.intersects(VmaFlags::DONT_FORK | VmaFlags::WIPE_ON_FORK) {
                     gone.push(vma.range());
                     continue;
                 }
                 for piece in state.runs.pieces(vma.range()).collect::<Vec<Piece>>() {
+                    looked_at += 1;
+                    if looked_at.is_multiple_of(PIECES_AT_ONCE) {
+                        // Nobody would see the child.
+                        check_killed()?;
+                    }
                     if piece.ownership == Ownership::Owned {
                         let frames = self.copy_for_child(&runs, &piece)?;
                         space.map(piece.start, frames.range(), vma.protection);

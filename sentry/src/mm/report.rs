@@ -8,12 +8,15 @@ use amber_platform::{PAGE_SIZE, Touched};
 
 use super::address::is_data;
 use super::manager::{MemoryManager, State};
-use super::runs::Ownership;
+use super::runs::{Ownership, Piece};
 use super::vma::{Vma, VmaFlags};
 use crate::interruption::check_killed;
 
 /// So many areas are looked at while the address space is locked.
 const AREAS_AT_ONCE: usize = 256;
+
+/// So many runs are looked at while the address space is locked.
+const RUNS_AT_ONCE: usize = 1024;
 
 /// How much of an area is in memory, in bytes, as `/proc/PID/smaps` tells it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -88,10 +91,31 @@ impl MemoryManager {
         self.memory.touched(state.runs.pieces(range).map(|piece| piece.frames))
     }
 
-    /// The sums.
+    /// The sums. The address space is locked for some runs at a time, as in [`usage`](Self::usage).
     pub fn totals(&self) -> Totals {
+        let (mut totals, mut from) = (self.area_totals(), 0);
+        while let Some(next) = self.add_resident(&mut totals, from) {
+            from = next;
+        }
+        self.complete(totals)
+    }
+
+    /// The same for a caller that may be killed meanwhile.
+    ///
+    /// # Errors
+    /// `EINTR` if it was.
+    pub fn totals_unless_killed(&self) -> Result<Totals, Errno> {
+        let (mut totals, mut from) = (self.area_totals(), 0);
+        while let Some(next) = self.add_resident(&mut totals, from) {
+            check_killed()?;
+            from = next;
+        }
+        Ok(self.complete(totals))
+    }
+
+    /// The sums over areas, without what is resident.
+    fn area_totals(&self) -> Totals {
         self.with(|state| {
-            let touched = self.touched(state, 0..self.limit);
             let mut totals = Totals { peak: state.peak, size: state.areas.total(), ..Totals::default() };
             for vma in state.areas.iter() {
                 if is_data(vma) {
@@ -106,17 +130,35 @@ impl MemoryManager {
                 if vma.protection.execute && !vma.protection.write && vma.object().is_some() {
                     totals.lib += vma.size();
                 }
+            }
+            totals
+        })
+    }
+
+    /// Adds what is resident of some runs from an address on; answers where to go on.
+    fn add_resident(&self, totals: &mut Totals, from: u64) -> Option<u64> {
+        self.with(|state| {
+            let pieces: Vec<Piece> = state.runs.pieces(from..self.limit).take(RUNS_AT_ONCE).collect();
+            let next = pieces.last()?.range().end;
+            let touched = self.memory.touched(pieces.iter().map(|piece| piece.frames));
+            for vma in state.areas.overlapping(from..next) {
                 let file = vma.object().is_some_and(|area| area.file.is_some());
-                for piece in state.runs.pieces(vma.range()) {
+                for piece in state.runs.pieces(vma.clip(&(from..next))) {
                     let bytes: u64 = touched.parts(piece.frames).map(|part| part.len).sum();
-                    let of_object = piece.ownership.is_of_object();
-                    *match (of_object, file) {
+                    *match (piece.ownership.is_of_object(), file) {
                         (false, _) => &mut totals.anon,
                         (true, true) => &mut totals.file,
                         (true, false) => &mut totals.shmem,
                     } += bytes;
                 }
             }
+            Some(next)
+        })
+    }
+
+    /// Adds the sums of sums.
+    fn complete(&self, mut totals: Totals) -> Totals {
+        self.with(|state| {
             let layout = &state.layout;
             let code = layout.end_code.next_multiple_of(PAGE_SIZE).saturating_sub(layout.start_code & !(PAGE_SIZE - 1));
             totals.exe = code;

@@ -31,6 +31,9 @@ const LARGE_FROM: u64 = 1 << 20;
 /// So much of an object is looked at or changed at most while its lock is held.
 const STEP: u64 = 4 << 20;
 
+/// So many parts of an object are taken from address spaces each by itself.
+const FEW_PARTS: usize = 64;
+
 /// Where the bytes of a cached object come from and go to.
 ///
 /// Called with the cache's lock held: it must not come back to the cache nor take locks that rank lower.
@@ -420,9 +423,12 @@ impl PageCache {
             (state.take_dirty(&page_range), state.mapping_list())
         };
         // Stores made before this are in the frames; later ones fault and mark the page again.
-        for part in &changed {
+        // Each look at an address space costs what it has of areas; of very many parts, all that lies between goes too.
+        let step = if changed.len() > FEW_PARTS { changed.len() } else { 1 };
+        for parts in changed.chunks(step) {
+            let (Some(first), Some(last)) = (parts.first(), parts.last()) else { continue };
             for mapping in &mappings {
-                mapping.invalidate(self, part.start, part.end - part.start, false);
+                mapping.invalidate(self, first.start, last.end - first.start, false);
             }
         }
         let mut result = Ok(());

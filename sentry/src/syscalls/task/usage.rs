@@ -27,11 +27,13 @@ pub(super) fn to_rusage(usage: &Usage) -> Rusage {
 /// getrusage(2).
 pub fn getrusage(ctx: &mut TaskContext, who: RusageWho, out: Out<Rusage>) -> SysResult {
     // Of the memory there is now, and of what was there before an execve.
-    let peak_resident = ctx.mm().totals().hwm.max(ctx.group().past_usage().ended.peak_resident);
+    let peak_resident = || -> Result<u64, Errno> {
+        Ok(ctx.mm().totals_unless_killed()?.hwm.max(ctx.group().past_usage().ended.peak_resident))
+    };
     let usage = match who {
-        RusageWho::RUSAGE_SELF => Usage { peak_resident, ..ctx.group().usage() },
+        RusageWho::RUSAGE_SELF => Usage { peak_resident: peak_resident()?, ..ctx.group().usage() },
         RusageWho::RUSAGE_CHILDREN => ctx.group().past_usage().children,
-        RusageWho::RUSAGE_THREAD => Usage { peak_resident, ..ctx.usage() },
+        RusageWho::RUSAGE_THREAD => Usage { peak_resident: peak_resident()?, ..ctx.usage() },
         _ => return Err(Errno::EINVAL.into()),
     };
     out.write(ctx, &to_rusage(&usage))?;

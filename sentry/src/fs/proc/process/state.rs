@@ -64,10 +64,10 @@ fn start_ticks(kernel: &Kernel, task: &Task) -> u64 {
     kernel.started.elapsed().saturating_sub(age).as_nanos() as u64 / TICK
 }
 
-fn memory_of(task: &Task) -> (Totals, Layout) {
+fn memory_of(task: &Task) -> Result<(Totals, Layout), Errno> {
     match task.memory() {
-        Some(mm) => (mm.totals(), mm.with_layout(|layout| layout.clone())),
-        None => Default::default(),
+        Some(mm) => Ok((mm.totals_unless_killed()?, mm.with_layout(|layout| layout.clone()))),
+        None => Ok(Default::default()),
     }
 }
 
@@ -87,7 +87,7 @@ pub fn stat(query: &Query<'_>) -> Result<Vec<u8>, Errno> {
     let open = task.check_inspection(&query.reader.credentials, &query.reader.task).is_ok();
     let place = place(query.kernel, group.pid());
     let (used, children) = (usage(query, &task), group.past_usage().children);
-    let (totals, layout) = memory_of(&task);
+    let (totals, layout) = memory_of(&task)?;
     let schedule = task.schedule();
     let (own, _) = pending(&task);
     let (ignored, caught) = group.actions().ignored_and_caught();
@@ -152,7 +152,7 @@ pub fn stat(query: &Query<'_>) -> Result<Vec<u8>, Errno> {
 
 /// `/proc/PID/statm`.
 pub fn statm(query: &Query<'_>) -> Result<Vec<u8>, Errno> {
-    let (totals, _) = memory_of(&*query.task()?);
+    let (totals, _) = memory_of(&*query.task()?)?;
     let pages = |bytes: u64| bytes / PAGE_SIZE;
     let (size, rss, shared) = (pages(totals.size), pages(totals.rss), pages(totals.file + totals.shmem));
     let (text, data) = (pages(totals.exe), pages(totals.data + totals.stack));
@@ -203,7 +203,7 @@ pub fn status(query: &Query<'_>) -> Result<Vec<u8>, Errno> {
     let mut rest = String::new();
     identity_lines(&mut rest, query.kernel, &task);
     if let Some(mm) = task.memory() {
-        memory_lines(&mut rest, &mm.totals());
+        memory_lines(&mut rest, &mm.totals_unless_killed()?);
     }
     signal_lines(&mut rest, query.kernel, &task);
     let who = task.credentials();
