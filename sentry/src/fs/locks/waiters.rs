@@ -74,14 +74,18 @@ impl FileLocks {
         let mut woken = Vec::new();
         // What those woken so far are about to take.
         let mut taken = FileLocks::default();
+        // Who is about to have all of what was freed: of those behind, only the same owner's can have any of it.
+        let mut sole = None;
         for (wanted, queue) in self.waiters.records.values().filter(|(wanted, _)| wanted.overlaps(&freed)) {
+            if sole.is_some_and(|owner| owner != wanted.owner) {
+                continue;
+            }
             if self.blockers(*wanted).next().is_some() || taken.blockers(*wanted).next().is_some() {
                 continue;
             }
             woken.push(queue.clone());
             if wanted.exclusive && wanted.start <= start && wanted.last >= last {
-                // Nobody behind has anything of what was freed.
-                break;
+                sole = Some(wanted.owner);
             }
             taken.cut(wanted);
             taken.join(*wanted);
