@@ -13,6 +13,9 @@ const COMPONENTS_KEPT: usize = 464;
 const HEADER: usize = 512;
 /// The end of the header.
 const HEADER_END: usize = 576;
+/// Components that Linux gives to programs that ask for them (`ARCH_REQ_XCOMP_PERM`), which guests are not offered: the
+/// tiles of AMX.
+const ON_REQUEST: u64 = 3 << 17;
 
 /// What the state of a guest thread looks like.
 #[derive(Clone, Debug)]
@@ -29,8 +32,9 @@ fn word<const N: usize>(state: &[u8], at: usize) -> Option<[u8; N]> {
 impl FloatingFormat {
     /// Learns the format from the state of a program just executed, in the form Linux gives to `PTRACE_GETREGSET`: the
     /// components that are kept stand among the bytes for software. None if it is no `XSAVE` state.
-    pub fn learn(initial: Vec<u8>) -> Option<Self> {
-        let components = u64::from_le_bytes(word(&initial, COMPONENTS_KEPT)?);
+    pub fn learn(mut initial: Vec<u8>) -> Option<Self> {
+        let components = u64::from_le_bytes(word(&initial, COMPONENTS_KEPT)?) & !ON_REQUEST;
+        initial[COMPONENTS_KEPT..COMPONENTS_KEPT + 8].copy_from_slice(&components.to_le_bytes());
         let mxcsr_mask = match u32::from_le_bytes(word(&initial, MXCSR_MASK)?) {
             0 => DEFAULT_MXCSR_MASK,
             mask => mask,

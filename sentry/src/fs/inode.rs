@@ -277,6 +277,11 @@ pub trait Inode: Send + Sync + Any {
         false
     }
 
+    /// Whether the task may not search it whatever its mode says.
+    fn is_closed_to(&self, _ctx: &TaskContext) -> bool {
+        false
+    }
+
     /// Asked before the directory is locked to make (`making`), remove or move the entry `name`: directories whose
     /// entries are the kernel's own say here why that cannot be.
     fn admit_change(&self, _name: &[u8], _making: bool) -> Result<(), Errno> {

@@ -282,6 +282,7 @@ impl<'a> Walk<'a> {
         }
         match access::check(self.scope.credentials, &**inode, Access::EXECUTE) {
             Err(_) if self.scope.task.is_some_and(|task| inode.is_open_to(task)) => Ok(()),
+            Ok(()) if self.scope.task.is_some_and(|task| inode.is_closed_to(task)) => Err(Errno::EACCES),
             answer => answer,
         }
     }

@@ -254,6 +254,11 @@ fn restore_floating_point(ctx: &mut TaskContext, at: u64) -> Result<(), Errno> {
         put(&mut image, 0, legacy.as_bytes());
     }
     put(&mut image, SOFTWARE_BYTES, &software);
+    // A processor loads no components that it does not know, and nothing behind them in the header.
+    let header = |at| word(&image, XSTATE_HEADER + at);
+    if marked && (header(0) & !supported != 0 || header(8) != 0 || header(16) != 0) {
+        return Err(Errno::EFAULT);
+    }
     if size >= XSTATE_MINIMUM {
         let present = if marked { word(&image, XSTATE_HEADER) & features } else { features };
         put(&mut image, XSTATE_HEADER, &present.to_le_bytes());

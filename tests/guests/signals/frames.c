@@ -47,6 +47,8 @@ static void fpu_odd(ucontext_t *u) { u->uc_mcontext.fpregs = (void *)((char *)u-
 static void fpu_mxcsr(ucontext_t *u) { ((unsigned *)u->uc_mcontext.fpregs)[6] = 0xffffffff; }
 static void fpu_sizes(ucontext_t *u) { memset((char *)u->uc_mcontext.fpregs + 464, 0xff, 48); }
 static void fpu_components(ucontext_t *u) { memset((char *)u->uc_mcontext.fpregs + 512, 0xff, 64); }
+static void fpu_unknown(ucontext_t *u) { ((unsigned long *)u->uc_mcontext.fpregs)[64] |= 1ul << 61; }
+static void fpu_header(ucontext_t *u) { ((unsigned long *)u->uc_mcontext.fpregs)[66] = 1; }
 static void fpu_random(ucontext_t *u) {
     for (int i = 0; i < 464; i++)
         ((unsigned char *)u->uc_mcontext.fpregs)[i] = i * 37 + 5;
@@ -75,6 +77,8 @@ TEST(hostile_frames) {
     // What is wrong in the extended part makes it count as none.
     CHECK_EQ(fate(fpu_sizes), 0);
     CHECK(fate(fpu_components) == SIGSEGV || fate(fpu_components) == 0);
+    CHECK_EQ(fate(fpu_unknown), SIGSEGV);
+    CHECK_EQ(fate(fpu_header), SIGSEGV);
     CHECK(fate(fpu_random) == SIGSEGV || fate(fpu_random) == 0);
     CHECK(fate(fpu_odd) == SIGSEGV || fate(fpu_odd) == 0);
     // A wild stack is not taken over, and nobody is told.

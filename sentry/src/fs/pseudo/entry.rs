@@ -117,7 +117,7 @@ pub struct Entry {
     pub what: What,
     /// The first release that has it; empty for all.
     pub since: &'static str,
-    /// Only who may inspect the task (see ptrace(2)) can open it or follow it.
+    /// Only who may inspect the task (see ptrace(2)) can open, follow or search it.
     pub is_guarded: bool,
     /// The process it is about can always look into it.
     pub is_open_to_self: bool,

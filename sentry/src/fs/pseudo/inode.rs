@@ -207,6 +207,10 @@ impl Inode for PseudoInode {
         self.entry.is_open_to_self && self.subject.task().is_ok_and(|task| Arc::ptr_eq(task.group(), ctx.group()))
     }
 
+    fn is_closed_to(&self, ctx: &TaskContext) -> bool {
+        self.inspect(ctx).is_err()
+    }
+
     fn admit_change(&self, name: &[u8], making: bool) -> Result<(), Errno> {
         match self.lookup(name) {
             Ok(_) if making => Err(Errno::EEXIST),

@@ -69,7 +69,7 @@ macro_rules! entries {
             Entry::listing("ns", 0o511, &[], &Namespaces),
             Entry::listing("net", 0o555, &[], &NetFiles),
             Entry::listing("fd", 0o500, &[], &Descriptors).open_to_self(),
-            Entry::listing("fdinfo", 0o555, &[], &Infos),
+            Entry::listing("fdinfo", 0o555, &[], &Infos).guarded(),
         ]
     };
 }
