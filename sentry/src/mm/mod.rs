@@ -12,6 +12,7 @@ mod fault;
 mod fixed_pages;
 mod flags;
 mod fork;
+mod gaps;
 mod hot;
 mod layout;
 mod limits;

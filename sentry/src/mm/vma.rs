@@ -8,6 +8,7 @@ use amber_abi::errno::Errno;
 use amber_platform::{PAGE_SIZE, Protection};
 use bitflags::bitflags;
 
+use super::gaps::Gaps;
 use super::{Mappable, Mapping};
 use crate::fs::FileDescription;
 
@@ -219,11 +220,19 @@ impl Vma {
 /// Linux's distance between a stack and whatever is below it.
 pub const STACK_GUARD_GAP: u64 = 256 * PAGE_SIZE;
 
+/// From so many areas on, gaps are found by an index.
+const MANY: usize = 256;
+
+/// So many areas are looked at before the index is asked.
+const NEAR: usize = 32;
+
 /// The areas of an address space, which never overlap.
 #[derive(Default)]
 pub struct VmaMap {
     areas: BTreeMap<u64, Vma>,
     total: u64,
+    /// The gaps between them, once there are many.
+    gaps: Option<Box<Gaps>>,
 }
 
 impl VmaMap {
@@ -278,7 +287,34 @@ impl VmaMap {
     /// Adds an area where there is none.
     pub fn insert(&mut self, vma: Vma) {
         self.total += vma.size();
-        self.areas.insert(vma.start, vma);
+        self.reshape(vma.range(), |areas| areas.insert(vma.start, vma));
+    }
+
+    /// Changes which addresses of a range lie in areas. No area lies across an end of the range.
+    fn reshape<T>(&mut self, range: Range<u64>, change: impl FnOnce(&mut BTreeMap<u64, Vma>) -> T) -> T {
+        let Some(mut gaps) = self.gaps.take() else {
+            let result = change(&mut self.areas);
+            if self.areas.len() >= MANY {
+                let mut gaps = Box::new(Gaps::new());
+                self.gaps_around(&(0..u64::MAX)).for_each(|gap| gaps.note(gap));
+                self.gaps = Some(gaps);
+            }
+            return result;
+        };
+        self.gaps_around(&range).for_each(|gap| gaps.forget(gap));
+        let result = change(&mut self.areas);
+        self.gaps_around(&range).for_each(|gap| gaps.note(gap));
+        self.gaps = Some(gaps);
+        result
+    }
+
+    /// The ranges without areas in and next to a range.
+    fn gaps_around(&self, range: &Range<u64>) -> impl Iterator<Item = Range<u64>> {
+        let mut floor = self.find_below(range.start).map_or(0, |vma| vma.end);
+        let inside = self.areas.range(range.clone()).chain(self.areas.range(range.end..).take(1));
+        let starts = inside.map(|(_, vma)| (vma.guarded_start(), vma.end));
+        let last = self.areas.range(range.end..).next().is_none().then_some((u64::MAX, u64::MAX));
+        starts.chain(last).map(move |(ceiling, end)| std::mem::replace(&mut floor, end)..ceiling)
     }
 
     /// How many more areas there are once `range` is cut out of those around it.
@@ -300,8 +336,9 @@ impl VmaMap {
     pub fn take(&mut self, range: Range<u64>) -> Vec<Vma> {
         self.split(range.start);
         self.split(range.end);
-        let starts: Vec<u64> = self.areas.range(range).map(|(&start, _)| start).collect();
-        let taken: Vec<Vma> = starts.iter().filter_map(|start| self.areas.remove(start)).collect();
+        let starts: Vec<u64> = self.areas.range(range.clone()).map(|(&start, _)| start).collect();
+        let remove = |areas: &mut BTreeMap<u64, Vma>| starts.iter().filter_map(|start| areas.remove(start)).collect();
+        let taken: Vec<Vma> = self.reshape(range, remove);
         self.total -= taken.iter().map(Vma::size).sum::<u64>();
         taken
     }
@@ -343,17 +380,27 @@ impl VmaMap {
 
     /// Moves the start of the area at `start` down to `to`.
     pub fn grow_down(&mut self, start: u64, to: u64) {
-        if let Some(mut vma) = self.areas.remove(&start) {
-            self.total += start - to;
-            vma.start = to;
-            self.areas.insert(to, vma);
-        }
+        let Some(end) = self.areas.get(&start).map(|vma| vma.end) else { return };
+        self.total += start - to;
+        self.reshape(to..end, |areas| {
+            if let Some(mut vma) = areas.remove(&start) {
+                vma.start = to;
+                areas.insert(to, vma);
+            }
+        });
     }
 
-    /// The highest place for `len` bytes in `low..high`.
+    /// The highest place for `len` bytes in `low..high`; among very many areas, a high one.
     pub fn gap_below(&self, len: u64, low: u64, high: u64) -> Option<u64> {
         let mut ceiling = high;
-        for vma in self.areas.range(..high).rev().map(|(_, vma)| vma) {
+        for (looked, vma) in self.areas.range(..high).rev().map(|(_, vma)| vma).enumerate() {
+            if looked == NEAR
+                && let Some(gaps) = &self.gaps
+            {
+                // The gap above this area may reach above `high`; those that begin below it cannot.
+                let here = ceiling.checked_sub(len).filter(|&place| place >= low && place >= vma.end);
+                return here.or_else(|| gaps.high_place(len, low, vma.start));
+            }
             let place = ceiling.checked_sub(len)?;
             if place < low {
                 return None;
@@ -366,10 +413,16 @@ impl VmaMap {
         ceiling.checked_sub(len).filter(|&place| place >= low)
     }
 
-    /// The lowest place for `len` bytes in `low..high`.
+    /// The lowest place for `len` bytes in `low..high`; among very many areas, a low one.
     pub fn gap_above(&self, len: u64, low: u64, high: u64) -> Option<u64> {
         let mut floor = low;
-        for vma in self.overlapping(low..high) {
+        for (looked, vma) in self.overlapping(low..high).enumerate() {
+            if looked == NEAR
+                && let Some(gaps) = &self.gaps
+            {
+                // So many areas lie below: a gap begins here or above.
+                return gaps.low_place(len, floor, high);
+            }
             if floor.checked_add(len)? <= vma.guarded_start() {
                 return Some(floor);
             }
@@ -386,6 +439,8 @@ impl VmaMap {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     fn area(start: u64, end: u64) -> Vma {
@@ -428,6 +483,42 @@ mod tests {
         assert_eq!(shape(&map), [(10, 12), (15, 20)]);
         assert!(!map.covers(10 * PAGE_SIZE..20 * PAGE_SIZE));
         assert!(map.covers(16 * PAGE_SIZE..20 * PAGE_SIZE));
+    }
+
+    /// The same areas, whose gaps no index has.
+    fn without_index(map: &VmaMap) -> VmaMap {
+        VmaMap { areas: map.areas.clone(), total: map.total, gaps: None }
+    }
+
+    proptest! {
+        #[test]
+        fn the_index_finds_what_a_look_at_all_finds(
+            changes in proptest::collection::vec((0u64..3, 0u64..6000, 1u64..8), 1..60),
+            wanted in proptest::collection::vec((1u64..40, 0u64..6000, 0u64..6000), 1..20),
+        ) {
+            let p = PAGE_SIZE;
+            let mut map = VmaMap::default();
+            // Gaps of one page, so that only what is changed has room for more.
+            (0..MANY as u64 + 100).for_each(|at| map.insert(area(at * 12 + 1, at * 12 + 12)));
+            assert!(map.gaps.is_some());
+            for (kind, at, len) in changes {
+                let range = at * p..(at + len) * p;
+                match kind {
+                    0 => drop(map.take(range)),
+                    1 if map.is_free(&range) => map.insert(area(at, at + len)),
+                    _ => if let Some((start, below)) = map.find(at * p).map(|vma| vma.start).zip(Some(at)) {
+                        let floor = map.find_below(start).map_or(0, |vma| vma.end);
+                        map.grow_down(start, floor.max(start.saturating_sub((below % 3) * p)));
+                    },
+                }
+            }
+            let plain = without_index(&map);
+            for (len, a, b) in wanted {
+                let (low, high) = (a.min(b) * p, a.max(b) * p);
+                assert_eq!(map.gap_below(len * p, low, high), plain.gap_below(len * p, low, high));
+                assert_eq!(map.gap_above(len * p, low, high), plain.gap_above(len * p, low, high));
+            }
+        }
     }
 
     #[test]

@@ -1,0 +1,73 @@
+//! The free ranges between many areas, by length: where new mappings go is found without a look at each area.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+
+use amber_platform::PAGE_SIZE;
+
+/// Powers of two that a length in pages can reach.
+const CLASSES: usize = 53;
+
+/// So many gaps of the class of a wanted length, which may or may not be long enough, are tried before one of a higher
+/// class is taken, which is.
+const LOOKS: usize = 64;
+
+/// The gaps of an address space: for each power of two, those at least that long and shorter than the next, from their
+/// first address to their end.
+pub struct Gaps {
+    classes: [BTreeMap<u64, u64>; CLASSES],
+}
+
+fn class_of(len: u64) -> usize {
+    (len / PAGE_SIZE).max(1).ilog2() as usize
+}
+
+impl Gaps {
+    /// No gaps yet.
+    pub fn new() -> Self {
+        Gaps { classes: [const { BTreeMap::new() }; CLASSES] }
+    }
+
+    fn class(&mut self, gap: &Range<u64>) -> Option<&mut BTreeMap<u64, u64>> {
+        let len = gap.end.checked_sub(gap.start).filter(|&len| len >= PAGE_SIZE)?;
+        self.classes.get_mut(class_of(len))
+    }
+
+    /// A range became a gap. An empty one is none.
+    pub fn note(&mut self, gap: Range<u64>) {
+        if let Some(class) = self.class(&gap) {
+            class.insert(gap.start, gap.end);
+        }
+    }
+
+    /// A gap is one no more.
+    pub fn forget(&mut self, gap: Range<u64>) {
+        if let Some(class) = self.class(&gap) {
+            class.remove(&gap.start);
+        }
+    }
+
+    /// A high place for `len` bytes, not below `low`, in gaps that begin below `bound`: the highest, unless many gaps
+    /// above it are hardly too short.
+    pub fn high_place(&self, len: u64, low: u64, bound: u64) -> Option<u64> {
+        let places = |gaps: &BTreeMap<u64, u64>, looks: usize| {
+            let mut tried = gaps.range(..bound).rev().take(looks).map(|(&start, &end)| (start, end.checked_sub(len)));
+            tried.find_map(|(start, place)| place.filter(|&place| place >= start && place >= low))
+        };
+        let (own, higher) = self.classes.get(class_of(len)..)?.split_first()?;
+        let sure = higher.iter().filter_map(|gaps| places(gaps, 1));
+        sure.chain(places(own, LOOKS)).max().or_else(|| places(own, usize::MAX))
+    }
+
+    /// A low place for `len` bytes that end at `high` at most, in gaps that begin at `from` or above it: the lowest, unless
+    /// many gaps below it are hardly too short.
+    pub fn low_place(&self, len: u64, from: u64, high: u64) -> Option<u64> {
+        let places = |gaps: &BTreeMap<u64, u64>, looks: usize| {
+            let mut tried = gaps.range(from..).take(looks).map(|(&start, &end)| (start, start.checked_add(len), end));
+            tried.find_map(|(start, to, end)| to.filter(|&to| to <= end && to <= high).map(|_| start))
+        };
+        let (own, higher) = self.classes.get(class_of(len)..)?.split_first()?;
+        let sure = higher.iter().filter_map(|gaps| places(gaps, 1));
+        sure.chain(places(own, LOOKS)).min().or_else(|| places(own, usize::MAX))
+    }
+}
