@@ -6,8 +6,8 @@ use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use amber_platform::{
-    AddressSpace, Breakpoint, Context, DebugRegisters, FloatingPoint, HostFault, Interrupter, Reason, Registers, Room,
-    Trap,
+    AddressSpace, Breakpoint, Context, DebugRegisters, FloatingPoint, HostFault, Interrupter, KernelCharge, KernelPart,
+    Reason, Registers, Room, Trap,
 };
 
 use crate::answers::Answer;
@@ -38,6 +38,9 @@ struct Residence {
     sole: bool,
 }
 
+/// What a run takes of its host thread's stack, beside what others do, in bytes.
+const STACK_BYTES: u64 = 24 << 10;
+
 /// See [`Context`].
 pub struct KvmContext {
     shared: Arc<Shared>,
@@ -54,6 +57,8 @@ pub struct KvmContext {
     hit: u8,
     pace: Pace,
     handover: Option<Handover>,
+    /// For what its runs take of the host thread's stack.
+    _charge: KernelCharge,
 }
 
 impl KvmContext {
@@ -61,6 +66,7 @@ impl KvmContext {
     pub fn new(shared: Arc<Shared>) -> Self {
         let floating = Some(shared.pool.format().initial());
         let pace = Pace::new(shared.always_hands_over);
+        let _charge = shared.machine.memory().charge(KernelPart::Stacks, STACK_BYTES);
         KvmContext {
             shared,
             seat: Seat::new(),
@@ -73,6 +79,7 @@ impl KvmContext {
             hit: 0,
             pace,
             handover: None,
+            _charge,
         }
     }
 

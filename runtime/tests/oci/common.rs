@@ -28,6 +28,8 @@ pub struct World {
     pub directory: tempfile::TempDir,
     /// What config.json says.
     pub config: Value,
+    /// What the guest's code runs on.
+    pub platform: &'static str,
     /// What every command finds in its environment besides.
     pub environment: Vec<(&'static str, String)>,
 }
@@ -80,7 +82,7 @@ impl World {
                 {"type": "pid"}, {"type": "mount"}, {"type": "network"}, {"type": "ipc"}, {"type": "uts"}, {"type": "time"},
             ]},
         });
-        World { directory, config, environment: Vec::new() }
+        World { directory, config, platform: "ptrace", environment: Vec::new() }
     }
 
     /// A path in the world.
@@ -96,7 +98,7 @@ impl World {
     /// `amber` with the world's state directory.
     pub fn amber(&self, args: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_amber"));
-        command.arg("--root").arg(self.path("state")).args(["--platform", "ptrace"]).args(args);
+        command.arg("--root").arg(self.path("state")).args(["--platform", self.platform]).args(args);
         command.stdin(Stdio::null()).envs(self.environment.iter().cloned());
         command
     }

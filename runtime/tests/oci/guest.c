@@ -1,7 +1,10 @@
 /* What runs in the containers of these tests: the first argument says what it does. */
+#define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/aio_abi.h>
 #include <linux/capability.h>
+#include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -12,11 +15,14 @@
 #include <sys/msg.h>
 #include <sys/prctl.h>
 #include <sys/sem.h>
+#include <sys/shm.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/uio.h>
 #include <sys/wait.h>
 #include <sys/xattr.h>
+#include <time.h>
 #include <unistd.h>
 
 static void on_term(int signal) {
@@ -96,6 +102,13 @@ static void show_rights(FILE *out) {
             open("/secret", O_RDONLY) < 0 ? strerror(errno) : "read");
 }
 
+/* Waits for its end. */
+static void *sleep_on(void *nothing) {
+    for (;;)
+        pause();
+    return nothing;
+}
+
 /* Makes things of one kind without end, until that is refused or the process is killed. */
 static void fill(const char *kind) {
     static char much[60000];
@@ -133,6 +146,56 @@ static void fill(const char *kind) {
             failed = page == MAP_FAILED;
             if (!failed)
                 memset(page, 1, 1 << 20);
+        } else if (!strcmp(kind, "sparse")) {
+            /* A page in each stretch that has a page table of its own. */
+            static char *area;
+            if (i % 512 == 0) {
+                int flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE;
+                area = mmap(NULL, 1ul << 30, PROT_READ | PROT_WRITE, flags, -1, 0);
+                failed = area == MAP_FAILED;
+            }
+            if (!failed)
+                area[(i % 512) << 21] = 1;
+        } else if (!strcmp(kind, "threads")) {
+            static pthread_attr_t attributes;
+            pthread_t thread;
+            pthread_attr_init(&attributes);
+            pthread_attr_setstacksize(&attributes, 16384);
+            failed = errno = pthread_create(&thread, &attributes, sleep_on, NULL);
+        } else if (!strcmp(kind, "pipes")) {
+            int ends[2];
+            failed = pipe2(ends, O_NONBLOCK);
+            if (!failed)
+                fcntl(ends[1], F_SETPIPE_SZ, 1 << 20);
+            while (!failed && write(ends[1], much, sizeof much) > 0)
+                ;
+        } else if (!strcmp(kind, "datagrams")) {
+            int pair[2];
+            failed = socketpair(AF_UNIX, SOCK_DGRAM | SOCK_NONBLOCK, 0, pair);
+            while (!failed && write(pair[0], much, 1000) > 0)
+                ;
+        } else if (!strcmp(kind, "timers")) {
+            timer_t timer;
+            struct sigevent event = {.sigev_notify = SIGEV_NONE};
+            struct itimerspec when = {.it_value.tv_sec = 1000 + i};
+            failed = timer_create(CLOCK_MONOTONIC, &event, &timer) || timer_settime(timer, 0, &when, NULL);
+        } else if (!strcmp(kind, "signals")) {
+            sigset_t all;
+            sigfillset(&all);
+            sigprocmask(SIG_BLOCK, &all, NULL);
+            failed = sigqueue(getpid(), SIGRTMIN, (union sigval){0});
+        } else if (!strcmp(kind, "segments")) {
+            int segment = shmget(IPC_PRIVATE, 1 << 20, 0600);
+            char *place = segment < 0 ? (void *)-1 : shmat(segment, NULL, 0);
+            failed = place == (void *)-1;
+            if (!failed)
+                memset(place, 1, 1 << 20);
+        } else if (!strcmp(kind, "memfds")) {
+            int fd = memfd_create("file", 0);
+            failed = fd < 0 || write(fd, much, sizeof much) < (long)sizeof much;
+        } else if (!strcmp(kind, "contexts")) {
+            aio_context_t context = 0;
+            failed = syscall(SYS_io_setup, 1000, &context) < 0;
         } else {
             errno = EINVAL;
             failed = 1;

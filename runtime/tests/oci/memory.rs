@@ -1,6 +1,6 @@
 //! A container that fills its memory with whatever a kernel keeps lives on.
 
-use std::fs;
+use std::fs::{self, File};
 use std::time::{Duration, Instant};
 
 use serde_json::json;
@@ -17,9 +17,20 @@ const KINDS: &[(&str, &str)] = &[
     ("attributes", "Cannot allocate memory"),
     ("messages", "Cannot allocate memory"),
     ("semaphores", "Cannot allocate memory"),
+    ("segments", "Cannot allocate memory"),
+    ("memfds", "No space left on device"),
     ("sockets", "Killed"),
+    ("datagrams", "Killed"),
+    ("pipes", "Killed"),
     ("pages", "Killed"),
+    ("sparse", "Killed"),
+    ("threads", "Killed"),
+    ("contexts", "Resource temporarily unavailable"),
+    ("timers", "Resource temporarily unavailable"),
+    ("signals", "Resource temporarily unavailable"),
 ];
+/// Those that depend on the platform.
+const PLATFORM_KINDS: &[(&str, &str)] = &[("sparse", "Killed"), ("threads", "Killed")];
 
 /// A number of `/proc/PID/status`, in bytes.
 fn status(pid: i32, name: &str) -> u64 {
@@ -30,8 +41,20 @@ fn status(pid: i32, name: &str) -> u64 {
 
 #[test]
 fn a_container_lives_on_when_any_kind_of_object_fills_its_memory() {
-    for (kind, end) in KINDS {
+    lives_on("ptrace", KINDS);
+}
+
+#[test]
+fn a_container_in_a_virtual_machine_lives_on_when_any_kind_of_object_fills_its_memory() {
+    if File::options().read(true).write(true).open("/dev/kvm").is_ok() {
+        lives_on("kvm", PLATFORM_KINDS);
+    }
+}
+
+fn lives_on(platform: &'static str, kinds: &[(&str, &str)]) {
+    for (kind, end) in kinds {
         let mut world = World::new(&["fill", kind]);
+        world.platform = platform;
         world.config["linux"]["resources"] = json!({"memory": {"limit": LIMIT}});
         world.config["process"]["rlimits"] = json!([{"type": "RLIMIT_NOFILE", "soft": 65536, "hard": 65536}]);
         let tmpfs = json!({"destination": "/tmp", "type": "tmpfs", "source": "tmpfs"});
@@ -42,7 +65,8 @@ fn a_container_lives_on_when_any_kind_of_object_fills_its_memory() {
             assert!(Instant::now() < limit, "{kind}: {}", world.printed("full"));
             std::thread::sleep(Duration::from_millis(20));
         }
-        assert!(world.printed("full").contains(&format!("ready: {end}")), "{kind}: {}", world.printed("full"));
+        let printed = world.printed("full");
+        assert!(printed.contains(&format!("ready: {end}")), "{kind} on {platform}: {printed}");
         let heap = status(world.pid("full"), "RssAnon");
         assert!(heap < LIMIT + SLACK, "{kind}: the sandbox has {heap} bytes");
         assert!(world.ok(&["exec", "full", "/guest", "show"]).contains("uid 0"), "{kind}");

@@ -47,7 +47,13 @@ fn candidates(kernel: &Kernel) -> Vec<Candidate> {
         let tasks = group.tasks();
         let (task, memory) = tasks.iter().find_map(|task| Some((task, task.memory()?)))?;
         // What the kernel keeps for it goes with it as well.
-        let kernel = memory.kernel_bytes() + task.files().kept_bytes() + tasks.len() as u64 * STACK_COST;
+        let signals = {
+            let state = group.state();
+            let own: u64 = state.tasks.iter().map(|task| task.signals().pending.kept_bytes()).sum();
+            own + state.pending.kept_bytes()
+        };
+        let kept = task.files().kept_bytes() + signals + group.timers().kept_bytes();
+        let kernel = memory.kernel_bytes() + kept + tasks.len() as u64 * STACK_COST;
         let resident = memory.totals().rss + kernel;
         let signed = i64::try_from(resident).unwrap_or(i64::MAX);
         let shift = (i64::try_from(all).unwrap_or(i64::MAX) / SCALE).saturating_mul(adjustment.into());

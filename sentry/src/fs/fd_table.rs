@@ -160,10 +160,13 @@ impl FdTable {
 
     /// About how many bytes the kernel keeps for all that is open here.
     pub fn kept_bytes(&self) -> u64 {
-        let open: Vec<_> = {
+        let mut open: Vec<_> = {
             let slots = self.slots.lock();
             slots.used_in(0..usize::MAX).map(|(_, description, _)| description.clone()).collect()
         };
+        // A description that has several descriptors is kept once.
+        open.sort_unstable_by_key(|description| Arc::as_ptr(description).addr());
+        open.dedup_by(|one, other| Arc::ptr_eq(one, other));
         open.iter().map(|description| DESCRIPTION_BYTES + description.file().kept_bytes()).sum()
     }
 

@@ -55,6 +55,9 @@ struct Entry {
     mask: AtomicU32,
 }
 
+/// About what a watch takes of the heap in all.
+const WATCH_BYTES: usize = 384;
+
 struct Placed {
     entry: Arc<Entry>,
     watch: Watch,
@@ -220,6 +223,11 @@ impl Watcher for Entry {
 impl File for Inotify {
     fn inode(&self) -> Arc<dyn Inode> {
         anonymous_inode()
+    }
+
+    fn kept_bytes(&self) -> u64 {
+        let state = self.state.lock();
+        (state.watches.len() * WATCH_BYTES + state.events.len() * size_of::<Event>() + state.bytes) as u64
     }
 
     fn read_at(&self, buf: &mut [u8], _: u64) -> Result<usize, Errno> {

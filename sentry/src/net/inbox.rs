@@ -103,6 +103,11 @@ impl Inbox {
         self.cost
     }
 
+    /// About how many bytes of the heap it takes.
+    pub fn kept_bytes(&self) -> u64 {
+        (self.bytes + self.packets.len() * size_of::<Packet>()) as u64
+    }
+
     /// Messages that wait.
     pub fn len(&self) -> usize {
         self.packets.len()

@@ -43,6 +43,11 @@ impl PendingSignals {
         self.set
     }
 
+    /// About how many bytes of the heap they take.
+    pub fn kept_bytes(&self) -> u64 {
+        (self.queue.len() * size_of::<((u8, u64), Queued)>()) as u64
+    }
+
     /// Queues a signal with what it says of itself.
     pub fn push(
         &mut self,

@@ -31,7 +31,15 @@ impl Default for GroupTimers {
     }
 }
 
+/// About what a timer takes of the heap in all.
+const TIMER_BYTES: u64 = 320;
+
 impl GroupTimers {
+    /// About how many bytes the kernel keeps for those of timer_create(2).
+    pub fn kept_bytes(&self) -> u64 {
+        self.timers.lock().posix.len() as u64 * TIMER_BYTES
+    }
+
     /// The interval timer `which` (below 3), if it was ever used.
     pub fn interval(&self, which: usize) -> Option<Arc<SignalTimer>> {
         self.timers.lock().intervals.get(which)?.clone()

@@ -76,6 +76,9 @@ struct State {
     look: u64,
 }
 
+/// About what an entry takes of the heap in all.
+const ENTRY_BYTES: u64 = 304;
+
 /// A ready entry.
 struct Next {
     id: u64,
@@ -464,6 +467,10 @@ impl Drop for Epoll {
 impl File for Epoll {
     fn inode(&self) -> Arc<dyn Inode> {
         anonymous_inode()
+    }
+
+    fn kept_bytes(&self) -> u64 {
+        self.state.lock().entries.len() as u64 * ENTRY_BYTES
     }
 
     fn is_seekable(&self) -> bool {

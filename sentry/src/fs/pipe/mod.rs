@@ -265,7 +265,9 @@ impl File for PipeEnd {
     }
 
     fn kept_bytes(&self) -> u64 {
-        self.pipe.state.lock().ring.len() as u64
+        // What waits is there for who may read it; so it counts once where a process has both ends.
+        let state = self.pipe.state.lock();
+        if self.reads || state.readers == 0 { state.ring.len() as u64 } else { 0 }
     }
 
     fn read_at(&self, buf: &mut [u8], _: u64) -> Result<usize, Errno> {

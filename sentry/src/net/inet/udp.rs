@@ -519,7 +519,7 @@ impl Socket for UdpSocket {
     }
 
     fn kept_bytes(&self) -> u64 {
-        self.state.lock().inbox.cost() as u64
+        self.state.lock().inbox.kept_bytes()
     }
 
     fn readable_bytes(&self) -> usize {

@@ -523,7 +523,7 @@ impl Socket for UnixSocket {
 
     fn kept_bytes(&self) -> u64 {
         let state = self.state.lock();
-        (state.stream.inbox().cost() + state.messages.cost()) as u64
+        state.stream.inbox().kept_bytes() + state.messages.kept_bytes()
     }
 
     fn unsent_bytes(&self) -> usize {
