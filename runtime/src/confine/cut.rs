@@ -132,7 +132,7 @@ pub fn cut(mount: &OwnedFd, number: usize, path: &Path, heap: &OwnedFd) -> Resul
 fn take_away(top: u64, root: &Path, heap: &OwnedFd) -> Result<()> {
     // Those that stay, and all places. What lies beneath a mount was nobody's to see.
     let (mut stuck, mut points) = (Vec::new(), BTreeSet::new());
-    for _ in 0..ROUNDS {
+    for round in 0..ROUNDS {
         let mounts = Mounts::read()?;
         let mut foreign = mounts.foreign(top, root);
         foreign.retain(|mount| !stuck.contains(&mount.number));
@@ -141,7 +141,8 @@ fn take_away(top: u64, root: &Path, heap: &OwnedFd) -> Result<()> {
         }
         for mount in foreign {
             let point = mount.point.strip_prefix("/")?;
-            if !put_aside(point, mount.number, heap).with_context(|| format!("cutting off {}", point.display()))? {
+            let place = format!("{}-{round}", mount.number);
+            if !put_aside(point, &place, heap).with_context(|| format!("cutting off {}", point.display()))? {
                 stuck.push(mount.number);
             }
             points.insert(point.to_owned());
@@ -161,9 +162,9 @@ fn cover_all(points: &BTreeSet<PathBuf>, heap: &OwnedFd) -> Result<()> {
 }
 
 /// Moves what is mounted at a path out of the way; false if that is not allowed, since a user's own namespace has the
-/// host's mounts as a whole.
-fn put_aside(path: &Path, number: u64, heap: &OwnedFd) -> Result<bool> {
-    let (directory, file) = (format!("directory{number}"), format!("file{number}"));
+/// host's mounts as a whole. What is moved is what lies on top, so that each needs an unused name in `heap`.
+fn put_aside(path: &Path, name: &str, heap: &OwnedFd) -> Result<bool> {
+    let (directory, file) = (format!("directory{name}"), format!("file{name}"));
     mkdirat(heap, directory.as_str(), Mode::S_IRWXU)?;
     openat(heap, file.as_str(), OFlag::O_CREAT | OFlag::O_WRONLY | OFlag::O_CLOEXEC, Mode::empty())?;
     // A look at it could wait for whoever serves it. A directory cannot be moved to a file, nor the other way.
