@@ -362,8 +362,10 @@ TEST(the_next_who_can_has_a_whole_file) {
     pid_t gone = WAITER("0", flock(own, LOCK_EX));
     pid_t first = WAITER("1", flock(own, LOCK_EX));
     pid_t second = WAITER("2", flock(own, LOCK_EX));
-    // One that gives up stands in nobody's way.
+    // One that gives up stands in nobody's way. Linux has the first behind it try anew, and that then the second.
     end(gone);
+    until_asleep(first);
+    until_asleep(second);
     CHECK_OK(flock(fd, LOCK_UN));
     CHECK_EQ(read(ends[0], said, 1), 1);
     CHECK_EQ(said[0], '1');
