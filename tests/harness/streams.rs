@@ -23,6 +23,11 @@ const SCRIPTS: &[(&str, &str)] = &[
         "echo in | $RUN sh -c 'cat /dev/stdin; echo out >/dev/stdout; echo err >/dev/stderr' 2>&1",
     ),
     ("files_opened_again_by_name", "seq 9 >in; $RUN sh -c 'head -c 2 /dev/stdin; cat /proc/self/fd/0' <in"),
+    (
+        "written_out",
+        "seq 9 >in; $RUN dd if=in of=/dev/stdout conv=fsync,notrunc status=none >out; $RUN sh -c 'seq 5; sync -d /dev/stdout' >>out; \
+         $RUN truncate -s 20 /dev/stdout >>out; cat out",
+    ),
     ("null", "$RUN sh -c 'cat; echo x >/dev/stdout; stat -L -c %F /dev/stdin' </dev/null"),
     ("wrong_way", "$RUN sh -c 'echo x >&0; cat <&1; echo done >&2' </dev/null 2>&1 >/dev/null | tail -n 1"),
 ];

@@ -136,6 +136,7 @@ pub const CALLS: &[HostCall] = list! {
     madvise, Kvm, "guest memory mapped ahead of use", MAP_AHEAD;
 
     ftruncate, HandedFiles, "the size of a file the guest has as standard stream";
+    fdatasync, HandedFiles, "fdatasync(2) of the guest on a standard stream";
 
     openat, WritableFiles, "a file of a host tree that the guest makes or changes", BENEATH;
     ftruncate, WritableFiles, "the size of a file";

@@ -9,6 +9,7 @@ use amber_abi::poll::PollEvents;
 use amber_platform::GuestMemory;
 
 use crate::fs::{Dentry, FileSystem, Inode, notify, propagation};
+use crate::interruption::check_killed;
 use crate::sync::{Mutex, Rank};
 use crate::wait::WaitQueue;
 
@@ -490,7 +491,7 @@ impl MountNamespace {
         self.root.lock().clone()
     }
 
-    /// Runs a change of the tree, one at a time.
+    /// Runs a change of the tree, one at a time. What it depends on is looked at within it.
     pub fn change<T>(&self, change: impl FnOnce() -> T) -> T {
         let result = {
             let _one = CHANGE.lock();
@@ -541,11 +542,13 @@ impl MountNamespace {
     /// A copy of the whole tree for a new namespace (`CLONE_NEWNS`), and what became of each mount.
     ///
     /// # Errors
-    /// `ENOMEM`.
+    /// `ENOMEM`; `EINTR` for a caller that was killed.
     pub fn duplicate(&self) -> Result<(Arc<MountNamespace>, HashMap<u64, Arc<Mount>>), Errno> {
-        self.memory.admit(MOUNT_BYTES * self.count() as u64)?;
         let mut copies = HashMap::new();
         let _one = CHANGE.lock();
+        // Asked here, since what others make who had the lock before counts, and so does that this one was killed for want of memory.
+        check_killed()?;
+        self.memory.admit(MOUNT_BYTES.saturating_mul(self.count() as u64))?;
         let old_root = self.root();
         let root = copy_tree(&old_root, &old_root.root, &mut copies, true);
         propagation::note_groups(&root);

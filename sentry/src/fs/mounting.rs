@@ -1,4 +1,5 @@
-//! Changes of the tree of mounts: attaching, taking off, moving, binding, and how such changes spread.
+//! Changes of the tree of mounts: attaching, taking off, moving, binding, and how such changes spread. Each looks at what it
+//! depends on only once it is the one change under way; whether its caller was killed while it waited for that, too.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -8,6 +9,7 @@ use amber_abi::errno::Errno;
 use crate::fs::mount::copy_tree;
 use crate::fs::propagation::{attach_spreading, followers};
 use crate::fs::{FsContext, Mount, MountNamespace, MountOptions, Path, SuperBlock};
+use crate::interruption::check_killed;
 
 /// The most mounts a namespace may have (`fs.mount-max`).
 const MOST_MOUNTS: usize = 100_000;
@@ -44,11 +46,12 @@ pub fn mount(
     options: MountOptions,
     place: &Path,
 ) -> Result<(), Errno> {
-    check_member(namespace, &place.mount)?;
     let root = super_block.root.clone();
     let mount = Mount::new(super_block, root, source, options);
-    check_place(&mount, place)?;
     namespace.change(|| {
+        check_killed()?;
+        check_member(namespace, &place.mount)?;
+        check_place(&mount, place)?;
         let place = place.clone().topmost();
         check_room(namespace, &mount, &place)?;
         attach_spreading(&mount, &place);
@@ -66,12 +69,13 @@ pub fn check_member(namespace: &Arc<MountNamespace>, mount: &Arc<Mount>) -> Resu
 /// # Errors
 /// `EINVAL` for what cannot be bound, and those of [`mount`].
 pub fn bind(namespace: &Arc<MountNamespace>, what: &Path, place: &Path, recursive: bool) -> Result<(), Errno> {
-    check_member(namespace, &place.mount)?;
-    check_member(namespace, &what.mount)?;
-    if what.mount.propagation().unbindable {
-        return Err(Errno::EINVAL);
-    }
     namespace.change(|| {
+        check_killed()?;
+        check_member(namespace, &place.mount)?;
+        check_member(namespace, &what.mount)?;
+        if what.mount.propagation().unbindable {
+            return Err(Errno::EINVAL);
+        }
         let copy = if recursive {
             copy_tree(&what.mount, &what.dentry, &mut HashMap::new(), false)
         } else {
@@ -88,21 +92,23 @@ pub fn bind(namespace: &Arc<MountNamespace>, what: &Path, place: &Path, recursiv
 /// A copy of what is mounted at a place, which is nowhere yet (`OPEN_TREE_CLONE`).
 ///
 /// # Errors
-/// `EINVAL` for what cannot be bound.
+/// `EINVAL` for what cannot be bound, `ENOMEM`.
 pub fn copy_detached(namespace: &Arc<MountNamespace>, what: &Path, recursive: bool) -> Result<Arc<Mount>, Errno> {
-    if what.mount.namespace().is_some() {
-        check_member(namespace, &what.mount)?;
-    }
-    if what.mount.propagation().unbindable {
-        return Err(Errno::EINVAL);
-    }
-    Ok(namespace.change(|| {
-        if recursive {
+    namespace.change(|| {
+        check_killed()?;
+        if what.mount.namespace().is_some() {
+            check_member(namespace, &what.mount)?;
+        }
+        if what.mount.propagation().unbindable {
+            return Err(Errno::EINVAL);
+        }
+        namespace.admit(if recursive { what.mount.tree().len() } else { 1 })?;
+        Ok(if recursive {
             copy_tree(&what.mount, &what.dentry, &mut HashMap::new(), false)
         } else {
             what.mount.copy(what.dentry.clone())
-        }
-    }))
+        })
+    })
 }
 
 /// Moves a mount to another place (`MS_MOVE`), also one that is nowhere yet.
@@ -110,21 +116,22 @@ pub fn copy_detached(namespace: &Arc<MountNamespace>, what: &Path, recursive: bo
 /// # Errors
 /// `EINVAL` if it is no mount's root, is the root of the tree, or beneath a shared mount; `ELOOP` into itself.
 pub fn move_mount(namespace: &Arc<MountNamespace>, what: &Path, place: &Path) -> Result<(), Errno> {
-    check_member(namespace, &place.mount)?;
     let mount = &what.mount;
-    let is_new = mount.is_fresh();
-    if !is_new {
-        check_member(namespace, mount)?;
-    }
-    if !what.is_mount_root() || mount.root.is_directory() != place.dentry.is_directory() {
-        return Err(Errno::EINVAL);
-    }
-    let beneath_shared = mount.place().map(|old| old.mount.propagation().group.is_some());
-    if beneath_shared.unwrap_or(!is_new) {
-        return Err(Errno::EINVAL);
-    }
-    check_place(mount, place)?;
     namespace.change(|| {
+        check_killed()?;
+        check_member(namespace, &place.mount)?;
+        let is_new = mount.is_fresh();
+        if !is_new {
+            check_member(namespace, mount)?;
+        }
+        if !what.is_mount_root() || mount.root.is_directory() != place.dentry.is_directory() {
+            return Err(Errno::EINVAL);
+        }
+        let beneath_shared = mount.place().map(|old| old.mount.propagation().group.is_some());
+        if beneath_shared.unwrap_or(!is_new) {
+            return Err(Errno::EINVAL);
+        }
+        check_place(mount, place)?;
         let spreads = place.mount.propagation().group.is_some();
         if spreads && mount.tree().iter().any(|m| m.propagation().unbindable) {
             return Err(Errno::EINVAL);
@@ -146,8 +153,9 @@ pub fn move_mount(namespace: &Arc<MountNamespace>, what: &Path, place: &Path) ->
 /// # Errors
 /// `EINVAL` for the root of the tree, `EBUSY` if it is in use. `own` is how many references the caller has.
 pub fn unmount(namespace: &Arc<MountNamespace>, mount: &Arc<Mount>, lazily: bool, own: usize) -> Result<(), Errno> {
-    check_member(namespace, mount)?;
     let gone = namespace.change(|| {
+        check_killed()?;
+        check_member(namespace, mount)?;
         let place = mount.place().ok_or(if lazily { Errno::EINVAL } else { Errno::EBUSY })?;
         if !lazily && mount.is_busy(own) {
             return Err(Errno::EBUSY);
@@ -217,7 +225,7 @@ fn copies_that_go(tree: &HashMap<u64, Arc<Mount>>) -> Vec<Arc<Mount>> {
 /// `contexts` that were the old root become the new one.
 ///
 /// # Errors
-/// `EBUSY` if either is on the current root mount, `EINVAL` for what is no mount's root or not beneath it.
+/// `EBUSY` if either is on the current root mount, `EINVAL` for what is no mount's root, not beneath it, or shared.
 pub fn pivot(
     namespace: &Arc<MountNamespace>,
     root: &Path,
@@ -225,24 +233,25 @@ pub fn pivot(
     put_old: &Path,
     contexts: &[Arc<FsContext>],
 ) -> Result<(), Errno> {
-    if Arc::ptr_eq(&new.mount, &root.mount) || Arc::ptr_eq(&put_old.mount, &root.mount) {
-        return Err(Errno::EBUSY);
-    }
-    for path in [root, new, put_old] {
-        check_member(namespace, &path.mount)?;
-    }
-    let new_place = new.mount.place().ok_or(Errno::EINVAL)?;
-    let shared = [&new.mount, &new_place.mount, &root.mount].iter().any(|m| m.propagation().group.is_some());
-    if !root.is_mount_root() || !new.is_mount_root() || shared {
-        return Err(Errno::EINVAL);
-    }
-    if new.dentry.is_removed() || put_old.dentry.is_removed() {
-        return Err(Errno::ENOENT);
-    }
-    if !put_old.text(new).1 {
-        return Err(Errno::EINVAL);
-    }
+    // All of it within the change: another one meanwhile could make a circle of the tree.
     namespace.change(|| {
+        if Arc::ptr_eq(&new.mount, &root.mount) || Arc::ptr_eq(&put_old.mount, &root.mount) {
+            return Err(Errno::EBUSY);
+        }
+        for path in [root, new, put_old] {
+            check_member(namespace, &path.mount)?;
+        }
+        let new_place = new.mount.place().ok_or(Errno::EINVAL)?;
+        let shared = [&new.mount, &new_place.mount, &root.mount].iter().any(|m| m.propagation().group.is_some());
+        if !root.is_mount_root() || !new.is_mount_root() || shared {
+            return Err(Errno::EINVAL);
+        }
+        if new.dentry.is_removed() || put_old.dentry.is_removed() {
+            return Err(Errno::ENOENT);
+        }
+        if !put_old.text(new).1 || !new.text(root).1 {
+            return Err(Errno::EINVAL);
+        }
         let root_place = root.mount.place();
         new.mount.detach();
         match root_place {
@@ -253,7 +262,8 @@ pub fn pivot(
             None => namespace.set_root(&new.mount),
         }
         root.mount.attach(&put_old.clone().topmost());
-    });
+        Ok(())
+    })?;
     for context in contexts {
         context.replace(root, new);
     }

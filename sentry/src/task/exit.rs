@@ -20,11 +20,11 @@ const TICK: u64 = 1_000_000_000 / USER_HZ;
 /// zombie with the last one. Returns the platform's context, at rest.
 pub(super) fn end(mut ctx: TaskContext, status: WaitStatus) -> Box<dyn Context> {
     let task = ctx.task().clone();
-    leave_signals(&ctx, status);
+    let last = leave_signals(&ctx, status);
     leave_memory(&mut ctx);
     release_vfork(&mut ctx);
     drop(task.set_files(Arc::new(FdTable::default())));
-    if task.group().task_count() <= 1 {
+    if last {
         note_peak(&ctx);
         task.kernel().ipc.semaphores.process_ended(task.group().pid());
     }
@@ -71,9 +71,10 @@ pub(super) fn release_vfork(ctx: &mut TaskContext) {
     }
 }
 
-/// Takes no signals from now on; a stop that waits only for this task is complete without it.
-fn leave_signals(ctx: &TaskContext, status: WaitStatus) {
-    let notice = {
+/// Takes no signals from now on; a stop that waits only for this task is complete without it. Of the members of a group,
+/// however many end at once, it returns true for one: the last.
+fn leave_signals(ctx: &TaskContext, status: WaitStatus) -> bool {
+    let (notice, last) = {
         let mut state = ctx.group().state();
         state.change_member(ctx.task(), |signals| signals.ended = true);
         if ctx.is_leader() {
@@ -81,11 +82,13 @@ fn leave_signals(ctx: &TaskContext, status: WaitStatus) {
         }
         let left = state.pending.set();
         crate::signal::hand_over(&mut state, ctx.task(), left);
-        if state.ending.is_none() { state.complete_stop() } else { None }
+        let notice = if state.ending.is_none() { state.complete_stop() } else { None };
+        (notice, !state.has_living_members())
     };
     if let Some(notice) = notice {
         notify_parent_of_stop(ctx.kernel(), ctx.group(), notice);
     }
+    last
 }
 
 /// Leaves the group and, with the last member, turns the process into a zombie.

@@ -48,6 +48,8 @@ pub struct GroupState {
     pub(crate) tasks: Vec<Arc<Task>>,
     /// How many of them neither take part in a stop nor are about to go.
     running: usize,
+    /// How many of them have not ended.
+    alive: usize,
     /// Signals sent to the process.
     pub(crate) pending: PendingSignals,
     /// What it does with each signal.
@@ -95,6 +97,7 @@ impl ThreadGroup {
         let state = GroupState {
             tasks: Vec::new(),
             running: 0,
+            alive: 0,
             pending: PendingSignals::default(),
             actions,
             ending: None,
@@ -251,6 +254,7 @@ impl GroupState {
     pub(crate) fn add_member(&mut self, task: Arc<Task>) {
         self.tasks.push(task);
         self.running += 1;
+        self.alive += 1;
     }
 
     /// Lets go of a member that [ended](TaskSignals::ended).
@@ -265,8 +269,15 @@ impl GroupState {
         let mut signals = task.signals();
         let rests = |signals: &TaskSignals| signals.stopped || signals.ended;
         self.running += usize::from(rests(&signals));
+        self.alive += usize::from(signals.ended);
         change(&mut signals);
         self.running -= usize::from(rests(&signals));
+        self.alive -= usize::from(signals.ended);
+    }
+
+    /// Whether a member lives that has not begun to end.
+    pub(crate) fn has_living_members(&self) -> bool {
+        self.alive > 0
     }
 
     /// Whether every member has stopped or ended.

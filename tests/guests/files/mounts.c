@@ -708,6 +708,39 @@ TEST(poll_mounts) {
     CHECK_EQ(poll(&one, 1, 0), 1);
 }
 
+// Two changes that would each put the mounts of the other beneath its own: one of them is refused.
+TEST(pivot_root_and_a_move_at_once) {
+    volatile int *both = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    for (int round = 0; round < 80; round++) {
+        CHECK_CHILD({
+            own();
+            tmpfs("t");
+            MUST(chdir("t"));
+            MUST(mkdir("q", 0755));
+            tmpfs("n");
+            tmpfs("n/p");
+            MUST(mkdir("n/p/x", 0755));
+            both[0] = both[1] = 0;
+            pid_t mover = fork();
+            if (mover == 0) {
+                both[0] = 1;
+                while (!both[1])
+                    ;
+                _exit(mount("n/p", "q", NULL, MS_MOVE, NULL) == 0);
+            }
+            while (!both[0])
+                ;
+            both[1] = 1;
+            for (volatile int i = 0; i < round * 150; i++)
+                ;
+            int pivoted = syscall(SYS_pivot_root, "n", "n/p/x") == 0;
+            int status;
+            CHECK_EQ(waitpid(mover, &status, 0), mover);
+            CHECK(!(pivoted && WEXITSTATUS(status)));
+        });
+    }
+}
+
 TEST(pivot) {
     own();
     tmpfs("new");

@@ -1,5 +1,6 @@
 // System V shared memory, semaphores and message queues.
 #include "../check.h"
+#include <pthread.h>
 #include <grp.h>
 #include <sys/ipc.h>
 #include <sys/msg.h>
@@ -406,6 +407,31 @@ TEST(undo) {
     CHECK_EQ(value(id, 0), 0);
     CHECK_OK(waitpid(holder, NULL, 0));
     clean();
+}
+
+static void *wait_for_the_end(void *unused) {
+    for (;;)
+        pause();
+    return unused;
+}
+
+// Whichever thread is the last, and however many end at once.
+TEST(undone_when_threads_end_at_once) {
+    int set = MUST(semget(IPC_PRIVATE, 1, 0600));
+    for (int round = 0; round < 100; round++) {
+        int status = IN_CHILD({
+            struct sembuf up = {0, 1, SEM_UNDO};
+            pthread_t thread;
+            CHECK_OK(semop(set, &up, 1));
+            for (int i = 0; i < 4; i++)
+                MUST(-pthread_create(&thread, NULL, wait_for_the_end, NULL));
+            _exit(0);
+        });
+        CHECK_EQ(status, 0);
+        if (!CHECK_EQ(semctl(set, 0, GETVAL), 0))
+            break;
+    }
+    CHECK_OK(semctl(set, 0, IPC_RMID));
 }
 
 TEST(semaphore_control) {
