@@ -1,10 +1,12 @@
 //! Containers have nothing in common by which one could reach another, or anything outside.
 
 use std::fs;
+use std::path::Path;
 use std::process::Stdio;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Pid, geteuid};
+use serde_json::json;
 
 use crate::common::{World, eventually, runs};
 
@@ -84,5 +86,47 @@ fn a_killed_run_leaves_no_process() {
     command.kill().unwrap();
     command.wait().unwrap();
     eventually(|| !runs(pid) && !processes.iter().any(|&process| runs(process)));
+    world.ok(&["delete", "--force", "a"]);
+}
+
+/// A bundle with the host's `/` and `/proc`: the sandbox has trees of files only, and a process without rights that reads
+/// the latter, which is no process of the container.
+#[test]
+fn a_container_with_trees_of_the_host_has_none_of_its_kernel() {
+    if !geteuid().is_root() {
+        return;
+    }
+    let mut world = World::new(&["serve"]);
+    for (destination, source) in [("/host", "/"), ("/host-proc", "/proc")] {
+        fs::create_dir(world.path(&format!("bundle/rootfs{destination}"))).unwrap();
+        let mount = json!({"destination": destination, "source": source, "type": "bind", "options": ["rbind", "rw"]});
+        world.config["mounts"].as_array_mut().unwrap().push(mount);
+    }
+    world.ready("a");
+    let pid = world.pid("a");
+    assert!(children(pid).iter().any(|&child| status(child, "Name") == ["reader"]));
+    // Its mounts: an empty root, and Amber's own answers for those who look in from outside.
+    let mounts = fs::read_to_string(format!("/proc/{pid}/mountinfo")).unwrap();
+    let kinds = mounts.lines().map(|line| {
+        let (mount, rest) = line.split_once(" - ").unwrap();
+        (mount.split(' ').nth(4).unwrap(), rest.split(' ').next().unwrap())
+    });
+    assert!(kinds.into_iter().all(|kind| [("/", "tmpfs"), ("/proc", "fuse")].contains(&kind)), "{mounts}");
+    // What its descriptors lead to.
+    let open: Vec<_> = fs::read_dir(format!("/proc/{pid}/fd")).unwrap().map(|entry| entry.unwrap().path()).collect();
+    let of_kernel =
+        |path: &Path| ["self", "kernel", "null"].iter().any(|name| path.join(name).symlink_metadata().is_ok());
+    let mut roots = 0;
+    for path in open {
+        assert!(!of_kernel(&path), "{}", path.display());
+        if path.join("bin").is_dir() && path.join("proc").is_dir() {
+            roots += 1;
+            assert!(["proc", "sys", "dev"].iter().all(|name| !of_kernel(&path.join(name))), "{}", path.display());
+        }
+    }
+    assert_eq!(roots, 1);
+    let table = world.ok(&["ps", "a"]);
+    assert!(table.lines().count() == 2 && table.trim_end().ends_with("/guest serve"), "{table}");
+    assert_eq!(world.ok(&["ps", "--format", "json", "a"]).matches(',').count(), 0);
     world.ok(&["delete", "--force", "a"]);
 }
