@@ -196,7 +196,7 @@ impl GuestMemory {
     /// What [`used_bytes`](Self::used_bytes) is at most, which needs no call of the host.
     #[inline]
     pub fn claimed_bytes(&self) -> u64 {
-        self.allocated() + self.kernel_bytes()
+        self.allocated() + self.kernel_bytes().saturating_add(self.unsettled_bytes())
     }
 
     /// Admits nothing from now on that could bring the bytes in use above `bytes`, or above the lower `lasting` if it is

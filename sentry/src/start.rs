@@ -56,7 +56,7 @@ impl Sandbox {
         let seccomp = seccomp.map_err(|errno| BootError::Config(format!("seccomp: {}", errno.text())))?;
         let ipc = Ipc::new(&memory);
         let mqueues = mqueue::new(&memory, &tunables);
-        let network = Network::new(config.network, &config.trees)
+        let network = Network::new(config.network, &config.trees, &memory)
             .map_err(|errno| BootError::Config(format!("the host's network: {}", errno.text())))?;
         let kernel = Arc::new(Kernel {
             calls: CallTable::of(config.profile.release()),

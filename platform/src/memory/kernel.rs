@@ -16,6 +16,8 @@ pub enum KernelPart {
     Stacks,
     /// Virtual processors.
     Processors,
+    /// Sockets of the host, with their buffers and filters.
+    Sockets,
 }
 
 /// The account of memory that is no frames.
@@ -26,6 +28,9 @@ pub(super) struct KernelAccount {
     page_tables: AtomicU64,
     stacks: AtomicU64,
     processors: AtomicU64,
+    sockets: AtomicU64,
+    /// Bytes that were handed to sockets of the host since it was last asked what it keeps.
+    unsettled: AtomicU64,
     /// What of page tables and processors was there before the guest began.
     tables_before: AtomicU64,
     processors_before: AtomicU64,
@@ -38,6 +43,8 @@ impl Default for KernelAccount {
             page_tables: AtomicU64::new(0),
             stacks: AtomicU64::new(0),
             processors: AtomicU64::new(0),
+            sockets: AtomicU64::new(0),
+            unsettled: AtomicU64::new(0),
             tables_before: AtomicU64::new(0),
             processors_before: AtomicU64::new(0),
         }
@@ -50,6 +57,7 @@ impl KernelAccount {
             KernelPart::PageTables => &self.page_tables,
             KernelPart::Stacks => &self.stacks,
             KernelPart::Processors => &self.processors,
+            KernelPart::Sockets => &self.sockets,
         }
     }
 
@@ -77,12 +85,14 @@ pub struct KernelUsage {
     pub stacks: u64,
     /// Virtual processors.
     pub processors: u64,
+    /// Sockets of the host.
+    pub sockets: u64,
 }
 
 impl KernelUsage {
     /// All together.
     pub fn total(&self) -> u64 {
-        self.objects + self.page_tables + self.stacks + self.processors
+        self.objects + self.page_tables + self.stacks + self.processors + self.sockets
     }
 }
 
@@ -99,7 +109,8 @@ impl GuestMemory {
     #[inline]
     pub fn kernel_bytes(&self) -> u64 {
         let account = &self.kernel;
-        account.heap() + account.page_tables() + account.stacks.load(Ordering::Relaxed) + account.processors()
+        let others = account.stacks.load(Ordering::Relaxed) + account.sockets.load(Ordering::Relaxed);
+        account.heap() + account.page_tables() + account.processors() + others
     }
 
     /// The same by parts.
@@ -109,7 +120,25 @@ impl GuestMemory {
             page_tables: self.kernel.page_tables(),
             stacks: self.kernel.stacks.load(Ordering::Relaxed),
             processors: self.kernel.processors(),
+            sockets: self.kernel.sockets.load(Ordering::Relaxed),
         }
+    }
+
+    /// Notes that `bytes` went to the host, which may keep them: they are claimed until they are settled.
+    #[inline]
+    pub fn add_unsettled(&self, bytes: u64) {
+        self.kernel.unsettled.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    /// The bytes that were noted and not settled since.
+    #[inline]
+    pub fn unsettled_bytes(&self) -> u64 {
+        self.kernel.unsettled.load(Ordering::Relaxed)
+    }
+
+    /// What was noted so far is charged from now on as far as the host keeps it.
+    pub fn settle(&self) {
+        self.kernel.unsettled.store(0, Ordering::Relaxed);
     }
 
     /// Counts `bytes` that lie outside the heap until the charge is dropped.
@@ -181,6 +210,19 @@ mod tests {
         drop(another);
         tables.set(3);
         assert_eq!(memory.kernel_bytes(), 0);
+    }
+
+    #[test]
+    fn what_went_to_the_host_is_claimed_until_it_is_settled() {
+        let memory = GuestMemory::new(1 << 20).unwrap();
+        let socket = memory.charge(KernelPart::Sockets, 10);
+        memory.add_unsettled(5);
+        memory.add_unsettled(6);
+        assert_eq!((memory.claimed_bytes(), memory.kernel_bytes()), (21, 10));
+        memory.settle();
+        socket.set(17);
+        assert_eq!(memory.claimed_bytes(), 17);
+        assert_eq!(memory.kernel_usage(), KernelUsage { sockets: 17, ..Default::default() });
     }
 
     #[test]

@@ -4,6 +4,8 @@
 #include <fcntl.h>
 #include <linux/aio_abi.h>
 #include <linux/capability.h>
+#include <linux/filter.h>
+#include <netinet/in.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
@@ -141,6 +143,33 @@ static void fill(const char *kind) {
             failed = socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0, pair);
             while (!failed && write(pair[0], much, sizeof much) > 0)
                 ;
+        } else if (!strcmp(kind, "filters")) {
+            struct sock_filter program[BPF_MAXINSNS] = {{0}};
+            struct sock_fprog whole = {BPF_MAXINSNS, program};
+            program[BPF_MAXINSNS - 1] = (struct sock_filter){BPF_RET | BPF_K, 0, 0, 0xffff};
+            int fd = socket(AF_INET, SOCK_DGRAM, 0);
+            failed = fd < 0 || setsockopt(fd, SOL_SOCKET, SO_ATTACH_FILTER, &whole, sizeof whole) < 0;
+        } else if (!strcmp(kind, "connections")) {
+            struct sockaddr_in address = {AF_INET, 0, {htonl(INADDR_LOOPBACK)}};
+            socklen_t size = sizeof address;
+            int ends[2], listener = socket(AF_INET, SOCK_STREAM, 0);
+            failed = bind(listener, (void *)&address, size) < 0 || listen(listener, 1) < 0 ||
+                     getsockname(listener, (void *)&address, &size) < 0 ||
+                     (ends[0] = socket(AF_INET, SOCK_STREAM, 0)) < 0 ||
+                     connect(ends[0], (void *)&address, size) < 0 || (ends[1] = accept(listener, NULL, NULL)) < 0;
+            for (int end = 0; !failed && end < 2; end++)
+                while (send(ends[end], much, sizeof much, MSG_DONTWAIT) > 0)
+                    ;
+            int error = errno;
+            close(listener);
+            errno = error;
+        } else if (!strcmp(kind, "datagrams")) {
+            struct sockaddr_in address = {AF_INET, 0, {htonl(INADDR_LOOPBACK)}};
+            socklen_t size = sizeof address;
+            int fd = socket(AF_INET, SOCK_DGRAM, 0);
+            failed = bind(fd, (void *)&address, size) < 0 || getsockname(fd, (void *)&address, &size) < 0;
+            for (int k = 0; !failed && k < 100; k++)
+                sendto(fd, much, k % 2 ? 1 : sizeof much, MSG_DONTWAIT, (void *)&address, size);
         } else if (!strcmp(kind, "pages")) {
             char *page = mmap(NULL, 1 << 20, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
             failed = page == MAP_FAILED;

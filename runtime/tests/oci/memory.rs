@@ -1,6 +1,8 @@
 //! A container that fills its memory with whatever a kernel keeps lives on.
 
 use std::fs::{self, File};
+use std::io::{BufRead, BufReader};
+use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use serde_json::json;
@@ -39,24 +41,67 @@ fn status(pid: i32, name: &str) -> u64 {
     line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() << 10
 }
 
+/// The same with sockets of the host.
+const NETWORK_KINDS: &[(&str, &str)] = &[("filters", "Killed"), ("connections", "Killed"), ("datagrams", "Killed")];
+/// So many descriptors would take several times the limit.
+const DESCRIPTORS: u64 = 8192;
+
+/// A network namespace with an interface for itself, for as long as this lives.
+struct Namespace(Child);
+
+impl Namespace {
+    fn new() -> Namespace {
+        let script = "ip link set lo up && echo up && exec sleep 600";
+        let mut command = Command::new("unshare");
+        let mut holder = command.args(["--net", "sh", "-c", script]).stdout(Stdio::piped()).spawn().unwrap();
+        let mut line = String::new();
+        BufReader::new(holder.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        assert_eq!(line, "up\n");
+        Namespace(holder)
+    }
+
+    fn path(&self) -> String {
+        format!("/proc/{}/ns/net", self.0.id())
+    }
+}
+
+impl Drop for Namespace {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
 #[test]
 fn a_container_lives_on_when_any_kind_of_object_fills_its_memory() {
-    lives_on("ptrace", KINDS);
+    lives_on("ptrace", KINDS, None);
 }
 
 #[test]
 fn a_container_in_a_virtual_machine_lives_on_when_any_kind_of_object_fills_its_memory() {
     if File::options().read(true).write(true).open("/dev/kvm").is_ok() {
-        lives_on("kvm", PLATFORM_KINDS);
+        lives_on("kvm", PLATFORM_KINDS, None);
     }
 }
 
-fn lives_on(platform: &'static str, kinds: &[(&str, &str)]) {
+#[test]
+fn a_container_lives_on_when_what_the_hosts_sockets_keep_fills_its_memory() {
+    lives_on("ptrace", NETWORK_KINDS, Some(&Namespace::new()));
+}
+
+/// Fills a container with each kind in turn, in a network namespace if one is given.
+fn lives_on(platform: &'static str, kinds: &[(&str, &str)], namespace: Option<&Namespace>) {
     for (kind, end) in kinds {
         let mut world = World::new(&["fill", kind]);
         world.platform = platform;
         world.config["linux"]["resources"] = json!({"memory": {"limit": LIMIT}});
-        world.config["process"]["rlimits"] = json!([{"type": "RLIMIT_NOFILE", "soft": 65536, "hard": 65536}]);
+        let files = if namespace.is_some() { DESCRIPTORS } else { 65536 };
+        world.config["process"]["rlimits"] = json!([{"type": "RLIMIT_NOFILE", "soft": files, "hard": files}]);
+        if let Some(namespace) = namespace {
+            let namespaces = world.config["linux"]["namespaces"].as_array_mut().unwrap();
+            namespaces.retain(|entry| entry["type"] != "network");
+            namespaces.push(json!({"type": "network", "path": namespace.path()}));
+        }
         let tmpfs = json!({"destination": "/tmp", "type": "tmpfs", "source": "tmpfs"});
         world.config["mounts"].as_array_mut().unwrap().push(tmpfs);
         world.start("full");

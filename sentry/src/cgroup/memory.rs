@@ -47,6 +47,7 @@ impl Expire for Watch {
         let Some(kernel) = self.0.upgrade() else { return };
         let group = &kernel.cgroup;
         drop(group.watch.lock().take());
+        kernel.network.inet.charge(true);
         if !group.make_room(&kernel) {
             group.kill_one(&kernel);
         }
@@ -101,7 +102,14 @@ impl ControlGroup {
             self.next_look.store(MAX, Ordering::Relaxed);
             return true;
         }
+        // What the host keeps for sockets may also have become less.
+        let sockets = &kernel.network.inet;
+        let mut again = sockets.charge(false);
         let mut used = self.count_memory(kernel);
+        if used > limit {
+            again = sockets.charge(true);
+            used = self.count_memory(kernel);
+        }
         if used > limit {
             self.at_limit.fetch_add(1, Ordering::Relaxed);
             // Somewhat more than needed, so that this is not done for each page.
@@ -117,8 +125,9 @@ impl ControlGroup {
         kernel.memory.set_ahead((room / 16).clamp(STEP, MOST_AHEAD));
         let claimed = kernel.memory.claimed_bytes();
         self.next_look.store(claimed.saturating_add((room / 4).max(STEP)), Ordering::Relaxed);
-        if claimed > limit {
-            self.watch(kernel);
+        let unseen = (claimed > limit).then_some(WATCH);
+        if let Some(after) = unseen.into_iter().chain(again).min() {
+            self.watch(kernel, after);
         }
         used <= limit
     }
@@ -132,11 +141,13 @@ impl ControlGroup {
         }
     }
 
-    fn watch(&self, kernel: &Arc<Kernel>) {
+    /// Looks again after so many nanoseconds, if not sooner.
+    fn watch(&self, kernel: &Arc<Kernel>, after: u64) {
+        let at = monotonic().saturating_add(after);
         let mut watch = self.watch.lock();
-        if watch.is_none() {
+        if watch.as_ref().is_none_or(|(planned, _)| at < *planned) {
             let target = self.watcher.get_or_init(|| Arc::new(Watch(Arc::downgrade(kernel))));
-            *watch = Some(kernel.timers.set(monotonic().saturating_add(WATCH), Arc::downgrade(target)));
+            *watch = Some((at, kernel.timers.set(at, Arc::downgrade(target))));
         }
     }
 

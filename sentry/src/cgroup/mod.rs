@@ -38,7 +38,7 @@ pub struct ControlGroup {
     short: AtomicU64,
     killed: AtomicU64,
     /// The next look at memory that grows without a fault.
-    watch: Mutex<Option<Alarm>>,
+    watch: Mutex<Option<(u64, Alarm)>>,
     watcher: OnceLock<Arc<dyn Expire>>,
     oom: oom::Killer,
     tasks_limit: AtomicU64,
@@ -164,6 +164,7 @@ impl ControlGroup {
     /// What is used.
     pub fn usage(&self, kernel: &Kernel) -> Usage {
         let spent = self.task_usage(kernel);
+        kernel.network.inet.charge(true);
         let kernel_usage = kernel.memory.kernel_usage();
         let memory = self.count_memory(kernel).max(kernel_usage.total());
         Usage {

@@ -16,6 +16,7 @@ use std::sync::Arc;
 use amber_abi::errno::Errno;
 use amber_abi::socket::{AddressFamily, SocketKind};
 use amber_host::trees::HostTrees;
+use amber_platform::GuestMemory;
 
 use crate::boot::NetworkKind;
 use crate::net::host::HostNetwork;
@@ -43,12 +44,12 @@ impl Network {
     ///
     /// # Errors
     /// The host's network cannot be used.
-    pub fn new(kind: NetworkKind, trees: &HostTrees) -> Result<Self, Errno> {
+    pub fn new(kind: NetworkKind, trees: &HostTrees, memory: &Arc<GuestMemory>) -> Result<Self, Errno> {
         let limits = Arc::new(Limits::default());
         let inet: Arc<dyn NetworkStack> = match kind {
             NetworkKind::Loopback => Loopback::new(limits.clone()),
-            NetworkKind::Host => HostNetwork::new(trees, false)?,
-            NetworkKind::Namespace => HostNetwork::new(trees, true)?,
+            NetworkKind::Host => HostNetwork::new(trees, memory, false)?,
+            NetworkKind::Namespace => HostNetwork::new(trees, memory, true)?,
         };
         Ok(Network { unix: UnixNames::default(), inet, netlink: NetlinkNames::default(), limits })
     }

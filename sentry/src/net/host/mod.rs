@@ -3,6 +3,7 @@
 mod control;
 mod events;
 mod facts;
+mod kept;
 mod options;
 mod parameters;
 mod rules;
@@ -18,6 +19,7 @@ use amber_abi::errno::Errno;
 use amber_abi::socket::{AddressFamily, IpProtocol, SocketKind};
 use amber_host::socket as host;
 use amber_host::trees::HostTrees;
+use amber_platform::GuestMemory;
 
 use crate::net::inet::{Knowledge, NetworkStack, Transport};
 use crate::net::socket::Socket;
@@ -39,6 +41,8 @@ pub struct HostNetwork {
 struct Sockets {
     next: AtomicU64,
     all: Mutex<HashMap<u64, Weak<HostSocket>>>,
+    memory: Arc<GuestMemory>,
+    looks: kept::Looks,
 }
 
 impl Sockets {
@@ -47,7 +51,14 @@ impl Sockets {
     }
 
     fn add(&self, number: u64, socket: &Arc<HostSocket>) {
-        self.all.lock().insert(number, Arc::downgrade(socket));
+        let first = {
+            let mut all = self.all.lock();
+            all.insert(number, Arc::downgrade(socket));
+            all.len() == 1
+        };
+        if first {
+            self.ask_for_look();
+        }
     }
 
     fn forget(&self, number: u64) {
@@ -65,9 +76,10 @@ impl HostNetwork {
     ///
     /// # Errors
     /// The host has no descriptors left, or no internet sockets.
-    pub fn new(trees: &HostTrees, own: bool) -> Result<Arc<Self>, Errno> {
+    pub fn new(trees: &HostTrees, memory: &Arc<GuestMemory>, own: bool) -> Result<Arc<Self>, Errno> {
         let all = Mutex::new(Rank::Leaf, HashMap::new());
-        let sockets = Arc::new(Sockets { next: AtomicU64::new(0), all });
+        let (memory, looks) = (memory.clone(), kept::Looks::default());
+        let sockets = Arc::new(Sockets { next: AtomicU64::new(0), all, memory, looks });
         Ok(Arc::new(HostNetwork { facts: HostFacts::new(sockets.clone(), trees, own)?, sockets, own }))
     }
 }
@@ -88,6 +100,7 @@ impl NetworkStack for HostNetwork {
         if transport == Transport::Ping && !self.facts.may_ping(&ctx.credentials()) {
             return Err(Errno::EACCES);
         }
+        self.sockets.admit()?;
         let file = open(family, kind, protocol)?;
         Ok(HostSocket::create(self.sockets.clone(), Arc::new(file), (family, kind, protocol), ctx.credentials().euid))
     }
@@ -108,11 +121,16 @@ impl NetworkStack for HostNetwork {
             return Err(Errno::ESOCKTNOSUPPORT);
         }
         let identity = (AddressFamily::AF_PACKET, kind, protocol);
+        self.sockets.admit()?;
         let file = open(AddressFamily::AF_PACKET, kind, protocol)?;
         Ok(HostSocket::create(self.sockets.clone(), Arc::new(file), identity, ctx.credentials().euid))
     }
 
     fn knowledge(&self) -> Knowledge<'_> {
         Knowledge::Foreign(&self.facts)
+    }
+
+    fn charge(&self, always: bool) -> Option<u64> {
+        self.sockets.charge(always)
     }
 }

@@ -74,7 +74,7 @@ impl HostSocket {
             (SocketLevel::SOL_TCP, Tcp::TCP_INQ) => self.has_control.store(true, Ordering::Relaxed),
             _ => {}
         }
-        host::set_option(self.fd(), level.raw(), name, value)
+        self.set_kept(level, name, value)
     }
 
     /// Reads an option of SOL_SOCKET, if the host keeps it.
@@ -125,7 +125,7 @@ impl HostSocket {
         let instructions = ctx.read_array::<SockFilter>(program.filter, usize::from(program.len))?;
         let bytes: Vec<[u8; 8]> =
             instructions.iter().filter_map(|instruction| instruction.as_bytes().try_into().ok()).collect();
-        host::attach_filter(self.fd(), name, &bytes)
+        self.attach(name, &bytes)
     }
 
     /// A socket that is bound to a device stays so for the unprivileged.

@@ -14,6 +14,7 @@ use amber_host::fs as files;
 use amber_host::poller::readiness;
 use amber_host::socket as host;
 
+use super::kept::{Kept, MESSAGE_BYTES};
 use super::{Sockets, control};
 use crate::error::SysResult;
 use crate::net::inet::Endpoint;
@@ -43,7 +44,7 @@ const TOLD: MessageFlags = MessageFlags::MSG_TRUNC
 
 /// A socket.
 pub struct HostSocket {
-    sockets: Arc<Sockets>,
+    pub(super) sockets: Arc<Sockets>,
     number: u64,
     file: Arc<OwnedFd>,
     identity: (AddressFamily, SocketKind, i32),
@@ -57,6 +58,8 @@ pub struct HostSocket {
     accepted_from: Mutex<Option<Vec<u8>>>,
     /// Something may come along with the bytes of a stream.
     pub(super) has_control: AtomicBool,
+    /// What the host's kernel keeps for it.
+    pub(super) kept: Kept,
 }
 
 impl HostSocket {
@@ -67,7 +70,8 @@ impl HostSocket {
         identity: (AddressFamily, SocketKind, i32),
         uid: u32,
     ) -> Arc<Self> {
-        Self::new(sockets, file, identity, uid, SharedOptions::default(), None, false)
+        let kept = Kept::new(&sockets.memory, identity.1);
+        Self::new(sockets, file, identity, uid, SharedOptions::default(), None, (false, kept))
     }
 
     /// Makes a socket of one that somebody else opened, for a user.
@@ -110,7 +114,7 @@ impl HostSocket {
         uid: u32,
         options: SharedOptions,
         accepted_from: Option<Vec<u8>>,
-        has_control: bool,
+        (has_control, kept): (bool, Kept),
     ) -> Arc<Self> {
         let number = sockets.number();
         let socket = Arc::new(HostSocket {
@@ -124,6 +128,7 @@ impl HostSocket {
             connecting: Mutex::new(Rank::Leaf, None),
             accepted_from: Mutex::new(Rank::Leaf, accepted_from),
             has_control: AtomicBool::new(has_control),
+            kept,
         });
         socket.sockets.add(number, &socket);
         socket
@@ -151,6 +156,30 @@ impl HostSocket {
     fn state(&self) -> Option<TcpState> {
         let info = host::option(self.fd(), SocketLevel::SOL_TCP.raw(), TcpOption::TCP_INFO.raw(), 1);
         info.ok()?.first().map(|state| TcpState::from_raw(*state))
+    }
+
+    /// Hands a message to the host.
+    fn pass_on(&self, ctx: Option<&TaskContext>, message: Outgoing<'_>) -> Result<usize, Errno> {
+        if self.is_unix() && !message.control.has_no_files() {
+            // The guest's open files are nothing that the host could hand on.
+            return Err(Errno::EOPNOTSUPP);
+        }
+        let flags = (message.flags & SENT).bits();
+        if message.address.is_none() && message.control.others.is_empty() {
+            return host::send(self.fd(), message.data, flags);
+        }
+        if self.is_unix() {
+            return match message.address {
+                Some(_) => Err(self.has_its_place()),
+                None => host::send(self.fd(), message.data, flags),
+            };
+        }
+        let control = control::encode(ctx, &message.control.others)?;
+        let sent = host::send_message(self.fd(), message.data, message.address.unwrap_or_default(), &control, flags);
+        if let (Err(Errno::EINPROGRESS), Some(address)) = (sent, message.address) {
+            *self.connecting.lock() = Some(address.to_vec());
+        }
+        sent
     }
 
     /// Receives a message of a unix socket; files that come with it the host closes again.
@@ -230,7 +259,8 @@ impl Socket for HostSocket {
         let (file, peer) = host::accept(self.fd())?;
         let has_control = self.has_control.load(Ordering::Relaxed);
         let (sockets, options) = (self.sockets.clone(), self.options.inherit());
-        Ok(Self::new(sockets, Arc::new(file), self.identity, self.uid, options, Some(peer), has_control))
+        let beside = (has_control, self.kept.of_child());
+        Ok(Self::new(sockets, Arc::new(file), self.identity, self.uid, options, Some(peer), beside))
     }
 
     fn local_address(&self) -> Vec<u8> {
@@ -244,24 +274,9 @@ impl Socket for HostSocket {
     }
 
     fn send(&self, ctx: Option<&TaskContext>, message: Outgoing<'_>) -> Result<usize, Errno> {
-        if self.is_unix() && !message.control.has_no_files() {
-            // The guest's open files are nothing that the host could hand on.
-            return Err(Errno::EOPNOTSUPP);
-        }
-        let flags = (message.flags & SENT).bits();
-        if message.address.is_none() && message.control.others.is_empty() {
-            return host::send(self.fd(), message.data, flags);
-        }
-        if self.is_unix() {
-            return match message.address {
-                Some(_) => Err(self.has_its_place()),
-                None => host::send(self.fd(), message.data, flags),
-            };
-        }
-        let control = control::encode(ctx, &message.control.others)?;
-        let sent = host::send_message(self.fd(), message.data, message.address.unwrap_or_default(), &control, flags);
-        if let (Err(Errno::EINPROGRESS), Some(address)) = (sent, message.address) {
-            *self.connecting.lock() = Some(address.to_vec());
+        let sent = self.pass_on(ctx, message);
+        if let Ok(sent) = sent {
+            self.sockets.memory.add_unsettled(sent as u64 + MESSAGE_BYTES);
         }
         sent
     }
@@ -337,6 +352,10 @@ impl Socket for HostSocket {
 
     fn readable_bytes(&self) -> usize {
         self.number(Io::FIONREAD).map_or(0, |bytes| bytes.max(0) as usize)
+    }
+
+    fn kept_bytes(&self) -> u64 {
+        self.kept.bytes()
     }
 
     fn unsent_bytes(&self) -> usize {

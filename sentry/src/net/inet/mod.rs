@@ -76,6 +76,12 @@ pub trait NetworkStack: Send + Sync {
 
     /// Where what can be asked about the network comes from.
     fn knowledge(&self) -> Knowledge<'_>;
+
+    /// Charges what sockets take outside the sentry's own memory; `always`, or once enough may have been added to it.
+    /// Answers after how long it can have grown although the guest sends nothing, in nanoseconds; none if it cannot.
+    fn charge(&self, _always: bool) -> Option<u64> {
+        None
+    }
 }
 
 /// Where what can be asked about a network comes from: in `/proc/net`, by rtnetlink(7) and by ioctl(2).

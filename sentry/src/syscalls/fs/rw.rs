@@ -499,7 +499,10 @@ impl<'a> Transfer<'a> {
                     answer.filter(|answer| *answer != Err(Errno::EAGAIN))
                 };
                 match self.wait_for(ctx, true, false, attempt) {
-                    Ok(written) => done += written as u64,
+                    Ok(written) => {
+                        ctx.kernel().memory.add_unsettled(written as u64);
+                        done += written as u64;
+                    }
                     Err(_) if done > 0 => break,
                     Err(error) => return Err(error),
                 }

@@ -193,7 +193,10 @@ fn send(
         if let Some(socket) = opened.socket.host_stream().filter(|_| plain && len as u64 >= DIRECT) {
             let attempt = || ctx.mm().send(piece, len.min(AT_ONCE), socket);
             match opened.wait_unless(ctx, impatient, true, PollEvents::POLLOUT, attempt) {
-                Ok(count) => sent += count as u64,
+                Ok(count) => {
+                    ctx.kernel().memory.add_unsettled(count as u64);
+                    sent += count as u64;
+                }
                 Err(error) => break Err(error),
             }
             if sent >= pieces.len {

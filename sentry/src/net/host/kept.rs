@@ -1,0 +1,232 @@
+//! What the host's kernel keeps for sockets of the guest: it counts for the guest's limit of memory.
+//!
+//! Structures and filters are charged when they are made. Buffers the host is asked about (`SO_MEMINFO`, see socket(7)):
+//! after as much was sent as could matter, so that one send costs an addition and nothing else; and now and then, since
+//! bytes also come in from outside.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use amber_abi::errno::Errno;
+use amber_abi::socket::SocketKind;
+use amber_abi::sockopt::{PacketOption, SocketLevel, SocketOption as So};
+use amber_host::socket as host;
+use amber_platform::{GuestMemory, KernelCharge, KernelPart};
+
+use super::Sockets;
+use super::socket::HostSocket;
+use crate::sync::{Mutex, Rank};
+
+/// What a socket takes with its file and inode, by its kind; rounded up.
+const STREAM_BYTES: u64 = 4096;
+const OTHER_BYTES: u64 = 3072;
+/// What the host keeps for a message beside its bytes, at most for one of few bytes.
+pub(super) const MESSAGE_BYTES: u64 = 1024;
+/// What a filter takes beside its instructions: pages of its own.
+const FILTER_BYTES: u64 = 8192;
+/// The bytes of an instruction as the guest gives it, which the host keeps.
+const GIVEN: u64 = 8;
+/// The most bytes of an instruction that was translated, which the host's `optmem_max` bounds as well.
+const TRANSLATED: u64 = 128;
+/// Much of what a socket is told (memberships of groups above all) the host keeps again for the interface, in larger
+/// structures that count for no socket.
+const BESIDE_OPTIONS: u64 = 12;
+/// The table of a group of packet sockets, which the host makes at most this large.
+const FANOUT_BYTES: u64 = (8 << 16) + 4096;
+/// The bytes of `SO_MEMINFO`: nine numbers of 32 bits.
+const MEMINFO_LEN: usize = 36;
+
+/// The host is asked after so many bytes were sent at least, and so many for each socket.
+const LEAST_SENT: u64 = 64 << 10;
+const SENT_FOR_EACH: u64 = 1024;
+/// More than any limit: makes the next task look that returns to its program.
+const LOOK: u64 = 1 << 50;
+/// How soon the host is asked again although nothing was sent, in nanoseconds: at first, for each socket at least, and at
+/// most, if nothing changes.
+const SOON: u64 = 50_000_000;
+const SOON_FOR_EACH: u64 = 50_000;
+const LATE: u64 = 1_000_000_000;
+
+/// The programs of a socket, in bytes.
+#[derive(Clone, Copy, Default)]
+struct Programs {
+    /// The filter as it was given.
+    given: u64,
+    /// The filter as the host runs it, which it counts among the options of the socket.
+    translated: u64,
+    /// What chooses among sockets of a port, or of a group of packet sockets.
+    choosers: u64,
+}
+
+/// What is kept for a socket.
+pub struct Kept {
+    charge: KernelCharge,
+    own: u64,
+    programs: Mutex<Programs>,
+}
+
+impl Kept {
+    /// What a new socket of a kind takes.
+    pub fn new(memory: &Arc<GuestMemory>, kind: SocketKind) -> Kept {
+        let own = if kind == SocketKind::SOCK_STREAM { STREAM_BYTES } else { OTHER_BYTES };
+        let charge = memory.charge(KernelPart::Sockets, own);
+        Kept { charge, own, programs: Mutex::new(Rank::Leaf, Programs::default()) }
+    }
+
+    /// What a connection takes that a listener accepted: it shares the listener's filter.
+    pub fn of_child(&self) -> Kept {
+        let programs = Programs { translated: self.programs.lock().translated, ..Programs::default() };
+        Kept { charge: self.charge.another(self.own), own: self.own, programs: Mutex::new(Rank::Leaf, programs) }
+    }
+
+    /// Bytes that are charged.
+    pub fn bytes(&self) -> u64 {
+        self.charge.bytes()
+    }
+}
+
+/// What the host says of a socket's memory, in bytes.
+#[derive(Clone, Copy, Default)]
+struct MemInfo {
+    /// Of what was received and of what is sent.
+    buffers: u64,
+    /// Of options: filters, memberships, headers.
+    options: u64,
+}
+
+impl MemInfo {
+    fn of(socket: &HostSocket) -> MemInfo {
+        let (level, name) = (SocketLevel::SOL_SOCKET.raw(), So::SO_MEMINFO.raw());
+        let Ok(value) = host::option(socket.fd(), level, name, MEMINFO_LEN) else { return MemInfo::default() };
+        let (numbers, _) = value.as_chunks::<4>();
+        let number = |index: usize| numbers.get(index).map_or(0, |bytes| u64::from(u32::from_ne_bytes(*bytes)));
+        let [received, in_flight, ahead, queued, options, backlog] = [0, 2, 4, 5, 6, 7].map(number);
+        MemInfo { buffers: received + in_flight.max(queued) + ahead + backlog, options }
+    }
+}
+
+impl HostSocket {
+    /// Charges what the host keeps now; answers the bytes of its buffers.
+    fn charge(&self) -> u64 {
+        let programs = self.kept.programs.lock();
+        self.charge_with(&programs)
+    }
+
+    fn charge_with(&self, programs: &Programs) -> u64 {
+        let now = MemInfo::of(self);
+        let others = now.options.saturating_sub(programs.translated);
+        // A translated filter is translated once more, for the processor.
+        let filters = programs.given + 2 * programs.translated + programs.choosers;
+        self.kept.charge.set(self.kept.own + filters + now.buffers + BESIDE_OPTIONS * others);
+        now.buffers
+    }
+
+    /// Attaches a filter of classic BPF, by the option that takes one.
+    ///
+    /// # Errors
+    /// `ENOMEM` above the limit of memory; those of the host, which checks the program.
+    pub(super) fn attach(&self, name: i32, program: &[[u8; 8]]) -> Result<(), Errno> {
+        let len = program.len() as u64;
+        self.sockets.memory.admit(FILTER_BYTES + TRANSLATED * len)?;
+        let mut programs = self.kept.programs.lock();
+        let before = MemInfo::of(self).options;
+        host::attach_filter(self.fd(), name, program)?;
+        if So::from_raw(name) == So::SO_ATTACH_FILTER {
+            // It took the place of the one before.
+            let others = before.saturating_sub(programs.translated);
+            programs.given = FILTER_BYTES + GIVEN * len;
+            programs.translated = MemInfo::of(self).options.saturating_sub(others);
+        } else {
+            programs.choosers = FILTER_BYTES + TRANSLATED * len;
+        }
+        self.charge_with(&programs);
+        Ok(())
+    }
+
+    /// Changes an option of the host's, and charges what it keeps for it.
+    ///
+    /// # Errors
+    /// `ENOMEM` above the limit of memory; those of the host.
+    pub(super) fn set_kept(&self, level: SocketLevel, name: i32, value: &[u8]) -> Result<(), Errno> {
+        let set = || host::set_option(self.fd(), level.raw(), name, value);
+        match (level, So::from_raw(name)) {
+            (SocketLevel::SOL_SOCKET, So::SO_DETACH_FILTER) => {
+                let mut programs = self.kept.programs.lock();
+                set()?;
+                (programs.given, programs.translated) = (0, 0);
+                self.charge_with(&programs);
+            }
+            (SocketLevel::SOL_SOCKET, So::SO_DETACH_REUSEPORT_BPF) => {
+                let mut programs = self.kept.programs.lock();
+                set()?;
+                programs.choosers = 0;
+                self.charge_with(&programs);
+            }
+            // Any member may be the last, so that each is charged for the whole table.
+            (SocketLevel::SOL_PACKET, _) if name == PacketOption::PACKET_FANOUT.raw() => {
+                self.sockets.memory.admit(FANOUT_BYTES)?;
+                let mut programs = self.kept.programs.lock();
+                set()?;
+                programs.choosers = FANOUT_BYTES;
+                self.charge_with(&programs);
+            }
+            (SocketLevel::SOL_IP | SocketLevel::SOL_IPV6 | SocketLevel::SOL_PACKET, _) => {
+                self.sockets.memory.admit(BESIDE_OPTIONS * value.len() as u64)?;
+                set()?;
+                self.sockets.memory.add_unsettled(BESIDE_OPTIONS * value.len() as u64);
+            }
+            _ => set()?,
+        }
+        Ok(())
+    }
+}
+
+/// When the host is asked about all sockets.
+pub struct Looks {
+    /// One asks at a time.
+    one: parking_lot::Mutex<()>,
+    /// The bytes of all buffers when it was last asked.
+    seen: AtomicU64,
+    /// After how long to ask again, in nanoseconds.
+    after: AtomicU64,
+}
+
+impl Default for Looks {
+    fn default() -> Self {
+        Looks { one: parking_lot::Mutex::new(()), seen: AtomicU64::new(0), after: AtomicU64::new(SOON) }
+    }
+}
+
+impl Sockets {
+    /// Whether there may be one more socket.
+    ///
+    /// # Errors
+    /// `ENOBUFS` above the limit of memory.
+    pub(super) fn admit(&self) -> Result<(), Errno> {
+        self.memory.admit(STREAM_BYTES).map_err(|_| Errno::ENOBUFS)
+    }
+
+    /// There are sockets again: whoever keeps to the limit has to look, and goes on looking from then on.
+    pub(super) fn ask_for_look(&self) {
+        self.memory.add_unsettled(LOOK);
+    }
+
+    /// Charges what the host keeps for all sockets: `always`, or if enough was sent; answers how soon to ask again in any
+    /// case, in nanoseconds, if there are sockets.
+    pub(super) fn charge(&self, always: bool) -> Option<u64> {
+        let count = self.all.lock().len() as u64;
+        let after = self.looks.after.load(Ordering::Relaxed);
+        let enough = LEAST_SENT.max(count * SENT_FOR_EACH);
+        if always || self.memory.unsettled_bytes() >= enough {
+            // Who asks already sees what this caller would.
+            if let Some(_one) = self.looks.one.try_lock() {
+                self.memory.settle();
+                let buffers = self.all().iter().map(|socket| socket.charge()).sum();
+                let changed = self.looks.seen.swap(buffers, Ordering::Relaxed) != buffers;
+                let next = if changed { SOON } else { (2 * after).min(LATE) };
+                self.looks.after.store(next, Ordering::Relaxed);
+            }
+        }
+        (count > 0).then(|| self.looks.after.load(Ordering::Relaxed).max(count * SOON_FOR_EACH))
+    }
+}
