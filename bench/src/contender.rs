@@ -230,7 +230,7 @@ fn build_amber() -> Result<PathBuf> {
     ensure!(status.success(), "building amber failed");
     let own = env::current_exe().context("finding the build directory")?;
     let target = own.parent().and_then(Path::parent).context("finding the build directory")?;
-    Ok(target.join("x86_64-unknown-linux-gnu/release/amber"))
+    Ok(target.join("x86_64-unknown-linux-gnu/dist/amber"))
 }
 
 fn find_program(name: &str) -> Option<PathBuf> {
