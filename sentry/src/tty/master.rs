@@ -64,6 +64,11 @@ impl File for MasterFile {
         self.inode.clone()
     }
 
+    /// The master has the pair; its slaves are further ways to it.
+    fn kept_bytes(&self) -> u64 {
+        self.pty.kept_bytes()
+    }
+
     fn read_at(&self, buf: &mut [u8], _: u64) -> Result<usize, Errno> {
         self.read_screen(buf)
     }

@@ -145,6 +145,13 @@ impl Pty {
         self.index
     }
 
+    /// About how many bytes of the heap the pair takes.
+    pub(super) fn kept_bytes(&self) -> u64 {
+        let state = self.lock();
+        let buffers = state.typed.capacity() + state.output.capacity() + state.discipline.kept_bytes();
+        (size_of::<Pty>() + buffers) as u64
+    }
+
     pub(super) fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock()
     }

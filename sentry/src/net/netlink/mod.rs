@@ -361,6 +361,10 @@ impl Socket for NetlinkSocket {
         Ok(())
     }
 
+    fn kept_bytes(&self) -> u64 {
+        self.state.lock().inbox.kept_bytes()
+    }
+
     fn readable_bytes(&self) -> usize {
         let mut state = self.state.lock();
         self.pull(&mut state);

@@ -183,6 +183,11 @@ impl LineDiscipline {
         self.complete
     }
 
+    /// How many bytes its buffers take.
+    pub fn kept_bytes(&self) -> usize {
+        self.input.capacity() * size_of::<Cell>() + self.echo.capacity()
+    }
+
     /// How many bytes a read can have now: of complete lines in canonical mode, of everything otherwise.
     pub fn available(&self) -> usize {
         self.input.iter().take(self.complete).filter(|cell| !cell.is_eof).count()
