@@ -141,7 +141,8 @@ pub fn move_mount(namespace: &Arc<MountNamespace>, what: &Path, place: &Path) ->
         }
         let place = place.clone().topmost();
         check_room(namespace, mount, &place)?;
-        mount.detach();
+        // It stays in its namespace: the change may spread to mounts within it.
+        mount.unhang();
         attach_spreading(mount, &place);
         Ok(())
     })
@@ -160,11 +161,14 @@ pub fn unmount(namespace: &Arc<MountNamespace>, mount: &Arc<Mount>, lazily: bool
         if !lazily && mount.is_busy(own) {
             return Err(Errno::EBUSY);
         }
-        let mut beneath = followers(&place.mount).into_iter().filter_map(|other| other.child(&place.dentry));
-        if !lazily && beneath.any(|copy| copy.child_mounts().iter().all(|m| m.covers(&copy)) && copy.is_used(1)) {
+        let copies: Vec<_> =
+            followers(&place.mount).into_iter().filter_map(|other| other.child(&place.dentry)).collect();
+        // The references of this list, and of the place where it lies on one of them, are no use.
+        let in_use = |copy: &Arc<Mount>| copy.is_used(1 + usize::from(Arc::ptr_eq(copy, &place.mount)));
+        if !lazily && copies.iter().any(|copy| copy.child_mounts().iter().all(|m| m.covers(copy)) && in_use(copy)) {
             return Err(Errno::EBUSY);
         }
-        drop(beneath);
+        drop(copies);
         Ok(take_off(mount.tree()))
     })?;
     // Dropped without the lock: the last reference may have a file system to end.

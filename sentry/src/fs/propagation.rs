@@ -91,7 +91,7 @@ pub fn set_spreading(namespace: &MountNamespace, mount: &Arc<Mount>, spreading: 
                 Spreading::Private => mount.set_propagation(Propagation::default()),
                 Spreading::Slave => {
                     let master = old.group.filter(|&group| has_peers(&mount, group)).or(old.master);
-                    mount.set_propagation(Propagation { group: None, master, unbindable: false });
+                    mount.set_propagation(Propagation { group: None, master, ..old });
                     join(&mount);
                 }
                 Spreading::Unbindable => {
@@ -160,6 +160,7 @@ pub(super) fn attach_spreading(mount: &Arc<Mount>, place: &Path) {
 /// own peers then follow those.
 fn spread(tree: &Arc<Mount>, origin: &Arc<Mount>, dentry: &Arc<Dentry>, group: u32) {
     let mut reached = HashSet::from([origin.unique_id]);
+    let mut copies = Vec::new();
     let mut open = vec![(tree.clone(), group)];
     while let Some((template, group)) = open.pop() {
         for other in members(group) {
@@ -181,10 +182,12 @@ fn spread(tree: &Arc<Mount>, origin: &Arc<Mount>, dentry: &Arc<Dentry>, group: u
                 }
             }
             note_groups(&copy);
-            copy.attach(&Path { mount: other, dentry: dentry.clone() });
+            copies.push((copy.clone(), Path { mount: other, dentry: dentry.clone() }));
             if let Some(own) = own.filter(|&own| own != group) {
                 open.push((copy, own));
             }
         }
     }
+    // Only now: a copy may come to lie within the tree, and is no part of the further ones.
+    copies.iter().for_each(|(copy, place)| copy.attach(place));
 }

@@ -504,6 +504,34 @@ TEST(unmount_what_spread_to_taken_places) {
     CHECK_EQ(mounts_beneath("a"), 0);
 }
 
+// Copies that were bound into themselves are in use by nobody.
+TEST(unmount_one_by_one_what_spread) {
+    own();
+    tmpfs("a");
+    MUST(mkdir("a/x", 0755));
+    CHECK_OK(mount(NULL, "a", NULL, MS_SHARED, NULL));
+    for (int round = 0; round < 3; round++)
+        CHECK_OK(mount("a", "a/x", NULL, MS_BIND | MS_REC, NULL));
+    int unmounted = 0;
+    while (unmounted < 100 && umount("a/x") == 0)
+        unmounted++;
+    CHECK_EQ(errno, EINVAL);
+    CHECK_EQ(unmounted, 1);
+    CHECK_EQ(mounts_beneath("a/x"), 5);
+}
+
+// A mount that cannot be bound stays so as a slave.
+TEST(unbindable_slave) {
+    own();
+    tmpfs("a");
+    MUST(mkdir("b", 0755));
+    CHECK_OK(mount(NULL, "a", NULL, MS_UNBINDABLE, NULL));
+    CHECK_OK(mount(NULL, "a", NULL, MS_SLAVE, NULL));
+    CHECK_ERR(mount("a", "b", NULL, MS_BIND, NULL), EINVAL);
+    CHECK_OK(mount(NULL, "a", NULL, MS_SHARED, NULL));
+    CHECK_OK(mount("a", "b", NULL, MS_BIND, NULL));
+}
+
 // A copy goes from beneath what was mounted there before, which stays and is seen.
 TEST(unmount_a_copy_that_is_covered) {
     own();
