@@ -9,8 +9,8 @@ use std::time::Instant;
 use amber_platform::{GuestMemory, Platform};
 
 use crate::cgroup::ControlGroup;
-use crate::fs::Mount;
 use crate::fs::pipe::Pipes;
+use crate::fs::{FsContext, Mount};
 use crate::futex::FutexTable;
 use crate::ipc::Ipc;
 use crate::loader::Vdso;
@@ -75,6 +75,8 @@ pub struct Kernel {
     pub mqueues: Arc<Mount>,
     /// Where memfds live.
     pub memfds: Arc<Mount>,
+    /// Where tasks are that have ended: a zombie keeps neither directories nor mounts in use.
+    pub nowhere: Arc<FsContext>,
     /// What `kernel.random.boot_id` says, once somebody asked.
     pub boot_id: OnceLock<String>,
     /// The sandbox's own terminal, if it has one.

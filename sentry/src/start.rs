@@ -50,6 +50,8 @@ impl Sandbox {
     ) -> Result<Sandbox, BootError> {
         let changes_trees = config.changes_host_files();
         let memfds = Mount::internal(TmpFs::new(memory.clone(), TmpfsOptions::default()));
+        let empty = Mount::internal(TmpFs::new(memory.clone(), TmpfsOptions::default()));
+        let nowhere = FsContext::new(MountNamespace::new(memory.clone(), empty));
         let vdso = Vdso::new(&memory).map_err(|full| BootError::Config(full.to_string()))?;
         let tunables = Arc::new(Tunables::of(memory.limit()));
         let seccomp = config.seccomp.as_ref().map(seccomp_profile::compile).transpose();
@@ -83,6 +85,7 @@ impl Sandbox {
             pipes: Default::default(),
             mqueues,
             memfds,
+            nowhere,
             tunables,
             boot_id: Default::default(),
             console: Default::default(),

@@ -64,6 +64,22 @@ fn nor_into_one_that_is_mounted_later() {
     assert_eq!(outcome.err.matches("No such file or directory").count(), 2, "{outcome:?}");
 }
 
+/// Whatever the guest does to its mounts, a tree that was given to be read stays so, and the sandbox goes on.
+#[test]
+fn a_tree_to_be_read_cannot_be_remounted() {
+    let directory = tempfile::tempdir().unwrap();
+    fs::write(directory.path().join("f"), "text").unwrap();
+    let volume = format!("{}:/mnt:ro", directory.path().display());
+    let script = "mount -o remount,rw,bind /mnt; mount -o remount,rw /mnt; echo > /mnt/new; rm /mnt/f; chmod 777 /mnt/f
+        mkdir /tmp/other; mount --bind /mnt /tmp/other; mount -o remount,rw,bind /tmp/other; echo > /tmp/other/new
+        cat /mnt/f; ls /mnt";
+    let mut command = Command::new(env!("CARGO_BIN_EXE_amber"));
+    command.args(["do", "-u", "0", "-v", &volume, "--", "sh", "-c", script]);
+    let outcome = run(&mut command);
+    assert_eq!((outcome.code, &*outcome.out), (0, "textf\n"), "{outcome:?}");
+    assert_eq!(outcome.err.matches("Read-only file system").count(), 4, "{outcome:?}");
+}
+
 /// As agents read that watch a machine, such as node_exporter.
 #[test]
 fn a_bound_proc_tells_of_the_machine_and_of_nobody_in_particular() {

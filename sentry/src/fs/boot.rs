@@ -47,8 +47,18 @@ pub fn mount_all(
 pub fn finish_root(namespace: &Arc<MountNamespace>, specs: &[MountSpec]) -> Result<(), BootError> {
     let root = namespace.root();
     match specs.first().filter(|spec| spec.read_only) {
-        Some(spec) => root.set_options(root.options() | MountOptions::READ_ONLY).map_err(|errno| failure(spec, errno)),
+        Some(spec) => {
+            keep_as_given(&root.super_block, spec);
+            root.set_options(root.options() | MountOptions::READ_ONLY).map_err(|errno| failure(spec, errno))
+        }
         None => Ok(()),
+    }
+}
+
+/// A tree of the host that is given to be read is no guest's to remount.
+fn keep_as_given(super_block: &SuperBlock, spec: &MountSpec) {
+    if spec.read_only && matches!(spec.source, MountSource::Host(_)) {
+        super_block.keep_read_only();
     }
 }
 
@@ -249,6 +259,7 @@ fn make(kernel: &Arc<Kernel>, spec: &MountSpec, trees: &HostTrees) -> Result<Arc
     options.set(MountOptions::NO_DEV, spec.no_dev);
     options.set(MountOptions::NO_EXEC, spec.no_exec);
     let super_block = SuperBlock::new(fs, false);
+    keep_as_given(&super_block, spec);
     let root = super_block.root.clone();
     Ok(Mount::new(super_block, root, source, options))
 }

@@ -118,6 +118,8 @@ pub struct SuperBlock {
     /// Its root.
     pub root: Arc<Dentry>,
     read_only: AtomicBool,
+    /// It was mounted so from outside, where nothing of it may be changed.
+    stays_read_only: AtomicBool,
     writers: AtomicUsize,
 }
 
@@ -125,7 +127,13 @@ impl SuperBlock {
     /// Makes a file system mountable.
     pub fn new(fs: Arc<dyn FileSystem>, read_only: bool) -> Arc<Self> {
         let root = Dentry::root(fs.root());
-        Arc::new(SuperBlock { fs, root, read_only: AtomicBool::new(read_only), writers: AtomicUsize::new(0) })
+        Arc::new(SuperBlock {
+            fs,
+            root,
+            read_only: AtomicBool::new(read_only),
+            stays_read_only: AtomicBool::new(false),
+            writers: AtomicUsize::new(0),
+        })
     }
 
     /// Whether nothing in the file system can be changed, through any mount.
@@ -133,11 +141,20 @@ impl SuperBlock {
         self.read_only.load(Ordering::Relaxed)
     }
 
-    /// Changes that.
+    /// Makes it read-only for good: the guest cannot change that.
+    pub fn keep_read_only(&self) {
+        self.read_only.store(true, Ordering::SeqCst);
+        self.stays_read_only.store(true, Ordering::SeqCst);
+    }
+
+    /// Changes whether it is read-only.
     ///
     /// # Errors
-    /// `EBUSY` while files are open for writing.
+    /// `EBUSY` while files are open for writing, `EROFS` if it stays read-only.
     pub fn set_read_only(&self, value: bool) -> Result<(), Errno> {
+        if !value && self.stays_read_only.load(Ordering::SeqCst) {
+            return Err(Errno::EROFS);
+        }
         let old = self.read_only.swap(value, Ordering::SeqCst);
         if value && self.writers.load(Ordering::SeqCst) > 0 {
             self.read_only.store(old, Ordering::SeqCst);

@@ -24,6 +24,7 @@ pub(super) fn end(mut ctx: TaskContext, status: WaitStatus) -> Box<dyn Context> 
     leave_memory(&mut ctx);
     release_vfork(&mut ctx);
     drop(task.set_files(Arc::new(FdTable::default())));
+    drop(task.set_fs(task.kernel().nowhere.clone()));
     if last {
         note_peak(&ctx);
         task.kernel().ipc.semaphores.process_ended(task.group().pid());
@@ -249,6 +250,7 @@ pub(super) fn abandon(task: &Arc<Task>) {
         }
     }
     drop(task.set_files(Arc::new(FdTable::default())));
+    drop(task.set_fs(task.kernel().nowhere.clone()));
     drop(task.set_memory(None));
     task.meter().begin(Activity::Zombie);
     leave_table(task);

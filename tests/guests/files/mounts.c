@@ -520,6 +520,24 @@ TEST(unmount_one_by_one_what_spread) {
     CHECK_EQ(mounts_beneath("a/x"), 5);
 }
 
+// Neither by its working directory nor by its root.
+TEST(a_zombie_uses_no_mount) {
+    own();
+    tmpfs("a");
+    pid_t child = fork();
+    if (child == 0) {
+        CHECK_OK(chroot("a"));
+        CHECK_OK(chdir("/"));
+        _exit(0);
+    }
+    siginfo_t info;
+    CHECK_OK(waitid(P_PID, child, &info, WEXITED | WNOWAIT));
+    CHECK_OK(umount("a"));
+    int status;
+    CHECK_EQ(waitpid(child, &status, 0), child);
+    CHECK_EQ(status, 0);
+}
+
 // A mount that cannot be bound stays so as a slave.
 TEST(unbindable_slave) {
     own();
