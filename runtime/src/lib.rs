@@ -13,6 +13,7 @@ mod install;
 mod launch;
 mod logging;
 mod metrics;
+mod mountinfo;
 mod mounts;
 pub mod oci;
 pub mod outlook;

@@ -4,10 +4,7 @@
 //! are not there for a sandbox that was taken over either.
 
 use std::collections::BTreeSet;
-use std::ffi::OsString;
-use std::fs;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
-use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 
 use amber_host::file_systems::stores_files;
@@ -21,31 +18,22 @@ use nix::sys::stat::{Mode, mkdirat};
 use rustix::mount::{MoveMountFlags, OpenTreeFlags, move_mount, open_tree};
 
 use super::root::{ALWAYS, restrict_if_offered};
+use crate::mountinfo::{self, HostMount};
 
 const CLONE: OpenTreeFlags = OpenTreeFlags::OPEN_TREE_CLONE.union(OpenTreeFlags::OPEN_TREE_CLOEXEC);
 /// So many mounts may lie on each other in one place.
 const ROUNDS: usize = 64;
 
-/// A mount of the namespace that this process is in.
-struct Mount {
-    number: u64,
-    parent: u64,
-    point: PathBuf,
-    kind: String,
-}
-
 /// The mounts of a namespace.
-pub struct Mounts(Vec<Mount>);
+pub struct Mounts(Vec<HostMount>);
 
 impl Mounts {
     /// Those of this process's.
     ///
     /// # Errors
-    /// The host does not tell.
+    /// The host does not show them.
     pub fn read() -> Result<Mounts> {
-        let text = fs::read("/proc/self/mountinfo").context("/proc/self/mountinfo")?;
-        let lines = text.split(|&byte| byte == b'\n').filter(|line| !line.is_empty());
-        lines.map(parse).collect::<Option<_>>().map(Mounts).context("/proc/self/mountinfo")
+        mountinfo::own().map(Mounts)
     }
 
     /// Whether there are any beneath a path that are no trees of files.
@@ -53,16 +41,16 @@ impl Mounts {
         let path = path.canonicalize().unwrap_or_else(|_| path.to_owned());
         self.0
             .iter()
-            .any(|mount| mount.point != path && mount.point.starts_with(&path) && mount.is_foreign(Path::new("/")))
+            .any(|mount| mount.point != path && mount.point.starts_with(&path) && is_foreign(mount, Path::new("/")))
     }
 
     /// Those beneath a mount that are no trees of files, but not those beneath one of these. `root` is where the mount has
     /// what the host has in `/`, if it does.
-    fn foreign(&self, top: u64, root: &Path) -> Vec<&Mount> {
+    fn foreign(&self, top: u64, root: &Path) -> Vec<&HostMount> {
         let (mut found, mut tops) = (Vec::new(), vec![top]);
         while let Some(parent) = tops.pop() {
             for mount in self.0.iter().filter(|mount| mount.parent == parent && mount.number != parent) {
-                if mount.is_foreign(root) {
+                if is_foreign(mount, root) {
                     found.push(mount);
                 } else {
                     tops.push(mount.number);
@@ -73,41 +61,9 @@ impl Mounts {
     }
 }
 
-impl Mount {
-    /// Whether it is no tree of files, or one of devices: what is mounted in `dev` of this root.
-    fn is_foreign(&self, root: &Path) -> bool {
-        !stores_files(&self.kind) || self.kind == "devtmpfs" || self.point == root.join("dev")
-    }
-}
-
-/// A line of mountinfo, as proc(5) describes it.
-fn parse(line: &[u8]) -> Option<Mount> {
-    let mut fields = line.split(|&byte| byte == b' ');
-    let mut number = || std::str::from_utf8(fields.next()?).ok()?.parse().ok();
-    let (number, parent) = (number()?, number()?);
-    let point = unescape(fields.nth(2)?);
-    let kind = fields.skip_while(|field| *field != b"-").nth(1)?;
-    Some(Mount { number, parent, point, kind: String::from_utf8_lossy(kind).into_owned() })
-}
-
-/// A name in which blanks and backslashes are octal numbers.
-fn unescape(text: &[u8]) -> PathBuf {
-    let (mut name, mut rest) = (Vec::new(), text);
-    while let Some((&byte, after)) = rest.split_first() {
-        let octal =
-            after.get(..3).filter(|digits| byte == b'\\' && digits.iter().all(|digit| (b'0'..b'8').contains(digit)));
-        match octal {
-            Some(digits) => {
-                name.push(digits.iter().fold(0u8, |value, digit| value.wrapping_mul(8).wrapping_add(digit - b'0')));
-                rest = &after[3..];
-            }
-            None => {
-                name.push(byte);
-                rest = after;
-            }
-        }
-    }
-    OsString::from_vec(name).into()
+/// Whether a mount is no tree of files, or one of devices: what is mounted in `dev` of this root.
+fn is_foreign(mount: &HostMount, root: &Path) -> bool {
+    !stores_files(&mount.kind) || mount.kind == "devtmpfs" || mount.point == root.join("dev")
 }
 
 /// A mount like this one, the clone of `number` whose root is what is at `path`, without what is no tree of files. That is
@@ -130,7 +86,7 @@ pub fn cut(mount: &OwnedFd, number: usize, path: &Path, heap: &OwnedFd) -> Resul
 
 /// Takes away what is foreign beneath a mount of which `root` is the path, if it has what the host has in `/`.
 fn take_away(top: u64, root: &Path, heap: &OwnedFd) -> Result<()> {
-    // Those that stay, and all places. What lies beneath a mount was nobody's to see.
+    // Those that stay, and all places. What lies beneath a mount was hidden by it.
     let (mut stuck, mut points) = (Vec::new(), BTreeSet::new());
     for round in 0..ROUNDS {
         let mounts = Mounts::read()?;
@@ -167,7 +123,8 @@ fn put_aside(path: &Path, name: &str, heap: &OwnedFd) -> Result<bool> {
     let (directory, file) = (format!("directory{name}"), format!("file{name}"));
     mkdirat(heap, directory.as_str(), Mode::S_IRWXU)?;
     openat(heap, file.as_str(), OFlag::O_CREAT | OFlag::O_WRONLY | OFlag::O_CLOEXEC, Mode::empty())?;
-    // A look at it could wait for whoever serves it. A directory cannot be moved to a file, nor the other way.
+    // What kind it is, is not asked: a FUSE server need not answer. A directory cannot be moved to a file, nor a file to
+    // a directory, so one of the two fails.
     for place in [directory, file] {
         match move_mount(heap, path, heap, place, MoveMountFlags::empty()) {
             Ok(()) => return Ok(true),
@@ -175,12 +132,12 @@ fn put_aside(path: &Path, name: &str, heap: &OwnedFd) -> Result<bool> {
             Err(errno) => return Err(errno.into()),
         }
     }
-    // Not even looked up is a file of a process that has ended. Such a one can be unmounted.
+    // A file of a process that has ended cannot be looked up any more, but unmounted.
     let place = PathBuf::from(format!("/proc/self/fd/{}", heap.as_raw_fd())).join(path);
     Ok(umount2(&place, MntFlags::MNT_DETACH | MntFlags::UMOUNT_NOFOLLOW).is_ok())
 }
 
-/// Whether the reason is that the file that is mounted can be found no more, by nobody.
+/// Whether it failed since the mounted file does not exist any more.
 fn is_gone(error: &anyhow::Error) -> bool {
     error.downcast_ref() == Some(&rustix::io::Errno::NOENT)
 }
@@ -208,15 +165,6 @@ mod tests {
     use super::*;
 
     #[test]
-    fn mounts_are_read() {
-        let line = br"36 35 98:0 /mnt1 /mnt\0402\134 rw,noatime master:1 - ext3 /dev/root rw,errors=continue";
-        let mount = parse(line).unwrap();
-        assert_eq!((mount.number, mount.parent, &*mount.kind), (36, 35, "ext3"));
-        assert_eq!(mount.point, Path::new(r"/mnt 2\"));
-        assert!(parse(b"36 35 98:0 /mnt1").is_none());
-    }
-
-    #[test]
     fn what_is_no_tree_of_files_is_found_once() {
         let list = [
             (1, 0, "/", "ext4"),
@@ -228,11 +176,12 @@ mod tests {
             (7, 2, "/t/dev", "tmpfs"),
             (8, 1, "/proc", "proc"),
         ];
-        let mount = |&(number, parent, point, kind): &(u64, u64, &str, &str)| Mount {
+        let mount = |&(number, parent, point, kind): &(u64, u64, &str, &str)| HostMount {
             number,
             parent,
             point: point.into(),
             kind: kind.into(),
+            ..HostMount::default()
         };
         let mounts = Mounts(list.iter().map(mount).collect());
         let numbers = |root: &str| {

@@ -28,6 +28,7 @@ use nix::unistd::Pid;
 use oci_spec::runtime::{LinuxRdma, LinuxResources};
 use serde::{Deserialize, Serialize};
 
+use crate::mountinfo;
 pub use group::ControlGroup;
 
 /// Where cgroups are on every usual host.
@@ -64,8 +65,7 @@ impl CgroupPlace {
         if statfs(MOUNTED).is_ok_and(|it| it.filesystem_type() == CGROUP2_SUPER_MAGIC) {
             return Ok(Some(CgroupPlace::V2(v2::place(&own, absolute, &relative))));
         }
-        let mounts = fs::read_to_string("/proc/self/mountinfo").context("/proc/self/mountinfo")?;
-        let places = v1::places(&mounts, &own, absolute, &relative);
+        let places = v1::places(&mountinfo::own()?, &own, absolute, &relative);
         Ok((!places.is_empty()).then_some(CgroupPlace::V1(places)))
     }
 

@@ -11,6 +11,7 @@ use anyhow::{Context, Result, bail};
 use oci_spec::runtime::{LinuxBlockIo, LinuxCpu, LinuxResources};
 
 use super::{RDMA, rdma, with_own_memory, write, write_named};
+use crate::mountinfo::HostMount;
 
 /// Directories by controller.
 pub type Places = BTreeMap<String, PathBuf>;
@@ -20,18 +21,14 @@ const CONTROLLERS: [&str; 11] =
     ["blkio", "cpu", "cpuacct", "cpuset", "freezer", "hugetlb", "memory", "net_cls", "net_prio", "pids", "rdma"];
 
 /// Where a group is in each hierarchy that is mounted.
-pub fn places(mounts: &str, own: &str, absolute: bool, path: &Path) -> Places {
+pub fn places(mounts: &[HostMount], own: &str, absolute: bool, path: &Path) -> Places {
     let mut places = Places::new();
-    for line in mounts.lines() {
-        let Some((front, back)) = line.split_once(" - cgroup ") else { continue };
-        let mut front = front.split(' ').skip(3);
-        let (Some(root), Some(point)) = (front.next(), front.next()) else { continue };
-        let options = back.rsplit(' ').next().unwrap_or_default();
-        for controller in options.split(',').filter(|option| CONTROLLERS.contains(option)) {
-            let mut place = PathBuf::from(point);
+    for mount in mounts.iter().filter(|mount| mount.kind == "cgroup") {
+        for controller in mount.options.split(',').filter(|option| CONTROLLERS.contains(option)) {
+            let mut place = mount.point.clone();
             if !absolute {
-                let here = own_place(own, controller);
-                place.push(super::clean(Path::new(here.strip_prefix(root).unwrap_or(here))));
+                let here = Path::new(own_place(own, controller));
+                place.push(super::clean(here.strip_prefix(&mount.root).unwrap_or(here)));
             }
             places.entry(controller.to_owned()).or_insert(place.join(path));
         }
@@ -280,14 +277,15 @@ mod tests {
                       31 25 0:27 /here /sys/fs/cgroup/memory rw - cgroup none rw,memory\n\
                       32 25 0:28 / /sys/fs/cgroup/unified rw - cgroup2 cgroup2 rw\n";
         let own = "3:memory:/here/below\n2:cpu,cpuacct:/\n0::/x\n";
-        let absolute = places(mounts, own, true, Path::new("docker/1"));
+        let mounts = crate::mountinfo::parse(mounts.as_bytes()).unwrap();
+        let absolute = places(&mounts, own, true, Path::new("docker/1"));
         let expected = [
             ("cpu", "/sys/fs/cgroup/cpu,cpuacct/docker/1"),
             ("cpuacct", "/sys/fs/cgroup/cpu,cpuacct/docker/1"),
             ("memory", "/sys/fs/cgroup/memory/docker/1"),
         ];
         assert!(absolute.iter().map(|(k, v)| (k.as_str(), v.to_str().unwrap())).eq(expected));
-        let relative = places(mounts, own, false, Path::new("1"));
+        let relative = places(&mounts, own, false, Path::new("1"));
         assert_eq!(relative["memory"], Path::new("/sys/fs/cgroup/memory/below/1"));
     }
 }
