@@ -142,6 +142,11 @@ pub trait FileSystem: Send + Sync {
         false
     }
 
+    /// Whether nothing in it can ever be changed, whatever its mounts are asked to allow.
+    fn stays_read_only(&self) -> bool {
+        false
+    }
+
     /// Takes over new mount options (a remount).
     ///
     /// # Errors

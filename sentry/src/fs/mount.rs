@@ -118,7 +118,7 @@ pub struct SuperBlock {
     /// Its root.
     pub root: Arc<Dentry>,
     read_only: AtomicBool,
-    /// It was mounted so from outside, where nothing of it may be changed.
+    /// It is so for good: by its nature, or since it was given so from outside.
     stays_read_only: AtomicBool,
     writers: AtomicUsize,
 }
@@ -127,11 +127,12 @@ impl SuperBlock {
     /// Makes a file system mountable.
     pub fn new(fs: Arc<dyn FileSystem>, read_only: bool) -> Arc<Self> {
         let root = Dentry::root(fs.root());
+        let stays = fs.stays_read_only();
         Arc::new(SuperBlock {
             fs,
             root,
-            read_only: AtomicBool::new(read_only),
-            stays_read_only: AtomicBool::new(false),
+            read_only: AtomicBool::new(read_only || stays),
+            stays_read_only: AtomicBool::new(stays),
             writers: AtomicUsize::new(0),
         })
     }

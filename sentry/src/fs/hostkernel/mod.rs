@@ -12,14 +12,14 @@ use std::collections::HashMap;
 use std::sync::{Arc, Weak};
 
 use amber_abi::errno::Errno;
-use amber_abi::open::{OpenFlags, RenameFlags};
+use amber_abi::open::OpenFlags;
 use amber_abi::stat::{Device, FileType, StatFs};
 use amber_host::fs::{Found, HostEntry};
 use amber_host::reader::{Opened, TreeFile};
 
 use crate::fs::access::Ownership;
 use crate::fs::hostfs::{HostDirectory, Listed, Sealed, metadata_of};
-use crate::fs::{File, FileSystem, Inode, Metadata, NewInode, SetAttributes, anonymous_device};
+use crate::fs::{File, FileSystem, Inode, Metadata, SetAttributes, anonymous_device};
 use crate::interruption::check_killed;
 use crate::sync::{Mutex, Rank};
 use file::KernelFile;
@@ -98,6 +98,10 @@ impl FileSystem for HostKernelFs {
     }
 
     fn is_volatile(&self) -> bool {
+        true
+    }
+
+    fn stays_read_only(&self) -> bool {
         true
     }
 }
@@ -201,36 +205,6 @@ impl Inode for KernelInode {
         Ok(KernelInode::new(self.fs.clone(), file, found, level))
     }
 
-    fn create(&self, _name: &[u8], _new: &NewInode<'_>) -> Result<Arc<dyn Inode>, Errno> {
-        Err(Errno::EROFS)
-    }
-
-    fn create_unnamed(&self, _new: &NewInode<'_>, _linkable: bool) -> Result<Arc<dyn Inode>, Errno> {
-        Err(Errno::EROFS)
-    }
-
-    fn link(&self, _name: &[u8], _target: &Arc<dyn Inode>) -> Result<(), Errno> {
-        Err(Errno::EROFS)
-    }
-
-    fn unlink(&self, _name: &[u8]) -> Result<(), Errno> {
-        Err(Errno::EROFS)
-    }
-
-    fn rmdir(&self, _name: &[u8]) -> Result<(), Errno> {
-        Err(Errno::EROFS)
-    }
-
-    fn rename(
-        &self,
-        _name: &[u8],
-        _directory: &Arc<dyn Inode>,
-        _new_name: &[u8],
-        _flags: RenameFlags,
-    ) -> Result<(), Errno> {
-        Err(Errno::EROFS)
-    }
-
     fn read_link(&self) -> Result<Vec<u8>, Errno> {
         match self.level {
             _ if self.kind != FileType::Symlink => Err(Errno::EINVAL),
@@ -239,9 +213,8 @@ impl Inode for KernelInode {
         }
     }
 
-    fn open(self: Arc<Self>, flags: OpenFlags) -> Result<Arc<dyn File>, Errno> {
+    fn open(self: Arc<Self>, _flags: OpenFlags) -> Result<Arc<dyn File>, Errno> {
         match self.kind {
-            _ if flags.writes() => Err(Errno::EROFS),
             FileType::Directory => Ok(Arc::new(HostDirectory::new(self))),
             FileType::Regular => Ok(Arc::new(KernelFile::new(self)?)),
             _ => Err(Errno::ENXIO),
