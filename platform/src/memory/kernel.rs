@@ -20,53 +20,43 @@ pub enum KernelPart {
     Sockets,
 }
 
+/// How many kinds there are.
+const PARTS: usize = 4;
+
+/// Bytes of one kind.
+#[derive(Debug, Default)]
+struct Part {
+    all: AtomicU64,
+    /// What of them was there before the guest began, which is the sandbox's own.
+    before: AtomicU64,
+}
+
+impl Part {
+    fn of_guest(&self) -> u64 {
+        self.all.load(Ordering::Relaxed).saturating_sub(self.before.load(Ordering::Relaxed))
+    }
+}
+
 /// The account of memory that is no frames.
 #[derive(Debug)]
 pub(super) struct KernelAccount {
     /// Bytes of the heap that were in use before the guest began.
     heap_before: AtomicU64,
-    page_tables: AtomicU64,
-    stacks: AtomicU64,
-    processors: AtomicU64,
-    sockets: AtomicU64,
+    parts: [Part; PARTS],
     /// Bytes that were handed to sockets of the host since it was last asked what it keeps.
     unsettled: AtomicU64,
-    /// What of page tables and processors was there before the guest began.
-    tables_before: AtomicU64,
-    processors_before: AtomicU64,
 }
 
 impl Default for KernelAccount {
     fn default() -> Self {
-        KernelAccount {
-            heap_before: AtomicU64::new(u64::MAX),
-            page_tables: AtomicU64::new(0),
-            stacks: AtomicU64::new(0),
-            processors: AtomicU64::new(0),
-            sockets: AtomicU64::new(0),
-            unsettled: AtomicU64::new(0),
-            tables_before: AtomicU64::new(0),
-            processors_before: AtomicU64::new(0),
-        }
+        let parts = Default::default();
+        KernelAccount { heap_before: AtomicU64::new(u64::MAX), parts, unsettled: AtomicU64::new(0) }
     }
 }
 
 impl KernelAccount {
-    fn part(&self, part: KernelPart) -> &AtomicU64 {
-        match part {
-            KernelPart::PageTables => &self.page_tables,
-            KernelPart::Stacks => &self.stacks,
-            KernelPart::Processors => &self.processors,
-            KernelPart::Sockets => &self.sockets,
-        }
-    }
-
-    fn page_tables(&self) -> u64 {
-        self.page_tables.load(Ordering::Relaxed).saturating_sub(self.tables_before.load(Ordering::Relaxed))
-    }
-
-    fn processors(&self) -> u64 {
-        self.processors.load(Ordering::Relaxed).saturating_sub(self.processors_before.load(Ordering::Relaxed))
+    fn part(&self, part: KernelPart) -> &Part {
+        &self.parts[part as usize]
     }
 
     fn heap(&self) -> u64 {
@@ -97,30 +87,29 @@ impl KernelUsage {
 }
 
 impl GuestMemory {
-    /// Counts the heap, page tables and processors from now on: what is there already is the sandbox's own.
+    /// Counts from now on: what is there already is the sandbox's own.
     pub fn count_from_now(&self) {
-        let account = &self.kernel;
-        account.heap_before.store(heap_bytes(), Ordering::Relaxed);
-        account.tables_before.store(account.page_tables.load(Ordering::Relaxed), Ordering::Relaxed);
-        account.processors_before.store(account.processors.load(Ordering::Relaxed), Ordering::Relaxed);
+        self.kernel.heap_before.store(heap_bytes(), Ordering::Relaxed);
+        for part in &self.kernel.parts {
+            part.before.store(part.all.load(Ordering::Relaxed), Ordering::Relaxed);
+        }
     }
 
     /// Bytes of kernel memory.
     #[inline]
     pub fn kernel_bytes(&self) -> u64 {
-        let account = &self.kernel;
-        let others = account.stacks.load(Ordering::Relaxed) + account.sockets.load(Ordering::Relaxed);
-        account.heap() + account.page_tables() + account.processors() + others
+        self.kernel.heap() + self.kernel.parts.iter().map(Part::of_guest).sum::<u64>()
     }
 
     /// The same by parts.
     pub fn kernel_usage(&self) -> KernelUsage {
+        let bytes = |part| self.kernel.part(part).of_guest();
         KernelUsage {
             objects: self.kernel.heap(),
-            page_tables: self.kernel.page_tables(),
-            stacks: self.kernel.stacks.load(Ordering::Relaxed),
-            processors: self.kernel.processors(),
-            sockets: self.kernel.sockets.load(Ordering::Relaxed),
+            page_tables: bytes(KernelPart::PageTables),
+            stacks: bytes(KernelPart::Stacks),
+            processors: bytes(KernelPart::Processors),
+            sockets: bytes(KernelPart::Sockets),
         }
     }
 
@@ -143,7 +132,7 @@ impl GuestMemory {
 
     /// Counts `bytes` that lie outside the heap until the charge is dropped.
     pub fn charge(self: &Arc<Self>, part: KernelPart, bytes: u64) -> KernelCharge {
-        self.kernel.part(part).fetch_add(bytes, Ordering::Relaxed);
+        self.kernel.part(part).all.fetch_add(bytes, Ordering::Relaxed);
         KernelCharge { memory: self.clone(), part, bytes: AtomicU64::new(bytes) }
     }
 }
@@ -170,7 +159,7 @@ impl KernelCharge {
     pub fn set(&self, bytes: u64) {
         let old = self.bytes.swap(bytes, Ordering::Relaxed);
         let part = self.memory.kernel.part(self.part);
-        part.fetch_add(bytes.wrapping_sub(old), Ordering::Relaxed);
+        part.all.fetch_add(bytes.wrapping_sub(old), Ordering::Relaxed);
     }
 }
 
