@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <linux/aio_abi.h>
 #include <linux/capability.h>
+#include <linux/netlink.h>
 #include <linux/filter.h>
 #include <netinet/in.h>
 #include <pthread.h>
@@ -222,6 +223,23 @@ static void fill(const char *kind) {
         } else if (!strcmp(kind, "memfds")) {
             int fd = memfd_create("file", 0);
             failed = fd < 0 || write(fd, much, sizeof much) < (long)sizeof much;
+        } else if (!strcmp(kind, "terminals")) {
+            int master = posix_openpt(O_RDWR | O_NOCTTY | O_NONBLOCK);
+            failed = master < 0 || unlockpt(master);
+            int slave = failed ? -1 : open(ptsname(master), O_RDWR | O_NOCTTY | O_NONBLOCK);
+            failed = slave < 0;
+            while (!failed && write(slave, much, 4096) > 0)
+                ;
+        } else if (!strcmp(kind, "netlink")) {
+            /* Each answer has the request that it refuses. */
+            struct {
+                struct nlmsghdr head;
+                char text[8000];
+            } request = {{sizeof request, 9999, NLM_F_REQUEST | NLM_F_ACK}};
+            int netlink = socket(AF_NETLINK, SOCK_RAW | SOCK_NONBLOCK, NETLINK_ROUTE);
+            failed = netlink < 0;
+            for (int sent = 0; !failed && sent < 100; sent++)
+                send(netlink, &request, sizeof request, 0);
         } else if (!strcmp(kind, "contexts")) {
             aio_context_t context = 0;
             failed = syscall(SYS_io_setup, 1000, &context) < 0;
@@ -330,6 +348,9 @@ int main(int count, char **arguments) {
             fill(arguments[2]);
             _exit(errno);
         }
+        /* Another process of some size, which is not the one to be killed. */
+        static char own[8 << 20];
+        memset(own, 1, sizeof own);
         waitpid(child, &status, 0);
         printf("ready: %s\n", WIFSIGNALED(status) ? strsignal(WTERMSIG(status)) : strerror(WEXITSTATUS(status)));
         for (;;)

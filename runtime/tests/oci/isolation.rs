@@ -105,7 +105,7 @@ fn a_container_with_trees_of_the_host_has_none_of_its_kernel() {
     world.ready("a");
     let pid = world.pid("a");
     assert!(children(pid).iter().any(|&child| status(child, "Name") == ["reader"]));
-    // Its mounts: an empty root, and Amber's own answers for those who look in from outside.
+    // Its mounts: an empty root, and Amber's own `/proc` for processes that enter from outside.
     let mounts = fs::read_to_string(format!("/proc/{pid}/mountinfo")).unwrap();
     let kinds = mounts.lines().map(|line| {
         let (mount, rest) = line.split_once(" - ").unwrap();

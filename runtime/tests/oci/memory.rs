@@ -25,6 +25,8 @@ const KINDS: &[(&str, &str)] = &[
     ("sockets", "Killed"),
     ("datagrams", "Killed"),
     ("pipes", "Killed"),
+    ("terminals", "Killed"),
+    ("netlink", "Killed"),
     ("pages", "Killed"),
     ("sparse", "Killed"),
     ("threads", "Killed"),
@@ -103,6 +105,7 @@ fn lives_on(platform: &'static str, kinds: &[(&str, &str)], namespace: Option<&N
             namespaces.retain(|entry| entry["type"] != "network");
             namespaces.push(json!({"type": "network", "path": namespace.path()}));
         }
+        world.config["mounts"][2]["options"] = json!(["ptmxmode=0666"]);
         let tmpfs = json!({"destination": "/tmp", "type": "tmpfs", "source": "tmpfs"});
         world.config["mounts"].as_array_mut().unwrap().push(tmpfs);
         world.start("full");
