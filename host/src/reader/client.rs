@@ -19,7 +19,7 @@ use crate::fs::{Found, HostEntry, Result};
 
 /// How long an answer may take. The reader has a call of the host interrupted before.
 const PATIENCE: Duration = Duration::from_secs(3);
-/// How often who waits looks whether to go on.
+/// How often a waiting thread checks whether to go on.
 const LOOK: Duration = Duration::from_millis(10);
 
 /// Whether to go on waiting; the error of the request if not.
@@ -57,7 +57,7 @@ pub struct Opened {
     handle: u64,
     /// Its attributes.
     pub found: Found,
-    /// The number of its file system, as statfs(2) tells it.
+    /// The number of its file system, as statfs(2) returns it.
     pub magic: i64,
 }
 
@@ -177,8 +177,8 @@ impl Connection {
             match nix::unistd::read(&self.socket, &mut self.answer) {
                 Err(nix::errno::Errno::EINTR) => {}
                 Ok(len @ 1..) => {
-                    let told = self.answer.get(..len).and_then(read_head);
-                    if told.is_some_and(|(number, _)| number == serial) {
+                    let head = self.answer.get(..len).and_then(read_head);
+                    if head.is_some_and(|(number, _)| number == serial) {
                         return Ok(len);
                     }
                 }
@@ -210,7 +210,7 @@ impl TreeFile {
         self.reader.ask(request, &self.path, check, take)
     }
 
-    /// Its attributes, not of what a symbolic link leads to, and the number of its file system, as statfs(2) tells it.
+    /// Its attributes, not of what a symbolic link leads to, and the number of its file system, as statfs(2) returns it.
     ///
     /// # Errors
     /// The host's; `EIO` if it takes too long to answer, or the reader is gone; that of `check`.

@@ -69,8 +69,9 @@ fn prepare() -> io::Result<()> {
     Ok(())
 }
 
-/// Serves a process that goes on in no other way: closes all descriptors but those given, and ends with the connection.
-/// `enter` gives up what is not needed and returns what gives up the rest ([`serve`]). An error is told to the other end.
+/// Makes this process the reader, and nothing else until its end: closes all descriptors but those given, serves the
+/// connection, and ends with it. `enter` drops privileges and returns the function that installs the filter ([`serve`]).
+/// The text of an error is sent over the connection.
 pub fn serve_alone<C: FnOnce() -> io::Result<()>>(
     socket: &OwnedFd,
     trees: &[Tree],
@@ -83,7 +84,7 @@ pub fn serve_alone<C: FnOnce() -> io::Result<()>>(
         serve(socket.as_fd(), trees, confine)
     }));
     if let Ok(Err(error)) = &served {
-        // Whoever is not there any more needs no answer.
+        // The other end may be closed; then there is no one to report to.
         let _ = nix::unistd::write(socket, error.to_string().as_bytes());
     }
     // SAFETY: the process ends without anything else that it would do at its end.
@@ -105,7 +106,7 @@ fn close_others(mut kept: Vec<RawFd>) -> io::Result<()> {
 }
 
 /// Answers requests on a connection until its other end is closed. First `confine` restricts this process to the calls
-/// of [`crate::calls::READER`], and a datagram tells that it is ready. Asks for no memory.
+/// of [`crate::calls::READER`], and a datagram reports that it is ready. Allocates nothing after that.
 ///
 /// # Errors
 /// Those of `confine` and of the connection.
@@ -150,7 +151,7 @@ pub(super) fn serve(
     }
 }
 
-/// The datagram that tells that the reader is ready.
+/// The datagram by which the reader reports that it is ready.
 pub(super) const READY: u8 = b'R';
 
 /// Does what is asked, and returns how much of `room` the answer has.
@@ -166,7 +167,7 @@ fn answer_to(asked: &Request, path: &CStr, trees: &[Tree], files: &mut Files, ro
         Kind::Open => {
             let file = open(tree, path, OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY)?;
             let (len, mode) = attributes(file.as_fd(), room)?;
-            // Whatever else it is, it may wait, or do something.
+            // Reading from anything else may block, or have an effect.
             if ![S_IFREG, S_IFDIR].contains(&(mode & S_IFMT)) {
                 return Err(Errno::EACCES);
             }

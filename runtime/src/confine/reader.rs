@@ -48,7 +48,7 @@ pub fn take(trees: &mut Vec<Tree>) -> Vec<KernelTree> {
     taken
 }
 
-/// None for any other, also for one that is not there, which is told when it is opened.
+/// None for any other, also for one that does not exist, which is reported when it is opened.
 fn kernel_tree(path: &Path) -> Option<KernelTree> {
     let file = open_root(path).ok()?;
     let (found, magic) = (look(file.as_fd()).ok()?, statfs(file.as_fd()).ok()?.f_type);
@@ -119,7 +119,7 @@ fn enter(root: Option<&OwnedFd>, process: i32) -> io::Result<impl FnOnce() -> io
         chroot(".")?;
         chdir("/")?;
         if geteuid().is_root() {
-            become_nobody(FIRST | process.cast_unsigned())?;
+            take_own_user(FIRST | process.cast_unsigned())?;
         }
     }
     capabilities::keep(CapabilitySet::empty())?;
@@ -128,7 +128,7 @@ fn enter(root: Option<&OwnedFd>, process: i32) -> io::Result<impl FnOnce() -> io
 }
 
 /// Takes a user and a group that own nothing and that no other process has.
-fn become_nobody(number: u32) -> io::Result<()> {
+fn take_own_user(number: u32) -> io::Result<()> {
     let (user, group) = (Uid::from_raw(number), Gid::from_raw(number));
     capabilities::bound(CapabilitySet::empty())?;
     capabilities::keep(CapabilitySet::SETUID | CapabilitySet::SETGID)?;

@@ -69,7 +69,7 @@ struct FileLocks {
     whole: BTreeMap<u64, Whole>,
     /// How many record locks there are.
     count: usize,
-    /// Those who wait for any of them.
+    /// The waiters for any of them.
     waiters: Waiters,
 }
 

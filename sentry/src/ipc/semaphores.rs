@@ -40,7 +40,7 @@ impl Sleeper {
 
 /// What somebody waits for in one semaphore.
 struct Waiting {
-    /// How much is to be taken; 0 who waits for zero.
+    /// How much is to be taken; 0 for a waiter for zero.
     takes: i32,
     /// There are no other operations: once the semaphore allows this one, all is done.
     alone: bool,
@@ -101,8 +101,8 @@ impl SemaphoreSet {
         Some(number)
     }
 
-    /// Whom the value of a semaphore lets try again. Of those who only want to take from it, so many are woken as find
-    /// enough: those behind them are woken when one of these does not take it after all.
+    /// The waiters that the value of a semaphore lets try again. Of those that only take from it, as many are woken as find
+    /// enough; those behind them are woken when one of these does not take it after all.
     fn ready(&self, number: u16) -> Vec<Arc<WaitQueue>> {
         let mut left = self.semaphores.get(usize::from(number)).map_or(0, |semaphore| semaphore.value);
         let zero = left == 0;
@@ -134,7 +134,7 @@ impl Ready {
 
 /// What came of a try.
 pub enum Attempt {
-    /// All operations were done; who can go on now.
+    /// All operations were done; these can go on now.
     Done(Ready),
     /// An operation cannot be done now; whether it would rather not wait.
     Blocked(bool),

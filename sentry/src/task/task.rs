@@ -217,7 +217,7 @@ impl Task {
         *self.name.lock() = text.iter().take(15).copied().collect();
     }
 
-    /// Its own signal state. Whoever changes it holds the group's lock.
+    /// Its own signal state. Changed only while the group's lock is held.
     pub(crate) fn signals(&self) -> MutexGuard<'_, TaskSignals> {
         self.signals.lock()
     }

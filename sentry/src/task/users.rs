@@ -77,7 +77,7 @@ impl Drop for UserCharge {
     }
 }
 
-/// Up to so many users are known without a look at who among them still has something.
+/// Up to so many users are kept without looking which of them still have something counted.
 const FEW: usize = 64;
 
 /// The users of a sandbox, each for as long as something is counted for it.

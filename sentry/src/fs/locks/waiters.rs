@@ -1,4 +1,4 @@
-//! Who waits for locks of a file, and who of them is woken when some are freed: those only that can have theirs, in the
+//! The waiters for locks of a file, and which of them are woken when some are freed: only those that can have theirs, in the
 //! order in which they came. If all were woken, a queue of many would cost each of them a try for each lock freed.
 
 use std::collections::BTreeMap;
@@ -11,19 +11,19 @@ use super::{FileLocks, Owner, Record, Whole, with};
 use crate::fs::Inode;
 use crate::wait::WaitQueue;
 
-/// What somebody waits for.
+/// What a waiter wants.
 #[derive(Clone, Copy)]
 pub enum Wanted {
     /// A record lock.
     Record(Record),
     /// A lock of the whole file.
     Whole {
-        /// Nobody else may have one.
+        /// No other may be held beside it.
         exclusive: bool,
     },
 }
 
-/// Somebody who waits.
+/// A waiter.
 #[derive(Default)]
 pub(super) struct Sleeper {
     queue: WaitQueue,
@@ -31,7 +31,7 @@ pub(super) struct Sleeper {
     woken: AtomicBool,
 }
 
-/// Those who wait for locks of one file, by a number that grows.
+/// The waiters for locks of one file, by a number that grows.
 #[derive(Default)]
 pub(super) struct Waiters {
     records: BTreeMap<u64, (Record, Arc<Sleeper>)>,
@@ -123,7 +123,7 @@ impl FileLocks {
     }
 }
 
-/// Wakes those who can have their locks.
+/// Wakes those that can have their locks.
 pub(super) fn wake(free: &[Arc<Sleeper>]) {
     for sleeper in free {
         sleeper.woken.store(true, Ordering::Release);

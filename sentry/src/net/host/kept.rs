@@ -28,8 +28,8 @@ const FILTER_BYTES: u64 = 8192;
 const GIVEN: u64 = 8;
 /// The most bytes of an instruction that was translated, which the host's `optmem_max` bounds as well.
 const TRANSLATED: u64 = 128;
-/// Much of what a socket is told (memberships of groups above all) the host keeps again for the interface, in larger
-/// structures that count for no socket.
+/// Much of what options set (memberships of groups above all) the host keeps once more for the interface, in larger
+/// structures that it charges to no socket.
 const BESIDE_OPTIONS: u64 = 12;
 /// The table of a group of packet sockets, which the host makes at most this large.
 const FANOUT_BYTES: u64 = (8 << 16) + 4096;
@@ -85,7 +85,7 @@ impl Kept {
     }
 }
 
-/// What the host says of a socket's memory, in bytes.
+/// What the host reports of a socket's memory, in bytes.
 #[derive(Clone, Copy, Default)]
 struct MemInfo {
     /// Of what was received and of what is sent.
@@ -106,7 +106,7 @@ impl MemInfo {
 }
 
 impl HostSocket {
-    /// Charges what the host keeps now; answers the bytes of its buffers.
+    /// Charges what the host keeps now; returns the bytes of its buffers.
     fn charge(&self) -> u64 {
         let programs = self.kept.programs.lock();
         self.charge_with(&programs)
@@ -206,19 +206,20 @@ impl Sockets {
         self.memory.admit(STREAM_BYTES).map_err(|_| Errno::ENOBUFS)
     }
 
-    /// There are sockets again: whoever keeps to the limit has to look, and goes on looking from then on.
+    /// Has the next task that returns to its program update the charges, and the timer of the limit from then on: there are
+    /// sockets again.
     pub(super) fn ask_for_look(&self) {
         self.memory.add_unsettled(LOOK);
     }
 
-    /// Charges what the host keeps for all sockets: `always`, or if enough was sent; answers how soon to ask again in any
+    /// Charges what the host keeps for all sockets: `always`, or if enough was sent; returns how soon to ask again in any
     /// case, in nanoseconds, if there are sockets.
     pub(super) fn charge(&self, always: bool) -> Option<u64> {
         let count = self.all.lock().len() as u64;
         let after = self.looks.after.load(Ordering::Relaxed);
         let enough = LEAST_SENT.max(count * SENT_FOR_EACH);
         if always || self.memory.unsettled_bytes() >= enough {
-            // Who asks already sees what this caller would.
+            // Another thread that is asking right now sees the same.
             if let Some(_one) = self.looks.one.try_lock() {
                 self.memory.settle();
                 let buffers = self.all().iter().map(|socket| socket.charge()).sum();

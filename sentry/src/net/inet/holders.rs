@@ -166,7 +166,7 @@ impl<T: Holder> Holders<T> {
         bucket.into_iter().flat_map(|bucket| &bucket.members).filter_map(|(_, socket)| socket.upgrade())
     }
 
-    /// Whom a packet is for: who is connected with its sender, else who waits for any.
+    /// The receiver of a packet: a socket that is connected with its sender, else one that is open to any.
     pub(super) fn find(&self, from: Endpoint, to: IpAddr) -> Option<Arc<T>> {
         self.choose(from, &[Place::Connected(to, from)]).or_else(|| self.find_open(from, to, false))
     }

@@ -14,7 +14,7 @@ use crate::task::TaskContext;
 
 /// A socket that can have a port.
 pub trait Holder: Send + Sync {
-    /// What it claims now. Whoever changes it [files the socket again](Ports::refile).
+    /// What it claims now. A change of it takes effect by [`Ports::refile`].
     fn claim(&self) -> Claim;
 }
 

@@ -42,7 +42,7 @@ pub struct Listening {
     pub waiting: VecDeque<Arc<TcpSocket>>,
     /// Sockets that asked for a connection while there was no room.
     pub knocking: VecDeque<Weak<TcpSocket>>,
-    /// Connections that are made, but of which nobody shall hear before they have data (`TCP_DEFER_ACCEPT`); by
+    /// Connections that are made, but not offered to accept(2) before they have data (`TCP_DEFER_ACCEPT`); by
     /// address.
     pub deferred: HashMap<usize, Arc<TcpSocket>>,
     /// How many wait at most, less one.

@@ -1,4 +1,4 @@
-//! Who belongs to whom, kept so that each question costs no more the more processes there are.
+//! Indexes of processes by parent, process group and session: a look-up costs no more the more processes there are.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 

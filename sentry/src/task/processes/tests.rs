@@ -20,7 +20,7 @@ fn process(pid: i32, parent: i32, parent_thread: i32, pgid: i32, sid: i32) -> Pr
     }
 }
 
-/// Compares what is kept about who belongs to whom with the processes themselves.
+/// Compares the indexes with what a search of all processes finds.
 fn check(table: &ProcessTable) {
     let numbers: HashSet<i32> = table.processes().flat_map(|p| [p.group.pid(), p.pgid, p.sid]).collect();
     let sorted = |numbers: &mut dyn Iterator<Item = i32>| {
