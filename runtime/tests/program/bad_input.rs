@@ -43,6 +43,8 @@ fn flags_without_sense() {
     for (args, words) in [
         (&["--rootfs", "/no/such/tree", "true"][..], &["--rootfs /no/such/tree", "No such file"][..]),
         (&["--user", "no-such-user", "true"], &["no-such-user", "/etc/passwd"]),
+        (&["--user", "4294967295", "true"], &["4294967295", "no user"]),
+        (&["--user", "0:4294967295", "true"], &["4294967295", "no user or group"]),
         (&["--volume", "/no/such/dir:/data", "true"], &["--volume", "/no/such/dir"]),
         (&["--cwd", "relative", "true"], &["--cwd relative", "absolute"]),
         (&["--kernel", "new", "true"], &["--kernel new"]),

@@ -177,9 +177,14 @@ fn enter(kernel: &Kernel, task: &Arc<Task>, place: &Place<'_>) -> Result<(), Boo
 /// root, has become the user, and has set the sets it was given. What the program has is up to the rules of execve(2).
 ///
 /// # Errors
-/// capset(2) refuses such sets. Ambient capabilities that cannot be had are left out, as runc does.
+/// setuid(2), setgid(2) or setgroups(2) refuses such a number, or capset(2) such sets. Ambient capabilities that cannot be
+/// had are left out, as runc does.
 fn executor(spec: &ProcessSpec) -> Result<Credentials, BootError> {
     let (uid, gid) = (spec.user.uid, spec.user.gid);
+    // The number by which calls mean that something stays as it is.
+    if [uid, gid].iter().chain(&spec.user.additional_gids).any(|&number| number == u32::MAX) {
+        return Err(BootError::Config(format!("user: {} is no user or group", u32::MAX)));
+    }
     let CapabilitySpec { bounding, effective, inheritable, permitted, ambient } = spec.capabilities;
     for (small, large, what) in [
         (effective, permitted, "an effective one is not permitted"),
