@@ -142,10 +142,12 @@ impl MessageQueue {
     ) -> Result<Option<Message>, Errno> {
         let Some(at) = self.find(selection) else { return Ok(None) };
         let Some(found) = self.messages.get(&at) else { return Ok(None) };
-        if found.text.len() > most && !cut {
-            return Err(Errno::E2BIG);
+        let copies = matches!(selection, Selection::Copy(_));
+        if found.text.len() > most && (copies || !cut) {
+            // A copy is never cut.
+            return Err(if cut { Errno::EINVAL } else { Errno::E2BIG });
         }
-        let mut message = if matches!(selection, Selection::Copy(_)) {
+        let mut message = if copies {
             found.clone()
         } else {
             let Some(message) = self.remove(at) else { return Ok(None) };
