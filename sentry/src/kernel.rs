@@ -10,7 +10,6 @@ use amber_platform::{GuestMemory, Platform};
 
 use crate::cgroup::ControlGroup;
 use crate::fs::pipe::Pipes;
-use crate::fs::{FsContext, Mount};
 use crate::futex::FutexTable;
 use crate::ipc::Ipc;
 use crate::loader::Vdso;
@@ -22,6 +21,7 @@ use crate::task::{Filter, ProcessTable, SandboxEnd, Users, Workers};
 use crate::time::TimerService;
 use crate::tty::Console;
 use crate::tunables::Tunables;
+use crate::vfs::{FsContext, Mount};
 
 /// The kernel of one sandbox.
 pub struct Kernel {

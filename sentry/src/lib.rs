@@ -29,4 +29,5 @@ pub mod task;
 pub mod time;
 pub mod tty;
 pub mod tunables;
+pub mod vfs;
 pub mod wait;

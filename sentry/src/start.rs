@@ -13,7 +13,7 @@ use crate::boot::{BootError, Descriptors, ExitStatus, Limits, ProcessSpec, Sandb
 use crate::cgroup::Usage;
 use crate::fs::proc::{Outlook, parameters};
 use crate::fs::tmpfs::{TmpFs, TmpfsOptions};
-use crate::fs::{FdTable, FileDescription, FsContext, Mount, MountNamespace, boot, dentry, inherited, mqueue};
+use crate::fs::{boot, inherited, mqueue};
 use crate::ipc::Ipc;
 use crate::kernel::{HostNames, Kernel};
 use crate::loader::Vdso;
@@ -26,6 +26,7 @@ use crate::task::spawn::{self, Place};
 use crate::task::{ProcessTable, Start, seccomp_profile};
 use crate::tty::Console;
 use crate::tunables::Tunables;
+use crate::vfs::{FdTable, FileDescription, FsContext, Mount, MountNamespace, dentry};
 
 /// A sandbox.
 pub struct Sandbox {

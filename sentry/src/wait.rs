@@ -9,8 +9,8 @@ use amber_abi::poll::PollEvents;
 use amber_host::poller::{self, Bell, Ready, Watch};
 use parking_lot::Condvar;
 
-use crate::fs::sigio::{Happening, SignalList};
 use crate::sync::{Mutex, Rank};
+use crate::vfs::sigio::{Happening, SignalList};
 
 /// Somebody who wants to know about events of an object.
 pub trait Waiter: Send + Sync {

@@ -10,11 +10,11 @@ use amber_abi::stat::CGROUP2_SUPER_MAGIC;
 use amber_platform::KernelUsage;
 
 use super::Usage;
-use crate::fs::FileSystem;
 use crate::fs::proc::ranges;
 use crate::fs::pseudo::{Entry, Kind, PseudoFs, Query};
 use crate::kernel::Kernel;
 use crate::task::CpuSet;
+use crate::vfs::FileSystem;
 
 type Answer = Result<Vec<u8>, Errno>;
 

@@ -15,12 +15,12 @@ use amber_abi::task::WaitStatus;
 use amber_platform::{heap_bytes, trim_heap};
 
 use super::{ControlGroup, MAX};
-use crate::fs::dentry;
 use crate::kernel::Kernel;
 use crate::mm::reclaim;
 use crate::task::TaskContext;
 use crate::time::Expire;
 use crate::time::clock::monotonic;
+use crate::vfs::dentry;
 
 /// Near the limit, memory is counted again after this many bytes at least.
 const STEP: u64 = 64 << 10;

@@ -7,14 +7,15 @@ use amber_abi::stat::{Device, FileType};
 use amber_host::trees::HostTrees;
 
 use crate::boot::{BootError, DeviceSpec, MountSource, MountSpec};
-use crate::fs::change::{self, Creation};
+use crate::fs::copy;
 use crate::fs::hostfs;
 use crate::fs::overlay::OverlayFs;
 use crate::fs::tmpfs::{TmpFs, TmpfsOptions};
-use crate::fs::walk::Scope;
-use crate::fs::{FileSystem, Inode, Mount, MountNamespace, MountOptions, Path, SetAttributes, SuperBlock, copy, types};
 use crate::kernel::Kernel;
 use crate::task::Credentials;
+use crate::vfs::change::{self, Creation};
+use crate::vfs::walk::Scope;
+use crate::vfs::{FileSystem, Inode, Mount, MountNamespace, MountOptions, Path, SetAttributes, SuperBlock, types};
 
 /// Mounts everything, the first as the root, which can be written until [`finish_root`].
 ///

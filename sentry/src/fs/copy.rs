@@ -7,8 +7,8 @@ use amber_abi::errno::Errno;
 use amber_abi::open::OpenFlags;
 use amber_abi::stat::{Device, FileType};
 
-use crate::fs::{DirectoryEntry, DirectorySink, Inode, NewInode, SetAttributes, SetTime};
 use crate::interruption::check_killed;
+use crate::vfs::{DirectoryEntry, DirectorySink, Inode, NewInode, SetAttributes, SetTime};
 
 /// How much is copied at once.
 const PIECE: usize = 1 << 20;

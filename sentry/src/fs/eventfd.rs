@@ -7,10 +7,10 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use amber_abi::errno::Errno;
 use amber_abi::poll::PollEvents;
 
-use crate::fs::anon::anonymous_inode;
 use crate::fs::pipe::{READABLE, WRITABLE};
-use crate::fs::{File, Inode};
 use crate::sync::{Mutex, Rank};
+use crate::vfs::anon::anonymous_inode;
+use crate::vfs::{File, Inode};
 use crate::wait::WaitQueue;
 
 /// The counter.

@@ -14,12 +14,13 @@ use amber_host::poller::{Ready, Watch, readiness};
 use amber_platform::GuestMemory;
 
 use crate::error::SysResult;
-use crate::fs::anon::PIPEFS;
+use crate::fs::host_terminal;
 use crate::fs::hostfs::{HostPages, metadata_of};
-use crate::fs::sigio::{Happening, SignalIo};
-use crate::fs::{File, FileDescription, FileSystem, Inode, Metadata, OwnPosition, SetAttributes, host_terminal};
 use crate::mm::{Mappable, PageCache};
 use crate::task::TaskContext;
+use crate::vfs::anon::PIPEFS;
+use crate::vfs::sigio::{Happening, SignalIo};
+use crate::vfs::{File, FileDescription, FileSystem, Inode, Metadata, OwnPosition, SetAttributes};
 use crate::wait::WaitQueue;
 
 /// A host descriptor as an open file of the guest. Its position is the host's, shared with whoever handed it over, so

@@ -9,10 +9,11 @@ use amber_abi::stat::FileType;
 use amber_host::fs as host;
 use amber_host::trees::{Start, is_tree};
 
+use crate::fs::host_stream;
 use crate::fs::hostfs;
-use crate::fs::{FileDescription, Mount, MountOptions, host_stream};
 use crate::kernel::Kernel;
 use crate::net::socket::SocketFile;
+use crate::vfs::{FileDescription, Mount, MountOptions};
 
 /// The status flags that stay with a socket; of other files the guest has its own.
 const OF_SOCKET: OpenFlags = OpenFlags::O_ACCMODE.union(OpenFlags::O_NONBLOCK);

@@ -9,10 +9,10 @@ use amber_abi::poll::PollEvents;
 use amber_abi::siginfo::SignalfdSiginfo;
 use zerocopy::IntoBytes;
 
-use crate::fs::anon::anonymous_inode;
-use crate::fs::{File, Inode};
 use crate::sync::{Mutex, Rank};
 use crate::task::{Task, ThreadGroup, current};
+use crate::vfs::anon::anonymous_inode;
+use crate::vfs::{File, Inode};
 use crate::wait::{Registration, WaitQueue, Waiter};
 
 /// The signals to read, and who waits for them.

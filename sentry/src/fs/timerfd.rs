@@ -9,12 +9,12 @@ use amber_abi::poll::PollEvents;
 use amber_abi::time::{ClockId, Itimerspec, TimerfdSetFlags};
 
 use crate::error::SysResult;
-use crate::fs::anon::anonymous_inode;
-use crate::fs::{File, Inode};
 use crate::sync::{Mutex, Rank};
 use crate::task::TaskContext;
 use crate::time::clock::Clock;
 use crate::time::{Alarm, Countdown, Expire, TimerService};
+use crate::vfs::anon::anonymous_inode;
+use crate::vfs::{File, Inode};
 use crate::wait::WaitQueue;
 
 struct State {

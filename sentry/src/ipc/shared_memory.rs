@@ -9,10 +9,10 @@ use amber_platform::{Frames, GuestMemory, PAGE_SIZE};
 use super::ids::{Ids, Object, Permissions};
 use super::limits::Limits;
 use super::{OBJECT_BYTES, now};
-use crate::fs::FileDescription;
 use crate::mm::{Mappable, Mapping, PageCache};
 use crate::sync::{Mutex, MutexGuard, Rank};
 use crate::task::{Credentials, current};
+use crate::vfs::FileDescription;
 
 /// A segment.
 #[expect(missing_docs, reason = "the fields carry the meaning of those of struct shmid_ds")]

@@ -6,8 +6,8 @@ use amber_abi::errno::Errno;
 use amber_platform::{PAGE_SIZE, Protection};
 
 use super::elf::{Image, Segment};
-use crate::fs::FileDescription;
 use crate::mm::{Backed, Layout, MapRequest, Mappable, MemoryManager, Place, Randomness, VmaFlags};
+use crate::vfs::FileDescription;
 
 /// Where a program came to stand.
 pub struct Placed {

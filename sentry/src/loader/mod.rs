@@ -12,10 +12,10 @@ use std::sync::Arc;
 
 use amber_abi::errno::Errno;
 
-use crate::fs::FileDescription;
 use crate::kernel::Kernel;
 use crate::mm::{Layout, MemoryFlags, MemoryLimits, MemoryManager, Randomness};
 use crate::task::Credentials;
+use crate::vfs::FileDescription;
 use elf::Image;
 use stack::StackContents;
 pub use vdso::Vdso;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use amber_platform::PAGE_SIZE;
 
-use crate::fs::FileDescription;
+use crate::vfs::FileDescription;
 
 /// Random bits for the places of a new program, 0 under the personality `ADDR_NO_RANDOMIZE`.
 #[derive(Clone, Copy, Debug, Default)]

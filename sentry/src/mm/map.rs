@@ -12,8 +12,8 @@ use super::manager::{MemoryManager, State};
 use super::runs::Ownership;
 use super::vma::{Backing, ObjectArea, Vma, VmaFlags};
 use super::{Mappable, fault::Fault};
-use crate::fs::FileDescription;
 use crate::interruption::check_killed;
+use crate::vfs::FileDescription;
 
 /// So much is brought at most, by mmap(2) and its like, while the lock of the address space is held.
 const POPULATED: u64 = 1 << 20;

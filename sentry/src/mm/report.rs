@@ -217,7 +217,7 @@ impl MemoryManager {
     }
 
     /// Whether a file's inode is mapped anywhere.
-    pub fn maps_file(&self, inode: &dyn crate::fs::Inode) -> bool {
+    pub fn maps_file(&self, inode: &dyn crate::vfs::Inode) -> bool {
         let files: Vec<_> = self.with(|state| {
             state.areas.iter().filter_map(|vma| vma.object().and_then(|area| area.file.clone())).collect()
         });

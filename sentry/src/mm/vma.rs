@@ -10,7 +10,7 @@ use bitflags::bitflags;
 
 use super::gaps::Gaps;
 use super::{Mappable, Mapping};
-use crate::fs::FileDescription;
+use crate::vfs::FileDescription;
 
 bitflags! {
     /// What is special about an area.

@@ -10,11 +10,11 @@ use amber_abi::task::Resource;
 use amber_abi::time::{Timespec, Timeval};
 use zerocopy::{FromBytes, IntoBytes};
 
-use crate::fs::FileDescription;
 use crate::net::options::Values;
 use crate::net::unix::SocketsInFlight;
 use crate::task::pidfd::PidFd;
 use crate::task::{Counted, Task, TaskContext, ThreadGroup, UserCharge};
+use crate::vfs::FileDescription;
 
 /// What goes along with a message.
 #[derive(Clone, Default)]

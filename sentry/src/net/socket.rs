@@ -12,14 +12,14 @@ use amber_abi::sockopt::SocketLevel;
 use amber_abi::stat::FileType;
 
 use crate::error::SysResult;
-use crate::fs::anon::{AnonymousInode, SOCKFS};
-use crate::fs::sigio::SignalIo;
-use crate::fs::{File, Inode};
 use crate::net::control::{Control, Person};
 use crate::net::inbox::Toll;
 use crate::net::inet::interface;
 use crate::net::options::SharedOptions;
 use crate::task::TaskContext;
+use crate::vfs::anon::{AnonymousInode, SOCKFS};
+use crate::vfs::sigio::SignalIo;
+use crate::vfs::{File, Inode};
 use crate::wait::{WaitQueue, deadline_in};
 
 /// Which directions shutdown(2) ends.

@@ -14,11 +14,11 @@ use amber_abi::xattr::XATTR_CAPABILITY;
 use amber_platform::Registers;
 
 use crate::error::{Restart, SysError};
-use crate::fs::access::{self, Access};
-use crate::fs::{FileDescription, MountOptions};
 use crate::loader::{LoadOptions, Program};
 use crate::syscalls::task::exec::open_program;
 use crate::task::{AltStack, Credentials, TaskContext, exit};
+use crate::vfs::access::{self, Access};
+use crate::vfs::{FileDescription, MountOptions};
 
 /// Mode bits: set-user-ID, set-group-ID, executable by the group.
 const SET_UID: u16 = 0o4000;

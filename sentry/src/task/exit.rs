@@ -9,9 +9,9 @@ use amber_abi::time::USER_HZ;
 use amber_abi::{SigInfo, Signal};
 use amber_platform::Context;
 
-use crate::fs::FdTable;
 use crate::signal::{Sending, Wakes, notify_parent_of_stop};
 use crate::task::{Activity, ProcessTable, Task, TaskContext, ThreadGroup, sandbox, session};
+use crate::vfs::FdTable;
 
 /// Nanoseconds in a tick of `si_utime`.
 const TICK: u64 = 1_000_000_000 / USER_HZ;

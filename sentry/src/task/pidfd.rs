@@ -6,9 +6,9 @@ use std::sync::Arc;
 use amber_abi::open::OpenFlags;
 use amber_abi::poll::PollEvents;
 
-use crate::fs::anon::anonymous_inode;
-use crate::fs::{File, FileDescription, Inode};
 use crate::task::Task;
+use crate::vfs::anon::anonymous_inode;
+use crate::vfs::{File, FileDescription, Inode};
 use crate::wait::WaitQueue;
 
 /// A pidfd: readable once its process is a zombie or, for a thread's, the thread has ended.

@@ -15,12 +15,12 @@ use super::{
     ThreadState, workers,
 };
 use crate::boot::{BootError, CapabilitySpec, ProcessSpec};
-use crate::fs::walk::Scope;
-use crate::fs::{FdTable, FsContext, program};
 use crate::kernel::Kernel;
 use crate::loader::{LoadOptions, Program};
 use crate::mm::{MemoryFlags, MemoryLimits};
 use crate::tty::Console;
+use crate::vfs::walk::Scope;
+use crate::vfs::{FdTable, FsContext, program};
 
 /// Which process it is to be.
 pub(crate) enum Place<'a> {
@@ -224,7 +224,7 @@ pub(crate) fn memory_limits(kernel: &Kernel, limits: &Limits) -> MemoryLimits {
     memory
 }
 
-type Found = (Vec<u8>, Arc<crate::fs::FileDescription>);
+type Found = (Vec<u8>, Arc<crate::vfs::FileDescription>);
 
 /// Finds the program as execvp(3) does: along `PATH` unless its name has a slash.
 fn find(scope: &Scope<'_>, spec: &ProcessSpec, name: &[u8]) -> Result<Found, BootError> {

@@ -7,7 +7,6 @@ use std::time::SystemTime;
 use amber_abi::SignalSet;
 use amber_platform::Interrupter;
 
-use crate::fs::{FdTable, FsContext};
 use crate::interruption::Killable;
 use crate::kernel::Kernel;
 use crate::mm::MemoryManager;
@@ -16,6 +15,7 @@ use crate::sync::{Mutex, MutexGuard, Rank};
 use crate::task::{
     Activity, Credentials, GroupState, Meter, Schedule, Seccomp, Settings, ThreadGroup, Usage, UserCharge,
 };
+use crate::vfs::{FdTable, FsContext};
 use crate::wait::Parker;
 
 /// A guest thread.

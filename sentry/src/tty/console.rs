@@ -12,10 +12,10 @@ use super::master::MasterFile;
 use super::pty::Pty;
 use crate::boot::ProcessSpec;
 use crate::fs::devpts::{self, DevPts};
-use crate::fs::{File, FileDescription, Mount, MountNamespace, Path};
 use crate::kernel::Kernel;
 use crate::sync::{Mutex, Rank};
 use crate::task::{ControllingTerminal, ProcessTable};
+use crate::vfs::{File, FileDescription, Mount, MountNamespace, Path};
 use crate::wait::{Parker, Waiter};
 
 /// The master of such a terminal, for host threads.

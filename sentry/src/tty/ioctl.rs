@@ -12,8 +12,8 @@ use super::modes::{Speeds, long_form, short_form, with_speeds, without_speeds};
 use super::pty::Pty;
 use super::slave::SlaveFile;
 use crate::error::{SysError, SysResult};
-use crate::fs::{File, FileDescription};
 use crate::task::{ControllingTerminal, TaskContext};
+use crate::vfs::{File, FileDescription};
 
 /// Commands of a master: most are those of its slave, without job control.
 pub fn master(file: &MasterFile, ctx: &mut TaskContext, command: u32, argument: u64) -> SysResult {

@@ -8,9 +8,9 @@ use amber_abi::poll::PollEvents;
 
 use super::pty::{Pty, packet};
 use crate::error::SysResult;
-use crate::fs::sigio::SignalIo;
-use crate::fs::{File, Inode};
 use crate::task::TaskContext;
+use crate::vfs::sigio::SignalIo;
+use crate::vfs::{File, Inode};
 use crate::wait::WaitQueue;
 
 /// The master's open file. Closing it hangs the slave up.

@@ -13,11 +13,11 @@ use super::discipline::LineDiscipline;
 use super::master::MasterFile;
 use super::modes::{Speeds, real_modes};
 use super::slave::SlaveFile;
-use crate::fs::sigio::Happening;
-use crate::fs::{Inode, Path};
 use crate::kernel::Kernel;
 use crate::sync::{Mutex, MutexGuard, Rank};
 use crate::task::ControllingTerminal;
+use crate::vfs::sigio::Happening;
+use crate::vfs::{Inode, Path};
 use crate::wait::WaitQueue;
 
 /// Output that waits for the master's reader; a writer waits beyond this many bytes.

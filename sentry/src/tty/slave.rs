@@ -9,9 +9,9 @@ use amber_abi::{Errno, Signal};
 
 use super::pty::{OUTPUT_LIMIT, Pty};
 use crate::error::{SysError, SysResult};
-use crate::fs::sigio::{Happening, SignalIo};
-use crate::fs::{File, Inode};
 use crate::task::TaskContext;
+use crate::vfs::sigio::{Happening, SignalIo};
+use crate::vfs::{File, Inode};
 use crate::wait::WaitQueue;
 
 /// An open file of the slave.

@@ -9,8 +9,8 @@ use amber_abi::stat::{Device, FileType};
 
 use super::{memory, random, terminal};
 use crate::error::SysError;
-use crate::fs::{File, Inode, Path};
 use crate::task::TaskContext;
+use crate::vfs::{File, Inode, Path};
 
 /// A device node about to be opened.
 pub struct Opening<'a> {

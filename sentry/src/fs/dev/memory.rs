@@ -8,8 +8,8 @@ use amber_platform::GuestMemory;
 
 use super::Opening;
 use crate::error::SysError;
-use crate::fs::{File, Inode};
 use crate::mm::{Mappable, PageCache};
+use crate::vfs::{File, Inode};
 
 /// As many bytes as an area of `/dev/zero` can have: more than any address space.
 const ENDLESS: u64 = 1 << 62;

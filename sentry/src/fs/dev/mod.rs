@@ -11,8 +11,8 @@ use amber_abi::errno::Errno;
 use amber_abi::stat::{Device, FileType};
 
 use crate::fs::tmpfs::{TmpFs, TmpfsOptions};
-use crate::fs::{FileSystem, NewInode};
 use crate::kernel::Kernel;
+use crate::vfs::{FileSystem, NewInode};
 
 pub use drivers::{DRIVERS, Driver, Opening, open, serves};
 

@@ -9,9 +9,9 @@ use amber_abi::ioctl::IoctlRequest as Io;
 
 use super::Opening;
 use crate::error::{SysError, SysResult};
-use crate::fs::sigio::SignalIo;
-use crate::fs::{File, Inode};
 use crate::task::TaskContext;
+use crate::vfs::sigio::SignalIo;
+use crate::vfs::{File, Inode};
 
 /// What the pool always holds once it is ready, in bits.
 pub const ENTROPY: i32 = 256;

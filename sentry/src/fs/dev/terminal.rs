@@ -10,9 +10,10 @@ use amber_abi::open::OpenFlags;
 use super::Opening;
 use crate::error::SysError;
 use crate::fs::devpts::{self, DevPts};
-use crate::fs::{File, Inode, host_stream};
+use crate::fs::host_stream;
 use crate::task::{ProcessTable, TaskContext};
 use crate::tty::{Pty, acquire_if_free};
+use crate::vfs::{File, Inode};
 
 /// Opens the slave of a pair through `inode`; without `O_NOCTTY` it may become the caller's controlling terminal.
 fn open_pty(

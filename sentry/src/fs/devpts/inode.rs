@@ -8,11 +8,11 @@ use amber_abi::open::OpenFlags;
 use amber_abi::stat::{Device, FileType};
 
 use super::{DevPts, role_number};
-use crate::fs::access::Ownership;
-use crate::fs::attributes::Attributes;
-use crate::fs::{DirectoryEntry, DirectorySink, File, FileSystem, Inode, Metadata, SetAttributes};
 use crate::sync::{Mutex, Rank};
 use crate::tty::{Pty, SLAVE_MAJOR};
+use crate::vfs::access::Ownership;
+use crate::vfs::attributes::Attributes;
+use crate::vfs::{DirectoryEntry, DirectorySink, File, FileSystem, Inode, Metadata, SetAttributes};
 
 pub(super) const ROOT_NUMBER: u64 = 1;
 pub(super) const MASTER_NUMBER: u64 = 2;

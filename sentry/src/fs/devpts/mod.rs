@@ -9,12 +9,12 @@ use std::sync::{Arc, Weak};
 use amber_abi::errno::Errno;
 use amber_abi::stat::{DEVPTS_SUPER_MAGIC, Device, FileType, StatFs};
 
-use crate::fs::attributes::Attributes;
-use crate::fs::{File, FileSystem, Inode, Path, anonymous_device};
 use crate::kernel::Kernel;
 use crate::sync::{Mutex, Rank};
 use crate::task::TaskContext;
 use crate::tty::{MasterFile, Pty, PtyHome};
+use crate::vfs::attributes::Attributes;
+use crate::vfs::{File, FileSystem, Inode, Path, anonymous_device};
 
 pub use inode::pty_of;
 use inode::{MASTER_NUMBER, PtsInode, ROOT_NUMBER, Role};

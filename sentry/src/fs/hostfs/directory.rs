@@ -7,8 +7,8 @@ use amber_abi::errno::Errno;
 use amber_abi::stat::FileType;
 use amber_host::fs::HostEntry;
 
-use crate::fs::{DirectoryEntry, DirectorySink, File, Inode};
 use crate::sync::{Mutex, Rank};
+use crate::vfs::{DirectoryEntry, DirectorySink, File, Inode};
 
 /// A directory of the host that can be listed.
 pub(in crate::fs) trait Listed: Inode {

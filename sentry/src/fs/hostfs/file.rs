@@ -10,9 +10,9 @@ use amber_abi::open::FallocateMode;
 use amber_host::fs as host;
 
 use super::inode::HostInode;
-use crate::fs::{File, Inode};
 use crate::interruption::check_killed;
 use crate::mm::Mappable;
+use crate::vfs::{File, Inode};
 
 /// A regular file of the host, open. Data goes to and comes from the host; what somebody mapped is kept equal.
 pub struct HostFile {

@@ -19,10 +19,10 @@ use super::directory::{HostDirectory, Listed};
 use super::file::HostFile;
 use super::pages::{HostPages, WriterSlot};
 use super::sealed::Sealed;
-use crate::fs::access::Ownership;
-use crate::fs::{File, FileSystem, Inode, Metadata, NewInode, SetAttributes, SetTime};
 use crate::mm::{Mappable, PageCache};
 use crate::sync::{Mutex, Rank};
+use crate::vfs::access::Ownership;
+use crate::vfs::{File, FileSystem, Inode, Metadata, NewInode, SetAttributes, SetTime};
 
 /// A file of the host, under the name it was found by.
 pub struct HostInode {

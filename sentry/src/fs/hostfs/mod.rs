@@ -27,8 +27,8 @@ use amber_host::trees::Start;
 use amber_platform::GuestMemory;
 
 use crate::fs::hostkernel::HostKernelFs;
-use crate::fs::{FileSystem, Inode, anonymous_device};
 use crate::sync::{Mutex, Rank};
+use crate::vfs::{FileSystem, Inode, anonymous_device};
 pub(in crate::fs) use directory::{HostDirectory, Listed};
 use inode::HostInode;
 pub(in crate::fs) use inode::metadata_of;

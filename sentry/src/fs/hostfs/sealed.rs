@@ -9,7 +9,7 @@ use amber_abi::stat::{Device, FileType, StatFs};
 use amber_host::fs::Found;
 
 use super::inode::metadata_of;
-use crate::fs::{DirectorySink, File, FileSystem, Inode, Metadata, SetAttributes, anonymous_device};
+use crate::vfs::{DirectorySink, File, FileSystem, Inode, Metadata, SetAttributes, anonymous_device};
 
 /// A mount point: an empty directory in which nothing can be made, as if the mount had been left out of the tree; or a
 /// file that cannot be opened.

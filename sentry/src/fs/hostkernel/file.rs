@@ -7,9 +7,9 @@ use amber_abi::errno::Errno;
 use amber_host::reader::Opened;
 
 use super::{KernelInode, TRIES};
-use crate::fs::{File, Inode};
 use crate::interruption::check_killed;
 use crate::sync::{Mutex, Rank};
+use crate::vfs::{File, Inode};
 
 /// A regular file, open. The reader may have to close it, and opens it anew then.
 pub struct KernelFile {

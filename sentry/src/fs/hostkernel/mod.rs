@@ -17,11 +17,11 @@ use amber_abi::stat::{Device, FileType, StatFs};
 use amber_host::fs::{Found, HostEntry};
 use amber_host::reader::{Opened, TreeFile};
 
-use crate::fs::access::Ownership;
 use crate::fs::hostfs::{HostDirectory, Listed, Sealed, metadata_of};
-use crate::fs::{File, FileSystem, Inode, Metadata, SetAttributes, anonymous_device};
 use crate::interruption::check_killed;
 use crate::sync::{Mutex, Rank};
+use crate::vfs::access::Ownership;
+use crate::vfs::{File, FileSystem, Inode, Metadata, SetAttributes, anonymous_device};
 use file::KernelFile;
 use view::{Level, View};
 

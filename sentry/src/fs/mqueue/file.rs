@@ -8,7 +8,7 @@ use amber_abi::errno::Errno;
 use amber_abi::poll::PollEvents;
 
 use super::queue::Queue;
-use crate::fs::{File, Inode};
+use crate::vfs::{File, Inode};
 use crate::wait::WaitQueue;
 
 /// An open queue; reading it as a file tells of its state.

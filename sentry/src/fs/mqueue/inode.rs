@@ -11,10 +11,10 @@ use amber_abi::stat::{Device, FileType};
 use super::file::MqFile;
 use super::queue::Queue;
 use super::{MqueueFs, Size};
-use crate::fs::access::Ownership;
-use crate::fs::attributes::Attributes;
-use crate::fs::{DirectoryEntry, DirectorySink, File, FileSystem, Inode, Metadata, NewInode, SetAttributes};
 use crate::sync::{Mutex, Rank};
+use crate::vfs::access::Ownership;
+use crate::vfs::attributes::Attributes;
+use crate::vfs::{DirectoryEntry, DirectorySink, File, FileSystem, Inode, Metadata, NewInode, SetAttributes};
 
 /// The length a queue's file seems to have.
 const FILE_SIZE: u64 = 80;

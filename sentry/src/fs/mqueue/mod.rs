@@ -14,13 +14,13 @@ use amber_abi::ipc;
 use amber_abi::stat::{Device, MQUEUE_MAGIC, StatFs};
 use amber_platform::GuestMemory;
 
-use crate::fs::access::{self, Access, STICKY};
-use crate::fs::attributes::Attributes;
-use crate::fs::{FileSystem, Inode, Mount, anonymous_device};
 use crate::kernel::Kernel;
 use crate::sync::{Mutex, Rank};
 use crate::task::Credentials;
 use crate::tunables::Tunables;
+use crate::vfs::access::{self, Access, STICKY};
+use crate::vfs::attributes::Attributes;
+use crate::vfs::{FileSystem, Inode, Mount, anonymous_device};
 
 pub use file::MqFile;
 use inode::{MqRoot, QueueInode};

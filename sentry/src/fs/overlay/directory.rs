@@ -8,8 +8,8 @@ use amber_abi::stat::FileType;
 
 use super::entries::Change;
 use super::inode::OverlayInode;
-use crate::fs::{DirectoryEntry, DirectorySink, File, Inode};
 use crate::sync::{Mutex, Rank};
+use crate::vfs::{DirectoryEntry, DirectorySink, File, Inode};
 
 /// An entry of the merged list.
 #[derive(Clone)]

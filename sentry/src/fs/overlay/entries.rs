@@ -6,7 +6,7 @@ use std::sync::Arc;
 use amber_abi::errno::Errno;
 
 use super::inode::OverlayInode;
-use crate::fs::Inode;
+use crate::vfs::Inode;
 
 /// What a changed name stands for.
 #[derive(Clone)]

@@ -7,8 +7,8 @@ use amber_abi::errno::Errno;
 use amber_abi::open::{FallocateMode, OpenFlags};
 
 use super::inode::OverlayInode;
-use crate::fs::{File, Inode};
 use crate::mm::Mappable;
+use crate::vfs::{File, Inode};
 
 /// An open file that goes over from the lower layer to the upper one when somebody changes it.
 pub(super) struct OverlayFile {

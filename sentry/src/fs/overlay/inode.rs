@@ -12,10 +12,11 @@ use super::directory::OverlayDirectory;
 use super::entries::{Change, Entries};
 use super::file::OverlayFile;
 use super::{OverlayFs, UPPER_NUMBERS};
-use crate::fs::access::Ownership;
+use crate::fs::copy;
 use crate::fs::tmpfs::TmpInode;
-use crate::fs::{File, FileSystem, Inode, Metadata, NewInode, SetAttributes, SetTime, copy};
 use crate::sync::{Mutex, Rank};
+use crate::vfs::access::Ownership;
+use crate::vfs::{File, FileSystem, Inode, Metadata, NewInode, SetAttributes, SetTime};
 
 /// An inode of the lower tree, of the upper layer, or of the lower tree and changed.
 pub(super) struct OverlayInode {

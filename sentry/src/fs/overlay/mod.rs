@@ -17,8 +17,8 @@ use amber_abi::errno::Errno;
 use amber_abi::stat::{Device, OVERLAYFS_SUPER_MAGIC, StatFs};
 
 use crate::fs::tmpfs::TmpFs;
-use crate::fs::{FileSystem, Inode, anonymous_device};
 use crate::sync::{Mutex, Rank};
+use crate::vfs::{FileSystem, Inode, anonymous_device};
 
 use inode::OverlayInode;
 

@@ -7,8 +7,8 @@ use amber_abi::open::OpenFlags;
 
 use super::{PipeEnd, PipeInode, READABLE, WRITABLE};
 use crate::error::{Restart, SysError};
-use crate::fs::{File, Inode};
 use crate::task::TaskContext;
+use crate::vfs::{File, Inode};
 
 /// Opens a fifo's inode, which waits for somebody at the other end unless `O_NONBLOCK` or `O_RDWR` is given. The
 /// inode of a pipe (found through `/proc/PID/fd`) is opened without waiting.

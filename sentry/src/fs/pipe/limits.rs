@@ -9,9 +9,9 @@ use amber_abi::capability::Capability;
 use amber_abi::errno::Errno;
 
 use super::{PAGE, Pipe};
-use crate::fs::Inode;
 use crate::sync::{Mutex, Rank};
 use crate::task::Credentials;
+use crate::vfs::Inode;
 
 /// What a fifo is found by: device and number of its inode.
 pub(super) type FifoKey = (u64, u64);

@@ -15,11 +15,11 @@ use amber_abi::poll::PollEvents;
 use amber_abi::stat::FileType;
 
 use crate::error::SysResult;
-use crate::fs::anon::{AnonymousInode, PIPEFS};
-use crate::fs::sigio::{Happening, SignalIo};
-use crate::fs::{File, FileSystem, Inode, Metadata, SetAttributes};
 use crate::sync::{Mutex, Rank};
 use crate::task::{Credentials, TaskContext};
+use crate::vfs::anon::{AnonymousInode, PIPEFS};
+use crate::vfs::sigio::{Happening, SignalIo};
+use crate::vfs::{File, FileSystem, Inode, Metadata, SetAttributes};
 use crate::wait::WaitQueue;
 
 pub use fifo::open_fifo;

@@ -8,8 +8,8 @@ use amber_abi::open::OpenFlags;
 
 use super::process::shown;
 use crate::fs::pseudo::{Entry, Listed, Listing, Query, Subject, number};
-use crate::fs::{Dentry, FileDescription, Mount, Path, locks};
 use crate::kernel::Kernel;
+use crate::vfs::{Dentry, FileDescription, Mount, Path, locks};
 
 static READ_ONLY: Entry = Entry { permissions: 0o500, ..LINK };
 static WRITE_ONLY: Entry = Entry { permissions: 0o300, ..LINK };

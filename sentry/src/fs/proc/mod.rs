@@ -16,9 +16,9 @@ use amber_abi::errno::Errno;
 use amber_abi::stat::PROC_SUPER_MAGIC;
 
 use self::parameters::Parameters;
-use crate::fs::FileSystem;
 use crate::fs::pseudo::{Entry, Kind, PseudoFs, Query};
 use crate::kernel::Kernel;
+use crate::vfs::FileSystem;
 
 pub use outside::Outlook;
 pub use process::{command_line, mask, process_of, ranges};

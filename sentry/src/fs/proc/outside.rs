@@ -4,10 +4,10 @@ use std::sync::{Arc, OnceLock};
 
 use amber_abi::errno::Errno;
 
-use crate::fs::FileSystem;
 use crate::fs::pseudo::{PseudoInode, Reader};
 use crate::kernel::Kernel;
 use crate::task::Credentials;
+use crate::vfs::FileSystem;
 
 /// What its files and links say, as the guest's superuser sees it.
 #[derive(Default)]

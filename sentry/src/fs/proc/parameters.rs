@@ -7,11 +7,11 @@ use amber_abi::errno::Errno;
 
 use super::network_parameters as foreign;
 use super::process::written;
-use crate::fs::open_files;
 use crate::fs::pseudo::{Entry, Listed, Listing, Query, Subject};
 use crate::ipc::Limit;
 use crate::kernel::Kernel;
 use crate::tunables::Tunable;
+use crate::vfs::open_files;
 
 /// Takes a new value as it was written, or refuses it.
 type Set = fn(&Kernel, &[u8]) -> Result<(), Errno>;

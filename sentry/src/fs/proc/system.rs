@@ -7,11 +7,11 @@ use amber_abi::errno::Errno;
 
 use super::process::TICK;
 use crate::fs::dev::DRIVERS;
-use crate::fs::locks;
 use crate::fs::pseudo::Query;
-use crate::fs::types::TYPES;
 use crate::kernel::Kernel;
 use crate::task::Activity;
+use crate::vfs::locks;
+use crate::vfs::types::TYPES;
 
 type Answer = Result<Vec<u8>, Errno>;
 

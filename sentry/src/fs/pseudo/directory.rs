@@ -6,8 +6,8 @@ use std::sync::Arc;
 use amber_abi::errno::Errno;
 
 use super::{Listed, PseudoInode, What};
-use crate::fs::{DirectoryEntry, DirectorySink, File, Inode};
 use crate::sync::{Mutex, Rank};
+use crate::vfs::{DirectoryEntry, DirectorySink, File, Inode};
 
 /// Where the cookies of listings begin, behind those of the tables.
 const LISTED: u64 = 1 << 16;

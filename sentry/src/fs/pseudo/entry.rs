@@ -6,9 +6,9 @@ use amber_abi::errno::Errno;
 use amber_abi::stat::FileType;
 
 use crate::fs::pseudo::PseudoInode;
-use crate::fs::{File, Path};
 use crate::kernel::Kernel;
 use crate::task::{Credentials, Task, TaskContext};
+use crate::vfs::{File, Path};
 
 /// What an entry tells of, where the entry alone does not say it.
 #[derive(Clone, Default)]

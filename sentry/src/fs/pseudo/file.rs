@@ -7,8 +7,8 @@ use amber_abi::errno::Errno;
 
 use super::entry::{Store, Text};
 use super::{PseudoInode, Query, Reader};
-use crate::fs::{File, Inode};
 use crate::sync::{Mutex, Rank};
+use crate::vfs::{File, Inode};
 
 /// A file that is made whole when its beginning is read, and then read from that copy.
 pub struct TextFile {

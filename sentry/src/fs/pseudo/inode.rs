@@ -9,9 +9,9 @@ use amber_abi::stat::{Device, FileType};
 
 use super::directory::PseudoDirectory;
 use super::{Entry, PseudoFs, Query, Reader, Subject, TextFile, What};
-use crate::fs::access::Ownership;
-use crate::fs::{File, FileSystem, Inode, Metadata, Path, SetAttributes};
 use crate::task::TaskContext;
+use crate::vfs::access::Ownership;
+use crate::vfs::{File, FileSystem, Inode, Metadata, Path, SetAttributes};
 
 /// An inode of proc or sysfs.
 pub struct PseudoInode {

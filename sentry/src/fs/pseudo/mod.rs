@@ -14,9 +14,9 @@ use amber_abi::errno::Errno;
 use amber_abi::stat::{Device, StatFs};
 use amber_abi::time::Timespec;
 
-use crate::fs::{FileSystem, Inode, anonymous_device, now};
 use crate::kernel::Kernel;
 use crate::sync::{Mutex, Rank};
+use crate::vfs::{FileSystem, Inode, anonymous_device, now};
 
 pub use entry::{Entry, Listed, Listing, Query, Reader, Subject, Text, What, number};
 pub use file::TextFile;

@@ -10,9 +10,9 @@ use amber_abi::stat::SYSFS_MAGIC;
 
 use self::interfaces::{Directories, Links};
 use self::processors::{CPU, Cpus, NODE};
-use crate::fs::FileSystem;
 use crate::fs::pseudo::{Entry, Kind, PseudoFs, Query};
 use crate::kernel::Kernel;
+use crate::vfs::FileSystem;
 
 static SYSFS: Kind = Kind {
     name: "sysfs",

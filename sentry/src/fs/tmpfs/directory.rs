@@ -7,7 +7,7 @@ use std::sync::Arc;
 use amber_abi::errno::Errno;
 
 use super::TmpInode;
-use crate::fs::{DirectoryEntry, DirectorySink, File, Inode};
+use crate::vfs::{DirectoryEntry, DirectorySink, File, Inode};
 
 /// The entries of a directory, in the order in which they were made; each keeps its cookie while it is there.
 #[derive(Default)]

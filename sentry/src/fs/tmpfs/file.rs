@@ -7,8 +7,8 @@ use amber_abi::errno::Errno;
 use amber_abi::open::{FallocateMode, Seals};
 
 use super::TmpInode;
-use crate::fs::{File, Inode};
 use crate::mm::Mappable;
+use crate::vfs::{File, Inode};
 
 /// A regular file in memory, open.
 pub struct TmpFile {

@@ -14,11 +14,11 @@ use amber_platform::PAGE_SIZE;
 use super::TmpFs;
 use super::directory::{Entries, TmpDirectory};
 use super::file::TmpFile;
-use crate::fs::access::Ownership;
-use crate::fs::{File, FileSystem, Inode, Metadata, NewInode, SetAttributes, SetTime, now};
 use crate::interruption::check_killed;
 use crate::mm::{Mappable, PageCache, Quota};
 use crate::sync::{Mutex, Rank};
+use crate::vfs::access::Ownership;
+use crate::vfs::{File, FileSystem, Inode, Metadata, NewInode, SetAttributes, SetTime, now};
 
 /// What each directory entry adds to the size a directory shows.
 const ENTRY_SIZE: u64 = 20;

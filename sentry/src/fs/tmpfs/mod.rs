@@ -12,9 +12,9 @@ use amber_abi::errno::Errno;
 use amber_abi::stat::{Device, FileType, StatFs, TMPFS_MAGIC};
 use amber_platform::{GuestMemory, PAGE_SIZE};
 
-use crate::fs::{FileSystem, Inode, NewInode, anonymous_device};
 use crate::mm;
 use crate::sync::{Mutex, Rank};
+use crate::vfs::{FileSystem, Inode, NewInode, anonymous_device};
 
 use inode::INODE_BYTES;
 pub use inode::TmpInode;

@@ -495,7 +495,7 @@ impl Mappable for PageCache {
         let frames = extent.frames.part(offset - start, end - offset);
         state.claim_all(offset..end);
         if write && self.source.is_none() && self.quota.is_some() {
-            state.stored = Some(crate::fs::now());
+            state.stored = Some(crate::vfs::now());
         }
         if write && self.source.is_some() {
             for page in (offset..end).step_by(PAGE_SIZE as usize) {

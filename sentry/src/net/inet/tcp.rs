@@ -17,7 +17,6 @@ use super::tcp_info;
 use super::tcp_state::{Listening, Phase, READABLE, State, WRITABLE};
 use super::{Claim, Endpoint, Report};
 use crate::error::SysResult;
-use crate::fs::sigio::Happening;
 use crate::net::inbox::Taking;
 use crate::net::limits::Limits;
 use crate::net::options::SharedOptions;
@@ -25,6 +24,7 @@ use crate::net::socket::{Directions, Outgoing, Received, Socket};
 use crate::sync::{Mutex, Rank};
 use crate::task::TaskContext;
 use crate::time::TimerService;
+use crate::vfs::sigio::Happening;
 use crate::wait::WaitQueue;
 
 /// What the send buffer of a connection grows to by itself.

@@ -9,10 +9,10 @@ use super::Endpoint;
 use super::address::{is_broadcast, parse, route};
 use super::tcp::TcpSocket;
 use super::tcp_state::{Phase, READABLE, State};
-use crate::fs::sigio::Happening;
 use crate::task::TaskContext;
 use crate::time::Expire;
 use crate::time::clock::monotonic;
+use crate::vfs::sigio::Happening;
 
 impl TcpSocket {
     /// Begins a connection, as connect(2) does. On a network without packets the answer is there at once, but as on

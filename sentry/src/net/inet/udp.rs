@@ -18,7 +18,6 @@ use super::ports::{Holder, check_port};
 use super::tcp::bind_address;
 use super::udp_control::{self, Chosen, Envelope};
 use super::{Claim, Endpoint, Report};
-use crate::fs::sigio::Happening;
 use crate::net::control::Control;
 use crate::net::inbox::{Inbox, Packet, Taking};
 use crate::net::options::SharedOptions;
@@ -26,6 +25,7 @@ use crate::net::socket::{Directions, Outgoing, Received, Socket};
 use crate::sync::{Mutex, Rank};
 use crate::task::TaskContext;
 use crate::time::clock;
+use crate::vfs::sigio::Happening;
 use crate::wait::WaitQueue;
 
 const READABLE: PollEvents = PollEvents::POLLIN.union(PollEvents::POLLRDNORM);

@@ -16,7 +16,6 @@ use amber_abi::socket::{AddressFamily, MessageFlags, SockaddrNl, SocketKind};
 use amber_abi::sockopt::SocketLevel;
 use zerocopy::{FromBytes, IntoBytes};
 
-use crate::fs::sigio::Happening;
 use crate::kernel::Kernel;
 use crate::net::inbox::{Inbox, Packet, Taking};
 use crate::net::inet::{Knowledge, Watch};
@@ -24,6 +23,7 @@ use crate::net::options::SharedOptions;
 use crate::net::socket::{Directions, Outgoing, Received, Socket};
 use crate::sync::{Mutex, Rank};
 use crate::task::TaskContext;
+use crate::vfs::sigio::Happening;
 use crate::wait::WaitQueue;
 
 const READABLE: PollEvents = PollEvents::POLLIN.union(PollEvents::POLLRDNORM);

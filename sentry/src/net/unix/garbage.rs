@@ -3,10 +3,10 @@
 use std::cell::RefCell;
 
 use super::{UnixNames, UnixSocket};
-use crate::fs::FileDescription;
 use crate::net::inbox::Inbox;
 use crate::net::socket::SocketFile;
 use crate::net::stream::ByteStream;
+use crate::vfs::FileDescription;
 
 /// How many descriptors of sockets may be on their way before a sender looks for garbage.
 const MANY: usize = 16_000;

@@ -9,8 +9,8 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
 
 use super::UnixSocket;
-use crate::fs::FileDescription;
 use crate::sync::{Mutex, Rank};
+use crate::vfs::FileDescription;
 
 /// How many sockets the search looks at while it holds the lock.
 const SLICE: usize = 1024;

@@ -17,7 +17,6 @@ use amber_abi::socket::{AddressFamily, MessageFlags, SocketKind};
 use amber_abi::sockopt::SocketLevel;
 
 use crate::error::SysResult;
-use crate::fs::sigio::Happening;
 use crate::kernel::Kernel;
 use crate::net::control::Person;
 use crate::net::inbox::{Inbox, Payer};
@@ -26,6 +25,7 @@ use crate::net::socket::{Directions, Outgoing, Received, Socket};
 use crate::net::stream::ByteStream;
 use crate::sync::{Mutex, Rank};
 use crate::task::TaskContext;
+use crate::vfs::sigio::Happening;
 use crate::wait::WaitQueue;
 
 pub use graph::SocketsInFlight;

@@ -10,12 +10,12 @@ use amber_abi::stat::FileType;
 
 use super::UnixSocket;
 use super::graph::{Graph, SocketsInFlight};
-use crate::fs::access::{self, Access};
-use crate::fs::change::{self, Creation};
-use crate::fs::walk::Scope;
-use crate::fs::{FileDescription, Inode, Path};
 use crate::sync::{Mutex, Rank};
 use crate::task::TaskContext;
+use crate::vfs::access::{self, Access};
+use crate::vfs::change::{self, Creation};
+use crate::vfs::walk::Scope;
+use crate::vfs::{FileDescription, Inode, Path};
 
 /// A name a socket is bound to.
 #[derive(Clone)]

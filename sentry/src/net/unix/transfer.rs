@@ -9,11 +9,11 @@ use amber_abi::poll::PollEvents;
 use amber_abi::socket::MessageFlags;
 
 use super::{READABLE, State, UnixSocket, WRITABLE, garbage};
-use crate::fs::sigio::Happening;
 use crate::net::control::{Control, credentials_of};
 use crate::net::inbox::{Packet, Payer, Taking, Toll};
 use crate::net::socket::{Outgoing, Received, Socket};
 use crate::task::TaskContext;
+use crate::vfs::sigio::Happening;
 
 /// What Linux keeps of a send buffer for itself.
 const OVERHEAD: usize = 32;

@@ -14,10 +14,10 @@ use super::poll::mask_for_call;
 use super::rw;
 use crate::aio::AioContext;
 use crate::error::{SysError, SysResult};
-use crate::fs::FileDescription;
 use crate::fs::eventfd::EventFd;
 use crate::syscalls::args::{In, PtrIn, PtrOut};
 use crate::task::TaskContext;
+use crate::vfs::FileDescription;
 use crate::wait::{WaitEnd, deadline_in};
 
 /// Where the key is in a request.

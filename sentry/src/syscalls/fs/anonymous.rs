@@ -5,9 +5,9 @@ use std::sync::Arc;
 use amber_abi::open::OpenFlags;
 
 use crate::error::SysResult;
-use crate::fs::{File, FileDescription};
 use crate::syscalls::fs::support::{check_open_files, descriptor_limit};
 use crate::task::TaskContext;
+use crate::vfs::{File, FileDescription};
 
 /// Opens a descriptor for a file: `access` is its access mode, of `flags`, `O_NONBLOCK` and `O_CLOEXEC` count.
 ///

@@ -8,11 +8,11 @@ use amber_abi::time::{Timespec, Timeval, Utimbuf};
 
 use super::support::{Found, find_at, find_fd};
 use crate::error::SysResult;
-use crate::fs::access::{self, Access, SET_GID};
-use crate::fs::notify::{self, mask};
-use crate::fs::{SetAttributes, SetTime};
 use crate::syscalls::args::{DirFd, Fd, FileMode, In, Path, PtrIn};
 use crate::task::{Credentials, TaskContext};
+use crate::vfs::access::{self, Access, SET_GID};
+use crate::vfs::notify::{self, mask};
+use crate::vfs::{SetAttributes, SetTime};
 
 const UTIME_NOW: i64 = 0x3fff_ffff;
 const UTIME_OMIT: i64 = 0x3fff_fffe;

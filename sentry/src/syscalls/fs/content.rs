@@ -7,12 +7,12 @@ use amber_abi::stat::FileType;
 use super::buffers::with_bounce;
 use super::support::{find_at, room_at, send_signal, size_limit};
 use crate::error::{Restart, SysError, SysResult};
-use crate::fs::access::{self, Access};
-use crate::fs::notify::{self, mask};
-use crate::fs::text_busy::FileUse;
-use crate::fs::{FileDescription, SetAttributes};
 use crate::syscalls::args::{Fd, Path, PtrOut};
 use crate::task::TaskContext;
+use crate::vfs::access::{self, Access};
+use crate::vfs::notify::{self, mask};
+use crate::vfs::text_busy::FileUse;
+use crate::vfs::{FileDescription, SetAttributes};
 
 /// truncate(2).
 pub fn truncate(ctx: &mut TaskContext, path: Path, length: i64) -> SysResult {

@@ -9,10 +9,10 @@ use amber_abi::stat::FileType;
 
 use super::support::descriptor_limit;
 use crate::error::SysResult;
-use crate::fs::FileDescription;
 use crate::syscalls::args::Fd;
 use crate::task::TaskContext;
 use crate::task::pidfd::PidFd;
+use crate::vfs::FileDescription;
 
 /// close(2).
 pub fn close(ctx: &mut TaskContext, fd: Fd) -> SysResult {

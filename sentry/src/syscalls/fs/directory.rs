@@ -8,11 +8,11 @@ use amber_abi::stat::{DIRENT_NAME, DIRENT64_NAME, DT_UNKNOWN, FileType};
 use super::rw::touch;
 use super::support::find_at;
 use crate::error::SysResult;
-use crate::fs::access::{self, Access};
-use crate::fs::notify::{self, mask};
-use crate::fs::{DirectoryEntry, DirectorySink, FileDescription, Inode};
 use crate::syscalls::args::{Fd, FileMode, Path, PtrOut, StrOut};
 use crate::task::TaskContext;
+use crate::vfs::access::{self, Access};
+use crate::vfs::notify::{self, mask};
+use crate::vfs::{DirectoryEntry, DirectorySink, FileDescription, Inode};
 
 /// The most bytes of entries one call gives, however much room there is.
 const MOST: usize = 256 << 10;

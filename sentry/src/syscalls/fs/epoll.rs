@@ -10,13 +10,13 @@ use amber_abi::time::Timespec;
 use zerocopy::IntoBytes;
 
 use crate::error::SysResult;
-use crate::fs::epoll::Epoll;
 use crate::syscalls::args::{Fd, In, PtrOut};
 use crate::syscalls::fs::anonymous::install;
 use crate::syscalls::fs::poll::{mask_for_call, milliseconds};
 use crate::syscalls::time::timeout::Timeout;
 use crate::task::{Counted, TaskContext};
 use crate::time::clock::deadline_of;
+use crate::vfs::epoll::Epoll;
 use crate::wait::WaitEnd;
 
 /// Bytes of one event in guest memory.

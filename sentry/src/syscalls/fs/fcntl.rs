@@ -13,10 +13,10 @@ use amber_abi::stat::FileType;
 
 use super::support::descriptor_limit;
 use crate::error::{Restart, SysError, SysResult};
-use crate::fs::locks::{self, Owner, Record, Wanted};
-use crate::fs::{FileDescription, access, sigio};
 use crate::syscalls::args::Fd;
 use crate::task::TaskContext;
+use crate::vfs::locks::{self, Owner, Record, Wanted};
+use crate::vfs::{FileDescription, access, sigio};
 
 /// fcntl(2).
 pub fn fcntl(ctx: &mut TaskContext, fd: Fd, command: FcntlCommand, argument: u64) -> SysResult {

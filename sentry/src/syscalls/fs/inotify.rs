@@ -6,12 +6,12 @@ use amber_abi::open::{AT_FDCWD, OpenFlags};
 use amber_abi::stat::FileType;
 
 use crate::error::SysResult;
-use crate::fs::access::{self, Access};
-use crate::fs::inotify::Inotify;
 use crate::syscalls::args::{Fd, Path};
 use crate::syscalls::fs::anonymous::install;
 use crate::syscalls::fs::support::find_at;
 use crate::task::{Counted, TaskContext};
+use crate::vfs::access::{self, Access};
+use crate::vfs::inotify::Inotify;
 
 /// inotify_init(2).
 pub fn inotify_init(ctx: &mut TaskContext) -> SysResult {

@@ -6,9 +6,9 @@ use amber_abi::open::OpenFlags;
 use amber_abi::stat::FileType;
 
 use crate::error::SysResult;
-use crate::fs::sigio::{self, SignalIo};
 use crate::syscalls::args::{Fd, PtrOut};
 use crate::task::TaskContext;
+use crate::vfs::sigio::{self, SignalIo};
 
 /// ioctl(2).
 pub fn ioctl(ctx: &mut TaskContext, fd: Fd, request: IoctlRequest, argument: PtrOut) -> SysResult {

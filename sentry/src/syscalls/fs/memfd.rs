@@ -6,9 +6,9 @@ use amber_abi::stat::{Device, FileType};
 
 use super::support::{check_open_files, descriptor_limit};
 use crate::error::SysResult;
-use crate::fs::{Dentry, FileDescription, NewInode, Path};
 use crate::syscalls::args::Str;
 use crate::task::TaskContext;
+use crate::vfs::{Dentry, FileDescription, NewInode, Path};
 
 /// The longest name, without `memfd:` and the zero byte.
 const NAME_MOST: usize = 249;

@@ -9,11 +9,11 @@ use amber_abi::open::AT_FDCWD;
 
 use super::support::{find_at, find_path_at, scope_at};
 use crate::error::SysResult;
-use crate::fs::mounting;
-use crate::fs::propagation::{self, Spreading};
-use crate::fs::{MountOptions, Path as Place, SuperBlock, types};
 use crate::syscalls::args::{Path, PtrIn, Str};
 use crate::task::TaskContext;
+use crate::vfs::mounting;
+use crate::vfs::propagation::{self, Spreading};
+use crate::vfs::{MountOptions, Path as Place, SuperBlock, types};
 
 /// Answers `EPERM` to who may not mount.
 pub(super) fn check_admin(ctx: &TaskContext) -> Result<(), Errno> {

@@ -15,13 +15,13 @@ use super::anonymous::install;
 use super::mount::check_admin;
 use super::support::{check_open_files, descriptor_limit, find_at};
 use crate::error::SysResult;
-use crate::fs::mount_context::MountContext;
-use crate::fs::mounting;
-use crate::fs::open::open_path_only;
-use crate::fs::propagation::{self, Spreading};
-use crate::fs::{FileDescription, Mount, MountOptions, Path as Place, types};
 use crate::syscalls::args::{DirFd, Fd, Path, PtrIn, Str};
 use crate::task::TaskContext;
+use crate::vfs::mount_context::MountContext;
+use crate::vfs::mounting;
+use crate::vfs::open::open_path_only;
+use crate::vfs::propagation::{self, Spreading};
+use crate::vfs::{FileDescription, Mount, MountOptions, Path as Place, types};
 
 /// The longest key or value of a parameter, with its zero byte.
 const TEXT_MOST: usize = 256;

@@ -13,13 +13,13 @@ use amber_abi::time::Timespec;
 
 use super::support::{check_open_files, descriptor_limit};
 use crate::error::{Restart, SysError, SysResult};
-use crate::fs::access::{self, Access};
-use crate::fs::attributes::Attributes;
 use crate::fs::mqueue::{self, MqFile, Registration, Size};
-use crate::fs::{FileDescription, Inode, Path};
 use crate::syscalls::args::{BufIn, BufOut, Fd, In, PtrIn, PtrOut, Str};
 use crate::task::TaskContext;
 use crate::time::clock::{Clock, deadline_of};
+use crate::vfs::access::{self, Access};
+use crate::vfs::attributes::Attributes;
+use crate::vfs::{FileDescription, Inode, Path};
 use crate::wait::WaitEnd;
 
 /// A queue's name, without the slash the C library takes away.

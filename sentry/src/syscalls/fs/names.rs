@@ -7,9 +7,9 @@ use amber_abi::stat::{Device, FileType, S_IFMT};
 
 use super::support::{find_at, parent_at};
 use crate::error::SysResult;
-use crate::fs::change::{self, Creation};
 use crate::syscalls::args::{DeviceNumber, DirFd, FileMode, Path};
 use crate::task::TaskContext;
+use crate::vfs::change::{self, Creation};
 
 const HERE: DirFd = DirFd(AT_FDCWD);
 

@@ -6,9 +6,9 @@ use zerocopy::IntoBytes;
 
 use super::support::{check_open_files, descriptor_limit, restricted_scope_at};
 use crate::error::SysResult;
-use crate::fs::open::{How, open as open_path};
 use crate::syscalls::args::{DirFd, FileMode, In, Path};
 use crate::task::TaskContext;
+use crate::vfs::open::{How, open as open_path};
 
 const O_TMPFILE_ALONE: OpenFlags = OpenFlags::O_TMPFILE.difference(OpenFlags::O_DIRECTORY);
 const MODE_BITS: u64 = 0o7777;

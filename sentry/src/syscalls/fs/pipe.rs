@@ -5,11 +5,11 @@ use amber_abi::open::OpenFlags;
 use amber_abi::poll::PipeFlags;
 
 use crate::error::SysResult;
-use crate::fs::FileDescription;
 use crate::fs::pipe::{self, Ends};
 use crate::syscalls::args::FdPair;
 use crate::syscalls::fs::support::{check_open_files, descriptor_limit};
 use crate::task::TaskContext;
+use crate::vfs::FileDescription;
 
 /// pipe(2).
 pub fn pipe(ctx: &mut TaskContext, fds: FdPair) -> SysResult {

@@ -9,10 +9,10 @@ use amber_abi::stat::FileType;
 
 use super::buffers::{DIRECT, Memory, with_bounce};
 use crate::error::{Restart, SysError, SysResult};
-use crate::fs::notify::{self, mask};
-use crate::fs::{FileDescription, MountOptions, access};
 use crate::syscalls::args::{BufIn, BufOut, Fd, IovecIn, IovecOut};
 use crate::task::TaskContext;
+use crate::vfs::notify::{self, mask};
+use crate::vfs::{FileDescription, MountOptions, access};
 use crate::wait::{WaitEnd, deadline_in};
 
 /// read(2).
@@ -548,7 +548,7 @@ impl<'a> Transfer<'a> {
 }
 
 /// Notes that the content was read, as the mount wants it.
-pub fn touch(description: &FileDescription, path: &crate::fs::Path) {
+pub fn touch(description: &FileDescription, path: &crate::vfs::Path) {
     let options = path.mount.options();
     if options.contains(MountOptions::NO_ATIME)
         || description.flags().contains(OpenFlags::O_NOATIME)

@@ -9,11 +9,11 @@ use amber_abi::time::{Timespec, Timeval};
 use zerocopy::IntoBytes;
 
 use crate::error::{Restart, SysError, SysResult};
-use crate::fs::FileDescription;
 use crate::syscalls::args::{FdSet, In, PtrIn};
 use crate::syscalls::fs::poll::mask_for_call;
 use crate::syscalls::time::timeout::{Remaining, Timeout};
 use crate::task::TaskContext;
+use crate::vfs::FileDescription;
 use crate::wait::WaitEnd;
 
 /// What makes a descriptor ready in each of the three sets.

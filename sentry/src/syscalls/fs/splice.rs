@@ -7,14 +7,14 @@ use amber_abi::poll::PollEvents;
 use amber_abi::stat::FileType;
 
 use crate::error::{Restart, SysError, SysResult};
-use crate::fs::notify::{self, mask};
 use crate::fs::pipe::{PAGE, Pipe, PipeEnd, READABLE, Slot, WRITABLE};
-use crate::fs::{File, FileDescription, access};
 use crate::syscalls::args::{Fd, IovecIn, PtrOut};
 use crate::syscalls::fs::buffers::{Memory, with_bounce};
 use crate::syscalls::fs::content::Place;
 use crate::syscalls::fs::support::{room_at, send_signal};
 use crate::task::TaskContext;
+use crate::vfs::notify::{self, mask};
+use crate::vfs::{File, FileDescription, access};
 use crate::wait::WaitQueue;
 
 /// The most bytes that go from pipe to pipe at a time, under the locks of both: a larger request is cut short.

@@ -7,10 +7,10 @@ use amber_abi::time::Timespec;
 
 use super::support::{Found, find_at, find_path_at, scope_at};
 use crate::error::SysResult;
-use crate::fs::access::{self, Access};
-use crate::fs::{Metadata, Mount, MountOptions};
 use crate::syscalls::args::{BufOut, DeviceNumber, DirFd, Fd, Out, Path, PtrOut};
 use crate::task::{Credentials, TaskContext};
+use crate::vfs::access::{self, Access};
+use crate::vfs::{Metadata, Mount, MountOptions};
 
 /// stat(2).
 pub fn stat(ctx: &mut TaskContext, path: Path, out: Out<Stat>) -> SysResult {

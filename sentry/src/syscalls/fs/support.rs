@@ -8,10 +8,10 @@ use amber_abi::errno::Errno;
 use amber_abi::open::{AT_FDCWD, ResolveFlags};
 use amber_abi::task::Resource;
 
-use crate::fs::open_files;
-use crate::fs::walk::{Scope, Target};
-use crate::fs::{FileDescription, Inode, Path};
 use crate::task::{Credentials, TaskContext};
+use crate::vfs::open_files;
+use crate::vfs::walk::{Scope, Target};
+use crate::vfs::{FileDescription, Inode, Path};
 
 /// What a call works on: an inode, and the path by which it was named if it has one.
 pub struct Found {

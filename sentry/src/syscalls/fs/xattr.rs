@@ -8,10 +8,10 @@ use amber_abi::xattr::{XATTR_CAPABILITY, XATTR_LIST_MAX, XATTR_NAME_MAX, XATTR_S
 
 use super::support::{Found, find_at, find_fd};
 use crate::error::SysResult;
-use crate::fs::access::{self, Access, STICKY};
-use crate::fs::notify::{self, mask};
 use crate::syscalls::args::{BufIn, BufOut, Fd, Path, Str};
 use crate::task::TaskContext;
+use crate::vfs::access::{self, Access, STICKY};
+use crate::vfs::notify::{self, mask};
 
 /// setxattr(2).
 pub fn setxattr(

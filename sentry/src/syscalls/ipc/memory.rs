@@ -12,11 +12,11 @@ use amber_platform::{PAGE_SIZE, Protection};
 
 use super::plain;
 use crate::error::SysResult;
-use crate::fs::{Dentry, FileDescription, NewInode, Path};
 use crate::ipc::{Object, Segment, SegmentPages};
 use crate::mm::{Backed, MapRequest, Mappable, Place, VmaFlags};
 use crate::syscalls::args::{PtrIn, PtrOut};
 use crate::task::TaskContext;
+use crate::vfs::{Dentry, FileDescription, NewInode, Path};
 
 /// shmget(2). Huge pages are configured out.
 pub fn shmget(ctx: &mut TaskContext, key: i32, size: usize, flags: ShmFlags) -> SysResult {

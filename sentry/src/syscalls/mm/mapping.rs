@@ -6,10 +6,10 @@ use amber_platform::PAGE_SIZE;
 
 use super::{may_lock_any, protection_of, reading_executes};
 use crate::error::SysResult;
-use crate::fs::{FileDescription, MountOptions};
 use crate::mm::{Backed, LockMode, MapRequest, PageCache, Place, VmaFlags};
 use crate::syscalls::args::{Fd, PtrIn};
 use crate::task::TaskContext;
+use crate::vfs::{FileDescription, MountOptions};
 
 /// mmap(2).
 pub fn mmap(

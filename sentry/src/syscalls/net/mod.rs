@@ -9,9 +9,9 @@ use std::sync::Arc;
 use amber_abi::errno::Errno;
 use amber_abi::task::Resource;
 
-use crate::fs::FileDescription;
 use crate::net::socket::{Socket, SocketFile};
 use crate::task::TaskContext;
+use crate::vfs::FileDescription;
 
 /// A descriptor's socket, with the open file description that holds it.
 struct Opened {

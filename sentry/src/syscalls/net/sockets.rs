@@ -9,13 +9,13 @@ use amber_abi::socket::{AddressFamily, ShutdownHow, SocketFlags, SocketKind, Soc
 
 use super::{Opened, descriptor_limit, find};
 use crate::error::{Restart, SysError, SysResult};
-use crate::fs::FileDescription;
 use crate::net::socket::{Directions, Socket, SocketFile};
 use crate::net::unix::UnixSocket;
 use crate::net::{self};
 use crate::syscalls::args::{Fd, FdPair, PtrOut, SockaddrIn, SockaddrOut};
 use crate::syscalls::fs::support::check_open_files;
 use crate::task::TaskContext;
+use crate::vfs::FileDescription;
 use crate::wait::{WaitEnd, deadline_in};
 
 /// The longest address of any family (`struct sockaddr_storage`).

@@ -7,11 +7,11 @@ use amber_abi::open::{AT_FDCWD, AtFlags};
 use amber_abi::stat::FileType;
 
 use crate::error::SysResult;
-use crate::fs::{FileDescription, program};
 use crate::loader::Program;
 use crate::syscalls::args::{DirFd, Envp, Path, StringList};
 use crate::syscalls::fs::support::{Found, find_path_at};
 use crate::task::{TaskContext, exec};
+use crate::vfs::{FileDescription, program};
 
 /// The longest argument or environment string, with its zero.
 const STRING_MOST: usize = 128 << 10;

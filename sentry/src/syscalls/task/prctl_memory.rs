@@ -9,9 +9,9 @@ use amber_abi::prctl::{MmOption, PR_MDWE_NO_INHERIT, PR_MDWE_REFUSE_EXEC_GAIN, P
 use zerocopy::IntoBytes;
 
 use crate::error::SysResult;
-use crate::fs::{FileDescription, program};
 use crate::mm::{Layout, MemoryFlags};
 use crate::task::TaskContext;
+use crate::vfs::{FileDescription, program};
 
 /// Words of the auxiliary vector that are kept for a process, as in Linux 6.12.
 const AUXV_WORDS: usize = 52;

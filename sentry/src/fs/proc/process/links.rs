@@ -2,8 +2,8 @@
 
 use amber_abi::errno::Errno;
 
-use crate::fs::Path;
 use crate::fs::pseudo::Query;
+use crate::vfs::Path;
 
 /// The text of a path as its reader sees it, with Linux's mark for names that are gone.
 pub fn shown(path: &Path, query: &Query<'_>) -> Vec<u8> {

@@ -9,9 +9,9 @@ use std::fmt::Write;
 
 use super::links::shown;
 use crate::fs::pseudo::{PseudoInode, Query};
-use crate::fs::{File, Inode};
 use crate::interruption::check_killed;
 use crate::mm::{AreaUsage, Layout, MemoryManager, Vma, VmaFlags};
+use crate::vfs::{File, Inode};
 
 /// The columns a name of an area begins behind.
 const NAME_COLUMN: usize = 73;

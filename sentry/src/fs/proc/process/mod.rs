@@ -19,10 +19,10 @@ pub use state::{TICK, mask, ranges};
 use self::namespaces::Namespaces;
 use super::descriptors::{Descriptors, Infos};
 use super::net::NetFiles;
-use crate::fs::Inode;
 use crate::fs::pseudo::{Entry, Listed, Listing, PseudoInode, Subject, number};
 use crate::kernel::Kernel;
 use crate::task::Task;
+use crate::vfs::Inode;
 
 /// What both kinds of directories have.
 macro_rules! entries {

@@ -9,8 +9,8 @@ use amber_abi::errno::Errno;
 use amber_abi::poll::PollEvents;
 
 use crate::fs::pseudo::{PseudoInode, Query, Text, TextFile};
-use crate::fs::{File, Inode, Mount, MountNamespace, MountOptions, Path};
 use crate::interruption::check_killed;
+use crate::vfs::{File, Inode, Mount, MountNamespace, MountOptions, Path};
 use crate::wait::WaitQueue;
 
 /// A list of mounts, open: poll(2) tells once of each time it has changed.

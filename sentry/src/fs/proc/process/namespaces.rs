@@ -6,10 +6,10 @@ use amber_abi::errno::Errno;
 use amber_abi::stat::NSFS_MAGIC;
 
 use crate::fs::pseudo::{Entry, Kind, Listed, Listing, PseudoFs, PseudoInode, Query, Subject};
-use crate::fs::{Dentry, Mount, Path};
 use crate::kernel::Kernel;
+use crate::vfs::{Dentry, Mount, Path};
 
-/// The first mount namespace has its number from [`MountNamespace`](crate::fs::MountNamespace); these are Linux's.
+/// The first mount namespace has its number from [`MountNamespace`](crate::vfs::MountNamespace); these are Linux's.
 const KINDS: &[(&str, u64)] = &[
     ("cgroup", 0xf000_0000 - 5),
     ("ipc", 0xf000_0000 - 1),

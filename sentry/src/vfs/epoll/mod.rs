@@ -16,11 +16,11 @@ use amber_abi::errno::Errno;
 use amber_abi::poll::{EpollEvent, EpollEvents, PollEvents};
 use amber_host::poller::EventSet;
 
-use crate::fs::anon::anonymous_inode;
 use crate::fs::pipe::READABLE;
-use crate::fs::{File, FileDescription, Inode};
 use crate::sync::{Mutex, Rank};
 use crate::task::UserCharge;
+use crate::vfs::anon::anonymous_inode;
+use crate::vfs::{File, FileDescription, Inode};
 use crate::wait::{Registration, WaitQueue, Waiter};
 
 use nesting::Neighbours;

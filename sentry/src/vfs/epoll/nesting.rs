@@ -6,8 +6,8 @@ use std::sync::{Arc, Weak};
 use amber_abi::errno::Errno;
 
 use super::Epoll;
-use crate::fs::FileDescription;
 use crate::sync::{Mutex, MutexGuard, Rank};
+use crate::vfs::FileDescription;
 
 /// How many levels of epolls may lie below the outermost.
 const DEPTH: usize = 4;

@@ -5,11 +5,11 @@ use std::sync::Arc;
 
 use amber_abi::errno::Errno;
 
-use crate::fs::anon::anonymous_inode;
-use crate::fs::types::FileSystemType;
-use crate::fs::{File, Inode, Mount, MountOptions, SuperBlock};
 use crate::kernel::Kernel;
 use crate::sync::{Mutex, Rank};
+use crate::vfs::anon::anonymous_inode;
+use crate::vfs::types::FileSystemType;
+use crate::vfs::{File, Inode, Mount, MountOptions, SuperBlock};
 
 /// How far it is.
 enum Phase {

@@ -7,8 +7,8 @@ use std::sync::{Arc, Weak};
 use amber_abi::errno::Errno;
 use amber_abi::stat::FileType;
 
-use crate::fs::{Inode, notify};
 use crate::sync::{Mutex, MutexGuard, Rank};
+use crate::vfs::{Inode, notify};
 
 /// How many names are kept though nobody uses them.
 const KEPT: usize = 16 << 10;
@@ -139,7 +139,7 @@ impl Dentry {
     }
 
     /// Locks the directory against changes. Of two directories, the caller locks the ancestor first, under the rename
-    /// lock of [`change`](crate::fs::change), which makes the order the same for all.
+    /// lock of [`change`](crate::vfs::change), which makes the order the same for all.
     pub fn lock_children(&self, beside: bool) -> MutexGuard<'_, Children> {
         if beside { self.children.lock_beside() } else { self.children.lock() }
     }

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use amber_abi::errno::Errno;
 
-use crate::fs::{Mount, MountNamespace, Path};
 use crate::sync::{Mutex, Rank};
+use crate::vfs::{Mount, MountNamespace, Path};
 
 struct State {
     root: Path,

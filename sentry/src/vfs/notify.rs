@@ -6,8 +6,8 @@ use std::sync::{Arc, Weak};
 
 use amber_abi::stat::{Device, FileType};
 
-use crate::fs::{Dentry, Inode, Path};
 use crate::sync::{Mutex, Rank};
+use crate::vfs::{Dentry, Inode, Path};
 
 /// Somebody who watches an inode: one watch of an inotify instance.
 pub trait Watcher: Send + Sync {

@@ -8,9 +8,9 @@ use amber_abi::errno::Errno;
 use amber_abi::poll::PollEvents;
 use amber_platform::GuestMemory;
 
-use crate::fs::{Dentry, FileSystem, Inode, notify, propagation};
 use crate::interruption::check_killed;
 use crate::sync::{Mutex, Rank};
+use crate::vfs::{Dentry, FileSystem, Inode, notify, propagation};
 use crate::wait::WaitQueue;
 
 /// A place in the tree of mounts: a name on a mount. What it names exists.
@@ -366,7 +366,7 @@ impl Mount {
     }
 
     /// Puts the mount (and what hangs beneath) on a place. The lock of changes is held.
-    pub(super) fn attach(self: &Arc<Self>, place: &Path) {
+    pub(crate) fn attach(self: &Arc<Self>, place: &Path) {
         let namespace = place.mount.namespace.lock().clone();
         for mount in self.tree() {
             mount.enter_namespace(&namespace);

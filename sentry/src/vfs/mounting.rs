@@ -6,10 +6,10 @@ use std::sync::Arc;
 
 use amber_abi::errno::Errno;
 
-use crate::fs::mount::copy_tree;
-use crate::fs::propagation::{attach_spreading, followers};
-use crate::fs::{FsContext, Mount, MountNamespace, MountOptions, Path, SuperBlock};
 use crate::interruption::check_killed;
+use crate::vfs::mount::copy_tree;
+use crate::vfs::propagation::{attach_spreading, followers};
+use crate::vfs::{FsContext, Mount, MountNamespace, MountOptions, Path, SuperBlock};
 
 /// The most mounts a namespace may have (`fs.mount-max`).
 const MOST_MOUNTS: usize = 100_000;

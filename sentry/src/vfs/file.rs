@@ -14,15 +14,15 @@ use amber_abi::poll::PollEvents;
 use amber_abi::stat::FileType;
 
 use crate::error::{SysError, SysResult};
-use crate::fs::epoll::Watchers;
-use crate::fs::locks::{self, Owner};
-use crate::fs::notify::{self, mask};
-use crate::fs::sigio::{SignalIo, SignalOwner};
-use crate::fs::text_busy::FileUse;
-use crate::fs::{DirectorySink, Inode, Path, Writer};
 use crate::mm::Mappable;
 use crate::sync::{Mutex, Rank};
 use crate::task::TaskContext;
+use crate::vfs::epoll::Watchers;
+use crate::vfs::locks::{self, Owner};
+use crate::vfs::notify::{self, mask};
+use crate::vfs::sigio::{SignalIo, SignalOwner};
+use crate::vfs::text_busy::FileUse;
+use crate::vfs::{DirectorySink, Inode, Path, Writer};
 use crate::wait::WaitQueue;
 
 /// The behaviour of an open file, whatever its kind.
@@ -362,7 +362,7 @@ impl FileDescription {
     }
 
     /// Replaces the status flags named in [`CHANGEABLE`], leaves the others. `O_ASYNC` is for
-    /// [`sigio::switch`](crate::fs::sigio::switch) to change.
+    /// [`sigio::switch`](crate::vfs::sigio::switch) to change.
     pub fn set_flags(&self, new: OpenFlags) {
         let kept = self.flags() & !CHANGEABLE;
         let flags = kept | (new & CHANGEABLE);

@@ -6,8 +6,9 @@ use amber_abi::errno::Errno;
 
 use crate::cgroup;
 use crate::fs::tmpfs::{TmpFs, TmpfsOptions};
-use crate::fs::{FileSystem, dev, devpts, mqueue, proc, sys};
+use crate::fs::{dev, devpts, mqueue, proc, sys};
 use crate::kernel::Kernel;
+use crate::vfs::FileSystem;
 
 /// Makes an instance from the option text of mount(2).
 pub type Make = fn(&Arc<Kernel>, &str) -> Result<Arc<dyn FileSystem>, Errno>;

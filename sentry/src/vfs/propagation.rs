@@ -4,9 +4,9 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Weak};
 
-use crate::fs::mount::copy_tree;
-use crate::fs::{Dentry, Mount, MountNamespace, Path, Propagation};
 use crate::sync::{Mutex, Rank};
+use crate::vfs::mount::copy_tree;
+use crate::vfs::{Dentry, Mount, MountNamespace, Path, Propagation};
 
 /// The mounts of a peer group and those that follow it, by their unique numbers.
 #[derive(Default)]

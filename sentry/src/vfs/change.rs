@@ -9,12 +9,12 @@ use amber_abi::errno::Errno;
 use amber_abi::open::RenameFlags;
 use amber_abi::stat::{Device, FileType};
 
-use crate::fs::access::{self, Access, SET_GID};
-use crate::fs::notify::{self, mask};
-use crate::fs::walk::{Last, Target};
-use crate::fs::{Dentry, Inode, NewInode, Path};
 use crate::sync::{Mutex, Rank};
 use crate::task::Credentials;
+use crate::vfs::access::{self, Access, SET_GID};
+use crate::vfs::notify::{self, mask};
+use crate::vfs::walk::{Last, Target};
+use crate::vfs::{Dentry, Inode, NewInode, Path};
 
 /// One rename at a time looks at two directories, so the order in which those are locked cannot go in a circle.
 static RENAME: Mutex<()> = Mutex::new(Rank::Rename, ());

@@ -8,8 +8,9 @@ use amber_abi::stat::FileType;
 
 use crate::error::SysError;
 use crate::fs::host_stream::HostStreamInode;
-use crate::fs::{File, Path, dev, pipe};
+use crate::fs::{dev, pipe};
 use crate::task::TaskContext;
+use crate::vfs::{File, Path};
 
 /// Opens a device node, a fifo or a socket's name.
 ///

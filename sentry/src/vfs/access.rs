@@ -5,9 +5,9 @@ use amber_abi::errno::Errno;
 use amber_abi::stat::FileType;
 use amber_abi::xattr::XATTR_CAPABILITY;
 
-use crate::fs::{Inode, Path, SetAttributes};
 use crate::task::Credentials;
 use crate::tunables::Tunables;
+use crate::vfs::{Inode, Path, SetAttributes};
 
 bitflags::bitflags! {
     /// What somebody wants to do.

@@ -6,11 +6,11 @@ use amber_abi::errno::Errno;
 use amber_abi::open::OpenFlags;
 use amber_abi::stat::FileType;
 
-use crate::fs::access::{self, Access};
-use crate::fs::text_busy::FileUse;
-use crate::fs::walk::Scope;
-use crate::fs::{FileDescription, Inode, MountOptions, Path};
 use crate::task::Credentials;
+use crate::vfs::access::{self, Access};
+use crate::vfs::text_busy::FileUse;
+use crate::vfs::walk::Scope;
+use crate::vfs::{FileDescription, Inode, MountOptions, Path};
 
 /// Opens a program or interpreter by its path.
 ///

@@ -9,9 +9,9 @@ use amber_abi::stat::{Device, FileType, StatFs};
 use amber_abi::time::Timespec;
 use amber_abi::xattr::XATTR_CAPABILITY;
 
-use crate::fs::access::Ownership;
-use crate::fs::{File, Path};
 use crate::task::TaskContext;
+use crate::vfs::access::Ownership;
+use crate::vfs::{File, Path};
 
 /// The attributes of an inode, as stat(2) and statx(2) tell them.
 #[derive(Clone, Copy, Debug)]

@@ -9,11 +9,11 @@ use amber_abi::poll::PollEvents;
 use amber_abi::siginfo::{POLL_ERR, POLL_HUP, POLL_IN, POLL_OUT, POLL_PRI, SI_SIGIO};
 use amber_abi::{SigInfo, Signal};
 
-use crate::fs::FileDescription;
 use crate::kernel::Kernel;
 use crate::signal::Sending;
 use crate::sync::{Mutex, Rank};
 use crate::task::{Credentials, ProcessTable, Task, TaskContext, ThreadGroup};
+use crate::vfs::FileDescription;
 
 /// What a kind of file does with `O_ASYNC`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -6,9 +6,9 @@ use amber_platform::GuestMemory;
 use proptest::prelude::*;
 
 use super::*;
-use crate::fs::change::{self, Creation};
 use crate::fs::tmpfs::{TmpFs, TmpfsOptions};
-use crate::fs::{FileSystem, Mount, MountNamespace, MountOptions, SuperBlock};
+use crate::vfs::change::{self, Creation};
+use crate::vfs::{FileSystem, Mount, MountNamespace, MountOptions, SuperBlock};
 
 /// What the model has under a path.
 #[derive(Clone, Debug)]
@@ -182,7 +182,7 @@ fn mounts_roots_and_long_names() {
     let memory = GuestMemory::new(1 << 20).expect("a memfd");
     let fs: std::sync::Arc<dyn FileSystem> = TmpFs::new(memory, TmpfsOptions::default());
     let options = MountOptions::empty();
-    crate::fs::mounting::mount(&namespace, SuperBlock::new(fs, false), b"x".to_vec(), options, &place)
+    crate::vfs::mounting::mount(&namespace, SuperBlock::new(fs, false), b"x".to_vec(), options, &place)
         .expect("the place is free");
     let mounted = scope.resolve(b"/m/p", true).expect("it is mounted");
     assert!(mounted.is_mount_root() && !mounted.is(&place));

@@ -7,8 +7,8 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use amber_abi::errno::Errno;
 use amber_abi::stat::Device;
 
-use crate::fs::Inode;
 use crate::sync::{Mutex, Rank};
+use crate::vfs::Inode;
 
 mod waiters;
 

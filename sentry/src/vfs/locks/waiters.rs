@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use amber_abi::errno::Errno;
 
 use super::{FileLocks, Owner, Record, Whole, with};
-use crate::fs::Inode;
+use crate::vfs::Inode;
 use crate::wait::WaitQueue;
 
 /// What a waiter wants.

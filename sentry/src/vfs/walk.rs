@@ -7,9 +7,9 @@ use amber_abi::errno::Errno;
 use amber_abi::open::{MAXSYMLINKS, NAME_MAX, ResolveFlags};
 use amber_abi::stat::FileType;
 
-use crate::fs::access::{self, Access};
-use crate::fs::{Dentry, Inode, MountOptions, Path};
 use crate::task::{Credentials, TaskContext};
+use crate::vfs::access::{self, Access};
+use crate::vfs::{Dentry, Inode, MountOptions, Path};
 
 /// From where, as whom and under which restrictions paths are resolved.
 pub struct Scope<'a> {

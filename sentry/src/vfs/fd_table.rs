@@ -6,8 +6,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use amber_abi::errno::Errno;
 
-use crate::fs::FileDescription;
 use crate::sync::{Mutex, Rank};
+use crate::vfs::FileDescription;
 
 /// What a description takes with its file, beside what is in that.
 const DESCRIPTION_BYTES: u64 = size_of::<FileDescription>() as u64 + 512;

@@ -8,13 +8,13 @@ use amber_abi::open::{OpenFlags, ResolveFlags};
 use amber_abi::stat::FileType;
 
 use crate::error::SysError;
-use crate::fs::access::{self, Access};
-use crate::fs::change::Creation;
-use crate::fs::notify::{self, mask};
-use crate::fs::text_busy::FileUse;
-use crate::fs::walk::{Last, Scope, Walk};
-use crate::fs::{Dentry, File, FileDescription, Inode, MountOptions, Path, SetAttributes, special};
 use crate::task::TaskContext;
+use crate::vfs::access::{self, Access};
+use crate::vfs::change::Creation;
+use crate::vfs::notify::{self, mask};
+use crate::vfs::text_busy::FileUse;
+use crate::vfs::walk::{Last, Scope, Walk};
+use crate::vfs::{Dentry, File, FileDescription, Inode, MountOptions, Path, SetAttributes, special};
 
 /// How a file is opened.
 #[derive(Clone, Copy)]

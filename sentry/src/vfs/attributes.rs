@@ -3,8 +3,8 @@
 use amber_abi::errno::Errno;
 use amber_abi::time::Timespec;
 
-use crate::fs::access::Ownership;
-use crate::fs::{SetAttributes, SetTime, now};
+use crate::vfs::access::Ownership;
+use crate::vfs::{SetAttributes, SetTime, now};
 
 /// Owner, mode and times of an inode whose length cannot be set.
 #[derive(Clone, Copy, Debug)]

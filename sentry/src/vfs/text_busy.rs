@@ -5,8 +5,8 @@ use std::collections::HashMap;
 use amber_abi::errno::Errno;
 use amber_abi::stat::FileType;
 
-use crate::fs::Inode;
 use crate::sync::{Mutex, Rank};
+use crate::vfs::Inode;
 
 /// Device and number of a file.
 type Key = ((u32, u32), u64);

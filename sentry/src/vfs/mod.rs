@@ -1,0 +1,50 @@
+//! The virtual file system: inodes, names, mounts, open files and what happens to them, whatever the file system.
+
+pub mod access;
+pub mod anon;
+pub mod attributes;
+pub mod change;
+mod context;
+pub(crate) mod dentry;
+pub mod epoll;
+mod fd_table;
+mod file;
+mod inode;
+pub mod inotify;
+pub mod locks;
+mod mount;
+pub mod mount_context;
+pub mod mounting;
+pub mod notify;
+pub mod open;
+pub mod program;
+pub mod propagation;
+pub mod sigio;
+pub mod special;
+pub mod text_busy;
+pub mod types;
+pub mod walk;
+
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use amber_abi::stat::Device;
+use amber_abi::time::Timespec;
+
+pub use context::FsContext;
+pub use dentry::Dentry;
+pub use fd_table::{FdTable, ReservedFd};
+pub use file::{CHANGEABLE, File, FileDescription, OwnPosition, open_files};
+pub use inode::{DirectoryEntry, DirectorySink, FileSystem, Inode, Metadata, NewInode, SetAttributes, SetTime};
+pub use mount::{Mount, MountNamespace, MountOptions, Path, Propagation, SuperBlock, Writer};
+
+/// A device number for a file system that is on no device: major 0, a fresh minor.
+pub fn anonymous_device() -> Device {
+    static NEXT: AtomicU32 = AtomicU32::new(20);
+    Device::new(0, NEXT.fetch_add(1, Ordering::Relaxed))
+}
+
+/// The time stamp of what happens now.
+pub fn now() -> Timespec {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    Timespec { tv_sec: since.as_secs() as i64, tv_nsec: i64::from(since.subsec_nanos()) }
+}
