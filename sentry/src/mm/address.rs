@@ -64,11 +64,11 @@ impl MemoryManager {
     /// Checks `RLIMIT_AS`, `RLIMIT_DATA`, the overcommit heuristic and the number of areas before `len` bytes of a new
     /// area; `freed` bytes go before it comes.
     pub(super) fn check_growth(&self, state: &State, vma: &Vma, len: u64, freed: u64) -> Result<(), Errno> {
-        if state.areas.total().saturating_sub(freed).saturating_add(len) > self.limits.address_space() {
+        if state.areas.sums().all.saturating_sub(freed).saturating_add(len) > self.limits.address_space() {
             return Err(Errno::ENOMEM);
         }
         let data_limit = self.limits.data();
-        if is_data(vma) && data_limit != u64::MAX && self.data_bytes(state).saturating_add(len) > data_limit {
+        if vma.is_data() && state.areas.sums().data.saturating_add(len) > data_limit {
             return Err(Errno::ENOMEM);
         }
         // The heuristic refuses only what could never fit.
@@ -83,28 +83,10 @@ impl MemoryManager {
         Ok(())
     }
 
-    /// Bytes in private writable areas that are no stack (`RLIMIT_DATA`).
-    pub(super) fn data_bytes(&self, state: &State) -> u64 {
-        state.areas.iter().filter(|vma| is_data(vma)).map(Vma::size).sum()
-    }
-
-    /// Bytes in locked areas (`RLIMIT_MEMLOCK`).
-    pub(super) fn locked_bytes(&self, state: &State) -> u64 {
-        state.areas.iter().filter(|vma| vma.flags.contains(VmaFlags::LOCKED)).map(Vma::size).sum()
-    }
-
     /// Checks `RLIMIT_MEMLOCK` for `len` more locked bytes; `unlimited` is for those with `CAP_IPC_LOCK`.
     pub(super) fn may_lock(&self, state: &State, len: u64, unlimited: bool) -> bool {
-        unlimited || {
-            let limit = self.limits.locked();
-            limit == u64::MAX || self.locked_bytes(state).saturating_add(len) <= limit
-        }
+        unlimited || state.areas.sums().locked.saturating_add(len) <= self.limits.locked()
     }
-}
-
-/// Whether an area counts for `RLIMIT_DATA`.
-pub(super) fn is_data(vma: &Vma) -> bool {
-    vma.protection.write && !vma.is_shared() && !vma.flags.contains(VmaFlags::GROWS_DOWN)
 }
 
 /// Whether an area counts for overcommit: private and writable.

@@ -128,7 +128,7 @@ impl MemoryManager {
             _ => return Err(Fault::Unmapped),
         };
         state.areas.grow_down(start, grown);
-        state.peak = state.peak.max(state.areas.total());
+        state.peak = state.peak.max(state.areas.sums().all);
         state.areas.find(address).map(|area| (area.clone(), page)).ok_or(Fault::Unmapped)
     }
 
@@ -143,7 +143,7 @@ impl MemoryManager {
             None => LOWEST,
         };
         let by_limit = area.end.saturating_sub(self.limits.stack());
-        let room = self.limits.address_space().saturating_sub(state.areas.total());
+        let room = self.limits.address_space().saturating_sub(state.areas.sums().all);
         let lowest = floor.max(by_limit).max(area.start.saturating_sub(room)).max(LOWEST);
         // As Linux, refuse by the touched page, not by the step taken ahead.
         if page < lowest {

@@ -78,7 +78,7 @@ impl MemoryManager {
                     let flags = vma.flags - VmaFlags::LOCKED - VmaFlags::LOCK_ON_FAULT;
                     areas.insert(Vma { backing, flags, ..vma.clone() });
                 }
-                let peak = areas.total();
+                let peak = areas.sums().all;
                 State { areas, runs, layout, hot, peak, ..State::default() }
             });
             failed.map(|()| child)

@@ -98,7 +98,7 @@ impl MemoryManager {
         }
         let ranges = self.with(|state| {
             let limit = self.limits.locked();
-            if current && !unlimited && limit != u64::MAX && state.areas.total() > limit {
+            if current && !unlimited && limit != u64::MAX && state.areas.sums().all > limit {
                 return Err(Errno::ENOMEM);
             }
             state.lock_future = if future { mode.flags() } else { VmaFlags::empty() };

@@ -155,7 +155,7 @@ impl MemoryManager {
         state.areas.insert(vma);
         let joined = state.areas.join(range.clone());
         state.garbage.extend(joined);
-        state.peak = state.peak.max(state.areas.total());
+        state.peak = state.peak.max(state.areas.sums().all);
         if eager {
             self.bring_zero(state, range);
         }

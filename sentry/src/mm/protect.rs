@@ -74,7 +74,7 @@ impl MemoryManager {
         reading_executes: bool,
     ) -> (u64, Result<(), Errno>) {
         let mut at = range.start;
-        let data_limit = self.limits.data();
+        let mut data = state.areas.sums().data;
         for vma in state.areas.overlapping(range.clone()) {
             if vma.start > at {
                 break;
@@ -90,10 +90,11 @@ impl MemoryManager {
             {
                 return (at, Err(Errno::EACCES));
             }
-            let becomes_data = protection.write && !vma.protection.write && !vma.is_shared();
-            if becomes_data && data_limit != u64::MAX {
+            let becomes_data = !vma.is_data() && vma.is_data_with(protection);
+            if becomes_data {
                 let part = vma.clip(range);
-                if self.data_bytes(state).saturating_add(part.end - part.start) > data_limit {
+                data = data.saturating_add(part.end - part.start);
+                if data > self.limits.data() {
                     return (at, Err(Errno::ENOMEM));
                 }
             }

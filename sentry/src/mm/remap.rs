@@ -166,7 +166,7 @@ impl MemoryManager {
         }
         let joined = state.areas.join(to..to + new_len);
         state.garbage.extend(joined);
-        state.peak = state.peak.max(state.areas.total());
+        state.peak = state.peak.max(state.areas.sums().all);
         state.generation += 1;
     }
 }

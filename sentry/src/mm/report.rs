@@ -6,10 +6,9 @@ use std::sync::Arc;
 use amber_abi::errno::Errno;
 use amber_platform::{PAGE_SIZE, Touched};
 
-use super::address::is_data;
 use super::manager::{MemoryManager, State};
 use super::runs::{Ownership, Piece};
-use super::vma::{Vma, VmaFlags};
+use super::vma::{Sums, Vma, VmaFlags};
 use crate::interruption::check_killed;
 
 /// So many areas are looked at while the address space is locked.
@@ -116,16 +115,11 @@ impl MemoryManager {
     /// The sums over areas, without what is resident.
     fn area_totals(&self) -> Totals {
         self.with(|state| {
-            let mut totals = Totals { peak: state.peak, size: state.areas.total(), ..Totals::default() };
+            let Sums { all: size, data, locked } = state.areas.sums();
+            let mut totals = Totals { peak: state.peak, size, data, locked, ..Totals::default() };
             for vma in state.areas.iter() {
-                if is_data(vma) {
-                    totals.data += vma.size();
-                }
                 if vma.flags.contains(VmaFlags::GROWS_DOWN) {
                     totals.stack += vma.size();
-                }
-                if vma.flags.contains(VmaFlags::LOCKED) {
-                    totals.locked += vma.size();
                 }
                 if vma.protection.execute && !vma.protection.write && vma.object().is_some() {
                     totals.lib += vma.size();

@@ -188,6 +188,16 @@ impl Vma {
         self.offset.wrapping_add(address - self.start)
     }
 
+    /// Whether it counts for `RLIMIT_DATA`: private, writable and no stack.
+    pub fn is_data(&self) -> bool {
+        self.is_data_with(self.protection)
+    }
+
+    /// Whether it would count for `RLIMIT_DATA` with a protection.
+    pub fn is_data_with(&self, protection: Protection) -> bool {
+        protection.write && !self.flags.intersects(VmaFlags::SHARED | VmaFlags::GROWS_DOWN)
+    }
+
     /// Where new areas may end below this one: a stack keeps a gap.
     pub fn guarded_start(&self) -> u64 {
         if self.flags.contains(VmaFlags::GROWS_DOWN) { self.start.saturating_sub(STACK_GUARD_GAP) } else { self.start }
@@ -226,11 +236,43 @@ const MANY: usize = 256;
 /// So many areas are looked at before the index is asked.
 const NEAR: usize = 32;
 
+/// Sums over areas, in bytes, kept with each change so that no check of a limit looks at every area.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Sums {
+    /// All areas (`RLIMIT_AS`).
+    pub all: u64,
+    /// Those that count for `RLIMIT_DATA`.
+    pub data: u64,
+    /// Locked ones (`RLIMIT_MEMLOCK`).
+    pub locked: u64,
+}
+
+impl Sums {
+    fn of(vma: &Vma) -> Self {
+        let if_so = |counts| if counts { vma.size() } else { 0 };
+        Sums { all: vma.size(), data: if_so(vma.is_data()), locked: if_so(vma.flags.contains(VmaFlags::LOCKED)) }
+    }
+
+    fn add(&mut self, vma: &Vma) {
+        let of = Sums::of(vma);
+        self.all += of.all;
+        self.data += of.data;
+        self.locked += of.locked;
+    }
+
+    fn subtract(&mut self, vma: &Vma) {
+        let of = Sums::of(vma);
+        self.all -= of.all;
+        self.data -= of.data;
+        self.locked -= of.locked;
+    }
+}
+
 /// The areas of an address space, which never overlap.
 #[derive(Default)]
 pub struct VmaMap {
     areas: BTreeMap<u64, Vma>,
-    total: u64,
+    sums: Sums,
     /// The gaps between them, once there are many.
     gaps: Option<Box<Gaps>>,
 }
@@ -241,9 +283,9 @@ impl VmaMap {
         self.areas.len()
     }
 
-    /// Bytes in all areas.
-    pub fn total(&self) -> u64 {
-        self.total
+    /// Sums over the areas, in bytes.
+    pub fn sums(&self) -> Sums {
+        self.sums
     }
 
     /// All areas, by address.
@@ -286,7 +328,7 @@ impl VmaMap {
 
     /// Adds an area where there is none.
     pub fn insert(&mut self, vma: Vma) {
-        self.total += vma.size();
+        self.sums.add(&vma);
         self.reshape(vma.range(), |areas| areas.insert(vma.start, vma));
     }
 
@@ -339,7 +381,7 @@ impl VmaMap {
         let starts: Vec<u64> = self.areas.range(range.clone()).map(|(&start, _)| start).collect();
         let remove = |areas: &mut BTreeMap<u64, Vma>| starts.iter().filter_map(|start| areas.remove(start)).collect();
         let taken: Vec<Vma> = self.reshape(range, remove);
-        self.total -= taken.iter().map(Vma::size).sum::<u64>();
+        taken.iter().for_each(|vma| self.sums.subtract(vma));
         taken
     }
 
@@ -349,7 +391,9 @@ impl VmaMap {
         self.split(range.start);
         self.split(range.end);
         for (_, vma) in self.areas.range_mut(range.clone()) {
+            self.sums.subtract(vma);
             change(vma);
+            self.sums.add(vma);
         }
         self.join(range)
     }
@@ -380,13 +424,13 @@ impl VmaMap {
 
     /// Moves the start of the area at `start` down to `to`.
     pub fn grow_down(&mut self, start: u64, to: u64) {
-        let Some(end) = self.areas.get(&start).map(|vma| vma.end) else { return };
-        self.total += start - to;
-        self.reshape(to..end, |areas| {
-            if let Some(mut vma) = areas.remove(&start) {
-                vma.start = to;
-                areas.insert(to, vma);
-            }
+        let Some(vma) = self.areas.get(&start) else { return };
+        let grown = Vma { start: to, ..vma.clone() };
+        self.sums.subtract(vma);
+        self.sums.add(&grown);
+        self.reshape(to..grown.end, |areas| {
+            areas.remove(&start);
+            areas.insert(to, grown)
         });
     }
 
@@ -470,7 +514,7 @@ mod tests {
         assert_eq!(shape(&map), [(10, 12), (12, 14), (14, 30)]);
         map.change(12 * PAGE_SIZE..14 * PAGE_SIZE, |v| v.protection.write = true);
         assert_eq!(shape(&map), [(10, 30)]);
-        assert_eq!(map.total(), 20 * PAGE_SIZE);
+        assert_eq!(map.sums().all, 20 * PAGE_SIZE);
     }
 
     #[test]
@@ -485,9 +529,36 @@ mod tests {
         assert!(map.covers(16 * PAGE_SIZE..20 * PAGE_SIZE));
     }
 
+    fn counted(map: &VmaMap) -> Sums {
+        let mut sums = Sums::default();
+        map.iter().for_each(|vma| sums.add(vma));
+        sums
+    }
+
+    #[test]
+    fn totals_follow_each_change() {
+        let mut map = VmaMap::default();
+        (0..20).for_each(|at| map.insert(area(at * 20, at * 20 + 12)));
+        let p = PAGE_SIZE;
+        assert_eq!(map.sums(), Sums { all: 240 * p, data: 240 * p, locked: 0 });
+        map.change(3 * p..85 * p, |vma| vma.flags |= VmaFlags::LOCKED);
+        assert_eq!(map.sums(), Sums { all: 240 * p, data: 240 * p, locked: 50 * p });
+        map.change(21 * p..46 * p, |vma| vma.protection.write = false);
+        assert_eq!(map.sums(), Sums { all: 240 * p, data: 223 * p, locked: 50 * p });
+        map.take(30 * p..62 * p);
+        assert_eq!(map.sums(), counted(&map));
+        map.change(0..u64::MAX, |vma| vma.flags |= VmaFlags::GROWS_DOWN);
+        map.grow_down(100 * p, 95 * p);
+        assert_eq!(map.sums(), Sums { data: 0, ..counted(&map) });
+        map.change(0..u64::MAX, |vma| vma.flags = VmaFlags::MAY_ALL);
+        assert_eq!(map.sums(), counted(&map));
+        map.take(0..u64::MAX);
+        assert_eq!(map.sums(), Sums::default());
+    }
+
     /// The same areas, whose gaps no index has.
     fn without_index(map: &VmaMap) -> VmaMap {
-        VmaMap { areas: map.areas.clone(), total: map.total, gaps: None }
+        VmaMap { areas: map.areas.clone(), sums: map.sums, gaps: None }
     }
 
     proptest! {
@@ -512,6 +583,7 @@ mod tests {
                     },
                 }
             }
+            assert_eq!(map.sums(), counted(&map));
             let plain = without_index(&map);
             for (len, a, b) in wanted {
                 let (low, high) = (a.min(b) * p, a.max(b) * p);

@@ -266,6 +266,37 @@ TEST(break_) {
     CHECK_EQ(syscall(SYS_brk, start + (64 << 20)), start + 10);
 }
 
+// Bytes that RLIMIT_DATA counts, as /proc/self/status shows them.
+static long data_size(void) {
+    char text[4096] = {0};
+    int fd = open("/proc/self/status", O_RDONLY);
+    CHECK(read(fd, text, sizeof text - 1) > 0);
+    close(fd);
+    char *line = strstr(text, "VmData:");
+    CHECK(line != NULL);
+    return strtol(line + 7, NULL, 10) * 1024;
+}
+
+// Each area that becomes writable counts against RLIMIT_DATA; those before the first that is too much are changed.
+TEST(data_limit_of_many_areas) {
+    enum { AREAS = 2000 };
+    char *base = mmap(NULL, 2 * AREAS * PAGE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    CHECK(base != MAP_FAILED);
+    // Every second page can be loaded from, so that no two areas are alike.
+    for (int i = 0; i < AREAS; i++)
+        CHECK_OK(mprotect(base + 2 * i * PAGE, PAGE, PROT_READ));
+    struct rlimit limit = {data_size() + 100 * PAGE, RLIM_INFINITY};
+    CHECK_OK(setrlimit(RLIMIT_DATA, &limit));
+    CHECK_ERR(mprotect(base, 2 * AREAS * PAGE, PROT_READ | PROT_WRITE), ENOMEM);
+    base[0] = base[99 * PAGE] = 1;
+    int status = IN_CHILD({ base[100 * PAGE] = 1; });
+    CHECK(WIFSIGNALED(status) && WTERMSIG(status) == SIGSEGV);
+    CHECK_EQ(mmap(NULL, PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0), MAP_FAILED);
+    CHECK_OK(mprotect(base, PAGE, PROT_READ));
+    CHECK_OK(mprotect(base + 200 * PAGE, PAGE, PROT_READ | PROT_WRITE));
+    CHECK_ERR(mprotect(base + 202 * PAGE, PAGE, PROT_READ | PROT_WRITE), ENOMEM);
+}
+
 TEST(stack_limit) {
     int status = IN_CHILD({
         struct rlimit limit = {256 << 10, RLIM_INFINITY};
