@@ -18,10 +18,12 @@ pub enum KernelPart {
     Processors,
     /// Sockets of the host, with their buffers and filters.
     Sockets,
+    /// Files of the host that are open, with the inodes they hold, and watches of descriptors.
+    Files,
 }
 
 /// How many kinds there are.
-const PARTS: usize = 4;
+const PARTS: usize = 5;
 
 /// Bytes of one kind.
 #[derive(Debug, Default)]
@@ -77,12 +79,14 @@ pub struct KernelUsage {
     pub processors: u64,
     /// Sockets of the host.
     pub sockets: u64,
+    /// Open files of the host, and watches.
+    pub files: u64,
 }
 
 impl KernelUsage {
     /// All together.
     pub fn total(&self) -> u64 {
-        self.objects + self.page_tables + self.stacks + self.processors + self.sockets
+        self.objects + self.page_tables + self.stacks + self.processors + self.sockets + self.files
     }
 }
 
@@ -110,6 +114,7 @@ impl GuestMemory {
             stacks: bytes(KernelPart::Stacks),
             processors: bytes(KernelPart::Processors),
             sockets: bytes(KernelPart::Sockets),
+            files: bytes(KernelPart::Files),
         }
     }
 

@@ -1,7 +1,6 @@
 //! Descriptors that Amber was started with and hands on to the guest as streams: its standard input, output and error.
 
 use std::any::Any;
-use std::fs::File as StdFile;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::{Arc, OnceLock, Weak};
 
@@ -15,7 +14,7 @@ use amber_platform::GuestMemory;
 
 use crate::error::SysResult;
 use crate::fs::host_terminal;
-use crate::fs::hostfs::{HostPages, metadata_of};
+use crate::fs::hostfs::{Descriptor, HostPages, metadata_of};
 use crate::mm::{Mappable, PageCache};
 use crate::task::TaskContext;
 use crate::vfs::anon::PIPEFS;
@@ -227,7 +226,7 @@ impl HostStreamInode {
                 pages
             }
             None => {
-                let file = Arc::new(StdFile::from(host::duplicate(self.file.as_fd())?));
+                let file = Descriptor::new(&self.memory, host::duplicate(self.file.as_fd())?);
                 let (source, writer) = HostPages::new(file.clone());
                 *writer.lock() = Some(file);
                 self.pages.get_or_init(|| PageCache::new(self.memory.clone(), Box::new(source), size))

@@ -1,7 +1,6 @@
 //! Open regular files of the host.
 
 use std::any::Any;
-use std::fs::File as StdFile;
 use std::os::fd::AsFd;
 use std::sync::Arc;
 
@@ -9,6 +8,7 @@ use amber_abi::errno::Errno;
 use amber_abi::open::FallocateMode;
 use amber_host::fs as host;
 
+use super::descriptor::Descriptor;
 use super::inode::HostInode;
 use crate::interruption::check_killed;
 use crate::mm::Mappable;
@@ -17,11 +17,11 @@ use crate::vfs::{File, Inode};
 /// A regular file of the host, open. Data goes to and comes from the host; what somebody mapped is kept equal.
 pub struct HostFile {
     inode: Arc<HostInode>,
-    file: Arc<StdFile>,
+    file: Arc<Descriptor>,
 }
 
 impl HostFile {
-    pub(super) fn new(inode: Arc<HostInode>, file: Arc<StdFile>) -> Self {
+    pub(super) fn new(inode: Arc<HostInode>, file: Arc<Descriptor>) -> Self {
         HostFile { inode, file }
     }
 

@@ -15,6 +15,7 @@ use amber_host::fs::{HostStat, HostTime};
 use amber_host::xattr;
 
 use super::HostFs;
+use super::descriptor::Descriptor;
 use super::directory::{HostDirectory, Listed};
 use super::file::HostFile;
 use super::pages::{HostPages, WriterSlot};
@@ -45,15 +46,15 @@ pub(super) struct State {
     /// As last seen: in a tree that is not shared this does not change but by us.
     pub(super) ownership: Ownership,
     /// Directories: to name entries. Files: opened for reading. Kept while in recent use.
-    pub(super) kept: Option<Arc<StdFile>>,
+    pub(super) kept: Option<Arc<Descriptor>>,
     /// Opened for writing, as long as somebody uses it.
-    pub(super) writer: Weak<StdFile>,
+    pub(super) writer: Weak<Descriptor>,
     /// The reader, as long as somebody uses it.
-    pub(super) reader: Weak<StdFile>,
+    pub(super) reader: Weak<Descriptor>,
     /// Pages, once somebody mapped the file.
     pub(super) mapped: Option<Mapped>,
     /// The name is gone; this is all that is left to reach the inode.
-    pub(super) orphan: Option<Arc<StdFile>>,
+    pub(super) orphan: Option<Arc<Descriptor>>,
     /// Made without a name, and may still get one.
     pub(super) linkable: bool,
 }
@@ -408,7 +409,7 @@ impl Inode for HostInode {
     fn create_unnamed(&self, new: &NewInode<'_>, linkable: bool) -> Result<Arc<dyn Inode>, Errno> {
         let file = host::open_unnamed(self.directory()?.as_fd(), new.permissions, linkable)?;
         let stat = host::stat(file.as_fd())?;
-        let file = Arc::new(StdFile::from(file));
+        let file = Descriptor::new(&self.fs.memory, file);
         let inode = self.fs.inode(Some(self.this()), b"", &stat);
         {
             let mut state = inode.state.lock();

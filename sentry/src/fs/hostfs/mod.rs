@@ -6,6 +6,7 @@
 //! A tree may hold mounts, and get more at any time. Into those of file systems whose files depend on who opens them
 //! nothing leads: each descriptor that was opened is checked before it is used, not the name that led to it.
 
+mod descriptor;
 mod directory;
 mod file;
 mod inode;
@@ -29,6 +30,7 @@ use amber_platform::GuestMemory;
 use crate::fs::hostkernel::HostKernelFs;
 use crate::sync::{Mutex, Rank};
 use crate::vfs::{FileSystem, Inode, anonymous_device};
+pub(in crate::fs) use descriptor::Descriptor;
 pub(in crate::fs) use directory::{HostDirectory, Listed};
 use inode::HostInode;
 pub(in crate::fs) use inode::metadata_of;

@@ -1,12 +1,12 @@
 //! Pages of host files that somebody mapped.
 
-use std::fs::File as StdFile;
 use std::sync::Arc;
 
 use amber_abi::errno::Errno;
 use amber_host::memory_io::FileAt;
 use amber_platform::GuestMemory;
 
+use super::descriptor::Descriptor;
 use crate::mm::PageSource;
 use crate::sync::{Mutex, Rank};
 
@@ -15,16 +15,16 @@ const POPULATED_FROM: u64 = 32 << 10;
 
 /// The host file behind cached pages.
 pub(in crate::fs) struct HostPages {
-    reader: Arc<StdFile>,
+    reader: Arc<Descriptor>,
     /// Known once somebody opened the file for writing.
-    writer: Arc<Mutex<Option<Arc<StdFile>>>>,
+    writer: Arc<Mutex<Option<Arc<Descriptor>>>>,
 }
 
 /// Where the writer of a file is put for its [`HostPages`].
-pub(in crate::fs) type WriterSlot = Arc<Mutex<Option<Arc<StdFile>>>>;
+pub(in crate::fs) type WriterSlot = Arc<Mutex<Option<Arc<Descriptor>>>>;
 
 impl HostPages {
-    pub(in crate::fs) fn new(reader: Arc<StdFile>) -> (Self, WriterSlot) {
+    pub(in crate::fs) fn new(reader: Arc<Descriptor>) -> (Self, WriterSlot) {
         let writer: WriterSlot = Arc::new(Mutex::new(Rank::Leaf, None));
         (HostPages { reader, writer: writer.clone() }, writer)
     }

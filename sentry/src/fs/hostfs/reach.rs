@@ -1,6 +1,5 @@
 //! Reaching a file of the host: by a descriptor that is at hand, or by its name in its directory.
 
-use std::fs::File as StdFile;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -12,6 +11,7 @@ use amber_host::fs as host;
 use amber_host::fs::HostStat;
 
 use super::Root;
+use super::descriptor::Descriptor;
 use super::inode::{HostInode, ownership_of};
 
 impl HostInode {
@@ -25,7 +25,7 @@ impl HostInode {
         false
     }
 
-    pub(super) fn place(&self) -> Result<(Arc<StdFile>, Box<[u8]>), Errno> {
+    pub(super) fn place(&self) -> Result<(Arc<Descriptor>, Box<[u8]>), Errno> {
         let (parent, name) = {
             let state = self.state.lock();
             (state.parent.clone(), state.name.clone())
@@ -35,7 +35,7 @@ impl HostInode {
             None => match &self.fs.root {
                 Root::File(fd, name) => {
                     let fd = fd.try_clone().map_err(Errno::from_host)?;
-                    Ok((Arc::new(StdFile::from(fd)), name.clone()))
+                    Ok((Descriptor::new(&self.fs.memory, fd), name.clone()))
                 }
                 Root::Directory(_) => Err(Errno::EBUSY),
             },
@@ -43,7 +43,7 @@ impl HostInode {
     }
 
     /// The descriptor by which entries of this directory are named.
-    pub(super) fn directory(&self) -> Result<Arc<StdFile>, Errno> {
+    pub(super) fn directory(&self) -> Result<Arc<Descriptor>, Errno> {
         self.used.store(true, Ordering::Relaxed);
         let is_root = {
             let state = self.state.lock();
@@ -63,9 +63,9 @@ impl HostInode {
         Ok(fd)
     }
 
-    fn keep(&self, fd: OwnedFd) -> Result<Arc<StdFile>, Errno> {
+    fn keep(&self, fd: OwnedFd) -> Result<Arc<Descriptor>, Errno> {
         let mount = self.accept(fd.as_fd())?;
-        let fd = Arc::new(StdFile::from(fd));
+        let fd = Descriptor::new(&self.fs.memory, fd);
         let old = {
             let mut state = self.state.lock();
             state.mount = mount;
@@ -104,7 +104,7 @@ impl HostInode {
     }
 
     /// Whatever descriptor there is, without opening one.
-    pub(super) fn at_hand(&self) -> Option<Arc<StdFile>> {
+    pub(super) fn at_hand(&self) -> Option<Arc<Descriptor>> {
         let state = self.state.lock();
         state
             .orphan
@@ -128,7 +128,7 @@ impl HostInode {
     }
 
     /// The host file opened for reading.
-    pub(super) fn reader(&self) -> Result<Arc<StdFile>, Errno> {
+    pub(super) fn reader(&self) -> Result<Arc<Descriptor>, Errno> {
         self.used.store(true, Ordering::Relaxed);
         {
             let state = self.state.lock();
@@ -142,7 +142,7 @@ impl HostInode {
     }
 
     /// The host file opened for writing, and for reading where that is allowed too.
-    pub(super) fn writer(&self) -> Result<Arc<StdFile>, Errno> {
+    pub(super) fn writer(&self) -> Result<Arc<Descriptor>, Errno> {
         if let Some(file) = self.state.lock().writer.upgrade() {
             return Ok(file);
         }
@@ -152,7 +152,7 @@ impl HostInode {
             opened => opened?,
         };
         self.accept(fd.as_fd())?;
-        let file = Arc::new(StdFile::from(fd));
+        let file = Descriptor::new(&self.fs.memory, fd);
         let mut state = self.state.lock();
         state.writer = Arc::downgrade(&file);
         if let Some(mapped) = &state.mapped {
@@ -162,7 +162,7 @@ impl HostInode {
     }
 
     /// A descriptor that names this very file, whatever somebody else does to its name meanwhile.
-    pub(super) fn pinned(&self) -> Result<Arc<StdFile>, Errno> {
+    pub(super) fn pinned(&self) -> Result<Arc<Descriptor>, Errno> {
         if let Some(file) = self.at_hand() {
             return Ok(file);
         }
@@ -172,11 +172,11 @@ impl HostInode {
         let (parent, name) = self.place()?;
         let fd = host::open_at(parent.as_fd(), &name, OpenFlags::O_PATH, 0)?;
         self.accept(fd.as_fd())?;
-        Ok(Arc::new(StdFile::from(fd)))
+        Ok(Descriptor::new(&self.fs.memory, fd))
     }
 
     /// A descriptor for calls that `O_PATH` does not do.
-    pub(super) fn any_opened(&self) -> Result<Arc<StdFile>, Errno> {
+    pub(super) fn any_opened(&self) -> Result<Arc<Descriptor>, Errno> {
         match self.kind {
             FileType::Regular => {
                 let orphan = self.state.lock().orphan.clone();
@@ -187,7 +187,7 @@ impl HostInode {
             }
             FileType::Directory => {
                 let fd = host::reopen_directory(self.directory()?.as_fd())?;
-                Ok(Arc::new(StdFile::from(fd)))
+                Ok(Descriptor::new(&self.fs.memory, fd))
             }
             _ => Err(Errno::EOPNOTSUPP),
         }
@@ -201,7 +201,7 @@ impl HostInode {
             && let Ok(fd) = host::open_at(parent.as_fd(), &name, OpenFlags::O_PATH, 0)
             && self.accept(fd.as_fd()).is_ok()
         {
-            self.state.lock().orphan = Some(Arc::new(StdFile::from(fd)));
+            self.state.lock().orphan = Some(Descriptor::new(&self.fs.memory, fd));
         }
     }
 }
