@@ -46,6 +46,8 @@ pub enum Rank {
     Memory,
     /// Cached pages of a file.
     PageCache,
+    /// The threads that wait for locks whose words name the owner.
+    LockChains,
     /// Futexes and their waiters.
     Futex,
     /// Timers and clocks.

@@ -4,6 +4,7 @@
 //! looked at under both. A waker changes the word first and takes the shard then. So no wake-up is lost, and no lock is
 //! held over a page fault: the address space brings the page before it calls us.
 
+mod chain;
 mod key;
 mod pi;
 mod requeue;

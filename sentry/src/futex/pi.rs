@@ -61,7 +61,7 @@ fn find_task(ctx: &TaskContext, tid: i32) -> Option<Arc<Task>> {
 /// Takes a lock, waiting until a time of CLOCK_MONOTONIC; with `try_only`, it does not wait.
 ///
 /// # Errors
-/// `EDEADLK` if the caller has it, `EAGAIN` if it is taken and may not be waited for, `ESRCH` if its owner is no more,
+/// `EDEADLK` if the caller has it or its owner waits for the caller, `EAGAIN` if it is taken and may not be waited for, `ESRCH` if its owner is no more,
 /// `ETIMEDOUT`, `EINVAL` for a word that cannot be true; interrupted, the call runs again.
 pub fn lock_pi(ctx: &TaskContext, place: Place, until: Option<u64>, try_only: bool) -> Result<(), SysError> {
     let mm = ctx.mm();
@@ -98,7 +98,12 @@ pub fn lock_pi(ctx: &TaskContext, place: Place, until: Option<u64>, try_only: bo
             None => break,
         }
     }
-    match ctx.wait(&[], moment(until), || waiter.is_woken().then_some(())) {
+    if table.lock_waiters.is_refused(table, &waiter) {
+        return Err(Errno::EDEADLK.into());
+    }
+    let end = ctx.wait(&[], moment(until), || waiter.is_woken().then_some(()));
+    table.lock_waiters.leave(waiter.tid);
+    match end {
         Ok(()) => Ok(()),
         // Made owner just before the end: then it is.
         Err(_) if !table.remove(&waiter) => Ok(()),

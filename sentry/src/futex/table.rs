@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use amber_abi::errno::Errno;
 
 use super::Key;
+use super::chain::LockWaiters;
 use crate::mm::MemoryManager;
 use crate::sync::{Mutex, MutexGuard, Rank};
 use crate::wait::Parker;
@@ -180,6 +181,8 @@ pub struct FutexTable {
     hasher: RandomState,
     /// Waits for locks so far, ended or not: nothing to look for at the end of a thread while it is zero.
     lock_waits: AtomicUsize,
+    /// Which threads wait for locks.
+    pub lock_waiters: LockWaiters,
 }
 
 impl Default for FutexTable {
@@ -188,6 +191,7 @@ impl Default for FutexTable {
             shards: (0..SHARDS).map(|_| Mutex::new(Rank::Futex, Shard::default())).collect(),
             hasher: RandomState::new(),
             lock_waits: AtomicUsize::new(0),
+            lock_waiters: LockWaiters::default(),
         }
     }
 }

@@ -124,7 +124,9 @@ pub fn wait_for_requeue_pi(ctx: &TaskContext, on: WaitOn, lock: Place, until: Op
     let table = &ctx.kernel().futexes;
     table.note_lock_wait();
     enqueue(ctx, &waiter, on.value)?;
+    table.lock_waiters.enter(&waiter);
     let end = ctx.wait(&[], moment(until), || waiter.is_woken().then_some(()));
+    table.lock_waiters.leave(waiter.tid);
     let moved = waiter.kind() == Kind::Lock;
     match end {
         Ok(()) => Ok(()),

@@ -213,6 +213,43 @@ TEST(priority_inheritance) {
     CHECK_ERR(futex(&word, FUTEX_LOCK_PI_PRIVATE, 0, NULL, NULL, 0), ESRCH);
 }
 
+enum { CIRCLE = 20 };
+static struct {
+    uint32_t locks[CIRCLE];
+    pthread_barrier_t all_have_one;
+    int refused, taken;
+} circle;
+
+static void *lock_own_and_next(void *number) {
+    long own = (long)number;
+    CHECK_OK(futex(&circle.locks[own], FUTEX_LOCK_PI_PRIVATE, 0, NULL, NULL, 0));
+    pthread_barrier_wait(&circle.all_have_one);
+    uint32_t *next = &circle.locks[(own + 1) % CIRCLE];
+    if (futex(next, FUTEX_LOCK_PI_PRIVATE, 0, NULL, NULL, 0) == 0) {
+        __atomic_add_fetch(&circle.taken, 1, __ATOMIC_SEQ_CST);
+        CHECK_OK(futex(next, FUTEX_UNLOCK_PI_PRIVATE, 0, NULL, NULL, 0));
+    } else {
+        CHECK_EQ(errno, EDEADLK);
+        __atomic_add_fetch(&circle.refused, 1, __ATOMIC_SEQ_CST);
+    }
+    CHECK_OK(futex(&circle.locks[own], FUTEX_UNLOCK_PI_PRIVATE, 0, NULL, NULL, 0));
+    return NULL;
+}
+
+// Each thread has a lock and wants the next one's: one is refused, and so all go on.
+TEST(deadlock_of_several) {
+    pthread_t threads[CIRCLE];
+    pthread_barrier_init(&circle.all_have_one, NULL, CIRCLE);
+    for (long i = 0; i < CIRCLE; i++)
+        CHECK_RET(pthread_create(&threads[i], NULL, lock_own_and_next, (void *)i), 0);
+    for (int i = 0; i < CIRCLE; i++)
+        CHECK_RET(pthread_join(threads[i], NULL), 0);
+    CHECK_EQ(circle.refused, 1);
+    CHECK_EQ(circle.taken, CIRCLE - 1);
+    for (int i = 0; i < CIRCLE; i++)
+        CHECK_EQ(circle.locks[i] & FUTEX_TID_MASK, 0);
+}
+
 TEST(library_mutexes) {
     pthread_mutexattr_t attribute;
     pthread_mutex_t *mutex =
