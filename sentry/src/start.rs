@@ -1,5 +1,8 @@
 //! Making a sandbox, starting it, starting further processes in it, and waiting for its end.
 
+mod inherited;
+mod mounts;
+
 use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Instant;
@@ -11,9 +14,9 @@ use amber_platform::{GuestMemory, Platform};
 
 use crate::boot::{BootError, Descriptors, ExitStatus, Limits, ProcessSpec, SandboxConfig};
 use crate::cgroup::Usage;
+use crate::fs::mqueue;
 use crate::fs::proc::{Outlook, parameters};
 use crate::fs::tmpfs::{TmpFs, TmpfsOptions};
-use crate::fs::{boot, inherited, mqueue};
 use crate::ipc::Ipc;
 use crate::kernel::{HostNames, Kernel};
 use crate::loader::Vdso;
@@ -100,10 +103,10 @@ impl Sandbox {
             parameters::set(&kernel, name, value)
                 .map_err(|errno| BootError::Config(format!("sysctl {name}={value}: {}", errno.text())))?;
         }
-        let namespace = boot::mount_all(&kernel, &config.mounts, &config.trees)?;
-        boot::make_devices(&kernel, &namespace, &config.devices)?;
-        boot::finish_root(&namespace, &config.mounts)?;
-        boot::restrict(&kernel, &namespace, &config.masked_paths, &config.readonly_paths)?;
+        let namespace = mounts::mount_all(&kernel, &config.mounts, &config.trees)?;
+        mounts::make_devices(&kernel, &namespace, &config.devices)?;
+        mounts::finish_root(&namespace, &config.mounts)?;
+        mounts::restrict(&kernel, &namespace, &config.masked_paths, &config.readonly_paths)?;
         let fs = FsContext::new(namespace.clone());
         let files = Arc::new(FdTable::default());
         let (console, terminal) = make_console(&kernel, &namespace, &config.process)?.unzip();

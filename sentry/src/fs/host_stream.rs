@@ -13,10 +13,10 @@ use amber_host::poller::{Ready, Watch, readiness};
 use amber_platform::GuestMemory;
 
 use crate::error::SysResult;
-use crate::fs::host_terminal;
 use crate::fs::hostfs::{Descriptor, HostPages, metadata_of};
 use crate::mm::{Mappable, PageCache};
 use crate::task::TaskContext;
+use crate::tty::host_terminal;
 use crate::vfs::anon::PIPEFS;
 use crate::vfs::sigio::{Happening, SignalIo};
 use crate::vfs::{File, FileDescription, FileSystem, Inode, Metadata, OwnPosition, SetAttributes};

@@ -3,6 +3,7 @@
 mod ids;
 mod limits;
 mod messages;
+pub(crate) mod proc;
 mod semaphores;
 mod shared_memory;
 

@@ -7,8 +7,10 @@ pub mod inet;
 pub mod limits;
 pub mod netlink;
 pub mod options;
+pub(crate) mod proc;
 pub mod socket;
 pub mod stream;
+pub(crate) mod sysfs;
 pub mod unix;
 
 use std::sync::Arc;

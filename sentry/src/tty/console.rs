@@ -11,10 +11,10 @@ use amber_abi::termios::Winsize;
 use super::master::MasterFile;
 use super::pty::Pty;
 use crate::boot::ProcessSpec;
-use crate::fs::devpts::{self, DevPts};
 use crate::kernel::Kernel;
 use crate::sync::{Mutex, Rank};
 use crate::task::{ControllingTerminal, ProcessTable};
+use crate::tty::devpts::{self, DevPts};
 use crate::vfs::{File, FileDescription, Mount, MountNamespace, Path};
 use crate::wait::{Parker, Waiter};
 

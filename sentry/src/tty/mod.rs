@@ -1,7 +1,10 @@
 //! Terminals: the line discipline, pseudo-terminal pairs, and what ties them to sessions (tty(4), pty(7), termios(3)).
 
 mod console;
+pub(crate) mod devices;
+pub mod devpts;
 mod discipline;
+pub(crate) mod host_terminal;
 mod ioctl;
 mod jobs;
 mod master;

@@ -20,7 +20,6 @@ pub mod open;
 pub mod program;
 pub mod propagation;
 pub mod sigio;
-pub mod special;
 pub mod text_busy;
 pub mod types;
 pub mod walk;

@@ -8,13 +8,14 @@ use amber_abi::open::{OpenFlags, ResolveFlags};
 use amber_abi::stat::FileType;
 
 use crate::error::SysError;
+use crate::fs::special;
 use crate::task::TaskContext;
 use crate::vfs::access::{self, Access};
 use crate::vfs::change::Creation;
 use crate::vfs::notify::{self, mask};
 use crate::vfs::text_busy::FileUse;
 use crate::vfs::walk::{Last, Scope, Walk};
-use crate::vfs::{Dentry, File, FileDescription, Inode, MountOptions, Path, SetAttributes, special};
+use crate::vfs::{Dentry, File, FileDescription, Inode, MountOptions, Path, SetAttributes};
 
 /// How a file is opened.
 #[derive(Clone, Copy)]

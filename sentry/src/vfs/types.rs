@@ -6,8 +6,9 @@ use amber_abi::errno::Errno;
 
 use crate::cgroup;
 use crate::fs::tmpfs::{TmpFs, TmpfsOptions};
-use crate::fs::{dev, devpts, mqueue, proc, sys};
+use crate::fs::{dev, mqueue, proc, sys};
 use crate::kernel::Kernel;
+use crate::tty::devpts;
 use crate::vfs::FileSystem;
 
 /// Makes an instance from the option text of mount(2).

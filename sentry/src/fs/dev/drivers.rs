@@ -7,9 +7,10 @@ use amber_abi::errno::Errno;
 use amber_abi::open::OpenFlags;
 use amber_abi::stat::{Device, FileType};
 
-use super::{memory, random, terminal};
+use super::{memory, random};
 use crate::error::SysError;
 use crate::task::TaskContext;
+use crate::tty::devices as terminal;
 use crate::vfs::{File, Inode, Path};
 
 /// A device node about to be opened.

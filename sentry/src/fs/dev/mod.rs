@@ -3,7 +3,6 @@
 mod drivers;
 mod memory;
 mod random;
-mod terminal;
 
 use std::sync::Arc;
 

@@ -1,14 +1,10 @@
 //! `/proc`: what proc(5) tells of processes and of the kernel.
 
 mod descriptors;
-mod net;
-mod net_counters;
-mod network_parameters;
 mod outside;
 pub mod parameters;
 mod process;
 mod system;
-mod sysvipc;
 
 use std::sync::Arc;
 
@@ -17,6 +13,7 @@ use amber_abi::stat::PROC_SUPER_MAGIC;
 
 use self::parameters::Parameters;
 use crate::fs::pseudo::{Entry, Kind, PseudoFs, Query};
+use crate::ipc::proc as sysvipc;
 use crate::kernel::Kernel;
 use crate::vfs::FileSystem;
 

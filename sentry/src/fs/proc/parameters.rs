@@ -5,11 +5,11 @@ use std::sync::atomic::Ordering;
 
 use amber_abi::errno::Errno;
 
-use super::network_parameters as foreign;
 use super::process::written;
 use crate::fs::pseudo::{Entry, Listed, Listing, Query, Subject};
 use crate::ipc::Limit;
 use crate::kernel::Kernel;
+use crate::net::proc as foreign;
 use crate::tunables::Tunable;
 use crate::vfs::open_files;
 
@@ -371,7 +371,7 @@ fn is_foreign(kernel: &Kernel, subject: &Subject) -> bool {
 ///
 /// # Errors
 /// `ENOENT` if nothing is.
-pub(super) fn find_of_network(kernel: &Kernel, path: &str) -> Result<(&'static Entry, Subject), Errno> {
+pub(crate) fn find_of_network(kernel: &Kernel, path: &str) -> Result<(&'static Entry, Subject), Errno> {
     match PARAMETERS.iter().position(|parameter| path == FIRST_PORT && parameter.path == path) {
         Some(at) => Ok((&VARIABLE, Subject { index: (at << 4) as i32, ..Subject::default() })),
         None => foreign::find(kernel, path),
@@ -420,7 +420,7 @@ pub fn adopt(kernel: &Kernel) {
 }
 
 /// Takes another kernel's parameter over, if the sentry goes by it as well.
-pub(super) fn follow(kernel: &Kernel, path: &str) {
+pub(crate) fn follow(kernel: &Kernel, path: &str) {
     let parameter = PARAMETERS.iter().find(|parameter| parameter.path == path && !parameter.is_fixed());
     let Some((parameter, others)) = parameter.zip(foreign::of(kernel)) else { return };
     let Ok(value) = others.read(path) else { return };

@@ -1,6 +1,5 @@
 //! `/sys`: what sysfs(5) tells of the sandbox's machine.
 
-mod interfaces;
 mod processors;
 
 use std::sync::Arc;
@@ -8,10 +7,10 @@ use std::sync::Arc;
 use amber_abi::errno::Errno;
 use amber_abi::stat::SYSFS_MAGIC;
 
-use self::interfaces::{Directories, Links};
 use self::processors::{CPU, Cpus, NODE};
 use crate::fs::pseudo::{Entry, Kind, PseudoFs, Query};
 use crate::kernel::Kernel;
+use crate::net::sysfs::{Directories, Links};
 use crate::vfs::FileSystem;
 
 static SYSFS: Kind = Kind {
@@ -82,11 +81,11 @@ const TRANSPARENT: &[Entry] = &[
 ];
 
 /// A directory, as sysfs has them below its root.
-const fn directory(name: &'static str, entries: &'static [Entry]) -> Entry {
+pub(crate) const fn directory(name: &'static str, entries: &'static [Entry]) -> Entry {
     Entry { permissions: 0o755, ..Entry::directory(name, entries) }
 }
 
-fn line(text: impl std::fmt::Display) -> Result<Vec<u8>, Errno> {
+pub(crate) fn line(text: impl std::fmt::Display) -> Result<Vec<u8>, Errno> {
     Ok(format!("{text}\n").into_bytes())
 }
 

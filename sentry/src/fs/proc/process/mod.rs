@@ -18,9 +18,9 @@ pub use state::{TICK, mask, ranges};
 
 use self::namespaces::Namespaces;
 use super::descriptors::{Descriptors, Infos};
-use super::net::NetFiles;
 use crate::fs::pseudo::{Entry, Listed, Listing, PseudoInode, Subject, number};
 use crate::kernel::Kernel;
+use crate::net::proc::NetFiles;
 use crate::task::Task;
 use crate::vfs::Inode;
 

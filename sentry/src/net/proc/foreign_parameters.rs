@@ -5,7 +5,7 @@ use std::sync::Arc;
 use amber_abi::capability::Capability;
 use amber_abi::errno::Errno;
 
-use super::parameters::follow;
+use crate::fs::proc::parameters::{find_of_network, follow};
 use crate::fs::pseudo::{Entry, Listed, Listing, Query, Subject};
 use crate::kernel::Kernel;
 use crate::net::inet::{ForeignParameter, Knowledge, Parameters};
@@ -18,7 +18,7 @@ static FIXED: Entry = Entry::file("", 0o444, content);
 static FIXED_OF_ROOT: Entry = Entry::file("", 0o400, content);
 
 /// The other kernel's parameters; none if the sentry has the network itself.
-pub(super) fn of(kernel: &Kernel) -> Option<&dyn Parameters> {
+pub(crate) fn of(kernel: &Kernel) -> Option<&dyn Parameters> {
     match kernel.network.inet.knowledge() {
         Knowledge::Foreign(oracle) => Some(oracle.parameters()),
         Knowledge::Own(_) => None,
@@ -41,7 +41,7 @@ fn entry_of(found: &ForeignParameter, can_change: bool) -> &'static Entry {
 ///
 /// # Errors
 /// `ENOENT` if nothing is, or if the sentry has the network itself.
-pub(super) fn find(kernel: &Kernel, path: &str) -> Result<(&'static Entry, Subject), Errno> {
+pub(crate) fn find(kernel: &Kernel, path: &str) -> Result<(&'static Entry, Subject), Errno> {
     let parameters = of(kernel).ok_or(Errno::ENOENT)?;
     let entry = entry_of(&parameters.find(path)?, parameters.can_change());
     Ok((entry, Subject { path: Some(path.into()), ..Subject::default() }))
@@ -51,7 +51,7 @@ pub(super) fn find(kernel: &Kernel, path: &str) -> Result<(&'static Entry, Subje
 ///
 /// # Errors
 /// `ENOENT` if it is gone.
-pub(super) fn list(kernel: &Kernel, path: &str, cookie: u64) -> Result<Vec<Listed>, Errno> {
+pub(crate) fn list(kernel: &Kernel, path: &str, cookie: u64) -> Result<Vec<Listed>, Errno> {
     let Some(parameters) = of(kernel) else { return Ok(Vec::new()) };
     let can_change = parameters.can_change();
     let all = parameters.list(path)?.into_iter().zip(cookie..);
@@ -88,7 +88,7 @@ impl Listing for Below {
     fn find(&self, kernel: &Arc<Kernel>, subject: &Subject, name: &[u8]) -> Result<(&'static Entry, Subject), Errno> {
         let directory = subject.path.as_deref().ok_or(Errno::ENOENT)?;
         let name = std::str::from_utf8(name).map_err(|_| Errno::ENOENT)?;
-        super::parameters::find_of_network(kernel, &format!("{directory}/{name}"))
+        find_of_network(kernel, &format!("{directory}/{name}"))
     }
 
     fn list(&self, kernel: &Arc<Kernel>, subject: &Subject) -> Result<Vec<Listed>, Errno> {

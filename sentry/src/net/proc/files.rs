@@ -7,7 +7,7 @@ use std::sync::Arc;
 use amber_abi::errno::Errno;
 use amber_abi::socket::{AddressFamily, IpProtocol, SocketState, TcpState};
 
-use super::net_counters as counters;
+use super::counters;
 use crate::fs::pseudo::{Entry, Listed, Listing, Query, Subject};
 use crate::kernel::Kernel;
 use crate::net::inet::{Endpoint, Facts, Knowledge, Report};

@@ -9,8 +9,8 @@ use amber_abi::capability::Capability;
 use amber_abi::errno::Errno;
 use amber_abi::netlink::*;
 
-use super::{directory, line};
 use crate::fs::pseudo::{Entry, Listed, Listing, Query, Subject, Text};
+use crate::fs::sys::{directory, line};
 use crate::kernel::Kernel;
 use crate::net::inet::Knowledge;
 use crate::net::netlink::links::{Link, text};
@@ -178,7 +178,7 @@ fn list(kernel: &Arc<Kernel>, entry: &'static Entry) -> Result<Vec<Listed>, Errn
 }
 
 /// A symbolic link for each interface, by name.
-pub(super) struct Links;
+pub struct Links;
 
 impl Listing for Links {
     fn find(&self, kernel: &Arc<Kernel>, _: &Subject, name: &[u8]) -> Result<(&'static Entry, Subject), Errno> {
@@ -191,7 +191,7 @@ impl Listing for Links {
 }
 
 /// A directory for each interface, by name.
-pub(super) struct Directories;
+pub struct Directories;
 
 impl Listing for Directories {
     fn find(&self, kernel: &Arc<Kernel>, _: &Subject, name: &[u8]) -> Result<(&'static Entry, Subject), Errno> {
