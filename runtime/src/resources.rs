@@ -2,7 +2,7 @@
 
 use amber_abi::stat::Device;
 use amber_sentry::boot::{CpuQuota, DeviceSpec, Limits};
-use amber_sentry::fs::dev;
+use amber_sentry::start::has_device;
 use anyhow::{Context, Result, bail};
 use oci_spec::runtime::{Linux, LinuxDevice, LinuxDeviceType, LinuxResources};
 
@@ -102,7 +102,7 @@ fn node(path: &str, device: &LinuxDevice) -> Result<Option<DeviceSpec>> {
     let number = |number: i64| u32::try_from(number).with_context(|| format!("`linux.devices` {path}: {number}"));
     let (major, minor) = (number(device.major())?, number(device.minor())?);
     let character = matches!(device.typ(), LinuxDeviceType::C | LinuxDeviceType::U);
-    if !character || !dev::serves(Device::new(major, minor)) {
+    if !character || !has_device(Device::new(major, minor)) {
         return Ok(None);
     }
     Ok(Some(DeviceSpec {

@@ -9,6 +9,7 @@ use std::time::Instant;
 use amber_platform::{GuestMemory, Platform};
 
 use crate::cgroup::ControlGroup;
+use crate::fs::Registry;
 use crate::fs::pipe::Pipes;
 use crate::futex::FutexTable;
 use crate::ipc::Ipc;
@@ -39,6 +40,8 @@ pub struct Kernel {
     pub processes: Mutex<ProcessTable>,
     /// What is counted for each user.
     pub users: Users,
+    /// What the subsystems add to the file systems.
+    pub registry: Registry,
     /// How many processors the guest sees.
     pub cpus: usize,
     /// What uname(2) says of the machine and its domain.

@@ -10,26 +10,36 @@ use std::time::Instant;
 use amber_abi::Signal;
 use amber_abi::errno::Errno;
 use amber_abi::open::OpenFlags;
+use amber_abi::stat::Device;
 use amber_platform::{GuestMemory, Platform};
 
 use crate::boot::{BootError, Descriptors, ExitStatus, Limits, ProcessSpec, SandboxConfig};
-use crate::cgroup::Usage;
-use crate::fs::mqueue;
+use crate::cgroup::{self, Usage};
 use crate::fs::proc::{Outlook, parameters};
 use crate::fs::tmpfs::{TmpFs, TmpfsOptions};
-use crate::ipc::Ipc;
+use crate::fs::{self, Registration, Registry, mqueue};
+use crate::ipc::{self, Ipc};
 use crate::kernel::{HostNames, Kernel};
 use crate::loader::Vdso;
-use crate::net::Network;
+use crate::net::{self, Network};
 use crate::process::{self, Process, ProcessInfo};
 use crate::signal::Sending;
 use crate::sync::{Mutex, Rank};
 use crate::syscalls::{CallTable, Tracer};
 use crate::task::spawn::{self, Place};
 use crate::task::{ProcessTable, Start, seccomp_profile};
-use crate::tty::Console;
+use crate::tty::{self, Console};
 use crate::tunables::Tunables;
 use crate::vfs::{FdTable, FileDescription, FsContext, Mount, MountNamespace, dentry};
+
+/// What each subsystem adds to the file systems.
+static SUBSYSTEMS: &[&Registration] =
+    &[&fs::REGISTRATION, &tty::REGISTRATION, &net::REGISTRATION, &ipc::REGISTRATION, &cgroup::REGISTRATION];
+
+/// Whether sandboxes have a character device of this number.
+pub fn has_device(device: Device) -> bool {
+    SUBSYSTEMS.iter().flat_map(|subsystem| subsystem.drivers).any(|driver| driver.serves(device))
+}
 
 /// A sandbox.
 pub struct Sandbox {
@@ -72,6 +82,7 @@ impl Sandbox {
             tracer: config.trace.map(|filter| Arc::new(Tracer::new(filter))),
             processes: Mutex::new(Rank::Processes, Default::default()),
             users: Default::default(),
+            registry: Registry::new(SUBSYSTEMS),
             cpus: amber_host::processor::count(),
             names: Mutex::new(Rank::Leaf, HostNames::new(&config.hostname, config.domainname.as_deref())),
             started: Instant::now(),
@@ -98,7 +109,7 @@ impl Sandbox {
         kernel.cgroup.set_limits(&kernel, &config.limits);
         // Read while the host's files can still be opened.
         amber_host::processor::description();
-        parameters::adopt(&kernel);
+        net::adopt(&kernel);
         for (name, value) in &config.sysctls {
             parameters::set(&kernel, name, value)
                 .map_err(|errno| BootError::Config(format!("sysctl {name}={value}: {}", errno.text())))?;

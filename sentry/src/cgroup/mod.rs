@@ -6,6 +6,7 @@ mod files;
 mod memory;
 mod oom;
 mod pause;
+mod proc;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -13,14 +14,23 @@ use std::sync::{Arc, OnceLock};
 use amber_platform::{KernelUsage, PAGE_SIZE};
 
 use crate::boot::{CpuQuota, Limits};
+use crate::fs::Registration;
 use crate::kernel::Kernel;
 use crate::mm::reclaim;
 use crate::sync::{Mutex, Rank};
 use crate::task::Usage as TaskUsage;
 use crate::time::{Alarm, Expire};
+use crate::vfs::types::FileSystemType;
 
-pub use files::make;
 pub use pause::Pause;
+
+/// What file systems show of the group.
+pub static REGISTRATION: Registration = Registration {
+    file_systems: &[FileSystemType { name: "cgroup2", make: files::make }],
+    proc: proc::ENTRIES,
+    process: proc::OF_PROCESS,
+    ..Registration::EMPTY
+};
 
 /// No limit.
 const MAX: u64 = u64::MAX;

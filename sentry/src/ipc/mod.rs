@@ -3,7 +3,7 @@
 mod ids;
 mod limits;
 mod messages;
-pub(crate) mod proc;
+mod proc;
 mod semaphores;
 mod shared_memory;
 
@@ -16,6 +16,7 @@ use crate::time::clock::realtime;
 pub use ids::{Ids, Object, Permissions};
 pub use limits::{Limit, Limits};
 pub use messages::{Message, MessageQueue, Messages, Selection};
+pub use proc::REGISTRATION;
 pub use semaphores::{Attempt, SemaphoreSet, Semaphores};
 pub use shared_memory::{Segment, SegmentPages, SharedMemory};
 

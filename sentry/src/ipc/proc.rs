@@ -1,15 +1,55 @@
-//! `/proc/sysvipc`: the objects of System V, a line each.
+//! What `/proc` shows of System V objects: `sysvipc` with a line for each, and their limits.
 
 use std::fmt::Write;
 use std::sync::Arc;
 
 use amber_abi::errno::Errno;
 
-use crate::fs::pseudo::Query;
+use crate::fs::Registration;
+use crate::fs::proc::parameters::{Parameter, fixed, variable};
+use crate::fs::proc::written;
+use crate::fs::pseudo::{Entry, Query};
 use crate::ipc::{Object, SegmentPages};
 
+/// What file systems show of System V objects.
+pub static REGISTRATION: Registration =
+    Registration { proc: &[Entry::directory("sysvipc", FILES)], parameters: PARAMETERS, ..Registration::EMPTY };
+
+const FILES: &[Entry] =
+    &[Entry::file("msg", 0o444, messages), Entry::file("sem", 0o444, semaphores), Entry::file("shm", 0o444, memory)];
+
+/// The parameter of a limit, which has its name.
+macro_rules! limit {
+    ($name:ident) => {
+        variable(
+            concat!("kernel/", stringify!($name)),
+            |k| k.ipc.limits.$name.get().to_string(),
+            |k, text| k.ipc.limits.$name.set(written(text)?),
+        )
+    };
+}
+
+const PARAMETERS: &[Parameter] = &[
+    limit!(msgmax),
+    limit!(msgmnb),
+    limit!(msgmni),
+    variable(
+        "kernel/sem",
+        |k| k.ipc.limits.of_semaphores().map(|limit| limit.get().to_string()).join("\t"),
+        |k, text| {
+            let words = text.split(u8::is_ascii_whitespace).filter(|word| !word.is_empty());
+            let values = words.map(written).collect::<Result<Vec<u64>, Errno>>()?;
+            k.ipc.limits.of_semaphores().iter().zip(values).try_for_each(|(limit, value)| limit.set(value))
+        },
+    ),
+    fixed("kernel/shm_rmid_forced", |_| "0".into()),
+    limit!(shmall),
+    limit!(shmmax),
+    limit!(shmmni),
+];
+
 /// `/proc/sysvipc/shm`.
-pub fn memory(query: &Query<'_>) -> Result<Vec<u8>, Errno> {
+fn memory(query: &Query<'_>) -> Result<Vec<u8>, Errno> {
     let mut text = String::from(
         "       key      shmid perms                  size  cpid  lpid nattch   uid   gid  cuid  cgid      atime      \
          dtime      ctime                   rss                  swap\n",
@@ -45,7 +85,7 @@ pub fn memory(query: &Query<'_>) -> Result<Vec<u8>, Errno> {
 }
 
 /// `/proc/sysvipc/sem`.
-pub fn semaphores(query: &Query<'_>) -> Result<Vec<u8>, Errno> {
+fn semaphores(query: &Query<'_>) -> Result<Vec<u8>, Errno> {
     let mut text =
         String::from("       key      semid perms      nsems   uid   gid  cuid  cgid      otime      ctime\n");
     let state = query.kernel.ipc.semaphores.lock();
@@ -69,7 +109,7 @@ pub fn semaphores(query: &Query<'_>) -> Result<Vec<u8>, Errno> {
 }
 
 /// `/proc/sysvipc/msg`.
-pub fn messages(query: &Query<'_>) -> Result<Vec<u8>, Errno> {
+fn messages(query: &Query<'_>) -> Result<Vec<u8>, Errno> {
     let mut text = String::from(
         "       key      msqid perms      cbytes       qnum lspid lrpid   uid   gid  cuid  cgid      stime      \
          rtime      ctime\n",

@@ -7,10 +7,9 @@ pub mod inet;
 pub mod limits;
 pub mod netlink;
 pub mod options;
-pub(crate) mod proc;
+mod proc;
 pub mod socket;
 pub mod stream;
-pub(crate) mod sysfs;
 pub mod unix;
 
 use std::sync::Arc;
@@ -28,6 +27,8 @@ use crate::net::netlink::{NetlinkNames, NetlinkSocket};
 use crate::net::socket::Socket;
 use crate::net::unix::UnixNames;
 use crate::task::TaskContext;
+
+pub use proc::{REGISTRATION, adopt};
 
 /// The network of a sandbox: what names lead to which sockets.
 pub struct Network {

@@ -15,7 +15,7 @@ use crate::kernel::Kernel;
 use crate::task::Credentials;
 use crate::vfs::change::{self, Creation};
 use crate::vfs::walk::Scope;
-use crate::vfs::{FileSystem, Inode, Mount, MountNamespace, MountOptions, Path, SetAttributes, SuperBlock, types};
+use crate::vfs::{FileSystem, Inode, Mount, MountNamespace, MountOptions, Path, SetAttributes, SuperBlock};
 
 /// Mounts everything, the first as the root, which can be written until [`finish_root`].
 ///
@@ -190,7 +190,7 @@ fn mount(
     spec: &MountSpec,
     trees: &HostTrees,
 ) -> Result<(), Errno> {
-    if matches!(spec.source, MountSource::Mqueue) && types::find(b"mqueue").is_err() {
+    if matches!(spec.source, MountSource::Mqueue) && kernel.registry.file_system(b"mqueue").is_err() {
         log::info!("mounting {}: there are no message queues", spec.target);
         return Ok(());
     }
@@ -239,7 +239,7 @@ fn cover(beneath: &Arc<dyn Inode>, root: &Arc<dyn Inode>, source: &MountSource) 
 
 /// Makes the mount of a specification.
 fn make(kernel: &Arc<Kernel>, spec: &MountSpec, trees: &HostTrees) -> Result<Arc<Mount>, Errno> {
-    let by_type = |name: &str, options: &str| (types::find(name.as_bytes())?.make)(kernel, options);
+    let by_type = |name: &str, options: &str| (kernel.registry.file_system(name.as_bytes())?.make)(kernel, options);
     let (fs, source): (Arc<dyn FileSystem>, &str) = match &spec.source {
         MountSource::Host(path) => (hostfs::open(&kernel.memory, trees.start(path)?, true)?, "host"),
         MountSource::Overlay(path) => {

@@ -33,7 +33,7 @@ fn open_pty(
 }
 
 /// `/dev/tty`: the terminal of the caller's session.
-pub(crate) fn open_controlling(opening: &Opening<'_>) -> Result<Arc<dyn File>, SysError> {
+pub(super) fn open_controlling(opening: &Opening<'_>) -> Result<Arc<dyn File>, SysError> {
     let Some(terminal) = opening.ctx.controlling_terminal() else { return open_host(opening.ctx) };
     let pty = terminal.as_any().downcast_ref::<Pty>().and_then(Pty::this).ok_or(Errno::ENXIO)?;
     open_pty(opening, &pty, opening.inode.clone(), false)
@@ -51,19 +51,19 @@ fn open_host(ctx: &TaskContext) -> Result<Arc<dyn File>, SysError> {
 }
 
 /// `/dev/console`: the sandbox's own terminal, if it has one. It never becomes a controlling terminal by being opened.
-pub(crate) fn open_console(opening: &Opening<'_>) -> Result<Arc<dyn File>, SysError> {
+pub(super) fn open_console(opening: &Opening<'_>) -> Result<Arc<dyn File>, SysError> {
     let console = opening.ctx.kernel().console.get().ok_or(Errno::ENODEV)?;
     open_pty(opening, console.pty(), opening.inode.clone(), false)
 }
 
 /// `/dev/ptmx`: makes a new pair in the instance of devpts that lies beside the node, or to which it belongs.
-pub(crate) fn open_master(opening: &Opening<'_>) -> Result<Arc<dyn File>, SysError> {
+pub(super) fn open_master(opening: &Opening<'_>) -> Result<Arc<dyn File>, SysError> {
     let (instance, root) = DevPts::beside(opening.path).ok_or(Errno::ENODEV)?;
     Ok(instance.open_master(opening.ctx, opening.inode.clone(), root)?)
 }
 
 /// A slave: its node must be one of devpts, wherever that is mounted.
-pub(crate) fn open_slave(opening: &Opening<'_>) -> Result<Arc<dyn File>, SysError> {
+pub(super) fn open_slave(opening: &Opening<'_>) -> Result<Arc<dyn File>, SysError> {
     let pty = devpts::pty_of(&opening.inode).ok_or(Errno::EIO)?;
     open_pty(opening, &pty, opening.inode.clone(), true)
 }

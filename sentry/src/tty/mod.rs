@@ -1,7 +1,7 @@
 //! Terminals: the line discipline, pseudo-terminal pairs, and what ties them to sessions (tty(4), pty(7), termios(3)).
 
 mod console;
-pub(crate) mod devices;
+mod devices;
 pub mod devpts;
 mod discipline;
 pub(crate) mod host_terminal;
@@ -9,6 +9,7 @@ mod ioctl;
 mod jobs;
 mod master;
 pub(crate) mod modes;
+mod proc;
 mod pty;
 mod slave;
 
@@ -18,3 +19,21 @@ pub use jobs::acquire_if_free;
 pub use master::MasterFile;
 pub use pty::{Pty, PtyHome, SLAVE_MAJOR};
 pub use slave::SlaveFile;
+
+use crate::fs::Registration;
+use crate::fs::dev::Driver;
+use crate::vfs::types::FileSystemType;
+
+/// What file systems show of terminals.
+pub static REGISTRATION: Registration = Registration {
+    file_systems: &[FileSystemType { name: "devpts", make: devpts::make }],
+    drivers: &[
+        Driver::new("/dev/tty", 5, 0..=0, devices::open_controlling),
+        Driver::new("/dev/console", 5, 1..=1, devices::open_console),
+        Driver::new("/dev/ptmx", 5, 2..=2, devices::open_master),
+        Driver::new("pts", 136, 0..=(1 << 20) - 1, devices::open_slave),
+    ],
+    proc: proc::ENTRIES,
+    parameters: proc::PARAMETERS,
+    ..Registration::EMPTY
+};

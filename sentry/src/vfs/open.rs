@@ -8,7 +8,6 @@ use amber_abi::open::{OpenFlags, ResolveFlags};
 use amber_abi::stat::FileType;
 
 use crate::error::SysError;
-use crate::fs::special;
 use crate::task::TaskContext;
 use crate::vfs::access::{self, Access};
 use crate::vfs::change::Creation;
@@ -217,7 +216,7 @@ fn open_found(
     let file_use = if flags.writes() { FileUse::begin(&*inode, true)? } else { None };
     let file = match kind {
         FileType::Regular | FileType::Directory => inode.clone().open_as(ctx, flags)?,
-        _ => special::open(ctx, &path, flags)?,
+        _ => ctx.kernel().registry.open_special(ctx, &path, flags)?,
     };
     if truncate {
         cut(&inode, scope)?;

@@ -1,4 +1,4 @@
-//! The registry of devices: what stands behind which number.
+//! Device drivers: what stands behind which number.
 
 use std::ops::RangeInclusive;
 use std::sync::Arc;
@@ -9,8 +9,8 @@ use amber_abi::stat::{Device, FileType};
 
 use super::{memory, random};
 use crate::error::SysError;
+use crate::fs::Registry;
 use crate::task::TaskContext;
-use crate::tty::devices as terminal;
 use crate::vfs::{File, Inode, Path};
 
 /// A device node about to be opened.
@@ -39,41 +39,39 @@ pub struct Driver {
     pub open: fn(&Opening<'_>) -> Result<Arc<dyn File>, SysError>,
 }
 
-const fn driver(
-    name: &'static str,
-    major: u32,
-    minors: RangeInclusive<u32>,
-    open: fn(&Opening<'_>) -> Result<Arc<dyn File>, SysError>,
-) -> Driver {
-    Driver { name, major, minors, open }
+impl Driver {
+    /// The driver of these numbers.
+    pub const fn new(
+        name: &'static str,
+        major: u32,
+        minors: RangeInclusive<u32>,
+        open: fn(&Opening<'_>) -> Result<Arc<dyn File>, SysError>,
+    ) -> Self {
+        Driver { name, major, minors, open }
+    }
+
+    /// Whether the device of this number is one of its.
+    pub fn serves(&self, device: Device) -> bool {
+        self.major == device.major && self.minors.contains(&device.minor)
+    }
 }
 
-/// All character devices, in the order of their numbers.
-pub static DRIVERS: &[Driver] = &[
-    driver("mem", 1, 3..=3, memory::open_null),
-    driver("mem", 1, 5..=5, memory::open_zero),
-    driver("mem", 1, 7..=7, memory::open_full),
-    driver("mem", 1, 8..=9, random::open),
-    driver("/dev/tty", 5, 0..=0, terminal::open_controlling),
-    driver("/dev/console", 5, 1..=1, terminal::open_console),
-    driver("/dev/ptmx", 5, 2..=2, terminal::open_master),
-    driver("pts", 136, 0..=(1 << 20) - 1, terminal::open_slave),
+/// The devices that belong to no other subsystem.
+pub const DRIVERS: &[Driver] = &[
+    Driver::new("mem", 1, 3..=3, memory::open_null),
+    Driver::new("mem", 1, 5..=5, memory::open_zero),
+    Driver::new("mem", 1, 7..=7, memory::open_full),
+    Driver::new("mem", 1, 8..=9, random::open),
 ];
-
-/// Whether there is a character device of this number.
-pub fn serves(device: Device) -> bool {
-    DRIVERS.iter().any(|driver| driver.major == device.major && driver.minors.contains(&device.minor))
-}
 
 /// Opens a device node.
 ///
 /// # Errors
 /// `ENXIO` if there is no such device, and those of the device.
-pub fn open(ctx: &TaskContext, path: &Path, flags: OpenFlags) -> Result<Arc<dyn File>, SysError> {
+pub fn open(registry: &Registry, ctx: &TaskContext, path: &Path, flags: OpenFlags) -> Result<Arc<dyn File>, SysError> {
     let inode = path.inode()?.clone();
     let device = inode.metadata()?.special;
-    let found = |d: &&Driver| d.major == device.major && d.minors.contains(&device.minor);
-    match DRIVERS.iter().find(found) {
+    match registry.drivers().find(|driver| driver.serves(device)) {
         Some(driver) if inode.kind() == FileType::CharacterDevice => {
             (driver.open)(&Opening { ctx, path, inode, device, flags })
         }

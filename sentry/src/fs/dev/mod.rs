@@ -13,7 +13,7 @@ use crate::fs::tmpfs::{TmpFs, TmpfsOptions};
 use crate::kernel::Kernel;
 use crate::vfs::{FileSystem, NewInode};
 
-pub use drivers::{DRIVERS, Driver, Opening, open, serves};
+pub use drivers::{DRIVERS, Driver, Opening, open};
 
 /// The nodes a container finds, each readable and writable by all.
 const NODES: &[(&str, Device)] = &[

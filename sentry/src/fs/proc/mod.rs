@@ -13,17 +13,16 @@ use amber_abi::stat::PROC_SUPER_MAGIC;
 
 use self::parameters::Parameters;
 use crate::fs::pseudo::{Entry, Kind, PseudoFs, Query};
-use crate::ipc::proc as sysvipc;
 use crate::kernel::Kernel;
 use crate::vfs::FileSystem;
 
 pub use outside::Outlook;
-pub use process::{command_line, mask, process_of, ranges};
+pub use process::{command_line, mask, process_of, ranges, written};
 
 static PROC: Kind = Kind {
     name: "proc",
     magic: PROC_SUPER_MAGIC,
-    root: Entry::listing("", 0o555, ROOT, &process::Processes),
+    root: Entry::listing("", 0o555, ROOT, &process::Processes).extended(|r| r.proc),
     is_volatile: true,
     new_names: Errno::ENOENT,
     block_size: 1024,
@@ -32,7 +31,6 @@ static PROC: Kind = Kind {
 
 const ROOT: &[Entry] = &[
     Entry::directory("bus", &[]),
-    Entry::file("cgroups", 0o444, system::cgroups),
     Entry::file("cmdline", 0o444, system::cmdline),
     Entry::file("cpuinfo", 0o444, system::cpuinfo),
     Entry::file("devices", 0o444, system::devices),
@@ -49,32 +47,16 @@ const ROOT: &[Entry] = &[
     Entry::file("misc", 0o444, system::nothing),
     Entry::file("modules", 0o444, system::nothing),
     Entry::link("mounts", own_mounts),
-    Entry::link("net", own_net),
     Entry::file("partitions", 0o444, system::partitions),
     Entry::link("self", own_process),
     Entry::file("stat", 0o444, system::stat),
     Entry::file("swaps", 0o444, system::swaps),
     Entry::listing("sys", 0o555, &[], &Parameters),
-    Entry::directory("sysvipc", SYSVIPC),
     Entry::link("thread-self", own_thread).since("3.17"),
-    Entry::directory("tty", TTY),
     Entry::file("uptime", 0o444, system::uptime),
     Entry::file("version", 0o444, system::version),
     Entry::file("vmstat", 0o444, system::vmstat),
     Entry::file("zoneinfo", 0o444, system::zoneinfo),
-];
-
-const SYSVIPC: &[Entry] = &[
-    Entry::file("msg", 0o444, sysvipc::messages),
-    Entry::file("sem", 0o444, sysvipc::semaphores),
-    Entry::file("shm", 0o444, sysvipc::memory),
-];
-
-const TTY: &[Entry] = &[
-    Entry::directory("driver", &[]),
-    Entry::file("drivers", 0o444, system::tty_drivers),
-    Entry::directory("ldisc", &[]),
-    Entry::file("ldiscs", 0o444, system::tty_disciplines),
 ];
 
 fn own_process(query: &Query<'_>) -> Result<Vec<u8>, Errno> {
@@ -88,10 +70,6 @@ fn own_thread(query: &Query<'_>) -> Result<Vec<u8>, Errno> {
 
 fn own_mounts(_: &Query<'_>) -> Result<Vec<u8>, Errno> {
     Ok(b"self/mounts".to_vec())
-}
-
-fn own_net(_: &Query<'_>) -> Result<Vec<u8>, Errno> {
-    Ok(b"self/net".to_vec())
 }
 
 /// Makes an instance; see proc(5) for the options.

@@ -1,4 +1,4 @@
-//! `/proc/sys`: the parameters of the kernel, in one table by path.
+//! `/proc/sys`: the parameters of the kernel, by path. Each subsystem has a table of its own.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -7,14 +7,12 @@ use amber_abi::errno::Errno;
 
 use super::process::written;
 use crate::fs::pseudo::{Entry, Listed, Listing, Query, Subject};
-use crate::ipc::Limit;
 use crate::kernel::Kernel;
-use crate::net::proc as foreign;
 use crate::tunables::Tunable;
 use crate::vfs::open_files;
 
 /// Takes a new value as it was written, or refuses it.
-type Set = fn(&Kernel, &[u8]) -> Result<(), Errno>;
+pub type Set = fn(&Kernel, &[u8]) -> Result<(), Errno>;
 
 /// A parameter: its path below `/proc/sys` and its value.
 pub struct Parameter {
@@ -26,64 +24,60 @@ enum Value {
     Fixed(fn(&Kernel) -> String),
     Variable(fn(&Kernel) -> String, Set),
     Number(fn(&Kernel) -> &Tunable),
-    Ipc(fn(&Kernel) -> &Limit),
 }
 
 impl Parameter {
-    fn get(&self, kernel: &Kernel) -> String {
+    /// The path below `/proc/sys`.
+    pub fn path(&self) -> &'static str {
+        self.path
+    }
+
+    /// The value as it is shown, without its newline.
+    pub fn get(&self, kernel: &Kernel) -> String {
         match self.value {
             Value::Fixed(get) | Value::Variable(get, _) => get(kernel),
             Value::Number(of) => of(kernel).get().to_string(),
-            Value::Ipc(of) => of(kernel).get().to_string(),
         }
     }
 
-    fn is_fixed(&self) -> bool {
+    /// Whether it cannot be set.
+    pub fn is_fixed(&self) -> bool {
         matches!(self.value, Value::Fixed(_))
     }
 
-    fn set(&self, kernel: &Kernel, text: &[u8]) -> Result<(), Errno> {
+    /// Sets it to what was written.
+    ///
+    /// # Errors
+    /// `EACCES` if it cannot be set, `EINVAL` if it may not have that value.
+    pub fn set(&self, kernel: &Kernel, text: &[u8]) -> Result<(), Errno> {
         match self.value {
             Value::Fixed(_) => Err(Errno::EACCES),
             Value::Variable(_, set) => set(kernel, text),
             Value::Number(of) => of(kernel).set(written(text)?),
-            Value::Ipc(of) => of(kernel).set(written(text)?),
         }
     }
 }
 
-/// The parameters of AF_UNIX, which the sentry has whatever the network is.
-const UNIX: &str = "unix";
-/// Who may have which port the sentry decides as well.
-const FIRST_PORT: &str = "net/ipv4/ip_unprivileged_port_start";
 /// Where the cookies of another kernel's parameters begin, behind those of the table.
 const FOREIGN: u64 = 1 << 40;
 
-/// Whether a parameter is about AF_INET and AF_INET6.
-fn is_of_network(path: &str) -> bool {
-    path.starts_with("net/") && !path.starts_with("net/unix/")
-}
-
-const fn fixed(path: &'static str, get: fn(&Kernel) -> String) -> Parameter {
+/// One that always says the same, or what only the kernel changes.
+pub const fn fixed(path: &'static str, get: fn(&Kernel) -> String) -> Parameter {
     Parameter { path, value: Value::Fixed(get) }
 }
 
 /// A number of the kernel's.
-const fn number(path: &'static str, of: fn(&Kernel) -> &Tunable) -> Parameter {
+pub const fn number(path: &'static str, of: fn(&Kernel) -> &Tunable) -> Parameter {
     Parameter { path, value: Value::Number(of) }
 }
 
-/// A limit of System V objects.
-const fn ipc(path: &'static str, of: fn(&Kernel) -> &Limit) -> Parameter {
-    Parameter { path, value: Value::Ipc(of) }
-}
-
-const fn variable(path: &'static str, get: fn(&Kernel) -> String, set: Set) -> Parameter {
+/// One with a form of its own.
+pub const fn variable(path: &'static str, get: fn(&Kernel) -> String, set: Set) -> Parameter {
     Parameter { path, value: Value::Variable(get, set) }
 }
 
-/// All parameters, by path: what belongs to one directory stands together.
-static PARAMETERS: &[Parameter] = &[
+/// The parameters that belong to no other subsystem.
+pub const PARAMETERS: &[Parameter] = &[
     number("fs/aio-max-nr", |k| &k.tunables.aio_requests),
     fixed("fs/aio-nr", |k| k.aio_requests.load(Ordering::Relaxed).to_string()),
     number("fs/epoll/max_user_watches", |k| &k.tunables.epoll_watches),
@@ -146,9 +140,6 @@ static PARAMETERS: &[Parameter] = &[
         },
     ),
     number("kernel/kptr_restrict", |k| &k.tunables.kptr_restrict),
-    ipc("kernel/msgmax", |k| &k.ipc.limits.msgmax),
-    ipc("kernel/msgmnb", |k| &k.ipc.limits.msgmnb),
-    ipc("kernel/msgmni", |k| &k.ipc.limits.msgmni),
     fixed("kernel/ngroups_max", |_| "65536".into()),
     variable(
         "kernel/ns_last_pid",
@@ -168,8 +159,6 @@ static PARAMETERS: &[Parameter] = &[
     fixed("kernel/perf_event_paranoid", |_| "3".into()),
     number("kernel/pid_max", |k| &k.tunables.pid_max),
     variable("kernel/printk", printk, set_printk),
-    fixed("kernel/pty/max", |_| "4096".into()),
-    fixed("kernel/pty/reserve", |_| "1024".into()),
     fixed("kernel/random/boot_id", boot_id),
     fixed("kernel/random/entropy_avail", |_| "256".into()),
     fixed("kernel/random/poolsize", |_| "256".into()),
@@ -179,68 +168,11 @@ static PARAMETERS: &[Parameter] = &[
     number("kernel/randomize_va_space", |k| &k.tunables.randomize),
     fixed("kernel/sched_autogroup_enabled", |_| "0".into()),
     fixed("kernel/seccomp/actions_avail", |_| "kill_process kill_thread trap errno user_notif trace log allow".into()),
-    variable(
-        "kernel/sem",
-        |k| k.ipc.limits.of_semaphores().map(|limit| limit.get().to_string()).join("\t"),
-        |k, text| {
-            let words = text.split(u8::is_ascii_whitespace).filter(|word| !word.is_empty());
-            let values = words.map(written).collect::<Result<Vec<u64>, Errno>>()?;
-            k.ipc.limits.of_semaphores().iter().zip(values).try_for_each(|(limit, value)| limit.set(value))
-        },
-    ),
-    fixed("kernel/shm_rmid_forced", |_| "0".into()),
-    ipc("kernel/shmall", |k| &k.ipc.limits.shmall),
-    ipc("kernel/shmmax", |k| &k.ipc.limits.shmmax),
-    ipc("kernel/shmmni", |k| &k.ipc.limits.shmmni),
     number("kernel/sysrq", |k| &k.tunables.sysrq),
     fixed("kernel/tainted", |_| "0".into()),
     number("kernel/threads-max", |k| &k.tunables.threads_max),
     fixed("kernel/unprivileged_userns_clone", |_| "0".into()),
     fixed("kernel/version", |k| k.profile.version_text().to_owned()),
-    fixed("net/core/netdev_max_backlog", |_| "1000".into()),
-    number("net/core/optmem_max", |k| &k.network.limits.numbers.optmem_max),
-    number("net/core/rmem_default", |k| &k.network.limits.numbers.rmem_default),
-    number("net/core/rmem_max", |k| &k.network.limits.numbers.rmem_max),
-    number("net/core/somaxconn", |k| &k.tunables.somaxconn),
-    number("net/core/wmem_default", |k| &k.network.limits.numbers.wmem_default),
-    number("net/core/wmem_max", |k| &k.network.limits.numbers.wmem_max),
-    number("net/ipv4/igmp_max_memberships", |k| &k.network.limits.numbers.igmp_max_memberships),
-    number("net/ipv4/ip_default_ttl", |k| &k.network.limits.numbers.ip_default_ttl),
-    fixed("net/ipv4/ip_forward", |_| "0".into()),
-    variable(
-        "net/ipv4/ip_local_port_range",
-        |k| {
-            let (first, last) = k.network.limits.port_range();
-            format!("{first}\t{last}")
-        },
-        |k, text| k.network.limits.set_port_range(text),
-    ),
-    number("net/ipv4/ip_nonlocal_bind", |k| &k.network.limits.numbers.ip_nonlocal_bind),
-    number("net/ipv4/ip_unprivileged_port_start", |k| &k.tunables.unprivileged_ports),
-    fixed("net/ipv4/ping_group_range", |_| "1\t0".into()),
-    fixed("net/ipv4/tcp_allowed_congestion_control", |_| "reno cubic".into()),
-    fixed("net/ipv4/tcp_available_congestion_control", |_| "reno cubic".into()),
-    fixed("net/ipv4/tcp_congestion_control", |_| "cubic".into()),
-    number("net/ipv4/tcp_fin_timeout", |k| &k.network.limits.numbers.tcp_fin_timeout),
-    number("net/ipv4/tcp_keepalive_intvl", |k| &k.network.limits.numbers.tcp_keepalive_intvl),
-    number("net/ipv4/tcp_keepalive_probes", |k| &k.network.limits.numbers.tcp_keepalive_probes),
-    number("net/ipv4/tcp_keepalive_time", |k| &k.network.limits.numbers.tcp_keepalive_time),
-    fixed("net/ipv4/tcp_max_syn_backlog", |_| "512".into()),
-    number("net/ipv4/tcp_max_tw_buckets", |k| &k.network.limits.numbers.tcp_max_tw_buckets),
-    variable("net/ipv4/tcp_rmem", |k| k.network.limits.tcp_rmem.text(), |k, text| k.network.limits.tcp_rmem.set(text)),
-    fixed("net/ipv4/tcp_sack", |_| "1".into()),
-    number("net/ipv4/tcp_syn_retries", |k| &k.network.limits.numbers.tcp_syn_retries),
-    fixed("net/ipv4/tcp_syncookies", |_| "1".into()),
-    fixed("net/ipv4/tcp_timestamps", |_| "1".into()),
-    number("net/ipv4/tcp_tw_reuse", |k| &k.network.limits.numbers.tcp_tw_reuse),
-    fixed("net/ipv4/tcp_window_scaling", |_| "1".into()),
-    variable("net/ipv4/tcp_wmem", |k| k.network.limits.tcp_wmem.text(), |k, text| k.network.limits.tcp_wmem.set(text)),
-    number("net/ipv6/bindv6only", |k| &k.network.limits.numbers.bindv6only),
-    fixed("net/ipv6/conf/all/disable_ipv6", |_| "0".into()),
-    fixed("net/ipv6/conf/default/disable_ipv6", |_| "0".into()),
-    number("net/ipv6/conf/default/hop_limit", |k| &k.network.limits.numbers.hop_limit),
-    fixed("net/ipv6/conf/lo/disable_ipv6", |_| "0".into()),
-    number("net/unix/max_dgram_qlen", |k| &k.network.limits.numbers.max_dgram_qlen),
     number("vm/dirty_background_ratio", |k| &k.tunables.dirty_background_ratio),
     number("vm/dirty_expire_centisecs", |k| &k.tunables.dirty_expire),
     number("vm/dirty_ratio", |k| &k.tunables.dirty_ratio),
@@ -313,7 +245,7 @@ static VARIABLE: Entry = Entry::writable("", 0o644, content, store);
 
 fn parameter(query: &Query<'_>) -> Result<&'static Parameter, Errno> {
     let (at, _) = place(query.subject);
-    PARAMETERS.get(at).ok_or(Errno::ENOENT)
+    query.kernel.registry.parameters().get(at).copied().ok_or(Errno::ENOENT)
 }
 
 fn content(query: &Query<'_>) -> Result<Vec<u8>, Errno> {
@@ -337,11 +269,11 @@ pub struct Parameters;
 
 impl Parameters {
     /// Each name in a directory, with what it stands for.
-    fn entries(subject: &Subject) -> Vec<(&'static str, &'static Entry, i32)> {
+    fn entries(parameters: &[&'static Parameter], subject: &Subject) -> Vec<(&'static str, &'static Entry, i32)> {
         let (first, depth) = place(subject);
-        let prefix: Vec<&str> = PARAMETERS.get(first).map_or("", |p| p.path).split('/').take(depth).collect();
+        let prefix: Vec<&str> = parameters.get(first).map_or("", |p| p.path).split('/').take(depth).collect();
         let mut all: Vec<(&str, &Entry, i32)> = Vec::new();
-        for (i, parameter) in PARAMETERS.iter().enumerate().skip(if depth == 0 { 0 } else { first }) {
+        for (i, parameter) in parameters.iter().enumerate().skip(if depth == 0 { 0 } else { first }) {
             let mut parts = parameter.path.split('/');
             if !prefix.iter().all(|part| parts.next() == Some(part)) {
                 break;
@@ -361,41 +293,60 @@ impl Parameters {
     }
 }
 
-/// Whether a subject is `/proc/sys/net` of another kernel's network: there only AF_UNIX is in the table.
-fn is_foreign(kernel: &Kernel, subject: &Subject) -> bool {
-    let (first, depth) = place(subject);
-    depth == 1 && PARAMETERS.get(first).is_some_and(|p| p.path.starts_with("net/")) && foreign::of(kernel).is_some()
+/// A directory whose parameters another kernel may have, such as those of the host's network.
+pub struct Foreign {
+    /// The directory, below `/proc/sys`.
+    pub directory: &'static str,
+    /// The entry of it that stays the sentry's own.
+    pub own: &'static str,
+    /// Whether another kernel has the others.
+    pub is_present: fn(&Kernel) -> bool,
+    /// What is at a path below `/proc/sys`.
+    pub find: fn(&Kernel, &str) -> Result<(&'static Entry, Subject), Errno>,
+    /// What is in the directory at a path, with cookies from a number on.
+    pub list: fn(&Kernel, &str, u64) -> Result<Vec<Listed>, Errno>,
 }
 
-/// What is at a path of another kernel's network.
-///
-/// # Errors
-/// `ENOENT` if nothing is.
-pub(crate) fn find_of_network(kernel: &Kernel, path: &str) -> Result<(&'static Entry, Subject), Errno> {
-    match PARAMETERS.iter().position(|parameter| path == FIRST_PORT && parameter.path == path) {
-        Some(at) => Ok((&VARIABLE, Subject { index: (at << 4) as i32, ..Subject::default() })),
-        None => foreign::find(kernel, path),
-    }
+/// What another kernel has of the directory that a subject is, if that is so.
+fn foreign(kernel: &Kernel, subject: &Subject) -> Option<&'static Foreign> {
+    let (first, depth) = place(subject);
+    let path = kernel.registry.parameters().get(first).filter(|_| depth == 1)?.path;
+    let directory = path.split_once('/').map_or(path, |(directory, _)| directory);
+    kernel.registry.foreign().find(|foreign| foreign.directory == directory && (foreign.is_present)(kernel))
+}
+
+/// The parameter at a path below `/proc/sys`.
+pub fn find(kernel: &Kernel, path: &str) -> Option<&'static Parameter> {
+    kernel.registry.parameters().iter().find(|parameter| parameter.path == path).copied()
+}
+
+/// The file of a parameter that can be set, by its path.
+pub fn file_of(kernel: &Kernel, path: &str) -> Option<(&'static Entry, Subject)> {
+    let at = kernel.registry.parameters().iter().position(|parameter| parameter.path == path)?;
+    Some((&VARIABLE, Subject { index: (at << 4) as i32, ..Subject::default() }))
 }
 
 impl Listing for Parameters {
     fn find(&self, kernel: &Arc<Kernel>, subject: &Subject, name: &[u8]) -> Result<(&'static Entry, Subject), Errno> {
-        if is_foreign(kernel, subject) && name != UNIX.as_bytes() {
+        if let Some(foreign) = foreign(kernel, subject).filter(|foreign| name != foreign.own.as_bytes()) {
             let name = std::str::from_utf8(name).map_err(|_| Errno::ENOENT)?;
-            return find_of_network(kernel, &format!("net/{name}"));
+            return (foreign.find)(kernel, &format!("{}/{name}", foreign.directory));
         }
-        let found = Self::entries(subject).into_iter().find(|(entry, ..)| entry.as_bytes() == name);
-        let (_, entry, index) = found.ok_or(Errno::ENOENT)?;
+        let entries = Self::entries(kernel.registry.parameters(), subject);
+        let (_, entry, index) =
+            entries.into_iter().find(|(entry, ..)| entry.as_bytes() == name).ok_or(Errno::ENOENT)?;
         Ok((entry, Subject { index, ..Subject::default() }))
     }
 
     fn list(&self, kernel: &Arc<Kernel>, subject: &Subject) -> Result<Vec<Listed>, Errno> {
-        let is_foreign = is_foreign(kernel, subject);
-        let own = Self::entries(subject).into_iter().filter(|(name, ..)| !is_foreign || *name == UNIX);
+        let foreign = foreign(kernel, subject);
+        let own = Self::entries(kernel.registry.parameters(), subject).into_iter();
+        let own = own.filter(|(name, ..)| foreign.is_none_or(|foreign| *name == foreign.own));
         let mut all: Vec<Listed> =
             own.map(|(name, entry, at)| Listed { cookie: at as u64 + 1, name: name.to_owned(), entry }).collect();
-        if is_foreign {
-            all.extend(foreign::list(kernel, "net", FOREIGN)?.into_iter().filter(|listed| listed.name != UNIX));
+        if let Some(foreign) = foreign {
+            let others = (foreign.list)(kernel, foreign.directory, FOREIGN)?;
+            all.extend(others.into_iter().filter(|listed| listed.name != foreign.own));
         }
         Ok(all)
     }
@@ -407,45 +358,32 @@ impl Listing for Parameters {
 /// `ENOENT` if there is none, `EACCES` if it is fixed at another value, and those of the parameter.
 pub fn set(kernel: &Kernel, name: &str, value: &str) -> Result<(), Errno> {
     let path = name.replace('.', "/");
-    let parameter = PARAMETERS.iter().find(|p| p.path == path).ok_or(Errno::ENOENT)?;
+    let parameter = find(kernel, &path).ok_or(Errno::ENOENT)?;
     let same = parameter.is_fixed() && parameter.get(kernel).split_whitespace().eq(value.split_whitespace());
     if same { Ok(()) } else { parameter.set(kernel, value.as_bytes()) }
-}
-
-/// Takes over those parameters of the network that are another kernel's.
-pub fn adopt(kernel: &Kernel) {
-    for parameter in PARAMETERS.iter().filter(|parameter| is_of_network(parameter.path)) {
-        follow(kernel, parameter.path);
-    }
-}
-
-/// Takes another kernel's parameter over, if the sentry goes by it as well.
-pub(crate) fn follow(kernel: &Kernel, path: &str) {
-    let parameter = PARAMETERS.iter().find(|parameter| parameter.path == path && !parameter.is_fixed());
-    let Some((parameter, others)) = parameter.zip(foreign::of(kernel)) else { return };
-    let Ok(value) = others.read(path) else { return };
-    if let Err(errno) = parameter.set(kernel, &value) {
-        log::info!("{path} is {} on the host: {errno}", String::from_utf8_lossy(value.trim_ascii()));
-    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::fs::{REGISTRATION, Registration, Registry};
 
     #[test]
-    fn the_table_is_in_order() {
-        // Directories are found by walking on from their first parameter: what belongs together must stand together.
-        let mut seen: Vec<&str> = Vec::new();
-        for parameter in PARAMETERS {
-            let directory = parameter.path.rsplit_once('/').map_or("", |(directory, _)| directory);
-            if seen.last() != Some(&directory) {
-                let nested = seen.last().is_some_and(|last| last.starts_with(directory));
-                assert!(nested || !seen.contains(&directory), "{} stands apart", parameter.path);
-                seen.push(directory);
-            }
-        }
-        let names: Vec<_> = Parameters::entries(&Subject::default()).into_iter().map(|(name, ..)| name).collect();
-        assert_eq!(names, ["fs", "kernel", "net", "vm"]);
+    fn directories_follow_from_the_paths() {
+        static OTHER: Registration = Registration {
+            parameters: &[fixed("net/core/somaxconn", |_| String::new()), fixed("kernel/shmall", |_| String::new())],
+            ..Registration::EMPTY
+        };
+        static ALL: &[&Registration] = &[&OTHER, &REGISTRATION];
+        let registry = Registry::new(ALL);
+        let names = |subject: &Subject| -> Vec<&str> {
+            Parameters::entries(registry.parameters(), subject).into_iter().map(|(name, ..)| name).collect()
+        };
+        assert_eq!(names(&Subject::default()), ["fs", "kernel", "net", "vm"]);
+        let kernel = registry.parameters().iter().position(|p| p.path.starts_with("kernel/")).unwrap();
+        let below = names(&Subject { index: (kernel << 4 | 1) as i32, ..Subject::default() });
+        // What a directory has comes from all subsystems, each once.
+        assert!(below.contains(&"shmall") && below.contains(&"hostname"));
+        assert!(below.is_sorted() && below.windows(2).all(|pair| pair[0] != pair[1]));
     }
 }

@@ -6,12 +6,10 @@ use std::time::UNIX_EPOCH;
 use amber_abi::errno::Errno;
 
 use super::process::TICK;
-use crate::fs::dev::DRIVERS;
 use crate::fs::pseudo::Query;
 use crate::kernel::Kernel;
 use crate::task::Activity;
 use crate::vfs::locks;
-use crate::vfs::types::TYPES;
 
 type Answer = Result<Vec<u8>, Errno>;
 
@@ -29,15 +27,6 @@ pub fn forbidden(_: &Query<'_>) -> Answer {
     Err(Errno::EPERM)
 }
 
-pub fn cgroups(_: &Query<'_>) -> Answer {
-    let names = ["cpuset", "cpu", "cpuacct", "memory", "pids"];
-    text(
-        names
-            .iter()
-            .fold("#subsys_name\thierarchy\tnum_cgroups\tenabled\n".to_owned(), |all, name| all + name + "\t0\t1\t1\n"),
-    )
-}
-
 pub fn cmdline(_: &Query<'_>) -> Answer {
     text("\n")
 }
@@ -47,14 +36,14 @@ pub fn version(query: &Query<'_>) -> Answer {
     text(format!("Linux version {} (amber@amber) (rustc) {}\n", profile.release_text(), profile.version_text()))
 }
 
-pub fn filesystems(_: &Query<'_>) -> Answer {
-    text(TYPES.iter().fold(String::new(), |text, t| text + "nodev\t" + t.name + "\n"))
+pub fn filesystems(query: &Query<'_>) -> Answer {
+    text(query.kernel.registry.file_systems().fold(String::new(), |text, t| text + "nodev\t" + t.name + "\n"))
 }
 
-pub fn devices(_: &Query<'_>) -> Answer {
+pub fn devices(query: &Query<'_>) -> Answer {
     let mut all = String::from("Character devices:\n");
     let mut last = None;
-    for driver in DRIVERS {
+    for driver in query.kernel.registry.drivers() {
         if last != Some((driver.major, driver.name)) {
             let _ = writeln!(all, "{:3} {}", driver.major, driver.name);
         }
@@ -235,18 +224,4 @@ pub fn locks(_: &Query<'_>) -> Answer {
         let _ = writeln!(all, "{}: {lock}", i + 1);
     }
     text(all)
-}
-
-pub fn tty_drivers(_: &Query<'_>) -> Answer {
-    text(
-        "/dev/tty             /dev/tty        5       0 system:/dev/tty\n\
-         /dev/console         /dev/console    5       1 system:console\n\
-         /dev/ptmx            /dev/ptmx       5       2 system\n\
-         pty_slave            /dev/pts      136 0-1048575 pty:slave\n\
-         pty_master           /dev/ptm      128 0-1048575 pty:master\n",
-    )
-}
-
-pub fn tty_disciplines(_: &Query<'_>) -> Answer {
-    text("n_tty       0\n")
 }

@@ -31,14 +31,14 @@ impl File for PseudoDirectory {
     }
 
     fn read_directory(&self, from: u64, sink: &mut dyn DirectorySink) -> Result<(), Errno> {
-        let What::Directory(entries, listing) = self.inode.entry().what else { return Err(Errno::ENOTDIR) };
+        let What::Directory(_, _, listing) = self.inode.entry().what else { return Err(Errno::ENOTDIR) };
         let kernel = self.inode.fs().kernel()?;
         let mut add = |name: &str, kind, next| {
             let name = name.as_bytes();
             sink.add(DirectoryEntry { name, number: self.inode.number_of(name), kind: Some(kind), next })
         };
         let first = usize::try_from(from).unwrap_or(usize::MAX);
-        for (i, entry) in entries.iter().enumerate().skip(first).filter(|(_, e)| e.exists_in(&kernel)) {
+        for (i, entry) in self.inode.tables(&kernel).enumerate().skip(first).filter(|(_, e)| e.exists_in(&kernel)) {
             if !add(entry.name, entry.kind(), i as u64 + 1) {
                 return Ok(());
             }

@@ -5,6 +5,7 @@ use std::sync::{Arc, Weak};
 use amber_abi::errno::Errno;
 use amber_abi::stat::FileType;
 
+use crate::fs::Added;
 use crate::fs::pseudo::PseudoInode;
 use crate::kernel::Kernel;
 use crate::task::{Credentials, Task, TaskContext};
@@ -94,8 +95,8 @@ pub type Opener = fn(&Arc<PseudoInode>, &Query<'_>) -> Result<Arc<dyn File>, Err
 /// What an entry is.
 #[derive(Clone, Copy)]
 pub enum What {
-    /// A directory with these entries, and those of the listing behind them.
-    Directory(&'static [Entry], Option<&'static dyn Listing>),
+    /// A directory with these entries, those that subsystems add, and those of the listing behind them.
+    Directory(&'static [Entry], Option<Added>, Option<&'static dyn Listing>),
     /// A file; it takes what is written to it if it has a way to.
     File(Text, Option<Store>),
     /// A file with a behaviour of its own.
@@ -130,7 +131,7 @@ impl Entry {
 
     /// A directory with these entries.
     pub const fn directory(name: &'static str, entries: &'static [Entry]) -> Self {
-        Self::new(name, 0o555, What::Directory(entries, None))
+        Self::new(name, 0o555, What::Directory(entries, None, None))
     }
 
     /// A directory with these entries and those of a listing.
@@ -140,7 +141,7 @@ impl Entry {
         entries: &'static [Entry],
         more: &'static dyn Listing,
     ) -> Self {
-        Self::new(name, permissions, What::Directory(entries, Some(more)))
+        Self::new(name, permissions, What::Directory(entries, None, Some(more)))
     }
 
     /// A file that can be read.
@@ -166,6 +167,14 @@ impl Entry {
     /// A magic link.
     pub const fn magic(name: &'static str, to: fn(&Query<'_>) -> Result<Path, Errno>, text: Text) -> Self {
         Self::new(name, 0o777, What::Magic(to, text)).guarded()
+    }
+
+    /// The same directory with the entries that subsystems add to it.
+    pub const fn extended(mut self, added: Added) -> Self {
+        if let What::Directory(entries, _, listing) = self.what {
+            self.what = What::Directory(entries, Some(added), listing);
+        }
+        self
     }
 
     /// The same for those only who may inspect the task.

@@ -9,6 +9,7 @@ use amber_abi::stat::{Device, FileType};
 
 use super::directory::PseudoDirectory;
 use super::{Entry, PseudoFs, Query, Reader, Subject, TextFile, What};
+use crate::kernel::Kernel;
 use crate::task::TaskContext;
 use crate::vfs::access::Ownership;
 use crate::vfs::{File, FileSystem, Inode, Metadata, Path, SetAttributes};
@@ -58,6 +59,15 @@ impl PseudoInode {
         let start = self.number ^ 0xcbf2_9ce4_8422_2325;
         let hash = name.iter().fold(start, |h, &b| (h ^ u64::from(b)).wrapping_mul(0x100_0000_01b3));
         0x1000 + (hash >> 33)
+    }
+
+    /// The entries of a directory that stand in tables: its own, and those that subsystems add.
+    pub(super) fn tables(&self, kernel: &Kernel) -> impl Iterator<Item = &'static Entry> + use<> {
+        let (own, added) = match self.entry.what {
+            What::Directory(own, added, _) => (own, added),
+            _ => (&[] as &[Entry], None),
+        };
+        own.iter().chain(added.map(|added| kernel.registry.entries(added)).into_iter().flatten())
     }
 
     fn inspect(&self, ctx: &TaskContext) -> Result<(), Errno> {
@@ -112,12 +122,15 @@ impl Inode for PseudoInode {
         let kind = self.kind();
         let Ownership { permissions, uid, gid } = self.ownership()?;
         let links = match self.entry.what {
-            What::Directory(entries, more) => {
-                let listed = match (more, self.fs.kernel()) {
-                    (Some(more), Ok(kernel)) => more.links(&kernel, &self.subject),
-                    _ => 0,
-                };
-                2 + listed + entries.iter().filter(|e| e.kind() == FileType::Directory).count() as u32
+            What::Directory(entries, _, more) => {
+                let is_directory = |e: &&Entry| e.kind() == FileType::Directory;
+                2 + match self.fs.kernel() {
+                    Ok(kernel) => {
+                        let listed = more.map_or(0, |more| more.links(&kernel, &self.subject));
+                        listed + self.tables(&kernel).filter(is_directory).count() as u32
+                    }
+                    Err(_) => entries.iter().filter(is_directory).count() as u32,
+                }
             }
             _ => 1,
         };
@@ -155,9 +168,9 @@ impl Inode for PseudoInode {
     }
 
     fn lookup(&self, name: &[u8]) -> Result<Arc<dyn Inode>, Errno> {
-        let What::Directory(entries, listing) = self.entry.what else { return Err(Errno::ENOTDIR) };
+        let What::Directory(_, _, listing) = self.entry.what else { return Err(Errno::ENOTDIR) };
         let kernel = self.fs.kernel()?;
-        let found = entries.iter().find(|e| e.name.as_bytes() == name && e.exists_in(&kernel));
+        let found = self.tables(&kernel).find(|e| e.name.as_bytes() == name && e.exists_in(&kernel));
         let (entry, subject) = match (found, listing) {
             (Some(entry), _) => (entry, self.subject.clone()),
             (None, Some(listing)) => listing.find(&kernel, &self.subject, name)?,
@@ -172,7 +185,7 @@ impl Inode for PseudoInode {
 
     fn revalidate(&self, name: &[u8], child: &Arc<dyn Inode>) -> bool {
         let Some(child) = child.as_any().downcast_ref::<PseudoInode>() else { return false };
-        let What::Directory(_, listing) = self.entry.what else { return false };
+        let What::Directory(_, _, listing) = self.entry.what else { return false };
         if !child.entry.name.is_empty() {
             return child.subject.task.is_none() || child.subject.task().is_ok();
         }

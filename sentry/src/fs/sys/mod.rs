@@ -10,7 +10,6 @@ use amber_abi::stat::SYSFS_MAGIC;
 use self::processors::{CPU, Cpus, NODE};
 use crate::fs::pseudo::{Entry, Kind, PseudoFs, Query};
 use crate::kernel::Kernel;
-use crate::net::sysfs::{Directories, Links};
 use crate::vfs::FileSystem;
 
 static SYSFS: Kind = Kind {
@@ -26,7 +25,7 @@ static SYSFS: Kind = Kind {
 const ROOT: &[Entry] = &[
     directory("block", &[]),
     directory("bus", &[directory("cpu", &[]), directory("node", &[])]),
-    directory("class", CLASSES),
+    directory("class", CLASSES).extended(|r| r.classes),
     directory("dev", &[directory("block", &[]), directory("char", &[])]),
     directory("devices", DEVICES),
     directory("firmware", &[]),
@@ -36,16 +35,10 @@ const ROOT: &[Entry] = &[
     directory("power", &[]),
 ];
 
-const CLASSES: &[Entry] = &[
-    directory("block", &[]),
-    directory("mem", &[]),
-    directory("misc", &[]),
-    Entry::listing("net", 0o755, &[], &Links),
-    directory("tty", &[]),
-];
+const CLASSES: &[Entry] =
+    &[directory("block", &[]), directory("mem", &[]), directory("misc", &[]), directory("tty", &[])];
 
-const DEVICES: &[Entry] = &[directory("system", SYSTEM), directory("virtual", VIRTUAL)];
-const VIRTUAL: &[Entry] = &[Entry::listing("net", 0o755, &[], &Directories)];
+const DEVICES: &[Entry] = &[directory("system", SYSTEM), directory("virtual", &[]).extended(|r| r.virtual_devices)];
 const SYSTEM: &[Entry] = &[Entry::listing("cpu", 0o755, CPU, &Cpus), directory("node", NODE)];
 
 const KERNEL: &[Entry] = &[

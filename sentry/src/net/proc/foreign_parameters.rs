@@ -5,10 +5,17 @@ use std::sync::Arc;
 use amber_abi::capability::Capability;
 use amber_abi::errno::Errno;
 
-use crate::fs::proc::parameters::{find_of_network, follow};
+use crate::fs::proc::parameters::{self, Foreign};
 use crate::fs::pseudo::{Entry, Listed, Listing, Query, Subject};
 use crate::kernel::Kernel;
 use crate::net::inet::{ForeignParameter, Knowledge, Parameters};
+
+/// `/proc/sys/net` where another kernel has the network. AF_UNIX is the sentry's whatever the network is.
+pub(super) static FOREIGN: Foreign =
+    Foreign { directory: "net", own: "unix", is_present: |kernel| of(kernel).is_some(), find: find_with_own, list };
+
+/// Who may have which port the sentry decides as well.
+const FIRST_PORT: &str = "net/ipv4/ip_unprivileged_port_start";
 
 static DIRECTORY: Entry = Entry::listing("", 0o555, &[], &Below);
 static VARIABLE: Entry = Entry::writable("", 0o644, content, store);
@@ -18,7 +25,7 @@ static FIXED: Entry = Entry::file("", 0o444, content);
 static FIXED_OF_ROOT: Entry = Entry::file("", 0o400, content);
 
 /// The other kernel's parameters; none if the sentry has the network itself.
-pub(crate) fn of(kernel: &Kernel) -> Option<&dyn Parameters> {
+fn of(kernel: &Kernel) -> Option<&dyn Parameters> {
     match kernel.network.inet.knowledge() {
         Knowledge::Foreign(oracle) => Some(oracle.parameters()),
         Knowledge::Own(_) => None,
@@ -41,17 +48,25 @@ fn entry_of(found: &ForeignParameter, can_change: bool) -> &'static Entry {
 ///
 /// # Errors
 /// `ENOENT` if nothing is, or if the sentry has the network itself.
-pub(crate) fn find(kernel: &Kernel, path: &str) -> Result<(&'static Entry, Subject), Errno> {
+fn find(kernel: &Kernel, path: &str) -> Result<(&'static Entry, Subject), Errno> {
     let parameters = of(kernel).ok_or(Errno::ENOENT)?;
     let entry = entry_of(&parameters.find(path)?, parameters.can_change());
     Ok((entry, Subject { path: Some(path.into()), ..Subject::default() }))
+}
+
+/// The same, where the sentry's own file of the first unprivileged port takes the place of the other kernel's.
+fn find_with_own(kernel: &Kernel, path: &str) -> Result<(&'static Entry, Subject), Errno> {
+    match parameters::file_of(kernel, path).filter(|_| path == FIRST_PORT) {
+        Some(own) => Ok(own),
+        None => find(kernel, path),
+    }
 }
 
 /// What is in the directory at a path below `/proc/sys`, with cookies from `cookie` on.
 ///
 /// # Errors
 /// `ENOENT` if it is gone.
-pub(crate) fn list(kernel: &Kernel, path: &str, cookie: u64) -> Result<Vec<Listed>, Errno> {
+fn list(kernel: &Kernel, path: &str, cookie: u64) -> Result<Vec<Listed>, Errno> {
     let Some(parameters) = of(kernel) else { return Ok(Vec::new()) };
     let can_change = parameters.can_change();
     let all = parameters.list(path)?.into_iter().zip(cookie..);
@@ -81,6 +96,24 @@ fn store(query: &Query<'_>, value: &[u8]) -> Result<(), Errno> {
     Ok(())
 }
 
+/// Takes over those parameters of AF_INET and AF_INET6 that are another kernel's.
+pub fn adopt(kernel: &Kernel) {
+    let of_network = |path: &str| path.starts_with("net/") && !path.starts_with("net/unix/");
+    for parameter in kernel.registry.parameters().iter().filter(|parameter| of_network(parameter.path())) {
+        follow(kernel, parameter.path());
+    }
+}
+
+/// Takes another kernel's parameter over, if the sentry goes by it as well.
+fn follow(kernel: &Kernel, path: &str) {
+    let parameter = parameters::find(kernel, path).filter(|parameter| !parameter.is_fixed());
+    let Some((parameter, others)) = parameter.zip(of(kernel)) else { return };
+    let Ok(value) = others.read(path) else { return };
+    if let Err(errno) = parameter.set(kernel, &value) {
+        log::info!("{path} is {} on the host: {errno}", String::from_utf8_lossy(value.trim_ascii()));
+    }
+}
+
 /// What is below a directory of theirs.
 struct Below;
 
@@ -88,7 +121,7 @@ impl Listing for Below {
     fn find(&self, kernel: &Arc<Kernel>, subject: &Subject, name: &[u8]) -> Result<(&'static Entry, Subject), Errno> {
         let directory = subject.path.as_deref().ok_or(Errno::ENOENT)?;
         let name = std::str::from_utf8(name).map_err(|_| Errno::ENOENT)?;
-        find_of_network(kernel, &format!("{directory}/{name}"))
+        find_with_own(kernel, &format!("{directory}/{name}"))
     }
 
     fn list(&self, kernel: &Arc<Kernel>, subject: &Subject) -> Result<Vec<Listed>, Errno> {

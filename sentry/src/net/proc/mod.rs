@@ -1,8 +1,24 @@
-//! What `/proc` shows of the network.
+//! What `/proc` and sysfs show of the network.
 
 mod counters;
 mod files;
 mod foreign_parameters;
+mod parameters;
+mod sysfs;
 
-pub use files::NetFiles;
-pub(crate) use foreign_parameters::{find, list, of};
+use self::files::NetFiles;
+use crate::fs::Registration;
+use crate::fs::pseudo::Entry;
+
+pub use foreign_parameters::adopt;
+
+/// What file systems show of the network.
+pub static REGISTRATION: Registration = Registration {
+    proc: &[Entry::link("net", |_| Ok(b"self/net".to_vec()))],
+    process: &[Entry::listing("net", 0o555, &[], &NetFiles)],
+    parameters: parameters::PARAMETERS,
+    foreign: Some(&foreign_parameters::FOREIGN),
+    classes: &[Entry::listing("net", 0o755, &[], &sysfs::Links)],
+    virtual_devices: &[Entry::listing("net", 0o755, &[], &sysfs::Directories)],
+    ..Registration::EMPTY
+};

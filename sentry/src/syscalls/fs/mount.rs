@@ -13,7 +13,7 @@ use crate::syscalls::args::{Path, PtrIn, Str};
 use crate::task::TaskContext;
 use crate::vfs::mounting;
 use crate::vfs::propagation::{self, Spreading};
-use crate::vfs::{MountOptions, Path as Place, SuperBlock, types};
+use crate::vfs::{MountOptions, Path as Place, SuperBlock};
 
 /// Answers `EPERM` to who may not mount.
 pub(super) fn check_admin(ctx: &TaskContext) -> Result<(), Errno> {
@@ -94,7 +94,7 @@ pub fn mount(
     if kind.is_empty() {
         return Err(Errno::EINVAL.into());
     }
-    let fs = (types::find(&kind)?.make)(ctx.kernel(), &data)?;
+    let fs = (ctx.kernel().registry.file_system(&kind)?.make)(ctx.kernel(), &data)?;
     let read_only = flags.contains(MountFlags::MS_RDONLY);
     let source = source.filter(|s| !s.is_empty()).unwrap_or_else(|| b"none".to_vec());
     let options = options_of(flags) - MountOptions::READ_ONLY;

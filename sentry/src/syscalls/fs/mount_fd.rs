@@ -21,7 +21,7 @@ use crate::vfs::mount_context::MountContext;
 use crate::vfs::mounting;
 use crate::vfs::open::open_path_only;
 use crate::vfs::propagation::{self, Spreading};
-use crate::vfs::{FileDescription, Mount, MountOptions, Path as Place, types};
+use crate::vfs::{FileDescription, Mount, MountOptions, Path as Place};
 
 /// The longest key or value of a parameter, with its zero byte.
 const TEXT_MOST: usize = 256;
@@ -56,7 +56,7 @@ fn text(ctx: &TaskContext, address: u64) -> Result<Vec<u8>, Errno> {
 pub fn fsopen(ctx: &mut TaskContext, name: Str, flags: FsopenFlags) -> SysResult {
     check_admin(ctx)?;
     let flags = FsopenFlags::from_bits(flags.bits()).ok_or(Errno::EINVAL)?;
-    let kind = types::find(&text(ctx, name.0)?)?;
+    let kind = ctx.kernel().registry.file_system(&text(ctx, name.0)?)?;
     install_context(ctx, MountContext::create(kind), flags.contains(FsopenFlags::FSOPEN_CLOEXEC))
 }
 

@@ -210,18 +210,6 @@ pub fn unset(_: &Query<'_>) -> Result<Vec<u8>, Errno> {
     Ok(u32::MAX.to_string().into_bytes())
 }
 
-/// `/proc/PID/cgroup`.
-pub fn cgroup(query: &Query<'_>) -> Result<Vec<u8>, Errno> {
-    query.task()?;
-    line("0::/")
-}
-
-/// `/proc/PID/cpuset`.
-pub fn cpuset(query: &Query<'_>) -> Result<Vec<u8>, Errno> {
-    query.task()?;
-    line("/")
-}
-
 /// `/proc/PID/uid_map`, `gid_map` and `projid_map`: there is one user namespace, in which all numbers are what they are.
 pub fn id_map(_: &Query<'_>) -> Result<Vec<u8>, Errno> {
     line(format!("{:>10} {:>10} {:>10}", 0, 0, u32::MAX))

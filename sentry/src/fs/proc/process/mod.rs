@@ -20,7 +20,6 @@ use self::namespaces::Namespaces;
 use super::descriptors::{Descriptors, Infos};
 use crate::fs::pseudo::{Entry, Listed, Listing, PseudoInode, Subject, number};
 use crate::kernel::Kernel;
-use crate::net::proc::NetFiles;
 use crate::task::Task;
 use crate::vfs::Inode;
 
@@ -60,14 +59,11 @@ macro_rules! entries {
             Entry::file("stack", 0o400, control::stack),
             Entry::file("loginuid", 0o644, control::unset),
             Entry::file("sessionid", 0o444, control::unset),
-            Entry::file("cgroup", 0o444, control::cgroup),
-            Entry::file("cpuset", 0o444, control::cpuset),
             Entry::writable("uid_map", 0o644, control::id_map, control::set_id_map).since("3.5"),
             Entry::writable("gid_map", 0o644, control::id_map, control::set_id_map).since("3.5"),
             Entry::writable("projid_map", 0o644, control::id_map, control::set_id_map).since("3.7"),
             Entry::writable("setgroups", 0o644, control::setgroups, control::set_setgroups).since("3.19"),
             Entry::listing("ns", 0o511, &[], &Namespaces),
-            Entry::listing("net", 0o555, &[], &NetFiles),
             Entry::listing("fd", 0o500, &[], &Descriptors).open_to_self(),
             Entry::listing("fdinfo", 0o555, &[], &Infos).guarded(),
         ]
@@ -82,8 +78,8 @@ const PROCESS: &[Entry] = entries![
 ];
 const THREAD: &[Entry] = entries![Entry::file("children", 0o444, control::children).since("3.5")];
 
-static PROCESS_DIRECTORY: Entry = Entry::directory("", PROCESS);
-static THREAD_DIRECTORY: Entry = Entry::directory("", THREAD);
+static PROCESS_DIRECTORY: Entry = Entry::directory("", PROCESS).extended(|r| r.process);
+static THREAD_DIRECTORY: Entry = Entry::directory("", THREAD).extended(|r| r.process);
 
 /// The processes, as entries of the root.
 pub struct Processes;

@@ -178,7 +178,7 @@ fn list(kernel: &Arc<Kernel>, entry: &'static Entry) -> Result<Vec<Listed>, Errn
 }
 
 /// A symbolic link for each interface, by name.
-pub struct Links;
+pub(super) struct Links;
 
 impl Listing for Links {
     fn find(&self, kernel: &Arc<Kernel>, _: &Subject, name: &[u8]) -> Result<(&'static Entry, Subject), Errno> {
@@ -191,7 +191,7 @@ impl Listing for Links {
 }
 
 /// A directory for each interface, by name.
-pub struct Directories;
+pub(super) struct Directories;
 
 impl Listing for Directories {
     fn find(&self, kernel: &Arc<Kernel>, _: &Subject, name: &[u8]) -> Result<(&'static Entry, Subject), Errno> {

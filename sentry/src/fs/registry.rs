@@ -1,0 +1,113 @@
+//! What the subsystems of the kernel add to the file systems: types that can be mounted, devices, entries of proc and sysfs,
+//! and parameters of `/proc/sys`.
+//!
+//! Each subsystem describes all of it in one [`Registration`]. The sandbox lists these, so that no file system names a
+//! subsystem.
+
+use std::sync::Arc;
+
+use amber_abi::errno::Errno;
+use amber_abi::open::OpenFlags;
+
+use crate::error::SysError;
+use crate::fs::dev::Driver;
+use crate::fs::proc::parameters::{Foreign, Parameter};
+use crate::fs::pseudo::Entry;
+use crate::fs::special;
+use crate::task::TaskContext;
+use crate::vfs::types::FileSystemType;
+use crate::vfs::{File, Path};
+
+/// What one subsystem adds.
+pub struct Registration {
+    /// Types of file systems. None of them needs a device.
+    pub file_systems: &'static [FileSystemType],
+    /// Character devices, in the order of their numbers.
+    pub drivers: &'static [Driver],
+    /// Entries of `/proc`.
+    pub proc: &'static [Entry],
+    /// Entries of `/proc/PID` and `/proc/PID/task/TID`.
+    pub process: &'static [Entry],
+    /// Parameters of `/proc/sys`.
+    pub parameters: &'static [Parameter],
+    /// Parameters that another kernel may have in the place of those above.
+    pub foreign: Option<&'static Foreign>,
+    /// Entries of `/sys/class`.
+    pub classes: &'static [Entry],
+    /// Entries of `/sys/devices/virtual`.
+    pub virtual_devices: &'static [Entry],
+}
+
+impl Registration {
+    /// Nothing; the rest of a registration that names only what it has.
+    pub const EMPTY: Registration = Registration {
+        file_systems: &[],
+        drivers: &[],
+        proc: &[],
+        process: &[],
+        parameters: &[],
+        foreign: None,
+        classes: &[],
+        virtual_devices: &[],
+    };
+}
+
+/// Which of the entries of a registration belong to a directory.
+pub type Added = fn(&Registration) -> &'static [Entry];
+
+/// What all subsystems add.
+pub struct Registry {
+    registrations: &'static [&'static Registration],
+    /// By the parts of their paths, so that what is in one directory stands together.
+    parameters: Vec<&'static Parameter>,
+}
+
+impl Registry {
+    /// The sum of these.
+    pub fn new(registrations: &'static [&'static Registration]) -> Self {
+        let mut parameters: Vec<_> = registrations.iter().flat_map(|r| r.parameters).collect();
+        parameters.sort_by(|a, b| a.path().split('/').cmp(b.path().split('/')));
+        Registry { registrations, parameters }
+    }
+
+    /// All types of file systems, in the order of `/proc/filesystems`.
+    pub fn file_systems(&self) -> impl Iterator<Item = &'static FileSystemType> + use<> {
+        self.registrations.iter().flat_map(|r| r.file_systems)
+    }
+
+    /// The type of this name.
+    ///
+    /// # Errors
+    /// `ENODEV` if there is none.
+    pub fn file_system(&self, name: &[u8]) -> Result<&'static FileSystemType, Errno> {
+        self.file_systems().find(|t| t.name.as_bytes() == name).ok_or(Errno::ENODEV)
+    }
+
+    /// All character devices.
+    pub fn drivers(&self) -> impl Iterator<Item = &'static Driver> + use<> {
+        self.registrations.iter().flat_map(|r| r.drivers)
+    }
+
+    /// The entries that are added to a directory.
+    pub fn entries(&self, added: Added) -> impl Iterator<Item = &'static Entry> + use<> {
+        self.registrations.iter().flat_map(move |r| added(r))
+    }
+
+    /// All parameters; those of one directory stand together.
+    pub fn parameters(&self) -> &[&'static Parameter] {
+        &self.parameters
+    }
+
+    /// The directories of parameters that another kernel may have.
+    pub fn foreign(&self) -> impl Iterator<Item = &'static Foreign> + use<> {
+        self.registrations.iter().filter_map(|r| r.foreign)
+    }
+
+    /// Opens what stands for something else: a device node, a fifo or a socket's name.
+    ///
+    /// # Errors
+    /// `ENXIO` for sockets and for devices that are not there, and those of the device.
+    pub fn open_special(&self, ctx: &TaskContext, path: &Path, flags: OpenFlags) -> Result<Arc<dyn File>, SysError> {
+        special::open(self, ctx, path, flags)
+    }
+}
