@@ -5,12 +5,50 @@
 //! A lock may be taken only while locks of lower [`sync::Rank`] are held; debug builds check it. No lock is held while
 //! guest memory is touched (that may fault and wait), while a task sleeps, or while a wait queue calls its waiters.
 //! The ranks, outermost first, are listed with their reasons at [`sync::Rank`].
+//!
+//! # Floors
+//!
+//! The modules stand on floors, the highest first. A module names only modules below it, and those beside it on its own
+//! floor unless a bar stands between them.
+//!
+//! ```text
+//! start
+//! process
+//! syscalls
+//! net | tty | ipc | cgroup
+//! fs
+//! vfs
+//! task signal futex time
+//! loader
+//! mm aio
+//! wait
+//! boot error interruption profile sync tunables
+//! ```
+//!
+//! `kernel` stands beside all of them: the object of a sandbox names the modules whose state it holds, and any module may
+//! be given it. What one floor needs of a higher one it reaches through the kernel, such as [`fs::Registry`], or through
+//! a trait, such as [`wait::SignalSource`].
+//!
+//! These imports lead upward. A test (`floors_tests.rs`) reads this list and fails for any other import, and for one that
+//! is no longer there.
+//!
+//! - `fs` → `tty`: a stream of the host that is a terminal has the terminal's ioctls.
+//! - `loader` → `vfs`: a program is an open file.
+//! - `loader` → `task`: the auxiliary vector has the credentials of the process.
+//! - `loader` → `time`: the vDSO has the clocks.
+//! - `mm` → `vfs`: an area keeps the open file it maps, as `/proc/PID/maps` shows it.
+//! - `mm` → `futex`: a futex is known by the memory behind its address, which the areas tell.
+//! - `task` → `vfs`: a task has a table of descriptors, a root and a working directory.
+//! - `task` → `tty`: a process that is started from outside may get a terminal.
+//! - `task` → `syscalls`: the loop of a task dispatches calls, and a new program gets the answers that need no dispatch.
 #![forbid(unsafe_code)]
 
 pub mod aio;
 pub mod boot;
 pub mod cgroup;
 pub mod error;
+#[cfg(test)]
+mod floors_tests;
 pub mod fs;
 pub mod futex;
 pub mod interruption;

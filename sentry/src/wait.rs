@@ -1,5 +1,7 @@
 //! Wait queues, and the one way in which a task sleeps.
 
+mod signals;
+
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
@@ -10,7 +12,13 @@ use amber_host::poller::{self, Bell, Ready, Watch};
 use parking_lot::Condvar;
 
 use crate::sync::{Mutex, Rank};
-use crate::vfs::sigio::{Happening, SignalList};
+
+pub use signals::{Happening, SignalList, SignalSource, Subscription};
+
+/// What comes true when something can be read.
+pub const READABLE: PollEvents = PollEvents::POLLIN.union(PollEvents::POLLRDNORM);
+/// What comes true when something can be written.
+pub const WRITABLE: PollEvents = PollEvents::POLLOUT.union(PollEvents::POLLWRNORM);
 
 /// Somebody who wants to know about events of an object.
 pub trait Waiter: Send + Sync {

@@ -7,11 +7,10 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use amber_abi::errno::Errno;
 use amber_abi::poll::PollEvents;
 
-use crate::fs::pipe::{READABLE, WRITABLE};
 use crate::sync::{Mutex, Rank};
 use crate::vfs::anon::anonymous_inode;
 use crate::vfs::{File, Inode};
-use crate::wait::WaitQueue;
+use crate::wait::{READABLE, WRITABLE, WaitQueue};
 
 /// The counter.
 pub struct EventFd {

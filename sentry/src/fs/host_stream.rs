@@ -18,9 +18,9 @@ use crate::mm::{Mappable, PageCache};
 use crate::task::TaskContext;
 use crate::tty::host_terminal;
 use crate::vfs::anon::PIPEFS;
-use crate::vfs::sigio::{Happening, SignalIo};
+use crate::vfs::sigio::SignalIo;
 use crate::vfs::{File, FileDescription, FileSystem, Inode, Metadata, OwnPosition, SetAttributes};
-use crate::wait::WaitQueue;
+use crate::wait::{Happening, WaitQueue};
 
 /// A host descriptor as an open file of the guest. Its position is the host's, shared with whoever handed it over, so
 /// that what Amber and its caller write to one file does not overlap; one opened again in the guest has its own.

@@ -16,9 +16,8 @@ use super::slave::SlaveFile;
 use crate::kernel::Kernel;
 use crate::sync::{Mutex, MutexGuard, Rank};
 use crate::task::ControllingTerminal;
-use crate::vfs::sigio::Happening;
 use crate::vfs::{Inode, Path};
-use crate::wait::WaitQueue;
+use crate::wait::{Happening, WaitQueue};
 
 /// Output that waits for the master's reader; a writer waits beyond this many bytes.
 pub(super) const OUTPUT_LIMIT: usize = 16 << 10;

@@ -10,9 +10,9 @@ use amber_abi::{Errno, Signal};
 use super::pty::{OUTPUT_LIMIT, Pty};
 use crate::error::{SysError, SysResult};
 use crate::task::TaskContext;
-use crate::vfs::sigio::{Happening, SignalIo};
+use crate::vfs::sigio::SignalIo;
 use crate::vfs::{File, Inode};
-use crate::wait::WaitQueue;
+use crate::wait::{Happening, WaitQueue};
 
 /// An open file of the slave.
 pub struct SlaveFile {

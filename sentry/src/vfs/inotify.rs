@@ -12,14 +12,13 @@ use amber_abi::poll::PollEvents;
 use zerocopy::IntoBytes;
 
 use crate::error::SysResult;
-use crate::fs::pipe::READABLE;
 use crate::sync::{Mutex, Rank};
 use crate::task::{TaskContext, UserCharge};
 use crate::vfs::anon::anonymous_inode;
 use crate::vfs::notify::{self, Watch, Watcher};
-use crate::vfs::sigio::{Happening, SignalIo};
+use crate::vfs::sigio::SignalIo;
 use crate::vfs::{File, Inode};
-use crate::wait::WaitQueue;
+use crate::wait::{Happening, READABLE, WaitQueue};
 
 /// Bytes of the fixed part of an event; names are padded to multiples of it.
 const HEADER: usize = size_of::<InotifyEvent>();

@@ -1,6 +1,5 @@
 //! Signal-driven I/O: who gets SIGIO of a file with `O_ASYNC`, and SIGURG of a socket (fcntl(2), socket(7)).
 
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 
 use amber_abi::errno::Errno;
@@ -11,9 +10,9 @@ use amber_abi::{SigInfo, Signal};
 
 use crate::kernel::Kernel;
 use crate::signal::Sending;
-use crate::sync::{Mutex, Rank};
 use crate::task::{Credentials, ProcessTable, Task, TaskContext, ThreadGroup};
 use crate::vfs::FileDescription;
+use crate::wait::{Happening, SignalSource};
 
 /// What a kind of file does with `O_ASYNC`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,33 +27,16 @@ pub enum SignalIo {
     Terminal(Option<i32>),
 }
 
-/// What a signal tells of a file.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Happening {
-    /// Something can be read.
-    Input,
-    /// Something can be written.
-    Output,
-    /// An error waits.
-    Error,
-    /// Urgent data has come.
-    Urgent,
-    /// The other end is gone.
-    HangUp,
-}
-
-impl Happening {
-    /// The code of its signal, and the events in `si_band`.
-    fn code_and_band(self) -> (i32, PollEvents) {
-        let normal_in = PollEvents::POLLIN | PollEvents::POLLRDNORM;
-        let normal_out = PollEvents::POLLOUT | PollEvents::POLLWRNORM;
-        match self {
-            Happening::Input => (POLL_IN, normal_in),
-            Happening::Output => (POLL_OUT, normal_out | PollEvents::POLLWRBAND),
-            Happening::Error => (POLL_ERR, PollEvents::POLLERR),
-            Happening::Urgent => (POLL_PRI, PollEvents::POLLPRI | PollEvents::POLLRDBAND),
-            Happening::HangUp => (POLL_HUP, PollEvents::POLLHUP | PollEvents::POLLERR),
-        }
+/// The code of a happening's signal, and the events in `si_band`.
+fn code_and_band(happening: Happening) -> (i32, PollEvents) {
+    let normal_in = PollEvents::POLLIN | PollEvents::POLLRDNORM;
+    let normal_out = PollEvents::POLLOUT | PollEvents::POLLWRNORM;
+    match happening {
+        Happening::Input => (POLL_IN, normal_in),
+        Happening::Output => (POLL_OUT, normal_out | PollEvents::POLLWRBAND),
+        Happening::Error => (POLL_ERR, PollEvents::POLLERR),
+        Happening::Urgent => (POLL_PRI, PollEvents::POLLPRI | PollEvents::POLLRDBAND),
+        Happening::HangUp => (POLL_HUP, PollEvents::POLLHUP | PollEvents::POLLERR),
     }
 }
 
@@ -148,102 +130,34 @@ fn signals(asked: Option<Signal>, fd: i32, happening: Happening) -> Vec<Sending>
         Signal::SIGSYS,
     ];
     let full = asked.map(|signal| {
-        let (code, band) = happening.code_and_band();
+        let (code, band) = code_and_band(happening);
         let code = if WITH_CODES_OF_THEIR_OWN.contains(&signal) { SI_SIGIO } else { code };
         Sending::new(signal, SigInfo::poll(signal, code, i64::from(band.bits()), fd))
     });
     full.into_iter().chain([Sending::kernel(Signal::SIGIO)]).collect()
 }
 
-struct Entry {
-    description: Weak<FileDescription>,
-    /// The descriptor that `O_ASYNC` was set by; none if it is not set, and only SIGURG is to be sent.
-    fd: Option<i32>,
-    input: bool,
-    output: bool,
-}
+impl SignalSource for FileDescription {
+    fn signal(&self, fd: i32, happening: Happening) {
+        if let Some(owner) = self.owner() {
+            let asked = self.owner_signal();
+            owner.send(|| signals(asked, fd, happening));
+        }
+    }
 
-/// The open file descriptions of an object whose owners are sent signals.
-pub struct SignalList {
-    used: AtomicBool,
-    /// Somebody found no room for output, and so is told of room.
-    full: AtomicBool,
-    entries: Mutex<Vec<Entry>>,
-}
-
-impl Default for SignalList {
-    fn default() -> Self {
-        let entries = Mutex::new(Rank::Wait, Vec::new());
-        SignalList { used: AtomicBool::new(false), full: AtomicBool::new(false), entries }
+    fn signal_urgent(&self, fd: Option<i32>) {
+        let Some(owner) = self.owner() else { return };
+        owner.send(|| vec![Sending::kernel(Signal::SIGURG)]);
+        if let (Some(fd), Some(asked)) = (fd, self.owner_signal()) {
+            owner.send(|| signals(Some(asked), fd, Happening::Urgent));
+        }
     }
 }
 
-impl SignalList {
-    fn change(&self, description: &Arc<FileDescription>, enter: bool, change: impl FnOnce(&mut Entry)) {
-        let me = Arc::downgrade(description);
-        let mut entries = self.entries.lock();
-        entries.retain(|entry| entry.description.strong_count() > 0);
-        if enter && !entries.iter().any(|entry| entry.description.ptr_eq(&me)) {
-            entries.push(Entry { description: me.clone(), fd: None, input: true, output: true });
-            self.used.store(true, Ordering::Release);
-        }
-        if let Some(entry) = entries.iter_mut().find(|entry| entry.description.ptr_eq(&me)) {
-            change(entry);
-        }
-    }
-
-    fn chosen(&self, wanted: impl Fn(&Entry) -> bool) -> Vec<(Arc<FileDescription>, Option<i32>)> {
-        if !self.used.load(Ordering::Acquire) {
-            return Vec::new();
-        }
-        let entries = self.entries.lock();
-        let wanted = entries.iter().filter(|entry| wanted(entry));
-        wanted.filter_map(|entry| Some((entry.description.upgrade()?, entry.fd))).collect()
-    }
-
-    /// Something happened: tells the owners of the files with `O_ASYNC`. No lock may be held.
-    pub fn tell(&self, happening: Happening) {
-        let wanted = |entry: &Entry| {
-            let suits = match happening {
-                Happening::Input => entry.input,
-                Happening::Output => entry.output,
-                _ => true,
-            };
-            entry.fd.is_some() && suits
-        };
-        for (description, fd) in self.chosen(wanted) {
-            if let (Some(owner), Some(fd)) = (description.owner(), fd) {
-                let asked = description.owner_signal();
-                owner.send(|| signals(asked, fd, happening));
-            }
-        }
-    }
-
-    /// Somebody finds no room for output: [`tell_room`](Self::tell_room) will tell of it.
-    pub fn note_full(&self) {
-        if self.used.load(Ordering::Acquire) {
-            self.full.store(true, Ordering::Release);
-        }
-    }
-
-    /// There is room for output, which is told if somebody missed it before. No lock may be held.
-    pub fn tell_room(&self) {
-        if self.used.load(Ordering::Acquire) && self.full.swap(false, Ordering::AcqRel) {
-            self.tell(Happening::Output);
-        }
-    }
-
-    /// Urgent data has come: sends SIGURG to every owner, and to those of files with `O_ASYNC` the signal they asked for.
-    /// No lock may be held.
-    pub fn tell_urgent(&self) {
-        for (description, fd) in self.chosen(|_| true) {
-            let Some(owner) = description.owner() else { continue };
-            owner.send(|| vec![Sending::kernel(Signal::SIGURG)]);
-            if let (Some(fd), Some(asked)) = (fd, description.owner_signal()) {
-                owner.send(|| signals(Some(asked), fd, Happening::Urgent));
-            }
-        }
-    }
+/// A file as what lists of signals keep of it.
+fn source(description: &Arc<FileDescription>) -> Weak<dyn SignalSource> {
+    let source: Weak<FileDescription> = Arc::downgrade(description);
+    source
 }
 
 /// Sets or clears `O_ASYNC`, through the descriptor `fd`; files that cannot have it are left as they are.
@@ -257,7 +171,7 @@ pub fn switch(ctx: &TaskContext, description: &Arc<FileDescription>, fd: i32, on
     description.set_flags(flags);
     if let Some(queue) = description.file().wait_queue().filter(|_| kind != SignalIo::Absent) {
         queue.follow_host();
-        queue.signals().change(description, on, |entry| {
+        queue.signals().change(&source(description), on, |entry| {
             entry.fd = on.then_some(fd);
             entry.input = kind != SignalIo::End || description.is_readable();
             entry.output = kind != SignalIo::End || description.is_writable();
@@ -291,7 +205,7 @@ pub fn set_owner(
     description.set_owner(SignalOwner::named(ctx, kind, number)?);
     if let (SignalIo::Whole, Some(queue)) = (description.file().signal_io(), description.file().wait_queue()) {
         queue.follow_host();
-        queue.signals().change(description, true, |_| {});
+        queue.signals().change(&source(description), true, |_| {});
     }
     Ok(())
 }

@@ -13,12 +13,7 @@ use super::Size;
 use crate::signal::Sending;
 use crate::sync::{Mutex, Rank};
 use crate::task::ThreadGroup;
-use crate::wait::WaitQueue;
-
-/// The events a receiver waits for.
-pub const READABLE: PollEvents = PollEvents::POLLIN.union(PollEvents::POLLRDNORM);
-/// The events a sender waits for.
-pub const WRITABLE: PollEvents = PollEvents::POLLOUT.union(PollEvents::POLLWRNORM);
+use crate::wait::{READABLE, WRITABLE, WaitQueue};
 
 /// A process that wants to know when a message comes to the empty queue.
 #[derive(Clone)]

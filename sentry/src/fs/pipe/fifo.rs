@@ -5,10 +5,11 @@ use std::sync::Arc;
 use amber_abi::errno::Errno;
 use amber_abi::open::OpenFlags;
 
-use super::{PipeEnd, PipeInode, READABLE, WRITABLE};
+use super::{PipeEnd, PipeInode};
 use crate::error::{Restart, SysError};
 use crate::task::TaskContext;
 use crate::vfs::{File, Inode};
+use crate::wait::{READABLE, WRITABLE};
 
 /// Opens a fifo's inode, which waits for somebody at the other end unless `O_NONBLOCK` or `O_RDWR` is given. The
 /// inode of a pipe (found through `/proc/PID/fd`) is opened without waiting.

@@ -18,20 +18,15 @@ use crate::error::SysResult;
 use crate::sync::{Mutex, Rank};
 use crate::task::{Credentials, TaskContext};
 use crate::vfs::anon::{AnonymousInode, PIPEFS};
-use crate::vfs::sigio::{Happening, SignalIo};
+use crate::vfs::sigio::SignalIo;
 use crate::vfs::{File, FileSystem, Inode, Metadata, SetAttributes};
-use crate::wait::WaitQueue;
+use crate::wait::{Happening, READABLE, WRITABLE, WaitQueue};
 
 pub use fifo::open_fifo;
 pub use limits::Pipes;
 pub use ring::{PAGE, PIPE_BUF, Ring, Slot};
 
 use limits::{Account, FifoKey};
-
-/// What a reader waits for.
-pub const READABLE: PollEvents = PollEvents::POLLIN.union(PollEvents::POLLRDNORM);
-/// What a writer waits for.
-pub const WRITABLE: PollEvents = PollEvents::POLLOUT.union(PollEvents::POLLWRNORM);
 
 struct State {
     ring: Ring,

@@ -24,8 +24,7 @@ use crate::net::socket::{Directions, Outgoing, Received, Socket};
 use crate::sync::{Mutex, Rank};
 use crate::task::TaskContext;
 use crate::time::TimerService;
-use crate::vfs::sigio::Happening;
-use crate::wait::WaitQueue;
+use crate::wait::{Happening, WaitQueue};
 
 /// What the send buffer of a connection grows to by itself.
 const GROWN_SEND_BUFFER: u32 = 2_626_560;

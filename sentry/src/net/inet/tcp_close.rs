@@ -7,7 +7,7 @@ use amber_abi::sockopt::TcpOption;
 
 use super::tcp::TcpSocket;
 use super::tcp_state::{Listening, Phase, READABLE, State};
-use crate::vfs::sigio::Happening;
+use crate::wait::Happening;
 
 /// How long the ports of a connection stay taken after it (`TCP_TIMEWAIT_LEN`).
 const TIME_WAIT: Duration = Duration::from_secs(60);

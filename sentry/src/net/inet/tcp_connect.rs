@@ -12,7 +12,7 @@ use super::tcp_state::{Phase, READABLE, State};
 use crate::task::TaskContext;
 use crate::time::Expire;
 use crate::time::clock::monotonic;
-use crate::vfs::sigio::Happening;
+use crate::wait::Happening;
 
 impl TcpSocket {
     /// Begins a connection, as connect(2) does. On a network without packets the answer is there at once, but as on

@@ -25,8 +25,7 @@ use crate::net::socket::{Directions, Outgoing, Received, Socket};
 use crate::sync::{Mutex, Rank};
 use crate::task::TaskContext;
 use crate::time::clock;
-use crate::vfs::sigio::Happening;
-use crate::wait::WaitQueue;
+use crate::wait::{Happening, WaitQueue};
 
 const READABLE: PollEvents = PollEvents::POLLIN.union(PollEvents::POLLRDNORM);
 const WRITABLE: PollEvents = PollEvents::POLLOUT.union(PollEvents::POLLWRNORM).union(PollEvents::POLLWRBAND);

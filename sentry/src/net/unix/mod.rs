@@ -25,8 +25,7 @@ use crate::net::socket::{Directions, Outgoing, Received, Socket};
 use crate::net::stream::ByteStream;
 use crate::sync::{Mutex, Rank};
 use crate::task::TaskContext;
-use crate::vfs::sigio::Happening;
-use crate::wait::WaitQueue;
+use crate::wait::{Happening, WaitQueue};
 
 pub use graph::SocketsInFlight;
 pub use names::{UnixName, UnixNames};

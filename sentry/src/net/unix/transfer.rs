@@ -13,7 +13,7 @@ use crate::net::control::{Control, credentials_of};
 use crate::net::inbox::{Packet, Payer, Taking, Toll};
 use crate::net::socket::{Outgoing, Received, Socket};
 use crate::task::TaskContext;
-use crate::vfs::sigio::Happening;
+use crate::wait::Happening;
 
 /// What Linux keeps of a send buffer for itself.
 const OVERHEAD: usize = 32;

@@ -7,7 +7,7 @@ use amber_abi::poll::PollEvents;
 use amber_abi::stat::FileType;
 
 use crate::error::{Restart, SysError, SysResult};
-use crate::fs::pipe::{PAGE, Pipe, PipeEnd, READABLE, Slot, WRITABLE};
+use crate::fs::pipe::{PAGE, Pipe, PipeEnd, Slot};
 use crate::syscalls::args::{Fd, IovecIn, PtrOut};
 use crate::syscalls::fs::buffers::{Memory, with_bounce};
 use crate::syscalls::fs::content::Place;
@@ -15,7 +15,7 @@ use crate::syscalls::fs::support::{room_at, send_signal};
 use crate::task::TaskContext;
 use crate::vfs::notify::{self, mask};
 use crate::vfs::{File, FileDescription, access};
-use crate::wait::WaitQueue;
+use crate::wait::{READABLE, WRITABLE, WaitQueue};
 
 /// The most bytes that go from pipe to pipe at a time, under the locks of both: a larger request is cut short.
 const MOST_BETWEEN_PIPES: usize = 1 << 20;

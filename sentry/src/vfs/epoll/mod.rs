@@ -16,12 +16,11 @@ use amber_abi::errno::Errno;
 use amber_abi::poll::{EpollEvent, EpollEvents, PollEvents};
 use amber_host::poller::EventSet;
 
-use crate::fs::pipe::READABLE;
 use crate::sync::{Mutex, Rank};
 use crate::task::UserCharge;
 use crate::vfs::anon::anonymous_inode;
 use crate::vfs::{File, FileDescription, Inode};
-use crate::wait::{Registration, WaitQueue, Waiter};
+use crate::wait::{READABLE, Registration, WaitQueue, Waiter};
 
 use nesting::Neighbours;
 pub use watchers::Watchers;

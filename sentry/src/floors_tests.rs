@@ -1,0 +1,93 @@
+//! Imports lead downward: holds the `crate::` paths of all files against the floors that `lib.rs` writes down.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::Path;
+
+const SOURCES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/src");
+/// The module that names all others and is named by all.
+const ROOT_OBJECT: &str = "kernel";
+
+/// Where a module stands: its floor from the top, and its place between bars there.
+type Place = (usize, usize);
+
+/// An import: which module names which.
+type Arrow = (String, String);
+
+/// The floors, and the imports that may lead upward.
+fn written_down() -> (BTreeMap<String, Place>, BTreeSet<Arrow>) {
+    let text = include_str!("lib.rs");
+    let floors = text.split("//! ```text\n").nth(1).and_then(|rest| rest.split("//! ```").next()).expect("floors");
+    let mut places = BTreeMap::new();
+    for (floor, line) in floors.lines().enumerate() {
+        for (place, group) in line.trim_start_matches("//!").split('|').enumerate() {
+            places.extend(group.split_whitespace().map(|module| (module.to_owned(), (floor, place))));
+        }
+    }
+    let exceptions = text.lines().filter_map(|line| line.strip_prefix("//! - `")).filter_map(|line| {
+        let (from, rest) = line.split_once("` → `")?;
+        let (to, reason) = rest.split_once("`: ")?;
+        (!reason.is_empty()).then(|| (from.to_owned(), to.to_owned()))
+    });
+    (places, exceptions.collect())
+}
+
+/// The files of a directory and those below that are no tests.
+fn sources(directory: &Path, found: &mut Vec<std::path::PathBuf>) {
+    for entry in fs::read_dir(directory).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            sources(&path, found);
+        } else if path.extension().is_some_and(|e| e == "rs")
+            && !path.file_stem().unwrap().to_string_lossy().ends_with("tests")
+        {
+            found.push(path);
+        }
+    }
+}
+
+/// The modules that a file names, comments and unit tests left out.
+fn named(text: &str) -> BTreeSet<String> {
+    let code = text.split("#[cfg(test)]\nmod tests {").next().unwrap_or_default();
+    let code: String = code.lines().filter_map(|line| line.split("//").next()).collect::<Vec<_>>().join("\n");
+    assert!(!code.contains("use crate::{"), "write one `use` for each module");
+    let identifier = |rest: &str| rest.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect::<String>();
+    code.split("crate::").skip(1).map(identifier).collect()
+}
+
+/// All imports from one module to another, with a file that has each.
+fn imports() -> BTreeMap<Arrow, String> {
+    let mut files = Vec::new();
+    sources(Path::new(SOURCES), &mut files);
+    let mut arrows = BTreeMap::new();
+    for file in files {
+        let relative = file.strip_prefix(SOURCES).unwrap().to_string_lossy().into_owned();
+        let module = relative.split('/').next().unwrap_or_default().trim_end_matches(".rs");
+        if module != "lib" {
+            let names = named(&fs::read_to_string(&file).unwrap());
+            let others = names.into_iter().filter(|name| name != module);
+            arrows.extend(others.map(|name| ((module.to_owned(), name), relative.clone())));
+        }
+    }
+    arrows
+}
+
+#[test]
+fn imports_lead_downward() {
+    let (places, exceptions) = written_down();
+    let place = |module: &str| *places.get(module).unwrap_or_else(|| panic!("{module} stands on no floor of lib.rs"));
+    let imports = imports();
+    assert!(imports.len() > 100, "the sources were not found");
+    let upward: BTreeMap<&Arrow, &String> = imports
+        .iter()
+        .filter(|((from, to), _)| from != ROOT_OBJECT && to != ROOT_OBJECT)
+        .filter(|((from, to), _)| {
+            let (above, below) = (place(from), place(to));
+            above.0 > below.0 || (above.0 == below.0 && above.1 != below.1)
+        })
+        .collect();
+    let unexplained: Vec<_> = upward.iter().filter(|(arrow, _)| !exceptions.contains(**arrow)).collect();
+    assert!(unexplained.is_empty(), "imports that lead upward: {unexplained:?}");
+    let gone: Vec<_> = exceptions.iter().filter(|arrow| !upward.contains_key(arrow)).collect();
+    assert!(gone.is_empty(), "lib.rs explains what is not there any more: {gone:?}");
+}
