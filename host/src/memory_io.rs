@@ -6,7 +6,7 @@ use std::os::fd::{AsRawFd, BorrowedFd};
 use vm_memory::bitmap::BitmapSlice;
 use vm_memory::{ReadVolatile, VolatileMemoryError, VolatileSlice, WriteVolatile};
 
-/// A place in an open file; reading and writing there leaves the file's own position alone.
+/// A place in an open file; writing there leaves the file's own position alone.
 pub struct FileAt<'a> {
     /// The file.
     pub file: &'a File,
@@ -19,17 +19,6 @@ impl FileAt<'_> {
         let moved = moved(answer)?;
         self.offset += moved as u64;
         Ok(moved)
-    }
-}
-
-impl ReadVolatile for FileAt<'_> {
-    fn read_volatile<B: BitmapSlice>(&mut self, buf: &mut VolatileSlice<'_, B>) -> Result<usize, VolatileMemoryError> {
-        let guard = buf.ptr_guard_mut();
-        // SAFETY: the guard keeps `buf.len()` bytes at the pointer valid for writes while the call runs; nobody takes
-        // Rust references to volatile memory.
-        let answer =
-            unsafe { libc::pread(self.file.as_raw_fd(), guard.as_ptr().cast(), buf.len(), self.offset as libc::off_t) };
-        self.moved(answer)
     }
 }
 

@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
@@ -33,6 +34,9 @@ use ledger::Ledger;
 pub use heap::{CountedHeap, HeapBatch, heap_bytes, trim_heap};
 pub use kernel::{KernelCharge, KernelPart, KernelUsage};
 pub use touched::Touched;
+
+/// So many bytes of a host file are copied at once: they stay in the processor's cache, and fit a thread's stack.
+const PIECE: usize = 16 << 10;
 
 /// A run of frames, in bytes of the memfd; both ends are page aligned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -287,15 +291,6 @@ impl GuestMemory {
         Ok(())
     }
 
-    /// Has the host set memory aside for a range that will be written at once, in one step instead of page by page. Hosts
-    /// before 5.14 refuse, and do that when each page is written.
-    pub fn populate(&self, offset: u64, len: u64) {
-        let slice = self.slice(offset, len as usize);
-        let start = slice.ptr_guard_mut().as_ptr();
-        // SAFETY: a range of a shared mapping that lives as long as this; what it holds stays.
-        unsafe { libc::madvise(start.cast(), len as usize, libc::MADV_POPULATE_WRITE) };
-    }
-
     /// Fills bytes with zero, keeping the memory.
     pub fn zero(&self, offset: u64, len: u64) {
         const ZEROS: [u8; PAGE_SIZE as usize] = [0; PAGE_SIZE as usize];
@@ -311,6 +306,27 @@ impl GuestMemory {
     pub fn read_from(&self, offset: u64, len: u64, file: &mut impl ReadVolatile) -> io::Result<usize> {
         let mut slice = self.slice(offset, len as usize);
         file.read_volatile(&mut slice).map_err(host_error)
+    }
+
+    /// Copies up to `len` bytes of a host file from `position` on into guest memory, in pieces; returns the bytes copied,
+    /// fewer only at the end of the file. They are written to the memfd, not through the mapping: a fault for each page
+    /// would cost more than the second copy, and the sentry reads few of these pages itself.
+    pub fn fill_from(&self, offset: u64, len: u64, file: &File, position: u64) -> io::Result<u64> {
+        let mut buf = [0; PIECE];
+        let mut done = 0;
+        while done < len {
+            let want = (len - done).min(PIECE as u64) as usize;
+            match file.read_at(&mut buf[..want], position + done) {
+                Ok(0) => break,
+                Ok(got) => {
+                    self.file.write_all_at(&buf[..got], offset + done)?;
+                    done += got as u64;
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(done)
     }
 
     /// Writes guest memory straight to a host file; returns the bytes written.

@@ -83,8 +83,8 @@ pub const READER: &[HostCall] = list! {
 pub const CALLS: &[HostCall] = list! {
     read, Always, "standard input, the caller's terminal, signals sent to Amber, sockets";
     write, Always, "standard output, the log, traces, sockets";
-    pread64, Always, "contents of host files, into guest memory";
-    pwrite64, Always, "contents of host files, from guest memory";
+    pread64, Always, "contents of host files";
+    pwrite64, Always, "contents of host files, from guest memory and into it";
     close, Always, "descriptors no longer needed";
     openat, Always, "a file of a host tree, by its directory and one component", OPEN_TO_READ;
     statx, Always, "attributes of a file in a host tree or of an open one, and the mount it is on", BENEATH;
@@ -101,7 +101,7 @@ pub const CALLS: &[HostCall] = list! {
     mprotect, Always, "guard pages of threads, growth of the heap", NOT_EXECUTABLE;
     munmap, Always, "memory given back";
     mremap, Always, "growth of large buffers", MAY_MOVE;
-    madvise, Always, "memory given back, and set aside for what is read into it", GIVE_BACK;
+    madvise, Always, "memory given back", GIVE_BACK;
     brk, Always, "the heap";
     futex, Always, "locks, waiting", FUTEX;
     clone, Always, "a host thread for each guest thread", THREAD;

@@ -66,7 +66,7 @@ pub(super) const MAY_MOVE: &[Rule] = rules! {
     "MREMAP_MAYMOVE" => [int(3, libc::MREMAP_MAYMOVE as u64)];
 };
 
-pub(super) const GIVE_BACK: &[Rule] = one_of!(2: MADV_DONTNEED MADV_POPULATE_WRITE);
+pub(super) const GIVE_BACK: &[Rule] = one_of!(2: MADV_DONTNEED);
 pub(super) const MAP_AHEAD: &[Rule] = one_of!(2: MADV_POPULATE_READ);
 
 /// What locks and condition variables of the C library and of Rust take; none that hands a lock or its priority over.

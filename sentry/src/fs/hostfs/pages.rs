@@ -10,9 +10,6 @@ use super::descriptor::Descriptor;
 use crate::mm::PageSource;
 use crate::sync::{Mutex, Rank};
 
-/// A read of so many bytes is worth a call that sets memory aside for them.
-const POPULATED_FROM: u64 = 32 << 10;
-
 /// The host file behind cached pages.
 pub(in crate::fs) struct HostPages {
     reader: Arc<Descriptor>,
@@ -36,18 +33,7 @@ fn errno(error: std::io::Error) -> Errno {
 
 impl PageSource for HostPages {
     fn read(&self, memory: &GuestMemory, place: u64, offset: u64, len: u64) -> Result<u64, Errno> {
-        let mut file = FileAt { file: &self.reader, offset };
-        let mut done = 0;
-        if len >= POPULATED_FROM {
-            memory.populate(place, len);
-        }
-        while done < len {
-            match memory.read_from(place + done, len - done, &mut file).map_err(errno)? {
-                0 => break,
-                n => done += n as u64,
-            }
-        }
-        Ok(done)
+        memory.fill_from(place, len, &self.reader, offset).map_err(errno)
     }
 
     fn write(&self, memory: &GuestMemory, place: u64, offset: u64, len: u64) -> Result<(), Errno> {
