@@ -1,6 +1,11 @@
 //! What the host says of its processors: little more than a guest's `cpuid` instruction would tell it as well.
 
+use std::fs::File;
+use std::io::{self, BufRead, BufReader};
 use std::sync::OnceLock;
+
+/// About what the host tells of a processor.
+const FIRST_READ: usize = 2048;
 
 /// The processor this thread is on at the moment, if the host tells.
 pub fn current() -> Option<usize> {
@@ -45,7 +50,15 @@ pub struct Description {
 /// Describes the host's first processor; read once, before the guest starts.
 pub fn description() -> &'static Description {
     static FOUND: OnceLock<Description> = OnceLock::new();
-    FOUND.get_or_init(|| parse(&std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default()))
+    FOUND.get_or_init(|| parse(&first_paragraph("/proc/cpuinfo").unwrap_or_default()))
+}
+
+/// The text up to the first empty line. The rest is not read: the host words it when it is, processor by processor.
+fn first_paragraph(path: &str) -> io::Result<String> {
+    let mut text = Vec::new();
+    let mut file = BufReader::with_capacity(FIRST_READ, File::open(path)?);
+    while file.read_until(b'\n', &mut text)? > 1 {}
+    Ok(String::from_utf8_lossy(&text).into_owned())
 }
 
 /// Features that guests are not given: memory protection keys.
@@ -57,9 +70,8 @@ fn offered(flags: &str) -> String {
 }
 
 fn parse(text: &str) -> Description {
-    let first = text.split("\n\n").next().unwrap_or_default();
     let field = |wanted: &str| {
-        let found = first.lines().filter_map(|line| line.split_once(':')).find(|(name, _)| name.trim() == wanted);
+        let found = text.lines().filter_map(|line| line.split_once(':')).find(|(name, _)| name.trim() == wanted);
         found.map_or_else(String::new, |(_, value)| value.trim().to_owned())
     };
     Description {
@@ -73,5 +85,21 @@ fn parse(text: &str) -> Description {
         level: field("cpuid level"),
         flags: offered(&field("flags")),
         bogomips: field("bogomips"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use super::*;
+
+    #[test]
+    fn the_first_processor_is_described() {
+        let mut file = tempfile::NamedTempFile::new().unwrap();
+        let text = "processor\t: 0\nmodel name\t: One\nflags\t\t: fpu pku sse\n\nprocessor\t: 1\nmodel name\t: Two\ncpuid level\t: 7\n\n";
+        file.write_all(text.as_bytes()).unwrap();
+        let found = parse(&first_paragraph(file.path().to_str().unwrap()).unwrap());
+        assert_eq!((&*found.name, &*found.flags, &*found.level), ("One", "fpu sse", ""));
     }
 }

@@ -1,9 +1,9 @@
 //! Signals that others send to Amber's own process.
 
-use std::fs;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 
+use nix::errno::Errno;
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 
@@ -29,9 +29,12 @@ impl SignalWatch {
     /// # Errors
     /// The host lacks file descriptors or memory.
     pub fn new(signals: &[Signal]) -> io::Result<SignalWatch> {
-        let ignored = ignored_signals()?;
-        let wanted = signals.iter().filter(|&&signal| ignored & 1 << (signal as i32 - 1) == 0);
-        let set: SigSet = wanted.copied().collect();
+        let mut set = SigSet::empty();
+        for &signal in signals {
+            if !is_ignored(signal)? {
+                set.add(signal);
+            }
+        }
         set.thread_block()?;
         SigSet::from(Signal::SIGXFSZ).thread_block()?;
         Ok(SignalWatch(SignalFd::with_flags(&set, SfdFlags::SFD_CLOEXEC)?))
@@ -75,7 +78,7 @@ impl SignalWatch {
                 Ok(Some(info)) => {
                     return Ok(Caught { signal: info.ssi_signo as i32, from_kernel: info.ssi_code == libc::SI_KERNEL });
                 }
-                Ok(None) | Err(nix::errno::Errno::EINTR) => {}
+                Ok(None) | Err(Errno::EINTR) => {}
                 Err(errno) => return Err(errno.into()),
             }
         }
@@ -89,12 +92,13 @@ impl AsFd for SignalWatch {
     }
 }
 
-/// The signals this process ignores, bit *n* − 1 for signal *n*.
-fn ignored_signals() -> io::Result<u64> {
-    let status = fs::read_to_string("/proc/self/status")?;
-    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
-    mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok())
-        .ok_or_else(|| io::Error::other("/proc/self/status has no SigIgn line"))
+/// Whether this process ignores a signal.
+fn is_ignored(signal: Signal) -> io::Result<bool> {
+    // SAFETY: all zeros is an action: plain data, in which no handler is the default.
+    let mut action: libc::sigaction = unsafe { std::mem::zeroed() };
+    // SAFETY: no action is given, so none is changed, and the present one is written to the place given.
+    Errno::result(unsafe { libc::sigaction(signal as libc::c_int, std::ptr::null(), &raw mut action) })?;
+    Ok(action.sa_sigaction == libc::SIG_IGN)
 }
 
 #[cfg(test)]
@@ -108,5 +112,12 @@ mod tests {
         let watch = SignalWatch::new(&[Signal::SIGUSR2]).unwrap();
         pthread_kill(pthread_self(), Signal::SIGUSR2).unwrap();
         assert_eq!(watch.next().unwrap(), Caught { signal: libc::SIGUSR2, from_kernel: false });
+    }
+
+    #[test]
+    fn ignored_signals_are_known() {
+        // The standard library ignores it.
+        assert!(is_ignored(Signal::SIGPIPE).unwrap());
+        assert!(!is_ignored(Signal::SIGCHLD).unwrap());
     }
 }
