@@ -36,7 +36,6 @@ use amber_host::terminal;
 use amber_sentry::boot::{BootError, NetworkKind};
 use amber_sentry::profile::KernelProfile;
 use anyhow::{Context, Result};
-use clap::Parser;
 
 use crate::caller::Caller;
 use crate::cli::{Cli, Command, Network, Salvaged};
@@ -61,7 +60,7 @@ pub fn main() -> ExitCode {
             FAILED
         }));
     }
-    let cli = match Cli::try_parse() {
+    let cli = match cli::parse(env::args_os()) {
         Ok(cli) => cli,
         // Help and the version that were asked for.
         Err(error) if !error.use_stderr() => error.exit(),

@@ -5,7 +5,7 @@ mod oci;
 use std::ffi::OsString;
 use std::path::PathBuf;
 
-use clap::{ArgAction, Args, CommandFactory, Parser, Subcommand, ValueEnum};
+use clap::{ArgAction, Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 use serde::{Deserialize, Serialize};
 
 pub use oci::*;
@@ -162,6 +162,47 @@ impl Command {
             _ => 1,
         }
     }
+}
+
+/// Reads a command line.
+///
+/// # Errors
+/// What is to be printed instead: what is wrong with it, or the help that it asks for.
+pub fn parse(line: impl IntoIterator<Item = OsString>) -> Result<Cli, clap::Error> {
+    let line: Vec<OsString> = line.into_iter().collect();
+    match parse_frequent(&line) {
+        Some(cli) => Ok(cli),
+        None => Cli::try_parse_from(line),
+    }
+}
+
+/// Reads the line of a command that starts a sandbox or that engines call for each container, if it comes first and makes
+/// sense. A definition of all commands has the global flags for each of them, and costs some hundred pages of heap.
+fn parse_frequent(line: &[OsString]) -> Option<Cli> {
+    match line.get(1)?.to_str()? {
+        "do" => parse_alone("do", line, Command::Do),
+        "run" => parse_alone("run", line, Command::Run),
+        "create" => parse_alone("create", line, Command::Create),
+        "start" => parse_alone("start", line, Command::Start),
+        "state" => parse_alone("state", line, Command::State),
+        "kill" => parse_alone("kill", line, Command::Kill),
+        "delete" => parse_alone("delete", line, Command::Delete),
+        "exec" => parse_alone("exec", line, Command::Exec),
+        _ => None,
+    }
+}
+
+/// Reads a line by a definition that has only the command of this name, and no help.
+fn parse_alone<A: Args>(name: &'static str, line: &[OsString], command: fn(A) -> Command) -> Option<Cli> {
+    let only = A::augment_args(clap::Command::new(name)).disable_help_flag(true);
+    let program = GlobalArgs::augment_args(clap::Command::new("amber"))
+        .disable_help_flag(true)
+        .disable_help_subcommand(true)
+        .subcommand(only);
+    let matches = program.try_get_matches_from(line).ok()?;
+    let (_, own) = matches.subcommand()?;
+    let (global, own) = (GlobalArgs::from_arg_matches(&matches).ok()?, A::from_arg_matches(own).ok()?);
+    Some(Cli { version: None, global, command: command(own) })
 }
 
 /// Names of commands that runc does not have.
@@ -326,7 +367,7 @@ mod tests {
     use super::*;
 
     fn parse(line: &str) -> Result<Cli, clap::Error> {
-        Cli::try_parse_from(line.split_whitespace())
+        super::parse(line.split_whitespace().map(OsString::from))
     }
 
     fn parse_do(line: &str) -> DoArgs {
@@ -339,6 +380,48 @@ mod tests {
     #[test]
     fn the_definition_is_consistent() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn a_definition_of_one_command_reads_what_that_of_all_does() {
+        for line in [
+            "amber do true",
+            "amber do --platform kvm -h box -w / -e A=1 --strace --log /l -v /a:/b -u 5 -- ls -h --rw",
+            "amber do --strace=open,openat --debug --network ns:/x --kernel 6.1 ls",
+            "amber run --bundle /b --detach --systemd-cgroup x",
+            "amber create --bundle /b --pid-file /p --console-socket /s --preserve-fds 3 --root /r x",
+            "amber start x",
+            "amber state x",
+            "amber kill --all x",
+            "amber kill x 9",
+            "amber delete --force x",
+            "amber exec --detach --process /p --pid-file /f --log /l --log-format json x",
+            "amber exec -t -u 1:2 --cap CAP_KILL x sh -c true",
+        ] {
+            let words: Vec<OsString> = line.split_whitespace().map(OsString::from).collect();
+            let frequent = parse_frequent(&words).unwrap_or_else(|| panic!("{line}"));
+            assert_eq!(format!("{frequent:?}"), format!("{:?}", Cli::try_parse_from(&words).unwrap()), "{line}");
+        }
+        // What is no such line, or makes no sense, is left to the definition of all.
+        for line in [
+            "amber",
+            "amber --debug do true",
+            "amber do",
+            "amber do --rw true",
+            "amber do --help",
+            "amber run -h",
+            "amber run --help",
+            "amber do --rootless true x",
+            "amber do --version",
+            "amber kill",
+            "amber start",
+            "amber state x y",
+            "amber list",
+            "amber do --platform bogus x",
+        ] {
+            let words: Vec<OsString> = line.split_whitespace().map(OsString::from).collect();
+            assert!(parse_frequent(&words).is_none(), "{line}");
+        }
     }
 
     #[test]
