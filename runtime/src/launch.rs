@@ -22,7 +22,7 @@ use nix::unistd::{getpgid, getpgrp, getppid, getsid};
 
 use crate::attend::attend;
 use crate::cli::{GlobalArgs, Network};
-use crate::confine::{Confinement, Namespaces};
+use crate::confine::{self, Confinement, Namespaces};
 use crate::console::{ConsoleMaster, Relay, Resizer, Suspender};
 use crate::metrics::Metrics;
 use crate::printable::Printable;
@@ -80,6 +80,7 @@ pub fn launch(config: SandboxConfig, args: &GlobalArgs) -> Result<u8> {
         namespaces.join_network(path);
     }
     let mut confinement = Confinement::enter(namespaces)?;
+    confine::bound_to_serving().context("giving up capabilities")?;
     // Blocked in both processes, so that none is lost before the sandbox's is ready for those that are passed on.
     let signals = SignalWatch::new(&FORWARDED).context("watching signals")?;
     // The first process of a PID namespace cannot tell the shell's groups.
@@ -88,7 +89,7 @@ pub fn launch(config: SandboxConfig, args: &GlobalArgs) -> Result<u8> {
     let suspension = match confinement.split(Kinship::Child)? {
         Some(Half::Old(pid)) => {
             drop((config, inside));
-            crate::confine::keep_signals_only().context("giving up capabilities")?;
+            confine::keep_signals_only().context("giving up capabilities")?;
             return attend(pid, signals, Some(OwnedFd::from(outside).into()));
         }
         Some(Half::New(_)) => Suspension::Asked(OwnedFd::from(inside).into()),

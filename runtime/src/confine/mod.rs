@@ -30,7 +30,7 @@ use anyhow::{Context, Result};
 use nix::sched::{CloneFlags, unshare};
 use nix::sys::stat::{SFlag, fstat};
 
-pub use capabilities::keep_signals_only;
+pub use capabilities::{bound_to_serving, keep_signals_only};
 pub use mapping::{USERS, map_users};
 pub use namespaces::Namespaces;
 pub use root::tree;
@@ -186,6 +186,9 @@ impl Confinement {
         if let Err(error) = identity::take(self.process, &needs.trees) {
             log::info!("the sandbox has no user of its own on the host: {error:#}");
         }
+        let kept = capabilities::needed(&needs);
+        // Before other processes and threads inherit it.
+        capabilities::bound(kept).context("giving up capabilities")?;
         let (mut usher, mut served) = (None, None);
         if self.inside {
             let root;
@@ -201,7 +204,7 @@ impl Confinement {
         } else {
             reader::start(of_kernel, None, self.process, &mut config.trees)?;
         }
-        capabilities::keep(capabilities::needed(&needs)).context("giving up capabilities")?;
+        capabilities::keep(kept).context("giving up capabilities")?;
         Ok(Closing { needs, usher, served })
     }
 }
