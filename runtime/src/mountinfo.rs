@@ -1,11 +1,15 @@
 //! The host's mounts, as `/proc/PID/mountinfo` has them: see proc(5).
 
 use std::ffi::OsString;
-use std::fs;
+use std::fs::File;
+use std::io::Read;
 use std::os::unix::ffi::OsStringExt;
 use std::path::PathBuf;
 
 use anyhow::{Context, Result};
+
+/// So many bytes tell of the mounts of a usual host.
+const USUAL: usize = 8 << 10;
 
 /// A mount.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -30,7 +34,9 @@ pub struct HostMount {
 /// The host does not show them.
 pub fn own() -> Result<Vec<HostMount>> {
     const FILE: &str = "/proc/self/mountinfo";
-    parse(&fs::read(FILE).context(FILE)?).context(FILE)
+    let mut text = Vec::with_capacity(USUAL);
+    File::open(FILE).and_then(|mut file| file.read_to_end(&mut text)).context(FILE)?;
+    parse(&text).context(FILE)
 }
 
 /// Reads such a file; none if a line is malformed.

@@ -36,12 +36,21 @@ impl Mounts {
         mountinfo::own().map(Mounts)
     }
 
-    /// Whether there are any beneath a path that are no trees of files.
-    pub fn are_mixed(&self, path: &Path) -> bool {
+    /// Those beneath a path that are no trees of files, by their paths from there, but none beneath another.
+    pub fn foreign_places(&self, path: &Path) -> BTreeSet<PathBuf> {
         let path = path.canonicalize().unwrap_or_else(|_| path.to_owned());
-        self.0
-            .iter()
-            .any(|mount| mount.point != path && mount.point.starts_with(&path) && is_foreign(mount, Path::new("/")))
+        let beneath = |mount: &&HostMount| {
+            mount.point != path && mount.point.starts_with(&path) && is_foreign(mount, Path::new("/"))
+        };
+        let places = self.0.iter().filter(beneath).filter_map(|mount| mount.point.strip_prefix(&path).ok());
+        let mut outermost: BTreeSet<PathBuf> = BTreeSet::new();
+        // In this order, which is that of components, what a path leads through comes before it.
+        for place in places.collect::<BTreeSet<_>>() {
+            if !place.ancestors().any(|above| outermost.contains(above)) {
+                outermost.insert(place.to_owned());
+            }
+        }
+        outermost
     }
 
     /// Those beneath a mount that are no trees of files, but not those beneath one of these. `root` is where the mount has
@@ -66,12 +75,12 @@ fn is_foreign(mount: &HostMount, root: &Path) -> bool {
     !stores_files(&mount.kind) || mount.kind == "devtmpfs" || mount.point == root.join("dev")
 }
 
-/// A mount like this one, the clone of `number` whose root is what is at `path`, without what is no tree of files. That is
-/// left in `heap`, a directory which is let go with the old root: to move a mount costs nothing, to unmount one does.
+/// A mount like this one, the clone of `number` whose root is what is at `path`, without what is no tree of files, which is
+/// expected in `places`. That is left in `heap`, a directory which is let go with the old root: to move a mount costs nothing, to unmount one does.
 ///
 /// # Errors
 /// The host's.
-pub fn cut(mount: &OwnedFd, number: usize, path: &Path, heap: &OwnedFd) -> Result<OwnedFd> {
+pub fn cut(mount: &OwnedFd, number: usize, path: &Path, places: &BTreeSet<PathBuf>, heap: &OwnedFd) -> Result<OwnedFd> {
     let place = format!("tree{number}");
     mkdirat(heap, place.as_str(), Mode::S_IRWXU)?;
     move_mount(mount, "", heap, &place, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)?;
@@ -79,15 +88,22 @@ pub fn cut(mount: &OwnedFd, number: usize, path: &Path, heap: &OwnedFd) -> Resul
     if let Some(top) = look(mount.as_fd())?.mount {
         let is_whole = path.canonicalize().is_ok_and(|path| path == Path::new("/"));
         let root = if is_whole { Path::new("/").join(&place) } else { PathBuf::new() };
-        take_away(top, &root, heap)?;
+        let points = places.iter().map(|inner| Path::new(&place).join(inner)).collect();
+        take_away(top, &root, points, heap)?;
     }
     Ok(open_tree(heap, place, CLONE | OpenTreeFlags::AT_RECURSIVE)?)
 }
 
-/// Takes away what is foreign beneath a mount of which `root` is the path, if it has what the host has in `/`.
-fn take_away(top: u64, root: &Path, heap: &OwnedFd) -> Result<()> {
-    // Those that stay, and all places. What lies beneath a mount was hidden by it.
-    let (mut stuck, mut points) = (Vec::new(), BTreeSet::new());
+/// Takes away what is foreign beneath a mount of which `root` is the path, if it has what the host has in `/`: first what
+/// is at these points, as was seen when it was cloned, then what the host says is still there.
+fn take_away(top: u64, root: &Path, mut points: BTreeSet<PathBuf>, heap: &OwnedFd) -> Result<()> {
+    for (number, point) in points.iter().enumerate() {
+        // What cannot be moved is found again below.
+        put_aside(point, &format!("{top}-expected{number}"), heap)
+            .with_context(|| format!("cutting off {}", point.display()))?;
+    }
+    // Those that stay. What lies beneath a mount was hidden by it.
+    let mut stuck = Vec::new();
     for round in 0..ROUNDS {
         let mounts = Mounts::read()?;
         let mut foreign = mounts.foreign(top, root);
@@ -191,6 +207,9 @@ mod tests {
         };
         assert_eq!(numbers("/t"), [3, 6, 7]);
         assert_eq!(numbers(""), [3, 6]);
-        assert!(mounts.are_mixed(Path::new("/t/home")) && !mounts.are_mixed(Path::new("/t/home/fuse")));
+        let places = |path: &str| mounts.foreign_places(Path::new(path)).into_iter().collect::<Vec<_>>();
+        assert_eq!(places("/t"), [Path::new("home/fuse"), Path::new("proc")]);
+        assert_eq!(places("/t/home"), [Path::new("fuse")]);
+        assert_eq!(places("/t/home/fuse"), [] as [&Path; 0]);
     }
 }

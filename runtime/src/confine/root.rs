@@ -57,10 +57,11 @@ pub fn open(list: &[Tree], network: bool, own_network: bool) -> Result<(NewRoot,
         let attributes = if tree.writable { ALWAYS } else { ALWAYS | READ_ONLY };
         restrict_if_offered(&mount, attributes, true).with_context(named)?;
         if is_directory(&mount).with_context(named)? {
-            if mounts.are_mixed(&tree.path) {
-                mixed.push((tree, mount));
-            } else {
+            let foreign = mounts.foreign_places(&tree.path);
+            if foreign.is_empty() {
                 trees.add(&tree.path, Start::Directory(mount));
+            } else {
+                mixed.push((tree, mount, foreign));
             }
         } else {
             files.push((tree, mount));
@@ -83,9 +84,10 @@ pub fn open(list: &[Tree], network: bool, own_network: bool) -> Result<(NewRoot,
     if has_heap {
         // Not earlier: it lies on top of `/`, and would be cloned with that.
         let heap = empty().context("making a place for mounts")?;
-        for (number, (tree, mount)) in mixed.into_iter().enumerate() {
+        for (number, (tree, mount, places)) in mixed.into_iter().enumerate() {
             let named = || format!("host path {}", tree.path.display());
-            trees.add(&tree.path, Start::Directory(cut(&mount, number, &tree.path, &heap).with_context(named)?));
+            let whole = cut(&mount, number, &tree.path, &places, &heap).with_context(named)?;
+            trees.add(&tree.path, Start::Directory(whole));
         }
     }
     let root = empty().context("making an empty root")?;
