@@ -67,7 +67,7 @@ impl PtracePlatform {
     pub fn new(memory: Arc<GuestMemory>) -> Result<Self, HostFault> {
         let commands = GuestMemory::new(layout::COMMAND_BYTES * layout::MOST_SPACES)?;
         let (keeper, floating) = Keeper::start(memory.clone(), commands.clone())?;
-        let processors = Processors::start().map_err(|e| fault("starting the balancer thread (see `ulimit -u`)", e))?;
+        let processors = Processors::new().map_err(|e| fault("which processors there are", e))?;
         Ok(PtracePlatform {
             shared: Arc::new(Shared { memory, commands, keeper, floating, processors, counters: Counters::default() }),
         })

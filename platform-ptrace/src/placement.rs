@@ -1,8 +1,8 @@
 //! Keeps a tracer and its tracee on one processor: waking a thread on another one costs several times a whole trap.
 //!
 //! Each context has one processor, to which its host thread and its stub thread are bound. A new one starts where its
-//! maker is, since most wait for each other. A *balancer* thread, which sleeps while nothing runs, spreads those that are
-//! busy at the same time. It brings those together again that wait often, since each of their wake-ups reaches across
+//! maker is, since most wait for each other. A *balancer* thread, started for the second context, sleeps while nothing runs
+//! and spreads those that are busy at the same time. It brings those together again that wait often, since each of their wake-ups reaches across
 //! processors, and keeps them together even if that leaves another processor idle.
 
 use std::io;
@@ -81,6 +81,8 @@ pub struct Processors {
     allowed: Vec<usize>,
     epoch: Instant,
     places: Mutex<Vec<Arc<Place>>>,
+    /// There is a balancer.
+    balanced: AtomicBool,
     /// The balancer waits for a context to have something to do.
     asleep: AtomicBool,
     wake: Condvar,
@@ -88,22 +90,18 @@ pub struct Processors {
 }
 
 impl Processors {
-    /// Takes the processors this program is allowed, and starts the balancer if there are several.
-    pub fn start() -> io::Result<Arc<Self>> {
+    /// Takes the processors this program is allowed.
+    pub fn new() -> io::Result<Arc<Self>> {
         let set = sched_getaffinity(Pid::from_raw(0))?;
-        let processors = Arc::new(Processors {
+        Ok(Arc::new(Processors {
             allowed: (0..CpuSet::count()).filter(|&i| set.is_set(i).unwrap_or(false)).collect(),
             epoch: Instant::now(),
             places: Mutex::default(),
+            balanced: AtomicBool::new(false),
             asleep: AtomicBool::new(false),
             wake: Condvar::new(),
             closed: AtomicBool::new(false),
-        });
-        if processors.allowed.len() > 1 {
-            let balancer = processors.clone();
-            std::thread::Builder::new().name("amber-balancer".into()).spawn(move || balancer.balance())?;
-        }
-        Ok(processors)
+        }))
     }
 
     /// Ends the balancer.
@@ -114,7 +112,7 @@ impl Processors {
     }
 
     /// A place for a context of this host thread, on the processor `home` or, without one, where the thread is.
-    pub fn enrol(&self, home: Option<usize>) -> Arc<Place> {
+    pub fn enrol(self: &Arc<Self>, home: Option<usize>) -> Arc<Place> {
         let processor = home.or_else(|| sched_getcpu().ok()).unwrap_or(0);
         let place = Arc::new(Place {
             host: gettid(),
@@ -125,9 +123,27 @@ impl Processors {
             waits: AtomicU64::new(0),
         });
         bind(place.host, processor);
-        self.places.lock().push(place.clone());
-        self.stir();
+        let count = {
+            let mut places = self.places.lock();
+            places.push(place.clone());
+            places.len()
+        };
+        if count > 1 && self.allowed.len() > 1 && !self.balanced.swap(true, Ordering::Relaxed) {
+            self.start_balancer();
+        } else {
+            self.stir();
+        }
         place
+    }
+
+    fn start_balancer(self: &Arc<Self>) {
+        let balancer = self.clone();
+        let thread = std::thread::Builder::new().name("amber-balancer".into());
+        if let Err(error) = thread.spawn(move || balancer.balance()) {
+            // The next context tries again.
+            log::debug!("no thread to spread contexts over processors: {error}");
+            self.balanced.store(false, Ordering::Relaxed);
+        }
     }
 
     /// Forgets a place.
@@ -182,6 +198,11 @@ impl Processors {
 
     /// The balancer thread.
     fn balance(&self) {
+        // The thread that started it is bound to one.
+        let mut all = CpuSet::new();
+        if self.allowed.iter().all(|&processor| all.set(processor).is_ok()) {
+            let _ = sched_setaffinity(Pid::from_raw(0), &all);
+        }
         let mut places = self.places.lock();
         let (mut watch, mut quiet) = (SHORTEST_WATCH, 0);
         while !self.closed.load(Ordering::Relaxed) {
