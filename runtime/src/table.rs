@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use amber_abi::release::Release;
-use amber_sentry::syscalls::{Entry, entries};
+use amber_sentry::syscalls::{CallState, Entry, entries};
 use serde_json::{Value, json};
 
 use crate::cli::TableFormat;
@@ -34,11 +34,17 @@ fn i386(entry: &Entry) -> String {
     entry.i386.map_or_else(|| "-".into(), |number| number.to_string())
 }
 
+/// A word for how far the call is served, or the errno.
 fn state(entry: &Entry) -> &'static str {
-    match entry.handler {
-        Ok(_) => "implemented",
-        Err(errno) => errno.name(),
+    match entry.state() {
+        CallState::Implemented => "implemented",
+        CallState::Partial(_) => "partial",
+        CallState::Refused(errno) => errno.name(),
     }
+}
+
+fn missing(entry: &Entry) -> Option<&'static str> {
+    if let CallState::Partial(missing) = entry.state() { Some(missing) } else { None }
 }
 
 fn releases(entry: &Entry) -> String {
@@ -58,17 +64,18 @@ macro_rules! line {
 
 fn text(list: &[&Entry]) -> String {
     let mut out = String::new();
-    line!(out, "{:>6}  {:>5}  {:<28}{:<13}RELEASES", "X86-64", "I386", "NAME", "STATE");
+    line!(out, "{:>6}  {:>5}  {:<28}{:<13}{:<14}MISSING", "X86-64", "I386", "NAME", "STATE", "RELEASES");
     for entry in list {
-        line!(
-            out,
-            "{:>6}  {:>5}  {:<28}{:<13}{}",
+        let line = format!(
+            "{:>6}  {:>5}  {:<28}{:<13}{:<14}{}",
             entry.number,
             i386(entry),
             entry.name,
             state(entry),
-            releases(entry)
+            releases(entry),
+            missing(entry).unwrap_or_default()
         );
+        line!(out, "{}", line.trim_end());
     }
     out
 }
@@ -83,6 +90,7 @@ fn json(entry: &Entry) -> Value {
         "name": entry.name,
         "parameters": parameters,
         "implemented": entry.handler.is_ok(),
+        "missing": missing(entry),
         "errno": entry.handler.as_ref().err().map(|errno| errno.name()),
         "since": known(entry.releases.0),
         "until": known(entry.releases.1)
@@ -91,14 +99,16 @@ fn json(entry: &Entry) -> Value {
 
 fn markdown(list: &[&Entry]) -> String {
     let done = list.iter().filter(|entry| entry.handler.is_ok()).count();
+    let partial = list.iter().filter(|entry| missing(entry).is_some()).count();
     let mut out = String::new();
     line!(out, "# System calls\n");
     line!(
         out,
-        "Of {} calls, {done} are implemented. The others answer the errno shown, as Linux does where the",
+        "Of {} calls, {done} are implemented, {partial} of these but for what is named. The others answer the",
         list.len()
     );
-    line!(out, "feature is configured out. `amber syscalls --format markdown` writes this page.\n");
+    line!(out, "errno shown, as Linux does where the feature is configured out. `amber syscalls --format markdown`");
+    line!(out, "writes this page.\n");
     line!(out, "| x86-64 | i386 | Name | State | Releases |");
     line!(out, "| -----: | ---: | ---- | ----- | -------- |");
     for entry in list {
@@ -108,7 +118,7 @@ fn markdown(list: &[&Entry]) -> String {
             entry.number,
             i386(entry),
             entry.name,
-            state(entry),
+            missing(entry).map_or_else(|| state(entry).into(), |missing| format!("without {missing}")),
             releases(entry)
         );
     }

@@ -35,6 +35,8 @@ pub struct Entry {
     pub parameters: &'static [Parameter],
     /// What serves it, or the errno that Linux answers where the feature is configured out.
     pub handler: Result<Handler, Errno>,
+    /// What of the call is not offered, where it is served; empty if nothing is missing.
+    pub missing: &'static str,
     /// The releases that have it: first, and first that has it no more. Empty for open ends.
     pub releases: (&'static str, &'static str),
 }
@@ -46,6 +48,26 @@ impl Entry {
         let open = |text: &str| text.parse::<Release>().ok();
         open(since).is_none_or(|r| r <= release) && open(until).is_none_or(|r| release < r)
     }
+
+    /// How far the call is served.
+    pub fn state(&self) -> CallState {
+        match self.handler {
+            Err(errno) => CallState::Refused(errno),
+            Ok(_) if self.missing.is_empty() => CallState::Implemented,
+            Ok(_) => CallState::Partial(self.missing),
+        }
+    }
+}
+
+/// How far a call is served.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CallState {
+    /// As Linux serves it.
+    Implemented,
+    /// But for what is named.
+    Partial(&'static str),
+    /// Not at all: the errno that Linux answers where the feature is configured out.
+    Refused(Errno),
 }
 
 /// All lines, by number.

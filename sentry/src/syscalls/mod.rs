@@ -13,6 +13,6 @@ pub mod task;
 pub mod time;
 mod trace;
 
-pub use dispatch::{CallTable, Entry, Handler, Parameter, dispatch, entries};
+pub use dispatch::{CallState, CallTable, Entry, Handler, Parameter, dispatch, entries};
 pub(crate) use published::publish_answers;
 pub use trace::Tracer;

@@ -41,9 +41,10 @@ use super::args::*;
 use super::dispatch::{Entry, Parameter};
 
 /// One line: x86-64 number, i386 number or `-`, name and typed parameters, handler or `!` and the errno of a Linux
-/// without the feature, and the releases that have the call (`since..until`, either may be empty).
+/// without the feature, and the releases that have the call (`since..until`, either may be empty). A handler may serve the
+/// call `as partial("what is missing")`.
 macro_rules! table {
-    ($($number:literal, $i386:tt, $name:ident($($arg:ident: $kind:ty),*) => $(! $errno:ident)? $($handler:path)?,
+    ($($number:literal, $i386:tt, $name:ident($($arg:ident: $kind:ty),*) => $(! $errno:ident)? $($handler:path $(as partial($missing:literal))?)?,
         $since:literal..$until:literal;)*) => {
         pub(super) static TABLE: &[Entry] = &[$(
             Entry {
@@ -57,6 +58,7 @@ macro_rules! table {
                     show: <$kind as Argument>::show,
                 }),*],
                 handler: table!(@handler $($errno)? $($handler)?; $($kind),*),
+                missing: concat!($($($missing)?)?),
                 releases: ($since, $until),
             },
         )*];
@@ -83,7 +85,7 @@ table! {
     6, 196, lstat(pathname: Path, statbuf: Out<Stat>) => super::fs::stat::lstat, "".."";
     7, 168, poll(fds: Pollfds, nfds: u32, timeout: i32) => super::fs::poll::poll, "".."";
     8, 19, lseek(fd: Fd, offset: i64, whence: Whence) => super::fs::descriptor::lseek, "".."";
-    9, 192, mmap(addr: PtrIn, length: usize, prot: ProtFlags, flags: MmapFlags, fd: Fd, offset: u64) => super::mm::mapping::mmap, "".."";
+    9, 192, mmap(addr: PtrIn, length: usize, prot: ProtFlags, flags: MmapFlags, fd: Fd, offset: u64) => super::mm::mapping::mmap as partial("MAP_HUGETLB"), "".."";
     10, 125, mprotect(addr: PtrIn, len: usize, prot: ProtFlags) => super::mm::protection::mprotect, "".."";
     11, 91, munmap(addr: PtrIn, length: usize) => super::mm::mapping::munmap, "".."";
     12, 45, brk(addr: PtrIn) => super::mm::mapping::brk, "".."";
@@ -103,7 +105,7 @@ table! {
     26, 144, msync(addr: PtrIn, length: usize, flags: MsyncFlags) => super::mm::advice::msync, "".."";
     27, 218, mincore(addr: PtrIn, length: usize, vec: PtrOut) => super::mm::advice::mincore, "".."";
     28, 219, madvise(addr: PtrIn, length: usize, advice: MemoryAdvice) => super::mm::advice::madvise, "".."";
-    29, 395, shmget(key: i32, size: usize, shmflg: ShmFlags) => super::ipc::memory::shmget, "".."";
+    29, 395, shmget(key: i32, size: usize, shmflg: ShmFlags) => super::ipc::memory::shmget as partial("SHM_HUGETLB"), "".."";
     30, 397, shmat(shmid: i32, shmaddr: PtrIn, shmflg: ShmAttachFlags) => super::ipc::memory::shmat, "".."";
     31, 396, shmctl(shmid: i32, cmd: ShmCommand, buf: PtrOut) => super::ipc::memory::shmctl, "".."";
     32, 41, dup(oldfd: Fd) => super::fs::descriptor::dup, "".."";
@@ -130,7 +132,7 @@ table! {
     53, 360, socketpair(domain: AddressFamily, type_: SocketType, protocol: i32, sv: FdPair) => super::net::sockets::socketpair, "".."";
     54, 366, setsockopt(sockfd: Fd, level: SocketLevel, optname: i32, optval: PtrIn, optlen: i32) => super::net::options::setsockopt, "".."";
     55, 365, getsockopt(sockfd: Fd, level: SocketLevel, optname: i32, optval: PtrOut, optlen: PtrOut) => super::net::options::getsockopt, "".."";
-    56, 120, clone(flags: CloneFlags, stack: PtrIn, parent_tid: PtrOut, child_tid: PtrOut, tls: PtrIn) => super::task::clone::clone, "".."";
+    56, 120, clone(flags: CloneFlags, stack: PtrIn, parent_tid: PtrOut, child_tid: PtrOut, tls: PtrIn) => super::task::clone::clone as partial("namespaces but those of mounts"), "".."";
     57, 2, fork() => super::task::clone::fork, "".."";
     58, 190, vfork() => super::task::clone::vfork, "".."";
     59, 11, execve(pathname: Path, argv: StringList, envp: Envp) => super::task::exec::execve, "".."";
@@ -146,7 +148,7 @@ table! {
     69, 400, msgsnd(msqid: i32, msgp: PtrIn, msgsz: usize, msgflg: IpcFlags) => super::ipc::messages::msgsnd, "".."";
     70, 401, msgrcv(msqid: i32, msgp: PtrOut, msgsz: usize, msgtyp: i64, msgflg: IpcFlags) => super::ipc::messages::msgrcv, "".."";
     71, 402, msgctl(msqid: i32, cmd: MsgCommand, buf: PtrOut) => super::ipc::messages::msgctl, "".."";
-    72, 221, fcntl(fd: Fd, cmd: FcntlCommand, arg: u64) => super::fs::fcntl::fcntl, "".."";
+    72, 221, fcntl(fd: Fd, cmd: FcntlCommand, arg: u64) => super::fs::fcntl::fcntl as partial("F_NOTIFY"), "".."";
     73, 143, flock(fd: Fd, operation: FlockOperation) => super::fs::fcntl::flock, "".."";
     74, 118, fsync(fd: Fd) => super::fs::content::fsync, "".."";
     75, 148, fdatasync(fd: Fd) => super::fs::content::fdatasync, "".."";
@@ -215,10 +217,10 @@ table! {
     138, 100, fstatfs(fd: Fd, buf: Out<StatFs>) => super::fs::stat::fstatfs, "".."";
     139, 135, sysfs(option: i32, arg1: u64, arg2: u64) => !ENOSYS, "".."";
     140, 96, getpriority(which: PriorityWhich, who: i32) => super::task::schedule::getpriority, "".."";
-    141, 97, setpriority(which: PriorityWhich, who: i32, prio: i32) => super::task::schedule::setpriority, "".."";
-    142, 154, sched_setparam(pid: i32, param: In<SchedParam>) => super::task::schedule::sched_setparam, "".."";
+    141, 97, setpriority(which: PriorityWhich, who: i32, prio: i32) => super::task::schedule::setpriority as partial("effect on the host's scheduler"), "".."";
+    142, 154, sched_setparam(pid: i32, param: In<SchedParam>) => super::task::schedule::sched_setparam as partial("effect on the host's scheduler"), "".."";
     143, 155, sched_getparam(pid: i32, param: Out<SchedParam>) => super::task::schedule::sched_getparam, "".."";
-    144, 156, sched_setscheduler(pid: i32, policy: SchedPolicy, param: In<SchedParam>) => super::task::schedule::sched_setscheduler, "".."";
+    144, 156, sched_setscheduler(pid: i32, policy: SchedPolicy, param: In<SchedParam>) => super::task::schedule::sched_setscheduler as partial("effect on the host's scheduler"), "".."";
     145, 157, sched_getscheduler(pid: i32) => super::task::schedule::sched_getscheduler, "".."";
     146, 159, sched_get_priority_max(policy: SchedPolicy) => super::task::schedule::sched_get_priority_max, "".."";
     147, 160, sched_get_priority_min(policy: SchedPolicy) => super::task::schedule::sched_get_priority_min, "".."";
@@ -231,8 +233,8 @@ table! {
     154, 123, modify_ldt(func: i32, ptr: PtrOut, bytecount: u64) => !ENOSYS, "".."";
     155, 217, pivot_root(new_root: Path, put_old: Path) => super::fs::mount::pivot_root, "".."";
     156, 149, _sysctl(args: PtrOut) => !ENOSYS, "".."5.5";
-    157, 172, prctl(option: PrctlOption, arg2: u64, arg3: u64, arg4: u64, arg5: u64) => super::task::prctl::prctl, "".."";
-    158, 384, arch_prctl(code: ArchPrctl, addr: PtrOut) => super::task::prctl::arch_prctl, "".."";
+    157, 172, prctl(option: PrctlOption, arg2: u64, arg3: u64, arg4: u64, arg5: u64) => super::task::prctl::prctl as partial("PR_SET_PTRACER, PR_SET_SYSCALL_USER_DISPATCH, PR_SCHED_CORE, PR_SET_MEMORY_MERGE, PR_TASK_PERF_EVENTS_*"), "".."";
+    158, 384, arch_prctl(code: ArchPrctl, addr: PtrOut) => super::task::prctl::arch_prctl as partial("shadow stacks, address tags, ARCH_REQ_XCOMP_PERM"), "".."";
     159, 124, adjtimex(buf: Out<Timex>) => super::time::adjust::adjtimex, "".."";
     160, 75, setrlimit(resource: Resource, rlim: In<RLimit>) => super::task::limits::setrlimit, "".."";
     161, 61, chroot(path: Path) => super::fs::directory::chroot, "".."";
@@ -277,13 +279,13 @@ table! {
     200, 238, tkill(tid: i32, sig: SignalNumber) => super::signal::send::tkill, "2.4.19".."";
     201, 13, time(tloc: Out<i64>) => super::time::clock::time, "".."";
     202, 240, futex(uaddr: PtrOut, futex_op: FutexOp, val: u32, timeout: In<Timespec>, uaddr2: PtrOut, val3: u32) => super::task::futex::futex, "2.6".."";
-    203, 241, sched_setaffinity(pid: i32, cpusetsize: u32, mask: PtrIn) => super::task::schedule::sched_setaffinity, "2.6".."";
+    203, 241, sched_setaffinity(pid: i32, cpusetsize: u32, mask: PtrIn) => super::task::schedule::sched_setaffinity as partial("effect on the host's scheduler"), "2.6".."";
     204, 242, sched_getaffinity(pid: i32, cpusetsize: u32, mask: PtrOut) => super::task::schedule::sched_getaffinity, "2.6".."";
     205, 243, set_thread_area(u_info: PtrOut) => !ENOSYS, "".."1.0";
     206, 245, io_setup(nr_events: u32, ctx_idp: PtrOut) => super::fs::aio::io_setup, "2.6".."";
     207, 246, io_destroy(ctx_id: u64) => super::fs::aio::io_destroy, "2.6".."";
     208, 247, io_getevents(ctx_id: u64, min_nr: i64, nr: i64, events: PtrOut, timeout: In<Timespec>) => super::fs::aio::io_getevents, "2.6".."";
-    209, 248, io_submit(ctx_id: u64, nr: i64, iocbpp: PtrIn) => super::fs::aio::io_submit, "2.6".."";
+    209, 248, io_submit(ctx_id: u64, nr: i64, iocbpp: PtrIn) => super::fs::aio::io_submit as partial("IOCB_CMD_POLL"), "2.6".."";
     210, 249, io_cancel(ctx_id: u64, iocb: PtrIn, result: PtrOut) => super::fs::aio::io_cancel, "2.6".."";
     211, 244, get_thread_area(u_info: PtrOut) => !ENOSYS, "".."1.0";
     212, 253, lookup_dcookie(cookie: u64, buffer: BufOut, len: usize) => !ENOSYS, "2.6".."5.12";
@@ -325,7 +327,7 @@ table! {
     248, 286, add_key(type_: Str, description: Str, payload: BufIn, plen: usize, keyring: i32) => !ENOSYS, "2.6.10".."";
     249, 287, request_key(type_: Str, description: Str, callout_info: Str, dest_keyring: i32) => !ENOSYS, "2.6.10".."";
     250, 288, keyctl(operation: KeyctlOperation, arg2: u64, arg3: u64, arg4: u64, arg5: u64) => !ENOSYS, "2.6.10".."";
-    251, 289, ioprio_set(which: IoprioWho, who: i32, ioprio: i32) => super::task::schedule::ioprio_set, "2.6.13".."";
+    251, 289, ioprio_set(which: IoprioWho, who: i32, ioprio: i32) => super::task::schedule::ioprio_set as partial("effect on the host's scheduler"), "2.6.13".."";
     252, 290, ioprio_get(which: IoprioWho, who: i32) => super::task::schedule::ioprio_get, "2.6.13".."";
     253, 291, inotify_init() => super::fs::inotify::inotify_init, "2.6.13".."";
     254, 292, inotify_add_watch(fd: Fd, pathname: Path, mask: InotifyMask) => super::fs::inotify::inotify_add_watch, "2.6.13".."";
@@ -346,7 +348,7 @@ table! {
     269, 307, faccessat(dirfd: DirFd, pathname: Path, mode: AccessMode) => super::fs::stat::faccessat, "2.6.16".."";
     270, 308, pselect6(nfds: i32, readfds: FdSet, writefds: FdSet, exceptfds: FdSet, timeout: In<Timespec>, sigmask: PtrIn) => super::fs::select::pselect6, "2.6.16".."";
     271, 309, ppoll(fds: Pollfds, nfds: u32, tmo_p: In<Timespec>, sigmask: In<SignalSet>, sigsetsize: usize) => super::fs::poll::ppoll, "2.6.16".."";
-    272, 310, unshare(flags: CloneFlags) => super::task::clone::unshare, "2.6.16".."";
+    272, 310, unshare(flags: CloneFlags) => super::task::clone::unshare as partial("namespaces but those of mounts"), "2.6.16".."";
     273, 311, set_robust_list(head: PtrIn, len: usize) => super::task::robust::set_robust_list, "2.6.17".."";
     274, 312, get_robust_list(pid: i32, head_ptr: PtrOut, len_ptr: PtrOut) => super::task::robust::get_robust_list, "2.6.17".."";
     275, 313, splice(fd_in: Fd, off_in: PtrOut, fd_out: Fd, off_out: PtrOut, len: usize, flags: SpliceFlags) => super::fs::splice::splice, "2.6.17".."";
@@ -382,23 +384,23 @@ table! {
     305, 343, clock_adjtime(clk_id: ClockId, buf: Out<Timex>) => super::time::adjust::clock_adjtime, "2.6.39".."";
     306, 344, syncfs(fd: Fd) => super::fs::content::syncfs, "2.6.39".."";
     307, 345, sendmmsg(sockfd: Fd, msgvec: PtrOut, vlen: u32, flags: MessageFlags) => super::net::message::sendmmsg, "3.0".."";
-    308, 346, setns(fd: Fd, nstype: CloneFlags) => super::task::clone::setns, "3.0".."";
+    308, 346, setns(fd: Fd, nstype: CloneFlags) => super::task::clone::setns as partial("the joining of any namespace"), "3.0".."";
     309, 318, getcpu(cpu: PtrOut, node: PtrOut, tcache: PtrIn) => super::task::system::getcpu, "3.1".."";
     310, 347, process_vm_readv(pid: i32, local_iov: IovecOut, liovcnt: u64, remote_iov: PtrIn, riovcnt: u64, flags: u64) => super::mm::remote::process_vm_readv, "3.2".."";
     311, 348, process_vm_writev(pid: i32, local_iov: IovecIn, liovcnt: u64, remote_iov: PtrIn, riovcnt: u64, flags: u64) => super::mm::remote::process_vm_writev, "3.2".."";
     312, 349, kcmp(pid1: i32, pid2: i32, type_: KcmpType, idx1: u64, idx2: u64) => !ENOSYS, "3.5".."";
     313, 350, finit_module(fd: Fd, param_values: Str, flags: i32) => !ENOSYS, "3.8".."";
-    314, 351, sched_setattr(pid: i32, attr: PtrIn, flags: u32) => super::task::schedule::sched_setattr, "3.14".."";
+    314, 351, sched_setattr(pid: i32, attr: PtrIn, flags: u32) => super::task::schedule::sched_setattr as partial("effect on the host's scheduler"), "3.14".."";
     315, 352, sched_getattr(pid: i32, attr: PtrOut, size: u32, flags: u32) => super::task::schedule::sched_getattr, "3.14".."";
     316, 353, renameat2(olddirfd: DirFd, oldpath: Path, newdirfd: DirFd, newpath: Path, flags: RenameFlags) => super::fs::names::renameat2, "3.15".."";
-    317, 354, seccomp(operation: SeccompOperation, flags: SeccompFlags, args: PtrIn) => super::task::seccomp::seccomp, "3.17".."";
+    317, 354, seccomp(operation: SeccompOperation, flags: SeccompFlags, args: PtrIn) => super::task::seccomp::seccomp as partial("SECCOMP_FILTER_FLAG_NEW_LISTENER"), "3.17".."";
     318, 355, getrandom(buf: BufOut, buflen: usize, flags: GetrandomFlags) => super::task::system::getrandom, "3.17".."";
-    319, 356, memfd_create(name: Str, flags: MemfdFlags) => super::fs::memfd::memfd_create, "3.17".."";
+    319, 356, memfd_create(name: Str, flags: MemfdFlags) => super::fs::memfd::memfd_create as partial("MFD_HUGETLB"), "3.17".."";
     320, -, kexec_file_load(kernel_fd: Fd, initrd_fd: Fd, cmdline_len: u64, cmdline: Str, flags: u64) => !ENOSYS, "3.17".."";
     321, 357, bpf(cmd: i32, attr: PtrOut, size: u32) => !ENOSYS, "3.18".."";
     322, 358, execveat(dirfd: DirFd, pathname: Path, argv: StringList, envp: Envp, flags: AtFlags) => super::task::exec::execveat, "3.19".."";
     323, 374, userfaultfd(flags: PipeFlags) => !ENOSYS, "4.3".."";
-    324, 375, membarrier(cmd: MembarrierCommand, flags: u32, cpu_id: i32) => super::mm::barrier::membarrier, "4.3".."";
+    324, 375, membarrier(cmd: MembarrierCommand, flags: u32, cpu_id: i32) => super::mm::barrier::membarrier as partial("MEMBARRIER_CMD_PRIVATE_EXPEDITED_RSEQ"), "4.3".."";
     325, 376, mlock2(addr: PtrIn, len: usize, flags: MlockFlags) => super::mm::locking::mlock2, "4.4".."";
     326, 377, copy_file_range(fd_in: Fd, off_in: PtrOut, fd_out: Fd, off_out: PtrOut, len: usize, flags: u32) => super::fs::content::copy_file_range, "4.5".."";
     327, 378, preadv2(fd: Fd, iov: IovecOut, iovcnt: usize, pos_l: u64, pos_h: u64, flags: RwFlags) => super::fs::rw::preadv2, "4.6".."";
@@ -415,20 +417,20 @@ table! {
     426, 426, io_uring_enter(fd: Fd, to_submit: u32, min_complete: u32, flags: u32, arg: PtrIn, argsz: usize) => !ENOSYS, "5.1".."";
     427, 427, io_uring_register(fd: Fd, opcode: u32, arg: PtrOut, nr_args: u32) => !ENOSYS, "5.1".."";
     428, 428, open_tree(dirfd: DirFd, pathname: Path, flags: OpenTreeFlags) => super::fs::mount_fd::open_tree, "5.2".."";
-    429, 429, move_mount(from_dirfd: DirFd, from_pathname: Path, to_dirfd: DirFd, to_pathname: Path, flags: MoveMountFlags) => super::fs::mount_fd::move_mount, "5.2".."";
+    429, 429, move_mount(from_dirfd: DirFd, from_pathname: Path, to_dirfd: DirFd, to_pathname: Path, flags: MoveMountFlags) => super::fs::mount_fd::move_mount as partial("MOVE_MOUNT_SET_GROUP, MOVE_MOUNT_BENEATH"), "5.2".."";
     430, 430, fsopen(fsname: Str, flags: FsopenFlags) => super::fs::mount_fd::fsopen, "5.2".."";
     431, 431, fsconfig(fd: Fd, cmd: FsconfigCommand, key: Str, value: PtrIn, aux: i32) => super::fs::mount_fd::fsconfig, "5.2".."";
     432, 432, fsmount(fd: Fd, flags: FsmountFlags, attr_flags: MountAttributes) => super::fs::mount_fd::fsmount, "5.2".."";
     433, 433, fspick(dirfd: DirFd, pathname: Path, flags: FspickFlags) => super::fs::mount_fd::fspick, "5.2".."";
     434, 434, pidfd_open(pid: i32, flags: PidfdFlags) => super::task::pidfd::pidfd_open, "5.3".."";
-    435, 435, clone3(cl_args: In<CloneArgs>, size: usize) => super::task::clone::clone3, "5.3".."";
+    435, 435, clone3(cl_args: In<CloneArgs>, size: usize) => super::task::clone::clone3 as partial("namespaces but those of mounts"), "5.3".."";
     436, 436, close_range(first: u32, last: u32, flags: CloseRangeFlags) => super::fs::descriptor::close_range, "5.9".."";
     437, 437, openat2(dirfd: DirFd, pathname: Path, how: In<OpenHow>, size: usize) => super::fs::open::openat2, "5.6".."";
     438, 438, pidfd_getfd(pidfd: Fd, targetfd: Fd, flags: u32) => super::task::pidfd::pidfd_getfd, "5.6".."";
     439, 439, faccessat2(dirfd: DirFd, pathname: Path, mode: AccessMode, flags: AccessFlags) => super::fs::stat::faccessat2, "5.8".."";
     440, 440, process_madvise(pidfd: Fd, iovec: PtrIn, vlen: usize, advice: MemoryAdvice, flags: u32) => super::mm::remote::process_madvise, "5.10".."";
     441, 441, epoll_pwait2(epfd: Fd, events: PtrOut, maxevents: i32, timeout: In<Timespec>, sigmask: In<SignalSet>, sigsetsize: usize) => super::fs::epoll::epoll_pwait2, "5.11".."";
-    442, 442, mount_setattr(dirfd: DirFd, pathname: Path, flags: AtFlags, attr: PtrIn, size: usize) => super::fs::mount_fd::mount_setattr, "5.12".."";
+    442, 442, mount_setattr(dirfd: DirFd, pathname: Path, flags: AtFlags, attr: PtrIn, size: usize) => super::fs::mount_fd::mount_setattr as partial("MOUNT_ATTR_IDMAP"), "5.12".."";
     443, 443, quotactl_fd(fd: Fd, cmd: QuotactlCommand, id: i32, addr: PtrOut) => !ENOSYS, "5.14".."";
     444, 444, landlock_create_ruleset(attr: PtrIn, size: usize, flags: u32) => !ENOSYS, "5.13".."";
     445, 445, landlock_add_rule(ruleset_fd: Fd, rule_type: i32, rule_attr: PtrIn, flags: u32) => !ENOSYS, "5.13".."";
