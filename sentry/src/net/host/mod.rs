@@ -1,5 +1,6 @@
 //! AF_INET and AF_INET6 over sockets of the host, in the network namespace of Amber's own process.
 
+mod bounds;
 mod control;
 mod events;
 mod facts;

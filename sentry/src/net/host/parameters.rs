@@ -9,6 +9,7 @@ use amber_abi::stat::{S_IFDIR, S_IFMT};
 use amber_host::fs::{self as files, HostStat};
 use amber_host::trees::HostTrees;
 
+use super::bounds::Bounds;
 use super::facts::directory;
 use crate::net::inet::{ForeignParameter, Parameters};
 
@@ -21,12 +22,13 @@ pub struct HostParameters {
     top: Option<OwnedFd>,
     /// The guest may change them.
     can_change: bool,
+    bounds: Bounds,
 }
 
 impl HostParameters {
     /// Opens the directory; the guest may change what is there if the namespace is its own.
     pub(super) fn new(trees: &HostTrees, own: bool) -> Self {
-        HostParameters { top: directory(trees, "/proc/sys/net"), can_change: own }
+        HostParameters { top: directory(trees, "/proc/sys/net"), can_change: own, bounds: Bounds::default() }
     }
 
     /// Opens what a path leads to, one name after the other, each in the directory found so far.
@@ -92,7 +94,9 @@ impl Parameters for HostParameters {
             return Err(Errno::EACCES);
         }
         let mut file = std::fs::File::from(self.open(path, OpenFlags::O_WRONLY)?);
+        let below = path.strip_prefix(TOP).and_then(|below| below.strip_prefix('/')).unwrap_or_default();
+        let bounded = self.bounds.check(below, || self.read(path), value)?;
         // A part of a value is another value: it is written at once.
-        file.write(value).map(drop).map_err(Errno::from_host)
+        file.write(bounded.as_deref().unwrap_or(value)).map(drop).map_err(Errno::from_host)
     }
 }

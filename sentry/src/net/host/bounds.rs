@@ -1,0 +1,133 @@
+//! Parameters that bound what the host's kernel keeps for a network namespace, and that no socket is charged for.
+//!
+//! A guest whose namespace is its own may lower them, and raise them again, but not above what they were before it changed
+//! them: else it could fill the memory of the host, which no limit of the sandbox sees.
+
+use std::collections::HashMap;
+use std::str;
+
+use amber_abi::errno::Errno;
+
+use crate::sync::{Mutex, Rank};
+
+/// Their paths below `/proc/sys/net`; `*` is any interface.
+const BOUNDS: &[&str] = &[
+    "core/optmem_max",
+    "core/somaxconn",
+    "ipv4/igmp_max_memberships",
+    "ipv4/igmp_max_msf",
+    "ipv4/ipfrag_high_thresh",
+    "ipv4/ipfrag_low_thresh",
+    "ipv4/ipfrag_time",
+    "ipv4/neigh/*/unres_qlen",
+    "ipv4/neigh/*/unres_qlen_bytes",
+    "ipv4/tcp_fin_timeout",
+    "ipv4/tcp_max_orphans",
+    "ipv4/tcp_max_syn_backlog",
+    "ipv4/tcp_max_tw_buckets",
+    "ipv6/ip6frag_high_thresh",
+    "ipv6/ip6frag_low_thresh",
+    "ipv6/ip6frag_time",
+    "ipv6/mld_max_msf",
+    "ipv6/neigh/*/unres_qlen",
+    "ipv6/neigh/*/unres_qlen_bytes",
+    "ipv6/route/max_size",
+    "netfilter/nf_conntrack_expect_max",
+    "netfilter/nf_conntrack_frag6_high_thresh",
+    "netfilter/nf_conntrack_frag6_low_thresh",
+    "netfilter/nf_conntrack_frag6_timeout",
+    "netfilter/nf_conntrack_max",
+    "nf_conntrack_max",
+    "unix/max_dgram_qlen",
+];
+
+/// Whether a path below `/proc/sys/net` names one of them.
+fn is_bound(path: &str) -> bool {
+    let names = || path.split('/');
+    BOUNDS.iter().any(|bound| {
+        let wanted = bound.split('/');
+        wanted.clone().count() == names().count()
+            && wanted.zip(names()).all(|(wanted, name)| wanted == "*" || wanted == name)
+    })
+}
+
+/// The numbers of a value, in the bases that the kernel reads.
+fn numbers(value: &[u8]) -> Option<Vec<i64>> {
+    let number = |word: &str| {
+        let (digits, negative) = word.strip_prefix('-').map_or((word, false), |digits| (digits, true));
+        if !digits.starts_with(|first: char| first.is_ascii_digit()) {
+            return None;
+        }
+        let number = match digits.strip_prefix("0x").or(digits.strip_prefix("0X")) {
+            Some(digits) => i64::from_str_radix(digits, 16),
+            None if digits.len() > 1 && digits.starts_with('0') => i64::from_str_radix(digits, 8),
+            None => digits.parse(),
+        };
+        number.ok().map(|number| if negative { -number } else { number })
+    };
+    str::from_utf8(value).ok()?.split_ascii_whitespace().map(number).collect()
+}
+
+/// What each of those that the guest changed was before.
+pub struct Bounds(Mutex<HashMap<String, Vec<i64>>>);
+
+impl Default for Bounds {
+    fn default() -> Self {
+        Bounds(Mutex::new(Rank::Leaf, HashMap::new()))
+    }
+}
+
+impl Bounds {
+    /// Checks a value that the guest writes to the parameter at `path` below `/proc/sys/net`, whose value `now` answers.
+    /// Returns what is to be written instead, if the parameter is a bound.
+    ///
+    /// # Errors
+    /// `EPERM` for a value above the first, `EINVAL` for one that is no number; those of `now`.
+    pub fn check(
+        &self,
+        path: &str,
+        now: impl FnOnce() -> Result<Vec<u8>, Errno>,
+        value: &[u8],
+    ) -> Result<Option<Vec<u8>>, Errno> {
+        if !is_bound(path) {
+            return Ok(None);
+        }
+        let wanted = numbers(value).filter(|wanted| !wanted.is_empty()).ok_or(Errno::EINVAL)?;
+        let now = numbers(&now()?).ok_or(Errno::EPERM)?;
+        let mut first = self.0.lock();
+        let most = first.entry(path.to_owned()).or_insert(now);
+        // A negative number may mean that there is no bound.
+        let raises = |(wanted, most): (&i64, &i64)| wanted > most || (*wanted < 0 && *most >= 0);
+        if wanted.len() > most.len() || wanted.iter().zip(most.iter()).any(raises) {
+            log::info!("the guest may not raise net/{path} above {most:?}: it bounds what the host keeps for it");
+            return Err(Errno::EPERM);
+        }
+        let words: Vec<String> = wanted.iter().map(i64::to_string).collect();
+        Ok(Some(words.join(" ").into_bytes()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_bound_goes_down_and_back_up_and_no_higher() {
+        let bounds = Bounds::default();
+        let check = |path: &str, now: &str, value: &str| bounds.check(path, || Ok(now.into()), value.as_bytes());
+        let thresh = "ipv4/ipfrag_high_thresh";
+        let fragments = |now: &str, value: &str| check(thresh, now, value);
+        assert_eq!(fragments("4194304\n", "4194305"), Err(Errno::EPERM));
+        assert_eq!(fragments("4194304\n", "1000\n"), Ok(Some(b"1000".to_vec())));
+        assert_eq!(fragments("1000\n", " 0x400000 "), Ok(Some(b"4194304".to_vec())));
+        for more in ["0x400001", "020000001", "-1", "9223372036854775807", "1 2"] {
+            assert_eq!(fragments("1000\n", more), Err(Errno::EPERM), "{more}");
+        }
+        for other in ["", "a", "1a", "9223372036854775808", "--1"] {
+            assert_eq!(fragments("1000\n", other), Err(Errno::EINVAL), "{other}");
+        }
+        assert_eq!(check("ipv4/tcp_rmem", "1 2 3", "9 9 9"), Ok(None));
+        assert_eq!(check("ipv4/neigh/eth0/unres_qlen", "101", "102"), Err(Errno::EPERM));
+        assert_eq!(check("ipv4/neigh/eth0/gc_stale_time", "60", "61"), Ok(None));
+    }
+}
