@@ -233,6 +233,11 @@ impl GuestMemory {
         if exceeds(self.claimed_bytes()) && exceeds(self.used_bytes()) { Err(OutOfMemory) } else { Ok(()) }
     }
 
+    /// Whether there is a bound at all.
+    pub fn is_limited(&self) -> bool {
+        self.lasting_cap() != u64::MAX
+    }
+
     /// The bound that [`set_caps`](Self::set_caps) set for what no end of a process frees.
     pub fn lasting_cap(&self) -> u64 {
         self.lasting_cap.load(Ordering::Relaxed)

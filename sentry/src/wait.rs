@@ -106,8 +106,10 @@ struct Queue {
 /// A host descriptor whose events are events of a queue's object.
 struct HostSource {
     file: Arc<OwnedFd>,
-    /// The object has no other events.
-    alone: bool,
+    /// The object stands for the descriptor.
+    whole: bool,
+    /// It has no other events.
+    alone: AtomicBool,
     /// Made once somebody wants to be told who is no task that sleeps; none if the host cannot watch it.
     watch: OnceLock<Option<Watch>>,
 }
@@ -144,13 +146,15 @@ impl WaitQueue {
     /// Makes an empty queue of an object whose events are those of a host descriptor.
     pub fn of_host(file: Arc<OwnedFd>) -> Self {
         let queue = Self::new();
-        let _ = queue.source.set(HostSource { file, alone: true, watch: OnceLock::new() });
+        let _ =
+            queue.source.set(HostSource { file, whole: true, alone: AtomicBool::new(true), watch: OnceLock::new() });
         queue
     }
 
     /// From now on the host descriptor's events are among the object's. The first descriptor stays.
     pub fn add_host(&self, file: Arc<OwnedFd>) {
-        if self.source.set(HostSource { file, alone: false, watch: OnceLock::new() }).is_ok() && !self.is_empty() {
+        let source = HostSource { file, whole: false, alone: AtomicBool::new(false), watch: OnceLock::new() };
+        if self.source.set(source).is_ok() && !self.is_empty() {
             // Who sleeps shall sleep on the descriptor as well.
             self.follow_host();
             self.notify_all();
@@ -164,7 +168,19 @@ impl WaitQueue {
 
     /// The same, if the object has no other events.
     pub fn sole_host_file(&self) -> Option<&Arc<OwnedFd>> {
-        self.source.get().filter(|source| source.alone).map(|source| &source.file)
+        self.source.get().filter(|source| source.alone.load(Ordering::Acquire)).map(|source| &source.file)
+    }
+
+    /// The descriptor that the object stands for, if it was made [`of_host`](Self::of_host).
+    pub fn own_host_file(&self) -> Option<&Arc<OwnedFd>> {
+        self.source.get().filter(|source| source.whole).map(|source| &source.file)
+    }
+
+    /// From now on the object has events beside those of its host descriptor, and notifies the queue of them.
+    pub fn has_other_events(&self) {
+        if let Some(source) = self.source.get() {
+            source.alone.store(false, Ordering::Release);
+        }
     }
 
     /// Has the host's poller tell this queue of the host descriptor's events, if there is one.
@@ -190,6 +206,18 @@ impl WaitQueue {
     /// Like [`register`](Self::register), for a task that looks after the host descriptor itself.
     pub fn register_sleeper(&self, waiter: Weak<dyn Waiter>, events: PollEvents) -> Registration {
         self.insert(waiter, events, 0, false)
+    }
+
+    /// Like [`register`](Self::register), for a waiter that looks after the host descriptor itself, and is exclusive or
+    /// not.
+    pub fn register_beside(
+        &self,
+        waiter: Weak<dyn Waiter>,
+        events: PollEvents,
+        key: u64,
+        exclusive: bool,
+    ) -> Registration {
+        self.insert(waiter, events, key, exclusive)
     }
 
     /// Like [`register`](Self::register), for a waiter of which one is enough to wake for an event (EPOLLEXCLUSIVE).

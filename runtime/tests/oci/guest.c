@@ -4,15 +4,20 @@
 #include <fcntl.h>
 #include <linux/aio_abi.h>
 #include <linux/capability.h>
-#include <linux/netlink.h>
 #include <linux/filter.h>
+#include <linux/netlink.h>
+#include <linux/rtnetlink.h>
 #include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <poll.h>
 #include <pthread.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/auxv.h>
+#include <sys/epoll.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/msg.h>
@@ -164,6 +169,77 @@ static void fill(const char *kind) {
             int error = errno;
             close(listener);
             errno = error;
+        } else if (!strcmp(kind, "unsent")) {
+            /* Of a connection that is closed, hardly anything has arrived. */
+            struct sockaddr_in address = {AF_INET, 0, {htonl(INADDR_LOOPBACK)}};
+            socklen_t size = sizeof address;
+            int small = 4096, large = 4 << 20;
+            int end = -1, listener = socket(AF_INET, SOCK_STREAM, 0);
+            setsockopt(listener, SOL_SOCKET, SO_RCVBUF, &small, sizeof small);
+            failed = bind(listener, (void *)&address, size) < 0 || listen(listener, 1) < 0 ||
+                     getsockname(listener, (void *)&address, &size) < 0 ||
+                     (end = socket(AF_INET, SOCK_STREAM, 0)) < 0 ||
+                     setsockopt(end, SOL_SOCKET, SO_SNDBUF, &large, sizeof large) < 0 ||
+                     connect(end, (void *)&address, size) < 0 || accept(listener, NULL, NULL) < 0;
+            while (!failed && send(end, much, sizeof much, MSG_DONTWAIT) > 0)
+                ;
+            close(listener);
+            close(end);
+            if (i == 60) {
+                puts("ready: full");
+                pause();
+            }
+        } else if (!strcmp(kind, "unaccepted")) {
+            /* Of connections that wait to be accepted the other end is gone. */
+            static struct sockaddr_in address = {AF_INET, 0, {0}};
+            static int listener = -1;
+            socklen_t size = sizeof address;
+            struct linger linger = {1, 0};
+            int large = 2 << 20;
+            if (listener < 0) {
+                address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+                listener = socket(AF_INET, SOCK_STREAM, 0);
+                setsockopt(listener, SOL_SOCKET, SO_RCVBUF, &large, sizeof large);
+                failed = bind(listener, (void *)&address, size) < 0 || listen(listener, 1000) < 0 ||
+                         getsockname(listener, (void *)&address, &size) < 0;
+            }
+            int end = socket(AF_INET, SOCK_STREAM, 0);
+            failed = failed || connect(end, (void *)&address, size) < 0;
+            for (int sent = 0; !failed && sent < 20; sent++)
+                send(end, much, sizeof much, 0);
+            setsockopt(end, SOL_SOCKET, SO_LINGER, &linger, sizeof linger);
+            close(end);
+            if (i == 200) {
+                errno = 0;
+                return;
+            }
+        } else if (!strcmp(kind, "programs")) {
+            /* Of two sockets of a port, the one that gave it its program is closed. */
+            struct sock_filter program[BPF_MAXINSNS] = {{0}};
+            struct sock_fprog whole = {BPF_MAXINSNS, program};
+            program[BPF_MAXINSNS - 1] = (struct sock_filter){BPF_RET | BPF_K, 0, 0, 0};
+            struct sockaddr_in address = {AF_INET, 0, {htonl(INADDR_LOOPBACK)}};
+            socklen_t size = sizeof address;
+            int on = 1, ends[2];
+            for (int end = 0; !failed && end < 2; end++)
+                failed = (ends[end] = socket(AF_INET, SOCK_DGRAM, 0)) < 0 ||
+                         setsockopt(ends[end], SOL_SOCKET, SO_REUSEPORT, &on, sizeof on) < 0 ||
+                         bind(ends[end], (void *)&address, size) < 0 ||
+                         getsockname(ends[end], (void *)&address, &size) < 0;
+            failed = failed || setsockopt(ends[0], SOL_SOCKET, SO_ATTACH_REUSEPORT_CBPF, &whole, sizeof whole) < 0 ||
+                     close(ends[0]) < 0;
+            if (i == 500) {
+                errno = 0;
+                return;
+            }
+        } else if (!strcmp(kind, "watches")) {
+            struct sockaddr_nl address = {AF_NETLINK, 0, 0, 1 << (RTNLGRP_IPV4_IFADDR - 1)};
+            int netlink = socket(AF_NETLINK, SOCK_RAW, NETLINK_ROUTE);
+            failed = netlink < 0 || bind(netlink, (void *)&address, sizeof address) < 0;
+            if (i == 2000) {
+                puts("filled");
+                pause();
+            }
         } else if (!strcmp(kind, "datagrams")) {
             struct sockaddr_in address = {AF_INET, 0, {htonl(INADDR_LOOPBACK)}};
             socklen_t size = sizeof address;
@@ -199,7 +275,7 @@ static void fill(const char *kind) {
                 fcntl(ends[1], F_SETPIPE_SZ, 1 << 20);
             while (!failed && write(ends[1], much, sizeof much) > 0)
                 ;
-        } else if (!strcmp(kind, "datagrams")) {
+        } else if (!strcmp(kind, "packets")) {
             int pair[2];
             failed = socketpair(AF_UNIX, SOCK_DGRAM | SOCK_NONBLOCK, 0, pair);
             while (!failed && write(pair[0], much, 1000) > 0)
@@ -250,6 +326,152 @@ static void fill(const char *kind) {
         if (failed)
             return;
     }
+}
+
+#define EXPECT(so)                                                                                                     \
+    do                                                                                                                 \
+        if (!(so)) {                                                                                                   \
+            printf("line %d: %s, %s\n", __LINE__, #so, strerror(errno));                                              \
+            exit(1);                                                                                                   \
+        }                                                                                                              \
+    while (0)
+
+/* Has the kernel look at all memory: what is told has to be true. */
+static void look_at_memory(void) {
+    char text[64];
+    int fd = open("/sys/fs/cgroup/memory.current", O_RDONLY);
+    EXPECT(fd >= 0 && read(fd, text, sizeof text) > 0);
+    close(fd);
+}
+
+static int connect_to(const struct sockaddr_in *address) {
+    int end = socket(AF_INET, SOCK_STREAM, 0);
+    EXPECT(end >= 0 && connect(end, (const void *)address, sizeof *address) == 0);
+    return end;
+}
+
+/* A number of memory.stat. */
+static long memory_of(const char *name) {
+    char line[128], found[64];
+    long number = -1, value;
+    FILE *file = fopen("/sys/fs/cgroup/memory.stat", "r");
+    EXPECT(file);
+    while (fgets(line, sizeof line, file))
+        if (sscanf(line, "%63s %ld", found, &value) == 2 && !strcmp(found, name))
+            number = value;
+    fclose(file);
+    return number;
+}
+
+/* What was sent before a close arrives, and counts as memory until then. */
+static void close_connections(void) {
+    static char much[60000];
+    struct sockaddr_in address = {AF_INET, 0, {htonl(INADDR_LOOPBACK)}};
+    socklen_t size = sizeof address;
+    int small = 4096, large = 4 << 20, listener = socket(AF_INET, SOCK_STREAM, 0);
+    EXPECT(setsockopt(listener, SOL_SOCKET, SO_RCVBUF, &small, sizeof small) == 0);
+    EXPECT(bind(listener, (void *)&address, size) == 0 && listen(listener, 8) == 0);
+    EXPECT(getsockname(listener, (void *)&address, &size) == 0);
+    for (int shut = 0; shut < 2; shut++) {
+        long sent = 0, read_so_far = 0, length, before = memory_of("sock");
+        int end = socket(AF_INET, SOCK_STREAM, 0);
+        EXPECT(setsockopt(end, SOL_SOCKET, SO_SNDBUF, &large, sizeof large) == 0);
+        EXPECT(connect(end, (void *)&address, size) == 0);
+        int peer = accept(listener, NULL, NULL);
+        while ((length = send(end, much, sizeof much, MSG_DONTWAIT)) > 0)
+            sent += length;
+        EXPECT(sent > 1 << 20 && (!shut || shutdown(end, SHUT_WR) == 0) && close(end) == 0);
+        EXPECT(memory_of("sock") > before + (1 << 20));
+        while ((length = read(peer, much, sizeof much)) > 0)
+            read_so_far += length;
+        EXPECT(length == 0 && read_so_far == sent && close(peer) == 0);
+        while (memory_of("sock") > before + (1 << 20))
+            sched_yield();
+    }
+    puts("ready: closed");
+}
+
+/* Connections that wait to be accepted, while memory is looked at and while it is not. */
+static void accept_connections(void) {
+    struct sockaddr_in address = {AF_INET, 0, {htonl(INADDR_LOOPBACK)}};
+    socklen_t size = sizeof address;
+    int listener = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK, 0);
+    int edge = epoll_create1(0), level = epoll_create1(0), on = 1;
+    struct epoll_event event = {EPOLLIN | EPOLLET};
+    /* They are watched from before the socket listens. */
+    EXPECT(epoll_ctl(edge, EPOLL_CTL_ADD, listener, &event) == 0);
+    event.events = EPOLLIN;
+    EXPECT(epoll_ctl(level, EPOLL_CTL_ADD, listener, &event) == 0);
+    EXPECT(setsockopt(listener, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on) == 0);
+    EXPECT(bind(listener, (void *)&address, size) == 0 && listen(listener, 8) == 0);
+    EXPECT(getsockname(listener, (void *)&address, &size) == 0);
+    while (epoll_wait(edge, &event, 1, 0) > 0)
+        ;
+    for (int round = 0; round < 3; round++) {
+        int ends[5];
+        look_at_memory();
+        for (int i = 0; i < 5; i++) {
+            char text = 'a' + i;
+            ends[i] = connect_to(&address);
+            EXPECT(write(ends[i], &text, 1) == 1);
+            if (round == 2 && i % 2)
+                look_at_memory();
+        }
+        /* Its peer is gone when it is accepted. */
+        close(ends[2]);
+        if (round == 1)
+            look_at_memory();
+        struct tcp_info info;
+        size = sizeof info;
+        EXPECT(getsockopt(listener, IPPROTO_TCP, TCP_INFO, &info, &size) == 0);
+        EXPECT(info.tcpi_state == TCP_LISTEN && info.tcpi_unacked == 5 && info.tcpi_sacked == 8);
+        struct pollfd entry = {listener, POLLIN, 0};
+        EXPECT(poll(&entry, 1, -1) == 1 && entry.revents == POLLIN);
+        EXPECT(epoll_wait(edge, &event, 1, -1) == 1 && event.events == EPOLLIN);
+        EXPECT(epoll_wait(level, &event, 1, -1) == 1 && event.events == EPOLLIN);
+        EXPECT(epoll_wait(level, &event, 1, -1) == 1 && event.events == EPOLLIN);
+        for (int i = 0; i < 5; i++) {
+            struct sockaddr_in peer, other;
+            char text = 0;
+            size = sizeof peer;
+            int fd = accept(listener, (void *)&peer, &size);
+            EXPECT(fd >= 0 && read(fd, &text, 1) == 1 && text == 'a' + i);
+            on = 0;
+            size = sizeof on;
+            EXPECT(getsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, &size) == 0 && on);
+            if (i != 2) {
+                size = sizeof other;
+                EXPECT(getsockname(ends[i], (void *)&other, &size) == 0 && other.sin_port == peer.sin_port);
+                EXPECT(write(fd, "x", 1) == 1 && read(ends[i], &text, 1) == 1);
+                close(ends[i]);
+            }
+            close(fd);
+        }
+        EXPECT(accept(listener, NULL, NULL) < 0 && errno == EAGAIN);
+        EXPECT(poll(&entry, 1, 0) == 0 && epoll_wait(level, &event, 1, 0) == 0);
+    }
+    /* No more wait than may, wherever they do. */
+    int waiting = 0;
+    for (int i = 0; i < 20; i++) {
+        int end = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK, 0);
+        EXPECT(connect(end, (void *)&address, sizeof address) == 0 || errno == EINPROGRESS);
+        struct pollfd entry = {end, POLLOUT, 0};
+        waiting += poll(&entry, 1, 0);
+        look_at_memory();
+    }
+    EXPECT(waiting == 9);
+    /* Nobody will accept them: the other ends see it. */
+    EXPECT(shutdown(listener, SHUT_RD) == 0);
+    EXPECT(accept(listener, NULL, NULL) < 0 && errno == EINVAL);
+    size = sizeof address;
+    EXPECT(listen(listener, 8) == 0 && getsockname(listener, (void *)&address, &size) == 0);
+    int end = connect_to(&address);
+    look_at_memory();
+    close(listener);
+    struct pollfd entry = {end, POLLIN, 0};
+    char text;
+    EXPECT(poll(&entry, 1, -1) == 1 && read(end, &text, 1) < 0 && errno == ECONNRESET);
+    puts("ready: accepted");
 }
 
 int main(int count, char **arguments) {
@@ -355,6 +577,14 @@ int main(int count, char **arguments) {
         printf("ready: %s\n", WIFSIGNALED(status) ? strsignal(WTERMSIG(status)) : strerror(WEXITSTATUS(status)));
         for (;;)
             pause();
+    }
+    if (!strcmp(what, "accepts")) {
+        accept_connections();
+        return 0;
+    }
+    if (!strcmp(what, "closes")) {
+        close_connections();
+        return 0;
     }
     if (!strcmp(what, "descriptors")) {
         show_descriptors();

@@ -23,7 +23,7 @@ const KINDS: &[(&str, &str)] = &[
     // Of the contents, or of one more file.
     ("memfds", "No space left on device|Cannot allocate memory"),
     ("sockets", "Killed"),
-    ("datagrams", "Killed"),
+    ("packets", "Killed"),
     ("pipes", "Killed"),
     ("terminals", "Killed"),
     ("netlink", "Killed"),
@@ -45,7 +45,16 @@ fn status(pid: i32, name: &str) -> u64 {
 }
 
 /// The same with sockets of the host.
-const NETWORK_KINDS: &[(&str, &str)] = &[("filters", "Killed"), ("connections", "Killed"), ("datagrams", "Killed")];
+const NETWORK_KINDS: &[(&str, &str)] = &[
+    ("filters", "Killed"),
+    ("connections", "Killed"),
+    ("datagrams", "Killed"),
+    ("unaccepted", "Killed"),
+    ("programs", "Killed"),
+    ("watches", "Killed"),
+    // Of these the oldest are reset.
+    ("unsent", "full"),
+];
 /// So many descriptors would take several times the limit.
 const DESCRIPTORS: u64 = 8192;
 
@@ -63,8 +72,28 @@ impl Namespace {
         Namespace(holder)
     }
 
-    fn path(&self) -> String {
-        format!("/proc/{}/ns/net", self.0.id())
+    /// Has the container of a world be in it.
+    fn hold(&self, world: &mut World) {
+        let path = format!("/proc/{}/ns/net", self.0.id());
+        let namespaces = world.config["linux"]["namespaces"].as_array_mut().unwrap();
+        namespaces.retain(|entry| entry["type"] != "network");
+        namespaces.push(json!({"type": "network", "path": path}));
+    }
+
+    /// Bytes that connections have to send.
+    fn unsent(&self) -> u64 {
+        let table = fs::read_to_string(format!("/proc/{}/net/tcp", self.0.id())).unwrap();
+        let queues = table.lines().skip(1).map(|line| line.split_whitespace().nth(4).unwrap());
+        queues.map(|queues| u64::from_str_radix(queues.split(':').next().unwrap(), 16).unwrap()).sum()
+    }
+
+    /// Changes the addresses often, of which each netlink socket in that group is told.
+    fn change_addresses(&self) {
+        let script =
+            "for i in $(seq 100); do ip address add 10.0.0.$i dev lo && ip address del 10.0.0.$i/32 dev lo; done";
+        let target = self.0.id().to_string();
+        let done = Command::new("nsenter").args(["--net", "-t", &target, "sh", "-c", script]).status().unwrap();
+        assert!(done.success());
     }
 }
 
@@ -92,6 +121,23 @@ fn a_container_lives_on_when_what_the_hosts_sockets_keep_fills_its_memory() {
     lives_on("ptrace", NETWORK_KINDS, Some(&Namespace::new()));
 }
 
+/// What waits to be accepted is taken over by the sandbox, and a connection that is closed is kept while it sends: neither
+/// shows.
+#[test]
+fn a_container_with_a_limit_accepts_and_closes_connections_as_without() {
+    let namespace = Namespace::new();
+    for (what, end) in [("accepts", "accepted"), ("closes", "closed")] {
+        let mut world = World::new(&[what]);
+        world.config["linux"]["resources"] = json!({"memory": {"limit": LIMIT}});
+        namespace.hold(&mut world);
+        let groups = json!({"destination": "/sys/fs/cgroup", "type": "cgroup", "source": "cgroup"});
+        world.config["mounts"].as_array_mut().unwrap().push(groups);
+        world.start(what);
+        world.ended(what);
+        assert_eq!(world.printed(what), format!("ready: {end}\n"));
+    }
+}
+
 /// Fills a container with each kind in turn, in a network namespace if one is given.
 fn lives_on(platform: &'static str, kinds: &[(&str, &str)], namespace: Option<&Namespace>) {
     for (kind, end) in kinds {
@@ -101,22 +147,29 @@ fn lives_on(platform: &'static str, kinds: &[(&str, &str)], namespace: Option<&N
         let files = if namespace.is_some() { DESCRIPTORS } else { 65536 };
         world.config["process"]["rlimits"] = json!([{"type": "RLIMIT_NOFILE", "soft": files, "hard": files}]);
         if let Some(namespace) = namespace {
-            let namespaces = world.config["linux"]["namespaces"].as_array_mut().unwrap();
-            namespaces.retain(|entry| entry["type"] != "network");
-            namespaces.push(json!({"type": "network", "path": namespace.path()}));
+            namespace.hold(&mut world);
         }
         world.config["mounts"][2]["options"] = json!(["ptmxmode=0666"]);
         let tmpfs = json!({"destination": "/tmp", "type": "tmpfs", "source": "tmpfs"});
         world.config["mounts"].as_array_mut().unwrap().push(tmpfs);
         world.start("full");
         let limit = Instant::now() + Duration::from_secs(120);
+        let mut changed = false;
         while !world.printed("full").contains("ready") {
             assert!(Instant::now() < limit, "{kind}: {}", world.printed("full"));
+            if let Some(namespace) = namespace
+                && world.printed("full").contains("filled")
+                && !std::mem::replace(&mut changed, true)
+            {
+                namespace.change_addresses();
+            }
             std::thread::sleep(Duration::from_millis(20));
         }
         let printed = world.printed("full");
         let ends = end.split('|').any(|end| printed.contains(&format!("ready: {end}")));
         assert!(ends, "{kind} on {platform}: {printed}");
+        let unsent = namespace.map_or(0, Namespace::unsent);
+        assert!(unsent < LIMIT, "{kind}: {unsent} bytes are on their way");
         let heap = status(world.pid("full"), "RssAnon");
         assert!(heap < LIMIT + SLACK, "{kind}: the sandbox has {heap} bytes");
         assert!(world.ok(&["exec", "full", "/guest", "show"]).contains("uid 0"), "{kind}");

@@ -120,6 +120,10 @@ impl ControlGroup {
             dentry::forget_unused();
             used = self.count_memory(kernel);
         }
+        if used > limit {
+            sockets.give_up(used - limit);
+            used = self.count_memory(kernel);
+        }
         self.give_heap_back();
         let room = limit.saturating_sub(used);
         kernel.memory.set_ahead((room / 16).clamp(STEP, MOST_AHEAD));

@@ -5,27 +5,53 @@ use std::sync::Arc;
 
 use amber_abi::errno::Errno;
 use amber_abi::netlink::{NetlinkOption, NetlinkProtocol};
-use amber_abi::socket::{AddressFamily, SockaddrNl};
+use amber_abi::socket::{AddressFamily, SockaddrNl, SocketKind};
 use amber_abi::sockopt::SocketLevel;
 use amber_host::socket as host;
 use zerocopy::IntoBytes;
 
-use super::control;
 use super::facts::{DATAGRAM, netlink};
+use super::kept::Kept;
+use super::{Sockets, control};
 use crate::net::inet::Watch;
 
 /// A socket of the host in groups of rtnetlink(7).
-pub struct HostEvents(Arc<OwnedFd>);
+pub struct HostEvents {
+    sockets: Arc<Sockets>,
+    number: u64,
+    file: Arc<OwnedFd>,
+    kept: Kept,
+}
 
 impl HostEvents {
     /// A socket in no group.
-    pub fn new() -> Result<Self, Errno> {
+    ///
+    /// # Errors
+    /// `ENOBUFS` above the limit of memory; those of the host.
+    pub(super) fn new(sockets: &Arc<Sockets>) -> Result<Arc<Self>, Errno> {
+        sockets.admit()?;
         let socket = netlink(NetlinkProtocol::NETLINK_ROUTE)?;
         set(&socket, NetlinkOption::NETLINK_PKTINFO, 1)?;
         // Who has no address is told nothing of what the kernel did.
         let any = SockaddrNl { nl_family: AddressFamily::AF_NETLINK.raw(), ..SockaddrNl::default() };
         host::bind(socket.as_fd(), any.as_bytes())?;
-        Ok(HostEvents(Arc::new(socket)))
+        let kept = Kept::new(&sockets.memory, SocketKind::SOCK_RAW);
+        let (sockets, number) = (sockets.clone(), sockets.number());
+        let events = Arc::new(HostEvents { sockets, number, file: Arc::new(socket), kept });
+        events.sockets.watches.lock().insert(number, Arc::downgrade(&events));
+        events.sockets.ask_for_look();
+        Ok(events)
+    }
+
+    /// Charges what the host keeps now; returns the bytes that wait to be received.
+    pub(super) fn charge(&self) -> u64 {
+        self.kept.charge_buffers(self.file.as_fd())
+    }
+}
+
+impl Drop for HostEvents {
+    fn drop(&mut self) {
+        self.sockets.watches.lock().remove(&self.number);
     }
 }
 
@@ -35,22 +61,26 @@ fn set(socket: &OwnedFd, name: NetlinkOption, value: u32) -> Result<(), Errno> {
 
 impl Watch for HostEvents {
     fn file(&self) -> &Arc<OwnedFd> {
-        &self.0
+        &self.file
     }
 
     fn change_group(&self, group: u32, member: bool) -> Result<(), Errno> {
         let enters = NetlinkOption::NETLINK_ADD_MEMBERSHIP;
-        set(&self.0, if member { enters } else { NetlinkOption::NETLINK_DROP_MEMBERSHIP }, group)
+        set(&self.file, if member { enters } else { NetlinkOption::NETLINK_DROP_MEMBERSHIP }, group)
     }
 
     fn next(&self) -> Result<(Vec<u8>, u32), Errno> {
         let mut bytes = vec![0; DATAGRAM];
-        let message = host::receive_message(self.0.as_fd(), &mut bytes, 0)?;
+        let message = host::receive_message(self.file.as_fd(), &mut bytes, 0)?;
         bytes.truncate(message.len);
         let beside = control::decode(&message.control);
         let place = (SocketLevel::SOL_NETLINK.raw(), NetlinkOption::NETLINK_PKTINFO.raw());
         let group = beside.iter().find(|(level, kind, _)| (*level, *kind) == place);
         let group = group.and_then(|(_, _, data)| data.first_chunk()).map_or(0, |bytes| u32::from_ne_bytes(*bytes));
         Ok((bytes, group))
+    }
+
+    fn kept_bytes(&self) -> u64 {
+        self.kept.bytes()
     }
 }

@@ -25,6 +25,7 @@ use crate::task::Credentials;
 /// The tables of sockets of `/proc/net`, whose lines name owners and inodes.
 const TABLES: [&str; 10] = ["tcp", "tcp6", "udp", "udp6", "udplite", "udplite6", "raw", "raw6", "icmp", "icmp6"];
 /// Where those are in a line: the fields before are addresses, state, queues and timers.
+const QUEUES_FIELD: usize = 4;
 const OWNER_FIELD: usize = 7;
 const INODE_FIELD: usize = 9;
 /// The most bytes of answers to one request; a host with more interfaces and routes than fit tells no more.
@@ -34,9 +35,18 @@ pub(super) const DATAGRAM: usize = 64 << 10;
 /// Where the address of who asked stands in the header of a message.
 const PORT_PLACE: std::ops::Range<usize> = 12..16;
 
-/// Where the owner and the inode stand in a `struct inet_diag_msg`.
+/// Where the queues, the owner and the inode stand in a `struct inet_diag_msg`.
+const DIAG_QUEUES: [std::ops::Range<usize>; 2] = [56..60, 60..64];
 const DIAG_OWNER: std::ops::Range<usize> = 64..68;
 const DIAG_INODE: std::ops::Range<usize> = 68..72;
+
+/// What the sentry knows of a socket of the guest.
+struct Known {
+    inode: u64,
+    uid: u32,
+    /// Connections that wait in the sentry, beside those that the host knows of.
+    waiting: u32,
+}
 
 /// What is asked of the host.
 pub struct HostFacts {
@@ -66,11 +76,12 @@ impl HostFacts {
         credentials.groups.iter().chain([&credentials.egid]).any(|group| (first..=last).contains(group))
     }
 
-    /// The guest's inode and owner of each socket of its own, by the host's inode.
-    fn own_sockets(&self) -> HashMap<u64, (u64, u32)> {
+    /// What is known of each socket of the guest, by the host's inode.
+    fn own_sockets(&self) -> HashMap<u64, Known> {
         let own = |socket: Arc<super::HostSocket>| {
             let number = files::stat(socket.fd()).ok()?.number;
-            Some((number, (socket.options.look(|values| values.inode), socket.uid)))
+            let inode = socket.options.look(|values| values.inode);
+            Some((number, Known { inode, uid: socket.uid, waiting: socket.waiting.count() as u32 }))
         };
         self.sockets.all().into_iter().filter_map(own).collect()
     }
@@ -109,15 +120,24 @@ impl Oracle for HostFacts {
             let Some(inode) = message.get_mut(DIAG_INODE) else { return };
             let number = inode.first_chunk().map_or(0, |bytes| u64::from(u32::from_ne_bytes(*bytes)));
             let known = own.get(&number);
-            inode.copy_from_slice(&known.map_or(0, |(inode, _)| *inode as u32).to_ne_bytes());
-            if let (Some((_, uid)), Some(owner)) = (known, message.get_mut(DIAG_OWNER)) {
-                owner.copy_from_slice(&uid.to_ne_bytes());
+            inode.copy_from_slice(&known.map_or(0, |known| known.inode as u32).to_ne_bytes());
+            let Some(known) = known else { return };
+            if let Some(owner) = message.get_mut(DIAG_OWNER) {
+                owner.copy_from_slice(&known.uid.to_ne_bytes());
+            }
+            // Of a listener the length and the limit of its queue.
+            for place in DIAG_QUEUES {
+                if let Some(bytes) = message.get_mut(place)
+                    && let Some(number) = bytes.first_chunk().map(|bytes| u32::from_ne_bytes(*bytes))
+                {
+                    bytes.copy_from_slice(&number.saturating_add(known.waiting).to_ne_bytes());
+                }
             }
         })
     }
 
-    fn watch(&self) -> Result<Box<dyn Watch>, Errno> {
-        Ok(Box::new(HostEvents::new()?))
+    fn watch(&self) -> Result<Arc<dyn Watch>, Errno> {
+        Ok(HostEvents::new(&self.sockets)?)
     }
 
     fn table(&self, name: &str) -> Option<Vec<u8>> {
@@ -218,7 +238,7 @@ fn readdress(mut bytes: &mut [u8], port: u32, change: impl Fn(&mut [u8])) -> Res
 
 /// A line of a table of sockets with the owner and the inode as the guest knows them. Sockets that are not the guest's
 /// have no inode that it could know.
-fn rename(line: &[u8], own: &HashMap<u64, (u64, u32)>) -> Vec<u8> {
+fn rename(line: &[u8], own: &HashMap<u64, Known>) -> Vec<u8> {
     let renamed = || {
         let text = std::str::from_utf8(line).ok()?;
         let mut places = Vec::new();
@@ -230,12 +250,18 @@ fn rename(line: &[u8], own: &HashMap<u64, (u64, u32)>) -> Vec<u8> {
         }
         let (owner, inode) = (places.get(OWNER_FIELD)?.clone(), places.get(INODE_FIELD)?.clone());
         let number = text.get(inode.clone())?.parse::<u64>().ok()?;
-        let (known, uid) = match own.get(&number) {
-            Some(&(known, uid)) => (known, uid.to_string()),
-            None => (0, text.get(owner.clone())?.to_owned()),
+        let (known, uid, waiting) = match own.get(&number) {
+            Some(known) => (known.inode, known.uid.to_string(), known.waiting),
+            None => (0, text.get(owner.clone())?.to_owned(), 0),
         };
         // The owner is at least five wide, after a space.
-        let head = text.get(..places.get(OWNER_FIELD - 1)?.end)?;
+        let mut head = text.get(..places.get(OWNER_FIELD - 1)?.end)?.to_owned();
+        if waiting > 0 {
+            let place = places.get(QUEUES_FIELD)?.clone();
+            let (sent, received) = text.get(place.clone())?.split_once(':')?;
+            let received = u32::from_str_radix(received, 16).ok()?.saturating_add(waiting);
+            head.replace_range(place, &format!("{sent}:{received:08X}"));
+        }
         let between = text.get(owner.end..inode.start)?;
         let tail = text.get(inode.end..)?.trim_end();
         let whole = format!("{head} {uid:>5}{between}{known}{tail}");
@@ -246,15 +272,15 @@ fn rename(line: &[u8], own: &HashMap<u64, (u64, u32)>) -> Vec<u8> {
 }
 
 /// The same of a line of the table of packet sockets.
-fn rename_packet(line: &str, own: &HashMap<u64, (u64, u32)>) -> String {
+fn rename_packet(line: &str, own: &HashMap<u64, Known>) -> String {
     let fields: Vec<&str> = line.split_ascii_whitespace().collect();
     let renamed = || {
         let &[_, count, kind, protocol, interface, running, memory, owner, inode] = fields.as_slice() else {
             return None;
         };
         let known = own.get(&inode.parse().ok()?);
-        let inode = known.map_or(0, |(inode, _)| *inode);
-        let owner = known.map_or_else(|| owner.to_owned(), |(_, uid)| uid.to_string());
+        let inode = known.map_or(0, |known| known.inode);
+        let owner = known.map_or_else(|| owner.to_owned(), |known| known.uid.to_string());
         Some(format!(
             "{:016x} {count:<6} {kind:<4} {protocol}   {interface:<5} {running} {memory:<6} {owner:<6} {inode:<6}\n",
             0
@@ -271,11 +297,14 @@ mod tests {
 
     #[test]
     fn lines_name_sockets_of_the_guest() {
-        let own = HashMap::from([(12345, (7, 0))]);
+        let known = |waiting| HashMap::from([(12345, Known { inode: 7, uid: 0, waiting })]);
+        let own = known(0);
         let line = String::from_utf8(rename(LINE.as_bytes(), &own)).unwrap();
         assert_eq!(line.len(), LINE.len());
         assert_eq!(line.split_whitespace().nth(OWNER_FIELD), Some("0"));
         assert_eq!(line.split_whitespace().nth(INODE_FIELD), Some("7"));
+        let full = String::from_utf8(rename(LINE.as_bytes(), &known(18))).unwrap();
+        assert_eq!(full.split_whitespace().nth(QUEUES_FIELD), Some("00000000:00000012"));
         let other = String::from_utf8(rename(LINE.as_bytes(), &HashMap::new())).unwrap();
         assert_eq!(other.split_whitespace().nth(INODE_FIELD), Some("0"));
         assert_eq!(rename(b"  sl  local_address\n", &own), b"  sl  local_address\n");
@@ -285,7 +314,7 @@ mod tests {
     fn packet_sockets_are_those_of_the_guest() {
         let line = "00000000abcdef12 3      3    0806   2     1 0      1000   12345 ";
         let expected = "0000000000000000 3      3    0806   2     1 0      0      7     \n";
-        assert_eq!(rename_packet(line, &HashMap::from([(12345, (7, 0))])), expected);
+        assert_eq!(rename_packet(line, &HashMap::from([(12345, Known { inode: 7, uid: 0, waiting: 0 })])), expected);
         let head = "sk               RefCnt Type Proto  Iface R Rmem   User   Inode";
         assert_eq!(rename_packet(head, &HashMap::new()), format!("{head}\n"));
     }

@@ -4,8 +4,9 @@
 //! after as much was sent as could matter, so that one send costs an addition and nothing else; and now and then, since
 //! bytes also come in from outside.
 
-use std::sync::Arc;
+use std::os::fd::BorrowedFd;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
 
 use amber_abi::errno::Errno;
 use amber_abi::socket::SocketKind;
@@ -17,9 +18,9 @@ use super::Sockets;
 use super::socket::HostSocket;
 use crate::sync::{Mutex, Rank};
 
-/// What a socket takes with its file and inode, by its kind; rounded up.
-const STREAM_BYTES: u64 = 4096;
-const OTHER_BYTES: u64 = 3072;
+/// What a socket takes with its file, its inode and a watch by the poller, by its kind; rounded up.
+const STREAM_BYTES: u64 = 4352;
+const OTHER_BYTES: u64 = 3328;
 /// What the host keeps for a message beside its bytes, at most for one of few bytes.
 pub(super) const MESSAGE_BYTES: u64 = 1024;
 /// What a filter takes beside its instructions: pages of its own.
@@ -83,41 +84,65 @@ impl Kept {
     pub fn bytes(&self) -> u64 {
         self.charge.bytes()
     }
+
+    /// What it takes without buffers and programs.
+    pub(super) fn own_bytes(&self) -> u64 {
+        self.own
+    }
+
+    /// A charge for what stays when the socket is gone.
+    pub(super) fn another(&self, bytes: u64) -> KernelCharge {
+        self.charge.another(bytes)
+    }
+
+    /// The bytes of what chooses among sockets.
+    pub(super) fn choosers(&self) -> u64 {
+        self.programs.lock().choosers
+    }
+
+    /// Charges what a socket without programs keeps now; returns the bytes of its buffers.
+    pub(super) fn charge_buffers(&self, socket: BorrowedFd<'_>) -> u64 {
+        let now = MemInfo::of(socket);
+        self.charge.set(self.own + now.buffers);
+        now.buffers
+    }
 }
 
 /// What the host reports of a socket's memory, in bytes.
 #[derive(Clone, Copy, Default)]
-struct MemInfo {
+pub(super) struct MemInfo {
     /// Of what was received and of what is sent.
-    buffers: u64,
+    pub(super) buffers: u64,
     /// Of options: filters, memberships, headers.
     options: u64,
+    /// How much it may receive before it is read.
+    pub(super) receive_buffer: u64,
 }
 
 impl MemInfo {
-    fn of(socket: &HostSocket) -> MemInfo {
+    pub(super) fn of(socket: BorrowedFd<'_>) -> MemInfo {
         let (level, name) = (SocketLevel::SOL_SOCKET.raw(), So::SO_MEMINFO.raw());
-        let Ok(value) = host::option(socket.fd(), level, name, MEMINFO_LEN) else { return MemInfo::default() };
+        let Ok(value) = host::option(socket, level, name, MEMINFO_LEN) else { return MemInfo::default() };
         let (numbers, _) = value.as_chunks::<4>();
         let number = |index: usize| numbers.get(index).map_or(0, |bytes| u64::from(u32::from_ne_bytes(*bytes)));
-        let [received, in_flight, ahead, queued, options, backlog] = [0, 2, 4, 5, 6, 7].map(number);
-        MemInfo { buffers: received + in_flight.max(queued) + ahead + backlog, options }
+        let [received, receive_buffer, in_flight, ahead, queued, options, backlog] = [0, 1, 2, 4, 5, 6, 7].map(number);
+        MemInfo { buffers: received + in_flight.max(queued) + ahead + backlog, options, receive_buffer }
     }
 }
 
 impl HostSocket {
     /// Charges what the host keeps now; returns the bytes of its buffers.
-    fn charge(&self) -> u64 {
+    pub(super) fn charge(&self) -> u64 {
         let programs = self.kept.programs.lock();
         self.charge_with(&programs)
     }
 
     fn charge_with(&self, programs: &Programs) -> u64 {
-        let now = MemInfo::of(self);
+        let now = MemInfo::of(self.fd());
         let others = now.options.saturating_sub(programs.translated);
         // A translated filter is translated once more, for the processor.
         let filters = programs.given + 2 * programs.translated + programs.choosers;
-        self.kept.charge.set(self.kept.own + filters + now.buffers + BESIDE_OPTIONS * others);
+        self.kept.charge.set(self.kept.own + filters + now.buffers + BESIDE_OPTIONS * others + self.waiting.beyond());
         now.buffers
     }
 
@@ -129,13 +154,13 @@ impl HostSocket {
         let len = program.len() as u64;
         self.sockets.memory.admit(FILTER_BYTES + TRANSLATED * len)?;
         let mut programs = self.kept.programs.lock();
-        let before = MemInfo::of(self).options;
+        let before = MemInfo::of(self.fd()).options;
         host::attach_filter(self.fd(), name, program)?;
         if So::from_raw(name) == So::SO_ATTACH_FILTER {
             // It took the place of the one before.
             let others = before.saturating_sub(programs.translated);
             programs.given = FILTER_BYTES + GIVEN * len;
-            programs.translated = MemInfo::of(self).options.saturating_sub(others);
+            programs.translated = MemInfo::of(self.fd()).options.saturating_sub(others);
         } else {
             programs.choosers = FILTER_BYTES + TRANSLATED * len;
         }
@@ -174,6 +199,10 @@ impl HostSocket {
                 self.sockets.memory.admit(BESIDE_OPTIONS * value.len() as u64)?;
                 set()?;
                 self.sockets.memory.add_unsettled(BESIDE_OPTIONS * value.len() as u64);
+            }
+            (SocketLevel::SOL_SOCKET, So::SO_REUSEPORT) => {
+                self.shares_port.store(true, Ordering::Relaxed);
+                set()?;
             }
             _ => set()?,
         }
@@ -215,14 +244,20 @@ impl Sockets {
     /// Charges what the host keeps for all sockets: `always`, or if enough was sent; returns how soon to ask again in any
     /// case, in nanoseconds, if there are sockets.
     pub(super) fn charge(&self, always: bool) -> Option<u64> {
-        let count = self.all.lock().len() as u64;
+        let open = self.all.lock().len();
+        let watches = self.watches.lock().len();
+        let count = (open + watches + self.closed.count()) as u64;
         let after = self.looks.after.load(Ordering::Relaxed);
         let enough = LEAST_SENT.max(count * SENT_FOR_EACH);
         if always || self.memory.unsettled_bytes() >= enough {
             // Another thread that is asking right now sees the same.
             if let Some(_one) = self.looks.one.try_lock() {
                 self.memory.settle();
-                let buffers = self.all().iter().map(|socket| socket.charge()).sum();
+                let open = self.all();
+                let buffers = open.iter().map(|socket| socket.take_over() + socket.charge()).sum::<u64>();
+                let watches: Vec<_> = self.watches.lock().values().filter_map(Weak::upgrade).collect();
+                let buffers = buffers + watches.iter().map(|watch| watch.charge()).sum::<u64>() + self.closed.charge();
+                self.left.let_go(&open);
                 let changed = self.looks.seen.swap(buffers, Ordering::Relaxed) != buffers;
                 let next = if changed { SOON } else { (2 * after).min(LATE) };
                 self.looks.after.store(next, Ordering::Relaxed);

@@ -1,14 +1,17 @@
 //! AF_INET and AF_INET6 over sockets of the host, in the network namespace of Amber's own process.
 
 mod bounds;
+mod closed;
 mod control;
 mod events;
 mod facts;
 mod kept;
+mod left;
 mod options;
 mod parameters;
 mod rules;
 mod socket;
+mod waiting;
 
 use std::collections::HashMap;
 use std::os::fd::OwnedFd;
@@ -27,7 +30,10 @@ use crate::net::socket::Socket;
 use crate::sync::{Mutex, Rank};
 use crate::task::TaskContext;
 
+use closed::ClosedSockets;
+use events::HostEvents;
 use facts::HostFacts;
+use left::LeftPrograms;
 use socket::HostSocket;
 
 /// The host's network.
@@ -42,6 +48,12 @@ pub struct HostNetwork {
 struct Sockets {
     next: AtomicU64,
     all: Mutex<HashMap<u64, Weak<HostSocket>>>,
+    /// What tells netlink sockets of changes.
+    watches: Mutex<HashMap<u64, Weak<HostEvents>>>,
+    /// Those whose data are still being sent.
+    closed: ClosedSockets,
+    /// What they left to others.
+    left: LeftPrograms,
     memory: Arc<GuestMemory>,
     looks: kept::Looks,
 }
@@ -78,9 +90,15 @@ impl HostNetwork {
     /// # Errors
     /// The host has no descriptors left, or no internet sockets.
     pub fn new(trees: &HostTrees, memory: &Arc<GuestMemory>, own: bool) -> Result<Arc<Self>, Errno> {
-        let all = Mutex::new(Rank::Leaf, HashMap::new());
-        let (memory, looks) = (memory.clone(), kept::Looks::default());
-        let sockets = Arc::new(Sockets { next: AtomicU64::new(0), all, memory, looks });
+        let sockets = Arc::new(Sockets {
+            next: AtomicU64::new(0),
+            all: Mutex::new(Rank::Leaf, HashMap::new()),
+            watches: Mutex::new(Rank::Leaf, HashMap::new()),
+            closed: ClosedSockets::default(),
+            left: LeftPrograms::default(),
+            memory: memory.clone(),
+            looks: kept::Looks::default(),
+        });
         Ok(Arc::new(HostNetwork { facts: HostFacts::new(sockets.clone(), trees, own)?, sockets, own }))
     }
 }
@@ -133,5 +151,9 @@ impl NetworkStack for HostNetwork {
 
     fn charge(&self, always: bool) -> Option<u64> {
         self.sockets.charge(always)
+    }
+
+    fn give_up(&self, bytes: u64) {
+        self.sockets.closed.give_up(bytes);
     }
 }

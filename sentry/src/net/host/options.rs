@@ -41,6 +41,7 @@ impl HostSocket {
         if (level, name) == (SocketLevel::SOL_TCP, Tcp::TCP_INFO.raw()) {
             // As much as the guest's kernel has, whatever the host's has.
             value.resize(TCP_INFO_LEN, 0);
+            self.count_waiting(&mut value);
         }
         Ok(value)
     }

@@ -3,7 +3,7 @@
 use std::any::Any;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use amber_abi::errno::Errno;
 use amber_abi::ioctl::IoctlRequest as Io;
@@ -15,6 +15,7 @@ use amber_host::poller::readiness;
 use amber_host::socket as host;
 
 use super::kept::{Kept, MESSAGE_BYTES};
+use super::waiting::{Waiting, ends};
 use super::{Sockets, control};
 use crate::error::SysResult;
 use crate::net::inet::Endpoint;
@@ -45,7 +46,7 @@ const TOLD: MessageFlags = MessageFlags::MSG_TRUNC
 /// A socket.
 pub struct HostSocket {
     pub(super) sockets: Arc<Sockets>,
-    number: u64,
+    pub(super) number: u64,
     file: Arc<OwnedFd>,
     identity: (AddressFamily, SocketKind, i32),
     /// Whose it is, as `/proc/net` tells.
@@ -60,6 +61,32 @@ pub struct HostSocket {
     pub(super) has_control: AtomicBool,
     /// What the host's kernel keeps for it.
     pub(super) kept: Kept,
+    /// Others outside the sandbox may have it as well.
+    pub(super) handed: bool,
+    /// Something was sent, so that some of it may be on its way.
+    pub(super) has_sent: AtomicBool,
+    /// It may be one of several that share a port (`SO_REUSEPORT`).
+    pub(super) shares_port: AtomicBool,
+    /// Bytes that are charged for programs which others left to it.
+    pub(super) inherited: AtomicU64,
+    /// Connections that were taken over before the guest accepted them.
+    pub(super) waiting: Waiting,
+}
+
+/// What a new socket has of where it comes from.
+#[derive(Default)]
+struct Origin {
+    options: SharedOptions,
+    accepted_from: Option<Vec<u8>>,
+    has_control: bool,
+    shares_port: bool,
+    handed: bool,
+}
+
+/// The state of a connection; none for what has no connections.
+pub(super) fn tcp_state(socket: BorrowedFd<'_>) -> Option<TcpState> {
+    let info = host::option(socket, SocketLevel::SOL_TCP.raw(), TcpOption::TCP_INFO.raw(), 1);
+    info.ok()?.first().map(|state| TcpState::from_raw(*state))
 }
 
 impl HostSocket {
@@ -71,7 +98,7 @@ impl HostSocket {
         uid: u32,
     ) -> Arc<Self> {
         let kept = Kept::new(&sockets.memory, identity.1);
-        Self::new(sockets, file, identity, uid, SharedOptions::default(), None, (false, kept))
+        Self::new(sockets, file, identity, uid, kept, Origin::default())
     }
 
     /// Makes a socket of one that somebody else opened, for a user.
@@ -93,7 +120,8 @@ impl HostSocket {
             // No flag of the call itself keeps accept(2) from waiting, should another process be faster.
             files::set_nonblocking(file.as_fd())?;
         }
-        Ok(Self::create(sockets, file, identity, uid))
+        let kept = Kept::new(&sockets.memory, identity.1);
+        Ok(Self::new(sockets, file, identity, uid, kept, Origin { handed: true, ..Origin::default() }))
     }
 
     /// One of the family of unix, whose other end and address are the host's: it is used as it came, since nothing of the
@@ -112,9 +140,8 @@ impl HostSocket {
         file: Arc<OwnedFd>,
         identity: (AddressFamily, SocketKind, i32),
         uid: u32,
-        options: SharedOptions,
-        accepted_from: Option<Vec<u8>>,
-        (has_control, kept): (bool, Kept),
+        kept: Kept,
+        origin: Origin,
     ) -> Arc<Self> {
         let number = sockets.number();
         let socket = Arc::new(HostSocket {
@@ -124,14 +151,39 @@ impl HostSocket {
             file,
             identity,
             uid,
-            options,
+            options: origin.options,
             connecting: Mutex::new(Rank::Leaf, None),
-            accepted_from: Mutex::new(Rank::Leaf, accepted_from),
-            has_control: AtomicBool::new(has_control),
+            accepted_from: Mutex::new(Rank::Leaf, origin.accepted_from),
+            has_control: AtomicBool::new(origin.has_control),
             kept,
+            handed: origin.handed,
+            has_sent: AtomicBool::new(false),
+            shares_port: AtomicBool::new(origin.shares_port),
+            inherited: AtomicU64::new(0),
+            waiting: Waiting::default(),
         });
         socket.sockets.add(number, &socket);
         socket
+    }
+
+    /// The socket of a connection that the host accepted.
+    pub(super) fn child(&self, file: OwnedFd, peer: Vec<u8>) -> Arc<Self> {
+        let origin = Origin {
+            options: self.options.inherit(),
+            accepted_from: Some(peer),
+            has_control: self.has_control.load(Ordering::Relaxed),
+            shares_port: self.shares_port.load(Ordering::Relaxed),
+            handed: false,
+        };
+        Self::new(self.sockets.clone(), Arc::new(file), self.identity, self.uid, self.kept.of_child(), origin)
+    }
+
+    pub(super) fn file(&self) -> &Arc<OwnedFd> {
+        &self.file
+    }
+
+    pub(super) fn kind(&self) -> SocketKind {
+        self.identity.1
     }
 
     /// The host's descriptor.
@@ -150,12 +202,6 @@ impl HostSocket {
 
     fn number(&self, command: Io) -> Result<i32, Errno> {
         host::number(self.fd(), command.raw())
-    }
-
-    /// The state of a connection; none for what has no connections.
-    fn state(&self) -> Option<TcpState> {
-        let info = host::option(self.fd(), SocketLevel::SOL_TCP.raw(), TcpOption::TCP_INFO.raw(), 1);
-        info.ok()?.first().map(|state| TcpState::from_raw(*state))
     }
 
     /// Hands a message to the host.
@@ -221,7 +267,7 @@ impl Socket for HostSocket {
     }
 
     fn listen(&self, _ctx: &TaskContext, backlog: u32) -> Result<(), Errno> {
-        host::listen(self.fd(), i32::try_from(backlog).unwrap_or(i32::MAX))
+        self.begin_to_listen(backlog)
     }
 
     fn connect(&self, _ctx: &TaskContext, address: &[u8]) -> Result<(), Errno> {
@@ -230,7 +276,8 @@ impl Socket for HostSocket {
         }
         // Room there is once it is connected, which O_ASYNC tells.
         self.queue.signals().note_full();
-        let begun = host::connect(self.fd(), address);
+        let connect = || host::connect(self.fd(), address);
+        let begun = if ends(address) { self.stop_listening(connect) } else { connect() };
         match begun {
             Err(Errno::EINPROGRESS) => *self.connecting.lock() = Some(address.to_vec()),
             Err(Errno::EALREADY) => {}
@@ -256,11 +303,11 @@ impl Socket for HostSocket {
     }
 
     fn accept(&self) -> Result<Arc<dyn Socket>, Errno> {
+        if let Some(socket) = self.accept_taken() {
+            return Ok(socket);
+        }
         let (file, peer) = host::accept(self.fd())?;
-        let has_control = self.has_control.load(Ordering::Relaxed);
-        let (sockets, options) = (self.sockets.clone(), self.options.inherit());
-        let beside = (has_control, self.kept.of_child());
-        Ok(Self::new(sockets, Arc::new(file), self.identity, self.uid, options, Some(peer), beside))
+        Ok(self.child(file, peer))
     }
 
     fn local_address(&self) -> Vec<u8> {
@@ -276,6 +323,7 @@ impl Socket for HostSocket {
     fn send(&self, ctx: Option<&TaskContext>, message: Outgoing<'_>) -> Result<usize, Errno> {
         let sent = self.pass_on(ctx, message);
         if let Ok(sent) = sent {
+            self.has_sent.store(true, Ordering::Relaxed);
             self.sockets.memory.add_unsettled(sent as u64 + MESSAGE_BYTES);
         }
         sent
@@ -301,7 +349,12 @@ impl Socket for HostSocket {
     }
 
     fn host_stream(&self) -> Option<BorrowedFd<'_>> {
-        (self.is_stream() && !self.has_control.load(Ordering::Relaxed)).then(|| self.fd())
+        if !self.is_stream() || self.has_control.load(Ordering::Relaxed) {
+            return None;
+        }
+        // Which way is not known here.
+        self.has_sent.store(true, Ordering::Relaxed);
+        Some(self.fd())
     }
 
     fn keeps_borders(&self) -> bool {
@@ -314,11 +367,12 @@ impl Socket for HostSocket {
             (false, _) => 1,
             (true, false) => 0,
         };
-        host::shutdown(self.fd(), how)
+        let shutdown = || host::shutdown(self.fd(), how);
+        if directions.receive { self.stop_listening(shutdown) } else { shutdown() }
     }
 
     fn poll(&self) -> PollEvents {
-        readiness(self.fd())
+        readiness(self.fd()) | self.waiting.events()
     }
 
     fn queue(&self) -> &WaitQueue {
@@ -355,7 +409,7 @@ impl Socket for HostSocket {
     }
 
     fn kept_bytes(&self) -> u64 {
-        self.kept.bytes()
+        self.kept.bytes() + self.waiting.kept_bytes() + self.inherited.load(Ordering::Relaxed)
     }
 
     fn unsent_bytes(&self) -> usize {
@@ -363,7 +417,7 @@ impl Socket for HostSocket {
     }
 
     fn has_drained(&self) -> bool {
-        match self.state() {
+        match tcp_state(self.fd()) {
             Some(TcpState::TCP_FIN_WAIT1 | TcpState::TCP_CLOSING | TcpState::TCP_LAST_ACK) => false,
             Some(TcpState::TCP_ESTABLISHED | TcpState::TCP_CLOSE_WAIT) => self.unsent_bytes() == 0,
             _ => true,
@@ -395,6 +449,9 @@ impl Socket for HostSocket {
 
 impl Drop for HostSocket {
     fn drop(&mut self) {
+        self.reset_waiting();
+        self.keep_unsent();
+        self.leave_program();
         self.sockets.forget(self.number);
     }
 }

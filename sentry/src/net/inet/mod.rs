@@ -82,6 +82,9 @@ pub trait NetworkStack: Send + Sync {
     fn charge(&self, _always: bool) -> Option<u64> {
         None
     }
+
+    /// Frees about so many bytes of what is charged, as far as no open socket is concerned.
+    fn give_up(&self, _bytes: u64) {}
 }
 
 /// Where what can be asked about a network comes from: in `/proc/net`, by rtnetlink(7) and by ioctl(2).
@@ -142,7 +145,7 @@ pub trait Oracle {
     ///
     /// # Errors
     /// The other kernel has no descriptors or memory left.
-    fn watch(&self) -> Result<Box<dyn Watch>, Errno>;
+    fn watch(&self) -> Result<Arc<dyn Watch>, Errno>;
 
     /// The content of a file of `/proc/net`; none if there is no such file.
     fn table(&self, name: &str) -> Option<Vec<u8>>;
@@ -207,6 +210,9 @@ pub trait Watch: Send + Sync {
     /// # Errors
     /// `EAGAIN` if there is none; `ENOBUFS`, once, if some were lost.
     fn next(&self) -> Result<(Vec<u8>, u32), Errno>;
+
+    /// About how many bytes it takes.
+    fn kept_bytes(&self) -> u64;
 }
 
 /// What `/proc/net/tcp` and `/proc/net/udp` tell of a socket.

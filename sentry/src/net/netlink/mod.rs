@@ -81,7 +81,7 @@ pub struct NetlinkSocket {
     state: Mutex<State>,
     queue: WaitQueue,
     /// What another kernel tells to the groups of this socket, once it is in any.
-    watch: OnceLock<Box<dyn Watch>>,
+    watch: OnceLock<Arc<dyn Watch>>,
 }
 
 #[derive(Default)]
@@ -361,7 +361,7 @@ impl Socket for NetlinkSocket {
     }
 
     fn kept_bytes(&self) -> u64 {
-        self.state.lock().inbox.kept_bytes()
+        self.state.lock().inbox.kept_bytes() + self.watch.get().map_or(0, |watch| watch.kept_bytes())
     }
 
     fn readable_bytes(&self) -> usize {

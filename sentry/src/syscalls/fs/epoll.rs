@@ -37,7 +37,8 @@ pub fn epoll_create1(ctx: &mut TaskContext, flags: EpollCreateFlags) -> SysResul
     if !EpollCreateFlags::all().contains(flags) {
         return Err(Errno::EINVAL.into());
     }
-    install(ctx, Epoll::new(), OpenFlags::O_RDWR, flags.bits())
+    let epoll = Epoll::new(&ctx.kernel().memory);
+    install(ctx, epoll, OpenFlags::O_RDWR, flags.bits())
 }
 
 /// epoll_ctl(2).

@@ -15,6 +15,7 @@ use std::sync::{Arc, OnceLock, Weak};
 use amber_abi::errno::Errno;
 use amber_abi::poll::{EpollEvent, EpollEvents, PollEvents};
 use amber_host::poller::EventSet;
+use amber_platform::{GuestMemory, KernelCharge, KernelPart};
 
 use crate::sync::{Mutex, Rank};
 use crate::task::UserCharge;
@@ -46,7 +47,7 @@ struct Entry {
     data: u64,
     /// It is in the ready list.
     queued: bool,
-    /// The place in the file's wait queue; none while the entry is being made, and if `host` is in the host's set.
+    /// The place in the file's wait queue; none while the entry is being made.
     registration: Option<Registration>,
     /// The descriptor in the host's set, if it is open still.
     host: Option<Weak<OwnedFd>>,
@@ -56,6 +57,8 @@ struct Entry {
     inner: Option<Weak<Epoll>>,
     /// Counts the entry for the user who made it.
     _charge: UserCharge,
+    /// What the host keeps for it in its set.
+    _kept: Option<KernelCharge>,
 }
 
 #[derive(Default)]
@@ -77,6 +80,9 @@ struct State {
 
 /// About what an entry takes of the heap in all.
 const ENTRY_BYTES: u64 = 304;
+/// What the host keeps for a set, with its two open files, and for an entry of one.
+const HOST_SET_BYTES: u64 = 1024;
+const HOST_ENTRY_BYTES: u64 = 256;
 
 /// A ready entry.
 struct Next {
@@ -108,8 +114,9 @@ pub struct Epoll {
     waiters: WaitQueue,
     /// Who polls the epoll's own descriptor.
     queue: WaitQueue,
-    /// The host descriptors behind watched files.
-    host: OnceLock<EventSet>,
+    /// The host descriptors behind watched files, and what the host keeps for the set.
+    host: OnceLock<(EventSet, KernelCharge)>,
+    memory: Arc<GuestMemory>,
 }
 
 /// An event found, and what to put back if it cannot be told.
@@ -171,8 +178,8 @@ impl State {
 }
 
 impl Epoll {
-    /// Makes an empty set.
-    pub fn new() -> Arc<Epoll> {
+    /// Makes an empty set, which is charged to the memory.
+    pub fn new(memory: &Arc<GuestMemory>) -> Arc<Epoll> {
         Arc::new_cyclic(|me| Epoll {
             me: me.clone(),
             scan: Mutex::new(Rank::Epoll, ()),
@@ -180,6 +187,7 @@ impl Epoll {
             waiters: WaitQueue::new(),
             queue: WaitQueue::new(),
             host: OnceLock::new(),
+            memory: memory.clone(),
         })
     }
 
@@ -231,6 +239,7 @@ impl Epoll {
                 host: None,
                 fresh: Default::default(),
                 _charge: charge,
+                _kept: None,
                 inner: inner.map(|inner| inner.me.clone()),
             };
             state.entries.insert(id, entry);
@@ -241,17 +250,16 @@ impl Epoll {
             inner.state.lock().parents.add(&self.me);
             self.state.lock().inner.add(&inner.me);
         }
-        let host = queue.sole_host_file().filter(|file| self.collect(file, id));
-        let registration = if host.is_some() {
-            None
-        } else if exclusive {
-            let events = PollEvents::from_bits_truncate(interest.bits());
-            Some(queue.register_exclusive(self.me.clone(), events, id))
-        } else {
-            Some(queue.register(self.me.clone(), PollEvents::all(), id))
+        let host = queue.own_host_file().filter(|file| self.collect(file, id));
+        let events = if exclusive { PollEvents::from_bits_truncate(interest.bits()) } else { PollEvents::all() };
+        let registration = match (&host, exclusive) {
+            (Some(_), _) => queue.register_beside(self.me.clone(), events, id, exclusive),
+            (None, true) => queue.register_exclusive(self.me.clone(), events, id),
+            (None, false) => queue.register(self.me.clone(), events, id),
         };
+        let kept = host.is_some().then(|| self.memory.charge(KernelPart::Files, HOST_ENTRY_BYTES));
         if let Some(entry) = self.state.lock().entries.get_mut(&id) {
-            (entry.registration, entry.host) = (registration, host.map(Arc::downgrade));
+            (entry.registration, entry.host, entry._kept) = (Some(registration), host.map(Arc::downgrade), kept);
         }
         description.watchers().add(&self.me, id);
         self.look(id, description, interest | ALWAYS);
@@ -261,15 +269,16 @@ impl Epoll {
     /// Puts a host descriptor into the host's set; false if that cannot be, such as for one that is in it already, under
     /// another number of the guest's.
     fn collect(&self, file: &Arc<OwnedFd>, id: u64) -> bool {
-        let set = match self.host.get() {
-            Some(set) => set,
+        let (set, _) = match self.host.get() {
+            Some(host) => host,
             None => {
                 let Ok(set) = EventSet::new().inspect_err(|error| log::warn!("a set of events: {error}")) else {
                     return false;
                 };
                 self.waiters.add_host(set.file().clone());
                 self.queue.add_host(set.file().clone());
-                self.host.get_or_init(|| set)
+                let kept = self.memory.charge(KernelPart::Files, HOST_SET_BYTES);
+                self.host.get_or_init(|| (set, kept))
             }
         };
         set.add(file.as_fd(), id).is_ok()
@@ -277,7 +286,7 @@ impl Epoll {
 
     /// Puts those into the ready list that the host has events of. The lock over looking at files is held.
     fn take_from_host(&self) {
-        let Some(set) = self.host.get() else { return };
+        let Some((set, _)) = self.host.get() else { return };
         let mut state = self.state.lock();
         state.look += 1;
         let look = state.look;
@@ -342,7 +351,7 @@ impl Epoll {
     fn forget(&self, id: u64) {
         let entry = self.state.lock().take(id);
         let file = entry.as_ref().and_then(|entry| entry.host.as_ref()?.upgrade());
-        if let (Some(set), Some(file)) = (self.host.get(), file) {
+        if let (Some((set, _)), Some(file)) = (self.host.get(), file) {
             set.remove(file.as_fd());
         }
         if let Some(inner) = entry.and_then(|e| e.inner).and_then(|inner| inner.upgrade()) {
@@ -469,7 +478,8 @@ impl File for Epoll {
     }
 
     fn kept_bytes(&self) -> u64 {
-        self.state.lock().entries.len() as u64 * ENTRY_BYTES
+        let (set, each) = if self.host.get().is_some() { (HOST_SET_BYTES, HOST_ENTRY_BYTES) } else { (0, 0) };
+        set + self.state.lock().entries.len() as u64 * (ENTRY_BYTES + each)
     }
 
     fn is_seekable(&self) -> bool {

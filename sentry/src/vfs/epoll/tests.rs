@@ -1,8 +1,14 @@
+use std::os::unix::net::UnixStream;
+
 use super::*;
 use amber_abi::open::OpenFlags;
 
 use crate::fs::eventfd::EventFd;
 use crate::task::{Counted, UserCharge, Users};
+
+fn new() -> Arc<Epoll> {
+    Epoll::new(&GuestMemory::new(1 << 20).unwrap())
+}
 
 fn event() -> (Arc<EventFd>, Arc<FileDescription>) {
     let event = EventFd::new(0, false);
@@ -34,7 +40,7 @@ fn charge() -> Option<UserCharge> {
 
 #[test]
 fn level_triggered_stays_until_it_is_served() {
-    let epoll = Epoll::new();
+    let epoll = new();
     let (event, description) = event();
     epoll.add(5, &description, IN, 7, charge).unwrap();
     assert_eq!(epoll.add(5, &description, IN, 7, charge), Err(Errno::EEXIST));
@@ -50,7 +56,7 @@ fn level_triggered_stays_until_it_is_served() {
 
 #[test]
 fn edge_triggered_tells_once_for_each_event() {
-    let epoll = Epoll::new();
+    let epoll = new();
     let (event, description) = event();
     epoll.add(5, &description, IN | EpollEvents::EPOLLET, 7, charge).unwrap();
     signal(&event);
@@ -62,7 +68,7 @@ fn edge_triggered_tells_once_for_each_event() {
 
 #[test]
 fn one_shot_is_disabled_until_it_is_changed() {
-    let epoll = Epoll::new();
+    let epoll = new();
     let (event, description) = event();
     epoll.add(5, &description, IN | EpollEvents::EPOLLONESHOT, 7, charge).unwrap();
     signal(&event);
@@ -77,7 +83,7 @@ fn one_shot_is_disabled_until_it_is_changed() {
 
 #[test]
 fn the_ready_list_goes_round() {
-    let epoll = Epoll::new();
+    let epoll = new();
     let events: Vec<_> = (0..3).map(|_| event()).collect();
     for (i, (event, description)) in events.iter().enumerate() {
         epoll.add(i as i32, description, IN, i as u64, charge).unwrap();
@@ -90,7 +96,7 @@ fn the_ready_list_goes_round() {
 
 #[test]
 fn a_closed_description_is_forgotten() {
-    let epoll = Epoll::new();
+    let epoll = new();
     let (event, description) = event();
     epoll.add(5, &description, IN, 7, charge).unwrap();
     signal(&event);
@@ -101,7 +107,7 @@ fn a_closed_description_is_forgotten() {
 
 #[test]
 fn epolls_nest_to_a_depth_and_not_in_a_circle() {
-    let chain: Vec<_> = (0..6).map(|_| Epoll::new()).collect();
+    let chain: Vec<_> = (0..6).map(|_| new()).collect();
     let descriptions: Vec<_> = chain.iter().map(describe).collect();
     for i in 0..4 {
         chain[i].add(i as i32, &descriptions[i + 1], IN, 1, charge).unwrap();
@@ -117,4 +123,67 @@ fn epolls_nest_to_a_depth_and_not_in_a_circle() {
     assert_eq!(take(&chain[0], 8), [1]);
     drain(&event);
     assert!(chain[0].poll().is_empty());
+}
+
+/// A file that stands for one of the host.
+struct OfHost {
+    queue: WaitQueue,
+    _other_end: UnixStream,
+}
+
+impl File for OfHost {
+    fn inode(&self) -> Arc<dyn Inode> {
+        anonymous_inode()
+    }
+
+    fn is_seekable(&self) -> bool {
+        false
+    }
+
+    fn poll(&self) -> PollEvents {
+        PollEvents::empty()
+    }
+
+    fn wait_queue(&self) -> Option<&WaitQueue> {
+        Some(&self.queue)
+    }
+
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
+}
+
+fn of_host() -> (Arc<OfHost>, Arc<FileDescription>) {
+    let (end, other) = UnixStream::pair().unwrap();
+    let file = Arc::new(OfHost { queue: WaitQueue::of_host(Arc::new(end.into())), _other_end: other });
+    (file.clone(), FileDescription::new(file, None, OpenFlags::O_RDWR))
+}
+
+#[test]
+fn what_the_host_keeps_is_charged() {
+    let memory = GuestMemory::new(1 << 20).unwrap();
+    let epoll = Epoll::new(&memory);
+    let (_event, other) = event();
+    epoll.add(4, &other, IN, 0, charge).unwrap();
+    assert_eq!(memory.kernel_usage().files, 0);
+    let files: Vec<_> = (0..3).map(|_| of_host()).collect();
+    for (fd, (_, description)) in (5..).zip(&files) {
+        epoll.add(fd, description, IN, 0, charge).unwrap();
+    }
+    assert_eq!(memory.kernel_usage().files, HOST_SET_BYTES + 3 * HOST_ENTRY_BYTES);
+    epoll.remove(5, &files[0].1).unwrap();
+    assert_eq!(memory.kernel_usage().files, HOST_SET_BYTES + 2 * HOST_ENTRY_BYTES);
+    drop(epoll);
+    assert_eq!(memory.kernel_usage().files, 0);
+}
+
+#[test]
+fn what_an_object_of_the_host_says_itself_is_heard() {
+    let epoll = new();
+    let (file, description) = of_host();
+    epoll.add(5, &description, IN, 7, charge).unwrap();
+    assert!(take(&epoll, 8).is_empty());
+    assert!(!epoll.has_ready());
+    file.queue.notify(PollEvents::POLLIN);
+    assert!(epoll.has_ready());
 }

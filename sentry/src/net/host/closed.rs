@@ -1,0 +1,125 @@
+//! Connections that the guest closed before all was sent.
+//!
+//! The host's kernel goes on sending for them, and keeps what is not sent until then. Where memory is limited, their
+//! descriptors stay open for so long, so that this memory is charged and can be had back: they are reset, the oldest
+//! first, before a process is killed.
+
+use std::collections::VecDeque;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use amber_abi::socket::{Linger, TcpState};
+use amber_abi::sockopt::{SocketLevel, SocketOption as So, TcpOption};
+use amber_host::socket as host;
+use amber_platform::KernelCharge;
+use zerocopy::IntoBytes;
+
+use super::kept::MemInfo;
+use super::socket::{HostSocket, tcp_state};
+use crate::net::socket::Socket;
+use crate::sync::{Mutex, Rank};
+
+/// The most such connections, which Linux bounds by `net.ipv4.tcp_max_orphans`.
+const MOST: usize = 8192;
+/// After so many milliseconds without progress the host gives up, about as long as it tries for a closed socket.
+const PATIENCE: i32 = 120_000;
+/// Both directions, as shutdown(2) numbers them.
+const SHUT_RDWR: i32 = 2;
+
+/// One connection.
+struct Closed {
+    file: Arc<OwnedFd>,
+    charge: KernelCharge,
+    /// What it takes beside its buffers.
+    own: u64,
+}
+
+impl Closed {
+    /// Updates the charge; false once all has arrived, or nothing can.
+    fn goes_on(&self) -> bool {
+        let sending = [TcpState::TCP_FIN_WAIT1, TcpState::TCP_CLOSING, TcpState::TCP_LAST_ACK];
+        let goes_on = tcp_state(self.file.as_fd()).is_some_and(|state| sending.contains(&state));
+        if goes_on {
+            self.charge.set(self.own + MemInfo::of(self.file.as_fd()).buffers);
+        }
+        goes_on
+    }
+}
+
+/// Closes a connection with a reset.
+pub(super) fn reset(socket: BorrowedFd<'_>) {
+    let at_once = Linger { l_onoff: 1, l_linger: 0 };
+    // It fails for no socket.
+    let _ = host::set_option(socket, SocketLevel::SOL_SOCKET.raw(), So::SO_LINGER.raw(), at_once.as_bytes());
+}
+
+/// All of them, the oldest first.
+pub(super) struct ClosedSockets(Mutex<VecDeque<Closed>>);
+
+impl Default for ClosedSockets {
+    fn default() -> Self {
+        ClosedSockets(Mutex::new(Rank::Leaf, VecDeque::new()))
+    }
+}
+
+impl ClosedSockets {
+    /// How many there are.
+    pub(super) fn count(&self) -> usize {
+        self.0.lock().len()
+    }
+
+    /// Charges what they keep now, and lets go of those that keep nothing; returns the bytes.
+    pub(super) fn charge(&self) -> u64 {
+        let mut all = self.0.lock();
+        all.retain(Closed::goes_on);
+        all.iter().map(|closed| closed.charge.bytes()).sum()
+    }
+
+    /// Resets the oldest until so many bytes are free.
+    pub(super) fn give_up(&self, bytes: u64) {
+        let mut all = self.0.lock();
+        let mut freed = 0;
+        while freed < bytes
+            && let Some(closed) = all.pop_front()
+        {
+            reset(closed.file.as_fd());
+            freed += closed.charge.bytes();
+        }
+    }
+}
+
+impl HostSocket {
+    /// The guest has closed it: keeps the descriptor for as long as the host has something to send.
+    pub(super) fn keep_unsent(&self) {
+        let ends_at_once = self.options.look(|values| values.linger) == Some(0);
+        if !self.is_stream() || self.handed || ends_at_once || !self.has_sent.load(Ordering::Relaxed) {
+            return;
+        }
+        // The host resets a connection of which something was not read.
+        if !self.sockets.memory.is_limited() || self.unsent_bytes() == 0 || self.readable_bytes() > 0 {
+            return;
+        }
+        // This is what the peer sees of a close, too.
+        if host::shutdown(self.fd(), SHUT_RDWR).is_err() {
+            return;
+        }
+        let name = TcpOption::TCP_USER_TIMEOUT.raw();
+        if self.number_option(SocketLevel::SOL_TCP, name) == Ok(0) {
+            // Without it, the host only tries for longer.
+            let _ = host::set_option(self.fd(), SocketLevel::SOL_TCP.raw(), name, &PATIENCE.to_ne_bytes());
+        }
+        let own = self.kept.own_bytes();
+        let closed = Closed { file: self.file().clone(), charge: self.kept.another(own), own };
+        closed.goes_on();
+        let beyond = {
+            let mut all = self.sockets.closed.0.lock();
+            all.push_back(closed);
+            (all.len() > MOST).then(|| all.pop_front()).flatten()
+        };
+        if let Some(oldest) = beyond {
+            reset(oldest.file.as_fd());
+        }
+        self.sockets.ask_for_look();
+    }
+}

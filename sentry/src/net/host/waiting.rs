@@ -1,0 +1,218 @@
+//! Connections that the guest has not accepted yet.
+//!
+//! What they hold the host's kernel charges to nobody, and of those whose peer is gone it does not even tell. So where
+//! memory is limited, each look at it accepts them: from then on they wait in the sentry, as sockets like others. The
+//! host's queue is made shorter by as many, so that the two together hold what the guest asked for.
+
+use std::collections::VecDeque;
+use std::mem::offset_of;
+use std::os::fd::AsFd;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+
+use amber_abi::errno::Errno;
+use amber_abi::poll::PollEvents;
+use amber_abi::socket::{AddressFamily, TcpInfo};
+use amber_abi::sockopt::{SocketLevel, TcpOption};
+use amber_host::socket as host;
+
+use super::closed::reset;
+use super::kept::MemInfo;
+use super::socket::HostSocket;
+use crate::net::socket::Socket;
+use crate::sync::{Mutex, Rank};
+
+/// A connection can be accepted.
+const ACCEPTABLE: PollEvents = PollEvents::POLLIN.union(PollEvents::POLLRDNORM);
+/// Where the length of a listener's queue stands in `struct tcp_info`, and the most it may have.
+const LENGTH_PLACE: usize = offset_of!(TcpInfo, tcpi_unacked);
+const MOST_PLACE: usize = offset_of!(TcpInfo, tcpi_sacked);
+
+/// What a listener has.
+struct Queue {
+    /// The length that listen(2) asked for, as far as the host allows it.
+    most: u32,
+    taken: VecDeque<Arc<HostSocket>>,
+}
+
+/// The connections of a socket that wait in the sentry.
+pub(super) struct Waiting {
+    /// None unless the socket listens.
+    queue: Mutex<Option<Queue>>,
+    /// How many wait, so that there is no lock to take where none do.
+    count: AtomicUsize,
+    /// At most so many bytes are held by those that could not be taken over.
+    beyond: AtomicU64,
+}
+
+impl Default for Waiting {
+    fn default() -> Self {
+        let queue = Mutex::new(Rank::Leaf, None);
+        Waiting { queue, count: AtomicUsize::new(0), beyond: AtomicU64::new(0) }
+    }
+}
+
+impl Waiting {
+    /// How many wait.
+    pub(super) fn count(&self) -> usize {
+        self.count.load(Ordering::Acquire)
+    }
+
+    /// What they make the socket ready for.
+    pub(super) fn events(&self) -> PollEvents {
+        if self.count() > 0 { ACCEPTABLE } else { PollEvents::empty() }
+    }
+
+    /// Bytes that are charged to the listener itself for connections that could not be taken over.
+    pub(super) fn beyond(&self) -> u64 {
+        self.beyond.load(Ordering::Relaxed)
+    }
+
+    /// Bytes that are charged for those that wait.
+    pub(super) fn kept_bytes(&self) -> u64 {
+        if self.count() == 0 {
+            return 0;
+        }
+        self.queue.lock().iter().flat_map(|queue| &queue.taken).map(|socket| socket.kept_bytes()).sum()
+    }
+}
+
+impl HostSocket {
+    /// listen(2).
+    ///
+    /// # Errors
+    /// Those of the host.
+    pub(super) fn begin_to_listen(&self, backlog: u32) -> Result<(), Errno> {
+        let most = i32::try_from(backlog).unwrap_or(i32::MAX);
+        let mut queue = self.waiting.queue.lock();
+        host::listen(self.fd(), most)?;
+        // Of sockets that others have as well the connections may be theirs.
+        if self.is_stream() && !self.handed {
+            self.queue().has_other_events();
+            let most = self.listener_number(MOST_PLACE).unwrap_or(backlog);
+            let taken = queue.take().map(|queue| queue.taken).unwrap_or_default();
+            let queue = queue.insert(Queue { most, taken });
+            self.shorten(queue);
+        }
+        Ok(())
+    }
+
+    /// Has the host keep as many connections as may wait beside those that were taken over.
+    fn shorten(&self, queue: &Queue) {
+        if queue.taken.is_empty() {
+            return;
+        }
+        let left = (queue.most as usize).saturating_sub(queue.taken.len());
+        // It fails for no socket that listens.
+        let _ = host::listen(self.fd(), i32::try_from(left).unwrap_or(i32::MAX));
+    }
+
+    fn listener_number(&self, place: usize) -> Option<u32> {
+        let name = TcpOption::TCP_INFO.raw();
+        let info = host::option(self.fd(), SocketLevel::SOL_TCP.raw(), name, size_of::<TcpInfo>()).ok()?;
+        info.get(place..)?.first_chunk().map(|bytes| u32::from_ne_bytes(*bytes))
+    }
+
+    /// Adds those that wait in the sentry to what the host tells of a listener's queue.
+    pub(super) fn count_waiting(&self, info: &mut [u8]) {
+        if self.waiting.count() == 0 {
+            return;
+        }
+        let Some((most, count)) = self.waiting.queue.lock().as_ref().map(|queue| (queue.most, queue.taken.len()))
+        else {
+            return;
+        };
+        let length =
+            info.get(LENGTH_PLACE..).and_then(|rest| rest.first_chunk()).map(|bytes| u32::from_ne_bytes(*bytes));
+        for (place, value) in [(LENGTH_PLACE, length.unwrap_or(0) + count as u32), (MOST_PLACE, most)] {
+            if let Some(number) = info.get_mut(place..place + size_of::<u32>()) {
+                number.copy_from_slice(&value.to_ne_bytes());
+            }
+        }
+    }
+
+    /// Takes the connection that waits longest in the sentry.
+    pub(super) fn accept_taken(&self) -> Option<Arc<HostSocket>> {
+        if self.waiting.count() == 0 {
+            return None;
+        }
+        let mut queue = self.waiting.queue.lock();
+        let queue = queue.as_mut()?;
+        let socket = queue.taken.pop_front()?;
+        self.waiting.count.store(queue.taken.len(), Ordering::Release);
+        let left = (queue.most as usize).saturating_sub(queue.taken.len());
+        let _ = host::listen(self.fd(), i32::try_from(left).unwrap_or(i32::MAX));
+        Some(socket)
+    }
+
+    /// Takes over the connections that wait at the host; returns the bytes of their buffers. One look at a time.
+    pub(super) fn take_over(&self) -> u64 {
+        let room = |queue: &Queue| (queue.most.max(1) as usize).saturating_sub(queue.taken.len());
+        let Some(room) = self.waiting.queue.lock().as_ref().map(room) else { return 0 };
+        let mut taken = Vec::new();
+        let mut end = None;
+        while taken.len() < room && end.is_none() {
+            match host::accept(self.fd()) {
+                Ok((file, peer)) => taken.push(self.child(file, peer)),
+                Err(errno) => end = Some(errno),
+            }
+        }
+        let bytes = taken.iter().map(|socket| socket.charge()).sum();
+        let any = !taken.is_empty();
+        if any {
+            let mut queue = self.waiting.queue.lock();
+            if let Some(queue) = queue.as_mut() {
+                queue.taken.append(&mut VecDeque::from(std::mem::take(&mut taken)));
+                self.waiting.count.store(queue.taken.len(), Ordering::Release);
+                self.shorten(queue);
+            }
+        }
+        // It does not listen any more.
+        taken.iter().for_each(|socket| reset(socket.fd()));
+        let beyond = if end == Some(Errno::EAGAIN) { 0 } else { self.bytes_at_host() };
+        self.waiting.beyond.store(beyond, Ordering::Relaxed);
+        if any {
+            self.queue().notify(ACCEPTABLE);
+        }
+        bytes
+    }
+
+    /// What connections hold at most that wait at the host.
+    fn bytes_at_host(&self) -> u64 {
+        let count = self.listener_number(LENGTH_PLACE).unwrap_or(0);
+        u64::from(count) * MemInfo::of(self.fd()).receive_buffer
+    }
+
+    /// Runs a call that may end that the socket listens: then the host resets the connections that waited, and so does
+    /// the sentry.
+    pub(super) fn stop_listening(&self, call: impl FnOnce() -> Result<(), Errno>) -> Result<(), Errno> {
+        let ended = {
+            // A look must not have the host listen again.
+            let mut queue = self.waiting.queue.lock();
+            call()?;
+            self.waiting.count.store(0, Ordering::Release);
+            queue.take()
+        };
+        reset_all(ended);
+        Ok(())
+    }
+
+    /// The listener is closed.
+    pub(super) fn reset_waiting(&self) {
+        if self.waiting.count() > 0 {
+            let ended = self.waiting.queue.lock().take();
+            reset_all(ended);
+        }
+    }
+}
+
+fn reset_all(queue: Option<Queue>) {
+    for socket in queue.into_iter().flat_map(|queue| queue.taken) {
+        reset(socket.fd().as_fd());
+    }
+}
+
+/// Whether an address passed to connect(2) ends what a socket does.
+pub(super) fn ends(address: &[u8]) -> bool {
+    address.first_chunk().is_some_and(|family| u16::from_ne_bytes(*family) == AddressFamily::AF_UNSPEC.raw())
+}
