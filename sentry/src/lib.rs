@@ -37,7 +37,6 @@
 //! - `loader` → `task`: the auxiliary vector has the credentials of the process.
 //! - `loader` → `time`: the vDSO has the clocks.
 //! - `mm` → `vfs`: an area keeps the open file it maps, as `/proc/PID/maps` shows it.
-//! - `mm` → `futex`: a futex is known by the memory behind its address, which the areas tell.
 //! - `task` → `vfs`: a task has a table of descriptors, a root and a working directory.
 //! - `task` → `tty`: a process that is started from outside may get a terminal.
 //! - `task` → `syscalls`: the loop of a task dispatches calls, and a new program gets the answers that need no dispatch.

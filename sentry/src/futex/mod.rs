@@ -46,7 +46,13 @@ impl Place {
         if self.address >= mm.address_limit() {
             return Err(Errno::EFAULT);
         }
-        if self.shared { mm.shared_key(self.address) } else { Ok(Key::Private(mm.id(), self.address)) }
+        if !self.shared {
+            return Ok(Key::Private(mm.id(), self.address));
+        }
+        Ok(match mm.shared_object(self.address)? {
+            Some((object, offset)) => Key::Object(object, offset),
+            None => Key::Local(mm.id(), self.address),
+        })
     }
 }
 

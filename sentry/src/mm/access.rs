@@ -1,6 +1,7 @@
 //! The sentry's own access to guest memory: copies, and words as atomics.
 
 use std::os::fd::BorrowedFd;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64};
 
 use amber_abi::errno::Errno;
@@ -10,7 +11,7 @@ use amber_platform::PAGE_SIZE;
 use super::fault::Fault;
 use super::manager::{MemoryManager, State};
 use super::vma::VmaFlags;
-use crate::futex::Key;
+use crate::mm::Mappable;
 
 /// Whether the area's protection counts.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -167,17 +168,15 @@ impl MemoryManager {
         })
     }
 
-    /// The identity of a word that several processes may use as a futex.
+    /// The object that an address shows a part of and others may map as well, with the offset in it; none for private memory.
     ///
     /// # Errors
     /// `EFAULT` if nothing is mapped there.
-    pub fn shared_key(&self, address: u64) -> Result<Key, Errno> {
+    pub fn shared_object(&self, address: u64) -> Result<Option<(Arc<dyn Mappable>, u64)>, Errno> {
         self.with(|state| {
             let (area, _) = self.locate(state, address).map_err(|_| Errno::EFAULT)?;
-            match area.object() {
-                Some(object) if area.is_shared() => Ok(Key::Object(object.object.clone(), area.offset_of(address))),
-                _ => Ok(Key::Local(self.id(), address)),
-            }
+            let shared = area.object().filter(|_| area.is_shared());
+            Ok(shared.map(|object| (object.object.clone(), area.offset_of(address))))
         })
     }
 
