@@ -5,7 +5,9 @@
 #include <linux/aio_abi.h>
 #include <linux/capability.h>
 #include <linux/filter.h>
+#include <linux/if_packet.h>
 #include <linux/netlink.h>
+#include <net/if.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <poll.h>
@@ -154,6 +156,15 @@ static void fill(const char *kind) {
             program[BPF_MAXINSNS - 1] = (struct sock_filter){BPF_RET | BPF_K, 0, 0, 0xffff};
             int fd = socket(AF_INET, SOCK_DGRAM, 0);
             failed = fd < 0 || setsockopt(fd, SOL_SOCKET, SO_ATTACH_FILTER, &whole, sizeof whole) < 0;
+        } else if (!strcmp(kind, "memberships")) {
+            int fd = socket(AF_PACKET, SOCK_DGRAM, 0);
+            struct packet_mreq group = {if_nametoindex("lo"), PACKET_MR_MULTICAST, 6, {1}};
+            failed = fd < 0;
+            for (int number = 0; !failed && number < 500; number++) {
+                unsigned address = i * 500 + number;
+                memcpy(group.mr_address + 2, &address, sizeof address);
+                failed = setsockopt(fd, SOL_PACKET, PACKET_ADD_MEMBERSHIP, &group, sizeof group) < 0;
+            }
         } else if (!strcmp(kind, "connections")) {
             struct sockaddr_in address = {AF_INET, 0, {htonl(INADDR_LOOPBACK)}};
             socklen_t size = sizeof address;

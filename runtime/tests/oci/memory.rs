@@ -47,6 +47,7 @@ fn status(pid: i32, name: &str) -> u64 {
 /// The same with sockets of the host.
 const NETWORK_KINDS: &[(&str, &str)] = &[
     ("filters", "Killed"),
+    ("memberships", "Killed"),
     ("connections", "Killed"),
     ("datagrams", "Killed"),
     ("unaccepted", "Killed"),
@@ -138,6 +139,9 @@ fn lives_on(platform: &'static str, kinds: &[(&str, &str)], namespace: Option<&N
         world.config["process"]["rlimits"] = json!([{"type": "RLIMIT_NOFILE", "soft": files, "hard": files}]);
         if let Some(namespace) = namespace {
             namespace.hold(&mut world);
+            for set in ["bounding", "effective", "permitted"] {
+                world.config["process"]["capabilities"][set] = json!(["CAP_KILL", "CAP_NET_RAW"]);
+            }
         }
         world.config["mounts"][2]["options"] = json!(["ptmxmode=0666"]);
         let tmpfs = json!({"destination": "/tmp", "type": "tmpfs", "source": "tmpfs"});

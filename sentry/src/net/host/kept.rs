@@ -34,6 +34,8 @@ const TRANSLATED: u64 = 128;
 const BESIDE_OPTIONS: u64 = 12;
 /// The table of a group of packet sockets, which the host makes at most this large.
 const FANOUT_BYTES: u64 = (8 << 16) + 4096;
+/// A membership of a packet socket, with the address that its interface then takes.
+const MEMBERSHIP_BYTES: u64 = 320;
 /// The bytes of `SO_MEMINFO`: nine numbers of 32 bits.
 const MEMINFO_LEN: usize = 36;
 
@@ -48,22 +50,24 @@ const SOON: u64 = 50_000_000;
 const SOON_FOR_EACH: u64 = 50_000;
 const LATE: u64 = 1_000_000_000;
 
-/// The programs of a socket, in bytes.
+/// What was attached to a socket, in bytes.
 #[derive(Clone, Copy, Default)]
-struct Programs {
+struct Attached {
     /// The filter as it was given.
     given: u64,
     /// The filter as the host runs it, which it counts among the options of the socket.
     translated: u64,
     /// What chooses among sockets of a port, or of a group of packet sockets.
     choosers: u64,
+    /// Memberships of a packet socket, which the host does not count among its options.
+    memberships: u64,
 }
 
 /// What is kept for a socket.
 pub struct Kept {
     charge: KernelCharge,
     own: u64,
-    programs: Mutex<Programs>,
+    attached: Mutex<Attached>,
 }
 
 impl Kept {
@@ -71,13 +75,13 @@ impl Kept {
     pub fn new(memory: &Arc<GuestMemory>, kind: SocketKind) -> Kept {
         let own = if kind == SocketKind::SOCK_STREAM { STREAM_BYTES } else { OTHER_BYTES };
         let charge = memory.charge(KernelPart::Sockets, own);
-        Kept { charge, own, programs: Mutex::new(Rank::Leaf, Programs::default()) }
+        Kept { charge, own, attached: Mutex::new(Rank::Leaf, Attached::default()) }
     }
 
     /// What a connection takes that a listener accepted: it shares the listener's filter.
     pub fn of_child(&self) -> Kept {
-        let programs = Programs { translated: self.programs.lock().translated, ..Programs::default() };
-        Kept { charge: self.charge.another(self.own), own: self.own, programs: Mutex::new(Rank::Leaf, programs) }
+        let attached = Attached { translated: self.attached.lock().translated, ..Attached::default() };
+        Kept { charge: self.charge.another(self.own), own: self.own, attached: Mutex::new(Rank::Leaf, attached) }
     }
 
     /// Bytes that are charged.
@@ -97,7 +101,7 @@ impl Kept {
 
     /// The bytes of what chooses among sockets.
     pub(super) fn choosers(&self) -> u64 {
-        self.programs.lock().choosers
+        self.attached.lock().choosers
     }
 
     /// Charges what a socket without programs keeps now; returns the bytes of its buffers.
@@ -133,16 +137,17 @@ impl MemInfo {
 impl HostSocket {
     /// Charges what the host keeps now; returns the bytes of its buffers.
     pub(super) fn charge(&self) -> u64 {
-        let programs = self.kept.programs.lock();
-        self.charge_with(&programs)
+        let attached = self.kept.attached.lock();
+        self.charge_with(&attached)
     }
 
-    fn charge_with(&self, programs: &Programs) -> u64 {
+    fn charge_with(&self, attached: &Attached) -> u64 {
         let now = MemInfo::of(self.fd());
-        let others = now.options.saturating_sub(programs.translated);
+        let others = now.options.saturating_sub(attached.translated);
         // A translated filter is translated once more, for the processor.
-        let filters = programs.given + 2 * programs.translated + programs.choosers;
-        self.kept.charge.set(self.kept.own + filters + now.buffers + BESIDE_OPTIONS * others + self.waiting.beyond());
+        let filters = attached.given + 2 * attached.translated + attached.choosers;
+        let beside = filters + attached.memberships;
+        self.kept.charge.set(self.kept.own + beside + now.buffers + BESIDE_OPTIONS * others + self.waiting.beyond());
         now.buffers
     }
 
@@ -153,18 +158,18 @@ impl HostSocket {
     pub(super) fn attach(&self, name: i32, program: &[[u8; 8]]) -> Result<(), Errno> {
         let len = program.len() as u64;
         self.sockets.memory.admit(FILTER_BYTES + TRANSLATED * len)?;
-        let mut programs = self.kept.programs.lock();
+        let mut attached = self.kept.attached.lock();
         let before = MemInfo::of(self.fd()).options;
         host::attach_filter(self.fd(), name, program)?;
         if So::from_raw(name) == So::SO_ATTACH_FILTER {
             // It took the place of the one before.
-            let others = before.saturating_sub(programs.translated);
-            programs.given = FILTER_BYTES + GIVEN * len;
-            programs.translated = MemInfo::of(self.fd()).options.saturating_sub(others);
+            let others = before.saturating_sub(attached.translated);
+            attached.given = FILTER_BYTES + GIVEN * len;
+            attached.translated = MemInfo::of(self.fd()).options.saturating_sub(others);
         } else {
-            programs.choosers = FILTER_BYTES + TRANSLATED * len;
+            attached.choosers = FILTER_BYTES + TRANSLATED * len;
         }
-        self.charge_with(&programs);
+        self.charge_with(&attached);
         Ok(())
     }
 
@@ -176,24 +181,38 @@ impl HostSocket {
         let set = || host::set_option(self.fd(), level.raw(), name, value);
         match (level, So::from_raw(name)) {
             (SocketLevel::SOL_SOCKET, So::SO_DETACH_FILTER) => {
-                let mut programs = self.kept.programs.lock();
+                let mut attached = self.kept.attached.lock();
                 set()?;
-                (programs.given, programs.translated) = (0, 0);
-                self.charge_with(&programs);
+                (attached.given, attached.translated) = (0, 0);
+                self.charge_with(&attached);
             }
             (SocketLevel::SOL_SOCKET, So::SO_DETACH_REUSEPORT_BPF) => {
-                let mut programs = self.kept.programs.lock();
+                let mut attached = self.kept.attached.lock();
                 set()?;
-                programs.choosers = 0;
-                self.charge_with(&programs);
+                attached.choosers = 0;
+                self.charge_with(&attached);
             }
             // Any member may be the last, so that each is charged for the whole table.
             (SocketLevel::SOL_PACKET, _) if name == PacketOption::PACKET_FANOUT.raw() => {
                 self.sockets.memory.admit(FANOUT_BYTES)?;
-                let mut programs = self.kept.programs.lock();
+                let mut attached = self.kept.attached.lock();
                 set()?;
-                programs.choosers = FANOUT_BYTES;
-                self.charge_with(&programs);
+                attached.choosers = FANOUT_BYTES;
+                self.charge_with(&attached);
+            }
+            // One that is there already is counted again, by the host too.
+            (SocketLevel::SOL_PACKET, _) if name == PacketOption::PACKET_ADD_MEMBERSHIP.raw() => {
+                self.sockets.memory.admit(MEMBERSHIP_BYTES)?;
+                let mut attached = self.kept.attached.lock();
+                set()?;
+                attached.memberships += MEMBERSHIP_BYTES;
+                self.charge_with(&attached);
+            }
+            (SocketLevel::SOL_PACKET, _) if name == PacketOption::PACKET_DROP_MEMBERSHIP.raw() => {
+                let mut attached = self.kept.attached.lock();
+                set()?;
+                attached.memberships = attached.memberships.saturating_sub(MEMBERSHIP_BYTES);
+                self.charge_with(&attached);
             }
             (SocketLevel::SOL_IP | SocketLevel::SOL_IPV6 | SocketLevel::SOL_PACKET, _) => {
                 self.sockets.memory.admit(BESIDE_OPTIONS * value.len() as u64)?;
