@@ -269,19 +269,27 @@ impl Sockets {
         let after = self.looks.after.load(Ordering::Relaxed);
         let enough = LEAST_SENT.max(count * SENT_FOR_EACH);
         if always || self.memory.unsettled_bytes() >= enough {
-            // Another thread that is asking right now sees the same.
-            if let Some(_one) = self.looks.one.try_lock() {
-                self.memory.settle();
-                let open = self.all();
-                let buffers = open.iter().map(|socket| socket.take_over() + socket.charge()).sum::<u64>();
-                let watches: Vec<_> = self.watches.lock().values().filter_map(Weak::upgrade).collect();
-                let buffers = buffers + watches.iter().map(|watch| watch.charge()).sum::<u64>() + self.closed.charge();
-                self.left.let_go(&open);
-                let changed = self.looks.seen.swap(buffers, Ordering::Relaxed) != buffers;
-                let next = if changed { SOON } else { (2 * after).min(LATE) };
-                self.looks.after.store(next, Ordering::Relaxed);
+            match self.looks.one.try_lock() {
+                Some(_one) => self.look(after),
+                // What another thread looks at stays until it is done, even what was closed meanwhile.
+                None if always => drop(self.looks.one.lock()),
+                // It sees the same.
+                None => {}
             }
         }
         (count > 0).then(|| self.looks.after.load(Ordering::Relaxed).max(count * SOON_FOR_EACH))
+    }
+
+    /// Asks the host about each socket; the last time was `after` so many nanoseconds. One thread does at a time.
+    fn look(&self, after: u64) {
+        self.memory.settle();
+        let open = self.all();
+        let buffers = open.iter().map(|socket| socket.take_over() + socket.charge()).sum::<u64>();
+        let watches: Vec<_> = self.watches.lock().values().filter_map(Weak::upgrade).collect();
+        let buffers = buffers + watches.iter().map(|watch| watch.charge()).sum::<u64>() + self.closed.charge();
+        self.left.let_go(&open);
+        let changed = self.looks.seen.swap(buffers, Ordering::Relaxed) != buffers;
+        let next = if changed { SOON } else { (2 * after).min(LATE) };
+        self.looks.after.store(next, Ordering::Relaxed);
     }
 }
