@@ -7,6 +7,7 @@
 #include <linux/filter.h>
 #include <linux/if_packet.h>
 #include <linux/netlink.h>
+#include <linux/rtnetlink.h>
 #include <net/if.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
@@ -241,6 +242,14 @@ static void fill(const char *kind) {
             if (i == 500) {
                 errno = 0;
                 return;
+            }
+        } else if (!strcmp(kind, "watches")) {
+            struct sockaddr_nl address = {AF_NETLINK, 0, 0, 1 << (RTNLGRP_IPV4_IFADDR - 1)};
+            int netlink = socket(AF_NETLINK, SOCK_RAW, NETLINK_ROUTE);
+            failed = netlink < 0 || bind(netlink, (void *)&address, sizeof address) < 0;
+            if (i == 2000) {
+                puts("filled");
+                pause();
             }
         } else if (!strcmp(kind, "datagrams")) {
             struct sockaddr_in address = {AF_INET, 0, {htonl(INADDR_LOOPBACK)}};
