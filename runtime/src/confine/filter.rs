@@ -12,7 +12,7 @@ use anyhow::{Context, Result};
 use nix::sys::prctl::set_dumpable;
 use seccompiler::{
     BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter, SeccompRule,
-    TargetArch, apply_filter, apply_filter_all_threads,
+    TargetArch, apply_filter, apply_filter_all_threads, sock_filter,
 };
 
 /// From now on this process, all threads of it, makes only calls that these parts need. Any other is told to `log` and
@@ -48,12 +48,42 @@ pub fn for_reader() -> Result<impl FnOnce() -> io::Result<()>> {
     Ok(move || apply_filter(&program).map_err(io::Error::other))
 }
 
+/// So many calls are looked for one after the other.
+const CHAIN: usize = 8;
+/// Instructions of classic BPF, see the kernel's `Documentation/networking/filter.rst`: load a word, jump if the number is
+/// not below a constant, jump.
+const LOAD: u16 = 0x20;
+const JUMP_NOT_BELOW: u16 = 0x35;
+const JUMP: u16 = 0x05;
+
+/// A filter as a program: one of the library for every few calls, and before them the jumps to the one that a number is in.
+/// The library's look at all calls one after the other, and the host runs a new filter once for every number there is.
 fn compile(
     rules: BTreeMap<i64, Vec<SeccompRule>>,
     otherwise: SeccompAction,
     matching: SeccompAction,
 ) -> Result<BpfProgram> {
-    Ok(SeccompFilter::new(rules, otherwise, matching, TargetArch::x86_64)?.try_into()?)
+    let rules: Vec<_> = rules.into_iter().collect();
+    let mut parts = Vec::new();
+    for chain in rules.chunks(CHAIN) {
+        let first = chain.first().map_or(0, |(number, _)| *number as u32);
+        let chain = chain.iter().cloned().collect();
+        let filter = SeccompFilter::new(chain, otherwise.clone(), matching.clone(), TargetArch::x86_64)?;
+        parts.push((first, BpfProgram::try_from(filter)?));
+    }
+    let instruction = |code, jf, k| sock_filter { code, jt: 0, jf, k };
+    // The number is the first word of what a filter looks at.
+    let mut program = vec![instruction(LOAD, 0, 0)];
+    let others = parts.len().saturating_sub(1);
+    let mut before: usize = parts.iter().take(others).map(|(_, part)| part.len()).sum();
+    for (index, (first, _)) in parts.iter().enumerate().skip(1).rev() {
+        program.push(instruction(JUMP_NOT_BELOW, 1, *first));
+        // Two instructions for each of the parts that come before it are still to come.
+        program.push(instruction(JUMP, 0, (2 * (index - 1) + before) as u32));
+        before -= parts.get(index - 1).map_or(0, |(_, part)| part.len());
+    }
+    program.extend(parts.into_iter().flat_map(|(_, part)| part));
+    Ok(program)
 }
 
 /// The rules for each number, of which one must hold; none for a call with any arguments.
@@ -161,6 +191,40 @@ mod tests {
         assert!(text.contains("host call "), "{text}");
         let (status, text) = run("absolute");
         assert_eq!(status, Some(9), "{text}");
+    }
+
+    /// Runs a program for a call without arguments; as much of classic BPF as the library uses.
+    fn decision(program: &BpfProgram, number: u32) -> u32 {
+        let (mut at, mut value) = (0, 0u32);
+        loop {
+            let sock_filter { code, jt, jf, k } = program[at];
+            at += 1;
+            let jump = |holds: bool| usize::from(if holds { jt } else { jf });
+            match code {
+                LOAD => value = [number, 0xc000_003e].get(k as usize / 4).copied().unwrap_or(0),
+                0x54 => value &= k,
+                JUMP => at += k as usize,
+                0x15 => at += jump(value == k),
+                0x25 => at += jump(value > k),
+                JUMP_NOT_BELOW => at += jump(value >= k),
+                0x06 => return k,
+                _ => panic!("instruction {code:#x}"),
+            }
+        }
+    }
+
+    #[test]
+    fn every_number_is_decided_as_by_the_library() {
+        let parts = [Part::Ptrace];
+        let (trap, allow) = (SeccompAction::Trap, SeccompAction::Allow);
+        let whole =
+            SeccompFilter::new(rules(&parts).unwrap(), trap.clone(), allow.clone(), TargetArch::x86_64).unwrap();
+        let whole = BpfProgram::try_from(whole).unwrap();
+        let quick = compile(rules(&parts).unwrap(), trap, allow).unwrap();
+        let numbers = (0..600).chain([0x4000_0000, u32::MAX]);
+        let decided: Vec<_> = numbers.map(|number| (decision(&whole, number), decision(&quick, number))).collect();
+        assert!(decided.iter().all(|(whole, quick)| whole == quick), "{decided:x?}");
+        assert_eq!(decided.iter().collect::<std::collections::BTreeSet<_>>().len(), 2);
     }
 
     #[test]
