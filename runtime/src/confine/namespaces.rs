@@ -2,11 +2,15 @@
 
 use std::fs::{self, File};
 use std::io;
+use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 
+use amber_abi::errno::Errno;
+use amber_host::socket;
 use amber_host::users::take_unknown_for_root;
 use amber_sentry::boot::NetworkKind;
 use anyhow::{Context, Result, ensure};
+use nix::libc::{AF_INET, IFF_UP, IFNAMSIZ, SIOCSIFFLAGS, SOCK_DGRAM};
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, setns, unshare};
 use nix::unistd::{getegid, geteuid};
@@ -114,10 +118,23 @@ impl Namespaces {
             }
         }
         unshare(flags).context("new namespaces")?;
+        if self.demanded && self.list.contains(&Namespace::New(Kind::Network)) {
+            bring_loopback_up().context("the interface lo of a new network namespace")?;
+        }
         // What the host unmounts shall not stay busy here; nothing goes the other way.
         let slave = MsFlags::MS_REC | MsFlags::MS_SLAVE;
         mount(None::<&str>, "/", None::<&str>, slave, None::<&str>).context("cutting mounts off from the host's")
     }
+}
+
+/// A new network namespace has its loopback down; programs expect it up, and runc has it so. See netdevice(7).
+fn bring_loopback_up() -> Result<(), Errno> {
+    let socket = socket::open(AF_INET as u16, SOCK_DGRAM as u32, 0)?;
+    let mut request = [0; socket::IFREQ];
+    let (name, flags) = request.split_at_mut(IFNAMSIZ);
+    name[..2].copy_from_slice(b"lo");
+    flags[..2].copy_from_slice(&(IFF_UP as u16).to_ne_bytes());
+    socket::interface(socket.as_fd(), SIOCSIFFLAGS as u32, &mut request)
 }
 
 /// Enters a user namespace in which there is only the caller, by the number it has anyway.

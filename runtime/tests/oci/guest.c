@@ -589,6 +589,16 @@ int main(int count, char **arguments) {
         for (;;)
             pause();
     }
+    if (!strcmp(what, "loopback")) {
+        struct sockaddr_in address = {AF_INET, 0, {htonl(INADDR_LOOPBACK)}};
+        socklen_t size = sizeof address;
+        char byte = 0;
+        int fd = socket(AF_INET, SOCK_DGRAM, 0);
+        int sent = bind(fd, (void *)&address, size) || getsockname(fd, (void *)&address, &size) ||
+                   sendto(fd, "x", 1, 0, (void *)&address, size) != 1 || recv(fd, &byte, 1, 0) != 1;
+        printf("loopback: %s\n", sent ? strerror(errno) : "works");
+        return 0;
+    }
     if (!strcmp(what, "accepts")) {
         accept_connections();
         return 0;

@@ -130,3 +130,11 @@ fn a_container_with_trees_of_the_host_has_none_of_its_kernel() {
     assert_eq!(world.ok(&["ps", "--format", "json", "a"]).matches(',').count(), 0);
     world.ok(&["delete", "--force", "a"]);
 }
+
+#[test]
+fn a_network_of_its_own_has_its_loopback_up() {
+    let world = World::new(&["loopback"]);
+    world.start("a");
+    eventually(|| world.printed("a").contains("loopback: "));
+    assert!(world.printed("a").contains("loopback: works"), "{}", world.printed("a"));
+}
