@@ -20,7 +20,6 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use crate::quick::{check_hostname, root_directory};
 use crate::{mounts, resources, seccomp};
 
 /// The file that says everything.
@@ -312,6 +311,20 @@ fn capability_sets(sets: &LinuxCapabilities) -> CapabilitySpec {
         permitted: set(sets.permitted()),
         ambient: set(sets.ambient()),
     }
+}
+
+/// The absolute path of a directory that can be a root.
+pub fn root_directory(path: &Path) -> Result<PathBuf> {
+    let path = path.canonicalize()?;
+    ensure!(path.is_dir(), "is not a directory");
+    Ok(path)
+}
+
+/// Refuses what Linux would refuse as a node name, and what no one can type.
+pub fn check_hostname(name: &str) -> Result<()> {
+    ensure!(name.len() <= 64, "host name `{name}`: at most 64 bytes are allowed");
+    ensure!(!name.contains(|c: char| c.is_control()), "host name {name:?}: control characters are not allowed");
+    Ok(())
 }
 
 #[cfg(test)]

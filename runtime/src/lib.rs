@@ -6,10 +6,9 @@ mod attend;
 pub mod bundle;
 mod caller;
 mod cli;
+mod commands;
 mod confine;
 mod console;
-mod host_calls;
-mod install;
 mod launch;
 mod logging;
 mod metrics;
@@ -19,13 +18,11 @@ pub mod oci;
 pub mod outlook;
 mod platforms;
 mod printable;
-mod quick;
 mod rate;
 mod resources;
 #[cfg(test)]
 mod sandbox_tests;
 mod seccomp;
-mod table;
 
 use std::env;
 use std::io::{self, Write};
@@ -33,12 +30,10 @@ use std::panic;
 use std::process::{self, ExitCode};
 
 use amber_host::terminal;
-use amber_sentry::boot::{BootError, NetworkKind};
-use amber_sentry::profile::KernelProfile;
+use amber_sentry::boot::BootError;
 use anyhow::{Context, Result};
 
-use crate::caller::Caller;
-use crate::cli::{Cli, Command, Network, Salvaged};
+use crate::cli::{Cli, Salvaged};
 use crate::oci::FailureKind;
 
 /// The exit status when Amber itself fails, as Docker has it: no program confuses it with its own.
@@ -90,27 +85,7 @@ fn status_of(error: &anyhow::Error) -> u8 {
 
 fn run(cli: Cli) -> Result<u8> {
     logging::start(&cli.global)?;
-    let release = cli.global.kernel.as_deref();
-    let profile = match release {
-        Some(text) => KernelProfile::new(text)
-            .with_context(|| format!("--kernel {text}: write a release of Linux, such as 6.12 or 5.10.234"))?,
-        None => KernelProfile::default(),
-    };
-    let mut config = match cli.command {
-        Command::Do(args) => {
-            let caller = Caller::take_over()?;
-            quick::sandbox(args, profile, &caller)?
-        }
-        Command::HostCalls(args) => return print(&host_calls::print(args.format, cli.global.platform)),
-        Command::Syscalls(args) => return print(&table::print(args.format, release.map(|_| profile.release()))),
-        Command::Install(args) => return install::install(&args),
-        Command::Uninstall(args) => return install::uninstall(&args),
-        command => return oci::command(command, &cli.global, profile),
-    };
-    if cli.global.network != Network::None {
-        config.network = NetworkKind::Host;
-    }
-    launch::launch(config, &cli.global)
+    commands::command(cli.command, &cli.global)
 }
 
 /// Tells what is wrong with the command line, for commands of runc's as all their errors are told.

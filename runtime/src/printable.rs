@@ -58,6 +58,25 @@ impl<W: Write> Write for Printable<W> {
     }
 }
 
+/// Columns with as much room as the longest entry needs, and at least `least`; the last has as much as it takes.
+pub fn in_columns(rows: &[Vec<String>], least: usize) -> String {
+    // A name with ends of lines in it must not look like further rows.
+    let rows: Vec<Vec<_>> = rows.iter().map(|row| row.iter().map(|cell| printable(cell)).collect()).collect();
+    let count = rows.first().map_or(0, Vec::len);
+    let width =
+        |column: usize| rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count() + 3).max();
+    let widths: Vec<usize> = (0..count).map(|column| width(column).unwrap_or(0).max(least)).collect();
+    let mut text = String::new();
+    for row in &rows {
+        for (column, cell) in row.iter().enumerate() {
+            let width = if column + 1 < count { widths.get(column).copied().unwrap_or(0) } else { 0 };
+            text.push_str(&format!("{cell:width$}"));
+        }
+        text.push('\n');
+    }
+    text
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -17,8 +17,8 @@ use amber_sentry::boot::{
 };
 use amber_sentry::start::Sandbox;
 
+use crate::commands::r#do::capabilities_of;
 use crate::mounts;
-use crate::quick::capabilities_of;
 
 fn process(script: &str) -> ProcessSpec {
     ProcessSpec {

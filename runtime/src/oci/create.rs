@@ -8,10 +8,9 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
-use std::time::Duration;
 
 use amber_host::channel::Channel;
-use amber_host::process::{ProcessHandle, keep_descriptors_from};
+use amber_host::process::keep_descriptors_from;
 use amber_host::terminal::WindowSize;
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use nix::sys::signal::{Signal, kill};
@@ -51,14 +50,6 @@ pub fn end_child(pid: i32) {
     // It may have ended by itself.
     let _ = kill(pid, Signal::SIGKILL);
     let _ = waitpid(pid, None);
-}
-
-/// Runs `amber create`.
-///
-/// # Errors
-/// What cannot be done, after which nothing is left.
-pub fn command(runtime: &Runtime, args: &CreateArgs) -> Result<()> {
-    create(runtime, args, false).map(drop)
 }
 
 /// Makes a container. A terminal that nobody else shall have is the caller's own if the caller stays `attached`.
@@ -311,29 +302,4 @@ fn next(channel: &Channel) -> Result<Step> {
         Some((step, _)) => Ok(step),
         None => Err(anyhow!("the sandbox ended before it was ready")),
     }
-}
-
-/// Kills a sandbox by means of the host only, and waits for its end.
-///
-/// # Errors
-/// It does not end.
-pub fn end(state: &State) -> Result<()> {
-    if !state.is_alive() {
-        return Ok(());
-    }
-    let Ok(handle) = ProcessHandle::open(state.pid) else { return Ok(()) };
-    // Between the look and the handle it may have become another.
-    if !state.is_alive() {
-        return Ok(());
-    }
-    match handle.signal(nix::libc::SIGKILL) {
-        Err(error) if error.raw_os_error() == Some(nix::libc::ESRCH) => return Ok(()),
-        result => result.context("killing the sandbox")?,
-    }
-    if let Some(group) = &state.cgroup {
-        // Who is frozen does not end.
-        let _ = group.place.freeze(false);
-    }
-    ensure!(handle.wait(Duration::from_secs(10))?, "container init still running");
-    Ok(())
 }

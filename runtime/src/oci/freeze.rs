@@ -1,38 +1,16 @@
-//! `amber pause` and `amber resume`: by the host's freezer, or by the sentry where there is none.
+//! Suspending the processes of a container: by the host's freezer, or by the sentry where there is none.
 
 use amber_host::channel::Channel;
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 
-use super::Runtime;
 use super::control::{Request, order};
-use super::state::Status;
 use super::store::Locked;
 
-/// Suspends all processes of a container.
+/// Suspends all processes of a container, or resumes them.
 ///
 /// # Errors
-/// It does not run.
-pub fn pause(runtime: &Runtime, id: &str) -> Result<()> {
-    let locked = runtime.store.open(id)?.lock()?;
-    match locked.state()?.current() {
-        Status::Running | Status::Created => set(&locked, true),
-        _ => bail!("container not running"),
-    }
-}
-
-/// Resumes all processes of a container.
-///
-/// # Errors
-/// It is not paused.
-pub fn resume(runtime: &Runtime, id: &str) -> Result<()> {
-    let locked = runtime.store.open(id)?.lock()?;
-    match locked.state()?.current() {
-        Status::Paused => set(&locked, false),
-        _ => bail!("container not paused"),
-    }
-}
-
-fn set(locked: &Locked, paused: bool) -> Result<()> {
+/// The host's freezer or the sandbox refuses.
+pub fn set(locked: &Locked, paused: bool) -> Result<()> {
     let mut state = locked.state()?;
     let by_host = match &state.cgroup {
         Some(group) => group.place.freeze(paused)?,

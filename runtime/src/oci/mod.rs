@@ -1,44 +1,34 @@
-//! The commands of an OCI runtime.
+//! What the commands of an OCI runtime work with: containers, their state, control groups, hooks and sandboxes.
 
-mod announce;
-mod cgroup;
-mod console;
+pub mod announce;
+pub mod cgroup;
+pub mod console;
 pub mod control;
-mod create;
-mod delete;
-mod events;
-mod exec;
-mod features;
-mod freeze;
-mod handed;
-mod hooks;
+pub mod create;
+pub mod freeze;
+pub mod handed;
+pub mod hooks;
 mod inside;
-mod kill;
-mod list;
-mod proxy;
-mod ps;
-mod run;
+pub mod proxy;
+pub mod removal;
 mod sandbox;
 mod serve;
-mod spec;
-mod start;
-mod state;
-mod store;
-mod systemd;
+pub mod state;
+pub mod store;
+pub mod systemd;
 mod table;
-mod update;
 
 use std::env;
 use std::path::PathBuf;
 
 use amber_sentry::profile::KernelProfile;
-use anyhow::{Context, Result, bail};
+use anyhow::Result;
 use nix::unistd::geteuid;
 
 pub use cgroup::DEFAULT_PERIOD;
 pub use control::{Failure, FailureKind};
 
-use crate::cli::{Command, GlobalArgs, Rootless};
+use crate::cli::{GlobalArgs, Rootless};
 use crate::confine;
 use store::Store;
 pub use store::write_whole;
@@ -57,7 +47,8 @@ pub struct Runtime {
 }
 
 impl Runtime {
-    fn new(global: &GlobalArgs, profile: KernelProfile) -> Runtime {
+    /// For commands with these flags.
+    pub fn new(global: &GlobalArgs, profile: KernelProfile) -> Runtime {
         let root = global.root.clone().unwrap_or_else(default_root);
         Runtime { global: global.clone(), profile, store: Store::new(root) }
     }
@@ -88,37 +79,6 @@ fn is_of_user() -> bool {
 fn in_user_namespace() -> bool {
     let Ok(map) = std::fs::read_to_string("/proc/self/uid_map") else { return false };
     map.split_whitespace().ne(["0", "0", "4294967295"])
-}
-
-/// Runs one of the commands of an OCI runtime.
-///
-/// # Errors
-/// In the words of runc, as far as those who call runtimes look at them.
-pub fn command(command: Command, global: &GlobalArgs, profile: KernelProfile) -> Result<u8> {
-    let runtime = Runtime::new(global, profile);
-    let done = |()| 0;
-    match command {
-        Command::Create(args) => create::command(&runtime, &args).context("amber create failed").map(done),
-        Command::Run(args) => run::command(&runtime, &args).context("amber run failed"),
-        Command::Start(args) => start::command(&runtime, &args.id).map(done),
-        Command::State(args) => list::state(&runtime, &args.id),
-        Command::Kill(args) => kill::command(&runtime, &args).map(done),
-        Command::Delete(args) => delete::command(&runtime, &args.id, args.force).map(done),
-        Command::Exec(args) => exec::command(&runtime, &args).context("exec failed"),
-        Command::Ps(args) => ps::command(&runtime, &args),
-        Command::List(args) => list::command(&runtime, &args),
-        Command::Pause(args) => freeze::pause(&runtime, &args.id).map(done),
-        Command::Resume(args) => freeze::resume(&runtime, &args.id).map(done),
-        Command::Events(args) => events::command(&runtime, &args),
-        Command::Update(args) => update::command(&runtime, &args).map(done),
-        Command::Spec(args) => spec::command(&args).map(done),
-        Command::Features => features::command(),
-        Command::Checkpoint(_) => bail!("checkpoint is not supported yet: Amber cannot save a container"),
-        Command::Restore(_) => bail!("restore is not supported yet: Amber cannot save a container"),
-        Command::Do(_) | Command::HostCalls(_) | Command::Syscalls(_) | Command::Install(_) | Command::Uninstall(_) => {
-            bail!("this is no command of an OCI runtime")
-        }
-    }
 }
 
 /// Runs the part of a container that [`ROLE`] names; none if this process is a command.

@@ -60,7 +60,7 @@ impl Store {
                 let left = self.open(id).ok().and_then(|container| container.try_lock().ok().flatten());
                 match left {
                     Some(locked) if locked.is_abandoned() => {
-                        super::delete::clear_away(locked)?;
+                        super::removal::clear_away(locked)?;
                         DirBuilder::new().mode(0o700).create(&path).with_context(|| path.display().to_string())?;
                     }
                     _ => bail!("container with given ID already exists"),

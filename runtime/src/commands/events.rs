@@ -8,11 +8,11 @@ use amber_host::channel::Channel;
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::{Value, json};
 
-use super::Runtime;
-use super::control::{Reply, Request, ask};
-use super::state::Status;
-use super::store::Container;
 use crate::cli::EventsArgs;
+use crate::oci::Runtime;
+use crate::oci::control::{Reply, Request, ask};
+use crate::oci::state::Status;
+use crate::oci::store::Container;
 
 /// How long the sandbox may take to answer.
 const PATIENCE: Duration = Duration::from_secs(2);

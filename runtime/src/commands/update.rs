@@ -8,11 +8,11 @@ use anyhow::{Context, Result, bail};
 use oci_spec::runtime::LinuxResources;
 use serde_json::{Value, json};
 
-use super::Runtime;
-use super::cgroup::DEFAULT_PERIOD;
-use super::control::{LimitRequest, Request, order};
-use super::state::Status;
 use crate::cli::UpdateArgs;
+use crate::oci::Runtime;
+use crate::oci::cgroup::DEFAULT_PERIOD;
+use crate::oci::control::{LimitRequest, Request, order};
+use crate::oci::state::Status;
 use crate::resources;
 
 /// Changes the limits that are named.

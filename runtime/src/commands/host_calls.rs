@@ -5,8 +5,8 @@ use std::fmt::Write;
 use amber_host::calls::{ABSENT, CALLS, HostCall, Part, READER};
 use serde_json::{Value, json};
 
+use super::syscalls::in_form;
 use crate::cli::{PlatformName, TableFormat};
-use crate::table::in_form;
 
 /// Prints the calls; those of one platform only unless that is left open.
 pub fn print(format: TableFormat, platform: PlatformName) -> String {
@@ -94,7 +94,7 @@ mod tests {
     fn the_page_in_docs_is_up_to_date() {
         let fresh = print(TableFormat::Markdown, PlatformName::Auto);
         assert!(
-            include_str!("../../docs/host-calls.md") == fresh,
+            include_str!("../../../docs/host-calls.md") == fresh,
             "write it anew: cargo run -p amber -- host-calls --format markdown > docs/host-calls.md"
         );
     }

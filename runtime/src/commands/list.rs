@@ -1,24 +1,15 @@
-//! `amber state` and `amber list`.
+//! `amber list`: the containers of a state directory.
 
 use std::path::Path;
 
 use anyhow::{Context, Result};
 use serde_json::Value;
 
-use super::Runtime;
 use crate::accounts;
 use crate::cli::{ListArgs, ListFormat};
-use crate::printable::printable;
-
-/// Prints the state of one container.
-///
-/// # Errors
-/// There is none of that name.
-pub fn state(runtime: &Runtime, id: &str) -> Result<u8> {
-    let (_, state) = runtime.store.load(id)?;
-    let shown = serde_json::to_string_pretty(&state.shown(state.current(), "")).context("the state")?;
-    crate::print(&shown)
-}
+use crate::oci::Runtime;
+use crate::oci::state::Status;
+use crate::printable::in_columns;
 
 /// Prints all containers.
 ///
@@ -49,7 +40,7 @@ pub fn command(runtime: &Runtime, args: &ListArgs) -> Result<u8> {
     let mut rows = vec![["ID", "PID", "STATUS", "BUNDLE", "CREATED", "OWNER"].map(str::to_owned).to_vec()];
     for state in &states {
         let status = state.current();
-        let pid = if status == super::state::Status::Stopped { 0 } else { state.pid };
+        let pid = if status == Status::Stopped { 0 } else { state.pid };
         rows.push(vec![
             state.id.clone(),
             pid.to_string(),
@@ -59,24 +50,5 @@ pub fn command(runtime: &Runtime, args: &ListArgs) -> Result<u8> {
             owner(state.owner),
         ]);
     }
-    crate::print(&table(&rows, 12))
-}
-
-/// Columns with as much room as the longest entry needs, and at least `least`; the last has as much as it takes.
-pub fn table(rows: &[Vec<String>], least: usize) -> String {
-    // A name with ends of lines in it must not look like further rows.
-    let rows: Vec<Vec<_>> = rows.iter().map(|row| row.iter().map(|cell| printable(cell)).collect()).collect();
-    let columns = rows.first().map_or(0, Vec::len);
-    let width =
-        |column: usize| rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count() + 3).max();
-    let widths: Vec<usize> = (0..columns).map(|column| width(column).unwrap_or(0).max(least)).collect();
-    let mut text = String::new();
-    for row in &rows {
-        for (column, cell) in row.iter().enumerate() {
-            let width = if column + 1 < columns { widths.get(column).copied().unwrap_or(0) } else { 0 };
-            text.push_str(&format!("{cell:width$}"));
-        }
-        text.push('\n');
-    }
-    text
+    crate::print(&in_columns(&rows, 12))
 }

@@ -15,16 +15,16 @@ use anyhow::{Context, Result, anyhow, bail, ensure};
 use oci_spec::runtime::Process;
 use serde_json::{Value, json};
 
-use super::announce::announce;
-use super::console::Pair;
-use super::control::{ExecRequest, Reply, Request, ask, send};
-use super::create::SELF;
-use super::handed::Handed;
-use super::proxy::{self, Terminal};
-use super::state::{State, Status};
-use super::{ROLE, Runtime};
 use crate::bundle::{Bundle, ignored};
 use crate::cli::ExecArgs;
+use crate::oci::announce::announce;
+use crate::oci::console::Pair;
+use crate::oci::control::{ExecRequest, Reply, Request, ask, send};
+use crate::oci::create::SELF;
+use crate::oci::handed::Handed;
+use crate::oci::proxy::{self, Terminal};
+use crate::oci::state::{State, Status};
+use crate::oci::{ROLE, Runtime};
 
 /// Runs the process, and waits for its end unless that is not wanted.
 ///

@@ -143,7 +143,7 @@ mod tests {
 
     #[test]
     fn the_page_in_docs_is_up_to_date() {
-        let page = include_str!("../../docs/syscalls.md");
+        let page = include_str!("../../../docs/syscalls.md");
         let fresh = print(TableFormat::Markdown, None);
         assert!(page == fresh, "write it anew: cargo run -p amber -- syscalls --format markdown > docs/syscalls.md");
     }

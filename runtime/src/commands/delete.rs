@@ -2,11 +2,10 @@
 
 use anyhow::{Result, bail};
 
-use super::create::end;
-use super::hooks::{self, Time};
-use super::state::Status;
-use super::store::{Container, Locked};
-use super::{Runtime, proxy};
+use crate::oci::Runtime;
+use crate::oci::removal::{clear_away, end};
+use crate::oci::state::Status;
+use crate::oci::store::{Container, Locked};
 
 /// Removes a container that has ended or was not started; with `force` any, and one that is not there is no error.
 ///
@@ -47,23 +46,4 @@ fn lock(container: Container, id: &str, force: bool) -> Result<Locked> {
         }
     }
     container.lock()
-}
-
-/// Ends and removes all there is of a container, its name last.
-///
-/// # Errors
-/// Something does not go away.
-pub fn clear_away(locked: Locked) -> Result<()> {
-    let Ok(state) = locked.state() else { return locked.remove() };
-    if state.is_alive()
-        && let Ok(registry) = locked.proxies()
-    {
-        proxy::end_all(&registry);
-    }
-    end(&state)?;
-    if let Some(group) = &state.cgroup {
-        group.remove()?;
-    }
-    hooks::run(&state, Status::Stopped, Time::Stopped)?;
-    locked.remove()
 }

@@ -5,8 +5,8 @@ use amber_abi::capability::Capability;
 use anyhow::{Context, Result};
 use serde_json::json;
 
-use super::state::OCI_VERSION;
 use crate::mounts;
+use crate::oci::state::OCI_VERSION;
 
 /// Prints it.
 ///

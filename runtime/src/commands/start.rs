@@ -3,10 +3,10 @@
 use amber_host::channel::Channel;
 use anyhow::{Context, Result, bail};
 
-use super::Runtime;
-use super::control::{Reply, Request, order, receive};
-use super::hooks::{self, Time};
-use super::state::Status;
+use crate::oci::Runtime;
+use crate::oci::control::{Reply, Request, order, receive};
+use crate::oci::hooks::{self, Time};
+use crate::oci::state::Status;
 
 /// Lets a created container run.
 ///
@@ -32,7 +32,7 @@ pub fn command(runtime: &Runtime, id: &str) -> Result<()> {
     // Hooks may use other commands.
     drop(locked);
     if let Err(error) = hooks::run(&state, Status::Running, Time::Started) {
-        super::create::end(&state)?;
+        crate::oci::removal::end(&state)?;
         return Err(error);
     }
     Ok(())

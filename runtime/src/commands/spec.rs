@@ -7,8 +7,8 @@ use anyhow::{Context, Result, bail};
 use nix::unistd::{getegid, geteuid};
 use serde_json::{Value, json};
 
-use super::state::OCI_VERSION;
 use crate::cli::SpecArgs;
+use crate::oci::state::OCI_VERSION;
 
 /// Writes it.
 ///

@@ -5,10 +5,10 @@ use amber_host::channel::Channel;
 use amber_host::process::ProcessHandle;
 use anyhow::{Context, Result, anyhow, bail};
 
-use super::control::{Request, order};
-use super::state::Status;
-use super::{Runtime, proxy};
 use crate::cli::KillArgs;
+use crate::oci::control::{Request, order};
+use crate::oci::state::Status;
+use crate::oci::{Runtime, proxy};
 
 /// The signal that nobody gives on.
 const KILL: i32 = 9;

@@ -5,12 +5,12 @@ use std::os::fd::OwnedFd;
 use amber_host::signals::SignalWatch;
 use anyhow::{Context, Result};
 
-use super::Runtime;
-use super::create::{Created, create, end_child};
 use super::{delete, start};
 use crate::attend::attend;
 use crate::cli::RunArgs;
 use crate::launch::FORWARDED;
+use crate::oci::Runtime;
+use crate::oci::create::{Created, create, end_child};
 
 /// Runs a container, and waits for its end unless that is not wanted.
 ///

@@ -6,11 +6,12 @@ use std::time::Duration;
 use amber_host::channel::Channel;
 use anyhow::{Context, Result, bail, ensure};
 
-use super::control::{Processes, Reply, Request, ask};
-use super::state::Status;
-use super::store::Container;
-use super::{Runtime, list};
 use crate::cli::{ListFormat, PsArgs};
+use crate::oci::Runtime;
+use crate::oci::control::{Processes, Reply, Request, ask};
+use crate::oci::state::Status;
+use crate::oci::store::Container;
+use crate::printable::in_columns;
 
 /// How long the sandbox may take to answer.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -42,7 +43,7 @@ pub fn command(runtime: &Runtime, args: &PsArgs) -> Result<u8> {
             for row in &answer.table {
                 rows.push(columns.iter().filter_map(|(column, _)| row.get(*column).cloned()).collect());
             }
-            crate::print(&list::table(&rows, 0))
+            crate::print(&in_columns(&rows, 0))
         }
     }
 }

@@ -3,7 +3,7 @@
 use std::env;
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use amber_abi::capability::CapabilitySet;
 use amber_host::terminal;
@@ -13,6 +13,7 @@ use anyhow::{Context, Result, ensure};
 use nix::unistd::{getegid, geteuid, getgroups};
 
 use crate::accounts;
+use crate::bundle::{check_hostname, root_directory};
 use crate::caller::Caller;
 use crate::cli::DoArgs;
 use crate::mounts;
@@ -83,20 +84,6 @@ pub fn capabilities_of(uid: u32) -> CapabilitySpec {
     CapabilitySpec { bounding: CapabilitySet::ALL, effective: held, permitted: held, ..CapabilitySpec::default() }
 }
 
-/// The absolute path of a directory that can be a root.
-pub fn root_directory(path: &Path) -> Result<PathBuf> {
-    let path = path.canonicalize()?;
-    ensure!(path.is_dir(), "is not a directory");
-    Ok(path)
-}
-
-/// Refuses what Linux would refuse as a node name, and what no one can type.
-pub fn check_hostname(name: &str) -> Result<()> {
-    ensure!(name.len() <= 64, "host name `{name}`: at most 64 bytes are allowed");
-    ensure!(!name.contains(|c: char| c.is_control()), "host name {name:?}: control characters are not allowed");
-    Ok(())
-}
-
 fn caller_user() -> Result<UserSpec> {
     let groups = getgroups().context("reading the caller's groups")?;
     Ok(UserSpec {
@@ -140,6 +127,8 @@ fn apply(env: &mut Vec<OsString>, entry: OsString) -> Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use super::*;
 
     fn caller() -> Caller {

@@ -1,0 +1,18 @@
+//! `amber pause`: a container whose processes stand still.
+
+use anyhow::{Result, bail};
+
+use crate::oci::state::Status;
+use crate::oci::{Runtime, freeze};
+
+/// Suspends all processes of a container.
+///
+/// # Errors
+/// It does not run.
+pub fn command(runtime: &Runtime, id: &str) -> Result<()> {
+    let locked = runtime.store.open(id)?.lock()?;
+    match locked.state()?.current() {
+        Status::Running | Status::Created => freeze::set(&locked, true),
+        _ => bail!("container not running"),
+    }
+}

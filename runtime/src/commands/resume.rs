@@ -1,0 +1,18 @@
+//! `amber resume`: the end of `amber pause`.
+
+use anyhow::{Result, bail};
+
+use crate::oci::state::Status;
+use crate::oci::{Runtime, freeze};
+
+/// Resumes all processes of a container.
+///
+/// # Errors
+/// It is not paused.
+pub fn command(runtime: &Runtime, id: &str) -> Result<()> {
+    let locked = runtime.store.open(id)?.lock()?;
+    match locked.state()?.current() {
+        Status::Paused => freeze::set(&locked, false),
+        _ => bail!("container not paused"),
+    }
+}
