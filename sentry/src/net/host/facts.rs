@@ -83,7 +83,7 @@ impl HostFacts {
             let inode = socket.options.look(|values| values.inode);
             Some((number, Known { inode, uid: socket.uid, waiting: socket.waiting.count() as u32 }))
         };
-        self.sockets.all().into_iter().filter_map(own).collect()
+        self.sockets.all().into_iter().filter_map(|socket| own(socket.upgrade()?)).collect()
     }
 }
 

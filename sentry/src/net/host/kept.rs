@@ -283,10 +283,13 @@ impl Sockets {
     /// Asks the host about each socket; the last time was `after` so many nanoseconds. One thread does at a time.
     fn look(&self, after: u64) {
         self.memory.settle();
+        // One is held at a time: a process that ends is to close its own before it is gone.
         let open = self.all();
-        let buffers = open.iter().map(|socket| socket.take_over() + socket.charge()).sum::<u64>();
-        let watches: Vec<_> = self.watches.lock().values().filter_map(Weak::upgrade).collect();
-        let buffers = buffers + watches.iter().map(|watch| watch.charge()).sum::<u64>() + self.closed.charge();
+        let sockets = open.iter().filter_map(Weak::upgrade).map(|socket| socket.take_over() + socket.charge());
+        let buffers = sockets.sum::<u64>();
+        let watches: Vec<_> = self.watches.lock().values().cloned().collect();
+        let watches = watches.iter().filter_map(Weak::upgrade).map(|watch| watch.charge());
+        let buffers = buffers + watches.sum::<u64>() + self.closed.charge();
         self.left.let_go(&open);
         let changed = self.looks.seen.swap(buffers, Ordering::Relaxed) != buffers;
         let next = if changed { SOON } else { (2 * after).min(LATE) };

@@ -5,8 +5,8 @@
 //! particular while a socket of that port is open.
 
 use std::collections::HashMap;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, Weak};
 
 use amber_abi::socket::{AddressFamily, SocketKind};
 use amber_abi::sockopt::{Ipv6Option, SocketLevel, SocketOption as So};
@@ -35,15 +35,16 @@ impl Default for LeftPrograms {
 
 impl LeftPrograms {
     /// Takes back the charges of ports that none of the open sockets has, and counts the others for one that has it.
-    pub(super) fn let_go(&self, open: &[Arc<HostSocket>]) {
+    pub(super) fn let_go(&self, open: &[Weak<HostSocket>]) {
         let mut left = self.0.lock();
         if left.is_empty() {
             return;
         }
-        let sharing = || open.iter().filter(|socket| socket.shares_port.load(Ordering::Relaxed));
-        let holders: HashMap<Port, &Arc<HostSocket>> = sharing().map(|socket| (socket.port(), socket)).collect();
+        let shares = |socket: &Arc<HostSocket>| socket.shares_port.load(Ordering::Relaxed);
+        let sharing: Vec<_> = open.iter().filter_map(Weak::upgrade).filter(shares).collect();
+        let holders: HashMap<Port, &Arc<HostSocket>> = sharing.iter().map(|socket| (socket.port(), socket)).collect();
         left.retain(|(port, ..), _| holders.contains_key(port));
-        sharing().for_each(|socket| socket.inherited.store(0, Ordering::Relaxed));
+        sharing.iter().for_each(|socket| socket.inherited.store(0, Ordering::Relaxed));
         for ((port, ..), charge) in left.iter() {
             if let Some(holder) = holders.get(port) {
                 holder.inherited.fetch_add(charge.bytes(), Ordering::Relaxed);

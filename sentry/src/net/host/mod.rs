@@ -78,9 +78,9 @@ impl Sockets {
         self.all.lock().remove(&number);
     }
 
-    /// Those that are open. They must not be let go of under a lock, since the last to do so closes them.
-    fn all(&self) -> Vec<Arc<HostSocket>> {
-        self.all.lock().values().filter_map(Weak::upgrade).collect()
+    /// Those that are open. One that was upgraded must not be let go of under a lock, since the last to do so closes it.
+    fn all(&self) -> Vec<Weak<HostSocket>> {
+        self.all.lock().values().cloned().collect()
     }
 }
 
