@@ -30,6 +30,13 @@ const USER32_CS: u64 = 0x23;
 const USER_SS: u64 = 0x2b;
 /// The first address that is not canonical.
 const CANONICAL_END: u64 = 1 << 47;
+/// The page whose calls the kernel serves, in the upper half (vsyscall).
+const VSYSCALL_PAGE: std::ops::Range<u64> = 0xffff_ffff_ff60_0000..0xffff_ffff_ff60_1000;
+
+/// Whether a program can be at an address: it may be interrupted at a call of the vsyscall page.
+fn can_go_on_at(rip: u64) -> bool {
+    rip < CANONICAL_END || VSYSCALL_PAGE.contains(&rip)
+}
 
 /// Puts a frame on the guest's stack and makes the registers those of the handler's first instruction.
 ///
@@ -97,7 +104,7 @@ pub(super) fn push_frame(
     registers.ss = USER_SS;
     registers.eflags &= !FLAGS_CLEARED;
     registers.orig_rax = u64::MAX;
-    if registers.rip >= CANONICAL_END {
+    if !can_go_on_at(registers.rip) {
         fail_frame(ctx, Signal::SIGSEGV);
     }
     Ok(())
@@ -217,7 +224,7 @@ fn restore(ctx: &mut TaskContext, frame: &RtSigFrame) -> Result<(), Errno> {
     restore_floating_point(ctx, context.fpstate)?;
     // As on Linux, a stack that cannot be set is left alone.
     let _ = set_alt_stack(ctx, &frame.uc.uc_stack);
-    if !loadable || !stack_loadable || ctx.registers.rip >= CANONICAL_END {
+    if !loadable || !stack_loadable || !can_go_on_at(ctx.registers.rip) {
         return Err(Errno::EFAULT);
     }
     Ok(())

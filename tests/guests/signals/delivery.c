@@ -2,6 +2,7 @@
 #include "../check.h"
 #include <pthread.h>
 #include <sys/signalfd.h>
+#include <sys/time.h>
 #include <ucontext.h>
 
 static volatile sig_atomic_t count, order[64];
@@ -396,4 +397,25 @@ TEST(queue_limit) {
     CHECK_EQ(sigwaitinfo(&set, &taken), SIGUSR1);
     CHECK(taken.si_code == SI_USER && taken.si_pid == 0);
     close(self);
+}
+
+static time_t (*const vsyscall_time)(time_t *) = (time_t (*)(time_t *))0xffffffffff600400;
+static volatile sig_atomic_t at_page;
+
+static void note_place(int signo, siginfo_t *info, void *context) {
+    at_page += (unsigned long)((ucontext_t *)context)->uc_mcontext.gregs[REG_RIP] >> 47 != 0;
+}
+
+// A signal may come while a program is at a call of the vsyscall page, to which the handler returns.
+TEST(at_the_vsyscall_page) {
+    int status = IN_CHILD({ vsyscall_time(NULL); });
+    if (WIFSIGNALED(status))
+        SKIP("no vsyscall page");
+    struct sigaction action = {.sa_sigaction = note_place, .sa_flags = SA_SIGINFO | SA_RESTART};
+    CHECK_OK(sigaction(SIGALRM, &action, NULL));
+    struct itimerval often = {{0, 200}, {0, 200}}, never = {{0, 0}, {0, 0}};
+    CHECK_OK(setitimer(ITIMER_REAL, &often, NULL));
+    while (at_page < 3)
+        CHECK(vsyscall_time(NULL) > 0);
+    CHECK_OK(setitimer(ITIMER_REAL, &never, NULL));
 }
