@@ -9,7 +9,7 @@ use std::sync::Arc;
 use amber_abi::Errno;
 use amber_abi::seccomp::*;
 
-use crate::boot::{SeccompCondition, SeccompProfile, SeccompTest};
+use crate::boot::{SeccompCondition, SeccompProfile, SeccompRule, SeccompTest};
 use crate::task::Filter;
 
 /// Where the number and the first argument stand in what a filter sees; an argument's lower half comes first.
@@ -70,13 +70,12 @@ fn test(condition: &SeccompCondition, rest: u8) -> Code {
 }
 
 /// The rules of one call, in order: the first whose conditions all hold answers. One without conditions stands for all.
-fn rules(profile: &SeccompProfile, number: u32) -> Code {
-    let own = || profile.rules.iter().filter(|rule| rule.number == number);
-    if let Some(rule) = own().find(|rule| rule.conditions.is_empty()) {
+fn rules(own: &[&SeccompRule], default: u32) -> Code {
+    if let Some(rule) = own.iter().find(|rule| rule.conditions.is_empty()) {
         return vec![answer(rule.answer)];
     }
     let mut code = Code::new();
-    for rule in own() {
+    for rule in own {
         let mut part = vec![answer(rule.answer)];
         for condition in rule.conditions.iter().rev() {
             // Six conditions at most, of six instructions at most.
@@ -86,7 +85,7 @@ fn rules(profile: &SeccompProfile, number: u32) -> Code {
         }
         code.append(&mut part);
     }
-    code.push(answer(profile.default));
+    code.push(answer(default));
     code
 }
 
@@ -116,8 +115,12 @@ pub(crate) fn compile(profile: &SeccompProfile) -> Result<Arc<Filter>, Errno> {
         return Err(Errno::EINVAL);
     }
     let mut ranges: BTreeMap<u32, Code> = BTreeMap::from([(0, vec![answer(profile.default)])]);
-    for number in profile.rules.iter().map(|rule| rule.number) {
-        ranges.insert(number, rules(profile, number));
+    let mut by_number: BTreeMap<u32, Vec<&SeccompRule>> = BTreeMap::new();
+    for rule in &profile.rules {
+        by_number.entry(rule.number).or_default().push(rule);
+    }
+    for (number, own) in by_number {
+        ranges.insert(number, rules(&own, profile.default));
         ranges.entry(number.saturating_add(1)).or_insert_with(|| vec![answer(profile.default)]);
     }
     if let Some((above, newer)) = profile.newer {
@@ -133,7 +136,6 @@ pub(crate) fn compile(profile: &SeccompProfile) -> Result<Arc<Filter>, Errno> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::boot::SeccompRule;
     use proptest::prelude::*;
 
     const ALLOW: u32 = SeccompAction::SECCOMP_RET_ALLOW.raw();
