@@ -165,6 +165,10 @@ static void fill(const char *kind) {
                 unsigned address = i * 500 + number;
                 memcpy(group.mr_address + 2, &address, sizeof address);
                 failed = setsockopt(fd, SOL_PACKET, PACKET_ADD_MEMBERSHIP, &group, sizeof group) < 0;
+                /* What is not there can be taken away, too. */
+                group.mr_address[0] = 3;
+                failed |= setsockopt(fd, SOL_PACKET, PACKET_DROP_MEMBERSHIP, &group, sizeof group) < 0;
+                group.mr_address[0] = 1;
             }
         } else if (!strcmp(kind, "connections")) {
             struct sockaddr_in address = {AF_INET, 0, {htonl(INADDR_LOOPBACK)}};
@@ -231,14 +235,18 @@ static void fill(const char *kind) {
             program[BPF_MAXINSNS - 1] = (struct sock_filter){BPF_RET | BPF_K, 0, 0, 0};
             struct sockaddr_in address = {AF_INET, 0, {htonl(INADDR_LOOPBACK)}};
             socklen_t size = sizeof address;
-            int on = 1, ends[2];
+            struct sockaddr_in discard = {AF_INET, htons(9), {htonl(INADDR_LOOPBACK)}};
+            struct sockaddr nowhere = {.sa_family = AF_UNSPEC};
+            /* Every second has its port from the kernel, and gives it up before it is closed. */
+            int on = 1, leaves = i % 2, ends[2];
             for (int end = 0; !failed && end < 2; end++)
                 failed = (ends[end] = socket(AF_INET, SOCK_DGRAM, 0)) < 0 ||
                          setsockopt(ends[end], SOL_SOCKET, SO_REUSEPORT, &on, sizeof on) < 0 ||
-                         bind(ends[end], (void *)&address, size) < 0 ||
+                         (leaves && end == 0 ? sendto(ends[0], "", 0, 0, (void *)&discard, sizeof discard)
+                                             : bind(ends[end], (void *)&address, size)) < 0 ||
                          getsockname(ends[end], (void *)&address, &size) < 0;
             failed = failed || setsockopt(ends[0], SOL_SOCKET, SO_ATTACH_REUSEPORT_CBPF, &whole, sizeof whole) < 0 ||
-                     close(ends[0]) < 0;
+                     (leaves && connect(ends[0], &nowhere, sizeof nowhere) < 0) || close(ends[0]) < 0;
             if (i == 500) {
                 errno = 0;
                 return;
@@ -596,7 +604,11 @@ int main(int count, char **arguments) {
         int fd = socket(AF_INET, SOCK_DGRAM, 0);
         int sent = bind(fd, (void *)&address, size) || getsockname(fd, (void *)&address, &size) ||
                    sendto(fd, "x", 1, 0, (void *)&address, size) != 1 || recv(fd, &byte, 1, 0) != 1;
-        printf("loopback: %s\n", sent ? strerror(errno) : "works");
+        int believes = open("/proc/sys/net/ipv6/conf/lo/accept_ra", O_RDONLY);
+        char value = '0';
+        if (believes >= 0 && read(believes, &value, 1) != 1)
+            value = '?';
+        printf("loopback: %s, routers %c\n", sent ? strerror(errno) : "works", value);
         return 0;
     }
     if (!strcmp(what, "accepts")) {

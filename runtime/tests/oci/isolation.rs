@@ -132,9 +132,9 @@ fn a_container_with_trees_of_the_host_has_none_of_its_kernel() {
 }
 
 #[test]
-fn a_network_of_its_own_has_its_loopback_up() {
+fn a_network_of_its_own_has_its_loopback_up_and_no_routers_there() {
     let world = World::new(&["loopback"]);
     world.start("a");
     eventually(|| world.printed("a").contains("loopback: "));
-    assert!(world.printed("a").contains("loopback: works"), "{}", world.printed("a"));
+    assert!(world.printed("a").contains("loopback: works, routers 0"), "{}", world.printed("a"));
 }

@@ -4,6 +4,8 @@
 //! after as much was sent as could matter, so that one send costs an addition and nothing else; and now and then, since
 //! bytes also come in from outside.
 
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::os::fd::BorrowedFd;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
@@ -50,8 +52,8 @@ const SOON: u64 = 50_000_000;
 const SOON_FOR_EACH: u64 = 50_000;
 const LATE: u64 = 1_000_000_000;
 
-/// What was attached to a socket, in bytes.
-#[derive(Clone, Copy, Default)]
+/// What was attached to a socket; numbers are bytes.
+#[derive(Default)]
 struct Attached {
     /// The filter as it was given.
     given: u64,
@@ -59,8 +61,9 @@ struct Attached {
     translated: u64,
     /// What chooses among sockets of a port, or of a group of packet sockets.
     choosers: u64,
-    /// Memberships of a packet socket, which the host does not count among its options.
-    memberships: u64,
+    /// Memberships of a packet socket, which the host does not count among its options: interface, kind and address, and
+    /// how often each was added.
+    memberships: HashMap<Box<[u8]>, u64>,
 }
 
 /// What is kept for a socket.
@@ -146,7 +149,7 @@ impl HostSocket {
         let others = now.options.saturating_sub(attached.translated);
         // A translated filter is translated once more, for the processor.
         let filters = attached.given + 2 * attached.translated + attached.choosers;
-        let beside = filters + attached.memberships;
+        let beside = filters + MEMBERSHIP_BYTES * attached.memberships.len() as u64;
         self.kept.charge.set(self.kept.own + beside + now.buffers + BESIDE_OPTIONS * others + self.waiting.beyond());
         now.buffers
     }
@@ -158,6 +161,10 @@ impl HostSocket {
     pub(super) fn attach(&self, name: i32, program: &[[u8; 8]]) -> Result<(), Errno> {
         let len = program.len() as u64;
         self.sockets.memory.admit(FILTER_BYTES + TRANSLATED * len)?;
+        if So::from_raw(name) != So::SO_ATTACH_FILTER {
+            // A group that the socket was in may keep the one before.
+            self.leave_program();
+        }
         let mut attached = self.kept.attached.lock();
         let before = MemInfo::of(self.fd()).options;
         host::attach_filter(self.fd(), name, program)?;
@@ -200,18 +207,23 @@ impl HostSocket {
                 attached.choosers = FANOUT_BYTES;
                 self.charge_with(&attached);
             }
-            // One that is there already is counted again, by the host too.
             (SocketLevel::SOL_PACKET, _) if name == PacketOption::PACKET_ADD_MEMBERSHIP.raw() => {
                 self.sockets.memory.admit(MEMBERSHIP_BYTES)?;
                 let mut attached = self.kept.attached.lock();
                 set()?;
-                attached.memberships += MEMBERSHIP_BYTES;
+                *attached.memberships.entry(membership(value)).or_default() += 1;
                 self.charge_with(&attached);
             }
             (SocketLevel::SOL_PACKET, _) if name == PacketOption::PACKET_DROP_MEMBERSHIP.raw() => {
                 let mut attached = self.kept.attached.lock();
                 set()?;
-                attached.memberships = attached.memberships.saturating_sub(MEMBERSHIP_BYTES);
+                // The host takes away as well what is not there.
+                if let Entry::Occupied(mut times) = attached.memberships.entry(membership(value)) {
+                    *times.get_mut() -= 1;
+                    if *times.get() == 0 {
+                        times.remove();
+                    }
+                }
                 self.charge_with(&attached);
             }
             (SocketLevel::SOL_IP | SocketLevel::SOL_IPV6 | SocketLevel::SOL_PACKET, _) => {
@@ -227,6 +239,13 @@ impl HostSocket {
         }
         Ok(())
     }
+}
+
+/// What tells one membership from another: a `struct packet_mreq` up to the end of its address (packet(7)).
+fn membership(value: &[u8]) -> Box<[u8]> {
+    const ADDRESS: usize = 8;
+    let len = value.get(6..ADDRESS).map_or(0, |bytes| usize::from(u16::from_ne_bytes([bytes[0], bytes[1]])));
+    value.get(..ADDRESS + len).unwrap_or(value).into()
 }
 
 /// When the host is asked about all sockets.

@@ -1,8 +1,8 @@
 //! Programs that outlive the socket they were attached to.
 //!
 //! A program that chooses among sockets of one port (`SO_ATTACH_REUSEPORT_CBPF`) belongs to all of them: the host keeps
-//! it until the last is closed. It is charged to the socket it was attached to, and from then on to nobody in
-//! particular while a socket of that port is open.
+//! it until the last is closed. It is charged to the socket it was attached to; once that is closed, has another address or
+//! another program, to nobody in particular while a socket of that port is open.
 
 use std::collections::HashMap;
 use std::sync::atomic::Ordering;
@@ -59,7 +59,7 @@ impl HostSocket {
         (self.kind(), address.get(2..4).map_or(0, |bytes| u16::from_be_bytes([bytes[0], bytes[1]])))
     }
 
-    /// The guest has closed it: charges on for what others may go on using.
+    /// The guest closes it, or gives it another address: charges on for what others may go on using.
     pub(super) fn leave_program(&self) {
         let bytes = self.kept.choosers();
         if bytes == 0 || self.identity().0 == AddressFamily::AF_PACKET {

@@ -276,6 +276,7 @@ impl Socket for HostSocket {
         }
         // Room there is once it is connected, which O_ASYNC tells.
         self.queue.signals().note_full();
+        self.leave_program();
         let connect = || host::connect(self.fd(), address);
         let begun = if ends(address) { self.stop_listening(connect) } else { connect() };
         match begun {
