@@ -23,8 +23,10 @@ const BOUNDS: &[&str] = &[
     "ipv4/neigh/*/unres_qlen_bytes",
     "ipv4/tcp_fin_timeout",
     "ipv4/tcp_max_orphans",
+    "ipv4/tcp_orphan_retries",
     "ipv4/tcp_max_syn_backlog",
     "ipv4/tcp_max_tw_buckets",
+    "ipv4/tcp_synack_retries",
     "ipv6/conf/*/accept_ra",
     "ipv6/conf/*/accept_ra_from_local",
     "ipv6/conf/*/accept_ra_pinfo",
@@ -46,6 +48,9 @@ const BOUNDS: &[&str] = &[
     "nf_conntrack_max",
     "unix/max_dgram_qlen",
 ];
+
+/// Of these, the one for which zero means that there is no bound.
+const ENDLESS_AT_ZERO: &str = "max_addresses";
 
 /// Whether a path below `/proc/sys/net` names one of them.
 fn is_bound(path: &str) -> bool {
@@ -103,7 +108,8 @@ impl Bounds {
         let mut first = self.0.lock();
         let most = first.entry(path.to_owned()).or_insert(now);
         // A negative number may mean that there is no bound.
-        let raises = |(wanted, most): (&i64, &i64)| wanted > most || (*wanted < 0 && *most >= 0);
+        let endless = |value: i64| value < 0 || (value == 0 && path.ends_with(ENDLESS_AT_ZERO));
+        let raises = |(&wanted, &most): (&i64, &i64)| !endless(most) && (wanted > most || endless(wanted));
         if wanted.len() > most.len() || wanted.iter().zip(most.iter()).any(raises) {
             log::info!("the guest may not raise net/{path} above {most:?}: it bounds what the host keeps for it");
             return Err(Errno::EPERM);
@@ -134,6 +140,8 @@ mod tests {
         }
         assert_eq!(check("ipv4/tcp_rmem", "1 2 3", "9 9 9"), Ok(None));
         assert_eq!(check("ipv4/neigh/eth0/unres_qlen", "101", "102"), Err(Errno::EPERM));
+        assert_eq!(check("ipv6/conf/lo/max_addresses", "16", "0"), Err(Errno::EPERM));
+        assert_eq!(check("ipv6/conf/lo/max_addresses", "16", "1"), Ok(Some(b"1".to_vec())));
         assert_eq!(check("ipv4/neigh/eth0/gc_stale_time", "60", "61"), Ok(None));
     }
 }

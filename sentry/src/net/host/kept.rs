@@ -66,6 +66,14 @@ struct Attached {
     memberships: HashMap<Box<[u8]>, u64>,
 }
 
+impl Attached {
+    fn bytes(&self) -> u64 {
+        // A translated filter is translated once more, for the processor.
+        let filters = self.given + 2 * self.translated + self.choosers;
+        filters + MEMBERSHIP_BYTES * self.memberships.len() as u64
+    }
+}
+
 /// What is kept for a socket.
 pub struct Kept {
     charge: KernelCharge,
@@ -92,9 +100,9 @@ impl Kept {
         self.charge.bytes()
     }
 
-    /// What it takes without buffers and programs.
+    /// What it takes without buffers.
     pub(super) fn own_bytes(&self) -> u64 {
-        self.own
+        self.own + self.attached.lock().bytes()
     }
 
     /// A charge for what stays when the socket is gone.
@@ -147,10 +155,8 @@ impl HostSocket {
     fn charge_with(&self, attached: &Attached) -> u64 {
         let now = MemInfo::of(self.fd());
         let others = now.options.saturating_sub(attached.translated);
-        // A translated filter is translated once more, for the processor.
-        let filters = attached.given + 2 * attached.translated + attached.choosers;
-        let beside = filters + MEMBERSHIP_BYTES * attached.memberships.len() as u64;
-        self.kept.charge.set(self.kept.own + beside + now.buffers + BESIDE_OPTIONS * others + self.waiting.beyond());
+        let own = self.kept.own + attached.bytes();
+        self.kept.charge.set(own + now.buffers + BESIDE_OPTIONS * others + self.waiting.beyond());
         now.buffers
     }
 

@@ -304,11 +304,7 @@ impl Socket for HostSocket {
     }
 
     fn accept(&self) -> Result<Arc<dyn Socket>, Errno> {
-        if let Some(socket) = self.accept_taken() {
-            return Ok(socket);
-        }
-        let (file, peer) = host::accept(self.fd())?;
-        Ok(self.child(file, peer))
+        Ok(self.accept_next()?)
     }
 
     fn local_address(&self) -> Vec<u8> {

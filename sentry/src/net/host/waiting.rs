@@ -14,6 +14,7 @@ use amber_abi::errno::Errno;
 use amber_abi::poll::PollEvents;
 use amber_abi::socket::{AddressFamily, TcpInfo};
 use amber_abi::sockopt::{SocketLevel, TcpOption};
+use amber_host::poller::readiness;
 use amber_host::socket as host;
 
 use super::closed::reset;
@@ -47,7 +48,7 @@ pub(super) struct Waiting {
 
 impl Default for Waiting {
     fn default() -> Self {
-        let queue = Mutex::new(Rank::Leaf, None);
+        let queue = Mutex::new(Rank::Buffer, None);
         Waiting { queue, count: AtomicUsize::new(0), beyond: AtomicU64::new(0) }
     }
 }
@@ -131,50 +132,78 @@ impl HostSocket {
         }
     }
 
-    /// Takes the connection that waits longest in the sentry.
-    pub(super) fn accept_taken(&self) -> Option<Arc<HostSocket>> {
-        if self.waiting.count() == 0 {
-            return None;
-        }
-        let mut queue = self.waiting.queue.lock();
-        let queue = queue.as_mut()?;
-        let socket = queue.taken.pop_front()?;
+    /// Takes the connection that waits longest: one in the sentry, or else at the host.
+    ///
+    /// # Errors
+    /// `EAGAIN` if none waits; those of the host.
+    pub(super) fn accept_next(&self) -> Result<Arc<HostSocket>, Errno> {
+        let mut waiting = self.waiting.queue.lock();
+        let Some(queue) = waiting.as_mut() else {
+            drop(waiting);
+            let (file, peer) = host::accept(self.fd())?;
+            return Ok(self.child(file, peer));
+        };
+        let Some(socket) = queue.taken.pop_front() else {
+            // Under the lock, so that a look takes over neither this one nor one that came before.
+            let (file, peer) = host::accept(self.fd())?;
+            return Ok(self.child(file, peer));
+        };
         self.waiting.count.store(queue.taken.len(), Ordering::Release);
         let left = (queue.most as usize).saturating_sub(queue.taken.len());
         let _ = host::listen(self.fd(), i32::try_from(left).unwrap_or(i32::MAX));
-        Some(socket)
+        Ok(socket)
     }
 
     /// Takes over the connections that wait at the host; returns the bytes of their buffers. One look at a time.
     pub(super) fn take_over(&self) -> u64 {
-        let room = |queue: &Queue| (queue.most.max(1) as usize).saturating_sub(queue.taken.len());
-        let Some(room) = self.waiting.queue.lock().as_ref().map(room) else { return 0 };
-        let mut taken = Vec::new();
-        let mut end = None;
-        while taken.len() < room && end.is_none() {
-            match host::accept(self.fd()) {
-                Ok((file, peer)) => taken.push(self.child(file, peer)),
-                Err(errno) => end = Some(errno),
+        let mut bytes = 0;
+        let mut any = false;
+        let all_taken = loop {
+            match self.take_one() {
+                Ok(Some(socket)) => bytes += socket.charge(),
+                Ok(None) => break true,
+                Err(_) => break false,
             }
-        }
-        let bytes = taken.iter().map(|socket| socket.charge()).sum();
-        let any = !taken.is_empty();
-        if any {
-            let mut queue = self.waiting.queue.lock();
-            if let Some(queue) = queue.as_mut() {
-                queue.taken.append(&mut VecDeque::from(std::mem::take(&mut taken)));
-                self.waiting.count.store(queue.taken.len(), Ordering::Release);
-                self.shorten(queue);
-            }
-        }
-        // It does not listen any more.
-        taken.iter().for_each(|socket| reset(socket.fd()));
-        let beyond = if end == Some(Errno::EAGAIN) { 0 } else { self.bytes_at_host() };
+            any = true;
+        };
+        let beyond = if all_taken { 0 } else { self.bytes_at_host() };
         self.waiting.beyond.store(beyond, Ordering::Relaxed);
         if any {
+            if let Some(queue) = self.waiting.queue.lock().as_ref() {
+                self.shorten(queue);
+            }
             self.queue().notify(ACCEPTABLE);
         }
         bytes
+    }
+
+    /// Takes over one connection; none if none waits at the host, or the socket does not listen.
+    ///
+    /// # Errors
+    /// `ENOBUFS` if the queue is full; those of the host, such as that there are no more descriptors.
+    fn take_one(&self) -> Result<Option<Arc<HostSocket>>, Errno> {
+        let mut queue = self.waiting.queue.lock();
+        let Some(queue) = queue.as_mut() else { return Ok(None) };
+        let count = queue.taken.len();
+        if !readiness(self.fd()).intersects(ACCEPTABLE) {
+            return Ok(None);
+        }
+        if count >= queue.most.max(1) as usize {
+            return Err(Errno::ENOBUFS);
+        }
+        // Counted first: who polls meanwhile finds it here or at the host.
+        self.waiting.count.store(count + 1, Ordering::Release);
+        match host::accept(self.fd()) {
+            Ok((file, peer)) => {
+                let socket = self.child(file, peer);
+                queue.taken.push_back(socket.clone());
+                Ok(Some(socket))
+            }
+            Err(errno) => {
+                self.waiting.count.store(count, Ordering::Release);
+                if errno == Errno::EAGAIN { Ok(None) } else { Err(errno) }
+            }
+        }
     }
 
     /// What connections hold at most that wait at the host.
