@@ -1,5 +1,7 @@
 //! Requests of FUSE are hostile. Each has an answer of the protocol's form, or none where it has none.
 #![no_main]
+// That a guest may be used by another thread follows from all that its kernel holds.
+#![recursion_limit = "256"]
 
 use std::fs::File;
 use std::io::{ErrorKind, Read, Write};
