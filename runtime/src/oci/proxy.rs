@@ -82,14 +82,13 @@ pub fn end_all(registry: &File) {
     while let Some(pid) = holder()
         && Instant::now() < deadline
     {
-        let Ok(handle) = ProcessHandle::open(pid) else { return };
-        // Before the handle was there, the number may have become another's.
-        if holder() != Some(pid) {
+        // One that just ends is no reason to leave the others. Before the handle was there, the number may have become
+        // another's.
+        let handle = ProcessHandle::open(pid).ok().filter(|_| holder() == Some(pid));
+        let Some(handle) = handle.filter(|handle| handle.signal(SIGKILL).is_ok()) else {
+            thread::sleep(Duration::from_millis(1));
             continue;
-        }
-        if handle.signal(SIGKILL).is_err() {
-            return;
-        }
+        };
         // Until it is reaped; nothing tells of that.
         while handle.signal(0).is_ok() && Instant::now() < deadline {
             thread::sleep(Duration::from_millis(1));
