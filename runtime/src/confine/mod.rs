@@ -137,6 +137,10 @@ impl Confinement {
             entered => entered.map(|()| true)?,
         };
         let own_network = before.zip(network_namespace()).is_some_and(|(before, after)| before != after);
+        // A namespace that is the caller's as well is left as it is.
+        if own_network && namespaces.demanded {
+            namespaces::ignore_routers_on_loopback();
+        }
         Ok(Confinement { inside, own_network, control: false, process: std::process::id() as i32 })
     }
 

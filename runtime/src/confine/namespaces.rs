@@ -121,9 +121,6 @@ impl Namespaces {
         if self.demanded && self.list.contains(&Namespace::New(Kind::Network)) {
             bring_loopback_up().context("the interface lo of a new network namespace")?;
         }
-        if self.demanded && self.has(Kind::Network) {
-            ignore_routers_on_loopback();
-        }
         // What the host unmounts shall not stay busy here; nothing goes the other way.
         let slave = MsFlags::MS_REC | MsFlags::MS_SLAVE;
         mount(None::<&str>, "/", None::<&str>, slave, None::<&str>).context("cutting mounts off from the host's")
@@ -142,7 +139,7 @@ fn bring_loopback_up() -> Result<(), Errno> {
 
 /// Has the loopback of a network namespace believe no routers: only what runs in the namespace can send it advertisements, and
 /// the host would keep a route for each prefix in them, without bound. See ip-sysctl in the kernel's documentation.
-fn ignore_routers_on_loopback() {
+pub(super) fn ignore_routers_on_loopback() {
     for name in ["accept_ra", "accept_redirects"] {
         // There may be no IPv6, or nobody who may change this; then the guest has no rights there either.
         let _ = fs::write(format!("/proc/sys/net/ipv6/conf/lo/{name}"), "0");

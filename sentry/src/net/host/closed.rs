@@ -71,9 +71,14 @@ impl ClosedSockets {
 
     /// Charges what they keep now, and lets go of those that keep nothing; returns the bytes.
     pub(super) fn charge(&self) -> u64 {
-        let mut all = self.0.lock();
+        // The host is asked with no lock held; what is closed meanwhile comes behind these.
+        let mut all = std::mem::take(&mut *self.0.lock());
         all.retain(Closed::goes_on);
-        all.iter().map(|closed| closed.charge.bytes()).sum()
+        let bytes = all.iter().map(|closed| closed.charge.bytes()).sum();
+        let mut newer = self.0.lock();
+        all.append(&mut newer);
+        *newer = all;
+        bytes
     }
 
     /// Resets the oldest until so many bytes are free.

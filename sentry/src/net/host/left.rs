@@ -36,15 +36,16 @@ impl Default for LeftPrograms {
 impl LeftPrograms {
     /// Takes back the charges of ports that none of the open sockets has, and counts the others for one that has it.
     pub(super) fn let_go(&self, open: &[Weak<HostSocket>]) {
-        let mut left = self.0.lock();
-        if left.is_empty() {
+        if self.0.lock().is_empty() {
             return;
         }
         let shares = |socket: &Arc<HostSocket>| socket.shares_port.load(Ordering::Relaxed);
         let sharing: Vec<_> = open.iter().filter_map(Weak::upgrade).filter(shares).collect();
         let holders: HashMap<Port, &Arc<HostSocket>> = sharing.iter().map(|socket| (socket.port(), socket)).collect();
-        left.retain(|(port, ..), _| holders.contains_key(port));
         sharing.iter().for_each(|socket| socket.inherited.store(0, Ordering::Relaxed));
+        // The last to hold a socket closes it and asks for this lock: they are let go of after it.
+        let mut left = self.0.lock();
+        left.retain(|(port, ..), _| holders.contains_key(port));
         for ((port, ..), charge) in left.iter() {
             if let Some(holder) = holders.get(port) {
                 holder.inherited.fetch_add(charge.bytes(), Ordering::Relaxed);

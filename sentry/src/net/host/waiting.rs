@@ -22,9 +22,8 @@ use super::kept::MemInfo;
 use super::socket::HostSocket;
 use crate::net::socket::Socket;
 use crate::sync::{Mutex, Rank};
+use crate::wait::READABLE;
 
-/// A connection can be accepted.
-const ACCEPTABLE: PollEvents = PollEvents::POLLIN.union(PollEvents::POLLRDNORM);
 /// Where the length of a listener's queue stands in `struct tcp_info`, and the most it may have.
 const LENGTH_PLACE: usize = offset_of!(TcpInfo, tcpi_unacked);
 const MOST_PLACE: usize = offset_of!(TcpInfo, tcpi_sacked);
@@ -61,7 +60,7 @@ impl Waiting {
 
     /// What they make the socket ready for.
     pub(super) fn events(&self) -> PollEvents {
-        if self.count() > 0 { ACCEPTABLE } else { PollEvents::empty() }
+        if self.count() > 0 { READABLE } else { PollEvents::empty() }
     }
 
     /// Bytes that are charged to the listener itself for connections that could not be taken over.
@@ -156,23 +155,28 @@ impl HostSocket {
 
     /// Takes over the connections that wait at the host; returns the bytes of their buffers. One look at a time.
     pub(super) fn take_over(&self) -> u64 {
+        let most = self.waiting.queue.lock().as_ref().map_or(0, |queue| queue.most.max(1));
         let mut bytes = 0;
-        let mut any = false;
-        let all_taken = loop {
+        let (mut any, mut all_taken) = (false, most == 0);
+        // No more than the queue holds, however fast a guest connects to itself and accepts.
+        for _ in 0..most {
             match self.take_one() {
                 Ok(Some(socket)) => bytes += socket.charge(),
-                Ok(None) => break true,
-                Err(_) => break false,
+                Ok(None) => {
+                    all_taken = true;
+                    break;
+                }
+                Err(_) => break,
             }
             any = true;
-        };
+        }
         let beyond = if all_taken { 0 } else { self.bytes_at_host() };
         self.waiting.beyond.store(beyond, Ordering::Relaxed);
         if any {
             if let Some(queue) = self.waiting.queue.lock().as_ref() {
                 self.shorten(queue);
             }
-            self.queue().notify(ACCEPTABLE);
+            self.queue().notify(READABLE);
         }
         bytes
     }
@@ -185,7 +189,7 @@ impl HostSocket {
         let mut queue = self.waiting.queue.lock();
         let Some(queue) = queue.as_mut() else { return Ok(None) };
         let count = queue.taken.len();
-        if !readiness(self.fd()).intersects(ACCEPTABLE) {
+        if !readiness(self.fd()).intersects(READABLE) {
             return Ok(None);
         }
         if count >= queue.most.max(1) as usize {

@@ -14,7 +14,7 @@ use super::loopback::Loopback;
 use super::options::{InetOptions, Situation};
 use super::ports::{Holder, check_port};
 use super::tcp_info;
-use super::tcp_state::{Listening, Phase, READABLE, State, WRITABLE};
+use super::tcp_state::{Listening, Phase, State};
 use super::{Claim, Endpoint, Report};
 use crate::error::SysResult;
 use crate::net::inbox::Taking;
@@ -24,7 +24,7 @@ use crate::net::socket::{Directions, Outgoing, Received, Socket};
 use crate::sync::{Mutex, Rank};
 use crate::task::TaskContext;
 use crate::time::TimerService;
-use crate::wait::{Happening, WaitQueue};
+use crate::wait::{Happening, READABLE, WRITABLE, WaitQueue};
 
 /// What the send buffer of a connection grows to by itself.
 const GROWN_SEND_BUFFER: u32 = 2_626_560;

@@ -6,8 +6,8 @@ use std::time::Duration;
 use amber_abi::sockopt::TcpOption;
 
 use super::tcp::TcpSocket;
-use super::tcp_state::{Listening, Phase, READABLE, State};
-use crate::wait::Happening;
+use super::tcp_state::{Listening, Phase, State};
+use crate::wait::{Happening, READABLE};
 
 /// How long the ports of a connection stay taken after it (`TCP_TIMEWAIT_LEN`).
 const TIME_WAIT: Duration = Duration::from_secs(60);

@@ -8,11 +8,11 @@ use amber_abi::sockopt::TcpOption;
 use super::Endpoint;
 use super::address::{is_broadcast, parse, route};
 use super::tcp::TcpSocket;
-use super::tcp_state::{Phase, READABLE, State};
+use super::tcp_state::{Phase, State};
 use crate::task::TaskContext;
 use crate::time::Expire;
 use crate::time::clock::monotonic;
-use crate::wait::Happening;
+use crate::wait::{Happening, READABLE};
 
 impl TcpSocket {
     /// Begins a connection, as connect(2) does. On a network without packets the answer is there at once, but as on

@@ -13,9 +13,7 @@ use super::tcp::TcpSocket;
 use crate::net::control::Control;
 use crate::net::stream::ByteStream;
 use crate::time::Alarm;
-
-pub const READABLE: PollEvents = PollEvents::POLLIN.union(PollEvents::POLLRDNORM);
-pub const WRITABLE: PollEvents = PollEvents::POLLOUT.union(PollEvents::POLLWRNORM);
+use crate::wait::{READABLE, WRITABLE};
 
 /// Where a socket is in its life.
 #[derive(Default)]

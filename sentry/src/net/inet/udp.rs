@@ -25,9 +25,8 @@ use crate::net::socket::{Directions, Outgoing, Received, Socket};
 use crate::sync::{Mutex, Rank};
 use crate::task::TaskContext;
 use crate::time::clock;
-use crate::wait::{Happening, WaitQueue};
+use crate::wait::{Happening, READABLE, WaitQueue};
 
-const READABLE: PollEvents = PollEvents::POLLIN.union(PollEvents::POLLRDNORM);
 const WRITABLE: PollEvents = PollEvents::POLLOUT.union(PollEvents::POLLWRNORM).union(PollEvents::POLLWRBAND);
 /// The most bytes of a datagram: what the length fields of IPv4 and UDP leave.
 const MOST_V4: usize = 65507;

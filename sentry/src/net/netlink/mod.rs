@@ -23,9 +23,8 @@ use crate::net::options::SharedOptions;
 use crate::net::socket::{Directions, Outgoing, Received, Socket};
 use crate::sync::{Mutex, Rank};
 use crate::task::TaskContext;
-use crate::wait::{Happening, WaitQueue};
+use crate::wait::{Happening, READABLE, WaitQueue};
 
-const READABLE: PollEvents = PollEvents::POLLIN.union(PollEvents::POLLRDNORM);
 const WRITABLE: PollEvents = PollEvents::POLLOUT.union(PollEvents::POLLWRNORM).union(PollEvents::POLLWRBAND);
 /// What Linux keeps of a send buffer for itself.
 const SEND_OVERHEAD: u32 = 32;

@@ -25,12 +25,11 @@ use crate::net::socket::{Directions, Outgoing, Received, Socket};
 use crate::net::stream::ByteStream;
 use crate::sync::{Mutex, Rank};
 use crate::task::TaskContext;
-use crate::wait::{Happening, WaitQueue};
+use crate::wait::{Happening, READABLE, WaitQueue};
 
 pub use graph::SocketsInFlight;
 pub use names::{UnixName, UnixNames};
 
-const READABLE: PollEvents = PollEvents::POLLIN.union(PollEvents::POLLRDNORM);
 const WRITABLE: PollEvents = PollEvents::POLLOUT.union(PollEvents::POLLWRNORM).union(PollEvents::POLLWRBAND);
 
 /// A socket of AF_UNIX.

@@ -8,12 +8,12 @@ use amber_abi::errno::Errno;
 use amber_abi::poll::PollEvents;
 use amber_abi::socket::MessageFlags;
 
-use super::{READABLE, State, UnixSocket, WRITABLE, garbage};
+use super::{State, UnixSocket, WRITABLE, garbage};
 use crate::net::control::{Control, credentials_of};
 use crate::net::inbox::{Packet, Payer, Taking, Toll};
 use crate::net::socket::{Outgoing, Received, Socket};
 use crate::task::TaskContext;
-use crate::wait::Happening;
+use crate::wait::{Happening, READABLE};
 
 /// What Linux keeps of a send buffer for itself.
 const OVERHEAD: usize = 32;
