@@ -16,6 +16,8 @@ use crate::task::{AltStack, TaskContext};
 const XSTATE_HEADER: usize = 512;
 /// The size of the legacy state with the header of the extended one.
 const XSTATE_MINIMUM: usize = XSTATE_HEADER + 64;
+/// Of the header, what a processor ignores when it loads the state, but a host that is asked to load it refuses.
+const XSTATE_IGNORED: std::ops::Range<usize> = XSTATE_HEADER + 24..XSTATE_MINIMUM;
 /// Where the kernel's mark is within the legacy state.
 const SOFTWARE_BYTES: usize = 464;
 /// The features of the legacy state: x87 and SSE.
@@ -269,6 +271,7 @@ fn restore_floating_point(ctx: &mut TaskContext, at: u64) -> Result<(), Errno> {
     if size >= XSTATE_MINIMUM {
         let present = if marked { word(&image, XSTATE_HEADER) & features } else { features };
         put(&mut image, XSTATE_HEADER, &present.to_le_bytes());
+        put(&mut image, XSTATE_IGNORED.start, &[0; XSTATE_IGNORED.end - XSTATE_IGNORED.start]);
     }
     ctx.platform.set_floating_point(&FloatingPoint(image)).map_err(|_| Errno::EFAULT)
 }

@@ -18,7 +18,8 @@ use crate::loader::{LoadOptions, Program};
 use crate::syscalls::task::exec::open_program;
 use crate::task::{AltStack, Credentials, TaskContext, exit};
 use crate::vfs::access::{self, Access};
-use crate::vfs::{FileDescription, MountOptions};
+use crate::vfs::mounting::check_member;
+use crate::vfs::{FileDescription, MountNamespace, MountOptions};
 
 /// Mode bits: set-user-ID, set-group-ID, executable by the group.
 const SET_UID: u16 = 0o4000;
@@ -61,14 +62,23 @@ impl FileCapabilities {
 
 impl Credentials {
     /// Who a task with these credentials becomes by executing a file, and whether that is a gain of privileges
-    /// (`AT_SECURE`). `watched` says that another process could change what the program relies on.
+    /// (`AT_SECURE`). What the file grants counts only on a mount of the task's own `namespace`: a descriptor of another's,
+    /// of a detached mount or of a memfd grants nothing. `watched` says that another process could change what the program
+    /// relies on.
     ///
     /// # Errors
     /// `EPERM` if the file's capabilities cannot all be had.
-    pub(crate) fn for_program(&self, file: &FileDescription, watched: bool) -> Result<(Credentials, bool), Errno> {
+    pub(crate) fn for_program(
+        &self,
+        file: &FileDescription,
+        namespace: &Arc<MountNamespace>,
+        watched: bool,
+    ) -> Result<(Credentials, bool), Errno> {
         let inode = file.file().inode();
         let metadata = inode.metadata()?;
-        let honoured = file.path().is_none_or(|p| !p.mount.options().contains(MountOptions::NO_SUID));
+        let honoured = file.path().is_some_and(|path| {
+            !path.mount.options().contains(MountOptions::NO_SUID) && check_member(namespace, &path.mount).is_ok()
+        });
         let mut new = self.clone();
         if honoured && !self.no_new_privs {
             if metadata.permissions & SET_UID != 0 {
@@ -148,7 +158,7 @@ impl Credentials {
 /// As execve(2). An error leaves the caller as it was, save that its other threads may have ended.
 pub(crate) fn execute(ctx: &mut TaskContext, program: &Program) -> Result<(), SysError> {
     let old = ctx.credentials();
-    let (credentials, secure) = old.for_program(&program.file, shares_places(ctx))?;
+    let (credentials, secure) = old.for_program(&program.file, &ctx.fs().namespace(), shares_places(ctx))?;
     let mut readable = old.may_read(&program.file);
     let mut personality = Personality::from_bits_retain(ctx.settings().personality);
     if secure {

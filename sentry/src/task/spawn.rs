@@ -64,7 +64,7 @@ pub(crate) fn prepare(
     let refuse = |errno: Errno| BootError::NotExecutable { program: name.clone(), reason: why_not(errno) };
     let program = Program::resolve(file, path, arguments, environment, false, &mut |path| program::open(&scope, path))
         .map_err(refuse)?;
-    let (credentials, secure) = executor.for_program(&program.file, false).map_err(refuse)?;
+    let (credentials, secure) = executor.for_program(&program.file, &fs.namespace(), false).map_err(refuse)?;
     let mut readable = executor.may_read(&program.file);
     let options = LoadOptions {
         credentials: &credentials,

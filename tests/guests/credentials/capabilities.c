@@ -391,6 +391,66 @@ TEST(where_set_user_counts_not) {
     });
 }
 
+// Runs what the descriptor names in a child, as an ordinary user; gives what it reports.
+static struct report run_descriptor(int fd) {
+    struct report r;
+    memset(&r, 0xff, sizeof r);
+    int pipes[2];
+    CHECK_OK(pipe(pipes));
+    CHECK_EQ(IN_CHILD({
+                 dup2(pipes[1], REPORT_FD);
+                 AS_USER;
+                 syscall(SYS_execveat, fd, "", (char *[]){"program", "report", NULL}, environ, AT_EMPTY_PATH);
+                 CHECK_AT(0, "execveat: %s", strerror(errno));
+             }),
+             0);
+    close(pipes[1]);
+    CHECK_EQ(read(pipes[0], &r, sizeof r), sizeof r);
+    close(pipes[0]);
+    return r;
+}
+
+// A descriptor brings no rights of a file that lies on no mount of the caller's namespace.
+TEST(set_user_of_other_mounts) {
+    make_program("root", 0, 0, 04755, NULL);
+    struct vfs_cap_data caps = file_caps(BIT(CAP_KILL), 0, 1);
+    make_program("caps", 0, 0, 0755, &caps);
+    int root = MUST(open("root", O_RDONLY)), with_caps = MUST(open("caps", O_RDONLY));
+    struct report r = run_descriptor(root);
+    CHECK(r.euid == 0 && r.secure == 1);
+    r = run_descriptor(with_caps);
+    CHECK(r.sets.permitted == BIT(CAP_KILL) && r.secure == 1);
+    // A file of memory lies on no mount that anybody sees.
+    int memory = MUST(memfd_create("program", 0));
+    static char buffer[1 << 16];
+    for (ssize_t n; (n = read(root, buffer, sizeof buffer)) > 0;)
+        CHECK_EQ(write(memory, buffer, n), n);
+    CHECK_OK(fchmod(memory, 04755));
+    r = run_descriptor(memory);
+    CHECK(r.uid == 1000 && r.euid == 1000 && r.sets.permitted == 0 && r.secure == 0);
+    // The mount was taken away.
+    CHECK_OK(mkdir("place", 0777));
+    CHECK_CHILD({
+        CHECK_OK(unshare(CLONE_NEWNS));
+        CHECK_OK(mount("none", "/", NULL, MS_REC | MS_PRIVATE, NULL));
+        CHECK_OK(mount("t", "place", "tmpfs", 0, NULL));
+        make_program("place/root", 0, 0, 04755, NULL);
+        int fd = MUST(open("place/root", O_RDONLY));
+        CHECK_EQ(run_descriptor(fd).euid, 0);
+        CHECK_OK(umount2("place", MNT_DETACH));
+        r = run_descriptor(fd);
+        CHECK(r.euid == 1000 && r.sets.permitted == 0 && r.secure == 0);
+    });
+    // The mounts are those of another namespace.
+    CHECK_CHILD({
+        CHECK_OK(unshare(CLONE_NEWNS));
+        r = run_descriptor(root);
+        CHECK(r.euid == 1000 && r.sets.permitted == 0 && r.secure == 0);
+        r = run_descriptor(with_caps);
+        CHECK(r.euid == 1000 && r.sets.permitted == 0 && r.secure == 0);
+    });
+}
+
 TEST(file_capabilities) {
     struct vfs_cap_data caps = file_caps(BIT(CAP_NET_RAW) | BIT(CAP_BPF), 0, 1);
     make_program("both", 0, 0, 0755, &caps);

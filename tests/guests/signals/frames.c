@@ -49,6 +49,7 @@ static void fpu_sizes(ucontext_t *u) { memset((char *)u->uc_mcontext.fpregs + 46
 static void fpu_components(ucontext_t *u) { memset((char *)u->uc_mcontext.fpregs + 512, 0xff, 64); }
 static void fpu_unknown(ucontext_t *u) { ((unsigned long *)u->uc_mcontext.fpregs)[64] |= 1ul << 61; }
 static void fpu_header(ucontext_t *u) { ((unsigned long *)u->uc_mcontext.fpregs)[66] = 1; }
+static void fpu_header_end(ucontext_t *u) { memset((char *)u->uc_mcontext.fpregs + 512 + 24, 0xff, 40); }
 static void fpu_random(ucontext_t *u) {
     for (int i = 0; i < 464; i++)
         ((unsigned char *)u->uc_mcontext.fpregs)[i] = i * 37 + 5;
@@ -76,6 +77,8 @@ TEST(hostile_frames) {
     CHECK(fate(fpu_mxcsr) == SIGSEGV || fate(fpu_mxcsr) == 0);
     // What is wrong in the extended part makes it count as none.
     CHECK_EQ(fate(fpu_sizes), 0);
+    // Of the header the processor looks at the first three words.
+    CHECK_EQ(fate(fpu_header_end), 0);
     CHECK(fate(fpu_components) == SIGSEGV || fate(fpu_components) == 0);
     CHECK_EQ(fate(fpu_unknown), SIGSEGV);
     CHECK_EQ(fate(fpu_header), SIGSEGV);
