@@ -10,8 +10,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use amber_abi::{Errno, Signal};
 use amber_platform::{
-    Access, AddressSpace, Breakpoint, Context, DebugRegisters, FloatingFormat, FloatingPoint, FrameRange, Frames,
-    GuestMemory, HostFault, Interrupter, PAGE_SIZE, Platform, Protection, Registers, Room, RunState, Trap,
+    Access, AddressSpace, Breakpoint, Context, DebugRegisters, FpuFormat, FpuState, FrameRange, Frames, GuestMemory,
+    Interrupter, PAGE_SIZE, Platform, PlatformError, Protection, Registers, RunState, ThreadReservation, Trap,
 };
 use parking_lot::Mutex;
 
@@ -71,7 +71,7 @@ pub struct Machine {
     memory: Arc<GuestMemory>,
     programs: Arc<Mutex<Programs>>,
     steps: Arc<AtomicU64>,
-    format: FloatingFormat,
+    format: FpuFormat,
 }
 
 /// Makes the program of the next guest thread.
@@ -83,7 +83,7 @@ impl Machine {
         let mut initial = vec![0; STATE_SIZE];
         initial[24..28].copy_from_slice(&0x1f80u32.to_le_bytes());
         initial[464..472].copy_from_slice(&COMPONENTS.to_le_bytes());
-        let format = FloatingFormat::learn(initial).expect("the state is large enough");
+        let format = FpuFormat::learn(initial).expect("the state is large enough");
         let programs = Arc::new(Mutex::new(programs));
         Arc::new(Machine { memory, programs, steps: Arc::default(), format })
     }
@@ -103,11 +103,11 @@ impl Platform for Machine {
         LIMIT
     }
 
-    fn new_address_space(&self) -> Result<Arc<dyn AddressSpace>, HostFault> {
+    fn new_address_space(&self) -> Result<Arc<dyn AddressSpace>, PlatformError> {
         Ok(Arc::new(Space { memory: self.memory.clone(), mapped: Mutex::default() }))
     }
 
-    fn new_context(&self) -> Result<Box<dyn Context>, HostFault> {
+    fn new_context(&self) -> Result<Box<dyn Context>, PlatformError> {
         Ok(Box::new(Thread {
             programs: self.programs.clone(),
             steps: self.steps.clone(),
@@ -115,7 +115,7 @@ impl Platform for Machine {
             program: None,
             pending: None,
             call_site: None,
-            floating_point: self.format.initial(),
+            fpu_state: self.format.initial(),
             format: self.format.clone(),
         }))
     }
@@ -248,8 +248,8 @@ struct Thread {
     pending: Option<Pending>,
     /// Where the instruction of the last call is: who comes back to it makes the call again.
     call_site: Option<u64>,
-    floating_point: FloatingPoint,
-    format: FloatingFormat,
+    fpu_state: FpuState,
+    format: FpuFormat,
 }
 
 impl Thread {
@@ -312,7 +312,7 @@ fn exception(signal: Signal, address: u64) -> Trap {
 }
 
 impl Context for Thread {
-    fn run(&mut self, space: &dyn AddressSpace, registers: &mut Registers) -> Result<Trap, HostFault> {
+    fn run(&mut self, space: &dyn AddressSpace, registers: &mut Registers) -> Result<Trap, PlatformError> {
         let space = space.as_any().downcast_ref::<Space>().expect("a space of this platform");
         loop {
             if self.state.take_interrupt() {
@@ -324,44 +324,44 @@ impl Context for Thread {
         }
     }
 
-    fn fork_space(&mut self, space: &dyn AddressSpace) -> Result<Arc<dyn AddressSpace>, HostFault> {
+    fn fork_space(&mut self, space: &dyn AddressSpace) -> Result<Arc<dyn AddressSpace>, PlatformError> {
         let space = space.as_any().downcast_ref::<Space>().expect("a space of this platform");
         let mapped = space.mapped.lock().clone();
         Ok(Arc::new(Space { memory: space.memory.clone(), mapped: Mutex::new(mapped) }))
     }
 
-    fn prepare_thread(&mut self, _space: &dyn AddressSpace) -> Result<Room, HostFault> {
-        Ok(Room::plenty())
+    fn prepare_thread(&mut self, _space: &dyn AddressSpace) -> Result<ThreadReservation, PlatformError> {
+        Ok(ThreadReservation::unlimited())
     }
 
-    fn rest(&mut self) {
+    fn recycle(&mut self) {
         self.program = None;
         self.pending = None;
         self.call_site = None;
-        self.floating_point = self.format.initial();
+        self.fpu_state = self.format.initial();
     }
 
-    fn floating_point(&mut self) -> Result<FloatingPoint, HostFault> {
-        Ok(self.floating_point.clone())
+    fn fpu_state(&mut self) -> Result<FpuState, PlatformError> {
+        Ok(self.fpu_state.clone())
     }
 
-    fn set_floating_point(&mut self, state: &FloatingPoint) -> Result<(), HostFault> {
+    fn set_fpu_state(&mut self, state: &FpuState) -> Result<(), PlatformError> {
         if !self.format.accepts(state) {
             let source = io::Error::from(io::ErrorKind::InvalidInput);
-            return Err(HostFault { what: "setting the floating-point state".to_owned(), source });
+            return Err(PlatformError { what: "setting the floating-point state".to_owned(), source });
         }
-        self.floating_point = state.clone();
+        self.fpu_state = state.clone();
         Ok(())
     }
 
-    fn reset_floating_point(&mut self) -> Result<(), HostFault> {
-        self.floating_point = self.format.initial();
+    fn reset_fpu_state(&mut self) -> Result<(), PlatformError> {
+        self.fpu_state = self.format.initial();
         Ok(())
     }
 
-    fn set_breakpoints(&mut self, breakpoints: &[Breakpoint]) -> Result<(), HostFault> {
+    fn set_breakpoints(&mut self, breakpoints: &[Breakpoint]) -> Result<(), PlatformError> {
         let set = DebugRegisters::of(breakpoints, LIMIT);
-        set.map(|_| ()).map_err(|source| HostFault { what: "setting breakpoints".to_owned(), source })
+        set.map(|_| ()).map_err(|source| PlatformError { what: "setting breakpoints".to_owned(), source })
     }
 
     fn breakpoints_hit(&self) -> u8 {

@@ -6,12 +6,12 @@ use crate::code;
 use crate::guest::{Guest, Machine};
 
 /// Published answers are what the guest gets, with or without a trap, and other calls trap as ever.
-pub fn published_answers_are_given(machine: &Machine) {
+pub fn constant_results_are_given(machine: &Machine) {
     let mut guest = Guest::new(machine, code::call_and_tell());
     for round in 0..3 {
         let answers: Vec<(u64, u64)> =
-            (0..amber_platform::MOST_ANSWERS as u64).map(|i| (100 + i, 7000 + 10 * i + round)).collect();
-        guest.context.publish(&answers);
+            (0..amber_platform::MAX_CONSTANT_RESULTS as u64).map(|i| (100 + i, 7000 + 10 * i + round)).collect();
+        guest.context.set_constant_results(&answers);
         for number in 98..110 {
             guest.load(code::call_and_tell());
             guest.registers.rax = number;
@@ -28,7 +28,7 @@ pub fn published_answers_are_given(machine: &Machine) {
         }
     }
     // Nothing more is known.
-    guest.context.publish(&[]);
+    guest.context.set_constant_results(&[]);
     guest.load(code::call_and_tell());
     guest.registers.rax = 100;
     assert_eq!(guest.run(), Trap::Syscall);
@@ -40,7 +40,7 @@ pub fn threads_have_answers_of_their_own(machine: &Machine) {
     let mut first = Guest::new(machine, code::call_and_tell());
     let ask = |guest: &mut Guest<'_>, own: u64| {
         for _ in 0..2000 {
-            guest.context.publish(&[(39, 1), (186, own)]);
+            guest.context.set_constant_results(&[(39, 1), (186, own)]);
             for (number, answer) in [(39, 1), (186, own)] {
                 guest.registers.rip = crate::guest::CODE;
                 guest.registers.rax = number;

@@ -75,11 +75,11 @@ fn working_guest(machine: &Machine) -> Guest<'_> {
 fn set_vector(guest: &mut Guest<'_>, first: u64, second: u64) {
     const XMM0: usize = 160;
     const STATES: usize = 512;
-    let mut state = guest.context.floating_point().unwrap();
+    let mut state = guest.context.fpu_state().unwrap();
     state.0[XMM0..XMM0 + 8].copy_from_slice(&first.to_le_bytes());
     state.0[XMM0 + 16..XMM0 + 24].copy_from_slice(&second.to_le_bytes());
     state.0[STATES] |= 2;
-    guest.context.set_floating_point(&state).unwrap();
+    guest.context.set_fpu_state(&state).unwrap();
 }
 
 /// A guest calls, and now and then something else than the result is to change, the sentry takes its time, somebody wants
@@ -108,7 +108,7 @@ pub fn many_calls_whatever_comes_between(machine: &Machine) {
                 set_vector(&mut guest, i, 7);
             }
             if i % 1300 == 0 {
-                guest.context.publish(&[(1 << 40, i)]);
+                guest.context.set_constant_results(&[(1 << 40, i)]);
             }
             if i % 1500 == 0 {
                 let child = guest.context.fork_space(&*guest.space).unwrap();

@@ -78,9 +78,9 @@ code! {
     /// Calls rdi as a function, then makes a call.
     call_function: "call rdi" "syscall";
     /// Loads xmm7 from rdi and r8, multiplies on the old stack, and calls; for ever.
-    keep_floating: "movq xmm7, rdi" "fld1" "syscall" "2: movq rdi, xmm7" "syscall" "jmp 2b";
+    keep_fpu: "movq xmm7, rdi" "fld1" "syscall" "2: movq rdi, xmm7" "syscall" "jmp 2b";
     /// Calls with xmm7 in rdi for ever.
-    tell_floating: "2: movq rdi, xmm7" "stmxcsr [rsp]" "mov esi, [rsp]" "syscall" "jmp 2b";
+    report_fpu: "2: movq rdi, xmm7" "stmxcsr [rsp]" "mov esi, [rsp]" "syscall" "jmp 2b";
     /// Loads PKRU from rsi, and calls with what it is in r8 from the second call on; for ever.
     load_keys: "xor ecx, ecx" "xor edx, edx" "mov eax, esi" "wrpkru" "2: syscall" "xor ecx, ecx" "rdpkru" "mov r8d, eax"
         "jmp 2b";

@@ -59,7 +59,7 @@ pub fn protection_keys_do_not_hinder_the_platform(machine: &Machine) {
     thread.run_to_call();
     let fork = guest.context.fork_space(&*guest.space).unwrap();
     let mut child = Guest::thread(machine, fork);
-    child.context.set_floating_point(&guest.context.floating_point().unwrap()).unwrap();
+    child.context.set_fpu_state(&guest.context.fpu_state().unwrap()).unwrap();
     child.registers.rip = guest.registers.rip;
     for i in 0..9 {
         child.add(0x200_0000 + i * 2 * PAGE_SIZE, 1, READ_WRITE);
@@ -67,7 +67,7 @@ pub fn protection_keys_do_not_hinder_the_platform(machine: &Machine) {
     }
     assert_eq!(child.registers.r8, NOTHING);
     for answers in [&[(39, 7)][..], &[]] {
-        guest.context.publish(answers);
+        guest.context.set_constant_results(answers);
         guest.registers.rax = 39;
         guest.run_to_call();
     }
@@ -95,24 +95,24 @@ pub fn protection_keys_belong_to_one_thread(machine: &Machine) {
     for _ in 0..3 {
         let Some(mut guest) = with_keys(machine, NOTHING) else { return };
         assert_eq!(keys_of_another(machine), usual);
-        let state = guest.context.floating_point().unwrap();
+        let state = guest.context.fpu_state().unwrap();
         let fork = guest.context.fork_space(&*guest.space).unwrap();
         let mut child = Guest::thread(machine, fork);
-        child.context.set_floating_point(&state).unwrap();
+        child.context.set_fpu_state(&state).unwrap();
         child.load(code::tell_keys());
         child.run_to_call();
         assert_eq!(child.registers.r8, NOTHING);
         drop(child);
         assert_eq!(keys_of_another(machine), usual);
 
-        guest.context.reset_floating_point().unwrap();
+        guest.context.reset_fpu_state().unwrap();
         guest.load(code::tell_keys());
         guest.run_to_call();
         assert_eq!(guest.registers.r8, usual);
-        guest.context.set_floating_point(&state).unwrap();
+        guest.context.set_fpu_state(&state).unwrap();
         guest.run_to_call();
         assert_eq!(guest.registers.r8, NOTHING);
-        guest.context.rest();
+        guest.context.recycle();
         guest.registers.rip = CODE;
         guest.run_to_call();
         assert_eq!(guest.registers.r8, usual);
@@ -189,7 +189,7 @@ pub fn vector_state_is_nobody_elses(machine: &Machine) {
         };
         left("beside it");
         guest.run_to_call();
-        guest.context.rest();
+        guest.context.recycle();
         left("after it rested");
         drop(guest);
         left("after it ended");

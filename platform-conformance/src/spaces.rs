@@ -184,13 +184,13 @@ pub fn what_was_abandoned_serves_others(machine: &Machine) {
         space.map(OWN, own.range(), READ_WRITE);
         assert_eq!(value(&mut child, &*space, DATA), i);
         assert_eq!(value(&mut child, &*space, OWN), i + 100);
-        child.context.leave_space().unwrap();
+        child.context.detach().unwrap();
         // The thread of every second one goes on elsewhere first, as after `execve`.
         if i % 2 == 0 {
             let next = Guest::new(machine, code::read_byte());
             assert_eq!(value(&mut child, &*next.space, DATA), 0);
         }
-        space.abandon(0..machine.platform.address_limit(), vec![own]);
+        space.teardown(0..machine.platform.address_limit(), vec![own]);
         drop(space);
         drop(child);
     }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use amber_platform::{FloatingPoint, Interrupter, PAGE_SIZE, Trap};
+use amber_platform::{FpuState, Interrupter, PAGE_SIZE, Trap};
 
 use crate::code;
 use crate::guest::{DATA, Guest, Machine, READ, READ_WRITE};
@@ -111,7 +111,7 @@ pub fn threads_come_and_go(machine: &Machine) {
 
 /// A context that rested serves the next thread, in the same space, in another, or when the first one is gone.
 pub fn a_context_that_rested_serves_again(machine: &Machine) {
-    let mut first = Guest::new(machine, code::keep_floating());
+    let mut first = Guest::new(machine, code::keep_fpu());
     first.registers.rdi = 99;
     first.run_to_call();
     let mut context = machine.platform.new_context().unwrap();
@@ -124,11 +124,11 @@ pub fn a_context_that_rested_serves_again(machine: &Machine) {
         assert_eq!((guest.registers.orig_rax, guest.registers.rdi), (rax, 0));
         guest.context.interrupter().interrupt();
         guest.context.set_waiting(true);
-        guest.context.rest();
-        guest.context.rest();
+        guest.context.recycle();
+        guest.context.recycle();
         std::mem::swap(&mut guest.context, &mut context);
     };
-    first.load(code::tell_floating());
+    first.load(code::report_fpu());
     let room = first.context.prepare_thread(&*first.space).unwrap();
     serve(&first.space, 1);
     drop(room);
@@ -286,11 +286,11 @@ pub fn changes_while_threads_fault(machine: &Machine) {
 }
 
 /// Vector registers stay what they are, over traps, changes, forks and threads, and the sentry can read and set them.
-pub fn floating_point_is_kept(machine: &Machine) {
-    let mut guest = Guest::new(machine, code::keep_floating());
+pub fn fpu_state_is_kept(machine: &Machine) {
+    let mut guest = Guest::new(machine, code::keep_fpu());
     guest.registers.rdi = 0x0123_4567_89ab_cdef;
     guest.run_to_call();
-    let state = guest.context.floating_point().unwrap();
+    let state = guest.context.fpu_state().unwrap();
     // xmm7 in the legacy area.
     assert_eq!(state.0[160 + 7 * 16..][..8], 0x0123_4567_89ab_cdefu64.to_le_bytes());
     for _ in 0..3 {
@@ -303,28 +303,28 @@ pub fn floating_point_is_kept(machine: &Machine) {
     }
     let mut other = state.clone();
     other.0[160 + 7 * 16] = 0xee;
-    guest.context.set_floating_point(&other).unwrap();
-    assert_eq!(guest.context.floating_point().unwrap(), other);
+    guest.context.set_fpu_state(&other).unwrap();
+    assert_eq!(guest.context.fpu_state().unwrap(), other);
     guest.run_to_call();
     assert_eq!(guest.registers.rdi, 0x0123_4567_89ab_cdee);
-    assert_eq!(guest.context.floating_point().unwrap().0[..416], other.0[..416]);
-    guest.context.reset_floating_point().unwrap();
-    guest.load(code::tell_floating());
+    assert_eq!(guest.context.fpu_state().unwrap().0[..416], other.0[..416]);
+    guest.context.reset_fpu_state().unwrap();
+    guest.load(code::report_fpu());
     guest.run_to_call();
     assert_eq!((guest.registers.rdi, guest.registers.rsi), (0, 0x1f80));
 }
 
 /// A new thread starts with what it was given, and `execve` leaves what was there.
-pub fn floating_point_moves_with_the_context(machine: &Machine) {
-    let mut parent = Guest::new(machine, code::keep_floating());
+pub fn fpu_state_moves_with_the_context(machine: &Machine) {
+    let mut parent = Guest::new(machine, code::keep_fpu());
     parent.registers.rdi = 99;
     parent.run_to_call();
-    let state = parent.context.floating_point().unwrap();
-    parent.load(code::tell_floating());
-    let start = |space, state: Option<&FloatingPoint>| {
+    let state = parent.context.fpu_state().unwrap();
+    parent.load(code::report_fpu());
+    let start = |space, state: Option<&FpuState>| {
         let mut child = Guest::thread(machine, space);
         if let Some(state) = state {
-            child.context.set_floating_point(state).unwrap();
+            child.context.set_fpu_state(state).unwrap();
         }
         child.run_to_call();
         child.registers.rdi
@@ -336,17 +336,17 @@ pub fn floating_point_moves_with_the_context(machine: &Machine) {
     assert_eq!(start(parent.space.clone(), None), 0);
     assert_eq!(start(parent.space.clone(), Some(&state)), 99);
 
-    let mut next = Guest::new(machine, code::tell_floating());
+    let mut next = Guest::new(machine, code::report_fpu());
     parent.context.run(&*next.space, &mut next.registers).unwrap();
     assert_eq!(next.registers.rdi, 99);
 }
 
 /// What `sigreturn` may be asked to load.
-pub fn bad_floating_point_is_refused(machine: &Machine) {
-    let mut guest = Guest::new(machine, code::tell_floating());
+pub fn bad_fpu_state_is_refused(machine: &Machine) {
+    let mut guest = Guest::new(machine, code::report_fpu());
     guest.run_to_call();
-    let good = guest.context.floating_point().unwrap();
-    let mut bad = vec![FloatingPoint(Vec::new()), FloatingPoint(good.0[..good.0.len() - 1].to_vec())];
+    let good = guest.context.fpu_state().unwrap();
+    let mut bad = vec![FpuState(Vec::new()), FpuState(good.0[..good.0.len() - 1].to_vec())];
     // Reserved MXCSR bits, components that do not exist, a compacted layout, header bytes that must be zero.
     for (at, value) in [(27, 0xff), (519, 0xff), (527, 0x80), (528, 1), (575, 1)] {
         let mut state = good.clone();
@@ -354,18 +354,18 @@ pub fn bad_floating_point_is_refused(machine: &Machine) {
         bad.push(state);
     }
     for state in bad {
-        assert!(guest.context.set_floating_point(&state).is_err());
+        assert!(guest.context.set_fpu_state(&state).is_err());
         guest.registers.rdi = 1;
         guest.run_to_call();
         // Control words and vector registers; what else the host notes there may change.
-        assert_eq!(guest.context.floating_point().unwrap().0[..416], good.0[..416]);
+        assert_eq!(guest.context.fpu_state().unwrap().0[..416], good.0[..416]);
     }
 }
 
 /// More guest threads at once than there are processors.
 pub fn threads_without_number(machine: &Machine) {
     const THREADS: u64 = 64;
-    let mut first = Guest::new(machine, code::keep_floating());
+    let mut first = Guest::new(machine, code::keep_fpu());
     first.registers.rdi = 7;
     first.run_to_call();
     let _rooms: Vec<_> = (0..THREADS).map(|_| first.context.prepare_thread(&*first.space).unwrap()).collect();

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use amber_platform::{HostFault, MOST_ANSWERS};
+use amber_platform::{MAX_CONSTANT_RESULTS, PlatformError};
 use parking_lot::Mutex;
 
 use crate::layout::code;
@@ -19,7 +19,7 @@ pub const NOTHING: Answer = (1 << 63, -libc::ENOSYS as i64 as u64);
 /// `sched_yield` where there is nobody to give way to.
 const YIELDED: Answer = (libc::SYS_sched_yield as u64, 0);
 /// How many pairs a trampoline has: the last is for yields.
-const PAIRS: usize = MOST_ANSWERS + 1;
+const PAIRS: usize = MAX_CONSTANT_RESULTS + 1;
 
 /// Answers as pairs: all of them, and nothing in the rest.
 pub fn pairs<const N: usize>(answers: &[Answer]) -> [Answer; N] {
@@ -37,7 +37,7 @@ pub struct SharedAnswers {
 
 impl SharedAnswers {
     /// A trampoline without answers.
-    pub fn new(machine: &Arc<Machine>) -> Result<SharedAnswers, HostFault> {
+    pub fn new(machine: &Arc<Machine>) -> Result<SharedAnswers, PlatformError> {
         let page = machine.new_table()?;
         let (from, to) = (machine.tables().entries(machine.stub()), machine.tables().entries(page));
         let code = (code::TRAMPOLINE / 8) as usize..(code::TRAMPOLINE_ANSWERS / 8) as usize;
@@ -68,7 +68,7 @@ impl SharedAnswers {
     pub fn update(&self, answers: &[Answer], alone: bool, sole: bool) {
         let mut wanted: [Answer; PAIRS] = pairs(answers);
         if sole && !answers.is_empty() {
-            wanted[MOST_ANSWERS] = YIELDED;
+            wanted[MAX_CONSTANT_RESULTS] = YIELDED;
         }
         let mut current = self.current.lock();
         for (i, (old, new)) in current.iter_mut().zip(wanted).enumerate() {

@@ -10,7 +10,8 @@ use std::io::ErrorKind;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use amber_platform::{
-    Access, AddressSpace, Breakpoint, Context, DebugRegisters, HostFault, PAGE_SIZE, Protection, Registers, Trap, Watch,
+    Access, AddressSpace, Breakpoint, Context, DebugRegisters, PAGE_SIZE, PlatformError, Protection, Registers, Trap,
+    Watch,
 };
 use parking_lot::Mutex;
 
@@ -97,14 +98,14 @@ pub fn reconsider(behaviour: Behaviour, bytes: [u8; 2]) -> Invalid {
 ///
 /// # Errors
 /// The machine does not do what a guest needs, with what it did instead.
-pub fn detect(shared: &std::sync::Arc<Shared>) -> Result<Behaviour, HostFault> {
+pub fn detect(shared: &std::sync::Arc<Shared>) -> Result<Behaviour, PlatformError> {
     let machine = &shared.machine;
     let memory = machine.memory();
     let short = |_| fault("no guest memory for a self-test", ErrorKind::OutOfMemory);
     let frames = memory.allocate(3 * PAGE_SIZE, PAGE_SIZE).map_err(short)?;
     let page = |i: u64| amber_platform::FrameRange { start: frames.range().start + i * PAGE_SIZE, len: PAGE_SIZE };
     let readable = Protection { read: true, write: false, execute: true };
-    let prepare = |code: &[u8]| -> Result<_, HostFault> {
+    let prepare = |code: &[u8]| -> Result<_, PlatformError> {
         memory.write(page(0).start, code);
         let space = shared.new_space()?;
         space.map(CODE, page(0), readable);
@@ -166,7 +167,7 @@ pub fn detect(shared: &std::sync::Arc<Shared>) -> Result<Behaviour, HostFault> {
 ///
 /// # Errors
 /// The small guest that tries cannot run.
-pub fn has_breakpoints(shared: &std::sync::Arc<Shared>) -> Result<bool, HostFault> {
+pub fn has_breakpoints(shared: &std::sync::Arc<Shared>) -> Result<bool, PlatformError> {
     let mut known = shared.machine.detected.breakpoints.lock();
     if let Some(known) = *known {
         return Ok(known);
@@ -184,7 +185,7 @@ pub fn has_breakpoints(shared: &std::sync::Arc<Shared>) -> Result<bool, HostFaul
     Ok(*known.insert(matches!(trap, Trap::Exception { signal: libc::SIGTRAP, .. })))
 }
 
-fn failed(trap: &Trap, registers: &Registers) -> HostFault {
+fn failed(trap: &Trap, registers: &Registers) -> PlatformError {
     log::info!("self-test: {registers:x?}");
     fault(format_args!("self-test: a system call came out as {trap:x?}; use --platform ptrace"), ErrorKind::Unsupported)
 }

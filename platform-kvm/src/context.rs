@@ -6,8 +6,8 @@ use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use amber_platform::{
-    AddressSpace, Breakpoint, Context, DebugRegisters, FloatingPoint, HostFault, Interrupter, KernelCharge, KernelPart,
-    Reason, Registers, Room, Trap,
+    AddressSpace, Breakpoint, Context, DebugRegisters, FpuState, Interrupter, KernelCharge, KernelPart, PlatformError,
+    Reason, Registers, ThreadReservation, Trap,
 };
 
 use crate::answers::Answer;
@@ -21,7 +21,7 @@ use crate::runner::{PATIENCE, Stay};
 use crate::seat::Seat;
 use crate::space::Space;
 use crate::vcpu::{Core, Left, STEPPING, Vcpu, are_loadable};
-use crate::{Shared, fault, floating};
+use crate::{Shared, fault, fpu};
 
 /// `si_code` of a signal that stands for no particular cause.
 const SI_KERNEL: i32 = 0x80;
@@ -48,7 +48,7 @@ pub struct KvmContext {
     vcpu: Option<Arc<Vcpu>>,
     residence: Option<Residence>,
     /// The floating-point state, when it is not in the processor.
-    floating: Option<FloatingPoint>,
+    fpu: Option<FpuState>,
     answers: Vec<Answer>,
     /// Whether the processor or the space does not have the answers yet.
     answers_changed: bool,
@@ -64,7 +64,7 @@ pub struct KvmContext {
 impl KvmContext {
     /// A context that has run nowhere yet.
     pub fn new(shared: Arc<Shared>) -> Self {
-        let floating = Some(shared.pool.format().initial());
+        let fpu = Some(shared.pool.format().initial());
         let pace = Pace::new(shared.always_hands_over);
         let _charge = shared.machine.memory().charge(KernelPart::Stacks, STACK_BYTES);
         KvmContext {
@@ -72,7 +72,7 @@ impl KvmContext {
             seat: Seat::new(),
             vcpu: None,
             residence: None,
-            floating,
+            fpu,
             answers: Vec::new(),
             answers_changed: true,
             breakpoints: DebugRegisters::default(),
@@ -89,7 +89,7 @@ impl KvmContext {
     }
 
     /// Moves into a space if it is not the one of the last run.
-    fn settle(&mut self, space: &Space) -> Result<(), HostFault> {
+    fn settle(&mut self, space: &Space) -> Result<(), PlatformError> {
         let at_home = |residence: &Residence| Arc::ptr_eq(&residence.residents, space.residents());
         if !self.residence.as_ref().is_some_and(at_home) {
             self.take_back()?;
@@ -131,13 +131,13 @@ impl KvmContext {
     }
 
     /// Finds a processor; it may be taken away again until its core is locked.
-    fn find_vcpu(&mut self, space: &Space) -> Result<Arc<Vcpu>, HostFault> {
+    fn find_vcpu(&mut self, space: &Space) -> Result<Arc<Vcpu>, PlatformError> {
         match &self.vcpu {
             Some(vcpu) if vcpu.belongs_to(&self.seat) => Ok(vcpu.clone()),
             _ => {
                 let vcpu = self.shared.pool.take(&self.seat, space.root())?;
                 let saved = self.seat.saved.lock().take();
-                self.floating = self.floating.take().or(saved);
+                self.fpu = self.fpu.take().or(saved);
                 self.answers_changed = true;
                 self.vcpu = Some(vcpu.clone());
                 Ok(vcpu)
@@ -146,7 +146,7 @@ impl KvmContext {
     }
 
     /// Runs until there is something the sentry should know of.
-    fn run_to_trap(&mut self, space: &Space, registers: &mut Registers) -> Result<Trap, HostFault> {
+    fn run_to_trap(&mut self, space: &Space, registers: &mut Registers) -> Result<Trap, PlatformError> {
         loop {
             if self.seat.take_interrupt() {
                 registers.orig_rax = u64::MAX;
@@ -162,7 +162,7 @@ impl KvmContext {
     }
 
     /// Runs once. None if nothing happened that the sentry should know of.
-    fn turn(&mut self, space: &Space, r: &mut Registers) -> Result<Option<Trap>, HostFault> {
+    fn turn(&mut self, space: &Space, r: &mut Registers) -> Result<Option<Trap>, PlatformError> {
         self.settle(space)?;
         let quick = self.pace.goes_in();
         if let Some(waiting) = self.handover.as_ref().and_then(|handover| handover.waiting.as_ref()) {
@@ -183,8 +183,8 @@ impl KvmContext {
         if !vcpu.belongs_to(&self.seat) {
             return Ok(None);
         }
-        if let Some(state) = self.floating.take() {
-            floating::write(&core.fd, &state, self.shared.pool.keys_at())?;
+        if let Some(state) = self.fpu.take() {
+            fpu::write(&core.fd, &state, self.shared.pool.keys_at())?;
         }
         if self.answers_changed {
             core.set_answers(&self.answers);
@@ -242,7 +242,7 @@ impl KvmContext {
     /// Whether a guest that waits at the mailbox can go on from there with these registers: nothing else is to change than
     /// the result of its call, and nobody wants its processor.
     fn is_answerable(&self, waiting: &Waiting, r: &Registers) -> bool {
-        self.floating.is_none()
+        self.fpu.is_none()
             && !self.answers_changed
             && self.breakpoints.is_empty()
             && !self.seat.is_wanted()
@@ -252,7 +252,7 @@ impl KvmContext {
     }
 
     /// Gives a guest that waits at the mailbox the result of its call. Returns none if it does not wait any more.
-    fn answer(&mut self, r: &Registers) -> Result<Option<Arc<Stay>>, HostFault> {
+    fn answer(&mut self, r: &Registers) -> Result<Option<Arc<Stay>>, PlatformError> {
         let Some(handover) = &mut self.handover else { return Ok(None) };
         let Some(Waiting { stay, .. }) = handover.waiting.take() else { return Ok(None) };
         if stay.go_on() {
@@ -271,7 +271,7 @@ impl KvmContext {
         quick: bool,
         space: &Space,
         r: &mut Registers,
-    ) -> Result<Option<Trap>, HostFault> {
+    ) -> Result<Option<Trap>, PlatformError> {
         let Some(handover) = &mut self.handover else { return Ok(None) };
         let attended = handover.wait(&stay);
         if let Attended::Call = attended {
@@ -307,13 +307,13 @@ impl KvmContext {
     /// What is to be done once the processor has left the machine and is this thread's again.
     fn come_out(
         &mut self,
-        left: Result<Left, HostFault>,
+        left: Result<Left, PlatformError>,
         core: &mut Core,
         vcpu: &Arc<Vcpu>,
         quick: bool,
         space: &Space,
         r: &mut Registers,
-    ) -> Result<Option<Trap>, HostFault> {
+    ) -> Result<Option<Trap>, PlatformError> {
         let meaning = self.understand(left, core, vcpu, space, r).inspect_err(|_| {
             vcpu.broken.store(true, Ordering::SeqCst);
         });
@@ -340,12 +340,12 @@ impl KvmContext {
     /// Runs a processor on until it is in a state that the sentry understands.
     fn understand(
         &self,
-        mut left: Result<Left, HostFault>,
+        mut left: Result<Left, PlatformError>,
         core: &mut Core,
         vcpu: &Vcpu,
         space: &Space,
         r: &mut Registers,
-    ) -> Result<Meaning, HostFault> {
+    ) -> Result<Meaning, PlatformError> {
         for _ in 0..MOST_TURNS {
             let meaning = exits::understand(core, left?, space, &self.shared.machine, r)?;
             self.shared.machine.counters.count(Reason::of(match &meaning {
@@ -362,7 +362,7 @@ impl KvmContext {
     }
 
     /// Brings a guest that waits at the mailbox out of the machine. Its registers are those of its call.
-    fn take_back(&mut self) -> Result<(), HostFault> {
+    fn take_back(&mut self) -> Result<(), PlatformError> {
         let Some(handover) = &mut self.handover else { return Ok(()) };
         if let Some(Waiting { stay, .. }) = handover.waiting.take() {
             handover.mailbox.dismiss(&self.seat);
@@ -381,7 +381,7 @@ impl KvmContext {
     }
 
     /// After a guest has left the mailbox by itself. Nobody asks how, unless the host failed.
-    fn gone(&mut self, stay: &Stay) -> Result<(), HostFault> {
+    fn gone(&mut self, stay: &Stay) -> Result<(), PlatformError> {
         let outcome = stay.outcome();
         // Its runner has been free since.
         if let Some(handover) = self.handover.take() {
@@ -402,7 +402,10 @@ impl KvmContext {
     }
 
     /// Works with the processor if it has this context's state.
-    fn with_own<T>(&mut self, work: impl FnOnce(&Core) -> Result<T, HostFault>) -> Option<Result<T, HostFault>> {
+    fn with_own<T>(
+        &mut self,
+        work: impl FnOnce(&Core) -> Result<T, PlatformError>,
+    ) -> Option<Result<T, PlatformError>> {
         if let Err(error) = self.take_back() {
             return Some(Err(error));
         }
@@ -412,12 +415,12 @@ impl KvmContext {
     }
 }
 
-fn own(space: &dyn AddressSpace) -> Result<&Space, HostFault> {
+fn own(space: &dyn AddressSpace) -> Result<&Space, PlatformError> {
     space.as_any().downcast_ref().ok_or_else(|| fault("an address space of another platform", ErrorKind::InvalidInput))
 }
 
 impl Context for KvmContext {
-    fn run(&mut self, space: &dyn AddressSpace, registers: &mut Registers) -> Result<Trap, HostFault> {
+    fn run(&mut self, space: &dyn AddressSpace, registers: &mut Registers) -> Result<Trap, PlatformError> {
         let space = own(space)?;
         self.shared.running.fetch_add(1, Ordering::Relaxed);
         let trap = self.run_to_trap(space, registers);
@@ -425,62 +428,62 @@ impl Context for KvmContext {
         trap
     }
 
-    fn fork_space(&mut self, space: &dyn AddressSpace) -> Result<Arc<dyn AddressSpace>, HostFault> {
+    fn fork_space(&mut self, space: &dyn AddressSpace) -> Result<Arc<dyn AddressSpace>, PlatformError> {
         Ok(Arc::new(own(space)?.copy()?))
     }
 
-    fn prepare_thread(&mut self, _: &dyn AddressSpace) -> Result<Room, HostFault> {
-        Ok(Room::plenty())
+    fn prepare_thread(&mut self, _: &dyn AddressSpace) -> Result<ThreadReservation, PlatformError> {
+        Ok(ThreadReservation::unlimited())
     }
 
-    fn leave_space(&mut self) -> Result<(), HostFault> {
+    fn detach(&mut self) -> Result<(), PlatformError> {
         let back = self.take_back();
         self.move_out();
         back
     }
 
-    fn rest(&mut self) {
+    fn recycle(&mut self) {
         self.leave();
         self.seat.take_interrupt();
-        self.floating = Some(self.shared.pool.format().initial());
+        self.fpu = Some(self.shared.pool.format().initial());
         self.answers = Vec::new();
         self.answers_changed = true;
         (self.breakpoints, self.hit) = (DebugRegisters::default(), 0);
         self.pace = Pace::new(self.shared.always_hands_over);
     }
 
-    fn floating_point(&mut self) -> Result<FloatingPoint, HostFault> {
-        if let Some(state) = &self.floating {
+    fn fpu_state(&mut self) -> Result<FpuState, PlatformError> {
+        if let Some(state) = &self.fpu {
             return Ok(state.clone());
         }
         let shared = self.shared.clone();
         let format = shared.pool.format();
-        if let Some(state) = self.with_own(|core| floating::state_of(&core.fd, format)) {
+        if let Some(state) = self.with_own(|core| fpu::state_of(&core.fd, format)) {
             return state;
         }
         let saved = self.seat.saved.lock().take().unwrap_or_else(|| format.initial());
-        Ok(self.floating.insert(saved).clone())
+        Ok(self.fpu.insert(saved).clone())
     }
 
-    fn set_floating_point(&mut self, state: &FloatingPoint) -> Result<(), HostFault> {
+    fn set_fpu_state(&mut self, state: &FpuState) -> Result<(), PlatformError> {
         if !self.shared.pool.format().accepts(state) {
             return Err(fault("a floating-point state no processor loads", ErrorKind::InvalidInput));
         }
-        self.floating = Some(state.clone());
+        self.fpu = Some(state.clone());
         Ok(())
     }
 
-    fn reset_floating_point(&mut self) -> Result<(), HostFault> {
-        self.floating = Some(self.shared.pool.format().initial());
+    fn reset_fpu_state(&mut self) -> Result<(), PlatformError> {
+        self.fpu = Some(self.shared.pool.format().initial());
         Ok(())
     }
 
-    fn publish(&mut self, answers: &[Answer]) {
+    fn set_constant_results(&mut self, answers: &[Answer]) {
         self.answers = answers.to_vec();
         self.answers_changed = true;
     }
 
-    fn set_breakpoints(&mut self, breakpoints: &[Breakpoint]) -> Result<(), HostFault> {
+    fn set_breakpoints(&mut self, breakpoints: &[Breakpoint]) -> Result<(), PlatformError> {
         let wanted =
             DebugRegisters::of(breakpoints, ADDRESS_LIMIT).map_err(|e| fault("breakpoints no processor has", e))?;
         if !wanted.is_empty() && !behaviour::has_breakpoints(&self.shared)? {

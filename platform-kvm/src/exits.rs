@@ -3,7 +3,7 @@
 use std::io::ErrorKind;
 use std::ops::Range;
 
-use amber_platform::{Access, HostFault, Registers, Trap};
+use amber_platform::{Access, PlatformError, Registers, Trap};
 use kvm_bindings::kvm_regs;
 
 use crate::behaviour::{Invalid, reconsider};
@@ -117,7 +117,7 @@ pub fn understand(
     space: &Space,
     machine: &Machine,
     r: &mut Registers,
-) -> Result<Meaning, HostFault> {
+) -> Result<Meaning, PlatformError> {
     if left == Left::KickedInException {
         return Ok(Meaning::GoOn);
     }
@@ -278,7 +278,7 @@ fn segmentation() -> Meaning {
 }
 
 /// Takes the registers from the frame on ring 0's stack. Returns the error code, and whether it was the user's exception.
-fn frame(core: &mut Core, r: &mut Registers, with_error: bool) -> Result<(u64, bool), HostFault> {
+fn frame(core: &mut Core, r: &mut Registers, with_error: bool) -> Result<(u64, bool), PlatformError> {
     let given = *r;
     let regs = take(core, r);
     let word = |i: u64| {
@@ -322,7 +322,7 @@ fn exception(
     space: &Space,
     machine: &Machine,
     r: &mut Registers,
-) -> Result<Meaning, HostFault> {
+) -> Result<Meaning, PlatformError> {
     if number == vector::DEBUG && put_off(core) {
         return Ok(Meaning::GoOn);
     }
@@ -363,7 +363,7 @@ fn exception(
             }
         }
         vector::NOT_PRESENT | vector::STACK => (libc::SIGBUS, SI_KERNEL, 0),
-        vector::FLOATING | vector::SIMD => (libc::SIGFPE, floating_code(core, number)?, rip),
+        vector::FLOATING | vector::SIMD => (libc::SIGFPE, fpu_code(core, number)?, rip),
         vector::ALIGNMENT => (libc::SIGBUS, 1, 0),
         _ => (libc::SIGSEGV, SI_KERNEL, 0),
     };
@@ -403,7 +403,7 @@ fn user_bytes<const N: usize>(space: &Space, machine: &Machine, address: u64) ->
 }
 
 /// `si_code` of a floating-point exception, from the unit's own account.
-fn floating_code(core: &Core, number: u64) -> Result<i32, HostFault> {
+fn fpu_code(core: &Core, number: u64) -> Result<i32, PlatformError> {
     let state = core.fd.get_xsave().map_err(|e| fault("reading floating-point state", e))?;
     let errors = if number == vector::SIMD {
         let control = state.region[6];

@@ -2,7 +2,7 @@
 
 use std::sync::Once;
 
-use amber_platform::HostFault;
+use amber_platform::PlatformError;
 use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet};
 use nix::unistd::Pid;
 
@@ -16,7 +16,7 @@ fn number() -> i32 {
 extern "C" fn ignore(_: libc::c_int) {}
 
 /// Makes the signal harmless, but noticed.
-pub fn prepare() -> Result<(), HostFault> {
+pub fn prepare() -> Result<(), PlatformError> {
     static ONCE: Once = Once::new();
     let mut result = Ok(());
     ONCE.call_once(|| {

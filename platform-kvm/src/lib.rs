@@ -12,7 +12,7 @@ mod behaviour;
 mod context;
 mod cpuid;
 mod exits;
-mod floating;
+mod fpu;
 mod handover;
 mod kick;
 mod layout;
@@ -33,7 +33,7 @@ use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use amber_platform::{AddressSpace, Context, GuestMemory, HostFault, Platform};
+use amber_platform::{AddressSpace, Context, GuestMemory, Platform, PlatformError};
 
 use crate::context::KvmContext;
 use crate::machine::Machine;
@@ -62,7 +62,7 @@ impl Shared {
         self.always_hands_over || self.running.load(Ordering::Relaxed) < self.runners.processors()
     }
 
-    fn new_space(&self) -> Result<Space, HostFault> {
+    fn new_space(&self) -> Result<Space, PlatformError> {
         Space::new(&self.machine)
     }
 }
@@ -78,7 +78,7 @@ impl KvmPlatform {
     ///
     /// # Errors
     /// There is no KVM, it is forbidden, or it does not do what the platform needs.
-    pub fn new(memory: Arc<GuestMemory>) -> Result<Self, HostFault> {
+    pub fn new(memory: Arc<GuestMemory>) -> Result<Self, PlatformError> {
         Self::make(memory, usize::MAX, false)
     }
 
@@ -86,7 +86,7 @@ impl KvmPlatform {
     ///
     /// # Errors
     /// As for [`new`](Self::new).
-    pub fn handing_over(memory: Arc<GuestMemory>) -> Result<Self, HostFault> {
+    pub fn handing_over(memory: Arc<GuestMemory>) -> Result<Self, PlatformError> {
         Self::make(memory, usize::MAX, true)
     }
 
@@ -94,11 +94,11 @@ impl KvmPlatform {
     ///
     /// # Errors
     /// As for [`new`](Self::new).
-    pub fn with_processors(memory: Arc<GuestMemory>, most: usize) -> Result<Self, HostFault> {
+    pub fn with_processors(memory: Arc<GuestMemory>, most: usize) -> Result<Self, PlatformError> {
         Self::make(memory, most, false)
     }
 
-    fn make(memory: Arc<GuestMemory>, most: usize, always_hands_over: bool) -> Result<Self, HostFault> {
+    fn make(memory: Arc<GuestMemory>, most: usize, always_hands_over: bool) -> Result<Self, PlatformError> {
         kick::prepare()?;
         let machine = Arc::new(Machine::new(memory)?);
         let first = Space::new(&machine)?;
@@ -131,11 +131,11 @@ impl Platform for KvmPlatform {
         self.shared.machine.address_limit()
     }
 
-    fn new_address_space(&self) -> Result<Arc<dyn AddressSpace>, HostFault> {
+    fn new_address_space(&self) -> Result<Arc<dyn AddressSpace>, PlatformError> {
         Ok(Arc::new(self.shared.new_space()?))
     }
 
-    fn new_context(&self) -> Result<Box<dyn Context>, HostFault> {
+    fn new_context(&self) -> Result<Box<dyn Context>, PlatformError> {
         Ok(Box::new(KvmContext::new(self.shared.clone())))
     }
 
@@ -144,7 +144,7 @@ impl Platform for KvmPlatform {
     }
 }
 
-/// A [`HostFault`] of this platform.
-fn fault(what: impl std::fmt::Display, source: impl Into<io::Error>) -> HostFault {
-    HostFault { what: format!("kvm platform: {what}"), source: source.into() }
+/// A [`PlatformError`] of this platform.
+fn fault(what: impl std::fmt::Display, source: impl Into<io::Error>) -> PlatformError {
+    PlatformError { what: format!("kvm platform: {what}"), source: source.into() }
 }

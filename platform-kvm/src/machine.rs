@@ -5,7 +5,7 @@ use std::os::fd::{AsFd, AsRawFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use amber_platform::{Counters, FrameRange, GuestMemory, HostFault, PAGE_SIZE};
+use amber_platform::{Counters, FrameRange, GuestMemory, PAGE_SIZE, PlatformError};
 use kvm_bindings::{CpuId, KVM_MAX_CPUID_ENTRIES, kvm_userspace_memory_region};
 use kvm_ioctls::{Cap, Kvm, VmFd};
 use linux_loader::loader::{Elf, KernelLoader};
@@ -60,7 +60,7 @@ impl Machine {
     ///
     /// # Errors
     /// `/dev/kvm` is missing, forbidden, or lacks something needed.
-    pub fn new(memory: Arc<GuestMemory>) -> Result<Machine, HostFault> {
+    pub fn new(memory: Arc<GuestMemory>) -> Result<Machine, PlatformError> {
         let kvm = open()?;
         let vm = kvm.create_vm().map_err(|error| {
             let advice = match error.errno() {
@@ -149,7 +149,7 @@ impl Machine {
     ///
     /// # Errors
     /// So it is.
-    pub fn check_physical_bits(&self, bits: u32) -> Result<(), HostFault> {
+    pub fn check_physical_bits(&self, bits: u32) -> Result<(), PlatformError> {
         let needed = self.guest.address(self.memory.limit());
         if bits < 64 && needed > 1 << bits {
             let text = format!("virtual processors address {bits} bits, too few for {needed:#x} bytes of memory");
@@ -159,7 +159,7 @@ impl Machine {
     }
 
     /// Guest-physical address of frames, which the machine has from now on.
-    pub fn guest_address(&self, frames: FrameRange) -> Result<u64, HostFault> {
+    pub fn guest_address(&self, frames: FrameRange) -> Result<u64, PlatformError> {
         self.guest.provide(&self.vm, &self.next_slot, frames.start, frames.len)?;
         Ok(self.guest.address(frames.start))
     }
@@ -177,12 +177,12 @@ impl Machine {
     }
 
     /// Prepares the host for frames being touched.
-    pub fn expect(&self, frames: FrameRange) {
+    pub fn prefault_hint(&self, frames: FrameRange) {
         self.guest.look_up(frames.start, frames.len);
     }
 
     /// Makes everything derived from page tables be derived again: the host drops it when a slot goes.
-    pub fn forget_tables(&self) -> Result<(), HostFault> {
+    pub fn forget_tables(&self) -> Result<(), PlatformError> {
         let slot = self.next_slot.fetch_add(1, Ordering::Relaxed);
         for memory_size in [PAGE_SIZE, 0] {
             let region = kvm_userspace_memory_region {
@@ -199,7 +199,7 @@ impl Machine {
     }
 
     /// A zeroed table.
-    pub fn new_table(&self) -> Result<Table, HostFault> {
+    pub fn new_table(&self) -> Result<Table, PlatformError> {
         let table = self.tables.take(|| self.forget_tables())?;
         self.provide_tables(table.offset())?;
         Ok(table)
@@ -210,12 +210,12 @@ impl Machine {
         self.tables.tidy(|| self.forget_tables());
     }
 
-    fn provide_tables(&self, offset: u64) -> Result<(), HostFault> {
+    fn provide_tables(&self, offset: u64) -> Result<(), PlatformError> {
         self.tables.window().provide(&self.vm, &self.next_slot, offset, PAGE_SIZE)
     }
 
     /// A top-level table with the kernel half.
-    pub fn new_root(&self) -> Result<Table, HostFault> {
+    pub fn new_root(&self) -> Result<Table, PlatformError> {
         let root = self.new_table()?;
         let kernel = self.kernel.lock();
         self.tables.entries(root)[tables::KERNEL_ENTRY].store(kernel.entry(self), Ordering::SeqCst);
@@ -223,7 +223,7 @@ impl Machine {
     }
 
     /// Maps the area of virtual processor `index` with a new page of data.
-    pub fn new_area(&self, index: u64) -> Result<Table, HostFault> {
+    pub fn new_area(&self, index: u64) -> Result<Table, PlatformError> {
         let data = self.new_table()?;
         let at = AREAS + index * AREA_BYTES;
         let mut kernel = self.kernel.lock();
@@ -233,7 +233,7 @@ impl Machine {
     }
 
     /// The parts of the kernel half that all processors share.
-    fn make_kernel(&self) -> Result<(), HostFault> {
+    fn make_kernel(&self) -> Result<(), PlatformError> {
         let gdt = self.new_table()?;
         let idt = self.new_table()?;
         let flat = |kind: u64| 0x00cf_0000_0000_ffff | kind << 40;
@@ -277,7 +277,7 @@ fn gate(gates: &[std::sync::atomic::AtomicU64], vector: usize, offset: u64, stac
     gates[2 * vector + 1].store(target >> 32, Ordering::SeqCst);
 }
 
-fn open() -> Result<Kvm, HostFault> {
+fn open() -> Result<Kvm, PlatformError> {
     let kvm = Kvm::new().map_err(|error| {
         let advice = match error.errno() {
             libc::ENOENT | libc::ENODEV | libc::ENXIO => {
@@ -303,7 +303,7 @@ fn open() -> Result<Kvm, HostFault> {
     Ok(kvm)
 }
 
-fn load_stub(region: &MmapRegion) -> Result<(), HostFault> {
+fn load_stub(region: &MmapRegion) -> Result<(), PlatformError> {
     let refused = |e: &dyn std::fmt::Display| fault(format_args!("placing the stub: {e}"), ErrorKind::InvalidData);
     // The loader wants to own what it loads into: a second view of the same bytes.
     // SAFETY: the view is dropped before the region, and does not unmap it.
@@ -317,7 +317,7 @@ fn load_stub(region: &MmapRegion) -> Result<(), HostFault> {
 }
 
 /// A mapping of guest memory for the machine alone.
-fn map_guest(memory: &GuestMemory) -> Result<MmapRegion, HostFault> {
+fn map_guest(memory: &GuestMemory) -> Result<MmapRegion, PlatformError> {
     let file = memory.file().try_clone_to_owned().map_err(|e| fault("duplicating guest memory", e))?;
     log::trace!("guest memory of {} bytes as fd {}", memory.limit(), file.as_fd().as_raw_fd());
     MmapRegionBuilder::new(memory.limit() as usize)

@@ -7,7 +7,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use amber_platform::{HostFault, Registers};
+use amber_platform::{PlatformError, Registers};
 use parking_lot::Mutex;
 
 use crate::layout::selector;
@@ -58,7 +58,7 @@ impl Mailbox {
     ///
     /// # Errors
     /// There is no memory for it.
-    pub fn new(machine: &Arc<Machine>) -> Result<Mailbox, HostFault> {
+    pub fn new(machine: &Arc<Machine>) -> Result<Mailbox, PlatformError> {
         Ok(Mailbox { machine: machine.clone(), page: machine.new_table()?, owner: Mutex::new(None) })
     }
 

@@ -5,12 +5,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use amber_platform::{FloatingFormat, HostFault, KernelCharge, KernelPart};
+use amber_platform::{FpuFormat, KernelCharge, KernelPart, PlatformError};
 use nix::unistd::gettid;
 use parking_lot::{Condvar, Mutex};
 
 use crate::cpuid::Features;
-use crate::floating;
+use crate::fpu;
 use crate::layout::MOST_PROCESSORS;
 use crate::machine::Machine;
 use crate::seat::Seat;
@@ -53,9 +53,9 @@ struct State {
 pub struct Pool {
     machine: Arc<Machine>,
     features: Features,
-    plain_format: FloatingFormat,
+    plain_format: FpuFormat,
     /// The format where guests can set PKRU, if the host would keep that.
-    keys_format: Option<FloatingFormat>,
+    keys_format: Option<FpuFormat>,
     state: Mutex<State>,
     waiting: AtomicUsize,
     charge: KernelCharge,
@@ -66,14 +66,14 @@ impl Pool {
     ///
     /// # Errors
     /// The host makes none.
-    pub fn new(machine: &Arc<Machine>, most: usize, root: &Arc<Root>) -> Result<Pool, HostFault> {
+    pub fn new(machine: &Arc<Machine>, most: usize, root: &Arc<Root>) -> Result<Pool, PlatformError> {
         let features = Features::of(machine.supported());
         machine.check_physical_bits(features.physical_bits())?;
         let first = Arc::new(Vcpu::new(machine, &features, 0, root)?);
         let (plain_format, keys_format) = {
             let fd = &first.core.lock().fd;
-            let with_keys = |at| floating::format_of(fd, &features, Some(at));
-            (floating::format_of(fd, &features, None)?, features.keys_at.map(with_keys).transpose()?)
+            let with_keys = |at| fpu::format_of(fd, &features, Some(at));
+            (fpu::format_of(fd, &features, None)?, features.keys_at.map(with_keys).transpose()?)
         };
         let limit = machine.kvm().get_max_vcpus().min(MOST_PROCESSORS as usize).max(1);
         let most = most.clamp(1, limit);
@@ -91,7 +91,7 @@ impl Pool {
     }
 
     /// The format of floating-point state.
-    pub fn format(&self) -> &FloatingFormat {
+    pub fn format(&self) -> &FpuFormat {
         match &self.keys_format {
             Some(format) if self.machine.behaviour().users_set_keys => format,
             _ => &self.plain_format,
@@ -109,7 +109,7 @@ impl Pool {
     }
 
     /// Sets the entries of all processors again.
-    pub fn set_entries(&self) -> Result<(), HostFault> {
+    pub fn set_entries(&self) -> Result<(), PlatformError> {
         self.state.lock().all.iter().try_for_each(|vcpu| vcpu.core.lock().set_entry())
     }
 
@@ -128,7 +128,7 @@ impl Pool {
     ///
     /// # Errors
     /// There is none, and the host makes none.
-    pub fn take(&self, seat: &Arc<Seat>, root: &Arc<Root>) -> Result<Arc<Vcpu>, HostFault> {
+    pub fn take(&self, seat: &Arc<Seat>, root: &Arc<Root>) -> Result<Arc<Vcpu>, PlatformError> {
         let vcpu = self.find(root)?;
         vcpu.fresh.store(true, Ordering::SeqCst);
         *vcpu.user.lock() = Some(seat.clone());
@@ -137,7 +137,7 @@ impl Pool {
         Ok(vcpu)
     }
 
-    fn find(&self, root: &Arc<Root>) -> Result<Arc<Vcpu>, HostFault> {
+    fn find(&self, root: &Arc<Root>) -> Result<Arc<Vcpu>, PlatformError> {
         let thread = gettid().as_raw();
         let waiter = {
             let mut state = self.state.lock();
@@ -195,7 +195,7 @@ impl Pool {
     }
 
     /// Takes a processor from a context that is not in the guest.
-    fn take_idle(&self, all: &[Arc<Vcpu>]) -> Result<Option<Arc<Vcpu>>, HostFault> {
+    fn take_idle(&self, all: &[Arc<Vcpu>]) -> Result<Option<Arc<Vcpu>>, PlatformError> {
         for vcpu in all {
             let Some(core) = vcpu.core.try_lock() else { continue };
             let usable = !vcpu.fresh.load(Ordering::SeqCst) && !vcpu.broken.load(Ordering::SeqCst);
@@ -207,17 +207,17 @@ impl Pool {
     }
 
     /// Puts the state of a processor's context away, if it has one.
-    fn evict(&self, vcpu: &Vcpu, core: &Core) -> Result<bool, HostFault> {
+    fn evict(&self, vcpu: &Vcpu, core: &Core) -> Result<bool, PlatformError> {
         // Held to the end: the context must not find itself without a processor before its state is there.
         let mut user = vcpu.user.lock();
         let Some(seat) = &*user else { return Ok(false) };
-        *seat.saved.lock() = Some(floating::state_of(&core.fd, self.format())?);
+        *seat.saved.lock() = Some(fpu::state_of(&core.fd, self.format())?);
         seat.set_vcpu(None);
         *user = None;
         Ok(true)
     }
 
-    fn wait(&self, waiter: &Waiter, root: &Arc<Root>) -> Result<Arc<Vcpu>, HostFault> {
+    fn wait(&self, waiter: &Waiter, root: &Arc<Root>) -> Result<Arc<Vcpu>, PlatformError> {
         let mut given = waiter.given.lock();
         loop {
             if let Some(vcpu) = given.take() {
@@ -254,7 +254,7 @@ impl Pool {
     ///
     /// # Errors
     /// The state cannot be read.
-    pub fn give_way(&self, vcpu: Arc<Vcpu>, core: &Core) -> Result<(), HostFault> {
+    pub fn give_way(&self, vcpu: Arc<Vcpu>, core: &Core) -> Result<(), PlatformError> {
         self.evict(&vcpu, core)?;
         hand_over(&mut self.state.lock(), vcpu);
         Ok(())

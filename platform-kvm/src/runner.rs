@@ -7,7 +7,7 @@ use std::sync::mpsc::sync_channel;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use amber_platform::HostFault;
+use amber_platform::PlatformError;
 use nix::unistd::{Pid, gettid};
 use parking_lot::{Condvar, Mutex};
 
@@ -23,7 +23,7 @@ const IDLENESS: Duration = Duration::from_millis(1);
 const STACK: usize = 256 << 10;
 
 /// How a stay ended: why the processor stopped; none if somebody else had got it before it could run.
-pub type Outcome = Result<Option<Left>, HostFault>;
+pub type Outcome = Result<Option<Left>, PlatformError>;
 
 /// Who is to do something next.
 mod stage {

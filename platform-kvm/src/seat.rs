@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, Ordering};
 
-use amber_platform::{FloatingPoint, Interrupter, RunState};
+use amber_platform::{FpuState, Interrupter, RunState};
 use nix::unistd::{Pid, getpid, gettid};
 use parking_lot::Mutex;
 
@@ -22,7 +22,7 @@ pub struct Seat {
     /// The processor it runs on.
     vcpu: Mutex<Option<Arc<Vcpu>>>,
     /// The floating-point state, when it was taken off a processor that others needed.
-    pub saved: Mutex<Option<FloatingPoint>>,
+    pub saved: Mutex<Option<FpuState>>,
     /// Whether others wait for its processor.
     wanted: AtomicBool,
 }

@@ -5,7 +5,7 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 
-use amber_platform::{AddressSpace, FrameRange, Frames, HostFault, Protection};
+use amber_platform::{AddressSpace, FrameRange, Frames, PlatformError, Protection};
 use parking_lot::{Condvar, Mutex};
 
 use crate::answers::SharedAnswers;
@@ -73,7 +73,7 @@ impl Space {
     ///
     /// # Errors
     /// There is no memory for its tables.
-    pub fn new(machine: &Arc<Machine>) -> Result<Space, HostFault> {
+    pub fn new(machine: &Arc<Machine>) -> Result<Space, PlatformError> {
         let root = Root { machine: machine.clone(), table: machine.new_root()? };
         let mut tree = Tree::new(machine.clone(), root.table);
         let (mut answers, mut mailbox) = (None, None);
@@ -126,7 +126,7 @@ impl Space {
     }
 
     /// A copy with the same mappings.
-    pub fn copy(&self) -> Result<Space, HostFault> {
+    pub fn copy(&self) -> Result<Space, PlatformError> {
         let child = Space::new(&self.machine)?;
         self.tree.lock().copy_into(&mut child.tree.lock(), self.machine.address_limit())?;
         Ok(child)
@@ -141,7 +141,7 @@ impl Space {
     ///
     /// # Errors
     /// There was no memory for the space's tables.
-    pub fn check(&self) -> Result<(), HostFault> {
+    pub fn check(&self) -> Result<(), PlatformError> {
         if self.broken.load(Ordering::Relaxed) {
             return Err(fault("no memory for the page tables of a guest process", std::io::ErrorKind::OutOfMemory));
         }
@@ -209,7 +209,7 @@ impl Space {
 
     /// Works on the tables. Where there is no memory for one more, everything is unmapped, and the guest faults for what
     /// it still needs.
-    fn work(&self, work: impl Fn(&mut Tree, &mut Stale) -> Result<(), HostFault>) -> u64 {
+    fn work(&self, work: impl Fn(&mut Tree, &mut Stale) -> Result<(), PlatformError>) -> u64 {
         let mut tree = self.tree.lock();
         let mut stale = Stale::default();
         let done = work(&mut tree, &mut stale);
@@ -235,8 +235,8 @@ impl AddressSpace for Space {
         self.work(|tree, stale| tree.map(at, frames, protection, stale));
     }
 
-    fn expect(&self, frames: FrameRange) {
-        self.machine.expect(frames);
+    fn prefault_hint(&self, frames: FrameRange) {
+        self.machine.prefault_hint(frames);
     }
 
     fn unmap(&self, range: Range<u64>, released: Vec<Frames>) {
@@ -245,7 +245,7 @@ impl AddressSpace for Space {
         self.discard(change, released, Vec::new());
     }
 
-    fn abandon(&self, range: Range<u64>, released: Vec<Frames>) {
+    fn teardown(&self, range: Range<u64>, released: Vec<Frames>) {
         // What the host remembers of these tables is found through their root, which no processor will load again. To make it
         // forget would cost other spaces what it remembers of the frames they share.
         if self.machine.behaviour().host_remembers_tables && self.residents.count() == 0 {

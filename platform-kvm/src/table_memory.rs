@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
-use amber_platform::{GuestMemory, HostFault, KernelCharge, KernelPart, PAGE_SIZE};
+use amber_platform::{GuestMemory, KernelCharge, KernelPart, PAGE_SIZE, PlatformError};
 use parking_lot::Mutex;
 
 use crate::fault;
@@ -69,7 +69,7 @@ pub struct TableMemory {
 
 impl TableMemory {
     /// Table memory in a window whose first page is the stub; it is charged to `memory`.
-    pub fn new(window: Window, memory: &Arc<GuestMemory>) -> Result<Self, HostFault> {
+    pub fn new(window: Window, memory: &Arc<GuestMemory>) -> Result<Self, PlatformError> {
         let stock = Mutex::new(Stock { top: PAGE_SIZE, ..Stock::default() });
         // Zeroed by the host when it is first used, most of it never.
         let zeros = vec![0u32; (TABLES_BYTES / PAGE_SIZE) as usize].into_boxed_slice();
@@ -103,7 +103,7 @@ impl TableMemory {
 
     /// Where memory is scarce, gives the host back what it has for tables that nobody uses. `forget` is as for
     /// [`take`](Self::take).
-    pub fn tidy(&self, forget: impl FnOnce() -> Result<(), HostFault>) {
+    pub fn tidy(&self, forget: impl FnOnce() -> Result<(), PlatformError>) {
         let worth = self.worth_forgetting();
         if worth == WORTH_FORGETTING {
             return;
@@ -133,7 +133,7 @@ impl TableMemory {
     ///
     /// # Errors
     /// All table memory is used.
-    pub fn take(&self, forget: impl FnOnce() -> Result<(), HostFault>) -> Result<Table, HostFault> {
+    pub fn take(&self, forget: impl FnOnce() -> Result<(), PlatformError>) -> Result<Table, PlatformError> {
         let table = self.find(forget)?;
         self.holders(table).store(1, Ordering::Relaxed);
         Ok(table)
@@ -158,14 +158,18 @@ impl TableMemory {
         self.holders(table).fetch_sub(1, Ordering::AcqRel) == 1
     }
 
-    fn find(&self, forget: impl FnOnce() -> Result<(), HostFault>) -> Result<Table, HostFault> {
+    fn find(&self, forget: impl FnOnce() -> Result<(), PlatformError>) -> Result<Table, PlatformError> {
         let mut stock = self.stock.lock();
         let found = self.find_in(&mut stock, forget);
         self.charge.set(stock.bytes(self.bytes_each()));
         found
     }
 
-    fn find_in(&self, stock: &mut Stock, forget: impl FnOnce() -> Result<(), HostFault>) -> Result<Table, HostFault> {
+    fn find_in(
+        &self,
+        stock: &mut Stock,
+        forget: impl FnOnce() -> Result<(), PlatformError>,
+    ) -> Result<Table, PlatformError> {
         if let Some(table) = stock.pop() {
             return Ok(table);
         }

@@ -4,7 +4,7 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use amber_platform::{FrameRange, HostFault, PAGE_SIZE, Protection};
+use amber_platform::{FrameRange, PAGE_SIZE, PlatformError, Protection};
 
 use crate::layout::COMMON;
 use crate::machine::Machine;
@@ -125,7 +125,7 @@ impl Tree {
 
     /// The table an entry leads to, for changes. It is made if there is none, and copied if it is shared; a large mapping is
     /// taken apart.
-    fn descend(&mut self, table: Table, at: usize, level: u32, stale: &mut Stale) -> Result<Table, HostFault> {
+    fn descend(&mut self, table: Table, at: usize, level: u32, stale: &mut Stale) -> Result<Table, PlatformError> {
         let tables = self.machine.tables();
         let entry = tables.entries(table)[at].load(Ordering::SeqCst);
         let linked = (entry & PRESENT != 0 && entry & LARGE == 0).then(|| tables.at(entry & ADDRESS));
@@ -152,7 +152,7 @@ impl Tree {
     }
 
     /// The last table for an address, for changes.
-    fn leaf(&mut self, address: u64, stale: &mut Stale) -> Result<Table, HostFault> {
+    fn leaf(&mut self, address: u64, stale: &mut Stale) -> Result<Table, PlatformError> {
         let mut table = self.root;
         for level in [3, 2, 1] {
             table = self.descend(table, index(address, level), level, stale)?;
@@ -161,7 +161,7 @@ impl Tree {
     }
 
     /// Maps a page of the machine's own, where nothing was.
-    pub fn map_own(&mut self, at: u64, page: u64, bits: u64) -> Result<(), HostFault> {
+    pub fn map_own(&mut self, at: u64, page: u64, bits: u64) -> Result<(), PlatformError> {
         let leaf = self.leaf(at, &mut Stale::default())?;
         self.entries(leaf)[index(at, 0)].store(page | bits, Ordering::SeqCst);
         Ok(())
@@ -174,7 +174,7 @@ impl Tree {
         frames: FrameRange,
         protection: Protection,
         stale: &mut Stale,
-    ) -> Result<(), HostFault> {
+    ) -> Result<(), PlatformError> {
         let physical = self.machine.guest_address(frames)?;
         let bits = bits(protection);
         // Where the host remembers tables, it would remember what a large entry led to when it is taken apart.
@@ -202,7 +202,7 @@ impl Tree {
     }
 
     /// Maps a whole region by one entry, where there is no table yet.
-    fn map_large(&mut self, address: u64, entry: u64, stale: &mut Stale) -> Result<bool, HostFault> {
+    fn map_large(&mut self, address: u64, entry: u64, stale: &mut Stale) -> Result<bool, PlatformError> {
         let mut table = self.root;
         for level in [3, 2] {
             table = self.descend(table, index(address, level), level, stale)?;
@@ -212,12 +212,17 @@ impl Tree {
     }
 
     /// Removes all mappings in a range.
-    pub fn unmap(&mut self, range: Range<u64>, stale: &mut Stale) -> Result<(), HostFault> {
+    pub fn unmap(&mut self, range: Range<u64>, stale: &mut Stale) -> Result<(), PlatformError> {
         self.change(self.root, 3, 0, range, stale, &|_| 0)
     }
 
     /// Changes what may be done with what is mapped in a range.
-    pub fn protect(&mut self, range: Range<u64>, protection: Protection, stale: &mut Stale) -> Result<(), HostFault> {
+    pub fn protect(
+        &mut self,
+        range: Range<u64>,
+        protection: Protection,
+        stale: &mut Stale,
+    ) -> Result<(), PlatformError> {
         let bits = bits(protection);
         self.change(self.root, 3, 0, range, stale, &|old| old & (ADDRESS | LARGE) | bits)
     }
@@ -231,7 +236,7 @@ impl Tree {
         range: Range<u64>,
         stale: &mut Stale,
         new: &impl Fn(u64) -> u64,
-    ) -> Result<(), HostFault> {
+    ) -> Result<(), PlatformError> {
         let span = span(level);
         for (i, part, whole) in parts(level, base, range) {
             let entry = self.entries(table)[i].load(Ordering::SeqCst);
@@ -284,7 +289,7 @@ impl Tree {
 
     /// Gives an empty tree all mappings below `limit`. Pages are shared; whether that means anything to who writes, the
     /// protections say.
-    pub fn copy_into(&self, child: &mut Tree, limit: u64) -> Result<(), HostFault> {
+    pub fn copy_into(&self, child: &mut Tree, limit: u64) -> Result<(), PlatformError> {
         if self.machine.behaviour().host_remembers_tables {
             return self.copy_below(self.root, child, child.root, 3, 0, limit);
         }
@@ -306,7 +311,7 @@ impl Tree {
         level: u32,
         base: u64,
         limit: u64,
-    ) -> Result<(), HostFault> {
+    ) -> Result<(), PlatformError> {
         for (i, part, _) in parts(level, base, base..limit) {
             let entry = self.entries(from)[i].load(Ordering::SeqCst);
             if entry == 0 {
@@ -410,7 +415,7 @@ impl Kernel {
     }
 
     /// Maps a page.
-    pub fn map(&mut self, machine: &Machine, at: u64, page: u64, bits: u64) -> Result<(), HostFault> {
+    pub fn map(&mut self, machine: &Machine, at: u64, page: u64, bits: u64) -> Result<(), PlatformError> {
         let tables = machine.tables();
         let link = |table: Table| tables.address(table) | PRESENT | WRITE | USED;
         let (_, directory) = match self.upper {

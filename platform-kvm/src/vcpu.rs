@@ -4,7 +4,7 @@ use std::os::fd::AsRawFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU8, Ordering};
 
-use amber_platform::{DebugRegisters, HostFault, MOST_ANSWERS, PAGE_SIZE, Reason, Registers, processor};
+use amber_platform::{DebugRegisters, MAX_CONSTANT_RESULTS, PAGE_SIZE, PlatformError, Reason, Registers, processor};
 use kvm_bindings::{
     KVM_VCPU_TSC_CTRL, KVM_VCPU_TSC_OFFSET, Msrs, kvm_debugregs, kvm_device_attr, kvm_msr_entry, kvm_regs, kvm_segment,
     kvm_sregs, kvm_xcr, kvm_xcrs,
@@ -188,7 +188,12 @@ impl Vcpu {
     ///
     /// # Errors
     /// The host makes no more, or refuses its setup.
-    pub fn new(machine: &Arc<Machine>, features: &Features, index: u64, root: &Arc<Root>) -> Result<Vcpu, HostFault> {
+    pub fn new(
+        machine: &Arc<Machine>,
+        features: &Features,
+        index: u64,
+        root: &Arc<Root>,
+    ) -> Result<Vcpu, PlatformError> {
         let mut fd =
             machine.vm().create_vcpu(index).map_err(|e| fault(format_args!("making virtual processor {index}"), e))?;
         let data = machine.new_area(index)?;
@@ -259,7 +264,7 @@ impl Core {
         self.machine.tables().word(self.data, offset).store(value, Ordering::SeqCst);
     }
 
-    fn set_system(&mut self, features: &Features) -> Result<(), HostFault> {
+    fn set_system(&mut self, features: &Features) -> Result<(), PlatformError> {
         let mut s = self.fd.get_sregs().map_err(|e| fault("reading system registers", e))?;
         (s.cr0, s.cr3, s.cr4, s.efer) = (CR0, self.root.address(), features.cr4, EFER);
         s.cs = code_segment(selector::USER_CODE);
@@ -298,7 +303,7 @@ impl Core {
     ///
     /// # Errors
     /// The host refuses the registers.
-    pub fn set_entry(&mut self) -> Result<(), HostFault> {
+    pub fn set_entry(&mut self) -> Result<(), PlatformError> {
         let stays = self.machine.behaviour().syscall_stays_in_ring_3;
         let entry = if stays { TRAMPOLINE + code::TRAMPOLINE } else { self.area() + code::SYSCALL };
         let entries = [
@@ -314,7 +319,7 @@ impl Core {
         Ok(())
     }
 
-    fn set_msrs(&self, entries: &[(u32, u64)]) -> Result<(), HostFault> {
+    fn set_msrs(&self, entries: &[(u32, u64)]) -> Result<(), PlatformError> {
         let entries: Vec<kvm_msr_entry> =
             entries.iter().map(|&(index, data)| kvm_msr_entry { index, data, ..kvm_msr_entry::default() }).collect();
         let msrs = Msrs::from_entries(&entries).expect("a few registers");
@@ -327,7 +332,7 @@ impl Core {
     }
 
     /// Makes the guest's time-stamp counter the host's.
-    fn set_clock(&self) -> Result<(), HostFault> {
+    fn set_clock(&self) -> Result<(), PlatformError> {
         let offset = 0u64;
         let attribute = kvm_device_attr {
             group: KVM_VCPU_TSC_CTRL,
@@ -442,7 +447,7 @@ impl Core {
     ///
     /// # Errors
     /// The host refuses the registers.
-    pub fn set_breakpoints(&mut self, breakpoints: &DebugRegisters) -> Result<(), HostFault> {
+    pub fn set_breakpoints(&mut self, breakpoints: &DebugRegisters) -> Result<(), PlatformError> {
         if self.breakpoints != *breakpoints {
             self.write_breakpoints(breakpoints)?;
             self.breakpoints = *breakpoints;
@@ -451,7 +456,7 @@ impl Core {
     }
 
     /// Writes the debug registers, with nothing in that of the status.
-    fn write_breakpoints(&self, breakpoints: &DebugRegisters) -> Result<(), HostFault> {
+    fn write_breakpoints(&self, breakpoints: &DebugRegisters) -> Result<(), PlatformError> {
         let DebugRegisters { addresses, control } = *breakpoints;
         let registers =
             kvm_debugregs { db: addresses, dr6: NO_STATUS, dr7: FIXED_CONTROL | control, ..kvm_debugregs::default() };
@@ -463,7 +468,7 @@ impl Core {
     ///
     /// # Errors
     /// The host does not tell the debug registers.
-    pub fn debug_cause(&mut self, r: &mut Registers) -> Result<i32, HostFault> {
+    pub fn debug_cause(&mut self, r: &mut Registers) -> Result<i32, PlatformError> {
         let status = self.fd.get_debug_regs().map_err(|e| fault("reading debug registers", e))?.dr6;
         self.write_breakpoints(&self.breakpoints)?;
         self.hit = self.breakpoints.hits(status);
@@ -491,7 +496,7 @@ impl Core {
 
     /// Sets the answers the stub gives by itself. Without any, it answers no yield either: someone wants to see all calls.
     pub fn set_answers(&mut self, answers: &[Answer]) {
-        for (i, (number, result)) in (0..).zip(pairs::<MOST_ANSWERS>(answers)) {
+        for (i, (number, result)) in (0..).zip(pairs::<MAX_CONSTANT_RESULTS>(answers)) {
             self.set_word(data::ANSWERS + i * 16, number);
             self.set_word(data::ANSWERS + i * 16 + 8, result);
         }
@@ -509,7 +514,7 @@ impl Core {
     ///
     /// # Errors
     /// It does not come to an end, as may be with an instruction that is repeated.
-    pub fn finish_port_access(&mut self) -> Result<(), HostFault> {
+    pub fn finish_port_access(&mut self) -> Result<(), PlatformError> {
         for _ in 0..MOST_PORT_ACCESSES {
             self.fd.set_kvm_immediate_exit(1);
             let result = self.fd.run().map(|exit| matches!(exit, VcpuExit::Intr));
@@ -533,7 +538,7 @@ impl Core {
     ///
     /// # Errors
     /// The machine cannot go on; the log has the registers.
-    pub fn run(&mut self) -> Result<Left, HostFault> {
+    pub fn run(&mut self) -> Result<Left, PlatformError> {
         let left = match self.fd.run() {
             Ok(VcpuExit::Intr) => return self.kicked(),
             Err(error) if matches!(error.errno(), libc::EINTR | libc::EAGAIN) => return self.kicked(),
@@ -570,7 +575,7 @@ impl Core {
     }
 
     /// After a signal: how far the guest had come.
-    fn kicked(&mut self) -> Result<Left, HostFault> {
+    fn kicked(&mut self) -> Result<Left, PlatformError> {
         self.leave_roots();
         let events = self.fd.get_vcpu_events().map_err(|e| fault("asking for exceptions under way", e))?;
         Ok(if events.exception.injected == 0 { Left::Kicked } else { Left::KickedInException })

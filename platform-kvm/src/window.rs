@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
-use amber_platform::HostFault;
+use amber_platform::PlatformError;
 use kvm_bindings::kvm_userspace_memory_region;
 use kvm_ioctls::VmFd;
 use parking_lot::Mutex;
@@ -53,7 +53,7 @@ impl Window {
     ///
     /// # Errors
     /// The host refuses the memory slot.
-    pub fn provide(&self, vm: &VmFd, next_slot: &AtomicU32, offset: u64, len: u64) -> Result<(), HostFault> {
+    pub fn provide(&self, vm: &VmFd, next_slot: &AtomicU32, offset: u64, len: u64) -> Result<(), PlatformError> {
         for index in offset / self.slot_bytes..(offset + len).div_ceil(self.slot_bytes) {
             let Some(present) = self.present.get(index as usize) else { continue };
             if present.load(Ordering::Acquire) {

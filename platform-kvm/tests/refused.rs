@@ -5,7 +5,7 @@
 use std::fs::File;
 use std::sync::Arc;
 
-use amber_platform::{FrameRange, GuestMemory, HostFault, PAGE_SIZE, Trap};
+use amber_platform::{FrameRange, GuestMemory, PAGE_SIZE, PlatformError, Trap};
 use amber_platform_conformance::{DATA, Guest, Machine, READ_WRITE, call_forever, log_to_stderr, write_byte};
 use amber_platform_kvm::KvmPlatform;
 use seccompiler::sock_filter;
@@ -65,7 +65,7 @@ fn with_kvm(test: impl FnOnce() + Send + 'static) {
     std::thread::spawn(test).join().unwrap();
 }
 
-fn start() -> Result<Machine, HostFault> {
+fn start() -> Result<Machine, PlatformError> {
     let memory = GuestMemory::new(1 << 30).unwrap();
     Ok(Machine { platform: Arc::new(KvmPlatform::new(memory.clone())?), memory })
 }

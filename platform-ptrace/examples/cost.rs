@@ -55,8 +55,8 @@ fn main() {
         assert_eq!(guest.run(), Trap::Interrupted);
     });
     measure("floating-point state, read and written", 5_000, || {
-        let state = guest.context.floating_point().unwrap();
-        guest.context.set_floating_point(&state).unwrap();
+        let state = guest.context.fpu_state().unwrap();
+        guest.context.set_fpu_state(&state).unwrap();
         guest.registers.rax = 39;
         guest.run_to_call();
     });

@@ -4,8 +4,8 @@ use std::io;
 use std::sync::Arc;
 
 use amber_platform::{
-    Access, AddressSpace, Breakpoint, Context, DebugRegisters, FloatingPoint, HostFault, Interrupter, KernelCharge,
-    KernelPart, PAGE_SIZE, Reason, Registers, Room, Trap,
+    Access, AddressSpace, Breakpoint, Context, DebugRegisters, FpuState, Interrupter, KernelCharge, KernelPart,
+    PAGE_SIZE, PlatformError, Reason, Registers, ThreadReservation, Trap,
 };
 
 use crate::layout::ADDRESS_LIMIT;
@@ -14,7 +14,7 @@ use crate::seat::{KICK, Seat};
 use crate::space::Space;
 use crate::trace::{self, SEGV_PKUERR, SignalInfo, Stop};
 use crate::tracee::{RestingTracee, Tracee};
-use crate::{Shared, fault, floating};
+use crate::{Shared, fault, fpu};
 
 /// Code segment of 64-bit programs.
 const USER_CS: u64 = 0x33;
@@ -47,7 +47,7 @@ pub struct TracedContext {
     /// What the last guest thread left.
     resting: Option<RestingTracee>,
     /// The floating-point state, when it is not in the tracee.
-    floating: Option<FloatingPoint>,
+    fpu: Option<FpuState>,
     breakpoints: DebugRegisters,
     /// Those that the last SIGTRAP is about.
     hit: u8,
@@ -58,7 +58,7 @@ pub struct TracedContext {
 impl TracedContext {
     /// A context that has run nowhere yet.
     pub fn new(shared: Arc<Shared>) -> Self {
-        let floating = Some(shared.floating.initial());
+        let fpu = Some(shared.fpu.initial());
         let _charge = shared.memory.charge(KernelPart::Stacks, THREAD_BYTES);
         TracedContext {
             shared,
@@ -66,7 +66,7 @@ impl TracedContext {
             place: None,
             tracee: None,
             resting: None,
-            floating,
+            fpu,
             breakpoints: DebugRegisters::default(),
             hit: 0,
             _charge,
@@ -74,12 +74,12 @@ impl TracedContext {
     }
 
     /// The stub thread that runs this context in `space`.
-    fn enter(&mut self, space: &Space) -> Result<&mut Tracee, HostFault> {
+    fn enter(&mut self, space: &Space) -> Result<&mut Tracee, PlatformError> {
         if self.tracee.as_ref().is_none_or(|tracee| !Arc::ptr_eq(tracee.stub(), space.stub())) {
-            if self.floating.is_none()
+            if self.fpu.is_none()
                 && let Some(tracee) = &self.tracee
             {
-                self.floating = Some(floating::state_of(tracee.tid(), &self.shared.floating)?);
+                self.fpu = Some(fpu::state_of(tracee.tid(), &self.shared.fpu)?);
             }
             self.move_to(space)?;
         }
@@ -87,7 +87,7 @@ impl TracedContext {
     }
 
     /// Takes a stub thread of `space` in place of the one there is.
-    fn move_to(&mut self, space: &Space) -> Result<(), HostFault> {
+    fn move_to(&mut self, space: &Space) -> Result<(), PlatformError> {
         let processors = &self.shared.processors;
         let stub = space.stub();
         let fresh = self.tracee.is_none();
@@ -115,24 +115,24 @@ impl TracedContext {
     }
 
     /// Makes the guest thread ready in `space`. Returns whether the host takes the registers.
-    fn load(&mut self, space: &Space, registers: &Registers) -> Result<bool, HostFault> {
+    fn load(&mut self, space: &Space, registers: &Registers) -> Result<bool, PlatformError> {
         let shared = self.shared.clone();
         self.enter(space)?;
-        let floating = self.floating.take();
+        let fpu = self.fpu.take();
         let breakpoints = self.breakpoints;
         let tracee = self.enter(space)?;
         if space.settled().is_none() {
             space.apply(tracee, &shared.commands)?;
         }
-        if let Some(state) = floating {
-            trace::set_floating_point(tracee.tid(), &state.0).map_err(|e| fault("writing floating-point state", e))?;
+        if let Some(state) = fpu {
+            trace::set_fpu_state(tracee.tid(), &state.0).map_err(|e| fault("writing floating-point state", e))?;
         }
         tracee.set_breakpoints(&breakpoints)?;
         tracee.write_registers(registers)
     }
 
     /// Runs the guest thread that was made ready.
-    fn run_guest(&mut self) -> Result<Stop, HostFault> {
+    fn run_guest(&mut self) -> Result<Stop, PlatformError> {
         let tracee = self.tracee.as_mut().ok_or_else(|| fault("no stub thread", io::ErrorKind::NotFound))?;
         let stop = tracee.run_guest();
         if let Some(place) = &self.place {
@@ -148,7 +148,7 @@ impl TracedContext {
         space: &Space,
         registers: &mut Registers,
         settled: u64,
-    ) -> Result<Option<Trap>, HostFault> {
+    ) -> Result<Option<Trap>, PlatformError> {
         let tracee = self.enter(space)?;
         tracee.read_registers(registers)?;
         if stop == Stop::Syscall {
@@ -187,7 +187,7 @@ impl TracedContext {
 }
 
 /// The trap of a thread that is about to make a system call.
-fn call_trap(tid: i32, registers: &Registers) -> Result<Trap, HostFault> {
+fn call_trap(tid: i32, registers: &Registers) -> Result<Trap, PlatformError> {
     // The `syscall` instruction leaves its traces. Whoever forges them before another one gets his number understood as
     // that of the 64-bit table, which he could have used right away.
     if registers.rcx == registers.rip && registers.r11 == registers.eflags && registers.cs == USER_CS {
@@ -231,7 +231,7 @@ fn fault_trap(tid: i32, space: &Space, registers: &mut Registers, address: u64, 
     Some(Trap::PageFault { address, access })
 }
 
-fn own(space: &dyn AddressSpace) -> Result<&Space, HostFault> {
+fn own(space: &dyn AddressSpace) -> Result<&Space, PlatformError> {
     space
         .as_any()
         .downcast_ref()
@@ -239,7 +239,7 @@ fn own(space: &dyn AddressSpace) -> Result<&Space, HostFault> {
 }
 
 impl Context for TracedContext {
-    fn run(&mut self, space: &dyn AddressSpace, registers: &mut Registers) -> Result<Trap, HostFault> {
+    fn run(&mut self, space: &dyn AddressSpace, registers: &mut Registers) -> Result<Trap, PlatformError> {
         let space = own(space)?;
         loop {
             if self.seat.take_interrupt() {
@@ -267,7 +267,7 @@ impl Context for TracedContext {
         }
     }
 
-    fn fork_space(&mut self, space: &dyn AddressSpace) -> Result<Arc<dyn AddressSpace>, HostFault> {
+    fn fork_space(&mut self, space: &dyn AddressSpace) -> Result<Arc<dyn AddressSpace>, PlatformError> {
         let space = own(space)?;
         let shared = self.shared.clone();
         let child = space.fork(self.enter(space)?, &shared.commands)?;
@@ -277,11 +277,11 @@ impl Context for TracedContext {
         Ok(Arc::new(child))
     }
 
-    fn prepare_thread(&mut self, space: &dyn AddressSpace) -> Result<Room, HostFault> {
-        self.enter(own(space)?)?.claim_thread().map(Room::new)
+    fn prepare_thread(&mut self, space: &dyn AddressSpace) -> Result<ThreadReservation, PlatformError> {
+        self.enter(own(space)?)?.claim_thread().map(ThreadReservation::new)
     }
 
-    fn rest(&mut self) {
+    fn recycle(&mut self) {
         self.set_waiting(true);
         self.seat.set_target(None);
         self.seat.take_interrupt();
@@ -289,7 +289,7 @@ impl Context for TracedContext {
             self.resting = tracee.rest().inspect_err(|error| log::warn!("{error}")).ok();
         }
         (self.breakpoints, self.hit) = (DebugRegisters::default(), 0);
-        self.floating = Some(self.shared.floating.initial());
+        self.fpu = Some(self.shared.fpu.initial());
     }
 
     fn set_waiting(&self, waiting: bool) {
@@ -298,28 +298,28 @@ impl Context for TracedContext {
         }
     }
 
-    fn floating_point(&mut self) -> Result<FloatingPoint, HostFault> {
-        match (&self.floating, &self.tracee) {
+    fn fpu_state(&mut self) -> Result<FpuState, PlatformError> {
+        match (&self.fpu, &self.tracee) {
             (Some(state), _) => Ok(state.clone()),
-            (None, Some(tracee)) => floating::state_of(tracee.tid(), &self.shared.floating),
-            (None, None) => Ok(self.shared.floating.initial()),
+            (None, Some(tracee)) => fpu::state_of(tracee.tid(), &self.shared.fpu),
+            (None, None) => Ok(self.shared.fpu.initial()),
         }
     }
 
-    fn set_floating_point(&mut self, state: &FloatingPoint) -> Result<(), HostFault> {
-        if !self.shared.floating.accepts(state) {
+    fn set_fpu_state(&mut self, state: &FpuState) -> Result<(), PlatformError> {
+        if !self.shared.fpu.accepts(state) {
             return Err(fault("a floating-point state no processor loads", io::ErrorKind::InvalidInput));
         }
-        self.floating = Some(state.clone());
+        self.fpu = Some(state.clone());
         Ok(())
     }
 
-    fn reset_floating_point(&mut self) -> Result<(), HostFault> {
-        self.floating = Some(self.shared.floating.initial());
+    fn reset_fpu_state(&mut self) -> Result<(), PlatformError> {
+        self.fpu = Some(self.shared.fpu.initial());
         Ok(())
     }
 
-    fn set_breakpoints(&mut self, breakpoints: &[Breakpoint]) -> Result<(), HostFault> {
+    fn set_breakpoints(&mut self, breakpoints: &[Breakpoint]) -> Result<(), PlatformError> {
         self.breakpoints =
             DebugRegisters::of(breakpoints, ADDRESS_LIMIT).map_err(|e| fault("breakpoints no processor has", e))?;
         Ok(())

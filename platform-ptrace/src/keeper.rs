@@ -8,7 +8,7 @@ use std::ptr::{null, null_mut};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
-use amber_platform::{FloatingFormat, GuestMemory, HostFault, PAGE_SIZE, Registers};
+use amber_platform::{FpuFormat, GuestMemory, PAGE_SIZE, PlatformError, Registers};
 use nix::sched::CpuSet;
 use parking_lot::Mutex;
 
@@ -18,37 +18,37 @@ use crate::seat::Seat;
 use crate::stub::Stub;
 use crate::trace::{self, Stop};
 use crate::tracee::Tracee;
-use crate::{fault, filter, floating, image, placement};
+use crate::{fault, filter, fpu, image, placement};
 
 /// A handle to the keeper. The keeper ends, with the zygote, when this is dropped.
 pub struct Keeper {
     /// The keeper always has one stub ready to send.
-    stubs: Mutex<Receiver<Result<Stub, HostFault>>>,
+    stubs: Mutex<Receiver<Result<Stub, PlatformError>>>,
 }
 
 impl Keeper {
     /// Starts the keeper and its zygote; returns also what the processor's floating-point state looks like.
-    pub fn start(memory: Arc<GuestMemory>, commands: Arc<GuestMemory>) -> Result<(Self, FloatingFormat), HostFault> {
+    pub fn start(memory: Arc<GuestMemory>, commands: Arc<GuestMemory>) -> Result<(Self, FpuFormat), PlatformError> {
         let (started, result) = sync_channel(1);
         let (sender, stubs) = sync_channel(0);
         std::thread::Builder::new()
             .name("amber-keeper".into())
             .spawn(move || match Zygote::new(&memory, commands) {
-                Ok((zygote, floating)) => {
+                Ok((zygote, fpu)) => {
                     drop(memory);
-                    if started.send(Ok(floating)).is_ok() {
+                    if started.send(Ok(fpu)).is_ok() {
                         zygote.keep(sender);
                     }
                 }
                 Err(error) => drop(started.send(Err(error))),
             })
             .map_err(|e| fault("starting the keeper thread (see `ulimit -u`)", e))?;
-        let floating = result.recv().map_err(|_| fault("the keeper thread died", io::ErrorKind::BrokenPipe))??;
-        Ok((Keeper { stubs: Mutex::new(stubs) }, floating))
+        let fpu = result.recv().map_err(|_| fault("the keeper thread died", io::ErrorKind::BrokenPipe))??;
+        Ok((Keeper { stubs: Mutex::new(stubs) }, fpu))
     }
 
     /// Takes a pristine stub.
-    pub fn take_stub(&self) -> Result<Stub, HostFault> {
+    pub fn take_stub(&self) -> Result<Stub, PlatformError> {
         self.stubs.lock().recv().map_err(|_| fault("the keeper thread died", io::ErrorKind::BrokenPipe))?
     }
 }
@@ -64,7 +64,7 @@ struct Zygote {
 }
 
 impl Zygote {
-    fn new(memory: &GuestMemory, commands: Arc<GuestMemory>) -> Result<(Self, FloatingFormat), HostFault> {
+    fn new(memory: &GuestMemory, commands: Arc<GuestMemory>) -> Result<(Self, FpuFormat), PlatformError> {
         let page = commands
             .allocate(COMMAND_BYTES, COMMAND_BYTES)
             .map_err(|_| fault("no memory for commands", io::ErrorKind::OutOfMemory))?;
@@ -76,12 +76,12 @@ impl Zygote {
         let processors = placement::allowed();
         let mut zygote = Zygote { stub, tracee, commands, processors };
         placement::with_tracee(processors.as_ref(), pid, || zygote.settle())?;
-        let floating = floating::format_of(pid)?;
-        Ok((zygote, floating))
+        let fpu = fpu::format_of(pid)?;
+        Ok((zygote, fpu))
     }
 
     /// Clears the address space, confines the process, and tries the trap that all depends on.
-    fn settle(&mut self) -> Result<(), HostFault> {
+    fn settle(&mut self) -> Result<(), PlatformError> {
         let tracee = &mut self.tracee;
         let private = (libc::MAP_PRIVATE | libc::MAP_FIXED) as u64;
         let protection = (libc::PROT_READ | libc::PROT_EXEC) as u64;
@@ -118,7 +118,7 @@ impl Zygote {
     }
 
     /// Makes stubs until nobody wants them any more.
-    fn keep(mut self, sender: SyncSender<Result<Stub, HostFault>>) {
+    fn keep(mut self, sender: SyncSender<Result<Stub, PlatformError>>) {
         loop {
             let (tracee, commands) = (&mut self.tracee, &self.commands);
             let processors = self.processors.as_ref();
@@ -158,7 +158,7 @@ const STEPS: [&str; 6] = [
 ];
 
 /// Makes the zygote's process: it has asked to be traced and stops once its program is loaded.
-fn spawn(program: &File, memory: &GuestMemory, commands: &GuestMemory) -> Result<i32, HostFault> {
+fn spawn(program: &File, memory: &GuestMemory, commands: &GuestMemory) -> Result<i32, PlatformError> {
     let (mut reader, writer): (PipeReader, PipeWriter) = io::pipe().map_err(|e| fault("pipe", e))?;
     let parent = std::process::id() as i32;
     let fds = [memory.file().as_raw_fd(), commands.file().as_raw_fd(), program.as_raw_fd(), writer.as_raw_fd()];

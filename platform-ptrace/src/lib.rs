@@ -13,7 +13,7 @@
 
 mod context;
 mod filter;
-mod floating;
+mod fpu;
 mod image;
 mod keeper;
 mod layout;
@@ -28,7 +28,7 @@ mod tracee;
 use std::io;
 use std::sync::Arc;
 
-use amber_platform::{AddressSpace, Context, Counters, FloatingFormat, GuestMemory, HostFault, Platform};
+use amber_platform::{AddressSpace, Context, Counters, FpuFormat, GuestMemory, Platform, PlatformError};
 
 use crate::context::TracedContext;
 
@@ -41,7 +41,7 @@ struct Shared {
     memory: Arc<GuestMemory>,
     commands: Arc<GuestMemory>,
     keeper: Keeper,
-    floating: FloatingFormat,
+    fpu: FpuFormat,
     processors: Arc<Processors>,
     counters: Counters,
 }
@@ -64,12 +64,12 @@ impl PtracePlatform {
     ///
     /// # Errors
     /// The host forbids `ptrace`, or lacks something else the platform needs.
-    pub fn new(memory: Arc<GuestMemory>) -> Result<Self, HostFault> {
+    pub fn new(memory: Arc<GuestMemory>) -> Result<Self, PlatformError> {
         let commands = GuestMemory::new(layout::COMMAND_BYTES * layout::MOST_SPACES)?;
-        let (keeper, floating) = Keeper::start(memory.clone(), commands.clone())?;
+        let (keeper, fpu) = Keeper::start(memory.clone(), commands.clone())?;
         let processors = Processors::new().map_err(|e| fault("which processors there are", e))?;
         Ok(PtracePlatform {
-            shared: Arc::new(Shared { memory, commands, keeper, floating, processors, counters: Counters::default() }),
+            shared: Arc::new(Shared { memory, commands, keeper, fpu, processors, counters: Counters::default() }),
         })
     }
 }
@@ -83,11 +83,11 @@ impl Platform for PtracePlatform {
         layout::ADDRESS_LIMIT
     }
 
-    fn new_address_space(&self) -> Result<Arc<dyn AddressSpace>, HostFault> {
+    fn new_address_space(&self) -> Result<Arc<dyn AddressSpace>, PlatformError> {
         Ok(Arc::new(Space::new(self.shared.keeper.take_stub()?, &self.shared.memory)))
     }
 
-    fn new_context(&self) -> Result<Box<dyn Context>, HostFault> {
+    fn new_context(&self) -> Result<Box<dyn Context>, PlatformError> {
         Ok(Box::new(TracedContext::new(self.shared.clone())))
     }
 
@@ -96,7 +96,7 @@ impl Platform for PtracePlatform {
     }
 }
 
-/// A [`HostFault`] of this platform.
-fn fault(what: impl std::fmt::Display, source: impl Into<io::Error>) -> HostFault {
-    HostFault { what: format!("ptrace platform: {what}"), source: source.into() }
+/// A [`PlatformError`] of this platform.
+fn fault(what: impl std::fmt::Display, source: impl Into<io::Error>) -> PlatformError {
+    PlatformError { what: format!("ptrace platform: {what}"), source: source.into() }
 }

@@ -5,7 +5,9 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
-use amber_platform::{AddressSpace, FrameRange, Frames, GuestMemory, HostFault, KernelCharge, KernelPart, Protection};
+use amber_platform::{
+    AddressSpace, FrameRange, Frames, GuestMemory, KernelCharge, KernelPart, PlatformError, Protection,
+};
 use parking_lot::{Condvar, Mutex};
 
 use crate::layout::{ADDRESS_LIMIT, MEMORY_FD};
@@ -116,13 +118,13 @@ impl Space {
     }
 
     /// Makes all changes so far take effect, by a thread of the stub.
-    pub fn apply(&self, tracee: &mut Tracee, commands: &GuestMemory) -> Result<(), HostFault> {
+    pub fn apply(&self, tracee: &mut Tracee, commands: &GuestMemory) -> Result<(), PlatformError> {
         let _applying = self.applying.lock();
         self.drain(tracee, commands, |_| ()).map(drop)
     }
 
     /// Copies the space, with all changes so far, by a thread of its stub.
-    pub fn fork(&self, tracee: &mut Tracee, commands: &Arc<GuestMemory>) -> Result<Space, HostFault> {
+    pub fn fork(&self, tracee: &mut Tracee, commands: &Arc<GuestMemory>) -> Result<Space, PlatformError> {
         let _applying = self.applying.lock();
         let (pieces, change) = self.drain(tracee, commands, Pieces::clone)?;
         Ok(Self::with(tracee.clone_process(commands)?, pieces, change, self.charge.another(0)))
@@ -134,7 +136,7 @@ impl Space {
         tracee: &mut Tracee,
         commands: &GuestMemory,
         look: impl Fn(&Pieces) -> T,
-    ) -> Result<(T, u64), HostFault> {
+    ) -> Result<(T, u64), PlatformError> {
         loop {
             let (changes, released, seen, change) = {
                 let mut queue = self.queue.lock();
@@ -172,7 +174,7 @@ impl Space {
 
     /// Starts over with nothing mapped where the host allows no more mappings: the guest then faults for what it still
     /// needs. Returns whether there were enough mappings for this to help.
-    fn forget(&self, error: &HostFault) -> bool {
+    fn forget(&self, error: &PlatformError) -> bool {
         let mut queue = self.queue.lock();
         let worth = queue.pieces.len() >= WORTH_FORGETTING;
         if worth {

@@ -147,14 +147,14 @@ pub fn is_i386_call(tid: i32) -> io::Result<bool> {
 }
 
 /// Reads the floating-point state into `state`, and returns its true length.
-pub fn floating_point(tid: i32, state: &mut [u8]) -> io::Result<usize> {
+pub fn fpu_state(tid: i32, state: &mut [u8]) -> io::Result<usize> {
     let mut area = libc::iovec { iov_base: state.as_mut_ptr().cast(), iov_len: state.len() };
     request(libc::PTRACE_GETREGSET, tid, NT_X86_XSTATE, (&raw mut area).cast())?;
     Ok(area.iov_len)
 }
 
 /// Writes the floating-point state. State the processor would refuse is an error.
-pub fn set_floating_point(tid: i32, state: &[u8]) -> io::Result<()> {
+pub fn set_fpu_state(tid: i32, state: &[u8]) -> io::Result<()> {
     let mut area = libc::iovec { iov_base: state.as_ptr().cast_mut().cast(), iov_len: state.len() };
     request(libc::PTRACE_SETREGSET, tid, NT_X86_XSTATE, (&raw mut area).cast())
 }

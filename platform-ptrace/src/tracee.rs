@@ -3,7 +3,7 @@
 use std::io;
 use std::sync::{Arc, Weak};
 
-use amber_platform::{DebugRegisters, GuestMemory, HostFault, Registers};
+use amber_platform::{DebugRegisters, GuestMemory, PlatformError, Registers};
 
 use crate::fault;
 use crate::image::LABELS;
@@ -78,7 +78,7 @@ impl Tracee {
     }
 
     /// Traces an idle thread of `stub` for the context of `seat`.
-    pub fn attach(stub: &Arc<Stub>, seat: &Arc<Seat>, prepare: impl FnOnce(i32)) -> Result<Tracee, HostFault> {
+    pub fn attach(stub: &Arc<Stub>, seat: &Arc<Seat>, prepare: impl FnOnce(i32)) -> Result<Tracee, PlatformError> {
         let Some(tid) = stub.take_idle(seat) else {
             return Err(fault("no thread was prepared in the address space", io::ErrorKind::NotFound));
         };
@@ -107,7 +107,7 @@ impl Tracee {
     }
 
     /// Takes over a child that asked to be traced and stops by itself, with the stub's code at `code`.
-    pub fn adopt(stub: &Arc<Stub>, seat: &Arc<Seat>, code: u64) -> Result<Tracee, HostFault> {
+    pub fn adopt(stub: &Arc<Stub>, seat: &Arc<Seat>, code: u64) -> Result<Tracee, PlatformError> {
         let Some(tid) = stub.take_idle(seat) else {
             return Err(fault("the zygote has no thread", io::ErrorKind::NotFound));
         };
@@ -121,7 +121,7 @@ impl Tracee {
     ///
     /// # Errors
     /// They stay.
-    pub fn rest(mut self) -> Result<RestingTracee, HostFault> {
+    pub fn rest(mut self) -> Result<RestingTracee, PlatformError> {
         self.set_breakpoints(&DebugRegisters::default())?;
         self.resting = true;
         Ok(RestingTracee { stub: Arc::downgrade(&self.stub), tid: self.tid })
@@ -143,7 +143,7 @@ impl Tracee {
     }
 
     /// Waits for the next stop.
-    pub fn wait(&mut self) -> Result<Stop, HostFault> {
+    pub fn wait(&mut self) -> Result<Stop, PlatformError> {
         match trace::wait(self.tid).map_err(|e| fault("waiting for a stub", e))? {
             Stop::Gone(status) if libc::WIFSIGNALED(status) => {
                 let signal = libc::WTERMSIG(status);
@@ -158,25 +158,25 @@ impl Tracee {
         }
     }
 
-    fn resume(&mut self) -> Result<(), HostFault> {
+    fn resume(&mut self) -> Result<(), PlatformError> {
         trace::resume(self.tid).map_err(|e| fault("resuming a stub", e))
     }
 
     /// Lets guest code run until the thread stops.
-    pub fn run_guest(&mut self) -> Result<Stop, HostFault> {
+    pub fn run_guest(&mut self) -> Result<Stop, PlatformError> {
         trace::resume_emulating(self.tid).map_err(|e| fault("resuming a guest", e))?;
         self.wait()
     }
 
     /// Reads the registers.
-    pub fn read_registers(&mut self, registers: &mut Registers) -> Result<(), HostFault> {
+    pub fn read_registers(&mut self, registers: &mut Registers) -> Result<(), PlatformError> {
         trace::registers(self.tid, registers).map_err(|e| fault("reading a stub's registers", e))?;
         self.loaded = Some(*registers);
         Ok(())
     }
 
     /// Writes the registers if they are not what the thread has already. Returns whether the host takes them.
-    pub fn write_registers(&mut self, registers: &Registers) -> Result<bool, HostFault> {
+    pub fn write_registers(&mut self, registers: &Registers) -> Result<bool, PlatformError> {
         // Without a number the host finds no system call to restart.
         let registers = Registers { orig_rax: u64::MAX, ..*registers };
         if self.loaded.as_ref() == Some(&registers) {
@@ -196,7 +196,7 @@ impl Tracee {
     }
 
     /// Writes the breakpoints if they are not what the thread has already.
-    pub fn set_breakpoints(&mut self, breakpoints: &DebugRegisters) -> Result<(), HostFault> {
+    pub fn set_breakpoints(&mut self, breakpoints: &DebugRegisters) -> Result<(), PlatformError> {
         if self.breakpoints != *breakpoints {
             trace::set_debug_registers(self.tid, breakpoints).map_err(|e| fault("setting breakpoints", e))?;
             self.breakpoints = *breakpoints;
@@ -205,7 +205,7 @@ impl Tracee {
     }
 
     /// Which breakpoints the last debug exception was about.
-    pub fn breakpoints_hit(&self) -> Result<u8, HostFault> {
+    pub fn breakpoints_hit(&self) -> Result<u8, PlatformError> {
         if self.breakpoints.is_empty() {
             return Ok(0);
         }
@@ -214,7 +214,7 @@ impl Tracee {
     }
 
     /// Runs the stub's code from `start` until it stops at `end`, or may not read its commands.
-    fn work(&mut self, start: u64, end: u64, registers: Registers) -> Result<Work, HostFault> {
+    fn work(&mut self, start: u64, end: u64, registers: Registers) -> Result<Work, PlatformError> {
         let mut registers = Registers { rip: self.code + start, ..registers };
         trace::set_registers(self.tid, &registers).map_err(|e| fault("writing a stub's registers", e))?;
         self.loaded = None;
@@ -235,7 +235,7 @@ impl Tracee {
     }
 
     /// The same for code that touches no memory; returns the registers.
-    fn run_stub(&mut self, start: u64, end: u64, registers: Registers) -> Result<Registers, HostFault> {
+    fn run_stub(&mut self, start: u64, end: u64, registers: Registers) -> Result<Registers, PlatformError> {
         match self.work(start, end, registers)? {
             Work::Done(registers) => Ok(registers),
             Work::Denied(registers) => Err(lost(&registers)),
@@ -243,12 +243,12 @@ impl Tracee {
     }
 
     /// What the signal that stopped the thread is about.
-    pub fn signal_info(&self) -> Result<SignalInfo, HostFault> {
+    pub fn signal_info(&self) -> Result<SignalInfo, PlatformError> {
         trace::signal_info(self.tid).map_err(|e| fault("asking what a signal is about", e))
     }
 
     /// Makes one system call in the stub.
-    pub fn call(&mut self, number: i64, arguments: &[u64]) -> Result<u64, HostFault> {
+    pub fn call(&mut self, number: i64, arguments: &[u64]) -> Result<u64, PlatformError> {
         let argument = |i: usize| arguments.get(i).copied().unwrap_or(0);
         let registers = Registers {
             rax: number as u64,
@@ -268,7 +268,7 @@ impl Tracee {
     }
 
     /// Makes system calls in the stub, in order, until one fails.
-    pub fn calls(&mut self, memory: &GuestMemory, calls: &[Call]) -> Result<(), HostFault> {
+    pub fn calls(&mut self, memory: &GuestMemory, calls: &[Call]) -> Result<(), PlatformError> {
         for batch in calls.chunks(MOST_CALLS) {
             let done = if batch.len() > 1 { self.command(memory, batch)? } else { 0 };
             // In registers: a single call, and what the thread may not read.
@@ -281,7 +281,7 @@ impl Tracee {
 
     /// Makes system calls by way of the command page, until one fails. Returns how many were made: fewer than all where the
     /// guest thread's protection keys, which hold for the stub's code as well, forbid reading.
-    fn command(&mut self, memory: &GuestMemory, batch: &[Call]) -> Result<usize, HostFault> {
+    fn command(&mut self, memory: &GuestMemory, batch: &[Call]) -> Result<usize, PlatformError> {
         let bytes: Vec<u8> = batch
             .iter()
             .flat_map(|call| std::iter::once(call.number as u64).chain(call.arguments))
@@ -305,14 +305,14 @@ impl Tracee {
     }
 
     /// Maps the stub's own commands.
-    pub fn map_commands(&mut self) -> Result<(), HostFault> {
+    pub fn map_commands(&mut self) -> Result<(), PlatformError> {
         let flags = (libc::MAP_SHARED | libc::MAP_FIXED) as u64;
         let offset = self.stub.page().start;
         let arguments = [COMMANDS, COMMAND_BYTES, libc::PROT_READ as u64, flags, COMMAND_FD as u64, offset];
         self.call(libc::SYS_mmap, &arguments).map(drop)
     }
 
-    fn clone(&mut self, flags: i32, registers: Registers) -> Result<i32, HostFault> {
+    fn clone(&mut self, flags: i32, registers: Registers) -> Result<i32, PlatformError> {
         let registers = Registers { rax: libc::SYS_clone as u64, rdi: flags as u64, ..registers };
         let result = self.run_stub(LABELS.clone, LABELS.clone_done, registers)?.rax;
         if result >= FIRST_ERROR {
@@ -323,7 +323,7 @@ impl Tracee {
     }
 
     /// Makes a copy of the stub process, which waits to be traced.
-    pub fn clone_process(&mut self, commands: &Arc<GuestMemory>) -> Result<Stub, HostFault> {
+    pub fn clone_process(&mut self, commands: &Arc<GuestMemory>) -> Result<Stub, PlatformError> {
         let page = commands
             .allocate_to_fill(COMMAND_BYTES, 0)
             .map_err(|_| fault("too many address spaces", io::ErrorKind::OutOfMemory))?;
@@ -339,7 +339,7 @@ impl Tracee {
     }
 
     /// Sees to it that a further thread of the stub process waits to be traced.
-    pub fn claim_thread(&mut self) -> Result<Claim, HostFault> {
+    pub fn claim_thread(&mut self) -> Result<Claim, PlatformError> {
         let (claim, there) = self.stub.claim();
         if !there {
             let tid = self.clone(CLONE_THREAD, Registers::for_program(0, 0))?;
@@ -369,7 +369,7 @@ impl Patience {
     ///
     /// # Errors
     /// There were more than can be put down to these: the stub will not get on.
-    fn bear(&mut self, tracee: &Tracee, stop: Stop) -> Result<(), HostFault> {
+    fn bear(&mut self, tracee: &Tracee, stop: Stop) -> Result<(), PlatformError> {
         let Stop::Signal(signal) = stop else { return self.count(tracee, "a stop") };
         let info = tracee.signal_info()?;
         // Signals that processes send have codes up to zero.
@@ -389,7 +389,7 @@ impl Patience {
         Err(fault(what, io::ErrorKind::InvalidData))
     }
 
-    fn count(&mut self, tracee: &Tracee, what: &str) -> Result<(), HostFault> {
+    fn count(&mut self, tracee: &Tracee, what: &str) -> Result<(), PlatformError> {
         self.strays += 1;
         if self.strays <= MOST_STRAYS {
             return Ok(());
@@ -400,7 +400,7 @@ impl Patience {
 }
 
 /// The error of a stub that stopped where it never does.
-fn lost(registers: &Registers) -> HostFault {
+fn lost(registers: &Registers) -> PlatformError {
     fault(format!("a stub lost its way at {:#x}", registers.rip), io::ErrorKind::InvalidData)
 }
 
@@ -418,7 +418,7 @@ impl Drop for Tracee {
     }
 }
 
-fn call_fault(call: &Call, result: u64) -> HostFault {
+fn call_fault(call: &Call, result: u64) -> PlatformError {
     let source = io::Error::from_raw_os_error(result.wrapping_neg() as i32);
     let [first, second, ..] = call.arguments;
     let (name, hint) = match call.number {

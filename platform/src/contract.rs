@@ -38,17 +38,17 @@ pub enum Trap {
     /// The 64-bit `syscall` instruction (or a call of the vsyscall page; then `rip` is already the return address).
     /// Number and arguments are in the registers.
     Syscall,
-    /// `int $0x80`, or a call from a 32-bit code segment: the i386 number and arguments are in the registers.
+    /// `int $0x80`, or a system call from a 32-bit code segment. The i386 number and arguments are in the registers.
     Syscall32,
     /// A page fault that the current mappings do not satisfy.
     PageFault {
         /// The address touched.
         address: u64,
-        /// What the instruction was doing, as far as the platform can tell: a load where nothing is mapped may turn out
-        /// to be any access once the page can be read. [`Access::Write`] and [`Access::Execute`] are certain.
+        /// What the instruction was doing, as far as the platform knows. [`Access::Write`] and [`Access::Execute`] are certain;
+        /// [`Access::Read`] of a page that is not mapped may be any access.
         access: Access,
     },
-    /// Any other processor exception, as the signal Linux would make of it.
+    /// Any other processor exception, as the signal that Linux sends for it.
     Exception {
         /// Signal number, such as SIGILL or SIGFPE.
         signal: i32,
@@ -57,15 +57,15 @@ pub enum Trap {
         /// `si_addr` of that signal.
         address: u64,
     },
-    /// Nothing happened to the guest: an [`Interrupter`] asked the context to come back.
+    /// An [`Interrupter`] interrupted the context; the guest's state is unaffected.
     Interrupted,
 }
 
-/// The host could not do what the platform needs; the sandbox cannot go on.
+/// The host failed to do what the platform needs. The sandbox cannot go on.
 #[derive(Debug, Error)]
 #[error("{what}: {source}")]
-pub struct HostFault {
-    /// What failed, on what, in words for the operator, with what to do about it where that is known.
+pub struct PlatformError {
+    /// What failed and on what, for the operator, with the remedy where one is known.
     pub what: String,
     /// The host's error.
     #[source]
@@ -74,26 +74,26 @@ pub struct HostFault {
 
 /// The vector and floating-point state of a guest thread, in the `XSAVE` layout of the host's processor.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct FloatingPoint(pub Vec<u8>);
+pub struct FpuState(pub Vec<u8>);
 
-/// The most answers a context can be told.
-pub const MOST_ANSWERS: usize = 8;
+/// How many constant results [`Context::set_constant_results`] takes at most.
+pub const MAX_CONSTANT_RESULTS: usize = 8;
 
 /// Makes address spaces and contexts.
 pub trait Platform: Send + Sync {
     /// The name users give to `--platform`.
     fn name(&self) -> &'static str;
 
-    /// First address a guest may not map: the guest's task size.
+    /// The guest's task size: the first address that a guest cannot map.
     fn address_limit(&self) -> u64;
 
     /// Makes an empty guest address space.
-    fn new_address_space(&self) -> Result<Arc<dyn AddressSpace>, HostFault>;
+    fn new_address_space(&self) -> Result<Arc<dyn AddressSpace>, PlatformError>;
 
-    /// Makes a context. It is used only by the host thread that made it.
-    fn new_context(&self) -> Result<Box<dyn Context>, HostFault>;
+    /// Makes a context for the calling host thread, which alone may use it.
+    fn new_context(&self) -> Result<Box<dyn Context>, PlatformError>;
 
-    /// What the platform counted so far, by name: see [`Counters`](crate::Counters).
+    /// Event counts since the start, by name: see [`Counters`](crate::Counters).
     fn counters(&self) -> Vec<(&'static str, u64)> {
         Vec::new()
     }
@@ -101,139 +101,141 @@ pub trait Platform: Send + Sync {
 
 /// The mappings of one guest process (or of several that share memory).
 ///
-/// Changes are collected and take effect, in order, before any guest instruction runs in the space after the change
-/// was made by the same host thread; another thread's running guest code may see them late, but never after
-/// [`synchronize`](Self::synchronize) returned. All addresses and lengths are page aligned and below the limit.
+/// Changes are batched. They take effect in order, before the host thread that made them next runs guest code in the space.
+/// Guest code that other threads are running may see them later, but not after [`synchronize`](Self::synchronize) has returned.
+/// All addresses and lengths are page aligned and below the address limit.
 ///
-/// A platform may lose mappings when the host allows no more of them. The guest then faults there, and the sentry maps
-/// the page again.
+/// A platform may lose mappings when the host allows no more of them. The guest then faults, and the sentry maps the page
+/// again.
 pub trait AddressSpace: Send + Sync {
-    /// Maps `frames` at `at`, over whatever was there. The caller keeps the frames alive until it unmapped them.
+    /// Maps `frames` at `at` and replaces what was mapped there. The caller keeps the frames alive until they are unmapped.
     fn map(&self, at: u64, frames: FrameRange, protection: Protection);
 
-    /// Says that all of these frames, which are mapped here, will be touched soon. A platform may do some of what that takes
-    /// for all at once.
-    fn expect(&self, _frames: FrameRange) {}
+    /// Hint: the guest is about to access all of `frames`, which are mapped in this space. The platform may establish the
+    /// host's mappings for them in one batch.
+    fn prefault_hint(&self, _frames: FrameRange) {}
 
-    /// Removes all mappings in `range`. `released` is dropped once no guest can reach the frames any more through a
-    /// mapping that this or an earlier change took away; an empty range removes nothing and only releases.
+    /// Removes all mappings in `range`. `released` is dropped as soon as no guest can reach those frames through a mapping that
+    /// this or an earlier change removed. With an empty range it only releases.
     fn unmap(&self, range: Range<u64>, released: Vec<Frames>);
 
-    /// Like [`unmap`](Self::unmap) for the range of all mappings, in a space where nobody will run again.
-    fn abandon(&self, range: Range<u64>, released: Vec<Frames>) {
+    /// [`unmap`](Self::unmap) of all mappings, which lie in `range`, of a space that no context will run in again. It is
+    /// cheapest after [`Context::detach`] of each context.
+    fn teardown(&self, range: Range<u64>, released: Vec<Frames>) {
         self.unmap(range, released);
     }
 
-    /// Changes what may be done with what is mapped in `range`; holes are left alone.
+    /// Changes the protection of the mappings in `range`, which may have holes.
     fn protect(&self, range: Range<u64>, protection: Protection);
 
-    /// Returns when no guest instruction can observe a state from before the changes made so far: at once where no
-    /// guest code runs in the space, else after those threads were made to take notice.
+    /// Waits until no guest instruction can observe mappings from before the changes made so far (a TLB shootdown). It
+    /// interrupts the contexts that are running in the space and returns at once if there are none.
     fn synchronize(&self);
 
-    /// About how many bytes the host keeps for it now: page tables and, where there is one, a process. The platform charges
-    /// them to the guests' memory ([`KernelPart::PageTables`](crate::KernelPart)); those that spaces share count for each here.
+    /// An estimate of the bytes of host memory that the space takes: page tables and, if it has one, a process. The platform
+    /// charges them to guest memory ([`KernelPart::PageTables`](crate::KernelPart)). Shared tables count for each space here.
     fn host_bytes(&self) -> u64 {
         0
     }
 
-    /// For platforms to find their own kind again.
+    /// For a platform to downcast to its own type.
     fn as_any(&self) -> &dyn std::any::Any;
 }
 
-/// Where one guest thread runs. Bound to the host thread that made it.
+/// The processor state of one guest thread. It belongs to the host thread that made it.
 pub trait Context {
-    /// Applies the space's pending changes and runs guest code in it until it traps.
+    /// Applies the pending changes of `space` and runs guest code in it until it traps.
     ///
-    /// Registers the processor would not load, as a hostile signal frame may ask for, are the guest's fault: a
+    /// Registers that the processor refuses to load, which a hostile signal frame can contain, result in a
     /// [`Trap::Exception`] with SIGSEGV.
     ///
-    /// The first run of a context takes the floating-point state last set (or the processor's initial state); running
-    /// in another space than before (after `execve`) leaves the old one.
-    fn run(&mut self, space: &dyn AddressSpace, registers: &mut Registers) -> Result<Trap, HostFault>;
+    /// The first run of a context starts with the FPU state last set, or else the processor's initial state. A run in another
+    /// space than the one before (after `execve`) detaches the context from the old one.
+    fn run(&mut self, space: &dyn AddressSpace, registers: &mut Registers) -> Result<Trap, PlatformError>;
 
-    /// Makes a copy of `space`, with all its mappings as they stand, pending changes included, for a guest `fork`.
-    fn fork_space(&mut self, space: &dyn AddressSpace) -> Result<Arc<dyn AddressSpace>, HostFault>;
+    /// Copies `space` with all its mappings, including pending changes, for a guest's `fork`.
+    fn fork_space(&mut self, space: &dyn AddressSpace) -> Result<Arc<dyn AddressSpace>, PlatformError>;
 
-    /// Makes `space` ready for one more context than it has, for a guest thread about to start.
-    /// Must be called by a context that ran in the space, before the new thread's first [`run`](Self::run).
-    fn prepare_thread(&mut self, space: &dyn AddressSpace) -> Result<Room, HostFault>;
+    /// Reserves what `space` needs for one more context, for a guest thread that is about to start. The caller has run in the
+    /// space, and calls this before the new thread's first [`run`](Self::run).
+    fn prepare_thread(&mut self, space: &dyn AddressSpace) -> Result<ThreadReservation, PlatformError>;
 
-    /// Says that the guest thread will not go on in the space it ran in, because it ends or executes another program. Whoever
-    /// abandons a space has its threads leave it first: then what it held comes free at less cost.
+    /// Detaches the context from the space it last ran in, since the guest thread ends or executes another program. Call it on
+    /// every context before [`AddressSpace::teardown`], which is cheaper then.
     ///
     /// # Errors
-    /// The host failed to get the thread out.
-    fn leave_space(&mut self) -> Result<(), HostFault> {
+    /// The host failed to remove the thread.
+    fn detach(&mut self) -> Result<(), PlatformError> {
         Ok(())
     }
 
-    /// Forgets the guest thread, which has ended: the next run is of another one, as in a new context. What makes a
-    /// return to the same space cheap may be kept, but no longer than the space itself. A thread for which a context at
-    /// rest in its space is taken needs no [`prepare_thread`](Self::prepare_thread).
-    fn rest(&mut self);
+    /// Resets the context after its guest thread has ended; the next run is that of another thread, as in a new context. The
+    /// platform may keep what makes the next run in the same space cheap, for as long as that space exists. A new thread of that
+    /// space that takes the recycled context needs no [`prepare_thread`](Self::prepare_thread).
+    fn recycle(&mut self);
 
-    /// Says that the guest thread waits for something, or that it does so no more: platforms that choose a processor for
-    /// each context want to know. A context that rests waits.
+    /// Says whether the guest thread is blocked, for platforms that choose a host CPU for each context. A recycled context
+    /// counts as blocked.
     fn set_waiting(&self, _waiting: bool) {}
 
-    /// The floating-point state of the guest thread.
-    fn floating_point(&mut self) -> Result<FloatingPoint, HostFault>;
+    /// The FPU state of the guest thread.
+    fn fpu_state(&mut self) -> Result<FpuState, PlatformError>;
 
-    /// Replaces the floating-point state. State the processor would refuse is an error and changes nothing.
-    fn set_floating_point(&mut self, state: &FloatingPoint) -> Result<(), HostFault>;
-
-    /// Sets the processor's initial floating-point state, as a program just executed finds it.
-    fn reset_floating_point(&mut self) -> Result<(), HostFault>;
-
-    /// Tells the results that some system calls of this guest thread have from now on, as pairs of number and result, at
-    /// most [`MOST_ANSWERS`]. The platform may give them without a trap.
-    fn publish(&mut self, answers: &[(u64, u64)]) {
-        let _ = answers;
-    }
-
-    /// Sets the guest thread's breakpoints in place of those it had; a new one has none. They stay with the thread whatever
-    /// space it runs in, and no child or other thread has them. One that comes up is a [`Trap::Exception`] with SIGTRAP and
-    /// `TRAP_HWBKPT` (or `TRAP_TRACE`, where a single step ended as well), and [`breakpoints_hit`](Self::breakpoints_hit)
-    /// tells which. After [`Watch::Execute`](crate::Watch::Execute) the registers have the resume flag, with which the
-    /// instruction is executed the next time.
-    ///
-    /// For whoever serves `ptrace(2)` to guests (the debug registers of `PTRACE_POKEUSER`) or debugs them from outside.
+    /// Replaces the FPU state.
     ///
     /// # Errors
-    /// `InvalidInput` for what no processor looks after: see [`DebugRegisters::of`](crate::DebugRegisters::of);
-    /// `Unsupported` if the host's processors look after none for guests. The breakpoints then are what they were.
-    fn set_breakpoints(&mut self, breakpoints: &[Breakpoint]) -> Result<(), HostFault>;
+    /// The processor would not load it; the state is then unchanged.
+    fn set_fpu_state(&mut self, state: &FpuState) -> Result<(), PlatformError>;
 
-    /// Which breakpoints the last [`Trap::Exception`] with SIGTRAP is about: bit 0 stands for the first that was set, and
-    /// so on.
+    /// Sets the processor's initial FPU state, which a program finds after `execve`.
+    fn reset_fpu_state(&mut self) -> Result<(), PlatformError>;
+
+    /// Sets the system calls of this guest thread whose results do not change until the next call of this function, as pairs
+    /// of number and result; at most [`MAX_CONSTANT_RESULTS`]. The platform may return them to the guest without a trap.
+    fn set_constant_results(&mut self, results: &[(u64, u64)]) {
+        let _ = results;
+    }
+
+    /// Replaces the guest thread's breakpoints; a new thread has none. They belong to the thread in whatever space it runs, and
+    /// are not inherited. A hit is a [`Trap::Exception`] with SIGTRAP and `TRAP_HWBKPT` (`TRAP_TRACE` if a single step ended
+    /// as well); [`breakpoints_hit`](Self::breakpoints_hit) says which one. After [`Watch::Execute`](crate::Watch::Execute) the
+    /// resume flag is set in the registers, so that the next run executes the instruction.
+    ///
+    /// Meant for serving `ptrace(2)` to guests (the debug registers of `PTRACE_POKEUSER`) and for debugging them from outside.
+    ///
+    /// # Errors
+    /// `InvalidInput` for breakpoints that no processor supports: see [`DebugRegisters::of`](crate::DebugRegisters::of);
+    /// `Unsupported` if the host offers guests no breakpoints. They are unchanged then.
+    fn set_breakpoints(&mut self, breakpoints: &[Breakpoint]) -> Result<(), PlatformError>;
+
+    /// The breakpoints that caused the last [`Trap::Exception`] with SIGTRAP, as a mask: bit 0 is the first one set.
     fn breakpoints_hit(&self) -> u8;
 
-    /// A handle by which any thread makes a running [`run`](Self::run) return [`Trap::Interrupted`].
+    /// A handle with which any thread can make [`run`](Self::run) return [`Trap::Interrupted`].
     fn interrupter(&self) -> Arc<dyn Interrupter>;
 }
 
-/// Room for one more context in a space, kept until that context has run or is sure not to come.
+/// A reservation for one more context in an address space. Keep it until that context has run, or will certainly not.
 #[must_use]
-pub struct Room {
-    _claim: Option<Box<dyn Send>>,
+pub struct ThreadReservation {
+    _held: Option<Box<dyn Send>>,
 }
 
-impl Room {
-    /// Room that lasts as long as `claim`.
-    pub fn new(claim: impl Send + 'static) -> Self {
-        Room { _claim: Some(Box::new(claim)) }
+impl ThreadReservation {
+    /// A reservation that lasts until `held` is dropped.
+    pub fn new(held: impl Send + 'static) -> Self {
+        ThreadReservation { _held: Some(Box::new(held)) }
     }
 
-    /// Room where there is always enough.
-    pub fn plenty() -> Self {
-        Room { _claim: None }
+    /// A reservation on a platform that needs none.
+    pub fn unlimited() -> Self {
+        ThreadReservation { _held: None }
     }
 }
 
-/// Makes a context come back from the guest.
+/// Interrupts a context.
 pub trait Interrupter: Send + Sync {
-    /// If the context is in [`Context::run`], it returns soon; if it is not, its next run returns at once. Never lost,
-    /// and several calls before a return count as one.
+    /// Makes [`Context::run`] return soon or, if the context is not running, makes its next run return at once. An interrupt
+    /// is never lost; several before a return count as one.
     fn interrupt(&self);
 }

@@ -6,7 +6,7 @@
 mod breakpoints;
 mod contract;
 mod counters;
-mod floating;
+mod fpu;
 mod memory;
 pub mod processor;
 mod registers;
@@ -14,11 +14,11 @@ mod run_state;
 
 pub use breakpoints::{Breakpoint, DebugRegisters, MOST_BREAKPOINTS, Watch};
 pub use contract::{
-    Access, AddressSpace, Context, FloatingPoint, HostFault, Interrupter, MOST_ANSWERS, Platform, Protection, Room,
-    Trap,
+    Access, AddressSpace, Context, FpuState, Interrupter, MAX_CONSTANT_RESULTS, Platform, PlatformError, Protection,
+    ThreadReservation, Trap,
 };
 pub use counters::{Counters, Reason};
-pub use floating::FloatingFormat;
+pub use fpu::FpuFormat;
 pub use memory::{
     CountedHeap, FrameRange, Frames, GuestMemory, HeapBatch, KernelCharge, KernelPart, KernelUsage, OutOfMemory,
     Touched, heap_bytes, trim_heap,

@@ -21,7 +21,7 @@ use vm_memory::{
 };
 
 use crate::PAGE_SIZE;
-use crate::contract::HostFault;
+use crate::contract::PlatformError;
 
 mod heap;
 mod kernel;
@@ -90,8 +90,8 @@ impl GuestMemory {
     ///
     /// # Errors
     /// The host refuses a memfd of that size or to map it.
-    pub fn new(limit: u64) -> Result<Arc<Self>, HostFault> {
-        let fault = |what: &str, source: io::Error| HostFault { what: format!("guest memory: {what}"), source };
+    pub fn new(limit: u64) -> Result<Arc<Self>, PlatformError> {
+        let fault = |what: &str, source: io::Error| PlatformError { what: format!("guest memory: {what}"), source };
         let limit = limit.next_multiple_of(PAGE_SIZE);
         // MFD_EXEC came with Linux 6.3; older kernels make every memfd executable and refuse the flag.
         let executable = MFdFlags::MFD_CLOEXEC | MFdFlags::from_bits_retain(libc::MFD_EXEC);

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use amber_platform::{GuestMemory, HostFault, Platform};
+use amber_platform::{GuestMemory, Platform, PlatformError};
 use amber_platform_kvm::KvmPlatform;
 use amber_platform_ptrace::PtracePlatform;
 use anyhow::{Error, Result};
@@ -35,6 +35,6 @@ pub fn choose(name: PlatformName, memory: &Arc<GuestMemory>) -> Result<Arc<dyn P
 }
 
 /// The fault in its own words, which say what the host answered: it is not to be told again.
-fn told(fault: HostFault) -> Error {
+fn told(fault: PlatformError) -> Error {
     Error::msg(fault.to_string())
 }

@@ -323,5 +323,5 @@ pub enum BootError {
     Config(String),
     /// The host failed.
     #[error(transparent)]
-    Host(#[from] amber_platform::HostFault),
+    Host(#[from] amber_platform::PlatformError),
 }

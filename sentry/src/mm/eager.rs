@@ -59,7 +59,7 @@ impl MemoryManager {
         let Ok(frames) = self.memory.allocate_for_use(len, hint) else { return false };
         let used = frames.range();
         self.install(state, area, range.start, Run { frames, ownership: Ownership::Owned });
-        self.space.expect(used);
+        self.space.prefault_hint(used);
         true
     }
 }

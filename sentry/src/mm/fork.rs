@@ -4,7 +4,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use amber_abi::errno::Errno;
-use amber_platform::{Context, Frames, HostFault};
+use amber_platform::{Context, Frames, PlatformError};
 
 use super::hot::without;
 use super::manager::{MemoryManager, State};
@@ -26,7 +26,7 @@ impl MemoryManager {
             soon.iter().for_each(|&address| state.hot.note(address));
             let copied = state.hot.at_fork();
             self.share_private(state, &copied);
-            let space = platform.fork_space(&*self.space).map_err(|fault: HostFault| {
+            let space = platform.fork_space(&*self.space).map_err(|fault: PlatformError| {
                 log::warn!("fork: {fault}");
                 Errno::ENOMEM
             })?;

@@ -260,6 +260,6 @@ impl Drop for MemoryManager {
     fn drop(&mut self) {
         let frames = self.with(|state| state.runs.take_all());
         // The platform drops the frames with the space, when no guest can reach them any more.
-        self.space.abandon(0..self.limit, frames);
+        self.space.teardown(0..self.limit, frames);
     }
 }

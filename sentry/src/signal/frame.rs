@@ -6,7 +6,7 @@ use amber_abi::sigframe::{
 };
 use amber_abi::signal::{SaFlags, SigAction, SsFlags, StackT};
 use amber_abi::{Errno, SigInfo, Signal, SignalSet};
-use amber_platform::FloatingPoint;
+use amber_platform::FpuState;
 use zerocopy::IntoBytes;
 
 use crate::signal::deliver::fail_frame;
@@ -64,7 +64,7 @@ pub(super) fn push_frame(
         sp = stack.start.wrapping_add(stack.size);
         switched = true;
     }
-    let state = floating_point_image(ctx)?;
+    let state = fpu_image(ctx)?;
     sp = sp.wrapping_sub(state.len() as u64) & !63;
     let fpstate = sp;
     sp = (sp.wrapping_sub(size_of::<RtSigFrame>() as u64) & !15).wrapping_sub(8);
@@ -91,7 +91,7 @@ pub(super) fn push_frame(
     let length = if with_info { size_of::<RtSigFrame>() } else { size_of::<RtSigFrame>() - size_of::<SigInfo>() };
     ctx.write_bytes(fpstate, &state)?;
     ctx.write_bytes(sp, frame.as_bytes().get(..length).unwrap_or_default())?;
-    ctx.platform.reset_floating_point().map_err(|_| Errno::EFAULT)?;
+    ctx.platform.reset_fpu_state().map_err(|_| Errno::EFAULT)?;
     if stack.flags.contains(SsFlags::SS_AUTODISARM) {
         ctx.thread.alt_stack = AltStack::default();
     }
@@ -145,8 +145,8 @@ fn machine_context(ctx: &TaskContext) -> SigContext {
 }
 
 /// The floating-point state with the kernel's marks, as it lies in a frame.
-fn floating_point_image(ctx: &mut TaskContext) -> Result<Vec<u8>, Errno> {
-    let FloatingPoint(mut image) = ctx.platform.floating_point().map_err(|_| Errno::EFAULT)?;
+fn fpu_image(ctx: &mut TaskContext) -> Result<Vec<u8>, Errno> {
+    let FpuState(mut image) = ctx.platform.fpu_state().map_err(|_| Errno::EFAULT)?;
     let size = image.len();
     if size < XSTATE_MINIMUM {
         return Ok(image);
@@ -223,7 +223,7 @@ fn restore(ctx: &mut TaskContext, frame: &RtSigFrame) -> Result<(), Errno> {
     let strict = frame.uc.uc_flags & UC_STRICT_RESTORE_SS != 0;
     let stack_loadable = ss == USER_SS || !strict;
     r.ss = USER_SS;
-    restore_floating_point(ctx, context.fpstate)?;
+    restore_fpu_state(ctx, context.fpstate)?;
     // As on Linux, a stack that cannot be set is left alone.
     let _ = set_alt_stack(ctx, &frame.uc.uc_stack);
     if !loadable || !stack_loadable || !can_go_on_at(ctx.registers.rip) {
@@ -232,14 +232,14 @@ fn restore(ctx: &mut TaskContext, frame: &RtSigFrame) -> Result<(), Errno> {
     Ok(())
 }
 
-fn restore_floating_point(ctx: &mut TaskContext, at: u64) -> Result<(), Errno> {
+fn restore_fpu_state(ctx: &mut TaskContext, at: u64) -> Result<(), Errno> {
     if at == 0 {
-        return ctx.platform.reset_floating_point().map_err(|_| Errno::EFAULT);
+        return ctx.platform.reset_fpu_state().map_err(|_| Errno::EFAULT);
     }
     if at & 63 != 0 {
         return Err(Errno::EFAULT);
     }
-    let FloatingPoint(mut image) = ctx.platform.floating_point().map_err(|_| Errno::EFAULT)?;
+    let FpuState(mut image) = ctx.platform.fpu_state().map_err(|_| Errno::EFAULT)?;
     let size = image.len();
     let supported = features_of(&image);
     let legacy: FpState = ctx.read_object(at)?;
@@ -273,7 +273,7 @@ fn restore_floating_point(ctx: &mut TaskContext, at: u64) -> Result<(), Errno> {
         put(&mut image, XSTATE_HEADER, &present.to_le_bytes());
         put(&mut image, XSTATE_IGNORED.start, &[0; XSTATE_IGNORED.end - XSTATE_IGNORED.start]);
     }
-    ctx.platform.set_floating_point(&FloatingPoint(image)).map_err(|_| Errno::EFAULT)
+    ctx.platform.set_fpu_state(&FpuState(image)).map_err(|_| Errno::EFAULT)
 }
 
 /// sigaltstack(2)'s change of the alternate stack.

@@ -7,7 +7,7 @@ use crate::task::TaskContext;
 const CONSTANT: [&str; 6] = ["getpid", "gettid", "getuid", "geteuid", "getgid", "getegid"];
 
 /// Tells the platform what these calls answer now: nothing of calls that are traced or may be forbidden, so that none is missed.
-pub(crate) fn publish_answers(ctx: &mut TaskContext) {
+pub(crate) fn set_constant_results(ctx: &mut TaskContext) {
     let mut answers = Vec::with_capacity(CONSTANT.len());
     let traced = ctx.kernel().tracer.is_some();
     for entry in entries().filter(|entry| !traced && CONSTANT.contains(&entry.name)) {
@@ -18,5 +18,5 @@ pub(crate) fn publish_answers(ctx: &mut TaskContext) {
             answers.push((u64::from(entry.number), answer));
         }
     }
-    ctx.platform.publish(&answers);
+    ctx.platform.set_constant_results(&answers);
 }

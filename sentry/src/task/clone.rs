@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use amber_abi::capability::Capability;
 use amber_abi::task::{CloneFlags, Resource};
 use amber_abi::{Errno, Signal};
-use amber_platform::{FloatingPoint, HostFault, Registers, Room};
+use amber_platform::{FpuState, PlatformError, Registers, ThreadReservation};
 
 use crate::error::{Restart, SysResult};
 use crate::mm::MemoryManager;
@@ -159,14 +159,14 @@ pub(crate) fn clone_task(ctx: &mut TaskContext, request: &CloneRequest) -> SysRe
     }
     let charge = charge_user(ctx)?;
     ctx.thread.over_process_limit = false;
-    let floating_point = ctx.platform.floating_point().map_err(host_is_short)?;
+    let fpu_state = ctx.platform.fpu_state().map_err(host_is_short)?;
     let memory = ctx.mm().clone();
-    let mut room = None;
+    let mut reservation = None;
     let mut worker = None;
     let memory = if flags.contains(CloneFlags::CLONE_VM) {
         worker = ctx.kernel().workers.choose_in(memory.id());
         if worker.is_none() {
-            room = Some(ctx.platform.prepare_thread(&**memory.space()).map_err(host_is_short)?);
+            reservation = Some(ctx.platform.prepare_thread(&**memory.space()).map_err(host_is_short)?);
         }
         memory
     } else {
@@ -203,9 +203,9 @@ pub(crate) fn clone_task(ctx: &mut TaskContext, request: &CloneRequest) -> SysRe
     let start = Start {
         task,
         memory,
-        room,
+        reservation,
         registers: child_registers(ctx, request),
-        floating_point: Some(floating_point),
+        fpu_state: Some(fpu_state),
         thread: child_state(ctx, request, gate.clone()),
         set_tid: flags.contains(CloneFlags::CLONE_CHILD_SETTID).then_some(request.child_tid),
     };
@@ -218,7 +218,7 @@ pub(crate) fn clone_task(ctx: &mut TaskContext, request: &CloneRequest) -> SysRe
 }
 
 /// The host has no more room for address spaces or threads.
-fn host_is_short(fault: HostFault) -> Errno {
+fn host_is_short(fault: PlatformError) -> Errno {
     log::warn!("a task could not be made: {fault}");
     Errno::EAGAIN
 }
@@ -227,11 +227,11 @@ fn host_is_short(fault: HostFault) -> Errno {
 pub(crate) struct Start {
     pub task: Arc<Task>,
     pub memory: Arc<MemoryManager>,
-    /// Room in its address space, if it is not known to have some.
-    pub room: Option<Room>,
+    /// The reservation in its address space; none if the context is known to need none.
+    pub reservation: Option<ThreadReservation>,
     pub registers: Registers,
     /// The state of the parent; none for the initial one.
-    pub floating_point: Option<FloatingPoint>,
+    pub fpu_state: Option<FpuState>,
     pub thread: ThreadState,
     /// Where the task writes its own number.
     pub set_tid: Option<u64>,

@@ -9,14 +9,14 @@ use amber_abi::errno::Errno;
 use amber_abi::poll::PollEvents;
 use amber_abi::signal::SsFlags;
 use amber_abi::task::WaitStatus;
-use amber_platform::{Context, HostFault, Registers, Room, Trap};
+use amber_platform::{Context, PlatformError, Registers, ThreadReservation, Trap};
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
 use crate::error::{Restart, Resume};
 use crate::mm::MemoryManager;
 use crate::signal::hand_over;
 use crate::sync::assert_none_held;
-use crate::syscalls::publish_answers;
+use crate::syscalls::set_constant_results;
 use crate::task::workers::Worker;
 use crate::task::{Activity, Task, ThreadGroup, VforkGate};
 use crate::wait::{WaitEnd, WaitQueue, Waiter, deadline_in};
@@ -78,8 +78,8 @@ pub(crate) struct ThreadState {
     pub published_under: u32,
     /// What signal frames say of the last fault.
     pub last_fault: LastFault,
-    /// Room for the task in its address space, until it ran there.
-    pub room: Option<Room>,
+    /// The reservation in its address space, until the task has run there.
+    pub reservation: Option<ThreadReservation>,
     /// The host thread, which serves other tasks afterwards.
     pub worker: Option<Arc<Worker>>,
 }
@@ -167,19 +167,19 @@ impl TaskContext {
     /// Says that the task will not go on in its memory.
     pub(crate) fn leave_space(&mut self) {
         // If the host is broken, the next run says so.
-        if let Err(fault) = self.platform.leave_space() {
+        if let Err(fault) = self.platform.detach() {
             log::error!("{fault}");
         }
     }
 
     /// Runs guest code until it traps.
-    pub(crate) fn run_guest(&mut self) -> Result<Trap, HostFault> {
+    pub(crate) fn run_guest(&mut self) -> Result<Trap, PlatformError> {
         self.task.meter().begin(Activity::Guest);
         self.task.group().timers().wake();
         let changes = self.task.seccomp().changes();
         let allowed_before = std::mem::replace(&mut self.thread.published_under, changes) == changes;
         if self.task.take_identity_change() || !allowed_before {
-            publish_answers(self);
+            set_constant_results(self);
         }
         let trap = self.platform.run(&**self.memory.space(), &mut self.registers);
         self.task.meter().begin(Activity::Kernel);

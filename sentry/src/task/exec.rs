@@ -189,7 +189,7 @@ pub(crate) fn execute(ctx: &mut TaskContext, program: &Program) -> Result<(), Sy
     drop(left);
     ctx.registers = Registers::for_program(loaded.entry, loaded.stack);
     // The platform's state can be refused only by a broken host, which the next run will say.
-    if let Err(fault) = ctx.platform.reset_floating_point() {
+    if let Err(fault) = ctx.platform.reset_fpu_state() {
         log::error!("execve: {fault}");
     }
     ctx.thread.alt_stack = AltStack::default();

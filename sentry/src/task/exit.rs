@@ -34,7 +34,7 @@ pub(super) fn end(mut ctx: TaskContext, status: WaitStatus) -> Box<dyn Context> 
     // At rest the context keeps nothing of the memory, whose last reference this may be.
     let (worker, memory) = (ctx.thread.worker.take(), ctx.mm().id());
     let mut platform = ctx.into_platform();
-    platform.rest();
+    platform.recycle();
     if let Some(worker) = worker {
         // Before anyone hears of the end, and maybe starts the next task at once.
         task.kernel().workers.offer(&worker, memory);

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use amber_abi::siginfo::SEGV_PKUERR;
 use amber_abi::task::WaitStatus;
 use amber_abi::{Errno, SigInfo, Signal};
-use amber_platform::{Access, Context, HostFault, Trap};
+use amber_platform::{Access, Context, PlatformError, Trap};
 
 use crate::error::SysError;
 use crate::mm::{Fault, reclaim};
@@ -29,12 +29,12 @@ const PROTECTION_KEY: u64 = 32;
 
 /// The whole life of a task, in a context that rests, if there is one. Returns its context, at rest.
 pub(super) fn live(start: Start, context: Option<Box<dyn Context>>, worker: &Arc<Worker>) -> Option<Box<dyn Context>> {
-    let Start { task, memory, room, registers, floating_point, thread, set_tid } = start;
+    let Start { task, memory, reservation, registers, fpu_state, thread, set_tid } = start;
     let kernel = task.kernel().clone();
     let platform = context.map_or_else(|| kernel.platform.new_context(), Ok).and_then(|mut platform| {
-        match &floating_point {
-            Some(state) => platform.set_floating_point(state)?,
-            None => platform.reset_floating_point()?,
+        match &fpu_state {
+            Some(state) => platform.set_fpu_state(state)?,
+            None => platform.reset_fpu_state()?,
         }
         Ok(platform)
     });
@@ -55,7 +55,7 @@ pub(super) fn live(start: Start, context: Option<Box<dyn Context>>, worker: &Arc
     task.set_interrupter(platform.interrupter());
     task.update_attention(&task.group().state());
     let mut ctx = TaskContext::new(task, memory, registers, platform, thread);
-    ctx.thread.room = room;
+    ctx.thread.reservation = reservation;
     ctx.thread.worker = Some(worker.clone());
     if let Some(address) = set_tid {
         // As on Linux, a bad address is not worth failing for.
@@ -79,7 +79,7 @@ pub(crate) fn serve(mut ctx: TaskContext) -> Box<dyn Context> {
         ctx.kernel().cgroup.pause.heed(&ctx);
         match ctx.run_guest() {
             Ok(trap) => {
-                ctx.thread.room = None;
+                ctx.thread.reservation = None;
                 handle(&mut ctx, trap);
                 reclaim::relieve();
                 ctx.kernel().cgroup.settle(&ctx);
@@ -92,7 +92,7 @@ pub(crate) fn serve(mut ctx: TaskContext) -> Box<dyn Context> {
 }
 
 /// The platform failed under a task: its process cannot go on.
-fn broken(ctx: &TaskContext, fault: &HostFault) -> WaitStatus {
+fn broken(ctx: &TaskContext, fault: &PlatformError) -> WaitStatus {
     log::error!("process {} is killed: {fault}", ctx.group().pid());
     let status = WaitStatus::Signaled(Signal::SIGKILL, false);
     ctx.group().state().begin_end(status);

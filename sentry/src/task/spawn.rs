@@ -120,9 +120,9 @@ pub(crate) fn prepare(
     Ok(Start {
         task,
         memory: loaded.mm,
-        room: None,
+        reservation: None,
         registers: Registers::for_program(loaded.entry, loaded.stack),
-        floating_point: None,
+        fpu_state: None,
         thread: ThreadState::default(),
         set_tid: None,
     })

@@ -2,7 +2,7 @@
 
 use std::io::ErrorKind;
 
-use amber_platform::{FloatingFormat, FloatingPoint, HostFault, processor};
+use amber_platform::{FpuFormat, FpuState, PlatformError, processor};
 use kvm_bindings::kvm_xsave;
 use kvm_ioctls::VcpuFd;
 
@@ -24,7 +24,7 @@ const KEYS_BYTES: usize = 8;
 const FRESH_KEYS: u32 = 0x5555_5554;
 
 /// Learns the format from a processor that has run nothing yet: with PKRU, if that is kept at `keys`.
-pub fn format_of(vcpu: &VcpuFd, features: &Features, keys: Option<usize>) -> Result<FloatingFormat, HostFault> {
+pub fn format_of(vcpu: &VcpuFd, features: &Features, keys: Option<usize>) -> Result<FpuFormat, PlatformError> {
     let mut state = read(vcpu)?;
     state.truncate(features.state_bytes.max(keys.map_or(0, |at| at + KEYS_BYTES)));
     let mut states = features.states;
@@ -35,27 +35,27 @@ pub fn format_of(vcpu: &VcpuFd, features: &Features, keys: Option<usize>) -> Res
     }
     state[MXCSR_MASK..MXCSR_MASK + 4].copy_from_slice(&processor::mxcsr_mask().to_le_bytes());
     state[COMPONENTS_KEPT..COMPONENTS_KEPT + 8].copy_from_slice(&states.to_le_bytes());
-    let format = FloatingFormat::learn(state.clone());
+    let format = FpuFormat::learn(state.clone());
     // What is learned from must be acceptable itself.
     format
-        .and_then(|format| FloatingFormat::learn(format.complete(state).0))
+        .and_then(|format| FpuFormat::learn(format.complete(state).0))
         .ok_or_else(|| fault("the host has no XSAVE state", ErrorKind::Unsupported))
 }
 
 /// The state of a processor.
-pub fn state_of(vcpu: &VcpuFd, format: &FloatingFormat) -> Result<FloatingPoint, HostFault> {
+pub fn state_of(vcpu: &VcpuFd, format: &FpuFormat) -> Result<FpuState, PlatformError> {
     let mut state = read(vcpu)?;
     state[MXCSR_MASK..MXCSR_MASK + 4].copy_from_slice(&processor::mxcsr_mask().to_le_bytes());
     Ok(format.complete(state))
 }
 
-fn read(vcpu: &VcpuFd) -> Result<Vec<u8>, HostFault> {
+fn read(vcpu: &VcpuFd) -> Result<Vec<u8>, PlatformError> {
     let state = vcpu.get_xsave().map_err(|e| fault("reading floating-point state", e))?;
     Ok(state.region.iter().flat_map(|word| word.to_le_bytes()).collect())
 }
 
 /// Gives a processor a state that the format accepts, with PKRU if that is kept at `keys`.
-pub fn write(vcpu: &VcpuFd, state: &FloatingPoint, keys: Option<usize>) -> Result<(), HostFault> {
+pub fn write(vcpu: &VcpuFd, state: &FpuState, keys: Option<usize>) -> Result<(), PlatformError> {
     let mut area = kvm_xsave::default();
     for (word, bytes) in area.region.iter_mut().zip(state.0.chunks_exact(4)) {
         *word = u32::from_le_bytes(bytes.try_into().expect("chunks of four bytes"));

@@ -1,6 +1,6 @@
 //! The format of floating-point state on this machine: what a processor would load and what it would not.
 
-use crate::contract::FloatingPoint;
+use crate::contract::FpuState;
 
 /// Where the state says which MXCSR bits may be set, and MXCSR itself.
 const MXCSR: usize = 24;
@@ -19,7 +19,7 @@ const ON_REQUEST: u64 = 3 << 17;
 
 /// What the state of a guest thread looks like.
 #[derive(Clone, Debug)]
-pub struct FloatingFormat {
+pub struct FpuFormat {
     initial: Vec<u8>,
     mxcsr_mask: u32,
     components: u64,
@@ -29,7 +29,7 @@ fn word<const N: usize>(state: &[u8], at: usize) -> Option<[u8; N]> {
     state.get(at..at + N)?.try_into().ok()
 }
 
-impl FloatingFormat {
+impl FpuFormat {
     /// Learns the format from the state of a program just executed, in the form Linux gives to `PTRACE_GETREGSET`: the
     /// components that are kept stand among the bytes for software. None if it is no `XSAVE` state.
     pub fn learn(mut initial: Vec<u8>) -> Option<Self> {
@@ -39,7 +39,7 @@ impl FloatingFormat {
             0 => DEFAULT_MXCSR_MASK,
             mask => mask,
         };
-        (initial.len() >= HEADER_END).then_some(FloatingFormat { initial, mxcsr_mask, components })
+        (initial.len() >= HEADER_END).then_some(FpuFormat { initial, mxcsr_mask, components })
     }
 
     /// Bytes of a state.
@@ -48,12 +48,12 @@ impl FloatingFormat {
     }
 
     /// The state of a program just executed.
-    pub fn initial(&self) -> FloatingPoint {
-        FloatingPoint(self.initial.clone())
+    pub fn initial(&self) -> FpuState {
+        FpuState(self.initial.clone())
     }
 
     /// Whether a processor loads this state.
-    pub fn accepts(&self, state: &FloatingPoint) -> bool {
+    pub fn accepts(&self, state: &FpuState) -> bool {
         let state = state.0.as_slice();
         let (Some(mxcsr), Some(present), Some(compaction)) =
             (word(state, MXCSR), word(state, HEADER), word(state, HEADER + 8))
@@ -69,12 +69,12 @@ impl FloatingFormat {
 
     /// Makes a host's own state one of this format: cut to size, with the mark of what is kept, and without components
     /// that the guest does not know of.
-    pub fn complete(&self, mut state: Vec<u8>) -> FloatingPoint {
+    pub fn complete(&self, mut state: Vec<u8>) -> FpuState {
         state.resize(self.initial.len(), 0);
         state[COMPONENTS_KEPT..COMPONENTS_KEPT + 8].copy_from_slice(&self.components.to_le_bytes());
         let present = word(&state, HEADER).map_or(0, u64::from_le_bytes) & self.components;
         state[HEADER..HEADER_END].fill(0);
         state[HEADER..HEADER + 8].copy_from_slice(&present.to_le_bytes());
-        FloatingPoint(state)
+        FpuState(state)
     }
 }
