@@ -8,7 +8,7 @@ use parking_lot::Mutex;
 
 use crate::layout::code;
 use crate::machine::Machine;
-use crate::table_memory::Table;
+use crate::table_allocator::Table;
 
 /// A call number and its result.
 pub type Answer = (u64, u64);

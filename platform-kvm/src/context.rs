@@ -10,15 +10,15 @@ use amber_platform::{
     Reason, Registers, ThreadReservation, Trap,
 };
 
+use crate::active_contexts::ActiveContexts;
 use crate::answers::Answer;
-use crate::behaviour;
+use crate::context_handle::ContextHandle;
 use crate::exits::{self, Meaning};
 use crate::handover::{Attended, Handover, Waiting};
 use crate::layout::ADDRESS_LIMIT;
 use crate::pace::Pace;
-use crate::residents::Residents;
+use crate::quirks;
 use crate::runner::{PATIENCE, Stay};
-use crate::seat::Seat;
 use crate::space::Space;
 use crate::vcpu::{Core, Left, STEPPING, Vcpu, are_loadable};
 use crate::{Shared, fault, fpu};
@@ -30,10 +30,10 @@ const SI_KERNEL: i32 = 0x80;
 const MOST_TURNS: u32 = 10_000;
 
 /// What a context knows of the space it ran in last.
-struct Residence {
-    residents: Arc<Residents>,
+struct Membership {
+    active_contexts: Arc<ActiveContexts>,
     /// How often contexts had come and gone there when the answers were last noted,
-    population: u64,
+    epoch: u64,
     /// and whether this was the only one in any space.
     sole: bool,
 }
@@ -44,9 +44,9 @@ const STACK_BYTES: u64 = 24 << 10;
 /// See [`Context`].
 pub struct KvmContext {
     shared: Arc<Shared>,
-    seat: Arc<Seat>,
+    handle: Arc<ContextHandle>,
     vcpu: Option<Arc<Vcpu>>,
-    residence: Option<Residence>,
+    membership: Option<Membership>,
     /// The floating-point state, when it is not in the processor.
     fpu: Option<FpuState>,
     answers: Vec<Answer>,
@@ -69,9 +69,9 @@ impl KvmContext {
         let _charge = shared.machine.memory().charge(KernelPart::Stacks, STACK_BYTES);
         KvmContext {
             shared,
-            seat: Seat::new(),
+            handle: ContextHandle::new(),
             vcpu: None,
-            residence: None,
+            membership: None,
             fpu,
             answers: Vec::new(),
             answers_changed: true,
@@ -90,21 +90,22 @@ impl KvmContext {
 
     /// Moves into a space if it is not the one of the last run.
     fn settle(&mut self, space: &Space) -> Result<(), PlatformError> {
-        let at_home = |residence: &Residence| Arc::ptr_eq(&residence.residents, space.residents());
-        if !self.residence.as_ref().is_some_and(at_home) {
+        let at_home = |membership: &Membership| Arc::ptr_eq(&membership.active_contexts, space.active_contexts());
+        if !self.membership.as_ref().is_some_and(at_home) {
             self.take_back()?;
             self.move_out();
-            space.residents().enter(&self.seat);
+            space.active_contexts().enter(&self.handle);
             self.shared.settled.fetch_add(1, Ordering::SeqCst);
-            self.residence = Some(Residence { residents: space.residents().clone(), population: 0, sole: false });
+            self.membership =
+                Some(Membership { active_contexts: space.active_contexts().clone(), epoch: 0, sole: false });
             self.answers_changed = true;
         }
-        if let (Some(shared), Some(residence)) = (space.answers(), &mut self.residence) {
-            let population = residence.residents.population();
+        if let (Some(shared), Some(membership)) = (space.answers(), &mut self.membership) {
+            let epoch = membership.active_contexts.epoch();
             let sole = self.shared.settled.load(Ordering::SeqCst) == 1;
-            if self.answers_changed || residence.population != population || residence.sole != sole {
-                (residence.population, residence.sole) = (population, sole);
-                shared.update(&self.answers, residence.residents.count() == 1, sole);
+            if self.answers_changed || membership.epoch != epoch || membership.sole != sole {
+                (membership.epoch, membership.sole) = (epoch, sole);
+                shared.update(&self.answers, membership.active_contexts.count() == 1, sole);
             }
         }
         space.check()
@@ -116,16 +117,16 @@ impl KvmContext {
             log::error!("{error}");
         }
         self.move_out();
-        self.seat.set_vcpu(None);
+        self.handle.set_vcpu(None);
         if let Some(vcpu) = self.vcpu.take() {
-            self.shared.pool.give_back(vcpu, &self.seat);
+            self.shared.pool.give_back(vcpu, &self.handle);
         }
-        self.seat.saved.lock().take();
+        self.handle.saved.lock().take();
     }
 
     fn move_out(&mut self) {
-        if let Some(Residence { residents, .. }) = self.residence.take() {
-            residents.leave(&self.seat);
+        if let Some(Membership { active_contexts, .. }) = self.membership.take() {
+            active_contexts.leave(&self.handle);
             self.shared.settled.fetch_sub(1, Ordering::SeqCst);
         }
     }
@@ -133,10 +134,10 @@ impl KvmContext {
     /// Finds a processor; it may be taken away again until its core is locked.
     fn find_vcpu(&mut self, space: &Space) -> Result<Arc<Vcpu>, PlatformError> {
         match &self.vcpu {
-            Some(vcpu) if vcpu.belongs_to(&self.seat) => Ok(vcpu.clone()),
+            Some(vcpu) if vcpu.belongs_to(&self.handle) => Ok(vcpu.clone()),
             _ => {
-                let vcpu = self.shared.pool.take(&self.seat, space.root())?;
-                let saved = self.seat.saved.lock().take();
+                let vcpu = self.shared.pool.take(&self.handle, space.root())?;
+                let saved = self.handle.saved.lock().take();
                 self.fpu = self.fpu.take().or(saved);
                 self.answers_changed = true;
                 self.vcpu = Some(vcpu.clone());
@@ -148,7 +149,7 @@ impl KvmContext {
     /// Runs until there is something the sentry should know of.
     fn run_to_trap(&mut self, space: &Space, registers: &mut Registers) -> Result<Trap, PlatformError> {
         loop {
-            if self.seat.take_interrupt() {
+            if self.handle.take_interrupt() {
                 registers.orig_rax = u64::MAX;
                 return Ok(Trap::Interrupted);
             }
@@ -168,7 +169,7 @@ impl KvmContext {
         if let Some(waiting) = self.handover.as_ref().and_then(|handover| handover.waiting.as_ref()) {
             if !self.is_answerable(waiting, r) {
                 self.take_back()?;
-            } else if !self.seat.start() {
+            } else if !self.handle.start() {
                 return Ok(None);
             } else if let Some(stay) = self.answer(r)? {
                 return self.attend(stay, quick, space, r);
@@ -179,8 +180,8 @@ impl KvmContext {
         }
         let vcpu = self.find_vcpu(space)?;
         let mut core = vcpu.core.lock();
-        vcpu.fresh.store(false, Ordering::SeqCst);
-        if !vcpu.belongs_to(&self.seat) {
+        vcpu.reserved.store(false, Ordering::SeqCst);
+        if !vcpu.belongs_to(&self.handle) {
             return Ok(None);
         }
         if let Some(state) = self.fpu.take() {
@@ -193,21 +194,21 @@ impl KvmContext {
         core.set_breakpoints(&self.breakpoints)?;
         self.listen(space, r);
         vcpu.immediate_exit().store(0, Ordering::SeqCst);
-        self.seat.set_runner(self.handover.as_ref().map(|handover| handover.runner.thread()));
-        if !self.seat.start() {
+        self.handle.set_runner(self.handover.as_ref().map(|handover| handover.runner.thread()));
+        if !self.handle.start() {
             return Ok(None);
         }
         if let Some(mailbox) = space.mailbox() {
-            mailbox.pass(&self.seat);
+            mailbox.pass(&self.handle);
         }
         // Whoever makes changes from here on sees that guest code may be running, and what it knows of.
-        let change = space.change();
-        self.seat.set_seen(change);
-        core.load(r, space.root(), change);
+        let generation = space.tlb_generation();
+        self.handle.set_tlb_generation(generation);
+        core.load(r, space.root(), generation);
         if let Some(handover) = &self.handover {
-            let stay = Stay::new(&vcpu, &self.seat, &handover.mailbox);
+            let stay = Stay::new(&vcpu, &self.handle, &handover.mailbox);
             // Its runner is to find it with the registers just loaded.
-            vcpu.fresh.store(true, Ordering::SeqCst);
+            vcpu.reserved.store(true, Ordering::SeqCst);
             drop(core);
             handover.runner.run(stay.clone());
             return self.attend(stay, quick, space, r);
@@ -219,7 +220,7 @@ impl KvmContext {
     /// Makes another thread run the processor from now on, if the guest calls so often that it is worth it, and goes on with
     /// what can be handed over.
     fn listen(&mut self, space: &Space, r: &Registers) {
-        let Some(mailbox) = space.mailbox().filter(|_| self.shared.machine.behaviour().users_read_bases) else {
+        let Some(mailbox) = space.mailbox().filter(|_| self.shared.machine.quirks().users_read_bases) else {
             return;
         };
         if self.handover.is_none() && !self.pace.is_quick() {
@@ -229,12 +230,12 @@ impl KvmContext {
             return;
         }
         let plain = self.breakpoints.is_empty() && r.eflags & STEPPING == 0 && !self.shared.pool.is_scarce();
-        if !plain || !self.shared.has_processor_to_spare() || !mailbox.listen(&self.seat, space.residents()) {
+        if !plain || !self.shared.has_processor_to_spare() || !mailbox.listen(&self.handle, space.active_contexts()) {
             self.end_handover();
         } else if self.handover.is_none() {
             match self.shared.runners.engage() {
                 Some(runner) => self.handover = Some(Handover { runner, mailbox: mailbox.clone(), waiting: None }),
-                None => mailbox.give_up(&self.seat),
+                None => mailbox.give_up(&self.handle),
             }
         }
     }
@@ -245,7 +246,7 @@ impl KvmContext {
         self.fpu.is_none()
             && !self.answers_changed
             && self.breakpoints.is_empty()
-            && !self.seat.is_wanted()
+            && !self.handle.is_requested()
             && !self.shared.pool.is_scarce()
             && self.shared.has_processor_to_spare()
             && waiting.fits(r)
@@ -259,7 +260,7 @@ impl KvmContext {
             handover.mailbox.answer(r.rax);
             return Ok(Some(stay));
         }
-        self.seat.stop();
+        self.handle.stop();
         self.gone(&stay)?;
         Ok(None)
     }
@@ -276,7 +277,7 @@ impl KvmContext {
         let attended = handover.wait(&stay);
         if let Attended::Call = attended {
             *r = handover.mailbox.registers();
-            self.seat.stop();
+            self.handle.stop();
             handover.waiting = Some(Waiting { stay, call: *r });
             self.pace.handed_over();
             self.shared.machine.counters.count_handed_over();
@@ -286,14 +287,14 @@ impl KvmContext {
         let vcpu = stay.vcpu();
         let outcome = stay.outcome();
         let mut core = vcpu.core.lock();
-        vcpu.fresh.store(false, Ordering::SeqCst);
-        self.seat.set_runner(None);
+        vcpu.reserved.store(false, Ordering::SeqCst);
+        self.handle.set_runner(None);
         let trap = match outcome {
             Ok(Some(left)) => self.come_out(Ok(left), &mut core, vcpu, quick, space, r)?,
             Err(error) => self.come_out(Err(error), &mut core, vcpu, quick, space, r)?,
             // Someone else got the processor before it ran, and the registers are as they were.
             Ok(None) => {
-                self.seat.stop();
+                self.handle.stop();
                 None
             }
         };
@@ -318,13 +319,13 @@ impl KvmContext {
             vcpu.broken.store(true, Ordering::SeqCst);
         });
         let hit = core.take_hit();
-        self.seat.stop();
+        self.handle.stop();
         space.after_run();
         self.pace.left(quick, matches!(meaning, Ok(Meaning::Trap(Trap::Syscall))));
         // Changing the thread of a processor can take the host longer than others wait: whoever has not come to run yet
         // stays, or nobody would ever get on.
         let started = !matches!(meaning, Ok(Meaning::NotStarted) | Err(_));
-        if (self.seat.take_wanted() || self.shared.pool.is_scarce()) && started {
+        if (self.handle.take_request() || self.shared.pool.is_scarce()) && started {
             self.vcpu = None;
             self.shared.pool.give_way(vcpu.clone(), core)?;
         }
@@ -365,13 +366,13 @@ impl KvmContext {
     fn take_back(&mut self) -> Result<(), PlatformError> {
         let Some(handover) = &mut self.handover else { return Ok(()) };
         if let Some(Waiting { stay, .. }) = handover.waiting.take() {
-            handover.mailbox.dismiss(&self.seat);
+            handover.mailbox.dismiss(&self.handle);
             let asked = Instant::now();
             while !stay.is_over() && asked.elapsed() < PATIENCE {
                 std::hint::spin_loop();
             }
             if !stay.is_over() {
-                self.seat.kick();
+                self.handle.kick();
             }
             self.gone(&stay)?;
         } else {
@@ -385,17 +386,17 @@ impl KvmContext {
         let outcome = stay.outcome();
         // Its runner has been free since.
         if let Some(handover) = self.handover.take() {
-            handover.mailbox.give_up(&self.seat);
+            handover.mailbox.give_up(&self.handle);
             self.pace.ended();
         }
-        self.seat.set_runner(None);
+        self.handle.set_runner(None);
         outcome.map(drop)
     }
 
     /// Ends a stretch in which another thread has run the processor, and does not now.
     fn end_handover(&mut self) {
         if let Some(handover) = self.handover.take() {
-            handover.mailbox.give_up(&self.seat);
+            handover.mailbox.give_up(&self.handle);
             handover.runner.dismiss();
             self.pace.ended();
         }
@@ -411,7 +412,7 @@ impl KvmContext {
         }
         let vcpu = self.vcpu.as_ref()?;
         let core = vcpu.core.lock();
-        vcpu.belongs_to(&self.seat).then(|| work(&core))
+        vcpu.belongs_to(&self.handle).then(|| work(&core))
     }
 }
 
@@ -444,7 +445,7 @@ impl Context for KvmContext {
 
     fn recycle(&mut self) {
         self.leave();
-        self.seat.take_interrupt();
+        self.handle.take_interrupt();
         self.fpu = Some(self.shared.pool.format().initial());
         self.answers = Vec::new();
         self.answers_changed = true;
@@ -461,7 +462,7 @@ impl Context for KvmContext {
         if let Some(state) = self.with_own(|core| fpu::state_of(&core.fd, format)) {
             return state;
         }
-        let saved = self.seat.saved.lock().take().unwrap_or_else(|| format.initial());
+        let saved = self.handle.saved.lock().take().unwrap_or_else(|| format.initial());
         Ok(self.fpu.insert(saved).clone())
     }
 
@@ -486,7 +487,7 @@ impl Context for KvmContext {
     fn set_breakpoints(&mut self, breakpoints: &[Breakpoint]) -> Result<(), PlatformError> {
         let wanted =
             DebugRegisters::of(breakpoints, ADDRESS_LIMIT).map_err(|e| fault("breakpoints no processor has", e))?;
-        if !wanted.is_empty() && !behaviour::has_breakpoints(&self.shared)? {
+        if !wanted.is_empty() && !quirks::has_breakpoints(&self.shared)? {
             return Err(fault("the host's KVM has no breakpoints for guests", ErrorKind::Unsupported));
         }
         self.breakpoints = wanted;
@@ -498,7 +499,7 @@ impl Context for KvmContext {
     }
 
     fn interrupter(&self) -> Arc<dyn Interrupter> {
-        self.seat.clone()
+        self.handle.clone()
     }
 }
 

@@ -6,11 +6,11 @@ use std::ops::Range;
 use amber_platform::{Access, PlatformError, Registers, Trap};
 use kvm_bindings::kvm_regs;
 
-use crate::behaviour::{Invalid, reconsider};
 use crate::fault;
 use crate::layout::{AREA_BYTES, AREAS, COMMON, MOST_PROCESSORS, TRAMPOLINE, code, selector};
 use crate::machine::Machine;
 use crate::mailbox::Mailbox;
+use crate::quirks::{Invalid, reconsider};
 use crate::space::Space;
 use crate::vcpu::{Core, Left, PortAccess, user_flags};
 
@@ -353,7 +353,7 @@ fn exception(
         vector::BREAKPOINT => (libc::SIGTRAP, SI_KERNEL, 0),
         vector::INVALID => {
             let bytes = user_bytes(space, machine, rip);
-            match reconsider(machine.behaviour(), bytes.map_or([0, 0], |word: [u8; 2]| word)) {
+            match reconsider(machine.quirks(), bytes.map_or([0, 0], |word: [u8; 2]| word)) {
                 Invalid::Call32 => {
                     (r.rip, r.orig_rax) = (rip + 2, r.rax);
                     return Ok(Meaning::Trap(Trap::Syscall32));

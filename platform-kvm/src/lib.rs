@@ -7,12 +7,14 @@
 //!
 //! Not every KVM is the same: `behaviour` has what differs, and finds out by trying.
 
+mod active_contexts;
 mod answers;
-mod behaviour;
 mod context;
+mod context_handle;
 mod cpuid;
 mod exits;
 mod fpu;
+mod guest_phys_window;
 mod handover;
 mod kick;
 mod layout;
@@ -20,14 +22,12 @@ mod machine;
 mod mailbox;
 mod pace;
 mod pool;
-mod residents;
+mod quirks;
 mod runner;
-mod seat;
 mod space;
-mod table_memory;
+mod table_allocator;
 mod tables;
 mod vcpu;
-mod window;
 
 use std::io;
 use std::sync::Arc;
@@ -41,7 +41,7 @@ use crate::pool::Pool;
 use crate::runner::Runners;
 use crate::space::Space;
 
-pub use crate::behaviour::Behaviour;
+pub use crate::quirks::HostQuirks;
 
 /// What all spaces and contexts of one platform share.
 struct Shared {
@@ -70,7 +70,7 @@ impl Shared {
 /// The platform that needs `/dev/kvm`.
 pub struct KvmPlatform {
     shared: Arc<Shared>,
-    behaviour: Behaviour,
+    behaviour: HostQuirks,
 }
 
 impl KvmPlatform {
@@ -112,12 +112,12 @@ impl KvmPlatform {
             settled: AtomicUsize::new(0),
             running: AtomicUsize::new(0),
         });
-        let behaviour = behaviour::detect(&shared)?;
+        let behaviour = quirks::detect(&shared)?;
         Ok(KvmPlatform { shared, behaviour })
     }
 
     /// How this host's KVM behaves.
-    pub fn behaviour(&self) -> Behaviour {
+    pub fn quirks(&self) -> HostQuirks {
         self.behaviour
     }
 }

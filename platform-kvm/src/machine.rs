@@ -13,14 +13,14 @@ use parking_lot::Mutex;
 use vm_memory::mmap::MmapRegionBuilder;
 use vm_memory::{FileOffset, GuestAddress, GuestMemoryMmap, GuestRegionMmap, MmapRegion};
 
-use crate::behaviour::{Behaviour, Detected};
 use crate::fault;
+use crate::guest_phys_window::GuestPhysWindow;
 use crate::layout::{
     ADDRESS_LIMIT, AREA_BYTES, AREAS, COMMON, GDT, GUEST_BASE, IDT, MAILBOX, TABLES_BASE, TABLES_BYTES, code, selector,
 };
-use crate::table_memory::{Table, TableMemory};
+use crate::quirks::{Detected, HostQuirks};
+use crate::table_allocator::{Table, TableAllocator};
 use crate::tables::{self, Kernel};
-use crate::window::Window;
 
 /// The ring-0 stub, linked by the build script.
 const STUB: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/stub.elf"));
@@ -44,8 +44,8 @@ pub struct Machine {
     vm: VmFd,
     /// What the guest's processor can do, before this machine's choices.
     supported: CpuId,
-    tables: TableMemory,
-    guest: Window,
+    tables: TableAllocator,
+    guest: GuestPhysWindow,
     memory: Arc<GuestMemory>,
     next_slot: AtomicU32,
     kernel: Mutex<Kernel>,
@@ -84,8 +84,8 @@ impl Machine {
         let region = MmapRegion::<()>::new(TABLES_BYTES as usize)
             .map_err(|e| fault("reserving table memory", std::io::Error::other(e.to_string())))?;
         load_stub(&region)?;
-        let tables = TableMemory::new(Window::new(TABLES_BASE, region, OWN_SLOTS - 8), &memory)?;
-        let guest = Window::new(GUEST_BASE, map_guest(&memory)?, slots);
+        let tables = TableAllocator::new(GuestPhysWindow::new(TABLES_BASE, region, OWN_SLOTS - 8), &memory)?;
+        let guest = GuestPhysWindow::new(GUEST_BASE, map_guest(&memory)?, slots);
         let next_slot = AtomicU32::new(1);
         let kernel = Mutex::new(Kernel::default());
         let machine = Machine {
@@ -121,7 +121,7 @@ impl Machine {
     }
 
     /// Memory for page tables.
-    pub fn tables(&self) -> &TableMemory {
+    pub fn tables(&self) -> &TableAllocator {
         &self.tables
     }
 
@@ -131,13 +131,13 @@ impl Machine {
     }
 
     /// How this host behaves, as far as that is known.
-    pub fn behaviour(&self) -> Behaviour {
+    pub fn quirks(&self) -> HostQuirks {
         self.detected.get()
     }
 
     /// First address a guest may not map.
     pub fn address_limit(&self) -> u64 {
-        if self.behaviour().syscall_stays_in_ring_3 { MAILBOX } else { ADDRESS_LIMIT }
+        if self.quirks().syscall_stays_in_ring_3 { MAILBOX } else { ADDRESS_LIMIT }
     }
 
     /// The page with the stub.

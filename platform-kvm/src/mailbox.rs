@@ -10,11 +10,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use amber_platform::{PlatformError, Registers};
 use parking_lot::Mutex;
 
+use crate::active_contexts::ActiveContexts;
+use crate::context_handle::ContextHandle;
 use crate::layout::selector;
 use crate::machine::Machine;
-use crate::residents::Residents;
-use crate::seat::Seat;
-use crate::table_memory::Table;
+use crate::table_allocator::Table;
 use crate::vcpu::user_flags;
 
 /// Offsets in the page.
@@ -50,7 +50,7 @@ pub struct Mailbox {
     machine: Arc<Machine>,
     page: Table,
     /// Who has it; locked while it changes whether the sentry listens.
-    owner: Mutex<Option<Arc<Seat>>>,
+    owner: Mutex<Option<Arc<ContextHandle>>>,
 }
 
 impl Mailbox {
@@ -75,16 +75,16 @@ impl Mailbox {
         self.word(offset).load(Ordering::Acquire)
     }
 
-    /// Says that the sentry listens to the thread of this seat, which has the mailbox from now on. Not if another has it, or
+    /// Says that the sentry listens to the thread of this handle, which has the mailbox from now on. Not if another has it, or
     /// runs guest code in the space: two could not share the page.
-    pub fn listen(&self, seat: &Arc<Seat>, residents: &Residents) -> bool {
+    pub fn listen(&self, handle: &Arc<ContextHandle>, active_contexts: &ActiveContexts) -> bool {
         let mut owner = self.owner.lock();
-        if owner.is_some() && !seat.is(owner.as_ref()) {
+        if owner.is_some() && !handle.is(owner.as_ref()) {
             return false;
         }
-        let alone = residents.is_nobody_else_running(seat);
+        let alone = active_contexts.is_sole_running(handle);
         if alone {
-            *owner = Some(seat.clone());
+            *owner = Some(handle.clone());
             // No old call is to be taken for a new one.
             self.word(word::STATE).store(state::NOTHING, Ordering::SeqCst);
         }
@@ -92,11 +92,11 @@ impl Mailbox {
         alone
     }
 
-    /// The thread of this seat is about to run guest code. If it does not have the mailbox, it must not find that somebody
+    /// The thread of this handle is about to run guest code. If it does not have the mailbox, it must not find that somebody
     /// listens; a call of the other's may still be on its way.
-    pub fn pass(&self, seat: &Arc<Seat>) {
+    pub fn pass(&self, handle: &Arc<ContextHandle>) {
         let owner = self.owner.lock();
-        if !seat.is(owner.as_ref()) {
+        if !handle.is(owner.as_ref()) {
             self.set_listening(false);
         }
     }
@@ -107,10 +107,10 @@ impl Mailbox {
         self.set_listening(false);
     }
 
-    /// The same, after which nobody has the mailbox, if it is this seat's.
-    pub fn give_up(&self, seat: &Arc<Seat>) {
+    /// The same, after which nobody has the mailbox, if it is this handle's.
+    pub fn give_up(&self, handle: &Arc<ContextHandle>) {
         let mut owner = self.owner.lock();
-        if seat.is(owner.as_ref()) {
+        if handle.is(owner.as_ref()) {
             *owner = None;
             self.set_listening(false);
         }
@@ -131,10 +131,10 @@ impl Mailbox {
         self.word(word::STATE).store(state::ANSWERED, Ordering::SeqCst);
     }
 
-    /// Makes the caller leave the machine, if the mailbox is still this seat's.
-    pub fn dismiss(&self, seat: &Arc<Seat>) {
+    /// Makes the caller leave the machine, if the mailbox is still this handle's.
+    pub fn dismiss(&self, handle: &Arc<ContextHandle>) {
         let owner = self.owner.lock();
-        if seat.is(owner.as_ref()) {
+        if handle.is(owner.as_ref()) {
             self.word(word::STATE).store(state::DISMISSED, Ordering::SeqCst);
         }
     }

@@ -9,12 +9,12 @@ use amber_platform::{FpuFormat, KernelCharge, KernelPart, PlatformError};
 use nix::unistd::gettid;
 use parking_lot::{Condvar, Mutex};
 
+use crate::context_handle::ContextHandle;
 use crate::cpuid::Features;
 use crate::fpu;
 use crate::layout::MOST_PROCESSORS;
 use crate::machine::Machine;
-use crate::seat::Seat;
-use crate::space::Root;
+use crate::space::TopLevelTable;
 use crate::vcpu::{Core, Vcpu};
 
 /// How long a guest may keep a processor that another waits for.
@@ -66,7 +66,7 @@ impl Pool {
     ///
     /// # Errors
     /// The host makes none.
-    pub fn new(machine: &Arc<Machine>, most: usize, root: &Arc<Root>) -> Result<Pool, PlatformError> {
+    pub fn new(machine: &Arc<Machine>, most: usize, root: &Arc<TopLevelTable>) -> Result<Pool, PlatformError> {
         let features = Features::of(machine.supported());
         machine.check_physical_bits(features.physical_bits())?;
         let first = Arc::new(Vcpu::new(machine, &features, 0, root)?);
@@ -93,7 +93,7 @@ impl Pool {
     /// The format of floating-point state.
     pub fn format(&self) -> &FpuFormat {
         match &self.keys_format {
-            Some(format) if self.machine.behaviour().users_set_keys => format,
+            Some(format) if self.machine.quirks().users_set_keys => format,
             _ => &self.plain_format,
         }
     }
@@ -105,7 +105,7 @@ impl Pool {
 
     /// Where PKRU is in the floating-point state, if guests can set it.
     pub fn keys_at(&self) -> Option<usize> {
-        self.features.keys_at.filter(|_| self.machine.behaviour().users_set_keys)
+        self.features.keys_at.filter(|_| self.machine.quirks().users_set_keys)
     }
 
     /// Sets the entries of all processors again.
@@ -128,16 +128,16 @@ impl Pool {
     ///
     /// # Errors
     /// There is none, and the host makes none.
-    pub fn take(&self, seat: &Arc<Seat>, root: &Arc<Root>) -> Result<Arc<Vcpu>, PlatformError> {
+    pub fn take(&self, handle: &Arc<ContextHandle>, root: &Arc<TopLevelTable>) -> Result<Arc<Vcpu>, PlatformError> {
         let vcpu = self.find(root)?;
-        vcpu.fresh.store(true, Ordering::SeqCst);
-        *vcpu.user.lock() = Some(seat.clone());
+        vcpu.reserved.store(true, Ordering::SeqCst);
+        *vcpu.user.lock() = Some(handle.clone());
         vcpu.thread.store(gettid().as_raw(), Ordering::Relaxed);
-        seat.set_vcpu(Some(vcpu.clone()));
+        handle.set_vcpu(Some(vcpu.clone()));
         Ok(vcpu)
     }
 
-    fn find(&self, root: &Arc<Root>) -> Result<Arc<Vcpu>, PlatformError> {
+    fn find(&self, root: &Arc<TopLevelTable>) -> Result<Arc<Vcpu>, PlatformError> {
         let thread = gettid().as_raw();
         let waiter = {
             let mut state = self.state.lock();
@@ -171,11 +171,11 @@ impl Pool {
     }
 
     fn bytes_each(&self) -> u64 {
-        if self.machine.behaviour().syscall_stays_in_ring_3 { SOFTWARE_BYTES } else { HARDWARE_BYTES }
+        if self.machine.quirks().syscall_stays_in_ring_3 { SOFTWARE_BYTES } else { HARDWARE_BYTES }
     }
 
     /// One more processor, if there may be.
-    fn grow(&self, state: &mut State, root: &Arc<Root>) -> Option<Arc<Vcpu>> {
+    fn grow(&self, state: &mut State, root: &Arc<TopLevelTable>) -> Option<Arc<Vcpu>> {
         if state.all.len() >= state.most.min(self.affordable() + state.broken) {
             return None;
         }
@@ -198,7 +198,7 @@ impl Pool {
     fn take_idle(&self, all: &[Arc<Vcpu>]) -> Result<Option<Arc<Vcpu>>, PlatformError> {
         for vcpu in all {
             let Some(core) = vcpu.core.try_lock() else { continue };
-            let usable = !vcpu.fresh.load(Ordering::SeqCst) && !vcpu.broken.load(Ordering::SeqCst);
+            let usable = !vcpu.reserved.load(Ordering::SeqCst) && !vcpu.broken.load(Ordering::SeqCst);
             if usable && self.evict(vcpu, &core)? {
                 return Ok(Some(vcpu.clone()));
             }
@@ -210,14 +210,14 @@ impl Pool {
     fn evict(&self, vcpu: &Vcpu, core: &Core) -> Result<bool, PlatformError> {
         // Held to the end: the context must not find itself without a processor before its state is there.
         let mut user = vcpu.user.lock();
-        let Some(seat) = &*user else { return Ok(false) };
-        *seat.saved.lock() = Some(fpu::state_of(&core.fd, self.format())?);
-        seat.set_vcpu(None);
+        let Some(handle) = &*user else { return Ok(false) };
+        *handle.saved.lock() = Some(fpu::state_of(&core.fd, self.format())?);
+        handle.set_vcpu(None);
         *user = None;
         Ok(true)
     }
 
-    fn wait(&self, waiter: &Waiter, root: &Arc<Root>) -> Result<Arc<Vcpu>, PlatformError> {
+    fn wait(&self, waiter: &Waiter, root: &Arc<TopLevelTable>) -> Result<Arc<Vcpu>, PlatformError> {
         let mut given = waiter.given.lock();
         loop {
             if let Some(vcpu) = given.take() {
@@ -232,7 +232,7 @@ impl Pool {
     }
 
     /// Makes one processor change its context, if `waiter` is the next to get one, or a new one in place of one that broke.
-    fn press(&self, waiter: &Waiter, root: &Arc<Root>) {
+    fn press(&self, waiter: &Waiter, root: &Arc<TopLevelTable>) {
         let mut state = self.state.lock();
         if !state.waiters.front().is_some_and(|first| std::ptr::eq(Arc::as_ptr(first), waiter)) {
             return;
@@ -245,8 +245,8 @@ impl Pool {
         state.turn = (state.turn + 1) % state.all.len();
         let user = state.all[state.turn].user.lock().clone();
         drop(state);
-        if let Some(seat) = user {
-            seat.want_processor();
+        if let Some(handle) = user {
+            handle.request_vcpu();
         }
     }
 
@@ -261,10 +261,10 @@ impl Pool {
     }
 
     /// Takes back the processor of a context that ended.
-    pub fn give_back(&self, vcpu: Arc<Vcpu>, seat: &Arc<Seat>) {
+    pub fn give_back(&self, vcpu: Arc<Vcpu>, handle: &Arc<ContextHandle>) {
         let mut state = self.state.lock();
         let mut user = vcpu.user.lock();
-        if seat.is(user.as_ref()) {
+        if handle.is(user.as_ref()) {
             *user = None;
             drop(user);
             if vcpu.broken.load(Ordering::SeqCst) {

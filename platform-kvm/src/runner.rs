@@ -11,8 +11,8 @@ use amber_platform::PlatformError;
 use nix::unistd::{Pid, gettid};
 use parking_lot::{Condvar, Mutex};
 
+use crate::context_handle::ContextHandle;
 use crate::mailbox::Mailbox;
-use crate::seat::Seat;
 use crate::vcpu::{Left, Vcpu};
 
 /// How long a thread waits with all its might: to wake one that sleeps takes about as long.
@@ -50,7 +50,7 @@ pub fn may_wait(started: Instant) -> bool {
 /// A guest's stay in the machine, from when a runner gets its processor to when that stops.
 pub struct Stay {
     vcpu: Arc<Vcpu>,
-    seat: Arc<Seat>,
+    handle: Arc<ContextHandle>,
     mailbox: Arc<Mailbox>,
     /// Whether its runner has turned to it.
     begun: AtomicBool,
@@ -61,10 +61,10 @@ pub struct Stay {
 
 impl Stay {
     /// The stay of a context on its processor, which must be `fresh`: nobody is to take it away.
-    pub fn new(vcpu: &Arc<Vcpu>, seat: &Arc<Seat>, mailbox: &Arc<Mailbox>) -> Arc<Stay> {
+    pub fn new(vcpu: &Arc<Vcpu>, handle: &Arc<ContextHandle>, mailbox: &Arc<Mailbox>) -> Arc<Stay> {
         Arc::new(Stay {
             vcpu: vcpu.clone(),
-            seat: seat.clone(),
+            handle: handle.clone(),
             mailbox: mailbox.clone(),
             begun: AtomicBool::new(false),
             stage: AtomicU8::new(stage::GUEST),
@@ -126,7 +126,7 @@ impl Stay {
         self.begun.store(true, Ordering::Release);
         let result = {
             let mut core = self.vcpu.core.lock();
-            if self.vcpu.belongs_to(&self.seat) { core.run().map(Some) } else { Ok(None) }
+            if self.vcpu.belongs_to(&self.handle) { core.run().map(Some) } else { Ok(None) }
         };
         let mut outcome = self.outcome.lock();
         *outcome = Some(result);
@@ -136,8 +136,8 @@ impl Stay {
             }
             if self.pass(stage::SENTRY, stage::GONE) {
                 // The sentry has the registers: others may have the processor and the mailbox.
-                self.vcpu.fresh.store(false, Ordering::SeqCst);
-                self.mailbox.give_up(&self.seat);
+                self.vcpu.reserved.store(false, Ordering::SeqCst);
+                self.mailbox.give_up(&self.handle);
                 break false;
             }
         };

@@ -8,60 +8,60 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering}
 use amber_platform::{AddressSpace, FrameRange, Frames, PlatformError, Protection};
 use parking_lot::{Condvar, Mutex};
 
+use crate::active_contexts::ActiveContexts;
 use crate::answers::SharedAnswers;
 use crate::fault;
 use crate::layout::{MAILBOX, TRAMPOLINE};
 use crate::machine::Machine;
 use crate::mailbox::Mailbox;
-use crate::residents::Residents;
-use crate::table_memory::Table;
-use crate::tables::{self, Link, Stale, Tree};
+use crate::table_allocator::Table;
+use crate::tables::{self, FlushSet, PageTables, TableRef};
 
 /// A top-level table; processors that have it loaded keep it alive.
-pub struct Root {
+pub struct TopLevelTable {
     machine: Arc<Machine>,
     table: Table,
 }
 
-impl Root {
+impl TopLevelTable {
     /// Guest-physical address, for the processor's control register.
     pub fn address(&self) -> u64 {
         self.machine.tables().address(self.table)
     }
 }
 
-impl Drop for Root {
+impl Drop for TopLevelTable {
     fn drop(&mut self) {
         self.machine.tables().give_back([self.table]);
         self.machine.tidy_tables();
     }
 }
 
-/// So often a space may lose all its mappings for want of tables.
-const MOST_LOSSES: u32 = 8;
+/// How often a space may lose all its mappings because there is no memory for a table, before it counts as unusable.
+const MAX_LOSSES: u32 = 8;
 
-/// What waits until no processor remembers it any more.
+/// Frames and tables that can be freed once no TLB holds an entry that leads to them.
 struct Garbage {
-    /// The change that took it away.
-    change: u64,
+    /// The generation that removed them.
+    generation: u64,
     frames: Vec<Frames>,
-    tables: Vec<Link>,
+    tables: Vec<TableRef>,
 }
 
 /// A guest address space.
 pub struct Space {
     machine: Arc<Machine>,
-    root: Arc<Root>,
-    tree: Mutex<Tree>,
-    /// Number of the last change that processors must take notice of.
-    change: AtomicU64,
-    residents: Arc<Residents>,
+    root: Arc<TopLevelTable>,
+    tables: Mutex<PageTables>,
+    /// Counts the changes that remove something a TLB may hold. A vCPU flushes its TLB when it enters with an older one.
+    tlb_generation: AtomicU64,
+    active_contexts: Arc<ActiveContexts>,
     garbage: Mutex<Vec<Garbage>>,
-    /// Threads in [`synchronize`](AddressSpace::synchronize), and what they wait with.
+    /// Threads in [`synchronize`](AddressSpace::synchronize), and what they block on.
     waiters: AtomicUsize,
     waiting: Mutex<()>,
     progress: Condvar,
-    /// How often there was no memory for a table, and whether that made the space unusable.
+    /// How often there was no memory for a table, and whether the space is unusable because of it.
     losses: AtomicU32,
     broken: AtomicBool,
     answers: Option<SharedAnswers>,
@@ -74,21 +74,21 @@ impl Space {
     /// # Errors
     /// There is no memory for its tables.
     pub fn new(machine: &Arc<Machine>) -> Result<Space, PlatformError> {
-        let root = Root { machine: machine.clone(), table: machine.new_root()? };
-        let mut tree = Tree::new(machine.clone(), root.table);
+        let root = TopLevelTable { machine: machine.clone(), table: machine.new_root()? };
+        let mut tables = PageTables::new(machine.clone(), root.table);
         let (mut answers, mut mailbox) = (None, None);
-        if machine.behaviour().syscall_stays_in_ring_3 {
+        if machine.quirks().syscall_stays_in_ring_3 {
             let page = answers.insert(SharedAnswers::new(machine)?);
-            tree.map_own(TRAMPOLINE, page.address(), tables::trampoline())?;
+            tables.map_own(TRAMPOLINE, page.address(), tables::trampoline())?;
             let page = mailbox.insert(Arc::new(Mailbox::new(machine)?));
-            tree.map_own(MAILBOX, page.address(), tables::mailbox())?;
+            tables.map_own(MAILBOX, page.address(), tables::mailbox())?;
         }
         Ok(Space {
             machine: machine.clone(),
             root: Arc::new(root),
-            tree: Mutex::new(tree),
-            change: AtomicU64::new(1),
-            residents: Arc::default(),
+            tables: Mutex::new(tables),
+            tlb_generation: AtomicU64::new(1),
+            active_contexts: Arc::default(),
             garbage: Mutex::default(),
             waiters: AtomicUsize::new(0),
             waiting: Mutex::new(()),
@@ -101,26 +101,26 @@ impl Space {
     }
 
     /// The top-level table.
-    pub fn root(&self) -> &Arc<Root> {
+    pub fn root(&self) -> &Arc<TopLevelTable> {
         &self.root
     }
 
-    /// Number of the last change that processors must take notice of.
-    pub fn change(&self) -> u64 {
-        self.change.load(Ordering::SeqCst)
+    /// The current TLB generation: vCPUs that run the space must have flushed since it began.
+    pub fn tlb_generation(&self) -> u64 {
+        self.tlb_generation.load(Ordering::SeqCst)
     }
 
-    /// Guest-physical address of what a user may read at `address`.
+    /// The guest-physical address of a byte at `address` that user code may read.
     pub fn find(&self, address: u64) -> Option<u64> {
-        self.tree.lock().find(address)
+        self.tables.lock().find(address)
     }
 
-    /// The answers that user code finds by itself, on hosts where that is how it is done.
+    /// The page of constant results that the trampoline reads, on hosts where system calls stay in ring 3.
     pub fn answers(&self) -> Option<&SharedAnswers> {
         self.answers.as_ref()
     }
 
-    /// Where user code hands over calls, on the same hosts.
+    /// The page in which the trampoline hands over calls, on the same hosts.
     pub fn mailbox(&self) -> Option<&Arc<Mailbox>> {
         self.mailbox.as_ref()
     }
@@ -128,19 +128,17 @@ impl Space {
     /// A copy with the same mappings.
     pub fn copy(&self) -> Result<Space, PlatformError> {
         let child = Space::new(&self.machine)?;
-        self.tree.lock().copy_into(&mut child.tree.lock(), self.machine.address_limit())?;
+        self.tables.lock().copy_into(&mut child.tables.lock(), self.machine.address_limit())?;
         Ok(child)
     }
 
-    /// Who runs here.
-    pub fn residents(&self) -> &Arc<Residents> {
-        &self.residents
+    /// The contexts whose last run was in this space.
+    pub fn active_contexts(&self) -> &Arc<ActiveContexts> {
+        &self.active_contexts
     }
 
-    /// Says whether guest code can run here.
-    ///
     /// # Errors
-    /// There was no memory for the space's tables.
+    /// The space is unusable: there was no memory for its tables.
     pub fn check(&self) -> Result<(), PlatformError> {
         if self.broken.load(Ordering::Relaxed) {
             return Err(fault("no memory for the page tables of a guest process", std::io::ErrorKind::OutOfMemory));
@@ -148,8 +146,8 @@ impl Space {
         Ok(())
     }
 
-    /// After a context came out of the guest: gives back what no one remembers any more, and lets threads that synchronize
-    /// look again.
+    /// Called when a context has left the guest: frees garbage that no TLB holds any more, and wakes threads in
+    /// [`synchronize`](AddressSpace::synchronize).
     pub fn after_run(&self) {
         if self.waiters.load(Ordering::SeqCst) > 0 {
             let _waiting = self.waiting.lock();
@@ -158,8 +156,8 @@ impl Space {
         if let Some(mut garbage) = self.garbage.try_lock()
             && !garbage.is_empty()
         {
-            let known = self.residents.known();
-            let (gone, kept) = std::mem::take(&mut *garbage).into_iter().partition(|old| old.change <= known);
+            let known = self.active_contexts.oldest_generation();
+            let (gone, kept) = std::mem::take(&mut *garbage).into_iter().partition(|old| old.generation <= known);
             *garbage = kept;
             drop(garbage);
             self.give_back(gone);
@@ -176,63 +174,63 @@ impl Space {
         self.machine.tidy_tables();
     }
 
-    /// Makes processors notice that mappings were taken away.
-    fn changed(&self, stale: &Stale) -> u64 {
-        if stale.is_empty() {
-            return self.change();
+    /// Begins a new TLB generation if the change removed entries that a TLB may hold; gives the generation of the change.
+    fn changed(&self, flush: &FlushSet) -> u64 {
+        if flush.is_empty() {
+            return self.tlb_generation();
         }
-        if self.machine.behaviour().host_remembers_tables {
-            for run in &stale.runs {
+        if self.machine.quirks().host_remembers_tables {
+            for run in &flush.runs {
                 self.machine.forget(run.start, run.end - run.start);
             }
-            return self.change();
+            return self.tlb_generation();
         }
-        self.change.fetch_add(1, Ordering::SeqCst) + 1
+        self.tlb_generation.fetch_add(1, Ordering::SeqCst) + 1
     }
 
-    /// Drops what was taken away with a change, as soon as no one remembers it.
-    fn discard(&self, change: u64, frames: Vec<Frames>, tables: Vec<Link>) {
+    /// Frees what a change of this generation removed, as soon as no TLB holds it.
+    fn discard(&self, generation: u64, frames: Vec<Frames>, tables: Vec<TableRef>) {
         if frames.is_empty() && tables.is_empty() {
             return;
         }
-        let garbage = Garbage { change, frames, tables };
-        // Where the host remembers tables, it was made to forget, for all processors, before this.
-        if self.machine.behaviour().host_remembers_tables || self.residents.known() >= change {
+        let garbage = Garbage { generation, frames, tables };
+        // A host that caches tables has dropped its copies for all processors before this.
+        if self.machine.quirks().host_remembers_tables || self.active_contexts.oldest_generation() >= generation {
             self.give_back(vec![garbage]);
             return;
         }
         self.garbage.lock().push(garbage);
-        // They may have come out before the garbage was there to see.
+        // The contexts may have left the guest before the garbage was queued.
         self.after_run();
-        self.residents.kick_all_before(change);
+        self.active_contexts.kick_all_before(generation);
     }
 
-    /// Works on the tables. Where there is no memory for one more, everything is unmapped, and the guest faults for what
-    /// it still needs.
-    fn work(&self, work: impl Fn(&mut Tree, &mut Stale) -> Result<(), PlatformError>) -> u64 {
-        let mut tree = self.tree.lock();
-        let mut stale = Stale::default();
-        let done = work(&mut tree, &mut stale);
+    /// Changes the tables and gives the generation of the change. If there is no memory for a table, everything is unmapped, and
+    /// the guest faults for what it still needs.
+    fn work(&self, work: impl Fn(&mut PageTables, &mut FlushSet) -> Result<(), PlatformError>) -> u64 {
+        let mut tables = self.tables.lock();
+        let mut flush = FlushSet::default();
+        let done = work(&mut tables, &mut flush);
         if let Err(error) = done {
             log::warn!("a guest process loses its page tables: {error}");
-            // Its own tables may be what others lack; but if that does not help, it cannot run.
-            let hopeless = self.losses.fetch_add(1, Ordering::Relaxed) >= MOST_LOSSES;
-            if hopeless || self.machine.behaviour().host_remembers_tables {
+            // Freeing its own tables may help; if it has not helped repeatedly, the space cannot run.
+            let hopeless = self.losses.fetch_add(1, Ordering::Relaxed) >= MAX_LOSSES;
+            if hopeless || self.machine.quirks().host_remembers_tables {
                 self.broken.store(true, Ordering::Relaxed);
             } else {
-                stale.tables.extend(tree.clear());
+                flush.tables.extend(tables.clear());
             }
         }
-        drop(tree);
-        let change = self.changed(&stale);
-        self.discard(change, Vec::new(), stale.tables);
-        change
+        drop(tables);
+        let generation = self.changed(&flush);
+        self.discard(generation, Vec::new(), flush.tables);
+        generation
     }
 }
 
 impl AddressSpace for Space {
     fn map(&self, at: u64, frames: FrameRange, protection: Protection) {
-        self.work(|tree, stale| tree.map(at, frames, protection, stale));
+        self.work(|tables, flush| tables.map(at, frames, protection, flush));
     }
 
     fn prefault_hint(&self, frames: FrameRange) {
@@ -240,15 +238,18 @@ impl AddressSpace for Space {
     }
 
     fn unmap(&self, range: Range<u64>, released: Vec<Frames>) {
-        let change =
-            if range.is_empty() { self.change() } else { self.work(|tree, stale| tree.unmap(range.clone(), stale)) };
-        self.discard(change, released, Vec::new());
+        let generation = if range.is_empty() {
+            self.tlb_generation()
+        } else {
+            self.work(|tables, flush| tables.unmap(range.clone(), flush))
+        };
+        self.discard(generation, released, Vec::new());
     }
 
     fn teardown(&self, range: Range<u64>, released: Vec<Frames>) {
-        // What the host remembers of these tables is found through their root, which no processor will load again. To make it
-        // forget would cost other spaces what it remembers of the frames they share.
-        if self.machine.behaviour().host_remembers_tables && self.residents.count() == 0 {
+        // The host finds its cached copies through the top-level table, which no processor will load again. Invalidating them
+        // would also drop those of other spaces that share the frames.
+        if self.machine.quirks().host_remembers_tables && self.active_contexts.count() == 0 {
             drop(released);
         } else {
             self.unmap(range, released);
@@ -256,21 +257,21 @@ impl AddressSpace for Space {
     }
 
     fn protect(&self, range: Range<u64>, protection: Protection) {
-        self.work(|tree, stale| tree.protect(range.clone(), protection, stale));
+        self.work(|tables, flush| tables.protect(range.clone(), protection, flush));
     }
 
     fn synchronize(&self) {
-        if self.machine.behaviour().host_remembers_tables {
+        if self.machine.quirks().host_remembers_tables {
             return;
         }
-        let target = self.change();
-        if self.residents.known() >= target {
+        let target = self.tlb_generation();
+        if self.active_contexts.oldest_generation() >= target {
             return;
         }
         self.waiters.fetch_add(1, Ordering::SeqCst);
         let mut waiting = self.waiting.lock();
         loop {
-            if !self.residents.kick_all_before(target) {
+            if !self.active_contexts.kick_all_before(target) {
                 break;
             }
             self.progress.wait(&mut waiting);
@@ -280,7 +281,7 @@ impl AddressSpace for Space {
     }
 
     fn host_bytes(&self) -> u64 {
-        self.tree.lock().count() * self.machine.tables().bytes_each()
+        self.tables.lock().count() * self.machine.tables().bytes_each()
     }
 
     fn as_any(&self) -> &dyn Any {
@@ -290,7 +291,7 @@ impl AddressSpace for Space {
 
 impl Drop for Space {
     fn drop(&mut self) {
-        for link in self.tree.get_mut().clear() {
+        for link in self.tables.get_mut().clear() {
             tables::release(&self.machine, link);
         }
     }

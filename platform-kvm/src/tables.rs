@@ -8,23 +8,23 @@ use amber_platform::{FrameRange, PAGE_SIZE, PlatformError, Protection};
 
 use crate::layout::COMMON;
 use crate::machine::Machine;
-use crate::table_memory::{ENTRIES, Table};
+use crate::table_allocator::{ENTRIES, Table};
 
 const PRESENT: u64 = 1;
 const WRITE: u64 = 1 << 1;
 const USER: u64 = 1 << 2;
-/// Accessed and dirty are set from the start: nobody asks, and processors need not write them.
+/// Accessed and dirty, set from the start: nothing reads them, and processors then need not write them.
 const USED: u64 = 3 << 5;
 /// In a table above the last: the entry maps memory itself.
 const LARGE: u64 = 1 << 7;
-/// Not for processors: the page is kept, but may not be touched.
+/// Ignored by processors: the page stays in the table, but is not accessible.
 const KEPT: u64 = 1 << 9;
 const NO_EXECUTE: u64 = 1 << 63;
 const ADDRESS: u64 = 0x000f_ffff_ffff_f000;
 
-/// An entry that leads to a further table; what may be done there, the last entry says.
+/// The bits of an entry that leads to a further table. The last level decides what is allowed.
 const LINK: u64 = PRESENT | WRITE | USER | USED;
-/// Bytes a last table maps: also what one large entry maps.
+/// Bytes that a last-level table maps, and that one large entry maps.
 const REGION: u64 = PAGE_SIZE * ENTRIES as u64;
 /// The entry of the top level that leads to the kernel half.
 pub const KERNEL_ENTRY: usize = 511;
@@ -49,7 +49,7 @@ pub fn mailbox() -> u64 {
     PRESENT | WRITE | USER | USED | NO_EXECUTE
 }
 
-/// The entry bits for a protection. Whoever may write or execute may read: processors cannot tell these apart.
+/// The entry bits for a protection. Write or execute implies read, as on x86.
 fn bits(protection: Protection) -> u64 {
     let Protection { read, write, execute } = protection;
     if !(read || write || execute) {
@@ -69,8 +69,8 @@ fn span(level: u32) -> u64 {
     PAGE_SIZE << (9 * level)
 }
 
-/// Whether going from one entry to another takes something away that a processor may remember.
-fn takes_away(old: u64, new: u64) -> bool {
+/// Whether replacing one entry by another removes a right or a page that a TLB may hold.
+fn needs_flush(old: u64, new: u64) -> bool {
     old & PRESENT != 0
         && (new & PRESENT == 0
             || old & ADDRESS != new & ADDRESS
@@ -78,19 +78,19 @@ fn takes_away(old: u64, new: u64) -> bool {
             || old & NO_EXECUTE < new & NO_EXECUTE)
 }
 
-/// What processors may still remember after a change.
+/// What a TLB or the host may still hold after a change.
 #[derive(Debug, Default)]
-pub struct Stale {
-    /// Guest-physical runs that were mapped.
+pub struct FlushSet {
+    /// Guest-physical ranges that were mapped.
     pub runs: Vec<Range<u64>>,
-    /// Tables that were led to, with their levels.
-    pub tables: Vec<Link>,
+    /// Tables that were removed, with their levels.
+    pub tables: Vec<TableRef>,
 }
 
-/// That a table leads to this one, which is of that level.
-pub type Link = (Table, u32);
+/// A reference from an entry to a table, and that table's level.
+pub type TableRef = (Table, u32);
 
-impl Stale {
+impl FlushSet {
     fn add(&mut self, start: u64, len: u64) {
         match self.runs.last_mut() {
             Some(last) if last.end == start => last.end += len,
@@ -98,7 +98,7 @@ impl Stale {
         }
     }
 
-    /// Whether there is nothing to be remembered.
+    /// Whether nothing was removed.
     pub fn is_empty(&self) -> bool {
         self.runs.is_empty() && self.tables.is_empty()
     }
@@ -106,26 +106,25 @@ impl Stale {
 
 /// The user half of one address space.
 ///
-/// Where processors walk the tables themselves, a fork shares them: whoever changes something below a shared table makes a
-/// copy of it first.
-pub struct Tree {
+/// Where processors walk the tables themselves, a fork shares them, and a shared table is copied before it is changed.
+pub struct PageTables {
     machine: Arc<Machine>,
     root: Table,
 }
 
-impl Tree {
-    /// A tree without mappings under a root.
+impl PageTables {
+    /// Tables without mappings, below a top-level table.
     pub fn new(machine: Arc<Machine>, root: Table) -> Self {
-        Tree { machine, root }
+        PageTables { machine, root }
     }
 
     fn entries(&self, table: Table) -> &[AtomicU64; ENTRIES] {
         self.machine.tables().entries(table)
     }
 
-    /// The table an entry leads to, for changes. It is made if there is none, and copied if it is shared; a large mapping is
-    /// taken apart.
-    fn descend(&mut self, table: Table, at: usize, level: u32, stale: &mut Stale) -> Result<Table, PlatformError> {
+    /// The table an entry leads to, for changes: allocated if there is none, copied if it is shared, and split from a large
+    /// mapping.
+    fn descend(&mut self, table: Table, at: usize, level: u32, flush: &mut FlushSet) -> Result<Table, PlatformError> {
         let tables = self.machine.tables();
         let entry = tables.entries(table)[at].load(Ordering::SeqCst);
         let linked = (entry & PRESENT != 0 && entry & LARGE == 0).then(|| tables.at(entry & ADDRESS));
@@ -141,7 +140,7 @@ impl Tree {
                     tables.share(tables.at(entry & ADDRESS));
                 }
             }
-            stale.tables.push((shared, level - 1));
+            flush.tables.push((shared, level - 1));
         } else if entry & LARGE != 0 {
             for (i, small) in tables.entries(next).iter().enumerate() {
                 small.store((entry & !LARGE) + i as u64 * span(level - 1), Ordering::SeqCst);
@@ -152,17 +151,17 @@ impl Tree {
     }
 
     /// The last table for an address, for changes.
-    fn leaf(&mut self, address: u64, stale: &mut Stale) -> Result<Table, PlatformError> {
+    fn leaf(&mut self, address: u64, flush: &mut FlushSet) -> Result<Table, PlatformError> {
         let mut table = self.root;
         for level in [3, 2, 1] {
-            table = self.descend(table, index(address, level), level, stale)?;
+            table = self.descend(table, index(address, level), level, flush)?;
         }
         Ok(table)
     }
 
     /// Maps a page of the machine's own, where nothing was.
     pub fn map_own(&mut self, at: u64, page: u64, bits: u64) -> Result<(), PlatformError> {
-        let leaf = self.leaf(at, &mut Stale::default())?;
+        let leaf = self.leaf(at, &mut FlushSet::default())?;
         self.entries(leaf)[index(at, 0)].store(page | bits, Ordering::SeqCst);
         Ok(())
     }
@@ -173,27 +172,27 @@ impl Tree {
         at: u64,
         frames: FrameRange,
         protection: Protection,
-        stale: &mut Stale,
+        flush: &mut FlushSet,
     ) -> Result<(), PlatformError> {
         let physical = self.machine.guest_address(frames)?;
         let bits = bits(protection);
-        // Where the host remembers tables, it would remember what a large entry led to when it is taken apart.
-        let large = bits & PRESENT != 0 && !self.machine.behaviour().host_remembers_tables;
+        // A host that caches tables would keep its copy of a large entry when that is split.
+        let large = bits & PRESENT != 0 && !self.machine.quirks().host_remembers_tables;
         let (mut done, len) = (0, frames.len);
         while done < len {
             let (address, page) = (at + done, physical + done);
             let part = (REGION - address % REGION).min(len - done);
-            if large && part == REGION && page.is_multiple_of(REGION) && self.map_large(address, page | bits, stale)? {
+            if large && part == REGION && page.is_multiple_of(REGION) && self.map_large(address, page | bits, flush)? {
                 done += part;
                 continue;
             }
-            let leaf = self.leaf(address, stale)?;
+            let leaf = self.leaf(address, flush)?;
             let first = index(address, 0);
             for i in 0..(part / PAGE_SIZE) as usize {
                 let new = (page + i as u64 * PAGE_SIZE) | bits;
                 let old = self.entries(leaf)[first + i].swap(new, Ordering::SeqCst);
-                if takes_away(old, new) {
-                    stale.add(old & ADDRESS, PAGE_SIZE);
+                if needs_flush(old, new) {
+                    flush.add(old & ADDRESS, PAGE_SIZE);
                 }
             }
             done += part;
@@ -201,19 +200,19 @@ impl Tree {
         Ok(())
     }
 
-    /// Maps a whole region by one entry, where there is no table yet.
-    fn map_large(&mut self, address: u64, entry: u64, stale: &mut Stale) -> Result<bool, PlatformError> {
+    /// Maps a whole region by one large entry, if there is no table yet. Returns whether it did.
+    fn map_large(&mut self, address: u64, entry: u64, flush: &mut FlushSet) -> Result<bool, PlatformError> {
         let mut table = self.root;
         for level in [3, 2] {
-            table = self.descend(table, index(address, level), level, stale)?;
+            table = self.descend(table, index(address, level), level, flush)?;
         }
         let place = &self.entries(table)[index(address, 1)];
         Ok(place.compare_exchange(0, entry | LARGE, Ordering::SeqCst, Ordering::SeqCst).is_ok())
     }
 
     /// Removes all mappings in a range.
-    pub fn unmap(&mut self, range: Range<u64>, stale: &mut Stale) -> Result<(), PlatformError> {
-        self.change(self.root, 3, 0, range, stale, &|_| 0)
+    pub fn unmap(&mut self, range: Range<u64>, flush: &mut FlushSet) -> Result<(), PlatformError> {
+        self.change(self.root, 3, 0, range, flush, &|_| 0)
     }
 
     /// Changes what may be done with what is mapped in a range.
@@ -221,10 +220,10 @@ impl Tree {
         &mut self,
         range: Range<u64>,
         protection: Protection,
-        stale: &mut Stale,
+        flush: &mut FlushSet,
     ) -> Result<(), PlatformError> {
         let bits = bits(protection);
-        self.change(self.root, 3, 0, range, stale, &|old| old & (ADDRESS | LARGE) | bits)
+        self.change(self.root, 3, 0, range, flush, &|old| old & (ADDRESS | LARGE) | bits)
     }
 
     /// Puts `new(old)` in the place of every last entry in a range that is not empty. `base` is where the table begins.
@@ -234,7 +233,7 @@ impl Tree {
         level: u32,
         base: u64,
         range: Range<u64>,
-        stale: &mut Stale,
+        flush: &mut FlushSet,
         new: &impl Fn(u64) -> u64,
     ) -> Result<(), PlatformError> {
         let span = span(level);
@@ -246,26 +245,26 @@ impl Tree {
             if is_last(entry, level) && (level == 0 || whole) {
                 let wanted = new(entry);
                 self.entries(table)[i].store(wanted, Ordering::SeqCst);
-                if takes_away(entry, wanted) {
-                    stale.add(entry & ADDRESS, span);
+                if needs_flush(entry, wanted) {
+                    flush.add(entry & ADDRESS, span);
                 }
                 continue;
             }
             let at = base + i as u64 * span;
             if !is_last(entry, level) {
                 let next = self.machine.tables().at(entry & ADDRESS);
-                // A table that goes as a whole need not be looked at, if nobody remembers what was in it.
-                if whole && new(PRESENT) == 0 && !self.machine.behaviour().host_remembers_tables {
+                // A table that goes as a whole need not be walked, unless the host caches its contents.
+                if whole && new(PRESENT) == 0 && !self.machine.quirks().host_remembers_tables {
                     self.entries(table)[i].store(0, Ordering::SeqCst);
-                    stale.tables.push((next, level - 1));
+                    flush.tables.push((next, level - 1));
                     continue;
                 }
                 if self.machine.tables().is_shared(next) && !self.would_change(next, level - 1, at, part.clone(), new) {
                     continue;
                 }
             }
-            let next = self.descend(table, i, level, stale)?;
-            self.change(next, level - 1, at, part, stale, new)?;
+            let next = self.descend(table, i, level, flush)?;
+            self.change(next, level - 1, at, part, flush, new)?;
         }
         Ok(())
     }
@@ -287,10 +286,9 @@ impl Tree {
         })
     }
 
-    /// Gives an empty tree all mappings below `limit`. Pages are shared; whether that means anything to who writes, the
-    /// protections say.
-    pub fn copy_into(&self, child: &mut Tree, limit: u64) -> Result<(), PlatformError> {
-        if self.machine.behaviour().host_remembers_tables {
+    /// Gives empty tables all mappings below `limit`. The pages are shared; the protections decide whether writes are.
+    pub fn copy_into(&self, child: &mut PageTables, limit: u64) -> Result<(), PlatformError> {
+        if self.machine.quirks().host_remembers_tables {
             return self.copy_below(self.root, child, child.root, 3, 0, limit);
         }
         for (to, from) in self.entries(child.root)[..ENTRIES / 2].iter().zip(self.entries(self.root)) {
@@ -306,7 +304,7 @@ impl Tree {
     fn copy_below(
         &self,
         from: Table,
-        child: &mut Tree,
+        child: &mut PageTables,
         to: Table,
         level: u32,
         base: u64,
@@ -321,19 +319,19 @@ impl Tree {
                 self.entries(to)[i].store(entry, Ordering::Relaxed);
                 continue;
             }
-            let next = child.descend(to, i, level, &mut Stale::default())?;
+            let next = child.descend(to, i, level, &mut FlushSet::default())?;
             self.copy_below(self.machine.tables().at(entry & ADDRESS), child, next, level - 1, part.start, limit)?;
         }
         Ok(())
     }
 
-    /// Empties the user half and returns what it led to.
-    pub fn clear(&mut self) -> Vec<Link> {
+    /// Empties the user half and returns the tables it referred to.
+    pub fn clear(&mut self) -> Vec<TableRef> {
         let entries = self.entries(self.root)[..ENTRIES / 2].iter().map(|entry| entry.swap(0, Ordering::SeqCst));
         entries.filter(|entry| *entry != 0).map(|entry| (self.machine.tables().at(entry & ADDRESS), 2)).collect()
     }
 
-    /// How many tables it has, those included that it shares.
+    /// The number of tables, shared ones included.
     pub fn count(&self) -> u64 {
         1 + self.count_below(&self.entries(self.root)[..ENTRIES / 2], 3)
     }
@@ -348,7 +346,7 @@ impl Tree {
         links.map(count).sum()
     }
 
-    /// Guest-physical address of what a user may read at `address`.
+    /// The guest-physical address of a byte at `address` that user code may read.
     pub fn find(&self, address: u64) -> Option<u64> {
         let mut table = self.root;
         for level in [3, 2, 1, 0] {
@@ -370,8 +368,8 @@ fn is_last(entry: u64, level: u32) -> bool {
     level == 0 || entry & LARGE != 0
 }
 
-/// The entries of a table of `level`, beginning at `base`, that concern a range: their numbers, the part of the range each
-/// covers, and whether that is all that the entry covers. The kernel half is left out.
+/// The entries of a table of `level`, beginning at `base`, that overlap a range: the index, the overlap, and whether that is
+/// the whole span of the entry. The kernel half is left out.
 fn parts(level: u32, base: u64, range: Range<u64>) -> impl Iterator<Item = (usize, Range<u64>, bool)> {
     let span = span(level);
     let end = if level == 3 { ENTRIES / 2 } else { ENTRIES };
@@ -383,8 +381,8 @@ fn parts(level: u32, base: u64, range: Range<u64>) -> impl Iterator<Item = (usiz
     })
 }
 
-/// Gives up that something leads to a table; whatever nothing leads to any more is free again.
-pub fn release(machine: &Machine, (table, level): Link) {
+/// Drops a reference to a table, and frees what is no longer referenced.
+pub fn release(machine: &Machine, (table, level): TableRef) {
     let tables = machine.tables();
     if !tables.unshare(table) {
         return;

@@ -13,13 +13,13 @@ use kvm_ioctls::{SyncReg, VcpuExit, VcpuFd};
 use parking_lot::Mutex;
 
 use crate::answers::{Answer, pairs};
+use crate::context_handle::ContextHandle;
 use crate::cpuid::Features;
 use crate::fault;
 use crate::layout::{ADDRESS_LIMIT, AREA_BYTES, AREAS, GDT, IDT, PORT, TRAMPOLINE, code, data, is_canonical, selector};
 use crate::machine::Machine;
-use crate::seat::Seat;
-use crate::space::Root;
-use crate::table_memory::Table;
+use crate::space::TopLevelTable;
+use crate::table_allocator::Table;
 
 /// Protected mode with paging, write protection in ring 0, alignment checks and the floating-point unit.
 const CR0: u64 = 0x8005_0033;
@@ -145,11 +145,11 @@ pub fn are_loadable(r: &Registers) -> bool {
 pub struct Vcpu {
     immediate_exit: *const AtomicU8,
     /// The context whose state it holds.
-    pub user: Mutex<Option<Arc<Seat>>>,
+    pub user: Mutex<Option<Arc<ContextHandle>>>,
     /// The host thread that ran it last: the host likes it to stay the same.
     pub thread: AtomicI32,
     /// Whether the context that got it has not come to run yet: it is not to be taken away before.
-    pub fresh: AtomicBool,
+    pub reserved: AtomicBool,
     /// Whether it stopped for a reason that leaves its state unknown: nobody else is to get it.
     pub broken: AtomicBool,
     /// Locked while it runs.
@@ -170,10 +170,10 @@ pub struct Core {
     /// The descriptor.
     pub fd: VcpuFd,
     /// The tables it has loaded, and the last change of them it took notice of.
-    root: Arc<Root>,
-    seen: u64,
+    root: Arc<TopLevelTable>,
+    tlb_generation: u64,
     /// Roots that may still be loaded, until the stub has loaded another.
-    leaving: Vec<Arc<Root>>,
+    leaving: Vec<Arc<TopLevelTable>>,
     /// Whether the stub may answer calls.
     may_answer: bool,
     breakpoints: DebugRegisters,
@@ -192,7 +192,7 @@ impl Vcpu {
         machine: &Arc<Machine>,
         features: &Features,
         index: u64,
-        root: &Arc<Root>,
+        root: &Arc<TopLevelTable>,
     ) -> Result<Vcpu, PlatformError> {
         let mut fd =
             machine.vm().create_vcpu(index).map_err(|e| fault(format_args!("making virtual processor {index}"), e))?;
@@ -212,7 +212,7 @@ impl Vcpu {
             data,
             fd,
             root: root.clone(),
-            seen: u64::MAX,
+            tlb_generation: u64::MAX,
             leaving: Vec::new(),
             may_answer: false,
             breakpoints: DebugRegisters::default(),
@@ -226,15 +226,15 @@ impl Vcpu {
             immediate_exit,
             user: Mutex::new(None),
             thread: AtomicI32::new(0),
-            fresh: AtomicBool::new(false),
+            reserved: AtomicBool::new(false),
             broken: AtomicBool::new(false),
             core: Mutex::new(core),
         })
     }
 
-    /// Whether it holds the state of the context with this seat.
-    pub fn belongs_to(&self, seat: &Arc<Seat>) -> bool {
-        seat.is(self.user.lock().as_ref())
+    /// Whether it holds the state of the context with this handle.
+    pub fn belongs_to(&self, handle: &Arc<ContextHandle>) -> bool {
+        handle.is(self.user.lock().as_ref())
     }
 
     /// What keeps it from running when it is not zero.
@@ -304,7 +304,7 @@ impl Core {
     /// # Errors
     /// The host refuses the registers.
     pub fn set_entry(&mut self) -> Result<(), PlatformError> {
-        let stays = self.machine.behaviour().syscall_stays_in_ring_3;
+        let stays = self.machine.quirks().syscall_stays_in_ring_3;
         let entry = if stays { TRAMPOLINE + code::TRAMPOLINE } else { self.area() + code::SYSCALL };
         let entries = [
             (MSR_STAR, u64::from(selector::USER_CODE32) << 48 | u64::from(selector::KERNEL_CODE) << 32),
@@ -356,10 +356,10 @@ impl Core {
 
     /// Makes the processor go on with these registers, which must be loadable, in the tables at `root` as they are after
     /// `change`.
-    pub fn load(&mut self, r: &Registers, root: &Arc<Root>, change: u64) {
+    pub fn load(&mut self, r: &Registers, root: &Arc<TopLevelTable>, change: u64) {
         let other_root = !Arc::ptr_eq(&self.root, root);
-        let switch = other_root || self.seen < change;
-        let stays = self.machine.behaviour().syscall_stays_in_ring_3;
+        let switch = other_root || self.tlb_generation < change;
+        let stays = self.machine.quirks().syscall_stays_in_ring_3;
         let flags = user_flags(r.eflags);
         let sregs = self.fd.sync_regs_mut().sregs;
         let in_ring_3 = sregs.cs.selector & 3 == 3;
@@ -431,7 +431,7 @@ impl Core {
         if other_root {
             self.leaving.push(std::mem::replace(&mut self.root, root.clone()));
         }
-        self.seen = change;
+        self.tlb_generation = change;
         self.started = *r;
         let state = self.fd.sync_regs_mut();
         state.regs = regs;
@@ -531,7 +531,7 @@ impl Core {
 
     /// Says that the processor may not have come as far as to take notice of the last change.
     pub fn forget_seen(&mut self) {
-        self.seen = 0;
+        self.tlb_generation = 0;
     }
 
     /// Runs until something happens.

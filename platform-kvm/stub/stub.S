@@ -75,7 +75,7 @@ yield:
     .balign 16, 0xf4
 .org 0x600
 
-# 0x800: what user code runs on a host whose `syscall` stays in ring 3 (see src/behaviour.rs); mapped by itself, in each
+# 0x800: what user code runs on a host whose `syscall` stays in ring 3 (see src/quirks.rs); mapped by itself, in each
 # guest address space, with answers of its own at 0xc00, the last of them for yields. The first word of a pair is the negated number. Flags are kept;
 # r11 is free, since `syscall` has taken it.
 .org 0x800

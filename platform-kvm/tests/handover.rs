@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use amber_platform::{GuestMemory, Platform};
 use amber_platform_conformance::{Guest, Machine, call_forever, conformance_tests};
-use amber_platform_kvm::{Behaviour, KvmPlatform};
+use amber_platform_kvm::{HostQuirks, KvmPlatform};
 
 /// How long a busy host may take to let two threads run at once.
 const PATIENCE: Duration = Duration::from_secs(100);
@@ -34,7 +34,7 @@ fn calls_are_handed_over() {
     let handed_over = || platform.counters().into_iter().any(|(name, count)| name == "calls.handed_over" && count > 0);
     let mut guest = Guest::new(&machine, call_forever());
     (0..1000).for_each(|_| guest.run_to_call());
-    let Behaviour { syscall_stays_in_ring_3, users_read_bases, .. } = platform.behaviour();
+    let HostQuirks { syscall_stays_in_ring_3, users_read_bases, .. } = platform.quirks();
     if !(syscall_stays_in_ring_3 && users_read_bases) {
         assert!(!handed_over());
         return;

@@ -8,9 +8,9 @@ use amber_platform::{
     PAGE_SIZE, PlatformError, Reason, Registers, ThreadReservation, Trap,
 };
 
+use crate::context_handle::{ContextHandle, KICK};
 use crate::layout::ADDRESS_LIMIT;
 use crate::placement::Place;
-use crate::seat::{KICK, Seat};
 use crate::space::Space;
 use crate::trace::{self, SEGV_PKUERR, SignalInfo, Stop};
 use crate::tracee::{RestingTracee, Tracee};
@@ -41,7 +41,7 @@ const THREAD_BYTES: u64 = 24 << 10;
 /// See [`Context`].
 pub struct TracedContext {
     shared: Arc<Shared>,
-    seat: Arc<Seat>,
+    handle: Arc<ContextHandle>,
     place: Option<Arc<Place>>,
     tracee: Option<Tracee>,
     /// What the last guest thread left.
@@ -62,7 +62,7 @@ impl TracedContext {
         let _charge = shared.memory.charge(KernelPart::Stacks, THREAD_BYTES);
         TracedContext {
             shared,
-            seat: Arc::default(),
+            handle: Arc::default(),
             place: None,
             tracee: None,
             resting: None,
@@ -91,7 +91,7 @@ impl TracedContext {
         let processors = &self.shared.processors;
         let stub = space.stub();
         let fresh = self.tracee.is_none();
-        self.seat.set_target(None);
+        self.handle.set_target(None);
         self.tracee = None;
         // Who rested, or is new, begins where the one that made the guest thread is: most wait for each other.
         let place = match &self.place {
@@ -106,10 +106,10 @@ impl TracedContext {
         if let Some(tracee) = self.resting.take().and_then(RestingTracee::wake)
             && Arc::ptr_eq(tracee.stub(), stub)
         {
-            self.seat.set_target(Some((stub.pid(), tracee.tid())));
+            self.handle.set_target(Some((stub.pid(), tracee.tid())));
             self.tracee = Some(tracee);
         } else {
-            self.tracee = Some(Tracee::attach(stub, &self.seat, |thread| processors.bring(place, thread))?);
+            self.tracee = Some(Tracee::attach(stub, &self.handle, |thread| processors.bring(place, thread))?);
         }
         Ok(())
     }
@@ -157,7 +157,7 @@ impl TracedContext {
         registers.orig_rax = u64::MAX;
         let Stop::Signal(signal) = stop else { return Ok(None) };
         if signal == KICK {
-            return Ok(self.seat.take_interrupt().then_some(Trap::Interrupted));
+            return Ok(self.handle.take_interrupt().then_some(Trap::Interrupted));
         }
         let tid = tracee.tid();
         let info = tracee.signal_info()?;
@@ -242,13 +242,13 @@ impl Context for TracedContext {
     fn run(&mut self, space: &dyn AddressSpace, registers: &mut Registers) -> Result<Trap, PlatformError> {
         let space = own(space)?;
         loop {
-            if self.seat.take_interrupt() {
+            if self.handle.take_interrupt() {
                 return Ok(Trap::Interrupted);
             }
             if !self.load(space, registers)? {
                 return Ok(Trap::Exception { signal: libc::SIGSEGV, code: SI_KERNEL, address: 0 });
             }
-            if !self.seat.start() {
+            if !self.handle.start() {
                 continue;
             }
             // Whoever makes changes from here on sees that the guest may be running.
@@ -256,7 +256,7 @@ impl Context for TracedContext {
                 Some(settled) => self.run_guest().map(|stop| Some((stop, settled))),
                 None => Ok(None),
             };
-            self.seat.stop();
+            self.handle.stop();
             space.tell_waiters();
             let Some((stop, settled)) = stop? else { continue };
             let trap = self.trap(stop, space, registers, settled)?;
@@ -283,8 +283,8 @@ impl Context for TracedContext {
 
     fn recycle(&mut self) {
         self.set_waiting(true);
-        self.seat.set_target(None);
-        self.seat.take_interrupt();
+        self.handle.set_target(None);
+        self.handle.take_interrupt();
         if let Some(tracee) = self.tracee.take() {
             self.resting = tracee.rest().inspect_err(|error| log::warn!("{error}")).ok();
         }
@@ -330,7 +330,7 @@ impl Context for TracedContext {
     }
 
     fn interrupter(&self) -> Arc<dyn Interrupter> {
-        self.seat.clone()
+        self.handle.clone()
     }
 }
 
@@ -339,7 +339,7 @@ impl Drop for TracedContext {
         if let Some(place) = &self.place {
             self.shared.processors.leave(place);
         }
-        self.seat.set_target(None);
+        self.handle.set_target(None);
         // Awake, it gives the stub's thread back; the host would kill a stub whose tracer ends.
         self.tracee = self.tracee.take().or_else(|| self.resting.take()?.wake());
     }

@@ -12,9 +12,9 @@ use amber_platform::{FpuFormat, GuestMemory, PAGE_SIZE, PlatformError, Registers
 use nix::sched::CpuSet;
 use parking_lot::Mutex;
 
+use crate::context_handle::ContextHandle;
 use crate::image::LABELS;
 use crate::layout::{CODE, COMMAND_BYTES, COMMAND_FD, COMMANDS, HOST_LIMIT, IMAGE_FD, LOADED, MEMORY_FD};
-use crate::seat::Seat;
 use crate::stub::Stub;
 use crate::trace::{self, Stop};
 use crate::tracee::Tracee;
@@ -72,7 +72,7 @@ impl Zygote {
         avoid_child_signals();
         let pid = spawn(&program, memory, &commands)?;
         let stub = Arc::new(Stub::new(pid, page, Arc::default()));
-        let tracee = Tracee::adopt(&stub, &Arc::new(Seat::default()), LOADED)?;
+        let tracee = Tracee::adopt(&stub, &Arc::new(ContextHandle::default()), LOADED)?;
         let processors = placement::allowed();
         let mut zygote = Zygote { stub, tracee, commands, processors };
         placement::with_tracee(processors.as_ref(), pid, || zygote.settle())?;

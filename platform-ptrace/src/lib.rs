@@ -12,6 +12,7 @@
 //! The rest of the program must not wait for "any child": that would take stops away from the tracers.
 
 mod context;
+mod context_handle;
 mod filter;
 mod fpu;
 mod image;
@@ -19,7 +20,6 @@ mod keeper;
 mod layout;
 mod pieces;
 mod placement;
-mod seat;
 mod space;
 mod stub;
 mod trace;

@@ -257,7 +257,7 @@ impl AddressSpace for Space {
         self.waiters.fetch_add(1, Ordering::SeqCst);
         let mut waiting = self.waiting.lock();
         while !reached() {
-            let Some(running) = self.stub.seats().into_iter().find(|seat| seat.is_running()) else {
+            let Some(running) = self.stub.handles().into_iter().find(|handle| handle.is_running()) else {
                 break;
             };
             running.kick();

@@ -7,7 +7,7 @@ use std::sync::{Arc, Weak};
 use amber_platform::{FrameRange, Frames};
 use parking_lot::Mutex;
 
-use crate::seat::Seat;
+use crate::context_handle::ContextHandle;
 use crate::trace;
 
 /// Which threads a stub has.
@@ -18,7 +18,7 @@ struct Threads {
     /// How many idle ones are spoken for.
     claimed: usize,
     /// Traced by the host threads of these contexts.
-    attached: Vec<(i32, Arc<Seat>)>,
+    attached: Vec<(i32, Arc<ContextHandle>)>,
 }
 
 /// A stub process. It is killed when dropped, at the latest.
@@ -77,11 +77,11 @@ impl Stub {
         self.home.store(processor, Ordering::Relaxed);
     }
 
-    /// Takes an idle thread, to be traced for the context of `seat`.
-    pub fn take_idle(&self, seat: &Arc<Seat>) -> Option<i32> {
+    /// Takes an idle thread, to be traced for the context of `handle`.
+    pub fn take_idle(&self, handle: &Arc<ContextHandle>) -> Option<i32> {
         let mut threads = self.threads.lock();
         let tid = threads.idle.pop()?;
-        threads.attached.push((tid, seat.clone()));
+        threads.attached.push((tid, handle.clone()));
         Some(tid)
     }
 
@@ -107,8 +107,8 @@ impl Stub {
     }
 
     /// The contexts that have a thread here.
-    pub fn seats(&self) -> Vec<Arc<Seat>> {
-        self.threads.lock().attached.iter().map(|(_, seat)| seat.clone()).collect()
+    pub fn handles(&self) -> Vec<Arc<ContextHandle>> {
+        self.threads.lock().attached.iter().map(|(_, handle)| handle.clone()).collect()
     }
 
     /// Ends the process, without waiting until it is gone. Threads that do not run now never will again.
@@ -118,8 +118,8 @@ impl Stub {
             return;
         }
         threads.alive = false;
-        for (_, seat) in &threads.attached {
-            seat.set_target(None);
+        for (_, handle) in &threads.attached {
+            handle.set_target(None);
         }
         trace::kill(self.pid);
         // Traced threads wait for their tracer to notice their end, and the process waits for them.

@@ -5,10 +5,10 @@ use std::sync::{Arc, Weak};
 
 use amber_platform::{DebugRegisters, GuestMemory, PlatformError, Registers};
 
+use crate::context_handle::ContextHandle;
 use crate::fault;
 use crate::image::LABELS;
 use crate::layout::{CODE, COMMAND_BYTES, COMMAND_FD, COMMANDS};
-use crate::seat::Seat;
 use crate::stub::{Claim, Stub};
 use crate::trace::{self, SEGV_PKUERR, SignalInfo, Stop};
 
@@ -77,9 +77,13 @@ impl Tracee {
         Tracee { stub, tid, code, loaded: None, breakpoints: DebugRegisters::default(), resting: false }
     }
 
-    /// Traces an idle thread of `stub` for the context of `seat`.
-    pub fn attach(stub: &Arc<Stub>, seat: &Arc<Seat>, prepare: impl FnOnce(i32)) -> Result<Tracee, PlatformError> {
-        let Some(tid) = stub.take_idle(seat) else {
+    /// Traces an idle thread of `stub` for the context of `handle`.
+    pub fn attach(
+        stub: &Arc<Stub>,
+        handle: &Arc<ContextHandle>,
+        prepare: impl FnOnce(i32),
+    ) -> Result<Tracee, PlatformError> {
+        let Some(tid) = stub.take_idle(handle) else {
             return Err(fault("no thread was prepared in the address space", io::ErrorKind::NotFound));
         };
         prepare(tid);
@@ -102,13 +106,13 @@ impl Tracee {
             tracee.call(libc::SYS_prctl, &[libc::PR_SET_PDEATHSIG as u64, libc::SIGKILL as u64])?;
             tracee.map_commands()?;
         }
-        seat.set_target(Some((stub.pid(), tid)));
+        handle.set_target(Some((stub.pid(), tid)));
         Ok(tracee)
     }
 
     /// Takes over a child that asked to be traced and stops by itself, with the stub's code at `code`.
-    pub fn adopt(stub: &Arc<Stub>, seat: &Arc<Seat>, code: u64) -> Result<Tracee, PlatformError> {
-        let Some(tid) = stub.take_idle(seat) else {
+    pub fn adopt(stub: &Arc<Stub>, handle: &Arc<ContextHandle>, code: u64) -> Result<Tracee, PlatformError> {
+        let Some(tid) = stub.take_idle(handle) else {
             return Err(fault("the zygote has no thread", io::ErrorKind::NotFound));
         };
         let mut tracee = Tracee::new(stub.clone(), tid, code);

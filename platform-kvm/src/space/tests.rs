@@ -8,7 +8,7 @@ use parking_lot::Mutex;
 
 use super::Space;
 use crate::context::KvmContext;
-use crate::tables::{KERNEL_ENTRY, Stale, trampoline};
+use crate::tables::{FlushSet, KERNEL_ENTRY, trampoline};
 use crate::{KvmPlatform, Shared};
 
 const CODE: u64 = 0x10_0000;
@@ -103,10 +103,10 @@ fn a_page_without_memory_is_told() {
     for address in [CODE, DATA] {
         let fault = broken(&shared, |space| {
             space.unmap(address..address + PAGE_SIZE, Vec::new());
-            let mut tree = space.tree.lock();
-            tree.map_own(address, NO_MEMORY, if address == CODE { trampoline() } else { trampoline() | 2 }).unwrap();
-            drop(tree);
-            space.changed(&Stale::default());
+            let mut tables = space.tables.lock();
+            tables.map_own(address, NO_MEMORY, if address == CODE { trampoline() } else { trampoline() | 2 }).unwrap();
+            drop(tables);
+            space.changed(&FlushSet::default());
         });
         let told = ["KVM_EXIT_INTERNAL_ERROR", "where there is no memory"];
         assert!(fault.contains("virtual processor") && told.iter().any(|text| fault.contains(text)), "{fault}");

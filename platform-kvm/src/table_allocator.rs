@@ -7,8 +7,8 @@ use amber_platform::{GuestMemory, KernelCharge, KernelPart, PAGE_SIZE, PlatformE
 use parking_lot::Mutex;
 
 use crate::fault;
+use crate::guest_phys_window::GuestPhysWindow;
 use crate::layout::TABLES_BYTES;
-use crate::window::Window;
 
 /// Entries of a table.
 pub const ENTRIES: usize = 512;
@@ -56,8 +56,8 @@ impl Stock {
 }
 
 /// All tables of a machine.
-pub struct TableMemory {
-    window: Window,
+pub struct TableAllocator {
+    window: GuestPhysWindow,
     stock: Mutex<Stock>,
     /// How many tables lead to each one; 1 for those that are on their own.
     holders: Box<[AtomicU32]>,
@@ -67,9 +67,9 @@ pub struct TableMemory {
     charge: KernelCharge,
 }
 
-impl TableMemory {
+impl TableAllocator {
     /// Table memory in a window whose first page is the stub; it is charged to `memory`.
-    pub fn new(window: Window, memory: &Arc<GuestMemory>) -> Result<Self, PlatformError> {
+    pub fn new(window: GuestPhysWindow, memory: &Arc<GuestMemory>) -> Result<Self, PlatformError> {
         let stock = Mutex::new(Stock { top: PAGE_SIZE, ..Stock::default() });
         // Zeroed by the host when it is first used, most of it never.
         let zeros = vec![0u32; (TABLES_BYTES / PAGE_SIZE) as usize].into_boxed_slice();
@@ -77,11 +77,11 @@ impl TableMemory {
         let holders = unsafe { Box::from_raw(Box::into_raw(zeros) as *mut [AtomicU32]) };
         let charge = memory.charge(KernelPart::PageTables, 0);
         let (memory, remembered) = (memory.clone(), AtomicBool::new(true));
-        Ok(TableMemory { window, stock, holders, remembered, memory, charge })
+        Ok(TableAllocator { window, stock, holders, remembered, memory, charge })
     }
 
     /// The window through which the machine has it.
-    pub fn window(&self) -> &Window {
+    pub fn window(&self) -> &GuestPhysWindow {
         &self.window
     }
 

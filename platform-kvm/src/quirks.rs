@@ -21,7 +21,7 @@ use crate::{Shared, fault};
 
 /// What this host's KVM does otherwise than the best kind.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Behaviour {
+pub struct HostQuirks {
     /// `syscall` leads to its entry, but not to ring 0.
     pub syscall_stays_in_ring_3: bool,
     /// What the host derived from page tables it keeps, whatever processors do, until it is made to forget.
@@ -35,13 +35,13 @@ pub struct Behaviour {
 /// The behaviour as far as it is known.
 #[derive(Debug, Default)]
 pub struct Detected {
-    /// See [`Behaviour::syscall_stays_in_ring_3`].
+    /// See [`HostQuirks::syscall_stays_in_ring_3`].
     stays: AtomicBool,
-    /// See [`Behaviour::host_remembers_tables`].
+    /// See [`HostQuirks::host_remembers_tables`].
     remembers: AtomicBool,
-    /// See [`Behaviour::users_read_bases`].
+    /// See [`HostQuirks::users_read_bases`].
     bases: AtomicBool,
-    /// See [`Behaviour::users_set_keys`].
+    /// See [`HostQuirks::users_set_keys`].
     keys: AtomicBool,
     /// See [`has_breakpoints`].
     breakpoints: Mutex<Option<bool>>,
@@ -49,8 +49,8 @@ pub struct Detected {
 
 impl Detected {
     /// What is known now.
-    pub fn get(&self) -> Behaviour {
-        Behaviour {
+    pub fn get(&self) -> HostQuirks {
+        HostQuirks {
             syscall_stays_in_ring_3: self.stays.load(Ordering::Relaxed),
             host_remembers_tables: self.remembers.load(Ordering::Relaxed),
             users_read_bases: self.bases.load(Ordering::Relaxed),
@@ -85,7 +85,7 @@ pub enum Invalid {
 }
 
 /// Looks again at an invalid instruction that begins with `bytes`.
-pub fn reconsider(behaviour: Behaviour, bytes: [u8; 2]) -> Invalid {
+pub fn reconsider(behaviour: HostQuirks, bytes: [u8; 2]) -> Invalid {
     match bytes {
         _ if !behaviour.syscall_stays_in_ring_3 => Invalid::Really,
         [INTERRUPT, 0x80] => Invalid::Call32,
@@ -98,7 +98,7 @@ pub fn reconsider(behaviour: Behaviour, bytes: [u8; 2]) -> Invalid {
 ///
 /// # Errors
 /// The machine does not do what a guest needs, with what it did instead.
-pub fn detect(shared: &std::sync::Arc<Shared>) -> Result<Behaviour, PlatformError> {
+pub fn detect(shared: &std::sync::Arc<Shared>) -> Result<HostQuirks, PlatformError> {
     let machine = &shared.machine;
     let memory = machine.memory();
     let short = |_| fault("no guest memory for a self-test", ErrorKind::OutOfMemory);
@@ -135,14 +135,14 @@ pub fn detect(shared: &std::sync::Arc<Shared>) -> Result<Behaviour, PlatformErro
         *seen = registers.orig_rax;
     }
     match seen {
-        [1, 2] if !machine.behaviour().syscall_stays_in_ring_3 => machine.tables().set_remembered(false),
+        [1, 2] if !machine.quirks().syscall_stays_in_ring_3 => machine.tables().set_remembered(false),
         [1, 1 | 2] => machine.detected.remembers.store(true, Ordering::Relaxed),
         _ => {
             let text = format!("self-test: a guest reads {seen:?} where there are 1 and 2; use --platform ptrace");
             return Err(fault(text, ErrorKind::Unsupported));
         }
     }
-    if machine.behaviour().syscall_stays_in_ring_3 {
+    if machine.quirks().syscall_stays_in_ring_3 {
         let (space, registers) = prepare(&READ_BASES)?;
         let mut registers = Registers { fs_base: CODE, gs_base: DATA, ..registers };
         let told = context.run(&space, &mut registers)? == Trap::Syscall
@@ -159,7 +159,7 @@ pub fn detect(shared: &std::sync::Arc<Shared>) -> Result<Behaviour, PlatformErro
             }
         }
     }
-    Ok(machine.behaviour())
+    Ok(machine.quirks())
 }
 
 /// Whether the processor looks after breakpoints for guests, found out when somebody wants the first: software may run

@@ -10,13 +10,13 @@ pub const KICK: i32 = libc::SIGUSR1;
 
 /// A context as seen by other threads.
 #[derive(Default)]
-pub struct Seat {
+pub struct ContextHandle {
     state: RunState,
     /// The stub process and thread to kick.
     target: Mutex<Option<(i32, i32)>>,
 }
 
-impl Seat {
+impl ContextHandle {
     /// Sets the stub thread that runs the context, or that there is none. No kick reaches the one before any more.
     pub fn set_target(&self, target: Option<(i32, i32)>) {
         *self.target.lock() = target;
@@ -50,7 +50,7 @@ impl Seat {
     }
 }
 
-impl Interrupter for Seat {
+impl Interrupter for ContextHandle {
     fn interrupt(&self) {
         if self.state.interrupt() {
             self.kick();

@@ -16,7 +16,7 @@ const SLOT_BYTES: u64 = 64 << 20;
 
 /// Host memory that appears in the machine at `base`. The mapping is the machine's own: what the host drops from it, the
 /// machine has to look up again.
-pub struct Window {
+pub struct GuestPhysWindow {
     base: u64,
     mapping: MmapRegion,
     slot_bytes: u64,
@@ -25,13 +25,13 @@ pub struct Window {
     adding: Mutex<()>,
 }
 
-impl Window {
+impl GuestPhysWindow {
     /// A window on `mapping` that takes at most `slots` memory slots.
     pub fn new(base: u64, mapping: MmapRegion, slots: u64) -> Self {
         let bytes = mapping.size() as u64;
         let slot_bytes = bytes.div_ceil(slots.max(1)).next_power_of_two().max(SLOT_BYTES);
         let present = (0..bytes.div_ceil(slot_bytes)).map(|_| AtomicBool::new(false)).collect();
-        Window { base, mapping, slot_bytes, present, adding: Mutex::new(()) }
+        GuestPhysWindow { base, mapping, slot_bytes, present, adding: Mutex::new(()) }
     }
 
     /// The host's mapping of it.

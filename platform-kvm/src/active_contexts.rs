@@ -1,0 +1,63 @@
+//! The contexts that run in an address space.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use parking_lot::Mutex;
+
+use crate::context_handle::ContextHandle;
+
+/// The contexts whose last run was in one address space.
+#[derive(Default)]
+pub struct ActiveContexts {
+    handles: Mutex<Vec<Arc<ContextHandle>>>,
+    /// How often a context entered or left.
+    epoch: AtomicU64,
+}
+
+impl ActiveContexts {
+    /// A context will run in the space.
+    pub fn enter(&self, handle: &Arc<ContextHandle>) {
+        self.handles.lock().push(handle.clone());
+        self.epoch.fetch_add(1, Ordering::SeqCst);
+    }
+
+    /// A context will run in another space.
+    pub fn leave(&self, handle: &Arc<ContextHandle>) {
+        self.handles.lock().retain(|other| !Arc::ptr_eq(other, handle));
+        self.epoch.fetch_add(1, Ordering::SeqCst);
+    }
+
+    /// The number of contexts.
+    pub fn count(&self) -> usize {
+        self.handles.lock().len()
+    }
+
+    /// Whether no other context is running guest code.
+    pub fn is_sole_running(&self, handle: &Arc<ContextHandle>) -> bool {
+        self.handles.lock().iter().all(|other| Arc::ptr_eq(other, handle) || !other.is_running())
+    }
+
+    /// A number that changes whenever a context enters or leaves; never 0 while there are any.
+    pub fn epoch(&self) -> u64 {
+        self.epoch.load(Ordering::SeqCst)
+    }
+
+    /// The oldest TLB generation that a running context may still have entries of; `u64::MAX` if none is running.
+    pub fn oldest_generation(&self) -> u64 {
+        let handles = self.handles.lock();
+        handles
+            .iter()
+            .filter(|handle| handle.is_running())
+            .map(|handle| handle.tlb_generation())
+            .min()
+            .unwrap_or(u64::MAX)
+    }
+
+    /// Kicks the running contexts that entered with a generation before this one. Returns whether there are any.
+    pub fn kick_all_before(&self, generation: u64) -> bool {
+        let handles = self.handles.lock();
+        let late = handles.iter().filter(|handle| handle.is_running() && handle.tlb_generation() < generation);
+        late.map(|handle| handle.kick()).count() > 0
+    }
+}

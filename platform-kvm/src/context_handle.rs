@@ -1,0 +1,122 @@
+//! What other threads see of a context, and how they interrupt it.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, Ordering};
+
+use amber_platform::{FpuState, Interrupter, RunState};
+use nix::unistd::{Pid, getpid, gettid};
+use parking_lot::Mutex;
+
+use crate::kick;
+use crate::vcpu::Vcpu;
+
+/// The part of a context that other threads share.
+pub struct ContextHandle {
+    state: RunState,
+    /// The TLB generation of the address space with which the vCPU last entered the guest.
+    tlb_generation: AtomicU64,
+    process: Pid,
+    /// The context's host thread, which does not change, and the one that runs its vCPU now.
+    thread: Pid,
+    runner: AtomicI32,
+    /// The vCPU that holds the context.
+    vcpu: Mutex<Option<Arc<Vcpu>>>,
+    /// The FPU state, if it was saved because others needed the vCPU.
+    pub saved: Mutex<Option<FpuState>>,
+    /// Whether another context waits for the vCPU.
+    requested: AtomicBool,
+}
+
+impl ContextHandle {
+    /// The handle of a context of the calling thread.
+    pub fn new() -> Arc<Self> {
+        Arc::new(ContextHandle {
+            state: RunState::default(),
+            tlb_generation: AtomicU64::new(0),
+            process: getpid(),
+            thread: gettid(),
+            runner: AtomicI32::new(gettid().as_raw()),
+            vcpu: Mutex::new(None),
+            saved: Mutex::new(None),
+            requested: AtomicBool::new(false),
+        })
+    }
+
+    /// Whether `owner` is this handle.
+    pub fn is(&self, owner: Option<&Arc<ContextHandle>>) -> bool {
+        owner.is_some_and(|owner| std::ptr::eq(Arc::as_ptr(owner), self))
+    }
+
+    /// Sets the vCPU that holds the context, if any. Kicks no longer reach the previous one.
+    pub fn set_vcpu(&self, vcpu: Option<Arc<Vcpu>>) {
+        *self.vcpu.lock() = vcpu;
+    }
+
+    /// Sets the thread that will run the vCPU; `None` is the context's own.
+    pub fn set_runner(&self, runner: Option<Pid>) {
+        self.runner.store(runner.unwrap_or(self.thread).as_raw(), Ordering::SeqCst);
+    }
+
+    /// Marks the context as running, unless an interrupt is pending: then it returns false.
+    pub fn start(&self) -> bool {
+        self.state.start()
+    }
+
+    /// Marks the context as no longer running.
+    pub fn stop(&self) {
+        self.state.stop();
+    }
+
+    /// Takes a pending interrupt.
+    pub fn take_interrupt(&self) -> bool {
+        self.state.take_interrupt()
+    }
+
+    /// Whether the context may be running guest code.
+    pub fn is_running(&self) -> bool {
+        self.state.is_running()
+    }
+
+    /// The TLB generation with which the context last entered the guest.
+    pub fn tlb_generation(&self) -> u64 {
+        self.tlb_generation.load(Ordering::SeqCst)
+    }
+
+    /// Records the TLB generation with which the context is about to enter the guest.
+    pub fn set_tlb_generation(&self, change: u64) {
+        self.tlb_generation.store(change, Ordering::SeqCst);
+    }
+
+    /// Makes the vCPU leave the guest.
+    pub fn kick(&self) {
+        if let Some(vcpu) = &*self.vcpu.lock() {
+            // The signal stops a vCPU that is running, the flag one that is about to run.
+            vcpu.immediate_exit().store(1, Ordering::SeqCst);
+            kick::send(self.process, Pid::from_raw(self.runner.load(Ordering::SeqCst)));
+        }
+    }
+
+    /// Asks the context to give up its vCPU.
+    pub fn request_vcpu(&self) {
+        self.requested.store(true, Ordering::SeqCst);
+        self.kick();
+    }
+
+    /// Whether another context asked for the vCPU.
+    pub fn is_requested(&self) -> bool {
+        self.requested.load(Ordering::Relaxed)
+    }
+
+    /// Takes the request for the vCPU, if there is one.
+    pub fn take_request(&self) -> bool {
+        self.requested.load(Ordering::Relaxed) && self.requested.swap(false, Ordering::SeqCst)
+    }
+}
+
+impl Interrupter for ContextHandle {
+    fn interrupt(&self) {
+        if self.state.interrupt() {
+            self.kick();
+        }
+    }
+}
