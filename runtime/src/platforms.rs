@@ -18,7 +18,7 @@ pub fn choose(name: PlatformName, memory: &Arc<GuestMemory>) -> Result<Arc<dyn P
         PlatformName::Ptrace => Ok(Arc::new(PtracePlatform::new(memory.clone()).map_err(told)?)),
         PlatformName::Kvm => Ok(Arc::new(KvmPlatform::new(memory.clone()).map_err(told)?)),
         PlatformName::Auto => match KvmPlatform::new(memory.clone()) {
-            Ok(kvm) if !kvm.behaviour().syscall_stays_in_ring_3 => {
+            Ok(kvm) if !kvm.quirks().syscall_stays_in_ring_3 => {
                 log::info!("platform kvm: /dev/kvm works, on a processor with virtualization");
                 Ok(Arc::new(kvm))
             }
