@@ -22,7 +22,7 @@ use crate::task::{Filter, ProcessTable, SandboxEnd, Users, Workers};
 use crate::time::TimerService;
 use crate::tty::Console;
 use crate::tunables::Tunables;
-use crate::vfs::{FsContext, Mount};
+use crate::vfs::{FsContext, Mount, Vfs};
 
 /// The kernel of one sandbox.
 pub struct Kernel {
@@ -42,6 +42,8 @@ pub struct Kernel {
     pub users: Users,
     /// What the subsystems add to the file systems.
     pub registry: Registry,
+    /// What all files share, whatever the file system.
+    pub vfs: Arc<Vfs>,
     /// How many processors the guest sees.
     pub cpus: usize,
     /// What uname(2) says of the machine and its domain.
@@ -76,6 +78,8 @@ pub struct Kernel {
     pub pipes: Arc<Pipes>,
     /// The POSIX message queues.
     pub mqueues: Arc<Mount>,
+    /// Where the files of namespaces live.
+    pub nsfs: Arc<Mount>,
     /// Where memfds live.
     pub memfds: Arc<Mount>,
     /// Where tasks are that have ended: a zombie keeps neither directories nor mounts in use.

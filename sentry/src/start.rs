@@ -30,7 +30,7 @@ use crate::task::spawn::{self, Place};
 use crate::task::{ProcessTable, Start, seccomp_profile};
 use crate::tty::{self, Console};
 use crate::tunables::Tunables;
-use crate::vfs::{FdTable, FileDescription, FsContext, Mount, MountNamespace, dentry};
+use crate::vfs::{FdTable, FileDescription, FsContext, Mount, MountNamespace, Vfs, dentry};
 
 /// What each subsystem adds to the file systems.
 static SUBSYSTEMS: &[&Registration] =
@@ -63,15 +63,17 @@ impl Sandbox {
         config: SandboxConfig,
     ) -> Result<Sandbox, BootError> {
         let changes_trees = config.changes_host_files();
-        let memfds = Mount::internal(TmpFs::new(memory.clone(), TmpfsOptions::default()));
-        let empty = Mount::internal(TmpFs::new(memory.clone(), TmpfsOptions::default()));
+        let vfs = Vfs::new();
+        let memfds = Mount::internal(TmpFs::new(&vfs, memory.clone(), TmpfsOptions::default()));
+        let empty = Mount::internal(TmpFs::new(&vfs, memory.clone(), TmpfsOptions::default()));
         let nowhere = FsContext::new(MountNamespace::new(memory.clone(), empty));
         let vdso = Vdso::new(&memory).map_err(|full| BootError::Config(full.to_string()))?;
         let tunables = Arc::new(Tunables::of(memory.limit()));
         let seccomp = config.seccomp.as_ref().map(seccomp_profile::compile).transpose();
         let seccomp = seccomp.map_err(|errno| BootError::Config(format!("seccomp: {}", errno.text())))?;
         let ipc = Ipc::new(&memory);
-        let mqueues = mqueue::new(&memory, &tunables);
+        let nsfs = fs::proc::nsfs(&vfs);
+        let mqueues = mqueue::new(&vfs, &memory, &tunables);
         let network = Network::new(config.network, &config.trees, &memory)
             .map_err(|errno| BootError::Config(format!("the host's network: {}", errno.text())))?;
         let kernel = Arc::new(Kernel {
@@ -83,6 +85,7 @@ impl Sandbox {
             processes: Mutex::new(Rank::Processes, Default::default()),
             users: Default::default(),
             registry: Registry::new(SUBSYSTEMS),
+            vfs,
             cpus: amber_host::processor::count(),
             names: Mutex::new(Rank::Leaf, HostNames::new(&config.hostname, config.domainname.as_deref())),
             started: Instant::now(),
@@ -99,6 +102,7 @@ impl Sandbox {
             network,
             pipes: Default::default(),
             mqueues,
+            nsfs,
             memfds,
             nowhere,
             tunables,

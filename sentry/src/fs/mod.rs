@@ -45,5 +45,5 @@ pub static REGISTRATION: Registration = Registration {
 
 fn make_tmpfs(kernel: &Arc<Kernel>, options: &str) -> Result<Arc<dyn FileSystem>, Errno> {
     let memory = kernel.memory.limit();
-    Ok(TmpFs::new(kernel.memory.clone(), TmpfsOptions::parse(options, memory)?.with_defaults(memory)))
+    Ok(TmpFs::new(&kernel.vfs, kernel.memory.clone(), TmpfsOptions::parse(options, memory)?.with_defaults(memory)))
 }

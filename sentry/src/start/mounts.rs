@@ -104,7 +104,7 @@ fn make_device(kernel: &Arc<Kernel>, namespace: &Arc<MountNamespace>, device: &D
                 // In a tree of the host nodes are not made. So one of the sandbox's own is mounted over a file.
                 Err(Errno::EPERM) => {
                     let over = prepare(namespace, path, FileType::Regular)?;
-                    let fs = TmpFs::new(kernel.memory.clone(), TmpfsOptions::mask());
+                    let fs = TmpFs::new(&kernel.vfs, kernel.memory.clone(), TmpfsOptions::mask());
                     let inode = fs.root().create(b"device", &new.inode_in(&credentials, &*fs.root())?)?;
                     let super_block = SuperBlock::new(fs, false);
                     let root = super_block.root.graft(b"device", inode);
@@ -147,7 +147,7 @@ pub fn restrict(
     let options = MountOptions::READ_ONLY | MountOptions::NO_SUID | MountOptions::NO_DEV | MountOptions::NO_EXEC;
     for target in masked {
         each(target, &|place| {
-            let fs = TmpFs::new(kernel.memory.clone(), TmpfsOptions::mask());
+            let fs = TmpFs::new(&kernel.vfs, kernel.memory.clone(), TmpfsOptions::mask());
             let super_block = SuperBlock::new(fs.clone(), true);
             let root = if place.dentry.is_directory() {
                 super_block.root.clone()
@@ -241,10 +241,21 @@ fn cover(beneath: &Arc<dyn Inode>, root: &Arc<dyn Inode>, source: &MountSource) 
 fn make(kernel: &Arc<Kernel>, spec: &MountSpec, trees: &HostTrees) -> Result<Arc<Mount>, Errno> {
     let by_type = |name: &str, options: &str| (kernel.registry.file_system(name.as_bytes())?.make)(kernel, options);
     let (fs, source): (Arc<dyn FileSystem>, &str) = match &spec.source {
-        MountSource::Host(path) => (hostfs::open(&kernel.memory, trees.start(path)?, true)?, "host"),
+        MountSource::Host(path) => (hostfs::open(&kernel.vfs, &kernel.memory, trees.start(path)?, true)?, "host"),
         MountSource::Overlay(path) => {
-            let upper = TmpFs::new(kernel.memory.clone(), TmpfsOptions::default().with_defaults(kernel.memory.limit()));
-            (OverlayFs::new(hostfs::open(&kernel.memory, trees.start(path)?, false)?, upper)?, "overlay")
+            let upper = TmpFs::new(
+                &kernel.vfs,
+                kernel.memory.clone(),
+                TmpfsOptions::default().with_defaults(kernel.memory.limit()),
+            );
+            (
+                OverlayFs::new(
+                    &kernel.vfs,
+                    hostfs::open(&kernel.vfs, &kernel.memory, trees.start(path)?, false)?,
+                    upper,
+                )?,
+                "overlay",
+            )
         }
         MountSource::Tmpfs(options) | MountSource::TmpfsCopy(options) => (by_type("tmpfs", options)?, "tmpfs"),
         MountSource::Proc => (by_type("proc", "")?, "proc"),

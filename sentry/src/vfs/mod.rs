@@ -20,13 +20,11 @@ pub mod open;
 pub mod program;
 pub mod propagation;
 pub mod sigio;
+mod state;
 pub mod text_busy;
 pub mod types;
 pub mod walk;
 
-use std::sync::atomic::{AtomicU32, Ordering};
-
-use amber_abi::stat::Device;
 use amber_abi::time::Timespec;
 
 pub use context::FsContext;
@@ -35,12 +33,7 @@ pub use fd_table::{FdTable, ReservedFd};
 pub use file::{CHANGEABLE, File, FileDescription, OwnPosition, open_files};
 pub use inode::{DirectoryEntry, DirectorySink, FileSystem, Inode, Metadata, NewInode, SetAttributes, SetTime};
 pub use mount::{Mount, MountNamespace, MountOptions, Path, Propagation, SuperBlock, Writer};
-
-/// A device number for a file system that is on no device: major 0, a fresh minor.
-pub fn anonymous_device() -> Device {
-    static NEXT: AtomicU32 = AtomicU32::new(20);
-    Device::new(0, NEXT.fetch_add(1, Ordering::Relaxed))
-}
+pub use state::Vfs;
 
 /// The time stamp of what happens now.
 pub fn now() -> Timespec {

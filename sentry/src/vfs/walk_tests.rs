@@ -8,7 +8,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::fs::tmpfs::{TmpFs, TmpfsOptions};
 use crate::vfs::change::{self, Creation};
-use crate::vfs::{FileSystem, Mount, MountNamespace, MountOptions, SuperBlock};
+use crate::vfs::{FileSystem, Mount, MountNamespace, MountOptions, SuperBlock, Vfs};
 
 /// What the model has under a path.
 #[derive(Clone, Debug)]
@@ -125,7 +125,7 @@ fn build(scope: &Scope<'_>, at: &str, node: &Node) {
 
 fn namespace() -> std::sync::Arc<MountNamespace> {
     let memory = GuestMemory::new(1 << 20).expect("a memfd");
-    let super_block = SuperBlock::new(TmpFs::new(memory.clone(), TmpfsOptions::default()), false);
+    let super_block = SuperBlock::new(TmpFs::new(&Vfs::new(), memory.clone(), TmpfsOptions::default()), false);
     let root = super_block.root.clone();
     MountNamespace::new(memory, Mount::new(super_block, root, "none", MountOptions::empty()))
 }
@@ -180,7 +180,7 @@ fn mounts_roots_and_long_names() {
     make(b"/m");
     let place = make(b"/m/p");
     let memory = GuestMemory::new(1 << 20).expect("a memfd");
-    let fs: std::sync::Arc<dyn FileSystem> = TmpFs::new(memory, TmpfsOptions::default());
+    let fs: std::sync::Arc<dyn FileSystem> = TmpFs::new(&Vfs::new(), memory, TmpfsOptions::default());
     let options = MountOptions::empty();
     crate::vfs::mounting::mount(&namespace, SuperBlock::new(fs, false), b"x".to_vec(), options, &place)
         .expect("the place is free");

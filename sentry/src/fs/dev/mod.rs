@@ -44,7 +44,7 @@ pub fn make(kernel: &Arc<Kernel>, options: &str) -> Result<Arc<dyn FileSystem>, 
     let memory = kernel.memory.limit();
     let mut options = TmpfsOptions::parse(options, memory)?.with_defaults(memory);
     options.mode.get_or_insert(0o755);
-    let fs = TmpFs::named("devtmpfs", kernel.memory.clone(), options);
+    let fs = TmpFs::named("devtmpfs", &kernel.vfs, kernel.memory.clone(), options);
     let root = fs.root();
     let add = |name: &str, kind, permissions, special, target: &str| {
         let new = NewInode { kind, permissions, uid: 0, gid: 0, special, target: target.as_bytes() };

@@ -45,6 +45,7 @@ mod tests {
 
     use super::*;
     use crate::fs::hostfs;
+    use crate::vfs::Vfs;
 
     #[test]
     fn what_is_open_of_a_tree_is_charged() {
@@ -52,8 +53,9 @@ mod tests {
         let names: Vec<String> = (0..10).map(|number| format!("file{number}")).collect();
         names.iter().for_each(|name| fs::write(place.path().join(name), "x").unwrap());
         let memory = GuestMemory::new(1 << 20).unwrap();
-        let root =
-            hostfs::open(&memory, Start::Directory(File::open(place.path()).unwrap().into()), true).unwrap().root();
+        let root = hostfs::open(&Vfs::new(), &memory, Start::Directory(File::open(place.path()).unwrap().into()), true)
+            .unwrap()
+            .root();
         let bytes = || memory.kernel_usage().files;
         let before = bytes();
         let open =

@@ -29,7 +29,7 @@ use amber_platform::GuestMemory;
 
 use crate::fs::hostkernel::HostKernelFs;
 use crate::sync::{Mutex, Rank};
-use crate::vfs::{FileSystem, Inode, anonymous_device};
+use crate::vfs::{FileSystem, Inode, Vfs};
 pub(in crate::fs) use descriptor::Descriptor;
 pub(in crate::fs) use directory::{HostDirectory, Listed};
 use inode::HostInode;
@@ -51,6 +51,7 @@ enum Root {
 
 /// A tree of the host.
 pub struct HostFs {
+    vfs: Arc<Vfs>,
     memory: Arc<GuestMemory>,
     root: Root,
     /// Whether the host may change the tree meanwhile in ways the guest must see at once.
@@ -73,17 +74,22 @@ pub struct HostFs {
 ///
 /// # Errors
 /// The host's.
-pub fn open(memory: &Arc<GuestMemory>, start: Start, shared: bool) -> Result<Arc<dyn FileSystem>, Errno> {
+pub fn open(
+    vfs: &Arc<Vfs>,
+    memory: &Arc<GuestMemory>,
+    start: Start,
+    shared: bool,
+) -> Result<Arc<dyn FileSystem>, Errno> {
     match start {
-        Start::Directory(fd) => HostFs::of(memory, Root::Directory(Arc::new(fd)), shared),
-        Start::File(directory, name) => HostFs::of(memory, Root::File(Arc::new(directory), name), shared),
-        Start::Read(file) => Ok(HostKernelFs::new(file)?),
-        Start::Sealed(found) => Ok(SealedFs::new(found)),
+        Start::Directory(fd) => HostFs::of(vfs, memory, Root::Directory(Arc::new(fd)), shared),
+        Start::File(directory, name) => HostFs::of(vfs, memory, Root::File(Arc::new(directory), name), shared),
+        Start::Read(file) => Ok(HostKernelFs::new(vfs, file)?),
+        Start::Sealed(found) => Ok(SealedFs::new(vfs, found)),
     }
 }
 
 impl HostFs {
-    fn of(memory: &Arc<GuestMemory>, root: Root, shared: bool) -> Result<Arc<dyn FileSystem>, Errno> {
+    fn of(vfs: &Arc<Vfs>, memory: &Arc<GuestMemory>, root: Root, shared: bool) -> Result<Arc<dyn FileSystem>, Errno> {
         let file = match &root {
             Root::Directory(_) => None,
             Root::File(directory, name) => Some(host::open_at(directory.as_fd(), name, OpenFlags::O_PATH, 0)?),
@@ -92,13 +98,14 @@ impl HostFs {
         let place = file.as_ref().map_or(fd.as_fd(), AsFd::as_fd);
         let Found { stat, mount } = host::look(place)?;
         if standing(place)? == Standing::Kernel {
-            return Ok(SealedFs::new(Found { stat, mount }));
+            return Ok(SealedFs::new(vfs, Found { stat, mount }));
         }
         Ok(Arc::new_cyclic(|me| HostFs {
+            vfs: vfs.clone(),
             memory: memory.clone(),
             root,
             shared,
-            device: anonymous_device(),
+            device: vfs.anonymous_device(),
             devices: Mutex::new(Rank::Leaf, HashMap::new()),
             first: stat,
             mount,
@@ -128,7 +135,7 @@ impl HostFs {
         if device == self.first.device {
             return self.device;
         }
-        *self.devices.lock().entry(device).or_insert_with(anonymous_device)
+        *self.devices.lock().entry(device).or_insert_with(|| self.vfs.anonymous_device())
     }
 
     /// The inode of a host file, the one in use if there is one.

@@ -9,7 +9,7 @@ use amber_abi::stat::{Device, FileType, StatFs};
 use amber_host::fs::Found;
 
 use super::inode::metadata_of;
-use crate::vfs::{DirectorySink, File, FileSystem, Inode, Metadata, SetAttributes, anonymous_device};
+use crate::vfs::{DirectorySink, File, FileSystem, Inode, Metadata, SetAttributes, Vfs};
 
 /// A mount point: an empty directory in which nothing can be made, as if the mount had been left out of the tree; or a
 /// file that cannot be opened.
@@ -92,8 +92,8 @@ pub(super) struct SealedFs {
 }
 
 impl SealedFs {
-    pub(super) fn new(first: Found) -> Arc<SealedFs> {
-        Arc::new_cyclic(|me| SealedFs { first, device: anonymous_device(), me: me.clone() })
+    pub(super) fn new(vfs: &Vfs, first: Found) -> Arc<SealedFs> {
+        Arc::new_cyclic(|me| SealedFs { first, device: vfs.anonymous_device(), me: me.clone() })
     }
 }
 

@@ -21,7 +21,7 @@ use crate::fs::hostfs::{HostDirectory, Listed, Sealed, metadata_of};
 use crate::interruption::check_killed;
 use crate::sync::{Mutex, Rank};
 use crate::vfs::access::Ownership;
-use crate::vfs::{File, FileSystem, Inode, Metadata, SetAttributes, anonymous_device};
+use crate::vfs::{File, FileSystem, Inode, Metadata, SetAttributes, Vfs};
 use file::KernelFile;
 use view::{Level, View};
 
@@ -30,6 +30,7 @@ const TRIES: usize = 4;
 
 /// A tree of such a file system.
 pub struct HostKernelFs {
+    vfs: Arc<Vfs>,
     file: TreeFile,
     /// What its root was when it was opened.
     first: Found,
@@ -45,15 +46,16 @@ impl HostKernelFs {
     ///
     /// # Errors
     /// Those of the reader; `EACCES` if the file is on a file system that is not shown.
-    pub fn new(file: TreeFile) -> Result<Arc<Self>, Errno> {
+    pub fn new(vfs: &Arc<Vfs>, file: TreeFile) -> Result<Arc<Self>, Errno> {
         let (first, magic) = file.look(check_killed)?;
         let view = View::of(magic, &first.stat).ok_or(Errno::EACCES)?;
         Ok(Arc::new_cyclic(|me| HostKernelFs {
+            vfs: vfs.clone(),
             file,
             first,
             magic,
             view,
-            device: anonymous_device(),
+            device: vfs.anonymous_device(),
             devices: Mutex::new(Rank::Leaf, HashMap::new()),
             me: me.clone(),
         }))
@@ -74,7 +76,7 @@ impl HostKernelFs {
         if device == self.first.stat.device {
             return self.device;
         }
-        *self.devices.lock().entry(device).or_insert_with(anonymous_device)
+        *self.devices.lock().entry(device).or_insert_with(|| self.vfs.anonymous_device())
     }
 }
 

@@ -20,7 +20,7 @@ use crate::task::Credentials;
 use crate::tunables::Tunables;
 use crate::vfs::access::{self, Access, STICKY};
 use crate::vfs::attributes::Attributes;
-use crate::vfs::{FileSystem, Inode, Mount, anonymous_device};
+use crate::vfs::{FileSystem, Inode, Mount, Vfs};
 
 pub use file::MqFile;
 use inode::{MqRoot, QueueInode};
@@ -90,9 +90,9 @@ pub struct MqueueFs {
 }
 
 /// The file system of all queues, mounted where no guest sees it.
-pub fn new(memory: &Arc<GuestMemory>, tunables: &Arc<Tunables>) -> Arc<Mount> {
+pub fn new(vfs: &Vfs, memory: &Arc<GuestMemory>, tunables: &Arc<Tunables>) -> Arc<Mount> {
     let fs = Arc::new_cyclic(|me| MqueueFs {
-        device: anonymous_device(),
+        device: vfs.anonymous_device(),
         next_number: AtomicU64::new(2),
         attributes: Mutex::new(Rank::Leaf, Attributes::new(0o1777, 0, 0)),
         queues: Mutex::new(Rank::Inode, BTreeMap::new()),

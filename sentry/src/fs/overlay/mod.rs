@@ -18,7 +18,7 @@ use amber_abi::stat::{Device, OVERLAYFS_SUPER_MAGIC, StatFs};
 
 use crate::fs::tmpfs::TmpFs;
 use crate::sync::{Mutex, Rank};
-use crate::vfs::{FileSystem, Inode, anonymous_device};
+use crate::vfs::{FileSystem, Inode, Vfs};
 
 use inode::OverlayInode;
 
@@ -43,11 +43,11 @@ impl OverlayFs {
     ///
     /// # Errors
     /// Those of the lower root.
-    pub fn new(lower: Arc<dyn FileSystem>, upper: Arc<TmpFs>) -> Result<Arc<Self>, Errno> {
+    pub fn new(vfs: &Vfs, lower: Arc<dyn FileSystem>, upper: Arc<TmpFs>) -> Result<Arc<Self>, Errno> {
         let fs = Arc::new_cyclic(|me| OverlayFs {
             lower,
             upper,
-            device: anonymous_device(),
+            device: vfs.anonymous_device(),
             known: Mutex::new(Rank::Leaf, HashMap::new()),
             changed: Mutex::new(Rank::Leaf, HashMap::new()),
             root: Mutex::new(Rank::Leaf, None),

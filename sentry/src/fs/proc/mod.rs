@@ -17,7 +17,7 @@ use crate::kernel::Kernel;
 use crate::vfs::FileSystem;
 
 pub use outside::Outlook;
-pub use process::{command_line, mask, process_of, ranges, written};
+pub use process::{command_line, mask, nsfs, process_of, ranges, written};
 
 static PROC: Kind = Kind {
     name: "proc",

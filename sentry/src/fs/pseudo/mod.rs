@@ -16,7 +16,7 @@ use amber_abi::time::Timespec;
 
 use crate::kernel::Kernel;
 use crate::sync::{Mutex, Rank};
-use crate::vfs::{FileSystem, Inode, anonymous_device, now};
+use crate::vfs::{FileSystem, Inode, Vfs, now};
 
 pub use entry::{Entry, Listed, Listing, Query, Reader, Subject, Text, What, number};
 pub use file::TextFile;
@@ -52,14 +52,14 @@ pub struct PseudoFs {
 impl PseudoFs {
     /// Makes an instance.
     pub fn new(kernel: &Arc<Kernel>, kind: &'static Kind) -> Arc<Self> {
-        Self::detached(Arc::downgrade(kernel), kind)
+        Self::detached(&kernel.vfs, Arc::downgrade(kernel), kind)
     }
 
     /// Makes an instance that may be there without its kernel.
-    pub fn detached(kernel: Weak<Kernel>, kind: &'static Kind) -> Arc<Self> {
+    pub fn detached(vfs: &Vfs, kernel: Weak<Kernel>, kind: &'static Kind) -> Arc<Self> {
         let fs = Arc::new(PseudoFs {
             kind,
-            device: anonymous_device(),
+            device: vfs.anonymous_device(),
             kernel,
             born: now(),
             root: Mutex::new(Rank::Leaf, None),

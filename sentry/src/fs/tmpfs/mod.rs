@@ -14,7 +14,7 @@ use amber_platform::{GuestMemory, PAGE_SIZE};
 
 use crate::mm;
 use crate::sync::{Mutex, Rank};
-use crate::vfs::{FileSystem, Inode, NewInode, anonymous_device};
+use crate::vfs::{FileSystem, Inode, NewInode, Vfs};
 
 use inode::INODE_BYTES;
 pub use inode::TmpInode;
@@ -73,15 +73,15 @@ pub struct TmpFs {
 
 impl TmpFs {
     /// An empty file system.
-    pub fn new(memory: Arc<GuestMemory>, options: TmpfsOptions) -> Arc<Self> {
-        Self::named("tmpfs", memory, options)
+    pub fn new(vfs: &Vfs, memory: Arc<GuestMemory>, options: TmpfsOptions) -> Arc<Self> {
+        Self::named("tmpfs", vfs, memory, options)
     }
 
     /// The same for a file system that is a tmpfs under another name.
-    pub fn named(name: &'static str, memory: Arc<GuestMemory>, options: TmpfsOptions) -> Arc<Self> {
+    pub fn named(name: &'static str, vfs: &Vfs, memory: Arc<GuestMemory>, options: TmpfsOptions) -> Arc<Self> {
         let fs = Arc::new_cyclic(|me| TmpFs {
             name,
-            device: anonymous_device(),
+            device: vfs.anonymous_device(),
             memory,
             pages: Arc::new(Quota::new(options.pages.unwrap_or(u64::MAX))),
             inodes: Quota { used: AtomicU64::new(1), ..Quota::new(options.inodes.unwrap_or(u64::MAX)) },

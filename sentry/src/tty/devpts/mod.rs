@@ -14,7 +14,7 @@ use crate::sync::{Mutex, Rank};
 use crate::task::TaskContext;
 use crate::tty::{MasterFile, Pty, PtyHome};
 use crate::vfs::attributes::Attributes;
-use crate::vfs::{File, FileSystem, Inode, Path, anonymous_device};
+use crate::vfs::{File, FileSystem, Inode, Path};
 
 pub use inode::pty_of;
 use inode::{MASTER_NUMBER, PtsInode, ROOT_NUMBER, Role};
@@ -39,10 +39,10 @@ struct State {
 ///
 /// # Errors
 /// `EINVAL` for an unknown option or value.
-pub fn make(_kernel: &Arc<Kernel>, options: &str) -> Result<Arc<dyn FileSystem>, Errno> {
+pub fn make(kernel: &Arc<Kernel>, options: &str) -> Result<Arc<dyn FileSystem>, Errno> {
     let options: Options = options.parse()?;
     let fs = Arc::new_cyclic(|me| DevPts {
-        device: anonymous_device(),
+        device: kernel.vfs.anonymous_device(),
         options,
         // Looked into below the locks of directories, and nothing is taken below it.
         state: Mutex::new(Rank::Leaf, State::default()),

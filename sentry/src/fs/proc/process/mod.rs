@@ -14,6 +14,7 @@ use amber_abi::errno::Errno;
 pub use control::written;
 pub use links::shown;
 pub use memory::command_line;
+pub use namespaces::nsfs;
 pub use state::{TICK, mask, ranges};
 
 use self::namespaces::Namespaces;

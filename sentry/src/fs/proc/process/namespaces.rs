@@ -1,13 +1,13 @@
 //! `/proc/PID/ns`: the namespaces a process is in. A sandbox is one of each, but for mounts.
 
-use std::sync::{Arc, LazyLock, Weak};
+use std::sync::{Arc, Weak};
 
 use amber_abi::errno::Errno;
 use amber_abi::stat::NSFS_MAGIC;
 
 use crate::fs::pseudo::{Entry, Kind, Listed, Listing, PseudoFs, PseudoInode, Query, Subject};
 use crate::kernel::Kernel;
-use crate::vfs::{Dentry, Mount, Path};
+use crate::vfs::{Dentry, Mount, Path, Vfs};
 
 /// The first mount namespace has its number from [`MountNamespace`](crate::vfs::MountNamespace); these are Linux's.
 const KINDS: &[(&str, u64)] = &[
@@ -32,9 +32,13 @@ static NSFS: Kind = Kind {
     block_size: 1024,
     file_size: 0,
 };
-static MOUNT: LazyLock<Arc<Mount>> = LazyLock::new(|| Mount::internal(PseudoFs::detached(Weak::new(), &NSFS)));
 static NAMESPACE: Entry = Entry::file("", 0o444, nothing);
 static LINK: Entry = Entry::magic("", target, text);
+
+/// The file system of all namespaces, mounted where no guest sees it.
+pub fn nsfs(vfs: &Vfs) -> Arc<Mount> {
+    Mount::internal(PseudoFs::detached(vfs, Weak::new(), &NSFS))
+}
 
 fn nothing(_: &Query<'_>) -> Result<Vec<u8>, Errno> {
     Err(Errno::EINVAL)
@@ -59,10 +63,11 @@ fn text(query: &Query<'_>) -> Result<Vec<u8>, Errno> {
 
 fn target(query: &Query<'_>) -> Result<Path, Errno> {
     let (kind, number) = of(query)?;
-    let fs = MOUNT.root_path().inode()?.clone();
+    let mount = query.kernel.nsfs.clone();
+    let fs = mount.root_path().inode()?.clone();
     let fs = fs.as_any().downcast_ref::<PseudoInode>().ok_or(Errno::EIO)?.fs().clone();
     let inode = PseudoInode::numbered(&fs, &NAMESPACE, number);
-    Ok(Path { mount: MOUNT.clone(), dentry: Dentry::unnamed(inode, format!("{kind}:[{number}]").as_bytes()) })
+    Ok(Path { mount, dentry: Dentry::unnamed(inode, format!("{kind}:[{number}]").as_bytes()) })
 }
 
 /// The links, one for each kind.
