@@ -30,7 +30,7 @@ use crate::task::spawn::{self, Place};
 use crate::task::{ProcessTable, Start, seccomp_profile};
 use crate::tty::{self, Console};
 use crate::tunables::Tunables;
-use crate::vfs::{FdTable, FileDescription, FsContext, Mount, MountNamespace, Vfs, dentry};
+use crate::vfs::{FdTable, FileDescription, FsContext, Mount, MountNamespace, Vfs};
 
 /// What each subsystem adds to the file systems.
 static SUBSYSTEMS: &[&Registration] =
@@ -64,8 +64,8 @@ impl Sandbox {
     ) -> Result<Sandbox, BootError> {
         let changes_trees = config.changes_host_files();
         let vfs = Vfs::new();
-        let memfds = Mount::internal(TmpFs::new(&vfs, memory.clone(), TmpfsOptions::default()));
-        let empty = Mount::internal(TmpFs::new(&vfs, memory.clone(), TmpfsOptions::default()));
+        let memfds = Mount::internal(&vfs, TmpFs::new(&vfs, memory.clone(), TmpfsOptions::default()));
+        let empty = Mount::internal(&vfs, TmpFs::new(&vfs, memory.clone(), TmpfsOptions::default()));
         let nowhere = FsContext::new(MountNamespace::new(memory.clone(), empty));
         let vdso = Vdso::new(&memory).map_err(|full| BootError::Config(full.to_string()))?;
         let tunables = Arc::new(Tunables::of(memory.limit()));
@@ -275,8 +275,8 @@ impl Drop for Sandbox {
             // The table keeps zombies that nobody waited for, and each of their tasks keeps the kernel.
             let zombies = std::mem::take(&mut *self.kernel.processes.lock());
             drop(zombies);
-            // Names that nobody uses keep their file systems; what another sandbox misses of them it looks up again.
-            dentry::forget_unused();
+            // Names that nobody uses keep their file systems, and those the frames of their files.
+            self.kernel.vfs.names.forget_unused();
         }
     }
 }

@@ -20,7 +20,6 @@ use crate::mm::reclaim;
 use crate::task::TaskContext;
 use crate::time::Expire;
 use crate::time::clock::monotonic;
-use crate::vfs::dentry;
 
 /// Near the limit, memory is counted again after this many bytes at least.
 const STEP: u64 = 64 << 10;
@@ -117,7 +116,7 @@ impl ControlGroup {
             used = self.count_memory(kernel);
         }
         if used > limit {
-            dentry::forget_unused();
+            kernel.vfs.names.forget_unused();
             used = self.count_memory(kernel);
         }
         if used > limit {

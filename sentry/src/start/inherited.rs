@@ -42,7 +42,7 @@ pub fn open(kernel: &Kernel, file: OwnedFd, changes_trees: bool) -> Result<Arc<F
 }
 
 fn directory(kernel: &Kernel, file: OwnedFd, writable: bool) -> Result<Arc<FileDescription>, Errno> {
-    let mount = Mount::internal(hostfs::open(&kernel.vfs, &kernel.memory, Start::Directory(file), true)?);
+    let mount = Mount::internal(&kernel.vfs, hostfs::open(&kernel.vfs, &kernel.memory, Start::Directory(file), true)?);
     let mut options = MountOptions::RELATIVE_ATIME | MountOptions::NO_SUID | MountOptions::NO_DEV;
     options.set(MountOptions::READ_ONLY, !writable);
     mount.set_options(options)?;

@@ -106,7 +106,7 @@ fn make_device(kernel: &Arc<Kernel>, namespace: &Arc<MountNamespace>, device: &D
                     let over = prepare(namespace, path, FileType::Regular)?;
                     let fs = TmpFs::new(&kernel.vfs, kernel.memory.clone(), TmpfsOptions::mask());
                     let inode = fs.root().create(b"device", &new.inode_in(&credentials, &*fs.root())?)?;
-                    let super_block = SuperBlock::new(fs, false);
+                    let super_block = SuperBlock::new(&kernel.vfs, fs, false);
                     let root = super_block.root.graft(b"device", inode);
                     let options = MountOptions::NO_SUID | MountOptions::NO_EXEC;
                     let mount = Mount::new(super_block, root, "tmpfs", options);
@@ -148,7 +148,7 @@ pub fn restrict(
     for target in masked {
         each(target, &|place| {
             let fs = TmpFs::new(&kernel.vfs, kernel.memory.clone(), TmpfsOptions::mask());
-            let super_block = SuperBlock::new(fs.clone(), true);
+            let super_block = SuperBlock::new(&kernel.vfs, fs.clone(), true);
             let root = if place.dentry.is_directory() {
                 super_block.root.clone()
             } else {
@@ -270,7 +270,7 @@ fn make(kernel: &Arc<Kernel>, spec: &MountSpec, trees: &HostTrees) -> Result<Arc
     options.set(MountOptions::NO_SUID, spec.no_suid);
     options.set(MountOptions::NO_DEV, spec.no_dev);
     options.set(MountOptions::NO_EXEC, spec.no_exec);
-    let super_block = SuperBlock::new(fs, false);
+    let super_block = SuperBlock::new(&kernel.vfs, fs, false);
     keep_as_given(&super_block, spec);
     let root = super_block.root.clone();
     Ok(Mount::new(super_block, root, source, options))

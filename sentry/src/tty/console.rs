@@ -45,7 +45,7 @@ impl Console {
         let (instance, root) = match mounted {
             Some(found) => found,
             None => {
-                let root = Mount::internal(devpts::make(kernel, "")?).root_path();
+                let root = Mount::internal(&kernel.vfs, devpts::make(kernel, "")?).root_path();
                 (DevPts::at(&root).ok_or(Errno::EIO)?, root)
             }
         };

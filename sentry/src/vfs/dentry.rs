@@ -8,7 +8,7 @@ use amber_abi::errno::Errno;
 use amber_abi::stat::FileType;
 
 use crate::sync::{Mutex, MutexGuard, Rank};
-use crate::vfs::{Inode, notify};
+use crate::vfs::{Inode, Vfs, notify};
 
 /// How many names are kept though nobody uses them.
 const KEPT: usize = 16 << 10;
@@ -20,6 +20,7 @@ pub type Children = HashMap<Arc<[u8]>, Weak<Dentry>>;
 ///
 /// While a name is in use there is one `Dentry` for it, so that mounts and working directories on it are found again.
 pub struct Dentry {
+    vfs: Arc<Vfs>,
     place: Mutex<Place>,
     inode: Option<Arc<dyn Inode>>,
     /// Held over changes of the directory, so that nobody sees one half done.
@@ -41,13 +42,13 @@ struct Place {
 }
 
 impl Dentry {
-    fn new(place: Place, inode: Option<Arc<dyn Inode>>, volatile: bool) -> Arc<Self> {
-        static NEXT: AtomicU64 = AtomicU64::new(1);
+    fn new(vfs: &Arc<Vfs>, place: Place, inode: Option<Arc<dyn Inode>>, volatile: bool) -> Arc<Self> {
         Arc::new(Dentry {
+            vfs: vfs.clone(),
             place: Mutex::new(Rank::Leaf, place),
             inode,
             children: Mutex::new(Rank::Dentries, Children::new()),
-            id: NEXT.fetch_add(1, Ordering::Relaxed),
+            id: vfs.names.next_id.fetch_add(1, Ordering::Relaxed),
             volatile,
             removed: AtomicBool::new(false),
             mounts: AtomicU32::new(0),
@@ -58,16 +59,21 @@ impl Dentry {
     }
 
     /// The root of a file system, or an inode that has no name (an anonymous file, `O_TMPFILE`).
-    pub fn root(inode: Arc<dyn Inode>) -> Arc<Self> {
+    pub fn root(vfs: &Arc<Vfs>, inode: Arc<dyn Inode>) -> Arc<Self> {
         let volatile = inode.file_system().is_volatile();
-        Self::new(Place { parent: None, name: Arc::from(&b"/"[..]) }, Some(inode), volatile)
+        Self::new(vfs, Place { parent: None, name: Arc::from(&b"/"[..]) }, Some(inode), volatile)
     }
 
     /// A dentry for an unnamed file, shown by `/proc/PID/fd` under `name`.
-    pub fn unnamed(inode: Arc<dyn Inode>, name: &[u8]) -> Arc<Self> {
-        let dentry = Self::new(Place { parent: None, name: Arc::from(name) }, Some(inode), false);
+    pub fn unnamed(vfs: &Arc<Vfs>, inode: Arc<dyn Inode>, name: &[u8]) -> Arc<Self> {
+        let dentry = Self::new(vfs, Place { parent: None, name: Arc::from(name) }, Some(inode), false);
         dentry.removed.store(true, Ordering::Relaxed);
         dentry
+    }
+
+    /// What all files of its kernel share.
+    pub fn vfs(&self) -> &Arc<Vfs> {
+        &self.vfs
     }
 
     /// A number no other dentry of the sandbox ever had.
@@ -177,7 +183,7 @@ impl Dentry {
             // What the host did behind our back is told to nobody, least of all below this lock.
             found.take_end();
             children.remove(name);
-            CACHE.lock().retire(&found);
+            self.vfs.names.kept.lock().retire(&found);
         }
         let inode = match directory.lookup(name) {
             Ok(inode) => Some(inode),
@@ -204,7 +210,7 @@ impl Dentry {
         }
         let inode = match directory.lookup(name) {
             Ok(inode) => inode,
-            Err(Errno::ENOENT) => return Ok(Self::new(self.place_of(name), None, true)),
+            Err(Errno::ENOENT) => return Ok(Self::new(&self.vfs, self.place_of(name), None, true)),
             Err(errno) => return Err(errno),
         };
         let mut children = self.children.lock();
@@ -235,7 +241,7 @@ impl Dentry {
         }
         let place = self.place_of(name);
         let key = place.name.clone();
-        let dentry = Self::new(place, inode, self.volatile);
+        let dentry = Self::new(&self.vfs, place, inode, self.volatile);
         put(children, key, &dentry);
         dentry
     }
@@ -251,7 +257,7 @@ impl Dentry {
         child.removed.store(true, Ordering::Release);
         children.remove(&child.name());
         // The caller has the entry too, so its end is not here, below a lock.
-        CACHE.lock().take(child);
+        self.vfs.names.kept.lock().take(child);
     }
 
     /// Gives an entry a new place, as rename(2) does; both directories are locked by the caller, or they are one and
@@ -294,7 +300,7 @@ impl Dentry {
     /// Marks the entry as used, so that it stays in the cache; `fresh` ones enter it.
     pub fn use_it(self: &Arc<Self>, fresh: bool) {
         if fresh {
-            keep(self.clone());
+            self.vfs.names.keep(self.clone());
         } else if !self.recently_used.load(Ordering::Relaxed) {
             self.recently_used.store(true, Ordering::Relaxed);
         }
@@ -306,7 +312,7 @@ fn put(children: &mut Children, name: Arc<[u8]>, dentry: &Arc<Dentry>) {
     if let Some(other) = children.insert(name, Arc::downgrade(dentry)).and_then(|other| other.upgrade())
         && !Arc::ptr_eq(&other, dentry)
     {
-        CACHE.lock().retire_own(other);
+        dentry.vfs.names.kept.lock().retire_own(other);
     }
 }
 
@@ -321,17 +327,22 @@ impl Drop for Dentry {
     }
 }
 
-static CACHE: Mutex<Cache> = Mutex::new(Rank::Leaf, Cache { entries: BTreeMap::new(), retired: Vec::new(), last: 0 });
+/// The names of a kernel that are known.
+pub struct NameCache {
+    next_id: AtomicU64,
+    kept: Mutex<Kept>,
+}
 
 /// Entries kept though nobody uses them, the one longest kept first.
-struct Cache {
+#[derive(Default)]
+struct Kept {
     entries: BTreeMap<u64, Arc<Dentry>>,
     /// Those whose names stand for something else now, to be let go of by the next who does so without locks.
     retired: Vec<Arc<Dentry>>,
     last: u64,
 }
 
-impl Cache {
+impl Kept {
     fn add(&mut self, dentry: Arc<Dentry>) {
         self.last += 1;
         dentry.kept_as.store(self.last, Ordering::Relaxed);
@@ -360,53 +371,59 @@ impl Cache {
     }
 }
 
-/// Adds an entry to the kept ones and lets the oldest go that was not used since it was last looked at.
-fn keep(dentry: Arc<Dentry>) {
-    let mut gone = Vec::new();
-    {
-        let mut cache = CACHE.lock();
-        // One that was removed, or kept by another user, meanwhile needs no place.
-        if dentry.is_removed() || dentry.kept_as.load(Ordering::Relaxed) != 0 {
-            return;
-        }
-        cache.add(dentry);
-        gone.append(&mut cache.retired);
-        let mut looks = 8;
-        while cache.entries.len() > KEPT && looks > 0 {
-            looks -= 1;
-            let Some(oldest) = cache.take_oldest() else { break };
-            if oldest.recently_used.swap(false, Ordering::Relaxed) && looks > 0 {
-                cache.add(oldest);
-            } else {
-                gone.push(oldest);
+impl NameCache {
+    pub(super) fn new() -> Self {
+        NameCache { next_id: AtomicU64::new(1), kept: Mutex::new(Rank::Leaf, Kept::default()) }
+    }
+
+    /// Adds an entry to the kept ones and lets the oldest go that was not used since it was last looked at.
+    fn keep(&self, dentry: Arc<Dentry>) {
+        let mut gone = Vec::new();
+        {
+            let mut kept = self.kept.lock();
+            // One that was removed, or kept by another user, meanwhile needs no place.
+            if dentry.is_removed() || dentry.kept_as.load(Ordering::Relaxed) != 0 {
+                return;
+            }
+            kept.add(dentry);
+            gone.append(&mut kept.retired);
+            let mut looks = 8;
+            while kept.entries.len() > KEPT && looks > 0 {
+                looks -= 1;
+                let Some(oldest) = kept.take_oldest() else { break };
+                if oldest.recently_used.swap(false, Ordering::Relaxed) && looks > 0 {
+                    kept.add(oldest);
+                } else {
+                    gone.push(oldest);
+                }
             }
         }
+        // Dropped without the lock: the last user of an inode may have work to do.
+        drop(gone);
     }
-    // Dropped without the lock: the last user of an inode may have work to do.
-    drop(gone);
-}
 
-/// Lets go of all names that nobody uses: memory is scarce, or a sandbox has ended.
-pub fn forget_unused() {
-    let gone = {
-        let mut cache = CACHE.lock();
-        let entries = std::mem::take(&mut cache.entries);
-        entries.values().for_each(|dentry| dentry.kept_as.store(0, Ordering::Relaxed));
-        (entries, std::mem::take(&mut cache.retired))
-    };
-    drop(gone);
-}
-
-/// Lets go of all names below the root of a file system that nobody uses, so that it can end. It looks at these only,
-/// not at the names of other file systems.
-pub fn forget_below(root: &Arc<Dentry>) {
-    let mut gone = Vec::new();
-    let mut open = vec![root.clone()];
-    while let Some(dentry) = open.pop() {
-        open.extend(dentry.children.lock().values().filter_map(Weak::upgrade));
-        gone.extend(CACHE.lock().take(&dentry));
-        gone.push(dentry);
+    /// Lets go of all names that nobody uses: memory is scarce, or the sandbox has ended.
+    pub fn forget_unused(&self) {
+        let gone = {
+            let mut kept = self.kept.lock();
+            let entries = std::mem::take(&mut kept.entries);
+            entries.values().for_each(|dentry| dentry.kept_as.store(0, Ordering::Relaxed));
+            (entries, std::mem::take(&mut kept.retired))
+        };
+        drop(gone);
     }
-    gone.append(&mut CACHE.lock().retired);
-    drop(gone);
+
+    /// Lets go of all names below the root of a file system that nobody uses, so that it can end. It looks at these only,
+    /// not at the names of other file systems.
+    pub(super) fn forget_below(&self, root: &Arc<Dentry>) {
+        let mut gone = Vec::new();
+        let mut open = vec![root.clone()];
+        while let Some(dentry) = open.pop() {
+            open.extend(dentry.children.lock().values().filter_map(Weak::upgrade));
+            gone.extend(self.kept.lock().take(&dentry));
+            gone.push(dentry);
+        }
+        gone.append(&mut self.kept.lock().retired);
+        drop(gone);
+    }
 }

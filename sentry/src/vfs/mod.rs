@@ -5,7 +5,7 @@ pub mod anon;
 pub mod attributes;
 pub mod change;
 mod context;
-pub(crate) mod dentry;
+mod dentry;
 pub mod epoll;
 mod fd_table;
 mod file;

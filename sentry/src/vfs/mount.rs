@@ -10,7 +10,7 @@ use amber_platform::GuestMemory;
 
 use crate::interruption::check_killed;
 use crate::sync::{Mutex, Rank};
-use crate::vfs::{Dentry, FileSystem, Inode, notify, propagation};
+use crate::vfs::{Dentry, FileSystem, Inode, Vfs, notify, propagation};
 use crate::wait::WaitQueue;
 
 /// A place in the tree of mounts: a name on a mount. What it names exists.
@@ -125,8 +125,8 @@ pub struct SuperBlock {
 
 impl SuperBlock {
     /// Makes a file system mountable.
-    pub fn new(fs: Arc<dyn FileSystem>, read_only: bool) -> Arc<Self> {
-        let root = Dentry::root(fs.root());
+    pub fn new(vfs: &Arc<Vfs>, fs: Arc<dyn FileSystem>, read_only: bool) -> Arc<Self> {
+        let root = Dentry::root(vfs, fs.root());
         let stays = fs.stays_read_only();
         Arc::new(SuperBlock {
             fs,
@@ -168,7 +168,7 @@ impl SuperBlock {
 impl Drop for SuperBlock {
     fn drop(&mut self) {
         notify::unmounted(self.fs.device());
-        super::dentry::forget_below(&self.root);
+        self.root.vfs().names.forget_below(&self.root);
         self.fs.shut_down();
     }
 }
@@ -239,8 +239,8 @@ impl Mount {
     }
 
     /// A mount for the inodes of a file system that is mounted nowhere, such as that of pipes.
-    pub fn internal(fs: Arc<dyn FileSystem>) -> Arc<Self> {
-        let super_block = SuperBlock::new(fs, false);
+    pub fn internal(vfs: &Arc<Vfs>, fs: Arc<dyn FileSystem>) -> Arc<Self> {
+        let super_block = SuperBlock::new(vfs, fs, false);
         let root = super_block.root.clone();
         Mount::new(super_block, root, "none", MountOptions::empty())
     }

@@ -90,7 +90,7 @@ impl MountContext {
             let Phase::Creating(kind) = state.phase else { return Err(Errno::EBUSY) };
             (kind, std::mem::take(&mut state.parameters), state.read_only.take().unwrap_or(false))
         };
-        let super_block = SuperBlock::new((kind.make)(kernel, &parameters.join(","))?, read_only);
+        let super_block = SuperBlock::new(&kernel.vfs, (kind.make)(kernel, &parameters.join(","))?, read_only);
         let mut state = self.state.lock();
         state.phase = Phase::Created;
         let old = state.super_block.replace(super_block);

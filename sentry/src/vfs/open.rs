@@ -96,7 +96,8 @@ fn open_unnamed(ctx: &TaskContext, scope: &Scope<'_>, path: &[u8], how: How) -> 
     let new = creation.inode_in(scope.credentials, &**parent)?;
     let inode = parent.create_unnamed(&new, !how.flags.contains(OpenFlags::O_EXCL))?;
     let name = format!("#{}", inode.metadata()?.number);
-    let path = Path { mount: directory.mount, dentry: Dentry::unnamed(inode.clone(), name.as_bytes()) };
+    let dentry = Dentry::unnamed(directory.dentry.vfs(), inode.clone(), name.as_bytes());
+    let path = Path { mount: directory.mount, dentry };
     let file = inode.open(how.flags)?;
     let description = finish(file, path, how.flags);
     description.hold(None, Some(writer));

@@ -124,8 +124,9 @@ fn build(scope: &Scope<'_>, at: &str, node: &Node) {
 }
 
 fn namespace() -> std::sync::Arc<MountNamespace> {
+    let vfs = Vfs::new();
     let memory = GuestMemory::new(1 << 20).expect("a memfd");
-    let super_block = SuperBlock::new(TmpFs::new(&Vfs::new(), memory.clone(), TmpfsOptions::default()), false);
+    let super_block = SuperBlock::new(&vfs, TmpFs::new(&vfs, memory.clone(), TmpfsOptions::default()), false);
     let root = super_block.root.clone();
     MountNamespace::new(memory, Mount::new(super_block, root, "none", MountOptions::empty()))
 }
@@ -180,10 +181,16 @@ fn mounts_roots_and_long_names() {
     make(b"/m");
     let place = make(b"/m/p");
     let memory = GuestMemory::new(1 << 20).expect("a memfd");
-    let fs: std::sync::Arc<dyn FileSystem> = TmpFs::new(&Vfs::new(), memory, TmpfsOptions::default());
+    let fs: std::sync::Arc<dyn FileSystem> = TmpFs::new(root.dentry.vfs(), memory, TmpfsOptions::default());
     let options = MountOptions::empty();
-    crate::vfs::mounting::mount(&namespace, SuperBlock::new(fs, false), b"x".to_vec(), options, &place)
-        .expect("the place is free");
+    crate::vfs::mounting::mount(
+        &namespace,
+        SuperBlock::new(root.dentry.vfs(), fs, false),
+        b"x".to_vec(),
+        options,
+        &place,
+    )
+    .expect("the place is free");
     let mounted = scope.resolve(b"/m/p", true).expect("it is mounted");
     assert!(mounted.is_mount_root() && !mounted.is(&place));
     assert!(scope.resolve(b"/m/p/..", true).is_ok_and(|up| up.text(&root).0 == b"/m"));

@@ -90,7 +90,7 @@ pub struct MqueueFs {
 }
 
 /// The file system of all queues, mounted where no guest sees it.
-pub fn new(vfs: &Vfs, memory: &Arc<GuestMemory>, tunables: &Arc<Tunables>) -> Arc<Mount> {
+pub fn new(vfs: &Arc<Vfs>, memory: &Arc<GuestMemory>, tunables: &Arc<Tunables>) -> Arc<Mount> {
     let fs = Arc::new_cyclic(|me| MqueueFs {
         device: vfs.anonymous_device(),
         next_number: AtomicU64::new(2),
@@ -101,7 +101,7 @@ pub fn new(vfs: &Vfs, memory: &Arc<GuestMemory>, tunables: &Arc<Tunables>) -> Ar
         tunables: tunables.clone(),
         me: me.clone(),
     });
-    Mount::internal(fs)
+    Mount::internal(vfs, fs)
 }
 
 /// A further mount of the sandbox's queues: there is one set of them.

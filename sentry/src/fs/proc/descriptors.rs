@@ -9,7 +9,7 @@ use amber_abi::open::OpenFlags;
 use super::process::shown;
 use crate::fs::pseudo::{Entry, Listed, Listing, Query, Subject, number};
 use crate::kernel::Kernel;
-use crate::vfs::{Dentry, FileDescription, Mount, Path, locks};
+use crate::vfs::{Dentry, FileDescription, Mount, Path, Vfs, locks};
 
 static READ_ONLY: Entry = Entry { permissions: 0o500, ..LINK };
 static WRITE_ONLY: Entry = Entry { permissions: 0o300, ..LINK };
@@ -36,15 +36,16 @@ fn entry_of(description: &FileDescription) -> &'static Entry {
 }
 
 /// A place for a file without a path, so that it can be opened again.
-fn place_of(description: &FileDescription) -> Path {
+fn place_of(vfs: &Arc<Vfs>, description: &FileDescription) -> Path {
     let inode = description.file().inode();
     let name = description.file().link_text().unwrap_or_default();
-    Path { mount: Mount::internal(inode.file_system()), dentry: Dentry::unnamed(inode, name.as_bytes()) }
+    let mount = Mount::internal(vfs, inode.file_system());
+    Path { mount, dentry: Dentry::unnamed(vfs, inode, name.as_bytes()) }
 }
 
 fn target(query: &Query<'_>) -> Result<Path, Errno> {
     let description = description(query.subject, query.subject.index)?;
-    Ok(description.path().cloned().unwrap_or_else(|| place_of(&description)))
+    Ok(description.path().cloned().unwrap_or_else(|| place_of(&query.kernel.vfs, &description)))
 }
 
 fn target_text(query: &Query<'_>) -> Result<Vec<u8>, Errno> {

@@ -49,7 +49,8 @@ pub fn memfd_create(ctx: &mut TaskContext, name: Str, flags: MemfdFlags) -> SysR
     }
     let mut shown = b"memfd:".to_vec();
     shown.extend_from_slice(&name);
-    let path = Path { mount, dentry: Dentry::unnamed(inode.clone(), &shown) };
+    let dentry = Dentry::unnamed(&ctx.kernel().vfs, inode.clone(), &shown);
+    let path = Path { mount, dentry };
     let flags_of_file = OpenFlags::O_RDWR | OpenFlags::O_LARGEFILE;
     let description = FileDescription::new(inode.open(flags_of_file)?, Some(path), flags_of_file);
     Ok(reserved.install(description, flags.contains(MemfdFlags::MFD_CLOEXEC)) as u64)

@@ -98,7 +98,8 @@ pub fn mount(
     let read_only = flags.contains(MountFlags::MS_RDONLY);
     let source = source.filter(|s| !s.is_empty()).unwrap_or_else(|| b"none".to_vec());
     let options = options_of(flags) - MountOptions::READ_ONLY;
-    mounting::mount(&namespace, SuperBlock::new(fs, read_only), source, options, &place)?;
+    let super_block = SuperBlock::new(&ctx.kernel().vfs, fs, read_only);
+    mounting::mount(&namespace, super_block, source, options, &place)?;
     Ok(0)
 }
 

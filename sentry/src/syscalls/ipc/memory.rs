@@ -40,7 +40,8 @@ fn name_of(ctx: &TaskContext, key: i32) -> Result<Arc<FileDescription>, Errno> {
     };
     let mount = ctx.kernel().memfds.clone();
     let inode = mount.root.inode()?.create_unnamed(&new, false)?;
-    let path = Path { mount, dentry: Dentry::unnamed(inode.clone(), format!("SYSV{key:08x}").as_bytes()) };
+    let dentry = Dentry::unnamed(&ctx.kernel().vfs, inode.clone(), format!("SYSV{key:08x}").as_bytes());
+    let path = Path { mount, dentry };
     Ok(FileDescription::new(inode.open(OpenFlags::O_RDWR)?, Some(path), OpenFlags::O_RDWR))
 }
 

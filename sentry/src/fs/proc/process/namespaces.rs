@@ -36,8 +36,8 @@ static NAMESPACE: Entry = Entry::file("", 0o444, nothing);
 static LINK: Entry = Entry::magic("", target, text);
 
 /// The file system of all namespaces, mounted where no guest sees it.
-pub fn nsfs(vfs: &Vfs) -> Arc<Mount> {
-    Mount::internal(PseudoFs::detached(vfs, Weak::new(), &NSFS))
+pub fn nsfs(vfs: &Arc<Vfs>) -> Arc<Mount> {
+    Mount::internal(vfs, PseudoFs::detached(vfs, Weak::new(), &NSFS))
 }
 
 fn nothing(_: &Query<'_>) -> Result<Vec<u8>, Errno> {
@@ -67,7 +67,8 @@ fn target(query: &Query<'_>) -> Result<Path, Errno> {
     let fs = mount.root_path().inode()?.clone();
     let fs = fs.as_any().downcast_ref::<PseudoInode>().ok_or(Errno::EIO)?.fs().clone();
     let inode = PseudoInode::numbered(&fs, &NAMESPACE, number);
-    Ok(Path { mount, dentry: Dentry::unnamed(inode, format!("{kind}:[{number}]").as_bytes()) })
+    let dentry = Dentry::unnamed(&query.kernel.vfs, inode, format!("{kind}:[{number}]").as_bytes());
+    Ok(Path { mount, dentry })
 }
 
 /// The links, one for each kind.
