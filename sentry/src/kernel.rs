@@ -26,6 +26,9 @@ use crate::vfs::{FsContext, Mount, Vfs};
 
 /// The kernel of one sandbox.
 pub struct Kernel {
+    /// What all files share, whatever the file system. It is the first of the fields: whether a kernel can be shared by
+    /// threads is asked of all types that it holds, and most of the others lead here.
+    pub vfs: Arc<Vfs>,
     /// Which Linux it is.
     pub profile: KernelProfile,
     /// What runs the guest's code.
@@ -42,8 +45,6 @@ pub struct Kernel {
     pub users: Users,
     /// What the subsystems add to the file systems.
     pub registry: Registry,
-    /// What all files share, whatever the file system.
-    pub vfs: Arc<Vfs>,
     /// How many processors the guest sees.
     pub cpus: usize,
     /// What uname(2) says of the machine and its domain.

@@ -9,15 +9,11 @@ use amber_abi::errno::Errno;
 use amber_abi::open::RenameFlags;
 use amber_abi::stat::{Device, FileType};
 
-use crate::sync::{Mutex, Rank};
 use crate::task::Credentials;
 use crate::vfs::access::{self, Access, SET_GID};
 use crate::vfs::notify::{self, mask};
 use crate::vfs::walk::{Last, Target};
 use crate::vfs::{Dentry, Inode, NewInode, Path};
-
-/// One rename at a time looks at two directories, so the order in which those are locked cannot go in a circle.
-static RENAME: Mutex<()> = Mutex::new(Rank::Rename, ());
 
 /// What is made: kind, mode before the umask, and what the kind needs.
 #[derive(Clone, Copy)]
@@ -216,8 +212,8 @@ pub fn rename(credentials: &Credentials, from: &Target, to: &Target, flags: Rena
     let new_name = to.name(if no_replace { Errno::EEXIST } else { Errno::EBUSY })?;
     from.directory.mount.check_writable()?;
     from.directory.inode()?.admit_change(name, false)?;
-    let one = RENAME.lock();
     let (old_dir, new_dir) = (&from.directory.dentry, &to.directory.dentry);
+    let one = old_dir.vfs().renames.lock();
     let same = Arc::ptr_eq(old_dir, new_dir);
     // The rename lock keeps the tree still, so one of two directories is the ancestor, or neither; entries of the
     // first locked are never the second's ancestors' business.

@@ -14,6 +14,7 @@ pub mod inotify;
 pub mod locks;
 mod mount;
 pub mod mount_context;
+mod mount_namespace;
 pub mod mounting;
 pub mod notify;
 pub mod open;
@@ -32,7 +33,8 @@ pub use dentry::Dentry;
 pub use fd_table::{FdTable, ReservedFd};
 pub use file::{CHANGEABLE, File, FileDescription, OwnPosition, open_files};
 pub use inode::{DirectoryEntry, DirectorySink, FileSystem, Inode, Metadata, NewInode, SetAttributes, SetTime};
-pub use mount::{Mount, MountNamespace, MountOptions, Path, Propagation, SuperBlock, Writer};
+pub use mount::{Mount, MountOptions, Path, Propagation, SuperBlock, Writer};
+pub use mount_namespace::MountNamespace;
 pub use state::Vfs;
 
 /// The time stamp of what happens now.

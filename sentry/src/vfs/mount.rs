@@ -1,17 +1,13 @@
 //! Mounts: which file system shows at which place of the tree.
 
-use std::collections::{HashMap, VecDeque};
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, LazyLock, Weak};
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
+use std::sync::{Arc, Weak};
 
 use amber_abi::errno::Errno;
-use amber_abi::poll::PollEvents;
-use amber_platform::GuestMemory;
 
-use crate::interruption::check_killed;
 use crate::sync::{Mutex, Rank};
-use crate::vfs::{Dentry, FileSystem, Inode, Vfs, notify, propagation};
-use crate::wait::WaitQueue;
+use crate::vfs::{Dentry, FileSystem, Inode, MountNamespace, Vfs, notify, propagation};
 
 /// A place in the tree of mounts: a name on a mount. What it names exists.
 #[derive(Clone)]
@@ -185,7 +181,7 @@ pub struct Propagation {
 }
 
 /// What a mount takes, with its entries in tables.
-const MOUNT_BYTES: u64 = size_of::<Mount>() as u64 + 256;
+pub(super) const MOUNT_BYTES: u64 = size_of::<Mount>() as u64 + 256;
 
 /// A file system, or a part of one, at a place of the tree.
 pub struct Mount {
@@ -218,8 +214,7 @@ impl Mount {
         source: impl Into<Vec<u8>>,
         options: MountOptions,
     ) -> Arc<Self> {
-        static NEXT: AtomicU64 = AtomicU64::new(1);
-        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        let number = root.vfs().mounts.number_mount();
         Arc::new(Mount {
             // Linux starts its unique numbers above 32 bits, so that nobody takes one kind for the other.
             id: 20u32.wrapping_add(number as u32),
@@ -339,7 +334,7 @@ impl Mount {
     /// Changes how mounts beneath it spread.
     pub fn set_propagation(&self, value: Propagation) {
         let old = std::mem::replace(&mut *self.propagation.lock(), value);
-        propagation::left(self.unique_id, old, value);
+        propagation::left(self, old, value);
     }
 
     /// The namespace it is in, if any.
@@ -347,16 +342,14 @@ impl Mount {
         self.namespace.lock().upgrade()
     }
 
-    fn enter_namespace(&self, namespace: &Weak<MountNamespace>) {
+    pub(super) fn enter_namespace(&self, namespace: &Weak<MountNamespace>) {
         let old = std::mem::replace(&mut *self.namespace.lock(), namespace.clone());
         if let Some(old) = old.upgrade() {
-            old.count.fetch_sub(1, Ordering::Relaxed);
-            old.generation.fetch_add(1, Ordering::AcqRel);
+            old.note_left();
         }
         if let Some(new) = namespace.upgrade() {
             self.fresh.store(false, Ordering::Relaxed);
-            new.count.fetch_add(1, Ordering::Relaxed);
-            new.generation.fetch_add(1, Ordering::AcqRel);
+            new.note_entered();
         }
     }
 
@@ -445,7 +438,8 @@ impl Mount {
 impl Drop for Mount {
     /// A guest decides how many mounts lie on each other, so those above go one by one, not within each other.
     fn drop(&mut self) {
-        propagation::left(self.unique_id, *self.propagation.get_mut(), Propagation::default());
+        let propagation = *self.propagation.get_mut();
+        propagation::left(self, propagation, Propagation::default());
         if let Some((_, dentry)) = self.place.get_mut().take() {
             // It goes with its namespace: nothing lies there any more.
             dentry.note_unmount();
@@ -467,139 +461,4 @@ impl Drop for Writer {
         self.0.writers.fetch_sub(1, Ordering::SeqCst);
         self.0.super_block.writers.fetch_sub(1, Ordering::SeqCst);
     }
-}
-
-/// Held over every change of a tree: what happens in one namespace may spread to others.
-static CHANGE: Mutex<()> = Mutex::new(Rank::Mounts, ());
-
-/// Told of each change of any tree.
-static CHANGED: LazyLock<WaitQueue> = LazyLock::new(WaitQueue::new);
-
-/// A tree of mounts, as a group of processes sees it.
-pub struct MountNamespace {
-    /// The number of `/proc/PID/ns/mnt`.
-    pub id: u64,
-    memory: Arc<GuestMemory>,
-    root: Mutex<Arc<Mount>>,
-    /// How many mounts it has.
-    count: AtomicUsize,
-    /// Counts changes, for who polls `/proc/mounts`.
-    generation: AtomicU64,
-}
-
-impl MountNamespace {
-    /// Makes a namespace whose tree has this root.
-    pub fn new(memory: Arc<GuestMemory>, root: Arc<Mount>) -> Arc<Self> {
-        static NEXT: AtomicU64 = AtomicU64::new(0xf000_0000);
-        let namespace = Arc::new(MountNamespace {
-            id: NEXT.fetch_add(1, Ordering::Relaxed),
-            memory,
-            root: Mutex::new(Rank::Leaf, root.clone()),
-            count: AtomicUsize::new(0),
-            generation: AtomicU64::new(1),
-        });
-        for mount in root.tree() {
-            mount.enter_namespace(&Arc::downgrade(&namespace));
-        }
-        namespace
-    }
-
-    /// The root of the tree.
-    pub fn root(&self) -> Arc<Mount> {
-        self.root.lock().clone()
-    }
-
-    /// Runs a change of the tree, one at a time. What it depends on is looked at within it.
-    pub fn change<T>(&self, change: impl FnOnce() -> T) -> T {
-        let result = {
-            let _one = CHANGE.lock();
-            change()
-        };
-        self.generation.fetch_add(1, Ordering::AcqRel);
-        CHANGED.notify(PollEvents::POLLPRI | PollEvents::POLLERR);
-        result
-    }
-
-    /// Told, with `POLLPRI` and `POLLERR`, whenever the tree (or another) was changed.
-    pub fn changed() -> &'static WaitQueue {
-        &CHANGED
-    }
-
-    /// How many mounts it has.
-    pub fn count(&self) -> usize {
-        self.count.load(Ordering::Relaxed)
-    }
-
-    /// Whether there is memory for so many mounts more, which stay when processes end.
-    ///
-    /// # Errors
-    /// `ENOMEM`.
-    pub fn admit(&self, mounts: usize) -> Result<(), Errno> {
-        Ok(self.memory.admit_lasting(MOUNT_BYTES.saturating_mul(mounts as u64))?)
-    }
-
-    /// How often the tree was changed.
-    pub fn generation(&self) -> u64 {
-        self.generation.load(Ordering::Acquire)
-    }
-
-    /// Puts `root` at the root of the tree (pivot_root(2)); called within [`change`](Self::change).
-    pub(super) fn set_root(self: &Arc<Self>, root: &Arc<Mount>) {
-        for mount in root.tree() {
-            mount.enter_namespace(&Arc::downgrade(self));
-        }
-        let old = std::mem::replace(&mut *self.root.lock(), root.clone());
-        drop(old);
-    }
-
-    /// All mounts, parents first.
-    pub fn mounts(&self) -> Vec<Arc<Mount>> {
-        self.root().tree()
-    }
-
-    /// A copy of the whole tree for a new namespace (`CLONE_NEWNS`), and what became of each mount.
-    ///
-    /// # Errors
-    /// `ENOMEM`; `EINTR` for a caller that was killed.
-    pub fn duplicate(&self) -> Result<(Arc<MountNamespace>, HashMap<u64, Arc<Mount>>), Errno> {
-        let mut copies = HashMap::new();
-        let _one = CHANGE.lock();
-        // Asked here, since what others make who had the lock before counts, and so does that this one was killed for want of memory.
-        check_killed()?;
-        self.memory.admit(MOUNT_BYTES.saturating_mul(self.count() as u64))?;
-        let old_root = self.root();
-        let root = copy_tree(&old_root, &old_root.root, &mut copies, true);
-        propagation::note_groups(&root);
-        Ok((MountNamespace::new(self.memory.clone(), root), copies))
-    }
-}
-
-/// Copies a mount, showing `root`, and what is mounted beneath `root`; `copies` maps the old unique numbers to the
-/// copies. Unbindable mounts are left out unless `even_unbindable`.
-pub(super) fn copy_tree(
-    mount: &Arc<Mount>,
-    root: &Arc<Dentry>,
-    copies: &mut HashMap<u64, Arc<Mount>>,
-    even_unbindable: bool,
-) -> Arc<Mount> {
-    let top = mount.copy(root.clone());
-    copies.insert(mount.unique_id, top.clone());
-    // A guest decides how many lie on each other, so this goes by a work list.
-    let mut open = VecDeque::from([(mount.clone(), top.clone())]);
-    while let Some((original, copy)) = open.pop_front() {
-        // What lies on a mount is shown by a copy of the whole of it for sure.
-        let whole = Arc::ptr_eq(&copy.root, &original.root);
-        for child in original.child_mounts() {
-            let Some(place) = child.place() else { continue };
-            let shown = whole || copy.root.is_ancestor_of(&place.dentry);
-            if !shown || (child.propagation().unbindable && !even_unbindable) {
-                continue;
-            }
-            let below = child.copy(child.root.clone());
-            copies.insert(child.unique_id, below.clone());
-            below.hang(&Path { mount: copy.clone(), dentry: place.dentry });
-            open.push_back((child, below));
-        }
-    }
-    top
 }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use amber_abi::errno::Errno;
 
 use crate::interruption::check_killed;
-use crate::vfs::mount::copy_tree;
+use crate::vfs::mount_namespace::copy_tree;
 use crate::vfs::propagation::{attach_spreading, followers};
 use crate::vfs::{FsContext, Mount, MountNamespace, MountOptions, Path, SuperBlock};
 

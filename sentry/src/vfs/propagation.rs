@@ -5,8 +5,8 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Weak};
 
 use crate::sync::{Mutex, Rank};
-use crate::vfs::mount::copy_tree;
-use crate::vfs::{Dentry, Mount, MountNamespace, Path, Propagation};
+use crate::vfs::mount_namespace::copy_tree;
+use crate::vfs::{Dentry, Mount, MountNamespace, Path, Propagation, Vfs};
 
 /// The mounts of a peer group and those that follow it, by their unique numbers.
 #[derive(Default)]
@@ -15,7 +15,17 @@ struct Group {
     slaves: BTreeMap<u64, Weak<Mount>>,
 }
 
-static GROUPS: Mutex<Option<HashMap<u32, Group>>> = Mutex::new(Rank::Leaf, None);
+/// The peer groups of a kernel, by their numbers.
+pub struct PeerGroups {
+    groups: Mutex<HashMap<u32, Group>>,
+    next: AtomicU32,
+}
+
+impl PeerGroups {
+    pub(super) fn new() -> Self {
+        PeerGroups { groups: Mutex::new(Rank::Leaf, HashMap::new()), next: AtomicU32::new(1) }
+    }
+}
 
 /// A mount gets what is told to its groups.
 fn join(mount: &Arc<Mount>) {
@@ -23,8 +33,7 @@ fn join(mount: &Arc<Mount>) {
     if group.is_none() && master.is_none() {
         return;
     }
-    let mut groups = GROUPS.lock();
-    let groups = groups.get_or_insert_default();
+    let mut groups = mount.root.vfs().peer_groups.groups.lock();
     if let Some(group) = group {
         groups.entry(group).or_default().peers.insert(mount.unique_id, Arc::downgrade(mount));
     }
@@ -33,18 +42,19 @@ fn join(mount: &Arc<Mount>) {
     }
 }
 
-/// A mount, by its unique number, spreads changes otherwise than before, or is gone: it leaves what it is in no more.
-pub(super) fn left(mount: u64, old: Propagation, new: Propagation) {
+/// A mount spreads changes otherwise than before, or is gone: it leaves what it is in no more.
+pub(super) fn left(mount: &Mount, old: Propagation, new: Propagation) {
     let group = old.group.filter(|_| old.group != new.group);
     let master = old.master.filter(|_| old.master != new.master);
     if group.is_none() && master.is_none() {
         return;
     }
     let mut gone = Vec::new();
-    if let Some(groups) = GROUPS.lock().as_mut() {
+    {
+        let mut groups = mount.root.vfs().peer_groups.groups.lock();
         let mut leave = |id: u32, list: fn(&mut Group) -> &mut BTreeMap<u64, Weak<Mount>>| {
             let Some(group) = groups.get_mut(&id) else { return };
-            gone.extend(list(group).remove(&mount));
+            gone.extend(list(group).remove(&mount.unique_id));
             if group.peers.is_empty() && group.slaves.is_empty() {
                 groups.remove(&id);
             }
@@ -60,9 +70,8 @@ pub(super) fn note_groups(tree: &Arc<Mount>) {
 }
 
 fn share(mount: &Arc<Mount>) {
-    static NEXT: AtomicU32 = AtomicU32::new(1);
     let old = mount.propagation();
-    let group = old.group.unwrap_or_else(|| NEXT.fetch_add(1, Ordering::Relaxed));
+    let group = old.group.unwrap_or_else(|| mount.root.vfs().peer_groups.next.fetch_add(1, Ordering::Relaxed));
     mount.set_propagation(Propagation { group: Some(group), unbindable: false, ..old });
     join(mount);
 }
@@ -103,11 +112,15 @@ pub fn set_spreading(namespace: &MountNamespace, mount: &Arc<Mount>, spreading: 
 }
 
 /// The mounts in some namespace that the group's changes reach at once: its peers, then its slaves.
-fn members(group: u32) -> Vec<Arc<Mount>> {
+fn members(vfs: &Vfs, group: u32) -> Vec<Arc<Mount>> {
     let members: Vec<_> = {
-        let groups = GROUPS.lock();
-        let group = groups.as_ref().and_then(|groups| groups.get(&group));
-        group.into_iter().flat_map(|g| g.peers.values().chain(g.slaves.values())).filter_map(Weak::upgrade).collect()
+        let groups = vfs.peer_groups.groups.lock();
+        groups
+            .get(&group)
+            .into_iter()
+            .flat_map(|g| g.peers.values().chain(g.slaves.values()))
+            .filter_map(Weak::upgrade)
+            .collect()
     };
     members.into_iter().filter(|mount| mount.namespace().is_some()).collect()
 }
@@ -117,9 +130,8 @@ fn has_peers(mount: &Arc<Mount>, group: u32) -> bool {
     // One by one, since the first does in general, and a mount must not be let go under the lock.
     loop {
         let next = {
-            let groups = GROUPS.lock();
-            let group = groups.as_ref().and_then(|groups| groups.get(&group));
-            group.and_then(|g| g.peers.range(after..).next().map(|(&id, peer)| (id, peer.upgrade())))
+            let groups = mount.root.vfs().peer_groups.groups.lock();
+            groups.get(&group).and_then(|g| g.peers.range(after..).next().map(|(&id, peer)| (id, peer.upgrade())))
         };
         let Some((id, peer)) = next else { return false };
         if peer.is_some_and(|peer| !Arc::ptr_eq(&peer, mount) && peer.namespace().is_some()) {
@@ -136,7 +148,7 @@ pub(super) fn followers(mount: &Arc<Mount>) -> Vec<Arc<Mount>> {
     let mut groups: Vec<u32> = mount.propagation().group.into_iter().collect();
     let mut known_groups: HashSet<u32> = groups.iter().copied().collect();
     while let Some(group) = groups.pop() {
-        for member in members(group) {
+        for member in members(mount.root.vfs(), group) {
             groups.extend(member.propagation().group.filter(|own| known_groups.insert(*own)));
             if known.insert(member.unique_id) {
                 found.push(member);
@@ -163,7 +175,7 @@ fn spread(tree: &Arc<Mount>, origin: &Arc<Mount>, dentry: &Arc<Dentry>, group: u
     let mut copies = Vec::new();
     let mut open = vec![(tree.clone(), group)];
     while let Some((template, group)) = open.pop() {
-        for other in members(group) {
+        for other in members(dentry.vfs(), group) {
             if !reached.insert(other.unique_id) {
                 continue;
             }

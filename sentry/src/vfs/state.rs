@@ -5,7 +5,10 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use amber_abi::stat::Device;
 
+use crate::sync::{Mutex, Rank};
 use crate::vfs::dentry::NameCache;
+use crate::vfs::mount_namespace::MountTrees;
+use crate::vfs::propagation::PeerGroups;
 
 /// The first minor number that [`Vfs::anonymous_device`] gives out.
 const FIRST_DEVICE: u32 = 20;
@@ -14,13 +17,23 @@ const FIRST_DEVICE: u32 = 20;
 pub struct Vfs {
     /// Entries of directories.
     pub names: NameCache,
+    /// One rename at a time looks at two directories, so the order in which those are locked cannot go in a circle.
+    pub(super) renames: Mutex<()>,
+    pub(super) mounts: MountTrees,
+    pub(super) peer_groups: PeerGroups,
     next_device: AtomicU32,
 }
 
 impl Vfs {
     /// That of a kernel without files.
     pub fn new() -> Arc<Self> {
-        Arc::new(Vfs { names: NameCache::new(), next_device: AtomicU32::new(FIRST_DEVICE) })
+        Arc::new(Vfs {
+            names: NameCache::new(),
+            renames: Mutex::new(Rank::Rename, ()),
+            mounts: MountTrees::new(),
+            peer_groups: PeerGroups::new(),
+            next_device: AtomicU32::new(FIRST_DEVICE),
+        })
     }
 
     /// A device number for a file system that is on no device: major 0, a fresh minor.

@@ -57,7 +57,7 @@ impl File for MountList {
     }
 
     fn wait_queue(&self) -> Option<&WaitQueue> {
-        Some(MountNamespace::changed())
+        Some(self.namespace.changed())
     }
 
     fn as_any(&self) -> &dyn Any {

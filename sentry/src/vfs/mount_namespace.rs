@@ -1,0 +1,185 @@
+//! Trees of mounts: the namespaces that groups of processes see.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+
+use amber_abi::errno::Errno;
+use amber_abi::poll::PollEvents;
+use amber_platform::GuestMemory;
+
+use crate::interruption::check_killed;
+use crate::sync::{Mutex, Rank};
+use crate::vfs::mount::MOUNT_BYTES;
+use crate::vfs::{Dentry, Mount, Path, Vfs, propagation};
+use crate::wait::WaitQueue;
+
+/// The number of the first namespace.
+const FIRST_NAMESPACE: u64 = 0xf000_0000;
+
+/// What the trees of mounts of a kernel have in common.
+pub struct MountTrees {
+    /// Held over every change of a tree: what happens in one namespace may spread to others.
+    change: Mutex<()>,
+    /// Notified of each change of any tree.
+    changed: WaitQueue,
+    next_mount: AtomicU64,
+    next_namespace: AtomicU64,
+}
+
+impl MountTrees {
+    pub(super) fn new() -> Self {
+        MountTrees {
+            change: Mutex::new(Rank::Mounts, ()),
+            changed: WaitQueue::new(),
+            next_mount: AtomicU64::new(1),
+            next_namespace: AtomicU64::new(FIRST_NAMESPACE),
+        }
+    }
+
+    pub(super) fn number_mount(&self) -> u64 {
+        self.next_mount.fetch_add(1, Ordering::Relaxed)
+    }
+}
+
+/// A tree of mounts, as a group of processes sees it.
+pub struct MountNamespace {
+    /// The number of `/proc/PID/ns/mnt`.
+    pub id: u64,
+    vfs: Arc<Vfs>,
+    memory: Arc<GuestMemory>,
+    root: Mutex<Arc<Mount>>,
+    /// How many mounts it has.
+    count: AtomicUsize,
+    /// Counts changes, for who polls `/proc/mounts`.
+    generation: AtomicU64,
+}
+
+impl MountNamespace {
+    /// Makes a namespace whose tree has this root.
+    pub fn new(memory: Arc<GuestMemory>, root: Arc<Mount>) -> Arc<Self> {
+        let namespace = Arc::new(MountNamespace {
+            id: root.root.vfs().mounts.next_namespace.fetch_add(1, Ordering::Relaxed),
+            vfs: root.root.vfs().clone(),
+            memory,
+            root: Mutex::new(Rank::Leaf, root.clone()),
+            count: AtomicUsize::new(0),
+            generation: AtomicU64::new(1),
+        });
+        for mount in root.tree() {
+            mount.enter_namespace(&Arc::downgrade(&namespace));
+        }
+        namespace
+    }
+
+    /// A mount came into it.
+    pub(super) fn note_entered(&self) {
+        self.count.fetch_add(1, Ordering::Relaxed);
+        self.generation.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// A mount is in it no more.
+    pub(super) fn note_left(&self) {
+        self.count.fetch_sub(1, Ordering::Relaxed);
+        self.generation.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// The root of the tree.
+    pub fn root(&self) -> Arc<Mount> {
+        self.root.lock().clone()
+    }
+
+    /// Runs a change of the tree, one at a time. What it depends on is looked at within it.
+    pub fn change<T>(&self, change: impl FnOnce() -> T) -> T {
+        let result = {
+            let _one = self.vfs.mounts.change.lock();
+            change()
+        };
+        self.generation.fetch_add(1, Ordering::AcqRel);
+        self.vfs.mounts.changed.notify(PollEvents::POLLPRI | PollEvents::POLLERR);
+        result
+    }
+
+    /// Told, with `POLLPRI` and `POLLERR`, whenever the tree (or another) was changed.
+    pub fn changed(&self) -> &WaitQueue {
+        &self.vfs.mounts.changed
+    }
+
+    /// How many mounts it has.
+    pub fn count(&self) -> usize {
+        self.count.load(Ordering::Relaxed)
+    }
+
+    /// Whether there is memory for so many mounts more, which stay when processes end.
+    ///
+    /// # Errors
+    /// `ENOMEM`.
+    pub fn admit(&self, mounts: usize) -> Result<(), Errno> {
+        Ok(self.memory.admit_lasting(MOUNT_BYTES.saturating_mul(mounts as u64))?)
+    }
+
+    /// How often the tree was changed.
+    pub fn generation(&self) -> u64 {
+        self.generation.load(Ordering::Acquire)
+    }
+
+    /// Puts `root` at the root of the tree (pivot_root(2)); called within [`change`](Self::change).
+    pub(super) fn set_root(self: &Arc<Self>, root: &Arc<Mount>) {
+        for mount in root.tree() {
+            mount.enter_namespace(&Arc::downgrade(self));
+        }
+        let old = std::mem::replace(&mut *self.root.lock(), root.clone());
+        drop(old);
+    }
+
+    /// All mounts, parents first.
+    pub fn mounts(&self) -> Vec<Arc<Mount>> {
+        self.root().tree()
+    }
+
+    /// A copy of the whole tree for a new namespace (`CLONE_NEWNS`), and what became of each mount.
+    ///
+    /// # Errors
+    /// `ENOMEM`; `EINTR` for a caller that was killed.
+    pub fn duplicate(&self) -> Result<(Arc<MountNamespace>, HashMap<u64, Arc<Mount>>), Errno> {
+        let mut copies = HashMap::new();
+        let _one = self.vfs.mounts.change.lock();
+        // Asked here, since what others make who had the lock before counts, and so does that this one was killed for want of memory.
+        check_killed()?;
+        self.memory.admit(MOUNT_BYTES.saturating_mul(self.count() as u64))?;
+        let old_root = self.root();
+        let root = copy_tree(&old_root, &old_root.root, &mut copies, true);
+        propagation::note_groups(&root);
+        Ok((MountNamespace::new(self.memory.clone(), root), copies))
+    }
+}
+
+/// Copies a mount, showing `root`, and what is mounted beneath `root`; `copies` maps the old unique numbers to the
+/// copies. Unbindable mounts are left out unless `even_unbindable`.
+pub(super) fn copy_tree(
+    mount: &Arc<Mount>,
+    root: &Arc<Dentry>,
+    copies: &mut HashMap<u64, Arc<Mount>>,
+    even_unbindable: bool,
+) -> Arc<Mount> {
+    let top = mount.copy(root.clone());
+    copies.insert(mount.unique_id, top.clone());
+    // A guest decides how many lie on each other, so this goes by a work list.
+    let mut open = VecDeque::from([(mount.clone(), top.clone())]);
+    while let Some((original, copy)) = open.pop_front() {
+        // What lies on a mount is shown by a copy of the whole of it for sure.
+        let whole = Arc::ptr_eq(&copy.root, &original.root);
+        for child in original.child_mounts() {
+            let Some(place) = child.place() else { continue };
+            let shown = whole || copy.root.is_ancestor_of(&place.dentry);
+            if !shown || (child.propagation().unbindable && !even_unbindable) {
+                continue;
+            }
+            let below = child.copy(child.root.clone());
+            copies.insert(child.unique_id, below.clone());
+            below.hang(&Path { mount: copy.clone(), dentry: place.dentry });
+            open.push_back((child, below));
+        }
+    }
+    top
+}
