@@ -9,12 +9,12 @@ use amber_platform::{
 };
 
 use crate::context_handle::{ContextHandle, KICK};
+use crate::cpu_affinity::Affinity;
 use crate::layout::ADDRESS_LIMIT;
-use crate::placement::Place;
 use crate::space::Space;
 use crate::trace::{self, SEGV_PKUERR, SignalInfo, Stop};
-use crate::tracee::{RestingTracee, Tracee};
-use crate::{Shared, fault, fpu};
+use crate::tracee::{CachedTracee, Tracee};
+use crate::{Shared, fpu, platform_error};
 
 /// Code segment of 64-bit programs.
 const USER_CS: u64 = 0x33;
@@ -27,7 +27,7 @@ const TRAP_TRACE: i32 = 2;
 /// `si_code` of a SIGTRAP for a breakpoint of the processor.
 const TRAP_HWBKPT: i32 = 4;
 /// The longest instruction.
-const MOST_INSTRUCTION_BYTES: u64 = 15;
+const MAX_INSTRUCTION_BYTES: u64 = 15;
 /// The entries of the vsyscall page and the calls they stand for.
 const VSYSCALLS: [(u64, i64); 3] = [
     (0xffff_ffff_ff60_0000, libc::SYS_gettimeofday),
@@ -42,10 +42,10 @@ const THREAD_BYTES: u64 = 24 << 10;
 pub struct TracedContext {
     shared: Arc<Shared>,
     handle: Arc<ContextHandle>,
-    place: Option<Arc<Place>>,
+    affinity: Option<Arc<Affinity>>,
     tracee: Option<Tracee>,
     /// What the last guest thread left.
-    resting: Option<RestingTracee>,
+    cached: Option<CachedTracee>,
     /// The floating-point state, when it is not in the tracee.
     fpu: Option<FpuState>,
     breakpoints: DebugRegisters,
@@ -63,9 +63,9 @@ impl TracedContext {
         TracedContext {
             shared,
             handle: Arc::default(),
-            place: None,
+            affinity: None,
             tracee: None,
-            resting: None,
+            cached: None,
             fpu,
             breakpoints: DebugRegisters::default(),
             hit: 0,
@@ -83,33 +83,33 @@ impl TracedContext {
             }
             self.move_to(space)?;
         }
-        self.tracee.as_mut().ok_or_else(|| fault("no stub thread", io::ErrorKind::NotFound))
+        self.tracee.as_mut().ok_or_else(|| platform_error("no stub thread", io::ErrorKind::NotFound))
     }
 
     /// Takes a stub thread of `space` in place of the one there is.
     fn move_to(&mut self, space: &Space) -> Result<(), PlatformError> {
-        let processors = &self.shared.processors;
+        let cpus = &self.shared.cpus;
         let stub = space.stub();
-        let fresh = self.tracee.is_none();
+        let unassigned = self.tracee.is_none();
         self.handle.set_target(None);
         self.tracee = None;
         // Who rested, or is new, begins where the one that made the guest thread is: most wait for each other.
-        let place = match &self.place {
-            Some(place) => {
-                if fresh {
-                    processors.settle(place, stub.home());
+        let affinity = match &self.affinity {
+            Some(affinity) => {
+                if unassigned {
+                    cpus.reactivate(affinity, stub.home());
                 }
-                place
+                affinity
             }
-            None => self.place.insert(processors.enrol(stub.home())),
+            None => self.affinity.insert(cpus.register(stub.home())),
         };
-        if let Some(tracee) = self.resting.take().and_then(RestingTracee::wake)
+        if let Some(tracee) = self.cached.take().and_then(CachedTracee::reuse)
             && Arc::ptr_eq(tracee.stub(), stub)
         {
             self.handle.set_target(Some((stub.pid(), tracee.tid())));
             self.tracee = Some(tracee);
         } else {
-            self.tracee = Some(Tracee::attach(stub, &self.handle, |thread| processors.bring(place, thread))?);
+            self.tracee = Some(Tracee::attach(stub, &self.handle, |thread| cpus.bind_stub(affinity, thread))?);
         }
         Ok(())
     }
@@ -121,11 +121,12 @@ impl TracedContext {
         let fpu = self.fpu.take();
         let breakpoints = self.breakpoints;
         let tracee = self.enter(space)?;
-        if space.settled().is_none() {
+        if space.applied_change().is_none() {
             space.apply(tracee, &shared.commands)?;
         }
         if let Some(state) = fpu {
-            trace::set_fpu_state(tracee.tid(), &state.0).map_err(|e| fault("writing floating-point state", e))?;
+            trace::set_fpu_state(tracee.tid(), &state.0)
+                .map_err(|e| platform_error("writing floating-point state", e))?;
         }
         tracee.set_breakpoints(&breakpoints)?;
         tracee.write_registers(registers)
@@ -133,21 +134,21 @@ impl TracedContext {
 
     /// Runs the guest thread that was made ready.
     fn run_guest(&mut self) -> Result<Stop, PlatformError> {
-        let tracee = self.tracee.as_mut().ok_or_else(|| fault("no stub thread", io::ErrorKind::NotFound))?;
+        let tracee = self.tracee.as_mut().ok_or_else(|| platform_error("no stub thread", io::ErrorKind::NotFound))?;
         let stop = tracee.run_guest();
-        if let Some(place) = &self.place {
-            tracee.stub().set_home(place.processor());
+        if let Some(affinity) = &self.affinity {
+            tracee.stub().set_home(affinity.cpu());
         }
         stop
     }
 
-    /// What a stop means for the guest, if anything. `settled` is the last change that was in effect when it ran.
+    /// What a stop means for the guest, if anything. `applied_change` is the last change that was in effect when it ran.
     fn trap(
         &mut self,
         stop: Stop,
         space: &Space,
         registers: &mut Registers,
-        settled: u64,
+        applied_change: u64,
     ) -> Result<Option<Trap>, PlatformError> {
         let tracee = self.enter(space)?;
         tracee.read_registers(registers)?;
@@ -177,7 +178,7 @@ impl TracedContext {
             }
             libc::SIGSEGV if code == SI_KERNEL => Some(Trap::Exception { signal, code, address: 0 }),
             libc::SIGSEGV if code == SEGV_PKUERR => Some(Trap::Exception { signal, code, address }),
-            libc::SIGSEGV => fault_trap(tid, space, registers, address, settled),
+            libc::SIGSEGV => fault_trap(tid, space, registers, address, applied_change),
             libc::SIGBUS | libc::SIGILL | libc::SIGFPE | libc::SIGTRAP => {
                 Some(Trap::Exception { signal, code, address })
             }
@@ -193,12 +194,12 @@ fn call_trap(tid: i32, registers: &Registers) -> Result<Trap, PlatformError> {
     if registers.rcx == registers.rip && registers.r11 == registers.eflags && registers.cs == USER_CS {
         return Ok(Trap::Syscall);
     }
-    let i386 = trace::is_i386_call(tid).map_err(|e| fault("asking what a system call is", e))?;
+    let i386 = trace::is_i386_call(tid).map_err(|e| platform_error("asking what a system call is", e))?;
     Ok(if i386 { Trap::Syscall32 } else { Trap::Syscall })
 }
 
 /// The trap of a page fault; none if the page has changed meanwhile, so that one cannot know what was missing.
-fn fault_trap(tid: i32, space: &Space, registers: &mut Registers, address: u64, settled: u64) -> Option<Trap> {
+fn fault_trap(tid: i32, space: &Space, registers: &mut Registers, address: u64, applied_change: u64) -> Option<Trap> {
     let rip = registers.rip;
     if rip == address
         && let Some((_, number)) = VSYSCALLS.iter().find(|(entry, _)| *entry == rip)
@@ -210,16 +211,16 @@ fn fault_trap(tid: i32, space: &Space, registers: &mut Registers, address: u64, 
         registers.orig_rax = *number as u64;
         return Some(Trap::Syscall);
     }
-    let access = match space.piece_at(address) {
+    let access = match space.extent_at(address) {
         _ if rip == address => Access::Execute,
         None => Access::Read,
-        Some(piece) if piece.change > settled => return None,
-        Some(piece) => {
-            let may = piece.protection;
+        Some(extent) if extent.change > applied_change => return None,
+        Some(extent) => {
+            let may = extent.protection;
             // The second page of an instruction that reaches into it.
             let straddles = address.is_multiple_of(PAGE_SIZE)
                 && rip < address
-                && address - rip < MOST_INSTRUCTION_BYTES
+                && address - rip < MAX_INSTRUCTION_BYTES
                 && !may.execute;
             match may {
                 _ if may.write && straddles => Access::Execute,
@@ -231,16 +232,16 @@ fn fault_trap(tid: i32, space: &Space, registers: &mut Registers, address: u64, 
     Some(Trap::PageFault { address, access })
 }
 
-fn own(space: &dyn AddressSpace) -> Result<&Space, PlatformError> {
+fn downcast(space: &dyn AddressSpace) -> Result<&Space, PlatformError> {
     space
         .as_any()
         .downcast_ref()
-        .ok_or_else(|| fault("an address space of another platform", io::ErrorKind::InvalidInput))
+        .ok_or_else(|| platform_error("an address space of another platform", io::ErrorKind::InvalidInput))
 }
 
 impl Context for TracedContext {
     fn run(&mut self, space: &dyn AddressSpace, registers: &mut Registers) -> Result<Trap, PlatformError> {
-        let space = own(space)?;
+        let space = downcast(space)?;
         loop {
             if self.handle.take_interrupt() {
                 return Ok(Trap::Interrupted);
@@ -252,14 +253,14 @@ impl Context for TracedContext {
                 continue;
             }
             // Whoever makes changes from here on sees that the guest may be running.
-            let stop = match space.settled() {
-                Some(settled) => self.run_guest().map(|stop| Some((stop, settled))),
+            let stop = match space.applied_change() {
+                Some(applied_change) => self.run_guest().map(|stop| Some((stop, applied_change))),
                 None => Ok(None),
             };
             self.handle.stop();
-            space.tell_waiters();
-            let Some((stop, settled)) = stop? else { continue };
-            let trap = self.trap(stop, space, registers, settled)?;
+            space.notify_waiters();
+            let Some((stop, applied_change)) = stop? else { continue };
+            let trap = self.trap(stop, space, registers, applied_change)?;
             self.shared.counters.count(Reason::of(trap.as_ref()));
             if let Some(trap) = trap {
                 return Ok(trap);
@@ -268,17 +269,17 @@ impl Context for TracedContext {
     }
 
     fn fork_space(&mut self, space: &dyn AddressSpace) -> Result<Arc<dyn AddressSpace>, PlatformError> {
-        let space = own(space)?;
+        let space = downcast(space)?;
         let shared = self.shared.clone();
         let child = space.fork(self.enter(space)?, &shared.commands)?;
-        if let Some(place) = &self.place {
-            child.stub().set_home(place.processor());
+        if let Some(affinity) = &self.affinity {
+            child.stub().set_home(affinity.cpu());
         }
         Ok(Arc::new(child))
     }
 
     fn prepare_thread(&mut self, space: &dyn AddressSpace) -> Result<ThreadReservation, PlatformError> {
-        self.enter(own(space)?)?.claim_thread().map(ThreadReservation::new)
+        self.enter(downcast(space)?)?.reserve_thread().map(ThreadReservation::new)
     }
 
     fn recycle(&mut self) {
@@ -286,15 +287,15 @@ impl Context for TracedContext {
         self.handle.set_target(None);
         self.handle.take_interrupt();
         if let Some(tracee) = self.tracee.take() {
-            self.resting = tracee.rest().inspect_err(|error| log::warn!("{error}")).ok();
+            self.cached = tracee.cache().inspect_err(|error| log::warn!("{error}")).ok();
         }
         (self.breakpoints, self.hit) = (DebugRegisters::default(), 0);
         self.fpu = Some(self.shared.fpu.initial());
     }
 
     fn set_waiting(&self, waiting: bool) {
-        if let Some(place) = &self.place {
-            self.shared.processors.set_waiting(place, waiting);
+        if let Some(affinity) = &self.affinity {
+            self.shared.cpus.set_waiting(affinity, waiting);
         }
     }
 
@@ -308,7 +309,7 @@ impl Context for TracedContext {
 
     fn set_fpu_state(&mut self, state: &FpuState) -> Result<(), PlatformError> {
         if !self.shared.fpu.accepts(state) {
-            return Err(fault("a floating-point state no processor loads", io::ErrorKind::InvalidInput));
+            return Err(platform_error("a floating-point state no processor loads", io::ErrorKind::InvalidInput));
         }
         self.fpu = Some(state.clone());
         Ok(())
@@ -320,8 +321,8 @@ impl Context for TracedContext {
     }
 
     fn set_breakpoints(&mut self, breakpoints: &[Breakpoint]) -> Result<(), PlatformError> {
-        self.breakpoints =
-            DebugRegisters::of(breakpoints, ADDRESS_LIMIT).map_err(|e| fault("breakpoints no processor has", e))?;
+        self.breakpoints = DebugRegisters::of(breakpoints, ADDRESS_LIMIT)
+            .map_err(|e| platform_error("breakpoints no processor has", e))?;
         Ok(())
     }
 
@@ -336,11 +337,11 @@ impl Context for TracedContext {
 
 impl Drop for TracedContext {
     fn drop(&mut self) {
-        if let Some(place) = &self.place {
-            self.shared.processors.leave(place);
+        if let Some(affinity) = &self.affinity {
+            self.shared.cpus.unregister(affinity);
         }
         self.handle.set_target(None);
         // Awake, it gives the stub's thread back; the host would kill a stub whose tracer ends.
-        self.tracee = self.tracee.take().or_else(|| self.resting.take()?.wake());
+        self.tracee = self.tracee.take().or_else(|| self.cached.take()?.reuse());
     }
 }

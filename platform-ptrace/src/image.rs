@@ -1,7 +1,7 @@
 //! The code that runs in stubs, and the program file it comes in.
 //!
 //! The code uses no stack and no memory but the commands it reads. It is position independent: the zygote starts with it
-//! at [`LOADED`] and goes on with it at [`CODE`](crate::layout::CODE).
+//! at [`LOAD_ADDRESS`] and goes on with it at [`CODE`](crate::layout::CODE).
 
 use std::arch::global_asm;
 use std::fs::File;
@@ -11,7 +11,7 @@ use std::sync::LazyLock;
 use amber_platform::PAGE_SIZE;
 use nix::sys::memfd::{MFdFlags, memfd_create};
 
-use crate::layout::{COMMAND_BYTES, COMMAND_FD, COMMANDS, LOADED};
+use crate::layout::{COMMAND_BYTES, COMMAND_FD, COMMANDS, LOAD_ADDRESS};
 
 global_asm!(
     ".pushsection .rodata.amber_stub, \"a\"",
@@ -135,7 +135,7 @@ unsafe extern "C" {
 /// Where the code lies in the page, behind the program header.
 const CODE_OFFSET: u64 = 256;
 
-/// The places in the stub's page, as offsets from its start.
+/// The affinities in the stub's page, as offsets from its start.
 pub struct Labels {
     /// Makes the call in the registers.
     pub call: u64,
@@ -186,7 +186,7 @@ pub fn program() -> io::Result<File> {
     page.extend(2u16.to_le_bytes()); // ET_EXEC
     page.extend(62u16.to_le_bytes()); // EM_X86_64
     page.extend(1u32.to_le_bytes());
-    for word in [LOADED + LABELS.park, FILE_HEADER.into(), 0] {
+    for word in [LOAD_ADDRESS + LABELS.park, FILE_HEADER.into(), 0] {
         page.extend(word.to_le_bytes());
     }
     page.extend(0u32.to_le_bytes());
@@ -194,7 +194,7 @@ pub fn program() -> io::Result<File> {
         page.extend(half.to_le_bytes());
     }
     // PT_LOAD of the whole page, readable and executable; PT_GNU_STACK, so that readable does not imply executable.
-    for (kind, flags, address, size) in [(1u32, 5u32, LOADED, PAGE_SIZE), (0x6474_e551, 6, 0, 0)] {
+    for (kind, flags, address, size) in [(1u32, 5u32, LOAD_ADDRESS, PAGE_SIZE), (0x6474_e551, 6, 0, 0)] {
         page.extend(kind.to_le_bytes());
         page.extend(flags.to_le_bytes());
         for word in [0, address, address, size, size, PAGE_SIZE] {

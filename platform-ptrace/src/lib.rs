@@ -6,22 +6,22 @@
 //! one way around it, the vsyscall page. The sentry changes a stub's mappings by writing system calls into its command
 //! page and letting one stopped thread of it work them off.
 //!
-//! All stubs are clones of one pristine *zygote*. They are children of one thread of the sentry, the *keeper*, and ask the
+//! All stubs are clones of one pristine *zygote*. They are children of one thread of the sentry, the *spawner*, and ask the
 //! host to be killed when it dies; traced threads also die with their tracer. So no way of ending the sentry leaves any.
 //!
 //! The rest of the program must not wait for "any child": that would take stops away from the tracers.
 
 mod context;
 mod context_handle;
+mod cpu_affinity;
 mod filter;
 mod fpu;
 mod image;
-mod keeper;
 mod layout;
-mod pieces;
-mod placement;
+mod mappings;
 mod space;
 mod stub;
+mod stub_spawner;
 mod trace;
 mod tracee;
 
@@ -32,23 +32,23 @@ use amber_platform::{AddressSpace, Context, Counters, FpuFormat, GuestMemory, Pl
 
 use crate::context::TracedContext;
 
-use crate::keeper::Keeper;
-use crate::placement::Processors;
+use crate::cpu_affinity::HostCpus;
 use crate::space::Space;
+use crate::stub_spawner::StubSpawner;
 
 /// What all spaces and contexts of one platform share.
 struct Shared {
     memory: Arc<GuestMemory>,
     commands: Arc<GuestMemory>,
-    keeper: Keeper,
+    spawner: StubSpawner,
     fpu: FpuFormat,
-    processors: Arc<Processors>,
+    cpus: Arc<HostCpus>,
     counters: Counters,
 }
 
 impl Drop for Shared {
     fn drop(&mut self) {
-        self.processors.close();
+        self.cpus.close();
     }
 }
 
@@ -65,11 +65,11 @@ impl PtracePlatform {
     /// # Errors
     /// The host forbids `ptrace`, or lacks something else the platform needs.
     pub fn new(memory: Arc<GuestMemory>) -> Result<Self, PlatformError> {
-        let commands = GuestMemory::new(layout::COMMAND_BYTES * layout::MOST_SPACES)?;
-        let (keeper, fpu) = Keeper::start(memory.clone(), commands.clone())?;
-        let processors = Processors::new().map_err(|e| fault("which processors there are", e))?;
+        let commands = GuestMemory::new(layout::COMMAND_BYTES * layout::MAX_SPACES)?;
+        let (spawner, fpu) = StubSpawner::start(memory.clone(), commands.clone())?;
+        let cpus = HostCpus::new().map_err(|e| platform_error("which processors there are", e))?;
         Ok(PtracePlatform {
-            shared: Arc::new(Shared { memory, commands, keeper, fpu, processors, counters: Counters::default() }),
+            shared: Arc::new(Shared { memory, commands, spawner, fpu, cpus, counters: Counters::default() }),
         })
     }
 }
@@ -84,7 +84,7 @@ impl Platform for PtracePlatform {
     }
 
     fn new_address_space(&self) -> Result<Arc<dyn AddressSpace>, PlatformError> {
-        Ok(Arc::new(Space::new(self.shared.keeper.take_stub()?, &self.shared.memory)))
+        Ok(Arc::new(Space::new(self.shared.spawner.take_stub()?, &self.shared.memory)))
     }
 
     fn new_context(&self) -> Result<Box<dyn Context>, PlatformError> {
@@ -97,6 +97,6 @@ impl Platform for PtracePlatform {
 }
 
 /// A [`PlatformError`] of this platform.
-fn fault(what: impl std::fmt::Display, source: impl Into<io::Error>) -> PlatformError {
+fn platform_error(what: impl std::fmt::Display, source: impl Into<io::Error>) -> PlatformError {
     PlatformError { what: format!("ptrace platform: {what}"), source: source.into() }
 }

@@ -11,12 +11,12 @@ use amber_platform::{
 use parking_lot::{Condvar, Mutex};
 
 use crate::layout::{ADDRESS_LIMIT, MEMORY_FD};
-use crate::pieces::{Piece, Pieces};
+use crate::mappings::{Extent, Mappings};
 use crate::stub::Stub;
 use crate::tracee::{Call, Tracee};
 
 /// So many mappings are plausibly more than the host allows; its usual limit is 65530.
-const WORTH_FORGETTING: usize = 1024;
+const FORGET_THRESHOLD: usize = 1024;
 
 /// What the host keeps for a stub that maps nothing, in bytes: the process and its upper page tables.
 const PROCESS_BYTES: u64 = 56 << 10;
@@ -34,7 +34,7 @@ enum Change {
 struct Queue {
     changes: Vec<Change>,
     released: Vec<Frames>,
-    pieces: Pieces,
+    mappings: Mappings,
 }
 
 impl Queue {
@@ -68,7 +68,7 @@ pub struct Space {
     stub: Arc<Stub>,
     queue: Mutex<Queue>,
     /// Number of the last change made by the sentry, and of the last that is in effect in the stub.
-    made: AtomicU64,
+    requested: AtomicU64,
     applied: AtomicU64,
     /// Held while the stub works.
     applying: Mutex<()>,
@@ -83,15 +83,15 @@ pub struct Space {
 impl Space {
     /// A space without mappings, in a pristine stub.
     pub fn new(stub: Stub, memory: &Arc<GuestMemory>) -> Self {
-        Self::with(stub, Pieces::default(), 0, memory.charge(KernelPart::PageTables, PROCESS_BYTES))
+        Self::with(stub, Mappings::default(), 0, memory.charge(KernelPart::PageTables, PROCESS_BYTES))
     }
 
-    fn with(stub: Stub, pieces: Pieces, change: u64, charge: KernelCharge) -> Self {
-        charge.set(PROCESS_BYTES + pieces.host_bytes());
+    fn with(stub: Stub, mappings: Mappings, change: u64, charge: KernelCharge) -> Self {
+        charge.set(PROCESS_BYTES + mappings.host_bytes());
         Space {
             stub: Arc::new(stub),
-            queue: Mutex::new(Queue { pieces, ..Queue::default() }),
-            made: AtomicU64::new(change),
+            queue: Mutex::new(Queue { mappings, ..Queue::default() }),
+            requested: AtomicU64::new(change),
             applied: AtomicU64::new(change),
             applying: Mutex::new(()),
             waiters: AtomicUsize::new(0),
@@ -107,14 +107,14 @@ impl Space {
     }
 
     /// Number of the last change in effect, unless there are later ones.
-    pub fn settled(&self) -> Option<u64> {
+    pub fn applied_change(&self) -> Option<u64> {
         let applied = self.applied.load(Ordering::SeqCst);
-        (self.made.load(Ordering::SeqCst) == applied).then_some(applied)
+        (self.requested.load(Ordering::SeqCst) == applied).then_some(applied)
     }
 
     /// What is mapped at `address`.
-    pub fn piece_at(&self, address: u64) -> Option<Piece> {
-        self.queue.lock().pieces.at(address)
+    pub fn extent_at(&self, address: u64) -> Option<Extent> {
+        self.queue.lock().mappings.at(address)
     }
 
     /// Makes all changes so far take effect, by a thread of the stub.
@@ -126,8 +126,8 @@ impl Space {
     /// Copies the space, with all changes so far, by a thread of its stub.
     pub fn fork(&self, tracee: &mut Tracee, commands: &Arc<GuestMemory>) -> Result<Space, PlatformError> {
         let _applying = self.applying.lock();
-        let (pieces, change) = self.drain(tracee, commands, Pieces::clone)?;
-        Ok(Self::with(tracee.clone_process(commands)?, pieces, change, self.charge.another(0)))
+        let (mappings, change) = self.drain(tracee, commands, Mappings::clone)?;
+        Ok(Self::with(tracee.clone_process(commands)?, mappings, change, self.charge.another(0)))
     }
 
     /// Applies what is in the queue now; returns a look at the mappings there are then and the number of the last change.
@@ -135,25 +135,25 @@ impl Space {
         &self,
         tracee: &mut Tracee,
         commands: &GuestMemory,
-        look: impl Fn(&Pieces) -> T,
+        snapshot: impl Fn(&Mappings) -> T,
     ) -> Result<(T, u64), PlatformError> {
         loop {
             let (changes, released, seen, change) = {
                 let mut queue = self.queue.lock();
                 let changes = std::mem::take(&mut queue.changes);
                 let released = std::mem::take(&mut queue.released);
-                (changes, released, look(&queue.pieces), self.made.load(Ordering::SeqCst))
+                (changes, released, snapshot(&queue.mappings), self.requested.load(Ordering::SeqCst))
             };
             let calls: Vec<Call> = changes.iter().map(call).collect();
             match tracee.calls(commands, &calls) {
                 Ok(()) => {
                     self.applied.store(change, Ordering::SeqCst);
                     drop(released);
-                    self.tell_waiters();
+                    self.notify_waiters();
                     return Ok((seen, change));
                 }
                 Err(error) => {
-                    self.take_back(changes, released);
+                    self.requeue(changes, released);
                     if error.source.raw_os_error() != Some(libc::ENOMEM) || !self.forget(&error) {
                         return Err(error);
                     }
@@ -164,7 +164,7 @@ impl Space {
 
     /// Puts changes back of which nobody knows whether they were made. Until they all are, other threads of the stub may
     /// still reach what they release. To make some of them twice does no harm.
-    fn take_back(&self, mut changes: Vec<Change>, mut released: Vec<Frames>) {
+    fn requeue(&self, mut changes: Vec<Change>, mut released: Vec<Frames>) {
         let mut queue = self.queue.lock();
         changes.append(&mut queue.changes);
         queue.changes = changes;
@@ -176,19 +176,19 @@ impl Space {
     /// needs. Returns whether there were enough mappings for this to help.
     fn forget(&self, error: &PlatformError) -> bool {
         let mut queue = self.queue.lock();
-        let worth = queue.pieces.len() >= WORTH_FORGETTING;
+        let worth = queue.mappings.len() >= FORGET_THRESHOLD;
         if worth {
-            log::debug!("forgetting {} mappings: {error}", queue.pieces.len());
-            queue.pieces = Pieces::default();
-            self.recount(&queue);
+            log::debug!("forgetting {} mappings: {error}", queue.mappings.len());
+            queue.mappings = Mappings::default();
+            self.update_charge(&queue);
             queue.changes = vec![Change::Unmap { range: 0..ADDRESS_LIMIT }];
-            self.count();
+            self.next_change();
         }
         worth
     }
 
     /// Lets threads that synchronize look again: changes took effect, or a thread left the guest.
-    pub fn tell_waiters(&self) {
+    pub fn notify_waiters(&self) {
         if self.waiters.load(Ordering::SeqCst) > 0 {
             let _waiting = self.waiting.lock();
             self.progress.notify_all();
@@ -196,60 +196,60 @@ impl Space {
     }
 
     /// Charges for what is mapped now. Called with the queue locked.
-    fn recount(&self, queue: &Queue) {
-        self.charge.set(PROCESS_BYTES + queue.pieces.host_bytes());
+    fn update_charge(&self, queue: &Queue) {
+        self.charge.set(PROCESS_BYTES + queue.mappings.host_bytes());
     }
 
     /// Counts a change. Called with the queue locked.
-    fn count(&self) -> u64 {
-        self.made.fetch_add(1, Ordering::SeqCst) + 1
+    fn next_change(&self) -> u64 {
+        self.requested.fetch_add(1, Ordering::SeqCst) + 1
     }
 }
 
 impl AddressSpace for Space {
     fn map(&self, at: u64, frames: FrameRange, protection: Protection) {
         let mut queue = self.queue.lock();
-        let change = self.made.load(Ordering::SeqCst) + 1;
-        if queue.pieces.insert(at, frames, protection, change) {
-            self.count();
-            self.recount(&queue);
+        let change = self.requested.load(Ordering::SeqCst) + 1;
+        if queue.mappings.insert(at, frames, protection, change) {
+            self.next_change();
+            self.update_charge(&queue);
             queue.push(Change::Map { at, frames, protection });
         }
     }
 
     fn unmap(&self, range: Range<u64>, released: Vec<Frames>) {
         let mut queue = self.queue.lock();
-        if queue.pieces.remove(range.clone()) {
-            self.count();
-            self.recount(&queue);
+        if queue.mappings.remove(range.clone()) {
+            self.next_change();
+            self.update_charge(&queue);
             queue.push(Change::Unmap { range });
-        } else if self.settled().is_some() {
+        } else if self.applied_change().is_some() {
             // Nobody could reach the frames any more. They are let go without the lock.
             drop(queue);
             drop(released);
             return;
         } else {
             // A change before this one may be what makes them unreachable.
-            self.count();
+            self.next_change();
         }
         queue.released.extend(released);
     }
 
     fn protect(&self, range: Range<u64>, protection: Protection) {
         let mut queue = self.queue.lock();
-        let change = self.made.load(Ordering::SeqCst) + 1;
-        let changed = queue.pieces.protect(range, protection, change);
+        let change = self.requested.load(Ordering::SeqCst) + 1;
+        let changed = queue.mappings.protect(range, protection, change);
         if !changed.is_empty() {
-            self.count();
+            self.next_change();
         }
         for range in changed {
             queue.push(Change::Protect { range, protection });
         }
-        self.recount(&queue);
+        self.update_charge(&queue);
     }
 
     fn synchronize(&self) {
-        let target = self.made.load(Ordering::SeqCst);
+        let target = self.requested.load(Ordering::SeqCst);
         let reached = || self.applied.load(Ordering::SeqCst) >= target;
         if reached() {
             return;

@@ -16,7 +16,7 @@ struct Threads {
     /// Untraced, waiting in the stub's page.
     idle: Vec<i32>,
     /// How many idle ones are spoken for.
-    claimed: usize,
+    reserved: usize,
     /// Traced by the host threads of these contexts.
     attached: Vec<(i32, Arc<ContextHandle>)>,
 }
@@ -28,16 +28,16 @@ pub struct Stub {
     page: Frames,
     threads: Mutex<Threads>,
     home: AtomicUsize,
-    dying: Arc<Dying>,
+    dying: Arc<DyingStubs>,
 }
 
-/// A claim on an idle thread of a stub.
-pub struct Claim(Weak<Stub>);
+/// A reserve on an idle thread of a stub.
+pub struct Reservation(Weak<Stub>);
 
-impl Drop for Claim {
+impl Drop for Reservation {
     fn drop(&mut self) {
         if let Some(stub) = self.0.upgrade() {
-            stub.threads.lock().claimed -= 1;
+            stub.threads.lock().reserved -= 1;
         }
     }
 }
@@ -47,8 +47,8 @@ const ANYWHERE: usize = usize::MAX;
 
 impl Stub {
     /// Takes charge of the process `pid`, whose only thread is idle.
-    pub fn new(pid: i32, page: Frames, dying: Arc<Dying>) -> Self {
-        let threads = Threads { alive: true, idle: vec![pid], claimed: 0, attached: Vec::new() };
+    pub fn new(pid: i32, page: Frames, dying: Arc<DyingStubs>) -> Self {
+        let threads = Threads { alive: true, idle: vec![pid], reserved: 0, attached: Vec::new() };
         Stub { pid, page, threads: Mutex::new(threads), home: AtomicUsize::new(ANYWHERE), dying }
     }
 
@@ -63,7 +63,7 @@ impl Stub {
     }
 
     /// Who waits for its end.
-    pub fn dying(&self) -> &Arc<Dying> {
+    pub fn dying(&self) -> &Arc<DyingStubs> {
         &self.dying
     }
 
@@ -73,8 +73,8 @@ impl Stub {
     }
 
     /// Notes a processor as home.
-    pub fn set_home(&self, processor: usize) {
-        self.home.store(processor, Ordering::Relaxed);
+    pub fn set_home(&self, cpu: usize) {
+        self.home.store(cpu, Ordering::Relaxed);
     }
 
     /// Takes an idle thread, to be traced for the context of `handle`.
@@ -86,10 +86,10 @@ impl Stub {
     }
 
     /// Claims an idle thread; returns also whether there is one to spare for it, or one must be added.
-    pub fn claim(self: &Arc<Self>) -> (Claim, bool) {
+    pub fn reserve(self: &Arc<Self>) -> (Reservation, bool) {
         let mut threads = self.threads.lock();
-        threads.claimed += 1;
-        (Claim(Arc::downgrade(self)), threads.claimed <= threads.idle.len())
+        threads.reserved += 1;
+        (Reservation(Arc::downgrade(self)), threads.reserved <= threads.idle.len())
     }
 
     /// Adds a new thread that waits, or will soon.
@@ -136,16 +136,16 @@ impl Drop for Stub {
 }
 
 /// So many killed stubs may be left to end by themselves.
-const MOST_DYING: usize = 4;
+const MAX_DYING: usize = 4;
 
 /// Killed stubs that are not gone yet. Waiting for each at once would cost its killer more than the kill.
 #[derive(Default)]
-pub struct Dying {
+pub struct DyingStubs {
     /// The threads to wait for of each, the process last.
     stubs: Mutex<VecDeque<Vec<i32>>>,
 }
 
-impl Dying {
+impl DyingStubs {
     fn add(&self, ends: Vec<i32>) {
         let mut stubs = self.stubs.lock();
         stubs.push_back(ends);
@@ -160,7 +160,7 @@ impl Dying {
             }
             stubs.pop_front();
         }
-        if stubs.len() > MOST_DYING
+        if stubs.len() > MAX_DYING
             && let Some(first) = stubs.pop_front()
         {
             drop(stubs);
@@ -169,7 +169,7 @@ impl Dying {
     }
 }
 
-impl Drop for Dying {
+impl Drop for DyingStubs {
     fn drop(&mut self) {
         self.stubs.get_mut().drain(..).flatten().for_each(trace::reap);
     }

@@ -6,10 +6,10 @@ use std::sync::{Arc, Weak};
 use amber_platform::{DebugRegisters, GuestMemory, PlatformError, Registers};
 
 use crate::context_handle::ContextHandle;
-use crate::fault;
 use crate::image::LABELS;
 use crate::layout::{CODE, COMMAND_BYTES, COMMAND_FD, COMMANDS};
-use crate::stub::{Claim, Stub};
+use crate::platform_error;
+use crate::stub::{Reservation, Stub};
 use crate::trace::{self, SEGV_PKUERR, SignalInfo, Stop};
 
 /// A system call for a stub to make.
@@ -24,15 +24,15 @@ pub struct Call {
 /// Bytes of a command in the command page.
 const CALL_BYTES: u64 = 56;
 /// Commands a stub has room for.
-const MOST_CALLS: usize = (COMMAND_BYTES / CALL_BYTES) as usize;
+const MAX_CALLS: usize = (COMMAND_BYTES / CALL_BYTES) as usize;
 /// So many stops of a stub at work may come from kicks that are late and from signals of other processes.
-const MOST_STRAYS: u32 = 10_000;
+const MAX_STRAYS: u32 = 10_000;
 /// So many may come from faults: each kind can be pending once from the guest code that ran before.
-const MOST_FAULTS: u32 = 8;
+const MAX_FAULTS: u32 = 8;
 /// Results of system calls from here on are negated error numbers.
 const FIRST_ERROR: u64 = -4095i64 as u64;
 
-/// Flags of a new stub: a child of the keeper like its parent, that is never traced by itself.
+/// Flags of a new stub: a child of the spawner like its parent, that is never traced by itself.
 const CLONE_PROCESS: i32 =
     libc::CLONE_PARENT | libc::CLONE_FILES | libc::CLONE_FS | libc::CLONE_SYSVSEM | libc::CLONE_UNTRACED;
 /// Flags of a new thread.
@@ -55,18 +55,18 @@ pub struct Tracee {
     /// The breakpoints the thread has.
     breakpoints: DebugRegisters,
     /// Whether it stays attached when this is dropped.
-    resting: bool,
+    cached: bool,
 }
 
 /// A tracee that stays stopped and attached while there is nothing for it to do. It does not keep its stub alive.
-pub struct RestingTracee {
+pub struct CachedTracee {
     stub: Weak<Stub>,
     tid: i32,
 }
 
-impl RestingTracee {
+impl CachedTracee {
     /// Takes the tracee up again, if its stub is still there.
-    pub fn wake(self) -> Option<Tracee> {
+    pub fn reuse(self) -> Option<Tracee> {
         let stub = self.stub.upgrade()?;
         Some(Tracee::new(stub, self.tid, CODE))
     }
@@ -74,7 +74,7 @@ impl RestingTracee {
 
 impl Tracee {
     fn new(stub: Arc<Stub>, tid: i32, code: u64) -> Tracee {
-        Tracee { stub, tid, code, loaded: None, breakpoints: DebugRegisters::default(), resting: false }
+        Tracee { stub, tid, code, loaded: None, breakpoints: DebugRegisters::default(), cached: false }
     }
 
     /// Traces an idle thread of `stub` for the context of `handle`.
@@ -84,17 +84,17 @@ impl Tracee {
         prepare: impl FnOnce(i32),
     ) -> Result<Tracee, PlatformError> {
         let Some(tid) = stub.take_idle(handle) else {
-            return Err(fault("no thread was prepared in the address space", io::ErrorKind::NotFound));
+            return Err(platform_error("no thread was prepared in the address space", io::ErrorKind::NotFound));
         };
         prepare(tid);
-        trace::seize(tid).map_err(|e| fault("seizing a stub thread (was it killed from outside?)", e))?;
+        trace::seize(tid).map_err(|e| platform_error("seizing a stub thread (was it killed from outside?)", e))?;
         let mut tracee = Tracee::new(stub.clone(), tid, CODE);
-        trace::interrupt(tid).map_err(|e| fault("stopping a stub thread", e))?;
-        let mut patience = Patience::default();
+        trace::interrupt(tid).map_err(|e| platform_error("stopping a stub thread", e))?;
+        let mut budget = StopBudget::default();
         loop {
             match tracee.wait()? {
                 Stop::Event => break,
-                stop => patience.bear(&tracee, stop)?,
+                stop => budget.charge(&tracee, stop)?,
             }
             tracee.resume()?;
         }
@@ -113,11 +113,11 @@ impl Tracee {
     /// Takes over a child that asked to be traced and stops by itself, with the stub's code at `code`.
     pub fn adopt(stub: &Arc<Stub>, handle: &Arc<ContextHandle>, code: u64) -> Result<Tracee, PlatformError> {
         let Some(tid) = stub.take_idle(handle) else {
-            return Err(fault("the zygote has no thread", io::ErrorKind::NotFound));
+            return Err(platform_error("the zygote has no thread", io::ErrorKind::NotFound));
         };
         let mut tracee = Tracee::new(stub.clone(), tid, code);
         tracee.wait()?;
-        trace::set_options(tid).map_err(|e| fault("setting trace options", e))?;
+        trace::set_options(tid).map_err(|e| platform_error("setting trace options", e))?;
         Ok(tracee)
     }
 
@@ -125,10 +125,10 @@ impl Tracee {
     ///
     /// # Errors
     /// They stay.
-    pub fn rest(mut self) -> Result<RestingTracee, PlatformError> {
+    pub fn cache(mut self) -> Result<CachedTracee, PlatformError> {
         self.set_breakpoints(&DebugRegisters::default())?;
-        self.resting = true;
-        Ok(RestingTracee { stub: Arc::downgrade(&self.stub), tid: self.tid })
+        self.cached = true;
+        Ok(CachedTracee { stub: Arc::downgrade(&self.stub), tid: self.tid })
     }
 
     /// The process the thread belongs to.
@@ -148,33 +148,33 @@ impl Tracee {
 
     /// Waits for the next stop.
     pub fn wait(&mut self) -> Result<Stop, PlatformError> {
-        match trace::wait(self.tid).map_err(|e| fault("waiting for a stub", e))? {
+        match trace::wait(self.tid).map_err(|e| platform_error("waiting for a stub", e))? {
             Stop::Gone(status) if libc::WIFSIGNALED(status) => {
                 let signal = libc::WTERMSIG(status);
                 let hint = if signal == libc::SIGKILL { " (is the host out of memory?)" } else { "" };
-                Err(fault(format!("a stub was killed by signal {signal}{hint}"), io::ErrorKind::BrokenPipe))
+                Err(platform_error(format!("a stub was killed by signal {signal}{hint}"), io::ErrorKind::BrokenPipe))
             }
             Stop::Gone(status) => {
                 let code = libc::WEXITSTATUS(status);
-                Err(fault(format!("a stub exited with status {code}"), io::ErrorKind::BrokenPipe))
+                Err(platform_error(format!("a stub exited with status {code}"), io::ErrorKind::BrokenPipe))
             }
             stop => Ok(stop),
         }
     }
 
     fn resume(&mut self) -> Result<(), PlatformError> {
-        trace::resume(self.tid).map_err(|e| fault("resuming a stub", e))
+        trace::resume(self.tid).map_err(|e| platform_error("resuming a stub", e))
     }
 
     /// Lets guest code run until the thread stops.
     pub fn run_guest(&mut self) -> Result<Stop, PlatformError> {
-        trace::resume_emulating(self.tid).map_err(|e| fault("resuming a guest", e))?;
+        trace::resume_emulating(self.tid).map_err(|e| platform_error("resuming a guest", e))?;
         self.wait()
     }
 
     /// Reads the registers.
     pub fn read_registers(&mut self, registers: &mut Registers) -> Result<(), PlatformError> {
-        trace::registers(self.tid, registers).map_err(|e| fault("reading a stub's registers", e))?;
+        trace::registers(self.tid, registers).map_err(|e| platform_error("reading a stub's registers", e))?;
         self.loaded = Some(*registers);
         Ok(())
     }
@@ -195,14 +195,14 @@ impl Tracee {
                 self.loaded = None;
                 Ok(false)
             }
-            Err(error) => Err(fault("writing a stub's registers", error)),
+            Err(error) => Err(platform_error("writing a stub's registers", error)),
         }
     }
 
     /// Writes the breakpoints if they are not what the thread has already.
     pub fn set_breakpoints(&mut self, breakpoints: &DebugRegisters) -> Result<(), PlatformError> {
         if self.breakpoints != *breakpoints {
-            trace::set_debug_registers(self.tid, breakpoints).map_err(|e| fault("setting breakpoints", e))?;
+            trace::set_debug_registers(self.tid, breakpoints).map_err(|e| platform_error("setting breakpoints", e))?;
             self.breakpoints = *breakpoints;
         }
         Ok(())
@@ -213,42 +213,43 @@ impl Tracee {
         if self.breakpoints.is_empty() {
             return Ok(0);
         }
-        let status = trace::debug_status(self.tid).map_err(|e| fault("asking which breakpoint came up", e))?;
+        let status = trace::debug_status(self.tid).map_err(|e| platform_error("asking which breakpoint came up", e))?;
         Ok(self.breakpoints.hits(status))
     }
 
     /// Runs the stub's code from `start` until it stops at `end`, or may not read its commands.
-    fn work(&mut self, start: u64, end: u64, registers: Registers) -> Result<Work, PlatformError> {
+    fn run_code(&mut self, start: u64, end: u64, registers: Registers) -> Result<StubStop, PlatformError> {
         let mut registers = Registers { rip: self.code + start, ..registers };
-        trace::set_registers(self.tid, &registers).map_err(|e| fault("writing a stub's registers", e))?;
+        trace::set_registers(self.tid, &registers).map_err(|e| platform_error("writing a stub's registers", e))?;
         self.loaded = None;
-        let mut patience = Patience::default();
+        let mut budget = StopBudget::default();
         loop {
             self.resume()?;
             let stop = self.wait()?;
             if let Stop::Signal(signal @ (libc::SIGTRAP | libc::SIGSEGV)) = stop {
-                trace::registers(self.tid, &mut registers).map_err(|e| fault("reading a stub's registers", e))?;
+                trace::registers(self.tid, &mut registers)
+                    .map_err(|e| platform_error("reading a stub's registers", e))?;
                 match signal {
-                    libc::SIGTRAP if registers.rip == self.code + end => return Ok(Work::Done(registers)),
-                    libc::SIGSEGV if self.signal_info()?.code == SEGV_PKUERR => return Ok(Work::Denied(registers)),
+                    libc::SIGTRAP if registers.rip == self.code + end => return Ok(StubStop::Done(registers)),
+                    libc::SIGSEGV if self.signal_info()?.code == SEGV_PKUERR => return Ok(StubStop::Denied(registers)),
                     _ => (),
                 }
             }
-            patience.bear(self, stop)?;
+            budget.charge(self, stop)?;
         }
     }
 
     /// The same for code that touches no memory; returns the registers.
     fn run_stub(&mut self, start: u64, end: u64, registers: Registers) -> Result<Registers, PlatformError> {
-        match self.work(start, end, registers)? {
-            Work::Done(registers) => Ok(registers),
-            Work::Denied(registers) => Err(lost(&registers)),
+        match self.run_code(start, end, registers)? {
+            StubStop::Done(registers) => Ok(registers),
+            StubStop::Denied(registers) => Err(unexpected_stop(&registers)),
         }
     }
 
     /// What the signal that stopped the thread is about.
     pub fn signal_info(&self) -> Result<SignalInfo, PlatformError> {
-        trace::signal_info(self.tid).map_err(|e| fault("asking what a signal is about", e))
+        trace::signal_info(self.tid).map_err(|e| platform_error("asking what a signal is about", e))
     }
 
     /// Makes one system call in the stub.
@@ -266,14 +267,14 @@ impl Tracee {
         };
         let result = self.run_stub(LABELS.call, LABELS.call_done, registers)?.rax;
         if result >= FIRST_ERROR {
-            return Err(call_fault(&Call { number, arguments: std::array::from_fn(argument) }, result));
+            return Err(call_error(&Call { number, arguments: std::array::from_fn(argument) }, result));
         }
         Ok(result)
     }
 
     /// Makes system calls in the stub, in order, until one fails.
     pub fn calls(&mut self, memory: &GuestMemory, calls: &[Call]) -> Result<(), PlatformError> {
-        for batch in calls.chunks(MOST_CALLS) {
+        for batch in calls.chunks(MAX_CALLS) {
             let done = if batch.len() > 1 { self.command(memory, batch)? } else { 0 };
             // In registers: a single call, and what the thread may not read.
             for call in &batch[done..] {
@@ -295,16 +296,16 @@ impl Tracee {
         memory.write(page, &bytes);
         let end = COMMANDS + bytes.len() as u64;
         let registers = Registers { rbx: COMMANDS, r12: end, ..Registers::for_program(0, 0) };
-        let work = self.work(LABELS.commands, LABELS.commands_done, registers);
+        let work = self.run_code(LABELS.commands, LABELS.commands_done, registers);
         // The guest can read this page: where its memory lies in that of all guests is not for it to know.
         memory.zero(page, bytes.len() as u64);
-        let (Work::Done(registers) | Work::Denied(registers)) = &work?;
+        let (StubStop::Done(registers) | StubStop::Denied(registers)) = &work?;
         let made = (registers.rbx.wrapping_sub(COMMANDS) / CALL_BYTES) as usize;
         match batch.get(made) {
             _ if registers.rbx == end => Ok(batch.len()),
             Some(_) if registers.rip != self.code + LABELS.commands_done => Ok(made),
-            Some(call) => Err(call_fault(call, registers.rax)),
-            None => Err(lost(registers)),
+            Some(call) => Err(call_error(call, registers.rax)),
+            None => Err(unexpected_stop(registers)),
         }
     }
 
@@ -321,7 +322,7 @@ impl Tracee {
         let result = self.run_stub(LABELS.clone, LABELS.clone_done, registers)?.rax;
         if result >= FIRST_ERROR {
             let what = "no new stub process or thread (see `ulimit -u` and the pids limit of the control group)";
-            return Err(fault(what, io::Error::from_raw_os_error(result.wrapping_neg() as i32)));
+            return Err(platform_error(what, io::Error::from_raw_os_error(result.wrapping_neg() as i32)));
         }
         Ok(result as i32)
     }
@@ -330,7 +331,7 @@ impl Tracee {
     pub fn clone_process(&mut self, commands: &Arc<GuestMemory>) -> Result<Stub, PlatformError> {
         let page = commands
             .allocate_to_fill(COMMAND_BYTES, 0)
-            .map_err(|_| fault("too many address spaces", io::ErrorKind::OutOfMemory))?;
+            .map_err(|_| platform_error("too many address spaces", io::ErrorKind::OutOfMemory))?;
         // Whose page it was is not for this guest to read.
         commands.zero(page.range().start, COMMAND_BYTES);
         let registers = Registers {
@@ -343,18 +344,18 @@ impl Tracee {
     }
 
     /// Sees to it that a further thread of the stub process waits to be traced.
-    pub fn claim_thread(&mut self) -> Result<Claim, PlatformError> {
-        let (claim, there) = self.stub.claim();
+    pub fn reserve_thread(&mut self) -> Result<Reservation, PlatformError> {
+        let (reserve, there) = self.stub.reserve();
         if !there {
             let tid = self.clone(CLONE_THREAD, Registers::for_program(0, 0))?;
             self.stub.add_idle(tid);
         }
-        Ok(claim)
+        Ok(reserve)
     }
 }
 
 /// How the stub's code came to stop.
-enum Work {
+enum StubStop {
     /// Where it was to.
     Done(Registers),
     /// Where it reads its commands, which the thread's protection keys forbid.
@@ -363,17 +364,17 @@ enum Work {
 
 /// How many stops that mean nothing a stub at work has had.
 #[derive(Default)]
-struct Patience {
+struct StopBudget {
     strays: u32,
     faults: u32,
 }
 
-impl Patience {
+impl StopBudget {
     /// Counts a stop: a kick that came late, another process's signal, or a fault.
     ///
     /// # Errors
     /// There were more than can be put down to these: the stub will not get on.
-    fn bear(&mut self, tracee: &Tracee, stop: Stop) -> Result<(), PlatformError> {
+    fn charge(&mut self, tracee: &Tracee, stop: Stop) -> Result<(), PlatformError> {
         let Stop::Signal(signal) = stop else { return self.count(tracee, "a stop") };
         let info = tracee.signal_info()?;
         // Signals that processes send have codes up to zero.
@@ -381,36 +382,36 @@ impl Patience {
             return self.count(tracee, "a signal");
         }
         self.faults += 1;
-        if self.faults <= MOST_FAULTS {
+        if self.faults <= MAX_FAULTS {
             return Ok(());
         }
         let mut registers = Registers::default();
-        trace::registers(tracee.tid, &mut registers).map_err(|e| fault("reading a stub's registers", e))?;
+        trace::registers(tracee.tid, &mut registers).map_err(|e| platform_error("reading a stub's registers", e))?;
         let what = format!(
             "a stub's own code got signal {signal} (code {}, address {:#x}) at {:#x}",
             info.code, info.address, registers.rip
         );
-        Err(fault(what, io::ErrorKind::InvalidData))
+        Err(platform_error(what, io::ErrorKind::InvalidData))
     }
 
     fn count(&mut self, tracee: &Tracee, what: &str) -> Result<(), PlatformError> {
         self.strays += 1;
-        if self.strays <= MOST_STRAYS {
+        if self.strays <= MAX_STRAYS {
             return Ok(());
         }
-        let what = format!("thread {} of a stub does not get on: {what} came {MOST_STRAYS} times", tracee.tid);
-        Err(fault(what, io::ErrorKind::TimedOut))
+        let what = format!("thread {} of a stub does not get on: {what} came {MAX_STRAYS} times", tracee.tid);
+        Err(platform_error(what, io::ErrorKind::TimedOut))
     }
 }
 
 /// The error of a stub that stopped where it never does.
-fn lost(registers: &Registers) -> PlatformError {
-    fault(format!("a stub lost its way at {:#x}", registers.rip), io::ErrorKind::InvalidData)
+fn unexpected_stop(registers: &Registers) -> PlatformError {
+    platform_error(format!("a stub lost its way at {:#x}", registers.rip), io::ErrorKind::InvalidData)
 }
 
 impl Drop for Tracee {
     fn drop(&mut self) {
-        if self.resting || Arc::strong_count(&self.stub) == 1 {
+        if self.cached || Arc::strong_count(&self.stub) == 1 {
             // The process ends with this, if nobody else needs it.
             return;
         }
@@ -422,16 +423,16 @@ impl Drop for Tracee {
     }
 }
 
-fn call_fault(call: &Call, result: u64) -> PlatformError {
+fn call_error(call: &Call, result: u64) -> PlatformError {
     let source = io::Error::from_raw_os_error(result.wrapping_neg() as i32);
     let [first, second, ..] = call.arguments;
     let (name, hint) = match call.number {
         libc::SYS_mmap => ("mmap", " (too many mappings? then raise the sysctl vm.max_map_count)"),
         libc::SYS_munmap => ("munmap", " (too many mappings? then raise the sysctl vm.max_map_count)"),
         libc::SYS_mprotect => ("mprotect", " (too many mappings? then raise the sysctl vm.max_map_count)"),
-        libc::SYS_seccomp => return fault("installing the seccomp filter of stubs", source),
-        number => return fault(format!("system call {number} of a stub"), source),
+        libc::SYS_seccomp => return platform_error("installing the seccomp filter of stubs", source),
+        number => return platform_error(format!("system call {number} of a stub"), source),
     };
     let hint = if source.raw_os_error() == Some(libc::ENOMEM) { hint } else { "" };
-    fault(format!("{name} of {second:#x} bytes at {first:#x} in a stub{hint}"), source)
+    platform_error(format!("{name} of {second:#x} bytes at {first:#x} in a stub{hint}"), source)
 }

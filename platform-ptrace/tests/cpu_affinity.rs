@@ -13,8 +13,8 @@ use nix::unistd::{Pid, gettid};
 #[test]
 fn busy_guests_part() {
     let everywhere = sched_getaffinity(Pid::from_raw(0)).unwrap();
-    let processors = (0..nix::sched::CpuSet::count()).filter(|&i| everywhere.is_set(i).unwrap()).count();
-    if processors < 2 {
+    let cpus = (0..nix::sched::CpuSet::count()).filter(|&i| everywhere.is_set(i).unwrap()).count();
+    if cpus < 2 {
         return;
     }
     let memory = GuestMemory::new(1 << 24).unwrap();

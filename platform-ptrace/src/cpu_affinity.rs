@@ -15,46 +15,46 @@ use nix::unistd::{Pid, gettid};
 use parking_lot::{Condvar, Mutex};
 
 /// How long the balancer watches before it decides: at first, and when there was nothing to do for long.
-const SHORTEST_WATCH: Duration = Duration::from_millis(2);
-const LONGEST_WATCH: Duration = Duration::from_millis(32);
+const MIN_INTERVAL: Duration = Duration::from_millis(2);
+const MAX_INTERVAL: Duration = Duration::from_millis(32);
 /// Watches without two busy contexts after which the balancer sleeps.
-const QUIET_WATCHES: u32 = 4;
+const QUIET_INTERVALS: u32 = 4;
 /// A context that is busy for less than this share of the time does not count.
-const IDLE: f64 = 0.01;
+const NEGLIGIBLE: f64 = 0.01;
 /// A processor whose contexts are busy for more than this, together, in each unit of time, has too many.
-const CROWDED: f64 = 1.25;
+const OVERLOADED: f64 = 1.25;
 /// By how much two processors must be nearer to each other after a move.
-const GAIN: f64 = 0.2;
+const MIN_GAIN: f64 = 0.2;
 /// Contexts that wait often are brought to one processor if that is filled up to this at most.
-const ROOMY: f64 = 0.9;
+const MAX_FILL: f64 = 0.9;
 /// A context that waits again after less than this many seconds has nothing from a processor of its own: waking it from
 /// another takes some 70 µs longer, and where the host has more to do than this, what we see of a context's work is
 /// stretched.
-const DISTANCE: f64 = 200e-6;
+const CROSS_CPU_WAKEUP: f64 = 200e-6;
 /// A context that would lose this share of its time to wake-ups from another processor waits often.
-const OFTEN: f64 = 0.15;
+const WAITS_OFTEN: f64 = 0.15;
 
 /// Where a context runs.
-pub struct Place {
+pub struct Affinity {
     host: Pid,
     /// The stub thread, 0 if there is none.
     stub: AtomicI32,
-    processor: AtomicUsize,
+    cpu: AtomicUsize,
     /// Nanoseconds it was busy before [`since`](Self::since).
-    spent: AtomicU64,
-    /// From when on it is busy, in nanoseconds of [`Processors`], if it is.
+    busy_time: AtomicU64,
+    /// From when on it is busy, in nanoseconds of [`HostCpus`], if it is.
     since: AtomicU64,
     /// How often it has waited.
     waits: AtomicU64,
 }
 
-/// Nothing to do, in [`Place::since`].
+/// Nothing to do, in [`Affinity::since`].
 const WAITING: u64 = u64::MAX;
 
-impl Place {
+impl Affinity {
     /// The processor.
-    pub fn processor(&self) -> usize {
-        self.processor.load(Ordering::Relaxed)
+    pub fn cpu(&self) -> usize {
+        self.cpu.load(Ordering::Relaxed)
     }
 
     /// Nanoseconds it was busy up to `now`, and how often it has waited.
@@ -63,24 +63,24 @@ impl Place {
             WAITING => 0,
             since => now.saturating_sub(since),
         };
-        (self.spent.load(Ordering::Relaxed) + running, self.waits.load(Ordering::Relaxed))
+        (self.busy_time.load(Ordering::Relaxed) + running, self.waits.load(Ordering::Relaxed))
     }
 
-    fn bind(&self, processor: usize) {
-        self.processor.store(processor, Ordering::Relaxed);
-        bind(self.host, processor);
+    fn bind(&self, cpu: usize) {
+        self.cpu.store(cpu, Ordering::Relaxed);
+        bind(self.host, cpu);
         match self.stub.load(Ordering::Relaxed) {
             0 => (),
-            stub => bind(Pid::from_raw(stub), processor),
+            stub => bind(Pid::from_raw(stub), cpu),
         }
     }
 }
 
 /// The processors that contexts share.
-pub struct Processors {
+pub struct HostCpus {
     allowed: Vec<usize>,
     epoch: Instant,
-    places: Mutex<Vec<Arc<Place>>>,
+    affinities: Mutex<Vec<Arc<Affinity>>>,
     /// There is a balancer.
     balanced: AtomicBool,
     /// The balancer waits for a context to have something to do.
@@ -89,14 +89,14 @@ pub struct Processors {
     closed: AtomicBool,
 }
 
-impl Processors {
+impl HostCpus {
     /// Takes the processors this program is allowed.
     pub fn new() -> io::Result<Arc<Self>> {
         let set = sched_getaffinity(Pid::from_raw(0))?;
-        Ok(Arc::new(Processors {
+        Ok(Arc::new(HostCpus {
             allowed: (0..CpuSet::count()).filter(|&i| set.is_set(i).unwrap_or(false)).collect(),
             epoch: Instant::now(),
-            places: Mutex::default(),
+            affinities: Mutex::default(),
             balanced: AtomicBool::new(false),
             asleep: AtomicBool::new(false),
             wake: Condvar::new(),
@@ -106,34 +106,34 @@ impl Processors {
 
     /// Ends the balancer.
     pub fn close(&self) {
-        let _places = self.places.lock();
+        let _affinities = self.affinities.lock();
         self.closed.store(true, Ordering::Relaxed);
         self.wake.notify_one();
     }
 
     /// A place for a context of this host thread, on the processor `home` or, without one, where the thread is.
-    pub fn enrol(self: &Arc<Self>, home: Option<usize>) -> Arc<Place> {
-        let processor = home.or_else(|| sched_getcpu().ok()).unwrap_or(0);
-        let place = Arc::new(Place {
+    pub fn register(self: &Arc<Self>, home: Option<usize>) -> Arc<Affinity> {
+        let cpu = home.or_else(|| sched_getcpu().ok()).unwrap_or(0);
+        let affinity = Arc::new(Affinity {
             host: gettid(),
             stub: AtomicI32::new(0),
-            processor: AtomicUsize::new(processor),
-            spent: AtomicU64::new(0),
+            cpu: AtomicUsize::new(cpu),
+            busy_time: AtomicU64::new(0),
             since: AtomicU64::new(self.now()),
             waits: AtomicU64::new(0),
         });
-        bind(place.host, processor);
+        bind(affinity.host, cpu);
         let count = {
-            let mut places = self.places.lock();
-            places.push(place.clone());
-            places.len()
+            let mut affinities = self.affinities.lock();
+            affinities.push(affinity.clone());
+            affinities.len()
         };
         if count > 1 && self.allowed.len() > 1 && !self.balanced.swap(true, Ordering::Relaxed) {
             self.start_balancer();
         } else {
-            self.stir();
+            self.wake_balancer();
         }
-        place
+        affinity
     }
 
     fn start_balancer(self: &Arc<Self>) {
@@ -147,47 +147,47 @@ impl Processors {
     }
 
     /// Forgets a place.
-    pub fn leave(&self, place: &Arc<Place>) {
-        self.places.lock().retain(|other| !Arc::ptr_eq(other, place));
+    pub fn unregister(&self, affinity: &Arc<Affinity>) {
+        self.affinities.lock().retain(|other| !Arc::ptr_eq(other, affinity));
     }
 
     /// Gives a context that has rested something to do again, on the processor `home` if there is one.
-    pub fn settle(&self, place: &Place, home: Option<usize>) {
-        if let Some(home) = home.filter(|&home| home != place.processor()) {
-            let _places = self.places.lock();
-            place.bind(home);
+    pub fn reactivate(&self, affinity: &Affinity, home: Option<usize>) {
+        if let Some(home) = home.filter(|&home| home != affinity.cpu()) {
+            let _affinities = self.affinities.lock();
+            affinity.bind(home);
         }
-        self.set_waiting(place, false);
+        self.set_waiting(affinity, false);
     }
 
     /// Brings a stub thread to the place.
-    pub fn bring(&self, place: &Place, stub: i32) {
-        let _places = self.places.lock();
-        place.stub.store(stub, Ordering::Relaxed);
-        bind(Pid::from_raw(stub), place.processor());
+    pub fn bind_stub(&self, affinity: &Affinity, stub: i32) {
+        let _affinities = self.affinities.lock();
+        affinity.stub.store(stub, Ordering::Relaxed);
+        bind(Pid::from_raw(stub), affinity.cpu());
     }
 
     /// Notes that the context at a place, this thread's own, has nothing to do, or that it has.
-    pub fn set_waiting(&self, place: &Place, waiting: bool) {
+    pub fn set_waiting(&self, affinity: &Affinity, waiting: bool) {
         let now = self.now();
-        match (place.since.load(Ordering::Relaxed), waiting) {
+        match (affinity.since.load(Ordering::Relaxed), waiting) {
             (WAITING, false) => {
-                place.since.store(now, Ordering::Relaxed);
-                self.stir();
+                affinity.since.store(now, Ordering::Relaxed);
+                self.wake_balancer();
             }
             (WAITING, true) | (_, false) => (),
             (since, true) => {
-                place.since.store(WAITING, Ordering::Relaxed);
-                place.spent.fetch_add(now.saturating_sub(since), Ordering::Relaxed);
-                place.waits.fetch_add(1, Ordering::Relaxed);
+                affinity.since.store(WAITING, Ordering::Relaxed);
+                affinity.busy_time.fetch_add(now.saturating_sub(since), Ordering::Relaxed);
+                affinity.waits.fetch_add(1, Ordering::Relaxed);
             }
         }
     }
 
     /// Wakes the balancer if it sleeps.
-    fn stir(&self) {
+    fn wake_balancer(&self) {
         if self.asleep.load(Ordering::Relaxed) {
-            let _places = self.places.lock();
+            let _affinities = self.affinities.lock();
             self.wake.notify_one();
         }
     }
@@ -200,43 +200,43 @@ impl Processors {
     fn balance(&self) {
         // The thread that started it is bound to one.
         let mut all = CpuSet::new();
-        if self.allowed.iter().all(|&processor| all.set(processor).is_ok()) {
+        if self.allowed.iter().all(|&cpu| all.set(cpu).is_ok()) {
             let _ = sched_setaffinity(Pid::from_raw(0), &all);
         }
-        let mut places = self.places.lock();
-        let (mut watch, mut quiet) = (SHORTEST_WATCH, 0);
+        let mut affinities = self.affinities.lock();
+        let (mut interval, mut quiet) = (MIN_INTERVAL, 0);
         while !self.closed.load(Ordering::Relaxed) {
-            if quiet >= QUIET_WATCHES || places.len() < 2 {
+            if quiet >= QUIET_INTERVALS || affinities.len() < 2 {
                 self.asleep.store(true, Ordering::Relaxed);
-                self.wake.wait(&mut places);
+                self.wake.wait(&mut affinities);
                 self.asleep.store(false, Ordering::Relaxed);
                 quiet = 0;
-                watch = SHORTEST_WATCH;
+                interval = MIN_INTERVAL;
             }
             let before = self.now();
-            let accounts: Vec<(Arc<Place>, (u64, u64))> =
-                places.iter().map(|place| (place.clone(), place.account(before))).collect();
-            self.wake.wait_for(&mut places, watch);
+            let accounts: Vec<(Arc<Affinity>, (u64, u64))> =
+                affinities.iter().map(|affinity| (affinity.clone(), affinity.account(before))).collect();
+            self.wake.wait_for(&mut affinities, interval);
             let now = self.now();
             let passed = now.saturating_sub(before).max(1) as f64;
             let loads: Vec<Load> = accounts
                 .iter()
-                .map(|(place, (spent, waits))| {
-                    let (spent_now, waits_now) = place.account(now);
-                    let busy = spent_now.saturating_sub(*spent) as f64 / passed;
-                    let waits = waits_now.saturating_sub(*waits) as f64 / (passed / 1e9);
-                    Load::new(place.processor(), busy, waits)
+                .map(|(affinity, (busy_before, waits_before))| {
+                    let (busy_now, waits_now) = affinity.account(now);
+                    let busy = busy_now.saturating_sub(*busy_before) as f64 / passed;
+                    let waits = waits_now.saturating_sub(*waits_before) as f64 / (passed / 1e9);
+                    Load::new(affinity.cpu(), busy, waits)
                 })
                 .collect();
-            quiet = if loads.iter().filter(|load| load.busy > IDLE).count() < 2 { quiet + 1 } else { 0 };
-            let moved = parted(&loads, &self.allowed).or_else(|| joined(&loads));
-            if let Some((i, processor)) = moved {
-                let (place, _) = &accounts[i];
-                if places.iter().any(|other| Arc::ptr_eq(other, place)) {
-                    place.bind(processor);
+            quiet = if loads.iter().filter(|load| load.busy > NEGLIGIBLE).count() < 2 { quiet + 1 } else { 0 };
+            let moved = spread_out(&loads, &self.allowed).or_else(|| bring_together(&loads));
+            if let Some((i, cpu)) = moved {
+                let (affinity, _) = &accounts[i];
+                if affinities.iter().any(|other| Arc::ptr_eq(other, affinity)) {
+                    affinity.bind(cpu);
                 }
             }
-            watch = if moved.is_some() { SHORTEST_WATCH } else { (watch * 2).min(LONGEST_WATCH) };
+            interval = if moved.is_some() { MIN_INTERVAL } else { (interval * 2).min(MAX_INTERVAL) };
         }
     }
 }
@@ -244,7 +244,7 @@ impl Processors {
 /// What a context does to its processor.
 #[derive(Clone, Copy, Debug)]
 struct Load {
-    processor: usize,
+    cpu: usize,
     /// The share of the time for which it is busy.
     busy: f64,
     /// The part of that which it would lose to wake-ups from another processor.
@@ -252,9 +252,9 @@ struct Load {
 }
 
 impl Load {
-    fn new(processor: usize, busy: f64, waits_per_second: f64) -> Self {
+    fn new(cpu: usize, busy: f64, waits_per_second: f64) -> Self {
         let busy = busy.min(1.0);
-        Load { processor, busy, bound: (waits_per_second * DISTANCE).min(busy) }
+        Load { cpu, busy, bound: (waits_per_second * CROSS_CPU_WAKEUP).min(busy) }
     }
 
     /// What would be gained on another processor.
@@ -264,46 +264,46 @@ impl Load {
 }
 
 /// How full a processor is. What is bound to others there takes turns with them.
-fn fill(loads: &[Load], processor: usize) -> f64 {
-    let there = loads.iter().filter(|load| load.processor == processor);
+fn fill(loads: &[Load], cpu: usize) -> f64 {
+    let there = loads.iter().filter(|load| load.cpu == cpu);
     let (free, bound) =
         there.fold((0.0, 0.0), |(free, bound): (f64, f64), load| (free + load.free(), bound + load.bound));
     free + bound.min(1.0)
 }
 
 /// Which context should go to which processor, because there is more to do on its own than one can.
-fn parted(loads: &[Load], allowed: &[usize]) -> Option<(usize, usize)> {
-    let fills = || allowed.iter().map(|&processor| (processor, fill(loads, processor)));
+fn spread_out(loads: &[Load], allowed: &[usize]) -> Option<(usize, usize)> {
+    let fills = || allowed.iter().map(|&cpu| (cpu, fill(loads, cpu)));
     let (from, most) = fills().max_by(|a, b| a.1.total_cmp(&b.1))?;
     let (to, least) = fills().min_by(|a, b| a.1.total_cmp(&b.1))?;
-    if most < CROWDED {
+    if most < OVERLOADED {
         return None;
     }
     // The one with most to gain that does not just change the roles of the two.
     loads
         .iter()
         .enumerate()
-        .filter(|(_, load)| load.processor == from && load.free() > IDLE && most - least >= load.busy + GAIN)
+        .filter(|(_, load)| load.cpu == from && load.free() > NEGLIGIBLE && most - least >= load.busy + MIN_GAIN)
         .max_by(|(_, a), (_, b)| a.free().total_cmp(&b.free()))
         .map(|(i, _)| (i, to))
 }
 
 /// Which context should go to which processor, because it and one there wait often, most likely for each other.
-fn joined(loads: &[Load]) -> Option<(usize, usize)> {
-    let often = || loads.iter().enumerate().filter(|(_, load)| load.bound >= OFTEN);
+fn bring_together(loads: &[Load]) -> Option<(usize, usize)> {
+    let often = || loads.iter().enumerate().filter(|(_, load)| load.bound >= WAITS_OFTEN);
     let (i, first) = often().max_by(|(_, a), (_, b)| a.bound.total_cmp(&b.bound))?;
-    let apart = often().filter(|(_, other)| other.processor != first.processor);
+    let apart = often().filter(|(_, other)| other.cpu != first.cpu);
     let (_, second) = apart.max_by(|(_, a), (_, b)| a.bound.total_cmp(&b.bound))?;
     let mut after = loads.to_vec();
-    after[i].processor = second.processor;
-    (fill(&after, second.processor) <= ROOMY).then_some((i, second.processor))
+    after[i].cpu = second.cpu;
+    (fill(&after, second.cpu) <= MAX_FILL).then_some((i, second.cpu))
 }
 
 /// Binds a thread to a processor. It only makes things faster, so failures (a processor just taken away, a thread just
 /// killed) are left alone.
-fn bind(thread: Pid, processor: usize) {
+fn bind(thread: Pid, cpu: usize) {
     let mut set = CpuSet::new();
-    if set.set(processor).is_ok() {
+    if set.set(cpu).is_ok() {
         let _ = sched_setaffinity(thread, &set);
     }
 }
@@ -315,9 +315,9 @@ pub fn allowed() -> Option<CpuSet> {
 
 /// Does something with a tracee while both are on one processor; afterwards this thread may use those of `allowed` again.
 pub fn with_tracee<T>(allowed: Option<&CpuSet>, tid: i32, action: impl FnOnce() -> T) -> T {
-    if let Ok(processor) = sched_getcpu() {
-        bind(Pid::from_raw(0), processor);
-        bind(Pid::from_raw(tid), processor);
+    if let Ok(cpu) = sched_getcpu() {
+        bind(Pid::from_raw(0), cpu);
+        bind(Pid::from_raw(tid), cpu);
     }
     let result = action();
     if let Some(allowed) = allowed {
@@ -328,48 +328,48 @@ pub fn with_tracee<T>(allowed: Option<&CpuSet>, tid: i32, action: impl FnOnce() 
 
 #[cfg(test)]
 mod tests {
-    use super::{Load, joined, parted};
+    use super::{Load, bring_together, spread_out};
 
-    fn busy(processor: usize, busy: f64) -> Load {
-        Load::new(processor, busy, 0.0)
+    fn busy(cpu: usize, busy: f64) -> Load {
+        Load::new(cpu, busy, 0.0)
     }
 
     /// Busy, and woken so often that another processor would be no help.
-    fn bound(processor: usize, busy: f64) -> Load {
-        Load::new(processor, busy, 20_000.0)
+    fn bound(cpu: usize, busy: f64) -> Load {
+        Load::new(cpu, busy, 20_000.0)
     }
 
     #[test]
     fn two_busy_contexts_part() {
-        assert_eq!(parted(&[busy(0, 1.0), busy(0, 1.0)], &[0, 1]).map(|(_, to)| to), Some(1));
-        let moved = parted(&[busy(3, 0.9), busy(3, 0.2), busy(3, 0.9)], &[2, 3]);
+        assert_eq!(spread_out(&[busy(0, 1.0), busy(0, 1.0)], &[0, 1]).map(|(_, to)| to), Some(1));
+        let moved = spread_out(&[busy(3, 0.9), busy(3, 0.2), busy(3, 0.9)], &[2, 3]);
         assert_eq!(moved.map(|(i, to)| (i != 1, to)), Some((true, 2)));
     }
 
     #[test]
     fn contexts_that_take_turns_stay_together() {
-        assert_eq!(parted(&[busy(0, 0.5), busy(0, 0.6)], &[0, 1]), None);
-        assert_eq!(parted(&[bound(0, 0.9), bound(0, 0.9)], &[0, 1]), None);
+        assert_eq!(spread_out(&[busy(0, 0.5), busy(0, 0.6)], &[0, 1]), None);
+        assert_eq!(spread_out(&[bound(0, 0.9), bound(0, 0.9)], &[0, 1]), None);
     }
 
     #[test]
     fn a_third_one_leaves_those_that_take_turns() {
-        assert_eq!(parted(&[bound(0, 0.9), busy(0, 1.0), bound(0, 0.9)], &[0, 1]), Some((1, 1)));
+        assert_eq!(spread_out(&[bound(0, 0.9), busy(0, 1.0), bound(0, 0.9)], &[0, 1]), Some((1, 1)));
     }
 
     #[test]
     fn a_move_that_helps_nobody_is_not_made() {
-        assert_eq!(parted(&[busy(0, 1.0), busy(0, 1.0), busy(1, 1.0)], &[0, 1]), None);
-        assert_eq!(parted(&[busy(0, 1.0), busy(0, 1.0)], &[0]), None);
-        assert_eq!(parted(&[], &[0, 1]), None);
+        assert_eq!(spread_out(&[busy(0, 1.0), busy(0, 1.0), busy(1, 1.0)], &[0, 1]), None);
+        assert_eq!(spread_out(&[busy(0, 1.0), busy(0, 1.0)], &[0]), None);
+        assert_eq!(spread_out(&[], &[0, 1]), None);
     }
 
     #[test]
     fn contexts_that_wait_for_each_other_come_together() {
-        let far = |processor| Load::new(processor, 0.3, 3_000.0);
-        assert_eq!(joined(&[far(0), busy(1, 0.1), far(1)]).map(|(i, _)| i != 1), Some(true));
-        assert_eq!(joined(&[far(0), far(0)]), None);
-        assert_eq!(joined(&[far(0), busy(1, 0.9), busy(0, 0.9), far(1)]), None);
-        assert_eq!(joined(&[busy(0, 0.3), busy(1, 0.3)]), None);
+        let far = |cpu| Load::new(cpu, 0.3, 3_000.0);
+        assert_eq!(bring_together(&[far(0), busy(1, 0.1), far(1)]).map(|(i, _)| i != 1), Some(true));
+        assert_eq!(bring_together(&[far(0), far(0)]), None);
+        assert_eq!(bring_together(&[far(0), busy(1, 0.9), busy(0, 0.9), far(1)]), None);
+        assert_eq!(bring_together(&[busy(0, 0.3), busy(1, 0.3)]), None);
     }
 }

@@ -14,74 +14,74 @@ use parking_lot::Mutex;
 
 use crate::context_handle::ContextHandle;
 use crate::image::LABELS;
-use crate::layout::{CODE, COMMAND_BYTES, COMMAND_FD, COMMANDS, HOST_LIMIT, IMAGE_FD, LOADED, MEMORY_FD};
+use crate::layout::{CODE, COMMAND_BYTES, COMMAND_FD, COMMANDS, HOST_LIMIT, IMAGE_FD, LOAD_ADDRESS, MEMORY_FD};
 use crate::stub::Stub;
 use crate::trace::{self, Stop};
 use crate::tracee::Tracee;
-use crate::{fault, filter, fpu, image, placement};
+use crate::{cpu_affinity, filter, fpu, image, platform_error};
 
-/// A handle to the keeper. The keeper ends, with the zygote, when this is dropped.
-pub struct Keeper {
-    /// The keeper always has one stub ready to send.
+/// A handle to the spawner. The spawner ends, with the zygote, when this is dropped.
+pub struct StubSpawner {
+    /// The spawner always has one stub ready to send.
     stubs: Mutex<Receiver<Result<Stub, PlatformError>>>,
 }
 
-impl Keeper {
-    /// Starts the keeper and its zygote; returns also what the processor's floating-point state looks like.
+impl StubSpawner {
+    /// Starts the spawner and its zygote; returns also what the processor's floating-point state looks like.
     pub fn start(memory: Arc<GuestMemory>, commands: Arc<GuestMemory>) -> Result<(Self, FpuFormat), PlatformError> {
         let (started, result) = sync_channel(1);
         let (sender, stubs) = sync_channel(0);
         std::thread::Builder::new()
-            .name("amber-keeper".into())
+            .name("amber-spawner".into())
             .spawn(move || match Zygote::new(&memory, commands) {
                 Ok((zygote, fpu)) => {
                     drop(memory);
                     if started.send(Ok(fpu)).is_ok() {
-                        zygote.keep(sender);
+                        zygote.serve(sender);
                     }
                 }
                 Err(error) => drop(started.send(Err(error))),
             })
-            .map_err(|e| fault("starting the keeper thread (see `ulimit -u`)", e))?;
-        let fpu = result.recv().map_err(|_| fault("the keeper thread died", io::ErrorKind::BrokenPipe))??;
-        Ok((Keeper { stubs: Mutex::new(stubs) }, fpu))
+            .map_err(|e| platform_error("starting the spawner thread (see `ulimit -u`)", e))?;
+        let fpu = result.recv().map_err(|_| platform_error("the spawner thread died", io::ErrorKind::BrokenPipe))??;
+        Ok((StubSpawner { stubs: Mutex::new(stubs) }, fpu))
     }
 
     /// Takes a pristine stub.
     pub fn take_stub(&self) -> Result<Stub, PlatformError> {
-        self.stubs.lock().recv().map_err(|_| fault("the keeper thread died", io::ErrorKind::BrokenPipe))?
+        self.stubs.lock().recv().map_err(|_| platform_error("the spawner thread died", io::ErrorKind::BrokenPipe))?
     }
 }
 
-/// The stub that only ever makes others. Lives on the keeper's thread.
+/// The stub that only ever makes others. Lives on the spawner's thread.
 struct Zygote {
     // Dropped in this order: the thread must not be parked before the process is killed.
     stub: Arc<Stub>,
     tracee: Tracee,
     commands: Arc<GuestMemory>,
     /// The processors of this thread when it began.
-    processors: Option<CpuSet>,
+    cpus: Option<CpuSet>,
 }
 
 impl Zygote {
     fn new(memory: &GuestMemory, commands: Arc<GuestMemory>) -> Result<(Self, FpuFormat), PlatformError> {
         let page = commands
             .allocate(COMMAND_BYTES, COMMAND_BYTES)
-            .map_err(|_| fault("no memory for commands", io::ErrorKind::OutOfMemory))?;
-        let program = image::program().map_err(|e| fault("making the stub's program", e))?;
-        avoid_child_signals();
+            .map_err(|_| platform_error("no memory for commands", io::ErrorKind::OutOfMemory))?;
+        let program = image::program().map_err(|e| platform_error("making the stub's program", e))?;
+        suppress_sigchld();
         let pid = spawn(&program, memory, &commands)?;
         let stub = Arc::new(Stub::new(pid, page, Arc::default()));
-        let tracee = Tracee::adopt(&stub, &Arc::new(ContextHandle::default()), LOADED)?;
-        let processors = placement::allowed();
-        let mut zygote = Zygote { stub, tracee, commands, processors };
-        placement::with_tracee(processors.as_ref(), pid, || zygote.settle())?;
+        let tracee = Tracee::adopt(&stub, &Arc::new(ContextHandle::default()), LOAD_ADDRESS)?;
+        let cpus = cpu_affinity::allowed();
+        let mut zygote = Zygote { stub, tracee, commands, cpus };
+        cpu_affinity::with_tracee(cpus.as_ref(), pid, || zygote.prepare())?;
         let fpu = fpu::format_of(pid)?;
         Ok((zygote, fpu))
     }
 
     /// Clears the address space, confines the process, and tries the trap that all depends on.
-    fn settle(&mut self) -> Result<(), PlatformError> {
+    fn prepare(&mut self) -> Result<(), PlatformError> {
         let tracee = &mut self.tracee;
         let private = (libc::MAP_PRIVATE | libc::MAP_FIXED) as u64;
         let protection = (libc::PROT_READ | libc::PROT_EXEC) as u64;
@@ -93,36 +93,39 @@ impl Zygote {
         tracee.call(libc::SYS_close, &[IMAGE_FD as u64])?;
 
         // Arguments that lie in memory are passed in the command page: a name, an empty set of capabilities, the filter.
-        let place = self.stub.page().start;
+        let page = self.stub.page().start;
         let (filter, count) = filter::program();
         let (name, header, sets, program, code) = (0, 64, 128, 256, 512);
         const CAPABILITY_VERSION_3: u32 = 0x2008_0522;
-        self.commands.write(place + name, b"amber-stub\0");
-        self.commands.write(place + header, &CAPABILITY_VERSION_3.to_ne_bytes());
-        self.commands.write(place + program, &count.to_ne_bytes());
-        self.commands.write(place + program + 8, &(COMMANDS + code).to_ne_bytes());
-        self.commands.write(place + code, &filter);
+        self.commands.write(page + name, b"amber-stub\0");
+        self.commands.write(page + header, &CAPABILITY_VERSION_3.to_ne_bytes());
+        self.commands.write(page + program, &count.to_ne_bytes());
+        self.commands.write(page + program + 8, &(COMMANDS + code).to_ne_bytes());
+        self.commands.write(page + code, &filter);
         let prctl = |option: i32, argument| [option as u64, argument, 0, 0, 0];
         tracee.call(libc::SYS_prctl, &prctl(libc::PR_SET_NAME, COMMANDS + name))?;
         tracee.call(libc::SYS_prctl, &prctl(libc::PR_SET_NO_NEW_PRIVS, 1))?;
         tracee.call(libc::SYS_capset, &[COMMANDS + header, COMMANDS + sets])?;
         let install = [libc::SECCOMP_SET_MODE_FILTER.into(), libc::SECCOMP_FILTER_FLAG_SPEC_ALLOW, COMMANDS + program];
         tracee.call(libc::SYS_seccomp, &install)?;
-        self.commands.zero(place, COMMAND_BYTES);
+        self.commands.zero(page, COMMAND_BYTES);
 
         let registers = Registers { rax: u64::MAX, ..Registers::for_program(CODE + LABELS.call, 0) };
         if !tracee.write_registers(&registers)? || tracee.run_guest()? != Stop::Syscall {
-            return Err(fault("the host does not emulate system calls (PTRACE_SYSEMU)", io::ErrorKind::Unsupported));
+            return Err(platform_error(
+                "the host does not emulate system calls (PTRACE_SYSEMU)",
+                io::ErrorKind::Unsupported,
+            ));
         }
         Ok(())
     }
 
     /// Makes stubs until nobody wants them any more.
-    fn keep(mut self, sender: SyncSender<Result<Stub, PlatformError>>) {
+    fn serve(mut self, sender: SyncSender<Result<Stub, PlatformError>>) {
         loop {
             let (tracee, commands) = (&mut self.tracee, &self.commands);
-            let processors = self.processors.as_ref();
-            let stub = placement::with_tracee(processors, self.stub.pid(), || tracee.clone_process(commands));
+            let cpus = self.cpus.as_ref();
+            let stub = cpu_affinity::with_tracee(cpus, self.stub.pid(), || tracee.clone_process(commands));
             if sender.send(stub).is_err() {
                 break;
             }
@@ -133,7 +136,7 @@ impl Zygote {
 
 /// Keeps each stop of a stub from raising SIGCHLD, and the host from reaping stubs by itself, where the program has no
 /// handler of its own.
-fn avoid_child_signals() {
+fn suppress_sigchld() {
     // SAFETY: both structures are valid for the calls; the action set has no handler.
     unsafe {
         let mut action: libc::sigaction = std::mem::zeroed();
@@ -159,7 +162,7 @@ const STEPS: [&str; 6] = [
 
 /// Makes the zygote's process: it has asked to be traced and stops once its program is loaded.
 fn spawn(program: &File, memory: &GuestMemory, commands: &GuestMemory) -> Result<i32, PlatformError> {
-    let (mut reader, writer): (PipeReader, PipeWriter) = io::pipe().map_err(|e| fault("pipe", e))?;
+    let (mut reader, writer): (PipeReader, PipeWriter) = io::pipe().map_err(|e| platform_error("pipe", e))?;
     let parent = std::process::id() as i32;
     let fds = [memory.file().as_raw_fd(), commands.file().as_raw_fd(), program.as_raw_fd(), writer.as_raw_fd()];
     // SAFETY: the child makes only async-signal-safe calls and never returns.
@@ -169,7 +172,7 @@ fn spawn(program: &File, memory: &GuestMemory, commands: &GuestMemory) -> Result
         unsafe { child(fds, parent) };
     }
     if pid < 0 {
-        return Err(fault(
+        return Err(platform_error(
             "fork (see `ulimit -u` and the pids limit of the control group)",
             io::Error::last_os_error(),
         ));
@@ -188,7 +191,7 @@ fn spawn(program: &File, memory: &GuestMemory, commands: &GuestMemory) -> Result
                 i32::from_ne_bytes(word)
             });
             let step = STEPS.get(step as usize).copied().unwrap_or("starting a stub");
-            Err(fault(step, io::Error::from_raw_os_error(error)))
+            Err(platform_error(step, io::Error::from_raw_os_error(error)))
         }
     }
 }

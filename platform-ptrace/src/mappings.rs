@@ -7,7 +7,7 @@ use amber_platform::{FrameRange, PAGE_SIZE, Protection};
 
 /// A mapping without a gap, of contiguous frames, with one protection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Piece {
+pub struct Extent {
     /// Where it ends.
     pub end: u64,
     /// The first frame.
@@ -26,13 +26,13 @@ const MAPPING_BYTES: u64 = 256;
 
 /// The mappings of a stub, by their start. They never overlap.
 #[derive(Clone, Debug, Default)]
-pub struct Pieces {
-    list: BTreeMap<u64, Piece>,
+pub struct Mappings {
+    list: BTreeMap<u64, Extent>,
     /// How many tables the host has for them at most.
     tables: u64,
 }
 
-impl Pieces {
+impl Mappings {
     /// How many there are.
     pub fn len(&self) -> usize {
         self.list.len()
@@ -44,24 +44,24 @@ impl Pieces {
     }
 
     /// What is mapped at `address`.
-    pub fn at(&self, address: u64) -> Option<Piece> {
-        let (_, piece) = self.list.range(..=address).next_back()?;
-        (address < piece.end).then_some(*piece)
+    pub fn at(&self, address: u64) -> Option<Extent> {
+        let (_, extent) = self.list.range(..=address).next_back()?;
+        (address < extent.end).then_some(*extent)
     }
 
-    /// Makes `at` the border of pieces.
-    fn cut(&mut self, at: u64) {
-        if let Some((&start, piece)) = self.list.range_mut(..at).next_back()
-            && at < piece.end
+    /// Makes `at` the border of mappings.
+    fn split_at(&mut self, at: u64) {
+        if let Some((&start, extent)) = self.list.range_mut(..at).next_back()
+            && at < extent.end
         {
-            let tail = Piece { frames: piece.frames + (at - start), ..*piece };
-            piece.end = at;
+            let tail = Extent { frames: extent.frames + (at - start), ..*extent };
+            extent.end = at;
             self.list.insert(at, tail);
         }
     }
 
-    /// Joins the pieces that meet at `at`, if they are alike.
-    fn join(&mut self, at: u64) {
+    /// Joins the mappings that meet at `at`, if they are alike.
+    fn merge_at(&mut self, at: u64) {
         if let Some(&right) = self.list.get(&at)
             && let Some((&start, left)) = self.list.range_mut(..at).next_back()
             && left.end == at
@@ -76,20 +76,20 @@ impl Pieces {
 
     /// Removes everything in `range`; returns whether there was anything.
     pub fn remove(&mut self, range: Range<u64>) -> bool {
-        self.cut(range.start);
-        self.cut(range.end);
-        let gone: Vec<Range<u64>> = self.list.range(range).map(|(&start, piece)| start..piece.end).collect();
-        for piece in &gone {
-            self.list.remove(&piece.start);
+        self.split_at(range.start);
+        self.split_at(range.end);
+        let gone: Vec<Range<u64>> = self.list.range(range).map(|(&start, extent)| start..extent.end).collect();
+        for extent in &gone {
+            self.list.remove(&extent.start);
         }
         self.tables -= self.tables_for(&gone);
         !gone.is_empty()
     }
 
-    /// How many tables are there for these parts alone, which are in order and hold no pieces, nor are any between them.
+    /// How many tables are there for these parts alone, which are in order and hold no mappings, nor are any between them.
     fn tables_for(&self, parts: &[Range<u64>]) -> u64 {
         let (Some(first), Some(last)) = (parts.first(), parts.last()) else { return 0 };
-        let before = self.list.range(..first.start).next_back().map(|(_, piece)| piece.end - 1);
+        let before = self.list.range(..first.start).next_back().map(|(_, extent)| extent.end - 1);
         let after = self.list.range(last.end..).next().map(|(&start, _)| start);
         let count = |level: u32| {
             let after = after.map_or(u64::MAX, |start| start >> level);
@@ -110,40 +110,40 @@ impl Pieces {
     /// Maps `frames` at `at`; returns whether that changes anything.
     pub fn insert(&mut self, at: u64, frames: FrameRange, protection: Protection, change: u64) -> bool {
         let end = at + frames.len;
-        if let Some((&start, piece)) = self.list.range(..=at).next_back()
-            && end <= piece.end
-            && piece.protection == protection
-            && piece.frames + (at - start) == frames.start
+        if let Some((&start, extent)) = self.list.range(..=at).next_back()
+            && end <= extent.end
+            && extent.protection == protection
+            && extent.frames + (at - start) == frames.start
         {
             return false;
         }
         self.remove(at..end);
         self.tables += self.tables_for(std::slice::from_ref(&(at..end)));
-        self.list.insert(at, Piece { end, frames: frames.start, protection, change });
-        self.join(at);
-        self.join(end);
+        self.list.insert(at, Extent { end, frames: frames.start, protection, change });
+        self.merge_at(at);
+        self.merge_at(end);
         true
     }
 
     /// Changes the protection of what is mapped in `range`; returns the parts that were mapped otherwise.
     pub fn protect(&mut self, range: Range<u64>, protection: Protection, change: u64) -> Vec<Range<u64>> {
-        self.cut(range.start);
-        self.cut(range.end);
+        self.split_at(range.start);
+        self.split_at(range.end);
         let mut changed: Vec<Range<u64>> = Vec::new();
         let mut borders = vec![range.start, range.end];
-        for (&start, piece) in self.list.range_mut(range) {
+        for (&start, extent) in self.list.range_mut(range) {
             borders.push(start);
-            if piece.protection != protection {
-                piece.protection = protection;
-                piece.change = change;
+            if extent.protection != protection {
+                extent.protection = protection;
+                extent.change = change;
                 match changed.last_mut() {
-                    Some(last) if last.end == start => last.end = piece.end,
-                    _ => changed.push(start..piece.end),
+                    Some(last) if last.end == start => last.end = extent.end,
+                    _ => changed.push(start..extent.end),
                 }
             }
         }
         for border in borders {
-            self.join(border);
+            self.merge_at(border);
         }
         changed
     }
@@ -162,54 +162,54 @@ mod tests {
 
     #[test]
     fn neighbours_join_and_are_cut_again() {
-        let mut pieces = Pieces::default();
-        assert!(pieces.insert(0x1000, frames(0x5000, 0x1000), READ, 1));
-        assert!(pieces.insert(0x2000, frames(0x6000, 0x1000), READ, 2));
-        assert_eq!(pieces.at(0x1000), Some(Piece { end: 0x3000, frames: 0x5000, protection: READ, change: 2 }));
-        assert!(!pieces.insert(0x2000, frames(0x6000, 0x1000), READ, 3));
-        assert!(pieces.remove(0x1000..0x2000));
-        assert!(!pieces.remove(0x1000..0x2000));
-        assert_eq!(pieces.at(0x1fff), None);
-        assert_eq!(pieces.at(0x2000).map(|piece| piece.frames), Some(0x6000));
+        let mut mappings = Mappings::default();
+        assert!(mappings.insert(0x1000, frames(0x5000, 0x1000), READ, 1));
+        assert!(mappings.insert(0x2000, frames(0x6000, 0x1000), READ, 2));
+        assert_eq!(mappings.at(0x1000), Some(Extent { end: 0x3000, frames: 0x5000, protection: READ, change: 2 }));
+        assert!(!mappings.insert(0x2000, frames(0x6000, 0x1000), READ, 3));
+        assert!(mappings.remove(0x1000..0x2000));
+        assert!(!mappings.remove(0x1000..0x2000));
+        assert_eq!(mappings.at(0x1fff), None);
+        assert_eq!(mappings.at(0x2000).map(|extent| extent.frames), Some(0x6000));
     }
 
     #[test]
     fn protection_leaves_holes_alone() {
-        let mut pieces = Pieces::default();
-        pieces.insert(0x1000, frames(0, 0x1000), READ, 1);
-        pieces.insert(0x3000, frames(0x2000, 0x2000), READ, 2);
-        assert_eq!(pieces.protect(0..0x4000, WRITE, 3), vec![0x1000..0x2000, 0x3000..0x4000]);
-        assert_eq!(pieces.protect(0..0x5000, WRITE, 4), vec![0x4000..0x5000]);
-        assert_eq!(pieces.at(0x3000).map(|piece| piece.end), Some(0x5000));
-        assert_eq!(pieces.at(0x2000), None);
+        let mut mappings = Mappings::default();
+        mappings.insert(0x1000, frames(0, 0x1000), READ, 1);
+        mappings.insert(0x3000, frames(0x2000, 0x2000), READ, 2);
+        assert_eq!(mappings.protect(0..0x4000, WRITE, 3), vec![0x1000..0x2000, 0x3000..0x4000]);
+        assert_eq!(mappings.protect(0..0x5000, WRITE, 4), vec![0x4000..0x5000]);
+        assert_eq!(mappings.at(0x3000).map(|extent| extent.end), Some(0x5000));
+        assert_eq!(mappings.at(0x2000), None);
     }
 
     #[test]
     fn tables_are_counted_once() {
         const REGION: u64 = 2 << 20;
-        let mut pieces = Pieces::default();
+        let mut mappings = Mappings::default();
         let page = |number: u64| frames(number << 32, 0x1000);
-        pieces.insert(0, page(1), READ, 1);
-        assert_eq!(pieces.tables, 3);
+        mappings.insert(0, page(1), READ, 1);
+        assert_eq!(mappings.tables, 3);
         // In the same region, in the next, and across a border.
-        pieces.insert(0x5000, page(2), READ, 2);
-        assert_eq!(pieces.tables, 3);
-        pieces.insert(REGION + 0x3000, page(3), READ, 3);
-        assert_eq!(pieces.tables, 4);
-        pieces.insert(3 * REGION - 0x1000, frames(4 << 32, 0x2000), READ, 4);
-        assert_eq!(pieces.tables, 6);
+        mappings.insert(0x5000, page(2), READ, 2);
+        assert_eq!(mappings.tables, 3);
+        mappings.insert(REGION + 0x3000, page(3), READ, 3);
+        assert_eq!(mappings.tables, 4);
+        mappings.insert(3 * REGION - 0x1000, frames(4 << 32, 0x2000), READ, 4);
+        assert_eq!(mappings.tables, 6);
         // Far away in all levels, and a long one over many that are there.
-        pieces.insert(5 << 39, page(5), READ, 5);
-        assert_eq!(pieces.tables, 9);
-        pieces.insert(0x2000, frames(6 << 32, 8 * REGION), WRITE, 6);
-        assert_eq!(pieces.tables, 14);
+        mappings.insert(5 << 39, page(5), READ, 5);
+        assert_eq!(mappings.tables, 9);
+        mappings.insert(0x2000, frames(6 << 32, 8 * REGION), WRITE, 6);
+        assert_eq!(mappings.tables, 14);
         // What is mapped otherwise in the middle changes nothing, nor does a hole within a region.
-        pieces.protect(0x4000..REGION, READ, 7);
-        pieces.remove(REGION + 0x1000..2 * REGION - 0x1000);
-        assert_eq!(pieces.tables, 14);
-        pieces.remove(REGION..3 * REGION);
-        assert_eq!(pieces.tables, 12);
-        pieces.remove(0..u64::MAX);
-        assert_eq!(pieces.tables, 0);
+        mappings.protect(0x4000..REGION, READ, 7);
+        mappings.remove(REGION + 0x1000..2 * REGION - 0x1000);
+        assert_eq!(mappings.tables, 14);
+        mappings.remove(REGION..3 * REGION);
+        assert_eq!(mappings.tables, 12);
+        mappings.remove(0..u64::MAX);
+        assert_eq!(mappings.tables, 0);
     }
 }
