@@ -35,7 +35,7 @@ impl ActiveContexts {
 
     /// Whether no other context is running guest code.
     pub fn is_sole_running(&self, handle: &Arc<ContextHandle>) -> bool {
-        self.handles.lock().iter().all(|other| Arc::ptr_eq(other, handle) || !other.is_running())
+        self.handles.lock().iter().all(|other| Arc::ptr_eq(other, handle) || !other.run_state.is_running())
     }
 
     /// A number that changes whenever a context enters or leaves; never 0 while there are any.
@@ -48,7 +48,7 @@ impl ActiveContexts {
         let handles = self.handles.lock();
         handles
             .iter()
-            .filter(|handle| handle.is_running())
+            .filter(|handle| handle.run_state.is_running())
             .map(|handle| handle.tlb_generation())
             .min()
             .unwrap_or(u64::MAX)
@@ -57,7 +57,8 @@ impl ActiveContexts {
     /// Kicks the running contexts that entered with a generation before this one. Returns whether there are any.
     pub fn kick_all_before(&self, generation: u64) -> bool {
         let handles = self.handles.lock();
-        let late = handles.iter().filter(|handle| handle.is_running() && handle.tlb_generation() < generation);
+        let late =
+            handles.iter().filter(|handle| handle.run_state.is_running() && handle.tlb_generation() < generation);
         late.map(|handle| handle.kick()).count() > 0
     }
 }

@@ -149,7 +149,7 @@ impl KvmContext {
     /// Runs until there is something the sentry should know of.
     fn run_to_trap(&mut self, space: &Space, registers: &mut Registers) -> Result<Trap, PlatformError> {
         loop {
-            if self.handle.take_interrupt() {
+            if self.handle.run_state.take_interrupt() {
                 registers.orig_rax = u64::MAX;
                 return Ok(Trap::Interrupted);
             }
@@ -169,7 +169,7 @@ impl KvmContext {
         if let Some(waiting) = self.handover.as_ref().and_then(|handover| handover.waiting.as_ref()) {
             if !self.is_answerable(waiting, r) {
                 self.take_back()?;
-            } else if !self.handle.start() {
+            } else if !self.handle.run_state.start() {
                 return Ok(None);
             } else if let Some(stay) = self.answer(r)? {
                 return self.attend(stay, quick, space, r);
@@ -195,7 +195,7 @@ impl KvmContext {
         self.listen(space, r);
         vcpu.immediate_exit().store(0, Ordering::SeqCst);
         self.handle.set_runner(self.handover.as_ref().map(|handover| handover.runner.thread()));
-        if !self.handle.start() {
+        if !self.handle.run_state.start() {
             return Ok(None);
         }
         if let Some(mailbox) = space.mailbox() {
@@ -260,7 +260,7 @@ impl KvmContext {
             handover.mailbox.answer(r.rax);
             return Ok(Some(stay));
         }
-        self.handle.stop();
+        self.handle.run_state.stop();
         self.gone(&stay)?;
         Ok(None)
     }
@@ -277,7 +277,7 @@ impl KvmContext {
         let attended = handover.wait(&stay);
         if let Attended::Call = attended {
             *r = handover.mailbox.registers();
-            self.handle.stop();
+            self.handle.run_state.stop();
             handover.waiting = Some(Waiting { stay, call: *r });
             self.pace.handed_over();
             self.shared.machine.counters.count_handed_over();
@@ -294,7 +294,7 @@ impl KvmContext {
             Err(error) => self.come_out(Err(error), &mut core, vcpu, quick, space, r)?,
             // Someone else got the processor before it ran, and the registers are as they were.
             Ok(None) => {
-                self.handle.stop();
+                self.handle.run_state.stop();
                 None
             }
         };
@@ -319,7 +319,7 @@ impl KvmContext {
             vcpu.broken.store(true, Ordering::SeqCst);
         });
         let hit = core.take_hit();
-        self.handle.stop();
+        self.handle.run_state.stop();
         space.after_run();
         self.pace.left(quick, matches!(meaning, Ok(Meaning::Trap(Trap::Syscall))));
         // Changing the thread of a processor can take the host longer than others wait: whoever has not come to run yet
@@ -445,7 +445,7 @@ impl Context for KvmContext {
 
     fn recycle(&mut self) {
         self.leave();
-        self.handle.take_interrupt();
+        self.handle.run_state.take_interrupt();
         self.fpu = Some(self.shared.pool.format().initial());
         self.answers = Vec::new();
         self.answers_changed = true;

@@ -12,7 +12,8 @@ use crate::vcpu::Vcpu;
 
 /// The part of a context that other threads share.
 pub struct ContextHandle {
-    state: RunState,
+    /// Whether the context runs, and whether an interrupt is pending.
+    pub run_state: RunState,
     /// The TLB generation of the address space with which the vCPU last entered the guest.
     tlb_generation: AtomicU64,
     process: Pid,
@@ -31,7 +32,7 @@ impl ContextHandle {
     /// The handle of a context of the calling thread.
     pub fn new() -> Arc<Self> {
         Arc::new(ContextHandle {
-            state: RunState::default(),
+            run_state: RunState::default(),
             tlb_generation: AtomicU64::new(0),
             process: getpid(),
             thread: gettid(),
@@ -55,26 +56,6 @@ impl ContextHandle {
     /// Sets the thread that will run the vCPU; `None` is the context's own.
     pub fn set_runner(&self, runner: Option<Pid>) {
         self.runner.store(runner.unwrap_or(self.thread).as_raw(), Ordering::SeqCst);
-    }
-
-    /// Marks the context as running, unless an interrupt is pending: then it returns false.
-    pub fn start(&self) -> bool {
-        self.state.start()
-    }
-
-    /// Marks the context as no longer running.
-    pub fn stop(&self) {
-        self.state.stop();
-    }
-
-    /// Takes a pending interrupt.
-    pub fn take_interrupt(&self) -> bool {
-        self.state.take_interrupt()
-    }
-
-    /// Whether the context may be running guest code.
-    pub fn is_running(&self) -> bool {
-        self.state.is_running()
     }
 
     /// The TLB generation with which the context last entered the guest.
@@ -115,7 +96,7 @@ impl ContextHandle {
 
 impl Interrupter for ContextHandle {
     fn interrupt(&self) {
-        if self.state.interrupt() {
+        if self.run_state.interrupt() {
             self.kick();
         }
     }

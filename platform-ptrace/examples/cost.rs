@@ -1,4 +1,4 @@
-//! What the ptrace platform costs: `cargo run --release --example cost`.
+//! Costs of the ptrace platform: `cargo run --release --example cost`.
 
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
@@ -8,7 +8,7 @@ use amber_platform::{GuestMemory, PAGE_SIZE, Trap};
 use amber_platform_conformance::{DATA, Guest, Machine, READ, READ_WRITE, call_forever, write_byte, write_pages};
 use amber_platform_ptrace::PtracePlatform;
 
-/// Prints the mean time of `action`, best of five series of `count`.
+/// Prints the mean time of `action`: the best of five series of `count`.
 fn measure(name: &str, count: u32, mut action: impl FnMut()) {
     let best = (0..5)
         .map(|_| {
@@ -108,7 +108,7 @@ fn main() {
             });
         });
     });
-    // Each waits in its sentry for the other, as processes at the two ends of a pipe do.
+    // Each waits in its sentry for the other, like two processes at the ends of a pipe.
     let turn = AtomicU32::new(0);
     let done = AtomicBool::new(false);
     let waiting = (Mutex::new(()), Condvar::new());

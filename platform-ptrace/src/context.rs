@@ -1,4 +1,4 @@
-//! A context: a guest thread run by a stub thread that this host thread traces.
+//! A context: a guest thread, run by a stub thread that the context's host thread traces.
 
 use std::io;
 use std::sync::Arc;
@@ -16,26 +16,26 @@ use crate::trace::{self, SEGV_PKUERR, SignalInfo, Stop};
 use crate::tracee::{CachedTracee, Tracee};
 use crate::{Shared, fpu, platform_error};
 
-/// Code segment of 64-bit programs.
+/// The 64-bit user code segment (`__USER_CS`).
 const USER_CS: u64 = 0x33;
-/// `si_code` of a signal that stands for no particular cause.
+/// `si_code` of a signal from the kernel without a particular cause.
 const SI_KERNEL: i32 = 0x80;
 /// `si_code` of SIGSYS raised by a seccomp filter.
 const SYS_SECCOMP: i32 = 1;
-/// `si_code` of a SIGTRAP for a single step.
+/// `si_code` of a SIGTRAP after a single step.
 const TRAP_TRACE: i32 = 2;
-/// `si_code` of a SIGTRAP for a breakpoint of the processor.
+/// `si_code` of a SIGTRAP from a debug register.
 const TRAP_HWBKPT: i32 = 4;
-/// The longest instruction.
+/// The longest x86 instruction.
 const MAX_INSTRUCTION_BYTES: u64 = 15;
-/// The entries of the vsyscall page and the calls they stand for.
+/// The entries of the vsyscall page and their system calls.
 const VSYSCALLS: [(u64, i64); 3] = [
     (0xffff_ffff_ff60_0000, libc::SYS_gettimeofday),
     (0xffff_ffff_ff60_0400, libc::SYS_time),
     (0xffff_ffff_ff60_0800, libc::SYS_getcpu),
 ];
 
-/// What the host's kernel keeps for a thread of a stub, in bytes.
+/// Host kernel memory of a stub's thread, in bytes.
 const THREAD_BYTES: u64 = 24 << 10;
 
 /// See [`Context`].
@@ -44,19 +44,19 @@ pub struct TracedContext {
     handle: Arc<ContextHandle>,
     affinity: Option<Arc<Affinity>>,
     tracee: Option<Tracee>,
-    /// What the last guest thread left.
+    /// The tracee of the previous guest thread, for reuse in the same space.
     cached: Option<CachedTracee>,
-    /// The floating-point state, when it is not in the tracee.
+    /// The FPU state if it is not (yet) in the tracee.
     fpu: Option<FpuState>,
     breakpoints: DebugRegisters,
-    /// Those that the last SIGTRAP is about.
+    /// Mask of the breakpoints that caused the last SIGTRAP.
     hit: u8,
-    /// For its thread of a stub.
+    /// Charge for the stub thread.
     _charge: KernelCharge,
 }
 
 impl TracedContext {
-    /// A context that has run nowhere yet.
+    /// A context that has not run yet.
     pub fn new(shared: Arc<Shared>) -> Self {
         let fpu = Some(shared.fpu.initial());
         let _charge = shared.memory.charge(KernelPart::Stacks, THREAD_BYTES);
@@ -73,7 +73,7 @@ impl TracedContext {
         }
     }
 
-    /// The stub thread that runs this context in `space`.
+    /// The stub thread that runs this context in `space`; takes one if necessary.
     fn enter(&mut self, space: &Space) -> Result<&mut Tracee, PlatformError> {
         if self.tracee.as_ref().is_none_or(|tracee| !Arc::ptr_eq(tracee.stub(), space.stub())) {
             if self.fpu.is_none()
@@ -86,14 +86,14 @@ impl TracedContext {
         self.tracee.as_mut().ok_or_else(|| platform_error("no stub thread", io::ErrorKind::NotFound))
     }
 
-    /// Takes a stub thread of `space` in place of the one there is.
+    /// Replaces the stub thread by one of `space`.
     fn move_to(&mut self, space: &Space) -> Result<(), PlatformError> {
         let cpus = &self.shared.cpus;
         let stub = space.stub();
         let unassigned = self.tracee.is_none();
         self.handle.set_target(None);
         self.tracee = None;
-        // Who rested, or is new, begins where the one that made the guest thread is: most wait for each other.
+        // A new or recycled context starts on the CPU of the thread that created it: most of them wait for each other.
         let affinity = match &self.affinity {
             Some(affinity) => {
                 if unassigned {
@@ -114,7 +114,8 @@ impl TracedContext {
         Ok(())
     }
 
-    /// Makes the guest thread ready in `space`. Returns whether the host takes the registers.
+    /// Loads the guest thread's state into its stub thread and applies pending changes. Returns false if the host
+    /// rejects the registers.
     fn load(&mut self, space: &Space, registers: &Registers) -> Result<bool, PlatformError> {
         let shared = self.shared.clone();
         self.enter(space)?;
@@ -125,14 +126,13 @@ impl TracedContext {
             space.apply(tracee, &shared.commands)?;
         }
         if let Some(state) = fpu {
-            trace::set_fpu_state(tracee.tid(), &state.0)
-                .map_err(|e| platform_error("writing floating-point state", e))?;
+            trace::set_fpu_state(tracee.tid(), &state.0).map_err(|e| platform_error("writing the FPU state", e))?;
         }
         tracee.set_breakpoints(&breakpoints)?;
         tracee.write_registers(registers)
     }
 
-    /// Runs the guest thread that was made ready.
+    /// Runs the guest code that [`load`](Self::load) prepared.
     fn run_guest(&mut self) -> Result<Stop, PlatformError> {
         let tracee = self.tracee.as_mut().ok_or_else(|| platform_error("no stub thread", io::ErrorKind::NotFound))?;
         let stop = tracee.run_guest();
@@ -142,7 +142,7 @@ impl TracedContext {
         stop
     }
 
-    /// What a stop means for the guest, if anything. `applied_change` is the last change that was in effect when it ran.
+    /// The trap that a stop means, if any. `applied_change` is the last change that was in effect when the guest ran.
     fn trap(
         &mut self,
         stop: Stop,
@@ -158,11 +158,11 @@ impl TracedContext {
         registers.orig_rax = u64::MAX;
         let Stop::Signal(signal) = stop else { return Ok(None) };
         if signal == KICK {
-            return Ok(self.handle.take_interrupt().then_some(Trap::Interrupted));
+            return Ok(self.handle.run_state.take_interrupt().then_some(Trap::Interrupted));
         }
         let tid = tracee.tid();
         let info = tracee.signal_info()?;
-        // Signals that processes send have codes up to zero.
+        // Signals sent by processes have codes up to zero.
         if info.code <= 0 {
             return Ok(None);
         }
@@ -187,25 +187,26 @@ impl TracedContext {
     }
 }
 
-/// The trap of a thread that is about to make a system call.
+/// The trap of a thread that is in a system call stop.
 fn call_trap(tid: i32, registers: &Registers) -> Result<Trap, PlatformError> {
-    // The `syscall` instruction leaves its traces. Whoever forges them before another one gets his number understood as
-    // that of the 64-bit table, which he could have used right away.
+    // The `syscall` instruction sets rcx and r11. A guest that forges these before `int $0x80` only gets a call of the
+    // 64-bit table, which it could make anyway.
     if registers.rcx == registers.rip && registers.r11 == registers.eflags && registers.cs == USER_CS {
         return Ok(Trap::Syscall);
     }
-    let i386 = trace::is_i386_call(tid).map_err(|e| platform_error("asking what a system call is", e))?;
+    let i386 = trace::is_i386_call(tid).map_err(|e| platform_error("reading the kind of a system call", e))?;
     Ok(if i386 { Trap::Syscall32 } else { Trap::Syscall })
 }
 
-/// The trap of a page fault; none if the page has changed meanwhile, so that one cannot know what was missing.
+/// The trap of a page fault; `None` if the page has changed since, so that the cause is unknown: the guest then runs
+/// again.
 fn fault_trap(tid: i32, space: &Space, registers: &mut Registers, address: u64, applied_change: u64) -> Option<Trap> {
     let rip = registers.rip;
     if rip == address
         && let Some((_, number)) = VSYSCALLS.iter().find(|(entry, _)| *entry == rip)
         && let Ok(caller) = trace::read_word(tid, registers.rsp)
     {
-        // A host without a vsyscall page: return as its code would.
+        // The host has no vsyscall page. Return to the caller, as the page's code would.
         registers.rip = caller;
         registers.rsp = registers.rsp.wrapping_add(8);
         registers.orig_rax = *number as u64;
@@ -217,7 +218,7 @@ fn fault_trap(tid: i32, space: &Space, registers: &mut Registers, address: u64, 
         Some(extent) if extent.change > applied_change => return None,
         Some(extent) => {
             let may = extent.protection;
-            // The second page of an instruction that reaches into it.
+            // The fault may be on the second page of an instruction that crosses a page boundary.
             let straddles = address.is_multiple_of(PAGE_SIZE)
                 && rip < address
                 && address - rip < MAX_INSTRUCTION_BYTES
@@ -243,21 +244,21 @@ impl Context for TracedContext {
     fn run(&mut self, space: &dyn AddressSpace, registers: &mut Registers) -> Result<Trap, PlatformError> {
         let space = downcast(space)?;
         loop {
-            if self.handle.take_interrupt() {
+            if self.handle.run_state.take_interrupt() {
                 return Ok(Trap::Interrupted);
             }
             if !self.load(space, registers)? {
                 return Ok(Trap::Exception { signal: libc::SIGSEGV, code: SI_KERNEL, address: 0 });
             }
-            if !self.handle.start() {
+            if !self.handle.run_state.start() {
                 continue;
             }
-            // Whoever makes changes from here on sees that the guest may be running.
+            // From here on, threads that change the space see that the guest may be running.
             let stop = match space.applied_change() {
                 Some(applied_change) => self.run_guest().map(|stop| Some((stop, applied_change))),
                 None => Ok(None),
             };
-            self.handle.stop();
+            self.handle.run_state.stop();
             space.notify_waiters();
             let Some((stop, applied_change)) = stop? else { continue };
             let trap = self.trap(stop, space, registers, applied_change)?;
@@ -285,7 +286,7 @@ impl Context for TracedContext {
     fn recycle(&mut self) {
         self.set_waiting(true);
         self.handle.set_target(None);
-        self.handle.take_interrupt();
+        self.handle.run_state.take_interrupt();
         if let Some(tracee) = self.tracee.take() {
             self.cached = tracee.cache().inspect_err(|error| log::warn!("{error}")).ok();
         }
@@ -309,7 +310,7 @@ impl Context for TracedContext {
 
     fn set_fpu_state(&mut self, state: &FpuState) -> Result<(), PlatformError> {
         if !self.shared.fpu.accepts(state) {
-            return Err(platform_error("a floating-point state no processor loads", io::ErrorKind::InvalidInput));
+            return Err(platform_error("an FPU state that the processor would not load", io::ErrorKind::InvalidInput));
         }
         self.fpu = Some(state.clone());
         Ok(())
@@ -322,7 +323,7 @@ impl Context for TracedContext {
 
     fn set_breakpoints(&mut self, breakpoints: &[Breakpoint]) -> Result<(), PlatformError> {
         self.breakpoints = DebugRegisters::of(breakpoints, ADDRESS_LIMIT)
-            .map_err(|e| platform_error("breakpoints no processor has", e))?;
+            .map_err(|e| platform_error("breakpoints that no processor supports", e))?;
         Ok(())
     }
 
@@ -341,7 +342,8 @@ impl Drop for TracedContext {
             self.shared.cpus.unregister(affinity);
         }
         self.handle.set_target(None);
-        // Awake, it gives the stub's thread back; the host would kill a stub whose tracer ends.
+        // A dropped tracee gives its thread back to the stub. Left attached, the host would kill the stub with its
+        // tracer.
         self.tracee = self.tracee.take().or_else(|| self.cached.take()?.reuse());
     }
 }

@@ -1,48 +1,29 @@
-//! What other threads may know of and do to a context.
+//! What other threads see of a context, and how they interrupt it.
 
 use amber_platform::{Interrupter, RunState};
 use parking_lot::Mutex;
 
 use crate::trace;
 
-/// The signal that brings a stub thread out of the guest. It is never delivered.
+/// The signal that makes a stub thread stop. It is never delivered to the stub.
 pub const KICK: i32 = libc::SIGUSR1;
 
-/// A context as seen by other threads.
+/// The part of a context that other threads share.
 #[derive(Default)]
 pub struct ContextHandle {
-    state: RunState,
-    /// The stub process and thread to kick.
+    /// Whether the context runs, and whether an interrupt is pending.
+    pub run_state: RunState,
+    /// The process and thread ID of the stub thread that runs the context.
     target: Mutex<Option<(i32, i32)>>,
 }
 
 impl ContextHandle {
-    /// Sets the stub thread that runs the context, or that there is none. No kick reaches the one before any more.
+    /// Sets the stub thread that runs the context, if any. Kicks no longer reach the previous one.
     pub fn set_target(&self, target: Option<(i32, i32)>) {
         *self.target.lock() = target;
     }
 
-    /// Says that guest code is about to run; not if an interruption is due.
-    pub fn start(&self) -> bool {
-        self.state.start()
-    }
-
-    /// Says that guest code does not run any more.
-    pub fn stop(&self) {
-        self.state.stop();
-    }
-
-    /// Whether an interruption is due; it then is no more.
-    pub fn take_interrupt(&self) -> bool {
-        self.state.take_interrupt()
-    }
-
-    /// Whether guest code may be running.
-    pub fn is_running(&self) -> bool {
-        self.state.is_running()
-    }
-
-    /// Makes guest code stop for a moment.
+    /// Makes the stub thread stop if it runs guest code.
     pub fn kick(&self) {
         if let Some((pid, tid)) = *self.target.lock() {
             trace::signal_thread(pid, tid, KICK);
@@ -52,7 +33,7 @@ impl ContextHandle {
 
 impl Interrupter for ContextHandle {
     fn interrupt(&self) {
-        if self.state.interrupt() {
+        if self.run_state.interrupt() {
             self.kick();
         }
     }

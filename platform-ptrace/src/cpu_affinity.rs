@@ -1,9 +1,10 @@
-//! Keeps a tracer and its tracee on one processor: waking a thread on another one costs several times a whole trap.
+//! Keeps a tracer and its tracee on one host CPU: a wake-up across CPUs costs several times as much as a whole trap.
 //!
-//! Each context has one processor, to which its host thread and its stub thread are bound. A new one starts where its
-//! maker is, since most wait for each other. A *balancer* thread, started for the second context, sleeps while nothing runs
-//! and spreads those that are busy at the same time. It brings those together again that wait often, since each of their wake-ups reaches across
-//! processors, and keeps them together even if that leaves another processor idle.
+//! Each context has one CPU, to which its host thread and its stub thread are bound. A new context starts on the CPU of
+//! its creator, since most of them wait for each other. A *balancer* thread, started with the second context, spreads
+//! out the contexts that are busy at the same time. It brings contexts that wait often back together, since each of
+//! their wake-ups would cross CPUs, and keeps them together even if that leaves another CPU idle. It sleeps while no
+//! two contexts are busy.
 
 use std::io;
 use std::sync::Arc;
@@ -14,50 +15,50 @@ use nix::sched::{CpuSet, sched_getaffinity, sched_getcpu, sched_setaffinity};
 use nix::unistd::{Pid, gettid};
 use parking_lot::{Condvar, Mutex};
 
-/// How long the balancer watches before it decides: at first, and when there was nothing to do for long.
+/// The balancer's sampling interval, at first and after it has found nothing to do for long.
 const MIN_INTERVAL: Duration = Duration::from_millis(2);
 const MAX_INTERVAL: Duration = Duration::from_millis(32);
-/// Watches without two busy contexts after which the balancer sleeps.
+/// The balancer sleeps after this many samples without two busy contexts.
 const QUIET_INTERVALS: u32 = 4;
-/// A context that is busy for less than this share of the time does not count.
+/// A context whose share of busy time is lower than this is ignored.
 const NEGLIGIBLE: f64 = 0.01;
-/// A processor whose contexts are busy for more than this, together, in each unit of time, has too many.
+/// A CPU is overloaded if the shares of its contexts sum to more than this.
 const OVERLOADED: f64 = 1.25;
-/// By how much two processors must be nearer to each other after a move.
+/// A move must narrow the gap between the two CPUs by at least this.
 const MIN_GAIN: f64 = 0.2;
-/// Contexts that wait often are brought to one processor if that is filled up to this at most.
+/// Contexts that wait often are brought to one CPU only if its load stays below this.
 const MAX_FILL: f64 = 0.9;
-/// A context that waits again after less than this many seconds has nothing from a processor of its own: waking it from
-/// another takes some 70 µs longer, and where the host has more to do than this, what we see of a context's work is
-/// stretched.
+/// Cost of a wake-up across CPUs, in seconds. A context that waits again sooner than this gains nothing from a CPU of
+/// its own. The wake-up itself takes some 70 µs longer; the rest allows for other load on the host, which stretches the
+/// busy times measured here.
 const CROSS_CPU_WAKEUP: f64 = 200e-6;
-/// A context that would lose this share of its time to wake-ups from another processor waits often.
+/// A context waits often if it would lose this share of its time to wake-ups across CPUs.
 const WAITS_OFTEN: f64 = 0.15;
 
-/// Where a context runs.
+/// The CPU of one context, and the measure of its load.
 pub struct Affinity {
     host: Pid,
-    /// The stub thread, 0 if there is none.
+    /// Thread ID of the stub thread, or 0.
     stub: AtomicI32,
     cpu: AtomicUsize,
-    /// Nanoseconds it was busy before [`since`](Self::since).
+    /// Busy time before [`since`](Self::since), in nanoseconds.
     busy_time: AtomicU64,
-    /// From when on it is busy, in nanoseconds of [`HostCpus`], if it is.
+    /// Start of the current busy period in nanoseconds since [`HostCpus::epoch`], or [`WAITING`].
     since: AtomicU64,
-    /// How often it has waited.
+    /// Number of waits so far.
     waits: AtomicU64,
 }
 
-/// Nothing to do, in [`Affinity::since`].
+/// The context is waiting. A value of [`Affinity::since`].
 const WAITING: u64 = u64::MAX;
 
 impl Affinity {
-    /// The processor.
+    /// The number of the host CPU.
     pub fn cpu(&self) -> usize {
         self.cpu.load(Ordering::Relaxed)
     }
 
-    /// Nanoseconds it was busy up to `now`, and how often it has waited.
+    /// The busy time up to `now` in nanoseconds, and the number of waits.
     fn account(&self, now: u64) -> (u64, u64) {
         let running = match self.since.load(Ordering::Relaxed) {
             WAITING => 0,
@@ -76,21 +77,21 @@ impl Affinity {
     }
 }
 
-/// The processors that contexts share.
+/// The host CPUs that the contexts of a platform share.
 pub struct HostCpus {
     allowed: Vec<usize>,
     epoch: Instant,
     affinities: Mutex<Vec<Arc<Affinity>>>,
-    /// There is a balancer.
+    /// Whether there is a balancer thread.
     balanced: AtomicBool,
-    /// The balancer waits for a context to have something to do.
+    /// Whether the balancer sleeps until a context becomes busy.
     asleep: AtomicBool,
     wake: Condvar,
     closed: AtomicBool,
 }
 
 impl HostCpus {
-    /// Takes the processors this program is allowed.
+    /// Takes the CPUs that the calling thread may use (sched_getaffinity(2)).
     pub fn new() -> io::Result<Arc<Self>> {
         let set = sched_getaffinity(Pid::from_raw(0))?;
         Ok(Arc::new(HostCpus {
@@ -111,7 +112,8 @@ impl HostCpus {
         self.wake.notify_one();
     }
 
-    /// A place for a context of this host thread, on the processor `home` or, without one, where the thread is.
+    /// Registers a context of the calling thread, on the CPU `home` or else on the current one, and binds the thread to
+    /// it.
     pub fn register(self: &Arc<Self>, home: Option<usize>) -> Arc<Affinity> {
         let cpu = home.or_else(|| sched_getcpu().ok()).unwrap_or(0);
         let affinity = Arc::new(Affinity {
@@ -141,17 +143,17 @@ impl HostCpus {
         let thread = std::thread::Builder::new().name("amber-balancer".into());
         if let Err(error) = thread.spawn(move || balancer.balance()) {
             // The next context tries again.
-            log::debug!("no thread to spread contexts over processors: {error}");
+            log::debug!("starting the thread that balances contexts over host CPUs: {error}");
             self.balanced.store(false, Ordering::Relaxed);
         }
     }
 
-    /// Forgets a place.
+    /// Removes a context that ends.
     pub fn unregister(&self, affinity: &Arc<Affinity>) {
         self.affinities.lock().retain(|other| !Arc::ptr_eq(other, affinity));
     }
 
-    /// Gives a context that has rested something to do again, on the processor `home` if there is one.
+    /// Marks a recycled context as busy, on the CPU `home` if there is one.
     pub fn reactivate(&self, affinity: &Affinity, home: Option<usize>) {
         if let Some(home) = home.filter(|&home| home != affinity.cpu()) {
             let _affinities = self.affinities.lock();
@@ -160,14 +162,14 @@ impl HostCpus {
         self.set_waiting(affinity, false);
     }
 
-    /// Brings a stub thread to the place.
+    /// Binds a stub thread to the CPU of its context.
     pub fn bind_stub(&self, affinity: &Affinity, stub: i32) {
         let _affinities = self.affinities.lock();
         affinity.stub.store(stub, Ordering::Relaxed);
         bind(Pid::from_raw(stub), affinity.cpu());
     }
 
-    /// Notes that the context at a place, this thread's own, has nothing to do, or that it has.
+    /// Records whether the context of the calling thread waits or is busy.
     pub fn set_waiting(&self, affinity: &Affinity, waiting: bool) {
         let now = self.now();
         match (affinity.since.load(Ordering::Relaxed), waiting) {
@@ -196,9 +198,9 @@ impl HostCpus {
         self.epoch.elapsed().as_nanos() as u64
     }
 
-    /// The balancer thread.
+    /// Main function of the balancer thread.
     fn balance(&self) {
-        // The thread that started it is bound to one.
+        // The thread inherits the binding of its creator, which is to one CPU.
         let mut all = CpuSet::new();
         if self.allowed.iter().all(|&cpu| all.set(cpu).is_ok()) {
             let _ = sched_setaffinity(Pid::from_raw(0), &all);
@@ -241,13 +243,13 @@ impl HostCpus {
     }
 }
 
-/// What a context does to its processor.
+/// The load that a context puts on its CPU.
 #[derive(Clone, Copy, Debug)]
 struct Load {
     cpu: usize,
-    /// The share of the time for which it is busy.
+    /// The share of time in which the context is busy, from 0 to 1.
     busy: f64,
-    /// The part of that which it would lose to wake-ups from another processor.
+    /// The part of `busy` that wake-ups across CPUs would cost.
     bound: f64,
 }
 
@@ -257,13 +259,13 @@ impl Load {
         Load { cpu, busy, bound: (waits_per_second * CROSS_CPU_WAKEUP).min(busy) }
     }
 
-    /// What would be gained on another processor.
+    /// The share of time that another CPU would add.
     fn free(&self) -> f64 {
         self.busy - self.bound
     }
 }
 
-/// How full a processor is. What is bound to others there takes turns with them.
+/// The load of a CPU. The bound parts of its contexts run in turns, so together they count as 1 at most.
 fn fill(loads: &[Load], cpu: usize) -> f64 {
     let there = loads.iter().filter(|load| load.cpu == cpu);
     let (free, bound) =
@@ -271,7 +273,7 @@ fn fill(loads: &[Load], cpu: usize) -> f64 {
     free + bound.min(1.0)
 }
 
-/// Which context should go to which processor, because there is more to do on its own than one can.
+/// Chooses a context to move off an overloaded CPU; returns its index and the new CPU.
 fn spread_out(loads: &[Load], allowed: &[usize]) -> Option<(usize, usize)> {
     let fills = || allowed.iter().map(|&cpu| (cpu, fill(loads, cpu)));
     let (from, most) = fills().max_by(|a, b| a.1.total_cmp(&b.1))?;
@@ -279,7 +281,7 @@ fn spread_out(loads: &[Load], allowed: &[usize]) -> Option<(usize, usize)> {
     if most < OVERLOADED {
         return None;
     }
-    // The one with most to gain that does not just change the roles of the two.
+    // The context with most to gain, unless the move would only swap the roles of the two CPUs.
     loads
         .iter()
         .enumerate()
@@ -288,7 +290,8 @@ fn spread_out(loads: &[Load], allowed: &[usize]) -> Option<(usize, usize)> {
         .map(|(i, _)| (i, to))
 }
 
-/// Which context should go to which processor, because it and one there wait often, most likely for each other.
+/// Chooses a context to move next to another that waits as often, most likely for this one; returns its index and the
+/// new CPU.
 fn bring_together(loads: &[Load]) -> Option<(usize, usize)> {
     let often = || loads.iter().enumerate().filter(|(_, load)| load.bound >= WAITS_OFTEN);
     let (i, first) = often().max_by(|(_, a), (_, b)| a.bound.total_cmp(&b.bound))?;
@@ -299,8 +302,8 @@ fn bring_together(loads: &[Load]) -> Option<(usize, usize)> {
     (fill(&after, second.cpu) <= MAX_FILL).then_some((i, second.cpu))
 }
 
-/// Binds a thread to a processor. It only makes things faster, so failures (a processor just taken away, a thread just
-/// killed) are left alone.
+/// Binds a thread to a CPU. This is an optimisation only, so errors (the CPU was taken away, the thread was killed) are
+/// ignored.
 fn bind(thread: Pid, cpu: usize) {
     let mut set = CpuSet::new();
     if set.set(cpu).is_ok() {
@@ -308,12 +311,13 @@ fn bind(thread: Pid, cpu: usize) {
     }
 }
 
-/// The processors this thread may use; none if the host does not say.
+/// The CPUs that the calling thread may use; `None` if the host does not report them.
 pub fn allowed() -> Option<CpuSet> {
     sched_getaffinity(Pid::from_raw(0)).ok()
 }
 
-/// Does something with a tracee while both are on one processor; afterwards this thread may use those of `allowed` again.
+/// Runs `action` with the calling thread and its tracee on one CPU. Afterwards the calling thread may again use the
+/// CPUs in `allowed`.
 pub fn with_tracee<T>(allowed: Option<&CpuSet>, tid: i32, action: impl FnOnce() -> T) -> T {
     if let Ok(cpu) = sched_getcpu() {
         bind(Pid::from_raw(0), cpu);
@@ -334,7 +338,7 @@ mod tests {
         Load::new(cpu, busy, 0.0)
     }
 
-    /// Busy, and woken so often that another processor would be no help.
+    /// Busy, and woken too often to gain from another CPU.
     fn bound(cpu: usize, busy: f64) -> Load {
         Load::new(cpu, busy, 20_000.0)
     }

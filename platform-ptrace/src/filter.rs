@@ -1,9 +1,9 @@
-//! The seccomp filter of every stub: calls from the stub's own page, and few; all others raise SIGSYS.
+//! The seccomp filter of every stub. It allows a few calls from the stub's code page; all others raise SIGSYS.
 
 use crate::layout::CODE;
 use amber_platform::PAGE_SIZE;
 
-/// What the stub's code needs.
+/// The calls that the stub's code makes.
 const ALLOWED: [i64; 8] = [
     libc::SYS_mmap,
     libc::SYS_munmap,
@@ -17,7 +17,7 @@ const ALLOWED: [i64; 8] = [
 
 /// `AUDIT_ARCH_X86_64`.
 const X86_64: u32 = 0xc000_003e;
-/// Offsets in `struct seccomp_data`.
+/// Offsets in `struct seccomp_data`; the instruction pointer has two halves.
 const NUMBER: u32 = 0;
 const ARCHITECTURE: u32 = 4;
 const POINTER_LOW: u32 = 8;
@@ -28,10 +28,10 @@ const EQUAL: u16 = (libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K) as u16;
 const AT_LEAST: u16 = (libc::BPF_JMP | libc::BPF_JGE | libc::BPF_K) as u16;
 const RETURN: u16 = (libc::BPF_RET | libc::BPF_K) as u16;
 
-/// The filter as an array of `struct sock_filter`, and how many there are.
+/// The filter as an array of `struct sock_filter`, and its length in instructions.
 pub fn program() -> (Vec<u8>, u16) {
     let allowed = ALLOWED.len() as u8;
-    // (operation, steps forward if true, if false, operand); the last but one instruction refuses, the last allows.
+    // (operation, jump if true, jump if false, operand). The last instruction allows the call, the one before traps it.
     let mut code = vec![
         (LOAD, 0, 0, ARCHITECTURE),
         (EQUAL, 0, 6 + allowed, X86_64),

@@ -1,7 +1,8 @@
-//! The code that runs in stubs, and the program file it comes in.
+//! The code that runs in stubs, and the program file that contains it.
 //!
-//! The code uses no stack and no memory but the commands it reads. It is position independent: the zygote starts with it
-//! at [`LOAD_ADDRESS`] and goes on with it at [`CODE`](crate::layout::CODE).
+//! The code uses no stack, and no memory except the command pages. It is position independent: the zygote starts it at
+//! [`LOAD_ADDRESS`] and continues at [`CODE`](crate::layout::CODE). The program file is made here rather than by a
+//! linker script, because it is a single page with two program headers.
 
 use std::arch::global_asm;
 use std::fs::File;
@@ -16,7 +17,7 @@ use crate::layout::{COMMAND_BYTES, COMMAND_FD, COMMANDS, LOAD_ADDRESS};
 global_asm!(
     ".pushsection .rodata.amber_stub, \"a\"",
     ".balign 16",
-    // Other code generation units refer to the labels as well.
+    // Other codegen units refer to the labels as well.
     ".globl amber_stub_start",
     ".hidden amber_stub_start",
     ".globl amber_stub_call",
@@ -38,12 +39,12 @@ global_asm!(
     ".globl amber_stub_end",
     ".hidden amber_stub_end",
     "amber_stub_start:",
-    // One call, all of it in registers.
+    // One system call, with everything in registers.
     "amber_stub_call:",
     "syscall",
     "int3",
     "amber_stub_call_done:",
-    // The commands from rbx to r12, each a number and six arguments; stops at the first that fails.
+    // Executes the commands from rbx to r12, each a number and six arguments. Stops at the first one that fails.
     "amber_stub_commands:",
     "cmp rbx, r12",
     "jae 2f",
@@ -62,8 +63,9 @@ global_asm!(
     "2:",
     "int3",
     "amber_stub_commands_done:",
-    // A clone whose arguments are in registers. The child waits to be traced: a thread (r15 = 0) at once, a process after
-    // it made sure to die with the sentry (process r14) and mapped its own commands (at r13 of their file).
+    // A clone(2) with its arguments in registers. The child parks until it is traced: a thread (r15 = 0) at once; a
+    // process after it has set its parent-death signal, checked that its parent is still the sentry (process r14), and
+    // mapped its own command pages (at offset r13 of their file).
     "amber_stub_clone:",
     "syscall",
     "test rax, rax",
@@ -132,30 +134,30 @@ unsafe extern "C" {
     safe static amber_stub_end: u8;
 }
 
-/// Where the code lies in the page, behind the program header.
+/// Offset of the code in the page, behind the program headers.
 const CODE_OFFSET: u64 = 256;
 
-/// The affinities in the stub's page, as offsets from its start.
+/// Offsets of the labels in the stub's page.
 pub struct Labels {
-    /// Makes the call in the registers.
+    /// Makes the system call in the registers.
     pub call: u64,
-    /// Where that stops.
+    /// Stop after `call`.
     pub call_done: u64,
-    /// Works off commands.
+    /// Executes the commands.
     pub commands: u64,
-    /// Where that stops.
+    /// Stop after `commands`.
     pub commands_done: u64,
-    /// Makes the clone in the registers.
+    /// Makes the clone(2) in the registers.
     pub clone: u64,
-    /// Where the parent stops.
+    /// Stop of the parent after `clone`.
     pub clone_done: u64,
     /// Waits for a tracer.
     pub park: u64,
-    /// Where a waiting thread is.
+    /// Instruction pointer of a thread that waits there.
     pub parked: u64,
 }
 
-/// See [`Labels`].
+/// The labels of the code.
 pub static LABELS: LazyLock<Labels> = LazyLock::new(|| {
     let at = |label: *const u8| label as u64 - (&raw const amber_stub_start) as u64 + CODE_OFFSET;
     Labels {
@@ -175,7 +177,7 @@ const FILE_HEADER: u16 = 64;
 /// Size of an ELF program header.
 const PROGRAM_HEADER: u16 = 56;
 
-/// A static ELF program of one page that holds the stub's code.
+/// Makes a static ELF program of one page that contains the stub's code.
 pub fn program() -> io::Result<File> {
     let start = &raw const amber_stub_start;
     let len = (&raw const amber_stub_end) as usize - start as usize;
@@ -205,7 +207,7 @@ pub fn program() -> io::Result<File> {
     page.extend(code);
     page.resize(PAGE_SIZE as usize, 0xcc);
 
-    // MFD_EXEC came with Linux 6.3; older kernels make every memfd executable and refuse the flag.
+    // MFD_EXEC exists since Linux 6.3. Older kernels make every memfd executable and reject the flag.
     let executable = MFdFlags::MFD_CLOEXEC | MFdFlags::from_bits_retain(libc::MFD_EXEC);
     let fd = memfd_create(c"amber-stub", executable).or_else(|_| memfd_create(c"amber-stub", MFdFlags::MFD_CLOEXEC))?;
     let mut file = File::from(fd);

@@ -1,25 +1,25 @@
-//! Where things lie in a stub.
+//! Addresses and descriptors in a stub.
 
 use amber_platform::PAGE_SIZE;
 
-/// First address the guest may not map.
+/// The guest's task size: the first address that a guest cannot map.
 pub const ADDRESS_LIMIT: u64 = 0x7fff_ffff_0000;
 /// The page of stub code.
 pub const CODE: u64 = 0x7fff_ffff_c000;
-/// Where the zygote's program file is loaded before it moves to [`CODE`].
+/// Load address of the zygote's program file, whose code is then mapped at [`CODE`].
 pub const LOAD_ADDRESS: u64 = 0x40_0000;
-/// The commands for the stub, shared with the sentry, read-only here.
+/// The command pages: shared with the sentry, read-only in the stub.
 pub const COMMANDS: u64 = 0x7fff_ffff_d000;
-/// Bytes of commands a stub has room for.
+/// Size of the command pages of one stub.
 pub const COMMAND_BYTES: u64 = 2 * PAGE_SIZE;
-/// End of what user code can map on the host.
+/// The host's task size.
 pub const HOST_LIMIT: u64 = 0x7fff_ffff_f000;
-/// The most address spaces there can be at once.
+/// Maximum number of address spaces at a time.
 pub const MAX_SPACES: u64 = 32768;
 
 /// The stub's descriptor of guest memory.
 pub const MEMORY_FD: i32 = 0;
-/// The stub's descriptor of all command pages.
+/// The stub's descriptor of the memory of all stubs' command pages.
 pub const COMMAND_FD: i32 = 1;
-/// The zygote's descriptor of its program, closed before guests run.
+/// The zygote's descriptor of its program file, which is closed before any guest runs.
 pub const IMAGE_FD: i32 = 2;

@@ -1,15 +1,17 @@
 //! Runs guest code in traced host processes.
 //!
-//! Each guest address space is a *stub*: a host process that holds nothing but the guest's mappings and, above
-//! [`layout::ADDRESS_LIMIT`](crate::layout), a page of code and a read-only page of commands. Guest threads are threads
-//! of the stub, run under `PTRACE_SYSEMU`, so that no system call of theirs reaches the host; a seccomp filter catches the
-//! one way around it, the vsyscall page. The sentry changes a stub's mappings by writing system calls into its command
-//! page and letting one stopped thread of it work them off.
+//! Each guest address space is a *stub*: a host process that holds only the guest's mappings and, above
+//! [`layout::ADDRESS_LIMIT`](crate::layout), a page of code and the read-only command pages. A guest thread is a thread
+//! of the stub that runs under `PTRACE_SYSEMU`, so none of its system calls reaches the host. The vsyscall page is not
+//! covered by `PTRACE_SYSEMU`; a seccomp filter traps its calls. To change a stub's mappings, the sentry writes system
+//! calls into the command pages and lets one stopped thread of the stub execute them.
 //!
-//! All stubs are clones of one pristine *zygote*. They are children of one thread of the sentry, the *spawner*, and ask the
-//! host to be killed when it dies; traced threads also die with their tracer. So no way of ending the sentry leaves any.
+//! All stubs are clones of one pristine *zygote* and children of one thread of the sentry, the *spawner*. Their
+//! parent-death signal is SIGKILL, and traced threads are also killed with their tracer (`PTRACE_O_EXITKILL`). So no
+//! stub survives the sentry, however it ends.
 //!
-//! The rest of the program must not wait for "any child": that would take stops away from the tracers.
+//! The rest of the program must not wait for "any child" (`waitpid(-1)`): it would consume stops that belong to the
+//! tracers.
 
 mod context;
 mod context_handle;
@@ -36,7 +38,7 @@ use crate::cpu_affinity::HostCpus;
 use crate::space::Space;
 use crate::stub_spawner::StubSpawner;
 
-/// What all spaces and contexts of one platform share.
+/// State shared by all spaces and contexts of one platform.
 struct Shared {
     memory: Arc<GuestMemory>,
     commands: Arc<GuestMemory>,
@@ -52,22 +54,23 @@ impl Drop for Shared {
     }
 }
 
-/// The platform that works everywhere: no device, no privilege, only `ptrace`.
+/// The platform without requirements: no device and no privilege, only `ptrace(2)`.
 pub struct PtracePlatform {
     shared: Arc<Shared>,
 }
 
 impl PtracePlatform {
-    /// Makes the platform for guests whose memory is `memory`, and tries it out.
+    /// Makes the platform for guests whose memory is `memory`, and tests that it works.
     ///
-    /// The program must not change its user afterwards: it could no longer trace the stubs.
+    /// The program must not change its user afterwards, because it could no longer trace the stubs.
+    ///
     ///
     /// # Errors
-    /// The host forbids `ptrace`, or lacks something else the platform needs.
+    /// The host forbids `ptrace` or lacks something else that the platform needs.
     pub fn new(memory: Arc<GuestMemory>) -> Result<Self, PlatformError> {
         let commands = GuestMemory::new(layout::COMMAND_BYTES * layout::MAX_SPACES)?;
         let (spawner, fpu) = StubSpawner::start(memory.clone(), commands.clone())?;
-        let cpus = HostCpus::new().map_err(|e| platform_error("which processors there are", e))?;
+        let cpus = HostCpus::new().map_err(|e| platform_error("sched_getaffinity", e))?;
         Ok(PtracePlatform {
             shared: Arc::new(Shared { memory, commands, spawner, fpu, cpus, counters: Counters::default() }),
         })
@@ -96,7 +99,7 @@ impl Platform for PtracePlatform {
     }
 }
 
-/// A [`PlatformError`] of this platform.
+/// Makes the [`PlatformError`] of an operation `what` of this platform.
 fn platform_error(what: impl std::fmt::Display, source: impl Into<io::Error>) -> PlatformError {
     PlatformError { what: format!("ptrace platform: {what}"), source: source.into() }
 }

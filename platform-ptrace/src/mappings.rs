@@ -1,55 +1,56 @@
-//! What is mapped where in a stub, as it will be once all changes made so far are applied.
+//! The mappings of a stub as they will be when all requested changes are applied.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
 
 use amber_platform::{FrameRange, PAGE_SIZE, Protection};
 
-/// A mapping without a gap, of contiguous frames, with one protection.
+/// A contiguous mapping of contiguous frames with one protection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Extent {
-    /// Where it ends.
+    /// End address.
     pub end: u64,
     /// The first frame.
     pub frames: u64,
-    /// What the guest may do.
+    /// The guest's access rights.
     pub protection: Protection,
-    /// The number of the change that made it so.
+    /// Number of the last change that affected the extent.
     pub change: u64,
 }
 
-/// How many bits of an address one entry of each level of the host's page tables covers, from the one above the last up:
-/// where anything is mapped in so much, there is a table below.
+/// Bits of an address that a table of each level covers: page table, page directory, page directory pointer table. A
+/// table exists where anything is mapped in that range.
 const LEVELS: [u32; 3] = [21, 30, 39];
-/// What the host's kernel keeps for each mapping of a process, in bytes.
+/// Host kernel memory per mapping (`vm_area_struct` and its tree nodes), in bytes.
 const MAPPING_BYTES: u64 = 256;
 
-/// The mappings of a stub, by their start. They never overlap.
+/// The mappings of a stub by start address, without overlaps.
 #[derive(Clone, Debug, Default)]
 pub struct Mappings {
     list: BTreeMap<u64, Extent>,
-    /// How many tables the host has for them at most.
+    /// Upper bound of the number of the host's page tables for them.
     tables: u64,
 }
 
 impl Mappings {
-    /// How many there are.
+    /// The number of extents.
     pub fn len(&self) -> usize {
         self.list.len()
     }
 
-    /// How many bytes the host keeps for them at most: it makes a page table when something is touched.
+    /// Upper bound of the host kernel memory for these mappings, in bytes. The host allocates a page table on first
+    /// access.
     pub fn host_bytes(&self) -> u64 {
         self.tables * PAGE_SIZE + self.list.len() as u64 * MAPPING_BYTES
     }
 
-    /// What is mapped at `address`.
+    /// The mapping at `address`.
     pub fn at(&self, address: u64) -> Option<Extent> {
         let (_, extent) = self.list.range(..=address).next_back()?;
         (address < extent.end).then_some(*extent)
     }
 
-    /// Makes `at` the border of mappings.
+    /// Splits the extent that contains `at`, if any, in two there.
     fn split_at(&mut self, at: u64) {
         if let Some((&start, extent)) = self.list.range_mut(..at).next_back()
             && at < extent.end
@@ -60,7 +61,7 @@ impl Mappings {
         }
     }
 
-    /// Joins the mappings that meet at `at`, if they are alike.
+    /// Merges the extents that meet at `at`, if they are contiguous and have the same protection.
     fn merge_at(&mut self, at: u64) {
         if let Some(&right) = self.list.get(&at)
             && let Some((&start, left)) = self.list.range_mut(..at).next_back()
@@ -74,7 +75,7 @@ impl Mappings {
         }
     }
 
-    /// Removes everything in `range`; returns whether there was anything.
+    /// Removes all mappings in `range`. Returns whether there were any.
     pub fn remove(&mut self, range: Range<u64>) -> bool {
         self.split_at(range.start);
         self.split_at(range.end);
@@ -86,14 +87,15 @@ impl Mappings {
         !gone.is_empty()
     }
 
-    /// How many tables are there for these parts alone, which are in order and hold no mappings, nor are any between them.
+    /// The number of page tables that exist only for `parts`. These are sorted, and the map has no extents in or
+    /// between them.
     fn tables_for(&self, parts: &[Range<u64>]) -> u64 {
         let (Some(first), Some(last)) = (parts.first(), parts.last()) else { return 0 };
         let before = self.list.range(..first.start).next_back().map(|(_, extent)| extent.end - 1);
         let after = self.list.range(last.end..).next().map(|(&start, _)| start);
         let count = |level: u32| {
             let after = after.map_or(u64::MAX, |start| start >> level);
-            // The first that is not counted yet.
+            // The first table that is not counted yet.
             let mut next = before.map_or(0, |last| (last >> level) + 1);
             let mut count = 0;
             for part in parts {
@@ -107,7 +109,7 @@ impl Mappings {
         LEVELS.map(count).iter().sum()
     }
 
-    /// Maps `frames` at `at`; returns whether that changes anything.
+    /// Maps `frames` at `at`. Returns false if they already were, with the same protection.
     pub fn insert(&mut self, at: u64, frames: FrameRange, protection: Protection, change: u64) -> bool {
         let end = at + frames.len;
         if let Some((&start, extent)) = self.list.range(..=at).next_back()
@@ -125,7 +127,7 @@ impl Mappings {
         true
     }
 
-    /// Changes the protection of what is mapped in `range`; returns the parts that were mapped otherwise.
+    /// Changes the protection of the mappings in `range`. Returns the ranges whose protection was different.
     pub fn protect(&mut self, range: Range<u64>, protection: Protection, change: u64) -> Vec<Range<u64>> {
         self.split_at(range.start);
         self.split_at(range.end);
@@ -191,19 +193,19 @@ mod tests {
         let page = |number: u64| frames(number << 32, 0x1000);
         mappings.insert(0, page(1), READ, 1);
         assert_eq!(mappings.tables, 3);
-        // In the same region, in the next, and across a border.
+        // In the same 2 MiB region, in the next, and across a boundary.
         mappings.insert(0x5000, page(2), READ, 2);
         assert_eq!(mappings.tables, 3);
         mappings.insert(REGION + 0x3000, page(3), READ, 3);
         assert_eq!(mappings.tables, 4);
         mappings.insert(3 * REGION - 0x1000, frames(4 << 32, 0x2000), READ, 4);
         assert_eq!(mappings.tables, 6);
-        // Far away in all levels, and a long one over many that are there.
+        // Far away at all levels; then a long mapping over many existing tables.
         mappings.insert(5 << 39, page(5), READ, 5);
         assert_eq!(mappings.tables, 9);
         mappings.insert(0x2000, frames(6 << 32, 8 * REGION), WRITE, 6);
         assert_eq!(mappings.tables, 14);
-        // What is mapped otherwise in the middle changes nothing, nor does a hole within a region.
+        // A different protection in the middle changes nothing, nor does a hole within a region.
         mappings.protect(0x4000..REGION, READ, 7);
         mappings.remove(REGION + 0x1000..2 * REGION - 0x1000);
         assert_eq!(mappings.tables, 14);

@@ -1,4 +1,4 @@
-//! A guest address space: the changes not yet made in its stub, and who runs in it.
+//! A guest address space: its mappings, and the queue of changes to apply in its stub.
 
 use std::any::Any;
 use std::ops::Range;
@@ -15,13 +15,14 @@ use crate::mappings::{Extent, Mappings};
 use crate::stub::Stub;
 use crate::tracee::{Call, Tracee};
 
-/// So many mappings are plausibly more than the host allows; its usual limit is 65530.
+/// Below this many mappings, ENOMEM is not a matter of `vm.max_map_count` (65530 by default), so dropping them is no
+/// remedy.
 const FORGET_THRESHOLD: usize = 1024;
 
-/// What the host keeps for a stub that maps nothing, in bytes: the process and its upper page tables.
+/// Host kernel memory of a stub without mappings, in bytes: the process and its upper page tables.
 const PROCESS_BYTES: u64 = 56 << 10;
 
-/// A change to make in the stub.
+/// A change to apply in the stub.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Change {
     Map { at: u64, frames: FrameRange, protection: Protection },
@@ -29,7 +30,7 @@ enum Change {
     Protect { range: Range<u64>, protection: Protection },
 }
 
-/// Changes that wait, and the mappings there will be after them.
+/// Pending changes, and the mappings as they will be afterwards.
 #[derive(Default)]
 struct Queue {
     changes: Vec<Change>,
@@ -38,7 +39,7 @@ struct Queue {
 }
 
 impl Queue {
-    /// Adds a change, as part of the last one where that does the same.
+    /// Appends a change, merged into the last one where possible.
     fn push(&mut self, change: Change) {
         match (self.changes.last_mut(), &change) {
             (
@@ -63,25 +64,25 @@ impl Queue {
     }
 }
 
-/// A guest address space. Its stub dies with it, or when the last context leaves that still has a thread there.
+/// A guest address space. Its stub is killed when the space and all tracees in it are dropped.
 pub struct Space {
     stub: Arc<Stub>,
     queue: Mutex<Queue>,
-    /// Number of the last change made by the sentry, and of the last that is in effect in the stub.
+    /// Number of the last change requested, and of the last one applied in the stub.
     requested: AtomicU64,
     applied: AtomicU64,
-    /// Held while the stub works.
+    /// Held while a thread of the stub applies changes.
     applying: Mutex<()>,
-    /// Threads in [`synchronize`](AddressSpace::synchronize), and what they wait with.
+    /// Threads in [`synchronize`](AddressSpace::synchronize), and what they wait on.
     waiters: AtomicUsize,
     waiting: Mutex<()>,
     progress: Condvar,
-    /// What the host keeps for the stub.
+    /// The host kernel memory of the stub.
     charge: KernelCharge,
 }
 
 impl Space {
-    /// A space without mappings, in a pristine stub.
+    /// An empty space in a pristine stub.
     pub fn new(stub: Stub, memory: &Arc<GuestMemory>) -> Self {
         Self::with(stub, Mappings::default(), 0, memory.charge(KernelPart::PageTables, PROCESS_BYTES))
     }
@@ -106,31 +107,32 @@ impl Space {
         &self.stub
     }
 
-    /// Number of the last change in effect, unless there are later ones.
+    /// Number of the last change if it is applied; `None` if changes are pending.
     pub fn applied_change(&self) -> Option<u64> {
         let applied = self.applied.load(Ordering::SeqCst);
         (self.requested.load(Ordering::SeqCst) == applied).then_some(applied)
     }
 
-    /// What is mapped at `address`.
+    /// The mapping at `address`, pending changes included.
     pub fn extent_at(&self, address: u64) -> Option<Extent> {
         self.queue.lock().mappings.at(address)
     }
 
-    /// Makes all changes so far take effect, by a thread of the stub.
+    /// Applies all pending changes with a stopped thread of the stub.
     pub fn apply(&self, tracee: &mut Tracee, commands: &GuestMemory) -> Result<(), PlatformError> {
         let _applying = self.applying.lock();
         self.drain(tracee, commands, |_| ()).map(drop)
     }
 
-    /// Copies the space, with all changes so far, by a thread of its stub.
+    /// Forks the stub, with all pending changes applied, by a stopped thread of it.
     pub fn fork(&self, tracee: &mut Tracee, commands: &Arc<GuestMemory>) -> Result<Space, PlatformError> {
         let _applying = self.applying.lock();
         let (mappings, change) = self.drain(tracee, commands, Mappings::clone)?;
         Ok(Self::with(tracee.clone_process(commands)?, mappings, change, self.charge.another(0)))
     }
 
-    /// Applies what is in the queue now; returns a look at the mappings there are then and the number of the last change.
+    /// Applies the changes in the queue. Returns a snapshot of the mappings at that point and the number of the last
+    /// change.
     fn drain<T>(
         &self,
         tracee: &mut Tracee,
@@ -162,8 +164,8 @@ impl Space {
         }
     }
 
-    /// Puts changes back of which nobody knows whether they were made. Until they all are, other threads of the stub may
-    /// still reach what they release. To make some of them twice does no harm.
+    /// Puts back changes of which an unknown number was applied; applying one twice is harmless. Until all are applied,
+    /// other threads of the stub may still reach the released frames.
     fn requeue(&self, mut changes: Vec<Change>, mut released: Vec<Frames>) {
         let mut queue = self.queue.lock();
         changes.append(&mut queue.changes);
@@ -172,8 +174,8 @@ impl Space {
         queue.released = released;
     }
 
-    /// Starts over with nothing mapped where the host allows no more mappings: the guest then faults for what it still
-    /// needs. Returns whether there were enough mappings for this to help.
+    /// Unmaps everything after the host has refused further mappings: the guest then faults for what it still needs.
+    /// Returns false, with nothing changed, if there are too few mappings for this to help.
     fn forget(&self, error: &PlatformError) -> bool {
         let mut queue = self.queue.lock();
         let worth = queue.mappings.len() >= FORGET_THRESHOLD;
@@ -187,7 +189,7 @@ impl Space {
         worth
     }
 
-    /// Lets threads that synchronize look again: changes took effect, or a thread left the guest.
+    /// Lets the threads in `synchronize` check again, after changes were applied or a thread left the guest.
     pub fn notify_waiters(&self) {
         if self.waiters.load(Ordering::SeqCst) > 0 {
             let _waiting = self.waiting.lock();
@@ -195,12 +197,12 @@ impl Space {
         }
     }
 
-    /// Charges for what is mapped now. Called with the queue locked.
+    /// Charges for the current mappings. Called with the queue locked.
     fn update_charge(&self, queue: &Queue) {
         self.charge.set(PROCESS_BYTES + queue.mappings.host_bytes());
     }
 
-    /// Counts a change. Called with the queue locked.
+    /// Allocates the number of a change. Called with the queue locked.
     fn next_change(&self) -> u64 {
         self.requested.fetch_add(1, Ordering::SeqCst) + 1
     }
@@ -224,12 +226,12 @@ impl AddressSpace for Space {
             self.update_charge(&queue);
             queue.push(Change::Unmap { range });
         } else if self.applied_change().is_some() {
-            // Nobody could reach the frames any more. They are let go without the lock.
+            // The frames were already unreachable. Free them without the lock.
             drop(queue);
             drop(released);
             return;
         } else {
-            // A change before this one may be what makes them unreachable.
+            // A pending change may be the one that makes them unreachable.
             self.next_change();
         }
         queue.released.extend(released);
@@ -257,7 +259,7 @@ impl AddressSpace for Space {
         self.waiters.fetch_add(1, Ordering::SeqCst);
         let mut waiting = self.waiting.lock();
         while !reached() {
-            let Some(running) = self.stub.handles().into_iter().find(|handle| handle.is_running()) else {
+            let Some(running) = self.stub.handles().into_iter().find(|handle| handle.run_state.is_running()) else {
                 break;
             };
             running.kick();
@@ -276,8 +278,7 @@ impl AddressSpace for Space {
     }
 }
 
-/// The protection as the host's calls take it. What this processor cannot tell apart is made plain: whoever may write or
-/// execute may read.
+/// The `PROT_*` bits. On x86, write and execute permission imply read permission.
 fn bits(protection: Protection) -> u64 {
     let bit = |on: bool, bit: i32| if on { bit as u64 } else { 0 };
     let readable = protection.read || protection.write || protection.execute;

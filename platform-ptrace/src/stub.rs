@@ -10,28 +10,28 @@ use parking_lot::Mutex;
 use crate::context_handle::ContextHandle;
 use crate::trace;
 
-/// Which threads a stub has.
+/// The threads of a stub.
 struct Threads {
     alive: bool,
-    /// Untraced, waiting in the stub's page.
+    /// Untraced threads, which wait in the stub's code.
     idle: Vec<i32>,
-    /// How many idle ones are spoken for.
+    /// The number of reservations for idle threads.
     reserved: usize,
-    /// Traced by the host threads of these contexts.
+    /// Threads traced by the host threads of these contexts.
     attached: Vec<(i32, Arc<ContextHandle>)>,
 }
 
-/// A stub process. It is killed when dropped, at the latest.
+/// A stub process, which is killed when this is dropped at the latest.
 pub struct Stub {
     pid: i32,
-    /// Its commands.
+    /// Its command pages.
     page: Frames,
     threads: Mutex<Threads>,
     home: AtomicUsize,
     dying: Arc<DyingStubs>,
 }
 
-/// A reserve on an idle thread of a stub.
+/// A reservation of an idle thread.
 pub struct Reservation(Weak<Stub>);
 
 impl Drop for Reservation {
@@ -42,42 +42,42 @@ impl Drop for Reservation {
     }
 }
 
-/// No processor in particular, in [`Stub::home`].
+/// No particular CPU. A value of [`Stub::home`].
 const ANYWHERE: usize = usize::MAX;
 
 impl Stub {
-    /// Takes charge of the process `pid`, whose only thread is idle.
+    /// Takes over the process `pid`, whose only thread is idle.
     pub fn new(pid: i32, page: Frames, dying: Arc<DyingStubs>) -> Self {
         let threads = Threads { alive: true, idle: vec![pid], reserved: 0, attached: Vec::new() };
         Stub { pid, page, threads: Mutex::new(threads), home: AtomicUsize::new(ANYWHERE), dying }
     }
 
-    /// The process, which is also its first thread.
+    /// The process ID, which is also the ID of the first thread.
     pub fn pid(&self) -> i32 {
         self.pid
     }
 
-    /// Where its commands lie.
+    /// The frames of its command pages.
     pub fn page(&self) -> FrameRange {
         self.page.range()
     }
 
-    /// Who waits for its end.
+    /// The list that the stub joins when it is killed.
     pub fn dying(&self) -> &Arc<DyingStubs> {
         &self.dying
     }
 
-    /// The processor on which one of its contexts last ran, or its maker.
+    /// The host CPU on which a context of this stub, or its creator, last ran.
     pub fn home(&self) -> Option<usize> {
         Some(self.home.load(Ordering::Relaxed)).filter(|&home| home != ANYWHERE)
     }
 
-    /// Notes a processor as home.
+    /// Records the home CPU.
     pub fn set_home(&self, cpu: usize) {
         self.home.store(cpu, Ordering::Relaxed);
     }
 
-    /// Takes an idle thread, to be traced for the context of `handle`.
+    /// Takes an idle thread, for the context of `handle` to trace.
     pub fn take_idle(&self, handle: &Arc<ContextHandle>) -> Option<i32> {
         let mut threads = self.threads.lock();
         let tid = threads.idle.pop()?;
@@ -85,19 +85,19 @@ impl Stub {
         Some(tid)
     }
 
-    /// Claims an idle thread; returns also whether there is one to spare for it, or one must be added.
+    /// Reserves an idle thread. Also returns whether there is one for it; if not, the caller adds one.
     pub fn reserve(self: &Arc<Self>) -> (Reservation, bool) {
         let mut threads = self.threads.lock();
         threads.reserved += 1;
         (Reservation(Arc::downgrade(self)), threads.reserved <= threads.idle.len())
     }
 
-    /// Adds a new thread that waits, or will soon.
+    /// Adds a new thread that waits in the stub's code, or soon will.
     pub fn add_idle(&self, tid: i32) {
         self.threads.lock().idle.push(tid);
     }
 
-    /// Calls `park` and counts an attached thread among the idle if that succeeds; not if the stub is dead already.
+    /// Makes an attached thread idle again if `park` succeeds. Does nothing if the stub was killed.
     pub fn release(&self, tid: i32, park: impl FnOnce() -> bool) {
         let mut threads = self.threads.lock();
         if threads.alive && park() {
@@ -106,12 +106,12 @@ impl Stub {
         }
     }
 
-    /// The contexts that have a thread here.
+    /// The contexts that have a thread of this stub.
     pub fn handles(&self) -> Vec<Arc<ContextHandle>> {
         self.threads.lock().attached.iter().map(|(_, handle)| handle.clone()).collect()
     }
 
-    /// Ends the process, without waiting until it is gone. Threads that do not run now never will again.
+    /// Kills the process without waiting for its end. Threads that are not running will not run again.
     pub fn kill(&self) {
         let mut threads = self.threads.lock();
         if !threads.alive {
@@ -122,7 +122,7 @@ impl Stub {
             handle.set_target(None);
         }
         trace::kill(self.pid);
-        // Traced threads wait for their tracer to notice their end, and the process waits for them.
+        // A traced thread stays a zombie until its tracer reaps it, and the process until its threads are gone.
         let attached = threads.attached.drain(..).map(|(tid, _)| tid).filter(|tid| *tid != self.pid);
         let ends: Vec<i32> = attached.chain([self.pid]).collect();
         self.dying.add(ends);
@@ -135,13 +135,13 @@ impl Drop for Stub {
     }
 }
 
-/// So many killed stubs may be left to end by themselves.
+/// Maximum number of killed stubs that may end in their own time.
 const MAX_DYING: usize = 4;
 
-/// Killed stubs that are not gone yet. Waiting for each at once would cost its killer more than the kill.
+/// Killed stubs that are not reaped yet. Waiting for each at once would take longer than the kill.
 #[derive(Default)]
 pub struct DyingStubs {
-    /// The threads to wait for of each, the process last.
+    /// The threads of each stub to reap, the process itself last.
     stubs: Mutex<VecDeque<Vec<i32>>>,
 }
 

@@ -1,4 +1,4 @@
-//! The thread whose children all stubs are, and the zygote they are cloned from.
+//! The parent thread of all stubs, and the zygote that they are cloned from.
 
 use std::ffi::CStr;
 use std::fs::File;
@@ -20,14 +20,14 @@ use crate::trace::{self, Stop};
 use crate::tracee::Tracee;
 use crate::{cpu_affinity, filter, fpu, image, platform_error};
 
-/// A handle to the spawner. The spawner ends, with the zygote, when this is dropped.
+/// A handle to the spawner thread. Dropping it ends the thread and the zygote.
 pub struct StubSpawner {
-    /// The spawner always has one stub ready to send.
+    /// Rendezvous channel, on which the spawner always offers one stub.
     stubs: Mutex<Receiver<Result<Stub, PlatformError>>>,
 }
 
 impl StubSpawner {
-    /// Starts the spawner and its zygote; returns also what the processor's floating-point state looks like.
+    /// Starts the spawner and its zygote. Also returns the host's FPU format.
     pub fn start(memory: Arc<GuestMemory>, commands: Arc<GuestMemory>) -> Result<(Self, FpuFormat), PlatformError> {
         let (started, result) = sync_channel(1);
         let (sender, stubs) = sync_channel(0);
@@ -53,13 +53,13 @@ impl StubSpawner {
     }
 }
 
-/// The stub that only ever makes others. Lives on the spawner's thread.
+/// The stub that all others are cloned from. It is traced by the spawner thread.
 struct Zygote {
-    // Dropped in this order: the thread must not be parked before the process is killed.
+    // Drop order: the process must be killed before its tracee is dropped, which would park the thread.
     stub: Arc<Stub>,
     tracee: Tracee,
     commands: Arc<GuestMemory>,
-    /// The processors of this thread when it began.
+    /// The CPUs that the spawner thread may use.
     cpus: Option<CpuSet>,
 }
 
@@ -80,7 +80,7 @@ impl Zygote {
         Ok((zygote, fpu))
     }
 
-    /// Clears the address space, confines the process, and tries the trap that all depends on.
+    /// Clears the address space, confines the process, and tests `PTRACE_SYSEMU`, which the platform depends on.
     fn prepare(&mut self) -> Result<(), PlatformError> {
         let tracee = &mut self.tracee;
         let private = (libc::MAP_PRIVATE | libc::MAP_FIXED) as u64;
@@ -92,7 +92,7 @@ impl Zygote {
         tracee.map_commands()?;
         tracee.call(libc::SYS_close, &[IMAGE_FD as u64])?;
 
-        // Arguments that lie in memory are passed in the command page: a name, an empty set of capabilities, the filter.
+        // Arguments in memory are passed in the command pages: a name, an empty capability set, the seccomp filter.
         let page = self.stub.page().start;
         let (filter, count) = filter::program();
         let (name, header, sets, program, code) = (0, 64, 128, 256, 512);
@@ -120,7 +120,7 @@ impl Zygote {
         Ok(())
     }
 
-    /// Makes stubs until nobody wants them any more.
+    /// Makes stubs until the [`StubSpawner`] is dropped.
     fn serve(mut self, sender: SyncSender<Result<Stub, PlatformError>>) {
         loop {
             let (tracee, commands) = (&mut self.tracee, &self.commands);
@@ -134,8 +134,8 @@ impl Zygote {
     }
 }
 
-/// Keeps each stop of a stub from raising SIGCHLD, and the host from reaping stubs by itself, where the program has no
-/// handler of its own.
+/// Stops of stubs shall not raise SIGCHLD, and the host shall not reap stubs by itself. If the program has a handler
+/// for SIGCHLD, it stays.
 fn suppress_sigchld() {
     // SAFETY: both structures are valid for the calls; the action set has no handler.
     unsafe {
@@ -150,7 +150,7 @@ fn suppress_sigchld() {
     }
 }
 
-/// What a new zygote does before it runs its program, for the message should it fail.
+/// The steps of [`child`] before the zygote runs its program, as they are named in error messages.
 const STEPS: [&str; 6] = [
     "setting up descriptors of a stub",
     "tying a stub to the sentry",
@@ -160,7 +160,7 @@ const STEPS: [&str; 6] = [
     "giving a stub its user",
 ];
 
-/// Makes the zygote's process: it has asked to be traced and stops once its program is loaded.
+/// Forks the zygote's process. It is a tracee of the calling thread and stops when its program is loaded.
 fn spawn(program: &File, memory: &GuestMemory, commands: &GuestMemory) -> Result<i32, PlatformError> {
     let (mut reader, writer): (PipeReader, PipeWriter) = io::pipe().map_err(|e| platform_error("pipe", e))?;
     let parent = std::process::id() as i32;
@@ -179,7 +179,7 @@ fn spawn(program: &File, memory: &GuestMemory, commands: &GuestMemory) -> Result
     }
     drop(writer);
     let mut report = [0; 8];
-    // The pipe closes without a word when the program is executed.
+    // Execution of the program closes the pipe, so end of file means success.
     match reader.read_exact(&mut report) {
         Err(_) => Ok(pid),
         Ok(()) => {
@@ -196,7 +196,7 @@ fn spawn(program: &File, memory: &GuestMemory, commands: &GuestMemory) -> Result
     }
 }
 
-/// What is left of the program in the zygote's process.
+/// The code that runs in the zygote's process before it executes its program.
 ///
 /// # Safety
 /// Must be called in the child of a fork, once.
@@ -212,7 +212,7 @@ unsafe fn child(fds: [RawFd; 4], parent: i32) -> ! {
             libc::write(report, words.as_ptr().cast(), size_of_val(&words));
             libc::_exit(1)
         };
-        // No terminal, no job control, no signals: stubs react to nothing but their own faults and kills.
+        // No terminal, no job control, no handlers: only the stub's own faults and SIGKILL have an effect.
         libc::setsid();
         let mut set = std::mem::zeroed();
         libc::sigemptyset(&mut set);
@@ -224,7 +224,7 @@ unsafe fn child(fds: [RawFd; 4], parent: i32) -> ! {
         let none = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
         libc::setrlimit(libc::RLIMIT_CORE, &none);
 
-        // First out of the way of the numbers they are to have.
+        // First move the descriptors out of the way of their final numbers.
         let mut high = [-1; 4];
         for (high, fd) in high.iter_mut().zip(fds) {
             *high = libc::fcntl(fd, libc::F_DUPFD_CLOEXEC, 16);
@@ -239,12 +239,12 @@ unsafe fn child(fds: [RawFd; 4], parent: i32) -> ! {
             report = fd;
         }
         libc::fcntl(report, libc::F_SETFD, libc::FD_CLOEXEC);
-        // Where the host has no such call the rest is closed on execution.
+        // Before Linux 5.9 the call is missing; then close-on-exec closes the rest.
         libc::syscall(libc::SYS_close_range, report + 1, u32::MAX, 0);
 
-        // A stub is nobody but the sentry's real user, which lets the sentry trace it without any capability. The plain
-        // calls, since those of the C library change the users of all threads that the sentry has. Before the tie to the
-        // sentry, which a change of user undoes.
+        // A stub runs as the sentry's real user, so the sentry can trace it without any capability. Raw system calls,
+        // because those of the C library change the IDs of all threads of the process. They come before
+        // PR_SET_PDEATHSIG, which a change of IDs clears.
         let (user, group) = (libc::getuid(), libc::getgid());
         if libc::syscall(libc::SYS_setresgid, group, group, group) != 0
             || libc::syscall(libc::SYS_setresuid, user, user, user) != 0
@@ -265,7 +265,7 @@ unsafe fn child(fds: [RawFd; 4], parent: i32) -> ! {
         let empty = c"".as_ptr();
         let (arguments, environment) = (arguments.as_ptr(), environment.as_ptr());
         libc::syscall(libc::SYS_execveat, IMAGE_FD, empty, arguments, environment, libc::AT_EMPTY_PATH);
-        // Kernels with the TOMOYO module look the descriptor up as /dev/fd/N, which not every root has.
+        // Kernels with the TOMOYO module resolve the descriptor as /dev/fd/N, which not every root directory has.
         libc::syscall(libc::SYS_execveat, libc::AT_FDCWD, IMAGE_PATH.as_ptr(), arguments, environment, 0);
         fail(4, report)
     }

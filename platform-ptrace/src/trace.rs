@@ -1,4 +1,4 @@
-//! `ptrace` and `waitpid`, one small function for each use. All but [`reap`] work only on the thread that traces.
+//! ptrace(2) and waitpid(2), one small function for each use. The requests and [`wait`] are for the tracer only.
 
 use std::ffi::c_void;
 use std::io;
@@ -7,13 +7,13 @@ use std::ptr::null_mut;
 
 use amber_platform::{DebugRegisters, Registers};
 
-/// How stubs are traced: system call stops are marked, and the tracee dies with its tracer.
+/// Trace options of stubs: mark system call stops, and kill the tracee when its tracer ends.
 const OPTIONS: usize = (libc::PTRACE_O_TRACESYSGOOD | libc::PTRACE_O_EXITKILL) as usize;
-/// The register set that holds the floating-point state.
+/// The register set with the XSAVE area.
 const NT_X86_XSTATE: usize = 0x202;
 /// `AUDIT_ARCH_I386`.
 const I386: u32 = 0x4000_0003;
-/// The debug registers beyond the addresses.
+/// Numbers of the debug status and debug control register.
 const STATUS: usize = 6;
 const CONTROL: usize = 7;
 /// `si_code` of a SIGSEGV for an access that the thread's protection keys forbid.
@@ -21,20 +21,20 @@ pub const SEGV_PKUERR: i32 = 4;
 /// Marks a system call stop, with [`libc::PTRACE_O_TRACESYSGOOD`].
 const SYSCALL_MARK: i32 = 0x80;
 
-/// Why a traced thread does not run.
+/// Why a traced thread is stopped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stop {
-    /// It is about to make a system call.
+    /// It is at the entry of a system call.
     Syscall,
     /// A signal is about to be delivered.
     Signal(i32),
-    /// It was asked to stop, or is part of a group stop.
+    /// `PTRACE_INTERRUPT`, or a group stop.
     Event,
-    /// It is no more. The wait status says why.
+    /// It has ended, with this wait status.
     Gone(i32),
 }
 
-/// What a signal was sent for.
+/// The fields in use of a `siginfo_t`.
 pub struct SignalInfo {
     /// `si_code`.
     pub code: i32,
@@ -53,10 +53,10 @@ fn request(request: libc::c_uint, tid: i32, address: usize, data: *mut c_void) -
     }
 }
 
-/// Reads a word that belongs to a thread.
+/// Reads a word by one of the `PTRACE_PEEK*` requests.
 fn peek(request: libc::c_uint, tid: i32, address: usize) -> io::Result<u64> {
     let mut word = 0u64;
-    // The plain system call, unlike its wrapper, puts the word where `data` says.
+    // The raw system call, unlike its wrapper, stores the word at `data`.
     // SAFETY: `word` is a valid place for it, and nothing else of this process is changed.
     match unsafe { libc::syscall(libc::SYS_ptrace, request, tid, address, &raw mut word) } {
         -1 => Err(io::Error::last_os_error()),
@@ -64,53 +64,58 @@ fn peek(request: libc::c_uint, tid: i32, address: usize) -> io::Result<u64> {
     }
 }
 
-/// Begins to trace a thread, without stopping it.
+/// Attaches to a thread without stopping it.
 pub fn seize(tid: i32) -> io::Result<()> {
     request(libc::PTRACE_SEIZE, tid, 0, OPTIONS as *mut c_void)
 }
 
-/// Makes a child that asked to be traced like one that was seized.
+/// Sets the options of a child that called `PTRACE_TRACEME`, as [`seize`] does.
 pub fn set_options(tid: i32) -> io::Result<()> {
     request(libc::PTRACE_SETOPTIONS, tid, 0, OPTIONS as *mut c_void)
 }
 
-/// Asks a seized thread to stop.
+/// Makes a seized thread stop.
 pub fn interrupt(tid: i32) -> io::Result<()> {
     request(libc::PTRACE_INTERRUPT, tid, 0, null_mut())
 }
 
-/// Lets a thread run free of its tracer.
+/// Detaches from a stopped thread, which then runs.
 pub fn detach(tid: i32) -> io::Result<()> {
     request(libc::PTRACE_DETACH, tid, 0, null_mut())
 }
 
-/// Resumes; the thread's system calls are made. A signal that stopped the thread is dropped.
+/// Resumes the thread, whose system calls are executed. The signal that stopped it, if any, is discarded.
 pub fn resume(tid: i32) -> io::Result<()> {
     request(libc::PTRACE_CONT, tid, 0, null_mut())
 }
 
-/// Resumes; the thread's system calls stop it and are not made. A signal that stopped the thread is dropped.
+/// Resumes the thread, which stops at system calls; they are not executed. The signal that stopped it, if any, is
+/// discarded.
 pub fn resume_emulating(tid: i32) -> io::Result<()> {
     request(libc::PTRACE_SYSEMU, tid, 0, null_mut())
 }
 
 /// Reads the general registers.
 pub fn registers(tid: i32, registers: &mut Registers) -> io::Result<()> {
-    // `Registers` is laid out as the `user_regs_struct` this request fills.
+    // `Registers` has the layout of `user_regs_struct`, which this request fills.
     request(libc::PTRACE_GETREGS, tid, 0, (&raw mut *registers).cast())
 }
 
-/// Writes the general registers. Values the host would not load are an error (EIO).
+/// Writes the general registers.
+///
+///
+/// # Errors
+/// EIO for values that the host refuses.
 pub fn set_registers(tid: i32, registers: &Registers) -> io::Result<()> {
     request(libc::PTRACE_SETREGS, tid, 0, (&raw const *registers).cast_mut().cast())
 }
 
-/// Where a debug register is in the area that `PTRACE_PEEKUSER` and `PTRACE_POKEUSER` name.
+/// Offset of a debug register in `struct user`, for `PTRACE_PEEKUSER` and `PTRACE_POKEUSER`.
 fn debug_register(number: usize) -> usize {
     std::mem::offset_of!(libc::user, u_debugreg) + number * size_of::<u64>()
 }
 
-/// Writes the debug registers. None may be about the host's half of the address space.
+/// Writes the debug registers. The addresses must be in the user half of the address space.
 pub fn set_debug_registers(tid: i32, registers: &DebugRegisters) -> io::Result<()> {
     let set = |number, value| request(libc::PTRACE_POKEUSER, tid, debug_register(number), value as *mut c_void);
     set(CONTROL, 0)?;
@@ -120,12 +125,12 @@ pub fn set_debug_registers(tid: i32, registers: &DebugRegisters) -> io::Result<(
     set(CONTROL, registers.control)
 }
 
-/// The debug status: which breakpoints the last debug exception was about.
+/// The debug status register (DR6), with the breakpoints of the last debug exception.
 pub fn debug_status(tid: i32) -> io::Result<u64> {
     peek(libc::PTRACE_PEEKUSER, tid, debug_register(STATUS))
 }
 
-/// What the signal that stopped the thread is about.
+/// The `siginfo_t` of the signal that stopped the thread.
 pub fn signal_info(tid: i32) -> io::Result<SignalInfo> {
     let mut info = MaybeUninit::<libc::siginfo_t>::zeroed();
     request(libc::PTRACE_GETSIGINFO, tid, 0, info.as_mut_ptr().cast())?;
@@ -138,7 +143,7 @@ pub fn signal_info(tid: i32) -> io::Result<SignalInfo> {
     }
 }
 
-/// Whether the system call stop the thread is in was entered by way of the i386 interface.
+/// Whether the system call of the current stop was entered through the i386 interface.
 pub fn is_i386_call(tid: i32) -> io::Result<bool> {
     let mut info = MaybeUninit::<libc::ptrace_syscall_info>::zeroed();
     request(libc::PTRACE_GET_SYSCALL_INFO, tid, size_of::<libc::ptrace_syscall_info>(), info.as_mut_ptr().cast())?;
@@ -146,14 +151,18 @@ pub fn is_i386_call(tid: i32) -> io::Result<bool> {
     Ok(unsafe { info.assume_init() }.arch == I386)
 }
 
-/// Reads the floating-point state into `state`, and returns its true length.
+/// Reads the FPU state into `state`; returns its length.
 pub fn fpu_state(tid: i32, state: &mut [u8]) -> io::Result<usize> {
     let mut area = libc::iovec { iov_base: state.as_mut_ptr().cast(), iov_len: state.len() };
     request(libc::PTRACE_GETREGSET, tid, NT_X86_XSTATE, (&raw mut area).cast())?;
     Ok(area.iov_len)
 }
 
-/// Writes the floating-point state. State the processor would refuse is an error.
+/// Writes the FPU state.
+///
+///
+/// # Errors
+/// The processor would not load it.
 pub fn set_fpu_state(tid: i32, state: &[u8]) -> io::Result<()> {
     let mut area = libc::iovec { iov_base: state.as_ptr().cast_mut().cast(), iov_len: state.len() };
     request(libc::PTRACE_SETREGSET, tid, NT_X86_XSTATE, (&raw mut area).cast())
@@ -178,7 +187,7 @@ fn wait_for(tid: i32, flags: i32) -> io::Result<i32> {
     }
 }
 
-/// Waits until a thread traced by this thread stops.
+/// Waits for the next stop of a thread that the calling thread traces.
 pub fn wait(tid: i32) -> io::Result<Stop> {
     let status = wait_for(tid, libc::__WALL | libc::__WNOTHREAD)?;
     if !libc::WIFSTOPPED(status) {
@@ -191,7 +200,7 @@ pub fn wait(tid: i32) -> io::Result<Stop> {
     Ok(if signal == libc::SIGTRAP | SYSCALL_MARK { Stop::Syscall } else { Stop::Signal(signal) })
 }
 
-/// Waits until a killed thread or process is gone, whoever traces it.
+/// Reaps a killed thread or process, after waiting for its end. The calling thread need not be its tracer.
 pub fn reap(tid: i32) {
     while let Ok(status) = wait_for(tid, libc::__WALL) {
         if !libc::WIFSTOPPED(status) {
@@ -200,7 +209,7 @@ pub fn reap(tid: i32) {
     }
 }
 
-/// Like [`reap`] without waiting; returns whether it is gone.
+/// Like [`reap`], but does not wait. Returns whether the thread is gone.
 pub fn is_gone(tid: i32) -> bool {
     let mut status = 0;
     loop {
@@ -214,13 +223,13 @@ pub fn is_gone(tid: i32) -> bool {
     }
 }
 
-/// Sends a signal to one thread of a process. That it is gone already is not worth a word.
+/// Sends a signal to one thread of a process (tgkill(2)). A thread that has ended is ignored.
 pub fn signal_thread(pid: i32, tid: i32, signal: i32) {
     // SAFETY: touches no memory of this process.
     unsafe { libc::syscall(libc::SYS_tgkill, pid, tid, signal) };
 }
 
-/// Kills a process by its first thread.
+/// Kills a process.
 pub fn kill(pid: i32) {
     signal_thread(pid, pid, libc::SIGKILL);
 }

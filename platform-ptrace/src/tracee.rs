@@ -1,4 +1,4 @@
-//! A stub thread under trace, driven by the host thread that traces it.
+//! A stub thread, driven by the host thread that traces it.
 
 use std::io;
 use std::sync::{Arc, Weak};
@@ -15,27 +15,27 @@ use crate::trace::{self, SEGV_PKUERR, SignalInfo, Stop};
 /// A system call for a stub to make.
 #[derive(Clone, Copy, Debug)]
 pub struct Call {
-    /// Its number.
+    /// The x86-64 number.
     pub number: i64,
-    /// Its arguments.
+    /// The arguments in the order of the calling convention.
     pub arguments: [u64; 6],
 }
 
-/// Bytes of a command in the command page.
+/// Size of a command in the command pages.
 const CALL_BYTES: u64 = 56;
-/// Commands a stub has room for.
+/// Number of commands that fit in the command pages.
 const MAX_CALLS: usize = (COMMAND_BYTES / CALL_BYTES) as usize;
-/// So many stops of a stub at work may come from kicks that are late and from signals of other processes.
+/// Maximum number of unrelated stops while the stub's code runs: late kicks, and signals from other processes.
 const MAX_STRAYS: u32 = 10_000;
-/// So many may come from faults: each kind can be pending once from the guest code that ran before.
+/// The same for faults: one of each kind can be pending from the guest code that ran before.
 const MAX_FAULTS: u32 = 8;
-/// Results of system calls from here on are negated error numbers.
+/// Results from here on are negated error numbers (`IS_ERR_VALUE` in Linux).
 const FIRST_ERROR: u64 = -4095i64 as u64;
 
-/// Flags of a new stub: a child of the spawner like its parent, that is never traced by itself.
+/// Clone flags of a new stub: a child of the spawner, and not traced automatically.
 const CLONE_PROCESS: i32 =
     libc::CLONE_PARENT | libc::CLONE_FILES | libc::CLONE_FS | libc::CLONE_SYSVSEM | libc::CLONE_UNTRACED;
-/// Flags of a new thread.
+/// Clone flags of a new thread of a stub.
 const CLONE_THREAD: i32 = libc::CLONE_VM
     | libc::CLONE_FS
     | libc::CLONE_FILES
@@ -44,28 +44,28 @@ const CLONE_THREAD: i32 = libc::CLONE_VM
     | libc::CLONE_SYSVSEM
     | libc::CLONE_UNTRACED;
 
-/// A stopped stub thread that this host thread traces. Dropped, it goes back to the idle ones.
+/// A stopped stub thread that the calling host thread traces. When dropped, it becomes idle.
 pub struct Tracee {
     stub: Arc<Stub>,
     tid: i32,
-    /// Where the stub's code lies.
+    /// Address of the stub's code page.
     code: u64,
-    /// What the thread's registers are, if that is known.
+    /// The contents of the thread's registers, if known.
     pub loaded: Option<Registers>,
-    /// The breakpoints the thread has.
+    /// The contents of the thread's debug registers.
     breakpoints: DebugRegisters,
-    /// Whether it stays attached when this is dropped.
+    /// Whether the thread stays attached when this is dropped.
     cached: bool,
 }
 
-/// A tracee that stays stopped and attached while there is nothing for it to do. It does not keep its stub alive.
+/// A stopped, attached stub thread without a guest thread. It does not keep its stub alive.
 pub struct CachedTracee {
     stub: Weak<Stub>,
     tid: i32,
 }
 
 impl CachedTracee {
-    /// Takes the tracee up again, if its stub is still there.
+    /// Makes it a tracee again, if its stub still exists.
     pub fn reuse(self) -> Option<Tracee> {
         let stub = self.stub.upgrade()?;
         Some(Tracee::new(stub, self.tid, CODE))
@@ -77,7 +77,7 @@ impl Tracee {
         Tracee { stub, tid, code, loaded: None, breakpoints: DebugRegisters::default(), cached: false }
     }
 
-    /// Traces an idle thread of `stub` for the context of `handle`.
+    /// Attaches to an idle thread of `stub` for the context of `handle`. `prepare` is called with its thread ID first.
     pub fn attach(
         stub: &Arc<Stub>,
         handle: &Arc<ContextHandle>,
@@ -102,7 +102,7 @@ impl Tracee {
         tracee.read_registers(&mut registers)?;
         let ready = CODE + LABELS.park..=CODE + LABELS.parked;
         if tid == stub.pid() && !ready.contains(&registers.rip) {
-            // A new process caught on its way: do what it had still to do.
+            // The new process was stopped before it had set itself up: complete that here.
             tracee.call(libc::SYS_prctl, &[libc::PR_SET_PDEATHSIG as u64, libc::SIGKILL as u64])?;
             tracee.map_commands()?;
         }
@@ -110,7 +110,7 @@ impl Tracee {
         Ok(tracee)
     }
 
-    /// Takes over a child that asked to be traced and stops by itself, with the stub's code at `code`.
+    /// Takes over a child that called `PTRACE_TRACEME` and stops by itself, with the stub's code at `code`.
     pub fn adopt(stub: &Arc<Stub>, handle: &Arc<ContextHandle>, code: u64) -> Result<Tracee, PlatformError> {
         let Some(tid) = stub.take_idle(handle) else {
             return Err(platform_error("the zygote has no thread", io::ErrorKind::NotFound));
@@ -121,32 +121,37 @@ impl Tracee {
         Ok(tracee)
     }
 
-    /// Leaves it as it is for a while, without breakpoints.
+    /// Keeps the thread stopped and attached, without breakpoints, for a later [`reuse`](CachedTracee::reuse).
+    ///
     ///
     /// # Errors
-    /// They stay.
+    /// The breakpoints could not be removed; the tracee is dropped.
     pub fn cache(mut self) -> Result<CachedTracee, PlatformError> {
         self.set_breakpoints(&DebugRegisters::default())?;
         self.cached = true;
         Ok(CachedTracee { stub: Arc::downgrade(&self.stub), tid: self.tid })
     }
 
-    /// The process the thread belongs to.
+    /// The stub that the thread belongs to.
     pub fn stub(&self) -> &Arc<Stub> {
         &self.stub
     }
 
-    /// The thread.
+    /// The thread ID.
     pub fn tid(&self) -> i32 {
         self.tid
     }
 
-    /// Says that the stub's code lies at `code` from now on.
+    /// Sets the address of the stub's code page, after the code was moved there.
     pub fn move_code(&mut self, code: u64) {
         self.code = code;
     }
 
     /// Waits for the next stop.
+    ///
+    ///
+    /// # Errors
+    /// The stub was killed or has exited.
     pub fn wait(&mut self) -> Result<Stop, PlatformError> {
         match trace::wait(self.tid).map_err(|e| platform_error("waiting for a stub", e))? {
             Stop::Gone(status) if libc::WIFSIGNALED(status) => {
@@ -166,22 +171,22 @@ impl Tracee {
         trace::resume(self.tid).map_err(|e| platform_error("resuming a stub", e))
     }
 
-    /// Lets guest code run until the thread stops.
+    /// Runs guest code until the thread stops.
     pub fn run_guest(&mut self) -> Result<Stop, PlatformError> {
         trace::resume_emulating(self.tid).map_err(|e| platform_error("resuming a guest", e))?;
         self.wait()
     }
 
-    /// Reads the registers.
+    /// Reads the general registers.
     pub fn read_registers(&mut self, registers: &mut Registers) -> Result<(), PlatformError> {
         trace::registers(self.tid, registers).map_err(|e| platform_error("reading a stub's registers", e))?;
         self.loaded = Some(*registers);
         Ok(())
     }
 
-    /// Writes the registers if they are not what the thread has already. Returns whether the host takes them.
+    /// Writes the general registers if they have changed. Returns false if the host rejects the values.
     pub fn write_registers(&mut self, registers: &Registers) -> Result<bool, PlatformError> {
-        // Without a number the host finds no system call to restart.
+        // Without a call number the host has no system call to restart.
         let registers = Registers { orig_rax: u64::MAX, ..*registers };
         if self.loaded.as_ref() == Some(&registers) {
             return Ok(true);
@@ -199,7 +204,7 @@ impl Tracee {
         }
     }
 
-    /// Writes the breakpoints if they are not what the thread has already.
+    /// Writes the breakpoints if they have changed.
     pub fn set_breakpoints(&mut self, breakpoints: &DebugRegisters) -> Result<(), PlatformError> {
         if self.breakpoints != *breakpoints {
             trace::set_debug_registers(self.tid, breakpoints).map_err(|e| platform_error("setting breakpoints", e))?;
@@ -208,16 +213,17 @@ impl Tracee {
         Ok(())
     }
 
-    /// Which breakpoints the last debug exception was about.
+    /// Mask of the breakpoints that caused the last debug exception.
     pub fn breakpoints_hit(&self) -> Result<u8, PlatformError> {
         if self.breakpoints.is_empty() {
             return Ok(0);
         }
-        let status = trace::debug_status(self.tid).map_err(|e| platform_error("asking which breakpoint came up", e))?;
+        let status =
+            trace::debug_status(self.tid).map_err(|e| platform_error("reading the debug status register", e))?;
         Ok(self.breakpoints.hits(status))
     }
 
-    /// Runs the stub's code from `start` until it stops at `end`, or may not read its commands.
+    /// Runs the stub's code from the label `start` to `end`, or until it cannot read its commands.
     fn run_code(&mut self, start: u64, end: u64, registers: Registers) -> Result<StubStop, PlatformError> {
         let mut registers = Registers { rip: self.code + start, ..registers };
         trace::set_registers(self.tid, &registers).map_err(|e| platform_error("writing a stub's registers", e))?;
@@ -239,7 +245,7 @@ impl Tracee {
         }
     }
 
-    /// The same for code that touches no memory; returns the registers.
+    /// [`run_code`](Self::run_code) for code that accesses no memory; returns the registers.
     fn run_stub(&mut self, start: u64, end: u64, registers: Registers) -> Result<Registers, PlatformError> {
         match self.run_code(start, end, registers)? {
             StubStop::Done(registers) => Ok(registers),
@@ -247,9 +253,9 @@ impl Tracee {
         }
     }
 
-    /// What the signal that stopped the thread is about.
+    /// The `siginfo_t` of the signal that stopped the thread.
     pub fn signal_info(&self) -> Result<SignalInfo, PlatformError> {
-        trace::signal_info(self.tid).map_err(|e| platform_error("asking what a signal is about", e))
+        trace::signal_info(self.tid).map_err(|e| platform_error("reading the siginfo_t of a stub", e))
     }
 
     /// Makes one system call in the stub.
@@ -276,7 +282,7 @@ impl Tracee {
     pub fn calls(&mut self, memory: &GuestMemory, calls: &[Call]) -> Result<(), PlatformError> {
         for batch in calls.chunks(MAX_CALLS) {
             let done = if batch.len() > 1 { self.command(memory, batch)? } else { 0 };
-            // In registers: a single call, and what the thread may not read.
+            // By registers: single calls, and those that the thread's protection keys keep it from reading.
             for call in &batch[done..] {
                 self.call(call.number, &call.arguments)?;
             }
@@ -284,8 +290,8 @@ impl Tracee {
         Ok(())
     }
 
-    /// Makes system calls by way of the command page, until one fails. Returns how many were made: fewer than all where the
-    /// guest thread's protection keys, which hold for the stub's code as well, forbid reading.
+    /// Makes system calls through the command pages until one fails. Returns how many were made: fewer than all if the
+    /// guest thread's protection keys, which apply to the stub's code as well, forbid reading.
     fn command(&mut self, memory: &GuestMemory, batch: &[Call]) -> Result<usize, PlatformError> {
         let bytes: Vec<u8> = batch
             .iter()
@@ -297,7 +303,7 @@ impl Tracee {
         let end = COMMANDS + bytes.len() as u64;
         let registers = Registers { rbx: COMMANDS, r12: end, ..Registers::for_program(0, 0) };
         let work = self.run_code(LABELS.commands, LABELS.commands_done, registers);
-        // The guest can read this page: where its memory lies in that of all guests is not for it to know.
+        // The guest can read this page, and must not learn the offsets of its memory in the memory of all guests.
         memory.zero(page, bytes.len() as u64);
         let (StubStop::Done(registers) | StubStop::Denied(registers)) = &work?;
         let made = (registers.rbx.wrapping_sub(COMMANDS) / CALL_BYTES) as usize;
@@ -309,7 +315,7 @@ impl Tracee {
         }
     }
 
-    /// Maps the stub's own commands.
+    /// Maps the stub's own command pages.
     pub fn map_commands(&mut self) -> Result<(), PlatformError> {
         let flags = (libc::MAP_SHARED | libc::MAP_FIXED) as u64;
         let offset = self.stub.page().start;
@@ -327,12 +333,12 @@ impl Tracee {
         Ok(result as i32)
     }
 
-    /// Makes a copy of the stub process, which waits to be traced.
+    /// Forks the stub process. The new one waits until it is traced.
     pub fn clone_process(&mut self, commands: &Arc<GuestMemory>) -> Result<Stub, PlatformError> {
         let page = commands
             .allocate_to_fill(COMMAND_BYTES, 0)
             .map_err(|_| platform_error("too many address spaces", io::ErrorKind::OutOfMemory))?;
-        // Whose page it was is not for this guest to read.
+        // The guest must not read what the previous owner of the page left.
         commands.zero(page.range().start, COMMAND_BYTES);
         let registers = Registers {
             r13: page.range().start,
@@ -343,7 +349,7 @@ impl Tracee {
         Ok(Stub::new(self.clone(CLONE_PROCESS, registers)?, page, self.stub.dying().clone()))
     }
 
-    /// Sees to it that a further thread of the stub process waits to be traced.
+    /// Reserves an idle thread of the stub, and creates one if necessary.
     pub fn reserve_thread(&mut self) -> Result<Reservation, PlatformError> {
         let (reserve, there) = self.stub.reserve();
         if !there {
@@ -354,15 +360,15 @@ impl Tracee {
     }
 }
 
-/// How the stub's code came to stop.
+/// How the stub's code stopped.
 enum StubStop {
-    /// Where it was to.
+    /// At the expected label.
     Done(Registers),
-    /// Where it reads its commands, which the thread's protection keys forbid.
+    /// At the read of a command, which the thread's protection keys forbid.
     Denied(Registers),
 }
 
-/// How many stops that mean nothing a stub at work has had.
+/// Limits the unrelated stops of a stub that executes its own code.
 #[derive(Default)]
 struct StopBudget {
     strays: u32,
@@ -370,14 +376,15 @@ struct StopBudget {
 }
 
 impl StopBudget {
-    /// Counts a stop: a kick that came late, another process's signal, or a fault.
+    /// Counts a stop: a late kick, a signal from another process, or a fault.
+    ///
     ///
     /// # Errors
-    /// There were more than can be put down to these: the stub will not get on.
+    /// There were more than these causes explain, so the stub makes no progress.
     fn charge(&mut self, tracee: &Tracee, stop: Stop) -> Result<(), PlatformError> {
         let Stop::Signal(signal) = stop else { return self.count(tracee, "a stop") };
         let info = tracee.signal_info()?;
-        // Signals that processes send have codes up to zero.
+        // Signals sent by processes have codes up to zero.
         if info.code <= 0 {
             return self.count(tracee, "a signal");
         }
@@ -388,7 +395,7 @@ impl StopBudget {
         let mut registers = Registers::default();
         trace::registers(tracee.tid, &mut registers).map_err(|e| platform_error("reading a stub's registers", e))?;
         let what = format!(
-            "a stub's own code got signal {signal} (code {}, address {:#x}) at {:#x}",
+            "a stub's own code raised signal {signal} (code {}, address {:#x}) at {:#x}",
             info.code, info.address, registers.rip
         );
         Err(platform_error(what, io::ErrorKind::InvalidData))
@@ -399,20 +406,20 @@ impl StopBudget {
         if self.strays <= MAX_STRAYS {
             return Ok(());
         }
-        let what = format!("thread {} of a stub does not get on: {what} came {MAX_STRAYS} times", tracee.tid);
+        let what = format!("thread {} of a stub makes no progress: {what} occurred {MAX_STRAYS} times", tracee.tid);
         Err(platform_error(what, io::ErrorKind::TimedOut))
     }
 }
 
-/// The error of a stub that stopped where it never does.
+/// The error of a stub that stopped at an unexpected address.
 fn unexpected_stop(registers: &Registers) -> PlatformError {
-    platform_error(format!("a stub lost its way at {:#x}", registers.rip), io::ErrorKind::InvalidData)
+    platform_error(format!("a stub stopped at the unexpected address {:#x}", registers.rip), io::ErrorKind::InvalidData)
 }
 
 impl Drop for Tracee {
     fn drop(&mut self) {
         if self.cached || Arc::strong_count(&self.stub) == 1 {
-            // The process ends with this, if nobody else needs it.
+            // This is the last reference, or a cached tracee: the process is killed, or the thread stays attached.
             return;
         }
         let registers = Registers::for_program(self.code + LABELS.park, 0);

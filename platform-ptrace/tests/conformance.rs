@@ -1,4 +1,4 @@
-//! The ptrace platform does what a platform must.
+//! The ptrace platform fulfils the platform contract.
 
 use std::sync::Arc;
 

@@ -1,4 +1,4 @@
-//! Guests that run at the same time get processors of their own.
+//! Guests that are busy at the same time get host CPUs of their own.
 
 use std::sync::Arc;
 use std::sync::mpsc::channel;
@@ -19,7 +19,7 @@ fn busy_guests_part() {
     }
     let memory = GuestMemory::new(1 << 24).unwrap();
     let machine = Machine { platform: Arc::new(PtracePlatform::new(memory.clone()).unwrap()), memory };
-    // Both start on one processor.
+    // Both start on one CPU.
     let mut here = nix::sched::CpuSet::new();
     here.set(sched_getcpu().unwrap()).unwrap();
     sched_setaffinity(Pid::from_raw(0), &here).unwrap();

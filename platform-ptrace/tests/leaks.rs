@@ -1,4 +1,4 @@
-//! However a sentry ends, its stubs end with it.
+//! No stub survives the sentry, however it ends.
 
 use std::process::{Command, Stdio};
 use std::sync::Arc;
@@ -13,7 +13,7 @@ fn machine() -> Machine {
     Machine { platform: Arc::new(PtracePlatform::new(memory.clone()).unwrap()), memory }
 }
 
-/// Makes spaces, forks and threads until it is killed. Run by the test below, as a process of its own.
+/// Makes spaces, forks and threads until it is killed. The test below runs it in a process of its own.
 #[test]
 #[ignore = "runs until killed"]
 fn victim() {
@@ -40,8 +40,7 @@ fn victim() {
     });
 }
 
-/// Kills a busy sentry at many different moments. Its orphans become children of this process, which must soon have
-/// none.
+/// Kills a busy sentry at many different moments. Its orphans are reparented to this process, and must soon be gone.
 #[test]
 fn nothing_survives_a_killed_sentry() {
     // SAFETY: touches no memory.

@@ -1,4 +1,4 @@
-//! What a guest can do with the pages that a stub has of its own, which it can reach: nothing.
+//! A guest can reach the pages that belong to the stub, but gains nothing from them.
 
 use std::sync::Arc;
 
@@ -6,14 +6,14 @@ use amber_platform::{GuestMemory, PAGE_SIZE, Trap};
 use amber_platform_conformance::{Guest, Machine, READ_WRITE, call_forever, read_byte, write_byte};
 use amber_platform_ptrace::PtracePlatform;
 
-/// Where a stub has its code and its commands.
+/// Addresses of the stub's code and commands.
 const STUB_CODE: u64 = 0x7fff_ffff_c000;
 const STUB_COMMANDS: u64 = 0x7fff_ffff_d000;
-/// The stub's descriptor of the commands of all stubs.
+/// The stub's descriptor of the command pages of all stubs.
 const COMMAND_FD: u64 = 1;
-/// Bytes of the longest batch here.
+/// Length of the longest batch here.
 const COMMAND_BYTES: u64 = 20 * 56;
-/// Where nothing is mapped.
+/// An unmapped address.
 const NOWHERE: u64 = 0x5000_0000;
 
 fn machine() -> Machine {
@@ -43,7 +43,7 @@ fn commands_are_gone_when_guests_run() {
     }
 }
 
-/// A stub may make calls that no guest may, from its own code. A guest that jumps there makes none.
+/// The stub's code page may make system calls that a guest must not. A guest that jumps there makes none.
 #[test]
 fn stub_code_makes_no_calls_for_guests() {
     let machine = machine();

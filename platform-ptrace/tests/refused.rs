@@ -1,10 +1,10 @@
-//! Where the host forbids what the platform needs, it says so.
+//! If the host forbids what the platform needs, the error names it.
 
 use amber_platform::GuestMemory;
 use amber_platform_ptrace::PtracePlatform;
 use seccompiler::sock_filter;
 
-/// Makes a system call fail with an error in this thread and those it starts, as a container's profile does.
+/// Makes a system call fail with `error` in this thread and its descendants, as a container's seccomp profile does.
 fn forbid(number: i64, error: i32) {
     let step = |code: u32, jt, jf, k| sock_filter { code: code as u16, jt, jf, k };
     let filter = [
@@ -16,7 +16,7 @@ fn forbid(number: i64, error: i32) {
     seccompiler::apply_filter(&filter).unwrap();
 }
 
-/// What the operator reads.
+/// The error message for the operator.
 fn complaint(number: i64, error: i32) -> String {
     let refused = std::thread::spawn(move || {
         forbid(number, error);

@@ -1,4 +1,4 @@
-//! Signals from outside do not confuse a guest.
+//! Signals from other processes do not affect a guest.
 
 use std::fs::{read_dir, read_to_string};
 use std::sync::Arc;
@@ -9,7 +9,7 @@ use amber_platform::{GuestMemory, Trap};
 use amber_platform_conformance::{Guest, Machine, call_forever, count_registers};
 use amber_platform_ptrace::PtracePlatform;
 
-/// The processes this one has made.
+/// The children of this process.
 fn stubs() -> Vec<i32> {
     let tasks = read_dir("/proc/self/task").unwrap();
     tasks

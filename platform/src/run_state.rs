@@ -1,10 +1,10 @@
-//! Whether a context runs, and whether somebody wants it back: what every platform's interrupter stands on.
+//! Whether a context runs and whether it is to be interrupted: the common part of all platforms' interrupters.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
-/// Guest code runs, or is about to.
+/// Guest code runs or is about to run.
 const RUNNING: u32 = 1;
-/// Someone wants the context to come back.
+/// An interrupt is pending.
 const INTERRUPTED: u32 = 2;
 
 /// The state of a context as other threads see it.
@@ -12,30 +12,30 @@ const INTERRUPTED: u32 = 2;
 pub struct RunState(AtomicU32);
 
 impl RunState {
-    /// Says that guest code is about to run; not if an interruption is due.
+    /// Marks the context as running, unless an interrupt is pending: then it returns false.
     pub fn start(&self) -> bool {
-        // Never for a moment only: who sees it running waits until it is told otherwise.
+        // In one atomic step: a thread that sees the context as running kicks it and waits until it stops.
         let run = |state| (state & INTERRUPTED == 0).then_some(state | RUNNING);
         self.0.fetch_update(Ordering::SeqCst, Ordering::SeqCst, run).is_ok()
     }
 
-    /// Says that guest code does not run any more.
+    /// Marks the context as no longer running.
     pub fn stop(&self) {
         self.0.fetch_and(!RUNNING, Ordering::SeqCst);
     }
 
-    /// Whether an interruption is due; it then is no more.
+    /// Takes a pending interrupt. Returns whether there was one.
     pub fn take_interrupt(&self) -> bool {
         self.0.load(Ordering::SeqCst) & INTERRUPTED != 0
             && self.0.fetch_and(!INTERRUPTED, Ordering::SeqCst) & INTERRUPTED != 0
     }
 
-    /// Whether guest code may be running.
+    /// Whether the context may be running guest code.
     pub fn is_running(&self) -> bool {
         self.0.load(Ordering::SeqCst) & RUNNING != 0
     }
 
-    /// Makes an interruption due. Returns whether guest code may be running, so that it must be brought out.
+    /// Makes an interrupt pending. Returns whether guest code may be running and must be kicked.
     pub fn interrupt(&self) -> bool {
         self.0.fetch_or(INTERRUPTED, Ordering::SeqCst) & RUNNING != 0
     }
