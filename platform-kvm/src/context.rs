@@ -13,21 +13,21 @@ use amber_platform::{
 use crate::active_contexts::ActiveContexts;
 use crate::answers::Answer;
 use crate::context_handle::ContextHandle;
-use crate::exits::{self, Meaning};
+use crate::exits::{self, Decoded};
 use crate::handover::{Attended, Handover, Waiting};
 use crate::layout::ADDRESS_LIMIT;
 use crate::pace::Pace;
 use crate::quirks;
 use crate::runner::{PATIENCE, Stay};
 use crate::space::Space;
-use crate::vcpu::{Core, Left, STEPPING, Vcpu, are_loadable};
-use crate::{Shared, fault, fpu};
+use crate::vcpu::{Core, ExitReason, STEPPING, Vcpu, are_loadable};
+use crate::{Shared, fpu, platform_error};
 
 /// `si_code` of a signal that stands for no particular cause.
 const SI_KERNEL: i32 = 0x80;
 
 /// So often a processor may be stopped on its way from the guest to a trap, by kicks.
-const MOST_TURNS: u32 = 10_000;
+const MAX_RESUMES: u32 = 10_000;
 
 /// What a context knows of the space it ran in last.
 struct Membership {
@@ -89,20 +89,20 @@ impl KvmContext {
     }
 
     /// Moves into a space if it is not the one of the last run.
-    fn settle(&mut self, space: &Space) -> Result<(), PlatformError> {
-        let at_home = |membership: &Membership| Arc::ptr_eq(&membership.active_contexts, space.active_contexts());
-        if !self.membership.as_ref().is_some_and(at_home) {
+    fn attach_to(&mut self, space: &Space) -> Result<(), PlatformError> {
+        let is_attached = |membership: &Membership| Arc::ptr_eq(&membership.active_contexts, space.active_contexts());
+        if !self.membership.as_ref().is_some_and(is_attached) {
             self.take_back()?;
-            self.move_out();
+            self.detach_membership();
             space.active_contexts().enter(&self.handle);
-            self.shared.settled.fetch_add(1, Ordering::SeqCst);
+            self.shared.attached_contexts.fetch_add(1, Ordering::SeqCst);
             self.membership =
                 Some(Membership { active_contexts: space.active_contexts().clone(), epoch: 0, sole: false });
             self.answers_changed = true;
         }
         if let (Some(shared), Some(membership)) = (space.answers(), &mut self.membership) {
             let epoch = membership.active_contexts.epoch();
-            let sole = self.shared.settled.load(Ordering::SeqCst) == 1;
+            let sole = self.shared.attached_contexts.load(Ordering::SeqCst) == 1;
             if self.answers_changed || membership.epoch != epoch || membership.sole != sole {
                 (membership.epoch, membership.sole) = (epoch, sole);
                 shared.update(&self.answers, membership.active_contexts.count() == 1, sole);
@@ -112,11 +112,11 @@ impl KvmContext {
     }
 
     /// Leaves the space and gives the processor back.
-    fn leave(&mut self) {
+    fn release(&mut self) {
         if let Err(error) = self.take_back() {
             log::error!("{error}");
         }
-        self.move_out();
+        self.detach_membership();
         self.handle.set_vcpu(None);
         if let Some(vcpu) = self.vcpu.take() {
             self.shared.pool.give_back(vcpu, &self.handle);
@@ -124,10 +124,10 @@ impl KvmContext {
         self.handle.saved.lock().take();
     }
 
-    fn move_out(&mut self) {
+    fn detach_membership(&mut self) {
         if let Some(Membership { active_contexts, .. }) = self.membership.take() {
             active_contexts.leave(&self.handle);
-            self.shared.settled.fetch_sub(1, Ordering::SeqCst);
+            self.shared.attached_contexts.fetch_sub(1, Ordering::SeqCst);
         }
     }
 
@@ -156,15 +156,15 @@ impl KvmContext {
             if !are_loadable(registers) {
                 return Ok(Trap::Exception { signal: libc::SIGSEGV, code: SI_KERNEL, address: 0 });
             }
-            if let Some(trap) = self.turn(space, registers)? {
+            if let Some(trap) = self.run_once(space, registers)? {
                 return Ok(trap);
             }
         }
     }
 
     /// Runs once. None if nothing happened that the sentry should know of.
-    fn turn(&mut self, space: &Space, r: &mut Registers) -> Result<Option<Trap>, PlatformError> {
-        self.settle(space)?;
+    fn run_once(&mut self, space: &Space, r: &mut Registers) -> Result<Option<Trap>, PlatformError> {
+        self.attach_to(space)?;
         let quick = self.pace.goes_in();
         if let Some(waiting) = self.handover.as_ref().and_then(|handover| handover.waiting.as_ref()) {
             if !self.is_answerable(waiting, r) {
@@ -213,8 +213,8 @@ impl KvmContext {
             handover.runner.run(stay.clone());
             return self.attend(stay, quick, space, r);
         }
-        let left = core.run();
-        self.come_out(left, &mut core, &vcpu, quick, space, r)
+        let exit = core.run();
+        self.after_exit(exit, &mut core, &vcpu, quick, space, r)
     }
 
     /// Makes another thread run the processor from now on, if the guest calls so often that it is worth it, and goes on with
@@ -230,7 +230,7 @@ impl KvmContext {
             return;
         }
         let plain = self.breakpoints.is_empty() && r.eflags & STEPPING == 0 && !self.shared.pool.is_scarce();
-        if !plain || !self.shared.has_processor_to_spare() || !mailbox.listen(&self.handle, space.active_contexts()) {
+        if !plain || !self.shared.has_spare_cpu() || !mailbox.listen(&self.handle, space.active_contexts()) {
             self.end_handover();
         } else if self.handover.is_none() {
             match self.shared.runners.engage() {
@@ -248,7 +248,7 @@ impl KvmContext {
             && self.breakpoints.is_empty()
             && !self.handle.is_requested()
             && !self.shared.pool.is_scarce()
-            && self.shared.has_processor_to_spare()
+            && self.shared.has_spare_cpu()
             && waiting.fits(r)
     }
 
@@ -290,8 +290,8 @@ impl KvmContext {
         vcpu.reserved.store(false, Ordering::SeqCst);
         self.handle.set_runner(None);
         let trap = match outcome {
-            Ok(Some(left)) => self.come_out(Ok(left), &mut core, vcpu, quick, space, r)?,
-            Err(error) => self.come_out(Err(error), &mut core, vcpu, quick, space, r)?,
+            Ok(Some(exit)) => self.after_exit(Ok(exit), &mut core, vcpu, quick, space, r)?,
+            Err(error) => self.after_exit(Err(error), &mut core, vcpu, quick, space, r)?,
             // Someone else got the processor before it ran, and the registers are as they were.
             Ok(None) => {
                 self.handle.run_state.stop();
@@ -306,60 +306,60 @@ impl KvmContext {
     }
 
     /// What is to be done once the processor has left the machine and is this thread's again.
-    fn come_out(
+    fn after_exit(
         &mut self,
-        left: Result<Left, PlatformError>,
+        exit: Result<ExitReason, PlatformError>,
         core: &mut Core,
         vcpu: &Arc<Vcpu>,
         quick: bool,
         space: &Space,
         r: &mut Registers,
     ) -> Result<Option<Trap>, PlatformError> {
-        let meaning = self.understand(left, core, vcpu, space, r).inspect_err(|_| {
+        let decoded = self.decode(exit, core, vcpu, space, r).inspect_err(|_| {
             vcpu.broken.store(true, Ordering::SeqCst);
         });
         let hit = core.take_hit();
         self.handle.run_state.stop();
         space.after_run();
-        self.pace.left(quick, matches!(meaning, Ok(Meaning::Trap(Trap::Syscall))));
+        self.pace.left(quick, matches!(decoded, Ok(Decoded::Trap(Trap::Syscall))));
         // Changing the thread of a processor can take the host longer than others wait: whoever has not come to run yet
         // stays, or nobody would ever get on.
-        let started = !matches!(meaning, Ok(Meaning::NotStarted) | Err(_));
+        let started = !matches!(decoded, Ok(Decoded::NotStarted) | Err(_));
         if (self.handle.take_request() || self.shared.pool.is_scarce()) && started {
             self.vcpu = None;
             self.shared.pool.give_way(vcpu.clone(), core)?;
         }
-        match meaning? {
-            Meaning::Trap(trap) => {
+        match decoded? {
+            Decoded::Trap(trap) => {
                 self.hit = hit;
                 Ok(Some(trap))
             }
-            Meaning::Nothing | Meaning::NotStarted | Meaning::GoOn => Ok(None),
+            Decoded::NoTrap | Decoded::NotStarted | Decoded::Resume => Ok(None),
         }
     }
 
     /// Runs a processor on until it is in a state that the sentry understands.
-    fn understand(
+    fn decode(
         &self,
-        mut left: Result<Left, PlatformError>,
+        mut exit: Result<ExitReason, PlatformError>,
         core: &mut Core,
         vcpu: &Vcpu,
         space: &Space,
         r: &mut Registers,
-    ) -> Result<Meaning, PlatformError> {
-        for _ in 0..MOST_TURNS {
-            let meaning = exits::understand(core, left?, space, &self.shared.machine, r)?;
-            self.shared.machine.counters.count(Reason::of(match &meaning {
-                Meaning::Trap(trap) => Some(trap),
-                Meaning::Nothing | Meaning::NotStarted | Meaning::GoOn => None,
+    ) -> Result<Decoded, PlatformError> {
+        for _ in 0..MAX_RESUMES {
+            let decoded = exits::decode(core, exit?, space, &self.shared.machine, r)?;
+            self.shared.machine.counters.count(Reason::of(match &decoded {
+                Decoded::Trap(trap) => Some(trap),
+                Decoded::NoTrap | Decoded::NotStarted | Decoded::Resume => None,
             }));
-            if meaning != Meaning::GoOn {
-                return Ok(meaning);
+            if decoded != Decoded::Resume {
+                return Ok(decoded);
             }
             vcpu.immediate_exit().store(0, Ordering::SeqCst);
-            left = core.run();
+            exit = core.run();
         }
-        Err(fault(format_args!("virtual processor at {:#x} does not get on", core.state().0.rip), ErrorKind::TimedOut))
+        Err(platform_error(format_args!("vCPU at {:#x} makes no progress", core.state().0.rip), ErrorKind::TimedOut))
     }
 
     /// Brings a guest that waits at the mailbox out of the machine. Its registers are those of its call.
@@ -403,7 +403,7 @@ impl KvmContext {
     }
 
     /// Works with the processor if it has this context's state.
-    fn with_own<T>(
+    fn with_vcpu<T>(
         &mut self,
         work: impl FnOnce(&Core) -> Result<T, PlatformError>,
     ) -> Option<Result<T, PlatformError>> {
@@ -416,13 +416,16 @@ impl KvmContext {
     }
 }
 
-fn own(space: &dyn AddressSpace) -> Result<&Space, PlatformError> {
-    space.as_any().downcast_ref().ok_or_else(|| fault("an address space of another platform", ErrorKind::InvalidInput))
+fn downcast(space: &dyn AddressSpace) -> Result<&Space, PlatformError> {
+    space
+        .as_any()
+        .downcast_ref()
+        .ok_or_else(|| platform_error("an address space of another platform", ErrorKind::InvalidInput))
 }
 
 impl Context for KvmContext {
     fn run(&mut self, space: &dyn AddressSpace, registers: &mut Registers) -> Result<Trap, PlatformError> {
-        let space = own(space)?;
+        let space = downcast(space)?;
         self.shared.running.fetch_add(1, Ordering::Relaxed);
         let trap = self.run_to_trap(space, registers);
         self.shared.running.fetch_sub(1, Ordering::Relaxed);
@@ -430,7 +433,7 @@ impl Context for KvmContext {
     }
 
     fn fork_space(&mut self, space: &dyn AddressSpace) -> Result<Arc<dyn AddressSpace>, PlatformError> {
-        Ok(Arc::new(own(space)?.copy()?))
+        Ok(Arc::new(downcast(space)?.copy()?))
     }
 
     fn prepare_thread(&mut self, _: &dyn AddressSpace) -> Result<ThreadReservation, PlatformError> {
@@ -439,12 +442,12 @@ impl Context for KvmContext {
 
     fn detach(&mut self) -> Result<(), PlatformError> {
         let back = self.take_back();
-        self.move_out();
+        self.detach_membership();
         back
     }
 
     fn recycle(&mut self) {
-        self.leave();
+        self.release();
         self.handle.run_state.take_interrupt();
         self.fpu = Some(self.shared.pool.format().initial());
         self.answers = Vec::new();
@@ -459,7 +462,7 @@ impl Context for KvmContext {
         }
         let shared = self.shared.clone();
         let format = shared.pool.format();
-        if let Some(state) = self.with_own(|core| fpu::state_of(&core.fd, format)) {
+        if let Some(state) = self.with_vcpu(|core| fpu::state_of(&core.fd, format)) {
             return state;
         }
         let saved = self.handle.saved.lock().take().unwrap_or_else(|| format.initial());
@@ -468,7 +471,7 @@ impl Context for KvmContext {
 
     fn set_fpu_state(&mut self, state: &FpuState) -> Result<(), PlatformError> {
         if !self.shared.pool.format().accepts(state) {
-            return Err(fault("a floating-point state no processor loads", ErrorKind::InvalidInput));
+            return Err(platform_error("an FPU state that the processor would not load", ErrorKind::InvalidInput));
         }
         self.fpu = Some(state.clone());
         Ok(())
@@ -485,10 +488,13 @@ impl Context for KvmContext {
     }
 
     fn set_breakpoints(&mut self, breakpoints: &[Breakpoint]) -> Result<(), PlatformError> {
-        let wanted =
-            DebugRegisters::of(breakpoints, ADDRESS_LIMIT).map_err(|e| fault("breakpoints no processor has", e))?;
+        let wanted = DebugRegisters::of(breakpoints, ADDRESS_LIMIT)
+            .map_err(|e| platform_error("breakpoints that no processor supports", e))?;
         if !wanted.is_empty() && !quirks::has_breakpoints(&self.shared)? {
-            return Err(fault("the host's KVM has no breakpoints for guests", ErrorKind::Unsupported));
+            return Err(platform_error(
+                "the host's KVM does not support breakpoints in guests",
+                ErrorKind::Unsupported,
+            ));
         }
         self.breakpoints = wanted;
         Ok(())
@@ -505,6 +511,6 @@ impl Context for KvmContext {
 
 impl Drop for KvmContext {
     fn drop(&mut self) {
-        self.leave();
+        self.release();
     }
 }

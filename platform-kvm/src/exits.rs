@@ -6,13 +6,13 @@ use std::ops::Range;
 use amber_platform::{Access, PlatformError, Registers, Trap};
 use kvm_bindings::kvm_regs;
 
-use crate::fault;
-use crate::layout::{AREA_BYTES, AREAS, COMMON, MOST_PROCESSORS, TRAMPOLINE, code, selector};
+use crate::layout::{AREA_BYTES, AREAS, COMMON, MAX_VCPUS, TRAMPOLINE, code, selector};
 use crate::machine::Machine;
 use crate::mailbox::Mailbox;
-use crate::quirks::{Invalid, reconsider};
+use crate::platform_error;
+use crate::quirks::{InvalidOpcode, classify_invalid_opcode};
 use crate::space::Space;
-use crate::vcpu::{Core, Left, PortAccess, user_flags};
+use crate::vcpu::{Core, ExitReason, PortAccess, user_flags};
 
 /// `si_code` of a signal that stands for no particular cause.
 const SI_KERNEL: i32 = 0x80;
@@ -34,15 +34,15 @@ const TRAMPOLINE_OUT: usize = 1;
 
 /// What an exit means.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Meaning {
+pub enum Decoded {
     /// The guest did something.
     Trap(Trap),
     /// Nothing; the registers are the guest's.
-    Nothing,
+    NoTrap,
     /// Nothing at all: the guest has not come to run.
     NotStarted,
     /// The processor is on its way to a trap: run it again as it is.
-    GoOn,
+    Resume,
 }
 
 /// Numbers of exceptions.
@@ -101,25 +101,25 @@ fn take(core: &mut Core, r: &mut Registers) -> kvm_regs {
 }
 
 /// Makes a system call of registers whose `rip` is where it returns.
-fn call(r: &mut Registers) -> Meaning {
+fn call(r: &mut Registers) -> Decoded {
     (r.cs, r.ss) = (u64::from(selector::USER_CODE), u64::from(selector::USER_DATA));
     (r.rcx, r.r11, r.orig_rax) = (r.rip, r.eflags, r.rax);
-    Meaning::Trap(Trap::Syscall)
+    Decoded::Trap(Trap::Syscall)
 }
 
 /// Says what an exit means, and leaves the guest's registers in `r`.
 ///
 /// # Errors
 /// The processor is where it cannot be.
-pub fn understand(
+pub fn decode(
     core: &mut Core,
-    left: Left,
+    exit: ExitReason,
     space: &Space,
     machine: &Machine,
     r: &mut Registers,
-) -> Result<Meaning, PlatformError> {
-    if left == Left::KickedInException {
-        return Ok(Meaning::GoOn);
+) -> Result<Decoded, PlatformError> {
+    if exit == ExitReason::KickedInException {
+        return Ok(Decoded::Resume);
     }
     let (regs, sregs) = core.state();
     let (rip, ring_3) = (regs.rip, sregs.cs.selector & 3 == 3);
@@ -127,7 +127,7 @@ pub fn understand(
         let given = *r;
         take(core, r);
         let mailbox = space.mailbox().filter(|_| TRAMPOLINE_CODE.contains(&rip));
-        if let Left::Port(access) = left
+        if let ExitReason::Port(access) = exit
             && (mailbox.is_none() || access.out != TRAMPOLINE_OUT)
         {
             // Not the trampoline's own: it has other instructions between its own, for who jumps there.
@@ -136,18 +136,18 @@ pub fn understand(
         if let Some(mailbox) = mailbox {
             return Ok(in_trampoline(rip - TRAMPOLINE, mailbox, &given, r));
         }
-        return Ok(match left {
-            Left::Kicked | Left::KickedInException => Meaning::Nothing,
+        return Ok(match exit {
+            ExitReason::Kicked | ExitReason::KickedInException => Decoded::NoTrap,
             // Another access to the trampoline's port: to the guest, no port is allowed.
-            Left::Port(access) => {
+            ExitReason::Port(access) => {
                 undo_port_access(access, space, machine, r);
                 segmentation()
             }
-            Left::Halted => segmentation(),
+            ExitReason::Halted => segmentation(),
         });
     }
     let Some(offset) = stub_offset(rip) else {
-        return Err(fault(format_args!("ring 0 at {rip:#x}"), ErrorKind::InvalidData));
+        return Err(platform_error(format_args!("unexpected exit in ring 0 at {rip:#x}"), ErrorKind::InvalidData));
     };
     match offset {
         // With the number in rax, whether or not it was looked up already.
@@ -156,7 +156,7 @@ pub fn understand(
         code::HIT..code::HIT_END | code::YIELDED..code::YIELD_HALT => {
             kernel_call(core, r);
             r.orig_rax = u64::MAX;
-            Ok(Meaning::Nothing)
+            Ok(Decoded::NoTrap)
         }
         code::HIT_END..code::IRET => {
             core.grant_yields();
@@ -164,36 +164,35 @@ pub fn understand(
         }
         // On the way to the guest, whose registers are as they were given.
         code::IRET..code::BACK_END => {
-            core.forget_seen();
+            core.reset_tlb_generation();
             r.orig_rax = u64::MAX;
-            Ok(Meaning::NotStarted)
+            Ok(Decoded::NotStarted)
         }
-        _ if left != Left::Halted => Ok(Meaning::GoOn),
+        _ if exit != ExitReason::Halted => Ok(Decoded::Resume),
         code::SYSCALL32..code::INT80 => {
             kernel_call(core, r);
             r.cs = u64::from(selector::USER_CODE32);
-            Ok(Meaning::Trap(Trap::Syscall32))
+            Ok(Decoded::Trap(Trap::Syscall32))
         }
         code::INT80..code::EXCEPTIONS => {
             frame(core, r, false)?;
             r.orig_rax = r.rax;
-            Ok(Meaning::Trap(Trap::Syscall32))
+            Ok(Decoded::Trap(Trap::Syscall32))
         }
         code::EXCEPTIONS..code::EXCEPTIONS_END => exception((offset - code::EXCEPTIONS) / 16, core, space, machine, r),
-        _ => Err(fault(format_args!("the stub halted at {offset:#x}"), ErrorKind::InvalidData)),
+        _ => Err(platform_error(format_args!("the stub halted at {offset:#x}"), ErrorKind::InvalidData)),
     }
 }
 
 /// Where in the stub an address of the kernel half is.
 fn stub_offset(rip: u64) -> Option<u64> {
     let page = rip & !0xfff;
-    let area =
-        page.checked_sub(AREAS).is_some_and(|at| at.is_multiple_of(AREA_BYTES) && at / AREA_BYTES < MOST_PROCESSORS);
+    let area = page.checked_sub(AREAS).is_some_and(|at| at.is_multiple_of(AREA_BYTES) && at / AREA_BYTES < MAX_VCPUS);
     (page == COMMON || area).then_some(rip & 0xfff)
 }
 
 /// A call that entered ring 0 with the user's address in rcx and the flags in r11.
-fn kernel_call(core: &mut Core, r: &mut Registers) -> Meaning {
+fn kernel_call(core: &mut Core, r: &mut Registers) -> Decoded {
     let regs = take(core, r);
     (r.rip, r.eflags) = (regs.rcx, user_flags(regs.r11));
     call(r)
@@ -201,7 +200,7 @@ fn kernel_call(core: &mut Core, r: &mut Registers) -> Meaning {
 
 /// A thread in the trampoline, at an offset of its page: it makes a call, or has been answered. It last went on with the
 /// registers `given`.
-fn in_trampoline(offset: u64, mailbox: &Mailbox, given: &Registers, r: &mut Registers) -> Meaning {
+fn in_trampoline(offset: u64, mailbox: &Mailbox, given: &Registers, r: &mut Registers) -> Decoded {
     if offset >= code::ASK {
         return at_mailbox(offset, mailbox, given, r);
     }
@@ -210,17 +209,17 @@ fn in_trampoline(offset: u64, mailbox: &Mailbox, given: &Registers, r: &mut Regi
     r.rip = if exchanged { r.r11 } else { r.rcx };
     if at >= code::ANSWERED {
         (r.cs, r.ss) = (u64::from(selector::USER_CODE), u64::from(selector::USER_DATA));
-        return Meaning::Nothing;
+        return Decoded::NoTrap;
     }
     call(r)
 }
 
 /// The same where no answer was known: on the way to the mailbox, past it, or back from it.
-fn at_mailbox(offset: u64, mailbox: &Mailbox, given: &Registers, r: &mut Registers) -> Meaning {
+fn at_mailbox(offset: u64, mailbox: &Mailbox, given: &Registers, r: &mut Registers) -> Decoded {
     if offset >= code::HANDED_OVER {
         if !mailbox.has_call() {
             *r = Registers { orig_rax: u64::MAX, ..*given };
-            return Meaning::Nothing;
+            return Decoded::NoTrap;
         }
         r.eflags = mailbox.flags();
     }
@@ -273,8 +272,8 @@ fn undo_port_access(access: PortAccess, space: &Space, machine: &Machine, r: &mu
     }
 }
 
-fn segmentation() -> Meaning {
-    Meaning::Trap(Trap::Exception { signal: libc::SIGSEGV, code: SI_KERNEL, address: 0 })
+fn segmentation() -> Decoded {
+    Decoded::Trap(Trap::Exception { signal: libc::SIGSEGV, code: SI_KERNEL, address: 0 })
 }
 
 /// Takes the registers from the frame on ring 0's stack. Returns the error code, and whether it was the user's exception.
@@ -283,7 +282,7 @@ fn frame(core: &mut Core, r: &mut Registers, with_error: bool) -> Result<(u64, b
     let regs = take(core, r);
     let word = |i: u64| {
         core.data_word(regs.rsp.wrapping_add(i * 8)).ok_or_else(|| {
-            fault(format_args!("an exception with its stack at {:#x}", regs.rsp), ErrorKind::InvalidData)
+            platform_error(format_args!("an exception with its stack at {:#x}", regs.rsp), ErrorKind::InvalidData)
         })
     };
     let first = u64::from(with_error);
@@ -293,7 +292,7 @@ fn frame(core: &mut Core, r: &mut Registers, with_error: bool) -> Result<(u64, b
     if cs & 3 == 0 {
         let back = stub_offset(rip).is_some_and(|offset| (code::IRET..code::BACK_END).contains(&offset));
         if !back {
-            return Err(fault(format_args!("an exception in ring 0 at {rip:#x}"), ErrorKind::InvalidData));
+            return Err(platform_error(format_args!("an exception in ring 0 at {rip:#x}"), ErrorKind::InvalidData));
         }
         // The way back to the guest failed for what it asked for.
         *r = Registers { orig_rax: u64::MAX, ..given };
@@ -305,13 +304,13 @@ fn frame(core: &mut Core, r: &mut Registers, with_error: bool) -> Result<(u64, b
 
 /// Whether a debug exception comes from ring 0: a load of SS puts it off until after the next instruction, which may have
 /// entered there. The processor then goes on with what it was about to do, and the exception is forgotten, as Linux does.
-fn put_off(core: &mut Core) -> bool {
+fn resume_after_deferred_debug(core: &mut Core) -> bool {
     let frame = core.state().0.rsp;
     let [rip, cs, flags, rsp] = [0, 8, 16, 24].map(|i| core.data_word(frame.wrapping_add(i)).unwrap_or(0));
     let entries = [code::SYSCALL..code::HIT, code::SYSCALL32..code::EXCEPTIONS_END];
     let entered = cs & 3 == 0 && stub_offset(rip).is_some_and(|offset| entries.iter().any(|e| e.contains(&offset)));
     if entered {
-        core.go_on_at(rip, flags, rsp);
+        core.resume_at(rip, flags, rsp);
     }
     entered
 }
@@ -322,14 +321,14 @@ fn exception(
     space: &Space,
     machine: &Machine,
     r: &mut Registers,
-) -> Result<Meaning, PlatformError> {
-    if number == vector::DEBUG && put_off(core) {
-        return Ok(Meaning::GoOn);
+) -> Result<Decoded, PlatformError> {
+    if number == vector::DEBUG && resume_after_deferred_debug(core) {
+        return Ok(Decoded::Resume);
     }
     let given = *r;
     let (error, users) = frame(core, r, WITH_ERROR >> number & 1 != 0)?;
     if !users {
-        core.forget_seen();
+        core.reset_tlb_generation();
         return Ok(segmentation());
     }
     if let Some(mailbox) = space.mailbox()
@@ -340,11 +339,11 @@ fn exception(
         return Ok(in_trampoline(r.rip - TRAMPOLINE, mailbox, &given, r));
     }
     if number == vector::DOUBLE_FAULT {
-        return Err(fault(format_args!("a double fault at {:#x}", r.rip), ErrorKind::InvalidData));
+        return Err(platform_error(format_args!("a double fault at {:#x}", r.rip), ErrorKind::InvalidData));
     }
     if number == vector::PAGE_FAULT {
         let address = core.state().1.cr2;
-        return Ok(Meaning::Trap(page_fault(error, address, space, machine, r)));
+        return Ok(Decoded::Trap(page_fault(error, address, space, machine, r)));
     }
     let rip = r.rip;
     let (signal, code, address) = match number {
@@ -353,13 +352,13 @@ fn exception(
         vector::BREAKPOINT => (libc::SIGTRAP, SI_KERNEL, 0),
         vector::INVALID => {
             let bytes = user_bytes(space, machine, rip);
-            match reconsider(machine.quirks(), bytes.map_or([0, 0], |word: [u8; 2]| word)) {
-                Invalid::Call32 => {
+            match classify_invalid_opcode(machine.quirks(), bytes.map_or([0, 0], |word: [u8; 2]| word)) {
+                InvalidOpcode::Int80 => {
                     (r.rip, r.orig_rax) = (rip + 2, r.rax);
-                    return Ok(Meaning::Trap(Trap::Syscall32));
+                    return Ok(Decoded::Trap(Trap::Syscall32));
                 }
-                Invalid::Forbidden => (libc::SIGSEGV, SI_KERNEL, 0),
-                Invalid::Really => (libc::SIGILL, 2, rip),
+                InvalidOpcode::SoftwareInterrupt => (libc::SIGSEGV, SI_KERNEL, 0),
+                InvalidOpcode::Undefined => (libc::SIGILL, 2, rip),
             }
         }
         vector::NOT_PRESENT | vector::STACK => (libc::SIGBUS, SI_KERNEL, 0),
@@ -367,7 +366,7 @@ fn exception(
         vector::ALIGNMENT => (libc::SIGBUS, 1, 0),
         _ => (libc::SIGSEGV, SI_KERNEL, 0),
     };
-    Ok(Meaning::Trap(Trap::Exception { signal, code, address }))
+    Ok(Decoded::Trap(Trap::Exception { signal, code, address }))
 }
 
 fn page_fault(error: u64, address: u64, space: &Space, machine: &Machine, r: &mut Registers) -> Trap {
@@ -404,7 +403,7 @@ fn user_bytes<const N: usize>(space: &Space, machine: &Machine, address: u64) ->
 
 /// `si_code` of a floating-point exception, from the unit's own account.
 fn fpu_code(core: &Core, number: u64) -> Result<i32, PlatformError> {
-    let state = core.fd.get_xsave().map_err(|e| fault("reading floating-point state", e))?;
+    let state = core.fd.get_xsave().map_err(|e| platform_error("reading the FPU state", e))?;
     let errors = if number == vector::SIMD {
         let control = state.region[6];
         !(control >> 7) & control

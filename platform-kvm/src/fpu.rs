@@ -7,7 +7,7 @@ use kvm_bindings::kvm_xsave;
 use kvm_ioctls::VcpuFd;
 
 use crate::cpuid::{Features, KEYS};
-use crate::fault;
+use crate::platform_error;
 
 /// Where MXCSR's mask is.
 const MXCSR_MASK: usize = 28;
@@ -21,7 +21,7 @@ const X87_AND_SSE: u32 = 3;
 /// Bytes of the component that has PKRU.
 const KEYS_BYTES: usize = 8;
 /// PKRU of a program just executed, as Linux sets it: no key but the first gives access.
-const FRESH_KEYS: u32 = 0x5555_5554;
+const INITIAL_PKRU: u32 = 0x5555_5554;
 
 /// Learns the format from a processor that has run nothing yet: with PKRU, if that is kept at `keys`.
 pub fn format_of(vcpu: &VcpuFd, features: &Features, keys: Option<usize>) -> Result<FpuFormat, PlatformError> {
@@ -31,7 +31,7 @@ pub fn format_of(vcpu: &VcpuFd, features: &Features, keys: Option<usize>) -> Res
     if let Some(at) = keys {
         states |= 1 << KEYS;
         state[PRESENT + KEYS as usize / 8] |= 1 << (KEYS % 8);
-        state[at..at + 4].copy_from_slice(&FRESH_KEYS.to_le_bytes());
+        state[at..at + 4].copy_from_slice(&INITIAL_PKRU.to_le_bytes());
     }
     state[MXCSR_MASK..MXCSR_MASK + 4].copy_from_slice(&processor::mxcsr_mask().to_le_bytes());
     state[COMPONENTS_KEPT..COMPONENTS_KEPT + 8].copy_from_slice(&states.to_le_bytes());
@@ -39,7 +39,7 @@ pub fn format_of(vcpu: &VcpuFd, features: &Features, keys: Option<usize>) -> Res
     // What is learned from must be acceptable itself.
     format
         .and_then(|format| FpuFormat::learn(format.complete(state).0))
-        .ok_or_else(|| fault("the host has no XSAVE state", ErrorKind::Unsupported))
+        .ok_or_else(|| platform_error("the host has no XSAVE state", ErrorKind::Unsupported))
 }
 
 /// The state of a processor.
@@ -50,7 +50,7 @@ pub fn state_of(vcpu: &VcpuFd, format: &FpuFormat) -> Result<FpuState, PlatformE
 }
 
 fn read(vcpu: &VcpuFd) -> Result<Vec<u8>, PlatformError> {
-    let state = vcpu.get_xsave().map_err(|e| fault("reading floating-point state", e))?;
+    let state = vcpu.get_xsave().map_err(|e| platform_error("reading the FPU state", e))?;
     Ok(state.region.iter().flat_map(|word| word.to_le_bytes()).collect())
 }
 
@@ -76,5 +76,5 @@ pub fn write(vcpu: &VcpuFd, state: &FpuState, keys: Option<usize>) -> Result<(),
         }
     }
     // SAFETY: the machine asks for no state that would make the host read beyond the fixed area.
-    unsafe { vcpu.set_xsave(&area) }.map_err(|e| fault("writing floating-point state", e))
+    unsafe { vcpu.set_xsave(&area) }.map_err(|e| platform_error("writing the FPU state", e))
 }

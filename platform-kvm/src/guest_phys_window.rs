@@ -8,7 +8,7 @@ use kvm_ioctls::VmFd;
 use parking_lot::Mutex;
 use vm_memory::MmapRegion;
 
-use crate::fault;
+use crate::platform_error;
 
 /// A memory slot costs the host memory for each of its pages, used or not, so slots are no larger than this unless there
 /// are too few of them.
@@ -72,15 +72,16 @@ impl GuestPhysWindow {
                 userspace_addr: self.mapping.as_ptr() as u64 + start,
             };
             // SAFETY: the mapping lives as long as the machine, and only guests and volatile accesses use its bytes.
-            unsafe { vm.set_user_memory_region(region) }
-                .map_err(|e| fault(format_args!("memory slot {} of {} bytes", region.slot, region.memory_size), e))?;
+            unsafe { vm.set_user_memory_region(region) }.map_err(|e| {
+                platform_error(format_args!("memory slot {} of {} bytes", region.slot, region.memory_size), e)
+            })?;
             present.store(true, Ordering::Release);
         }
         Ok(())
     }
 
     /// Makes the host look up where the bytes of a range are before the machine needs to know.
-    pub fn look_up(&self, offset: u64, len: u64) {
+    pub fn populate(&self, offset: u64, len: u64) {
         let start = self.mapping.as_ptr().wrapping_add(offset as usize);
         // To be read is enough, since nobody is told of stores to a shared mapping of memory. Hosts before 5.14 refuse, and look
         // each page up when it is needed.
@@ -90,7 +91,7 @@ impl GuestPhysWindow {
 
     /// Makes the host forget where the bytes of a range are, and with it the machine, whatever runs there. What lies in a file
     /// stays there; other bytes are zero afterwards.
-    pub fn forget(&self, offset: u64, len: u64) {
+    pub fn invalidate(&self, offset: u64, len: u64) {
         let start = self.mapping.as_ptr().wrapping_add(offset as usize);
         // SAFETY: a range of the mapping, of whose bytes the sentry uses none, or only by atomic words that may change.
         let done = unsafe { libc::madvise(start.cast(), len as usize, libc::MADV_DONTNEED) };

@@ -6,7 +6,7 @@ use amber_platform::PlatformError;
 use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet};
 use nix::unistd::Pid;
 
-use crate::fault;
+use crate::platform_error;
 
 /// The last real-time signal: nobody sends it by accident.
 fn number() -> i32 {
@@ -25,7 +25,7 @@ pub fn prepare() -> Result<(), PlatformError> {
         raw.sa_flags = 0;
         // SAFETY: the handler does nothing, so it may run anywhere; no one else in the process uses this signal.
         if unsafe { libc::sigaction(number(), &raw, std::ptr::null_mut()) } != 0 {
-            result = Err(fault("preparing a signal", std::io::Error::last_os_error()));
+            result = Err(platform_error("preparing a signal", std::io::Error::last_os_error()));
         }
     });
     result

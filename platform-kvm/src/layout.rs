@@ -27,7 +27,7 @@ pub const AREAS: u64 = COMMON + 16 * PAGE_SIZE;
 /// Bytes from one area to the next.
 pub const AREA_BYTES: u64 = 2 * PAGE_SIZE;
 /// The kernel half has room for so many areas: a page directory's worth of address space is mapped.
-pub const MOST_PROCESSORS: u64 = ((1 << 30) - 16 * PAGE_SIZE) / AREA_BYTES;
+pub const MAX_VCPUS: u64 = ((1 << 30) - 16 * PAGE_SIZE) / AREA_BYTES;
 
 /// Offsets in the code page.
 pub mod code {

@@ -51,15 +51,15 @@ struct Shared {
     /// Whether calls are handed over without regard to what it costs.
     always_hands_over: bool,
     /// How many contexts are in an address space.
-    settled: AtomicUsize,
+    attached_contexts: AtomicUsize,
     /// How many run guest code, or are about to.
     running: AtomicUsize,
 }
 
 impl Shared {
     /// Whether the host has a processor left for the runner of a context beside those of all that run guest code.
-    fn has_processor_to_spare(&self) -> bool {
-        self.always_hands_over || self.running.load(Ordering::Relaxed) < self.runners.processors()
+    fn has_spare_cpu(&self) -> bool {
+        self.always_hands_over || self.running.load(Ordering::Relaxed) < self.runners.cpus()
     }
 
     fn new_space(&self) -> Result<Space, PlatformError> {
@@ -70,7 +70,7 @@ impl Shared {
 /// The platform that needs `/dev/kvm`.
 pub struct KvmPlatform {
     shared: Arc<Shared>,
-    behaviour: HostQuirks,
+    quirks: HostQuirks,
 }
 
 impl KvmPlatform {
@@ -94,31 +94,31 @@ impl KvmPlatform {
     ///
     /// # Errors
     /// As for [`new`](Self::new).
-    pub fn with_processors(memory: Arc<GuestMemory>, most: usize) -> Result<Self, PlatformError> {
-        Self::make(memory, most, false)
+    pub fn with_vcpus(memory: Arc<GuestMemory>, max: usize) -> Result<Self, PlatformError> {
+        Self::make(memory, max, false)
     }
 
-    fn make(memory: Arc<GuestMemory>, most: usize, always_hands_over: bool) -> Result<Self, PlatformError> {
+    fn make(memory: Arc<GuestMemory>, max: usize, always_hands_over: bool) -> Result<Self, PlatformError> {
         kick::prepare()?;
         let machine = Arc::new(Machine::new(memory)?);
         let first = Space::new(&machine)?;
-        let pool = Pool::new(&machine, most, first.root())?;
+        let pool = Pool::new(&machine, max, first.root())?;
         let runners = Runners::new(always_hands_over);
         let shared = Arc::new(Shared {
             machine,
             pool,
             runners,
             always_hands_over,
-            settled: AtomicUsize::new(0),
+            attached_contexts: AtomicUsize::new(0),
             running: AtomicUsize::new(0),
         });
-        let behaviour = quirks::detect(&shared)?;
-        Ok(KvmPlatform { shared, behaviour })
+        let quirks = quirks::detect(&shared)?;
+        Ok(KvmPlatform { shared, quirks })
     }
 
     /// How this host's KVM behaves.
     pub fn quirks(&self) -> HostQuirks {
-        self.behaviour
+        self.quirks
     }
 }
 
@@ -145,6 +145,6 @@ impl Platform for KvmPlatform {
 }
 
 /// A [`PlatformError`] of this platform.
-fn fault(what: impl std::fmt::Display, source: impl Into<io::Error>) -> PlatformError {
+fn platform_error(what: impl std::fmt::Display, source: impl Into<io::Error>) -> PlatformError {
     PlatformError { what: format!("kvm platform: {what}"), source: source.into() }
 }

@@ -13,11 +13,11 @@ use parking_lot::Mutex;
 use vm_memory::mmap::MmapRegionBuilder;
 use vm_memory::{FileOffset, GuestAddress, GuestMemoryMmap, GuestRegionMmap, MmapRegion};
 
-use crate::fault;
 use crate::guest_phys_window::GuestPhysWindow;
 use crate::layout::{
     ADDRESS_LIMIT, AREA_BYTES, AREAS, COMMON, GDT, GUEST_BASE, IDT, MAILBOX, TABLES_BASE, TABLES_BYTES, code, selector,
 };
+use crate::platform_error;
 use crate::quirks::{Detected, HostQuirks};
 use crate::table_allocator::{Table, TableAllocator};
 use crate::tables::{self, Kernel};
@@ -68,21 +68,20 @@ impl Machine {
                 libc::ENOMEM => " (is the host out of memory?)",
                 _ => "",
             };
-            fault(format_args!("making a virtual machine{advice}"), error)
+            platform_error(format_args!("making a virtual machine{advice}"), error)
         })?;
         if kvm.check_extension(Cap::SetTssAddr) {
-            vm.set_tss_address(TSS_ADDRESS).map_err(|e| fault("placing the machine's TSS", e))?;
+            vm.set_tss_address(TSS_ADDRESS).map_err(|e| platform_error("placing the machine's TSS", e))?;
         }
-        let supported = kvm
-            .get_supported_cpuid(KVM_MAX_CPUID_ENTRIES)
-            .map_err(|e| fault("asking what virtual processors can do", e))?;
+        let supported =
+            kvm.get_supported_cpuid(KVM_MAX_CPUID_ENTRIES).map_err(|e| platform_error("KVM_GET_SUPPORTED_CPUID", e))?;
         let slots = (kvm.get_nr_memslots() as u64).saturating_sub(OWN_SLOTS);
         if slots == 0 {
             let text = format!("only {} memory slots; use --platform ptrace", kvm.get_nr_memslots());
-            return Err(fault(text, ErrorKind::Unsupported));
+            return Err(platform_error(text, ErrorKind::Unsupported));
         }
         let region = MmapRegion::<()>::new(TABLES_BYTES as usize)
-            .map_err(|e| fault("reserving table memory", std::io::Error::other(e.to_string())))?;
+            .map_err(|e| platform_error("reserving table memory", std::io::Error::other(e.to_string())))?;
         load_stub(&region)?;
         let tables = TableAllocator::new(GuestPhysWindow::new(TABLES_BASE, region, OWN_SLOTS - 8), &memory)?;
         let guest = GuestPhysWindow::new(GUEST_BASE, map_guest(&memory)?, slots);
@@ -152,8 +151,8 @@ impl Machine {
     pub fn check_physical_bits(&self, bits: u32) -> Result<(), PlatformError> {
         let needed = self.guest.address(self.memory.limit());
         if bits < 64 && needed > 1 << bits {
-            let text = format!("virtual processors address {bits} bits, too few for {needed:#x} bytes of memory");
-            return Err(fault(text, ErrorKind::Unsupported));
+            let text = format!("vCPUs have {bits} bits of physical address, too few for {needed:#x} bytes of memory");
+            return Err(platform_error(text, ErrorKind::Unsupported));
         }
         Ok(())
     }
@@ -170,19 +169,19 @@ impl Machine {
     }
 
     /// Makes whatever was derived from page tables about these guest-physical bytes be derived again.
-    pub fn forget(&self, address: u64, len: u64) {
+    pub fn invalidate(&self, address: u64, len: u64) {
         if let Some(offset) = self.guest.offset(address) {
-            self.guest.forget(offset, len);
+            self.guest.invalidate(offset, len);
         }
     }
 
     /// Prepares the host for frames being touched.
     pub fn prefault_hint(&self, frames: FrameRange) {
-        self.guest.look_up(frames.start, frames.len);
+        self.guest.populate(frames.start, frames.len);
     }
 
     /// Makes everything derived from page tables be derived again: the host drops it when a slot goes.
-    pub fn forget_tables(&self) -> Result<(), PlatformError> {
+    pub fn invalidate_all_tables(&self) -> Result<(), PlatformError> {
         let slot = self.next_slot.fetch_add(1, Ordering::Relaxed);
         for memory_size in [PAGE_SIZE, 0] {
             let region = kvm_userspace_memory_region {
@@ -193,21 +192,22 @@ impl Machine {
                 userspace_addr: self.tables.window().mapping().as_ptr() as u64,
             };
             // SAFETY: as for the window's slots; the page holds the stub's code, and no page table names this address.
-            unsafe { self.vm.set_user_memory_region(region) }.map_err(|e| fault("a passing memory slot", e))?;
+            unsafe { self.vm.set_user_memory_region(region) }
+                .map_err(|e| platform_error("a temporary memory slot", e))?;
         }
         Ok(())
     }
 
     /// A zeroed table.
     pub fn new_table(&self) -> Result<Table, PlatformError> {
-        let table = self.tables.take(|| self.forget_tables())?;
+        let table = self.tables.take(|| self.invalidate_all_tables())?;
         self.provide_tables(table.offset())?;
         Ok(table)
     }
 
     /// Gives the host back what it has for tables that nobody uses, where memory is scarce.
     pub fn tidy_tables(&self) {
-        self.tables.tidy(|| self.forget_tables());
+        self.tables.tidy(|| self.invalidate_all_tables());
     }
 
     fn provide_tables(&self, offset: u64) -> Result<(), PlatformError> {
@@ -288,23 +288,27 @@ fn open() -> Result<Kvm, PlatformError> {
             }
             _ => "",
         };
-        fault(format_args!("opening /dev/kvm{advice}"), error)
+        platform_error(format_args!("opening /dev/kvm{advice}"), error)
     })?;
     let version = kvm.get_api_version();
     if version != API_VERSION {
         let text = format!("/dev/kvm has interface {version}, not {API_VERSION}; use --platform ptrace");
-        return Err(fault(text, ErrorKind::Unsupported));
+        return Err(platform_error(text, ErrorKind::Unsupported));
     }
     for (capability, name) in NEEDED {
         if !kvm.check_extension(capability) {
-            return Err(fault(format_args!("/dev/kvm lacks {name}; use --platform ptrace"), ErrorKind::Unsupported));
+            return Err(platform_error(
+                format_args!("/dev/kvm lacks {name}; use --platform ptrace"),
+                ErrorKind::Unsupported,
+            ));
         }
     }
     Ok(kvm)
 }
 
 fn load_stub(region: &MmapRegion) -> Result<(), PlatformError> {
-    let refused = |e: &dyn std::fmt::Display| fault(format_args!("placing the stub: {e}"), ErrorKind::InvalidData);
+    let refused =
+        |e: &dyn std::fmt::Display| platform_error(format_args!("placing the stub: {e}"), ErrorKind::InvalidData);
     // The loader wants to own what it loads into: a second view of the same bytes.
     // SAFETY: the view is dropped before the region, and does not unmap it.
     let view =
@@ -318,12 +322,12 @@ fn load_stub(region: &MmapRegion) -> Result<(), PlatformError> {
 
 /// A mapping of guest memory for the machine alone.
 fn map_guest(memory: &GuestMemory) -> Result<MmapRegion, PlatformError> {
-    let file = memory.file().try_clone_to_owned().map_err(|e| fault("duplicating guest memory", e))?;
+    let file = memory.file().try_clone_to_owned().map_err(|e| platform_error("duplicating guest memory", e))?;
     log::trace!("guest memory of {} bytes as fd {}", memory.limit(), file.as_fd().as_raw_fd());
     MmapRegionBuilder::new(memory.limit() as usize)
         .with_file_offset(FileOffset::new(file.into(), 0))
         .with_mmap_prot(libc::PROT_READ | libc::PROT_WRITE)
         .with_mmap_flags(libc::MAP_SHARED | libc::MAP_NORESERVE)
         .build()
-        .map_err(|e| fault("mapping guest memory (see `ulimit -v`)", std::io::Error::other(e.to_string())))
+        .map_err(|e| platform_error("mapping guest memory (see `ulimit -v`)", std::io::Error::other(e.to_string())))
 }

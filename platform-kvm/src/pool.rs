@@ -12,7 +12,7 @@ use parking_lot::{Condvar, Mutex};
 use crate::context_handle::ContextHandle;
 use crate::cpuid::Features;
 use crate::fpu;
-use crate::layout::MOST_PROCESSORS;
+use crate::layout::MAX_VCPUS;
 use crate::machine::Machine;
 use crate::space::TopLevelTable;
 use crate::vcpu::{Core, Vcpu};
@@ -24,9 +24,9 @@ const SLICE: Duration = Duration::from_millis(5);
 const HARDWARE_BYTES: u64 = 128 << 10;
 const SOFTWARE_BYTES: u64 = 448 << 10;
 /// Processors take at most this part of the memory that what stays may take …
-const PROCESSORS_PART: u64 = 8;
+const POOL_SHARE: u64 = 8;
 /// … but so many there may always be.
-const FEWEST: usize = 8;
+const MIN_VCPUS: usize = 8;
 
 /// A context that waits for a processor.
 #[derive(Default)]
@@ -40,7 +40,7 @@ struct State {
     free: Vec<Arc<Vcpu>>,
     waiters: VecDeque<Arc<Waiter>>,
     /// So many processors there can be, broken ones included.
-    most: usize,
+    max: usize,
     /// So many of them are broken, and not used again.
     broken: usize,
     /// So many the host could make.
@@ -66,7 +66,7 @@ impl Pool {
     ///
     /// # Errors
     /// The host makes none.
-    pub fn new(machine: &Arc<Machine>, most: usize, root: &Arc<TopLevelTable>) -> Result<Pool, PlatformError> {
+    pub fn new(machine: &Arc<Machine>, max: usize, root: &Arc<TopLevelTable>) -> Result<Pool, PlatformError> {
         let features = Features::of(machine.supported());
         machine.check_physical_bits(features.physical_bits())?;
         let first = Arc::new(Vcpu::new(machine, &features, 0, root)?);
@@ -75,10 +75,10 @@ impl Pool {
             let with_keys = |at| fpu::format_of(fd, &features, Some(at));
             (fpu::format_of(fd, &features, None)?, features.keys_at.map(with_keys).transpose()?)
         };
-        let limit = machine.kvm().get_max_vcpus().min(MOST_PROCESSORS as usize).max(1);
-        let most = most.clamp(1, limit);
+        let limit = machine.kvm().get_max_vcpus().min(MAX_VCPUS as usize).max(1);
+        let max = max.clamp(1, limit);
         let waiters = VecDeque::new();
-        let state = State { all: vec![first.clone()], free: vec![first], waiters, most, broken: 0, limit, turn: 0 };
+        let state = State { all: vec![first.clone()], free: vec![first], waiters, max, broken: 0, limit, turn: 0 };
         Ok(Pool {
             machine: machine.clone(),
             features,
@@ -109,8 +109,8 @@ impl Pool {
     }
 
     /// Sets the entries of all processors again.
-    pub fn set_entries(&self) -> Result<(), PlatformError> {
-        self.state.lock().all.iter().try_for_each(|vcpu| vcpu.core.lock().set_entry())
+    pub fn set_syscall_entries(&self) -> Result<(), PlatformError> {
+        self.state.lock().all.iter().try_for_each(|vcpu| vcpu.core.lock().set_syscall_entry())
     }
 
     /// How many processors there are, broken ones included.
@@ -131,7 +131,7 @@ impl Pool {
     pub fn take(&self, handle: &Arc<ContextHandle>, root: &Arc<TopLevelTable>) -> Result<Arc<Vcpu>, PlatformError> {
         let vcpu = self.find(root)?;
         vcpu.reserved.store(true, Ordering::SeqCst);
-        *vcpu.user.lock() = Some(handle.clone());
+        *vcpu.owner.lock() = Some(handle.clone());
         vcpu.thread.store(gettid().as_raw(), Ordering::Relaxed);
         handle.set_vcpu(Some(vcpu.clone()));
         Ok(vcpu)
@@ -167,7 +167,7 @@ impl Pool {
     /// How many processors there may be, the host's memory considered: they stay as long as the machine.
     fn affordable(&self) -> usize {
         let cap = self.machine.memory().lasting_cap();
-        ((cap / PROCESSORS_PART / self.bytes_each()) as usize).max(FEWEST)
+        ((cap / POOL_SHARE / self.bytes_each()) as usize).max(MIN_VCPUS)
     }
 
     fn bytes_each(&self) -> u64 {
@@ -176,7 +176,7 @@ impl Pool {
 
     /// One more processor, if there may be.
     fn grow(&self, state: &mut State, root: &Arc<TopLevelTable>) -> Option<Arc<Vcpu>> {
-        if state.all.len() >= state.most.min(self.affordable() + state.broken) {
+        if state.all.len() >= state.max.min(self.affordable() + state.broken) {
             return None;
         }
         match Vcpu::new(&self.machine, &self.features, state.all.len() as u64, root) {
@@ -187,8 +187,8 @@ impl Pool {
                 Some(vcpu)
             }
             Err(error) => {
-                log::warn!("{error}; {} virtual processors must do", state.all.len());
-                state.most = state.all.len();
+                log::warn!("{error}; continuing with {} vCPUs", state.all.len());
+                state.max = state.all.len();
                 None
             }
         }
@@ -209,11 +209,11 @@ impl Pool {
     /// Puts the state of a processor's context away, if it has one.
     fn evict(&self, vcpu: &Vcpu, core: &Core) -> Result<bool, PlatformError> {
         // Held to the end: the context must not find itself without a processor before its state is there.
-        let mut user = vcpu.user.lock();
-        let Some(handle) = &*user else { return Ok(false) };
+        let mut owner = vcpu.owner.lock();
+        let Some(handle) = &*owner else { return Ok(false) };
         *handle.saved.lock() = Some(fpu::state_of(&core.fd, self.format())?);
         handle.set_vcpu(None);
-        *user = None;
+        *owner = None;
         Ok(true)
     }
 
@@ -225,14 +225,14 @@ impl Pool {
             }
             if waiter.arrived.wait_for(&mut given, SLICE).timed_out() && given.is_none() {
                 drop(given);
-                self.press(waiter, root);
+                self.preempt(waiter, root);
                 given = waiter.given.lock();
             }
         }
     }
 
     /// Makes one processor change its context, if `waiter` is the next to get one, or a new one in place of one that broke.
-    fn press(&self, waiter: &Waiter, root: &Arc<TopLevelTable>) {
+    fn preempt(&self, waiter: &Waiter, root: &Arc<TopLevelTable>) {
         let mut state = self.state.lock();
         if !state.waiters.front().is_some_and(|first| std::ptr::eq(Arc::as_ptr(first), waiter)) {
             return;
@@ -243,9 +243,9 @@ impl Pool {
             return;
         }
         state.turn = (state.turn + 1) % state.all.len();
-        let user = state.all[state.turn].user.lock().clone();
+        let owner = state.all[state.turn].owner.lock().clone();
         drop(state);
-        if let Some(handle) = user {
+        if let Some(handle) = owner {
             handle.request_vcpu();
         }
     }
@@ -263,14 +263,14 @@ impl Pool {
     /// Takes back the processor of a context that ended.
     pub fn give_back(&self, vcpu: Arc<Vcpu>, handle: &Arc<ContextHandle>) {
         let mut state = self.state.lock();
-        let mut user = vcpu.user.lock();
-        if handle.is(user.as_ref()) {
-            *user = None;
-            drop(user);
+        let mut owner = vcpu.owner.lock();
+        if handle.is(owner.as_ref()) {
+            *owner = None;
+            drop(owner);
             if vcpu.broken.load(Ordering::SeqCst) {
                 // Others get another one in its place.
                 state.broken += 1;
-                state.most = (state.most + 1).min(state.limit);
+                state.max = (state.max + 1).min(state.limit);
             } else {
                 hand_over(&mut state, vcpu);
             }

@@ -17,7 +17,7 @@ use parking_lot::Mutex;
 
 use crate::context::KvmContext;
 use crate::layout::{ADDRESS_LIMIT, AREAS};
-use crate::{Shared, fault};
+use crate::{Shared, platform_error};
 
 /// What this host's KVM does otherwise than the best kind.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -25,7 +25,7 @@ pub struct HostQuirks {
     /// `syscall` leads to its entry, but not to ring 0.
     pub syscall_stays_in_ring_3: bool,
     /// What the host derived from page tables it keeps, whatever processors do, until it is made to forget.
-    pub host_remembers_tables: bool,
+    pub host_caches_tables: bool,
     /// User code can read the bases of FS and GS, whatever `cpuid` says of it. Asked only where `syscall` stays in ring 3.
     pub users_read_bases: bool,
     /// User code can set PKRU, whatever `cpuid` and control registers say of it. Asked only where `syscall` stays in ring 3.
@@ -37,8 +37,8 @@ pub struct HostQuirks {
 pub struct Detected {
     /// See [`HostQuirks::syscall_stays_in_ring_3`].
     stays: AtomicBool,
-    /// See [`HostQuirks::host_remembers_tables`].
-    remembers: AtomicBool,
+    /// See [`HostQuirks::host_caches_tables`].
+    caches: AtomicBool,
     /// See [`HostQuirks::users_read_bases`].
     bases: AtomicBool,
     /// See [`HostQuirks::users_set_keys`].
@@ -52,7 +52,7 @@ impl Detected {
     pub fn get(&self) -> HostQuirks {
         HostQuirks {
             syscall_stays_in_ring_3: self.stays.load(Ordering::Relaxed),
-            host_remembers_tables: self.remembers.load(Ordering::Relaxed),
+            host_caches_tables: self.caches.load(Ordering::Relaxed),
             users_read_bases: self.bases.load(Ordering::Relaxed),
             users_set_keys: self.keys.load(Ordering::Relaxed),
         }
@@ -75,22 +75,22 @@ const DATA: u64 = 0x20_0000;
 
 /// What an instruction is that a processor called invalid.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Invalid {
+pub enum InvalidOpcode {
     /// The i386 system call.
-    Call32,
+    Int80,
     /// Another software interrupt, which users may not raise.
-    Forbidden,
+    SoftwareInterrupt,
     /// An invalid instruction indeed.
-    Really,
+    Undefined,
 }
 
 /// Looks again at an invalid instruction that begins with `bytes`.
-pub fn reconsider(behaviour: HostQuirks, bytes: [u8; 2]) -> Invalid {
+pub fn classify_invalid_opcode(quirks: HostQuirks, bytes: [u8; 2]) -> InvalidOpcode {
     match bytes {
-        _ if !behaviour.syscall_stays_in_ring_3 => Invalid::Really,
-        [INTERRUPT, 0x80] => Invalid::Call32,
-        [INTERRUPT, _] => Invalid::Forbidden,
-        _ => Invalid::Really,
+        _ if !quirks.syscall_stays_in_ring_3 => InvalidOpcode::Undefined,
+        [INTERRUPT, 0x80] => InvalidOpcode::Int80,
+        [INTERRUPT, _] => InvalidOpcode::SoftwareInterrupt,
+        _ => InvalidOpcode::Undefined,
     }
 }
 
@@ -101,7 +101,7 @@ pub fn reconsider(behaviour: HostQuirks, bytes: [u8; 2]) -> Invalid {
 pub fn detect(shared: &std::sync::Arc<Shared>) -> Result<HostQuirks, PlatformError> {
     let machine = &shared.machine;
     let memory = machine.memory();
-    let short = |_| fault("no guest memory for a self-test", ErrorKind::OutOfMemory);
+    let short = |_| platform_error("no guest memory for a self-test", ErrorKind::OutOfMemory);
     let frames = memory.allocate(3 * PAGE_SIZE, PAGE_SIZE).map_err(short)?;
     let page = |i: u64| amber_platform::FrameRange { start: frames.range().start + i * PAGE_SIZE, len: PAGE_SIZE };
     let readable = Protection { read: true, write: false, execute: true };
@@ -118,7 +118,7 @@ pub fn detect(shared: &std::sync::Arc<Shared>) -> Result<HostQuirks, PlatformErr
         Trap::Syscall => {}
         Trap::PageFault { address, access: Access::Execute } if address >= AREAS && registers.rcx == CODE + 2 => {
             machine.detected.stays.store(true, Ordering::Relaxed);
-            shared.pool.set_entries()?;
+            shared.pool.set_syscall_entries()?;
         }
         trap => return Err(failed(&trap, &registers)),
     }
@@ -135,19 +135,19 @@ pub fn detect(shared: &std::sync::Arc<Shared>) -> Result<HostQuirks, PlatformErr
         *seen = registers.orig_rax;
     }
     match seen {
-        [1, 2] if !machine.quirks().syscall_stays_in_ring_3 => machine.tables().set_remembered(false),
-        [1, 1 | 2] => machine.detected.remembers.store(true, Ordering::Relaxed),
+        [1, 2] if !machine.quirks().syscall_stays_in_ring_3 => machine.tables().set_host_caches_tables(false),
+        [1, 1 | 2] => machine.detected.caches.store(true, Ordering::Relaxed),
         _ => {
             let text = format!("self-test: a guest reads {seen:?} where there are 1 and 2; use --platform ptrace");
-            return Err(fault(text, ErrorKind::Unsupported));
+            return Err(platform_error(text, ErrorKind::Unsupported));
         }
     }
     if machine.quirks().syscall_stays_in_ring_3 {
         let (space, registers) = prepare(&READ_BASES)?;
         let mut registers = Registers { fs_base: CODE, gs_base: DATA, ..registers };
-        let told = context.run(&space, &mut registers)? == Trap::Syscall
+        let readable_bases = context.run(&space, &mut registers)? == Trap::Syscall
             && (registers.orig_rax, registers.rbx) == (CODE, DATA);
-        machine.detected.bases.store(told, Ordering::Relaxed);
+        machine.detected.bases.store(readable_bases, Ordering::Relaxed);
 
         let (space, mut registers) = prepare(&READ_KEYS)?;
         if context.run(&space, &mut registers)? == Trap::Syscall {
@@ -155,7 +155,7 @@ pub fn detect(shared: &std::sync::Arc<Shared>) -> Result<HostQuirks, PlatformErr
             if !shared.pool.keeps_keys() {
                 let text =
                     "self-test: guests can set protection keys that the host does not keep; use --platform ptrace";
-                return Err(fault(text, ErrorKind::Unsupported));
+                return Err(platform_error(text, ErrorKind::Unsupported));
             }
         }
     }
@@ -173,19 +173,24 @@ pub fn has_breakpoints(shared: &std::sync::Arc<Shared>) -> Result<bool, Platform
         return Ok(known);
     }
     let memory = shared.machine.memory();
-    let short = |_| fault("no guest memory for a self-test", ErrorKind::OutOfMemory);
+    let short = |_| platform_error("no guest memory for a self-test", ErrorKind::OutOfMemory);
     let frames = memory.allocate(PAGE_SIZE, PAGE_SIZE).map_err(short)?;
     memory.write(frames.range().start, &CALL);
     let space = shared.new_space()?;
     space.map(CODE, frames.range(), Protection { read: true, write: false, execute: true });
     let breakpoint = Breakpoint { address: CODE, len: 1, watch: Watch::Execute };
     let mut context = KvmContext::new(shared.clone());
-    context.try_breakpoints(&DebugRegisters::of(&[breakpoint], ADDRESS_LIMIT).map_err(|e| fault("self-test", e))?);
+    context.try_breakpoints(
+        &DebugRegisters::of(&[breakpoint], ADDRESS_LIMIT).map_err(|e| platform_error("self-test", e))?,
+    );
     let trap = context.run(&space, &mut Registers::for_program(CODE, CODE))?;
     Ok(*known.insert(matches!(trap, Trap::Exception { signal: libc::SIGTRAP, .. })))
 }
 
 fn failed(trap: &Trap, registers: &Registers) -> PlatformError {
     log::info!("self-test: {registers:x?}");
-    fault(format_args!("self-test: a system call came out as {trap:x?}; use --platform ptrace"), ErrorKind::Unsupported)
+    platform_error(
+        format_args!("self-test: a system call came out as {trap:x?}; use --platform ptrace"),
+        ErrorKind::Unsupported,
+    )
 }

@@ -13,7 +13,7 @@ use parking_lot::{Condvar, Mutex};
 
 use crate::context_handle::ContextHandle;
 use crate::mailbox::Mailbox;
-use crate::vcpu::{Left, Vcpu};
+use crate::vcpu::{ExitReason, Vcpu};
 
 /// How long a thread waits with all its might: to wake one that sleeps takes about as long.
 pub const PATIENCE: Duration = Duration::from_micros(60);
@@ -23,7 +23,7 @@ const IDLENESS: Duration = Duration::from_millis(1);
 const STACK: usize = 256 << 10;
 
 /// How a stay ended: why the processor stopped; none if somebody else had got it before it could run.
-pub type Outcome = Result<Option<Left>, PlatformError>;
+pub type Outcome = Result<Option<ExitReason>, PlatformError>;
 
 /// Who is to do something next.
 mod stage {
@@ -267,7 +267,7 @@ impl Runners {
     }
 
     /// How many processors of the host this process may use.
-    pub fn processors(&self) -> usize {
+    pub fn cpus(&self) -> usize {
         self.processors
     }
 

@@ -10,10 +10,10 @@ use parking_lot::{Condvar, Mutex};
 
 use crate::active_contexts::ActiveContexts;
 use crate::answers::SharedAnswers;
-use crate::fault;
 use crate::layout::{MAILBOX, TRAMPOLINE};
 use crate::machine::Machine;
 use crate::mailbox::Mailbox;
+use crate::platform_error;
 use crate::table_allocator::Table;
 use crate::tables::{self, FlushSet, PageTables, TableRef};
 
@@ -141,7 +141,10 @@ impl Space {
     /// The space is unusable: there was no memory for its tables.
     pub fn check(&self) -> Result<(), PlatformError> {
         if self.broken.load(Ordering::Relaxed) {
-            return Err(fault("no memory for the page tables of a guest process", std::io::ErrorKind::OutOfMemory));
+            return Err(platform_error(
+                "no memory for the page tables of a guest process",
+                std::io::ErrorKind::OutOfMemory,
+            ));
         }
         Ok(())
     }
@@ -167,8 +170,8 @@ impl Space {
     fn give_back(&self, garbage: Vec<Garbage>) {
         for Garbage { frames, tables, .. } in garbage {
             drop(frames);
-            for link in tables {
-                tables::release(&self.machine, link);
+            for table in tables {
+                tables::release(&self.machine, table);
             }
         }
         self.machine.tidy_tables();
@@ -179,9 +182,9 @@ impl Space {
         if flush.is_empty() {
             return self.tlb_generation();
         }
-        if self.machine.quirks().host_remembers_tables {
+        if self.machine.quirks().host_caches_tables {
             for run in &flush.runs {
-                self.machine.forget(run.start, run.end - run.start);
+                self.machine.invalidate(run.start, run.end - run.start);
             }
             return self.tlb_generation();
         }
@@ -195,7 +198,7 @@ impl Space {
         }
         let garbage = Garbage { generation, frames, tables };
         // A host that caches tables has dropped its copies for all processors before this.
-        if self.machine.quirks().host_remembers_tables || self.active_contexts.oldest_generation() >= generation {
+        if self.machine.quirks().host_caches_tables || self.active_contexts.oldest_generation() >= generation {
             self.give_back(vec![garbage]);
             return;
         }
@@ -207,15 +210,15 @@ impl Space {
 
     /// Changes the tables and gives the generation of the change. If there is no memory for a table, everything is unmapped, and
     /// the guest faults for what it still needs.
-    fn work(&self, work: impl Fn(&mut PageTables, &mut FlushSet) -> Result<(), PlatformError>) -> u64 {
+    fn update(&self, change: impl Fn(&mut PageTables, &mut FlushSet) -> Result<(), PlatformError>) -> u64 {
         let mut tables = self.tables.lock();
         let mut flush = FlushSet::default();
-        let done = work(&mut tables, &mut flush);
+        let done = change(&mut tables, &mut flush);
         if let Err(error) = done {
-            log::warn!("a guest process loses its page tables: {error}");
+            log::warn!("dropping the page tables of a guest process: {error}");
             // Freeing its own tables may help; if it has not helped repeatedly, the space cannot run.
-            let hopeless = self.losses.fetch_add(1, Ordering::Relaxed) >= MAX_LOSSES;
-            if hopeless || self.machine.quirks().host_remembers_tables {
+            let give_up = self.losses.fetch_add(1, Ordering::Relaxed) >= MAX_LOSSES;
+            if give_up || self.machine.quirks().host_caches_tables {
                 self.broken.store(true, Ordering::Relaxed);
             } else {
                 flush.tables.extend(tables.clear());
@@ -230,7 +233,7 @@ impl Space {
 
 impl AddressSpace for Space {
     fn map(&self, at: u64, frames: FrameRange, protection: Protection) {
-        self.work(|tables, flush| tables.map(at, frames, protection, flush));
+        self.update(|tables, flush| tables.map(at, frames, protection, flush));
     }
 
     fn prefault_hint(&self, frames: FrameRange) {
@@ -241,7 +244,7 @@ impl AddressSpace for Space {
         let generation = if range.is_empty() {
             self.tlb_generation()
         } else {
-            self.work(|tables, flush| tables.unmap(range.clone(), flush))
+            self.update(|tables, flush| tables.unmap(range.clone(), flush))
         };
         self.discard(generation, released, Vec::new());
     }
@@ -249,7 +252,7 @@ impl AddressSpace for Space {
     fn teardown(&self, range: Range<u64>, released: Vec<Frames>) {
         // The host finds its cached copies through the top-level table, which no processor will load again. Invalidating them
         // would also drop those of other spaces that share the frames.
-        if self.machine.quirks().host_remembers_tables && self.active_contexts.count() == 0 {
+        if self.machine.quirks().host_caches_tables && self.active_contexts.count() == 0 {
             drop(released);
         } else {
             self.unmap(range, released);
@@ -257,11 +260,11 @@ impl AddressSpace for Space {
     }
 
     fn protect(&self, range: Range<u64>, protection: Protection) {
-        self.work(|tables, flush| tables.protect(range.clone(), protection, flush));
+        self.update(|tables, flush| tables.protect(range.clone(), protection, flush));
     }
 
     fn synchronize(&self) {
-        if self.machine.quirks().host_remembers_tables {
+        if self.machine.quirks().host_caches_tables {
             return;
         }
         let target = self.tlb_generation();
@@ -291,8 +294,8 @@ impl AddressSpace for Space {
 
 impl Drop for Space {
     fn drop(&mut self) {
-        for link in self.tables.get_mut().clear() {
-            tables::release(&self.machine, link);
+        for table in self.tables.get_mut().clear() {
+            tables::release(&self.machine, table);
         }
     }
 }

@@ -177,7 +177,7 @@ impl PageTables {
         let physical = self.machine.guest_address(frames)?;
         let bits = bits(protection);
         // A host that caches tables would keep its copy of a large entry when that is split.
-        let large = bits & PRESENT != 0 && !self.machine.quirks().host_remembers_tables;
+        let large = bits & PRESENT != 0 && !self.machine.quirks().host_caches_tables;
         let (mut done, len) = (0, frames.len);
         while done < len {
             let (address, page) = (at + done, physical + done);
@@ -254,7 +254,7 @@ impl PageTables {
             if !is_last(entry, level) {
                 let next = self.machine.tables().at(entry & ADDRESS);
                 // A table that goes as a whole need not be walked, unless the host caches its contents.
-                if whole && new(PRESENT) == 0 && !self.machine.quirks().host_remembers_tables {
+                if whole && new(PRESENT) == 0 && !self.machine.quirks().host_caches_tables {
                     self.entries(table)[i].store(0, Ordering::SeqCst);
                     flush.tables.push((next, level - 1));
                     continue;
@@ -288,7 +288,7 @@ impl PageTables {
 
     /// Gives empty tables all mappings below `limit`. The pages are shared; the protections decide whether writes are.
     pub fn copy_into(&self, child: &mut PageTables, limit: u64) -> Result<(), PlatformError> {
-        if self.machine.quirks().host_remembers_tables {
+        if self.machine.quirks().host_caches_tables {
             return self.copy_below(self.root, child, child.root, 3, 0, limit);
         }
         for (to, from) in self.entries(child.root)[..ENTRIES / 2].iter().zip(self.entries(self.root)) {

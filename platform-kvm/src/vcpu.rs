@@ -15,9 +15,9 @@ use parking_lot::Mutex;
 use crate::answers::{Answer, pairs};
 use crate::context_handle::ContextHandle;
 use crate::cpuid::Features;
-use crate::fault;
 use crate::layout::{ADDRESS_LIMIT, AREA_BYTES, AREAS, GDT, IDT, PORT, TRAMPOLINE, code, data, is_canonical, selector};
 use crate::machine::Machine;
+use crate::platform_error;
 use crate::space::TopLevelTable;
 use crate::table_allocator::Table;
 
@@ -37,7 +37,7 @@ const ENTRY_FLAGS: u64 = 0x4_7700;
 /// So many yields in a row the guest makes without the host. Few enough for who waits for another thread that way.
 const YIELDS_GRANTED: u64 = 31;
 /// So often the host may be asked to finish with one access to a port.
-const MOST_PORT_ACCESSES: u32 = 64;
+const MAX_PORT_ACCESSES: u32 = 64;
 /// Flags of ring 0.
 const KERNEL_FLAGS: u64 = 2;
 /// Flags a user may change, and those that always are set.
@@ -71,7 +71,7 @@ pub struct PortAccess {
 
 /// Why the processor stopped running.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Left {
+pub enum ExitReason {
     /// The stub halted it.
     Halted,
     /// An `in` or `out` to a port.
@@ -88,17 +88,17 @@ pub fn user_flags(flags: u64) -> u64 {
 }
 
 /// Why a processor does not go on, in words.
-fn stopped(exit: &VcpuExit) -> String {
+fn describe_exit(exit: &VcpuExit) -> String {
     match exit {
         VcpuExit::Shutdown => "a triple fault: no exception could be delivered".to_owned(),
         VcpuExit::InternalError => INTERNAL_ERROR.to_owned(),
         VcpuExit::FailEntry(reason, cpu) => {
-            format!("the host's processor {cpu} does not take the guest's state: reason {reason:#x}")
+            format!("host CPU {cpu} rejects the guest state: hardware reason {reason:#x}")
         }
         VcpuExit::MmioRead(address, _) | VcpuExit::MmioWrite(address, _) => {
-            format!("an access to guest-physical address {address:#x}, where there is no memory")
+            format!("an access to guest-physical address {address:#x}, which is not mapped")
         }
-        other => format!("the processor stopped: {other:?}"),
+        other => format!("unexpected exit: {other:?}"),
     }
 }
 
@@ -145,7 +145,7 @@ pub fn are_loadable(r: &Registers) -> bool {
 pub struct Vcpu {
     immediate_exit: *const AtomicU8,
     /// The context whose state it holds.
-    pub user: Mutex<Option<Arc<ContextHandle>>>,
+    pub owner: Mutex<Option<Arc<ContextHandle>>>,
     /// The host thread that ran it last: the host likes it to stay the same.
     pub thread: AtomicI32,
     /// Whether the context that got it has not come to run yet: it is not to be taken away before.
@@ -173,7 +173,7 @@ pub struct Core {
     root: Arc<TopLevelTable>,
     tlb_generation: u64,
     /// Roots that may still be loaded, until the stub has loaded another.
-    leaving: Vec<Arc<TopLevelTable>>,
+    old_roots: Vec<Arc<TopLevelTable>>,
     /// Whether the stub may answer calls.
     may_answer: bool,
     breakpoints: DebugRegisters,
@@ -195,16 +195,16 @@ impl Vcpu {
         root: &Arc<TopLevelTable>,
     ) -> Result<Vcpu, PlatformError> {
         let mut fd =
-            machine.vm().create_vcpu(index).map_err(|e| fault(format_args!("making virtual processor {index}"), e))?;
+            machine.vm().create_vcpu(index).map_err(|e| platform_error(format_args!("creating vCPU {index}"), e))?;
         let data = machine.new_area(index)?;
         let immediate_exit = (&raw mut fd.get_kvm_run().immediate_exit).cast::<AtomicU8>().cast_const();
         fd.set_sync_valid_reg(SyncReg::Register);
         fd.set_sync_valid_reg(SyncReg::SystemRegister);
-        fd.set_cpuid2(&features.cpuid).map_err(|e| fault("describing the processor", e))?;
+        fd.set_cpuid2(&features.cpuid).map_err(|e| platform_error("KVM_SET_CPUID2", e))?;
         if let Some(value) = features.xcr0 {
             let mut registers = kvm_xcrs { nr_xcrs: 1, ..kvm_xcrs::default() };
             registers.xcrs[0] = kvm_xcr { xcr: 0, value, ..kvm_xcr::default() };
-            fd.set_xcrs(&registers).map_err(|e| fault("switching vector state on", e))?;
+            fd.set_xcrs(&registers).map_err(|e| platform_error("setting XCR0", e))?;
         }
         let mut core = Core {
             machine: machine.clone(),
@@ -213,18 +213,18 @@ impl Vcpu {
             fd,
             root: root.clone(),
             tlb_generation: u64::MAX,
-            leaving: Vec::new(),
+            old_roots: Vec::new(),
             may_answer: false,
             breakpoints: DebugRegisters::default(),
             hit: 0,
             started: Registers::default(),
         };
         core.set_system(features)?;
-        core.set_entry()?;
+        core.set_syscall_entry()?;
         core.set_clock()?;
         Ok(Vcpu {
             immediate_exit,
-            user: Mutex::new(None),
+            owner: Mutex::new(None),
             thread: AtomicI32::new(0),
             reserved: AtomicBool::new(false),
             broken: AtomicBool::new(false),
@@ -234,7 +234,7 @@ impl Vcpu {
 
     /// Whether it holds the state of the context with this handle.
     pub fn belongs_to(&self, handle: &Arc<ContextHandle>) -> bool {
-        handle.is(self.user.lock().as_ref())
+        handle.is(self.owner.lock().as_ref())
     }
 
     /// What keeps it from running when it is not zero.
@@ -265,7 +265,7 @@ impl Core {
     }
 
     fn set_system(&mut self, features: &Features) -> Result<(), PlatformError> {
-        let mut s = self.fd.get_sregs().map_err(|e| fault("reading system registers", e))?;
+        let mut s = self.fd.get_sregs().map_err(|e| platform_error("reading system registers", e))?;
         (s.cr0, s.cr3, s.cr4, s.efer) = (CR0, self.root.address(), features.cr4, EFER);
         s.cs = code_segment(selector::USER_CODE);
         s.ss = data_segment(selector::USER_DATA, 0);
@@ -282,7 +282,7 @@ impl Core {
             present: 1,
             ..kvm_segment::default()
         };
-        self.fd.set_sregs(&s).map_err(|e| fault("setting system registers", e))?;
+        self.fd.set_sregs(&s).map_err(|e| platform_error("setting system registers", e))?;
         self.fd.sync_regs_mut().sregs = s;
         // The stacks of ring 0, at odd places of the task state segment.
         let mut segment = [0u8; 0x70];
@@ -303,7 +303,7 @@ impl Core {
     ///
     /// # Errors
     /// The host refuses the registers.
-    pub fn set_entry(&mut self) -> Result<(), PlatformError> {
+    pub fn set_syscall_entry(&mut self) -> Result<(), PlatformError> {
         let stays = self.machine.quirks().syscall_stays_in_ring_3;
         let entry = if stays { TRAMPOLINE + code::TRAMPOLINE } else { self.area() + code::SYSCALL };
         let entries = [
@@ -323,10 +323,10 @@ impl Core {
         let entries: Vec<kvm_msr_entry> =
             entries.iter().map(|&(index, data)| kvm_msr_entry { index, data, ..kvm_msr_entry::default() }).collect();
         let msrs = Msrs::from_entries(&entries).expect("a few registers");
-        let set = self.fd.set_msrs(&msrs).map_err(|e| fault("setting model-specific registers", e))?;
+        let set = self.fd.set_msrs(&msrs).map_err(|e| platform_error("setting model-specific registers", e))?;
         if set != entries.len() {
-            let text = format!("model-specific register {:#x} is refused", entries[set].index);
-            return Err(fault(text, std::io::ErrorKind::Unsupported));
+            let text = format!("model-specific register {:#x} is rejected", entries[set].index);
+            return Err(platform_error(text, std::io::ErrorKind::Unsupported));
         }
         Ok(())
     }
@@ -429,7 +429,7 @@ impl Core {
             }
         }
         if other_root {
-            self.leaving.push(std::mem::replace(&mut self.root, root.clone()));
+            self.old_roots.push(std::mem::replace(&mut self.root, root.clone()));
         }
         self.tlb_generation = change;
         self.started = *r;
@@ -460,7 +460,7 @@ impl Core {
         let DebugRegisters { addresses, control } = *breakpoints;
         let registers =
             kvm_debugregs { db: addresses, dr6: NO_STATUS, dr7: FIXED_CONTROL | control, ..kvm_debugregs::default() };
-        self.fd.set_debug_regs(&registers).map_err(|e| fault("setting breakpoints", e))
+        self.fd.set_debug_regs(&registers).map_err(|e| platform_error("setting breakpoints", e))
     }
 
     /// What a debug exception was for: `si_code` of its SIGTRAP. Which breakpoints it is about is kept. If one is that of the
@@ -469,7 +469,7 @@ impl Core {
     /// # Errors
     /// The host does not tell the debug registers.
     pub fn debug_cause(&mut self, r: &mut Registers) -> Result<i32, PlatformError> {
-        let status = self.fd.get_debug_regs().map_err(|e| fault("reading debug registers", e))?.dr6;
+        let status = self.fd.get_debug_regs().map_err(|e| platform_error("reading debug registers", e))?.dr6;
         self.write_breakpoints(&self.breakpoints)?;
         self.hit = self.breakpoints.hits(status);
         if self.hit & self.breakpoints.instructions_at(r.rip) != 0 {
@@ -488,7 +488,7 @@ impl Core {
     }
 
     /// Makes the processor go on in ring 0 where it was interrupted.
-    pub fn go_on_at(&mut self, rip: u64, flags: u64, rsp: u64) {
+    pub fn resume_at(&mut self, rip: u64, flags: u64, rsp: u64) {
         let regs = &mut self.fd.sync_regs_mut().regs;
         (regs.rip, regs.rflags, regs.rsp) = (rip, flags, rsp);
         self.fd.set_sync_dirty_reg(SyncReg::Register);
@@ -515,7 +515,7 @@ impl Core {
     /// # Errors
     /// It does not come to an end, as may be with an instruction that is repeated.
     pub fn finish_port_access(&mut self) -> Result<(), PlatformError> {
-        for _ in 0..MOST_PORT_ACCESSES {
+        for _ in 0..MAX_PORT_ACCESSES {
             self.fd.set_kvm_immediate_exit(1);
             let result = self.fd.run().map(|exit| matches!(exit, VcpuExit::Intr));
             self.fd.set_kvm_immediate_exit(0);
@@ -523,14 +523,14 @@ impl Core {
                 Ok(false) => (),
                 Ok(true) => return Ok(()),
                 Err(error) if matches!(error.errno(), libc::EINTR | libc::EAGAIN) => return Ok(()),
-                Err(error) => return Err(fault("finishing with a port", error)),
+                Err(error) => return Err(platform_error("completing a port access", error)),
             }
         }
-        Err(fault("a guest's access to a port does not come to an end", std::io::ErrorKind::TimedOut))
+        Err(platform_error("a guest's port access does not complete", std::io::ErrorKind::TimedOut))
     }
 
     /// Says that the processor may not have come as far as to take notice of the last change.
-    pub fn forget_seen(&mut self) {
+    pub fn reset_tlb_generation(&mut self) {
         self.tlb_generation = 0;
     }
 
@@ -538,24 +538,24 @@ impl Core {
     ///
     /// # Errors
     /// The machine cannot go on; the log has the registers.
-    pub fn run(&mut self) -> Result<Left, PlatformError> {
-        let left = match self.fd.run() {
+    pub fn run(&mut self) -> Result<ExitReason, PlatformError> {
+        let exit = match self.fd.run() {
             Ok(VcpuExit::Intr) => return self.kicked(),
             Err(error) if matches!(error.errno(), libc::EINTR | libc::EAGAIN) => return self.kicked(),
-            Ok(VcpuExit::Hlt) => Ok(Left::Halted),
-            Ok(VcpuExit::IoOut(port, data)) => Ok(Left::Port(PortAccess { port, out: data.len() })),
-            Ok(VcpuExit::IoIn(port, _)) => Ok(Left::Port(PortAccess { port, out: 0 })),
-            Ok(other) => Err((stopped(&other), std::io::Error::from(std::io::ErrorKind::Other))),
+            Ok(VcpuExit::Hlt) => Ok(ExitReason::Halted),
+            Ok(VcpuExit::IoOut(port, data)) => Ok(ExitReason::Port(PortAccess { port, out: data.len() })),
+            Ok(VcpuExit::IoIn(port, _)) => Ok(ExitReason::Port(PortAccess { port, out: 0 })),
+            Ok(other) => Err((describe_exit(&other), std::io::Error::from(std::io::ErrorKind::Other))),
             Err(error) => Err(("KVM_RUN".to_owned(), error.into())),
         };
-        self.leave_roots();
-        left.map_err(|(mut what, error)| {
+        self.drop_old_roots();
+        exit.map_err(|(mut what, error)| {
             if what == INTERNAL_ERROR {
                 what += &self.internal_error();
             }
             self.machine.counters.count(Reason::Other);
-            self.report();
-            fault(format_args!("virtual processor {}: {what}", self.index), error)
+            self.log_registers();
+            platform_error(format_args!("vCPU {}: {what}", self.index), error)
         })
     }
 
@@ -567,35 +567,35 @@ impl Core {
             1 => "an instruction it cannot emulate",
             2 => "an exception while another was delivered",
             3 => "an exit while an exception was delivered",
-            4 => "an exit it does not know",
-            _ => "of a kind unknown here",
+            4 => "an unexpected exit reason",
+            _ => "unknown",
         };
         let data: Vec<u64> = error.data.iter().copied().take(error.ndata as usize).collect();
         format!(" {} ({kind}), {data:x?}", error.suberror)
     }
 
     /// After a signal: how far the guest had come.
-    fn kicked(&mut self) -> Result<Left, PlatformError> {
-        self.leave_roots();
-        let events = self.fd.get_vcpu_events().map_err(|e| fault("asking for exceptions under way", e))?;
-        Ok(if events.exception.injected == 0 { Left::Kicked } else { Left::KickedInException })
+    fn kicked(&mut self) -> Result<ExitReason, PlatformError> {
+        self.drop_old_roots();
+        let events = self.fd.get_vcpu_events().map_err(|e| platform_error("KVM_GET_VCPU_EVENTS", e))?;
+        Ok(if events.exception.injected == 0 { ExitReason::Kicked } else { ExitReason::KickedInException })
     }
 
     /// Gives up the roots that were loaded before, if they are not any more.
-    fn leave_roots(&mut self) {
-        if !self.leaving.is_empty() && self.fd.sync_regs_mut().sregs.cr3 == self.root.address() {
-            self.leaving.clear();
+    fn drop_old_roots(&mut self) {
+        if !self.old_roots.is_empty() && self.fd.sync_regs_mut().sregs.cr3 == self.root.address() {
+            self.old_roots.clear();
         }
     }
 
     /// Puts the registers into the log: those it was started with, since some hosts reset a processor that stopped, and
     /// those it has. Its stacks tell which exceptions came last, and the frame to where it was to go.
-    fn report(&self) {
+    fn log_registers(&self) {
         let started = &self.started;
-        log::error!("virtual processor {} started with {started:x?}", self.index);
+        log::error!("vCPU {} started with {started:x?}", self.index);
         match (self.fd.get_regs(), self.fd.get_sregs()) {
-            (Ok(regs), Ok(sregs)) => log::error!("virtual processor {} has {regs:x?} {sregs:x?}", self.index),
-            (Err(error), _) | (_, Err(error)) => log::error!("virtual processor {}: no registers: {error}", self.index),
+            (Ok(regs), Ok(sregs)) => log::error!("vCPU {} has {regs:x?} {sregs:x?}", self.index),
+            (Err(error), _) | (_, Err(error)) => log::error!("vCPU {}: no registers: {error}", self.index),
         }
         let words = |from: u64, to: u64| -> Vec<u64> {
             (from..to).step_by(8).map(|at| self.machine.tables().word(self.data, at).load(Ordering::SeqCst)).collect()
@@ -603,6 +603,6 @@ impl Core {
         let stack = words(data::STACK - 48, data::STACK);
         let urgent = words(data::URGENT_STACK - 48, data::URGENT_STACK);
         let frame = words(data::FRAME - 8, data::FRAME + 40);
-        log::error!("virtual processor {}: stack {stack:x?}, urgent {urgent:x?}, frame {frame:x?}", self.index);
+        log::error!("vCPU {}: stack {stack:x?}, urgent {urgent:x?}, frame {frame:x?}", self.index);
     }
 }

@@ -20,7 +20,7 @@ fn jumping_into_the_trampoline_changes_nothing_elsewhere() {
         return;
     }
     let memory = GuestMemory::new(1 << 26).unwrap();
-    let machine = Machine { platform: Arc::new(KvmPlatform::with_processors(memory.clone(), 1).unwrap()), memory };
+    let machine = Machine { platform: Arc::new(KvmPlatform::with_vcpus(memory.clone(), 1).unwrap()), memory };
     for start in TRAMPOLINE {
         let mut guest = Guest::new(&machine, nothing());
         let code = guest.registers.rip;

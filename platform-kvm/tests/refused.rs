@@ -71,7 +71,7 @@ fn start() -> Result<Machine, PlatformError> {
 }
 
 /// Asserts that the platform does not start, and that the line which says so has these words.
-fn complains(request: u32, which: Which, error: i32, words: &'static [&'static str]) {
+fn reports(request: u32, which: Which, error: i32, words: &'static [&'static str]) {
     with_kvm(move || {
         refuse(request, which, error);
         let Err(fault) = start() else { panic!("the platform starts without {words:?}") };
@@ -82,7 +82,7 @@ fn complains(request: u32, which: Which, error: i32, words: &'static [&'static s
 
 #[test]
 fn another_interface_is_named() {
-    complains(KVM_GET_API_VERSION, Which::All, 0, &["/dev/kvm", "interface 0"]);
+    reports(KVM_GET_API_VERSION, Which::All, 0, &["/dev/kvm", "interface 0"]);
 }
 
 #[test]
@@ -90,35 +90,35 @@ fn a_missing_capability_is_named() {
     for (capability, name) in
         [(KVM_CAP_SYNC_REGS, &["KVM_CAP_SYNC_REGS"]), (KVM_CAP_IMMEDIATE_EXIT, &["KVM_CAP_IMMEDIATE_EXIT"])]
     {
-        complains(KVM_CHECK_EXTENSION, Which::With(capability), 0, name);
+        reports(KVM_CHECK_EXTENSION, Which::With(capability), 0, name);
     }
 }
 
 #[test]
-fn too_few_memory_slots_are_told() {
+fn too_few_memory_slots_are_reported() {
     // Without an answer, the documented least there are.
-    complains(KVM_CHECK_EXTENSION, Which::With(KVM_CAP_NR_MEMSLOTS), 0, &["only 32 memory slots", "--platform ptrace"]);
+    reports(KVM_CHECK_EXTENSION, Which::With(KVM_CAP_NR_MEMSLOTS), 0, &["only 32 memory slots", "--platform ptrace"]);
 }
 
 #[test]
-fn a_refused_machine_is_told() {
-    complains(KVM_CREATE_VM, Which::All, libc::ENOMEM, &["making a virtual machine", "Cannot allocate memory"]);
-    complains(KVM_CREATE_VM, Which::All, libc::EBUSY, &["making a virtual machine", "another hypervisor"]);
+fn a_refused_machine_is_reported() {
+    reports(KVM_CREATE_VM, Which::All, libc::ENOMEM, &["making a virtual machine", "Cannot allocate memory"]);
+    reports(KVM_CREATE_VM, Which::All, libc::EBUSY, &["making a virtual machine", "another hypervisor"]);
 }
 
 #[test]
-fn a_refused_processor_is_told() {
-    complains(KVM_CREATE_VCPU, Which::All, libc::ENOMEM, &["virtual processor 0", "Cannot allocate memory"]);
+fn a_refused_vcpu_is_reported() {
+    reports(KVM_CREATE_VCPU, Which::All, libc::ENOMEM, &["vCPU 0", "Cannot allocate memory"]);
 }
 
 #[test]
-fn refused_memory_is_told() {
-    complains(KVM_SET_USER_MEMORY_REGION, Which::All, libc::ENOMEM, &["memory slot", "Cannot allocate memory"]);
+fn refused_memory_is_reported() {
+    reports(KVM_SET_USER_MEMORY_REGION, Which::All, libc::ENOMEM, &["memory slot", "Cannot allocate memory"]);
 }
 
 #[test]
-fn a_processor_that_does_not_run_is_told() {
-    complains(KVM_RUN, Which::All, libc::EIO, &["virtual processor 0", "KVM_RUN", "Input/output error"]);
+fn a_vcpu_that_does_not_run_is_reported() {
+    reports(KVM_RUN, Which::All, libc::EIO, &["vCPU 0", "KVM_RUN", "Input/output error"]);
 }
 
 /// Guests one after the other and at the same time, more than there are processors.
@@ -138,7 +138,7 @@ fn crowd(machine: &Machine) {
 }
 
 #[test]
-fn few_processors_do() {
+fn few_vcpus_suffice() {
     // Where the host does not tell how many, four are sure.
     with_kvm(|| {
         refuse(KVM_CHECK_EXTENSION, Which::With(KVM_CAP_MAX_VCPUS), 0);

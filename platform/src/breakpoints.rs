@@ -3,7 +3,7 @@
 use std::io;
 
 /// The most breakpoints a thread can have: the processor has registers for so many addresses.
-pub const MOST_BREAKPOINTS: usize = 4;
+pub const MAX_BREAKPOINTS: usize = 4;
 
 /// What a breakpoint waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,7 +31,7 @@ pub struct Breakpoint {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct DebugRegisters {
     /// DR0 to DR3.
-    pub addresses: [u64; MOST_BREAKPOINTS],
+    pub addresses: [u64; MAX_BREAKPOINTS],
     /// DR7, without the bits that always are set.
     pub control: u64,
 }
@@ -43,7 +43,7 @@ impl DebugRegisters {
     /// `InvalidInput`: there are too many, or one is not what processors can look after below `limit`, the first address
     /// that guests may not map.
     pub fn of(breakpoints: &[Breakpoint], limit: u64) -> io::Result<Self> {
-        if breakpoints.len() > MOST_BREAKPOINTS {
+        if breakpoints.len() > MAX_BREAKPOINTS {
             return Err(io::ErrorKind::InvalidInput.into());
         }
         let mut registers = DebugRegisters::default();
@@ -79,14 +79,12 @@ impl DebugRegisters {
     /// Which breakpoints are of the instruction at an address, one bit each.
     pub fn instructions_at(&self, address: u64) -> u8 {
         let is_there = |i: &usize| self.addresses[*i] == address && self.control >> (16 + 4 * i) & 3 == 0;
-        (0..MOST_BREAKPOINTS).filter(is_there).fold(0, |instructions, i| instructions | 1 << i)
+        (0..MAX_BREAKPOINTS).filter(is_there).fold(0, |instructions, i| instructions | 1 << i)
     }
 
     /// Which breakpoints came up, one bit each, if DR6 holds `status`: it may have bits of those that are not set, too.
     pub fn hits(&self, status: u64) -> u8 {
-        (0..MOST_BREAKPOINTS)
-            .filter(|i| self.control >> (2 * i) & status >> i & 1 != 0)
-            .fold(0, |hits, i| hits | 1 << i)
+        (0..MAX_BREAKPOINTS).filter(|i| self.control >> (2 * i) & status >> i & 1 != 0).fold(0, |hits, i| hits | 1 << i)
     }
 }
 

@@ -12,7 +12,7 @@ pub mod processor;
 mod registers;
 mod run_state;
 
-pub use breakpoints::{Breakpoint, DebugRegisters, MOST_BREAKPOINTS, Watch};
+pub use breakpoints::{Breakpoint, DebugRegisters, MAX_BREAKPOINTS, Watch};
 pub use contract::{
     Access, AddressSpace, Context, FpuState, Interrupter, MAX_CONSTANT_RESULTS, Platform, PlatformError, Protection,
     ThreadReservation, Trap,

@@ -49,7 +49,7 @@ fn start() -> Option<Arc<Shared>> {
         log::set_max_level(log::LevelFilter::Warn);
     }
     LOG.lock().clear();
-    Some(KvmPlatform::with_processors(GuestMemory::new(1 << 30).unwrap(), 1).unwrap().shared)
+    Some(KvmPlatform::with_vcpus(GuestMemory::new(1 << 30).unwrap(), 1).unwrap().shared)
 }
 
 /// Runs a guest in a space broken by `damage`. Returns what the sentry is told, having checked what the log is.
@@ -67,7 +67,7 @@ fn broken(shared: &Arc<Shared>, damage: impl FnOnce(&Space)) -> String {
     fill(&bad);
     damage(&bad);
     let given = Registers { rdi: DATA, r15: MARK, ..Registers::for_program(CODE, CODE) };
-    let processors = shared.pool.count();
+    let vcpus = shared.pool.count();
     let mut context = KvmContext::new(shared.clone());
     let fault = context.run(&bad, &mut given.clone()).expect_err("nothing can run there").to_string();
     let log = LOG.lock().clone();
@@ -78,12 +78,12 @@ fn broken(shared: &Arc<Shared>, damage: impl FnOnce(&Space)) -> String {
     drop(context);
     let mut other = KvmContext::new(shared.clone());
     assert_eq!(other.run(&good, &mut given.clone()).unwrap(), Trap::Syscall);
-    assert_eq!(shared.pool.count(), processors + 1);
+    assert_eq!(shared.pool.count(), vcpus + 1);
     fault
 }
 
 #[test]
-fn a_triple_fault_is_told() {
+fn a_triple_fault_is_reported() {
     let _one = ONE_AT_A_TIME.lock();
     let Some(shared) = start() else { return };
     let tables = shared.machine.tables();
@@ -93,11 +93,11 @@ fn a_triple_fault_is_told() {
         tables.entries(root)[KERNEL_ENTRY].store(0, std::sync::atomic::Ordering::SeqCst);
         space.unmap(DATA..DATA + PAGE_SIZE, Vec::new());
     });
-    assert!(fault.contains("virtual processor") && fault.contains("triple fault"), "{fault}");
+    assert!(fault.contains("vCPU") && fault.contains("triple fault"), "{fault}");
 }
 
 #[test]
-fn a_page_without_memory_is_told() {
+fn a_page_without_memory_is_reported() {
     let _one = ONE_AT_A_TIME.lock();
     let Some(shared) = start() else { return };
     for address in [CODE, DATA] {
@@ -108,7 +108,7 @@ fn a_page_without_memory_is_told() {
             drop(tables);
             space.changed(&FlushSet::default());
         });
-        let told = ["KVM_EXIT_INTERNAL_ERROR", "where there is no memory"];
-        assert!(fault.contains("virtual processor") && told.iter().any(|text| fault.contains(text)), "{fault}");
+        let expected = ["KVM_EXIT_INTERNAL_ERROR", "which is not mapped"];
+        assert!(fault.contains("vCPU") && expected.iter().any(|text| fault.contains(text)), "{fault}");
     }
 }

@@ -15,7 +15,7 @@ fn machine() -> Option<Machine> {
         return None;
     }
     let memory = GuestMemory::new(1 << 30).unwrap();
-    Some(Machine { platform: Arc::new(KvmPlatform::with_processors(memory.clone(), 2).unwrap()), memory })
+    Some(Machine { platform: Arc::new(KvmPlatform::with_vcpus(memory.clone(), 2).unwrap()), memory })
 }
 
 conformance_tests!(machine());
