@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use nix::cmsg_space;
 use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{ControlMessage, ControlMessageOwned, MsgFlags, recvmsg, sendmsg};
 
 /// The largest message: more than any configuration has.
@@ -18,7 +19,11 @@ pub const MAX_FILES: usize = 253;
 
 /// One end of a connection.
 #[derive(Debug)]
-pub struct Channel(UnixStream);
+pub struct Channel {
+    socket: UnixStream,
+    /// As soon as this is readable, nobody waits for the other end any more.
+    interrupt: Option<OwnedFd>,
+}
 
 /// What arrived: the bytes and the files.
 pub type Message = (Vec<u8>, Vec<OwnedFd>);
@@ -26,7 +31,7 @@ pub type Message = (Vec<u8>, Vec<OwnedFd>);
 impl Channel {
     /// A connection over this socket.
     pub fn new(socket: UnixStream) -> Channel {
-        Channel(socket)
+        Channel { socket, interrupt: None }
     }
 
     /// Two ends joined.
@@ -34,15 +39,25 @@ impl Channel {
     /// # Errors
     /// The host has no descriptors left.
     pub fn pair() -> io::Result<(Channel, Channel)> {
-        UnixStream::pair().map(|(one, other)| (Channel(one), Channel(other)))
+        UnixStream::pair().map(|(one, other)| (Channel::new(one), Channel::new(other)))
     }
 
-    /// Another handle on the same end.
+    /// Another handle on the same end, whose waits nothing interrupts.
     ///
     /// # Errors
     /// The host has no descriptors left.
     pub fn try_clone(&self) -> io::Result<Channel> {
-        self.0.try_clone().map(Channel)
+        self.socket.try_clone().map(Channel::new)
+    }
+
+    /// Lets every wait for the other end fail with `EINTR` while this descriptor is readable; none lets it last. What was
+    /// sent or received in part is lost, so the connection is of no use after that.
+    ///
+    /// # Errors
+    /// The host has no descriptors left.
+    pub fn interrupt_by(&mut self, descriptor: Option<BorrowedFd<'_>>) -> io::Result<()> {
+        self.interrupt = descriptor.map(|descriptor| descriptor.try_clone_to_owned()).transpose()?;
+        Ok(())
     }
 
     /// Gives up waiting for the other end after this time; none waits for ever.
@@ -50,8 +65,8 @@ impl Channel {
     /// # Errors
     /// The socket is gone.
     pub fn set_timeout(&self, limit: Option<Duration>) -> io::Result<()> {
-        self.0.set_read_timeout(limit)?;
-        self.0.set_write_timeout(limit)
+        self.socket.set_read_timeout(limit)?;
+        self.socket.set_write_timeout(limit)
     }
 
     /// Sends a message.
@@ -70,12 +85,7 @@ impl Channel {
         let control = if raw.is_empty() { &[][..] } else { &rights[..] };
         // In one go, for a process that ends while it sends must not leave half a message behind.
         let slices = [IoSlice::new(&header), IoSlice::new(bytes)];
-        let sent = loop {
-            match sendmsg::<()>(self.0.as_raw_fd(), &slices, control, MsgFlags::MSG_NOSIGNAL, None) {
-                Err(Errno::EINTR) => {}
-                result => break result?,
-            }
-        };
+        let sent = self.send_some(&slices, control)?;
         // The files went with the first byte.
         self.write_all(header.get(sent..).unwrap_or_default())?;
         self.write_all(bytes.get(sent.saturating_sub(header.len())..).unwrap_or_default())
@@ -90,9 +100,10 @@ impl Channel {
         let mut space = cmsg_space!([std::os::fd::RawFd; MAX_FILES]);
         let mut files = Vec::new();
         let got = loop {
+            self.wait(PollFlags::POLLIN)?;
             let mut slices = [IoSliceMut::new(&mut header)];
             let flags = MsgFlags::MSG_CMSG_CLOEXEC;
-            match recvmsg::<()>(self.0.as_raw_fd(), &mut slices, Some(&mut space), flags) {
+            match recvmsg::<()>(self.socket.as_raw_fd(), &mut slices, Some(&mut space), flags) {
                 Err(Errno::EINTR) => {}
                 Err(Errno::ECONNRESET) => return Ok(None),
                 Err(errno) => return Err(errno.into()),
@@ -122,19 +133,30 @@ impl Channel {
 
     // The standard library's sockets read and write by host calls of their own, which nothing else needs.
 
+    fn send_some(&self, slices: &[IoSlice<'_>], control: &[ControlMessage<'_>]) -> io::Result<usize> {
+        let mut flags = MsgFlags::MSG_NOSIGNAL;
+        flags.set(MsgFlags::MSG_DONTWAIT, self.interrupt.is_some());
+        loop {
+            match sendmsg::<()>(self.socket.as_raw_fd(), slices, control, flags, None) {
+                Err(Errno::EINTR) => {}
+                Err(Errno::EAGAIN) if self.interrupt.is_some() => self.wait(PollFlags::POLLOUT)?,
+                sent => return Ok(sent?),
+            }
+        }
+    }
+
     fn write_all(&self, mut bytes: &[u8]) -> io::Result<()> {
         while !bytes.is_empty() {
-            match sendmsg::<()>(self.0.as_raw_fd(), &[IoSlice::new(bytes)], &[], MsgFlags::MSG_NOSIGNAL, None) {
-                Err(Errno::EINTR) => {}
-                sent => bytes = bytes.get(sent?..).unwrap_or_default(),
-            }
+            let sent = self.send_some(&[IoSlice::new(bytes)], &[])?;
+            bytes = bytes.get(sent..).unwrap_or_default();
         }
         Ok(())
     }
 
     fn read_exact(&self, mut room: &mut [u8]) -> io::Result<()> {
         while !room.is_empty() {
-            match nix::unistd::read(&self.0, room) {
+            self.wait(PollFlags::POLLIN)?;
+            match nix::unistd::read(&self.socket, room) {
                 Err(Errno::EINTR) => {}
                 Ok(0) => return Err(ErrorKind::UnexpectedEof.into()),
                 got => room = room.get_mut(got?..).unwrap_or_default(),
@@ -142,23 +164,42 @@ impl Channel {
         }
         Ok(())
     }
+
+    /// Waits for the other end, if something may interrupt that; else the call that follows does.
+    fn wait(&self, events: PollFlags) -> io::Result<()> {
+        let Some(interrupt) = &self.interrupt else { return Ok(()) };
+        loop {
+            let mut waits = [PollFd::new(self.socket.as_fd(), events), PollFd::new(interrupt.as_fd(), PollFlags::POLLIN)];
+            match poll(&mut waits, PollTimeout::NONE) {
+                Err(Errno::EINTR) => continue,
+                result => result?,
+            };
+            let [socket, interrupt] = waits.map(|wait| wait.any() == Some(true));
+            if interrupt {
+                return Err(Errno::EINTR.into());
+            }
+            if socket {
+                return Ok(());
+            }
+        }
+    }
 }
 
 impl AsFd for Channel {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.0.as_fd()
+        self.socket.as_fd()
     }
 }
 
 impl From<Channel> for OwnedFd {
     fn from(channel: Channel) -> OwnedFd {
-        channel.0.into()
+        channel.socket.into()
     }
 }
 
 impl From<OwnedFd> for Channel {
     fn from(socket: OwnedFd) -> Channel {
-        Channel(socket.into())
+        Channel::new(socket.into())
     }
 }
 
@@ -203,6 +244,18 @@ mod tests {
         let mut text = String::new();
         File::from(reader).read_to_string(&mut text).unwrap();
         assert_eq!(text, "through");
+    }
+
+    #[test]
+    fn a_wait_for_the_other_end_can_be_interrupted() {
+        let (mut one, _other) = Channel::pair().unwrap();
+        let (reader, writer) = nix::unistd::pipe().unwrap();
+        one.interrupt_by(Some(reader.as_fd())).unwrap();
+        nix::unistd::write(&writer, b"x").unwrap();
+        // More than the socket takes.
+        for failed in [one.receive().map(drop), one.send(&vec![0; 16 << 20], &[])] {
+            assert_eq!(failed.unwrap_err().kind(), ErrorKind::Interrupted);
+        }
     }
 
     #[test]

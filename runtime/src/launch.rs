@@ -40,6 +40,9 @@ pub const FORWARDED: [Signal; 8] = [
     Signal::SIGWINCH,
 ];
 
+/// What ends a command that waits for an answer of a sandbox, while signals are already watched for the guest.
+pub const ENDING: [Signal; 4] = [Signal::SIGHUP, Signal::SIGINT, Signal::SIGQUIT, Signal::SIGTERM];
+
 /// What a sandbox has of the host.
 pub struct Surroundings {
     /// What the guest begins with.

@@ -17,6 +17,7 @@ use serde_json::{Value, json};
 
 use crate::bundle::{Bundle, ignored};
 use crate::cli::ExecArgs;
+use crate::launch::ENDING;
 use crate::oci::announce::announce;
 use crate::oci::console::Pair;
 use crate::oci::control::{ExecRequest, Reply, Request, ask, send};
@@ -82,7 +83,10 @@ pub fn command(runtime: &Runtime, args: &ExecArgs) -> Result<u8> {
     let signals = if args.detach { None } else { Some(SignalWatch::all().context("watching signals")?) };
     let registry = container.proxies().context("the list of proxies")?;
     let title = process.args().clone().unwrap_or_default();
-    let channel = Channel::new(container.connect().context("connecting to the sandbox")?);
+    let mut channel = Channel::new(container.connect().context("connecting to the sandbox")?);
+    // One that is frozen, or busy with a hook, may never answer.
+    let ending = signals.as_ref().map(|_| SignalWatch::new(&ENDING).context("watching signals")).transpose()?;
+    channel.interrupt_by(ending.as_ref().map(AsFd::as_fd)).context("duplicating a descriptor")?;
     let request = Request::Exec(Box::new(ExecRequest { process, size: size.into() }));
     let stream = match terminal {
         Some((keys, screen)) => {
@@ -99,6 +103,9 @@ pub fn command(runtime: &Runtime, args: &ExecArgs) -> Result<u8> {
             None
         }
     };
+    // From here on they are for the process.
+    channel.interrupt_by(None).context("duplicating a descriptor")?;
+    drop(ending);
     pair.map_or(Ok(()), Pair::send)?;
     let note = |pid: u32| announce(pid as i32, args.pid_file.as_ref(), args.pidfd_socket.as_ref());
     let Some(signals) = signals else {

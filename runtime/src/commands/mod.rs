@@ -57,7 +57,7 @@ pub fn command(command: Command, global: &GlobalArgs) -> Result<u8> {
         Command::Uninstall(args) => install::uninstall(&args),
         Command::Create(args) => create::command(&runtime(), &args).context("amber create failed").map(done),
         Command::Run(args) => run::command(&runtime(), &args).context("amber run failed"),
-        Command::Start(args) => start::command(&runtime(), &args.id).map(done),
+        Command::Start(args) => start::command(&runtime(), &args.id, None).map(done),
         Command::State(args) => state::command(&runtime(), &args.id),
         Command::Kill(args) => kill::command(&runtime(), &args).map(done),
         Command::Delete(args) => delete::command(&runtime(), &args.id, args.force).map(done),

@@ -8,7 +8,7 @@ use anyhow::{Context, Result};
 use super::{delete, start};
 use crate::attend::attend;
 use crate::cli::RunArgs;
-use crate::launch::FORWARDED;
+use crate::launch::{ENDING, FORWARDED};
 use crate::oci::Runtime;
 use crate::oci::create::{Created, create, end_child};
 
@@ -21,7 +21,8 @@ pub fn command(runtime: &Runtime, args: &RunArgs) -> Result<u8> {
     let Created { pid, asked } = create(runtime, &args.create, !args.detach)?;
     // Before the start, so that none is missed.
     let signals = if args.detach { None } else { Some(SignalWatch::new(&FORWARDED).context("watching signals")?) };
-    let started = start::command(runtime, id);
+    let ending = SignalWatch::new(&ENDING).context("watching signals")?;
+    let started = start::command(runtime, id, Some(&ending));
     let status = match (started, signals) {
         (Err(error), _) => {
             // What cannot be removed is less of a fault than what could not be started.

@@ -183,7 +183,7 @@ impl Making {
             waitpid(Pid::from_raw(first), None).context("waiting for the sandbox")?;
         }
         self.hooked = true;
-        hooks::run(&self.state, Status::Creating, Time::Create)
+        hooks::run(&self.state, Status::Creating, Time::Create, None)
             .context("unable to start container process: error during container init")?;
         send(&ours, &Step::Hooked(hooks::text(&self.state, Status::Creating)?), &[])?;
         let Step::Ready = next(&ours)? else { bail!("the sandbox is out of step") };
@@ -268,7 +268,7 @@ impl Drop for Making {
             log::warn!("{error:#}");
         }
         if self.hooked
-            && let Err(error) = hooks::run(&self.state, Status::Stopped, Time::Stopped)
+            && let Err(error) = hooks::run(&self.state, Status::Stopped, Time::Stopped, None)
         {
             log::warn!("{error:#}");
         }

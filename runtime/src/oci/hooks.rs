@@ -1,16 +1,16 @@
 //! Programs of the host that run at certain times of a container's life, with its state on standard input. Those that are
 //! programs of the container run [inside](super::inside).
 
-use std::io::{self, Read, Write};
 use std::os::unix::process::CommandExt;
 use std::process::{Command, ExitStatus, Stdio};
-use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use amber_host::process::ProcessHandle;
+use amber_host::signals::SignalWatch;
 use anyhow::{Context, Result, bail};
 use oci_spec::runtime::{Hook, Hooks};
 
+use super::hook_streams::{Outcome, Streams, Until};
 use super::state::{State, Status};
 
 /// The times at which hooks run in the runtime's own surroundings.
@@ -37,18 +37,18 @@ fn of(hooks: &Hooks, time: Time) -> Vec<&Hook> {
     lists.into_iter().flatten().flatten().collect()
 }
 
-/// Runs the hooks of a time.
+/// Runs the hooks of a time, until one of these signals comes.
 ///
 /// # Errors
-/// One failed; those behind it did not run. Of the hooks after the end all run.
-pub fn run(state: &State, status: Status, time: Time) -> Result<()> {
+/// One failed, or such a signal came; those behind it did not run. Of the hooks after the end all run.
+pub fn run(state: &State, status: Status, time: Time, signals: Option<&SignalWatch>) -> Result<()> {
     let Some(hooks) = &state.hooks else { return Ok(()) };
     let hooks = of(hooks, time);
     if hooks.is_empty() {
         return Ok(());
     }
     let state = text(state, status)?;
-    run_all(&hooks, time == Time::Stopped, |hook| run_one(hook, &state))
+    run_all(&hooks, time == Time::Stopped, |hook| run_one(hook, &state, signals))
 }
 
 /// The state as hooks read it.
@@ -71,7 +71,7 @@ pub fn text(state: &State, status: Status) -> Result<String> {
 /// As for [`run`].
 pub fn run_inside(hooks: Option<&Hooks>, state: &str) -> Result<()> {
     let hooks = hooks.map(|hooks| of(hooks, Time::CreateInside)).unwrap_or_default();
-    run_all(&hooks, false, |hook| run_one(hook, state))
+    run_all(&hooks, false, |hook| run_one(hook, state, None))
 }
 
 /// Runs hooks one after the other, the rest of them also if one failed where that is `regardless`.
@@ -88,7 +88,7 @@ pub fn run_all(hooks: &[&Hook], regardless: bool, run: impl Fn(&Hook) -> Result<
     Ok(())
 }
 
-fn run_one(hook: &Hook, state: &str) -> Result<()> {
+fn run_one(hook: &Hook, state: &str, signals: Option<&SignalWatch>) -> Result<()> {
     let path = hook.path();
     let mut arguments = hook.args().iter().flatten();
     let mut command = Command::new(path);
@@ -100,68 +100,52 @@ fn run_one(hook: &Hook, state: &str) -> Result<()> {
         }
     }
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let until = Until { deadline: deadline(hook), signals };
     let mut child = command.spawn().with_context(|| format!("error running hook: {}", path.display()))?;
     let input = child.stdin.take().context("a pipe")?;
     let (out, err) = (child.stdout.take().context("a pipe")?, child.stderr.take().context("a pipe")?);
-    let limit = limit(hook);
     let handle = ProcessHandle::open(child.id() as i32).context("a hook's process")?;
-    let (status, out, err) = thread::scope(|scope| -> Result<(Option<ExitStatus>, String, String)> {
-        let (out, err) = (scope.spawn(|| read_all(out)), scope.spawn(|| read_all(err)));
-        scope.spawn(move || {
-            let mut input = input;
-            // Not every hook reads it.
-            let _ = input.write_all(state.as_bytes());
-        });
-        let ended = match limit {
-            Some(limit) => handle.wait(limit).context("waiting for a hook")?,
-            None => true,
-        };
-        if !ended {
-            child.kill().context("ending a hook")?;
-        }
-        let status = child.wait().context("waiting for a hook")?;
-        let text = |reader: thread::ScopedJoinHandle<'_, String>| reader.join().unwrap_or_default();
-        Ok((ended.then_some(status), text(out), text(err)))
-    })?;
+    let mut streams = Streams::new(state, input.into(), [out.into(), err.into()]).context("a hook's streams")?;
+    let outcome = streams.serve(Some(&handle), until).context("waiting for a hook")?;
+    if outcome != Outcome::Over {
+        // It may have ended meanwhile.
+        let _ = child.kill();
+    }
+    let status = child.wait().context("waiting for a hook")?;
     let how = |status: ExitStatus| match status.code() {
         Some(0) => None,
         Some(code) => Some(format!("exit status {code}")),
         None => Some(status.to_string()),
     };
-    conclude(hook, status.map(how), &out, &err)
+    conclude(hook, outcome, how(status), &streams)
+}
+
+/// Until when a hook may take.
+pub fn deadline(hook: &Hook) -> Option<Instant> {
+    limit(hook).and_then(|limit| Instant::now().checked_add(limit))
 }
 
 /// How long a hook may take.
-pub fn limit(hook: &Hook) -> Option<Duration> {
+fn limit(hook: &Hook) -> Option<Duration> {
     let seconds = hook.timeout().and_then(|seconds| u64::try_from(seconds).ok()).filter(|&seconds| seconds > 0);
     seconds.map(Duration::from_secs)
 }
 
-/// Whether a hook did what it should: it ended, and nothing but well.
+/// Whether a hook did what it should: it was over in time, and `failure` says nothing of how it ended.
 ///
 /// # Errors
 /// How it ended otherwise, and what it printed.
-pub fn conclude(hook: &Hook, end: Option<Option<String>>, out: &str, err: &str) -> Result<()> {
-    match end {
-        None => {
+pub fn conclude(hook: &Hook, outcome: Outcome, failure: Option<String>, streams: &Streams<'_>) -> Result<()> {
+    match (outcome, failure) {
+        (Outcome::Late, _) => {
             let limit = limit(hook).unwrap_or_default();
             bail!("error running hook: hook ran past specified timeout of {}s", limit.as_secs())
         }
-        Some(Some(how)) => {
+        (Outcome::Interrupted, _) => bail!("error running hook: a signal ended the wait for it"),
+        (Outcome::Over, Some(how)) => {
+            let [out, err] = streams.printed();
             bail!("error running hook: {how}, stdout: {}, stderr: {}", out.trim_end(), err.trim_end())
         }
-        Some(None) => Ok(()),
+        (Outcome::Over, None) => Ok(()),
     }
-}
-
-/// How much of what a hook prints is kept for the message that it failed: one in the container may print without end.
-const KEPT: u64 = 64 << 10;
-
-/// What a hook prints, or the beginning of it. One that leaves a process of its own behind ends the pipe late; that is its own business.
-pub fn read_all(mut from: impl Read) -> String {
-    let mut text = Vec::new();
-    // What was read until an error is shown.
-    let _ = from.by_ref().take(KEPT).read_to_end(&mut text);
-    let _ = io::copy(&mut from, &mut io::sink());
-    String::from_utf8_lossy(&text).into_owned()
 }

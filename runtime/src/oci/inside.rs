@@ -1,8 +1,7 @@
 //! `startContainer` hooks: programs of the container itself, which run in it before its first process does.
 
-use std::io::{Write, pipe};
+use std::io::pipe;
 use std::thread;
-use std::time::Instant;
 
 use amber_abi::Signal;
 use amber_sentry::boot::{ExitStatus, ProcessSpec};
@@ -11,7 +10,8 @@ use anyhow::{Context, Result, ensure};
 use oci_spec::runtime::{Hook, Spec};
 use serde_json::{Value, json};
 
-use super::hooks::{conclude, limit, read_all, run_all};
+use super::hook_streams::{Outcome, Streams, Until};
+use super::hooks::{conclude, deadline, run_all};
 use super::state::Status;
 use crate::bundle::process_spec;
 
@@ -63,28 +63,26 @@ impl StartHooks {
             protected: false,
             ..process.clone()
         };
-        let (input, mut state) = pipe().context("a pipe")?;
+        let (input, state) = pipe().context("a pipe")?;
         let ((out, printed), (err, complained)) = (pipe().context("a pipe")?, pipe().context("a pipe")?);
+        let mut streams = Streams::new(&self.state, state.into(), [out.into(), err.into()]).context("a hook's streams")?;
         let descriptors = [input.into(), printed.into(), complained.into()].map(Some);
+        let until = Until { deadline: deadline(hook), signals: None };
         let running = sandbox.exec(&spec, descriptors.into()).context("error running hook")?;
-        let (end, out, err) = thread::scope(|scope| {
-            let (out, err) = (scope.spawn(|| read_all(out)), scope.spawn(|| read_all(err)));
-            scope.spawn(move || {
-                // Not every hook reads it.
-                let _ = state.write_all(self.state.as_bytes());
-            });
-            let deadline = limit(hook).and_then(|limit| Instant::now().checked_add(limit));
-            let end = running.wait_until(deadline);
-            if end.is_none() {
-                running.signal(Signal::SIGKILL);
-            }
-            (end, out.join().unwrap_or_default(), err.join().unwrap_or_default())
+        let (end, outcome) = thread::scope(|scope| {
+            let served = scope.spawn(|| streams.serve(None, until));
+            let end = running.wait_until(until.deadline);
+            (end, served.join().unwrap_or(Ok(Outcome::Over)))
         });
-        let how = |status| match status {
+        let outcome = if end.is_some() { outcome.context("waiting for a hook")? } else { Outcome::Late };
+        if outcome != Outcome::Over {
+            running.signal(Signal::SIGKILL);
+        }
+        let failure = end.and_then(|status| match status {
             ExitStatus::Exited(0) => None,
             ExitStatus::Exited(code) => Some(format!("exit status {code}")),
             ExitStatus::Signaled(signal) => Some(format!("signal: {signal}")),
-        };
-        conclude(hook, end.map(how), &out, &err)
+        });
+        conclude(hook, outcome, failure, &streams)
     }
 }

@@ -7,6 +7,7 @@ pub mod control;
 pub mod create;
 pub mod freeze;
 pub mod handed;
+mod hook_streams;
 pub mod hooks;
 mod inside;
 pub mod proxy;

@@ -50,6 +50,6 @@ pub fn clear_away(locked: Locked) -> Result<()> {
     if let Some(group) = &state.cgroup {
         group.remove()?;
     }
-    hooks::run(&state, Status::Stopped, Time::Stopped)?;
+    hooks::run(&state, Status::Stopped, Time::Stopped, None)?;
     locked.remove()
 }

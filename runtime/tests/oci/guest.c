@@ -561,6 +561,9 @@ int main(int count, char **arguments) {
         fputs("err", stderr);
         if (count > 2 && !strcmp(arguments[2], "wait"))
             pause();
+        /* The streams stay open in a process that is left behind. */
+        if (count > 2 && !strcmp(arguments[2], "leave") && fork() == 0)
+            pause();
         return count > 2 ? atoi(arguments[2]) : 0;
     }
     if (!strcmp(what, "busy")) {

@@ -2,11 +2,13 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
-use std::process::Stdio;
+use std::process::{Child, Stdio};
 
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use serde_json::{Value, json};
 
-use crate::common::{World, eventually};
+use crate::common::{World, eventually, runs};
 
 fn hook(world: &World, name: &str) -> Value {
     let log = world.path("hooks");
@@ -127,4 +129,67 @@ fn a_hook_of_the_container_ends_in_time_or_with_it() {
     eventually(|| world.path("log/hooks").exists());
     world.ok(&["delete", "--force", "a"]);
     assert!(!start.wait().unwrap().success());
+}
+
+/// A hook is over when nobody has its streams any more.
+#[test]
+fn who_a_hook_leaves_behind_does_not_outlast_its_time() {
+    let world =
+        with_own_hooks(json!([{"path": "/guest", "args": ["guest", "hook", "leave"], "env": ["H=4"], "timeout": 1}]));
+    assert_eq!(world.create("a").code, 0);
+    let outcome = world.run(&["start", "a"]);
+    assert!(outcome.code == 1 && outcome.err.contains("past specified timeout of 1s"), "{outcome:?}");
+    assert_eq!(world.status("a"), "stopped");
+
+    let mut world = World::new(&["serve"]);
+    let left = world.path("left");
+    // Neither does it read the state, which is more than a pipe takes.
+    let script = format!("sleep 1000 & echo $! > {}", left.display());
+    world.config["annotations"] = json!({"much": "x".repeat(200_000)});
+    world.config["hooks"] = json!({"prestart": [{"path": "/bin/sh", "args": ["sh", "-c", script], "timeout": 1}]});
+    let outcome = world.create("a");
+    assert!(outcome.code == 1 && outcome.err.contains("past specified timeout of 1s"), "{outcome:?}");
+    let left = fs::read_to_string(left).unwrap().trim().parse().unwrap();
+    kill(Pid::from_raw(left), Signal::SIGKILL).unwrap();
+}
+
+/// Waits until a command watches signals, and ends it by one.
+fn ended_by_signal(mut command: Child) {
+    let pid = command.id() as i32;
+    eventually(|| {
+        let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+        let blocked = status.lines().find_map(|line| line.strip_prefix("SigBlk:")).unwrap().trim();
+        u64::from_str_radix(blocked, 16).unwrap() & 1 << (Signal::SIGTERM as u64 - 1) != 0
+    });
+    kill(Pid::from_raw(pid), Signal::SIGTERM).unwrap();
+    eventually(|| command.try_wait().unwrap().is_some());
+}
+
+#[test]
+fn a_signal_ends_a_run_whose_hook_takes_long() {
+    let inside = with_own_hooks(json!([{"path": "/guest", "args": ["guest", "hook", "wait"], "env": ["H=5"]}]));
+    let mut outside = with_own_hooks(json!([]));
+    let script = format!("echo > {}; exec sleep 1000", outside.path("log/hooks").display());
+    outside.config["hooks"] = json!({"poststart": [{"path": "/bin/sh", "args": ["sh", "-c", script]}]});
+    for world in [inside, outside] {
+        world.write();
+        let run = world.amber(&["run", "--bundle", world.path("bundle").to_str().unwrap(), "a"]);
+        let run = { run }.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        eventually(|| world.path("log/hooks").exists());
+        ended_by_signal(run);
+        assert_eq!(fs::read_dir(world.path("state")).unwrap().count(), 0);
+    }
+}
+
+#[test]
+fn a_signal_ends_an_exec_that_the_sandbox_does_not_answer() {
+    let world = World::new(&["serve"]);
+    world.ready("a");
+    let sandbox = Pid::from_raw(world.pid("a"));
+    kill(sandbox, Signal::SIGSTOP).unwrap();
+    let exec = world.amber(&["exec", "a", "/guest", "serve"]).stdout(Stdio::null()).stderr(Stdio::null()).spawn();
+    ended_by_signal(exec.unwrap());
+    kill(sandbox, Signal::SIGCONT).unwrap();
+    assert!(runs(sandbox.as_raw()));
+    assert_eq!(world.status("a"), "running");
 }
