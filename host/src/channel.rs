@@ -169,7 +169,8 @@ impl Channel {
     fn wait(&self, events: PollFlags) -> io::Result<()> {
         let Some(interrupt) = &self.interrupt else { return Ok(()) };
         loop {
-            let mut waits = [PollFd::new(self.socket.as_fd(), events), PollFd::new(interrupt.as_fd(), PollFlags::POLLIN)];
+            let mut waits =
+                [PollFd::new(self.socket.as_fd(), events), PollFd::new(interrupt.as_fd(), PollFlags::POLLIN)];
             match poll(&mut waits, PollTimeout::NONE) {
                 Err(Errno::EINTR) => continue,
                 result => result?,

@@ -18,7 +18,8 @@ use nix::fcntl::{AtFlags, FallocateFlags, OFlag};
 use nix::sys::stat::{FchmodatFlags, Mode, SFlag};
 use nix::unistd::{Gid, LinkatFlags, Uid, UnlinkatFlags, Whence};
 use rustix::fs::{
-    FileType, RawDir, Statx, StatxFlags, StatxTimestamp, Timestamps, UTIME_NOW, UTIME_OMIT, makedev, statx, utimensat,
+    FileType, OFlags, RawDir, ResolveFlags, Statx, StatxFlags, StatxTimestamp, Timestamps, UTIME_NOW, UTIME_OMIT,
+    makedev, openat2, statx, utimensat,
 };
 
 use crate::trees::path_of;
@@ -141,6 +142,13 @@ fn component(name: &[u8]) -> Result<&OsStr> {
 /// Opens a path of the host as the operator wrote it, symbolic links and all, only to name things beneath or beside it.
 pub fn open_root(path: &Path) -> Result<OwnedFd> {
     nix::fcntl::open(path, OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty()).map_err(errno)
+}
+
+/// Opens the file at an absolute path, only to name things beneath or beside it. Where somebody has put a symbolic link into
+/// the path, it is `ELOOP`.
+pub fn open_without_links(path: &Path) -> Result<OwnedFd> {
+    let flags = OFlags::PATH | OFlags::CLOEXEC;
+    openat2(rustix::fs::CWD, path, flags, rustix::fs::Mode::empty(), ResolveFlags::NO_SYMLINKS).map_err(of_rustix)
 }
 
 /// Opens an entry of a directory. A symbolic link gives `ELOOP` (or itself, with `O_PATH`). Never waits for a fifo's

@@ -3,18 +3,20 @@
 use std::collections::HashSet;
 use std::fs::File;
 use std::io::Read;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 use amber_abi::Named;
 use amber_abi::capability::{Capability, CapabilitySet};
+use amber_abi::errno::Errno;
 use amber_abi::task::Resource;
-use amber_host::trees::HostTrees;
+use amber_host::fs::open_without_links;
+use amber_host::trees::{HostTrees, is_directory};
 use amber_sentry::boot::{CapabilitySpec, Limits, MountSource, MountSpec, ProcessSpec, SandboxConfig, UserSpec};
 use amber_sentry::profile::KernelProfile;
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 use oci_spec::runtime::{
     Arch, Capabilities, Linux, LinuxCapabilities, LinuxNamespaceType, LinuxSeccompFilterFlag, Mount, PosixRlimit,
-    Process, Spec,
+    Process, Root, Spec,
 };
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -112,8 +114,8 @@ fn from_spec(
     check_version(spec.version())?;
     let process = spec.process().as_ref().context("`process` is missing: there is nothing to run")?;
     let root = spec.root().as_ref().context("`root` is missing: name the root file system in `root.path`")?;
-    let shown = root.path().display();
-    let path = root_directory(&directory.join(root.path())).with_context(|| format!("`root.path` {shown}"))?;
+    let path = root_path(directory, root);
+    check_root(&path).with_context(|| format!("`root.path` {}", root.path().display()))?;
     let hostname = spec.hostname().clone().unwrap_or_else(|| id.chars().take(64).collect());
     check_hostname(&hostname)?;
     check_hostname(spec.domainname().as_deref().unwrap_or_default())?;
@@ -144,6 +146,7 @@ fn from_spec(
         seccomp,
         devices: linux.map(resources::devices).transpose()?.unwrap_or_default(),
         limits: resources.map_or_else(|| Ok(Limits::default()), |said| resources::limits(said, Limits::default()))?,
+        make_cwd: true,
         ..SandboxConfig::new(process_spec(process, terminal).context("`process`")?)
     })
 }
@@ -313,7 +316,31 @@ fn capability_sets(sets: &LinuxCapabilities) -> CapabilitySpec {
     }
 }
 
-/// The absolute path of a directory that can be a root.
+/// Where a bundle in a directory has its root, in the shortest form. As with runc, a `..` takes away the name before it.
+pub fn root_path(directory: &Path, root: &Root) -> PathBuf {
+    let mut path = PathBuf::new();
+    for component in directory.join(root.path()).components() {
+        match component {
+            Component::ParentDir => _ = path.pop(),
+            Component::CurDir => {}
+            other => path.push(other),
+        }
+    }
+    path
+}
+
+/// Refuses, as runc does, a root to which a symbolic link leads. When the sandbox opens it, there must still be none: so who
+/// can write to a directory above it cannot have another part of the host taken for the root.
+fn check_root(path: &Path) -> Result<()> {
+    let root = open_without_links(path).map_err(|errno| match errno {
+        Errno::ELOOP => anyhow!("invalid rootfs: not an absolute path, or a symlink"),
+        errno => anyhow!("{}", errno.text()),
+    })?;
+    ensure!(is_directory(&root)?, "is not a directory");
+    Ok(())
+}
+
+/// The absolute path, without symbolic links, of a directory.
 pub fn root_directory(path: &Path) -> Result<PathBuf> {
     let path = path.canonicalize()?;
     ensure!(path.is_dir(), "is not a directory");

@@ -31,6 +31,8 @@ pub struct SandboxConfig {
     pub network: NetworkKind,
     /// The first process.
     pub process: ProcessSpec,
+    /// Its working directory is made, also in a root that can only be read, unless it is there.
+    pub make_cwd: bool,
     /// What the first process begins with.
     pub descriptors: Descriptors,
     /// The host's terminal as the controlling terminal of the first session, if the guest gets no console.
@@ -76,6 +78,7 @@ impl SandboxConfig {
             readonly_paths: Vec::new(),
             sysctls: Vec::new(),
             process,
+            make_cwd: false,
             descriptors: Descriptors::default(),
             controlling_terminal: None,
             seccomp: None,

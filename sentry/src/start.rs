@@ -120,6 +120,9 @@ impl Sandbox {
         }
         let namespace = mounts::mount_all(&kernel, &config.mounts, &config.trees)?;
         mounts::make_devices(&kernel, &namespace, &config.devices)?;
+        if config.make_cwd {
+            mounts::make_directory(&namespace, &config.process.cwd)?;
+        }
         mounts::finish_root(&namespace, &config.mounts)?;
         mounts::restrict(&kernel, &namespace, &config.masked_paths, &config.readonly_paths)?;
         let fs = FsContext::new(namespace.clone());

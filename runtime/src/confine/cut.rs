@@ -38,11 +38,10 @@ impl Mounts {
 
     /// Those beneath a path that are no trees of files, by their paths from there, but none beneath another.
     pub fn foreign_places(&self, path: &Path) -> BTreeSet<PathBuf> {
-        let path = path.canonicalize().unwrap_or_else(|_| path.to_owned());
         let beneath = |mount: &&HostMount| {
-            mount.point != path && mount.point.starts_with(&path) && is_foreign(mount, Path::new("/"))
+            mount.point != path && mount.point.starts_with(path) && is_foreign(mount, Path::new("/"))
         };
-        let places = self.0.iter().filter(beneath).filter_map(|mount| mount.point.strip_prefix(&path).ok());
+        let places = self.0.iter().filter(beneath).filter_map(|mount| mount.point.strip_prefix(path).ok());
         let mut outermost: BTreeSet<PathBuf> = BTreeSet::new();
         // In this order, which is that of components, what a path leads through comes before it.
         for place in places.collect::<BTreeSet<_>>() {
@@ -86,8 +85,7 @@ pub fn cut(mount: &OwnedFd, number: usize, path: &Path, places: &BTreeSet<PathBu
     move_mount(mount, "", heap, &place, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)?;
     // Hosts before Linux 5.8 do not tell. What a guest sees is decided by each descriptor anyway.
     if let Some(top) = look(mount.as_fd())?.mount {
-        let is_whole = path.canonicalize().is_ok_and(|path| path == Path::new("/"));
-        let root = if is_whole { Path::new("/").join(&place) } else { PathBuf::new() };
+        let root = if path == Path::new("/") { Path::new("/").join(&place) } else { PathBuf::new() };
         let points = places.iter().map(|inner| Path::new(&place).join(inner)).collect();
         take_away(top, &root, points, heap)?;
     }

@@ -7,7 +7,7 @@
 
 use anyhow::{Result, bail};
 use nix::sys::resource::{RLIM_INFINITY, Resource, setrlimit};
-use nix::sys::statfs::{FUSE_SUPER_MAGIC, statfs};
+use nix::sys::statfs::{FUSE_SUPER_MAGIC, fstatfs};
 use nix::unistd::{Gid, Uid, getegid, geteuid, getuid, setgroups, setresgid, setresuid};
 use rustix::thread::CapabilitySet;
 
@@ -49,5 +49,5 @@ pub fn is_taken() -> bool {
 }
 
 fn is_fuse(tree: &Tree) -> bool {
-    statfs(&tree.path).is_ok_and(|found| found.filesystem_type() == FUSE_SUPER_MAGIC)
+    fstatfs(&tree.file).is_ok_and(|found| found.filesystem_type() == FUSE_SUPER_MAGIC)
 }

@@ -20,11 +20,14 @@ mod specification;
 use std::fs;
 use std::io::{stderr, stdin, stdout};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 
 use amber_host::calls::Part;
 use amber_host::fork::{Half, Kinship, fork};
+use amber_host::fs::open_without_links;
+use amber_host::trees::{Start, is_directory};
 use amber_sentry::boot::{MountSource, NetworkKind, SandboxConfig};
 use anyhow::{Context, Result};
 use nix::sched::{CloneFlags, unshare};
@@ -40,8 +43,22 @@ use root::Usher;
 /// A tree of the host that the guest sees.
 struct Tree {
     path: PathBuf,
+    /// What the path led to when the sandbox was prepared. Nothing looks it up again: who can write to a directory above may
+    /// exchange what is there at any time.
+    file: OwnedFd,
     /// Whether something is made there: by the guest, or places of mounts before it runs.
     writable: bool,
+}
+
+impl Tree {
+    /// Where it begins, as long as it is no mount of its own.
+    fn start(&self) -> Result<Start> {
+        if is_directory(&self.file)? {
+            return Ok(Start::Directory(self.file.try_clone()?));
+        }
+        let (parent, name) = self.path.parent().zip(self.path.file_name()).context("has no directory")?;
+        Ok(Start::File(open_without_links(parent)?, name.as_bytes().into()))
+    }
 }
 
 /// What a sandbox needs of the host.
@@ -60,7 +77,8 @@ struct Needs {
 }
 
 impl Needs {
-    fn of(config: &SandboxConfig, control: bool) -> Needs {
+    /// Opens the trees of a configuration, whose paths have no symbolic links.
+    fn of(config: &SandboxConfig, control: bool) -> Result<Needs> {
         let mut trees: Vec<Tree> = Vec::new();
         for (index, mount) in config.mounts.iter().enumerate() {
             let (path, writable) = match &mount.source {
@@ -70,11 +88,14 @@ impl Needs {
             };
             match trees.iter_mut().find(|tree| tree.path == *path) {
                 Some(tree) => tree.writable |= writable,
-                None => trees.push(Tree { path: path.clone(), writable }),
+                None => {
+                    let file = open_without_links(path).with_context(|| format!("host path {}", path.display()))?;
+                    trees.push(Tree { path: path.clone(), file, writable });
+                }
             }
         }
         let changes = config.changes_host_files();
-        Needs {
+        Ok(Needs {
             trees,
             changes,
             network: config.network != NetworkKind::Loopback,
@@ -82,7 +103,7 @@ impl Needs {
             control,
             // What a control socket brings later is not known yet.
             handed_files: control || has_regular_stream(),
-        }
+        })
     }
 
     /// The parts of the list of host calls.
@@ -173,8 +194,8 @@ impl Confinement {
         Confinement { control: true, ..self }
     }
 
-    /// Opens the trees of the host that a sandbox has, and puts them into its configuration. What is not opened yet can
-    /// still be opened by its path afterwards, but with few capabilities. No thread must have been started before.
+    /// Opens the trees of the host that a sandbox has, and puts them into its configuration. Other files of the host can
+    /// still be opened by their paths afterwards, but with few capabilities. No thread must have been started before.
     ///
     /// # Errors
     /// Names the tree that cannot be opened.
@@ -182,7 +203,7 @@ impl Confinement {
         if self.own_network && config.network == NetworkKind::Host {
             config.network = NetworkKind::Namespace;
         }
-        let mut needs = Needs::of(config, self.control);
+        let mut needs = Needs::of(config, self.control)?;
         let of_kernel = reader::take(&mut needs.trees);
         if needs.network {
             parameters::set(&mut config.sysctls, needs.own_network)?;
@@ -206,6 +227,11 @@ impl Confinement {
             root::finish(&root.directory)?;
             usher = Some(Usher::start(root).context("starting a thread")?);
         } else {
+            for tree in &needs.trees {
+                config
+                    .trees
+                    .add(&tree.path, tree.start().with_context(|| format!("host path {}", tree.path.display()))?);
+            }
             reader::start(of_kernel, None, self.process, &mut config.trees)?;
         }
         capabilities::keep(kept).context("giving up capabilities")?;

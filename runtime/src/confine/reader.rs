@@ -3,25 +3,22 @@
 //! It is made only for a guest that was given such files, and never sees anything else of the guest. It is a process of
 //! the sandbox's PID namespace and ends with that; where there is none, with its connection.
 
-use std::fs::canonicalize;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::ffi::OsStrExt;
-use std::path::{Path, PathBuf};
 
 use amber_host::file_systems::{kernel_name, tells_of_machine};
 use amber_host::fork::{Half, Kinship, fork};
-use amber_host::fs::{Found, look, open_root, statfs};
+use amber_host::fs::{Found, look, statfs};
 use amber_host::mounts::READ_ONLY;
 use amber_host::reader::{Reader, Tree as ReadTree, serve_alone};
-use amber_host::trees::{HostTrees, Start, is_directory};
+use amber_host::trees::{HostTrees, Start};
 use anyhow::{Context, Result};
 use nix::sys::prctl::{set_dumpable, set_name};
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
 use nix::unistd::{Gid, Uid, chdir, chroot, fchdir, geteuid, setgroups, setresgid, setresuid};
 use rustix::thread::CapabilitySet;
 
-use super::root::{ALWAYS, clone, restrict_if_offered};
+use super::root::{ALWAYS, clone_open, restrict_if_offered};
 use super::{Tree, capabilities, filter};
 
 /// The first of the users and groups that readers have: others than those of sandboxes, whose stubs could trace them.
@@ -29,7 +26,7 @@ const FIRST: u32 = 0x7800_0000;
 
 /// A tree that begins on a file system that the host's kernel makes up.
 pub struct KernelTree {
-    path: PathBuf,
+    tree: Tree,
     found: Found,
     /// Whether the guest sees anything of it.
     is_shown: bool,
@@ -37,23 +34,22 @@ pub struct KernelTree {
 
 /// Takes those that begin on such file systems out of the list.
 pub fn take(trees: &mut Vec<Tree>) -> Vec<KernelTree> {
-    let mut taken = Vec::new();
-    trees.retain(|tree| match kernel_tree(&tree.path) {
-        Some(of_kernel) => {
-            taken.push(of_kernel);
-            false
+    let (mut taken, mut others) = (Vec::new(), Vec::new());
+    for tree in trees.drain(..) {
+        match of_kernel(&tree) {
+            Some((found, is_shown)) => taken.push(KernelTree { tree, found, is_shown }),
+            None => others.push(tree),
         }
-        None => true,
-    });
+    }
+    *trees = others;
     taken
 }
 
-/// None for any other, also for one that does not exist, which is reported when it is opened.
-fn kernel_tree(path: &Path) -> Option<KernelTree> {
-    let file = open_root(path).ok()?;
-    let (found, magic) = (look(file.as_fd()).ok()?, statfs(file.as_fd()).ok()?.f_type);
+/// What the beginning of such a tree is, and whether the guest sees anything of it; none for any other tree.
+fn of_kernel(tree: &Tree) -> Option<(Found, bool)> {
+    let (found, magic) = (look(tree.file.as_fd()).ok()?, statfs(tree.file.as_fd()).ok()?.f_type);
     kernel_name(magic)?;
-    Some(KernelTree { path: path.to_owned(), found, is_shown: tells_of_machine(magic, found.stat.number) })
+    Some((found, tells_of_machine(magic, found.stat.number)))
 }
 
 /// Adds these trees to those that the sandbox has. The reader of those that are shown gets an empty `root`, and a user of
@@ -64,14 +60,14 @@ fn kernel_tree(path: &Path) -> Option<KernelTree> {
 /// Names the tree that cannot be opened; the host has no process left, or refuses the reader what would confine it.
 pub fn start(list: Vec<KernelTree>, root: Option<&OwnedFd>, process: i32, trees: &mut HostTrees) -> Result<()> {
     let (mut read, mut places) = (Vec::new(), Vec::new());
-    for tree in list {
-        if tree.is_shown {
+    for KernelTree { tree, found, is_shown } in list {
+        if is_shown {
             let (directory, name) =
-                open(&tree.path, root.is_some()).with_context(|| format!("host path {}", tree.path.display()))?;
+                open(&tree, root.is_some()).with_context(|| format!("host path {}", tree.path.display()))?;
             places.push((tree.path, name, read.len() as u64));
             read.push(ReadTree { directory });
         } else {
-            trees.add(&tree.path, Start::Sealed(tree.found));
+            trees.add(&tree.path, Start::Sealed(found));
         }
     }
     if read.is_empty() {
@@ -92,22 +88,17 @@ pub fn start(list: Vec<KernelTree>, root: Option<&OwnedFd>, process: i32, trees:
 
 /// The directory that the reader gets, and the path from there: a single file is found in its own directory, since it could
 /// not be opened anew otherwise.
-fn open(path: &Path, mounts: bool) -> Result<(OwnedFd, Box<[u8]>)> {
-    let (directory, name) = if is_directory(&open_root(path)?)? {
-        (path.to_owned(), Vec::new())
-    } else {
-        let path = canonicalize(path)?;
-        let parent = path.parent().context("has no directory")?;
-        (parent.to_owned(), path.file_name().unwrap_or_default().as_bytes().to_vec())
+fn open(tree: &Tree, mounts: bool) -> Result<(OwnedFd, Box<[u8]>)> {
+    let (directory, name) = match tree.start()? {
+        Start::File(directory, name) => (directory, name),
+        _ => (tree.file.try_clone()?, Box::default()),
     };
-    let opened = if mounts {
-        let mount = clone(directory.as_os_str().as_bytes(), true)?;
-        restrict_if_offered(&mount, ALWAYS | READ_ONLY, true)?;
-        mount
-    } else {
-        open_root(&directory)?
-    };
-    Ok((opened, name.into()))
+    if !mounts {
+        return Ok((directory, name));
+    }
+    let mount = clone_open(&directory)?;
+    restrict_if_offered(&mount, ALWAYS | READ_ONLY, true)?;
+    Ok((mount, name))
 }
 
 /// Gives up, in the reader's process, all that it does not need, and returns what gives up the rest.

@@ -53,7 +53,7 @@ pub fn open(list: &[Tree], network: bool, own_network: bool) -> Result<(NewRoot,
     let mounts = Mounts::read()?;
     for tree in list {
         let named = || format!("host path {}", tree.path.display());
-        let mount = clone(tree.path.as_os_str().as_bytes(), true).with_context(named)?;
+        let mount = clone_open(&tree.file).with_context(named)?;
         let attributes = if tree.writable { ALWAYS } else { ALWAYS | READ_ONLY };
         restrict_if_offered(&mount, attributes, true).with_context(named)?;
         if is_directory(&mount).with_context(named)? {
@@ -69,14 +69,14 @@ pub fn open(list: &[Tree], network: bool, own_network: bool) -> Result<(NewRoot,
     }
     for (path, writable) in [(TABLES, false), (PARAMETERS, own_network)].into_iter().filter(|_| network) {
         // Who misses it says so.
-        if let Ok(mount) = clone(path.as_bytes(), false) {
+        if let Ok(mount) = clone(path.as_bytes()) {
             let attributes = if writable { ALWAYS } else { ALWAYS | READ_ONLY };
             restrict_if_offered(&mount, attributes, false).context(path)?;
             trees.add(Path::new(path), Start::Directory(mount));
         }
     }
     // Some hosts have no /proc; then no file without a name can get one.
-    if let Ok(own) = clone(b"/proc/self/fd", false) {
+    if let Ok(own) = clone(b"/proc/self/fd") {
         restrict_if_offered(&own, ALWAYS | READ_ONLY, false).context("/proc/self/fd")?;
         keep_own_descriptors(own);
     }
@@ -106,11 +106,18 @@ pub fn finish(root: &OwnedFd) -> Result<()> {
     restrict_if_offered(root, READ_ONLY, false).context("making an empty root")
 }
 
-/// A mount of what is at a path, which nobody else sees; `..` of its root is itself.
-pub(super) fn clone(path: &[u8], whole: bool) -> rustix::io::Result<OwnedFd> {
-    let mut flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
-    flags.set(OpenTreeFlags::AT_RECURSIVE, whole);
-    open_tree(CWD, path, flags)
+/// A mount of what is at a path of this process's `/proc`, which nobody else sees; `..` of its root is itself.
+fn clone(path: &[u8]) -> rustix::io::Result<OwnedFd> {
+    open_tree(CWD, path, OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC)
+}
+
+/// A mount of what is open, with all beneath it, likewise.
+pub(super) fn clone_open(file: &OwnedFd) -> rustix::io::Result<OwnedFd> {
+    let flags = OpenTreeFlags::OPEN_TREE_CLONE
+        | OpenTreeFlags::OPEN_TREE_CLOEXEC
+        | OpenTreeFlags::AT_EMPTY_PATH
+        | OpenTreeFlags::AT_RECURSIVE;
+    open_tree(file, "", flags)
 }
 
 /// A mount of an open directory with all beneath it, of which `..` does not lead out, for a sandbox to be.
@@ -118,11 +125,7 @@ pub(super) fn clone(path: &[u8], whole: bool) -> rustix::io::Result<OwnedFd> {
 /// # Errors
 /// `EPERM` without the right to mount.
 pub fn tree(directory: &OwnedFd) -> Result<OwnedFd> {
-    let flags = OpenTreeFlags::OPEN_TREE_CLONE
-        | OpenTreeFlags::OPEN_TREE_CLOEXEC
-        | OpenTreeFlags::AT_EMPTY_PATH
-        | OpenTreeFlags::AT_RECURSIVE;
-    let mount = open_tree(directory, "", flags)?;
+    let mount = clone_open(directory)?;
     restrict_if_offered(&mount, ALWAYS, true)?;
     Ok(mount)
 }

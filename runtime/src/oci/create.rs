@@ -28,7 +28,7 @@ use super::state::{State, Status};
 use super::store::Locked;
 use super::systemd::Scope;
 use super::{ROLE, Runtime};
-use crate::bundle::Bundle;
+use crate::bundle::{Bundle, root_path};
 use crate::caller;
 use crate::cli::CreateArgs;
 use crate::launch::has_job_control;
@@ -98,7 +98,6 @@ fn streams(process: &Process, args: &CreateArgs, attached: bool) -> Result<Strea
 fn state(bundle: &Bundle, args: &CreateArgs) -> Result<State> {
     let spec = &bundle.spec;
     let root = spec.root().as_ref().context("`root` is missing")?;
-    let rootfs = bundle.directory.join(root.path());
     let annotations: BTreeMap<_, _> = spec.annotations().clone().unwrap_or_default().into_iter().collect();
     Ok(State {
         oci_version: spec.version().clone(),
@@ -107,7 +106,7 @@ fn state(bundle: &Bundle, args: &CreateArgs) -> Result<State> {
         process_start: 0,
         status: Status::Creating,
         paused: false,
-        rootfs: rootfs.canonicalize().unwrap_or(rootfs),
+        rootfs: root_path(&bundle.directory, root),
         bundle: bundle.directory.clone(),
         created: State::now(),
         owner: geteuid().as_raw(),

@@ -65,7 +65,8 @@ impl StartHooks {
         };
         let (input, state) = pipe().context("a pipe")?;
         let ((out, printed), (err, complained)) = (pipe().context("a pipe")?, pipe().context("a pipe")?);
-        let mut streams = Streams::new(&self.state, state.into(), [out.into(), err.into()]).context("a hook's streams")?;
+        let mut streams =
+            Streams::new(&self.state, state.into(), [out.into(), err.into()]).context("a hook's streams")?;
         let descriptors = [input.into(), printed.into(), complained.into()].map(Some);
         let until = Until { deadline: deadline(hook), signals: None };
         let running = sandbox.exec(&spec, descriptors.into()).context("error running hook")?;

@@ -1,7 +1,7 @@
 //! What cannot be done is refused in one line, and nothing half-made is left.
 
 use std::fs::{self, Permissions};
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{PermissionsExt, symlink};
 use std::process::Stdio;
 
 use serde_json::{Value, json};
@@ -60,6 +60,31 @@ fn bundles_are_refused_with_the_reason() {
     let bundle = world.path("bundle");
     let outcome = world.run(&["create", "--bundle", bundle.to_str().unwrap(), "bad"]);
     assert!(outcome.code == 1 && outcome.err.contains("config.json"), "{outcome:?}");
+}
+
+/// Who can write to a directory above a root must not choose what of the host becomes the root.
+#[test]
+fn a_root_behind_a_symbolic_link_is_refused() {
+    let world = &mut World::new(&["serve"]);
+    let words = "invalid rootfs: not an absolute path, or a symlink";
+    symlink("rootfs", world.path("bundle/link")).unwrap();
+    symlink("bundle", world.path("above")).unwrap();
+    refused(world, "/root/path", json!("link"), words);
+    refused(world, "/root/path", json!(world.path("above/rootfs")), words);
+    // Also one that is put there when the path was looked at already.
+    fs::create_dir(world.path("outside")).unwrap();
+    fs::copy(world.path("bundle/rootfs/guest"), world.path("outside/guest")).unwrap();
+    let script = format!("cd {} && mv rootfs old && ln -s ../outside rootfs", world.path("bundle").display());
+    let hooks = json!({"createRuntime": [{"path": "/bin/sh", "args": ["sh", "-c", script]}]});
+    refused(world, "/hooks", hooks, words);
+    assert_eq!(fs::read_dir(world.path("outside")).unwrap().count(), 1);
+    fs::remove_file(world.path("bundle/rootfs")).unwrap();
+    fs::rename(world.path("bundle/old"), world.path("bundle/rootfs")).unwrap();
+    // The bundle's own directory is the caller's, who may name it as they like, and a root may lie beside it.
+    world.config["root"]["path"] = json!("./no such/../../bundle/rootfs");
+    world.write();
+    world.ok(&["create", "--bundle", world.path("above").to_str().unwrap(), "a"]);
+    assert_eq!(world.state("a")["rootfs"], json!(world.path("bundle/rootfs")));
 }
 
 #[test]

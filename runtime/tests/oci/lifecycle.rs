@@ -1,10 +1,12 @@
 //! From create to delete, in order and out of order.
 
 use std::fs;
+use std::os::unix::fs::{MetadataExt, symlink};
 use std::thread;
 
 use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
+use nix::unistd::{Pid, getegid, geteuid};
+use serde_json::json;
 
 use crate::common::{World, eventually, runs};
 
@@ -172,4 +174,44 @@ fn many_creates_of_a_name_make_one() {
     codes.sort_unstable();
     assert_eq!(codes, [0, 1, 1]);
     assert_eq!(world.status("a"), "created");
+}
+
+#[test]
+fn a_working_directory_that_is_missing_is_made() {
+    let mut world = World::new(&["serve"]);
+    let root = world.path("bundle/rootfs");
+    world.config["process"]["user"] = json!({"uid": 1000, "gid": 1000});
+    world.config["mounts"].as_array_mut().unwrap().push(json!({"destination": "/tmp", "type": "tmpfs"}));
+    fs::create_dir(root.join("there")).unwrap();
+    symlink("/there", root.join("link")).unwrap();
+    // The root can only be read afterwards.
+    for (id, cwd, made) in
+        [("a", "/link/../new//x/", Some("new/x")), ("b", "/link/y", Some("there/y")), ("c", "/tmp/z", None)]
+    {
+        world.config["process"]["cwd"] = json!(cwd);
+        world.ready(id);
+        let Some(made) = made.map(|made| fs::metadata(root.join(made)).unwrap()) else { continue };
+        assert_eq!((made.uid(), made.gid(), made.mode() & 0o7777), (geteuid().as_raw(), getegid().as_raw(), 0o755));
+    }
+    assert!(!root.join("tmp/z").exists());
+    // A further process gets none.
+    let refused = world.run(&["exec", "--cwd", "/there/no", "a", "/guest", "serve"]);
+    assert!(refused.code == 255 && refused.err.contains("/there/no"), "{refused:?}");
+    // Nothing is made outside of the root.
+    symlink("../../outside", root.join("out")).unwrap();
+    for (cwd, reason) in [
+        ("/out/x", "File exists"),
+        ("/out", "File exists"),
+        ("/plain/x", "Not a directory"),
+        ("/plain", "Not a directory"),
+        ("/proc/x", "No such file or directory"),
+    ] {
+        world.config["process"]["cwd"] = json!(cwd);
+        let outcome = world.create("bad");
+        assert!(
+            outcome.code == 1 && outcome.err.contains(&format!("working directory {cwd}: {reason}")),
+            "{outcome:?}"
+        );
+    }
+    assert!(!world.path("outside").exists() && !root.join("outside").exists());
 }

@@ -1,5 +1,6 @@
 //! Puts a sandbox's tree of mounts together.
 
+use std::os::unix::ffi::OsStrExt;
 use std::sync::Arc;
 
 use amber_abi::errno::Errno;
@@ -123,6 +124,17 @@ fn make_device(kernel: &Arc<Kernel>, namespace: &Arc<MountNamespace>, device: &D
         gid: Some(device.gid),
         ..SetAttributes::default()
     })
+}
+
+/// Makes a directory, and those above it, unless it is there: root's, with mode 0755. Symbolic links lead to places in the
+/// sandbox's root only.
+///
+/// # Errors
+/// Names it and says why it could not be made.
+pub fn make_directory(namespace: &Arc<MountNamespace>, path: &std::path::Path) -> Result<(), BootError> {
+    prepare(namespace, path.as_os_str().as_bytes(), FileType::Directory)
+        .map(drop)
+        .map_err(|errno| BootError::Config(format!("working directory {}: {}", path.display(), errno.text())))
 }
 
 /// Hides `masked` paths and makes `read_only` ones read-only; paths that are not there are passed over.
