@@ -1,5 +1,5 @@
-//! What this host takes by itself for what every guest needs, without any of Amber: an exit of a virtual machine, a stop of a
-//! traced process, and the first store to a page. No platform on this host can do with less for each.
+//! Costs of this host without Amber, for what every guest needs: a VM exit, a ptrace stop, and the first store to a
+//! page. They are lower bounds for the platforms.
 //!
 //!     cargo bench -p amber-platform-kvm
 
@@ -22,11 +22,11 @@ type Result<T> = std::result::Result<T, Box<dyn Error>>;
 const PAGE: u64 = 4096;
 const REPETITIONS: u32 = 20_000;
 const ROUNDS: usize = 5;
-/// Pages that are touched in one go, each in a different group of so many: no kernel brings the next one along.
+/// Number of pages touched in a row. They are [`STRIDE`] pages apart, so that no kernel faults in the next one as well.
 const TOUCHED: u64 = 256;
 const STRIDE: u64 = 32;
 
-/// Where things are in the machine's memory. Addresses of the guest are the same.
+/// The layout of the machine's memory. Guest addresses are the same.
 const TOP: u64 = 0x1000;
 const TASK: u64 = 0x4000;
 const CODE: u64 = 0x5000;
@@ -34,15 +34,15 @@ const TABLES: u64 = 0x1_0000;
 const DATA: u64 = 0x20_0000;
 const BYTES: u64 = DATA + TOUCHED * STRIDE * PAGE;
 
-/// `out 0x10, eax` for ever.
+/// `out 0x10, eax`, forever.
 const LEAVE: [u8; 4] = [0xe7, 0x10, 0xeb, 0xfc];
-/// Stores rcx at rdi, rcx times, each time [`STRIDE`] pages further, and leaves: `mov [rdi], rcx`, `add rdi, 0x20000`,
-/// `dec rcx`, `jnz`, `out 0x10, eax`.
+/// Stores rcx to [rdi] and advances rdi by [`STRIDE`] pages, rcx times; then exits: `mov [rdi], rcx`, `add rdi,
+/// 0x20000`, `dec rcx`, `jnz`, `out 0x10, eax`.
 const TOUCH: [u8; 17] = [0x48, 0x89, 0x0f, 0x48, 0x81, 0xc7, 0, 0, 2, 0, 0x48, 0xff, 0xc9, 0x75, 0xf1, 0xe7, 0x10];
 
-/// A virtual machine with one processor in ring 3.
+/// A virtual machine with one vCPU in ring 3.
 struct Bare {
-    processor: VcpuFd,
+    vcpu: VcpuFd,
     _machine: VmFd,
     memory: MmapRegion,
 }
@@ -62,9 +62,9 @@ impl Bare {
         };
         // SAFETY: the mapping lives as long as the machine, and is only used by whole words.
         unsafe { machine.set_user_memory_region(region)? };
-        let processor = machine.create_vcpu(0)?;
-        processor.set_cpuid2(&kvm.get_supported_cpuid(KVM_MAX_CPUID_ENTRIES)?)?;
-        let bare = Bare { processor, _machine: machine, memory };
+        let vcpu = machine.create_vcpu(0)?;
+        vcpu.set_cpuid2(&kvm.get_supported_cpuid(KVM_MAX_CPUID_ENTRIES)?)?;
+        let bare = Bare { vcpu, _machine: machine, memory };
         bare.set_up()?;
         Ok(bare)
     }
@@ -75,7 +75,7 @@ impl Bare {
         unsafe { &*self.memory.as_ptr().wrapping_add(offset as usize).cast() }
     }
 
-    /// Four levels of tables that map all memory for users, and a task state segment that permits the port.
+    /// Makes four levels of page tables that map all memory for user code, and a TSS that permits the port.
     fn set_up(&self) -> Result<()> {
         const LINK: u64 = 0x67;
         let set = |at: u64, value: u64| self.word(at).store(value, Ordering::Relaxed);
@@ -87,7 +87,7 @@ impl Bare {
         for page in 0..BYTES / PAGE {
             set(TABLES + page * 8, (page * PAGE) | LINK);
         }
-        // The permission bits of ports begin behind the segment itself.
+        // The I/O permission bitmap follows the segment itself.
         set(TASK + 0x60, 0x68 << 48);
         set(TASK + 0x68, 0xff << 32);
         let segment = |selector: u16, kind: u8, long: u8| kvm_segment {
@@ -102,17 +102,17 @@ impl Bare {
             g: 1,
             ..kvm_segment::default()
         };
-        let mut s = self.processor.get_sregs()?;
+        let mut s = self.vcpu.get_sregs()?;
         (s.cr0, s.cr3, s.cr4, s.efer) = (0x8005_0033, TOP, 0x620, 0xd01);
         s.cs = segment(0x33, 11, 1);
         (s.ss, s.ds, s.es) = (segment(0x2b, 3, 0), segment(0x2b, 3, 0), segment(0x2b, 3, 0));
         s.ldt = kvm_segment { unusable: 1, type_: 2, ..kvm_segment::default() };
         s.tr = kvm_segment { base: TASK, limit: 0x6c, selector: 0x40, type_: 11, present: 1, ..kvm_segment::default() };
-        self.processor.set_sregs(&s)?;
+        self.vcpu.set_sregs(&s)?;
         Ok(())
     }
 
-    /// Gets ready to run `code`.
+    /// Sets the registers to run `code`.
     fn start(&self, code: &[u8]) -> Result<()> {
         for (i, chunk) in (0..).zip(code.chunks(8)) {
             let mut word = [0; 8];
@@ -120,19 +120,19 @@ impl Bare {
             self.word(CODE + i * 8).store(u64::from_le_bytes(word), Ordering::Relaxed);
         }
         let registers = kvm_regs { rip: CODE, rflags: 0x202, rdi: DATA, rcx: TOUCHED, ..kvm_regs::default() };
-        Ok(self.processor.set_regs(&registers)?)
+        Ok(self.vcpu.set_regs(&registers)?)
     }
 
-    /// Runs until the guest leaves by the port.
+    /// Runs until the guest exits by the port.
     fn run(&mut self) -> Result<()> {
-        match self.processor.run()? {
+        match self.vcpu.run()? {
             VcpuExit::IoOut(..) => Ok(()),
             other => Err(format!("the guest left by {other:?}").into()),
         }
     }
 
-    /// Gives the memory of all data back to the host.
-    fn forget_data(&self) -> Result<()> {
+    /// Returns the memory of the data pages to the host.
+    fn drop_data(&self) -> Result<()> {
         let start = self.memory.as_ptr().wrapping_add(DATA as usize);
         // SAFETY: a part of the mapping, which nobody has a reference to.
         match unsafe { libc::madvise(start.cast(), (BYTES - DATA) as usize, libc::MADV_REMOVE) } {
@@ -147,7 +147,7 @@ impl Bare {
     }
 }
 
-/// The shortest of some rounds, for each of `count` things.
+/// The shortest of several rounds, divided by `count`.
 fn measure(count: u64, mut round: impl FnMut() -> Result<Duration>) -> Result<f64> {
     let mut best = Duration::MAX;
     for _ in 0..ROUNDS {
@@ -162,7 +162,7 @@ fn timed(work: impl FnOnce() -> Result<()>) -> Result<Duration> {
     Ok(started.elapsed())
 }
 
-/// A system call of a traced process that its tracer, on the same processor, sees with all registers and answers.
+/// A system call of a traced process on the tracer's CPU, for which the tracer reads all registers and sets the result.
 fn stop() -> Result<f64> {
     // SAFETY: this process has one thread, and the child only traps and calls.
     let child = match unsafe { fork()? } {
@@ -219,7 +219,7 @@ fn measure_all() -> Result<()> {
     println!("{exit:6.2} µs  an exit of a virtual machine");
 
     let native = measure(TOUCHED, || {
-        bare.forget_data()?;
+        bare.drop_data()?;
         timed(|| {
             bare.touch_data();
             Ok(())
@@ -228,7 +228,7 @@ fn measure_all() -> Result<()> {
     println!("{native:6.2} µs  the first store to a page of shared memory");
     for (present, what) in [(false, "by a guest"), (true, "by a guest, where the host has it already")] {
         let touch = measure(TOUCHED, || {
-            bare.forget_data()?;
+            bare.drop_data()?;
             if present {
                 bare.touch_data();
             }

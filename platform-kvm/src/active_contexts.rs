@@ -1,4 +1,4 @@
-//! The contexts that run in an address space.
+//! The contexts that are attached to an address space.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};

@@ -1,4 +1,4 @@
-//! System calls whose answer is known beforehand, where the guest finds it without leaving the machine.
+//! Constant results of system calls, which the stub or the trampoline returns to the guest without an exit.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -13,22 +13,22 @@ use crate::table_allocator::Table;
 /// A call number and its result.
 pub type Answer = (u64, u64);
 
-/// A number nobody calls, and what Linux would say to it: what a pair without an answer holds.
+/// An unused pair: a number that no program calls, with Linux's result for it.
 pub const NOTHING: Answer = (1 << 63, -libc::ENOSYS as i64 as u64);
 
-/// `sched_yield` where there is nobody to give way to.
+/// `sched_yield` when there is no other thread to run.
 const YIELDED: Answer = (libc::SYS_sched_yield as u64, 0);
-/// How many pairs a trampoline has: the last is for yields.
+/// The number of pairs in a trampoline. The last is for `sched_yield`.
 const PAIRS: usize = MAX_CONSTANT_RESULTS + 1;
 
-/// Answers as pairs: all of them, and nothing in the rest.
+/// Fills the rest of the pairs with [`NOTHING`].
 pub fn pairs<const N: usize>(answers: &[Answer]) -> [Answer; N] {
     std::array::from_fn(|i| answers.get(i).copied().unwrap_or(NOTHING))
 }
 
-/// A page that user code reads answers from, and the code that does so: the trampoline of one address space.
+/// A page with the trampoline and the constant results it reads, of one address space.
 ///
-/// All threads of the space read it, so with more than one it keeps only what is true for all of them.
+/// All threads of the space use it. If there are several, it only contains what holds for all of them.
 pub struct SharedAnswers {
     machine: Arc<Machine>,
     page: Table,
@@ -36,7 +36,7 @@ pub struct SharedAnswers {
 }
 
 impl SharedAnswers {
-    /// A trampoline without answers.
+    /// A trampoline without constant results.
     pub fn new(machine: &Arc<Machine>) -> Result<SharedAnswers, PlatformError> {
         let page = machine.new_table()?;
         let (from, to) = (machine.tables().entries(machine.stub()), machine.tables().entries(page));
@@ -63,8 +63,9 @@ impl SharedAnswers {
         tables.word(self.page, at).store(number.wrapping_neg(), Ordering::SeqCst);
     }
 
-    /// Notes the answers of a thread that is about to run; `alone` if no other thread ran here last. `sole` if there is no
-    /// other in the whole machine: then its yields have an answer too, unless it is to have none at all.
+    /// Sets the results for a thread that is about to run. `alone`: no other context is attached to the space. `sole`:
+    /// there is no other context in the whole machine; then `sched_yield` returns at once as well, unless there are no
+    /// constant results at all.
     pub fn update(&self, answers: &[Answer], alone: bool, sole: bool) {
         let mut wanted: [Answer; PAIRS] = pairs(answers);
         if sole && !answers.is_empty() {
@@ -79,7 +80,7 @@ impl SharedAnswers {
                 *old = new;
                 self.write(i, new);
             } else {
-                // Another thread may be between the number and the result, which therefore stays.
+                // Another thread may have read the number and not yet the result, so the result stays.
                 old.0 = NOTHING.0;
                 let at = code::TRAMPOLINE_ANSWERS + i as u64 * 16;
                 self.machine.tables().word(self.page, at).store(NOTHING.0.wrapping_neg(), Ordering::SeqCst);

@@ -1,4 +1,4 @@
-//! A context: a guest thread on whatever virtual processor it gets.
+//! A context: a guest thread that runs on a vCPU of the pool.
 
 use std::io::ErrorKind;
 use std::sync::Arc;
@@ -18,27 +18,28 @@ use crate::handover::{Attended, Handover, Waiting};
 use crate::layout::ADDRESS_LIMIT;
 use crate::pace::Pace;
 use crate::quirks;
-use crate::runner::{PATIENCE, Stay};
+use crate::runner::{SPIN_LIMIT, Stay};
+use crate::segments::are_loadable;
 use crate::space::Space;
-use crate::vcpu::{Core, ExitReason, STEPPING, Vcpu, are_loadable};
+use crate::vcpu::{Core, ExitReason, STEPPING, Vcpu};
 use crate::{Shared, fpu, platform_error};
 
-/// `si_code` of a signal that stands for no particular cause.
+/// `si_code` of a signal from the kernel without a particular cause.
 const SI_KERNEL: i32 = 0x80;
 
-/// So often a processor may be stopped on its way from the guest to a trap, by kicks.
+/// How often kicks may interrupt a vCPU on its way from the guest to a trap.
 const MAX_RESUMES: u32 = 10_000;
 
-/// What a context knows of the space it ran in last.
+/// The context's relation to the space it last ran in.
 struct Membership {
     active_contexts: Arc<ActiveContexts>,
-    /// How often contexts had come and gone there when the answers were last noted,
+    /// The epoch of the space when the constant results were last updated.
     epoch: u64,
-    /// and whether this was the only one in any space.
+    /// Whether this was then the only context attached to any space.
     sole: bool,
 }
 
-/// What a run takes of its host thread's stack, beside what others do, in bytes.
+/// Stack of the host thread that a run uses beyond what other code does, in bytes.
 const STACK_BYTES: u64 = 24 << 10;
 
 /// See [`Context`].
@@ -47,22 +48,22 @@ pub struct KvmContext {
     handle: Arc<ContextHandle>,
     vcpu: Option<Arc<Vcpu>>,
     membership: Option<Membership>,
-    /// The floating-point state, when it is not in the processor.
+    /// The FPU state if it is not (yet) in the vCPU.
     fpu: Option<FpuState>,
     answers: Vec<Answer>,
-    /// Whether the processor or the space does not have the answers yet.
+    /// Whether the vCPU or the space does not have the current constant results yet.
     answers_changed: bool,
     breakpoints: DebugRegisters,
-    /// Those that the last SIGTRAP is about.
+    /// Mask of the breakpoints that caused the last SIGTRAP.
     hit: u8,
     pace: Pace,
     handover: Option<Handover>,
-    /// For what its runs take of the host thread's stack.
+    /// Charge for the stack of the host thread.
     _charge: KernelCharge,
 }
 
 impl KvmContext {
-    /// A context that has run nowhere yet.
+    /// A context that has not run yet.
     pub fn new(shared: Arc<Shared>) -> Self {
         let fpu = Some(shared.pool.format().initial());
         let pace = Pace::new(shared.always_hands_over);
@@ -83,12 +84,12 @@ impl KvmContext {
         }
     }
 
-    /// Sets breakpoints without asking whether they come up.
+    /// Sets breakpoints without a check that the host supports them.
     pub fn try_breakpoints(&mut self, breakpoints: &DebugRegisters) {
         self.breakpoints = *breakpoints;
     }
 
-    /// Moves into a space if it is not the one of the last run.
+    /// Attaches the context to a space, if that is not the one of the last run.
     fn attach_to(&mut self, space: &Space) -> Result<(), PlatformError> {
         let is_attached = |membership: &Membership| Arc::ptr_eq(&membership.active_contexts, space.active_contexts());
         if !self.membership.as_ref().is_some_and(is_attached) {
@@ -111,7 +112,7 @@ impl KvmContext {
         space.check()
     }
 
-    /// Leaves the space and gives the processor back.
+    /// Detaches from the space and releases the vCPU.
     fn release(&mut self) {
         if let Err(error) = self.take_back() {
             log::error!("{error}");
@@ -131,7 +132,7 @@ impl KvmContext {
         }
     }
 
-    /// Finds a processor; it may be taken away again until its core is locked.
+    /// The vCPU of this context, or one from the pool. Until its core is locked, it may be taken away again.
     fn find_vcpu(&mut self, space: &Space) -> Result<Arc<Vcpu>, PlatformError> {
         match &self.vcpu {
             Some(vcpu) if vcpu.belongs_to(&self.handle) => Ok(vcpu.clone()),
@@ -146,7 +147,7 @@ impl KvmContext {
         }
     }
 
-    /// Runs until there is something the sentry should know of.
+    /// Runs guest code until it traps.
     fn run_to_trap(&mut self, space: &Space, registers: &mut Registers) -> Result<Trap, PlatformError> {
         loop {
             if self.handle.run_state.take_interrupt() {
@@ -162,7 +163,7 @@ impl KvmContext {
         }
     }
 
-    /// Runs once. None if nothing happened that the sentry should know of.
+    /// Runs guest code once. Returns `None` if there was no trap.
     fn run_once(&mut self, space: &Space, r: &mut Registers) -> Result<Option<Trap>, PlatformError> {
         self.attach_to(space)?;
         let quick = self.pace.goes_in();
@@ -201,13 +202,13 @@ impl KvmContext {
         if let Some(mailbox) = space.mailbox() {
             mailbox.pass(&self.handle);
         }
-        // Whoever makes changes from here on sees that guest code may be running, and what it knows of.
+        // From here on, threads that change the space see that the guest may be running, and with which generation.
         let generation = space.tlb_generation();
         self.handle.set_tlb_generation(generation);
         core.load(r, space.root(), generation);
         if let Some(handover) = &self.handover {
             let stay = Stay::new(&vcpu, &self.handle, &handover.mailbox);
-            // Its runner is to find it with the registers just loaded.
+            // The runner must find the vCPU with the registers just loaded.
             vcpu.reserved.store(true, Ordering::SeqCst);
             drop(core);
             handover.runner.run(stay.clone());
@@ -217,8 +218,8 @@ impl KvmContext {
         self.after_exit(exit, &mut core, &vcpu, quick, space, r)
     }
 
-    /// Makes another thread run the processor from now on, if the guest calls so often that it is worth it, and goes on with
-    /// what can be handed over.
+    /// Prepares the hand-over of calls to the mailbox, if the guest calls often enough, and ends it where the state of
+    /// the context does not allow it.
     fn listen(&mut self, space: &Space, r: &Registers) {
         let Some(mailbox) = space.mailbox().filter(|_| self.shared.machine.quirks().users_read_bases) else {
             return;
@@ -240,8 +241,8 @@ impl KvmContext {
         }
     }
 
-    /// Whether a guest that waits at the mailbox can go on from there with these registers: nothing else is to change than
-    /// the result of its call, and nobody wants its processor.
+    /// Whether a guest that waits at the mailbox can continue with these registers: only the result of its call has
+    /// changed, and no other context needs its vCPU.
     fn is_answerable(&self, waiting: &Waiting, r: &Registers) -> bool {
         self.fpu.is_none()
             && !self.answers_changed
@@ -252,7 +253,7 @@ impl KvmContext {
             && waiting.fits(r)
     }
 
-    /// Gives a guest that waits at the mailbox the result of its call. Returns none if it does not wait any more.
+    /// Returns the result to a guest that waits at the mailbox. `None` if the guest no longer waits.
     fn answer(&mut self, r: &Registers) -> Result<Option<Arc<Stay>>, PlatformError> {
         let Some(handover) = &mut self.handover else { return Ok(None) };
         let Some(Waiting { stay, .. }) = handover.waiting.take() else { return Ok(None) };
@@ -265,7 +266,7 @@ impl KvmContext {
         Ok(None)
     }
 
-    /// Looks after the mailbox while another thread runs the guest, until something happens.
+    /// Watches the mailbox while a runner runs the guest, until there is a call or the guest has exited.
     fn attend(
         &mut self,
         stay: Arc<Stay>,
@@ -292,20 +293,20 @@ impl KvmContext {
         let trap = match outcome {
             Ok(Some(exit)) => self.after_exit(Ok(exit), &mut core, vcpu, quick, space, r)?,
             Err(error) => self.after_exit(Err(error), &mut core, vcpu, quick, space, r)?,
-            // Someone else got the processor before it ran, and the registers are as they were.
+            // Another context took the vCPU before it ran. The registers are unchanged.
             Ok(None) => {
                 self.handle.run_state.stop();
                 None
             }
         };
-        // A call that came this way was not seen in time.
+        // The call came by an exit because the mailbox was not watched in time.
         if matches!(attended, Attended::Left { late: true }) || trap == Some(Trap::Syscall) {
             self.end_handover();
         }
         Ok(trap)
     }
 
-    /// What is to be done once the processor has left the machine and is this thread's again.
+    /// Handles an exit; the calling thread owns the vCPU again.
     fn after_exit(
         &mut self,
         exit: Result<ExitReason, PlatformError>,
@@ -322,8 +323,8 @@ impl KvmContext {
         self.handle.run_state.stop();
         space.after_run();
         self.pace.left(quick, matches!(decoded, Ok(Decoded::Trap(Trap::Syscall))));
-        // Changing the thread of a processor can take the host longer than others wait: whoever has not come to run yet
-        // stays, or nobody would ever get on.
+        // Switching the thread of a vCPU can take the host longer than other contexts wait, so a context that has not
+        // run yet keeps its vCPU. Otherwise none might make progress.
         let started = !matches!(decoded, Ok(Decoded::NotStarted) | Err(_));
         if (self.handle.take_request() || self.shared.pool.is_scarce()) && started {
             self.vcpu = None;
@@ -338,7 +339,7 @@ impl KvmContext {
         }
     }
 
-    /// Runs a processor on until it is in a state that the sentry understands.
+    /// Decodes an exit. Runs the vCPU on until the guest's registers are known.
     fn decode(
         &self,
         mut exit: Result<ExitReason, PlatformError>,
@@ -362,13 +363,13 @@ impl KvmContext {
         Err(platform_error(format_args!("vCPU at {:#x} makes no progress", core.state().0.rip), ErrorKind::TimedOut))
     }
 
-    /// Brings a guest that waits at the mailbox out of the machine. Its registers are those of its call.
+    /// Makes a guest that waits at the mailbox exit. Its registers are those of its call.
     fn take_back(&mut self) -> Result<(), PlatformError> {
         let Some(handover) = &mut self.handover else { return Ok(()) };
         if let Some(Waiting { stay, .. }) = handover.waiting.take() {
             handover.mailbox.dismiss(&self.handle);
             let asked = Instant::now();
-            while !stay.is_over() && asked.elapsed() < PATIENCE {
+            while !stay.is_over() && asked.elapsed() < SPIN_LIMIT {
                 std::hint::spin_loop();
             }
             if !stay.is_over() {
@@ -381,10 +382,10 @@ impl KvmContext {
         Ok(())
     }
 
-    /// After a guest has left the mailbox by itself. Nobody asks how, unless the host failed.
+    /// Cleans up after a guest has exited from the mailbox by itself. Only host errors matter.
     fn gone(&mut self, stay: &Stay) -> Result<(), PlatformError> {
         let outcome = stay.outcome();
-        // Its runner has been free since.
+        // The runner is free already.
         if let Some(handover) = self.handover.take() {
             handover.mailbox.give_up(&self.handle);
             self.pace.ended();
@@ -393,7 +394,7 @@ impl KvmContext {
         outcome.map(drop)
     }
 
-    /// Ends a stretch in which another thread has run the processor, and does not now.
+    /// Ends the hand-over, while no runner runs the vCPU.
     fn end_handover(&mut self) {
         if let Some(handover) = self.handover.take() {
             handover.mailbox.give_up(&self.handle);
@@ -402,7 +403,7 @@ impl KvmContext {
         }
     }
 
-    /// Works with the processor if it has this context's state.
+    /// Calls `work` on the vCPU if it holds the state of this context.
     fn with_vcpu<T>(
         &mut self,
         work: impl FnOnce(&Core) -> Result<T, PlatformError>,

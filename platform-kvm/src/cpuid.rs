@@ -1,9 +1,8 @@
-//! What guests find out about their processor: what the host's processor can do for user programs, less what only a
-//! kernel or a hypervisor would use.
+//! The CPU features of guests: those of the host CPU for user programs, without those for kernels and hypervisors.
 
 use kvm_bindings::{CpuId, kvm_cpuid_entry2};
 
-/// Control register 4 bits.
+/// Bits of CR4.
 mod cr4 {
     pub const PHYSICAL_ADDRESS_EXTENSION: u64 = 1 << 5;
     pub const FXSR: u64 = 1 << 9;
@@ -15,26 +14,26 @@ mod cr4 {
     pub const NO_ACCESS_OF_USER_PAGES: u64 = 1 << 21;
 }
 
-/// x87, SSE, AVX, and the three parts of AVX-512.
+/// The XSAVE components x87, SSE, AVX, and the three of AVX-512.
 const STATES: u64 = 0b1110_0111;
 
-/// The component of vector state that is PKRU.
+/// The XSAVE component PKRU.
 pub const KEYS: u32 = 9;
 
-/// What a virtual processor of this host is set up with.
+/// The configuration of a vCPU.
 #[derive(Clone, Debug)]
 pub struct Features {
-    /// The answers of `cpuid`.
+    /// The leaves of `cpuid`.
     pub cpuid: CpuId,
-    /// Control register 4.
+    /// CR4.
     pub cr4: u64,
-    /// Extended control register 0, if there is one.
+    /// XCR0, if the CPU has XSAVE.
     pub xcr0: Option<u64>,
-    /// The components of floating-point state that are kept, which the host may know to do without that register.
+    /// The XSAVE components in use. The host may save them even without XCR0.
     pub states: u64,
-    /// Bytes of the floating-point state.
+    /// Size of the XSAVE area in bytes.
     pub state_bytes: usize,
-    /// Where in it the host would keep PKRU, which no guest is to know of.
+    /// Offset of PKRU in the host's XSAVE area. Guests do not see the feature.
     pub keys_at: Option<usize>,
 }
 
@@ -43,7 +42,7 @@ fn leaf(cpuid: &CpuId, function: u32, index: u32) -> Option<kvm_cpuid_entry2> {
 }
 
 impl Features {
-    /// Chooses from what the host supports.
+    /// Chooses from the features that KVM supports.
     pub fn of(supported: &CpuId) -> Features {
         let mut cpuid = supported.clone();
         let basic = leaf(supported, 1, 0).unwrap_or_default();
@@ -68,7 +67,8 @@ impl Features {
         let keys_at = leaf(supported, 0xd, KEYS).filter(|entry| entry.eax >= 4).map(|entry| entry.ebx as usize);
         for entry in cpuid.as_mut_slice() {
             match (entry.function, entry.index) {
-                // No MONITOR, VMX, x2APIC, TSC-deadline; no hypervisor either, since there is none the guest could talk to.
+                // No MONITOR, VMX, x2APIC or TSC deadline timer. No hypervisor bit, since there is no interface for the
+                // guest.
                 (1, _) => {
                     entry.ecx &= !(1 << 3 | 1 << 5 | 1 << 21 | 1 << 24 | 1 << 31);
                     entry.ecx |= u32::from(has_xsave) << 27;
@@ -89,7 +89,7 @@ impl Features {
         Features { cpuid, cr4, xcr0: has_xsave.then_some(states), states, state_bytes, keys_at }
     }
 
-    /// Bits of a guest-physical address.
+    /// The number of guest-physical address bits.
     pub fn physical_bits(&self) -> u32 {
         leaf(&self.cpuid, 0x8000_0008, 0).map_or(36, |entry| entry.eax & 0xff)
     }

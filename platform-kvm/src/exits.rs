@@ -1,4 +1,4 @@
-//! What it means for the guest that the machine was left.
+//! Decodes exits: what the guest did, and its registers.
 
 use std::io::ErrorKind;
 use std::ops::Range;
@@ -14,38 +14,38 @@ use crate::quirks::{InvalidOpcode, classify_invalid_opcode};
 use crate::space::Space;
 use crate::vcpu::{Core, ExitReason, PortAccess, user_flags};
 
-/// `si_code` of a signal that stands for no particular cause.
+/// `si_code` of a signal from the kernel without a particular cause.
 const SI_KERNEL: i32 = 0x80;
-/// `si_code` of a SIGSEGV for an access that the thread's protection keys forbid, and its mark in the error code.
+/// `si_code` of a SIGSEGV for an access that protection keys forbid, and the bit of the page fault's error code.
 const SEGV_PKUERR: i32 = 4;
 const PROTECTION_KEY: u64 = 1 << 5;
-/// The entries of the vsyscall page and the calls they stand for.
+/// The entries of the vsyscall page and their system calls.
 const VSYSCALLS: [(u64, i64); 3] = [
     (0xffff_ffff_ff60_0000, libc::SYS_gettimeofday),
     (0xffff_ffff_ff60_0400, libc::SYS_time),
     (0xffff_ffff_ff60_0800, libc::SYS_getcpu),
 ];
 
-/// Where the trampoline's instructions are, and where it can be after the last of them.
+/// The addresses of the trampoline's instructions, and of the one after them.
 const TRAMPOLINE_CODE: Range<u64> = TRAMPOLINE + code::TRAMPOLINE..TRAMPOLINE + code::TRAMPOLINE_END;
 
-/// Bytes by which the trampoline leaves the machine.
+/// Bytes that the trampoline writes to its port.
 const TRAMPOLINE_OUT: usize = 1;
 
-/// What an exit means.
+/// A decoded exit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Decoded {
-    /// The guest did something.
+    /// The guest trapped.
     Trap(Trap),
-    /// Nothing; the registers are the guest's.
+    /// No trap; the guest's registers are known.
     NoTrap,
-    /// Nothing at all: the guest has not come to run.
+    /// The guest has not executed an instruction.
     NotStarted,
-    /// The processor is on its way to a trap: run it again as it is.
+    /// The vCPU is in the stub, on its way to a trap. Run it again as it is.
     Resume,
 }
 
-/// Numbers of exceptions.
+/// Exception vectors.
 mod vector {
     pub const DIVIDE: u64 = 0;
     pub const DEBUG: u64 = 1;
@@ -60,11 +60,11 @@ mod vector {
     pub const SIMD: u64 = 19;
 }
 
-/// Exceptions that come with an error code, as bits.
+/// Mask of the exceptions with an error code.
 const WITH_ERROR: u64 =
     1 << 8 | 1 << 10 | 1 << 11 | 1 << 12 | 1 << 13 | 1 << 14 | 1 << 17 | 1 << 21 | 1 << 29 | 1 << 30;
 
-/// Copies general registers and bases; `rip`, flags and segments of code and stack are the caller's to set.
+/// Copies the registers. The caller sets `rip`, the flags, and the selectors CS and SS.
 fn take(core: &mut Core, r: &mut Registers) -> kvm_regs {
     let (regs, sregs) = core.state();
     let regs = *regs;
@@ -100,17 +100,18 @@ fn take(core: &mut Core, r: &mut Registers) -> kvm_regs {
     regs
 }
 
-/// Makes a system call of registers whose `rip` is where it returns.
+/// Makes the registers those of a system call that returns to `rip`.
 fn call(r: &mut Registers) -> Decoded {
     (r.cs, r.ss) = (u64::from(selector::USER_CODE), u64::from(selector::USER_DATA));
     (r.rcx, r.r11, r.orig_rax) = (r.rip, r.eflags, r.rax);
     Decoded::Trap(Trap::Syscall)
 }
 
-/// Says what an exit means, and leaves the guest's registers in `r`.
+/// Decodes an exit and sets `r` to the guest's registers.
+///
 ///
 /// # Errors
-/// The processor is where it cannot be.
+/// The vCPU is in an unexpected state.
 pub fn decode(
     core: &mut Core,
     exit: ExitReason,
@@ -130,7 +131,7 @@ pub fn decode(
         if let ExitReason::Port(access) = exit
             && (mailbox.is_none() || access.out != TRAMPOLINE_OUT)
         {
-            // Not the trampoline's own: it has other instructions between its own, for who jumps there.
+            // Not the trampoline's own `out`, but another instruction that begins inside one of its instructions.
             core.finish_port_access()?;
         }
         if let Some(mailbox) = mailbox {
@@ -138,7 +139,7 @@ pub fn decode(
         }
         return Ok(match exit {
             ExitReason::Kicked | ExitReason::KickedInException => Decoded::NoTrap,
-            // Another access to the trampoline's port: to the guest, no port is allowed.
+            // Another access to the trampoline's port. For the guest, no port is allowed.
             ExitReason::Port(access) => {
                 undo_port_access(access, space, machine, r);
                 segmentation()
@@ -150,7 +151,7 @@ pub fn decode(
         return Err(platform_error(format_args!("unexpected exit in ring 0 at {rip:#x}"), ErrorKind::InvalidData));
     };
     match offset {
-        // With the number in rax, whether or not it was looked up already.
+        // The call number is in rax until a constant result replaces it.
         code::SYSCALL..code::HIT => Ok(kernel_call(core, r)),
         code::HIT..code::HIT_END if (offset - code::HIT).is_multiple_of(16) => Ok(kernel_call(core, r)),
         code::HIT..code::HIT_END | code::YIELDED..code::YIELD_HALT => {
@@ -162,7 +163,7 @@ pub fn decode(
             core.grant_yields();
             Ok(kernel_call(core, r))
         }
-        // On the way to the guest, whose registers are as they were given.
+        // On the way to the guest; its registers are those given.
         code::IRET..code::BACK_END => {
             core.reset_tlb_generation();
             r.orig_rax = u64::MAX;
@@ -184,22 +185,22 @@ pub fn decode(
     }
 }
 
-/// Where in the stub an address of the kernel half is.
+/// Offset in the stub of an address in the kernel half.
 fn stub_offset(rip: u64) -> Option<u64> {
     let page = rip & !0xfff;
     let area = page.checked_sub(AREAS).is_some_and(|at| at.is_multiple_of(AREA_BYTES) && at / AREA_BYTES < MAX_VCPUS);
     (page == COMMON || area).then_some(rip & 0xfff)
 }
 
-/// A call that entered ring 0 with the user's address in rcx and the flags in r11.
+/// A system call that entered ring 0 with the guest's `rip` in rcx and its flags in r11.
 fn kernel_call(core: &mut Core, r: &mut Registers) -> Decoded {
     let regs = take(core, r);
     (r.rip, r.eflags) = (regs.rcx, user_flags(regs.r11));
     call(r)
 }
 
-/// A thread in the trampoline, at an offset of its page: it makes a call, or has been answered. It last went on with the
-/// registers `given`.
+/// Decodes an exit at an offset of the trampoline's page: a system call, or one that has its constant result. `given`
+/// are the registers the guest was last entered with.
 fn in_trampoline(offset: u64, mailbox: &Mailbox, given: &Registers, r: &mut Registers) -> Decoded {
     if offset >= code::ASK {
         return at_mailbox(offset, mailbox, given, r);
@@ -214,7 +215,7 @@ fn in_trampoline(offset: u64, mailbox: &Mailbox, given: &Registers, r: &mut Regi
     call(r)
 }
 
-/// The same where no answer was known: on the way to the mailbox, past it, or back from it.
+/// The same beyond the constant results: before, in or after the hand-over at the mailbox.
 fn at_mailbox(offset: u64, mailbox: &Mailbox, given: &Registers, r: &mut Registers) -> Decoded {
     if offset >= code::HANDED_OVER {
         if !mailbox.has_call() {
@@ -230,7 +231,8 @@ fn at_mailbox(offset: u64, mailbox: &Mailbox, given: &Registers, r: &mut Registe
     call(r)
 }
 
-/// Undoes an `out` that the guest was not to make: hosts stop behind it, or in it if it is repeated. `in` has done nothing yet.
+/// Undoes an `out` that the guest must not make. KVM exits after the instruction, or within it if it is repeated. `in`
+/// has had no effect yet.
 fn undo_port_access(access: PortAccess, space: &Space, machine: &Machine, r: &mut Registers) {
     const OPERAND_SIZE: u8 = 0x66;
     const REPEAT: [u8; 2] = [0xf2, 0xf3];
@@ -267,7 +269,7 @@ fn undo_port_access(access: PortAccess, space: &Space, machine: &Machine, r: &mu
     let prefixed = prefix == OPERAND_SIZE || is_string && REPEAT.contains(&prefix);
     r.rip = r.rip.wrapping_sub(length + u64::from(prefixed));
     if is_string && REPEAT.contains(&prefix) {
-        // The last of the repetitions, which came down to none.
+        // This was the last iteration, which left rcx at zero.
         r.rcx = r.rcx.wrapping_add(1);
     }
 }
@@ -276,7 +278,8 @@ fn segmentation() -> Decoded {
     Decoded::Trap(Trap::Exception { signal: libc::SIGSEGV, code: SI_KERNEL, address: 0 })
 }
 
-/// Takes the registers from the frame on ring 0's stack. Returns the error code, and whether it was the user's exception.
+/// Takes the registers from the exception frame on the ring-0 stack. Returns the error code, and whether the exception
+/// came from user code.
 fn frame(core: &mut Core, r: &mut Registers, with_error: bool) -> Result<(u64, bool), PlatformError> {
     let given = *r;
     let regs = take(core, r);
@@ -294,7 +297,7 @@ fn frame(core: &mut Core, r: &mut Registers, with_error: bool) -> Result<(u64, b
         if !back {
             return Err(platform_error(format_args!("an exception in ring 0 at {rip:#x}"), ErrorKind::InvalidData));
         }
-        // The way back to the guest failed for what it asked for.
+        // The return to the guest failed because of the registers the guest asked for.
         *r = Registers { orig_rax: u64::MAX, ..given };
         return Ok((error, false));
     }
@@ -302,8 +305,8 @@ fn frame(core: &mut Core, r: &mut Registers, with_error: bool) -> Result<(u64, b
     Ok((error, true))
 }
 
-/// Whether a debug exception comes from ring 0: a load of SS puts it off until after the next instruction, which may have
-/// entered there. The processor then goes on with what it was about to do, and the exception is forgotten, as Linux does.
+/// A load of SS defers a debug exception until after the next instruction, which may have entered ring 0. If so,
+/// continues where the exception occurred and returns true. The exception is lost, as on Linux.
 fn resume_after_deferred_debug(core: &mut Core) -> bool {
     let frame = core.state().0.rsp;
     let [rip, cs, flags, rsp] = [0, 8, 16, 24].map(|i| core.data_word(frame.wrapping_add(i)).unwrap_or(0));
@@ -335,7 +338,8 @@ fn exception(
         && TRAMPOLINE_CODE.contains(&r.rip)
         && (number == vector::DEBUG || number == vector::PAGE_FAULT && error & PROTECTION_KEY != 0)
     {
-        // A single step into the trampoline, or a thread whose protection keys forbid it to read there: its call comes first.
+        // A single step into the trampoline, or protection keys that forbid the thread to read there. The system call
+        // comes first.
         return Ok(in_trampoline(r.rip - TRAMPOLINE, mailbox, &given, r));
     }
     if number == vector::DOUBLE_FAULT {
@@ -374,7 +378,7 @@ fn page_fault(error: u64, address: u64, space: &Space, machine: &Machine, r: &mu
         && let Some((_, number)) = VSYSCALLS.iter().find(|(entry, _)| *entry == address)
         && let Some(caller) = user_bytes(space, machine, r.rsp)
     {
-        // Return as the code of Linux's vsyscall page would.
+        // Return to the caller, as the code in Linux's vsyscall page would.
         r.rip = u64::from_le_bytes(caller);
         r.rsp = r.rsp.wrapping_add(8);
         (r.rax, r.orig_rax) = (*number as u64, *number as u64);
@@ -391,7 +395,7 @@ fn page_fault(error: u64, address: u64, space: &Space, machine: &Machine, r: &mu
     Trap::PageFault { address, access }
 }
 
-/// Bytes that the user could read, within one page.
+/// Reads bytes that user code could read, within one page.
 fn user_bytes<const N: usize>(space: &Space, machine: &Machine, address: u64) -> Option<[u8; N]> {
     let mut bytes = [0; N];
     for (i, byte) in bytes.iter_mut().enumerate() {
@@ -401,7 +405,7 @@ fn user_bytes<const N: usize>(space: &Space, machine: &Machine, address: u64) ->
     Some(bytes)
 }
 
-/// `si_code` of a floating-point exception, from the unit's own account.
+/// `si_code` of a floating-point exception, from the FPU's status.
 fn fpu_code(core: &Core, number: u64) -> Result<i32, PlatformError> {
     let state = core.fd.get_xsave().map_err(|e| platform_error("reading the FPU state", e))?;
     let errors = if number == vector::SIMD {

@@ -1,4 +1,4 @@
-//! The floating-point state as the host passes it for virtual processors.
+//! Reads and writes the FPU state of vCPUs (`KVM_GET_XSAVE`, `KVM_SET_XSAVE`).
 
 use std::io::ErrorKind;
 
@@ -9,21 +9,21 @@ use kvm_ioctls::VcpuFd;
 use crate::cpuid::{Features, KEYS};
 use crate::platform_error;
 
-/// Where MXCSR's mask is.
+/// Offset of MXCSR_MASK.
 const MXCSR_MASK: usize = 28;
-/// Where Linux says which components it keeps.
+/// Offset of XCR0 in the regset `NT_X86_XSTATE` of ptrace(2), in the bytes for software. The contract uses that layout.
 const COMPONENTS_KEPT: usize = 464;
 
-/// Where the header says which components are there.
+/// Offset of XSTATE_BV, the mask of components that are not in their initial state.
 const PRESENT: usize = 512;
 /// The components of the legacy area.
 const X87_AND_SSE: u32 = 3;
-/// Bytes of the component that has PKRU.
+/// Size of the PKRU component.
 const KEYS_BYTES: usize = 8;
-/// PKRU of a program just executed, as Linux sets it: no key but the first gives access.
+/// Linux's PKRU after execve(2): only key 0 gives access.
 const INITIAL_PKRU: u32 = 0x5555_5554;
 
-/// Learns the format from a processor that has run nothing yet: with PKRU, if that is kept at `keys`.
+/// Determines the FPU format from a new vCPU; with PKRU if that is at offset `keys`.
 pub fn format_of(vcpu: &VcpuFd, features: &Features, keys: Option<usize>) -> Result<FpuFormat, PlatformError> {
     let mut state = read(vcpu)?;
     state.truncate(features.state_bytes.max(keys.map_or(0, |at| at + KEYS_BYTES)));
@@ -36,13 +36,13 @@ pub fn format_of(vcpu: &VcpuFd, features: &Features, keys: Option<usize>) -> Res
     state[MXCSR_MASK..MXCSR_MASK + 4].copy_from_slice(&processor::mxcsr_mask().to_le_bytes());
     state[COMPONENTS_KEPT..COMPONENTS_KEPT + 8].copy_from_slice(&states.to_le_bytes());
     let format = FpuFormat::learn(state.clone());
-    // What is learned from must be acceptable itself.
+    // The format must accept the state that it was determined from.
     format
         .and_then(|format| FpuFormat::learn(format.complete(state).0))
         .ok_or_else(|| platform_error("the host has no XSAVE state", ErrorKind::Unsupported))
 }
 
-/// The state of a processor.
+/// Reads the FPU state of a vCPU.
 pub fn state_of(vcpu: &VcpuFd, format: &FpuFormat) -> Result<FpuState, PlatformError> {
     let mut state = read(vcpu)?;
     state[MXCSR_MASK..MXCSR_MASK + 4].copy_from_slice(&processor::mxcsr_mask().to_le_bytes());
@@ -54,21 +54,21 @@ fn read(vcpu: &VcpuFd) -> Result<Vec<u8>, PlatformError> {
     Ok(state.region.iter().flat_map(|word| word.to_le_bytes()).collect())
 }
 
-/// Gives a processor a state that the format accepts, with PKRU if that is kept at `keys`.
+/// Writes an FPU state that the format accepts; with PKRU if that is at offset `keys`.
 pub fn write(vcpu: &VcpuFd, state: &FpuState, keys: Option<usize>) -> Result<(), PlatformError> {
     let mut area = kvm_xsave::default();
     for (word, bytes) in area.region.iter_mut().zip(state.0.chunks_exact(4)) {
         *word = u32::from_le_bytes(bytes.try_into().expect("chunks of four bytes"));
     }
-    // The host leaves MXCSR as the last guest had it where both components it belongs to are said to be initial. What a
-    // state does not have is filled with initial values anyway.
+    // If both components that use MXCSR are marked as initial, the host leaves the previous guest's MXCSR. The bytes of
+    // components that the state lacks are initial values already.
     area.region[PRESENT / 4] |= X87_AND_SSE;
-    // The bytes for software are not the processor's.
+    // The bytes for software are not part of the hardware format.
     for word in &mut area.region[COMPONENTS_KEPT / 4..512 / 4] {
         *word = 0;
     }
     if let Some(at) = keys {
-        // A component that is not there is in its initial state; but the host leaves PKRU as it was then.
+        // A component that is not present is in its initial state, but then the host would leave the previous PKRU.
         let present = &mut area.region[PRESENT / 4];
         if *present & 1 << KEYS == 0 {
             *present |= 1 << KEYS;

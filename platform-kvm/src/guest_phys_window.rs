@@ -1,4 +1,4 @@
-//! A stretch of guest-physical memory that the machine gets in pieces, as they are first used.
+//! A range of guest-physical memory that is added to the machine in memory slots, on first use.
 
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
@@ -10,12 +10,11 @@ use vm_memory::MmapRegion;
 
 use crate::platform_error;
 
-/// A memory slot costs the host memory for each of its pages, used or not, so slots are no larger than this unless there
-/// are too few of them.
+/// A memory slot costs the host some memory per page, used or not. Slots are this small unless there would be too many.
 const SLOT_BYTES: u64 = 64 << 20;
 
-/// Host memory that appears in the machine at `base`. The mapping is the machine's own: what the host drops from it, the
-/// machine has to look up again.
+/// Host memory that appears in the machine at `base`. The mapping belongs to the machine alone: when the host drops
+/// pages of it, KVM drops its mappings of them as well and must fault them in again.
 pub struct GuestPhysWindow {
     base: u64,
     mapping: MmapRegion,
@@ -26,7 +25,7 @@ pub struct GuestPhysWindow {
 }
 
 impl GuestPhysWindow {
-    /// A window on `mapping` that takes at most `slots` memory slots.
+    /// A window on `mapping` with at most `slots` memory slots.
     pub fn new(base: u64, mapping: MmapRegion, slots: u64) -> Self {
         let bytes = mapping.size() as u64;
         let slot_bytes = bytes.div_ceil(slots.max(1)).next_power_of_two().max(SLOT_BYTES);
@@ -44,12 +43,12 @@ impl GuestPhysWindow {
         self.base + offset
     }
 
-    /// The byte at a guest-physical address, if it is in the window.
+    /// Offset of a guest-physical address, if it is in the window.
     pub fn offset(&self, address: u64) -> Option<u64> {
         address.checked_sub(self.base).filter(|offset| *offset < self.mapping.size() as u64)
     }
 
-    /// Makes the machine have the bytes of a range, in slots numbered from `next_slot` on.
+    /// Adds the memory slots of a range, numbered from `next_slot`, unless they exist.
     ///
     /// # Errors
     /// The host refuses the memory slot.
@@ -80,17 +79,17 @@ impl GuestPhysWindow {
         Ok(())
     }
 
-    /// Makes the host look up where the bytes of a range are before the machine needs to know.
+    /// Populates the host's page tables for a range, so that KVM need not fault page by page.
     pub fn populate(&self, offset: u64, len: u64) {
         let start = self.mapping.as_ptr().wrapping_add(offset as usize);
-        // To be read is enough, since nobody is told of stores to a shared mapping of memory. Hosts before 5.14 refuse, and look
-        // each page up when it is needed.
+        // Read faults suffice, since stores to shared memory mappings are not tracked. Before Linux 5.14 the call
+        // fails, and each page is faulted in on access.
         // SAFETY: a range of a shared mapping of a file, whose bytes stay as they are.
         unsafe { libc::madvise(start.cast(), len as usize, libc::MADV_POPULATE_READ) };
     }
 
-    /// Makes the host forget where the bytes of a range are, and with it the machine, whatever runs there. What lies in a file
-    /// stays there; other bytes are zero afterwards.
+    /// Drops the host's mappings of a range, and with them KVM's, on all vCPUs. The contents of a file stay; anonymous
+    /// memory is zero afterwards.
     pub fn invalidate(&self, offset: u64, len: u64) {
         let start = self.mapping.as_ptr().wrapping_add(offset as usize);
         // SAFETY: a range of the mapping, of whose bytes the sentry uses none, or only by atomic words that may change.

@@ -1,8 +1,9 @@
-//! Handing calls over at the mailbox instead of leaving the machine with them, on hosts whose `syscall` stays in ring 3.
+//! Hand-over of calls at the mailbox instead of by exits, on hosts where `syscall` stays in ring 3.
 //!
-//! There an exit costs as much as a hundred calls. So while a thread calls often, a second host thread, the runner, runs its
-//! processor, and the thread's own one watches the mailbox: the guest writes its call there and waits in the guest, for
-//! some 50 microseconds, until it is answered. Any exit ends that stay; then all is as if the thread ran the processor itself.
+//! An exit costs as much there as a hundred calls. So while a thread calls often, a second host thread, the runner,
+//! runs its vCPU, and the thread itself polls the mailbox. The guest writes its call there and spins for the result,
+//! for some 50 microseconds. Any exit ends the runner's turn; the thread then handles the exit as if it had run the
+//! vCPU itself.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -12,31 +13,31 @@ use amber_platform::Registers;
 use crate::mailbox::Mailbox;
 use crate::runner::{Runner, Stay, may_wait};
 
-/// A runner that slept has begun within this time, if there is a host processor for it.
+/// Longest time a sleeping runner takes to start if there is a host CPU for it.
 const WAKING: Duration = Duration::from_micros(500);
-/// After so many looks at the mailbox there is one at the clock.
+/// Number of polls of the mailbox between two looks at the clock.
 const LOOKS: u32 = 32;
 
-/// A stretch in which another thread runs the context's processor.
+/// A period in which a runner runs the context's vCPU.
 pub struct Handover {
-    /// The thread.
+    /// The runner thread.
     pub runner: Arc<Runner>,
-    /// Where the calls come.
+    /// The mailbox of the address space.
     pub mailbox: Arc<Mailbox>,
-    /// While the guest waits there for a result.
+    /// Set while the guest waits for a result.
     pub waiting: Option<Waiting>,
 }
 
-/// A guest that waits at the mailbox, and the registers of its call.
+/// A guest that waits at the mailbox.
 pub struct Waiting {
-    /// What to tell it by.
+    /// The run that it belongs to.
     pub stay: Arc<Stay>,
-    /// Its registers.
+    /// The registers of its call.
     pub call: Registers,
 }
 
 impl Handover {
-    /// Waits for a call, or until the guest leaves the machine.
+    /// Waits for a call or for an exit.
     pub fn wait(&self, stay: &Stay) -> Attended {
         let mut started = Instant::now();
         while !stay.has_begun() && started.elapsed() < WAKING {
@@ -62,20 +63,20 @@ impl Handover {
 }
 
 impl Waiting {
-    /// Whether a result is all that the guest needs to go on with these registers.
+    /// Whether only the result of the call has changed in these registers.
     pub fn fits(&self, r: &Registers) -> bool {
         let Registers { rax, rcx, r11, orig_rax, .. } = self.call;
         Registers { rax, rcx, r11, orig_rax, ..*r } == self.call
     }
 }
 
-/// How a thread that attends to the mailbox is done.
+/// Why polling the mailbox ended.
 pub enum Attended {
     /// There is a call.
     Call,
-    /// The guest left the machine; after so long that nobody expected a call any more, or not.
+    /// The guest exited.
     Left {
-        /// See above.
+        /// Whether it did so after polling had stopped for lack of calls.
         late: bool,
     },
 }

@@ -1,4 +1,4 @@
-//! The signal that brings a thread out of the machine.
+//! The signal that makes a thread leave the guest.
 
 use std::sync::Once;
 
@@ -8,14 +8,14 @@ use nix::unistd::Pid;
 
 use crate::platform_error;
 
-/// The last real-time signal: nobody sends it by accident.
+/// The last real-time signal, which is unlikely to be sent for other reasons.
 fn number() -> i32 {
     libc::SIGRTMAX()
 }
 
 extern "C" fn ignore(_: libc::c_int) {}
 
-/// Makes the signal harmless, but noticed.
+/// Installs an empty handler, so that the signal interrupts `KVM_RUN` and does nothing else.
 pub fn prepare() -> Result<(), PlatformError> {
     static ONCE: Once = Once::new();
     let mut result = Ok(());
@@ -31,7 +31,7 @@ pub fn prepare() -> Result<(), PlatformError> {
     result
 }
 
-/// Sends it to a thread, which may have ended.
+/// Sends the signal to a thread. A thread that has ended is ignored.
 pub fn send(process: Pid, thread: Pid) {
     // SAFETY: touches no memory.
     unsafe { libc::syscall(libc::SYS_tgkill, process.as_raw(), thread.as_raw(), number()) };

@@ -1,126 +1,127 @@
-//! Where everything lies: guest-physical memory, the kernel half of guest address spaces, and the stub (`stub/stub.S`).
+//! The layout of guest-physical memory, of the kernel half of guest address spaces, and of the stub (`stub/stub.S`).
 
 use amber_platform::PAGE_SIZE;
 
-/// First address a guest may not map: as on Linux, the last page of the lower half stays out of reach.
+/// The guest's task size. As on Linux, the last page of the lower half stays unmapped.
 pub const ADDRESS_LIMIT: u64 = 0x7fff_ffff_f000;
-/// Where the trampoline is mapped if the host needs one (see `behaviour`): right above the limit.
+/// The page of the trampoline, just above the task size, on hosts that need one (see `quirks`).
 pub const TRAMPOLINE: u64 = ADDRESS_LIMIT;
-/// Where the mailbox is mapped beside it, out of what such a host otherwise gives to guests.
+/// The page of the mailbox, on the same hosts. It reduces the guest's task size by a page.
 pub const MAILBOX: u64 = TRAMPOLINE - PAGE_SIZE;
 
-/// Guest-physical address of the memory for page tables and the stub. The stub's linker script has it too.
+/// Guest-physical address of the memory for page tables and the stub. The stub's linker script repeats it.
 pub const TABLES_BASE: u64 = 4 << 30;
-/// The most bytes of it; only what is touched costs memory.
+/// Size of that range; memory is allocated on first use.
 pub const TABLES_BYTES: u64 = 4 << 30;
 /// Guest-physical address of guest memory.
 pub const GUEST_BASE: u64 = 8 << 30;
 
-/// Where the stub's code is mapped for exceptions, followed by the descriptor tables.
+/// The stub's code as the exception handlers use it, followed by the descriptor tables.
 pub const COMMON: u64 = 0xffff_ffff_8000_0000;
 /// The global descriptor table.
 pub const GDT: u64 = COMMON + PAGE_SIZE;
 /// The interrupt descriptor table.
 pub const IDT: u64 = COMMON + 2 * PAGE_SIZE;
-/// Where the areas of virtual processors begin: a page of code and a page of data each.
+/// Start of the per-vCPU areas: a page of code and a page of data each.
 pub const AREAS: u64 = COMMON + 16 * PAGE_SIZE;
-/// Bytes from one area to the next.
+/// Distance between two areas.
 pub const AREA_BYTES: u64 = 2 * PAGE_SIZE;
-/// The kernel half has room for so many areas: a page directory's worth of address space is mapped.
+/// Number of areas in the kernel half, which is one page directory (1 GiB) large.
 pub const MAX_VCPUS: u64 = ((1 << 30) - 16 * PAGE_SIZE) / AREA_BYTES;
 
-/// Offsets in the code page.
+/// Offsets in the code page. Those inside a code path tell the sentry how far a vCPU has come.
 pub mod code {
-    /// `syscall` of 64-bit code.
+    /// Entry point of `syscall` from 64-bit code.
     pub const SYSCALL: u64 = 0;
-    /// Where known answers are loaded; 16 bytes each, of which the first instruction loads.
+    /// Here constant results are loaded, in blocks of 16 bytes; the first instruction of each loads.
     pub const HIT: u64 = 0x100;
-    /// First byte behind them, where a yield is answered.
+    /// First byte after these; `sched_yield` is answered here.
     pub const HIT_END: u64 = 0x180;
-    /// From here on in that part, the yield has been answered; its `hlt` is the last instruction.
+    /// From here on, `sched_yield` has its result.
     pub const YIELDED: u64 = 0x18b;
-    /// Where that `hlt` is.
+    /// The `hlt` of a `sched_yield` that exits instead.
     pub const YIELD_HALT: u64 = 0x18e;
-    /// Back by a frame on the stack.
+    /// Return to the guest by the frame on the stack.
     pub const IRET: u64 = 0x200;
-    /// Back from a system call.
+    /// Return from a system call.
     pub const SYSRET: u64 = 0x210;
-    /// Back by a frame, in other tables.
+    /// Return by the frame on the stack, after a switch of page tables.
     pub const SWITCH: u64 = 0x220;
-    /// First byte behind the ways back.
+    /// First byte after the return paths.
     pub const BACK_END: u64 = 0x240;
-    /// `syscall` of 32-bit code.
+    /// Entry point of `syscall` from 32-bit code.
     pub const SYSCALL32: u64 = 0x300;
-    /// `int 0x80`.
+    /// Entry point of `int 0x80`.
     pub const INT80: u64 = 0x380;
-    /// Exception 0; 16 bytes each.
+    /// Entry points of the exceptions, 16 bytes each.
     pub const EXCEPTIONS: u64 = 0x400;
-    /// First byte behind the exceptions.
+    /// First byte after the exceptions.
     pub const EXCEPTIONS_END: u64 = 0x600;
-    /// The trampoline; also an offset in its page.
+    /// The trampoline, which is also at this offset in its own page.
     pub const TRAMPOLINE: u64 = 0x800;
-    /// Bytes of the trampoline for one answer; and where in them rcx and r11 are exchanged, and where the answer is loaded.
+    /// Size of the trampoline's code for one constant result. The offsets below are within it.
     pub const TRAMPOLINE_STRIDE: u64 = 32;
-    /// First exchanged.
+    /// From here on, rcx and r11 are exchanged.
     pub const EXCHANGED: u64 = 14;
-    /// Exchanged no more.
+    /// From here on, they are back in place.
     pub const EXCHANGED_BACK: u64 = 19;
-    /// Exchanged again, for the answer.
+    /// From here on, they are exchanged again, because this is the result.
     pub const KNOWN: u64 = 21;
-    /// The answer is in rax, the way back in r11.
+    /// From here on, the result is in rax and the return address in r11.
     pub const ANSWERED: u64 = 28;
-    /// Where it asks whether the sentry listens.
+    /// Checks whether the sentry listens at the mailbox.
     pub const ASK: u64 = TRAMPOLINE + 9 * TRAMPOLINE_STRIDE;
-    /// From here on the way back is in r11.
+    /// From here on, the return address is in r11.
     pub const ASKED: u64 = ASK + 10;
-    /// From here on the stack pointer is that of the mailbox.
+    /// From here on, the stack pointer points into the mailbox.
     pub const SWITCHED: u64 = 0x947;
-    /// From here on the call is handed over, and the flags are in the mailbox alone.
+    /// From here on, the call is handed over, and the flags are only in the mailbox.
     pub const HANDED_OVER: u64 = 0x9ef;
-    /// First byte behind the trampoline.
+    /// First byte after the trampoline.
     pub const TRAMPOLINE_END: u64 = 0xa27;
-    /// The trampoline's answers.
+    /// The trampoline's constant results.
     pub const TRAMPOLINE_ANSWERS: u64 = 0xc00;
 }
 
-/// The port by which the trampoline leaves the machine.
+/// The I/O port by which the trampoline exits.
 pub const PORT: u16 = 0x10;
 
 /// Offsets in the data page.
 pub mod data {
-    /// Eight pairs of call number and answer.
+    /// Eight pairs of call number and result.
     pub const ANSWERS: u64 = 0;
-    /// How many yields are answered before the next that the host hears of.
+    /// The number of `sched_yield` calls to answer before the next exit.
     pub const YIELDS: u64 = 0x80;
     /// The task state segment.
     pub const TSS: u64 = 0x100;
-    /// Its limit: with permission bits for the ports around [`PORT`](super::PORT), and the byte of ones behind them.
+    /// Its limit. It includes the I/O permission bits for the ports around [`PORT`](super::PORT) and the terminating
+    /// byte of ones.
     pub const TSS_LIMIT: u32 = 0x68 + 3;
-    /// The stack of exceptions that may come at any instruction.
+    /// The stack (IST) of exceptions that can occur at any instruction.
     pub const URGENT_STACK: u64 = 0x800;
-    /// The frame by which `iretq` goes back, with a word for `rax` before it.
+    /// The frame for `iretq`, after a word for rax.
     pub const FRAME: u64 = 0x900;
     /// The stack of other exceptions.
     pub const STACK: u64 = 0x1000;
 }
 
-/// Selectors as Linux has them.
+/// Segment selectors, with Linux's values.
 pub mod selector {
-    /// Code of ring 0.
+    /// 64-bit code in ring 0.
     pub const KERNEL_CODE: u16 = 0x10;
-    /// Data of ring 0.
+    /// Data in ring 0.
     pub const KERNEL_DATA: u16 = 0x18;
-    /// 32-bit code of ring 3.
+    /// 32-bit code in ring 3.
     pub const USER_CODE32: u16 = 0x23;
-    /// Data of ring 3.
+    /// Data in ring 3.
     pub const USER_DATA: u16 = 0x2b;
-    /// 64-bit code of ring 3.
+    /// 64-bit code in ring 3.
     pub const USER_CODE: u16 = 0x33;
     /// The task state segment.
     pub const TASK: u16 = 0x40;
 }
 
-/// Whether an address has the form a processor with four levels of tables takes.
+/// Whether an address is canonical with four levels of page tables.
 pub fn is_canonical(address: u64) -> bool {
     let top = address as i64 >> 47;
     top == 0 || top == -1

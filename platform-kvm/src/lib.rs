@@ -1,11 +1,11 @@
 //! Runs guest code in ring 3 of a virtual machine.
 //!
-//! A sandbox is one machine: its memory is guest memory and a stretch for page tables, with one tree of tables for each
-//! guest address space and a kernel half that all share. There, in ring 0, is nothing but the *stub*: a page of code whose
-//! entries leave the machine at once, so that the sentry finds the guest's registers as they were. Guest threads are host
-//! threads that run a virtual processor each; where there are more threads than processors, they take turns.
+//! A sandbox is one virtual machine. Its memory is guest memory and a range for page tables: a set of user tables per
+//! guest address space, and a kernel half that all of them share. Ring 0 contains only the *stub*, a page of code whose
+//! entry points exit to the sentry at once, so the sentry finds the guest's registers unchanged. Guest threads are host
+//! threads that each run a vCPU. If there are more threads than vCPUs, they take turns.
 //!
-//! Not every KVM is the same: `behaviour` has what differs, and finds out by trying.
+//! KVM hosts differ: `quirks` determines how by running small guests.
 
 mod active_contexts;
 mod answers;
@@ -24,6 +24,7 @@ mod pace;
 mod pool;
 mod quirks;
 mod runner;
+mod segments;
 mod space;
 mod table_allocator;
 mod tables;
@@ -43,21 +44,21 @@ use crate::space::Space;
 
 pub use crate::quirks::HostQuirks;
 
-/// What all spaces and contexts of one platform share.
+/// State shared by all spaces and contexts of one platform.
 struct Shared {
     machine: Arc<Machine>,
     pool: Pool,
     runners: Runners,
-    /// Whether calls are handed over without regard to what it costs.
+    /// Whether calls are handed over regardless of the cost.
     always_hands_over: bool,
-    /// How many contexts are in an address space.
+    /// The number of contexts that are attached to an address space.
     attached_contexts: AtomicUsize,
-    /// How many run guest code, or are about to.
+    /// The number of contexts that run guest code or are about to.
     running: AtomicUsize,
 }
 
 impl Shared {
-    /// Whether the host has a processor left for the runner of a context beside those of all that run guest code.
+    /// Whether the host has a CPU for a runner, beyond those for all contexts that run guest code.
     fn has_spare_cpu(&self) -> bool {
         self.always_hands_over || self.running.load(Ordering::Relaxed) < self.runners.cpus()
     }
@@ -67,22 +68,24 @@ impl Shared {
     }
 }
 
-/// The platform that needs `/dev/kvm`.
+/// The platform based on `/dev/kvm`.
 pub struct KvmPlatform {
     shared: Arc<Shared>,
     quirks: HostQuirks,
 }
 
 impl KvmPlatform {
-    /// Makes the platform for guests whose memory is `memory`, and tries it out.
+    /// Makes the platform for guests whose memory is `memory`, and tests that it works.
+    ///
     ///
     /// # Errors
-    /// There is no KVM, it is forbidden, or it does not do what the platform needs.
+    /// There is no KVM, access is denied, or it lacks something that the platform needs.
     pub fn new(memory: Arc<GuestMemory>) -> Result<Self, PlatformError> {
         Self::make(memory, usize::MAX, false)
     }
 
-    /// Like [`new`](Self::new), but where calls can be handed over without an exit, they all are, even if that takes longer.
+    /// Like [`new`](Self::new), but hands over all calls that can be handed over without an exit, even if that takes
+    /// longer.
     ///
     /// # Errors
     /// As for [`new`](Self::new).
@@ -90,7 +93,7 @@ impl KvmPlatform {
         Self::make(memory, usize::MAX, true)
     }
 
-    /// Like [`new`](Self::new), with at most so many virtual processors.
+    /// Like [`new`](Self::new), with a maximum number of vCPUs.
     ///
     /// # Errors
     /// As for [`new`](Self::new).
@@ -116,7 +119,7 @@ impl KvmPlatform {
         Ok(KvmPlatform { shared, quirks })
     }
 
-    /// How this host's KVM behaves.
+    /// How the KVM of this host behaves.
     pub fn quirks(&self) -> HostQuirks {
         self.quirks
     }
@@ -144,7 +147,7 @@ impl Platform for KvmPlatform {
     }
 }
 
-/// A [`PlatformError`] of this platform.
+/// Makes the [`PlatformError`] of an operation `what` of this platform.
 fn platform_error(what: impl std::fmt::Display, source: impl Into<io::Error>) -> PlatformError {
     PlatformError { what: format!("kvm platform: {what}"), source: source.into() }
 }

@@ -1,4 +1,4 @@
-//! The virtual machine of a sandbox: its memory, the stub, the descriptor tables.
+//! The virtual machine of a sandbox: its memory, the stub, and the descriptor tables.
 
 use std::io::{Cursor, ErrorKind};
 use std::os::fd::{AsFd, AsRawFd};
@@ -24,42 +24,43 @@ use crate::tables::{self, Kernel};
 
 /// The ring-0 stub, linked by the build script.
 const STUB: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/stub.elf"));
-/// The interface of `/dev/kvm` this is written for, which never changed.
+/// The version of the KVM interface. It has been 12 since Linux 2.6.22 (KVM_GET_API_VERSION).
 const API_VERSION: i32 = 12;
-/// What the machine cannot do without.
+/// Capabilities that the platform needs.
 const NEEDED: [(Cap, &str); 4] = [
     (Cap::UserMemory, "KVM_CAP_USER_MEMORY"),
     (Cap::SyncRegs, "KVM_CAP_SYNC_REGS"),
     (Cap::ImmediateExit, "KVM_CAP_IMMEDIATE_EXIT"),
     (Cap::Xsave, "KVM_CAP_XSAVE"),
 ];
-/// Where Intel's older processors keep three pages they need in real mode.
+/// Where older Intel processors keep three pages for emulating real mode (KVM_SET_TSS_ADDR).
 const TSS_ADDRESS: usize = 0xfffb_d000;
-/// Slots kept for what is not guest memory.
+/// Memory slots reserved for everything but guest memory.
 const OWN_SLOTS: u64 = 80;
 
 /// A virtual machine.
 pub struct Machine {
     kvm: Kvm,
     vm: VmFd,
-    /// What the guest's processor can do, before this machine's choices.
+    /// The CPU features that KVM supports in guests.
     supported: CpuId,
     tables: TableAllocator,
     guest: GuestPhysWindow,
     memory: Arc<GuestMemory>,
     next_slot: AtomicU32,
     kernel: Mutex<Kernel>,
-    /// How often the machine was left, and why.
+    /// Counts of exits by reason.
     pub counters: Counters,
-    /// How this host behaves, as far as that is known.
+    /// The quirks detected so far.
     pub detected: Detected,
 }
 
 impl Machine {
     /// Makes a machine for guests whose memory is `memory`.
     ///
+    ///
     /// # Errors
-    /// `/dev/kvm` is missing, forbidden, or lacks something needed.
+    /// `/dev/kvm` is missing, access is denied, or it lacks something that the platform needs.
     pub fn new(memory: Arc<GuestMemory>) -> Result<Machine, PlatformError> {
         let kvm = open()?;
         let vm = kvm.create_vm().map_err(|error| {
@@ -104,37 +105,37 @@ impl Machine {
         Ok(machine)
     }
 
-    /// The device.
+    /// The open `/dev/kvm`.
     pub fn kvm(&self) -> &Kvm {
         &self.kvm
     }
 
-    /// The machine as the host knows it.
+    /// The KVM virtual machine.
     pub fn vm(&self) -> &VmFd {
         &self.vm
     }
 
-    /// What virtual processors can do.
+    /// The CPU features that KVM supports in guests.
     pub fn supported(&self) -> &CpuId {
         &self.supported
     }
 
-    /// Memory for page tables.
+    /// The memory for page tables.
     pub fn tables(&self) -> &TableAllocator {
         &self.tables
     }
 
-    /// The guests' memory.
+    /// The memory of the guests.
     pub fn memory(&self) -> &Arc<GuestMemory> {
         &self.memory
     }
 
-    /// How this host behaves, as far as that is known.
+    /// The quirks of this host, as far as they are detected.
     pub fn quirks(&self) -> HostQuirks {
         self.detected.get()
     }
 
-    /// First address a guest may not map.
+    /// The guest's task size: the first address that a guest cannot map.
     pub fn address_limit(&self) -> u64 {
         if self.quirks().syscall_stays_in_ring_3 { MAILBOX } else { ADDRESS_LIMIT }
     }
@@ -144,10 +145,11 @@ impl Machine {
         self.tables.at(TABLES_BASE)
     }
 
-    /// Refuses a processor that cannot address all memory.
+    /// Checks that vCPUs can address all memory.
+    ///
     ///
     /// # Errors
-    /// So it is.
+    /// They have too few physical address bits.
     pub fn check_physical_bits(&self, bits: u32) -> Result<(), PlatformError> {
         let needed = self.guest.address(self.memory.limit());
         if bits < 64 && needed > 1 << bits {
@@ -157,30 +159,30 @@ impl Machine {
         Ok(())
     }
 
-    /// Guest-physical address of frames, which the machine has from now on.
+    /// Guest-physical address of frames, whose memory slots are added if necessary.
     pub fn guest_address(&self, frames: FrameRange) -> Result<u64, PlatformError> {
         self.guest.provide(&self.vm, &self.next_slot, frames.start, frames.len)?;
         Ok(self.guest.address(frames.start))
     }
 
-    /// The byte of guest memory at a guest-physical address.
+    /// Offset in guest memory of a guest-physical address.
     pub fn guest_offset(&self, address: u64) -> Option<u64> {
         self.guest.offset(address)
     }
 
-    /// Makes whatever was derived from page tables about these guest-physical bytes be derived again.
+    /// Drops KVM's mappings of a guest-physical range, and the host's copies of page table entries that refer to it.
     pub fn invalidate(&self, address: u64, len: u64) {
         if let Some(offset) = self.guest.offset(address) {
             self.guest.invalidate(offset, len);
         }
     }
 
-    /// Prepares the host for frames being touched.
+    /// See [`AddressSpace::prefault_hint`](amber_platform::AddressSpace::prefault_hint).
     pub fn prefault_hint(&self, frames: FrameRange) {
         self.guest.populate(frames.start, frames.len);
     }
 
-    /// Makes everything derived from page tables be derived again: the host drops it when a slot goes.
+    /// Drops the host's copies of all page tables, as KVM does when a memory slot is deleted.
     pub fn invalidate_all_tables(&self) -> Result<(), PlatformError> {
         let slot = self.next_slot.fetch_add(1, Ordering::Relaxed);
         for memory_size in [PAGE_SIZE, 0] {
@@ -198,14 +200,14 @@ impl Machine {
         Ok(())
     }
 
-    /// A zeroed table.
+    /// Allocates a zeroed table.
     pub fn new_table(&self) -> Result<Table, PlatformError> {
         let table = self.tables.take(|| self.invalidate_all_tables())?;
         self.provide_tables(table.offset())?;
         Ok(table)
     }
 
-    /// Gives the host back what it has for tables that nobody uses, where memory is scarce.
+    /// Returns the memory of unused tables to the host if memory is scarce.
     pub fn tidy_tables(&self) {
         self.tables.tidy(|| self.invalidate_all_tables());
     }
@@ -214,7 +216,7 @@ impl Machine {
         self.tables.window().provide(&self.vm, &self.next_slot, offset, PAGE_SIZE)
     }
 
-    /// A top-level table with the kernel half.
+    /// Allocates a top-level table that contains the kernel half.
     pub fn new_root(&self) -> Result<Table, PlatformError> {
         let root = self.new_table()?;
         let kernel = self.kernel.lock();
@@ -222,7 +224,7 @@ impl Machine {
         Ok(root)
     }
 
-    /// Maps the area of virtual processor `index` with a new page of data.
+    /// Maps the area of vCPU `index`, with a new data page.
     pub fn new_area(&self, index: u64) -> Result<Table, PlatformError> {
         let data = self.new_table()?;
         let at = AREAS + index * AREA_BYTES;
@@ -232,7 +234,7 @@ impl Machine {
         Ok(data)
     }
 
-    /// The parts of the kernel half that all processors share.
+    /// Makes the part of the kernel half that all vCPUs share.
     fn make_kernel(&self) -> Result<(), PlatformError> {
         let gdt = self.new_table()?;
         let idt = self.new_table()?;
@@ -250,9 +252,10 @@ impl Machine {
         }
         let gates = self.tables.entries(idt);
         for vector in 0..32 {
-            // Debug exceptions, NMI and double faults may come where the stack is the user's.
+            // Debug exceptions, NMIs and double faults can occur while the stack pointer is the guest's, so they use
+            // the IST.
             let stack = if matches!(vector, 1 | 2 | 8) { 1 } else { 0 };
-            // Users may raise breakpoints and overflows themselves.
+            // User code may raise #BP and #OF (`int3`, `into`).
             let privilege = if matches!(vector, 3 | 4) { 3 } else { 0 };
             gate(gates, vector, code::EXCEPTIONS + vector as u64 * 16, stack, privilege);
         }
@@ -264,7 +267,7 @@ impl Machine {
     }
 }
 
-/// Writes an interrupt gate.
+/// Writes an interrupt gate: Intel SDM, volume 3, "64-Bit Mode IDT".
 fn gate(gates: &[std::sync::atomic::AtomicU64], vector: usize, offset: u64, stack: u64, privilege: u64) {
     let target = COMMON + offset;
     let kind = 0x8e | privilege << 5;
@@ -309,7 +312,7 @@ fn open() -> Result<Kvm, PlatformError> {
 fn load_stub(region: &MmapRegion) -> Result<(), PlatformError> {
     let refused =
         |e: &dyn std::fmt::Display| platform_error(format_args!("placing the stub: {e}"), ErrorKind::InvalidData);
-    // The loader wants to own what it loads into: a second view of the same bytes.
+    // The loader takes ownership of the memory it loads into, so it gets a second view of the same bytes.
     // SAFETY: the view is dropped before the region, and does not unmap it.
     let view =
         unsafe { MmapRegion::<()>::build_raw(region.as_ptr(), region.size(), libc::PROT_READ | libc::PROT_WRITE, 0) };
@@ -320,7 +323,7 @@ fn load_stub(region: &MmapRegion) -> Result<(), PlatformError> {
     Ok(())
 }
 
-/// A mapping of guest memory for the machine alone.
+/// Maps guest memory for the machine alone.
 fn map_guest(memory: &GuestMemory) -> Result<MmapRegion, PlatformError> {
     let file = memory.file().try_clone_to_owned().map_err(|e| platform_error("duplicating guest memory", e))?;
     log::trace!("guest memory of {} bytes as fd {}", memory.limit(), file.as_fd().as_raw_fd());

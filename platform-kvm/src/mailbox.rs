@@ -1,8 +1,8 @@
-//! Where user code hands over a system call without leaving the machine, on hosts whose `syscall` stays in ring 3: a page
-//! that the trampoline (`stub/stub.S`) and the sentry share.
+//! The page in which user code hands over a system call without an exit, on hosts where `syscall` stays in ring 3. The
+//! trampoline (`stub/stub.S`) and the sentry share it.
 //!
-//! The guest can write there as it can to its registers: what it says is looked at as registers are, and by nobody but the
-//! thread that serves it.
+//! The guest can write to the page, as it can to its registers. So its contents are validated like registers, and only
+//! the thread that serves the call reads them.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -27,37 +27,38 @@ mod word {
     pub const RESULT: u64 = 0x10;
     /// The flags of the caller.
     pub const FLAGS: u64 = 0x20;
-    /// His other registers, in the order of [`registers`](super::Mailbox::registers).
+    /// The other registers of the caller, in the order of [`registers`](super::Mailbox::registers).
     pub const REGISTERS: u64 = 0x28;
-    /// His stack pointer.
+    /// The stack pointer of the caller.
     pub const STACK: u64 = REGISTERS + 14 * 8;
 }
 
-/// What becomes of a call.
+/// The states of a call.
 mod state {
-    /// There is none.
+    /// There is no call.
     pub const NOTHING: u64 = 0;
-    /// It waits for its result; the guest says so.
+    /// It waits for its result. The guest sets this state.
     pub const HANDED_OVER: u64 = 1;
     /// The result is there.
     pub const ANSWERED: u64 = 2;
-    /// There will be none: the guest is to leave the machine.
+    /// There will be no result; the guest must exit.
     pub const DISMISSED: u64 = 3;
 }
 
-/// The mailbox of one address space. One thread at a time has it, and uses it while no other runs there.
+/// The mailbox of one address space. One thread at a time owns it, and uses it while no other runs in the space.
 pub struct Mailbox {
     machine: Arc<Machine>,
     page: Table,
-    /// Who has it; locked while it changes whether the sentry listens.
+    /// The owner. Locked while `LISTENING` changes.
     owner: Mutex<Option<Arc<ContextHandle>>>,
 }
 
 impl Mailbox {
-    /// One where the sentry does not listen.
+    /// A mailbox where the sentry does not listen.
+    ///
     ///
     /// # Errors
-    /// There is no memory for it.
+    /// There is no memory for the page.
     pub fn new(machine: &Arc<Machine>) -> Result<Mailbox, PlatformError> {
         Ok(Mailbox { machine: machine.clone(), page: machine.new_table()?, owner: Mutex::new(None) })
     }
@@ -75,8 +76,8 @@ impl Mailbox {
         self.word(offset).load(Ordering::Acquire)
     }
 
-    /// Says that the sentry listens to the thread of this handle, which has the mailbox from now on. Not if another has it, or
-    /// runs guest code in the space: two could not share the page.
+    /// Makes the context of this handle the owner, and listens. Returns false if another context owns the mailbox or
+    /// runs guest code in the space, since two could not share the page.
     pub fn listen(&self, handle: &Arc<ContextHandle>, active_contexts: &ActiveContexts) -> bool {
         let mut owner = self.owner.lock();
         if owner.is_some() && !handle.is(owner.as_ref()) {
@@ -85,15 +86,15 @@ impl Mailbox {
         let alone = active_contexts.is_sole_running(handle);
         if alone {
             *owner = Some(handle.clone());
-            // No old call is to be taken for a new one.
+            // An old call must not be taken for a new one.
             self.word(word::STATE).store(state::NOTHING, Ordering::SeqCst);
         }
         self.set_listening(alone);
         alone
     }
 
-    /// The thread of this handle is about to run guest code. If it does not have the mailbox, it must not find that somebody
-    /// listens; a call of the other's may still be on its way.
+    /// Called before the context of this handle runs guest code. If it does not own the mailbox, listening stops; a
+    /// call of the owner may still arrive.
     pub fn pass(&self, handle: &Arc<ContextHandle>) {
         let owner = self.owner.lock();
         if !handle.is(owner.as_ref()) {
@@ -101,13 +102,13 @@ impl Mailbox {
         }
     }
 
-    /// Says that the sentry does not listen. A call may still be on its way.
+    /// Stops listening. A call may still arrive.
     pub fn turn_away(&self) {
         let _owner = self.owner.lock();
         self.set_listening(false);
     }
 
-    /// The same, after which nobody has the mailbox, if it is this handle's.
+    /// Stops listening and gives up ownership, if the context of this handle is the owner.
     pub fn give_up(&self, handle: &Arc<ContextHandle>) {
         let mut owner = self.owner.lock();
         if handle.is(owner.as_ref()) {
@@ -125,13 +126,13 @@ impl Mailbox {
         self.load(word::STATE) == state::HANDED_OVER
     }
 
-    /// Gives the caller the result.
+    /// Returns the result to the caller.
     pub fn answer(&self, result: u64) {
         self.word(word::RESULT).store(result, Ordering::Relaxed);
         self.word(word::STATE).store(state::ANSWERED, Ordering::SeqCst);
     }
 
-    /// Makes the caller leave the machine, if the mailbox is still this handle's.
+    /// Makes the caller exit, if the context of this handle is still the owner.
     pub fn dismiss(&self, handle: &Arc<ContextHandle>) {
         let owner = self.owner.lock();
         if handle.is(owner.as_ref()) {
@@ -139,7 +140,7 @@ impl Mailbox {
         }
     }
 
-    /// The stack pointer of a caller on his way into the mailbox.
+    /// The stack pointer of a caller that is writing its call.
     pub fn stack(&self) -> u64 {
         self.load(word::STACK)
     }
@@ -149,7 +150,7 @@ impl Mailbox {
         user_flags(self.load(word::FLAGS))
     }
 
-    /// The registers of the caller, as a call leaves them.
+    /// The registers of the caller, as after `syscall`.
     pub fn registers(&self) -> Registers {
         let at = |i: u64| self.load(word::REGISTERS + i * 8);
         let (rax, rip, flags) = (at(9), at(13), self.flags());

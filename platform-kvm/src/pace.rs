@@ -1,51 +1,51 @@
-//! Whether it is worth handing calls over at the mailbox, from how fast they came lately.
+//! Estimates from the recent calls of a thread whether it is worth handing calls over at the mailbox.
 //!
-//! To hand over takes a second host processor for as long as the thread stays in the guest, and to get it, about as long as
-//! four exits. It pays for a thread that calls often, and whose calls take little time.
+//! A hand-over occupies a second host CPU for as long as the thread stays in the guest, and starting one costs about
+//! four exits. It pays off for a thread that calls often and whose calls are short.
 
 use std::time::{Duration, Instant};
 
-/// A call is quick if the sentry serves it in less than this; otherwise the guest leaves the mailbox before.
+/// Longest service time of a fast call. A guest that waits at the mailbox for longer exits.
 const SERVED: Duration = Duration::from_micros(40);
-/// And if the guest makes it within this time, which includes that of an exit.
+/// Longest time from entry to exit of a fast call, including the exit itself.
 const MADE: Duration = Duration::from_micros(150);
-/// So many quick calls in a row are followed by more,
+/// Consecutive fast calls before hand-over starts.
 const FEW: u32 = 6;
-/// which are expected this many before,
+/// Wake an idle runner when this many calls short of that.
 const NEARLY: u32 = 4;
-/// unless that was wrong before: then twice as many, up to this.
+/// Upper bound of the back-off after an unprofitable hand-over.
 const MANY: u32 = 96;
-/// So many calls handed over were worth it.
+/// Number of calls at which a hand-over was profitable.
 const WORTH: u32 = 8;
 
-/// The calls of a context.
+/// The call rate of one context.
 pub struct Pace {
-    /// Hand over whatever is to be expected.
+    /// Hand over in any case.
     always: bool,
     went_in: Instant,
     came_out: Instant,
-    /// How many were quick in a row, of those that left the machine,
+    /// Number of consecutive fast calls that exited.
     quick: u32,
-    /// and how many must be.
+    /// Number of them before hand-over starts.
     needed: u32,
-    /// How many were handed over in this stretch.
+    /// Number of calls in the current hand-over.
     handed_over: u32,
 }
 
 impl Pace {
-    /// No calls yet. With `always`, each is taken for a quick one.
+    /// Without any calls yet. With `always`, hand-over starts at once.
     pub fn new(always: bool) -> Pace {
         let now = Instant::now();
         Pace { always, went_in: now, came_out: now, quick: 0, needed: FEW, handed_over: 0 }
     }
 
-    /// The guest goes on. Returns whether the sentry was quick.
+    /// The guest is entered. Returns whether the sentry was fast.
     pub fn goes_in(&mut self) -> bool {
         self.went_in = Instant::now();
         self.went_in - self.came_out < SERVED
     }
 
-    /// The guest left the machine, with a call or not, after the sentry was quick or not.
+    /// The guest exited, by a `call` or not. `quick` is whether the sentry was fast before.
     pub fn left(&mut self, quick: bool, call: bool) {
         self.came_out = Instant::now();
         let quick = quick && call && self.came_out - self.went_in < MADE;
@@ -58,17 +58,17 @@ impl Pace {
         self.handed_over += 1;
     }
 
-    /// Whether the next calls will be quick, as it seems.
+    /// Whether the next calls are expected to be fast.
     pub fn is_quick(&self) -> bool {
         self.always || self.quick >= self.needed
     }
 
-    /// Whether that will be known soon.
+    /// Whether hand-over may start soon.
     pub fn is_nearly_quick(&self) -> bool {
         self.quick + NEARLY == self.needed
     }
 
-    /// Calls are handed over no more.
+    /// A hand-over has ended.
     pub fn ended(&mut self) {
         self.needed = if self.handed_over < WORTH { (self.needed * 2).min(MANY) } else { FEW };
         (self.quick, self.handed_over) = (0, 0);

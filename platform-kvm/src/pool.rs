@@ -1,4 +1,4 @@
-//! Virtual processors, and who has them. A context keeps its processor until others need it.
+//! The vCPUs of a machine. A context keeps its vCPU until other contexts need it.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -17,18 +17,18 @@ use crate::machine::Machine;
 use crate::space::TopLevelTable;
 use crate::vcpu::{Core, Vcpu};
 
-/// How long a guest may keep a processor that another waits for.
+/// How long a guest may keep a vCPU that another context waits for.
 const SLICE: Duration = Duration::from_millis(5);
 
-/// What the host's kernel keeps for a processor, in bytes: where it is one of the hardware, and where it is software.
+/// Host kernel memory of a vCPU in bytes, with hardware virtualisation and with KVM in software.
 const HARDWARE_BYTES: u64 = 128 << 10;
 const SOFTWARE_BYTES: u64 = 448 << 10;
-/// Processors take at most this part of the memory that what stays may take …
+/// The vCPUs use at most 1/8 of the memory for what lives as long as the sandbox …
 const POOL_SHARE: u64 = 8;
-/// … but so many there may always be.
+/// … but there may always be this many.
 const MIN_VCPUS: usize = 8;
 
-/// A context that waits for a processor.
+/// A context that waits for a vCPU.
 #[derive(Default)]
 struct Waiter {
     given: Mutex<Option<Arc<Vcpu>>>,
@@ -39,22 +39,22 @@ struct State {
     all: Vec<Arc<Vcpu>>,
     free: Vec<Arc<Vcpu>>,
     waiters: VecDeque<Arc<Waiter>>,
-    /// So many processors there can be, broken ones included.
+    /// Maximum number of vCPUs, broken ones included.
     max: usize,
-    /// So many of them are broken, and not used again.
+    /// Number of vCPUs that are broken and not used again.
     broken: usize,
-    /// So many the host could make.
+    /// Maximum number of vCPUs that the host supports.
     limit: usize,
-    /// Who has to give way next.
+    /// Index of the vCPU that was last asked to change its context.
     turn: usize,
 }
 
-/// All processors of a machine.
+/// All vCPUs of a machine.
 pub struct Pool {
     machine: Arc<Machine>,
     features: Features,
     plain_format: FpuFormat,
-    /// The format where guests can set PKRU, if the host would keep that.
+    /// The FPU format with PKRU, which applies where guests can set PKRU; `None` if the host does not save it.
     keys_format: Option<FpuFormat>,
     state: Mutex<State>,
     waiting: AtomicUsize,
@@ -62,10 +62,11 @@ pub struct Pool {
 }
 
 impl Pool {
-    /// A pool of at most `most` processors, with one that starts on `root`.
+    /// A pool of at most `max` vCPUs, with one that starts on `root`.
+    ///
     ///
     /// # Errors
-    /// The host makes none.
+    /// The host cannot create a vCPU.
     pub fn new(machine: &Arc<Machine>, max: usize, root: &Arc<TopLevelTable>) -> Result<Pool, PlatformError> {
         let features = Features::of(machine.supported());
         machine.check_physical_bits(features.physical_bits())?;
@@ -90,7 +91,7 @@ impl Pool {
         })
     }
 
-    /// The format of floating-point state.
+    /// The FPU format of guests.
     pub fn format(&self) -> &FpuFormat {
         match &self.keys_format {
             Some(format) if self.machine.quirks().users_set_keys => format,
@@ -98,36 +99,38 @@ impl Pool {
         }
     }
 
-    /// Whether the host would keep PKRU.
+    /// Whether the host saves PKRU.
     pub fn keeps_keys(&self) -> bool {
         self.keys_format.is_some()
     }
 
-    /// Where PKRU is in the floating-point state, if guests can set it.
+    /// Offset of PKRU in the FPU state, if guests can set it.
     pub fn keys_at(&self) -> Option<usize> {
         self.features.keys_at.filter(|_| self.machine.quirks().users_set_keys)
     }
 
-    /// Sets the entries of all processors again.
+    /// Sets the `syscall` entry points of all vCPUs again, after a quirk was detected.
     pub fn set_syscall_entries(&self) -> Result<(), PlatformError> {
         self.state.lock().all.iter().try_for_each(|vcpu| vcpu.core.lock().set_syscall_entry())
     }
 
-    /// How many processors there are, broken ones included.
+    /// The number of vCPUs, broken ones included.
     #[cfg(test)]
     pub fn count(&self) -> usize {
         self.state.lock().all.len()
     }
 
-    /// Whether a context waits for a processor.
+    /// Whether a context waits for a vCPU.
     pub fn is_scarce(&self) -> bool {
         self.waiting.load(Ordering::Relaxed) > 0
     }
 
-    /// A processor for a context of the calling thread; it holds nobody's state. A new one starts on `root`.
+    /// Allocates a vCPU to a context of the calling thread. It does not hold the state of another one. A new vCPU
+    /// starts on `root`.
+    ///
     ///
     /// # Errors
-    /// There is none, and the host makes none.
+    /// The state of the previous context cannot be read.
     pub fn take(&self, handle: &Arc<ContextHandle>, root: &Arc<TopLevelTable>) -> Result<Arc<Vcpu>, PlatformError> {
         let vcpu = self.find(root)?;
         vcpu.reserved.store(true, Ordering::SeqCst);
@@ -164,7 +167,7 @@ impl Pool {
         result
     }
 
-    /// How many processors there may be, the host's memory considered: they stay as long as the machine.
+    /// The number of vCPUs that guest memory allows. They are never freed before the machine.
     fn affordable(&self) -> usize {
         let cap = self.machine.memory().lasting_cap();
         ((cap / POOL_SHARE / self.bytes_each()) as usize).max(MIN_VCPUS)
@@ -174,7 +177,7 @@ impl Pool {
         if self.machine.quirks().syscall_stays_in_ring_3 { SOFTWARE_BYTES } else { HARDWARE_BYTES }
     }
 
-    /// One more processor, if there may be.
+    /// Creates another vCPU, within the limits.
     fn grow(&self, state: &mut State, root: &Arc<TopLevelTable>) -> Option<Arc<Vcpu>> {
         if state.all.len() >= state.max.min(self.affordable() + state.broken) {
             return None;
@@ -194,7 +197,7 @@ impl Pool {
         }
     }
 
-    /// Takes a processor from a context that is not in the guest.
+    /// Takes the vCPU of a context that is not in the guest.
     fn take_idle(&self, all: &[Arc<Vcpu>]) -> Result<Option<Arc<Vcpu>>, PlatformError> {
         for vcpu in all {
             let Some(core) = vcpu.core.try_lock() else { continue };
@@ -206,9 +209,9 @@ impl Pool {
         Ok(None)
     }
 
-    /// Puts the state of a processor's context away, if it has one.
+    /// Saves the state of a vCPU's context. Returns false if the vCPU has none.
     fn evict(&self, vcpu: &Vcpu, core: &Core) -> Result<bool, PlatformError> {
-        // Held to the end: the context must not find itself without a processor before its state is there.
+        // Locked to the end: the context must not see that it has no vCPU before its state is saved.
         let mut owner = vcpu.owner.lock();
         let Some(handle) = &*owner else { return Ok(false) };
         *handle.saved.lock() = Some(fpu::state_of(&core.fd, self.format())?);
@@ -231,7 +234,8 @@ impl Pool {
         }
     }
 
-    /// Makes one processor change its context, if `waiter` is the next to get one, or a new one in place of one that broke.
+    /// If `waiter` is the next in line, gives it a new vCPU (in place of a broken one), or an idle one, or asks a
+    /// running context to give up its vCPU.
     fn preempt(&self, waiter: &Waiter, root: &Arc<TopLevelTable>) {
         let mut state = self.state.lock();
         if !state.waiters.front().is_some_and(|first| std::ptr::eq(Arc::as_ptr(first), waiter)) {
@@ -250,7 +254,8 @@ impl Pool {
         }
     }
 
-    /// Gives the processor of a context up because others wait, with the context's state saved. `core` is its core.
+    /// Gives the vCPU of a context to the next waiter, and saves the context's state. `core` is the vCPU's core.
+    ///
     ///
     /// # Errors
     /// The state cannot be read.
@@ -260,7 +265,7 @@ impl Pool {
         Ok(())
     }
 
-    /// Takes back the processor of a context that ended.
+    /// Takes back the vCPU of a context that ended.
     pub fn give_back(&self, vcpu: Arc<Vcpu>, handle: &Arc<ContextHandle>) {
         let mut state = self.state.lock();
         let mut owner = vcpu.owner.lock();
@@ -268,7 +273,7 @@ impl Pool {
             *owner = None;
             drop(owner);
             if vcpu.broken.load(Ordering::SeqCst) {
-                // Others get another one in its place.
+                // It may be replaced by a new one.
                 state.broken += 1;
                 state.max = (state.max + 1).min(state.limit);
             } else {

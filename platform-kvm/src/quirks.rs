@@ -1,10 +1,10 @@
-//! The two kinds of KVM, told apart by what they do.
+//! Detects the two kinds of KVM hosts by their behaviour.
 //!
-//! On a processor with VT-x or SVM, `syscall` enters ring 0, and processors walk the guest's page tables themselves (or,
-//! without nested paging, the host walks them and remembers what it found). A KVM in software runs ring 3 on the bare
-//! processor and interprets ring 0: `syscall` then changes RCX, R11 and RIP, but stays in ring 3. There it is led to a
-//! page of user code, the trampoline, which leaves the machine by an `out` that its task state segment permits; the way
-//! back is to set the registers. Ring 0 is entered for faults only. `int 0x80` is an invalid instruction there.
+//! With VT-x or SVM, `syscall` enters ring 0, and the processor walks the guest's page tables. (Without nested paging,
+//! the host walks them and caches the result.) KVM in software runs ring 3 natively and interprets ring 0. There
+//! `syscall` changes RCX, R11 and RIP, but stays in ring 3. So its entry point is a page of user code, the trampoline,
+//! which exits by an `out` that the TSS permits; to return, the sentry sets the registers. Ring 0 is entered for faults
+//! only, and `int 0x80` is an invalid opcode.
 
 use std::io::ErrorKind;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -19,20 +19,20 @@ use crate::context::KvmContext;
 use crate::layout::{ADDRESS_LIMIT, AREAS};
 use crate::{Shared, platform_error};
 
-/// What this host's KVM does otherwise than the best kind.
+/// How the KVM of this host differs from hardware virtualisation with nested paging.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct HostQuirks {
-    /// `syscall` leads to its entry, but not to ring 0.
+    /// `syscall` jumps to its entry point, but not to ring 0.
     pub syscall_stays_in_ring_3: bool,
-    /// What the host derived from page tables it keeps, whatever processors do, until it is made to forget.
+    /// The host caches page tables, whatever the vCPUs flush, until it is made to invalidate its copies.
     pub host_caches_tables: bool,
-    /// User code can read the bases of FS and GS, whatever `cpuid` says of it. Asked only where `syscall` stays in ring 3.
+    /// User code can read the FS and GS bases, regardless of `cpuid`. Detected only if `syscall` stays in ring 3.
     pub users_read_bases: bool,
-    /// User code can set PKRU, whatever `cpuid` and control registers say of it. Asked only where `syscall` stays in ring 3.
+    /// User code can set PKRU, regardless of `cpuid` and CR4. Detected only if `syscall` stays in ring 3.
     pub users_set_keys: bool,
 }
 
-/// The behaviour as far as it is known.
+/// The quirks detected so far.
 #[derive(Debug, Default)]
 pub struct Detected {
     /// See [`HostQuirks::syscall_stays_in_ring_3`].
@@ -48,7 +48,7 @@ pub struct Detected {
 }
 
 impl Detected {
-    /// What is known now.
+    /// The quirks detected so far.
     pub fn get(&self) -> HostQuirks {
         HostQuirks {
             syscall_stays_in_ring_3: self.stays.load(Ordering::Relaxed),
@@ -73,18 +73,18 @@ const INTERRUPT: u8 = 0xcd;
 const CODE: u64 = 0x10_0000;
 const DATA: u64 = 0x20_0000;
 
-/// What an instruction is that a processor called invalid.
+/// The cause of an invalid-opcode exception.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum InvalidOpcode {
-    /// The i386 system call.
+    /// `int 0x80`, the i386 system call.
     Int80,
-    /// Another software interrupt, which users may not raise.
+    /// Another software interrupt, which user code may not raise.
     SoftwareInterrupt,
-    /// An invalid instruction indeed.
+    /// An invalid instruction.
     Undefined,
 }
 
-/// Looks again at an invalid instruction that begins with `bytes`.
+/// Classifies an invalid-opcode exception by the first `bytes` of the instruction.
 pub fn classify_invalid_opcode(quirks: HostQuirks, bytes: [u8; 2]) -> InvalidOpcode {
     match bytes {
         _ if !quirks.syscall_stays_in_ring_3 => InvalidOpcode::Undefined,
@@ -94,10 +94,11 @@ pub fn classify_invalid_opcode(quirks: HostQuirks, bytes: [u8; 2]) -> InvalidOpc
     }
 }
 
-/// Finds out how this host behaves, with small guests; also the test whether the machine works at all.
+/// Detects the quirks of this host by running small guests. This is also the self-test of the machine.
+///
 ///
 /// # Errors
-/// The machine does not do what a guest needs, with what it did instead.
+/// The machine does not do what a guest needs; the text says what it did.
 pub fn detect(shared: &std::sync::Arc<Shared>) -> Result<HostQuirks, PlatformError> {
     let machine = &shared.machine;
     let memory = machine.memory();
@@ -162,11 +163,11 @@ pub fn detect(shared: &std::sync::Arc<Shared>) -> Result<HostQuirks, PlatformErr
     Ok(machine.quirks())
 }
 
-/// Whether the processor looks after breakpoints for guests, found out when somebody wants the first: software may run
-/// guests without them.
+/// Whether breakpoints work in guests, detected on first use. KVM in software may ignore them.
+///
 ///
 /// # Errors
-/// The small guest that tries cannot run.
+/// The test guest cannot run.
 pub fn has_breakpoints(shared: &std::sync::Arc<Shared>) -> Result<bool, PlatformError> {
     let mut known = shared.machine.detected.breakpoints.lock();
     if let Some(known) = *known {

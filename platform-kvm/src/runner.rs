@@ -1,4 +1,4 @@
-//! Threads that run a virtual processor for a context whose own thread attends to the mailbox meanwhile.
+//! Threads that run a vCPU for a context while the context's own thread polls the mailbox.
 
 use std::io;
 use std::sync::Arc;
@@ -15,44 +15,44 @@ use crate::context_handle::ContextHandle;
 use crate::mailbox::Mailbox;
 use crate::vcpu::{ExitReason, Vcpu};
 
-/// How long a thread waits with all its might: to wake one that sleeps takes about as long.
-pub const PATIENCE: Duration = Duration::from_micros(60);
-/// How long it then still waits for a call or for work, giving way to other threads on the host's processor.
-const IDLENESS: Duration = Duration::from_millis(1);
-/// Bytes of a thread's stack.
+/// Spin limit; about the cost of a futex wake-up.
+pub const SPIN_LIMIT: Duration = Duration::from_micros(60);
+/// How long a thread then still polls, with sched_yield(2) in between.
+const IDLE_TIMEOUT: Duration = Duration::from_millis(1);
+/// Stack size of a runner in bytes.
 const STACK: usize = 256 << 10;
 
-/// How a stay ended: why the processor stopped; none if somebody else had got it before it could run.
+/// How a run ended: the exit, or `None` if another context got the vCPU before it could run.
 pub type Outcome = Result<Option<ExitReason>, PlatformError>;
 
-/// Who is to do something next.
+/// Which side acts next.
 mod stage {
-    /// The guest: its code runs, or is about to.
+    /// The guest: it runs or is about to.
     pub const GUEST: u8 = 0;
-    /// The sentry: the guest waits at the mailbox, and leaves if that takes too long.
+    /// The sentry: the guest waits at the mailbox, and exits if that takes too long.
     pub const SENTRY: u8 = 1;
-    /// The sentry: the guest has left the machine, and nobody has looked at its registers.
+    /// The sentry: the guest has exited, and its registers have not been read.
     pub const LEFT: u8 = 2;
-    /// Nobody: the guest has left while the sentry had its registers.
+    /// Neither: the guest has exited while the sentry had its registers.
     pub const GONE: u8 = 3;
 }
 
-/// For who waits since `started` without sleeping: gives other threads the host's processor if that is long, and says
-/// whether to wait on.
+/// One step of polling that began at `started`: yields the host CPU beyond the spin limit, and returns whether to
+/// continue.
 pub fn may_wait(started: Instant) -> bool {
     let waited = started.elapsed();
-    if waited > PATIENCE {
+    if waited > SPIN_LIMIT {
         std::thread::yield_now();
     }
-    waited < IDLENESS
+    waited < IDLE_TIMEOUT
 }
 
-/// A guest's stay in the machine, from when a runner gets its processor to when that stops.
+/// One run of a vCPU by a runner, until it exits.
 pub struct Stay {
     vcpu: Arc<Vcpu>,
     handle: Arc<ContextHandle>,
     mailbox: Arc<Mailbox>,
-    /// Whether its runner has turned to it.
+    /// Whether the runner has started.
     begun: AtomicBool,
     stage: AtomicU8,
     outcome: Mutex<Option<Outcome>>,
@@ -60,7 +60,7 @@ pub struct Stay {
 }
 
 impl Stay {
-    /// The stay of a context on its processor, which must be `fresh`: nobody is to take it away.
+    /// A run of a context on its vCPU, which must be `reserved` so that it cannot be taken away.
     pub fn new(vcpu: &Arc<Vcpu>, handle: &Arc<ContextHandle>, mailbox: &Arc<Mailbox>) -> Arc<Stay> {
         Arc::new(Stay {
             vcpu: vcpu.clone(),
@@ -73,7 +73,7 @@ impl Stay {
         })
     }
 
-    /// The processor.
+    /// The vCPU.
     pub fn vcpu(&self) -> &Arc<Vcpu> {
         &self.vcpu
     }
@@ -82,27 +82,27 @@ impl Stay {
         self.stage.compare_exchange(from, to, Ordering::SeqCst, Ordering::SeqCst).is_ok()
     }
 
-    /// Takes the call at the mailbox. Not if the guest has left: then its registers tell about the call.
+    /// Takes the call at the mailbox. Returns false if the guest has exited: then its registers contain the call.
     pub fn take_call(&self) -> bool {
         self.pass(stage::GUEST, stage::SENTRY)
     }
 
-    /// Lets the guest go on, whose call can now be answered. Not if it has left.
+    /// Lets the guest continue, whose call is then answered. Returns false if it has exited.
     pub fn go_on(&self) -> bool {
         self.pass(stage::SENTRY, stage::GUEST)
     }
 
-    /// Whether the runner has turned to it.
+    /// Whether the runner has started.
     pub fn has_begun(&self) -> bool {
         self.begun.load(Ordering::Acquire)
     }
 
-    /// Whether the guest has left the machine.
+    /// Whether the guest has exited.
     pub fn is_over(&self) -> bool {
         matches!(self.stage.load(Ordering::Acquire), stage::LEFT | stage::GONE)
     }
 
-    /// Waits until the guest has left.
+    /// Waits for the exit.
     pub fn sleep(&self) {
         let mut outcome = self.outcome.lock();
         while outcome.is_none() {
@@ -110,7 +110,7 @@ impl Stay {
         }
     }
 
-    /// Waits until the guest has left, and says how. To be asked once.
+    /// Waits for the exit and takes the outcome. Call it once.
     pub fn outcome(&self) -> Outcome {
         let mut outcome = self.outcome.lock();
         loop {
@@ -121,7 +121,7 @@ impl Stay {
         }
     }
 
-    /// Runs the processor. Returns whether somebody waits for the outcome.
+    /// Runs the vCPU. Returns whether the outcome will be asked for.
     fn run(&self) -> bool {
         self.begun.store(true, Ordering::Release);
         let result = {
@@ -135,7 +135,7 @@ impl Stay {
                 break true;
             }
             if self.pass(stage::SENTRY, stage::GONE) {
-                // The sentry has the registers: others may have the processor and the mailbox.
+                // The sentry has the registers already, so the vCPU and the mailbox are free.
                 self.vcpu.reserved.store(false, Ordering::SeqCst);
                 self.mailbox.give_up(&self.handle);
                 break false;
@@ -155,20 +155,20 @@ enum Work {
     Quit,
 }
 
-/// A thread that runs processors.
+/// A runner thread.
 pub struct Runner {
-    /// The host's number of the thread.
+    /// Its thread ID.
     thread: Pid,
     desk: Arc<Desk>,
 }
 
-/// What a runner shares with those it works for.
+/// The state that a runner shares with its contexts.
 #[derive(Default)]
 struct Desk {
-    /// Whether a context has the runner.
+    /// Whether a context has acquired the runner.
     engaged: AtomicBool,
     work: Mutex<Work>,
-    /// Whether there is any.
+    /// Whether `work` is set.
     ready: AtomicBool,
     arrived: Condvar,
 }
@@ -209,31 +209,31 @@ impl Desk {
 }
 
 impl Runner {
-    /// The host's number of the thread.
+    /// The thread ID.
     pub fn thread(&self) -> Pid {
         self.thread
     }
 
-    /// Begins a stay.
+    /// Starts a run.
     pub fn run(&self, stay: Arc<Stay>) {
         self.desk.put(Work::Run(stay));
     }
 
-    /// Lets other contexts have the runner, which does nothing.
+    /// Makes the idle runner available to other contexts.
     pub fn dismiss(&self) {
         self.desk.engaged.store(false, Ordering::Release);
     }
 }
 
 struct Staff {
-    /// So many runners there can be.
+    /// Maximum number of runners.
     most: usize,
     runners: Vec<Arc<Runner>>,
     threads: Vec<JoinHandle<()>>,
 }
 
 impl Staff {
-    /// Starts a runner, who is engaged.
+    /// Starts a runner, in acquired state.
     fn hire(&mut self) -> io::Result<Arc<Runner>> {
         let desk = Arc::new(Desk { engaged: AtomicBool::new(true), ..Desk::default() });
         let (sender, receiver) = sync_channel(1);
@@ -258,27 +258,27 @@ pub struct Runners {
 }
 
 impl Runners {
-    /// None yet, and never more than leave each a host processor beside the one of the thread it works for, unless there may be
-    /// `plenty`.
+    /// Without runners at first. At most half of the host CPUs get one, so that each context has a second CPU, unless
+    /// there may be `plenty`.
     pub fn new(plenty: bool) -> Runners {
         let processors = std::thread::available_parallelism().map_or(1, usize::from);
         let most = if plenty { processors.max(2) } else { processors / 2 };
         Runners { processors, staff: Mutex::new(Staff { most, runners: Vec::new(), threads: Vec::new() }) }
     }
 
-    /// How many processors of the host this process may use.
+    /// The number of host CPUs that this process may use.
     pub fn cpus(&self) -> usize {
         self.processors
     }
 
-    /// Wakes runners that do nothing: there may be work soon.
+    /// Wakes idle runners, because there may be work soon.
     pub fn wake(&self) {
         for runner in &self.staff.lock().runners {
             runner.desk.arrived.notify_one();
         }
     }
 
-    /// A runner that nobody else has, if there is one.
+    /// Acquires an idle runner; starts one if necessary and allowed.
     pub fn engage(&self) -> Option<Arc<Runner>> {
         let mut staff = self.staff.lock();
         let idle = |runner: &&Arc<Runner>| !runner.desk.engaged.swap(true, Ordering::AcqRel);
@@ -306,7 +306,7 @@ impl Drop for Runners {
             runner.desk.put(Work::Quit);
         }
         for thread in staff.threads.drain(..) {
-            // A panic was reported by the thread itself.
+            // The thread has reported a panic itself.
             let _ = thread.join();
         }
     }

@@ -1,4 +1,4 @@
-//! A guest address space: its page tables, and who runs in it.
+//! A guest address space: its page tables, and the contexts that run in it.
 
 use std::any::Any;
 use std::ops::Range;
@@ -17,14 +17,14 @@ use crate::platform_error;
 use crate::table_allocator::Table;
 use crate::tables::{self, FlushSet, PageTables, TableRef};
 
-/// A top-level table; processors that have it loaded keep it alive.
+/// A top-level table. vCPUs that have it loaded keep it alive.
 pub struct TopLevelTable {
     machine: Arc<Machine>,
     table: Table,
 }
 
 impl TopLevelTable {
-    /// Guest-physical address, for the processor's control register.
+    /// Guest-physical address, as in CR3.
     pub fn address(&self) -> u64 {
         self.machine.tables().address(self.table)
     }
@@ -37,7 +37,7 @@ impl Drop for TopLevelTable {
     }
 }
 
-/// How often a space may lose all its mappings because there is no memory for a table, before it counts as unusable.
+/// How often a space may lose all its mappings for lack of page tables before it counts as unusable.
 const MAX_LOSSES: u32 = 8;
 
 /// Frames and tables that can be freed once no TLB holds an entry that leads to them.

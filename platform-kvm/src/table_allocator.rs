@@ -1,4 +1,4 @@
-//! Memory for page tables and the machine's own pages.
+//! Allocates page tables and other pages of the platform.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
@@ -10,15 +10,15 @@ use crate::guest_phys_window::GuestPhysWindow;
 use crate::layout::TABLES_BYTES;
 use crate::platform_error;
 
-/// Entries of a table.
+/// Number of entries of a table.
 pub const ENTRIES: usize = 512;
-/// So many tables given back are worth making the host forget all it derived from tables …
+/// Invalidate the host's copies of all page tables when this many stale tables have accumulated …
 const MAX_STALE: usize = 4096;
-/// … and so many where memory is scarce.
+/// … or only this many if memory is scarce.
 const MIN_STALE: usize = 64;
-/// What a host that remembers tables keeps for each one.
+/// Host memory for the copy of one table, on hosts that cache page tables.
 const HOST_COPY_BYTES: u64 = 16 << 10;
-/// So many free tables keep their memory where memory is scarce.
+/// Number of free tables that keep their memory if memory is scarce.
 const MAX_SPARE: usize = 64;
 
 /// A page of table memory.
@@ -26,7 +26,7 @@ const MAX_SPARE: usize = 64;
 pub struct Table(u64);
 
 impl Table {
-    /// Where it is in table memory, in bytes.
+    /// Offset in table memory, in bytes.
     pub fn offset(self) -> u64 {
         self.0
     }
@@ -34,12 +34,12 @@ impl Table {
 
 #[derive(Default)]
 struct Stock {
-    /// Everything from here on was never used.
+    /// Offset of the first table that was never used.
     top: u64,
     free: Vec<Table>,
-    /// The same, without memory.
+    /// Free tables whose memory was returned to the host.
     unbacked: Vec<Table>,
-    /// Free, but the host may still know things it derived from what they held.
+    /// Free tables of which the host may still have copies.
     stale: Vec<Table>,
 }
 
@@ -48,30 +48,30 @@ impl Stock {
         self.free.pop().or_else(|| self.unbacked.pop())
     }
 
-    /// Bytes of the host's memory for all of it, where a table that is in use or stale costs `each`.
+    /// Host memory of all tables, if a table that is in use or stale costs `each` bytes.
     fn bytes(&self, each: u64) -> u64 {
         let in_use = self.top / PAGE_SIZE - (self.free.len() + self.unbacked.len()) as u64;
         in_use * each + self.free.len() as u64 * PAGE_SIZE
     }
 }
 
-/// All tables of a machine.
+/// The page tables of a machine.
 pub struct TableAllocator {
     window: GuestPhysWindow,
     stock: Mutex<Stock>,
-    /// How many tables lead to each one; 1 for those that are on their own.
+    /// The number of entries that refer to each table; 1 for tables that are used by themselves.
     references: Box<[AtomicU32]>,
-    /// Whether the host keeps what it derives from tables, until told otherwise.
+    /// Whether the host caches page tables; assumed until [`set_host_caches_tables`](Self::set_host_caches_tables).
     host_caches_tables: AtomicBool,
     memory: Arc<GuestMemory>,
     charge: KernelCharge,
 }
 
 impl TableAllocator {
-    /// Table memory in a window whose first page is the stub; it is charged to `memory`.
+    /// Table memory in a window that begins with the stub. It is charged to `memory`.
     pub fn new(window: GuestPhysWindow, memory: &Arc<GuestMemory>) -> Result<Self, PlatformError> {
         let stock = Mutex::new(Stock { top: PAGE_SIZE, ..Stock::default() });
-        // Zeroed by the host when it is first used, most of it never.
+        // Zero pages, most of which are never touched.
         let zeros = vec![0u32; (TABLES_BYTES / PAGE_SIZE) as usize].into_boxed_slice();
         // SAFETY: `AtomicU32` has the size, the alignment and the valid values of `u32`, and nobody else has the box.
         let references = unsafe { Box::from_raw(Box::into_raw(zeros) as *mut [AtomicU32]) };
@@ -80,28 +80,28 @@ impl TableAllocator {
         Ok(TableAllocator { window, stock, references, host_caches_tables, memory, charge })
     }
 
-    /// The window through which the machine has it.
+    /// The window through which the machine accesses it.
     pub fn window(&self) -> &GuestPhysWindow {
         &self.window
     }
 
-    /// Says whether the host remembers what it derived from tables.
+    /// Sets whether the host caches page tables.
     pub fn set_host_caches_tables(&self, host_caches_tables: bool) {
         self.host_caches_tables.store(host_caches_tables, Ordering::Relaxed);
     }
 
-    /// What the host has for a table in use, in bytes.
+    /// Host memory of a table in use, in bytes.
     pub fn bytes_each(&self) -> u64 {
         PAGE_SIZE + if self.host_caches_tables.load(Ordering::Relaxed) { HOST_COPY_BYTES } else { 0 }
     }
 
-    /// How many tables given back are worth making the host forget.
+    /// The number of stale tables at which an invalidation pays off.
     fn stale_limit(&self) -> usize {
         let soon = self.memory.ahead().saturating_mul(4) / self.bytes_each();
         (soon as usize).clamp(MIN_STALE, MAX_STALE)
     }
 
-    /// Where memory is scarce, gives the host back what it has for tables that nobody uses. `forget` is as for
+    /// If memory is scarce, returns the memory of unused tables to the host. `invalidate` is as for
     /// [`take`](Self::take).
     pub fn tidy(&self, invalidate: impl FnOnce() -> Result<(), PlatformError>) {
         let limit = self.stale_limit();
@@ -129,10 +129,11 @@ impl TableAllocator {
         self.charge.set(stock.bytes(self.bytes_each()));
     }
 
-    /// A zeroed table. `forget` makes the host forget what it derived from tables.
+    /// Allocates a zeroed table. `invalidate` drops the host's copies of page tables.
+    ///
     ///
     /// # Errors
-    /// All table memory is used.
+    /// All table memory is in use, or `invalidate` failed.
     pub fn take(&self, invalidate: impl FnOnce() -> Result<(), PlatformError>) -> Result<Table, PlatformError> {
         let table = self.find(invalidate)?;
         self.references(table).store(1, Ordering::Relaxed);
@@ -143,17 +144,17 @@ impl TableAllocator {
         &self.references[(table.0 / PAGE_SIZE) as usize]
     }
 
-    /// Lets one more table lead to this one.
+    /// Adds a reference from another table.
     pub fn share(&self, table: Table) {
         self.references(table).fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Whether several tables lead to this one, so that it must not be changed.
+    /// Whether several entries refer to the table, so that it must be copied before a change.
     pub fn is_shared(&self, table: Table) -> bool {
         self.references(table).load(Ordering::Acquire) > 1
     }
 
-    /// Says that one table less leads to this one. Returns whether it was the last.
+    /// Removes a reference. Returns whether it was the last.
     pub fn unshare(&self, table: Table) -> bool {
         self.references(table).fetch_sub(1, Ordering::AcqRel) == 1
     }
@@ -189,7 +190,7 @@ impl TableAllocator {
         Ok(table)
     }
 
-    /// Gives tables back that no processor uses any more.
+    /// Frees tables that no processor uses any more.
     pub fn give_back(&self, tables: impl IntoIterator<Item = Table>) {
         let tables: Vec<Table> = tables.into_iter().collect();
         for table in &tables {
@@ -202,7 +203,7 @@ impl TableAllocator {
         self.charge.set(stock.bytes(self.bytes_each()));
     }
 
-    /// The words of a table.
+    /// The entries of a table.
     pub fn entries(&self, table: Table) -> &[AtomicU64; ENTRIES] {
         let start = self.window.mapping().as_ptr().wrapping_add(table.0 as usize);
         // SAFETY: a page of the mapping, which lives as long as `self`; processors and the sentry use it by whole words.
@@ -219,7 +220,7 @@ impl TableAllocator {
         Table(self.window.offset(address).expect("entries above the last level name tables"))
     }
 
-    /// A word of a page of the machine's own, by byte offset.
+    /// A word of a page by byte offset.
     pub fn word(&self, page: Table, offset: u64) -> &AtomicU64 {
         &self.entries(page)[offset as usize / 8]
     }

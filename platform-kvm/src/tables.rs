@@ -1,4 +1,4 @@
-//! Page tables of four levels: what a processor walks to find a guest's memory.
+//! Page tables of four levels (Intel SDM, volume 3, "4-Level Paging and 5-Level Paging").
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -13,20 +13,20 @@ use crate::table_allocator::{ENTRIES, Table};
 const PRESENT: u64 = 1;
 const WRITE: u64 = 1 << 1;
 const USER: u64 = 1 << 2;
-/// Accessed and dirty, set from the start: nothing reads them, and processors then need not write them.
+/// Accessed and dirty. They are set from the start, so that processors need not set them; nothing reads them.
 const USED: u64 = 3 << 5;
-/// In a table above the last: the entry maps memory itself.
+/// In tables above the last level: the entry maps a large page.
 const LARGE: u64 = 1 << 7;
-/// Ignored by processors: the page stays in the table, but is not accessible.
+/// Ignored by processors: the page is in the table, but not accessible.
 const KEPT: u64 = 1 << 9;
 const NO_EXECUTE: u64 = 1 << 63;
 const ADDRESS: u64 = 0x000f_ffff_ffff_f000;
 
-/// The bits of an entry that leads to a further table. The last level decides what is allowed.
-const LINK: u64 = PRESENT | WRITE | USER | USED;
-/// Bytes that a last-level table maps, and that one large entry maps.
+/// The bits of an entry that refers to a table. The entries of the last level decide on access.
+const TABLE_ENTRY: u64 = PRESENT | WRITE | USER | USED;
+/// Size of the region that a last-level table or a large page maps.
 const REGION: u64 = PAGE_SIZE * ENTRIES as u64;
-/// The entry of the top level that leads to the kernel half.
+/// Index of the top-level entry for the kernel half.
 pub const KERNEL_ENTRY: usize = 511;
 
 /// The entry bits of the stub's code.
@@ -49,7 +49,7 @@ pub fn mailbox() -> u64 {
     PRESENT | WRITE | USER | USED | NO_EXECUTE
 }
 
-/// The entry bits for a protection. Write or execute implies read, as on x86.
+/// The entry bits for a protection. On x86, write and execute permission imply read permission.
 fn bits(protection: Protection) -> u64 {
     let Protection { read, write, execute } = protection;
     if !(read || write || execute) {
@@ -59,12 +59,12 @@ fn bits(protection: Protection) -> u64 {
     PRESENT | USER | USED | bit(write, WRITE) | bit(!execute, NO_EXECUTE)
 }
 
-/// Which entry of a table of `level` (3 at the top, 0 last) leads to an address.
+/// Index of the entry for an address in a table of `level` (3 at the top, 0 last).
 fn index(address: u64, level: u32) -> usize {
     (address >> (12 + 9 * level)) as usize % ENTRIES
 }
 
-/// Bytes that one entry of a level covers.
+/// Size of the region that one entry of a level maps.
 fn span(level: u32) -> u64 {
     PAGE_SIZE << (9 * level)
 }
@@ -146,11 +146,11 @@ impl PageTables {
                 small.store((entry & !LARGE) + i as u64 * span(level - 1), Ordering::SeqCst);
             }
         }
-        tables.entries(table)[at].store(tables.address(next) | LINK, Ordering::SeqCst);
+        tables.entries(table)[at].store(tables.address(next) | TABLE_ENTRY, Ordering::SeqCst);
         Ok(next)
     }
 
-    /// The last table for an address, for changes.
+    /// The last-level table for an address, for changes.
     fn leaf(&mut self, address: u64, flush: &mut FlushSet) -> Result<Table, PlatformError> {
         let mut table = self.root;
         for level in [3, 2, 1] {
@@ -159,14 +159,14 @@ impl PageTables {
         Ok(table)
     }
 
-    /// Maps a page of the machine's own, where nothing was.
+    /// Maps a page of the platform's own, at an address where nothing is mapped.
     pub fn map_own(&mut self, at: u64, page: u64, bits: u64) -> Result<(), PlatformError> {
         let leaf = self.leaf(at, &mut FlushSet::default())?;
         self.entries(leaf)[index(at, 0)].store(page | bits, Ordering::SeqCst);
         Ok(())
     }
 
-    /// Maps frames.
+    /// Maps frames and replaces what was mapped.
     pub fn map(
         &mut self,
         at: u64,
@@ -200,7 +200,7 @@ impl PageTables {
         Ok(())
     }
 
-    /// Maps a whole region by one large entry, if there is no table yet. Returns whether it did.
+    /// Maps a region by one large page, if it has no table yet. Returns whether it did.
     fn map_large(&mut self, address: u64, entry: u64, flush: &mut FlushSet) -> Result<bool, PlatformError> {
         let mut table = self.root;
         for level in [3, 2] {
@@ -215,7 +215,7 @@ impl PageTables {
         self.change(self.root, 3, 0, range, flush, &|_| 0)
     }
 
-    /// Changes what may be done with what is mapped in a range.
+    /// Changes the protection of the mappings in a range.
     pub fn protect(
         &mut self,
         range: Range<u64>,
@@ -226,7 +226,7 @@ impl PageTables {
         self.change(self.root, 3, 0, range, flush, &|old| old & (ADDRESS | LARGE) | bits)
     }
 
-    /// Puts `new(old)` in the place of every last entry in a range that is not empty. `base` is where the table begins.
+    /// Replaces every present mapping entry in a range by `new(old)`. `base` is the address where the table begins.
     fn change(
         &mut self,
         table: Table,
@@ -253,7 +253,7 @@ impl PageTables {
             let at = base + i as u64 * span;
             if !is_last(entry, level) {
                 let next = self.machine.tables().at(entry & ADDRESS);
-                // A table that goes as a whole need not be walked, unless the host caches its contents.
+                // A table that is removed as a whole need not be walked, unless the host caches its contents.
                 if whole && new(PRESENT) == 0 && !self.machine.quirks().host_caches_tables {
                     self.entries(table)[i].store(0, Ordering::SeqCst);
                     flush.tables.push((next, level - 1));
@@ -286,7 +286,7 @@ impl PageTables {
         })
     }
 
-    /// Gives empty tables all mappings below `limit`. The pages are shared; the protections decide whether writes are.
+    /// Copies all mappings below `limit` to empty tables. Parent and child then map the same pages.
     pub fn copy_into(&self, child: &mut PageTables, limit: u64) -> Result<(), PlatformError> {
         if self.machine.quirks().host_caches_tables {
             return self.copy_below(self.root, child, child.root, 3, 0, limit);
@@ -363,13 +363,13 @@ impl PageTables {
     }
 }
 
-/// Whether an entry of a table of `level` maps memory itself.
+/// Whether an entry of a table of `level` maps a page.
 fn is_last(entry: u64, level: u32) -> bool {
     level == 0 || entry & LARGE != 0
 }
 
-/// The entries of a table of `level`, beginning at `base`, that overlap a range: the index, the overlap, and whether that is
-/// the whole span of the entry. The kernel half is left out.
+/// The entries that overlap `range` in a table of `level` that begins at `base`: index, overlap, and whether that is
+/// the whole region of the entry. The kernel half is left out.
 fn parts(level: u32, base: u64, range: Range<u64>) -> impl Iterator<Item = (usize, Range<u64>, bool)> {
     let span = span(level);
     let end = if level == 3 { ENTRIES / 2 } else { ENTRIES };
@@ -401,13 +401,13 @@ pub fn release(machine: &Machine, (table, level): TableRef) {
 /// The kernel half, which all address spaces share.
 #[derive(Default)]
 pub struct Kernel {
-    /// The tables of the two upper levels below the root, and the last ones in order.
+    /// The tables of the two levels below the top level, and the last-level tables in order.
     upper: Option<(Table, Table)>,
     leaves: Vec<Table>,
 }
 
 impl Kernel {
-    /// The root's entry for it.
+    /// The top-level entry for the kernel half.
     pub fn entry(&self, machine: &Machine) -> u64 {
         self.upper.map_or(0, |(top, _)| machine.tables().address(top) | PRESENT | WRITE | USED)
     }

@@ -1,4 +1,4 @@
-//! A virtual processor: how it is set up, how guest registers get in, and how it runs.
+//! A vCPU: its setup, the transfer of guest registers, and its execution.
 
 use std::os::fd::AsRawFd;
 use std::sync::Arc;
@@ -15,15 +15,16 @@ use parking_lot::Mutex;
 use crate::answers::{Answer, pairs};
 use crate::context_handle::ContextHandle;
 use crate::cpuid::Features;
-use crate::layout::{ADDRESS_LIMIT, AREA_BYTES, AREAS, GDT, IDT, PORT, TRAMPOLINE, code, data, is_canonical, selector};
+use crate::layout::{ADDRESS_LIMIT, AREA_BYTES, AREAS, GDT, IDT, PORT, TRAMPOLINE, code, data, selector};
 use crate::machine::Machine;
 use crate::platform_error;
+use crate::segments::{code_segment, data_segment};
 use crate::space::TopLevelTable;
 use crate::table_allocator::Table;
 
-/// Protected mode with paging, write protection in ring 0, alignment checks and the floating-point unit.
+/// Paging, write protection in ring 0, alignment checks, the FPU with native errors, protected mode.
 const CR0: u64 = 0x8005_0033;
-/// `syscall`, long mode, no-execute.
+/// `syscall` enabled, long mode enabled and active, no-execute enabled.
 const EFER: u64 = 0xd01;
 /// `_IOW(KVMIO, 0xe1, struct kvm_device_attr)` of `linux/kvm.h`.
 const KVM_SET_DEVICE_ATTR: libc::c_ulong = 0x4018_aee1;
@@ -32,62 +33,63 @@ const MSR_STAR: u32 = 0xc000_0081;
 const MSR_LSTAR: u32 = 0xc000_0082;
 const MSR_CSTAR: u32 = 0xc000_0083;
 const MSR_SFMASK: u32 = 0xc000_0084;
-/// Flags that are clear in ring 0: trap, interrupt, direction, I/O privilege, nested task, alignment check.
+/// Flags that `syscall` clears: trap, interrupt, direction, I/O privilege, nested task, alignment check.
 const ENTRY_FLAGS: u64 = 0x4_7700;
-/// So many yields in a row the guest makes without the host. Few enough for who waits for another thread that way.
+/// sched_yield(2) calls answered in the stub before one exits to the host's scheduler.
 const YIELDS_GRANTED: u64 = 31;
-/// So often the host may be asked to finish with one access to a port.
+/// Maximum number of attempts to complete one access to a port.
 const MAX_PORT_ACCESSES: u32 = 64;
-/// Flags of ring 0.
+/// RFLAGS in ring 0.
 const KERNEL_FLAGS: u64 = 2;
-/// Flags a user may change, and those that always are set.
+/// RFLAGS bits that user code may change, and those that are always set there.
 const USER_FLAGS: u64 = 0x25_4dd5;
 const FIXED_FLAGS: u64 = 0x202;
 
-/// Bits of debug registers: the status when nothing happened, that a single step ended, and what always is set in DR7.
+/// DR6 without a cause, its single-step bit, and DR7 without breakpoints.
 const NO_STATUS: u64 = 0xffff_0ff0;
 const SINGLE_STEP: u64 = 1 << 14;
 const FIXED_CONTROL: u64 = 0x400;
-/// `si_code` of SIGTRAP by its causes: an instruction, a single step, a breakpoint of the processor.
+/// `si_code` of SIGTRAP: `int3` or `icebp`, a single step, a debug register.
 const TRAP_BRKPT: i32 = 1;
 const TRAP_TRACE: i32 = 2;
 const TRAP_HWBKPT: i32 = 4;
-/// Trap and resume flag: `sysretq` does not go back to a user who has them.
+/// Trap flag and resume flag. `sysretq` must not be used to return with either of them.
 pub const STEPPING: u64 = 0x100 | RESUME;
-/// The next instruction is executed, whether or not there is a breakpoint.
+/// Suppresses instruction breakpoints for the next instruction.
 const RESUME: u64 = 1 << 16;
 
-/// The exit by which the host says that it does not know how to go on.
+/// Exit reason for a failure of KVM itself.
 const INTERNAL_ERROR: &str = "KVM_EXIT_INTERNAL_ERROR";
 
-/// What the host says of an `in` or `out`.
+/// The data of an exit for `in` or `out`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PortAccess {
-    /// The port.
+    /// The port number.
     pub port: u16,
-    /// How many bytes went out; 0 for `in`.
+    /// The number of bytes written; 0 for `in`.
     pub out: usize,
 }
 
-/// Why the processor stopped running.
+/// Why a vCPU stopped running.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ExitReason {
-    /// The stub halted it.
+    /// `hlt`, in the stub.
     Halted,
-    /// An `in` or `out` to a port.
+    /// `in` or `out`.
     Port(PortAccess),
-    /// A signal for this thread.
+    /// A signal for the thread.
     Kicked,
-    /// A signal, while an exception was on its way to its handler: the host delivers it in the next run, to any guest.
+    /// A signal, while an exception was being delivered. The host completes the delivery in the next run, whichever
+    /// guest that is.
     KickedInException,
 }
 
-/// The flags of a user as far as they are his.
+/// RFLAGS of user code, restricted to the bits that user code can change.
 pub fn user_flags(flags: u64) -> u64 {
     flags & USER_FLAGS | FIXED_FLAGS
 }
 
-/// Why a processor does not go on, in words.
+/// Describes an exit that the platform cannot handle.
 fn describe_exit(exit: &VcpuExit) -> String {
     match exit {
         VcpuExit::Shutdown => "a triple fault: no exception could be delivered".to_owned(),
@@ -102,57 +104,18 @@ fn describe_exit(exit: &VcpuExit) -> String {
     }
 }
 
-fn segment(selector: u16, kind: u8) -> kvm_segment {
-    let long = matches!(selector, selector::USER_CODE | selector::KERNEL_CODE);
-    kvm_segment {
-        base: 0,
-        limit: u32::MAX,
-        selector,
-        type_: kind,
-        present: 1,
-        dpl: (selector & 3) as u8,
-        db: u8::from(!long),
-        s: 1,
-        l: u8::from(long),
-        g: 1,
-        ..kvm_segment::default()
-    }
-}
-
-fn code_segment(selector: u16) -> kvm_segment {
-    segment(selector, 11)
-}
-
-fn data_segment(selector: u16, base: u64) -> kvm_segment {
-    if selector & !3 == 0 {
-        return kvm_segment { base, selector, unusable: 1, ..kvm_segment::default() };
-    }
-    kvm_segment { base, ..segment(selector, 3) }
-}
-
-/// Whether a processor would load these registers for a user.
-pub fn are_loadable(r: &Registers) -> bool {
-    let data = |selector: u64| selector <= 3 || selector == u64::from(selector::USER_DATA);
-    (r.cs == u64::from(selector::USER_CODE) || r.cs == u64::from(selector::USER_CODE32))
-        && r.ss == u64::from(selector::USER_DATA)
-        && [r.ds, r.es, r.fs, r.gs].into_iter().all(data)
-        && r.fs_base < ADDRESS_LIMIT
-        && r.gs_base < ADDRESS_LIMIT
-        && is_canonical(r.rip)
-}
-
-/// A virtual processor.
+/// A vCPU.
 pub struct Vcpu {
     immediate_exit: *const AtomicU8,
-    /// The context whose state it holds.
+    /// The context whose state the vCPU holds.
     pub owner: Mutex<Option<Arc<ContextHandle>>>,
-    /// The host thread that ran it last: the host likes it to stay the same.
+    /// Thread ID of the host thread that ran it last. A change of thread is slow on the host.
     pub thread: AtomicI32,
-    /// Whether the context that got it has not come to run yet: it is not to be taken away before.
+    /// Whether its context has not run on it yet; until then it must not be taken away.
     pub reserved: AtomicBool,
-    /// Whether it stopped for a reason that leaves its state unknown: nobody else is to get it.
+    /// Whether it stopped for a reason that leaves its state unknown, so that it must not be used again.
     pub broken: AtomicBool,
-    /// Locked while it runs.
+    /// Locked while the vCPU runs.
     pub core: Mutex<Core>,
 }
 
@@ -162,32 +125,33 @@ unsafe impl Send for Vcpu {}
 // SAFETY: as above.
 unsafe impl Sync for Vcpu {}
 
-/// What only the thread that runs the processor uses.
+/// The part of a vCPU that only the thread running it uses.
 pub struct Core {
     machine: Arc<Machine>,
     index: u64,
     data: Table,
-    /// The descriptor.
+    /// The KVM vCPU.
     pub fd: VcpuFd,
-    /// The tables it has loaded, and the last change of them it took notice of.
+    /// The loaded page tables, and the TLB generation at the last flush.
     root: Arc<TopLevelTable>,
     tlb_generation: u64,
-    /// Roots that may still be loaded, until the stub has loaded another.
+    /// Previous page tables, which may be loaded until the stub has run.
     old_roots: Vec<Arc<TopLevelTable>>,
-    /// Whether the stub may answer calls.
+    /// Whether the stub may answer `sched_yield`.
     may_answer: bool,
     breakpoints: DebugRegisters,
-    /// Which of them the last debug exception was about.
+    /// Mask of the breakpoints that caused the last debug exception.
     hit: u8,
-    /// The guest's registers of the last start.
+    /// The guest's registers at the last start.
     started: Registers,
 }
 
 impl Vcpu {
-    /// Makes processor `index`, with the tables at `root`.
+    /// Creates vCPU `index` with the page tables at `root`.
+    ///
     ///
     /// # Errors
-    /// The host makes no more, or refuses its setup.
+    /// The host cannot create it, or refuses its configuration.
     pub fn new(
         machine: &Arc<Machine>,
         features: &Features,
@@ -237,7 +201,7 @@ impl Vcpu {
         handle.is(self.owner.lock().as_ref())
     }
 
-    /// What keeps it from running when it is not zero.
+    /// If not zero, `KVM_RUN` returns at once.
     pub fn immediate_exit(&self) -> &AtomicU8 {
         // SAFETY: see above.
         unsafe { &*self.immediate_exit }
@@ -249,12 +213,12 @@ impl Core {
         AREAS + self.index * AREA_BYTES
     }
 
-    /// The address of a place in the page of data.
+    /// Address of a place in the data page.
     fn data_address(&self, offset: u64) -> u64 {
         self.area() + PAGE_SIZE + offset
     }
 
-    /// A word of the page of data, if `address` is in it.
+    /// A word of the data page, if `address` is in it.
     pub fn data_word(&self, address: u64) -> Option<u64> {
         let offset = address.checked_sub(self.data_address(0)).filter(|offset| offset + 8 <= PAGE_SIZE)?;
         Some(self.machine.tables().word(self.data, offset).load(Ordering::SeqCst))
@@ -272,7 +236,7 @@ impl Core {
         (s.ds, s.es, s.fs, s.gs) = (data_segment(0, 0), data_segment(0, 0), data_segment(0, 0), data_segment(0, 0));
         (s.gdt.base, s.gdt.limit) = (GDT, 0x7f);
         (s.idt.base, s.idt.limit) = (IDT, 0x80 * 16 + 15);
-        // No local descriptors: a processor starts with a table of them at address 0.
+        // No LDT. After reset, a vCPU has one at address 0.
         s.ldt = kvm_segment { unusable: 1, type_: 2, ..kvm_segment::default() };
         s.tr = kvm_segment {
             base: self.data_address(data::TSS),
@@ -284,11 +248,11 @@ impl Core {
         };
         self.fd.set_sregs(&s).map_err(|e| platform_error("setting system registers", e))?;
         self.fd.sync_regs_mut().sregs = s;
-        // The stacks of ring 0, at odd places of the task state segment.
+        // The ring-0 stacks: RSP0 and IST1 of the TSS.
         let mut segment = [0u8; 0x70];
         segment[4..12].copy_from_slice(&self.data_address(data::STACK).to_le_bytes());
         segment[0x24..0x2c].copy_from_slice(&self.data_address(data::URGENT_STACK).to_le_bytes());
-        // Which ports users may use: one, if the entry says so.
+        // The I/O permission bitmap: it allows one port, if the bitmap is enabled below.
         let place = 0x68 + usize::from(PORT) / 8;
         segment[0x68..].fill(0xff);
         segment[place] = !(1 << (PORT % 8));
@@ -299,10 +263,11 @@ impl Core {
         Ok(())
     }
 
-    /// Sets where `syscall` goes.
+    /// Sets the entry points of `syscall`.
+    ///
     ///
     /// # Errors
-    /// The host refuses the registers.
+    /// The host refuses the MSRs.
     pub fn set_syscall_entry(&mut self) -> Result<(), PlatformError> {
         let stays = self.machine.quirks().syscall_stays_in_ring_3;
         let entry = if stays { TRAMPOLINE + code::TRAMPOLINE } else { self.area() + code::SYSCALL };
@@ -313,7 +278,7 @@ impl Core {
             (MSR_SFMASK, if stays { 0 } else { ENTRY_FLAGS }),
         ];
         self.set_msrs(&entries)?;
-        // The base of the permission bits: beyond the limit, no port is allowed.
+        // The base of the I/O permission bitmap. Beyond the TSS limit, no port is allowed.
         let base: u64 = if stays { 0x68 } else { 0xffff };
         self.set_word(data::TSS + 0x60, base << 48);
         Ok(())
@@ -331,7 +296,7 @@ impl Core {
         Ok(())
     }
 
-    /// Makes the guest's time-stamp counter the host's.
+    /// Makes the guest's TSC equal to the host's.
     fn set_clock(&self) -> Result<(), PlatformError> {
         let offset = 0u64;
         let attribute = kvm_device_attr {
@@ -344,17 +309,17 @@ impl Core {
         if unsafe { libc::ioctl(self.fd.as_raw_fd(), KVM_SET_DEVICE_ATTR, &raw const attribute) } == 0 {
             return Ok(());
         }
-        // Hosts before 5.16: as near as one write comes, and the host makes later ones agree with the first.
+        // Before Linux 5.16: a write sets the TSC approximately, and KVM synchronises later vCPUs with the first one.
         self.set_msrs(&[(MSR_TSC, processor::time_stamp())])
     }
 
-    /// The registers as they are.
+    /// The registers as of the last exit.
     pub fn state(&mut self) -> (&kvm_regs, &kvm_sregs) {
         let state = self.fd.sync_regs_mut();
         (&state.regs, &state.sregs)
     }
 
-    /// Makes the processor go on with these registers, which must be loadable, in the tables at `root` as they are after
+    /// Sets the registers for the next run, which must be loadable, and the page tables `root` in TLB generation
     /// `change`.
     pub fn load(&mut self, r: &Registers, root: &Arc<TopLevelTable>, change: u64) {
         let other_root = !Arc::ptr_eq(&self.root, root);
@@ -394,7 +359,7 @@ impl Core {
         };
         let same_segments = (u64::from(sregs.cs.selector), u64::from(sregs.ss.selector)) == (r.cs, r.ss);
         if stays || in_ring_3 && !switch && same_segments {
-            // Straight into ring 3.
+            // Enter ring 3 directly.
             if !same_segments {
                 system.cs = code_segment(r.cs as u16);
                 system.ss = data_segment(r.ss as u16, 0);
@@ -443,7 +408,8 @@ impl Core {
         }
     }
 
-    /// Sets the breakpoints, if they are not those the processor has.
+    /// Sets the breakpoints if they have changed.
+    ///
     ///
     /// # Errors
     /// The host refuses the registers.
@@ -455,7 +421,7 @@ impl Core {
         Ok(())
     }
 
-    /// Writes the debug registers, with nothing in that of the status.
+    /// Writes the debug registers and clears the status.
     fn write_breakpoints(&self, breakpoints: &DebugRegisters) -> Result<(), PlatformError> {
         let DebugRegisters { addresses, control } = *breakpoints;
         let registers =
@@ -463,11 +429,12 @@ impl Core {
         self.fd.set_debug_regs(&registers).map_err(|e| platform_error("setting breakpoints", e))
     }
 
-    /// What a debug exception was for: `si_code` of its SIGTRAP. Which breakpoints it is about is kept. If one is that of the
-    /// next instruction, `r` gets the resume flag, which not every processor sets by itself.
+    /// Returns the `si_code` of SIGTRAP for a debug exception, and records which breakpoints caused it. If one of them
+    /// is at the next instruction, sets the resume flag in `r`, which not every processor does.
+    ///
     ///
     /// # Errors
-    /// The host does not tell the debug registers.
+    /// The host does not return the debug registers.
     pub fn debug_cause(&mut self, r: &mut Registers) -> Result<i32, PlatformError> {
         let status = self.fd.get_debug_regs().map_err(|e| platform_error("reading debug registers", e))?.dr6;
         self.write_breakpoints(&self.breakpoints)?;
@@ -482,19 +449,20 @@ impl Core {
         })
     }
 
-    /// Which breakpoints the last run ended for.
+    /// Takes the mask of breakpoints that ended the last run.
     pub fn take_hit(&mut self) -> u8 {
         std::mem::take(&mut self.hit)
     }
 
-    /// Makes the processor go on in ring 0 where it was interrupted.
+    /// Continues in ring 0 where it was interrupted.
     pub fn resume_at(&mut self, rip: u64, flags: u64, rsp: u64) {
         let regs = &mut self.fd.sync_regs_mut().regs;
         (regs.rip, regs.rflags, regs.rsp) = (rip, flags, rsp);
         self.fd.set_sync_dirty_reg(SyncReg::Register);
     }
 
-    /// Sets the answers the stub gives by itself. Without any, it answers no yield either: someone wants to see all calls.
+    /// Sets the constant results that the stub returns. Without any, `sched_yield` exits as well, since the sentry then
+    /// needs to see all calls.
     pub fn set_answers(&mut self, answers: &[Answer]) {
         for (i, (number, result)) in (0..).zip(pairs::<MAX_CONSTANT_RESULTS>(answers)) {
             self.set_word(data::ANSWERS + i * 16, number);
@@ -504,16 +472,17 @@ impl Core {
         self.set_word(data::YIELDS, 0);
     }
 
-    /// Lets the stub answer some more yields by itself.
+    /// Lets the stub answer the next [`YIELDS_GRANTED`] `sched_yield` calls.
     pub fn grant_yields(&self) {
         self.set_word(data::YIELDS, if self.may_answer { YIELDS_GRANTED } else { 0 });
     }
 
-    /// Makes the host finish with an access to a port that the guest was not to have. Otherwise it would do so in the next
-    /// run, to the registers and the memory of the guest that runs then.
+    /// Completes an access to a port that the guest must not have. Otherwise the host would complete it in the next
+    /// run, on the registers and the memory of the guest that runs then.
+    ///
     ///
     /// # Errors
-    /// It does not come to an end, as may be with an instruction that is repeated.
+    /// It does not complete, as may happen with a repeated instruction.
     pub fn finish_port_access(&mut self) -> Result<(), PlatformError> {
         for _ in 0..MAX_PORT_ACCESSES {
             self.fd.set_kvm_immediate_exit(1);
@@ -529,15 +498,16 @@ impl Core {
         Err(platform_error("a guest's port access does not complete", std::io::ErrorKind::TimedOut))
     }
 
-    /// Says that the processor may not have come as far as to take notice of the last change.
+    /// Forces a TLB flush before the next run, because the vCPU may not have reached the last one.
     pub fn reset_tlb_generation(&mut self) {
         self.tlb_generation = 0;
     }
 
-    /// Runs until something happens.
+    /// Runs the vCPU until it exits.
+    ///
     ///
     /// # Errors
-    /// The machine cannot go on; the log has the registers.
+    /// The vCPU cannot continue. Its registers are in the log.
     pub fn run(&mut self) -> Result<ExitReason, PlatformError> {
         let exit = match self.fd.run() {
             Ok(VcpuExit::Intr) => return self.kicked(),
@@ -559,7 +529,7 @@ impl Core {
         })
     }
 
-    /// What the host says about an error of its own.
+    /// Describes a `KVM_EXIT_INTERNAL_ERROR`.
     fn internal_error(&mut self) -> String {
         // SAFETY: the last exit was an internal error, for which this part of the union is filled; it is all integers.
         let error = unsafe { self.fd.get_kvm_run().__bindgen_anon_1.internal };
@@ -574,22 +544,22 @@ impl Core {
         format!(" {} ({kind}), {data:x?}", error.suberror)
     }
 
-    /// After a signal: how far the guest had come.
+    /// After a signal: determines whether an exception was being delivered.
     fn kicked(&mut self) -> Result<ExitReason, PlatformError> {
         self.drop_old_roots();
         let events = self.fd.get_vcpu_events().map_err(|e| platform_error("KVM_GET_VCPU_EVENTS", e))?;
         Ok(if events.exception.injected == 0 { ExitReason::Kicked } else { ExitReason::KickedInException })
     }
 
-    /// Gives up the roots that were loaded before, if they are not any more.
+    /// Drops the previous page tables if they are no longer loaded.
     fn drop_old_roots(&mut self) {
         if !self.old_roots.is_empty() && self.fd.sync_regs_mut().sregs.cr3 == self.root.address() {
             self.old_roots.clear();
         }
     }
 
-    /// Puts the registers into the log: those it was started with, since some hosts reset a processor that stopped, and
-    /// those it has. Its stacks tell which exceptions came last, and the frame to where it was to go.
+    /// Logs the registers: those the guest was started with, since some hosts reset a vCPU that has failed, and the
+    /// current ones. The ring-0 stacks show the last exceptions, and the `iretq` frame where the guest was to continue.
     fn log_registers(&self) {
         let started = &self.started;
         log::error!("vCPU {} started with {started:x?}", self.index);

@@ -1,17 +1,17 @@
-# What runs in ring 0: the entries of the processor, each of which leaves the machine at once, and the ways back.
+# The code of ring 0: the entry points, which exit at once, and the return paths to the guest.
 #
-# The page is mapped once for the exception entries, and once more for each virtual processor, in front of its page of
-# data, so that `syscall` finds the data without a scratch register. No entry changes a register before it leaves, so
-# whatever the guest had is in the registers the sentry reads. The offsets are those of src/layout.rs.
+# The page is mapped once for the exception entry points, and once per vCPU, in front of the vCPU's data page, so that
+# `syscall` finds the data without a scratch register. No entry point changes a register before it exits, so the sentry
+# reads the guest's registers unchanged. The offsets are those of src/layout.rs.
 
 .intel_syntax noprefix
 .section .stub, "ax"
 .global stub_entry
 
-# The data of a virtual processor: eight pairs of call number and answer.
+# The data of a vCPU: eight pairs of call number and constant result.
 .set answers, stub_entry + 0x1000
 
-# 0x000: `syscall` of 64-bit code. The user's address is in rcx, the flags in r11.
+# 0x000: `syscall` from 64-bit code. The return address is in rcx, the flags are in r11.
 stub_entry:
 .set i, 0
 .rept 8
@@ -23,7 +23,7 @@ stub_entry:
     je yield
     hlt
 
-# 0x100: the answer to call i is known.
+# 0x100: call i has a constant result.
 .org 0x100
 hit:
 .set i, 0
@@ -34,8 +34,8 @@ hit:
     .set i, i + 1
 .endr
 
-# 0x180: `sched_yield`, which most often finds nobody else to run: only every so many times the host is asked. The count is
-# behind the answers.
+# 0x180: sched_yield(2), which rarely finds another thread to run: only one of many exits to the host. The count follows
+# the constant results.
 .org 0x180
 yield:
     dec qword ptr [rip + answers + 0x80]
@@ -44,21 +44,21 @@ yield:
     sysretq
 1:  hlt
 
-# 0x200: back with all registers, by a frame on the stack.
+# 0x200: return with all registers, by the frame on the stack.
 .org 0x200
     iretq
 
-# 0x210: back from a system call.
+# 0x210: return from a system call.
 .org 0x210
     sysretq
 
-# 0x220: back with all registers, in the space whose tables rax names.
+# 0x220: the same as 0x200, after a switch to the page tables in rax.
 .org 0x220
     mov cr3, rax
     pop rax
     iretq
 
-# 0x300: `syscall` of 32-bit code.
+# 0x300: `syscall` from 32-bit code.
 .org 0x300
     hlt
 
@@ -66,7 +66,7 @@ yield:
 .org 0x380
     hlt
 
-# 0x400: the 32 exceptions. The frame on the stack tells the rest.
+# 0x400: the 32 exceptions. The sentry reads the frame on the stack.
 .org 0x400
 .rept 32
     .balign 16, 0xf4
@@ -75,9 +75,10 @@ yield:
     .balign 16, 0xf4
 .org 0x600
 
-# 0x800: what user code runs on a host whose `syscall` stays in ring 3 (see src/quirks.rs); mapped by itself, in each
-# guest address space, with answers of its own at 0xc00, the last of them for yields. The first word of a pair is the negated number. Flags are kept;
-# r11 is free, since `syscall` has taken it.
+# 0x800: the trampoline, run by user code on hosts where `syscall` stays in ring 3 (see src/quirks.rs). Each guest
+# address space maps a copy of its own, with its own constant results at 0xc00, the last of them for sched_yield(2). The
+# first word of a pair is the negated call number. The flags are preserved; r11 is free, since `syscall` has overwritten
+# it.
 .org 0x800
 .set i, 0
 .rept 9
@@ -94,9 +95,9 @@ yield:
 2:
     .set i, i + 1
 .endr
-# 0x920: no answer is known. If the sentry listens at the mailbox, the page before this one, the call goes there with all
-# registers, and the thread waits for the result. If nobody listens, or that takes too long, it leaves the machine.
-# The words of the mailbox are those of src/mailbox.rs.
+# 0x920: no constant result. If the sentry listens at the mailbox (the page before this one), write all registers there
+# and wait for the result. Otherwise, or if that takes too long, exit. The words of the mailbox are those of
+# src/mailbox.rs.
 .set mailbox, stub_entry - 0x1000
 .set state, mailbox + 8
 .set result, mailbox + 0x10
@@ -114,7 +115,7 @@ yield:
     mov [rip + stack], rsp
     lea rsp, [rip + flags + 8]
 
-# 0x947: the stack pointer is not the user's.
+# 0x947: from here on, the stack pointer is not the guest's.
 .org 0x947
     pushfq
 .set i, 0
@@ -135,7 +136,7 @@ yield:
     mov ecx, 2000
     mov qword ptr [rip + state], 1
 
-# 0x9ef: the call is handed over, and the flags are not the user's.
+# 0x9ef: from here on, the call is handed over, and the flags are not the guest's.
 .org 0x9ef
 1:  pause
     cmp qword ptr [rip + state], 1

@@ -1,4 +1,4 @@
-//! The KVM platform does what a platform must.
+//! The KVM platform fulfils the platform contract.
 
 use std::fs::File;
 use std::sync::Arc;

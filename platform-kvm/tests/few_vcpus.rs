@@ -1,4 +1,4 @@
-//! With fewer virtual processors than guest threads, they take turns.
+//! If there are more guest threads than vCPUs, they take turns.
 
 use std::fs::File;
 use std::sync::Arc;
@@ -20,7 +20,7 @@ fn machine() -> Option<Machine> {
 
 conformance_tests!(machine());
 
-/// Guests that never come out by themselves all get on.
+/// Guests that never exit by themselves all make progress.
 #[test]
 fn busy_guests_share() {
     const GUESTS: usize = 7;
@@ -38,7 +38,7 @@ fn busy_guests_share() {
         }
         let guests: Vec<_> = receiver.iter().take(GUESTS).collect();
         let count = |counter: u64| machine.memory.atomic_u64(counter).load(std::sync::atomic::Ordering::SeqCst);
-        // Each advances, and advances again.
+        // Each counter advances, twice.
         for _ in 0..2 {
             let before: Vec<u64> = guests.iter().map(|(counter, _)| count(*counter)).collect();
             for ((counter, _), before) in guests.iter().zip(before) {

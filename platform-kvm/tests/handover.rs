@@ -1,4 +1,4 @@
-//! The KVM platform does what a platform must when it hands calls over at every opportunity.
+//! The KVM platform fulfils the platform contract when it hands calls over at every opportunity.
 
 use std::fs::File;
 use std::sync::Arc;
@@ -8,8 +8,8 @@ use amber_platform::{GuestMemory, Platform};
 use amber_platform_conformance::{Guest, Machine, call_forever, conformance_tests};
 use amber_platform_kvm::{HostQuirks, KvmPlatform};
 
-/// How long a busy host may take to let two threads run at once.
-const PATIENCE: Duration = Duration::from_secs(100);
+/// How long a busy host may take to let two threads run at the same time.
+const TIMEOUT: Duration = Duration::from_secs(100);
 
 fn platform() -> Option<(Arc<KvmPlatform>, Arc<GuestMemory>)> {
     if let Err(error) = File::options().read(true).write(true).open("/dev/kvm") {
@@ -26,7 +26,7 @@ fn machine() -> Option<Machine> {
 
 conformance_tests!(machine());
 
-/// The calls of those tests are handed over indeed, where they can be.
+/// The calls are in fact handed over, on hosts where this is possible.
 #[test]
 fn calls_are_handed_over() {
     let Some((platform, memory)) = platform() else { return };
@@ -39,14 +39,14 @@ fn calls_are_handed_over() {
         assert!(!handed_over());
         return;
     }
-    if std::thread::available_parallelism().is_ok_and(|processors| processors.get() == 1) {
-        eprintln!("SKIPPED: one processor cannot run a guest and listen to it");
+    if std::thread::available_parallelism().is_ok_and(|cpus| cpus.get() == 1) {
+        eprintln!("SKIPPED: one CPU cannot run a guest and a runner");
         return;
     }
-    // A host with other things to do gives the second thread its processor too late for many calls, but not for ever.
+    // A busy host often gives the second thread a CPU too late, but not forever.
     let started = Instant::now();
     while !handed_over() {
-        assert!(started.elapsed() < PATIENCE, "no call is handed over");
+        assert!(started.elapsed() < TIMEOUT, "no call is handed over");
         guest.run_to_call();
     }
 }

@@ -1,4 +1,4 @@
-//! What a guest can do with the page of user code that a space has on some hosts: nothing but calls.
+//! A guest can jump into the trampoline, which some hosts need, but gains nothing except system calls.
 
 use std::fs::File;
 use std::sync::Arc;
@@ -7,12 +7,12 @@ use amber_platform::GuestMemory;
 use amber_platform_conformance::{Guest, Machine, nothing};
 use amber_platform_kvm::KvmPlatform;
 
-/// Where that code is, but for the end, where a thread waits for a result: who jumps there without a call waits for ever.
+/// The trampoline's code without its end, where a thread polls for a result: a jump there without a call polls forever.
 const TRAMPOLINE: std::ops::Range<u64> = 0x7fff_ffff_f800..0x7fff_ffff_f9e4;
-/// The port by which it leaves the machine.
+/// The port by which it exits.
 const PORT: u64 = 0x10;
 
-/// Jumps to every byte of it, at some of which other instructions begin, such as accesses to a port.
+/// Jumps to every byte of it. At some of them, other instructions begin, such as accesses to a port.
 #[test]
 fn jumping_into_the_trampoline_changes_nothing_elsewhere() {
     if let Err(error) = File::options().read(true).write(true).open("/dev/kvm") {

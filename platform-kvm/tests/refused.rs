@@ -1,6 +1,6 @@
-//! Where the host has no KVM of the kind the platform needs, or takes it away, the platform says so.
+//! If the host has no suitable KVM, or refuses a request later, the error says so.
 //!
-//! What a host refuses, a filter in front of its system calls refuses here.
+//! A seccomp filter refuses the requests here.
 
 use std::fs::File;
 use std::sync::Arc;
@@ -22,7 +22,7 @@ const KVM_CAP_SYNC_REGS: u32 = 74;
 const KVM_CAP_MAX_VCPUS: u32 = 66;
 const KVM_CAP_NR_VCPUS: u32 = 9;
 
-/// Which requests are refused: those with this argument, from this one on, or all.
+/// Which requests are refused: those with this argument, those with at least this argument, or all.
 #[derive(Clone, Copy)]
 enum Which {
     With(u32),
@@ -30,7 +30,7 @@ enum Which {
     All,
 }
 
-/// Makes requests of `ioctl` fail with an error in this thread and those it starts; error 0 makes them answer 0.
+/// Makes an `ioctl` request fail with `error` in this thread and its descendants. With error 0 it returns 0.
 fn refuse(request: u32, which: Which, error: i32) {
     const NUMBER: u32 = 0;
     const SECOND: u32 = 24;
@@ -55,7 +55,7 @@ fn refuse(request: u32, which: Which, error: i32) {
     seccompiler::apply_filter(&filter).unwrap();
 }
 
-/// Runs a test in a thread of its own, which may have filters; not where there is no KVM.
+/// Runs a test in a thread of its own, which may install filters. Skips it if there is no KVM.
 fn with_kvm(test: impl FnOnce() + Send + 'static) {
     log_to_stderr();
     if let Err(error) = File::options().read(true).write(true).open("/dev/kvm") {
@@ -70,7 +70,7 @@ fn start() -> Result<Machine, PlatformError> {
     Ok(Machine { platform: Arc::new(KvmPlatform::new(memory.clone())?), memory })
 }
 
-/// Asserts that the platform does not start, and that the line which says so has these words.
+/// Asserts that the platform does not start, and that its error is one line that contains these words.
 fn reports(request: u32, which: Which, error: i32, words: &'static [&'static str]) {
     with_kvm(move || {
         refuse(request, which, error);
@@ -96,7 +96,7 @@ fn a_missing_capability_is_named() {
 
 #[test]
 fn too_few_memory_slots_are_reported() {
-    // Without an answer, the documented least there are.
+    // Without a result, the documented minimum applies.
     reports(KVM_CHECK_EXTENSION, Which::With(KVM_CAP_NR_MEMSLOTS), 0, &["only 32 memory slots", "--platform ptrace"]);
 }
 
@@ -121,7 +121,7 @@ fn a_vcpu_that_does_not_run_is_reported() {
     reports(KVM_RUN, Which::All, libc::EIO, &["vCPU 0", "KVM_RUN", "Input/output error"]);
 }
 
-/// Guests one after the other and at the same time, more than there are processors.
+/// Runs guests one after another and concurrently, more than there are vCPUs.
 fn crowd(machine: &Machine) {
     std::thread::scope(|scope| {
         for _ in 0..6 {
@@ -139,20 +139,20 @@ fn crowd(machine: &Machine) {
 
 #[test]
 fn few_vcpus_suffice() {
-    // Where the host does not tell how many, four are sure.
+    // If the host does not report a maximum, four are supported.
     with_kvm(|| {
         refuse(KVM_CHECK_EXTENSION, Which::With(KVM_CAP_MAX_VCPUS), 0);
         refuse(KVM_CHECK_EXTENSION, Which::With(KVM_CAP_NR_VCPUS), 0);
         crowd(&start().unwrap());
     });
-    // Where it told too many, one does.
+    // If the host reports more than it can create, one vCPU suffices.
     with_kvm(|| {
         refuse(KVM_CREATE_VCPU, Which::From(1), libc::ENOMEM);
         crowd(&start().unwrap());
     });
 }
 
-/// A guest whose tables the host has no memory for comes to an end with a reason; others are not concerned.
+/// A guest for whose page tables the host has no memory ends with an error; other guests continue.
 #[test]
 fn a_guest_without_tables_ends_with_a_reason() {
     with_kvm(|| {
@@ -162,7 +162,7 @@ fn a_guest_without_tables_ends_with_a_reason() {
         let mut guest = Guest::new(&machine, write_byte());
         guest.run_to_call();
         refuse(KVM_SET_USER_MEMORY_REGION, Which::All, libc::ENOMEM);
-        // Memory that the machine does not have yet.
+        // Memory whose slot does not exist yet.
         let far = FrameRange { start: machine.memory.limit() - PAGE_SIZE, len: PAGE_SIZE };
         let fault = (0..100).find_map(|_| {
             guest.space.map(DATA, far, READ_WRITE);

@@ -1,4 +1,4 @@
-//! What is said when the processor stops for good: with tables that are broken on purpose.
+//! Tests the error report and the log when a vCPU stops for good, with page tables that are corrupted on purpose.
 
 use std::fs::File;
 use std::sync::Arc;
@@ -15,14 +15,14 @@ const CODE: u64 = 0x10_0000;
 const DATA: u64 = 0x20_0000;
 /// `mov [rdi], rax`, then `syscall`.
 const STORE_AND_CALL: [u8; 5] = [0x48, 0x89, 0x07, 0x0f, 0x05];
-/// Guest-physical memory that no machine has.
+/// Guest-physical address where no machine has memory.
 const NO_MEMORY: u64 = 2 << 20;
-/// What a guest has in a register, to be found in the log.
+/// A register value to find in the log.
 const MARK: u64 = 0x1234_5678_9abc_def0;
 
-/// What was logged.
+/// The captured log.
 static LOG: Mutex<String> = Mutex::new(String::new());
-/// Held by the one test that runs.
+/// Serialises the tests.
 static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
 
 struct Logger;
@@ -39,7 +39,7 @@ impl log::Log for Logger {
     fn flush(&self) {}
 }
 
-/// A platform with one virtual processor; none where there is no KVM.
+/// A platform with one vCPU; `None` without KVM.
 fn start() -> Option<Arc<Shared>> {
     if let Err(error) = File::options().read(true).write(true).open("/dev/kvm") {
         eprintln!("SKIPPED: /dev/kvm cannot be opened: {error}");
@@ -52,7 +52,7 @@ fn start() -> Option<Arc<Shared>> {
     Some(KvmPlatform::with_vcpus(GuestMemory::new(1 << 30).unwrap(), 1).unwrap().shared)
 }
 
-/// Runs a guest in a space broken by `damage`. Returns what the sentry is told, having checked what the log is.
+/// Runs a guest in a space corrupted by `damage`. Checks the log and returns the error message.
 fn broken(shared: &Arc<Shared>, damage: impl FnOnce(&Space)) -> String {
     let memory = shared.machine.memory();
     let frames = memory.allocate(2 * PAGE_SIZE, PAGE_SIZE).unwrap();
@@ -71,10 +71,10 @@ fn broken(shared: &Arc<Shared>, damage: impl FnOnce(&Space)) -> String {
     let mut context = KvmContext::new(shared.clone());
     let fault = context.run(&bad, &mut given.clone()).expect_err("nothing can run there").to_string();
     let log = LOG.lock().clone();
-    // The host may have reset the processor; what it was started with is there in any case.
+    // The host may have reset the vCPU, but the log has the registers it was started with.
     assert!(log.contains(&format!("r15: {MARK:x}")) && log.contains("rip: 100000"), "{log}");
     assert!(log.contains("has kvm_regs") && log.contains("kvm_sregs"), "{log}");
-    // The next guest goes on, on another processor.
+    // The next guest runs on another vCPU.
     drop(context);
     let mut other = KvmContext::new(shared.clone());
     assert_eq!(other.run(&good, &mut given.clone()).unwrap(), Trap::Syscall);
