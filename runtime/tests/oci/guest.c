@@ -204,6 +204,28 @@ static void fill(const char *kind) {
                 puts("ready: full");
                 pause();
             }
+        } else if (!strcmp(kind, "ends")) {
+            /* Both ends of a connection are closed, and neither takes what the other sends. */
+            static struct sockaddr_in address = {AF_INET, 0, {0}};
+            static int listener = -1;
+            socklen_t size = sizeof address;
+            int nearest = 255, ends[2] = {-1, -1};
+            if (listener < 0) {
+                listener = socket(AF_INET, SOCK_STREAM, 0);
+                failed = bind(listener, (void *)&address, size) < 0 || listen(listener, 1) < 0 ||
+                         getsockname(listener, (void *)&address, &size) < 0;
+            }
+            address.sin_addr.s_addr = htonl(INADDR_LOOPBACK + i / 1000);
+            failed = failed || (ends[0] = socket(AF_INET, SOCK_STREAM, 0)) < 0 ||
+                     connect(ends[0], (void *)&address, size) < 0 || (ends[1] = accept(listener, NULL, NULL)) < 0;
+            for (int end = 0; !failed && end < 2; end++)
+                failed = setsockopt(ends[end], IPPROTO_IP, IP_MINTTL, &nearest, sizeof nearest) < 0;
+            for (int end = 0; !failed && end < 2; end++)
+                failed = close(ends[end]) < 0;
+            if (i == 8000) {
+                puts("ready: full");
+                pause();
+            }
         } else if (!strcmp(kind, "unaccepted")) {
             /* Of connections that wait to be accepted the other end is gone. */
             static struct sockaddr_in address = {AF_INET, 0, {0}};
@@ -247,6 +269,25 @@ static void fill(const char *kind) {
                          getsockname(ends[end], (void *)&address, &size) < 0;
             failed = failed || setsockopt(ends[0], SOL_SOCKET, SO_ATTACH_REUSEPORT_CBPF, &whole, sizeof whole) < 0 ||
                      (leaves && connect(ends[0], &nowhere, sizeof nowhere) < 0) || close(ends[0]) < 0;
+            if (i == 500) {
+                errno = 0;
+                return;
+            }
+        } else if (!strcmp(kind, "moves")) {
+            /* A listener gives up the port for which it has a program, and has another when it is closed. */
+            struct sock_filter program[BPF_MAXINSNS] = {{0}};
+            struct sock_fprog whole = {BPF_MAXINSNS, program};
+            program[BPF_MAXINSNS - 1] = (struct sock_filter){BPF_RET | BPF_K, 0, 0, 0};
+            struct sockaddr_in first = {AF_INET, 0, {0}}, second = {AF_INET, 0, {htonl(INADDR_LOOPBACK)}};
+            socklen_t size = sizeof first;
+            int on = 1, ends[2];
+            for (int end = 0; !failed && end < 2; end++)
+                failed = (ends[end] = socket(AF_INET, SOCK_STREAM, 0)) < 0 ||
+                         setsockopt(ends[end], SOL_SOCKET, SO_REUSEPORT, &on, sizeof on) < 0 ||
+                         (end == 1 && bind(ends[1], (void *)&first, size) < 0) || listen(ends[end], 1) < 0 ||
+                         getsockname(ends[end], (void *)&first, &size) < 0;
+            failed = failed || setsockopt(ends[0], SOL_SOCKET, SO_ATTACH_REUSEPORT_CBPF, &whole, sizeof whole) < 0 ||
+                     shutdown(ends[0], SHUT_RD) < 0 || bind(ends[0], (void *)&second, size) < 0 || close(ends[0]) < 0;
             if (i == 500) {
                 errno = 0;
                 return;

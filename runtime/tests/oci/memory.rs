@@ -52,9 +52,11 @@ const NETWORK_KINDS: &[(&str, &str)] = &[
     ("datagrams", "Killed"),
     ("unaccepted", "Killed"),
     ("programs", "Killed"),
+    ("moves", "Killed"),
     ("watches", "Killed"),
     // Of these the oldest are reset.
     ("unsent", "full"),
+    ("ends", "full"),
 ];
 /// So many descriptors would take several times the limit.
 const DESCRIPTORS: u64 = 8192;
@@ -81,11 +83,18 @@ impl Namespace {
         namespaces.push(json!({"type": "network", "path": path}));
     }
 
-    /// Bytes that connections have to send.
+    /// Bytes that connections have to send, the end of each included.
     fn unsent(&self) -> u64 {
         let table = fs::read_to_string(format!("/proc/{}/net/tcp", self.0.id())).unwrap();
         let queues = table.lines().skip(1).map(|line| line.split_whitespace().nth(4).unwrap());
         queues.map(|queues| u64::from_str_radix(queues.split(':').next().unwrap(), 16).unwrap()).sum()
+    }
+
+    /// Connections that were closed and whose end has not arrived.
+    fn ending(&self) -> usize {
+        const FIN_WAIT1: &str = "04";
+        let table = fs::read_to_string(format!("/proc/{}/net/tcp", self.0.id())).unwrap();
+        table.lines().skip(1).filter(|line| line.split_whitespace().nth(3) == Some(FIN_WAIT1)).count()
     }
 
     /// Changes the addresses often, of which each netlink socket in that group is told.
@@ -174,6 +183,8 @@ fn lives_on(platform: &'static str, kinds: &[(&str, &str)], namespace: Option<&N
         assert!(ends, "{kind} on {platform}: {printed}");
         let unsent = namespace.map_or(0, Namespace::unsent);
         assert!(unsent < LIMIT, "{kind}: {unsent} bytes are on their way");
+        let ending = namespace.map_or(0, Namespace::ending);
+        assert!(ending < 10_000, "{kind}: {ending} connections are about to end");
         let heap = status(world.pid("full"), "RssAnon");
         assert!(heap < LIMIT + SLACK, "{kind}: the sandbox has {heap} bytes");
         assert!(world.ok(&["exec", "full", "/guest", "show"]).contains("uid 0"), "{kind}");

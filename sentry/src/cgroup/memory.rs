@@ -120,7 +120,7 @@ impl ControlGroup {
             used = self.count_memory(kernel);
         }
         if used > limit {
-            sockets.give_up(used - limit);
+            sockets.give_up(used - limit + limit / 16);
             used = self.count_memory(kernel);
         }
         self.give_heap_back();

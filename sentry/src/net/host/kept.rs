@@ -7,7 +7,7 @@
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::os::fd::BorrowedFd;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 
 use amber_abi::errno::Errno;
@@ -61,6 +61,8 @@ struct Attached {
     translated: u64,
     /// What chooses among sockets of a port, or of a group of packet sockets.
     choosers: u64,
+    /// How many moves had begun when the program was attached; none if one was going on.
+    moves: Option<u32>,
     /// Memberships of a packet socket, which the host does not count among its options: interface, kind and address, and
     /// how often each was added.
     memberships: HashMap<Box<[u8]>, u64>,
@@ -79,6 +81,14 @@ pub struct Kept {
     charge: KernelCharge,
     own: u64,
     attached: Mutex<Attached>,
+    moves: Moves,
+}
+
+/// How often a socket may have left its group of sockets of one port.
+#[derive(Default)]
+struct Moves {
+    begun: AtomicU32,
+    ended: AtomicU32,
 }
 
 impl Kept {
@@ -86,13 +96,18 @@ impl Kept {
     pub fn new(memory: &Arc<GuestMemory>, kind: SocketKind) -> Kept {
         let own = if kind == SocketKind::SOCK_STREAM { STREAM_BYTES } else { OTHER_BYTES };
         let charge = memory.charge(KernelPart::Sockets, own);
-        Kept { charge, own, attached: Mutex::new(Rank::Leaf, Attached::default()) }
+        Kept { charge, own, attached: Mutex::new(Rank::Leaf, Attached::default()), moves: Moves::default() }
     }
 
     /// What a connection takes that a listener accepted: it shares the listener's filter.
     pub fn of_child(&self) -> Kept {
         let attached = Attached { translated: self.attached.lock().translated, ..Attached::default() };
-        Kept { charge: self.charge.another(self.own), own: self.own, attached: Mutex::new(Rank::Leaf, attached) }
+        Kept {
+            charge: self.charge.another(self.own),
+            own: self.own,
+            attached: Mutex::new(Rank::Leaf, attached),
+            moves: Moves::default(),
+        }
     }
 
     /// Bytes that are charged.
@@ -110,9 +125,22 @@ impl Kept {
         self.charge.another(bytes)
     }
 
-    /// The bytes of what chooses among sockets.
-    pub(super) fn choosers(&self) -> u64 {
-        self.attached.lock().choosers
+    /// The bytes of what chooses among sockets, and whether the group that has it may be another than the socket's.
+    pub(super) fn choosers(&self) -> (u64, bool) {
+        let attached = self.attached.lock();
+        (attached.choosers, self.has_moved(&attached))
+    }
+
+    fn has_moved(&self, attached: &Attached) -> bool {
+        attached.moves != Some(self.moves.begun.load(Ordering::SeqCst))
+    }
+
+    /// Does what may give the socket another port or group.
+    pub(super) fn moving<T>(&self, action: impl FnOnce() -> T) -> T {
+        self.moves.begun.fetch_add(1, Ordering::SeqCst);
+        let result = action();
+        self.moves.ended.fetch_add(1, Ordering::SeqCst);
+        result
     }
 
     /// Charges what a socket without programs keeps now; returns the bytes of its buffers.
@@ -167,12 +195,11 @@ impl HostSocket {
     pub(super) fn attach(&self, name: i32, program: &[[u8; 8]]) -> Result<(), Errno> {
         let len = program.len() as u64;
         self.sockets.memory.admit(FILTER_BYTES + TRANSLATED * len)?;
-        if So::from_raw(name) != So::SO_ATTACH_FILTER {
-            // A group that the socket was in may keep the one before.
-            self.leave_program();
-        }
+        let mut left = None;
         let mut attached = self.kept.attached.lock();
         let before = MemInfo::of(self.fd()).options;
+        let ended = self.kept.moves.ended.load(Ordering::SeqCst);
+        let moves = Some(self.kept.moves.begun.load(Ordering::SeqCst)).filter(|begun| *begun == ended);
         host::attach_filter(self.fd(), name, program)?;
         if So::from_raw(name) == So::SO_ATTACH_FILTER {
             // It took the place of the one before.
@@ -180,10 +207,19 @@ impl HostSocket {
             attached.given = FILTER_BYTES + GIVEN * len;
             attached.translated = MemInfo::of(self.fd()).options.saturating_sub(others);
         } else {
-            attached.choosers = FILTER_BYTES + TRANSLATED * len;
+            left = self.moved_program(&attached);
+            (attached.choosers, attached.moves) = (FILTER_BYTES + TRANSLATED * len, moves);
         }
         self.charge_with(&attached);
+        drop(attached);
+        self.sockets.left.keep_for_unknown(left);
         Ok(())
+    }
+
+    /// A charge for the program so far, if a group that the socket has left may keep it.
+    fn moved_program(&self, attached: &Attached) -> Option<KernelCharge> {
+        let may_stay = attached.choosers > 0 && self.kept.has_moved(attached);
+        may_stay.then(|| self.kept.another(attached.choosers))
     }
 
     /// Changes an option of the host's, and charges what it keeps for it.
@@ -202,8 +238,11 @@ impl HostSocket {
             (SocketLevel::SOL_SOCKET, So::SO_DETACH_REUSEPORT_BPF) => {
                 let mut attached = self.kept.attached.lock();
                 set()?;
+                let left = self.moved_program(&attached);
                 attached.choosers = 0;
                 self.charge_with(&attached);
+                drop(attached);
+                self.sockets.left.keep_for_unknown(left);
             }
             // Any member may be the last, so that each is charged for the whole table.
             (SocketLevel::SOL_PACKET, _) if name == PacketOption::PACKET_FANOUT.raw() => {
@@ -303,6 +342,13 @@ impl Sockets {
             }
         }
         (count > 0).then(|| self.looks.after.load(Ordering::Relaxed).max(count * SOON_FOR_EACH))
+    }
+
+    /// Resets closed connections, the oldest first, until so many bytes are free.
+    pub(super) fn give_up(&self, bytes: u64) {
+        // A look has them all meanwhile.
+        let _one = self.looks.one.lock();
+        self.closed.give_up(bytes);
     }
 
     /// Asks the host about each socket; the last time was `after` so many nanoseconds. One thread does at a time.

@@ -154,6 +154,6 @@ impl NetworkStack for HostNetwork {
     }
 
     fn give_up(&self, bytes: u64) {
-        self.sockets.closed.give_up(bytes);
+        self.sockets.give_up(bytes);
     }
 }

@@ -63,8 +63,6 @@ pub struct HostSocket {
     pub(super) kept: Kept,
     /// Others outside the sandbox may have it as well.
     pub(super) handed: bool,
-    /// Something was sent, so that some of it may be on its way.
-    pub(super) has_sent: AtomicBool,
     /// It may be one of several that share a port (`SO_REUSEPORT`).
     pub(super) shares_port: AtomicBool,
     /// Bytes that are charged for programs which others left to it.
@@ -157,7 +155,6 @@ impl HostSocket {
             has_control: AtomicBool::new(origin.has_control),
             kept,
             handed: origin.handed,
-            has_sent: AtomicBool::new(false),
             shares_port: AtomicBool::new(origin.shares_port),
             inherited: AtomicU64::new(0),
             waiting: Waiting::default(),
@@ -263,11 +260,11 @@ impl Socket for HostSocket {
             // The host would ask for Amber's own privileges.
             check_port(ctx, u16::from_be_bytes([port[0], port[1]]))?;
         }
-        host::bind(self.fd(), address)
+        self.kept.moving(|| host::bind(self.fd(), address))
     }
 
     fn listen(&self, _ctx: &TaskContext, backlog: u32) -> Result<(), Errno> {
-        self.begin_to_listen(backlog)
+        self.kept.moving(|| self.begin_to_listen(backlog))
     }
 
     fn connect(&self, _ctx: &TaskContext, address: &[u8]) -> Result<(), Errno> {
@@ -276,8 +273,7 @@ impl Socket for HostSocket {
         }
         // Room there is once it is connected, which O_ASYNC tells.
         self.queue.signals().note_full();
-        self.leave_program();
-        let connect = || host::connect(self.fd(), address);
+        let connect = || self.kept.moving(|| host::connect(self.fd(), address));
         let begun = if ends(address) { self.stop_listening(connect) } else { connect() };
         match begun {
             Err(Errno::EINPROGRESS) => *self.connecting.lock() = Some(address.to_vec()),
@@ -320,7 +316,6 @@ impl Socket for HostSocket {
     fn send(&self, ctx: Option<&TaskContext>, message: Outgoing<'_>) -> Result<usize, Errno> {
         let sent = self.pass_on(ctx, message);
         if let Ok(sent) = sent {
-            self.has_sent.store(true, Ordering::Relaxed);
             self.sockets.memory.add_unsettled(sent as u64 + MESSAGE_BYTES);
         }
         sent
@@ -349,8 +344,6 @@ impl Socket for HostSocket {
         if !self.is_stream() || self.has_control.load(Ordering::Relaxed) {
             return None;
         }
-        // Which way is not known here.
-        self.has_sent.store(true, Ordering::Relaxed);
         Some(self.fd())
     }
 
@@ -364,7 +357,7 @@ impl Socket for HostSocket {
             (false, _) => 1,
             (true, false) => 0,
         };
-        let shutdown = || host::shutdown(self.fd(), how);
+        let shutdown = || self.kept.moving(|| host::shutdown(self.fd(), how));
         if directions.receive { self.stop_listening(shutdown) } else { shutdown() }
     }
 

@@ -6,7 +6,6 @@
 
 use std::collections::VecDeque;
 use std::mem::offset_of;
-use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
@@ -241,7 +240,8 @@ impl HostSocket {
 
 fn reset_all(queue: Option<Queue>) {
     for socket in queue.into_iter().flat_map(|queue| queue.taken) {
-        reset(socket.fd().as_fd());
+        socket.options.change(|values| values.linger = Some(0));
+        reset(socket.fd());
     }
 }
 
