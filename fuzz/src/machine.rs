@@ -83,7 +83,7 @@ impl Machine {
         let mut initial = vec![0; STATE_SIZE];
         initial[24..28].copy_from_slice(&0x1f80u32.to_le_bytes());
         initial[464..472].copy_from_slice(&COMPONENTS.to_le_bytes());
-        let format = FpuFormat::learn(initial).expect("the state is large enough");
+        let format = FpuFormat::from_initial(initial).expect("the state is large enough");
         let programs = Arc::new(Mutex::new(programs));
         Arc::new(Machine { memory, programs, steps: Arc::default(), format })
     }

@@ -12,7 +12,7 @@ use crate::platform_error;
 /// Offset of MXCSR_MASK.
 const MXCSR_MASK: usize = 28;
 /// Offset of XCR0 in the regset `NT_X86_XSTATE` of ptrace(2), in the bytes for software. The contract uses that layout.
-const COMPONENTS_KEPT: usize = 464;
+const XCR0: usize = 464;
 
 /// Offset of XSTATE_BV, the mask of components that are not in their initial state.
 const PRESENT: usize = 512;
@@ -34,11 +34,11 @@ pub fn format_of(vcpu: &VcpuFd, features: &Features, keys: Option<usize>) -> Res
         state[at..at + 4].copy_from_slice(&INITIAL_PKRU.to_le_bytes());
     }
     state[MXCSR_MASK..MXCSR_MASK + 4].copy_from_slice(&processor::mxcsr_mask().to_le_bytes());
-    state[COMPONENTS_KEPT..COMPONENTS_KEPT + 8].copy_from_slice(&states.to_le_bytes());
-    let format = FpuFormat::learn(state.clone());
+    state[XCR0..XCR0 + 8].copy_from_slice(&states.to_le_bytes());
+    let format = FpuFormat::from_initial(state.clone());
     // The format must accept the state that it was determined from.
     format
-        .and_then(|format| FpuFormat::learn(format.complete(state).0))
+        .and_then(|format| FpuFormat::from_initial(format.complete(state).0))
         .ok_or_else(|| platform_error("the host has no XSAVE state", ErrorKind::Unsupported))
 }
 
@@ -64,7 +64,7 @@ pub fn write(vcpu: &VcpuFd, state: &FpuState, keys: Option<usize>) -> Result<(),
     // components that the state lacks are initial values already.
     area.region[PRESENT / 4] |= X87_AND_SSE;
     // The bytes for software are not part of the hardware format.
-    for word in &mut area.region[COMPONENTS_KEPT / 4..512 / 4] {
+    for word in &mut area.region[XCR0 / 4..512 / 4] {
         *word = 0;
     }
     if let Some(at) = keys {

@@ -87,7 +87,7 @@ impl Pool {
             keys_format,
             state: Mutex::new(state),
             waiting: AtomicUsize::new(0),
-            charge: machine.memory().charge(KernelPart::Processors, 0),
+            charge: machine.memory().charge(KernelPart::Vcpus, 0),
         })
     }
 

@@ -11,7 +11,7 @@ const MAX_BYTES: usize = 64 << 10;
 
 /// Determines the host's XSAVE format from a stopped thread that has just executed a program.
 pub fn format_of(tid: i32) -> Result<FpuFormat, PlatformError> {
-    FpuFormat::learn(read(tid, MAX_BYTES)?)
+    FpuFormat::from_initial(read(tid, MAX_BYTES)?)
         .ok_or_else(|| platform_error("the host has no XSAVE state", io::ErrorKind::Unsupported))
 }
 

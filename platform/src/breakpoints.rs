@@ -1,47 +1,48 @@
-//! Breakpoints that the processor itself looks after.
+//! Hardware breakpoints: the debug registers (Intel SDM, volume 3, "Debug, Branch Profile, TSC").
 
 use std::io;
 
-/// The most breakpoints a thread can have: the processor has registers for so many addresses.
+/// Maximum number of breakpoints of a thread: the processor has this many address registers.
 pub const MAX_BREAKPOINTS: usize = 4;
 
-/// What a breakpoint waits for.
+/// What triggers a breakpoint.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Watch {
-    /// An instruction that begins at the address; it has not been executed when the guest stops.
+    /// Execution of the instruction that begins at the address; the guest stops before it.
     Execute,
-    /// A store to any of the bytes; it has been made when the guest stops.
+    /// A store to any of the bytes; the guest stops after it.
     Write,
-    /// A load from or a store to any of the bytes; it has been made when the guest stops.
+    /// A load from or a store to any of the bytes; the guest stops after it.
     ReadWrite,
 }
 
 /// A hardware breakpoint, or watchpoint, of a guest thread.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Breakpoint {
-    /// The first byte; a multiple of the length.
+    /// Address of the first byte, a multiple of the length.
     pub address: u64,
-    /// Bytes: 1, 2, 4 or 8; 1 for an instruction.
+    /// Length in bytes: 1, 2, 4 or 8; 1 for [`Watch::Execute`].
     pub len: u64,
-    /// What it waits for.
+    /// What triggers it.
     pub watch: Watch,
 }
 
-/// A thread's breakpoints as the debug registers of the processor hold them.
+/// A thread's breakpoints in the format of the debug registers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct DebugRegisters {
     /// DR0 to DR3.
     pub addresses: [u64; MAX_BREAKPOINTS],
-    /// DR7, without the bits that always are set.
+    /// DR7, without the bits that are always set.
     pub control: u64,
 }
 
 impl DebugRegisters {
-    /// The registers for these breakpoints, of which the first is number 0.
+    /// The registers for these breakpoints, which are numbered from 0.
+    ///
     ///
     /// # Errors
-    /// `InvalidInput`: there are too many, or one is not what processors can look after below `limit`, the first address
-    /// that guests may not map.
+    /// `InvalidInput`: there are too many, or the processor does not support one of them below `limit`, the guest's
+    /// task size.
     pub fn of(breakpoints: &[Breakpoint], limit: u64) -> io::Result<Self> {
         if breakpoints.len() > MAX_BREAKPOINTS {
             return Err(io::ErrorKind::InvalidInput.into());
@@ -71,18 +72,19 @@ impl DebugRegisters {
         Ok(registers)
     }
 
-    /// Whether there are none.
+    /// Whether no breakpoint is set.
     pub fn is_empty(&self) -> bool {
         self.control == 0
     }
 
-    /// Which breakpoints are of the instruction at an address, one bit each.
+    /// Mask of the [`Watch::Execute`] breakpoints at an address.
     pub fn instructions_at(&self, address: u64) -> u8 {
         let is_there = |i: &usize| self.addresses[*i] == address && self.control >> (16 + 4 * i) & 3 == 0;
         (0..MAX_BREAKPOINTS).filter(is_there).fold(0, |instructions, i| instructions | 1 << i)
     }
 
-    /// Which breakpoints came up, one bit each, if DR6 holds `status`: it may have bits of those that are not set, too.
+    /// Mask of the breakpoints that caused a debug exception, if `status` is DR6. DR6 may have bits of breakpoints that
+    /// are not set.
     pub fn hits(&self, status: u64) -> u8 {
         (0..MAX_BREAKPOINTS).filter(|i| self.control >> (2 * i) & status >> i & 1 != 0).fold(0, |hits, i| hits | 1 << i)
     }

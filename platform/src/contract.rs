@@ -1,4 +1,4 @@
-//! What a platform must do, as traits.
+//! The traits that a platform implements.
 
 use std::io;
 use std::ops::Range;
@@ -174,8 +174,8 @@ pub trait Context {
     /// space that takes the recycled context needs no [`prepare_thread`](Self::prepare_thread).
     fn recycle(&mut self);
 
-    /// Says whether the guest thread is blocked, for platforms that choose a host CPU for each context. A recycled context
-    /// counts as blocked.
+    /// Records whether the guest thread is blocked, for platforms that choose a host CPU for each context. A recycled
+    /// context counts as blocked.
     fn set_waiting(&self, _waiting: bool) {}
 
     /// The FPU state of the guest thread.

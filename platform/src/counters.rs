@@ -1,4 +1,4 @@
-//! How often guest code was left, and why; and how often that was spared.
+//! Counts of exits from guest code by reason, and of system calls served without an exit.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -13,14 +13,14 @@ pub enum Reason {
     PageFault,
     /// Another exception.
     Exception,
-    /// Someone wanted the processor back.
+    /// A kick, for an interrupt or for the platform's own purposes.
     Kick,
-    /// Something of the host's own, of no meaning to the guest.
+    /// An event of the host that has no meaning for the guest.
     Other,
 }
 
 impl Reason {
-    /// The reason that goes with a trap; without one, the guest did nothing and somebody else wanted something.
+    /// The reason for a trap; `None` if there was none, which means that the context was kicked.
     pub fn of(trap: Option<&Trap>) -> Self {
         match trap {
             Some(Trap::Syscall | Trap::Syscall32) => Reason::Syscall,
@@ -31,10 +31,10 @@ impl Reason {
     }
 }
 
-/// The names by which metrics know the reasons, in their order.
+/// The names of the reasons in metrics, in the order of [`Reason`].
 const NAMES: [&str; 5] = ["exits.syscall", "exits.page_fault", "exits.exception", "exits.kick", "exits.other"];
 
-/// Counts of exits by reason, and of what came without one.
+/// Counts of exits by reason, and of calls served without an exit.
 #[derive(Debug, Default)]
 pub struct Counters {
     exits: [AtomicU64; NAMES.len()],
@@ -47,12 +47,12 @@ impl Counters {
         self.exits[reason as usize].fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Counts a system call that the sentry served while the guest stayed where it was.
+    /// Counts a system call that was served without an exit.
     pub fn count_handed_over(&self) {
         self.handed_over.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// All counts, with their names.
+    /// All counts with their names.
     pub fn list(&self) -> Vec<(&'static str, u64)> {
         let exits = NAMES.into_iter().zip(&self.exits);
         let all = exits.chain([("calls.handed_over", &self.handed_over)]);

@@ -1,23 +1,22 @@
-//! The format of floating-point state on this machine: what a processor would load and what it would not.
+//! The format of the FPU state on this host, and which states the processor would load.
 
 use crate::contract::FpuState;
 
-/// Where the state says which MXCSR bits may be set, and MXCSR itself.
+/// Offsets of MXCSR and of the mask of MXCSR bits that may be set.
 const MXCSR: usize = 24;
 const MXCSR_MASK: usize = 28;
-/// What the mask means when it is zero.
+/// The mask that zero stands for (Intel SDM, volume 1, "Checking for the DAZ Flag").
 const DEFAULT_MXCSR_MASK: u32 = 0xffbf;
-/// Where Linux says which components it keeps.
-const COMPONENTS_KEPT: usize = 464;
-/// The header: components present, compaction, zeros.
+/// Offset of XCR0 in the regset `NT_X86_XSTATE` of ptrace(2), in the bytes for software.
+const XCR0: usize = 464;
+/// Offset of the XSAVE header: XSTATE_BV, XCOMP_BV, zeros.
 const HEADER: usize = 512;
-/// The end of the header.
+/// End of the header.
 const HEADER_END: usize = 576;
-/// Components that Linux gives to programs that ask for them (`ARCH_REQ_XCOMP_PERM`), which guests are not offered: the
-/// tiles of AMX.
+/// The components of AMX. Linux enables them on request only (`ARCH_REQ_XCOMP_PERM`); guests do not get them.
 const ON_REQUEST: u64 = 3 << 17;
 
-/// What the state of a guest thread looks like.
+/// The format of a guest thread's FPU state.
 #[derive(Clone, Debug)]
 pub struct FpuFormat {
     initial: Vec<u8>,
@@ -30,11 +29,11 @@ fn word<const N: usize>(state: &[u8], at: usize) -> Option<[u8; N]> {
 }
 
 impl FpuFormat {
-    /// Learns the format from the state of a program just executed, in the form Linux gives to `PTRACE_GETREGSET`: the
-    /// components that are kept stand among the bytes for software. None if it is no `XSAVE` state.
-    pub fn learn(mut initial: Vec<u8>) -> Option<Self> {
-        let components = u64::from_le_bytes(word(&initial, COMPONENTS_KEPT)?) & !ON_REQUEST;
-        initial[COMPONENTS_KEPT..COMPONENTS_KEPT + 8].copy_from_slice(&components.to_le_bytes());
+    /// Determines the format from the initial state of a program, as `PTRACE_GETREGSET` returns it, with XCR0 in the
+    /// bytes for software. Returns `None` if that is not an XSAVE state.
+    pub fn from_initial(mut initial: Vec<u8>) -> Option<Self> {
+        let components = u64::from_le_bytes(word(&initial, XCR0)?) & !ON_REQUEST;
+        initial[XCR0..XCR0 + 8].copy_from_slice(&components.to_le_bytes());
         let mxcsr_mask = match u32::from_le_bytes(word(&initial, MXCSR_MASK)?) {
             0 => DEFAULT_MXCSR_MASK,
             mask => mask,
@@ -42,17 +41,17 @@ impl FpuFormat {
         (initial.len() >= HEADER_END).then_some(FpuFormat { initial, mxcsr_mask, components })
     }
 
-    /// Bytes of a state.
+    /// Size of a state in bytes.
     pub fn size(&self) -> usize {
         self.initial.len()
     }
 
-    /// The state of a program just executed.
+    /// The initial state of a program.
     pub fn initial(&self) -> FpuState {
         FpuState(self.initial.clone())
     }
 
-    /// Whether a processor loads this state.
+    /// Whether the processor would load this state.
     pub fn accepts(&self, state: &FpuState) -> bool {
         let state = state.0.as_slice();
         let (Some(mxcsr), Some(present), Some(compaction)) =
@@ -67,11 +66,11 @@ impl FpuFormat {
             && state[HEADER + 16..HEADER_END].iter().all(|byte| *byte == 0)
     }
 
-    /// Makes a host's own state one of this format: cut to size, with the mark of what is kept, and without components
-    /// that the guest does not know of.
+    /// Converts a state of the host to this format: sets its size and XCR0, and removes components that guests do not
+    /// have.
     pub fn complete(&self, mut state: Vec<u8>) -> FpuState {
         state.resize(self.initial.len(), 0);
-        state[COMPONENTS_KEPT..COMPONENTS_KEPT + 8].copy_from_slice(&self.components.to_le_bytes());
+        state[XCR0..XCR0 + 8].copy_from_slice(&self.components.to_le_bytes());
         let present = word(&state, HEADER).map_or(0, u64::from_le_bytes) & self.components;
         state[HEADER..HEADER_END].fill(0);
         state[HEADER..HEADER + 8].copy_from_slice(&present.to_le_bytes());

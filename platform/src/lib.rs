@@ -1,7 +1,7 @@
-//! The contract between the sentry and whatever runs guest code, and the memory both share.
+//! The contract between the sentry and the platforms that run guest code, and the memory that both share.
 //!
-//! A platform runs guest instructions until they trap and changes guest address spaces; it knows nothing of Linux beyond
-//! that. The sentry names only the traits of this crate, never a concrete platform.
+//! A platform runs guest instructions until they trap, and changes guest address spaces. It implements nothing else of
+//! Linux. The sentry depends on the traits of this crate only, never on a particular platform.
 
 mod breakpoints;
 mod contract;
@@ -26,5 +26,5 @@ pub use memory::{
 pub use registers::Registers;
 pub use run_state::RunState;
 
-/// Bytes in a page, of the guest and of the host.
+/// The page size of guest and host, in bytes.
 pub const PAGE_SIZE: u64 = 4096;

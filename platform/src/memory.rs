@@ -1,4 +1,4 @@
-//! Guest memory: frames of one memfd, mapped once into the sentry, counted by reference.
+//! Guest memory: reference-counted frames of one memfd, which is mapped into the sentry once.
 
 use std::fs::File;
 use std::io;
@@ -35,10 +35,10 @@ pub use heap::{CountedHeap, HeapBatch, heap_bytes, trim_heap};
 pub use kernel::{KernelCharge, KernelPart, KernelUsage};
 pub use touched::Touched;
 
-/// So many bytes of a host file are copied at once: they stay in the processor's cache, and fit a thread's stack.
-const PIECE: usize = 16 << 10;
+/// Bytes of a host file that are copied at a time. They stay in the CPU's cache and fit on a thread's stack.
+const COPY_BYTES: usize = 16 << 10;
 
-/// A run of frames, in bytes of the memfd; both ends are page aligned.
+/// A contiguous range of frames, as bytes of the memfd. Both ends are page aligned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct FrameRange {
     /// Offset of the first byte in the memfd.
@@ -48,13 +48,13 @@ pub struct FrameRange {
 }
 
 impl FrameRange {
-    /// The offset behind the last byte.
+    /// Offset of the first byte after the range.
     pub fn end(&self) -> u64 {
         self.start + self.len
     }
 }
 
-/// No run of free frames is long enough, or the limit of memory is reached.
+/// No run of free frames is long enough, or the memory limit is reached.
 #[derive(Clone, Copy, Debug, Error)]
 #[error("guest memory is exhausted")]
 pub struct OutOfMemory;
@@ -65,20 +65,20 @@ impl From<OutOfMemory> for Errno {
     }
 }
 
-/// All memory of the guests of one sandbox.
+/// The memory of all guests of one sandbox.
 ///
-/// Fresh frames read as zero and cost no host memory until touched. Accessors are bounds checked and volatile: the guest
-/// may change the bytes at any time. An access outside the memfd is a defect of the sentry and panics.
+/// New frames read as zero and take no host memory until touched. Accesses are bounds checked and volatile, since the
+/// guest may change the bytes at any time. An access outside the memfd is a bug in the sentry and panics.
 pub struct GuestMemory {
     file: Arc<File>,
     mapping: MmapRegion,
     limit: u64,
     ledger: Mutex<Ledger>,
-    /// Bytes of frames that have holders.
+    /// Bytes of the frames with references.
     held: AtomicU64,
-    /// What lies beside the frames.
+    /// The memory besides frames.
     kernel: KernelAccount,
-    /// How many bytes there may be at most, as [`set_caps`](GuestMemory::set_caps) says.
+    /// Limits in bytes, see [`set_caps`](GuestMemory::set_caps).
     lasting_cap: AtomicU64,
     cap: AtomicU64,
     /// See [`ahead`](GuestMemory::ahead).
@@ -86,14 +86,15 @@ pub struct GuestMemory {
 }
 
 impl GuestMemory {
-    /// Makes guest memory of at most `limit` bytes (rounded up to pages).
+    /// Makes guest memory of at most `limit` bytes, rounded up to pages.
+    ///
     ///
     /// # Errors
-    /// The host refuses a memfd of that size or to map it.
+    /// The host refuses to create or to map a memfd of that size.
     pub fn new(limit: u64) -> Result<Arc<Self>, PlatformError> {
         let fault = |what: &str, source: io::Error| PlatformError { what: format!("guest memory: {what}"), source };
         let limit = limit.next_multiple_of(PAGE_SIZE);
-        // MFD_EXEC came with Linux 6.3; older kernels make every memfd executable and refuse the flag.
+        // MFD_EXEC exists since Linux 6.3. Older kernels make every memfd executable and reject the flag.
         let executable = MFdFlags::MFD_CLOEXEC | MFdFlags::from_bits_retain(libc::MFD_EXEC);
         let fd = memfd_create(c"amber-guest", executable)
             .or_else(|_| memfd_create(c"amber-guest", MFdFlags::MFD_CLOEXEC))
@@ -124,30 +125,32 @@ impl GuestMemory {
         self.file.as_fd()
     }
 
-    /// The most bytes there can be.
+    /// Maximum size in bytes.
     pub fn limit(&self) -> u64 {
         self.limit
     }
 
-    /// Takes `len` bytes (a positive multiple of the page size) of zeroed contiguous frames, aligned to `align` bytes.
+    /// Allocates `len` bytes (a positive multiple of the page size) of zeroed contiguous frames, aligned to `align`
+    /// bytes.
     pub fn allocate(self: &Arc<Self>, len: u64, align: u64) -> Result<Frames, OutOfMemory> {
         self.take(len, |ledger| ledger.find(len, align.max(PAGE_SIZE), self.limit))
     }
 
     /// Like [`allocate`](Self::allocate), preferably at offset `hint`, so that neighbours in a guest's address space
-    /// are neighbours here too.
+    /// are neighbours in the memfd as well.
     pub fn allocate_near(self: &Arc<Self>, len: u64, hint: u64) -> Result<Frames, OutOfMemory> {
         self.take(len, |ledger| ledger.find_near(len, hint, self.limit))
     }
 
-    /// Like [`allocate_near`](Self::allocate_near) for frames that the caller fills at once, all of them: until then they
-    /// may hold what was theirs before. That saves the host from taking memory back and handing it out again.
+    /// Like [`allocate_near`](Self::allocate_near), for frames that the caller overwrites completely before any guest
+    /// can read them: they may contain the bytes of a previous owner. This saves the host from freeing and zeroing
+    /// pages.
     pub fn allocate_to_fill(self: &Arc<Self>, len: u64, hint: u64) -> Result<Frames, OutOfMemory> {
         self.take(len, |ledger| ledger.find_warm(len, hint).or_else(|| ledger.find_near(len, hint, self.limit)))
     }
 
-    /// Like [`allocate_near`](Self::allocate_near) for frames that will all be touched soon: preferably those that have the
-    /// host's memory still, which are cleared.
+    /// Like [`allocate_near`](Self::allocate_near), for frames that will all be touched soon. Prefers frames that still
+    /// have the host's memory, and zeroes them.
     pub fn allocate_for_use(self: &Arc<Self>, len: u64, hint: u64) -> Result<Frames, OutOfMemory> {
         let mut warm = None;
         let frames = self.take(len, |ledger| {
@@ -169,7 +172,7 @@ impl GuestMemory {
         let mut ledger = self.ledger.lock();
         let mut start = choose(&mut ledger);
         if start.is_none() {
-            for run in ledger.give_up_warm() {
+            for run in ledger.take_warm() {
                 self.discard(run);
                 ledger.give_back(run);
             }
@@ -181,15 +184,15 @@ impl GuestMemory {
         Ok(Frames { memory: self.clone(), range })
     }
 
-    /// Bytes of frames that have holders, touched or not.
+    /// Bytes of the frames with references, touched or not.
     pub fn allocated(&self) -> u64 {
         self.held.load(Ordering::Relaxed)
     }
 
-    /// Bytes for which the host has set memory aside: what was touched and not given back.
+    /// Host memory of the frames in bytes: what was touched and not freed since.
     pub fn touched_bytes(&self) -> u64 {
-        // The host counts in blocks of 512 bytes, whatever the size of a block.
-        statx(&*self.file, "", AtFlags::EMPTY_PATH, StatxFlags::BLOCKS).map_or(0, |told| told.stx_blocks * 512)
+        // `stx_blocks` counts 512 bytes each, whatever the block size.
+        statx(&*self.file, "", AtFlags::EMPTY_PATH, StatxFlags::BLOCKS).map_or(0, |stat| stat.stx_blocks * 512)
     }
 
     /// Bytes in use: touched frames and kernel memory.
@@ -197,32 +200,34 @@ impl GuestMemory {
         self.touched_bytes() + self.kernel_bytes()
     }
 
-    /// What [`used_bytes`](Self::used_bytes) is at most, which needs no call of the host.
+    /// An upper bound of [`used_bytes`](Self::used_bytes) that needs no system call.
     #[inline]
     pub fn claimed_bytes(&self) -> u64 {
         self.allocated() + self.kernel_bytes().saturating_add(self.unsettled_bytes())
     }
 
-    /// Admits nothing from now on that could bring the bytes in use above `bytes`, or above the lower `lasting` if it is
-    /// of what no end of a process frees; `u64::MAX` for no such bound.
+    /// Limits the bytes in use to `bytes`, and to the lower `lasting` for memory that outlives processes; `u64::MAX`
+    /// means no limit.
     pub fn set_caps(&self, lasting: u64, bytes: u64) {
         self.lasting_cap.store(lasting, Ordering::Relaxed);
         self.cap.store(bytes, Ordering::Relaxed);
     }
 
-    /// Whether there may be `len` bytes more, of frames or of kernel memory.
+    /// Checks that `len` more bytes are within the limit, as frames or kernel memory.
+    ///
     ///
     /// # Errors
-    /// They could be too many.
+    /// They may exceed it.
     pub fn admit(&self, len: u64) -> Result<(), OutOfMemory> {
         self.keep_to(&self.cap, len)
     }
 
-    /// Whether there may be `len` bytes more of what stays when processes end: files in memory, System V objects, message
-    /// queues, mounts. It leaves room for processes to run.
+    /// Checks that `len` more bytes are within the limit for memory that outlives processes: files in memory, System V
+    /// IPC objects, message queues, mounts. That limit leaves room for processes to run.
+    ///
     ///
     /// # Errors
-    /// They could be too many.
+    /// They may exceed it.
     pub fn admit_lasting(&self, len: u64) -> Result<(), OutOfMemory> {
         self.keep_to(&self.lasting_cap, len)
     }
@@ -233,22 +238,22 @@ impl GuestMemory {
         if exceeds(self.claimed_bytes()) && exceeds(self.used_bytes()) { Err(OutOfMemory) } else { Ok(()) }
     }
 
-    /// Whether there is a bound at all.
+    /// Whether there is a limit.
     pub fn is_limited(&self) -> bool {
         self.lasting_cap() != u64::MAX
     }
 
-    /// The bound that [`set_caps`](Self::set_caps) set for what no end of a process frees.
+    /// The limit for memory that outlives processes, as [`set_caps`](Self::set_caps) set it.
     pub fn lasting_cap(&self) -> u64 {
         self.lasting_cap.load(Ordering::Relaxed)
     }
 
-    /// How many bytes whoever needs a page should at most take ahead of need, where memory is scarce.
+    /// Maximum number of bytes to allocate ahead of need, if memory is scarce.
     pub fn ahead(&self) -> u64 {
         self.ahead.load(Ordering::Relaxed)
     }
 
-    /// Sets what [`ahead`](Self::ahead) says, down to a power of two; at least a page.
+    /// Sets [`ahead`](Self::ahead), rounded down to a power of two, at least a page.
     pub fn set_ahead(&self, bytes: u64) {
         self.ahead.store(1 << bytes.max(PAGE_SIZE).ilog2(), Ordering::Relaxed);
     }
@@ -267,36 +272,37 @@ impl GuestMemory {
         self.slice(offset, buf.len()).copy_from(buf);
     }
 
-    /// Copies `len` bytes within guest memory; the ranges must not overlap.
+    /// Copies `len` bytes within guest memory. The ranges must not overlap.
     pub fn copy(&self, from: u64, to: u64, len: u64) {
         self.slice(from, len as usize).copy_to_volatile_slice(self.slice(to, len as usize));
     }
 
-    /// Makes a page-aligned range read as zero again and gives its memory back to the host.
+    /// Returns the memory of a page-aligned range to the host. The range then reads as zero.
     pub fn discard(&self, range: FrameRange) {
         let hole = FallocateFlags::FALLOC_FL_PUNCH_HOLE | FallocateFlags::FALLOC_FL_KEEP_SIZE;
         if fallocate(&self.file, hole, range.start as i64, range.len as i64).is_err() {
-            // A memfd always supports holes; should the host refuse for want of memory, zeroing keeps the promise.
+            // A memfd always supports holes. If the host fails for lack of memory, zeroing has the same visible effect.
             self.zero(range.start, range.len);
         }
     }
 
-    /// Makes the host set memory aside for a page-aligned range now; what it holds stays.
+    /// Makes the host allocate memory for a page-aligned range. The contents stay.
+    ///
     ///
     /// # Errors
-    /// The host has no memory left for it.
+    /// The host is out of memory.
     pub fn commit(&self, range: FrameRange) -> Result<(), OutOfMemory> {
         let keep = FallocateFlags::FALLOC_FL_KEEP_SIZE;
         fallocate(&self.file, keep, range.start as i64, range.len as i64).map_err(|_| OutOfMemory)?;
-        // What was only set aside does not count as touched yet.
+        // Pages that are only allocated do not count as touched yet.
         for page in (range.start..range.end()).step_by(PAGE_SIZE as usize) {
-            // A store even where nothing changes: adding nothing would be made a load, and that be left out.
+            // A store even if nothing changes. The compiler may turn the addition of zero into a load, and omit that.
             let _ = self.atomic_u64(page).compare_exchange(0, 0, Ordering::Relaxed, Ordering::Relaxed);
         }
         Ok(())
     }
 
-    /// Fills bytes with zero, keeping the memory.
+    /// Zeroes bytes without freeing the memory.
     pub fn zero(&self, offset: u64, len: u64) {
         const ZEROS: [u8; PAGE_SIZE as usize] = [0; PAGE_SIZE as usize];
         let mut done = 0;
@@ -307,20 +313,20 @@ impl GuestMemory {
         }
     }
 
-    /// Reads from a host file at `position` straight into guest memory; returns the bytes read, 0 at the end.
+    /// Reads from a host file directly into guest memory. Returns the number of bytes read, 0 at end of file.
     pub fn read_from(&self, offset: u64, len: u64, file: &mut impl ReadVolatile) -> io::Result<usize> {
         let mut slice = self.slice(offset, len as usize);
         file.read_volatile(&mut slice).map_err(host_error)
     }
 
-    /// Copies up to `len` bytes of a host file from `position` on into guest memory, in pieces; returns the bytes copied,
-    /// fewer only at the end of the file. They are written to the memfd, not through the mapping: a fault for each page
-    /// would cost more than the second copy, and the sentry reads few of these pages itself.
+    /// Copies up to `len` bytes of a host file from `position` into guest memory. Returns the number of bytes copied,
+    /// which is smaller only at end of file. The bytes are written to the memfd and not through the mapping: a page
+    /// fault per page would cost more than the second copy, and the sentry reads few of these pages.
     pub fn fill_from(&self, offset: u64, len: u64, file: &File, position: u64) -> io::Result<u64> {
-        let mut buf = [0; PIECE];
+        let mut buf = [0; COPY_BYTES];
         let mut done = 0;
         while done < len {
-            let want = (len - done).min(PIECE as u64) as usize;
+            let want = (len - done).min(COPY_BYTES as u64) as usize;
             match file.read_at(&mut buf[..want], position + done) {
                 Ok(0) => break,
                 Ok(got) => {
@@ -334,17 +340,17 @@ impl GuestMemory {
         Ok(done)
     }
 
-    /// Writes guest memory straight to a host file; returns the bytes written.
+    /// Writes guest memory directly to a host file. Returns the number of bytes written.
     pub fn write_to(&self, offset: u64, len: u64, file: &mut impl WriteVolatile) -> io::Result<usize> {
         file.write_volatile(&self.slice(offset, len as usize)).map_err(host_error)
     }
 
-    /// A 32-bit word of guest memory as an atomic; `offset` must be a multiple of 4.
+    /// A 32-bit word as an atomic. `offset` must be a multiple of 4.
     pub fn atomic_u32(&self, offset: u64) -> &AtomicU32 {
         self.atomic(offset)
     }
 
-    /// A 64-bit word of guest memory as an atomic; `offset` must be a multiple of 8.
+    /// A 64-bit word as an atomic. `offset` must be a multiple of 8.
     pub fn atomic_u64(&self, offset: u64) -> &AtomicU64 {
         self.atomic(offset)
     }
@@ -353,18 +359,18 @@ impl GuestMemory {
         self.mapping.get_atomic_ref(offset as usize).expect("aligned words lie inside guest memory")
     }
 
-    /// A relaxed look at a word, for values that need no order.
+    /// Loads a 32-bit word (sequentially consistent). `offset` must be a multiple of 4.
     pub fn load_u32(&self, offset: u64) -> u32 {
         self.atomic_u32(offset).load(Ordering::SeqCst)
     }
 
     fn drop_references(&self, range: FrameRange) {
         let mut ledger = self.ledger.lock();
-        let mut freed = ledger.remove_holder(range);
+        let mut freed = ledger.remove_reference(range);
         self.held.fetch_sub(freed.iter().map(|run| run.len).sum(), Ordering::Relaxed);
         freed.retain(|run| !ledger.keep_warm(*run));
         drop(ledger);
-        // Punch the holes before the frames can be taken again: fresh frames read as zero.
+        // Punch the holes before the frames become free: free frames must read as zero.
         for run in freed {
             self.discard(run);
             self.ledger.lock().give_back(run);
@@ -372,28 +378,27 @@ impl GuestMemory {
     }
 }
 
-/// One reference to each frame of a range. Cloning adds a reference, dropping gives it back; a frame without references
-/// is free again.
+/// A reference to each frame of a range. A clone is another reference. A frame without references is free.
 pub struct Frames {
     memory: Arc<GuestMemory>,
     range: FrameRange,
 }
 
 impl Frames {
-    /// Which frames these are.
+    /// The range of frames.
     pub fn range(&self) -> FrameRange {
         self.range
     }
 
-    /// A further reference to `len` bytes of these frames from byte `from` on; both page aligned and inside.
+    /// Another reference to `len` bytes of these frames from byte `from`. Both are page aligned and within the range.
     pub fn part(&self, from: u64, len: u64) -> Frames {
         assert!(from + len <= self.range.len, "a part lies inside its frames");
         let range = FrameRange { start: self.range.start + from, len };
-        self.memory.ledger.lock().add_holder(range);
+        self.memory.ledger.lock().add_reference(range);
         Frames { memory: self.memory.clone(), range }
     }
 
-    /// Cuts the frames at byte `at` (page aligned, inside) into two holders; no reference is added.
+    /// Splits the reference at byte `at`, which is page aligned and within the range. No reference count changes.
     pub fn split_at(mut self, at: u64) -> (Frames, Frames) {
         assert!(at <= self.range.len, "the cut lies inside the frames");
         let tail = Frames {
@@ -404,24 +409,24 @@ impl Frames {
         (self, tail)
     }
 
-    /// Whether no one else holds any of these frames.
+    /// Whether this is the only reference to all of these frames.
     pub fn is_unshared(&self) -> bool {
         self.holders(0, self.range.len) <= 1
     }
 
-    /// The most holders that any frame has in `len` bytes from byte `from` on.
+    /// The highest reference count of any frame in `len` bytes from byte `from`.
     pub fn holders(&self, from: u64, len: u64) -> u32 {
-        self.memory.ledger.lock().most_holders(FrameRange { start: self.range.start + from, len })
+        self.memory.ledger.lock().max_references(FrameRange { start: self.range.start + from, len })
     }
 
-    /// Puts `next` behind these frames if it follows directly in the memfd; else gives it back.
+    /// Appends `next` if it directly follows in the memfd; otherwise returns it.
     pub fn append(&mut self, next: Frames) -> Result<(), Frames> {
         if self.range.end() != next.range.start {
             return Err(next);
         }
         let mut next = next;
         self.range.len += next.range.len;
-        // Its references are ours now.
+        // `self` has its references now.
         next.range.len = 0;
         Ok(())
     }
@@ -447,7 +452,7 @@ impl std::fmt::Debug for Frames {
     }
 }
 
-/// The host's own error, with its number.
+/// The host's error, with its errno.
 fn host_error(error: VolatileMemoryError) -> io::Error {
     match error {
         VolatileMemoryError::IOError(error) => error,
@@ -475,7 +480,7 @@ mod tests {
     }
 
     #[test]
-    fn only_who_fills_them_gets_frames_as_they_were_left() {
+    fn only_allocate_to_fill_returns_uncleared_frames() {
         let memory = GuestMemory::new(2 * PAGE_SIZE).unwrap();
         let first = memory.allocate(PAGE_SIZE, PAGE_SIZE).unwrap();
         let place = first.range().start;
@@ -486,7 +491,7 @@ mod tests {
         let filled = memory.allocate_to_fill(PAGE_SIZE, 0).unwrap();
         assert_eq!(filled.range().start, place);
         drop(filled);
-        // When nothing else is left, warm frames are zeroed for anyone.
+        // If nothing else is left, warm frames are zeroed and used.
         let last = memory.allocate(PAGE_SIZE, PAGE_SIZE).unwrap();
         assert_eq!(last.range().start, place);
         assert_eq!(memory.load_u32(place), 0);
@@ -508,7 +513,7 @@ mod tests {
         let mut bytes = vec![1; place.len as usize];
         memory.read(place.start, &mut bytes);
         assert!(bytes.iter().all(|byte| *byte == 0));
-        // Where there are none, fresh ones do.
+        // Without warm frames, new ones are used.
         let other = memory.allocate_for_use(PAGE_SIZE, 0).unwrap();
         assert_eq!(memory.load_u32(other.range().start), 0);
     }

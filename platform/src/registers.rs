@@ -1,9 +1,9 @@
 //! The general registers of a guest thread.
 
-/// The integer state of a guest thread, laid out as Linux's `struct user_regs_struct` (see `sys/user.h`).
+/// The integer state of a guest thread, with the layout of Linux's `struct user_regs_struct` (`sys/user.h`).
 ///
-/// After [`Trap::Syscall`](crate::Trap::Syscall) `orig_rax` holds the call's number and `rip` points behind the
-/// instruction; the platform loads `rax` as the result when the thread runs again.
+/// After [`Trap::Syscall`](crate::Trap::Syscall), `orig_rax` is the call number and `rip` is after the instruction.
+/// When the thread runs again, `rax` is the result.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C)]
 #[allow(missing_docs)] // The fields are the processor's own names.
@@ -37,15 +37,15 @@ pub struct Registers {
     pub gs: u64,
 }
 
-/// Code segment of 64-bit user programs under Linux.
+/// Linux's code segment of 64-bit programs (`__USER_CS`).
 const USER_CS: u64 = 0x33;
-/// Stack segment of user programs under Linux.
+/// Linux's stack segment of programs (`__USER_DS`).
 const USER_SS: u64 = 0x2b;
-/// Interrupts enabled and the always-set bit: what a fresh program's flags hold.
+/// RFLAGS of a new program: interrupts enabled, and the bit that is always set.
 const FRESH_FLAGS: u64 = 0x202;
 
 impl Registers {
-    /// Registers of a 64-bit program that starts at `entry` with its stack pointer at `stack`; all else is zero.
+    /// The registers of a 64-bit program that starts at `entry` with the stack pointer `stack`. All others are zero.
     pub fn for_program(entry: u64, stack: u64) -> Self {
         Registers {
             rip: entry,
@@ -58,7 +58,7 @@ impl Registers {
         }
     }
 
-    /// The six arguments of the system call this thread made.
+    /// The six arguments of the system call.
     pub fn syscall_arguments(&self) -> [u64; 6] {
         [self.rdi, self.rsi, self.rdx, self.r10, self.r8, self.r9]
     }

@@ -1,51 +1,51 @@
-//! The process's heap, counted: everything that guests make the sentry keep lies there, whatever kind of object it is.
+//! A heap allocator that counts. Whatever kind of object a guest makes the sentry keep, it is on the heap.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 use std::sync::atomic::{AtomicI64, Ordering};
 
-/// Bytes in use as threads reported them. There is one heap in a process, for all sandboxes in it.
+/// Bytes in use, as threads have reported them. The process has one heap, which all its sandboxes share.
 static IN_USE: AtomicI64 = AtomicI64::new(0);
 
-/// What a thread that batches its reports may keep to itself, in bytes.
+/// Bytes that a thread in a [`HeapBatch`] may have allocated or freed without reporting them.
 const BATCH: i64 = 8 << 10;
-/// What the allocator adds to each block: a word before it, rounded up to 16 bytes.
+/// The allocator's overhead per block: a word, before the size is rounded up to 16 bytes.
 const HEADER: usize = 8;
-/// The smallest block.
+/// Size of the smallest block.
 const SMALLEST: usize = 32;
-/// Blocks from this size on are mapped by themselves, in whole pages.
+/// Blocks from this size on are mapped separately, in whole pages (`M_MMAP_THRESHOLD` of mallopt(3)).
 const MAPPED_FROM: usize = 128 << 10;
 
 thread_local! {
-    // Neither has a destructor, so that they can be used at any time of a thread's life.
+    // Without destructors, so that allocation works at any time of a thread's life.
     static UNREPORTED: Cell<i64> = const { Cell::new(0) };
     static BATCHED: Cell<bool> = const { Cell::new(false) };
 }
 
-/// The system's allocator, which counts the bytes in use.
+/// The system's allocator, with a count of the bytes in use.
 pub struct CountedHeap;
 
-/// Bytes of the heap in use, overhead included; 0 in a program whose allocator is not [`CountedHeap`]. Each thread
-/// in a [`HeapBatch`] may be behind by some KiB.
+/// Bytes of the heap in use, with overhead; 0 if the program's allocator is not [`CountedHeap`]. Each thread with a
+/// [`HeapBatch`] may be off by some KiB.
 pub fn heap_bytes() -> u64 {
     IN_USE.load(Ordering::Relaxed).max(0) as u64
 }
 
-/// Gives free parts of the heap back to the host. This takes time in proportion to the heap.
+/// Returns free parts of the heap to the host (malloc_trim(3)). The time is proportional to the size of the heap.
 pub fn trim_heap() {
-    // SAFETY: only touches memory that the allocator knows as free, under its own locks.
+    // SAFETY: touches only memory that is free in the allocator, under the allocator's locks.
     unsafe { libc::malloc_trim(0) };
 }
 
-/// While it lives, the thread that made it reports changes of the heap in batches, which keeps busy threads from
-/// contending for one counter. What they keep to themselves is reported at the end.
+/// While this exists, the thread that made it reports changes of the heap in batches, so that busy threads do not
+/// contend for one counter. Dropping it reports the rest.
 pub struct HeapBatch {
-    /// It belongs to its thread.
+    /// Not `Send`: it belongs to its thread.
     _thread: std::marker::PhantomData<*const ()>,
 }
 
 impl HeapBatch {
-    /// Begins a batch on this thread.
+    /// Begins a batch on the calling thread.
     #[must_use]
     pub fn begin() -> Self {
         BATCHED.set(true);
@@ -71,17 +71,17 @@ fn note(change: i64) {
     }
 }
 
-/// What a request for `size` bytes takes.
+/// Size of the block for a request of `size` bytes.
 #[inline]
 fn block(size: usize) -> i64 {
     let unit = if size < MAPPED_FROM { 16 } else { crate::PAGE_SIZE as usize };
     (size.saturating_add(HEADER + unit - 1) & !(unit - 1)).max(SMALLEST) as i64
 }
 
-// SAFETY: everything is the system's allocator's work; counting touches no memory of the heap and never fails.
+// SAFETY: all allocation is by the system's allocator; counting touches no memory of the heap and never fails.
 unsafe impl GlobalAlloc for CountedHeap {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        // SAFETY: the caller keeps the same promises.
+        // SAFETY: the caller upholds the contract of the same function.
         let block_start = unsafe { System.alloc(layout) };
         if !block_start.is_null() {
             note(block(layout.size()));
@@ -90,7 +90,7 @@ unsafe impl GlobalAlloc for CountedHeap {
     }
 
     unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
-        // SAFETY: the caller keeps the same promises.
+        // SAFETY: the caller upholds the contract of the same function.
         let block_start = unsafe { System.alloc_zeroed(layout) };
         if !block_start.is_null() {
             note(block(layout.size()));
@@ -99,13 +99,13 @@ unsafe impl GlobalAlloc for CountedHeap {
     }
 
     unsafe fn dealloc(&self, block_start: *mut u8, layout: Layout) {
-        // SAFETY: the caller keeps the same promises.
+        // SAFETY: the caller upholds the contract of the same function.
         unsafe { System.dealloc(block_start, layout) };
         note(-block(layout.size()));
     }
 
     unsafe fn realloc(&self, block_start: *mut u8, layout: Layout, new_size: usize) -> *mut u8 {
-        // SAFETY: the caller keeps the same promises.
+        // SAFETY: the caller upholds the contract of the same function.
         let moved = unsafe { System.realloc(block_start, layout, new_size) };
         if !moved.is_null() {
             note(block(new_size) - block(layout.size()));
@@ -126,8 +126,8 @@ mod tests {
 
     #[test]
     fn batches_are_reported_at_their_end() {
-        // On a thread of its own, and only by differences: other tests share the counter, but this crate's tests do not
-        // have the allocator.
+        // Only differences are exact, and only because the tests of this crate use another allocator: the counter is
+        // shared.
         let before = heap_bytes();
         let batch = HeapBatch::begin();
         note(BATCH - 1);

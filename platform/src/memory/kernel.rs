@@ -1,5 +1,5 @@
-//! What guests make the sentry and the host's kernel keep beside frames: the heap, page tables, stacks of host threads,
-//! processes that stand for address spaces. It counts for a sandbox's limit as frames do.
+//! Kernel memory: what the sentry and the host's kernel keep for guests besides frames, such as heap objects, page
+//! tables, stacks of host threads and stub processes. It counts towards a sandbox's limit like frames.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -7,29 +7,29 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use super::GuestMemory;
 use super::heap::heap_bytes;
 
-/// A kind of memory outside the heap.
+/// A kind of kernel memory outside the heap.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum KernelPart {
-    /// Page tables and other things of an address space.
+    /// Page tables and other memory per address space.
     PageTables,
-    /// Stacks of host threads, and what else the host keeps for each.
+    /// Stacks of host threads, and what else the host keeps per thread.
     Stacks,
-    /// Virtual processors.
-    Processors,
-    /// Sockets of the host, with their buffers and filters.
+    /// vCPUs.
+    Vcpus,
+    /// Host sockets, with their buffers and filters.
     Sockets,
-    /// Files of the host that are open, with the inodes they hold, and watches of descriptors.
+    /// Open host files, with the inodes that they hold, and descriptor watches.
     Files,
 }
 
-/// How many kinds there are.
+/// Number of kinds.
 const PARTS: usize = 5;
 
-/// Bytes of one kind.
+/// The bytes of one kind.
 #[derive(Debug, Default)]
 struct Part {
     all: AtomicU64,
-    /// What of them was there before the guest began, which is the sandbox's own.
+    /// The part of `all` from before the guest started, which belongs to the sandbox.
     before: AtomicU64,
 }
 
@@ -39,13 +39,13 @@ impl Part {
     }
 }
 
-/// The account of memory that is no frames.
+/// The account of kernel memory.
 #[derive(Debug)]
 pub(super) struct KernelAccount {
-    /// Bytes of the heap that were in use before the guest began.
+    /// Bytes of the heap in use before the guest started.
     heap_before: AtomicU64,
     parts: [Part; PARTS],
-    /// Bytes that were handed to sockets of the host since it was last asked what it keeps.
+    /// Bytes passed to host sockets since the host was last asked what it keeps.
     unsettled: AtomicU64,
 }
 
@@ -66,32 +66,32 @@ impl KernelAccount {
     }
 }
 
-/// Bytes of kernel memory by what they are for.
+/// Bytes of kernel memory by purpose.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct KernelUsage {
-    /// The sentry's objects.
+    /// Heap objects of the sentry.
     pub objects: u64,
-    /// Page tables and other things of address spaces.
+    /// Page tables and other memory per address space.
     pub page_tables: u64,
-    /// Stacks.
+    /// Stacks and other memory per host thread.
     pub stacks: u64,
-    /// Virtual processors.
-    pub processors: u64,
-    /// Sockets of the host.
+    /// vCPUs.
+    pub vcpus: u64,
+    /// Host sockets.
     pub sockets: u64,
-    /// Open files of the host, and watches.
+    /// Open host files, and descriptor watches.
     pub files: u64,
 }
 
 impl KernelUsage {
-    /// All together.
+    /// The sum.
     pub fn total(&self) -> u64 {
-        self.objects + self.page_tables + self.stacks + self.processors + self.sockets + self.files
+        self.objects + self.page_tables + self.stacks + self.vcpus + self.sockets + self.files
     }
 }
 
 impl GuestMemory {
-    /// Counts from now on: what is there already is the sandbox's own.
+    /// Starts counting: what exists already belongs to the sandbox and not to the guest.
     pub fn count_from_now(&self) {
         self.kernel.heap_before.store(heap_bytes(), Ordering::Relaxed);
         for part in &self.kernel.parts {
@@ -105,44 +105,45 @@ impl GuestMemory {
         self.kernel.heap() + self.kernel.parts.iter().map(Part::of_guest).sum::<u64>()
     }
 
-    /// The same by parts.
+    /// The same by purpose.
     pub fn kernel_usage(&self) -> KernelUsage {
         let bytes = |part| self.kernel.part(part).of_guest();
         KernelUsage {
             objects: self.kernel.heap(),
             page_tables: bytes(KernelPart::PageTables),
             stacks: bytes(KernelPart::Stacks),
-            processors: bytes(KernelPart::Processors),
+            vcpus: bytes(KernelPart::Vcpus),
             sockets: bytes(KernelPart::Sockets),
             files: bytes(KernelPart::Files),
         }
     }
 
-    /// Notes that `bytes` went to the host, which may keep them: they are claimed until they are settled.
+    /// Records that `bytes` were passed to the host, which may keep them. They are claimed until
+    /// [`settle`](Self::settle).
     #[inline]
     pub fn add_unsettled(&self, bytes: u64) {
         self.kernel.unsettled.fetch_add(bytes, Ordering::Relaxed);
     }
 
-    /// The bytes that were noted and not settled since.
+    /// The bytes recorded since the last [`settle`](Self::settle).
     #[inline]
     pub fn unsettled_bytes(&self) -> u64 {
         self.kernel.unsettled.load(Ordering::Relaxed)
     }
 
-    /// What was noted so far is charged from now on as far as the host keeps it.
+    /// Forgets the recorded bytes, because what the host keeps of them is charged from now on.
     pub fn settle(&self) {
         self.kernel.unsettled.store(0, Ordering::Relaxed);
     }
 
-    /// Counts `bytes` that lie outside the heap until the charge is dropped.
+    /// Charges `bytes` outside the heap until the charge is dropped.
     pub fn charge(self: &Arc<Self>, part: KernelPart, bytes: u64) -> KernelCharge {
         self.kernel.part(part).all.fetch_add(bytes, Ordering::Relaxed);
         KernelCharge { memory: self.clone(), part, bytes: AtomicU64::new(bytes) }
     }
 }
 
-/// Bytes counted as kernel memory.
+/// A charge to kernel memory.
 pub struct KernelCharge {
     memory: Arc<GuestMemory>,
     part: KernelPart,
@@ -150,17 +151,17 @@ pub struct KernelCharge {
 }
 
 impl KernelCharge {
-    /// How many bytes there are.
+    /// The charge in bytes.
     pub fn bytes(&self) -> u64 {
         self.bytes.load(Ordering::Relaxed)
     }
 
-    /// A charge of the same kind to the same memory.
+    /// Another charge of the same kind to the same memory.
     pub fn another(&self, bytes: u64) -> KernelCharge {
         self.memory.charge(self.part, bytes)
     }
 
-    /// Makes it so many bytes.
+    /// Changes the charge to `bytes`.
     pub fn set(&self, bytes: u64) {
         let old = self.bytes.swap(bytes, Ordering::Relaxed);
         let part = self.memory.kernel.part(self.part);
@@ -195,7 +196,7 @@ mod tests {
     fn what_was_there_before_is_not_the_guests() {
         let memory = GuestMemory::new(1 << 20).unwrap();
         let tables = memory.charge(KernelPart::PageTables, 10);
-        let _processor = memory.charge(KernelPart::Processors, 100);
+        let _vcpu = memory.charge(KernelPart::Vcpus, 100);
         memory.count_from_now();
         assert_eq!(memory.kernel_bytes(), 0);
         tables.set(15);

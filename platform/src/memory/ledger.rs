@@ -1,4 +1,4 @@
-//! The books of guest memory: which frames are in use, and which are free.
+//! The allocator of guest memory: which frames are in use, and which are free.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
@@ -6,12 +6,12 @@ use std::ops::Range;
 use super::FrameRange;
 use crate::PAGE_SIZE;
 
-/// At most so many bytes of given-back frames keep the host's memory …
+/// Up to this many bytes of freed frames stay *warm*: they keep the host's memory …
 const WARM_BYTES: u64 = 2 << 20;
-/// … in runs of at most this.
+/// … if they are freed in runs of at most this size.
 pub const WARM_RUN: u64 = 256 << 10;
 
-/// Free runs below the top, by place and by size.
+/// Free runs of frames, by offset and by size.
 #[derive(Default)]
 struct FreeRuns {
     /// Start → end.
@@ -28,8 +28,8 @@ impl FreeRuns {
         }
     }
 
-    /// Adds a free run, as part of its neighbours.
-    fn join(&mut self, range: Range<u64>) -> Range<u64> {
+    /// Adds a free run and merges it with its neighbours. Returns the merged run.
+    fn merge(&mut self, range: Range<u64>) -> Range<u64> {
         let mut range = range;
         if let Some((&start, &end)) = self.by_place.range(..range.start).next_back()
             && end == range.start
@@ -44,7 +44,7 @@ impl FreeRuns {
         range
     }
 
-    /// The smallest run of at least `len` bytes whose start can be aligned.
+    /// The smallest run that can hold `len` bytes at an aligned offset; returns the offset.
     fn fit(&self, len: u64, align: u64) -> Option<u64> {
         self.by_size.range((len, 0)..).find_map(|&(size, start)| {
             let at = start.next_multiple_of(align);
@@ -58,8 +58,8 @@ impl FreeRuns {
         Some(end)
     }
 
-    /// Takes `range` out of the free run that holds it, if one does.
-    fn carve(&mut self, range: Range<u64>) -> bool {
+    /// Removes `range` from the free run that contains it. Returns false if there is none.
+    fn take_from(&mut self, range: Range<u64>) -> bool {
         let holder = self.by_place.range(..=range.start).next_back().map(|(&start, &end)| (start, end));
         match holder {
             Some((start, end)) if range.end <= end => {
@@ -73,21 +73,21 @@ impl FreeRuns {
     }
 }
 
-/// Which frames are in use, and by how many holders.
+/// Which frames are in use, with their reference counts.
 #[derive(Default)]
 pub struct Ledger {
-    /// Start of each run in use → its end and the number of references to each of its frames. Runs never overlap.
+    /// Start of each run in use → its end, and the reference count of each of its frames. Runs do not overlap.
     used: BTreeMap<u64, (u64, u32)>,
     free: FreeRuns,
-    /// Frames without holders that still have memory and the bytes of their last holder.
+    /// Frames without references that still have the host's memory, with the bytes of their last owner.
     warm: FreeRuns,
     warm_bytes: u64,
-    /// Everything from here to the limit was never used.
+    /// Offset of the first frame that was never used.
     top: u64,
 }
 
 impl Ledger {
-    /// Makes `at` the border of a run if it lies inside one.
+    /// Splits the run that contains `at`, if any, in two there.
     fn split(&mut self, at: u64) {
         if let Some((&start, &mut (ref mut end, refs))) = self.used.range_mut(..at).next_back()
             && *end > at
@@ -99,10 +99,10 @@ impl Ledger {
         }
     }
 
-    /// Finds free frames below `limit`, wherever there are enough.
+    /// Takes free frames below `limit`.
     pub fn find(&mut self, len: u64, align: u64, limit: u64) -> Option<u64> {
         if let Some(at) = self.free.fit(len, align) {
-            self.free.carve(at..at + len);
+            self.free.take_from(at..at + len);
             return Some(at);
         }
         let at = self.top.checked_next_multiple_of(align)?;
@@ -114,7 +114,7 @@ impl Ledger {
         Some(at)
     }
 
-    /// The same, at `hint` if those are free.
+    /// The same, preferably at `hint`.
     pub fn find_near(&mut self, len: u64, hint: u64, limit: u64) -> Option<u64> {
         self.find_at(hint, len, limit).or_else(|| self.find(len, PAGE_SIZE, limit))
     }
@@ -125,17 +125,17 @@ impl Ledger {
             self.top = end;
             return Some(at);
         }
-        self.free.carve(at..end).then_some(at)
+        self.free.take_from(at..end).then_some(at)
     }
 
-    /// Finds warm frames, at `hint` or wherever there are enough.
+    /// Takes warm frames, preferably at `hint`.
     pub fn find_warm(&mut self, len: u64, hint: u64) -> Option<u64> {
         let end = hint.checked_add(len);
         let at = match end {
-            Some(end) if self.warm.carve(hint..end) => hint,
+            Some(end) if self.warm.take_from(hint..end) => hint,
             _ => {
                 let at = self.warm.fit(len, PAGE_SIZE)?;
-                self.warm.carve(at..at + len);
+                self.warm.take_from(at..at + len);
                 at
             }
         };
@@ -143,13 +143,13 @@ impl Ledger {
         Some(at)
     }
 
-    /// Gives frames that were found their first holder.
+    /// Gives frames that were taken their first reference.
     pub fn hold(&mut self, range: FrameRange) {
         self.used.insert(range.start, (range.end(), 1));
     }
 
-    /// Gives frames one more holder.
-    pub fn add_holder(&mut self, range: FrameRange) {
+    /// Adds a reference to frames.
+    pub fn add_reference(&mut self, range: FrameRange) {
         self.split(range.start);
         self.split(range.end());
         for (_, (_, refs)) in self.used.range_mut(range.start..range.end()) {
@@ -157,8 +157,8 @@ impl Ledger {
         }
     }
 
-    /// Takes a holder from frames. Returns the runs that have none any more: they are neither free nor in use.
-    pub fn remove_holder(&mut self, range: FrameRange) -> Vec<FrameRange> {
+    /// Removes a reference from frames. Returns the runs that have none left, which are then neither free nor in use.
+    pub fn remove_reference(&mut self, range: FrameRange) -> Vec<FrameRange> {
         self.split(range.start);
         self.split(range.end());
         let mut freed: Vec<FrameRange> = Vec::new();
@@ -180,32 +180,32 @@ impl Ledger {
         freed
     }
 
-    /// The most holders that any frame of a range has.
-    pub fn most_holders(&self, range: FrameRange) -> u32 {
+    /// The highest reference count of any frame in a range.
+    pub fn max_references(&self, range: FrameRange) -> u32 {
         let first = self.used.range(..=range.start).next_back().map_or(range.start, |(&start, _)| start);
         self.used.range(first..range.end()).map(|(_, &(_, refs))| refs).max().unwrap_or(0)
     }
 
-    /// Keeps frames warm that have no holder any more, if there is room.
+    /// Keeps frames without references warm, if there is room. Returns whether it does.
     pub fn keep_warm(&mut self, run: FrameRange) -> bool {
         let room = run.len <= WARM_RUN && self.warm_bytes + run.len <= WARM_BYTES;
         if room {
-            self.warm.join(run.start..run.end());
+            self.warm.merge(run.start..run.end());
             self.warm_bytes += run.len;
         }
         room
     }
 
-    /// Gives up all warm frames; they are neither free nor in use.
-    pub fn give_up_warm(&mut self) -> Vec<FrameRange> {
+    /// Takes all warm frames, which are then neither free nor in use.
+    pub fn take_warm(&mut self) -> Vec<FrameRange> {
         self.warm_bytes = 0;
         let warm = std::mem::take(&mut self.warm);
         warm.by_place.iter().map(|(&start, &end)| FrameRange { start, len: end - start }).collect()
     }
 
-    /// Makes frames free that hold nothing.
+    /// Makes frames free that have no memory.
     pub fn give_back(&mut self, run: FrameRange) {
-        let whole = self.free.join(run.start..run.end());
+        let whole = self.free.merge(run.start..run.end());
         if whole.end == self.top {
             self.free.remove(whole.start);
             self.top = whole.start;

@@ -1,27 +1,26 @@
-//! Which frames were touched, as the host knows it.
+//! Which frames were touched, as the host reports it (`SEEK_DATA` and `SEEK_HOLE` of lseek(2)).
 
 use nix::unistd::{Whence, lseek};
 
 use super::{FrameRange, GuestMemory};
 
-/// Which of some frames were touched, at the moment this was made.
+/// A snapshot of the frames that were touched.
 pub struct Touched {
-    /// In order and apart from each other.
+    /// Sorted, without overlaps.
     extents: Vec<FrameRange>,
 }
 
 impl GuestMemory {
-    /// Which of the frames in `ranges` were touched since they were taken.
+    /// The frames in `ranges` that were touched since they were allocated.
     ///
-    /// The host is asked for whole extents, from the lowest to the highest, so that many small ranges side by side cost no
-    /// more than one.
+    /// The host is asked for whole extents in ascending order, so many small adjacent ranges cost no more than one.
     pub fn touched(&self, ranges: impl Iterator<Item = FrameRange>) -> Touched {
         let mut ranges: Vec<FrameRange> = ranges.collect();
         ranges.sort_unstable_by_key(|range| range.start);
-        // The seek position itself means nothing to anyone, so concurrent callers do no harm.
+        // Nothing depends on the file's seek position, so concurrent callers do no harm.
         let seek = |at: u64, whence| lseek(&*self.file, at as i64, whence).map_or(u64::MAX, |found| found as u64);
         let mut extents = Vec::new();
-        // Below this, all is known that was asked for up to now.
+        // Everything below this is known.
         let mut known = 0;
         for range in ranges {
             known = known.max(range.start);
@@ -29,7 +28,7 @@ impl GuestMemory {
                 let start = seek(known, Whence::SeekData);
                 known = start;
                 if start < range.end() {
-                    // What was given back in between has no length.
+                    // An extent that was freed in between has length 0.
                     known = seek(start, Whence::SeekHole);
                     extents.push(FrameRange { start, len: known - start });
                 }
@@ -40,14 +39,14 @@ impl GuestMemory {
 }
 
 impl GuestMemory {
-    /// Whether all frames of a range were touched since they were taken.
+    /// Whether all frames of a range were touched since they were allocated.
     pub fn is_filled(&self, range: FrameRange) -> bool {
         lseek(&*self.file, range.start as i64, Whence::SeekHole).is_ok_and(|hole| hole as u64 >= range.end())
     }
 }
 
 impl Touched {
-    /// The touched parts of a range, in order. The range was among those asked for.
+    /// The touched parts of a range in ascending order. The range must be one of those given.
     pub fn parts(&self, range: FrameRange) -> impl Iterator<Item = FrameRange> {
         let first = self.extents.partition_point(|extent| extent.end() <= range.start);
         self.extents[first..].iter().take_while(move |extent| extent.start < range.end()).map(move |extent| {
@@ -73,7 +72,7 @@ mod tests {
         for touched in [3, 4, 5, 20, 40] {
             memory.write(page(touched, 1).start, b"touched");
         }
-        // In any order, beside and upon each other.
+        // Unsorted, adjacent and overlapping.
         let asked = [page(30, 20), page(4, 1), page(0, 10), page(5, 16), page(60, 4)];
         let account = memory.touched(asked.into_iter());
         let parts = |range| account.parts(range).collect::<Vec<_>>();
