@@ -1,43 +1,43 @@
-//! Answers published beforehand.
+//! Constant results of system calls.
 
 use amber_platform::Trap;
 
 use crate::code;
 use crate::guest::{Guest, Machine};
 
-/// Published answers are what the guest gets, with or without a trap, and other calls trap as ever.
+/// The guest gets a constant result with or without a trap; other calls always trap.
 pub fn constant_results_are_given(machine: &Machine) {
-    let mut guest = Guest::new(machine, code::call_and_tell());
+    let mut guest = Guest::new(machine, code::call_and_report());
     for round in 0..3 {
         let answers: Vec<(u64, u64)> =
             (0..amber_platform::MAX_CONSTANT_RESULTS as u64).map(|i| (100 + i, 7000 + 10 * i + round)).collect();
         guest.context.set_constant_results(&answers);
         for number in 98..110 {
-            guest.load(code::call_and_tell());
+            guest.load(code::call_and_report());
             guest.registers.rax = number;
             guest.registers.rsi = 0;
             let known = answers.iter().find(|(known, _)| *known == number).map(|(_, answer)| *answer);
             assert_eq!(guest.run(), Trap::Syscall);
             if guest.registers.orig_rax == number {
-                // The platform trapped all the same, or must.
+                // The platform trapped nevertheless.
                 guest.registers.rax = known.unwrap_or(4711);
                 assert_eq!(guest.run(), Trap::Syscall);
             }
-            // The second call tells what the first gave, and is one that nobody published.
+            // The second call passes the result of the first. It has no constant result itself.
             assert_eq!((guest.registers.orig_rax, guest.registers.rsi), (9999, known.unwrap_or(4711)));
         }
     }
-    // Nothing more is known.
+    // No more constant results.
     guest.context.set_constant_results(&[]);
-    guest.load(code::call_and_tell());
+    guest.load(code::call_and_report());
     guest.registers.rax = 100;
     assert_eq!(guest.run(), Trap::Syscall);
     assert_eq!(guest.registers.orig_rax, 100);
 }
 
-/// Two threads of a process have answers of their own.
+/// Each thread of a process has its own constant results.
 pub fn threads_have_answers_of_their_own(machine: &Machine) {
-    let mut first = Guest::new(machine, code::call_and_tell());
+    let mut first = Guest::new(machine, code::call_and_report());
     let ask = |guest: &mut Guest<'_>, own: u64| {
         for _ in 0..2000 {
             guest.context.set_constant_results(&[(39, 1), (186, own)]);

@@ -1,4 +1,4 @@
-//! Single steps, and the breakpoints of the processor.
+//! Single steps, and hardware breakpoints.
 
 use std::io::ErrorKind;
 
@@ -13,7 +13,7 @@ const TRAP_BRKPT: i32 = 1;
 const TRAP_TRACE: i32 = 2;
 const TRAP_HWBKPT: i32 = 4;
 
-/// Where the instructions of [`code::store_load_rest`] begin.
+/// Addresses of the instructions of [`code::store_load_rest`].
 const STORE: u64 = CODE;
 const LOAD: u64 = CODE + 3;
 const REST: u64 = CODE + 7;
@@ -37,7 +37,8 @@ fn access(address: u64, len: u64) -> Breakpoint {
     Breakpoint { address, len, watch: Watch::ReadWrite }
 }
 
-/// A guest whose code and data have run once: some emulated processors count the fault of a first access as a step.
+/// A guest whose code and data were accessed before: some emulated processors count the fault of a first access as a
+/// step.
 fn walker(machine: &Machine) -> Guest<'_> {
     let mut guest = Guest::new(machine, code::store_load_rest());
     guest.run_to_call();
@@ -45,7 +46,7 @@ fn walker(machine: &Machine) -> Guest<'_> {
     guest
 }
 
-/// Such a guest, on hosts that have breakpoints for it.
+/// The same on hosts that support breakpoints in guests; otherwise `None`.
 fn debugged(machine: &Machine) -> Option<Guest<'_>> {
     let mut guest = walker(machine);
     match guest.context.set_breakpoints(&[execute(CODE + PAGE_SIZE)]) {
@@ -58,7 +59,7 @@ fn debugged(machine: &Machine) -> Option<Guest<'_>> {
     }
 }
 
-/// Each instruction is one step; a call is a call, and the step after it ends behind the next instruction.
+/// Each instruction is one step. A system call traps as such, and the next step ends after the following instruction.
 pub fn single_steps_stop_after_each_instruction(machine: &Machine) {
     let mut guest = walker(machine);
     guest.registers.eflags |= TRAP_FLAG;
@@ -75,7 +76,7 @@ pub fn single_steps_stop_after_each_instruction(machine: &Machine) {
     guest.registers.eflags &= !TRAP_FLAG;
     guest.run_to_call();
 
-    // A step that faults is not over.
+    // An instruction that faults does not complete the step.
     let mut guest = walker(machine);
     guest.registers.rdi = DATA + 5 * PAGE_SIZE;
     guest.registers.eflags |= TRAP_FLAG;
@@ -84,15 +85,15 @@ pub fn single_steps_stop_after_each_instruction(machine: &Machine) {
     guest.add(DATA + 5 * PAGE_SIZE, 1, READ_WRITE);
     assert_eq!(guest.run(), stop(TRAP_TRACE, LOAD));
 
-    // The instruction for debuggers is neither a step nor a breakpoint.
+    // `int1` is neither a step nor a breakpoint.
     guest.registers.eflags &= !TRAP_FLAG;
     guest.load(code::debug_trap());
     let trap = guest.run();
-    // Some hosts that are guests themselves tell its own address.
+    // Some nested hosts report the instruction's own address.
     assert!([CODE, CODE + 1].map(|address| stop(TRAP_BRKPT, address)).contains(&trap), "{trap:?}");
 }
 
-/// An instruction is stopped at before it is executed, and is executed with the resume flag.
+/// An instruction breakpoint stops before the instruction, which is executed if the resume flag is set.
 pub fn breakpoints_stop_where_they_are_set(machine: &Machine) {
     let Some(mut guest) = debugged(machine) else { return };
     guest.context.set_breakpoints(&[execute(MORE), execute(LOAD)]).unwrap();
@@ -108,7 +109,7 @@ pub fn breakpoints_stop_where_they_are_set(machine: &Machine) {
         guest.run_to_call();
         assert_eq!(guest.registers.rip, JUMP);
     }
-    // Without the flag, it stops again; with other breakpoints, it does not.
+    // Without the resume flag, it stops again; with other breakpoints, it does not.
     assert_eq!(guest.run(), stop(TRAP_HWBKPT, LOAD));
     guest.registers.eflags &= !RESUME_FLAG;
     assert_eq!(guest.run(), stop(TRAP_HWBKPT, LOAD));
@@ -116,7 +117,7 @@ pub fn breakpoints_stop_where_they_are_set(machine: &Machine) {
     guest.context.set_breakpoints(&[]).unwrap();
     guest.run_to_call();
 
-    // Where nothing is mapped, the page comes first.
+    // On an unmapped page, the page fault comes first.
     guest.context.set_breakpoints(&[execute(CODE + PAGE_SIZE)]).unwrap();
     guest.registers.rip = CODE + PAGE_SIZE;
     let trap = guest.run();
@@ -128,11 +129,11 @@ pub fn breakpoints_stop_where_they_are_set(machine: &Machine) {
     }
 }
 
-/// All lengths, in all places.
+/// Watchpoints of all lengths and at all positions.
 pub fn watchpoints_tell_stores_from_loads(machine: &Machine) {
     let Some(mut guest) = debugged(machine) else { return };
     for len in [1, 2, 4, 8] {
-        // The last byte that is watched.
+        // The last watched byte.
         guest.registers.rdi = DATA + 64 + len - 1;
         guest.context.set_breakpoints(&[write(DATA, 8), write(DATA + 64, len)]).unwrap();
         assert_eq!(guest.run(), stop(TRAP_HWBKPT, LOAD));
@@ -144,18 +145,18 @@ pub fn watchpoints_tell_stores_from_loads(machine: &Machine) {
             assert_eq!(guest.context.breakpoints_hit(), 1);
         }
         guest.run_to_call();
-        // The first bytes that are not.
+        // The adjacent bytes, which are not watched.
         for beside in [DATA + 64 + len, DATA + 63] {
             guest.registers.rdi = beside;
             guest.run_to_call();
         }
     }
-    // Four, of which two come up at once.
+    // Four breakpoints, of which one access triggers two.
     let four = [execute(MORE), write(DATA + 8, 8), access(DATA + 12, 4), write(DATA + 16, 1)];
     guest.context.set_breakpoints(&four).unwrap();
     guest.registers.rdi = DATA + 12;
     assert_eq!(guest.run(), stop(TRAP_HWBKPT, LOAD));
-    // Some emulated processors name but one.
+    // Some emulated processors report only one of them.
     let hit = guest.context.breakpoints_hit();
     assert!([0b0110, 0b0010, 0b0100].contains(&hit), "{hit:#b}");
     assert_eq!(guest.run(), stop(TRAP_HWBKPT, REST));
@@ -165,7 +166,7 @@ pub fn watchpoints_tell_stores_from_loads(machine: &Machine) {
     guest.run_to_call();
 }
 
-/// Both at once: the step tells of the breakpoint too.
+/// If both occur at once, the single step reports the breakpoint too.
 pub fn breakpoints_and_single_steps_go_together(machine: &Machine) {
     let Some(mut guest) = debugged(machine) else { return };
     guest.context.set_breakpoints(&[write(DATA, 1), execute(MORE)]).unwrap();
@@ -174,7 +175,7 @@ pub fn breakpoints_and_single_steps_go_together(machine: &Machine) {
     assert_eq!(guest.context.breakpoints_hit(), 0b01);
     assert_eq!(guest.run(), stop(TRAP_TRACE, REST));
     assert_eq!(guest.context.breakpoints_hit(), 0);
-    // The step ends where the breakpoint is: one stop or two, but the instruction is executed once.
+    // The step ends at the breakpoint. One stop or two are correct, but the instruction is executed once.
     assert!(matches!(guest.run(), Trap::Exception { signal: libc::SIGTRAP, address: MORE, .. }));
     let mut trap = guest.run();
     if trap == stop(TRAP_HWBKPT, MORE) {
@@ -183,14 +184,15 @@ pub fn breakpoints_and_single_steps_go_together(machine: &Machine) {
     }
     assert_eq!(trap, stop(TRAP_TRACE, CALL));
     guest.run_to_call();
-    // Without stepping only the breakpoints are left.
+    // Without single steps, only the breakpoints remain.
     guest.registers.eflags &= !TRAP_FLAG;
     assert_eq!(guest.run(), stop(TRAP_HWBKPT, LOAD));
     assert_eq!(guest.run(), stop(TRAP_HWBKPT, MORE));
     guest.run_to_call();
 }
 
-/// They go with a thread into another space, and stay away from its children, other threads, and whoever comes after it.
+/// Breakpoints stay with their thread in another space. Its children, other threads, and the context's next thread do
+/// not have them.
 pub fn breakpoints_belong_to_one_thread(machine: &Machine) {
     let Some(mut guest) = debugged(machine) else { return };
     guest.context.set_breakpoints(&[execute(REST)]).unwrap();
@@ -215,7 +217,7 @@ pub fn breakpoints_belong_to_one_thread(machine: &Machine) {
     guest.run_to_call();
     assert_eq!(guest.run(), stop(TRAP_HWBKPT, REST));
     guest.run_to_call();
-    // As after `execve`, where the address is another instruction's.
+    // As after `execve`: another instruction is at the address.
     let mut other = walker(machine);
     other.registers.eflags &= !RESUME_FLAG;
     let _room = other.context.prepare_thread(&*other.space).unwrap();
@@ -228,7 +230,7 @@ pub fn breakpoints_belong_to_one_thread(machine: &Machine) {
     guest.run_to_call();
 }
 
-/// An access whose exception the processor puts off beyond the next instruction, which is a system call.
+/// An access whose debug exception is deferred until after the next instruction, which is a system call.
 pub fn breakpoints_put_off_do_no_harm(machine: &Machine) {
     let mut guest = Guest::new(machine, code::load_stack_segment_and_call());
     let frames = guest.add(DATA, 1, READ_WRITE);
@@ -241,7 +243,7 @@ pub fn breakpoints_put_off_do_no_harm(machine: &Machine) {
         if guest.context.set_breakpoints(breakpoints).is_err() {
             continue;
         }
-        // Hosts differ in whether and where they tell of it; the call comes all the same, once.
+        // Hosts differ in whether and where they report the breakpoint. The call traps once in any case.
         let mut calls = 0;
         while calls < 2 {
             match guest.run() {
@@ -254,7 +256,7 @@ pub fn breakpoints_put_off_do_no_harm(machine: &Machine) {
     }
 }
 
-/// What no processor looks after changes nothing.
+/// Unsupported breakpoints are refused, and the old ones stay.
 pub fn bad_breakpoints_are_refused(machine: &Machine) {
     let Some(mut guest) = debugged(machine) else { return };
     guest.context.set_breakpoints(&[execute(REST)]).unwrap();

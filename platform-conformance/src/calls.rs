@@ -1,4 +1,4 @@
-//! System calls in quick succession, which platforms may hand over by shorter ways.
+//! System calls in quick succession, for which platforms may have shorter paths.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -9,10 +9,10 @@ use crate::code;
 use crate::guest::{CODE, DATA, Guest, Machine, READ, READ_WRITE};
 use crate::threads::{EndOf, keep_interrupting};
 
-/// Carry, and the flag that tells it from `rbx`.
+/// The carry flag. The guest sets it depending on `rbx`.
 const CARRY: u64 = 1;
 
-/// What a guest that works and calls must have in its registers.
+/// The expected registers of a guest that runs [`code::work_and_call`].
 #[derive(Default)]
 struct Expected {
     calls: u64,
@@ -22,7 +22,7 @@ struct Expected {
 }
 
 impl Expected {
-    /// Runs the guest to its next call, checks its registers, and gives the call a result.
+    /// Runs the guest to its next call, checks its registers, and returns `result` from the call.
     fn call(&mut self, guest: &mut Guest<'_>, result: u64) {
         let (stack, before) = (guest.registers.rsp, guest.registers);
         loop {
@@ -37,7 +37,7 @@ impl Expected {
         self.vector += 7;
         let r = guest.registers;
         let seen = [r.orig_rax, r.rbx, r.r12, r.r9, r.r10, r.rsp, r.r15, r.rdi, r.eflags & CARRY, r.r8, r.r14, r.rbp];
-        // The result of the call before is the number of this one.
+        // The result of the previous call is the number of this one.
         let wanted = [
             before.rax,
             self.calls,
@@ -82,8 +82,8 @@ fn set_vector(guest: &mut Guest<'_>, first: u64, second: u64) {
     guest.context.set_fpu_state(&state).unwrap();
 }
 
-/// A guest calls, and now and then something else than the result is to change, the sentry takes its time, somebody wants
-/// it back, it faults or has children: each call comes once, with the right registers.
+/// Between calls, other state than the result changes, the sentry is slow, the guest is interrupted, faults, or forks.
+/// Each call traps once, with the correct registers.
 pub fn many_calls_whatever_comes_between(machine: &Machine) {
     let mut guest = working_guest(machine);
     let mut expected = Expected::default();
@@ -124,7 +124,7 @@ pub fn many_calls_whatever_comes_between(machine: &Machine) {
     assert_eq!(machine.memory.atomic_u64(data.start).load(Ordering::SeqCst), expected.calls);
 }
 
-/// Lets the guest store where it may not, and makes it do so again.
+/// Makes a store of the guest fault, and then repeats it.
 fn fault(guest: &mut Guest<'_>, protection: Protection) {
     guest.space.protect(DATA..DATA + 4096, protection);
     let rip = loop {
@@ -137,7 +137,7 @@ fn fault(guest: &mut Guest<'_>, protection: Protection) {
     assert!((CODE..CODE + 4096).contains(&rip));
 }
 
-/// While one thread calls, others of the same process come, call as often, and go.
+/// While one thread makes calls, other threads of the process start, make as many calls, and end.
 pub fn calls_of_threads_that_come_and_go(machine: &Machine) {
     let mut first = working_guest(machine);
     let mut expected = Expected::default();
@@ -167,7 +167,8 @@ pub fn calls_of_threads_that_come_and_go(machine: &Machine) {
     }
 }
 
-/// Several threads of a process call in quick succession, and each now and then waits in the sentry while the others go on.
+/// Several threads of a process make calls in quick succession. Now and then each waits in the sentry while the others
+/// continue.
 pub fn calls_of_threads_that_wait_in_turn(machine: &Machine) {
     const THREADS: u64 = 3;
     let mut first = working_guest(machine);

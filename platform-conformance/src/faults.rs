@@ -1,14 +1,14 @@
-//! How guest code stops running.
+//! Traps: system calls, page faults and other exceptions.
 
 use amber_platform::{Access, PAGE_SIZE, Registers, Trap};
 
 use crate::code;
 use crate::guest::{CODE, DATA, Guest, Machine, READ, READ_EXECUTE, READ_WRITE};
 
-/// A page nothing is mapped at.
+/// An unmapped page.
 const NOWHERE: u64 = 0x5000_0000;
 
-/// The `syscall` instruction, its arguments and its result.
+/// The `syscall` instruction, with its arguments and its result.
 pub fn system_calls_trap_with_their_registers(machine: &Machine) {
     let mut guest = Guest::new(machine, code::call_forever());
     let r = &mut guest.registers;
@@ -18,7 +18,7 @@ pub fn system_calls_trap_with_their_registers(machine: &Machine) {
         assert_eq!(guest.registers.syscall_arguments(), [1, 2, 3, 4, 5, 6]);
         assert_eq!(guest.registers.orig_rax, 39 + i);
         assert_eq!(guest.registers.rip, CODE + 2);
-        // What looks to a Linux host like a call to restart is a number like others.
+        // Numbers that look to a Linux host like a call to restart are no exception.
         guest.registers.rax = if i == 50 { -512i64 as u64 } else { 40 + i };
         if i == 50 {
             guest.run_to_call();
@@ -28,7 +28,7 @@ pub fn system_calls_trap_with_their_registers(machine: &Machine) {
     }
 }
 
-/// All that a guest can keep in registers.
+/// All registers that a guest can set.
 pub fn registers_come_through_unchanged(machine: &Machine) {
     let mut guest = Guest::new(machine, code::call_forever());
     let given = Registers {
@@ -47,7 +47,7 @@ pub fn registers_come_through_unchanged(machine: &Machine) {
     for i in 0..10 {
         guest.registers.rax = i;
         guest.run_to_call();
-        // Changes of mappings must not disturb them.
+        // Changes of mappings must not affect the registers.
         guest.add(NOWHERE, 1, READ);
         let r = guest.registers;
         let kept = Registers { rip: r.rip, rcx: r.rcx, r11: r.r11, rax: r.rax, orig_rax: i, ..given };
@@ -55,7 +55,7 @@ pub fn registers_come_through_unchanged(machine: &Machine) {
     }
 }
 
-/// Faults, and that the guest goes on once they are served.
+/// Page faults report address and access, and the guest continues when they are resolved.
 pub fn page_faults_tell_address_and_access(machine: &Machine) {
     let mut guest = Guest::new(machine, code::read_byte());
     let fault = |address, access| Trap::PageFault { address, access };
@@ -84,7 +84,7 @@ pub fn page_faults_tell_address_and_access(machine: &Machine) {
     guest.registers.rip = 0xffff_ffff_8000_0000;
     assert!(matches!(guest.run(), Trap::PageFault { address: 0xffff_ffff_8000_0000, .. }));
 
-    // An instruction that reaches into a page where it may not.
+    // An instruction that crosses into a page without execute permission.
     let two = guest.add(NOWHERE, 2, READ_EXECUTE);
     guest.space.protect(NOWHERE + PAGE_SIZE..NOWHERE + 2 * PAGE_SIZE, READ_WRITE);
     machine.memory.write(two.start + PAGE_SIZE - 1, &[0x0f, 0x05]);
@@ -107,8 +107,8 @@ pub fn exceptions_become_signals(machine: &Machine) {
         guest.load(code);
         assert_eq!(guest.run(), Trap::Exception { signal, code: code_of, address });
     }
-    // One step at a time, with the trap flag; in a page that ran before, since some emulated processors count the fault
-    // of its first fetch as a step.
+    // Single steps by the trap flag, in a page that was executed before: some emulated processors count the fault of
+    // its first fetch as a step.
     guest.load(code::nothing());
     guest.run_to_call();
     guest.registers.rip = CODE;
@@ -119,7 +119,7 @@ pub fn exceptions_become_signals(machine: &Machine) {
     guest.run_to_call();
 }
 
-/// Selectors and addresses no processor loads, as a hostile signal frame may ask for.
+/// Selectors and addresses that the processor would not load, as a hostile signal frame may contain them.
 pub fn bad_registers_are_the_guests_own_fault(machine: &Machine) {
     let mut guest = Guest::new(machine, code::call_forever());
     let good = guest.registers;
@@ -137,12 +137,12 @@ pub fn bad_registers_are_the_guests_own_fault(machine: &Machine) {
         guest.registers = good;
         guest.run_to_call();
     }
-    // Flags no user may change are ignored.
+    // Flags that user code cannot change are ignored.
     guest.registers = Registers { eflags: !0x4_0100, ..good };
     guest.run_to_call();
 }
 
-/// The i386 ways.
+/// The i386 system call paths.
 pub fn every_way_to_call_traps(machine: &Machine) {
     let mut guest = Guest::new(machine, code::int80());
     guest.registers.rax = 20;
@@ -164,7 +164,7 @@ pub fn every_way_to_call_traps(machine: &Machine) {
     assert_eq!((guest.registers.orig_rax, guest.registers.rip, guest.registers.cs), (20, low + 7, 0x23));
 }
 
-/// The vsyscall page of Linux.
+/// The vsyscall page.
 pub fn vsyscalls_trap(machine: &Machine) {
     let mut guest = Guest::new(machine, code::call_function());
     let stack = guest.registers.rsp;
@@ -179,8 +179,7 @@ pub fn vsyscalls_trap(machine: &Machine) {
     }
 }
 
-/// Above the limit a guest can change nothing but what the platform believes no more than its registers, and whatever runs
-/// there only traps.
+/// Above the address limit, a guest can change only what the platform validates like registers. Code there only traps.
 pub fn the_platforms_own_pages_are_out_of_reach(machine: &Machine) {
     let limit = machine.platform.address_limit();
     let top = 0x7fff_ffff_f000;
@@ -200,7 +199,7 @@ pub fn the_platforms_own_pages_are_out_of_reach(machine: &Machine) {
         for byte in 0..PAGE_SIZE {
             let entry = page + byte;
             guest.registers = Registers { rip: entry, rax: 9, rsp: 0, rbx: 0, r15: 1, ..guest.registers };
-            // At most a few instructions run before something traps.
+            // At most a few instructions run before a trap.
             let interrupter = guest.context.interrupter();
             let trap = guest.run();
             assert_ne!(trap, Trap::Interrupted);

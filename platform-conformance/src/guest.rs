@@ -1,4 +1,4 @@
-//! A sentry of the simplest kind.
+//! A minimal sentry.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -16,11 +16,11 @@ pub const READ_WRITE: Protection = Protection { read: true, write: true, execute
 /// Loads and instruction fetches.
 pub const READ_EXECUTE: Protection = Protection { read: true, write: false, execute: true };
 
-/// Where guests find their code.
+/// Address of the guests' code.
 pub const CODE: u64 = 0x10_0000;
-/// Where guests find their data.
+/// Address of the guests' data.
 pub const DATA: u64 = 0x20_0000;
-/// Where guests find their stack.
+/// Address of the guests' stack.
 const STACK: u64 = 0x30_0000;
 
 /// A platform and the memory it was made for.
@@ -31,22 +31,22 @@ pub struct Machine {
     pub memory: Arc<GuestMemory>,
 }
 
-/// A guest process of one thread, or one thread of it.
+/// A guest process with one thread, or another thread of such a process.
 pub struct Guest<'a> {
-    /// Where it runs.
+    /// The machine that it runs on.
     pub machine: &'a Machine,
-    /// Its mappings.
+    /// The address space.
     pub space: Arc<dyn AddressSpace>,
-    /// Its thread.
+    /// The thread's context.
     pub context: Box<dyn Context>,
     /// The thread's registers.
     pub registers: Registers,
-    /// The frames it holds.
+    /// The frames that it owns.
     pub frames: Vec<Frames>,
 }
 
 impl<'a> Guest<'a> {
-    /// A guest about to run `code`, with a page of data and a page of stack.
+    /// A guest that is about to run `code`, with a page of data and a page of stack.
     pub fn new(machine: &'a Machine, code: Code) -> Self {
         let space = machine.platform.new_address_space().unwrap();
         let context = machine.platform.new_context().unwrap();
@@ -58,21 +58,21 @@ impl<'a> Guest<'a> {
         guest
     }
 
-    /// Another thread of the process whose mappings are `space`, about to run what is mapped there.
+    /// Another thread in `space`, about to run the code that is mapped there.
     pub fn thread(machine: &'a Machine, space: Arc<dyn AddressSpace>) -> Self {
         let context = machine.platform.new_context().unwrap();
         let registers = Registers { rdi: DATA, ..Registers::for_program(CODE, STACK + PAGE_SIZE - 64) };
         Guest { machine, space, context, registers, frames: Vec::new() }
     }
 
-    /// Maps a page with `code` where guests start, and starts there.
+    /// Maps a page with `code` at [`CODE`], and sets `rip` to it.
     pub fn load(&mut self, code: Code) {
         let frames = self.add(CODE, 1, READ_EXECUTE);
         self.machine.memory.write(frames.start, code);
         self.registers.rip = CODE;
     }
 
-    /// Fresh pages.
+    /// Allocates zeroed frames.
     pub fn allocate(&mut self, pages: u64) -> FrameRange {
         let frames = self.machine.memory.allocate(pages * PAGE_SIZE, PAGE_SIZE).unwrap();
         let range = frames.range();
@@ -80,7 +80,7 @@ impl<'a> Guest<'a> {
         range
     }
 
-    /// Maps fresh pages.
+    /// Maps newly allocated frames.
     pub fn add(&mut self, at: u64, pages: u64, protection: Protection) -> FrameRange {
         let frames = self.allocate(pages);
         self.space.map(at, frames, protection);

@@ -1,11 +1,11 @@
-//! What a hostile guest may try.
+//! Attacks by a hostile guest.
 
 use amber_platform::{PAGE_SIZE, Trap};
 
 use crate::code;
 use crate::guest::{CODE, DATA, Guest, Machine};
 
-/// Addresses of the kernel half, and ones no pointer has.
+/// Addresses of the kernel half, and non-canonical ones.
 const BEYOND: [u64; 11] = [
     0x7fff_ffff_f000,
     0x7fff_ffff_f800,
@@ -20,7 +20,7 @@ const BEYOND: [u64; 11] = [
     u64::MAX - 7,
 ];
 
-/// Instructions for ring 0, or for nobody.
+/// Privileged and invalid instructions.
 const PRIVILEGED: [&[u8]; 24] = [
     &[0xf4],                   // hlt
     &[0xfa],                   // cli
@@ -48,8 +48,8 @@ const PRIVILEGED: [&[u8]; 24] = [
     &[0xcd, 0x0e],             // int 14
 ];
 
-/// The ports around one by which a platform might leave its guests, in every form: number or register, in or out, once or
-/// repeated.
+/// Accesses to the ports around one that a platform might use for exits, in every form: by immediate or by register, in
+/// or out, single or repeated.
 const PORT: u64 = 0x10;
 const PORT_ACCESSES: [&[u8]; 16] = [
     &[0xe6, 0x10],       // out 0x10, al
@@ -69,12 +69,12 @@ const PORT_ACCESSES: [&[u8]; 16] = [
     &[0xf3, 0x6c],       // rep insb
     &[0xf3, 0x6d],       // rep insd
 ];
-/// `si_code` of a signal that stands for no particular cause.
+/// `si_code` of a signal from the kernel without a particular cause.
 const SI_KERNEL: i32 = 0x80;
-/// The resume flag, which faults leave set.
+/// The resume flag, which faults may leave set.
 const RESUME: u64 = 1 << 16;
 
-/// Whether a trap is the guest's own fault, and no more than that.
+/// Whether a trap is a signal to the guest for its own fault.
 fn is_own_fault(trap: &Trap) -> bool {
     match trap {
         Trap::PageFault { .. } => true,
@@ -88,7 +88,7 @@ fn is_alive(guest: &mut Guest<'_>) {
     guest.run_to_call();
 }
 
-/// Reading, writing and jumping beyond the limit.
+/// Reads, writes and jumps beyond the address limit.
 pub fn the_kernel_half_is_out_of_reach(machine: &Machine) {
     let mut guest = Guest::new(machine, code::nothing());
     let good = guest.registers;
@@ -100,14 +100,14 @@ pub fn the_kernel_half_is_out_of_reach(machine: &Machine) {
             (guest.registers.rcx, guest.registers.rax) = (CODE, 39);
             let trap = guest.run();
             let through = trap == Trap::Syscall;
-            // A platform may have a page of its own that guests can execute and read, but that does nothing they could
-            // not do: call.
+            // A platform may have a page that guests can execute and read, but its code does nothing that a guest could
+            // not do: it makes system calls.
             let harmless =
                 through && !std::ptr::eq(code, code::write_byte()) && address >= machine.platform.address_limit();
             assert!(is_own_fault(&trap) || harmless, "{address:#x}: {trap:x?}");
             is_alive(&mut guest);
         }
-        // As the sentry may be asked to by a signal frame.
+        // As a signal frame may ask for it.
         guest.registers = good;
         guest.registers.rip = address;
         let trap = guest.run();
@@ -121,7 +121,7 @@ pub fn the_kernel_half_is_out_of_reach(machine: &Machine) {
     }
 }
 
-/// Everything that would change the processor for others.
+/// Everything that would change the processor's state for others.
 pub fn privileged_instructions_are_refused(machine: &Machine) {
     let mut guest = Guest::new(machine, code::nothing());
     let good = guest.registers;
@@ -131,7 +131,7 @@ pub fn privileged_instructions_are_refused(machine: &Machine) {
         guest.registers.rdx = 0x10;
         let trap = guest.run();
         assert!(is_own_fault(&trap), "{bytes:x?}: {trap:x?}");
-        // The same at the end of a page, where the next one is missing.
+        // The same at the end of a page; the next one is unmapped.
         guest.load(code::nothing());
         let frames = guest.add(CODE, 1, crate::guest::READ_EXECUTE);
         let place = PAGE_SIZE - bytes.len() as u64;
@@ -145,7 +145,7 @@ pub fn privileged_instructions_are_refused(machine: &Machine) {
     }
 }
 
-/// `popf` and segment loads: what a user may set stays, what he may not does not.
+/// `popf` and segment loads: user code can set what it may set, and nothing else.
 pub fn flags_and_segments_stay_a_users(machine: &Machine) {
     const ALIGNMENT: u64 = 1 << 18;
     const NESTED: u64 = 1 << 14;
@@ -161,7 +161,7 @@ pub fn flags_and_segments_stay_a_users(machine: &Machine) {
         let allowed = flags & !PRIVILEGE;
         assert_eq!(guest.registers.r8 & (ALIGNMENT | NESTED | PRIVILEGE | DIRECTION), allowed);
         assert_eq!(guest.registers.eflags & (PRIVILEGE | DIRECTION), flags & DIRECTION);
-        // An aligned guest goes on with them, through a fault as well.
+        // A guest with aligned accesses continues with these flags, and through a fault as well.
         guest.registers.rip = CODE;
         guest.run_to_call();
         guest.load(code::jump());
@@ -192,7 +192,7 @@ pub fn flags_and_segments_stay_a_users(machine: &Machine) {
     }
 }
 
-/// The ways to ring 3 with an address no pointer has.
+/// Returns to ring 3 at a non-canonical address.
 pub fn returns_to_nowhere_are_the_guests_own_fault(machine: &Machine) {
     let mut guest = Guest::new(machine, code::call_forever());
     let good = guest.registers;
@@ -201,7 +201,7 @@ pub fn returns_to_nowhere_are_the_guests_own_fault(machine: &Machine) {
     {
         guest.registers = good;
         guest.run_to_call();
-        // As after a system call, by the short way.
+        // As after a system call, by the fast return path.
         (guest.registers.rip, guest.registers.rcx) = (address, address);
         guest.registers.r11 = guest.registers.eflags;
         let trap = guest.run();
@@ -212,10 +212,10 @@ pub fn returns_to_nowhere_are_the_guests_own_fault(machine: &Machine) {
     }
 }
 
-/// What the vDSO's clocks stand on: the counter is the one the sentry reads.
+/// The vDSO's clocks depend on the guest's counter being the one that the sentry reads.
 pub fn the_time_stamp_counter_is_the_hosts(machine: &Machine) {
-    // Hosts that cannot set it exactly, or whose own counter is emulated, come near: a counter of the machine's own would
-    // be off by all the time since the host started.
+    // Hosts that cannot set the counter exactly, or whose own counter is emulated, come close. A counter that starts
+    // with the machine would be off by the host's uptime.
     const NEAR: u64 = 1 << 28;
     let mut guest = Guest::new(machine, code::time_stamp());
     let mut last = 0;
@@ -231,7 +231,7 @@ pub fn the_time_stamp_counter_is_the_hosts(machine: &Machine) {
     }
 }
 
-/// No port is a guest's, and the attempt changes no register: not at once, nor when the thread or another one goes on.
+/// Guests have no port. The attempt changes no register, neither at once nor when this or another thread continues.
 pub fn ports_are_out_of_reach(machine: &Machine) {
     for instruction in PORT_ACCESSES {
         let mut guest = Guest::new(machine, instruction);

@@ -1,6 +1,6 @@
-//! What every platform must do, as tests to run against each.
+//! Conformance tests of the platform contract, which each platform runs.
 //!
-//! Guest code here is a few hand-written instructions in a frame; the test plays the sentry.
+//! Guest code consists of a few hand-written instructions in a frame; the test takes the role of the sentry.
 
 mod answers;
 mod breakpoints;
@@ -24,7 +24,7 @@ pub use processor::*;
 pub use spaces::*;
 pub use threads::*;
 
-/// Sends what platforms log to the standard error of the tests.
+/// Writes the platform's log to standard error.
 pub fn log_to_stderr() {
     struct Stderr;
     impl log::Log for Stderr {
@@ -42,9 +42,9 @@ pub fn log_to_stderr() {
     }
 }
 
-/// Makes a test of each conformance function, for the machine that the expression makes: a [`Machine`], or an option of
-/// one, which is none where the host lacks what the platform needs. The test then passes without having run, so whoever
-/// answers none must say so.
+/// Makes a test of each conformance function. The expression makes a [`Machine`], or an `Option` of one, which is
+/// `None` if the host lacks what the platform needs. The test then passes without running, so the expression should
+/// print that.
 #[macro_export]
 macro_rules! conformance_tests {
     ($make:expr; $($name:ident),* $(,)?) => {

@@ -1,4 +1,4 @@
-//! What guest code leaves in the processor stays its thread's own, and disturbs nobody.
+//! State that guest code leaves in the processor belongs to its thread, and affects no other.
 
 use std::arch::x86_64::__cpuid_count;
 use std::ops::Range;
@@ -10,24 +10,23 @@ use crate::guest::{CODE, DATA, Guest, Machine, READ_WRITE};
 
 /// `si_code` of a SIGSEGV for an access that the thread's protection keys forbid.
 const SEGV_PKUERR: i32 = 4;
-/// No access at all.
+/// PKRU that denies all access.
 const NOTHING: u64 = 0xffff_ffff;
-/// Where a guest keeps an image of its vector state, and how many pages it takes at most.
+/// Address of an image of the vector state, and its maximum size in pages.
 const IMAGE: u64 = 0x40_0000;
 const IMAGE_PAGES: u64 = 4;
-/// The header of an image, where its components are listed, and parts of the legacy area: MXCSR with its mask, and what is
-/// no state.
+/// The XSAVE header of an image, and parts of the legacy area: MXCSR with its mask, and bytes without state.
 const HEADER: Range<usize> = 512..576;
 const MXCSR: Range<usize> = 24..32;
 const NO_STATE: Range<usize> = 416..512;
-/// The configuration of tiles and the tiles themselves, which a processor may keep for itself.
+/// The components of AMX, which a host may not offer.
 const TILES: u64 = 1 << 17 | 1 << 18;
-/// Protection keys.
+/// The component PKRU.
 const KEYS: u64 = 1 << 9;
 
-/// A guest of that code if the processor has protection keys that a guest can set, at its first call.
+/// A guest at the first call of [`code::load_pkru`], if it can set protection keys.
 fn with_keys<'a>(machine: &'a Machine, keys: u64) -> Option<Guest<'a>> {
-    let mut guest = Guest::new(machine, code::load_keys());
+    let mut guest = Guest::new(machine, code::load_pkru());
     guest.registers.rsi = keys;
     match guest.run() {
         Trap::Syscall => Some(guest),
@@ -36,14 +35,14 @@ fn with_keys<'a>(machine: &'a Machine, keys: u64) -> Option<Guest<'a>> {
     }
 }
 
-/// The keys that a guest of another process finds.
+/// The PKRU of a guest in another process.
 fn keys_of_another(machine: &Machine) -> u64 {
-    let mut other = Guest::new(machine, code::tell_keys());
+    let mut other = Guest::new(machine, code::report_pkru());
     other.run_to_call();
     other.registers.r8
 }
 
-/// A thread that may read and write nothing: its mappings change, its process forks and gets threads all the same.
+/// A thread's keys deny all access. Changes of mappings, forks and new threads work nevertheless.
 pub fn protection_keys_do_not_hinder_the_platform(machine: &Machine) {
     let Some(mut guest) = with_keys(machine, NOTHING) else { return };
     for changes in [1, 2, 300] {
@@ -73,7 +72,7 @@ pub fn protection_keys_do_not_hinder_the_platform(machine: &Machine) {
     }
 }
 
-/// What a thread may not touch is its own fault, and told as such.
+/// An access that the keys deny is the guest's fault, with the `si_code` for it.
 pub fn protection_keys_make_faults_of_their_own(machine: &Machine) {
     let Some(mut guest) = with_keys(machine, NOTHING) else { return };
     for code in [code::read_byte(), code::write_byte()] {
@@ -85,8 +84,8 @@ pub fn protection_keys_make_faults_of_their_own(machine: &Machine) {
     }
 }
 
-/// A child begins with what it is given, a program executed with what every program begins with, and no other thread
-/// finds what one has set.
+/// A child has the keys it is given, a program after `execve` has the initial ones, and other threads do not see what
+/// one has set.
 pub fn protection_keys_belong_to_one_thread(machine: &Machine) {
     let Some(first) = with_keys(machine, NOTHING) else { return };
     drop(first);
@@ -99,14 +98,14 @@ pub fn protection_keys_belong_to_one_thread(machine: &Machine) {
         let fork = guest.context.fork_space(&*guest.space).unwrap();
         let mut child = Guest::thread(machine, fork);
         child.context.set_fpu_state(&state).unwrap();
-        child.load(code::tell_keys());
+        child.load(code::report_pkru());
         child.run_to_call();
         assert_eq!(child.registers.r8, NOTHING);
         drop(child);
         assert_eq!(keys_of_another(machine), usual);
 
         guest.context.reset_fpu_state().unwrap();
-        guest.load(code::tell_keys());
+        guest.load(code::report_pkru());
         guest.run_to_call();
         assert_eq!(guest.registers.r8, usual);
         guest.context.set_fpu_state(&state).unwrap();
@@ -119,7 +118,7 @@ pub fn protection_keys_belong_to_one_thread(machine: &Machine) {
     }
 }
 
-/// Runs code that loads or stores an image of all vector state, in a new process.
+/// Runs code that restores or saves an image of all vector state, in a new process.
 fn with_image<'a>(machine: &'a Machine, code: code::Code, image: &[u8]) -> (Guest<'a>, u64, Trap) {
     let mut guest = Guest::new(machine, code);
     let frames = guest.add(IMAGE, IMAGE_PAGES, READ_WRITE);
@@ -129,7 +128,7 @@ fn with_image<'a>(machine: &'a Machine, code: code::Code, image: &[u8]) -> (Gues
     (guest, frames.start, trap)
 }
 
-/// The state that a new process finds, without the header.
+/// The vector state of a new process, without the XSAVE header.
 fn fresh_state(machine: &Machine) -> Option<Vec<u8>> {
     let mut image = vec![0; (IMAGE_PAGES * PAGE_SIZE) as usize];
     let (_guest, start, trap) = with_image(machine, code::store_state(), &image);
@@ -142,7 +141,7 @@ fn fresh_state(machine: &Machine) -> Option<Vec<u8>> {
     Some(image)
 }
 
-/// An image in which every component named has something in it.
+/// An image in which every component in `components` differs from the initial state.
 fn used_state(components: u64, fresh: &[u8]) -> Vec<u8> {
     let mut image: Vec<u8> = (0..fresh.len()).map(|i| (i % 255) as u8 | 1).collect();
     image[..2].copy_from_slice(&0x0f7fu16.to_le_bytes());
@@ -151,7 +150,7 @@ fn used_state(components: u64, fresh: &[u8]) -> Vec<u8> {
     image[HEADER].fill(0);
     image[HEADER.start..HEADER.start + 8].copy_from_slice(&components.to_le_bytes());
     if components & TILES != 0 {
-        // One palette, eight tiles of a row each.
+        // Palette 1, with eight tiles of one row each.
         let at = __cpuid_count(0xd, 17).ebx as usize;
         image[at..at + 64].fill(0);
         image[at] = 1;
@@ -167,10 +166,10 @@ fn used_state(components: u64, fresh: &[u8]) -> Vec<u8> {
     image
 }
 
-/// Whatever of the vector state a thread has used, with or without leave, the next thread finds nothing of it.
+/// Whatever vector state a thread has used, with permission or not, the next thread finds none of it.
 pub fn vector_state_is_nobody_elses(machine: &Machine) {
     let Some(fresh) = fresh_state(machine) else { return };
-    let mut asked = Guest::new(machine, code::tell_components());
+    let mut asked = Guest::new(machine, code::report_xcr0());
     asked.run_to_call();
     let components = asked.registers.r8;
     let mut loaded = 0;

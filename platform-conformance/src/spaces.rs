@@ -5,13 +5,13 @@ use amber_platform::{Access, AddressSpace, PAGE_SIZE, Trap};
 use crate::code;
 use crate::guest::{CODE, DATA, Guest, Machine, READ, READ_EXECUTE, READ_WRITE};
 
-/// Many changes of all kinds at once, more than one batch holds.
+/// Many changes of all kinds at once, more than fit in one batch.
 pub fn changes_come_in_batches(machine: &Machine) {
     const BASE: u64 = 0x4000_0000;
     const PAGES: u64 = 1000;
     let at = |page: u64| BASE + page * PAGE_SIZE;
     let mut guest = Guest::new(machine, code::write_pages());
-    // Backwards, so that nothing can be put together.
+    // In descending order, so that none can be merged.
     let frames = guest.allocate(PAGES);
     for page in (0..PAGES).rev() {
         let frame = amber_platform::FrameRange { start: frames.start + page * PAGE_SIZE, len: PAGE_SIZE };
@@ -26,7 +26,7 @@ pub fn changes_come_in_batches(machine: &Machine) {
         assert_eq!(u64::from_le_bytes(word), PAGES - page);
     }
 
-    // The last change of a page counts.
+    // The last change of a page wins.
     guest.space.protect(at(0)..at(PAGES), READ);
     guest.remove(at(10)..at(20));
     guest.space.protect(at(0)..at(PAGES), READ_WRITE);
@@ -50,12 +50,12 @@ pub fn changes_come_in_batches(machine: &Machine) {
     );
 }
 
-/// More mappings than a host may allow: some may be lost, but the guest can have each again.
+/// More mappings than the host may allow. Some may be lost, but the guest can get each again.
 pub fn mappings_without_number(machine: &Machine) {
     const BASE: u64 = 0x1_0000_0000;
     const PAGES: u64 = 70_000;
     let mut guest = Guest::new(machine, code::write_pages());
-    // The same page everywhere: no two mappings can become one.
+    // The same page everywhere, so that no two mappings can be merged.
     let frames = guest.allocate(1);
     for page in 0..PAGES {
         guest.space.map(BASE + page * PAGE_SIZE, frames, READ_WRITE);
@@ -78,7 +78,7 @@ pub fn mappings_without_number(machine: &Machine) {
     child.run_to_call();
 }
 
-/// Frames given to `unmap` are free once no guest can reach them: at the latest after the next run.
+/// Frames passed to `unmap` are freed when no guest can reach them: at the latest after the next run.
 pub fn released_frames_are_held_until_out_of_reach(machine: &Machine) {
     let mut guest = Guest::new(machine, code::read_byte());
     guest.run_to_call();
@@ -90,7 +90,7 @@ pub fn released_frames_are_held_until_out_of_reach(machine: &Machine) {
     guest.space.unmap(DATA..DATA + PAGE_SIZE, vec![frames]);
     let held = machine.memory.allocated() - before;
     assert!([0, PAGE_SIZE].contains(&held));
-    // A second time, where nothing is mapped: not before the first took effect.
+    // A second time, where nothing is mapped. Not freed before the first change took effect.
     let more = machine.memory.allocate(PAGE_SIZE, PAGE_SIZE).unwrap();
     guest.space.unmap(DATA..DATA + PAGE_SIZE, vec![more]);
     assert_eq!(machine.memory.allocated(), before + 2 * held);
@@ -102,13 +102,13 @@ pub fn released_frames_are_held_until_out_of_reach(machine: &Machine) {
     assert_eq!(machine.memory.allocated(), before);
 }
 
-/// `fork`: the same frames, but mappings of its own.
+/// `fork`: the same frames, separate mappings.
 pub fn a_fork_copies_mappings_and_shares_frames(machine: &Machine) {
     const EXTRA: u64 = 0x6000_0000;
     let mut parent = Guest::new(machine, code::write_byte());
     parent.run_to_call();
     let shared = parent.add(EXTRA, 1, READ_WRITE);
-    // Nothing ran since: the change just made must come along.
+    // The space has not run since, so the fork must include pending changes.
     let space = parent.context.fork_space(&*parent.space).unwrap();
     let registers = parent.registers;
     std::thread::scope(|scope| {
@@ -119,7 +119,7 @@ pub fn a_fork_copies_mappings_and_shares_frames(machine: &Machine) {
             child.run_to_call();
             child.remove(EXTRA..EXTRA + PAGE_SIZE);
             child.registers.rip = CODE;
-            // Where nothing is mapped, not every platform knows a store from a load.
+            // On an unmapped page, not every platform distinguishes stores from loads.
             assert!(matches!(child.run(), Trap::PageFault { address: EXTRA, access: Access::Read | Access::Write }));
         });
     });
@@ -130,7 +130,7 @@ pub fn a_fork_copies_mappings_and_shares_frames(machine: &Machine) {
     parent.run_to_call();
 }
 
-/// Generations, the older ones gone.
+/// Several generations, after the older ones have ended.
 pub fn a_fork_of_a_fork_outlives_its_parent(machine: &Machine) {
     let mut guest = Guest::new(machine, code::call_forever());
     for i in 0..20 {
@@ -145,7 +145,7 @@ pub fn a_fork_of_a_fork_outlives_its_parent(machine: &Machine) {
     }
 }
 
-/// Nothing piles up.
+/// No resource leaks.
 pub fn many_spaces_come_and_go(machine: &Machine) {
     for i in 0..200 {
         let mut guest = Guest::new(machine, code::call_forever());
@@ -155,15 +155,15 @@ pub fn many_spaces_come_and_go(machine: &Machine) {
         let unused = guest.context.fork_space(&*guest.space).unwrap();
         drop(unused);
     }
-    // Never used at all.
+    // Spaces that never run.
     for _ in 0..20 {
         machine.platform.new_address_space().unwrap();
         machine.platform.new_context().unwrap();
     }
 }
 
-/// As when processes fork, exit and execute: the frames of a space that is gone are others' at once, and those it shared with
-/// others stay theirs.
+/// As when processes fork, exit and execute: the frames of a space that is gone are reused at once, and those it shared
+/// with other spaces stay intact.
 pub fn what_was_abandoned_serves_others(machine: &Machine) {
     const OWN: u64 = 0x6000_0000;
     let value = |guest: &mut Guest<'_>, space: &dyn AddressSpace, at: u64| {
@@ -185,7 +185,7 @@ pub fn what_was_abandoned_serves_others(machine: &Machine) {
         assert_eq!(value(&mut child, &*space, DATA), i);
         assert_eq!(value(&mut child, &*space, OWN), i + 100);
         child.context.detach().unwrap();
-        // The thread of every second one goes on elsewhere first, as after `execve`.
+        // The thread of every second space moves to another one first, as after `execve`.
         if i % 2 == 0 {
             let next = Guest::new(machine, code::read_byte());
             assert_eq!(value(&mut child, &*next.space, DATA), 0);
@@ -211,7 +211,7 @@ pub fn a_context_moves_between_spaces(machine: &Machine) {
     first.run_to_call();
 }
 
-/// After a fork, whatever one side changes is its own affair: pages, rights, and whole stretches.
+/// After a fork, changes on one side do not affect the other: pages, protections and whole ranges.
 pub fn forks_part_when_either_changes(machine: &Machine) {
     const PLACES: [u64; 4] = [0x4000_0000, 0x4020_0000, 0x9000_0000, 0x70_0000_0000];
     const PAGES: u64 = 3;
@@ -240,11 +240,11 @@ pub fn forks_part_when_either_changes(machine: &Machine) {
     assert_eq!(tell(&mut parent, PLACES[0]), Ok(10));
     let mut child = fork(&mut parent);
     let mut grandchild = fork(&mut child);
-    // The child: a page less, a page other, a stretch gone.
+    // The child: one page unmapped, one replaced, one range unmapped.
     child.remove(PLACES[0] + PAGE_SIZE..PLACES[0] + 2 * PAGE_SIZE);
     fill(&mut child, PLACES[1], 100);
     child.remove(0x8000_0000..0xc000_0000);
-    // The parent: rights, and a new page beside.
+    // The parent: a protection, and a new page next to it.
     parent.space.protect(PLACES[3]..PLACES[3] + PAGES * PAGE_SIZE, READ);
     fill(&mut parent, PLACES[0] + PAGES * PAGE_SIZE, 200);
     for round in 0..3 {
@@ -265,13 +265,13 @@ pub fn forks_part_when_either_changes(machine: &Machine) {
             let refused = Trap::PageFault { address: PLACES[3], access: Access::Write };
             assert_eq!(trap, if may { Trap::Syscall } else { refused });
         }
-        // Another generation comes and goes.
+        // Another generation is created and ends.
         let mut passing = fork(&mut grandchild);
         passing.remove(0..machine.platform.address_limit());
         fill(&mut passing, PLACES[2], 77);
         assert_eq!(tell(&mut passing, PLACES[2] + PAGE_SIZE), Ok(78));
     }
-    // Everything of the parent goes; the others stay.
+    // The parent's mappings are gone; the others stay.
     drop(parent);
     assert_eq!(tell(&mut grandchild, PLACES[3] + PAGE_SIZE), Ok(41));
     assert_eq!(tell(&mut child, PLACES[3] + PAGE_SIZE), Ok(41));

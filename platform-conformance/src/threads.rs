@@ -1,4 +1,4 @@
-//! Contexts that run at the same time, and their floating-point state.
+//! Contexts that run at the same time, and their FPU state.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -9,10 +9,10 @@ use amber_platform::{FpuState, Interrupter, PAGE_SIZE, Trap};
 use crate::code;
 use crate::guest::{DATA, Guest, Machine, READ, READ_WRITE};
 
-/// Longer than anything here takes.
-const PATIENCE: Duration = Duration::from_secs(20);
+/// Upper bound of the time that any step takes.
+const TIMEOUT: Duration = Duration::from_secs(20);
 
-/// Guests that run until they are interrupted: dropped, also because a test fails, it lets their threads end.
+/// Guests that run until they are interrupted. Dropping this, also when a test fails, ends their threads.
 struct Running(Vec<Arc<dyn Interrupter>>);
 
 impl Drop for Running {
@@ -23,7 +23,7 @@ impl Drop for Running {
     }
 }
 
-/// Dropped, also because a test fails, it lets a thread end that looks at the flag.
+/// Dropping this, also when a test fails, ends a thread that polls the flag.
 pub(crate) struct EndOf<'a>(pub(crate) &'a AtomicBool);
 
 impl Drop for EndOf<'_> {
@@ -32,7 +32,7 @@ impl Drop for EndOf<'_> {
     }
 }
 
-/// Wants a guest back again and again, until it is done.
+/// Interrupts a guest repeatedly, until `done`.
 pub(crate) fn keep_interrupting(interrupter: &dyn Interrupter, done: &AtomicBool, pause: Duration) {
     while !done.load(Ordering::SeqCst) {
         interrupter.interrupt();
@@ -44,12 +44,12 @@ pub(crate) fn keep_interrupting(interrupter: &dyn Interrupter, done: &AtomicBool
 fn wait_until(condition: impl Fn() -> bool) {
     let start = Instant::now();
     while !condition() {
-        assert!(start.elapsed() < PATIENCE, "nothing happens");
+        assert!(start.elapsed() < TIMEOUT, "nothing happens");
         std::thread::sleep(Duration::from_micros(50));
     }
 }
 
-/// Threads that count in one word.
+/// Several threads count in one word.
 pub fn threads_share_a_space(machine: &Machine) {
     const THREADS: usize = 4;
     let mut first = Guest::new(machine, code::nothing());
@@ -78,7 +78,7 @@ pub fn threads_share_a_space(machine: &Machine) {
     assert_eq!(first.run(), Trap::Interrupted);
 }
 
-/// Threads end and others take their place, while the first goes on; then the first ends before the others.
+/// Threads end and others take their place while the first one runs. Then the first one ends before the others.
 pub fn threads_come_and_go(machine: &Machine) {
     let mut first = Guest::new(machine, code::call_forever());
     for round in 0..20 {
@@ -109,7 +109,7 @@ pub fn threads_come_and_go(machine: &Machine) {
     drop(frames);
 }
 
-/// A context that rested serves the next thread, in the same space, in another, or when the first one is gone.
+/// A recycled context runs the next thread, in the same space, in another one, or when the first one is gone.
 pub fn a_context_that_rested_serves_again(machine: &Machine) {
     let mut first = Guest::new(machine, code::keep_fpu());
     first.registers.rdi = 99;
@@ -120,7 +120,7 @@ pub fn a_context_that_rested_serves_again(machine: &Machine) {
         std::mem::swap(&mut guest.context, &mut context);
         guest.registers.rax = rax;
         guest.run_to_call();
-        // Nothing is left of the thread before.
+        // No state of the previous thread is left.
         assert_eq!((guest.registers.orig_rax, guest.registers.rdi), (rax, 0));
         guest.context.interrupter().interrupt();
         guest.context.set_waiting(true);
@@ -144,7 +144,7 @@ pub fn a_context_that_rested_serves_again(machine: &Machine) {
     serve(&other, 6);
 }
 
-/// Each interruption ends a run, wherever it comes.
+/// Each interrupt ends one run, whenever it occurs.
 pub fn no_interruption_is_lost(machine: &Machine) {
     let mut guest = Guest::new(machine, code::call_forever());
     guest.run_to_call();
@@ -160,7 +160,7 @@ pub fn no_interruption_is_lost(machine: &Machine) {
             }
         });
         let mut rounds = 0;
-        // Changes in between: interruptions while the platform is at work on the space must not get lost either.
+        // With changes in between: an interrupt while the platform updates the space must not be lost either.
         let frames = guest.allocate(1);
         for i in 0.. {
             match guest.run() {
@@ -181,7 +181,7 @@ pub fn no_interruption_is_lost(machine: &Machine) {
     });
 }
 
-/// A storm of interruptions changes nothing for the guest, and none comes twice.
+/// Many interrupts change nothing for the guest, and none takes effect twice.
 pub fn interruptions_leave_no_trace(machine: &Machine) {
     let mut guest = Guest::new(machine, code::count_registers());
     let interrupter = guest.context.interrupter();
@@ -211,12 +211,12 @@ pub fn interruptions_leave_no_trace(machine: &Machine) {
     assert!(interrupted <= 1);
 }
 
-/// What is taken away from a running thread is gone when `synchronize` returns.
+/// A page unmapped in a running thread is unreachable when `synchronize` returns.
 pub fn synchronizing_reaches_running_threads(machine: &Machine) {
     let mut first = Guest::new(machine, code::nothing());
     let old = first.add(DATA, 1, READ_WRITE);
     first.run_to_call();
-    // Nobody runs: nothing to wait for.
+    // No thread runs, so there is nothing to wait for.
     first.add(DATA + PAGE_SIZE, 1, READ);
     first.space.synchronize();
     first.load(code::count_forever());
@@ -247,7 +247,7 @@ pub fn synchronizing_reaches_running_threads(machine: &Machine) {
     });
 }
 
-/// A fault is never taken for a store that it was not, however the page changes under it.
+/// A fault is never reported as a store unless it was one, however the page changes meanwhile.
 pub fn changes_while_threads_fault(machine: &Machine) {
     const PAGES: u64 = 16;
     const PLACE: u64 = 0x5000_0000;
@@ -279,13 +279,13 @@ pub fn changes_while_threads_fault(machine: &Machine) {
             first.space.synchronize();
             first.space.map(PLACE, frames, READ);
             first.space.synchronize();
-            // No guest could make changes faster than its platform follows.
+            // No guest makes changes faster than its platform can apply them.
             std::thread::sleep(Duration::from_micros(20));
         }
     });
 }
 
-/// Vector registers stay what they are, over traps, changes, forks and threads, and the sentry can read and set them.
+/// Vector registers are preserved over traps, changes, forks and threads, and the sentry can read and set them.
 pub fn fpu_state_is_kept(machine: &Machine) {
     let mut guest = Guest::new(machine, code::keep_fpu());
     guest.registers.rdi = 0x0123_4567_89ab_cdef;
@@ -314,7 +314,7 @@ pub fn fpu_state_is_kept(machine: &Machine) {
     assert_eq!((guest.registers.rdi, guest.registers.rsi), (0, 0x1f80));
 }
 
-/// A new thread starts with what it was given, and `execve` leaves what was there.
+/// A new thread starts with the state it is given, and `execve` keeps the context's state.
 pub fn fpu_state_moves_with_the_context(machine: &Machine) {
     let mut parent = Guest::new(machine, code::keep_fpu());
     parent.registers.rdi = 99;
@@ -341,13 +341,13 @@ pub fn fpu_state_moves_with_the_context(machine: &Machine) {
     assert_eq!(next.registers.rdi, 99);
 }
 
-/// What `sigreturn` may be asked to load.
+/// States that `sigreturn` may be asked to load.
 pub fn bad_fpu_state_is_refused(machine: &Machine) {
     let mut guest = Guest::new(machine, code::report_fpu());
     guest.run_to_call();
     let good = guest.context.fpu_state().unwrap();
     let mut bad = vec![FpuState(Vec::new()), FpuState(good.0[..good.0.len() - 1].to_vec())];
-    // Reserved MXCSR bits, components that do not exist, a compacted layout, header bytes that must be zero.
+    // Reserved MXCSR bits, unknown components, the compacted format, header bytes that must be zero.
     for (at, value) in [(27, 0xff), (519, 0xff), (527, 0x80), (528, 1), (575, 1)] {
         let mut state = good.clone();
         state.0[at] = value;
@@ -357,12 +357,12 @@ pub fn bad_fpu_state_is_refused(machine: &Machine) {
         assert!(guest.context.set_fpu_state(&state).is_err());
         guest.registers.rdi = 1;
         guest.run_to_call();
-        // Control words and vector registers; what else the host notes there may change.
+        // Control words and vector registers. The host may change other parts.
         assert_eq!(guest.context.fpu_state().unwrap().0[..416], good.0[..416]);
     }
 }
 
-/// More guest threads at once than there are processors.
+/// More guest threads at a time than host CPUs.
 pub fn threads_without_number(machine: &Machine) {
     const THREADS: u64 = 64;
     let mut first = Guest::new(machine, code::keep_fpu());
@@ -381,7 +381,7 @@ pub fn threads_without_number(machine: &Machine) {
                     guest.registers.rdi = i;
                     guest.run_to_call();
                     started.wait();
-                    // All are under way, each with vector registers of its own.
+                    // All of them run, each with vector registers of its own.
                     for _ in 0..3 {
                         guest.registers.rdi = u64::MAX;
                         guest.run_to_call();
