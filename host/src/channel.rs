@@ -1,6 +1,7 @@
 //! Messages with open files between two processes of Amber, over a stream socket.
 //!
-//! A message is its length as a 32-bit little-endian number and then its bytes; files travel with the length.
+//! A message is its length, a 32-bit little-endian number, followed by its bytes. Files are passed with the length
+//! (`SCM_RIGHTS`).
 
 use std::io::{self, ErrorKind, IoSlice, IoSliceMut};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
@@ -12,20 +13,20 @@ use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{ControlMessage, ControlMessageOwned, MsgFlags, recvmsg, sendmsg};
 
-/// The largest message: more than any configuration has.
+/// Maximum size of a message; larger than any configuration.
 const MAX_BYTES: u32 = 64 << 20;
-/// As many files as Linux passes at once (`SCM_MAX_FD`).
+/// Maximum number of files in a message, as in Linux (`SCM_MAX_FD`).
 pub const MAX_FILES: usize = 253;
 
 /// One end of a connection.
 #[derive(Debug)]
 pub struct Channel {
     socket: UnixStream,
-    /// As soon as this is readable, nobody waits for the other end any more.
+    /// Waits for the other end fail while this is readable.
     interrupt: Option<OwnedFd>,
 }
 
-/// What arrived: the bytes and the files.
+/// A received message: the bytes and the files.
 pub type Message = (Vec<u8>, Vec<OwnedFd>);
 
 impl Channel {
@@ -34,7 +35,7 @@ impl Channel {
         Channel { socket, interrupt: None }
     }
 
-    /// Two ends joined.
+    /// A connected pair.
     ///
     /// # Errors
     /// The host has no descriptors left.
@@ -42,7 +43,7 @@ impl Channel {
         UnixStream::pair().map(|(one, other)| (Channel::new(one), Channel::new(other)))
     }
 
-    /// Another handle on the same end, whose waits nothing interrupts.
+    /// Another handle on the same end. [`interrupt_by`](Self::interrupt_by) does not apply to it.
     ///
     /// # Errors
     /// The host has no descriptors left.
@@ -50,20 +51,21 @@ impl Channel {
         self.socket.try_clone().map(Channel::new)
     }
 
-    /// Lets every wait for the other end fail with `EINTR` while this descriptor is readable; none lets it last. What was
-    /// sent or received in part is lost, so the connection is of no use after that.
+    /// Makes every wait for the other end fail with `EINTR` while this descriptor is readable; `None` removes it. A
+    /// message that was sent or received in part is lost, so the connection cannot be used after that.
     ///
     /// # Errors
+    /// The host has no descriptors left.
     /// The host has no descriptors left.
     pub fn interrupt_by(&mut self, descriptor: Option<BorrowedFd<'_>>) -> io::Result<()> {
         self.interrupt = descriptor.map(|descriptor| descriptor.try_clone_to_owned()).transpose()?;
         Ok(())
     }
 
-    /// Gives up waiting for the other end after this time; none waits for ever.
+    /// Limits each wait for the other end; `None` waits forever.
     ///
     /// # Errors
-    /// The socket is gone.
+    /// The socket is closed.
     pub fn set_timeout(&self, limit: Option<Duration>) -> io::Result<()> {
         self.socket.set_read_timeout(limit)?;
         self.socket.set_write_timeout(limit)
@@ -72,7 +74,7 @@ impl Channel {
     /// Sends a message.
     ///
     /// # Errors
-    /// The other end is gone, or the message or the list of files is too long.
+    /// The other end is closed, or the message or the list of files is too long.
     pub fn send(&self, bytes: &[u8], files: &[BorrowedFd<'_>]) -> io::Result<()> {
         let length = u32::try_from(bytes.len()).ok().filter(|&length| length <= MAX_BYTES);
         let length = length.ok_or_else(|| io::Error::new(ErrorKind::InvalidInput, "the message is too long"))?;
@@ -83,18 +85,18 @@ impl Channel {
         let raw: Vec<_> = files.iter().map(AsRawFd::as_raw_fd).collect();
         let rights = [ControlMessage::ScmRights(&raw)];
         let control = if raw.is_empty() { &[][..] } else { &rights[..] };
-        // In one go, for a process that ends while it sends must not leave half a message behind.
+        // In one call, so that a process that ends while it sends does not leave half a message.
         let slices = [IoSlice::new(&header), IoSlice::new(bytes)];
         let sent = self.send_some(&slices, control)?;
-        // The files went with the first byte.
+        // The files were passed with the first byte.
         self.write_all(header.get(sent..).unwrap_or_default())?;
         self.write_all(bytes.get(sent.saturating_sub(header.len())..).unwrap_or_default())
     }
 
-    /// Waits for a message; none at the end of the connection.
+    /// Waits for a message; `None` at the end of the connection.
     ///
     /// # Errors
-    /// The connection broke within a message, or what came is none.
+    /// The connection ended within a message, or the bytes are not a message.
     pub fn receive(&self) -> io::Result<Option<Message>> {
         let mut header = [0; 4];
         let mut space = cmsg_space!([std::os::fd::RawFd; MAX_FILES]);
@@ -110,7 +112,7 @@ impl Channel {
                 Ok(message) => {
                     for control in message.cmsgs()? {
                         if let ControlMessageOwned::ScmRights(raw) = control {
-                            // SAFETY: the kernel has just made these descriptors for us; nobody else has them.
+                            // SAFETY: the kernel has just made these descriptors for this call; nothing else owns them.
                             files.extend(raw.into_iter().map(|fd| unsafe { OwnedFd::from_raw_fd(fd) }));
                         }
                     }
@@ -131,7 +133,7 @@ impl Channel {
         Ok(Some((bytes, files)))
     }
 
-    // The standard library's sockets read and write by host calls of their own, which nothing else needs.
+    // The standard library's sockets read and write by other host calls, which nothing else needs.
 
     fn send_some(&self, slices: &[IoSlice<'_>], control: &[ControlMessage<'_>]) -> io::Result<usize> {
         let mut flags = MsgFlags::MSG_NOSIGNAL;
@@ -165,7 +167,7 @@ impl Channel {
         Ok(())
     }
 
-    /// Waits for the other end, if something may interrupt that; else the call that follows does.
+    /// Waits for the other end if a descriptor can interrupt that. Otherwise the call that follows waits.
     fn wait(&self, events: PollFlags) -> io::Result<()> {
         let Some(interrupt) = &self.interrupt else { return Ok(()) };
         loop {
@@ -204,10 +206,10 @@ impl From<OwnedFd> for Channel {
     }
 }
 
-/// Sends one open file with a short text over a stream socket, as receivers of a console expect it.
+/// Sends one open file with a short text over a stream socket, as receivers of an OCI console expect it.
 ///
 /// # Errors
-/// The other end is gone.
+/// The other end is closed.
 pub fn send_file(socket: &UnixStream, text: &[u8], file: BorrowedFd<'_>) -> io::Result<()> {
     let raw = [file.as_raw_fd()];
     let slices = [IoSlice::new(text)];
@@ -253,7 +255,7 @@ mod tests {
         let (reader, writer) = nix::unistd::pipe().unwrap();
         one.interrupt_by(Some(reader.as_fd())).unwrap();
         nix::unistd::write(&writer, b"x").unwrap();
-        // More than the socket takes.
+        // More than fits in the socket's buffer.
         for failed in [one.receive().map(drop), one.send(&vec![0; 16 << 20], &[])] {
             assert_eq!(failed.unwrap_err().kind(), ErrorKind::Interrupted);
         }

@@ -1,5 +1,5 @@
-//! A process that goes on as two, where a program cannot be executed anew: what executes loses the capabilities that a
-//! user namespace gave it.
+//! Forks the process where executing a program is not possible: execve(2) loses the capabilities that a user namespace
+//! gave the process.
 
 use std::io::{self, Read, Write};
 use std::os::unix::net::UnixStream;
@@ -8,39 +8,40 @@ use nix::errno::Errno;
 use nix::sys::prctl::set_pdeathsig;
 use nix::sys::signal::Signal;
 
-/// Whose child the new process is.
+/// The parent of the new process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kinship {
-    /// The old one's.
+    /// The calling process.
     Child,
-    /// That of the old one's parent, which is not told its number.
+    /// The calling process's parent, which does not learn the process ID.
     Sibling,
 }
 
-/// Which of the two this is.
+/// The process in which [`fork`] returned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Half {
-    /// The old process, and the new one's number here.
+    /// The calling process, with the ID of the new process.
     Old(i32),
-    /// The new process, and its number where the old one is, which in a PID namespace of its own it cannot ask for.
+    /// The new process, with its ID in the caller's PID namespace. In a PID namespace of its own, it could not
+    /// determine that.
     New(i32),
 }
 
-/// What the new process says once its end is tied to its parent's.
+/// Sent by the new process when its parent-death signal is set.
 const TIED: u8 = 1;
 
-/// Copies this process, in the PID namespace that its children have. The new process is killed when the thread that is
-/// its parent ends, at whatever time.
+/// Forks the process, into the PID namespace for its children. The new process is killed when the thread that is its
+/// parent ends, whenever that is.
 ///
 /// # Errors
-/// `EINVAL`: this process has other threads. Otherwise the host has no process left, or one of the two was killed; then
-/// the new one must end.
+/// `EINVAL`: this process has other threads. Otherwise the host has no process left, or one of the two was killed; in
+/// the latter case the new process must end.
 pub fn fork(kinship: Kinship) -> io::Result<Half> {
     // SAFETY: the call takes a number only and changes nothing; it fails if there are other threads.
     Errno::result(unsafe { libc::unshare(libc::CLONE_THREAD) })?;
     let (mut old, mut new) = UnixStream::pair()?;
-    // Where the C library keeps the number of the main thread, which is to be the new one. Kernels without
-    // checkpointing do not tell; then the library has an old number, which it compares with other old numbers only.
+    // Where the C library stores the ID of the main thread, which must become the new one. Kernels without
+    // checkpoint/restore do not report it. The library then has an old ID, which it only compares with other old IDs.
     let mut place: *mut libc::c_int = std::ptr::null_mut();
     // SAFETY: the call writes one pointer to the place given.
     let told = unsafe { libc::prctl(libc::PR_GET_TID_ADDRESS, &raw mut place) } == 0 && !place.is_null();
@@ -51,15 +52,14 @@ pub fn fork(kinship: Kinship) -> io::Result<Half> {
     if kinship == Kinship::Sibling {
         flags |= libc::CLONE_PARENT;
     }
-    // SAFETY: without CLONE_VM the new process has a copy of all memory, and since there is one thread only, nothing in it
-    // is half done and no lock is held by another thread. The kernel writes the thread's number where fork(3) has it
-    // written.
+    // SAFETY: without CLONE_VM, the new process has a copy of all memory. There is only one thread, so no data in it is
+    // inconsistent and no lock is held by another thread. The kernel stores the thread ID where fork(3) has it stored.
     let pid = unsafe { libc::syscall(libc::SYS_clone, flags, 0, 0, place, 0) };
     match Errno::result(pid)? {
         0 => {
             drop(old);
             set_pdeathsig(Signal::SIGKILL)?;
-            // The old process answers afterwards only. If it is the parent and gone, nobody answers.
+            // The calling process answers only afterwards. If it is the parent and has ended, there is no answer.
             new.write_all(&[TIED])?;
             let mut number = [0; 4];
             new.read_exact(&mut number)?;
@@ -81,7 +81,7 @@ mod tests {
 
     #[test]
     fn a_process_with_threads_is_not_copied() {
-        // The harness runs each test on a thread of its own.
+        // The test harness runs each test on a thread of its own.
         assert_eq!(fork(Kinship::Child).unwrap_err().raw_os_error(), Some(libc::EINVAL));
     }
 }

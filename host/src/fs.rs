@@ -1,7 +1,7 @@
-//! Files of the host, named by a directory descriptor and one path component.
+//! Host files, named by a directory descriptor and one path component.
 //!
-//! Nothing here follows a symbolic link or takes a name with a slash, `.` or `..`: who starts from a directory can only
-//! get to what lies beneath it, whatever somebody else does to the tree meanwhile.
+//! No function here follows a symbolic link or accepts a name with a slash, `.` or `..` unless it says so. So the files
+//! reachable from a directory are those beneath it, whatever other processes do to the tree meanwhile.
 
 use std::ffi::OsStr;
 use std::io;
@@ -36,15 +36,15 @@ pub(crate) fn of_rustix(error: rustix::io::Errno) -> Errno {
     Errno::from_raw(error.raw_os_error())
 }
 
-/// What [`Found`] has.
-const TOLD: StatxFlags = StatxFlags::BASIC_STATS.union(StatxFlags::MNT_ID);
+/// The fields requested for [`Found`].
+const STATX_FIELDS: StatxFlags = StatxFlags::BASIC_STATS.union(StatxFlags::MNT_ID);
 
 /// The errno of a failed standard library call.
 pub(crate) fn io_errno(error: io::Error) -> Errno {
     Errno::from_host(error)
 }
 
-/// What the host tells of a file.
+/// The attributes of a host file.
 #[derive(Clone, Copy, Debug)]
 #[expect(missing_docs, reason = "the fields of stat(2)")]
 pub struct HostStat {
@@ -63,12 +63,12 @@ pub struct HostStat {
     pub changed: Timespec,
 }
 
-/// What the host tells of a file, and of the mount it was found by.
+/// The attributes of a host file, and the mount that it was found on.
 #[derive(Clone, Copy, Debug)]
 pub struct Found {
-    /// As of stat(2).
+    /// As returned by stat(2).
     pub stat: HostStat,
-    /// The number of the mount, the same for all files of one; none on hosts that do not tell.
+    /// The mount ID, which is the same for all files of a mount; `None` on hosts that do not report it.
     pub mount: Option<u64>,
 }
 
@@ -100,20 +100,20 @@ impl From<Statx> for Found {
 pub struct HostEntry {
     /// The name.
     pub name: Box<[u8]>,
-    /// The inode's number.
+    /// The inode number.
     pub number: u64,
     /// The `DT_` value.
     pub kind: u8,
 }
 
-/// How a time stamp is set.
+/// How to set a time stamp.
 #[derive(Clone, Copy, Debug)]
 pub enum HostTime {
-    /// Stays as it is.
+    /// Leave it unchanged.
     Keep,
-    /// The host's current time.
+    /// Set it to the host's current time.
     Now,
-    /// This time.
+    /// Set it to this time.
     At(Timespec),
 }
 
@@ -128,10 +128,10 @@ impl HostTime {
     }
 }
 
-/// Bytes for the entries of a directory that the host returns at once.
+/// Size of the buffer for directory entries.
 const LISTING: usize = 16 << 10;
 
-/// Refuses what is not a plain component, so that no call can leave its directory.
+/// Refuses a name that is not a plain component, so that no call can leave its directory.
 fn component(name: &[u8]) -> Result<&OsStr> {
     if name.is_empty() || name == b"." || name == b".." || name.contains(&b'/') {
         return Err(Errno::EINVAL);
@@ -139,27 +139,26 @@ fn component(name: &[u8]) -> Result<&OsStr> {
     Ok(OsStr::from_bytes(name))
 }
 
-/// Opens a path of the host as the operator wrote it, symbolic links and all, only to name things beneath or beside it.
+/// Opens a path given by the operator, following symbolic links, with `O_PATH`.
 pub fn open_root(path: &Path) -> Result<OwnedFd> {
     nix::fcntl::open(path, OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty()).map_err(errno)
 }
 
-/// Opens the file at an absolute path, only to name things beneath or beside it. Where somebody has put a symbolic link into
-/// the path, it is `ELOOP`.
+/// Opens an absolute path with `O_PATH`. Fails with `ELOOP` if the path contains a symbolic link.
 pub fn open_without_links(path: &Path) -> Result<OwnedFd> {
     let flags = OFlags::PATH | OFlags::CLOEXEC;
     openat2(rustix::fs::CWD, path, flags, rustix::fs::Mode::empty(), ResolveFlags::NO_SYMLINKS).map_err(of_rustix)
 }
 
-/// Opens an entry of a directory. A symbolic link gives `ELOOP` (or itself, with `O_PATH`). Never waits for a fifo's
-/// other end and never makes a terminal the controlling one.
+/// Opens an entry of a directory. A symbolic link results in `ELOOP` (or in the link itself, with `O_PATH`). Never
+/// waits for the other end of a FIFO, and never makes a terminal the controlling one.
 pub fn open_at(directory: BorrowedFd<'_>, name: &[u8], flags: OpenFlags, permissions: u16) -> Result<OwnedFd> {
     let always = OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC | OFlag::O_NOCTTY | OFlag::O_NONBLOCK;
     let flags = OFlag::from_bits_retain(flags.bits() as i32) | always;
     nix::fcntl::openat(directory, component(name)?, flags, Mode::from_bits_truncate(permissions.into())).map_err(errno)
 }
 
-/// Opens a regular file for reading or writing, without touching its access time where the host lets us.
+/// Opens a regular file for reading or writing, without updating its access time if the host permits that.
 pub fn open_file_at(directory: BorrowedFd<'_>, name: &[u8], flags: OpenFlags) -> Result<OwnedFd> {
     match open_at(directory, name, flags | OpenFlags::O_NOATIME, 0) {
         Err(Errno::EPERM) => open_at(directory, name, flags, 0),
@@ -167,7 +166,7 @@ pub fn open_file_at(directory: BorrowedFd<'_>, name: &[u8], flags: OpenFlags) ->
     }
 }
 
-/// Opens the directory `directory` itself once more, for listing or synchronizing.
+/// Opens `directory` itself again, for listing or synchronising.
 pub fn reopen_directory(directory: BorrowedFd<'_>) -> Result<OwnedFd> {
     let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
     let quiet = nix::fcntl::openat(directory, ".", flags | OFlag::O_NOATIME, Mode::empty());
@@ -178,28 +177,28 @@ pub fn reopen_directory(directory: BorrowedFd<'_>) -> Result<OwnedFd> {
     opened.map_err(errno)
 }
 
-/// stat(2) of an open file.
+/// fstat(2).
 pub fn stat(file: BorrowedFd<'_>) -> Result<HostStat> {
     look(file).map(|found| found.stat)
 }
 
-/// stat(2) of an entry, not of what a symbolic link leads to.
+/// Attributes of an entry. Does not follow symbolic links.
 pub fn stat_at(directory: BorrowedFd<'_>, name: &[u8]) -> Result<HostStat> {
     look_at(directory, name).map(|found| found.stat)
 }
 
-/// As [`stat`], with the mount that the open file is on.
+/// Like [`stat`], with the mount of the open file.
 pub fn look(file: BorrowedFd<'_>) -> Result<Found> {
-    statx(file, "", rustix::fs::AtFlags::EMPTY_PATH, TOLD).map(Found::from).map_err(of_rustix)
+    statx(file, "", rustix::fs::AtFlags::EMPTY_PATH, STATX_FIELDS).map(Found::from).map_err(of_rustix)
 }
 
-/// As [`stat_at`], with the mount that the entry is on. Mounts nothing.
+/// Like [`stat_at`], with the mount of the entry. Triggers no automount.
 pub fn look_at(directory: BorrowedFd<'_>, name: &[u8]) -> Result<Found> {
     let flags = rustix::fs::AtFlags::SYMLINK_NOFOLLOW | rustix::fs::AtFlags::NO_AUTOMOUNT;
-    statx(directory, component(name)?, flags, TOLD).map(Found::from).map_err(of_rustix)
+    statx(directory, component(name)?, flags, STATX_FIELDS).map(Found::from).map_err(of_rustix)
 }
 
-/// All entries of a directory but `.` and `..`, as the host orders them.
+/// The entries of a directory without `.` and `..`, in the host's order.
 pub fn list(directory: BorrowedFd<'_>) -> Result<Vec<HostEntry>> {
     let mut room = [MaybeUninit::uninit(); LISTING];
     let mut dir = RawDir::new(reopen_directory(directory)?, &mut room);
@@ -227,50 +226,50 @@ pub(crate) fn dirent_kind(kind: FileType) -> u8 {
     }
 }
 
-/// The text of a symbolic link.
+/// The target of a symbolic link.
 pub fn read_link_at(directory: BorrowedFd<'_>, name: &[u8]) -> Result<Vec<u8>> {
     let text = nix::fcntl::readlinkat(directory, component(name)?).map_err(errno)?;
     Ok(text.as_bytes().to_vec())
 }
 
-/// Makes a directory.
+/// mkdirat(2).
 pub fn make_directory_at(directory: BorrowedFd<'_>, name: &[u8], permissions: u16) -> Result<()> {
     let mode = Mode::from_bits_truncate(permissions.into());
     nix::sys::stat::mkdirat(directory, component(name)?, mode).map_err(errno)
 }
 
-/// Makes a fifo, a socket's name or, if the operator may, a device node.
+/// Makes a FIFO, a socket node or, if the operator has the privilege, a device node.
 pub fn make_node_at(directory: BorrowedFd<'_>, name: &[u8], mode: u32, device: u64) -> Result<()> {
     let (kind, permissions) = (SFlag::from_bits_truncate(mode), Mode::from_bits_truncate(mode));
     nix::sys::stat::mknodat(directory, component(name)?, kind, permissions, device).map_err(errno)
 }
 
-/// Makes a symbolic link with this text.
+/// Makes a symbolic link with this target.
 pub fn make_link_at(directory: BorrowedFd<'_>, name: &[u8], target: &[u8]) -> Result<()> {
     nix::unistd::symlinkat(OsStr::from_bytes(target), directory, component(name)?).map_err(errno)
 }
 
-/// Makes a further name of a file.
+/// Makes another link to a file.
 pub fn link_at(from: BorrowedFd<'_>, name: &[u8], to: BorrowedFd<'_>, new_name: &[u8]) -> Result<()> {
     let flags = LinkatFlags::empty();
     nix::unistd::linkat(from, component(name)?, to, component(new_name)?, flags).map_err(errno)
 }
 
-/// Makes a regular file without a name in a directory's file system; only a `linkable` one can get one.
+/// Makes a regular file without a name (`O_TMPFILE`). Only a `linkable` one can get a name.
 pub fn open_unnamed(directory: BorrowedFd<'_>, permissions: u16, linkable: bool) -> Result<OwnedFd> {
     let exclusive = if linkable { OFlag::empty() } else { OFlag::O_EXCL };
     let flags = OFlag::O_TMPFILE | OFlag::O_RDWR | OFlag::O_CLOEXEC | exclusive;
     nix::fcntl::openat(directory, ".", flags, Mode::from_bits_truncate(permissions.into())).map_err(errno)
 }
 
-/// Makes a name for an open file.
+/// Links an open file to a name.
 ///
 /// # Errors
-/// `ENOENT` if it must not get one.
+/// `ENOENT` if the file must not get a name.
 pub fn link_file_at(file: BorrowedFd<'_>, directory: BorrowedFd<'_>, name: &[u8]) -> Result<()> {
     let name = component(name)?;
     match nix::unistd::linkat(file, "", directory, name, LinkatFlags::AT_EMPTY_PATH) {
-        // Without privileges, and before Linux 6.10 even for one's own file, this is the way.
+        // Without privileges (before Linux 6.10 even for own files), this is the way.
         Err(nix::errno::Errno::ENOENT) => {
             let (descriptors, path) = path_of(file);
             let follow = LinkatFlags::AT_SYMLINK_FOLLOW;
@@ -280,7 +279,7 @@ pub fn link_file_at(file: BorrowedFd<'_>, directory: BorrowedFd<'_>, name: &[u8]
     }
 }
 
-/// Removes an entry that is not a directory.
+/// unlinkat(2), for entries that are not directories.
 pub fn unlink_at(directory: BorrowedFd<'_>, name: &[u8]) -> Result<()> {
     nix::unistd::unlinkat(directory, component(name)?, UnlinkatFlags::NoRemoveDir).map_err(errno)
 }
@@ -290,7 +289,7 @@ pub fn remove_directory_at(directory: BorrowedFd<'_>, name: &[u8]) -> Result<()>
     nix::unistd::unlinkat(directory, component(name)?, UnlinkatFlags::RemoveDir).map_err(errno)
 }
 
-/// Moves an entry.
+/// renameat2(2).
 pub fn rename_at(
     from: BorrowedFd<'_>,
     name: &[u8],
@@ -298,18 +297,18 @@ pub fn rename_at(
     new_name: &[u8],
     flags: RenameFlags,
 ) -> Result<()> {
-    // The C library's wrapper makes another call where there are no flags.
+    // The C library's wrapper makes another system call if there are no flags.
     let flags = rustix::fs::RenameFlags::from_bits_retain(flags.bits());
     rustix::fs::renameat_with(from, component(name)?, to, component(new_name)?, flags).map_err(of_rustix)
 }
 
-/// Changes owner and group of an open file, also one opened with `O_PATH`; none stays.
+/// Changes owner and group of an open file, also of one opened with `O_PATH`; `None` keeps a value.
 pub fn set_owner(file: BorrowedFd<'_>, uid: Option<u32>, gid: Option<u32>) -> Result<()> {
     let (uid, gid) = (uid.map(Uid::from_raw), gid.map(Gid::from_raw));
     nix::unistd::fchownat(file, "", uid, gid, AtFlags::AT_EMPTY_PATH).map_err(errno)
 }
 
-/// Changes the permissions of a file opened with `O_PATH`, on hosts before Linux 6.6, which have no call for that.
+/// Changes the permissions of a file opened with `O_PATH`, on hosts before Linux 6.6, which lack fchmodat2(2).
 pub fn set_permissions_of_path(file: BorrowedFd<'_>, permissions: u16) -> Result<()> {
     let (descriptors, path) = path_of(file);
     let mode = Mode::from_bits_truncate(permissions.into());
@@ -322,41 +321,42 @@ pub fn set_times(file: BorrowedFd<'_>, accessed: HostTime, modified: HostTime) -
     utimensat(file, "", &times, rustix::fs::AtFlags::EMPTY_PATH).map_err(of_rustix)
 }
 
-/// Cuts or extends an open file.
+/// ftruncate(2).
 pub fn set_size(file: BorrowedFd<'_>, size: u64) -> Result<()> {
     nix::unistd::ftruncate(file, size as i64).map_err(errno)
 }
 
-/// Reads at an offset.
+/// pread(2).
 pub fn read_at(file: impl AsFd, buf: &mut [u8], offset: u64) -> Result<usize> {
     nix::sys::uio::pread(file, buf, offset as i64).map_err(errno)
 }
 
-/// Writes at an offset.
+/// pwrite(2).
 pub fn write_at(file: impl AsFd, buf: &[u8], offset: u64) -> Result<usize> {
     nix::sys::uio::pwrite(file, buf, offset as i64).map_err(errno)
 }
 
-/// Where the descriptor's own position is.
+/// The file offset of the descriptor.
 ///
 /// # Errors
-/// `ESPIPE` for what has none.
+/// `ESPIPE` if the file has none.
 pub fn position(file: BorrowedFd<'_>) -> Result<u64> {
     nix::unistd::lseek(file, 0, Whence::SeekCur).map(|at| at as u64).map_err(errno)
 }
 
-/// Moves the descriptor's own position.
+/// Sets the file offset of the descriptor.
 pub fn set_position(file: BorrowedFd<'_>, position: u64) -> Result<()> {
     nix::unistd::lseek(file, position as i64, Whence::SeekSet).map(drop).map_err(errno)
 }
 
-/// Reserves, frees or shifts storage (fallocate(2), with its modes).
+/// fallocate(2), with all of its modes.
 pub fn allocate(file: BorrowedFd<'_>, mode: u32, offset: u64, len: u64) -> Result<()> {
     let mode = FallocateFlags::from_bits_retain(mode as i32);
     nix::fcntl::fallocate(file, mode, offset as i64, len as i64).map_err(errno)
 }
 
-/// The next data, or hole, from an offset on; moves the descriptor's own position, which nothing else uses.
+/// Offset of the next data, or hole, at or after `offset`. Moves the file offset of the descriptor, which nothing else
+/// uses.
 pub fn seek_data(file: BorrowedFd<'_>, offset: u64, hole: bool) -> Result<u64> {
     let whence = if hole { Whence::SeekHole } else { Whence::SeekData };
     nix::unistd::lseek(file, offset as i64, whence).map(|at| at as u64).map_err(errno)
@@ -367,7 +367,7 @@ pub fn sync(file: BorrowedFd<'_>, data_only: bool) -> Result<()> {
     if data_only { nix::unistd::fdatasync(file) } else { nix::unistd::fsync(file) }.map_err(errno)
 }
 
-/// statfs(2) of the file system that holds a file.
+/// fstatfs(2).
 pub fn statfs(file: BorrowedFd<'_>) -> Result<StatFs> {
     let s = nix::sys::statfs::fstatfs(file).map_err(errno)?;
     Ok(StatFs {
@@ -384,30 +384,30 @@ pub fn statfs(file: BorrowedFd<'_>) -> Result<StatFs> {
     })
 }
 
-/// What access mode and status flags a descriptor of the host has.
+/// Access mode and status flags of a descriptor (`F_GETFL`).
 pub fn flags(file: BorrowedFd<'_>) -> Result<OpenFlags> {
     let flags = nix::fcntl::fcntl(file, nix::fcntl::FcntlArg::F_GETFL).map_err(errno)?;
     Ok(OpenFlags::from_bits_retain(flags as u32))
 }
 
-/// From now on no operation on this open file waits, whoever else has it.
+/// Makes the open file non-blocking, for all processes that share it.
 pub fn set_nonblocking(file: BorrowedFd<'_>) -> Result<()> {
     let flags = nix::fcntl::fcntl(file, nix::fcntl::FcntlArg::F_GETFL).map_err(errno)?;
     let flags = nix::fcntl::OFlag::from_bits_retain(flags) | nix::fcntl::OFlag::O_NONBLOCK;
     nix::fcntl::fcntl(file, nix::fcntl::FcntlArg::F_SETFL(flags)).map_err(errno).map(drop)
 }
 
-/// A further descriptor of the same open file.
+/// Another descriptor of the same open file.
 pub fn duplicate(file: BorrowedFd<'_>) -> Result<OwnedFd> {
     file.as_fd().try_clone_to_owned().map_err(io_errno)
 }
 
-/// Reads at the descriptor's own position, which it shares with whoever handed it over.
+/// Reads at the file offset, which all processes with this open file share.
 pub fn read(file: BorrowedFd<'_>, buf: &mut [u8]) -> Result<usize> {
     nix::unistd::read(file, buf).map_err(errno)
 }
 
-/// All bytes from the descriptor's own position on.
+/// Reads all bytes from the file offset on.
 pub fn read_to_end(file: BorrowedFd<'_>) -> Result<Vec<u8>> {
     let mut content = Vec::new();
     let mut piece = [0; 4096];
@@ -421,7 +421,7 @@ pub fn read_to_end(file: BorrowedFd<'_>) -> Result<Vec<u8>> {
     }
 }
 
-/// Writes at the descriptor's own position, which it shares with whoever handed it over.
+/// Writes at the file offset, which all processes with this open file share.
 pub fn write(file: BorrowedFd<'_>, buf: &[u8]) -> Result<usize> {
     nix::unistd::write(file, buf).map_err(errno)
 }

@@ -1,4 +1,4 @@
-//! Every host call the sentry makes, in one place.
+//! The host calls of the sentry.
 
 pub mod calls;
 pub mod channel;

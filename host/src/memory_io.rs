@@ -1,4 +1,4 @@
-//! Moving bytes between host files or sockets and guest memory without a copy between.
+//! Transfers between host files or sockets and guest memory, without a copy in between.
 
 use std::fs::File;
 use std::os::fd::{AsRawFd, BorrowedFd};
@@ -6,11 +6,11 @@ use std::os::fd::{AsRawFd, BorrowedFd};
 use vm_memory::bitmap::BitmapSlice;
 use vm_memory::{ReadVolatile, VolatileMemoryError, VolatileSlice, WriteVolatile};
 
-/// A place in an open file; writing there leaves the file's own position alone.
+/// An offset in an open file. Writing there does not move the file's own offset.
 pub struct FileAt<'a> {
     /// The file.
     pub file: &'a File,
-    /// The place, which moves on with each transfer.
+    /// The offset, which advances with each transfer.
     pub offset: u64,
 }
 
@@ -33,7 +33,7 @@ impl WriteVolatile for FileAt<'_> {
     }
 }
 
-/// A socket of the host, whose bytes are sent and received without waiting.
+/// A host socket, for sending and receiving without blocking.
 pub struct SocketBytes<'a>(pub BorrowedFd<'a>);
 
 fn moved(answer: isize) -> Result<usize, VolatileMemoryError> {
@@ -43,7 +43,7 @@ fn moved(answer: isize) -> Result<usize, VolatileMemoryError> {
 impl ReadVolatile for SocketBytes<'_> {
     fn read_volatile<B: BitmapSlice>(&mut self, buf: &mut VolatileSlice<'_, B>) -> Result<usize, VolatileMemoryError> {
         let guard = buf.ptr_guard_mut();
-        // SAFETY: the guard keeps `buf.len()` bytes at the pointer valid for writes while the call runs; nobody takes
+        // SAFETY: the guard keeps `buf.len()` bytes at the pointer valid for writes while the call runs; there are no
         // Rust references to volatile memory.
         moved(unsafe { libc::read(self.0.as_raw_fd(), guard.as_ptr().cast(), buf.len()) })
     }

@@ -1,15 +1,15 @@
-//! What of mounting has no safe function elsewhere.
+//! Mount operations without a safe wrapper elsewhere.
 
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};
 
-/// Nothing can be written. A bit for [`restrict`], like those that follow.
+/// `MOUNT_ATTR_RDONLY`, for [`restrict`], like the next three.
 pub const READ_ONLY: u64 = 1;
-/// No privileges from executing files.
+/// `MOUNT_ATTR_NOSUID`.
 pub const NO_SUID: u64 = 2;
-/// Device nodes cannot be opened.
+/// `MOUNT_ATTR_NODEV`.
 pub const NO_DEVICES: u64 = 4;
-/// Nothing can be executed or mapped executable.
+/// `MOUNT_ATTR_NOEXEC`.
 pub const NO_EXECUTION: u64 = 8;
 
 const AT_EMPTY_PATH: u32 = libc::AT_EMPTY_PATH as u32;
@@ -24,7 +24,7 @@ struct Attributes {
     user_namespace: u64,
 }
 
-/// Restricts an open mount, and all mounts beneath it if that is asked for.
+/// Sets attributes of an open mount; with `all`, of all mounts beneath it as well.
 ///
 /// # Errors
 /// `ENOSYS` on hosts before Linux 5.12, and those of mount_setattr(2).

@@ -1,4 +1,5 @@
-//! Waiting for host descriptors without a host thread for each: one epoll, one thread, made at first use.
+//! Waits for host descriptors without a host thread per descriptor: one epoll instance and one thread, created on first
+//! use.
 
 use std::collections::HashMap;
 use std::io;
@@ -15,31 +16,30 @@ use nix::sys::eventfd::{EfdFlags, EventFd};
 use nix::sys::time::TimeSpec;
 use parking_lot::Mutex;
 
-/// Everything that can happen to a socket, each time it happens.
+/// All events of a socket, edge-triggered.
 const EDGES: EpollFlags = EpollFlags::EPOLLET
     .union(EpollFlags::EPOLLIN)
     .union(EpollFlags::EPOLLOUT)
     .union(EpollFlags::EPOLLPRI)
     .union(EpollFlags::EPOLLRDHUP);
-/// What poll(2) can be asked for.
+/// The events that poll(2) can be asked for.
 const POLLABLE: u32 = 0x23ff;
 
-/// Somebody who is told that a host descriptor is ready: once for each [`Watch::arm`], or each time with
-/// [`Watch::edges`].
+/// The listener of a host descriptor. It is called once per [`Watch::arm`], or for each event with [`Watch::edges`].
 pub trait Ready: Send + Sync {
-    /// The events are there. Must not wait.
+    /// Called with the events that occurred. Must not block.
     fn ready(&self, events: PollEvents);
 }
 
-/// No time limit, as epoll_wait(2) takes it.
+/// No timeout, for epoll_wait(2).
 const FOREVER: i32 = -1;
 
-/// Waits for events, at most this many milliseconds. (The library's wrapper makes another host call, `epoll_wait`.)
+/// Waits for events, for at most `timeout` milliseconds. (The library's wrapper makes another host call, `epoll_wait`.)
 fn take<'a>(epoll: &Epoll, events: &'a mut [EpollEvent], timeout: i32) -> &'a [EpollEvent] {
     let (set, room) = (epoll.0.as_raw_fd(), events.len() as i32);
-    // SAFETY: `EpollEvent` is a `struct epoll_event`, and there are as many as said; the mask of signals stays as it is.
+    // SAFETY: `EpollEvent` is a `struct epoll_event`, and there are as many as passed; the signal mask stays as it is.
     let count = unsafe { libc::epoll_pwait(set, events.as_mut_ptr().cast(), room, timeout, null()) };
-    // The call fails only when a signal interrupts it.
+    // The call fails only if a signal interrupts it.
     &events[..usize::try_from(count).unwrap_or(0)]
 }
 
@@ -79,27 +79,27 @@ impl Poller {
     }
 }
 
-/// A descriptor the poller knows.
+/// A descriptor registered with the poller.
 pub struct Watch {
     file: Arc<OwnedFd>,
     key: u64,
 }
 
 impl Watch {
-    /// Makes a descriptor known; nobody is told anything until it is armed. None for descriptors that are always
-    /// ready, such as regular files.
+    /// Registers a descriptor. The listener is not called until [`arm`](Self::arm). `None` for descriptors that are
+    /// always ready, such as regular files.
     ///
     /// # Errors
-    /// The host has no more descriptors, threads or watches.
+    /// The host has no more descriptors, threads or epoll watches.
     pub fn new(file: Arc<OwnedFd>, listener: Weak<dyn Ready>) -> io::Result<Option<Watch>> {
         Self::with(file, listener, EpollFlags::EPOLLONESHOT)
     }
 
-    /// Makes a descriptor known, whose listener is told of all that is there now and of each event from now on. None for
-    /// descriptors that are always ready.
+    /// Registers a descriptor, whose listener is called with the current events and then with each new event. `None`
+    /// for descriptors that are always ready.
     ///
     /// # Errors
-    /// The host has no more descriptors, threads or watches.
+    /// The host has no more descriptors, threads or epoll watches.
     pub fn edges(file: Arc<OwnedFd>, listener: Weak<dyn Ready>) -> io::Result<Option<Watch>> {
         Self::with(file, listener, EDGES)
     }
@@ -117,7 +117,7 @@ impl Watch {
         }
     }
 
-    /// The listener is told once when one of the events is there, also if it is there already.
+    /// Calls the listener once when one of the events occurs, or has occurred already.
     pub fn arm(&self, events: PollEvents) {
         let flags = EpollFlags::from_bits_truncate(events.bits() as i32) | EpollFlags::EPOLLONESHOT;
         let mut event = EpollEvent::new(flags, self.key);
@@ -133,17 +133,17 @@ impl Drop for Watch {
     fn drop(&mut self) {
         if let Ok(poller) = poller() {
             poller.listeners.lock().remove(&self.key);
-            // It is not registered where it is always ready; then there is nothing to take back.
+            // A descriptor that is always ready is not registered, so it need not be removed.
             let _ = poller.epoll.delete(&self.file);
         }
     }
 }
 
-/// What could be done with a descriptor without waiting now.
+/// The events that a descriptor has now.
 pub fn readiness(file: BorrowedFd<'_>) -> PollEvents {
     let mut entry = libc::pollfd { fd: file.as_raw_fd(), events: POLLABLE as i16, revents: 0 };
     let now = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-    // SAFETY: there is one entry, which lives as long as the call, as does the time; the mask of signals stays as it is.
+    // SAFETY: there is one entry, which lives as long as the call, as does the time; the signal mask stays as it is.
     // (The library's wrapper does not know POLLRDHUP.)
     match unsafe { libc::ppoll(&mut entry, 1, &now, null()) } {
         1 => with_normal(PollEvents::from_bits_truncate(u32::from(entry.revents as u16))),
@@ -151,51 +151,51 @@ pub fn readiness(file: BorrowedFd<'_>) -> PollEvents {
     }
 }
 
-/// Wakes a thread that sleeps in [`wait`].
-pub struct Bell(EventFd);
+/// Wakes a thread that blocks in [`wait`].
+pub struct Waker(EventFd);
 
-impl Bell {
-    /// A bell that was not rung.
+impl Waker {
+    /// A waker that has not been used.
     ///
     /// # Errors
     /// The host has no descriptors left.
-    pub fn new() -> io::Result<Bell> {
-        Ok(Bell(EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK)?))
+    pub fn new() -> io::Result<Waker> {
+        Ok(Waker(EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK)?))
     }
 
-    /// Wakes the sleeper, or whoever sleeps next.
-    pub fn ring(&self) {
-        // It fails only if it was rung 2^64 times and nobody slept.
+    /// Wakes the thread in [`wait`], or the next one that calls it.
+    pub fn wake(&self) {
+        // Fails only if the counter overflows, after 2^64 wake-ups without a wait.
         let _ = self.0.write(1);
     }
 }
 
-/// Sleeps until a descriptor has one of its events (or an error or a hang-up) or the bell is rung; false if the time was
-/// over before.
-pub fn wait(files: &[(BorrowedFd<'_>, PollEvents)], bell: Option<&Bell>, timeout: Option<Duration>) -> bool {
+/// Blocks until a descriptor has one of its events (or an error or a hang-up) or the waker is used. Returns false on
+/// timeout.
+pub fn wait(files: &[(BorrowedFd<'_>, PollEvents)], waker: Option<&Waker>, timeout: Option<Duration>) -> bool {
     let wanted = |events: PollEvents| PollFlags::from_bits_retain((events.bits() & POLLABLE) as i16);
-    let mut set: Vec<_> = bell.iter().map(|bell| PollFd::new(bell.0.as_fd(), PollFlags::POLLIN)).collect();
+    let mut set: Vec<_> = waker.iter().map(|waker| PollFd::new(waker.0.as_fd(), PollFlags::POLLIN)).collect();
     set.extend(files.iter().map(|(file, events)| PollFd::new(*file, wanted(*events))));
     match nix::poll::ppoll(&mut set, timeout.map(TimeSpec::from), None) {
         Ok(0) => false,
         Ok(_) => {
-            if let Some(bell) = bell
+            if let Some(waker) = waker
                 && set.first().is_some_and(|first| first.any() == Some(true))
             {
-                // Nobody rang again in between, or else the next sleep is short.
-                let _ = bell.0.read();
+                // If the waker is used again in between, the next wait is short.
+                let _ = waker.0.read();
             }
             true
         }
-        // A signal, or the host out of memory: the caller looks again.
+        // A signal, or the host is out of memory: the caller checks again.
         Err(_) => true,
     }
 }
 
-/// Descriptors whose events are collected, each event once.
+/// Collects the events of descriptors, each event once (edge-triggered epoll).
 pub struct EventSet(Arc<OwnedFd>, Epoll);
 
-/// The most events taken from a set at once.
+/// Maximum number of events taken at a time.
 const EVENTS_AT_ONCE: usize = 64;
 
 impl EventSet {
@@ -209,27 +209,26 @@ impl EventSet {
         Ok(EventSet(file, epoll))
     }
 
-    /// What polls readable while there are events to take.
+    /// A descriptor that is readable while there are events to take.
     pub fn file(&self) -> &Arc<OwnedFd> {
         &self.0
     }
 
-    /// Collects the events of a descriptor under a key, beginning with what is there already; it is in the set until it
-    /// is removed or closed.
+    /// Adds a descriptor under a key, with its current events. It stays in the set until it is removed or closed.
     ///
     /// # Errors
-    /// `EEXIST` if it is in the set already; the host has no more watches or memory.
+    /// `EEXIST` if it is in the set already; the host has no more epoll watches or memory.
     pub fn add(&self, file: BorrowedFd<'_>, key: u64) -> io::Result<()> {
         Ok(self.1.add(file, EpollEvent::new(EDGES, key))?)
     }
 
-    /// Takes a descriptor out.
+    /// Removes a descriptor.
     pub fn remove(&self, file: BorrowedFd<'_>) {
-        // It may be out already.
+        // It may be removed already.
         let _ = self.1.delete(file);
     }
 
-    /// Takes events: the key of each descriptor and all that it has now. True if there may be more.
+    /// Takes events, each as the key of a descriptor and all of its current events. Returns true if there may be more.
     pub fn take(&self, mut event: impl FnMut(u64, PollEvents)) -> bool {
         let mut events = [EpollEvent::empty(); EVENTS_AT_ONCE];
         let found = take(&self.1, &mut events, 0);
@@ -240,7 +239,7 @@ impl EventSet {
     }
 }
 
-/// The events with those that Linux has under two names.
+/// Adds the second name of events that Linux reports under two names.
 fn with_normal(mut events: PollEvents) -> PollEvents {
     events.set(PollEvents::POLLRDNORM, events.contains(PollEvents::POLLIN));
     events.set(PollEvents::POLLWRNORM, events.contains(PollEvents::POLLOUT));

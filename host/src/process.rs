@@ -1,4 +1,4 @@
-//! Other processes of the host, and the descriptors of our own.
+//! Other processes of the host, and the descriptors of this one.
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
@@ -7,26 +7,26 @@ use std::time::{Duration, Instant};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
-/// A process that cannot be mistaken for a later one with its number.
+/// A pidfd, which cannot refer to a later process with the same ID.
 #[derive(Debug)]
 pub struct ProcessHandle(OwnedFd);
 
 impl ProcessHandle {
-    /// Takes hold of the process with this number.
+    /// Opens the process with this ID.
     ///
     /// # Errors
     /// There is none.
     pub fn open(pid: i32) -> io::Result<ProcessHandle> {
         // SAFETY: the call takes numbers only and makes a new descriptor, or fails.
         let fd = Errno::result(unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) })?;
-        // SAFETY: the kernel has just made the descriptor for us.
+        // SAFETY: the kernel has just made the descriptor for this call.
         Ok(ProcessHandle(unsafe { OwnedFd::from_raw_fd(fd as RawFd) }))
     }
 
-    /// Sends it a signal by number; 0 only asks whether one could be sent.
+    /// Sends a signal by number; 0 only checks whether one could be sent.
     ///
     /// # Errors
-    /// It has ended, or belongs to somebody else.
+    /// The process has ended, or belongs to another user.
     pub fn signal(&self, signal: i32) -> io::Result<()> {
         let (fd, none) = (self.0.as_raw_fd(), std::ptr::null::<libc::siginfo_t>());
         // SAFETY: without an information record the call reads no memory.
@@ -34,10 +34,10 @@ impl ProcessHandle {
         Ok(())
     }
 
-    /// Waits for its end, at most this long; false if it still runs.
+    /// Waits for the end of the process. Returns false on timeout.
     ///
     /// # Errors
-    /// The host lacks memory.
+    /// The host is out of memory.
     pub fn wait(&self, limit: Duration) -> io::Result<bool> {
         let end = Instant::now() + limit;
         loop {
@@ -56,12 +56,12 @@ impl AsFd for ProcessHandle {
     }
 }
 
-/// Lets no program that is executed from now on inherit descriptors from this number on.
+/// Sets close-on-exec on all descriptors from `first` on.
 ///
 /// # Errors
-/// The host is older than Linux 5.11 and does not list our descriptors.
+/// The host is older than Linux 5.11 and does not list this process's descriptors.
 pub fn keep_descriptors_from(first: RawFd) -> io::Result<()> {
-    // SAFETY: the call takes numbers only; the flag of a descriptor is no concern of its owner's.
+    // SAFETY: the call takes numbers only; the flag of a descriptor does not concern its owner.
     let done = unsafe {
         libc::syscall(libc::SYS_close_range, first as libc::c_uint, libc::c_uint::MAX, libc::CLOSE_RANGE_CLOEXEC)
     };
@@ -78,8 +78,8 @@ pub fn keep_descriptors_from(first: RawFd) -> io::Result<()> {
     Ok(())
 }
 
-/// Another descriptor, our own, for what this process inherited under a number. What was opened since is none of those:
-/// it closes on execution, which an inherited one does not before [`keep_descriptors_from`].
+/// A new descriptor for one that this process inherited. Descriptors opened since are not inherited ones: they have
+/// close-on-exec set, which inherited ones do not have before [`keep_descriptors_from`].
 ///
 /// # Errors
 /// `EBADF`: there is no such descriptor.

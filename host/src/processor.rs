@@ -1,18 +1,18 @@
-//! What the host says of its processors: little more than a guest's `cpuid` instruction would tell it as well.
+//! The host's CPUs. A guest's `cpuid` instruction would return most of this as well.
 
 use std::fs::File;
 use std::io::{self, BufRead, BufReader};
 use std::sync::OnceLock;
 
-/// About what the host tells of a processor.
+/// Roughly the size of the text for one CPU.
 const FIRST_READ: usize = 2048;
 
-/// The processor this thread is on at the moment, if the host tells.
+/// The current CPU of the calling thread, if the host reports it.
 pub fn current() -> Option<usize> {
     nix::sched::sched_getcpu().ok()
 }
 
-/// How many processors this process may use.
+/// The number of CPUs that this process may use.
 pub fn count() -> usize {
     let usable = nix::sched::sched_getaffinity(nix::unistd::Pid::from_raw(0));
     let count = usable
@@ -20,8 +20,8 @@ pub fn count() -> usize {
     count.max(1)
 }
 
-/// Tells the C library how many arenas its heap may have, as many as it would choose itself. Left alone it counts the
-/// processors when threads first compete for memory, by host calls that nothing else needs.
+/// Sets the C library's maximum number of heap arenas, to the number it would choose itself. Otherwise it counts the
+/// CPUs when threads first compete for memory, by host calls that nothing else needs.
 pub fn limit_arenas() {
     #[cfg(target_env = "gnu")]
     {
@@ -31,7 +31,7 @@ pub fn limit_arenas() {
     }
 }
 
-/// A processor, as `/proc/cpuinfo` describes it; all are taken to be alike.
+/// A CPU as in `/proc/cpuinfo`. All are assumed to be alike.
 #[derive(Clone, Debug, Default)]
 #[expect(missing_docs, reason = "the fields carry the names of /proc/cpuinfo")]
 pub struct Description {
@@ -47,13 +47,13 @@ pub struct Description {
     pub bogomips: String,
 }
 
-/// Describes the host's first processor; read once, before the guest starts.
+/// Describes the host's first CPU. Read once, before the guest starts.
 pub fn description() -> &'static Description {
     static FOUND: OnceLock<Description> = OnceLock::new();
     FOUND.get_or_init(|| parse(&first_paragraph("/proc/cpuinfo").unwrap_or_default()))
 }
 
-/// The text up to the first empty line. The rest is not read: the host words it when it is, processor by processor.
+/// The text up to the first empty line. The rest is not read, since the host generates it CPU by CPU on reading.
 fn first_paragraph(path: &str) -> io::Result<String> {
     let mut text = Vec::new();
     let mut file = BufReader::with_capacity(FIRST_READ, File::open(path)?);
@@ -61,7 +61,7 @@ fn first_paragraph(path: &str) -> io::Result<String> {
     Ok(String::from_utf8_lossy(&text).into_owned())
 }
 
-/// Features that guests are not given: memory protection keys.
+/// Features that guests do not get: memory protection keys.
 const NOT_OFFERED: [&str; 2] = ["pku", "ospke"];
 
 fn offered(flags: &str) -> String {

@@ -1,4 +1,4 @@
-//! What happens when Amber makes a host call that is not on the list: it says so and ends, at once.
+//! Ends the process with a report when Amber makes a host call that is not on the list.
 
 use std::ffi::c_void;
 use std::io::{self, Cursor, Write};
@@ -7,18 +7,19 @@ use std::sync::OnceLock;
 
 use crate::{calls, terminal};
 
-/// The exit status of a sandbox that made a forbidden call, as whenever Amber fails by itself.
+/// Exit status of a sandbox that made a forbidden call, as for all internal failures of Amber.
 const STATUS: i32 = 125;
 
-/// Where the line goes, and who knows the names of calls that are not on the list.
+/// Where the report goes, and the function that names calls that are not on the list.
 static REPORT: OnceLock<(OwnedFd, fn(i64) -> Option<&'static str>)> = OnceLock::new();
 
-/// From now on a host call that the seccomp filter traps writes one line to `log` and ends the process with status 125.
+/// Installs the handler: a host call that the seccomp filter traps writes one line to `log` and ends the process with
+/// status 125.
 ///
 /// # Errors
 /// The handler cannot be installed.
 pub fn prepare(log: OwnedFd, name: fn(i64) -> Option<&'static str>) -> io::Result<()> {
-    // Who prepares a second time keeps the first log.
+    // A second call keeps the first log.
     let _ = REPORT.set((log, name));
     // SAFETY: a structure of integers, for which zero is a value; the handler has the signature that SA_SIGINFO asks for
     // and makes only async-signal-safe calls.
@@ -32,7 +33,7 @@ pub fn prepare(log: OwnedFd, name: fn(i64) -> Option<&'static str>) -> io::Resul
     if done == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
-/// The handler. Allocates nothing and waits for no lock.
+/// The signal handler. It does not allocate and takes no lock.
 extern "C" fn refused(_: libc::c_int, info: *mut libc::siginfo_t, context: *mut c_void) {
     // SAFETY: the host's kernel passes both structures to a handler with SA_SIGINFO, valid for the time of the call. Of a
     // SIGSYS the number of the call is the third word behind the header of four.

@@ -1,4 +1,4 @@
-//! Signals that others send to Amber's own process.
+//! Signals that other processes send to Amber's own process.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -7,24 +7,24 @@ use nix::errno::Errno;
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 
-/// A signal that arrived.
+/// A received signal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Caught {
-    /// Its number.
+    /// The signal number.
     pub signal: i32,
-    /// Whether the host's kernel sent it, as for a key of the terminal, and not a process. All processes of the
-    /// foreground group have it then.
+    /// Whether the host's kernel sent it, as for a key of the terminal. Then all processes of the foreground group
+    /// receive it.
     pub from_kernel: bool,
 }
 
-/// Receives signals in place of their usual effect.
+/// Receives signals in place of their default effect (signalfd(2)).
 pub struct SignalWatch(SignalFd);
 
 impl SignalWatch {
-    /// Watches `signals` from now on. They are blocked in the calling thread and those it will start, so this is called
-    /// before there are others. Signals ignored by the process stay ignored, as `nohup` wants.
+    /// Watches `signals`. They are blocked in the calling thread and in those it starts, so call this before other
+    /// threads exist. Signals that the process ignores stay ignored, as nohup(1) requires.
     ///
-    /// SIGXFSZ is blocked as well, and never seen: a file too large for the process's limit is an `EFBIG`, and no more.
+    /// SIGXFSZ is blocked as well and never reported: a file larger than the process's limit only results in `EFBIG`.
     ///
     /// # Errors
     /// The host lacks file descriptors or memory.
@@ -40,9 +40,9 @@ impl SignalWatch {
         Ok(SignalWatch(SignalFd::with_flags(&set, SfdFlags::SFD_CLOEXEC)?))
     }
 
-    /// Watches every signal that others may want to send on to a program, those this process ignores included: all but
-    /// what tells of our own faults and children, and the highest, which a platform uses among its threads. To be called
-    /// before there are other threads.
+    /// Watches every signal that can be forwarded to a program, including those that this process ignores: all but the
+    /// signals for own faults and for children, and the highest one, which a platform uses between its threads. Call
+    /// this before other threads exist.
     ///
     /// # Errors
     /// The host lacks file descriptors or memory.
@@ -60,7 +60,7 @@ impl SignalWatch {
             set.remove(own);
         }
         let mut raw = *set.as_ref();
-        // SAFETY: the set was made by the library and is our own; the number is one of a signal.
+        // SAFETY: the set was made by the library and belongs to this function; the number is one of a signal.
         unsafe { libc::sigdelset(&mut raw, libc::SIGRTMAX()) };
         // SAFETY: the set was made by the library.
         let set = unsafe { SigSet::from_sigset_t_unchecked(raw) };
@@ -71,7 +71,7 @@ impl SignalWatch {
     /// Waits for the next signal.
     ///
     /// # Errors
-    /// The host cannot read the signals; no further call will.
+    /// The host cannot read the signals. All further calls will fail, too.
     pub fn next(&self) -> io::Result<Caught> {
         loop {
             match self.0.read_signal() {
@@ -86,7 +86,7 @@ impl SignalWatch {
 }
 
 impl AsFd for SignalWatch {
-    /// Readable when a signal is there; in each process for its own signals, also after a fork.
+    /// Readable if a signal is pending. After a fork, each process receives its own signals.
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.0.as_fd()
     }
@@ -94,9 +94,9 @@ impl AsFd for SignalWatch {
 
 /// Whether this process ignores a signal.
 fn is_ignored(signal: Signal) -> io::Result<bool> {
-    // SAFETY: all zeros is an action: plain data, in which no handler is the default.
+    // SAFETY: all zeros is a valid `sigaction`: plain data, with the default action.
     let mut action: libc::sigaction = unsafe { std::mem::zeroed() };
-    // SAFETY: no action is given, so none is changed, and the present one is written to the place given.
+    // SAFETY: no action is given, so none is changed, and the current one is written to the place given.
     Errno::result(unsafe { libc::sigaction(signal as libc::c_int, std::ptr::null(), &raw mut action) })?;
     Ok(action.sa_sigaction == libc::SIG_IGN)
 }
@@ -116,7 +116,7 @@ mod tests {
 
     #[test]
     fn ignored_signals_are_known() {
-        // The standard library ignores it.
+        // The standard library ignores SIGPIPE.
         assert!(is_ignored(Signal::SIGPIPE).unwrap());
         assert!(!is_ignored(Signal::SIGCHLD).unwrap());
     }

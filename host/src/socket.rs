@@ -1,4 +1,4 @@
-//! Sockets of the host. All are non-blocking, and no call here waits.
+//! Host sockets. All are non-blocking, and no call here waits.
 
 use std::io;
 use std::mem::MaybeUninit;
@@ -8,11 +8,11 @@ use amber_abi::errno::Errno;
 
 use crate::fs::Result;
 
-/// Room for the address of any family (`struct sockaddr_storage`).
+/// Size of an address of any family (`struct sockaddr_storage`).
 const ADDRESS: usize = 128;
-/// Room for the control messages of one message: more than all options together produce.
+/// Size of the buffer for control messages; more than all options together produce.
 const CONTROL: usize = 2048;
-/// The bytes of a `struct ifreq`.
+/// Size of a `struct ifreq`.
 pub const IFREQ: usize = 40;
 
 fn last_error() -> Errno {
@@ -29,36 +29,36 @@ fn length(answer: isize) -> Result<usize> {
 
 fn own(fd: i32) -> Result<OwnedFd> {
     check(fd)?;
-    // SAFETY: the call that answered it made the descriptor for nobody else.
+    // SAFETY: the call that returned it made the descriptor for this caller only.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
-/// Opens a socket.
+/// socket(2).
 pub fn open(family: u16, kind: u32, protocol: i32) -> Result<OwnedFd> {
     let kind = kind as i32 | libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC;
     // SAFETY: no memory is involved.
     own(unsafe { libc::socket(i32::from(family), kind, protocol) })
 }
 
-/// Gives a socket its address.
+/// bind(2).
 pub fn bind(socket: BorrowedFd<'_>, address: &[u8]) -> Result<()> {
     // SAFETY: the address is as long as said.
     check(unsafe { libc::bind(socket.as_raw_fd(), address.as_ptr().cast(), address.len() as u32) }).map(drop)
 }
 
-/// Begins to connect a socket.
+/// connect(2), which may return `EINPROGRESS`.
 pub fn connect(socket: BorrowedFd<'_>, address: &[u8]) -> Result<()> {
     // SAFETY: the address is as long as said.
     check(unsafe { libc::connect(socket.as_raw_fd(), address.as_ptr().cast(), address.len() as u32) }).map(drop)
 }
 
-/// Lets a socket accept connections.
+/// listen(2).
 pub fn listen(socket: BorrowedFd<'_>, backlog: i32) -> Result<()> {
     // SAFETY: no memory is involved.
     check(unsafe { libc::listen(socket.as_raw_fd(), backlog) }).map(drop)
 }
 
-/// Runs a call that fills an address in.
+/// Makes a call that returns an address.
 fn address(call: impl FnOnce(*mut libc::sockaddr, *mut libc::socklen_t) -> i32) -> Result<(i32, Vec<u8>)> {
     let mut bytes = [0u8; ADDRESS];
     let mut len = ADDRESS as libc::socklen_t;
@@ -66,7 +66,7 @@ fn address(call: impl FnOnce(*mut libc::sockaddr, *mut libc::socklen_t) -> i32) 
     Ok((answer, bytes[..(len as usize).min(ADDRESS)].to_vec()))
 }
 
-/// Takes a connection that waits; with the peer's address.
+/// accept4(2): the connection and the peer's address.
 pub fn accept(socket: BorrowedFd<'_>) -> Result<(OwnedFd, Vec<u8>)> {
     let flags = libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC;
     // SAFETY: `address` gives room of the length it says.
@@ -74,19 +74,19 @@ pub fn accept(socket: BorrowedFd<'_>) -> Result<(OwnedFd, Vec<u8>)> {
     Ok((own(fd)?, peer))
 }
 
-/// The socket's own address.
+/// getsockname(2).
 pub fn local_address(socket: BorrowedFd<'_>) -> Result<Vec<u8>> {
     // SAFETY: `address` gives room of the length it says.
     Ok(address(|bytes, len| unsafe { libc::getsockname(socket.as_raw_fd(), bytes, len) })?.1)
 }
 
-/// The peer's address.
+/// getpeername(2).
 pub fn peer_address(socket: BorrowedFd<'_>) -> Result<Vec<u8>> {
     // SAFETY: `address` gives room of the length it says.
     Ok(address(|bytes, len| unsafe { libc::getpeername(socket.as_raw_fd(), bytes, len) })?.1)
 }
 
-/// Ends one direction or both, by the numbers of shutdown(2).
+/// shutdown(2).
 pub fn shutdown(socket: BorrowedFd<'_>, how: i32) -> Result<()> {
     // SAFETY: no memory is involved.
     check(unsafe { libc::shutdown(socket.as_raw_fd(), how) }).map(drop)
@@ -97,10 +97,10 @@ pub fn send(socket: BorrowedFd<'_>, data: &[u8], flags: u32) -> Result<usize> {
     send_message(socket, data, &[], &[], flags)
 }
 
-/// Sends a message: to an address unless that is empty, with control messages laid out as sendmsg(2) takes them.
+/// sendmsg(2). No address is passed if `address` is empty. The control messages are laid out as sendmsg(2) takes them.
 pub fn send_message(socket: BorrowedFd<'_>, data: &[u8], address: &[u8], control: &[u8], flags: u32) -> Result<usize> {
     let mut piece = libc::iovec { iov_base: data.as_ptr().cast_mut().cast(), iov_len: data.len() };
-    // SAFETY: a header of zeroes is a valid header of nothing.
+    // SAFETY: a header of zeroes is a valid empty header.
     let mut header: libc::msghdr = unsafe { MaybeUninit::zeroed().assume_init() };
     header.msg_iov = &mut piece;
     header.msg_iovlen = 1;
@@ -120,7 +120,7 @@ pub fn send_message(socket: BorrowedFd<'_>, data: &[u8], address: &[u8], control
 /// Receives bytes.
 pub fn receive(socket: BorrowedFd<'_>, buf: &mut [u8], flags: u32) -> Result<usize> {
     let mut piece = libc::iovec { iov_base: buf.as_mut_ptr().cast(), iov_len: buf.len() };
-    // SAFETY: a header of zeroes is a valid header of nothing.
+    // SAFETY: a header of zeroes is a valid empty header.
     let mut header: libc::msghdr = unsafe { MaybeUninit::zeroed().assume_init() };
     header.msg_iov = &mut piece;
     header.msg_iovlen = 1;
@@ -129,27 +129,27 @@ pub fn receive(socket: BorrowedFd<'_>, buf: &mut [u8], flags: u32) -> Result<usi
     length(unsafe { libc::recvmsg(socket.as_raw_fd(), &mut header, flags) })
 }
 
-/// A message that was received.
+/// A received message.
 pub struct Message {
-    /// What recvmsg(2) answered: with `MSG_TRUNC` among the flags it may be more than the buffer holds.
+    /// The result of recvmsg(2). With `MSG_TRUNC` among the flags of the call, it can exceed the buffer.
     pub len: usize,
-    /// Who sent it; empty where the host does not say.
+    /// The sender; empty if the host does not report one.
     pub address: Vec<u8>,
     /// The control messages, as recvmsg(2) lays them out.
     pub control: Vec<u8>,
-    /// The flags of the message.
+    /// The flags of the message (`msg_flags`).
     pub flags: u32,
 }
 
-/// Receives a message; of a family that sends no descriptors.
+/// recvmsg(2), for address families that pass no descriptors.
 pub fn receive_message(socket: BorrowedFd<'_>, buf: &mut [u8], flags: u32) -> Result<Message> {
-    /// Control messages begin at multiples of eight.
+    /// Control messages are aligned to eight bytes.
     #[repr(align(8))]
     struct Room([u8; CONTROL]);
     let mut address = [0u8; ADDRESS];
     let mut control = Room([0; CONTROL]);
     let mut piece = libc::iovec { iov_base: buf.as_mut_ptr().cast(), iov_len: buf.len() };
-    // SAFETY: a header of zeroes is a valid header of nothing.
+    // SAFETY: a header of zeroes is a valid empty header.
     let mut header: libc::msghdr = unsafe { MaybeUninit::zeroed().assume_init() };
     header.msg_iov = &mut piece;
     header.msg_iovlen = 1;
@@ -168,51 +168,52 @@ pub fn receive_message(socket: BorrowedFd<'_>, buf: &mut [u8], flags: u32) -> Re
     })
 }
 
-/// Reads an option of at most `room` bytes.
+/// getsockopt(2), for values of at most `room` bytes.
 pub fn option(socket: BorrowedFd<'_>, level: i32, name: i32, room: usize) -> Result<Vec<u8>> {
     let mut value = vec![0u8; room];
     let mut len = room as libc::socklen_t;
-    // SAFETY: the buffer is as long as said; callers ask for options whose values hold no pointers.
+    // SAFETY: the buffer is as long as passed; callers ask for options whose values contain no pointers.
     check(unsafe { libc::getsockopt(socket.as_raw_fd(), level, name, value.as_mut_ptr().cast(), &mut len) })?;
     value.truncate(len as usize);
     Ok(value)
 }
 
-/// Changes an option. Its value must hold no pointers.
+/// setsockopt(2). The value must not contain pointers.
 pub fn set_option(socket: BorrowedFd<'_>, level: i32, name: i32, value: &[u8]) -> Result<()> {
     let (data, len) = (value.as_ptr().cast(), value.len() as libc::socklen_t);
-    // SAFETY: the value is as long as said.
+    // SAFETY: the value is as long as passed.
     check(unsafe { libc::setsockopt(socket.as_raw_fd(), level, name, data, len) }).map(drop)
 }
 
-/// Attaches a filter of classic BPF, by the option `name` of SOL_SOCKET that takes one; the host's kernel checks it.
+/// Attaches a classic BPF program by the SOL_SOCKET option `name`. The host's kernel checks it.
 pub fn attach_filter(socket: BorrowedFd<'_>, name: i32, program: &[[u8; 8]]) -> Result<()> {
     let len = u16::try_from(program.len()).map_err(|_| Errno::EINVAL)?;
     let filter = libc::sock_fprog { len, filter: program.as_ptr().cast_mut().cast() };
     let size = size_of::<libc::sock_fprog>() as libc::socklen_t;
-    // SAFETY: the value is one structure, which points to as many instructions of eight bytes as it says; they are
-    // copied, and nothing is written to them.
+    // SAFETY: the value is one structure, which points to as many instructions of eight bytes as it contains in its
+    // length; they are copied, and nothing is written to them.
     check(unsafe { libc::setsockopt(socket.as_raw_fd(), libc::SOL_SOCKET, name, (&raw const filter).cast(), size) })
         .map(drop)
 }
 
-/// A number that an ioctl(2) command of sockets tells, such as `FIONREAD`.
+/// The number returned by an ioctl(2) command of sockets, such as `FIONREAD`.
 pub fn number(socket: BorrowedFd<'_>, command: u32) -> Result<i32> {
     let mut value = 0i32;
-    // SAFETY: the commands that are asked for here write one int.
+    // SAFETY: the commands passed here write one int.
     check(unsafe { libc::ioctl(socket.as_raw_fd(), command.into(), &mut value) })?;
     Ok(value)
 }
 
-/// Asks about an interface by a `struct ifreq` (netdevice(7)). The command is one that reads into it, without pointers.
+/// Queries an interface by a `struct ifreq` (netdevice(7)). The command must be one that fills it in, without pointers.
 pub fn interface(socket: BorrowedFd<'_>, command: u32, request: &mut [u8; IFREQ]) -> Result<()> {
-    // SAFETY: the commands that are asked for here read and write one structure of this size.
+    // SAFETY: the commands passed here read and write one structure of this size.
     check(unsafe { libc::ioctl(socket.as_raw_fd(), command.into(), request.as_mut_ptr()) }).map(drop)
 }
 
-/// Speed and duplex mode of an interface by name (`ETHTOOL_GSET`): millions of bits a second, and ethtool's number.
+/// Speed in Mbit/s and duplex mode (`DUPLEX_*`) of an interface by name (`ETHTOOL_GSET`).
 pub fn link_settings(socket: BorrowedFd<'_>, name: &[u8]) -> Result<(u32, u8)> {
-    /// `struct ethtool_cmd` from its first field, the command, to the last: the upper half of the speed lies apart.
+    /// `struct ethtool_cmd` from its first field, the command, to its last one. The upper half of the speed is a
+    /// separate field.
     #[repr(C)]
     #[derive(Default)]
     struct Settings {
@@ -242,7 +243,7 @@ pub fn link_settings(socket: BorrowedFd<'_>, name: &[u8]) -> Result<(u32, u8)> {
     Ok((u32::from(settings.speed_high) << 16 | u32::from(settings.speed), settings.duplex))
 }
 
-/// All interfaces with an address of IPv4, each as a `struct ifreq` with that address.
+/// All interfaces with an IPv4 address, each as a `struct ifreq` with that address (`SIOCGIFCONF`).
 pub fn interfaces(socket: BorrowedFd<'_>) -> Result<Vec<[u8; IFREQ]>> {
     let mut room = 16;
     loop {
@@ -251,7 +252,7 @@ pub fn interfaces(socket: BorrowedFd<'_>) -> Result<Vec<[u8; IFREQ]>> {
         let mut conf: libc::ifconf = unsafe { MaybeUninit::zeroed().assume_init() };
         conf.ifc_len = (room * IFREQ) as i32;
         conf.ifc_ifcu.ifcu_buf = entries.as_mut_ptr().cast();
-        // SAFETY: the structure points to as many bytes as it says.
+        // SAFETY: the structure points to as many bytes as its length says.
         check(unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCGIFCONF, &mut conf) })?;
         let count = usize::try_from(conf.ifc_len).unwrap_or(0) / IFREQ;
         if count < room {
@@ -262,10 +263,11 @@ pub fn interfaces(socket: BorrowedFd<'_>) -> Result<Vec<[u8; IFREQ]>> {
     }
 }
 
-/// When the last packet came, in seconds and a fraction whose unit the command says (`SIOCGSTAMP`, `SIOCGSTAMPNS`).
+/// Time of the last received packet, in seconds and a fraction whose unit depends on the command (`SIOCGSTAMP`,
+/// `SIOCGSTAMPNS`).
 pub fn timestamp(socket: BorrowedFd<'_>, command: u32) -> Result<[i64; 2]> {
     let mut value = [0i64; 2];
-    // SAFETY: the commands that are asked for here write one timeval or timespec, which are two such numbers.
+    // SAFETY: the commands passed here write one timeval or timespec, which are two such numbers.
     check(unsafe { libc::ioctl(socket.as_raw_fd(), command.into(), value.as_mut_ptr()) })?;
     Ok(value)
 }

@@ -1,25 +1,25 @@
-//! What the processor may guess while it runs this process, for those who give up speed so that less can be learnt by
-//! side channels. See prctl(2), `PR_SET_SPECULATION_CTRL`.
+//! Restricts speculative execution of this process, for users who trade speed for protection against side channels. See
+//! prctl(2), `PR_SET_SPECULATION_CTRL`.
 
 use std::io;
 
 use nix::errno::Errno;
 
-/// `PR_SPEC_L1D_FLUSH`, which the library lacks.
+/// `PR_SPEC_L1D_FLUSH`, which the libc crate lacks.
 const L1D_FLUSH: libc::c_int = 2;
 
-/// What a process can turn off.
+/// The features that a process can disable.
 const FEATURES: [(libc::c_int, &str); 2] = [
     (libc::PR_SPEC_STORE_BYPASS, "speculative store bypass"),
     (libc::PR_SPEC_INDIRECT_BRANCH, "indirect branch speculation"),
 ];
 
-/// Turns off for good that loads overtake stores and that indirect branches are predicted, for this thread and all
-/// threads and processes it will start. Where the host offers it, the first-level data cache is flushed whenever one of
-/// them leaves a processor; returns whether it is.
+/// Permanently disables speculative store bypass and indirect branch prediction, for this thread and all threads and
+/// processes that it starts. If the host offers it, the L1 data cache is flushed when one of them leaves a CPU; returns
+/// whether that is so.
 ///
 /// # Errors
-/// Names what the host has no control over, or does not let a process turn off.
+/// The error names what the host cannot control, or does not let a process disable.
 pub fn restrict() -> io::Result<bool> {
     for (feature, name) in FEATURES {
         let failed = |why: &dyn std::fmt::Display| io::Error::other(format!("{name}: {why}"));
@@ -29,9 +29,9 @@ pub fn restrict() -> io::Result<bool> {
         } else if state & libc::PR_SPEC_ENABLE != 0 {
             return Err(failed(&"the host does not let a process turn it off"));
         }
-        // Otherwise the processor has no such fault, or it is off for all.
+        // Otherwise the processor is not vulnerable, or the feature is disabled for all processes.
     }
-    // Offered by a kernel started with l1d_flush=on only.
+    // Only offered by kernels started with l1d_flush=on.
     Ok(set(L1D_FLUSH, libc::PR_SPEC_ENABLE).is_ok())
 }
 
@@ -44,7 +44,7 @@ fn set(feature: libc::c_int, state: libc::c_uint) -> nix::Result<()> {
 }
 
 fn call(option: libc::c_int, feature: libc::c_int, state: libc::c_uint) -> nix::Result<libc::c_uint> {
-    // The kernel looks at whole words, and at those that say nothing as well.
+    // The kernel reads whole words, including the unused ones.
     let [feature, state, none] = [feature as libc::c_ulong, state.into(), 0];
     // SAFETY: the call takes numbers only.
     let result = unsafe { libc::prctl(option, feature, state, none, none) };
@@ -57,7 +57,7 @@ mod tests {
 
     #[test]
     fn what_is_turned_off_stays_off() {
-        // A thread's own, which ends with the test.
+        // Applies to this thread only, which ends with the test.
         if let Err(error) = restrict() {
             eprintln!("skipped: {error}");
             return;

@@ -1,4 +1,4 @@
-//! The host's terminal: its size, and raw mode that is left again on every way out.
+//! The host's terminal: its modes and size, and raw mode, which is left on every way out.
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
@@ -11,13 +11,13 @@ use parking_lot::Mutex;
 /// The size of a terminal.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct WindowSize {
-    /// Lines of characters.
+    /// The number of lines.
     pub rows: u16,
-    /// Characters in a line.
+    /// The number of columns.
     pub columns: u16,
-    /// Width in pixels, 0 where nobody knows.
+    /// Width in pixels, or 0 if unknown.
     pub x_pixels: u16,
-    /// Height in pixels, 0 where nobody knows.
+    /// Height in pixels, or 0 if unknown.
     pub y_pixels: u16,
 }
 
@@ -37,17 +37,17 @@ mod call {
     nix::ioctl_write_int_bad!(tiocsctty, libc::TIOCSCTTY);
 }
 
-/// Bytes of `struct termios2`, in which Linux passes a terminal's modes.
+/// Size of `struct termios2`, in which Linux passes a terminal's modes.
 pub const MODES_BYTES: usize = 44;
 
 /// When changed modes take effect.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum When {
-    /// At once.
+    /// At once (`TCSANOW`).
     Now,
-    /// When what was written is out.
+    /// When all output is transmitted (`TCSADRAIN`).
     Drained,
-    /// Likewise, and what was typed before is thrown away.
+    /// Likewise, and pending input is discarded (`TCSAFLUSH`).
     Flushed,
 }
 
@@ -79,7 +79,7 @@ pub fn set_modes(fd: impl AsFd, modes: &[u8; MODES_BYTES], when: When) -> io::Re
     Ok(())
 }
 
-/// Bytes typed and not read yet, and bytes written and not out yet.
+/// Pending input and output in bytes (`TIOCINQ`, `TIOCOUTQ`).
 ///
 /// # Errors
 /// It is not a terminal.
@@ -91,21 +91,21 @@ pub fn queued(fd: impl AsFd) -> io::Result<(i32, i32)> {
     Ok((input, output))
 }
 
-/// What tcflush(3), tcflow(3) and tcsendbreak(3) ask for, with the numbers Linux has for it.
+/// The operations of tcflush(3), tcflow(3) and tcsendbreak(3), with Linux's numbers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Control {
-    /// Throws queued bytes away.
+    /// Discards queued bytes.
     Flush(i32),
     /// Suspends or resumes a direction.
     Flow(i32),
-    /// Waits until what was written is out; a break only with 0.
+    /// Waits until all output is transmitted. Sends a break first if the number is 0.
     Drain(i32),
 }
 
-/// Does something to the queues of a terminal.
+/// Controls the queues of a terminal.
 ///
 /// # Errors
-/// It is not a terminal, or the number means nothing.
+/// It is not a terminal, or the number is invalid.
 pub fn control(fd: impl AsFd, control: Control) -> io::Result<()> {
     let fd = fd.as_fd().as_raw_fd();
     // SAFETY: none of these calls takes an address.
@@ -119,13 +119,13 @@ pub fn control(fd: impl AsFd, control: Control) -> io::Result<()> {
     Ok(())
 }
 
-/// Opens the terminal that controls this process, if it has one and its process group is in the foreground there.
+/// Opens the controlling terminal, if there is one and this process is in its foreground process group.
 pub fn controlling() -> Option<OwnedFd> {
     let terminal = std::fs::File::options().read(true).write(true).open("/dev/tty").ok()?;
     (tcgetpgrp(&terminal) == Ok(getpgrp())).then(|| terminal.into())
 }
 
-/// The size of the terminal open as `fd`.
+/// The size of a terminal.
 ///
 /// # Errors
 /// It is not a terminal.
@@ -136,7 +136,7 @@ pub fn window_size(fd: impl AsFd) -> io::Result<WindowSize> {
     Ok(WindowSize { rows: size.ws_row, columns: size.ws_col, x_pixels: size.ws_xpixel, y_pixels: size.ws_ypixel })
 }
 
-/// Makes a terminal of its own: the master and the slave.
+/// Makes a pseudoterminal: master and slave.
 ///
 /// # Errors
 /// The host has no terminals or descriptors left.
@@ -154,25 +154,26 @@ pub fn make_pair(size: WindowSize) -> io::Result<(OwnedFd, OwnedFd)> {
     Ok((pair.master, pair.slave))
 }
 
-/// Makes the terminal that of this process's session, which it leads and which has none yet.
+/// Makes the terminal the controlling one of this process's session. The process must be the session leader, and the
+/// session must not have a controlling terminal.
 ///
 /// # Errors
-/// It does not lead one, or the terminal is another session's.
+/// The process is not a session leader, or the terminal belongs to another session.
 pub fn make_controlling(terminal: impl AsFd) -> io::Result<()> {
     // SAFETY: the call takes a number only.
     unsafe { call::tiocsctty(terminal.as_fd().as_raw_fd(), 0) }?;
     Ok(())
 }
 
-/// The terminal in raw mode and how it was before; a process has at most one.
+/// The terminal in raw mode and its previous modes. A process has at most one.
 static RAW: Mutex<Option<(OwnedFd, Termios)>> = Mutex::new(None);
 
-/// Keeps a terminal in raw mode: every key is passed on at once and none is acted upon.
+/// Keeps a terminal in raw mode: each key is passed on at once and none is interpreted.
 #[must_use]
 pub struct RawMode(());
 
 impl RawMode {
-    /// Puts the terminal into raw mode until the value is dropped or [`restore_terminal`] is called.
+    /// Puts the terminal into raw mode until this is dropped or [`restore_terminal`] is called.
     ///
     /// # Errors
     /// It is not a terminal, or it is gone.
@@ -181,7 +182,7 @@ impl RawMode {
         let before = tcgetattr(&terminal)?;
         let mut raw = before.clone();
         cfmakeraw(&mut raw);
-        // Saved first: a panic in between must find it.
+        // Save the modes first, for a panic in between.
         let mut saved = RAW.lock();
         tcsetattr(&terminal, SetArg::TCSADRAIN, &raw)?;
         *saved = Some((terminal, before));
@@ -195,26 +196,26 @@ impl Drop for RawMode {
     }
 }
 
-/// Brings the terminal back from raw mode, if one is in it. For ways out that drop nothing, such as a panic hook.
+/// Ends raw mode, if a terminal is in it. For ways out without destructors, such as a panic hook.
 pub fn restore_terminal() {
     if let Some((terminal, before)) = RAW.lock().take() {
-        // A terminal that is gone needs no restoring.
+        // If the terminal is gone, there is nothing to restore.
         let _ = tcsetattr(&terminal, SetArg::TCSADRAIN, &before);
     }
 }
 
-/// Like [`restore_terminal`], for signal handlers: waits for nobody.
+/// Like [`restore_terminal`], for signal handlers: does not wait for the lock.
 pub fn restore_if_free() {
     if let Some(mut saved) = RAW.try_lock()
         && let Some((terminal, before)) = saved.as_ref()
     {
         let _ = tcsetattr(terminal, SetArg::TCSADRAIN, before);
-        // The handler ends the process: the descriptor needs no closing.
+        // The handler ends the process, so the descriptor need not be closed.
         std::mem::forget(saved.take());
     }
 }
 
-/// Whether a terminal is in raw mode now.
+/// Whether a terminal is in raw mode.
 pub fn is_raw() -> bool {
     RAW.lock().is_some()
 }

@@ -1,4 +1,4 @@
-//! Where trees of the host begin, opened before the host's files go out of sight.
+//! The roots of host file trees, opened before the host's file system becomes unreachable.
 
 use std::collections::HashMap;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -11,33 +11,33 @@ use amber_abi::errno::Errno;
 use crate::fs::{self, Found, Result};
 use crate::reader::TreeFile;
 
-/// What a tree is.
+/// The root of a tree.
 #[derive(Debug)]
 pub enum Start {
-    /// A directory with all beneath it.
+    /// A directory and everything beneath it.
     Directory(OwnedFd),
     /// A single file: its directory and its name.
     File(OwnedFd, Box<[u8]>),
-    /// A file or directory on a file system that the host's kernel makes up, which another process reads.
+    /// A file or directory on a file system that the host's kernel generates. The reader process accesses it.
     Read(TreeFile),
-    /// One of which nothing is shown.
+    /// A tree whose contents are hidden.
     Sealed(Found),
 }
 
-/// Trees by the paths the operator gave.
+/// The opened trees by the paths that the operator gave.
 #[derive(Debug, Default)]
 pub struct HostTrees(HashMap<PathBuf, Start>);
 
 impl HostTrees {
-    /// Notes an opened tree.
+    /// Adds an opened tree.
     pub fn add(&mut self, path: &Path, start: Start) {
         self.0.insert(path.to_owned(), start);
     }
 
-    /// Where the tree at a path begins: as it was opened beforehand, else as it is found now.
+    /// The root of the tree at a path: the one opened before, or else the path is opened now.
     ///
     /// # Errors
-    /// The host's.
+    /// Those of opening it.
     pub fn start(&self, path: &Path) -> Result<Start> {
         match self.0.get(path) {
             Some(Start::Directory(fd)) => Ok(Start::Directory(fs::duplicate(fd.as_fd())?)),
@@ -49,7 +49,7 @@ impl HostTrees {
     }
 }
 
-/// Opens the directory or file at a path, symbolic links and all.
+/// Opens the directory or file at a path, following symbolic links.
 fn find(path: &Path) -> Result<Start> {
     let fd = fs::open_root(path)?;
     if is_directory(&fd)? {
@@ -63,28 +63,27 @@ fn find(path: &Path) -> Result<Start> {
 /// Whether an open file is a directory.
 ///
 /// # Errors
-/// The host's.
+/// Those of fstat(2).
 pub fn is_directory(file: &OwnedFd) -> Result<bool> {
     Ok(fs::stat(file.as_fd())?.mode & amber_abi::stat::S_IFMT == amber_abi::stat::S_IFDIR)
 }
 
-/// Whether a descriptor is a directory with all beneath it, which was prepared for the guest to name what is there: such a
-/// one is a place only (`O_PATH`).
+/// Whether a descriptor is the root of a tree for guests: a directory opened with `O_PATH`.
 pub fn is_tree(file: BorrowedFd<'_>) -> bool {
     let is_place = fs::flags(file).is_ok_and(|flags| flags.contains(amber_abi::open::OpenFlags::O_PATH));
     is_place && fs::stat(file).is_ok_and(|stat| stat.mode & amber_abi::stat::S_IFMT == amber_abi::stat::S_IFDIR)
 }
 
-/// The directory of this process's own descriptors, for the few calls that name an open file by its path.
+/// `/proc/self/fd`, for the few calls that need the path of an open file.
 static OWN_DESCRIPTORS: OnceLock<OwnedFd> = OnceLock::new();
 
-/// Keeps `directory`, which is `/proc/self/fd`, for when `/proc` is out of sight.
+/// Keeps `directory`, which is `/proc/self/fd`, for the time after `/proc` has become unreachable.
 pub fn keep_own_descriptors(directory: OwnedFd) {
-    // Who comes second brings the same directory.
+    // A second call passes the same directory.
     let _ = OWN_DESCRIPTORS.set(directory);
 }
 
-/// An open file by name: a directory, and a path from there.
+/// A path of an open file, relative to a directory.
 pub(crate) fn path_of(file: impl AsFd) -> (BorrowedFd<'static>, String) {
     let number = std::os::fd::AsRawFd::as_raw_fd(&file.as_fd());
     match OWN_DESCRIPTORS.get() {

@@ -1,4 +1,4 @@
-//! Extended attributes of host files, and the one way to change a mode without following a link.
+//! Extended attributes of host files, and fchmodat2(2).
 
 use std::ffi::CString;
 use std::os::fd::{AsRawFd, BorrowedFd};
@@ -19,11 +19,11 @@ fn length(answer: isize) -> Result<usize> {
     usize::try_from(answer).map_err(|_| last_error())
 }
 
-/// The value of an attribute of an open file (not one opened with `O_PATH`).
+/// The value of an attribute of an open file (not with `O_PATH`).
 pub fn get(file: BorrowedFd<'_>, name: &[u8]) -> Result<Vec<u8>> {
     let name = c_string(name)?;
     let mut value = vec![0; amber_abi::xattr::XATTR_SIZE_MAX];
-    // SAFETY: the name ends with a zero byte and the buffer is as long as said.
+    // SAFETY: the name ends with a zero byte and the buffer is as long as passed.
     let got = unsafe { libc::fgetxattr(file.as_raw_fd(), name.as_ptr(), value.as_mut_ptr().cast(), value.len()) };
     value.truncate(length(got)?);
     Ok(value)
@@ -32,16 +32,16 @@ pub fn get(file: BorrowedFd<'_>, name: &[u8]) -> Result<Vec<u8>> {
 /// The names of all attributes of an open file.
 pub fn list(file: BorrowedFd<'_>) -> Result<Vec<Vec<u8>>> {
     let mut names = vec![0u8; amber_abi::xattr::XATTR_LIST_MAX];
-    // SAFETY: the buffer is as long as said.
+    // SAFETY: the buffer is as long as passed.
     let got = unsafe { libc::flistxattr(file.as_raw_fd(), names.as_mut_ptr().cast(), names.len()) };
     names.truncate(length(got)?);
     Ok(names.split(|&b| b == 0).filter(|n| !n.is_empty()).map(<[u8]>::to_vec).collect())
 }
 
-/// Sets an attribute of an open file; `flags` as those of setxattr(2).
+/// Sets an attribute of an open file, with the flags of setxattr(2).
 pub fn set(file: BorrowedFd<'_>, name: &[u8], value: &[u8], flags: u32) -> Result<()> {
     let name = c_string(name)?;
-    // SAFETY: the name ends with a zero byte and the value is as long as said.
+    // SAFETY: the name ends with a zero byte and the value is as long as passed.
     let done = unsafe {
         libc::fsetxattr(file.as_raw_fd(), name.as_ptr(), value.as_ptr().cast(), value.len(), flags as libc::c_int)
     };

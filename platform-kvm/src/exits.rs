@@ -109,7 +109,6 @@ fn call(r: &mut Registers) -> Decoded {
 
 /// Decodes an exit and sets `r` to the guest's registers.
 ///
-///
 /// # Errors
 /// The vCPU is in an unexpected state.
 pub fn decode(

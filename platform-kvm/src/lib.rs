@@ -77,7 +77,6 @@ pub struct KvmPlatform {
 impl KvmPlatform {
     /// Makes the platform for guests whose memory is `memory`, and tests that it works.
     ///
-    ///
     /// # Errors
     /// There is no KVM, access is denied, or it lacks something that the platform needs.
     pub fn new(memory: Arc<GuestMemory>) -> Result<Self, PlatformError> {

@@ -58,7 +58,6 @@ pub struct Machine {
 impl Machine {
     /// Makes a machine for guests whose memory is `memory`.
     ///
-    ///
     /// # Errors
     /// `/dev/kvm` is missing, access is denied, or it lacks something that the platform needs.
     pub fn new(memory: Arc<GuestMemory>) -> Result<Machine, PlatformError> {
@@ -146,7 +145,6 @@ impl Machine {
     }
 
     /// Checks that vCPUs can address all memory.
-    ///
     ///
     /// # Errors
     /// They have too few physical address bits.

@@ -56,7 +56,6 @@ pub struct Mailbox {
 impl Mailbox {
     /// A mailbox where the sentry does not listen.
     ///
-    ///
     /// # Errors
     /// There is no memory for the page.
     pub fn new(machine: &Arc<Machine>) -> Result<Mailbox, PlatformError> {

@@ -64,7 +64,6 @@ pub struct Pool {
 impl Pool {
     /// A pool of at most `max` vCPUs, with one that starts on `root`.
     ///
-    ///
     /// # Errors
     /// The host cannot create a vCPU.
     pub fn new(machine: &Arc<Machine>, max: usize, root: &Arc<TopLevelTable>) -> Result<Pool, PlatformError> {
@@ -127,7 +126,6 @@ impl Pool {
 
     /// Allocates a vCPU to a context of the calling thread. It does not hold the state of another one. A new vCPU
     /// starts on `root`.
-    ///
     ///
     /// # Errors
     /// The state of the previous context cannot be read.
@@ -255,7 +253,6 @@ impl Pool {
     }
 
     /// Gives the vCPU of a context to the next waiter, and saves the context's state. `core` is the vCPU's core.
-    ///
     ///
     /// # Errors
     /// The state cannot be read.

@@ -96,7 +96,6 @@ pub fn classify_invalid_opcode(quirks: HostQuirks, bytes: [u8; 2]) -> InvalidOpc
 
 /// Detects the quirks of this host by running small guests. This is also the self-test of the machine.
 ///
-///
 /// # Errors
 /// The machine does not do what a guest needs; the text says what it did.
 pub fn detect(shared: &std::sync::Arc<Shared>) -> Result<HostQuirks, PlatformError> {
@@ -164,7 +163,6 @@ pub fn detect(shared: &std::sync::Arc<Shared>) -> Result<HostQuirks, PlatformErr
 }
 
 /// Whether breakpoints work in guests, detected on first use. KVM in software may ignore them.
-///
 ///
 /// # Errors
 /// The test guest cannot run.

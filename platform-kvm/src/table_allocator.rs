@@ -131,7 +131,6 @@ impl TableAllocator {
 
     /// Allocates a zeroed table. `invalidate` drops the host's copies of page tables.
     ///
-    ///
     /// # Errors
     /// All table memory is in use, or `invalidate` failed.
     pub fn take(&self, invalidate: impl FnOnce() -> Result<(), PlatformError>) -> Result<Table, PlatformError> {

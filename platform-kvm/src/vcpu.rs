@@ -149,7 +149,6 @@ pub struct Core {
 impl Vcpu {
     /// Creates vCPU `index` with the page tables at `root`.
     ///
-    ///
     /// # Errors
     /// The host cannot create it, or refuses its configuration.
     pub fn new(
@@ -264,7 +263,6 @@ impl Core {
     }
 
     /// Sets the entry points of `syscall`.
-    ///
     ///
     /// # Errors
     /// The host refuses the MSRs.
@@ -410,7 +408,6 @@ impl Core {
 
     /// Sets the breakpoints if they have changed.
     ///
-    ///
     /// # Errors
     /// The host refuses the registers.
     pub fn set_breakpoints(&mut self, breakpoints: &DebugRegisters) -> Result<(), PlatformError> {
@@ -431,7 +428,6 @@ impl Core {
 
     /// Returns the `si_code` of SIGTRAP for a debug exception, and records which breakpoints caused it. If one of them
     /// is at the next instruction, sets the resume flag in `r`, which not every processor does.
-    ///
     ///
     /// # Errors
     /// The host does not return the debug registers.
@@ -480,7 +476,6 @@ impl Core {
     /// Completes an access to a port that the guest must not have. Otherwise the host would complete it in the next
     /// run, on the registers and the memory of the guest that runs then.
     ///
-    ///
     /// # Errors
     /// It does not complete, as may happen with a repeated instruction.
     pub fn finish_port_access(&mut self) -> Result<(), PlatformError> {
@@ -504,7 +499,6 @@ impl Core {
     }
 
     /// Runs the vCPU until it exits.
-    ///
     ///
     /// # Errors
     /// The vCPU cannot continue. Its registers are in the log.

@@ -64,7 +64,6 @@ impl PtracePlatform {
     ///
     /// The program must not change its user afterwards, because it could no longer trace the stubs.
     ///
-    ///
     /// # Errors
     /// The host forbids `ptrace` or lacks something else that the platform needs.
     pub fn new(memory: Arc<GuestMemory>) -> Result<Self, PlatformError> {

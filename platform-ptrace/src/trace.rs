@@ -103,7 +103,6 @@ pub fn registers(tid: i32, registers: &mut Registers) -> io::Result<()> {
 
 /// Writes the general registers.
 ///
-///
 /// # Errors
 /// EIO for values that the host refuses.
 pub fn set_registers(tid: i32, registers: &Registers) -> io::Result<()> {
@@ -159,7 +158,6 @@ pub fn fpu_state(tid: i32, state: &mut [u8]) -> io::Result<usize> {
 }
 
 /// Writes the FPU state.
-///
 ///
 /// # Errors
 /// The processor would not load it.

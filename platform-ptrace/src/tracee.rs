@@ -123,7 +123,6 @@ impl Tracee {
 
     /// Keeps the thread stopped and attached, without breakpoints, for a later [`reuse`](CachedTracee::reuse).
     ///
-    ///
     /// # Errors
     /// The breakpoints could not be removed; the tracee is dropped.
     pub fn cache(mut self) -> Result<CachedTracee, PlatformError> {
@@ -148,7 +147,6 @@ impl Tracee {
     }
 
     /// Waits for the next stop.
-    ///
     ///
     /// # Errors
     /// The stub was killed or has exited.
@@ -377,7 +375,6 @@ struct StopBudget {
 
 impl StopBudget {
     /// Counts a stop: a late kick, a signal from another process, or a fault.
-    ///
     ///
     /// # Errors
     /// There were more than these causes explain, so the stub makes no progress.

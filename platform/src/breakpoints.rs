@@ -39,7 +39,6 @@ pub struct DebugRegisters {
 impl DebugRegisters {
     /// The registers for these breakpoints, which are numbered from 0.
     ///
-    ///
     /// # Errors
     /// `InvalidInput`: there are too many, or the processor does not support one of them below `limit`, the guest's
     /// task size.

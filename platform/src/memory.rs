@@ -88,7 +88,6 @@ pub struct GuestMemory {
 impl GuestMemory {
     /// Makes guest memory of at most `limit` bytes, rounded up to pages.
     ///
-    ///
     /// # Errors
     /// The host refuses to create or to map a memfd of that size.
     pub fn new(limit: u64) -> Result<Arc<Self>, PlatformError> {
@@ -215,7 +214,6 @@ impl GuestMemory {
 
     /// Checks that `len` more bytes are within the limit, as frames or kernel memory.
     ///
-    ///
     /// # Errors
     /// They may exceed it.
     pub fn admit(&self, len: u64) -> Result<(), OutOfMemory> {
@@ -224,7 +222,6 @@ impl GuestMemory {
 
     /// Checks that `len` more bytes are within the limit for memory that outlives processes: files in memory, System V
     /// IPC objects, message queues, mounts. That limit leaves room for processes to run.
-    ///
     ///
     /// # Errors
     /// They may exceed it.
@@ -287,7 +284,6 @@ impl GuestMemory {
     }
 
     /// Makes the host allocate memory for a page-aligned range. The contents stay.
-    ///
     ///
     /// # Errors
     /// The host is out of memory.

@@ -8,7 +8,7 @@ use std::sync::{Arc, OnceLock, Weak};
 use std::time::{Duration, Instant};
 
 use amber_abi::poll::PollEvents;
-use amber_host::poller::{self, Bell, Ready, Watch};
+use amber_host::poller::{self, Ready, Waker, Watch};
 use parking_lot::Condvar;
 
 use crate::sync::{Mutex, Rank};
@@ -327,18 +327,18 @@ pub struct Parker {
     sleep: parking_lot::Mutex<Sleep>,
     condition: Condvar,
     /// Wakes it out of a sleep in the host's poll; none if the host has no descriptors left.
-    bell: OnceLock<Option<Bell>>,
+    waker: OnceLock<Option<Waker>>,
 }
 
 #[derive(Default)]
 struct Sleep {
     woken: bool,
-    /// The sleeper hears the bell, not the condition.
+    /// The sleeper waits for the waker, not for the condition.
     polling: bool,
 }
 
-/// How often a sleeper without a bell looks whether it was woken.
-const WITHOUT_BELL: Duration = Duration::from_millis(10);
+/// How often a sleeper without a waker checks whether it was woken.
+const FALLBACK_INTERVAL: Duration = Duration::from_millis(10);
 
 impl Parker {
     /// Wakes the sleeper; if there is none, the next [`park`](Self::park) returns at once.
@@ -348,8 +348,8 @@ impl Parker {
             sleep.woken = true;
             sleep.polling
         };
-        match self.bell.get() {
-            Some(Some(bell)) if polling => bell.ring(),
+        match self.waker.get() {
+            Some(Some(waker)) if polling => waker.wake(),
             _ => {
                 self.condition.notify_one();
             }
@@ -376,7 +376,8 @@ impl Parker {
     /// Sleeps until woken, until one of the host descriptors has one of its events, or until the deadline; returns false
     /// on the deadline.
     pub fn park_on(&self, files: &[(Arc<OwnedFd>, PollEvents)], deadline: Option<Instant>) -> bool {
-        let bell = self.bell.get_or_init(|| Bell::new().inspect_err(|error| log::warn!("a bell: {error}")).ok());
+        let waker =
+            self.waker.get_or_init(|| Waker::new().inspect_err(|error| log::warn!("creating a waker: {error}")).ok());
         {
             let mut sleep = self.sleep.lock();
             if std::mem::take(&mut sleep.woken) {
@@ -385,13 +386,13 @@ impl Parker {
             sleep.polling = true;
         }
         let mut until = deadline;
-        if bell.is_none() {
-            let soon = Instant::now() + WITHOUT_BELL;
+        if waker.is_none() {
+            let soon = Instant::now() + FALLBACK_INTERVAL;
             until = Some(deadline.map_or(soon, |deadline| deadline.min(soon)));
         }
         let wanted: Vec<_> = files.iter().map(|(file, events)| (file.as_fd(), *events)).collect();
         let timeout = until.map(|until| until.saturating_duration_since(Instant::now()));
-        let found = poller::wait(&wanted, bell.as_ref(), timeout);
+        let found = poller::wait(&wanted, waker.as_ref(), timeout);
         let mut sleep = self.sleep.lock();
         sleep.polling = false;
         std::mem::take(&mut sleep.woken) || found || deadline.is_none_or(|deadline| Instant::now() < deadline)

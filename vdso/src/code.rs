@@ -1,8 +1,8 @@
-//! The vDSO's instructions. They run in the guest, wherever the image was mapped; here they only lie as bytes.
+//! The vDSO's instructions. They run in guests, at whatever address the image is mapped; here they are only bytes.
 
 use std::arch::global_asm;
 
-/// Where the code lies in the image: the distance to the page of data is fixed by it.
+/// Offset of the code in the image. It fixes the distance to the data page.
 pub const OFFSET: usize = 0x800;
 
 global_asm!(
@@ -10,15 +10,15 @@ global_asm!(
     ".balign 16",
     ".globl amber_vdso_code",
     "amber_vdso_code:",
-    // Reads the clock whose base is at r8 + rcx, and its multiplier at r8 + r10, into rax, in nanoseconds; carry is set if it
-    // cannot be read.
+    // Reads the clock whose base is at r8 + rcx and whose multiplier is at r8 + r10 into rax, in nanoseconds. Sets the
+    // carry flag if the clock cannot be read.
     "70:",
     "mov r9d, dword ptr [r8 + {sequence}]",
     "test r9d, r9d",
     "jz 79f",
     "test r9d, 1",
     "jnz 79f",
-    // The fence keeps the counter from being read before the sequence.
+    // The fence keeps the counter from being read before the sequence count.
     "lfence",
     "rdtsc",
     "shl rdx, 32",
@@ -69,7 +69,7 @@ global_asm!(
     "lea edx, [rdi - 5]",
     "cmp edx, 1",
     "ja 11f",
-    // The coarse ones: when the last tick was.
+    // The coarse clocks: the time of the last tick.
     "xor edx, edx",
     "mov ecx, {tick}",
     "div rcx",
@@ -139,7 +139,7 @@ global_asm!(
     ".balign 16",
     ".globl amber_vdso_clock_getres",
     "amber_vdso_clock_getres:",
-    // Those of a nanosecond: all but the coarse ones, the alarms and those of processor time.
+    // A resolution of 1 ns: all but the coarse clocks, the alarm clocks and the CPU-time clocks.
     "cmp edi, 11",
     "ja 49f",
     "mov eax, {finest}",
@@ -207,15 +207,15 @@ unsafe extern "C" {
     static amber_vdso_end: u8;
 }
 
-/// The instructions.
+/// The instructions as bytes.
 pub fn bytes() -> &'static [u8] {
     let start = &raw const amber_vdso_code;
     let len = (&raw const amber_vdso_end).addr() - start.addr();
-    // SAFETY: both labels are of the one read-only section above, `len` bytes apart, and nothing ever writes there.
+    // SAFETY: both labels belong to the one read-only section above, `len` bytes apart, and nothing ever writes there.
     unsafe { std::slice::from_raw_parts(start, len) }
 }
 
-/// The functions: name, and where in the code each begins and ends.
+/// The functions: name, and offsets of begin and end in the code.
 pub fn functions() -> [(&'static str, usize, usize); 5] {
     let start = (&raw const amber_vdso_code).addr();
     let at = [

@@ -1,4 +1,4 @@
-//! The ELF image around the code: what the C libraries of guests need to find a function with its version.
+//! The ELF image around the code, with what C libraries need to find a versioned function.
 
 use amber_abi::elf::{Dyn, EM_X86_64, ET_DYN, Ehdr, PF_R, PF_X, PT_DYNAMIC, PT_LOAD, Phdr, Sym, Verdaux, Verdef};
 use zerocopy::{FromZeros, Immutable, IntoBytes};
@@ -14,16 +14,16 @@ const DT_SONAME: i64 = 14;
 const DT_VERSYM: i64 = 0x6fff_fff0;
 const DT_VERDEF: i64 = 0x6fff_fffc;
 const DT_VERDEFNUM: i64 = 0x6fff_fffd;
-/// A global function.
+/// `st_info` of a global function.
 const GLOBAL_FUNCTION: u8 = 1 << 4 | 2;
-/// A version definition that names the file itself.
+/// Marks the version definition of the file itself.
 const VER_FLG_BASE: u16 = 1;
 
-/// The object's name and the version of its functions, as on every Linux for x86-64.
+/// The object's name and the version of its functions, as on Linux for x86-64.
 const NAME: &str = "linux-vdso.so.1";
 const VERSION: &str = "LINUX_2.6";
 
-/// The hash function of ELF.
+/// The ELF hash function.
 fn hash(name: &str) -> u32 {
     name.bytes().fold(0, |hash: u32, byte| {
         let hash = (hash << 4).wrapping_add(u32::from(byte));
@@ -32,7 +32,7 @@ fn hash(name: &str) -> u32 {
     })
 }
 
-/// Bytes being put one after another.
+/// Appends values to bytes.
 struct Layout(Vec<u8>);
 
 impl Layout {
@@ -44,7 +44,7 @@ impl Layout {
     }
 }
 
-/// Names, one after another, each with its zero.
+/// A string table.
 struct Names(Vec<u8>);
 
 impl Names {
@@ -70,7 +70,7 @@ fn definition(flags: u16, index: u16, name: &str, name_at: u32, last: bool) -> V
     [definition.as_bytes(), auxiliary.as_bytes()].concat()
 }
 
-/// The image: one page, to be mapped readable and executable right behind the page of data.
+/// The image: one page, to be mapped readable and executable right after the data page.
 pub fn image() -> Vec<u8> {
     let functions = code::functions();
     let mut names = Names(vec![0]);
@@ -81,14 +81,14 @@ pub fn image() -> Vec<u8> {
         let mut symbol = Sym::new_zeroed();
         symbol.st_name = names.add(name);
         symbol.st_info = GLOBAL_FUNCTION;
-        // There are no sections; any number but "undefined" will do.
+        // There are no sections. Any index except "undefined" is correct.
         symbol.st_shndx = 1;
         symbol.st_value = (code::OFFSET + start) as u64;
         symbol.st_size = (end - start) as u64;
         symbols.push(symbol);
     }
     let count = symbols.len() as u32;
-    // One bucket: the chain goes through all symbols.
+    // One bucket, whose chain contains all symbols.
     let mut table = vec![1, count, 1, 0];
     table.extend((1..count).map(|index| if index + 1 < count { index + 1 } else { 0 }));
     let versions: Vec<u16> = (0..count).map(|index| if index == 0 { 0 } else { 2 }).collect();

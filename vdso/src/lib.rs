@@ -1,7 +1,9 @@
-//! The vDSO: a small shared object that every guest program finds mapped, by which it reads clocks without a system call.
+//! The vDSO: a small shared object that is mapped into every guest program, so that it can read clocks without a system
+//! call.
 //!
-//! It is two pages: one of data, which the sentry fills and keeps true ([`data`] says what is where), and behind it one
-//! with the ELF image ([`image`]).
+//! It has two pages: a data page that the sentry keeps up to date (layout in [`data`]), followed by the page of the ELF
+//! image ([`image`]). The image is generated here rather than by a linker script, because it needs five functions, one
+//! page and no tool beyond the compiler.
 
 mod code;
 pub mod data;
@@ -9,5 +11,5 @@ mod elf;
 
 pub use elf::image;
 
-/// Bytes in the page of data, and in that of the image.
+/// Size of the data page, and of the image.
 pub const PAGE: usize = 4096;

@@ -1,9 +1,9 @@
-//! The list itself: one line a call.
+//! The list of host calls.
 
 use super::rules::*;
 use super::{HostCall, Part};
 
-/// One line a call: name, part, reason, and rules if there are any.
+/// One line per call: name, part, reason, and rules if there are any.
 macro_rules! list {
     ($($name:ident, $part:ident, $reason:literal $(, $rules:expr)?;)*) => {
         &[$(HostCall {
@@ -18,7 +18,7 @@ macro_rules! list {
     (@ $rules:expr) => { $rules };
 }
 
-/// The numbers by the names of the calls.
+/// The call numbers by name.
 mod numbers {
     macro_rules! numbers {
         ($($name:ident = $number:ident),* $(,)?) => {
@@ -49,8 +49,8 @@ mod numbers {
     }
 }
 
-/// Calls that the C library makes by itself and that fail with `ENOSYS`, as on a host that lacks them: it then takes
-/// another, which is on the list, or does without. `clone3` has its flags in memory, where no filter sees them.
+/// Calls that the C library makes by itself. They fail with `ENOSYS`, as on an older host, and the library then uses
+/// another call on the list, or none. `clone3` has its flags in memory, where no filter can see them.
 pub const ABSENT: &[HostCall] = list! {
     clone3, Always, "threads: its flags are in memory, where no filter sees them";
     set_robust_list, Always, "locks shared with other processes, of which there are none";
@@ -60,7 +60,7 @@ pub const ABSENT: &[HostCall] = list! {
     openat, Always, "the heap's look at `vm.overcommit_memory`", BY_PATH;
 };
 
-/// What the process asks that reads files of the host's kernel for a guest that was given some ([`crate::reader`]).
+/// The calls of the process that reads files of the host's kernel for guests ([`crate::reader`]).
 pub const READER: &[HostCall] = list! {
     read, Always, "a request of the sandbox";
     write, Always, "an answer";
@@ -79,7 +79,7 @@ pub const READER: &[HostCall] = list! {
     exit_group, Always, "the end of the sandbox";
 };
 
-/// The list.
+/// The calls of the sandbox process.
 pub const CALLS: &[HostCall] = list! {
     read, Always, "standard input, the caller's terminal, signals sent to Amber, sockets";
     write, Always, "standard output, the log, traces, sockets";

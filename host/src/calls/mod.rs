@@ -1,31 +1,31 @@
-//! The one list of the host calls that Amber makes once guest code runs, with the reason for each.
+//! The list of host calls that Amber makes once guest code runs, with a reason for each.
 //!
-//! The seccomp filter of the sandbox process is made from it, and `amber host-calls` prints it. What is done before the
-//! first guest instruction (opening files, making namespaces and mounts, starting the first stub) needs no place here.
+//! The seccomp filter of the sandbox process is generated from it, and `amber host-calls` prints it. Calls made before
+//! the first guest instruction (opening files, making namespaces and mounts, starting the first stub) are not on it.
 
 mod list;
 mod rules;
 
 pub use list::{ABSENT, CALLS, READER};
 
-/// What a host call is needed for.
+/// The part of Amber that needs a host call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Part {
     /// Every sandbox.
     Always,
-    /// The platform `ptrace`.
+    /// The ptrace platform.
     Ptrace,
-    /// The platform `kvm`.
+    /// The KVM platform.
     Kvm,
-    /// Standard streams, or other descriptors handed over, that are files of the host.
+    /// Standard streams, or other inherited descriptors, that are host files.
     HandedFiles,
-    /// Trees of the host that the guest may change.
+    /// Host file trees that the guest may change.
     WritableFiles,
     /// The host's network.
     Network,
-    /// The host's network, in a namespace of the sandbox's own.
+    /// The host's network, in a network namespace of the sandbox.
     OwnNetwork,
-    /// A control socket, by which further processes are started and questions answered.
+    /// A control socket, by which other processes are started and queries answered.
     Control,
 }
 
@@ -45,51 +45,51 @@ impl Part {
     }
 }
 
-/// What an argument is compared with.
+/// The value that an argument is compared with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Value {
     /// A number.
     Number(u64),
-    /// The number of this very process.
+    /// The ID of this process.
     OwnProcess,
 }
 
-/// A condition on one argument of a call.
+/// A condition on one argument.
 #[derive(Clone, Copy, Debug)]
 pub struct Condition {
-    /// Which argument, from 0.
+    /// Index of the argument, from 0.
     pub argument: u8,
-    /// The bits that are looked at.
+    /// The bits to compare.
     pub mask: u64,
-    /// What they must be.
+    /// Their value.
     pub value: Value,
 }
 
-/// Arguments a call may have: all conditions must hold.
+/// Permitted arguments of a call: all conditions must hold.
 #[derive(Clone, Copy, Debug)]
 pub struct Rule {
     /// The conditions.
     pub conditions: &'static [Condition],
-    /// The same in words.
+    /// A description of the conditions.
     pub meaning: &'static str,
 }
 
-/// A call on the list. One that is needed for several things may be there several times.
+/// A call on the list. A call that several parts need can be listed several times.
 #[derive(Clone, Copy, Debug)]
 pub struct HostCall {
-    /// Its number on x86-64.
+    /// The x86-64 call number.
     pub number: i64,
     /// Its name.
     pub name: &'static str,
-    /// What it is on the list for.
+    /// The part that needs it.
     pub part: Part,
-    /// What it is used for.
+    /// What it is needed for.
     pub reason: &'static str,
-    /// One of them must hold; any arguments will do if there is none.
+    /// At least one of the rules must hold, if there are any.
     pub rules: &'static [Rule],
 }
 
-/// The calls that some parts of Amber need, [`Part::Always`] among them.
+/// The calls that these parts of Amber need, and those of [`Part::Always`].
 pub fn needed(parts: &[Part]) -> impl Iterator<Item = &'static HostCall> {
     CALLS.iter().filter(move |call| call.part == Part::Always || parts.contains(&call.part))
 }
@@ -109,13 +109,13 @@ mod tests {
     fn nothing_is_there_twice() {
         for (i, call) in CALLS.iter().enumerate() {
             assert!(!CALLS[..i].iter().any(|other| (other.number, other.part) == (call.number, call.part)), "{call:?}");
-            // What is absent whatever its arguments are is not on the list.
+            // Calls that are absent with any arguments must not be on the list.
             let absent = ABSENT.iter().any(|absent| absent.number == call.number && absent.rules.is_empty());
             assert!(!call.reason.is_empty() && !absent, "{call:?}");
         }
     }
 
-    /// How many different calls a sandbox makes with these parts.
+    /// The number of different calls with these parts.
     fn count(parts: &[Part]) -> usize {
         needed(parts).map(|call| call.number).collect::<HashSet<_>>().len()
     }

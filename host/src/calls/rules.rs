@@ -1,4 +1,4 @@
-//! The arguments that calls on the list may have.
+//! The rules on arguments of host calls.
 
 use super::{Condition, Rule, Value};
 
@@ -17,19 +17,19 @@ const fn int(argument: u8, value: u64) -> Condition {
     bits(argument, INT, value)
 }
 
-/// An argument is a descriptor, neither `AT_FDCWD` nor another negative number.
+/// The argument is a descriptor, neither `AT_FDCWD` nor another negative number.
 const fn descriptor(argument: u8) -> Condition {
     bits(argument, NEGATIVE, 0)
 }
 
-/// One rule for each line: what it means, and its conditions.
+/// One rule per line: its description and its conditions.
 macro_rules! rules {
     ($($meaning:expr => [$($condition:expr),+];)+) => {
         &[$(Rule { conditions: &[$($condition),+], meaning: $meaning }),+]
     };
 }
 
-/// One rule for each constant of the C library that an `int` argument may be.
+/// One rule per constant of the C library that an `int` argument may be.
 macro_rules! one_of {
     ($argument:literal: $($name:ident)+) => {
         &[$(Rule { conditions: &[int($argument, libc::$name as u64)], meaning: stringify!($name) }),+]
@@ -40,7 +40,7 @@ pub(super) const NOT_EXECUTABLE: &[Rule] = rules! {
     "not executable" => [bits(2, libc::PROT_EXEC as u64, 0)];
 };
 
-/// All that would make a process of its own, or a namespace.
+/// The flags of clone(2) that would make a process or a namespace.
 const CLONE_BITS: u64 = (libc::CLONE_VM
     | libc::CLONE_THREAD
     | libc::CLONE_NEWNS
@@ -61,7 +61,7 @@ pub(super) const TO_ITSELF: &[Rule] = rules! {
 
 pub(super) const TO_STUBS: &[Rule] = one_of!(2: SIGUSR1 SIGKILL);
 
-/// Memory may be moved by the host, never to an address that was chosen.
+/// The host may move memory, but not to a chosen address.
 pub(super) const MAY_MOVE: &[Rule] = rules! {
     "MREMAP_MAYMOVE" => [int(3, libc::MREMAP_MAYMOVE as u64)];
 };
@@ -69,7 +69,8 @@ pub(super) const MAY_MOVE: &[Rule] = rules! {
 pub(super) const GIVE_BACK: &[Rule] = one_of!(2: MADV_DONTNEED);
 pub(super) const MAP_AHEAD: &[Rule] = one_of!(2: MADV_POPULATE_READ);
 
-/// What locks and condition variables of the C library and of Rust take; none that hands a lock or its priority over.
+/// The operations that locks and condition variables of the C library and of Rust use. None passes on a lock or its
+/// priority.
 pub(super) const FUTEX: &[Rule] = {
     const OPERATION: u64 = INT & !((libc::FUTEX_PRIVATE_FLAG | libc::FUTEX_CLOCK_REALTIME) as u64);
     rules! {
@@ -83,21 +84,21 @@ pub(super) const DESCRIPTOR_COMMANDS: &[Rule] = one_of!(1: F_DUPFD_CLOEXEC F_GET
 
 pub(super) const IS_OPEN: &[Rule] = one_of!(1: F_GETFD);
 
-/// Opened beneath a directory, and neither made nor changed.
+/// Opened beneath a directory, for reading only.
 pub(super) const OPEN_TO_READ: &[Rule] = {
     const CHANGES: i32 = libc::O_ACCMODE | libc::O_CREAT | libc::O_TRUNC;
     rules! { "beneath a descriptor, for reading" => [descriptor(0), bits(2, CHANGES as u64, 0)]; }
 };
 
-/// A path that begins at the working directory or the root.
+/// A path relative to the working directory or the root.
 pub(super) const BY_PATH: &[Rule] = rules! { "not beneath a descriptor" => [int(0, libc::AT_FDCWD as u32 as u64)]; };
 
 pub(super) const BENEATH: &[Rule] = rules! { "beneath a descriptor" => [descriptor(0)]; };
 pub(super) const BENEATH_SECOND: &[Rule] = rules! { "beneath a descriptor" => [descriptor(1)]; };
 pub(super) const BETWEEN: &[Rule] = rules! { "beneath descriptors" => [descriptor(0), descriptor(2)]; };
 
-/// What a file system tree has beside directories and regular files. Device nodes are none of it, but for the whiteouts
-/// of overlays, whose device number is zero.
+/// The special files in file trees. Device nodes are not among them, except overlay whiteouts, whose device number is
+/// zero.
 pub(super) const NODES: &[Rule] = {
     const KIND: u64 = libc::S_IFMT as u64;
     rules! {
@@ -115,7 +116,7 @@ pub(super) const TRACING: &[Rule] = one_of!(0: PTRACE_SYSEMU PTRACE_GETREGS PTRA
     PTRACE_GETSIGINFO PTRACE_GETREGSET PTRACE_SETREGSET PTRACE_GET_SYSCALL_INFO PTRACE_SEIZE PTRACE_INTERRUPT
     PTRACE_DETACH PTRACE_PEEKUSER PTRACE_POKEUSER PTRACE_PEEKDATA);
 
-/// The ioctl numbers of KVM that a running machine needs.
+/// The KVM ioctl numbers that a running machine needs.
 pub(super) const MACHINE: &[Rule] = rules! {
     "KVM_RUN" => [int(1, 0xae80)];
     "KVM_GET_REGS" => [int(1, 0x8090_ae81)];
@@ -143,7 +144,7 @@ pub(super) const WITHOUT_WAITING: &[Rule] = one_of!(1: FIONBIO);
 pub(super) const INTERNET: &[Rule] = one_of!(0: AF_INET AF_INET6 AF_NETLINK);
 pub(super) const PACKETS: &[Rule] = one_of!(0: AF_PACKET);
 
-/// The levels of options that sockets of the guest have.
+/// The levels of socket options that guests can use.
 pub(super) const OPTION_LEVELS: &[Rule] =
     one_of!(1: SOL_SOCKET SOL_IP SOL_IPV6 SOL_TCP SOL_UDP SOL_RAW SOL_ICMPV6 SOL_NETLINK);
 pub(super) const PACKET_OPTIONS: &[Rule] = one_of!(1: SOL_PACKET);

@@ -1,4 +1,4 @@
-//! The sandbox's side of the connection.
+//! The sandbox's end of the connection.
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -17,32 +17,32 @@ use super::wire::{
 use super::{MAX_PATH, MAX_READ};
 use crate::fs::{Found, HostEntry, Result};
 
-/// How long an answer may take. The reader has a call of the host interrupted before.
-const PATIENCE: Duration = Duration::from_secs(3);
-/// How often a waiting thread checks whether to go on.
+/// Maximum time to wait for an answer. The reader interrupts a call of the host earlier.
+const TIMEOUT: Duration = Duration::from_secs(3);
+/// Interval at which a waiting thread calls the [`Check`].
 const LOOK: Duration = Duration::from_millis(10);
 
-/// Whether to go on waiting; the error of the request if not.
+/// Called while waiting. An error ends the wait and becomes that of the request.
 pub type Check = fn() -> Result<()>;
 
 /// A connection to the reader.
 #[derive(Debug)]
 pub struct Reader {
     connection: Mutex<Connection>,
-    patience: Duration,
+    timeout: Duration,
 }
 
 #[derive(Debug)]
 struct Connection {
     socket: OwnedFd,
-    /// That of the last request.
+    /// The serial number of the last request.
     serial: u64,
-    /// Since when an answer is owed to a request that was given up.
-    owed: Option<Instant>,
+    /// The time of the request that was given up, while its answer is pending.
+    pending_since: Option<Instant>,
     answer: Box<[u8]>,
 }
 
-/// A file beneath one of the reader's trees: what the sandbox has in place of a descriptor.
+/// A file beneath one of the reader's trees; the sandbox has no descriptor of it.
 #[derive(Clone, Debug)]
 pub struct TreeFile {
     reader: Arc<Reader>,
@@ -50,27 +50,27 @@ pub struct TreeFile {
     path: Box<[u8]>,
 }
 
-/// A file that the reader opened. It closes the file when this goes, unless it did before for want of room.
+/// A file that the reader has open. Dropping this closes it, unless the reader has closed it for lack of slots.
 #[derive(Debug)]
 pub struct Opened {
     reader: Arc<Reader>,
     handle: u64,
-    /// Its attributes.
+    /// The attributes.
     pub found: Found,
-    /// The number of its file system, as statfs(2) returns it.
+    /// The magic number of its file system (`f_type` of statfs(2)).
     pub magic: i64,
 }
 
 impl Reader {
-    /// A reader at the other end of a socket, once that is ready.
+    /// Connects to a reader by a socket, and waits until it is ready.
     ///
     /// # Errors
-    /// It is not, and says why.
+    /// It reports an error instead.
     pub fn connect(socket: OwnedFd) -> io::Result<Arc<Reader>> {
-        Self::with_patience(socket, PATIENCE)
+        Self::with_timeout(socket, TIMEOUT)
     }
 
-    fn with_patience(socket: OwnedFd, patience: Duration) -> io::Result<Arc<Reader>> {
+    fn with_timeout(socket: OwnedFd, timeout: Duration) -> io::Result<Arc<Reader>> {
         let mut answer = vec![0; ANSWER_BYTES + MAX_READ].into_boxed_slice();
         let len = loop {
             match nix::unistd::read(&socket, &mut answer) {
@@ -83,16 +83,16 @@ impl Reader {
             [] => return Err(io::Error::other("it ended")),
             reason => return Err(io::Error::other(String::from_utf8_lossy(reason).into_owned())),
         }
-        let connection = Mutex::new(Connection { socket, serial: 0, owed: None, answer });
-        Ok(Arc::new(Reader { connection, patience }))
+        let connection = Mutex::new(Connection { socket, serial: 0, pending_since: None, answer });
+        Ok(Arc::new(Reader { connection, timeout }))
     }
 
-    /// A file beneath its tree of this number.
+    /// A file beneath the tree with this number.
     pub fn file(self: &Arc<Self>, tree: u64, path: &[u8]) -> TreeFile {
         TreeFile { reader: self.clone(), tree, path: path.into() }
     }
 
-    /// Asks, and has `take` make something of the answer.
+    /// Sends a request and converts its answer with `take`.
     fn ask<T>(
         &self,
         mut request: Request,
@@ -107,18 +107,18 @@ impl Reader {
             }
         };
         let connection = &mut *connection;
-        connection.settle(self.patience, check)?;
+        connection.receive_pending(self.timeout, check)?;
         connection.serial += 1;
         request.serial = connection.serial;
         connection.send(&request, path)?;
         let began = Instant::now();
-        let len = match connection.receive(request.serial, began + self.patience, check) {
+        let len = match connection.receive(request.serial, began + self.timeout, check) {
             Ok(len) => len,
             Err(errno) => {
                 if errno == Errno::EIO {
                     log::warn!("a file of the host's kernel could not be read: the reader does not answer");
                 }
-                connection.owed = Some(began);
+                connection.pending_since = Some(began);
                 return Err(errno);
             }
         };
@@ -130,12 +130,12 @@ impl Reader {
 }
 
 impl Connection {
-    /// Takes the answer to a request that was given up, if one is owed. For how long that is waited for counts from the
-    /// request, so that one slow file holds up others once only.
-    fn settle(&mut self, patience: Duration, check: Check) -> Result<()> {
-        if let Some(since) = self.owed {
-            self.receive(self.serial, since + patience, check)?;
-            self.owed = None;
+    /// Receives the pending answer to a request that was given up, if there is one. The timeout counts from that
+    /// request, so that one slow file delays others only once.
+    fn receive_pending(&mut self, timeout: Duration, check: Check) -> Result<()> {
+        if let Some(since) = self.pending_since {
+            self.receive(self.serial, since + timeout, check)?;
+            self.pending_since = None;
         }
         Ok(())
     }
@@ -144,7 +144,7 @@ impl Connection {
         let mut room = [0; REQUEST_BYTES + MAX_PATH];
         let (head, rest) = room.split_at_mut(REQUEST_BYTES);
         request.write(head);
-        // At least one zero follows.
+        // At least one zero byte follows.
         if path.len() >= MAX_PATH {
             return Err(Errno::ENAMETOOLONG);
         }
@@ -159,7 +159,7 @@ impl Connection {
         }
     }
 
-    /// Waits for the answer to a request, and returns its length.
+    /// Waits for the answer to a request; returns its length.
     fn receive(&mut self, serial: u64, deadline: Instant, check: Check) -> Result<usize> {
         loop {
             let mut set = [PollFd::new(self.socket.as_fd(), PollFlags::POLLIN)];
@@ -189,10 +189,10 @@ impl Connection {
 }
 
 impl TreeFile {
-    /// The entry of this directory under a name, whatever is there.
+    /// The entry of this directory with this name, which need not exist.
     ///
     /// # Errors
-    /// `EINVAL` for what is not a plain component.
+    /// `EINVAL` if the name is not a plain component.
     pub fn entry(&self, name: &[u8]) -> Result<TreeFile> {
         if name.is_empty() || name == b"." || name == b".." || name.contains(&b'/') {
             return Err(Errno::EINVAL);
@@ -210,15 +210,16 @@ impl TreeFile {
         self.reader.ask(request, &self.path, check, take)
     }
 
-    /// Its attributes, not of what a symbolic link leads to, and the number of its file system, as statfs(2) returns it.
+    /// The attributes, without following a symbolic link, and the magic number of the file system (`f_type` of
+    /// statfs(2)).
     ///
     /// # Errors
-    /// The host's; `EIO` if it takes too long to answer, or the reader is gone; that of `check`.
+    /// The host's; `EIO` if the answer takes too long or the reader has ended; that of `check`.
     pub fn look(&self, check: Check) -> Result<(Found, i64)> {
         self.ask(Kind::Look, check, read_attributes)
     }
 
-    /// The text of a symbolic link.
+    /// The target of a symbolic link.
     ///
     /// # Errors
     /// As for [`look`](Self::look).
@@ -226,10 +227,10 @@ impl TreeFile {
         self.ask(Kind::Link, check, |text| Some(text.to_vec()))
     }
 
-    /// Opens it for reading.
+    /// Opens the file for reading.
     ///
     /// # Errors
-    /// `EACCES` for what is neither a regular file nor a directory, or that not everybody may read; otherwise as for
+    /// `EACCES` if it is neither a regular file nor a directory, or not readable for everyone; otherwise as for
     /// [`look`](Self::look).
     pub fn open(&self, check: Check) -> Result<Opened> {
         let (handle, (found, magic)) = self.ask(Kind::Open, check, |answer| {
@@ -244,10 +245,10 @@ impl Opened {
         Request { serial: 0, kind, tree: 0, handle: self.handle, offset, len: len as u64 }
     }
 
-    /// Reads at an offset, [`MAX_READ`] bytes at most.
+    /// Reads up to [`MAX_READ`] bytes at an offset.
     ///
     /// # Errors
-    /// `ESTALE` if the reader has closed it meanwhile; otherwise as for [`TreeFile::look`].
+    /// `ESTALE` if the reader has closed the file; otherwise as for [`TreeFile::look`].
     pub fn read(&self, buf: &mut [u8], offset: u64, check: Check) -> Result<usize> {
         self.reader.ask(self.request(Kind::Read, offset, buf.len()), b"", check, |content| {
             buf.get_mut(..content.len())?.copy_from_slice(content);
@@ -255,7 +256,7 @@ impl Opened {
         })
     }
 
-    /// Adds the next entries of a directory to a list, without `.` and `..`; false at its end.
+    /// Appends the next entries of a directory to a list, without `.` and `..`. Returns false at its end.
     ///
     /// # Errors
     /// As for [`read`](Self::read).
@@ -269,7 +270,7 @@ impl Opened {
 
 impl Drop for Opened {
     fn drop(&mut self) {
-        // A reader that does not answer closes it in the end, for want of room.
+        // If the reader does not answer, it closes the file when it needs the slot.
         let _ = self.reader.ask(self.request(Kind::Close, 0, 0), b"", || Ok(()), |_| Some(()));
     }
 }
@@ -291,7 +292,7 @@ mod tests {
 
     const ALWAYS: Check = || Ok(());
 
-    /// A directory, and a reader of it.
+    /// A directory and a reader of it.
     fn reader() -> (tempfile::TempDir, Arc<Reader>) {
         let directory = tempfile::tempdir().unwrap();
         let tree = Tree { directory: File::open(directory.path()).unwrap().into() };
@@ -367,23 +368,23 @@ mod tests {
         fs::write(directory.path().join("f"), "text").unwrap();
         let open = || reader.file(0, b"f").open(ALWAYS).unwrap();
         let first = open();
-        // What is closed makes no room: numbers are used once.
+        // Closing does not free a handle number: each is used once.
         let others: Vec<Opened> = (0..OPEN_FILES).map(|_| open()).collect();
         let mut buf = [0; 8];
         assert_eq!(first.read(&mut buf, 0, ALWAYS), Err(Errno::ESTALE));
         assert_eq!(others[0].read(&mut buf, 1, ALWAYS), Ok(3));
     }
 
-    /// A reader that a file holds up keeps nobody waiting for long, and serves others afterwards.
+    /// A reader that blocks on a file delays callers for a bounded time only, and then serves others.
     #[test]
     fn a_reader_that_does_not_answer_is_not_waited_for() {
         let (one, other) = pair();
         nix::unistd::write(&other, &[READY]).unwrap();
-        let reader = Reader::with_patience(one, Duration::from_millis(30)).unwrap();
+        let reader = Reader::with_timeout(one, Duration::from_millis(30)).unwrap();
         let file = reader.file(0, b"");
         assert_eq!(file.link(ALWAYS), Err(Errno::EIO));
         assert_eq!(file.link(ALWAYS), Err(Errno::EIO));
-        // Nobody whose end is certain waits at all.
+        // A caller that is about to end does not wait at all.
         assert_eq!(file.link(|| Err(Errno::EINTR)), Err(Errno::EINTR));
         let mut request = [0; REQUEST_BYTES + MAX_PATH];
         nix::unistd::read(&other, &mut request).unwrap();

@@ -1,12 +1,13 @@
-//! Files of `/proc` and `/sys` of the host, read by a process without rights.
+//! Files of the host's `/proc` and `/sys`, read by an unprivileged process.
 //!
-//! What such a file says, and whether it may be read at all, depends on who asks. So it is not the sandbox that asks but
-//! a process of its own, the *reader*: a user that owns nothing, with no capability, which the host's kernel gives what it
-//! gives anybody. It looks names up beneath directories that it was given, never through a symbolic link, opens regular
-//! files and directories for reading only, and returns bytes, never descriptors: many files look at the rights of each
-//! read, not of the open.
+//! The contents of such a file, and whether it may be read at all, depend on the reader's identity. So the sandbox does
+//! not read them itself. A separate process, the *reader*, runs as a user that owns nothing and has no capability, and
+//! the host's kernel gives it what it would give anyone. It resolves names beneath directories that it was given, never
+//! through a symbolic link, and opens regular files and directories for reading only. It returns bytes and never
+//! descriptors, because many files check the rights at each read and not at the open.
 //!
-//! A connection carries one request at a time, a datagram each way. The sandbox waits for an answer for a bounded time.
+//! A connection carries one request at a time, as one datagram in each direction. The sandbox waits for an answer for a
+//! bounded time.
 
 mod client;
 mod server;
@@ -17,9 +18,9 @@ pub use client::{Opened, Reader, TreeFile};
 use server::serve;
 pub use server::{Tree, serve_alone};
 
-/// How much a file answers to one read.
+/// Maximum number of bytes per read.
 pub const MAX_READ: usize = 64 << 10;
-/// The longest path beneath a tree, with the zero at its end: Linux's `PATH_MAX`.
+/// Maximum length of a path beneath a tree, with the terminating zero: Linux's `PATH_MAX`.
 const MAX_PATH: usize = 4096;
-/// How many files the reader keeps open. One more closes the oldest, which its user then opens anew.
+/// Number of files that the reader keeps open. One more closes the oldest, which the client then reopens.
 const OPEN_FILES: usize = 64;

@@ -1,4 +1,4 @@
-//! The reader's side of the connection.
+//! The reader's end of the connection.
 
 use std::ffi::CStr;
 use std::io;
@@ -18,19 +18,19 @@ use super::wire::{
 use super::{MAX_PATH, MAX_READ, OPEN_FILES};
 use crate::fs::{self, Result, dirent_kind, of_rustix};
 
-/// How many seconds the host may take for what one request asks; then the call is interrupted.
-const PATIENCE: u32 = 2;
-/// Room for entries as the host returns them. In an answer each is shorter.
+/// Maximum time in seconds for the host calls of one request. Then SIGALRM interrupts them.
+const TIMEOUT: u32 = 2;
+/// Size of the buffer for directory entries from the host. In an answer, each is shorter.
 const LISTING: usize = 16 << 10;
 
-/// A tree that is read.
+/// A tree to read from.
 #[derive(Debug)]
 pub struct Tree {
-    /// Paths begin here.
+    /// The directory in which paths begin.
     pub directory: OwnedFd,
 }
 
-/// The files that are open, with the number each has; a number stands for one file ever.
+/// The open files with their handles. A handle is never reused.
 struct Files {
     open: [Option<(u64, OwnedFd)>; OPEN_FILES],
     next: u64,
@@ -59,7 +59,8 @@ impl Files {
     }
 }
 
-/// Has a call that takes longer than [`PATIENCE`] interrupted. To be called before [`serve`], which makes no such call.
+/// Lets SIGALRM interrupt a call that takes longer than [`TIMEOUT`]. Call this before [`serve`], whose filter forbids
+/// it.
 fn prepare() -> io::Result<()> {
     extern "C" fn nothing(_signal: libc::c_int) {}
     let action = SigAction::new(SigHandler::Handler(nothing), SaFlags::empty(), SigSet::empty());
@@ -69,9 +70,9 @@ fn prepare() -> io::Result<()> {
     Ok(())
 }
 
-/// Makes this process the reader, and nothing else until its end: closes all descriptors but those given, serves the
-/// connection, and ends with it. `enter` drops privileges and returns the function that installs the filter ([`serve`]).
-/// The text of an error is sent over the connection.
+/// Turns this process into the reader. Closes all descriptors except those given, serves the connection, and ends with
+/// it. `enter` drops privileges and returns the function that installs the filter (see [`serve`]). An error is sent
+/// over the connection as text.
 pub fn serve_alone<C: FnOnce() -> io::Result<()>>(
     socket: &OwnedFd,
     trees: &[Tree],
@@ -84,14 +85,14 @@ pub fn serve_alone<C: FnOnce() -> io::Result<()>>(
         serve(socket.as_fd(), trees, confine)
     }));
     if let Ok(Err(error)) = &served {
-        // The other end may be closed; then there is no one to report to.
+        // If the other end is closed, there is nowhere to report to.
         let _ = nix::unistd::write(socket, error.to_string().as_bytes());
     }
     // SAFETY: the process ends without anything else that it would do at its end.
     unsafe { libc::_exit(i32::from(!matches!(served, Ok(Ok(()))))) }
 }
 
-/// Closes all descriptors of this process but these.
+/// Closes all descriptors of this process except these.
 fn close_others(mut kept: Vec<RawFd>) -> io::Result<()> {
     kept.sort_unstable();
     let mut first = 0;
@@ -105,8 +106,8 @@ fn close_others(mut kept: Vec<RawFd>) -> io::Result<()> {
     Ok(())
 }
 
-/// Answers requests on a connection until its other end is closed. First `confine` restricts this process to the calls
-/// of [`crate::calls::READER`], and a datagram reports that it is ready. Allocates nothing after that.
+/// Answers requests on a connection until its other end is closed. First, `confine` restricts this process to the calls
+/// of [`crate::calls::READER`], and a datagram reports that it is ready. Does not allocate after that.
 ///
 /// # Errors
 /// Those of `confine` and of the connection.
@@ -130,7 +131,7 @@ pub(super) fn serve(
         };
         let Some(asked) = Request::read(&request) else { return Err(io::ErrorKind::InvalidData.into()) };
         let path = request.get(REQUEST_BYTES..len).and_then(|path| CStr::from_bytes_with_nul(path).ok());
-        alarm::set(PATIENCE);
+        alarm::set(TIMEOUT);
         let (head, body) = answer.split_at_mut(ANSWER_BYTES);
         let done = match path {
             Some(path) => answer_to(&asked, path, trees, &mut files, body),
@@ -154,7 +155,7 @@ pub(super) fn serve(
 /// The datagram by which the reader reports that it is ready.
 pub(super) const READY: u8 = b'R';
 
-/// Does what is asked, and returns how much of `room` the answer has.
+/// Serves a request; returns how many bytes of `room` the answer uses.
 fn answer_to(asked: &Request, path: &CStr, trees: &[Tree], files: &mut Files, room: &mut [u8]) -> Result<usize> {
     let tree = usize::try_from(asked.tree).ok().and_then(|number| trees.get(number)).ok_or(Errno::EINVAL)?;
     let path_only = || open(tree, path, OFlags::PATH);
@@ -167,7 +168,7 @@ fn answer_to(asked: &Request, path: &CStr, trees: &[Tree], files: &mut Files, ro
         Kind::Open => {
             let file = open(tree, path, OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY)?;
             let (len, mode) = attributes(file.as_fd(), room)?;
-            // Reading from anything else may block, or have an effect.
+            // Reading other files may block, or have side effects.
             if ![S_IFREG, S_IFDIR].contains(&(mode & S_IFMT)) {
                 return Err(Errno::EACCES);
             }
@@ -187,7 +188,7 @@ fn answer_to(asked: &Request, path: &CStr, trees: &[Tree], files: &mut Files, ro
     }
 }
 
-/// Opens what is under a path, or the tree's own directory under an empty one.
+/// Opens the file at a path; the tree's directory itself if the path is empty.
 fn open(tree: &Tree, path: &CStr, flags: OFlags) -> Result<OwnedFd> {
     let path = if path.is_empty() { c"." } else { path };
     let flags = flags | OFlags::NOFOLLOW | OFlags::CLOEXEC;
@@ -205,7 +206,7 @@ fn list(directory: BorrowedFd<'_>, room: &mut [u8]) -> Result<usize> {
     let mut buffer = [MaybeUninit::uninit(); LISTING];
     let mut entries = RawDir::new(directory, &mut buffer);
     let mut len = 0;
-    // The host's `.` and `..` are left out, so what it returned at once may come to nothing: then the next are asked for.
+    // Since `.` and `..` are left out, a buffer from the host may contain nothing else. Then the next one is read.
     while let Some(entry) = entries.next() {
         let entry = entry.map_err(of_rustix)?;
         let name = entry.file_name().to_bytes();

@@ -1,24 +1,24 @@
-//! Requests and answers as bytes: little-endian numbers, then a path, entries or content.
+//! Requests and answers as bytes: little-endian numbers, followed by a path, entries or content.
 
 use amber_abi::errno::Errno;
 use amber_abi::time::Timespec;
 
 use crate::fs::{Found, HostEntry, HostStat, Result};
 
-/// What is asked for.
+/// The operation of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
-    /// Attributes of what is under a path.
+    /// Returns the attributes of the file at a path.
     Look,
-    /// The text of a symbolic link.
+    /// Returns the target of a symbolic link.
     Link,
-    /// A regular file or a directory is opened.
+    /// Opens a regular file or a directory.
     Open,
-    /// Content of an open file.
+    /// Reads from an open file.
     Read,
-    /// The next entries of an open directory; none at its end.
+    /// Returns the next entries of an open directory; none at its end.
     List,
-    /// An open file is needed no longer.
+    /// Closes an open file.
     Close,
 }
 
@@ -27,29 +27,29 @@ const KINDS: [Kind; 6] = [Kind::Look, Kind::Link, Kind::Open, Kind::Read, Kind::
 /// A request, without its path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Request {
-    /// The answer has the same.
+    /// Repeated in the answer.
     pub serial: u64,
     pub kind: Kind,
-    /// Which tree the path is beneath.
+    /// The tree that the path is relative to.
     pub tree: u64,
-    /// An open file.
+    /// The handle of an open file.
     pub handle: u64,
     pub offset: u64,
     pub len: u64,
 }
 
-/// The numbers of a request.
+/// The number of words of a request.
 const REQUEST: usize = 6;
-/// The bytes before the path.
+/// Size of a request without its path.
 pub(super) const REQUEST_BYTES: usize = REQUEST * 8;
-/// The serial number and the errno of an answer.
+/// Size of the head of an answer: the serial number and the errno.
 pub(super) const ANSWER_BYTES: usize = 16;
-/// The numbers of a file's attributes.
+/// The number of words of a file's attributes.
 const ATTRIBUTES: usize = 18;
-/// The bytes of a file's attributes.
+/// Their size in bytes.
 pub(super) const ATTRIBUTES_BYTES: usize = ATTRIBUTES * 8;
 
-/// The number at a place of these bytes, counted in numbers.
+/// The word with this index.
 pub(super) fn number(bytes: &[u8], at: usize) -> Option<u64> {
     let bytes = bytes.get(at * 8..at * 8 + 8)?;
     Some(u64::from_le_bytes(bytes.try_into().ok()?))
@@ -79,13 +79,13 @@ pub(super) fn write_head(room: &mut [u8], serial: u64, error: Option<Errno>) {
     put(room, &[serial, error.map_or(0, |errno| errno.raw() as u64)]);
 }
 
-/// The serial number and the result of an answer.
+/// Reads the head of an answer: the serial number and the result.
 pub(super) fn read_head(bytes: &[u8]) -> Option<(u64, Result<()>)> {
     let (serial, error) = (number(bytes, 0)?, number(bytes, 1)?);
     Some((serial, if error == 0 { Ok(()) } else { Err(Errno::from_raw(error as i32)) }))
 }
 
-/// Writes attributes and the number of the file system, as statfs(2) tells it.
+/// Writes attributes and the magic number of the file system.
 pub(super) fn write_attributes(room: &mut [u8], found: &Found, magic: i64) {
     let Found { stat, mount } = found;
     let seconds = |time: Timespec| time.tv_sec as u64;
@@ -115,7 +115,7 @@ pub(super) fn write_attributes(room: &mut [u8], found: &Found, magic: i64) {
     );
 }
 
-/// What [`write_attributes`] wrote.
+/// Reads what [`write_attributes`] wrote.
 pub(super) fn read_attributes(bytes: &[u8]) -> Option<(Found, i64)> {
     let at = |place| number(bytes, place);
     let time = |place| Some(Timespec { tv_sec: at(place)? as i64, tv_nsec: at(place + 1)? as i64 });
@@ -138,7 +138,7 @@ pub(super) fn read_attributes(bytes: &[u8]) -> Option<(Found, i64)> {
     Some((Found { stat, mount }, at(0)? as i64))
 }
 
-/// Writes an entry of a directory and returns its length; none if there is no room.
+/// Writes a directory entry and returns its length; `None` if there is not enough room.
 pub(super) fn write_entry(room: &mut [u8], number: u64, kind: u8, name: &[u8]) -> Option<usize> {
     let len = 10 + name.len();
     let place = room.get_mut(..len)?;
@@ -148,7 +148,7 @@ pub(super) fn write_entry(room: &mut [u8], number: u64, kind: u8, name: &[u8]) -
     Some(len)
 }
 
-/// Adds the entries that [`write_entry`] wrote to a list.
+/// Appends the entries that [`write_entry`] wrote to a list.
 pub(super) fn read_entries(mut bytes: &[u8], list: &mut Vec<HostEntry>) -> Option<()> {
     while !bytes.is_empty() {
         let (head, rest) = bytes.split_at_checked(10)?;
