@@ -8,7 +8,6 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use amber_abi::errno::Errno;
 use amber_abi::futex::{FUTEX_OWNER_DIED, FUTEX_TID_MASK, FUTEX_WAITERS};
 
-use super::robust::has_let_go;
 use super::table::{Garbage, Kind, Shard, Waiter};
 use super::wait::{dispose, moment, new_waiter};
 use super::{Key, Place};
@@ -33,6 +32,9 @@ pub(super) fn attempt(shard: &Shard, key: &Key, word: &AtomicU32, tid: i32, wait
     if owner == tid {
         return Err(Errno::EDEADLK);
     }
+    if shard.is_no_lock(key) {
+        return Err(Errno::EINVAL);
+    }
     let new = if owner == 0 && shard.first_for_lock(key).is_none() {
         let waiters = if waiters { FUTEX_WAITERS } else { 0 };
         (now & FUTEX_OWNER_DIED) | tid as u32 | waiters
@@ -45,9 +47,11 @@ pub(super) fn attempt(shard: &Shard, key: &Key, word: &AtomicU32, tid: i32, wait
     if owner == 0 && new & FUTEX_TID_MASK == tid as u32 {
         return Ok(Attempt::Taken);
     }
-    // While someone waits, the table knows the owner better than a word that the guest may have spoilt.
+    // While someone waits, the table knows the owner better than a word that the guest may have spoilt. A thread that ends
+    // marks its word before it hands the lock over.
+    let is_left = owner == 0 && now & FUTEX_OWNER_DIED != 0;
     match shard.owner(key) {
-        Some(known) if owner != 0 && known != owner => Err(Errno::EINVAL),
+        Some(known) if known != owner && !is_left => Err(Errno::EINVAL),
         Some(known) => Ok(Attempt::Owned(known)),
         None if owner == 0 => Err(Errno::EINVAL),
         None => Ok(Attempt::Owned(owner)),
@@ -72,7 +76,8 @@ pub fn lock_pi(ctx: &TaskContext, place: Place, until: Option<u64>, try_only: bo
     loop {
         // The table of tasks cannot be asked under the futex's locks, so the owner is looked up between two looks.
         let word = mm.with_word(place.address, true, |word| word.load(Ordering::SeqCst))?;
-        let named = (word & FUTEX_TID_MASK) as i32;
+        let known = table.lock(&key).owner(&key);
+        let named = known.unwrap_or((word & FUTEX_TID_MASK) as i32);
         let owner = find_task(ctx, named);
         let result = mm.with_word(place.address, true, |word| -> Result<Option<Attempt>, Errno> {
             let mut shard = table.lock(&key);
@@ -84,7 +89,7 @@ pub fn lock_pi(ctx: &TaskContext, place: Place, until: Option<u64>, try_only: bo
             match &owner {
                 _ if owned != named => return Ok(Some(Attempt::Again)),
                 // It hands its locks over at its end, unless it is past that.
-                Some(owner) if !has_let_go(owner) => {}
+                Some(owner) if !owner.has_released_futexes() => {}
                 _ => return Err(Errno::ESRCH),
             }
             shard.push(&key, waiter.clone());

@@ -6,12 +6,11 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use amber_abi::errno::Errno;
 use amber_abi::futex::{
     FUTEX_OP_ADD, FUTEX_OP_ANDN, FUTEX_OP_CMP_EQ, FUTEX_OP_CMP_GE, FUTEX_OP_CMP_GT, FUTEX_OP_CMP_LE, FUTEX_OP_CMP_LT,
-    FUTEX_OP_CMP_NE, FUTEX_OP_OPARG_SHIFT, FUTEX_OP_OR, FUTEX_OP_SET, FUTEX_OP_XOR,
+    FUTEX_OP_CMP_NE, FUTEX_OP_OPARG_SHIFT, FUTEX_OP_OR, FUTEX_OP_SET, FUTEX_OP_XOR, FUTEX_TID_MASK,
 };
 
 use super::Place;
 use super::pi::{Attempt, attempt};
-use super::robust::has_let_go;
 use super::table::{FutexTable, Garbage, Kind, Waiter, wake_in};
 use super::wait::dispose;
 use crate::task::TaskContext;
@@ -91,8 +90,10 @@ pub fn requeue_pi(ctx: &TaskContext, request: Requeue) -> Result<u64, Errno> {
     }
     let table = &ctx.kernel().futexes;
     let mut garbage = Garbage::default();
-    let named = mm.with_word(to.address, true, |word| word.load(Ordering::SeqCst))? & amber_abi::futex::FUTEX_TID_MASK;
-    let owner_task = ctx.kernel().processes.lock().task(named as i32).cloned();
+    let word = mm.with_word(to.address, true, |word| word.load(Ordering::SeqCst))?;
+    let known = table.lock(&two).owner(&two);
+    let named = known.unwrap_or((word & FUTEX_TID_MASK) as i32);
+    let owner_task = ctx.kernel().processes.lock().task(named).cloned();
     let seen = mm.with_word(from.address, false, |word| word.load(Ordering::SeqCst))?;
     if value.is_some_and(|value| value != seen) {
         return Err(Errno::EAGAIN);
@@ -119,10 +120,10 @@ pub fn requeue_pi(ctx: &TaskContext, request: Requeue) -> Result<u64, Errno> {
                 first.tid
             }
             Attempt::Owned(owner) => {
-                if owner as u32 != named {
+                if owner != named {
                     return Err(Errno::EAGAIN);
                 }
-                if owner_task.as_ref().is_none_or(|task| has_let_go(task)) {
+                if owner_task.as_ref().is_none_or(|task| task.has_released_futexes()) {
                     return Err(Errno::ESRCH);
                 }
                 owner

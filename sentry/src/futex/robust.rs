@@ -9,22 +9,17 @@ use super::pi::hand_over;
 use super::table::Garbage;
 use super::wait::dispose;
 use super::{Place, wake};
-use crate::task::{Task, TaskContext};
-
-/// The address of a robust list that says: this thread has let go of its futexes, for it ends.
-const LET_GO: u64 = u64::MAX;
-
-/// Whether a thread is so far at its end that it hands no lock over any more.
-pub(super) fn has_let_go(task: &Task) -> bool {
-    task.robust_list() == LET_GO
-}
+use crate::task::TaskContext;
 
 /// Lets go of every futex the thread has: walks its robust list and hands over the locks others wait for. For the end of
 /// a thread and for execve(2), while its memory is still there; after execve(2), `ends` is false.
 pub fn release(ctx: &TaskContext, ends: bool) {
     let head = ctx.robust_list();
-    ctx.set_robust_list(if ends { LET_GO } else { 0 });
-    if head != 0 && head != LET_GO {
+    ctx.set_robust_list(0);
+    if ends {
+        ctx.set_futexes_released();
+    }
+    if head != 0 {
         // A list that cannot be read ends there, as on Linux.
         let _ = walk(ctx, head);
     }

@@ -1,7 +1,7 @@
 //! Who waits for which futex.
 
 use std::collections::hash_map::{Entry, RandomState};
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::hash::BuildHasher;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
@@ -82,11 +82,18 @@ impl Waiter {
     }
 }
 
+/// The waiters of a key, by number, which is in the order of coming.
+#[derive(Default)]
+struct Queue {
+    waiters: BTreeMap<u64, Arc<Waiter>>,
+    /// Those that wait for a lock.
+    for_lock: BTreeSet<u64>,
+}
+
 /// A part of the table.
 #[derive(Default)]
 pub struct Shard {
-    /// The waiters of each key, by number, which is in the order of coming.
-    queues: HashMap<Key, BTreeMap<u64, Arc<Waiter>>>,
+    queues: HashMap<Key, Queue>,
     last: u64,
     /// Owners of the locks that someone waits for, by thread number, and the locks of each.
     owners: HashMap<Key, i32>,
@@ -101,17 +108,27 @@ impl Shard {
     pub fn push(&mut self, key: &Key, waiter: Arc<Waiter>) {
         self.last += 1;
         waiter.number.store(self.last, Ordering::Relaxed);
-        self.queues.entry(key.clone()).or_default().insert(self.last, waiter);
+        let queue = self.queues.entry(key.clone()).or_default();
+        if waiter.kind() == Kind::Lock {
+            queue.for_lock.insert(self.last);
+        }
+        queue.waiters.insert(self.last, waiter);
     }
 
     /// The waiters of a key, first come first.
     pub fn waiters(&self, key: &Key) -> impl Iterator<Item = &Arc<Waiter>> {
-        self.queues.get(key).into_iter().flat_map(BTreeMap::values)
+        self.queues.get(key).into_iter().flat_map(|queue| queue.waiters.values())
     }
 
     /// The first that waits for a lock.
     pub fn first_for_lock(&self, key: &Key) -> Option<Arc<Waiter>> {
-        self.waiters(key).find(|waiter| waiter.kind() == Kind::Lock).cloned()
+        let queue = self.queues.get(key)?;
+        queue.waiters.get(queue.for_lock.first()?).cloned()
+    }
+
+    /// Whether the first waiter of a key waits for something else than a lock.
+    pub fn is_no_lock(&self, key: &Key) -> bool {
+        self.waiters(key).next().is_some_and(|first| first.kind() != Kind::Lock)
     }
 
     /// Who owns a lock that someone waits for.
@@ -140,17 +157,24 @@ impl Shard {
         }
     }
 
+    /// A thread has another number from now on, with the locks it owns.
+    fn renumber(&mut self, old: i32, new: i32) {
+        for key in self.owned.remove(&old).into_iter().flatten() {
+            self.set_owner(&key, new);
+        }
+    }
+
     /// Takes a waiter out; false if it is not there.
     pub fn remove(&mut self, key: &Key, waiter: &Arc<Waiter>, garbage: &mut Garbage) -> bool {
         let Some(queue) = self.queues.get_mut(key) else { return false };
         let number = waiter.number.load(Ordering::Relaxed);
-        if !queue.get(&number).is_some_and(|other| Arc::ptr_eq(other, waiter)) {
+        if !queue.waiters.get(&number).is_some_and(|other| Arc::ptr_eq(other, waiter)) {
             return false;
         }
-        garbage.0.extend(queue.remove(&number));
-        // Only locks have owners, and all who wait for one wait alike, so this does not look at many.
-        let unowned = self.owners.contains_key(key) && !queue.values().any(|waiter| waiter.kind() == Kind::Lock);
-        if queue.is_empty()
+        garbage.0.extend(queue.waiters.remove(&number));
+        queue.for_lock.remove(&number);
+        let unowned = self.owners.contains_key(key) && queue.for_lock.is_empty();
+        if queue.waiters.is_empty()
             && let Some((key, _)) = self.queues.remove_entry(key)
         {
             garbage.1.push(key);
@@ -245,6 +269,11 @@ impl FutexTable {
         self.shards.iter().filter(move |_| waited)
     }
 
+    /// A thread has another number from now on (`execve` by one that is not the leader).
+    pub fn renumber(&self, old: i32, new: i32) {
+        self.shards().for_each(|shard| shard.lock().renumber(old, new));
+    }
+
     /// Notes that someone is about to wait for a lock.
     pub fn note_lock_wait(&self) {
         self.lock_waits.fetch_add(1, Ordering::SeqCst);
@@ -334,5 +363,8 @@ mod tests {
         assert!(shard.owned_by(6).iter().all(|key| keys[..40].contains(key)));
         keys.iter().for_each(|key| shard.set_owner(key, 7));
         assert_eq!(shard.owned.len(), 1);
+        shard.renumber(7, 8);
+        assert_eq!((shard.owned_by(7).len(), shard.owned_by(8).len()), (0, 100));
+        assert!(keys.iter().all(|key| shard.owner(key) == Some(8)));
     }
 }

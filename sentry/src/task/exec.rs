@@ -242,9 +242,9 @@ fn end_other_threads(ctx: &TaskContext) -> Result<(), SysError> {
         }
         ctx.parker().park(None);
     }
+    let (old, pid) = (ctx.tid(), group.pid());
     {
         let mut table = ctx.kernel().processes.lock();
-        let (old, pid) = (ctx.tid(), group.pid());
         if old != pid {
             table.renumber_task(ctx.task(), pid);
             table.renumber_parent_thread(old, pid);
@@ -255,6 +255,9 @@ fn end_other_threads(ctx: &TaskContext) -> Result<(), SysError> {
         state.actions = Arc::new(state.actions.for_new_program());
         state.change_member(ctx.task(), |signals| signals.ended = false);
         ctx.update_attention(&state);
+    }
+    if old != pid {
+        ctx.kernel().futexes.renumber(old, pid);
     }
     Ok(())
 }

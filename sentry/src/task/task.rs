@@ -44,6 +44,7 @@ pub struct Task {
     meter: Meter,
     started: SystemTime,
     robust_list: AtomicU64,
+    futexes_released: AtomicBool,
     seccomp: Seccomp,
     parent_death_signal: AtomicI32,
     settings: Mutex<Settings>,
@@ -116,6 +117,7 @@ impl Task {
             meter: Meter::default(),
             started: SystemTime::now(),
             robust_list: AtomicU64::new(0),
+            futexes_released: AtomicBool::new(false),
             seccomp: Seccomp::default(),
             parent_death_signal: AtomicI32::new(0),
             settings: Mutex::new(Rank::Task, new.settings),
@@ -275,6 +277,16 @@ impl Task {
     /// Sets the address of its list of robust futexes.
     pub fn set_robust_list(&self, address: u64) {
         self.robust_list.store(address, Ordering::Relaxed);
+    }
+
+    /// Whether it is so far at its end that it hands over no futex any more.
+    pub fn has_released_futexes(&self) -> bool {
+        self.futexes_released.load(Ordering::Relaxed)
+    }
+
+    /// From now on it hands over no futex that others come to wait for.
+    pub fn set_futexes_released(&self) {
+        self.futexes_released.store(true, Ordering::Relaxed);
     }
 
     /// The signal it gets when the task that made it ends, or 0.

@@ -213,6 +213,94 @@ TEST(priority_inheritance) {
     CHECK_ERR(futex(&word, FUTEX_LOCK_PI_PRIVATE, 0, NULL, NULL, 0), ESRCH);
 }
 
+// Words that processes share.
+struct shared {
+    uint32_t lock, went;
+};
+static struct shared *share(void) {
+    struct shared *shared = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    CHECK(shared != MAP_FAILED);
+    return shared;
+}
+static int status_of(pid_t child) {
+    int status = -1;
+    CHECK_EQ(waitpid(child, &status, 0), child);
+    return status;
+}
+// Begins a child that runs the statements.
+#define CHILD(...)                                                                                                    \
+    ({                                                                                                                \
+        pid_t begun = CHECK_OK(fork());                                                                               \
+        if (begun == 0) {                                                                                             \
+            __VA_ARGS__;                                                                                              \
+            check_end();                                                                                              \
+        }                                                                                                             \
+        begun;                                                                                                        \
+    })
+static uint32_t value_of(const uint32_t *at) { return __atomic_load_n(at, __ATOMIC_SEQ_CST); }
+
+// Plain waiters at a word are not overtaken by one that wants it as a lock.
+TEST(lock_where_plain_waiters_are) {
+    struct shared *shared = share();
+    shared->lock = syscall(SYS_gettid);
+    pid_t plain = CHILD({ CHECK_OK(futex(&shared->lock, FUTEX_WAIT, shared->lock, NULL, NULL, 0)); });
+    until_asleep(plain);
+    CHECK_CHILD({ CHECK_ERR(futex(&shared->lock, FUTEX_LOCK_PI, 0, NULL, NULL, 0), EINVAL); });
+    CHECK_EQ(futex(&shared->lock, FUTEX_WAKE, 1, NULL, NULL, 0), 1);
+    CHECK_EQ(status_of(plain), 0);
+}
+
+// While one waits for a lock, a word that names another owner, or none, is refused.
+TEST(lock_of_a_spoilt_word) {
+    struct shared *shared = share();
+    uint32_t own = shared->lock = syscall(SYS_gettid);
+    pid_t waiter = CHILD({ CHECK_OK(futex(&shared->lock, FUTEX_LOCK_PI, 0, NULL, NULL, 0)); });
+    while (!(value_of(&shared->lock) & FUTEX_WAITERS))
+        sched_yield();
+    until_asleep(waiter);
+    uint32_t spoilt[] = {0, FUTEX_WAITERS, 1, 1 | FUTEX_WAITERS};
+    for (int i = 0; i < 4; i++) {
+        __atomic_store_n(&shared->lock, spoilt[i], __ATOMIC_SEQ_CST);
+        CHECK_CHILD({ CHECK_ERR(futex(&shared->lock, FUTEX_LOCK_PI, 0, NULL, NULL, 0), EINVAL); });
+    }
+    __atomic_store_n(&shared->lock, own | FUTEX_WAITERS, __ATOMIC_SEQ_CST);
+    CHECK_OK(futex(&shared->lock, FUTEX_UNLOCK_PI, 0, NULL, NULL, 0));
+    CHECK_EQ(status_of(waiter), 0);
+}
+
+static void *execute_with_lock(void *at) {
+    struct shared *shared = at;
+    CHECK_OK(futex(&shared->lock, FUTEX_LOCK_PI, 0, NULL, NULL, 0));
+    __atomic_store_n(&shared->went, 1, __ATOMIC_SEQ_CST);
+    while (value_of(&shared->went) != 2)
+        sched_yield();
+    execl("/bin/sh", "sh", "-c", "exit 3", NULL);
+    execl("/proc/self/exe", "futex", "no such test", NULL);
+    return NULL;
+}
+
+// A thread that is not the first and executes a program loses its locks to those who wait for them.
+TEST(lock_of_a_thread_that_executes) {
+    struct shared *shared = share();
+    pid_t owner = CHILD({
+        pthread_t thread;
+        CHECK_RET(pthread_create(&thread, NULL, execute_with_lock, shared), 0);
+        pause();
+    });
+    while (value_of(&shared->went) != 1)
+        sched_yield();
+    pid_t waiter = CHILD({
+        CHECK_OK(futex(&shared->lock, FUTEX_LOCK_PI, 0, NULL, NULL, 0));
+        CHECK_EQ(shared->lock & (FUTEX_TID_MASK | FUTEX_OWNER_DIED), FUTEX_OWNER_DIED | (uint32_t)syscall(SYS_gettid));
+    });
+    while (!(value_of(&shared->lock) & FUTEX_WAITERS))
+        sched_yield();
+    until_asleep(waiter);
+    __atomic_store_n(&shared->went, 2, __ATOMIC_SEQ_CST);
+    CHECK_EQ(status_of(waiter), 0);
+    CHECK_CMP(status_of(owner), >=, 0);
+}
+
 enum { CIRCLE = 20 };
 static struct {
     uint32_t locks[CIRCLE];
