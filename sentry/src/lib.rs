@@ -22,7 +22,7 @@
 //! loader
 //! mm aio
 //! wait
-//! boot error interruption profile sync tunables
+//! boot error interruption intervals profile sync tunables
 //! ```
 //!
 //! `kernel` stands beside all of them: the object of a sandbox names the modules whose state it holds, and any module may
@@ -51,6 +51,7 @@ mod floors_tests;
 pub mod fs;
 pub mod futex;
 pub mod interruption;
+pub mod intervals;
 pub mod ipc;
 pub mod kernel;
 pub mod loader;

@@ -1,12 +1,13 @@
 //! File locks: record locks of processes and of open file descriptions (fcntl(2)), and whole-file locks (flock(2)).
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::fmt;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use amber_abi::errno::Errno;
 use amber_abi::stat::Device;
 
+use crate::intervals::Intervals;
 use crate::sync::{Mutex, Rank};
 use crate::vfs::Inode;
 
@@ -22,6 +23,20 @@ pub enum Owner {
     Process(u64),
     /// An open file description, by its number.
     Description(u64),
+}
+
+impl Owner {
+    /// A number for each owner, from which [`of`](Self::of) makes it again.
+    fn number(self) -> u64 {
+        match self {
+            Owner::Process(table) => table << 1,
+            Owner::Description(description) => description << 1 | 1,
+        }
+    }
+
+    fn of(number: u64) -> Self {
+        if number & 1 == 0 { Owner::Process(number >> 1) } else { Owner::Description(number >> 1) }
+    }
 }
 
 /// A record lock.
@@ -57,14 +72,21 @@ struct Whole {
     exclusive: bool,
 }
 
+/// So many locks are compared to answer `F_GETLK` with the first.
+const COMPARED: usize = 64;
+
+/// So many locks and waits are looked at in the search for a circle of waits. Linux looks at one lock for each owner, and
+/// at no more than eleven owners.
+const SEARCHED: usize = 1024;
+
 #[derive(Default)]
 struct FileLocks {
     /// Those of each owner by their first byte; they do not overlap.
     records: BTreeMap<Owner, BTreeMap<u64, Record>>,
     /// The exclusive ones of all owners, which do not overlap either.
     exclusive: BTreeMap<u64, Record>,
-    /// How many shared ones each owner has that has any.
-    sharers: BTreeMap<Owner, usize>,
+    /// The shared ones of all owners, by the owner's number.
+    shared: Intervals,
     /// Whole-file locks by the open file description that holds them.
     whole: BTreeMap<u64, Whole>,
     /// How many record locks there are.
@@ -84,7 +106,7 @@ impl FileLocks {
         if record.exclusive {
             self.exclusive.insert(record.start, record);
         } else {
-            *self.sharers.entry(record.owner).or_insert(0) += 1;
+            self.shared.insert(record.start, record.last, record.owner.number());
         }
         self.records.entry(record.owner).or_default().insert(record.start, record);
         self.count += 1;
@@ -93,11 +115,8 @@ impl FileLocks {
     fn remove(&mut self, record: &Record) {
         if record.exclusive {
             self.exclusive.remove(&record.start);
-        } else if let Some(count) = self.sharers.get_mut(&record.owner) {
-            *count -= 1;
-            if *count == 0 {
-                self.sharers.remove(&record.owner);
-            }
+        } else {
+            self.shared.remove(record.start, record.last, record.owner.number());
         }
         if let Some(own) = self.records.get_mut(&record.owner)
             && own.remove(&record.start).is_some()
@@ -109,14 +128,24 @@ impl FileLocks {
         }
     }
 
+    /// The locks of all owners, this one's among them, that overlap one and of which one is exclusive.
+    fn overlapping(&self, wanted: Record) -> impl Iterator<Item = &Record> {
+        let shared = wanted.exclusive.then(|| self.shared.overlapping(wanted.start, wanted.last));
+        let shared = shared.into_iter().flatten().filter_map(|(owner, at)| {
+            let own = self.records.get(&Owner::of(owner))?;
+            overlapping(own, at, at).next()
+        });
+        overlapping(&self.exclusive, wanted.start, wanted.last).chain(shared)
+    }
+
     /// The locks that stand in the way of one.
     fn blockers(&self, wanted: Record) -> impl Iterator<Item = &Record> {
-        let sharers = self.sharers.keys().filter(move |_| wanted.exclusive);
-        let shared = sharers
-            .filter_map(|owner| self.records.get(owner))
-            .flat_map(move |own| overlapping(own, wanted.start, wanted.last));
-        let all = overlapping(&self.exclusive, wanted.start, wanted.last).chain(shared.filter(|r| !r.exclusive));
-        all.filter(move |record| record.conflicts(&wanted))
+        self.overlapping(wanted).filter(move |record| record.conflicts(&wanted))
+    }
+
+    /// The first of the locks that stand in the way of one, by owner and place; of very many, one of some.
+    fn first_blocker(&self, wanted: Record) -> Option<Record> {
+        self.blockers(wanted).take(COMPARED).min_by_key(|record| (record.owner, record.start)).copied()
     }
 
     /// Takes a range out of an owner's locks; answers the first and the last byte that were locked, if any was.
@@ -183,10 +212,38 @@ struct Table {
 }
 
 impl Table {
-    /// Who stands in the way of a lock at this moment.
-    fn blockers(&self, (key, wanted): &(Key, Record)) -> impl Iterator<Item = Owner> {
-        let wanted = *wanted;
-        self.files.get(key).into_iter().flat_map(move |file| file.blockers(wanted)).map(|record| record.owner)
+    /// Whether a wait would be for a lock of a process that waits, over however many others, for the one that begins it;
+    /// where there is very much to look at, not all of it is. What counts is who blocks now: a lock may have been freed for
+    /// one that has not yet run to take it. Answers also how many locks and waits were looked at.
+    fn find_circle(&self, begun: &(Key, Record)) -> (bool, usize) {
+        let mut seen = BTreeSet::new();
+        let mut open = VecDeque::new();
+        let mut left = SEARCHED;
+        let mut follow = |(key, wanted): &(Key, Record), open: &mut VecDeque<Owner>| {
+            let Some(file) = self.files.get(key) else { return false };
+            for record in file.overlapping(*wanted).take(left) {
+                left -= 1;
+                if record.conflicts(wanted) && seen.insert(record.owner) {
+                    open.push_back(record.owner);
+                }
+            }
+            left = left.saturating_sub(1);
+            left > 0
+        };
+        follow(begun, &mut open);
+        let mut found = false;
+        while let Some(owner) = open.pop_front() {
+            if owner == begun.1.owner {
+                found = true;
+                break;
+            }
+            for wait in self.waits.range((owner, 0)..=(owner, u64::MAX)).map(|(_, wait)| wait) {
+                if !follow(wait, &mut open) {
+                    break;
+                }
+            }
+        }
+        (found, SEARCHED - left)
     }
 }
 
@@ -222,7 +279,7 @@ fn with<T>(key: Key, work: impl FnOnce(&mut FileLocks) -> T) -> T {
 /// Who stands in the way of a record lock, if somebody does.
 pub fn blocker(inode: &dyn Inode, wanted: &Record) -> Result<Option<Record>, Errno> {
     let key = inode.identity()?;
-    Ok(with(key, |file| file.blockers(*wanted).next().copied()))
+    Ok(with(key, |file| file.first_blocker(*wanted)))
 }
 
 /// Sets a record lock in place of what the owner had there.
@@ -257,25 +314,15 @@ pub fn clear_record(inode: &dyn Inode, range: Record) -> Result<(), Errno> {
 /// Notes that somebody waits for a lock.
 ///
 /// # Errors
-/// `EDEADLK` if who stands in the way waits for the same owner, over however many others.
+/// `EDEADLK` if an owner that stands in the way waits for the same owner, over however many others.
 pub fn begin_wait(inode: &dyn Inode, wanted: Record) -> Result<Waiting, Errno> {
     static NEXT: AtomicU64 = AtomicU64::new(1);
     let wait = (inode.identity()?, wanted);
     let mut guard = TABLE.lock();
     let table = guard.get_or_insert_default();
     // Only processes are looked at: a description may be shared, so a circle is none for sure.
-    if matches!(wanted.owner, Owner::Process(_)) {
-        let mut open: Vec<Owner> = table.blockers(&wait).collect();
-        let mut seen: BTreeSet<Owner> = open.iter().copied().collect();
-        while let Some(owner) = open.pop() {
-            if owner == wanted.owner {
-                return Err(Errno::EDEADLK);
-            }
-            // A lock may have been freed for somebody who has not yet run to take it: what counts is who blocks now.
-            for wait in table.waits.range((owner, 0)..=(owner, u64::MAX)).map(|(_, wait)| wait) {
-                open.extend(table.blockers(wait).filter(|next| seen.insert(*next)));
-            }
-        }
+    if matches!(wanted.owner, Owner::Process(_)) && table.find_circle(&wait).0 {
+        return Err(Errno::EDEADLK);
     }
     let id = (wanted.owner, NEXT.fetch_add(1, Ordering::Relaxed));
     table.waits.insert(id, wait);
@@ -365,22 +412,25 @@ impl fmt::Display for Listed {
 
 /// All locks, or those of one file.
 pub fn all(inode: Option<&dyn Inode>) -> Vec<Listed> {
-    let only = inode.map(Inode::identity);
     let guard = TABLE.lock();
-    let mut all = Vec::new();
-    for (&(device, number), file) in guard.iter().flat_map(|t| &t.files) {
-        if only.as_ref().is_some_and(|only| *only != Ok((device, number))) {
-            continue;
+    let Some(table) = guard.as_ref() else { return Vec::new() };
+    match inode {
+        // A file whose identity cannot be told never had locks.
+        Some(inode) => {
+            inode.identity().ok().and_then(|key| table.files.get_key_value(&key)).into_iter().flat_map(listed).collect()
         }
-        let records = file.records.values().flat_map(BTreeMap::values);
-        all.extend(records.map(|&record| Listed { device, number, record, whole: false }));
-        all.extend(file.whole.iter().map(|(&description, &Whole { pid, exclusive })| {
-            let owner = Owner::Description(description);
-            let record = Record { owner, pid, exclusive, start: 0, last: i64::MAX as u64 };
-            Listed { device, number, record, whole: true }
-        }));
+        None => table.files.iter().flat_map(listed).collect(),
     }
-    all
+}
+
+fn listed((&(device, number), file): (&Key, &FileLocks)) -> impl Iterator<Item = Listed> {
+    let records = file.records.values().flat_map(BTreeMap::values);
+    let records = records.map(move |&record| Listed { device, number, record, whole: false });
+    records.chain(file.whole.iter().map(move |(&description, &Whole { pid, exclusive })| {
+        let owner = Owner::Description(description);
+        let record = Record { owner, pid, exclusive, start: 0, last: i64::MAX as u64 };
+        Listed { device, number, record, whole: true }
+    }))
 }
 
 #[cfg(test)]
@@ -400,12 +450,54 @@ mod tests {
         assert_eq!(set(&mut locks, record(0, 99, false)), [record(0, 99, false)]);
         let parts = [record(0, 9, false), record(10, 19, true), record(20, 99, false)];
         assert_eq!(set(&mut locks, record(10, 19, true)), parts);
-        assert_eq!((locks.count, locks.exclusive.len(), locks.sharers[&owner]), (3, 1, 2));
+        assert_eq!((locks.count, locks.exclusive.len(), locks.shared.overlapping(0, 99).count()), (3, 1, 2));
         assert_eq!(set(&mut locks, record(10, 19, false)), [record(0, 99, false)]);
         assert_eq!(locks.cut(&record(50, u64::MAX, true)), Some((50, 99)));
         assert_eq!(locks.cut(&record(0, u64::MAX, true)), Some((0, 49)));
         assert!(locks.cut(&record(0, u64::MAX, true)).is_none() && locks.is_empty());
-        assert!(locks.records.is_empty() && locks.sharers.is_empty() && locks.exclusive.is_empty());
+        assert!(locks.records.is_empty() && locks.shared.is_empty() && locks.exclusive.is_empty());
+    }
+
+    /// The file of that number.
+    fn key(number: u64) -> Key {
+        (Device { major: 0, minor: 1 }, number)
+    }
+
+    fn of_process(process: u64, start: u64, exclusive: bool) -> Record {
+        Record { owner: Owner::Process(process), pid: 1, exclusive, start, last: start }
+    }
+
+    #[test]
+    fn locks_of_other_places_are_not_looked_at() {
+        let mut locks = FileLocks::default();
+        (0..10_000).for_each(|at| locks.join(of_process(at, at, false)));
+        assert_eq!(locks.overlapping(of_process(1, 7000, true)).count(), 1);
+        assert_eq!(locks.first_blocker(of_process(1, 7000, true)), Some(of_process(7000, 7000, false)));
+        assert_eq!(
+            locks.first_blocker(Record { last: 9000, ..of_process(1, 7000, true) }).map(|r| r.start),
+            Some(7000)
+        );
+        assert_eq!(locks.first_blocker(of_process(7000, 7000, true)), None);
+    }
+
+    #[test]
+    fn circles_are_found_and_the_search_for_them_ends() {
+        const EACH: u64 = 200;
+        let mut table = Table::default();
+        // Three groups: the third has the second file, the second has the first and waits for the second file.
+        for process in 0..EACH {
+            table.files.entry(key(2)).or_default().join(of_process(process, 0, false));
+            table.files.entry(key(1)).or_default().join(of_process(EACH + process, 0, false));
+            let owner = Owner::Process(EACH + process);
+            table.waits.insert((owner, process), (key(2), of_process(EACH + process, 0, true)));
+        }
+        let begun = (key(1), of_process(2 * EACH, 0, true));
+        let (found, looked_at) = table.find_circle(&begun);
+        assert!(!found && looked_at <= SEARCHED, "{looked_at}");
+        // One of the third group waits for the lock of one of the second.
+        table.waits.insert((Owner::Process(7), EACH), (key(1), of_process(7, 0, true)));
+        assert!(table.find_circle(&(key(2), of_process(EACH, 0, true))).0);
+        assert!(!table.find_circle(&(key(3), of_process(EACH, 0, true))).0);
     }
 
     #[test]

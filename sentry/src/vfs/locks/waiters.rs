@@ -76,11 +76,17 @@ impl FileLocks {
         let mut taken = FileLocks::default();
         // Who is about to have all of what was freed: of those behind, only the same owner's can have any of it.
         let mut sole = None;
+        // What stood in the way of one that was looked at stands in the way of most of them.
+        let mut in_way: Option<Record> = None;
         for (wanted, queue) in self.waiters.records.values().filter(|(wanted, _)| wanted.overlaps(&freed)) {
             if sole.is_some_and(|owner| owner != wanted.owner) {
                 continue;
             }
-            if self.blockers(*wanted).next().is_some() || taken.blockers(*wanted).next().is_some() {
+            if in_way.is_some_and(|record| record.conflicts(wanted)) {
+                continue;
+            }
+            if let Some(record) = self.blockers(*wanted).next().or_else(|| taken.blockers(*wanted).next()) {
+                in_way = Some(*record);
                 continue;
             }
             woken.push(queue.clone());
