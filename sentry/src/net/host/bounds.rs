@@ -10,41 +10,83 @@ use amber_abi::errno::Errno;
 
 use crate::sync::{Mutex, Rank};
 
-/// Their paths below `/proc/sys/net`; `*` is any interface.
+/// Their paths below `/proc/sys/net`; `*` is any interface, or any end of a name.
 const BOUNDS: &[&str] = &[
     "core/optmem_max",
     "core/somaxconn",
+    "core/xfrm_acq_expires",
+    "ipv4/conf/*/accept_redirects",
     "ipv4/igmp_max_memberships",
     "ipv4/igmp_max_msf",
     "ipv4/ipfrag_high_thresh",
     "ipv4/ipfrag_low_thresh",
     "ipv4/ipfrag_time",
-    "ipv4/neigh/*/unres_qlen",
-    "ipv4/neigh/*/unres_qlen_bytes",
+    "ipv4/neigh/*/app_solicit",
+    "ipv4/neigh/*/delay_first_probe_time",
+    "ipv4/neigh/*/mcast_resolicit",
+    "ipv4/neigh/*/mcast_solicit",
+    "ipv4/neigh/*/proxy_delay",
+    "ipv4/neigh/*/proxy_qlen",
+    "ipv4/neigh/*/retrans_time*",
+    "ipv4/neigh/*/ucast_solicit",
+    "ipv4/neigh/*/unres_qlen*",
+    "ipv4/route/mtu_expires",
+    "ipv4/tcp_fastopen",
     "ipv4/tcp_fin_timeout",
     "ipv4/tcp_max_orphans",
     "ipv4/tcp_orphan_retries",
     "ipv4/tcp_max_syn_backlog",
     "ipv4/tcp_max_tw_buckets",
+    "ipv4/tcp_migrate_req",
+    "ipv4/tcp_rmem",
+    "ipv4/tcp_rto_max_ms",
     "ipv4/tcp_synack_retries",
+    "ipv4/tcp_wmem",
+    "ipv4/udp_rmem_min",
+    "ipv4/udp_wmem_min",
     "ipv6/conf/*/accept_ra",
+    "ipv6/conf/*/accept_ra_defrtr",
     "ipv6/conf/*/accept_ra_from_local",
     "ipv6/conf/*/accept_ra_pinfo",
     "ipv6/conf/*/accept_ra_rt_info_max_plen",
     "ipv6/conf/*/accept_redirects",
+    "ipv6/conf/*/autoconf",
     "ipv6/conf/*/max_addresses",
+    "ipv6/flowlabel_reflect",
     "ipv6/ip6frag_high_thresh",
     "ipv6/ip6frag_low_thresh",
     "ipv6/ip6frag_time",
     "ipv6/mld_max_msf",
-    "ipv6/neigh/*/unres_qlen",
-    "ipv6/neigh/*/unres_qlen_bytes",
+    "ipv6/neigh/*/app_solicit",
+    "ipv6/neigh/*/delay_first_probe_time",
+    "ipv6/neigh/*/mcast_resolicit",
+    "ipv6/neigh/*/mcast_solicit",
+    "ipv6/neigh/*/proxy_delay",
+    "ipv6/neigh/*/proxy_qlen",
+    "ipv6/neigh/*/retrans_time*",
+    "ipv6/neigh/*/ucast_solicit",
+    "ipv6/neigh/*/unres_qlen*",
+    "ipv6/route/gc_*",
     "ipv6/route/max_size",
+    "ipv6/route/mtu_expires",
+    "mpls/platform_labels",
+    "netfilter/nf_conntrack_acct",
+    "netfilter/nf_conntrack_dccp_timeout_*",
+    "netfilter/nf_conntrack_events",
     "netfilter/nf_conntrack_expect_max",
     "netfilter/nf_conntrack_frag6_high_thresh",
     "netfilter/nf_conntrack_frag6_low_thresh",
     "netfilter/nf_conntrack_frag6_timeout",
+    "netfilter/nf_conntrack_generic_timeout",
+    "netfilter/nf_conntrack_gre_timeout*",
+    "netfilter/nf_conntrack_icmp_timeout",
+    "netfilter/nf_conntrack_icmpv6_timeout",
     "netfilter/nf_conntrack_max",
+    "netfilter/nf_conntrack_sctp_timeout_*",
+    "netfilter/nf_conntrack_tcp_max_retrans",
+    "netfilter/nf_conntrack_tcp_timeout_*",
+    "netfilter/nf_conntrack_timestamp",
+    "netfilter/nf_conntrack_udp_timeout*",
     "nf_conntrack_max",
     "unix/max_dgram_qlen",
 ];
@@ -58,7 +100,10 @@ fn is_bound(path: &str) -> bool {
     BOUNDS.iter().any(|bound| {
         let wanted = bound.split('/');
         wanted.clone().count() == names().count()
-            && wanted.zip(names()).all(|(wanted, name)| wanted == "*" || wanted == name)
+            && wanted.zip(names()).all(|(wanted, name)| match wanted.strip_suffix('*') {
+                Some(start) => name.starts_with(start),
+                None => wanted == name,
+            })
     })
 }
 
@@ -138,7 +183,16 @@ mod tests {
         for other in ["", "a", "1a", "9223372036854775808", "--1"] {
             assert_eq!(fragments("1000\n", other), Err(Errno::EINVAL), "{other}");
         }
-        assert_eq!(check("ipv4/tcp_rmem", "1 2 3", "9 9 9"), Ok(None));
+        assert_eq!(check("ipv4/tcp_rmem", "4096 131072 33554432", "4096 131072 33554433"), Err(Errno::EPERM));
+        assert_eq!(
+            check("ipv4/tcp_rmem", "4096 131072 33554432", "4096\t4096 4096"),
+            Ok(Some(b"4096 4096 4096".to_vec()))
+        );
+        assert_eq!(check("ipv4/tcp_fastopen", "1", "3"), Err(Errno::EPERM));
+        assert_eq!(check("ipv6/neigh/eth0/retrans_time_ms", "1000", "2000"), Err(Errno::EPERM));
+        assert_eq!(check("netfilter/nf_conntrack_tcp_timeout_established", "1", "2"), Err(Errno::EPERM));
+        assert_eq!(check("ipv4/tcp_keepalive_time", "7200", "7201"), Ok(None));
+        assert_eq!(check("ipv4/tcp_rmem/x", "1", "2"), Ok(None));
         assert_eq!(check("ipv4/neigh/eth0/unres_qlen", "101", "102"), Err(Errno::EPERM));
         assert_eq!(check("ipv6/conf/lo/max_addresses", "16", "0"), Err(Errno::EPERM));
         assert_eq!(check("ipv6/conf/lo/max_addresses", "16", "1"), Ok(Some(b"1".to_vec())));
