@@ -197,7 +197,7 @@ impl Space {
             return;
         }
         let garbage = Garbage { generation, frames, tables };
-        // A host that caches tables has dropped its copies for all processors before this.
+        // A host that caches tables has dropped its copies for all vCPUs before this.
         if self.machine.quirks().host_caches_tables || self.active_contexts.oldest_generation() >= generation {
             self.give_back(vec![garbage]);
             return;
@@ -250,7 +250,7 @@ impl AddressSpace for Space {
     }
 
     fn teardown(&self, range: Range<u64>, released: Vec<Frames>) {
-        // The host finds its cached copies through the top-level table, which no processor will load again. Invalidating them
+        // The host finds its cached copies through the top-level table, which no vCPU will load again. Invalidating them
         // would also drop those of other spaces that share the frames.
         if self.machine.quirks().host_caches_tables && self.active_contexts.count() == 0 {
             drop(released);

@@ -189,7 +189,7 @@ impl TableAllocator {
         Ok(table)
     }
 
-    /// Frees tables that no processor uses any more.
+    /// Frees tables that no vCPU uses any more.
     pub fn give_back(&self, tables: impl IntoIterator<Item = Table>) {
         let tables: Vec<Table> = tables.into_iter().collect();
         for table in &tables {
@@ -205,7 +205,7 @@ impl TableAllocator {
     /// The entries of a table.
     pub fn entries(&self, table: Table) -> &[AtomicU64; ENTRIES] {
         let start = self.window.mapping().as_ptr().wrapping_add(table.0 as usize);
-        // SAFETY: a page of the mapping, which lives as long as `self`; processors and the sentry use it by whole words.
+        // SAFETY: a page of the mapping, which lives as long as `self`; vCPUs and the sentry use it by whole words.
         unsafe { &*start.cast() }
     }
 

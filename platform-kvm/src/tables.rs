@@ -13,11 +13,11 @@ use crate::table_allocator::{ENTRIES, Table};
 const PRESENT: u64 = 1;
 const WRITE: u64 = 1 << 1;
 const USER: u64 = 1 << 2;
-/// Accessed and dirty. They are set from the start, so that processors need not set them; nothing reads them.
+/// Accessed and dirty. They are set from the start, so that the processor need not set them; nothing reads them.
 const USED: u64 = 3 << 5;
 /// In tables above the last level: the entry maps a large page.
 const LARGE: u64 = 1 << 7;
-/// Ignored by processors: the page is in the table, but not accessible.
+/// Ignored by the processor: the page is in the table, but not accessible.
 const KEPT: u64 = 1 << 9;
 const NO_EXECUTE: u64 = 1 << 63;
 const ADDRESS: u64 = 0x000f_ffff_ffff_f000;
@@ -106,7 +106,7 @@ impl FlushSet {
 
 /// The user half of one address space.
 ///
-/// Where processors walk the tables themselves, a fork shares them, and a shared table is copied before it is changed.
+/// Where the processor walks the tables itself, a fork shares them, and a shared table is copied before it is changed.
 pub struct PageTables {
     machine: Arc<Machine>,
     root: Table,
