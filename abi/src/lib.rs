@@ -13,6 +13,7 @@ pub mod capability;
 pub mod elf;
 pub mod errno;
 pub mod futex;
+pub mod host_call;
 pub mod inotify;
 pub mod ioctl;
 pub mod ipc;

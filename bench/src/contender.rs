@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use nix::unistd::Uid;
+use serde_json::Value;
 use tempfile::NamedTempFile;
 
 use crate::bundle;
@@ -20,18 +21,15 @@ use crate::work::Workspace;
 /// The contender others are compared with in the last column.
 pub const RIVAL: &str = "runsc ptrace";
 
+/// What begins the name of Amber on a platform.
+pub const AMBER: &str = "amber ";
+/// What begins the name of another build of Amber, which this one is compared with, on a platform.
+pub const BEFORE: &str = "before ";
+
 /// Amber on ptrace.
 pub const PTRACE: &str = "amber ptrace";
 /// Amber on KVM.
 pub const KVM: &str = "amber kvm";
-
-/// Another build of Amber on ptrace, which this one is compared with.
-pub const BEFORE_PTRACE: &str = "before ptrace";
-/// The same on KVM.
-pub const BEFORE_KVM: &str = "before kvm";
-
-/// The platforms Amber has, with what the tables call it there, and another build of it.
-const AMBER_PLATFORMS: [(&str, &str, &str); 2] = [(PTRACE, BEFORE_PTRACE, "ptrace"), (KVM, BEFORE_KVM, "kvm")];
 
 /// A way to run a command.
 pub struct Contender {
@@ -52,7 +50,7 @@ enum Kind {
     /// Amber on one of its platforms.
     Amber {
         program: PathBuf,
-        platform: &'static str,
+        platform: String,
     },
     /// A program whose command line ends with the command to run.
     Prefix(Vec<OsString>),
@@ -70,10 +68,10 @@ enum Kind {
 pub fn all(workspace: &Workspace, before: Option<&Path>) -> Result<Vec<Contender>> {
     let mut list = vec![Contender { name: "native".into(), kind: Kind::Native }];
     let amber = build_amber()?;
-    for (name, name_before, platform) in AMBER_PLATFORMS {
-        list.push(Contender { name: name.into(), kind: Kind::Amber { program: amber.clone(), platform } });
+    for platform in platforms(&amber)? {
+        list.push(Contender::amber(&amber, &platform));
         if let Some(program) = before {
-            list.push(Contender { name: name_before.into(), kind: Kind::Amber { program: program.into(), platform } });
+            list.push(Contender { name: format!("{BEFORE}{platform}"), ..Contender::amber(program, &platform) });
         }
     }
     match find_program("runsc") {
@@ -107,10 +105,9 @@ pub fn all(workspace: &Workspace, before: Option<&Path>) -> Result<Vec<Contender
 
 impl Contender {
     /// Amber on a platform, as this program.
-    pub fn amber(program: &Path, platform: &str) -> Result<Contender> {
-        let known = AMBER_PLATFORMS.iter().find(|(_, _, known)| *known == platform);
-        let (name, _, platform) = known.with_context(|| format!("no platform {platform}"))?;
-        Ok(Contender { name: (*name).into(), kind: Kind::Amber { program: program.into(), platform } })
+    pub fn amber(program: &Path, platform: &str) -> Contender {
+        let kind = Kind::Amber { program: program.into(), platform: platform.to_owned() };
+        Contender { name: format!("{AMBER}{platform}"), kind }
     }
 
     /// What the table calls it.
@@ -220,6 +217,15 @@ fn amber_do(program: &Path, platform: &str, flags: &[&OsStr], args: &[OsString])
     let mut command = Command::new(program);
     command.arg("do").arg(format!("--platform={platform}")).args(flags).arg("--").args(args);
     command
+}
+
+/// The platforms that a build of Amber has.
+fn platforms(amber: &Path) -> Result<Vec<String>> {
+    let mut command = Command::new(amber);
+    command.arg("features");
+    let features: Value = serde_json::from_str(&run::output(command)?).context("amber features")?;
+    let platforms = features.pointer("/annotations/org.amber.platforms").and_then(Value::as_str);
+    Ok(platforms.context("amber features names no platforms")?.split(' ').map(str::to_owned).collect())
 }
 
 /// Builds the `amber` that users install and finds it.

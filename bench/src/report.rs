@@ -8,12 +8,12 @@ use plotters::coord::ranged1d::{KeyPointHint, NoDefaultFormatting, Ranged};
 use plotters::prelude::*;
 
 use crate::Samples;
-use crate::contender::{BEFORE_KVM, BEFORE_PTRACE, KVM, PTRACE, RIVAL};
+use crate::contender::{AMBER, BEFORE, KVM, PTRACE, RIVAL};
 use crate::rows::Row;
 
 /// Contenders set against one of them.
 struct Comparison<'a> {
-    base: &'static str,
+    base: String,
     subjects: Vec<&'a str>,
     /// The most that a subject shall need, as a part of what the base needs.
     aim: fn(&Row) -> Option<f64>,
@@ -28,12 +28,15 @@ impl Comparison<'_> {
     fn all<'a>(contenders: &[&'a str]) -> Vec<Comparison<'a>> {
         let some = |wanted: fn(&str) -> bool| contenders.iter().copied().filter(|name| wanted(name)).collect();
         let mut all = vec![
-            Comparison { base: RIVAL, subjects: some(|name| name.starts_with("amber")), aim: |row| row.aim },
-            Comparison { base: PTRACE, subjects: some(|name| name == KVM), aim: |row| Some(row.kvm_aim) },
-            Comparison { base: BEFORE_PTRACE, subjects: some(|name| name == PTRACE), aim: |_| Some(NO_SLOWER) },
-            Comparison { base: BEFORE_KVM, subjects: some(|name| name == KVM), aim: |_| Some(NO_SLOWER) },
+            Comparison { base: RIVAL.into(), subjects: some(|name| name.starts_with(AMBER)), aim: |row| row.aim },
+            Comparison { base: PTRACE.into(), subjects: some(|name| name == KVM), aim: |row| Some(row.kvm_aim) },
         ];
-        all.retain(|comparison| contenders.contains(&comparison.base) && !comparison.subjects.is_empty());
+        for name in contenders {
+            let before = name.strip_prefix(AMBER).map(|platform| format!("{BEFORE}{platform}"));
+            let before = before.map(|base| Comparison { base, subjects: vec![name], aim: |_| Some(NO_SLOWER) });
+            all.extend(before);
+        }
+        all.retain(|comparison| contenders.contains(&comparison.base.as_str()) && !comparison.subjects.is_empty());
         all
     }
 
@@ -44,7 +47,7 @@ impl Comparison<'_> {
     }
 
     fn line(&self, row: &Row, samples: &Samples) -> Vec<String> {
-        let base = median(samples, row.name, self.base).filter(|value| *value > 0.0);
+        let base = median(samples, row.name, &self.base).filter(|value| *value > 0.0);
         let aim = (self.aim)(row);
         let against = |name: &&str| {
             let ratio = median(samples, row.name, name).zip(base).map(|(own, base)| own / base);

@@ -8,6 +8,7 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use amber_abi::host_call::HostCall;
 use amber_abi::{Errno, Signal};
 use amber_platform::{
     Access, AddressSpace, Breakpoint, Context, DebugRegisters, FpuFormat, FpuState, FrameRange, Frames, GuestMemory,
@@ -97,6 +98,10 @@ impl Machine {
 impl Platform for Machine {
     fn name(&self) -> &'static str {
         "fuzz"
+    }
+
+    fn host_calls(&self) -> &'static [HostCall] {
+        &[]
     }
 
     fn address_limit(&self) -> u64 {

@@ -16,6 +16,7 @@ mod exits;
 mod fpu;
 mod guest_phys_window;
 mod handover;
+mod host_calls;
 mod kick;
 mod layout;
 mod machine;
@@ -34,6 +35,7 @@ use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use amber_platform::host_call::HostCall;
 use amber_platform::{AddressSpace, Context, GuestMemory, Platform, PlatformError};
 
 use crate::context::KvmContext;
@@ -42,6 +44,7 @@ use crate::pool::Pool;
 use crate::runner::Runners;
 use crate::space::Space;
 
+pub use crate::host_calls::HOST_CALLS;
 pub use crate::quirks::HostQuirks;
 
 /// State shared by all spaces and contexts of one platform.
@@ -127,6 +130,10 @@ impl KvmPlatform {
 impl Platform for KvmPlatform {
     fn name(&self) -> &'static str {
         "kvm"
+    }
+
+    fn host_calls(&self) -> &'static [HostCall] {
+        HOST_CALLS
     }
 
     fn address_limit(&self) -> u64 {

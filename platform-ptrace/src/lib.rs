@@ -18,6 +18,7 @@ mod context_handle;
 mod cpu_affinity;
 mod filter;
 mod fpu;
+mod host_calls;
 mod image;
 mod layout;
 mod mappings;
@@ -30,7 +31,10 @@ mod tracee;
 use std::io;
 use std::sync::Arc;
 
+use amber_abi::host_call::HostCall;
 use amber_platform::{AddressSpace, Context, Counters, FpuFormat, GuestMemory, Platform, PlatformError};
+
+pub use crate::host_calls::HOST_CALLS;
 
 use crate::context::TracedContext;
 
@@ -79,6 +83,10 @@ impl PtracePlatform {
 impl Platform for PtracePlatform {
     fn name(&self) -> &'static str {
         "ptrace"
+    }
+
+    fn host_calls(&self) -> &'static [HostCall] {
+        HOST_CALLS
     }
 
     fn address_limit(&self) -> u64 {

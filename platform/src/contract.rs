@@ -4,6 +4,7 @@ use std::io;
 use std::ops::Range;
 use std::sync::Arc;
 
+use amber_abi::host_call::HostCall;
 use thiserror::Error;
 
 use crate::breakpoints::Breakpoint;
@@ -83,6 +84,10 @@ pub const MAX_CONSTANT_RESULTS: usize = 8;
 pub trait Platform: Send + Sync {
     /// The name users give to `--platform`.
     fn name(&self) -> &'static str;
+
+    /// Which calls of the host's kernel it makes once guest code runs, beside those that any sandbox may make. The host
+    /// refuses all others.
+    fn host_calls(&self) -> &'static [HostCall];
 
     /// The guest's task size: the first address that a guest cannot map.
     fn address_limit(&self) -> u64;

@@ -12,6 +12,7 @@ pub mod processor;
 mod registers;
 mod run_state;
 
+pub use amber_abi::{host_call, host_call_rules};
 pub use breakpoints::{Breakpoint, DebugRegisters, MAX_BREAKPOINTS, Watch};
 pub use contract::{
     Access, AddressSpace, Context, FpuState, Interrupter, MAX_CONSTANT_RESULTS, Platform, PlatformError, Protection,

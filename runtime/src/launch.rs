@@ -151,7 +151,7 @@ impl Guest {
         if let Some(connection) = confinement.served.take() {
             outlook::serve(connection, Arc::downgrade(&sandbox))?;
         }
-        confinement.close_in(platform.name(), log)?;
+        confinement.close_in(platform.host_calls(), log)?;
         Ok(Guest { sandbox, platform, relay, metrics })
     }
 

@@ -16,7 +16,7 @@ mod mountinfo;
 mod mounts;
 pub mod oci;
 pub mod outlook;
-mod platforms;
+pub mod platforms;
 mod printable;
 mod rate;
 mod resources;

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result, bail};
+use serde_json::Value;
 
 use crate::run;
 
@@ -43,6 +44,14 @@ impl Amber {
     /// Where it is.
     pub fn program(&self) -> &Path {
         &self.program
+    }
+
+    /// The platforms it has.
+    pub fn platforms(&self) -> Result<Vec<String>> {
+        let output = self.command().arg("features").output().context("amber features")?;
+        let features: Value = serde_json::from_slice(&output.stdout).context("amber features")?;
+        let platforms = features.pointer("/annotations/org.amber.platforms").and_then(Value::as_str);
+        Ok(platforms.context("amber features names no platforms")?.split(' ').map(str::to_owned).collect())
     }
 
     /// A command `amber WORDS…`, in the environment all tests use.

@@ -22,13 +22,16 @@ fn main() -> ExitCode {
 fn try_main() -> Result<ExitCode> {
     let mut args = Arguments::from_args();
     args.test_threads.get_or_insert(2);
-    let platforms = env::var("AMBER_TEST_PLATFORMS").unwrap_or_else(|_| available());
-    let platforms: Vec<&str> = platforms.split_whitespace().collect();
     let setup = Setup::new(PathBuf::from(env!("CARGO_MANIFEST_DIR")), PathBuf::from(env!("CARGO_TARGET_TMPDIR")))?;
     if env::var_os("AMBER_TEST_COMPILE").is_some() {
         guest_tests::compile_all(&setup)?;
         return Ok(ExitCode::SUCCESS);
     }
+    let platforms = match env::var("AMBER_TEST_PLATFORMS") {
+        Ok(chosen) => chosen.split_whitespace().map(str::to_owned).collect(),
+        Err(_) => available(setup.amber()?.platforms()?),
+    };
+    let platforms: Vec<&str> = platforms.iter().map(String::as_str).collect();
     let mut trials = guest_tests::trials(&setup, &platforms)?;
     trials.extend(real::trials(&setup, &platforms)?);
     trials.extend(interactive::trials(&setup, &platforms));
@@ -43,13 +46,23 @@ fn try_main() -> Result<ExitCode> {
     Ok(libtest_mimic::run(&args, trials).exit_code())
 }
 
-/// The platforms of this machine. What is missing is said loudly.
-fn available() -> String {
-    match File::options().read(true).write(true).open("/dev/kvm") {
-        Ok(_) => "ptrace kvm".to_owned(),
-        Err(error) => {
-            eprintln!("SKIPPED: every test on the kvm platform, since /dev/kvm cannot be opened: {error}");
-            "ptrace".to_owned()
+/// Those platforms that this machine can have. What is missing is said loudly.
+fn available(mut all: Vec<String>) -> Vec<String> {
+    all.retain(|platform| match missing(platform) {
+        None => true,
+        Some(reason) => {
+            eprintln!("SKIPPED: every test on the {platform} platform, since {reason}");
+            false
         }
-    }
+    });
+    all
+}
+
+/// What a platform needs that this machine does not have.
+fn missing(platform: &str) -> Option<String> {
+    let error = match platform {
+        "kvm" => File::options().read(true).write(true).open("/dev/kvm").err()?,
+        _ => return None,
+    };
+    Some(format!("/dev/kvm cannot be opened: {error}"))
 }

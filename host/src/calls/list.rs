@@ -1,21 +1,22 @@
 //! The list of host calls.
 
-use super::rules::*;
-use super::{HostCall, Part};
+use amber_abi::host_call::HostCall;
 
-/// One line per call: name, part, reason, and rules if there are any.
+use super::Part;
+use super::rules::*;
+
+/// One line per call: name, part if the list has parts, reason, and rules if there are any.
 macro_rules! list {
     ($($name:ident, $part:ident, $reason:literal $(, $rules:expr)?;)*) => {
-        &[$(HostCall {
-            number: numbers::$name,
-            name: stringify!($name),
-            part: Part::$part,
-            reason: $reason,
-            rules: list!(@ $($rules)?),
-        }),*]
+        &[$((Part::$part, list!(@ $name, $reason $(, $rules)?))),*]
     };
-    (@) => { &[] };
-    (@ $rules:expr) => { $rules };
+    ($($name:ident, $reason:literal $(, $rules:expr)?;)*) => {
+        &[$(list!(@ $name, $reason $(, $rules)?)),*]
+    };
+    (@ $name:ident, $reason:literal) => { list!(@ $name, $reason, &[]) };
+    (@ $name:ident, $reason:literal, $rules:expr) => {
+        HostCall { number: numbers::$name, name: stringify!($name), reason: $reason, rules: $rules }
+    };
 }
 
 /// The call numbers by name.
@@ -40,9 +41,9 @@ mod numbers {
         rt_sigprocmask = SYS_rt_sigprocmask, rt_sigaction = SYS_rt_sigaction, rt_sigreturn = SYS_rt_sigreturn,
         prctl = SYS_prctl, gettid = SYS_gettid, getpid = SYS_getpid, exit = SYS_exit, exit_group = SYS_exit_group,
         tgkill = SYS_tgkill, restart_syscall = SYS_restart_syscall, sched_yield = SYS_sched_yield,
-        sched_setaffinity = SYS_sched_setaffinity, sched_getaffinity = SYS_sched_getaffinity, getcpu = SYS_getcpu, prlimit64 = SYS_prlimit64, clock_gettime = SYS_clock_gettime, getrandom = SYS_getrandom,
+        sched_getaffinity = SYS_sched_getaffinity, getcpu = SYS_getcpu, prlimit64 = SYS_prlimit64, clock_gettime = SYS_clock_gettime, getrandom = SYS_getrandom,
         epoll_create1 = SYS_epoll_create1, epoll_ctl = SYS_epoll_ctl, epoll_pwait = SYS_epoll_pwait,
-        eventfd2 = SYS_eventfd2, ppoll = SYS_ppoll, ioctl = SYS_ioctl, ptrace = SYS_ptrace, wait4 = SYS_wait4,
+        eventfd2 = SYS_eventfd2, ppoll = SYS_ppoll, ioctl = SYS_ioctl,
         socket = SYS_socket, bind = SYS_bind, connect = SYS_connect, listen = SYS_listen, accept4 = SYS_accept4,
         getsockname = SYS_getsockname, getpeername = SYS_getpeername, sendmsg = SYS_sendmsg, recvmsg = SYS_recvmsg,
         shutdown = SYS_shutdown, getsockopt = SYS_getsockopt, setsockopt = SYS_setsockopt, pipe2 = SYS_pipe2,
@@ -52,35 +53,35 @@ mod numbers {
 /// Calls that the C library makes by itself. They fail with `ENOSYS`, as on an older host, and the library then uses
 /// another call on the list, or none. `clone3` has its flags in memory, where no filter can see them.
 pub const ABSENT: &[HostCall] = list! {
-    clone3, Always, "threads: its flags are in memory, where no filter sees them";
-    set_robust_list, Always, "locks shared with other processes, of which there are none";
-    getcpu, Always, "the processor, which the vDSO knows";
-    sched_getaffinity, Always, "how many arenas the heap may have";
-    prlimit64, Always, "the size of a thread's stack";
-    openat, Always, "the heap's look at `vm.overcommit_memory`", BY_PATH;
+    clone3, "threads: its flags are in memory, where no filter sees them";
+    set_robust_list, "locks shared with other processes, of which there are none";
+    getcpu, "the processor, which the vDSO knows";
+    sched_getaffinity, "how many arenas the heap may have";
+    prlimit64, "the size of a thread's stack";
+    openat, "the heap's look at `vm.overcommit_memory`", BY_PATH;
 };
 
 /// The calls of the process that reads files of the host's kernel for guests ([`crate::reader`]).
 pub const READER: &[HostCall] = list! {
-    read, Always, "a request of the sandbox";
-    write, Always, "an answer";
-    openat2, Always, "a file beneath a tree, for reading, without links", BENEATH;
-    statx, Always, "attributes of an open file, and the mount it is on", BENEATH;
-    fstatfs, Always, "which file system a file is on";
-    readlinkat, Always, "the text of a symbolic link", BENEATH;
-    pread64, Always, "contents";
-    getdents64, Always, "entries of a directory";
-    close, Always, "files no longer needed";
-    fcntl, Always, "whether they are open, in builds with checks", IS_OPEN;
-    alarm, Always, "how long the host may take for a request";
-    setitimer, Always, "the same, in some C libraries";
-    rt_sigreturn, Always, "the end of the handler of that";
-    restart_syscall, Always, "a wait goes on after a stop";
-    exit_group, Always, "the end of the sandbox";
+    read, "a request of the sandbox";
+    write, "an answer";
+    openat2, "a file beneath a tree, for reading, without links", BENEATH;
+    statx, "attributes of an open file, and the mount it is on", BENEATH;
+    fstatfs, "which file system a file is on";
+    readlinkat, "the text of a symbolic link", BENEATH;
+    pread64, "contents";
+    getdents64, "entries of a directory";
+    close, "files no longer needed";
+    fcntl, "whether they are open, in builds with checks", IS_OPEN;
+    alarm, "how long the host may take for a request";
+    setitimer, "the same, in some C libraries";
+    rt_sigreturn, "the end of the handler of that";
+    restart_syscall, "a wait goes on after a stop";
+    exit_group, "the end of the sandbox";
 };
 
-/// The calls of the sandbox process.
-pub const CALLS: &[HostCall] = list! {
+/// The calls of the sandbox process, but those of its platform.
+pub const CALLS: &[(Part, HostCall)] = list! {
     read, Always, "standard input, the caller's terminal, signals sent to Amber, sockets";
     write, Always, "standard output, the log, traces, sockets";
     pread64, Always, "contents of host files";
@@ -126,14 +127,6 @@ pub const CALLS: &[HostCall] = list! {
     eventfd2, Always, "waking a task that waits for a standard stream, terminal or socket";
     ppoll, Always, "whether a standard stream or terminal is ready";
     ioctl, Always, "the caller's terminal: modes, size, queues", TERMINALS;
-
-    ptrace, Ptrace, "running guest code in stubs, reading and writing their registers", TRACING;
-    wait4, Ptrace, "waiting until a stub stops";
-    tgkill, Ptrace, "bringing a stub out of guest code; the end of a stub", TO_STUBS;
-    sched_setaffinity, Ptrace, "keeping a stub and its tracer on one processor";
-
-    ioctl, Kvm, "the virtual machine and its processors", MACHINE;
-    madvise, Kvm, "guest memory mapped ahead of use", MAP_AHEAD;
 
     ftruncate, HandedFiles, "the size of a file the guest has as standard stream";
     fdatasync, HandedFiles, "fdatasync(2) of the guest on a standard stream";

@@ -1,32 +1,21 @@
 //! The rules on arguments of host calls.
 
-use super::{Condition, Rule, Value};
+use amber_abi::host_call::{Condition, Rule, Value};
+use amber_abi::host_call_rules as rules;
 
 /// The 32 bits of an `int`.
 const INT: u64 = 0xffff_ffff;
-/// The sign of an `int`.
-const NEGATIVE: u64 = 0x8000_0000;
 
-/// These bits of an argument have this value.
 const fn bits(argument: u8, mask: u64, value: u64) -> Condition {
-    Condition { argument, mask, value: Value::Number(value) }
+    Condition::bits(argument, mask, value)
 }
 
-/// An `int` argument has this value.
 const fn int(argument: u8, value: u64) -> Condition {
-    bits(argument, INT, value)
+    Condition::int(argument, value)
 }
 
-/// The argument is a descriptor, neither `AT_FDCWD` nor another negative number.
 const fn descriptor(argument: u8) -> Condition {
-    bits(argument, NEGATIVE, 0)
-}
-
-/// One rule per line: its description and its conditions.
-macro_rules! rules {
-    ($($meaning:expr => [$($condition:expr),+];)+) => {
-        &[$(Rule { conditions: &[$($condition),+], meaning: $meaning }),+]
-    };
+    Condition::descriptor(argument)
 }
 
 /// One rule per constant of the C library that an `int` argument may be.
@@ -59,15 +48,12 @@ pub(super) const TO_ITSELF: &[Rule] = rules! {
     "to itself" => [Condition { argument: 0, mask: INT, value: Value::OwnProcess }];
 };
 
-pub(super) const TO_STUBS: &[Rule] = one_of!(2: SIGUSR1 SIGKILL);
-
 /// The host may move memory, but not to a chosen address.
 pub(super) const MAY_MOVE: &[Rule] = rules! {
     "MREMAP_MAYMOVE" => [int(3, libc::MREMAP_MAYMOVE as u64)];
 };
 
 pub(super) const GIVE_BACK: &[Rule] = one_of!(2: MADV_DONTNEED);
-pub(super) const MAP_AHEAD: &[Rule] = one_of!(2: MADV_POPULATE_READ);
 
 /// The operations that locks and condition variables of the C library and of Rust use. None passes on a lock or its
 /// priority.
@@ -111,31 +97,6 @@ pub(super) const NODES: &[Rule] = {
 
 pub(super) const TERMINALS: &[Rule] = one_of!(1: TCGETS TCSETS TCSETSW TCSETSF TCGETS2 TCSETS2 TCSETSW2 TCSETSF2
     TIOCGWINSZ FIONREAD TIOCOUTQ TCFLSH TCXONC TCSBRK TIOCGPGRP);
-
-pub(super) const TRACING: &[Rule] = one_of!(0: PTRACE_SYSEMU PTRACE_GETREGS PTRACE_SETREGS PTRACE_CONT
-    PTRACE_GETSIGINFO PTRACE_GETREGSET PTRACE_SETREGSET PTRACE_GET_SYSCALL_INFO PTRACE_SEIZE PTRACE_INTERRUPT
-    PTRACE_DETACH PTRACE_PEEKUSER PTRACE_POKEUSER PTRACE_PEEKDATA);
-
-/// The KVM ioctl numbers that a running machine needs.
-pub(super) const MACHINE: &[Rule] = rules! {
-    "KVM_RUN" => [int(1, 0xae80)];
-    "KVM_GET_REGS" => [int(1, 0x8090_ae81)];
-    "KVM_GET_SREGS" => [int(1, 0x8138_ae83)];
-    "KVM_SET_SREGS" => [int(1, 0x4138_ae84)];
-    "KVM_GET_XSAVE" => [int(1, 0x9000_aea4)];
-    "KVM_SET_XSAVE" => [int(1, 0x5000_aea5)];
-    "KVM_SET_XCRS" => [int(1, 0x4188_aea7)];
-    "KVM_SET_MSRS" => [int(1, 0x4008_ae89)];
-    "KVM_SET_CPUID2" => [int(1, 0x4008_ae90)];
-    "KVM_CREATE_VCPU" => [int(1, 0xae41)];
-    "KVM_SET_USER_MEMORY_REGION" => [int(1, 0x4020_ae46)];
-    "KVM_CHECK_EXTENSION" => [int(1, 0xae03)];
-    "KVM_GET_VCPU_MMAP_SIZE" => [int(1, 0xae04)];
-    "KVM_SET_DEVICE_ATTR" => [int(1, 0x4018_aee1)];
-    "KVM_GET_DEBUGREGS" => [int(1, 0x8080_aea1)];
-    "KVM_SET_DEBUGREGS" => [int(1, 0x4080_aea2)];
-    "KVM_GET_VCPU_EVENTS" => [int(1, 0x8040_ae9f)];
-};
 
 pub(super) const NAME_OF_THREAD: &[Rule] = one_of!(0: PR_SET_NAME);
 pub(super) const DEATH_OF_PARENT: &[Rule] = one_of!(0: PR_SET_PDEATHSIG);

@@ -8,6 +8,8 @@ use std::path::PathBuf;
 use clap::{ArgAction, Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 use serde::{Deserialize, Serialize};
 
+use crate::platforms::PlatformChoice;
+
 pub use oci::*;
 
 /// The version, in the form in which Docker and Podman read that of a runtime.
@@ -43,8 +45,8 @@ pub struct Cli {
 #[command(next_help_heading = "Global options")]
 pub struct GlobalArgs {
     /// How guest code is run
-    #[arg(long, global = true, value_enum, value_name = "NAME", default_value_t = PlatformName::Auto)]
-    pub platform: PlatformName,
+    #[arg(long, global = true, value_enum, value_name = "NAME", default_value_t = PlatformChoice::Auto)]
+    pub platform: PlatformChoice,
     /// The Linux release the guest sees (`uname -r` and all that follows from it), such as 6.12 or 6.1.100
     #[arg(long, global = true, value_name = "RELEASE")]
     pub kernel: Option<String>,
@@ -281,17 +283,6 @@ pub struct HostCallsArgs {
     /// How the list is printed
     #[arg(long, value_enum, value_name = "FORMAT", default_value_t = TableFormat::Text)]
     pub format: TableFormat,
-}
-
-/// How guest code can be run.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
-pub enum PlatformName {
-    /// The best that works on this host
-    Auto,
-    /// In a virtual machine; needs `/dev/kvm`
-    Kvm,
-    /// In host processes traced with ptrace(2); works wherever ptrace is permitted
-    Ptrace,
 }
 
 /// What the network of a guest reaches.

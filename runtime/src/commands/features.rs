@@ -3,10 +3,12 @@
 use amber_abi::Named;
 use amber_abi::capability::Capability;
 use anyhow::{Context, Result};
+use clap::ValueEnum;
 use serde_json::json;
 
 use crate::mounts;
 use crate::oci::state::OCI_VERSION;
+use crate::platforms::PlatformKind;
 
 /// Prints it.
 ///
@@ -25,6 +27,7 @@ pub fn command() -> Result<u8> {
         "SCMP_ACT_TRAP",
     ];
     let operators = ["EQ", "GE", "GT", "LE", "LT", "MASKED_EQ", "NE"].map(|name| format!("SCMP_CMP_{name}"));
+    let platforms: Vec<&str> = PlatformKind::value_variants().iter().map(|kind| kind.name()).collect();
     let features = json!({
         "ociVersionMin": "1.0.0",
         "ociVersionMax": OCI_VERSION,
@@ -45,7 +48,7 @@ pub fn command() -> Result<u8> {
             "intelRdt": {"enabled": false},
             "mountExtensions": {"idmap": {"enabled": false}},
         },
-        "annotations": {"org.amber.version": env!("CARGO_PKG_VERSION")},
+        "annotations": {"org.amber.version": env!("CARGO_PKG_VERSION"), "org.amber.platforms": platforms.join(" ")},
     });
     let text = serde_json::to_string_pretty(&features).context("the features")?;
     crate::print(&format!("{text}\n"))

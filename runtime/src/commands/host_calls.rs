@@ -3,48 +3,58 @@
 use std::fmt::Write;
 
 use amber_host::calls::{ABSENT, CALLS, HostCall, Part, READER};
+use clap::ValueEnum;
 use serde_json::{Value, json};
 
 use super::syscalls::in_form;
-use crate::cli::{PlatformName, TableFormat};
+use crate::cli::TableFormat;
+use crate::platforms::{PlatformChoice, PlatformKind};
+
+/// A call and what needs it, as the lists name it.
+struct Listed(&'static str, &'static HostCall);
 
 /// Prints the calls; those of one platform only unless that is left open.
-pub fn print(format: TableFormat, platform: PlatformName) -> String {
-    let left_out = match platform {
-        PlatformName::Auto => None,
-        PlatformName::Kvm => Some(Part::Ptrace),
-        PlatformName::Ptrace => Some(Part::Kvm),
+pub fn print(format: TableFormat, platform: PlatformChoice) -> String {
+    let platforms = match platform {
+        PlatformChoice::Auto => PlatformKind::value_variants().to_vec(),
+        PlatformChoice::Only(kind) => vec![kind],
     };
-    let chosen: Vec<&HostCall> = CALLS.iter().filter(|call| Some(call.part) != left_out).collect();
-    in_form(format, &chosen, text, json, markdown)
+    let of_platforms =
+        platforms.into_iter().flat_map(|kind| kind.host_calls().iter().map(move |call| Listed(kind.name(), call)));
+    let of_parts = |always: bool| {
+        let chosen = CALLS.iter().filter(move |(part, _)| (*part == Part::Always) == always);
+        chosen.map(|(part, call)| Listed(part.name(), call))
+    };
+    let chosen: Vec<Listed> = of_parts(true).chain(of_platforms).chain(of_parts(false)).collect();
+    in_form(format, &chosen.iter().collect::<Vec<_>>(), text, json, markdown)
 }
 
 fn rules(call: &HostCall) -> String {
     call.rules.iter().map(|rule| rule.meaning).collect::<Vec<_>>().join(", ")
 }
 
-fn text(list: &[&HostCall]) -> String {
+fn text(list: &[&Listed]) -> String {
     let mut out = format!("{:<18}{:<16}REASON\n", "NAME", "NEEDED FOR");
-    for call in list {
+    for Listed(part, call) in list {
         let only = if call.rules.is_empty() { String::new() } else { format!(" (only: {})", rules(call)) };
         // What fills a string cannot fail.
-        let _ = writeln!(out, "{:<18}{:<16}{}{only}", call.name, call.part.name(), call.reason);
+        let _ = writeln!(out, "{:<18}{:<16}{}{only}", call.name, part, call.reason);
     }
     out
 }
 
-fn json(call: &HostCall) -> Value {
+fn json(Listed(part, call): &Listed) -> Value {
     let only: Vec<&str> = call.rules.iter().map(|rule| rule.meaning).collect();
     json!({
         "number": call.number,
         "name": call.name,
-        "part": call.part.name(),
+        "part": part,
         "reason": call.reason,
         "only": only
     })
 }
 
-fn markdown(list: &[&HostCall]) -> String {
+fn markdown(list: &[&Listed]) -> String {
     let mut out = String::from(
         "# Host calls\n\n\
          What Amber itself asks of the host's kernel while a guest runs. A seccomp filter made from this list traps every\n\
@@ -71,8 +81,8 @@ fn markdown(list: &[&HostCall]) -> String {
     }
     out.push('\n');
     out.push_str("| Name | Needed for | Only | Reason |\n| ---- | ---------- | ---- | ------ |\n");
-    for call in list {
-        let _ = writeln!(out, "| `{}` | {} | {} | {} |", call.name, call.part.name(), rules(call), call.reason);
+    for Listed(part, call) in list {
+        let _ = writeln!(out, "| `{}` | {} | {} | {} |", call.name, part, rules(call), call.reason);
     }
     out
 }
@@ -83,16 +93,17 @@ mod tests {
 
     #[test]
     fn a_platform_has_its_own_calls() {
-        let kvm = print(TableFormat::Text, PlatformName::Kvm);
+        let kvm = print(TableFormat::Text, PlatformChoice::Only(PlatformKind::Kvm));
         assert!(kvm.contains("KVM_RUN") && !kvm.contains("SYSEMU"), "{kvm}");
-        let list: Vec<Value> = serde_json::from_str(&print(TableFormat::Json, PlatformName::Auto)).unwrap();
-        assert_eq!(list.len(), CALLS.len());
+        let list: Vec<Value> = serde_json::from_str(&print(TableFormat::Json, PlatformChoice::Auto)).unwrap();
+        let own: usize = PlatformKind::value_variants().iter().map(|kind| kind.host_calls().len()).sum();
+        assert_eq!(list.len(), CALLS.len() + own);
         assert_eq!(list[0]["name"], "read");
     }
 
     #[test]
     fn the_page_in_docs_is_up_to_date() {
-        let fresh = print(TableFormat::Markdown, PlatformName::Auto);
+        let fresh = print(TableFormat::Markdown, PlatformChoice::Auto);
         assert!(
             include_str!("../../../docs/host-calls.md") == fresh,
             "write it anew: cargo run -p amber -- host-calls --format markdown > docs/host-calls.md"

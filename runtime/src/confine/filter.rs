@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::os::fd::OwnedFd;
 
-use amber_host::calls::{self, Condition, HostCall, Part, Rule, Value};
+use amber_host::calls::{self, Condition, HostCall, Rule, Value};
 use amber_host::processor::limit_arenas;
 use amber_host::refusal;
 use amber_sentry::syscalls::entries;
@@ -15,18 +15,17 @@ use seccompiler::{
     TargetArch, apply_filter, apply_filter_all_threads, sock_filter,
 };
 
-/// From now on this process, all threads of it, makes only calls that these parts need. Any other is told to `log` and
-/// ends the process.
+/// From now on this process, all threads of it, makes only these calls. Any other is told to `log` and ends the process.
 ///
 /// # Errors
 /// The host has no seccomp filters.
-pub fn install(parts: &[Part], log: OwnedFd) -> Result<()> {
+pub fn install(needed: &[&HostCall], log: OwnedFd) -> Result<()> {
     let absent = compile(
         calls::ABSENT.iter().map(entry).collect::<Result<_>>()?,
         SeccompAction::Allow,
         SeccompAction::Errno(nix::errno::Errno::ENOSYS as u32),
     )?;
-    let listed = compile(rules(parts)?, SeccompAction::Trap, SeccompAction::Allow)?;
+    let listed = compile(rules(needed)?, SeccompAction::Trap, SeccompAction::Allow)?;
     refusal::prepare(log, name_of).context("handling SIGSYS")?;
     limit_arenas();
     // Nobody of the same user shall look into the guests' memory, and no core file shall have it.
@@ -87,9 +86,8 @@ fn compile(
 }
 
 /// The rules for each number, of which one must hold; none for a call with any arguments.
-fn rules(parts: &[Part]) -> Result<BTreeMap<i64, Vec<SeccompRule>>> {
+fn rules(needed: &[&HostCall]) -> Result<BTreeMap<i64, Vec<SeccompRule>>> {
     let mut all: BTreeMap<i64, Vec<SeccompRule>> = calls::ABSENT.iter().map(entry).collect::<Result<_>>()?;
-    let needed: Vec<&HostCall> = calls::needed(parts).collect();
     // What comes last in the list is tried first: the calls of a platform are made most often. What is absent is left to
     // the other filter.
     for call in needed.iter().rev() {
@@ -136,13 +134,17 @@ mod tests {
 
     use super::*;
 
+    fn needed() -> Vec<&'static HostCall> {
+        calls::needed(&[]).chain(amber_platform_ptrace::HOST_CALLS).collect()
+    }
+
     /// In a process of its own: confines it, and makes the call that the environment names.
     #[test]
     fn forbidden() {
         let Ok(call) = std::env::var("AMBER_TEST_FORBIDDEN_CALL") else { return };
         let log = io::stderr().as_fd().try_clone_to_owned().unwrap();
         let other = std::thread::spawn(std::thread::park);
-        install(&[Part::Ptrace], log).unwrap();
+        install(&needed(), log).unwrap();
         // What is on the list works: memory, threads (with the older call), files.
         assert_eq!(std::thread::spawn(|| vec![1u8; 1 << 22].len()).join().unwrap(), 1 << 22);
         match &*call {
@@ -215,12 +217,12 @@ mod tests {
 
     #[test]
     fn every_number_is_decided_as_by_the_library() {
-        let parts = [Part::Ptrace];
+        let needed = needed();
         let (trap, allow) = (SeccompAction::Trap, SeccompAction::Allow);
         let whole =
-            SeccompFilter::new(rules(&parts).unwrap(), trap.clone(), allow.clone(), TargetArch::x86_64).unwrap();
+            SeccompFilter::new(rules(&needed).unwrap(), trap.clone(), allow.clone(), TargetArch::x86_64).unwrap();
         let whole = BpfProgram::try_from(whole).unwrap();
-        let quick = compile(rules(&parts).unwrap(), trap, allow).unwrap();
+        let quick = compile(rules(&needed).unwrap(), trap, allow).unwrap();
         let numbers = (0..600).chain([0x4000_0000, u32::MAX]);
         let decided: Vec<_> = numbers.map(|number| (decision(&whole, number), decision(&quick, number))).collect();
         assert!(decided.iter().all(|(whole, quick)| whole == quick), "{decided:x?}");

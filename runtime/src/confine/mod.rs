@@ -3,8 +3,8 @@
 //! Four steps, all before the first instruction of the guest. [`Confinement::enter`], while there is one thread only,
 //! makes namespaces. [`Confinement::split`] goes on in a new process, the first of a PID namespace. [`Confinement::prepare`] opens the trees of the host that the guest was given as mounts of their
 //! own, from which no `..` leads out, and gives capabilities up. [`Closing::close_in`], when everything else has been
-//! opened, makes an empty directory the root and lets the host refuse every call that is not on the list of
-//! [`amber_host::calls`].
+//! opened, makes an empty directory the root and lets the host refuse every call that is neither on the list of
+//! [`amber_host::calls`] nor on that of the platform.
 
 mod capabilities;
 mod cut;
@@ -24,7 +24,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 
-use amber_host::calls::Part;
+use amber_host::calls::{self, HostCall, Part};
 use amber_host::fork::{Half, Kinship, fork};
 use amber_host::fs::open_without_links;
 use amber_host::trees::{Start, is_directory};
@@ -106,17 +106,17 @@ impl Needs {
         })
     }
 
-    /// The parts of the list of host calls.
-    fn parts(&self, platform: &str) -> Vec<Part> {
-        let platform = if platform == "kvm" { Part::Kvm } else { Part::Ptrace };
-        let others = [
+    /// The host calls of a sandbox on a platform that makes these. They come last, which the filter tries first.
+    fn host_calls(&self, platform: &'static [HostCall]) -> Vec<&'static HostCall> {
+        let parts = [
             (Part::WritableFiles, self.changes),
             (Part::Network, self.network),
             (Part::OwnNetwork, self.own_network),
             (Part::Control, self.control),
             (Part::HandedFiles, self.handed_files),
         ];
-        [platform].into_iter().chain(others.iter().filter(|(_, needed)| *needed).map(|(part, _)| *part)).collect()
+        let parts: Vec<Part> = parts.iter().filter(|(_, needed)| *needed).map(|(part, _)| *part).collect();
+        calls::needed(&parts).chain(platform).collect()
     }
 }
 
@@ -255,15 +255,15 @@ pub struct Closing {
 }
 
 impl Closing {
-    /// From here on no file of the host can be named, and only calls on the list can be made. `log` has the line that
-    /// tells of any other.
+    /// From here on no file of the host can be named, and only calls on the list and those of the platform can be made. `log`
+    /// has the line that tells of any other.
     ///
     /// # Errors
     /// The host refuses; the guest must not run.
-    pub fn close_in(self, platform: &str, log: OwnedFd) -> Result<()> {
+    pub fn close_in(self, platform: &'static [HostCall], log: OwnedFd) -> Result<()> {
         if let Some(usher) = self.usher {
             usher.close().context("making an empty root")?;
         }
-        filter::install(&self.needs.parts(platform), log).context("installing the filter of host calls")
+        filter::install(&self.needs.host_calls(platform), log).context("installing the filter of host calls")
     }
 }

@@ -78,6 +78,7 @@ fn a_bundle_can_be_begun() {
     assert_eq!(world.run(&["run", "--bundle", bundle.to_str().unwrap(), "a"]).code, 6);
     let features = parse(&world.ok(&["features"]));
     assert!(features["hooks"].as_array().unwrap().contains(&json!("poststop")));
+    assert_eq!(features["annotations"]["org.amber.platforms"], "kvm ptrace");
 }
 
 #[test]
