@@ -150,7 +150,10 @@ impl Sandbox {
     /// The host has no thread for it.
     pub fn start(&self) -> Result<(), BootError> {
         let first = self.first.lock().take();
-        first.map_or(Ok(()), spawn::begin)
+        first.map_or(Ok(()), |first| {
+            self.kernel.network.inet.begin();
+            spawn::begin(first)
+        })
     }
 
     /// Whether [`start`](Self::start) was called.

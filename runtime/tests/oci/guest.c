@@ -655,6 +655,12 @@ int main(int count, char **arguments) {
         printf("loopback: %s, routers %c\n", sent ? strerror(errno) : "works", value);
         return 0;
     }
+    if (!strcmp(what, "neighbours")) {
+        char value[32] = "";
+        int bytes = open("/proc/sys/net/ipv4/neigh/lo/unres_qlen_bytes", O_RDONLY);
+        printf("neighbours: %s", bytes < 0 || read(bytes, value, sizeof value - 1) < 0 ? strerror(errno) : value);
+        return 0;
+    }
     if (!strcmp(what, "accepts")) {
         accept_connections();
         return 0;

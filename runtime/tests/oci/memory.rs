@@ -148,6 +148,21 @@ fn a_container_with_a_limit_accepts_and_closes_connections_as_without() {
     }
 }
 
+/// What waits for neighbours that do not answer is charged to nobody: of that the host keeps less.
+#[test]
+fn a_container_with_a_limit_has_short_queues_for_neighbours() {
+    let namespace = Namespace::new();
+    let limit = json!({"memory": {"limit": LIMIT}});
+    for (resources, bytes) in [(json!({}), "212992"), (limit, "8192")] {
+        let mut world = World::new(&["neighbours"]);
+        world.config["linux"]["resources"] = resources;
+        namespace.hold(&mut world);
+        world.start("asks");
+        world.ended("asks");
+        assert_eq!(world.printed("asks"), format!("neighbours: {bytes}\n"));
+    }
+}
+
 /// Fills a container with each kind in turn, in a network namespace if one is given.
 fn lives_on(platform: &'static str, kinds: &[(&str, &str)], namespace: Option<&Namespace>) {
     for (kind, end) in kinds {

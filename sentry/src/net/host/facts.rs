@@ -67,6 +67,11 @@ impl HostFacts {
         Ok(HostFacts { asker, tables, parameters: HostParameters::new(trees, own), sockets })
     }
 
+    /// See [`HostParameters::shorten_queues`].
+    pub(super) fn shorten_queues(&self) {
+        self.parameters.shorten_queues();
+    }
+
     /// Whether a task may make ping sockets: one of its groups is in `net.ipv4.ping_group_range`.
     pub(super) fn may_ping(&self, credentials: &Credentials) -> bool {
         let range = self.parameters.read("net/ipv4/ping_group_range").unwrap_or_default();

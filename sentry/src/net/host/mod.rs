@@ -149,6 +149,12 @@ impl NetworkStack for HostNetwork {
         Knowledge::Foreign(&self.facts)
     }
 
+    fn begin(&self) {
+        if self.sockets.memory.is_limited() {
+            self.facts.shorten_queues();
+        }
+    }
+
     fn charge(&self, always: bool) -> Option<u64> {
         self.sockets.charge(always)
     }

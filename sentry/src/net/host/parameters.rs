@@ -16,6 +16,9 @@ use crate::net::inet::{ForeignParameter, Parameters};
 /// Where they begin, in paths below `/proc/sys`.
 const TOP: &str = "net";
 
+/// The most bytes that wait for one neighbour where memory is limited: three packets of an Ethernet, as before Linux 3.3.
+const UNRESOLVED_BYTES: u64 = 8192;
+
 /// What is asked and told of them.
 pub struct HostParameters {
     /// `/proc/sys/net`, opened while it can be; none if there is no `/proc`.
@@ -29,6 +32,31 @@ impl HostParameters {
     /// Opens the directory; the guest may change what is there if the namespace is its own.
     pub(super) fn new(trees: &HostTrees, own: bool) -> Self {
         HostParameters { top: directory(trees, "/proc/sys/net"), can_change: own, bounds: Bounds::default() }
+    }
+
+    /// Has the host keep fewer packets for neighbours that have not answered yet, in a namespace of the guest's own. They are
+    /// charged to no socket once theirs are closed, and there can be a thousand such neighbours. See arp(7).
+    pub(super) fn shorten_queues(&self) {
+        if !self.can_change {
+            return;
+        }
+        for family in ["ipv4", "ipv6"] {
+            let neighbours = format!("{TOP}/{family}/neigh");
+            // There may be no IPv6.
+            for interface in self.list(&neighbours).unwrap_or_default() {
+                let path = format!("{neighbours}/{}/unres_qlen_bytes", interface.name);
+                if let Err(errno) = self.lower(&path, UNRESOLVED_BYTES) {
+                    log::debug!("{path}: {}", errno.text());
+                }
+            }
+        }
+    }
+
+    /// Lowers a parameter that is above a value.
+    fn lower(&self, path: &str, most: u64) -> Result<(), Errno> {
+        let value = self.read(path)?;
+        let value = str::from_utf8(&value).ok().and_then(|text| text.trim().parse::<u64>().ok());
+        if value.is_some_and(|value| value > most) { self.write(path, most.to_string().as_bytes()) } else { Ok(()) }
     }
 
     /// Opens what a path leads to, one name after the other, each in the directory found so far.

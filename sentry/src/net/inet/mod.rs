@@ -77,6 +77,9 @@ pub trait NetworkStack: Send + Sync {
     /// Where what can be asked about the network comes from.
     fn knowledge(&self) -> Knowledge<'_>;
 
+    /// The guest is about to begin. Where memory is limited, what the network keeps without a charge is bounded first.
+    fn begin(&self) {}
+
     /// Charges what sockets take outside the sentry's own memory; `always`, or once enough may have been added to it.
     /// Answers after how long it can have grown although the guest sends nothing, in nanoseconds; none if it cannot.
     fn charge(&self, _always: bool) -> Option<u64> {
