@@ -1,7 +1,7 @@
 //! Runs guest code in traced host processes.
 //!
 //! Each guest address space is a *stub*: a host process that holds only the guest's mappings and, above
-//! [`layout::ADDRESS_LIMIT`](crate::layout), a page of code and the read-only command pages. A guest thread is a thread
+//! `layout::ADDRESS_LIMIT`, a page of code and the read-only command pages. A guest thread is a thread
 //! of the stub that runs under `PTRACE_SYSEMU`, so none of its system calls reaches the host. The vsyscall page is not
 //! covered by `PTRACE_SYSEMU`; a seccomp filter traps its calls. To change a stub's mappings, the sentry writes system
 //! calls into the command pages and lets one stopped thread of the stub execute them.

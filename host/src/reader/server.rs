@@ -71,7 +71,7 @@ fn prepare() -> io::Result<()> {
 }
 
 /// Turns this process into the reader. Closes all descriptors except those given, serves the connection, and ends with
-/// it. `enter` drops privileges and returns the function that installs the filter (see [`serve`]). An error is sent
+/// it. `enter` drops privileges and returns the function that installs the filter (see `serve`). An error is sent
 /// over the connection as text.
 pub fn serve_alone<C: FnOnce() -> io::Result<()>>(
     socket: &OwnedFd,
