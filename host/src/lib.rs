@@ -4,6 +4,7 @@ pub mod calls;
 pub mod channel;
 pub mod clock;
 pub mod file_systems;
+pub mod footprint;
 pub mod fork;
 pub mod fs;
 pub mod memory_io;

@@ -20,12 +20,12 @@ pub fn count() -> usize {
     count.max(1)
 }
 
-/// Sets the C library's maximum number of heap arenas, to the number it would choose itself. Otherwise it counts the
-/// CPUs when threads first compete for memory, by host calls that nothing else needs.
-pub fn limit_arenas() {
+/// Sets the C library's maximum number of heap arenas per CPU; it would choose 8 itself. Otherwise it counts the CPUs when
+/// threads first compete for memory, by host calls that nothing else needs.
+pub fn limit_arenas(each: usize) {
     #[cfg(target_env = "gnu")]
     {
-        let arenas = i32::try_from(count().saturating_mul(8)).unwrap_or(i32::MAX);
+        let arenas = i32::try_from(count().saturating_mul(each)).unwrap_or(i32::MAX);
         // SAFETY: the call takes numbers only.
         unsafe { libc::mallopt(libc::M_ARENA_MAX, arenas) };
     }

@@ -75,6 +75,7 @@ impl TableAllocator {
         let zeros = vec![0u32; (TABLES_BYTES / PAGE_SIZE) as usize].into_boxed_slice();
         // SAFETY: `AtomicU32` has the size, the alignment and the valid values of `u32`, and nobody else has the box.
         let references = unsafe { Box::from_raw(Box::into_raw(zeros) as *mut [AtomicU32]) };
+        memory.set_tables_inside();
         let charge = memory.charge(KernelPart::PageTables, 0);
         let (memory, host_caches_tables) = (memory.clone(), AtomicBool::new(true));
         Ok(TableAllocator { window, stock, references, host_caches_tables, memory, charge })

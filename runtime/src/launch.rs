@@ -8,6 +8,7 @@ use std::sync::{Arc, Weak};
 
 use amber_abi::termios::Winsize;
 use amber_host::fork::{Half, Kinship};
+use amber_host::processor::limit_arenas;
 use amber_host::signals::SignalWatch;
 use amber_host::speculation;
 use amber_host::terminal::WindowSize;
@@ -42,6 +43,11 @@ pub const FORWARDED: [Signal; 8] = [
 
 /// What ends a command that waits for an answer of a sandbox, while signals are already watched for the guest.
 pub const ENDING: [Signal; 4] = [Signal::SIGHUP, Signal::SIGINT, Signal::SIGQUIT, Signal::SIGTERM];
+
+/// Arenas of the heap for each processor: as many as the C library has by itself; and where memory is limited, so that
+/// what one thread freed is there for others.
+const ARENAS: usize = 8;
+const ARENAS_WITHIN_LIMIT: usize = 1;
 
 /// What a sandbox has of the host.
 pub struct Surroundings {
@@ -129,6 +135,7 @@ impl Guest {
                 if flushed { "" } else { "not " }
             );
         }
+        limit_arenas(if config.limits.memory.is_some() { ARENAS_WITHIN_LIMIT } else { ARENAS });
         config.trace = trace(args)?;
         let metrics = Metrics::open(args)?;
         config.descriptors = surroundings.descriptors;

@@ -133,7 +133,7 @@ impl Sandbox {
             let _ = kernel.console.set(console);
         }
         give(&kernel, config.descriptors, terminal, &files, changes_trees)?;
-        kernel.memory.count_from_now();
+        kernel.cgroup.count_from_now(&kernel);
         let first = spawn::prepare(&kernel, &config.process, fs, files, &Place::First)?;
         Ok(Sandbox {
             kernel,

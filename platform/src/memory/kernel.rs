@@ -2,7 +2,7 @@
 //! tables, stacks of host threads and stub processes. It counts towards a sandbox's limit like frames.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 
 use super::GuestMemory;
 use super::heap::heap_bytes;
@@ -42,8 +42,13 @@ impl Part {
 /// The account of kernel memory.
 #[derive(Debug)]
 pub(super) struct KernelAccount {
-    /// Bytes of the heap in use before the guest started.
-    heap_before: AtomicU64,
+    /// Bytes of the heap that were in use before the guest began, less the slack that is charged: one sum, so that
+    /// each look at what is claimed has one number less to add.
+    heap_before: AtomicI64,
+    /// What the allocator keeps beside the blocks in use, as far as it is charged.
+    slack: AtomicU64,
+    /// Page tables lie in this process's own memory.
+    tables_inside: AtomicBool,
     parts: [Part; PARTS],
     /// Bytes passed to host sockets since the host was last asked what it keeps.
     unsettled: AtomicU64,
@@ -52,7 +57,13 @@ pub(super) struct KernelAccount {
 impl Default for KernelAccount {
     fn default() -> Self {
         let parts = Default::default();
-        KernelAccount { heap_before: AtomicU64::new(u64::MAX), parts, unsettled: AtomicU64::new(0) }
+        KernelAccount {
+            heap_before: AtomicI64::new(i64::MAX),
+            slack: AtomicU64::new(0),
+            tables_inside: AtomicBool::new(false),
+            parts,
+            unsettled: AtomicU64::new(0),
+        }
     }
 }
 
@@ -61,8 +72,14 @@ impl KernelAccount {
         &self.parts[part as usize]
     }
 
+    /// The heap with its slack.
     fn heap(&self) -> u64 {
-        heap_bytes().saturating_sub(self.heap_before.load(Ordering::Relaxed))
+        let before = self.heap_before.load(Ordering::Relaxed);
+        heap_bytes().cast_signed().saturating_sub(before).max(0).cast_unsigned()
+    }
+
+    fn objects(&self) -> u64 {
+        self.heap().saturating_sub(self.slack.load(Ordering::Relaxed))
     }
 }
 
@@ -71,6 +88,8 @@ impl KernelAccount {
 pub struct KernelUsage {
     /// Heap objects of the sentry.
     pub objects: u64,
+    /// Free memory that the allocator keeps between them, as far as it is charged.
+    pub slack: u64,
     /// Page tables and other memory per address space.
     pub page_tables: u64,
     /// Stacks and other memory per host thread.
@@ -86,14 +105,15 @@ pub struct KernelUsage {
 impl KernelUsage {
     /// The sum.
     pub fn total(&self) -> u64 {
-        self.objects + self.page_tables + self.stacks + self.vcpus + self.sockets + self.files
+        self.objects + self.slack + self.page_tables + self.stacks + self.vcpus + self.sockets + self.files
     }
 }
 
 impl GuestMemory {
     /// Starts counting: what exists already belongs to the sandbox and not to the guest.
     pub fn count_from_now(&self) {
-        self.kernel.heap_before.store(heap_bytes(), Ordering::Relaxed);
+        self.kernel.slack.store(0, Ordering::Relaxed);
+        self.kernel.heap_before.store(heap_bytes().cast_signed(), Ordering::Relaxed);
         for part in &self.kernel.parts {
             part.before.store(part.all.load(Ordering::Relaxed), Ordering::Relaxed);
         }
@@ -109,13 +129,32 @@ impl GuestMemory {
     pub fn kernel_usage(&self) -> KernelUsage {
         let bytes = |part| self.kernel.part(part).of_guest();
         KernelUsage {
-            objects: self.kernel.heap(),
+            objects: self.kernel.objects(),
+            slack: self.kernel.slack.load(Ordering::Relaxed),
             page_tables: bytes(KernelPart::PageTables),
             stacks: bytes(KernelPart::Stacks),
             vcpus: bytes(KernelPart::Vcpus),
             sockets: bytes(KernelPart::Sockets),
             files: bytes(KernelPart::Files),
         }
+    }
+
+    /// Charges `bytes` in all for memory that the allocator keeps beside the blocks in use.
+    pub fn set_slack(&self, bytes: u64) {
+        let old = self.kernel.slack.swap(bytes, Ordering::Relaxed);
+        self.kernel.heap_before.fetch_add(old.cast_signed().wrapping_sub(bytes.cast_signed()), Ordering::Relaxed);
+    }
+
+    /// Page tables are charged for this process's own memory, not for that of others.
+    pub fn set_tables_inside(&self) {
+        self.kernel.tables_inside.store(true, Ordering::Relaxed);
+    }
+
+    /// The charges for private memory of this process.
+    pub fn private_bytes(&self) -> u64 {
+        let tables = self.kernel.tables_inside.load(Ordering::Relaxed);
+        let tables = if tables { self.kernel.part(KernelPart::PageTables).of_guest() } else { 0 };
+        self.kernel.objects() + self.kernel.part(KernelPart::Stacks).of_guest() + tables
     }
 
     /// Records that `bytes` were passed to the host, which may keep them. They are claimed until
@@ -205,6 +244,21 @@ mod tests {
         drop(another);
         tables.set(3);
         assert_eq!(memory.kernel_bytes(), 0);
+    }
+
+    #[test]
+    fn slack_is_charged_beside_the_objects() {
+        let memory = GuestMemory::new(1 << 20).unwrap();
+        memory.count_from_now();
+        let _stack = memory.charge(KernelPart::Stacks, 100);
+        let _tables = memory.charge(KernelPart::PageTables, 10);
+        memory.set_slack(4096);
+        let expected = KernelUsage { slack: 4096, stacks: 100, page_tables: 10, ..Default::default() };
+        assert_eq!(memory.kernel_usage(), expected);
+        assert_eq!((memory.kernel_bytes(), memory.private_bytes()), (expected.total(), 100));
+        memory.set_tables_inside();
+        memory.set_slack(1024);
+        assert_eq!((memory.kernel_bytes(), memory.private_bytes()), (1134, 110));
     }
 
     #[test]

@@ -5,7 +5,6 @@ use std::io;
 use std::os::fd::OwnedFd;
 
 use amber_host::calls::{self, Condition, HostCall, Rule, Value};
-use amber_host::processor::limit_arenas;
 use amber_host::refusal;
 use amber_sentry::syscalls::entries;
 use anyhow::{Context, Result};
@@ -27,7 +26,6 @@ pub fn install(needed: &[&HostCall], log: OwnedFd) -> Result<()> {
     )?;
     let listed = compile(rules(needed)?, SeccompAction::Trap, SeccompAction::Allow)?;
     refusal::prepare(log, name_of).context("handling SIGSYS")?;
-    limit_arenas();
     // Nobody of the same user shall look into the guests' memory, and no core file shall have it.
     set_dumpable(false)?;
     // The second filter does not let a third be installed.

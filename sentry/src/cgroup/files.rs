@@ -171,16 +171,16 @@ fn memory_events(query: &Query<'_>) -> Answer {
 fn memory_stat(query: &Query<'_>) -> Answer {
     let Usage { memory, cached, kernel, .. } = usage(query);
     let all = kernel.total();
-    let KernelUsage { objects, page_tables, stacks, sockets, files, .. } = kernel;
-    let slab = objects + files;
+    let KernelUsage { objects, slack, page_tables, stacks, sockets, files, .. } = kernel;
+    let (kept, slab) = (objects + files, objects + files + slack);
     let inner = all - sockets;
     let anonymous = memory - cached - all;
     let spent = query.kernel.cgroup.task_usage(query.kernel);
     line(format!(
         "anon {anonymous}\nfile {cached}\nkernel {inner}\nkernel_stack {stacks}\npagetables {page_tables}\npercpu 0\n\
          sock {sockets}\nshmem 0\nfile_mapped 0\nfile_dirty 0\nfile_writeback 0\nswapcached 0\nanon_thp 0\ninactive_anon 0\n\
-         active_anon {anonymous}\ninactive_file {cached}\nactive_file 0\nunevictable 0\nslab_reclaimable 0\n\
-         slab_unreclaimable {slab}\nslab {slab}\npgfault {}\npgmajfault {}",
+         active_anon {anonymous}\ninactive_file {cached}\nactive_file 0\nunevictable 0\nslab_reclaimable {slack}\n\
+         slab_unreclaimable {kept}\nslab {slab}\npgfault {}\npgmajfault {}",
         spent.minor_faults + spent.major_faults,
         spent.major_faults
     ))

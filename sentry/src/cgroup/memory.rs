@@ -12,7 +12,6 @@ use std::time::Duration;
 
 use amber_abi::Signal;
 use amber_abi::task::WaitStatus;
-use amber_platform::{heap_bytes, trim_heap};
 
 use super::{ControlGroup, MAX};
 use crate::kernel::Kernel;
@@ -31,8 +30,9 @@ const MOST_KEPT: u64 = 8 << 20;
 const HELPFUL: u64 = 1 << 20;
 /// So much is left for programs at most when files in memory and the like have the rest.
 const MOST_RESERVED: u64 = 64 << 20;
-/// So much freed heap is worth the work of giving it back.
+/// So much freed heap is worth the work of giving it back, and so much when nothing is left.
 const WORTH_TRIMMING: u64 = 8 << 20;
+const WORTH_TRIMMING_AT_LIMIT: u64 = 1 << 20;
 /// How often memory is counted that could grow beyond the limit unseen, in nanoseconds.
 const WATCH: u64 = 50_000_000;
 /// How often a task waits for the memory of a killed process before it goes on regardless.
@@ -54,6 +54,12 @@ impl Expire for Watch {
 }
 
 impl ControlGroup {
+    /// What is there already is the sandbox's own: counts from now on.
+    pub(crate) fn count_from_now(&self, kernel: &Kernel) {
+        kernel.memory.count_from_now();
+        self.footprint.count_from_now();
+    }
+
     /// Called by each task on its way back to its program, with no lock held: keeps to the limit.
     #[inline]
     pub(crate) fn settle(&self, ctx: &TaskContext) {
@@ -104,7 +110,10 @@ impl ControlGroup {
         // What the host keeps for sockets may also have become less.
         let sockets = &kernel.network.inet;
         let mut again = sockets.charge(false);
+        // Free parts of the heap can become more while what is in use is not.
+        let moving = self.footprint.weigh(&kernel.memory).map(|looks| WATCH << looks);
         let mut used = self.count_memory(kernel);
+        self.footprint.give_back(&kernel.memory, WORTH_TRIMMING.max(limit.saturating_sub(used) / 4));
         if used > limit {
             again = sockets.charge(true);
             used = self.count_memory(kernel);
@@ -121,27 +130,18 @@ impl ControlGroup {
         }
         if used > limit {
             sockets.give_up(used - limit + limit / 16);
+            self.footprint.give_back(&kernel.memory, WORTH_TRIMMING_AT_LIMIT);
             used = self.count_memory(kernel);
         }
-        self.give_heap_back();
         let room = limit.saturating_sub(used);
         kernel.memory.set_ahead((room / 16).clamp(STEP, MOST_AHEAD));
         let claimed = kernel.memory.claimed_bytes();
         self.next_look.store(claimed.saturating_add((room / 4).max(STEP)), Ordering::Relaxed);
         let unseen = (claimed > limit).then_some(WATCH);
-        if let Some(after) = unseen.into_iter().chain(again).min() {
+        if let Some(after) = unseen.into_iter().chain(again).chain(moving).min() {
             self.watch(kernel, after);
         }
         used <= limit
-    }
-
-    /// The allocator keeps what was freed. Where memory is scarce, the host has it back once it is worth the while.
-    fn give_heap_back(&self) {
-        let heap = heap_bytes();
-        let most = self.heap_peak.fetch_max(heap, Ordering::Relaxed);
-        if most.saturating_sub(heap) > WORTH_TRIMMING && self.heap_peak.swap(heap, Ordering::Relaxed) > heap {
-            trim_heap();
-        }
     }
 
     /// Looks again after so many nanoseconds, if not sooner.

@@ -3,6 +3,7 @@
 //! There is one, of which all processes are members. The host limits processor time; memory and tasks are limited here.
 
 mod files;
+mod footprint;
 mod memory;
 mod oom;
 mod pause;
@@ -41,8 +42,7 @@ pub struct ControlGroup {
     memory_peak: AtomicU64,
     /// Once so many bytes are claimed, those in use are counted again.
     next_look: AtomicU64,
-    /// The most heap that was in use since free parts of it were given back.
-    heap_peak: AtomicU64,
+    footprint: footprint::Footprint,
     /// How often memory was at its limit; how often nothing could be reclaimed then; how many processes were killed.
     at_limit: AtomicU64,
     short: AtomicU64,
@@ -67,7 +67,7 @@ impl Default for ControlGroup {
             memory_limit: AtomicU64::new(MAX),
             memory_peak: AtomicU64::new(0),
             next_look: AtomicU64::new(MAX),
-            heap_peak: AtomicU64::new(0),
+            footprint: Default::default(),
             at_limit: AtomicU64::new(0),
             short: AtomicU64::new(0),
             killed: AtomicU64::new(0),
