@@ -6,6 +6,7 @@ use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
+use amber_abi::errno::Errno;
 use amber_platform::{GuestMemory, Platform};
 
 use crate::cgroup::ControlGroup;
@@ -16,7 +17,7 @@ use crate::ipc::Ipc;
 use crate::loader::Vdso;
 use crate::net::Network;
 use crate::profile::KernelProfile;
-use crate::sync::Mutex;
+use crate::sync::{Gate, Inside, Mutex};
 use crate::syscalls::{CallTable, Tracer};
 use crate::task::{Filter, ProcessTable, SandboxEnd, Users, Workers};
 use crate::time::TimerService;
@@ -41,6 +42,8 @@ pub struct Kernel {
     pub tracer: Option<Arc<Tracer>>,
     /// Tasks and processes.
     pub processes: Mutex<ProcessTable>,
+    /// Makers of texts and lists that are made in one go.
+    pub makers: Gate,
     /// What is counted for each user.
     pub users: Users,
     /// What the subsystems add to the file systems.
@@ -91,6 +94,20 @@ pub struct Kernel {
     pub console: OnceLock<Arc<Console>>,
     /// The host's terminal, where it controls the first session in the place of a console.
     pub host_terminal: Option<OwnedFd>,
+}
+
+/// So many texts and lists are made in one go at a time where memory is limited.
+pub const MOST_MAKERS: usize = 2;
+
+impl Kernel {
+    /// Admits a caller that makes a text or a list in one go, before it is charged. Where memory is limited few may do so
+    /// at a time.
+    ///
+    /// # Errors
+    /// `EINTR` if the caller is killed while it waits.
+    pub fn admit_maker(&self) -> Result<Option<Inside<'_>>, Errno> {
+        self.memory.is_limited().then(|| self.makers.enter()).transpose()
+    }
 }
 
 impl Drop for Kernel {

@@ -19,12 +19,12 @@ use crate::fs::proc::{Outlook, parameters};
 use crate::fs::tmpfs::{TmpFs, TmpfsOptions};
 use crate::fs::{self, Registration, Registry, mqueue};
 use crate::ipc::{self, Ipc};
-use crate::kernel::{HostNames, Kernel};
+use crate::kernel::{HostNames, Kernel, MOST_MAKERS};
 use crate::loader::Vdso;
 use crate::net::{self, Network};
 use crate::process::{self, Process, ProcessInfo};
 use crate::signal::Sending;
-use crate::sync::{Mutex, Rank};
+use crate::sync::{Gate, Mutex, Rank};
 use crate::syscalls::{CallTable, Tracer};
 use crate::task::spawn::{self, Place};
 use crate::task::{ProcessTable, Start, seccomp_profile};
@@ -83,6 +83,7 @@ impl Sandbox {
             memory,
             tracer: config.trace.map(|filter| Arc::new(Tracer::new(filter))),
             processes: Mutex::new(Rank::Processes, Default::default()),
+            makers: Gate::new(MOST_MAKERS),
             users: Default::default(),
             registry: Registry::new(SUBSYSTEMS),
             vfs,

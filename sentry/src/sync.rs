@@ -101,6 +101,52 @@ mod check {
     }
 }
 
+/// Lets so many in at a time.
+#[derive(Debug)]
+pub struct Gate {
+    most: usize,
+    inside: parking_lot::Mutex<usize>,
+    left: parking_lot::Condvar,
+}
+
+/// A stay behind a [`Gate`].
+#[must_use]
+pub struct Inside<'a>(&'a Gate);
+
+impl Gate {
+    /// A gate that lets `most` in.
+    pub const fn new(most: usize) -> Self {
+        Gate { most, inside: parking_lot::Mutex::new(0), left: parking_lot::Condvar::new() }
+    }
+
+    /// Enters once there is room.
+    ///
+    /// # Errors
+    /// `EINTR` if the caller is killed while it waits.
+    pub fn enter(&self) -> Result<Inside<'_>, Errno> {
+        loop {
+            {
+                let mut inside = self.inside.lock();
+                if *inside >= self.most {
+                    self.left.wait_for(&mut inside, KILL_LOOK);
+                }
+                if *inside < self.most {
+                    *inside += 1;
+                    return Ok(Inside(self));
+                }
+            }
+            check_killed()?;
+        }
+    }
+}
+
+impl Drop for Inside<'_> {
+    fn drop(&mut self) {
+        *self.0.inside.lock() -= 1;
+        self.0.left.notify_one();
+    }
+}
+
 /// In debug builds, panics if this host thread holds a ranked lock: called where it may wait or touch guest memory.
 pub fn assert_none_held() {
     debug_assert!(check::none_held(), "a lock is held over a wait or an access to guest memory");

@@ -35,6 +35,8 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "texts.h"
+
 static void on_term(int signal) {
     _exit(40 + signal);
 }
@@ -379,6 +381,15 @@ static void fill(const char *kind) {
         } else if (!strcmp(kind, "contexts")) {
             aio_context_t context = 0;
             failed = syscall(SYS_io_setup, 1000, &context) < 0;
+        } else if (!strcmp(kind, "watched")) {
+            read_about_watched();
+            failed = 1;
+        } else if (!strcmp(kind, "locks")) {
+            read_about_locks();
+            failed = 1;
+        } else if (!strcmp(kind, "closed")) {
+            read_about_connections();
+            failed = 1;
         } else {
             errno = EINVAL;
             failed = 1;

@@ -33,6 +33,9 @@ const KINDS: &[(&str, &str)] = &[
     ("contexts", "Resource temporarily unavailable"),
     ("timers", "Resource temporarily unavailable"),
     ("signals", "Resource temporarily unavailable"),
+    // Long texts, which nobody keeps as a whole.
+    ("watched", "Success"),
+    ("locks", "Success"),
 ];
 /// Those that depend on the platform.
 const PLATFORM_KINDS: &[(&str, &str)] = &[("sparse", "Killed"), ("threads", "Killed")];
@@ -56,6 +59,7 @@ const NETWORK_KINDS: &[(&str, &str)] = &[
     ("watches", "Killed"),
     // Of these the oldest are reset.
     ("unsent", "full"),
+    ("closed", "Success"),
     ("ends", "full"),
 ];
 /// So many descriptors would take several times the limit.

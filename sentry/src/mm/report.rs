@@ -61,28 +61,23 @@ impl MemoryManager {
         self.with(|state| state.areas.overlapping(range).cloned().collect())
     }
 
-    /// How much of each area is in memory, beside the area itself. Areas are looked at some at a time: of what changes
-    /// meanwhile, what is still to come is shown as it is then.
-    ///
-    /// # Errors
-    /// `EINTR` if the caller is killed meanwhile.
-    pub fn usage(&self) -> Result<Vec<(Vma, AreaUsage)>, Errno> {
-        let mut all = Vec::new();
-        let mut from = Some(0);
-        while let Some(start) = from {
-            check_killed()?;
-            from = self.with(|state| {
-                let areas: Vec<Vma> = state.areas.overlapping(start..self.limit).take(AREAS_AT_ONCE).cloned().collect();
-                let end = areas.last()?.end;
-                let touched = self.touched(state, start..end);
-                all.extend(areas.into_iter().map(|vma| {
-                    let usage = usage_of(state, &vma, &touched);
-                    (vma, usage)
-                }));
-                Some(end)
-            });
-        }
-        Ok(all)
+    /// Some areas as they stand, by address, from the first that ends above `start` on; none behind the last.
+    pub fn areas_from(&self, start: u64) -> Vec<Vma> {
+        self.with(|state| state.areas.overlapping(start..self.limit).take(AREAS_AT_ONCE).cloned().collect())
+    }
+
+    /// The same with how much of each is in memory.
+    pub fn usage_from(&self, start: u64) -> Vec<(Vma, AreaUsage)> {
+        self.with(|state| {
+            let areas: Vec<Vma> = state.areas.overlapping(start..self.limit).take(AREAS_AT_ONCE).cloned().collect();
+            let Some(last) = areas.last() else { return Vec::new() };
+            let touched = self.touched(state, start..last.end);
+            let with_usage = |vma: Vma| {
+                let usage = usage_of(state, &vma, &touched);
+                (vma, usage)
+            };
+            areas.into_iter().map(with_usage).collect()
+        })
     }
 
     /// Which frames of an address range are in memory.
@@ -90,7 +85,7 @@ impl MemoryManager {
         self.memory.touched(state.runs.pieces(range).map(|piece| piece.frames))
     }
 
-    /// The sums. The address space is locked for some runs at a time, as in [`usage`](Self::usage).
+    /// The sums. The address space is locked for some runs at a time, as in [`usage_from`](Self::usage_from).
     pub fn totals(&self) -> Totals {
         let (mut totals, mut from) = (self.area_totals(), 0);
         while let Some(next) = self.add_resident(&mut totals, from) {

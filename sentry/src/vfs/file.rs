@@ -204,6 +204,13 @@ pub trait File: Send + Sync + Any {
         String::new()
     }
 
+    /// The same some lines at a time, for kinds with lines that a guest can make many: appends those from a place on, and
+    /// returns the place of the next, if there is one. The first place is (0, 0).
+    fn fdinfo_from(&self, _from: (i32, u64), lines: &mut String) -> Option<(i32, u64)> {
+        lines.push_str(&self.fdinfo());
+        None
+    }
+
     /// What `/proc/PID/fd/N` shows for a file without a path, such as `pipe:[42]` or `anon_inode:[eventfd]`.
     fn link_text(&self) -> Option<String> {
         None

@@ -54,6 +54,8 @@ struct Entry {
     mask: AtomicU32,
 }
 
+/// So many watches are listed while the queue is locked.
+const LINES_AT_ONCE: usize = 128;
 /// About what a watch takes of the heap in all.
 const WATCH_BYTES: usize = 384;
 
@@ -278,16 +280,18 @@ impl File for Inotify {
         }
     }
 
-    fn fdinfo(&self) -> String {
+    fn fdinfo_from(&self, (from, _): (i32, u64), lines: &mut String) -> Option<(i32, u64)> {
         let watches: Vec<_> = {
             let state = self.state.lock();
-            let each = state.watches.values();
+            let each = state.watches.range(from..).map(|(_, placed)| placed).take(LINES_AT_ONCE);
             each.map(|p| (p.entry.wd, p.watch.key(), p.entry.mask.load(Ordering::Relaxed))).collect()
         };
         let line = |(wd, (device, inode), mask): (i32, (u64, u64), u32)| {
             format!("inotify wd:{wd:x} ino:{inode:x} sdev:{device:x} mask:{mask:x} ignored_mask:0\n")
         };
-        watches.into_iter().map(line).collect()
+        let next = watches.last().and_then(|(wd, ..)| Some((wd.checked_add(1)?, 0)));
+        lines.extend(watches.into_iter().map(line));
+        next
     }
 
     fn link_text(&self) -> Option<String> {

@@ -1,7 +1,8 @@
 //! File locks: record locks of processes and of open file descriptions (fcntl(2)), and whole-file locks (flock(2)).
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fmt;
+use std::ops::Bound::{Excluded, Included, Unbounded};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use amber_abi::errno::Errno;
@@ -193,6 +194,25 @@ impl FileLocks {
         self.len() == 0
     }
 
+    /// The records behind a lock of the list; they come before whole-file locks.
+    fn records_behind(&self, last: Option<&Listed>) -> impl Iterator<Item = &Record> {
+        let last_record = last.filter(|last| !last.whole).map(|last| last.record);
+        let same = last_record.and_then(|last| Some((self.records.get(&last.owner)?, last.start)));
+        let same = same.into_iter().flat_map(|(own, start)| own.range((Excluded(start), Unbounded)));
+        let owners = last_record.map_or(Unbounded, |last| Excluded(last.owner));
+        let others = last.is_none_or(|last| !last.whole).then(|| self.records.range((owners, Unbounded)));
+        same.chain(others.into_iter().flatten().flat_map(|(_, own)| own)).map(|(_, record)| record)
+    }
+
+    /// The whole-file locks behind a lock of the list.
+    fn whole_behind(&self, last: Option<&Listed>) -> impl Iterator<Item = (&u64, &Whole)> {
+        let first = match last.filter(|last| last.whole).map(|last| last.record.owner) {
+            Some(Owner::Description(description)) => Excluded(description),
+            _ => Unbounded,
+        };
+        self.whole.range((first, Unbounded))
+    }
+
     fn len(&self) -> usize {
         self.count + self.whole.len()
     }
@@ -206,7 +226,7 @@ static TABLE: Mutex<Option<Table>> = Mutex::new(Rank::Leaf, None);
 
 #[derive(Default)]
 struct Table {
-    files: HashMap<Key, FileLocks>,
+    files: BTreeMap<Key, FileLocks>,
     /// Which locks who waits for, by a number of each wait, to find circles.
     waits: BTreeMap<(Owner, u64), (Key, Record)>,
 }
@@ -410,27 +430,25 @@ impl fmt::Display for Listed {
     }
 }
 
-/// All locks, or those of one file.
-pub fn all(inode: Option<&dyn Inode>) -> Vec<Listed> {
+/// The first `most` locks behind `last`, or from the beginning: of all files, or of one.
+pub fn listed(inode: Option<&dyn Inode>, last: Option<&Listed>, most: usize) -> Vec<Listed> {
+    let Ok(only) = inode.map(Inode::identity).transpose() else { return Vec::new() };
+    let first = last.map(|last| (last.device, last.number)).or(only).map_or(Unbounded, Included);
     let guard = TABLE.lock();
-    let Some(table) = guard.as_ref() else { return Vec::new() };
-    match inode {
-        // A file whose identity cannot be told never had locks.
-        Some(inode) => {
-            inode.identity().ok().and_then(|key| table.files.get_key_value(&key)).into_iter().flat_map(listed).collect()
-        }
-        None => table.files.iter().flat_map(listed).collect(),
-    }
-}
-
-fn listed((&(device, number), file): (&Key, &FileLocks)) -> impl Iterator<Item = Listed> {
-    let records = file.records.values().flat_map(BTreeMap::values);
-    let records = records.map(move |&record| Listed { device, number, record, whole: false });
-    records.chain(file.whole.iter().map(move |(&description, &Whole { pid, exclusive })| {
-        let owner = Owner::Description(description);
-        let record = Record { owner, pid, exclusive, start: 0, last: i64::MAX as u64 };
-        Listed { device, number, record, whole: true }
-    }))
+    let files = guard.iter().flat_map(|table| table.files.range((first, Unbounded)));
+    let files = files.take_while(|(key, _)| only.is_none_or(|only| only == **key));
+    let locks = files.flat_map(|(&(device, number), file)| {
+        let last = last.filter(|last| (last.device, last.number) == (device, number));
+        let records = file.records_behind(last);
+        let records = records.map(move |&record| Listed { device, number, record, whole: false });
+        let whole = file.whole_behind(last).map(move |(&description, &Whole { pid, exclusive })| {
+            let owner = Owner::Description(description);
+            let record = Record { owner, pid, exclusive, start: 0, last: i64::MAX as u64 };
+            Listed { device, number, record, whole: true }
+        });
+        records.chain(whole)
+    });
+    locks.take(most).collect()
 }
 
 #[cfg(test)]
@@ -498,6 +516,27 @@ mod tests {
         table.waits.insert((Owner::Process(7), EACH), (key(1), of_process(7, 0, true)));
         assert!(table.find_circle(&(key(2), of_process(EACH, 0, true))).0);
         assert!(!table.find_circle(&(key(3), of_process(EACH, 0, true))).0);
+    }
+
+    #[test]
+    fn lists_go_on_behind_any_lock() {
+        let record = |owner, start| Record { owner, pid: 1, exclusive: false, start, last: start };
+        let (one, two) = (Owner::Process(1), Owner::Description(2));
+        let mut locks = FileLocks::default();
+        let all = [record(one, 0), record(one, 5), record(two, 0)];
+        all.iter().for_each(|record| locks.insert(*record));
+        locks.whole.extend([3, 4].map(|description| (description, Whole { pid: 1, exclusive: false })));
+        let listed = |record: Record, whole| Listed { device: Device::default(), number: 1, record, whole };
+        let behind = |last: Option<Listed>| {
+            let records: Vec<Record> = locks.records_behind(last.as_ref()).copied().collect();
+            (records, locks.whole_behind(last.as_ref()).map(|(description, _)| *description).collect::<Vec<_>>())
+        };
+        assert_eq!(behind(None), (all.to_vec(), vec![3, 4]));
+        assert_eq!(behind(Some(listed(all[0], false))), (all[1..].to_vec(), vec![3, 4]));
+        // One that is gone meanwhile, with its owner.
+        assert_eq!(behind(Some(listed(record(Owner::Process(9), 7), false))), (all[2..].to_vec(), vec![3, 4]));
+        assert_eq!(behind(Some(listed(all[2], false))), (vec![], vec![3, 4]));
+        assert_eq!(behind(Some(listed(record(Owner::Description(3), 0), true))), (vec![], vec![4]));
     }
 
     #[test]

@@ -1,13 +1,12 @@
 //! `/proc/PID/fd` and `/proc/PID/fdinfo`.
 
-use std::fmt::Write as _;
 use std::sync::Arc;
 
 use amber_abi::errno::Errno;
 use amber_abi::open::OpenFlags;
 
 use super::process::shown;
-use crate::fs::pseudo::{Entry, Listed, Listing, Query, Subject, number};
+use crate::fs::pseudo::{Entry, Listed, Listing, Pieces, Query, Subject, number};
 use crate::kernel::Kernel;
 use crate::vfs::{Dentry, FileDescription, Mount, Path, Vfs, locks};
 
@@ -16,7 +15,7 @@ static WRITE_ONLY: Entry = Entry { permissions: 0o300, ..LINK };
 static READ_WRITE: Entry = Entry { permissions: 0o700, ..LINK };
 static PATH_ONLY: Entry = Entry { permissions: 0o000, ..LINK };
 const LINK: Entry = Entry::magic("", target, target_text);
-static INFO: Entry = Entry::file("", 0o444, info).guarded();
+static INFO: Entry = Entry::long("", 0o444, info).guarded();
 
 fn description(subject: &Subject, fd: i32) -> Result<Arc<FileDescription>, Errno> {
     let task = subject.task().map_err(|_| Errno::ENOENT)?;
@@ -96,25 +95,44 @@ impl Listing for Infos {
     }
 }
 
-fn info(query: &Query<'_>) -> Result<Vec<u8>, Errno> {
+/// So many locks are looked at while their table is locked.
+const LOCKS_AT_ONCE: usize = 128;
+
+/// The lines that all files have, then those of locks, then those of the kind of file.
+fn info(query: &Query<'_>) -> Result<Pieces, Errno> {
     let fd = query.subject.index;
     let description = description(query.subject, fd)?;
+    let files = query.task()?.files();
     let mut flags = description.flags();
-    if query.task()?.files().close_on_exec(fd).unwrap_or(false) {
+    if files.close_on_exec(fd).unwrap_or(false) {
         flags |= OpenFlags::O_CLOEXEC;
     }
     // A position somebody is just using is not waited for: a reader of a pipe may hold it for ever.
     let position = description.position_at_rest().unwrap_or(0);
     let mount = description.path().map_or(0, |path| path.mount.id);
     let number = description.file().inode().metadata().map_or(0, |m| m.number);
-    let mut text = format!("pos:\t{position}\nflags:\t0{:o}\nmnt_id:\t{mount}\nino:\t{number}\n", flags.bits());
-    if locks::any() {
-        let table = query.task()?.files().id();
-        let own = locks::all(Some(&*description.file().inode()));
-        for (i, lock) in own.iter().filter(|lock| lock.belongs_to(table, description.id())).enumerate() {
-            let _ = writeln!(text, "lock:\t{}: {lock}", i + 1);
+    let mut head = format!("pos:\t{position}\nflags:\t0{:o}\nmnt_id:\t{mount}\nino:\t{number}\n", flags.bits());
+    let table = files.id();
+    let (mut has_locks, mut last, mut count) = (locks::any(), None, 0);
+    let mut next = Some((0, 0));
+    // The list keeps no file open.
+    let description = Arc::downgrade(&description);
+    Ok(Box::new(move |_, text| {
+        text.append(&mut std::mem::take(&mut head).into_bytes());
+        let Some(description) = description.upgrade() else { return Ok(false) };
+        if has_locks {
+            let mut some = locks::listed(Some(&*description.file().inode()), last.as_ref(), LOCKS_AT_ONCE);
+            for lock in some.iter().filter(|lock| lock.belongs_to(table, description.id())) {
+                count += 1;
+                text.extend_from_slice(format!("lock:\t{count}: {lock}\n").as_bytes());
+            }
+            last = some.pop();
+            has_locks = last.is_some();
+        } else if let Some(from) = next {
+            let mut lines = String::new();
+            next = description.file().fdinfo_from(from, &mut lines);
+            text.extend_from_slice(lines.as_bytes());
         }
-    }
-    text.push_str(&description.file().fdinfo());
-    Ok(text.into_bytes())
+        Ok(has_locks || next.is_some())
+    }))
 }

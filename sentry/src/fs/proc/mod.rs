@@ -42,7 +42,7 @@ const ROOT: &[Entry] = &[
     Entry::directory("irq", &[]),
     Entry::file("kmsg", 0o400, system::forbidden),
     Entry::file("loadavg", 0o444, system::loadavg),
-    Entry::file("locks", 0o444, system::locks),
+    Entry::long("locks", 0o444, system::locks),
     Entry::file("meminfo", 0o444, system::meminfo),
     Entry::file("misc", 0o444, system::nothing),
     Entry::file("modules", 0o444, system::nothing),

@@ -6,7 +6,7 @@ use std::time::UNIX_EPOCH;
 use amber_abi::errno::Errno;
 
 use super::process::TICK;
-use crate::fs::pseudo::Query;
+use crate::fs::pseudo::{Pieces, Query};
 use crate::kernel::Kernel;
 use crate::task::Activity;
 use crate::vfs::locks;
@@ -218,10 +218,19 @@ pub fn cpuinfo(query: &Query<'_>) -> Answer {
     text(all)
 }
 
-pub fn locks(_: &Query<'_>) -> Answer {
-    let mut all = String::new();
-    for (i, lock) in locks::all(None).iter().enumerate() {
-        let _ = writeln!(all, "{}: {lock}", i + 1);
-    }
-    text(all)
+/// So many locks are listed while their table is locked.
+const LOCKS_AT_ONCE: usize = 128;
+
+pub fn locks(_: &Query<'_>) -> Result<Pieces, Errno> {
+    let (mut last, mut count) = (None, 0);
+    Ok(Box::new(move |_, text| {
+        let mut some = locks::listed(None, last.as_ref(), LOCKS_AT_ONCE);
+        for lock in &some {
+            count += 1;
+            text.extend_from_slice(format!("{count}: {lock}\n").as_bytes());
+        }
+        let Some(lock) = some.pop() else { return Ok(false) };
+        last = Some(lock);
+        Ok(true)
+    }))
 }

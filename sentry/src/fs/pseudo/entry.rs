@@ -4,9 +4,11 @@ use std::sync::{Arc, Weak};
 
 use amber_abi::errno::Errno;
 use amber_abi::stat::FileType;
+use amber_platform::PAGE_SIZE;
 
 use crate::fs::Added;
-use crate::fs::pseudo::PseudoInode;
+use crate::fs::pseudo::{Begin, PseudoInode};
+use crate::interruption::check_killed;
 use crate::kernel::Kernel;
 use crate::task::{Credentials, Task, TaskContext};
 use crate::vfs::{File, Path};
@@ -81,6 +83,15 @@ impl Query<'_> {
     pub fn task(&self) -> Result<Arc<Task>, Errno> {
         self.subject.task()
     }
+
+    /// Asked between two lines of a text that is made in one go: whether it is still wanted, and there is room for more.
+    ///
+    /// # Errors
+    /// `EINTR` if the reader was killed, `ENOMEM`.
+    pub fn check_room(&self) -> Result<(), Errno> {
+        check_killed()?;
+        Ok(self.kernel.memory.admit(PAGE_SIZE)?)
+    }
 }
 
 /// The content of a file, or its refusal.
@@ -99,6 +110,8 @@ pub enum What {
     Directory(&'static [Entry], Option<Added>, Option<&'static dyn Listing>),
     /// A file; it takes what is written to it if it has a way to.
     File(Text, Option<Store>),
+    /// A file that a guest can make long.
+    Long(Begin),
     /// A file with a behaviour of its own.
     Special(Opener),
     /// A symbolic link with this text.
@@ -147,6 +160,11 @@ impl Entry {
     /// A file that can be read.
     pub const fn file(name: &'static str, permissions: u16, text: Text) -> Self {
         Self::new(name, permissions, What::File(text, None))
+    }
+
+    /// A file that can be read, and that a guest can make long.
+    pub const fn long(name: &'static str, permissions: u16, begin: Begin) -> Self {
+        Self::new(name, permissions, What::Long(begin))
     }
 
     /// A file that can be read and written.
@@ -199,7 +217,7 @@ impl Entry {
     pub fn kind(&self) -> FileType {
         match self.what {
             What::Directory(..) => FileType::Directory,
-            What::File(..) | What::Special(_) => FileType::Regular,
+            What::File(..) | What::Long(_) | What::Special(_) => FileType::Regular,
             What::Link(_) | What::Magic(..) => FileType::Symlink,
         }
     }

@@ -1,4 +1,4 @@
-//! Open files whose content is made when they are read.
+//! Open files whose content is short, and made when they are read.
 
 use std::any::Any;
 use std::sync::Arc;
@@ -16,7 +16,7 @@ pub struct TextFile {
     reader: Reader,
     text: Text,
     store: Option<Store>,
-    made: Mutex<Option<Arc<[u8]>>>,
+    made: Mutex<Option<Arc<Vec<u8>>>>,
 }
 
 impl TextFile {
@@ -30,11 +30,15 @@ impl TextFile {
         look(&Query { kernel: &kernel, subject: self.inode.subject(), reader: &self.reader })
     }
 
-    fn content(&self, anew: bool) -> Result<Arc<[u8]>, Errno> {
+    fn content(&self, anew: bool) -> Result<Arc<Vec<u8>>, Errno> {
         if !anew && let Some(text) = self.made.lock().clone() {
             return Ok(text);
         }
-        let text: Arc<[u8]> = Arc::from(self.ask(self.text)?);
+        let text = self.ask(|query| {
+            let _maker = query.kernel.admit_maker()?;
+            (self.text)(query)
+        })?;
+        let text = Arc::new(text);
         let old = self.made.lock().replace(text.clone());
         drop(old);
         Ok(text)

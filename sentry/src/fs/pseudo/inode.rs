@@ -8,7 +8,7 @@ use amber_abi::open::OpenFlags;
 use amber_abi::stat::{Device, FileType};
 
 use super::directory::PseudoDirectory;
-use super::{Entry, PseudoFs, Query, Reader, Subject, TextFile, What};
+use super::{Entry, LongFile, PseudoFs, Query, Reader, Subject, TextFile, What, pieces};
 use crate::kernel::Kernel;
 use crate::task::TaskContext;
 use crate::vfs::access::Ownership;
@@ -87,10 +87,12 @@ impl PseudoInode {
     /// # Errors
     /// `EINVAL` for what is neither, and those of the file.
     pub fn text(&self, reader: &Reader) -> Result<Vec<u8>, Errno> {
-        let (What::File(text, _) | What::Link(text) | What::Magic(_, text)) = self.entry.what else {
-            return Err(Errno::EINVAL);
-        };
-        text(&Query { kernel: &self.fs.kernel()?, subject: &self.subject, reader })
+        let query = Query { kernel: &self.fs.kernel()?, subject: &self.subject, reader };
+        match self.entry.what {
+            What::File(text, _) | What::Link(text) | What::Magic(_, text) => text(&query),
+            What::Long(begin) => pieces::whole(&query, begin),
+            What::Directory(..) | What::Special(_) => Err(Errno::EINVAL),
+        }
     }
 
     /// Processes own what is said of them, unless they keep it from their user.
@@ -134,7 +136,7 @@ impl Inode for PseudoInode {
             }
             _ => 1,
         };
-        let is_text = matches!(self.entry.what, What::File(..));
+        let is_text = matches!(self.entry.what, What::File(..) | What::Long(_));
         Ok(Metadata {
             device: self.fs.device,
             number: self.number,
@@ -245,11 +247,12 @@ impl Inode for PseudoInode {
         self.inspect(ctx)?;
         match self.entry.what {
             // Parameters that cannot be set are not opened to be set, not even by root.
-            What::File(_, None) if flags.writes() && self.entry.name.is_empty() => Err(Errno::EACCES),
+            What::File(_, None) | What::Long(_) if flags.writes() && self.entry.name.is_empty() => Err(Errno::EACCES),
             What::File(text, store) => {
                 let file = TextFile::new(self.clone(), Reader::of(ctx), text, store);
                 Ok(Arc::new(file))
             }
+            What::Long(begin) => Ok(Arc::new(LongFile::new(self.clone(), Reader::of(ctx), begin))),
             What::Special(open) => {
                 let me = self.me.upgrade().ok_or(Errno::EIO)?;
                 self.ask(ctx, |query| open(&me, query))

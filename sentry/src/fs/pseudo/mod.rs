@@ -7,6 +7,7 @@ mod directory;
 mod entry;
 mod file;
 mod inode;
+mod pieces;
 
 use std::sync::{Arc, Weak};
 
@@ -21,6 +22,7 @@ use crate::vfs::{FileSystem, Inode, Vfs, now};
 pub use entry::{Entry, Listed, Listing, Query, Reader, Subject, Text, What, number};
 pub use file::TextFile;
 pub use inode::PseudoInode;
+pub use pieces::{Begin, LongFile, Pieces, one_piece};
 
 /// A type of such a file system.
 pub struct Kind {

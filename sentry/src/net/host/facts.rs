@@ -14,12 +14,14 @@ use amber_abi::sockopt::SocketLevel;
 use amber_host::fs as files;
 use amber_host::socket::{self as host, IFREQ};
 use amber_host::trees::{HostTrees, Start};
+use amber_platform::{GuestMemory, KernelPart};
 use zerocopy::{FromBytes, IntoBytes};
 
 use super::events::HostEvents;
 use super::parameters::HostParameters;
 use super::{Sockets, open};
-use crate::net::inet::{Oracle, Parameters, Watch};
+use crate::interruption::check_killed;
+use crate::net::inet::{Lines, Oracle, Parameters, Watch};
 use crate::task::Credentials;
 
 /// The tables of sockets of `/proc/net`, whose lines name owners and inodes.
@@ -40,6 +42,9 @@ const DIAG_QUEUES: [std::ops::Range<usize>; 2] = [56..60, 60..64];
 const DIAG_OWNER: std::ops::Range<usize> = 64..68;
 const DIAG_INODE: std::ops::Range<usize> = 68..72;
 
+/// What the host has for a table that is open, in bytes: the structures, and a page of text.
+const TABLE_BYTES: u64 = 6 << 10;
+
 /// What the sentry knows of a socket of the guest.
 struct Known {
     inode: u64,
@@ -47,6 +52,9 @@ struct Known {
     /// Connections that wait in the sentry, beside those that the host knows of.
     waiting: u32,
 }
+
+/// What is known of each socket of the guest, by the host's inode.
+type Owned = HashMap<u64, Known>;
 
 /// What is asked of the host.
 pub struct HostFacts {
@@ -82,7 +90,7 @@ impl HostFacts {
     }
 
     /// What is known of each socket of the guest, by the host's inode.
-    fn own_sockets(&self) -> HashMap<u64, Known> {
+    fn own_sockets(&self) -> Owned {
         let own = |socket: Arc<super::HostSocket>| {
             let number = files::stat(socket.fd()).ok()?.number;
             let inode = socket.options.look(|values| values.inode);
@@ -116,12 +124,13 @@ impl Oracle for HostFacts {
             let name = NetlinkOption::NETLINK_GET_STRICT_CHK.raw();
             host::set_option(socket.as_fd(), SocketLevel::SOL_NETLINK.raw(), name, &1i32.to_ne_bytes())?;
         }
-        ask(&socket, header, body, port, |_| ())
+        ask(&self.sockets.memory, &socket, header, body, port, |_| ())
     }
 
     fn sockets(&self, header: &Nlmsghdr, body: &[u8], port: u32) -> Result<Vec<Vec<u8>>, Errno> {
         let own = self.own_sockets();
-        ask(&netlink(NetlinkProtocol::NETLINK_SOCK_DIAG)?, header, body, port, |message| {
+        let socket = netlink(NetlinkProtocol::NETLINK_SOCK_DIAG)?;
+        ask(&self.sockets.memory, &socket, header, body, port, |message| {
             let Some(inode) = message.get_mut(DIAG_INODE) else { return };
             let number = inode.first_chunk().map_or(0, |bytes| u64::from(u32::from_ne_bytes(*bytes)));
             let known = own.get(&number);
@@ -145,21 +154,37 @@ impl Oracle for HostFacts {
         Ok(HostEvents::new(&self.sockets)?)
     }
 
-    fn table(&self, name: &str) -> Option<Vec<u8>> {
+    fn table(&self, name: &str) -> Option<Lines> {
         let directory = self.tables.as_ref()?;
         let file = files::open_file_at(directory.as_fd(), name.as_bytes(), OpenFlags::empty()).ok()?;
-        let mut content = files::read_to_end(file.as_fd()).ok()?;
-        if TABLES.contains(&name) {
-            let own = self.own_sockets();
-            let lines = content.split_inclusive(|&byte| byte == b'\n');
-            content = lines.flat_map(|line| rename(line, &own)).collect();
-        }
-        if name == "packet" {
-            let own = self.own_sockets();
-            let text = String::from_utf8_lossy(&content).into_owned();
-            content = text.lines().flat_map(|line| rename_packet(line, &own).into_bytes()).collect();
-        }
-        Some(content)
+        let charge = self.sockets.memory.charge(KernelPart::Files, TABLE_BYTES);
+        let change: fn(&[u8], &Owned) -> Vec<u8> = match name {
+            "packet" => rename_packet,
+            _ if TABLES.contains(&name) => rename,
+            _ => |line, _| line.to_vec(),
+        };
+        let own = if name == "packet" || TABLES.contains(&name) { self.own_sockets() } else { Owned::new() };
+        // The beginning of a line.
+        let mut line = Vec::new();
+        Some(Box::new(move |text| {
+            let _ = &charge;
+            let mut piece = [0; 4096];
+            let len = match files::read(file.as_fd(), &mut piece) {
+                Err(Errno::EINTR) => return Ok(true),
+                len => len?,
+            };
+            for part in piece[..len].split_inclusive(|&byte| byte == b'\n') {
+                line.extend_from_slice(part);
+                if line.ends_with(b"\n") {
+                    text.append(&mut change(&line, &own));
+                    line.clear();
+                }
+            }
+            if len == 0 && !line.is_empty() {
+                text.append(&mut change(&line, &own));
+            }
+            Ok(len > 0)
+        }))
     }
 
     fn parameters(&self) -> &dyn Parameters {
@@ -185,6 +210,7 @@ pub(super) fn netlink(protocol: NetlinkProtocol) -> Result<OwnedFd, Errno> {
 
 /// Asks the host, and makes its answers such for a guest's address; `change` sees the body of each message.
 fn ask(
+    memory: &GuestMemory,
     socket: &OwnedFd,
     header: &Nlmsghdr,
     body: &[u8],
@@ -200,6 +226,8 @@ fn ask(
     let mut left = MOST_ANSWERS;
     let mut room = vec![0; DATAGRAM];
     loop {
+        check_killed()?;
+        memory.admit(DATAGRAM as u64)?;
         let len = match host::receive(socket.as_fd(), &mut room, 0) {
             // The host has nothing more to say.
             Err(Errno::EAGAIN) => return Ok(answers),
@@ -243,7 +271,7 @@ fn readdress(mut bytes: &mut [u8], port: u32, change: impl Fn(&mut [u8])) -> Res
 
 /// A line of a table of sockets with the owner and the inode as the guest knows them. Sockets that are not the guest's
 /// have no inode that it could know.
-fn rename(line: &[u8], own: &HashMap<u64, Known>) -> Vec<u8> {
+fn rename(line: &[u8], own: &Owned) -> Vec<u8> {
     let renamed = || {
         let text = std::str::from_utf8(line).ok()?;
         let mut places = Vec::new();
@@ -277,7 +305,9 @@ fn rename(line: &[u8], own: &HashMap<u64, Known>) -> Vec<u8> {
 }
 
 /// The same of a line of the table of packet sockets.
-fn rename_packet(line: &str, own: &HashMap<u64, Known>) -> String {
+fn rename_packet(line: &[u8], own: &Owned) -> Vec<u8> {
+    let text = String::from_utf8_lossy(line);
+    let line = text.trim_end_matches('\n');
     let fields: Vec<&str> = line.split_ascii_whitespace().collect();
     let renamed = || {
         let &[_, count, kind, protocol, interface, running, memory, owner, inode] = fields.as_slice() else {
@@ -291,7 +321,7 @@ fn rename_packet(line: &str, own: &HashMap<u64, Known>) -> String {
             0
         ))
     };
-    renamed().unwrap_or_else(|| format!("{line}\n"))
+    renamed().unwrap_or_else(|| format!("{line}\n")).into_bytes()
 }
 
 #[cfg(test)]
@@ -317,11 +347,11 @@ mod tests {
 
     #[test]
     fn packet_sockets_are_those_of_the_guest() {
-        let line = "00000000abcdef12 3      3    0806   2     1 0      1000   12345 ";
-        let expected = "0000000000000000 3      3    0806   2     1 0      0      7     \n";
+        let line = b"00000000abcdef12 3      3    0806   2     1 0      1000   12345 \n";
+        let expected = b"0000000000000000 3      3    0806   2     1 0      0      7     \n";
         assert_eq!(rename_packet(line, &HashMap::from([(12345, Known { inode: 7, uid: 0, waiting: 0 })])), expected);
-        let head = "sk               RefCnt Type Proto  Iface R Rmem   User   Inode";
-        assert_eq!(rename_packet(head, &HashMap::new()), format!("{head}\n"));
+        let head = b"sk               RefCnt Type Proto  Iface R Rmem   User   Inode\n";
+        assert_eq!(rename_packet(head, &HashMap::new()), head);
     }
 
     #[test]

@@ -151,11 +151,14 @@ pub trait Oracle {
     fn watch(&self) -> Result<Arc<dyn Watch>, Errno>;
 
     /// The content of a file of `/proc/net`; none if there is no such file.
-    fn table(&self, name: &str) -> Option<Vec<u8>>;
+    fn table(&self, name: &str) -> Option<Lines>;
 
     /// Its parameters.
     fn parameters(&self) -> &dyn Parameters;
 }
+
+/// Appends the next lines of a table; false if there are no more.
+pub type Lines = Box<dyn FnMut(&mut Vec<u8>) -> Result<bool, Errno> + Send>;
 
 /// The parameters of another kernel's network, by their paths below `/proc/sys`.
 pub trait Parameters {

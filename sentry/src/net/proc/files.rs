@@ -8,21 +8,21 @@ use amber_abi::errno::Errno;
 use amber_abi::socket::{AddressFamily, IpProtocol, SocketState, TcpState};
 
 use super::counters;
-use crate::fs::pseudo::{Entry, Listed, Listing, Query, Subject};
+use crate::fs::pseudo::{Entry, Listed, Listing, Pieces, Query, Subject, one_piece};
 use crate::kernel::Kernel;
 use crate::net::inet::{Endpoint, Facts, Knowledge, Report};
 use crate::net::socket::Socket;
-use crate::net::unix::UnixName;
+use crate::net::unix::{UnixName, UnixSocket};
 
 /// A file of `/proc/net` about the sentry's own sockets: its name and what makes its content.
-type OwnFile = (&'static str, fn(&Kernel) -> String);
+type OwnFile = (&'static str, fn(&Kernel) -> Pieces);
 
 /// A file of `/proc/net` about AF_INET and AF_INET6.
 type InetFile = (&'static str, fn(&Kernel, &dyn Facts) -> String);
 
 static OWN_FILES: &[OwnFile] = &[
     ("netlink", netlink),
-    ("ptype", |_| "Type Device      Function\n0800          ip_rcv\n86dd          ipv6_rcv\n".into()),
+    ("ptype", |_| one_piece(b"Type Device      Function\n0800          ip_rcv\n86dd          ipv6_rcv\n".into())),
     ("unix", unix),
 ];
 
@@ -200,42 +200,54 @@ fn socket(at: usize, report: &Report, tcp: bool) -> String {
     if tcp { line + " 1 0000000000000000 100 0 0 10 0" } else { format!("{line} 2 0000000000000000 {}", report.drops) }
 }
 
+/// So many sockets are listed while their table is locked.
+const SOCKETS_AT_ONCE: usize = 64;
+
 /// Sockets of AF_UNIX.
-fn unix(kernel: &Kernel) -> String {
+fn unix(_: &Kernel) -> Pieces {
+    let mut head = String::from("Num       RefCount Protocol Flags    Type St Inode Path\n");
+    let mut from = 0;
+    Box::new(move |query, text| {
+        text.append(&mut std::mem::take(&mut head).into_bytes());
+        let (sockets, next) = query.kernel.network.unix.some(from, SOCKETS_AT_ONCE);
+        for socket in sockets.iter().filter(|socket| !socket.is_closed()) {
+            text.extend_from_slice(unix_line(socket).as_bytes());
+        }
+        from = next.unwrap_or(from);
+        Ok(next.is_some())
+    })
+}
+
+fn unix_line(socket: &UnixSocket) -> String {
     /// `__SO_ACCEPTCON`: it listens.
     const LISTENS: u32 = 0x10000;
-    let mut text = String::from("Num       RefCount Protocol Flags    Type St Inode Path\n");
-    for socket in kernel.network.unix.all().iter().filter(|socket| !socket.is_closed()) {
-        let name = match socket.name() {
-            Some(UnixName::Path(path, _)) => [b" ", path.as_slice()].concat(),
-            Some(UnixName::Abstract(name)) => [b" @", name.as_slice()].concat(),
-            None => Vec::new(),
-        };
-        let (_, kind, _) = socket.identity();
-        let flags = if socket.is_listening() { LISTENS } else { 0 };
-        // One that waits to be accepted has no inode yet; a connected one is held by its peer as well.
-        let connected = socket.is_connected();
-        let inode = socket.options().look(|values| values.inode);
-        let state = match (inode, connected) {
-            (0, true) => SocketState::SS_CONNECTING,
-            (_, true) => SocketState::SS_CONNECTED,
-            (_, false) => SocketState::SS_UNCONNECTED,
-        };
-        let name: String = String::from_utf8_lossy(&name).replace('\0', "@");
-        let _ = writeln!(
-            text,
-            "{:016x}: {:08X} 00000000 {flags:08X} {:04X} {:02X} {inode:5}{name}",
-            0,
-            2 + u32::from(connected),
-            kind.raw(),
-            state.raw(),
-        );
-    }
-    text
+    let name = match socket.name() {
+        Some(UnixName::Path(path, _)) => [b" ", path.as_slice()].concat(),
+        Some(UnixName::Abstract(name)) => [b" @", name.as_slice()].concat(),
+        None => Vec::new(),
+    };
+    let (_, kind, _) = socket.identity();
+    let flags = if socket.is_listening() { LISTENS } else { 0 };
+    // One that waits to be accepted has no inode yet; a connected one is held by its peer as well.
+    let connected = socket.is_connected();
+    let inode = socket.options().look(|values| values.inode);
+    let state = match (inode, connected) {
+        (0, true) => SocketState::SS_CONNECTING,
+        (_, true) => SocketState::SS_CONNECTED,
+        (_, false) => SocketState::SS_UNCONNECTED,
+    };
+    let name: String = String::from_utf8_lossy(&name).replace('\0', "@");
+    format!(
+        "{:016x}: {:08X} 00000000 {flags:08X} {:04X} {:02X} {inode:5}{name}\n",
+        0,
+        2 + u32::from(connected),
+        kind.raw(),
+        state.raw(),
+    )
 }
 
 /// Sockets of AF_NETLINK.
-fn netlink(kernel: &Kernel) -> String {
+fn netlink(kernel: &Kernel) -> Pieces {
     let mut text =
         String::from("sk               Eth Pid        Groups   Rmem     Wmem     Dump  Locks    Drops    Inode\n");
     for report in kernel.network.netlink.all().iter().map(|socket| socket.report()) {
@@ -245,21 +257,24 @@ fn netlink(kernel: &Kernel) -> String {
             0, report.protocol, report.port, report.groups, report.receiving, 0, 0, 2, 0, report.inode,
         );
     }
-    text
+    one_piece(text.into_bytes())
 }
 
-static FILE: Entry = Entry::file("", 0o444, content);
+static FILE: Entry = Entry::long("", 0o444, content);
 
-fn content(query: &Query<'_>) -> Result<Vec<u8>, Errno> {
+fn content(query: &Query<'_>) -> Result<Pieces, Errno> {
     let at = usize::try_from(query.subject.index).unwrap_or(usize::MAX);
     if let Some((_, make)) = OWN_FILES.get(at) {
-        return Ok(make(query.kernel).into_bytes());
+        return Ok(make(query.kernel));
     }
     let (name, make) = at.checked_sub(OWN_FILES.len()).and_then(|at| INET_FILES.get(at)).ok_or(Errno::ENOENT)?;
     match query.kernel.network.inet.knowledge() {
-        Knowledge::Own(facts) => Ok(make(query.kernel, facts).into_bytes()),
+        Knowledge::Own(facts) => Ok(one_piece(make(query.kernel, facts).into_bytes())),
         // What another kernel does not have is there, but empty.
-        Knowledge::Foreign(oracle) => Ok(oracle.table(name).unwrap_or_default()),
+        Knowledge::Foreign(oracle) => match oracle.table(name) {
+            Some(mut lines) => Ok(Box::new(move |_, text| lines(text))),
+            None => Ok(one_piece(Vec::new())),
+        },
     }
 }
 

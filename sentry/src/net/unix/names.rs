@@ -240,6 +240,14 @@ impl UnixNames {
         self.all.lock().remove(&id);
     }
 
+    /// Sockets from a number on, oldest first: `most` of them, and the number to go on from if there may be more.
+    pub fn some(&self, from: u64, most: usize) -> (Vec<Arc<UnixSocket>>, Option<u64>) {
+        let all = self.all.lock();
+        let some = all.range(from..).take(most);
+        let next = some.clone().last().map(|(number, _)| number + 1);
+        (some.filter_map(|(_, socket)| socket.upgrade()).collect(), next)
+    }
+
     /// All sockets, oldest first.
     pub fn all(&self) -> Vec<Arc<UnixSocket>> {
         self.all.lock().values().filter_map(Weak::upgrade).collect()

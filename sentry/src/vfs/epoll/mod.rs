@@ -104,6 +104,9 @@ impl Next {
     }
 }
 
+/// So many entries are listed while the epoll is locked.
+const LINES_AT_ONCE: usize = 128;
+
 /// An epoll instance.
 pub struct Epoll {
     me: Weak<Epoll>,
@@ -512,18 +515,21 @@ impl File for Epoll {
         Some(&self.queue)
     }
 
-    fn fdinfo(&self) -> String {
-        let entries: Vec<_> = {
+    fn fdinfo_from(&self, from: (i32, u64), lines: &mut String) -> Option<(i32, u64)> {
+        let (entries, last): (Vec<_>, _) = {
             let state = self.state.lock();
-            let ids = state.by_target.values().filter_map(|id| state.entries.get(id));
-            ids.map(|e| (e.fd, e.interest, e.data, e.description.clone())).collect()
+            let some = state.by_target.range(from..).take(LINES_AT_ONCE);
+            let ids = some.clone().filter_map(|(_, id)| state.entries.get(id));
+            let entries = ids.map(|e| (e.fd, e.interest, e.data, e.description.clone())).collect();
+            (entries, some.last().map(|(&target, _)| target))
         };
         let line = |(fd, interest, data, description): (i32, EpollEvents, u64, Weak<FileDescription>)| {
             let metadata = description.upgrade()?.file().inode().metadata().ok()?;
             let (events, ino, device) = (interest.bits(), metadata.number, metadata.device.raw());
             Some(format!("tfd: {fd:8} events: {events:8x} data: {data:16x}  pos:0 ino:{ino:x} sdev:{device:x}\n"))
         };
-        entries.into_iter().filter_map(line).collect()
+        lines.extend(entries.into_iter().filter_map(line));
+        last.map(|(fd, description)| (fd, description + 1))
     }
 
     fn link_text(&self) -> Option<String> {

@@ -1,6 +1,7 @@
 //! What `/proc/PID` tells of memory: maps, smaps, mem, pagemap and the texts the program was started with.
 
 use std::any::Any;
+use std::ops::Range;
 use std::sync::Arc;
 
 use amber_abi::errno::Errno;
@@ -8,7 +9,7 @@ use amber_platform::PAGE_SIZE;
 use std::fmt::Write;
 
 use super::links::shown;
-use crate::fs::pseudo::{PseudoInode, Query};
+use crate::fs::pseudo::{Pieces, PseudoInode, Query, one_piece};
 use crate::interruption::check_killed;
 use crate::mm::{AreaUsage, Layout, MemoryManager, Vma, VmaFlags};
 use crate::vfs::{File, Inode};
@@ -84,16 +85,28 @@ fn area_name(vma: &Vma, layout: &Layout, query: &Query<'_>) -> Vec<u8> {
     vma.name.as_ref().map(|name| format!("[anon:{name}]").into_bytes()).unwrap_or_default()
 }
 
+/// A text of the memory that a process has now: `more` makes the next piece. It ends early if the process leaves that
+/// memory.
+fn of_memory(
+    query: &Query<'_>,
+    mut more: impl FnMut(&Query<'_>, &Arc<MemoryManager>, &mut Vec<u8>) -> Result<bool, Errno> + Send + 'static,
+) -> Result<Pieces, Errno> {
+    let mm = memory(query)?.as_ref().map(Arc::downgrade).unwrap_or_default();
+    Ok(Box::new(move |query, text| mm.upgrade().map_or(Ok(false), |mm| more(query, &mm, text))))
+}
+
 /// `/proc/PID/maps`.
-pub fn maps(query: &Query<'_>) -> Result<Vec<u8>, Errno> {
-    let Some(mm) = memory(query)? else { return Ok(Vec::new()) };
-    let layout = layout(&mm);
-    let mut all = Vec::new();
-    for vma in mm.areas() {
-        check_killed()?;
-        all.extend(area_line(&vma, &layout, query));
-    }
-    Ok(all)
+pub fn maps(query: &Query<'_>) -> Result<Pieces, Errno> {
+    let mut from = 0;
+    of_memory(query, move |query, mm, text| {
+        let layout = layout(mm);
+        let areas = mm.areas_from(from);
+        for vma in &areas {
+            text.extend(area_line(vma, &layout, query));
+        }
+        from = areas.last().map_or(from, |vma| vma.end);
+        Ok(!areas.is_empty())
+    })
 }
 
 fn usage_lines(text: &mut String, usage: &AreaUsage) {
@@ -154,47 +167,60 @@ fn flag_letters(vma: &Vma) -> String {
 }
 
 /// `/proc/PID/smaps`.
-pub fn smaps(query: &Query<'_>) -> Result<Vec<u8>, Errno> {
-    let Some(mm) = memory(query)? else { return Ok(Vec::new()) };
-    let layout = layout(&mm);
-    let mut all = Vec::new();
-    for (vma, usage) in mm.usage()? {
-        check_killed()?;
-        all.extend(area_line(&vma, &layout, query));
-        let mut text = String::new();
-        let page = PAGE_SIZE / 1024;
-        let _ = writeln!(text, "{:<16}{:8} kB", "Size:", vma.size() / 1024);
-        let _ = writeln!(text, "{:<16}{page:8} kB\n{:<16}{page:8} kB", "KernelPageSize:", "MMUPageSize:");
-        usage_lines(&mut text, &usage);
-        let _ = writeln!(text, "THPeligible:           0\nVmFlags: {}", flag_letters(&vma));
-        all.extend_from_slice(text.as_bytes());
-    }
-    Ok(all)
+pub fn smaps(query: &Query<'_>) -> Result<Pieces, Errno> {
+    let mut from = 0;
+    of_memory(query, move |query, mm, text| {
+        let layout = layout(mm);
+        let areas = mm.usage_from(from);
+        for (vma, usage) in &areas {
+            text.extend(area_line(vma, &layout, query));
+            text.extend_from_slice(area_details(vma, usage).as_bytes());
+        }
+        from = areas.last().map_or(from, |(vma, _)| vma.end);
+        Ok(!areas.is_empty())
+    })
+}
+
+/// The lines below that of the area.
+fn area_details(vma: &Vma, usage: &AreaUsage) -> String {
+    let mut text = String::new();
+    let page = PAGE_SIZE / 1024;
+    let _ = writeln!(text, "{:<16}{:8} kB", "Size:", vma.size() / 1024);
+    let _ = writeln!(text, "{:<16}{page:8} kB\n{:<16}{page:8} kB", "KernelPageSize:", "MMUPageSize:");
+    usage_lines(&mut text, usage);
+    let _ = writeln!(text, "THPeligible:           0\nVmFlags: {}", flag_letters(vma));
+    text
 }
 
 /// `/proc/PID/smaps_rollup`.
 pub fn smaps_rollup(query: &Query<'_>) -> Result<Vec<u8>, Errno> {
     let mm = memory(query)?.ok_or(Errno::ESRCH)?;
-    let all = mm.usage()?;
+    let (mut start, mut end) = (None, 0);
     let mut sum = AreaUsage::default();
     let (mut anon, mut file, mut shmem) = (0, 0, 0);
-    for (vma, usage) in &all {
-        sum.rss += usage.rss;
-        sum.pss += usage.pss;
-        sum.shared_clean += usage.shared_clean;
-        sum.shared_dirty += usage.shared_dirty;
-        sum.private_clean += usage.private_clean;
-        sum.private_dirty += usage.private_dirty;
-        sum.anonymous += usage.anonymous;
-        sum.locked += usage.locked;
-        *match vma.object() {
-            None => &mut anon,
-            Some(area) if area.file.is_some() => &mut file,
-            Some(_) => &mut shmem,
-        } += usage.pss;
+    let mut some = mm.usage_from(end);
+    while let Some((last, _)) = some.last() {
+        check_killed()?;
+        end = last.end;
+        start = start.or_else(|| some.first().map(|(vma, _)| vma.start));
+        for (vma, usage) in &some {
+            sum.rss += usage.rss;
+            sum.pss += usage.pss;
+            sum.shared_clean += usage.shared_clean;
+            sum.shared_dirty += usage.shared_dirty;
+            sum.private_clean += usage.private_clean;
+            sum.private_dirty += usage.private_dirty;
+            sum.anonymous += usage.anonymous;
+            sum.locked += usage.locked;
+            *match vma.object() {
+                None => &mut anon,
+                Some(area) if area.file.is_some() => &mut file,
+                Some(_) => &mut shmem,
+            } += usage.pss;
+        }
+        some = mm.usage_from(end);
     }
-    let start = all.first().map_or(0, |(vma, _)| vma.start);
-    let end = all.last().map_or(0, |(vma, _)| vma.end);
+    let start = start.unwrap_or(0);
     let head = format!("{start:08x}-{end:08x} ---p 00000000 00:00 0 ");
     let mut text = format!("{head:<NAME_COLUMN$}[rollup]\n");
     let mut lines = String::new();
@@ -218,9 +244,31 @@ fn range(mm: &MemoryManager, start: u64, end: u64) -> Vec<u8> {
     text
 }
 
+/// The bytes of a range of memory, as far as they can be read; with `is_text` up to the first zero.
+fn bytes(query: &Query<'_>, range: Range<u64>, is_text: bool) -> Result<Pieces, Errno> {
+    let mut from = range.start;
+    of_memory(query, move |_, mm, text| {
+        let mut some = [0; PAGE_SIZE as usize];
+        let wanted = range.end.saturating_sub(from).min(PAGE_SIZE) as usize;
+        let got = mm.read_forced(from, &mut some[..wanted]);
+        let zero = some[..got].iter().position(|&byte| is_text && byte == 0);
+        text.extend_from_slice(&some[..zero.map_or(got, |at| at + 1)]);
+        from += got as u64;
+        Ok(zero.is_none() && got == wanted && from < range.end)
+    })
+}
+
 /// `/proc/PID/cmdline`: a program that wrote over its arguments may have gone on into the environment.
-pub fn cmdline(query: &Query<'_>) -> Result<Vec<u8>, Errno> {
-    Ok(memory(query)?.map(|mm| command_line(&mm)).unwrap_or_default())
+pub fn cmdline(query: &Query<'_>) -> Result<Pieces, Errno> {
+    let Some(mm) = memory(query)? else { return Ok(one_piece(Vec::new())) };
+    let layout = layout(&mm);
+    let mut last = [0];
+    let goes_on = layout.env_start == layout.arg_end
+        && layout.arg_end > layout.arg_start
+        && mm.read_forced(layout.arg_end - 1, &mut last) == 1
+        && last != [0];
+    let end = if goes_on { layout.env_end } else { layout.arg_end };
+    bytes(query, layout.arg_start..end, goes_on)
 }
 
 /// The arguments of a program as they are now, each with a zero behind it.
@@ -238,10 +286,10 @@ pub fn command_line(mm: &MemoryManager) -> Vec<u8> {
 }
 
 /// `/proc/PID/environ`.
-pub fn environ(query: &Query<'_>) -> Result<Vec<u8>, Errno> {
-    let Some(mm) = memory(query)? else { return Ok(Vec::new()) };
+pub fn environ(query: &Query<'_>) -> Result<Pieces, Errno> {
+    let Some(mm) = memory(query)? else { return Ok(one_piece(Vec::new())) };
     let layout = layout(&mm);
-    Ok(range(&mm, layout.env_start, layout.env_end))
+    bytes(query, layout.env_start..layout.env_end, false)
 }
 
 /// `/proc/PID/auxv`.

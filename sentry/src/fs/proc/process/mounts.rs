@@ -9,7 +9,6 @@ use amber_abi::errno::Errno;
 use amber_abi::poll::PollEvents;
 
 use crate::fs::pseudo::{PseudoInode, Query, Text, TextFile};
-use crate::interruption::check_killed;
 use crate::vfs::{File, Inode, Mount, MountNamespace, MountOptions, Path};
 use crate::wait::WaitQueue;
 
@@ -82,7 +81,7 @@ fn seen(query: &Query<'_>) -> Result<Vec<Seen>, Errno> {
     // A guest decides how many mounts lie on each other, so the place of one follows from that of the one beneath.
     let mut places: HashMap<u64, Vec<u8>> = HashMap::new();
     for mount in fs.namespace().mounts() {
-        check_killed()?;
+        query.check_room()?;
         let beneath = || place_within(&mount.place()?, &root, &places);
         let place = if mount.root_path().is(&root) { Some(Vec::new()) } else { beneath() };
         // What lies outside the process's root is not for it to see.
@@ -147,7 +146,7 @@ fn mount_options(options: MountOptions) -> String {
 fn mounts(query: &Query<'_>) -> Result<Vec<u8>, Errno> {
     let mut text = Vec::new();
     for Seen { mount, place } in seen(query)? {
-        check_killed()?;
+        query.check_room()?;
         escaped(&mount.source, &mut text);
         text.push(b' ');
         escaped(&place, &mut text);
@@ -162,7 +161,7 @@ fn mounts(query: &Query<'_>) -> Result<Vec<u8>, Errno> {
 fn mountinfo(query: &Query<'_>) -> Result<Vec<u8>, Errno> {
     let mut text = Vec::new();
     for Seen { mount, place } in seen(query)? {
-        check_killed()?;
+        query.check_room()?;
         // A root has no parent; Linux shows the number of the invisible one beneath.
         let parent = mount.place().map_or(mount.id, |place| place.mount.id);
         let device = mount.fs().device();
@@ -209,7 +208,7 @@ fn root_within(root: &Path) -> Vec<u8> {
 pub fn mountstats(query: &Query<'_>) -> Result<Vec<u8>, Errno> {
     let mut text = Vec::new();
     for Seen { mount, place } in seen(query)? {
-        check_killed()?;
+        query.check_room()?;
         text.extend_from_slice(b"device ");
         escaped(&mount.source, &mut text);
         text.extend_from_slice(b" mounted on ");

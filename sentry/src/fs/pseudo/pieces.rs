@@ -1,0 +1,134 @@
+//! Open files whose content a guest can make long: it is made piece by piece as it is read.
+
+use std::any::Any;
+use std::sync::Arc;
+
+use amber_abi::errno::Errno;
+
+use super::{PseudoInode, Query, Reader};
+use crate::interruption::check_killed;
+use crate::sync::{Mutex, Rank};
+use crate::vfs::{File, Inode};
+
+/// Appends the next piece of a text, about as long as a page; false if nothing follows it. A piece may be empty. What
+/// it keeps between two pieces is little: a place to go on from.
+pub type Pieces = Box<dyn FnMut(&Query<'_>, &mut Vec<u8>) -> Result<bool, Errno> + Send>;
+
+/// Begins a text that is made piece by piece.
+pub type Begin = fn(&Query<'_>) -> Result<Pieces, Errno>;
+
+/// A short text as the only piece.
+pub fn one_piece(mut text: Vec<u8>) -> Pieces {
+    Box::new(move |_, all| {
+        all.append(&mut text);
+        Ok(false)
+    })
+}
+
+/// A text of which nobody keeps more than a piece. A reader that goes on where it was has it made once; one that goes
+/// back has it made from the beginning, as the seq_file of Linux does.
+pub struct LongFile {
+    inode: Arc<PseudoInode>,
+    reader: Reader,
+    begin: Begin,
+    /// Taken out while a piece is made; another reader meanwhile begins anew.
+    progress: Mutex<Option<Progress>>,
+}
+
+/// How far a text is made.
+struct Progress {
+    pieces: Pieces,
+    /// The last piece, and where it lies in the text.
+    piece: Vec<u8>,
+    start: u64,
+    ended: bool,
+}
+
+impl LongFile {
+    /// Opens the file for a reader.
+    pub fn new(inode: Arc<PseudoInode>, reader: Reader, begin: Begin) -> Self {
+        LongFile { inode, reader, begin, progress: Mutex::new(Rank::Leaf, None) }
+    }
+}
+
+impl Progress {
+    fn begin(query: &Query<'_>, begin: Begin) -> Result<Progress, Errno> {
+        let _maker = query.kernel.admit_maker()?;
+        Ok(Progress { pieces: begin(query)?, piece: Vec::new(), start: 0, ended: false })
+    }
+
+    fn advance(&mut self, query: &Query<'_>) -> Result<(), Errno> {
+        check_killed()?;
+        self.start += self.piece.len() as u64;
+        self.piece.clear();
+        if !(self.pieces)(query, &mut self.piece)? {
+            self.ended = true;
+            self.pieces = one_piece(Vec::new());
+        }
+        Ok(())
+    }
+
+    /// Reads from an offset that is not before the piece.
+    fn read(&mut self, query: &Query<'_>, buf: &mut [u8], offset: u64) -> Result<usize, Errno> {
+        let mut done = 0;
+        while let Some(left) = buf.get_mut(done..).filter(|left| !left.is_empty()) {
+            let at = usize::try_from(offset + done as u64 - self.start).map_err(|_| Errno::EINVAL)?;
+            match self.piece.get(at..).filter(|rest| !rest.is_empty()) {
+                Some(rest) => {
+                    let len = rest.len().min(left.len());
+                    left[..len].copy_from_slice(&rest[..len]);
+                    done += len;
+                }
+                None if self.ended => break,
+                None => match self.advance(query) {
+                    // What was read is not lost; the next read comes upon the error again.
+                    Err(_) if done > 0 => break,
+                    result => result?,
+                },
+            }
+        }
+        Ok(done)
+    }
+}
+
+impl File for LongFile {
+    fn inode(&self) -> Arc<dyn Inode> {
+        self.inode.clone()
+    }
+
+    fn read_at(&self, buf: &mut [u8], offset: u64) -> Result<usize, Errno> {
+        let kernel = self.inode.fs().kernel()?;
+        let query = Query { kernel: &kernel, subject: self.inode.subject(), reader: &self.reader };
+        let left = self.progress.lock().take();
+        let mut progress = match left {
+            Some(progress) if offset > 0 && progress.start <= offset => progress,
+            other => {
+                drop(other);
+                Progress::begin(&query, self.begin)?
+            }
+        };
+        let count = progress.read(&query, buf, offset)?;
+        let old = self.progress.lock().replace(progress);
+        drop(old);
+        Ok(count)
+    }
+
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
+}
+
+/// At most so much of a text is made for somebody who asks for all of it at once, in bytes.
+const MOST_AT_ONCE: usize = 4 << 20;
+
+/// The text up to a bound.
+pub(super) fn whole(query: &Query<'_>, begin: Begin) -> Result<Vec<u8>, Errno> {
+    let mut progress = Progress::begin(query, begin)?;
+    let mut text = Vec::new();
+    while !progress.ended && text.len() < MOST_AT_ONCE {
+        progress.advance(query)?;
+        text.append(&mut progress.piece);
+    }
+    text.truncate(MOST_AT_ONCE);
+    Ok(text)
+}
