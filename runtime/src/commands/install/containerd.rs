@@ -1,6 +1,7 @@
 //! A section in containerd's config.toml.
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail, ensure};
+use toml_edit::{DocumentMut, Item};
 
 const BEGIN: &str = "# Written by amber install: begin";
 const END: &str = "# Written by amber install: end";
@@ -10,24 +11,43 @@ const VERSION: &str = "version = 2\n";
 /// Adds the section at the end.
 ///
 /// # Errors
-/// Somebody else wrote one.
+/// The text is no TOML, somebody else wrote such a section, or the runtimes are written in a way that no section can add to.
 pub fn add(text: Option<&str>, program: &str) -> Result<String> {
     let rest = match text {
         Some(text) => strip(text),
         None => VERSION.to_owned(),
     };
-    if rest.contains("runtimes.amber") {
-        bail!("there is a runtime called amber, which amber install did not write; change it there");
-    }
-    // Since version 3 the plugin has another name.
-    let third = rest.lines().any(|line| line.replace(' ', "").starts_with("version=3"));
-    let plugin = if third { "io.containerd.cri.v1.runtime" } else { "io.containerd.grpc.v1.cri" };
+    let document: DocumentMut = rest.parse()?;
+    let plugin = plugin(&document)?;
     let table = format!("plugins.{plugin:?}.containerd.runtimes.amber");
+    let (mut item, mut takes_sections) = (document.as_item(), true);
+    for key in ["plugins", plugin, "containerd", "runtimes", "amber"] {
+        match item.get(key) {
+            None => break,
+            Some(_) if key == "amber" => {
+                bail!("there is a runtime called amber, which amber install did not write; change it there")
+            }
+            Some(inner) => item = inner,
+        }
+        takes_sections &= item.as_table().is_some_and(|table| !table.is_dotted());
+    }
+    // What is written as a value takes none.
+    ensure!(takes_sections, "there are inline tables or dotted keys where [{table}] belongs; add it there by hand");
     let newline = if rest.is_empty() || rest.ends_with('\n') { "" } else { "\n" };
     Ok(format!(
         "{rest}{newline}{BEGIN}\n[{table}]\n  runtime_type = \"io.containerd.runc.v2\"\n  [{table}.options]\n    \
          BinaryName = {program:?}\n{END}\n"
     ))
+}
+
+/// What the plugin of runtimes is called in this version of the configuration; without a version it is the first.
+fn plugin(document: &DocumentMut) -> Result<&'static str> {
+    let version = document.get("version").map_or(Some(1), Item::as_integer).context("`version` is no number")?;
+    Ok(match version {
+        ..=1 => "cri",
+        2 => "io.containerd.grpc.v1.cri",
+        3.. => "io.containerd.cri.v1.runtime",
+    })
 }
 
 /// Takes the section out; none if nothing else is left than what we wrote.
@@ -46,5 +66,67 @@ fn strip(text: &str) -> String {
             format!("{}{}", text.get(..begin).unwrap_or_default(), back.strip_prefix('\n').unwrap_or(back))
         }
         _ => text.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Where the runtime was put, read as TOML.
+    fn added(text: &str) -> Result<(DocumentMut, &'static str)> {
+        let whole = add(Some(text), "/usr/bin/amber")?;
+        assert_eq!(add(Some(&whole), "/usr/bin/amber")?, whole, "twice is once");
+        assert!(whole.starts_with(text), "{whole}");
+        assert_eq!(remove(&whole)?.unwrap().trim_end(), text.trim_end());
+        let document: DocumentMut = whole.parse()?;
+        let plugin = plugin(&document)?;
+        Ok((document, plugin))
+    }
+
+    #[test]
+    fn the_version_says_where_runtimes_are() {
+        const CRI: &str = "io.containerd.grpc.v1.cri";
+        const NEW: &str = "io.containerd.cri.v1.runtime";
+        for (text, wanted) in [
+            ("", "cri"),
+            ("#   Copyright\ndisabled_plugins = [\"cri\"]\n\n#[grpc]\n#  uid = 0\n", "cri"),
+            ("version = 1\n[plugins.cri.containerd.runtimes.runc]\nruntime_type = \"io.containerd.runc.v1\"\n", "cri"),
+            ("version=2#two\n[ plugins . \"io.containerd.grpc.v1.cri\" ]\n  a=1", CRI),
+            // What is meant is neither in a comment nor in another table.
+            ("version = 2\n# version=3: runtimes.amber\n[proxy_plugins.x]\nversion = 3\n", CRI),
+            (
+                "version = 2\n[plugins]\n  [plugins.'io.containerd.grpc.v1.cri'.cni]\n    bin_dir = \"/usr/lib/cni\"\n",
+                CRI,
+            ),
+            ("imports = []\n  \"version\"  =  0x3\n[plugins.'io.containerd.cri.v1.runtime'.containerd]\n", NEW),
+            ("version = 4\n[debug]\nlevel = ''\n", NEW),
+        ] {
+            let (document, plugin) = added(text).unwrap();
+            assert_eq!(plugin, wanted, "{text}");
+            let amber = &document["plugins"][plugin]["containerd"]["runtimes"]["amber"];
+            assert_eq!(amber["runtime_type"].as_str(), Some("io.containerd.runc.v2"));
+            assert_eq!(amber["options"]["BinaryName"].as_str(), Some("/usr/bin/amber"));
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_added_to_is_told() {
+        let place = "plugins.\"io.containerd.grpc.v1.cri\".containerd";
+        for (text, reason) in [
+            ("version = 2\n[x".to_owned(), "TOML parse error"),
+            ("version = \"2\"\n".to_owned(), "`version` is no number"),
+            (format!("version = 2\n[{place}.runtimes.amber]\n"), "did not write"),
+            (format!("version = 2\n[{place}]\nruntimes = {{ amber = {{ runtime_type = 'x' }} }}\n"), "did not write"),
+            (format!("version = 2\n{place}.runtimes.\"amber\".runtime_type = 'x'\n"), "did not write"),
+            (
+                format!("version = 2\n[{place}]\nruntimes = {{ runc = {{ runtime_type = 'x' }} }}\n"),
+                "add it there by hand",
+            ),
+            (format!("version = 2\n{place}.runtimes.runc.runtime_type = 'x'\n"), "add it there by hand"),
+        ] {
+            let error = format!("{:#}", add(Some(&text), "/x").unwrap_err());
+            assert!(error.contains(reason), "{text}: {error}");
+        }
     }
 }
