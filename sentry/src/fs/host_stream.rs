@@ -19,7 +19,7 @@ use crate::task::TaskContext;
 use crate::tty::host_terminal;
 use crate::vfs::anon::PIPEFS;
 use crate::vfs::sigio::SignalIo;
-use crate::vfs::{File, FileDescription, FileSystem, Inode, Metadata, OwnPosition, SetAttributes};
+use crate::vfs::{File, FileDescription, FileSystem, Inode, Metadata, OwnPosition, SetAttributes, Vfs};
 use crate::wait::{Happening, WaitQueue};
 
 /// A host descriptor as an open file of the guest. Its position is the host's, shared with whoever handed it over, so
@@ -51,12 +51,12 @@ impl Ready for News {
 ///
 /// # Errors
 /// The host cannot tell what it is or watch it.
-pub fn open(file: Arc<OwnedFd>, memory: &Arc<GuestMemory>) -> Result<Arc<FileDescription>, Errno> {
+pub fn open(vfs: &Arc<Vfs>, file: Arc<OwnedFd>, memory: &Arc<GuestMemory>) -> Result<Arc<FileDescription>, Errno> {
     let flags = host::flags(file.as_fd())?;
     let kind = FileType::from_mode(host::stat(file.as_fd())?.mode).unwrap_or(FileType::Anonymous);
     let inode = HostStreamInode { file: file.clone(), kind, memory: memory.clone(), pages: OnceLock::new() };
     let stream = HostStream::new(file, Arc::new(inode), true)?;
-    Ok(FileDescription::new(Arc::new(stream), None, flags & (OpenFlags::O_ACCMODE | OpenFlags::O_APPEND)))
+    Ok(FileDescription::new(vfs, Arc::new(stream), None, flags & (OpenFlags::O_ACCMODE | OpenFlags::O_APPEND)))
 }
 
 /// Another file on the host's terminal: what `/dev/tty` is without a console.

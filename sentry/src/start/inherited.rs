@@ -34,11 +34,11 @@ pub fn open(kernel: &Kernel, file: OwnedFd, changes_trees: bool) -> Result<Arc<F
         let file = Arc::new(file);
         let flags = host::flags(file.as_fd())? & OF_SOCKET;
         if let Some(socket) = kernel.network.inet.adopt(&file, stat.uid)? {
-            return Ok(FileDescription::new(SocketFile::new(socket, stat.uid, stat.gid), None, flags));
+            return Ok(FileDescription::new(&kernel.vfs, SocketFile::new(socket, stat.uid, stat.gid), None, flags));
         }
-        return host_stream::open(file, &kernel.memory);
+        return host_stream::open(&kernel.vfs, file, &kernel.memory);
     }
-    host_stream::open(Arc::new(file), &kernel.memory)
+    host_stream::open(&kernel.vfs, Arc::new(file), &kernel.memory)
 }
 
 fn directory(kernel: &Kernel, file: OwnedFd, writable: bool) -> Result<Arc<FileDescription>, Errno> {
@@ -49,5 +49,5 @@ fn directory(kernel: &Kernel, file: OwnedFd, writable: bool) -> Result<Arc<FileD
     let path = mount.root_path();
     let flags = OpenFlags::O_RDONLY | OpenFlags::O_DIRECTORY | OpenFlags::O_LARGEFILE;
     let opened = path.inode()?.clone().open(flags)?;
-    Ok(FileDescription::new(opened, Some(path), flags))
+    Ok(FileDescription::new(&kernel.vfs, opened, Some(path), flags))
 }

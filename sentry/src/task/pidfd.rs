@@ -24,7 +24,8 @@ impl PidFd {
         let pid = task.tid();
         let mut flags = OpenFlags::O_RDWR;
         flags.set(OpenFlags::O_NONBLOCK, nonblocking);
-        FileDescription::new(Arc::new(PidFd { task, pid, thread }), None, flags)
+        let vfs = task.kernel().vfs.clone();
+        FileDescription::new(&vfs, Arc::new(PidFd { task, pid, thread }), None, flags)
     }
 
     /// The task, which may have ended.

@@ -59,7 +59,8 @@ impl Console {
         let dentry = root.dentry.lookup(pty.index().to_string().as_bytes())?;
         let slave = pty.open_slave(dentry.inode()?.clone(), true)?;
         let path = Path { mount: root.mount, dentry };
-        let description = FileDescription::new(slave, Some(path), OpenFlags::O_RDWR | OpenFlags::O_LARGEFILE);
+        let description =
+            FileDescription::new(&kernel.vfs, slave, Some(path), OpenFlags::O_RDWR | OpenFlags::O_LARGEFILE);
         let master = Mutex::new(Rank::Leaf, Some(master));
         Ok((Arc::new(Console { pty, master, finished: AtomicBool::new(false) }), description))
     }

@@ -268,7 +268,8 @@ fn open_peer(pty: &std::sync::Arc<Pty>, ctx: &TaskContext, flags: u64) -> SysRes
     if !flags.contains(OpenFlags::O_NOCTTY) {
         jobs::acquire_if_free(ctx, pty);
     }
-    let description = FileDescription::new(file as std::sync::Arc<dyn File>, path, flags & !OpenFlags::O_CLOEXEC);
+    let description =
+        FileDescription::new(&ctx.kernel().vfs, file as std::sync::Arc<dyn File>, path, flags & !OpenFlags::O_CLOEXEC);
     let limit = ctx.group().limits().soft(amber_abi::task::Resource::RLIMIT_NOFILE);
     Ok(ctx.files().insert(description, flags.contains(OpenFlags::O_CLOEXEC), limit)? as u64)
 }

@@ -2,12 +2,11 @@
 
 use std::ops::Range;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use amber_abi::errno::Errno;
 
 use crate::sync::{Mutex, Rank};
-use crate::vfs::FileDescription;
+use crate::vfs::{FileDescription, Vfs};
 
 /// What a description takes with its file, beside what is in that.
 const DESCRIPTION_BYTES: u64 = size_of::<FileDescription>() as u64 + 512;
@@ -97,14 +96,9 @@ impl Slots {
 
 /// The descriptors of a process, or of several that share them by `CLONE_FILES`.
 pub struct FdTable {
+    vfs: Arc<Vfs>,
     slots: Mutex<Slots>,
     id: u64,
-}
-
-impl Default for FdTable {
-    fn default() -> Self {
-        FdTable::with(Slots::default())
-    }
 }
 
 /// A number taken from a table that gives itself back unless a description is installed.
@@ -148,9 +142,13 @@ impl Drop for FdTable {
 }
 
 impl FdTable {
-    fn with(slots: Slots) -> Self {
-        static NEXT: AtomicU64 = AtomicU64::new(1);
-        FdTable { slots: Mutex::new(Rank::Files, slots), id: NEXT.fetch_add(1, Ordering::Relaxed) }
+    /// A table without descriptors.
+    pub fn new(vfs: &Arc<Vfs>) -> Self {
+        FdTable::with(vfs, Slots::default())
+    }
+
+    fn with(vfs: &Arc<Vfs>, slots: Slots) -> Self {
+        FdTable { vfs: vfs.clone(), slots: Mutex::new(Rank::Files, slots), id: vfs.open_files.number_table() }
     }
 
     /// A number no other table ever had: the owner of its processes' record locks.
@@ -307,7 +305,7 @@ impl FdTable {
                 copy.put(index, Slot::Free);
             }
         }
-        FdTable::with(copy)
+        FdTable::with(&self.vfs, copy)
     }
 
     /// One more than the greatest number that may be open: how far select(2) looks.

@@ -22,7 +22,7 @@ use crate::vfs::locks::{self, Owner};
 use crate::vfs::notify::{self, mask};
 use crate::vfs::sigio::{SignalIo, SignalOwner};
 use crate::vfs::text_busy::FileUse;
-use crate::vfs::{DirectorySink, Inode, Path, Writer};
+use crate::vfs::{DirectorySink, Inode, Path, Vfs, Writer};
 use crate::wait::WaitQueue;
 
 /// The behaviour of an open file, whatever its kind.
@@ -274,18 +274,34 @@ pub const CHANGEABLE: OpenFlags = OpenFlags::O_APPEND
     .union(OpenFlags::O_DIRECT)
     .union(OpenFlags::O_NOATIME);
 
-/// Open file descriptions that there are.
-static OPEN: AtomicU64 = AtomicU64::new(0);
+/// The open files of a kernel.
+pub struct OpenFiles {
+    count: AtomicU64,
+    next_description: AtomicU64,
+    next_table: AtomicU64,
+}
 
-/// How many files are open in all (`fs.file-nr`).
-pub fn open_files() -> u64 {
-    OPEN.load(Ordering::Relaxed)
+impl OpenFiles {
+    pub(super) fn new() -> Self {
+        OpenFiles { count: AtomicU64::new(0), next_description: AtomicU64::new(1), next_table: AtomicU64::new(1) }
+    }
+
+    /// How many open file descriptions there are (`fs.file-nr`).
+    pub fn count(&self) -> u64 {
+        self.count.load(Ordering::Relaxed)
+    }
+
+    /// A number for a table of descriptors, which no other ever had.
+    pub(super) fn number_table(&self) -> u64 {
+        self.next_table.fetch_add(1, Ordering::Relaxed)
+    }
 }
 
 /// An open file description (see open(2)): shared by all descriptors made from it by dup and fork.
 pub struct FileDescription {
     /// First, so that epolls forget the file before it goes.
     watchers: Watchers,
+    vfs: Arc<Vfs>,
     file: Arc<dyn File>,
     path: Option<Path>,
     flags: AtomicU32,
@@ -302,16 +318,16 @@ pub struct FileDescription {
 
 impl FileDescription {
     /// Opens `file`, found at `path` if it has one, with the access mode and status of `flags`.
-    pub fn new(file: Arc<dyn File>, path: Option<Path>, flags: OpenFlags) -> Arc<Self> {
-        static NEXT: AtomicU64 = AtomicU64::new(1);
-        OPEN.fetch_add(1, Ordering::Relaxed);
+    pub fn new(vfs: &Arc<Vfs>, file: Arc<dyn File>, path: Option<Path>, flags: OpenFlags) -> Arc<Self> {
+        vfs.open_files.count.fetch_add(1, Ordering::Relaxed);
         Arc::new(FileDescription {
             watchers: Watchers::default(),
+            vfs: vfs.clone(),
             file,
             path,
             flags: AtomicU32::new(flags.bits()),
             position: parking_lot::Mutex::new(0),
-            id: NEXT.fetch_add(1, Ordering::Relaxed),
+            id: vfs.open_files.next_description.fetch_add(1, Ordering::Relaxed),
             owner: Mutex::new(Rank::Leaf, None),
             owner_signal: AtomicU32::new(0),
             write_hint: AtomicU64::new(0),
@@ -455,7 +471,7 @@ impl FileDescription {
 
 impl Drop for FileDescription {
     fn drop(&mut self) {
-        OPEN.fetch_sub(1, Ordering::Relaxed);
+        self.vfs.open_files.count.fetch_sub(1, Ordering::Relaxed);
         if self.is_path_only() {
             return;
         }

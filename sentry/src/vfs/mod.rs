@@ -31,7 +31,7 @@ use amber_abi::time::Timespec;
 pub use context::FsContext;
 pub use dentry::Dentry;
 pub use fd_table::{FdTable, ReservedFd};
-pub use file::{CHANGEABLE, File, FileDescription, OwnPosition, open_files};
+pub use file::{CHANGEABLE, File, FileDescription, OwnPosition};
 pub use inode::{DirectoryEntry, DirectorySink, FileSystem, Inode, Metadata, NewInode, SetAttributes, SetTime};
 pub use mount::{Mount, MountOptions, Path, Propagation, SuperBlock, Writer};
 pub use mount_namespace::MountNamespace;

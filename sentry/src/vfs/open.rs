@@ -81,7 +81,7 @@ pub fn open_path_only(path: Path, flags: OpenFlags) -> Result<Arc<FileDescriptio
         return Err(Errno::ENOTDIR.into());
     }
     let file = Arc::new(PathOnly { inode: path.inode()?.clone() });
-    Ok(FileDescription::new(file, Some(path), flags & kept))
+    Ok(FileDescription::new(&path.dentry.vfs().clone(), file, Some(path), flags & kept))
 }
 
 fn open_unnamed(ctx: &TaskContext, scope: &Scope<'_>, path: &[u8], how: How) -> Result<Arc<FileDescription>, SysError> {
@@ -246,5 +246,5 @@ fn cut(inode: &Arc<dyn Inode>, scope: &Scope<'_>) -> Result<(), Errno> {
 
 fn finish(file: Arc<dyn File>, path: Path, flags: OpenFlags) -> Arc<FileDescription> {
     notify::happened(&path, mask::IN_OPEN);
-    FileDescription::new(file, Some(path), (flags - TRANSIENT) | OpenFlags::O_LARGEFILE)
+    FileDescription::new(&path.dentry.vfs().clone(), file, Some(path), (flags - TRANSIENT) | OpenFlags::O_LARGEFILE)
 }

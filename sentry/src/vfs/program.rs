@@ -10,7 +10,7 @@ use crate::task::Credentials;
 use crate::vfs::access::{self, Access};
 use crate::vfs::text_busy::FileUse;
 use crate::vfs::walk::Scope;
-use crate::vfs::{FileDescription, Inode, MountOptions, Path};
+use crate::vfs::{FileDescription, Inode, MountOptions, Path, Vfs};
 
 /// Opens a program or interpreter by its path.
 ///
@@ -26,7 +26,7 @@ pub fn open(scope: &Scope<'_>, path: &[u8]) -> Result<Arc<FileDescription>, Errn
 /// Those of [`open_inode`].
 pub fn open_found(scope: &Scope<'_>, path: Path) -> Result<Arc<FileDescription>, Errno> {
     let inode = path.inode()?.clone();
-    open_inode(scope.credentials, inode, Some(path))
+    open_inode(scope.root.dentry.vfs(), scope.credentials, inode, Some(path))
 }
 
 /// Opens a program or interpreter, which may have no place (a memfd).
@@ -35,6 +35,7 @@ pub fn open_found(scope: &Scope<'_>, path: Path) -> Result<Arc<FileDescription>,
 /// `EACCES` if it is no regular file, its mount forbids execution, or nobody, or not this task, may execute it; `ETXTBSY`
 /// while it is open for writing.
 pub fn open_inode(
+    vfs: &Arc<Vfs>,
     credentials: &Credentials,
     inode: Arc<dyn Inode>,
     path: Option<Path>,
@@ -45,7 +46,7 @@ pub fn open_inode(
     }
     access::check(credentials, &*inode, Access::EXECUTE)?;
     let file_use = FileUse::begin(&*inode, false)?;
-    let description = FileDescription::new(inode.open(OpenFlags::O_RDONLY)?, path, OpenFlags::O_RDONLY);
+    let description = FileDescription::new(vfs, inode.open(OpenFlags::O_RDONLY)?, path, OpenFlags::O_RDONLY);
     description.hold(file_use, None);
     Ok(description)
 }

@@ -7,6 +7,7 @@ use amber_abi::stat::Device;
 
 use crate::sync::{Mutex, Rank};
 use crate::vfs::dentry::NameCache;
+use crate::vfs::file::OpenFiles;
 use crate::vfs::mount_namespace::MountTrees;
 use crate::vfs::propagation::PeerGroups;
 
@@ -17,6 +18,8 @@ const FIRST_DEVICE: u32 = 20;
 pub struct Vfs {
     /// Entries of directories.
     pub names: NameCache,
+    /// Open file descriptions.
+    pub open_files: OpenFiles,
     /// One rename at a time looks at two directories, so the order in which those are locked cannot go in a circle.
     pub(super) renames: Mutex<()>,
     pub(super) mounts: MountTrees,
@@ -29,6 +32,7 @@ impl Vfs {
     pub fn new() -> Arc<Self> {
         Arc::new(Vfs {
             names: NameCache::new(),
+            open_files: OpenFiles::new(),
             renames: Mutex::new(Rank::Rename, ()),
             mounts: MountTrees::new(),
             peer_groups: PeerGroups::new(),

@@ -9,7 +9,6 @@ use super::process::written;
 use crate::fs::pseudo::{Entry, Listed, Listing, Query, Subject};
 use crate::kernel::Kernel;
 use crate::tunables::Tunable;
-use crate::vfs::open_files;
 
 /// Takes a new value as it was written, or refuses it.
 pub type Set = fn(&Kernel, &[u8]) -> Result<(), Errno>;
@@ -82,7 +81,7 @@ pub const PARAMETERS: &[Parameter] = &[
     fixed("fs/aio-nr", |k| k.aio_requests.load(Ordering::Relaxed).to_string()),
     number("fs/epoll/max_user_watches", |k| &k.tunables.epoll_watches),
     number("fs/file-max", |k| &k.tunables.file_max),
-    fixed("fs/file-nr", |k| format!("{}\t0\t{}", open_files(), k.tunables.file_max.get())),
+    fixed("fs/file-nr", |k| format!("{}\t0\t{}", k.vfs.open_files.count(), k.tunables.file_max.get())),
     number("fs/inotify/max_queued_events", |k| &k.tunables.inotify_events),
     number("fs/inotify/max_user_instances", |k| &k.tunables.inotify_instances),
     number("fs/inotify/max_user_watches", |k| &k.tunables.inotify_watches),

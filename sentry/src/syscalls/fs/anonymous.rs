@@ -16,7 +16,7 @@ use crate::vfs::{File, FileDescription};
 pub fn install(ctx: &TaskContext, file: Arc<dyn File>, access: OpenFlags, flags: u32) -> SysResult {
     check_open_files(ctx)?;
     let flags = OpenFlags::from_bits_retain(flags);
-    let description = FileDescription::new(file, None, access | (flags & OpenFlags::O_NONBLOCK));
+    let description = FileDescription::new(&ctx.kernel().vfs, file, None, access | (flags & OpenFlags::O_NONBLOCK));
     let close_on_exec = flags.contains(OpenFlags::O_CLOEXEC);
     Ok(ctx.files().insert(description, close_on_exec, descriptor_limit(ctx))? as u64)
 }

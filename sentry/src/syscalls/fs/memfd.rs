@@ -52,6 +52,6 @@ pub fn memfd_create(ctx: &mut TaskContext, name: Str, flags: MemfdFlags) -> SysR
     let dentry = Dentry::unnamed(&ctx.kernel().vfs, inode.clone(), &shown);
     let path = Path { mount, dentry };
     let flags_of_file = OpenFlags::O_RDWR | OpenFlags::O_LARGEFILE;
-    let description = FileDescription::new(inode.open(flags_of_file)?, Some(path), flags_of_file);
+    let description = FileDescription::new(&ctx.kernel().vfs, inode.open(flags_of_file)?, Some(path), flags_of_file);
     Ok(reserved.install(description, flags.contains(MemfdFlags::MFD_CLOEXEC)) as u64)
 }

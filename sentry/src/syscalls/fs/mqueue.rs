@@ -75,7 +75,7 @@ pub fn mq_open(ctx: &mut TaskContext, name_at: Str, flags: OpenFlags, mode: File
     let path = dentry.inode().is_ok_and(|inode| Arc::ptr_eq(inode, &found)).then_some(Path { mount, dentry });
     let kept = flags & (OpenFlags::O_ACCMODE | OpenFlags::O_NONBLOCK);
     let file = found.open(flags)?;
-    Ok(reserved.install(FileDescription::new(file, path, kept), true) as u64)
+    Ok(reserved.install(FileDescription::new(&ctx.kernel().vfs, file, path, kept), true) as u64)
 }
 
 /// Whether a queue that is there may be opened so.

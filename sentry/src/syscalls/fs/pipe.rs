@@ -28,8 +28,8 @@ pub fn pipe2(ctx: &mut TaskContext, fds: FdPair, flags: PipeFlags) -> SysResult 
     let status = OpenFlags::from_bits_retain(flags.bits()) & (OpenFlags::O_NONBLOCK | OpenFlags::O_DIRECT);
     check_open_files(ctx)?;
     let Ends { reader, writer } = pipe::create(&ctx.kernel().pipes, &ctx.credentials(), status)?;
-    let reader = FileDescription::new(reader, None, OpenFlags::O_RDONLY | status);
-    let writer = FileDescription::new(writer, None, OpenFlags::O_WRONLY | status);
+    let reader = FileDescription::new(&ctx.kernel().vfs, reader, None, OpenFlags::O_RDONLY | status);
+    let writer = FileDescription::new(&ctx.kernel().vfs, writer, None, OpenFlags::O_WRONLY | status);
     let (files, limit) = (ctx.files(), descriptor_limit(ctx));
     let (first, second) = (files.reserve(0, limit)?, files.reserve(0, limit)?);
     ctx.write_object(fds.0, &[first.fd(), second.fd()])?;

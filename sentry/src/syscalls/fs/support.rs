@@ -9,7 +9,6 @@ use amber_abi::open::{AT_FDCWD, ResolveFlags};
 use amber_abi::task::Resource;
 
 use crate::task::{Credentials, TaskContext};
-use crate::vfs::open_files;
 use crate::vfs::walk::{Scope, Target};
 use crate::vfs::{FileDescription, Inode, Path};
 
@@ -130,7 +129,7 @@ pub fn descriptor_limit(ctx: &TaskContext) -> u64 {
 /// # Errors
 /// `ENFILE`.
 pub fn check_open_files(ctx: &TaskContext) -> Result<(), Errno> {
-    let full = open_files() >= ctx.kernel().tunables.file_max.count();
+    let full = ctx.kernel().vfs.open_files.count() >= ctx.kernel().tunables.file_max.count();
     if full && !ctx.credentials().has(Capability::CAP_SYS_ADMIN) { Err(Errno::ENFILE) } else { Ok(()) }
 }
 

@@ -42,7 +42,7 @@ fn name_of(ctx: &TaskContext, key: i32) -> Result<Arc<FileDescription>, Errno> {
     let inode = mount.root.inode()?.create_unnamed(&new, false)?;
     let dentry = Dentry::unnamed(&ctx.kernel().vfs, inode.clone(), format!("SYSV{key:08x}").as_bytes());
     let path = Path { mount, dentry };
-    Ok(FileDescription::new(inode.open(OpenFlags::O_RDWR)?, Some(path), OpenFlags::O_RDWR))
+    Ok(FileDescription::new(&ctx.kernel().vfs, inode.open(OpenFlags::O_RDWR)?, Some(path), OpenFlags::O_RDWR))
 }
 
 /// Where shmat(2) is to put the segment: exactly there, or anywhere.

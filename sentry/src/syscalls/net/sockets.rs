@@ -30,7 +30,7 @@ fn describe(ctx: &TaskContext, socket: Arc<dyn Socket>, flags: SocketFlags) -> A
     let file = SocketFile::new(socket, credentials.fsuid, credentials.fsgid);
     let nonblocking = flags.contains(SocketFlags::SOCK_NONBLOCK);
     let status = if nonblocking { OpenFlags::O_NONBLOCK } else { OpenFlags::empty() };
-    FileDescription::new(file, None, OpenFlags::O_RDWR | status)
+    FileDescription::new(&ctx.kernel().vfs, file, None, OpenFlags::O_RDWR | status)
 }
 
 /// socket(2).

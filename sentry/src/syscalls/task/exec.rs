@@ -89,7 +89,7 @@ pub(crate) fn open_program(
     if inode.kind() == FileType::Symlink {
         return Err(Errno::ELOOP);
     }
-    program::open_inode(&ctx.credentials(), inode, path)
+    program::open_inode(&ctx.kernel().vfs, &ctx.credentials(), inode, path)
 }
 
 /// Reads an array of strings that ends with NULL; no array at all counts as an empty one.

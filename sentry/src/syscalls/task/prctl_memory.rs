@@ -218,7 +218,7 @@ fn check_places(layout: &Layout, limit: u64, data_limit: u64) -> Result<(), Errn
 fn set_executable(ctx: &TaskContext, fd: u32) -> Result<(), Errno> {
     let given = ctx.files().get(fd as i32)?;
     let new: Arc<FileDescription> =
-        program::open_inode(&ctx.credentials(), given.file().inode(), given.path().cloned())?;
+        program::open_inode(&ctx.kernel().vfs, &ctx.credentials(), given.file().inode(), given.path().cloned())?;
     let old = ctx.mm().with_layout(|layout| layout.executable.clone());
     if old.is_some_and(|old| ctx.mm().maps_file(&*old.file().inode())) {
         return Err(Errno::EBUSY);

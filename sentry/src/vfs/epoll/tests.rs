@@ -5,6 +5,7 @@ use amber_abi::open::OpenFlags;
 
 use crate::fs::eventfd::EventFd;
 use crate::task::{Counted, UserCharge, Users};
+use crate::vfs::Vfs;
 
 fn new() -> Arc<Epoll> {
     Epoll::new(&GuestMemory::new(1 << 20).unwrap())
@@ -12,12 +13,12 @@ fn new() -> Arc<Epoll> {
 
 fn event() -> (Arc<EventFd>, Arc<FileDescription>) {
     let event = EventFd::new(0, false);
-    let description = FileDescription::new(event.clone(), None, OpenFlags::O_RDWR);
+    let description = FileDescription::new(&Vfs::new(), event.clone(), None, OpenFlags::O_RDWR);
     (event, description)
 }
 
 fn describe(epoll: &Arc<Epoll>) -> Arc<FileDescription> {
-    FileDescription::new(epoll.clone(), None, OpenFlags::O_RDWR)
+    FileDescription::new(&Vfs::new(), epoll.clone(), None, OpenFlags::O_RDWR)
 }
 
 fn signal(event: &EventFd) {
@@ -156,7 +157,7 @@ impl File for OfHost {
 fn of_host() -> (Arc<OfHost>, Arc<FileDescription>) {
     let (end, other) = UnixStream::pair().unwrap();
     let file = Arc::new(OfHost { queue: WaitQueue::of_host(Arc::new(end.into())), _other_end: other });
-    (file.clone(), FileDescription::new(file, None, OpenFlags::O_RDWR))
+    (file.clone(), FileDescription::new(&Vfs::new(), file, None, OpenFlags::O_RDWR))
 }
 
 #[test]
