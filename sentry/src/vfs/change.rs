@@ -138,7 +138,7 @@ pub fn link(credentials: &Credentials, source: &Path, target: &Target, protected
         directory.dentry.add_locked(&mut children, name, Some(inode.clone()))
     };
     made.use_it(true);
-    notify::links_changed(&*inode);
+    notify::links_changed(directory.dentry.vfs(), &*inode);
     notify::entry(&directory.dentry, &made, name, mask::IN_CREATE);
     Ok(())
 }

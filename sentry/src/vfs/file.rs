@@ -18,7 +18,7 @@ use crate::mm::Mappable;
 use crate::sync::{Mutex, Rank};
 use crate::task::TaskContext;
 use crate::vfs::epoll::Watchers;
-use crate::vfs::locks::{self, Owner};
+use crate::vfs::locks::Owner;
 use crate::vfs::notify::{self, mask};
 use crate::vfs::sigio::{SignalIo, SignalOwner};
 use crate::vfs::text_busy::FileUse;
@@ -338,8 +338,8 @@ impl FileDescription {
 
     /// A descriptor of this file in the table of that number was closed.
     pub fn closed(&self, table: u64) {
-        if locks::any() && !self.is_path_only() {
-            locks::release_process(&*self.file.inode(), Owner::Process(table));
+        if self.vfs.locks.any() && !self.is_path_only() {
+            self.vfs.locks.release_process(&*self.file.inode(), Owner::Process(table));
         }
     }
 
@@ -475,8 +475,8 @@ impl Drop for FileDescription {
         if self.is_path_only() {
             return;
         }
-        if locks::any() {
-            locks::release_description(&*self.file.inode(), self.id);
+        if self.vfs.locks.any() {
+            self.vfs.locks.release_description(&*self.file.inode(), self.id);
         }
         if let Some(path) = &self.path {
             let event = if self.is_writable() { mask::IN_CLOSE_WRITE } else { mask::IN_CLOSE_NOWRITE };

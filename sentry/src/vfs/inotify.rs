@@ -17,7 +17,7 @@ use crate::task::{TaskContext, UserCharge};
 use crate::vfs::anon::anonymous_inode;
 use crate::vfs::notify::{self, Watch, Watcher};
 use crate::vfs::sigio::SignalIo;
-use crate::vfs::{File, Inode};
+use crate::vfs::{File, Inode, Vfs};
 use crate::wait::{Happening, READABLE, WaitQueue};
 
 /// Bytes of the fixed part of an event; names are padded to multiples of it.
@@ -77,6 +77,7 @@ struct State {
 /// An inotify instance.
 pub struct Inotify {
     me: Weak<Inotify>,
+    vfs: Arc<Vfs>,
     state: Mutex<State>,
     most_events: usize,
     queue: WaitQueue,
@@ -114,9 +115,10 @@ impl State {
 
 impl Inotify {
     /// Makes an instance whose queue holds `most_events`.
-    pub fn new(most_events: u64, charge: UserCharge) -> Arc<Inotify> {
+    pub fn new(vfs: &Arc<Vfs>, most_events: u64, charge: UserCharge) -> Arc<Inotify> {
         Arc::new_cyclic(|me| Inotify {
             me: me.clone(),
+            vfs: vfs.clone(),
             state: Mutex::new(Rank::Buffer, State::default()),
             most_events: usize::try_from(most_events).unwrap_or(usize::MAX),
             queue: WaitQueue::new(),
@@ -161,7 +163,7 @@ impl Inotify {
         };
         let entry = Arc::new(Entry { inotify: self.me.clone(), wd, mask: AtomicU32::new(bits) });
         let watcher: Arc<dyn Watcher> = entry.clone();
-        let watch = notify::watch(inode, Arc::downgrade(&watcher))?;
+        let watch = notify::watch(&self.vfs, inode, Arc::downgrade(&watcher))?;
         let mut state = self.state.lock();
         if let Some((other, _)) = existing(&state) {
             // Another thread was faster; its watch stands.

@@ -15,7 +15,7 @@ use crate::vfs::Inode;
 mod waiters;
 
 use waiters::Waiters;
-pub use waiters::{Wanted, while_waiting};
+pub use waiters::Wanted;
 
 /// Who holds a lock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -220,10 +220,6 @@ impl FileLocks {
 
 type Key = (Device, u64);
 
-/// How many records and whole-file locks there are, so that closing a file of a system without locks costs nothing.
-static LOCKS: AtomicUsize = AtomicUsize::new(0);
-static TABLE: Mutex<Option<Table>> = Mutex::new(Rank::Leaf, None);
-
 #[derive(Default)]
 struct Table {
     files: BTreeMap<Key, FileLocks>,
@@ -267,138 +263,6 @@ impl Table {
     }
 }
 
-/// A wait under way, for the search of circles; it ends when dropped.
-pub struct Waiting((Owner, u64));
-
-impl Drop for Waiting {
-    fn drop(&mut self) {
-        if let Some(table) = TABLE.lock().as_mut() {
-            table.waits.remove(&self.0);
-        }
-    }
-}
-
-fn with<T>(key: Key, work: impl FnOnce(&mut FileLocks) -> T) -> T {
-    let mut guard = TABLE.lock();
-    let table = guard.get_or_insert_default();
-    let file = table.files.entry(key).or_default();
-    let before = file.len();
-    let result = work(file);
-    let after = file.len();
-    if file.is_empty() && file.waiters.is_empty() {
-        table.files.remove(&key);
-    }
-    if after >= before {
-        LOCKS.fetch_add(after - before, Ordering::Relaxed);
-    } else {
-        LOCKS.fetch_sub(before - after, Ordering::Relaxed);
-    }
-    result
-}
-
-/// Who stands in the way of a record lock, if somebody does.
-pub fn blocker(inode: &dyn Inode, wanted: &Record) -> Result<Option<Record>, Errno> {
-    let key = inode.identity()?;
-    Ok(with(key, |file| file.first_blocker(*wanted)))
-}
-
-/// Sets a record lock in place of what the owner had there.
-///
-/// # Errors
-/// `EAGAIN` if another owner stands in the way.
-pub fn set_record(inode: &dyn Inode, wanted: Record) -> Result<(), Errno> {
-    let key = inode.identity()?;
-    let free = with(key, |file| {
-        if file.blockers(wanted).next().is_some() {
-            return Err(Errno::EAGAIN);
-        }
-        let weakened = file.cut(&wanted);
-        file.join(wanted);
-        Ok(weakened.map_or_else(Vec::new, |(start, last)| file.record_waiters(start, last)))
-    })?;
-    waiters::wake(&free);
-    Ok(())
-}
-
-/// Takes the owner's record locks in a range away.
-pub fn clear_record(inode: &dyn Inode, range: Record) -> Result<(), Errno> {
-    let key = inode.identity()?;
-    let free = with(key, |file| match file.cut(&range) {
-        Some((start, last)) => file.record_waiters(start, last),
-        None => Vec::new(),
-    });
-    waiters::wake(&free);
-    Ok(())
-}
-
-/// Notes that somebody waits for a lock.
-///
-/// # Errors
-/// `EDEADLK` if an owner that stands in the way waits for the same owner, over however many others.
-pub fn begin_wait(inode: &dyn Inode, wanted: Record) -> Result<Waiting, Errno> {
-    static NEXT: AtomicU64 = AtomicU64::new(1);
-    let wait = (inode.identity()?, wanted);
-    let mut guard = TABLE.lock();
-    let table = guard.get_or_insert_default();
-    // Only processes are looked at: a description may be shared, so a circle is none for sure.
-    if matches!(wanted.owner, Owner::Process(_)) && table.find_circle(&wait).0 {
-        return Err(Errno::EDEADLK);
-    }
-    let id = (wanted.owner, NEXT.fetch_add(1, Ordering::Relaxed));
-    table.waits.insert(id, wait);
-    Ok(Waiting(id))
-}
-
-/// Locks the whole file for an open file description (flock(2)), changing the lock it has.
-///
-/// # Errors
-/// `EAGAIN` if another description stands in the way; then the old lock is gone, as on Linux.
-pub fn set_whole(inode: &dyn Inode, description: u64, pid: i32, exclusive: bool) -> Result<(), Errno> {
-    let key = inode.identity()?;
-    let (result, free) = with(key, |file| {
-        if file.whole.get(&description).is_some_and(|w| w.exclusive == exclusive) {
-            return (Ok(()), Vec::new());
-        }
-        let had = file.whole.remove(&description).is_some();
-        // Of exclusive ones there is one at most, and then it is alone.
-        if file.whole.values().next().is_some_and(|w| exclusive || w.exclusive) {
-            return (Err(Errno::EAGAIN), if had { file.whole_waiters() } else { Vec::new() });
-        }
-        file.whole.insert(description, Whole { pid, exclusive });
-        (Ok(()), if had { file.whole_waiters() } else { Vec::new() })
-    });
-    waiters::wake(&free);
-    result
-}
-
-/// Unlocks what [`set_whole`] locked.
-pub fn clear_whole(inode: &dyn Inode, description: u64) -> Result<(), Errno> {
-    let key = inode.identity()?;
-    let free = with(key, |file| match file.whole.remove(&description) {
-        Some(_) => file.whole_waiters(),
-        None => Vec::new(),
-    });
-    waiters::wake(&free);
-    Ok(())
-}
-
-/// Whether there is any lock at all.
-pub fn any() -> bool {
-    LOCKS.load(Ordering::Relaxed) > 0
-}
-
-/// A process closed a descriptor of the file: its record locks there are gone.
-pub fn release_process(inode: &dyn Inode, owner: Owner) {
-    // A file whose identity cannot be told any more never had locks.
-    let _ = clear_record(inode, Record { owner, pid: 0, exclusive: true, start: 0, last: i64::MAX as u64 });
-}
-
-/// An open file description is gone, with all its locks.
-pub fn release_description(inode: &dyn Inode, description: u64) {
-    release_process(inode, Owner::Description(description));
-    let _ = clear_whole(inode, description);
-}
-
 /// A lock as `/proc/locks` lists it; its text is what follows the number of the line.
 pub struct Listed {
     device: Device,
@@ -430,25 +294,169 @@ impl fmt::Display for Listed {
     }
 }
 
-/// The first `most` locks behind `last`, or from the beginning: of all files, or of one.
-pub fn listed(inode: Option<&dyn Inode>, last: Option<&Listed>, most: usize) -> Vec<Listed> {
-    let Ok(only) = inode.map(Inode::identity).transpose() else { return Vec::new() };
-    let first = last.map(|last| (last.device, last.number)).or(only).map_or(Unbounded, Included);
-    let guard = TABLE.lock();
-    let files = guard.iter().flat_map(|table| table.files.range((first, Unbounded)));
-    let files = files.take_while(|(key, _)| only.is_none_or(|only| only == **key));
-    let locks = files.flat_map(|(&(device, number), file)| {
-        let last = last.filter(|last| (last.device, last.number) == (device, number));
-        let records = file.records_behind(last);
-        let records = records.map(move |&record| Listed { device, number, record, whole: false });
-        let whole = file.whole_behind(last).map(move |(&description, &Whole { pid, exclusive })| {
-            let owner = Owner::Description(description);
-            let record = Record { owner, pid, exclusive, start: 0, last: i64::MAX as u64 };
-            Listed { device, number, record, whole: true }
+/// The file locks of a kernel.
+pub struct Locks {
+    /// How many records and whole-file locks there are, so that closing a file of a system without locks costs nothing.
+    count: AtomicUsize,
+    table: Mutex<Table>,
+    next_wait: AtomicU64,
+}
+
+/// A wait under way, for the search of circles; it ends when dropped.
+pub struct Waiting<'a> {
+    locks: &'a Locks,
+    id: (Owner, u64),
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.locks.table.lock().waits.remove(&self.id);
+    }
+}
+
+impl Locks {
+    pub(super) fn new() -> Self {
+        let table = Mutex::new(Rank::Leaf, Table::default());
+        Locks { count: AtomicUsize::new(0), table, next_wait: AtomicU64::new(1) }
+    }
+
+    fn with<T>(&self, key: Key, work: impl FnOnce(&mut FileLocks) -> T) -> T {
+        let mut table = self.table.lock();
+        let file = table.files.entry(key).or_default();
+        let before = file.len();
+        let result = work(file);
+        let after = file.len();
+        if file.is_empty() && file.waiters.is_empty() {
+            table.files.remove(&key);
+        }
+        if after >= before {
+            self.count.fetch_add(after - before, Ordering::Relaxed);
+        } else {
+            self.count.fetch_sub(before - after, Ordering::Relaxed);
+        }
+        result
+    }
+
+    /// Who stands in the way of a record lock, if somebody does.
+    pub fn blocker(&self, inode: &dyn Inode, wanted: &Record) -> Result<Option<Record>, Errno> {
+        let key = inode.identity()?;
+        Ok(self.with(key, |file| file.first_blocker(*wanted)))
+    }
+
+    /// Sets a record lock in place of what the owner had there.
+    ///
+    /// # Errors
+    /// `EAGAIN` if another owner stands in the way.
+    pub fn set_record(&self, inode: &dyn Inode, wanted: Record) -> Result<(), Errno> {
+        let key = inode.identity()?;
+        let free = self.with(key, |file| {
+            if file.blockers(wanted).next().is_some() {
+                return Err(Errno::EAGAIN);
+            }
+            let weakened = file.cut(&wanted);
+            file.join(wanted);
+            Ok(weakened.map_or_else(Vec::new, |(start, last)| file.record_waiters(start, last)))
+        })?;
+        waiters::wake(&free);
+        Ok(())
+    }
+
+    /// Takes the owner's record locks in a range away.
+    pub fn clear_record(&self, inode: &dyn Inode, range: Record) -> Result<(), Errno> {
+        let key = inode.identity()?;
+        let free = self.with(key, |file| match file.cut(&range) {
+            Some((start, last)) => file.record_waiters(start, last),
+            None => Vec::new(),
         });
-        records.chain(whole)
-    });
-    locks.take(most).collect()
+        waiters::wake(&free);
+        Ok(())
+    }
+
+    /// Notes that somebody waits for a lock.
+    ///
+    /// # Errors
+    /// `EDEADLK` if an owner that stands in the way waits for the same owner, over however many others.
+    pub fn begin_wait(&self, inode: &dyn Inode, wanted: Record) -> Result<Waiting<'_>, Errno> {
+        let wait = (inode.identity()?, wanted);
+        let mut table = self.table.lock();
+        // Only processes are looked at: a description may be shared, so a circle is none for sure.
+        if matches!(wanted.owner, Owner::Process(_)) && table.find_circle(&wait).0 {
+            return Err(Errno::EDEADLK);
+        }
+        let id = (wanted.owner, self.next_wait.fetch_add(1, Ordering::Relaxed));
+        table.waits.insert(id, wait);
+        Ok(Waiting { locks: self, id })
+    }
+
+    /// Locks the whole file for an open file description (flock(2)), changing the lock it has.
+    ///
+    /// # Errors
+    /// `EAGAIN` if another description stands in the way; then the old lock is gone, as on Linux.
+    pub fn set_whole(&self, inode: &dyn Inode, description: u64, pid: i32, exclusive: bool) -> Result<(), Errno> {
+        let key = inode.identity()?;
+        let (result, free) = self.with(key, |file| {
+            if file.whole.get(&description).is_some_and(|w| w.exclusive == exclusive) {
+                return (Ok(()), Vec::new());
+            }
+            let had = file.whole.remove(&description).is_some();
+            // Of exclusive ones there is one at most, and then it is alone.
+            if file.whole.values().next().is_some_and(|w| exclusive || w.exclusive) {
+                return (Err(Errno::EAGAIN), if had { file.whole_waiters() } else { Vec::new() });
+            }
+            file.whole.insert(description, Whole { pid, exclusive });
+            (Ok(()), if had { file.whole_waiters() } else { Vec::new() })
+        });
+        waiters::wake(&free);
+        result
+    }
+
+    /// Unlocks what [`set_whole`](Self::set_whole) locked.
+    pub fn clear_whole(&self, inode: &dyn Inode, description: u64) -> Result<(), Errno> {
+        let key = inode.identity()?;
+        let free = self.with(key, |file| match file.whole.remove(&description) {
+            Some(_) => file.whole_waiters(),
+            None => Vec::new(),
+        });
+        waiters::wake(&free);
+        Ok(())
+    }
+
+    /// Whether there is any lock at all.
+    pub fn any(&self) -> bool {
+        self.count.load(Ordering::Relaxed) > 0
+    }
+
+    /// A process closed a descriptor of the file: its record locks there are gone.
+    pub fn release_process(&self, inode: &dyn Inode, owner: Owner) {
+        // A file whose identity cannot be told any more never had locks.
+        let _ = self.clear_record(inode, Record { owner, pid: 0, exclusive: true, start: 0, last: i64::MAX as u64 });
+    }
+
+    /// An open file description is gone, with all its locks.
+    pub fn release_description(&self, inode: &dyn Inode, description: u64) {
+        self.release_process(inode, Owner::Description(description));
+        let _ = self.clear_whole(inode, description);
+    }
+
+    /// The first `most` locks behind `last`, or from the beginning: of all files, or of one.
+    pub fn listed(&self, inode: Option<&dyn Inode>, last: Option<&Listed>, most: usize) -> Vec<Listed> {
+        let Ok(only) = inode.map(Inode::identity).transpose() else { return Vec::new() };
+        let first = last.map(|last| (last.device, last.number)).or(only).map_or(Unbounded, Included);
+        let table = self.table.lock();
+        let files = table.files.range((first, Unbounded)).take_while(|(key, _)| only.is_none_or(|only| only == **key));
+        let locks = files.flat_map(|(&(device, number), file)| {
+            let last = last.filter(|last| (last.device, last.number) == (device, number));
+            let records = file.records_behind(last);
+            let records = records.map(move |&record| Listed { device, number, record, whole: false });
+            let whole = file.whole_behind(last).map(move |(&description, &Whole { pid, exclusive })| {
+                let owner = Owner::Description(description);
+                let record = Record { owner, pid, exclusive, start: 0, last: i64::MAX as u64 };
+                Listed { device, number, record, whole: true }
+            });
+            records.chain(whole)
+        });
+        locks.take(most).collect()
+    }
 }
 
 #[cfg(test)]

@@ -163,7 +163,7 @@ impl SuperBlock {
 
 impl Drop for SuperBlock {
     fn drop(&mut self) {
-        notify::unmounted(self.fs.device());
+        notify::unmounted(self.root.vfs(), self.fs.device());
         self.root.vfs().names.forget_below(&self.root);
         self.fs.shut_down();
     }

@@ -214,7 +214,7 @@ fn open_found(
         return Err(Errno::EPERM.into());
     }
     let writer = if stored && flags.writes() { Some(path.mount.begin_writing()?) } else { None };
-    let file_use = if flags.writes() { FileUse::begin(&*inode, true)? } else { None };
+    let file_use = if flags.writes() { FileUse::begin(path.dentry.vfs(), &*inode, true)? } else { None };
     let file = match kind {
         FileType::Regular | FileType::Directory => inode.clone().open_as(ctx, flags)?,
         _ => ctx.kernel().registry.open_special(ctx, &path, flags)?,

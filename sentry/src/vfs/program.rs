@@ -45,7 +45,7 @@ pub fn open_inode(
         return Err(Errno::EACCES);
     }
     access::check(credentials, &*inode, Access::EXECUTE)?;
-    let file_use = FileUse::begin(&*inode, false)?;
+    let file_use = FileUse::begin(vfs, &*inode, false)?;
     let description = FileDescription::new(vfs, inode.open(OpenFlags::O_RDONLY)?, path, OpenFlags::O_RDONLY);
     description.hold(file_use, None);
     Ok(description)

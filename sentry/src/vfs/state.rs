@@ -8,8 +8,11 @@ use amber_abi::stat::Device;
 use crate::sync::{Mutex, Rank};
 use crate::vfs::dentry::NameCache;
 use crate::vfs::file::OpenFiles;
+use crate::vfs::locks::Locks;
 use crate::vfs::mount_namespace::MountTrees;
+use crate::vfs::notify::Watches;
 use crate::vfs::propagation::PeerGroups;
+use crate::vfs::text_busy::FileUses;
 
 /// The first minor number that [`Vfs::anonymous_device`] gives out.
 const FIRST_DEVICE: u32 = 20;
@@ -20,6 +23,12 @@ pub struct Vfs {
     pub names: NameCache,
     /// Open file descriptions.
     pub open_files: OpenFiles,
+    /// File locks.
+    pub locks: Locks,
+    /// Files that are written or executed.
+    pub file_uses: FileUses,
+    /// What is watched for inotify(7).
+    pub(super) watches: Watches,
     /// One rename at a time looks at two directories, so the order in which those are locked cannot go in a circle.
     pub(super) renames: Mutex<()>,
     pub(super) mounts: MountTrees,
@@ -33,6 +42,9 @@ impl Vfs {
         Arc::new(Vfs {
             names: NameCache::new(),
             open_files: OpenFiles::new(),
+            locks: Locks::new(),
+            file_uses: FileUses::new(),
+            watches: Watches::new(),
             renames: Mutex::new(Rank::Rename, ()),
             mounts: MountTrees::new(),
             peer_groups: PeerGroups::new(),

@@ -8,7 +8,7 @@ use amber_abi::open::OpenFlags;
 use super::process::shown;
 use crate::fs::pseudo::{Entry, Listed, Listing, Pieces, Query, Subject, number};
 use crate::kernel::Kernel;
-use crate::vfs::{Dentry, FileDescription, Mount, Path, Vfs, locks};
+use crate::vfs::{Dentry, FileDescription, Mount, Path, Vfs};
 
 static READ_ONLY: Entry = Entry { permissions: 0o500, ..LINK };
 static WRITE_ONLY: Entry = Entry { permissions: 0o300, ..LINK };
@@ -113,15 +113,16 @@ fn info(query: &Query<'_>) -> Result<Pieces, Errno> {
     let number = description.file().inode().metadata().map_or(0, |m| m.number);
     let mut head = format!("pos:\t{position}\nflags:\t0{:o}\nmnt_id:\t{mount}\nino:\t{number}\n", flags.bits());
     let table = files.id();
-    let (mut has_locks, mut last, mut count) = (locks::any(), None, 0);
+    let (mut has_locks, mut last, mut count) = (query.kernel.vfs.locks.any(), None, 0);
     let mut next = Some((0, 0));
     // The list keeps no file open.
     let description = Arc::downgrade(&description);
-    Ok(Box::new(move |_, text| {
+    Ok(Box::new(move |query, text| {
         text.append(&mut std::mem::take(&mut head).into_bytes());
         let Some(description) = description.upgrade() else { return Ok(false) };
         if has_locks {
-            let mut some = locks::listed(Some(&*description.file().inode()), last.as_ref(), LOCKS_AT_ONCE);
+            let mut some =
+                query.kernel.vfs.locks.listed(Some(&*description.file().inode()), last.as_ref(), LOCKS_AT_ONCE);
             for lock in some.iter().filter(|lock| lock.belongs_to(table, description.id())) {
                 count += 1;
                 text.extend_from_slice(format!("lock:\t{count}: {lock}\n").as_bytes());

@@ -9,7 +9,6 @@ use super::process::TICK;
 use crate::fs::pseudo::{Pieces, Query};
 use crate::kernel::Kernel;
 use crate::task::Activity;
-use crate::vfs::locks;
 
 type Answer = Result<Vec<u8>, Errno>;
 
@@ -223,8 +222,8 @@ const LOCKS_AT_ONCE: usize = 128;
 
 pub fn locks(_: &Query<'_>) -> Result<Pieces, Errno> {
     let (mut last, mut count) = (None, 0);
-    Ok(Box::new(move |_, text| {
-        let mut some = locks::listed(None, last.as_ref(), LOCKS_AT_ONCE);
+    Ok(Box::new(move |query, text| {
+        let mut some = query.kernel.vfs.locks.listed(None, last.as_ref(), LOCKS_AT_ONCE);
         for lock in &some {
             count += 1;
             text.extend_from_slice(format!("{count}: {lock}\n").as_bytes());

@@ -11,7 +11,6 @@ use crate::syscalls::args::{Fd, Path, PtrOut};
 use crate::task::TaskContext;
 use crate::vfs::access::{self, Access};
 use crate::vfs::notify::{self, mask};
-use crate::vfs::text_busy::FileUse;
 use crate::vfs::{FileDescription, SetAttributes};
 
 /// truncate(2).
@@ -26,7 +25,7 @@ pub fn truncate(ctx: &mut TaskContext, path: Path, length: i64) -> SysResult {
     found.check_writable()?;
     let credentials = ctx.credentials();
     access::check(&credentials, &*found.inode, Access::WRITE)?;
-    if FileUse::is_executed(&*found.inode)? {
+    if ctx.kernel().vfs.file_uses.is_executed(&*found.inode)? {
         return Err(Errno::ETXTBSY.into());
     }
     check_size(ctx, length, found.inode.metadata()?.size)?;

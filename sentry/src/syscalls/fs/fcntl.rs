@@ -15,7 +15,7 @@ use super::support::descriptor_limit;
 use crate::error::{Restart, SysError, SysResult};
 use crate::syscalls::args::Fd;
 use crate::task::TaskContext;
-use crate::vfs::locks::{self, Owner, Record, Wanted};
+use crate::vfs::locks::{Owner, Record, Wanted};
 use crate::vfs::{FileDescription, access, sigio};
 
 /// fcntl(2).
@@ -200,7 +200,7 @@ fn get_lock(ctx: &TaskContext, description: &FileDescription, command: FcntlComm
     if kind == LockType::F_UNLCK {
         return Err(Errno::EINVAL.into());
     }
-    match locks::blocker(&*description.file().inode(), &wanted)? {
+    match ctx.kernel().vfs.locks.blocker(&*description.file().inode(), &wanted)? {
         None => flock.l_type = LockType::F_UNLCK.raw(),
         Some(other) => {
             flock.l_type = if other.exclusive { LockType::F_WRLCK } else { LockType::F_RDLCK }.raw();
@@ -218,9 +218,10 @@ fn set_lock(ctx: &TaskContext, description: &FileDescription, command: FcntlComm
     let flock: Flock = ctx.read_object(address)?;
     let (wanted, kind) = record(ctx, description, command, &flock)?;
     let inode = description.file().inode();
+    let locks = &ctx.kernel().vfs.locks;
     match kind {
         LockType::F_UNLCK => {
-            locks::clear_record(&*inode, wanted)?;
+            locks.clear_record(&*inode, wanted)?;
             return Ok(0);
         }
         LockType::F_RDLCK if !description.is_readable() => return Err(Errno::EBADF.into()),
@@ -229,11 +230,11 @@ fn set_lock(ctx: &TaskContext, description: &FileDescription, command: FcntlComm
     }
     let waits = matches!(command, FcntlCommand::F_SETLKW | FcntlCommand::F_OFD_SETLKW);
     let mut waiting = None;
-    let mut attempt = || match locks::set_record(&*inode, wanted) {
+    let mut attempt = || match locks.set_record(&*inode, wanted) {
         Err(Errno::EAGAIN) if waits => {
             // Whom the task waits for changes as locks come and go.
             drop(waiting.take());
-            match locks::begin_wait(&*inode, wanted) {
+            match locks.begin_wait(&*inode, wanted) {
                 Ok(begun) => waiting = Some(begun),
                 Err(errno) => return Some(Err(errno)),
             }
@@ -245,7 +246,7 @@ fn set_lock(ctx: &TaskContext, description: &FileDescription, command: FcntlComm
         return Ok(attempt().map_or(Ok(()), |answer| answer).map(|()| 0)?);
     }
     let events = PollEvents::POLLIN;
-    let end = locks::while_waiting(&*inode, Wanted::Record(wanted), attempt, |queue, attempt| {
+    let end = locks.while_waiting(&*inode, Wanted::Record(wanted), attempt, |queue, attempt| {
         ctx.wait(&[(queue, events)], None, attempt)
     })?;
     end.map_err(|_| SysError::from(Restart::IfAsked))??;
@@ -256,10 +257,11 @@ fn set_lock(ctx: &TaskContext, description: &FileDescription, command: FcntlComm
 pub fn flock(ctx: &mut TaskContext, fd: Fd, operation: FlockOperation) -> SysResult {
     let description = ctx.files().get(fd.0)?;
     let inode = description.file().inode();
+    let locks = &ctx.kernel().vfs.locks;
     let wait = !operation.contains(FlockOperation::LOCK_NB);
     let exclusive = match operation - FlockOperation::LOCK_NB {
         FlockOperation::LOCK_UN => {
-            locks::clear_whole(&*inode, description.id())?;
+            locks.clear_whole(&*inode, description.id())?;
             return Ok(0);
         }
         FlockOperation::LOCK_SH => false,
@@ -267,7 +269,7 @@ pub fn flock(ctx: &mut TaskContext, fd: Fd, operation: FlockOperation) -> SysRes
         _ => return Err(Errno::EINVAL.into()),
     };
     let pid = ctx.group().pid();
-    let attempt = || match locks::set_whole(&*inode, description.id(), pid, exclusive) {
+    let attempt = || match locks.set_whole(&*inode, description.id(), pid, exclusive) {
         Err(Errno::EAGAIN) if wait => None,
         answer => Some(answer),
     };
@@ -275,7 +277,7 @@ pub fn flock(ctx: &mut TaskContext, fd: Fd, operation: FlockOperation) -> SysRes
         return Ok(answer.map(|()| 0)?);
     }
     let events = PollEvents::POLLIN;
-    let end = locks::while_waiting(&*inode, Wanted::Whole { exclusive }, attempt, |queue, attempt| {
+    let end = locks.while_waiting(&*inode, Wanted::Whole { exclusive }, attempt, |queue, attempt| {
         ctx.wait(&[(queue, events)], None, attempt)
     })?;
     end.map_err(|_| SysError::from(Restart::IfAsked))??;

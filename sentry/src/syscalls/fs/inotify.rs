@@ -27,7 +27,7 @@ pub fn inotify_init1(ctx: &mut TaskContext, flags: InotifyInitFlags) -> SysResul
     let instances = limits.inotify_instances.count();
     let user = ctx.kernel().users.get(ctx.credentials().uid);
     let charge = user.try_charge(Counted::InotifyInstances, instances).ok_or(Errno::EMFILE)?;
-    let inotify = Inotify::new(limits.inotify_events.count(), charge);
+    let inotify = Inotify::new(&ctx.kernel().vfs, limits.inotify_events.count(), charge);
     install(ctx, inotify, OpenFlags::O_RDONLY, flags.bits())
 }
 

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use amber_abi::errno::Errno;
 
-use super::{FileLocks, Owner, Record, Whole, with};
+use super::{FileLocks, Locks, Owner, Record, Whole};
 use crate::vfs::Inode;
 use crate::wait::WaitQueue;
 
@@ -137,33 +137,36 @@ pub(super) fn wake(free: &[Arc<Sleeper>]) {
     }
 }
 
-/// Runs `wait`, which is to sleep on the queue until what it is given answers something: what `attempt` does, when a
-/// lock is not to be had yet. Where one that was woken fails or gives up, those behind it are looked at in its place.
-///
-/// # Errors
-/// `ESTALE` and the like for a file without identity.
-pub fn while_waiting<E>(
-    inode: &dyn Inode,
-    wanted: Wanted,
-    mut attempt: impl FnMut() -> Option<Result<(), Errno>>,
-    wait: impl FnOnce(&WaitQueue, &mut dyn FnMut() -> Option<Result<(), Errno>>) -> Result<Result<(), Errno>, E>,
-) -> Result<Result<Result<(), Errno>, E>, Errno> {
-    let key = inode.identity()?;
-    let sleeper = Arc::new(Sleeper::default());
-    let number = with(key, |file| file.waiters.add(wanted, sleeper.clone()));
-    let result = wait(&sleeper.queue, &mut || {
-        let answer = attempt();
-        if answer.is_none() && sleeper.woken.swap(false, Ordering::AcqRel) {
-            wake(&with(key, |file| file.free_for(wanted)));
-        }
-        answer
-    });
-    let next = with(key, |file| {
-        file.waiters.remove(number);
-        if matches!(result, Ok(Ok(()))) { Vec::new() } else { file.free_for(wanted) }
-    });
-    wake(&next);
-    Ok(result)
+impl Locks {
+    /// Runs `wait`, which is to sleep on the queue until what it is given answers something: what `attempt` does, when a
+    /// lock is not to be had yet. Where one that was woken fails or gives up, those behind it are looked at in its place.
+    ///
+    /// # Errors
+    /// `ESTALE` and the like for a file without identity.
+    pub fn while_waiting<E>(
+        &self,
+        inode: &dyn Inode,
+        wanted: Wanted,
+        mut attempt: impl FnMut() -> Option<Result<(), Errno>>,
+        wait: impl FnOnce(&WaitQueue, &mut dyn FnMut() -> Option<Result<(), Errno>>) -> Result<Result<(), Errno>, E>,
+    ) -> Result<Result<Result<(), Errno>, E>, Errno> {
+        let key = inode.identity()?;
+        let sleeper = Arc::new(Sleeper::default());
+        let number = self.with(key, |file| file.waiters.add(wanted, sleeper.clone()));
+        let result = wait(&sleeper.queue, &mut || {
+            let answer = attempt();
+            if answer.is_none() && sleeper.woken.swap(false, Ordering::AcqRel) {
+                wake(&self.with(key, |file| file.free_for(wanted)));
+            }
+            answer
+        });
+        let next = self.with(key, |file| {
+            file.waiters.remove(number);
+            if matches!(result, Ok(Ok(()))) { Vec::new() } else { file.free_for(wanted) }
+        });
+        wake(&next);
+        Ok(result)
+    }
 }
 
 #[cfg(test)]
