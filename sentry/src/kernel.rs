@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 use std::os::fd::OwnedFd;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicU32, AtomicU64};
 use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
@@ -78,6 +78,8 @@ pub struct Kernel {
     pub aio_requests: Arc<AtomicU64>,
     /// The sockets' names.
     pub network: Network,
+    /// How many eventfds were made.
+    pub eventfds: AtomicU32,
     /// All pipes and fifos.
     pub pipes: Arc<Pipes>,
     /// The POSIX message queues.

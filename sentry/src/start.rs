@@ -101,6 +101,7 @@ impl Sandbox {
             ipc,
             aio_requests: Default::default(),
             network,
+            eventfds: Default::default(),
             pipes: Default::default(),
             mqueues,
             nsfs,

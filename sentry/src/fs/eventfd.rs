@@ -2,18 +2,17 @@
 
 use std::any::Any;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
 
 use amber_abi::errno::Errno;
 use amber_abi::poll::PollEvents;
 
 use crate::sync::{Mutex, Rank};
-use crate::vfs::anon::anonymous_inode;
-use crate::vfs::{File, Inode};
+use crate::vfs::{File, Inode, Vfs};
 use crate::wait::{READABLE, WRITABLE, WaitQueue};
 
 /// The counter.
 pub struct EventFd {
+    inode: Arc<dyn Inode>,
     count: Mutex<u64>,
     /// Reads take one at a time (`EFD_SEMAPHORE`).
     semaphore: bool,
@@ -22,17 +21,16 @@ pub struct EventFd {
 }
 
 impl EventFd {
-    /// Makes a counter.
-    pub fn new(count: u32, semaphore: bool) -> Arc<EventFd> {
-        static NEXT: AtomicU32 = AtomicU32::new(0);
-        let id = NEXT.fetch_add(1, Ordering::Relaxed);
-        Arc::new(EventFd { count: Mutex::new(Rank::Buffer, u64::from(count)), semaphore, id, queue: WaitQueue::new() })
+    /// Makes a counter, which `/proc/PID/fdinfo` shows by the number `id`.
+    pub fn new(vfs: &Vfs, id: u32, count: u32, semaphore: bool) -> Arc<EventFd> {
+        let (inode, count) = (vfs.anonymous.inode(), Mutex::new(Rank::Buffer, u64::from(count)));
+        Arc::new(EventFd { inode, count, semaphore, id, queue: WaitQueue::new() })
     }
 }
 
 impl File for EventFd {
     fn inode(&self) -> Arc<dyn Inode> {
-        anonymous_inode()
+        self.inode.clone()
     }
 
     fn read_at(&self, buf: &mut [u8], _: u64) -> Result<usize, Errno> {
@@ -103,7 +101,7 @@ mod tests {
 
     #[test]
     fn counts_and_limits() {
-        let event = EventFd::new(3, false);
+        let event = EventFd::new(&Vfs::new(), 0, 3, false);
         let mut buf = [0; 8];
         assert_eq!(event.read_at(&mut buf, 0), Ok(8));
         assert_eq!(u64::from_ne_bytes(buf), 3);
@@ -117,7 +115,7 @@ mod tests {
 
     #[test]
     fn a_semaphore_gives_one() {
-        let event = EventFd::new(2, true);
+        let event = EventFd::new(&Vfs::new(), 0, 2, true);
         let mut buf = [0; 8];
         assert_eq!(event.read_at(&mut buf, 0), Ok(8));
         assert_eq!(u64::from_ne_bytes(buf), 1);

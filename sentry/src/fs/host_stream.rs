@@ -17,7 +17,7 @@ use crate::fs::hostfs::{Descriptor, HostPages, metadata_of};
 use crate::mm::{Mappable, PageCache};
 use crate::task::TaskContext;
 use crate::tty::host_terminal;
-use crate::vfs::anon::PIPEFS;
+use crate::vfs::anon::AnonymousFs;
 use crate::vfs::sigio::SignalIo;
 use crate::vfs::{File, FileDescription, FileSystem, Inode, Metadata, OwnPosition, SetAttributes, Vfs};
 use crate::wait::{Happening, WaitQueue};
@@ -54,7 +54,7 @@ impl Ready for News {
 pub fn open(vfs: &Arc<Vfs>, file: Arc<OwnedFd>, memory: &Arc<GuestMemory>) -> Result<Arc<FileDescription>, Errno> {
     let flags = host::flags(file.as_fd())?;
     let kind = FileType::from_mode(host::stat(file.as_fd())?.mode).unwrap_or(FileType::Anonymous);
-    let inode = HostStreamInode { file: file.clone(), kind, memory: memory.clone(), pages: OnceLock::new() };
+    let inode = HostStreamInode::new(vfs, file.clone(), kind, memory);
     let stream = HostStream::new(file, Arc::new(inode), true)?;
     Ok(FileDescription::new(vfs, Arc::new(stream), None, flags & (OpenFlags::O_ACCMODE | OpenFlags::O_APPEND)))
 }
@@ -63,10 +63,10 @@ pub fn open(vfs: &Arc<Vfs>, file: Arc<OwnedFd>, memory: &Arc<GuestMemory>) -> Re
 ///
 /// # Errors
 /// The host has no descriptors left.
-pub fn open_terminal(terminal: BorrowedFd<'_>, memory: &Arc<GuestMemory>) -> Result<Arc<dyn File>, Errno> {
+pub fn open_terminal(vfs: &Vfs, terminal: BorrowedFd<'_>, memory: &Arc<GuestMemory>) -> Result<Arc<dyn File>, Errno> {
     let file = Arc::new(host::duplicate(terminal)?);
     let kind = FileType::CharacterDevice;
-    let inode = HostStreamInode { file: file.clone(), kind, memory: memory.clone(), pages: OnceLock::new() };
+    let inode = HostStreamInode::new(vfs, file.clone(), kind, memory);
     Ok(Arc::new(HostStream::new(file, Arc::new(inode), true)?))
 }
 
@@ -205,6 +205,7 @@ impl OwnPosition for HostStream {
 
 /// What `fstat` tells of a stream: the host's attributes, of which the guest can change the length alone.
 pub struct HostStreamInode {
+    pipefs: Arc<AnonymousFs>,
     file: Arc<OwnedFd>,
     kind: FileType,
     memory: Arc<GuestMemory>,
@@ -213,6 +214,11 @@ pub struct HostStreamInode {
 }
 
 impl HostStreamInode {
+    fn new(vfs: &Vfs, file: Arc<OwnedFd>, kind: FileType, memory: &Arc<GuestMemory>) -> Self {
+        let pipefs = vfs.anonymous.pipefs.clone();
+        HostStreamInode { pipefs, file, kind, memory: memory.clone(), pages: OnceLock::new() }
+    }
+
     /// The pages of a regular file, as it is now; stores through a shared mapping are written back.
     fn map(&self) -> Result<Arc<dyn Mappable>, Errno> {
         if self.kind != FileType::Regular {
@@ -248,7 +254,7 @@ impl Drop for HostStreamInode {
 
 impl Inode for HostStreamInode {
     fn file_system(&self) -> Arc<dyn FileSystem> {
-        PIPEFS.clone()
+        self.pipefs.clone()
     }
 
     fn kind(&self) -> FileType {
@@ -256,7 +262,7 @@ impl Inode for HostStreamInode {
     }
 
     fn metadata(&self) -> Result<Metadata, Errno> {
-        Ok(metadata_of(&host::stat(self.file.as_fd())?, self.kind, PIPEFS.device()))
+        Ok(metadata_of(&host::stat(self.file.as_fd())?, self.kind, self.pipefs.device()))
     }
 
     fn set_attributes(&self, changes: &SetAttributes) -> Result<(), Errno> {

@@ -11,13 +11,13 @@ use zerocopy::IntoBytes;
 
 use crate::sync::{Mutex, Rank};
 use crate::task::{Task, ThreadGroup, current};
-use crate::vfs::anon::anonymous_inode;
-use crate::vfs::{File, Inode};
+use crate::vfs::{File, Inode, Vfs};
 use crate::wait::{Registration, WaitQueue, Waiter};
 
 /// The signals to read, and who waits for them.
 pub struct SignalFd {
     me: Weak<SignalFd>,
+    inode: Arc<dyn Inode>,
     mask: Mutex<SignalSet>,
     /// The processes that looked, whose signals wake those who wait here.
     watched: Mutex<Vec<(Weak<ThreadGroup>, Registration)>>,
@@ -26,9 +26,10 @@ pub struct SignalFd {
 
 impl SignalFd {
     /// Makes a file for the signals of `mask`; SIGKILL and SIGSTOP stay out of it.
-    pub fn new(mask: SignalSet) -> Arc<SignalFd> {
+    pub fn new(vfs: &Vfs, mask: SignalSet) -> Arc<SignalFd> {
         Arc::new_cyclic(|me| SignalFd {
             me: me.clone(),
+            inode: vfs.anonymous.inode(),
             mask: Mutex::new(Rank::Leaf, mask.difference(SignalSet::UNBLOCKABLE)),
             watched: Mutex::new(Rank::Buffer, Vec::new()),
             queue: WaitQueue::new(),
@@ -62,7 +63,7 @@ impl Waiter for SignalFd {
 
 impl File for SignalFd {
     fn inode(&self) -> Arc<dyn Inode> {
-        anonymous_inode()
+        self.inode.clone()
     }
 
     fn read_at(&self, buf: &mut [u8], _: u64) -> Result<usize, Errno> {

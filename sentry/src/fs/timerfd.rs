@@ -13,8 +13,7 @@ use crate::sync::{Mutex, Rank};
 use crate::task::TaskContext;
 use crate::time::clock::Clock;
 use crate::time::{Alarm, Countdown, Expire, TimerService};
-use crate::vfs::anon::anonymous_inode;
-use crate::vfs::{File, Inode};
+use crate::vfs::{File, Inode, Vfs};
 use crate::wait::WaitQueue;
 
 struct State {
@@ -31,6 +30,7 @@ struct State {
 /// The timer.
 pub struct TimerFd {
     me: Weak<TimerFd>,
+    inode: Arc<dyn Inode>,
     service: Arc<TimerService>,
     id: ClockId,
     clock: Clock,
@@ -49,11 +49,12 @@ fn realtime_ahead() -> u64 {
 
 impl TimerFd {
     /// Makes a timer that is disarmed; `clock` is the clock of the number `id`.
-    pub fn new(service: &Arc<TimerService>, id: ClockId, clock: Clock) -> Arc<TimerFd> {
+    pub fn new(vfs: &Vfs, service: &Arc<TimerService>, id: ClockId, clock: Clock) -> Arc<TimerFd> {
         let countdown = Countdown::default();
         let state = State { countdown, ticks: 0, flags: TimerfdSetFlags::empty(), ahead: None, alarm: None };
         Arc::new_cyclic(|me| TimerFd {
             me: me.clone(),
+            inode: vfs.anonymous.inode(),
             service: service.clone(),
             id,
             clock,
@@ -138,7 +139,7 @@ impl Expire for TimerFd {
 
 impl File for TimerFd {
     fn inode(&self) -> Arc<dyn Inode> {
-        anonymous_inode()
+        self.inode.clone()
     }
 
     fn read_at(&self, buf: &mut [u8], _: u64) -> Result<usize, Errno> {
@@ -222,7 +223,7 @@ mod tests {
 
     #[test]
     fn expirations_are_counted_and_read_once() {
-        let timer = TimerFd::new(&Arc::default(), ClockId::CLOCK_MONOTONIC, Clock::Monotonic);
+        let timer = TimerFd::new(&Vfs::new(), &Arc::default(), ClockId::CLOCK_MONOTONIC, Clock::Monotonic);
         let mut buf = [0; 8];
         assert_eq!(timer.read_at(&mut buf, 0), Err(Errno::EAGAIN));
         let past =

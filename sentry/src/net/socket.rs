@@ -17,9 +17,9 @@ use crate::net::inbox::Toll;
 use crate::net::inet::interface;
 use crate::net::options::SharedOptions;
 use crate::task::TaskContext;
-use crate::vfs::anon::{AnonymousInode, SOCKFS};
+use crate::vfs::anon::AnonymousInode;
 use crate::vfs::sigio::SignalIo;
-use crate::vfs::{File, Inode};
+use crate::vfs::{File, Inode, Vfs};
 use crate::wait::{WaitQueue, deadline_in};
 
 /// Which directions shutdown(2) ends.
@@ -218,8 +218,8 @@ pub struct SocketFile {
 
 impl SocketFile {
     /// A file for a socket, owned by the task's user.
-    pub fn new(socket: Arc<dyn Socket>, uid: u32, gid: u32) -> Arc<Self> {
-        let inode = Arc::new(AnonymousInode::new(&SOCKFS, FileType::Socket, 0o777, uid, gid));
+    pub fn new(vfs: &Vfs, socket: Arc<dyn Socket>, uid: u32, gid: u32) -> Arc<Self> {
+        let inode = Arc::new(AnonymousInode::new(&vfs.anonymous.sockfs, FileType::Socket, 0o777, uid, gid));
         socket.options().change(|values| values.inode = inode.number());
         Arc::new(SocketFile { socket, inode })
     }

@@ -34,7 +34,8 @@ pub fn open(kernel: &Kernel, file: OwnedFd, changes_trees: bool) -> Result<Arc<F
         let file = Arc::new(file);
         let flags = host::flags(file.as_fd())? & OF_SOCKET;
         if let Some(socket) = kernel.network.inet.adopt(&file, stat.uid)? {
-            return Ok(FileDescription::new(&kernel.vfs, SocketFile::new(socket, stat.uid, stat.gid), None, flags));
+            let socket = SocketFile::new(&kernel.vfs, socket, stat.uid, stat.gid);
+            return Ok(FileDescription::new(&kernel.vfs, socket, None, flags));
         }
         return host_stream::open(&kernel.vfs, file, &kernel.memory);
     }

@@ -7,7 +7,6 @@ use amber_abi::open::OpenFlags;
 use amber_abi::poll::PollEvents;
 
 use crate::task::Task;
-use crate::vfs::anon::anonymous_inode;
 use crate::vfs::{File, FileDescription, Inode};
 use crate::wait::WaitQueue;
 
@@ -67,7 +66,7 @@ impl PidFd {
 
 impl File for PidFd {
     fn inode(&self) -> Arc<dyn Inode> {
-        anonymous_inode()
+        self.task.kernel().vfs.anonymous.inode()
     }
 
     fn is_seekable(&self) -> bool {

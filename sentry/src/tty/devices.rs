@@ -47,7 +47,7 @@ fn open_host(ctx: &TaskContext) -> Result<Arc<dyn File>, SysError> {
     if session != Some(ProcessTable::INIT) {
         return Err(Errno::ENXIO.into());
     }
-    Ok(host_stream::open_terminal(terminal.as_fd(), &kernel.memory)?)
+    Ok(host_stream::open_terminal(&kernel.vfs, terminal.as_fd(), &kernel.memory)?)
 }
 
 /// `/dev/console`: the sandbox's own terminal, if it has one. It never becomes a controlling terminal by being opened.

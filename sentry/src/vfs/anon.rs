@@ -2,7 +2,7 @@
 
 use std::any::Any;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, LazyLock, Weak};
+use std::sync::{Arc, Weak};
 
 use amber_abi::errno::Errno;
 use amber_abi::open::OpenFlags;
@@ -22,21 +22,30 @@ pub struct AnonymousFs {
     next_number: AtomicU64,
 }
 
-/// Where pipes live.
-pub static PIPEFS: LazyLock<Arc<AnonymousFs>> = LazyLock::new(|| AnonymousFs::new("pipefs", PIPEFS_MAGIC, 13));
-/// Where sockets live.
-pub static SOCKFS: LazyLock<Arc<AnonymousFs>> = LazyLock::new(|| AnonymousFs::new("sockfs", SOCKFS_MAGIC, 8));
-/// Where eventfds, epolls and their like live.
-static ANON_INODE_FS: LazyLock<Arc<AnonymousFs>> =
-    LazyLock::new(|| AnonymousFs::new("anon_inodefs", ANON_INODE_FS_MAGIC, 14));
+/// Where the files of a kernel live that have no names.
+pub struct Anonymous {
+    /// Where pipes live.
+    pub pipefs: Arc<AnonymousFs>,
+    /// Where sockets live.
+    pub sockfs: Arc<AnonymousFs>,
+    /// The one inode that all eventfds, epolls, timerfds and their like share, as on Linux.
+    shared: Arc<AnonymousInode>,
+}
 
-/// The one inode that all eventfds, epolls, timerfds and their like share, as on Linux.
-static SHARED: LazyLock<Arc<AnonymousInode>> =
-    LazyLock::new(|| Arc::new(AnonymousInode::new(&ANON_INODE_FS, FileType::Anonymous, 0o600, 0, 0)));
+impl Anonymous {
+    pub(super) fn new() -> Self {
+        let others = AnonymousFs::new("anon_inodefs", ANON_INODE_FS_MAGIC, 14);
+        Anonymous {
+            pipefs: AnonymousFs::new("pipefs", PIPEFS_MAGIC, 13),
+            sockfs: AnonymousFs::new("sockfs", SOCKFS_MAGIC, 8),
+            shared: Arc::new(AnonymousInode::new(&others, FileType::Anonymous, 0o600, 0, 0)),
+        }
+    }
 
-/// The inode of an eventfd, epoll, timerfd, signalfd, inotify or other file that is nothing but its behaviour.
-pub fn anonymous_inode() -> Arc<dyn Inode> {
-    SHARED.clone()
+    /// The inode of an eventfd, epoll, timerfd, signalfd, inotify or other file that is nothing but its behaviour.
+    pub fn inode(&self) -> Arc<dyn Inode> {
+        self.shared.clone()
+    }
 }
 
 impl AnonymousFs {

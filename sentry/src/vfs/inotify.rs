@@ -14,7 +14,6 @@ use zerocopy::IntoBytes;
 use crate::error::SysResult;
 use crate::sync::{Mutex, Rank};
 use crate::task::{TaskContext, UserCharge};
-use crate::vfs::anon::anonymous_inode;
 use crate::vfs::notify::{self, Watch, Watcher};
 use crate::vfs::sigio::SignalIo;
 use crate::vfs::{File, Inode, Vfs};
@@ -225,7 +224,7 @@ impl Watcher for Entry {
 
 impl File for Inotify {
     fn inode(&self) -> Arc<dyn Inode> {
-        anonymous_inode()
+        self.vfs.anonymous.inode()
     }
 
     fn kept_bytes(&self) -> u64 {

@@ -7,9 +7,8 @@ use amber_abi::errno::Errno;
 
 use crate::kernel::Kernel;
 use crate::sync::{Mutex, Rank};
-use crate::vfs::anon::anonymous_inode;
 use crate::vfs::types::FileSystemType;
-use crate::vfs::{File, Inode, Mount, MountOptions, SuperBlock};
+use crate::vfs::{File, Inode, Mount, MountOptions, SuperBlock, Vfs};
 
 /// How far it is.
 enum Phase {
@@ -31,23 +30,24 @@ struct State {
 
 /// The file behind the descriptor.
 pub struct MountContext {
+    vfs: Arc<Vfs>,
     state: Mutex<State>,
 }
 
 impl MountContext {
-    fn with(phase: Phase, super_block: Option<Arc<SuperBlock>>) -> Arc<Self> {
+    fn with(vfs: &Arc<Vfs>, phase: Phase, super_block: Option<Arc<SuperBlock>>) -> Arc<Self> {
         let state = State { phase, super_block, parameters: Vec::new(), read_only: None, source: None };
-        Arc::new(MountContext { state: Mutex::new(Rank::Leaf, state) })
+        Arc::new(MountContext { vfs: vfs.clone(), state: Mutex::new(Rank::Leaf, state) })
     }
 
     /// For a new instance of a type.
-    pub fn create(kind: &'static FileSystemType) -> Arc<Self> {
-        Self::with(Phase::Creating(kind), None)
+    pub fn create(vfs: &Arc<Vfs>, kind: &'static FileSystemType) -> Arc<Self> {
+        Self::with(vfs, Phase::Creating(kind), None)
     }
 
     /// For changes of an instance.
     pub fn change(super_block: Arc<SuperBlock>) -> Arc<Self> {
-        Self::with(Phase::Changing, Some(super_block))
+        Self::with(&super_block.root.vfs().clone(), Phase::Changing, Some(super_block))
     }
 
     /// Sets a parameter, with a value if it has one.
@@ -90,7 +90,7 @@ impl MountContext {
             let Phase::Creating(kind) = state.phase else { return Err(Errno::EBUSY) };
             (kind, std::mem::take(&mut state.parameters), state.read_only.take().unwrap_or(false))
         };
-        let super_block = SuperBlock::new(&kernel.vfs, (kind.make)(kernel, &parameters.join(","))?, read_only);
+        let super_block = SuperBlock::new(&self.vfs, (kind.make)(kernel, &parameters.join(","))?, read_only);
         let mut state = self.state.lock();
         state.phase = Phase::Created;
         let old = state.super_block.replace(super_block);
@@ -134,7 +134,7 @@ impl MountContext {
 
 impl File for MountContext {
     fn inode(&self) -> Arc<dyn Inode> {
-        anonymous_inode()
+        self.vfs.anonymous.inode()
     }
 
     /// There are no messages about what went wrong.

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use amber_abi::stat::Device;
 
 use crate::sync::{Mutex, Rank};
+use crate::vfs::anon::Anonymous;
 use crate::vfs::dentry::NameCache;
 use crate::vfs::file::OpenFiles;
 use crate::vfs::locks::Locks;
@@ -21,8 +22,12 @@ const FIRST_DEVICE: u32 = 20;
 pub struct Vfs {
     /// Entries of directories.
     pub names: NameCache,
+    /// Where files live that have no names.
+    pub anonymous: Anonymous,
     /// Open file descriptions.
     pub open_files: OpenFiles,
+    /// Held while an epoll is put into another, so that two at once cannot close a circle.
+    pub(super) epolls: Mutex<()>,
     /// File locks.
     pub locks: Locks,
     /// Files that are written or executed.
@@ -41,7 +46,9 @@ impl Vfs {
     pub fn new() -> Arc<Self> {
         Arc::new(Vfs {
             names: NameCache::new(),
+            anonymous: Anonymous::new(),
             open_files: OpenFiles::new(),
+            epolls: Mutex::new(Rank::Epoll, ()),
             locks: Locks::new(),
             file_uses: FileUses::new(),
             watches: Watches::new(),

@@ -2,7 +2,6 @@
 
 use std::any::Any;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use amber_abi::errno::Errno;
 use amber_abi::poll::PollEvents;
@@ -19,9 +18,8 @@ pub struct MqFile {
 }
 
 impl MqFile {
-    pub(super) fn new(inode: Arc<dyn Inode>, queue: Arc<Queue>) -> Self {
-        static NEXT: AtomicU64 = AtomicU64::new(1);
-        MqFile { inode, queue, id: NEXT.fetch_add(1, Ordering::Relaxed) }
+    pub(super) fn new(inode: Arc<dyn Inode>, queue: Arc<Queue>, id: u64) -> Self {
+        MqFile { inode, queue, id }
     }
 
     /// The queue.

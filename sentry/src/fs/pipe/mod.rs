@@ -17,9 +17,9 @@ use amber_abi::stat::FileType;
 use crate::error::SysResult;
 use crate::sync::{Mutex, Rank};
 use crate::task::{Credentials, TaskContext};
-use crate::vfs::anon::{AnonymousInode, PIPEFS};
+use crate::vfs::anon::AnonymousInode;
 use crate::vfs::sigio::SignalIo;
-use crate::vfs::{File, FileSystem, Inode, Metadata, SetAttributes};
+use crate::vfs::{File, FileSystem, Inode, Metadata, SetAttributes, Vfs};
 use crate::wait::{Happening, READABLE, WRITABLE, WaitQueue};
 
 pub use fifo::open_fifo;
@@ -411,9 +411,9 @@ pub struct Ends {
 ///
 /// # Errors
 /// `ENFILE` if the user has too many pages in pipes.
-pub fn create(pipes: &Arc<Pipes>, user: &Credentials, flags: OpenFlags) -> Result<Ends, Errno> {
+pub fn create(vfs: &Vfs, pipes: &Arc<Pipes>, user: &Credentials, flags: OpenFlags) -> Result<Ends, Errno> {
     let pipe = Pipe::new(pipes, user)?;
-    let node = Arc::new(AnonymousInode::new(&PIPEFS, FileType::Fifo, 0o600, user.fsuid, user.fsgid));
+    let node = Arc::new(AnonymousInode::new(&vfs.anonymous.pipefs, FileType::Fifo, 0o600, user.fsuid, user.fsgid));
     let number = Some(node.number());
     let inode: Arc<dyn Inode> = Arc::new(PipeInode { node, pipe: pipe.clone() });
     let packets = flags & OpenFlags::O_DIRECT;

@@ -1,7 +1,7 @@
 use super::*;
 
 fn pair() -> (Arc<dyn File>, Arc<dyn File>) {
-    let ends = create(&Arc::new(Pipes::default()), &Credentials::root(), OpenFlags::empty());
+    let ends = create(&Vfs::new(), &Arc::new(Pipes::default()), &Credentials::root(), OpenFlags::empty());
     let Ends { reader, writer } = ends.expect("root may have pipes");
     (reader, writer)
 }
@@ -48,12 +48,12 @@ fn users_are_charged() {
     user.effective = Default::default();
     pipes.user_pages_soft.store(20, Ordering::Relaxed);
     pipes.user_pages_hard.store(20, Ordering::Relaxed);
-    let first = create(&pipes, &user, OpenFlags::empty()).expect("16 pages are free");
-    let second = create(&pipes, &user, OpenFlags::empty()).expect("2 pages are free");
+    let first = create(&Vfs::new(), &pipes, &user, OpenFlags::empty()).expect("16 pages are free");
+    let second = create(&Vfs::new(), &pipes, &user, OpenFlags::empty()).expect("2 pages are free");
     let end: &PipeEnd = second.reader.as_any().downcast_ref().expect("a pipe");
     assert_eq!(end.capacity(), 8192);
-    let third = create(&pipes, &user, OpenFlags::empty()).expect("2 more pages are free");
-    assert_eq!(create(&pipes, &user, OpenFlags::empty()).err(), Some(Errno::ENFILE));
+    let third = create(&Vfs::new(), &pipes, &user, OpenFlags::empty()).expect("2 more pages are free");
+    assert_eq!(create(&Vfs::new(), &pipes, &user, OpenFlags::empty()).err(), Some(Errno::ENFILE));
     drop((first, third));
-    assert!(create(&pipes, &user, OpenFlags::empty()).is_ok());
+    assert!(create(&Vfs::new(), &pipes, &user, OpenFlags::empty()).is_ok());
 }

@@ -37,7 +37,7 @@ pub fn epoll_create1(ctx: &mut TaskContext, flags: EpollCreateFlags) -> SysResul
     if !EpollCreateFlags::all().contains(flags) {
         return Err(Errno::EINVAL.into());
     }
-    let epoll = Epoll::new(&ctx.kernel().memory);
+    let epoll = Epoll::new(&ctx.kernel().vfs, &ctx.kernel().memory);
     install(ctx, epoll, OpenFlags::O_RDWR, flags.bits())
 }
 

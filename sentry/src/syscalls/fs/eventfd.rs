@@ -1,5 +1,7 @@
 //! eventfd(2).
 
+use std::sync::atomic::Ordering;
+
 use amber_abi::errno::Errno;
 use amber_abi::open::OpenFlags;
 use amber_abi::poll::EventfdFlags;
@@ -19,6 +21,8 @@ pub fn eventfd2(ctx: &mut TaskContext, count: u32, flags: EventfdFlags) -> SysRe
     if !EventfdFlags::all().contains(flags) {
         return Err(Errno::EINVAL.into());
     }
-    let event = EventFd::new(count, flags.contains(EventfdFlags::EFD_SEMAPHORE));
+    let kernel = ctx.kernel();
+    let id = kernel.eventfds.fetch_add(1, Ordering::Relaxed);
+    let event = EventFd::new(&kernel.vfs, id, count, flags.contains(EventfdFlags::EFD_SEMAPHORE));
     install(ctx, event, OpenFlags::O_RDWR, flags.bits())
 }

@@ -57,7 +57,7 @@ pub fn fsopen(ctx: &mut TaskContext, name: Str, flags: FsopenFlags) -> SysResult
     check_admin(ctx)?;
     let flags = FsopenFlags::from_bits(flags.bits()).ok_or(Errno::EINVAL)?;
     let kind = ctx.kernel().registry.file_system(&text(ctx, name.0)?)?;
-    install_context(ctx, MountContext::create(kind), flags.contains(FsopenFlags::FSOPEN_CLOEXEC))
+    install_context(ctx, MountContext::create(&ctx.kernel().vfs, kind), flags.contains(FsopenFlags::FSOPEN_CLOEXEC))
 }
 
 /// fspick(2).

@@ -32,7 +32,7 @@ pub fn signalfd4(
         return Err(Errno::EINVAL.into());
     }
     if fd.0 == -1 {
-        return install(ctx, SignalFd::new(mask), OpenFlags::O_RDWR, flags.bits());
+        return install(ctx, SignalFd::new(&ctx.kernel().vfs, mask), OpenFlags::O_RDWR, flags.bits());
     }
     let description = ctx.files().get(fd.0)?;
     description.downcast::<SignalFd>().ok_or(Errno::EINVAL)?.set_mask(mask);

@@ -30,7 +30,8 @@ pub fn timerfd_create(ctx: &mut TaskContext, id: ClockId, flags: TimerfdFlags) -
     if wakes && !ctx.credentials().has(Capability::CAP_WAKE_ALARM) {
         return Err(Errno::EPERM.into());
     }
-    install(ctx, TimerFd::new(&ctx.kernel().timers, id, clock), OpenFlags::O_RDWR, flags.bits())
+    let timer = TimerFd::new(&ctx.kernel().vfs, &ctx.kernel().timers, id, clock);
+    install(ctx, timer, OpenFlags::O_RDWR, flags.bits())
 }
 
 /// timerfd_settime(2).

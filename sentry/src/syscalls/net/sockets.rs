@@ -27,7 +27,7 @@ fn check_flags(flags: SocketFlags) -> Result<(), Errno> {
 
 fn describe(ctx: &TaskContext, socket: Arc<dyn Socket>, flags: SocketFlags) -> Arc<FileDescription> {
     let credentials = ctx.credentials();
-    let file = SocketFile::new(socket, credentials.fsuid, credentials.fsgid);
+    let file = SocketFile::new(&ctx.kernel().vfs, socket, credentials.fsuid, credentials.fsgid);
     let nonblocking = flags.contains(SocketFlags::SOCK_NONBLOCK);
     let status = if nonblocking { OpenFlags::O_NONBLOCK } else { OpenFlags::empty() };
     FileDescription::new(&ctx.kernel().vfs, file, None, OpenFlags::O_RDWR | status)

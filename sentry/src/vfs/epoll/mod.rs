@@ -19,8 +19,7 @@ use amber_platform::{GuestMemory, KernelCharge, KernelPart};
 
 use crate::sync::{Mutex, Rank};
 use crate::task::UserCharge;
-use crate::vfs::anon::anonymous_inode;
-use crate::vfs::{File, FileDescription, Inode};
+use crate::vfs::{File, FileDescription, Inode, Vfs};
 use crate::wait::{READABLE, Registration, WaitQueue, Waiter};
 
 use nesting::Neighbours;
@@ -110,6 +109,7 @@ const LINES_AT_ONCE: usize = 128;
 /// An epoll instance.
 pub struct Epoll {
     me: Weak<Epoll>,
+    vfs: Arc<Vfs>,
     /// Held while the watched files are looked at and while entries change.
     scan: Mutex<()>,
     state: Mutex<State>,
@@ -182,9 +182,10 @@ impl State {
 
 impl Epoll {
     /// Makes an empty set, which is charged to the memory.
-    pub fn new(memory: &Arc<GuestMemory>) -> Arc<Epoll> {
+    pub fn new(vfs: &Arc<Vfs>, memory: &Arc<GuestMemory>) -> Arc<Epoll> {
         Arc::new_cyclic(|me| Epoll {
             me: me.clone(),
+            vfs: vfs.clone(),
             scan: Mutex::new(Rank::Epoll, ()),
             state: Mutex::new(Rank::Buffer, State::default()),
             waiters: WaitQueue::new(),
@@ -477,7 +478,7 @@ impl Drop for Epoll {
 
 impl File for Epoll {
     fn inode(&self) -> Arc<dyn Inode> {
-        anonymous_inode()
+        self.vfs.anonymous.inode()
     }
 
     fn kept_bytes(&self) -> u64 {

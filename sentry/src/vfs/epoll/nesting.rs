@@ -6,7 +6,7 @@ use std::sync::{Arc, Weak};
 use amber_abi::errno::Errno;
 
 use super::Epoll;
-use crate::sync::{Mutex, MutexGuard, Rank};
+use crate::sync::MutexGuard;
 use crate::vfs::FileDescription;
 
 /// How many levels of epolls may lie below the outermost.
@@ -15,9 +15,6 @@ const DEPTH: usize = 4;
 /// How many ways may lead from a file to outermost epolls, by the number of epolls in between; straight ones are free.
 /// Each event takes all of them.
 const WAYS: [usize; DEPTH + 1] = [usize::MAX, 500, 100, 50, 10];
-
-/// Held while an epoll is put into another, so that two at once cannot close a circle.
-static TREE: Mutex<()> = Mutex::new(Rank::Epoll, ());
 
 /// Epolls on one side of an epoll, each with the number of entries that tie the two.
 #[derive(Default)]
@@ -52,11 +49,11 @@ impl Neighbours {
 /// # Errors
 /// `EINVAL` if they are the same, or too many ways would lead from a file; `ELOOP` if `inner` leads to `outer`, or the
 /// levels become too many.
-pub(super) fn check(outer: &Epoll, inner: &Epoll) -> Result<MutexGuard<'static, ()>, Errno> {
+pub(super) fn check<'a>(outer: &'a Epoll, inner: &Epoll) -> Result<MutexGuard<'a, ()>, Errno> {
     if std::ptr::eq(outer, inner) {
         return Err(Errno::EINVAL);
     }
-    let guard = TREE.lock();
+    let guard = outer.vfs.epolls.lock();
     let mut below = Below { forbidden: outer, levels: HashMap::new(), files: HashMap::new() };
     let levels = below.look(inner, 0)?;
     let mut above = Above { link: Some((inner, outer)), ways: HashMap::new() };
@@ -74,8 +71,8 @@ pub(super) fn check(outer: &Epoll, inner: &Epoll) -> Result<MutexGuard<'static, 
 ///
 /// # Errors
 /// `EINVAL` if too many ways would lead from the file.
-pub(super) fn check_file(outer: &Epoll, file: &Arc<FileDescription>) -> Result<MutexGuard<'static, ()>, Errno> {
-    let guard = TREE.lock();
+pub(super) fn check_file<'a>(outer: &'a Epoll, file: &Arc<FileDescription>) -> Result<MutexGuard<'a, ()>, Errno> {
+    let guard = outer.vfs.epolls.lock();
     Above { link: None, ways: HashMap::new() }.check(file, Some(outer))?;
     Ok(guard)
 }

@@ -5,14 +5,13 @@ use amber_abi::open::OpenFlags;
 
 use crate::fs::eventfd::EventFd;
 use crate::task::{Counted, UserCharge, Users};
-use crate::vfs::Vfs;
 
 fn new() -> Arc<Epoll> {
-    Epoll::new(&GuestMemory::new(1 << 20).unwrap())
+    Epoll::new(&Vfs::new(), &GuestMemory::new(1 << 20).unwrap())
 }
 
 fn event() -> (Arc<EventFd>, Arc<FileDescription>) {
-    let event = EventFd::new(0, false);
+    let event = EventFd::new(&Vfs::new(), 0, 0, false);
     let description = FileDescription::new(&Vfs::new(), event.clone(), None, OpenFlags::O_RDWR);
     (event, description)
 }
@@ -134,7 +133,7 @@ struct OfHost {
 
 impl File for OfHost {
     fn inode(&self) -> Arc<dyn Inode> {
-        anonymous_inode()
+        Vfs::new().anonymous.inode()
     }
 
     fn is_seekable(&self) -> bool {
@@ -163,7 +162,7 @@ fn of_host() -> (Arc<OfHost>, Arc<FileDescription>) {
 #[test]
 fn what_the_host_keeps_is_charged() {
     let memory = GuestMemory::new(1 << 20).unwrap();
-    let epoll = Epoll::new(&memory);
+    let epoll = Epoll::new(&Vfs::new(), &memory);
     let (_event, other) = event();
     epoll.add(4, &other, IN, 0, charge).unwrap();
     assert_eq!(memory.kernel_usage().files, 0);
