@@ -15,7 +15,6 @@ use amber_abi::task::WaitStatus;
 
 use super::{ControlGroup, MAX};
 use crate::kernel::Kernel;
-use crate::mm::reclaim;
 use crate::task::TaskContext;
 use crate::time::Expire;
 use crate::time::clock::monotonic;
@@ -81,7 +80,7 @@ impl ControlGroup {
 
     /// The sandbox's memory is used up, whatever the limit: kills a process and waits for what it had.
     pub(crate) fn out_of_memory(&self, ctx: &TaskContext) {
-        if reclaim::give_up_all() < HELPFUL && !ctx.is_killed() && !self.kill_and_wait(ctx) {
+        if ctx.kernel().vfs.page_caches.give_up_all() < HELPFUL && !ctx.is_killed() && !self.kill_and_wait(ctx) {
             // Nothing can come of trying again.
             ctx.group().state().begin_end(WaitStatus::Signaled(Signal::SIGKILL, false));
         }
@@ -121,7 +120,7 @@ impl ControlGroup {
         if used > limit {
             self.at_limit.fetch_add(1, Ordering::Relaxed);
             // Somewhat more than needed, so that this is not done for each page.
-            reclaim::give_up_some(used - limit + limit / 16, (limit / 16).min(MOST_KEPT));
+            kernel.vfs.page_caches.give_up_some(used - limit + limit / 16, (limit / 16).min(MOST_KEPT));
             used = self.count_memory(kernel);
         }
         if used > limit {

@@ -17,7 +17,6 @@ use amber_platform::{KernelUsage, PAGE_SIZE};
 use crate::boot::{CpuQuota, Limits};
 use crate::fs::Registration;
 use crate::kernel::Kernel;
-use crate::mm::reclaim;
 use crate::sync::{Mutex, Rank};
 use crate::task::Usage as TaskUsage;
 use crate::time::{Alarm, Expire};
@@ -181,7 +180,7 @@ impl ControlGroup {
             memory,
             memory_peak: self.memory_peak.load(Ordering::Relaxed),
             memory_limit: self.memory_limit(),
-            cached: reclaim::held().min(memory.saturating_sub(kernel_usage.total())),
+            cached: kernel.vfs.page_caches.held().min(memory.saturating_sub(kernel_usage.total())),
             kernel: kernel_usage,
             at_limit: self.at_limit.load(Ordering::Relaxed),
             out_of_memory: self.short.load(Ordering::Relaxed),

@@ -14,7 +14,7 @@ use amber_platform::GuestMemory;
 
 use crate::error::SysResult;
 use crate::fs::hostfs::{Descriptor, HostPages, metadata_of};
-use crate::mm::{Mappable, PageCache};
+use crate::mm::{Mappable, PageCache, PageCaches};
 use crate::task::TaskContext;
 use crate::tty::host_terminal;
 use crate::vfs::anon::AnonymousFs;
@@ -206,6 +206,7 @@ impl OwnPosition for HostStream {
 /// What `fstat` tells of a stream: the host's attributes, of which the guest can change the length alone.
 pub struct HostStreamInode {
     pipefs: Arc<AnonymousFs>,
+    page_caches: Arc<PageCaches>,
     file: Arc<OwnedFd>,
     kind: FileType,
     memory: Arc<GuestMemory>,
@@ -215,8 +216,8 @@ pub struct HostStreamInode {
 
 impl HostStreamInode {
     fn new(vfs: &Vfs, file: Arc<OwnedFd>, kind: FileType, memory: &Arc<GuestMemory>) -> Self {
-        let pipefs = vfs.anonymous.pipefs.clone();
-        HostStreamInode { pipefs, file, kind, memory: memory.clone(), pages: OnceLock::new() }
+        let (pipefs, page_caches) = (vfs.anonymous.pipefs.clone(), vfs.page_caches.clone());
+        HostStreamInode { pipefs, page_caches, file, kind, memory: memory.clone(), pages: OnceLock::new() }
     }
 
     /// The pages of a regular file, as it is now; stores through a shared mapping are written back.
@@ -235,7 +236,8 @@ impl HostStreamInode {
                 let file = Descriptor::new(&self.memory, host::duplicate(self.file.as_fd())?);
                 let (source, writer) = HostPages::new(file.clone());
                 *writer.lock() = Some(file);
-                self.pages.get_or_init(|| PageCache::new(self.memory.clone(), Box::new(source), size))
+                let (caches, memory) = (&self.page_caches, self.memory.clone());
+                self.pages.get_or_init(|| PageCache::new(caches, memory, Box::new(source), size))
             }
         };
         Ok(pages.clone())

@@ -41,7 +41,7 @@ pub use limits::MemoryLimits;
 pub use lock::LockMode;
 pub use manager::MemoryManager;
 pub use map::{Backed, MapRequest, Place};
-pub use page_cache::{PageCache, PageSource, Quota, reclaim};
+pub use page_cache::{PageCache, PageCaches, PageSource, Quota};
 pub use protect::Reach;
 pub use remap::RemapRequest;
 pub use report::{AreaUsage, Totals};

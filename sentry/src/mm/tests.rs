@@ -209,7 +209,7 @@ impl PageSource for Pages {
 #[test]
 fn clean_pages_are_given_up_and_read_again() {
     let w = world();
-    let cache = PageCache::new(w.memory.clone(), Box::new(Pages), 8 << 20);
+    let cache = PageCache::new(&Arc::default(), w.memory.clone(), Box::new(Pages), 8 << 20);
     let at = w.mm.map(request(Place::Hint(0), 8 << 20, Backed::Object(cache.clone(), 0, None, ""))).unwrap();
     let mut byte = [0];
     for page in [1, 600, 1200] {

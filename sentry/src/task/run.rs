@@ -8,7 +8,7 @@ use amber_abi::{Errno, SigInfo, Signal};
 use amber_platform::{Access, Context, PlatformError, Trap};
 
 use crate::error::SysError;
-use crate::mm::{Fault, reclaim};
+use crate::mm::Fault;
 use crate::signal::{Outcome, attend, force_fault};
 use crate::syscalls;
 use crate::task::clone::Start;
@@ -81,7 +81,7 @@ pub(crate) fn serve(mut ctx: TaskContext) -> Box<dyn Context> {
             Ok(trap) => {
                 ctx.thread.reservation = None;
                 handle(&mut ctx, trap);
-                reclaim::relieve();
+                ctx.kernel().vfs.page_caches.relieve();
                 ctx.kernel().cgroup.settle(&ctx);
             }
             Err(fault) => break broken(&ctx, &fault),

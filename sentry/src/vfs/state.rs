@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use amber_abi::stat::Device;
 
+use crate::mm::PageCaches;
 use crate::sync::{Mutex, Rank};
 use crate::vfs::anon::Anonymous;
 use crate::vfs::dentry::NameCache;
@@ -24,6 +25,8 @@ pub struct Vfs {
     pub names: NameCache,
     /// Where files live that have no names.
     pub anonymous: Anonymous,
+    /// Cached pages of host files.
+    pub page_caches: Arc<PageCaches>,
     /// Open file descriptions.
     pub open_files: OpenFiles,
     /// Held while an epoll is put into another, so that two at once cannot close a circle.
@@ -47,6 +50,7 @@ impl Vfs {
         Arc::new(Vfs {
             names: NameCache::new(),
             anonymous: Anonymous::new(),
+            page_caches: Arc::default(),
             open_files: OpenFiles::new(),
             epolls: Mutex::new(Rank::Epoll, ()),
             locks: Locks::new(),

@@ -201,7 +201,8 @@ impl HostInode {
                 None => {
                     let (source, writer) = HostPages::new(reader);
                     *writer.lock() = state.writer.upgrade();
-                    let pages = PageCache::new(self.fs.memory.clone(), Box::new(source), stat.size);
+                    let pages =
+                        PageCache::new(&self.fs.vfs.page_caches, self.fs.memory.clone(), Box::new(source), stat.size);
                     let stamp = Arc::new(Mutex::new(Rank::Leaf, stamp_of(&stat)));
                     let mapped = Mapped { pages, writer, stamp };
                     state.mapped = Some(mapped.clone());

@@ -1,7 +1,7 @@
 //! Pages of a file or other object: its only store (tmpfs, memfd, shared memory) or the cache of something slower.
 
 mod extents;
-pub mod reclaim;
+mod reclaim;
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -13,6 +13,7 @@ use amber_abi::time::Timespec;
 use amber_platform::{Frames, GuestMemory, PAGE_SIZE};
 
 use self::extents::{Extent, State, push_page};
+pub use self::reclaim::PageCaches;
 use super::{Mappable, Mapping};
 use crate::sync::{Mutex, Rank};
 
@@ -57,10 +58,16 @@ pub trait Quota: Send + Sync {
     fn give_back(&self, bytes: u64);
 }
 
+/// Where the bytes of an object are when it is not cached, and the caches among which it is.
+struct Source {
+    bytes: Box<dyn PageSource>,
+    caches: Arc<PageCaches>,
+}
+
 /// The pages of one object.
 pub struct PageCache {
     memory: Arc<GuestMemory>,
-    source: Option<Box<dyn PageSource>>,
+    source: Option<Source>,
     quota: Option<Arc<dyn Quota>>,
     /// It stays when processes end.
     lasting: bool,
@@ -81,13 +88,13 @@ impl PageCache {
     }
 
     /// The cache of an object of `len` bytes that lives elsewhere.
-    pub fn new(memory: Arc<GuestMemory>, source: Box<dyn PageSource>, len: u64) -> Arc<Self> {
-        Self::build(memory, Some(source), None, false, len)
+    pub fn new(caches: &Arc<PageCaches>, memory: Arc<GuestMemory>, bytes: Box<dyn PageSource>, len: u64) -> Arc<Self> {
+        Self::build(memory, Some(Source { bytes, caches: caches.clone() }), None, false, len)
     }
 
     fn build(
         memory: Arc<GuestMemory>,
-        source: Option<Box<dyn PageSource>>,
+        source: Option<Source>,
         quota: Option<Arc<dyn Quota>>,
         lasting: bool,
         len: u64,
@@ -103,8 +110,8 @@ impl PageCache {
         };
         let state = Mutex::new(Rank::PageCache, state);
         let cache = Arc::new(PageCache { memory, source, quota, lasting, state, used: AtomicU64::new(0) });
-        if cache.source.is_some() {
-            reclaim::register(&cache);
+        if let Some(source) = &cache.source {
+            source.caches.register(&cache);
         }
         cache
     }
@@ -227,7 +234,7 @@ impl PageCache {
     /// Reads the block around a page from the source.
     fn fill(&self, state: &mut State, page: u64) -> Result<(), Errno> {
         let Some(source) = &self.source else { return self.make_present(state, page) };
-        self.used.store(reclaim::tick(), Ordering::Relaxed);
+        self.used.store(source.caches.tick(), Ordering::Relaxed);
         self.extent_for(state, page)?;
         let Some((start, extent)) = state.extent(page) else { return Err(Errno::ENOMEM) };
         let limit = (start + extent.len()).min(state.len.next_multiple_of(PAGE_SIZE)).max(page + PAGE_SIZE);
@@ -242,7 +249,7 @@ impl PageCache {
             to += PAGE_SIZE;
         }
         let place = extent.frames.range().start + (from - start);
-        let got = source.read(&self.memory, place, from, to - from)?;
+        let got = source.bytes.read(&self.memory, place, from, to - from)?;
         // A source that ends early leaves zeros, as fresh frames are.
         let _ = got;
         for page in (from..to).step_by(PAGE_SIZE as usize) {
@@ -272,8 +279,8 @@ impl PageCache {
         let wide = self.memory.allocate_near(high - low, hint).map(|frames| (low, frames));
         let narrow = || self.memory.allocate(PAGE_SIZE, PAGE_SIZE).map(|frames| (page, frames));
         let (start, frames) = wide.or_else(|_| narrow()).map_err(|_| Errno::ENOMEM)?;
-        if self.source.is_some() {
-            reclaim::note_taken(frames.range().len, self.memory.limit());
+        if let Some(source) = &self.source {
+            source.caches.note_taken(frames.range().len, self.memory.limit());
         }
         state.extents.insert(start, Extent::new(frames));
         Ok(())
@@ -405,8 +412,8 @@ impl PageCache {
     fn forget(&self, state: &mut State, range: Range<u64>) -> Vec<Frames> {
         let before = state.pages;
         let gone = state.cut(range);
-        if self.source.is_some() {
-            reclaim::note_given_back(gone.iter().map(|frames| frames.range().len).sum());
+        if let Some(source) = &self.source {
+            source.caches.note_given_back(gone.iter().map(|frames| frames.range().len).sum());
         }
         if let Some(quota) = &self.quota {
             quota.give_back((before - state.pages) * PAGE_SIZE);
@@ -435,7 +442,7 @@ impl PageCache {
         for part in changed {
             for start in part.clone().step_by(STEP as usize) {
                 let end = part.end.min(start.saturating_add(STEP));
-                let written = self.write_out(&mut self.state.lock(), &**source, start..end);
+                let written = self.write_out(&mut self.state.lock(), &*source.bytes, start..end);
                 result = result.and(written);
             }
         }
@@ -568,8 +575,8 @@ impl Mappable for PageCache {
 
 impl Drop for PageCache {
     fn drop(&mut self) {
-        if self.source.is_some() {
-            reclaim::note_given_back(self.state.lock().extents.values().map(Extent::len).sum());
+        if let Some(source) = &self.source {
+            source.caches.note_given_back(self.state.lock().extents.values().map(Extent::len).sum());
         }
         if let Some(quota) = &self.quota {
             quota.give_back(self.state.lock().pages * PAGE_SIZE);
