@@ -123,6 +123,43 @@ fn nothing_outlives_a_sandbox() {
     eventually("frames of a sandbox outlive it", || memory.allocated() == 0 && Arc::strong_count(&memory) == 1);
 }
 
+/// Prints what a kernel numbers and lists of its own.
+const LOOK: &str = "stat -c %d / /proc /dev; cut -d' ' -f1-3 /proc/self/mountinfo; readlink /proc/self/ns/mnt\n\
+    cat /proc/locks /proc/net/unix";
+
+/// Makes something of everything that one kernel must not see of another, and keeps it until the end.
+const OCCUPY: &str = "python3 -c '\n\
+import fcntl, socket, time\n\
+name = socket.socket(socket.AF_UNIX)\n\
+name.bind(chr(0) + \"there\")\n\
+locked = open(\"/tmp/locked\", \"w\")\n\
+fcntl.flock(locked, fcntl.LOCK_EX | fcntl.LOCK_NB)\n\
+record = open(\"/tmp/record\", \"w\")\n\
+fcntl.lockf(record, fcntl.LOCK_EX | fcntl.LOCK_NB)\n\
+many = [open(\"/dev/null\") for _ in range(500)]\n\
+open(\"/tmp/ready\", \"w\")\n\
+time.sleep(1000)\n\
+' > /dev/null 2> /tmp/failure &\n\
+until [ -e /tmp/ready ] || [ -s /tmp/failure ]; do sleep 0.01; done; cat /tmp/failure";
+
+#[test]
+fn two_sandboxes_of_one_process_see_nothing_of_each_other() {
+    let one = waiting();
+    let (_, fresh) = exec(&one, LOOK);
+    assert_eq!(exec(&one, OCCUPY), (ExitStatus::Exited(0), String::new()));
+    let (_, occupied) = exec(&one, LOOK);
+    assert!(occupied.contains("FLOCK") && occupied.contains("POSIX") && occupied.contains("@there"), "{occupied}");
+    let other = waiting();
+    assert_eq!(exec(&other, LOOK).1, fresh);
+    let open: u64 = exec(&other, "cut -f1 /proc/sys/fs/file-nr").1.trim().parse().unwrap();
+    assert!(open < 500, "{open} open files");
+    assert_eq!(exec(&other, OCCUPY), (ExitStatus::Exited(0), String::new()));
+    for sandbox in [one, other] {
+        sandbox.kill();
+        sandbox.wait();
+    }
+}
+
 #[test]
 fn nothing_runs_before_the_start() {
     let (output, descriptors) = Output::new();

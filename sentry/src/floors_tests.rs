@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
 
-const SOURCES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/src");
+pub(crate) const SOURCES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/src");
 /// The module that names all others and is named by all.
 const ROOT_OBJECT: &str = "kernel";
 
@@ -33,7 +33,7 @@ fn written_down() -> (BTreeMap<String, Place>, BTreeSet<Arrow>) {
 }
 
 /// The files of a directory and those below that are no tests.
-fn sources(directory: &Path, found: &mut Vec<std::path::PathBuf>) {
+pub(crate) fn sources(directory: &Path, found: &mut Vec<std::path::PathBuf>) {
     for entry in fs::read_dir(directory).unwrap() {
         let path = entry.unwrap().path();
         if path.is_dir() {

@@ -61,6 +61,8 @@ pub mod process;
 pub mod profile;
 pub mod signal;
 pub mod start;
+#[cfg(test)]
+mod statics_tests;
 pub mod sync;
 pub mod syscalls;
 pub mod task;

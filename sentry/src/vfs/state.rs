@@ -68,3 +68,7 @@ impl Vfs {
         Device::new(0, self.next_device.fetch_add(1, Ordering::Relaxed))
     }
 }
+
+#[cfg(test)]
+#[path = "state_tests.rs"]
+mod tests;
