@@ -125,6 +125,18 @@ layout! {
         /// Ports in network order, addresses, interface and cookie.
         id: [u32; 12],
     }
+
+    /// What `TCPDIAG_GETSOCK` of the socket family is asked about TCP sockets, of IPv4 and of IPv6 at once.
+    pub struct InetDiagReq: 60 {
+        idiag_family: u8,
+        idiag_src_len: u8,
+        idiag_dst_len: u8,
+        idiag_ext: u8,
+        /// Ports in network order, addresses, interface and cookie.
+        id: [u32; 12],
+        idiag_states: u32,
+        idiag_dbs: u32,
+    }
 }
 
 flags! {
@@ -342,6 +354,7 @@ consts! { u16:
     ARPHRD_ETHER = 1,
     ARPHRD_LOOPBACK = 772,
     ARPHRD_NONE = 65534,
+    TCPDIAG_GETSOCK = 18,
     SOCK_DIAG_BY_FAMILY = 20,
 }
 

@@ -178,6 +178,16 @@ pub fn option(socket: BorrowedFd<'_>, level: i32, name: i32, room: usize) -> Res
     Ok(value)
 }
 
+/// How many bytes an option has of which too short a buffer is refused, with the length that is wanted; 0 if the host does
+/// not say.
+pub fn wanted_room(socket: BorrowedFd<'_>, level: i32, name: i32) -> usize {
+    let mut nothing = 0u8;
+    let mut len: libc::socklen_t = 0;
+    // SAFETY: the buffer is given as empty, so that nothing is written to it.
+    let answer = unsafe { libc::getsockopt(socket.as_raw_fd(), level, name, (&raw mut nothing).cast(), &mut len) };
+    if answer < 0 { len as usize } else { 0 }
+}
+
 /// setsockopt(2). The value must not contain pointers.
 pub fn set_option(socket: BorrowedFd<'_>, level: i32, name: i32, value: &[u8]) -> Result<()> {
     let (data, len) = (value.as_ptr().cast(), value.len() as libc::socklen_t);

@@ -459,7 +459,98 @@ static void close_connections(void) {
         while (memory_of("sock") > before + (1 << 20))
             sched_yield();
     }
+    /* Until the other end has seen that the data end, the connection is there as a whole. */
+    int far = 255, near = 0;
+    long before = memory_of("sock");
+    int end = connect_to(&address), peer = accept(listener, NULL, NULL);
+    EXPECT(setsockopt(peer, IPPROTO_IP, IP_MINTTL, &far, sizeof far) == 0);
+    long with_both = memory_of("sock");
+    EXPECT(with_both > before && close(end) == 0 && memory_of("sock") >= with_both);
+    EXPECT(setsockopt(peer, IPPROTO_IP, IP_MINTTL, &near, sizeof near) == 0);
+    EXPECT(read(peer, much, sizeof much) == 0);
+    while (memory_of("sock") >= with_both)
+        sched_yield();
     puts("ready: closed");
+}
+
+/* The connections in a handshake. */
+static long handshakes(void) {
+    char line[256];
+    long count = 0;
+    unsigned state;
+    FILE *file = fopen("/proc/net/tcp", "r");
+    EXPECT(file);
+    while (fgets(line, sizeof line, file))
+        count += sscanf(line, "%*s %*s %*s %x", &state) == 1 && state == TCP_SYN_RECV;
+    fclose(file);
+    return count;
+}
+
+/* Begins a connection to a port of the loopback; the answers go to the other port. */
+static void begin_connection(int raw, unsigned from, int other, int port) {
+    unsigned char packet[40] = {0x45, 0, 0, 40, [8] = 64, [9] = IPPROTO_TCP, [27] = 1, [32] = 0x50, [33] = 2, [34] = 32};
+    unsigned sum = IPPROTO_TCP + 20, words[2] = {htonl(from), htonl(INADDR_LOOPBACK)};
+    unsigned short ports[2] = {htons(other), htons(port)};
+    struct sockaddr_in address = {AF_INET, 0, {htonl(INADDR_LOOPBACK)}};
+    memcpy(packet + 12, words, 8);
+    memcpy(packet + 20, ports, 4);
+    for (int i = 12; i < 40; i += 2)
+        sum += packet[i] << 8 | packet[i + 1];
+    sum = (sum & 0xffff) + (sum >> 16);
+    sum = ~((sum & 0xffff) + (sum >> 16));
+    packet[36] = sum >> 8;
+    packet[37] = sum;
+    EXPECT(sendto(raw, packet, sizeof packet, 0, (void *)&address, sizeof address) == sizeof packet);
+}
+
+/* What listeners have of connections in a handshake counts as memory, and not for longer than it is there. */
+static void begin_connections(void) {
+    enum { LISTENERS = 12, BACKLOG = 4096, OTHER = 6000, PORT = 10000, LEAST = 320 };
+    int listeners[LISTENERS], far = 255, raw = socket(AF_INET, SOCK_RAW, IPPROTO_RAW);
+    int silent = socket(AF_INET, SOCK_STREAM, 0);
+    struct sockaddr_in address = {AF_INET, htons(OTHER), {0}};
+    /* Answers end here, since they come from too near. */
+    EXPECT(raw >= 0 && setsockopt(silent, IPPROTO_IP, IP_MINTTL, &far, sizeof far) == 0);
+    EXPECT(bind(silent, (void *)&address, sizeof address) == 0 && listen(silent, 1) == 0);
+    long before = memory_of("sock");
+    for (int i = 0; i < LISTENERS; i++) {
+        listeners[i] = socket(AF_INET, SOCK_STREAM, 0);
+        address.sin_port = htons(PORT + i);
+        EXPECT(bind(listeners[i], (void *)&address, sizeof address) == 0 && listen(listeners[i], BACKLOG) == 0);
+        for (int from = 0; from < BACKLOG; from++)
+            begin_connection(raw, 0x7f010000 + from, OTHER, PORT + i);
+    }
+    long count = handshakes();
+    EXPECT(count > BACKLOG && count * LEAST < 12 << 20);
+    /* A look that had begun before may not have seen all. */
+    while (memory_of("sock") - before <= count * LEAST)
+        sched_yield();
+    for (int i = 0; i < LISTENERS; i++)
+        close(listeners[i]);
+    /* They outlive the listeners. */
+    for (;;) {
+        long now = memory_of("sock") - before, left = handshakes();
+        if (left == 0)
+            break;
+        EXPECT(now > left * LEAST);
+        usleep(100000);
+    }
+    while (memory_of("sock") - before > 1 << 20)
+        sched_yield();
+    puts("ready: counted");
+}
+
+/* How many of several connections can wait at an address. */
+static int waiting_connections(const struct sockaddr_in *address) {
+    int waiting = 0;
+    for (int i = 0; i < 20; i++) {
+        int end = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK, 0);
+        EXPECT(connect(end, (const void *)address, sizeof *address) == 0 || errno == EINPROGRESS);
+        struct pollfd entry = {end, POLLOUT, 0};
+        waiting += poll(&entry, 1, 0);
+        look_at_memory();
+    }
+    return waiting;
 }
 
 /* Connections that wait to be accepted, while memory is looked at and while it is not. */
@@ -522,18 +613,14 @@ static void accept_connections(void) {
         EXPECT(poll(&entry, 1, 0) == 0 && epoll_wait(level, &event, 1, 0) == 0);
     }
     /* No more wait than may, wherever they do. */
-    int waiting = 0;
-    for (int i = 0; i < 20; i++) {
-        int end = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK, 0);
-        EXPECT(connect(end, (void *)&address, sizeof address) == 0 || errno == EINPROGRESS);
-        struct pollfd entry = {end, POLLOUT, 0};
-        waiting += poll(&entry, 1, 0);
-        look_at_memory();
-    }
-    EXPECT(waiting == 9);
+    EXPECT(waiting_connections(&address) == 9);
     /* Nobody will accept them: the other ends see it. */
     EXPECT(shutdown(listener, SHUT_RD) == 0);
     EXPECT(accept(listener, NULL, NULL) < 0 && errno == EINVAL);
+    size = sizeof address;
+    EXPECT(listen(listener, 0) == 0 && getsockname(listener, (void *)&address, &size) == 0);
+    EXPECT(waiting_connections(&address) == 1 && accept(listener, NULL, NULL) >= 0);
+    EXPECT(accept(listener, NULL, NULL) < 0 && errno == EAGAIN && shutdown(listener, SHUT_RD) == 0);
     size = sizeof address;
     EXPECT(listen(listener, 8) == 0 && getsockname(listener, (void *)&address, &size) == 0);
     int end = connect_to(&address);
@@ -670,6 +757,10 @@ int main(int count, char **arguments) {
         char value[32] = "";
         int bytes = open("/proc/sys/net/ipv4/neigh/lo/unres_qlen_bytes", O_RDONLY);
         printf("neighbours: %s", bytes < 0 || read(bytes, value, sizeof value - 1) < 0 ? strerror(errno) : value);
+        return 0;
+    }
+    if (!strcmp(what, "begins")) {
+        begin_connections();
         return 0;
     }
     if (!strcmp(what, "accepts")) {

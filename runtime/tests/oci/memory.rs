@@ -139,15 +139,32 @@ fn a_container_lives_on_when_what_the_hosts_sockets_keep_fills_its_memory() {
 /// shows.
 #[test]
 fn a_container_with_a_limit_accepts_and_closes_connections_as_without() {
+    ends_well(&[("accepts", "accepted"), ("closes", "closed")]);
+}
+
+#[test]
+fn a_container_is_charged_for_connections_in_a_handshake() {
+    ends_well(&[("begins", "counted")]);
+}
+
+/// Runs programs in a container with a limit and a network namespace, to their ends.
+fn ends_well(programs: &[(&str, &str)]) {
     let namespace = Namespace::new();
-    for (what, end) in [("accepts", "accepted"), ("closes", "closed")] {
+    for (what, end) in programs {
         let mut world = World::new(&[what]);
+        for set in ["bounding", "effective", "permitted"] {
+            world.config["process"]["capabilities"][set] = json!(["CAP_NET_RAW"]);
+        }
         world.config["linux"]["resources"] = json!({"memory": {"limit": LIMIT}});
         namespace.hold(&mut world);
         let groups = json!({"destination": "/sys/fs/cgroup", "type": "cgroup", "source": "cgroup"});
         world.config["mounts"].as_array_mut().unwrap().push(groups);
         world.start(what);
-        world.ended(what);
+        let limit = Instant::now() + Duration::from_secs(120);
+        while world.status(what) != "stopped" {
+            assert!(Instant::now() < limit, "{what}: {}", world.printed(what));
+            std::thread::sleep(Duration::from_millis(100));
+        }
         assert_eq!(world.printed(what), format!("ready: {end}\n"));
     }
 }

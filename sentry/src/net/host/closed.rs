@@ -150,7 +150,7 @@ impl HostSocket {
             // Without it, the host only tries for longer.
             let _ = host::set_option(self.fd(), tcp.raw(), name, &PATIENCE.to_ne_bytes());
         }
-        let own = self.kept.own_bytes();
+        let own = self.kept.lasting_bytes(self.fd());
         let closed = Closed { file: self.file().clone(), charge: self.kept.another(own), own };
         // The end counts as one byte.
         let has_data = closed.goes_on() && self.unsent_bytes() > 1;

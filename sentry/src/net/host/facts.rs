@@ -38,7 +38,8 @@ pub(super) const DATAGRAM: usize = 64 << 10;
 const PORT_PLACE: std::ops::Range<usize> = 12..16;
 
 /// Where the queues, the owner and the inode stand in a `struct inet_diag_msg`.
-const DIAG_QUEUES: [std::ops::Range<usize>; 2] = [56..60, 60..64];
+const DIAG_LENGTH: std::ops::Range<usize> = 56..60;
+const DIAG_MOST: std::ops::Range<usize> = 60..64;
 const DIAG_OWNER: std::ops::Range<usize> = 64..68;
 const DIAG_INODE: std::ops::Range<usize> = 68..72;
 
@@ -51,6 +52,8 @@ struct Known {
     uid: u32,
     /// Connections that wait in the sentry, beside those that the host knows of.
     waiting: u32,
+    /// The length of a listener's queue that the guest asked for.
+    most: Option<u32>,
 }
 
 /// What is known of each socket of the guest, by the host's inode.
@@ -94,7 +97,8 @@ impl HostFacts {
         let own = |socket: Arc<super::HostSocket>| {
             let number = files::stat(socket.fd()).ok()?.number;
             let inode = socket.options.look(|values| values.inode);
-            Some((number, Known { inode, uid: socket.uid, waiting: socket.waiting.count() as u32 }))
+            let (waiting, most) = (socket.waiting.count() as u32, socket.waiting.most());
+            Some((number, Known { inode, uid: socket.uid, waiting, most }))
         };
         self.sockets.all().into_iter().filter_map(|socket| own(socket.upgrade()?)).collect()
     }
@@ -140,12 +144,14 @@ impl Oracle for HostFacts {
                 owner.copy_from_slice(&known.uid.to_ne_bytes());
             }
             // Of a listener the length and the limit of its queue.
-            for place in DIAG_QUEUES {
-                if let Some(bytes) = message.get_mut(place)
-                    && let Some(number) = bytes.first_chunk().map(|bytes| u32::from_ne_bytes(*bytes))
-                {
-                    bytes.copy_from_slice(&number.saturating_add(known.waiting).to_ne_bytes());
-                }
+            let Some(most) = known.most else { return };
+            if let Some(bytes) = message.get_mut(DIAG_LENGTH)
+                && let Some(number) = bytes.first_chunk().map(|bytes| u32::from_ne_bytes(*bytes))
+            {
+                bytes.copy_from_slice(&number.saturating_add(known.waiting).to_ne_bytes());
+            }
+            if let Some(bytes) = message.get_mut(DIAG_MOST) {
+                bytes.copy_from_slice(&most.to_ne_bytes());
             }
         })
     }
@@ -332,7 +338,7 @@ mod tests {
 
     #[test]
     fn lines_name_sockets_of_the_guest() {
-        let known = |waiting| HashMap::from([(12345, Known { inode: 7, uid: 0, waiting })]);
+        let known = |waiting| HashMap::from([(12345, Known { inode: 7, uid: 0, waiting, most: None })]);
         let own = known(0);
         let line = String::from_utf8(rename(LINE.as_bytes(), &own)).unwrap();
         assert_eq!(line.len(), LINE.len());
@@ -349,7 +355,10 @@ mod tests {
     fn packet_sockets_are_those_of_the_guest() {
         let line = b"00000000abcdef12 3      3    0806   2     1 0      1000   12345 \n";
         let expected = b"0000000000000000 3      3    0806   2     1 0      0      7     \n";
-        assert_eq!(rename_packet(line, &HashMap::from([(12345, Known { inode: 7, uid: 0, waiting: 0 })])), expected);
+        assert_eq!(
+            rename_packet(line, &HashMap::from([(12345, Known { inode: 7, uid: 0, waiting: 0, most: None })])),
+            expected
+        );
         let head = b"sk               RefCnt Type Proto  Iface R Rmem   User   Inode\n";
         assert_eq!(rename_packet(head, &HashMap::new()), head);
     }

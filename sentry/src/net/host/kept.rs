@@ -12,11 +12,12 @@ use std::sync::{Arc, Weak};
 
 use amber_abi::errno::Errno;
 use amber_abi::socket::SocketKind;
-use amber_abi::sockopt::{PacketOption, SocketLevel, SocketOption as So};
+use amber_abi::sockopt::{Ipv6Option, PacketOption, SocketLevel, SocketOption as So, TcpOption};
 use amber_host::socket as host;
 use amber_platform::{GuestMemory, KernelCharge, KernelPart};
 
 use super::Sockets;
+use super::handshakes::REQUEST_BYTES;
 use super::socket::HostSocket;
 use crate::sync::{Mutex, Rank};
 
@@ -38,6 +39,8 @@ const BESIDE_OPTIONS: u64 = 12;
 const FANOUT_BYTES: u64 = (8 << 16) + 4096;
 /// A membership of a packet socket, with the address that its interface then takes.
 const MEMBERSHIP_BYTES: u64 = 320;
+/// What an address of anycast takes beyond other options: a route, and a group of multicast.
+const ANYCAST_BYTES: u64 = 512;
 /// The bytes of `SO_MEMINFO`: nine numbers of 32 bits.
 const MEMINFO_LEN: usize = 36;
 
@@ -63,16 +66,20 @@ struct Attached {
     choosers: u64,
     /// How many moves had begun when the program was attached; none if one was going on.
     moves: Option<u32>,
+    /// What a listener may have of connections that brought their first bytes along, and were reset.
+    fast: u64,
     /// Memberships of a packet socket, which the host does not count among its options: interface, kind and address, and
     /// how often each was added.
     memberships: HashMap<Box<[u8]>, u64>,
+    /// How many addresses of anycast it has joined.
+    anycasts: u64,
 }
 
 impl Attached {
     fn bytes(&self) -> u64 {
         // A translated filter is translated once more, for the processor.
-        let filters = self.given + 2 * self.translated + self.choosers;
-        filters + MEMBERSHIP_BYTES * self.memberships.len() as u64
+        let filters = self.given + 2 * self.translated + self.choosers + self.fast;
+        filters + MEMBERSHIP_BYTES * self.memberships.len() as u64 + ANYCAST_BYTES * self.anycasts
     }
 }
 
@@ -99,15 +106,13 @@ impl Kept {
         Kept { charge, own, attached: Mutex::new(Rank::Leaf, Attached::default()), moves: Moves::default() }
     }
 
-    /// What a connection takes that a listener accepted: it shares the listener's filter.
-    pub fn of_child(&self) -> Kept {
+    /// What a connection takes that a listener accepted, with so many bytes of the packet that it began with: it shares
+    /// the listener's filter.
+    pub fn of_child(&self, packet: u64) -> Kept {
         let attached = Attached { translated: self.attached.lock().translated, ..Attached::default() };
-        Kept {
-            charge: self.charge.another(self.own),
-            own: self.own,
-            attached: Mutex::new(Rank::Leaf, attached),
-            moves: Moves::default(),
-        }
+        let own = self.own + packet;
+        let (charge, attached) = (self.charge.another(own), Mutex::new(Rank::Leaf, attached));
+        Kept { charge, own, attached, moves: Moves::default() }
     }
 
     /// Bytes that are charged.
@@ -115,9 +120,11 @@ impl Kept {
         self.charge.bytes()
     }
 
-    /// What it takes without buffers.
-    pub(super) fn own_bytes(&self) -> u64 {
-        self.own + self.attached.lock().bytes()
+    /// What a socket takes without buffers, as it is when the guest closes it.
+    pub(super) fn lasting_bytes(&self, socket: BorrowedFd<'_>) -> u64 {
+        let attached = self.attached.lock();
+        let others = MemInfo::of(socket).options.saturating_sub(attached.translated);
+        self.own + attached.bytes() + BESIDE_OPTIONS * others
     }
 
     /// A charge for what stays when the socket is gone.
@@ -184,8 +191,20 @@ impl HostSocket {
         let now = MemInfo::of(self.fd());
         let others = now.options.saturating_sub(attached.translated);
         let own = self.kept.own + attached.bytes();
-        self.kept.charge.set(own + now.buffers + BESIDE_OPTIONS * others + self.waiting.beyond());
+        let requests = self.requests.bytes() + self.waiting.beyond();
+        self.kept.charge.set(own + now.buffers + BESIDE_OPTIONS * others + requests);
         now.buffers
+    }
+
+    /// Charges the queue that the host keeps for TCP_FASTOPEN, by its limit.
+    pub(super) fn charge_fast_open(&self) {
+        let most = self.number_option(SocketLevel::SOL_TCP, TcpOption::TCP_FASTOPEN.raw()).unwrap_or(0);
+        let mut attached = self.kept.attached.lock();
+        if most == 0 && attached.fast == 0 {
+            return;
+        }
+        attached.fast = u64::from(most.unsigned_abs()) * REQUEST_BYTES;
+        self.charge_with(&attached);
     }
 
     /// Attaches a filter of classic BPF, by the option that takes one.
@@ -271,10 +290,27 @@ impl HostSocket {
                 }
                 self.charge_with(&attached);
             }
+            (SocketLevel::SOL_IPV6, _) if name == Ipv6Option::IPV6_JOIN_ANYCAST.raw() => {
+                self.sockets.memory.admit(BESIDE_OPTIONS * value.len() as u64 + ANYCAST_BYTES)?;
+                let mut attached = self.kept.attached.lock();
+                set()?;
+                attached.anycasts += 1;
+                self.charge_with(&attached);
+            }
+            (SocketLevel::SOL_IPV6, _) if name == Ipv6Option::IPV6_LEAVE_ANYCAST.raw() => {
+                let mut attached = self.kept.attached.lock();
+                set()?;
+                attached.anycasts = attached.anycasts.saturating_sub(1);
+                self.charge_with(&attached);
+            }
             (SocketLevel::SOL_IP | SocketLevel::SOL_IPV6 | SocketLevel::SOL_PACKET, _) => {
                 self.sockets.memory.admit(BESIDE_OPTIONS * value.len() as u64)?;
                 set()?;
                 self.sockets.memory.add_unsettled(BESIDE_OPTIONS * value.len() as u64);
+            }
+            (SocketLevel::SOL_TCP, _) if name == TcpOption::TCP_FASTOPEN.raw() => {
+                set()?;
+                self.charge_fast_open();
             }
             (SocketLevel::SOL_SOCKET, So::SO_REUSEPORT) => {
                 self.shares_port.store(true, Ordering::Relaxed);
@@ -329,7 +365,7 @@ impl Sockets {
     pub(super) fn charge(&self, always: bool) -> Option<u64> {
         let open = self.all.lock().len();
         let watches = self.watches.lock().len();
-        let count = (open + watches + self.closed.count()) as u64;
+        let count = (open + watches + self.closed.count() + self.handshakes.count()) as u64;
         let after = self.looks.after.load(Ordering::Relaxed);
         let enough = LEAST_SENT.max(count * SENT_FOR_EACH);
         if always || self.memory.unsettled_bytes() >= enough {
@@ -361,6 +397,7 @@ impl Sockets {
         let watches: Vec<_> = self.watches.lock().values().cloned().collect();
         let watches = watches.iter().filter_map(Weak::upgrade).map(|watch| watch.charge());
         let buffers = buffers + watches.sum::<u64>() + self.closed.charge();
+        self.handshakes.let_go();
         self.left.let_go(&open);
         let changed = self.looks.seen.swap(buffers, Ordering::Relaxed) != buffers;
         let next = if changed { SOON } else { (2 * after).min(LATE) };

@@ -80,7 +80,7 @@ impl LeftPrograms {
 }
 
 impl HostSocket {
-    fn port(&self) -> Port {
+    pub(super) fn port(&self) -> Port {
         let address = self.local_address();
         (self.kind(), address.get(2..4).map_or(0, |bytes| u16::from_be_bytes([bytes[0], bytes[1]])))
     }

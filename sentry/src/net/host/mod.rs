@@ -5,6 +5,7 @@ mod closed;
 mod control;
 mod events;
 mod facts;
+mod handshakes;
 mod kept;
 mod left;
 mod options;
@@ -33,6 +34,7 @@ use crate::task::TaskContext;
 use closed::ClosedSockets;
 use events::HostEvents;
 use facts::HostFacts;
+use handshakes::Handshakes;
 use left::LeftPrograms;
 use socket::HostSocket;
 
@@ -54,6 +56,8 @@ struct Sockets {
     closed: ClosedSockets,
     /// What they left to others.
     left: LeftPrograms,
+    /// Connections in a handshake.
+    handshakes: Handshakes,
     memory: Arc<GuestMemory>,
     looks: kept::Looks,
 }
@@ -96,6 +100,7 @@ impl HostNetwork {
             watches: Mutex::new(Rank::Leaf, HashMap::new()),
             closed: ClosedSockets::default(),
             left: LeftPrograms::default(),
+            handshakes: Handshakes::default(),
             memory: memory.clone(),
             looks: kept::Looks::default(),
         });

@@ -75,6 +75,9 @@ impl HostSocket {
             (SocketLevel::SOL_TCP, Tcp::TCP_INQ) => self.has_control.store(true, Ordering::Relaxed),
             _ => {}
         }
+        if self.requests.note_option(level, name) {
+            self.bound_backlog();
+        }
         self.set_kept(level, name, value)
     }
 

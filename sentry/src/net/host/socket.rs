@@ -14,6 +14,7 @@ use amber_host::fs as files;
 use amber_host::poller::readiness;
 use amber_host::socket as host;
 
+use super::handshakes::Requests;
 use super::kept::{Kept, MESSAGE_BYTES};
 use super::waiting::{Waiting, ends};
 use super::{Sockets, control};
@@ -69,6 +70,8 @@ pub struct HostSocket {
     pub(super) inherited: AtomicU64,
     /// Connections that were taken over before the guest accepted them.
     pub(super) waiting: Waiting,
+    /// Connections in a handshake.
+    pub(super) requests: Requests,
 }
 
 /// What a new socket has of where it comes from.
@@ -158,6 +161,7 @@ impl HostSocket {
             shares_port: AtomicBool::new(origin.shares_port),
             inherited: AtomicU64::new(0),
             waiting: Waiting::default(),
+            requests: Requests::default(),
         });
         socket.sockets.add(number, &socket);
         socket
@@ -172,7 +176,8 @@ impl HostSocket {
             shares_port: self.shares_port.load(Ordering::Relaxed),
             handed: false,
         };
-        Self::new(self.sockets.clone(), Arc::new(file), self.identity, self.uid, self.kept.of_child(), origin)
+        let kept = self.kept.of_child(self.saved_packet_bytes(file.as_fd()));
+        Self::new(self.sockets.clone(), Arc::new(file), self.identity, self.uid, kept, origin)
     }
 
     pub(super) fn file(&self) -> &Arc<OwnedFd> {
@@ -399,7 +404,8 @@ impl Socket for HostSocket {
     }
 
     fn kept_bytes(&self) -> u64 {
-        self.kept.bytes() + self.waiting.kept_bytes() + self.inherited.load(Ordering::Relaxed)
+        let inherited = self.inherited.load(Ordering::Relaxed);
+        self.kept.bytes() + self.waiting.kept_bytes() + inherited
     }
 
     fn unsent_bytes(&self) -> usize {
@@ -440,6 +446,7 @@ impl Socket for HostSocket {
 impl Drop for HostSocket {
     fn drop(&mut self) {
         self.reset_waiting();
+        self.note_closed_listener();
         self.keep_unsent();
         self.leave_program();
         self.sockets.forget(self.number);

@@ -31,7 +31,21 @@ const MOST_PLACE: usize = offset_of!(TcpInfo, tcpi_sacked);
 struct Queue {
     /// The length that listen(2) asked for, as far as the host allows it.
     most: u32,
+    /// The longest that the host's part may be.
+    bound: u32,
     taken: VecDeque<Arc<HostSocket>>,
+}
+
+impl Queue {
+    /// How many connections the host is to keep.
+    fn left(&self) -> i32 {
+        let left = (self.most as usize).saturating_sub(self.taken.len());
+        as_backlog(u32::try_from(left).unwrap_or(u32::MAX).min(self.bound))
+    }
+}
+
+fn as_backlog(most: u32) -> i32 {
+    i32::try_from(most).unwrap_or(i32::MAX)
 }
 
 /// The connections of a socket that wait in the sentry.
@@ -55,6 +69,11 @@ impl Waiting {
     /// How many wait.
     pub(super) fn count(&self) -> usize {
         self.count.load(Ordering::Acquire)
+    }
+
+    /// The length of the queue that listen(2) asked for; none unless the socket listens.
+    pub(super) fn most(&self) -> Option<u32> {
+        self.queue.lock().as_ref().map(|queue| queue.most)
     }
 
     /// What they make the socket ready for.
@@ -82,18 +101,35 @@ impl HostSocket {
     /// # Errors
     /// Those of the host.
     pub(super) fn begin_to_listen(&self, backlog: u32) -> Result<(), Errno> {
-        let most = i32::try_from(backlog).unwrap_or(i32::MAX);
+        let bound = self.most_requests();
         let mut queue = self.waiting.queue.lock();
-        host::listen(self.fd(), most)?;
+        host::listen(self.fd(), as_backlog(backlog.min(bound)))?;
+        if !self.is_stream() {
+            return Ok(());
+        }
+        let allowed = self.listener_number(MOST_PLACE).unwrap_or(backlog);
+        self.charge_requests(allowed);
         // Of sockets that others have as well the connections may be theirs.
-        if self.is_stream() && !self.handed {
+        if !self.handed {
             self.queue().has_other_events();
-            let most = self.listener_number(MOST_PLACE).unwrap_or(backlog);
             let taken = queue.take().map(|queue| queue.taken).unwrap_or_default();
-            let queue = queue.insert(Queue { most, taken });
+            let most = if allowed < bound { allowed } else { backlog };
+            let queue = queue.insert(Queue { most, bound, taken });
             self.shorten(queue);
         }
+        drop(queue);
+        self.charge_fast_open();
+        self.charge();
         Ok(())
+    }
+
+    /// Bounds the backlog of a listener anew, whose requests take more from now on.
+    pub(super) fn bound_backlog(&self) {
+        let mut queue = self.waiting.queue.lock();
+        let Some(queue) = queue.as_mut() else { return };
+        queue.bound = self.most_requests();
+        self.charge_requests(queue.most.min(queue.bound));
+        let _ = host::listen(self.fd(), queue.left());
     }
 
     /// Has the host keep as many connections as may wait beside those that were taken over.
@@ -101,9 +137,8 @@ impl HostSocket {
         if queue.taken.is_empty() {
             return;
         }
-        let left = (queue.most as usize).saturating_sub(queue.taken.len());
         // It fails for no socket that listens.
-        let _ = host::listen(self.fd(), i32::try_from(left).unwrap_or(i32::MAX));
+        let _ = host::listen(self.fd(), queue.left());
     }
 
     fn listener_number(&self, place: usize) -> Option<u32> {
@@ -114,9 +149,6 @@ impl HostSocket {
 
     /// Adds those that wait in the sentry to what the host tells of a listener's queue.
     pub(super) fn count_waiting(&self, info: &mut [u8]) {
-        if self.waiting.count() == 0 {
-            return;
-        }
         let Some((most, count)) = self.waiting.queue.lock().as_ref().map(|queue| (queue.most, queue.taken.len()))
         else {
             return;
@@ -147,18 +179,20 @@ impl HostSocket {
             return Ok(self.child(file, peer));
         };
         self.waiting.count.store(queue.taken.len(), Ordering::Release);
-        let left = (queue.most as usize).saturating_sub(queue.taken.len());
-        let _ = host::listen(self.fd(), i32::try_from(left).unwrap_or(i32::MAX));
+        let _ = host::listen(self.fd(), queue.left());
         Ok(socket)
     }
 
     /// Takes over the connections that wait at the host; returns the bytes of their buffers. One look at a time.
     pub(super) fn take_over(&self) -> u64 {
-        let most = self.waiting.queue.lock().as_ref().map_or(0, |queue| queue.most.max(1));
+        let Some(most) = self.waiting.queue.lock().as_ref().map(|queue| queue.most) else {
+            self.waiting.beyond.store(0, Ordering::Relaxed);
+            return 0;
+        };
         let mut bytes = 0;
-        let (mut any, mut all_taken) = (false, most == 0);
+        let (mut any, mut all_taken) = (false, false);
         // No more than the queue holds, however fast a guest connects to itself and accepts.
-        for _ in 0..most {
+        for _ in 0..=most {
             match self.take_one() {
                 Ok(Some(socket)) => bytes += socket.charge(),
                 Ok(None) => {
@@ -191,7 +225,8 @@ impl HostSocket {
         if !readiness(self.fd()).intersects(READABLE) {
             return Ok(None);
         }
-        if count >= queue.most.max(1) as usize {
+        // The host keeps one more than the backlog.
+        if count >= queue.most as usize {
             return Err(Errno::ENOBUFS);
         }
         // Counted first: who polls meanwhile finds it here or at the host.
@@ -222,6 +257,9 @@ impl HostSocket {
             // A look must not have the host listen again.
             let mut queue = self.waiting.queue.lock();
             call()?;
+            if queue.is_some() {
+                self.note_closed_listener();
+            }
             self.waiting.count.store(0, Ordering::Release);
             queue.take()
         };

@@ -1,0 +1,223 @@
+//! Connections in a handshake.
+//!
+//! The host keeps a request for each, as many as the backlog of each listener allows. It charges them to nobody, does not
+//! report how many a listener has, and nothing makes it give them up before their time. So where memory is limited, the
+//! host's backlog is bounded, whatever the guest asked for, and all that it may hold is charged to the listener.
+//!
+//! Requests outlive their listener, and hold it. So the charge outlives it as well, until the host's table of connections
+//! (sock_diag(7)) lists no more requests at its port.
+
+use std::collections::HashSet;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use amber_abi::errno::Errno;
+use amber_abi::netlink::*;
+use amber_abi::socket::TcpState;
+use amber_abi::sockopt::{Ipv6Option as V6, SocketLevel, TcpOption};
+use amber_host::socket as host;
+use amber_platform::KernelCharge;
+use zerocopy::{FromBytes, IntoBytes};
+
+use super::facts::{DATAGRAM, netlink};
+use super::socket::HostSocket;
+use crate::sync::{Mutex, Rank};
+
+/// What a request takes, with the options of the packet that it came with; rounded up.
+pub(super) const REQUEST_BYTES: u64 = 448;
+/// The same if it keeps that packet, of the greatest length.
+const PACKET_BYTES: u64 = 132 << 10;
+/// The host's backlog at most, while the charges of all listeners are within a part of the limit, and beyond.
+const MOST: u64 = 512;
+const BEYOND: u64 = 16;
+const PART: u64 = 16;
+/// A request may outlive its listener for so long: the host looks at each again after two minutes at most.
+const OUTLIVES: Duration = Duration::from_secs(125);
+/// After so many listeners were closed it is time to ask about them.
+const MANY_CLOSED: usize = 256;
+/// Where the port stands in a `struct inet_diag_msg`.
+const DIAG_PORT: usize = 4;
+
+/// The requests of a socket.
+#[derive(Default)]
+pub(super) struct Requests {
+    /// Where it listens.
+    port: AtomicU16,
+    /// What they may take since it listens; 0 if it does not.
+    bytes: AtomicU64,
+    /// Each may keep the packet that it came with.
+    with_packet: AtomicBool,
+}
+
+impl Requests {
+    /// The bytes that are charged for them.
+    pub(super) fn bytes(&self) -> u64 {
+        self.bytes.load(Ordering::Relaxed)
+    }
+
+    fn each(&self) -> u64 {
+        if self.with_packet.load(Ordering::Relaxed) { PACKET_BYTES } else { REQUEST_BYTES }
+    }
+
+    /// Notes an option that is about to change; true if requests may keep packets from now on. Some of what is received
+    /// along with data is taken from the first packet.
+    pub(super) fn note_option(&self, level: SocketLevel, name: i32) -> bool {
+        const OF_PACKET: [V6; 10] = [
+            V6::IPV6_RECVPKTINFO,
+            V6::IPV6_2292PKTINFO,
+            V6::IPV6_RECVHOPLIMIT,
+            V6::IPV6_2292HOPLIMIT,
+            V6::IPV6_RECVHOPOPTS,
+            V6::IPV6_RECVRTHDR,
+            V6::IPV6_RECVDSTOPTS,
+            V6::IPV6_FLOWINFO,
+            V6::IPV6_RECVTCLASS,
+            V6::IPV6_RECVPATHMTU,
+        ];
+        let keeps = match level {
+            SocketLevel::SOL_TCP => name == TcpOption::TCP_SAVE_SYN.raw(),
+            SocketLevel::SOL_IPV6 => OF_PACKET.iter().any(|option| option.raw() == name),
+            _ => false,
+        };
+        keeps && !self.with_packet.swap(true, Ordering::Relaxed)
+    }
+}
+
+/// A listener that is closed.
+struct Gone {
+    port: u16,
+    /// What its requests may take.
+    bytes: u64,
+    /// That, its structure and filters.
+    _charge: KernelCharge,
+    until: Instant,
+}
+
+/// All requests.
+pub(super) struct Handshakes {
+    gone: Mutex<Vec<Gone>>,
+    /// What those of all listeners may take, open or closed.
+    bytes: AtomicU64,
+}
+
+impl Default for Handshakes {
+    fn default() -> Self {
+        Handshakes { gone: Mutex::new(Rank::Leaf, Vec::new()), bytes: AtomicU64::new(0) }
+    }
+}
+
+impl Handshakes {
+    /// How many listeners are closed and still charged.
+    pub(super) fn count(&self) -> usize {
+        self.gone.lock().len()
+    }
+
+    /// Takes back the charges of closed listeners that have no requests any more.
+    pub(super) fn let_go(&self) {
+        // Those that are closed meanwhile come behind these.
+        let mut gone = std::mem::take(&mut *self.gone.lock());
+        if gone.is_empty() {
+            return;
+        }
+        let before = gone.iter().map(|listener| listener.bytes).sum::<u64>();
+        let now = Instant::now();
+        gone.retain(|listener| now < listener.until);
+        match ports_with_requests() {
+            Ok(ports) => gone.retain(|listener| ports.contains(&listener.port)),
+            Err(errno) => {
+                log::debug!("connections in a handshake cannot be listed ({errno}): all that may be are charged")
+            }
+        }
+        let after = gone.iter().map(|listener| listener.bytes).sum::<u64>();
+        self.bytes.fetch_sub(before - after, Ordering::Relaxed);
+        self.gone.lock().append(&mut gone);
+    }
+}
+
+impl HostSocket {
+    /// The longest backlog that the host may have for the socket.
+    pub(super) fn most_requests(&self) -> u32 {
+        let memory = &self.sockets.memory;
+        if !memory.is_limited() || self.handed {
+            return u32::MAX;
+        }
+        let all = self.sockets.handshakes.bytes.load(Ordering::Relaxed).saturating_sub(self.requests.bytes());
+        let most = if all + MOST * REQUEST_BYTES <= memory.lasting_cap() / PART { MOST } else { BEYOND };
+        // With none, nobody could connect unless the host makes cookies.
+        (most * REQUEST_BYTES / self.requests.each()).max(1) as u32
+    }
+
+    /// Charges what a backlog of the host's may hold, while the socket listens.
+    pub(super) fn charge_requests(&self, backlog: u32) {
+        if !self.sockets.memory.is_limited() || self.handed {
+            return;
+        }
+        let (_, port) = self.port();
+        self.requests.port.store(port, Ordering::Relaxed);
+        // The host takes one more. Those that a longer backlog let in are still there.
+        let bytes = (u64::from(backlog) + 1) * self.requests.each();
+        let before = self.requests.bytes.fetch_max(bytes, Ordering::Relaxed);
+        self.sockets.handshakes.bytes.fetch_add(bytes.saturating_sub(before), Ordering::Relaxed);
+    }
+
+    /// The socket listens no longer, if it did: charges on for its requests and what they hold.
+    pub(super) fn note_closed_listener(&self) {
+        let bytes = self.requests.bytes.swap(0, Ordering::Relaxed);
+        if bytes == 0 {
+            return;
+        }
+        let port = self.requests.port.load(Ordering::Relaxed);
+        let _charge = self.kept.another(bytes + self.kept.lasting_bytes(self.fd()));
+        let mut gone = self.sockets.handshakes.gone.lock();
+        gone.push(Gone { port, bytes, _charge, until: Instant::now() + OUTLIVES });
+        let many = gone.len().is_multiple_of(MANY_CLOSED);
+        drop(gone);
+        if many {
+            self.sockets.ask_for_look();
+        }
+    }
+
+    /// How much of the packet that began a connection of this listener the host keeps for `TCP_SAVED_SYN`.
+    pub(super) fn saved_packet_bytes(&self, connection: BorrowedFd<'_>) -> u64 {
+        if !self.requests.with_packet.load(Ordering::Relaxed) {
+            return 0;
+        }
+        let name = TcpOption::TCP_SAVED_SYN.raw();
+        host::wanted_room(connection, SocketLevel::SOL_TCP.raw(), name).next_power_of_two() as u64
+    }
+}
+
+/// The ports at which the host has requests, also those of others in the same network namespace.
+///
+/// # Errors
+/// Those of the host, which may not have such a table.
+fn ports_with_requests() -> Result<HashSet<u16>, Errno> {
+    let socket = netlink(NetlinkProtocol::NETLINK_SOCK_DIAG)?;
+    // Of the two ways to ask, the one that answers for both families at once.
+    let request = InetDiagReq { idiag_states: 1 << TcpState::TCP_SYN_RECV.raw(), ..InetDiagReq::default() };
+    let header = Nlmsghdr {
+        nlmsg_len: (size_of::<Nlmsghdr>() + size_of::<InetDiagReq>()) as u32,
+        nlmsg_type: TCPDIAG_GETSOCK,
+        nlmsg_flags: NetlinkFlags::NLM_F_REQUEST.bits() | NLM_F_DUMP,
+        ..Nlmsghdr::default()
+    };
+    host::send(socket.as_fd(), &[header.as_bytes(), request.as_bytes()].concat(), 0)?;
+    let mut ports = HashSet::new();
+    let mut room = vec![0; DATAGRAM];
+    loop {
+        let len = host::receive(socket.as_fd(), &mut room, 0)?;
+        let mut answer = room.get(..len).filter(|answer| !answer.is_empty()).ok_or(Errno::EIO)?;
+        while let Ok((header, body)) = Nlmsghdr::read_from_prefix(answer) {
+            match header.nlmsg_type {
+                NLMSG_DONE => return Ok(ports),
+                NLMSG_ERROR => return Err(Errno::EOPNOTSUPP),
+                _ => {}
+            }
+            if let Some(port) = body.get(DIAG_PORT..).and_then(|rest| rest.first_chunk()) {
+                ports.insert(u16::from_be_bytes(*port));
+            }
+            answer = answer.get(align(header.nlmsg_len as usize).max(size_of::<Nlmsghdr>())..).unwrap_or_default();
+        }
+    }
+}
