@@ -26,6 +26,7 @@ use crate::contract::PlatformError;
 mod heap;
 mod kernel;
 mod ledger;
+mod room;
 mod touched;
 
 use kernel::KernelAccount;

@@ -1,6 +1,7 @@
 //! How a system call ends.
 
 use amber_abi::errno::Errno;
+use amber_platform::OutOfMemory;
 
 /// What a handler answers: the value for the guest's `rax`, or why there is none.
 pub type SysResult = Result<u64, SysError>;
@@ -66,6 +67,12 @@ pub enum Resume {
 impl From<Errno> for SysError {
     fn from(errno: Errno) -> Self {
         SysError::Errno(errno)
+    }
+}
+
+impl From<OutOfMemory> for SysError {
+    fn from(error: OutOfMemory) -> Self {
+        SysError::Errno(error.into())
     }
 }
 

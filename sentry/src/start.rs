@@ -128,7 +128,7 @@ impl Sandbox {
         mounts::finish_root(&namespace, &config.mounts)?;
         mounts::restrict(&kernel, &namespace, &config.masked_paths, &config.readonly_paths)?;
         let fs = FsContext::new(namespace.clone());
-        let files = Arc::new(FdTable::new(&kernel.vfs));
+        let files = Arc::new(FdTable::new(&kernel.vfs, &kernel.memory));
         let (console, terminal) = make_console(&kernel, &namespace, &config.process)?.unzip();
         if let Some(console) = console {
             // Nobody else sets it: this runs once, before the first process.
@@ -172,7 +172,7 @@ impl Sandbox {
         let namespace = self.kernel.init().and_then(|first| Some(first.tasks().first()?.fs().namespace()));
         let namespace = namespace.ok_or_else(|| BootError::Config("the sandbox has ended".to_owned()))?;
         let (console, slave) = make_console(&self.kernel, &namespace, process)?.unzip();
-        let files = Arc::new(FdTable::new(&self.kernel.vfs));
+        let files = Arc::new(FdTable::new(&self.kernel.vfs, &self.kernel.memory));
         give(&self.kernel, descriptors, slave, &files, self.changes_trees)?;
         let place = Place::Beside(console.as_deref());
         let start = spawn::prepare(&self.kernel, process, FsContext::new(namespace), files, &place)?;

@@ -29,6 +29,9 @@ const MOST_KEPT: u64 = 8 << 20;
 const HELPFUL: u64 = 1 << 20;
 /// So much is left for programs at most when files in memory and the like have the rest.
 const MOST_RESERVED: u64 = 64 << 20;
+/// So far above the limit one call may go at most before it is refused. The host's limit is 64 MiB above the guest's, and
+/// what the sandbox has before its guest starts counts there as well.
+const MOST_ABOVE: u64 = 40 << 20;
 /// So much freed heap is worth the work of giving it back, and so much when nothing is left.
 const WORTH_TRIMMING: u64 = 8 << 20;
 const WORTH_TRIMMING_AT_LIMIT: u64 = 1 << 20;
@@ -157,11 +160,10 @@ impl ControlGroup {
     pub(super) fn memory_limit_changed(&self, kernel: &Kernel) {
         let limit = self.memory_limit.load(Ordering::Relaxed);
         // One call must not take without end before it is looked at.
-        let above =
-            |part: u64, more: u64| if limit == MAX { MAX } else { limit.saturating_add(part).saturating_add(more) };
+        let above = (limit / 4 + (24 << 20)).min(MOST_ABOVE);
         // What no killing takes away leaves something for programs to run at all.
         let lasting = if limit == MAX { MAX } else { limit - (limit / 8).min(MOST_RESERVED) };
-        kernel.memory.set_caps(lasting, above(limit / 4, 24 << 20));
+        kernel.memory.set_caps(lasting, limit.saturating_add(above));
         kernel.memory.set_ahead(if limit == MAX { MAX } else { (limit / 16).clamp(STEP, MOST_AHEAD) });
         self.next_look.store(if limit == MAX { MAX } else { 0 }, Ordering::Relaxed);
     }

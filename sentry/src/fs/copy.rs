@@ -110,7 +110,10 @@ fn content(from: &Arc<dyn Inode>, to: &Arc<dyn Inode>, len: u64) -> Result<(), E
 /// Those of the copy's file system.
 pub fn attributes(from: &Arc<dyn Inode>, to: &Arc<dyn Inode>) -> Result<(), Errno> {
     // A file that cannot be opened shows no attributes, so there are none to keep.
-    for name in from.xattrs().unwrap_or_default() {
+    let mut names = Vec::new();
+    // Where there can be none there are none.
+    let _ = from.xattrs(&mut |name| names.push(name.to_vec()));
+    for name in names {
         if let Ok(value) = from.xattr(&name) {
             to.set_xattr(&name, &value, false, false)?;
         }

@@ -6,11 +6,13 @@ mod elf;
 mod image;
 mod script;
 mod stack;
+mod strings;
 mod vdso;
 
 use std::sync::Arc;
 
 use amber_abi::errno::Errno;
+use amber_platform::GuestMemory;
 
 use crate::kernel::Kernel;
 use crate::mm::{Layout, MemoryFlags, MemoryLimits, MemoryManager, Randomness};
@@ -18,6 +20,7 @@ use crate::task::Credentials;
 use crate::vfs::FileDescription;
 use elf::Image;
 use stack::StackContents;
+pub use strings::Strings;
 pub use vdso::Vdso;
 
 /// Opens a file for execution, by its path.
@@ -35,9 +38,9 @@ pub struct Program {
     /// The path given to execve(2).
     pub original_path: Vec<u8>,
     /// `argv`, with what scripts put before.
-    pub arguments: Vec<Vec<u8>>,
+    pub arguments: Strings,
     /// `envp`.
-    pub environment: Vec<Vec<u8>>,
+    pub environment: Strings,
 }
 
 /// A program ready to run.
@@ -69,19 +72,21 @@ impl Program {
     /// by the interpreter (a descriptor with close-on-exec given to execveat(2)).
     ///
     /// # Errors
-    /// `ELOOP` for too many interpreters, `ENOEXEC`, `ENOENT` for a nameless script, those of `open` and of reading.
+    /// `ELOOP` for too many interpreters, `ENOEXEC`, `ENOENT` for a nameless script, `ENOMEM`, those of `open` and of
+    /// reading.
     pub fn resolve(
         file: Arc<FileDescription>,
         path: Vec<u8>,
-        arguments: Vec<Vec<u8>>,
-        environment: Vec<Vec<u8>>,
+        arguments: Strings,
+        environment: Strings,
         nameless: bool,
+        memory: &GuestMemory,
         open: &mut Opener<'_>,
     ) -> Result<Program, Errno> {
         let mut program = Program { file, original_path: path.clone(), path, arguments, environment };
-        if program.arguments.is_empty() {
+        if program.arguments.count() == 0 {
             // Since Linux 5.18 there is always an argument 0.
-            program.arguments.push(Vec::new());
+            program.arguments = Strings::new(memory, [&b""[..]])?;
         }
         for _ in 0..=MOST_INTERPRETERS {
             let mut head = [0; script::HEAD];
@@ -92,8 +97,9 @@ impl Program {
             }
             let interpreter = open(&shebang.interpreter)?;
             let script_path = std::mem::replace(&mut program.path, shebang.interpreter.clone());
-            let before = [Some(shebang.interpreter), shebang.argument, Some(script_path)];
-            program.arguments.splice(0..1, before.into_iter().flatten());
+            let before = [Some(&shebang.interpreter), shebang.argument.as_ref(), Some(&script_path)];
+            let before = Strings::new(memory, before.into_iter().flatten().map(Vec::as_slice))?;
+            program.arguments.replace_first(memory, &before)?;
             program.file = interpreter;
         }
         Err(Errno::ELOOP)

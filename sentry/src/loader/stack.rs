@@ -8,6 +8,7 @@ use amber_abi::errno::Errno;
 use amber_abi::time::USER_HZ;
 use amber_platform::{PAGE_SIZE, Protection, processor};
 
+use super::Strings;
 use crate::mm::{Backed, MapRequest, MemoryManager, Place, VmaFlags};
 use crate::task::Credentials;
 
@@ -23,9 +24,9 @@ const FIRST_GROWTH: u64 = 128 << 10;
 /// What the program will find.
 pub struct StackContents<'a> {
     /// `argv`.
-    pub arguments: &'a [Vec<u8>],
+    pub arguments: &'a Strings,
     /// `envp`.
-    pub environment: &'a [Vec<u8>],
+    pub environment: &'a Strings,
     /// The path given to execve(2).
     pub path: &'a [u8],
     /// Who it runs as.
@@ -54,15 +55,35 @@ pub struct StackContents<'a> {
 ///
 /// # Errors
 /// `E2BIG`.
-pub fn check_size(arguments: &[Vec<u8>], environment: &[Vec<u8>], path: &[u8], stack_limit: u64) -> Result<(), Errno> {
+pub fn check_size(arguments: &Strings, environment: &Strings, path: &[u8], stack_limit: u64) -> Result<(), Errno> {
     let room = MOST_ROOM.min(stack_limit / 4).max(LEAST_ROOM);
-    let pointers = (arguments.len().max(1) as u64 + environment.len() as u64) * 8;
-    let strings = arguments.iter().chain(environment);
-    if strings.clone().any(|text| text.len() + 1 > MOST_STRING) {
+    let pointers = (arguments.count().max(1) as u64 + environment.count() as u64) * 8;
+    if arguments.iter().chain(environment.iter()).any(|text| text.len() > MOST_STRING) {
         return Err(Errno::E2BIG);
     }
-    let bytes: u64 = strings.map(|text| text.len() as u64 + 1).sum::<u64>() + path.len() as u64 + 1;
+    let bytes = (arguments.bytes().len() + environment.bytes().len() + path.len() + 1) as u64;
     if pointers.saturating_add(bytes) > room { Err(Errno::E2BIG) } else { Ok(()) }
+}
+
+/// Words on their way to the stack, some at a time.
+struct Words<'a> {
+    mm: &'a MemoryManager,
+    at: u64,
+    pending: Vec<u8>,
+}
+
+impl Words<'_> {
+    fn push(&mut self, word: u64) -> Result<(), Errno> {
+        self.pending.extend_from_slice(&word.to_le_bytes());
+        if self.pending.len() < PAGE_SIZE as usize { Ok(()) } else { self.flush() }
+    }
+
+    fn flush(&mut self) -> Result<(), Errno> {
+        self.mm.write(self.at, &self.pending)?;
+        self.at += self.pending.len() as u64;
+        self.pending.clear();
+        Ok(())
+    }
 }
 
 impl StackContents<'_> {
@@ -73,38 +94,17 @@ impl StackContents<'_> {
     pub fn build(&self, mm: &MemoryManager) -> Result<u64, Errno> {
         let top = mm.with_layout(|layout| layout.stack_top);
         // From the top down: a zero word, the path, the environment, the arguments.
-        let mut strings = vec![0; 8];
         let path_at = top - 8 - (self.path.len() as u64 + 1);
-        strings.splice(0..0, self.path.iter().copied().chain([0]));
-        let block = |list: &[Vec<u8>]| list.iter().map(|text| text.len() as u64 + 1).sum::<u64>();
-        let env_start = path_at - block(self.environment);
-        let arg_start = env_start - block(self.arguments);
-        let mut bytes = Vec::with_capacity((top - arg_start) as usize);
-        for text in self.arguments.iter().chain(self.environment) {
-            bytes.extend_from_slice(text);
-            bytes.push(0);
-        }
-        bytes.extend_from_slice(&strings);
+        let env_start = path_at - self.environment.bytes().len() as u64;
+        let arg_start = env_start - self.arguments.bytes().len() as u64;
 
         let shift =
             if self.randomize { u64::from(self.random[0]) << 4 | u64::from(self.random[1] & 0x1) << 12 } else { 0 };
         let platform_at = (arg_start - shift - 7) & !15;
         let random_at = platform_at - 16;
         let auxv = self.auxiliary_vector(platform_at, random_at, path_at);
-        let words = 1 + self.arguments.len() + 1 + self.environment.len() + 1 + auxv.len();
+        let words = 1 + self.arguments.count() + 1 + self.environment.count() + 1 + auxv.len();
         let pointer = (random_at - words as u64 * 8) & !15;
-
-        let mut table: Vec<u64> = Vec::with_capacity(words);
-        table.push(self.arguments.len() as u64);
-        let mut at = arg_start;
-        for list in [self.arguments, self.environment] {
-            for text in list {
-                table.push(at);
-                at += text.len() as u64 + 1;
-            }
-            table.push(0);
-        }
-        table.extend_from_slice(&auxv);
 
         let limit = mm.limits().stack().max(PAGE_SIZE * 32);
         let used = top - pointer;
@@ -123,12 +123,23 @@ impl StackContents<'_> {
         })
         .map_err(|_| Errno::ENOMEM)?;
 
-        let mut low = Vec::with_capacity(words * 8);
-        table.iter().for_each(|word| low.extend_from_slice(&word.to_le_bytes()));
-        mm.write(pointer, &low)?;
+        let mut table = Words { mm, at: pointer, pending: Vec::new() };
+        table.push(self.arguments.count() as u64)?;
+        for (start, list) in [(arg_start, self.arguments), (env_start, self.environment)] {
+            let mut at = start;
+            for text in list.iter() {
+                table.push(at)?;
+                at += text.len() as u64;
+            }
+            table.push(0)?;
+        }
+        auxv.iter().try_for_each(|&word| table.push(word))?;
+        table.flush()?;
         mm.write(random_at, &self.random)?;
         mm.write(platform_at, b"x86_64\0")?;
-        mm.write(arg_start, &bytes)?;
+        mm.write(arg_start, self.arguments.bytes())?;
+        mm.write(env_start, self.environment.bytes())?;
+        mm.write(path_at, self.path)?;
         mm.with_layout(|layout| {
             layout.start_stack = pointer;
             (layout.arg_start, layout.arg_end) = (arg_start, env_start);

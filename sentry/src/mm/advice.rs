@@ -9,7 +9,9 @@ use amber_platform::PAGE_SIZE;
 use super::address::is_accessible;
 use super::fault::Fault;
 use super::manager::{MemoryManager, State};
+use super::report::AREAS_AT_ONCE;
 use super::vma::{Backing, Vma, VmaFlags};
+use crate::interruption::check_killed;
 
 impl MemoryManager {
     /// madvise(2). Advice that names no wish of ours is taken and not followed, as Linux may.
@@ -33,12 +35,20 @@ impl MemoryManager {
             _ => {}
         }
         self.with(|state| {
-            let areas: Vec<Vma> = state.areas.overlapping(range.clone()).cloned().collect();
-            for vma in &areas {
-                let part = vma.clip(&range);
-                if part.start < part.end {
-                    self.advise_part(state, vma, part, advice)?;
+            let mut at = range.start;
+            // What is advised may join or part areas, but none moves beyond the end of what was found.
+            while at < range.end {
+                let rest = at..range.end;
+                let areas: Vec<Vma> = state.areas.overlapping(rest.clone()).take(AREAS_AT_ONCE).cloned().collect();
+                let Some(last) = areas.last() else { break };
+                at = last.end;
+                for vma in &areas {
+                    let part = vma.clip(&rest);
+                    if part.start < part.end {
+                        self.advise_part(state, vma, part, advice)?;
+                    }
                 }
+                check_killed()?;
             }
             // Holes are told of only after everything else was done.
             if state.areas.covers(range.clone()) { Ok(()) } else { Err(Errno::ENOMEM) }

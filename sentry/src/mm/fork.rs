@@ -12,7 +12,7 @@ use super::runs::{Ownership, Piece, Run, RunMap};
 use super::vma::{Backing, Vma, VmaFlags, VmaMap};
 use crate::interruption::check_killed;
 
-/// Between so many pieces the caller's end is looked for.
+/// Between so many pieces or areas the caller's end is looked for, and whether memory is left.
 const PIECES_AT_ONCE: usize = 256;
 
 impl MemoryManager {
@@ -38,11 +38,12 @@ impl MemoryManager {
                     gone.push(vma.range());
                     continue;
                 }
-                for piece in state.runs.pieces(vma.range()).collect::<Vec<Piece>>() {
+                for piece in state.runs.pieces(vma.range()) {
                     looked_at += 1;
                     if looked_at.is_multiple_of(PIECES_AT_ONCE) {
                         // Nobody would see the child.
                         check_killed()?;
+                        self.memory.admit(0)?;
                     }
                     if piece.ownership == Ownership::Owned {
                         let frames = self.copy_for_child(&runs, &piece)?;
@@ -63,14 +64,23 @@ impl MemoryManager {
             let (limits, flags) = (self.limits.clone(), self.flags().inherited());
             let child = Self::with_state(space, self.memory.clone(), self.limit, limits, flags, |link| {
                 let mut areas = VmaMap::default();
-                for vma in state.areas.iter().filter(|vma| !vma.flags.contains(VmaFlags::DONT_FORK)) {
+                for (index, vma) in state.areas.iter().enumerate() {
+                    if index % PIECES_AT_ONCE == 0 {
+                        failed = check_killed().and_then(|()| Ok(self.memory.admit(0)?));
+                    }
+                    if failed.is_err() {
+                        break;
+                    }
+                    if vma.flags.contains(VmaFlags::DONT_FORK) {
+                        continue;
+                    }
                     let backing = match &vma.backing {
                         Backing::Anonymous => Backing::Anonymous,
                         Backing::Object(area) => match area.for_child(link.clone()) {
                             Ok(area) => Backing::Object(area),
                             Err(errno) => {
                                 failed = Err(errno);
-                                continue;
+                                break;
                             }
                         },
                     };
@@ -96,14 +106,10 @@ impl MemoryManager {
 
     /// Makes what is private copy-on-write, on the platform too, except for what is `copied` at once.
     fn share_private(&self, state: &mut State, copied: &[Range<u64>]) {
-        let areas: Vec<Vma> = state
-            .areas
-            .iter()
-            .filter(|vma| !vma.is_shared() && !vma.flags.intersects(VmaFlags::DONT_FORK | VmaFlags::WIPE_ON_FORK))
-            .cloned()
-            .collect();
-        for vma in areas {
-            let mut owned = state.runs.pieces(vma.range()).filter(|piece| piece.ownership == Ownership::Owned);
+        let State { areas, runs, generation, .. } = state;
+        let is_copied = |vma: &&Vma| !vma.flags.intersects(VmaFlags::DONT_FORK | VmaFlags::WIPE_ON_FORK);
+        for vma in areas.iter().filter(|vma| !vma.is_shared()).filter(is_copied) {
+            let mut owned = runs.pieces(vma.range()).filter(|piece| piece.ownership == Ownership::Owned);
             let Some(first) = owned.next() else { continue };
             let end = owned.last().unwrap_or(first).range().end;
             let copied = if vma.protection.write { copied } else { &[] };
@@ -112,12 +118,12 @@ impl MemoryManager {
                     // Whatever private lies between loses the right to be stored to as well, which it did not have.
                     self.space.protect(range.clone(), Ownership::CopyOnWrite.limit(vma.protection));
                 }
-                state.runs.set_ownership(range, |ownership| match ownership {
+                runs.set_ownership(range, |ownership| match ownership {
                     Ownership::Owned => Ownership::CopyOnWrite,
                     other => other,
                 });
             }
         }
-        state.generation += 1;
+        *generation += 1;
     }
 }

@@ -44,7 +44,7 @@ pub use map::{Backed, MapRequest, Place};
 pub use page_cache::{PageCache, PageCaches, PageSource, Quota};
 pub use protect::Reach;
 pub use remap::RemapRequest;
-pub use report::{AreaUsage, Totals};
+pub use report::{AreaUsage, Areas, Totals};
 pub use vma::{Backing, Vma, VmaFlags};
 
 /// An object whose pages can be mapped: a file of some file system, a memfd, shared anonymous memory.

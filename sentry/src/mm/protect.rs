@@ -8,6 +8,7 @@ use amber_platform::{PAGE_SIZE, Protection};
 use super::flags::given;
 use super::manager::{MemoryManager, State};
 use super::map::whole_pages;
+use super::runs::RunMap;
 use super::vma::{Vma, VmaFlags};
 
 /// How far a change of protection reaches beyond its range.
@@ -105,20 +106,17 @@ impl MemoryManager {
 
     fn change_protection(&self, state: &mut State, range: Range<u64>, wanted: Protection, reading_executes: bool) {
         let new = |vma: &Vma| given(vma, wanted, reading_executes);
-        let changed: Vec<Vma> =
-            state.areas.overlapping(range.clone()).filter(|vma| vma.protection != new(vma)).cloned().collect();
-        for vma in changed {
-            let part = vma.clip(&range);
-            self.protect_pages(state, part, new(&vma));
-        }
+        let changed = state.areas.overlapping(range.clone()).filter(|vma| vma.protection != new(vma));
+        let told = changed.filter(|vma| self.protect_pages(&state.runs, vma.clip(&range), new(vma))).count() > 0;
+        state.generation += u64::from(told);
         let joined = state.areas.change(range, |vma| vma.protection = new(vma));
         state.garbage.extend(joined);
     }
 
-    /// Tells the platform, in one change if all runs in the range are to be alike.
-    fn protect_pages(&self, state: &mut State, range: Range<u64>, new: Protection) {
+    /// Tells the platform, in one change if all runs in the range are to be alike; false if there are none.
+    fn protect_pages(&self, runs: &RunMap, range: Range<u64>, new: Protection) -> bool {
         let mut change: Option<(Range<u64>, Protection)> = None;
-        for piece in state.runs.pieces(range) {
+        for piece in runs.pieces(range) {
             let limit = piece.ownership.limit(new);
             match &mut change {
                 // What lies between has nothing mapped.
@@ -130,10 +128,9 @@ impl MemoryManager {
                 }
             }
         }
-        if let Some((reach, protection)) = change {
-            self.space.protect(reach, protection);
-            state.generation += 1;
-        }
+        let Some((reach, protection)) = change else { return false };
+        self.space.protect(reach, protection);
+        true
     }
 
     /// mseal(2): the areas of a range can no longer be changed.

@@ -12,7 +12,7 @@ use super::vma::{Sums, Vma, VmaFlags};
 use crate::interruption::check_killed;
 
 /// So many areas are looked at while the address space is locked.
-const AREAS_AT_ONCE: usize = 256;
+pub(super) const AREAS_AT_ONCE: usize = 256;
 
 /// So many runs are looked at while the address space is locked.
 const RUNS_AT_ONCE: usize = 1024;
@@ -50,15 +50,39 @@ pub struct Totals {
     pub pte: u64,
 }
 
+/// Areas of an address space, one after the other.
+pub struct Areas<'a> {
+    mm: &'a MemoryManager,
+    left: Range<u64>,
+    found: std::vec::IntoIter<Vma>,
+}
+
+impl Iterator for Areas<'_> {
+    type Item = Vma;
+
+    fn next(&mut self) -> Option<Vma> {
+        if self.found.len() == 0 && !self.left.is_empty() {
+            let left = self.left.clone();
+            let found = |state: &mut State| {
+                state.areas.overlapping(left.clone()).take(AREAS_AT_ONCE).cloned().collect::<Vec<Vma>>()
+            };
+            self.found = self.mm.with(found).into_iter();
+            self.left.start = self.found.as_slice().last().map_or(left.end, |last| last.end);
+        }
+        self.found.next()
+    }
+}
+
 impl MemoryManager {
-    /// All areas as they stand, by address.
-    pub fn areas(&self) -> Vec<Vma> {
-        self.with(|state| state.areas.iter().cloned().collect())
+    /// All areas, by address, see [`areas_in`](Self::areas_in).
+    pub fn areas(&self) -> Areas<'_> {
+        self.areas_in(0..self.limit)
     }
 
-    /// The areas of a range as they stand, by address.
-    pub fn areas_in(&self, range: Range<u64>) -> Vec<Vma> {
-        self.with(|state| state.areas.overlapping(range).cloned().collect())
+    /// The areas of a range, by address. They are looked at some at a time: of what changes meanwhile, what is still to
+    /// come is found as it is then.
+    pub fn areas_in(&self, range: Range<u64>) -> Areas<'_> {
+        Areas { mm: self, left: range, found: Vec::new().into_iter() }
     }
 
     /// Some areas as they stand, by address, from the first that ends above `start` on; none behind the last.

@@ -261,7 +261,7 @@ fn make_task(
         group.set_dumpable(ctx.group().dumpable());
         group
     };
-    let files = if flags.contains(CloneFlags::CLONE_FILES) { ctx.files() } else { Arc::new(ctx.files().duplicate()) };
+    let files = if flags.contains(CloneFlags::CLONE_FILES) { ctx.files() } else { Arc::new(ctx.files().duplicate()?) };
     let fs = if flags.contains(CloneFlags::CLONE_NEWNS) {
         ctx.fs().duplicate_with_mounts()?
     } else if flags.contains(CloneFlags::CLONE_FS) {

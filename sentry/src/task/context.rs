@@ -223,12 +223,24 @@ impl TaskContext {
         self.write_bytes(address, object.as_bytes())
     }
 
-    /// Reads an array of `count` structures from the guest. The caller bounds `count`.
+    /// Reads an array of `count` structures from the guest.
+    ///
+    /// # Errors
+    /// `EFAULT` if any of it cannot be read; `ENOMEM` if it is longer than the memory limit permits.
     pub fn read_array<T: FromBytes + IntoBytes>(&self, address: u64, count: usize) -> Result<Vec<T>, Errno> {
-        let size = size_of::<T>();
-        let mut bytes = vec![0; count.checked_mul(size).ok_or(Errno::EFAULT)?];
-        self.read_bytes(address, &mut bytes)?;
-        Ok(bytes.chunks_exact(size).filter_map(|c| T::read_from_bytes(c).ok()).collect())
+        count.checked_mul(size_of::<T>()).ok_or(Errno::EFAULT)?;
+        let mut list: Vec<T> = self.kernel().memory.list(count)?;
+        list.resize_with(count, T::new_zeroed);
+        self.read_bytes(address, list.as_mut_slice().as_mut_bytes())?;
+        Ok(list)
+    }
+
+    /// A buffer of `len` zeros, for bytes that a guest passes or is given.
+    ///
+    /// # Errors
+    /// `ENOMEM` if it is longer than the memory limit permits.
+    pub fn buffer(&self, len: usize) -> Result<Vec<u8>, Errno> {
+        Ok(self.kernel().memory.filled(len, 0)?)
     }
 
     /// Reads bytes from the guest, all or `EFAULT`.
@@ -248,23 +260,36 @@ impl TaskContext {
     /// # Errors
     /// `EFAULT` if memory ends first; `ENAMETOOLONG` if `most` bytes hold no zero.
     pub fn read_string(&self, address: u64, most: usize) -> Result<Vec<u8>, Errno> {
+        let mut text = Vec::new();
+        self.append_string(address, most, &mut text)?;
+        Ok(text)
+    }
+
+    /// Like [`read_string`](Self::read_string), behind what `text` contains.
+    ///
+    /// # Errors
+    /// The same, and `ENOMEM` if it is longer than the memory limit permits.
+    pub fn append_string(&self, address: u64, most: usize, text: &mut Vec<u8>) -> Result<(), Errno> {
         assert_none_held();
         let mm = &self.memory;
-        let mut text = Vec::new();
         let mut chunk = [0; 256];
-        while text.len() < most {
-            let at = address.checked_add(text.len() as u64).ok_or(Errno::EFAULT)?;
+        let mut len = 0;
+        while len < most {
+            let at = address.checked_add(len as u64).ok_or(Errno::EFAULT)?;
             // Stop at the end of a chunk-aligned block, so that a string just before unmapped memory is read whole.
-            let want = (256 - (at % 256) as usize).min(most - text.len());
+            let want = (256 - (at % 256) as usize).min(most - len);
             let got = mm.read_partial(at, &mut chunk[..want]);
-            if let Some(end) = chunk[..got].iter().position(|&b| b == 0) {
-                text.extend_from_slice(&chunk[..end]);
-                return Ok(text);
+            let end = chunk[..got].iter().position(|&b| b == 0);
+            let part = &chunk[..end.unwrap_or(got)];
+            self.kernel().memory.reserve(text, part.len())?;
+            text.extend_from_slice(part);
+            if end.is_some() {
+                return Ok(());
             }
             if got < want {
                 return Err(Errno::EFAULT);
             }
-            text.extend_from_slice(&chunk[..got]);
+            len += got;
         }
         Err(Errno::ENAMETOOLONG)
     }
@@ -294,6 +319,47 @@ impl TaskContext {
         let others = queues.iter().filter(|(queue, _)| queue.sole_host_file().is_none());
         let _registrations: Vec<_> =
             others.map(|(queue, events)| queue.register_sleeper(waiter.clone(), *events)).collect();
+        self.wait_registered(queues, deadline, ready)
+    }
+
+    /// Like [`wait`](Self::wait), for as many queues as a guest likes.
+    ///
+    /// # Errors
+    /// The outer one is `ENOMEM` if they are more than the memory limit permits.
+    pub fn wait_for_many<T>(
+        &self,
+        queues: &[(&WaitQueue, PollEvents)],
+        deadline: Option<Instant>,
+        mut ready: impl FnMut() -> Option<T>,
+    ) -> Result<Result<T, WaitEnd>, Errno> {
+        /// As many registrations are made between two looks at the limit, and no more need any look.
+        const FEW: usize = 256;
+        if queues.len() <= FEW {
+            return Ok(self.wait(queues, deadline, ready));
+        }
+        assert_none_held();
+        if let Some(answer) = ready() {
+            return Ok(Ok(answer));
+        }
+        let memory = &self.kernel().memory;
+        let parker: Arc<dyn Waiter> = self.parker().clone();
+        let waiter: Weak<dyn Waiter> = Arc::downgrade(&parker);
+        let mut registrations = memory.list(queues.len())?;
+        for part in queues.chunks(FEW) {
+            memory.admit(0)?;
+            let others = part.iter().filter(|(queue, _)| queue.sole_host_file().is_none());
+            registrations.extend(others.map(|(queue, events)| queue.register_sleeper(waiter.clone(), *events)));
+        }
+        Ok(self.wait_registered(queues, deadline, ready))
+    }
+
+    /// Waits after the registration with the queues.
+    fn wait_registered<T>(
+        &self,
+        queues: &[(&WaitQueue, PollEvents)],
+        deadline: Option<Instant>,
+        mut ready: impl FnMut() -> Option<T>,
+    ) -> Result<T, WaitEnd> {
         let mut futile = Futile::default();
         loop {
             // Asked after registering, so that nothing between the first look and now is missed.

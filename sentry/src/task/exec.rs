@@ -9,7 +9,7 @@ use amber_abi::capability::{
     VFS_CAP_REVISION_3, VFS_CAP_REVISION_MASK,
 };
 use amber_abi::open::AT_FDCWD;
-use amber_abi::task::Personality;
+use amber_abi::task::{Personality, WaitStatus};
 use amber_abi::xattr::XATTR_CAPABILITY;
 use amber_platform::Registers;
 
@@ -267,16 +267,26 @@ fn close_descriptors(ctx: &TaskContext) {
     let files = ctx.files();
     // The task and this function hold one reference each.
     let files = if Arc::strong_count(&files) > 2 {
-        let own = Arc::new(files.duplicate());
+        let Ok(own) = files.duplicate() else {
+            // The old program is gone, and the new one may not run with the descriptors of others.
+            ctx.group().state().begin_end(WaitStatus::Signaled(Signal::SIGKILL, false));
+            return;
+        };
+        let own = Arc::new(own);
         drop(ctx.set_files(own.clone()));
         own
     } else {
         files
     };
-    for description in files.remove_range(0, u32::MAX, |close| close) {
-        // As on Linux, what flushing has to say at this point is heard by nobody.
-        let _ = description.file().flush();
-    }
+    // As on Linux, what flushing has to say at this point is heard by nobody.
+    files.remove_range(
+        0,
+        u32::MAX,
+        |close| close,
+        |description| {
+            let _ = description.file().flush();
+        },
+    );
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! Processes that come from outside: the first of a sandbox, and those that join it later.
 
 use std::ffi::OsStr;
-use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::ffi::OsStrExt;
 use std::sync::Arc;
 
 use amber_abi::errno::Errno;
@@ -16,7 +16,7 @@ use super::{
 };
 use crate::boot::{BootError, CapabilitySpec, ProcessSpec};
 use crate::kernel::Kernel;
-use crate::loader::{LoadOptions, Program};
+use crate::loader::{LoadOptions, Program, Strings};
 use crate::mm::{MemoryFlags, MemoryLimits};
 use crate::tty::Console;
 use crate::vfs::walk::Scope;
@@ -59,11 +59,12 @@ pub(crate) fn prepare(
     let argument = spec.program.as_ref().or(spec.args.first()).map_or(OsStr::new(""), |argument| argument.as_os_str());
     let name = argument.to_string_lossy().into_owned();
     let (path, file) = find(&scope, spec, argument.as_bytes())?;
-    let arguments = spec.args.iter().map(|a| a.clone().into_vec()).collect();
-    let environment = spec.env.iter().map(|e| e.clone().into_vec()).collect();
     let refuse = |errno: Errno| BootError::NotExecutable { program: name.clone(), reason: why_not(errno) };
-    let program = Program::resolve(file, path, arguments, environment, false, &mut |path| program::open(&scope, path))
-        .map_err(refuse)?;
+    let memory = &kernel.memory;
+    let arguments = Strings::new(memory, spec.args.iter().map(|text| text.as_bytes())).map_err(refuse)?;
+    let environment = Strings::new(memory, spec.env.iter().map(|text| text.as_bytes())).map_err(refuse)?;
+    let mut open = |path: &[u8]| program::open(&scope, path);
+    let program = Program::resolve(file, path, arguments, environment, false, memory, &mut open).map_err(refuse)?;
     let (credentials, secure) = executor.for_program(&program.file, &fs.namespace(), false).map_err(refuse)?;
     let mut readable = executor.may_read(&program.file);
     let options = LoadOptions {

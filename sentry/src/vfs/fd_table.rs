@@ -4,6 +4,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use amber_abi::errno::Errno;
+use amber_platform::GuestMemory;
 
 use crate::sync::{Mutex, Rank};
 use crate::vfs::{FileDescription, Vfs};
@@ -22,8 +23,11 @@ enum Slot {
     },
 }
 
+/// Of so many numbers descriptors are closed or marked while the table is locked.
+const AT_ONCE: usize = 4096;
+
 /// Slots by number, and which of them are taken.
-#[derive(Clone, Default)]
+#[derive(Default)]
 struct Slots {
     list: Vec<Slot>,
     /// A bit for each number that is taken.
@@ -35,6 +39,34 @@ struct Slots {
 impl Slots {
     fn get(&self, index: usize) -> Option<&Slot> {
         self.list.get(index)
+    }
+
+    /// Makes room for a number; [`put`](Self::put) then needs no memory.
+    fn make_room(&mut self, index: usize, memory: &GuestMemory) -> Result<(), Errno> {
+        if index >= self.list.capacity() {
+            let (words, taken) = (index / 64 + 1, self.taken.len());
+            let more = words * 64 - self.list.len();
+            memory.reserve(&mut self.list, more)?;
+            memory.reserve(&mut self.taken, words.saturating_sub(taken))?;
+        }
+        Ok(())
+    }
+
+    /// A copy without what is only reserved, as far as numbers are taken.
+    fn copy(&self, memory: &GuestMemory) -> Result<Slots, Errno> {
+        let words = self.taken.iter().rposition(|&bits| bits != 0).map_or(0, |last| last + 1);
+        let len = self.list.len().min(words * 64);
+        let mut copy = Slots { list: memory.list(len)?, taken: memory.list(words)?, full: self.full };
+        copy.taken.extend_from_slice(&self.taken[..words]);
+        for (index, slot) in self.list[..len].iter().enumerate() {
+            let reserved = matches!(slot, Slot::Reserved);
+            copy.list.push(if reserved { Slot::Free } else { slot.clone() });
+            if reserved {
+                copy.taken[index / 64] &= !(1 << (index % 64));
+                copy.full = copy.full.min(index / 64);
+            }
+        }
+        Ok(copy)
     }
 
     /// Fills a slot and answers what was in it.
@@ -99,6 +131,7 @@ pub struct FdTable {
     vfs: Arc<Vfs>,
     slots: Mutex<Slots>,
     id: u64,
+    memory: Arc<GuestMemory>,
 }
 
 /// A number taken from a table that gives itself back unless a description is installed.
@@ -142,13 +175,14 @@ impl Drop for FdTable {
 }
 
 impl FdTable {
-    /// A table without descriptors.
-    pub fn new(vfs: &Arc<Vfs>) -> Self {
-        FdTable::with(vfs, Slots::default())
+    /// An empty table, whose length `memory` limits.
+    pub fn new(vfs: &Arc<Vfs>, memory: &Arc<GuestMemory>) -> Self {
+        FdTable::with(vfs, Slots::default(), memory)
     }
 
-    fn with(vfs: &Arc<Vfs>, slots: Slots) -> Self {
-        FdTable { vfs: vfs.clone(), slots: Mutex::new(Rank::Files, slots), id: vfs.open_files.number_table() }
+    fn with(vfs: &Arc<Vfs>, slots: Slots, memory: &Arc<GuestMemory>) -> Self {
+        let id = vfs.open_files.number_table();
+        FdTable { vfs: vfs.clone(), slots: Mutex::new(Rank::Files, slots), id, memory: memory.clone() }
     }
 
     /// A number no other table ever had: the owner of its processes' record locks.
@@ -191,7 +225,7 @@ impl FdTable {
     /// Takes the lowest free number from `from` on, below `limit` (RLIMIT_NOFILE).
     ///
     /// # Errors
-    /// `EMFILE` if there is none; `EINVAL` if `from` itself is not below the limit.
+    /// `EMFILE` if there is none; `EINVAL` if `from` itself is not below the limit; `ENOMEM`.
     pub fn reserve(self: &Arc<Self>, from: i32, limit: u64) -> Result<ReservedFd, Errno> {
         let limit = limit.min(i32::MAX as u64) as usize;
         let from = usize::try_from(from).ok().filter(|&f| f < limit.max(1)).ok_or(Errno::EINVAL)?;
@@ -200,6 +234,7 @@ impl FdTable {
         if at >= limit {
             return Err(Errno::EMFILE);
         }
+        slots.make_room(at, &self.memory)?;
         slots.put(at, Slot::Reserved);
         Ok(ReservedFd { table: self.clone(), fd: at as i32, installed: false })
     }
@@ -217,7 +252,7 @@ impl FdTable {
     /// Makes `fd` refer to `description` and returns what it referred to before, for the caller to flush.
     ///
     /// # Errors
-    /// `EBADF` outside the limit; `EBUSY` if another thread is about to install something there (see dup2(2)).
+    /// `EBADF` outside the limit; `EBUSY` if another thread is about to install something there (see dup2(2)); `ENOMEM`.
     pub fn replace(
         &self,
         fd: i32,
@@ -230,6 +265,7 @@ impl FdTable {
         if matches!(slots.get(index), Some(Slot::Reserved)) {
             return Err(Errno::EBUSY);
         }
+        slots.make_room(index, &self.memory)?;
         match slots.put(index, Slot::Used { description, close_on_exec }) {
             Slot::Used { description, .. } => Ok(Some(description)),
             Slot::Free | Slot::Reserved => Ok(None),
@@ -252,27 +288,50 @@ impl FdTable {
         }
     }
 
-    /// Takes all open descriptors from `first` to `last` (inclusive) that `wanted(close_on_exec)` names.
-    pub fn remove_range(&self, first: u32, last: u32, wanted: impl Fn(bool) -> bool) -> Vec<Arc<FileDescription>> {
-        let mut slots = self.slots.lock();
-        let range = first as usize..(last as usize).saturating_add(1);
-        let numbers: Vec<usize> = slots.used_in(range).filter(|used| wanted(used.2)).map(|used| used.0).collect();
-        let removed = numbers.into_iter().filter_map(|number| match slots.put(number, Slot::Free) {
-            Slot::Used { description, .. } => Some(description),
-            Slot::Free | Slot::Reserved => None,
-        });
-        removed.collect()
+    /// Takes all open descriptors from `first` to `last` (inclusive) that `wanted(close_on_exec)` names, and passes each
+    /// to `closed` with the table unlocked.
+    pub fn remove_range(
+        &self,
+        first: u32,
+        last: u32,
+        wanted: impl Fn(bool) -> bool,
+        mut closed: impl FnMut(Arc<FileDescription>),
+    ) {
+        self.in_parts(first, last, |slots, part| {
+            let numbers: Vec<usize> = slots.used_in(part).filter(|used| wanted(used.2)).map(|used| used.0).collect();
+            let removed = numbers.into_iter().filter_map(|number| match slots.put(number, Slot::Free) {
+                Slot::Used { description, .. } => Some(description),
+                Slot::Free | Slot::Reserved => None,
+            });
+            removed.collect::<Vec<_>>()
+        })
+        .for_each(|removed| removed.into_iter().for_each(&mut closed));
     }
 
     /// Sets the close-on-exec flag of all open descriptors from `first` to `last` (inclusive).
     pub fn set_close_on_exec_range(&self, first: u32, last: u32) {
-        let mut slots = self.slots.lock();
-        let numbers: Vec<usize> = slots.taken_in(first as usize..(last as usize).saturating_add(1)).collect();
-        for number in numbers {
-            if let Some(Slot::Used { close_on_exec, .. }) = slots.list.get_mut(number) {
-                *close_on_exec = true;
+        let parts = self.in_parts(first, last, |slots, part| {
+            for number in slots.taken_in(part).collect::<Vec<usize>>() {
+                if let Some(Slot::Used { close_on_exec, .. }) = slots.list.get_mut(number) {
+                    *close_on_exec = true;
+                }
             }
-        }
+        });
+        parts.for_each(drop);
+    }
+
+    /// Does something with the table for each part of a range of numbers, and unlocks it in between.
+    fn in_parts<T>(
+        &self,
+        first: u32,
+        last: u32,
+        mut work: impl FnMut(&mut Slots, Range<usize>) -> T,
+    ) -> impl Iterator<Item = T> {
+        let end = (last as usize).saturating_add(1).min(self.slots.lock().list.len());
+        (first as usize..end).step_by(AT_ONCE).map(move |start| {
+            let part = start..end.min(start + AT_ONCE);
+            work(&mut self.slots.lock(), part)
+        })
     }
 
     /// Whether `fd` is closed by execve(2).
@@ -297,15 +356,12 @@ impl FdTable {
     }
 
     /// A table with the same descriptors, as fork(2) makes it.
-    pub fn duplicate(&self) -> FdTable {
-        let mut copy = self.slots.lock().clone();
-        let taken: Vec<usize> = copy.taken_in(0..usize::MAX).collect();
-        for index in taken {
-            if matches!(copy.get(index), Some(Slot::Reserved)) {
-                copy.put(index, Slot::Free);
-            }
-        }
-        FdTable::with(&self.vfs, copy)
+    ///
+    /// # Errors
+    /// `ENOMEM`.
+    pub fn duplicate(&self) -> Result<FdTable, Errno> {
+        let copy = self.slots.lock().copy(&self.memory)?;
+        Ok(FdTable::with(&self.vfs, copy, &self.memory))
     }
 
     /// One more than the greatest number that may be open: how far select(2) looks.

@@ -308,8 +308,8 @@ pub trait Inode: Send + Sync + Any {
         self.xattr(XATTR_CAPABILITY).is_ok()
     }
 
-    /// The names of all extended attributes.
-    fn xattrs(&self) -> Result<Vec<Vec<u8>>, Errno> {
+    /// Passes the name of each extended attribute to `tell`, which must neither sleep nor use the inode.
+    fn xattrs(&self, _tell: &mut dyn FnMut(&[u8])) -> Result<(), Errno> {
         Err(Errno::EOPNOTSUPP)
     }
 

@@ -66,7 +66,7 @@ impl World {
 fn each_kernel_numbers_from_the_start() {
     let numbers = |world: &World| {
         let (file, place) = (world.open(b"/f"), world.path(b"/f"));
-        let table = FdTable::new(&world.vfs);
+        let table = FdTable::new(&world.vfs, &world.memory);
         let device = world.vfs.anonymous_device();
         let of_file = (file.id(), place.dentry.id(), world.inode(b"/f").identity());
         (world.namespace.id, place.mount.id, place.mount.unique_id, table.id(), device, of_file)

@@ -524,16 +524,16 @@ impl Inode for HostInode {
         false
     }
 
-    fn xattrs(&self) -> Result<Vec<Vec<u8>>, Errno> {
-        match self.any_opened() {
-            Err(Errno::EOPNOTSUPP) => Ok(Vec::new()),
-            file => {
-                let mut names = xattr::list(file?.as_fd())?;
-                // Labels of the host's own security modules are not the guest's.
-                names.retain(|n| !n.starts_with(b"security.") || n == XATTR_CAPABILITY);
-                Ok(names)
-            }
-        }
+    fn xattrs(&self, tell: &mut dyn FnMut(&[u8])) -> Result<(), Errno> {
+        let file = match self.any_opened() {
+            Err(Errno::EOPNOTSUPP) => return Ok(()),
+            file => file?,
+        };
+        // Labels of the host's own security modules are not the guest's.
+        let names = xattr::list(file.as_fd())?;
+        let shown = names.iter().filter(|n| !n.starts_with(b"security.") || *n == XATTR_CAPABILITY);
+        shown.for_each(|name| tell(name));
+        Ok(())
     }
 
     fn remove_xattr(&self, name: &[u8]) -> Result<(), Errno> {

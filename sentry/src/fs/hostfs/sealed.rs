@@ -75,8 +75,8 @@ impl Inode for Sealed {
         Err(Errno::ENODATA)
     }
 
-    fn xattrs(&self) -> Result<Vec<Vec<u8>>, Errno> {
-        Ok(Vec::new())
+    fn xattrs(&self, _: &mut dyn FnMut(&[u8])) -> Result<(), Errno> {
+        Ok(())
     }
 
     fn as_any(&self) -> &dyn Any {

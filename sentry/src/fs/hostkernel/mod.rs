@@ -223,8 +223,8 @@ impl Inode for KernelInode {
         }
     }
 
-    fn xattrs(&self) -> Result<Vec<Vec<u8>>, Errno> {
-        Ok(Vec::new())
+    fn xattrs(&self, _: &mut dyn FnMut(&[u8])) -> Result<(), Errno> {
+        Ok(())
     }
 
     fn as_any(&self) -> &dyn Any {

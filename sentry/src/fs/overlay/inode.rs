@@ -410,8 +410,8 @@ impl Inode for OverlayInode {
         self.layer().is_ok_and(|layer| layer.has_capabilities())
     }
 
-    fn xattrs(&self) -> Result<Vec<Vec<u8>>, Errno> {
-        self.layer()?.xattrs()
+    fn xattrs(&self, tell: &mut dyn FnMut(&[u8])) -> Result<(), Errno> {
+        self.layer()?.xattrs(tell)
     }
 
     fn remove_xattr(&self, name: &[u8]) -> Result<(), Errno> {

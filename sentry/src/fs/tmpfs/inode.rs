@@ -624,8 +624,9 @@ impl Inode for TmpInode {
         Ok(())
     }
 
-    fn xattrs(&self) -> Result<Vec<Vec<u8>>, Errno> {
-        Ok(self.attributes.lock().xattrs.keys().cloned().collect())
+    fn xattrs(&self, tell: &mut dyn FnMut(&[u8])) -> Result<(), Errno> {
+        self.attributes.lock().xattrs.keys().for_each(|name| tell(name));
+        Ok(())
     }
 
     fn remove_xattr(&self, name: &[u8]) -> Result<(), Errno> {

@@ -26,15 +26,27 @@ thread_local! {
 }
 
 /// Runs `work` with a buffer of at least `len` bytes (at most [`CHUNK`]).
-pub fn with_bounce<T>(len: usize, work: impl FnOnce(&mut [u8]) -> T) -> T {
+///
+/// # Errors
+/// Those of `work`; `ENOMEM` if the buffer is longer than the memory limit permits.
+pub fn with_bounce<T, E: From<Errno>>(
+    ctx: &TaskContext,
+    len: usize,
+    work: impl FnOnce(&mut [u8]) -> Result<T, E>,
+) -> Result<T, E> {
     let mut buffer = BOUNCE.take();
     let len = len.min(CHUNK);
-    if buffer.len() < len {
-        buffer.resize(len.next_power_of_two(), 0);
-    }
-    let result = work(&mut buffer[..len]);
+    let result = if len <= buffer.len() { Ok(()) } else { lengthen(ctx, &mut buffer, len.next_power_of_two()) };
+    let result = result.map_err(E::from).and_then(|()| work(&mut buffer[..len]));
     BOUNCE.set(buffer);
     result
+}
+
+#[cold]
+fn lengthen(ctx: &TaskContext, buffer: &mut Vec<u8>, len: usize) -> Result<(), Errno> {
+    ctx.kernel().memory.reserve(buffer, len - buffer.len())?;
+    buffer.resize(len, 0);
+    Ok(())
 }
 
 /// Answers `EFAULT` for memory that no guest can have.

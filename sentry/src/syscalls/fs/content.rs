@@ -313,7 +313,7 @@ fn pour(
     let regular = to.kind() == FileType::Regular;
     let events = PollEvents::POLLOUT | PollEvents::POLLWRNORM;
     let mut total = 0;
-    let result = with_bounce(count as usize, |buffer| -> Result<(), SysError> {
+    let result = with_bounce(ctx, count as usize, |buffer| -> Result<(), SysError> {
         if regular {
             access::drop_privileges(&ctx.credentials(), &*to.file().inode())?;
         }

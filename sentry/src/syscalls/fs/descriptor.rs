@@ -40,7 +40,7 @@ pub fn close_range(ctx: &mut TaskContext, first: u32, last: u32, flags: CloseRan
         return Err(Errno::EINVAL.into());
     }
     if flags.contains(CloseRangeFlags::CLOSE_RANGE_UNSHARE) {
-        let own = ctx.files().duplicate();
+        let own = ctx.files().duplicate()?;
         ctx.set_files(Arc::new(own));
     }
     let files = ctx.files();
@@ -48,10 +48,15 @@ pub fn close_range(ctx: &mut TaskContext, first: u32, last: u32, flags: CloseRan
         files.set_close_on_exec_range(first, last);
         return Ok(0);
     }
-    for description in files.remove_range(first, last, |_| true) {
-        // Errors of the single files have nowhere to go.
-        let _ = closed(ctx, &description);
-    }
+    // Errors of the single files have nowhere to go.
+    files.remove_range(
+        first,
+        last,
+        |_| true,
+        |description| {
+            let _ = closed(ctx, &description);
+        },
+    );
     Ok(0)
 }
 

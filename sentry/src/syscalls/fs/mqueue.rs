@@ -151,7 +151,7 @@ pub fn mq_timedsend(
         return Err(Errno::EMSGSIZE.into());
     }
     ctx.kernel().memory.admit_lasting(len as u64).map_err(Errno::from)?;
-    let mut bytes = vec![0; len];
+    let mut bytes = ctx.buffer(len)?;
     ctx.read_bytes(message.0, &mut bytes)?;
     let sender = (ctx.group().pid(), ctx.credentials().uid);
     let mut waiting = Some(bytes);

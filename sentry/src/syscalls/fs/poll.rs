@@ -1,5 +1,6 @@
 //! poll(2) and ppoll(2).
 
+use std::cell::Cell;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -17,19 +18,24 @@ use crate::time::clock::{self, deadline_of};
 use crate::vfs::FileDescription;
 use crate::wait::WaitEnd;
 
-/// One entry of the guest's array.
+/// As many entries of the guest's array are read at once.
+const PIECE: usize = 512;
+
+/// One entry of the guest's array that names a descriptor.
 struct Watched {
+    /// None if it is not open.
     description: Option<Arc<FileDescription>>,
+    index: u32,
     wanted: PollEvents,
     /// `revents` before and after.
     old: u16,
-    new: PollEvents,
+    new: Cell<PollEvents>,
 }
 
 impl Watched {
-    fn look(&mut self) {
+    fn look(&self) {
         if let Some(description) = &self.description {
-            self.new = description.file().poll() & self.wanted;
+            self.new.set(description.file().poll() & self.wanted);
         }
     }
 }
@@ -72,6 +78,26 @@ fn poll_until(ctx: &mut TaskContext, fds: u64, count: u32, until: Option<u64>) -
     }
 }
 
+/// Reads the guest's array, some entries at a time, each part with the index of its first.
+fn for_pieces(
+    ctx: &TaskContext,
+    fds: u64,
+    count: u32,
+    mut each: impl FnMut(u32, &[PollFd]) -> Result<(), Errno>,
+) -> Result<(), Errno> {
+    for first in (0..count).step_by(PIECE) {
+        let len = (count - first).min(PIECE as u32);
+        let address = fds.checked_add(u64::from(first) * 8).ok_or(Errno::EFAULT)?;
+        each(first, &ctx.read_array(address, len as usize)?)?;
+    }
+    Ok(())
+}
+
+/// `revents` are the last two of an entry's eight bytes. The array was readable, so this does not wrap.
+fn write_revents(ctx: &TaskContext, fds: u64, index: u32, revents: u16) -> Result<(), Errno> {
+    ctx.write_object(fds.wrapping_add(u64::from(index) * 8 + 6), &revents)
+}
+
 /// ppoll(2).
 pub fn ppoll(
     ctx: &mut TaskContext,
@@ -93,31 +119,42 @@ fn wait_for_events(ctx: &TaskContext, fds: u64, count: u32, deadline: Option<Ins
         return Err(Errno::EINVAL.into());
     }
     let files = ctx.files();
-    let mut watched: Vec<Watched> = Vec::with_capacity(count as usize);
-    for entry in ctx.read_array::<PollFd>(fds, count as usize)? {
-        let always = PollEvents::POLLERR | PollEvents::POLLHUP;
-        let wanted = PollEvents::from_bits_retain(u32::from(entry.events)) | always;
-        let description = files.get(entry.fd).ok();
-        let bad = entry.fd >= 0 && description.is_none();
-        let new = if bad { PollEvents::POLLNVAL } else { PollEvents::empty() };
-        watched.push(Watched { description, wanted, old: entry.revents, new });
-    }
-    let descriptions: Vec<_> = watched.iter().map(|w| (w.description.clone(), w.wanted)).collect();
-    let queues: Vec<_> = descriptions
-        .iter()
-        .filter_map(|(description, wanted)| Some((description.as_ref()?.file().wait_queue()?, *wanted)))
-        .collect();
-    let result = ctx.wait(&queues, deadline, || {
-        watched.iter_mut().for_each(Watched::look);
-        let ready = watched.iter().filter(|w| !w.new.is_empty()).count();
-        (ready > 0).then_some(ready as u64)
-    });
-    for (index, entry) in watched.iter().enumerate() {
-        let new = entry.new.bits() as u16;
-        if new != entry.old {
-            // `revents` are the last two of an entry's eight bytes. The array was readable, so this does not wrap.
-            ctx.write_object(fds.wrapping_add(index as u64 * 8 + 6), &new)?;
+    let memory = &ctx.kernel().memory;
+    let mut watched: Vec<Watched> = Vec::new();
+    let mut clears_unused = false;
+    for_pieces(ctx, fds, count, |first, piece| {
+        memory.reserve(&mut watched, piece.len())?;
+        for (index, entry) in (first..).zip(piece) {
+            if entry.fd < 0 {
+                clears_unused |= entry.revents != 0;
+                continue;
+            }
+            let always = PollEvents::POLLERR | PollEvents::POLLHUP;
+            let wanted = PollEvents::from_bits_retain(u32::from(entry.events)) | always;
+            let description = files.get(entry.fd).ok();
+            let new = if description.is_none() { PollEvents::POLLNVAL } else { PollEvents::empty() };
+            watched.push(Watched { description, index, wanted, old: entry.revents, new: Cell::new(new) });
         }
+        Ok(())
+    })?;
+    let mut queues = memory.list(watched.len())?;
+    queues.extend(watched.iter().filter_map(|w| Some((w.description.as_ref()?.file().wait_queue()?, w.wanted))));
+    let result = ctx.wait_for_many(&queues, deadline, || {
+        watched.iter().for_each(Watched::look);
+        let ready = watched.iter().filter(|w| !w.new.get().is_empty()).count();
+        (ready > 0).then_some(ready as u64)
+    })?;
+    for entry in &watched {
+        let new = entry.new.get().bits() as u16;
+        if new != entry.old {
+            write_revents(ctx, fds, entry.index, new)?;
+        }
+    }
+    if clears_unused {
+        for_pieces(ctx, fds, count, |first, piece| {
+            let unused = (first..).zip(piece).filter(|(_, entry)| entry.fd < 0 && entry.revents != 0);
+            unused.map(|(index, _)| index).try_for_each(|index| write_revents(ctx, fds, index, 0))
+        })?;
     }
     match result {
         Ok(ready) => Ok(ready),

@@ -250,7 +250,7 @@ impl<'a> Transfer<'a> {
         if memory.left() == 0 {
             return Ok(file.read_at(&mut [], offset)? as u64);
         }
-        with_bounce(memory.left() as usize, |buffer| {
+        with_bounce(ctx, memory.left() as usize, |buffer| {
             let mut done = 0;
             while memory.left() > 0 {
                 let want = (memory.left() as usize).min(buffer.len());
@@ -288,7 +288,7 @@ impl<'a> Transfer<'a> {
             };
             return Ok(self.wait_for(ctx, false, false, attempt)? as u64);
         }
-        with_bounce(memory.left() as usize, |buffer| {
+        with_bounce(ctx, memory.left() as usize, |buffer| {
             let mut done = 0;
             loop {
                 let want = (memory.left() as usize).min(buffer.len());
@@ -455,7 +455,7 @@ impl<'a> Transfer<'a> {
         if regular {
             access::drop_privileges(&ctx.credentials(), &*file.inode())?;
         }
-        with_bounce(memory.left() as usize, |buffer| {
+        with_bounce(ctx, memory.left() as usize, |buffer| {
             let (mut at, mut done) = (offset, 0);
             while memory.left() > 0 {
                 let want = (memory.left() as usize).min(buffer.len());
@@ -509,7 +509,7 @@ impl<'a> Transfer<'a> {
             }
             return Ok(done);
         }
-        with_bounce(memory.left() as usize, |buffer| {
+        with_bounce(ctx, memory.left() as usize, |buffer| {
             let mut done = 0;
             loop {
                 let want = (memory.left() as usize).min(buffer.len());

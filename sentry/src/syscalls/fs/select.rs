@@ -94,18 +94,23 @@ fn wait_for_sets(ctx: &TaskContext, count: i32, addresses: [u64; 3], deadline: O
             set.0 = ctx.read_array(address, words)?;
         }
     }
+    let memory = &ctx.kernel().memory;
     let mut watched = Vec::new();
     for fd in 0..count {
         let sets = [0, 1, 2].map(|i| wanted[i].contains(fd));
         if sets.contains(&true) {
+            memory.reserve(&mut watched, 1)?;
             watched.push(Watched { fd, description: files.get(fd as i32)?, sets });
         }
     }
-    let queues: Vec<_> =
-        watched.iter().filter_map(|w| Some((w.description.file().wait_queue()?, w.events()))).collect();
+    let mut queues = memory.list(watched.len())?;
+    queues.extend(watched.iter().filter_map(|w: &Watched| Some((w.description.file().wait_queue()?, w.events()))));
     let mut found: [Bits; 3] = Default::default();
-    let result = ctx.wait(&queues, deadline, || {
-        found = [(); 3].map(|()| Bits(vec![0; words]));
+    for bits in &mut found {
+        bits.0 = memory.filled(words, 0)?;
+    }
+    let result = ctx.wait_for_many(&queues, deadline, || {
+        found.iter_mut().for_each(|bits| bits.0.fill(0));
         let mut bits = 0;
         for entry in &watched {
             let events = entry.description.file().poll();
@@ -117,7 +122,7 @@ fn wait_for_sets(ctx: &TaskContext, count: i32, addresses: [u64; 3], deadline: O
             }
         }
         (bits > 0).then_some(bits)
-    });
+    })?;
     let bits = match result {
         Ok(bits) => bits,
         Err(WaitEnd::TimedOut) => 0,

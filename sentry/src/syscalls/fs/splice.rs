@@ -127,7 +127,7 @@ pub fn vmsplice(ctx: &mut TaskContext, fd: Fd, iov: IovecIn, count: usize, flags
         if !wait_for_bytes(ctx, end.pipe(), patient)? {
             return Ok(0);
         }
-        with_bounce(memory.left() as usize, |buffer| {
+        with_bounce(ctx, memory.left() as usize, |buffer| {
             let got = match end.read_at(buffer, 0) {
                 Ok(got) => got,
                 Err(errno) => return Err(errno.into()),
@@ -143,7 +143,7 @@ pub fn vmsplice(ctx: &mut TaskContext, fd: Fd, iov: IovecIn, count: usize, flags
 /// Copies memory into a pipe that has room for so many bytes, in whole slots but for the last.
 fn fill_pipe(ctx: &TaskContext, memory: &mut Memory, pipe: &Pipe, room: usize) -> SysResult {
     let len = room.min(memory.left() as usize);
-    with_bounce(len, |buffer| {
+    with_bounce(ctx, len, |buffer| {
         let mut done = 0;
         while done < len {
             let want = (len - done).min(buffer.len());
@@ -255,7 +255,7 @@ fn to_pipe(
     let room = wait_for_room(ctx, pipe, patient)?;
     let file = from.file();
     let patient = !(impatient_input || from.is_nonblocking());
-    with_bounce(len.min(room * PAGE), |buffer| {
+    with_bounce(ctx, len.min(room * PAGE), |buffer| {
         let got = wait_on(ctx, file.wait_queue(), READABLE | PollEvents::POLLRDHUP, patient, || {
             match file.read_at(buffer, offset) {
                 Err(Errno::EAGAIN) => None,

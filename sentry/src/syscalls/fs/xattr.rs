@@ -165,7 +165,7 @@ fn set(ctx: &TaskContext, found: &Found, name: Str, value: BufIn, size: usize, f
     if size > XATTR_SIZE_MAX {
         return Err(Errno::E2BIG.into());
     }
-    let mut bytes = vec![0; size];
+    let mut bytes = ctx.buffer(size)?;
     ctx.read_bytes(value.0, &mut bytes)?;
     if name == XATTR_CAPABILITY && !is_capability(&bytes) {
         return Err(Errno::EINVAL.into());
@@ -197,12 +197,13 @@ fn give(ctx: &TaskContext, bytes: &[u8], out: BufOut, size: usize) -> SysResult 
 fn tell_names(ctx: &TaskContext, found: &Found, out: BufOut, size: usize) -> SysResult {
     let trusted = ctx.credentials().has(Capability::CAP_SYS_ADMIN);
     let mut list = Vec::new();
-    for name in found.inode.xattrs()? {
-        if trusted || !name.starts_with(b"trusted.") {
-            list.extend_from_slice(&name);
+    found.inode.xattrs(&mut |name| {
+        // What is longer is refused below.
+        if list.len() <= XATTR_LIST_MAX && (trusted || !name.starts_with(b"trusted.")) {
+            list.extend_from_slice(name);
             list.push(0);
         }
-    }
+    })?;
     if list.len() > XATTR_LIST_MAX {
         return Err(Errno::E2BIG.into());
     }

@@ -112,7 +112,7 @@ pub fn shmdt(ctx: &mut TaskContext, address: PtrIn) -> SysResult {
     }
     let mm = ctx.mm().clone();
     let mut segment: Option<Arc<dyn Mappable>> = None;
-    for vma in mm.areas().into_iter().filter(|vma| vma.end > address.0) {
+    for vma in mm.areas_in(address.0..mm.address_limit()) {
         let Some(area) = vma.object() else { continue };
         // Each piece lies as far behind the address as its pages lie in the segment.
         let in_place = vma.start.checked_sub(address.0) == Some(vma.offset);

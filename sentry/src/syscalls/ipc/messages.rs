@@ -33,7 +33,7 @@ pub fn msgsnd(ctx: &mut TaskContext, id: i32, message: PtrIn, len: usize, flags:
     if len as u64 > ctx.kernel().ipc.limits.msgmax.get() || id < 0 || kind < 1 {
         return Err(Errno::EINVAL.into());
     }
-    let mut text = vec![0; len];
+    let mut text = ctx.buffer(len)?;
     ctx.read_bytes(message.0.wrapping_add(TYPE_SIZE), &mut text)?;
     let messages = &ctx.kernel().ipc.messages;
     messages.admit(len)?;

@@ -49,7 +49,7 @@ fn operate(ctx: &TaskContext, id: i32, address: PtrIn, count: usize, deadline: O
     if count as u64 > ctx.kernel().ipc.limits.semopm.get() {
         return Err(Errno::E2BIG.into());
     }
-    let mut operations = vec![Sembuf::default(); count];
+    let mut operations = ctx.kernel().memory.filled(count, Sembuf::default())?;
     ctx.read_bytes(address.0, operations.as_mut_slice().as_mut_bytes())?;
     let semaphores = &ctx.kernel().ipc.semaphores;
     let who = ctx.credentials();
@@ -136,7 +136,9 @@ pub fn semctl(ctx: &mut TaskContext, id: i32, number: i32, command: SemCommand, 
                 let state = semaphores.lock();
                 let set = state.sets.get(id)?;
                 set.permissions().check(&who, 0o4)?;
-                set.semaphores.iter().map(|s| s.value as u16).collect()
+                let mut values = ctx.kernel().memory.list(set.semaphores.len())?;
+                values.extend(set.semaphores.iter().map(|s| s.value as u16));
+                values
             };
             ctx.write_bytes(argument, values.as_slice().as_bytes())?;
             Ok(0)
@@ -222,7 +224,7 @@ fn set_all(ctx: &TaskContext, id: i32, address: u64) -> SysResult {
         set.permissions().check(&who, 0o2)?;
         set.semaphores.len()
     };
-    let mut values = vec![0u16; count];
+    let mut values = ctx.kernel().memory.filled(count, 0_u16)?;
     ctx.read_bytes(address, values.as_mut_slice().as_mut_bytes())?;
     if values.iter().any(|&value| i32::from(value) > SEMVMX) {
         return Err(Errno::ERANGE.into());

@@ -29,7 +29,7 @@ pub fn msync(ctx: &mut TaskContext, address: PtrIn, len: usize, flags: MsyncFlag
     let end = address.0.checked_add(len).ok_or(Errno::ENOMEM)?;
     let mut at = address.0;
     let mut holes = false;
-    for vma in ctx.mm().areas().iter().filter(|vma| vma.end > address.0 && vma.start < end) {
+    for vma in ctx.mm().areas_in(address.0..end) {
         holes |= vma.start > at;
         let part = vma.clip(&(address.0..end));
         at = part.end;

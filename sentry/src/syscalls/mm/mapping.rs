@@ -162,12 +162,12 @@ pub fn remap_file_pages(
         return Err(Errno::EINVAL.into());
     }
     let mm = ctx.mm();
-    let areas = mm.areas();
-    let area = areas.iter().find(|vma| vma.start <= start && start < vma.end).ok_or(Errno::EINVAL)?;
+    let mut areas = mm.areas_in(start..end);
+    let area = areas.next().filter(|vma| vma.start <= start).ok_or(Errno::EINVAL)?;
     let object = area.object().filter(|_| area.is_shared()).ok_or(Errno::EINVAL)?;
     // The range may go on in neighbours of the same kind.
     let mut at = area.end;
-    for next in areas.iter().filter(|vma| vma.start >= area.end && vma.start < end) {
+    for next in areas {
         let same = next.object().is_some_and(|other| {
             std::ptr::addr_eq(std::sync::Arc::as_ptr(&other.object), std::sync::Arc::as_ptr(&object.object))
         });

@@ -163,7 +163,7 @@ fn send_header(ctx: &TaskContext, opened: &Opened, header: &Msghdr, flags: Messa
         if header.msg_controllen > ctx.kernel().network.limits.numbers.optmem_max.count() {
             return Err(Errno::ENOBUFS.into());
         }
-        let mut bytes = vec![0; header.msg_controllen as usize];
+        let mut bytes = ctx.buffer(header.msg_controllen as usize)?;
         ctx.read_bytes(header.msg_control, &mut bytes)?;
         control::parse(ctx, opened.socket.identity().0, &bytes)?
     };
@@ -204,7 +204,7 @@ fn send(
             }
             continue;
         }
-        let step = with_bounce((rest as usize).max(1), |buffer| {
+        let step = with_bounce(ctx, (rest as usize).max(1), |buffer| {
             let want = (rest as usize).min(buffer.len());
             pieces.copy_in(ctx, sent, &mut buffer[..want])?;
             opened.wait_unless(ctx, impatient, true, PollEvents::POLLOUT, || {
@@ -334,7 +334,8 @@ fn receive(ctx: &TaskContext, opened: &Opened, pieces: &Pieces, flags: MessageFl
     let mut whole: Option<Received> = None;
     loop {
         let so_far = whole.as_ref().map_or(0, |received| received.len as u64);
-        let step = with_bounce(((pieces.len - so_far) as usize).max(1), |buffer| receiver.step(ctx, so_far, buffer));
+        let step =
+            with_bounce(ctx, ((pieces.len - so_far) as usize).max(1), |buffer| receiver.step(ctx, so_far, buffer));
         let part = match (step, &mut whole) {
             (Ok(part), _) => part,
             (Err(error), None) => return Err(error),

@@ -135,7 +135,7 @@ pub fn unshare(ctx: &mut TaskContext, flags: CloneFlags) -> SysResult {
         ctx.set_fs(ctx.fs().duplicate());
     }
     if flags.contains(CloneFlags::CLONE_FILES) {
-        let own = std::sync::Arc::new(ctx.files().duplicate());
+        let own = std::sync::Arc::new(ctx.files().duplicate()?);
         drop(ctx.set_files(own));
     }
     Ok(0)

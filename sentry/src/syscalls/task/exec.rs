@@ -7,7 +7,8 @@ use amber_abi::open::{AT_FDCWD, AtFlags};
 use amber_abi::stat::FileType;
 
 use crate::error::SysResult;
-use crate::loader::Program;
+use crate::interruption::check_killed;
+use crate::loader::{Program, Strings};
 use crate::syscalls::args::{DirFd, Envp, Path, StringList};
 use crate::syscalls::fs::support::{Found, find_path_at};
 use crate::task::{TaskContext, exec};
@@ -65,7 +66,7 @@ fn run(
     };
     let program = {
         let mut open = |path: &[u8]| open_program(ctx, AT_FDCWD, path, true, false);
-        Program::resolve(file, shown, arguments, environment, nameless, &mut open)?
+        Program::resolve(file, shown, arguments, environment, nameless, &ctx.kernel().memory, &mut open)?
     };
     exec::execute(ctx, &program)?;
     Ok(0)
@@ -93,26 +94,28 @@ pub(crate) fn open_program(
 }
 
 /// Reads an array of strings that ends with NULL; no array at all counts as an empty one.
-fn read_strings(ctx: &TaskContext, address: u64, room: &mut usize) -> Result<Vec<Vec<u8>>, Errno> {
-    let mut strings = Vec::new();
+fn read_strings(ctx: &TaskContext, address: u64, room: &mut usize) -> Result<Strings, Errno> {
+    let memory = &ctx.kernel().memory;
+    let mut strings = Strings::default();
     if address == 0 {
         return Ok(strings);
     }
     let mut at = address;
     loop {
+        check_killed()?;
         // A whole block at once where it can be read; else pointer by pointer up to the NULL.
         let block = ctx.read_array::<u64>(at, POINTERS).or_else(|_| ctx.read_array::<u64>(at, 1))?;
         for pointer in &block {
             if *pointer == 0 {
                 return Ok(strings);
             }
-            let string = ctx.read_string(*pointer, STRING_MOST).map_err(|errno| match errno {
+            let append = |bytes: &mut Vec<u8>| ctx.append_string(*pointer, STRING_MOST, bytes);
+            let len = strings.push_with(memory, append).map_err(|errno| match errno {
                 Errno::ENAMETOOLONG => Errno::E2BIG,
                 other => other,
             })?;
-            let used = string.len() + 1 + size_of::<u64>();
+            let used = len + 1 + size_of::<u64>();
             *room = room.checked_sub(used).ok_or(Errno::E2BIG)?;
-            strings.push(string);
         }
         at = at.checked_add(block.len() as u64 * 8).ok_or(Errno::EFAULT)?;
     }

@@ -85,7 +85,7 @@ fn set_filter(ctx: &TaskContext, flags: SeccompFlags, address: u64) -> SysResult
     if !who.no_new_privs && !who.has(Capability::CAP_SYS_ADMIN) {
         return Err(Errno::EACCES.into());
     }
-    let mut program = vec![SockFilter::default(); len];
+    let mut program = ctx.kernel().memory.filled(len, SockFilter::default())?;
     ctx.read_bytes(header.filter, program.as_mut_slice().as_mut_bytes())?;
     if ctx.seccomp().mode() == SeccompMode::SECCOMP_MODE_STRICT {
         return Err(Errno::EINVAL.into());

@@ -34,6 +34,9 @@ const WITH_EXCLUSIVE: EpollEvents = EpollEvents::EPOLLIN
     .union(EpollEvents::EPOLLET)
     .union(EpollEvents::EPOLLEXCLUSIVE);
 
+/// As many events one call takes at most; the next takes the others.
+const MOST_AT_ONCE: usize = 4096;
+
 /// What is told of always.
 const ALWAYS: EpollEvents = EpollEvents::EPOLLERR.union(EpollEvents::EPOLLHUP);
 
@@ -384,6 +387,7 @@ impl Epoll {
     /// Takes at most `most` events. Level-triggered entries go to the end of the ready list, those with EPOLLONESHOT are
     /// disabled.
     pub fn harvest(&self, most: usize) -> Vec<Found> {
+        let most = most.min(MOST_AT_ONCE);
         let mut found = Vec::new();
         // What was looked at is let go after the locks: it may be the last reference.
         let mut looked_at = Vec::new();

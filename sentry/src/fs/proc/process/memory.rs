@@ -1,7 +1,6 @@
-//! What `/proc/PID` tells of memory: maps, smaps, mem, pagemap and the texts the program was started with.
+//! What `/proc/PID` tells of memory: maps, smaps, mem and pagemap.
 
 use std::any::Any;
-use std::ops::Range;
 use std::sync::Arc;
 
 use amber_abi::errno::Errno;
@@ -9,15 +8,15 @@ use amber_platform::PAGE_SIZE;
 use std::fmt::Write;
 
 use super::links::shown;
-use crate::fs::pseudo::{Pieces, PseudoInode, Query, one_piece};
+use crate::fs::pseudo::{Pieces, PseudoInode, Query};
 use crate::interruption::check_killed;
 use crate::mm::{AreaUsage, Layout, MemoryManager, Vma, VmaFlags};
 use crate::vfs::{File, Inode};
 
 /// The columns a name of an area begins behind.
 const NAME_COLUMN: usize = 73;
-/// The most of a command line or environment that is shown at once.
-const TEXT_MOST: u64 = 4 << 20;
+/// Of so many pages is told at a time.
+const PAGES_AT_ONCE: u64 = 512;
 
 fn memory(query: &Query<'_>) -> Result<Option<Arc<MemoryManager>>, Errno> {
     Ok(query.task()?.memory())
@@ -236,62 +235,6 @@ pub fn smaps_rollup(query: &Query<'_>) -> Result<Vec<u8>, Errno> {
     Ok(text.into_bytes())
 }
 
-fn range(mm: &MemoryManager, start: u64, end: u64) -> Vec<u8> {
-    let len = end.saturating_sub(start).min(TEXT_MOST);
-    let mut text = vec![0; len as usize];
-    let got = mm.read_forced(start, &mut text);
-    text.truncate(got);
-    text
-}
-
-/// The bytes of a range of memory, as far as they can be read; with `is_text` up to the first zero.
-fn bytes(query: &Query<'_>, range: Range<u64>, is_text: bool) -> Result<Pieces, Errno> {
-    let mut from = range.start;
-    of_memory(query, move |_, mm, text| {
-        let mut some = [0; PAGE_SIZE as usize];
-        let wanted = range.end.saturating_sub(from).min(PAGE_SIZE) as usize;
-        let got = mm.read_forced(from, &mut some[..wanted]);
-        let zero = some[..got].iter().position(|&byte| is_text && byte == 0);
-        text.extend_from_slice(&some[..zero.map_or(got, |at| at + 1)]);
-        from += got as u64;
-        Ok(zero.is_none() && got == wanted && from < range.end)
-    })
-}
-
-/// `/proc/PID/cmdline`: a program that wrote over its arguments may have gone on into the environment.
-pub fn cmdline(query: &Query<'_>) -> Result<Pieces, Errno> {
-    let Some(mm) = memory(query)? else { return Ok(one_piece(Vec::new())) };
-    let layout = layout(&mm);
-    let mut last = [0];
-    let goes_on = layout.env_start == layout.arg_end
-        && layout.arg_end > layout.arg_start
-        && mm.read_forced(layout.arg_end - 1, &mut last) == 1
-        && last != [0];
-    let end = if goes_on { layout.env_end } else { layout.arg_end };
-    bytes(query, layout.arg_start..end, goes_on)
-}
-
-/// The arguments of a program as they are now, each with a zero behind it.
-pub fn command_line(mm: &MemoryManager) -> Vec<u8> {
-    let layout = layout(mm);
-    let mut text = range(mm, layout.arg_start, layout.arg_end);
-    if text.last().is_some_and(|&last| last != 0) && layout.env_start == layout.arg_end {
-        let more = range(mm, layout.env_start, layout.env_end);
-        text.extend(more);
-        if let Some(end) = text.iter().position(|&b| b == 0) {
-            text.truncate(end + 1);
-        }
-    }
-    text
-}
-
-/// `/proc/PID/environ`.
-pub fn environ(query: &Query<'_>) -> Result<Pieces, Errno> {
-    let Some(mm) = memory(query)? else { return Ok(one_piece(Vec::new())) };
-    let layout = layout(&mm);
-    bytes(query, layout.env_start..layout.env_end, false)
-}
-
 /// `/proc/PID/auxv`.
 pub fn auxv(query: &Query<'_>) -> Result<Vec<u8>, Errno> {
     let Some(mm) = memory(query)? else { return Ok(Vec::new()) };
@@ -365,15 +308,19 @@ impl File for Pagemap {
         let pages = (last - first).min(buf.len() as u64 / 8);
         let words = &mut buf[..pages as usize * 8];
         words.fill(0);
-        let range = first * PAGE_SIZE..(first + pages) * PAGE_SIZE;
-        for vma in mm.areas_in(range.clone()) {
-            let present = PRESENT | if vma.object().is_some() { OF_FILE } else { 0 };
-            let part = vma.clip(&range);
-            let at = ((part.start - range.start) / PAGE_SIZE) as usize;
-            // What is gone since has no pages.
-            let pages = mm.residency(part.start, (part.end - part.start) / PAGE_SIZE).unwrap_or_default();
-            for (word, _) in words.chunks_exact_mut(8).skip(at).zip(pages).filter(|(_, here)| *here) {
-                word.copy_from_slice(&present.to_le_bytes());
+        let end = first + pages;
+        for from in (first..end).step_by(PAGES_AT_ONCE as usize) {
+            check_killed()?;
+            let range = from * PAGE_SIZE..end.min(from + PAGES_AT_ONCE) * PAGE_SIZE;
+            for vma in mm.areas_in(range.clone()) {
+                let present = PRESENT | if vma.object().is_some() { OF_FILE } else { 0 };
+                let part = vma.clip(&range);
+                let at = (part.start / PAGE_SIZE - first) as usize;
+                // What is gone since has no pages.
+                let pages = mm.residency(part.start, (part.end - part.start) / PAGE_SIZE).unwrap_or_default();
+                for (word, _) in words.chunks_exact_mut(8).skip(at).zip(pages).filter(|(_, here)| *here) {
+                    word.copy_from_slice(&present.to_le_bytes());
+                }
             }
         }
         Ok(words.len())

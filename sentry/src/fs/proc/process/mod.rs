@@ -6,6 +6,7 @@ mod memory;
 mod mounts;
 mod namespaces;
 mod state;
+mod strings;
 
 use std::sync::Arc;
 
@@ -13,9 +14,9 @@ use amber_abi::errno::Errno;
 
 pub use control::written;
 pub use links::shown;
-pub use memory::command_line;
 pub use namespaces::nsfs;
 pub use state::{TICK, mask, ranges};
+pub use strings::command_line;
 
 use self::namespaces::Namespaces;
 use super::descriptors::{Descriptors, Infos};
@@ -36,8 +37,8 @@ macro_rules! entries {
             Entry::file("statm", 0o444, state::statm),
             Entry::file("status", 0o444, state::status),
             Entry::writable("comm", 0o644, control::comm, control::set_comm).since("2.6.33"),
-            Entry::long("cmdline", 0o444, memory::cmdline),
-            Entry::long("environ", 0o400, memory::environ).guarded(),
+            Entry::special("cmdline", 0o444, strings::open_cmdline),
+            Entry::special("environ", 0o400, strings::open_environ).guarded(),
             Entry::file("auxv", 0o400, memory::auxv).guarded(),
             Entry::long("maps", 0o444, memory::maps).guarded(),
             Entry::long("smaps", 0o444, memory::smaps).guarded(),

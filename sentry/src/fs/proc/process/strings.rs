@@ -1,0 +1,103 @@
+//! `/proc/PID/cmdline` and `environ`: read out of the process's memory at each read, and kept nowhere.
+
+use std::any::Any;
+use std::sync::Arc;
+
+use amber_abi::errno::Errno;
+use amber_platform::PAGE_SIZE;
+
+use crate::fs::pseudo::{PseudoInode, Query};
+use crate::mm::MemoryManager;
+use crate::vfs::{File, Inode};
+
+/// The most that is shown of a command line that its program replaced by another text, as setproctitle(3) does.
+const TITLE_MOST: usize = PAGE_SIZE as usize;
+/// The most of a command line that a list of processes shows.
+const LISTED_MOST: usize = 32 << 10;
+
+/// `/proc/PID/cmdline`, of whatever program the process runs when it is read.
+struct CommandLine(Arc<PseudoInode>);
+
+/// Opens `/proc/PID/cmdline`.
+pub fn open_cmdline(inode: &Arc<PseudoInode>, _: &Query<'_>) -> Result<Arc<dyn File>, Errno> {
+    Ok(Arc::new(CommandLine(inode.clone())))
+}
+
+impl File for CommandLine {
+    fn inode(&self) -> Arc<dyn Inode> {
+        self.0.clone()
+    }
+
+    fn read_at(&self, buf: &mut [u8], offset: u64) -> Result<usize, Errno> {
+        let Some(mm) = self.0.subject().task()?.memory() else { return Ok(0) };
+        Ok(read_command_line(&mm, buf, offset))
+    }
+
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
+}
+
+/// `/proc/PID/environ`, of the program that ran when it was opened.
+struct Environment {
+    inode: Arc<PseudoInode>,
+    memory: Option<Arc<MemoryManager>>,
+}
+
+/// Opens `/proc/PID/environ`.
+pub fn open_environ(inode: &Arc<PseudoInode>, query: &Query<'_>) -> Result<Arc<dyn File>, Errno> {
+    Ok(Arc::new(Environment { inode: inode.clone(), memory: query.task()?.memory() }))
+}
+
+impl File for Environment {
+    fn inode(&self) -> Arc<dyn Inode> {
+        self.inode.clone()
+    }
+
+    fn read_at(&self, buf: &mut [u8], offset: u64) -> Result<usize, Errno> {
+        let Some(mm) = &self.memory else { return Ok(0) };
+        let (start, end) = mm.with_layout(|layout| (layout.env_start, layout.env_end));
+        Ok(read_range(mm, buf, start, end, offset))
+    }
+
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
+}
+
+/// Reads from `offset` on in a range of memory; less at its end, or where it cannot be read.
+fn read_range(mm: &MemoryManager, buf: &mut [u8], start: u64, end: u64, offset: u64) -> usize {
+    let len = end.saturating_sub(start).saturating_sub(offset).min(buf.len() as u64) as usize;
+    if len == 0 { 0 } else { mm.read_forced(start.wrapping_add(offset), &mut buf[..len]) }
+}
+
+/// Reads the arguments of a program as they are now, each with a zero behind it. If the last of them has none, the program
+/// put another text there, which may go on in its environment and ends at the first zero.
+fn read_command_line(mm: &MemoryManager, buf: &mut [u8], offset: u64) -> usize {
+    let (start, end, further) = mm.with_layout(|layout| {
+        let adjoins = layout.env_start == layout.arg_end && layout.env_end >= layout.env_start;
+        (layout.arg_start, layout.arg_end, if adjoins { layout.env_end } else { layout.arg_end })
+    });
+    if offset >= further.saturating_sub(start) {
+        return 0;
+    }
+    let mut last = [0];
+    if mm.read_forced(end.wrapping_sub(1), &mut last) == 1 && last[0] != 0 {
+        let mut title = [0; TITLE_MOST];
+        let got = mm.read_forced(start, &mut title);
+        let end = title[..got].iter().position(|&byte| byte == 0).map_or(got, |zero| zero + 1);
+        let rest = title.get(offset as usize..end).unwrap_or_default();
+        let len = rest.len().min(buf.len());
+        buf[..len].copy_from_slice(&rest[..len]);
+        return len;
+    }
+    read_range(mm, buf, start, end, offset)
+}
+
+/// The beginning of a program's command line, for a list of processes.
+pub fn command_line(mm: &MemoryManager) -> Vec<u8> {
+    let mut line = vec![0; LISTED_MOST];
+    let got = read_command_line(mm, &mut line, 0);
+    line.truncate(got);
+    line
+}
