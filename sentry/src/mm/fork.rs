@@ -22,7 +22,8 @@ impl MemoryManager {
     /// # Errors
     /// `ENOMEM` if the platform cannot make one more address space; `EINTR` if the caller is killed meanwhile.
     pub fn fork(&self, platform: &mut dyn Context, soon: &[u64]) -> Result<Arc<MemoryManager>, Errno> {
-        self.with(|state| {
+        // A child that is not to be has a lock of its own: it is dropped with this one's released.
+        let (child, made) = self.with(|state| -> Result<_, Errno> {
             soon.iter().for_each(|&address| state.hot.note(address));
             let copied = state.hot.at_fork();
             self.share_private(state, &copied);
@@ -91,8 +92,9 @@ impl MemoryManager {
                 let peak = areas.sums().all;
                 State { areas, runs, layout, hot, peak, ..State::default() }
             });
-            failed.map(|()| child)
-        })
+            Ok((child, failed))
+        })?;
+        made.map(|()| child)
     }
 
     /// A copy of private pages, next to those before if possible.
