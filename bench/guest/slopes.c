@@ -28,6 +28,7 @@
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/sem.h>
+#include <sys/shm.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -109,6 +110,7 @@ static const struct kind {
     {"descriptors", descriptors, 100000},
     {"ranges of descriptors", descriptor_ranges, 1000},
     {"record locks", record_locks, 100000},
+    {"shared locks", shared_locks, 100000},
     {"locks of descriptions", description_locks, 100000},
     {"locks of a whole file", whole_locks, 100000},
     {"waiters for a whole file", whole_lock_waiters, 1000},
@@ -130,6 +132,8 @@ static const struct kind {
     {"watchers of one file", watchers, 100},
     {"memory areas", areas, 30000},
     {"locked areas", locked_areas, 30000},
+    {"areas of a file", file_areas, 30000},
+    {"attachments of a segment", attachments, 30000},
     {"pages between holes", page_runs, 100000},
     {"child processes", children, 1000},
     {"zombies", zombies, 1000},

@@ -23,6 +23,22 @@ static void description_locks(long n) {
     record_locks_of(n, F_OFD_SETLK, 1);
 }
 
+/* Shared locks of different places, each of another description, which become exclusive. */
+static void shared_locks(long n) {
+    make_file("file");
+    int *all = calloc(n, sizeof *all);
+    check(all != NULL, "calloc");
+    for (long i = 0; i < n; i++) {
+        struct flock lock = {.l_type = F_RDLCK, .l_start = i * 2, .l_len = 1};
+        check((all[i] = open("file", O_RDWR)) >= 0 && fcntl(all[i], F_OFD_SETLK, &lock) == 0, "F_RDLCK");
+    }
+    for (long i = 0; i < n; i++) {
+        struct flock lock = {.l_type = F_WRLCK, .l_start = i * 2, .l_len = 1};
+        check(fcntl(all[i], F_OFD_SETLK, &lock) == 0, "F_WRLCK");
+    }
+    closefrom(3);
+}
+
 static void whole_locks(long n) {
     make_file("file");
     for (long i = 0; i < n; i++) {

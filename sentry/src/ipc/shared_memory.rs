@@ -75,7 +75,8 @@ pub struct SegmentPages {
     cache: Arc<PageCache>,
     table: Weak<SharedMemory>,
     id: OnceLock<i32>,
-    relays: Mutex<Vec<Arc<Relay>>>,
+    /// The address spaces it is attached in, and how often.
+    relays: Mutex<Vec<(Arc<Relay>, usize)>>,
     /// What the areas are named after; it is not to be read.
     name: OnceLock<Arc<FileDescription>>,
 }
@@ -116,8 +117,20 @@ impl Mappable for SegmentPages {
     }
 
     fn attach(&self, mapping: Arc<dyn Mapping>) {
-        let relay = Arc::new(Relay { link: mapping, pages: self.me.clone() });
-        self.relays.lock().push(relay.clone());
+        let relay = {
+            let mut relays = self.relays.lock();
+            match relays.iter_mut().find(|(relay, _)| Arc::ptr_eq(&relay.link, &mapping)) {
+                Some((relay, count)) => {
+                    *count += 1;
+                    relay.clone()
+                }
+                None => {
+                    let relay = Arc::new(Relay { link: mapping, pages: self.me.clone() });
+                    relays.push((relay.clone(), 1));
+                    relay
+                }
+            }
+        };
         self.cache.attach(relay);
         if let (Some(table), Some(&id)) = (self.table.upgrade(), self.id.get()) {
             table.attached(id);
@@ -127,10 +140,11 @@ impl Mappable for SegmentPages {
     fn detach(&self, mapping: &Arc<dyn Mapping>) {
         let relay = {
             let mut relays = self.relays.lock();
-            let at = relays.iter().position(|relay| Arc::ptr_eq(&relay.link, mapping));
-            at.map(|at| relays.swap_remove(at))
+            let Some(at) = relays.iter().position(|(relay, _)| Arc::ptr_eq(&relay.link, mapping)) else { return };
+            let Some((relay, count)) = relays.get_mut(at) else { return };
+            *count -= 1;
+            if *count > 0 { relay.clone() } else { relays.swap_remove(at).0 }
         };
-        let Some(relay) = relay else { return };
         let relay: Arc<dyn Mapping> = relay;
         self.cache.detach(&relay);
         if let (Some(table), Some(&id)) = (self.table.upgrade(), self.id.get()) {
@@ -281,5 +295,47 @@ impl SharedMemory {
     /// Whether an object is the pages of a segment here.
     pub fn is_segment(&self, object: &Arc<dyn Mappable>) -> bool {
         self.lock().iter().any(|(_, segment)| std::ptr::addr_eq(Arc::as_ptr(&segment.pages), Arc::as_ptr(object)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use super::*;
+
+    /// Counts how often it is told that pages went.
+    #[derive(Default)]
+    struct Counter(AtomicUsize);
+
+    impl Mapping for Counter {
+        fn invalidate(&self, _: &dyn Mappable, _: u64, _: u64, _: bool) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    #[test]
+    fn an_address_space_hears_once_of_a_change_however_often_a_segment_is_attached() {
+        let memory = GuestMemory::new(1 << 20).unwrap();
+        let pages = Arc::new_cyclic(|me| SegmentPages {
+            me: me.clone(),
+            cache: PageCache::lasting(memory, 4 * PAGE_SIZE, None),
+            table: Weak::new(),
+            id: OnceLock::new(),
+            relays: Mutex::new(Rank::Leaf, Vec::new()),
+            name: OnceLock::new(),
+        });
+        let counter = Arc::new(Counter::default());
+        let mapping: Arc<dyn Mapping> = counter.clone();
+        let heard = || {
+            pages.punch_hole(0, PAGE_SIZE).unwrap();
+            counter.0.swap(0, Ordering::Relaxed)
+        };
+        (0..3).for_each(|_| pages.attach(mapping.clone()));
+        assert_eq!(heard(), 1);
+        (0..2).for_each(|_| pages.detach(&mapping));
+        assert_eq!(heard(), 1);
+        pages.detach(&mapping);
+        assert_eq!(heard(), 0);
     }
 }

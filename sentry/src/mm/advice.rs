@@ -17,7 +17,7 @@ impl MemoryManager {
     /// madvise(2). Advice that names no wish of ours is taken and not followed, as Linux may.
     ///
     /// # Errors
-    /// As in the man page.
+    /// As in the man page; `EINTR` if the caller is killed.
     pub fn advise(&self, address: u64, len: u64, advice: MemoryAdvice) -> Result<(), Errno> {
         if !is_known(advice) || !address.is_multiple_of(PAGE_SIZE) {
             return Err(Errno::EINVAL);
@@ -32,6 +32,7 @@ impl MemoryManager {
             MemoryAdvice::MADV_POPULATE_READ => return self.advise_populate(range, false),
             MemoryAdvice::MADV_POPULATE_WRITE => return self.advise_populate(range, true),
             MemoryAdvice::MADV_REMOVE => return self.advise_remove(range),
+            MemoryAdvice::MADV_WILLNEED => return self.advise_will_need(range),
             _ => {}
         }
         self.with(|state| {
@@ -85,13 +86,6 @@ impl MemoryManager {
             MemoryAdvice::MADV_COLD | MemoryAdvice::MADV_PAGEOUT => {
                 return if locked || special { Err(Errno::EINVAL) } else { Ok(()) };
             }
-            MemoryAdvice::MADV_WILLNEED => {
-                if let Some(area) = vma.object() {
-                    // Read in, not mapped: what cannot be read will say so when touched.
-                    let _ = area.object.frames(vma.offset_of(part.start), part.end - part.start, false);
-                }
-                return Ok(());
-            }
             MemoryAdvice::MADV_HWPOISON | MemoryAdvice::MADV_SOFT_OFFLINE => return Err(Errno::EINVAL),
             // No huge pages are offered, so none can be made.
             MemoryAdvice::MADV_COLLAPSE => return Err(Errno::EINVAL),
@@ -127,10 +121,29 @@ impl MemoryManager {
         })
     }
 
+    /// `MADV_WILLNEED`: begins to read objects in. The address space is not locked meanwhile.
+    fn advise_will_need(&self, range: Range<u64>) -> Result<(), Errno> {
+        let mut at = range.start;
+        let mut holes = false;
+        while at < range.end {
+            check_killed()?;
+            let Some(vma) = self.area_from(at).filter(|vma| vma.start < range.end) else { break };
+            let part = vma.clip(&range);
+            holes |= vma.start > at;
+            at = vma.end;
+            if let Some(area) = vma.object() {
+                // Read in, not mapped: what cannot be read will say so when touched.
+                let _ = area.object.frames(vma.offset_of(part.start), part.end - part.start, false);
+            }
+        }
+        if holes || at < range.end { Err(Errno::ENOMEM) } else { Ok(()) }
+    }
+
     /// `MADV_REMOVE`: punches a hole into the object of a shared writable area.
     fn advise_remove(&self, range: Range<u64>) -> Result<(), Errno> {
         let mut at = range.start;
         while at < range.end {
+            check_killed()?;
             let (area, from, part) = self.with(|state| {
                 let vma = state.areas.find(at).ok_or(Errno::ENOMEM)?;
                 let area = vma.object().cloned().ok_or(Errno::EINVAL)?;

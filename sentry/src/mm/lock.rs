@@ -6,6 +6,7 @@ use amber_platform::PAGE_SIZE;
 
 use super::manager::MemoryManager;
 use super::vma::{Vma, VmaFlags};
+use crate::interruption::check_killed;
 
 /// When locked pages come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -91,7 +92,7 @@ impl MemoryManager {
     /// mlockall(2): what is there, what is to come, or both.
     ///
     /// # Errors
-    /// `EPERM` if nothing may be locked, `ENOMEM` beyond `RLIMIT_MEMLOCK`.
+    /// `EPERM` if nothing may be locked, `ENOMEM` beyond `RLIMIT_MEMLOCK`; `EINTR` if the caller is killed.
     pub fn lock_all(&self, current: bool, future: bool, mode: LockMode, unlimited: bool) -> Result<(), Errno> {
         if !unlimited && self.limits.locked() == 0 {
             return Err(Errno::EPERM);
@@ -111,6 +112,7 @@ impl MemoryManager {
         })?;
         if mode == LockMode::Now {
             for range in ranges {
+                check_killed()?;
                 self.populate_range(range);
             }
         }

@@ -222,16 +222,14 @@ impl MemoryManager {
     fn invalidate(&self, object: &dyn Mappable, offset: u64, len: u64, even_private: bool) {
         let end = offset.saturating_add(len);
         let changed = self.with(|state| {
+            let mut parts = state.areas.showing(object, offset..end);
+            parts.sort_unstable_by_key(|part| part.start);
+            // Neighbours go at once.
             let mut hit: Vec<Range<u64>> = Vec::new();
-            for vma in state.areas.iter() {
-                let Some(area) = vma.object() else { continue };
-                if !std::ptr::addr_eq(Arc::as_ptr(&area.object), object as *const dyn Mappable) {
-                    continue;
-                }
-                let from = offset.max(vma.offset).saturating_sub(vma.offset);
-                let to = end.saturating_sub(vma.offset).min(vma.size());
-                if from < to {
-                    hit.push(vma.start + from..vma.start + to);
+            for part in parts {
+                match hit.last_mut() {
+                    Some(last) if last.end == part.start => last.end = part.end,
+                    _ => hit.push(part),
                 }
             }
             let mut changed = false;

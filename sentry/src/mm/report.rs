@@ -85,6 +85,11 @@ impl MemoryManager {
         Areas { mm: self, left: range, found: Vec::new().into_iter() }
     }
 
+    /// The first area that ends behind an address.
+    pub fn area_from(&self, address: u64) -> Option<Vma> {
+        self.with(|state| state.areas.find_from(address).cloned())
+    }
+
     /// Some areas as they stand, by address, from the first that ends above `start` on; none behind the last.
     pub fn areas_from(&self, start: u64) -> Vec<Vma> {
         self.with(|state| state.areas.overlapping(start..self.limit).take(AREAS_AT_ONCE).cloned().collect())

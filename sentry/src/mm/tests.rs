@@ -278,6 +278,78 @@ fn a_killed_caller_has_no_more_populated() {
     assert!(w.memory.touched_bytes() >= 8 << 20);
 }
 
+/// Maps every page of an object behind a page of no object, so that each is an area of its own; answers where.
+fn scattered(w: &World, cache: &Arc<PageCache>, pages: u64) -> u64 {
+    let at = 0x1000_0000;
+    for page in 0..pages {
+        let backed = Backed::Object(cache.clone(), page * PAGE_SIZE, None, "");
+        let place = Place::Fixed(at + page * 2 * PAGE_SIZE);
+        let mut request = request(place, PAGE_SIZE, backed);
+        request.flags |= VmaFlags::SHARED;
+        w.mm.map(request).unwrap();
+    }
+    at
+}
+
+#[test]
+fn among_many_areas_those_of_an_object_lose_what_it_loses() {
+    const PAGES: u64 = 400;
+    let w = world();
+    let cache = PageCache::in_memory(w.memory.clone(), PAGES * PAGE_SIZE);
+    let at = scattered(&w, &cache, PAGES);
+    let other = PageCache::in_memory(w.memory.clone(), PAGE_SIZE);
+    let other_at = w.mm.map(request(Place::Hint(0), PAGE_SIZE, Backed::Object(other, 0, None, ""))).unwrap();
+    w.mm.write(other_at, b"stays").unwrap();
+    let place = |page: u64| at + page * 2 * PAGE_SIZE;
+    (0..PAGES).for_each(|page| w.mm.write(place(page), b"full").unwrap());
+    let read = |at: u64| {
+        let mut text = [0; 4];
+        w.mm.read(at, &mut text).map(|()| text)
+    };
+    cache.punch_hole(7 * PAGE_SIZE, 2 * PAGE_SIZE).unwrap();
+    assert_eq!([6, 7, 8, 9].map(|page| read(place(page))), [Ok(*b"full"), Ok([0; 4]), Ok([0; 4]), Ok(*b"full")]);
+    // A moved area is found where it is then.
+    let moved = RemapRequest {
+        address: place(300),
+        old_len: PAGE_SIZE,
+        new_len: PAGE_SIZE,
+        may_move: true,
+        fixed: Some(0x8000_0000),
+        hint: 0,
+        keep_old: false,
+        may_lock_any: false,
+    };
+    w.mm.remap(moved).unwrap();
+    cache.set_len(200 * PAGE_SIZE);
+    let mapped = w.notes.pages.lock().unwrap().keys().copied().filter(|&page| page >= place(200)).collect::<Vec<_>>();
+    assert_eq!(mapped, [other_at]);
+    assert_eq!((read(place(199)), read(0x8000_0000), read(other_at)), (Ok(*b"full"), Err(Errno::EFAULT), Ok(*b"stay")));
+}
+
+#[test]
+fn a_killed_caller_removes_and_reads_no_more() {
+    let w = world();
+    let cache = PageCache::in_memory(w.memory.clone(), 8 * PAGE_SIZE);
+    let at = w.mm.map(MapRequest {
+        flags: VmaFlags::MAY_ALL | VmaFlags::SHARED,
+        ..request(Place::Hint(0), 8 * PAGE_SIZE, Backed::Object(cache.clone(), 0, None, ""))
+    });
+    let at = at.unwrap();
+    cache.write(0, &[1; 16]).unwrap();
+    let killed: Arc<dyn Killable> = Arc::new(Killed);
+    set_caller(Some(Arc::downgrade(&killed)));
+    assert_eq!(w.mm.advise(at, 8 * PAGE_SIZE, MemoryAdvice::MADV_REMOVE), Err(Errno::EINTR));
+    assert_eq!(w.mm.advise(at, 8 * PAGE_SIZE, MemoryAdvice::MADV_WILLNEED), Err(Errno::EINTR));
+    assert_eq!(w.mm.lock_all(true, false, LockMode::Now, true), Err(Errno::EINTR));
+    set_caller(None);
+    w.mm.unlock_all();
+    assert_eq!(cache.present_bytes(), PAGE_SIZE);
+    assert_eq!(w.mm.advise(at, 8 * PAGE_SIZE, MemoryAdvice::MADV_REMOVE), Ok(()));
+    assert_eq!(cache.present_bytes(), 0);
+    assert_eq!(w.mm.advise(at, 8 * PAGE_SIZE, MemoryAdvice::MADV_WILLNEED), Ok(()));
+    assert_eq!(w.mm.advise(at, 9 * PAGE_SIZE, MemoryAdvice::MADV_WILLNEED), Err(Errno::ENOMEM));
+}
+
 #[test]
 fn what_was_set_aside_and_then_used_stays() {
     let w = world();

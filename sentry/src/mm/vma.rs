@@ -12,6 +12,10 @@ use super::gaps::Gaps;
 use super::{Mappable, Mapping};
 use crate::vfs::FileDescription;
 
+mod objects;
+
+use objects::ShownObjects;
+
 bitflags! {
     /// What is special about an area.
     #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -275,6 +279,7 @@ pub struct VmaMap {
     sums: Sums,
     /// The gaps between them, once there are many.
     gaps: Option<Box<Gaps>>,
+    objects: ShownObjects,
 }
 
 impl VmaMap {
@@ -329,6 +334,7 @@ impl VmaMap {
     /// Adds an area where there is none.
     pub fn insert(&mut self, vma: Vma) {
         self.sums.add(&vma);
+        self.objects.note(&vma);
         self.reshape(vma.range(), |areas| areas.insert(vma.start, vma));
     }
 
@@ -369,7 +375,10 @@ impl VmaMap {
         if let Some((_, vma)) = self.areas.range_mut(..at).next_back()
             && vma.end > at
         {
+            self.objects.forget(vma);
             let tail = vma.split_off(at);
+            self.objects.note(vma);
+            self.objects.note(&tail);
             self.areas.insert(at, tail);
         }
     }
@@ -382,6 +391,7 @@ impl VmaMap {
         let remove = |areas: &mut BTreeMap<u64, Vma>| starts.iter().filter_map(|start| areas.remove(start)).collect();
         let taken: Vec<Vma> = self.reshape(range, remove);
         taken.iter().for_each(|vma| self.sums.subtract(vma));
+        taken.iter().for_each(|vma| self.objects.forget(vma));
         taken
     }
 
@@ -413,7 +423,10 @@ impl VmaMap {
                 && let Some(tail) = self.areas.remove(&start)
                 && let Some(before) = current.and_then(|at| self.areas.get_mut(&at))
             {
+                self.objects.forget(before);
+                self.objects.forget(&tail);
                 before.end = tail.end;
+                self.objects.note(before);
                 joined.push(tail);
             } else {
                 current = Some(start);
@@ -426,6 +439,8 @@ impl VmaMap {
     pub fn grow_down(&mut self, start: u64, to: u64) {
         let Some(vma) = self.areas.get(&start) else { return };
         let grown = Vma { start: to, ..vma.clone() };
+        self.objects.forget(vma);
+        self.objects.note(&grown);
         self.sums.subtract(vma);
         self.sums.add(&grown);
         self.reshape(to..grown.end, |areas| {
@@ -558,7 +573,7 @@ mod tests {
 
     /// The same areas, whose gaps no index has.
     fn without_index(map: &VmaMap) -> VmaMap {
-        VmaMap { areas: map.areas.clone(), sums: map.sums, gaps: None }
+        VmaMap { areas: map.areas.clone(), sums: map.sums, gaps: None, objects: ShownObjects::default() }
     }
 
     proptest! {

@@ -12,6 +12,7 @@ use amber_platform::{PAGE_SIZE, Protection};
 
 use super::plain;
 use crate::error::SysResult;
+use crate::interruption::check_killed;
 use crate::ipc::{Object, Segment, SegmentPages};
 use crate::mm::{Backed, MapRequest, Mappable, Place, VmaFlags};
 use crate::syscalls::args::{PtrIn, PtrOut};
@@ -113,6 +114,7 @@ pub fn shmdt(ctx: &mut TaskContext, address: PtrIn) -> SysResult {
     let mm = ctx.mm().clone();
     let mut segment: Option<Arc<dyn Mappable>> = None;
     for vma in mm.areas_in(address.0..mm.address_limit()) {
+        check_killed()?;
         let Some(area) = vma.object() else { continue };
         // Each piece lies as far behind the address as its pages lie in the segment.
         let in_place = vma.start.checked_sub(address.0) == Some(vma.offset);
