@@ -113,7 +113,7 @@ pub enum What {
     /// A file that a guest can make long.
     Long(Begin),
     /// A file with a behaviour of its own.
-    Special(Opener),
+    Special(Opener, Option<Text>),
     /// A symbolic link with this text.
     Link(Text),
     /// A magic link: where it leads, and its text.
@@ -174,7 +174,15 @@ impl Entry {
 
     /// A file with a behaviour of its own.
     pub const fn special(name: &'static str, permissions: u16, open: Opener) -> Self {
-        Self::new(name, permissions, What::Special(open))
+        Self::new(name, permissions, What::Special(open, None))
+    }
+
+    /// The same file of its own behaviour, of which this text is shown to those outside the sandbox.
+    pub const fn shown_as(mut self, text: Text) -> Self {
+        if let What::Special(open, _) = self.what {
+            self.what = What::Special(open, Some(text));
+        }
+        self
     }
 
     /// A symbolic link.
@@ -217,7 +225,7 @@ impl Entry {
     pub fn kind(&self) -> FileType {
         match self.what {
             What::Directory(..) => FileType::Directory,
-            What::File(..) | What::Long(_) | What::Special(_) => FileType::Regular,
+            What::File(..) | What::Long(_) | What::Special(..) => FileType::Regular,
             What::Link(_) | What::Magic(..) => FileType::Symlink,
         }
     }

@@ -91,7 +91,8 @@ impl PseudoInode {
         match self.entry.what {
             What::File(text, _) | What::Link(text) | What::Magic(_, text) => text(&query),
             What::Long(begin) => pieces::whole(&query, begin),
-            What::Directory(..) | What::Special(_) => Err(Errno::EINVAL),
+            What::Special(_, Some(text)) => text(&query),
+            What::Directory(..) | What::Special(_, None) => Err(Errno::EINVAL),
         }
     }
 
@@ -253,7 +254,7 @@ impl Inode for PseudoInode {
                 Ok(Arc::new(file))
             }
             What::Long(begin) => Ok(Arc::new(LongFile::new(self.clone(), Reader::of(ctx), begin))),
-            What::Special(open) => {
+            What::Special(open, _) => {
                 let me = self.me.upgrade().ok_or(Errno::EIO)?;
                 self.ask(ctx, |query| open(&me, query))
             }

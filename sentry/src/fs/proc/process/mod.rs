@@ -37,7 +37,7 @@ macro_rules! entries {
             Entry::file("statm", 0o444, state::statm),
             Entry::file("status", 0o444, state::status),
             Entry::writable("comm", 0o644, control::comm, control::set_comm).since("2.6.33"),
-            Entry::special("cmdline", 0o444, strings::open_cmdline),
+            Entry::special("cmdline", 0o444, strings::open_cmdline).shown_as(strings::listed_command_line),
             Entry::special("environ", 0o400, strings::open_environ).guarded(),
             Entry::file("auxv", 0o400, memory::auxv).guarded(),
             Entry::long("maps", 0o444, memory::maps).guarded(),

@@ -94,6 +94,11 @@ fn read_command_line(mm: &MemoryManager, buf: &mut [u8], offset: u64) -> usize {
     read_range(mm, buf, start, end, offset)
 }
 
+/// The beginning of a process's command line, for those outside the sandbox.
+pub fn listed_command_line(query: &Query<'_>) -> Result<Vec<u8>, Errno> {
+    Ok(query.task()?.memory().map(|mm| command_line(&mm)).unwrap_or_default())
+}
+
 /// The beginning of a program's command line, for a list of processes.
 pub fn command_line(mm: &MemoryManager) -> Vec<u8> {
     let mut line = vec![0; LISTED_MOST];
