@@ -18,6 +18,10 @@ const MAX_BYTES: u32 = 64 << 20;
 /// Maximum number of files in a message, as in Linux (`SCM_MAX_FD`).
 pub const MAX_FILES: usize = 253;
 
+/// How long an answer may take when the wait for it is interrupted, in milliseconds: what was asked for may be done
+/// already.
+const GRACE: u16 = 1000;
+
 /// One end of a connection.
 #[derive(Debug)]
 pub struct Channel {
@@ -51,11 +55,11 @@ impl Channel {
         self.socket.try_clone().map(Channel::new)
     }
 
-    /// Makes every wait for the other end fail with `EINTR` while this descriptor is readable; `None` removes it. A
-    /// message that was sent or received in part is lost, so the connection cannot be used after that.
+    /// Makes every wait for the other end fail with `EINTR` while this descriptor is readable and the other end does not
+    /// answer soon; `None` removes it. A message that was sent or received in part is lost, so the connection cannot be
+    /// used after that.
     ///
     /// # Errors
-    /// The host has no descriptors left.
     /// The host has no descriptors left.
     pub fn interrupt_by(&mut self, descriptor: Option<BorrowedFd<'_>>) -> io::Result<()> {
         self.interrupt = descriptor.map(|descriptor| descriptor.try_clone_to_owned()).transpose()?;
@@ -178,11 +182,16 @@ impl Channel {
                 result => result?,
             };
             let [socket, interrupt] = waits.map(|wait| wait.any() == Some(true));
-            if interrupt {
-                return Err(Errno::EINTR.into());
-            }
             if socket {
                 return Ok(());
+            }
+            if interrupt {
+                let mut last = [PollFd::new(self.socket.as_fd(), events)];
+                return match poll(&mut last, GRACE) {
+                    Err(Errno::EINTR) => continue,
+                    Ok(0) => Err(Errno::EINTR.into()),
+                    ready => Ok(ready.map(drop)?),
+                };
             }
         }
     }
