@@ -160,10 +160,13 @@ impl Container {
     /// Whether somebody changes it now.
     ///
     /// # Errors
-    /// The host has no descriptors left.
+    /// It was removed meanwhile, or the host has no descriptors left.
     pub fn is_locked(&self) -> Result<bool> {
         // Another open file, since a lock belongs to one.
-        let other = Container::open(&self.path).with_context(|| self.path.display().to_string())?;
+        let other = match Container::open(&self.path) {
+            Err(error) if error.kind() == ErrorKind::NotFound => bail!("container does not exist"),
+            other => other.with_context(|| self.path.display().to_string())?,
+        };
         Ok(other.try_lock()?.is_none())
     }
 
