@@ -111,6 +111,14 @@ consts! { u64:
     UC_STRICT_RESTORE_SS = 0x4,
 }
 
+/// Offset of the bytes for software in the XSAVE layout: the kernel's mark in signal frames, XCR0 in the regset
+/// `NT_X86_XSTATE` of ptrace(2).
+pub const XSAVE_SOFTWARE: usize = core::mem::offset_of!(FpState, sw_reserved);
+/// Offset of the XSAVE header, behind the legacy state.
+pub const XSAVE_HEADER: usize = size_of::<FpState>();
+/// End of the XSAVE header.
+pub const XSAVE_HEADER_END: usize = XSAVE_HEADER + size_of::<XstateHeader>();
+
 /// How many bytes below the stack pointer a function may use unasked; a signal frame starts below them.
 pub const RED_ZONE: u64 = 128;
 
@@ -125,6 +133,6 @@ mod tests {
         assert_eq!(offset_of!(UContext, uc_sigmask), offset_of!(libc::ucontext_t, uc_sigmask));
         assert_eq!(offset_of!(SigContext, ip), 8 * libc::REG_RIP as usize);
         assert_eq!(offset_of!(SigContext, cr2), 8 * libc::REG_CR2 as usize);
-        assert_eq!(offset_of!(FpState, sw_reserved), 464);
+        assert_eq!((XSAVE_SOFTWARE, XSAVE_HEADER, XSAVE_HEADER_END), (464, 512, 576));
     }
 }

@@ -2,6 +2,7 @@
 
 use std::io::ErrorKind;
 
+use amber_abi::sigframe::{XSAVE_HEADER, XSAVE_SOFTWARE};
 use amber_platform::{FpuFormat, FpuState, PlatformError, processor};
 use kvm_bindings::kvm_xsave;
 use kvm_ioctls::VcpuFd;
@@ -11,11 +12,9 @@ use crate::platform_error;
 
 /// Offset of MXCSR_MASK.
 const MXCSR_MASK: usize = 28;
-/// Offset of XCR0 in the regset `NT_X86_XSTATE` of ptrace(2), in the bytes for software. The contract uses that layout.
-const XCR0: usize = 464;
 
 /// Offset of XSTATE_BV, the mask of components that are not in their initial state.
-const PRESENT: usize = 512;
+const PRESENT: usize = XSAVE_HEADER;
 /// The components of the legacy area.
 const X87_AND_SSE: u32 = 3;
 /// Size of the PKRU component.
@@ -34,7 +33,7 @@ pub fn format_of(vcpu: &VcpuFd, features: &Features, keys: Option<usize>) -> Res
         state[at..at + 4].copy_from_slice(&INITIAL_PKRU.to_le_bytes());
     }
     state[MXCSR_MASK..MXCSR_MASK + 4].copy_from_slice(&processor::mxcsr_mask().to_le_bytes());
-    state[XCR0..XCR0 + 8].copy_from_slice(&states.to_le_bytes());
+    state[XSAVE_SOFTWARE..XSAVE_SOFTWARE + 8].copy_from_slice(&states.to_le_bytes());
     let format = FpuFormat::from_initial(state.clone());
     // The format must accept the state that it was determined from.
     format
@@ -64,7 +63,7 @@ pub fn write(vcpu: &VcpuFd, state: &FpuState, keys: Option<usize>) -> Result<(),
     // components that the state lacks are initial values already.
     area.region[PRESENT / 4] |= X87_AND_SSE;
     // The bytes for software are not part of the hardware format.
-    for word in &mut area.region[XCR0 / 4..512 / 4] {
+    for word in &mut area.region[XSAVE_SOFTWARE / 4..XSAVE_HEADER / 4] {
         *word = 0;
     }
     if let Some(at) = keys {

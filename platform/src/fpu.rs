@@ -1,5 +1,7 @@
 //! The format of the FPU state on this host, and which states the processor would load.
 
+use amber_abi::sigframe::{XSAVE_HEADER, XSAVE_HEADER_END, XSAVE_SOFTWARE};
+
 use crate::contract::FpuState;
 
 /// Offsets of MXCSR and of the mask of MXCSR bits that may be set.
@@ -7,12 +9,6 @@ const MXCSR: usize = 24;
 const MXCSR_MASK: usize = 28;
 /// The mask that zero stands for (Intel SDM, volume 1, "Checking for the DAZ Flag").
 const DEFAULT_MXCSR_MASK: u32 = 0xffbf;
-/// Offset of XCR0 in the regset `NT_X86_XSTATE` of ptrace(2), in the bytes for software.
-const XCR0: usize = 464;
-/// Offset of the XSAVE header: XSTATE_BV, XCOMP_BV, zeros.
-const HEADER: usize = 512;
-/// End of the header.
-const HEADER_END: usize = 576;
 /// The components of AMX. Linux enables them on request only (`ARCH_REQ_XCOMP_PERM`); guests do not get them.
 const ON_REQUEST: u64 = 3 << 17;
 
@@ -32,13 +28,13 @@ impl FpuFormat {
     /// Determines the format from the initial state of a program, as `PTRACE_GETREGSET` returns it, with XCR0 in the
     /// bytes for software. Returns `None` if that is not an XSAVE state.
     pub fn from_initial(mut initial: Vec<u8>) -> Option<Self> {
-        let components = u64::from_le_bytes(word(&initial, XCR0)?) & !ON_REQUEST;
-        initial[XCR0..XCR0 + 8].copy_from_slice(&components.to_le_bytes());
+        let components = u64::from_le_bytes(word(&initial, XSAVE_SOFTWARE)?) & !ON_REQUEST;
+        initial[XSAVE_SOFTWARE..XSAVE_SOFTWARE + 8].copy_from_slice(&components.to_le_bytes());
         let mxcsr_mask = match u32::from_le_bytes(word(&initial, MXCSR_MASK)?) {
             0 => DEFAULT_MXCSR_MASK,
             mask => mask,
         };
-        (initial.len() >= HEADER_END).then_some(FpuFormat { initial, mxcsr_mask, components })
+        (initial.len() >= XSAVE_HEADER_END).then_some(FpuFormat { initial, mxcsr_mask, components })
     }
 
     /// Size of a state in bytes.
@@ -55,7 +51,7 @@ impl FpuFormat {
     pub fn accepts(&self, state: &FpuState) -> bool {
         let state = state.0.as_slice();
         let (Some(mxcsr), Some(present), Some(compaction)) =
-            (word(state, MXCSR), word(state, HEADER), word(state, HEADER + 8))
+            (word(state, MXCSR), word(state, XSAVE_HEADER), word(state, XSAVE_HEADER + 8))
         else {
             return false;
         };
@@ -63,17 +59,17 @@ impl FpuFormat {
             && u32::from_le_bytes(mxcsr) & !self.mxcsr_mask == 0
             && u64::from_le_bytes(present) & !self.components == 0
             && u64::from_le_bytes(compaction) == 0
-            && state[HEADER + 16..HEADER_END].iter().all(|byte| *byte == 0)
+            && state[XSAVE_HEADER + 16..XSAVE_HEADER_END].iter().all(|byte| *byte == 0)
     }
 
     /// Converts a state of the host to this format: sets its size and XCR0, and removes components that guests do not
     /// have.
     pub fn complete(&self, mut state: Vec<u8>) -> FpuState {
         state.resize(self.initial.len(), 0);
-        state[XCR0..XCR0 + 8].copy_from_slice(&self.components.to_le_bytes());
-        let present = word(&state, HEADER).map_or(0, u64::from_le_bytes) & self.components;
-        state[HEADER..HEADER_END].fill(0);
-        state[HEADER..HEADER + 8].copy_from_slice(&present.to_le_bytes());
+        state[XSAVE_SOFTWARE..XSAVE_SOFTWARE + 8].copy_from_slice(&self.components.to_le_bytes());
+        let present = word(&state, XSAVE_HEADER).map_or(0, u64::from_le_bytes) & self.components;
+        state[XSAVE_HEADER..XSAVE_HEADER_END].fill(0);
+        state[XSAVE_HEADER..XSAVE_HEADER + 8].copy_from_slice(&present.to_le_bytes());
         FpuState(state)
     }
 }

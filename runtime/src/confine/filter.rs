@@ -14,7 +14,7 @@ use seccompiler::{
     TargetArch, apply_filter, apply_filter_all_threads, sock_filter,
 };
 
-/// From now on this process, all threads of it, makes only these calls. Any other is told to `log` and ends the process.
+/// Restricts all threads of this process to these host calls. Any other call is reported on `log` and ends the process.
 ///
 /// # Errors
 /// The host has no seccomp filters.

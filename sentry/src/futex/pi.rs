@@ -32,7 +32,7 @@ pub(super) fn attempt(shard: &Shard, key: &Key, word: &AtomicU32, tid: i32, wait
     if owner == tid {
         return Err(Errno::EDEADLK);
     }
-    if shard.is_no_lock(key) {
+    if shard.first_wants_no_lock(key) {
         return Err(Errno::EINVAL);
     }
     let new = if owner == 0 && shard.first_for_lock(key).is_none() {

@@ -127,7 +127,7 @@ impl Shard {
     }
 
     /// Whether the first waiter of a key waits for something else than a lock.
-    pub fn is_no_lock(&self, key: &Key) -> bool {
+    pub fn first_wants_no_lock(&self, key: &Key) -> bool {
         self.waiters(key).next().is_some_and(|first| first.kind() != Kind::Lock)
     }
 

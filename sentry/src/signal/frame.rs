@@ -2,7 +2,7 @@
 
 use amber_abi::sigframe::{
     FP_XSTATE_MAGIC1, FP_XSTATE_MAGIC2, FP_XSTATE_MAGIC2_SIZE, FpState, FpxSwBytes, RED_ZONE, RtSigFrame, SigContext,
-    UC_FP_XSTATE, UC_SIGCONTEXT_SS, UC_STRICT_RESTORE_SS, UContext,
+    UC_FP_XSTATE, UC_SIGCONTEXT_SS, UC_STRICT_RESTORE_SS, UContext, XSAVE_HEADER, XSAVE_HEADER_END, XSAVE_SOFTWARE,
 };
 use amber_abi::signal::{SaFlags, SigAction, SsFlags, StackT};
 use amber_abi::{Errno, SigInfo, Signal, SignalSet};
@@ -12,14 +12,8 @@ use zerocopy::IntoBytes;
 use crate::signal::deliver::fail_frame;
 use crate::task::{AltStack, TaskContext};
 
-/// Where the extended state's header is in the XSAVE layout.
-const XSTATE_HEADER: usize = 512;
-/// The size of the legacy state with the header of the extended one.
-const XSTATE_MINIMUM: usize = XSTATE_HEADER + 64;
-/// Of the header, what a processor ignores when it loads the state, but a host that is asked to load it refuses.
-const XSTATE_IGNORED: std::ops::Range<usize> = XSTATE_HEADER + 24..XSTATE_MINIMUM;
-/// Where the kernel's mark is within the legacy state.
-const SOFTWARE_BYTES: usize = 464;
+/// Of the XSAVE header, what a processor ignores when it loads the state, but a host that is asked to load it refuses.
+const XSTATE_IGNORED: std::ops::Range<usize> = XSAVE_HEADER + 24..XSAVE_HEADER_END;
 /// The features of the legacy state: x87 and SSE.
 const LEGACY_FEATURES: u64 = 3;
 /// Flags a handler's return may change: AC, OF, DF, TF, SF, ZF, AF, PF, CF, RF.
@@ -148,7 +142,7 @@ fn machine_context(ctx: &TaskContext) -> SigContext {
 fn fpu_image(ctx: &mut TaskContext) -> Result<Vec<u8>, Errno> {
     let FpuState(mut image) = ctx.platform.fpu_state().map_err(|_| Errno::EFAULT)?;
     let size = image.len();
-    if size < XSTATE_MINIMUM {
+    if size < XSAVE_HEADER_END {
         return Ok(image);
     }
     let features = features_of(&image);
@@ -159,10 +153,10 @@ fn fpu_image(ctx: &mut TaskContext) -> Result<Vec<u8>, Errno> {
         xstate_size: size as u32,
         ..FpxSwBytes::default()
     };
-    put(&mut image, SOFTWARE_BYTES, mark.as_bytes());
+    put(&mut image, XSAVE_SOFTWARE, mark.as_bytes());
     // Legacy state that is in its initial form is in the image all the same.
-    let present = word(&image, XSTATE_HEADER) | LEGACY_FEATURES;
-    put(&mut image, XSTATE_HEADER, &present.to_le_bytes());
+    let present = word(&image, XSAVE_HEADER) | LEGACY_FEATURES;
+    put(&mut image, XSAVE_HEADER, &present.to_le_bytes());
     image.extend_from_slice(&FP_XSTATE_MAGIC2.to_le_bytes());
     Ok(image)
 }
@@ -170,8 +164,8 @@ fn fpu_image(ctx: &mut TaskContext) -> Result<Vec<u8>, Errno> {
 /// The features a state in XSAVE layout can have: the platform says so where Linux keeps bytes for software, else those
 /// present are taken.
 fn features_of(image: &[u8]) -> u64 {
-    match word(image, SOFTWARE_BYTES) {
-        0 => word(image, XSTATE_HEADER) | LEGACY_FEATURES,
+    match word(image, XSAVE_SOFTWARE) {
+        0 => word(image, XSAVE_HEADER) | LEGACY_FEATURES,
         features => features,
     }
 }
@@ -245,14 +239,14 @@ fn restore_fpu_state(ctx: &mut TaskContext, at: u64) -> Result<(), Errno> {
     let legacy: FpState = ctx.read_object(at)?;
     let mark = legacy.sw_reserved;
     let given = mark.xstate_size as usize;
-    let marked = size >= XSTATE_MINIMUM
+    let marked = size >= XSAVE_HEADER_END
         && mark.magic1 == FP_XSTATE_MAGIC1
-        && given >= XSTATE_MINIMUM
+        && given >= XSAVE_HEADER_END
         && given <= size
         && mark.xstate_size <= mark.extended_size
         && ctx.read_object::<u32>(at.wrapping_add(given as u64)).is_ok_and(|magic| magic == FP_XSTATE_MAGIC2);
     let features = if marked { mark.xfeatures & supported } else { LEGACY_FEATURES };
-    let software = image.get(SOFTWARE_BYTES..XSTATE_HEADER).map(<[u8]>::to_vec).unwrap_or_default();
+    let software = image.get(XSAVE_SOFTWARE..XSAVE_HEADER).map(<[u8]>::to_vec).unwrap_or_default();
     if marked {
         let mut bytes = vec![0; given];
         ctx.read_bytes(at, &mut bytes)?;
@@ -262,15 +256,15 @@ fn restore_fpu_state(ctx: &mut TaskContext, at: u64) -> Result<(), Errno> {
         image.fill(0);
         put(&mut image, 0, legacy.as_bytes());
     }
-    put(&mut image, SOFTWARE_BYTES, &software);
+    put(&mut image, XSAVE_SOFTWARE, &software);
     // A processor loads no components that it does not know, and nothing behind them in the header.
-    let header = |at| word(&image, XSTATE_HEADER + at);
+    let header = |at| word(&image, XSAVE_HEADER + at);
     if marked && (header(0) & !supported != 0 || header(8) != 0 || header(16) != 0) {
         return Err(Errno::EFAULT);
     }
-    if size >= XSTATE_MINIMUM {
-        let present = if marked { word(&image, XSTATE_HEADER) & features } else { features };
-        put(&mut image, XSTATE_HEADER, &present.to_le_bytes());
+    if size >= XSAVE_HEADER_END {
+        let present = if marked { word(&image, XSAVE_HEADER) & features } else { features };
+        put(&mut image, XSAVE_HEADER, &present.to_le_bytes());
         put(&mut image, XSTATE_IGNORED.start, &[0; XSTATE_IGNORED.end - XSTATE_IGNORED.start]);
     }
     ctx.platform.set_fpu_state(&FpuState(image)).map_err(|_| Errno::EFAULT)
@@ -308,7 +302,7 @@ mod tests {
     fn marks_are_found_in_an_image() {
         let mut image = vec![0; 832];
         assert_eq!(features_of(&image), LEGACY_FEATURES);
-        put(&mut image, SOFTWARE_BYTES, &7u64.to_le_bytes());
+        put(&mut image, XSAVE_SOFTWARE, &7u64.to_le_bytes());
         assert_eq!(features_of(&image), 7);
         assert!(FpState::read_from_bytes(&image[..512]).is_ok());
     }

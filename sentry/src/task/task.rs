@@ -279,12 +279,12 @@ impl Task {
         self.robust_list.store(address, Ordering::Relaxed);
     }
 
-    /// Whether it is so far at its end that it hands over no futex any more.
+    /// Whether the task, which ends, has handed over its futexes: later waiters get none from it.
     pub fn has_released_futexes(&self) -> bool {
         self.futexes_released.load(Ordering::Relaxed)
     }
 
-    /// From now on it hands over no futex that others come to wait for.
+    /// Marks the futexes as handed over.
     pub fn set_futexes_released(&self) {
         self.futexes_released.store(true, Ordering::Relaxed);
     }
