@@ -2,6 +2,10 @@
 
 use core::fmt;
 
+mod place;
+
+pub use place::Place;
+
 /// Why a system call failed. Zero is not an error and never appears in one.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Errno(i32);
@@ -196,12 +200,13 @@ impl Errno {
     }
 
     /// The error of a host call. An error that carries no number (made by a library) becomes the nearest one.
+    #[track_caller]
     pub fn from_host(error: std::io::Error) -> Self {
         use std::io::ErrorKind;
         if let Some(raw) = error.raw_os_error() {
-            return Self(raw);
+            return Self(raw).here();
         }
-        match error.kind() {
+        let nearest = match error.kind() {
             ErrorKind::NotFound => Self::ENOENT,
             ErrorKind::PermissionDenied => Self::EACCES,
             ErrorKind::AlreadyExists => Self::EEXIST,
@@ -214,7 +219,8 @@ impl Errno {
             ErrorKind::BrokenPipe => Self::EPIPE,
             ErrorKind::StorageFull => Self::ENOSPC,
             _ => Self::EIO,
-        }
+        };
+        nearest.here()
     }
 }
 

@@ -28,12 +28,14 @@ use crate::users;
 /// The result of a host call, with the host's errno.
 pub type Result<T> = std::result::Result<T, Errno>;
 
+#[track_caller]
 pub(crate) fn errno(error: nix::errno::Errno) -> Errno {
-    Errno::from_raw(error as i32)
+    Errno::from_raw(error as i32).here()
 }
 
+#[track_caller]
 pub(crate) fn of_rustix(error: rustix::io::Errno) -> Errno {
-    Errno::from_raw(error.raw_os_error())
+    Errno::from_raw(error.raw_os_error()).here()
 }
 
 /// The fields requested for [`Found`].
@@ -134,7 +136,7 @@ const LISTING: usize = 16 << 10;
 /// Refuses a name that is not a plain component, so that no call can leave its directory.
 fn component(name: &[u8]) -> Result<&OsStr> {
     if name.is_empty() || name == b"." || name == b".." || name.contains(&b'/') {
-        return Err(Errno::EINVAL);
+        return Err(Errno::EINVAL.here());
     }
     Ok(OsStr::from_bytes(name))
 }

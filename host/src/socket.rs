@@ -197,7 +197,7 @@ pub fn set_option(socket: BorrowedFd<'_>, level: i32, name: i32, value: &[u8]) -
 
 /// Attaches a classic BPF program by the SOL_SOCKET option `name`. The host's kernel checks it.
 pub fn attach_filter(socket: BorrowedFd<'_>, name: i32, program: &[[u8; 8]]) -> Result<()> {
-    let len = u16::try_from(program.len()).map_err(|_| Errno::EINVAL)?;
+    let len = u16::try_from(program.len()).map_err(|_| Errno::EINVAL.here())?;
     let filter = libc::sock_fprog { len, filter: program.as_ptr().cast_mut().cast() };
     let size = size_of::<libc::sock_fprog>() as libc::socklen_t;
     // SAFETY: the value is one structure, which points to as many instructions of eight bytes as it contains in its
@@ -242,7 +242,7 @@ pub fn link_settings(socket: BorrowedFd<'_>, name: &[u8]) -> Result<(u32, u8)> {
     // SAFETY: a structure of zeroes is a valid empty request.
     let mut request: libc::ifreq = unsafe { MaybeUninit::zeroed().assume_init() };
     if name.len() >= request.ifr_name.len() {
-        return Err(Errno::ENODEV);
+        return Err(Errno::ENODEV.here());
     }
     for (place, &byte) in request.ifr_name.iter_mut().zip(name) {
         *place = byte.cast_signed();

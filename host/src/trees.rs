@@ -56,7 +56,7 @@ fn find(path: &Path) -> Result<Start> {
         return Ok(Start::Directory(fd));
     }
     let path = std::fs::canonicalize(path).map_err(Errno::from_host)?;
-    let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else { return Err(Errno::EINVAL) };
+    let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else { return Err(Errno::EINVAL.here()) };
     Ok(Start::File(fs::open_root(parent)?, name.as_bytes().into()))
 }
 

@@ -12,7 +12,7 @@ fn last_error() -> Errno {
 }
 
 fn c_string(name: &[u8]) -> Result<CString> {
-    CString::new(name).map_err(|_| Errno::EINVAL)
+    CString::new(name).map_err(|_| Errno::EINVAL.here())
 }
 
 fn length(answer: isize) -> Result<usize> {

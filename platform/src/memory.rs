@@ -61,8 +61,9 @@ impl FrameRange {
 pub struct OutOfMemory;
 
 impl From<OutOfMemory> for Errno {
+    #[track_caller]
     fn from(_: OutOfMemory) -> Self {
-        Errno::ENOMEM
+        Errno::ENOMEM.here()
     }
 }
 

@@ -135,7 +135,7 @@ impl AioContexts {
     /// # Errors
     /// `EINVAL` if there is none.
     pub fn get(&self, number: u64) -> Result<Arc<AioContext>, Errno> {
-        self.contexts.lock().get(&number).cloned().ok_or(Errno::EINVAL)
+        self.contexts.lock().get(&number).cloned().ok_or_else(|| Errno::EINVAL.here())
     }
 
     /// Makes a context for `count` requests in `mm`, of which these are the contexts; `all` counts the requests of the
@@ -154,15 +154,15 @@ impl AioContexts {
         const MOST: u64 = 0x1000_0000 / EVENT;
         let wanted = u64::from(count.max(cpus.saturating_mul(4))) * 2;
         if wanted > MOST {
-            return Err(Errno::EINVAL);
+            return Err(Errno::EINVAL.here());
         }
         if u64::from(count) > limit {
-            return Err(Errno::EAGAIN);
+            return Err(Errno::EAGAIN.here());
         }
         let before = all.fetch_add(count.into(), Ordering::Relaxed);
         let share = Share { all: all.clone(), own: count.into() };
         if before + u64::from(count) > limit {
-            return Err(Errno::EAGAIN);
+            return Err(Errno::EAGAIN.here());
         }
         let len = (HEADER + (wanted + 2) * EVENT).next_multiple_of(PAGE_SIZE);
         let places = ((len - HEADER) / EVENT) as u32;
@@ -206,7 +206,7 @@ impl AioContexts {
     /// # Errors
     /// `EINVAL` if there is none.
     pub fn destroy(&self, mm: &MemoryManager, number: u64) -> Result<(), Errno> {
-        let context = self.contexts.lock().remove(&number).ok_or(Errno::EINVAL)?;
+        let context = self.contexts.lock().remove(&number).ok_or_else(|| Errno::EINVAL.here())?;
         context.ended.store(true, Ordering::Relaxed);
         context.arrived.notify_all();
         // It may be gone already, or something else be there: that was the program's doing.

@@ -71,6 +71,7 @@ impl From<Errno> for SysError {
 }
 
 impl From<OutOfMemory> for SysError {
+    #[track_caller]
     fn from(error: OutOfMemory) -> Self {
         SysError::Errno(error.into())
     }

@@ -33,5 +33,5 @@ pub fn is_killed() -> bool {
 /// # Errors
 /// `EINTR`, which no program sees.
 pub fn check_killed() -> Result<(), Errno> {
-    if is_killed() { Err(Errno::EINTR) } else { Ok(()) }
+    if is_killed() { Err(Errno::EINTR.here()) } else { Ok(()) }
 }

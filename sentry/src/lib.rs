@@ -57,6 +57,8 @@ pub mod kernel;
 pub mod loader;
 pub mod mm;
 pub mod net;
+#[cfg(test)]
+mod places_tests;
 pub mod process;
 pub mod profile;
 pub mod signal;

@@ -43,7 +43,7 @@ impl Tunable {
     /// `EINVAL` out of its range.
     pub fn set(&self, value: i64) -> Result<(), Errno> {
         if !(self.least..=self.most).contains(&value) {
-            return Err(Errno::EINVAL);
+            return Err(Errno::EINVAL.here());
         }
         self.value.store(value, Ordering::Relaxed);
         Ok(())

@@ -122,10 +122,10 @@ impl Reader {
                 return Err(errno);
             }
         };
-        let answer = connection.answer.get(..len).ok_or(Errno::EIO)?;
-        let (_, result) = read_head(answer).ok_or(Errno::EIO)?;
+        let answer = connection.answer.get(..len).ok_or_else(|| Errno::EIO.here())?;
+        let (_, result) = read_head(answer).ok_or_else(|| Errno::EIO.here())?;
         result?;
-        take(&answer[ANSWER_BYTES..]).ok_or(Errno::EIO)
+        take(&answer[ANSWER_BYTES..]).ok_or_else(|| Errno::EIO.here())
     }
 }
 
@@ -146,14 +146,14 @@ impl Connection {
         request.write(head);
         // At least one zero byte follows.
         if path.len() >= MAX_PATH {
-            return Err(Errno::ENAMETOOLONG);
+            return Err(Errno::ENAMETOOLONG.here());
         }
         rest[..path.len()].copy_from_slice(path);
         let len = REQUEST_BYTES + path.len() + 1;
         loop {
             match nix::unistd::write(&self.socket, &room[..len]) {
                 Err(nix::errno::Errno::EINTR) => {}
-                Err(_) => return Err(Errno::EIO),
+                Err(_) => return Err(Errno::EIO.here()),
                 Ok(_) => return Ok(()),
             }
         }
@@ -167,7 +167,7 @@ impl Connection {
                 Ok(0) => {
                     check()?;
                     if Instant::now() >= deadline {
-                        return Err(Errno::EIO);
+                        return Err(Errno::EIO.here());
                     }
                     continue;
                 }
@@ -182,7 +182,7 @@ impl Connection {
                         return Ok(len);
                     }
                 }
-                _ => return Err(Errno::EIO),
+                _ => return Err(Errno::EIO.here()),
             }
         }
     }
@@ -195,7 +195,7 @@ impl TreeFile {
     /// `EINVAL` if the name is not a plain component.
     pub fn entry(&self, name: &[u8]) -> Result<TreeFile> {
         if name.is_empty() || name == b"." || name == b".." || name.contains(&b'/') {
-            return Err(Errno::EINVAL);
+            return Err(Errno::EINVAL.here());
         }
         let mut path = self.path.to_vec();
         if !path.is_empty() {

@@ -165,6 +165,24 @@ fn calls_are_traced() {
 }
 
 #[test]
+fn errors_are_traced_with_their_place() {
+    let log = tempfile::NamedTempFile::new().unwrap();
+    let path = log.path().to_str().unwrap();
+    printed(&["--strace=chdir", "--log", path, "sh", "-c", "cd /none 2>/dev/null || cd /"]);
+    let trace = fs::read_to_string(path).unwrap();
+    let failed = trace.lines().find(|line| line.contains("ENOENT")).unwrap_or_else(|| panic!("{trace}"));
+    assert!(failed.contains("-1 ENOENT (No such file or directory) at sentry/src/vfs/"), "{failed}");
+    let done = trace.lines().find(|line| line.contains(r#"chdir("/") = 0 <"#));
+    assert!(done.is_some(), "{trace}");
+
+    let log = tempfile::NamedTempFile::new().unwrap();
+    let path = log.path().to_str().unwrap();
+    printed(&["--log", path, "--log-level", "debug", "sh", "-c", "rmdir / 2>/dev/null || cd /"]);
+    let text = fs::read_to_string(path).unwrap();
+    assert!(text.contains("rmdir: EBUSY (Device or resource busy) at sentry/src/vfs/"), "{text}");
+}
+
+#[test]
 fn the_first_process_has_what_is_standard() {
     let script =
         "test -c /dev/null && test -d /dev/pts && test -d /proc/1 && test -d /sys && test -k /dev/shm && echo ok";

@@ -75,7 +75,7 @@ const ROOT: &[Entry] = &[
 
 /// A file with a limit: as for the root of any namespace, it is set from outside.
 const fn limit(name: &'static str, text: fn(&Query<'_>) -> Answer) -> Entry {
-    Entry::writable(name, 0o644, text, |_, _| Err(Errno::EPERM))
+    Entry::writable(name, 0o644, text, |_, _| Err(Errno::EPERM.here()))
 }
 
 fn line(text: impl Display) -> Answer {
@@ -128,14 +128,14 @@ fn threads(query: &Query<'_>) -> Answer {
 
 /// The number that somebody wants to move here, where everybody is already.
 fn mover(text: &[u8]) -> Result<i32, Errno> {
-    let text = std::str::from_utf8(text).map_err(|_| Errno::EINVAL)?;
-    text.trim().parse().ok().filter(|&number: &i32| number >= 0).ok_or(Errno::EINVAL)
+    let text = std::str::from_utf8(text).map_err(|_| Errno::EINVAL.here())?;
+    text.trim().parse().ok().filter(|&number: &i32| number >= 0).ok_or_else(|| Errno::EINVAL.here())
 }
 
 fn join_process(query: &Query<'_>, text: &[u8]) -> Result<(), Errno> {
     let number = mover(text)?;
     let known = number == 0 || query.kernel.processes.lock().task(number).is_some();
-    if known { Ok(()) } else { Err(Errno::ESRCH) }
+    if known { Ok(()) } else { Err(Errno::ESRCH.here()) }
 }
 
 fn join_thread(query: &Query<'_>, text: &[u8]) -> Result<(), Errno> {
@@ -199,6 +199,6 @@ pub fn make(kernel: &Arc<Kernel>, options: &str) -> Result<Arc<dyn FileSystem>, 
     if options.split(',').all(|option| known.contains(&option)) {
         Ok(PseudoFs::new(kernel, &CGROUP2))
     } else {
-        Err(Errno::EINVAL)
+        Err(Errno::EINVAL.here())
     }
 }

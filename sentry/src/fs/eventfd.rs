@@ -34,10 +34,10 @@ impl File for EventFd {
     }
 
     fn read_at(&self, buf: &mut [u8], _: u64) -> Result<usize, Errno> {
-        let out = buf.first_chunk_mut::<8>().ok_or(Errno::EINVAL)?;
+        let out = buf.first_chunk_mut::<8>().ok_or_else(|| Errno::EINVAL.here())?;
         let mut count = self.count.lock();
         if *count == 0 {
-            return Err(Errno::EAGAIN);
+            return Err(Errno::EAGAIN.here());
         }
         let taken = if self.semaphore { 1 } else { *count };
         *count -= taken;
@@ -48,13 +48,13 @@ impl File for EventFd {
     }
 
     fn write_at(&self, buf: &[u8], _: u64) -> Result<usize, Errno> {
-        let added = u64::from_ne_bytes(buf.try_into().map_err(|_| Errno::EINVAL)?);
+        let added = u64::from_ne_bytes(buf.try_into().map_err(|_| Errno::EINVAL.here())?);
         if added == u64::MAX {
-            return Err(Errno::EINVAL);
+            return Err(Errno::EINVAL.here());
         }
         let mut count = self.count.lock();
         // The greatest count is one below what 64 bits hold.
-        *count = count.checked_add(added).filter(|&sum| sum < u64::MAX).ok_or(Errno::EAGAIN)?;
+        *count = count.checked_add(added).filter(|&sum| sum < u64::MAX).ok_or_else(|| Errno::EAGAIN.here())?;
         drop(count);
         self.queue.notify(READABLE);
         Ok(8)

@@ -114,7 +114,7 @@ impl File for HostStream {
         // The descriptor may be in blocking mode, which is its owner's choice: never read where that could wait.
         let ready = self.look();
         if !ready.intersects(PollEvents::POLLIN | PollEvents::POLLHUP | PollEvents::POLLERR) {
-            return Err(Errno::EAGAIN);
+            return Err(Errno::EAGAIN.here());
         }
         host::read(self.file.as_fd(), buf)
     }
@@ -125,7 +125,7 @@ impl File for HostStream {
         }
         let ready = self.look();
         if !ready.intersects(PollEvents::POLLOUT | PollEvents::POLLHUP | PollEvents::POLLERR) {
-            return Err(Errno::EAGAIN);
+            return Err(Errno::EAGAIN.here());
         }
         // A pipe that is writable takes PIPE_BUF bytes without waiting; more might wait for its reader.
         host::write(self.file.as_fd(), &buf[..buf.len().min(4096)])
@@ -223,7 +223,7 @@ impl HostStreamInode {
     /// The pages of a regular file, as it is now; stores through a shared mapping are written back.
     fn map(&self) -> Result<Arc<dyn Mappable>, Errno> {
         if self.kind != FileType::Regular {
-            return Err(Errno::ENODEV);
+            return Err(Errno::ENODEV.here());
         }
         let size = host::stat(self.file.as_fd())?.size;
         let pages = match self.pages.get() {
@@ -269,10 +269,10 @@ impl Inode for HostStreamInode {
 
     fn set_attributes(&self, changes: &SetAttributes) -> Result<(), Errno> {
         let SetAttributes { permissions: None, uid: None, gid: None, size: Some(size), .. } = *changes else {
-            return Err(Errno::EPERM);
+            return Err(Errno::EPERM.here());
         };
         if self.kind != FileType::Regular {
-            return Err(Errno::EINVAL);
+            return Err(Errno::EINVAL.here());
         }
         host::set_size(self.file.as_fd(), size)?;
         if let Some(pages) = self.pages.get() {
@@ -285,10 +285,10 @@ impl Inode for HostStreamInode {
     fn open(self: Arc<Self>, flags: OpenFlags) -> Result<Arc<dyn File>, Errno> {
         let had = host::flags(self.file.as_fd())?;
         if self.kind == FileType::Socket {
-            return Err(Errno::ENXIO);
+            return Err(Errno::ENXIO.here());
         }
         if (flags.reads() && !had.reads()) || (flags.writes() && !had.writes()) {
-            return Err(Errno::EACCES);
+            return Err(Errno::EACCES.here());
         }
         // A descriptor of its own, since the host's poller tells them apart by their numbers.
         let file = Arc::new(host::duplicate(self.file.as_fd())?);

@@ -80,7 +80,7 @@ impl Registry {
     /// # Errors
     /// `ENODEV` if there is none.
     pub fn file_system(&self, name: &[u8]) -> Result<&'static FileSystemType, Errno> {
-        self.file_systems().find(|t| t.name.as_bytes() == name).ok_or(Errno::ENODEV)
+        self.file_systems().find(|t| t.name.as_bytes() == name).ok_or_else(|| Errno::ENODEV.here())
     }
 
     /// All character devices.

@@ -69,9 +69,9 @@ impl File for SignalFd {
     fn read_at(&self, buf: &mut [u8], _: u64) -> Result<usize, Errno> {
         const SIZE: usize = size_of::<SignalfdSiginfo>();
         if buf.len() < SIZE {
-            return Err(Errno::EINVAL);
+            return Err(Errno::EINVAL.here());
         }
-        let task = current().ok_or(Errno::EAGAIN)?;
+        let task = current().ok_or_else(|| Errno::EAGAIN.here())?;
         let mask = *self.mask.lock();
         let mut done = 0;
         for place in buf.chunks_exact_mut(SIZE) {
@@ -81,7 +81,7 @@ impl File for SignalFd {
         }
         if done == 0 {
             self.watch(&task);
-            return Err(Errno::EAGAIN);
+            return Err(Errno::EAGAIN.here());
         }
         Ok(done)
     }

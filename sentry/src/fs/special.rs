@@ -24,6 +24,6 @@ pub fn open(registry: &Registry, ctx: &TaskContext, path: &Path, flags: OpenFlag
     match inode.kind() {
         FileType::Fifo => pipe::open_fifo(ctx, inode.clone(), flags),
         FileType::CharacterDevice | FileType::BlockDevice => dev::open(registry, ctx, path, flags),
-        _ => Err(Errno::ENXIO.into()),
+        _ => Err(Errno::ENXIO.here().into()),
     }
 }

@@ -143,16 +143,16 @@ impl File for TimerFd {
     }
 
     fn read_at(&self, buf: &mut [u8], _: u64) -> Result<usize, Errno> {
-        let out = buf.first_chunk_mut::<8>().ok_or(Errno::EINVAL)?;
+        let out = buf.first_chunk_mut::<8>().ok_or_else(|| Errno::EINVAL.here())?;
         let mut state = self.state.lock();
         if Self::was_cancelled(&mut state) {
             state.ticks = 0;
-            return Err(Errno::ECANCELED);
+            return Err(Errno::ECANCELED.here());
         }
         self.settle(&mut state);
         let ticks = std::mem::take(&mut state.ticks);
         if ticks == 0 {
-            return Err(Errno::EAGAIN);
+            return Err(Errno::EAGAIN.here());
         }
         self.settle(&mut state);
         *out = ticks.to_ne_bytes();
@@ -175,15 +175,15 @@ impl File for TimerFd {
 
     fn ioctl(&self, ctx: &mut TaskContext, command: u32, argument: u64) -> SysResult {
         if IoctlRequest::from_raw(command) != IoctlRequest::TFD_IOC_SET_TICKS {
-            return Err(Errno::ENOTTY.into());
+            return Err(Errno::ENOTTY.here().into());
         }
         let ticks: u64 = ctx.read_object(argument)?;
         if ticks == 0 {
-            return Err(Errno::EINVAL.into());
+            return Err(Errno::EINVAL.here().into());
         }
         let mut state = self.state.lock();
         if Self::was_cancelled(&mut state) {
-            return Err(Errno::ECANCELED.into());
+            return Err(Errno::ECANCELED.here().into());
         }
         state.ticks = ticks;
         drop(state);

@@ -41,10 +41,10 @@ impl Place {
     /// `EINVAL` if unaligned, `EFAULT` if nothing is mapped there.
     pub fn key(self, mm: &MemoryManager) -> Result<Key, Errno> {
         if !self.address.is_multiple_of(4) {
-            return Err(Errno::EINVAL);
+            return Err(Errno::EINVAL.here());
         }
         if self.address >= mm.address_limit() {
-            return Err(Errno::EFAULT);
+            return Err(Errno::EFAULT.here());
         }
         if !self.shared {
             return Ok(Key::Private(mm.id(), self.address));

@@ -30,10 +30,10 @@ pub(super) fn attempt(shard: &Shard, key: &Key, word: &AtomicU32, tid: i32, wait
     let now = word.load(Ordering::SeqCst);
     let owner = (now & FUTEX_TID_MASK) as i32;
     if owner == tid {
-        return Err(Errno::EDEADLK);
+        return Err(Errno::EDEADLK.here());
     }
     if shard.first_wants_no_lock(key) {
-        return Err(Errno::EINVAL);
+        return Err(Errno::EINVAL.here());
     }
     let new = if owner == 0 && shard.first_for_lock(key).is_none() {
         let waiters = if waiters { FUTEX_WAITERS } else { 0 };
@@ -51,9 +51,9 @@ pub(super) fn attempt(shard: &Shard, key: &Key, word: &AtomicU32, tid: i32, wait
     // marks its word before it hands the lock over.
     let is_left = owner == 0 && now & FUTEX_OWNER_DIED != 0;
     match shard.owner(key) {
-        Some(known) if known != owner && !is_left => Err(Errno::EINVAL),
+        Some(known) if known != owner && !is_left => Err(Errno::EINVAL.here()),
         Some(known) => Ok(Attempt::Owned(known)),
-        None if owner == 0 => Err(Errno::EINVAL),
+        None if owner == 0 => Err(Errno::EINVAL.here()),
         None => Ok(Attempt::Owned(owner)),
     }
 }
@@ -84,13 +84,13 @@ pub fn lock_pi(ctx: &TaskContext, place: Place, until: Option<u64>, try_only: bo
             let attempt = attempt(&shard, &key, word, ctx.tid(), false)?;
             let Attempt::Owned(owned) = attempt else { return Ok(Some(attempt)) };
             if try_only {
-                return Err(Errno::EAGAIN);
+                return Err(Errno::EAGAIN.here());
             }
             match &owner {
                 _ if owned != named => return Ok(Some(Attempt::Again)),
                 // It hands its locks over at its end, unless it is past that.
                 Some(owner) if !owner.has_released_futexes() => {}
-                _ => return Err(Errno::ESRCH),
+                _ => return Err(Errno::ESRCH.here()),
             }
             shard.push(&key, waiter.clone());
             shard.set_owner(&key, owned);
@@ -104,7 +104,7 @@ pub fn lock_pi(ctx: &TaskContext, place: Place, until: Option<u64>, try_only: bo
         }
     }
     if table.lock_waiters.is_refused(table, &waiter) {
-        return Err(Errno::EDEADLK.into());
+        return Err(Errno::EDEADLK.here().into());
     }
     let end = ctx.wait(&[], moment(until), || waiter.is_woken().then_some(()));
     table.lock_waiters.leave(waiter.tid);
@@ -112,7 +112,7 @@ pub fn lock_pi(ctx: &TaskContext, place: Place, until: Option<u64>, try_only: bo
         Ok(()) => Ok(()),
         // Made owner just before the end: then it is.
         Err(_) if !table.remove(&waiter) => Ok(()),
-        Err(WaitEnd::TimedOut) => Err(Errno::ETIMEDOUT.into()),
+        Err(WaitEnd::TimedOut) => Err(Errno::ETIMEDOUT.here().into()),
         Err(WaitEnd::Interrupted) => Err(Restart::Always.into()),
     }
 }
@@ -129,11 +129,11 @@ pub fn unlock_pi(ctx: &TaskContext, place: Place) -> Result<(), Errno> {
         let mut shard = ctx.kernel().futexes.lock(&key);
         let now = word.load(Ordering::SeqCst);
         if (now & FUTEX_TID_MASK) as i32 != ctx.tid() {
-            return Err(Errno::EPERM);
+            return Err(Errno::EPERM.here());
         }
         let next = shard.first_for_lock(&key);
         let new = next.as_ref().map_or(0, |next| FUTEX_WAITERS | next.tid as u32);
-        word.compare_exchange(now, new, Ordering::SeqCst, Ordering::SeqCst).map_err(|_| Errno::EAGAIN)?;
+        word.compare_exchange(now, new, Ordering::SeqCst, Ordering::SeqCst).map_err(|_| Errno::EAGAIN.here())?;
         if let Some(next) = next {
             hand_over(&mut shard, &key, next, &mut garbage);
         }

@@ -37,7 +37,7 @@ pub struct Requeue {
 pub fn requeue(ctx: &TaskContext, request: Requeue) -> Result<u64, Errno> {
     let Requeue { from, to, wake, most, value } = request;
     if wake < 0 || most < 0 {
-        return Err(Errno::EINVAL);
+        return Err(Errno::EINVAL.here());
     }
     let mm = ctx.mm();
     let (one, two) = (from.key(mm)?, to.key(mm)?);
@@ -48,12 +48,12 @@ pub fn requeue(ctx: &TaskContext, request: Requeue) -> Result<u64, Errno> {
         if let (Some(word), Some(value)) = (word, value)
             && word.load(Ordering::SeqCst) != value
         {
-            return Err(Errno::EAGAIN);
+            return Err(Errno::EAGAIN.here());
         }
         let chosen: Vec<Arc<Waiter>> =
             pair.one().waiters(&one).take((wake as usize).saturating_add(most as usize)).cloned().collect();
         if chosen.iter().any(|waiter| !matches!(waiter.kind(), Kind::Plain(_))) {
-            return Err(Errno::EINVAL);
+            return Err(Errno::EINVAL.here());
         }
         for (index, waiter) in chosen.iter().enumerate() {
             if index < wake as usize {
@@ -82,11 +82,11 @@ pub fn requeue_pi(ctx: &TaskContext, request: Requeue) -> Result<u64, Errno> {
     let mm = ctx.mm();
     // Linux wakes exactly the one that gets the lock.
     if wake != 1 || most < 0 {
-        return Err(Errno::EINVAL);
+        return Err(Errno::EINVAL.here());
     }
     let (one, two) = (from.key(mm)?, to.key(mm)?);
     if one == two {
-        return Err(Errno::EINVAL);
+        return Err(Errno::EINVAL.here());
     }
     let table = &ctx.kernel().futexes;
     let mut garbage = Garbage::default();
@@ -96,7 +96,7 @@ pub fn requeue_pi(ctx: &TaskContext, request: Requeue) -> Result<u64, Errno> {
     let owner_task = ctx.kernel().processes.lock().task(named).cloned();
     let seen = mm.with_word(from.address, false, |word| word.load(Ordering::SeqCst))?;
     if value.is_some_and(|value| value != seen) {
-        return Err(Errno::EAGAIN);
+        return Err(Errno::EAGAIN.here());
     }
     let result = mm.with_word(to.address, true, |word| {
         let mut pair = table.lock_two(&one, &two);
@@ -107,7 +107,7 @@ pub fn requeue_pi(ctx: &TaskContext, request: Requeue) -> Result<u64, Errno> {
             place.kind == Kind::BeforeLock && place.target.is_some_and(|(key, _)| key == two)
         };
         if !chosen.iter().all(fits) {
-            return Err(Errno::EINVAL);
+            return Err(Errno::EINVAL.here());
         }
         let Some(first) = chosen.first() else { return Ok(0) };
         let mut rest = &chosen[..];
@@ -121,14 +121,14 @@ pub fn requeue_pi(ctx: &TaskContext, request: Requeue) -> Result<u64, Errno> {
             }
             Attempt::Owned(owner) => {
                 if owner != named {
-                    return Err(Errno::EAGAIN);
+                    return Err(Errno::EAGAIN.here());
                 }
                 if owner_task.as_ref().is_none_or(|task| task.has_released_futexes()) {
-                    return Err(Errno::ESRCH);
+                    return Err(Errno::ESRCH.here());
                 }
                 owner
             }
-            Attempt::Again => return Err(Errno::EAGAIN),
+            Attempt::Again => return Err(Errno::EAGAIN.here()),
         };
         for waiter in rest {
             let address = waiter.place().target.map_or(to.address, |(_, address)| address);
@@ -165,7 +165,7 @@ impl WordOperation {
         let operation = operation & 7;
         let comparison = (encoded >> 24) & 15;
         if operation > FUTEX_OP_XOR || comparison > FUTEX_OP_CMP_GE {
-            return Err(Errno::ENOSYS);
+            return Err(Errno::ENOSYS.here());
         }
         Ok(WordOperation { operation, argument, comparison, compared: sign_extend(encoded) })
     }

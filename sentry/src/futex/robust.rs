@@ -62,7 +62,7 @@ fn walk(ctx: &TaskContext, head_address: u64) -> Result<(), Errno> {
 /// Marks one word as left by its dead owner, if the thread owned it.
 fn let_go(ctx: &TaskContext, address: u64, pi: bool, pending: bool) -> Result<(), Errno> {
     if !address.is_multiple_of(4) {
-        return Err(Errno::EFAULT);
+        return Err(Errno::EFAULT.here());
     }
     let tid = ctx.tid() as u32;
     let must_wake = ctx.mm().with_word(address, true, |word: &AtomicU32| {

@@ -332,7 +332,7 @@ impl FutexTable {
 pub fn wake_in(shard: &mut Shard, key: &Key, count: i32, mask: u32, garbage: &mut Garbage) -> Result<u64, Errno> {
     let mut chosen = Vec::new();
     for waiter in shard.waiters(key) {
-        let Kind::Plain(wanted) = waiter.kind() else { return Err(Errno::EINVAL) };
+        let Kind::Plain(wanted) = waiter.kind() else { return Err(Errno::EINVAL.here()) };
         if wanted & mask != 0 {
             chosen.push(waiter.clone());
             if chosen.len() as i64 >= i64::from(count) {

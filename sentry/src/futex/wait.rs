@@ -46,7 +46,7 @@ fn enqueue(ctx: &TaskContext, waiter: &Arc<Waiter>, value: u32) -> Result<(), Er
     ctx.mm().with_word(address, false, |word| {
         let mut shard = ctx.kernel().futexes.lock(&key);
         if word.load(Ordering::SeqCst) != value {
-            return Err(Errno::EAGAIN);
+            return Err(Errno::EAGAIN.here());
         }
         shard.push(&key, waiter.clone());
         Ok(())
@@ -65,7 +65,7 @@ pub fn wait(ctx: &TaskContext, on: WaitOn, until: Option<u64>) -> Result<(), Sys
         Ok(()) => Ok(()),
         // Woken after all, just before the end: then that counts.
         Err(_) if !ctx.kernel().futexes.remove(&waiter) => Ok(()),
-        Err(WaitEnd::TimedOut) => Err(Errno::ETIMEDOUT.into()),
+        Err(WaitEnd::TimedOut) => Err(Errno::ETIMEDOUT.here().into()),
         Err(WaitEnd::Interrupted) => Err(Restart::IfAsked.into()),
     }
 }
@@ -102,7 +102,7 @@ pub fn wait_any(ctx: &TaskContext, words: &[WaitOn], until: Option<u64>) -> Resu
     let end = ctx.wait(&[], moment(until), any);
     match (leave(&waiters), end) {
         (Some(index), _) => Ok(index),
-        (None, Err(WaitEnd::TimedOut)) => Err(Errno::ETIMEDOUT.into()),
+        (None, Err(WaitEnd::TimedOut)) => Err(Errno::ETIMEDOUT.here().into()),
         (None, _) => Err(Restart::IfAsked.into()),
     }
 }
@@ -116,7 +116,7 @@ pub fn wait_for_requeue_pi(ctx: &TaskContext, on: WaitOn, lock: Place, until: Op
     let key = on.place.key(mm)?;
     let target = lock.key(mm)?;
     if key == target {
-        return Err(Errno::EINVAL.into());
+        return Err(Errno::EINVAL.here().into());
     }
     // The lock's page must be there to be written when the time comes.
     mm.with_word(lock.address, true, |_| ())?;
@@ -131,9 +131,9 @@ pub fn wait_for_requeue_pi(ctx: &TaskContext, on: WaitOn, lock: Place, until: Op
     match end {
         Ok(()) => Ok(()),
         Err(_) if !table.remove(&waiter) => Ok(()),
-        Err(WaitEnd::TimedOut) => Err(Errno::ETIMEDOUT.into()),
+        Err(WaitEnd::TimedOut) => Err(Errno::ETIMEDOUT.here().into()),
         // Moved already, the first word is waited for no more: the call cannot run again.
-        Err(WaitEnd::Interrupted) if moved => Err(Errno::EAGAIN.into()),
+        Err(WaitEnd::Interrupted) if moved => Err(Errno::EAGAIN.here().into()),
         Err(WaitEnd::Interrupted) => Err(Restart::Always.into()),
     }
 }

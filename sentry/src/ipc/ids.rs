@@ -45,7 +45,7 @@ impl Permissions {
             self.mode
         };
         let refused = wanted & !granted & 0o7 != 0 && !who.has(Capability::CAP_IPC_OWNER);
-        if refused { Err(Errno::EACCES) } else { Ok(()) }
+        if refused { Err(Errno::EACCES.here()) } else { Ok(()) }
     }
 
     /// Whether the object may be changed or removed.
@@ -54,7 +54,7 @@ impl Permissions {
     /// `EPERM`.
     pub fn check_owner(&self, who: &Credentials) -> Result<(), Errno> {
         let owner = who.euid == self.cuid || who.euid == self.uid || who.has(Capability::CAP_SYS_ADMIN);
-        if owner { Ok(()) } else { Err(Errno::EPERM) }
+        if owner { Ok(()) } else { Err(Errno::EPERM.here()) }
     }
 
     /// `IPC_SET`: another owner and mode.
@@ -120,7 +120,9 @@ impl<T: Object> Ids<T> {
     /// `EINVAL` if there is none.
     pub fn get(&self, id: i32) -> Result<&T, Errno> {
         let found = self.objects.get(&(id & (PLACES - 1))).filter(|_| id >= 0);
-        found.filter(|object| i32::from(object.permissions().seq) == id >> PLACE_BITS).ok_or(Errno::EINVAL)
+        found
+            .filter(|object| i32::from(object.permissions().seq) == id >> PLACE_BITS)
+            .ok_or_else(|| Errno::EINVAL.here())
     }
 
     /// The same, for change.
@@ -129,7 +131,9 @@ impl<T: Object> Ids<T> {
     /// `EINVAL` if there is none.
     pub fn get_mut(&mut self, id: i32) -> Result<&mut T, Errno> {
         let found = self.objects.get_mut(&(id & (PLACES - 1))).filter(|_| id >= 0);
-        found.filter(|object| i32::from(object.permissions().seq) == id >> PLACE_BITS).ok_or(Errno::EINVAL)
+        found
+            .filter(|object| i32::from(object.permissions().seq) == id >> PLACE_BITS)
+            .ok_or_else(|| Errno::EINVAL.here())
     }
 
     /// The object in a place, with its identifier.
@@ -137,7 +141,8 @@ impl<T: Object> Ids<T> {
     /// # Errors
     /// `EINVAL` if there is none.
     pub fn in_place(&self, place: i32) -> Result<(i32, &T), Errno> {
-        let object = self.objects.get(&(place & (PLACES - 1))).filter(|_| place >= 0).ok_or(Errno::EINVAL)?;
+        let object =
+            self.objects.get(&(place & (PLACES - 1))).filter(|_| place >= 0).ok_or_else(|| Errno::EINVAL.here())?;
         Ok((identifier(place & (PLACES - 1), object.permissions().seq), object))
     }
 
@@ -180,14 +185,14 @@ impl<T: Object> Ids<T> {
         if let Some(&place) = self.by_key.get(&key) {
             let (id, object) = self.in_place(place)?;
             if flags & (CREATE | EXCLUSIVE) == CREATE | EXCLUSIVE {
-                return Err(Errno::EEXIST);
+                return Err(Errno::EEXIST.here());
             }
             check(object)?;
             object.permissions().check(who, flags & 0o777)?;
             return Ok(id);
         }
         if key != IPC_PRIVATE && flags & CREATE == 0 {
-            return Err(Errno::ENOENT);
+            return Err(Errno::ENOENT.here());
         }
         let mut permissions = Permissions {
             key,
@@ -214,12 +219,12 @@ impl<T: Object> Ids<T> {
     /// The next free place, going round.
     fn take_place(&mut self, most: u64) -> Result<i32, Errno> {
         if self.objects.len() as u64 >= most {
-            return Err(Errno::ENOSPC);
+            return Err(Errno::ENOSPC.here());
         }
         let length = (self.objects.len() as i32 * 3 / 2).max(LEAST_ROUND).min(most as i32);
         let after = (self.last + 1..length).find(|place| !self.objects.contains_key(place));
         let place = after.or_else(|| (0..length).find(|place| !self.objects.contains_key(place)));
-        let place = place.ok_or(Errno::ENOSPC)?;
+        let place = place.ok_or_else(|| Errno::ENOSPC.here())?;
         if place <= self.last {
             self.round = (self.round + 1) % LAST_ROUND;
         }

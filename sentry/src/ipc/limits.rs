@@ -41,7 +41,7 @@ impl Limit {
     /// `EINVAL` if it may not be as large.
     pub fn set(&self, value: u64) -> Result<(), Errno> {
         if value > self.most {
-            return Err(Errno::EINVAL);
+            return Err(Errno::EINVAL.here());
         }
         self.value.store(value, Ordering::Relaxed);
         Ok(())

@@ -145,7 +145,7 @@ impl MessageQueue {
         let copies = matches!(selection, Selection::Copy(_));
         if found.text.len() > most && (copies || !cut) {
             // A copy is never cut.
-            return Err(if cut { Errno::EINVAL } else { Errno::E2BIG });
+            return Err(if cut { Errno::EINVAL.here() } else { Errno::E2BIG.here() });
         }
         let mut message = if copies {
             found.clone()

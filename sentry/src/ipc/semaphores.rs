@@ -216,7 +216,7 @@ impl State {
         let mut adjustments = BTreeMap::new();
         for op in operations {
             let number = op.sem_num;
-            let semaphore = set.semaphores.get(usize::from(number)).ok_or(Errno::EFBIG)?;
+            let semaphore = set.semaphores.get(usize::from(number)).ok_or_else(|| Errno::EFBIG.here())?;
             let value = values.entry(number).or_insert(semaphore.value);
             let flags = op.sem_flg as u16 as u32;
             let result = *value + i32::from(op.sem_op);
@@ -228,14 +228,14 @@ impl State {
                 return Ok(Attempt::Blocked(impatient));
             }
             if result > SEMVMX {
-                return Err(Errno::ERANGE);
+                return Err(Errno::ERANGE.here());
             }
             if flags & SEM_UNDO != 0 {
                 let before = || known.and_then(|known| known.get(&number)).copied().unwrap_or(0);
                 let adjustment = adjustments.entry(number).or_insert_with(before);
                 *adjustment -= i32::from(op.sem_op);
                 if !(-SEMVMX - 1..=SEMVMX).contains(adjustment) {
-                    return Err(Errno::ERANGE);
+                    return Err(Errno::ERANGE.here());
                 }
             }
             *value = result;
@@ -278,7 +278,7 @@ impl Semaphores {
     /// Those of semget(2).
     pub fn find_or_make(&self, who: &Credentials, key: i32, count: i32, flags: u32) -> Result<i32, Errno> {
         if count < 0 || count > self.limits.semmsl.int_value() {
-            return Err(Errno::EINVAL);
+            return Err(Errno::EINVAL.here());
         }
         let count = count as usize;
         self.lock().sets.find_or_make(
@@ -286,13 +286,13 @@ impl Semaphores {
             key,
             flags,
             &self.limits.semmni,
-            |set| if count > set.semaphores.len() { Err(Errno::EINVAL) } else { Ok(()) },
+            |set| if count > set.semaphores.len() { Err(Errno::EINVAL.here()) } else { Ok(()) },
             |sets, permissions| {
                 if count == 0 {
-                    return Err(Errno::EINVAL);
+                    return Err(Errno::EINVAL.here());
                 }
                 if sets.total() + count as u64 > self.limits.semmns.get() {
-                    return Err(Errno::ENOSPC);
+                    return Err(Errno::ENOSPC.here());
                 }
                 self.memory.admit_lasting(OBJECT_BYTES + (count * size_of::<Semaphore>()) as u64)?;
                 Ok(SemaphoreSet {

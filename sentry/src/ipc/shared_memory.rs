@@ -207,17 +207,17 @@ impl SharedMemory {
             key,
             flags,
             &self.limits.shmmni,
-            |segment| if segment.size < size { Err(Errno::EINVAL) } else { Ok(()) },
+            |segment| if segment.size < size { Err(Errno::EINVAL.here()) } else { Ok(()) },
             |segments, permissions| {
                 if !(SHMMIN..=self.limits.shmmax.get()).contains(&size) {
-                    return Err(Errno::EINVAL);
+                    return Err(Errno::EINVAL.here());
                 }
-                let bytes = size.checked_next_multiple_of(PAGE_SIZE).ok_or(Errno::EINVAL)?;
+                let bytes = size.checked_next_multiple_of(PAGE_SIZE).ok_or_else(|| Errno::EINVAL.here())?;
                 if segments.total().saturating_add(bytes / PAGE_SIZE) > self.limits.shmall.get() {
-                    return Err(Errno::ENOSPC);
+                    return Err(Errno::ENOSPC.here());
                 }
                 if (reserve && bytes > self.memory.limit()) || bytes > i64::MAX as u64 {
-                    return Err(Errno::ENOMEM);
+                    return Err(Errno::ENOMEM.here());
                 }
                 self.memory.admit_lasting(OBJECT_BYTES)?;
                 let pages = Arc::new_cyclic(|me| SegmentPages {

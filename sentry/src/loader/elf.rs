@@ -65,21 +65,21 @@ impl Image {
     pub fn parse(limit: u64, mut read: impl FnMut(u64, &mut [u8]) -> Result<usize, Errno>) -> Result<Image, Errno> {
         let mut head = [0; size_of::<Ehdr>()];
         if read_full(&mut read, 0, &mut head)? < head.len() {
-            return Err(Errno::ENOEXEC);
+            return Err(Errno::ENOEXEC.here());
         }
-        let header = Ehdr::read_from_bytes(&head).map_err(|_| Errno::ENOEXEC)?;
+        let header = Ehdr::read_from_bytes(&head).map_err(|_| Errno::ENOEXEC.here())?;
         let program = header.e_type == ET_EXEC || header.e_type == ET_DYN;
         let native = header.e_machine == EM_X86_64 && header.e_ident[EI_CLASS] == ELFCLASS64;
         if header.e_ident[..4] != ELFMAG || !program || !native {
-            return Err(Errno::ENOEXEC);
+            return Err(Errno::ENOEXEC.here());
         }
         let bytes = usize::from(header.e_phnum) * size_of::<Phdr>();
         if usize::from(header.e_phentsize) != size_of::<Phdr>() || bytes == 0 || bytes > MOST_HEADER_BYTES {
-            return Err(Errno::ENOEXEC);
+            return Err(Errno::ENOEXEC.here());
         }
         let mut table = vec![0; bytes];
-        if read_full(&mut read, header.e_phoff, &mut table).map_err(|_| Errno::ENOEXEC)? < bytes {
-            return Err(Errno::ENOEXEC);
+        if read_full(&mut read, header.e_phoff, &mut table).map_err(|_| Errno::ENOEXEC.here())? < bytes {
+            return Err(Errno::ENOEXEC.here());
         }
         let mut image = Image {
             movable: header.e_type == ET_DYN,
@@ -94,7 +94,7 @@ impl Image {
             match header.p_type {
                 PT_INTERP if image.interpreter.is_none() => {
                     if header.p_filesz < 2 || header.p_filesz > PATH_MAX {
-                        return Err(Errno::ENOEXEC);
+                        return Err(Errno::ENOEXEC.here());
                     }
                     image.interpreter = Some((header.p_offset, header.p_filesz));
                 }
@@ -126,14 +126,15 @@ impl Image {
 }
 
 fn segment(header: &Phdr, limit: u64) -> Result<Segment, Errno> {
-    let end = header.p_vaddr.checked_add(header.p_memsz).filter(|&end| end <= limit).ok_or(Errno::EINVAL)?;
+    let end =
+        header.p_vaddr.checked_add(header.p_memsz).filter(|&end| end <= limit).ok_or_else(|| Errno::EINVAL.here())?;
     let fits = header.p_filesz <= header.p_memsz && header.p_vaddr < limit;
     // File and memory must agree on where in a page a segment begins, else it cannot be mapped.
     let aligned = header.p_filesz == 0 || header.p_vaddr % PAGE_SIZE == header.p_offset % PAGE_SIZE;
     let in_file = header.p_offset.checked_add(header.p_filesz).is_some_and(|end| end <= i64::MAX as u64);
     // Ends are rounded up to pages later on.
     if !fits || !aligned || !in_file || end.checked_next_multiple_of(PAGE_SIZE).is_none() {
-        return Err(Errno::EINVAL);
+        return Err(Errno::EINVAL.here());
     }
     let protection = Protection {
         read: header.p_flags & PF_R != 0,
@@ -158,7 +159,7 @@ pub fn read_full(
 ) -> Result<usize, Errno> {
     let mut done = 0;
     while done < buf.len() {
-        let at = offset.checked_add(done as u64).ok_or(Errno::EINVAL)?;
+        let at = offset.checked_add(done as u64).ok_or_else(|| Errno::EINVAL.here())?;
         match read(at, &mut buf[done..])? {
             0 => break,
             n => done += n.min(buf.len() - done),

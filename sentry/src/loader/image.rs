@@ -46,7 +46,7 @@ pub fn map_program(
     let loads = &image.segments;
     let end = loads.iter().map(Segment::end).max().map_or(0, moved);
     let heap = if image.movable && !has_interpreter { Layout::program_base(limit) } else { end };
-    let heap = heap.checked_next_multiple_of(PAGE_SIZE).ok_or(Errno::ENOMEM)?;
+    let heap = heap.checked_next_multiple_of(PAGE_SIZE).ok_or_else(|| Errno::ENOMEM.here())?;
     let code = loads.iter().filter(|segment| segment.protection.execute);
     mm.with_layout(|layout| {
         layout.start_code = loads.iter().map(|segment| segment.address).min().map_or(0, moved);
@@ -62,7 +62,7 @@ pub fn map_program(
 
 /// Maps the interpreter; returns by how much it was moved.
 pub fn map_interpreter(mm: &Arc<MemoryManager>, file: &Arc<FileDescription>, image: &Image) -> Result<u64, Errno> {
-    let span = image.span().ok_or(Errno::EINVAL)?;
+    let span = image.span().ok_or_else(|| Errno::EINVAL.here())?;
     let bias = if image.movable { find_place(mm, image)?.wrapping_sub(span.start) } else { 0 };
     map_segments(mm, file, image, bias)?;
     Ok(bias)
@@ -70,15 +70,15 @@ pub fn map_interpreter(mm: &Arc<MemoryManager>, file: &Arc<FileDescription>, ima
 
 /// Room for the whole image in the mmap area.
 fn find_place(mm: &MemoryManager, image: &Image) -> Result<u64, Errno> {
-    let span = image.span().ok_or(Errno::EINVAL)?;
+    let span = image.span().ok_or_else(|| Errno::EINVAL.here())?;
     let align = image.align();
-    let len = (span.end - span.start).checked_add(align - PAGE_SIZE).ok_or(Errno::ENOMEM)?;
+    let len = (span.end - span.start).checked_add(align - PAGE_SIZE).ok_or_else(|| Errno::ENOMEM.here())?;
     let room = mm.free_room(len)?;
     Ok(room.next_multiple_of(align))
 }
 
 fn map_segments(mm: &Arc<MemoryManager>, file: &Arc<FileDescription>, image: &Image, bias: u64) -> Result<(), Errno> {
-    let object = file.file().mappable().map_err(|_| Errno::ENOEXEC)?;
+    let object = file.file().mappable().map_err(|_| Errno::ENOEXEC.here())?;
     for (index, segment) in image.segments.iter().enumerate() {
         let address = segment.address.wrapping_add(bias);
         // Segments may share pages with each other, but not with what was there before.
@@ -98,8 +98,8 @@ fn map_segment(
 ) -> Result<(), Errno> {
     let start = page_floor(address);
     let inset = address - start;
-    let end = address.checked_add(segment.memory_len).ok_or(Errno::ENOMEM)?;
-    let file_end = address.checked_add(segment.file_len).ok_or(Errno::ENOMEM)?;
+    let end = address.checked_add(segment.memory_len).ok_or_else(|| Errno::ENOMEM.here())?;
+    let file_end = address.checked_add(segment.file_len).ok_or_else(|| Errno::ENOMEM.here())?;
     let mut anonymous_from = start;
     if segment.file_len > 0 {
         let offset = segment.offset - inset;

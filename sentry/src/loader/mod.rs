@@ -93,7 +93,7 @@ impl Program {
             elf::read_full(&mut |offset, buf| program.file.file().read_at(buf, offset), 0, &mut head)?;
             let Some(shebang) = script::parse(&head)? else { return Ok(program) };
             if nameless {
-                return Err(Errno::ENOENT);
+                return Err(Errno::ENOENT.here());
             }
             let interpreter = open(&shebang.interpreter)?;
             let script_path = std::mem::replace(&mut program.path, shebang.interpreter.clone());
@@ -102,7 +102,7 @@ impl Program {
             program.arguments.replace_first(memory, &before)?;
             program.file = interpreter;
         }
-        Err(Errno::ELOOP)
+        Err(Errno::ELOOP.here())
     }
 
     /// Builds the program's memory. `open` opens the ELF interpreter for execution.
@@ -128,7 +128,7 @@ impl Program {
         }
         let space = kernel.platform.new_address_space().map_err(|fault| {
             log::warn!("execve: {fault}");
-            Errno::ENOMEM
+            Errno::ENOMEM.here()
         })?;
         let layout = Layout::new(limit, options.limits.stack(), &randomness);
         let mm = MemoryManager::new(space, kernel.memory.clone(), limit, options.limits.clone(), options.flags, layout);
@@ -142,7 +142,7 @@ impl Program {
             None => (0, placed.entry),
         };
         if entry >= limit {
-            return Err(Errno::EINVAL);
+            return Err(Errno::EINVAL.here());
         }
         let vdso = kernel.vdso.map(&mm)?;
         let mut at_random = [0; 16];
@@ -177,19 +177,19 @@ impl Program {
         let mut path = vec![0; len as usize];
         let got = elf::read_full(&mut |offset, buf| self.file.file().read_at(buf, offset), offset, &mut path)?;
         if got < path.len() {
-            return Err(Errno::EIO);
+            return Err(Errno::EIO.here());
         }
         if path.pop() != Some(0) {
-            return Err(Errno::ENOEXEC);
+            return Err(Errno::ENOEXEC.here());
         }
         let end = path.iter().position(|&byte| byte == 0).unwrap_or(path.len());
         let file = open(&path[..end])?;
         let image = read_image(&file, limit).map_err(|errno| match errno {
-            Errno::ENOEXEC => Errno::ELIBBAD,
+            Errno::ENOEXEC => Errno::ELIBBAD.here(),
             other => other,
         })?;
         if image.segments.is_empty() {
-            return Err(Errno::EINVAL);
+            return Err(Errno::EINVAL.here());
         }
         Ok((file, image))
     }
@@ -202,6 +202,6 @@ fn read_image(file: &Arc<FileDescription>, limit: u64) -> Result<Image, Errno> {
 /// Bytes no one can guess.
 fn random_bytes() -> Result<[u8; 48], Errno> {
     let mut bytes = [0; 48];
-    getrandom::fill(&mut bytes).map_err(|_| Errno::EIO)?;
+    getrandom::fill(&mut bytes).map_err(|_| Errno::EIO.here())?;
     Ok(bytes)
 }

@@ -33,10 +33,10 @@ pub fn parse(head: &[u8; HEAD]) -> Result<Option<Shebang>, Errno> {
         Some(end) => &line[..end],
         None => {
             // A line cut off is accepted if the interpreter's name is whole.
-            let start = line.iter().position(|&byte| !is_blank(byte)).ok_or(Errno::ENOEXEC)?;
+            let start = line.iter().position(|&byte| !is_blank(byte)).ok_or_else(|| Errno::ENOEXEC.here())?;
             let whole = line[start..].iter().any(|&byte| ends_word(byte));
             if !whole {
-                return Err(Errno::ENOEXEC);
+                return Err(Errno::ENOEXEC.here());
             }
             &line[..line.len() - 1]
         }
@@ -46,7 +46,7 @@ pub fn parse(head: &[u8; HEAD]) -> Result<Option<Shebang>, Errno> {
         None => line,
     };
     let line = line.trim_ascii_end_blank();
-    let start = line.iter().position(|&byte| !is_blank(byte)).ok_or(Errno::ENOEXEC)?;
+    let start = line.iter().position(|&byte| !is_blank(byte)).ok_or_else(|| Errno::ENOEXEC.here())?;
     let words = &line[start..];
     let end = words.iter().position(|&byte| is_blank(byte)).unwrap_or(words.len());
     let (interpreter, rest) = words.split_at(end);

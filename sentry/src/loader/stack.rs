@@ -59,10 +59,10 @@ pub fn check_size(arguments: &Strings, environment: &Strings, path: &[u8], stack
     let room = MOST_ROOM.min(stack_limit / 4).max(LEAST_ROOM);
     let pointers = (arguments.count().max(1) as u64 + environment.count() as u64) * 8;
     if arguments.iter().chain(environment.iter()).any(|text| text.len() > MOST_STRING) {
-        return Err(Errno::E2BIG);
+        return Err(Errno::E2BIG.here());
     }
     let bytes = (arguments.bytes().len() + environment.bytes().len() + path.len() + 1) as u64;
-    if pointers.saturating_add(bytes) > room { Err(Errno::E2BIG) } else { Ok(()) }
+    if pointers.saturating_add(bytes) > room { Err(Errno::E2BIG.here()) } else { Ok(()) }
 }
 
 /// Words on their way to the stack, some at a time.
@@ -109,7 +109,7 @@ impl StackContents<'_> {
         let limit = mm.limits().stack().max(PAGE_SIZE * 32);
         let used = top - pointer;
         if used > limit {
-            return Err(Errno::E2BIG);
+            return Err(Errno::E2BIG.here());
         }
         let len = (used + FIRST_GROWTH).min(limit.max(used)).next_multiple_of(PAGE_SIZE);
         mm.map(MapRequest {
@@ -121,7 +121,7 @@ impl StackContents<'_> {
             populate: false,
             may_lock_any: true,
         })
-        .map_err(|_| Errno::ENOMEM)?;
+        .map_err(|_| Errno::ENOMEM.here())?;
 
         let mut table = Words { mm, at: pointer, pending: Vec::new() };
         table.push(self.arguments.count() as u64)?;

@@ -35,12 +35,12 @@ impl MemoryManager {
 
     /// Copies from guest memory, all or `EFAULT`.
     pub fn read(&self, address: u64, buf: &mut [u8]) -> Result<(), Errno> {
-        if self.read_partial(address, buf) == buf.len() { Ok(()) } else { Err(Errno::EFAULT) }
+        if self.read_partial(address, buf) == buf.len() { Ok(()) } else { Err(Errno::EFAULT.here()) }
     }
 
     /// Copies to guest memory, all or `EFAULT` (then a part may have been written, as on Linux).
     pub fn write(&self, address: u64, buf: &[u8]) -> Result<(), Errno> {
-        if self.write_partial(address, buf) == buf.len() { Ok(()) } else { Err(Errno::EFAULT) }
+        if self.write_partial(address, buf) == buf.len() { Ok(()) } else { Err(Errno::EFAULT.here()) }
     }
 
     /// Like [`read_partial`](Self::read_partial), as a debugger or `/proc/PID/mem` reads: whatever the protection.
@@ -99,7 +99,7 @@ impl MemoryManager {
             let mut done = 0;
             while done < len {
                 let Ok((offset, run)) = self.extent(state, address.wrapping_add(done as u64), write, Force::No) else {
-                    return if done > 0 { Ok(done) } else { Err(Errno::EFAULT) };
+                    return if done > 0 { Ok(done) } else { Err(Errno::EFAULT.here()) };
                 };
                 let part = run.min((len - done) as u64);
                 match step(offset, part) {
@@ -155,7 +155,7 @@ impl MemoryManager {
     /// `EFAULT` if the word is not there; the caller has checked its alignment.
     pub fn with_word<R>(&self, address: u64, write: bool, work: impl FnOnce(&AtomicU32) -> R) -> Result<R, Errno> {
         self.with(|state| {
-            let (offset, _) = self.extent(state, address & !3, write, Force::No).map_err(|_| Errno::EFAULT)?;
+            let (offset, _) = self.extent(state, address & !3, write, Force::No).map_err(|_| Errno::EFAULT.here())?;
             Ok(work(self.memory.atomic_u32(offset)))
         })
     }
@@ -163,7 +163,7 @@ impl MemoryManager {
     /// Like [`with_word`](Self::with_word) for 64 bits.
     pub fn with_long<R>(&self, address: u64, write: bool, work: impl FnOnce(&AtomicU64) -> R) -> Result<R, Errno> {
         self.with(|state| {
-            let (offset, _) = self.extent(state, address & !7, write, Force::No).map_err(|_| Errno::EFAULT)?;
+            let (offset, _) = self.extent(state, address & !7, write, Force::No).map_err(|_| Errno::EFAULT.here())?;
             Ok(work(self.memory.atomic_u64(offset)))
         })
     }
@@ -174,7 +174,7 @@ impl MemoryManager {
     /// `EFAULT` if nothing is mapped there.
     pub fn shared_object(&self, address: u64) -> Result<Option<(Arc<dyn Mappable>, u64)>, Errno> {
         self.with(|state| {
-            let (area, _) = self.locate(state, address).map_err(|_| Errno::EFAULT)?;
+            let (area, _) = self.locate(state, address).map_err(|_| Errno::EFAULT.here())?;
             let shared = area.object().filter(|_| area.is_shared());
             Ok(shared.map(|object| (object.object.clone(), area.offset_of(address))))
         })

@@ -27,11 +27,11 @@ impl MemoryManager {
     /// Finds room for `len` bytes, at `hint` if that is free.
     pub(super) fn find_room(&self, state: &State, hint: u64, len: u64, region: Region) -> Result<u64, Errno> {
         if len > self.limit {
-            return Err(Errno::ENOMEM);
+            return Err(Errno::ENOMEM.here());
         }
         if region == Region::Low32 {
             let room = state.areas.gap_above(len, 1 << 30, 1 << 31);
-            return room.ok_or(Errno::ENOMEM);
+            return room.ok_or_else(|| Errno::ENOMEM.here());
         }
         let hint = hint.checked_next_multiple_of(PAGE_SIZE).unwrap_or(0);
         if hint != 0 {
@@ -46,17 +46,17 @@ impl MemoryManager {
         let below = state.areas.gap_below(len, self.lowest(), state.layout.mmap_base);
         // Linux then looks upwards from a third of the way.
         let above = || state.areas.gap_above(len, (self.limit / 3) & !(PAGE_SIZE - 1), self.limit);
-        below.or_else(above).ok_or(Errno::ENOMEM)
+        below.or_else(above).ok_or_else(|| Errno::ENOMEM.here())
     }
 
     /// Checks a range the guest named: aligned, above the lowest address, below the limit.
     pub(super) fn check_fixed(&self, at: u64, len: u64) -> Result<Range<u64>, Errno> {
         if !at.is_multiple_of(PAGE_SIZE) {
-            return Err(Errno::EINVAL);
+            return Err(Errno::EINVAL.here());
         }
-        let end = at.checked_add(len).filter(|&end| end <= self.limit).ok_or(Errno::ENOMEM)?;
+        let end = at.checked_add(len).filter(|&end| end <= self.limit).ok_or_else(|| Errno::ENOMEM.here())?;
         if at < self.lowest() {
-            return Err(Errno::EPERM);
+            return Err(Errno::EPERM.here());
         }
         Ok(at..end)
     }
@@ -65,20 +65,20 @@ impl MemoryManager {
     /// area; `freed` bytes go before it comes.
     pub(super) fn check_growth(&self, state: &State, vma: &Vma, len: u64, freed: u64) -> Result<(), Errno> {
         if state.areas.sums().all.saturating_sub(freed).saturating_add(len) > self.limits.address_space() {
-            return Err(Errno::ENOMEM);
+            return Err(Errno::ENOMEM.here());
         }
         let data_limit = self.limits.data();
         if vma.is_data() && state.areas.sums().data.saturating_add(len) > data_limit {
-            return Err(Errno::ENOMEM);
+            return Err(Errno::ENOMEM.here());
         }
         // The heuristic refuses only what could never fit.
         let heuristic = self.limits.system().overcommit.get() == 0;
         let accounted = is_accounted(vma) && !vma.flags.contains(VmaFlags::NO_RESERVE);
         if heuristic && accounted && len > self.memory.limit() {
-            return Err(Errno::ENOMEM);
+            return Err(Errno::ENOMEM.here());
         }
         if state.areas.count() >= self.most_areas() {
-            return Err(Errno::ENOMEM);
+            return Err(Errno::ENOMEM.here());
         }
         Ok(())
     }

@@ -20,10 +20,10 @@ impl MemoryManager {
     /// As in the man page; `EINTR` if the caller is killed.
     pub fn advise(&self, address: u64, len: u64, advice: MemoryAdvice) -> Result<(), Errno> {
         if !is_known(advice) || !address.is_multiple_of(PAGE_SIZE) {
-            return Err(Errno::EINVAL);
+            return Err(Errno::EINVAL.here());
         }
-        let rounded = len.checked_next_multiple_of(PAGE_SIZE).ok_or(Errno::EINVAL)?;
-        let end = address.checked_add(rounded).ok_or(Errno::EINVAL)?;
+        let rounded = len.checked_next_multiple_of(PAGE_SIZE).ok_or_else(|| Errno::EINVAL.here())?;
+        let end = address.checked_add(rounded).ok_or_else(|| Errno::EINVAL.here())?;
         if rounded == 0 {
             return Ok(());
         }
@@ -52,7 +52,7 @@ impl MemoryManager {
                 check_killed()?;
             }
             // Holes are told of only after everything else was done.
-            if state.areas.covers(range.clone()) { Ok(()) } else { Err(Errno::ENOMEM) }
+            if state.areas.covers(range.clone()) { Ok(()) } else { Err(Errno::ENOMEM.here()) }
         })
     }
 
@@ -64,10 +64,10 @@ impl MemoryManager {
         let (add, take) = match advice {
             MemoryAdvice::MADV_DONTNEED | MemoryAdvice::MADV_DONTNEED_LOCKED => {
                 if special || (locked && advice == MemoryAdvice::MADV_DONTNEED) {
-                    return Err(Errno::EINVAL);
+                    return Err(Errno::EINVAL.here());
                 }
                 if sealed {
-                    return Err(Errno::EPERM);
+                    return Err(Errno::EPERM.here());
                 }
                 self.drop_pages(state, part);
                 return Ok(());
@@ -75,37 +75,37 @@ impl MemoryManager {
             MemoryAdvice::MADV_FREE => {
                 // Linux frees when it likes; at once is one of those times.
                 if !anonymous || locked {
-                    return Err(Errno::EINVAL);
+                    return Err(Errno::EINVAL.here());
                 }
                 if sealed {
-                    return Err(Errno::EPERM);
+                    return Err(Errno::EPERM.here());
                 }
                 self.drop_pages(state, part);
                 return Ok(());
             }
             MemoryAdvice::MADV_COLD | MemoryAdvice::MADV_PAGEOUT => {
-                return if locked || special { Err(Errno::EINVAL) } else { Ok(()) };
+                return if locked || special { Err(Errno::EINVAL.here()) } else { Ok(()) };
             }
-            MemoryAdvice::MADV_HWPOISON | MemoryAdvice::MADV_SOFT_OFFLINE => return Err(Errno::EINVAL),
+            MemoryAdvice::MADV_HWPOISON | MemoryAdvice::MADV_SOFT_OFFLINE => return Err(Errno::EINVAL.here()),
             // No huge pages are offered, so none can be made.
-            MemoryAdvice::MADV_COLLAPSE => return Err(Errno::EINVAL),
+            MemoryAdvice::MADV_COLLAPSE => return Err(Errno::EINVAL.here()),
             MemoryAdvice::MADV_NORMAL => (VmaFlags::empty(), VmaFlags::RANDOM_ACCESS | VmaFlags::SEQUENTIAL_ACCESS),
             MemoryAdvice::MADV_RANDOM => (VmaFlags::RANDOM_ACCESS, VmaFlags::SEQUENTIAL_ACCESS),
             MemoryAdvice::MADV_SEQUENTIAL => (VmaFlags::SEQUENTIAL_ACCESS, VmaFlags::RANDOM_ACCESS),
             MemoryAdvice::MADV_DONTFORK => (VmaFlags::DONT_FORK, VmaFlags::empty()),
-            MemoryAdvice::MADV_DOFORK if special => return Err(Errno::EINVAL),
+            MemoryAdvice::MADV_DOFORK if special => return Err(Errno::EINVAL.here()),
             MemoryAdvice::MADV_DOFORK => (VmaFlags::empty(), VmaFlags::DONT_FORK),
             MemoryAdvice::MADV_DONTDUMP => (VmaFlags::DONT_DUMP, VmaFlags::empty()),
-            MemoryAdvice::MADV_DODUMP if special => return Err(Errno::EINVAL),
+            MemoryAdvice::MADV_DODUMP if special => return Err(Errno::EINVAL.here()),
             MemoryAdvice::MADV_DODUMP => (VmaFlags::empty(), VmaFlags::DONT_DUMP),
-            MemoryAdvice::MADV_WIPEONFORK if !anonymous || vma.is_shared() => return Err(Errno::EINVAL),
+            MemoryAdvice::MADV_WIPEONFORK if !anonymous || vma.is_shared() => return Err(Errno::EINVAL.here()),
             MemoryAdvice::MADV_WIPEONFORK => (VmaFlags::WIPE_ON_FORK, VmaFlags::empty()),
             MemoryAdvice::MADV_KEEPONFORK => (VmaFlags::empty(), VmaFlags::WIPE_ON_FORK),
             MemoryAdvice::MADV_MERGEABLE => (VmaFlags::MERGEABLE, VmaFlags::empty()),
             MemoryAdvice::MADV_UNMERGEABLE => (VmaFlags::empty(), VmaFlags::MERGEABLE),
             MemoryAdvice::MADV_HUGEPAGE => (VmaFlags::HUGE_PAGES, VmaFlags::NO_HUGE_PAGES),
             MemoryAdvice::MADV_NOHUGEPAGE => (VmaFlags::NO_HUGE_PAGES, VmaFlags::HUGE_PAGES),
-            _ => return Err(Errno::EINVAL),
+            _ => return Err(Errno::EINVAL.here()),
         };
         self.check_splits(state, &part)?;
         let joined = state.areas.change(part, |vma| vma.flags = (vma.flags - take) | add);
@@ -115,9 +115,9 @@ impl MemoryManager {
 
     fn advise_populate(&self, range: Range<u64>, write: bool) -> Result<(), Errno> {
         self.populate_all(range, Some(write), |fault| match fault {
-            Fault::Unmapped | Fault::OutOfMemory => Errno::ENOMEM,
-            Fault::Denied => Errno::EINVAL,
-            Fault::NoPage => Errno::EFAULT,
+            Fault::Unmapped | Fault::OutOfMemory => Errno::ENOMEM.here(),
+            Fault::Denied => Errno::EINVAL.here(),
+            Fault::NoPage => Errno::EFAULT.here(),
         })
     }
 
@@ -136,7 +136,7 @@ impl MemoryManager {
                 let _ = area.object.frames(vma.offset_of(part.start), part.end - part.start, false);
             }
         }
-        if holes || at < range.end { Err(Errno::ENOMEM) } else { Ok(()) }
+        if holes || at < range.end { Err(Errno::ENOMEM.here()) } else { Ok(()) }
     }
 
     /// `MADV_REMOVE`: punches a hole into the object of a shared writable area.
@@ -145,13 +145,13 @@ impl MemoryManager {
         while at < range.end {
             check_killed()?;
             let (area, from, part) = self.with(|state| {
-                let vma = state.areas.find(at).ok_or(Errno::ENOMEM)?;
-                let area = vma.object().cloned().ok_or(Errno::EINVAL)?;
+                let vma = state.areas.find(at).ok_or_else(|| Errno::ENOMEM.here())?;
+                let area = vma.object().cloned().ok_or_else(|| Errno::EINVAL.here())?;
                 if vma.flags.contains(VmaFlags::LOCKED) {
-                    return Err(Errno::EINVAL);
+                    return Err(Errno::EINVAL.here());
                 }
                 if !vma.is_shared() || !vma.flags.contains(VmaFlags::MAY_WRITE) || !is_accessible(vma.protection) {
-                    return Err(Errno::EACCES);
+                    return Err(Errno::EACCES.here());
                 }
                 Ok((area, vma.offset_of(at), vma.clip(&(at..range.end))))
             })?;

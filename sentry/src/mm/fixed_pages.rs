@@ -28,7 +28,7 @@ impl Mappable for FixedPages {
     fn frames(&self, offset: u64, most: u64, write: bool) -> Result<Frames, Errno> {
         let len = self.frames.range().len;
         if offset >= len || write {
-            return Err(Errno::EFAULT);
+            return Err(Errno::EFAULT.here());
         }
         Ok(self.frames.part(offset, most.min(len - offset)))
     }

@@ -35,7 +35,7 @@ impl MemoryManager {
     /// `EACCES` if not.
     pub(super) fn check_exec_gain(&self, old: Protection, new: Protection) -> Result<(), Errno> {
         let gains = new.execute && (new.write || !old.execute);
-        if gains && self.flags().contains(MemoryFlags::REFUSE_EXEC_GAIN) { Err(Errno::EACCES) } else { Ok(()) }
+        if gains && self.flags().contains(MemoryFlags::REFUSE_EXEC_GAIN) { Err(Errno::EACCES.here()) } else { Ok(()) }
     }
 }
 

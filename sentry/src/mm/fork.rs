@@ -29,7 +29,7 @@ impl MemoryManager {
             self.share_private(state, &copied);
             let space = platform.fork_space(&*self.space).map_err(|fault: PlatformError| {
                 log::warn!("fork: {fault}");
-                Errno::ENOMEM
+                Errno::ENOMEM.here()
             })?;
             let mut gone = Vec::new();
             let mut runs = RunMap::default();
@@ -101,7 +101,7 @@ impl MemoryManager {
     fn copy_for_child(&self, runs: &RunMap, piece: &Piece) -> Result<Frames, Errno> {
         let before = piece.start.checked_sub(1).and_then(|before| runs.find(before));
         let hint = before.map_or(u64::MAX, |(_, run)| run.frames.range().end());
-        let copy = self.memory.allocate_to_fill(piece.frames.len, hint).map_err(|_| Errno::ENOMEM)?;
+        let copy = self.memory.allocate_to_fill(piece.frames.len, hint).map_err(|_| Errno::ENOMEM.here())?;
         self.memory.copy(piece.frames.start, copy.range().start, piece.frames.len);
         Ok(copy)
     }

@@ -37,7 +37,7 @@ impl MemoryManager {
     /// `EPERM` if nothing may be locked, `ENOMEM` beyond `RLIMIT_MEMLOCK` or for a range with holes, `EINVAL` if it wraps.
     pub fn lock(&self, address: u64, len: u64, mode: LockMode, unlimited: bool) -> Result<(), Errno> {
         if !unlimited && self.limits.locked() == 0 {
-            return Err(Errno::EPERM);
+            return Err(Errno::EPERM.here());
         }
         let range = widened(address, len)?;
         if range.is_empty() {
@@ -52,10 +52,10 @@ impl MemoryManager {
                 .map(|part| part.end - part.start)
                 .sum();
             if !self.may_lock(state, (range.end - range.start).saturating_sub(already), unlimited) {
-                return Err(Errno::ENOMEM);
+                return Err(Errno::ENOMEM.here());
             }
             if !state.areas.covers(range.clone()) {
-                return Err(Errno::ENOMEM);
+                return Err(Errno::ENOMEM.here());
             }
             self.check_splits(state, &range)?;
             let joined = state.areas.change(range.clone(), |vma| set_lock(vma, mode.flags()));
@@ -66,7 +66,7 @@ impl MemoryManager {
             return Ok(());
         }
         // What cannot be brought (no access, past the end of a file) makes Linux answer ENOMEM, locked or not.
-        self.populate_all(range, None, |_| Errno::ENOMEM)
+        self.populate_all(range, None, |_| Errno::ENOMEM.here())
     }
 
     /// munlock(2).
@@ -80,7 +80,7 @@ impl MemoryManager {
         }
         self.with(|state| {
             if !state.areas.covers(range.clone()) {
-                return Err(Errno::ENOMEM);
+                return Err(Errno::ENOMEM.here());
             }
             self.check_splits(state, &range)?;
             let joined = state.areas.change(range, |vma| set_lock(vma, VmaFlags::empty()));
@@ -95,12 +95,12 @@ impl MemoryManager {
     /// `EPERM` if nothing may be locked, `ENOMEM` beyond `RLIMIT_MEMLOCK`; `EINTR` if the caller is killed.
     pub fn lock_all(&self, current: bool, future: bool, mode: LockMode, unlimited: bool) -> Result<(), Errno> {
         if !unlimited && self.limits.locked() == 0 {
-            return Err(Errno::EPERM);
+            return Err(Errno::EPERM.here());
         }
         let ranges = self.with(|state| {
             let limit = self.limits.locked();
             if current && !unlimited && limit != u64::MAX && state.areas.sums().all > limit {
-                return Err(Errno::ENOMEM);
+                return Err(Errno::ENOMEM.here());
             }
             state.lock_future = if future { mode.flags() } else { VmaFlags::empty() };
             if !current {
@@ -141,6 +141,6 @@ fn widened(address: u64, len: u64) -> Result<std::ops::Range<u64>, Errno> {
     let len = len.checked_add(address - start).and_then(|len| len.checked_next_multiple_of(PAGE_SIZE));
     // A length that wraps to nothing is nothing to do on Linux; one that wraps the address is an error.
     let len = len.unwrap_or(0);
-    let end = start.checked_add(len).ok_or(Errno::EINVAL)?;
+    let end = start.checked_add(len).ok_or_else(|| Errno::EINVAL.here())?;
     Ok(start..end)
 }

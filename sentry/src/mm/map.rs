@@ -63,7 +63,7 @@ pub struct MapRequest {
 /// # Errors
 /// `ENOMEM` beyond the address space.
 pub(super) fn whole_pages(len: u64) -> Result<u64, Errno> {
-    len.checked_next_multiple_of(PAGE_SIZE).ok_or(Errno::ENOMEM)
+    len.checked_next_multiple_of(PAGE_SIZE).ok_or_else(|| Errno::ENOMEM.here())
 }
 
 impl MemoryManager {
@@ -73,14 +73,14 @@ impl MemoryManager {
     /// Those of mmap(2) that do not concern a descriptor.
     pub fn map(&self, request: MapRequest) -> Result<u64, Errno> {
         if request.len == 0 {
-            return Err(Errno::EINVAL);
+            return Err(Errno::EINVAL.here());
         }
         let len = whole_pages(request.len)?;
         self.check_exec_gain(request.protection, request.protection)?;
         let (backing, offset) = match request.backed {
             Backed::Anonymous => (Backing::Anonymous, 0),
             Backed::Object(object, offset, file, label) => {
-                offset.checked_add(len).ok_or(Errno::EOVERFLOW)?;
+                offset.checked_add(len).ok_or_else(|| Errno::EOVERFLOW.here())?;
                 let writable = request.flags.contains(VmaFlags::SHARED | VmaFlags::MAY_WRITE);
                 (Backing::Object(ObjectArea::new(object, file, label, self.link.clone(), writable)?), offset)
             }
@@ -101,7 +101,7 @@ impl MemoryManager {
                 })
                 .sum();
             if over > 0 && matches!(request.place, Place::FixedFree(_)) {
-                return Err(Errno::EEXIST);
+                return Err(Errno::EEXIST.here());
             }
             let vma = Vma {
                 start: range.start,
@@ -113,7 +113,7 @@ impl MemoryManager {
                 name: None,
             };
             if vma.flags.contains(VmaFlags::LOCKED) && !self.may_lock(state, len, request.may_lock_any) {
-                return Err(Errno::EAGAIN);
+                return Err(Errno::EAGAIN.here());
             }
             self.check_sealed(state, &range)?;
             self.check_growth(state, &vma, len, over)?;
@@ -163,7 +163,7 @@ impl MemoryManager {
 
     /// Brings what is missing in a range, as far as it can be had. Errors are not told, as Linux does not tell them.
     pub(super) fn populate_range(&self, range: Range<u64>) {
-        let _ = self.populate_all(range, None, |_| Errno::ENOMEM);
+        let _ = self.populate_all(range, None, |_| Errno::ENOMEM.here());
     }
 
     /// Brings what is missing in a range, for stores to it if the area is private and writable or if `write` says so.
@@ -206,13 +206,13 @@ impl MemoryManager {
     /// Refuses a change of areas sealed by mseal(2).
     pub(super) fn check_sealed(&self, state: &State, range: &Range<u64>) -> Result<(), Errno> {
         let sealed = state.areas.overlapping(range.clone()).any(|vma| vma.flags.contains(VmaFlags::SEALED));
-        if sealed { Err(Errno::EPERM) } else { Ok(()) }
+        if sealed { Err(Errno::EPERM.here()) } else { Ok(()) }
     }
 
     /// Refuses a change that would leave more areas than there may be.
     pub(super) fn check_splits(&self, state: &State, range: &Range<u64>) -> Result<(), Errno> {
         let splits = state.areas.splits_of(range);
-        if state.areas.count() + splits > self.most_areas() { Err(Errno::ENOMEM) } else { Ok(()) }
+        if state.areas.count() + splits > self.most_areas() { Err(Errno::ENOMEM.here()) } else { Ok(()) }
     }
 
     /// munmap(2).
@@ -220,10 +220,10 @@ impl MemoryManager {
     /// # Errors
     /// `EINVAL` for a range that is not one, `ENOMEM` if too many areas would be left, `EPERM` if sealed.
     pub fn unmap(&self, address: u64, len: u64) -> Result<(), Errno> {
-        let len = whole_pages(len).map_err(|_| Errno::EINVAL)?;
-        let end = address.checked_add(len).filter(|&end| end <= self.limit).ok_or(Errno::EINVAL)?;
+        let len = whole_pages(len).map_err(|_| Errno::EINVAL.here())?;
+        let end = address.checked_add(len).filter(|&end| end <= self.limit).ok_or_else(|| Errno::EINVAL.here())?;
         if !address.is_multiple_of(PAGE_SIZE) || len == 0 {
-            return Err(Errno::EINVAL);
+            return Err(Errno::EINVAL.here());
         }
         self.with(|state| {
             let range = address..end;

@@ -100,7 +100,7 @@ pub trait Mappable: Send + Sync {
     /// # Errors
     /// `EOPNOTSUPP` if the object cannot.
     fn punch_hole(&self, _offset: u64, _len: u64) -> Result<(), Errno> {
-        Err(Errno::EOPNOTSUPP)
+        Err(Errno::EOPNOTSUPP.here())
     }
 }
 

@@ -36,23 +36,24 @@ impl MemoryManager {
         reading_executes: bool,
     ) -> Result<(), Errno> {
         if !address.is_multiple_of(PAGE_SIZE) {
-            return Err(Errno::EINVAL);
+            return Err(Errno::EINVAL.here());
         }
         if len == 0 {
             return Ok(());
         }
         let len = whole_pages(len)?;
-        let end = address.checked_add(len).filter(|&end| end <= self.limit).ok_or(Errno::ENOMEM)?;
+        let end = address.checked_add(len).filter(|&end| end <= self.limit).ok_or_else(|| Errno::ENOMEM.here())?;
         self.with(|state| {
             let mut range = address..end;
-            let first = state.areas.find_from(address).filter(|vma| vma.start < end).ok_or(Errno::ENOMEM)?;
+            let first =
+                state.areas.find_from(address).filter(|vma| vma.start < end).ok_or_else(|| Errno::ENOMEM.here())?;
             if reach == Reach::GrowsDown {
                 if !first.flags.contains(VmaFlags::GROWS_DOWN) {
-                    return Err(Errno::EINVAL);
+                    return Err(Errno::EINVAL.here());
                 }
                 range.start = first.start;
             } else if first.start > address {
-                return Err(Errno::ENOMEM);
+                return Err(Errno::ENOMEM.here());
             }
             self.check_sealed(state, &range)?;
             // As Linux does it: areas before the first that is missing or refuses are changed.
@@ -89,19 +90,19 @@ impl MemoryManager {
                 || (protection.write && !flags.contains(VmaFlags::MAY_WRITE))
                 || (protection.execute && !flags.contains(VmaFlags::MAY_EXECUTE))
             {
-                return (at, Err(Errno::EACCES));
+                return (at, Err(Errno::EACCES.here()));
             }
             let becomes_data = !vma.is_data() && vma.is_data_with(protection);
             if becomes_data {
                 let part = vma.clip(range);
                 data = data.saturating_add(part.end - part.start);
                 if data > self.limits.data() {
-                    return (at, Err(Errno::ENOMEM));
+                    return (at, Err(Errno::ENOMEM.here()));
                 }
             }
             at = vma.end.min(range.end);
         }
-        (at, if at < range.end { Err(Errno::ENOMEM) } else { Ok(()) })
+        (at, if at < range.end { Err(Errno::ENOMEM.here()) } else { Ok(()) })
     }
 
     fn change_protection(&self, state: &mut State, range: Range<u64>, wanted: Protection, reading_executes: bool) {
@@ -139,17 +140,17 @@ impl MemoryManager {
     /// `EINVAL` for an unaligned or wrapping range, `ENOMEM` if there are holes.
     pub fn seal(&self, address: u64, len: u64) -> Result<(), Errno> {
         if !address.is_multiple_of(PAGE_SIZE) {
-            return Err(Errno::EINVAL);
+            return Err(Errno::EINVAL.here());
         }
-        let len = len.checked_next_multiple_of(PAGE_SIZE).ok_or(Errno::EINVAL)?;
-        let end = address.checked_add(len).ok_or(Errno::EINVAL)?;
+        let len = len.checked_next_multiple_of(PAGE_SIZE).ok_or_else(|| Errno::EINVAL.here())?;
+        let end = address.checked_add(len).ok_or_else(|| Errno::EINVAL.here())?;
         if len == 0 {
             return Ok(());
         }
         self.with(|state| {
             let range = address..end;
             if !state.areas.covers(range.clone()) {
-                return Err(Errno::ENOMEM);
+                return Err(Errno::ENOMEM.here());
             }
             self.check_splits(state, &range)?;
             let joined = state.areas.change(range, |vma| vma.flags |= VmaFlags::SEALED);

@@ -39,24 +39,24 @@ impl MemoryManager {
     pub fn remap(&self, request: RemapRequest) -> Result<u64, Errno> {
         let RemapRequest { address, fixed, .. } = request;
         if !address.is_multiple_of(PAGE_SIZE) || fixed.is_some_and(|to| !to.is_multiple_of(PAGE_SIZE)) {
-            return Err(Errno::EINVAL);
+            return Err(Errno::EINVAL.here());
         }
-        let old_len = whole_pages(request.old_len).map_err(|_| Errno::EINVAL)?;
-        let new_len = whole_pages(request.new_len).map_err(|_| Errno::EINVAL)?;
+        let old_len = whole_pages(request.old_len).map_err(|_| Errno::EINVAL.here())?;
+        let new_len = whole_pages(request.new_len).map_err(|_| Errno::EINVAL.here())?;
         if new_len == 0 {
-            return Err(Errno::EINVAL);
+            return Err(Errno::EINVAL.here());
         }
-        let old_end = address.checked_add(old_len).ok_or(Errno::EINVAL)?;
+        let old_end = address.checked_add(old_len).ok_or_else(|| Errno::EINVAL.here())?;
         if let Some(to) = fixed {
-            let end = to.checked_add(new_len).filter(|&end| end <= self.limit).ok_or(Errno::EINVAL)?;
+            let end = to.checked_add(new_len).filter(|&end| end <= self.limit).ok_or_else(|| Errno::EINVAL.here())?;
             if to < old_end && address < end {
-                return Err(Errno::EINVAL);
+                return Err(Errno::EINVAL.here());
             }
         }
         let (result, populate) = self.with(|state| {
-            let vma = state.areas.find(address).cloned().ok_or(Errno::EFAULT)?;
+            let vma = state.areas.find(address).cloned().ok_or_else(|| Errno::EFAULT.here())?;
             if old_len == 0 && !vma.is_shared() {
-                return Err(Errno::EINVAL);
+                return Err(Errno::EINVAL.here());
             }
             let moves = fixed.is_some() || request.keep_old;
             if !moves && new_len <= old_len {
@@ -69,13 +69,13 @@ impl MemoryManager {
             }
             self.check_sealed(state, &(address..old_end.max(address + 1)))?;
             if request.keep_old && vma.flags.contains(VmaFlags::SPECIAL) {
-                return Err(Errno::EINVAL);
+                return Err(Errno::EINVAL.here());
             }
             if let Some(to) = fixed {
                 self.check_fixed(to, new_len)?;
                 self.check_sealed(state, &(to..to + new_len))?;
                 if state.areas.count() + 4 > self.most_areas() {
-                    return Err(Errno::ENOMEM);
+                    return Err(Errno::ENOMEM.here());
                 }
                 self.remove(state, to..to + new_len);
             }
@@ -85,7 +85,7 @@ impl MemoryManager {
             let old_len = if fixed.is_some() { old_len.min(new_len) } else { old_len };
             let old_end = address + old_len;
             if old_end > vma.end {
-                return Err(Errno::EFAULT);
+                return Err(Errno::EFAULT.here());
             }
             let grows = new_len - old_len.min(new_len);
             let extra = if request.keep_old || old_len == 0 { new_len } else { grows };
@@ -96,7 +96,7 @@ impl MemoryManager {
                 return Ok((address, locked.then_some(old_end..address + new_len)));
             }
             if !request.may_move {
-                return Err(Errno::ENOMEM);
+                return Err(Errno::ENOMEM.here());
             }
             let to = match fixed {
                 Some(to) => to,
@@ -114,13 +114,16 @@ impl MemoryManager {
 
     fn check_expansion(&self, state: &State, vma: &Vma, extra: u64, grows: u64, unlimited: bool) -> Result<(), Errno> {
         if vma.flags.contains(VmaFlags::SPECIAL) && grows > 0 {
-            return Err(Errno::EFAULT);
+            return Err(Errno::EFAULT.here());
         }
         if vma.flags.contains(VmaFlags::LOCKED) && !self.may_lock(state, grows, unlimited) {
-            return Err(Errno::EAGAIN);
+            return Err(Errno::EAGAIN.here());
         }
         if let Backing::Object(_) = &vma.backing {
-            vma.offset.checked_add(vma.size()).and_then(|end| end.checked_add(grows)).ok_or(Errno::EINVAL)?;
+            vma.offset
+                .checked_add(vma.size())
+                .and_then(|end| end.checked_add(grows))
+                .ok_or_else(|| Errno::EINVAL.here())?;
         }
         if extra == 0 { Ok(()) } else { self.check_growth(state, vma, extra, 0) }
     }

@@ -247,10 +247,10 @@ impl MemoryManager {
     /// # Errors
     /// `EBADF` for an area of a file, `ENOMEM` for a hole; what comes before is named.
     pub fn name_range(&self, address: u64, len: u64, name: Option<&str>) -> Result<(), Errno> {
-        let len = len.checked_next_multiple_of(PAGE_SIZE).ok_or(Errno::EINVAL)?;
-        let end = address.checked_add(len).ok_or(Errno::EINVAL)?;
+        let len = len.checked_next_multiple_of(PAGE_SIZE).ok_or_else(|| Errno::EINVAL.here())?;
+        let end = address.checked_add(len).ok_or_else(|| Errno::EINVAL.here())?;
         if !address.is_multiple_of(PAGE_SIZE) {
-            return Err(Errno::EINVAL);
+            return Err(Errno::EINVAL.here());
         }
         let name: Option<Arc<str>> = name.map(Arc::from);
         self.with(|state| {
@@ -262,9 +262,9 @@ impl MemoryManager {
             let joined = state.areas.change(range, |vma| vma.name = name.clone());
             state.garbage.extend(joined);
             match file {
-                Some(_) => Err(Errno::EBADF),
+                Some(_) => Err(Errno::EBADF.here()),
                 None if whole => Ok(()),
-                None => Err(Errno::ENOMEM),
+                None => Err(Errno::ENOMEM.here()),
             }
         })
     }

@@ -134,8 +134,8 @@ pub fn parse(ctx: &TaskContext, family: AddressFamily, bytes: &[u8]) -> Result<C
     let mut control = Control::default();
     let mut rest = bytes;
     while let Ok((header, _)) = Cmsghdr::read_from_prefix(rest) {
-        let len = usize::try_from(header.cmsg_len).map_err(|_| Errno::EINVAL)?;
-        let data = rest.get(size_of::<Cmsghdr>()..len).ok_or(Errno::EINVAL)?;
+        let len = usize::try_from(header.cmsg_len).map_err(|_| Errno::EINVAL.here())?;
+        let data = rest.get(size_of::<Cmsghdr>()..len).ok_or_else(|| Errno::EINVAL.here())?;
         let internet = matches!(family, AddressFamily::AF_INET | AddressFamily::AF_INET6);
         if header.cmsg_level != SocketLevel::SOL_SOCKET.raw() || internet {
             control.others.push((header.cmsg_level, header.cmsg_type, data.to_vec()));
@@ -143,11 +143,11 @@ pub fn parse(ctx: &TaskContext, family: AddressFamily, bytes: &[u8]) -> Result<C
             match ControlType::from_raw(header.cmsg_type) {
                 ControlType::SCM_RIGHTS if family == AddressFamily::AF_UNIX => take_files(ctx, data, &mut control)?,
                 ControlType::SCM_CREDENTIALS => {
-                    let credentials = Ucred::read_from_bytes(data).map_err(|_| Errno::EINVAL)?;
+                    let credentials = Ucred::read_from_bytes(data).map_err(|_| Errno::EINVAL.here())?;
                     control.process = Some(check_credentials(ctx, &credentials)?);
                     control.credentials = Some(credentials);
                 }
-                _ => return Err(Errno::EINVAL),
+                _ => return Err(Errno::EINVAL.here()),
             }
         }
         rest = rest.get(align(len)..).unwrap_or_default();
@@ -162,9 +162,9 @@ fn take_files(ctx: &TaskContext, data: &[u8], control: &mut Control) -> Result<(
     let table = ctx.files();
     for fd in data.chunks_exact(4) {
         if control.files.len() >= SCM_MAX_FD {
-            return Err(Errno::EINVAL);
+            return Err(Errno::EINVAL.here());
         }
-        let fd = i32::from_ne_bytes(*fd.first_chunk().ok_or(Errno::EINVAL)?);
+        let fd = i32::from_ne_bytes(*fd.first_chunk().ok_or_else(|| Errno::EINVAL.here())?);
         control.files.push(table.get_any(fd)?);
     }
     Ok(())
@@ -176,7 +176,7 @@ fn count_in_flight(ctx: &TaskContext, files: &[Arc<FileDescription>]) -> Result<
     let limit = ctx.group().limits().soft(Resource::RLIMIT_NOFILE);
     let able = credentials.has(Capability::CAP_SYS_RESOURCE) || credentials.has(Capability::CAP_SYS_ADMIN);
     if user.count(Counted::InFlight) > limit && !able {
-        return Err(Errno::ETOOMANYREFS);
+        return Err(Errno::ETOOMANYREFS.here());
     }
     let charges = files.iter().map(|_| user.charge(Counted::InFlight)).collect();
     Ok(Arc::new(InFlight { _charges: charges, sockets: ctx.kernel().network.unix.sockets_among(files) }))
@@ -189,13 +189,13 @@ fn check_credentials(ctx: &TaskContext, claimed: &Ucred) -> Result<Weak<ThreadGr
     let gid_ok = [own.gid, own.egid, own.sgid].contains(&claimed.gid) || own.has(Capability::CAP_SETGID);
     let pid_ok = claimed.pid == ctx.group().pid() || own.has(Capability::CAP_SYS_ADMIN);
     if !(uid_ok && gid_ok && pid_ok) {
-        return Err(Errno::EPERM);
+        return Err(Errno::EPERM.here());
     }
     if claimed.pid == ctx.group().pid() {
         return Ok(Arc::downgrade(ctx.group()));
     }
     let table = ctx.kernel().processes.lock();
-    table.process(claimed.pid).map(|process| Arc::downgrade(&process.group)).ok_or(Errno::ESRCH)
+    table.process(claimed.pid).map(|process| Arc::downgrade(&process.group)).ok_or_else(|| Errno::ESRCH.here())
 }
 
 /// Puts control messages into the guest's buffer of `room` bytes; descriptors are opened on the way. Answers how many
@@ -305,11 +305,11 @@ impl Outbox<'_> {
 /// # Errors
 /// `EINVAL` if it is gone.
 pub fn open_process(ctx: &TaskContext, process: &Weak<ThreadGroup>) -> Result<Arc<FileDescription>, Errno> {
-    let group = process.upgrade().ok_or(Errno::EINVAL)?;
+    let group = process.upgrade().ok_or_else(|| Errno::EINVAL.here())?;
     let leader = {
         let table = ctx.kernel().processes.lock();
         let found = table.process(group.pid()).is_some_and(|process| Arc::ptr_eq(&process.group, &group));
         if found { table.task(group.pid()).cloned() } else { None }
     };
-    Ok(PidFd::describe(leader.ok_or(Errno::EINVAL)?, false, false))
+    Ok(PidFd::describe(leader.ok_or_else(|| Errno::EINVAL.here())?, false, false))
 }

@@ -129,9 +129,9 @@ impl Limits {
     /// # Errors
     /// `EINVAL` for what is no range of ports.
     pub fn set_port_range(&self, text: &[u8]) -> Result<(), Errno> {
-        let [first, last] = numbers(text)?[..] else { return Err(Errno::EINVAL) };
+        let [first, last] = numbers(text)?[..] else { return Err(Errno::EINVAL.here()) };
         if !(1..=65535).contains(&first) || !(first..=65535).contains(&last) {
-            return Err(Errno::EINVAL);
+            return Err(Errno::EINVAL.here());
         }
         self.port_range.store((first as u32) << 16 | last as u32, Ordering::Relaxed);
         Ok(())
@@ -140,8 +140,8 @@ impl Limits {
 
 /// Numbers with space between them.
 fn numbers(text: &[u8]) -> Result<Vec<i64>, Errno> {
-    let text = std::str::from_utf8(text).map_err(|_| Errno::EINVAL)?;
-    text.split_whitespace().map(|word| word.parse().map_err(|_| Errno::EINVAL)).collect()
+    let text = std::str::from_utf8(text).map_err(|_| Errno::EINVAL.here())?;
+    text.split_whitespace().map(|word| word.parse().map_err(|_| Errno::EINVAL.here())).collect()
 }
 
 #[cfg(test)]

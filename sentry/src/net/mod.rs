@@ -69,13 +69,13 @@ pub fn create(
     protocol: i32,
 ) -> Result<Arc<dyn Socket>, Errno> {
     if !(0..=10).contains(&kind.raw()) {
-        return Err(Errno::EINVAL);
+        return Err(Errno::EINVAL.here());
     }
     match family {
         AddressFamily::AF_UNIX => Ok(unix::UnixSocket::create(ctx, kind, protocol)?),
         AddressFamily::AF_INET | AddressFamily::AF_INET6 => inet::create(ctx, family, kind, protocol),
         AddressFamily::AF_NETLINK => Ok(NetlinkSocket::create(ctx, kind, protocol)?),
         AddressFamily::AF_PACKET => ctx.kernel().network.inet.packet_socket(ctx, kind, protocol),
-        _ => Err(Errno::EAFNOSUPPORT),
+        _ => Err(Errno::EAFNOSUPPORT.here()),
     }
 }

@@ -195,7 +195,7 @@ pub fn get(socket: &dyn Socket, name: i32) -> Result<Vec<u8>, Errno> {
         So::SO_RCVBUF => number(values.receive_buffer as i32),
         So::SO_RCVLOWAT => number(values.receive_low as i32),
         So::SO_SNDLOWAT => number(1),
-        So::SO_PEEK_OFF if !socket.can_peek_from() => return Err(Errno::EOPNOTSUPP),
+        So::SO_PEEK_OFF if !socket.can_peek_from() => return Err(Errno::EOPNOTSUPP.here()),
         So::SO_PEEK_OFF => number(values.peek_offset.map_or(-1, |offset| i32::try_from(offset).unwrap_or(i32::MAX))),
         So::SO_INCOMING_CPU => number(values.incoming_cpu),
         So::SO_BUSY_POLL => number(values.busy_poll),
@@ -221,11 +221,11 @@ pub fn get(socket: &dyn Socket, name: i32) -> Result<Vec<u8>, Errno> {
         },
         So::SO_PEERNAME => socket.peer_address()?,
         So::SO_PEERGROUPS => {
-            let person = socket.peer_person().ok_or(Errno::ENODATA)?;
+            let person = socket.peer_person().ok_or_else(|| Errno::ENODATA.here())?;
             person.groups.iter().flat_map(|group| group.to_ne_bytes()).collect()
         }
         So::SO_COOKIE => values.inode.to_ne_bytes().to_vec(),
-        _ => return Err(Errno::ENOPROTOOPT),
+        _ => return Err(Errno::ENOPROTOOPT.here()),
     })
 }
 
@@ -240,7 +240,7 @@ pub fn set(ctx: &TaskContext, socket: &dyn Socket, name: i32, value: &[u8]) -> R
     }
     let privileged = || {
         let able = ctx.credentials().has(Capability::CAP_NET_ADMIN);
-        if able { Ok(()) } else { Err(Errno::EPERM) }
+        if able { Ok(()) } else { Err(Errno::EPERM.here()) }
     };
     let options = socket.options();
     let numbers = &ctx.kernel().network.limits.numbers;
@@ -248,17 +248,17 @@ pub fn set(ctx: &TaskContext, socket: &dyn Socket, name: i32, value: &[u8]) -> R
     if So::from_raw(name) == So::SO_BINDTODEVICE {
         let device: Vec<u8> = value.iter().take(15).copied().take_while(|&b| b != 0).collect();
         if !device.is_empty() && device != b"lo" {
-            return Err(Errno::ENODEV);
+            return Err(Errno::ENODEV.here());
         }
         options.change(|values| values.device = device);
         return Ok(());
     }
-    let int = i32::from_ne_bytes(*value.first_chunk().ok_or(Errno::EINVAL)?);
+    let int = i32::from_ne_bytes(*value.first_chunk().ok_or_else(|| Errno::EINVAL.here())?);
     let on = int != 0;
     match So::from_raw(name) {
         So::SO_DEBUG => {
             if on {
-                privileged().map_err(|_| Errno::EACCES)?;
+                privileged().map_err(|_| Errno::EACCES.here())?;
             }
             options.change(|v| v.debug = on);
         }
@@ -318,16 +318,16 @@ pub fn set(ctx: &TaskContext, socket: &dyn Socket, name: i32, value: &[u8]) -> R
             options.change(|v| v.send_timeout = timeout);
         }
         So::SO_LINGER => {
-            let (linger, _) = Linger::read_from_prefix(value).map_err(|_| Errno::EINVAL)?;
+            let (linger, _) = Linger::read_from_prefix(value).map_err(|_| Errno::EINVAL.here())?;
             options.change(|v| v.linger = (linger.l_onoff != 0).then_some(linger.l_linger.max(0) as u32));
         }
         So::SO_INCOMING_CPU => options.change(|v| v.incoming_cpu = int),
         So::SO_PEEK_OFF => {
             if !socket.can_peek_from() {
-                return Err(Errno::EOPNOTSUPP);
+                return Err(Errno::EOPNOTSUPP.here());
             }
             if int < -1 {
-                return Err(Errno::EINVAL);
+                return Err(Errno::EINVAL.here());
             }
             options.change(|v| v.peek_offset = usize::try_from(int).ok());
         }
@@ -335,19 +335,19 @@ pub fn set(ctx: &TaskContext, socket: &dyn Socket, name: i32, value: &[u8]) -> R
             let device: &[u8] = match int {
                 0 => b"",
                 1 => b"lo",
-                negative if negative < 0 => return Err(Errno::EINVAL),
-                _ => return Err(Errno::ENODEV),
+                negative if negative < 0 => return Err(Errno::EINVAL.here()),
+                _ => return Err(Errno::ENODEV.here()),
             };
             options.change(|v| v.device = device.to_vec());
         }
         So::SO_BUSY_POLL => {
             privileged()?;
             if int < 0 {
-                return Err(Errno::EINVAL);
+                return Err(Errno::EINVAL.here());
             }
             options.change(|v| v.busy_poll = int);
         }
-        _ => return Err(Errno::ENOPROTOOPT),
+        _ => return Err(Errno::ENOPROTOOPT.here()),
     }
     Ok(())
 }
@@ -359,9 +359,9 @@ fn doubled(asked: i32, least: u32, greatest: u32) -> u32 {
 }
 
 fn timeout(value: &[u8]) -> Result<Option<Duration>, Errno> {
-    let (time, _) = Timeval::read_from_prefix(value).map_err(|_| Errno::EINVAL)?;
+    let (time, _) = Timeval::read_from_prefix(value).map_err(|_| Errno::EINVAL.here())?;
     if !(0..1_000_000).contains(&time.tv_usec) {
-        return Err(Errno::EDOM);
+        return Err(Errno::EDOM.here());
     }
     // A negative time does not wait at all; zero waits for ever.
     let seconds = u64::try_from(time.tv_sec).unwrap_or(0);

@@ -73,7 +73,7 @@ pub trait Socket: Send + Sync + Any {
 
     /// listen(2).
     fn listen(&self, _ctx: &TaskContext, _backlog: u32) -> Result<(), Errno> {
-        Err(Errno::EOPNOTSUPP)
+        Err(Errno::EOPNOTSUPP.here())
     }
 
     /// connect(2). `EINPROGRESS` says that it was begun: the caller waits for it to be writable and asks
@@ -87,7 +87,7 @@ pub trait Socket: Send + Sync + Any {
 
     /// accept(2).
     fn accept(&self) -> Result<Arc<dyn Socket>, Errno> {
-        Err(Errno::EOPNOTSUPP)
+        Err(Errno::EOPNOTSUPP.here())
     }
 
     /// The socket's own address, family included.
@@ -124,12 +124,12 @@ pub trait Socket: Send + Sync + Any {
 
     /// Reads an option of the family's own levels.
     fn option(&self, _ctx: &TaskContext, _level: SocketLevel, _name: i32) -> Result<Vec<u8>, Errno> {
-        Err(Errno::ENOPROTOOPT)
+        Err(Errno::ENOPROTOOPT.here())
     }
 
     /// Changes an option of the family's own levels.
     fn set_option(&self, _ctx: &TaskContext, _level: SocketLevel, _name: i32, _value: &[u8]) -> Result<(), Errno> {
-        Err(Errno::ENOPROTOOPT)
+        Err(Errno::ENOPROTOOPT.here())
     }
 
     /// Whether others may have the same port (SO_REUSEADDR, SO_REUSEPORT) has changed.
@@ -186,7 +186,7 @@ pub trait Socket: Send + Sync + Any {
 
     /// Commands of ioctl(2) that only this family has.
     fn ioctl(&self, _ctx: &mut TaskContext, _command: u32, _argument: u64) -> SysResult {
-        Err(Errno::ENOTTY.into())
+        Err(Errno::ENOTTY.here().into())
     }
 
     /// The last descriptor is gone.
@@ -302,7 +302,7 @@ impl File for SocketFile {
         match Io::from_raw(command) {
             Io::FIONREAD => {
                 if self.socket.is_listening() {
-                    return Err(Errno::EINVAL.into());
+                    return Err(Errno::EINVAL.here().into());
                 }
                 ctx.write_object(argument, &(self.socket.readable_bytes() as i32))?;
                 Ok(0)

@@ -117,7 +117,8 @@ impl ByteStream {
     /// # Errors
     /// `EINVAL` if there is none, it was taken or it belongs to the stream.
     pub fn take_urgent(&mut self, buf: &mut [u8], how: Taking) -> Result<Received, Errno> {
-        let urgent = self.urgent.as_mut().filter(|urgent| !urgent.taken && !how.inline).ok_or(Errno::EINVAL)?;
+        let urgent =
+            self.urgent.as_mut().filter(|urgent| !urgent.taken && !how.inline).ok_or_else(|| Errno::EINVAL.here())?;
         let mut flags = MessageFlags::MSG_OOB;
         let len = match buf.first_mut() {
             Some(first) => {

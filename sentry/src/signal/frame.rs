@@ -47,7 +47,7 @@ pub(super) fn push_frame(
 ) -> Result<(), Errno> {
     let flags = action.flags();
     if !flags.contains(SaFlags::SA_RESTORER) {
-        return Err(Errno::EFAULT);
+        return Err(Errno::EFAULT.here());
     }
     let registers = ctx.registers;
     let stack = ctx.thread.alt_stack;
@@ -63,7 +63,7 @@ pub(super) fn push_frame(
     let fpstate = sp;
     sp = (sp.wrapping_sub(size_of::<RtSigFrame>() as u64) & !15).wrapping_sub(8);
     if switched && !stack.holds(sp) {
-        return Err(Errno::EFAULT);
+        return Err(Errno::EFAULT.here());
     }
     let frame = RtSigFrame {
         pretcode: action.sa_restorer,
@@ -85,7 +85,7 @@ pub(super) fn push_frame(
     let length = if with_info { size_of::<RtSigFrame>() } else { size_of::<RtSigFrame>() - size_of::<SigInfo>() };
     ctx.write_bytes(fpstate, &state)?;
     ctx.write_bytes(sp, frame.as_bytes().get(..length).unwrap_or_default())?;
-    ctx.platform.reset_fpu_state().map_err(|_| Errno::EFAULT)?;
+    ctx.platform.reset_fpu_state().map_err(|_| Errno::EFAULT.here())?;
     if stack.flags.contains(SsFlags::SS_AUTODISARM) {
         ctx.thread.alt_stack = AltStack::default();
     }
@@ -140,7 +140,7 @@ fn machine_context(ctx: &TaskContext) -> SigContext {
 
 /// The floating-point state with the kernel's marks, as it lies in a frame.
 fn fpu_image(ctx: &mut TaskContext) -> Result<Vec<u8>, Errno> {
-    let FpuState(mut image) = ctx.platform.fpu_state().map_err(|_| Errno::EFAULT)?;
+    let FpuState(mut image) = ctx.platform.fpu_state().map_err(|_| Errno::EFAULT.here())?;
     let size = image.len();
     if size < XSAVE_HEADER_END {
         return Ok(image);
@@ -221,19 +221,19 @@ fn restore(ctx: &mut TaskContext, frame: &RtSigFrame) -> Result<(), Errno> {
     // As on Linux, a stack that cannot be set is left alone.
     let _ = set_alt_stack(ctx, &frame.uc.uc_stack);
     if !loadable || !stack_loadable || !can_go_on_at(ctx.registers.rip) {
-        return Err(Errno::EFAULT);
+        return Err(Errno::EFAULT.here());
     }
     Ok(())
 }
 
 fn restore_fpu_state(ctx: &mut TaskContext, at: u64) -> Result<(), Errno> {
     if at == 0 {
-        return ctx.platform.reset_fpu_state().map_err(|_| Errno::EFAULT);
+        return ctx.platform.reset_fpu_state().map_err(|_| Errno::EFAULT.here());
     }
     if at & 63 != 0 {
-        return Err(Errno::EFAULT);
+        return Err(Errno::EFAULT.here());
     }
-    let FpuState(mut image) = ctx.platform.fpu_state().map_err(|_| Errno::EFAULT)?;
+    let FpuState(mut image) = ctx.platform.fpu_state().map_err(|_| Errno::EFAULT.here())?;
     let size = image.len();
     let supported = features_of(&image);
     let legacy: FpState = ctx.read_object(at)?;
@@ -260,14 +260,14 @@ fn restore_fpu_state(ctx: &mut TaskContext, at: u64) -> Result<(), Errno> {
     // A processor loads no components that it does not know, and nothing behind them in the header.
     let header = |at| word(&image, XSAVE_HEADER + at);
     if marked && (header(0) & !supported != 0 || header(8) != 0 || header(16) != 0) {
-        return Err(Errno::EFAULT);
+        return Err(Errno::EFAULT.here());
     }
     if size >= XSAVE_HEADER_END {
         let present = if marked { word(&image, XSAVE_HEADER) & features } else { features };
         put(&mut image, XSAVE_HEADER, &present.to_le_bytes());
         put(&mut image, XSTATE_IGNORED.start, &[0; XSTATE_IGNORED.end - XSTATE_IGNORED.start]);
     }
-    ctx.platform.set_fpu_state(&FpuState(image)).map_err(|_| Errno::EFAULT)
+    ctx.platform.set_fpu_state(&FpuState(image)).map_err(|_| Errno::EFAULT.here())
 }
 
 /// sigaltstack(2)'s change of the alternate stack.
@@ -276,7 +276,7 @@ fn restore_fpu_state(ctx: &mut TaskContext, at: u64) -> Result<(), Errno> {
 /// `EPERM` while the task runs on it, `EINVAL` for unknown flags, `ENOMEM` if it is too small.
 pub(crate) fn set_alt_stack(ctx: &mut TaskContext, new: &StackT) -> Result<(), Errno> {
     if ctx.thread.alt_stack.contains(ctx.registers.rsp) {
-        return Err(Errno::EPERM);
+        return Err(Errno::EPERM.here());
     }
     let flags = SsFlags::from_bits_retain(new.ss_flags);
     let mode = flags.difference(SsFlags::SS_AUTODISARM);
@@ -284,11 +284,11 @@ pub(crate) fn set_alt_stack(ctx: &mut TaskContext, new: &StackT) -> Result<(), E
         AltStack { start: 0, size: 0, flags }
     } else if mode.is_empty() || mode == SsFlags::SS_ONSTACK {
         if new.ss_size < amber_abi::signal::MINSIGSTKSZ {
-            return Err(Errno::ENOMEM);
+            return Err(Errno::ENOMEM.here());
         }
         AltStack { start: new.ss_sp, size: new.ss_size, flags }
     } else {
-        return Err(Errno::EINVAL);
+        return Err(Errno::EINVAL.here());
     };
     Ok(())
 }

@@ -198,7 +198,7 @@ fn queue(
     } else {
         let charge = user.try_charge(Counted::Signals, limit);
         if charge.is_none() && signal.is_realtime() && info.si_code != SI_USER {
-            return Err(Errno::EAGAIN);
+            return Err(Errno::EAGAIN.here());
         }
         charge
     };

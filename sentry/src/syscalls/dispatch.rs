@@ -3,7 +3,7 @@
 use amber_abi::errno::Errno;
 use amber_abi::release::Release;
 
-use crate::error::SysResult;
+use crate::error::{SysError, SysResult};
 use crate::syscalls::args::View;
 use crate::syscalls::table::TABLE;
 use crate::task::TaskContext;
@@ -99,12 +99,34 @@ impl CallTable {
 pub fn dispatch(ctx: &mut TaskContext, number: u64) -> SysResult {
     let arguments = ctx.registers.syscall_arguments();
     let Some(entry) = ctx.kernel().calls.get(number) else {
-        return Err(Errno::ENOSYS.into());
+        return Err(Errno::ENOSYS.here().into());
     };
     match ctx.kernel().tracer.clone() {
         Some(tracer) => tracer.call(ctx, entry, arguments),
+        None if log::log_enabled!(log::Level::Debug) => serve_logged(ctx, entry, arguments),
         None => serve(ctx, entry, arguments),
     }
+}
+
+/// Serves a call, and logs the error it ends with as a message of the place that made it.
+#[cold]
+fn serve_logged(ctx: &mut TaskContext, entry: &'static Entry, arguments: [u64; 6]) -> SysResult {
+    Errno::forget_place();
+    let result = serve(ctx, entry, arguments);
+    if let Err(SysError::Errno(errno)) = &result
+        && let Some(place) = errno.place()
+    {
+        log::logger().log(
+            &log::Record::builder()
+                .level(log::Level::Debug)
+                .target(module_path!())
+                .file_static(Some(place.file()))
+                .line(Some(place.line()))
+                .args(format_args!("task {}: {}: {errno} at {place}", ctx.tid(), entry.name))
+                .build(),
+        );
+    }
+    result
 }
 
 /// Serves a call, or refuses it.
@@ -120,7 +142,7 @@ fn refuse(ctx: &TaskContext, entry: &Entry, errno: Errno) -> SysResult {
     if ctx.kernel().refused.lock().insert(entry.number) {
         log::info!("the guest used {}, which is not offered: {}", entry.name, errno.name());
     }
-    Err(errno.into())
+    Err(errno.here().into())
 }
 
 #[cfg(test)]

@@ -3,6 +3,8 @@
 use std::io::Write;
 use std::time::Instant;
 
+use amber_abi::errno::Errno;
+
 use crate::boot::TraceFilter;
 use crate::error::{Restart, SysError, SysResult};
 use crate::sync::{Mutex, Rank};
@@ -51,6 +53,7 @@ impl Tracer {
                 })
             })
             .collect();
+        Errno::forget_place();
         let start = Instant::now();
         let result = serve(ctx, entry, raw);
         let took = start.elapsed();
@@ -76,7 +79,12 @@ fn show_result(entry: &Entry, result: &SysResult, out: &mut String) {
         // What cannot be a count or a number is an address.
         Ok(value) if *value > u64::from(u32::MAX) => put!(out, "{value:#x}"),
         Ok(value) => put!(out, "{value}"),
-        Err(SysError::Errno(errno)) => put!(out, "-1 {} ({})", errno.name(), errno.text()),
+        Err(SysError::Errno(errno)) => {
+            put!(out, "-1 {} ({})", errno.name(), errno.text());
+            if let Some(place) = errno.place() {
+                put!(out, " at {}:{}", place.file(), place.line());
+            }
+        }
         Err(SysError::Restart(restart)) => put!(
             out,
             "? {} (To be restarted if SA_RESTART is set)",

@@ -70,22 +70,22 @@ impl CloneRequest {
                 && self.pidfd == self.parent_tid)
             || has(CloneFlags::CLONE_NEWUSER);
         if contradiction {
-            return Err(Errno::EINVAL);
+            return Err(Errno::EINVAL.here());
         }
         if has(CloneFlags::CLONE_INTO_CGROUP) {
             // There are no control groups, so no descriptor is one of them.
-            return Err(Errno::EBADF);
+            return Err(Errno::EBADF.here());
         }
         check_namespaces(ctx, flags)?;
         if has(CloneFlags::CLONE_SETTLS) && self.tls >= ctx.kernel().platform.address_limit() {
-            return Err(Errno::EPERM);
+            return Err(Errno::EPERM.here());
         }
         let may_number = || {
             let credentials = ctx.credentials();
             credentials.has(Capability::CAP_CHECKPOINT_RESTORE) || credentials.has(Capability::CAP_SYS_ADMIN)
         };
         if self.set_tid.is_some() && !may_number() {
-            return Err(Errno::EPERM);
+            return Err(Errno::EPERM.here());
         }
         Ok(())
     }
@@ -98,13 +98,13 @@ pub(crate) fn check_namespaces(ctx: &TaskContext, flags: CloneFlags) -> Result<(
         return Ok(());
     }
     if flags.contains(CloneFlags::CLONE_NEWUSER) {
-        return Err(Errno::EINVAL);
+        return Err(Errno::EINVAL.here());
     }
     if !ctx.credentials().has(Capability::CAP_SYS_ADMIN) {
-        return Err(Errno::EPERM);
+        return Err(Errno::EPERM.here());
     }
     let offered = flags.intersection(CloneFlags::NAMESPACES) == CloneFlags::CLONE_NEWNS;
-    if offered { Ok(()) } else { Err(Errno::EINVAL) }
+    if offered { Ok(()) } else { Err(Errno::EINVAL.here()) }
 }
 
 impl TaskContext {
@@ -126,7 +126,7 @@ impl TaskContext {
     /// `EAGAIN` if a change of user went over the limit and nothing has become better since.
     pub(crate) fn check_process_limit(&mut self) -> Result<(), Errno> {
         self.thread.over_process_limit &= self.is_over_process_limit(self.credentials().uid);
-        if self.thread.over_process_limit { Err(Errno::EAGAIN) } else { Ok(()) }
+        if self.thread.over_process_limit { Err(Errno::EAGAIN.here()) } else { Ok(()) }
     }
 }
 
@@ -135,7 +135,7 @@ fn charge_user(ctx: &TaskContext) -> Result<UserCharge, Errno> {
     let most = ctx.kernel().tunables.threads_max.count();
     let present = ctx.kernel().processes.lock().task_count();
     if present as u64 >= most || !ctx.kernel().cgroup.admits_task(present) {
-        return Err(Errno::EAGAIN);
+        return Err(Errno::EAGAIN.here());
     }
     let credentials = ctx.credentials();
     let user = ctx.kernel().users.get(credentials.uid);
@@ -143,7 +143,7 @@ fn charge_user(ctx: &TaskContext) -> Result<UserCharge, Errno> {
         || credentials.has(Capability::CAP_SYS_RESOURCE)
         || credentials.has(Capability::CAP_SYS_ADMIN);
     let limit = if free { u64::MAX } else { ctx.group().limits().soft(Resource::RLIMIT_NPROC) };
-    user.try_charge(Counted::Tasks, limit).ok_or(Errno::EAGAIN)
+    user.try_charge(Counted::Tasks, limit).ok_or_else(|| Errno::EAGAIN.here())
 }
 
 /// Makes a child or a thread, and answers its number.
@@ -220,7 +220,7 @@ pub(crate) fn clone_task(ctx: &mut TaskContext, request: &CloneRequest) -> SysRe
 /// The host has no more room for address spaces or threads.
 fn host_is_short(fault: PlatformError) -> Errno {
     log::warn!("a task could not be made: {fault}");
-    Errno::EAGAIN
+    Errno::EAGAIN.here()
 }
 
 /// What a new task's host thread begins with.
@@ -294,7 +294,7 @@ fn enter(ctx: &TaskContext, request: &CloneRequest, task: &Arc<Task>) -> Result<
     }
     // Others may have been faster since it was asked first.
     if !ctx.kernel().cgroup.admits_task(table.task_count()) {
-        return Err(Errno::EAGAIN.into());
+        return Err(Errno::EAGAIN.here().into());
     }
     if request.flags.contains(CloneFlags::CLONE_THREAD) {
         let mut state = own.state();

@@ -228,7 +228,7 @@ impl TaskContext {
     /// # Errors
     /// `EFAULT` if any of it cannot be read; `ENOMEM` if it is longer than the memory limit permits.
     pub fn read_array<T: FromBytes + IntoBytes>(&self, address: u64, count: usize) -> Result<Vec<T>, Errno> {
-        count.checked_mul(size_of::<T>()).ok_or(Errno::EFAULT)?;
+        count.checked_mul(size_of::<T>()).ok_or_else(|| Errno::EFAULT.here())?;
         let mut list: Vec<T> = self.kernel().memory.list(count)?;
         list.resize_with(count, T::new_zeroed);
         self.read_bytes(address, list.as_mut_slice().as_mut_bytes())?;
@@ -275,7 +275,7 @@ impl TaskContext {
         let mut chunk = [0; 256];
         let mut len = 0;
         while len < most {
-            let at = address.checked_add(len as u64).ok_or(Errno::EFAULT)?;
+            let at = address.checked_add(len as u64).ok_or_else(|| Errno::EFAULT.here())?;
             // Stop at the end of a chunk-aligned block, so that a string just before unmapped memory is read whole.
             let want = (256 - (at % 256) as usize).min(most - len);
             let got = mm.read_partial(at, &mut chunk[..want]);
@@ -287,11 +287,11 @@ impl TaskContext {
                 return Ok(());
             }
             if got < want {
-                return Err(Errno::EFAULT);
+                return Err(Errno::EFAULT.here());
             }
             len += got;
         }
-        Err(Errno::ENAMETOOLONG)
+        Err(Errno::ENAMETOOLONG.here())
     }
 
     /// Reads a path: a string of at most PATH_MAX (4096) bytes with its zero.

@@ -106,7 +106,7 @@ impl Credentials {
             self.permitted = file.permitted.intersection(old.bounding).union(inherited);
             effective = file.effective;
             if effective && !self.permitted.is_superset(file.permitted) {
-                return Err(Errno::EPERM);
+                return Err(Errno::EPERM.here());
             }
         }
         let by_file_alone = file.is_some() && old.uid != 0 && self.euid == 0;

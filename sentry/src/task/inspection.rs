@@ -13,7 +13,7 @@ impl Task {
     /// `EACCES` if not.
     pub fn check_inspection(&self, who: &Credentials, inspector: &Task) -> Result<(), Errno> {
         let allowed = self.may_be_inspected((who.fsuid, who.fsgid), who.effective, who, inspector);
-        if allowed { Ok(()) } else { Err(Errno::EACCES) }
+        if allowed { Ok(()) } else { Err(Errno::EACCES.here()) }
     }
 
     /// Whether `inspector` may do that by a call of its own (`PTRACE_MODE_ATTACH_REALCREDS`).

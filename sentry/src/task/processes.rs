@@ -103,7 +103,7 @@ impl ProcessTable {
                 return Ok(self.last);
             }
         }
-        Err(Errno::EAGAIN)
+        Err(Errno::EAGAIN.here())
     }
 
     /// Takes a certain number (clone3's `set_tid`).
@@ -112,10 +112,10 @@ impl ProcessTable {
     /// `EINVAL` if it is not below `most`, `EEXIST` if it is taken.
     pub fn take_this_number(&mut self, number: i32, most: i32) -> Result<i32, Errno> {
         if !(1..most).contains(&number) {
-            return Err(Errno::EINVAL);
+            return Err(Errno::EINVAL.here());
         }
         if self.is_taken(number) {
-            return Err(Errno::EEXIST);
+            return Err(Errno::EEXIST.here());
         }
         // A number ahead of the counter must be met as taken when the counter gets there.
         self.wrapped |= number > self.last;

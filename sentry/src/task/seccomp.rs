@@ -39,7 +39,7 @@ impl Filter {
         let (count, cost) = previous.as_ref().map_or((0, 0), |filter| (filter.count, filter.cost));
         let cost = cost + program.len() + if count > 0 { COST_OF_A_FILTER } else { 0 };
         if cost > MOST_INSTRUCTIONS {
-            return Err(Errno::ENOMEM);
+            return Err(Errno::ENOMEM.here());
         }
         let mut allowed = [0; KNOWN / 64];
         for number in 0..KNOWN as u32 {
@@ -169,7 +169,7 @@ const MASK_OF_CLASS: u16 = 0x7;
 fn check(program: &[SockFilter]) -> Result<(), Errno> {
     let len = program.len();
     if len == 0 || len > BPF_MAXINSNS {
-        return Err(Errno::EINVAL);
+        return Err(Errno::EINVAL.here());
     }
     // The words of scratch memory that are written on every way to an instruction.
     let mut written = vec![u16::MAX; len];
@@ -177,18 +177,18 @@ fn check(program: &[SockFilter]) -> Result<(), Errno> {
     for (at, op) in program.iter().enumerate() {
         now &= written.get(at).copied().unwrap_or(0);
         let k = op.k as usize;
-        let bit = |k: usize| if k < BPF_MEMWORDS { Ok(1u16 << k) } else { Err(Errno::EINVAL) };
+        let bit = |k: usize| if k < BPF_MEMWORDS { Ok(1u16 << k) } else { Err(Errno::EINVAL.here()) };
         let mut jump = |by: usize, now: u16| {
-            let slot = written.get_mut(at.saturating_add(1).saturating_add(by)).ok_or(Errno::EINVAL)?;
+            let slot = written.get_mut(at.saturating_add(1).saturating_add(by)).ok_or_else(|| Errno::EINVAL.here())?;
             *slot &= now;
             Ok::<(), Errno>(())
         };
-        match Step::of(op).ok_or(Errno::EINVAL)? {
-            Step::Load if k as u32 >= DATA_SIZE || !k.is_multiple_of(4) => return Err(Errno::EINVAL),
-            Step::Compute(BPF_DIV, false) if k == 0 => return Err(Errno::EINVAL),
-            Step::Compute(BPF_LSH | BPF_RSH, false) if k >= 32 => return Err(Errno::EINVAL),
+        match Step::of(op).ok_or_else(|| Errno::EINVAL.here())? {
+            Step::Load if k as u32 >= DATA_SIZE || !k.is_multiple_of(4) => return Err(Errno::EINVAL.here()),
+            Step::Compute(BPF_DIV, false) if k == 0 => return Err(Errno::EINVAL.here()),
+            Step::Compute(BPF_LSH | BPF_RSH, false) if k >= 32 => return Err(Errno::EINVAL.here()),
             Step::Store | Step::StoreX => now |= bit(k)?,
-            Step::Recall | Step::RecallX if now & bit(k)? == 0 => return Err(Errno::EINVAL),
+            Step::Recall | Step::RecallX if now & bit(k)? == 0 => return Err(Errno::EINVAL.here()),
             Step::Jump => {
                 jump(k, now)?;
                 now = u16::MAX;
@@ -202,7 +202,7 @@ fn check(program: &[SockFilter]) -> Result<(), Errno> {
         }
     }
     let ends = program.last().and_then(Step::of).is_some_and(|step| matches!(step, Step::Answer | Step::AnswerA));
-    if ends { Ok(()) } else { Err(Errno::EINVAL) }
+    if ends { Ok(()) } else { Err(Errno::EINVAL.here()) }
 }
 
 /// What an instruction does; the flag says that the operand is `X`.

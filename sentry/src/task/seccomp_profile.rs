@@ -112,7 +112,7 @@ fn choose(ranges: &[(u32, Code)]) -> Code {
 pub(crate) fn compile(profile: &SeccompProfile) -> Result<Arc<Filter>, Errno> {
     let bad = |condition: &SeccompCondition| condition.argument > 5;
     if profile.rules.iter().any(|rule| rule.conditions.len() > 6 || rule.conditions.iter().any(bad)) {
-        return Err(Errno::EINVAL);
+        return Err(Errno::EINVAL.here());
     }
     let mut ranges: BTreeMap<u32, Code> = BTreeMap::from([(0, vec![answer(profile.default)])]);
     let mut by_number: BTreeMap<u32, Vec<&SeccompRule>> = BTreeMap::new();

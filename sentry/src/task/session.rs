@@ -145,11 +145,11 @@ impl TaskContext {
     pub fn stop_background(&self, signal: Signal) -> Result<(), SysError> {
         let ignored = self.blocked_signals().contains(signal) || self.group().actions().is_ignored(signal);
         if ignored {
-            return if signal == Signal::SIGTTOU { Ok(()) } else { Err(Errno::EIO.into()) };
+            return if signal == Signal::SIGTTOU { Ok(()) } else { Err(Errno::EIO.here().into()) };
         }
         let (pgid, _) = self.group_and_session();
         if self.kernel().processes.lock().is_orphaned(pgid) {
-            return Err(Errno::EIO.into());
+            return Err(Errno::EIO.here().into());
         }
         self.kernel().signal_process_group(pgid, signal);
         Err(Restart::IfAsked.into())
@@ -161,7 +161,7 @@ impl TaskContext {
         let mut table = self.kernel().processes.lock();
         let leads = table.process(pid).is_none_or(|p| p.sid == pid);
         if leads || table.members(pid).next().is_some() {
-            return Err(Errno::EPERM);
+            return Err(Errno::EPERM.here());
         }
         table.start_session(pid);
         Ok(pid)
@@ -173,29 +173,29 @@ impl TaskContext {
         let pid = if pid == 0 { own } else { pid };
         let pgid = if pgid == 0 { pid } else { pgid };
         if pgid < 0 {
-            return Err(Errno::EINVAL);
+            return Err(Errno::EINVAL.here());
         }
         let mut table = self.kernel().processes.lock();
         let own_session = table.process(own).map_or(0, |p| p.sid);
         let Some(process) = table.process(pid) else {
             // A thread that does not lead has no group of its own to set.
-            return Err(if table.task(pid).is_some() { Errno::EINVAL } else { Errno::ESRCH });
+            return Err(if table.task(pid).is_some() { Errno::EINVAL.here() } else { Errno::ESRCH.here() });
         };
         if process.parent == own {
             if process.sid != own_session {
-                return Err(Errno::EPERM);
+                return Err(Errno::EPERM.here());
             }
             if process.group.has_executed() {
-                return Err(Errno::EACCES);
+                return Err(Errno::EACCES.here());
             }
         } else if pid != own {
-            return Err(Errno::ESRCH);
+            return Err(Errno::ESRCH.here());
         }
         if process.sid == pid {
-            return Err(Errno::EPERM);
+            return Err(Errno::EPERM.here());
         }
         if pgid != pid && !table.group_is_in_session(pgid, own_session) {
-            return Err(Errno::EPERM);
+            return Err(Errno::EPERM.here());
         }
         table.set_group(pid, pgid);
         Ok(())

@@ -46,7 +46,7 @@ pub(crate) fn prepare(
     // As with runc, who may not enter a directory can be put into it.
     let cwd = Scope::kernel(&Credentials::root(), root.clone())
         .resolve(spec.cwd.as_os_str().as_bytes(), true)
-        .and_then(|cwd| if cwd.dentry.is_directory() { Ok(cwd) } else { Err(Errno::ENOTDIR) })
+        .and_then(|cwd| if cwd.dentry.is_directory() { Ok(cwd) } else { Err(Errno::ENOTDIR.here()) })
         .map_err(|errno| BootError::Config(format!("working directory {}: {}", spec.cwd.display(), errno.text())))?;
     fs.set_cwd(cwd.clone());
     fs.set_umask(spec.umask as u16);

@@ -59,7 +59,7 @@ pub fn wait_for_child(ctx: &TaskContext, which: WaitFor, options: WaitOptions) -
 
 fn look(ctx: &TaskContext, which: WaitFor, options: WaitOptions) -> Result<Option<Waited>, Errno> {
     let mut table = ctx.kernel().processes.lock();
-    let Some(own) = table.process(ctx.group().pid()) else { return Err(Errno::ECHILD) };
+    let Some(own) = table.process(ctx.group().pid()) else { return Err(Errno::ECHILD.here()) };
     let process = |pid| table.process(pid).filter(|child| is_meant(ctx, child, which, options));
     let change = |child| change_of(&table, child, options);
     let named = match which {
@@ -79,7 +79,7 @@ fn look(ctx: &TaskContext, which: WaitFor, options: WaitOptions) -> Result<Optio
             WaitFor::Process(_) => named.and_then(process).is_some(),
             _ => own.children.iter().any(|pid| process(pid).is_some()),
         };
-        return if any { Ok(None) } else { Err(Errno::ECHILD) };
+        return if any { Ok(None) } else { Err(Errno::ECHILD.here()) };
     };
     let ended = matches!(waited.status, WaitStatus::Exited(_) | WaitStatus::Signaled(..));
     if ended && !options.contains(WaitOptions::WNOWAIT) {

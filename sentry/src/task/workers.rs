@@ -161,7 +161,7 @@ pub(super) fn start(start: Start, chosen: Option<Chosen>) -> Result<(), Errno> {
         Err(error) => {
             log::warn!("no host thread for a task: {error}");
             exit::abandon(&task);
-            Err(Errno::EAGAIN)
+            Err(Errno::EAGAIN.here())
         }
     }
 }

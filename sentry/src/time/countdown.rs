@@ -21,7 +21,7 @@ impl Countdown {
     /// `EINVAL` for negative times and for a second's worth of nanoseconds.
     pub fn from_setting(setting: &Itimerspec, absolute: bool, now: u64) -> Result<Countdown, Errno> {
         if !setting.it_value.is_valid() || !setting.it_interval.is_valid() {
-            return Err(Errno::EINVAL);
+            return Err(Errno::EINVAL.here());
         }
         let value = setting.it_value.to_nanos().unsigned_abs();
         let interval = setting.it_interval.to_nanos().unsigned_abs();

@@ -33,7 +33,7 @@ impl TimerClock {
     pub fn now(&self) -> Result<u64, Errno> {
         match self {
             TimerClock::System(clock) => Ok(clock.now()),
-            TimerClock::Cpu(clock) => clock.now().ok_or(Errno::ESRCH),
+            TimerClock::Cpu(clock) => clock.now().ok_or_else(|| Errno::ESRCH.here()),
         }
     }
 }

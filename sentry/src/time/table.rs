@@ -61,7 +61,7 @@ impl GroupTimers {
         while timers.posix.contains_key(&id) {
             id = id.checked_add(1).unwrap_or_default();
             if id == start {
-                return Err(Errno::EAGAIN);
+                return Err(Errno::EAGAIN.here());
             }
         }
         timers.next_id = id.checked_add(1).unwrap_or_default();
@@ -74,7 +74,7 @@ impl GroupTimers {
     /// # Errors
     /// `EINVAL` if there is none with this number.
     pub fn get(&self, id: i32) -> Result<Arc<SignalTimer>, Errno> {
-        self.timers.lock().posix.get(&id).cloned().ok_or(Errno::EINVAL)
+        self.timers.lock().posix.get(&id).cloned().ok_or_else(|| Errno::EINVAL.here())
     }
 
     /// Takes a timer of timer_create(2) away.
@@ -82,7 +82,7 @@ impl GroupTimers {
     /// # Errors
     /// `EINVAL` if there is none with this number.
     pub fn remove(&self, id: i32) -> Result<Arc<SignalTimer>, Errno> {
-        self.timers.lock().posix.remove(&id).ok_or(Errno::EINVAL)
+        self.timers.lock().posix.remove(&id).ok_or_else(|| Errno::EINVAL.here())
     }
 
     /// Takes all timers of timer_create(2) away, as execve(2) does.

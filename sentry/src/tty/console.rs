@@ -46,7 +46,7 @@ impl Console {
             Some(found) => found,
             None => {
                 let root = Mount::internal(&kernel.vfs, devpts::make(kernel, "")?).root_path();
-                (DevPts::at(&root).ok_or(Errno::EIO)?, root)
+                (DevPts::at(&root).ok_or_else(|| Errno::EIO.here())?, root)
             }
         };
         let ptmx = root.dentry.lookup(b"ptmx")?.inode()?.clone();

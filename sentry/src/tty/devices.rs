@@ -35,35 +35,35 @@ fn open_pty(
 /// `/dev/tty`: the terminal of the caller's session.
 pub(super) fn open_controlling(opening: &Opening<'_>) -> Result<Arc<dyn File>, SysError> {
     let Some(terminal) = opening.ctx.controlling_terminal() else { return open_host(opening.ctx) };
-    let pty = terminal.as_any().downcast_ref::<Pty>().and_then(Pty::this).ok_or(Errno::ENXIO)?;
+    let pty = terminal.as_any().downcast_ref::<Pty>().and_then(Pty::this).ok_or_else(|| Errno::ENXIO.here())?;
     open_pty(opening, &pty, opening.inode.clone(), false)
 }
 
 /// The host's terminal, which controls the first session if anything does.
 fn open_host(ctx: &TaskContext) -> Result<Arc<dyn File>, SysError> {
     let kernel = ctx.kernel();
-    let terminal = kernel.host_terminal.as_ref().ok_or(Errno::ENXIO)?;
+    let terminal = kernel.host_terminal.as_ref().ok_or_else(|| Errno::ENXIO.here())?;
     let session = kernel.processes.lock().process(ctx.group().pid()).map(|process| process.sid);
     if session != Some(ProcessTable::INIT) {
-        return Err(Errno::ENXIO.into());
+        return Err(Errno::ENXIO.here().into());
     }
     Ok(host_stream::open_terminal(&kernel.vfs, terminal.as_fd(), &kernel.memory)?)
 }
 
 /// `/dev/console`: the sandbox's own terminal, if it has one. It never becomes a controlling terminal by being opened.
 pub(super) fn open_console(opening: &Opening<'_>) -> Result<Arc<dyn File>, SysError> {
-    let console = opening.ctx.kernel().console.get().ok_or(Errno::ENODEV)?;
+    let console = opening.ctx.kernel().console.get().ok_or_else(|| Errno::ENODEV.here())?;
     open_pty(opening, console.pty(), opening.inode.clone(), false)
 }
 
 /// `/dev/ptmx`: makes a new pair in the instance of devpts that lies beside the node, or to which it belongs.
 pub(super) fn open_master(opening: &Opening<'_>) -> Result<Arc<dyn File>, SysError> {
-    let (instance, root) = DevPts::beside(opening.path).ok_or(Errno::ENODEV)?;
+    let (instance, root) = DevPts::beside(opening.path).ok_or_else(|| Errno::ENODEV.here())?;
     Ok(instance.open_master(opening.ctx, opening.inode.clone(), root)?)
 }
 
 /// A slave: its node must be one of devpts, wherever that is mounted.
 pub(super) fn open_slave(opening: &Opening<'_>) -> Result<Arc<dyn File>, SysError> {
-    let pty = devpts::pty_of(&opening.inode).ok_or(Errno::EIO)?;
+    let pty = devpts::pty_of(&opening.inode).ok_or_else(|| Errno::EIO.here())?;
     open_pty(opening, &pty, opening.inode.clone(), true)
 }

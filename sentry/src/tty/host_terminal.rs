@@ -54,7 +54,7 @@ pub fn ioctl(terminal: BorrowedFd<'_>, ctx: &mut TaskContext, command: u32, argu
         Io::TCFLSH => control(terminal, Control::Flush(number)),
         Io::TCXONC => control(terminal, Control::Flow(number)),
         Io::TCSBRK => control(terminal, Control::Drain(number)),
-        _ => return Err(Errno::ENOTTY.into()),
+        _ => return Err(Errno::ENOTTY.here().into()),
     };
     Ok(done.map(|()| 0).map_err(Errno::from_host)?)
 }
@@ -70,7 +70,7 @@ fn when(command: u32) -> When {
 
 fn read(terminal: BorrowedFd<'_>) -> Result<(Termios, Speeds), Errno> {
     let bytes = modes(terminal).map_err(Errno::from_host)?;
-    let modes = Termios2::read_from_bytes(&bytes).map_err(|_| Errno::EIO)?;
+    let modes = Termios2::read_from_bytes(&bytes).map_err(|_| Errno::EIO.here())?;
     Ok(without_speeds(&modes))
 }
 

@@ -41,7 +41,7 @@ pub fn master(file: &MasterFile, ctx: &mut TaskContext, command: u32, argument: 
         Io::TIOCSIG => {
             let signal = i32::try_from(argument).ok().and_then(Signal::from_raw);
             let allowed = [Signal::SIGINT, Signal::SIGQUIT, Signal::SIGTSTP];
-            pty.signal_foreground(signal.filter(|s| allowed.contains(s)).ok_or(Errno::EINVAL)?);
+            pty.signal_foreground(signal.filter(|s| allowed.contains(s)).ok_or_else(|| Errno::EINVAL.here())?);
         }
         Io::TIOCGPGRP => {
             let foreground = pty.lock().foreground;
@@ -49,11 +49,11 @@ pub fn master(file: &MasterFile, ctx: &mut TaskContext, command: u32, argument: 
         }
         Io::TIOCGSID => {
             let session = pty.lock().session;
-            ctx.write_object(argument, &session.ok_or(Errno::ENOTTY)?)?;
+            ctx.write_object(argument, &session.ok_or_else(|| Errno::ENOTTY.here())?)?;
         }
         Io::TIOCSPGRP => jobs::set_foreground(ctx, pty, argument)?,
         Io::TIOCSCTTY => jobs::acquire(ctx, pty, argument == 1)?,
-        Io::TIOCNOTTY => return Err(Errno::ENOTTY.into()),
+        Io::TIOCNOTTY => return Err(Errno::ENOTTY.here().into()),
         Io::TCFLSH => flush_from_master(pty, argument)?,
         Io::FIONREAD => {
             let waiting = pty.lock().output.len() as i32;
@@ -68,7 +68,7 @@ pub fn master(file: &MasterFile, ctx: &mut TaskContext, command: u32, argument: 
 pub fn slave(file: &SlaveFile, ctx: &mut TaskContext, command: u32, argument: u64) -> SysResult {
     let pty = file.pty.clone();
     if file.is_hung_up() {
-        return Err(if command == Io::TIOCSPGRP.raw() { Errno::ENOTTY } else { Errno::EIO }.into());
+        return Err(if command == Io::TIOCSPGRP.raw() { Errno::ENOTTY.here() } else { Errno::EIO.here() }.into());
     }
     let changes = [
         Io::TCSETS,
@@ -91,7 +91,9 @@ pub fn slave(file: &SlaveFile, ctx: &mut TaskContext, command: u32, argument: u6
     ];
     if changes.contains(&Io::from_raw(command)) {
         match file.check_foreground(ctx, Signal::SIGTTOU) {
-            Err(SysError::Errno(Errno::EIO)) if command == Io::TIOCSPGRP.raw() => return Err(Errno::ENOTTY.into()),
+            Err(SysError::Errno(Errno::EIO)) if command == Io::TIOCSPGRP.raw() => {
+                return Err(Errno::ENOTTY.here().into());
+            }
             answer => answer?,
         }
     }
@@ -108,7 +110,7 @@ pub fn slave(file: &SlaveFile, ctx: &mut TaskContext, command: u32, argument: u6
         Io::TIOCGSID => {
             jobs::require_controlling(ctx, &pty)?;
             let session = pty.lock().session;
-            ctx.write_object(argument, &session.ok_or(Errno::ENOTTY)?)?;
+            ctx.write_object(argument, &session.ok_or_else(|| Errno::ENOTTY.here())?)?;
         }
         Io::TIOCSCTTY => jobs::acquire(ctx, &pty, argument == 1)?,
         Io::TIOCNOTTY => jobs::give_up(ctx, &pty)?,
@@ -117,11 +119,11 @@ pub fn slave(file: &SlaveFile, ctx: &mut TaskContext, command: u32, argument: u6
             ctx.write_object(argument, &waiting)?;
         }
         Io::TCFLSH => flush(&pty, argument)?,
-        Io::TIOCGPTPEER => return Err(Errno::EIO.into()),
+        Io::TIOCGPTPEER => return Err(Errno::EIO.here().into()),
         // Typing into somebody else's terminal is switched off by default since Linux 6.2.
         Io::TIOCSTI => {
             if !ctx.credentials().has(Capability::CAP_SYS_ADMIN) {
-                return Err(Errno::EIO.into());
+                return Err(Errno::EIO.here().into());
             }
             let key = ctx.read_object::<u8>(argument)?;
             pty.type_key(key);
@@ -170,7 +172,7 @@ fn common(pty: &Pty, ctx: &mut TaskContext, command: u32, argument: u64) -> SysR
         Io::TIOCGETD => ctx.write_object(argument, &0i32)?,
         Io::TIOCSETD => {
             if ctx.read_object::<i32>(argument)? != 0 {
-                return Err(Errno::EINVAL.into());
+                return Err(Errno::EINVAL.here().into());
             }
         }
         Io::TIOCGDEV => ctx.write_object(argument, &ControllingTerminal::device_number(pty))?,
@@ -180,11 +182,11 @@ fn common(pty: &Pty, ctx: &mut TaskContext, command: u32, argument: u64) -> SysR
         }
         Io::TIOCVHANGUP => {
             if !ctx.credentials().has(Capability::CAP_SYS_ADMIN) {
-                return Err(Errno::EPERM.into());
+                return Err(Errno::EPERM.here().into());
             }
             pty.hang_up();
         }
-        _ => return Err(Errno::ENOTTY.into()),
+        _ => return Err(Errno::ENOTTY.here().into()),
     }
     Ok(0)
 }
@@ -232,7 +234,7 @@ fn directions(queue: u64) -> Result<(bool, bool), Errno> {
         0 => Ok((true, false)),
         1 => Ok((false, true)),
         2 => Ok((true, true)),
-        _ => Err(Errno::EINVAL),
+        _ => Err(Errno::EINVAL.here()),
     }
 }
 
@@ -240,7 +242,7 @@ fn directions(queue: u64) -> Result<(bool, bool), Errno> {
 fn control_flow(pty: &Pty, action: u64) -> Result<(), Errno> {
     let mut state = pty.lock();
     let mut fed = None;
-    match u32::try_from(action).map_err(|_| Errno::EINVAL)? {
+    match u32::try_from(action).map_err(|_| Errno::EINVAL.here())? {
         TCOOFF => fed = Some(state.set_stopped_by_program(true)),
         TCOON => fed = Some(state.set_stopped_by_program(false)),
         // Suspending input means sending the other side its stop character.
@@ -251,7 +253,7 @@ fn control_flow(pty: &Pty, action: u64) -> Result<(), Errno> {
                 state.send(character);
             }
         }
-        _ => return Err(Errno::EINVAL),
+        _ => return Err(Errno::EINVAL.here()),
     }
     drop(state);
     fed.into_iter().for_each(|fed| pty.tell(fed));
@@ -263,7 +265,7 @@ fn control_flow(pty: &Pty, action: u64) -> Result<(), Errno> {
 fn open_peer(pty: &std::sync::Arc<Pty>, ctx: &TaskContext, flags: u64) -> SysResult {
     let flags = OpenFlags::from_bits_retain(flags as u32);
     let privileged = ctx.credentials().has(Capability::CAP_SYS_ADMIN);
-    let (inode, path) = pty.slave_place().ok_or(Errno::EIO)?;
+    let (inode, path) = pty.slave_place().ok_or_else(|| Errno::EIO.here())?;
     let file = pty.open_slave(inode, privileged)?;
     if !flags.contains(OpenFlags::O_NOCTTY) {
         jobs::acquire_if_free(ctx, pty);

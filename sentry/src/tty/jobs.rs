@@ -12,26 +12,26 @@ use crate::task::TaskContext;
 /// Fails with `ENOTTY` unless the terminal is the task's controlling one.
 pub fn require_controlling(ctx: &TaskContext, pty: &Pty) -> Result<(), Errno> {
     let found = ctx.controlling_terminal().is_some_and(|terminal| pty.is(&terminal));
-    if found { Ok(()) } else { Err(Errno::ENOTTY) }
+    if found { Ok(()) } else { Err(Errno::ENOTTY.here()) }
 }
 
 /// `TIOCSPGRP`: puts a process group of the terminal's session in the foreground.
 pub fn set_foreground(ctx: &TaskContext, pty: &Pty, argument: u64) -> Result<(), SysError> {
     let pgid = ctx.read_object::<i32>(argument)?;
     if pgid < 0 {
-        return Err(Errno::EINVAL.into());
+        return Err(Errno::EINVAL.here().into());
     }
     let (_, sid) = ctx.group_and_session();
     let table = ctx.kernel().processes.lock();
     let mut state = pty.lock();
     if state.session != Some(sid) {
-        return Err(Errno::ENOTTY.into());
+        return Err(Errno::ENOTTY.here().into());
     }
     if table.members(pgid).next().is_none() {
-        return Err(Errno::ESRCH.into());
+        return Err(Errno::ESRCH.here().into());
     }
     if !table.group_is_in_session(pgid, sid) {
-        return Err(Errno::EPERM.into());
+        return Err(Errno::EPERM.here().into());
     }
     state.foreground = Some(pgid);
     Ok(())
@@ -39,18 +39,18 @@ pub fn set_foreground(ctx: &TaskContext, pty: &Pty, argument: u64) -> Result<(),
 
 /// `TIOCSCTTY`: makes the terminal the controlling one of the caller, who leads a session.
 pub fn acquire(ctx: &TaskContext, pty: &Arc<Pty>, steal: bool) -> Result<(), Errno> {
-    let terminal = pty.terminal().ok_or(Errno::EIO)?;
+    let terminal = pty.terminal().ok_or_else(|| Errno::EIO.here())?;
     let may_steal = steal && ctx.credentials().has(Capability::CAP_SYS_ADMIN);
     let pid = ctx.group().pid();
     let mut table = ctx.kernel().processes.lock();
-    let process = table.process(pid).ok_or(Errno::EPERM)?;
+    let process = table.process(pid).ok_or_else(|| Errno::EPERM.here())?;
     let (pgid, sid) = (process.pgid, process.sid);
     let held = pty.lock().session;
     if sid == pid && held == Some(sid) {
         return Ok(());
     }
     if sid != pid || process.terminal.is_some() || (held.is_some() && !may_steal) {
-        return Err(Errno::EPERM);
+        return Err(Errno::EPERM.here());
     }
     if let Some(robbed) = held {
         table.clear_terminals(robbed);

@@ -45,7 +45,7 @@ impl MasterFile {
         }
         if state.output.is_empty() {
             let hung_up = state.was_opened && state.slaves == 0;
-            return Err(if hung_up { Errno::EIO } else { Errno::EAGAIN });
+            return Err(if hung_up { Errno::EIO.here() } else { Errno::EAGAIN.here() });
         }
         let room = buf.get_mut(used..).unwrap_or_default();
         let count = room.len().min(state.output.len());

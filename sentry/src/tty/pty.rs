@@ -156,7 +156,7 @@ impl Pty {
     }
 
     pub(super) fn kernel(&self) -> Result<Arc<Kernel>, Errno> {
-        self.kernel.upgrade().ok_or(Errno::EIO)
+        self.kernel.upgrade().ok_or_else(|| Errno::EIO.here())
     }
 
     /// The pair as a process holds it.
@@ -190,10 +190,10 @@ impl Pty {
     pub fn open_slave(self: &Arc<Self>, inode: Arc<dyn Inode>, privileged: bool) -> Result<Arc<SlaveFile>, Errno> {
         let mut state = self.lock();
         if state.locked || state.master_closed {
-            return Err(Errno::EIO);
+            return Err(Errno::EIO.here());
         }
         if state.exclusive && !privileged {
-            return Err(Errno::EBUSY);
+            return Err(Errno::EBUSY.here());
         }
         state.slaves += 1;
         state.was_opened = true;
@@ -238,7 +238,7 @@ impl Pty {
         if taken < keys.len() {
             self.master.signals().note_full();
         }
-        if taken == 0 && !keys.is_empty() { Err(Errno::EAGAIN) } else { Ok(taken) }
+        if taken == 0 && !keys.is_empty() { Err(Errno::EAGAIN.here()) } else { Ok(taken) }
     }
 
     /// Tells everybody of what keys brought about.

@@ -88,11 +88,11 @@ impl File for SlaveFile {
         if let Some(count) = self.take(buf, |complete, canonical| canonical || complete >= wanted) {
             return Ok(count);
         }
-        if minimum == 0 && time == 0 { Ok(0) } else { Err(Errno::EAGAIN) }
+        if minimum == 0 && time == 0 { Ok(0) } else { Err(Errno::EAGAIN.here()) }
     }
 
     fn read_partial(&self, buf: &mut [u8]) -> Result<usize, Errno> {
-        self.take(buf, |_, _| true).ok_or(Errno::EAGAIN)
+        self.take(buf, |_, _| true).ok_or_else(|| Errno::EAGAIN.here())
     }
 
     fn read_deadline(&self, began: Instant) -> Option<Instant> {
@@ -111,12 +111,12 @@ impl File for SlaveFile {
     fn write_at(&self, buf: &[u8], _: u64) -> Result<usize, Errno> {
         let mut state = self.pty.lock();
         if state.master_closed || state.hang_ups != self.hang_ups {
-            return Err(Errno::EIO);
+            return Err(Errno::EIO.here());
         }
         let waits = state.discipline.is_stopped() || state.output.len() >= OUTPUT_LIMIT;
         if waits && !buf.is_empty() {
             self.pty.slave.signals().note_full();
-            return Err(Errno::EAGAIN);
+            return Err(Errno::EAGAIN.here());
         }
         let room = OUTPUT_LIMIT.saturating_sub(state.output.len());
         let taken = buf.get(..room).unwrap_or(buf);

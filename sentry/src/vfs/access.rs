@@ -81,7 +81,7 @@ pub fn check_ownership(
     if reads && credentials.has(Capability::CAP_DAC_READ_SEARCH) {
         return Ok(());
     }
-    Err(Errno::EACCES)
+    Err(Errno::EACCES.here())
 }
 
 /// Checks permissions and whether the file can be changed at all through this mount.
@@ -91,7 +91,7 @@ pub fn check_ownership(
 pub fn check_path(credentials: &Credentials, path: &Path, wanted: Access) -> Result<(), Errno> {
     let inode = path.inode()?;
     if wanted.contains(Access::WRITE) && path.mount.super_block.is_read_only() && is_stored(inode.kind()) {
-        return Err(Errno::EROFS);
+        return Err(Errno::EROFS.here());
     }
     check(credentials, &**inode, wanted)
 }
@@ -109,7 +109,7 @@ pub fn is_owner(credentials: &Credentials, uid: u32) -> bool {
 /// Whether an entry may be made in a directory: it must still be there, and searchable and writable.
 pub fn check_create(credentials: &Credentials, directory: &Path) -> Result<(), Errno> {
     if directory.dentry.is_removed() {
-        return Err(Errno::ENOENT);
+        return Err(Errno::ENOENT.here());
     }
     check_path(credentials, directory, Access::WRITE | Access::EXECUTE)
 }
@@ -124,7 +124,7 @@ pub fn check_delete(credentials: &Credentials, directory: &Path, victim: &dyn In
     if parent.permissions & STICKY != 0 && parent.uid != credentials.fsuid {
         let owner = victim.ownership()?.uid;
         if owner != credentials.fsuid && !credentials.has(Capability::CAP_FOWNER) {
-            return Err(Errno::EPERM);
+            return Err(Errno::EPERM.here());
         }
     }
     Ok(())
@@ -149,7 +149,7 @@ pub fn check_link_source(credentials: &Credentials, inode: &dyn Inode) -> Result
     if plain && check_ownership(credentials, ownership, false, Access::READ | Access::WRITE).is_ok() {
         Ok(())
     } else {
-        Err(Errno::EPERM)
+        Err(Errno::EPERM.here())
     }
 }
 
@@ -170,7 +170,7 @@ pub fn check_create_existing(
     let writers = [0, 0o002, 0o022][level.clamp(0, 2) as usize];
     let shared = directory.permissions & STICKY != 0 && directory.permissions & writers != 0;
     if shared && owner != credentials.fsuid && owner != directory.uid {
-        return Err(Errno::EACCES);
+        return Err(Errno::EACCES.here());
     }
     Ok(())
 }

@@ -147,7 +147,7 @@ impl Inode for AnonymousInode {
 
     fn set_attributes(&self, changes: &SetAttributes) -> Result<(), Errno> {
         if changes.size.is_some() {
-            return Err(Errno::EINVAL);
+            return Err(Errno::EINVAL.here());
         }
         let now = clock::realtime();
         let time = |change| match change {
@@ -167,7 +167,7 @@ impl Inode for AnonymousInode {
 
     /// Linux lets nobody open these again through `/proc/PID/fd`.
     fn open(self: Arc<Self>, _: OpenFlags) -> Result<Arc<dyn File>, Errno> {
-        Err(Errno::ENXIO)
+        Err(Errno::ENXIO.here())
     }
 
     fn as_any(&self) -> &dyn Any {

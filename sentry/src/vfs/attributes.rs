@@ -33,7 +33,7 @@ impl Attributes {
     /// `EINVAL` for a new length.
     pub fn apply(&mut self, changes: &SetAttributes) -> Result<(), Errno> {
         if changes.size.is_some() {
-            return Err(Errno::EINVAL);
+            return Err(Errno::EINVAL.here());
         }
         let now = now();
         let time = |set| match set {

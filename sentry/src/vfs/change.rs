@@ -86,10 +86,10 @@ pub fn create(credentials: &Credentials, target: &Target, new: &Creation<'_>) ->
         if !found.is_negative() {
             drop(children);
             found.use_it(fresh);
-            return Err(Errno::EEXIST);
+            return Err(Errno::EEXIST.here());
         }
         if target.trailing_slash && new.kind != FileType::Directory {
-            return Err(Errno::ENOENT);
+            return Err(Errno::ENOENT.here());
         }
         directory.mount.check_writable()?;
         access::check_create(credentials, directory)?;
@@ -97,7 +97,7 @@ pub fn create(credentials: &Credentials, target: &Target, new: &Creation<'_>) ->
             && !(new.kind == FileType::CharacterDevice && new.special == Device::default())
             && !credentials.has(Capability::CAP_MKNOD)
         {
-            return Err(Errno::EPERM);
+            return Err(Errno::EPERM.here());
         }
         let inode = parent.create(name, &new.inode_in(credentials, &*parent)?)?;
         directory.dentry.add_locked(&mut children, name, Some(inode))
@@ -118,21 +118,21 @@ pub fn link(credentials: &Credentials, source: &Path, target: &Target, protected
         let mut children = directory.dentry.lock_children(false);
         let (found, _) = directory.dentry.lookup_locked(&mut children, name)?;
         if !found.is_negative() {
-            return Err(Errno::EEXIST);
+            return Err(Errno::EEXIST.here());
         }
         if target.trailing_slash {
-            return Err(Errno::ENOENT);
+            return Err(Errno::ENOENT.here());
         }
         directory.mount.check_writable()?;
         if !Arc::ptr_eq(&source.mount, &directory.mount) {
-            return Err(Errno::EXDEV);
+            return Err(Errno::EXDEV.here());
         }
         if protected {
             access::check_link_source(credentials, &*inode)?;
         }
         access::check_create(credentials, directory)?;
         if inode.kind() == FileType::Directory {
-            return Err(Errno::EPERM);
+            return Err(Errno::EPERM.here());
         }
         parent.link(name, &inode)?;
         directory.dentry.add_locked(&mut children, name, Some(inode.clone()))
@@ -153,9 +153,9 @@ pub fn unlink(credentials: &Credentials, target: &Target) -> Result<(), Errno> {
 pub fn rmdir(credentials: &Credentials, target: &Target) -> Result<(), Errno> {
     let name = match &target.last {
         Last::Name(name) => name,
-        Last::Dot => return Err(Errno::EINVAL),
-        Last::DotDot => return Err(Errno::ENOTEMPTY),
-        Last::Root => return Err(Errno::EBUSY),
+        Last::Dot => return Err(Errno::EINVAL.here()),
+        Last::DotDot => return Err(Errno::ENOTEMPTY.here()),
+        Last::Root => return Err(Errno::EBUSY.here()),
     };
     remove(credentials, target, name, true)
 }
@@ -170,12 +170,12 @@ fn remove(credentials: &Credentials, target: &Target, name: &[u8], as_directory:
         let (found, _) = directory.dentry.lookup_locked(&mut children, name)?;
         let inode = found.inode()?;
         if target.trailing_slash && !as_directory {
-            return Err(if found.is_directory() { Errno::EISDIR } else { Errno::ENOTDIR });
+            return Err(if found.is_directory() { Errno::EISDIR.here() } else { Errno::ENOTDIR.here() });
         }
         access::check_delete(credentials, directory, &**inode)?;
         check_kind(&found, as_directory)?;
         if found.is_mount_point() {
-            return Err(Errno::EBUSY);
+            return Err(Errno::EBUSY.here());
         }
         // Nobody makes an entry in a directory while it goes: locked after its parent, as in renames.
         let inside = as_directory.then(|| found.lock_children(true));
@@ -196,8 +196,8 @@ fn remove(credentials: &Credentials, target: &Target, name: &[u8], as_directory:
 
 fn check_kind(victim: &Dentry, as_directory: bool) -> Result<(), Errno> {
     match (as_directory, victim.is_directory()) {
-        (true, false) => Err(Errno::ENOTDIR),
-        (false, true) => Err(Errno::EISDIR),
+        (true, false) => Err(Errno::ENOTDIR.here()),
+        (false, true) => Err(Errno::EISDIR.here()),
         _ => Ok(()),
     }
 }
@@ -206,10 +206,10 @@ fn check_kind(victim: &Dentry, as_directory: bool) -> Result<(), Errno> {
 pub fn rename(credentials: &Credentials, from: &Target, to: &Target, flags: RenameFlags) -> Result<(), Errno> {
     let no_replace = flags.contains(RenameFlags::RENAME_NOREPLACE);
     if !Arc::ptr_eq(&from.directory.mount, &to.directory.mount) {
-        return Err(Errno::EXDEV);
+        return Err(Errno::EXDEV.here());
     }
     let name = from.name(Errno::EBUSY)?;
-    let new_name = to.name(if no_replace { Errno::EEXIST } else { Errno::EBUSY })?;
+    let new_name = to.name(if no_replace { Errno::EEXIST } else { Errno::EBUSY.here() })?;
     from.directory.mount.check_writable()?;
     from.directory.inode()?.admit_change(name, false)?;
     let (old_dir, new_dir) = (&from.directory.dentry, &to.directory.dentry);
@@ -233,23 +233,23 @@ pub fn rename(credentials: &Credentials, from: &Target, to: &Target, flags: Rena
         None => new_dir.lookup_locked(old_children, new_name)?,
     };
     if no_replace && !replaced.is_negative() {
-        return Err(Errno::EEXIST);
+        return Err(Errno::EEXIST.here());
     }
     let exchange = flags.contains(RenameFlags::RENAME_EXCHANGE);
     if exchange {
         let other = replaced.inode()?;
         if other.kind() != FileType::Directory && to.trailing_slash {
-            return Err(Errno::ENOTDIR);
+            return Err(Errno::ENOTDIR.here());
         }
     }
     if !moved.is_directory() && (from.trailing_slash || (!exchange && to.trailing_slash)) {
-        return Err(Errno::ENOTDIR);
+        return Err(Errno::ENOTDIR.here());
     }
     if moved.is_ancestor_of(new_dir) {
-        return Err(Errno::EINVAL);
+        return Err(Errno::EINVAL.here());
     }
     if !replaced.is_negative() && replaced.is_ancestor_of(old_dir) {
-        return Err(if exchange { Errno::EINVAL } else { Errno::ENOTEMPTY });
+        return Err(if exchange { Errno::EINVAL.here() } else { Errno::ENOTEMPTY.here() });
     }
     if replaced.inode().is_ok_and(|other| is_same_inode(other, &inode)) {
         return Ok(());
@@ -321,7 +321,7 @@ fn check_rename(
         }
     }
     if moved.is_mount_point() || replaced.is_mount_point() {
-        return Err(Errno::EBUSY);
+        return Err(Errno::EBUSY.here());
     }
     Ok(())
 }

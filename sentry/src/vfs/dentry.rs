@@ -86,7 +86,7 @@ impl Dentry {
     /// # Errors
     /// `ENOENT` for a negative entry.
     pub fn inode(&self) -> Result<&Arc<dyn Inode>, Errno> {
-        self.inode.as_ref().ok_or(Errno::ENOENT)
+        self.inode.as_ref().ok_or_else(|| Errno::ENOENT.here())
     }
 
     /// Whether nothing is there.

@@ -207,10 +207,10 @@ impl FdTable {
     /// # Errors
     /// `EBADF` if it is not open.
     pub fn get_any(&self, fd: i32) -> Result<Arc<FileDescription>, Errno> {
-        let index = usize::try_from(fd).map_err(|_| Errno::EBADF)?;
+        let index = usize::try_from(fd).map_err(|_| Errno::EBADF.here())?;
         match self.slots.lock().get(index) {
             Some(Slot::Used { description, .. }) => Ok(description.clone()),
-            _ => Err(Errno::EBADF),
+            _ => Err(Errno::EBADF.here()),
         }
     }
 
@@ -219,7 +219,7 @@ impl FdTable {
     /// # Errors
     /// `EBADF` if it is not open or was opened with `O_PATH`.
     pub fn get(&self, fd: i32) -> Result<Arc<FileDescription>, Errno> {
-        self.get_any(fd).and_then(|d| if d.is_path_only() { Err(Errno::EBADF) } else { Ok(d) })
+        self.get_any(fd).and_then(|d| if d.is_path_only() { Err(Errno::EBADF.here()) } else { Ok(d) })
     }
 
     /// Takes the lowest free number from `from` on, below `limit` (RLIMIT_NOFILE).
@@ -228,11 +228,11 @@ impl FdTable {
     /// `EMFILE` if there is none; `EINVAL` if `from` itself is not below the limit; `ENOMEM`.
     pub fn reserve(self: &Arc<Self>, from: i32, limit: u64) -> Result<ReservedFd, Errno> {
         let limit = limit.min(i32::MAX as u64) as usize;
-        let from = usize::try_from(from).ok().filter(|&f| f < limit.max(1)).ok_or(Errno::EINVAL)?;
+        let from = usize::try_from(from).ok().filter(|&f| f < limit.max(1)).ok_or_else(|| Errno::EINVAL.here())?;
         let mut slots = self.slots.lock();
         let at = slots.lowest_free(from);
         if at >= limit {
-            return Err(Errno::EMFILE);
+            return Err(Errno::EMFILE.here());
         }
         slots.make_room(at, &self.memory)?;
         slots.put(at, Slot::Reserved);
@@ -260,10 +260,10 @@ impl FdTable {
         close_on_exec: bool,
         limit: u64,
     ) -> Result<Option<Arc<FileDescription>>, Errno> {
-        let index = usize::try_from(fd).ok().filter(|&i| (i as u64) < limit).ok_or(Errno::EBADF)?;
+        let index = usize::try_from(fd).ok().filter(|&i| (i as u64) < limit).ok_or_else(|| Errno::EBADF.here())?;
         let mut slots = self.slots.lock();
         if matches!(slots.get(index), Some(Slot::Reserved)) {
-            return Err(Errno::EBUSY);
+            return Err(Errno::EBUSY.here());
         }
         slots.make_room(index, &self.memory)?;
         match slots.put(index, Slot::Used { description, close_on_exec }) {
@@ -277,14 +277,14 @@ impl FdTable {
     /// # Errors
     /// `EBADF` if it is not open.
     pub fn remove(&self, fd: i32) -> Result<Arc<FileDescription>, Errno> {
-        let index = usize::try_from(fd).map_err(|_| Errno::EBADF)?;
+        let index = usize::try_from(fd).map_err(|_| Errno::EBADF.here())?;
         let mut slots = self.slots.lock();
         match slots.get(index) {
             Some(Slot::Used { .. }) => match slots.put(index, Slot::Free) {
                 Slot::Used { description, .. } => Ok(description),
-                Slot::Free | Slot::Reserved => Err(Errno::EBADF),
+                Slot::Free | Slot::Reserved => Err(Errno::EBADF.here()),
             },
-            _ => Err(Errno::EBADF),
+            _ => Err(Errno::EBADF.here()),
         }
     }
 
@@ -336,22 +336,22 @@ impl FdTable {
 
     /// Whether `fd` is closed by execve(2).
     pub fn close_on_exec(&self, fd: i32) -> Result<bool, Errno> {
-        let index = usize::try_from(fd).map_err(|_| Errno::EBADF)?;
+        let index = usize::try_from(fd).map_err(|_| Errno::EBADF.here())?;
         match self.slots.lock().get(index) {
             Some(Slot::Used { close_on_exec, .. }) => Ok(*close_on_exec),
-            _ => Err(Errno::EBADF),
+            _ => Err(Errno::EBADF.here()),
         }
     }
 
     /// Sets whether `fd` is closed by execve(2).
     pub fn set_close_on_exec(&self, fd: i32, value: bool) -> Result<(), Errno> {
-        let index = usize::try_from(fd).map_err(|_| Errno::EBADF)?;
+        let index = usize::try_from(fd).map_err(|_| Errno::EBADF.here())?;
         match self.slots.lock().list.get_mut(index) {
             Some(Slot::Used { close_on_exec, .. }) => {
                 *close_on_exec = value;
                 Ok(())
             }
-            _ => Err(Errno::EBADF),
+            _ => Err(Errno::EBADF.here()),
         }
     }
 

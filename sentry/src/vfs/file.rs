@@ -36,12 +36,12 @@ pub trait File: Send + Sync + Any {
 
     /// Reads at `offset` (ignored by streams) and returns the bytes read; 0 is the end.
     fn read_at(&self, _buf: &mut [u8], _offset: u64) -> Result<usize, Errno> {
-        Err(Errno::EINVAL)
+        Err(Errno::EINVAL.here())
     }
 
     /// Writes at `offset` (ignored by streams) and returns the bytes written.
     fn write_at(&self, _buf: &[u8], _offset: u64) -> Result<usize, Errno> {
-        Err(Errno::EINVAL)
+        Err(Errno::EINVAL.here())
     }
 
     /// Writes at the end, atomically with finding it; returns where and how much.
@@ -74,7 +74,7 @@ pub trait File: Send + Sync + Any {
     /// # Errors
     /// `EAGAIN` if there is nothing at all.
     fn read_partial(&self, _buf: &mut [u8]) -> Result<usize, Errno> {
-        Err(Errno::EAGAIN)
+        Err(Errno::EAGAIN.here())
     }
 
     /// About how many bytes the kernel keeps for it, beside pages; its last close frees them.
@@ -107,7 +107,7 @@ pub trait File: Send + Sync + Any {
     fn seek_data(&self, offset: u64, hole: bool) -> Result<u64, Errno> {
         let size = self.inode().metadata()?.size;
         if offset >= size {
-            return Err(Errno::ENXIO);
+            return Err(Errno::ENXIO.here());
         }
         Ok(if hole { size } else { offset })
     }
@@ -144,48 +144,48 @@ pub trait File: Send + Sync + Any {
 
     /// ioctl(2) commands of this kind of file.
     fn ioctl(&self, _ctx: &mut TaskContext, _command: u32, _argument: u64) -> SysResult {
-        Err(Errno::ENOTTY.into())
+        Err(Errno::ENOTTY.here().into())
     }
 
     /// The object whose pages mmap(2) shows.
     fn mappable(&self) -> Result<Arc<dyn Mappable>, Errno> {
-        Err(Errno::ENODEV)
+        Err(Errno::ENODEV.here())
     }
 
     /// Lists directory entries (without `.` and `..`) from the cookie `from` on, 0 at first, into the sink until it is
     /// full. Cookies stay below 2^62.
     fn read_directory(&self, _from: u64, _sink: &mut dyn DirectorySink) -> Result<(), Errno> {
-        Err(Errno::ENOTDIR)
+        Err(Errno::ENOTDIR.here())
     }
 
     /// fallocate(2): reserves, frees, zeroes or shifts storage. `offset` and `len` are positive and do not overflow.
     fn allocate(&self, _mode: FallocateMode, _offset: u64, _len: u64) -> Result<(), Errno> {
-        Err(Errno::EOPNOTSUPP)
+        Err(Errno::EOPNOTSUPP.here())
     }
 
     /// The seals of a memfd, and their addition; other files have none.
     fn seals(&self) -> Result<Seals, Errno> {
-        Err(Errno::EINVAL)
+        Err(Errno::EINVAL.here())
     }
 
     /// Adds seals (`F_ADD_SEALS`).
     fn add_seals(&self, _seals: Seals) -> Result<(), Errno> {
-        Err(Errno::EINVAL)
+        Err(Errno::EINVAL.here())
     }
 
     /// The capacity of a pipe (`F_GETPIPE_SZ`).
     fn pipe_size(&self) -> Result<u32, Errno> {
-        Err(Errno::EBADF)
+        Err(Errno::EBADF.here())
     }
 
     /// Changes the capacity of a pipe and answers the one it got (`F_SETPIPE_SZ`).
     fn set_pipe_size(&self, _size: u32, _privileged: bool) -> Result<u32, Errno> {
-        Err(Errno::EBADF)
+        Err(Errno::EBADF.here())
     }
 
     /// fsync(2), or fdatasync(2) if `data_only`.
     fn sync(&self, _data_only: bool) -> Result<(), Errno> {
-        Err(Errno::EINVAL)
+        Err(Errno::EINVAL.here())
     }
 
     /// The status flags were changed by fcntl(2) `F_SETFL`, for files that keep something of them.

@@ -207,7 +207,7 @@ pub trait Inode: Send + Sync + Any {
 
     /// Finds an entry.
     fn lookup(&self, _name: &[u8]) -> Result<Arc<dyn Inode>, Errno> {
-        Err(Errno::ENOTDIR)
+        Err(Errno::ENOTDIR.here())
     }
 
     /// In a volatile file system: whether the entry `name` is still `child`, which a lookup found earlier.
@@ -220,27 +220,27 @@ pub trait Inode: Send + Sync + Any {
 
     /// Makes an entry: a file, directory, symbolic link, device, fifo or socket.
     fn create(&self, _name: &[u8], _new: &NewInode<'_>) -> Result<Arc<dyn Inode>, Errno> {
-        Err(Errno::EPERM)
+        Err(Errno::EPERM.here())
     }
 
     /// Makes a regular file without a name (`O_TMPFILE`), which can get one by linkat(2) if `linkable`.
     fn create_unnamed(&self, _new: &NewInode<'_>, _linkable: bool) -> Result<Arc<dyn Inode>, Errno> {
-        Err(Errno::EOPNOTSUPP)
+        Err(Errno::EOPNOTSUPP.here())
     }
 
     /// Makes a further name for `target`, of the same file system.
     fn link(&self, _name: &[u8], _target: &Arc<dyn Inode>) -> Result<(), Errno> {
-        Err(Errno::EPERM)
+        Err(Errno::EPERM.here())
     }
 
     /// Removes an entry that is not a directory.
     fn unlink(&self, _name: &[u8]) -> Result<(), Errno> {
-        Err(Errno::EPERM)
+        Err(Errno::EPERM.here())
     }
 
     /// Removes an empty directory.
     fn rmdir(&self, _name: &[u8]) -> Result<(), Errno> {
-        Err(Errno::EPERM)
+        Err(Errno::EPERM.here())
     }
 
     /// Moves an entry to another directory (or this one) of the same file system, with renameat2(2)'s flags.
@@ -251,12 +251,12 @@ pub trait Inode: Send + Sync + Any {
         _new_name: &[u8],
         _flags: RenameFlags,
     ) -> Result<(), Errno> {
-        Err(Errno::EPERM)
+        Err(Errno::EPERM.here())
     }
 
     /// The text of a symbolic link.
     fn read_link(&self) -> Result<Vec<u8>, Errno> {
-        Err(Errno::EINVAL)
+        Err(Errno::EINVAL.here())
     }
 
     /// The text as the calling task sees it: that of `/proc/self` and of links to paths depends on who reads.
@@ -295,12 +295,12 @@ pub trait Inode: Send + Sync + Any {
 
     /// Reads an extended attribute.
     fn xattr(&self, _name: &[u8]) -> Result<Vec<u8>, Errno> {
-        Err(Errno::EOPNOTSUPP)
+        Err(Errno::EOPNOTSUPP.here())
     }
 
     /// Writes an extended attribute; `create` and `replace` as setxattr(2)'s flags.
     fn set_xattr(&self, _name: &[u8], _value: &[u8], _create: bool, _replace: bool) -> Result<(), Errno> {
-        Err(Errno::EOPNOTSUPP)
+        Err(Errno::EOPNOTSUPP.here())
     }
 
     /// Whether it has capabilities of a program, which the sentry has to take away when the content is changed.
@@ -310,12 +310,12 @@ pub trait Inode: Send + Sync + Any {
 
     /// Passes the name of each extended attribute to `tell`, which must neither sleep nor use the inode.
     fn xattrs(&self, _tell: &mut dyn FnMut(&[u8])) -> Result<(), Errno> {
-        Err(Errno::EOPNOTSUPP)
+        Err(Errno::EOPNOTSUPP.here())
     }
 
     /// Removes an extended attribute.
     fn remove_xattr(&self, _name: &[u8]) -> Result<(), Errno> {
-        Err(Errno::EOPNOTSUPP)
+        Err(Errno::EOPNOTSUPP.here())
     }
 
     /// For file systems to find their own kind again.

@@ -145,7 +145,7 @@ impl Inotify {
         let found = existing(&self.state.lock());
         if let Some((wd, entry)) = found {
             if mask.contains(InotifyMask::IN_MASK_CREATE) {
-                return Err(Errno::EEXIST);
+                return Err(Errno::EEXIST.here());
             }
             if mask.contains(InotifyMask::IN_MASK_ADD) {
                 entry.mask.fetch_or(bits, Ordering::Relaxed);
@@ -154,10 +154,10 @@ impl Inotify {
             }
             return Ok(wd);
         }
-        let charge = charge().ok_or(Errno::ENOSPC)?;
+        let charge = charge().ok_or_else(|| Errno::ENOSPC.here())?;
         let wd = {
             let mut state = self.state.lock();
-            state.last_wd = state.last_wd.checked_add(1).ok_or(Errno::ENOSPC)?;
+            state.last_wd = state.last_wd.checked_add(1).ok_or_else(|| Errno::ENOSPC.here())?;
             state.last_wd
         };
         let entry = Arc::new(Entry { inotify: self.me.clone(), wd, mask: AtomicU32::new(bits) });
@@ -179,7 +179,7 @@ impl Inotify {
     /// `EINVAL` if there is none with this number.
     pub fn remove(&self, wd: i32) -> Result<(), Errno> {
         let mut state = self.state.lock();
-        let removed = state.take(wd).ok_or(Errno::EINVAL)?;
+        let removed = state.take(wd).ok_or_else(|| Errno::EINVAL.here())?;
         state.push(Event::new(wd, InotifyMask::IN_IGNORED.bits(), 0, None), self.most_events);
         drop(state);
         drop(removed);
@@ -248,8 +248,8 @@ impl File for Inotify {
             state.bytes -= len;
         }
         match (done, state.events.is_empty()) {
-            (0, true) => Err(Errno::EAGAIN),
-            (0, false) => Err(Errno::EINVAL),
+            (0, true) => Err(Errno::EAGAIN.here()),
+            (0, false) => Err(Errno::EINVAL.here()),
             (done, _) => Ok(done),
         }
     }
@@ -277,7 +277,7 @@ impl File for Inotify {
                 ctx.write_object(argument, &i32::try_from(bytes).unwrap_or(i32::MAX))?;
                 Ok(0)
             }
-            _ => Err(Errno::ENOTTY.into()),
+            _ => Err(Errno::ENOTTY.here().into()),
         }
     }
 

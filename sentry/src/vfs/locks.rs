@@ -351,7 +351,7 @@ impl Locks {
         let key = inode.identity()?;
         let free = self.with(key, |file| {
             if file.blockers(wanted).next().is_some() {
-                return Err(Errno::EAGAIN);
+                return Err(Errno::EAGAIN.here());
             }
             let weakened = file.cut(&wanted);
             file.join(wanted);
@@ -381,7 +381,7 @@ impl Locks {
         let mut table = self.table.lock();
         // Only processes are looked at: a description may be shared, so a circle is none for sure.
         if matches!(wanted.owner, Owner::Process(_)) && table.find_circle(&wait).0 {
-            return Err(Errno::EDEADLK);
+            return Err(Errno::EDEADLK.here());
         }
         let id = (wanted.owner, self.next_wait.fetch_add(1, Ordering::Relaxed));
         table.waits.insert(id, wait);
@@ -401,7 +401,7 @@ impl Locks {
             let had = file.whole.remove(&description).is_some();
             // Of exclusive ones there is one at most, and then it is alone.
             if file.whole.values().next().is_some_and(|w| exclusive || w.exclusive) {
-                return (Err(Errno::EAGAIN), if had { file.whole_waiters() } else { Vec::new() });
+                return (Err(Errno::EAGAIN.here()), if had { file.whole_waiters() } else { Vec::new() });
             }
             file.whole.insert(description, Whole { pid, exclusive });
             (Ok(()), if had { file.whole_waiters() } else { Vec::new() })

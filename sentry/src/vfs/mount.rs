@@ -150,12 +150,12 @@ impl SuperBlock {
     /// `EBUSY` while files are open for writing, `EROFS` if it stays read-only.
     pub fn set_read_only(&self, value: bool) -> Result<(), Errno> {
         if !value && self.stays_read_only.load(Ordering::SeqCst) {
-            return Err(Errno::EROFS);
+            return Err(Errno::EROFS.here());
         }
         let old = self.read_only.swap(value, Ordering::SeqCst);
         if value && self.writers.load(Ordering::SeqCst) > 0 {
             self.read_only.store(old, Ordering::SeqCst);
-            return Err(Errno::EBUSY);
+            return Err(Errno::EBUSY.here());
         }
         Ok(())
     }
@@ -270,7 +270,7 @@ impl Mount {
         let old = self.options.swap(options.bits(), Ordering::SeqCst);
         if options.contains(MountOptions::READ_ONLY) && self.writers.load(Ordering::SeqCst) > 0 {
             self.options.store(old, Ordering::SeqCst);
-            return Err(Errno::EBUSY);
+            return Err(Errno::EBUSY.here());
         }
         Ok(())
     }
@@ -294,7 +294,7 @@ impl Mount {
 
     /// Answers `EROFS` where nothing can be changed.
     pub fn check_writable(&self) -> Result<(), Errno> {
-        if self.is_read_only() { Err(Errno::EROFS) } else { Ok(()) }
+        if self.is_read_only() { Err(Errno::EROFS.here()) } else { Ok(()) }
     }
 
     /// Where it is mounted; none for the root of a tree and for mounts taken off.

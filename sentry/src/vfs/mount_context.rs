@@ -57,22 +57,22 @@ impl MountContext {
     pub fn set(&self, key: &[u8], value: Option<&[u8]>) -> Result<(), Errno> {
         let mut state = self.state.lock();
         if matches!(state.phase, Phase::Created) {
-            return Err(Errno::EBUSY);
+            return Err(Errno::EBUSY.here());
         }
         match (key, value) {
             (b"ro", None) => state.read_only = Some(true),
             (b"rw", None) => state.read_only = Some(false),
             (b"source", Some(value)) if state.source.is_none() => state.source = Some(value.to_vec()),
-            (b"source", _) => return Err(Errno::EINVAL),
+            (b"source", _) => return Err(Errno::EINVAL.here()),
             _ => {
-                let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).map_err(|_| Errno::EINVAL);
+                let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).map_err(|_| Errno::EINVAL.here());
                 let mut parameter = text(key)?;
                 if let Some(value) = value {
                     parameter = format!("{parameter}={}", text(value)?);
                 }
                 // One parameter is not to be taken for several.
                 if parameter.contains(',') {
-                    return Err(Errno::EINVAL);
+                    return Err(Errno::EINVAL.here());
                 }
                 state.parameters.push(parameter);
             }
@@ -87,7 +87,7 @@ impl MountContext {
     pub fn make(&self, kernel: &Arc<Kernel>) -> Result<(), Errno> {
         let (kind, parameters, read_only) = {
             let mut state = self.state.lock();
-            let Phase::Creating(kind) = state.phase else { return Err(Errno::EBUSY) };
+            let Phase::Creating(kind) = state.phase else { return Err(Errno::EBUSY.here()) };
             (kind, std::mem::take(&mut state.parameters), state.read_only.take().unwrap_or(false))
         };
         let super_block = SuperBlock::new(&self.vfs, (kind.make)(kernel, &parameters.join(","))?, read_only);
@@ -107,7 +107,7 @@ impl MountContext {
         let (super_block, parameters, read_only) = {
             let mut state = self.state.lock();
             let (Phase::Changing, Some(super_block)) = (&state.phase, state.super_block.clone()) else {
-                return Err(Errno::EBUSY);
+                return Err(Errno::EBUSY.here());
             };
             (super_block, std::mem::take(&mut state.parameters), state.read_only.take())
         };
@@ -121,9 +121,9 @@ impl MountContext {
     /// `EINVAL` before the instance was made, `EBUSY` if this was done.
     pub fn mount(&self, options: MountOptions) -> Result<Arc<Mount>, Errno> {
         let mut state = self.state.lock();
-        let super_block = state.super_block.clone().ok_or(Errno::EINVAL)?;
+        let super_block = state.super_block.clone().ok_or_else(|| Errno::EINVAL.here())?;
         if !matches!(state.phase, Phase::Created) {
-            return Err(Errno::EBUSY);
+            return Err(Errno::EBUSY.here());
         }
         state.phase = Phase::Changing;
         let source = state.source.clone().unwrap_or_else(|| b"none".to_vec());
@@ -139,7 +139,7 @@ impl File for MountContext {
 
     /// There are no messages about what went wrong.
     fn read_at(&self, _: &mut [u8], _: u64) -> Result<usize, Errno> {
-        Err(Errno::ENODATA)
+        Err(Errno::ENODATA.here())
     }
 
     fn is_seekable(&self) -> bool {

@@ -16,10 +16,10 @@ const MOST_MOUNTS: usize = 100_000;
 
 fn check_place(mount: &Arc<Mount>, place: &Path) -> Result<(), Errno> {
     if place.dentry.is_removed() {
-        return Err(Errno::ENOENT);
+        return Err(Errno::ENOENT.here());
     }
     if mount.root.is_directory() != place.dentry.is_directory() {
-        return Err(Errno::ENOTDIR);
+        return Err(Errno::ENOTDIR.here());
     }
     Ok(())
 }
@@ -30,7 +30,7 @@ fn check_room(namespace: &MountNamespace, tree: &Arc<Mount>, place: &Path) -> Re
     let copies = followers(&place.mount).len().saturating_add(1);
     let more = tree.tree().len().saturating_mul(copies);
     if namespace.count().saturating_add(more) > MOST_MOUNTS {
-        return Err(Errno::ENOSPC);
+        return Err(Errno::ENOSPC.here());
     }
     namespace.admit(more)
 }
@@ -61,7 +61,11 @@ pub fn mount(
 
 /// Answers `EINVAL` unless the mount is in the namespace.
 pub fn check_member(namespace: &Arc<MountNamespace>, mount: &Arc<Mount>) -> Result<(), Errno> {
-    if mount.namespace().is_some_and(|other| Arc::ptr_eq(&other, namespace)) { Ok(()) } else { Err(Errno::EINVAL) }
+    if mount.namespace().is_some_and(|other| Arc::ptr_eq(&other, namespace)) {
+        Ok(())
+    } else {
+        Err(Errno::EINVAL.here())
+    }
 }
 
 /// Shows what is at one place at another too (`MS_BIND`).
@@ -74,7 +78,7 @@ pub fn bind(namespace: &Arc<MountNamespace>, what: &Path, place: &Path, recursiv
         check_member(namespace, &place.mount)?;
         check_member(namespace, &what.mount)?;
         if what.mount.propagation().unbindable {
-            return Err(Errno::EINVAL);
+            return Err(Errno::EINVAL.here());
         }
         let copy = if recursive {
             copy_tree(&what.mount, &what.dentry, &mut HashMap::new(), false)
@@ -100,7 +104,7 @@ pub fn copy_detached(namespace: &Arc<MountNamespace>, what: &Path, recursive: bo
             check_member(namespace, &what.mount)?;
         }
         if what.mount.propagation().unbindable {
-            return Err(Errno::EINVAL);
+            return Err(Errno::EINVAL.here());
         }
         namespace.admit(if recursive { what.mount.tree().len() } else { 1 })?;
         Ok(if recursive {
@@ -125,19 +129,19 @@ pub fn move_mount(namespace: &Arc<MountNamespace>, what: &Path, place: &Path) ->
             check_member(namespace, mount)?;
         }
         if !what.is_mount_root() || mount.root.is_directory() != place.dentry.is_directory() {
-            return Err(Errno::EINVAL);
+            return Err(Errno::EINVAL.here());
         }
         let beneath_shared = mount.place().map(|old| old.mount.propagation().group.is_some());
         if beneath_shared.unwrap_or(!is_new) {
-            return Err(Errno::EINVAL);
+            return Err(Errno::EINVAL.here());
         }
         check_place(mount, place)?;
         let spreads = place.mount.propagation().group.is_some();
         if spreads && mount.tree().iter().any(|m| m.propagation().unbindable) {
-            return Err(Errno::EINVAL);
+            return Err(Errno::EINVAL.here());
         }
         if mount.tree().iter().any(|m| Arc::ptr_eq(m, &place.mount)) {
-            return Err(Errno::ELOOP);
+            return Err(Errno::ELOOP.here());
         }
         let place = place.clone().topmost();
         check_room(namespace, mount, &place)?;
@@ -157,16 +161,16 @@ pub fn unmount(namespace: &Arc<MountNamespace>, mount: &Arc<Mount>, lazily: bool
     let gone = namespace.change(|| {
         check_killed()?;
         check_member(namespace, mount)?;
-        let place = mount.place().ok_or(if lazily { Errno::EINVAL } else { Errno::EBUSY })?;
+        let place = mount.place().ok_or_else(|| if lazily { Errno::EINVAL.here() } else { Errno::EBUSY.here() })?;
         if !lazily && mount.is_busy(own) {
-            return Err(Errno::EBUSY);
+            return Err(Errno::EBUSY.here());
         }
         let copies: Vec<_> =
             followers(&place.mount).into_iter().filter_map(|other| other.child(&place.dentry)).collect();
         // The references of this list, and of the place where it lies on one of them, are no use.
         let in_use = |copy: &Arc<Mount>| copy.is_used(1 + usize::from(Arc::ptr_eq(copy, &place.mount)));
         if !lazily && copies.iter().any(|copy| copy.child_mounts().iter().all(|m| m.covers(copy)) && in_use(copy)) {
-            return Err(Errno::EBUSY);
+            return Err(Errno::EBUSY.here());
         }
         drop(copies);
         Ok(take_off(mount.tree()))
@@ -240,21 +244,21 @@ pub fn pivot(
     // All of it within the change: another one meanwhile could make a circle of the tree.
     namespace.change(|| {
         if Arc::ptr_eq(&new.mount, &root.mount) || Arc::ptr_eq(&put_old.mount, &root.mount) {
-            return Err(Errno::EBUSY);
+            return Err(Errno::EBUSY.here());
         }
         for path in [root, new, put_old] {
             check_member(namespace, &path.mount)?;
         }
-        let new_place = new.mount.place().ok_or(Errno::EINVAL)?;
+        let new_place = new.mount.place().ok_or_else(|| Errno::EINVAL.here())?;
         let shared = [&new.mount, &new_place.mount, &root.mount].iter().any(|m| m.propagation().group.is_some());
         if !root.is_mount_root() || !new.is_mount_root() || shared {
-            return Err(Errno::EINVAL);
+            return Err(Errno::EINVAL.here());
         }
         if new.dentry.is_removed() || put_old.dentry.is_removed() {
-            return Err(Errno::ENOENT);
+            return Err(Errno::ENOENT.here());
         }
         if !put_old.text(new).1 || !new.text(root).1 {
-            return Err(Errno::EINVAL);
+            return Err(Errno::EINVAL.here());
         }
         let root_place = root.mount.place();
         new.mount.detach();

@@ -63,7 +63,7 @@ pub fn open(ctx: &TaskContext, scope: &Scope<'_>, path: &[u8], how: How) -> Resu
     if scope.resolve.contains(ResolveFlags::RESOLVE_CACHED)
         && (flags.intersects(OpenFlags::O_CREAT | OpenFlags::O_TRUNC) || flags.contains(OpenFlags::O_TMPFILE))
     {
-        return Err(Errno::EAGAIN.into());
+        return Err(Errno::EAGAIN.here().into());
     }
     if flags.contains(UNNAMED) {
         return open_unnamed(ctx, scope, path, how);
@@ -78,7 +78,7 @@ pub fn open(ctx: &TaskContext, scope: &Scope<'_>, path: &[u8], how: How) -> Resu
 pub fn open_path_only(path: Path, flags: OpenFlags) -> Result<Arc<FileDescription>, SysError> {
     let kept = OpenFlags::O_PATH | OpenFlags::O_DIRECTORY | OpenFlags::O_NOFOLLOW;
     if flags.contains(OpenFlags::O_DIRECTORY) && !path.dentry.is_directory() {
-        return Err(Errno::ENOTDIR.into());
+        return Err(Errno::ENOTDIR.here().into());
     }
     let file = Arc::new(PathOnly { inode: path.inode()?.clone() });
     Ok(FileDescription::new(&path.dentry.vfs().clone(), file, Some(path), flags & kept))
@@ -87,7 +87,7 @@ pub fn open_path_only(path: Path, flags: OpenFlags) -> Result<Arc<FileDescriptio
 fn open_unnamed(ctx: &TaskContext, scope: &Scope<'_>, path: &[u8], how: How) -> Result<Arc<FileDescription>, SysError> {
     let directory = scope.resolve(path, true)?;
     if !directory.dentry.is_directory() {
-        return Err(Errno::ENOTDIR.into());
+        return Err(Errno::ENOTDIR.here().into());
     }
     let writer = directory.mount.begin_writing()?;
     access::check_path(scope.credentials, &directory, Access::WRITE | Access::EXECUTE)?;
@@ -117,10 +117,10 @@ fn open_or_make(
         walk.to_last()?;
         let Last::Name(name) = walk.last().clone() else {
             walk.enter_last(true)?;
-            return Err(if exclusive { Errno::EEXIST } else { Errno::EISDIR }.into());
+            return Err(if exclusive { Errno::EEXIST.here() } else { Errno::EISDIR.here() }.into());
         };
         if walk.has_trailing_slash() {
-            return Err(Errno::EISDIR.into());
+            return Err(Errno::EISDIR.here().into());
         }
         let directory = walk.directory().clone();
         let found = walk.look_up(&name)?;
@@ -132,7 +132,7 @@ fn open_or_make(
             return open_found(ctx, scope, path, how.flags, true);
         }
         if exclusive {
-            return Err(Errno::EEXIST.into());
+            return Err(Errno::EEXIST.here().into());
         }
         if walk.enter_found(found, follow)? {
             let place = walk.finish()?;
@@ -156,7 +156,7 @@ fn make(
 ) -> Result<(Arc<Dentry>, bool), Errno> {
     let parent = directory.inode()?.clone();
     // Linux has another word for this here than for mkdir(2).
-    parent.admit_change(name, true).map_err(|e| if e == Errno::EPERM { Errno::EACCES } else { e })?;
+    parent.admit_change(name, true).map_err(|e| if e == Errno::EPERM { Errno::EACCES.here() } else { e })?;
     let creation = Creation::plain(FileType::Regular, how.permissions, ctx.fs().umask());
     let made = {
         let mut children = directory.dentry.lock_children(false);
@@ -184,10 +184,10 @@ fn open_found(
     let inode = path.inode()?.clone();
     let kind = inode.kind();
     if kind == FileType::Directory && flags.contains(OpenFlags::O_CREAT) {
-        return Err(Errno::EISDIR.into());
+        return Err(Errno::EISDIR.here().into());
     }
     if kind != FileType::Directory && flags.contains(OpenFlags::O_DIRECTORY) {
-        return Err(Errno::ENOTDIR.into());
+        return Err(Errno::ENOTDIR.here().into());
     }
     let stored = access::is_stored(kind);
     let truncate = flags.contains(OpenFlags::O_TRUNC) && kind == FileType::Regular && !made;
@@ -195,12 +195,12 @@ fn open_found(
         path.mount.check_writable()?;
     }
     match kind {
-        FileType::Symlink => return Err(Errno::ELOOP.into()),
+        FileType::Symlink => return Err(Errno::ELOOP.here().into()),
         FileType::Directory if flags.writes() || flags.contains(OpenFlags::O_TRUNC) => {
-            return Err(Errno::EISDIR.into());
+            return Err(Errno::EISDIR.here().into());
         }
         FileType::CharacterDevice | FileType::BlockDevice if path.mount.options().contains(MountOptions::NO_DEV) => {
-            return Err(Errno::EACCES.into());
+            return Err(Errno::EACCES.here().into());
         }
         _ => {}
     }
@@ -211,7 +211,7 @@ fn open_found(
         }
     }
     if flags.contains(OpenFlags::O_NOATIME) && !access::is_owner(scope.credentials, inode.ownership()?.uid) {
-        return Err(Errno::EPERM.into());
+        return Err(Errno::EPERM.here().into());
     }
     let writer = if stored && flags.writes() { Some(path.mount.begin_writing()?) } else { None };
     let file_use = if flags.writes() { FileUse::begin(path.dentry.vfs(), &*inode, true)? } else { None };

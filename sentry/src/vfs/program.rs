@@ -42,7 +42,7 @@ pub fn open_inode(
 ) -> Result<Arc<FileDescription>, Errno> {
     let forbidden = path.as_ref().is_some_and(|p| p.mount.options().contains(MountOptions::NO_EXEC));
     if inode.kind() != FileType::Regular || forbidden {
-        return Err(Errno::EACCES);
+        return Err(Errno::EACCES.here());
     }
     access::check(credentials, &*inode, Access::EXECUTE)?;
     let file_use = FileUse::begin(vfs, &*inode, false)?;

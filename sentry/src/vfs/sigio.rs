@@ -62,7 +62,7 @@ impl SignalOwner {
         let group = {
             let table = ctx.kernel().processes.lock();
             if number != 0 && (number < 0 || !table.is_taken(number)) {
-                return Err(Errno::ESRCH);
+                return Err(Errno::ESRCH.here());
             }
             table.task(number).map(|task| Arc::downgrade(task.group())).unwrap_or_default()
         };
@@ -216,7 +216,7 @@ pub fn set_owner(
 /// `EINVAL` for the least number; `ESRCH` if nothing has that number.
 pub fn set_signed_owner(ctx: &TaskContext, description: &Arc<FileDescription>, number: i32) -> Result<(), Errno> {
     let kind = if number < 0 { OwnerType::F_OWNER_PGRP } else { OwnerType::F_OWNER_PID };
-    set_owner(ctx, description, kind, number.checked_abs().ok_or(Errno::EINVAL)?)
+    set_owner(ctx, description, kind, number.checked_abs().ok_or_else(|| Errno::EINVAL.here())?)
 }
 
 /// Who gets a file's signals, as `F_GETOWN_EX` tells it: 0 if nobody, or if whoever it was is gone.

@@ -51,7 +51,7 @@ impl FileUse {
         let mut counts = vfs.file_uses.counts.lock();
         let count = counts.entry(key).or_insert(0);
         if *count * step < 0 {
-            return Err(Errno::ETXTBSY);
+            return Err(Errno::ETXTBSY.here());
         }
         *count += step;
         Ok(Some(FileUse { vfs: vfs.clone(), key, writes }))

@@ -53,10 +53,11 @@ impl Target {
     ///
     /// # Errors
     /// `otherwise` for `.`, `..` and `/`.
+    #[track_caller]
     pub fn name(&self, otherwise: Errno) -> Result<&[u8], Errno> {
         match &self.last {
             Last::Name(name) => Ok(name),
-            _ => Err(otherwise),
+            _ => Err(otherwise.here()),
         }
     }
 }
@@ -122,7 +123,7 @@ impl<'a> Walk<'a> {
     /// `ENOENT` for the empty path, `EXDEV` for an absolute one beneath a directory.
     pub fn new(scope: &'a Scope<'a>, path: &[u8]) -> Result<Self, Errno> {
         if path.is_empty() {
-            return Err(Errno::ENOENT);
+            return Err(Errno::ENOENT.here());
         }
         let confined = scope.resolve.intersects(ResolveFlags::RESOLVE_BENEATH | ResolveFlags::RESOLVE_IN_ROOT);
         let root = if confined { scope.start.clone() } else { scope.root.clone() };
@@ -147,7 +148,7 @@ impl<'a> Walk<'a> {
     fn enter_text(&mut self, text: Rc<[u8]>) -> Result<(), Errno> {
         if text.first() == Some(&b'/') {
             if self.forbids(ResolveFlags::RESOLVE_BENEATH) {
-                return Err(Errno::EXDEV);
+                return Err(Errno::EXDEV.here());
             }
             let root = self.root.clone();
             // The start of a walk may be on any mount; only links that jump to another one are crossings.
@@ -162,7 +163,7 @@ impl<'a> Walk<'a> {
 
     fn check_crossing(&self, to: &Path) -> Result<(), Errno> {
         if self.forbids(ResolveFlags::RESOLVE_NO_XDEV) && !Arc::ptr_eq(&self.at.mount, &to.mount) {
-            return Err(Errno::EXDEV);
+            return Err(Errno::EXDEV.here());
         }
         Ok(())
     }
@@ -214,7 +215,7 @@ impl<'a> Walk<'a> {
             if let Last::Name(name) = &component
                 && name.len() > NAME_MAX
             {
-                return Err(Errno::ENAMETOOLONG);
+                return Err(Errno::ENAMETOOLONG.here());
             }
             let (more, slashes) = self.rest();
             if !more {
@@ -253,7 +254,7 @@ impl<'a> Walk<'a> {
             return Ok(false);
         }
         if self.trailing_slash && !self.at.dentry.is_directory() {
-            return Err(Errno::ENOTDIR);
+            return Err(Errno::ENOTDIR.here());
         }
         Ok(true)
     }
@@ -264,7 +265,7 @@ impl<'a> Walk<'a> {
             return Ok(false);
         }
         if self.trailing_slash && !self.at.dentry.is_directory() {
-            return Err(Errno::ENOTDIR);
+            return Err(Errno::ENOTDIR.here());
         }
         Ok(true)
     }
@@ -278,11 +279,11 @@ impl<'a> Walk<'a> {
     fn check_searchable(&self) -> Result<(), Errno> {
         let inode = self.at.inode()?;
         if inode.kind() != FileType::Directory {
-            return Err(Errno::ENOTDIR);
+            return Err(Errno::ENOTDIR.here());
         }
         match access::check(self.scope.credentials, &**inode, Access::EXECUTE) {
             Err(_) if self.scope.task.is_some_and(|task| inode.is_open_to(task)) => Ok(()),
-            Ok(()) if self.scope.task.is_some_and(|task| inode.is_closed_to(task)) => Err(Errno::EACCES),
+            Ok(()) if self.scope.task.is_some_and(|task| inode.is_closed_to(task)) => Err(Errno::EACCES.here()),
             answer => answer,
         }
     }
@@ -302,7 +303,7 @@ impl<'a> Walk<'a> {
     /// Looks a name up in the place reached; the answer may be negative.
     pub fn look_up(&self, name: &[u8]) -> Result<Arc<Dentry>, Errno> {
         if self.forbids(ResolveFlags::RESOLVE_CACHED) {
-            return self.at.dentry.cached(name).ok_or(Errno::EAGAIN);
+            return self.at.dentry.cached(name).ok_or_else(|| Errno::EAGAIN.here());
         }
         self.at.dentry.lookup(name)
     }
@@ -312,7 +313,7 @@ impl<'a> Walk<'a> {
         loop {
             if to.is(&self.root) {
                 if self.forbids(ResolveFlags::RESOLVE_BENEATH) {
-                    return Err(Errno::EXDEV);
+                    return Err(Errno::EXDEV.here());
                 }
                 break;
             }
@@ -348,7 +349,7 @@ impl<'a> Walk<'a> {
             || self.forbids(ResolveFlags::RESOLVE_NO_SYMLINKS)
             || to.mount.options().contains(MountOptions::NO_SYMLINK_FOLLOW)
         {
-            return Err(Errno::ELOOP);
+            return Err(Errno::ELOOP.here());
         }
         if trailing {
             self.check_protected(&inode)?;
@@ -364,7 +365,7 @@ impl<'a> Walk<'a> {
         if access::may_follow_link(self.scope.credentials, directory, link.ownership()?) {
             Ok(())
         } else {
-            Err(Errno::EACCES)
+            Err(Errno::EACCES.here())
         }
     }
 
@@ -374,10 +375,10 @@ impl<'a> Walk<'a> {
             && let Some(target) = inode.jump(task)
         {
             if self.forbids(ResolveFlags::RESOLVE_NO_MAGICLINKS) {
-                return Err(Errno::ELOOP);
+                return Err(Errno::ELOOP.here());
             }
             if self.scope.resolve.intersects(ResolveFlags::RESOLVE_BENEATH | ResolveFlags::RESOLVE_IN_ROOT) {
-                return Err(Errno::EXDEV);
+                return Err(Errno::EXDEV.here());
             }
             let target = target?;
             self.check_crossing(&target)?;
@@ -385,14 +386,14 @@ impl<'a> Walk<'a> {
             return Ok(false);
         }
         if self.forbids(ResolveFlags::RESOLVE_CACHED) && link.dentry.is_removed() {
-            return Err(Errno::EAGAIN);
+            return Err(Errno::EAGAIN.here());
         }
         let text = match self.scope.task {
             Some(task) => inode.read_link_as(task)?,
             None => inode.read_link()?,
         };
         if text.is_empty() {
-            return Err(Errno::ENOENT);
+            return Err(Errno::ENOENT.here());
         }
         self.enter_text(Rc::from(text)).map(|()| true)
     }

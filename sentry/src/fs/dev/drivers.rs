@@ -75,6 +75,6 @@ pub fn open(registry: &Registry, ctx: &TaskContext, path: &Path, flags: OpenFlag
         Some(driver) if inode.kind() == FileType::CharacterDevice => {
             (driver.open)(&Opening { ctx, path, inode, device, flags })
         }
-        _ => Err(Errno::ENXIO.into()),
+        _ => Err(Errno::ENXIO.here().into()),
     }
 }

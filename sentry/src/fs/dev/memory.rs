@@ -58,11 +58,11 @@ impl File for MemoryDevice {
     }
 
     fn write_at(&self, buf: &[u8], _: u64) -> Result<usize, Errno> {
-        if self.kind == Kind::Full { Err(Errno::ENOSPC) } else { Ok(buf.len()) }
+        if self.kind == Kind::Full { Err(Errno::ENOSPC.here()) } else { Ok(buf.len()) }
     }
 
     fn discard(&self, len: usize) -> Option<Result<usize, Errno>> {
-        Some(if self.kind == Kind::Full { Err(Errno::ENOSPC) } else { Ok(len) })
+        Some(if self.kind == Kind::Full { Err(Errno::ENOSPC.here()) } else { Ok(len) })
     }
 
     fn keeps_position(&self) -> bool {
@@ -77,7 +77,7 @@ impl File for MemoryDevice {
     fn mappable(&self) -> Result<Arc<dyn Mappable>, Errno> {
         match self.kind {
             Kind::Zero => Ok(PageCache::in_memory(self.memory.clone(), ENDLESS)),
-            Kind::Null | Kind::Full => Err(Errno::ENODEV),
+            Kind::Null | Kind::Full => Err(Errno::ENODEV.here()),
         }
     }
 

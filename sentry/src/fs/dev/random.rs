@@ -31,7 +31,7 @@ impl File for Random {
     }
 
     fn read_at(&self, buf: &mut [u8], _: u64) -> Result<usize, Errno> {
-        getrandom::fill(buf).map_err(|_| Errno::EIO)?;
+        getrandom::fill(buf).map_err(|_| Errno::EIO.here())?;
         Ok(buf.len())
     }
 
@@ -57,15 +57,15 @@ impl File for Random {
         }
         let changes = [Io::RNDADDTOENTCNT, Io::RNDADDENTROPY, Io::RNDZAPENTCNT, Io::RNDCLEARPOOL, Io::RNDRESEEDCRNG];
         if !changes.contains(&command) {
-            return Err(Errno::EINVAL.into());
+            return Err(Errno::EINVAL.here().into());
         }
         if !ctx.credentials().has(Capability::CAP_SYS_ADMIN) {
-            return Err(Errno::EPERM.into());
+            return Err(Errno::EPERM.here().into());
         }
         if command == Io::RNDADDTOENTCNT || command == Io::RNDADDENTROPY {
             // The pool is full: a positive amount changes nothing, a negative one is an error.
             if ctx.read_object::<i32>(argument)? < 0 {
-                return Err(Errno::EINVAL.into());
+                return Err(Errno::EINVAL.here().into());
             }
         }
         Ok(0)

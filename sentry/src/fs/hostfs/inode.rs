@@ -249,7 +249,7 @@ fn host_time(time: Option<SetTime>) -> HostTime {
 impl HostInode {
     fn set_permissions(&self, file: &StdFile, permissions: u16) -> Result<(), Errno> {
         match xattr::set_permissions(file.as_fd(), permissions) {
-            Err(Errno::ENOSYS) if self.kind == FileType::Symlink => Err(Errno::EOPNOTSUPP),
+            Err(Errno::ENOSYS) if self.kind == FileType::Symlink => Err(Errno::EOPNOTSUPP.here()),
             Err(Errno::ENOSYS) => host::set_permissions_of_path(file.as_fd(), permissions),
             answer => answer,
         }
@@ -257,8 +257,8 @@ impl HostInode {
 
     /// The other directory of a rename or the source of a link, if it is of this file system.
     fn own(&self, inode: &Arc<dyn Inode>) -> Result<Arc<HostInode>, Errno> {
-        let inode = inode.as_any().downcast_ref::<HostInode>().ok_or(Errno::EXDEV)?;
-        if Arc::ptr_eq(&inode.fs, &self.fs) { Ok(inode.this()) } else { Err(Errno::EXDEV) }
+        let inode = inode.as_any().downcast_ref::<HostInode>().ok_or_else(|| Errno::EXDEV.here())?;
+        if Arc::ptr_eq(&inode.fs, &self.fs) { Ok(inode.this()) } else { Err(Errno::EXDEV.here()) }
     }
 
     /// Gives a new file, which is open, the owner and mode it shall have, as far as the operator may.
@@ -392,8 +392,8 @@ impl Inode for HostInode {
                 path_only()?
             }
             // A node would be a device to whoever opens it on the host. What an overlay takes for a removed file is none.
-            FileType::BlockDevice => return Err(Errno::EPERM),
-            FileType::CharacterDevice if new.special != Device::default() => return Err(Errno::EPERM),
+            FileType::BlockDevice => return Err(Errno::EPERM.here()),
+            FileType::CharacterDevice if new.special != Device::default() => return Err(Errno::EPERM.here()),
             kind => {
                 let mode = kind.mode() | u32::from(new.permissions);
                 host::make_node_at(directory, name, mode, new.special.raw())?;
@@ -490,7 +490,7 @@ impl Inode for HostInode {
 
     fn read_link(&self) -> Result<Vec<u8>, Errno> {
         if self.kind != FileType::Symlink {
-            return Err(Errno::EINVAL);
+            return Err(Errno::EINVAL.here());
         }
         let (parent, name) = self.place()?;
         host::read_link_at(parent.as_fd(), &name)
@@ -503,14 +503,14 @@ impl Inode for HostInode {
                 let file = if flags.writes() { self.writer()? } else { self.reader()? };
                 Ok(Arc::new(HostFile::new(self, file)))
             }
-            _ => Err(Errno::ENXIO),
+            _ => Err(Errno::ENXIO.here()),
         }
     }
 
     fn xattr(&self, name: &[u8]) -> Result<Vec<u8>, Errno> {
         match self.any_opened() {
             // What cannot be opened has no attributes that anybody set through this file system.
-            Err(Errno::EOPNOTSUPP) => Err(Errno::ENODATA),
+            Err(Errno::EOPNOTSUPP) => Err(Errno::ENODATA.here()),
             file => xattr::get(file?.as_fd(), name),
         }
     }

@@ -127,7 +127,7 @@ impl HostFs {
     /// `EACCES` if not.
     fn admit(&self, file: BorrowedFd<'_>, mount: Option<u64>) -> Result<(), Errno> {
         let is_first = mount.is_some() && mount == self.mount;
-        if is_first || standing(file)? == Standing::Ordinary { Ok(()) } else { Err(Errno::EACCES) }
+        if is_first || standing(file)? == Standing::Ordinary { Ok(()) } else { Err(Errno::EACCES.here()) }
     }
 
     /// The device number the guest sees for a host device: each file system of the host beneath the root has its own.

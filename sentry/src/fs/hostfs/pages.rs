@@ -37,12 +37,12 @@ impl PageSource for HostPages {
     }
 
     fn write(&self, memory: &GuestMemory, place: u64, offset: u64, len: u64) -> Result<(), Errno> {
-        let writer = self.writer.lock().clone().ok_or(Errno::EBADF)?;
+        let writer = self.writer.lock().clone().ok_or_else(|| Errno::EBADF.here())?;
         let mut file = FileAt { file: &writer, offset };
         let mut done = 0;
         while done < len {
             match memory.write_to(place + done, len - done, &mut file).map_err(errno)? {
-                0 => return Err(Errno::EIO),
+                0 => return Err(Errno::EIO.here()),
                 n => done += n as u64,
             }
         }

@@ -37,7 +37,7 @@ impl HostInode {
                     let fd = fd.try_clone().map_err(Errno::from_host)?;
                     Ok((Descriptor::new(&self.fs.memory, fd), name.clone()))
                 }
-                Root::Directory(_) => Err(Errno::EBUSY),
+                Root::Directory(_) => Err(Errno::EBUSY.here()),
             },
         }
     }
@@ -96,7 +96,7 @@ impl HostInode {
             return Ok(());
         }
         if self.fs.shared || !self.is_kind_of(stat) {
-            return Err(Errno::ESTALE);
+            return Err(Errno::ESTALE.here());
         }
         (state.device, state.number) = (stat.device, stat.number);
         state.ownership = ownership_of(stat);
@@ -189,7 +189,7 @@ impl HostInode {
                 let fd = host::reopen_directory(self.directory()?.as_fd())?;
                 Ok(Descriptor::new(&self.fs.memory, fd))
             }
-            _ => Err(Errno::EOPNOTSUPP),
+            _ => Err(Errno::EOPNOTSUPP.here()),
         }
     }
 

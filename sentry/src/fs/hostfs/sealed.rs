@@ -57,22 +57,22 @@ impl Inode for Sealed {
     }
 
     fn set_attributes(&self, _changes: &SetAttributes) -> Result<(), Errno> {
-        Err(Errno::EPERM)
+        Err(Errno::EPERM.here())
     }
 
     fn lookup(&self, _name: &[u8]) -> Result<Arc<dyn Inode>, Errno> {
-        Err(if self.metadata.kind == FileType::Directory { Errno::ENOENT } else { Errno::ENOTDIR })
+        Err(if self.metadata.kind == FileType::Directory { Errno::ENOENT.here() } else { Errno::ENOTDIR.here() })
     }
 
     fn open(self: Arc<Self>, _flags: OpenFlags) -> Result<Arc<dyn File>, Errno> {
         match self.metadata.kind {
             FileType::Directory => Ok(Arc::new(Empty(self))),
-            _ => Err(Errno::EACCES),
+            _ => Err(Errno::EACCES.here()),
         }
     }
 
     fn xattr(&self, _name: &[u8]) -> Result<Vec<u8>, Errno> {
-        Err(Errno::ENODATA)
+        Err(Errno::ENODATA.here())
     }
 
     fn xattrs(&self, _: &mut dyn FnMut(&[u8])) -> Result<(), Errno> {

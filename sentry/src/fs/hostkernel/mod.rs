@@ -48,7 +48,7 @@ impl HostKernelFs {
     /// Those of the reader; `EACCES` if the file is on a file system that is not shown.
     pub fn new(vfs: &Arc<Vfs>, file: TreeFile) -> Result<Arc<Self>, Errno> {
         let (first, magic) = file.look(check_killed)?;
-        let view = View::of(magic, &first.stat).ok_or(Errno::EACCES)?;
+        let view = View::of(magic, &first.stat).ok_or_else(|| Errno::EACCES.here())?;
         Ok(Arc::new_cyclic(|me| HostKernelFs {
             vfs: vfs.clone(),
             file,
@@ -129,7 +129,7 @@ impl KernelInode {
     fn opened(&self) -> Result<Opened, Errno> {
         let opened = self.file.open(check_killed)?;
         if !self.fs.admits(&opened.found, opened.magic) {
-            return Err(Errno::EACCES);
+            return Err(Errno::EACCES.here());
         }
         view::check_readable(&opened.found.stat)?;
         Ok(opened)
@@ -188,15 +188,15 @@ impl Inode for KernelInode {
     }
 
     fn set_attributes(&self, _changes: &SetAttributes) -> Result<(), Errno> {
-        Err(Errno::EROFS)
+        Err(Errno::EROFS.here())
     }
 
     fn lookup(&self, name: &[u8]) -> Result<Arc<dyn Inode>, Errno> {
         if self.kind != FileType::Directory {
-            return Err(Errno::ENOTDIR);
+            return Err(Errno::ENOTDIR.here());
         }
         if self.level.is_some_and(|level| !level.shows(name)) {
-            return Err(Errno::ENOENT);
+            return Err(Errno::ENOENT.here());
         }
         let file = self.file.entry(name)?;
         let (found, magic) = file.look(check_killed)?;
@@ -209,7 +209,7 @@ impl Inode for KernelInode {
 
     fn read_link(&self) -> Result<Vec<u8>, Errno> {
         match self.level {
-            _ if self.kind != FileType::Symlink => Err(Errno::EINVAL),
+            _ if self.kind != FileType::Symlink => Err(Errno::EINVAL.here()),
             Some(level) => level.link(),
             None => self.file.link(check_killed),
         }
@@ -219,7 +219,7 @@ impl Inode for KernelInode {
         match self.kind {
             FileType::Directory => Ok(Arc::new(HostDirectory::new(self))),
             FileType::Regular => Ok(Arc::new(KernelFile::new(self)?)),
-            _ => Err(Errno::ENXIO),
+            _ => Err(Errno::ENXIO.here()),
         }
     }
 

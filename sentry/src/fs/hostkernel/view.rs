@@ -106,7 +106,7 @@ impl View {
 /// `EACCES` if not.
 pub(super) fn check_readable(stat: &HostStat) -> Result<(), Errno> {
     let needed = if stat.mode & S_IFMT == S_IFDIR { 0o005 } else { 0o004 };
-    if stat.mode & needed == needed { Ok(()) } else { Err(Errno::EACCES) }
+    if stat.mode & needed == needed { Ok(()) } else { Err(Errno::EACCES.here()) }
 }
 
 /// A file of `/proc` that decides what is shown.
@@ -147,7 +147,7 @@ impl Level {
     pub(super) fn link(self) -> Result<Vec<u8>, Errno> {
         match self {
             Level::Link(text) => Ok(text.into()),
-            Level::Root | Level::Process => Err(Errno::EACCES),
+            Level::Root | Level::Process => Err(Errno::EACCES.here()),
         }
     }
 }

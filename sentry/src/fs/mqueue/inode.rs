@@ -136,7 +136,7 @@ impl Inode for MqRoot {
 
     fn lookup(&self, name: &[u8]) -> Result<Arc<dyn Inode>, Errno> {
         let found = self.fs.queues.lock().get(name).cloned();
-        Ok(found.ok_or(Errno::ENOENT)?)
+        Ok(found.ok_or_else(|| Errno::ENOENT.here())?)
     }
 
     fn revalidate(&self, name: &[u8], child: &Arc<dyn Inode>) -> bool {
@@ -146,7 +146,7 @@ impl Inode for MqRoot {
     /// A plain file made here is a queue of the default size.
     fn create(&self, name: &[u8], new: &NewInode<'_>) -> Result<Arc<dyn Inode>, Errno> {
         if new.kind != FileType::Regular {
-            return Err(Errno::EPERM);
+            return Err(Errno::EPERM.here());
         }
         let Ownership { permissions, uid, gid } =
             Ownership { permissions: new.permissions, uid: new.uid, gid: new.gid };

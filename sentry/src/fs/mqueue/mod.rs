@@ -65,7 +65,7 @@ impl Size {
             (tunables.mqueue_messages.count(), tunables.mqueue_bytes.count())
         };
         let fits = (1..=messages).contains(&self.messages) && (1..=bytes).contains(&self.bytes);
-        if fits { Ok(self) } else { Err(Errno::EINVAL) }
+        if fits { Ok(self) } else { Err(Errno::EINVAL.here()) }
     }
 
     /// What the queue counts against RLIMIT_MSGQUEUE.
@@ -111,7 +111,7 @@ pub fn new(vfs: &Arc<Vfs>, memory: &Arc<GuestMemory>, tunables: &Arc<Tunables>) 
 /// # Errors
 /// `EINVAL` for any option.
 pub fn make(kernel: &Arc<Kernel>, options: &str) -> Result<Arc<dyn FileSystem>, Errno> {
-    if options.is_empty() { Ok(kernel.mqueues.fs().clone()) } else { Err(Errno::EINVAL) }
+    if options.is_empty() { Ok(kernel.mqueues.fs().clone()) } else { Err(Errno::EINVAL.here()) }
 }
 
 /// The queues behind the root directory of such a file system.
@@ -141,14 +141,14 @@ impl MqueueFs {
         size: Size,
         limits: Option<(&Credentials, u64)>,
     ) -> Result<Arc<dyn Inode>, Errno> {
-        let fs = self.me.upgrade().ok_or(Errno::EIO)?;
+        let fs = self.me.upgrade().ok_or_else(|| Errno::EIO.here())?;
         let mut queues = self.queues.lock();
         if queues.contains_key(name) {
-            return Err(Errno::EEXIST);
+            return Err(Errno::EEXIST.here());
         }
         let privileged = limits.is_some_and(|(who, _)| who.has(Capability::CAP_SYS_RESOURCE));
         if queues.len() as u64 >= self.tunables.mqueue_queues.count() && !privileged {
-            return Err(Errno::ENOSPC);
+            return Err(Errno::ENOSPC.here());
         }
         self.memory.admit_lasting(QUEUE_BYTES)?;
         let owner = attributes.ownership.uid;
@@ -162,7 +162,7 @@ impl MqueueFs {
     fn charge(&self, uid: u32, cost: u64, limit: u64) -> Result<(), Errno> {
         let mut used = self.used.lock();
         let used = used.entry(uid).or_default();
-        let sum = used.checked_add(cost).filter(|&sum| sum <= limit).ok_or(Errno::EMFILE)?;
+        let sum = used.checked_add(cost).filter(|&sum| sum <= limit).ok_or_else(|| Errno::EMFILE.here())?;
         *used = sum;
         Ok(())
     }
@@ -179,18 +179,18 @@ impl MqueueFs {
     /// `ENOENT`, or `EPERM` for who owns neither the queue nor all of them.
     pub fn unlink_as(&self, root: &Arc<dyn Inode>, name: &[u8], who: &Credentials) -> Result<(), Errno> {
         let directory = self.attributes.lock().ownership;
-        let victim = self.queues.lock().get(name).cloned().ok_or(Errno::ENOENT)?;
+        let victim = self.queues.lock().get(name).cloned().ok_or_else(|| Errno::ENOENT.here())?;
         access::check(who, &**root, Access::WRITE | Access::EXECUTE)?;
         let owner = victim.ownership()?.uid;
         let sticky = directory.permissions & STICKY != 0 && directory.uid != who.fsuid;
         if sticky && owner != who.fsuid && !who.has(Capability::CAP_FOWNER) {
-            return Err(Errno::EPERM);
+            return Err(Errno::EPERM.here());
         }
         self.remove(name)
     }
 
     fn remove(&self, name: &[u8]) -> Result<(), Errno> {
-        let gone = self.queues.lock().remove(name).ok_or(Errno::ENOENT)?;
+        let gone = self.queues.lock().remove(name).ok_or_else(|| Errno::ENOENT.here())?;
         gone.note_unlinked();
         Ok(())
     }

@@ -140,7 +140,7 @@ impl Queue {
     pub fn register(&self, registration: Registration) -> Result<(), Errno> {
         let mut state = self.state.lock();
         if state.live_registration().is_some() {
-            return Err(Errno::EBUSY);
+            return Err(Errno::EBUSY.here());
         }
         state.registration = Some(registration);
         Ok(())

@@ -43,7 +43,7 @@ impl OverlayFile {
                 Ok(self.upper.get_or_init(|| file))
             }
             (None, Some(lower)) => Ok(lower),
-            (None, None) => Err(Errno::EIO),
+            (None, None) => Err(Errno::EIO.here()),
         }
     }
 }

@@ -90,7 +90,7 @@ impl OverlayInode {
     }
 
     pub(super) fn entries(&self) -> Result<&Mutex<Entries>, Errno> {
-        self.entries.as_ref().ok_or(Errno::ENOTDIR)
+        self.entries.as_ref().ok_or_else(|| Errno::ENOTDIR.here())
     }
 
     fn this(&self) -> Arc<OverlayInode> {
@@ -99,7 +99,7 @@ impl OverlayInode {
 
     /// The layer that counts: the upper one once there is one.
     fn layer(&self) -> Result<&Arc<dyn Inode>, Errno> {
-        self.upper.get().or(self.lower()).ok_or(Errno::EIO)
+        self.upper.get().or(self.lower()).ok_or_else(|| Errno::EIO.here())
     }
 
     /// Keeps the inode in mind as long as it has a name.
@@ -118,7 +118,7 @@ impl OverlayInode {
         if let Some(upper) = self.upper.get() {
             return Ok(upper);
         }
-        let lower = self.lower().ok_or(Errno::EIO)?;
+        let lower = self.lower().ok_or_else(|| Errno::EIO.here())?;
         let upper = copy::inode(lower, most, |new| Ok(self.fs.upper.make(new)?))?;
         copy::times(lower, &upper)?;
         self.anchor();
@@ -163,7 +163,7 @@ impl OverlayInode {
         let entries = self.entries()?.lock();
         match (entries.get(name), self.lower()) {
             (Some(Change::Present(inode)), _) => Ok(inode.clone()),
-            (Some(Change::Removed), _) | (None, None) => Err(Errno::ENOENT),
+            (Some(Change::Removed), _) | (None, None) => Err(Errno::ENOENT.here()),
             (None, Some(lower)) => {
                 let found = lower.lookup(name)?;
                 drop(entries);
@@ -173,12 +173,16 @@ impl OverlayInode {
     }
 
     fn check_empty(&self) -> Result<(), Errno> {
-        if self.entries()?.lock().has_any() || !self.list(1)?.is_empty() { Err(Errno::ENOTEMPTY) } else { Ok(()) }
+        if self.entries()?.lock().has_any() || !self.list(1)?.is_empty() {
+            Err(Errno::ENOTEMPTY.here())
+        } else {
+            Ok(())
+        }
     }
 
     fn own(&self, inode: &Arc<dyn Inode>) -> Result<Arc<OverlayInode>, Errno> {
-        let inode = inode.as_any().downcast_ref::<OverlayInode>().ok_or(Errno::EXDEV)?;
-        if Arc::ptr_eq(&inode.fs, &self.fs) { Ok(inode.this()) } else { Err(Errno::EXDEV) }
+        let inode = inode.as_any().downcast_ref::<OverlayInode>().ok_or_else(|| Errno::EXDEV.here())?;
+        if Arc::ptr_eq(&inode.fs, &self.fs) { Ok(inode.this()) } else { Err(Errno::EXDEV.here()) }
     }
 }
 
@@ -272,7 +276,7 @@ impl Inode for OverlayInode {
     fn link(&self, name: &[u8], target: &Arc<dyn Inode>) -> Result<(), Errno> {
         let target = self.own(target)?;
         if target.metadata()?.links == 0 && !target.layer()?.is_linkable() {
-            return Err(Errno::ENOENT);
+            return Err(Errno::ENOENT.here());
         }
         target.note_changed()?;
         self.note_modified()?;
@@ -293,7 +297,7 @@ impl Inode for OverlayInode {
     fn unlink(&self, name: &[u8]) -> Result<(), Errno> {
         let victim = self.find(name)?;
         if victim.kind == FileType::Directory {
-            return Err(Errno::EISDIR);
+            return Err(Errno::EISDIR.here());
         }
         self.note_modified()?;
         let old = self.change_entries(|entries| entries.remove(name, self.lower()))?;
@@ -323,7 +327,7 @@ impl Inode for OverlayInode {
         flags: RenameFlags,
     ) -> Result<(), Errno> {
         if flags.contains(RenameFlags::RENAME_WHITEOUT) {
-            return Err(Errno::EINVAL);
+            return Err(Errno::EINVAL.here());
         }
         let to = self.own(directory)?;
         // The caller holds the names of both directories, so nothing here changes between these steps.
@@ -343,7 +347,7 @@ impl Inode for OverlayInode {
         to.note_modified()?;
         let step = |inode: &OverlayInode| i64::from(inode.kind == FileType::Directory);
         if exchange {
-            let other = replaced.ok_or(Errno::ENOENT)?;
+            let other = replaced.ok_or_else(|| Errno::ENOENT.here())?;
             self.change_entries(|entries| {
                 entries.set(name, other.clone());
                 Ok(())
@@ -394,7 +398,7 @@ impl Inode for OverlayInode {
                 }
                 Ok(Arc::new(OverlayFile::new(self)?))
             }
-            _ => Err(Errno::ENXIO),
+            _ => Err(Errno::ENXIO.here()),
         }
     }
 

@@ -25,7 +25,7 @@ pub fn open_fifo(ctx: &TaskContext, inode: Arc<dyn Inode>, flags: OpenFlags) -> 
     let mode = flags & OpenFlags::O_ACCMODE;
     let nonblocking = flags.contains(OpenFlags::O_NONBLOCK);
     if mode == OpenFlags::O_WRONLY && nonblocking && pipe.state.lock().readers == 0 {
-        return Err(Errno::ENXIO.into());
+        return Err(Errno::ENXIO.here().into());
     }
     let (end, partner) = PipeEnd::join(&pipe, inode, None, flags);
     pipe.queue.notify(READABLE | WRITABLE);

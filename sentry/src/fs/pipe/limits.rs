@@ -61,7 +61,7 @@ impl Pipes {
                 pages = LEAST_PAGES;
             }
             if self.is_over(&self.user_pages_hard, user.uid, pages) {
-                return Err(Errno::ENFILE);
+                return Err(Errno::ENFILE.here());
             }
         }
         account.change(pages);
@@ -86,14 +86,14 @@ impl Pipes {
         let over = pages * PAGE > self.max_size.load(Ordering::Relaxed) as usize
             || self.is_over(&self.user_pages_soft, account.uid, more)
             || self.is_over(&self.user_pages_hard, account.uid, more);
-        if over { Err(Errno::EPERM) } else { Ok(()) }
+        if over { Err(Errno::EPERM.here()) } else { Ok(()) }
     }
 
     /// The pipe behind a fifo's inode: the one that is open somewhere, or a new one.
     pub(super) fn of_inode(self: &Arc<Self>, inode: &Arc<dyn Inode>, user: &Credentials) -> Result<Arc<Pipe>, Errno> {
         let metadata = inode.metadata()?;
         let key = (metadata.device.raw(), metadata.number);
-        let fresh = Pipe::new(self, user).map_err(|_| Errno::ENOMEM)?;
+        let fresh = Pipe::new(self, user).map_err(|_| Errno::ENOMEM.here())?;
         let mut fifos = self.fifos.lock();
         if let Some(pipe) = fifos.get(&key).and_then(Weak::upgrade) {
             drop(fifos);

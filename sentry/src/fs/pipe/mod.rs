@@ -75,7 +75,7 @@ impl Pipe {
     ) -> Result<T, Errno> {
         let mut state = self.state.lock();
         if for_writing && state.readers == 0 {
-            return Err(Errno::EPIPE);
+            return Err(Errno::EPIPE.here());
         }
         let was_full = state.ring.is_full();
         let result = work(&mut state.ring);
@@ -112,7 +112,7 @@ impl Pipe {
             (&mut *second, &mut *first)
         };
         if sink.readers == 0 {
-            return Err(Errno::EPIPE);
+            return Err(Errno::EPIPE.here());
         }
         let was_full = source.ring.is_full();
         let result = work(&mut source.ring, &mut sink.ring);
@@ -137,7 +137,7 @@ impl Pipe {
     /// `EPIPE` if nobody reads.
     pub fn room(&self) -> Result<usize, Errno> {
         let state = self.state.lock();
-        if state.readers == 0 { Err(Errno::EPIPE) } else { Ok(state.ring.room()) }
+        if state.readers == 0 { Err(Errno::EPIPE.here()) } else { Ok(state.ring.room()) }
     }
 
     /// Who is told of changes.
@@ -220,7 +220,7 @@ impl PipeEnd {
     /// `EINVAL` beyond 2 GiB; `EPERM` beyond what the user may have; `EBUSY` if more is in the pipe.
     pub fn set_capacity(&self, bytes: u32, privileged: bool) -> Result<u32, Errno> {
         if bytes > 1 << 31 {
-            return Err(Errno::EINVAL);
+            return Err(Errno::EINVAL.here());
         }
         let pages = (bytes.next_power_of_two() as usize).div_ceil(PAGE).max(1);
         let mut account = self.pipe.account.lock();
@@ -235,7 +235,7 @@ impl PipeEnd {
         if pages > old {
             self.pipe.queue.notify(WRITABLE);
         }
-        u32::try_from(pages * PAGE).map_err(|_| Errno::EINVAL)
+        u32::try_from(pages * PAGE).map_err(|_| Errno::EINVAL.here())
     }
 }
 
@@ -271,7 +271,7 @@ impl File for PipeEnd {
         }
         let mut state = self.pipe.state.lock();
         if state.ring.is_empty() {
-            return if state.writers == 0 { Ok(0) } else { Err(Errno::EAGAIN) };
+            return if state.writers == 0 { Ok(0) } else { Err(Errno::EAGAIN.here()) };
         }
         let was_full = state.ring.is_full();
         let count = state.ring.read(buf);
@@ -290,12 +290,12 @@ impl File for PipeEnd {
         }
         let mut state = self.pipe.state.lock();
         if state.readers == 0 {
-            return Err(Errno::EPIPE);
+            return Err(Errno::EPIPE.here());
         }
         let count = state.ring.write(buf, self.packets.load(Ordering::Relaxed));
         drop(state);
         if count == 0 {
-            return Err(Errno::EAGAIN);
+            return Err(Errno::EAGAIN.here());
         }
         self.inode.touch_modified();
         self.pipe.queue.notify_and_signal(READABLE, Happening::Input);
@@ -351,7 +351,7 @@ impl File for PipeEnd {
                 ctx.write_object(argument, &i32::try_from(waiting).unwrap_or(i32::MAX))?;
                 Ok(0)
             }
-            _ => Err(Errno::ENOTTY.into()),
+            _ => Err(Errno::ENOTTY.here().into()),
         }
     }
 

@@ -82,7 +82,7 @@ impl Ring {
     /// `EBUSY` if more are in use.
     pub fn set_limit(&mut self, limit: usize) -> Result<(), Errno> {
         if self.slots.len() > limit {
-            return Err(Errno::EBUSY);
+            return Err(Errno::EBUSY.here());
         }
         self.limit = limit;
         Ok(())

@@ -18,11 +18,11 @@ const LINK: Entry = Entry::magic("", target, target_text);
 static INFO: Entry = Entry::long("", 0o444, info).guarded();
 
 fn description(subject: &Subject, fd: i32) -> Result<Arc<FileDescription>, Errno> {
-    let task = subject.task().map_err(|_| Errno::ENOENT)?;
+    let task = subject.task().map_err(|_| Errno::ENOENT.here())?;
     if task.has_ended() {
-        return Err(Errno::ENOENT);
+        return Err(Errno::ENOENT.here());
     }
-    task.files().get_any(fd).map_err(|_| Errno::ENOENT)
+    task.files().get_any(fd).map_err(|_| Errno::ENOENT.here())
 }
 
 fn entry_of(description: &FileDescription) -> &'static Entry {
@@ -52,7 +52,7 @@ fn target_text(query: &Query<'_>) -> Result<Vec<u8>, Errno> {
     match (description.file().link_text(), description.path()) {
         (Some(text), _) => Ok(text.into_bytes()),
         (None, Some(path)) => Ok(shown(path, query)),
-        (None, None) => Err(Errno::ENOENT),
+        (None, None) => Err(Errno::ENOENT.here()),
     }
 }
 
@@ -72,7 +72,7 @@ impl Listing for Descriptors {
 }
 
 fn list(subject: &Subject, entry: &'static Entry) -> Result<Vec<Listed>, Errno> {
-    let task = subject.task().map_err(|_| Errno::ENOENT)?;
+    let task = subject.task().map_err(|_| Errno::ENOENT.here())?;
     if task.has_ended() {
         return Ok(Vec::new());
     }

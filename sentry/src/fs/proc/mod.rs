@@ -80,7 +80,7 @@ pub fn make(kernel: &Arc<Kernel>, options: &str) -> Result<Arc<dyn FileSystem>, 
     // A guest's processes are all of one sandbox: nothing is hidden from anybody, which is the default.
     let known = |option: &str| option.is_empty() || option == "hidepid=0" || option == "hidepid=off";
     if !options.split(',').all(known) {
-        return Err(Errno::EINVAL);
+        return Err(Errno::EINVAL.here());
     }
     Ok(PseudoFs::new(kernel, &PROC))
 }

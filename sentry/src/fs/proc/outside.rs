@@ -27,9 +27,9 @@ impl Outlook {
             }
         };
         let inode = path.split('/').try_fold(fs.root(), |inode, name| inode.lookup(name.as_bytes()))?;
-        let task = kernel.init().and_then(|first| first.tasks().first().cloned()).ok_or(Errno::ESRCH)?;
+        let task = kernel.init().and_then(|first| first.tasks().first().cloned()).ok_or_else(|| Errno::ESRCH.here())?;
         let root = task.fs().root();
         let reader = Reader { credentials: Arc::new(Credentials::root()), task, root };
-        inode.as_any().downcast_ref::<PseudoInode>().ok_or(Errno::ENOENT)?.text(&reader)
+        inode.as_any().downcast_ref::<PseudoInode>().ok_or_else(|| Errno::ENOENT.here())?.text(&reader)
     }
 }

@@ -50,7 +50,7 @@ impl Parameter {
     /// `EACCES` if it cannot be set, `EINVAL` if it may not have that value.
     pub fn set(&self, kernel: &Kernel, text: &[u8]) -> Result<(), Errno> {
         match self.value {
-            Value::Fixed(_) => Err(Errno::EACCES),
+            Value::Fixed(_) => Err(Errno::EACCES.here()),
             Value::Variable(_, set) => set(kernel, text),
             Value::Number(of) => of(kernel).set(written(text)?),
         }
@@ -145,7 +145,7 @@ pub const PARAMETERS: &[Parameter] = &[
         |k| k.processes.lock().last_pid().to_string(),
         |k, text| {
             let last = Some(written(text)?).filter(|last| (0..k.tunables.pid_max.get() as i32).contains(last));
-            k.processes.lock().set_last_pid(last.ok_or(Errno::EINVAL)?);
+            k.processes.lock().set_last_pid(last.ok_or_else(|| Errno::EINVAL.here())?);
             Ok(())
         },
     ),
@@ -197,7 +197,7 @@ fn name(text: &[u8]) -> Vec<u8> {
 fn set_pipe_size(kernel: &Kernel, text: &[u8]) -> Result<(), Errno> {
     let bytes: u32 = written(text)?;
     if bytes == 0 || bytes > 1 << 31 {
-        return Err(Errno::EINVAL);
+        return Err(Errno::EINVAL.here());
     }
     kernel.pipes.max_size.store(bytes.max(4096).next_power_of_two(), Ordering::Relaxed);
     Ok(())
@@ -244,7 +244,7 @@ static VARIABLE: Entry = Entry::writable("", 0o644, content, store);
 
 fn parameter(query: &Query<'_>) -> Result<&'static Parameter, Errno> {
     let (at, _) = place(query.subject);
-    query.kernel.registry.parameters().get(at).copied().ok_or(Errno::ENOENT)
+    query.kernel.registry.parameters().get(at).copied().ok_or_else(|| Errno::ENOENT.here())
 }
 
 fn content(query: &Query<'_>) -> Result<Vec<u8>, Errno> {
@@ -328,12 +328,12 @@ pub fn file_of(kernel: &Kernel, path: &str) -> Option<(&'static Entry, Subject)>
 impl Listing for Parameters {
     fn find(&self, kernel: &Arc<Kernel>, subject: &Subject, name: &[u8]) -> Result<(&'static Entry, Subject), Errno> {
         if let Some(foreign) = foreign(kernel, subject).filter(|foreign| name != foreign.own.as_bytes()) {
-            let name = std::str::from_utf8(name).map_err(|_| Errno::ENOENT)?;
+            let name = std::str::from_utf8(name).map_err(|_| Errno::ENOENT.here())?;
             return (foreign.find)(kernel, &format!("{}/{name}", foreign.directory));
         }
         let entries = Self::entries(kernel.registry.parameters(), subject);
         let (_, entry, index) =
-            entries.into_iter().find(|(entry, ..)| entry.as_bytes() == name).ok_or(Errno::ENOENT)?;
+            entries.into_iter().find(|(entry, ..)| entry.as_bytes() == name).ok_or_else(|| Errno::ENOENT.here())?;
         Ok((entry, Subject { index, ..Subject::default() }))
     }
 
@@ -357,7 +357,7 @@ impl Listing for Parameters {
 /// `ENOENT` if there is none, `EACCES` if it is fixed at another value, and those of the parameter.
 pub fn set(kernel: &Kernel, name: &str, value: &str) -> Result<(), Errno> {
     let path = name.replace('.', "/");
-    let parameter = find(kernel, &path).ok_or(Errno::ENOENT)?;
+    let parameter = find(kernel, &path).ok_or_else(|| Errno::ENOENT.here())?;
     let same = parameter.is_fixed() && parameter.get(kernel).split_whitespace().eq(value.split_whitespace());
     if same { Ok(()) } else { parameter.set(kernel, value.as_bytes()) }
 }

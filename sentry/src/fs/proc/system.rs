@@ -23,7 +23,7 @@ pub fn nothing(_: &Query<'_>) -> Answer {
 
 /// `/proc/kmsg`: the kernel's log is not the guest's to read.
 pub fn forbidden(_: &Query<'_>) -> Answer {
-    Err(Errno::EPERM)
+    Err(Errno::EPERM.here())
 }
 
 pub fn cmdline(_: &Query<'_>) -> Answer {

@@ -31,7 +31,7 @@ impl File for PseudoDirectory {
     }
 
     fn read_directory(&self, from: u64, sink: &mut dyn DirectorySink) -> Result<(), Errno> {
-        let What::Directory(_, _, listing) = self.inode.entry().what else { return Err(Errno::ENOTDIR) };
+        let What::Directory(_, _, listing) = self.inode.entry().what else { return Err(Errno::ENOTDIR.here()) };
         let kernel = self.inode.fs().kernel()?;
         let mut add = |name: &str, kind, next| {
             let name = name.as_bytes();

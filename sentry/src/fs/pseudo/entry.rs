@@ -43,7 +43,7 @@ impl Subject {
     /// # Errors
     /// `ESRCH` once it is gone.
     pub fn task(&self) -> Result<Arc<Task>, Errno> {
-        self.task.as_ref().and_then(Weak::upgrade).ok_or(Errno::ESRCH)
+        self.task.as_ref().and_then(Weak::upgrade).ok_or_else(|| Errno::ESRCH.here())
     }
 }
 
@@ -269,5 +269,5 @@ pub trait Listing: Sync {
 /// A name that is a number as the kernel prints it.
 pub fn number(name: &[u8]) -> Result<i32, Errno> {
     let digits = std::str::from_utf8(name).ok().and_then(|text| text.parse::<i32>().ok());
-    digits.filter(|n| *n >= 0 && n.to_string().as_bytes() == name).ok_or(Errno::ENOENT)
+    digits.filter(|n| *n >= 0 && n.to_string().as_bytes() == name).ok_or_else(|| Errno::ENOENT.here())
 }

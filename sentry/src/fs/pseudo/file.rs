@@ -59,7 +59,7 @@ impl File for TextFile {
     }
 
     fn write_at(&self, buf: &[u8], _: u64) -> Result<usize, Errno> {
-        let store = self.store.ok_or(Errno::EIO)?;
+        let store = self.store.ok_or_else(|| Errno::EIO.here())?;
         self.ask(|query| store(query, buf))?;
         Ok(buf.len())
     }

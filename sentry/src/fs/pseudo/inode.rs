@@ -92,7 +92,7 @@ impl PseudoInode {
             What::File(text, _) | What::Link(text) | What::Magic(_, text) => text(&query),
             What::Long(begin) => pieces::whole(&query, begin),
             What::Special(_, Some(text)) => text(&query),
-            What::Directory(..) | What::Special(_, None) => Err(Errno::EINVAL),
+            What::Directory(..) | What::Special(_, None) => Err(Errno::EINVAL.here()),
         }
     }
 
@@ -165,23 +165,23 @@ impl Inode for PseudoInode {
     /// Opening with `O_TRUNC` asks for length 0, which these files let pass.
     fn set_attributes(&self, changes: &SetAttributes) -> Result<(), Errno> {
         if changes.permissions.is_some() || changes.uid.is_some() || changes.gid.is_some() {
-            return Err(Errno::EPERM);
+            return Err(Errno::EPERM.here());
         }
         Ok(())
     }
 
     fn lookup(&self, name: &[u8]) -> Result<Arc<dyn Inode>, Errno> {
-        let What::Directory(_, _, listing) = self.entry.what else { return Err(Errno::ENOTDIR) };
+        let What::Directory(_, _, listing) = self.entry.what else { return Err(Errno::ENOTDIR.here()) };
         let kernel = self.fs.kernel()?;
         let found = self.tables(&kernel).find(|e| e.name.as_bytes() == name && e.exists_in(&kernel));
         let (entry, subject) = match (found, listing) {
             (Some(entry), _) => (entry, self.subject.clone()),
             (None, Some(listing)) => listing.find(&kernel, &self.subject, name)?,
-            (None, None) => return Err(Errno::ENOENT),
+            (None, None) => return Err(Errno::ENOENT.here()),
         };
         // A process that is gone has no entries any more.
         if subject.task.is_some() {
-            subject.task().map_err(|_| Errno::ENOENT)?;
+            subject.task().map_err(|_| Errno::ENOENT.here())?;
         }
         Ok(Self::make(&self.fs, entry, subject, self.number_of(name)))
     }
@@ -199,7 +199,7 @@ impl Inode for PseudoInode {
 
     fn read_link(&self) -> Result<Vec<u8>, Errno> {
         // All of these depend on who reads.
-        Err(if self.kind() == FileType::Symlink { Errno::EACCES } else { Errno::EINVAL })
+        Err(if self.kind() == FileType::Symlink { Errno::EACCES.here() } else { Errno::EINVAL.here() })
     }
 
     fn read_link_as(&self, ctx: &TaskContext) -> Result<Vec<u8>, Errno> {
@@ -208,7 +208,7 @@ impl Inode for PseudoInode {
                 self.inspect(ctx)?;
                 self.ask(ctx, text)
             }
-            _ => Err(Errno::EINVAL),
+            _ => Err(Errno::EINVAL.here()),
         }
     }
 
@@ -229,10 +229,10 @@ impl Inode for PseudoInode {
 
     fn admit_change(&self, name: &[u8], making: bool) -> Result<(), Errno> {
         match self.lookup(name) {
-            Ok(_) if making => Err(Errno::EEXIST),
+            Ok(_) if making => Err(Errno::EEXIST.here()),
             Err(Errno::ENOENT) if making => Err(self.fs.kind.new_names),
             Err(errno) => Err(errno),
-            Ok(_) => Err(Errno::EPERM),
+            Ok(_) => Err(Errno::EPERM.here()),
         }
     }
 
@@ -240,7 +240,7 @@ impl Inode for PseudoInode {
         match self.entry.what {
             What::Directory(..) => Ok(Arc::new(PseudoDirectory::new(self))),
             // What these say depends on who opens: see `open_as`.
-            _ => Err(Errno::EACCES),
+            _ => Err(Errno::EACCES.here()),
         }
     }
 
@@ -248,14 +248,16 @@ impl Inode for PseudoInode {
         self.inspect(ctx)?;
         match self.entry.what {
             // Parameters that cannot be set are not opened to be set, not even by root.
-            What::File(_, None) | What::Long(_) if flags.writes() && self.entry.name.is_empty() => Err(Errno::EACCES),
+            What::File(_, None) | What::Long(_) if flags.writes() && self.entry.name.is_empty() => {
+                Err(Errno::EACCES.here())
+            }
             What::File(text, store) => {
                 let file = TextFile::new(self.clone(), Reader::of(ctx), text, store);
                 Ok(Arc::new(file))
             }
             What::Long(begin) => Ok(Arc::new(LongFile::new(self.clone(), Reader::of(ctx), begin))),
             What::Special(open, _) => {
-                let me = self.me.upgrade().ok_or(Errno::EIO)?;
+                let me = self.me.upgrade().ok_or_else(|| Errno::EIO.here())?;
                 self.ask(ctx, |query| open(&me, query))
             }
             _ => self.open(flags),

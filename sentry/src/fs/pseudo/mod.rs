@@ -75,7 +75,7 @@ impl PseudoFs {
     /// # Errors
     /// `EIO` once that is gone.
     pub fn kernel(&self) -> Result<Arc<Kernel>, Errno> {
-        self.kernel.upgrade().ok_or(Errno::EIO)
+        self.kernel.upgrade().ok_or_else(|| Errno::EIO.here())
     }
 }
 

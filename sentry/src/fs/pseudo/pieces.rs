@@ -72,7 +72,7 @@ impl Progress {
     fn read(&mut self, query: &Query<'_>, buf: &mut [u8], offset: u64) -> Result<usize, Errno> {
         let mut done = 0;
         while let Some(left) = buf.get_mut(done..).filter(|left| !left.is_empty()) {
-            let at = usize::try_from(offset + done as u64 - self.start).map_err(|_| Errno::EINVAL)?;
+            let at = usize::try_from(offset + done as u64 - self.start).map_err(|_| Errno::EINVAL.here())?;
             match self.piece.get(at..).filter(|rest| !rest.is_empty()) {
                 Some(rest) => {
                     let len = rest.len().min(left.len());

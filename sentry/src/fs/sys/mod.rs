@@ -93,7 +93,7 @@ fn cpus(query: &Query<'_>) -> usize {
 /// `EINVAL` for any option.
 pub fn make(kernel: &Arc<Kernel>, options: &str) -> Result<Arc<dyn FileSystem>, Errno> {
     if !options.is_empty() {
-        return Err(Errno::EINVAL);
+        return Err(Errno::EINVAL.here());
     }
     Ok(PseudoFs::new(kernel, &SYSFS))
 }

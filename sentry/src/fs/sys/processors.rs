@@ -90,9 +90,9 @@ pub(super) struct Cpus;
 
 impl Listing for Cpus {
     fn find(&self, kernel: &Arc<Kernel>, _: &Subject, name: &[u8]) -> Result<(&'static Entry, Subject), Errno> {
-        let index = number(name.strip_prefix(b"cpu").ok_or(Errno::ENOENT)?)?;
+        let index = number(name.strip_prefix(b"cpu").ok_or_else(|| Errno::ENOENT.here())?)?;
         if index.unsigned_abs() as usize >= kernel.cpus {
-            return Err(Errno::ENOENT);
+            return Err(Errno::ENOENT.here());
         }
         Ok((&PROCESSOR, Subject { index, ..Subject::default() }))
     }

@@ -33,7 +33,7 @@ impl File for TmpFile {
     }
 
     fn seek_data(&self, offset: u64, hole: bool) -> Result<u64, Errno> {
-        self.inode.pages()?.seek_data(offset, hole).ok_or(Errno::ENXIO)
+        self.inode.pages()?.seek_data(offset, hole).ok_or_else(|| Errno::ENXIO.here())
     }
 
     fn mappable(&self) -> Result<Arc<dyn Mappable>, Errno> {

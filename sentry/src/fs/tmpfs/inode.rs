@@ -131,7 +131,7 @@ impl TmpInode {
     fn entries(&self) -> Result<&Mutex<Entries>, Errno> {
         match &self.content {
             Content::Directory(entries) => Ok(entries),
-            _ => Err(Errno::ENOTDIR),
+            _ => Err(Errno::ENOTDIR.here()),
         }
     }
 
@@ -142,8 +142,8 @@ impl TmpInode {
     fn regular(&self) -> Result<&Regular, Errno> {
         match &self.content {
             Content::Regular(regular) => Ok(regular),
-            Content::Directory(_) => Err(Errno::EISDIR),
-            _ => Err(Errno::EINVAL),
+            Content::Directory(_) => Err(Errno::EISDIR.here()),
+            _ => Err(Errno::EINVAL.here()),
         }
     }
 
@@ -160,12 +160,12 @@ impl TmpInode {
             let len = regular.pages.len();
             let offset = offset.unwrap_or(len);
             if seals.intersects(Seals::F_SEAL_WRITE | Seals::F_SEAL_FUTURE_WRITE) {
-                return Err(Errno::EPERM);
+                return Err(Errno::EPERM.here());
             }
             let mut buf = buf;
             if seals.contains(Seals::F_SEAL_GROW) && offset.saturating_add(buf.len() as u64) > len {
                 let room = len.saturating_sub(offset) as usize;
-                buf = buf.get(..room).filter(|b| !b.is_empty()).ok_or(Errno::EPERM)?;
+                buf = buf.get(..room).filter(|b| !b.is_empty()).ok_or_else(|| Errno::EPERM.here())?;
             }
             regular.pages.write(offset, buf).map(|n| (offset, n))?
         };
@@ -180,7 +180,7 @@ impl TmpInode {
             let old = regular.pages.len();
             if (len < old && seals.contains(Seals::F_SEAL_SHRINK)) || (len > old && seals.contains(Seals::F_SEAL_GROW))
             {
-                return Err(Errno::EPERM);
+                return Err(Errno::EPERM.here());
             }
             regular.pages.set_len(len);
         }
@@ -209,7 +209,7 @@ impl TmpInode {
         }
         let mut seals = regular.writing.lock();
         if seals.contains(Seals::F_SEAL_SEAL) {
-            return Err(Errno::EPERM);
+            return Err(Errno::EPERM.here());
         }
         if new.contains(Seals::F_SEAL_WRITE) && !seals.contains(Seals::F_SEAL_WRITE) {
             regular.pages.seal_stores(true)?;
@@ -256,11 +256,11 @@ impl TmpInode {
             let end = offset + len;
             if rest == FallocateMode::FALLOC_FL_PUNCH_HOLE && keep {
                 if seals.intersects(Seals::F_SEAL_WRITE | Seals::F_SEAL_FUTURE_WRITE) {
-                    return Err(Errno::EPERM);
+                    return Err(Errno::EPERM.here());
                 }
                 pages.remove_range(offset..end.min(pages.len().next_multiple_of(PAGE_SIZE)).max(offset));
             } else if !rest.is_empty() {
-                return Err(Errno::EOPNOTSUPP);
+                return Err(Errno::EOPNOTSUPP.here());
             }
         }
         if rest.is_empty() {
@@ -281,13 +281,13 @@ impl TmpInode {
         let pages = &regular.pages;
         let mut at = range.start;
         if !self.fs.pages.can_hold((range.end - range.start) / PAGE_SIZE) {
-            return Err(Errno::ENOSPC);
+            return Err(Errno::ENOSPC.here());
         }
         while at < range.end {
             check_killed()?;
             let seals = regular.writing.lock();
             if range.end > pages.len() && seals.contains(Seals::F_SEAL_GROW) {
-                return Err(Errno::EPERM);
+                return Err(Errno::EPERM.here());
             }
             at = pages.reserve_some(at..range.end, made)?;
             if at == range.end && !keep && at > pages.len() {
@@ -302,8 +302,8 @@ impl TmpInode {
     }
 
     fn own(&self, inode: &Arc<dyn Inode>) -> Result<Arc<TmpInode>, Errno> {
-        let inode = inode.as_any().downcast_ref::<TmpInode>().ok_or(Errno::EXDEV)?;
-        if Arc::ptr_eq(&inode.fs, &self.fs) { Ok(inode.this()) } else { Err(Errno::EXDEV) }
+        let inode = inode.as_any().downcast_ref::<TmpInode>().ok_or_else(|| Errno::EXDEV.here())?;
+        if Arc::ptr_eq(&inode.fs, &self.fs) { Ok(inode.this()) } else { Err(Errno::EXDEV.here()) }
     }
 
     fn add_link(&self) {
@@ -338,9 +338,9 @@ impl TmpInode {
 
     fn check_replaceable(&self, victim: &TmpInode) -> Result<(), Errno> {
         match (self.is_directory(), victim.is_directory()) {
-            (true, false) => Err(Errno::ENOTDIR),
-            (false, true) => Err(Errno::EISDIR),
-            (true, true) if victim.with_entries(Entries::len)? > 0 => Err(Errno::ENOTEMPTY),
+            (true, false) => Err(Errno::ENOTDIR.here()),
+            (false, true) => Err(Errno::EISDIR.here()),
+            (true, true) if victim.with_entries(Entries::len)? > 0 => Err(Errno::ENOTEMPTY.here()),
             _ => Ok(()),
         }
     }
@@ -414,7 +414,7 @@ impl Inode for TmpInode {
         if let (Some(permissions), Content::Regular(regular)) = (changes.permissions, &self.content) {
             let sealed = regular.writing.lock().contains(Seals::F_SEAL_EXEC);
             if sealed && (permissions ^ self.attributes.lock().permissions) & 0o111 != 0 {
-                return Err(Errno::EPERM);
+                return Err(Errno::EPERM.here());
             }
         }
         if let Some(size) = changes.size {
@@ -455,7 +455,7 @@ impl Inode for TmpInode {
 
     fn lookup(&self, name: &[u8]) -> Result<Arc<dyn Inode>, Errno> {
         let found = self.entries()?.lock().get(name).cloned();
-        Ok(found.ok_or(Errno::ENOENT)?)
+        Ok(found.ok_or_else(|| Errno::ENOENT.here())?)
     }
 
     fn create(&self, name: &[u8], new: &NewInode<'_>) -> Result<Arc<dyn Inode>, Errno> {
@@ -464,7 +464,7 @@ impl Inode for TmpInode {
         {
             let mut entries = entries.lock();
             if entries.get(name).is_some() {
-                return Err(Errno::EEXIST);
+                return Err(Errno::EEXIST.here());
             }
             entries.insert(name, inode.clone());
         }
@@ -489,16 +489,16 @@ impl Inode for TmpInode {
         let target = self.own(target)?;
         let mut entries = self.entries()?.lock();
         if entries.get(name).is_some() {
-            return Err(Errno::EEXIST);
+            return Err(Errno::EEXIST.here());
         }
         {
             let mut attributes = target.attributes.lock();
             if attributes.links == 0 && !attributes.linkable {
-                return Err(Errno::ENOENT);
+                return Err(Errno::ENOENT.here());
             }
             attributes.linkable = false;
         }
-        self.fs.memory.admit_lasting(ENTRY_BYTES + name.len() as u64).map_err(|_| Errno::ENOSPC)?;
+        self.fs.memory.admit_lasting(ENTRY_BYTES + name.len() as u64).map_err(|_| Errno::ENOSPC.here())?;
         target.add_link();
         entries.insert(name, target);
         drop(entries);
@@ -509,9 +509,9 @@ impl Inode for TmpInode {
     fn unlink(&self, name: &[u8]) -> Result<(), Errno> {
         let victim = {
             let mut entries = self.entries()?.lock();
-            let victim = entries.get(name).cloned().ok_or(Errno::ENOENT)?;
+            let victim = entries.get(name).cloned().ok_or_else(|| Errno::ENOENT.here())?;
             if victim.is_directory() {
-                return Err(Errno::EISDIR);
+                return Err(Errno::EISDIR.here());
             }
             entries.remove(name);
             victim
@@ -524,11 +524,11 @@ impl Inode for TmpInode {
     fn rmdir(&self, name: &[u8]) -> Result<(), Errno> {
         let victim = {
             let mut entries = self.entries()?.lock();
-            let victim = entries.get(name).cloned().ok_or(Errno::ENOENT)?;
+            let victim = entries.get(name).cloned().ok_or_else(|| Errno::ENOENT.here())?;
             // A parent's entries are locked before its child's; renames, which could turn that round, are not under
             // way, as the caller holds the directory's names.
             if victim.entries()?.lock_beside().len() > 0 {
-                return Err(Errno::ENOTEMPTY);
+                return Err(Errno::ENOTEMPTY.here());
             }
             entries.remove(name);
             victim
@@ -547,10 +547,10 @@ impl Inode for TmpInode {
     ) -> Result<(), Errno> {
         let to = self.own(directory)?;
         // The caller holds the names of both directories, so nothing here changes between these steps.
-        let moved = self.with_entries(|e| e.get(name).cloned())?.ok_or(Errno::ENOENT)?;
+        let moved = self.with_entries(|e| e.get(name).cloned())?.ok_or_else(|| Errno::ENOENT.here())?;
         let replaced = to.with_entries(|e| e.get(new_name).cloned())?;
         if flags.contains(RenameFlags::RENAME_EXCHANGE) {
-            let other = replaced.ok_or(Errno::ENOENT)?;
+            let other = replaced.ok_or_else(|| Errno::ENOENT.here())?;
             self.entries()?.lock().insert(name, other.clone());
             to.entries()?.lock().insert(new_name, moved.clone());
             if moved.is_directory() != other.is_directory() {
@@ -590,7 +590,7 @@ impl Inode for TmpInode {
     fn read_link(&self) -> Result<Vec<u8>, Errno> {
         match &self.content {
             Content::Link(target) => Ok(target.clone()),
-            _ => Err(Errno::EINVAL),
+            _ => Err(Errno::EINVAL.here()),
         }
     }
 
@@ -598,22 +598,22 @@ impl Inode for TmpInode {
         match self.kind {
             FileType::Directory => Ok(Arc::new(TmpDirectory { inode: self })),
             FileType::Regular => Ok(Arc::new(TmpFile { inode: self })),
-            _ => Err(Errno::ENXIO),
+            _ => Err(Errno::ENXIO.here()),
         }
     }
 
     fn xattr(&self, name: &[u8]) -> Result<Vec<u8>, Errno> {
-        self.attributes.lock().xattrs.get(name).cloned().ok_or(Errno::ENODATA)
+        self.attributes.lock().xattrs.get(name).cloned().ok_or_else(|| Errno::ENODATA.here())
     }
 
     fn set_xattr(&self, name: &[u8], value: &[u8], create: bool, replace: bool) -> Result<(), Errno> {
         let mut attributes = self.attributes.lock();
         let there = attributes.xattrs.contains_key(name);
         if create && there {
-            return Err(Errno::EEXIST);
+            return Err(Errno::EEXIST.here());
         }
         if replace && !there {
-            return Err(Errno::ENODATA);
+            return Err(Errno::ENODATA.here());
         }
         self.fs.memory.admit_lasting((XATTR_OVERHEAD + name.len() + value.len()) as u64)?;
         self.fs.inodes.take(xattr_cost(name, value))?;
@@ -631,7 +631,7 @@ impl Inode for TmpInode {
 
     fn remove_xattr(&self, name: &[u8]) -> Result<(), Errno> {
         let mut attributes = self.attributes.lock();
-        let old = attributes.xattrs.remove(name).ok_or(Errno::ENODATA)?;
+        let old = attributes.xattrs.remove(name).ok_or_else(|| Errno::ENODATA.here())?;
         self.fs.inodes.give_back(xattr_cost(name, &old));
         attributes.changed = now();
         Ok(())

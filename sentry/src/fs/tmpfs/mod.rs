@@ -40,7 +40,7 @@ impl Quota {
     pub(super) fn take(&self, amount: u64) -> Result<(), Errno> {
         let limit = self.limit.load(Ordering::Relaxed);
         let take = |used: u64| used.checked_add(amount).filter(|&sum| sum <= limit);
-        self.used.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take).map(drop).map_err(|_| Errno::ENOSPC)
+        self.used.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take).map(drop).map_err(|_| Errno::ENOSPC.here())
     }
 
     pub(super) fn give_back(&self, amount: u64) {
@@ -107,7 +107,7 @@ impl TmpFs {
         let mut options = self.options.lock();
         for (quota, limit) in [(&*self.pages, new.pages), (&self.inodes, new.inodes)] {
             if limit.is_some_and(|limit| limit < quota.used.load(Ordering::Relaxed)) {
-                return Err(Errno::EINVAL);
+                return Err(Errno::EINVAL.here());
             }
         }
         if let Some(pages) = new.pages {
@@ -123,9 +123,9 @@ impl TmpFs {
 
     /// Makes an inode that no directory holds yet.
     pub(super) fn make(&self, new: &NewInode<'_>) -> Result<Arc<TmpInode>, Errno> {
-        self.memory.admit_lasting(INODE_BYTES + new.target.len() as u64).map_err(|_| Errno::ENOSPC)?;
+        self.memory.admit_lasting(INODE_BYTES + new.target.len() as u64).map_err(|_| Errno::ENOSPC.here())?;
         self.inodes.take(1)?;
-        let fs = self.me.upgrade().ok_or(Errno::EIO)?;
+        let fs = self.me.upgrade().ok_or_else(|| Errno::EIO.here())?;
         Ok(TmpInode::new(fs, new))
     }
 }

@@ -40,8 +40,8 @@ impl TmpfsOptions {
                 "size" => {
                     let bytes = match value.strip_suffix('%') {
                         Some(percent) => {
-                            let percent: u64 = percent.parse().map_err(|_| Errno::EINVAL)?;
-                            memory.checked_mul(percent).ok_or(Errno::EINVAL)? / 100
+                            let percent: u64 = percent.parse().map_err(|_| Errno::EINVAL.here())?;
+                            memory.checked_mul(percent).ok_or_else(|| Errno::EINVAL.here())? / 100
                         }
                         None => scaled(value)?,
                     };
@@ -50,14 +50,14 @@ impl TmpfsOptions {
                 "nr_blocks" => options.pages = limit(scaled(value)?),
                 "nr_inodes" => options.inodes = limit(scaled(value)?),
                 "mode" => {
-                    let mode = u16::from_str_radix(value, 8).map_err(|_| Errno::EINVAL)?;
+                    let mode = u16::from_str_radix(value, 8).map_err(|_| Errno::EINVAL.here())?;
                     options.mode = Some(mode & 0o7777);
                 }
-                "uid" => options.uid = Some(value.parse().map_err(|_| Errno::EINVAL)?),
-                "gid" => options.gid = Some(value.parse().map_err(|_| Errno::EINVAL)?),
+                "uid" => options.uid = Some(value.parse().map_err(|_| Errno::EINVAL.here())?),
+                "gid" => options.gid = Some(value.parse().map_err(|_| Errno::EINVAL.here())?),
                 // One node of memory, no huge pages and attributes always: nothing to choose.
                 "mpol" | "huge" | "inode32" | "inode64" | "noswap" => {}
-                _ => return Err(Errno::EINVAL),
+                _ => return Err(Errno::EINVAL.here()),
             }
         }
         Ok(options)
@@ -85,10 +85,10 @@ fn scaled(text: &str) -> Result<u64, Errno> {
         "m" | "M" => 20,
         "g" | "G" => 30,
         "t" | "T" => 40,
-        _ => return Err(Errno::EINVAL),
+        _ => return Err(Errno::EINVAL.here()),
     };
-    let value: u64 = digits.parse().map_err(|_| Errno::EINVAL)?;
-    value.checked_mul(1 << shift).ok_or(Errno::EINVAL)
+    let value: u64 = digits.parse().map_err(|_| Errno::EINVAL.here())?;
+    value.checked_mul(1 << shift).ok_or_else(|| Errno::EINVAL.here())
 }
 
 impl fmt::Display for TmpfsOptions {

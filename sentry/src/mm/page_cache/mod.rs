@@ -148,7 +148,7 @@ impl PageCache {
     pub fn seal_stores(&self, even_now: bool) -> Result<(), Errno> {
         let mut state = self.state.lock();
         if even_now && state.writable_areas > 0 {
-            return Err(Errno::EBUSY);
+            return Err(Errno::EBUSY.here());
         }
         state.sealed = true;
         Ok(())
@@ -190,7 +190,7 @@ impl PageCache {
     /// `ENOSPC`, `ENOMEM` or those of the source, if nothing could be written.
     pub fn write(&self, offset: u64, buf: &[u8]) -> Result<usize, Errno> {
         let mut state = self.state.lock();
-        let end = offset.checked_add(buf.len() as u64).ok_or(Errno::EFBIG)?;
+        let end = offset.checked_add(buf.len() as u64).ok_or_else(|| Errno::EFBIG.here())?;
         let mut done = 0;
         while done < buf.len() {
             let at = offset + done as u64;
@@ -209,7 +209,7 @@ impl PageCache {
                 break;
             }
             let len = (page + PAGE_SIZE - at).min((buf.len() - done) as u64);
-            let (Some(place), _) = state.run(at, len) else { return Err(Errno::EIO) };
+            let (Some(place), _) = state.run(at, len) else { return Err(Errno::EIO.here()) };
             self.memory.write(place, &buf[done..done + len as usize]);
             state.mark_dirty(page, self.source.is_some());
             done += len as usize;
@@ -236,7 +236,7 @@ impl PageCache {
         let Some(source) = &self.source else { return self.make_present(state, page) };
         self.used.store(source.caches.tick(), Ordering::Relaxed);
         self.extent_for(state, page)?;
-        let Some((start, extent)) = state.extent(page) else { return Err(Errno::ENOMEM) };
+        let Some((start, extent)) = state.extent(page) else { return Err(Errno::ENOMEM.here()) };
         let limit = (start + extent.len()).min(state.len.next_multiple_of(PAGE_SIZE)).max(page + PAGE_SIZE);
         let ahead = if state.len <= SMALL_SOURCE { SMALL_READ_AHEAD } else { READ_AHEAD };
         let block = page & !(ahead - 1);
@@ -278,7 +278,7 @@ impl PageCache {
         let hint = before.filter(|(end, _)| *end == low).map_or(u64::MAX, |(_, extent)| extent.frames.range().end());
         let wide = self.memory.allocate_near(high - low, hint).map(|frames| (low, frames));
         let narrow = || self.memory.allocate(PAGE_SIZE, PAGE_SIZE).map(|frames| (page, frames));
-        let (start, frames) = wide.or_else(|_| narrow()).map_err(|_| Errno::ENOMEM)?;
+        let (start, frames) = wide.or_else(|_| narrow()).map_err(|_| Errno::ENOMEM.here())?;
         if let Some(source) = &self.source {
             source.caches.note_taken(frames.range().len, self.memory.limit());
         }
@@ -475,7 +475,7 @@ impl Mappable for PageCache {
     fn frames(&self, offset: u64, most: u64, write: bool) -> Result<Frames, Errno> {
         let mut state = self.state.lock();
         if offset >= state.len {
-            return Err(Errno::EFAULT);
+            return Err(Errno::EFAULT.here());
         }
         let last = state.len.next_multiple_of(PAGE_SIZE);
         if !state.is_present(offset) {
@@ -494,7 +494,7 @@ impl Mappable for PageCache {
         }
         let mut end = offset + PAGE_SIZE;
         let limit = offset.saturating_add(most).min(last);
-        let (start, extent) = state.extent(offset).ok_or(Errno::ENOMEM)?;
+        let (start, extent) = state.extent(offset).ok_or_else(|| Errno::ENOMEM.here())?;
         let extent_end = start + extent.len();
         while end < limit.min(extent_end) && extent.present.get((end - start) / PAGE_SIZE) {
             end += PAGE_SIZE;
@@ -546,7 +546,7 @@ impl Mappable for PageCache {
     fn attach_writable(&self, inherited: bool) -> Result<(), Errno> {
         let mut state = self.state.lock();
         if state.sealed && !inherited {
-            return Err(Errno::EPERM);
+            return Err(Errno::EPERM.here());
         }
         state.writable_areas += 1;
         Ok(())
@@ -566,7 +566,7 @@ impl Mappable for PageCache {
 
     fn punch_hole(&self, offset: u64, len: u64) -> Result<(), Errno> {
         if self.source.is_some() {
-            return Err(Errno::EOPNOTSUPP);
+            return Err(Errno::EOPNOTSUPP.here());
         }
         self.remove_range(offset..offset.saturating_add(len));
         Ok(())

@@ -148,8 +148,8 @@ impl Bounds {
         if !is_bound(path) {
             return Ok(None);
         }
-        let wanted = numbers(value).filter(|wanted| !wanted.is_empty()).ok_or(Errno::EINVAL)?;
-        let now = numbers(&now()?).ok_or(Errno::EPERM)?;
+        let wanted = numbers(value).filter(|wanted| !wanted.is_empty()).ok_or_else(|| Errno::EINVAL.here())?;
+        let now = numbers(&now()?).ok_or_else(|| Errno::EPERM.here())?;
         let mut first = self.0.lock();
         let most = first.entry(path.to_owned()).or_insert(now);
         // A negative number may mean that there is no bound.
@@ -157,7 +157,7 @@ impl Bounds {
         let raises = |(&wanted, &most): (&i64, &i64)| !endless(most) && (wanted > most || endless(wanted));
         if wanted.len() > most.len() || wanted.iter().zip(most.iter()).any(raises) {
             log::info!("the guest may not raise net/{path} above {most:?}: it bounds what the host keeps for it");
-            return Err(Errno::EPERM);
+            return Err(Errno::EPERM.here());
         }
         let words: Vec<String> = wanted.iter().map(i64::to_string).collect();
         Ok(Some(words.join(" ").into_bytes()))

@@ -33,13 +33,13 @@ pub fn encode(ctx: Option<&TaskContext>, messages: &[(i32, i32, Vec<u8>)]) -> Re
                 (ControlType::SCM_RIGHTS | ControlType::SCM_CREDENTIALS, _) => continue,
                 (_, SocketOption::SO_TIMESTAMPING_OLD) => {}
                 (_, SocketOption::SO_MARK) if has(Capability::CAP_NET_RAW) || has(Capability::CAP_NET_ADMIN) => {}
-                (_, SocketOption::SO_MARK) => return Err(Errno::EPERM),
-                _ => return Err(Errno::EINVAL),
+                (_, SocketOption::SO_MARK) => return Err(Errno::EPERM.here()),
+                _ => return Err(Errno::EINVAL.here()),
             },
             SocketLevel::SOL_IPV6
                 if RAW_HEADERS.iter().any(|header| header.raw() == *kind) && !has(Capability::CAP_NET_RAW) =>
             {
-                return Err(Errno::EPERM);
+                return Err(Errno::EPERM.here());
             }
             SocketLevel::SOL_IP | SocketLevel::SOL_IPV6 | SocketLevel::SOL_UDP => {}
             // Linux skips levels that are not the socket's.

@@ -109,7 +109,7 @@ impl Oracle for HostFacts {
         let mut bytes = [0; IFREQ];
         bytes.copy_from_slice(request.as_bytes());
         host::interface(self.asker.as_fd(), command.raw(), &mut bytes)?;
-        *request = Ifreq::read_from_bytes(&bytes).map_err(|_| Errno::EINVAL)?;
+        *request = Ifreq::read_from_bytes(&bytes).map_err(|_| Errno::EINVAL.here())?;
         Ok(())
     }
 
@@ -119,7 +119,7 @@ impl Oracle for HostFacts {
 
     fn addressed(&self) -> Result<Vec<Ifreq>, Errno> {
         let all = host::interfaces(self.asker.as_fd())?;
-        all.iter().map(|bytes| Ifreq::read_from_bytes(bytes).map_err(|_| Errno::EINVAL)).collect()
+        all.iter().map(|bytes| Ifreq::read_from_bytes(bytes).map_err(|_| Errno::EINVAL.here())).collect()
     }
 
     fn route(&self, header: &Nlmsghdr, body: &[u8], port: u32, strict: bool) -> Result<Vec<Vec<u8>>, Errno> {
@@ -240,7 +240,7 @@ fn ask(
             len => len?,
         };
         let Some(answer) = room.get(..len).filter(|answer| !answer.is_empty()) else { return Ok(answers) };
-        left = left.checked_sub(len).ok_or(Errno::ENOBUFS)?;
+        left = left.checked_sub(len).ok_or_else(|| Errno::ENOBUFS.here())?;
         let mut answer = answer.to_vec();
         let last = readdress(&mut answer, port, &change)?;
         answers.push(answer);

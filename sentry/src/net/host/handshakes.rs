@@ -207,11 +207,11 @@ fn ports_with_requests() -> Result<HashSet<u16>, Errno> {
     let mut room = vec![0; DATAGRAM];
     loop {
         let len = host::receive(socket.as_fd(), &mut room, 0)?;
-        let mut answer = room.get(..len).filter(|answer| !answer.is_empty()).ok_or(Errno::EIO)?;
+        let mut answer = room.get(..len).filter(|answer| !answer.is_empty()).ok_or_else(|| Errno::EIO.here())?;
         while let Ok((header, body)) = Nlmsghdr::read_from_prefix(answer) {
             match header.nlmsg_type {
                 NLMSG_DONE => return Ok(ports),
-                NLMSG_ERROR => return Err(Errno::EOPNOTSUPP),
+                NLMSG_ERROR => return Err(Errno::EOPNOTSUPP.here()),
                 _ => {}
             }
             if let Some(port) = body.get(DIAG_PORT..).and_then(|rest| rest.first_chunk()) {

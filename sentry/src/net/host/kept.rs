@@ -351,7 +351,7 @@ impl Sockets {
     /// # Errors
     /// `ENOBUFS` above the limit of memory.
     pub(super) fn admit(&self) -> Result<(), Errno> {
-        self.memory.admit(STREAM_BYTES).map_err(|_| Errno::ENOBUFS)
+        self.memory.admit(STREAM_BYTES).map_err(|_| Errno::ENOBUFS.here())
     }
 
     /// Has the next task that returns to its program update the charges, and the timer of the limit from then on: there are

@@ -122,7 +122,7 @@ impl NetworkStack for HostNetwork {
             (Transport::Ping, _) => (SocketKind::SOCK_DGRAM, IpProtocol::IPPROTO_ICMP.raw()),
         };
         if transport == Transport::Ping && !self.facts.may_ping(&ctx.credentials()) {
-            return Err(Errno::EACCES);
+            return Err(Errno::EACCES.here());
         }
         self.sockets.admit()?;
         let file = open(family, kind, protocol)?;
@@ -136,13 +136,13 @@ impl NetworkStack for HostNetwork {
     /// In a namespace that is not the guest's own the packets are others' as well.
     fn packet_socket(&self, ctx: &TaskContext, kind: SocketKind, protocol: i32) -> Result<Arc<dyn Socket>, Errno> {
         if !self.own {
-            return Err(Errno::EAFNOSUPPORT);
+            return Err(Errno::EAFNOSUPPORT.here());
         }
         if !ctx.credentials().has(Capability::CAP_NET_RAW) {
-            return Err(Errno::EPERM);
+            return Err(Errno::EPERM.here());
         }
         if !matches!(kind, SocketKind::SOCK_RAW | SocketKind::SOCK_DGRAM | SocketKind::SOCK_PACKET) {
-            return Err(Errno::ESOCKTNOSUPPORT);
+            return Err(Errno::ESOCKTNOSUPPORT.here());
         }
         let identity = (AddressFamily::AF_PACKET, kind, protocol);
         self.sockets.admit()?;

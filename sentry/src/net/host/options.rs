@@ -25,7 +25,7 @@ const MOST_INSTRUCTIONS: u16 = 4096;
 const FREE_PRIORITIES: std::ops::RangeInclusive<i32> = 0..=6;
 
 fn int(value: &[u8]) -> Result<i32, Errno> {
-    Ok(i32::from_ne_bytes(*value.first_chunk().ok_or(Errno::EINVAL)?))
+    Ok(i32::from_ne_bytes(*value.first_chunk().ok_or_else(|| Errno::EINVAL.here())?))
 }
 
 impl HostSocket {
@@ -35,7 +35,7 @@ impl HostSocket {
     /// `ENOPROTOOPT` for those that the guest cannot reach; those of the host.
     pub(super) fn read_option(&self, level: SocketLevel, name: i32) -> Result<Vec<u8>, Errno> {
         if !rule(level, name).is_some_and(|rule| rule != Rule::Write) {
-            return Err(Errno::ENOPROTOOPT);
+            return Err(Errno::ENOPROTOOPT.here());
         }
         let mut value = host::option(self.fd(), level.raw(), name, MOST_VALUE)?;
         if (level, name) == (SocketLevel::SOL_TCP, Tcp::TCP_INFO.raw()) {
@@ -60,15 +60,15 @@ impl HostSocket {
     ) -> Result<(), Errno> {
         let has = |capability| ctx.credentials().has(capability);
         let (raw, admin) = (has(Capability::CAP_NET_RAW), has(Capability::CAP_NET_ADMIN));
-        let allowed = match rule(level, name).ok_or(Errno::ENOPROTOOPT)? {
+        let allowed = match rule(level, name).ok_or_else(|| Errno::ENOPROTOOPT.here())? {
             Rule::Free | Rule::Write => true,
-            Rule::Read => return Err(Errno::ENOPROTOOPT),
+            Rule::Read => return Err(Errno::ENOPROTOOPT.here()),
             Rule::Raw => raw,
             Rule::Admin => admin,
             Rule::RawOrAdmin => raw || admin,
         };
         if !allowed {
-            return Err(Errno::EPERM);
+            return Err(Errno::EPERM.here());
         }
         match (level, Tcp::from_raw(name)) {
             (SocketLevel::SOL_TCP, Tcp::TCP_CONGESTION) if !admin => check_congestion(ctx, value)?,
@@ -96,8 +96,10 @@ impl HostSocket {
             // The host tells of input by it, and the sentry waits by it.
             So::SO_RCVLOWAT => return pass().err().map(Err),
             So::SO_ATTACH_FILTER | So::SO_ATTACH_REUSEPORT_CBPF => return Some(self.attach_filter(ctx, name, value)),
-            So::SO_BINDTODEVICE | So::SO_BINDTOIFINDEX if !self.may_rebind(ctx) => return Some(Err(Errno::EPERM)),
-            So::SO_PRIORITY if !may_have_priority(ctx, value) => return Some(Err(Errno::EPERM)),
+            So::SO_BINDTODEVICE | So::SO_BINDTOIFINDEX if !self.may_rebind(ctx) => {
+                return Some(Err(Errno::EPERM.here()));
+            }
+            So::SO_PRIORITY if !may_have_priority(ctx, value) => return Some(Err(Errno::EPERM.here())),
             So::SO_TIMESTAMP_OLD
             | So::SO_TIMESTAMP_NEW
             | So::SO_TIMESTAMPNS_OLD
@@ -113,7 +115,7 @@ impl HostSocket {
     /// The host closes at once in every case: with a reset where the guest asks for no time to linger. A longer time the
     /// sentry waits out itself before.
     fn pass_linger(&self, value: &[u8]) -> Result<(), Errno> {
-        let (linger, _) = Linger::read_from_prefix(value).map_err(|_| Errno::EINVAL)?;
+        let (linger, _) = Linger::read_from_prefix(value).map_err(|_| Errno::EINVAL.here())?;
         let resets = linger.l_onoff != 0 && linger.l_linger == 0;
         let passed = Linger { l_onoff: i32::from(resets), l_linger: 0 };
         let (level, name) = (SocketLevel::SOL_SOCKET.raw(), So::SO_LINGER.raw());
@@ -122,9 +124,9 @@ impl HostSocket {
 
     /// A filter of classic BPF is read from the guest; the host's kernel checks it.
     fn attach_filter(&self, ctx: &TaskContext, name: i32, value: &[u8]) -> Result<(), Errno> {
-        let program = SockFprog::read_from_bytes(value).map_err(|_| Errno::EINVAL)?;
+        let program = SockFprog::read_from_bytes(value).map_err(|_| Errno::EINVAL.here())?;
         if program.len == 0 || program.len > MOST_INSTRUCTIONS {
-            return Err(Errno::EINVAL);
+            return Err(Errno::EINVAL.here());
         }
         let instructions = ctx.read_array::<SockFilter>(program.filter, usize::from(program.len))?;
         let bytes: Vec<[u8; 8]> =
@@ -160,7 +162,7 @@ fn check_congestion(ctx: &TaskContext, value: &[u8]) -> Result<(), Errno> {
     let among = |names: &str| names.split_whitespace().any(|other| other.as_bytes() == name);
     match (among(&allowed), among(&available)) {
         (true, _) => Ok(()),
-        (false, true) => Err(Errno::EPERM),
-        (false, false) => Err(Errno::ENOENT),
+        (false, true) => Err(Errno::EPERM.here()),
+        (false, false) => Err(Errno::ENOENT.here()),
     }
 }

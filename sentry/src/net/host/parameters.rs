@@ -63,9 +63,9 @@ impl HostParameters {
     fn open(&self, path: &str, flags: OpenFlags) -> Result<OwnedFd, Errno> {
         let mut names = path.split('/');
         if names.next() != Some(TOP) {
-            return Err(Errno::ENOENT);
+            return Err(Errno::ENOENT.here());
         }
-        let top = self.top.as_ref().ok_or(Errno::ENOENT)?;
+        let top = self.top.as_ref().ok_or_else(|| Errno::ENOENT.here())?;
         let mut names = names.peekable();
         if names.peek().is_none() {
             return files::duplicate(top.as_fd());
@@ -73,14 +73,14 @@ impl HostParameters {
         let mut file = None::<OwnedFd>;
         while let Some(name) = names.next() {
             if ["", ".", ".."].contains(&name) {
-                return Err(Errno::ENOENT);
+                return Err(Errno::ENOENT.here());
             }
             let last = names.peek().is_none();
             let flags = if last { flags } else { OpenFlags::O_PATH | OpenFlags::O_DIRECTORY };
             let directory = file.as_ref().unwrap_or(top);
             file = Some(files::open_file_at(directory.as_fd(), name.as_bytes(), flags)?);
         }
-        file.ok_or(Errno::ENOENT)
+        file.ok_or_else(|| Errno::ENOENT.here())
     }
 }
 
@@ -119,7 +119,7 @@ impl Parameters for HostParameters {
 
     fn write(&self, path: &str, value: &[u8]) -> Result<(), Errno> {
         if !self.can_change {
-            return Err(Errno::EACCES);
+            return Err(Errno::EACCES.here());
         }
         let mut file = std::fs::File::from(self.open(path, OpenFlags::O_WRONLY)?);
         let below = path.strip_prefix(TOP).and_then(|below| below.strip_prefix('/')).unwrap_or_default();

@@ -109,11 +109,11 @@ impl HostSocket {
     pub fn adopt(sockets: Arc<Sockets>, file: Arc<OwnedFd>, uid: u32) -> Result<Arc<Self>, Errno> {
         let ask = |option: SocketOption| -> Result<i32, Errno> {
             let value = host::option(file.as_fd(), SocketLevel::SOL_SOCKET.raw(), option.raw(), size_of::<i32>())?;
-            Ok(i32::from_ne_bytes(*value.first_chunk().ok_or(Errno::EINVAL)?))
+            Ok(i32::from_ne_bytes(*value.first_chunk().ok_or_else(|| Errno::EINVAL.here())?))
         };
         let family = AddressFamily::from_raw(ask(SocketOption::SO_DOMAIN)? as u16);
         if ![AddressFamily::AF_INET, AddressFamily::AF_INET6, AddressFamily::AF_UNIX].contains(&family) {
-            return Err(Errno::EAFNOSUPPORT);
+            return Err(Errno::EAFNOSUPPORT.here());
         }
         let kind = SocketKind::from_raw(ask(SocketOption::SO_TYPE)? as u32);
         let identity = (family, kind, ask(SocketOption::SO_PROTOCOL)?);
@@ -133,7 +133,7 @@ impl HostSocket {
 
     /// What a unix socket that goes where it goes says to another address.
     fn has_its_place(&self) -> Errno {
-        if host::peer_address(self.fd()).is_ok() { Errno::EISCONN } else { Errno::ECONNREFUSED }
+        if host::peer_address(self.fd()).is_ok() { Errno::EISCONN.here() } else { Errno::ECONNREFUSED.here() }
     }
 
     fn new(
@@ -199,7 +199,7 @@ impl HostSocket {
 
     pub(super) fn number_option(&self, level: SocketLevel, name: i32) -> Result<i32, Errno> {
         let value = host::option(self.fd(), level.raw(), name, size_of::<i32>())?;
-        Ok(i32::from_ne_bytes(*value.first_chunk().ok_or(Errno::EINVAL)?))
+        Ok(i32::from_ne_bytes(*value.first_chunk().ok_or_else(|| Errno::EINVAL.here())?))
     }
 
     fn number(&self, command: Io) -> Result<i32, Errno> {
@@ -210,7 +210,7 @@ impl HostSocket {
     fn pass_on(&self, ctx: Option<&TaskContext>, message: Outgoing<'_>) -> Result<usize, Errno> {
         if self.is_unix() && !message.control.has_no_files() {
             // The guest's open files are nothing that the host could hand on.
-            return Err(Errno::EOPNOTSUPP);
+            return Err(Errno::EOPNOTSUPP.here());
         }
         let flags = (message.flags & SENT).bits();
         if message.address.is_none() && message.control.others.is_empty() {
@@ -258,7 +258,7 @@ impl Socket for HostSocket {
 
     fn bind(&self, ctx: &TaskContext, address: &[u8]) -> Result<(), Errno> {
         if self.is_unix() {
-            return Err(Errno::EINVAL);
+            return Err(Errno::EINVAL.here());
         }
         let has_ports = self.identity.0 != AddressFamily::AF_PACKET && self.identity.1 != SocketKind::SOCK_RAW;
         if let (Some(port), true) = (address.get(2..4), has_ports) {
@@ -292,11 +292,11 @@ impl Socket for HostSocket {
         let Some(address) = self.connecting.lock().clone() else { return Ok(()) };
         let over = PollEvents::POLLOUT | PollEvents::POLLERR | PollEvents::POLLHUP;
         if !self.poll().intersects(over) {
-            return Err(Errno::EINPROGRESS);
+            return Err(Errno::EINPROGRESS.here());
         }
         // Asked again, the host says how it ended, and counts it as told.
         let ended = match host::connect(self.fd(), &address) {
-            Err(Errno::EALREADY | Errno::EINPROGRESS) => return Err(Errno::EINPROGRESS),
+            Err(Errno::EALREADY | Errno::EINPROGRESS) => return Err(Errno::EINPROGRESS.here()),
             Err(Errno::EISCONN) => Ok(()),
             answer => answer,
         };
@@ -431,7 +431,7 @@ impl Socket for HostSocket {
                 ctx.write_object(argument, &host::timestamp(self.fd(), command.raw())?)?;
                 Ok(0)
             }
-            _ => Err(Errno::ENOTTY.into()),
+            _ => Err(Errno::ENOTTY.here().into()),
         }
     }
 

@@ -227,7 +227,7 @@ impl HostSocket {
         }
         // The host keeps one more than the backlog.
         if count >= queue.most as usize {
-            return Err(Errno::ENOBUFS);
+            return Err(Errno::ENOBUFS.here());
         }
         // Counted first: who polls meanwhile finds it here or at the host.
         self.waiting.count.store(count + 1, Ordering::Release);

@@ -53,7 +53,10 @@ impl Endpoint {
 
 /// The family a socket address begins with.
 pub fn family_of(bytes: &[u8]) -> Result<AddressFamily, Errno> {
-    bytes.first_chunk().map(|bytes| AddressFamily::from_raw(u16::from_ne_bytes(*bytes))).ok_or(Errno::EINVAL)
+    bytes
+        .first_chunk()
+        .map(|bytes| AddressFamily::from_raw(u16::from_ne_bytes(*bytes)))
+        .ok_or_else(|| Errno::EINVAL.here())
 }
 
 /// Reads a socket address of AF_INET or AF_INET6.
@@ -63,14 +66,14 @@ pub fn family_of(bytes: &[u8]) -> Result<AddressFamily, Errno> {
 pub fn parse(family: AddressFamily, bytes: &[u8]) -> Result<Endpoint, Errno> {
     let least = if family == AddressFamily::AF_INET6 { LEAST_V6 } else { size_of::<SockaddrIn>() };
     if bytes.len() < least {
-        return Err(Errno::EINVAL);
+        return Err(Errno::EINVAL.here());
     }
     if family_of(bytes)? != family {
-        return Err(Errno::EAFNOSUPPORT);
+        return Err(Errno::EAFNOSUPPORT.here());
     }
-    let wrong = |_| Errno::EINVAL;
+    let wrong = |_| Errno::EINVAL.here();
     if family == AddressFamily::AF_INET {
-        let (address, _) = SockaddrIn::read_from_prefix(bytes).map_err(|_| Errno::EINVAL)?;
+        let (address, _) = SockaddrIn::read_from_prefix(bytes).map_err(|_| Errno::EINVAL.here())?;
         let ip = IpAddr::V4(Ipv4Addr::from(address.sin_addr));
         return Ok(Endpoint { ip, port: u16::from_be_bytes(address.sin_port) });
     }
@@ -107,7 +110,7 @@ pub fn route(to: IpAddr) -> Result<(IpAddr, IpAddr), Errno> {
         IpAddr::V6(ip) if ip.is_loopback() || ip.is_unspecified() => {
             Ok((Ipv6Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()))
         }
-        _ => Err(Errno::ENETUNREACH),
+        _ => Err(Errno::ENETUNREACH.here()),
     }
 }
 

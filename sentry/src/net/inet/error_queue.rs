@@ -57,6 +57,6 @@ impl ErrorQueue {
     /// # Errors
     /// `EAGAIN` if there is none.
     pub fn take(&mut self, buf: &mut [u8]) -> Result<Received, Errno> {
-        self.0.take_message(buf, Taking::default()).ok_or(Errno::EAGAIN)
+        self.0.take_message(buf, Taking::default()).ok_or_else(|| Errno::EAGAIN.here())
     }
 }

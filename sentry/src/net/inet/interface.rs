@@ -98,7 +98,7 @@ pub fn ioctl(ctx: &TaskContext, command: u32, argument: u64) -> Option<SysResult
         | Io::SIOCGIFINDEX
         | Io::SIOCGIFTXQLEN
         | Io::SIOCGIFMAP => Some(tell(ctx, command, argument)),
-        Io::SIOCGIFMEM | Io::SIOCGIFSLAVE => Some(Err(Errno::EINVAL.into())),
+        Io::SIOCGIFMEM | Io::SIOCGIFSLAVE => Some(Err(Errno::EINVAL.here().into())),
         Io::SIOCSIFFLAGS
         | Io::SIOCSIFADDR
         | Io::SIOCSIFDSTADDR
@@ -116,9 +116,9 @@ pub fn ioctl(ctx: &TaskContext, command: u32, argument: u64) -> Option<SysResult
         | Io::SIOCDELRT => {
             // The sandbox's network is made by whoever starts it; nobody inside may change it.
             let able = ctx.credentials().has(Capability::CAP_NET_ADMIN);
-            Some(Err(if able { Errno::EOPNOTSUPP } else { Errno::EPERM }.into()))
+            Some(Err(if able { Errno::EOPNOTSUPP.here() } else { Errno::EPERM.here() }.into()))
         }
-        Io::SIOCETHTOOL | Io::SIOCGMIIPHY => Some(Err(Errno::EOPNOTSUPP.into())),
+        Io::SIOCETHTOOL | Io::SIOCGMIIPHY => Some(Err(Errno::EOPNOTSUPP.here().into())),
         _ => None,
     }
 }
@@ -135,8 +135,8 @@ fn tell(ctx: &TaskContext, command: Io, argument: u64) -> SysResult {
     };
     let interfaces = facts.interfaces();
     if command == Io::SIOCGIFNAME {
-        let index = i32::from_ne_bytes(*request.ifr_ifru.first_chunk().ok_or(Errno::EINVAL)?);
-        let found = interfaces.iter().find(|interface| interface.index == index).ok_or(Errno::ENODEV)?;
+        let index = i32::from_ne_bytes(*request.ifr_ifru.first_chunk().ok_or_else(|| Errno::EINVAL.here())?);
+        let found = interfaces.iter().find(|interface| interface.index == index).ok_or_else(|| Errno::ENODEV.here())?;
         request.ifr_name = found.named();
         ctx.write_object(argument, &request)?;
         return Ok(0);
@@ -144,7 +144,8 @@ fn tell(ctx: &TaskContext, command: Io, argument: u64) -> SysResult {
     let name = request.ifr_name.split(|&b| b == 0).next().unwrap_or_default();
     // An alias such as `lo:1` has its addresses with the interface itself.
     let name = name.split(|&b| b == b':').next().unwrap_or_default();
-    let found = interfaces.iter().find(|interface| interface.name.as_bytes() == name).ok_or(Errno::ENODEV)?;
+    let found =
+        interfaces.iter().find(|interface| interface.name.as_bytes() == name).ok_or_else(|| Errno::ENODEV.here())?;
     let (ip, prefix) = found.v4().unwrap_or((Ipv4Addr::UNSPECIFIED, 0));
     request.ifr_ifru = match command {
         Io::SIOCGIFFLAGS => word(found.flags.bits() & 0xffff),

@@ -133,8 +133,8 @@ impl NetworkStack for Loopback {
             Transport::Tcp => Ok(TcpSocket::create(self.me(), family, ctx)),
             Transport::Udp => Ok(UdpSocket::create(self.me(), family, ctx.credentials().euid)),
             // No group may make ping sockets by default.
-            Transport::Ping => Err(Errno::EACCES),
-            Transport::Raw(_) => Err(Errno::EPROTONOSUPPORT),
+            Transport::Ping => Err(Errno::EACCES.here()),
+            Transport::Raw(_) => Err(Errno::EPROTONOSUPPORT.here()),
         }
     }
 

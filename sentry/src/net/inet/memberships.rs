@@ -19,17 +19,17 @@ impl Memberships {
 
     fn join(&mut self, group: IpAddr, most: u64) -> Result<(), Errno> {
         if self.has(group) {
-            return Err(Errno::EADDRINUSE);
+            return Err(Errno::EADDRINUSE.here());
         }
         if self.0.len() as u64 >= most {
-            return Err(Errno::ENOBUFS);
+            return Err(Errno::ENOBUFS.here());
         }
         self.0.push(group);
         Ok(())
     }
 
     fn leave(&mut self, group: IpAddr) -> Result<(), Errno> {
-        let at = self.0.iter().position(|&joined| joined == group).ok_or(Errno::EADDRNOTAVAIL)?;
+        let at = self.0.iter().position(|&joined| joined == group).ok_or_else(|| Errno::EADDRNOTAVAIL.here())?;
         self.0.remove(at);
         Ok(())
     }
@@ -40,21 +40,22 @@ impl Memberships {
     /// `EINVAL`, `ENODEV` if no interface leads to the group, those of joining and leaving, `ENOPROTOOPT` for others.
     pub fn set_v4(&mut self, option: Ip, value: &[u8], most: u64) -> Result<(), Errno> {
         if !matches!(option, Ip::IP_ADD_MEMBERSHIP | Ip::IP_DROP_MEMBERSHIP) {
-            return Err(Errno::ENOPROTOOPT);
+            return Err(Errno::ENOPROTOOPT.here());
         }
-        let group: [u8; 4] = *value.first_chunk().ok_or(Errno::EINVAL)?;
-        let address: [u8; 4] = *value.get(4..).and_then(|rest| rest.first_chunk()).ok_or(Errno::EINVAL)?;
+        let group: [u8; 4] = *value.first_chunk().ok_or_else(|| Errno::EINVAL.here())?;
+        let address: [u8; 4] =
+            *value.get(4..).and_then(|rest| rest.first_chunk()).ok_or_else(|| Errno::EINVAL.here())?;
         let index = value.get(8..).and_then(|rest| rest.first_chunk()).map_or(0, |bytes| i32::from_ne_bytes(*bytes));
         let group = Ipv4Addr::from(group);
         if option == Ip::IP_DROP_MEMBERSHIP {
             return self.leave(group.into());
         }
         if !group.is_multicast() {
-            return Err(Errno::EINVAL);
+            return Err(Errno::EINVAL.here());
         }
         // Without a route to the group, the interface must be named.
         if index != 1 && !(index == 0 && Ipv4Addr::from(address).is_loopback()) {
-            return Err(Errno::ENODEV);
+            return Err(Errno::ENODEV.here());
         }
         self.join(group.into(), most)
     }
@@ -65,18 +66,18 @@ impl Memberships {
     /// As for IPv4.
     pub fn set_v6(&mut self, option: V6, value: &[u8]) -> Result<(), Errno> {
         if !matches!(option, V6::IPV6_ADD_MEMBERSHIP | V6::IPV6_DROP_MEMBERSHIP) {
-            return Err(Errno::ENOPROTOOPT);
+            return Err(Errno::ENOPROTOOPT.here());
         }
-        let (request, _) = Ipv6Mreq::read_from_prefix(value).map_err(|_| Errno::EINVAL)?;
+        let (request, _) = Ipv6Mreq::read_from_prefix(value).map_err(|_| Errno::EINVAL.here())?;
         let group = Ipv6Addr::from(request.ipv6mr_multiaddr);
         if !group.is_multicast() {
-            return Err(Errno::EINVAL);
+            return Err(Errno::EINVAL.here());
         }
         if option == V6::IPV6_DROP_MEMBERSHIP {
             return self.leave(group.into());
         }
         if request.ipv6mr_ifindex != 1 {
-            return Err(Errno::ENODEV);
+            return Err(Errno::ENODEV.here());
         }
         self.join(group.into(), u64::MAX)
     }

@@ -71,7 +71,7 @@ pub trait NetworkStack: Send + Sync {
     /// # Errors
     /// `EAFNOSUPPORT` where the network has no packets that the guest may see, `EPERM`, `ESOCKTNOSUPPORT`.
     fn packet_socket(&self, _: &TaskContext, _: SocketKind, _protocol: i32) -> Result<Arc<dyn Socket>, Errno> {
-        Err(Errno::EAFNOSUPPORT)
+        Err(Errno::EAFNOSUPPORT.here())
     }
 
     /// Where what can be asked about the network comes from.
@@ -257,7 +257,7 @@ pub fn create(
     protocol: i32,
 ) -> Result<Arc<dyn Socket>, Errno> {
     if !(0..=IpProtocol::IPPROTO_MPTCP.raw()).contains(&protocol) {
-        return Err(Errno::EINVAL);
+        return Err(Errno::EINVAL.here());
     }
     let make = |transport| ctx.kernel().network.inet.socket(ctx, family, transport);
     let ping = match family {
@@ -268,11 +268,11 @@ pub fn create(
         (SocketKind::SOCK_STREAM, IpProtocol::IPPROTO_IP | IpProtocol::IPPROTO_TCP) => make(Transport::Tcp),
         (SocketKind::SOCK_DGRAM, IpProtocol::IPPROTO_IP | IpProtocol::IPPROTO_UDP) => make(Transport::Udp),
         (SocketKind::SOCK_DGRAM, protocol) if protocol == ping => make(Transport::Ping),
-        (SocketKind::SOCK_RAW, IpProtocol::IPPROTO_IP) => Err(Errno::EPROTONOSUPPORT),
-        (SocketKind::SOCK_RAW, _) if !ctx.credentials().has(Capability::CAP_NET_RAW) => Err(Errno::EPERM),
+        (SocketKind::SOCK_RAW, IpProtocol::IPPROTO_IP) => Err(Errno::EPROTONOSUPPORT.here()),
+        (SocketKind::SOCK_RAW, _) if !ctx.credentials().has(Capability::CAP_NET_RAW) => Err(Errno::EPERM.here()),
         (SocketKind::SOCK_RAW, protocol) => make(Transport::Raw(protocol.raw())),
-        (SocketKind::SOCK_STREAM | SocketKind::SOCK_DGRAM, _) => Err(Errno::EPROTONOSUPPORT),
-        _ => Err(Errno::ESOCKTNOSUPPORT),
+        (SocketKind::SOCK_STREAM | SocketKind::SOCK_DGRAM, _) => Err(Errno::EPROTONOSUPPORT.here()),
+        _ => Err(Errno::ESOCKTNOSUPPORT.here()),
     }
 }
 

@@ -52,7 +52,7 @@ fn position(level: SocketLevel, name: i32) -> Option<usize> {
 }
 
 fn int(value: &[u8]) -> Result<i32, Errno> {
-    Ok(i32::from_ne_bytes(*value.first_chunk().ok_or(Errno::EINVAL)?))
+    Ok(i32::from_ne_bytes(*value.first_chunk().ok_or_else(|| Errno::EINVAL.here())?))
 }
 
 /// A number of the IP level, where a single byte does.
@@ -157,12 +157,12 @@ impl InetOptions {
     pub fn get(&self, level: SocketLevel, name: i32, now: &Situation) -> Result<Vec<u8>, Errno> {
         if !self.has_level(level) {
             let six = self.family == AddressFamily::AF_INET6;
-            return Err(if six { Errno::ENOPROTOOPT } else { Errno::EOPNOTSUPP });
+            return Err(if six { Errno::ENOPROTOOPT.here() } else { Errno::EOPNOTSUPP.here() });
         }
         if let Some(at) = position(level, name) {
             return Ok(number(self.values.lock().numbers.get(at).copied().unwrap_or(0)));
         }
-        let connected = || if now.is_connected { Ok(()) } else { Err(Errno::ENOTCONN) };
+        let connected = || if now.is_connected { Ok(()) } else { Err(Errno::ENOTCONN.here()) };
         match level {
             SocketLevel::SOL_IP => match Ip::from_raw(name) {
                 Ip::IP_MTU => connected().map(|()| number(65535)),
@@ -170,12 +170,12 @@ impl InetOptions {
                 Ip::IP_MULTICAST_IF => Ok(self.values.lock().multicast_address.octets().to_vec()),
                 Ip::IP_TRANSPARENT | Ip::IP_PASSSEC | Ip::IP_UNICAST_IF => Ok(number(0)),
                 Ip::IP_PROTOCOL => Ok(number(self.protocol().raw())),
-                _ => Err(Errno::ENOPROTOOPT),
+                _ => Err(Errno::ENOPROTOOPT.here()),
             },
             SocketLevel::SOL_IPV6 => match V6::from_raw(name) {
                 V6::IPV6_MTU => connected().map(|()| number(65536)),
                 V6::IPV6_TRANSPARENT | V6::IPV6_UNICAST_IF => Ok(number(0)),
-                _ => Err(Errno::ENOPROTOOPT),
+                _ => Err(Errno::ENOPROTOOPT.here()),
             },
             SocketLevel::SOL_TCP => match Tcp::from_raw(name) {
                 Tcp::TCP_MAXSEG => Ok(number(self.segment_size(now.is_connected))),
@@ -186,9 +186,9 @@ impl InetOptions {
                     name.resize(CONGESTION_LEN, 0);
                     Ok(name)
                 }
-                _ => Err(Errno::ENOPROTOOPT),
+                _ => Err(Errno::ENOPROTOOPT.here()),
             },
-            _ => Err(Errno::ENOPROTOOPT),
+            _ => Err(Errno::ENOPROTOOPT.here()),
         }
     }
 
@@ -223,7 +223,7 @@ impl InetOptions {
         now: &Situation,
     ) -> Result<(), Errno> {
         if !self.has_level(level) {
-            return Err(Errno::ENOPROTOOPT);
+            return Err(Errno::ENOPROTOOPT.here());
         }
         if let Some(at) = position(level, name) {
             let given = if level == SocketLevel::SOL_IP { short_int(value)? } else { int(value)? };
@@ -231,14 +231,14 @@ impl InetOptions {
         }
         let privileged = || {
             let able = ctx.credentials().has(Capability::CAP_NET_ADMIN);
-            if able { Errno::ENOPROTOOPT } else { Errno::EPERM }
+            if able { Errno::ENOPROTOOPT.here() } else { Errno::EPERM.here() }
         };
         let most = ctx.kernel().network.limits.numbers.igmp_max_memberships.count();
         match level {
             SocketLevel::SOL_IP => match Ip::from_raw(name) {
                 Ip::IP_MULTICAST_IF => self.set_multicast_interface(value),
                 Ip::IP_OPTIONS if value.is_empty() => Ok(()),
-                Ip::IP_OPTIONS => Err(Errno::EINVAL),
+                Ip::IP_OPTIONS => Err(Errno::EINVAL.here()),
                 Ip::IP_TRANSPARENT | Ip::IP_XFRM_POLICY | Ip::IP_IPSEC_POLICY => Err(privileged()),
                 Ip::IP_UNICAST_IF => self.check_interface(i32::from_be(int(value)?)),
                 option => self.values.lock().memberships.set_v4(option, value, most),
@@ -247,11 +247,11 @@ impl InetOptions {
                 V6::IPV6_TRANSPARENT | V6::IPV6_XFRM_POLICY | V6::IPV6_IPSEC_POLICY => Err(privileged()),
                 V6::IPV6_UNICAST_IF => self.check_interface(i32::from_be(int(value)?)),
                 V6::IPV6_MTU if (1280..=65535).contains(&int(value)?) || int(value)? == 0 => Ok(()),
-                V6::IPV6_MTU => Err(Errno::EINVAL),
+                V6::IPV6_MTU => Err(Errno::EINVAL.here()),
                 option => self.values.lock().memberships.set_v6(option, value),
             },
             SocketLevel::SOL_TCP => self.set_tcp(Tcp::from_raw(name), value, privileged),
-            _ => Err(Errno::ENOPROTOOPT),
+            _ => Err(Errno::ENOPROTOOPT.here()),
         }
     }
 
@@ -262,11 +262,15 @@ impl InetOptions {
     fn set_number(&self, at: usize, given: i32, now: &Situation) -> Result<(), Errno> {
         let rule = &RULES[at];
         if rule.datagrams_only && self.kind == SocketKind::SOCK_STREAM {
-            return Err(if rule.level == SocketLevel::SOL_IP { Errno::EINVAL } else { Errno::ENOPROTOOPT });
+            return Err(if rule.level == SocketLevel::SOL_IP {
+                Errno::EINVAL.here()
+            } else {
+                Errno::ENOPROTOOPT.here()
+            });
         }
         let is = |level, name| rule.level == level && rule.name == name;
         if is(SocketLevel::SOL_IPV6, V6::IPV6_V6ONLY.raw()) && now.is_bound {
-            return Err(Errno::EINVAL);
+            return Err(Errno::EINVAL.here());
         }
         let value = match rule.range {
             Range::Flag => i32::from(given != 0),
@@ -275,7 +279,7 @@ impl InetOptions {
             Range::OrDefault(..) if given == -1 => rule.default,
             Range::Within(least, most) | Range::OrDefault(least, most) => {
                 if !(least..=most).contains(&given) {
-                    return Err(Errno::EINVAL);
+                    return Err(Errno::EINVAL.here());
                 }
                 given
             }
@@ -294,20 +298,20 @@ impl InetOptions {
 
     fn set_multicast_interface(&self, value: &[u8]) -> Result<(), Errno> {
         if self.kind == SocketKind::SOCK_STREAM {
-            return Err(Errno::EINVAL);
+            return Err(Errno::EINVAL.here());
         }
         // An address; or a group, an address and an interface.
         let (address, index) = match value.len() {
-            0..4 => return Err(Errno::EINVAL),
+            0..4 => return Err(Errno::EINVAL.here()),
             4..8 => (value.first_chunk(), 0),
             8..12 => (value[4..].first_chunk(), 0),
             _ => (value[4..].first_chunk(), int(&value[8..])?),
         };
-        let address = Ipv4Addr::from(*address.ok_or(Errno::EINVAL)?);
+        let address = Ipv4Addr::from(*address.ok_or_else(|| Errno::EINVAL.here())?);
         let address = match index {
             0 if address.is_unspecified() || address.is_loopback() => address,
             1 => Ipv4Addr::LOCALHOST,
-            _ => return Err(Errno::EADDRNOTAVAIL),
+            _ => return Err(Errno::EADDRNOTAVAIL.here()),
         };
         self.values.lock().multicast_address = address;
         Ok(())
@@ -317,21 +321,22 @@ impl InetOptions {
         match option {
             Tcp::TCP_CONGESTION => {
                 let name = value.get(..CONGESTION_LEN).unwrap_or(value).split(|&b| b == 0).next().unwrap_or_default();
-                let known = CONGESTION.iter().find(|known| known.as_bytes() == name).ok_or(Errno::ENOENT)?;
+                let known =
+                    CONGESTION.iter().find(|known| known.as_bytes() == name).ok_or_else(|| Errno::ENOENT.here())?;
                 self.values.lock().congestion = known;
                 Ok(())
             }
-            Tcp::TCP_ULP => Err(Errno::ENOENT),
+            Tcp::TCP_ULP => Err(Errno::ENOENT.here()),
             Tcp::TCP_MAXSEG => {
                 let size = int(value)?;
                 if size != 0 && !(88..=32767).contains(&size) {
-                    return Err(Errno::EINVAL);
+                    return Err(Errno::EINVAL.here());
                 }
                 self.values.lock().segment = size;
                 Ok(())
             }
             Tcp::TCP_REPAIR => Err(privileged()),
-            _ => Err(Errno::ENOPROTOOPT),
+            _ => Err(Errno::ENOPROTOOPT.here()),
         }
     }
 }

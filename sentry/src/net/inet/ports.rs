@@ -36,7 +36,7 @@ struct Table<T> {
 pub fn check_port(ctx: &TaskContext, port: u16) -> Result<(), Errno> {
     let privileged = port != 0 && i64::from(port) < ctx.kernel().tunables.unprivileged_ports.get();
     if privileged && !ctx.credentials().has(Capability::CAP_NET_BIND_SERVICE) {
-        return Err(Errno::EACCES);
+        return Err(Errno::EACCES.here());
     }
     Ok(())
 }
@@ -58,7 +58,7 @@ impl<T: Holder> Ports<T> {
     pub fn take(&self, socket: &Arc<T>, claim: &Claim, port: u16, commit: impl FnOnce(u16)) -> Result<u16, Errno> {
         let mut table = self.table.lock();
         let port = match port {
-            0 => table.find_free(self.limits.port_range()).ok_or(Errno::EADDRINUSE)?,
+            0 => table.find_free(self.limits.port_range()).ok_or_else(|| Errno::EADDRINUSE.here())?,
             port => port,
         };
         table.check(claim, port, &**socket)?;
@@ -152,6 +152,6 @@ impl<T: Holder> Table<T> {
 
     fn check(&self, claim: &Claim, port: u16, socket: &T) -> Result<(), Errno> {
         let free = self.holders.get(&port).is_none_or(|holders| !holders.conflict(claim, socket));
-        if free { Ok(()) } else { Err(Errno::EADDRINUSE) }
+        if free { Ok(()) } else { Err(Errno::EADDRINUSE.here()) }
     }
 }

@@ -173,7 +173,7 @@ impl TcpSocket {
 
     /// Takes any port that is free.
     pub(super) fn bind_automatically(&self) -> Result<(), Errno> {
-        let me = self.me.upgrade().ok_or(Errno::EINVAL)?;
+        let me = self.me.upgrade().ok_or_else(|| Errno::EINVAL.here())?;
         if self.state.lock().port() == 0 {
             self.stack.tcp.take(&me, &self.claim(), 0, |port| self.set_port(port))?;
         }
@@ -238,11 +238,11 @@ impl Socket for TcpSocket {
         let asked = bind_address(self.family, &self.inet, &self.stack.limits, address)?;
         check_port(ctx, asked.port)?;
         self.stack.prune();
-        let me = self.me.upgrade().ok_or(Errno::EINVAL)?;
+        let me = self.me.upgrade().ok_or_else(|| Errno::EINVAL.here())?;
         {
             let state = self.state.lock();
             if !matches!(state.phase, Phase::Idle) || state.port() != 0 {
-                return Err(Errno::EINVAL);
+                return Err(Errno::EINVAL.here());
             }
         }
         let claim = Claim { ip: asked.ip, ..self.claim() };
@@ -264,7 +264,7 @@ impl Socket for TcpSocket {
                     return Ok(());
                 }
                 Phase::Idle => state.port(),
-                _ => return Err(Errno::EINVAL),
+                _ => return Err(Errno::EINVAL.here()),
             }
         };
         let port = if port == 0 {
@@ -295,8 +295,8 @@ impl Socket for TcpSocket {
     fn accept(&self) -> Result<Arc<dyn Socket>, Errno> {
         let accepted = {
             let mut state = self.state.lock();
-            let Phase::Listening(listening) = &mut state.phase else { return Err(Errno::EINVAL) };
-            listening.waiting.pop_front().ok_or(Errno::EAGAIN)?
+            let Phase::Listening(listening) = &mut state.phase else { return Err(Errno::EINVAL.here()) };
+            listening.waiting.pop_front().ok_or_else(|| Errno::EAGAIN.here())?
         };
         self.let_in();
         Ok(accepted)
@@ -310,9 +310,9 @@ impl Socket for TcpSocket {
     fn peer_address(&self) -> Result<Vec<u8>, Errno> {
         let state = self.state.lock();
         if !matches!(state.phase, Phase::Connected) || state.is_finished() {
-            return Err(Errno::ENOTCONN);
+            return Err(Errno::ENOTCONN.here());
         }
-        Ok(state.remote.ok_or(Errno::ENOTCONN)?.encode(self.family))
+        Ok(state.remote.ok_or_else(|| Errno::ENOTCONN.here())?.encode(self.family))
     }
 
     fn send(&self, ctx: Option<&TaskContext>, message: Outgoing<'_>) -> Result<usize, Errno> {
@@ -328,13 +328,13 @@ impl Socket for TcpSocket {
         let peer = {
             let mut state = self.state.lock();
             if matches!(state.phase, Phase::Connecting) {
-                return Err(Errno::EAGAIN);
+                return Err(Errno::EAGAIN.here());
             }
             if let Some(error) = state.error.take() {
                 return Err(error);
             }
             if !state.can_send() {
-                return Err(Errno::EPIPE);
+                return Err(Errno::EPIPE.here());
             }
             state.peer.upgrade()
         };
@@ -362,7 +362,7 @@ impl Socket for TcpSocket {
             state.sender_waits = true;
         }
         if room == 0 {
-            return Err(Errno::EAGAIN);
+            return Err(Errno::EAGAIN.here());
         }
         let sent = len.min(room);
         let urgent = urgent && sent == len;
@@ -392,13 +392,15 @@ impl Socket for TcpSocket {
         let how = Taking { peek, skip, by_sender: false, inline: self.inline() };
         let mut state = self.state.lock();
         match state.phase {
-            Phase::Listening(_) => return Err(Errno::ENOTCONN),
-            Phase::Idle if !state.no_receive => return Err(state.error.take().unwrap_or(Errno::ENOTCONN)),
+            Phase::Listening(_) => return Err(Errno::ENOTCONN.here()),
+            Phase::Idle if !state.no_receive => {
+                return Err(state.error.take().unwrap_or_else(|| Errno::ENOTCONN.here()));
+            }
             _ => {}
         }
         if flags.contains(MessageFlags::MSG_ERRQUEUE) {
             // No error of a connection comes with the bytes it is about.
-            return Err(Errno::EAGAIN);
+            return Err(Errno::EAGAIN.here());
         }
         if flags.contains(MessageFlags::MSG_OOB) {
             return state.stream.take_urgent(buf, how);
@@ -413,7 +415,7 @@ impl Socket for TcpSocket {
                 return Err(error);
             }
             let over = state.no_receive || matches!(state.phase, Phase::Done | Phase::Idle);
-            return if over { Ok(Received::default()) } else { Err(Errno::EAGAIN) };
+            return if over { Ok(Received::default()) } else { Err(Errno::EAGAIN.here()) };
         }
         if !peek && state.sender_waits {
             let left = state.stream.bytes();
@@ -462,7 +464,7 @@ impl Socket for TcpSocket {
             if directions.send {
                 state.send_fin();
             }
-            (if idle { Err(Errno::ENOTCONN) } else { Ok(()) }, peer, stopped)
+            (if idle { Err(Errno::ENOTCONN.here()) } else { Ok(()) }, peer, stopped)
         };
         if let Some(peer) = peer {
             peer.receive_fin();
@@ -551,7 +553,7 @@ impl Socket for TcpSocket {
             ctx.write_object(argument, &i32::from(at_mark))?;
             return Ok(0);
         }
-        Err(Errno::ENOTTY.into())
+        Err(Errno::ENOTTY.here().into())
     }
 
     fn has_drained(&self) -> bool {
@@ -589,18 +591,18 @@ pub fn bind_address(
     if family == AddressFamily::AF_INET && family_of(address)? == AddressFamily::AF_UNSPEC {
         // Old programs leave the family out when they mean any address.
         if address.get(4..8) != Some(&[0; 4]) {
-            return Err(if address.len() < 16 { Errno::EINVAL } else { Errno::EAFNOSUPPORT });
+            return Err(if address.len() < 16 { Errno::EINVAL.here() } else { Errno::EAFNOSUPPORT.here() });
         }
         bytes[..2].copy_from_slice(&family.raw().to_ne_bytes());
     }
     let asked = parse(family, &bytes)?;
     if family == AddressFamily::AF_INET6 && inet.v6(V6::IPV6_V6ONLY) != 0 && asked.ip.is_ipv4() {
-        return Err(Errno::EINVAL);
+        return Err(Errno::EINVAL.here());
     }
     let anywhere = limits.numbers.ip_nonlocal_bind.get() != 0;
     let free = anywhere || inet.ip(Ip::IP_FREEBIND) != 0 || inet.v6(V6::IPV6_FREEBIND) != 0;
     if !can_bind(asked.ip) && !free {
-        return Err(Errno::EADDRNOTAVAIL);
+        return Err(Errno::EADDRNOTAVAIL.here());
     }
     Ok(asked)
 }

@@ -26,31 +26,31 @@ impl TcpSocket {
             let state = self.state.lock();
             match state.phase {
                 Phase::Idle => {}
-                Phase::Connecting => return Err(Errno::EALREADY),
+                Phase::Connecting => return Err(Errno::EALREADY.here()),
                 Phase::Connected | Phase::Done if state.in_progress => {
                     drop(state);
                     return self.end_connect();
                 }
-                _ => return Err(Errno::EISCONN),
+                _ => return Err(Errno::EISCONN.here()),
             }
         }
         if asked.ip.is_ipv4() && self.is_v6_only() {
-            return Err(Errno::ENETUNREACH);
+            return Err(Errno::ENETUNREACH.here());
         }
         if is_broadcast(asked.ip) {
-            return Err(Errno::ENETUNREACH);
+            return Err(Errno::ENETUNREACH.here());
         }
         let (to, mut from) = route(asked.ip)?;
         let bound = self.state.lock().bound.map(|(ip, _)| ip).filter(|ip| !ip.is_unspecified());
         if let Some(ip) = bound {
             if ip.is_ipv4() != to.is_ipv4() {
-                return Err(Errno::EINVAL);
+                return Err(Errno::EINVAL.here());
             }
             from = ip;
         }
         let to = Endpoint { ip: to, port: asked.port };
         self.stack.prune();
-        self.bind_automatically().map_err(|_| Errno::EADDRNOTAVAIL)?;
+        self.bind_automatically().map_err(|_| Errno::EADDRNOTAVAIL.here())?;
         let from = Endpoint { ip: from, port: self.state.lock().port() };
         for other in self.stack.tcp.connected(from, to) {
             let state = other.state.lock();
@@ -62,14 +62,14 @@ impl TcpSocket {
             }
             // What remains of an earlier connection can be told from the new one, on request.
             if !over || self.stack.limits.numbers.tcp_tw_reuse.get() == 0 {
-                return Err(Errno::EADDRNOTAVAIL);
+                return Err(Errno::EADDRNOTAVAIL.here());
             }
             self.stack.forget(&other, from.port);
         }
         {
             let mut state = self.state.lock();
             if !matches!(state.phase, Phase::Idle) {
-                return Err(Errno::EALREADY);
+                return Err(Errno::EALREADY.here());
             }
             (state.local, state.remote) = (Some(from), Some(to));
             (state.fin_sent, state.no_receive, state.error) = (false, false, None);
@@ -79,7 +79,7 @@ impl TcpSocket {
         self.refile();
         self.stack.traffic.tcp_active.count();
         self.knock(from, to);
-        Err(Errno::EINPROGRESS)
+        Err(Errno::EINPROGRESS.here())
     }
 
     /// Asks whoever listens for a connection.
@@ -233,7 +233,7 @@ impl TcpSocket {
         let (error, port) = {
             let mut state = self.state.lock();
             match state.phase {
-                Phase::Connecting => return Err(Errno::EINPROGRESS),
+                Phase::Connecting => return Err(Errno::EINPROGRESS.here()),
                 Phase::Done if state.in_progress => {}
                 _ => {
                     state.in_progress = false;
@@ -241,7 +241,7 @@ impl TcpSocket {
                 }
             }
             // Somebody may have asked for SO_ERROR before.
-            let error = state.error.take().unwrap_or(Errno::ECONNABORTED);
+            let error = state.error.take().unwrap_or_else(|| Errno::ECONNABORTED.here());
             (error, state.forget(Endpoint::unspecified(self.family)))
         };
         self.release(port);

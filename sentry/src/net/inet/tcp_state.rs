@@ -117,9 +117,9 @@ impl State {
             return false;
         }
         self.error = Some(match self.phase {
-            Phase::Connecting => Errno::ECONNREFUSED,
-            _ if self.fin_received => Errno::EPIPE,
-            _ => Errno::ECONNRESET,
+            Phase::Connecting => Errno::ECONNREFUSED.here(),
+            _ if self.fin_received => Errno::EPIPE.here(),
+            _ => Errno::ECONNRESET.here(),
         });
         self.phase = Phase::Done;
         true

@@ -104,10 +104,10 @@ impl UdpSocket {
         if self.state.lock().local.port != 0 {
             return Ok(());
         }
-        let me = self.me.upgrade().ok_or(Errno::EINVAL)?;
+        let me = self.me.upgrade().ok_or_else(|| Errno::EINVAL.here())?;
         self.stack.udp.take(&me, &self.claim(), 0, |port| self.state.lock().local.port = port).map_err(|_| {
             // All ports are taken.
-            Errno::EAGAIN
+            Errno::EAGAIN.here()
         })?;
         Ok(())
     }
@@ -124,10 +124,10 @@ impl UdpSocket {
             _ => parse(self.family, address)?,
         };
         if to.ip.is_ipv4() && self.is_v6_only() {
-            return Err(Errno::ENETUNREACH);
+            return Err(Errno::ENETUNREACH.here());
         }
         if to.port == 0 {
-            return Err(Errno::EINVAL);
+            return Err(Errno::EINVAL.here());
         }
         Ok(to)
     }
@@ -141,7 +141,7 @@ impl UdpSocket {
             route(to)?
         };
         if is_broadcast(to) && !self.options.look(|values| values.broadcast) {
-            return Err(Errno::EACCES);
+            return Err(Errno::EACCES.here());
         }
         let local = self.state.lock().local.ip;
         let bound = (!local.is_unspecified() && local.is_ipv4() == to.is_ipv4()).then_some(local);
@@ -321,9 +321,9 @@ impl Socket for UdpSocket {
     fn bind(&self, ctx: &TaskContext, address: &[u8]) -> Result<(), Errno> {
         let asked = bind_address(self.family, &self.inet, &self.stack.limits, address)?;
         check_port(ctx, asked.port)?;
-        let me = self.me.upgrade().ok_or(Errno::EINVAL)?;
+        let me = self.me.upgrade().ok_or_else(|| Errno::EINVAL.here())?;
         if self.state.lock().local.port != 0 {
-            return Err(Errno::EINVAL);
+            return Err(Errno::EINVAL.here());
         }
         let claim = Claim { ip: asked.ip, ..self.claim() };
         self.stack.udp.take(&me, &claim, asked.port, |port| {
@@ -342,7 +342,7 @@ impl Socket for UdpSocket {
         let mixed = self.family == AddressFamily::AF_INET6 && family_of(address)? == AddressFamily::AF_INET;
         let to = parse(if mixed { AddressFamily::AF_INET } else { self.family }, address)?;
         if to.ip.is_ipv4() && self.is_v6_only() {
-            return Err(Errno::ENETUNREACH);
+            return Err(Errno::ENETUNREACH.here());
         }
         let (ip, source) = self.route(to.ip, &Chosen::default())?;
         self.bind_automatically()?;
@@ -365,15 +365,15 @@ impl Socket for UdpSocket {
     fn peer_address(&self) -> Result<Vec<u8>, Errno> {
         // A port of zero is nobody's, even where it was connected to.
         let remote = self.state.lock().remote.filter(|remote| remote.port != 0);
-        Ok(remote.ok_or(Errno::ENOTCONN)?.encode(self.family))
+        Ok(remote.ok_or_else(|| Errno::ENOTCONN.here())?.encode(self.family))
     }
 
     fn send(&self, _ctx: Option<&TaskContext>, message: Outgoing<'_>) -> Result<usize, Errno> {
         if message.flags.contains(MessageFlags::MSG_OOB) {
-            return Err(Errno::EOPNOTSUPP);
+            return Err(Errno::EOPNOTSUPP.here());
         }
         if message.data.len() > usize::from(u16::MAX) {
-            return Err(Errno::EMSGSIZE);
+            return Err(Errno::EMSGSIZE.here());
         }
         let address = match message.address {
             Some(address) => Some(self.destination(address)?),
@@ -384,10 +384,10 @@ impl Socket for UdpSocket {
             let mut state = self.state.lock();
             let to = match (state.corked.as_ref().and_then(|(to, _)| *to), address.or(state.remote)) {
                 (Some(to), _) | (None, Some(to)) => to,
-                (None, None) => return Err(Errno::EDESTADDRREQ),
+                (None, None) => return Err(Errno::EDESTADDRREQ.here()),
             };
             if state.no_send {
-                return Err(Errno::EPIPE);
+                return Err(Errno::EPIPE.here());
             }
             if let Some(error) = state.error.take() {
                 return Err(error);
@@ -403,7 +403,7 @@ impl Socket for UdpSocket {
         let segment = usize::from(chosen.segment.unwrap_or(self.inet.udp(Udp::UDP_SEGMENT) as u16));
         let most = if to.ip.is_ipv4() { MOST_V4 } else { MOST_V6 };
         if whole.len() > most {
-            return Err(Errno::EMSGSIZE);
+            return Err(Errno::EMSGSIZE.here());
         }
         if message.flags.contains(MessageFlags::MSG_MORE) || self.inet.udp(Udp::UDP_CORK) != 0 {
             let whole = whole.to_vec();
@@ -433,7 +433,7 @@ impl Socket for UdpSocket {
                 return Err(error);
             }
             let Some(received) = state.inbox.take_message(buf, how) else {
-                return if state.no_receive { Ok(Received::default()) } else { Err(Errno::EAGAIN) };
+                return if state.no_receive { Ok(Received::default()) } else { Err(Errno::EAGAIN.here()) };
             };
             let envelope = if peek { state.envelopes.front().cloned() } else { state.envelopes.pop_front() };
             (received, envelope, state.drops)
@@ -461,7 +461,7 @@ impl Socket for UdpSocket {
             state.remote.is_some()
         };
         self.queue.notify_all();
-        if connected { Ok(()) } else { Err(Errno::ENOTCONN) }
+        if connected { Ok(()) } else { Err(Errno::ENOTCONN.here()) }
     }
 
     fn poll(&self) -> PollEvents {

@@ -52,13 +52,13 @@ impl Chosen {
                 self.on_loopback = true;
                 Ok(())
             }
-            _ => Err(Errno::ENODEV),
+            _ => Err(Errno::ENODEV.here()),
         }
     }
 
     fn source(&mut self, ip: IpAddr) -> Result<(), Errno> {
         if !can_bind(ip) {
-            return Err(Errno::EINVAL);
+            return Err(Errno::EINVAL.here());
         }
         self.source = (!ip.is_unspecified()).then_some(ip);
         Ok(())
@@ -69,9 +69,9 @@ impl Chosen {
 fn small(data: &[u8], most: i32) -> Result<u8, Errno> {
     let value = match data {
         [byte] => i32::from(*byte),
-        data => i32::from_ne_bytes(*data.first_chunk().ok_or(Errno::EINVAL)?),
+        data => i32::from_ne_bytes(*data.first_chunk().ok_or_else(|| Errno::EINVAL.here())?),
     };
-    if (0..=most).contains(&value) { Ok(value as u8) } else { Err(Errno::EINVAL) }
+    if (0..=most).contains(&value) { Ok(value as u8) } else { Err(Errno::EINVAL.here()) }
 }
 
 /// Reads what a sender chose.
@@ -85,37 +85,37 @@ pub fn parse(family: AddressFamily, control: &Control) -> Result<Chosen, Errno> 
             // What belongs to AF_UNIX means nothing here, but is no error.
             SocketLevel::SOL_SOCKET => match ControlType::from_raw(*kind) {
                 ControlType::SCM_RIGHTS | ControlType::SCM_CREDENTIALS => {}
-                _ => return Err(Errno::EINVAL),
+                _ => return Err(Errno::EINVAL.here()),
             },
             SocketLevel::SOL_IP => match Ip::from_raw(*kind) {
                 Ip::IP_PKTINFO => {
-                    let info = InPktinfo::read_from_bytes(data).map_err(|_| Errno::EINVAL)?;
+                    let info = InPktinfo::read_from_bytes(data).map_err(|_| Errno::EINVAL.here())?;
                     chosen.interface(info.ipi_ifindex)?;
                     chosen.source(Ipv4Addr::from(info.ipi_spec_dst).into())?;
                 }
                 Ip::IP_TTL => match small(data, 255)? {
-                    0 => return Err(Errno::EINVAL),
+                    0 => return Err(Errno::EINVAL.here()),
                     ttl => chosen.ttl = Some(ttl),
                 },
                 Ip::IP_TOS => chosen.tos = Some(small(data, 255)?),
-                _ => return Err(Errno::EINVAL),
+                _ => return Err(Errno::EINVAL.here()),
             },
             SocketLevel::SOL_IPV6 if family == AddressFamily::AF_INET6 => match V6::from_raw(*kind) {
                 V6::IPV6_PKTINFO => {
-                    let info = In6Pktinfo::read_from_bytes(data).map_err(|_| Errno::EINVAL)?;
+                    let info = In6Pktinfo::read_from_bytes(data).map_err(|_| Errno::EINVAL.here())?;
                     chosen.interface(info.ipi6_ifindex)?;
                     let ip = Ipv6Addr::from(info.ipi6_addr);
                     chosen.source(ip.to_ipv4_mapped().map_or(IpAddr::V6(ip), IpAddr::V4))?;
                 }
                 V6::IPV6_HOPLIMIT => chosen.ttl = Some(small(data, 255)?),
                 V6::IPV6_TCLASS => chosen.tos = Some(small(data, 255)?),
-                _ => return Err(Errno::EINVAL),
+                _ => return Err(Errno::EINVAL.here()),
             },
             SocketLevel::SOL_UDP if Udp::from_raw(*kind) == Udp::UDP_SEGMENT => {
-                let size: [u8; 2] = data.as_slice().try_into().map_err(|_| Errno::EINVAL)?;
+                let size: [u8; 2] = data.as_slice().try_into().map_err(|_| Errno::EINVAL.here())?;
                 chosen.segment = Some(u16::from_ne_bytes(size));
             }
-            SocketLevel::SOL_UDP => return Err(Errno::EINVAL),
+            SocketLevel::SOL_UDP => return Err(Errno::EINVAL.here()),
             // Of other levels Linux takes no notice.
             _ => {}
         }

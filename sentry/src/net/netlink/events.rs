@@ -46,7 +46,7 @@ impl NetlinkSocket {
     /// `EINVAL` if there is no such group, `EPERM`.
     pub(super) fn change_group(&self, ctx: &TaskContext, group: u32, member: bool) -> Result<(), Errno> {
         if group == 0 || group > self.last_group() {
-            return Err(Errno::EINVAL);
+            return Err(Errno::EINVAL.here());
         }
         let groups = self.state.lock().groups;
         let bit = bit(group);
@@ -67,7 +67,7 @@ impl NetlinkSocket {
         let able = ctx.credentials().has(Capability::CAP_NET_ADMIN);
         let joins = |group| groups & !before & bit(group) != 0;
         if self.protocol == NetlinkProtocol::NETLINK_ROUTE && !able && PRIVILEGED.into_iter().any(joins) {
-            return Err(Errno::EPERM);
+            return Err(Errno::EPERM.here());
         }
         self.follow(ctx, before, groups)?;
         let mut state = self.state.lock();

@@ -39,7 +39,7 @@ impl Link {
     /// # Errors
     /// `ENODEV`.
     pub fn at(kernel: &Arc<Kernel>, index: i32) -> Result<Link, Errno> {
-        ask(kernel, 0, index, None)?.pop().ok_or(Errno::ENODEV)
+        ask(kernel, 0, index, None)?.pop().ok_or_else(|| Errno::ENODEV.here())
     }
 
     /// The interface with a name.
@@ -50,11 +50,11 @@ impl Link {
         /// `IFNAMSIZ`, with the zero at the end.
         const LONGEST: usize = 16;
         if name.is_empty() || name.len() >= LONGEST {
-            return Err(Errno::ENODEV);
+            return Err(Errno::ENODEV.here());
         }
-        let found = ask(kernel, 0, 0, Some(name))?.pop().ok_or(Errno::ENODEV)?;
+        let found = ask(kernel, 0, 0, Some(name))?.pop().ok_or_else(|| Errno::ENODEV.here())?;
         // Linux finds interfaces by their other names as well.
-        if found.name.as_bytes() == name { Ok(found) } else { Err(Errno::ENODEV) }
+        if found.name.as_bytes() == name { Ok(found) } else { Err(Errno::ENODEV.here()) }
     }
 
     /// The data of an attribute.

@@ -105,7 +105,7 @@ impl NetlinkSocket {
     /// `ESOCKTNOSUPPORT`; `EPROTONOSUPPORT` for protocols nobody serves.
     pub fn create(ctx: &TaskContext, kind: SocketKind, protocol: i32) -> Result<Arc<NetlinkSocket>, Errno> {
         if !matches!(kind, SocketKind::SOCK_RAW | SocketKind::SOCK_DGRAM) {
-            return Err(Errno::ESOCKTNOSUPPORT);
+            return Err(Errno::ESOCKTNOSUPPORT.here());
         }
         let protocol = NetlinkProtocol::from_raw(protocol);
         // No device ever comes or goes here, so that listening for those events is silent.
@@ -117,7 +117,7 @@ impl NetlinkSocket {
             _ => false,
         };
         if !served {
-            return Err(Errno::EPROTONOSUPPORT);
+            return Err(Errno::EPROTONOSUPPORT.here());
         }
         let socket = Arc::new(NetlinkSocket {
             kernel: Arc::downgrade(ctx.kernel()),
@@ -157,13 +157,13 @@ impl NetlinkSocket {
     fn take_port(&self, ctx: &TaskContext, asked: u32) -> Result<(), Errno> {
         let mut state = self.state.lock();
         if state.port != 0 {
-            return if asked == 0 || asked == state.port { Ok(()) } else { Err(Errno::EINVAL) };
+            return if asked == 0 || asked == state.port { Ok(()) } else { Err(Errno::EINVAL.here()) };
         }
         let mut names = ctx.kernel().network.netlink.taken.lock();
         let key = |port| (self.protocol.raw(), port);
         if asked != 0 {
             if !names.insert(key(asked)) {
-                return Err(Errno::EADDRINUSE);
+                return Err(Errno::EADDRINUSE.here());
             }
             state.port = asked;
             return Ok(());
@@ -171,7 +171,7 @@ impl NetlinkSocket {
         let own = ctx.group().pid() as u32;
         let others = (i32::MIN as u32..i32::MIN as u32 + 4096).map(|port| port.wrapping_neg());
         let free = std::iter::once(own).chain(others).find(|&port| !names.contains(&key(port)));
-        let port = free.ok_or(Errno::EADDRINUSE)?;
+        let port = free.ok_or_else(|| Errno::EADDRINUSE.here())?;
         names.insert(key(port));
         state.port = port;
         Ok(())
@@ -184,16 +184,16 @@ impl NetlinkSocket {
 }
 
 fn parse_address(bytes: &[u8]) -> Result<SockaddrNl, Errno> {
-    let (address, _) = SockaddrNl::read_from_prefix(bytes).map_err(|_| Errno::EINVAL)?;
+    let (address, _) = SockaddrNl::read_from_prefix(bytes).map_err(|_| Errno::EINVAL.here())?;
     if address.nl_family != AddressFamily::AF_NETLINK.raw() {
-        return Err(Errno::EINVAL);
+        return Err(Errno::EINVAL.here());
     }
     Ok(address)
 }
 
 /// Only the kernel is there to be sent to.
 fn check_destination(address: &SockaddrNl) -> Result<(), Errno> {
-    if address.nl_pid != 0 || address.nl_groups != 0 { Err(Errno::ECONNREFUSED) } else { Ok(()) }
+    if address.nl_pid != 0 || address.nl_groups != 0 { Err(Errno::ECONNREFUSED.here()) } else { Ok(()) }
 }
 
 impl Socket for NetlinkSocket {
@@ -212,7 +212,8 @@ impl Socket for NetlinkSocket {
     }
 
     fn connect(&self, ctx: &TaskContext, address: &[u8]) -> Result<(), Errno> {
-        let family = address.first_chunk().map(|bytes| u16::from_ne_bytes(*bytes)).ok_or(Errno::EINVAL)?;
+        let family =
+            address.first_chunk().map(|bytes| u16::from_ne_bytes(*bytes)).ok_or_else(|| Errno::EINVAL.here())?;
         if family == AddressFamily::AF_UNSPEC.raw() {
             self.state.lock().is_connected = false;
             return Ok(());
@@ -235,19 +236,19 @@ impl Socket for NetlinkSocket {
 
     fn send(&self, ctx: Option<&TaskContext>, message: Outgoing<'_>) -> Result<usize, Errno> {
         if message.flags.contains(MessageFlags::MSG_OOB) {
-            return Err(Errno::EOPNOTSUPP);
+            return Err(Errno::EOPNOTSUPP.here());
         }
         if let Some(address) = message.address {
             check_destination(&parse_address(address)?)?;
         }
         let limit = self.options.look(|values| values.send_buffer).saturating_sub(SEND_OVERHEAD);
         if message.data.len() > limit as usize {
-            return Err(Errno::EMSGSIZE);
+            return Err(Errno::EMSGSIZE.here());
         }
         if self.protocol == NetlinkProtocol::NETLINK_KOBJECT_UEVENT {
-            return Err(Errno::ECONNREFUSED);
+            return Err(Errno::ECONNREFUSED.here());
         }
-        let kernel = self.kernel.upgrade().ok_or(Errno::ECONNREFUSED)?;
+        let kernel = self.kernel.upgrade().ok_or_else(|| Errno::ECONNREFUSED.here())?;
         let privileged = match ctx {
             Some(ctx) => {
                 self.take_port(ctx, 0)?;
@@ -275,7 +276,7 @@ impl Socket for NetlinkSocket {
 
     fn receive(&self, buf: &mut [u8], flags: MessageFlags) -> Result<Received, Errno> {
         if flags.contains(MessageFlags::MSG_OOB) {
-            return Err(Errno::EOPNOTSUPP);
+            return Err(Errno::EOPNOTSUPP.here());
         }
         let how = Taking { peek: flags.contains(MessageFlags::MSG_PEEK), ..Taking::default() };
         let mut state = self.state.lock();
@@ -283,7 +284,7 @@ impl Socket for NetlinkSocket {
         if let Some(error) = state.error.take() {
             return Err(error);
         }
-        let mut received = state.inbox.take_message(buf, how).ok_or(Errno::EAGAIN)?;
+        let mut received = state.inbox.take_message(buf, how).ok_or_else(|| Errno::EAGAIN.here())?;
         if !state.flags.contains(&NetlinkOption::NETLINK_PKTINFO) {
             received.control.others.clear();
         }
@@ -295,7 +296,7 @@ impl Socket for NetlinkSocket {
     }
 
     fn shutdown(&self, _: Directions) -> Result<(), Errno> {
-        Err(Errno::EOPNOTSUPP)
+        Err(Errno::EOPNOTSUPP.here())
     }
 
     fn poll(&self) -> PollEvents {
@@ -317,7 +318,7 @@ impl Socket for NetlinkSocket {
 
     fn option(&self, _ctx: &TaskContext, level: SocketLevel, name: i32) -> Result<Vec<u8>, Errno> {
         if level != SocketLevel::SOL_NETLINK {
-            return Err(Errno::ENOPROTOOPT);
+            return Err(Errno::ENOPROTOOPT.here());
         }
         let state = self.state.lock();
         let name = NetlinkOption::from_raw(name);
@@ -326,7 +327,7 @@ impl Socket for NetlinkSocket {
             return Ok(state.groups.as_bytes().iter().take(words * size_of::<u32>()).copied().collect());
         }
         if !FLAGS.contains(&name) {
-            return Err(Errno::ENOPROTOOPT);
+            return Err(Errno::ENOPROTOOPT.here());
         }
         Ok(i32::from(state.flags.contains(&name)).to_ne_bytes().to_vec())
     }
@@ -339,9 +340,9 @@ impl Socket for NetlinkSocket {
 
     fn set_option(&self, ctx: &TaskContext, level: SocketLevel, name: i32, value: &[u8]) -> Result<(), Errno> {
         if level != SocketLevel::SOL_NETLINK {
-            return Err(Errno::ENOPROTOOPT);
+            return Err(Errno::ENOPROTOOPT.here());
         }
-        let value = u32::from_ne_bytes(*value.first_chunk().ok_or(Errno::EINVAL)?);
+        let value = u32::from_ne_bytes(*value.first_chunk().ok_or_else(|| Errno::EINVAL.here())?);
         let name = NetlinkOption::from_raw(name);
         match name {
             NetlinkOption::NETLINK_ADD_MEMBERSHIP | NetlinkOption::NETLINK_DROP_MEMBERSHIP => {
@@ -354,7 +355,7 @@ impl Socket for NetlinkSocket {
                     state.flags.push(flag);
                 }
             }
-            _ => return Err(Errno::ENOPROTOOPT),
+            _ => return Err(Errno::ENOPROTOOPT.here()),
         }
         Ok(())
     }

@@ -142,10 +142,10 @@ impl Request<'_> {
         let kind = self.header.nlmsg_type;
         let gets = kind % 4 == 2;
         if kind > LAST_TYPE {
-            return Err(Errno::EOPNOTSUPP);
+            return Err(Errno::EOPNOTSUPP.here());
         }
         if !gets && !self.asker.privileged {
-            return Err(Errno::EPERM);
+            return Err(Errno::EPERM.here());
         }
         let kind = RouteMessage::from_raw(kind);
         if let Knowledge::Foreign(oracle) = self.kernel.network.inet.knowledge() {
@@ -156,14 +156,14 @@ impl Request<'_> {
                 let _maker = self.kernel.admit_maker()?;
                 oracle.route(self.header, &body, self.asker.port, self.asker.strict)
             } else {
-                Err(Errno::EOPNOTSUPP)
+                Err(Errno::EOPNOTSUPP.here())
             };
         }
         if !self.is_dump() {
             return match kind {
                 RouteMessage::RTM_GETLINK => self.one_link(),
                 RouteMessage::RTM_GETROUTE => self.one_route(),
-                _ => Err(Errno::EOPNOTSUPP),
+                _ => Err(Errno::EOPNOTSUPP.here()),
             };
         }
         let messages = match kind {
@@ -172,7 +172,7 @@ impl Request<'_> {
             RouteMessage::RTM_GETROUTE => self.routes(),
             RouteMessage::RTM_GETRULE => self.rules(),
             RouteMessage::RTM_GETNEIGH => Vec::new(),
-            _ => return Err(Errno::EOPNOTSUPP),
+            _ => return Err(Errno::EOPNOTSUPP.here()),
         };
         let flags = NetlinkFlags::NLM_F_MULTI.bits();
         let done = Message::new(NLMSG_DONE, flags, self.header.nlmsg_seq, self.asker.port).body(&0i32).finish();
@@ -184,14 +184,14 @@ impl Request<'_> {
     fn sockets(&self) -> Result<Vec<Vec<u8>>, Errno> {
         let families = [AddressFamily::AF_INET, AddressFamily::AF_INET6];
         if self.header.nlmsg_type != SOCK_DIAG_BY_FAMILY {
-            return Err(Errno::EOPNOTSUPP);
+            return Err(Errno::EOPNOTSUPP.here());
         }
         match self.kernel.network.inet.knowledge() {
             Knowledge::Foreign(oracle) if families.iter().any(|family| family.raw() == u16::from(self.family())) => {
                 let _maker = self.kernel.admit_maker()?;
                 oracle.sockets(self.header, self.body, self.asker.port)
             }
-            _ => Err(Errno::ENOENT),
+            _ => Err(Errno::ENOENT.here()),
         }
     }
 
@@ -207,19 +207,19 @@ impl Request<'_> {
     }
 
     fn one_link(&self) -> Result<Vec<Vec<u8>>, Errno> {
-        let (asked, rest) = Ifinfomsg::read_from_prefix(self.body).map_err(|_| Errno::EINVAL)?;
+        let (asked, rest) = Ifinfomsg::read_from_prefix(self.body).map_err(|_| Errno::EINVAL.here())?;
         let attributes = attributes(rest);
         let name = attributes.iter().find(|(kind, _)| *kind == IFLA_IFNAME);
         let name = name.map(|(_, name)| name.split(|&b| b == 0).next().unwrap_or_default());
         if asked.ifi_index <= 0 && name.is_none() {
-            return Err(Errno::EINVAL);
+            return Err(Errno::EINVAL.here());
         }
         let interfaces = self.interfaces();
         let found = interfaces.iter().find(|interface| match asked.ifi_index {
             index if index > 0 => interface.index == index,
             _ => name == Some(interface.name.as_bytes()),
         });
-        Ok(vec![self.link(found.ok_or(Errno::ENODEV)?)])
+        Ok(vec![self.link(found.ok_or_else(|| Errno::ENODEV.here())?)])
     }
 
     fn link(&self, interface: &Interface) -> Vec<u8> {
@@ -350,26 +350,26 @@ impl Request<'_> {
 
     /// The route to one address (`ip route get`).
     fn one_route(&self) -> Result<Vec<Vec<u8>>, Errno> {
-        let (asked, rest) = Rtmsg::read_from_prefix(self.body).map_err(|_| Errno::EINVAL)?;
+        let (asked, rest) = Rtmsg::read_from_prefix(self.body).map_err(|_| Errno::EINVAL.here())?;
         let attributes = attributes(rest);
         let to = attributes.iter().find(|(kind, _)| *kind == RTA_DST).map(|(_, data)| *data).unwrap_or_default();
         let family = AddressFamily::from_raw(asked.rtm_family.into());
         let (source, scope) = match family {
             AddressFamily::AF_INET => {
-                let to: [u8; 4] = to.try_into().map_err(|_| Errno::EINVAL)?;
+                let to: [u8; 4] = to.try_into().map_err(|_| Errno::EINVAL.here())?;
                 if !Ipv4Addr::from(to).is_loopback() {
-                    return Err(Errno::ENETUNREACH);
+                    return Err(Errno::ENETUNREACH.here());
                 }
                 (Ipv4Addr::LOCALHOST.octets().to_vec(), RT_SCOPE_UNIVERSE)
             }
             AddressFamily::AF_INET6 => {
-                let to: [u8; 16] = to.try_into().map_err(|_| Errno::EINVAL)?;
+                let to: [u8; 16] = to.try_into().map_err(|_| Errno::EINVAL.here())?;
                 if !Ipv6Addr::from(to).is_loopback() {
-                    return Err(Errno::ENETUNREACH);
+                    return Err(Errno::ENETUNREACH.here());
                 }
                 (Ipv6Addr::LOCALHOST.octets().to_vec(), RT_SCOPE_UNIVERSE)
             }
-            _ => return Err(Errno::EOPNOTSUPP),
+            _ => return Err(Errno::EOPNOTSUPP.here()),
         };
         let route = Rtmsg {
             rtm_family: asked.rtm_family,

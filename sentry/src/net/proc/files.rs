@@ -267,7 +267,8 @@ fn content(query: &Query<'_>) -> Result<Pieces, Errno> {
     if let Some((_, make)) = OWN_FILES.get(at) {
         return Ok(make(query.kernel));
     }
-    let (name, make) = at.checked_sub(OWN_FILES.len()).and_then(|at| INET_FILES.get(at)).ok_or(Errno::ENOENT)?;
+    let (name, make) =
+        at.checked_sub(OWN_FILES.len()).and_then(|at| INET_FILES.get(at)).ok_or_else(|| Errno::ENOENT.here())?;
     match query.kernel.network.inet.knowledge() {
         Knowledge::Own(facts) => Ok(one_piece(make(query.kernel, facts).into_bytes())),
         // What another kernel does not have is there, but empty.
@@ -288,7 +289,7 @@ pub struct NetFiles;
 
 impl Listing for NetFiles {
     fn find(&self, _: &Arc<Kernel>, subject: &Subject, name: &[u8]) -> Result<(&'static Entry, Subject), Errno> {
-        let at = names().position(|file| file.as_bytes() == name).ok_or(Errno::ENOENT)?;
+        let at = names().position(|file| file.as_bytes() == name).ok_or_else(|| Errno::ENOENT.here())?;
         Ok((&FILE, Subject { index: at as i32, ..subject.clone() }))
     }
 

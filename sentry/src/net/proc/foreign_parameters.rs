@@ -49,7 +49,7 @@ fn entry_of(found: &ForeignParameter, can_change: bool) -> &'static Entry {
 /// # Errors
 /// `ENOENT` if nothing is, or if the sentry has the network itself.
 fn find(kernel: &Kernel, path: &str) -> Result<(&'static Entry, Subject), Errno> {
-    let parameters = of(kernel).ok_or(Errno::ENOENT)?;
+    let parameters = of(kernel).ok_or_else(|| Errno::ENOENT.here())?;
     let entry = entry_of(&parameters.find(path)?, parameters.can_change());
     Ok((entry, Subject { path: Some(path.into()), ..Subject::default() }))
 }
@@ -79,19 +79,19 @@ fn list(kernel: &Kernel, path: &str, cookie: u64) -> Result<Vec<Listed>, Errno> 
 }
 
 fn path_of<'a>(query: &Query<'a>) -> Result<&'a str, Errno> {
-    query.subject.path.as_deref().ok_or(Errno::ENOENT)
+    query.subject.path.as_deref().ok_or_else(|| Errno::ENOENT.here())
 }
 
 fn content(query: &Query<'_>) -> Result<Vec<u8>, Errno> {
-    of(query.kernel).ok_or(Errno::ENOENT)?.read(path_of(query)?)
+    of(query.kernel).ok_or_else(|| Errno::ENOENT.here())?.read(path_of(query)?)
 }
 
 fn store(query: &Query<'_>, value: &[u8]) -> Result<(), Errno> {
     if !query.reader.credentials.has(Capability::CAP_NET_ADMIN) {
-        return Err(Errno::EPERM);
+        return Err(Errno::EPERM.here());
     }
     let path = path_of(query)?;
-    of(query.kernel).ok_or(Errno::ENOENT)?.write(path, value)?;
+    of(query.kernel).ok_or_else(|| Errno::ENOENT.here())?.write(path, value)?;
     follow(query.kernel, path);
     Ok(())
 }
@@ -119,12 +119,12 @@ struct Below;
 
 impl Listing for Below {
     fn find(&self, kernel: &Arc<Kernel>, subject: &Subject, name: &[u8]) -> Result<(&'static Entry, Subject), Errno> {
-        let directory = subject.path.as_deref().ok_or(Errno::ENOENT)?;
-        let name = std::str::from_utf8(name).map_err(|_| Errno::ENOENT)?;
+        let directory = subject.path.as_deref().ok_or_else(|| Errno::ENOENT.here())?;
+        let name = std::str::from_utf8(name).map_err(|_| Errno::ENOENT.here())?;
         find_with_own(kernel, &format!("{directory}/{name}"))
     }
 
     fn list(&self, kernel: &Arc<Kernel>, subject: &Subject) -> Result<Vec<Listed>, Errno> {
-        list(kernel, subject.path.as_deref().ok_or(Errno::ENOENT)?, 1)
+        list(kernel, subject.path.as_deref().ok_or_else(|| Errno::ENOENT.here())?, 1)
     }
 }

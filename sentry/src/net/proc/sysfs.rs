@@ -61,7 +61,7 @@ const FILES: &[Entry] = &[
     changeable("mtu", |query| line(link(query)?.number(IFLA_MTU))),
     Entry::file("name_assign_type", 0o444, |query| {
         // Of others nobody tells.
-        if link(query)?.hardware == ARPHRD_LOOPBACK { line(PREDICTABLE) } else { Err(Errno::EINVAL) }
+        if link(query)?.hardware == ARPHRD_LOOPBACK { line(PREDICTABLE) } else { Err(Errno::EINVAL.here()) }
     }),
     changeable("napi_defer_hard_irqs", |_| line(0)).since("5.8"),
     changeable("netdev_group", |query| line(link(query)?.number(IFLA_GROUP))),
@@ -93,7 +93,7 @@ const fn changeable(name: &'static str, text: Text) -> Entry {
 /// The network is made by whoever starts the sandbox; nobody inside may change it.
 fn refuse(query: &Query<'_>, _: &[u8]) -> Result<(), Errno> {
     let able = query.reader.credentials.has(Capability::CAP_NET_ADMIN);
-    Err(if able { Errno::EOPNOTSUPP } else { Errno::EPERM })
+    Err(if able { Errno::EOPNOTSUPP.here() } else { Errno::EPERM.here() })
 }
 
 fn link(query: &Query<'_>) -> Result<Link, Errno> {
@@ -103,7 +103,7 @@ fn link(query: &Query<'_>) -> Result<Link, Errno> {
 /// The interface, for what is known of those only that are up.
 fn running(query: &Query<'_>) -> Result<Link, Errno> {
     let link = link(query)?;
-    if link.flags.contains(InterfaceFlags::IFF_UP) { Ok(link) } else { Err(Errno::EINVAL) }
+    if link.flags.contains(InterfaceFlags::IFF_UP) { Ok(link) } else { Err(Errno::EINVAL.here()) }
 }
 
 fn hardware_address(query: &Query<'_>, kind: u16) -> Answer {
@@ -147,8 +147,8 @@ fn state(link: &Link) -> &'static str {
 fn settings(query: &Query<'_>) -> Result<(u32, u8), Errno> {
     let link = running(query)?;
     match query.kernel.network.inet.knowledge() {
-        Knowledge::Own(_) => Err(Errno::EINVAL),
-        Knowledge::Foreign(oracle) => oracle.link_settings(link.name.as_bytes()).map_err(|_| Errno::EINVAL),
+        Knowledge::Own(_) => Err(Errno::EINVAL.here()),
+        Knowledge::Foreign(oracle) => oracle.link_settings(link.name.as_bytes()).map_err(|_| Errno::EINVAL.here()),
     }
 }
 
@@ -168,7 +168,7 @@ fn event(query: &Query<'_>) -> Answer {
 }
 
 fn find(kernel: &Arc<Kernel>, name: &[u8], entry: &'static Entry) -> Result<(&'static Entry, Subject), Errno> {
-    let link = Link::named(kernel, name).map_err(|_| Errno::ENOENT)?;
+    let link = Link::named(kernel, name).map_err(|_| Errno::ENOENT.here())?;
     Ok((entry, Subject { index: link.index, ..Subject::default() }))
 }
 

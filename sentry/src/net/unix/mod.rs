@@ -102,13 +102,13 @@ impl UnixSocket {
     /// `EPROTONOSUPPORT`, `ESOCKTNOSUPPORT`.
     pub fn create(ctx: &TaskContext, kind: SocketKind, protocol: i32) -> Result<Arc<UnixSocket>, Errno> {
         if protocol != 0 && protocol != i32::from(AddressFamily::AF_UNIX.raw()) {
-            return Err(Errno::EPROTONOSUPPORT);
+            return Err(Errno::EPROTONOSUPPORT.here());
         }
         let kind = match kind {
             // As on Linux, a raw socket is a datagram socket here.
             SocketKind::SOCK_RAW => SocketKind::SOCK_DGRAM,
             SocketKind::SOCK_STREAM | SocketKind::SOCK_DGRAM | SocketKind::SOCK_SEQPACKET => kind,
-            _ => return Err(Errno::ESOCKTNOSUPPORT),
+            _ => return Err(Errno::ESOCKTNOSUPPORT.here()),
         };
         let (send, receive) = ctx.kernel().network.limits.default_buffers();
         let options = SharedOptions::with_buffers(send, receive);
@@ -183,18 +183,18 @@ impl UnixSocket {
 
     /// A stream or seqpacket socket connects to a listener: the accepted end is made at once and waits there.
     fn connect_to_listener(&self, ctx: &TaskContext, listener: &Arc<UnixSocket>) -> Result<(), Errno> {
-        let me = self.me.upgrade().ok_or(Errno::EINVAL)?;
+        let me = self.me.upgrade().ok_or_else(|| Errno::EINVAL.here())?;
         let is_open = |state: &State| state.listening.is_some() && !state.no_receive;
         if !is_open(&listener.state.lock()) {
-            return Err(Errno::ECONNREFUSED);
+            return Err(Errno::ECONNREFUSED.here());
         }
         {
             let state = self.state.lock();
             if state.listening.is_some() {
-                return Err(Errno::EINVAL);
+                return Err(Errno::EINVAL.here());
             }
             if state.peer.is_some() {
-                return Err(Errno::EISCONN);
+                return Err(Errno::EISCONN.here());
             }
         }
         let end = Self::new(ctx.kernel(), self.kind, listener.owner.clone(), listener.options.inherit());
@@ -215,7 +215,7 @@ impl UnixSocket {
         {
             let mut state = self.state.lock();
             if state.peer.is_some() {
-                return Err(Errno::EISCONN);
+                return Err(Errno::EISCONN.here());
             }
             state.peer = Some(Arc::downgrade(&end));
             state.peer_name = listener_name;
@@ -225,8 +225,8 @@ impl UnixSocket {
             let mut state = listener.state.lock();
             let open = is_open(&state);
             match state.listening.as_mut().filter(|_| open) {
-                None => Err(Errno::ECONNREFUSED),
-                Some(listening) if listening.waiting.len() > listening.backlog => Err(Errno::EAGAIN),
+                None => Err(Errno::ECONNREFUSED.here()),
+                Some(listening) if listening.waiting.len() > listening.backlog => Err(Errno::EAGAIN.here()),
                 Some(listening) => {
                     listening.waiting.push_back(end);
                     Ok(())
@@ -329,9 +329,9 @@ impl Socket for UnixSocket {
     fn bind(&self, ctx: &TaskContext, address: &[u8]) -> Result<(), Errno> {
         let automatic = matches!(names::parse(address)?, names::Named::Nothing);
         if self.name().is_some() {
-            return if automatic { Ok(()) } else { Err(Errno::EINVAL) };
+            return if automatic { Ok(()) } else { Err(Errno::EINVAL.here()) };
         }
-        let me = self.me.upgrade().ok_or(Errno::EINVAL)?;
+        let me = self.me.upgrade().ok_or_else(|| Errno::EINVAL.here())?;
         let name = ctx.kernel().network.unix.bind(ctx, &me, address)?;
         self.state.lock().name = Some(name);
         Ok(())
@@ -339,13 +339,13 @@ impl Socket for UnixSocket {
 
     fn listen(&self, ctx: &TaskContext, backlog: u32) -> Result<(), Errno> {
         if self.is_datagram() {
-            return Err(Errno::EOPNOTSUPP);
+            return Err(Errno::EOPNOTSUPP.here());
         }
         let host = Person::of(ctx.task());
         {
             let mut state = self.state.lock();
             if state.name.is_none() || state.peer.is_some() {
-                return Err(Errno::EINVAL);
+                return Err(Errno::EINVAL.here());
             }
             match &mut state.listening {
                 Some(listening) => listening.backlog = backlog as usize,
@@ -358,7 +358,8 @@ impl Socket for UnixSocket {
     }
 
     fn connect(&self, ctx: &TaskContext, address: &[u8]) -> Result<(), Errno> {
-        let family = address.first_chunk().map(|bytes| u16::from_ne_bytes(*bytes)).ok_or(Errno::EINVAL)?;
+        let family =
+            address.first_chunk().map(|bytes| u16::from_ne_bytes(*bytes)).ok_or_else(|| Errno::EINVAL.here())?;
         if self.is_datagram() && family == AddressFamily::AF_UNSPEC.raw() {
             self.change_partner(None);
             return Ok(());
@@ -371,7 +372,7 @@ impl Socket for UnixSocket {
         }
         let partner = target.state.lock().peer.as_ref().map(Weak::as_ptr);
         if partner.is_some_and(|partner| !std::ptr::eq(partner, self)) {
-            return Err(Errno::EPERM);
+            return Err(Errno::EPERM.here());
         }
         self.change_partner(Some(&target));
         Ok(())
@@ -379,15 +380,15 @@ impl Socket for UnixSocket {
 
     fn accept(&self) -> Result<Arc<dyn Socket>, Errno> {
         if self.is_datagram() {
-            return Err(Errno::EOPNOTSUPP);
+            return Err(Errno::EOPNOTSUPP.here());
         }
         let accepted = {
             let mut state = self.state.lock();
             if state.no_receive {
-                return Err(Errno::EINVAL);
+                return Err(Errno::EINVAL.here());
             }
-            let listening = state.listening.as_mut().ok_or(Errno::EINVAL)?;
-            listening.waiting.pop_front().ok_or(Errno::EAGAIN)?
+            let listening = state.listening.as_mut().ok_or_else(|| Errno::EINVAL.here())?;
+            listening.waiting.pop_front().ok_or_else(|| Errno::EAGAIN.here())?
         };
         if let Some(kernel) = self.kernel.upgrade() {
             let mut state = accepted.state.lock();
@@ -406,7 +407,7 @@ impl Socket for UnixSocket {
     fn peer_address(&self) -> Result<Vec<u8>, Errno> {
         let state = self.state.lock();
         if state.peer.is_none() {
-            return Err(Errno::ENOTCONN);
+            return Err(Errno::ENOTCONN.here());
         }
         let name = state.peer_name.clone();
         drop(state);
@@ -505,11 +506,11 @@ impl Socket for UnixSocket {
     }
 
     fn option(&self, _ctx: &TaskContext, _level: SocketLevel, _name: i32) -> Result<Vec<u8>, Errno> {
-        Err(Errno::EOPNOTSUPP)
+        Err(Errno::EOPNOTSUPP.here())
     }
 
     fn set_option(&self, _ctx: &TaskContext, _level: SocketLevel, _name: i32, _value: &[u8]) -> Result<(), Errno> {
-        Err(Errno::EOPNOTSUPP)
+        Err(Errno::EOPNOTSUPP.here())
     }
 
     fn readable_bytes(&self) -> usize {
@@ -535,7 +536,7 @@ impl Socket for UnixSocket {
             ctx.write_object(argument, &i32::from(at_mark))?;
             return Ok(0);
         }
-        Err(Errno::ENOTTY.into())
+        Err(Errno::ENOTTY.here().into())
     }
 
     fn close(&self) {

@@ -64,10 +64,10 @@ pub enum Named {
 /// # Errors
 /// `EINVAL` for a wrong family or length.
 pub fn parse(address: &[u8]) -> Result<Named, Errno> {
-    let family = address.first_chunk().map(|bytes| u16::from_ne_bytes(*bytes)).ok_or(Errno::EINVAL)?;
+    let family = address.first_chunk().map(|bytes| u16::from_ne_bytes(*bytes)).ok_or_else(|| Errno::EINVAL.here())?;
     let name = &address[2..];
     if family != AddressFamily::AF_UNIX.raw() || name.len() > UNIX_PATH_MAX {
-        return Err(Errno::EINVAL);
+        return Err(Errno::EINVAL.here());
     }
     Ok(match name {
         [] => Named::Nothing,
@@ -138,7 +138,7 @@ impl UnixNames {
                 let scope = Scope { start: cwd, ..Scope::kernel(&credentials, root) };
                 let creation = Creation::plain(FileType::Socket, 0o777, ctx.fs().umask());
                 let place = change::create(&credentials, &scope.parent(&path)?, &creation)
-                    .map_err(|errno| if errno == Errno::EEXIST { Errno::EADDRINUSE } else { errno })?;
+                    .map_err(|errno| if errno == Errno::EEXIST { Errno::EADDRINUSE.here() } else { errno })?;
                 let inode = place.inode()?.clone();
                 let key = key(&*inode)?;
                 self.paths.lock().insert(key, Arc::downgrade(socket));
@@ -151,7 +151,7 @@ impl UnixNames {
         let mut names = self.abstract_names.lock();
         let key = (socket.kind.raw(), name.clone());
         if names.get(&key).is_some_and(|holder| holder.strong_count() > 0) {
-            return Err(Errno::EADDRINUSE);
+            return Err(Errno::EADDRINUSE.here());
         }
         names.insert(key, Arc::downgrade(socket));
         Ok(UnixName::Abstract(name))
@@ -174,7 +174,7 @@ impl UnixNames {
                 return Ok(UnixName::Abstract(name));
             }
         }
-        Err(Errno::ENOSPC)
+        Err(Errno::ENOSPC.here())
     }
 
     /// Finds the socket an address names.
@@ -184,7 +184,7 @@ impl UnixNames {
     /// `EACCES` without write permission.
     pub fn find(&self, ctx: &TaskContext, kind: SocketKind, address: &[u8]) -> Result<Arc<UnixSocket>, Errno> {
         let found = match parse(address)? {
-            Named::Nothing => return Err(Errno::EINVAL),
+            Named::Nothing => return Err(Errno::EINVAL.here()),
             Named::Abstract(name) => self.abstract_names.lock().get(&(kind.raw(), name)).and_then(Weak::upgrade),
             Named::Path(path) => {
                 let (credentials, root, cwd) = scope(ctx);
@@ -193,14 +193,14 @@ impl UnixNames {
                 access::check_path(&credentials, &place, Access::WRITE)?;
                 let inode = place.inode()?;
                 if inode.kind() != FileType::Socket {
-                    return Err(Errno::ECONNREFUSED);
+                    return Err(Errno::ECONNREFUSED.here());
                 }
                 let key = key(&**inode)?;
                 self.paths.lock().get(&key).and_then(Weak::upgrade)
             }
         };
-        let found = found.filter(|socket| !socket.is_closed()).ok_or(Errno::ECONNREFUSED)?;
-        if found.kind == kind { Ok(found) } else { Err(Errno::EPROTOTYPE) }
+        let found = found.filter(|socket| !socket.is_closed()).ok_or_else(|| Errno::ECONNREFUSED.here())?;
+        if found.kind == kind { Ok(found) } else { Err(Errno::EPROTOTYPE.here()) }
     }
 
     /// A socket that bears a name is closed; one that was accepted bears its listener's without holding it.

@@ -54,7 +54,7 @@ impl UnixSocket {
 
     pub(super) fn send_message(&self, ctx: Option<&TaskContext>, mut message: Outgoing<'_>) -> Result<usize, Errno> {
         if message.flags.contains(MessageFlags::MSG_OOB) && (!self.is_stream() || message.data.is_empty()) {
-            return Err(Errno::EOPNOTSUPP);
+            return Err(Errno::EOPNOTSUPP.here());
         }
         self.identify(&mut message.control);
         if let Some(kernel) = self.kernel.upgrade().filter(|_| !message.control.has_no_files()) {
@@ -65,7 +65,7 @@ impl UnixSocket {
         }
         // A seqpacket socket takes no notice of the address, as on Linux.
         if message.address.is_some() && self.is_stream() {
-            return Err(if self.is_connected() { Errno::EISCONN } else { Errno::EOPNOTSUPP });
+            return Err(if self.is_connected() { Errno::EISCONN.here() } else { Errno::EOPNOTSUPP.here() });
         }
         self.send_connected(&mut message)
     }
@@ -86,15 +86,15 @@ impl UnixSocket {
         let peer = {
             let mut state = self.state.lock();
             if state.peer.is_none() {
-                return Err(Errno::ENOTCONN);
+                return Err(Errno::ENOTCONN.here());
             }
             if state.no_send {
-                return Err(Errno::EPIPE);
+                return Err(Errno::EPIPE.here());
             }
             if let Some(error) = state.error.take() {
                 return Err(error);
             }
-            state.peer.as_ref().and_then(Weak::upgrade).ok_or(Errno::EPIPE)?
+            state.peer.as_ref().and_then(Weak::upgrade).ok_or_else(|| Errno::EPIPE.here())?
         };
         let urgent = message.flags.contains(MessageFlags::MSG_OOB);
         let len = if self.is_stream() { self.put_bytes(&peer, message, urgent)? } else { self.put(&peer, message)? };
@@ -109,11 +109,11 @@ impl UnixSocket {
     fn put_bytes(&self, peer: &UnixSocket, message: &mut Outgoing<'_>, urgent: bool) -> Result<usize, Errno> {
         let mut state = peer.state.lock();
         if state.closed || state.no_receive {
-            return Err(Errno::EPIPE);
+            return Err(Errno::EPIPE.here());
         }
         let room = state.stream.inbox().room(self.send_buffer());
         if room == 0 && !message.data.is_empty() {
-            return Err(Errno::EAGAIN);
+            return Err(Errno::EAGAIN.here());
         }
         let len = message.data.len().min(room);
         let urgent = urgent && len == message.data.len();
@@ -136,28 +136,28 @@ impl UnixSocket {
     fn put(&self, peer: &Arc<UnixSocket>, message: &mut Outgoing<'_>) -> Result<usize, Errno> {
         let limit = self.send_buffer();
         if message.data.len() > limit.saturating_sub(OVERHEAD) {
-            return Err(Errno::EMSGSIZE);
+            return Err(Errno::EMSGSIZE.here());
         }
         if self.outstanding.load(Ordering::Relaxed) >= limit {
-            return Err(Errno::EAGAIN);
+            return Err(Errno::EAGAIN.here());
         }
-        let me = self.me.upgrade().ok_or(Errno::EPIPE)?;
+        let me = self.me.upgrade().ok_or_else(|| Errno::EPIPE.here())?;
         let address = self.name().map(|name| name.address());
         let mut state = peer.state.lock();
-        let gone = if self.is_datagram() { Errno::ECONNREFUSED } else { Errno::EPIPE };
+        let gone = if self.is_datagram() { Errno::ECONNREFUSED.here() } else { Errno::EPIPE.here() };
         if state.closed {
             return Err(gone);
         }
         // A socket that is connected to somebody else takes nothing from others.
         if self.is_datagram() && state.peer.is_some() && !state.is_peer(self) {
-            return Err(Errno::EPERM);
+            return Err(Errno::EPERM.here());
         }
         if state.no_receive {
-            return Err(Errno::EPIPE);
+            return Err(Errno::EPIPE.here());
         }
         if self.is_datagram() && peer.is_full_for(self, &state) {
             state.note_sender(self);
-            return Err(Errno::EAGAIN);
+            return Err(Errno::EAGAIN.here());
         }
         message.control.enter_queue(peer.id, state.listener);
         let bytes = Packet::cost_of(message.data.len());
@@ -176,20 +176,20 @@ impl UnixSocket {
                 return Err(error);
             }
             if state.no_send {
-                return Err(Errno::EPIPE);
+                return Err(Errno::EPIPE.here());
             }
         }
         let target = match (message.address, ctx) {
             (Some(address), Some(ctx)) => ctx.kernel().network.unix.find(ctx, self.kind, address)?,
             _ => {
                 if !self.is_connected() {
-                    return Err(Errno::ENOTCONN);
+                    return Err(Errno::ENOTCONN.here());
                 }
                 match self.peer().filter(|peer| !peer.is_closed()) {
                     Some(peer) => peer,
                     None => {
                         self.change_partner(None);
-                        return Err(Errno::ECONNREFUSED);
+                        return Err(Errno::ECONNREFUSED.here());
                     }
                 }
             }
@@ -202,7 +202,7 @@ impl UnixSocket {
     pub(super) fn receive_message(&self, buf: &mut [u8], flags: MessageFlags) -> Result<Received, Errno> {
         let urgent = flags.contains(MessageFlags::MSG_OOB);
         if urgent && !self.is_stream() {
-            return Err(Errno::EOPNOTSUPP);
+            return Err(Errno::EOPNOTSUPP.here());
         }
         let peek = flags.contains(MessageFlags::MSG_PEEK);
         let values = self.options().values();
@@ -214,7 +214,7 @@ impl UnixSocket {
         };
         let mut state = self.state.lock();
         if !self.is_datagram() && state.peer.is_none() {
-            return Err(if self.is_stream() { Errno::EINVAL } else { Errno::ENOTCONN });
+            return Err(if self.is_stream() { Errno::EINVAL.here() } else { Errno::ENOTCONN.here() });
         }
         if urgent {
             return state.stream.take_urgent(buf, how);
@@ -234,7 +234,7 @@ impl UnixSocket {
             return match error {
                 Some(error) => Err(error),
                 None if over => Ok(Received::default()),
-                None => Err(Errno::EAGAIN),
+                None => Err(Errno::EAGAIN.here()),
             };
         };
         let peer = state.peer.as_ref().and_then(Weak::upgrade);

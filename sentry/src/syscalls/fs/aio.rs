@@ -27,7 +27,7 @@ const KEY_OFFSET: u64 = 8;
 pub fn io_setup(ctx: &mut TaskContext, count: u32, number_at: PtrOut) -> SysResult {
     let old: u64 = ctx.read_object(number_at.0)?;
     if old != 0 || count == 0 {
-        return Err(Errno::EINVAL.into());
+        return Err(Errno::EINVAL.here().into());
     }
     let kernel = ctx.kernel();
     let (mm, limit) = (ctx.mm().clone(), kernel.tunables.aio_requests.count());
@@ -50,7 +50,7 @@ pub fn io_destroy(ctx: &mut TaskContext, number: u64) -> SysResult {
 /// io_submit(2).
 pub fn io_submit(ctx: &mut TaskContext, number: u64, count: i64, requests: PtrIn) -> SysResult {
     let context = ctx.mm().aio().get(number)?;
-    let count = u64::try_from(count).map_err(|_| Errno::EINVAL)?.min(context.most());
+    let count = u64::try_from(count).map_err(|_| Errno::EINVAL.here())?.min(context.most());
     for done in 0..count {
         let at = requests.0.wrapping_add(done * 8);
         let submitted = ctx.read_object(at).map_err(SysError::from).and_then(|request| submit(ctx, &context, request));
@@ -70,11 +70,11 @@ pub fn io_submit(ctx: &mut TaskContext, number: u64, count: i64, requests: PtrIn
 fn submit(ctx: &mut TaskContext, context: &AioContext, address: u64) -> Result<(), SysError> {
     let request: Iocb = ctx.read_object(address)?;
     if request.aio_reserved2 != 0 || request.aio_nbytes > i64::MAX as u64 {
-        return Err(Errno::EINVAL.into());
+        return Err(Errno::EINVAL.here().into());
     }
     let mm = ctx.mm().clone();
     if !context.has_room(&mm) {
-        return Err(Errno::EAGAIN.into());
+        return Err(Errno::EAGAIN.here().into());
     }
     let files = ctx.files();
     let description = files.get(request.aio_fildes)?;
@@ -82,7 +82,7 @@ fn submit(ctx: &mut TaskContext, context: &AioContext, address: u64) -> Result<(
         0 => None,
         _ => {
             let counter = files.get(request.aio_resfd)?;
-            counter.downcast::<EventFd>().ok_or(Errno::EINVAL)?;
+            counter.downcast::<EventFd>().ok_or_else(|| Errno::EINVAL.here())?;
             Some(counter)
         }
     };
@@ -109,22 +109,22 @@ fn perform(ctx: &mut TaskContext, description: &FileDescription, request: &Iocb)
         IocbCommand::IOCB_CMD_PWRITE | IocbCommand::IOCB_CMD_PWRITEV => true,
         command @ (IocbCommand::IOCB_CMD_FSYNC | IocbCommand::IOCB_CMD_FDSYNC) => {
             if request.aio_buf != 0 || request.aio_offset != 0 || request.aio_nbytes != 0 || request.aio_rw_flags != 0 {
-                return Err(Errno::EINVAL.into());
+                return Err(Errno::EINVAL.here().into());
             }
             let synced = description.file().sync(command == IocbCommand::IOCB_CMD_FDSYNC);
             return match synced {
-                Err(Errno::EINVAL) => Err(Errno::EINVAL.into()),
+                Err(Errno::EINVAL) => Err(Errno::EINVAL.here().into()),
                 answer => Ok(answer.map(|()| 0).map_err(SysError::from)),
             };
         }
         // Polling is not offered, as by Linux before 4.18.
-        _ => return Err(Errno::EINVAL.into()),
+        _ => return Err(Errno::EINVAL.here().into()),
     };
     if request.aio_flags & IOCB_FLAG_IOPRIO != 0 && request.aio_reqprio as u16 >> 13 > 3 {
-        return Err(Errno::EINVAL.into());
+        return Err(Errno::EINVAL.here().into());
     }
     if request.aio_offset < 0 && description.file().is_seekable() {
-        return Err(Errno::EINVAL.into());
+        return Err(Errno::EINVAL.here().into());
     }
     let vector = request.aio_lio_opcode >= IocbCommand::IOCB_CMD_PREADV.raw();
     let count = request.aio_nbytes as usize;
@@ -184,7 +184,7 @@ fn get_events(
     const AT_ONCE: i64 = 1 << 16;
     let context = ctx.mm().aio().get(number)?;
     if least < 0 || least > most {
-        return Err(Errno::EINVAL.into());
+        return Err(Errno::EINVAL.here().into());
     }
     let mut found: Vec<IoEvent> = Vec::new();
     let most = most.min(AT_ONCE.max(least)) as usize;
@@ -193,12 +193,12 @@ fn get_events(
         (found.len() as i64 >= least || context.has_ended()).then_some(())
     });
     if end == Err(WaitEnd::Interrupted) && found.is_empty() {
-        return Err(Errno::EINTR.into());
+        return Err(Errno::EINTR.here().into());
     }
     let bytes = found.as_slice().as_bytes();
     let told = ctx.mm().write_partial(events.0, bytes) / size_of::<IoEvent>();
     if told == 0 && !found.is_empty() {
-        return Err(Errno::EFAULT.into());
+        return Err(Errno::EFAULT.here().into());
     }
     Ok(told as u64)
 }
@@ -207,5 +207,5 @@ fn get_events(
 pub fn io_cancel(ctx: &mut TaskContext, number: u64, request: PtrIn, _result: PtrOut) -> SysResult {
     let _key: u32 = ctx.read_object(request.0.wrapping_add(KEY_OFFSET))?;
     ctx.mm().aio().get(number)?;
-    Err(Errno::EINVAL.into())
+    Err(Errno::EINVAL.here().into())
 }

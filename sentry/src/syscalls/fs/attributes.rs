@@ -50,7 +50,7 @@ pub fn fchmodat(ctx: &mut TaskContext, dirfd: DirFd, path: Path, mode: FileMode)
 /// fchmodat2(2).
 pub fn fchmodat2(ctx: &mut TaskContext, dirfd: DirFd, path: Path, mode: FileMode, flags: AtFlags) -> SysResult {
     if !(AtFlags::AT_SYMLINK_NOFOLLOW | AtFlags::AT_EMPTY_PATH).contains(flags) {
-        return Err(Errno::EINVAL.into());
+        return Err(Errno::EINVAL.here().into());
     }
     let follow = !flags.contains(AtFlags::AT_SYMLINK_NOFOLLOW);
     let found = find_at(ctx, dirfd.0, path.0, follow, flags.contains(AtFlags::AT_EMPTY_PATH))?;
@@ -62,10 +62,10 @@ fn change_mode(ctx: &TaskContext, found: &Found, mode: FileMode) -> SysResult {
     let credentials = ctx.credentials();
     let old = found.inode.ownership()?;
     if !access::is_owner(&credentials, old.uid) {
-        return Err(Errno::EPERM.into());
+        return Err(Errno::EPERM.here().into());
     }
     if found.inode.kind() == FileType::Symlink {
-        return Err(Errno::EOPNOTSUPP.into());
+        return Err(Errno::EOPNOTSUPP.here().into());
     }
     let mut permissions = (mode.0 & 0o7777) as u16;
     if !credentials.in_group(old.gid) && !credentials.has(Capability::CAP_FSETID) {
@@ -93,7 +93,7 @@ pub fn fchown(ctx: &mut TaskContext, fd: Fd, uid: u32, gid: u32) -> SysResult {
 /// fchownat(2).
 pub fn fchownat(ctx: &mut TaskContext, dirfd: DirFd, path: Path, uid: u32, gid: u32, flags: AtFlags) -> SysResult {
     if !(AtFlags::AT_SYMLINK_NOFOLLOW | AtFlags::AT_EMPTY_PATH).contains(flags) {
-        return Err(Errno::EINVAL.into());
+        return Err(Errno::EINVAL.here().into());
     }
     let follow = !flags.contains(AtFlags::AT_SYMLINK_NOFOLLOW);
     let found = find_at(ctx, dirfd.0, path.0, follow, flags.contains(AtFlags::AT_EMPTY_PATH))?;
@@ -111,13 +111,13 @@ fn change_owner(ctx: &TaskContext, found: &Found, uid: u32, gid: u32) -> SysResu
     if uid.is_some_and(|uid| !(privileged || own && uid == old.uid))
         || gid.is_some_and(|gid| !(privileged || own && (gid == old.gid || credentials.in_group(gid))))
     {
-        return Err(Errno::EPERM.into());
+        return Err(Errno::EPERM.here().into());
     }
     let mut changes = SetAttributes { uid, gid, ..SetAttributes::default() };
     if found.inode.kind() != FileType::Directory {
         changes.permissions = access::without_set_id(old.permissions);
         if changes.permissions.is_some() && !access::is_owner(&credentials, old.uid) {
-            return Err(Errno::EPERM.into());
+            return Err(Errno::EPERM.here().into());
         }
         access::drop_capabilities(&*found.inode)?;
     }
@@ -149,7 +149,7 @@ pub fn futimesat(ctx: &mut TaskContext, dirfd: DirFd, path: Path, times: In<[Tim
     } else {
         let times: [Timeval; 2] = ctx.read_object(times.0)?;
         if times.iter().any(|t| !(0..1_000_000).contains(&t.tv_usec)) {
-            return Err(Errno::EINVAL.into());
+            return Err(Errno::EINVAL.here().into());
         }
         Some(times.map(|t| Some(SetTime::To(Timespec { tv_sec: t.tv_sec, tv_nsec: t.tv_usec * 1000 }))))
     };
@@ -178,17 +178,17 @@ pub fn utimensat(
                 UTIME_OMIT => None,
                 UTIME_NOW => Some(SetTime::Now),
                 0..=999_999_999 => Some(SetTime::To(time)),
-                _ => return Err(Errno::EINVAL.into()),
+                _ => return Err(Errno::EINVAL.here().into()),
             };
         }
         Some(set)
     };
     if !(AtFlags::AT_SYMLINK_NOFOLLOW | AtFlags::AT_EMPTY_PATH).contains(flags) {
-        return Err(Errno::EINVAL.into());
+        return Err(Errno::EINVAL.here().into());
     }
     let found = if path.is_null() && dirfd.0 != AT_FDCWD {
         if !flags.is_empty() {
-            return Err(Errno::EINVAL.into());
+            return Err(Errno::EINVAL.here().into());
         }
         find_fd(ctx, dirfd.0)?
     } else {
@@ -206,7 +206,7 @@ fn change_times(ctx: &TaskContext, found: &Found, times: Option<[Option<SetTime>
     if !access::is_owner(&credentials, found.inode.ownership()?.uid) {
         let both_now = accessed == Some(SetTime::Now) && modified == Some(SetTime::Now);
         if !both_now {
-            return Err(Errno::EPERM.into());
+            return Err(Errno::EPERM.here().into());
         }
         check_write(&credentials, found)?;
     }

@@ -52,7 +52,7 @@ fn lengthen(ctx: &TaskContext, buffer: &mut Vec<u8>, len: usize) -> Result<(), E
 /// Answers `EFAULT` for memory that no guest can have.
 fn check_range(ctx: &TaskContext, address: u64, len: u64) -> Result<(), Errno> {
     let limit = ctx.kernel().platform.address_limit();
-    address.checked_add(len).filter(|&end| end <= limit).map(drop).ok_or(Errno::EFAULT)
+    address.checked_add(len).filter(|&end| end <= limit).map(drop).ok_or_else(|| Errno::EFAULT.here())
 }
 
 /// Pieces of guest memory, used up from the front.
@@ -79,14 +79,14 @@ impl Memory {
     /// `EINVAL` for too many pieces or a negative length; `EFAULT`.
     pub fn vector(ctx: &TaskContext, address: u64, count: usize) -> Result<Self, Errno> {
         if count > UIO_MAXIOV {
-            return Err(Errno::EINVAL);
+            return Err(Errno::EINVAL.here());
         }
         let vector: Vec<Iovec> = ctx.read_array(address, count)?;
         let mut left = 0;
         let mut pieces = Vec::with_capacity(count);
         for piece in vector {
             if piece.iov_len > i64::MAX as u64 {
-                return Err(Errno::EINVAL);
+                return Err(Errno::EINVAL.here());
             }
             check_range(ctx, piece.iov_base, piece.iov_len)?;
             let len = piece.iov_len.min(MAX_RW_COUNT as u64 - left);

@@ -15,18 +15,18 @@ use crate::vfs::{FileDescription, SetAttributes};
 
 /// truncate(2).
 pub fn truncate(ctx: &mut TaskContext, path: Path, length: i64) -> SysResult {
-    let length = u64::try_from(length).map_err(|_| Errno::EINVAL)?;
+    let length = u64::try_from(length).map_err(|_| Errno::EINVAL.here())?;
     let found = find_at(ctx, AT_FDCWD, path.0, true, false)?;
     match found.inode.kind() {
         FileType::Regular => {}
-        FileType::Directory => return Err(Errno::EISDIR.into()),
-        _ => return Err(Errno::EINVAL.into()),
+        FileType::Directory => return Err(Errno::EISDIR.here().into()),
+        _ => return Err(Errno::EINVAL.here().into()),
     }
     found.check_writable()?;
     let credentials = ctx.credentials();
     access::check(&credentials, &*found.inode, Access::WRITE)?;
     if ctx.kernel().vfs.file_uses.is_executed(&*found.inode)? {
-        return Err(Errno::ETXTBSY.into());
+        return Err(Errno::ETXTBSY.here().into());
     }
     check_size(ctx, length, found.inode.metadata()?.size)?;
     access::drop_privileges(&credentials, &*found.inode)?;
@@ -39,11 +39,11 @@ pub fn truncate(ctx: &mut TaskContext, path: Path, length: i64) -> SysResult {
 
 /// ftruncate(2).
 pub fn ftruncate(ctx: &mut TaskContext, fd: Fd, length: i64) -> SysResult {
-    let length = u64::try_from(length).map_err(|_| Errno::EINVAL)?;
+    let length = u64::try_from(length).map_err(|_| Errno::EINVAL.here())?;
     let description = ctx.files().get(fd.0)?;
     let inode = description.file().inode();
     if inode.kind() != FileType::Regular || !description.is_writable() {
-        return Err(Errno::EINVAL.into());
+        return Err(Errno::EINVAL.here().into());
     }
     check_size(ctx, length, inode.metadata()?.size)?;
     access::drop_privileges(&ctx.credentials(), &*inode)?;
@@ -57,7 +57,7 @@ pub fn ftruncate(ctx: &mut TaskContext, fd: Fd, length: i64) -> SysResult {
 fn check_size(ctx: &TaskContext, new: u64, old: u64) -> Result<(), Errno> {
     if new > old && new > size_limit(ctx) {
         send_signal(ctx, amber_abi::Signal::SIGXFSZ);
-        return Err(Errno::EFBIG);
+        return Err(Errno::EFBIG.here());
     }
     Ok(())
 }
@@ -66,11 +66,11 @@ fn check_size(ctx: &TaskContext, new: u64, old: u64) -> Result<(), Errno> {
 pub fn fallocate(ctx: &mut TaskContext, fd: Fd, mode: FallocateMode, offset: i64, len: i64) -> SysResult {
     let description = ctx.files().get(fd.0)?;
     let (Ok(offset), Ok(len @ 1..)) = (u64::try_from(offset), u64::try_from(len)) else {
-        return Err(Errno::EINVAL.into());
+        return Err(Errno::EINVAL.here().into());
     };
     let keep = FallocateMode::FALLOC_FL_KEEP_SIZE;
     if FallocateMode::from_bits(mode.bits()).is_none() || mode.contains(FallocateMode::FALLOC_FL_NO_HIDE_STALE) {
-        return Err(Errno::EOPNOTSUPP.into());
+        return Err(Errno::EOPNOTSUPP.here().into());
     }
     let punch = FallocateMode::FALLOC_FL_PUNCH_HOLE;
     let ways = [
@@ -84,18 +84,18 @@ pub fn fallocate(ctx: &mut TaskContext, fd: Fd, mode: FallocateMode, offset: i64
     let shifts = FallocateMode::FALLOC_FL_COLLAPSE_RANGE | FallocateMode::FALLOC_FL_INSERT_RANGE;
     if chosen > 1 || (mode.contains(punch) && !mode.contains(keep)) || (mode.intersects(shifts) && mode.contains(keep))
     {
-        return Err(Errno::EOPNOTSUPP.into());
+        return Err(Errno::EOPNOTSUPP.here().into());
     }
     if !description.is_writable() {
-        return Err(Errno::EBADF.into());
+        return Err(Errno::EBADF.here().into());
     }
     match description.kind() {
         FileType::Regular => {}
-        FileType::Fifo => return Err(Errno::ESPIPE.into()),
-        FileType::Directory => return Err(Errno::EISDIR.into()),
-        _ => return Err(Errno::ENODEV.into()),
+        FileType::Fifo => return Err(Errno::ESPIPE.here().into()),
+        FileType::Directory => return Err(Errno::EISDIR.here().into()),
+        _ => return Err(Errno::ENODEV.here().into()),
     }
-    let end = offset.checked_add(len).filter(|&end| end <= i64::MAX as u64).ok_or(Errno::EFBIG)?;
+    let end = offset.checked_add(len).filter(|&end| end <= i64::MAX as u64).ok_or_else(|| Errno::EFBIG.here())?;
     if !mode.contains(keep) {
         check_size(ctx, end, description.file().inode().metadata()?.size)?;
     }
@@ -143,11 +143,11 @@ pub fn sync_file_range(ctx: &mut TaskContext, fd: Fd, offset: i64, len: i64, fla
         || len < 0
         || offset.checked_add(len).is_none()
     {
-        return Err(Errno::EINVAL.into());
+        return Err(Errno::EINVAL.here().into());
     }
     match description.kind() {
         FileType::Regular | FileType::BlockDevice | FileType::Directory | FileType::Symlink => {}
-        _ => return Err(Errno::ESPIPE.into()),
+        _ => return Err(Errno::ESPIPE.here().into()),
     }
     description.file().sync(true)?;
     Ok(0)
@@ -157,10 +157,10 @@ pub fn sync_file_range(ctx: &mut TaskContext, fd: Fd, offset: i64, len: i64, fla
 pub fn readahead(ctx: &mut TaskContext, fd: Fd, _offset: i64, _count: usize) -> SysResult {
     let description = ctx.files().get(fd.0)?;
     if !description.is_readable() {
-        return Err(Errno::EBADF.into());
+        return Err(Errno::EBADF.here().into());
     }
     if !matches!(description.kind(), FileType::Regular | FileType::BlockDevice) {
-        return Err(Errno::EINVAL.into());
+        return Err(Errno::EINVAL.here().into());
     }
     Ok(0)
 }
@@ -169,10 +169,10 @@ pub fn readahead(ctx: &mut TaskContext, fd: Fd, _offset: i64, _count: usize) -> 
 pub fn fadvise64(ctx: &mut TaskContext, fd: Fd, _offset: i64, len: i64, advice: FileAdvice) -> SysResult {
     let description = ctx.files().get(fd.0)?;
     if description.kind() == FileType::Fifo {
-        return Err(Errno::ESPIPE.into());
+        return Err(Errno::ESPIPE.here().into());
     }
     if len < 0 || advice.raw() > FileAdvice::POSIX_FADV_NOREUSE.raw() {
-        return Err(Errno::EINVAL.into());
+        return Err(Errno::EINVAL.here().into());
     }
     Ok(0)
 }
@@ -197,7 +197,7 @@ impl Place {
             return Ok(Place::Position(*description.position()));
         }
         let at: i64 = ctx.read_object(address.0)?;
-        let at = u64::try_from(at).map_err(|_| Errno::EINVAL)?;
+        let at = u64::try_from(at).map_err(|_| Errno::EINVAL.here())?;
         Ok(Place::Given { address: address.0, at })
     }
 
@@ -225,16 +225,16 @@ pub fn sendfile(ctx: &mut TaskContext, out: Fd, input: Fd, offset: PtrOut, count
     let from = ctx.files().get(input.0)?;
     let to = ctx.files().get(out.0)?;
     if !from.is_readable() || !to.is_writable() {
-        return Err(Errno::EBADF.into());
+        return Err(Errno::EBADF.here().into());
     }
     if !offset.is_null() && !from.file().is_seekable() {
-        return Err(Errno::ESPIPE.into());
+        return Err(Errno::ESPIPE.here().into());
     }
     if from.kind() == FileType::Directory || to.flags().contains(OpenFlags::O_APPEND) {
-        return Err(Errno::EINVAL.into());
+        return Err(Errno::EINVAL.here().into());
     }
     if !from.file().is_seekable() {
-        return Err(Errno::EINVAL.into());
+        return Err(Errno::EINVAL.here().into());
     }
     let place = Place::new(ctx, &from, offset)?;
     let count = (count as u64).min(MAX_RW_COUNT as u64);
@@ -266,25 +266,25 @@ pub fn copy_file_range(
     let to = ctx.files().get(out.0)?;
     let (from_place, to_place) = (Place::new(ctx, &from, offset_in)?, Place::new(ctx, &to, offset_out)?);
     if flags != 0 {
-        return Err(Errno::EINVAL.into());
+        return Err(Errno::EINVAL.here().into());
     }
     for description in [&from, &to] {
         match description.kind() {
-            FileType::Directory => return Err(Errno::EISDIR.into()),
+            FileType::Directory => return Err(Errno::EISDIR.here().into()),
             FileType::Regular => {}
-            _ => return Err(Errno::EINVAL.into()),
+            _ => return Err(Errno::EINVAL.here().into()),
         }
     }
     if !from.is_readable() || !to.is_writable() || to.flags().contains(OpenFlags::O_APPEND) {
-        return Err(Errno::EBADF.into());
+        return Err(Errno::EBADF.here().into());
     }
     let (source, sink) = (from.file().inode(), to.file().inode());
     let size = source.metadata()?.size;
     let len = (len as u64).min(MAX_RW_COUNT as u64).min(size.saturating_sub(from_place.at()));
-    from_place.at().checked_add(len).ok_or(Errno::EOVERFLOW)?;
-    to_place.at().checked_add(len).ok_or(Errno::EOVERFLOW)?;
+    from_place.at().checked_add(len).ok_or_else(|| Errno::EOVERFLOW.here())?;
+    to_place.at().checked_add(len).ok_or_else(|| Errno::EOVERFLOW.here())?;
     if source.identity()? == sink.identity()? && from_place.at().abs_diff(to_place.at()) < len {
-        return Err(Errno::EINVAL.into());
+        return Err(Errno::EINVAL.here().into());
     }
     if len == 0 {
         return Ok(0);
@@ -334,7 +334,7 @@ fn pour(
                 };
                 let answer = match (attempt(), to.file().wait_queue()) {
                     (Some(answer), _) => answer,
-                    (None, None) => Err(Errno::EAGAIN),
+                    (None, None) => Err(Errno::EAGAIN.here()),
                     (None, Some(queue)) => {
                         ctx.wait(&[(queue, events)], None, attempt).map_err(|_| SysError::from(Restart::IfAsked))?
                     }
@@ -342,7 +342,7 @@ fn pour(
                 let written = match answer {
                     Err(Errno::EPIPE) => {
                         send_signal(ctx, amber_abi::Signal::SIGPIPE);
-                        return Err(Errno::EPIPE.into());
+                        return Err(Errno::EPIPE.here().into());
                     }
                     answer => answer?,
                 };

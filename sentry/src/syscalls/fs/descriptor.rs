@@ -37,7 +37,7 @@ pub fn closed(ctx: &TaskContext, description: &Arc<FileDescription>) -> Result<(
 /// close_range(2).
 pub fn close_range(ctx: &mut TaskContext, first: u32, last: u32, flags: CloseRangeFlags) -> SysResult {
     if CloseRangeFlags::from_bits(flags.bits()).is_none() || first > last {
-        return Err(Errno::EINVAL.into());
+        return Err(Errno::EINVAL.here().into());
     }
     if flags.contains(CloseRangeFlags::CLOSE_RANGE_UNSHARE) {
         let own = ctx.files().duplicate()?;
@@ -79,7 +79,7 @@ pub fn dup2(ctx: &mut TaskContext, old: Fd, new: Fd) -> SysResult {
 /// dup3(2).
 pub fn dup3(ctx: &mut TaskContext, old: Fd, new: Fd, flags: PipeFlags) -> SysResult {
     if !PipeFlags::O_CLOEXEC.contains(flags) || old == new {
-        return Err(Errno::EINVAL.into());
+        return Err(Errno::EINVAL.here().into());
     }
     replace(ctx, old, new, !flags.is_empty())
 }
@@ -88,7 +88,7 @@ fn replace(ctx: &mut TaskContext, old: Fd, new: Fd, close_on_exec: bool) -> SysR
     let files = ctx.files();
     let limit = descriptor_limit(ctx);
     if u64::try_from(new.0).map_or(true, |new| new >= limit) {
-        return Err(Errno::EBADF.into());
+        return Err(Errno::EBADF.here().into());
     }
     let description = files.get_any(old.0)?;
     if let Some(replaced) = files.replace(new.0, description, close_on_exec, limit)? {
@@ -103,12 +103,12 @@ pub fn lseek(ctx: &mut TaskContext, fd: Fd, offset: i64, whence: Whence) -> SysR
     let file = description.file();
     if !matches!(whence, Whence::SEEK_SET | Whence::SEEK_CUR | Whence::SEEK_END | Whence::SEEK_DATA | Whence::SEEK_HOLE)
     {
-        return Err(Errno::EINVAL.into());
+        return Err(Errno::EINVAL.here().into());
     }
     if !file.is_seekable() {
         // Eventfds and their like, but not pidfds, have a position that stays where it is.
         let stays = description.kind() == FileType::Anonymous && description.downcast::<PidFd>().is_none();
-        return if stays { Ok(0) } else { Err(Errno::ESPIPE.into()) };
+        return if stays { Ok(0) } else { Err(Errno::ESPIPE.here().into()) };
     }
     if !file.keeps_position() {
         return Ok(0);
@@ -118,16 +118,16 @@ pub fn lseek(ctx: &mut TaskContext, fd: Fd, offset: i64, whence: Whence) -> SysR
     let from = match whence {
         Whence::SEEK_SET => 0,
         Whence::SEEK_CUR => *position as i64,
-        Whence::SEEK_END if directory => return Err(Errno::EINVAL.into()),
+        Whence::SEEK_END if directory => return Err(Errno::EINVAL.here().into()),
         Whence::SEEK_END => file.inode().metadata()?.size as i64,
-        _ if directory => return Err(Errno::EINVAL.into()),
+        _ if directory => return Err(Errno::EINVAL.here().into()),
         _ => {
-            let at = u64::try_from(offset).map_err(|_| Errno::ENXIO)?;
+            let at = u64::try_from(offset).map_err(|_| Errno::ENXIO.here())?;
             *position = file.seek_data(at, whence == Whence::SEEK_HOLE)?;
             return Ok(*position);
         }
     };
-    let at = from.checked_add(offset).ok_or(Errno::EOVERFLOW)?;
-    *position = u64::try_from(at).map_err(|_| Errno::EINVAL)?;
+    let at = from.checked_add(offset).ok_or_else(|| Errno::EOVERFLOW.here())?;
+    *position = u64::try_from(at).map_err(|_| Errno::EINVAL.here())?;
     Ok(*position)
 }

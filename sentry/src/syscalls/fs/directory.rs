@@ -78,7 +78,7 @@ impl DirectorySink for Entries {
 fn list(ctx: &mut TaskContext, fd: Fd, out: PtrOut, count: u32, wide: bool) -> SysResult {
     let description = ctx.files().get(fd.0)?;
     if description.kind() != FileType::Directory {
-        return Err(Errno::ENOTDIR.into());
+        return Err(Errno::ENOTDIR.here().into());
     }
     let mut position = description.position();
     let room = (count as usize).min(MOST);
@@ -86,7 +86,7 @@ fn list(ctx: &mut TaskContext, fd: Fd, out: PtrOut, count: u32, wide: bool) -> S
         Entries { bytes: Vec::with_capacity(room.min(32 << 10)), room, wide, next: *position, full: false };
     fill(&description, *position, &mut entries)?;
     if entries.bytes.is_empty() {
-        return if entries.full { Err(Errno::EINVAL.into()) } else { Ok(0) };
+        return if entries.full { Err(Errno::EINVAL.here().into()) } else { Ok(0) };
     }
     ctx.write_bytes(out.0, &entries.bytes)?;
     *position = entries.next;
@@ -100,7 +100,7 @@ fn list(ctx: &mut TaskContext, fd: Fd, out: PtrOut, count: u32, wide: bool) -> S
 
 fn fill(description: &FileDescription, from: u64, entries: &mut Entries) -> Result<(), Errno> {
     if description.path().is_some_and(|path| path.dentry.is_removed()) {
-        return Err(Errno::ENOENT);
+        return Err(Errno::ENOENT.here());
     }
     let kind = Some(FileType::Directory);
     if from == 0 {
@@ -126,7 +126,7 @@ fn fill(description: &FileDescription, from: u64, entries: &mut Entries) -> Resu
 pub fn getcwd(ctx: &mut TaskContext, buf: StrOut, size: usize) -> SysResult {
     let (root, cwd) = ctx.fs().root_and_cwd();
     if cwd.dentry.is_removed() {
-        return Err(Errno::ENOENT.into());
+        return Err(Errno::ENOENT.here().into());
     }
     let (mut text, reachable) = cwd.text(&root);
     if !reachable {
@@ -134,7 +134,7 @@ pub fn getcwd(ctx: &mut TaskContext, buf: StrOut, size: usize) -> SysResult {
     }
     text.push(0);
     if text.len() > size {
-        return Err(Errno::ERANGE.into());
+        return Err(Errno::ERANGE.here().into());
     }
     ctx.write_bytes(buf.0, &text)?;
     Ok(text.len() as u64)
@@ -152,13 +152,13 @@ pub fn chdir(ctx: &mut TaskContext, path: Path) -> SysResult {
 pub fn fchdir(ctx: &mut TaskContext, fd: Fd) -> SysResult {
     let description = ctx.files().get_any(fd.0)?;
     check_enterable(ctx, &*description.file().inode())?;
-    ctx.fs().set_cwd(description.path().ok_or(Errno::ENOTDIR)?.clone());
+    ctx.fs().set_cwd(description.path().ok_or_else(|| Errno::ENOTDIR.here())?.clone());
     Ok(0)
 }
 
 fn check_enterable(ctx: &TaskContext, inode: &dyn Inode) -> Result<(), Errno> {
     if inode.kind() != FileType::Directory {
-        return Err(Errno::ENOTDIR);
+        return Err(Errno::ENOTDIR.here());
     }
     access::check(&ctx.credentials(), inode, Access::EXECUTE)
 }
@@ -168,7 +168,7 @@ pub fn chroot(ctx: &mut TaskContext, path: Path) -> SysResult {
     let found = find_at(ctx, AT_FDCWD, path.0, true, false)?;
     check_enterable(ctx, &*found.inode)?;
     if !ctx.credentials().has(Capability::CAP_SYS_CHROOT) {
-        return Err(Errno::EPERM.into());
+        return Err(Errno::EPERM.here().into());
     }
     ctx.fs().set_root(found.path_or(Errno::ENOTDIR)?.clone());
     Ok(0)

@@ -27,7 +27,7 @@ const MAX_EVENTS: i32 = i32::MAX / EVENT_SIZE as i32;
 /// epoll_create(2): the size has no meaning, but must be positive.
 pub fn epoll_create(ctx: &mut TaskContext, size: i32) -> SysResult {
     if size <= 0 {
-        return Err(Errno::EINVAL.into());
+        return Err(Errno::EINVAL.here().into());
     }
     epoll_create1(ctx, EpollCreateFlags::empty())
 }
@@ -35,7 +35,7 @@ pub fn epoll_create(ctx: &mut TaskContext, size: i32) -> SysResult {
 /// epoll_create1(2).
 pub fn epoll_create1(ctx: &mut TaskContext, flags: EpollCreateFlags) -> SysResult {
     if !EpollCreateFlags::all().contains(flags) {
-        return Err(Errno::EINVAL.into());
+        return Err(Errno::EINVAL.here().into());
     }
     let epoll = Epoll::new(&ctx.kernel().vfs, &ctx.kernel().memory);
     install(ctx, epoll, OpenFlags::O_RDWR, flags.bits())
@@ -48,11 +48,11 @@ pub fn epoll_ctl(ctx: &mut TaskContext, epfd: Fd, op: EpollOp, fd: Fd, event: In
     let epoll_description = files.get(epfd.0)?;
     let description = files.get(fd.0)?;
     if description.file().wait_queue().is_none() {
-        return Err(Errno::EPERM.into());
+        return Err(Errno::EPERM.here().into());
     }
-    let epoll = epoll_description.downcast::<Epoll>().ok_or(Errno::EINVAL)?;
+    let epoll = epoll_description.downcast::<Epoll>().ok_or_else(|| Errno::EINVAL.here())?;
     if std::sync::Arc::ptr_eq(&epoll_description, &description) {
-        return Err(Errno::EINVAL.into());
+        return Err(Errno::EINVAL.here().into());
     }
     // Nothing suspends the machine, so EPOLLWAKEUP has nothing to prevent.
     let interest = EpollEvents::from_bits_retain(event.events).difference(EpollEvents::EPOLLWAKEUP);
@@ -65,7 +65,7 @@ pub fn epoll_ctl(ctx: &mut TaskContext, epfd: Fd, op: EpollOp, fd: Fd, event: In
         }
         EpollOp::EPOLL_CTL_MOD => epoll.modify(fd.0, &description, interest, event.data)?,
         EpollOp::EPOLL_CTL_DEL => epoll.remove(fd.0, &description)?,
-        _ => return Err(Errno::EINVAL.into()),
+        _ => return Err(Errno::EINVAL.here().into()),
     }
     Ok(0)
 }
@@ -106,10 +106,10 @@ pub fn epoll_pwait2(
 
 fn wait_for_events(ctx: &TaskContext, epfd: Fd, events: PtrOut, most: i32, deadline: Option<Instant>) -> SysResult {
     if most <= 0 || most > MAX_EVENTS {
-        return Err(Errno::EINVAL.into());
+        return Err(Errno::EINVAL.here().into());
     }
     let description = ctx.files().get(epfd.0)?;
-    let epoll = description.downcast::<Epoll>().ok_or(Errno::EINVAL)?;
+    let epoll = description.downcast::<Epoll>().ok_or_else(|| Errno::EINVAL.here())?;
     let mut looks = 0;
     let found = ctx.wait(&[(epoll.waiters(), PollEvents::POLLIN)], deadline, || {
         looks += 1;
@@ -125,14 +125,14 @@ fn wait_for_events(ctx: &TaskContext, epfd: Fd, events: PtrOut, most: i32, deadl
         Ok(found) => found,
         Err(WaitEnd::TimedOut) => return Ok(0),
         // Never restarted, whatever the handler asks for: see signal(7).
-        Err(WaitEnd::Interrupted) => return Err(Errno::EINTR.into()),
+        Err(WaitEnd::Interrupted) => return Err(Errno::EINTR.here().into()),
     };
     let array: Vec<EpollEvent> = found.iter().map(|f| f.event).collect();
     let told = ctx.mm().write_partial(events.0, array.as_slice().as_bytes()) / EVENT_SIZE;
     if told < found.len() {
         epoll.put_back(&found[told..]);
         if told == 0 {
-            return Err(Errno::EFAULT.into());
+            return Err(Errno::EFAULT.here().into());
         }
     }
     Ok(told as u64)

@@ -19,7 +19,7 @@ pub fn eventfd(ctx: &mut TaskContext, count: u32) -> SysResult {
 /// eventfd(2), as libraries call it.
 pub fn eventfd2(ctx: &mut TaskContext, count: u32, flags: EventfdFlags) -> SysResult {
     if !EventfdFlags::all().contains(flags) {
-        return Err(Errno::EINVAL.into());
+        return Err(Errno::EINVAL.here().into());
     }
     let kernel = ctx.kernel();
     let id = kernel.eventfds.fetch_add(1, Ordering::Relaxed);

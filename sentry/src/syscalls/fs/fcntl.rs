@@ -32,7 +32,7 @@ pub fn fcntl(ctx: &mut TaskContext, fd: Fd, command: FcntlCommand, argument: u64
             | FcntlCommand::F_GETFL
     );
     if description.is_path_only() && !allowed_on_paths {
-        return Err(Errno::EBADF.into());
+        return Err(Errno::EBADF.here().into());
     }
     match command {
         FcntlCommand::F_DUPFD | FcntlCommand::F_DUPFD_CLOEXEC => {
@@ -59,17 +59,17 @@ pub fn fcntl(ctx: &mut TaskContext, fd: Fd, command: FcntlCommand, argument: u64
         FcntlCommand::F_GETLEASE => Ok(LockType::F_UNLCK.raw() as u64),
         FcntlCommand::F_SETLEASE => set_lease(ctx, &description, argument),
         // As where directory notification is configured out.
-        FcntlCommand::F_NOTIFY => Err(Errno::EINVAL.into()),
+        FcntlCommand::F_NOTIFY => Err(Errno::EINVAL.here().into()),
         FcntlCommand::F_SETPIPE_SZ => {
-            let size = u32::try_from(argument).map_err(|_| Errno::EINVAL)?;
+            let size = u32::try_from(argument).map_err(|_| Errno::EINVAL.here())?;
             let privileged = ctx.credentials().has(Capability::CAP_SYS_RESOURCE);
             Ok(description.file().set_pipe_size(size, privileged)?.into())
         }
         FcntlCommand::F_GETPIPE_SZ => Ok(description.file().pipe_size()?.into()),
         FcntlCommand::F_ADD_SEALS => {
-            let seals = Seals::from_bits(argument as u32).ok_or(Errno::EINVAL)?;
+            let seals = Seals::from_bits(argument as u32).ok_or_else(|| Errno::EINVAL.here())?;
             if !description.is_writable() {
-                return Err(Errno::EPERM.into());
+                return Err(Errno::EPERM.here().into());
             }
             description.file().add_seals(seals)?;
             Ok(0)
@@ -88,7 +88,7 @@ pub fn fcntl(ctx: &mut TaskContext, fd: Fd, command: FcntlCommand, argument: u64
             let owner: FOwnerEx = ctx.read_object(argument)?;
             let kind = OwnerType::from_raw(owner.type_);
             if !matches!(kind, OwnerType::F_OWNER_TID | OwnerType::F_OWNER_PID | OwnerType::F_OWNER_PGRP) {
-                return Err(Errno::EINVAL.into());
+                return Err(Errno::EINVAL.here().into());
             }
             sigio::set_owner(ctx, &description, kind, owner.pid)?;
             Ok(0)
@@ -97,7 +97,9 @@ pub fn fcntl(ctx: &mut TaskContext, fd: Fd, command: FcntlCommand, argument: u64
         FcntlCommand::F_SETSIG => {
             let signal = match argument {
                 0 => None,
-                number => Some(i32::try_from(number).ok().and_then(Signal::from_raw).ok_or(Errno::EINVAL)?),
+                number => {
+                    Some(i32::try_from(number).ok().and_then(Signal::from_raw).ok_or_else(|| Errno::EINVAL.here())?)
+                }
             };
             description.set_owner_signal(signal);
             Ok(0)
@@ -113,12 +115,12 @@ pub fn fcntl(ctx: &mut TaskContext, fd: Fd, command: FcntlCommand, argument: u64
         FcntlCommand::F_SET_RW_HINT | FcntlCommand::F_SET_FILE_RW_HINT => {
             let hint: u64 = ctx.read_object(argument)?;
             if hint > 5 {
-                return Err(Errno::EINVAL.into());
+                return Err(Errno::EINVAL.here().into());
             }
             description.set_write_hint(hint);
             Ok(0)
         }
-        _ => Err(Errno::EINVAL.into()),
+        _ => Err(Errno::EINVAL.here().into()),
     }
 }
 
@@ -126,7 +128,7 @@ fn set_flags(ctx: &TaskContext, fd: Fd, description: &Arc<FileDescription>, flag
     if flags.contains(OpenFlags::O_NOATIME) && !description.flags().contains(OpenFlags::O_NOATIME) {
         let owner = description.file().inode().ownership()?.uid;
         if !access::is_owner(&ctx.credentials(), owner) {
-            return Err(Errno::EPERM.into());
+            return Err(Errno::EPERM.here().into());
         }
     }
     sigio::switch(ctx, description, fd.0, flags.contains(OpenFlags::FASYNC));
@@ -138,17 +140,17 @@ fn set_flags(ctx: &TaskContext, fd: Fd, description: &Arc<FileDescription>, flag
 fn set_lease(ctx: &TaskContext, description: &FileDescription, argument: u64) -> SysResult {
     let inode = description.file().inode();
     if inode.ownership()?.uid != ctx.credentials().fsuid && !ctx.credentials().has(Capability::CAP_LEASE) {
-        return Err(Errno::EACCES.into());
+        return Err(Errno::EACCES.here().into());
     }
     if inode.kind() != FileType::Regular {
-        return Err(Errno::EINVAL.into());
+        return Err(Errno::EINVAL.here().into());
     }
     match LockType::from_raw(argument as i16) {
         // There is no lease to give back.
-        LockType::F_UNLCK => Err(Errno::EAGAIN.into()),
+        LockType::F_UNLCK => Err(Errno::EAGAIN.here().into()),
         // The answer of file systems that give none.
-        LockType::F_RDLCK | LockType::F_WRLCK => Err(Errno::EINVAL.into()),
-        _ => Err(Errno::EINVAL.into()),
+        LockType::F_RDLCK | LockType::F_WRLCK => Err(Errno::EINVAL.here().into()),
+        _ => Err(Errno::EINVAL.here().into()),
     }
 }
 
@@ -165,26 +167,29 @@ fn record(
 ) -> Result<(Record, LockType), Errno> {
     let kind = LockType::from_raw(flock.l_type);
     if !matches!(kind, LockType::F_RDLCK | LockType::F_WRLCK | LockType::F_UNLCK) {
-        return Err(Errno::EINVAL);
+        return Err(Errno::EINVAL.here());
     }
     let base = match Whence::from_raw(flock.l_whence as u16 as u32) {
         Whence::SEEK_SET => 0,
         Whence::SEEK_CUR => *description.position() as i64,
         Whence::SEEK_END => description.file().inode().metadata()?.size as i64,
-        _ => return Err(Errno::EINVAL),
+        _ => return Err(Errno::EINVAL.here()),
     };
-    let at = base.checked_add(flock.l_start).ok_or(Errno::EOVERFLOW)?;
+    let at = base.checked_add(flock.l_start).ok_or_else(|| Errno::EOVERFLOW.here())?;
     let (start, last) = match flock.l_len {
         0 => (at, i64::MAX),
-        len if len > 0 => (at, at.checked_add(len - 1).ok_or(Errno::EOVERFLOW)?),
-        len => (at.checked_add(len).ok_or(Errno::EINVAL)?, at.checked_sub(1).ok_or(Errno::EINVAL)?),
+        len if len > 0 => (at, at.checked_add(len - 1).ok_or_else(|| Errno::EOVERFLOW.here())?),
+        len => (
+            at.checked_add(len).ok_or_else(|| Errno::EINVAL.here())?,
+            at.checked_sub(1).ok_or_else(|| Errno::EINVAL.here())?,
+        ),
     };
     if start < 0 {
-        return Err(Errno::EINVAL);
+        return Err(Errno::EINVAL.here());
     }
     let (owner, pid) = if is_of_description(command) {
         if flock.l_pid != 0 {
-            return Err(Errno::EINVAL);
+            return Err(Errno::EINVAL.here());
         }
         (Owner::Description(description.id()), -1)
     } else {
@@ -198,7 +203,7 @@ fn get_lock(ctx: &TaskContext, description: &FileDescription, command: FcntlComm
     let mut flock: Flock = ctx.read_object(address)?;
     let (wanted, kind) = record(ctx, description, command, &flock)?;
     if kind == LockType::F_UNLCK {
-        return Err(Errno::EINVAL.into());
+        return Err(Errno::EINVAL.here().into());
     }
     match ctx.kernel().vfs.locks.blocker(&*description.file().inode(), &wanted)? {
         None => flock.l_type = LockType::F_UNLCK.raw(),
@@ -224,8 +229,8 @@ fn set_lock(ctx: &TaskContext, description: &FileDescription, command: FcntlComm
             locks.clear_record(&*inode, wanted)?;
             return Ok(0);
         }
-        LockType::F_RDLCK if !description.is_readable() => return Err(Errno::EBADF.into()),
-        LockType::F_WRLCK if !description.is_writable() => return Err(Errno::EBADF.into()),
+        LockType::F_RDLCK if !description.is_readable() => return Err(Errno::EBADF.here().into()),
+        LockType::F_WRLCK if !description.is_writable() => return Err(Errno::EBADF.here().into()),
         _ => {}
     }
     let waits = matches!(command, FcntlCommand::F_SETLKW | FcntlCommand::F_OFD_SETLKW);
@@ -266,7 +271,7 @@ pub fn flock(ctx: &mut TaskContext, fd: Fd, operation: FlockOperation) -> SysRes
         }
         FlockOperation::LOCK_SH => false,
         FlockOperation::LOCK_EX => true,
-        _ => return Err(Errno::EINVAL.into()),
+        _ => return Err(Errno::EINVAL.here().into()),
     };
     let pid = ctx.group().pid();
     let attempt = || match locks.set_whole(&*inode, description.id(), pid, exclusive) {

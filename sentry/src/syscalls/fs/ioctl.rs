@@ -28,7 +28,7 @@ pub fn ioctl(ctx: &mut TaskContext, fd: Fd, request: IoctlRequest, argument: Ptr
             let on = ctx.read_object::<i32>(argument.0)? != 0;
             let changes = description.flags().contains(OpenFlags::FASYNC) != on;
             if changes && description.file().signal_io() == SignalIo::Absent {
-                return Err(Errno::ENOTTY.into());
+                return Err(Errno::ENOTTY.here().into());
             }
             sigio::switch(ctx, &description, fd.0, on);
         }

@@ -15,16 +15,16 @@ const NAME_MOST: usize = 249;
 
 /// memfd_create(2). Huge pages are configured out.
 pub fn memfd_create(ctx: &mut TaskContext, name: Str, flags: MemfdFlags) -> SysResult {
-    let flags = MemfdFlags::from_bits(flags.bits()).ok_or(Errno::EINVAL)?;
+    let flags = MemfdFlags::from_bits(flags.bits()).ok_or_else(|| Errno::EINVAL.here())?;
     if flags.contains(MemfdFlags::MFD_EXEC | MemfdFlags::MFD_NOEXEC_SEAL) {
-        return Err(Errno::EINVAL.into());
+        return Err(Errno::EINVAL.here().into());
     }
     let name = ctx.read_string(name.0, NAME_MOST + 1).map_err(|errno| match errno {
-        Errno::ENAMETOOLONG => Errno::EINVAL,
+        Errno::ENAMETOOLONG => Errno::EINVAL.here(),
         errno => errno,
     })?;
     if flags.contains(MemfdFlags::MFD_HUGETLB) {
-        return Err(Errno::ENODEV.into());
+        return Err(Errno::ENODEV.here().into());
     }
     let reserved = ctx.files().reserve(0, descriptor_limit(ctx))?;
     check_open_files(ctx)?;

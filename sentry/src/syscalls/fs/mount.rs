@@ -17,7 +17,7 @@ use crate::vfs::{MountOptions, Path as Place, SuperBlock};
 
 /// Answers `EPERM` to who may not mount.
 pub(super) fn check_admin(ctx: &TaskContext) -> Result<(), Errno> {
-    if ctx.credentials().has(Capability::CAP_SYS_ADMIN) { Ok(()) } else { Err(Errno::EPERM) }
+    if ctx.credentials().has(Capability::CAP_SYS_ADMIN) { Ok(()) } else { Err(Errno::EPERM.here()) }
 }
 
 fn place_of(ctx: &TaskContext, path: Path, follow: bool) -> Result<Place, Errno> {
@@ -81,7 +81,7 @@ pub fn mount(
     if let Some((flag, spreading)) = chosen.next() {
         let allowed = *flag | MountFlags::MS_REC | MountFlags::MS_SILENT;
         if chosen.next().is_some() || !allowed.contains(flags) || !place.is_mount_root() {
-            return Err(Errno::EINVAL.into());
+            return Err(Errno::EINVAL.here().into());
         }
         propagation::set_spreading(&namespace, &place.mount, *spreading, recursive);
         return Ok(0);
@@ -92,7 +92,7 @@ pub fn mount(
         return Ok(0);
     }
     if kind.is_empty() {
-        return Err(Errno::EINVAL.into());
+        return Err(Errno::EINVAL.here().into());
     }
     let fs = (ctx.kernel().registry.file_system(&kind)?.make)(ctx.kernel(), &data)?;
     let read_only = flags.contains(MountFlags::MS_RDONLY);
@@ -104,7 +104,7 @@ pub fn mount(
 }
 
 fn source_place(ctx: &TaskContext, source: Option<&[u8]>) -> Result<Place, Errno> {
-    let source = source.filter(|s| !s.is_empty()).ok_or(Errno::EINVAL)?;
+    let source = source.filter(|s| !s.is_empty()).ok_or_else(|| Errno::EINVAL.here())?;
     Ok(find_path_at(ctx, AT_FDCWD, source, true, false)?.path_or(Errno::EINVAL)?.clone())
 }
 
@@ -116,18 +116,18 @@ fn read_data(ctx: &TaskContext, data: PtrIn) -> Result<String, Errno> {
     let mut bytes = vec![0; 4095];
     let got = ctx.mm().read_partial(data.0, &mut bytes);
     if got == 0 {
-        return Err(Errno::EFAULT);
+        return Err(Errno::EFAULT.here());
     }
     bytes.truncate(got);
     let end = bytes.iter().position(|&b| b == 0).unwrap_or(got);
     bytes.truncate(end);
-    String::from_utf8(bytes).map_err(|_| Errno::EINVAL)
+    String::from_utf8(bytes).map_err(|_| Errno::EINVAL.here())
 }
 
 fn remount(place: &Place, flags: MountFlags, data: &str, ctx: &TaskContext) -> SysResult {
     mounting::check_member(&ctx.fs().namespace(), &place.mount)?;
     if !place.is_mount_root() {
-        return Err(Errno::EINVAL.into());
+        return Err(Errno::EINVAL.here().into());
     }
     let mount = &place.mount;
     let atime = MountOptions::RELATIVE_ATIME | MountOptions::NO_ATIME | MountOptions::NO_DIRECTORY_ATIME;
@@ -153,14 +153,14 @@ pub fn umount2(ctx: &mut TaskContext, target: Path, flags: UmountFlags) -> SysRe
     if UmountFlags::from_bits(flags.bits()).is_none()
         || (flags.contains(UmountFlags::MNT_EXPIRE) && flags.intersects(others))
     {
-        return Err(Errno::EINVAL.into());
+        return Err(Errno::EINVAL.here().into());
     }
     let follow = !flags.contains(UmountFlags::UMOUNT_NOFOLLOW);
     let path = ctx.read_path(target.0)?;
     let place = scope_at(ctx, &ctx.credentials(), AT_FDCWD, &path)?.resolve_mount(&path, follow)?;
     check_admin(ctx)?;
     if !place.is_mount_root() {
-        return Err(Errno::EINVAL.into());
+        return Err(Errno::EINVAL.here().into());
     }
     let mount = place.mount.clone();
     drop(place);
@@ -170,17 +170,17 @@ pub fn umount2(ctx: &mut TaskContext, target: Path, flags: UmountFlags) -> SysRe
     if !lazily && Arc::ptr_eq(&ctx.fs().root().mount, &mount) {
         // The caller's root cannot go; what can be done for it is that nothing is left to write back.
         return if expires {
-            Err(Errno::EINVAL.into())
+            Err(Errno::EINVAL.here().into())
         } else {
             Ok(mount.super_block.set_read_only(true).map(|()| 0)?)
         };
     }
     if expires {
         if mount.is_busy(1) {
-            return Err(Errno::EBUSY.into());
+            return Err(Errno::EBUSY.here().into());
         }
         if !mount.expire() {
-            return Err(Errno::EAGAIN.into());
+            return Err(Errno::EAGAIN.here().into());
         }
     }
     mounting::unmount(&ctx.fs().namespace(), &mount, lazily, 1)?;
@@ -193,7 +193,7 @@ pub fn pivot_root(ctx: &mut TaskContext, new_root: Path, put_old: Path) -> SysRe
     let new = place_of(ctx, new_root, true)?;
     let old = place_of(ctx, put_old, true)?;
     if !new.dentry.is_directory() || !old.dentry.is_directory() {
-        return Err(Errno::ENOTDIR.into());
+        return Err(Errno::ENOTDIR.here().into());
     }
     let root = ctx.fs().root();
     let contexts: Vec<_> = {

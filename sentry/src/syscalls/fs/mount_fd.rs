@@ -44,18 +44,18 @@ fn install_context(ctx: &TaskContext, context: Arc<MountContext>, close_on_exec:
 }
 
 fn context_of(description: &FileDescription) -> Result<&MountContext, Errno> {
-    description.downcast().ok_or(Errno::EINVAL)
+    description.downcast().ok_or_else(|| Errno::EINVAL.here())
 }
 
 fn text(ctx: &TaskContext, address: u64) -> Result<Vec<u8>, Errno> {
     ctx.read_string(address, TEXT_MOST)
-        .map_err(|errno| if errno == Errno::ENAMETOOLONG { Errno::EINVAL } else { errno })
+        .map_err(|errno| if errno == Errno::ENAMETOOLONG { Errno::EINVAL.here() } else { errno })
 }
 
 /// fsopen(2).
 pub fn fsopen(ctx: &mut TaskContext, name: Str, flags: FsopenFlags) -> SysResult {
     check_admin(ctx)?;
-    let flags = FsopenFlags::from_bits(flags.bits()).ok_or(Errno::EINVAL)?;
+    let flags = FsopenFlags::from_bits(flags.bits()).ok_or_else(|| Errno::EINVAL.here())?;
     let kind = ctx.kernel().registry.file_system(&text(ctx, name.0)?)?;
     install_context(ctx, MountContext::create(&ctx.kernel().vfs, kind), flags.contains(FsopenFlags::FSOPEN_CLOEXEC))
 }
@@ -63,11 +63,11 @@ pub fn fsopen(ctx: &mut TaskContext, name: Str, flags: FsopenFlags) -> SysResult
 /// fspick(2).
 pub fn fspick(ctx: &mut TaskContext, dirfd: DirFd, path: Path, flags: FspickFlags) -> SysResult {
     check_admin(ctx)?;
-    let flags = FspickFlags::from_bits(flags.bits()).ok_or(Errno::EINVAL)?;
+    let flags = FspickFlags::from_bits(flags.bits()).ok_or_else(|| Errno::EINVAL.here())?;
     let follow = !flags.contains(FspickFlags::FSPICK_SYMLINK_NOFOLLOW);
     let place = place_at(ctx, dirfd, path, follow, flags.contains(FspickFlags::FSPICK_EMPTY_PATH))?;
     if !place.is_mount_root() {
-        return Err(Errno::EINVAL.into());
+        return Err(Errno::EINVAL.here().into());
     }
     let context = MountContext::change(place.mount.super_block.clone());
     install_context(ctx, context, flags.contains(FspickFlags::FSPICK_CLOEXEC))
@@ -83,7 +83,7 @@ pub fn fsconfig(
     aux: i32,
 ) -> SysResult {
     if fd.0 < 0 {
-        return Err(Errno::EINVAL.into());
+        return Err(Errno::EINVAL.here().into());
     }
     let (has_key, has_value) = (!key.is_null(), !value.is_null());
     let well_formed = match command {
@@ -97,10 +97,10 @@ pub fn fsconfig(
         FsconfigCommand::FSCONFIG_CMD_CREATE
         | FsconfigCommand::FSCONFIG_CMD_CREATE_EXCL
         | FsconfigCommand::FSCONFIG_CMD_RECONFIGURE => !has_key && !has_value && aux == 0,
-        _ => return Err(Errno::EOPNOTSUPP.into()),
+        _ => return Err(Errno::EOPNOTSUPP.here().into()),
     };
     if !well_formed {
-        return Err(Errno::EINVAL.into());
+        return Err(Errno::EINVAL.here().into());
     }
     let description = ctx.files().get(fd.0)?;
     let context = context_of(&description)?;
@@ -119,7 +119,7 @@ pub fn fsconfig(
             context.apply()?;
         }
         // No file system here has parameters of the other kinds.
-        _ => return Err(Errno::EINVAL.into()),
+        _ => return Err(Errno::EINVAL.here().into()),
     }
     Ok(0)
 }
@@ -141,7 +141,7 @@ fn options_of(attributes: MountAttributes) -> Result<MountOptions, Errno> {
         none if none.is_empty() => MountOptions::RELATIVE_ATIME,
         MountAttributes::MOUNT_ATTR_NOATIME => MountOptions::NO_ATIME,
         MountAttributes::MOUNT_ATTR_STRICTATIME => MountOptions::empty(),
-        _ => return Err(Errno::EINVAL),
+        _ => return Err(Errno::EINVAL.here()),
     };
     Ok(options)
 }
@@ -149,10 +149,10 @@ fn options_of(attributes: MountAttributes) -> Result<MountOptions, Errno> {
 /// fsmount(2).
 pub fn fsmount(ctx: &mut TaskContext, fd: Fd, flags: FsmountFlags, attributes: MountAttributes) -> SysResult {
     check_admin(ctx)?;
-    let flags = FsmountFlags::from_bits(flags.bits()).ok_or(Errno::EINVAL)?;
-    let attributes = MountAttributes::from_bits(attributes.bits()).ok_or(Errno::EINVAL)?;
+    let flags = FsmountFlags::from_bits(flags.bits()).ok_or_else(|| Errno::EINVAL.here())?;
+    let attributes = MountAttributes::from_bits(attributes.bits()).ok_or_else(|| Errno::EINVAL.here())?;
     if attributes.contains(MountAttributes::MOUNT_ATTR_IDMAP) {
-        return Err(Errno::EINVAL.into());
+        return Err(Errno::EINVAL.here().into());
     }
     let options = options_of(attributes)?;
     let description = ctx.files().get(fd.0)?;
@@ -162,11 +162,11 @@ pub fn fsmount(ctx: &mut TaskContext, fd: Fd, flags: FsmountFlags, attributes: M
 
 /// open_tree(2).
 pub fn open_tree(ctx: &mut TaskContext, dirfd: DirFd, path: Path, flags: OpenTreeFlags) -> SysResult {
-    let flags = OpenTreeFlags::from_bits(flags.bits()).ok_or(Errno::EINVAL)?;
+    let flags = OpenTreeFlags::from_bits(flags.bits()).ok_or_else(|| Errno::EINVAL.here())?;
     let (clones, recursive) =
         (flags.contains(OpenTreeFlags::OPEN_TREE_CLONE), flags.contains(OpenTreeFlags::AT_RECURSIVE));
     if recursive && !clones {
-        return Err(Errno::EINVAL.into());
+        return Err(Errno::EINVAL.here().into());
     }
     if clones {
         check_admin(ctx)?;
@@ -191,7 +191,9 @@ pub fn move_mount(
 ) -> SysResult {
     check_admin(ctx)?;
     let younger = MoveMountFlags::MOVE_MOUNT_SET_GROUP | MoveMountFlags::MOVE_MOUNT_BENEATH;
-    let flags = MoveMountFlags::from_bits(flags.bits()).filter(|f| !f.intersects(younger)).ok_or(Errno::EINVAL)?;
+    let flags = MoveMountFlags::from_bits(flags.bits())
+        .filter(|f| !f.intersects(younger))
+        .ok_or_else(|| Errno::EINVAL.here())?;
     let has = |flag| flags.contains(flag);
     let (follow, empty) = (MoveMountFlags::MOVE_MOUNT_F_SYMLINKS, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH);
     let from = place_at(ctx, from_fd, from, has(follow), has(empty))?;
@@ -213,20 +215,20 @@ pub fn mount_setattr(
     let known =
         AtFlags::AT_EMPTY_PATH | AtFlags::AT_SYMLINK_NOFOLLOW | AtFlags::AT_NO_AUTOMOUNT | AtFlags::AT_RECURSIVE;
     if !known.contains(flags) {
-        return Err(Errno::EINVAL.into());
+        return Err(Errno::EINVAL.here().into());
     }
     if size > 4096 {
-        return Err(Errno::E2BIG.into());
+        return Err(Errno::E2BIG.here().into());
     }
     if size < size_of::<MountAttr>() {
-        return Err(Errno::EINVAL.into());
+        return Err(Errno::EINVAL.here().into());
     }
     check_admin(ctx)?;
     let mut bytes = vec![0; size];
     ctx.read_bytes(attr.0, &mut bytes)?;
     let (known, rest) = bytes.split_at(size_of::<MountAttr>());
     if rest.iter().any(|&byte| byte != 0) {
-        return Err(Errno::E2BIG.into());
+        return Err(Errno::E2BIG.here().into());
     }
     let mut attr = MountAttr::default();
     attr.as_mut_bytes().copy_from_slice(known);
@@ -238,14 +240,14 @@ pub fn mount_setattr(
     let atime = MountAttributes::MOUNT_ATTR__ATIME;
     let sets_atime = clear.contains(atime);
     if clear.intersects(atime) != sets_atime || (set.intersects(atime) && !sets_atime) {
-        return Err(Errno::EINVAL.into());
+        return Err(Errno::EINVAL.here().into());
     }
     let follow = !flags.contains(AtFlags::AT_SYMLINK_NOFOLLOW);
     let place = place_at(ctx, dirfd, path, follow, flags.contains(AtFlags::AT_EMPTY_PATH))?;
     let mount = place.mount.clone();
     let namespace = ctx.fs().namespace();
     if !place.is_mount_root() || (mount.namespace().is_some() && mounting::check_member(&namespace, &mount).is_err()) {
-        return Err(Errno::EINVAL.into());
+        return Err(Errno::EINVAL.here().into());
     }
     let recursive = flags.contains(AtFlags::AT_RECURSIVE);
     let atimes = MountOptions::RELATIVE_ATIME | MountOptions::NO_ATIME;
@@ -264,19 +266,19 @@ pub fn mount_setattr(
 }
 
 fn attributes(bits: u64) -> Result<MountAttributes, Errno> {
-    let known = MountAttributes::from_bits(bits).ok_or(Errno::EINVAL)?;
-    if known.contains(MountAttributes::MOUNT_ATTR_IDMAP) { Err(Errno::EINVAL) } else { Ok(known) }
+    let known = MountAttributes::from_bits(bits).ok_or_else(|| Errno::EINVAL.here())?;
+    if known.contains(MountAttributes::MOUNT_ATTR_IDMAP) { Err(Errno::EINVAL.here()) } else { Ok(known) }
 }
 
 fn spreading_of(propagation: u64) -> Result<Option<Spreading>, Errno> {
     let flag = u32::try_from(propagation).ok().and_then(|bits| MountFlags::from_bits(bits.into()));
-    match flag.ok_or(Errno::EINVAL)? {
+    match flag.ok_or_else(|| Errno::EINVAL.here())? {
         none if none.is_empty() => Ok(None),
         MountFlags::MS_SHARED => Ok(Some(Spreading::Shared)),
         MountFlags::MS_PRIVATE => Ok(Some(Spreading::Private)),
         MountFlags::MS_SLAVE => Ok(Some(Spreading::Slave)),
         MountFlags::MS_UNBINDABLE => Ok(Some(Spreading::Unbindable)),
-        _ => Err(Errno::EINVAL),
+        _ => Err(Errno::EINVAL.here()),
     }
 }
 

@@ -26,10 +26,10 @@ use crate::wait::WaitEnd;
 fn name(ctx: &TaskContext, address: u64) -> Result<Vec<u8>, Errno> {
     let name = ctx.read_path(address)?;
     match name.as_slice() {
-        b"" => Err(Errno::ENOENT),
-        b"." | b".." => Err(Errno::EACCES),
-        name if name.contains(&b'/') => Err(Errno::EACCES),
-        name if name.len() > 255 => Err(Errno::ENAMETOOLONG),
+        b"" => Err(Errno::ENOENT.here()),
+        b"." | b".." => Err(Errno::EACCES.here()),
+        name if name.contains(&b'/') => Err(Errno::EACCES.here()),
+        name if name.len() > 255 => Err(Errno::ENAMETOOLONG.here()),
         _ => Ok(name),
     }
 }
@@ -60,7 +60,7 @@ pub fn mq_open(ctx: &mut TaskContext, name_at: Str, flags: OpenFlags, mode: File
             let tunables = &ctx.kernel().tunables;
             let size = size.unwrap_or_else(|| Size::usual(tunables)).check(&who, tunables)?;
             let permissions = mode.0 as u16 & 0o777 & !ctx.fs().umask();
-            let queues = mqueue::queues_of(root).ok_or(Errno::EIO)?;
+            let queues = mqueue::queues_of(root).ok_or_else(|| Errno::EIO.here())?;
             let limit = ctx.group().limits().soft(Resource::RLIMIT_MSGQUEUE);
             let attributes = Attributes::new(permissions, who.fsuid, who.fsgid);
             match queues.create(&name, attributes, size, Some((&who, limit))) {
@@ -81,11 +81,11 @@ pub fn mq_open(ctx: &mut TaskContext, name_at: Str, flags: OpenFlags, mode: File
 /// Whether a queue that is there may be opened so.
 fn existing(who: &crate::task::Credentials, inode: Arc<dyn Inode>, flags: OpenFlags) -> Result<Arc<dyn Inode>, Errno> {
     if flags.contains(OpenFlags::O_CREAT | OpenFlags::O_EXCL) {
-        return Err(Errno::EEXIST);
+        return Err(Errno::EEXIST.here());
     }
     let mut wanted = Access::empty();
     match (flags.reads(), flags.writes()) {
-        (false, false) => return Err(Errno::EINVAL),
+        (false, false) => return Err(Errno::EINVAL.here()),
         (reads, writes) => {
             wanted.set(Access::READ, reads);
             wanted.set(Access::WRITE, writes);
@@ -100,7 +100,7 @@ pub fn mq_unlink(ctx: &mut TaskContext, name_at: Str) -> SysResult {
     let name = name(ctx, name_at.0)?;
     let directory = &ctx.kernel().mqueues.root;
     let root = directory.inode()?.clone();
-    mqueue::queues_of(&root).ok_or(Errno::EIO)?.unlink_as(&root, &name, &ctx.credentials())?;
+    mqueue::queues_of(&root).ok_or_else(|| Errno::EIO.here())?.unlink_as(&root, &name, &ctx.credentials())?;
     // Looking for it makes the cache of names let go of the queue; that it is not found is known.
     let _ = directory.lookup(&name);
     Ok(0)
@@ -110,7 +110,7 @@ pub fn mq_unlink(ctx: &mut TaskContext, name_at: Str) -> SysResult {
 fn deadline(ctx: &TaskContext, timeout: In<Timespec>) -> Result<Option<Instant>, Errno> {
     let Some(until) = timeout.read_if_given(ctx)? else { return Ok(None) };
     if !until.is_valid() {
-        return Err(Errno::EINVAL);
+        return Err(Errno::EINVAL.here());
     }
     let until = Clock::Realtime.to_monotonic(until.to_nanos().unsigned_abs());
     // A moment beyond what the host's clock can say never comes.
@@ -119,13 +119,13 @@ fn deadline(ctx: &TaskContext, timeout: In<Timespec>) -> Result<Option<Instant>,
 
 fn open_queue(ctx: &TaskContext, fd: Fd) -> Result<Arc<FileDescription>, Errno> {
     let description = ctx.files().get(fd.0)?;
-    if description.downcast::<MqFile>().is_some() { Ok(description) } else { Err(Errno::EBADF) }
+    if description.downcast::<MqFile>().is_some() { Ok(description) } else { Err(Errno::EBADF.here()) }
 }
 
 fn ended(end: WaitEnd) -> SysError {
     match end {
         WaitEnd::Interrupted => Restart::IfAsked.into(),
-        WaitEnd::TimedOut => Errno::ETIMEDOUT.into(),
+        WaitEnd::TimedOut => Errno::ETIMEDOUT.here().into(),
     }
 }
 
@@ -140,15 +140,15 @@ pub fn mq_timedsend(
 ) -> SysResult {
     let deadline = deadline(ctx, timeout)?;
     if u64::from(priority) >= MQ_PRIO_MAX {
-        return Err(Errno::EINVAL.into());
+        return Err(Errno::EINVAL.here().into());
     }
     let description = open_queue(ctx, fd)?;
-    let queue = description.downcast::<MqFile>().ok_or(Errno::EBADF)?.queue();
+    let queue = description.downcast::<MqFile>().ok_or_else(|| Errno::EBADF.here())?.queue();
     if !description.is_writable() {
-        return Err(Errno::EBADF.into());
+        return Err(Errno::EBADF.here().into());
     }
     if len as u64 > queue.size().bytes {
-        return Err(Errno::EMSGSIZE.into());
+        return Err(Errno::EMSGSIZE.here().into());
     }
     ctx.kernel().memory.admit_lasting(len as u64).map_err(Errno::from)?;
     let mut bytes = ctx.buffer(len)?;
@@ -163,7 +163,7 @@ pub fn mq_timedsend(
         }
     };
     if description.is_nonblocking() {
-        attempt().ok_or(Errno::EAGAIN)?;
+        attempt().ok_or_else(|| Errno::EAGAIN.here())?;
         return Ok(0);
     }
     ctx.wait(&[(queue.changed(), amber_abi::poll::PollEvents::POLLOUT)], deadline, attempt).map_err(ended)?;
@@ -181,16 +181,16 @@ pub fn mq_timedreceive(
 ) -> SysResult {
     let deadline = deadline(ctx, timeout)?;
     let description = open_queue(ctx, fd)?;
-    let queue = description.downcast::<MqFile>().ok_or(Errno::EBADF)?.queue();
+    let queue = description.downcast::<MqFile>().ok_or_else(|| Errno::EBADF.here())?.queue();
     if !description.is_readable() {
-        return Err(Errno::EBADF.into());
+        return Err(Errno::EBADF.here().into());
     }
     if (len as u64) < queue.size().bytes {
-        return Err(Errno::EMSGSIZE.into());
+        return Err(Errno::EMSGSIZE.here().into());
     }
     let (message, priority) = match queue.receive() {
         Some(found) => found,
-        None if description.is_nonblocking() => return Err(Errno::EAGAIN.into()),
+        None if description.is_nonblocking() => return Err(Errno::EAGAIN.here().into()),
         None => {
             let _waiting = queue.begin_waiting();
             let readable = amber_abi::poll::PollEvents::POLLIN;
@@ -213,15 +213,15 @@ pub fn mq_notify(ctx: &mut TaskContext, fd: Fd, event: PtrIn) -> SysResult {
         Some(event) => match SigevNotify::from_raw(event.sigev_notify) {
             SigevNotify::SIGEV_NONE => None,
             SigevNotify::SIGEV_SIGNAL => {
-                let signal = Signal::from_raw(event.sigev_signo).ok_or(Errno::EINVAL)?;
+                let signal = Signal::from_raw(event.sigev_signo).ok_or_else(|| Errno::EINVAL.here())?;
                 Some((signal, event.sigev_value))
             }
-            SigevNotify::SIGEV_THREAD => return Err(Errno::EBADF.into()),
-            _ => return Err(Errno::EINVAL.into()),
+            SigevNotify::SIGEV_THREAD => return Err(Errno::EBADF.here().into()),
+            _ => return Err(Errno::EINVAL.here().into()),
         },
     };
     let description = open_queue(ctx, fd)?;
-    let file = description.downcast::<MqFile>().ok_or(Errno::EBADF)?;
+    let file = description.downcast::<MqFile>().ok_or_else(|| Errno::EBADF.here())?;
     if event.is_none() {
         file.queue().unregister(ctx.group());
         return Ok(0);
@@ -235,10 +235,10 @@ pub fn mq_getsetattr(ctx: &mut TaskContext, fd: Fd, new: PtrIn, old: PtrOut) -> 
     let nonblock = i64::from(OpenFlags::O_NONBLOCK.bits());
     let new: Option<MqAttr> = if new.is_null() { None } else { Some(ctx.read_object(new.0)?) };
     if new.as_ref().is_some_and(|new| new.mq_flags & !nonblock != 0) {
-        return Err(Errno::EINVAL.into());
+        return Err(Errno::EINVAL.here().into());
     }
     let description = open_queue(ctx, fd)?;
-    let queue = description.downcast::<MqFile>().ok_or(Errno::EBADF)?.queue();
+    let queue = description.downcast::<MqFile>().ok_or_else(|| Errno::EBADF.here())?.queue();
     let before = MqAttr {
         mq_flags: i64::from(description.flags().bits()) & nonblock,
         mq_maxmsg: queue.size().messages as i64,

@@ -37,8 +37,8 @@ pub fn mknodat(ctx: &mut TaskContext, dirfd: DirFd, path: Path, mode: FileMode, 
     let kind = match mode.0 & S_IFMT {
         0 => FileType::Regular,
         bits => match FileType::from_mode(bits) {
-            Some(FileType::Directory) => return Err(Errno::EPERM.into()),
-            None | Some(FileType::Symlink) => return Err(Errno::EINVAL.into()),
+            Some(FileType::Directory) => return Err(Errno::EPERM.here().into()),
+            None | Some(FileType::Symlink) => return Err(Errno::EINVAL.here().into()),
             Some(kind) => kind,
         },
     };
@@ -61,7 +61,7 @@ pub fn symlink(ctx: &mut TaskContext, text: Path, path: Path) -> SysResult {
 pub fn symlinkat(ctx: &mut TaskContext, text: Path, dirfd: DirFd, path: Path) -> SysResult {
     let text = ctx.read_path(text.0)?;
     if text.is_empty() {
-        return Err(Errno::ENOENT.into());
+        return Err(Errno::ENOENT.here().into());
     }
     let target = parent_at(ctx, dirfd.0, path.0)?;
     change::create(&ctx.credentials(), &target, &Creation::link(&text))?;
@@ -76,11 +76,11 @@ pub fn link(ctx: &mut TaskContext, old: Path, new: Path) -> SysResult {
 /// linkat(2).
 pub fn linkat(ctx: &mut TaskContext, old_fd: DirFd, old: Path, fd: DirFd, new: Path, flags: AtFlags) -> SysResult {
     if !(AtFlags::AT_SYMLINK_FOLLOW | AtFlags::AT_EMPTY_PATH).contains(flags) {
-        return Err(Errno::EINVAL.into());
+        return Err(Errno::EINVAL.here().into());
     }
     let empty = flags.contains(AtFlags::AT_EMPTY_PATH);
     if empty && ctx.read_path(old.0)?.is_empty() && !ctx.credentials().has(Capability::CAP_DAC_READ_SEARCH) {
-        return Err(Errno::ENOENT.into());
+        return Err(Errno::ENOENT.here().into());
     }
     let follow = flags.contains(AtFlags::AT_SYMLINK_FOLLOW);
     let source = find_at(ctx, old_fd.0, old.0, follow, empty)?;
@@ -103,7 +103,7 @@ pub fn rmdir(ctx: &mut TaskContext, path: Path) -> SysResult {
 /// unlinkat(2).
 pub fn unlinkat(ctx: &mut TaskContext, dirfd: DirFd, path: Path, flags: UnlinkFlags) -> SysResult {
     if !UnlinkFlags::AT_REMOVEDIR.contains(flags) {
-        return Err(Errno::EINVAL.into());
+        return Err(Errno::EINVAL.here().into());
     }
     let target = parent_at(ctx, dirfd.0, path.0)?;
     if flags.contains(UnlinkFlags::AT_REMOVEDIR) {
@@ -137,11 +137,11 @@ pub fn renameat2(
     if RenameFlags::from_bits(flags.bits()).is_none()
         || (flags.contains(RenameFlags::RENAME_EXCHANGE) && flags.intersects(exclusive))
     {
-        return Err(Errno::EINVAL.into());
+        return Err(Errno::EINVAL.here().into());
     }
     let credentials = ctx.credentials();
     if flags.contains(RenameFlags::RENAME_WHITEOUT) && !credentials.has(Capability::CAP_MKNOD) {
-        return Err(Errno::EPERM.into());
+        return Err(Errno::EPERM.here().into());
     }
     let from = parent_at(ctx, old_fd.0, old.0)?;
     let to = parent_at(ctx, fd.0, new.0)?;

@@ -37,23 +37,23 @@ pub fn openat(ctx: &mut TaskContext, dirfd: DirFd, path: Path, flags: OpenFlags,
 /// openat2(2): everything unknown is refused.
 pub fn openat2(ctx: &mut TaskContext, dirfd: DirFd, path: Path, how: In<OpenHow>, size: usize) -> SysResult {
     if size < OPEN_HOW_SIZE_VER0 {
-        return Err(Errno::EINVAL.into());
+        return Err(Errno::EINVAL.here().into());
     }
     if size > 4096 {
-        return Err(Errno::E2BIG.into());
+        return Err(Errno::E2BIG.here().into());
     }
     let mut bytes = vec![0; size];
     ctx.read_bytes(how.0, &mut bytes)?;
     if bytes.iter().skip(size_of::<OpenHow>()).any(|&b| b != 0) {
-        return Err(Errno::E2BIG.into());
+        return Err(Errno::E2BIG.here().into());
     }
     let mut how = OpenHow::default();
     let known = size_of::<OpenHow>();
-    how.as_mut_bytes().copy_from_slice(bytes.get(..known).ok_or(Errno::EINVAL)?);
+    how.as_mut_bytes().copy_from_slice(bytes.get(..known).ok_or_else(|| Errno::EINVAL.here())?);
 
-    let flags = u32::try_from(how.flags).map_err(|_| Errno::EINVAL)?;
-    let flags = OpenFlags::from_bits(flags).ok_or(Errno::EINVAL)?;
-    let resolve = ResolveFlags::from_bits(how.resolve).ok_or(Errno::EINVAL)?;
+    let flags = u32::try_from(how.flags).map_err(|_| Errno::EINVAL.here())?;
+    let flags = OpenFlags::from_bits(flags).ok_or_else(|| Errno::EINVAL.here())?;
+    let resolve = ResolveFlags::from_bits(how.resolve).ok_or_else(|| Errno::EINVAL.here())?;
     let both = ResolveFlags::RESOLVE_BENEATH | ResolveFlags::RESOLVE_IN_ROOT;
     let path_flags = OpenFlags::O_PATH | OpenFlags::O_DIRECTORY | OpenFlags::O_NOFOLLOW | OpenFlags::O_CLOEXEC;
     let makes = flags.contains(OpenFlags::O_CREAT) || flags.contains(O_TMPFILE_ALONE);
@@ -62,7 +62,7 @@ pub fn openat2(ctx: &mut TaskContext, dirfd: DirFd, path: Path, how: In<OpenHow>
         || (!makes && how.mode != 0)
         || (flags.contains(OpenFlags::O_PATH) && !path_flags.contains(flags))
     {
-        return Err(Errno::EINVAL.into());
+        return Err(Errno::EINVAL.here().into());
     }
     go(ctx, dirfd.0, path, flags, how.mode, resolve)
 }
@@ -76,12 +76,12 @@ fn go(
     resolve: ResolveFlags,
 ) -> SysResult {
     if flags.contains(OpenFlags::O_CREAT | OpenFlags::O_DIRECTORY) {
-        return Err(Errno::EINVAL.into());
+        return Err(Errno::EINVAL.here().into());
     }
     if flags.contains(O_TMPFILE_ALONE) {
         let writes = flags.writes() || flags.contains(OpenFlags::O_ACCMODE);
         if !flags.contains(OpenFlags::O_DIRECTORY) || !writes || flags.contains(OpenFlags::O_CREAT) {
-            return Err(Errno::EINVAL.into());
+            return Err(Errno::EINVAL.here().into());
         }
     }
     if flags.contains(OpenFlags::O_CREAT | OpenFlags::O_EXCL) {

@@ -19,11 +19,11 @@ pub fn pipe(ctx: &mut TaskContext, fds: FdPair) -> SysResult {
 /// pipe2(2).
 pub fn pipe2(ctx: &mut TaskContext, fds: FdPair, flags: PipeFlags) -> SysResult {
     if !PipeFlags::all().contains(flags) {
-        return Err(Errno::EINVAL.into());
+        return Err(Errno::EINVAL.here().into());
     }
     if flags.contains(PipeFlags::O_EXCL) {
         // Notification pipes are configured out.
-        return Err(Errno::ENOPKG.into());
+        return Err(Errno::ENOPKG.here().into());
     }
     let status = OpenFlags::from_bits_retain(flags.bits()) & (OpenFlags::O_NONBLOCK | OpenFlags::O_DIRECT);
     check_open_files(ctx)?;

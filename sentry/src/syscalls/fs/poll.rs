@@ -54,7 +54,7 @@ pub fn mask_for_call(ctx: &mut TaskContext, mask: In<SignalSet>, size: usize) ->
         return Ok(());
     }
     if size != SIGSET_SIZE {
-        return Err(Errno::EINVAL);
+        return Err(Errno::EINVAL.here());
     }
     let mask = mask.read(ctx)?;
     ctx.set_temporary_mask(mask);
@@ -87,7 +87,7 @@ fn for_pieces(
 ) -> Result<(), Errno> {
     for first in (0..count).step_by(PIECE) {
         let len = (count - first).min(PIECE as u32);
-        let address = fds.checked_add(u64::from(first) * 8).ok_or(Errno::EFAULT)?;
+        let address = fds.checked_add(u64::from(first) * 8).ok_or_else(|| Errno::EFAULT.here())?;
         each(first, &ctx.read_array(address, len as usize)?)?;
     }
     Ok(())
@@ -116,7 +116,7 @@ pub fn ppoll(
 /// The common part: returns how many entries have events.
 fn wait_for_events(ctx: &TaskContext, fds: u64, count: u32, deadline: Option<Instant>) -> SysResult {
     if u64::from(count) > descriptor_limit(ctx) {
-        return Err(Errno::EINVAL.into());
+        return Err(Errno::EINVAL.here().into());
     }
     let files = ctx.files();
     let memory = &ctx.kernel().memory;

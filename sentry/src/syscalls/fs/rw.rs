@@ -33,7 +33,7 @@ pub fn write(ctx: &mut TaskContext, fd: Fd, buf: BufIn, count: usize) -> SysResu
 
 /// pread64(2).
 pub fn pread64(ctx: &mut TaskContext, fd: Fd, buf: BufOut, count: usize, offset: i64) -> SysResult {
-    let offset = u64::try_from(offset).map_err(|_| Errno::EINVAL)?;
+    let offset = u64::try_from(offset).map_err(|_| Errno::EINVAL.here())?;
     let description = ctx.files().get(fd.0)?;
     let transfer = Transfer::new(&description, Some(offset), RwFlags::empty())?;
     check_readable(&description)?;
@@ -42,7 +42,7 @@ pub fn pread64(ctx: &mut TaskContext, fd: Fd, buf: BufOut, count: usize, offset:
 
 /// pwrite64(2).
 pub fn pwrite64(ctx: &mut TaskContext, fd: Fd, buf: BufIn, count: usize, offset: i64) -> SysResult {
-    let offset = u64::try_from(offset).map_err(|_| Errno::EINVAL)?;
+    let offset = u64::try_from(offset).map_err(|_| Errno::EINVAL.here())?;
     let description = ctx.files().get(fd.0)?;
     let transfer = Transfer::new(&description, Some(offset), RwFlags::empty())?;
     check_writable(&description)?;
@@ -106,7 +106,7 @@ pub fn pwritev2(
 }
 
 fn check_offset(offset: u64) -> Result<u64, Errno> {
-    if offset > i64::MAX as u64 { Err(Errno::EINVAL) } else { Ok(offset) }
+    if offset > i64::MAX as u64 { Err(Errno::EINVAL.here()) } else { Ok(offset) }
 }
 
 fn vector_read(
@@ -161,11 +161,11 @@ pub(super) fn transfer(
 }
 
 fn check_readable(description: &FileDescription) -> Result<(), Errno> {
-    if description.is_readable() { Ok(()) } else { Err(Errno::EBADF) }
+    if description.is_readable() { Ok(()) } else { Err(Errno::EBADF.here()) }
 }
 
 fn check_writable(description: &FileDescription) -> Result<(), Errno> {
-    if description.is_writable() { Ok(()) } else { Err(Errno::EBADF) }
+    if description.is_writable() { Ok(()) } else { Err(Errno::EBADF.here()) }
 }
 
 /// One read or write: of what, where, and how.
@@ -179,7 +179,7 @@ struct Transfer<'a> {
 impl<'a> Transfer<'a> {
     fn new(description: &'a FileDescription, offset: Option<u64>, flags: RwFlags) -> Result<Self, Errno> {
         if offset.is_some() && !description.file().is_seekable() {
-            return Err(Errno::ESPIPE);
+            return Err(Errno::ESPIPE.here());
         }
         Ok(Transfer { description, offset, flags })
     }
@@ -188,10 +188,10 @@ impl<'a> Transfer<'a> {
         let mut known = RwFlags::RWF_HIPRI | RwFlags::RWF_DSYNC | RwFlags::RWF_SYNC | RwFlags::RWF_NOWAIT;
         known |= RwFlags::RWF_APPEND | RwFlags::RWF_NOAPPEND;
         if !known.contains(self.flags) || self.flags.contains(RwFlags::RWF_APPEND | RwFlags::RWF_NOAPPEND) {
-            return Err(Errno::EOPNOTSUPP);
+            return Err(Errno::EOPNOTSUPP.here());
         }
         if !writing && self.flags.contains(RwFlags::RWF_APPEND) {
-            return Err(Errno::EOPNOTSUPP);
+            return Err(Errno::EOPNOTSUPP.here());
         }
         Ok(())
     }
@@ -200,7 +200,7 @@ impl<'a> Transfer<'a> {
     fn check_end(offset: u64, memory: &Memory) -> Result<(), Errno> {
         match offset.checked_add(memory.left()) {
             Some(end) if end <= i64::MAX as u64 => Ok(()),
-            _ => Err(Errno::EINVAL),
+            _ => Err(Errno::EINVAL.here()),
         }
     }
 
@@ -218,7 +218,7 @@ impl<'a> Transfer<'a> {
         check_readable(self.description)?;
         let file = self.description.file();
         if file.inode().kind() == FileType::Directory {
-            return Err(Errno::EISDIR.into());
+            return Err(Errno::EISDIR.here().into());
         }
         let done = match (file.is_seekable(), self.offset) {
             (false, _) => self.read_stream(ctx, memory)?,
@@ -263,7 +263,7 @@ impl<'a> Transfer<'a> {
                 let put = memory.put(ctx, &buffer[..got]);
                 done += put as u64;
                 if put < got && done == 0 {
-                    return Err(Errno::EFAULT.into());
+                    return Err(Errno::EFAULT.here().into());
                 }
                 if put < want || self.is_cut_short(ctx) {
                     break;
@@ -295,7 +295,7 @@ impl<'a> Transfer<'a> {
                 // Nothing is taken from a stream that cannot be delivered.
                 if memory.room(ctx, want) < want {
                     if done == 0 {
-                        return Err(Errno::EFAULT.into());
+                        return Err(Errno::EFAULT.here().into());
                     }
                     break;
                 }
@@ -319,7 +319,7 @@ impl<'a> Transfer<'a> {
                 let put = memory.put(ctx, &buffer[..got]);
                 done += put as u64;
                 if put < got && done == 0 {
-                    return Err(Errno::EFAULT.into());
+                    return Err(Errno::EFAULT.here().into());
                 }
                 if (put < buffer.len() && done >= low) || memory.left() == 0 || self.is_cut_short(ctx) {
                     break;
@@ -344,7 +344,7 @@ impl<'a> Transfer<'a> {
             return Ok(answer?);
         }
         let (false, false, Some(queue)) = (self.is_nonblocking(), impatient, file.wait_queue()) else {
-            return Ok(attempt(false).unwrap_or(Err(Errno::EAGAIN))?);
+            return Ok(attempt(false).unwrap_or(Err(Errno::EAGAIN.here()))?);
         };
         let events = if writing {
             PollEvents::POLLOUT | PollEvents::POLLWRNORM
@@ -370,9 +370,9 @@ impl<'a> Transfer<'a> {
             return match (end, attempt(false)) {
                 (_, Some(answer)) => Ok(answer?),
                 (WaitEnd::TimedOut, None) if until.is_some() => Ok(0),
-                (WaitEnd::TimedOut, None) => Err(Errno::EAGAIN.into()),
+                (WaitEnd::TimedOut, None) => Err(Errno::EAGAIN.here().into()),
                 // A wait with a limit of its own cannot be taken up again where it was.
-                (WaitEnd::Interrupted, None) if patience.is_some() => Err(Errno::EINTR.into()),
+                (WaitEnd::Interrupted, None) if patience.is_some() => Err(Errno::EINTR.here().into()),
                 (WaitEnd::Interrupted, None) => Err(Restart::IfAsked.into()),
             };
         }
@@ -403,7 +403,7 @@ impl<'a> Transfer<'a> {
             }
             Err(SysError::Errno(Errno::EPIPE)) if file.signals_broken_pipe() => {
                 super::support::send_signal(ctx, amber_abi::Signal::SIGPIPE);
-                Err(Errno::EPIPE.into())
+                Err(Errno::EPIPE.here().into())
             }
             Err(error) => Err(error),
         }
@@ -461,7 +461,7 @@ impl<'a> Transfer<'a> {
                 let want = (memory.left() as usize).min(buffer.len());
                 let got = memory.peek(ctx, &mut buffer[..want]);
                 if got == 0 {
-                    return if done > 0 { Ok((at, done)) } else { Err(Errno::EFAULT.into()) };
+                    return if done > 0 { Ok((at, done)) } else { Err(Errno::EFAULT.here().into()) };
                 }
                 let start = if appends && regular { file.inode().metadata()?.size } else { at };
                 let room =
@@ -517,7 +517,7 @@ impl<'a> Transfer<'a> {
                 if got == 0 && want > 0 {
                     // That nobody reads a pipe is found out before the memory is looked at.
                     let broken = kind == FileType::Fifo && file.poll().contains(PollEvents::POLLERR);
-                    let errno = if broken { Errno::EPIPE } else { Errno::EFAULT };
+                    let errno = if broken { Errno::EPIPE.here() } else { Errno::EFAULT.here() };
                     return if done > 0 { Ok(done) } else { Err(errno.into()) };
                 }
                 let write = |buf: &[u8]| match file.own_position() {

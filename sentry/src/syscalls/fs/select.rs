@@ -86,7 +86,7 @@ pub fn pselect6(
 fn wait_for_sets(ctx: &TaskContext, count: i32, addresses: [u64; 3], deadline: Option<Instant>) -> SysResult {
     let files = ctx.files();
     // What lies beyond the table is neither read nor written.
-    let count = usize::try_from(count).map_err(|_| Errno::EINVAL)?.min(files.size());
+    let count = usize::try_from(count).map_err(|_| Errno::EINVAL.here())?.min(files.size());
     let words = count.div_ceil(64);
     let mut wanted: [Bits; 3] = Default::default();
     for (set, address) in wanted.iter_mut().zip(addresses) {

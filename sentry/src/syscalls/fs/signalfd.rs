@@ -25,16 +25,16 @@ pub fn signalfd4(
     flags: SignalfdFlags,
 ) -> SysResult {
     if mask_size != SIGSET_SIZE {
-        return Err(Errno::EINVAL.into());
+        return Err(Errno::EINVAL.here().into());
     }
     let mask = mask.read(ctx)?;
     if !SignalfdFlags::all().contains(flags) {
-        return Err(Errno::EINVAL.into());
+        return Err(Errno::EINVAL.here().into());
     }
     if fd.0 == -1 {
         return install(ctx, SignalFd::new(&ctx.kernel().vfs, mask), OpenFlags::O_RDWR, flags.bits());
     }
     let description = ctx.files().get(fd.0)?;
-    description.downcast::<SignalFd>().ok_or(Errno::EINVAL)?.set_mask(mask);
+    description.downcast::<SignalFd>().ok_or_else(|| Errno::EINVAL.here())?.set_mask(mask);
     Ok(fd.0 as u64)
 }

@@ -37,11 +37,11 @@ pub fn splice(
     let (from, to) = (ctx.files().get(input.0)?, ctx.files().get(out.0)?);
     let (source, sink) = (from.downcast::<PipeEnd>(), to.downcast::<PipeEnd>());
     if (source.is_some() && !offset_in.is_null()) || (sink.is_some() && !offset_out.is_null()) {
-        return Err(Errno::ESPIPE.into());
+        return Err(Errno::ESPIPE.here().into());
     }
     let (in_place, out_place) = (Place::new(ctx, &from, offset_in)?, Place::new(ctx, &to, offset_out)?);
     if !from.is_readable() || !to.is_writable() {
-        return Err(Errno::EBADF.into());
+        return Err(Errno::EBADF.here().into());
     }
     let len = len.min(MAX_RW_COUNT);
     let asked = flags.contains(SpliceFlags::SPLICE_F_NONBLOCK);
@@ -61,7 +61,7 @@ pub fn splice(
         }
         (Some(source), None) => {
             if !offset_out.is_null() && !to.file().is_seekable() || to.flags().contains(OpenFlags::O_APPEND) {
-                return Err(Errno::EINVAL.into());
+                return Err(Errno::EINVAL.here().into());
             }
             let patient = !(asked || from.is_nonblocking());
             let done = from_pipe(ctx, source.pipe(), &to, out_place.at(), len, patient)?;
@@ -70,14 +70,14 @@ pub fn splice(
         }
         (None, Some(sink)) => {
             if !offset_in.is_null() && !from.file().is_seekable() || from.kind() == FileType::Directory {
-                return Err(Errno::EINVAL.into());
+                return Err(Errno::EINVAL.here().into());
             }
             let patient = !(asked || to.is_nonblocking());
             let done = to_pipe(ctx, &from, in_place.at(), sink.pipe(), len, patient, asked)?;
             in_place.finish(ctx, &from, done)?;
             Ok(done)
         }
-        (None, None) => Err(Errno::EINVAL.into()),
+        (None, None) => Err(Errno::EINVAL.here().into()),
     }
 }
 
@@ -89,10 +89,10 @@ pub fn tee(ctx: &mut TaskContext, input: Fd, out: Fd, len: usize, flags: SpliceF
     }
     let (from, to) = (ctx.files().get(input.0)?, ctx.files().get(out.0)?);
     if !from.is_readable() || !to.is_writable() {
-        return Err(Errno::EBADF.into());
+        return Err(Errno::EBADF.here().into());
     }
     let (Some(source), Some(sink)) = (from.downcast::<PipeEnd>(), to.downcast::<PipeEnd>()) else {
-        return Err(Errno::EINVAL.into());
+        return Err(Errno::EINVAL.here().into());
     };
     let patient = !(flags.contains(SpliceFlags::SPLICE_F_NONBLOCK) || from.is_nonblocking() || to.is_nonblocking());
     between_pipes(ctx, source.pipe(), sink.pipe(), patient, |source, sink| {
@@ -118,7 +118,7 @@ pub fn vmsplice(ctx: &mut TaskContext, fd: Fd, iov: IovecIn, count: usize, flags
     if memory.left() == 0 {
         return Ok(0);
     }
-    let end = description.downcast::<PipeEnd>().ok_or(Errno::EBADF)?;
+    let end = description.downcast::<PipeEnd>().ok_or_else(|| Errno::EBADF.here())?;
     let patient = !flags.contains(SpliceFlags::SPLICE_F_NONBLOCK);
     if description.is_writable() {
         let room = wait_for_room(ctx, end.pipe(), patient)?;
@@ -133,7 +133,7 @@ pub fn vmsplice(ctx: &mut TaskContext, fd: Fd, iov: IovecIn, count: usize, flags
                 Err(errno) => return Err(errno.into()),
             };
             match memory.put(ctx, &buffer[..got]) {
-                0 if got > 0 => Err(Errno::EFAULT.into()),
+                0 if got > 0 => Err(Errno::EFAULT.here().into()),
                 put => Ok(put as u64),
             }
         })
@@ -149,7 +149,7 @@ fn fill_pipe(ctx: &TaskContext, memory: &mut Memory, pipe: &Pipe, room: usize) -
             let want = (len - done).min(buffer.len());
             let got = memory.peek(ctx, &mut buffer[..want]);
             match push(pipe, &buffer[..got]) {
-                _ if got == 0 && done == 0 => return Err(Errno::EFAULT.into()),
+                _ if got == 0 && done == 0 => return Err(Errno::EFAULT.here().into()),
                 Err(errno) if done == 0 => return Err(errno.into()),
                 Err(_) => break,
                 Ok(pushed) => done += pushed,
@@ -164,7 +164,7 @@ fn fill_pipe(ctx: &TaskContext, memory: &mut Memory, pipe: &Pipe, room: usize) -
 }
 
 fn check_flags(flags: SpliceFlags) -> Result<(), Errno> {
-    if SpliceFlags::all().contains(flags) { Ok(()) } else { Err(Errno::EINVAL) }
+    if SpliceFlags::all().contains(flags) { Ok(()) } else { Err(Errno::EINVAL.here()) }
 }
 
 /// Waits until `ready` answers something, unless the caller is not patient.
@@ -179,7 +179,7 @@ fn wait_on<T>(
         return Ok(answer?);
     }
     let Some(queue) = queue.filter(|_| patient) else {
-        return Err(Errno::EAGAIN.into());
+        return Err(Errno::EAGAIN.here().into());
     };
     Ok(ctx.wait(&[(queue, events)], None, ready).map_err(|_| Restart::IfAsked)??)
 }
@@ -225,7 +225,7 @@ fn between_pipes(
     work: impl Fn(&mut crate::fs::pipe::Ring, &mut crate::fs::pipe::Ring) -> usize,
 ) -> SysResult {
     if std::ptr::eq(source, sink) {
-        return Err(Errno::EINVAL.into());
+        return Err(Errno::EINVAL.here().into());
     }
     loop {
         if !wait_for_bytes(ctx, source, patient)? {
@@ -296,7 +296,7 @@ fn from_pipe(
         let Some(mut slot) = pipe.with_ring(false, |ring| Ok(ring.split_front(len - total)))? else { break };
         let at = offset.saturating_add(total as u64);
         match write_out(ctx, to, slot.bytes(), at, regular, total > 0) {
-            Ok(0) => failure = Some(SysError::Errno(Errno::EIO)),
+            Ok(0) => failure = Some(SysError::Errno(Errno::EIO.here())),
             Ok(done) => {
                 slot.consume(done);
                 total += done;

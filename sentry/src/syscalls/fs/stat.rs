@@ -34,7 +34,7 @@ pub fn fstat(ctx: &mut TaskContext, fd: Fd, out: Out<Stat>) -> SysResult {
 pub fn newfstatat(ctx: &mut TaskContext, dirfd: DirFd, path: Path, out: Out<Stat>, flags: AtFlags) -> SysResult {
     let known = AtFlags::AT_SYMLINK_NOFOLLOW | AtFlags::AT_NO_AUTOMOUNT | AtFlags::AT_EMPTY_PATH;
     if !known.contains(flags) {
-        return Err(Errno::EINVAL.into());
+        return Err(Errno::EINVAL.here().into());
     }
     let follow = !flags.contains(AtFlags::AT_SYMLINK_NOFOLLOW);
     let found = find_at(ctx, dirfd.0, path.0, follow, flags.contains(AtFlags::AT_EMPTY_PATH))?;
@@ -81,7 +81,7 @@ pub fn statx(
         || !known.contains(flags)
         || flags.contains(AtFlags::AT_STATX_SYNC_TYPE)
     {
-        return Err(Errno::EINVAL.into());
+        return Err(Errno::EINVAL.here().into());
     }
     let follow = !flags.contains(AtFlags::AT_SYMLINK_NOFOLLOW);
     let found = find_at(ctx, dirfd.0, path.0, follow, flags.contains(AtFlags::AT_EMPTY_PATH))?;
@@ -179,7 +179,7 @@ fn mount_flags(mount: &Mount) -> StatFsFlags {
 pub fn ustat(ctx: &mut TaskContext, device: DeviceNumber, out: PtrOut) -> SysResult {
     let device = Device::from_raw(device.0.into());
     let mounts = ctx.fs().namespace().mounts();
-    let mount = mounts.iter().find(|m| m.fs().device() == device).ok_or(Errno::EINVAL)?;
+    let mount = mounts.iter().find(|m| m.fs().device() == device).ok_or_else(|| Errno::EINVAL.here())?;
     let stat = mount.fs().statfs()?;
     let ustat = Ustat { f_tfree: stat.f_bfree as i32, f_tinode: stat.f_ffree, ..Ustat::default() };
     ctx.write_object(out.0, &ustat)?;
@@ -199,7 +199,7 @@ pub fn faccessat(ctx: &mut TaskContext, dirfd: DirFd, path: Path, mode: AccessMo
 /// faccessat2(2).
 pub fn faccessat2(ctx: &mut TaskContext, dirfd: DirFd, path: Path, mode: AccessMode, flags: AccessFlags) -> SysResult {
     if AccessMode::from_bits(mode.bits()).is_none() || AccessFlags::from_bits(flags.bits()).is_none() {
-        return Err(Errno::EINVAL.into());
+        return Err(Errno::EINVAL.here().into());
     }
     let mut credentials = (*ctx.credentials()).clone();
     if !flags.contains(AccessFlags::AT_EACCESS) {
@@ -223,7 +223,7 @@ pub fn faccessat2(ctx: &mut TaskContext, dirfd: DirFd, path: Path, mode: AccessM
         && wanted.contains(Access::EXECUTE)
         && path.mount.options().contains(MountOptions::NO_EXEC)
     {
-        return Err(Errno::EACCES.into());
+        return Err(Errno::EACCES.here().into());
     }
     if wanted.is_empty() {
         return Ok(0);
@@ -255,11 +255,11 @@ pub fn readlink(ctx: &mut TaskContext, path: Path, buf: BufOut, size: i32) -> Sy
 
 /// readlinkat(2): the empty path names a link opened with `O_PATH | O_NOFOLLOW`.
 pub fn readlinkat(ctx: &mut TaskContext, dirfd: DirFd, path: Path, buf: BufOut, size: i32) -> SysResult {
-    let size = usize::try_from(size).ok().filter(|&s| s > 0).ok_or(Errno::EINVAL)?;
+    let size = usize::try_from(size).ok().filter(|&s| s > 0).ok_or_else(|| Errno::EINVAL.here())?;
     let path = ctx.read_path(path.0)?;
     let found = find_path_at(ctx, dirfd.0, &path, false, dirfd.0 != AT_FDCWD)?;
     if found.inode.kind() != amber_abi::stat::FileType::Symlink {
-        return Err(if path.is_empty() { Errno::ENOENT } else { Errno::EINVAL }.into());
+        return Err(if path.is_empty() { Errno::ENOENT.here() } else { Errno::EINVAL.here() }.into());
     }
     let text = found.inode.read_link_as(ctx)?;
     let len = text.len().min(size);

@@ -25,8 +25,12 @@ impl Found {
     ///
     /// # Errors
     /// `otherwise` for what has none.
+    #[track_caller]
     pub fn path_or(&self, otherwise: Errno) -> Result<&Path, Errno> {
-        self.path.as_ref().ok_or(otherwise)
+        match &self.path {
+            Some(path) => Ok(path),
+            None => Err(otherwise.here()),
+        }
     }
 
     /// Answers `EROFS` if the thing lies where nothing can be changed.
@@ -71,7 +75,7 @@ pub fn restricted_scope_at<'a>(
     resolve: ResolveFlags,
 ) -> Result<Scope<'a>, Errno> {
     if path.is_empty() {
-        return Err(Errno::ENOENT);
+        return Err(Errno::ENOENT.here());
     }
     let (root, cwd) = ctx.fs().root_and_cwd();
     let confined = resolve.intersects(ResolveFlags::RESOLVE_BENEATH | ResolveFlags::RESOLVE_IN_ROOT);
@@ -82,7 +86,7 @@ pub fn restricted_scope_at<'a>(
         let description = ctx.files().get_any(dirfd)?;
         match description.path() {
             Some(path) if path.dentry.is_directory() => path.clone(),
-            _ => return Err(Errno::ENOTDIR),
+            _ => return Err(Errno::ENOTDIR.here()),
         }
     };
     Ok(Scope { credentials, root, start, task: Some(ctx), resolve })
@@ -130,7 +134,7 @@ pub fn descriptor_limit(ctx: &TaskContext) -> u64 {
 /// `ENFILE`.
 pub fn check_open_files(ctx: &TaskContext) -> Result<(), Errno> {
     let full = ctx.kernel().vfs.open_files.count() >= ctx.kernel().tunables.file_max.count();
-    if full && !ctx.credentials().has(Capability::CAP_SYS_ADMIN) { Err(Errno::ENFILE) } else { Ok(()) }
+    if full && !ctx.credentials().has(Capability::CAP_SYS_ADMIN) { Err(Errno::ENFILE.here()) } else { Ok(()) }
 }
 
 /// Sends the calling task a signal that its own call brought about.
@@ -153,7 +157,7 @@ pub fn room_at(ctx: &TaskContext, offset: u64, len: u64, more: bool) -> Result<u
     if offset >= limit {
         send_signal(ctx, Signal::SIGXFSZ);
     }
-    Err(Errno::EFBIG)
+    Err(Errno::EFBIG.here())
 }
 
 /// The longest a file may become (RLIMIT_FSIZE).

@@ -21,14 +21,14 @@ pub fn timerfd_create(ctx: &mut TaskContext, id: ClockId, flags: TimerfdFlags) -
         ClockId::CLOCK_REALTIME | ClockId::CLOCK_REALTIME_ALARM => Clock::Realtime,
         ClockId::CLOCK_MONOTONIC => Clock::Monotonic,
         ClockId::CLOCK_BOOTTIME | ClockId::CLOCK_BOOTTIME_ALARM => Clock::Boottime,
-        _ => return Err(Errno::EINVAL.into()),
+        _ => return Err(Errno::EINVAL.here().into()),
     };
     if !TimerfdFlags::all().contains(flags) {
-        return Err(Errno::EINVAL.into());
+        return Err(Errno::EINVAL.here().into());
     }
     let wakes = matches!(id, ClockId::CLOCK_REALTIME_ALARM | ClockId::CLOCK_BOOTTIME_ALARM);
     if wakes && !ctx.credentials().has(Capability::CAP_WAKE_ALARM) {
-        return Err(Errno::EPERM.into());
+        return Err(Errno::EPERM.here().into());
     }
     let timer = TimerFd::new(&ctx.kernel().vfs, &ctx.kernel().timers, id, clock);
     install(ctx, timer, OpenFlags::O_RDWR, flags.bits())
@@ -44,7 +44,7 @@ pub fn timerfd_settime(
 ) -> SysResult {
     let setting = new_value.read(ctx)?;
     if !TimerfdSetFlags::all().contains(flags) || !setting.it_value.is_valid() || !setting.it_interval.is_valid() {
-        return Err(Errno::EINVAL.into());
+        return Err(Errno::EINVAL.here().into());
     }
     let description = ctx.files().get(fd.0)?;
     let old = timer(&description)?.set(&setting, flags)?;
@@ -60,5 +60,5 @@ pub fn timerfd_gettime(ctx: &mut TaskContext, fd: Fd, value: Out<Itimerspec>) ->
 }
 
 fn timer(description: &Arc<FileDescription>) -> Result<&TimerFd, Errno> {
-    description.downcast().ok_or(Errno::EINVAL)
+    description.downcast().ok_or_else(|| Errno::EINVAL.here())
 }

@@ -101,8 +101,8 @@ pub fn fremovexattr(ctx: &mut TaskContext, fd: Fd, name: Str) -> SysResult {
 
 fn read_name(ctx: &TaskContext, name: Str) -> Result<Vec<u8>, Errno> {
     match ctx.read_string(name.0, XATTR_NAME_MAX + 1) {
-        Ok(name) if name.is_empty() => Err(Errno::ERANGE),
-        Err(Errno::ENAMETOOLONG) => Err(Errno::ERANGE),
+        Ok(name) if name.is_empty() => Err(Errno::ERANGE.here()),
+        Err(Errno::ENAMETOOLONG) => Err(Errno::ERANGE.here()),
         answer => answer,
     }
 }
@@ -120,27 +120,27 @@ fn check(ctx: &TaskContext, found: &Found, name: &[u8], writing: bool) -> Result
         found.check_writable()?;
     }
     if matches!(name, b"user." | b"trusted." | b"security.") {
-        return Err(Errno::EINVAL);
+        return Err(Errno::EINVAL.here());
     }
     if name.starts_with(b"system.") {
         // POSIX ACLs are configured out.
-        return Err(Errno::EOPNOTSUPP);
+        return Err(Errno::EOPNOTSUPP.here());
     }
     if name.starts_with(b"security.") {
         let privileged = credentials.has(Capability::CAP_SYS_ADMIN)
             || (name == XATTR_CAPABILITY && credentials.has(Capability::CAP_SETFCAP));
-        return if writing && !privileged { Err(Errno::EPERM) } else { Ok(()) };
+        return if writing && !privileged { Err(Errno::EPERM.here()) } else { Ok(()) };
     }
     if name.starts_with(b"trusted.") {
-        let denied = if writing { Errno::EPERM } else { Errno::ENODATA };
+        let denied = if writing { Errno::EPERM } else { Errno::ENODATA.here() };
         return if credentials.has(Capability::CAP_SYS_ADMIN) { Ok(()) } else { Err(denied) };
     }
     if !name.starts_with(b"user.") {
-        return Err(Errno::EOPNOTSUPP);
+        return Err(Errno::EOPNOTSUPP.here());
     }
     let kind = found.inode.kind();
     if !matches!(kind, FileType::Regular | FileType::Directory) {
-        return Err(if writing { Errno::EPERM } else { Errno::ENODATA });
+        return Err(if writing { Errno::EPERM.here() } else { Errno::ENODATA.here() });
     }
     let ownership = found.inode.ownership()?;
     if writing
@@ -148,7 +148,7 @@ fn check(ctx: &TaskContext, found: &Found, name: &[u8], writing: bool) -> Result
         && ownership.permissions & STICKY != 0
         && !access::is_owner(&credentials, ownership.uid)
     {
-        return Err(Errno::EPERM);
+        return Err(Errno::EPERM.here());
     }
     access::check(&credentials, &*found.inode, if writing { Access::WRITE } else { Access::READ })
 }
@@ -160,15 +160,15 @@ fn note(found: &Found) {
 }
 
 fn set(ctx: &TaskContext, found: &Found, name: Str, value: BufIn, size: usize, flags: XattrFlags) -> SysResult {
-    let flags = XattrFlags::from_bits(flags.bits()).ok_or(Errno::EINVAL)?;
+    let flags = XattrFlags::from_bits(flags.bits()).ok_or_else(|| Errno::EINVAL.here())?;
     let name = read_name(ctx, name)?;
     if size > XATTR_SIZE_MAX {
-        return Err(Errno::E2BIG.into());
+        return Err(Errno::E2BIG.here().into());
     }
     let mut bytes = ctx.buffer(size)?;
     ctx.read_bytes(value.0, &mut bytes)?;
     if name == XATTR_CAPABILITY && !is_capability(&bytes) {
-        return Err(Errno::EINVAL.into());
+        return Err(Errno::EINVAL.here().into());
     }
     check(ctx, found, &name, true)?;
     let (create, replace) = (flags.contains(XattrFlags::XATTR_CREATE), flags.contains(XattrFlags::XATTR_REPLACE));
@@ -187,7 +187,7 @@ fn get(ctx: &TaskContext, found: &Found, name: Str, out: BufOut, size: usize) ->
 fn give(ctx: &TaskContext, bytes: &[u8], out: BufOut, size: usize) -> SysResult {
     if size > 0 {
         if bytes.len() > size {
-            return Err(Errno::ERANGE.into());
+            return Err(Errno::ERANGE.here().into());
         }
         ctx.write_bytes(out.0, bytes)?;
     }
@@ -205,7 +205,7 @@ fn tell_names(ctx: &TaskContext, found: &Found, out: BufOut, size: usize) -> Sys
         }
     })?;
     if list.len() > XATTR_LIST_MAX {
-        return Err(Errno::E2BIG.into());
+        return Err(Errno::E2BIG.here().into());
     }
     give(ctx, &list, out, size)
 }

@@ -22,7 +22,7 @@ use crate::vfs::{Dentry, FileDescription, NewInode, Path};
 /// shmget(2). Huge pages are configured out.
 pub fn shmget(ctx: &mut TaskContext, key: i32, size: usize, flags: ShmFlags) -> SysResult {
     if flags.contains(ShmFlags::SHM_HUGETLB) {
-        return Err(Errno::EINVAL.into());
+        return Err(Errno::EINVAL.here().into());
     }
     let overcommits = flags.contains(ShmFlags::SHM_NORESERVE) || ctx.kernel().tunables.overcommit.get() == 1;
     let (who, pid) = (ctx.credentials(), ctx.group().pid());
@@ -51,11 +51,11 @@ fn place(address: u64, flags: ShmAttachFlags) -> Result<Option<u64>, Errno> {
     let remap = flags.contains(ShmAttachFlags::SHM_REMAP);
     let round = flags.contains(ShmAttachFlags::SHM_RND);
     if address == 0 {
-        return if remap { Err(Errno::EINVAL) } else { Ok(None) };
+        return if remap { Err(Errno::EINVAL.here()) } else { Ok(None) };
     }
     let rounded = address & !(PAGE_SIZE - 1);
     if (rounded != address && !round) || (rounded == 0 && remap) {
-        return Err(Errno::EINVAL);
+        return Err(Errno::EINVAL.here());
     }
     Ok(Some(rounded))
 }
@@ -84,7 +84,7 @@ pub fn shmat(ctx: &mut TaskContext, id: i32, address: PtrIn, flags: ShmAttachFla
     let len = pages.len();
     let remap = flags.contains(ShmAttachFlags::SHM_REMAP);
     if place.is_some_and(|at| at.checked_add(len).is_none()) {
-        return Err(Errno::EINVAL.into());
+        return Err(Errno::EINVAL.here().into());
     }
     let file = pages.name(|| name_of(ctx, key))?;
     let object: Arc<dyn Mappable> = pages;
@@ -103,13 +103,13 @@ pub fn shmat(ctx: &mut TaskContext, id: i32, address: PtrIn, flags: ShmAttachFla
     };
     let mapped = ctx.mm().map(request);
     // That something is in the way is said in other words than mmap(2) has.
-    Ok(mapped.map_err(|errno| if errno == Errno::EEXIST { Errno::EINVAL } else { errno })?)
+    Ok(mapped.map_err(|errno| if errno == Errno::EEXIST { Errno::EINVAL.here() } else { errno })?)
 }
 
 /// shmdt(2): takes away what shmat(2) put there, or what is left of it.
 pub fn shmdt(ctx: &mut TaskContext, address: PtrIn) -> SysResult {
     if !address.0.is_multiple_of(PAGE_SIZE) {
-        return Err(Errno::EINVAL.into());
+        return Err(Errno::EINVAL.here().into());
     }
     let mm = ctx.mm().clone();
     let mut segment: Option<Arc<dyn Mappable>> = None;
@@ -129,7 +129,7 @@ pub fn shmdt(ctx: &mut TaskContext, address: PtrIn) -> SysResult {
             break;
         }
     }
-    if segment.is_some() { Ok(0) } else { Err(Errno::EINVAL.into()) }
+    if segment.is_some() { Ok(0) } else { Err(Errno::EINVAL.here().into()) }
 }
 
 fn shown(segment: &Segment) -> ShmidDs {
@@ -150,7 +150,7 @@ fn shown(segment: &Segment) -> ShmidDs {
 pub fn shmctl(ctx: &mut TaskContext, id: i32, command: ShmCommand, buffer: PtrOut) -> SysResult {
     let command = ShmCommand::from_raw(plain(command.raw()));
     if id < 0 {
-        return Err(Errno::EINVAL.into());
+        return Err(Errno::EINVAL.here().into());
     }
     let memory = ctx.kernel().ipc.memory.clone();
     let who = ctx.credentials();
@@ -214,10 +214,10 @@ pub fn shmctl(ctx: &mut TaskContext, id: i32, command: ShmCommand, buffer: PtrOu
             if !who.has(Capability::CAP_IPC_LOCK) {
                 let owner = segment.permissions();
                 if who.euid != owner.uid && who.euid != owner.cuid {
-                    return Err(Errno::EPERM.into());
+                    return Err(Errno::EPERM.here().into());
                 }
                 if command == ShmCommand::SHM_LOCK && none {
-                    return Err(Errno::EPERM.into());
+                    return Err(Errno::EPERM.here().into());
                 }
             }
             // Guest memory is never swapped out by Amber; that it must not be is noted.
@@ -225,6 +225,6 @@ pub fn shmctl(ctx: &mut TaskContext, id: i32, command: ShmCommand, buffer: PtrOu
             *mode = (*mode & (SHM_DEST | 0o777)) | if command == ShmCommand::SHM_LOCK { SHM_LOCKED } else { 0 };
             Ok(0)
         }
-        _ => Err(Errno::EINVAL.into()),
+        _ => Err(Errno::EINVAL.here().into()),
     }
 }

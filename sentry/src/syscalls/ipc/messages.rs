@@ -24,14 +24,14 @@ pub fn msgget(ctx: &mut TaskContext, key: i32, flags: IpcFlags) -> SysResult {
 
 /// What a queue says that was there and is gone.
 fn gone(errno: Errno, waited: bool) -> Errno {
-    if waited && errno == Errno::EINVAL { Errno::EIDRM } else { errno }
+    if waited && errno == Errno::EINVAL { Errno::EIDRM.here() } else { errno }
 }
 
 /// msgsnd(2).
 pub fn msgsnd(ctx: &mut TaskContext, id: i32, message: PtrIn, len: usize, flags: IpcFlags) -> SysResult {
     let kind: i64 = ctx.read_object(message.0)?;
     if len as u64 > ctx.kernel().ipc.limits.msgmax.get() || id < 0 || kind < 1 {
-        return Err(Errno::EINVAL.into());
+        return Err(Errno::EINVAL.here().into());
     }
     let mut text = ctx.buffer(len)?;
     ctx.read_bytes(message.0.wrapping_add(TYPE_SIZE), &mut text)?;
@@ -53,7 +53,7 @@ pub fn msgsnd(ctx: &mut TaskContext, id: i32, message: PtrIn, len: usize, flags:
         }
         match queue.push(waiting.take()?, pid) {
             Ok(()) => Some(Ok(())),
-            Err(_) if impatient => Some(Err(Errno::EAGAIN)),
+            Err(_) if impatient => Some(Err(Errno::EAGAIN.here())),
             Err(back) => {
                 (waiting, waited) = (Some(back), true);
                 None
@@ -69,7 +69,7 @@ pub fn msgsnd(ctx: &mut TaskContext, id: i32, message: PtrIn, len: usize, flags:
 fn selection(kind: i64, flags: IpcFlags) -> Result<Selection, Errno> {
     if flags.contains(IpcFlags::MSG_COPY) {
         let sound = flags.contains(IpcFlags::IPC_NOWAIT) && !flags.contains(IpcFlags::MSG_EXCEPT);
-        return if sound { Ok(Selection::Copy(kind)) } else { Err(Errno::EINVAL) };
+        return if sound { Ok(Selection::Copy(kind)) } else { Err(Errno::EINVAL.here()) };
     }
     Ok(match kind {
         0 => Selection::First,
@@ -82,7 +82,7 @@ fn selection(kind: i64, flags: IpcFlags) -> Result<Selection, Errno> {
 /// msgrcv(2).
 pub fn msgrcv(ctx: &mut TaskContext, id: i32, message: PtrOut, most: usize, kind: i64, flags: IpcFlags) -> SysResult {
     if id < 0 || (most as i64) < 0 {
-        return Err(Errno::EINVAL.into());
+        return Err(Errno::EINVAL.here().into());
     }
     let selection = selection(kind, flags)?;
     let messages = &ctx.kernel().ipc.messages;
@@ -102,7 +102,7 @@ pub fn msgrcv(ctx: &mut TaskContext, id: i32, message: PtrOut, most: usize, kind
         }
         match queue.take(selection, most, cut, pid) {
             Ok(Some(message)) => Some(Ok(message)),
-            Ok(None) if impatient => Some(Err(Errno::ENOMSG)),
+            Ok(None) if impatient => Some(Err(Errno::ENOMSG.here())),
             Ok(None) => {
                 waited = true;
                 None
@@ -137,7 +137,7 @@ fn shown(queue: &MessageQueue) -> MsqidDs {
 pub fn msgctl(ctx: &mut TaskContext, id: i32, command: MsgCommand, buffer: PtrOut) -> SysResult {
     let command = MsgCommand::from_raw(plain(command.raw()));
     if id < 0 {
-        return Err(Errno::EINVAL.into());
+        return Err(Errno::EINVAL.here().into());
     }
     let who = ctx.credentials();
     let messages = &ctx.kernel().ipc.messages;
@@ -190,7 +190,7 @@ pub fn msgctl(ctx: &mut TaskContext, id: i32, command: MsgCommand, buffer: PtrOu
                 let queue = queues.get_mut(id)?;
                 queue.permissions().check_owner(&who)?;
                 if new.msg_qbytes > ctx.kernel().ipc.limits.msgmnb.get() && !who.has(Capability::CAP_SYS_RESOURCE) {
-                    return Err(Errno::EPERM.into());
+                    return Err(Errno::EPERM.here().into());
                 }
                 queue.permissions_mut().change(&new.msg_perm);
                 queue.most_bytes = new.msg_qbytes;
@@ -205,6 +205,6 @@ pub fn msgctl(ctx: &mut TaskContext, id: i32, command: MsgCommand, buffer: PtrOu
             messages.remove(&who, id)?;
             Ok(0)
         }
-        _ => Err(Errno::EINVAL.into()),
+        _ => Err(Errno::EINVAL.here().into()),
     }
 }

@@ -37,17 +37,17 @@ pub fn semtimedop(ctx: &mut TaskContext, id: i32, operations: PtrIn, count: usiz
             // An end beyond what the clock can say never comes.
             deadline_in(Duration::new(time.tv_sec.unsigned_abs(), time.tv_nsec as u32))
         }
-        Some(_) => return Err(Errno::EINVAL.into()),
+        Some(_) => return Err(Errno::EINVAL.here().into()),
     };
     operate(ctx, id, operations, count, deadline)
 }
 
 fn operate(ctx: &TaskContext, id: i32, address: PtrIn, count: usize, deadline: Option<Instant>) -> SysResult {
     if count == 0 || id < 0 {
-        return Err(Errno::EINVAL.into());
+        return Err(Errno::EINVAL.here().into());
     }
     if count as u64 > ctx.kernel().ipc.limits.semopm.get() {
-        return Err(Errno::E2BIG.into());
+        return Err(Errno::E2BIG.here().into());
     }
     let mut operations = ctx.kernel().memory.filled(count, Sembuf::default())?;
     ctx.read_bytes(address.0, operations.as_mut_slice().as_mut_bytes())?;
@@ -58,7 +58,7 @@ fn operate(ctx: &TaskContext, id: i32, address: PtrIn, count: usize, deadline: O
         let mut state = semaphores.lock();
         let set = state.sets.get(id)?;
         if operations.iter().any(|op| usize::from(op.sem_num) >= set.semaphores.len()) {
-            return Err(Errno::EFBIG.into());
+            return Err(Errno::EFBIG.here().into());
         }
         let alters = operations.iter().any(|op| op.sem_op != 0);
         set.permissions().check(&who, if alters { 0o2 } else { 0o4 })?;
@@ -68,15 +68,15 @@ fn operate(ctx: &TaskContext, id: i32, address: PtrIn, count: usize, deadline: O
                 ready.wake();
                 return Ok(0);
             }
-            Attempt::Blocked(true) => return Err(Errno::EAGAIN.into()),
+            Attempt::Blocked(true) => return Err(Errno::EAGAIN.here().into()),
             Attempt::Blocked(false) => state.sleeper(),
         }
     };
     let attempt = || match semaphores.lock().attempt(id, &operations, pid, Some(&sleeper)) {
         Ok(Attempt::Done(ready)) => Some(Ok(ready)),
-        Ok(Attempt::Blocked(true)) => Some(Err(Errno::EAGAIN)),
+        Ok(Attempt::Blocked(true)) => Some(Err(Errno::EAGAIN.here())),
         Ok(Attempt::Blocked(false)) => None,
-        Err(Errno::EINVAL) => Some(Err(Errno::EIDRM)),
+        Err(Errno::EINVAL) => Some(Err(Errno::EIDRM.here())),
         Err(errno) => Some(Err(errno)),
     };
     let end = ctx.wait(&[(sleeper.queue(), PollEvents::all())], deadline, attempt);
@@ -90,9 +90,9 @@ fn operate(ctx: &TaskContext, id: i32, address: PtrIn, count: usize, deadline: O
             Ok(0)
         }
         Ok(Err(errno)) => Err(errno.into()),
-        Err(WaitEnd::TimedOut) => Err(Errno::EAGAIN.into()),
+        Err(WaitEnd::TimedOut) => Err(Errno::EAGAIN.here().into()),
         // Never restarted: see signal(7).
-        Err(WaitEnd::Interrupted) => Err(Errno::EINTR.into()),
+        Err(WaitEnd::Interrupted) => Err(Errno::EINTR.here().into()),
     }
 }
 
@@ -110,7 +110,7 @@ fn shown(set: &SemaphoreSet) -> SemidDs {
 pub fn semctl(ctx: &mut TaskContext, id: i32, number: i32, command: SemCommand, argument: u64) -> SysResult {
     let command = SemCommand::from_raw(plain(command.raw()));
     if id < 0 {
-        return Err(Errno::EINVAL.into());
+        return Err(Errno::EINVAL.here().into());
     }
     let who = ctx.credentials();
     let semaphores = &ctx.kernel().ipc.semaphores;
@@ -147,8 +147,8 @@ pub fn semctl(ctx: &mut TaskContext, id: i32, number: i32, command: SemCommand, 
             let state = semaphores.lock();
             let set = state.sets.get(id)?;
             set.permissions().check(&who, 0o4)?;
-            let number = usize::try_from(number).map_err(|_| Errno::EINVAL)?;
-            let semaphore = set.semaphores.get(number).ok_or(Errno::EINVAL)?;
+            let number = usize::try_from(number).map_err(|_| Errno::EINVAL.here())?;
+            let semaphore = set.semaphores.get(number).ok_or_else(|| Errno::EINVAL.here())?;
             Ok(match command {
                 SemCommand::GETVAL => semaphore.value as u64,
                 SemCommand::GETPID => semaphore.pid as u64,
@@ -170,7 +170,7 @@ pub fn semctl(ctx: &mut TaskContext, id: i32, number: i32, command: SemCommand, 
             semaphores.remove(&who, id)?;
             Ok(0)
         }
-        _ => Err(Errno::EINVAL.into()),
+        _ => Err(Errno::EINVAL.here().into()),
     }
 }
 
@@ -200,14 +200,14 @@ fn information(ctx: &TaskContext, in_use: bool, address: u64) -> SysResult {
 /// `SETVAL`.
 fn set_one(ctx: &TaskContext, id: i32, number: i32, value: i32) -> SysResult {
     if !(0..=SEMVMX).contains(&value) {
-        return Err(Errno::ERANGE.into());
+        return Err(Errno::ERANGE.here().into());
     }
     let who = ctx.credentials();
     let ready = {
         let mut state = ctx.kernel().ipc.semaphores.lock();
         let set = state.sets.get(id)?;
         let number = u16::try_from(number).ok().filter(|&n| usize::from(n) < set.semaphores.len());
-        let number = number.ok_or(Errno::EINVAL)?;
+        let number = number.ok_or_else(|| Errno::EINVAL.here())?;
         set.permissions().check(&who, 0o2)?;
         state.assign(id, std::iter::once((number, value)), ctx.group().pid())?
     };
@@ -227,12 +227,12 @@ fn set_all(ctx: &TaskContext, id: i32, address: u64) -> SysResult {
     let mut values = ctx.kernel().memory.filled(count, 0_u16)?;
     ctx.read_bytes(address, values.as_mut_slice().as_mut_bytes())?;
     if values.iter().any(|&value| i32::from(value) > SEMVMX) {
-        return Err(Errno::ERANGE.into());
+        return Err(Errno::ERANGE.here().into());
     }
     let ready = {
         let mut state = ctx.kernel().ipc.semaphores.lock();
         let values = (0..).zip(values.into_iter().map(i32::from));
-        state.assign(id, values, ctx.group().pid()).map_err(|_| Errno::EIDRM)?
+        state.assign(id, values, ctx.group().pid()).map_err(|_| Errno::EIDRM.here())?
     };
     ready.wake();
     Ok::<u64, SysError>(0)

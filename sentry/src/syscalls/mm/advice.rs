@@ -23,10 +23,10 @@ pub fn madvise(ctx: &mut TaskContext, address: PtrIn, len: usize, advice: Memory
 pub fn msync(ctx: &mut TaskContext, address: PtrIn, len: usize, flags: MsyncFlags) -> SysResult {
     let both = MsyncFlags::MS_ASYNC | MsyncFlags::MS_SYNC;
     if !MsyncFlags::all().contains(flags) || flags.contains(both) || !address.0.is_multiple_of(PAGE_SIZE) {
-        return Err(Errno::EINVAL.into());
+        return Err(Errno::EINVAL.here().into());
     }
-    let len = (len as u64).checked_next_multiple_of(PAGE_SIZE).ok_or(Errno::ENOMEM)?;
-    let end = address.0.checked_add(len).ok_or(Errno::ENOMEM)?;
+    let len = (len as u64).checked_next_multiple_of(PAGE_SIZE).ok_or_else(|| Errno::ENOMEM.here())?;
+    let end = address.0.checked_add(len).ok_or_else(|| Errno::ENOMEM.here())?;
     let mut at = address.0;
     let mut holes = false;
     for vma in ctx.mm().areas_in(address.0..end) {
@@ -34,7 +34,7 @@ pub fn msync(ctx: &mut TaskContext, address: PtrIn, len: usize, flags: MsyncFlag
         let part = vma.clip(&(address.0..end));
         at = part.end;
         if flags.contains(MsyncFlags::MS_INVALIDATE) && vma.flags.contains(VmaFlags::LOCKED) {
-            return Err(Errno::EBUSY.into());
+            return Err(Errno::EBUSY.here().into());
         }
         if let Some(area) = vma.object()
             && vma.is_shared()
@@ -46,7 +46,7 @@ pub fn msync(ctx: &mut TaskContext, address: PtrIn, len: usize, flags: MsyncFlag
             }
         }
     }
-    if holes || at < end { Err(Errno::ENOMEM.into()) } else { Ok(0) }
+    if holes || at < end { Err(Errno::ENOMEM.here().into()) } else { Ok(0) }
 }
 
 /// mincore(2).
@@ -54,18 +54,22 @@ pub fn mincore(ctx: &mut TaskContext, address: PtrIn, len: usize, vector: PtrOut
     /// Pages answered with one copy to the guest.
     const AT_ONCE: u64 = 4096;
     if !address.0.is_multiple_of(PAGE_SIZE) {
-        return Err(Errno::EINVAL.into());
+        return Err(Errno::EINVAL.here().into());
     }
     let mm = ctx.mm();
-    let end = address.0.checked_add(len as u64).filter(|&end| end <= mm.address_limit()).ok_or(Errno::ENOMEM)?;
+    let end = address
+        .0
+        .checked_add(len as u64)
+        .filter(|&end| end <= mm.address_limit())
+        .ok_or_else(|| Errno::ENOMEM.here())?;
     let pages = (end - address.0).div_ceil(PAGE_SIZE);
     if vector.0.checked_add(pages).is_none_or(|end| end > mm.address_limit()) {
-        return Err(Errno::EFAULT.into());
+        return Err(Errno::EFAULT.here().into());
     }
     let mut done = 0;
     while done < pages {
         let count = (pages - done).min(AT_ONCE);
-        let present = mm.residency(address.0 + done * PAGE_SIZE, count).ok_or(Errno::ENOMEM)?;
+        let present = mm.residency(address.0 + done * PAGE_SIZE, count).ok_or_else(|| Errno::ENOMEM.here())?;
         let bytes: Vec<u8> = present.into_iter().map(u8::from).collect();
         ctx.write_bytes(vector.0 + done, &bytes)?;
         done += count;

@@ -18,7 +18,7 @@ const OFFERED: u32 = MembarrierCommand::MEMBARRIER_CMD_PRIVATE_EXPEDITED.raw()
 pub fn membarrier(ctx: &mut TaskContext, command: MembarrierCommand, flags: u32, _cpu: i32) -> SysResult {
     use MembarrierCommand as Command;
     if flags != 0 {
-        return Err(Errno::EINVAL.into());
+        return Err(Errno::EINVAL.here().into());
     }
     let mm = ctx.mm();
     match command {
@@ -31,12 +31,12 @@ pub fn membarrier(ctx: &mut TaskContext, command: MembarrierCommand, flags: u32,
         Command::MEMBARRIER_CMD_PRIVATE_EXPEDITED | Command::MEMBARRIER_CMD_PRIVATE_EXPEDITED_SYNC_CORE => {
             // The registration's bit is the one above the command's.
             if mm.barrier_registrations() & (command.raw() << 1) == 0 {
-                return Err(Errno::EPERM.into());
+                return Err(Errno::EPERM.here().into());
             }
             mm.space().synchronize();
             Ok(0)
         }
         Command::MEMBARRIER_CMD_GET_REGISTRATIONS => Ok(u64::from(mm.barrier_registrations())),
-        _ => Err(Errno::EINVAL.into()),
+        _ => Err(Errno::EINVAL.here().into()),
     }
 }

@@ -18,7 +18,7 @@ pub fn mlock(ctx: &mut TaskContext, address: PtrIn, len: usize) -> SysResult {
 /// mlock2(2).
 pub fn mlock2(ctx: &mut TaskContext, address: PtrIn, len: usize, flags: MlockFlags) -> SysResult {
     if !MlockFlags::all().contains(flags) {
-        return Err(Errno::EINVAL.into());
+        return Err(Errno::EINVAL.here().into());
     }
     let mode = if flags.contains(MlockFlags::MLOCK_ONFAULT) { LockMode::OnFault } else { LockMode::Now };
     ctx.mm().lock(address.0, len as u64, mode, may_lock_any(ctx))?;
@@ -35,7 +35,7 @@ pub fn munlock(ctx: &mut TaskContext, address: PtrIn, len: usize) -> SysResult {
 pub fn mlockall(ctx: &mut TaskContext, flags: MlockallFlags) -> SysResult {
     let known = MlockallFlags::all().contains(flags);
     if flags.is_empty() || !known || flags == MlockallFlags::MCL_ONFAULT {
-        return Err(Errno::EINVAL.into());
+        return Err(Errno::EINVAL.here().into());
     }
     let mode = if flags.contains(MlockallFlags::MCL_ONFAULT) { LockMode::OnFault } else { LockMode::Now };
     let current = flags.contains(MlockallFlags::MCL_CURRENT);

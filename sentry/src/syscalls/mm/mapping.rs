@@ -22,16 +22,16 @@ pub fn mmap(
     offset: u64,
 ) -> SysResult {
     if !offset.is_multiple_of(PAGE_SIZE) {
-        return Err(Errno::EINVAL.into());
+        return Err(Errno::EINVAL.here().into());
     }
     let anonymous = flags.contains(MmapFlags::MAP_ANONYMOUS);
     let file = if anonymous { None } else { Some(ctx.files().get(fd.0)?) };
     if flags.contains(MmapFlags::MAP_HUGETLB) {
         // No huge pages are set aside; and only hugetlbfs, which there is not, has files of them.
-        return Err(if anonymous { Errno::ENOMEM } else { Errno::EINVAL }.into());
+        return Err(if anonymous { Errno::ENOMEM.here() } else { Errno::EINVAL.here() }.into());
     }
     if len == 0 {
-        return Err(Errno::EINVAL.into());
+        return Err(Errno::EINVAL.here().into());
     }
     let mut area = VmaFlags::MAY_ALL;
     let backed = match &file {
@@ -43,13 +43,13 @@ pub fn mmap(
             MmapFlags::MAP_PRIVATE => Backed::Anonymous,
             MmapFlags::MAP_SHARED => {
                 if flags.contains(MmapFlags::MAP_GROWSDOWN) {
-                    return Err(Errno::EINVAL.into());
+                    return Err(Errno::EINVAL.here().into());
                 }
                 area |= VmaFlags::SHARED;
-                let bytes = (len as u64).checked_next_multiple_of(PAGE_SIZE).ok_or(Errno::ENOMEM)?;
+                let bytes = (len as u64).checked_next_multiple_of(PAGE_SIZE).ok_or_else(|| Errno::ENOMEM.here())?;
                 Backed::Object(PageCache::in_memory(ctx.kernel().memory.clone(), bytes), 0, None, "/dev/zero (deleted)")
             }
-            _ => return Err(Errno::EINVAL.into()),
+            _ => return Err(Errno::EINVAL.here().into()),
         },
     };
     for (flag, bit) in [
@@ -64,7 +64,7 @@ pub fn mmap(
     let mm = ctx.mm();
     let may_lock_any = may_lock_any(ctx);
     if flags.contains(MmapFlags::MAP_LOCKED) && !may_lock_any && mm.limits().locked() == 0 {
-        return Err(Errno::EPERM.into());
+        return Err(Errno::EPERM.here().into());
     }
     let place = if flags.contains(MmapFlags::MAP_FIXED_NOREPLACE) {
         Place::FixedFree(address.0)
@@ -92,18 +92,18 @@ fn check_file(
         MmapFlags::MAP_SHARED => true,
         MmapFlags::MAP_SHARED_VALIDATE => {
             if !MmapFlags::LEGACY.union(MmapFlags::MAP_TYPE).contains(flags) {
-                return Err(Errno::EOPNOTSUPP);
+                return Err(Errno::EOPNOTSUPP.here());
             }
             true
         }
         MmapFlags::MAP_PRIVATE => false,
-        _ => return Err(Errno::EINVAL),
+        _ => return Err(Errno::EINVAL.here()),
     };
     if shared && prot.contains(ProtFlags::PROT_WRITE) && !file.is_writable() {
-        return Err(Errno::EACCES);
+        return Err(Errno::EACCES.here());
     }
     if !file.is_readable() {
-        return Err(Errno::EACCES);
+        return Err(Errno::EACCES.here());
     }
     if shared {
         *area |= VmaFlags::SHARED;
@@ -113,13 +113,13 @@ fn check_file(
     }
     if file.path().is_some_and(|path| path.mount.options().contains(MountOptions::NO_EXEC)) {
         if prot.contains(ProtFlags::PROT_EXEC) {
-            return Err(Errno::EPERM);
+            return Err(Errno::EPERM.here());
         }
         *area -= VmaFlags::MAY_EXECUTE;
     }
     let object = file.file().mappable()?;
     if flags.contains(MmapFlags::MAP_GROWSDOWN) {
-        return Err(Errno::EINVAL);
+        return Err(Errno::EINVAL.here());
     }
     // A sealed object can still be mapped to be read.
     if area.contains(VmaFlags::SHARED | VmaFlags::MAY_WRITE) && !prot.contains(ProtFlags::PROT_WRITE) {
@@ -152,19 +152,19 @@ pub fn remap_file_pages(
     flags: MmapFlags,
 ) -> SysResult {
     if !prot.is_empty() {
-        return Err(Errno::EINVAL.into());
+        return Err(Errno::EINVAL.here().into());
     }
     let start = address.0 & !(PAGE_SIZE - 1);
     let len = len as u64 & !(PAGE_SIZE - 1);
-    let end = start.checked_add(len).ok_or(Errno::EINVAL)?;
-    let offset = (page_offset as u64).checked_mul(PAGE_SIZE).ok_or(Errno::EINVAL)?;
+    let end = start.checked_add(len).ok_or_else(|| Errno::EINVAL.here())?;
+    let offset = (page_offset as u64).checked_mul(PAGE_SIZE).ok_or_else(|| Errno::EINVAL.here())?;
     if len == 0 || offset.checked_add(len).is_none() {
-        return Err(Errno::EINVAL.into());
+        return Err(Errno::EINVAL.here().into());
     }
     let mm = ctx.mm();
     let mut areas = mm.areas_in(start..end);
-    let area = areas.next().filter(|vma| vma.start <= start).ok_or(Errno::EINVAL)?;
-    let object = area.object().filter(|_| area.is_shared()).ok_or(Errno::EINVAL)?;
+    let area = areas.next().filter(|vma| vma.start <= start).ok_or_else(|| Errno::EINVAL.here())?;
+    let object = area.object().filter(|_| area.is_shared()).ok_or_else(|| Errno::EINVAL.here())?;
     // The range may go on in neighbours of the same kind.
     let mut at = area.end;
     for next in areas {
@@ -172,12 +172,12 @@ pub fn remap_file_pages(
             std::ptr::addr_eq(std::sync::Arc::as_ptr(&other.object), std::sync::Arc::as_ptr(&object.object))
         });
         if next.start != at || !same || next.flags != area.flags {
-            return Err(Errno::EINVAL.into());
+            return Err(Errno::EINVAL.here().into());
         }
         at = next.end;
     }
     if at < end {
-        return Err(Errno::EINVAL.into());
+        return Err(Errno::EINVAL.here().into());
     }
     mm.map(MapRequest {
         place: Place::Fixed(start),

@@ -22,7 +22,7 @@ pub fn mremap(
     let fixed = flags.contains(MremapFlags::MREMAP_FIXED);
     let keep_old = flags.contains(MremapFlags::MREMAP_DONTUNMAP);
     if !MremapFlags::all().contains(flags) || ((fixed || keep_old) && !may_move) || (keep_old && old_len != new_len) {
-        return Err(Errno::EINVAL.into());
+        return Err(Errno::EINVAL.here().into());
     }
     Ok(ctx.mm().remap(RemapRequest {
         address: address.0,

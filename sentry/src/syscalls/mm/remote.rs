@@ -26,18 +26,18 @@ fn memory_of(ctx: &TaskContext, task: &Arc<Task>) -> Result<Arc<MemoryManager>, 
         return Ok(ctx.mm().clone());
     }
     if !task.may_be_attached_by(ctx.task()) {
-        return Err(Errno::EPERM);
+        return Err(Errno::EPERM.here());
     }
-    task.memory().ok_or(Errno::ESRCH)
+    task.memory().ok_or_else(|| Errno::ESRCH.here())
 }
 
 fn ranges(ctx: &TaskContext, address: u64, count: u64) -> Result<Vec<Iovec>, Errno> {
     if count > IOV_MAX {
-        return Err(Errno::EINVAL);
+        return Err(Errno::EINVAL.here());
     }
     let list: Vec<Iovec> = ctx.read_array(address, count as usize)?;
     if list.iter().any(|range| range.iov_len > i64::MAX as u64) {
-        return Err(Errno::EINVAL);
+        return Err(Errno::EINVAL.here());
     }
     Ok(list)
 }
@@ -71,14 +71,14 @@ impl<'a> Cursor<'a> {
 
 fn transfer(ctx: &TaskContext, pid: i32, local: (u64, u64), remote: (u64, u64), flags: u64, write: bool) -> SysResult {
     if flags != 0 {
-        return Err(Errno::EINVAL.into());
+        return Err(Errno::EINVAL.here().into());
     }
     let local = ranges(ctx, local.0, local.1)?;
     if local.iter().all(|range| range.iov_len == 0) {
         return Ok(0);
     }
     let remote = ranges(ctx, remote.0, remote.1)?;
-    let task = ctx.kernel().processes.lock().task(pid).cloned().ok_or(Errno::ESRCH)?;
+    let task = ctx.kernel().processes.lock().task(pid).cloned().ok_or_else(|| Errno::ESRCH.here())?;
     let theirs = memory_of(ctx, &task)?;
     let mine = ctx.mm();
     let (mut here, mut there) = (Cursor::new(&local), Cursor::new(&remote));
@@ -101,7 +101,7 @@ fn transfer(ctx: &TaskContext, pid: i32, local: (u64, u64), remote: (u64, u64), 
         }
     }
     let wanted = remote.iter().any(|range| range.iov_len > 0);
-    if done == 0 && wanted { Err(Errno::EFAULT.into()) } else { Ok(done) }
+    if done == 0 && wanted { Err(Errno::EFAULT.here().into()) } else { Ok(done) }
 }
 
 /// process_vm_readv(2).
@@ -140,21 +140,21 @@ pub fn process_madvise(
     flags: u32,
 ) -> SysResult {
     if flags != 0 {
-        return Err(Errno::EINVAL.into());
+        return Err(Errno::EINVAL.here().into());
     }
     let list = ranges(ctx, list.0, count as u64)?;
     let description = ctx.files().get(pidfd.0)?;
-    let task = description.downcast::<PidFd>().ok_or(Errno::EBADF)?.task().clone();
+    let task = description.downcast::<PidFd>().ok_or_else(|| Errno::EBADF.here())?.task().clone();
     let memory = memory_of(ctx, &task)?;
     let remote = !Arc::ptr_eq(&memory, ctx.mm());
     // What would change another's data is refused.
     let harmless =
         [MemoryAdvice::MADV_COLD, MemoryAdvice::MADV_PAGEOUT, MemoryAdvice::MADV_WILLNEED, MemoryAdvice::MADV_COLLAPSE];
     if remote && !harmless.contains(&advice) {
-        return Err(Errno::EINVAL.into());
+        return Err(Errno::EINVAL.here().into());
     }
     if remote && !ctx.credentials().has(Capability::CAP_SYS_NICE) {
-        return Err(Errno::EPERM.into());
+        return Err(Errno::EPERM.here().into());
     }
     let mut done = 0;
     for range in list {

@@ -41,14 +41,14 @@ impl Pieces {
 
     fn read(ctx: &TaskContext, header: &Msghdr) -> Result<Self, Errno> {
         if header.msg_iovlen > UIO_MAXIOV as u64 {
-            return Err(Errno::EMSGSIZE);
+            return Err(Errno::EMSGSIZE.here());
         }
         let vector = ctx.read_array::<Iovec>(header.msg_iov, header.msg_iovlen as usize)?;
         let mut len = 0u64;
         let mut pieces = Vec::with_capacity(vector.len());
         for piece in vector {
             if piece.iov_len > i64::MAX as u64 {
-                return Err(Errno::EINVAL);
+                return Err(Errno::EINVAL.here());
             }
             let part = piece.iov_len.min(MAX_RW_COUNT as u64 - len);
             len += part;
@@ -161,7 +161,7 @@ fn send_header(ctx: &TaskContext, opened: &Opened, header: &Msghdr, flags: Messa
         Control::default()
     } else {
         if header.msg_controllen > ctx.kernel().network.limits.numbers.optmem_max.count() {
-            return Err(Errno::ENOBUFS.into());
+            return Err(Errno::ENOBUFS.here().into());
         }
         let mut bytes = ctx.buffer(header.msg_controllen as usize)?;
         ctx.read_bytes(header.msg_control, &mut bytes)?;
@@ -186,7 +186,7 @@ fn send(
             break Ok(());
         }
         if opened.socket.keeps_borders() && rest > CHUNK as u64 {
-            break Err(SysError::from(Errno::EMSGSIZE));
+            break Err(SysError::from(Errno::EMSGSIZE.here()));
         }
         let plain = control.others.is_empty() && address.is_none() && !flags.intersects(!UNTOLD);
         let (piece, len) = pieces.piece(sent, rest as usize);
@@ -216,7 +216,7 @@ fn send(
                     // The connection is made first (`MSG_FASTOPEN` without a cookie); then there is room.
                     address = None;
                     flags.remove(MessageFlags::MSG_FASTOPEN);
-                    return Err(Errno::EAGAIN);
+                    return Err(Errno::EAGAIN.here());
                 }
                 sent
             })
@@ -236,7 +236,7 @@ fn send(
             if !flags.contains(MessageFlags::MSG_NOSIGNAL) && !opened.socket.keeps_borders() {
                 ctx.send_kernel(amber_abi::Signal::SIGPIPE);
             }
-            Err(Errno::EPIPE.into())
+            Err(Errno::EPIPE.here().into())
         }
         Err(error) => Err(error),
         Ok(()) => Ok(sent),
@@ -309,7 +309,7 @@ fn receive_header(
     flags: MessageFlags,
 ) -> Result<(u64, Msghdr), SysError> {
     if header.msg_namelen < 0 {
-        return Err(Errno::EINVAL.into());
+        return Err(Errno::EINVAL.here().into());
     }
     let pieces = Pieces::read(ctx, &header)?;
     let mut received = receive(ctx, opened, &pieces, flags)?;
@@ -421,7 +421,7 @@ impl<'a> Receiver<'a> {
                 let peek = self.flags | MessageFlags::MSG_PEEK;
                 let there = || socket.receive(&mut buffer[..1], peek);
                 let there = self.opened.wait_unless(ctx, self.impatient, false, PollEvents::POLLIN, there)?;
-                return if there.len == 0 { Ok(there) } else { Err(Errno::EFAULT.into()) };
+                return if there.len == 0 { Ok(there) } else { Err(Errno::EFAULT.here().into()) };
             }
             want = room;
         }
@@ -435,7 +435,7 @@ impl<'a> Receiver<'a> {
         let over = PollEvents::POLLRDHUP | PollEvents::POLLHUP | PollEvents::POLLERR;
         let attempt = || {
             if waits && socket.readable_bytes() < least && !socket.poll().intersects(over) {
-                return Err(Errno::EAGAIN);
+                return Err(Errno::EAGAIN.here());
             }
             match socket.receive(&mut buffer[..want], self.flags) {
                 // Only who would wait is told that no datagram will come.
@@ -467,7 +467,7 @@ pub fn recvmmsg(
     let opened = find(ctx, fd.0)?;
     let limit = match timeout.read_if_given(ctx)? {
         Some(time) if time.is_valid() => deadline_in(Duration::new(time.tv_sec.max(0) as u64, time.tv_nsec as u32)),
-        Some(_) => return Err(Errno::EINVAL.into()),
+        Some(_) => return Err(Errno::EINVAL.here().into()),
         None => None,
     };
     let mut flags = flags;

@@ -25,7 +25,7 @@ struct Opened {
 /// `EBADF`, `ENOTSOCK`.
 fn find(ctx: &TaskContext, fd: i32) -> Result<Opened, Errno> {
     let description = ctx.files().get(fd)?;
-    let socket = description.downcast::<SocketFile>().ok_or(Errno::ENOTSOCK)?.socket().clone();
+    let socket = description.downcast::<SocketFile>().ok_or_else(|| Errno::ENOTSOCK.here())?.socket().clone();
     Ok(Opened { description, socket })
 }
 

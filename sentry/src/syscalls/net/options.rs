@@ -24,7 +24,7 @@ pub fn getsockopt(
     len: PtrOut,
 ) -> SysResult {
     let socket = find(ctx, fd.0)?.socket;
-    let room = usize::try_from(ctx.read_object::<i32>(len.0)?).map_err(|_| Errno::EINVAL)?;
+    let room = usize::try_from(ctx.read_object::<i32>(len.0)?).map_err(|_| Errno::EINVAL.here())?;
     if (level, SocketOption::from_raw(name)) == (SocketLevel::SOL_SOCKET, SocketOption::SO_PEERPIDFD) {
         return peer_pidfd(ctx, &*socket, value, len, room);
     }
@@ -35,7 +35,7 @@ pub fn getsockopt(
     let groups = (level, SocketOption::from_raw(name)) == (SocketLevel::SOL_SOCKET, SocketOption::SO_PEERGROUPS);
     if groups && found.len() > room {
         ctx.write_object(len.0, &(found.len() as i32))?;
-        return Err(Errno::ERANGE.into());
+        return Err(Errno::ERANGE.here().into());
     }
     let cut = found.get(..room).unwrap_or(&found);
     ctx.write_bytes(value.0, cut)?;
@@ -45,7 +45,7 @@ pub fn getsockopt(
 
 /// `SO_PEERPIDFD`: opens a descriptor that stands for the process at the other end.
 fn peer_pidfd(ctx: &TaskContext, socket: &dyn Socket, value: PtrOut, len: PtrOut, room: usize) -> SysResult {
-    let person = socket.peer_person().ok_or(Errno::ENODATA)?;
+    let person = socket.peer_person().ok_or_else(|| Errno::ENODATA.here())?;
     let description = open_process(ctx, &person.process)?;
     let place = ctx.files().reserve(0, descriptor_limit(ctx))?;
     let bytes = place.fd().to_ne_bytes();
@@ -60,7 +60,7 @@ fn peer_pidfd(ctx: &TaskContext, socket: &dyn Socket, value: PtrOut, len: PtrOut
 pub fn setsockopt(ctx: &mut TaskContext, fd: Fd, level: SocketLevel, name: i32, value: PtrIn, len: i32) -> SysResult {
     let socket = find(ctx, fd.0)?.socket;
     if len < 0 {
-        return Err(Errno::EINVAL.into());
+        return Err(Errno::EINVAL.here().into());
     }
     let mut bytes = vec![0; len.min(MOST_VALUE) as usize];
     ctx.read_bytes(value.0, &mut bytes)?;

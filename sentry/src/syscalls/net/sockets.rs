@@ -22,7 +22,7 @@ use crate::wait::{WaitEnd, deadline_in};
 const MOST_ADDRESS: i32 = 128;
 
 fn check_flags(flags: SocketFlags) -> Result<(), Errno> {
-    if SocketFlags::all().contains(flags) { Ok(()) } else { Err(Errno::EINVAL) }
+    if SocketFlags::all().contains(flags) { Ok(()) } else { Err(Errno::EINVAL.here()) }
 }
 
 fn describe(ctx: &TaskContext, socket: Arc<dyn Socket>, flags: SocketFlags) -> Arc<FileDescription> {
@@ -55,7 +55,7 @@ pub fn socketpair(
     if domain != AddressFamily::AF_UNIX {
         // Sockets of the other families can be made, but not in pairs.
         net::create(ctx, domain, kind.kind(), protocol)?;
-        return Err(Errno::EOPNOTSUPP.into());
+        return Err(Errno::EOPNOTSUPP.here().into());
     }
     let first = UnixSocket::create(ctx, kind.kind(), protocol)?;
     let second = UnixSocket::create(ctx, kind.kind(), protocol)?;
@@ -73,7 +73,7 @@ pub fn socketpair(
 /// Reads an address from the guest.
 pub(super) fn read_address(ctx: &TaskContext, address: u64, len: i32) -> Result<Vec<u8>, Errno> {
     if !(0..=MOST_ADDRESS).contains(&len) {
-        return Err(Errno::EINVAL);
+        return Err(Errno::EINVAL.here());
     }
     let mut bytes = vec![0; len as usize];
     ctx.read_bytes(address, &mut bytes)?;
@@ -83,7 +83,7 @@ pub(super) fn read_address(ctx: &TaskContext, address: u64, len: i32) -> Result<
 /// Writes an address to the guest, cut to its buffer, and its whole length to where the buffer's length stood.
 pub(super) fn write_address(ctx: &TaskContext, bytes: &[u8], address: u64, len_address: u64) -> Result<(), Errno> {
     let room = ctx.read_object::<i32>(len_address)?;
-    let room = usize::try_from(room).map_err(|_| Errno::EINVAL)?;
+    let room = usize::try_from(room).map_err(|_| Errno::EINVAL.here())?;
     ctx.write_bytes(address, bytes.get(..room).unwrap_or(bytes))?;
     ctx.write_object(len_address, &(bytes.len() as u32))
 }
@@ -119,7 +119,7 @@ pub fn accept4(ctx: &mut TaskContext, fd: Fd, address: SockaddrOut, len: PtrOut,
     let accepted = opened.wait(ctx, false, PollEvents::POLLIN, || opened.socket.accept())?;
     if !address.is_null() {
         // A peer that is gone already has no address any more.
-        let peer = accepted.peer_address().map_err(|_| Errno::ECONNABORTED);
+        let peer = accepted.peer_address().map_err(|_| Errno::ECONNABORTED.here());
         if let Err(errno) = peer.and_then(|peer| write_address(ctx, &peer, address.0, len.0)) {
             accepted.close();
             return Err(errno.into());
@@ -141,12 +141,12 @@ pub fn connect(ctx: &mut TaskContext, fd: Fd, address: SockaddrIn, len: i32) -> 
         // Somebody who may wait waits for what was begun without waiting, too.
         Err(SysError::Errno(Errno::EINPROGRESS | Errno::EALREADY)) if !opened.description.is_nonblocking() => {
             let wait = opened.wait(ctx, true, PollEvents::POLLOUT, || match opened.socket.connected() {
-                Err(Errno::EINPROGRESS) => Err(Errno::EAGAIN),
+                Err(Errno::EINPROGRESS) => Err(Errno::EAGAIN.here()),
                 ended => ended,
             });
             match wait {
                 // Out of patience; the connection goes on being made.
-                Err(SysError::Errno(Errno::EAGAIN)) => Err(Errno::EINPROGRESS.into()),
+                Err(SysError::Errno(Errno::EAGAIN)) => Err(Errno::EINPROGRESS.here().into()),
                 Err(error) => Err(error),
                 Ok(()) => Ok(0),
             }
@@ -177,7 +177,7 @@ pub fn shutdown(ctx: &mut TaskContext, fd: Fd, how: ShutdownHow) -> SysResult {
         ShutdownHow::SHUT_RD => Directions { receive: true, send: false },
         ShutdownHow::SHUT_WR => Directions { receive: false, send: true },
         ShutdownHow::SHUT_RDWR => Directions { receive: true, send: true },
-        _ => return Err(Errno::EINVAL.into()),
+        _ => return Err(Errno::EINVAL.here().into()),
     };
     opened.socket.shutdown(directions)?;
     Ok(0)
@@ -215,16 +215,16 @@ impl Opened {
         };
         match ctx.wait(&[(self.socket.queue(), events)], patience.and_then(deadline_in), ready) {
             Ok(answer) => Ok(answer?),
-            Err(WaitEnd::TimedOut) => Err(Errno::EAGAIN.into()),
+            Err(WaitEnd::TimedOut) => Err(Errno::EAGAIN.here().into()),
             // A wait with a limit of its own cannot be taken up again where it was.
-            Err(WaitEnd::Interrupted) if patience.is_some() => Err(Errno::EINTR.into()),
+            Err(WaitEnd::Interrupted) if patience.is_some() => Err(Errno::EINTR.here().into()),
             Err(WaitEnd::Interrupted) => Err(Restart::IfAsked.into()),
         }
     }
 
     fn wait_for_listener(&self, ctx: &TaskContext, address: &[u8]) -> Result<(), SysError> {
         if self.description.is_nonblocking() || self.socket.identity().1 == SocketKind::SOCK_DGRAM {
-            return Err(Errno::EAGAIN.into());
+            return Err(Errno::EAGAIN.here().into());
         }
         let listener = ctx.kernel().network.unix.find(ctx, self.socket.identity().1, address)?;
         let patience = self.socket.options().patience(true);
@@ -236,8 +236,8 @@ impl Opened {
         let queues = [(listener.queue(), PollEvents::POLLOUT)];
         match ctx.wait(&queues, patience.and_then(deadline_in), ready) {
             Ok(answer) => Ok(answer?),
-            Err(WaitEnd::TimedOut) => Err(Errno::EAGAIN.into()),
-            Err(WaitEnd::Interrupted) if patience.is_some() => Err(Errno::EINTR.into()),
+            Err(WaitEnd::TimedOut) => Err(Errno::EAGAIN.here().into()),
+            Err(WaitEnd::Interrupted) if patience.is_some() => Err(Errno::EINTR.here().into()),
             Err(WaitEnd::Interrupted) => Err(Restart::IfAsked.into()),
         }
     }

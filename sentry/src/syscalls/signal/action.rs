@@ -29,12 +29,12 @@ pub fn rt_sigaction(
     set_size: usize,
 ) -> SysResult {
     if set_size != SIGSET_SIZE {
-        return Err(Errno::EINVAL.into());
+        return Err(Errno::EINVAL.here().into());
     }
     let new = new.read_if_given(ctx)?;
-    let signal = Signal::from_raw(signal.0).ok_or(Errno::EINVAL)?;
+    let signal = Signal::from_raw(signal.0).ok_or_else(|| Errno::EINVAL.here())?;
     if new.is_some() && SignalSet::UNBLOCKABLE.contains(signal) {
-        return Err(Errno::EINVAL.into());
+        return Err(Errno::EINVAL.here().into());
     }
     let before = {
         let mut state = ctx.group().state();

@@ -21,7 +21,7 @@ pub fn rt_sigprocmask(
     set_size: usize,
 ) -> SysResult {
     if set_size != SIGSET_SIZE {
-        return Err(Errno::EINVAL.into());
+        return Err(Errno::EINVAL.here().into());
     }
     let before = ctx.blocked_signals();
     if let Some(new) = new.read_if_given(ctx)? {
@@ -29,7 +29,7 @@ pub fn rt_sigprocmask(
             SigHow::SIG_BLOCK => before.union(new),
             SigHow::SIG_UNBLOCK => before.difference(new),
             SigHow::SIG_SETMASK => new,
-            _ => return Err(Errno::EINVAL.into()),
+            _ => return Err(Errno::EINVAL.here().into()),
         };
         ctx.set_blocked_signals(mask);
     }
@@ -40,7 +40,7 @@ pub fn rt_sigprocmask(
 /// rt_sigpending(2).
 pub fn rt_sigpending(ctx: &mut TaskContext, set: Out<SignalSet>, set_size: usize) -> SysResult {
     if set_size > SIGSET_SIZE {
-        return Err(Errno::EINVAL.into());
+        return Err(Errno::EINVAL.here().into());
     }
     let pending = ctx.pending_signals().intersection(ctx.blocked_signals());
     let bytes = pending.0.to_le_bytes();
@@ -51,7 +51,7 @@ pub fn rt_sigpending(ctx: &mut TaskContext, set: Out<SignalSet>, set_size: usize
 /// rt_sigsuspend(2).
 pub fn rt_sigsuspend(ctx: &mut TaskContext, mask: In<SignalSet>, set_size: usize) -> SysResult {
     if set_size != SIGSET_SIZE {
-        return Err(Errno::EINVAL.into());
+        return Err(Errno::EINVAL.here().into());
     }
     let mask = mask.read(ctx)?;
     ctx.set_temporary_mask(mask);
@@ -74,12 +74,12 @@ pub fn rt_sigtimedwait(
     set_size: usize,
 ) -> SysResult {
     if set_size != SIGSET_SIZE {
-        return Err(Errno::EINVAL.into());
+        return Err(Errno::EINVAL.here().into());
     }
     let set = set.read(ctx)?.difference(SignalSet::UNBLOCKABLE);
     let timeout = timeout.read_if_given(ctx)?;
     if timeout.is_some_and(|t| !t.is_valid()) {
-        return Err(Errno::EINVAL.into());
+        return Err(Errno::EINVAL.here().into());
     }
     let mut taken = ctx.take_signal(set);
     let mut end = WaitEnd::TimedOut;
@@ -96,7 +96,7 @@ pub fn rt_sigtimedwait(
             info.write_if_wanted(ctx, &taken)?;
             Ok(taken.si_signo as u64)
         }
-        None if end == WaitEnd::Interrupted => Err(Errno::EINTR.into()),
-        None => Err(Errno::EAGAIN.into()),
+        None if end == WaitEnd::Interrupted => Err(Errno::EINTR.here().into()),
+        None => Err(Errno::EAGAIN.here().into()),
     }
 }

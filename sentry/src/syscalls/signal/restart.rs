@@ -15,6 +15,6 @@ pub fn restart_syscall(ctx: &mut TaskContext) -> SysResult {
         Some(Resume::FutexWait { address, value, operation, mask, until }) => {
             futex::resume(ctx, address, value, operation, mask, until)
         }
-        None => Err(Errno::EINTR.into()),
+        None => Err(Errno::EINTR.here().into()),
     }
 }

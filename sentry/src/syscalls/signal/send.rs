@@ -26,10 +26,10 @@ fn kill_whom(ctx: &TaskContext, pid: i32, signal: i32, wakes: &mut Wakes) -> Res
     let table = kernel.processes.lock();
     match pid {
         1.. => {
-            let group = table.task(pid).map(|t| t.group().clone()).ok_or(Errno::ESRCH)?;
+            let group = table.task(pid).map(|t| t.group().clone()).ok_or_else(|| Errno::ESRCH.here())?;
             send_to_process(ctx, &table, &group, signal, &info, wakes)
         }
-        i32::MIN => Err(Errno::ESRCH),
+        i32::MIN => Err(Errno::ESRCH.here()),
         _ => {
             let pgid = match pid {
                 0 => table.process(own).map(|p| p.pgid),
@@ -46,7 +46,7 @@ fn kill_whom(ctx: &TaskContext, pid: i32, signal: i32, wakes: &mut Wakes) -> Res
             match results.iter().find(|r| r.is_ok()).or(results.last()) {
                 Some(Err(Errno::EPERM)) if pid == -1 => Ok(()),
                 Some(result) => *result,
-                None => Err(Errno::ESRCH),
+                None => Err(Errno::ESRCH.here()),
             }
         }
     }
@@ -65,14 +65,14 @@ pub(in crate::syscalls) fn check(
     signal: i32,
 ) -> Result<(), Errno> {
     if signal != 0 && Signal::from_raw(signal).is_none() {
-        return Err(Errno::EINVAL);
+        return Err(Errno::EINVAL.here());
     }
     let same = target.pid() == ctx.group().pid();
     let leader = table.task(target.pid());
     let session = |pid| table.process(pid).map(|p| p.sid);
     let continues = signal == Signal::SIGCONT.raw() && session(target.pid()) == session(ctx.group().pid());
     let allowed = same || continues || leader.is_some_and(|l| may_signal(&ctx.credentials(), &l.credentials()));
-    if allowed { Ok(()) } else { Err(Errno::EPERM) }
+    if allowed { Ok(()) } else { Err(Errno::EPERM.here()) }
 }
 
 fn send_to_process(
@@ -93,7 +93,8 @@ fn send_to_process(
 fn send_to_task(ctx: &TaskContext, tgid: Option<i32>, tid: i32, signal: i32, info: Option<SigInfo>) -> SysResult {
     let task: Arc<Task> = {
         let table = ctx.kernel().processes.lock();
-        let task = table.task(tid).filter(|t| tgid.is_none_or(|g| t.group().pid() == g)).ok_or(Errno::ESRCH)?;
+        let task =
+            table.task(tid).filter(|t| tgid.is_none_or(|g| t.group().pid() == g)).ok_or_else(|| Errno::ESRCH.here())?;
         check(ctx, &table, task.group(), signal)?;
         task.clone()
     };
@@ -108,7 +109,7 @@ fn send_to_task(ctx: &TaskContext, tgid: Option<i32>, tid: i32, signal: i32, inf
 /// tkill(2).
 pub fn tkill(ctx: &mut TaskContext, tid: i32, signal: SignalNumber) -> SysResult {
     if tid <= 0 {
-        return Err(Errno::EINVAL.into());
+        return Err(Errno::EINVAL.here().into());
     }
     send_to_task(ctx, None, tid, signal.0, own_info(ctx, signal.0, SI_TKILL))
 }
@@ -116,7 +117,7 @@ pub fn tkill(ctx: &mut TaskContext, tid: i32, signal: SignalNumber) -> SysResult
 /// tgkill(2).
 pub fn tgkill(ctx: &mut TaskContext, tgid: i32, tid: i32, signal: SignalNumber) -> SysResult {
     if tgid <= 0 || tid <= 0 {
-        return Err(Errno::EINVAL.into());
+        return Err(Errno::EINVAL.here().into());
     }
     send_to_task(ctx, Some(tgid), tid, signal.0, own_info(ctx, signal.0, SI_TKILL))
 }
@@ -132,7 +133,7 @@ pub(in crate::syscalls) fn given_info(
     let mut info = info.read(ctx)?;
     info.si_signo = signal;
     if (info.si_code >= 0 || info.si_code == SI_TKILL) && target != ctx.tid() {
-        return Err(Errno::EPERM);
+        return Err(Errno::EPERM.here());
     }
     Ok(info)
 }
@@ -143,7 +144,7 @@ pub fn rt_sigqueueinfo(ctx: &mut TaskContext, tgid: i32, signal: SignalNumber, i
     let mut wakes = Wakes::default();
     let result = {
         let table = ctx.kernel().processes.lock();
-        let group = table.task(tgid).map(|t| t.group().clone()).ok_or(Errno::ESRCH)?;
+        let group = table.task(tgid).map(|t| t.group().clone()).ok_or_else(|| Errno::ESRCH.here())?;
         send_to_process(ctx, &table, &group, signal.0, &Some(info), &mut wakes)
     };
     wakes.run();
@@ -159,7 +160,7 @@ pub fn rt_tgsigqueueinfo(
     info: In<SigInfo>,
 ) -> SysResult {
     if tgid <= 0 || tid <= 0 {
-        return Err(Errno::EINVAL.into());
+        return Err(Errno::EINVAL.here().into());
     }
     let info = given_info(ctx, tid, signal.0, info)?;
     send_to_task(ctx, Some(tgid), tid, signal.0, Some(info))

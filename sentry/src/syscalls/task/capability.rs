@@ -19,7 +19,7 @@ fn header(ctx: &TaskContext, address: u64) -> Result<(CapUserHeader, usize), Err
         _LINUX_CAPABILITY_VERSION_2 | _LINUX_CAPABILITY_VERSION_3 => Ok((header, 2)),
         _ => {
             ctx.write_object(address, &_LINUX_CAPABILITY_VERSION_3)?;
-            Err(Errno::EINVAL)
+            Err(Errno::EINVAL.here())
         }
     }
 }
@@ -36,8 +36,8 @@ pub fn capget(ctx: &mut TaskContext, header_at: PtrOut, data: PtrOut) -> SysResu
     }
     let credentials = match header.pid {
         0 => ctx.credentials(),
-        ..0 => return Err(Errno::EINVAL.into()),
-        pid => ctx.kernel().processes.lock().task(pid).ok_or(Errno::ESRCH)?.credentials(),
+        ..0 => return Err(Errno::EINVAL.here().into()),
+        pid => ctx.kernel().processes.lock().task(pid).ok_or_else(|| Errno::ESRCH.here())?.credentials(),
     };
     let word = |set: CapabilitySet, i: usize| (set.bits() >> (32 * i)) as u32;
     for i in 0..words {
@@ -55,7 +55,7 @@ pub fn capget(ctx: &mut TaskContext, header_at: PtrOut, data: PtrOut) -> SysResu
 pub fn capset(ctx: &mut TaskContext, header_at: PtrOut, data: PtrIn) -> SysResult {
     let (header, words) = header(ctx, header_at.0)?;
     if header.pid != 0 && header.pid != ctx.tid() {
-        return Err(Errno::EPERM.into());
+        return Err(Errno::EPERM.here().into());
     }
     let parts: Vec<CapUserData> = ctx.read_array(data.0, words)?;
     let whole = |field: fn(&CapUserData) -> u32| {
@@ -71,7 +71,7 @@ pub fn capset(ctx: &mut TaskContext, header_at: PtrOut, data: PtrIn) -> SysResul
         && old.permitted.is_superset(permitted)
         && permitted.is_superset(effective);
     if !allowed {
-        return Err(Errno::EPERM.into());
+        return Err(Errno::EPERM.here().into());
     }
     let ambient = old.ambient.intersection(permitted).intersection(inheritable);
     ctx.commit_credentials(Credentials { effective, permitted, inheritable, ambient, ..Credentials::clone(&old) });

@@ -65,7 +65,7 @@ pub fn clone3(ctx: &mut TaskContext, arguments: In<CloneArgs>, size: usize) -> S
         || args.stack.checked_add(args.stack_size).is_none_or(|end| end > ctx.mm().address_limit());
     // There is one PID namespace: more than one number has no place to go.
     if invalid || args.set_tid_size > 1 {
-        return Err(Errno::EINVAL.into());
+        return Err(Errno::EINVAL.here().into());
     }
     let set_tid = if args.set_tid_size == 1 { Some(ctx.read_object::<i32>(args.set_tid)?) } else { None };
     let request = CloneRequest {
@@ -84,17 +84,17 @@ pub fn clone3(ctx: &mut TaskContext, arguments: In<CloneArgs>, size: usize) -> S
 /// Reads arguments of any version: what this kernel does not know must be zero.
 fn read_arguments(ctx: &TaskContext, address: u64, size: usize) -> Result<CloneArgs, Errno> {
     if size > PAGE_SIZE as usize {
-        return Err(Errno::E2BIG);
+        return Err(Errno::E2BIG.here());
     }
     if size < CLONE_ARGS_SIZE_VER0 {
-        return Err(Errno::EINVAL);
+        return Err(Errno::EINVAL.here());
     }
     let mut bytes = vec![0; size];
     ctx.read_bytes(address, &mut bytes)?;
     let mut args = CloneArgs::default();
     let (known, unknown) = bytes.split_at(size.min(CLONE_ARGS_SIZE_VER2));
     if unknown.iter().any(|&b| b != 0) {
-        return Err(Errno::E2BIG);
+        return Err(Errno::E2BIG.here());
     }
     if let Some(place) = args.as_mut_bytes().get_mut(..known.len()) {
         place.copy_from_slice(known);
@@ -126,7 +126,7 @@ pub fn unshare(ctx: &mut TaskContext, flags: CloneFlags) -> SysResult {
     let real = CloneFlags::CLONE_FS | CloneFlags::CLONE_FILES | CloneFlags::CLONE_SYSVSEM;
     let known = alone | real | CloneFlags::NAMESPACES;
     if !known.contains(flags) || (flags.intersects(alone) && ctx.group().task_count() > 1) {
-        return Err(Errno::EINVAL.into());
+        return Err(Errno::EINVAL.here().into());
     }
     check_namespaces(ctx, flags)?;
     if flags.contains(CloneFlags::CLONE_NEWNS) {
@@ -144,5 +144,5 @@ pub fn unshare(ctx: &mut TaskContext, flags: CloneFlags) -> SysResult {
 /// setns(2): there is one namespace of each kind, and no file that stands for it.
 pub fn setns(ctx: &mut TaskContext, fd: Fd, _kind: CloneFlags) -> SysResult {
     ctx.files().get(fd.0)?;
-    Err(Errno::EINVAL.into())
+    Err(Errno::EINVAL.here().into())
 }

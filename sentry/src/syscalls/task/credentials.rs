@@ -48,14 +48,14 @@ fn commit_groups(ctx: &TaskContext, new: Credentials) -> SysResult {
 /// setuid(2).
 pub fn setuid(ctx: &mut TaskContext, uid: u32) -> SysResult {
     if uid == UNCHANGED {
-        return Err(Errno::EINVAL.into());
+        return Err(Errno::EINVAL.here().into());
     }
     let old = ctx.credentials();
     let mut new = Credentials::clone(&old);
     if old.has(Capability::CAP_SETUID) {
         (new.uid, new.suid) = (uid, uid);
     } else if uid != old.uid && uid != old.suid {
-        return Err(Errno::EPERM.into());
+        return Err(Errno::EPERM.here().into());
     }
     (new.euid, new.fsuid) = (uid, uid);
     commit_users(ctx, &old, new)
@@ -68,7 +68,7 @@ pub fn setreuid(ctx: &mut TaskContext, ruid: u32, euid: u32) -> SysResult {
     let may_real = able || [UNCHANGED, old.uid, old.euid].contains(&ruid);
     let may_effective = able || [UNCHANGED, old.uid, old.euid, old.suid].contains(&euid);
     if !may_real || !may_effective {
-        return Err(Errno::EPERM.into());
+        return Err(Errno::EPERM.here().into());
     }
     let mut new = Credentials::clone(&old);
     set(&mut new.uid, ruid);
@@ -85,7 +85,7 @@ pub fn setresuid(ctx: &mut TaskContext, ruid: u32, euid: u32, suid: u32) -> SysR
     let old = ctx.credentials();
     let able = old.has(Capability::CAP_SETUID);
     if !able && [ruid, euid, suid].iter().any(|id| ![UNCHANGED, old.uid, old.euid, old.suid].contains(id)) {
-        return Err(Errno::EPERM.into());
+        return Err(Errno::EPERM.here().into());
     }
     let mut new = Credentials::clone(&old);
     set(&mut new.uid, ruid);
@@ -110,14 +110,14 @@ pub fn setfsuid(ctx: &mut TaskContext, fsuid: u32) -> SysResult {
 /// setgid(2).
 pub fn setgid(ctx: &mut TaskContext, gid: u32) -> SysResult {
     if gid == UNCHANGED {
-        return Err(Errno::EINVAL.into());
+        return Err(Errno::EINVAL.here().into());
     }
     let old = ctx.credentials();
     let mut new = Credentials::clone(&old);
     if old.has(Capability::CAP_SETGID) {
         (new.gid, new.sgid) = (gid, gid);
     } else if gid != old.gid && gid != old.sgid {
-        return Err(Errno::EPERM.into());
+        return Err(Errno::EPERM.here().into());
     }
     (new.egid, new.fsgid) = (gid, gid);
     commit_groups(ctx, new)
@@ -130,7 +130,7 @@ pub fn setregid(ctx: &mut TaskContext, rgid: u32, egid: u32) -> SysResult {
     let may_real = able || [UNCHANGED, old.gid, old.egid].contains(&rgid);
     let may_effective = able || [UNCHANGED, old.gid, old.egid, old.sgid].contains(&egid);
     if !may_real || !may_effective {
-        return Err(Errno::EPERM.into());
+        return Err(Errno::EPERM.here().into());
     }
     let mut new = Credentials::clone(&old);
     set(&mut new.gid, rgid);
@@ -147,7 +147,7 @@ pub fn setresgid(ctx: &mut TaskContext, rgid: u32, egid: u32, sgid: u32) -> SysR
     let old = ctx.credentials();
     let able = old.has(Capability::CAP_SETGID);
     if !able && [rgid, egid, sgid].iter().any(|id| ![UNCHANGED, old.gid, old.egid, old.sgid].contains(id)) {
-        return Err(Errno::EPERM.into());
+        return Err(Errno::EPERM.here().into());
     }
     let mut new = Credentials::clone(&old);
     set(&mut new.gid, rgid);
@@ -196,10 +196,10 @@ pub fn getresgid(ctx: &mut TaskContext, rgid: PtrOut, egid: PtrOut, sgid: PtrOut
 /// getgroups(2).
 pub fn getgroups(ctx: &mut TaskContext, size: i32, list: PtrOut) -> SysResult {
     let own = ctx.credentials();
-    let size = usize::try_from(size).map_err(|_| Errno::EINVAL)?;
+    let size = usize::try_from(size).map_err(|_| Errno::EINVAL.here())?;
     if size != 0 {
         if own.groups.len() > size {
-            return Err(Errno::EINVAL.into());
+            return Err(Errno::EINVAL.here().into());
         }
         let bytes: Vec<u8> = own.groups.iter().flat_map(|g| g.to_le_bytes()).collect();
         ctx.write_bytes(list.0, &bytes)?;
@@ -211,12 +211,12 @@ pub fn getgroups(ctx: &mut TaskContext, size: i32, list: PtrOut) -> SysResult {
 pub fn setgroups(ctx: &mut TaskContext, size: i32, list: PtrIn) -> SysResult {
     let old = ctx.credentials();
     if !old.has(Capability::CAP_SETGID) {
-        return Err(Errno::EPERM.into());
+        return Err(Errno::EPERM.here().into());
     }
-    let size = usize::try_from(size).ok().filter(|&s| s <= NGROUPS_MAX).ok_or(Errno::EINVAL)?;
+    let size = usize::try_from(size).ok().filter(|&s| s <= NGROUPS_MAX).ok_or_else(|| Errno::EINVAL.here())?;
     let mut groups: Vec<u32> = ctx.read_array(list.0, size)?;
     if groups.contains(&UNCHANGED) {
-        return Err(Errno::EINVAL.into());
+        return Err(Errno::EINVAL.here().into());
     }
     groups.sort_unstable();
     ctx.commit_credentials(Credentials { groups, ..Credentials::clone(&old) });

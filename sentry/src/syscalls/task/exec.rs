@@ -36,7 +36,7 @@ pub fn execveat(
     flags: AtFlags,
 ) -> SysResult {
     if !(AtFlags::AT_EMPTY_PATH | AtFlags::AT_SYMLINK_NOFOLLOW).contains(flags) {
-        return Err(Errno::EINVAL.into());
+        return Err(Errno::EINVAL.here().into());
     }
     run(ctx, dirfd.0, path, arguments, environment, flags)
 }
@@ -84,11 +84,11 @@ pub(crate) fn open_program(
     empty: bool,
 ) -> Result<Arc<FileDescription>, Errno> {
     if path.is_empty() && !empty {
-        return Err(Errno::ENOENT);
+        return Err(Errno::ENOENT.here());
     }
     let Found { inode, path } = find_path_at(ctx, dirfd, path, follow, empty)?;
     if inode.kind() == FileType::Symlink {
-        return Err(Errno::ELOOP);
+        return Err(Errno::ELOOP.here());
     }
     program::open_inode(&ctx.kernel().vfs, &ctx.credentials(), inode, path)
 }
@@ -111,12 +111,12 @@ fn read_strings(ctx: &TaskContext, address: u64, room: &mut usize) -> Result<Str
             }
             let append = |bytes: &mut Vec<u8>| ctx.append_string(*pointer, STRING_MOST, bytes);
             let len = strings.push_with(memory, append).map_err(|errno| match errno {
-                Errno::ENAMETOOLONG => Errno::E2BIG,
+                Errno::ENAMETOOLONG => Errno::E2BIG.here(),
                 other => other,
             })?;
             let used = len + 1 + size_of::<u64>();
-            *room = room.checked_sub(used).ok_or(Errno::E2BIG)?;
+            *room = room.checked_sub(used).ok_or_else(|| Errno::E2BIG.here())?;
         }
-        at = at.checked_add(block.len() as u64 * 8).ok_or(Errno::EFAULT)?;
+        at = at.checked_add(block.len() as u64 * 8).ok_or_else(|| Errno::EFAULT.here())?;
     }
 }

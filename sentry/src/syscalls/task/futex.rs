@@ -15,7 +15,7 @@ use crate::time::clock::{Clock, monotonic};
 /// A time as nanoseconds.
 fn nanos(time: Timespec) -> Result<u64, Errno> {
     if time.tv_sec < 0 || !(0..1_000_000_000).contains(&time.tv_nsec) {
-        return Err(Errno::EINVAL);
+        return Err(Errno::EINVAL.here());
     }
     Ok((time.tv_sec as u64).saturating_mul(1_000_000_000).saturating_add(time.tv_nsec as u64))
 }
@@ -38,7 +38,7 @@ pub fn futex(
     // The timeout is looked at before the command is.
     let time = if waits && !timeout.is_null() { Some(nanos(timeout.read(ctx)?)?) } else { None };
     if operation.is_realtime() && !clock_matters.contains(&command) {
-        return Err(Errno::ENOSYS.into());
+        return Err(Errno::ENOSYS.here().into());
     }
     let until = time.map(|time| match command {
         Command::FUTEX_WAIT => monotonic().saturating_add(time),
@@ -56,7 +56,7 @@ pub fn futex(
         Command::FUTEX_WAIT => wait_with_restart(ctx, place, value, u32::MAX, operation, until),
         Command::FUTEX_WAIT_BITSET => wait_with_restart(ctx, place, value, value3, operation, until),
         Command::FUTEX_WAKE => Ok(wake(ctx, place, count, u32::MAX)?),
-        Command::FUTEX_WAKE_BITSET if value3 == 0 => Err(Errno::EINVAL.into()),
+        Command::FUTEX_WAKE_BITSET if value3 == 0 => Err(Errno::EINVAL.here().into()),
         Command::FUTEX_WAKE_BITSET => Ok(wake(ctx, place, count, value3)?),
         Command::FUTEX_REQUEUE => Ok(requeue(ctx, move_to(None))?),
         Command::FUTEX_CMP_REQUEUE => Ok(requeue(ctx, move_to(Some(value3)))?),
@@ -68,7 +68,7 @@ pub fn futex(
             wait_for_requeue_pi(ctx, WaitOn { place, value, mask: u32::MAX }, other, until).map(|()| 0)
         }
         Command::FUTEX_CMP_REQUEUE_PI => Ok(requeue_pi(ctx, move_to(Some(value3)))?),
-        _ => Err(Errno::ENOSYS.into()),
+        _ => Err(Errno::ENOSYS.here().into()),
     }
 }
 
@@ -82,7 +82,7 @@ fn wait_with_restart(
     until: Option<u64>,
 ) -> SysResult {
     if mask == 0 {
-        return Err(Errno::EINVAL.into());
+        return Err(Errno::EINVAL.here().into());
     }
     match (wait(ctx, WaitOn { place, value, mask }, until), until) {
         (Ok(()), _) => Ok(0),
@@ -109,11 +109,11 @@ pub fn resume(ctx: &TaskContext, address: u64, value: u32, operation: i32, mask:
 fn check_flags(flags: Futex2Flags) -> Result<bool, Errno> {
     let size = Futex2Flags::from_bits_retain(3);
     if !(size | Futex2Flags::FUTEX2_PRIVATE).contains(flags) {
-        return Err(Errno::EINVAL);
+        return Err(Errno::EINVAL.here());
     }
     // Only words of 32 bits, in Linux up to now.
     if flags & size != Futex2Flags::FUTEX2_SIZE_U32 {
-        return Err(Errno::EINVAL);
+        return Err(Errno::EINVAL.here());
     }
     Ok(!flags.contains(Futex2Flags::FUTEX2_PRIVATE))
 }
@@ -126,14 +126,14 @@ fn deadline(ctx: &TaskContext, timeout: In<Timespec>, clock: ClockId) -> Result<
     let clock = match clock {
         ClockId::CLOCK_REALTIME => Clock::Realtime,
         ClockId::CLOCK_MONOTONIC => Clock::Monotonic,
-        _ => return Err(Errno::EINVAL),
+        _ => return Err(Errno::EINVAL.here()),
     };
     Ok(Some(clock.to_monotonic(nanos(timeout.read(ctx)?)?)))
 }
 
 fn check_word(value: u64, flags: Futex2Flags) -> Result<(bool, u32), Errno> {
     let shared = check_flags(flags)?;
-    Ok((shared, u32::try_from(value).map_err(|_| Errno::EINVAL)?))
+    Ok((shared, u32::try_from(value).map_err(|_| Errno::EINVAL.here())?))
 }
 
 /// Reads the words of futex_waitv(2) and futex_requeue(2).
@@ -141,7 +141,7 @@ fn read_words(ctx: &TaskContext, waiters: PtrIn, count: usize) -> Result<Vec<Wai
     let list: Vec<FutexWaitv> = ctx.read_array(waiters.0, count)?;
     let word = |waiter: &FutexWaitv| {
         if waiter.__reserved != 0 {
-            return Err(Errno::EINVAL);
+            return Err(Errno::EINVAL.here());
         }
         let (shared, value) = check_word(waiter.val, Futex2Flags::from_bits_retain(waiter.flags))?;
         Ok(WaitOn { place: Place { address: waiter.uaddr, shared }, value, mask: u32::MAX })
@@ -159,7 +159,7 @@ pub fn futex_waitv(
     clock: ClockId,
 ) -> SysResult {
     if flags != 0 || count == 0 || count as usize > FUTEX_WAITV_MAX || waiters.is_null() {
-        return Err(Errno::EINVAL.into());
+        return Err(Errno::EINVAL.here().into());
     }
     let until = deadline(ctx, timeout, clock)?;
     let words = read_words(ctx, waiters, count as usize)?;
@@ -171,7 +171,7 @@ pub fn futex_wake(ctx: &mut TaskContext, address: PtrIn, mask: u64, count: i32, 
     let (shared, mask) = check_word(mask, flags)?;
     let place = Place { address: address.0, shared };
     if mask == 0 {
-        return Err(Errno::EINVAL.into());
+        return Err(Errno::EINVAL.here().into());
     }
     if count == 0 {
         place.key(ctx.mm())?;
@@ -194,7 +194,7 @@ pub fn futex_wait(
     let (_, mask) = check_word(mask, flags)?;
     let until = deadline(ctx, timeout, clock)?;
     if mask == 0 {
-        return Err(Errno::EINVAL.into());
+        return Err(Errno::EINVAL.here().into());
     }
     // The end is absolute, so the call just runs again.
     wait(ctx, WaitOn { place: Place { address: address.0, shared }, value, mask }, until).map(|()| 0)
@@ -203,9 +203,9 @@ pub fn futex_wait(
 /// futex_requeue(2).
 pub fn futex_requeue(ctx: &mut TaskContext, waiters: PtrIn, flags: u32, wake: i32, most: i32) -> SysResult {
     if flags != 0 || waiters.is_null() {
-        return Err(Errno::EINVAL.into());
+        return Err(Errno::EINVAL.here().into());
     }
     let words = read_words(ctx, waiters, 2)?;
-    let [from, to] = words[..] else { return Err(Errno::EINVAL.into()) };
+    let [from, to] = words[..] else { return Err(Errno::EINVAL.here().into()) };
     Ok(requeue(ctx, Requeue { from: from.place, to: to.place, wake, most, value: Some(from.value) })?)
 }

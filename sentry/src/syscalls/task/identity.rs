@@ -19,8 +19,9 @@ pub fn gettid(ctx: &mut TaskContext) -> SysResult {
 /// Looks at a process by the number of any of its tasks; 0 is the caller's own.
 fn of_process(ctx: &TaskContext, pid: i32, look: impl Fn(&Process) -> i32) -> SysResult {
     let table = ctx.kernel().processes.lock();
-    let pid = if pid == 0 { ctx.group().pid() } else { table.task(pid).ok_or(Errno::ESRCH)?.group().pid() };
-    let process = table.process(pid).ok_or(Errno::ESRCH)?;
+    let pid =
+        if pid == 0 { ctx.group().pid() } else { table.task(pid).ok_or_else(|| Errno::ESRCH.here())?.group().pid() };
+    let process = table.process(pid).ok_or_else(|| Errno::ESRCH.here())?;
     Ok(look(process) as u64)
 }
 
@@ -53,7 +54,7 @@ pub fn setpgid(ctx: &mut TaskContext, pid: i32, pgid: i32) -> SysResult {
 /// vhangup(2): hangs up the caller's controlling terminal, if it has one.
 pub fn vhangup(ctx: &mut TaskContext) -> SysResult {
     if !ctx.credentials().has(Capability::CAP_SYS_TTY_CONFIG) {
-        return Err(Errno::EPERM.into());
+        return Err(Errno::EPERM.here().into());
     }
     if let Some(terminal) = ctx.controlling_terminal() {
         terminal.hang_up();

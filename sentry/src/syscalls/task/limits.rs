@@ -31,7 +31,7 @@ pub fn prlimit64(ctx: &mut TaskContext, pid: i32, resource: Resource, new: In<RL
     let task = if pid == 0 {
         ctx.task().clone()
     } else {
-        ctx.kernel().processes.lock().task(pid).cloned().ok_or(Errno::ESRCH)?
+        ctx.kernel().processes.lock().task(pid).cloned().ok_or_else(|| Errno::ESRCH.here())?
     };
     check_access(ctx, &task)?;
     check_resource(resource)?;
@@ -44,7 +44,7 @@ pub fn prlimit64(ctx: &mut TaskContext, pid: i32, resource: Resource, new: In<RL
 }
 
 fn check_resource(resource: Resource) -> Result<(), Errno> {
-    if (resource.raw() as usize) < Resource::COUNT { Ok(()) } else { Err(Errno::EINVAL) }
+    if (resource.raw() as usize) < Resource::COUNT { Ok(()) } else { Err(Errno::EINVAL.here()) }
 }
 
 /// Whether the caller may see and set another's limits.
@@ -54,20 +54,20 @@ fn check_access(ctx: &TaskContext, task: &Arc<Task>) -> Result<(), Errno> {
     let groups = [other.gid, other.egid, other.sgid].iter().all(|&g| g == own.gid);
     let same = Arc::ptr_eq(task.group(), ctx.group());
     let allowed = same || (users && groups) || own.has(Capability::CAP_SYS_RESOURCE);
-    if allowed { Ok(()) } else { Err(Errno::EPERM) }
+    if allowed { Ok(()) } else { Err(Errno::EPERM.here()) }
 }
 
 fn change(ctx: &TaskContext, task: &Arc<Task>, resource: Resource, new: RLimit) -> Result<(), Errno> {
     if new.rlim_cur > new.rlim_max {
-        return Err(Errno::EINVAL);
+        return Err(Errno::EINVAL.here());
     }
     if resource == Resource::RLIMIT_NOFILE && new.rlim_max > ctx.kernel().tunables.nr_open.count() {
-        return Err(Errno::EPERM);
+        return Err(Errno::EPERM.here());
     }
     let able = ctx.credentials().has(Capability::CAP_SYS_RESOURCE);
     task.group().change_limits(|limits| {
         if new.rlim_max > limits.get(resource).rlim_max && !able {
-            return Err(Errno::EPERM);
+            return Err(Errno::EPERM.here());
         }
         limits.set(resource, new);
         Ok(())

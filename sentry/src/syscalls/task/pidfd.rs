@@ -18,12 +18,12 @@ use crate::task::pidfd::PidFd;
 /// pidfd_open(2).
 pub fn pidfd_open(ctx: &mut TaskContext, pid: i32, flags: PidfdFlags) -> SysResult {
     if !PidfdFlags::all().contains(flags) || pid <= 0 {
-        return Err(Errno::EINVAL.into());
+        return Err(Errno::EINVAL.here().into());
     }
     let thread = flags.contains(PidfdFlags::PIDFD_THREAD);
-    let task = ctx.kernel().processes.lock().task(pid).cloned().ok_or(Errno::ESRCH)?;
+    let task = ctx.kernel().processes.lock().task(pid).cloned().ok_or_else(|| Errno::ESRCH.here())?;
     if !thread && !task.is_leader() {
-        return Err(Errno::EINVAL.into());
+        return Err(Errno::EINVAL.here().into());
     }
     let description = PidFd::describe(task, thread, flags.contains(PidfdFlags::PIDFD_NONBLOCK));
     let limit = ctx.group().limits().soft(Resource::RLIMIT_NOFILE);
@@ -39,14 +39,14 @@ pub fn pidfd_send_signal(
     flags: PidfdSignalFlags,
 ) -> SysResult {
     if !PidfdSignalFlags::all().contains(flags) || flags.bits().count_ones() > 1 {
-        return Err(Errno::EINVAL.into());
+        return Err(Errno::EINVAL.here().into());
     }
     let description = ctx.files().get(pidfd.0)?;
     let (target, pid, is_thread, is_gone) = match description.downcast::<PidFd>() {
         Some(pidfd) => (pidfd.task().clone(), pidfd.pid(), pidfd.is_thread(), pidfd.is_gone()),
         // A directory of /proc stands for its process as well.
         None => {
-            let task = process_of(&*description.file().inode()).ok_or(Errno::EBADF)??;
+            let task = process_of(&*description.file().inode()).ok_or_else(|| Errno::EBADF.here())??;
             let (pid, is_gone) = (task.group().pid(), PidFd::is_reaped(&task));
             (task, pid, false, is_gone)
         }
@@ -58,13 +58,13 @@ pub fn pidfd_send_signal(
     } else {
         let told = info.read(ctx)?.si_signo;
         if told != signal.0 {
-            return Err(Errno::EINVAL.into());
+            return Err(Errno::EINVAL.here().into());
         }
         // Of others, and of whole groups, the caller may not say what only the kernel and kill(2) say.
         Some(given_info(ctx, if to_group { 0 } else { pid }, signal.0, info)?)
     };
     if is_gone {
-        return Err(Errno::ESRCH.into());
+        return Err(Errno::ESRCH.here().into());
     }
     let groups = {
         let table = ctx.kernel().processes.lock();
@@ -76,7 +76,7 @@ pub fn pidfd_send_signal(
         };
         let checks: Vec<_> = groups.iter().map(|g| check(ctx, &table, g, signal.0)).collect();
         // One that may be sent to is enough.
-        checks.iter().find(|r| r.is_ok()).or(checks.first()).copied().unwrap_or(Err(Errno::ESRCH))?;
+        checks.iter().find(|r| r.is_ok()).or(checks.first()).copied().unwrap_or(Err(Errno::ESRCH.here()))?;
         groups.into_iter().zip(checks).filter(|(_, allowed)| allowed.is_ok()).map(|(g, _)| g).collect::<Vec<_>>()
     };
     if let (Some(signal), Some(info)) = (Signal::from_raw(signal.0), info) {
@@ -92,15 +92,15 @@ pub fn pidfd_send_signal(
 /// pidfd_getfd(2).
 pub fn pidfd_getfd(ctx: &mut TaskContext, pidfd: Fd, target: Fd, flags: u32) -> SysResult {
     if flags != 0 {
-        return Err(Errno::EINVAL.into());
+        return Err(Errno::EINVAL.here().into());
     }
     let description = ctx.files().get(pidfd.0)?;
-    let pidfd = description.downcast::<PidFd>().ok_or(Errno::EBADF)?;
+    let pidfd = description.downcast::<PidFd>().ok_or_else(|| Errno::EBADF.here())?;
     let named = pidfd.task().clone();
     let task = if pidfd.is_thread() { Some(named) } else { named.group().tasks().into_iter().next() };
-    let task = task.filter(|t| !t.has_ended()).ok_or(Errno::ESRCH)?;
+    let task = task.filter(|t| !t.has_ended()).ok_or_else(|| Errno::ESRCH.here())?;
     if !task.may_be_attached_by(ctx.task()) {
-        return Err(Errno::EPERM.into());
+        return Err(Errno::EPERM.here().into());
     }
     let wanted = task.files().get_any(target.0)?;
     let limit = ctx.group().limits().soft(Resource::RLIMIT_NOFILE);

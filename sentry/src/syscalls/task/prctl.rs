@@ -25,10 +25,10 @@ const ASK: u32 = u32::MAX;
 pub fn prctl(ctx: &mut TaskContext, option: PrctlOption, arg2: u64, arg3: u64, arg4: u64, arg5: u64) -> SysResult {
     let none_after_2 = arg3 | arg4 | arg5 == 0;
     let none = arg2 == 0 && none_after_2;
-    let invalid = Err(Errno::EINVAL.into());
+    let invalid = Err(Errno::EINVAL.here().into());
     match option {
         PrctlOption::PR_SET_PDEATHSIG => {
-            let number = i32::try_from(arg2).map_err(|_| Errno::EINVAL)?;
+            let number = i32::try_from(arg2).map_err(|_| Errno::EINVAL.here())?;
             if number != 0 && Signal::from_raw(number).is_none() {
                 return invalid;
             }
@@ -67,15 +67,17 @@ pub fn prctl(ctx: &mut TaskContext, option: PrctlOption, arg2: u64, arg3: u64, a
         PrctlOption::PR_GET_SECUREBITS => Ok(u64::from(ctx.credentials().securebits)),
         PrctlOption::PR_SET_SECUREBITS => set_secure_bits(ctx, arg2),
         PrctlOption::PR_CAPBSET_READ => {
-            let capability = Capability::known(arg2.min(u64::from(u32::MAX)) as u32).ok_or(Errno::EINVAL)?;
+            let capability =
+                Capability::known(arg2.min(u64::from(u32::MAX)) as u32).ok_or_else(|| Errno::EINVAL.here())?;
             Ok(u64::from(ctx.credentials().bounding.contains(capability)))
         }
         PrctlOption::PR_CAPBSET_DROP => {
             let old = ctx.credentials();
             if !old.has(Capability::CAP_SETPCAP) {
-                return Err(Errno::EPERM.into());
+                return Err(Errno::EPERM.here().into());
             }
-            let capability = Capability::known(arg2.min(u64::from(u32::MAX)) as u32).ok_or(Errno::EINVAL)?;
+            let capability =
+                Capability::known(arg2.min(u64::from(u32::MAX)) as u32).ok_or_else(|| Errno::EINVAL.here())?;
             let bounding = old.bounding.without(capability);
             ctx.commit_credentials(Credentials { bounding, ..Credentials::clone(&old) });
             Ok(0)
@@ -139,11 +141,11 @@ pub fn prctl(ctx: &mut TaskContext, option: PrctlOption, arg2: u64, arg3: u64, a
         PrctlOption::PR_GET_MDWE if none => Ok(prctl_memory::exec_gain_rule(ctx)),
         PrctlOption::PR_GET_SPECULATION_CTRL if arg3 | arg4 | arg5 == 0 => match arg2 {
             PR_SPEC_STORE_BYPASS | PR_SPEC_INDIRECT_BRANCH | PR_SPEC_L1D_FLUSH => Ok(PR_SPEC_NOT_AFFECTED),
-            _ => Err(Errno::ENODEV.into()),
+            _ => Err(Errno::ENODEV.here().into()),
         },
         PrctlOption::PR_SET_SPECULATION_CTRL if arg4 | arg5 == 0 => match arg2 {
-            PR_SPEC_STORE_BYPASS | PR_SPEC_INDIRECT_BRANCH | PR_SPEC_L1D_FLUSH => Err(Errno::ENXIO.into()),
-            _ => Err(Errno::ENODEV.into()),
+            PR_SPEC_STORE_BYPASS | PR_SPEC_INDIRECT_BRANCH | PR_SPEC_L1D_FLUSH => Err(Errno::ENXIO.here().into()),
+            _ => Err(Errno::ENODEV.here().into()),
         },
         _ => {
             if option.name().is_none() {
@@ -167,10 +169,10 @@ fn set_keep_capabilities(ctx: &TaskContext, value: u64) -> SysResult {
     let old = ctx.credentials();
     let mut new = bits(&old);
     if value > 1 {
-        return Err(Errno::EINVAL.into());
+        return Err(Errno::EINVAL.here().into());
     }
     if new.contains(SecureBits::SECBIT_KEEP_CAPS_LOCKED) {
-        return Err(Errno::EPERM.into());
+        return Err(Errno::EPERM.here().into());
     }
     new.set(SecureBits::SECBIT_KEEP_CAPS, value == 1);
     ctx.commit_credentials(Credentials { securebits: new.bits(), ..Credentials::clone(&old) });
@@ -195,7 +197,7 @@ fn set_secure_bits(ctx: &TaskContext, value: u64) -> SysResult {
         || value & !u64::from(SecureBits::all().bits()) != 0
         || !old.has(Capability::CAP_SETPCAP);
     if refused {
-        return Err(Errno::EPERM.into());
+        return Err(Errno::EPERM.here().into());
     }
     ctx.commit_credentials(Credentials { securebits: new, ..Credentials::clone(&old) });
     Ok(0)
@@ -208,12 +210,12 @@ fn ambient(ctx: &TaskContext, operation: AmbientOperation, number: u64, rest: u6
         Ok(0)
     };
     if rest != 0 {
-        return Err(Errno::EINVAL.into());
+        return Err(Errno::EINVAL.here().into());
     }
     if operation == AmbientOperation::PR_CAP_AMBIENT_CLEAR_ALL {
-        return if number == 0 { set(CapabilitySet::EMPTY) } else { Err(Errno::EINVAL.into()) };
+        return if number == 0 { set(CapabilitySet::EMPTY) } else { Err(Errno::EINVAL.here().into()) };
     }
-    let capability = Capability::known(number.min(u64::from(u32::MAX)) as u32).ok_or(Errno::EINVAL)?;
+    let capability = Capability::known(number.min(u64::from(u32::MAX)) as u32).ok_or_else(|| Errno::EINVAL.here())?;
     match operation {
         AmbientOperation::PR_CAP_AMBIENT_IS_SET => Ok(u64::from(old.ambient.contains(capability))),
         AmbientOperation::PR_CAP_AMBIENT_LOWER => set(old.ambient.without(capability)),
@@ -221,9 +223,9 @@ fn ambient(ctx: &TaskContext, operation: AmbientOperation, number: u64, rest: u6
             let allowed = old.permitted.contains(capability)
                 && old.inheritable.contains(capability)
                 && !bits(&old).contains(SecureBits::SECBIT_NO_CAP_AMBIENT_RAISE);
-            if allowed { set(old.ambient.with(capability)) } else { Err(Errno::EPERM.into()) }
+            if allowed { set(old.ambient.with(capability)) } else { Err(Errno::EPERM.here().into()) }
         }
-        _ => Err(Errno::EINVAL.into()),
+        _ => Err(Errno::EINVAL.here().into()),
     }
 }
 
@@ -237,13 +239,13 @@ fn mce_kill(ctx: &TaskContext, how: u64, policy: u64, rest: u64) -> SysResult {
         }
         _ => None,
     };
-    let new = new.ok_or(Errno::EINVAL)?;
+    let new = new.ok_or_else(|| Errno::EINVAL.here())?;
     ctx.change_settings(|settings| settings.memory_errors = new);
     Ok(0)
 }
 
 fn require_resource_rights(ctx: &TaskContext) -> Result<(), Errno> {
-    if ctx.credentials().has(Capability::CAP_SYS_RESOURCE) { Ok(()) } else { Err(Errno::EPERM) }
+    if ctx.credentials().has(Capability::CAP_SYS_RESOURCE) { Ok(()) } else { Err(Errno::EPERM.here()) }
 }
 
 /// arch_prctl(2).
@@ -252,7 +254,7 @@ pub fn arch_prctl(ctx: &mut TaskContext, code: ArchPrctl, address: PtrOut) -> Sy
     match code {
         ArchPrctl::ARCH_SET_FS | ArchPrctl::ARCH_SET_GS => {
             if address.0 >= limit {
-                return Err(Errno::EPERM.into());
+                return Err(Errno::EPERM.here().into());
             }
             if code == ArchPrctl::ARCH_SET_FS {
                 (ctx.registers.fs_base, ctx.registers.fs) = (address.0, 0);
@@ -270,12 +272,12 @@ pub fn arch_prctl(ctx: &mut TaskContext, code: ArchPrctl, address: PtrOut) -> Sy
             Ok(0)
         }
         ArchPrctl::ARCH_GET_CPUID => Ok(1),
-        ArchPrctl::ARCH_SET_CPUID => Err(Errno::ENODEV.into()),
+        ArchPrctl::ARCH_SET_CPUID => Err(Errno::ENODEV.here().into()),
         ArchPrctl::ARCH_GET_XCOMP_SUPP | ArchPrctl::ARCH_GET_XCOMP_PERM => {
             ctx.write_object(address.0, &XFEATURES)?;
             Ok(0)
         }
-        _ => Err(Errno::EINVAL.into()),
+        _ => Err(Errno::EINVAL.here().into()),
     }
 }
 

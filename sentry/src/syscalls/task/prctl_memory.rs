@@ -23,21 +23,21 @@ const NO_FILE: u32 = u32::MAX;
 /// `PR_SET_VMA`: names anonymous memory.
 pub(super) fn name_memory(ctx: &TaskContext, what: u64, address: u64, len: u64, name: u64) -> SysResult {
     if what != PR_SET_VMA_ANON_NAME {
-        return Err(Errno::EINVAL.into());
+        return Err(Errno::EINVAL.here().into());
     }
     let name = if name == 0 {
         None
     } else {
         let text = ctx.read_string(name, NAME_MOST).map_err(|errno| match errno {
-            Errno::ENAMETOOLONG => Errno::EINVAL,
+            Errno::ENAMETOOLONG => Errno::EINVAL.here(),
             other => other,
         })?;
         // What would break a line of /proc/PID/maps, or be mistaken for more than a name.
         let plain = |&b: &u8| (b' '..=b'~').contains(&b) && !b"\\`$[]".contains(&b);
         if !text.iter().all(plain) {
-            return Err(Errno::EINVAL.into());
+            return Err(Errno::EINVAL.here().into());
         }
-        Some(String::from_utf8(text).map_err(|_| Errno::EINVAL)?)
+        Some(String::from_utf8(text).map_err(|_| Errno::EINVAL.here())?)
     };
     ctx.mm().name_range(address, len, name.as_deref())?;
     Ok(0)
@@ -47,11 +47,11 @@ pub(super) fn name_memory(ctx: &TaskContext, what: u64, address: u64, len: u64, 
 pub(super) fn refuse_exec_gain(ctx: &TaskContext, bits: u64) -> SysResult {
     let known = PR_MDWE_REFUSE_EXEC_GAIN | PR_MDWE_NO_INHERIT;
     if bits & !known != 0 || bits == PR_MDWE_NO_INHERIT {
-        return Err(Errno::EINVAL.into());
+        return Err(Errno::EINVAL.here().into());
     }
     let now = exec_gain_rule(ctx);
     if now != 0 && now != bits {
-        return Err(Errno::EPERM.into());
+        return Err(Errno::EPERM.here().into());
     }
     ctx.mm().set_flags(MemoryFlags::NO_INHERIT, bits & PR_MDWE_NO_INHERIT != 0);
     ctx.mm().set_flags(MemoryFlags::REFUSE_EXEC_GAIN, bits & PR_MDWE_REFUSE_EXEC_GAIN != 0);
@@ -77,7 +77,7 @@ pub(super) fn auxiliary_vector(ctx: &TaskContext, address: u64, len: u64) -> Sys
 
 fn read_auxiliary_vector(ctx: &TaskContext, address: u64, len: u64) -> Result<Vec<u64>, Errno> {
     let mut words = vec![0u64; AUXV_WORDS];
-    let place = words.as_mut_bytes().get_mut(..len as usize).ok_or(Errno::EINVAL)?;
+    let place = words.as_mut_bytes().get_mut(..len as usize).ok_or_else(|| Errno::EINVAL.here())?;
     ctx.read_bytes(address, place)?;
     // Whatever was given, it ends.
     if let Some(end) = words.get_mut(AUXV_WORDS - 2..) {
@@ -91,7 +91,7 @@ pub(super) fn set_memory_map(ctx: &TaskContext, option: u64, address: u64, extra
     let option = u32::try_from(option).map_or(MmOption::from_raw(0), MmOption::from_raw);
     let takes_more = [MmOption::PR_SET_MM_AUXV, MmOption::PR_SET_MM_MAP, MmOption::PR_SET_MM_MAP_SIZE];
     if rest != 0 || (extra != 0 && !takes_more.contains(&option)) {
-        return Err(Errno::EINVAL.into());
+        return Err(Errno::EINVAL.here().into());
     }
     match option {
         MmOption::PR_SET_MM_MAP_SIZE => {
@@ -102,7 +102,7 @@ pub(super) fn set_memory_map(ctx: &TaskContext, option: u64, address: u64, extra
         _ => {}
     }
     if !ctx.credentials().has(Capability::CAP_SYS_RESOURCE) {
-        return Err(Errno::EPERM.into());
+        return Err(Errno::EPERM.here().into());
     }
     match option {
         MmOption::PR_SET_MM_EXE_FILE => set_executable(ctx, address as u32)?,
@@ -118,7 +118,7 @@ pub(super) fn set_memory_map(ctx: &TaskContext, option: u64, address: u64, extra
 fn set_one_place(ctx: &TaskContext, option: MmOption, address: u64) -> Result<(), Errno> {
     let limit = ctx.mm().address_limit();
     let place: fn(&mut Layout) -> &mut u64 = match option {
-        _ if !(MMAP_MIN_ADDR..limit).contains(&address) => return Err(Errno::EINVAL),
+        _ if !(MMAP_MIN_ADDR..limit).contains(&address) => return Err(Errno::EINVAL.here()),
         MmOption::PR_SET_MM_START_CODE => |l| &mut l.start_code,
         MmOption::PR_SET_MM_END_CODE => |l| &mut l.end_code,
         MmOption::PR_SET_MM_START_DATA => |l| &mut l.start_data,
@@ -130,7 +130,7 @@ fn set_one_place(ctx: &TaskContext, option: MmOption, address: u64) -> Result<()
         MmOption::PR_SET_MM_ARG_END => |l| &mut l.arg_end,
         MmOption::PR_SET_MM_ENV_START => |l| &mut l.env_start,
         MmOption::PR_SET_MM_ENV_END => |l| &mut l.env_end,
-        _ => return Err(Errno::EINVAL),
+        _ => return Err(Errno::EINVAL.here()),
     };
     let on_a_stack = option.raw() >= MmOption::PR_SET_MM_ARG_START.raw() || option == MmOption::PR_SET_MM_START_STACK;
     let mapped = ctx.mm().is_area_from(address);
@@ -140,7 +140,7 @@ fn set_one_place(ctx: &TaskContext, option: MmOption, address: u64) -> Result<()
         *place(&mut new) = address;
         check_places(&new, limit, data_limit)?;
         if on_a_stack && !mapped {
-            return Err(Errno::EFAULT);
+            return Err(Errno::EFAULT.here());
         }
         *layout = new;
         Ok(())
@@ -149,7 +149,7 @@ fn set_one_place(ctx: &TaskContext, option: MmOption, address: u64) -> Result<()
 
 fn set_whole_map(ctx: &TaskContext, address: u64, size: u64) -> SysResult {
     if size != size_of::<PrctlMmMap>() as u64 {
-        return Err(Errno::EINVAL.into());
+        return Err(Errno::EINVAL.here().into());
     }
     let map: PrctlMmMap = ctx.read_object(address)?;
     let old = ctx.mm().with_layout(|layout| layout.clone());
@@ -170,14 +170,14 @@ fn set_whole_map(ctx: &TaskContext, address: u64, size: u64) -> SysResult {
     check_places(&new, ctx.mm().address_limit(), ctx.mm().limits().data())?;
     if map.auxv_size != 0 {
         if map.auxv == 0 {
-            return Err(Errno::EINVAL.into());
+            return Err(Errno::EINVAL.here().into());
         }
         new.auxv = read_auxiliary_vector(ctx, map.auxv, u64::from(map.auxv_size))?;
     }
     if map.exe_fd != NO_FILE {
         let who = ctx.credentials();
         if !who.has(Capability::CAP_CHECKPOINT_RESTORE) && !who.has(Capability::CAP_SYS_ADMIN) {
-            return Err(Errno::EPERM.into());
+            return Err(Errno::EPERM.here().into());
         }
         set_executable(ctx, map.exe_fd)?;
     }
@@ -211,7 +211,7 @@ fn check_places(layout: &Layout, limit: u64, data_limit: u64) -> Result<(), Errn
         && l.arg_start <= l.arg_end
         && l.env_start <= l.env_end;
     let data = l.brk.saturating_sub(l.start_brk).saturating_add(l.end_data.saturating_sub(l.start_data));
-    if inside && ordered && data <= data_limit { Ok(()) } else { Err(Errno::EINVAL) }
+    if inside && ordered && data <= data_limit { Ok(()) } else { Err(Errno::EINVAL.here()) }
 }
 
 /// Puts another file where `/proc/PID/exe` leads to, once nothing of the old one is mapped any more.
@@ -221,7 +221,7 @@ fn set_executable(ctx: &TaskContext, fd: u32) -> Result<(), Errno> {
         program::open_inode(&ctx.kernel().vfs, &ctx.credentials(), given.file().inode(), given.path().cloned())?;
     let old = ctx.mm().with_layout(|layout| layout.executable.clone());
     if old.is_some_and(|old| ctx.mm().maps_file(&*old.file().inode())) {
-        return Err(Errno::EBUSY);
+        return Err(Errno::EBUSY.here());
     }
     let old = ctx.mm().with_layout(|layout| layout.executable.replace(new));
     drop(old);

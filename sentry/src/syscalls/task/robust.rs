@@ -10,7 +10,7 @@ use crate::task::TaskContext;
 /// set_robust_list(2).
 pub fn set_robust_list(ctx: &mut TaskContext, head: PtrIn, len: usize) -> SysResult {
     if len != size_of::<RobustListHead>() {
-        return Err(Errno::EINVAL.into());
+        return Err(Errno::EINVAL.here().into());
     }
     ctx.set_robust_list(head.0);
     Ok(0)
@@ -20,10 +20,10 @@ pub fn set_robust_list(ctx: &mut TaskContext, head: PtrIn, len: usize) -> SysRes
 pub fn get_robust_list(ctx: &mut TaskContext, pid: i32, head: PtrOut, len: PtrOut) -> SysResult {
     let task = match pid {
         0 => ctx.task().clone(),
-        _ => ctx.kernel().processes.lock().task(pid).cloned().ok_or(Errno::ESRCH)?,
+        _ => ctx.kernel().processes.lock().task(pid).cloned().ok_or_else(|| Errno::ESRCH.here())?,
     };
     if !task.may_be_attached_by(ctx.task()) {
-        return Err(Errno::EPERM.into());
+        return Err(Errno::EPERM.here().into());
     }
     ctx.write_object(len.0, &(size_of::<RobustListHead>() as u64))?;
     ctx.write_object(head.0, &task.robust_list())?;

@@ -25,12 +25,16 @@ const IOPRIO_LEVELS: u16 = 8;
 
 /// The task of a `pid` argument; 0 is the caller. A negative one is no number at all.
 fn task_of(ctx: &TaskContext, pid: i32) -> Result<Arc<Task>, Errno> {
-    if pid < 0 { Err(Errno::EINVAL) } else { found_task(ctx, pid) }
+    if pid < 0 { Err(Errno::EINVAL.here()) } else { found_task(ctx, pid) }
 }
 
 /// The same for calls to which a negative number is one that nobody has.
 fn found_task(ctx: &TaskContext, pid: i32) -> Result<Arc<Task>, Errno> {
-    if pid == 0 { Ok(ctx.task().clone()) } else { ctx.kernel().processes.lock().task(pid).cloned().ok_or(Errno::ESRCH) }
+    if pid == 0 {
+        Ok(ctx.task().clone())
+    } else {
+        ctx.kernel().processes.lock().task(pid).cloned().ok_or_else(|| Errno::ESRCH.here())
+    }
 }
 
 /// Whether the caller may change how a task is scheduled.
@@ -56,7 +60,7 @@ fn priorities(policy: SchedPolicy) -> Result<std::ops::RangeInclusive<i32>, Errn
         SchedPolicy::SCHED_FIFO | SchedPolicy::SCHED_RR => Ok(REAL_TIME),
         SchedPolicy::SCHED_NORMAL | SchedPolicy::SCHED_BATCH | SchedPolicy::SCHED_IDLE => Ok(0..=0),
         SchedPolicy::SCHED_DEADLINE => Ok(0..=0),
-        _ => Err(Errno::EINVAL),
+        _ => Err(Errno::EINVAL.here()),
     }
 }
 
@@ -81,7 +85,7 @@ struct Wanted {
 fn change(ctx: &TaskContext, task: &Arc<Task>, wanted: &Wanted) -> Result<(), Errno> {
     // Deadlines cannot be promised on a host's borrowed processors.
     if wanted.policy == SchedPolicy::SCHED_DEADLINE || !priorities(wanted.policy)?.contains(&wanted.priority) {
-        return Err(Errno::EINVAL);
+        return Err(Errno::EINVAL.here());
     }
     let old = task.schedule();
     let able = ctx.credentials().has(Capability::CAP_SYS_NICE);
@@ -96,7 +100,7 @@ fn change(ctx: &TaskContext, task: &Arc<Task>, wanted: &Wanted) -> Result<(), Er
     let nicer = wanted.nice.is_some_and(|n| n < old.nice && !may_be_nice(ctx, task, n));
     let unreset = old.reset_on_fork && !wanted.reset_on_fork;
     if !may_change(ctx, task) || (!able && (gains || from_idle || nicer || unreset)) {
-        return Err(Errno::EPERM);
+        return Err(Errno::EPERM.here());
     }
     task.change_schedule(|schedule| {
         schedule.policy = wanted.policy;
@@ -118,7 +122,7 @@ fn change(ctx: &TaskContext, task: &Arc<Task>, wanted: &Wanted) -> Result<(), Er
 /// sched_setscheduler(2).
 pub fn sched_setscheduler(ctx: &mut TaskContext, pid: i32, policy: SchedPolicy, param: In<SchedParam>) -> SysResult {
     if (policy.raw() as i32) < 0 || param.is_null() {
-        return Err(Errno::EINVAL.into());
+        return Err(Errno::EINVAL.here().into());
     }
     let priority = param.read(ctx)?.sched_priority;
     let task = task_of(ctx, pid)?;
@@ -138,7 +142,7 @@ pub fn sched_getscheduler(ctx: &mut TaskContext, pid: i32) -> SysResult {
 /// sched_setparam(2).
 pub fn sched_setparam(ctx: &mut TaskContext, pid: i32, param: In<SchedParam>) -> SysResult {
     if param.is_null() {
-        return Err(Errno::EINVAL.into());
+        return Err(Errno::EINVAL.here().into());
     }
     let priority = param.read(ctx)?.sched_priority;
     let task = task_of(ctx, pid)?;
@@ -150,7 +154,7 @@ pub fn sched_setparam(ctx: &mut TaskContext, pid: i32, param: In<SchedParam>) ->
 /// sched_getparam(2).
 pub fn sched_getparam(ctx: &mut TaskContext, pid: i32, param: Out<SchedParam>) -> SysResult {
     if param.is_null() {
-        return Err(Errno::EINVAL.into());
+        return Err(Errno::EINVAL.here().into());
     }
     let sched_priority = task_of(ctx, pid)?.schedule().priority as i32;
     param.write(ctx, &SchedParam { sched_priority })?;
@@ -171,7 +175,7 @@ pub fn sched_rr_get_interval(ctx: &mut TaskContext, pid: i32, out: Out<Timespec>
 /// sched_setattr(2).
 pub fn sched_setattr(ctx: &mut TaskContext, pid: i32, attr: PtrIn, flags: u32) -> SysResult {
     if attr.is_null() || pid < 0 || flags != 0 {
-        return Err(Errno::EINVAL.into());
+        return Err(Errno::EINVAL.here().into());
     }
     let given = ctx.read_object::<u32>(attr.0)? as usize;
     let size = if given == 0 { SCHED_ATTR_SIZE_VER0 } else { given };
@@ -179,14 +183,14 @@ pub fn sched_setattr(ctx: &mut TaskContext, pid: i32, attr: PtrIn, flags: u32) -
     let known = size_of::<SchedAttr>();
     if size < SCHED_ATTR_SIZE_VER0 || size > PAGE_SIZE as usize {
         ctx.write_object(attr.0, &(known as u32))?;
-        return Err(Errno::E2BIG.into());
+        return Err(Errno::E2BIG.here().into());
     }
     ctx.read_bytes(attr.0, &mut bytes)?;
     let mut wanted = SchedAttr::default();
     let (head, tail) = bytes.split_at(size.min(known));
     if tail.iter().any(|&b| b != 0) {
         ctx.write_object(attr.0, &(known as u32))?;
-        return Err(Errno::E2BIG.into());
+        return Err(Errno::E2BIG.here().into());
     }
     if let Some(place) = wanted.as_mut_bytes().get_mut(..head.len()) {
         place.copy_from_slice(head);
@@ -197,7 +201,7 @@ pub fn sched_setattr(ctx: &mut TaskContext, pid: i32, attr: PtrIn, flags: u32) -
     let offered =
         SchedFlags::SCHED_FLAG_RESET_ON_FORK | SchedFlags::SCHED_FLAG_KEEP_POLICY | SchedFlags::SCHED_FLAG_KEEP_PARAMS;
     if !offered.contains(flags) || (wanted.sched_policy as i32) < 0 {
-        return Err(Errno::EINVAL.into());
+        return Err(Errno::EINVAL.here().into());
     }
     let keeps_policy = flags.contains(SchedFlags::SCHED_FLAG_KEEP_POLICY);
     let keeps_params = flags.contains(SchedFlags::SCHED_FLAG_KEEP_PARAMS);
@@ -214,7 +218,7 @@ pub fn sched_setattr(ctx: &mut TaskContext, pid: i32, attr: PtrIn, flags: u32) -
 pub fn sched_getattr(ctx: &mut TaskContext, pid: i32, attr: PtrOut, size: u32, flags: u32) -> SysResult {
     let size = size as usize;
     if attr.is_null() || flags != 0 || !(SCHED_ATTR_SIZE_VER0..=PAGE_SIZE as usize).contains(&size) {
-        return Err(Errno::EINVAL.into());
+        return Err(Errno::EINVAL.here().into());
     }
     let schedule = task_of(ctx, pid)?.schedule();
     let written = size.min(size_of::<SchedAttr>());
@@ -240,11 +244,11 @@ pub fn sched_setaffinity(ctx: &mut TaskContext, pid: i32, size: u32, mask: PtrIn
     let words = bytes.chunks_exact(8).filter_map(|c| c.try_into().ok()).map(u64::from_le_bytes).collect();
     let task = found_task(ctx, pid)?;
     if !may_change(ctx, &task) {
-        return Err(Errno::EPERM.into());
+        return Err(Errno::EPERM.here().into());
     }
     let affinity = all.intersection(&CpuSet::from_words(words));
     if affinity.is_empty() {
-        return Err(Errno::EINVAL.into());
+        return Err(Errno::EINVAL.here().into());
     }
     if affinity.first_cpu() != 0 {
         // Before anybody can see the change.
@@ -257,7 +261,7 @@ pub fn sched_setaffinity(ctx: &mut TaskContext, pid: i32, size: u32, mask: PtrIn
 /// sched_getaffinity(2): answers how many bytes were written.
 pub fn sched_getaffinity(ctx: &mut TaskContext, pid: i32, size: u32, mask: PtrOut) -> SysResult {
     if (size as usize).saturating_mul(8) < ctx.kernel().cpus || !size.is_multiple_of(8) {
-        return Err(Errno::EINVAL.into());
+        return Err(Errno::EINVAL.here().into());
     }
     let affinity = found_task(ctx, pid)?.schedule().affinity;
     let bytes: Vec<u8> = affinity.words().iter().flat_map(|w| w.to_le_bytes()).take(size as usize).collect();
@@ -282,17 +286,17 @@ fn whom(ctx: &TaskContext, level: i32, who: i32) -> Result<Vec<Arc<Task>>, Errno
             all.filter(|t| t.credentials().uid == uid).collect()
         }
     };
-    if found.is_empty() { Err(Errno::ESRCH) } else { Ok(found) }
+    if found.is_empty() { Err(Errno::ESRCH.here()) } else { Ok(found) }
 }
 
 fn level_of_priority(which: PriorityWhich) -> Result<i32, Errno> {
-    if (0..=2).contains(&which.raw()) { Ok(which.raw()) } else { Err(Errno::EINVAL) }
+    if (0..=2).contains(&which.raw()) { Ok(which.raw()) } else { Err(Errno::EINVAL.here()) }
 }
 
 /// getpriority(2): answers 20 less the lowest nice value, so that no answer looks like an error.
 pub fn getpriority(ctx: &mut TaskContext, which: PriorityWhich, who: i32) -> SysResult {
     let tasks = whom(ctx, level_of_priority(which)?, who)?;
-    let nice = tasks.iter().map(|t| t.schedule().nice).min().ok_or(Errno::ESRCH)?;
+    let nice = tasks.iter().map(|t| t.schedule().nice).min().ok_or_else(|| Errno::ESRCH.here())?;
     Ok((20 - nice) as u64)
 }
 
@@ -304,9 +308,9 @@ pub fn setpriority(ctx: &mut TaskContext, which: PriorityWhich, who: i32, nice: 
         let (own, other) = (ctx.credentials(), task.credentials());
         let related = own.euid == other.uid || own.euid == other.euid || own.uid == other.uid;
         if !related && !own.has(Capability::CAP_SYS_NICE) {
-            result = Err(Errno::EPERM.into());
+            result = Err(Errno::EPERM.here().into());
         } else if nice < task.schedule().nice && !may_be_nice(ctx, &task, nice) {
-            result = Err(Errno::EACCES.into());
+            result = Err(Errno::EACCES.here().into());
         } else {
             task.change_schedule(|schedule| schedule.nice = nice);
         }
@@ -315,29 +319,29 @@ pub fn setpriority(ctx: &mut TaskContext, which: PriorityWhich, who: i32, nice: 
 }
 
 fn level_of_io(which: IoprioWho) -> Result<i32, Errno> {
-    if (1..=3).contains(&which.raw()) { Ok(which.raw() - 1) } else { Err(Errno::EINVAL) }
+    if (1..=3).contains(&which.raw()) { Ok(which.raw() - 1) } else { Err(Errno::EINVAL.here()) }
 }
 
 /// ioprio_set(2).
 pub fn ioprio_set(ctx: &mut TaskContext, which: IoprioWho, who: i32, priority: i32) -> SysResult {
-    let priority = u16::try_from(priority).map_err(|_| Errno::EINVAL)?;
+    let priority = u16::try_from(priority).map_err(|_| Errno::EINVAL.here())?;
     let level = priority & ((1 << IOPRIO_CLASS_SHIFT) - 1);
     match IoprioClass::from_raw(priority >> IOPRIO_CLASS_SHIFT) {
-        IoprioClass::IOPRIO_CLASS_NONE if level != 0 => return Err(Errno::EINVAL.into()),
+        IoprioClass::IOPRIO_CLASS_NONE if level != 0 => return Err(Errno::EINVAL.here().into()),
         IoprioClass::IOPRIO_CLASS_NONE | IoprioClass::IOPRIO_CLASS_IDLE => {}
         IoprioClass::IOPRIO_CLASS_BE if level < IOPRIO_LEVELS => {}
         IoprioClass::IOPRIO_CLASS_RT if level < IOPRIO_LEVELS => {
             let own = ctx.credentials();
             if !own.has(Capability::CAP_SYS_ADMIN) && !own.has(Capability::CAP_SYS_NICE) {
-                return Err(Errno::EPERM.into());
+                return Err(Errno::EPERM.here().into());
             }
         }
-        _ => return Err(Errno::EINVAL.into()),
+        _ => return Err(Errno::EINVAL.here().into()),
     }
     for task in whom(ctx, level_of_io(which)?, who)? {
         let (own, other) = (ctx.credentials(), task.credentials());
         if other.uid != own.euid && other.uid != own.uid && !own.has(Capability::CAP_SYS_NICE) {
-            return Err(Errno::EPERM.into());
+            return Err(Errno::EPERM.here().into());
         }
         task.change_schedule(|schedule| schedule.io_priority = priority);
     }
@@ -348,7 +352,7 @@ pub fn ioprio_set(ctx: &mut TaskContext, which: IoprioWho, who: i32, priority: i
 /// nice value.
 pub fn ioprio_get(ctx: &mut TaskContext, which: IoprioWho, who: i32) -> SysResult {
     let tasks = whom(ctx, level_of_io(which)?, who)?;
-    let best = tasks.iter().map(|t| effective_io_priority(&t.schedule())).min().ok_or(Errno::ESRCH)?;
+    let best = tasks.iter().map(|t| effective_io_priority(&t.schedule())).min().ok_or_else(|| Errno::ESRCH.here())?;
     Ok(u64::from(best))
 }
 

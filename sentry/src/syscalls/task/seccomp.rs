@@ -26,14 +26,14 @@ pub fn seccomp(ctx: &mut TaskContext, operation: SeccompOperation, flags: Seccom
     match operation {
         SeccompOperation::SECCOMP_SET_MODE_STRICT => {
             if !flags.is_empty() || !args.is_null() {
-                return Err(Errno::EINVAL.into());
+                return Err(Errno::EINVAL.here().into());
             }
             set_strict(ctx)
         }
         SeccompOperation::SECCOMP_SET_MODE_FILTER => set_filter(ctx, flags, args.0),
         SeccompOperation::SECCOMP_GET_ACTION_AVAIL => {
             if !flags.is_empty() {
-                return Err(Errno::EINVAL.into());
+                return Err(Errno::EINVAL.here().into());
             }
             let action: u32 = ctx.read_object(args.0)?;
             match SeccompAction::from_raw(action) {
@@ -44,10 +44,10 @@ pub fn seccomp(ctx: &mut TaskContext, operation: SeccompOperation, flags: Seccom
                 | SeccompAction::SECCOMP_RET_TRACE
                 | SeccompAction::SECCOMP_RET_LOG
                 | SeccompAction::SECCOMP_RET_ALLOW => Ok(0),
-                _ => Err(Errno::EOPNOTSUPP.into()),
+                _ => Err(Errno::EOPNOTSUPP.here().into()),
             }
         }
-        _ => Err(Errno::EINVAL.into()),
+        _ => Err(Errno::EINVAL.here().into()),
     }
 }
 
@@ -56,13 +56,13 @@ pub(super) fn set_mode(ctx: &mut TaskContext, mode: u64, program: u64) -> SysRes
     match u32::try_from(mode).map(SeccompMode::from_raw) {
         Ok(SeccompMode::SECCOMP_MODE_STRICT) => set_strict(ctx),
         Ok(SeccompMode::SECCOMP_MODE_FILTER) => set_filter(ctx, SeccompFlags::empty(), program),
-        _ => Err(Errno::EINVAL.into()),
+        _ => Err(Errno::EINVAL.here().into()),
     }
 }
 
 fn set_strict(ctx: &TaskContext) -> SysResult {
     if ctx.seccomp().mode() == SeccompMode::SECCOMP_MODE_FILTER {
-        return Err(Errno::EINVAL.into());
+        return Err(Errno::EINVAL.here().into());
     }
     ctx.seccomp().set_strict();
     Ok(0)
@@ -74,21 +74,21 @@ fn set_filter(ctx: &TaskContext, flags: SeccompFlags, address: u64) -> SysResult
         | SeccompFlags::SECCOMP_FILTER_FLAG_LOG
         | SeccompFlags::SECCOMP_FILTER_FLAG_SPEC_ALLOW;
     if !offered.contains(flags) {
-        return Err(Errno::EINVAL.into());
+        return Err(Errno::EINVAL.here().into());
     }
     let header: SockFprog = ctx.read_object(address)?;
     let len = usize::from(header.len);
     if len == 0 || len > BPF_MAXINSNS {
-        return Err(Errno::EINVAL.into());
+        return Err(Errno::EINVAL.here().into());
     }
     let who = ctx.credentials();
     if !who.no_new_privs && !who.has(Capability::CAP_SYS_ADMIN) {
-        return Err(Errno::EACCES.into());
+        return Err(Errno::EACCES.here().into());
     }
     let mut program = ctx.kernel().memory.filled(len, SockFilter::default())?;
     ctx.read_bytes(header.filter, program.as_mut_slice().as_mut_bytes())?;
     if ctx.seccomp().mode() == SeccompMode::SECCOMP_MODE_STRICT {
-        return Err(Errno::EINVAL.into());
+        return Err(Errno::EINVAL.here().into());
     }
     // Threads that are being made wait here too, and take over what stands then.
     let state = ctx.group().state();
@@ -98,7 +98,7 @@ fn set_filter(ctx: &TaskContext, flags: SeccompFlags, address: u64) -> SysResult
         let others = || state.tasks.iter().filter(|task| task.tid() != ctx.tid());
         if let Some(apart) = others().find(|task| !task.seccomp().may_follow(own)) {
             let silent = flags.contains(SeccompFlags::SECCOMP_FILTER_FLAG_TSYNC_ESRCH);
-            return if silent { Err(Errno::ESRCH.into()) } else { Ok(apart.tid() as u64) };
+            return if silent { Err(Errno::ESRCH.here().into()) } else { Ok(apart.tid() as u64) };
         }
         own.set_filter(filter);
         for task in others() {

@@ -43,9 +43,9 @@ pub fn uname(ctx: &mut TaskContext, out: Out<Utsname>) -> SysResult {
 
 fn set_name(ctx: &TaskContext, at: u64, len: i32, place: fn(&mut HostNames) -> &mut Vec<u8>) -> SysResult {
     if !ctx.credentials().has(Capability::CAP_SYS_ADMIN) {
-        return Err(Errno::EPERM.into());
+        return Err(Errno::EPERM.here().into());
     }
-    let len = usize::try_from(len).ok().filter(|&l| l <= NEW_UTS_LEN).ok_or(Errno::EINVAL)?;
+    let len = usize::try_from(len).ok().filter(|&l| l <= NEW_UTS_LEN).ok_or_else(|| Errno::EINVAL.here())?;
     let mut name = vec![0; len];
     ctx.read_bytes(at, &mut name)?;
     *place(&mut ctx.kernel().names.lock()) = name;
@@ -82,14 +82,14 @@ pub fn sysinfo(ctx: &mut TaskContext, out: PtrOut) -> SysResult {
 pub fn getrandom(ctx: &mut TaskContext, buf: BufOut, len: usize, flags: GetrandomFlags) -> SysResult {
     let both = GetrandomFlags::GRND_RANDOM | GetrandomFlags::GRND_INSECURE;
     if !GetrandomFlags::all().contains(flags) || flags.contains(both) {
-        return Err(Errno::EINVAL.into());
+        return Err(Errno::EINVAL.here().into());
     }
     let len = len.min(RANDOM_MOST);
     let mut chunk = [0; RANDOM_CHUNK];
     let mut done = 0;
     while done < len {
         let part = chunk.get_mut(..RANDOM_CHUNK.min(len - done)).unwrap_or_default();
-        getrandom::fill(part).map_err(|_| Errno::EIO)?;
+        getrandom::fill(part).map_err(|_| Errno::EIO.here())?;
         if let Err(error) = ctx.write_bytes(buf.0.wrapping_add(done as u64), part) {
             return if done > 0 { Ok(done as u64) } else { Err(error.into()) };
         }

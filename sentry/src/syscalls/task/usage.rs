@@ -34,7 +34,7 @@ pub fn getrusage(ctx: &mut TaskContext, who: RusageWho, out: Out<Rusage>) -> Sys
         RusageWho::RUSAGE_SELF => Usage { peak_resident: peak_resident()?, ..ctx.group().usage() },
         RusageWho::RUSAGE_CHILDREN => ctx.group().past_usage().children,
         RusageWho::RUSAGE_THREAD => Usage { peak_resident: peak_resident()?, ..ctx.usage() },
-        _ => return Err(Errno::EINVAL.into()),
+        _ => return Err(Errno::EINVAL.here().into()),
     };
     out.write(ctx, &to_rusage(&usage))?;
     Ok(0)

@@ -27,10 +27,10 @@ pub fn wait4(
     usage: Out<Rusage>,
 ) -> SysResult {
     if !(WHOSE | WaitOptions::WUNTRACED | WaitOptions::WCONTINUED).contains(options) {
-        return Err(Errno::EINVAL.into());
+        return Err(Errno::EINVAL.here().into());
     }
     let which = match pid {
-        i32::MIN => return Err(Errno::ESRCH.into()),
+        i32::MIN => return Err(Errno::ESRCH.here().into()),
         -1 => WaitFor::Any,
         0 => WaitFor::Group(ctx.group_and_session().0),
         1.. => WaitFor::Process(pid),
@@ -55,7 +55,7 @@ pub fn waitid(
 ) -> SysResult {
     let events = WaitOptions::WEXITED | WaitOptions::WSTOPPED | WaitOptions::WCONTINUED;
     if !(WHOSE | events | WaitOptions::WNOWAIT).contains(options) || !options.intersects(events) {
-        return Err(Errno::EINVAL.into());
+        return Err(Errno::EINVAL.here().into());
     }
     let mut options = options;
     let mut impatient = false;
@@ -66,16 +66,16 @@ pub fn waitid(
         WaitIdType::P_PGID if id > 0 => WaitFor::Group(id),
         WaitIdType::P_PIDFD if id >= 0 => {
             let description = ctx.files().get(id)?;
-            let pidfd = description.downcast::<PidFd>().ok_or(Errno::EBADF)?;
+            let pidfd = description.downcast::<PidFd>().ok_or_else(|| Errno::EBADF.here())?;
             impatient = description.is_nonblocking() && !options.contains(WaitOptions::WNOHANG);
             options.set(WaitOptions::WNOHANG, impatient || options.contains(WaitOptions::WNOHANG));
             WaitFor::Process(pidfd.pid())
         }
-        _ => return Err(Errno::EINVAL.into()),
+        _ => return Err(Errno::EINVAL.here().into()),
     };
     let waited = wait_for_child(ctx, which, options)?;
     if waited.is_none() && impatient {
-        return Err(Errno::EAGAIN.into());
+        return Err(Errno::EAGAIN.here().into());
     }
     if let Some(waited) = &waited {
         usage.write_if_wanted(ctx, &to_rusage(&waited.usage))?;

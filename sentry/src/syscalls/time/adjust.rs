@@ -18,7 +18,7 @@ pub fn adjtimex(ctx: &mut TaskContext, state: Out<Timex>) -> SysResult {
     let asked: Timex = ctx.read_object(state.0)?;
     let modes = AdjustModes::from_bits_retain(asked.modes);
     if !modes.is_empty() && modes != AdjustModes::ADJ_OFFSET_SS_READ {
-        return Err(Errno::EPERM.into());
+        return Err(Errno::EPERM.here().into());
     }
     let now = i64::try_from(Clock::Realtime.now()).unwrap_or(i64::MAX);
     let answer = Timex {
@@ -40,8 +40,8 @@ pub fn adjtimex(ctx: &mut TaskContext, state: Out<Timex>) -> SysResult {
 /// clock_adjtime(2).
 pub fn clock_adjtime(ctx: &mut TaskContext, id: ClockId, state: Out<Timex>) -> SysResult {
     if id != ClockId::CLOCK_REALTIME {
-        let known = super::clock::named(ctx, id, true);
-        return Err(known.map_or(Errno::EINVAL, |_| Errno::EOPNOTSUPP).into());
+        super::clock::named(ctx, id, true)?;
+        return Err(Errno::EOPNOTSUPP.here().into());
     }
     adjtimex(ctx, state)
 }

@@ -53,7 +53,7 @@ pub fn named(ctx: &TaskContext, id: ClockId, for_reading: bool) -> Result<Named,
         ClockId::CLOCK_PROCESS_CPUTIME_ID => cpu(ctx, CPU_SCHED, 0, for_reading),
         ClockId::CLOCK_THREAD_CPUTIME_ID => cpu(ctx, CPU_SCHED | CPU_THREAD, 0, for_reading),
         id if id.raw() < 0 => cpu(ctx, id.raw() & (CPU_KIND | CPU_THREAD), !(id.raw() >> 3), for_reading),
-        _ => Err(Errno::EINVAL),
+        _ => Err(Errno::EINVAL.here()),
     }
 }
 
@@ -64,22 +64,22 @@ fn cpu(ctx: &TaskContext, kind: i32, number: i32, for_reading: bool) -> Result<N
         CPU_VIRT => (Part::User, COARSE),
         CPU_SCHED => (Part::All, 1),
         // Clocks of devices, which are descriptors.
-        _ => return Err(Errno::EINVAL),
+        _ => return Err(Errno::EINVAL.here()),
     };
     let of_thread = kind & CPU_THREAD != 0;
     let task = match number {
         0 => ctx.task().clone(),
-        number => ctx.kernel().processes.lock().task(number).cloned().ok_or(Errno::EINVAL)?,
+        number => ctx.kernel().processes.lock().task(number).cloned().ok_or_else(|| Errno::EINVAL.here())?,
     };
     let clock = if of_thread {
         if task.group().pid() != ctx.group().pid() {
-            return Err(Errno::EINVAL);
+            return Err(Errno::EINVAL.here());
         }
         CpuClock::of_thread(&task, part)
     } else {
         let is_process = number == 0 || task.is_leader() || (for_reading && task.tid() == ctx.tid());
         if !is_process {
-            return Err(Errno::EINVAL);
+            return Err(Errno::EINVAL.here());
         }
         CpuClock::of_process(task.group(), part)
     };
@@ -91,7 +91,7 @@ fn cpu(ctx: &TaskContext, kind: i32, number: i32, for_reading: bool) -> Result<N
 pub fn clock_gettime(ctx: &mut TaskContext, id: ClockId, time: Out<Timespec>) -> SysResult {
     let now = match named(ctx, id, true)?.clock {
         TimerClock::System(clock) => ctx.kernel().vdso.now(clock),
-        clock => clock.now().map_err(|_| Errno::EINVAL)?,
+        clock => clock.now().map_err(|_| Errno::EINVAL.here())?,
     };
     time.write(ctx, &to_timespec(now))?;
     Ok(0)
@@ -108,12 +108,12 @@ pub fn clock_getres(ctx: &mut TaskContext, id: ClockId, resolution: Out<Timespec
 pub fn clock_settime(ctx: &mut TaskContext, id: ClockId, time: In<Timespec>) -> SysResult {
     let clock = named(ctx, id, true)?.clock;
     if !matches!(clock, TimerClock::System(Clock::Realtime) | TimerClock::Cpu(_)) {
-        return Err(Errno::EINVAL.into());
+        return Err(Errno::EINVAL.here().into());
     }
     if !time.read(ctx)?.is_valid() {
-        return Err(Errno::EINVAL.into());
+        return Err(Errno::EINVAL.here().into());
     }
-    Err(Errno::EPERM.into())
+    Err(Errno::EPERM.here().into())
 }
 
 /// gettimeofday(2).
@@ -129,9 +129,9 @@ pub fn settimeofday(ctx: &mut TaskContext, time: In<Timeval>, zone: In<Timezone>
     let time = time.read_if_given(ctx)?;
     zone.read_if_given(ctx)?;
     if time.is_some_and(|time| !time.is_valid()) {
-        return Err(Errno::EINVAL.into());
+        return Err(Errno::EINVAL.here().into());
     }
-    Err(Errno::EPERM.into())
+    Err(Errno::EPERM.here().into())
 }
 
 /// time(2).

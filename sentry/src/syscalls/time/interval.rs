@@ -28,7 +28,7 @@ pub fn setitimer(
 ) -> SysResult {
     let value = value.read_if_given(ctx)?.unwrap_or_default();
     if !value.it_value.is_valid() || !value.it_interval.is_valid() {
-        return Err(Errno::EINVAL.into());
+        return Err(Errno::EINVAL.here().into());
     }
     let old = set(ctx, index_of(which)?, &to_itimerspec(&value))?;
     old_value.write_if_wanted(ctx, &to_itimerval(&old))?;
@@ -45,7 +45,7 @@ pub fn alarm(ctx: &mut TaskContext, seconds: u32) -> SysResult {
 }
 
 fn index_of(which: ItimerWhich) -> Result<usize, Errno> {
-    usize::try_from(which.raw()).ok().filter(|&i| i < 3).ok_or(Errno::EINVAL)
+    usize::try_from(which.raw()).ok().filter(|&i| i < 3).ok_or_else(|| Errno::EINVAL.here())
 }
 
 fn set(ctx: &TaskContext, index: usize, setting: &Itimerspec) -> Result<Itimerspec, Errno> {
@@ -58,7 +58,7 @@ fn set(ctx: &TaskContext, index: usize, setting: &Itimerspec) -> Result<Itimersp
         };
         SignalTimer::new(&ctx.kernel().timers, group, 0, clock, Notice::Kernel(signal), None)
     });
-    timer.ok_or(Errno::EINVAL)?.set(setting, false)
+    timer.ok_or_else(|| Errno::EINVAL.here())?.set(setting, false)
 }
 
 fn to_itimerspec(value: &Itimerval) -> Itimerspec {

@@ -16,16 +16,16 @@ use crate::time::{Notice, SignalTimer};
 /// timer_create(2).
 pub fn timer_create(ctx: &mut TaskContext, id: ClockId, event: In<SigEvent>, timer: Out<i32>) -> SysResult {
     if matches!(id, ClockId::CLOCK_REALTIME_ALARM | ClockId::CLOCK_BOOTTIME_ALARM) {
-        return Err(Errno::EOPNOTSUPP.into());
+        return Err(Errno::EOPNOTSUPP.here().into());
     }
     let clock = named(ctx, id, false)?;
     if !clock.can_wait {
-        return Err(Errno::EOPNOTSUPP.into());
+        return Err(Errno::EOPNOTSUPP.here().into());
     }
     let event = event.read_if_given(ctx)?;
     let user = ctx.kernel().users.get(ctx.credentials().uid);
     let limit = ctx.group().limits().soft(Resource::RLIMIT_SIGPENDING);
-    let charge = user.try_charge(Counted::Signals, limit).ok_or(Errno::EAGAIN)?;
+    let charge = user.try_charge(Counted::Signals, limit).ok_or_else(|| Errno::EAGAIN.here())?;
     let notice = event.map(|event| notice(ctx, &event)).transpose()?;
     let group = ctx.group().clone();
     let number = group.timers().add(|number| {
@@ -44,7 +44,7 @@ pub fn timer_create(ctx: &mut TaskContext, id: ClockId, event: In<SigEvent>, tim
 /// What a guest wants to happen when the timer runs out.
 fn notice(ctx: &TaskContext, event: &SigEvent) -> Result<Notice, Errno> {
     let how = SigevNotify::from_raw(event.sigev_notify);
-    let signal = || Signal::from_raw(event.sigev_signo).ok_or(Errno::EINVAL);
+    let signal = || Signal::from_raw(event.sigev_signo).ok_or_else(|| Errno::EINVAL.here());
     let value = event.sigev_value;
     match how {
         SigevNotify::SIGEV_NONE => Ok(Notice::None),
@@ -54,10 +54,10 @@ fn notice(ctx: &TaskContext, event: &SigEvent) -> Result<Notice, Errno> {
         SigevNotify::SIGEV_THREAD_ID => {
             let number = event.sigev_notify_thread_id;
             let task = ctx.kernel().processes.lock().task(number).cloned();
-            let task = task.filter(|t| t.group().pid() == ctx.group().pid()).ok_or(Errno::EINVAL)?;
+            let task = task.filter(|t| t.group().pid() == ctx.group().pid()).ok_or_else(|| Errno::EINVAL.here())?;
             Ok(Notice::Posix { signal: signal()?, value, task: Some(Arc::downgrade(&task)) })
         }
-        _ => Err(Errno::EINVAL),
+        _ => Err(Errno::EINVAL.here()),
     }
 }
 
@@ -69,9 +69,9 @@ pub fn timer_settime(
     new_value: In<Itimerspec>,
     old_value: Out<Itimerspec>,
 ) -> SysResult {
-    let setting = new_value.read_if_given(ctx)?.ok_or(Errno::EINVAL)?;
+    let setting = new_value.read_if_given(ctx)?.ok_or_else(|| Errno::EINVAL.here())?;
     if !setting.it_value.is_valid() || !setting.it_interval.is_valid() {
-        return Err(Errno::EINVAL.into());
+        return Err(Errno::EINVAL.here().into());
     }
     let timer = ctx.group().timers().get(timer)?;
     let old = timer.set(&setting, flags.contains(TimerFlags::TIMER_ABSTIME))?;

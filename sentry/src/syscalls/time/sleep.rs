@@ -27,16 +27,16 @@ pub fn clock_nanosleep(
     remainder: Out<Timespec>,
 ) -> SysResult {
     if matches!(id, ClockId::CLOCK_REALTIME_ALARM | ClockId::CLOCK_BOOTTIME_ALARM) {
-        return Err(Errno::EOPNOTSUPP.into());
+        return Err(Errno::EOPNOTSUPP.here().into());
     }
     let Named { clock, can_wait, own_thread, .. } = named(ctx, id, false)?;
     if !can_wait || id == ClockId::CLOCK_THREAD_CPUTIME_ID {
-        return Err(Errno::EOPNOTSUPP.into());
+        return Err(Errno::EOPNOTSUPP.here().into());
     }
     let time = request.read(ctx)?;
     // One's own processor time does not go on while one sleeps.
     if !time.is_valid() || own_thread {
-        return Err(Errno::EINVAL.into());
+        return Err(Errno::EINVAL.here().into());
     }
     let nanos = time.to_nanos().unsigned_abs();
     if flags.contains(TimerFlags::TIMER_ABSTIME) {

@@ -30,7 +30,7 @@ pub struct Timeout {
 impl Timeout {
     fn new(address: u64, time: Timespec) -> Result<Timeout, Errno> {
         if !time.is_valid() {
-            return Err(Errno::EINVAL);
+            return Err(Errno::EINVAL.here());
         }
         let nanos = time.to_nanos().unsigned_abs();
         Ok(Timeout { address, until: Some(clock::monotonic().saturating_add(nanos)), is_zero: nanos == 0 })
@@ -77,7 +77,7 @@ impl Timeout {
             Remaining::Timeval => ctx.write_object(self.address, &Timeval::from_nanos(nanos)),
         };
         match result {
-            Err(SysError::Restart(Restart::UnlessHandled)) if written.is_err() => Err(Errno::EINTR.into()),
+            Err(SysError::Restart(Restart::UnlessHandled)) if written.is_err() => Err(Errno::EINTR.here().into()),
             result => result,
         }
     }

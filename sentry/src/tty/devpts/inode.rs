@@ -105,14 +105,14 @@ impl Inode for PtsInode {
 
     fn lookup(&self, name: &[u8]) -> Result<Arc<dyn Inode>, Errno> {
         if name == b"ptmx" {
-            return self.master.clone().map(|master| master as Arc<dyn Inode>).ok_or(Errno::ENOTDIR);
+            return self.master.clone().map(|master| master as Arc<dyn Inode>).ok_or_else(|| Errno::ENOTDIR.here());
         }
         if !matches!(self.role, Role::Root) {
-            return Err(Errno::ENOTDIR);
+            return Err(Errno::ENOTDIR.here());
         }
         let index = std::str::from_utf8(name).ok().and_then(|text| text.parse::<u32>().ok());
-        let index = index.filter(|index| index.to_string().as_bytes() == name).ok_or(Errno::ENOENT)?;
-        Ok(self.fs.slave(index).ok_or(Errno::ENOENT)?)
+        let index = index.filter(|index| index.to_string().as_bytes() == name).ok_or_else(|| Errno::ENOENT.here())?;
+        Ok(self.fs.slave(index).ok_or_else(|| Errno::ENOENT.here())?)
     }
 
     fn revalidate(&self, name: &[u8], child: &Arc<dyn Inode>) -> bool {
@@ -123,7 +123,7 @@ impl Inode for PtsInode {
     fn open(self: Arc<Self>, _: OpenFlags) -> Result<Arc<dyn File>, Errno> {
         match self.role {
             Role::Root => Ok(Arc::new(PtsDirectory { inode: self })),
-            Role::Master | Role::Slave(..) => Err(Errno::ENXIO),
+            Role::Master | Role::Slave(..) => Err(Errno::ENXIO.here()),
         }
     }
 

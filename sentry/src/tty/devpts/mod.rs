@@ -86,7 +86,8 @@ impl DevPts {
     ) -> Result<Arc<MasterFile>, Errno> {
         let (pty, inode) = {
             let mut state = self.state.lock();
-            let index = (0..self.options.max).find(|i| !state.pairs.contains_key(i)).ok_or(Errno::ENOSPC)?;
+            let index =
+                (0..self.options.max).find(|i| !state.pairs.contains_key(i)).ok_or_else(|| Errno::ENOSPC.here())?;
             let home: Weak<dyn PtyHome> = self.me.clone();
             let pty = Pty::new(kernel, index, Some(home));
             let (uid, gid) = (self.options.uid.unwrap_or(uid), self.options.gid.unwrap_or(gid));

@@ -28,21 +28,21 @@ impl FromStr for Options {
 
     fn from_str(text: &str) -> Result<Self, Errno> {
         let mut options = Options { uid: None, gid: None, mode: 0o600, master_mode: 0, max: MOST };
-        let octal = |value| u16::from_str_radix(value, 8).map(|mode| mode & 0o7777).map_err(|_| Errno::EINVAL);
+        let octal = |value| u16::from_str_radix(value, 8).map(|mode| mode & 0o7777).map_err(|_| Errno::EINVAL.here());
         for option in text.split(',').filter(|o| !o.is_empty()) {
             let (name, value) = option.split_once('=').unwrap_or((option, ""));
             match name {
-                "uid" => options.uid = Some(value.parse().map_err(|_| Errno::EINVAL)?),
-                "gid" => options.gid = Some(value.parse().map_err(|_| Errno::EINVAL)?),
+                "uid" => options.uid = Some(value.parse().map_err(|_| Errno::EINVAL.here())?),
+                "gid" => options.gid = Some(value.parse().map_err(|_| Errno::EINVAL.here())?),
                 "mode" => options.mode = octal(value)?,
                 "ptmxmode" => options.master_mode = octal(value)?,
                 "max" => {
-                    let max = value.parse().map_err(|_| Errno::EINVAL)?;
-                    options.max = Some(max).filter(|&m| m <= MOST).ok_or(Errno::EINVAL)?;
+                    let max = value.parse().map_err(|_| Errno::EINVAL.here())?;
+                    options.max = Some(max).filter(|&m| m <= MOST).ok_or_else(|| Errno::EINVAL.here())?;
                 }
                 // Every mount has been an instance of its own since Linux 4.7.
                 "newinstance" => {}
-                _ => return Err(Errno::EINVAL),
+                _ => return Err(Errno::EINVAL.here()),
             }
         }
         Ok(options)

@@ -212,11 +212,11 @@ impl Epoll {
         charge: impl FnOnce() -> Option<UserCharge>,
     ) -> Result<(), Errno> {
         let file = description.file();
-        let queue = file.wait_queue().ok_or(Errno::EPERM)?;
+        let queue = file.wait_queue().ok_or_else(|| Errno::EPERM.here())?;
         let inner = description.downcast::<Epoll>();
         let exclusive = interest.contains(EpollEvents::EPOLLEXCLUSIVE);
         if exclusive && (inner.is_some() || !WITH_EXCLUSIVE.contains(interest)) {
-            return Err(Errno::EINVAL);
+            return Err(Errno::EINVAL.here());
         }
         let _tree = match inner {
             Some(inner) => Some(nesting::check(self, inner)?),
@@ -229,9 +229,9 @@ impl Epoll {
             let mut state = self.state.lock();
             let target = (fd, description.id());
             if state.by_target.contains_key(&target) {
-                return Err(Errno::EEXIST);
+                return Err(Errno::EEXIST.here());
             }
-            let charge = charge().ok_or(Errno::ENOSPC)?;
+            let charge = charge().ok_or_else(|| Errno::ENOSPC.here())?;
             state.next_id += 1;
             let id = state.next_id;
             state.by_target.insert(target, id);
@@ -324,15 +324,15 @@ impl Epoll {
         data: u64,
     ) -> Result<(), Errno> {
         if interest.contains(EpollEvents::EPOLLEXCLUSIVE) {
-            return Err(Errno::EINVAL);
+            return Err(Errno::EINVAL.here());
         }
         let _scan = self.scan.lock();
         let id = {
             let mut state = self.state.lock();
-            let id = *state.by_target.get(&(fd, description.id())).ok_or(Errno::ENOENT)?;
-            let entry = state.entries.get_mut(&id).ok_or(Errno::ENOENT)?;
+            let id = *state.by_target.get(&(fd, description.id())).ok_or_else(|| Errno::ENOENT.here())?;
+            let entry = state.entries.get_mut(&id).ok_or_else(|| Errno::ENOENT.here())?;
             if entry.interest.contains(EpollEvents::EPOLLEXCLUSIVE) {
-                return Err(Errno::EINVAL);
+                return Err(Errno::EINVAL.here());
             }
             entry.interest = interest | ALWAYS;
             entry.data = data;
@@ -348,7 +348,7 @@ impl Epoll {
     /// `ENOENT` if it is not watched.
     pub fn remove(&self, fd: i32, description: &Arc<FileDescription>) -> Result<(), Errno> {
         let _scan = self.scan.lock();
-        let id = *self.state.lock().by_target.get(&(fd, description.id())).ok_or(Errno::ENOENT)?;
+        let id = *self.state.lock().by_target.get(&(fd, description.id())).ok_or_else(|| Errno::ENOENT.here())?;
         description.watchers().remove(&self.me, id);
         self.forget(id);
         Ok(())

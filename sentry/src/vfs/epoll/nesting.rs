@@ -51,7 +51,7 @@ impl Neighbours {
 /// levels become too many.
 pub(super) fn check<'a>(outer: &'a Epoll, inner: &Epoll) -> Result<MutexGuard<'a, ()>, Errno> {
     if std::ptr::eq(outer, inner) {
-        return Err(Errno::EINVAL);
+        return Err(Errno::EINVAL.here());
     }
     let guard = outer.vfs.epolls.lock();
     let mut below = Below { forbidden: outer, levels: HashMap::new(), files: HashMap::new() };
@@ -59,7 +59,7 @@ pub(super) fn check<'a>(outer: &'a Epoll, inner: &Epoll) -> Result<MutexGuard<'a
     let mut above = Above { link: Some((inner, outer)), ways: HashMap::new() };
     let most = above.ways(outer, 0)?.iter().rposition(|&ways| ways > 0).unwrap_or(0);
     if levels + 1 + most > DEPTH {
-        return Err(Errno::ELOOP);
+        return Err(Errno::ELOOP.here());
     }
     for file in below.files.values() {
         above.check(file, None)?;
@@ -88,7 +88,7 @@ impl Below<'_> {
     /// How many levels lie below an epoll.
     fn look(&mut self, epoll: &Epoll, depth: usize) -> Result<usize, Errno> {
         if depth > DEPTH || std::ptr::eq(epoll, self.forbidden) {
-            return Err(Errno::ELOOP);
+            return Err(Errno::ELOOP.here());
         }
         let address = std::ptr::from_ref(epoll).addr();
         if let Some(&known) = self.levels.get(&address) {
@@ -122,7 +122,7 @@ struct Above<'a> {
 impl Above<'_> {
     fn ways(&mut self, epoll: &Epoll, depth: usize) -> Result<Ways, Errno> {
         if depth > DEPTH {
-            return Err(Errno::ELOOP);
+            return Err(Errno::ELOOP.here());
         }
         let address = std::ptr::from_ref(epoll).addr();
         if let Some(known) = self.ways.get(&address) {
@@ -156,6 +156,6 @@ impl Above<'_> {
             let ways = self.ways(epoll, 0)?;
             sum.iter_mut().zip(ways).for_each(|(sum, more)| *sum = sum.saturating_add(more));
         }
-        if sum.iter().zip(WAYS).any(|(sum, most)| *sum > most) { Err(Errno::EINVAL) } else { Ok(()) }
+        if sum.iter().zip(WAYS).any(|(sum, most)| *sum > most) { Err(Errno::EINVAL.here()) } else { Ok(()) }
     }
 }

@@ -15,8 +15,8 @@ fn line(value: impl std::fmt::Display) -> Result<Vec<u8>, Errno> {
 
 /// A number that was written, alone on its line.
 pub fn written<T: std::str::FromStr>(text: &[u8]) -> Result<T, Errno> {
-    let text = std::str::from_utf8(text).map_err(|_| Errno::EINVAL)?;
-    text.trim_matches(|c: char| c.is_ascii_whitespace() || c == '\0').parse().map_err(|_| Errno::EINVAL)
+    let text = std::str::from_utf8(text).map_err(|_| Errno::EINVAL.here())?;
+    text.trim_matches(|c: char| c.is_ascii_whitespace() || c == '\0').parse().map_err(|_| Errno::EINVAL.here())
 }
 
 /// `/proc/PID/comm`.
@@ -30,7 +30,7 @@ pub fn comm(query: &Query<'_>) -> Result<Vec<u8>, Errno> {
 pub fn set_comm(query: &Query<'_>, text: &[u8]) -> Result<(), Errno> {
     let task = query.task()?;
     if task.group().pid() != query.reader.task.group().pid() {
-        return Err(Errno::EINVAL);
+        return Err(Errno::EINVAL.here());
     }
     // The line's end is kept as part of the name, as Linux does.
     task.set_name(text);
@@ -76,7 +76,7 @@ pub fn oom_score_adj(query: &Query<'_>) -> Result<Vec<u8>, Errno> {
 pub fn set_oom_score_adj(query: &Query<'_>, text: &[u8]) -> Result<(), Errno> {
     let value: i32 = written(text)?;
     if !(-1000..=1000).contains(&value) {
-        return Err(Errno::EINVAL);
+        return Err(Errno::EINVAL.here());
     }
     change_adjustment(query, value)
 }
@@ -84,7 +84,7 @@ pub fn set_oom_score_adj(query: &Query<'_>, text: &[u8]) -> Result<(), Errno> {
 fn change_adjustment(query: &Query<'_>, value: i32) -> Result<(), Errno> {
     let task = query.task()?;
     if value < task.group().oom_score_adj() && !query.reader.credentials.has(Capability::CAP_SYS_RESOURCE) {
-        return Err(Errno::EACCES);
+        return Err(Errno::EACCES.here());
     }
     task.group().set_oom_score_adj(value);
     Ok(())
@@ -102,7 +102,7 @@ pub fn oom_adj(query: &Query<'_>) -> Result<Vec<u8>, Errno> {
 pub fn set_oom_adj(query: &Query<'_>, text: &[u8]) -> Result<(), Errno> {
     let value: i32 = written(text)?;
     if !(-17..=15).contains(&value) {
-        return Err(Errno::EINVAL);
+        return Err(Errno::EINVAL.here());
     }
     change_adjustment(query, if value == 15 { 1000 } else { value * 1000 / 17 })
 }
@@ -181,7 +181,7 @@ pub fn set_timer_slack(query: &Query<'_>, text: &[u8]) -> Result<(), Errno> {
     let task = query.task()?;
     let own = task.tid() == query.reader.task.tid();
     if !own && !query.reader.credentials.has(Capability::CAP_SYS_NICE) {
-        return Err(Errno::EPERM);
+        return Err(Errno::EPERM.here());
     }
     task.change_settings(|settings| {
         settings.timer_slack = if value == 0 { settings.default_timer_slack } else { value };
@@ -202,7 +202,7 @@ pub fn syscall(query: &Query<'_>) -> Result<Vec<u8>, Errno> {
 
 /// `/proc/PID/stack`, for nobody.
 pub fn stack(_: &Query<'_>) -> Result<Vec<u8>, Errno> {
-    Err(Errno::EPERM)
+    Err(Errno::EPERM.here())
 }
 
 /// `/proc/PID/loginuid` and `sessionid`, which are not set.
@@ -217,7 +217,7 @@ pub fn id_map(_: &Query<'_>) -> Result<Vec<u8>, Errno> {
 
 /// The map of the first namespace was made for good.
 pub fn set_id_map(_: &Query<'_>, _: &[u8]) -> Result<(), Errno> {
-    Err(Errno::EPERM)
+    Err(Errno::EPERM.here())
 }
 
 /// `/proc/PID/setgroups`.
@@ -229,8 +229,8 @@ pub fn setgroups(_: &Query<'_>) -> Result<Vec<u8>, Errno> {
 pub fn set_setgroups(_: &Query<'_>, text: &[u8]) -> Result<(), Errno> {
     match text.trim_ascii() {
         b"allow" => Ok(()),
-        b"deny" => Err(Errno::EPERM),
-        _ => Err(Errno::EINVAL),
+        b"deny" => Err(Errno::EPERM.here()),
+        _ => Err(Errno::EINVAL.here()),
     }
 }
 
@@ -243,7 +243,7 @@ pub fn coredump_filter(query: &Query<'_>) -> Result<Vec<u8>, Errno> {
 /// Writing `/proc/PID/clear_refs` forgets which pages were touched; nobody keeps count of that here.
 pub fn clear_refs(query: &Query<'_>, text: &[u8]) -> Result<(), Errno> {
     query.task()?;
-    if (1..=5).contains(&written::<i32>(text)?) { Err(Errno::EOPNOTSUPP) } else { Err(Errno::EINVAL) }
+    if (1..=5).contains(&written::<i32>(text)?) { Err(Errno::EOPNOTSUPP.here()) } else { Err(Errno::EINVAL.here()) }
 }
 
 /// `/proc/PID/task/TID/children`.

@@ -16,7 +16,7 @@ pub fn shown(path: &Path, query: &Query<'_>) -> Vec<u8> {
 
 pub fn cwd(query: &Query<'_>) -> Result<Path, Errno> {
     let task = query.task()?;
-    if task.has_ended() { Err(Errno::ENOENT) } else { Ok(task.fs().cwd()) }
+    if task.has_ended() { Err(Errno::ENOENT.here()) } else { Ok(task.fs().cwd()) }
 }
 
 pub fn cwd_text(query: &Query<'_>) -> Result<Vec<u8>, Errno> {
@@ -25,7 +25,7 @@ pub fn cwd_text(query: &Query<'_>) -> Result<Vec<u8>, Errno> {
 
 pub fn root(query: &Query<'_>) -> Result<Path, Errno> {
     let task = query.task()?;
-    if task.has_ended() { Err(Errno::ENOENT) } else { Ok(task.fs().root()) }
+    if task.has_ended() { Err(Errno::ENOENT.here()) } else { Ok(task.fs().root()) }
 }
 
 pub fn root_text(query: &Query<'_>) -> Result<Vec<u8>, Errno> {
@@ -33,9 +33,9 @@ pub fn root_text(query: &Query<'_>) -> Result<Vec<u8>, Errno> {
 }
 
 pub fn exe(query: &Query<'_>) -> Result<Path, Errno> {
-    let memory = query.task()?.memory().ok_or(Errno::ENOENT)?;
+    let memory = query.task()?.memory().ok_or_else(|| Errno::ENOENT.here())?;
     let program = memory.with_layout(|layout| layout.executable.clone());
-    program.and_then(|file| file.path().cloned()).ok_or(Errno::ENOENT)
+    program.and_then(|file| file.path().cloned()).ok_or_else(|| Errno::ENOENT.here())
 }
 
 pub fn exe_text(query: &Query<'_>) -> Result<Vec<u8>, Errno> {

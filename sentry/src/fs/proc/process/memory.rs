@@ -193,7 +193,7 @@ fn area_details(vma: &Vma, usage: &AreaUsage) -> String {
 
 /// `/proc/PID/smaps_rollup`.
 pub fn smaps_rollup(query: &Query<'_>) -> Result<Vec<u8>, Errno> {
-    let mm = memory(query)?.ok_or(Errno::ESRCH)?;
+    let mm = memory(query)?.ok_or_else(|| Errno::ESRCH.here())?;
     let (mut start, mut end) = (None, 0);
     let mut sum = AreaUsage::default();
     let (mut anon, mut file, mut shmem) = (0, 0, 0);
@@ -260,7 +260,7 @@ impl File for Mem {
     fn read_at(&self, buf: &mut [u8], offset: u64) -> Result<usize, Errno> {
         let Some(mm) = &self.memory else { return Ok(0) };
         match mm.read_forced(offset, buf) {
-            0 if !buf.is_empty() => Err(Errno::EIO),
+            0 if !buf.is_empty() => Err(Errno::EIO.here()),
             count => Ok(count),
         }
     }
@@ -268,7 +268,7 @@ impl File for Mem {
     fn write_at(&self, buf: &[u8], offset: u64) -> Result<usize, Errno> {
         let Some(mm) = &self.memory else { return Ok(0) };
         match mm.write_forced(offset, buf) {
-            0 if !buf.is_empty() => Err(Errno::EIO),
+            0 if !buf.is_empty() => Err(Errno::EIO.here()),
             count => Ok(count),
         }
     }
@@ -300,7 +300,7 @@ impl File for Pagemap {
         /// The page is of a file or shared.
         const OF_FILE: u64 = 1 << 61;
         if !offset.is_multiple_of(8) || !buf.len().is_multiple_of(8) {
-            return Err(Errno::EINVAL);
+            return Err(Errno::EINVAL.here());
         }
         let Some(mm) = &self.memory else { return Ok(0) };
         let last = mm.address_limit() / PAGE_SIZE;

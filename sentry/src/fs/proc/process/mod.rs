@@ -90,7 +90,7 @@ impl Listing for Processes {
     /// Threads are found here too, though not listed.
     fn find(&self, kernel: &Arc<Kernel>, _: &Subject, name: &[u8]) -> Result<(&'static Entry, Subject), Errno> {
         let tid = number(name)?;
-        let task = kernel.processes.lock().task(tid).cloned().ok_or(Errno::ENOENT)?;
+        let task = kernel.processes.lock().task(tid).cloned().ok_or_else(|| Errno::ENOENT.here())?;
         Ok((
             &PROCESS_DIRECTORY,
             Subject { task: Some(Arc::downgrade(&task)), is_thread: false, index: tid, path: None },
@@ -124,16 +124,16 @@ struct Threads;
 impl Listing for Threads {
     fn find(&self, kernel: &Arc<Kernel>, subject: &Subject, name: &[u8]) -> Result<(&'static Entry, Subject), Errno> {
         let tid = number(name)?;
-        let process = subject.task().map_err(|_| Errno::ENOENT)?;
-        let task = kernel.processes.lock().task(tid).cloned().ok_or(Errno::ENOENT)?;
+        let process = subject.task().map_err(|_| Errno::ENOENT.here())?;
+        let task = kernel.processes.lock().task(tid).cloned().ok_or_else(|| Errno::ENOENT.here())?;
         if task.group().pid() != process.group().pid() {
-            return Err(Errno::ENOENT);
+            return Err(Errno::ENOENT.here());
         }
         Ok((&THREAD_DIRECTORY, Subject { task: Some(Arc::downgrade(&task)), is_thread: true, index: tid, path: None }))
     }
 
     fn list(&self, kernel: &Arc<Kernel>, subject: &Subject) -> Result<Vec<Listed>, Errno> {
-        let group = subject.task().map_err(|_| Errno::ENOENT)?.group().clone();
+        let group = subject.task().map_err(|_| Errno::ENOENT.here())?.group().clone();
         let mut tids: Vec<i32> = {
             let table = kernel.processes.lock();
             // A leader that ended is no member any more.

@@ -73,7 +73,7 @@ struct Seen {
 fn seen(query: &Query<'_>) -> Result<Vec<Seen>, Errno> {
     let task = query.task()?;
     if task.has_ended() {
-        return Err(Errno::EINVAL);
+        return Err(Errno::EINVAL.here());
     }
     let fs = task.fs();
     let root = fs.root();

@@ -41,16 +41,16 @@ pub fn nsfs(vfs: &Arc<Vfs>) -> Arc<Mount> {
 }
 
 fn nothing(_: &Query<'_>) -> Result<Vec<u8>, Errno> {
-    Err(Errno::EINVAL)
+    Err(Errno::EINVAL.here())
 }
 
 fn of(query: &Query<'_>) -> Result<(&'static str, u64), Errno> {
     let task = query.task()?;
     if task.has_ended() {
-        return Err(Errno::ENOENT);
+        return Err(Errno::ENOENT.here());
     }
     let at = usize::try_from(query.subject.index).unwrap_or(usize::MAX);
-    let &(name, number) = KINDS.get(at).ok_or(Errno::ENOENT)?;
+    let &(name, number) = KINDS.get(at).ok_or_else(|| Errno::ENOENT.here())?;
     // Those for children are of the same kind.
     let kind = name.strip_suffix("_for_children").unwrap_or(name);
     Ok((kind, if kind == "mnt" { task.fs().namespace().id } else { number }))
@@ -65,7 +65,7 @@ fn target(query: &Query<'_>) -> Result<Path, Errno> {
     let (kind, number) = of(query)?;
     let mount = query.kernel.nsfs.clone();
     let fs = mount.root_path().inode()?.clone();
-    let fs = fs.as_any().downcast_ref::<PseudoInode>().ok_or(Errno::EIO)?.fs().clone();
+    let fs = fs.as_any().downcast_ref::<PseudoInode>().ok_or_else(|| Errno::EIO.here())?.fs().clone();
     let inode = PseudoInode::numbered(&fs, &NAMESPACE, number);
     let dentry = Dentry::unnamed(&query.kernel.vfs, inode, format!("{kind}:[{number}]").as_bytes());
     Ok(Path { mount, dentry })
@@ -76,7 +76,7 @@ pub struct Namespaces;
 
 impl Listing for Namespaces {
     fn find(&self, _: &Arc<Kernel>, subject: &Subject, name: &[u8]) -> Result<(&'static Entry, Subject), Errno> {
-        let at = KINDS.iter().position(|(kind, _)| kind.as_bytes() == name).ok_or(Errno::ENOENT)?;
+        let at = KINDS.iter().position(|(kind, _)| kind.as_bytes() == name).ok_or_else(|| Errno::ENOENT.here())?;
         Ok((&LINK, Subject { index: at as i32, ..subject.clone() }))
     }
 
