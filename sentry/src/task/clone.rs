@@ -296,6 +296,9 @@ fn enter(ctx: &TaskContext, request: &CloneRequest, task: &Arc<Task>) -> Result<
     if !ctx.kernel().cgroup.admits_task(table.task_count()) {
         return Err(Errno::EAGAIN.here().into());
     }
+    if request.flags.contains(CloneFlags::CLONE_FS) && task.fs().is_in_exec() {
+        return Err(Errno::EAGAIN.here().into());
+    }
     if request.flags.contains(CloneFlags::CLONE_THREAD) {
         let mut state = own.state();
         if state.ending.is_some() || state.executing.is_some() {

@@ -19,7 +19,7 @@ use crate::syscalls::task::exec::open_program;
 use crate::task::{AltStack, Credentials, TaskContext, exit};
 use crate::vfs::access::{self, Access};
 use crate::vfs::mounting::check_member;
-use crate::vfs::{FileDescription, MountNamespace, MountOptions};
+use crate::vfs::{FileDescription, FsContext, MountNamespace, MountOptions};
 
 /// Mode bits: set-user-ID, set-group-ID, executable by the group.
 const SET_UID: u16 = 0o4000;
@@ -158,7 +158,8 @@ impl Credentials {
 /// As execve(2). An error leaves the caller as it was, save that its other threads may have ended.
 pub(crate) fn execute(ctx: &mut TaskContext, program: &Program) -> Result<(), SysError> {
     let old = ctx.credentials();
-    let (credentials, secure) = old.for_program(&program.file, &ctx.fs().namespace(), shares_places(ctx))?;
+    let places = OwnPlaces::of(ctx);
+    let (credentials, secure) = old.for_program(&program.file, &places.places.namespace(), places.shared)?;
     let mut readable = old.may_read(&program.file);
     let mut personality = Personality::from_bits_retain(ctx.settings().personality);
     if secure {
@@ -184,7 +185,18 @@ pub(crate) fn execute(ctx: &mut TaskContext, program: &Program) -> Result<(), Sy
     ctx.group().set_executed();
     exit::leave_memory(ctx);
     ctx.leave_space();
-    let left = ctx.replace_memory(loaded.mm);
+    let left = {
+        // Rights over the old program are none over the new one, nor the other way round.
+        let group = ctx.group().clone();
+        let _change = group.change_program();
+        let hidden = ctx.kernel().tunables.suid_dumpable.get() as i32;
+        group.set_dumpable(old.dumpable_program(&credentials, readable, hidden));
+        ctx.commit_credentials(credentials);
+        if secure {
+            ctx.set_parent_death_signal(0);
+        }
+        ctx.replace_memory(loaded.mm)
+    };
     exit::release_vfork(ctx);
     drop(left);
     ctx.registers = Registers::for_program(loaded.entry, loaded.stack);
@@ -199,20 +211,35 @@ pub(crate) fn execute(ctx: &mut TaskContext, program: &Program) -> Result<(), Sy
     let name = program.original_path.rsplit(|&b| b == b'/').next().unwrap_or_default();
     ctx.set_name(name);
     ctx.change_settings(|settings| settings.personality = personality.bits());
-    let hidden = ctx.kernel().tunables.suid_dumpable.get() as i32;
-    ctx.group().set_dumpable(old.dumpable_program(&credentials, readable, hidden));
-    ctx.commit_credentials(credentials);
-    if secure {
-        ctx.set_parent_death_signal(0);
-    }
     Ok(())
 }
 
-/// Whether another process has the task's root and working directory, and so could change them under its feet.
-fn shares_places(ctx: &TaskContext) -> bool {
-    let own = ctx.fs();
-    let table = ctx.kernel().processes.lock();
-    table.tasks().any(|task| !Arc::ptr_eq(task.group(), ctx.group()) && Arc::ptr_eq(&task.fs(), &own))
+/// The root and working directory of a task that executes a program. While this lives nobody comes to share them, so no
+/// other process can change them under the program's feet unless it could before (Linux's `fs_struct.in_exec`).
+struct OwnPlaces {
+    places: Arc<FsContext>,
+    /// Whether another process has them too.
+    shared: bool,
+}
+
+impl OwnPlaces {
+    fn of(ctx: &TaskContext) -> Self {
+        let places = ctx.fs();
+        // A clone(2) that would share them looks at the mark under the same lock.
+        let table = ctx.kernel().processes.lock();
+        places.begin_exec();
+        // The task and this function hold one reference each.
+        let shared = Arc::strong_count(&places) > 2
+            && table.tasks().any(|task| !Arc::ptr_eq(task.group(), ctx.group()) && Arc::ptr_eq(&task.fs(), &places));
+        drop(table);
+        OwnPlaces { places, shared }
+    }
+}
+
+impl Drop for OwnPlaces {
+    fn drop(&mut self) {
+        self.places.end_exec();
+    }
 }
 
 /// Ends all other threads of the group; the caller becomes its leader, with the leader's number.

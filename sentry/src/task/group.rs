@@ -7,7 +7,7 @@ use amber_abi::Signal;
 use amber_abi::task::WaitStatus;
 
 use crate::signal::{PendingSignals, SignalActions};
-use crate::sync::{Mutex, MutexGuard, Rank};
+use crate::sync::{Mutex, MutexGuard, Rank, ReadGuard, RwLock, WriteGuard};
 use crate::task::task::TaskSignals;
 use crate::task::{Limits, Task, Usage};
 use crate::time::GroupTimers;
@@ -26,6 +26,8 @@ pub struct ThreadGroup {
     subreaper: AtomicBool,
     oom_score_adj: AtomicI32,
     dumpable: AtomicI32,
+    /// Held while the memory and the credentials become those of another program.
+    program: RwLock<()>,
     cpu_watched: AtomicBool,
     children_changed: WaitQueue,
     signal_queued: WaitQueue,
@@ -119,6 +121,7 @@ impl ThreadGroup {
             subreaper: AtomicBool::new(false),
             oom_score_adj: AtomicI32::new(0),
             dumpable: AtomicI32::new(1),
+            program: RwLock::new(Rank::Program, ()),
             cpu_watched: AtomicBool::new(false),
             children_changed: WaitQueue::new(),
             signal_queued: WaitQueue::new(),
@@ -211,6 +214,16 @@ impl ThreadGroup {
     /// `PR_GET_DUMPABLE`: 1 if the process may be looked into by its user, 0 or 2 if only by root.
     pub fn dumpable(&self) -> i32 {
         self.dumpable.load(Ordering::Relaxed)
+    }
+
+    /// Keeps the group at the program it runs: for a check of rights over it, and for what is done by them.
+    pub(crate) fn keep_program(&self) -> ReadGuard<'_, ()> {
+        self.program.read()
+    }
+
+    /// Taken while memory and credentials become those of another program.
+    pub(crate) fn change_program(&self) -> WriteGuard<'_, ()> {
+        self.program.write()
     }
 
     /// Sets what [`dumpable`](Self::dumpable) says.

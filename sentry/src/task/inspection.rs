@@ -12,14 +12,30 @@ impl Task {
     /// # Errors
     /// `EACCES` if not.
     pub fn check_inspection(&self, who: &Credentials, inspector: &Task) -> Result<(), Errno> {
-        let allowed = self.may_be_inspected((who.fsuid, who.fsgid), who.effective, who, inspector);
-        if allowed { Ok(()) } else { Err(Errno::EACCES.here()) }
+        self.inspect(who, inspector, || ())
     }
 
-    /// Whether `inspector` may do that by a call of its own (`PTRACE_MODE_ATTACH_REALCREDS`).
-    pub fn may_be_attached_by(&self, inspector: &Task) -> bool {
+    /// What `take` takes of this task, if `inspector`, acting as `who`, may read it through a file
+    /// (`PTRACE_MODE_READ_FSCREDS`). The task executes no other program between the check and the end of `take`, which
+    /// must be short.
+    ///
+    /// # Errors
+    /// `EACCES` if it may not.
+    pub fn inspect<T>(&self, who: &Credentials, inspector: &Task, take: impl FnOnce() -> T) -> Result<T, Errno> {
+        let _same = self.group().keep_program();
+        let allowed = self.may_be_inspected((who.fsuid, who.fsgid), who.effective, who, inspector);
+        if allowed { Ok(take()) } else { Err(Errno::EACCES.here()) }
+    }
+
+    /// The same for a call of `inspector` (`PTRACE_MODE_ATTACH_REALCREDS`).
+    ///
+    /// # Errors
+    /// `EPERM` if it may not.
+    pub fn attach<T>(&self, inspector: &Task, take: impl FnOnce() -> T) -> Result<T, Errno> {
+        let _same = self.group().keep_program();
         let who = inspector.credentials();
-        self.may_be_inspected((who.uid, who.gid), who.permitted, &who, inspector)
+        let allowed = self.may_be_inspected((who.uid, who.gid), who.permitted, &who, inspector);
+        if allowed { Ok(take()) } else { Err(Errno::EPERM.here()) }
     }
 
     fn may_be_inspected(

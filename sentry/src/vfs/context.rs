@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use amber_abi::errno::Errno;
 
@@ -18,6 +19,8 @@ struct State {
 /// What `CLONE_FS` shares.
 pub struct FsContext {
     state: Mutex<State>,
+    /// How many tasks that have it execute a program.
+    executing: AtomicUsize,
 }
 
 impl FsContext {
@@ -25,14 +28,14 @@ impl FsContext {
     pub fn new(namespace: Arc<MountNamespace>) -> Arc<Self> {
         let root = namespace.root().root_path().topmost();
         let state = State { cwd: root.clone(), root, umask: 0o022, namespace };
-        Arc::new(FsContext { state: Mutex::new(Rank::Leaf, state) })
+        Arc::new(FsContext { state: Mutex::new(Rank::Leaf, state), executing: AtomicUsize::new(0) })
     }
 
     /// A copy for a process of its own.
     pub fn duplicate(&self) -> Arc<Self> {
         let s = self.state.lock();
         let state = State { root: s.root.clone(), cwd: s.cwd.clone(), umask: s.umask, namespace: s.namespace.clone() };
-        Arc::new(FsContext { state: Mutex::new(Rank::Leaf, state) })
+        Arc::new(FsContext { state: Mutex::new(Rank::Leaf, state), executing: AtomicUsize::new(0) })
     }
 
     /// A copy in a mount namespace of its own, itself a copy (`CLONE_NEWNS`).
@@ -44,6 +47,21 @@ impl FsContext {
         let (namespace, copies) = copy.namespace().duplicate()?;
         copy.enter_copy(namespace, &copies);
         Ok(copy)
+    }
+
+    /// A task that has it begins to execute a program, whose caller holds the lock of the process table.
+    pub(crate) fn begin_exec(&self) {
+        self.executing.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// The execution began is over or has failed.
+    pub(crate) fn end_exec(&self) {
+        self.executing.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// Whether no new task may share it, since a task that has it executes a program.
+    pub(crate) fn is_in_exec(&self) -> bool {
+        self.executing.load(Ordering::Relaxed) != 0
     }
 
     /// Where absolute paths start.

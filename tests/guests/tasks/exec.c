@@ -4,7 +4,10 @@
 #include <sys/auxv.h>
 #include <sys/prctl.h>
 #include <pthread.h>
+#include <sched.h>
+#include <stdatomic.h>
 #include <sys/resource.h>
+#include <sys/uio.h>
 
 extern char **environ;
 static char self[PATH_MAX];
@@ -280,6 +283,126 @@ TEST(set_user) {
     CHECK_OK(unlink(suid));
 }
 
+// A file with the set-user-ID bit of root where user 1000 can execute it; natively a directory of root's alone would be in the way.
+static void make_set_user_program(char *path) {
+    CHECK_OK(close(MUST(mkstemp(path))));
+    copy_self(path, 04755);
+}
+
+static void become_user(void) {
+    CHECK_OK(setgid(1000));
+    CHECK_OK(setuid(1000));
+    CHECK_OK(prctl(PR_SET_DUMPABLE, 1, 0, 0, 0));
+}
+
+#define PLAIN "not for others"
+static char marked[] = PLAIN;
+
+// Whoever may look into the old program may not look into the new one, which has other rights, at any moment.
+TEST(a_program_with_rights_is_closed_from_its_first_moment) {
+    char suid[] = "/tmp/amber-suid-XXXXXX";
+    make_set_user_program(suid);
+    CHECK_CHILD({
+        become_user();
+        for (int round = 0; round < 25; round++) {
+            int pipes[2], status;
+            CHECK_OK(pipe(pipes));
+            pid_t pid = MUST(fork());
+            if (pid == 0) {
+                memset(marked, 'x', sizeof marked);
+                // What an exec has to close keeps it busy for a while.
+                for (int i = 0; i < 800; i++)
+                    open("/dev/null", O_RDONLY | O_CLOEXEC);
+                write(pipes[1], "x", 1);
+                execl(suid, "x", "--exit", "0", NULL);
+                _exit(100 + errno);
+            }
+            char byte, seen[sizeof marked];
+            CHECK_EQ(read(pipes[0], &byte, 1), 1);
+            struct iovec here = {seen, sizeof seen}, there = {marked, sizeof marked};
+            // Refused once it is executed, and when it is gone; what can be read until then is the old program.
+            for (long bytes; (bytes = process_vm_readv(pid, &here, 1, &there, 1, 0)) >= 0;)
+                CHECK(strcmp(seen, PLAIN) != 0);
+            CHECK_EQ(waitpid(pid, &status, 0), pid);
+            CHECK_EQ(status, 0);
+            close(pipes[0]);
+            close(pipes[1]);
+        }
+    });
+    CHECK_OK(unlink(suid));
+}
+
+static atomic_int ready, started;
+static int delay;
+static char stack[65536] __attribute__((aligned(16)));
+
+static int leave(void *unused) {
+    for (int i = 0; i < 1000000; i++)
+        chdir(i % 2 ? "/" : "/proc");
+    return 0;
+}
+
+static void *share_in_thread(void *unused) {
+    ready = 1;
+    while (!started)
+        ;
+    for (volatile int spin = 0; spin < delay; spin++)
+        ;
+    // Natively it is EAGAIN while the program is executed.
+    while (clone(leave, stack + sizeof stack, CLONE_FS | SIGCHLD, NULL) < 0)
+        ;
+    pause();
+    return NULL;
+}
+
+// A program has its new rights only if no other process can change its working directory.
+TEST(a_program_with_rights_shares_no_working_directory) {
+    char suid[] = "/tmp/amber-suid-XXXXXX";
+    make_set_user_program(suid);
+    static char long_argument[100001];
+    memset(long_argument, 'x', sizeof long_argument - 1);
+    char *argv[20] = {"x", "--alone"};
+    for (int i = 2; i < 16; i++)
+        argv[i] = long_argument;
+    CHECK_CHILD({
+        become_user();
+        CHECK_OK(chdir("/"));
+        for (int round = 0; round < 30; round++) {
+            delay = round * 40000;
+            pid_t pid = MUST(fork());
+            if (pid == 0) {
+                setpgid(0, 0);
+                pthread_t thread;
+                pthread_create(&thread, NULL, share_in_thread, NULL);
+                while (!ready)
+                    sched_yield();
+                started = 1;
+                execv(suid, argv);
+                _exit(100 + errno);
+            }
+            int status;
+            CHECK_EQ(waitpid(pid, &status, 0), pid);
+            CHECK_EQ(status, 0);
+            kill(-pid, SIGKILL);
+        }
+    });
+    CHECK_OK(unlink(suid));
+}
+
+// Exit status 0 unless this program has more rights than its user and a working directory that another changes.
+static int alone(void) {
+    char first[PATH_MAX], place[PATH_MAX];
+    if (geteuid() == getuid())
+        return 0;
+    getcwd(first, sizeof first);
+    for (int i = 0; i < 300; i++) {
+        getcwd(place, sizeof place);
+        if (strcmp(place, first))
+            return 1;
+    }
+    return 0;
+}
+
 static void *exec_in_thread(void *argv) {
     execve(self, argv, environ);
     return NULL;
@@ -346,6 +469,8 @@ int main(int argc, char **argv) {
         return state();
     if (!strcmp(word, "--ids"))
         return ids();
+    if (!strcmp(word, "--alone"))
+        return alone();
     if (!strcmp(word, "--identity"))
         return printf("%d %ld\n", getpid(), syscall(SYS_gettid)) < 0;
     if (!strcmp(word, "--wait")) {

@@ -25,10 +25,7 @@ fn memory_of(ctx: &TaskContext, task: &Arc<Task>) -> Result<Arc<MemoryManager>, 
     if Arc::ptr_eq(task.group(), ctx.group()) {
         return Ok(ctx.mm().clone());
     }
-    if !task.may_be_attached_by(ctx.task()) {
-        return Err(Errno::EPERM.here());
-    }
-    task.memory().ok_or_else(|| Errno::ESRCH.here())
+    task.attach(ctx.task(), || task.memory())?.ok_or_else(|| Errno::ESRCH.here())
 }
 
 fn ranges(ctx: &TaskContext, address: u64, count: u64) -> Result<Vec<Iovec>, Errno> {

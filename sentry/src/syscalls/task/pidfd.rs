@@ -99,10 +99,7 @@ pub fn pidfd_getfd(ctx: &mut TaskContext, pidfd: Fd, target: Fd, flags: u32) -> 
     let named = pidfd.task().clone();
     let task = if pidfd.is_thread() { Some(named) } else { named.group().tasks().into_iter().next() };
     let task = task.filter(|t| !t.has_ended()).ok_or_else(|| Errno::ESRCH.here())?;
-    if !task.may_be_attached_by(ctx.task()) {
-        return Err(Errno::EPERM.here().into());
-    }
-    let wanted = task.files().get_any(target.0)?;
+    let wanted = task.attach(ctx.task(), || task.files().get_any(target.0))??;
     let limit = ctx.group().limits().soft(Resource::RLIMIT_NOFILE);
     Ok(ctx.files().insert(wanted, true, limit)? as u64)
 }

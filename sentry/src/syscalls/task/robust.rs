@@ -22,10 +22,8 @@ pub fn get_robust_list(ctx: &mut TaskContext, pid: i32, head: PtrOut, len: PtrOu
         0 => ctx.task().clone(),
         _ => ctx.kernel().processes.lock().task(pid).cloned().ok_or_else(|| Errno::ESRCH.here())?,
     };
-    if !task.may_be_attached_by(ctx.task()) {
-        return Err(Errno::EPERM.here().into());
-    }
+    let list = task.attach(ctx.task(), || task.robust_list())?;
     ctx.write_object(len.0, &(size_of::<RobustListHead>() as u64))?;
-    ctx.write_object(head.0, &task.robust_list())?;
+    ctx.write_object(head.0, &list)?;
     Ok(0)
 }
