@@ -28,6 +28,15 @@ fn memory_of(ctx: &TaskContext, task: &Arc<Task>) -> Result<Arc<MemoryManager>, 
     task.attach(ctx.task(), || task.memory())?.ok_or_else(|| Errno::ESRCH.here())
 }
 
+/// The memory of a task that the caller may give advice on: whose files in /proc it could read.
+fn advised_memory(ctx: &TaskContext, task: &Arc<Task>) -> Result<Arc<MemoryManager>, Errno> {
+    if Arc::ptr_eq(task.group(), ctx.group()) {
+        return Ok(ctx.mm().clone());
+    }
+    task.check_inspection(&ctx.credentials(), ctx.task())?;
+    task.memory().ok_or_else(|| Errno::ESRCH.here())
+}
+
 fn ranges(ctx: &TaskContext, address: u64, count: u64) -> Result<Vec<Iovec>, Errno> {
     if count > IOV_MAX {
         return Err(Errno::EINVAL.here());
@@ -142,7 +151,7 @@ pub fn process_madvise(
     let list = ranges(ctx, list.0, count as u64)?;
     let description = ctx.files().get(pidfd.0)?;
     let task = description.downcast::<PidFd>().ok_or_else(|| Errno::EBADF.here())?.task().clone();
-    let memory = memory_of(ctx, &task)?;
+    let memory = advised_memory(ctx, &task)?;
     let remote = !Arc::ptr_eq(&memory, ctx.mm());
     // What would change another's data is refused.
     let harmless =

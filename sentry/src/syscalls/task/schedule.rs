@@ -12,7 +12,7 @@ use zerocopy::IntoBytes;
 
 use crate::error::SysResult;
 use crate::syscalls::args::{In, Out, PtrIn, PtrOut};
-use crate::task::{CpuSet, Schedule, Task, TaskContext};
+use crate::task::{CpuSet, Credentials, Schedule, Task, TaskContext};
 
 /// Length of a turn under SCHED_RR, in nanoseconds.
 const TURN: i64 = 100_000_000;
@@ -37,10 +37,15 @@ fn found_task(ctx: &TaskContext, pid: i32) -> Result<Arc<Task>, Errno> {
     }
 }
 
-/// Whether the caller may change how a task is scheduled.
+/// Whether the caller may change how a task is scheduled: one of the same user, and with no capability that the caller
+/// has not.
 fn may_change(ctx: &TaskContext, task: &Task) -> bool {
     let (own, other) = (ctx.credentials(), task.credentials());
-    own.euid == other.uid || own.euid == other.euid || own.has(Capability::CAP_SYS_NICE)
+    own.has(Capability::CAP_SYS_NICE) || (is_users(&own, &other) && own.permitted.is_superset(other.permitted))
+}
+
+fn is_users(own: &Credentials, other: &Credentials) -> bool {
+    own.euid == other.uid || own.euid == other.euid
 }
 
 /// Whether a task may have this nice value: RLIMIT_NICE counts from 20 - 40.
@@ -306,11 +311,11 @@ pub fn setpriority(ctx: &mut TaskContext, which: PriorityWhich, who: i32, nice: 
     let mut result = Ok(0);
     for task in whom(ctx, level_of_priority(which)?, who)? {
         let (own, other) = (ctx.credentials(), task.credentials());
-        let related = own.euid == other.uid || own.euid == other.euid || own.uid == other.uid;
-        if !related && !own.has(Capability::CAP_SYS_NICE) {
-            result = Err(Errno::EPERM.here().into());
-        } else if nice < task.schedule().nice && !may_be_nice(ctx, &task, nice) {
+        let related = own.has(Capability::CAP_SYS_NICE) || is_users(&own, &other);
+        if related && nice < task.schedule().nice && !may_be_nice(ctx, &task, nice) {
             result = Err(Errno::EACCES.here().into());
+        } else if !may_change(ctx, &task) {
+            result = Err(Errno::EPERM.here().into());
         } else {
             task.change_schedule(|schedule| schedule.nice = nice);
         }
@@ -340,7 +345,8 @@ pub fn ioprio_set(ctx: &mut TaskContext, which: IoprioWho, who: i32, priority: i
     }
     for task in whom(ctx, level_of_io(which)?, who)? {
         let (own, other) = (ctx.credentials(), task.credentials());
-        if other.uid != own.euid && other.uid != own.uid && !own.has(Capability::CAP_SYS_NICE) {
+        let related = (other.uid == own.euid || other.uid == own.uid) && own.permitted.is_superset(other.permitted);
+        if !related && !own.has(Capability::CAP_SYS_NICE) {
             return Err(Errno::EPERM.here().into());
         }
         task.change_schedule(|schedule| schedule.io_priority = priority);
