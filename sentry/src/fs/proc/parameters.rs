@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use amber_abi::capability::Capability;
 use amber_abi::errno::Errno;
 
 use super::process::written;
@@ -253,8 +254,15 @@ fn content(query: &Query<'_>) -> Result<Vec<u8>, Errno> {
     Ok(text.into_bytes())
 }
 
+/// Takes what is written by a caller who may set the parameter; that a descriptor was opened by another is not enough.
 fn store(query: &Query<'_>, text: &[u8]) -> Result<(), Errno> {
-    parameter(query)?.set(query.kernel, text)
+    let parameter = parameter(query)?;
+    let (_, who) = query.caller();
+    let of_network = parameter.path.starts_with("net/");
+    if who.euid != 0 && !(of_network && who.has(Capability::CAP_NET_ADMIN)) {
+        return Err(Errno::EPERM.here());
+    }
+    parameter.set(query.kernel, text)
 }
 
 /// Directories are known by the first parameter in them and by their depth.

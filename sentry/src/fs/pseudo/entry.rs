@@ -10,7 +10,7 @@ use crate::fs::Added;
 use crate::fs::pseudo::{Begin, PseudoInode};
 use crate::interruption::check_killed;
 use crate::kernel::Kernel;
-use crate::task::{Credentials, Task, TaskContext};
+use crate::task::{Credentials, Task, TaskContext, current};
 use crate::vfs::{File, Path};
 
 /// What an entry tells of, where the entry alone does not say it.
@@ -47,7 +47,7 @@ impl Subject {
     }
 }
 
-/// Who looks.
+/// Who opened a file, or follows a link.
 #[derive(Clone)]
 pub struct Reader {
     /// As whom.
@@ -71,7 +71,7 @@ pub struct Query<'a> {
     pub kernel: &'a Arc<Kernel>,
     /// What the entry is about.
     pub subject: &'a Subject,
-    /// Who looks.
+    /// Who opened the file, as it was then; who reads or writes it now says [`Query::caller`].
     pub reader: &'a Reader,
 }
 
@@ -82,6 +82,28 @@ impl Query<'_> {
     /// `ESRCH` once it is gone.
     pub fn task(&self) -> Result<Arc<Task>, Errno> {
         self.subject.task()
+    }
+
+    /// Who reads or writes now, to whom a descriptor may have been passed, and as whom. On a thread of the sentry's own
+    /// it is the one that opened the file.
+    pub fn caller(&self) -> (Arc<Task>, Arc<Credentials>) {
+        match current() {
+            Some(task) => {
+                let credentials = task.credentials();
+                (task, credentials)
+            }
+            None => (self.reader.task.clone(), self.reader.credentials.clone()),
+        }
+    }
+
+    /// Checks whether the caller may inspect the task it is about: at each read, as the task may have gained privileges
+    /// since the file was opened.
+    ///
+    /// # Errors
+    /// `EACCES` if not, `ESRCH` once the task is gone.
+    pub fn check_inspection(&self) -> Result<(), Errno> {
+        let (inspector, who) = self.caller();
+        self.task()?.check_inspection(&who, &inspector)
     }
 
     /// Asked between two lines of a text that is made in one go: whether it is still wanted, and there is room for more.

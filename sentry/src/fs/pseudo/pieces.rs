@@ -17,6 +17,9 @@ pub type Pieces = Box<dyn FnMut(&Query<'_>, &mut Vec<u8>) -> Result<bool, Errno>
 /// Begins a text that is made piece by piece.
 pub type Begin = fn(&Query<'_>) -> Result<Pieces, Errno>;
 
+/// The same with what was bound when the file was opened.
+type BeginBound = dyn Fn(&Query<'_>) -> Result<Pieces, Errno> + Send + Sync;
+
 /// A short text as the only piece.
 pub fn one_piece(mut text: Vec<u8>) -> Pieces {
     Box::new(move |_, all| {
@@ -30,7 +33,7 @@ pub fn one_piece(mut text: Vec<u8>) -> Pieces {
 pub struct LongFile {
     inode: Arc<PseudoInode>,
     reader: Reader,
-    begin: Begin,
+    begin: Box<BeginBound>,
     /// Taken out while a piece is made; another reader meanwhile begins anew.
     progress: Mutex<Option<Progress>>,
 }
@@ -46,13 +49,17 @@ struct Progress {
 
 impl LongFile {
     /// Opens the file for a reader.
-    pub fn new(inode: Arc<PseudoInode>, reader: Reader, begin: Begin) -> Self {
-        LongFile { inode, reader, begin, progress: Mutex::new(Rank::Leaf, None) }
+    pub fn new(
+        inode: Arc<PseudoInode>,
+        reader: Reader,
+        begin: impl Fn(&Query<'_>) -> Result<Pieces, Errno> + Send + Sync + 'static,
+    ) -> Self {
+        LongFile { inode, reader, begin: Box::new(begin), progress: Mutex::new(Rank::Leaf, None) }
     }
 }
 
 impl Progress {
-    fn begin(query: &Query<'_>, begin: Begin) -> Result<Progress, Errno> {
+    fn begin(query: &Query<'_>, begin: &BeginBound) -> Result<Progress, Errno> {
         let _maker = query.kernel.admit_maker()?;
         Ok(Progress { pieces: begin(query)?, piece: Vec::new(), start: 0, ended: false })
     }
@@ -104,7 +111,7 @@ impl File for LongFile {
             Some(progress) if offset > 0 && progress.start <= offset => progress,
             other => {
                 drop(other);
-                Progress::begin(&query, self.begin)?
+                Progress::begin(&query, &*self.begin)?
             }
         };
         let count = progress.read(&query, buf, offset)?;
@@ -123,7 +130,7 @@ const MOST_AT_ONCE: usize = 4 << 20;
 
 /// The text up to a bound.
 pub(super) fn whole(query: &Query<'_>, begin: Begin) -> Result<Vec<u8>, Errno> {
-    let mut progress = Progress::begin(query, begin)?;
+    let mut progress = Progress::begin(query, &begin)?;
     let mut text = Vec::new();
     while !progress.ended && text.len() < MOST_AT_ONCE {
         progress.advance(query)?;

@@ -87,7 +87,7 @@ fn content(query: &Query<'_>) -> Result<Vec<u8>, Errno> {
 }
 
 fn store(query: &Query<'_>, value: &[u8]) -> Result<(), Errno> {
-    if !query.reader.credentials.has(Capability::CAP_NET_ADMIN) {
+    if !query.caller().1.has(Capability::CAP_NET_ADMIN) {
         return Err(Errno::EPERM.here());
     }
     let path = path_of(query)?;

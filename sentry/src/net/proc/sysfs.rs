@@ -92,7 +92,7 @@ const fn changeable(name: &'static str, text: Text) -> Entry {
 
 /// The network is made by whoever starts the sandbox; nobody inside may change it.
 fn refuse(query: &Query<'_>, _: &[u8]) -> Result<(), Errno> {
-    let able = query.reader.credentials.has(Capability::CAP_NET_ADMIN);
+    let able = query.caller().1.has(Capability::CAP_NET_ADMIN);
     Err(if able { Errno::EOPNOTSUPP.here() } else { Errno::EPERM.here() })
 }
 

@@ -1,6 +1,7 @@
 //! The small files of `/proc/PID`: limits, names, what can be set, and what is constant in a sandbox.
 
 use std::fmt::Write;
+use std::sync::Arc;
 
 use amber_abi::capability::Capability;
 use amber_abi::errno::Errno;
@@ -8,6 +9,7 @@ use amber_abi::task::{RLIM_INFINITY, Resource};
 
 use super::state::usage;
 use crate::fs::pseudo::Query;
+use crate::task::Task;
 
 fn line(value: impl std::fmt::Display) -> Result<Vec<u8>, Errno> {
     Ok(format!("{value}\n").into_bytes())
@@ -29,7 +31,7 @@ pub fn comm(query: &Query<'_>) -> Result<Vec<u8>, Errno> {
 /// Names a task; only threads of one process name each other.
 pub fn set_comm(query: &Query<'_>, text: &[u8]) -> Result<(), Errno> {
     let task = query.task()?;
-    if task.group().pid() != query.reader.task.group().pid() {
+    if task.group().pid() != query.caller().0.group().pid() {
         return Err(Errno::EINVAL.here());
     }
     // The line's end is kept as part of the name, as Linux does.
@@ -83,7 +85,7 @@ pub fn set_oom_score_adj(query: &Query<'_>, text: &[u8]) -> Result<(), Errno> {
 
 fn change_adjustment(query: &Query<'_>, value: i32) -> Result<(), Errno> {
     let task = query.task()?;
-    if value < task.group().oom_score_adj() && !query.reader.credentials.has(Capability::CAP_SYS_RESOURCE) {
+    if value < task.group().oom_score_adj() && !query.caller().1.has(Capability::CAP_SYS_RESOURCE) {
         return Err(Errno::EACCES.here());
     }
     task.group().set_oom_score_adj(value);
@@ -119,6 +121,7 @@ pub fn oom_score(query: &Query<'_>) -> Result<Vec<u8>, Errno> {
 /// `/proc/PID/io`: what calls read and wrote, those of children that were waited for included. What reaches a disk is
 /// the host's to know; here nothing does.
 pub fn io(query: &Query<'_>) -> Result<Vec<u8>, Errno> {
+    query.check_inspection()?;
     let task = query.task()?;
     let own = usage(query, &task);
     let used = if query.subject.is_thread { own } else { own.plus(task.group().past_usage().children) };
@@ -165,24 +168,36 @@ pub fn sched(query: &Query<'_>) -> Result<Vec<u8>, Errno> {
     Ok(text.into_bytes())
 }
 
+/// The check at each read of what otherwise takes ptrace(2) to see.
+fn check_trace(query: &Query<'_>) -> Result<(), Errno> {
+    query.check_inspection().map_err(|errno| if errno == Errno::EACCES { Errno::EPERM.here() } else { errno })
+}
+
 /// `/proc/PID/personality`.
 pub fn personality(query: &Query<'_>) -> Result<Vec<u8>, Errno> {
+    check_trace(query)?;
     line(format!("{:08x}", query.task()?.settings().personality))
+}
+
+/// The task whose timer slack it is, if that is for the caller to see and to change.
+fn task_with_slack(query: &Query<'_>) -> Result<Arc<Task>, Errno> {
+    let task = query.task()?;
+    let (caller, who) = query.caller();
+    if task.tid() != caller.tid() && !who.has(Capability::CAP_SYS_NICE) {
+        return Err(Errno::EPERM.here());
+    }
+    Ok(task)
 }
 
 /// `/proc/PID/timerslack_ns`.
 pub fn timer_slack(query: &Query<'_>) -> Result<Vec<u8>, Errno> {
-    line(query.task()?.settings().timer_slack)
+    line(task_with_slack(query)?.settings().timer_slack)
 }
 
 /// Sets the timer slack; 0 stands for the default.
 pub fn set_timer_slack(query: &Query<'_>, text: &[u8]) -> Result<(), Errno> {
     let value: u64 = written(text)?;
-    let task = query.task()?;
-    let own = task.tid() == query.reader.task.tid();
-    if !own && !query.reader.credentials.has(Capability::CAP_SYS_NICE) {
-        return Err(Errno::EPERM.here());
-    }
+    let task = task_with_slack(query)?;
     task.change_settings(|settings| {
         settings.timer_slack = if value == 0 { settings.default_timer_slack } else { value };
     });
@@ -196,12 +211,15 @@ pub fn wchan(_: &Query<'_>) -> Result<Vec<u8>, Errno> {
 
 /// `/proc/PID/syscall` and others that tell of another task's registers: that it runs is all that is said.
 pub fn syscall(query: &Query<'_>) -> Result<Vec<u8>, Errno> {
-    query.task()?;
+    check_trace(query)?;
     Ok(b"running\n".to_vec())
 }
 
 /// `/proc/PID/stack`, for nobody.
-pub fn stack(_: &Query<'_>) -> Result<Vec<u8>, Errno> {
+pub fn stack(query: &Query<'_>) -> Result<Vec<u8>, Errno> {
+    if !query.reader.credentials.has(Capability::CAP_SYS_ADMIN) {
+        return Err(Errno::EACCES.here());
+    }
     Err(Errno::EPERM.here())
 }
 

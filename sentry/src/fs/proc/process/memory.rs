@@ -1,14 +1,17 @@
 //! What `/proc/PID` tells of memory: maps, smaps, mem and pagemap.
+//!
+//! A file is bound to the address space at open, when access was checked: it never shows that of a program executed
+//! later, which may be more privileged. The file does not keep the address space alive.
 
 use std::any::Any;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use amber_abi::errno::Errno;
 use amber_platform::PAGE_SIZE;
 use std::fmt::Write;
 
 use super::links::shown;
-use crate::fs::pseudo::{Pieces, PseudoInode, Query};
+use crate::fs::pseudo::{LongFile, Pieces, PseudoInode, Query, one_piece};
 use crate::interruption::check_killed;
 use crate::mm::{AreaUsage, Layout, MemoryManager, Vma, VmaFlags};
 use crate::vfs::{File, Inode};
@@ -18,8 +21,9 @@ const NAME_COLUMN: usize = 73;
 /// Of so many pages is told at a time.
 const PAGES_AT_ONCE: u64 = 512;
 
-fn memory(query: &Query<'_>) -> Result<Option<Arc<MemoryManager>>, Errno> {
-    Ok(query.task()?.memory())
+/// The address space a task has now; once a process has ended, none.
+pub(super) fn bound(query: &Query<'_>) -> Result<Weak<MemoryManager>, Errno> {
+    Ok(query.task()?.memory().as_ref().map(Arc::downgrade).unwrap_or_default())
 }
 
 fn layout(mm: &MemoryManager) -> Layout {
@@ -84,27 +88,32 @@ fn area_name(vma: &Vma, layout: &Layout, query: &Query<'_>) -> Vec<u8> {
     vma.name.as_ref().map(|name| format!("[anon:{name}]").into_bytes()).unwrap_or_default()
 }
 
-/// A text of the memory that a process has now: `more` makes the next piece. It ends early if the process leaves that
-/// memory.
-fn of_memory(
-    query: &Query<'_>,
-    mut more: impl FnMut(&Query<'_>, &Arc<MemoryManager>, &mut Vec<u8>) -> Result<bool, Errno> + Send + 'static,
-) -> Result<Pieces, Errno> {
-    let mm = memory(query)?.as_ref().map(Arc::downgrade).unwrap_or_default();
-    Ok(Box::new(move |query, text| mm.upgrade().map_or(Ok(false), |mm| more(query, &mm, text))))
+/// Appends what there is to say of some areas from an address on; the address to go on from, unless it is the end.
+type Areas = fn(&Query<'_>, &MemoryManager, u64, &mut Vec<u8>) -> Option<u64>;
+
+/// Opens a text of areas. It ends early once the address space is gone.
+fn open_areas(inode: &Arc<PseudoInode>, query: &Query<'_>, areas: Areas) -> Result<Arc<dyn File>, Errno> {
+    let memory = bound(query)?;
+    let begin = move |_: &Query<'_>| -> Result<Pieces, Errno> {
+        let (memory, mut from) = (memory.clone(), 0);
+        Ok(Box::new(move |query, text| {
+            let next = memory.upgrade().and_then(|mm| areas(query, &mm, from, text));
+            from = next.unwrap_or(from);
+            Ok(next.is_some())
+        }))
+    };
+    Ok(Arc::new(LongFile::new(inode.clone(), query.reader.clone(), begin)))
 }
 
-/// `/proc/PID/maps`.
-pub fn maps(query: &Query<'_>) -> Result<Pieces, Errno> {
-    let mut from = 0;
-    of_memory(query, move |query, mm, text| {
+/// Opens `/proc/PID/maps`.
+pub fn open_maps(inode: &Arc<PseudoInode>, query: &Query<'_>) -> Result<Arc<dyn File>, Errno> {
+    open_areas(inode, query, |query, mm, from, text| {
         let layout = layout(mm);
         let areas = mm.areas_from(from);
         for vma in &areas {
             text.extend(area_line(vma, &layout, query));
         }
-        from = areas.last().map_or(from, |vma| vma.end);
-        Ok(!areas.is_empty())
+        areas.last().map(|vma| vma.end)
     })
 }
 
@@ -165,18 +174,16 @@ fn flag_letters(vma: &Vma) -> String {
     all.iter().filter(|(on, _)| *on).fold(String::new(), |text, (_, letters)| text + letters + " ")
 }
 
-/// `/proc/PID/smaps`.
-pub fn smaps(query: &Query<'_>) -> Result<Pieces, Errno> {
-    let mut from = 0;
-    of_memory(query, move |query, mm, text| {
+/// Opens `/proc/PID/smaps`.
+pub fn open_smaps(inode: &Arc<PseudoInode>, query: &Query<'_>) -> Result<Arc<dyn File>, Errno> {
+    open_areas(inode, query, |query, mm, from, text| {
         let layout = layout(mm);
         let areas = mm.usage_from(from);
         for (vma, usage) in &areas {
             text.extend(area_line(vma, &layout, query));
             text.extend_from_slice(area_details(vma, usage).as_bytes());
         }
-        from = areas.last().map_or(from, |(vma, _)| vma.end);
-        Ok(!areas.is_empty())
+        areas.last().map(|(vma, _)| vma.end)
     })
 }
 
@@ -191,9 +198,17 @@ fn area_details(vma: &Vma, usage: &AreaUsage) -> String {
     text
 }
 
-/// `/proc/PID/smaps_rollup`.
-pub fn smaps_rollup(query: &Query<'_>) -> Result<Vec<u8>, Errno> {
-    let mm = memory(query)?.ok_or_else(|| Errno::ESRCH.here())?;
+/// Opens `/proc/PID/smaps_rollup`.
+pub fn open_smaps_rollup(inode: &Arc<PseudoInode>, query: &Query<'_>) -> Result<Arc<dyn File>, Errno> {
+    let memory = bound(query)?;
+    let begin = move |_: &Query<'_>| {
+        let mm = memory.upgrade().ok_or_else(|| Errno::ESRCH.here())?;
+        Ok(one_piece(rollup(&mm)?))
+    };
+    Ok(Arc::new(LongFile::new(inode.clone(), query.reader.clone(), begin)))
+}
+
+fn rollup(mm: &MemoryManager) -> Result<Vec<u8>, Errno> {
     let (mut start, mut end) = (None, 0);
     let mut sum = AreaUsage::default();
     let (mut anon, mut file, mut shmem) = (0, 0, 0);
@@ -235,21 +250,29 @@ pub fn smaps_rollup(query: &Query<'_>) -> Result<Vec<u8>, Errno> {
     Ok(text.into_bytes())
 }
 
-/// `/proc/PID/auxv`.
-pub fn auxv(query: &Query<'_>) -> Result<Vec<u8>, Errno> {
-    let Some(mm) = memory(query)? else { return Ok(Vec::new()) };
-    Ok(layout(&mm).auxv.iter().flat_map(|word| word.to_le_bytes()).collect())
+/// Opens `/proc/PID/auxv`, which outlives the address space.
+pub fn open_auxv(inode: &Arc<PseudoInode>, query: &Query<'_>) -> Result<Arc<dyn File>, Errno> {
+    let memory = bound(query)?;
+    let bytes = |mm: &MemoryManager| -> Vec<u8> {
+        mm.with_layout(|layout| layout.auxv.iter().flat_map(|word| word.to_le_bytes()).collect())
+    };
+    let at_open = memory.upgrade().map(|mm| bytes(&mm)).unwrap_or_default();
+    let begin = move |_: &Query<'_>| {
+        let now = memory.upgrade().map(|mm| bytes(&mm));
+        Ok(one_piece(now.unwrap_or_else(|| at_open.clone())))
+    };
+    Ok(Arc::new(LongFile::new(inode.clone(), query.reader.clone(), begin)))
 }
 
 /// `/proc/PID/mem`: the memory, at its addresses.
 struct Mem {
     inode: Arc<PseudoInode>,
-    memory: Option<Arc<MemoryManager>>,
+    memory: Weak<MemoryManager>,
 }
 
 /// Opens `/proc/PID/mem`.
 pub fn open_mem(inode: &Arc<PseudoInode>, query: &Query<'_>) -> Result<Arc<dyn File>, Errno> {
-    Ok(Arc::new(Mem { inode: inode.clone(), memory: memory(query)? }))
+    Ok(Arc::new(Mem { inode: inode.clone(), memory: bound(query)? }))
 }
 
 impl File for Mem {
@@ -258,7 +281,7 @@ impl File for Mem {
     }
 
     fn read_at(&self, buf: &mut [u8], offset: u64) -> Result<usize, Errno> {
-        let Some(mm) = &self.memory else { return Ok(0) };
+        let Some(mm) = self.memory.upgrade() else { return Ok(0) };
         match mm.read_forced(offset, buf) {
             0 if !buf.is_empty() => Err(Errno::EIO.here()),
             count => Ok(count),
@@ -266,7 +289,7 @@ impl File for Mem {
     }
 
     fn write_at(&self, buf: &[u8], offset: u64) -> Result<usize, Errno> {
-        let Some(mm) = &self.memory else { return Ok(0) };
+        let Some(mm) = self.memory.upgrade() else { return Ok(0) };
         match mm.write_forced(offset, buf) {
             0 if !buf.is_empty() => Err(Errno::EIO.here()),
             count => Ok(count),
@@ -281,12 +304,12 @@ impl File for Mem {
 /// `/proc/PID/pagemap`: for each page whether it is there. Frame numbers are for nobody to see.
 struct Pagemap {
     inode: Arc<PseudoInode>,
-    memory: Option<Arc<MemoryManager>>,
+    memory: Weak<MemoryManager>,
 }
 
 /// Opens `/proc/PID/pagemap`.
 pub fn open_pagemap(inode: &Arc<PseudoInode>, query: &Query<'_>) -> Result<Arc<dyn File>, Errno> {
-    Ok(Arc::new(Pagemap { inode: inode.clone(), memory: memory(query)? }))
+    Ok(Arc::new(Pagemap { inode: inode.clone(), memory: bound(query)? }))
 }
 
 impl File for Pagemap {
@@ -302,7 +325,7 @@ impl File for Pagemap {
         if !offset.is_multiple_of(8) || !buf.len().is_multiple_of(8) {
             return Err(Errno::EINVAL.here());
         }
-        let Some(mm) = &self.memory else { return Ok(0) };
+        let Some(mm) = self.memory.upgrade() else { return Ok(0) };
         let last = mm.address_limit() / PAGE_SIZE;
         let first = (offset / 8).min(last);
         let pages = (last - first).min(buf.len() as u64 / 8);

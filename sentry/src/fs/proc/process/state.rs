@@ -84,7 +84,7 @@ fn policy_number(policy: SchedPolicy) -> u32 {
 pub fn stat(query: &Query<'_>) -> Result<Vec<u8>, Errno> {
     let task = query.task()?;
     let group = task.group();
-    let open = task.check_inspection(&query.reader.credentials, &query.reader.task).is_ok();
+    let open = query.check_inspection().is_ok();
     let place = place(query.kernel, group.pid());
     let (used, children) = (usage(query, &task), group.past_usage().children);
     let (totals, layout) = memory_of(&task)?;

@@ -1,11 +1,12 @@
 //! `/proc/PID/cmdline` and `environ`: read out of the process's memory at each read, and kept nowhere.
 
 use std::any::Any;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use amber_abi::errno::Errno;
 use amber_platform::PAGE_SIZE;
 
+use super::memory::bound;
 use crate::fs::pseudo::{PseudoInode, Query};
 use crate::mm::MemoryManager;
 use crate::vfs::{File, Inode};
@@ -41,12 +42,12 @@ impl File for CommandLine {
 /// `/proc/PID/environ`, of the program that ran when it was opened.
 struct Environment {
     inode: Arc<PseudoInode>,
-    memory: Option<Arc<MemoryManager>>,
+    memory: Weak<MemoryManager>,
 }
 
 /// Opens `/proc/PID/environ`.
 pub fn open_environ(inode: &Arc<PseudoInode>, query: &Query<'_>) -> Result<Arc<dyn File>, Errno> {
-    Ok(Arc::new(Environment { inode: inode.clone(), memory: query.task()?.memory() }))
+    Ok(Arc::new(Environment { inode: inode.clone(), memory: bound(query)? }))
 }
 
 impl File for Environment {
@@ -55,9 +56,9 @@ impl File for Environment {
     }
 
     fn read_at(&self, buf: &mut [u8], offset: u64) -> Result<usize, Errno> {
-        let Some(mm) = &self.memory else { return Ok(0) };
+        let Some(mm) = self.memory.upgrade() else { return Ok(0) };
         let (start, end) = mm.with_layout(|layout| (layout.env_start, layout.env_end));
-        Ok(read_range(mm, buf, start, end, offset))
+        Ok(read_range(&mm, buf, start, end, offset))
     }
 
     fn as_any(&self) -> &dyn Any {
