@@ -318,7 +318,11 @@ fn enter(ctx: &TaskContext, request: &CloneRequest, task: &Arc<Task>) -> Result<
             Some(_) if sibling => (above, table.process(own.pid()).map_or(0, |p| p.parent_thread)),
             _ => (own.pid(), ctx.tid()),
         };
-        task.seccomp().follow(ctx.seccomp());
+        {
+            // One thread's filter may come for all of them meanwhile: as a whole, or not yet.
+            let _state = own.state();
+            task.seccomp().follow(ctx.seccomp());
+        }
         task.group().state().add_member(task.clone());
         table.add_process(Process {
             group: task.group().clone(),

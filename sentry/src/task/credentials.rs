@@ -23,7 +23,6 @@ pub struct Credentials {
     pub bounding: CapabilitySet,
     pub ambient: CapabilitySet,
     pub securebits: u32,
-    pub no_new_privs: bool,
 }
 
 impl Credentials {
@@ -45,7 +44,6 @@ impl Credentials {
             bounding: CapabilitySet::ALL,
             ambient: CapabilitySet::EMPTY,
             securebits: 0,
-            no_new_privs: false,
         }
     }
 

@@ -63,8 +63,8 @@ impl FileCapabilities {
 impl Credentials {
     /// Who a task with these credentials becomes by executing a file, and whether that is a gain of privileges
     /// (`AT_SECURE`). What the file grants counts only on a mount of the task's own `namespace`: a descriptor of another's,
-    /// of a detached mount or of a memfd grants nothing. `watched` says that another process could change what the program
-    /// relies on.
+    /// of a detached mount or of a memfd grants nothing. Under `no_new_privs` it grants
+    /// nothing; `watched` says that another process could change what the program relies on.
     ///
     /// # Errors
     /// `EPERM` if the file's capabilities cannot all be had.
@@ -72,6 +72,7 @@ impl Credentials {
         &self,
         file: &FileDescription,
         namespace: &Arc<MountNamespace>,
+        no_new_privs: bool,
         watched: bool,
     ) -> Result<(Credentials, bool), Errno> {
         let inode = file.file().inode();
@@ -80,7 +81,7 @@ impl Credentials {
             !path.mount.options().contains(MountOptions::NO_SUID) && check_member(namespace, &path.mount).is_ok()
         });
         let mut new = self.clone();
-        if honoured && !self.no_new_privs {
+        if honoured && !no_new_privs {
             if metadata.permissions & SET_UID != 0 {
                 new.euid = metadata.uid;
             }
@@ -89,13 +90,14 @@ impl Credentials {
             }
         }
         let attribute = if honoured { inode.xattr(XATTR_CAPABILITY).ok() } else { None };
-        new.take_capabilities(self, attribute.as_deref().and_then(FileCapabilities::parse), watched)
+        new.take_capabilities(self, attribute.as_deref().and_then(FileCapabilities::parse), no_new_privs, watched)
     }
 
     fn take_capabilities(
         mut self,
         old: &Credentials,
         file: Option<FileCapabilities>,
+        no_new_privs: bool,
         watched: bool,
     ) -> Result<(Credentials, bool), Errno> {
         let secure = SecureBits::from_bits_retain(old.securebits);
@@ -118,8 +120,8 @@ impl Credentials {
         }
         let changes_id = self.euid != old.uid || self.egid != old.gid;
         let gains = changes_id || !old.permitted.is_superset(self.permitted);
-        if gains && (watched || old.no_new_privs) {
-            if old.no_new_privs || !old.has(Capability::CAP_SETUID) {
+        if gains && (watched || no_new_privs) {
+            if no_new_privs || !old.has(Capability::CAP_SETUID) {
                 (self.euid, self.egid) = (old.uid, old.gid);
             }
             self.permitted = self.permitted.intersection(old.permitted);
@@ -159,7 +161,9 @@ impl Credentials {
 pub(crate) fn execute(ctx: &mut TaskContext, program: &Program) -> Result<(), SysError> {
     let old = ctx.credentials();
     let places = OwnPlaces::of(ctx);
-    let (credentials, secure) = old.for_program(&program.file, &places.places.namespace(), places.shared)?;
+    let no_new_privs = ctx.seccomp().no_new_privs();
+    let (credentials, secure) =
+        old.for_program(&program.file, &places.places.namespace(), no_new_privs, places.shared)?;
     let mut readable = old.may_read(&program.file);
     let mut personality = Personality::from_bits_retain(ctx.settings().personality);
     if secure {
@@ -179,7 +183,7 @@ pub(crate) fn execute(ctx: &mut TaskContext, program: &Program) -> Result<(), Sy
             |path: &[u8]| open_program(ctx, AT_FDCWD, path, true, false).inspect(|file| readable &= old.may_read(file));
         program.load(ctx.kernel(), &options, &mut open)?
     };
-    end_other_threads(ctx)?;
+    end_other_threads(ctx, no_new_privs)?;
     exit::note_peak(ctx);
     // Before the parent can learn of the exec, by a vfork or a pipe that closes.
     ctx.group().set_executed();
@@ -242,8 +246,9 @@ impl Drop for OwnPlaces {
     }
 }
 
-/// Ends all other threads of the group; the caller becomes its leader, with the leader's number.
-fn end_other_threads(ctx: &TaskContext) -> Result<(), SysError> {
+/// Ends all other threads of the group; the caller becomes its leader, with the leader's number. `no_new_privs` is what the
+/// caller had when the program was loaded.
+fn end_other_threads(ctx: &TaskContext, no_new_privs: bool) -> Result<(), SysError> {
     let group = ctx.group().clone();
     {
         let mut state = group.state();
@@ -264,7 +269,12 @@ fn end_other_threads(ctx: &TaskContext) -> Result<(), SysError> {
                 return Err(Restart::Always.into());
             }
             if state.tasks.len() == 1 {
-                break;
+                if ctx.seccomp().no_new_privs() == no_new_privs {
+                    break;
+                }
+                // Another thread's filter came for this one too meanwhile: it goes for this call as well.
+                state.executing = None;
+                return Err(Restart::Always.into());
             }
         }
         ctx.parker().park(None);
@@ -329,14 +339,14 @@ mod tests {
     #[test]
     fn set_user_id_root_gains_everything() {
         let old = user();
-        let (new, secure) = Credentials { euid: 0, ..old.clone() }.take_capabilities(&old, None, false).unwrap();
+        let (new, secure) = Credentials { euid: 0, ..old.clone() }.take_capabilities(&old, None, false, false).unwrap();
         assert!(secure && new.effective == CapabilitySet::ALL && new.suid == 0 && new.uid == 1000);
     }
 
     #[test]
     fn no_new_privileges_keeps_the_user() {
-        let old = Credentials { no_new_privs: true, ..user() };
-        let (new, _) = Credentials { euid: 0, ..old.clone() }.take_capabilities(&old, None, false).unwrap();
+        let old = user();
+        let (new, _) = Credentials { euid: 0, ..old.clone() }.take_capabilities(&old, None, true, false).unwrap();
         assert_eq!((new.euid, new.permitted.is_empty()), (1000, true));
     }
 
@@ -346,7 +356,7 @@ mod tests {
         attribute[..4].copy_from_slice(&(VFS_CAP_REVISION_2 | VFS_CAP_FLAGS_EFFECTIVE).to_le_bytes());
         attribute[4] = 1 << Capability::CAP_KILL.raw();
         let file = FileCapabilities::parse(&attribute).unwrap();
-        let (new, secure) = user().take_capabilities(&user(), Some(file), false).unwrap();
+        let (new, secure) = user().take_capabilities(&user(), Some(file), false, false).unwrap();
         assert!(secure && new.has(Capability::CAP_KILL) && new.euid == 1000);
         assert!(FileCapabilities::parse(&attribute[..19]).is_none());
     }

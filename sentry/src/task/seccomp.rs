@@ -1,7 +1,7 @@
 //! System call filters of a task: see seccomp(2).
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering};
 
 use amber_abi::errno::Errno;
 use amber_abi::seccomp::*;
@@ -89,25 +89,34 @@ impl Drop for Filter {
     }
 }
 
-/// What a task may call.
+/// What a task may call, and whether executing a program may grant it anything (`no_new_privs`, see prctl(2)). Changed
+/// under the lock of the task's group, since `SECCOMP_FILTER_FLAG_TSYNC` changes it for the other threads too; a task's
+/// credentials, which only the task itself changes, are no place for it.
 pub struct Seccomp {
     /// A [`SeccompMode`], to be looked at without the lock.
     mode: AtomicU8,
     filter: Mutex<Option<Arc<Filter>>>,
     /// How often anything was changed.
     changes: AtomicU32,
+    /// Once set, it stays.
+    no_new_privs: AtomicBool,
 }
 
 impl Default for Seccomp {
     fn default() -> Self {
-        Seccomp { mode: AtomicU8::new(0), filter: Mutex::new(Rank::Task, None), changes: AtomicU32::new(0) }
+        Seccomp {
+            mode: AtomicU8::new(0),
+            filter: Mutex::new(Rank::Task, None),
+            changes: AtomicU32::new(0),
+            no_new_privs: AtomicBool::new(false),
+        }
     }
 }
 
 impl Seccomp {
     /// Whether anything is forbidden at all, and how.
     pub fn mode(&self) -> SeccompMode {
-        SeccompMode::from_raw(self.mode.load(Ordering::Relaxed).into())
+        SeccompMode::from_raw(self.mode.load(Ordering::Acquire).into())
     }
 
     /// How often what is forbidden was changed.
@@ -136,22 +145,37 @@ impl Seccomp {
 
     /// Forbids all but the few calls of the strict mode.
     pub fn set_strict(&self) {
-        self.mode.store(SeccompMode::SECCOMP_MODE_STRICT.raw() as u8, Ordering::Relaxed);
+        self.mode.store(SeccompMode::SECCOMP_MODE_STRICT.raw() as u8, Ordering::Release);
         self.changes.fetch_add(1, Ordering::Release);
     }
 
     /// Sets the filters.
     pub fn set_filter(&self, filter: Arc<Filter>) {
         *self.filter.lock() = Some(filter);
-        self.mode.store(SeccompMode::SECCOMP_MODE_FILTER.raw() as u8, Ordering::Relaxed);
+        self.mode.store(SeccompMode::SECCOMP_MODE_FILTER.raw() as u8, Ordering::Release);
         self.changes.fetch_add(1, Ordering::Release);
     }
 
-    /// Takes over what another task may call: the parent's, or with `SECCOMP_FILTER_FLAG_TSYNC` the caller's.
+    /// Whether programs that the task executes are granted nothing (`PR_GET_NO_NEW_PRIVS`).
+    pub fn no_new_privs(&self) -> bool {
+        self.no_new_privs.load(Ordering::Acquire)
+    }
+
+    /// From now on programs that the task executes are granted nothing.
+    pub fn set_no_new_privs(&self) {
+        self.no_new_privs.store(true, Ordering::Release);
+    }
+
+    /// Takes over what another task may call: the parent's, or with `SECCOMP_FILTER_FLAG_TSYNC` the caller's. The lock of
+    /// the other's group is held.
     pub fn follow(&self, other: &Seccomp) {
-        let (filter, mode) = (other.filter(), other.mode.load(Ordering::Relaxed));
+        // First, so that no task is ever seen with a filter of others but without this.
+        if other.no_new_privs() {
+            self.set_no_new_privs();
+        }
+        let (filter, mode) = (other.filter(), other.mode());
         *self.filter.lock() = filter;
-        self.mode.store(mode, Ordering::Relaxed);
+        self.mode.store(mode.raw() as u8, Ordering::Release);
         self.changes.fetch_add(1, Ordering::Release);
     }
 
@@ -361,6 +385,19 @@ mod tests {
         assert!(
             Filter::is_ancestor_of(Some(&first), Some(&kill)) && !Filter::is_ancestor_of(Some(&kill), Some(&first))
         );
+    }
+
+    #[test]
+    fn a_task_takes_over_both_or_keeps_its_own() {
+        let (parent, child) = (Seccomp::default(), Seccomp::default());
+        child.set_no_new_privs();
+        child.follow(&parent);
+        assert!(child.no_new_privs(), "it never goes away");
+        parent.set_no_new_privs();
+        parent.set_filter(Filter::new(vec![op(BPF_RET, 0, 0, ALLOW)], None).unwrap());
+        let other = Seccomp::default();
+        other.follow(&parent);
+        assert!(other.no_new_privs() && other.mode() == SeccompMode::SECCOMP_MODE_FILTER);
     }
 
     #[test]

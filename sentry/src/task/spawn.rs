@@ -65,7 +65,8 @@ pub(crate) fn prepare(
     let environment = Strings::new(memory, spec.env.iter().map(|text| text.as_bytes())).map_err(refuse)?;
     let mut open = |path: &[u8]| program::open(&scope, path);
     let program = Program::resolve(file, path, arguments, environment, false, memory, &mut open).map_err(refuse)?;
-    let (credentials, secure) = executor.for_program(&program.file, &fs.namespace(), false).map_err(refuse)?;
+    let (credentials, secure) =
+        executor.for_program(&program.file, &fs.namespace(), spec.no_new_privs, false).map_err(refuse)?;
     let mut readable = executor.may_read(&program.file);
     let options = LoadOptions {
         credentials: &credentials,
@@ -110,6 +111,9 @@ pub(crate) fn prepare(
         charge,
         settings: Settings::default(),
     });
+    if spec.no_new_privs {
+        task.seccomp().set_no_new_privs();
+    }
     if let Some(filter) = &kernel.seccomp {
         task.seccomp().set_filter(filter.clone());
     }
@@ -211,7 +215,6 @@ fn executor(spec: &ProcessSpec) -> Result<Credentials, BootError> {
         bounding,
         ambient: ambient.intersection(permitted).intersection(inheritable),
         securebits: 0,
-        no_new_privs: spec.no_new_privs,
     })
 }
 

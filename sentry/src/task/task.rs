@@ -185,8 +185,10 @@ impl Task {
         self.credentials.lock().clone()
     }
 
-    /// Changes who it acts as.
-    pub fn set_credentials(&self, new: Credentials) {
+    /// Changes who it acts as; only the task itself does, by [`TaskContext::commit_credentials`], so that no change is lost.
+    ///
+    /// [`TaskContext::commit_credentials`]: crate::task::TaskContext::commit_credentials
+    pub(super) fn set_credentials(&self, new: Credentials) {
         *self.credentials.lock() = Arc::new(new);
         self.identity_changed.store(true, Ordering::Release);
     }

@@ -119,11 +119,11 @@ pub fn prctl(ctx: &mut TaskContext, option: PrctlOption, arg2: u64, arg3: u64, a
         }
         PrctlOption::PR_GET_CHILD_SUBREAPER => write(ctx, arg2, u32::from(ctx.group().is_subreaper())),
         PrctlOption::PR_SET_NO_NEW_PRIVS if arg2 == 1 && none_after_2 => {
-            let old = ctx.credentials();
-            ctx.commit_credentials(Credentials { no_new_privs: true, ..Credentials::clone(&old) });
+            let _state = ctx.group().state();
+            ctx.seccomp().set_no_new_privs();
             Ok(0)
         }
-        PrctlOption::PR_GET_NO_NEW_PRIVS if none => Ok(u64::from(ctx.credentials().no_new_privs)),
+        PrctlOption::PR_GET_NO_NEW_PRIVS if none => Ok(u64::from(ctx.seccomp().no_new_privs())),
         PrctlOption::PR_GET_TID_ADDRESS => {
             ctx.write_object(arg2, &ctx.thread.clear_child_tid)?;
             Ok(0)

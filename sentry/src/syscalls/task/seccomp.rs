@@ -14,7 +14,7 @@ use zerocopy::IntoBytes;
 use crate::error::SysResult;
 use crate::signal::{dumps_core, force_fault};
 use crate::syscalls::args::PtrIn;
-use crate::task::{Credentials, Filter, TaskContext};
+use crate::task::{Filter, TaskContext};
 
 /// The calls of the strict mode: read, write, exit, rt_sigreturn.
 const STRICT: [u64; 4] = [0, 1, 60, 15];
@@ -61,6 +61,8 @@ pub(super) fn set_mode(ctx: &mut TaskContext, mode: u64, program: u64) -> SysRes
 }
 
 fn set_strict(ctx: &TaskContext) -> SysResult {
+    // Another thread's filter may come for all meanwhile.
+    let _state = ctx.group().state();
     if ctx.seccomp().mode() == SeccompMode::SECCOMP_MODE_FILTER {
         return Err(Errno::EINVAL.here().into());
     }
@@ -81,18 +83,17 @@ fn set_filter(ctx: &TaskContext, flags: SeccompFlags, address: u64) -> SysResult
     if len == 0 || len > BPF_MAXINSNS {
         return Err(Errno::EINVAL.here().into());
     }
-    let who = ctx.credentials();
-    if !who.no_new_privs && !who.has(Capability::CAP_SYS_ADMIN) {
+    if !ctx.seccomp().no_new_privs() && !ctx.credentials().has(Capability::CAP_SYS_ADMIN) {
         return Err(Errno::EACCES.here().into());
     }
     let mut program = ctx.kernel().memory.filled(len, SockFilter::default())?;
     ctx.read_bytes(header.filter, program.as_mut_slice().as_mut_bytes())?;
-    if ctx.seccomp().mode() == SeccompMode::SECCOMP_MODE_STRICT {
-        return Err(Errno::EINVAL.here().into());
-    }
     // Threads that are being made wait here too, and take over what stands then.
     let state = ctx.group().state();
     let own = ctx.seccomp();
+    if own.mode() == SeccompMode::SECCOMP_MODE_STRICT {
+        return Err(Errno::EINVAL.here().into());
+    }
     let filter = Filter::new(program, own.filter())?;
     if flags.contains(SeccompFlags::SECCOMP_FILTER_FLAG_TSYNC) {
         let others = || state.tasks.iter().filter(|task| task.tid() != ctx.tid());
@@ -105,10 +106,6 @@ fn set_filter(ctx: &TaskContext, flags: SeccompFlags, address: u64) -> SysResult
             task.seccomp().follow(own);
             // It may be making calls that the platform answers by itself.
             task.request_attention();
-            if who.no_new_privs {
-                let theirs = task.credentials();
-                task.set_credentials(Credentials { no_new_privs: true, ..Credentials::clone(&theirs) });
-            }
         }
     } else {
         own.set_filter(filter);

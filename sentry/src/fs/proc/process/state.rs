@@ -218,8 +218,8 @@ pub fn status(query: &Query<'_>) -> Result<Vec<u8>, Errno> {
     }
     let (affinity, cpus) = (task.schedule().affinity, query.kernel.cpus);
     let used = task.usage();
-    let _ = writeln!(rest, "NoNewPrivs:\t{}", u8::from(who.no_new_privs));
     let seccomp = task.seccomp();
+    let _ = writeln!(rest, "NoNewPrivs:\t{}", u8::from(seccomp.no_new_privs()));
     let _ = writeln!(rest, "Seccomp:\t{}\nSeccomp_filters:\t{}", seccomp.mode().raw(), seccomp.count());
     rest.push_str("Speculation_Store_Bypass:\tthread vulnerable\nSpeculationIndirectBranch:\tconditional enabled\n");
     let _ = writeln!(rest, "Cpus_allowed:\t{}\nCpus_allowed_list:\t{}", mask(&affinity, cpus), ranges(&affinity, cpus));
