@@ -18,12 +18,13 @@ pub struct Sending {
     info: SigInfo,
     source: Option<Arc<dyn SignalSource>>,
     forced: bool,
+    program: Option<u64>,
 }
 
 impl Sending {
     /// A signal with what it says of itself.
     pub fn new(signal: Signal, info: SigInfo) -> Self {
-        Sending { signal, info, source: None, forced: false }
+        Sending { signal, info, source: None, forced: false, program: None }
     }
 
     /// A signal the kernel sends for a reason that needs no words.
@@ -33,12 +34,18 @@ impl Sending {
 
     /// A signal of which at most one instance waits; a second one is not queued.
     pub fn from_source(signal: Signal, info: SigInfo, source: Arc<dyn SignalSource>) -> Self {
-        Sending { signal, info, source: Some(source), forced: false }
+        Sending { signal, info, source: Some(source), forced: false, program: None }
     }
 
     /// A signal from outside the sandbox: SIGKILL and SIGSTOP reach even a protected first process.
     pub fn forced(mut self) -> Self {
         self.forced = true;
+        self
+    }
+
+    /// A signal that a process arranged for while it ran this [program](ThreadGroup::programs), and that no later one gets.
+    pub fn to_program(mut self, program: u64) -> Self {
+        self.program = Some(program);
         self
     }
 }
@@ -174,7 +181,10 @@ fn queue(
     sending: Sending,
     wakes: &mut Wakes,
 ) -> Result<(), Errno> {
-    let Sending { signal, info, source, forced } = sending;
+    let Sending { signal, info, source, forced, program } = sending;
+    if program.is_some_and(|program| program != group.programs()) {
+        return Ok(());
+    }
     let Some(target) = to.or(state.tasks.first()).cloned() else {
         return Ok(());
     };

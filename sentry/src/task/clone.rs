@@ -310,8 +310,9 @@ fn enter(ctx: &TaskContext, request: &CloneRequest, task: &Arc<Task>) -> Result<
         // A stop under way waits for the new member too.
         task.update_attention(&state);
     } else {
-        let (pgid, sid, above, exit_signal) =
-            table.process(own.pid()).map_or((0, 0, 0, 0), |p| (p.pgid, p.sid, p.parent, p.exit_signal));
+        let (pgid, sid, above, exit_signal, above_program) = table
+            .process(own.pid())
+            .map_or((0, 0, 0, 0, 0), |p| (p.pgid, p.sid, p.parent, p.exit_signal, p.parent_program));
         let terminal = table.process(own.pid()).and_then(|p| p.terminal.clone());
         let sibling = request.flags.contains(CloneFlags::CLONE_PARENT);
         let (parent, parent_thread) = match table.process(above) {
@@ -333,6 +334,7 @@ fn enter(ctx: &TaskContext, request: &CloneRequest, task: &Arc<Task>) -> Result<
             sid,
             terminal,
             exit_signal: if sibling { exit_signal } else { request.exit_signal },
+            parent_program: if sibling { above_program } else { own.programs() },
             zombie: None,
         });
     }

@@ -186,7 +186,11 @@ pub(crate) fn execute(ctx: &mut TaskContext, program: &Program) -> Result<(), Sy
     end_other_threads(ctx, no_new_privs)?;
     exit::note_peak(ctx);
     // Before the parent can learn of the exec, by a vfork or a pipe that closes.
-    ctx.group().set_executed();
+    {
+        let _table = ctx.kernel().processes.lock();
+        ctx.group().begin_program();
+    }
+    ctx.group().timers().clear_posix(ctx.group());
     exit::leave_memory(ctx);
     ctx.leave_space();
     let left = {
@@ -210,7 +214,6 @@ pub(crate) fn execute(ctx: &mut TaskContext, program: &Program) -> Result<(), Sy
     }
     ctx.thread.alt_stack = AltStack::default();
     ctx.thread.resume = None;
-    ctx.group().timers().clear_posix();
     close_descriptors(ctx);
     let name = program.original_path.rsplit(|&b| b == b'/').next().unwrap_or_default();
     ctx.set_name(name);

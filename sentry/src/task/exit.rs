@@ -9,7 +9,7 @@ use amber_abi::time::USER_HZ;
 use amber_abi::{SigInfo, Signal};
 use amber_platform::Context;
 
-use crate::signal::{Sending, Wakes, notify_parent_of_stop};
+use crate::signal::{Sending, Wakes, may_signal, notify_parent_of_stop};
 use crate::task::{Activity, ProcessTable, Task, TaskContext, ThreadGroup, sandbox, session};
 use crate::vfs::FdTable;
 
@@ -165,10 +165,15 @@ fn hand_children_over(table: &mut ProcessTable, task: &Arc<Task>, last: bool, wa
 
 fn tell_of_parents_death(table: &ProcessTable, parent: &Arc<Task>, child: i32, wakes: &mut Wakes) {
     let Some(process) = table.process(child) else { return };
+    let sender = parent.credentials();
     for task in process.group.tasks() {
         let signal = Signal::from_raw(task.parent_death_signal());
         if let Some(signal) = signal.filter(|_| process.parent_thread == parent.tid()) {
-            let info = SigInfo::kill(signal, SI_USER, parent.group().pid(), parent.credentials().uid);
+            // It is the parent that sends it, with the rights it has now.
+            if !may_signal(&sender, &task.credentials()) {
+                continue;
+            }
+            let info = SigInfo::kill(signal, SI_USER, parent.group().pid(), sender.uid);
             // Nobody is there to be told that the queue is full.
             let _ = process.group.send_later(Sending::new(signal, info), wakes);
         }
@@ -198,7 +203,11 @@ fn announce(table: &mut ProcessTable, pid: i32, wakes: &mut Wakes) {
         table.remove_process(pid);
         return;
     };
-    let signal = super::clone::exit_signal(process.exit_signal);
+    let signal = if process.parent_program == parent.programs() {
+        super::clone::exit_signal(process.exit_signal)
+    } else {
+        Some(Signal::SIGCHLD)
+    };
     let actions = parent.actions();
     let discarded = signal == Some(Signal::SIGCHLD) && actions.discards_children();
     let silent =

@@ -1,7 +1,7 @@
 //! Thread groups: what the guest calls processes.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, Ordering};
 
 use amber_abi::Signal;
 use amber_abi::task::WaitStatus;
@@ -22,7 +22,7 @@ pub struct ThreadGroup {
     state: Mutex<GroupState>,
     limits: Mutex<Arc<Limits>>,
     usage: Mutex<GroupUsage>,
-    executed: AtomicBool,
+    programs: AtomicU64,
     subreaper: AtomicBool,
     oom_score_adj: AtomicI32,
     dumpable: AtomicI32,
@@ -117,7 +117,7 @@ impl ThreadGroup {
             state: Mutex::new(Rank::Signals, state),
             limits: Mutex::new(Rank::Task, limits),
             usage: Mutex::new(Rank::Task, GroupUsage::default()),
-            executed: AtomicBool::new(false),
+            programs: AtomicU64::new(0),
             subreaper: AtomicBool::new(false),
             oom_score_adj: AtomicI32::new(0),
             dumpable: AtomicI32::new(1),
@@ -183,12 +183,19 @@ impl ThreadGroup {
 
     /// Whether a program was executed since the fork: then the parent may not move it to another process group.
     pub fn has_executed(&self) -> bool {
-        self.executed.load(Ordering::Relaxed)
+        self.programs() > 0
     }
 
-    /// Notes that a program was executed.
-    pub(crate) fn set_executed(&self) {
-        self.executed.store(true, Ordering::Relaxed);
+    /// How many programs it has executed, which tells the one it runs from those before (Linux's `self_exec_id`).
+    pub fn programs(&self) -> u64 {
+        self.programs.load(Ordering::Relaxed)
+    }
+
+    /// It executes another program. Signals that the one before arranged for are on their way already, or do not come; the
+    /// caller holds the process table's lock, so that this goes for those of its children too.
+    pub(crate) fn begin_program(&self) {
+        let _state = self.state();
+        self.programs.fetch_add(1, Ordering::Relaxed);
     }
 
     /// Whether orphans below it become its children (`PR_SET_CHILD_SUBREAPER`).

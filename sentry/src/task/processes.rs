@@ -36,6 +36,8 @@ pub struct Process {
     pub terminal: Option<Arc<dyn ControllingTerminal>>,
     /// The number of the signal its parent gets at its end; none or an invalid one is not sent.
     pub exit_signal: i32,
+    /// The parent's [program](ThreadGroup::programs) that chose the signal: another gets SIGCHLD.
+    pub parent_program: u64,
     /// How it ended, until it is waited for.
     pub zombie: Option<WaitStatus>,
 }

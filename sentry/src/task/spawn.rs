@@ -169,6 +169,7 @@ fn enter(kernel: &Kernel, task: &Arc<Task>, place: &Place<'_>) -> Result<(), Boo
         sid: pid,
         terminal: None,
         exit_signal: 0,
+        parent_program: 0,
         zombie: None,
     });
     if let Some(console) = console {

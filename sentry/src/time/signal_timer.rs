@@ -69,6 +69,8 @@ pub struct SignalTimer {
     me: Weak<SignalTimer>,
     service: Arc<TimerService>,
     group: Weak<ThreadGroup>,
+    /// The program that made it, beyond which no signal of timer_create(2) comes.
+    program: u64,
     id: i32,
     clock: TimerClock,
     notice: Notice,
@@ -99,6 +101,7 @@ impl SignalTimer {
             me: me.clone(),
             service: service.clone(),
             group: Arc::downgrade(group),
+            program: group.programs(),
             id,
             clock,
             notice,
@@ -190,7 +193,8 @@ impl SignalTimer {
             }
             Notice::Posix { signal, value, task } => {
                 let sending =
-                    Sending::from_source(*signal, SigInfo::timer(*signal, self.id, 0, *value), source.clone());
+                    Sending::from_source(*signal, SigInfo::timer(*signal, self.id, 0, *value), source.clone())
+                        .to_program(self.program);
                 match task.as_ref().map(Weak::upgrade) {
                     None => group.send(sending),
                     Some(Some(task)) => task.send(sending),

@@ -6,7 +6,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use amber_abi::errno::Errno;
 
+use crate::signal::SignalSource;
 use crate::sync::{Mutex, Rank};
+use crate::task::ThreadGroup;
 use crate::time::{Expire, SignalTimer};
 
 #[derive(Default)]
@@ -85,10 +87,15 @@ impl GroupTimers {
         self.timers.lock().posix.remove(&id).ok_or_else(|| Errno::EINVAL.here())
     }
 
-    /// Takes all timers of timer_create(2) away, as execve(2) does.
-    pub fn clear_posix(&self) {
+    /// Takes all timers of timer_create(2) away, as execve(2) does, and those of their signals that `group`, whose they are,
+    /// has not taken yet.
+    pub fn clear_posix(&self, group: &ThreadGroup) {
         let removed = std::mem::take(&mut self.timers.lock().posix);
-        drop(removed);
+        for timer in removed.into_values() {
+            timer.disarm();
+            let source: Arc<dyn SignalSource> = timer;
+            group.forget_source(&source);
+        }
     }
 
     /// Takes all timers away: the process has ended.

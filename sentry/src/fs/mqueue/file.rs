@@ -7,6 +7,7 @@ use amber_abi::errno::Errno;
 use amber_abi::poll::PollEvents;
 
 use super::queue::Queue;
+use crate::task::current;
 use crate::vfs::{File, Inode};
 use crate::wait::WaitQueue;
 
@@ -14,22 +15,16 @@ use crate::wait::WaitQueue;
 pub struct MqFile {
     inode: Arc<dyn Inode>,
     queue: Arc<Queue>,
-    id: u64,
 }
 
 impl MqFile {
-    pub(super) fn new(inode: Arc<dyn Inode>, queue: Arc<Queue>, id: u64) -> Self {
-        MqFile { inode, queue, id }
+    pub(super) fn new(inode: Arc<dyn Inode>, queue: Arc<Queue>) -> Self {
+        MqFile { inode, queue }
     }
 
     /// The queue.
     pub fn queue(&self) -> &Arc<Queue> {
         &self.queue
-    }
-
-    /// A number no other open queue ever had.
-    pub fn id(&self) -> u64 {
-        self.id
     }
 }
 
@@ -54,13 +49,15 @@ impl File for MqFile {
         Some(self.queue.changed())
     }
 
+    /// The registration of a process ends when it closes any descriptor of the queue.
+    fn flush(&self) -> Result<(), Errno> {
+        if let Some(task) = current() {
+            self.queue.unregister(task.group());
+        }
+        Ok(())
+    }
+
     fn as_any(&self) -> &dyn Any {
         self
-    }
-}
-
-impl Drop for MqFile {
-    fn drop(&mut self) {
-        self.queue.file_closed(self.id);
     }
 }

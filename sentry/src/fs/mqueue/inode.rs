@@ -92,8 +92,8 @@ impl Inode for QueueInode {
     }
 
     fn open(self: Arc<Self>, _: OpenFlags) -> Result<Arc<dyn File>, Errno> {
-        let (queue, id) = (self.queue.clone(), self.fs.number_open());
-        Ok(Arc::new(MqFile::new(self, queue, id)))
+        let queue = self.queue.clone();
+        Ok(Arc::new(MqFile::new(self, queue)))
     }
 
     fn as_any(&self) -> &dyn Any {

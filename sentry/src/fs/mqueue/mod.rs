@@ -79,7 +79,6 @@ impl Size {
 pub struct MqueueFs {
     device: Device,
     next_number: AtomicU64,
-    next_open: AtomicU64,
     attributes: Mutex<Attributes>,
     /// Looked at below the lock of a directory's names.
     queues: Mutex<BTreeMap<Vec<u8>, Arc<QueueInode>>>,
@@ -95,7 +94,6 @@ pub fn new(vfs: &Arc<Vfs>, memory: &Arc<GuestMemory>, tunables: &Arc<Tunables>) 
     let fs = Arc::new_cyclic(|me| MqueueFs {
         device: vfs.anonymous_device(),
         next_number: AtomicU64::new(2),
-        next_open: AtomicU64::new(1),
         attributes: Mutex::new(Rank::Leaf, Attributes::new(0o1777, 0, 0)),
         queues: Mutex::new(Rank::Inode, BTreeMap::new()),
         used: Mutex::new(Rank::Leaf, HashMap::new()),
@@ -125,11 +123,6 @@ pub fn queue_of(inode: &Arc<dyn Inode>) -> Option<Arc<Queue>> {
 }
 
 impl MqueueFs {
-    /// A number for an open queue, which no other ever had.
-    fn number_open(&self) -> u64 {
-        self.next_open.fetch_add(1, Ordering::Relaxed)
-    }
-
     /// Makes a queue.
     ///
     /// # Errors

@@ -22,8 +22,8 @@ pub struct Registration {
     pub group: Weak<ThreadGroup>,
     /// The signal it gets, and the value with it; none to be registered only.
     pub signal: Option<(Signal, u64)>,
-    /// The number of the file through which it registered.
-    pub file: u64,
+    /// The [program](ThreadGroup::programs) that registered: another gets no signal.
+    pub program: u64,
 }
 
 #[derive(Default)]
@@ -99,10 +99,11 @@ impl Queue {
             }
             told
         };
-        if let Some((group, Registration { signal: Some((signal, value)), .. })) = told {
+        if let Some((group, Registration { signal: Some((signal, value)), program, .. })) = told {
             let (pid, uid) = sender;
+            let info = SigInfo::queue(signal, SI_MESGQ, pid, uid, value);
             // A full queue of signals loses this one, as on Linux.
-            let _ = group.send(Sending::new(signal, SigInfo::queue(signal, SI_MESGQ, pid, uid, value)));
+            let _ = group.send(Sending::new(signal, info).to_program(program));
         }
         self.changed.notify(READABLE);
         Ok(())
@@ -150,14 +151,6 @@ impl Queue {
     pub fn unregister(&self, group: &Arc<ThreadGroup>) {
         let mut state = self.state.lock();
         if state.registration.as_ref().is_some_and(|r| std::ptr::eq(r.group.as_ptr(), Arc::as_ptr(group))) {
-            state.registration = None;
-        }
-    }
-
-    /// The last descriptor of a file is closed: a registration made through it ends.
-    pub(super) fn file_closed(&self, file: u64) {
-        let mut state = self.state.lock();
-        if state.registration.as_ref().is_some_and(|r| r.file == file) {
             state.registration = None;
         }
     }

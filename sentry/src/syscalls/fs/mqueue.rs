@@ -226,7 +226,8 @@ pub fn mq_notify(ctx: &mut TaskContext, fd: Fd, event: PtrIn) -> SysResult {
         file.queue().unregister(ctx.group());
         return Ok(0);
     }
-    file.queue().register(Registration { group: Arc::downgrade(ctx.group()), signal, file: file.id() })?;
+    let (group, program) = (Arc::downgrade(ctx.group()), ctx.group().programs());
+    file.queue().register(Registration { group, signal, program })?;
     Ok(0)
 }
 

@@ -16,6 +16,7 @@ fn process(pid: i32, parent: i32, parent_thread: i32, pgid: i32, sid: i32) -> Pr
         sid,
         terminal: None,
         exit_signal: 17,
+        parent_program: 0,
         zombie: None,
     }
 }
