@@ -18,11 +18,13 @@ use crate::vfs::{File, Inode};
 pub struct HostFile {
     inode: Arc<HostInode>,
     file: Arc<Descriptor>,
+    writes: bool,
 }
 
 impl HostFile {
-    pub(super) fn new(inode: Arc<HostInode>, file: Arc<Descriptor>) -> Self {
-        HostFile { inode, file }
+    /// `writes` says that the descriptor was opened for writing.
+    pub(super) fn new(inode: Arc<HostInode>, file: Arc<Descriptor>, writes: bool) -> Self {
+        HostFile { inode, file, writes }
     }
 
     fn write(&self, buf: &[u8], offset: u64) -> Result<usize, Errno> {
@@ -83,7 +85,7 @@ impl File for HostFile {
     }
 
     fn mappable(&self) -> Result<Arc<dyn Mappable>, Errno> {
-        Ok(self.inode.map()?)
+        Ok(self.inode.map(self.writes.then_some(&self.file))?)
     }
 
     fn allocate(&self, mode: FallocateMode, offset: u64, len: u64) -> Result<(), Errno> {

@@ -190,8 +190,9 @@ impl HostInode {
         self.state.lock().mapped.as_ref().map(|m| m.pages.clone())
     }
 
-    /// The pages for somebody who maps the file. Where the host may change it, they are read anew if it did.
-    pub(super) fn map(&self) -> Result<Arc<PageCache>, Errno> {
+    /// The pages for somebody who maps the file, and who can write by `writer`. Where the host may change it, they are read
+    /// anew if it did.
+    pub(super) fn map(&self, writer: Option<&Arc<Descriptor>>) -> Result<Arc<PageCache>, Errno> {
         let reader = self.reader()?;
         let stat = host::stat(reader.as_fd())?;
         let mapped = {
@@ -199,17 +200,21 @@ impl HostInode {
             match &state.mapped {
                 Some(mapped) => mapped.clone(),
                 None => {
-                    let (source, writer) = HostPages::new(reader);
-                    *writer.lock() = state.writer.upgrade();
+                    let (source, slot) = HostPages::new(reader);
+                    *slot.lock() = state.writer.upgrade();
                     let pages =
                         PageCache::new(&self.fs.vfs.page_caches, self.fs.memory.clone(), Box::new(source), stat.size);
                     let stamp = Arc::new(Mutex::new(Rank::Leaf, stamp_of(&stat)));
-                    let mapped = Mapped { pages, writer, stamp };
+                    let mapped = Mapped { pages, writer: slot, stamp };
                     state.mapped = Some(mapped.clone());
                     mapped
                 }
             }
         };
+        // What is stored through this mapping must find its way to the host, whoever else opened the file.
+        if let Some(writer) = writer {
+            mapped.writer.lock().get_or_insert_with(|| writer.clone());
+        }
         let old = std::mem::replace(&mut *mapped.stamp.lock(), stamp_of(&stat));
         if old != stamp_of(&stat) || mapped.pages.len() != stat.size {
             mapped.pages.write_back(0, u64::MAX)?;
@@ -500,8 +505,9 @@ impl Inode for HostInode {
         match self.kind {
             FileType::Directory => Ok(Arc::new(HostDirectory::new(self))),
             FileType::Regular => {
-                let file = if flags.writes() { self.writer()? } else { self.reader()? };
-                Ok(Arc::new(HostFile::new(self, file)))
+                let writes = flags.writes();
+                let file = if writes { self.writer()? } else { self.reader()? };
+                Ok(Arc::new(HostFile::new(self, file, writes)))
             }
             _ => Err(Errno::ENXIO.here()),
         }

@@ -211,6 +211,7 @@ impl FileSystem for HostFs {
 
     fn sync(&self) -> Result<(), Errno> {
         let inodes: Vec<_> = self.inodes.lock().values().filter_map(Weak::upgrade).collect();
-        inodes.iter().try_for_each(|inode| inode.write_back())
+        // One that fails keeps none of the others from it.
+        inodes.iter().map(|inode| inode.write_back()).fold(Ok(()), Result::and)
     }
 }

@@ -66,17 +66,22 @@ impl HostInode {
     fn keep(&self, fd: OwnedFd) -> Result<Arc<Descriptor>, Errno> {
         let mount = self.accept(fd.as_fd())?;
         let fd = Descriptor::new(&self.fs.memory, fd);
-        let old = {
+        let (file, new) = {
             let mut state = self.state.lock();
             state.mount = mount;
-            state.reader = Arc::downgrade(&fd);
-            state.kept.replace(fd.clone())
+            // Another may have opened it meanwhile.
+            let first = state.kept.clone();
+            let new = first.is_none();
+            let file = first.unwrap_or_else(|| fd.clone());
+            state.reader = Arc::downgrade(&file);
+            state.kept = Some(file.clone());
+            (file, new)
         };
         self.used.store(true, Ordering::Relaxed);
-        if old.is_none() {
+        if new {
             self.fs.keep(&self.this());
         }
-        Ok(fd)
+        Ok(file)
     }
 
     /// Checks a descriptor that was opened by this inode's name, before anything is done with it: something may have been
@@ -154,6 +159,11 @@ impl HostInode {
         self.accept(fd.as_fd())?;
         let file = Descriptor::new(&self.fs.memory, fd);
         let mut state = self.state.lock();
+        // Another may have opened it meanwhile: there is one writer, so that the pages have it as long as anyone.
+        if let Some(first) = state.writer.upgrade() {
+            drop(state);
+            return Ok(first);
+        }
         state.writer = Arc::downgrade(&file);
         if let Some(mapped) = &state.mapped {
             *mapped.writer.lock() = Some(file.clone());
