@@ -254,6 +254,12 @@ impl WaitQueue {
         self.notify(PollEvents::all());
     }
 
+    /// Tells one exclusive waiter that asked for one of `events`: what another did that was told, and is done, it may not
+    /// have done with all there was.
+    pub fn pass_on(&self, events: PollEvents) {
+        self.queue.notify_one(events);
+    }
+
     /// Whether nobody waits.
     pub fn is_empty(&self) -> bool {
         self.queue.entries.lock().is_empty() && self.queue.exclusive.lock().is_empty()
@@ -275,6 +281,10 @@ impl Queue {
                 waiter.notify(events, key);
             }
         }
+        self.notify_one(events);
+    }
+
+    fn notify_one(&self, events: PollEvents) {
         let mut next = 0;
         loop {
             let entry = {
@@ -328,6 +338,8 @@ pub struct Parker {
     condition: Condvar,
     /// Wakes it out of a sleep in the host's poll; none if the host has no descriptors left.
     waker: OnceLock<Option<Waker>>,
+    /// An event was told to it as to an exclusive waiter, and it has not looked since.
+    told: AtomicBool,
 }
 
 #[derive(Default)]
@@ -397,11 +409,25 @@ impl Parker {
         sleep.polling = false;
         std::mem::take(&mut sleep.woken) || found || deadline.is_none_or(|deadline| Instant::now() < deadline)
     }
+
+    /// As an exclusive waiter, it looks now whether it may go on: an event from here on is one to tell it.
+    pub fn look(&self) {
+        self.told.store(false, Ordering::SeqCst);
+    }
 }
 
 impl Waiter for Parker {
     fn notify(&self, _: PollEvents, _: u64) {
         self.unpark();
+    }
+
+    fn notify_exclusive(&self, _: PollEvents, _: u64) -> bool {
+        // One that was told of an event and has not looked yet may be busy with that: this one is for another.
+        let first = !self.told.swap(true, Ordering::SeqCst);
+        if first {
+            self.unpark();
+        }
+        first
     }
 }
 
@@ -417,4 +443,39 @@ pub enum WaitEnd {
 /// A moment `after` from now, or none if that is beyond what the host's clock can say (then it never comes).
 pub fn deadline_in(after: Duration) -> Option<Instant> {
     Instant::now().checked_add(after)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn is_woken(parker: &Parker) -> bool {
+        parker.park(Some(Instant::now()))
+    }
+
+    #[test]
+    fn an_event_wakes_one_exclusive_waiter() {
+        let queue = WaitQueue::new();
+        let parkers: [Arc<Parker>; 3] = Default::default();
+        let mut registrations: Vec<_> = parkers
+            .iter()
+            .map(|parker| {
+                let waiter: Arc<dyn Waiter> = parker.clone();
+                queue.register_beside(Arc::downgrade(&waiter), READABLE, 0, true)
+            })
+            .collect();
+        queue.notify(READABLE);
+        queue.notify(READABLE);
+        // The first has not looked yet, so the second event is the second one's.
+        assert_eq!(parkers.each_ref().map(|parker| is_woken(parker)), [true, true, false]);
+        parkers[0].look();
+        queue.notify(READABLE);
+        assert_eq!(parkers.each_ref().map(|parker| is_woken(parker)), [true, false, false]);
+        // Who goes passes on what it was told of.
+        drop(registrations.remove(0));
+        queue.pass_on(READABLE);
+        assert_eq!(parkers.each_ref().map(|parker| is_woken(parker)), [false, false, true]);
+        queue.notify(WRITABLE);
+        assert!(!is_woken(&parkers[1]), "another event");
+    }
 }

@@ -76,6 +76,10 @@ impl File for EventFd {
         events
     }
 
+    fn is_read_in_turn(&self) -> bool {
+        true
+    }
+
     fn wait_queue(&self) -> Option<&WaitQueue> {
         Some(&self.queue)
     }

@@ -169,6 +169,10 @@ impl File for TimerFd {
         if state.ticks > 0 { PollEvents::POLLIN } else { PollEvents::empty() }
     }
 
+    fn is_read_in_turn(&self) -> bool {
+        true
+    }
+
     fn wait_queue(&self) -> Option<&WaitQueue> {
         Some(&self.queue)
     }

@@ -38,6 +38,18 @@ pub enum Selection {
     Copy(i64),
 }
 
+impl Selection {
+    /// Whether a message of a type is one that is wanted.
+    fn takes(self, kind: i64) -> bool {
+        match self {
+            Selection::First | Selection::Copy(_) => true,
+            Selection::Of(wanted) => kind == wanted,
+            Selection::Except(unwanted) => kind != unwanted,
+            Selection::UpTo(most) => kind <= most,
+        }
+    }
+}
+
 /// A queue of messages.
 #[expect(missing_docs, reason = "the fields carry the meaning of those of struct msqid_ds")]
 pub struct MessageQueue {
@@ -55,7 +67,32 @@ pub struct MessageQueue {
     pub sent_at: i64,
     pub received_at: i64,
     pub changed_at: i64,
+    /// Told of room, and of the end.
     changed: Arc<WaitQueue>,
+    /// Those who wait for a message, by the order of their coming.
+    receivers: BTreeMap<u64, Waiting>,
+    last_receiver: u64,
+}
+
+/// Who waits for a message.
+struct Waiting {
+    selection: Selection,
+    queue: Arc<WaitQueue>,
+    /// It was told of a message and has not looked since.
+    told: bool,
+}
+
+/// The place of a caller among those who wait for a message.
+pub struct Receiver {
+    number: u64,
+    queue: Arc<WaitQueue>,
+}
+
+impl Receiver {
+    /// Told when a message that is wanted may be there.
+    pub fn queue(&self) -> &WaitQueue {
+        &self.queue
+    }
 }
 
 impl Object for MessageQueue {
@@ -74,9 +111,54 @@ impl MessageQueue {
         self.messages.len() as u64
     }
 
-    /// Who is told of changes: readable with a message, writable with room.
+    /// Who waits for room.
     pub fn queue(&self) -> Arc<WaitQueue> {
         self.changed.clone()
+    }
+
+    /// Enters one who waits for a message, until [`leave`](Self::leave).
+    pub fn receiver(&mut self, selection: Selection) -> Receiver {
+        self.last_receiver += 1;
+        let (number, queue) = (self.last_receiver, Arc::new(WaitQueue::new()));
+        self.receivers.insert(number, Waiting { selection, queue: queue.clone(), told: false });
+        Receiver { number, queue }
+    }
+
+    /// Notes that a receiver looks for its message now: of the next, it is to be told again.
+    pub fn look(&mut self, receiver: &Receiver) {
+        if let Some(waiting) = self.receivers.get_mut(&receiver.number) {
+            waiting.told = false;
+        }
+    }
+
+    /// Takes out a receiver. It may have been told of a message and have taken another or none, so this answers who is to
+    /// be told of what is there.
+    pub fn leave(&mut self, receiver: &Receiver) -> Option<Arc<WaitQueue>> {
+        self.receivers.remove(&receiver.number);
+        if self.messages.is_empty() {
+            return None;
+        }
+        let waits = |waiting: &&Waiting| !waiting.told && self.find(waiting.selection).is_some();
+        let number = self.receivers.iter().find(|(_, waiting)| waits(waiting)).map(|(&number, _)| number)?;
+        self.tell(number)
+    }
+
+    /// Who is to be told of a new message: the first of those who want it and were not told of another.
+    pub fn wanting(&mut self, kind: i64) -> Option<Arc<WaitQueue>> {
+        let waits = |waiting: &Waiting| !waiting.told && waiting.selection.takes(kind);
+        let number = self.receivers.iter().find(|(_, waiting)| waits(waiting)).map(|(&number, _)| number)?;
+        self.tell(number)
+    }
+
+    fn tell(&mut self, number: u64) -> Option<Arc<WaitQueue>> {
+        let waiting = self.receivers.get_mut(&number)?;
+        waiting.told = true;
+        Some(waiting.queue.clone())
+    }
+
+    /// Everybody who waits for this queue: something else than its messages changed.
+    pub fn all_queues(&self) -> Vec<Arc<WaitQueue>> {
+        self.receivers.values().map(|waiting| &waiting.queue).chain([&self.changed]).cloned().collect()
     }
 
     /// Puts a message at the end, or gives it back if there is no room.
@@ -211,6 +293,8 @@ impl Messages {
                     received_at: 0,
                     changed_at: now(),
                     changed: Arc::new(WaitQueue::new()),
+                    receivers: BTreeMap::new(),
+                    last_receiver: 0,
                 })
             },
         )
@@ -227,7 +311,7 @@ impl Messages {
             queues.remove(id)
         };
         if let Some(queue) = removed {
-            queue.changed.notify_all();
+            queue.all_queues().iter().for_each(|queue| queue.notify_all());
         }
         Ok(())
     }
@@ -236,6 +320,29 @@ impl Messages {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_message_wakes_one_who_wants_it() {
+        let messages = Messages::new(GuestMemory::new(1 << 20).unwrap(), Arc::default());
+        let id = messages.find_or_make(&Credentials::root(), 0, 0o600).unwrap();
+        let mut queues = messages.lock();
+        let queue = queues.get_mut(id).unwrap();
+        let [two, any, also] = [Selection::Of(2), Selection::First, Selection::UpTo(9)].map(|s| queue.receiver(s));
+        let is =
+            |told: Option<Arc<WaitQueue>>, receiver: &Receiver| told.is_some_and(|q| Arc::ptr_eq(&q, &receiver.queue));
+        assert!(is(queue.wanting(2), &two));
+        // Those who were told are passed over until they look.
+        assert!(is(queue.wanting(2), &any));
+        assert!(is(queue.wanting(2), &also));
+        assert!(queue.wanting(2).is_none());
+        queue.look(&any);
+        assert!(queue.wanting(10).is_some_and(|told| Arc::ptr_eq(&told, &any.queue)));
+        // Who goes without a message leaves it to another, but only if there is one.
+        queue.look(&also);
+        assert!(queue.leave(&two).is_none());
+        assert!(queue.push(Message { kind: 3, text: Vec::new() }, 1).is_ok());
+        assert!(is(queue.leave(&any), &also));
+    }
 
     #[test]
     fn messages_are_found_by_type() {

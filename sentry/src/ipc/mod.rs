@@ -15,7 +15,7 @@ use crate::time::clock::realtime;
 
 pub use ids::{Ids, Object, Permissions};
 pub use limits::{Limit, Limits};
-pub use messages::{Message, MessageQueue, Messages, Selection};
+pub use messages::{Message, MessageQueue, Messages, Receiver, Selection};
 pub use proc::REGISTRATION;
 pub use semaphores::{Attempt, SemaphoreSet, Semaphores};
 pub use shared_memory::{Segment, SegmentPages, SharedMemory};

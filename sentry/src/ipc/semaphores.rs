@@ -183,7 +183,16 @@ impl State {
             assigned.insert(number);
             ready.0.extend(set.ready(number));
         }
-        set.undo.values_mut().for_each(|adjustments| adjustments.retain(|number, _| !assigned.contains(number)));
+        for adjustments in set.undo.values_mut() {
+            // One semaphore of many, or all of them: the shorter list is gone through.
+            if assigned.len() < adjustments.len() {
+                for number in &assigned {
+                    adjustments.remove(number);
+                }
+            } else {
+                adjustments.retain(|number, _| !assigned.contains(number));
+            }
+        }
         set.changed_at = now();
         Ok(ready)
     }

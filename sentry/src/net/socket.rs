@@ -293,6 +293,11 @@ impl File for SocketFile {
         SignalIo::Whole
     }
 
+    fn is_read_in_turn(&self) -> bool {
+        // What is too little for one may be enough for another, who asks for less.
+        self.socket.keeps_borders() || self.socket.options().look(|values| values.receive_low <= 1)
+    }
+
     fn wait_queue(&self) -> Option<&WaitQueue> {
         Some(self.socket.queue())
     }

@@ -322,6 +322,48 @@ impl TaskContext {
         self.wait_registered(queues, deadline, ready)
     }
 
+    /// Like [`wait`](Self::wait) for one queue whose waiters all want the same, of which each event serves one: an event
+    /// wakes one of them, not all.
+    ///
+    /// # Errors
+    /// As [`wait`](Self::wait).
+    pub fn wait_in_turn<T>(
+        &self,
+        queue: &WaitQueue,
+        events: PollEvents,
+        deadline: Option<Instant>,
+        mut ready: impl FnMut() -> Option<T>,
+    ) -> Result<T, WaitEnd> {
+        assert_none_held();
+        if let Some(answer) = ready() {
+            return Ok(answer);
+        }
+        let parker: Arc<dyn Waiter> = self.parker().clone();
+        let registration = queue.register_beside(Arc::downgrade(&parker), events, 0, true);
+        let end = loop {
+            if queue.host_file().is_some() {
+                // The host wakes all that wait for its descriptor.
+                drop(registration);
+                queue.pass_on(events);
+                return self.wait(&[(queue, events)], deadline, ready);
+            }
+            self.parker().look();
+            if let Some(answer) = ready() {
+                break Ok(answer);
+            }
+            if self.is_interrupted() {
+                break Err(WaitEnd::Interrupted);
+            }
+            if !self.sleep(Activity::Sleeping, deadline) {
+                break ready().ok_or(WaitEnd::TimedOut);
+            }
+        };
+        // It may have been told of an event it made no use of, or of several.
+        drop(registration);
+        queue.pass_on(events);
+        end
+    }
+
     /// Like [`wait`](Self::wait), for as many queues as a guest likes.
     ///
     /// # Errors

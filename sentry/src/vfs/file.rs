@@ -122,6 +122,11 @@ pub trait File: Send + Sync + Any {
         None
     }
 
+    /// Whether all who read wait for the same, so that an event need wake only one of them.
+    fn is_read_in_turn(&self) -> bool {
+        false
+    }
+
     /// What `O_ASYNC` does.
     fn signal_io(&self) -> SignalIo {
         SignalIo::Absent

@@ -266,6 +266,10 @@ impl File for Inotify {
         SignalIo::Whole
     }
 
+    fn is_read_in_turn(&self) -> bool {
+        true
+    }
+
     fn wait_queue(&self) -> Option<&WaitQueue> {
         Some(&self.queue)
     }

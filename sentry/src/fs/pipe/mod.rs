@@ -328,6 +328,10 @@ impl File for PipeEnd {
         SignalIo::End
     }
 
+    fn is_read_in_turn(&self) -> bool {
+        true
+    }
+
     fn wait_queue(&self) -> Option<&WaitQueue> {
         Some(&self.pipe.queue)
     }

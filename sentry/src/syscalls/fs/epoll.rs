@@ -111,7 +111,7 @@ fn wait_for_events(ctx: &TaskContext, epfd: Fd, events: PtrOut, most: i32, deadl
     let description = ctx.files().get(epfd.0)?;
     let epoll = description.downcast::<Epoll>().ok_or_else(|| Errno::EINVAL.here())?;
     let mut looks = 0;
-    let found = ctx.wait(&[(epoll.waiters(), PollEvents::POLLIN)], deadline, || {
+    let found = ctx.wait_in_turn(epoll.waiters(), PollEvents::POLLIN, deadline, || {
         looks += 1;
         // The second look only makes sure that nobody told of anything before there was somebody to tell; what the host
         // has to tell ends the sleep at once.

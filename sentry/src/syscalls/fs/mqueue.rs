@@ -194,7 +194,7 @@ pub fn mq_timedreceive(
         None => {
             let _waiting = queue.begin_waiting();
             let readable = amber_abi::poll::PollEvents::POLLIN;
-            ctx.wait(&[(queue.changed(), readable)], deadline, || queue.receive()).map_err(ended)?
+            ctx.wait_in_turn(queue.changed(), readable, deadline, || queue.receive()).map_err(ended)?
         }
     };
     if !priority_at.is_null() {

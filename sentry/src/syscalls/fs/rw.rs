@@ -361,7 +361,12 @@ impl<'a> Transfer<'a> {
                 Some(answer) => Some(Some(answer)),
                 None => (pause() != until).then_some(None),
             };
-            let end = match ctx.wait(&[(queue, events)], until.or(limit), look) {
+            let end = if !writing && file.is_read_in_turn() {
+                ctx.wait_in_turn(queue, events, until.or(limit), look)
+            } else {
+                ctx.wait(&[(queue, events)], until.or(limit), look)
+            };
+            let end = match end {
                 Ok(Some(answer)) => return Ok(answer?),
                 // There is another moment to wait for.
                 Ok(None) => continue,

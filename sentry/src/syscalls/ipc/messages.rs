@@ -7,7 +7,7 @@ use amber_abi::poll::PollEvents;
 
 use super::plain;
 use crate::error::{Restart, SysResult};
-use crate::ipc::{Message, MessageQueue, Object, Selection};
+use crate::ipc::{Message, MessageQueue, Object, Receiver, Selection};
 use crate::syscalls::args::{PtrIn, PtrOut};
 use crate::task::TaskContext;
 use crate::time::clock::realtime;
@@ -52,7 +52,7 @@ pub fn msgsnd(ctx: &mut TaskContext, id: i32, message: PtrIn, len: usize, flags:
             return Some(Err(errno));
         }
         match queue.push(waiting.take()?, pid) {
-            Ok(()) => Some(Ok(())),
+            Ok(()) => Some(Ok(queue.wanting(kind))),
             Err(_) if impatient => Some(Err(Errno::EAGAIN.here())),
             Err(back) => {
                 (waiting, waited) = (Some(back), true);
@@ -60,8 +60,10 @@ pub fn msgsnd(ctx: &mut TaskContext, id: i32, message: PtrIn, len: usize, flags:
             }
         }
     };
-    ctx.wait(&[(&queue, PollEvents::POLLOUT)], None, attempt).map_err(|_| Restart::UnlessHandled)??;
-    queue.notify(PollEvents::POLLIN);
+    let end = ctx.wait(&[(&queue, PollEvents::POLLOUT)], None, attempt);
+    if let Some(receiver) = end.map_err(|_| Restart::UnlessHandled)?? {
+        receiver.notify(PollEvents::POLLIN);
+    }
     Ok(0)
 }
 
@@ -90,28 +92,38 @@ pub fn msgrcv(ctx: &mut TaskContext, id: i32, message: PtrOut, most: usize, kind
     let (queue, pid) = (messages.lock().get(id)?.queue(), ctx.group().pid());
     let impatient = flags.contains(IpcFlags::IPC_NOWAIT);
     let cut = flags.contains(IpcFlags::MSG_NOERROR);
-    let mut waited = false;
-    let attempt = || {
+    let attempt = |waiting: Option<&Receiver>| {
         let mut queues = messages.lock();
         let queue = match queues.get_mut(id) {
             Ok(queue) => queue,
-            Err(errno) => return Some(Err(gone(errno, waited))),
+            Err(errno) => return Some(Err(gone(errno, waiting.is_some()))),
         };
         if let Err(errno) = queue.permissions().check(&who, 0o4) {
             return Some(Err(errno));
         }
+        if let Some(receiver) = waiting {
+            queue.look(receiver);
+        }
         match queue.take(selection, most, cut, pid) {
             Ok(Some(message)) => Some(Ok(message)),
             Ok(None) if impatient => Some(Err(Errno::ENOMSG.here())),
-            Ok(None) => {
-                waited = true;
-                None
-            }
+            Ok(None) => None,
             Err(errno) => Some(Err(errno)),
         }
     };
-    let end = ctx.wait(&[(&queue, PollEvents::POLLIN)], None, attempt);
-    let found = end.map_err(|_| Restart::UnlessHandled)??;
+    let found = match attempt(None) {
+        Some(answer) => answer?,
+        None => {
+            messages.admit(size_of::<Receiver>())?;
+            let receiver = messages.lock().get_mut(id).map_err(|errno| gone(errno, true))?.receiver(selection);
+            let end = ctx.wait(&[(receiver.queue(), PollEvents::POLLIN)], None, || attempt(Some(&receiver)));
+            let next = messages.lock().get_mut(id).ok().and_then(|queue| queue.leave(&receiver));
+            if let Some(next) = next {
+                next.notify(PollEvents::POLLIN);
+            }
+            end.map_err(|_| Restart::UnlessHandled)??
+        }
+    };
     queue.notify(PollEvents::POLLOUT);
     ctx.write_object(message.0, &found.kind)?;
     ctx.write_bytes(message.0.wrapping_add(TYPE_SIZE), &found.text)?;
@@ -195,10 +207,10 @@ pub fn msgctl(ctx: &mut TaskContext, id: i32, command: MsgCommand, buffer: PtrOu
                 queue.permissions_mut().change(&new.msg_perm);
                 queue.most_bytes = new.msg_qbytes;
                 queue.changed_at = realtime().tv_sec;
-                queue.queue()
+                queue.all_queues()
             };
             // There may be room now, or no right any more.
-            changed.notify_all();
+            changed.iter().for_each(|queue| queue.notify_all());
             Ok(0)
         }
         MsgCommand::IPC_RMID => {

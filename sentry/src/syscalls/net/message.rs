@@ -443,7 +443,12 @@ impl<'a> Receiver<'a> {
                 answer => answer,
             }
         };
-        let part = match self.opened.wait_unless(ctx, self.impatient, false, PollEvents::POLLIN, attempt) {
+        let got = if self.least > 1 || self.peek {
+            self.opened.wait_unless(ctx, self.impatient, false, PollEvents::POLLIN, attempt)
+        } else {
+            self.opened.wait_in_turn(ctx, self.impatient, attempt)
+        };
+        let part = match got {
             // A peek that does not get all it waits for takes what there is.
             Err(error) if waits => socket.receive(&mut buffer[..want], self.flags).map_err(|_| error)?,
             answer => answer?,

@@ -1,6 +1,7 @@
 //! Making, naming, connecting and closing down sockets.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use amber_abi::errno::Errno;
 use amber_abi::open::OpenFlags;
@@ -116,7 +117,8 @@ pub fn accept4(ctx: &mut TaskContext, fd: Fd, address: SockaddrOut, len: PtrOut,
     let opened = find(ctx, fd.0)?;
     let reserved = ctx.files().reserve(0, descriptor_limit(ctx))?;
     check_open_files(ctx)?;
-    let accepted = opened.wait(ctx, false, PollEvents::POLLIN, || opened.socket.accept())?;
+    let impatient = opened.description.is_nonblocking();
+    let accepted = opened.wait_in_turn(ctx, impatient, || opened.socket.accept())?;
     if !address.is_null() {
         // A peer that is gone already has no address any more.
         let peer = accepted.peer_address().map_err(|_| Errno::ECONNABORTED.here());
@@ -183,6 +185,9 @@ pub fn shutdown(ctx: &mut TaskContext, fd: Fd, how: ShutdownHow) -> SysResult {
     Ok(0)
 }
 
+/// What a wait asks for an answer; none as long as there is nothing.
+type Ready<'a, T> = dyn FnMut() -> Option<Result<T, Errno>> + 'a;
+
 impl Opened {
     /// Tries until trying does not answer `EAGAIN` any more, unless the socket or its options say not to wait so long.
     pub(super) fn wait<T>(
@@ -202,18 +207,42 @@ impl Opened {
         impatient: bool,
         writing: bool,
         events: PollEvents,
+        attempt: impl FnMut() -> Result<T, Errno>,
+    ) -> Result<T, SysError> {
+        self.wait_as(impatient, writing, attempt, |deadline, ready| {
+            ctx.wait(&[(self.socket.queue(), events)], deadline, ready)
+        })
+    }
+
+    /// The same for what comes one by one, a connection or a datagram: each wakes one of those that wait for it.
+    pub(super) fn wait_in_turn<T>(
+        &self,
+        ctx: &TaskContext,
+        impatient: bool,
+        attempt: impl FnMut() -> Result<T, Errno>,
+    ) -> Result<T, SysError> {
+        self.wait_as(impatient, false, attempt, |deadline, ready| {
+            ctx.wait_in_turn(self.socket.queue(), PollEvents::POLLIN, deadline, ready)
+        })
+    }
+
+    fn wait_as<T>(
+        &self,
+        impatient: bool,
+        writing: bool,
         mut attempt: impl FnMut() -> Result<T, Errno>,
+        wait: impl FnOnce(Option<Instant>, &mut Ready<'_, T>) -> Result<Result<T, Errno>, WaitEnd>,
     ) -> Result<T, SysError> {
         let first = attempt();
         if impatient || !matches!(first, Err(Errno::EAGAIN)) {
             return Ok(first?);
         }
         let patience = self.socket.options().patience(writing);
-        let ready = || match attempt() {
+        let mut ready = || match attempt() {
             Err(Errno::EAGAIN) => None,
             answer => Some(answer),
         };
-        match ctx.wait(&[(self.socket.queue(), events)], patience.and_then(deadline_in), ready) {
+        match wait(patience.and_then(deadline_in), &mut ready) {
             Ok(answer) => Ok(answer?),
             Err(WaitEnd::TimedOut) => Err(Errno::EAGAIN.here().into()),
             // A wait with a limit of its own cannot be taken up again where it was.
