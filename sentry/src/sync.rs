@@ -18,6 +18,8 @@ const KILL_LOOK: Duration = Duration::from_millis(10);
 pub enum Rank {
     /// An epoll's look at the files it watches, which asks each in turn.
     Epoll,
+    /// A change of an inode's attributes and the check before it, which asks whatever the inode stands for.
+    Attributes,
     /// Which program a thread group runs, and as whom (Linux's `exec_update_lock`).
     Program,
     /// The process tree: PID table, parents, children, groups, sessions (Linux's `tasklist_lock`).

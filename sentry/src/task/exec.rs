@@ -17,7 +17,7 @@ use crate::error::{Restart, SysError};
 use crate::loader::{LoadOptions, Program};
 use crate::syscalls::task::exec::open_program;
 use crate::task::{AltStack, Credentials, TaskContext, exit};
-use crate::vfs::access::{self, Access};
+use crate::vfs::access::{self, Access, Ownership};
 use crate::vfs::mounting::check_member;
 use crate::vfs::{FileDescription, FsContext, MountNamespace, MountOptions};
 
@@ -76,17 +76,24 @@ impl Credentials {
         watched: bool,
     ) -> Result<(Credentials, bool), Errno> {
         let inode = file.file().inode();
-        let metadata = inode.metadata()?;
         let honoured = file.path().is_some_and(|path| {
             !path.mount.options().contains(MountOptions::NO_SUID) && check_member(namespace, &path.mount).is_ok()
         });
         let mut new = self.clone();
-        if honoured && !no_new_privs {
-            if metadata.permissions & SET_UID != 0 {
-                new.euid = metadata.uid;
+        if honoured
+            && !no_new_privs
+            && let Some(path) = file.path()
+            && inode.metadata()?.permissions & (SET_UID | SET_GID) != 0
+        {
+            // Owner and mode are of one moment, and the file must still be one that may be executed.
+            let m = path.dentry.vfs().change_attributes(&*inode, || inode.metadata())?;
+            let owner = Ownership { permissions: m.permissions, uid: m.uid, gid: m.gid };
+            let executable = access::check_ownership(self, owner, false, Access::EXECUTE).is_ok();
+            if executable && owner.permissions & SET_UID != 0 {
+                new.euid = owner.uid;
             }
-            if metadata.permissions & (SET_GID | GROUP_EXECUTE) == SET_GID | GROUP_EXECUTE {
-                new.egid = metadata.gid;
+            if executable && owner.permissions & (SET_GID | GROUP_EXECUTE) == SET_GID | GROUP_EXECUTE {
+                new.egid = owner.gid;
             }
         }
         let attribute = if honoured { inode.xattr(XATTR_CAPABILITY).ok() } else { None };

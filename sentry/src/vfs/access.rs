@@ -7,7 +7,7 @@ use amber_abi::xattr::XATTR_CAPABILITY;
 
 use crate::task::Credentials;
 use crate::tunables::Tunables;
-use crate::vfs::{Inode, Path, SetAttributes};
+use crate::vfs::{Inode, Path, SetAttributes, Vfs};
 
 bitflags::bitflags! {
     /// What somebody wants to do.
@@ -175,29 +175,47 @@ pub fn check_create_existing(
     Ok(())
 }
 
-/// What becomes of the set-ID bits when the content or the owner is changed: none if they stay.
-pub fn without_set_id(permissions: u16) -> Option<u16> {
-    let mut left = permissions & !SET_UID;
-    if permissions & 0o010 != 0 {
+/// What becomes of the set-ID bits when these credentials change the content or the owner: none if they stay.
+pub fn without_set_id(credentials: &Credentials, ownership: Ownership) -> Option<u16> {
+    let mut left = ownership.permissions & !SET_UID;
+    // Where the group may not execute, the bit stays only with those who could set it.
+    let could_set = || credentials.in_group(ownership.gid) || credentials.has(Capability::CAP_FSETID);
+    if left & SET_GID != 0 && (left & 0o010 != 0 || !could_set()) {
         left &= !SET_GID;
     }
-    (left != permissions).then_some(left)
+    (left != ownership.permissions).then_some(left)
 }
 
 /// A change of the content by these credentials: a program loses its capabilities, and without CAP_FSETID its set-ID
-/// bits.
-pub fn drop_privileges(credentials: &Credentials, inode: &dyn Inode) -> Result<(), Errno> {
+/// bits. Files that have none are not locked.
+pub fn drop_privileges(vfs: &Vfs, credentials: &Credentials, inode: &dyn Inode) -> Result<(), Errno> {
+    let set_id = !credentials.has(Capability::CAP_FSETID) && without_set_id(credentials, inode.ownership()?).is_some();
+    if !set_id && !inode.has_capabilities() {
+        return Ok(());
+    }
+    vfs.change_attributes(inode, || drop_privileges_locked(credentials, inode))
+}
+
+/// Cuts a file or extends it with zeros, which takes its privileges away like any change of the content.
+pub fn set_size(vfs: &Vfs, credentials: &Credentials, inode: &dyn Inode, size: u64) -> Result<(), Errno> {
+    vfs.change_attributes(inode, || {
+        drop_privileges_locked(credentials, inode)?;
+        inode.set_attributes(&SetAttributes { size: Some(size), ..SetAttributes::default() })
+    })
+}
+
+fn drop_privileges_locked(credentials: &Credentials, inode: &dyn Inode) -> Result<(), Errno> {
     if !credentials.has(Capability::CAP_FSETID)
-        && let Some(permissions) = without_set_id(inode.ownership()?.permissions)
+        && let Some(permissions) = without_set_id(credentials, inode.settled_ownership()?)
     {
         inode.set_attributes(&SetAttributes { permissions: Some(permissions), ..SetAttributes::default() })?;
     }
     drop_capabilities(inode)
 }
 
-/// Takes the capabilities of a program away.
+/// Takes the capabilities of a program away. The caller holds the lock of the inode's attributes.
 pub fn drop_capabilities(inode: &dyn Inode) -> Result<(), Errno> {
-    if inode.kind() == FileType::Regular && inode.has_capabilities() {
+    if inode.has_capabilities() {
         inode.remove_xattr(XATTR_CAPABILITY)?;
     }
     Ok(())

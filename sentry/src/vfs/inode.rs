@@ -195,6 +195,16 @@ pub trait Inode: Send + Sync + Any {
         Ok(Ownership { permissions: m.permissions, uid: m.uid, gid: m.gid })
     }
 
+    /// The same as of now, for a change that depends on it; what the host changed meanwhile counts too.
+    fn settled_ownership(&self) -> Result<Ownership, Errno> {
+        self.ownership()
+    }
+
+    /// Which inode a change of attributes locks: one key where several inodes stand for one file of the host.
+    fn lock_key(&self) -> Result<(Device, u64), Errno> {
+        self.identity()
+    }
+
     /// Changes attributes.
     fn set_attributes(&self, changes: &SetAttributes) -> Result<(), Errno>;
 

@@ -2,6 +2,7 @@
 
 pub mod access;
 pub mod anon;
+mod attribute_locks;
 pub mod attributes;
 pub mod change;
 mod context;

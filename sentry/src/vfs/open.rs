@@ -14,7 +14,7 @@ use crate::vfs::change::Creation;
 use crate::vfs::notify::{self, mask};
 use crate::vfs::text_busy::FileUse;
 use crate::vfs::walk::{Last, Scope, Walk};
-use crate::vfs::{Dentry, File, FileDescription, Inode, MountOptions, Path, SetAttributes};
+use crate::vfs::{Dentry, File, FileDescription, Inode, MountOptions, Path};
 
 /// How a file is opened.
 #[derive(Clone, Copy)]
@@ -220,7 +220,7 @@ fn open_found(
         _ => ctx.kernel().registry.open_special(ctx, &path, flags)?,
     };
     if truncate {
-        cut(&inode, scope)?;
+        access::set_size(path.dentry.vfs(), scope.credentials, &*inode, 0)?;
     }
     let description = finish(file, path, flags);
     if truncate && let Some(path) = description.path() {
@@ -237,11 +237,6 @@ fn wanted(flags: OpenFlags, truncate: bool) -> Access {
     wanted.set(Access::READ, flags.reads() || both);
     wanted.set(Access::WRITE, flags.writes() || both || truncate);
     wanted
-}
-
-fn cut(inode: &Arc<dyn Inode>, scope: &Scope<'_>) -> Result<(), Errno> {
-    access::drop_privileges(scope.credentials, &**inode)?;
-    inode.set_attributes(&SetAttributes { size: Some(0), ..SetAttributes::default() })
 }
 
 fn finish(file: Arc<dyn File>, path: Path, flags: OpenFlags) -> Arc<FileDescription> {

@@ -8,6 +8,7 @@ use amber_abi::stat::Device;
 use crate::mm::PageCaches;
 use crate::sync::{Mutex, Rank};
 use crate::vfs::anon::Anonymous;
+use crate::vfs::attribute_locks::AttributeLocks;
 use crate::vfs::dentry::NameCache;
 use crate::vfs::file::OpenFiles;
 use crate::vfs::locks::Locks;
@@ -35,6 +36,8 @@ pub struct Vfs {
     pub locks: Locks,
     /// Files that are written or executed.
     pub file_uses: FileUses,
+    /// Inodes whose attributes are being changed.
+    pub(super) attribute_locks: AttributeLocks,
     /// What is watched for inotify(7).
     pub(super) watches: Watches,
     /// One rename at a time looks at two directories, so the order in which those are locked cannot go in a circle.
@@ -55,6 +58,7 @@ impl Vfs {
             epolls: Mutex::new(Rank::Epoll, ()),
             locks: Locks::new(),
             file_uses: FileUses::new(),
+            attribute_locks: AttributeLocks::new(),
             watches: Watches::new(),
             renames: Mutex::new(Rank::Rename, ()),
             mounts: MountTrees::new(),

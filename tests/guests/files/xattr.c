@@ -214,6 +214,54 @@ TEST(permissions) {
     });
 }
 
+// Becomes this user with these capabilities alone.
+static void become_with(uid_t uid, uint64_t capabilities) {
+    MUST(prctl(PR_SET_KEEPCAPS, 1));
+    become(uid);
+    struct __user_cap_header_struct header = {_LINUX_CAPABILITY_VERSION_3, 0};
+    struct __user_cap_data_struct data[2] = {{capabilities, capabilities, 0},
+                                             {capabilities >> 32, capabilities >> 32, 0}};
+    MUST(syscall(SYS_capset, &header, data));
+}
+
+TEST(rights_by_name) {
+    put("f", 0666);
+    struct vfs_cap_data all = {.magic_etc = VFS_CAP_REVISION_2 | VFS_CAP_FLAGS_EFFECTIVE};
+    all.data[0].permitted = -1;
+    CHECK_OK(setxattr("f", "security.capability", &all, sizeof all, 0));
+    CHECK_OK(setxattr("f", "security.other", "x", 1, 0));
+    CHECK_OK(setxattr("f", "trusted.a", "x", 1, 0));
+    int fd = MUST(open("f", O_RDONLY));
+    // Administration does not include what a program gains by being executed, even of one's own files.
+    CHECK_CHILD({
+        become_with(1000, 1ull << CAP_SYS_ADMIN);
+        put("own", 0755);
+        CHECK_ERR(setxattr("own", "security.capability", &all, sizeof all, 0), EPERM);
+        CHECK_ERR(lsetxattr("own", "security.capability", &all, sizeof all, XATTR_CREATE), EPERM);
+        CHECK_ERR(setxattr("f", "security.capability", &all, sizeof all, XATTR_REPLACE), EPERM);
+        CHECK_ERR(fsetxattr(fd, "security.capability", &all, sizeof all, 0), EPERM);
+        CHECK_ERR(removexattr("f", "security.capability"), EPERM);
+        CHECK_ERR(lremovexattr("f", "security.capability"), EPERM);
+        CHECK_ERR(fremovexattr(fd, "security.capability"), EPERM);
+        CHECK_OK(setxattr("f", "security.other", "y", 1, 0));
+        CHECK_OK(removexattr("f", "security.other"));
+        CHECK_OK(setxattr("f", "trusted.a", "y", 1, 0));
+        CHECK(listed("f", "trusted.a"));
+    });
+    CHECK_OK(setxattr("f", "security.other", "x", 1, 0));
+    CHECK(listed("f", "security.capability"));
+    CHECK_CHILD({
+        become_with(1001, 1ull << CAP_SETFCAP);
+        CHECK_ERR(setxattr("f", "security.other", "y", 1, 0), EPERM);
+        CHECK_ERR(removexattr("f", "security.other"), EPERM);
+        CHECK_ERR(setxattr("f", "trusted.a", "y", 1, 0), EPERM);
+        CHECK_ERR(removexattr("f", "trusted.a"), EPERM);
+        CHECK(!listed("f", "trusted.a"));
+        CHECK_OK(removexattr("f", "security.capability"));
+        CHECK_OK(setxattr("f", "security.capability", &all, sizeof all, XATTR_CREATE));
+    });
+}
+
 TEST(read_back_of_a_capability) {
     put("f", 0755);
     struct vfs_cap_data data = {.magic_etc = VFS_CAP_REVISION_2 | VFS_CAP_FLAGS_EFFECTIVE};

@@ -3,7 +3,7 @@
 use std::any::Any;
 use std::fs::File as StdFile;
 use std::os::fd::AsFd;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 
 use amber_abi::errno::Errno;
@@ -32,6 +32,8 @@ pub struct HostInode {
     pub(super) kind: FileType,
     pub(super) state: Mutex<State>,
     pub(super) used: AtomicBool,
+    /// Counts the sentry's changes of the owner and mode, so that an older look does not replace a newer one.
+    settled: AtomicU64,
     appending: Mutex<()>,
 }
 
@@ -123,6 +125,7 @@ impl HostInode {
             kind: kind_of(stat),
             state: Mutex::new(Rank::Inode, state),
             used: AtomicBool::new(false),
+            settled: AtomicU64::new(0),
             // Writing at the end looks at the state and at pages meanwhile.
             appending: Mutex::new(Rank::Layers, ()),
         })
@@ -283,8 +286,15 @@ impl HostInode {
             self.set_permissions(file, new.permissions)?;
             stat = host::stat(file.as_fd())?;
         }
-        self.state.lock().ownership = ownership_of(&stat);
+        self.settle_ownership(&stat);
         Ok(())
+    }
+
+    /// Notes owner and mode after a change of them.
+    fn settle_ownership(&self, stat: &HostStat) {
+        let mut state = self.state.lock();
+        self.settled.fetch_add(1, Ordering::Release);
+        state.ownership = ownership_of(stat);
     }
 }
 
@@ -330,6 +340,18 @@ impl Inode for HostInode {
         Ok(self.state.lock().ownership)
     }
 
+    fn settled_ownership(&self) -> Result<Ownership, Errno> {
+        if self.is_shared() {
+            return Ok(ownership_of(&self.stat()?));
+        }
+        self.ownership()
+    }
+
+    fn lock_key(&self) -> Result<(Device, u64), Errno> {
+        let state = self.state.lock();
+        Ok((Device::from_raw(state.device), state.number))
+    }
+
     fn set_attributes(&self, changes: &SetAttributes) -> Result<(), Errno> {
         if let Some(size) = changes.size {
             self.write_back()?;
@@ -351,8 +373,7 @@ impl Inode for HostInode {
         if changes.accessed.is_some() || changes.modified.is_some() {
             host::set_times(file.as_fd(), host_time(changes.accessed), host_time(changes.modified))?;
         }
-        let stat = host::stat(file.as_fd())?;
-        self.state.lock().ownership = ownership_of(&stat);
+        self.settle_ownership(&host::stat(file.as_fd())?);
         Ok(())
     }
 
@@ -373,9 +394,12 @@ impl Inode for HostInode {
                 found.is_ok_and(|found| sealed.is(&found, self.fs.guest_device(found.stat.device)))
             });
         };
+        let settled = child.settled.load(Ordering::Acquire);
         let Ok(stat) = self.directory().and_then(|d| host::stat_at(d.as_fd(), name)) else { return false };
         let mut state = child.state.lock();
-        state.ownership = ownership_of(&stat);
+        if child.settled.load(Ordering::Relaxed) == settled {
+            state.ownership = ownership_of(&stat);
+        }
         (state.device, state.number) == (stat.device, stat.number) && child.is_kind_of(&stat)
     }
 

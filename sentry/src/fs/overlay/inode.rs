@@ -232,6 +232,10 @@ impl Inode for OverlayInode {
         self.layer()?.ownership()
     }
 
+    fn settled_ownership(&self) -> Result<Ownership, Errno> {
+        self.layer()?.settled_ownership()
+    }
+
     fn set_attributes(&self, changes: &SetAttributes) -> Result<(), Errno> {
         self.copy_up(changes.size.unwrap_or(u64::MAX))?.set_attributes(changes)
     }

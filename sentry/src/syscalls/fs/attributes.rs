@@ -9,16 +9,31 @@ use amber_abi::time::{Timespec, Timeval, Utimbuf};
 use super::support::{Found, find_at, find_fd};
 use crate::error::SysResult;
 use crate::syscalls::args::{DirFd, Fd, FileMode, In, Path, PtrIn};
-use crate::task::{Credentials, TaskContext};
-use crate::vfs::access::{self, Access, SET_GID};
+use crate::task::TaskContext;
+use crate::vfs::access::{self, Access, Ownership, SET_GID};
 use crate::vfs::notify::{self, mask};
 use crate::vfs::{SetAttributes, SetTime};
 
 const UTIME_NOW: i64 = 0x3fff_ffff;
 const UTIME_OMIT: i64 = 0x3fff_fffe;
 
-fn apply(found: &Found, changes: &SetAttributes) -> SysResult {
-    found.inode.set_attributes(changes)?;
+/// Makes the changes that `decide` finds allowed for the owner and mode the file has; both are one step.
+fn change(
+    ctx: &TaskContext,
+    found: &Found,
+    decide: impl FnOnce(Ownership) -> Result<SetAttributes, Errno>,
+) -> SysResult {
+    found.check_writable()?;
+    let inode = &*found.inode;
+    let changes = ctx.kernel().vfs.change_attributes(inode, || {
+        let changes = decide(inode.settled_ownership()?)?;
+        // Whoever makes or removes an entry looks at the directory's owner and mode under this lock.
+        let access = changes.permissions.is_some() || changes.uid.is_some() || changes.gid.is_some();
+        let directory = found.path.as_ref().filter(|path| access && path.dentry.is_directory());
+        let _entries = directory.map(|path| path.dentry.lock_children(false));
+        inode.set_attributes(&changes)?;
+        Ok(changes)
+    })?;
     if let Some(path) = &found.path {
         // One time alone is told of as what it is the time of.
         let event = match (changes.accessed, changes.modified) {
@@ -58,20 +73,20 @@ pub fn fchmodat2(ctx: &mut TaskContext, dirfd: DirFd, path: Path, mode: FileMode
 }
 
 fn change_mode(ctx: &TaskContext, found: &Found, mode: FileMode) -> SysResult {
-    found.check_writable()?;
     let credentials = ctx.credentials();
-    let old = found.inode.ownership()?;
-    if !access::is_owner(&credentials, old.uid) {
-        return Err(Errno::EPERM.here().into());
-    }
-    if found.inode.kind() == FileType::Symlink {
-        return Err(Errno::EOPNOTSUPP.here().into());
-    }
-    let mut permissions = (mode.0 & 0o7777) as u16;
-    if !credentials.in_group(old.gid) && !credentials.has(Capability::CAP_FSETID) {
-        permissions &= !SET_GID;
-    }
-    apply(found, &SetAttributes { permissions: Some(permissions), ..SetAttributes::default() })
+    change(ctx, found, |old| {
+        if !access::is_owner(&credentials, old.uid) {
+            return Err(Errno::EPERM.here());
+        }
+        if found.inode.kind() == FileType::Symlink {
+            return Err(Errno::EOPNOTSUPP.here());
+        }
+        let mut permissions = (mode.0 & 0o7777) as u16;
+        if !credentials.in_group(old.gid) && !credentials.has(Capability::CAP_FSETID) {
+            permissions &= !SET_GID;
+        }
+        Ok(SetAttributes { permissions: Some(permissions), ..SetAttributes::default() })
+    })
 }
 
 /// chown(2).
@@ -101,27 +116,27 @@ pub fn fchownat(ctx: &mut TaskContext, dirfd: DirFd, path: Path, uid: u32, gid: 
 }
 
 fn change_owner(ctx: &TaskContext, found: &Found, uid: u32, gid: u32) -> SysResult {
-    found.check_writable()?;
     let credentials = ctx.credentials();
-    let old = found.inode.ownership()?;
     let given = |value: u32| (value != u32::MAX).then_some(value);
     let (uid, gid) = (given(uid), given(gid));
     let privileged = credentials.has(Capability::CAP_CHOWN);
-    let own = credentials.fsuid == old.uid;
-    if uid.is_some_and(|uid| !(privileged || own && uid == old.uid))
-        || gid.is_some_and(|gid| !(privileged || own && (gid == old.gid || credentials.in_group(gid))))
-    {
-        return Err(Errno::EPERM.here().into());
-    }
-    let mut changes = SetAttributes { uid, gid, ..SetAttributes::default() };
-    if found.inode.kind() != FileType::Directory {
-        changes.permissions = access::without_set_id(old.permissions);
-        if changes.permissions.is_some() && !access::is_owner(&credentials, old.uid) {
-            return Err(Errno::EPERM.here().into());
+    change(ctx, found, |old| {
+        let own = credentials.fsuid == old.uid;
+        if uid.is_some_and(|uid| !(privileged || own && uid == old.uid))
+            || gid.is_some_and(|gid| !(privileged || own && (gid == old.gid || credentials.in_group(gid))))
+        {
+            return Err(Errno::EPERM.here());
         }
-        access::drop_capabilities(&*found.inode)?;
-    }
-    apply(found, &changes)
+        let mut changes = SetAttributes { uid, gid, ..SetAttributes::default() };
+        if found.inode.kind() != FileType::Directory {
+            changes.permissions = access::without_set_id(&credentials, old);
+            if changes.permissions.is_some() && !access::is_owner(&credentials, old.uid) {
+                return Err(Errno::EPERM.here());
+            }
+            access::drop_capabilities(&*found.inode)?;
+        }
+        Ok(changes)
+    })
 }
 
 /// utime(2).
@@ -200,19 +215,17 @@ pub fn utimensat(
 
 /// Sets access and modification time; none for both means now, which whoever may write is allowed too.
 fn change_times(ctx: &TaskContext, found: &Found, times: Option<[Option<SetTime>; 2]>) -> SysResult {
-    found.check_writable()?;
     let credentials = ctx.credentials();
     let [accessed, modified] = times.unwrap_or([Some(SetTime::Now); 2]);
-    if !access::is_owner(&credentials, found.inode.ownership()?.uid) {
-        let both_now = accessed == Some(SetTime::Now) && modified == Some(SetTime::Now);
-        if !both_now {
-            return Err(Errno::EPERM.here().into());
+    change(ctx, found, |old| {
+        if !access::is_owner(&credentials, old.uid) {
+            let both_now = accessed == Some(SetTime::Now) && modified == Some(SetTime::Now);
+            if !both_now {
+                return Err(Errno::EPERM.here());
+            }
+            let directory = found.inode.kind() == FileType::Directory;
+            access::check_ownership(&credentials, old, directory, Access::WRITE)?;
         }
-        check_write(&credentials, found)?;
-    }
-    apply(found, &SetAttributes { accessed, modified, ..SetAttributes::default() })
-}
-
-fn check_write(credentials: &Credentials, found: &Found) -> Result<(), Errno> {
-    access::check(credentials, &*found.inode, Access::WRITE)
+        Ok(SetAttributes { accessed, modified, ..SetAttributes::default() })
+    })
 }

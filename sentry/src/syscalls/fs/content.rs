@@ -9,9 +9,9 @@ use super::support::{find_at, room_at, send_signal, size_limit};
 use crate::error::{Restart, SysError, SysResult};
 use crate::syscalls::args::{Fd, Path, PtrOut};
 use crate::task::TaskContext;
+use crate::vfs::FileDescription;
 use crate::vfs::access::{self, Access};
 use crate::vfs::notify::{self, mask};
-use crate::vfs::{FileDescription, SetAttributes};
 
 /// truncate(2).
 pub fn truncate(ctx: &mut TaskContext, path: Path, length: i64) -> SysResult {
@@ -29,8 +29,7 @@ pub fn truncate(ctx: &mut TaskContext, path: Path, length: i64) -> SysResult {
         return Err(Errno::ETXTBSY.here().into());
     }
     check_size(ctx, length, found.inode.metadata()?.size)?;
-    access::drop_privileges(&credentials, &*found.inode)?;
-    found.inode.set_attributes(&SetAttributes { size: Some(length), ..SetAttributes::default() })?;
+    access::set_size(&ctx.kernel().vfs, &credentials, &*found.inode, length)?;
     if let Some(path) = &found.path {
         notify::happened(path, mask::IN_MODIFY);
     }
@@ -46,8 +45,7 @@ pub fn ftruncate(ctx: &mut TaskContext, fd: Fd, length: i64) -> SysResult {
         return Err(Errno::EINVAL.here().into());
     }
     check_size(ctx, length, inode.metadata()?.size)?;
-    access::drop_privileges(&ctx.credentials(), &*inode)?;
-    inode.set_attributes(&SetAttributes { size: Some(length), ..SetAttributes::default() })?;
+    access::set_size(&ctx.kernel().vfs, &ctx.credentials(), &*inode, length)?;
     if let Some(path) = description.path() {
         notify::happened(path, mask::IN_MODIFY);
     }
@@ -99,7 +97,7 @@ pub fn fallocate(ctx: &mut TaskContext, fd: Fd, mode: FallocateMode, offset: i64
     if !mode.contains(keep) {
         check_size(ctx, end, description.file().inode().metadata()?.size)?;
     }
-    access::drop_privileges(&ctx.credentials(), &*description.file().inode())?;
+    access::drop_privileges(&ctx.kernel().vfs, &ctx.credentials(), &*description.file().inode())?;
     description.file().allocate(mode, offset, len)?;
     if let Some(path) = description.path() {
         notify::happened(path, mask::IN_MODIFY);
@@ -315,7 +313,7 @@ fn pour(
     let mut total = 0;
     let result = with_bounce(ctx, count as usize, |buffer| -> Result<(), SysError> {
         if regular {
-            access::drop_privileges(&ctx.credentials(), &*to.file().inode())?;
+            access::drop_privileges(&ctx.kernel().vfs, &ctx.credentials(), &*to.file().inode())?;
         }
         while total < count {
             let mut want = ((count - total) as usize).min(buffer.len());

@@ -458,7 +458,7 @@ impl<'a> Transfer<'a> {
         Self::check_end(offset, memory)?;
         let regular = file.inode().kind() == FileType::Regular;
         if regular {
-            access::drop_privileges(&ctx.credentials(), &*file.inode())?;
+            access::drop_privileges(&ctx.kernel().vfs, &ctx.credentials(), &*file.inode())?;
         }
         with_bounce(ctx, memory.left() as usize, |buffer| {
             let (mut at, mut done) = (offset, 0);

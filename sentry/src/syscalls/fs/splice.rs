@@ -287,7 +287,7 @@ fn from_pipe(
     }
     let regular = to.kind() == FileType::Regular;
     if regular {
-        access::drop_privileges(&ctx.credentials(), &*to.file().inode())?;
+        access::drop_privileges(&ctx.kernel().vfs, &ctx.credentials(), &*to.file().inode())?;
     }
     let mut total = 0;
     let mut failure = None;

@@ -127,9 +127,9 @@ fn check(ctx: &TaskContext, found: &Found, name: &[u8], writing: bool) -> Result
         return Err(Errno::EOPNOTSUPP.here());
     }
     if name.starts_with(b"security.") {
-        let privileged = credentials.has(Capability::CAP_SYS_ADMIN)
-            || (name == XATTR_CAPABILITY && credentials.has(Capability::CAP_SETFCAP));
-        return if writing && !privileged { Err(Errno::EPERM.here()) } else { Ok(()) };
+        // What a program gains by being executed is not for the administrator of a file system alone to give.
+        let needed = if name == XATTR_CAPABILITY { Capability::CAP_SETFCAP } else { Capability::CAP_SYS_ADMIN };
+        return if writing && !credentials.has(needed) { Err(Errno::EPERM.here()) } else { Ok(()) };
     }
     if name.starts_with(b"trusted.") {
         let denied = if writing { Errno::EPERM } else { Errno::ENODATA.here() };
@@ -142,7 +142,7 @@ fn check(ctx: &TaskContext, found: &Found, name: &[u8], writing: bool) -> Result
     if !matches!(kind, FileType::Regular | FileType::Directory) {
         return Err(if writing { Errno::EPERM.here() } else { Errno::ENODATA.here() });
     }
-    let ownership = found.inode.ownership()?;
+    let ownership = if writing { found.inode.settled_ownership()? } else { found.inode.ownership()? };
     if writing
         && kind == FileType::Directory
         && ownership.permissions & STICKY != 0
@@ -150,7 +150,8 @@ fn check(ctx: &TaskContext, found: &Found, name: &[u8], writing: bool) -> Result
     {
         return Err(Errno::EPERM.here());
     }
-    access::check(&credentials, &*found.inode, if writing { Access::WRITE } else { Access::READ })
+    let wanted = if writing { Access::WRITE } else { Access::READ };
+    access::check_ownership(&credentials, ownership, kind == FileType::Directory, wanted)
 }
 
 fn note(found: &Found) {
@@ -170,9 +171,11 @@ fn set(ctx: &TaskContext, found: &Found, name: Str, value: BufIn, size: usize, f
     if name == XATTR_CAPABILITY && !is_capability(&bytes) {
         return Err(Errno::EINVAL.here().into());
     }
-    check(ctx, found, &name, true)?;
     let (create, replace) = (flags.contains(XattrFlags::XATTR_CREATE), flags.contains(XattrFlags::XATTR_REPLACE));
-    found.inode.set_xattr(&name, &bytes, create, replace)?;
+    ctx.kernel().vfs.change_attributes(&*found.inode, || {
+        check(ctx, found, &name, true)?;
+        found.inode.set_xattr(&name, &bytes, create, replace)
+    })?;
     note(found);
     Ok(0)
 }
@@ -212,8 +215,10 @@ fn tell_names(ctx: &TaskContext, found: &Found, out: BufOut, size: usize) -> Sys
 
 fn remove(ctx: &TaskContext, found: &Found, name: Str) -> SysResult {
     let name = read_name(ctx, name)?;
-    check(ctx, found, &name, true)?;
-    found.inode.remove_xattr(&name)?;
+    ctx.kernel().vfs.change_attributes(&*found.inode, || {
+        check(ctx, found, &name, true)?;
+        found.inode.remove_xattr(&name)
+    })?;
     note(found);
     Ok(0)
 }
