@@ -262,7 +262,7 @@ pub fn rename(credentials: &Credentials, from: &Target, to: &Target, flags: Rena
     directory.rename(name, new_dir.inode()?, new_name, flags)?;
 
     if exchange {
-        replaced.exchange_locked(&moved, old_children, new_children);
+        old_dir.vfs().tree_changes.make(|| replaced.exchange_locked(&moved, old_children, new_children));
     } else {
         if !replaced.is_negative() {
             match &mut new_children {
@@ -270,7 +270,7 @@ pub fn rename(credentials: &Credentials, from: &Target, to: &Target, flags: Rena
                 None => new_dir.remove_locked(old_children, &replaced),
             }
         }
-        moved.move_locked(old_children, new_children, new_dir, new_name);
+        old_dir.vfs().tree_changes.make(|| moved.move_locked(old_children, new_children, new_dir, new_name));
         if flags.contains(RenameFlags::RENAME_WHITEOUT) {
             // The whiteout left behind is looked up when somebody asks.
             old_children.remove(name);

@@ -24,6 +24,7 @@ pub mod propagation;
 pub mod sigio;
 mod state;
 pub mod text_busy;
+mod tree_changes;
 pub mod types;
 pub mod walk;
 

@@ -34,6 +34,18 @@ impl Path {
         Arc::ptr_eq(&self.mount.root, &self.dentry)
     }
 
+    /// Whether it is `root` or lies beneath it. The caller holds the rename lock, so the names stay.
+    pub(super) fn is_under(&self, root: &Path) -> bool {
+        let mut at = self.clone();
+        while !Arc::ptr_eq(&at.mount, &root.mount) {
+            match at.mount.place() {
+                Some(place) => at = place,
+                None => return false,
+            }
+        }
+        root.dentry.is_ancestor_of(&at.dentry)
+    }
+
     /// What is mounted on this place, and on that, up to what a walk sees.
     pub fn topmost(mut self) -> Path {
         while self.dentry.is_mount_point()
@@ -370,9 +382,11 @@ impl Mount {
     /// Puts the mount on a place of a mount that is in the same namespace, or in none like it. What lies on the place
     /// already lies on the mount then.
     pub(super) fn hang(self: &Arc<Self>, place: &Path) {
-        *self.place.lock() = Some((Arc::downgrade(&place.mount), place.dentry.clone()));
-        place.dentry.note_mount();
-        let covered = place.mount.children.lock().insert(place.dentry.id(), self.clone());
+        let covered = place.dentry.vfs().tree_changes.make(|| {
+            *self.place.lock() = Some((Arc::downgrade(&place.mount), place.dentry.clone()));
+            place.dentry.note_mount();
+            place.mount.children.lock().insert(place.dentry.id(), self.clone())
+        });
         if let Some(covered) = covered {
             place.dentry.note_unmount();
             covered.hang(&self.root_path().topmost());
@@ -387,12 +401,14 @@ impl Mount {
 
     /// Takes the mount off its place; it stays in its namespace. The lock of changes is held.
     pub(super) fn unhang(&self) {
-        let taken = self.place.lock().take();
-        if let Some((parent, dentry)) = taken {
+        let removed = self.root.vfs().tree_changes.make(|| {
+            let (parent, dentry) = self.place.lock().take()?;
             dentry.note_unmount();
-            let removed = parent.upgrade().and_then(|parent| parent.children.lock().remove(&dentry.id()));
-            drop(removed);
-        }
+            let parent = parent.upgrade();
+            let removed = parent.as_ref().and_then(|parent| parent.children.lock().remove(&dentry.id()));
+            Some((parent, dentry, removed))
+        });
+        drop(removed);
     }
 
     /// The mount is in no namespace any more.

@@ -16,6 +16,7 @@ use crate::vfs::mount_namespace::MountTrees;
 use crate::vfs::notify::Watches;
 use crate::vfs::propagation::PeerGroups;
 use crate::vfs::text_busy::FileUses;
+use crate::vfs::tree_changes::TreeChanges;
 
 /// The first minor number that [`Vfs::anonymous_device`] gives out.
 const FIRST_DEVICE: u32 = 20;
@@ -42,6 +43,8 @@ pub struct Vfs {
     pub(super) watches: Watches,
     /// One rename at a time looks at two directories, so the order in which those are locked cannot go in a circle.
     pub(super) renames: Mutex<()>,
+    /// Moves of names and changes of mounts, of all trees.
+    pub(super) tree_changes: TreeChanges,
     pub(super) mounts: MountTrees,
     pub(super) peer_groups: PeerGroups,
     next_device: AtomicU32,
@@ -61,6 +64,7 @@ impl Vfs {
             attribute_locks: AttributeLocks::new(),
             watches: Watches::new(),
             renames: Mutex::new(Rank::Rename, ()),
+            tree_changes: TreeChanges::default(),
             mounts: MountTrees::new(),
             peer_groups: PeerGroups::new(),
             next_device: AtomicU32::new(FIRST_DEVICE),

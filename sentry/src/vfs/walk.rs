@@ -109,6 +109,8 @@ struct Frame {
 pub struct Walk<'a> {
     scope: &'a Scope<'a>,
     root: Path,
+    /// The state of the tree when the walk began, if it may not leave the root.
+    confined: Option<Option<u64>>,
     at: Path,
     frames: Vec<Frame>,
     links: usize,
@@ -131,6 +133,7 @@ impl<'a> Walk<'a> {
             scope,
             at: scope.start.clone(),
             root,
+            confined: confined.then(|| scope.root.dentry.vfs().tree_changes.state()),
             frames: Vec::new(),
             links: 0,
             last: Last::Root,
@@ -271,7 +274,17 @@ impl<'a> Walk<'a> {
     }
 
     /// The place reached.
+    ///
+    /// # Errors
+    /// `EXDEV` if a walk that may not leave its root was taken out of it.
     pub fn finish(self) -> Result<Path, Errno> {
+        if self.confined.is_some() {
+            let vfs = self.at.dentry.vfs();
+            let _still = vfs.renames.lock_killable()?;
+            if !self.at.is_under(&self.root) {
+                return Err(Errno::EXDEV.here());
+            }
+        }
         self.at.mount.note_use();
         Ok(self.at)
     }
@@ -331,6 +344,12 @@ impl<'a> Walk<'a> {
         }
         let to = to.topmost();
         self.check_crossing(&to)?;
+        // A move since the walk began may have taken it out of the root, which no further `..` would then meet.
+        if let Some(state) = self.confined
+            && !to.dentry.vfs().tree_changes.none_since(state)
+        {
+            return Err(Errno::EAGAIN.here());
+        }
         self.at = to;
         Ok(())
     }

@@ -202,3 +202,63 @@ fn mounts_roots_and_long_names() {
     assert_eq!(scope.resolve(&[b'x'; 256], true).err(), Some(Errno::ENAMETOOLONG));
     assert_eq!(scope.resolve(b"", true).err(), Some(Errno::ENOENT));
 }
+
+/// A tree with the directories `in/a/b` and `out`, and what makes further changes of it.
+fn confined_tree() -> (std::sync::Arc<MountNamespace>, Path) {
+    let namespace = namespace();
+    let credentials = Credentials::root();
+    let root = namespace.root().root_path();
+    let scope = Scope::kernel(&credentials, root.clone());
+    for path in [&b"/in"[..], b"/in/a", b"/in/a/b", b"/out"] {
+        let target = scope.parent(path).expect("its directory is there");
+        change::create(&credentials, &target, &Creation::plain(FileType::Directory, 0o755, 0)).expect("a directory");
+    }
+    (namespace, root)
+}
+
+fn move_entry(scope: &Scope<'_>, from: &[u8], to: &[u8]) {
+    let (from, to) = (scope.parent(from).expect("a place"), scope.parent(to).expect("a place"));
+    change::rename(scope.credentials, &from, &to, amber_abi::open::RenameFlags::empty()).expect("nothing forbids it");
+}
+
+#[test]
+fn a_confined_walk_that_goes_up_notices_changes_of_the_tree() {
+    let (namespace, root) = confined_tree();
+    let credentials = Credentials::root();
+    let kernel = Scope::kernel(&credentials, root.clone());
+    let start = kernel.resolve(b"/in", true).expect("it is there");
+    let mount_point = kernel.resolve(b"/out", true).expect("it is there");
+    let changes: [&dyn Fn(); 3] =
+        [&|| move_entry(&kernel, b"/in/a/b", b"/out/b"), &|| move_entry(&kernel, b"/out/b", b"/in/a/b"), &|| {
+            crate::vfs::mounting::bind(&namespace, &start, &mount_point, false).expect("the place is free")
+        }];
+    for resolve in [ResolveFlags::RESOLVE_BENEATH, ResolveFlags::RESOLVE_IN_ROOT] {
+        for change in &changes[..if resolve == ResolveFlags::RESOLVE_BENEATH { 2 } else { 3 }] {
+            let scope = Scope { start: start.clone(), resolve, ..Scope::kernel(&credentials, root.clone()) };
+            let mut up = Walk::new(&scope, b"a/../a/.").expect("a path");
+            let mut down = Walk::new(&scope, b"a/.").expect("a path");
+            change();
+            assert_eq!(up.to_last().err(), Some(Errno::EAGAIN));
+            assert!(down.to_last().is_ok(), "only the way up depends on the tree");
+            assert!(scope.resolve(b"a/..", true).is_ok_and(|place| place.is(&start)));
+        }
+    }
+    // Walks that may go anywhere do not ask.
+    let mut free = Walk::new(&kernel, b"/in/a/..").expect("a path");
+    move_entry(&kernel, b"/in/a/b", b"/in/a/c");
+    assert!(free.to_last().is_ok() && free.enter_last(true).is_ok());
+}
+
+#[test]
+fn a_confined_walk_ends_beneath_its_root() {
+    let (_namespace, root) = confined_tree();
+    let credentials = Credentials::root();
+    let kernel = Scope::kernel(&credentials, root.clone());
+    let start = kernel.resolve(b"/in", true).expect("it is there");
+    let scope = Scope { start, resolve: ResolveFlags::RESOLVE_IN_ROOT, ..Scope::kernel(&credentials, root.clone()) };
+    let mut walk = Walk::new(&scope, b"a/b").expect("a path");
+    walk.to_last().expect("a is there");
+    assert!(walk.enter_last(true).is_ok());
+    move_entry(&kernel, b"/in/a/b", b"/out/b");
+    assert_eq!(walk.finish().err(), Some(Errno::EXDEV));
+}

@@ -276,3 +276,36 @@ TEST(path_descriptors) {
     CHECK_OK(chmod("d", 0));
     CHECK_OK(close(MUST(open("d", O_PATH))));
 }
+
+// A directory that is moved out of the root while a walk goes up and down in it does not take the walk along.
+TEST(renames_meanwhile) {
+    CHECK_OK(mkdir("root", 0755));
+    CHECK_OK(mkdir("root/a", 0755));
+    CHECK_OK(mkdir("root/a/b", 0755));
+    CHECK_OK(mkdir("out", 0755));
+    CHECK_OK(mkdir("out/x", 0755));
+    put("secret");
+    pid_t child = MUST(fork());
+    if (child == 0)
+        for (;;) {
+            rename("root/a/b", "out/x/b");
+            rename("out/x/b", "root/a/b");
+        }
+    static char path[3000] = "a/b";
+    for (int i = 0; i < 300; i++)
+        strcat(path, "/../b");
+    strcat(path, "/../../../secret");
+    int root = MUST(open("root", O_PATH | O_DIRECTORY)), outside = 0, others = 0;
+    for (int i = 0; i < 4000; i++) {
+        struct open_how how = {.resolve = i % 2 ? RESOLVE_IN_ROOT : RESOLVE_BENEATH};
+        int fd = syscall(SYS_openat2, root, path, &how, sizeof how);
+        outside += fd >= 0;
+        others += fd < 0 && errno != EAGAIN && errno != EXDEV && errno != ENOENT;
+        if (fd >= 0)
+            close(fd);
+    }
+    CHECK_EQ(outside, 0);
+    CHECK_EQ(others, 0);
+    CHECK_OK(kill(child, SIGKILL));
+    CHECK_OK(waitpid(child, NULL, 0));
+}
