@@ -33,8 +33,7 @@ fn advised_memory(ctx: &TaskContext, task: &Arc<Task>) -> Result<Arc<MemoryManag
     if Arc::ptr_eq(task.group(), ctx.group()) {
         return Ok(ctx.mm().clone());
     }
-    task.check_inspection(&ctx.credentials(), ctx.task())?;
-    task.memory().ok_or_else(|| Errno::ESRCH.here())
+    task.inspect(&ctx.credentials(), ctx.task(), || task.memory())?.ok_or_else(|| Errno::ESRCH.here())
 }
 
 fn ranges(ctx: &TaskContext, address: u64, count: u64) -> Result<Vec<Iovec>, Errno> {

@@ -21,9 +21,11 @@ const NAME_COLUMN: usize = 73;
 /// Of so many pages is told at a time.
 const PAGES_AT_ONCE: u64 = 512;
 
-/// The address space a task has now; once a process has ended, none.
+/// The address space a task has now, which the opener may inspect; once a process has ended, none.
 pub(super) fn bound(query: &Query<'_>) -> Result<Weak<MemoryManager>, Errno> {
-    Ok(query.task()?.memory().as_ref().map(Arc::downgrade).unwrap_or_default())
+    let (task, opener) = (query.task()?, query.reader);
+    let memory = task.inspect(&opener.credentials, &opener.task, || task.memory())?;
+    Ok(memory.as_ref().map(Arc::downgrade).unwrap_or_default())
 }
 
 fn layout(mm: &MemoryManager) -> Layout {
