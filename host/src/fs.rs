@@ -28,14 +28,22 @@ use crate::users;
 /// The result of a host call, with the host's errno.
 pub type Result<T> = std::result::Result<T, Errno>;
 
+/// The guest's errno for one of the host. Descriptors of the host are those of all guests together, so what is used up
+/// when there are no more is the system's table of files, not a process's.
+#[track_caller]
+fn shown(raw: i32) -> Errno {
+    let errno = Errno::from_raw(raw);
+    if errno == Errno::EMFILE { Errno::ENFILE.here() } else { errno.here() }
+}
+
 #[track_caller]
 pub(crate) fn errno(error: nix::errno::Errno) -> Errno {
-    Errno::from_raw(error as i32).here()
+    shown(error as i32)
 }
 
 #[track_caller]
 pub(crate) fn of_rustix(error: rustix::io::Errno) -> Errno {
-    Errno::from_raw(error.raw_os_error()).here()
+    shown(error.raw_os_error())
 }
 
 /// The fields requested for [`Found`].

@@ -361,6 +361,11 @@ static void fill(const char *kind) {
         } else if (!strcmp(kind, "memfds")) {
             int fd = memfd_create("file", 0);
             failed = fd < 0 || write(fd, much, sizeof much) < (long)sizeof much;
+        } else if (!strcmp(kind, "promises")) {
+            /* Space that is set aside and never written. */
+            static int fd = -1;
+            fd = fd < 0 ? memfd_create("file", 0) : fd;
+            failed = fd < 0 || fallocate(fd, 0, i << 20, 1 << 20) < 0;
         } else if (!strcmp(kind, "terminals")) {
             int master = posix_openpt(O_RDWR | O_NOCTTY | O_NONBLOCK);
             failed = master < 0 || unlockpt(master);

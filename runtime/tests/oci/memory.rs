@@ -22,6 +22,7 @@ const KINDS: &[(&str, &str)] = &[
     ("segments", "Cannot allocate memory"),
     // Of the contents, or of one more file.
     ("memfds", "No space left on device|Cannot allocate memory"),
+    ("promises", "Cannot allocate memory"),
     ("sockets", "Killed"),
     ("packets", "Killed"),
     ("pipes", "Killed"),

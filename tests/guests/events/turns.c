@@ -51,7 +51,7 @@ TEST(a_write_of_many_bytes_serves_many_readers) {
     int ends[2];
     char bytes[WAITERS] = "";
     CHECK_OK(pipe(ends));
-    for (int round = 0; round < 20; round++) {
+    for (int round = 0; round < 8; round++) {
         begin(read_byte, ends[0]);
         CHECK_EQ(write(ends[1], bytes, WAITERS / 2), WAITERS / 2);
         CHECK_EQ(write(ends[1], bytes, WAITERS - WAITERS / 2), WAITERS - WAITERS / 2);
@@ -60,7 +60,7 @@ TEST(a_write_of_many_bytes_serves_many_readers) {
 }
 
 TEST(the_end_of_a_pipe_reaches_all_readers) {
-    for (int round = 0; round < 20; round++) {
+    for (int round = 0; round < 8; round++) {
         int ends[2];
         CHECK_OK(pipe(ends));
         begin(read_byte, ends[0]);
@@ -84,7 +84,7 @@ TEST(a_reader_that_goes_leaves_the_bytes_to_others) {
     char bytes[WAITERS] = "";
     struct sigaction action = {.sa_handler = nothing};
     CHECK_OK(sigaction(SIGUSR1, &action, NULL));
-    for (int round = 0; round < 20; round++) {
+    for (int round = 0; round < 8; round++) {
         CHECK_OK(pipe(ends));
         begin(read_or_be_interrupted, ends[0]);
         for (int i = 0; i < WAITERS; i += 2) {
@@ -106,7 +106,7 @@ static long read_event(int fd, int number) {
 
 TEST(a_semaphore_of_events_serves_many) {
     int fd = MUST(eventfd(0, EFD_SEMAPHORE));
-    for (int round = 0; round < 20; round++) {
+    for (int round = 0; round < 8; round++) {
         begin(read_event, fd);
         uint64_t count = WAITERS;
         CHECK_EQ(write(fd, &count, sizeof count), sizeof count);
@@ -122,7 +122,7 @@ static long receive(int fd, int number) {
 TEST(each_datagram_is_received) {
     int pair[2];
     CHECK_OK(socketpair(AF_UNIX, SOCK_DGRAM, 0, pair));
-    for (int round = 0; round < 20; round++) {
+    for (int round = 0; round < 8; round++) {
         begin(receive, pair[0]);
         for (int i = 0; i < WAITERS; i++)
             CHECK_EQ(send(pair[1], "data", 4, 0), 4);
@@ -141,7 +141,7 @@ TEST(each_datagram_is_received) {
 }
 
 TEST(the_end_of_a_stream_reaches_all_readers) {
-    for (int round = 0; round < 10; round++) {
+    for (int round = 0; round < 5; round++) {
         int pair[2];
         char bytes[WAITERS] = "";
         CHECK_OK(socketpair(AF_UNIX, SOCK_STREAM, 0, pair));
@@ -167,7 +167,7 @@ TEST(each_event_of_an_epoll_reaches_somebody) {
         fds[i] = MUST(eventfd(0, EFD_NONBLOCK));
         CHECK_OK(epoll_ctl(epoll, EPOLL_CTL_ADD, fds[i], &event));
     }
-    for (int round = 0; round < 20; round++) {
+    for (int round = 0; round < 8; round++) {
         begin(wait_for_event, epoll);
         for (int i = 0; i < WAITERS; i++) {
             uint64_t count = 1;
@@ -192,7 +192,7 @@ TEST(each_connection_is_accepted) {
     int listener = MUST(socket(AF_UNIX, SOCK_STREAM, 0));
     CHECK_OK(bind(listener, (struct sockaddr *)&address, sizeof address));
     CHECK_OK(listen(listener, WAITERS));
-    for (int round = 0; round < 10; round++) {
+    for (int round = 0; round < 5; round++) {
         begin(accept_one, listener);
         for (int i = 0; i < WAITERS; i++) {
             int client = MUST(socket(AF_UNIX, SOCK_STREAM, 0));
@@ -222,7 +222,7 @@ static long receive_type(int id, int number) {
 TEST(each_message_is_received) {
     int id = MUST(msgget(IPC_PRIVATE, 0600));
     struct message message = {1, "data"};
-    for (int round = 0; round < 20; round++) {
+    for (int round = 0; round < 8; round++) {
         begin(receive_type, id);
         for (int i = WAITERS - 1; i >= 0; i--) {
             if (i % 3 == 0)
@@ -271,7 +271,7 @@ TEST(each_queued_message_is_received) {
     mqd_t queue = mq_open("/amber-turns", O_RDWR | O_CREAT | O_EXCL, 0600, &attributes);
     CHECK(queue >= 0);
     CHECK_OK(mq_unlink("/amber-turns"));
-    for (int round = 0; round < 20; round++) {
+    for (int round = 0; round < 8; round++) {
         begin(receive_from_queue, queue);
         for (int i = 0; i < WAITERS; i++)
             CHECK_OK(mq_send(queue, "data", 4, 0));

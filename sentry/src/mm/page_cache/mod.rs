@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use amber_abi::errno::Errno;
 use amber_abi::time::Timespec;
-use amber_platform::{Frames, GuestMemory, PAGE_SIZE};
+use amber_platform::{FrameRange, Frames, GuestMemory, PAGE_SIZE};
 
 use self::extents::{Extent, State, push_page};
 pub use self::reclaim::PageCaches;
@@ -348,11 +348,23 @@ impl PageCache {
         let mut state = self.state.lock();
         let first = range.start & !(PAGE_SIZE - 1);
         let end = range.end.min(first.saturating_add(STEP));
+        let before = made.len();
         for page in (first..end).step_by(PAGE_SIZE as usize) {
             if !state.claim(page) {
                 self.make_present(&mut state, page)?;
                 state.set_reserved(page);
                 push_page(made, page);
+            }
+        }
+        // What is promised is had: it is the host's memory from now on, and counts as the guest's.
+        let new = made.get(before.saturating_sub(1)..).unwrap_or_default();
+        for part in new.iter().map(|part| part.start.max(first)..part.end) {
+            let mut at = part.start;
+            while at < part.end {
+                let (Some(place), len) = state.run(at, part.end - at) else { return Err(Errno::EIO.here()) };
+                self.memory.admit_lasting(len)?;
+                self.memory.commit(FrameRange { start: place, len })?;
+                at += len;
             }
         }
         Ok(end)
