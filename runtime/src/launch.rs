@@ -50,7 +50,7 @@ const ARENAS: usize = 8;
 const ARENAS_WITHIN_LIMIT: usize = 1;
 
 /// What a sandbox has of the host.
-pub struct Surroundings {
+pub struct HostIo {
     /// What the guest begins with.
     pub descriptors: Descriptors,
     /// The terminal of the host that is joined to the guest's, if that gets one: where keys come from and output goes.
@@ -105,7 +105,7 @@ pub fn launch(config: SandboxConfig, args: &GlobalArgs) -> Result<u8> {
         None => Suspension::Own,
     };
     drop(outside);
-    let surroundings = Surroundings {
+    let surroundings = HostIo {
         descriptors: standard_streams(config.process.terminal.is_some())?.into(),
         terminal: Some((keys()?, screen()?)),
         signals,
@@ -124,7 +124,7 @@ impl Guest {
     pub fn boot(
         mut config: SandboxConfig,
         args: &GlobalArgs,
-        surroundings: Surroundings,
+        surroundings: HostIo,
         confinement: Confinement,
     ) -> Result<Guest> {
         if args.speculation_mitigations {
@@ -158,7 +158,7 @@ impl Guest {
         if let Some(connection) = confinement.served.take() {
             outlook::serve(connection, Arc::downgrade(&sandbox))?;
         }
-        confinement.close_in(platform.host_calls(), log)?;
+        confinement.lock_down(platform.host_calls(), log)?;
         Ok(Guest { sandbox, platform, relay, metrics })
     }
 

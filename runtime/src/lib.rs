@@ -33,7 +33,7 @@ use amber_host::terminal;
 use amber_sentry::boot::BootError;
 use anyhow::{Context, Result};
 
-use crate::cli::{Cli, Salvaged};
+use crate::cli::{Cli, PartialCli};
 use crate::oci::FailureKind;
 
 /// The exit status when Amber itself fails, as Docker has it: no program confuses it with its own.
@@ -90,7 +90,7 @@ fn run(cli: Cli) -> Result<u8> {
 
 /// Tells what is wrong with the command line, for commands of runc's as all their errors are told.
 fn refuse(complaint: &str) -> u8 {
-    let Salvaged { oci, log, format } = cli::salvage(env::args_os());
+    let PartialCli { oci, log, format } = cli::salvage(env::args_os());
     let Some(command) = oci else {
         logging::complain_plainly(&format!("{complaint}; see amber --help"));
         return FAILED;

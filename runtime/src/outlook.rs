@@ -155,7 +155,7 @@ impl Node {
 /// # Errors
 /// The host has no thread for it.
 pub fn serve(connection: OwnedFd, sandbox: Weak<Sandbox>) -> Result<()> {
-    let mut outlook = Outlook { sandbox, open: HashMap::new(), next: 1 };
+    let mut outlook = ProcView { sandbox, open: HashMap::new(), next: 1 };
     let mut connection = File::from(connection);
     let answer = move || {
         let mut buffer = vec![0; REQUEST];
@@ -184,14 +184,14 @@ pub fn serve(connection: OwnedFd, sandbox: Weak<Sandbox>) -> Result<()> {
     Ok(())
 }
 
-struct Outlook {
+struct ProcView {
     sandbox: Weak<Sandbox>,
     /// Files that are being read, as they were when they were opened.
     open: HashMap<u64, Vec<u8>>,
     next: u64,
 }
 
-impl Outlook {
+impl ProcView {
     /// The answer to a request; none for those that have none.
     fn answer(&mut self, request: &Request, rest: &[u8]) -> Option<Result<Vec<u8>, Errno>> {
         let node = Node::of(request.node).ok_or(Errno::ENOENT);

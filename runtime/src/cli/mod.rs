@@ -212,7 +212,7 @@ const OWN: [&str; 5] = ["do", "host-calls", "syscalls", "install", "uninstall"];
 
 /// What can be told of a command line that makes no sense.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub struct Salvaged {
+pub struct PartialCli {
     /// The command, if it is one that runc has.
     pub oci: Option<String>,
     /// Where errors are logged.
@@ -222,15 +222,17 @@ pub struct Salvaged {
 }
 
 /// Reads what can be read of a command line that makes no sense.
-pub fn salvage(line: impl IntoIterator<Item = OsString>) -> Salvaged {
+pub fn salvage(line: impl IntoIterator<Item = OsString>) -> PartialCli {
     let line: Vec<OsString> = line.into_iter().collect();
     let known = Cli::command();
-    let Ok(matches) = known.clone().ignore_errors(true).try_get_matches_from(&line) else { return Salvaged::default() };
+    let Ok(matches) = known.clone().ignore_errors(true).try_get_matches_from(&line) else {
+        return PartialCli::default();
+    };
     let places = || matches.subcommand().map(|(_, inner)| inner).into_iter().chain([&matches]);
     // Behind an unknown flag nothing more is read.
     let named = || line.iter().find_map(|word| known.find_subcommand(word)).map(clap::Command::get_name);
     let command = matches.subcommand_name().or_else(named);
-    Salvaged {
+    PartialCli {
         oci: command.filter(|name| !OWN.contains(name)).map(str::to_owned),
         log: places().find_map(|matches| matches.try_get_one::<PathBuf>("log").ok().flatten().cloned()),
         format: places().find_map(|matches| matches.try_get_one::<LogFormat>("log_format").ok().flatten().copied()),
@@ -442,10 +444,10 @@ mod tests {
             assert!(read(line).oci.is_some(), "{line}");
         }
         for line in ["amber", "amber bogus", "amber do --bogus", "amber syscalls x"] {
-            assert_eq!(read(line), Salvaged::default(), "{line}");
+            assert_eq!(read(line), PartialCli::default(), "{line}");
         }
         let (log, format) = (Some("/l".into()), Some(LogFormat::Json));
-        let wanted = Salvaged { oci: Some("create".to_owned()), log, format };
+        let wanted = PartialCli { oci: Some("create".to_owned()), log, format };
         assert_eq!(read("amber --log /l --log-format json create --bogus x"), wanted);
         assert_eq!(read("amber create --log /l --log-format json"), wanted);
     }

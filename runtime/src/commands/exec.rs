@@ -22,7 +22,7 @@ use crate::oci::announce::announce;
 use crate::oci::console::Pair;
 use crate::oci::control::{ExecRequest, Reply, Request, ask, send};
 use crate::oci::create::SELF;
-use crate::oci::handed::Handed;
+use crate::oci::preserved_fds::PreservedFds;
 use crate::oci::proxy::{self, Terminal};
 use crate::oci::state::{State, Status};
 use crate::oci::{ROLE, Runtime};
@@ -32,7 +32,7 @@ use crate::oci::{ROLE, Runtime};
 /// # Errors
 /// The container does not run, or the program cannot.
 pub fn command(runtime: &Runtime, args: &ExecArgs) -> Result<u8> {
-    let handed = Handed::take(args.preserve_fds, false)?;
+    let handed = PreservedFds::take(args.preserve_fds, false)?;
     keep_descriptors_from(3).context("closing descriptors")?;
     let (container, state) = runtime.store.load(&args.id)?;
     match state.current() {

@@ -2,7 +2,7 @@
 //!
 //! Four steps, all before the first instruction of the guest. [`Confinement::enter`], while there is one thread only,
 //! makes namespaces. [`Confinement::split`] goes on in a new process, the first of a PID namespace. [`Confinement::prepare`] opens the trees of the host that the guest was given as mounts of their
-//! own, from which no `..` leads out, and gives capabilities up. [`Closing::close_in`], when everything else has been
+//! own, from which no `..` leads out, and gives capabilities up. [`Closing::lock_down`], when everything else has been
 //! opened, makes an empty directory the root and lets the host refuse every call that is neither on the list of
 //! [`amber_host::calls`] nor on that of the platform.
 
@@ -38,7 +38,7 @@ pub use mapping::{USERS, map_users};
 pub use namespaces::Namespaces;
 pub use root::tree;
 
-use root::Usher;
+use root::RootPivot;
 
 /// A tree of the host that the guest sees.
 struct Tree {
@@ -225,7 +225,7 @@ impl Confinement {
             }
             reader::start(of_kernel, Some(&root.directory), self.process, &mut config.trees)?;
             root::finish(&root.directory)?;
-            usher = Some(Usher::start(root).context("starting a thread")?);
+            usher = Some(RootPivot::start(root).context("starting a thread")?);
         } else {
             for tree in &needs.trees {
                 config
@@ -249,7 +249,7 @@ fn network_namespace() -> Option<(u64, u64)> {
 #[must_use]
 pub struct Closing {
     needs: Needs,
-    usher: Option<Usher>,
+    usher: Option<RootPivot>,
     /// The connection of a file system for those who look in from outside, if there is one.
     pub served: Option<OwnedFd>,
 }
@@ -260,7 +260,7 @@ impl Closing {
     ///
     /// # Errors
     /// The host refuses; the guest must not run.
-    pub fn close_in(self, platform: &'static [HostCall], log: OwnedFd) -> Result<()> {
+    pub fn lock_down(self, platform: &'static [HostCall], log: OwnedFd) -> Result<()> {
         if let Some(usher) = self.usher {
             usher.close().context("making an empty root")?;
         }

@@ -42,7 +42,7 @@ pub struct NewRoot {
 }
 
 /// Opens trees as mounts of their own, those that tell of the `network` if it is used among them, and makes the root that
-/// shall be. Nothing of the latter is seen before [`Usher::close`], since it lies on top of `/`. Parameters of the network
+/// shall be. Nothing of the latter is seen before [`RootPivot::close`], since it lies on top of `/`. Parameters of the network
 /// can be changed only if that is the sandbox's own.
 ///
 /// # Errors
@@ -188,18 +188,18 @@ fn place(root: &OwnedFd, number: usize, tree: &Tree, mount: OwnedFd) -> Result<S
 }
 
 /// A thread that keeps the right to change mounts, which the others give up, for one last change.
-pub struct Usher {
+pub struct RootPivot {
     root: Sender<NewRoot>,
     kept: NewRoot,
     thread: JoinHandle<io::Result<()>>,
 }
 
-impl Usher {
+impl RootPivot {
     /// Starts it, with the root that shall be.
     ///
     /// # Errors
     /// The host has no thread for it.
-    pub fn start(kept: NewRoot) -> io::Result<Usher> {
+    pub fn start(kept: NewRoot) -> io::Result<RootPivot> {
         let (sender, root) = channel::<NewRoot>();
         let thread = thread::Builder::new().name("usher".into()).spawn(move || {
             capabilities::keep(CapabilitySet::SYS_ADMIN | CapabilitySet::SYS_CHROOT)?;
@@ -209,7 +209,7 @@ impl Usher {
                 Err(_) => Ok(()),
             }
         })?;
-        Ok(Usher { root: sender, kept, thread })
+        Ok(RootPivot { root: sender, kept, thread })
     }
 
     /// Makes the root the root of all threads, lets go of the old one, and ends.
@@ -217,7 +217,7 @@ impl Usher {
     /// # Errors
     /// The host's.
     pub fn close(self) -> io::Result<()> {
-        let Usher { root, kept, thread } = self;
+        let RootPivot { root, kept, thread } = self;
         let gone = || io::Error::other("the thread for it died");
         root.send(kept).map_err(|_| gone())?;
         thread.join().map_err(|_| gone())?

@@ -22,8 +22,8 @@ use super::announce::announce;
 use super::cgroup::{self, ControlGroup};
 use super::console::Pair;
 use super::control::{Launch, Step, Streams, receive, send};
-use super::handed::Handed;
 use super::hooks::{self, Time};
+use super::preserved_fds::PreservedFds;
 use super::state::{State, Status};
 use super::store::Locked;
 use super::systemd::Scope;
@@ -57,7 +57,7 @@ pub fn end_child(pid: i32) {
 /// # Errors
 /// What cannot be done, after which nothing is left.
 pub fn create(runtime: &Runtime, args: &CreateArgs, attached: bool) -> Result<Created> {
-    let handed = Handed::take(args.preserve_fds, true)?;
+    let handed = PreservedFds::take(args.preserve_fds, true)?;
     keep_descriptors_from(3).context("closing descriptors")?;
     crate::bundle::check_id(&args.id).context("invalid container ID format")?;
     let mut bundle = Bundle::load(&args.bundle)?;
@@ -75,7 +75,7 @@ pub fn create(runtime: &Runtime, args: &CreateArgs, attached: bool) -> Result<Cr
     bundle.sandbox(&args.id, runtime.profile.clone(), default_size)?;
 
     let locked = runtime.store.create(&args.id)?;
-    let mut making = Making { state: state(&bundle, args)?, locked: Some(locked), child: None, hooked: false };
+    let mut making = CreateGuard { state: state(&bundle, args)?, locked: Some(locked), child: None, hooked: false };
     let created = making.all(runtime, args, &bundle, (streams, &handed))?;
     making.locked = None;
     Ok(created)
@@ -117,20 +117,20 @@ fn state(bundle: &Bundle, args: &CreateArgs) -> Result<State> {
 }
 
 /// A container while it is made; what there is of it is taken back unless it becomes whole.
-struct Making {
+struct CreateGuard {
     state: State,
     locked: Option<Locked>,
     child: Option<i32>,
     hooked: bool,
 }
 
-impl Making {
+impl CreateGuard {
     fn all(
         &mut self,
         runtime: &Runtime,
         args: &CreateArgs,
         bundle: &Bundle,
-        (streams, handed): (Streams, &Handed),
+        (streams, handed): (Streams, &PreservedFds),
     ) -> Result<Created> {
         let spec = &bundle.spec;
         self.save()?;
@@ -255,7 +255,7 @@ impl Making {
     }
 }
 
-impl Drop for Making {
+impl Drop for CreateGuard {
     fn drop(&mut self) {
         let Some(locked) = self.locked.take() else { return };
         if let Some(pid) = self.child.take() {

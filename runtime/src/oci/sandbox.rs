@@ -17,12 +17,12 @@ use nix::unistd::{dup2_stderr, dup2_stdin, dup2_stdout, setsid};
 
 use super::control::{Failure, Launch, Step, Streams, receive, send};
 use super::hooks;
-use super::inside::StartHooks;
 use super::serve::Server;
+use super::start_hooks::StartHooks;
 use crate::bundle::Bundle;
 use crate::caller::{self, Caller};
 use crate::confine::{Confinement, Namespaces};
-use crate::launch::{FORWARDED, Guest, Surroundings, Suspension, keys, screen, standard_streams};
+use crate::launch::{FORWARDED, Guest, HostIo, Suspension, keys, screen, standard_streams};
 use crate::logging;
 
 /// Runs the process to its end.
@@ -139,7 +139,7 @@ fn prepare(channel: &Channel, launch: Launch, files: Vec<OwnedFd>) -> Result<Opt
     } else {
         None
     };
-    let surroundings = Surroundings { descriptors, terminal, signals, suspension };
+    let surroundings = HostIo { descriptors, terminal, signals, suspension };
     let guest = Guest::boot(config, &launch.global, surroundings, confinement)?;
     let server = Server::new(listener, limits, hooks);
     Ok(Some(Prepared { guest, server, outlives: !attached }))

@@ -18,7 +18,7 @@ use parking_lot::{Condvar, Mutex};
 
 use super::console::{join, resize};
 use super::control::{ExecRequest, Failure, Processes, Reply, Request, receive, send};
-use super::inside::StartHooks;
+use super::start_hooks::StartHooks;
 use super::table;
 use crate::bundle::process_spec;
 use crate::launch::status_number;

@@ -18,18 +18,18 @@ const FIRST: u16 = 3;
 const MOST: usize = MAX_FILES - 8;
 
 /// Descriptors from 3 on, without a gap.
-pub struct Handed {
+pub struct PreservedFds {
     files: Vec<OwnedFd>,
     activated: u16,
 }
 
-impl Handed {
+impl PreservedFds {
     /// Takes the caller's: first those of socket activation if the process is to have them (see sd_listen_fds(3)), then
     /// so many more. Must be done before the caller's descriptors are kept from programs that are executed.
     ///
     /// # Errors
     /// One is not open, or nothing that could be handed on safely.
-    pub fn take(wanted: u16, with_activation: bool) -> Result<Handed> {
+    pub fn take(wanted: u16, with_activation: bool) -> Result<PreservedFds> {
         let activated = if with_activation { activated() } else { 0 };
         let count = usize::from(wanted) + usize::from(activated);
         ensure!(count <= MOST, "--preserve-fds {wanted}: there can be {MOST} descriptors at most");
@@ -42,7 +42,7 @@ impl Handed {
             })?;
             files.push(prepare(file).with_context(|| format!("descriptor {number}"))?);
         }
-        Ok(Handed { files, activated })
+        Ok(PreservedFds { files, activated })
     }
 
     /// Tells the process what it gets by socket activation, in its environment.
