@@ -105,13 +105,13 @@ pub fn launch(config: SandboxConfig, args: &GlobalArgs) -> Result<u8> {
         None => Suspension::Own,
     };
     drop(outside);
-    let surroundings = HostIo {
+    let io = HostIo {
         descriptors: standard_streams(config.process.terminal.is_some())?.into(),
         terminal: Some((keys()?, screen()?)),
         signals,
         suspension: job_control.then_some(suspension),
     };
-    let guest = Guest::boot(config, args, surroundings, confinement)?;
+    let guest = Guest::boot(config, args, io, confinement)?;
     guest.sandbox.start()?;
     Ok(guest.wait())
 }
@@ -121,12 +121,7 @@ impl Guest {
     ///
     /// # Errors
     /// What cannot be done, by name.
-    pub fn boot(
-        mut config: SandboxConfig,
-        args: &GlobalArgs,
-        surroundings: HostIo,
-        confinement: Confinement,
-    ) -> Result<Guest> {
+    pub fn boot(mut config: SandboxConfig, args: &GlobalArgs, io: HostIo, confinement: Confinement) -> Result<Guest> {
         if args.speculation_mitigations {
             // Before there are other threads or processes, which inherit it.
             let flushed = speculation::restrict().context("--speculation-mitigations")?;
@@ -138,20 +133,20 @@ impl Guest {
         limit_arenas(if config.limits.memory.is_some() { ARENAS_WITHIN_LIMIT } else { ARENAS });
         config.trace = trace(args)?;
         let metrics = Metrics::open(args)?;
-        config.descriptors = surroundings.descriptors;
+        config.descriptors = io.descriptors;
         let log = logging::descriptor(args)?;
         let mut confinement = confinement.prepare(&mut config)?;
         let memory = GuestMemory::new(memory_size()?)?;
         let platform = platforms::choose(args.platform, &memory)?;
         let sandbox = Arc::new(Sandbox::boot(platform.clone(), memory, config)?);
-        let relay = match (sandbox.console(), surroundings.terminal) {
+        let relay = match (sandbox.console(), io.terminal) {
             (Some(console), Some((keys, screen))) => {
                 Some(Relay::start(Arc::new(GuestConsole(console.clone())), keys, screen)?)
             }
             _ => None,
         };
-        forward_signals(surroundings.signals, Arc::downgrade(&sandbox), relay.as_ref().map(Relay::resizer))?;
-        if let (Some(relay), Some(suspension)) = (&relay, surroundings.suspension) {
+        forward_signals(io.signals, Arc::downgrade(&sandbox), relay.as_ref().map(Relay::resizer))?;
+        if let (Some(relay), Some(suspension)) = (&relay, io.suspension) {
             sandbox.watch();
             suspend_with_guest(Arc::clone(&sandbox), relay.suspender(), suspension)?;
         }

@@ -32,7 +32,7 @@ use crate::oci::{ROLE, Runtime};
 /// # Errors
 /// The container does not run, or the program cannot.
 pub fn command(runtime: &Runtime, args: &ExecArgs) -> Result<u8> {
-    let handed = PreservedFds::take(args.preserve_fds, false)?;
+    let preserved = PreservedFds::take(args.preserve_fds, false)?;
     keep_descriptors_from(3).context("closing descriptors")?;
     let (container, state) = runtime.store.load(&args.id)?;
     match state.current() {
@@ -91,14 +91,14 @@ pub fn command(runtime: &Runtime, args: &ExecArgs) -> Result<u8> {
     let stream = match terminal {
         Some((keys, screen)) => {
             let (ours, theirs) = UnixStream::pair().context("making a socket")?;
-            let files: Vec<BorrowedFd<'_>> = [theirs.as_fd()].into_iter().chain(handed.files()).collect();
+            let files: Vec<BorrowedFd<'_>> = [theirs.as_fd()].into_iter().chain(preserved.files()).collect();
             started(ask(&channel, &request, &files)?)?;
             Some(Terminal { stream: ours.into(), keys, screen })
         }
         None => {
             let (input, output, errors) = (stdin(), stdout(), stderr());
             let streams = [input.as_fd(), output.as_fd(), errors.as_fd()];
-            let files: Vec<BorrowedFd<'_>> = streams.into_iter().chain(handed.files()).collect();
+            let files: Vec<BorrowedFd<'_>> = streams.into_iter().chain(preserved.files()).collect();
             started(ask(&channel, &request, &files)?)?;
             None
         }

@@ -214,7 +214,7 @@ impl Confinement {
         let kept = capabilities::needed(&needs);
         // Before other processes and threads inherit it.
         capabilities::bound(kept).context("giving up capabilities")?;
-        let (mut usher, mut served) = (None, None);
+        let (mut pivot, mut served) = (None, None);
         if self.inside {
             let root;
             (root, config.trees) = root::open(&needs.trees, needs.network, needs.own_network)?;
@@ -225,7 +225,7 @@ impl Confinement {
             }
             reader::start(of_kernel, Some(&root.directory), self.process, &mut config.trees)?;
             root::finish(&root.directory)?;
-            usher = Some(RootPivot::start(root).context("starting a thread")?);
+            pivot = Some(RootPivot::start(root).context("starting a thread")?);
         } else {
             for tree in &needs.trees {
                 config
@@ -235,7 +235,7 @@ impl Confinement {
             reader::start(of_kernel, None, self.process, &mut config.trees)?;
         }
         capabilities::keep(kept).context("giving up capabilities")?;
-        Ok(Closing { needs, usher, served })
+        Ok(Closing { needs, pivot, served })
     }
 }
 
@@ -249,7 +249,7 @@ fn network_namespace() -> Option<(u64, u64)> {
 #[must_use]
 pub struct Closing {
     needs: Needs,
-    usher: Option<RootPivot>,
+    pivot: Option<RootPivot>,
     /// The connection of a file system for those who look in from outside, if there is one.
     pub served: Option<OwnedFd>,
 }
@@ -261,8 +261,8 @@ impl Closing {
     /// # Errors
     /// The host refuses; the guest must not run.
     pub fn lock_down(self, platform: &'static [HostCall], log: OwnedFd) -> Result<()> {
-        if let Some(usher) = self.usher {
-            usher.close().context("making an empty root")?;
+        if let Some(pivot) = self.pivot {
+            pivot.close().context("making an empty root")?;
         }
         filter::install(&self.needs.host_calls(platform), log).context("installing the filter of host calls")
     }

@@ -201,7 +201,7 @@ impl RootPivot {
     /// The host has no thread for it.
     pub fn start(kept: NewRoot) -> io::Result<RootPivot> {
         let (sender, root) = channel::<NewRoot>();
-        let thread = thread::Builder::new().name("usher".into()).spawn(move || {
+        let thread = thread::Builder::new().name("pivot".into()).spawn(move || {
             capabilities::keep(CapabilitySet::SYS_ADMIN | CapabilitySet::SYS_CHROOT)?;
             match root.recv() {
                 Ok(root) => change_root(&root),

@@ -57,12 +57,12 @@ pub fn end_child(pid: i32) {
 /// # Errors
 /// What cannot be done, after which nothing is left.
 pub fn create(runtime: &Runtime, args: &CreateArgs, attached: bool) -> Result<Created> {
-    let handed = PreservedFds::take(args.preserve_fds, true)?;
+    let preserved = PreservedFds::take(args.preserve_fds, true)?;
     keep_descriptors_from(3).context("closing descriptors")?;
     crate::bundle::check_id(&args.id).context("invalid container ID format")?;
     let mut bundle = Bundle::load(&args.bundle)?;
     if let Some(process) = bundle.spec.process_mut() {
-        handed.tell(process);
+        preserved.tell(process);
     }
     let process = bundle.spec.process().as_ref().context("`process` is missing: there is nothing to run")?;
     let streams = streams(process, args, attached)?;
@@ -75,9 +75,9 @@ pub fn create(runtime: &Runtime, args: &CreateArgs, attached: bool) -> Result<Cr
     bundle.sandbox(&args.id, runtime.profile.clone(), default_size)?;
 
     let locked = runtime.store.create(&args.id)?;
-    let mut making = CreateGuard { state: state(&bundle, args)?, locked: Some(locked), child: None, hooked: false };
-    let created = making.all(runtime, args, &bundle, (streams, &handed))?;
-    making.locked = None;
+    let mut guard = CreateGuard { state: state(&bundle, args)?, locked: Some(locked), child: None, hooked: false };
+    let created = guard.all(runtime, args, &bundle, (streams, &preserved))?;
+    guard.locked = None;
     Ok(created)
 }
 
@@ -130,7 +130,7 @@ impl CreateGuard {
         runtime: &Runtime,
         args: &CreateArgs,
         bundle: &Bundle,
-        (streams, handed): (Streams, &PreservedFds),
+        (streams, preserved): (Streams, &PreservedFds),
     ) -> Result<Created> {
         let spec = &bundle.spec;
         self.save()?;
@@ -171,7 +171,7 @@ impl CreateGuard {
         let (input, output, errors) = (stdin(), stdout(), stderr());
         let mut files: Vec<BorrowedFd<'_>> = vec![input.as_fd(), output.as_fd(), errors.as_fd(), listener.as_fd()];
         files.extend(pair.as_ref().map(|pair| pair.slave.as_fd()));
-        files.extend(handed.files());
+        files.extend(preserved.files());
         send(&ours, &launch, &files)?;
         let Step::Namespaces(pid) = next(&ours)? else { bail!("the sandbox is out of step") };
         if pid != first {

@@ -73,7 +73,7 @@ fn prepare(channel: &Channel, launch: Launch, files: Vec<OwnedFd>) -> Result<Opt
     let mut next = || files.next().context("a file is missing");
     let (input, output, errors, listener) = (next()?, next()?, next()?, next()?);
     let slave = if launch.streams == Streams::Terminal { Some(next()?) } else { None };
-    let handed: Vec<OwnedFd> = files.collect();
+    let preserved: Vec<OwnedFd> = files.collect();
     // The sandbox ends with its maker's death only as long as it is tied to it; later nobody reads these.
     let attached = launch.streams == Streams::Attached;
     // The first process of a PID namespace cannot tell the caller's groups.
@@ -133,14 +133,14 @@ fn prepare(channel: &Channel, launch: Launch, files: Vec<OwnedFd>) -> Result<Opt
     // The namespace this process is in decides what it reaches.
     config.network = NetworkKind::Host;
     let limits = config.limits;
-    let descriptors = stdio.into_iter().chain(handed.into_iter().map(Some)).collect();
+    let descriptors = stdio.into_iter().chain(preserved.into_iter().map(Some)).collect();
     let suspension = if launch.job_control {
         Some(Suspension::Asked(OwnedFd::from(channel.try_clone().context("duplicating a descriptor")?).into()))
     } else {
         None
     };
-    let surroundings = HostIo { descriptors, terminal, signals, suspension };
-    let guest = Guest::boot(config, &launch.global, surroundings, confinement)?;
+    let io = HostIo { descriptors, terminal, signals, suspension };
+    let guest = Guest::boot(config, &launch.global, io, confinement)?;
     let server = Server::new(listener, limits, hooks);
     Ok(Some(Prepared { guest, server, outlives: !attached }))
 }
