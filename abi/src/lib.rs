@@ -8,6 +8,7 @@
 #[macro_use]
 mod macros;
 
+pub mod acl;
 pub mod aio;
 pub mod capability;
 pub mod elf;

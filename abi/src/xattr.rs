@@ -3,6 +3,9 @@
 /// The attribute that holds a program's capabilities (see capabilities(7)).
 pub const XATTR_CAPABILITY: &[u8] = b"security.capability";
 
+/// The attribute that holds a file's POSIX access control list (see acl(5)).
+pub const XATTR_ACL_ACCESS: &[u8] = b"system.posix_acl_access";
+
 flags! {
     /// The flags of `setxattr`.
     pub struct XattrFlags: u32 {

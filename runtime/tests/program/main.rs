@@ -4,6 +4,7 @@ mod bad_input;
 mod behaviour;
 mod common;
 mod confinement;
+mod host_acls;
 mod host_trees;
 mod isolation;
 mod lifecycle;

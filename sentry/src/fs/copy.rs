@@ -6,6 +6,7 @@ use std::sync::Arc;
 use amber_abi::errno::Errno;
 use amber_abi::open::OpenFlags;
 use amber_abi::stat::{Device, FileType};
+use amber_abi::xattr::XATTR_ACL_ACCESS;
 
 use crate::interruption::check_killed;
 use crate::vfs::{DirectoryEntry, DirectorySink, Inode, NewInode, SetAttributes, SetTime};
@@ -114,8 +115,11 @@ pub fn attributes(from: &Arc<dyn Inode>, to: &Arc<dyn Inode>) -> Result<(), Errn
     // Where there can be none there are none.
     let _ = from.xattrs(&mut |name| names.push(name.to_vec()));
     for name in names {
-        if let Ok(value) = from.xattr(&name) {
-            to.set_xattr(&name, &value, false, false)?;
+        match from.xattr(&name) {
+            Ok(value) => to.set_xattr(&name, &value, false, false)?,
+            // Without its list the copy would be open to more users.
+            Err(errno) if name == XATTR_ACL_ACCESS && errno != Errno::ENODATA => return Err(errno),
+            Err(_) => {}
         }
     }
     Ok(())

@@ -88,7 +88,7 @@ impl Credentials {
             // Owner and mode are of one moment, and the file must still be one that may be executed.
             let m = path.dentry.vfs().change_attributes(&*inode, || inode.metadata())?;
             let owner = Ownership { permissions: m.permissions, uid: m.uid, gid: m.gid };
-            let executable = access::check_ownership(self, owner, false, Access::EXECUTE).is_ok();
+            let executable = access::check_owned(self, &*inode, owner, Access::EXECUTE).is_ok();
             if executable && owner.permissions & SET_UID != 0 {
                 new.euid = owner.uid;
             }

@@ -7,7 +7,7 @@ use amber_abi::xattr::XATTR_CAPABILITY;
 
 use crate::task::Credentials;
 use crate::tunables::Tunables;
-use crate::vfs::{Inode, Path, SetAttributes, Vfs};
+use crate::vfs::{Inode, Path, SetAttributes, Vfs, acl};
 
 bitflags::bitflags! {
     /// What somebody wants to do.
@@ -40,50 +40,68 @@ pub const SET_GID: u16 = 0o2000;
 /// Only owners remove entries of the directory.
 pub const STICKY: u16 = 0o1000;
 
-/// Checks the mode bits and capabilities (not whether a mount or file system is read-only).
+/// Checks the mode bits, the access control list and capabilities (not whether a mount or file system is read-only).
 ///
 /// # Errors
-/// `EACCES` if it is not allowed.
+/// `EACCES` if it is not allowed; those of reading the access control list.
 pub fn check(credentials: &Credentials, inode: &dyn Inode, wanted: Access) -> Result<(), Errno> {
-    let kind = inode.kind();
-    let directory = kind == FileType::Directory;
     // Root's way into directories costs no look at their attributes.
-    if directory && credentials.has(Capability::CAP_DAC_OVERRIDE) {
+    if inode.kind() == FileType::Directory && credentials.has(Capability::CAP_DAC_OVERRIDE) {
         return Ok(());
     }
-    let ownership = inode.ownership()?;
-    check_ownership(credentials, ownership, directory, wanted)
+    check_owned(credentials, inode, inode.ownership()?, wanted)
 }
 
-/// The same for attributes at hand.
-pub fn check_ownership(
+/// Like [`check`], with the owner and mode that the caller has just looked at.
+///
+/// # Errors
+/// As [`check`].
+pub fn check_owned(
     credentials: &Credentials,
+    inode: &dyn Inode,
     ownership: Ownership,
-    directory: bool,
     wanted: Access,
 ) -> Result<(), Errno> {
+    let directory = inode.kind() == FileType::Directory;
+    // Whom a capability lets in anyway costs no look at the access control list.
+    if overrides(credentials, ownership, directory, wanted) || is_granted(credentials, inode, ownership, wanted)? {
+        Ok(())
+    } else {
+        Err(Errno::EACCES.here())
+    }
+}
+
+/// Whether the mode grants it, and the access control list where there is one.
+fn is_granted(
+    credentials: &Credentials,
+    inode: &dyn Inode,
+    ownership: Ownership,
+    wanted: Access,
+) -> Result<bool, Errno> {
     let mode = u32::from(ownership.permissions);
     let granted = if credentials.fsuid == ownership.uid {
         mode >> 6
+    } else if mode & 0o070 != 0
+        && let Some(acl) = inode.acl()?
+    {
+        return Ok(acl::grants(&acl, credentials, ownership, wanted));
     } else if credentials.in_group(ownership.gid) {
         mode >> 3
     } else {
         mode
     };
-    if Access::from_bits_truncate(granted).contains(wanted) {
-        return Ok(());
-    }
-    let executable = mode & 0o111 != 0;
-    if credentials.has(Capability::CAP_DAC_OVERRIDE) && (directory || executable || !wanted.contains(Access::EXECUTE)) {
-        return Ok(());
-    }
-    let reads = if directory { !wanted.contains(Access::WRITE) } else { wanted == Access::READ };
-    if reads && credentials.has(Capability::CAP_DAC_READ_SEARCH) {
-        return Ok(());
-    }
-    Err(Errno::EACCES.here())
+    Ok(Access::from_bits_truncate(granted).contains(wanted))
 }
 
+/// Whether a capability grants it whatever the mode says.
+fn overrides(credentials: &Credentials, ownership: Ownership, directory: bool, wanted: Access) -> bool {
+    let executable = ownership.permissions & 0o111 != 0;
+    if credentials.has(Capability::CAP_DAC_OVERRIDE) && (directory || executable || !wanted.contains(Access::EXECUTE)) {
+        return true;
+    }
+    let reads = if directory { !wanted.contains(Access::WRITE) } else { wanted == Access::READ };
+    reads && credentials.has(Capability::CAP_DAC_READ_SEARCH)
+}
 /// Checks permissions and whether the file can be changed at all through this mount.
 ///
 /// # Errors
@@ -146,7 +164,7 @@ pub fn check_link_source(credentials: &Credentials, inode: &dyn Inode) -> Result
     }
     let set_gid = ownership.permissions & (SET_GID | 0o010) == (SET_GID | 0o010);
     let plain = inode.kind() == FileType::Regular && ownership.permissions & SET_UID == 0 && !set_gid;
-    if plain && check_ownership(credentials, ownership, false, Access::READ | Access::WRITE).is_ok() {
+    if plain && check(credentials, inode, Access::READ | Access::WRITE).is_ok() {
         Ok(())
     } else {
         Err(Errno::EPERM.here())

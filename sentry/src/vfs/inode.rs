@@ -3,6 +3,7 @@
 use std::any::Any;
 use std::sync::Arc;
 
+use amber_abi::acl::Acl;
 use amber_abi::errno::Errno;
 use amber_abi::open::{OpenFlags, RenameFlags};
 use amber_abi::stat::{Device, FileType, StatFs};
@@ -203,6 +204,11 @@ pub trait Inode: Send + Sync + Any {
     /// Which inode a change of attributes locks: one key where several inodes stand for one file of the host.
     fn lock_key(&self) -> Result<(Device, u64), Errno> {
         self.identity()
+    }
+
+    /// The access control list, where there is one and the mode is not all that counts.
+    fn acl(&self) -> Result<Option<Arc<Acl>>, Errno> {
+        Ok(None)
     }
 
     /// Changes attributes.

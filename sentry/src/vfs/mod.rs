@@ -1,6 +1,7 @@
 //! The virtual file system: inodes, names, mounts, open files and what happens to them, whatever the file system.
 
 pub mod access;
+pub mod acl;
 pub mod anon;
 mod attribute_locks;
 pub mod attributes;

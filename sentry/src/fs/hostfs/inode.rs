@@ -6,9 +6,11 @@ use std::os::fd::AsFd;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 
+use amber_abi::acl::Acl;
 use amber_abi::errno::Errno;
 use amber_abi::open::{OpenFlags, RenameFlags};
 use amber_abi::stat::{Device, FileType};
+use amber_abi::time::Timespec;
 use amber_abi::xattr::XATTR_CAPABILITY;
 use amber_host::fs as host;
 use amber_host::fs::{HostStat, HostTime};
@@ -47,6 +49,10 @@ pub(super) struct State {
     pub(super) mount: Option<u64>,
     /// As last seen: in a tree that is not shared this does not change but by us.
     pub(super) ownership: Ownership,
+    /// The host's time of the last change of attributes, as last seen.
+    pub(super) changed: Timespec,
+    /// The access control list at that time, or that there was none, once somebody asked.
+    pub(super) acl: Option<Option<Arc<Acl>>>,
     /// Directories: to name entries. Files: opened for reading. Kept while in recent use.
     pub(super) kept: Option<Arc<Descriptor>>,
     /// Opened for writing, as long as somebody uses it.
@@ -112,6 +118,8 @@ impl HostInode {
             number: stat.number,
             mount: None,
             ownership: ownership_of(stat),
+            changed: stat.changed,
+            acl: None,
             kept: None,
             writer: Weak::new(),
             reader: Weak::new(),
@@ -352,6 +360,10 @@ impl Inode for HostInode {
         Ok((Device::from_raw(state.device), state.number))
     }
 
+    fn acl(&self) -> Result<Option<Arc<Acl>>, Errno> {
+        self.read_acl()
+    }
+
     fn set_attributes(&self, changes: &SetAttributes) -> Result<(), Errno> {
         if let Some(size) = changes.size {
             self.write_back()?;
@@ -400,6 +412,7 @@ impl Inode for HostInode {
         if child.settled.load(Ordering::Relaxed) == settled {
             state.ownership = ownership_of(&stat);
         }
+        state.note_change(&stat);
         (state.device, state.number) == (stat.device, stat.number) && child.is_kind_of(&stat)
     }
 

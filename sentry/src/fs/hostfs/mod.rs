@@ -6,6 +6,7 @@
 //! A tree may hold mounts, and get more at any time. Into those of file systems whose files depend on who opens them
 //! nothing leads: each descriptor that was opened is checked before it is used, not the name that led to it.
 
+mod acl;
 mod descriptor;
 mod directory;
 mod file;
@@ -145,6 +146,7 @@ impl HostFs {
         let known = inodes.get(&key).and_then(Weak::upgrade);
         if let Some(known) = known.as_ref().filter(|known| known.is_kind_of(stat)) {
             drop(inodes);
+            known.state.lock().note_change(stat);
             known.found_at(parent, name);
             return known.clone();
         }

@@ -105,6 +105,7 @@ impl HostInode {
         }
         (state.device, state.number) = (stat.device, stat.number);
         state.ownership = ownership_of(stat);
+        state.note_change(stat);
         Ok(())
     }
 

@@ -4,6 +4,7 @@ use std::any::Any;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 
+use amber_abi::acl::Acl;
 use amber_abi::errno::Errno;
 use amber_abi::open::{OpenFlags, RenameFlags};
 use amber_abi::stat::{Device, FileType};
@@ -234,6 +235,10 @@ impl Inode for OverlayInode {
 
     fn settled_ownership(&self) -> Result<Ownership, Errno> {
         self.layer()?.settled_ownership()
+    }
+
+    fn acl(&self) -> Result<Option<Arc<Acl>>, Errno> {
+        self.layer()?.acl()
     }
 
     fn set_attributes(&self, changes: &SetAttributes) -> Result<(), Errno> {

@@ -5,10 +5,12 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::{Arc, Weak};
 
+use amber_abi::acl::Acl;
 use amber_abi::errno::Errno;
 use amber_abi::open::{FallocateMode, OpenFlags, RenameFlags, Seals};
 use amber_abi::stat::{Device, FileType};
 use amber_abi::time::Timespec;
+use amber_abi::xattr::XATTR_ACL_ACCESS;
 use amber_platform::PAGE_SIZE;
 
 use super::TmpFs;
@@ -18,7 +20,7 @@ use crate::interruption::check_killed;
 use crate::mm::{Mappable, PageCache, Quota};
 use crate::sync::{Mutex, Rank};
 use crate::vfs::access::Ownership;
-use crate::vfs::{File, FileSystem, Inode, Metadata, NewInode, SetAttributes, SetTime, now};
+use crate::vfs::{File, FileSystem, Inode, Metadata, NewInode, SetAttributes, SetTime, acl, now};
 
 /// What each directory entry adds to the size a directory shows.
 const ENTRY_SIZE: u64 = 20;
@@ -408,6 +410,11 @@ impl Inode for TmpInode {
     fn ownership(&self) -> Result<Ownership, Errno> {
         let attributes = self.attributes.lock();
         Ok(Ownership { permissions: attributes.permissions, uid: attributes.uid, gid: attributes.gid })
+    }
+
+    /// That of a copied file; there is no other way for a list to get here.
+    fn acl(&self) -> Result<Option<Arc<Acl>>, Errno> {
+        acl::of(self.xattr(XATTR_ACL_ACCESS))
     }
 
     fn set_attributes(&self, changes: &SetAttributes) -> Result<(), Errno> {

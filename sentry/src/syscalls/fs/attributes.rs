@@ -223,8 +223,7 @@ fn change_times(ctx: &TaskContext, found: &Found, times: Option<[Option<SetTime>
             if !both_now {
                 return Err(Errno::EPERM.here());
             }
-            let directory = found.inode.kind() == FileType::Directory;
-            access::check_ownership(&credentials, old, directory, Access::WRITE)?;
+            access::check_owned(&credentials, &*found.inode, old, Access::WRITE)?;
         }
         Ok(SetAttributes { accessed, modified, ..SetAttributes::default() })
     })

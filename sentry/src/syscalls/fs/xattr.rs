@@ -123,7 +123,7 @@ fn check(ctx: &TaskContext, found: &Found, name: &[u8], writing: bool) -> Result
         return Err(Errno::EINVAL.here());
     }
     if name.starts_with(b"system.") {
-        // POSIX ACLs are configured out.
+        // Nobody sees or sets access control lists, though those of host files count.
         return Err(Errno::EOPNOTSUPP.here());
     }
     if name.starts_with(b"security.") {
@@ -151,7 +151,7 @@ fn check(ctx: &TaskContext, found: &Found, name: &[u8], writing: bool) -> Result
         return Err(Errno::EPERM.here());
     }
     let wanted = if writing { Access::WRITE } else { Access::READ };
-    access::check_ownership(&credentials, ownership, kind == FileType::Directory, wanted)
+    access::check_owned(&credentials, &*found.inode, ownership, wanted)
 }
 
 fn note(found: &Found) {
@@ -201,8 +201,9 @@ fn tell_names(ctx: &TaskContext, found: &Found, out: BufOut, size: usize) -> Sys
     let trusted = ctx.credentials().has(Capability::CAP_SYS_ADMIN);
     let mut list = Vec::new();
     found.inode.xattrs(&mut |name| {
+        let shown = (trusted || !name.starts_with(b"trusted.")) && !name.starts_with(b"system.");
         // What is longer is refused below.
-        if list.len() <= XATTR_LIST_MAX && (trusted || !name.starts_with(b"trusted.")) {
+        if list.len() <= XATTR_LIST_MAX && shown {
             list.extend_from_slice(name);
             list.push(0);
         }
