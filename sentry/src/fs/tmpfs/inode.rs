@@ -1,7 +1,6 @@
 //! Inodes in memory.
 
 use std::any::Any;
-use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::{Arc, Weak};
 
@@ -16,6 +15,7 @@ use amber_platform::PAGE_SIZE;
 use super::TmpFs;
 use super::directory::{Entries, TmpDirectory};
 use super::file::TmpFile;
+use super::xattrs::Xattrs;
 use crate::interruption::check_killed;
 use crate::mm::{Mappable, PageCache, Quota};
 use crate::sync::{Mutex, Rank};
@@ -29,16 +29,6 @@ const ENTRY_SIZE: u64 = 20;
 const ENTRY_BYTES: u64 = 256;
 /// What an inode takes with its entry, beside a name or a target.
 pub(super) const INODE_BYTES: u64 = size_of::<TmpInode>() as u64 + ENTRY_BYTES;
-
-/// So much of attributes counts as one more inode against the limit of those.
-const XATTR_UNIT: usize = 1024;
-/// What an attribute takes beside its name and value.
-const XATTR_OVERHEAD: usize = 64;
-
-/// How many inodes an attribute counts as.
-fn xattr_cost(name: &[u8], value: &[u8]) -> u64 {
-    (XATTR_OVERHEAD + name.len() + value.len()).div_ceil(XATTR_UNIT) as u64
-}
 
 /// A file in memory.
 pub struct TmpInode {
@@ -62,7 +52,7 @@ struct Attributes {
     accessed: Timespec,
     modified: Timespec,
     changed: Timespec,
-    xattrs: BTreeMap<Vec<u8>, Vec<u8>>,
+    xattrs: Xattrs,
 }
 
 struct Regular {
@@ -91,7 +81,7 @@ impl TmpInode {
             accessed: now,
             modified: now,
             changed: now,
-            xattrs: BTreeMap::new(),
+            xattrs: Xattrs::default(),
         };
         let content = match new.kind {
             FileType::Directory => Content::Directory(Mutex::new(Rank::Inode, Entries::default())),
@@ -351,8 +341,7 @@ impl TmpInode {
 impl Drop for TmpInode {
     /// A guest decides how deep its directories are, so what lies beneath goes one by one, not within each other.
     fn drop(&mut self) {
-        let xattrs = std::mem::take(&mut self.attributes.get_mut().xattrs);
-        self.fs.inodes.give_back(1 + xattrs.iter().map(|(name, value)| xattr_cost(name, value)).sum::<u64>());
+        self.fs.inodes.give_back(1 + self.attributes.get_mut().xattrs.total_cost());
         let mut open = self.take_children();
         while let Some(inode) = open.pop() {
             if let Some(inode) = Arc::into_inner(inode) {
@@ -610,36 +599,24 @@ impl Inode for TmpInode {
     }
 
     fn xattr(&self, name: &[u8]) -> Result<Vec<u8>, Errno> {
-        self.attributes.lock().xattrs.get(name).cloned().ok_or_else(|| Errno::ENODATA.here())
+        self.attributes.lock().xattrs.get(name)
     }
 
     fn set_xattr(&self, name: &[u8], value: &[u8], create: bool, replace: bool) -> Result<(), Errno> {
         let mut attributes = self.attributes.lock();
-        let there = attributes.xattrs.contains_key(name);
-        if create && there {
-            return Err(Errno::EEXIST.here());
-        }
-        if replace && !there {
-            return Err(Errno::ENODATA.here());
-        }
-        self.fs.memory.admit_lasting((XATTR_OVERHEAD + name.len() + value.len()) as u64)?;
-        self.fs.inodes.take(xattr_cost(name, value))?;
-        if let Some(old) = attributes.xattrs.insert(name.to_vec(), value.to_vec()) {
-            self.fs.inodes.give_back(xattr_cost(name, &old));
-        }
+        attributes.xattrs.set(name, value, (create, replace), &self.fs.memory, &self.fs.inodes)?;
         attributes.changed = now();
         Ok(())
     }
 
     fn xattrs(&self, tell: &mut dyn FnMut(&[u8])) -> Result<(), Errno> {
-        self.attributes.lock().xattrs.keys().for_each(|name| tell(name));
+        self.attributes.lock().xattrs.names(tell);
         Ok(())
     }
 
     fn remove_xattr(&self, name: &[u8]) -> Result<(), Errno> {
         let mut attributes = self.attributes.lock();
-        let old = attributes.xattrs.remove(name).ok_or_else(|| Errno::ENODATA.here())?;
-        self.fs.inodes.give_back(xattr_cost(name, &old));
+        attributes.xattrs.remove(name, &self.fs.inodes)?;
         attributes.changed = now();
         Ok(())
     }

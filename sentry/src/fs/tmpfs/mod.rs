@@ -4,6 +4,7 @@ mod directory;
 mod file;
 mod inode;
 mod options;
+mod xattrs;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
