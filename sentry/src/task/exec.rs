@@ -9,7 +9,7 @@ use amber_abi::capability::{
     VFS_CAP_REVISION_3, VFS_CAP_REVISION_MASK,
 };
 use amber_abi::open::AT_FDCWD;
-use amber_abi::task::{Personality, WaitStatus};
+use amber_abi::task::{Personality, RLimit, Resource, WaitStatus};
 use amber_abi::xattr::XATTR_CAPABILITY;
 use amber_platform::Registers;
 
@@ -30,6 +30,8 @@ const CLEARED_ON_SETID: Personality = Personality::READ_IMPLIES_EXEC
     .union(Personality::ADDR_NO_RANDOMIZE)
     .union(Personality::ADDR_COMPAT_LAYOUT)
     .union(Personality::MMAP_PAGE_ZERO);
+/// The most bytes of stack that such a program begins with, as on Linux: a larger limit moves its mappings.
+const STACK_ON_SETID: u64 = 8 << 20;
 
 /// The capabilities a file carries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,8 +65,8 @@ impl FileCapabilities {
 impl Credentials {
     /// Who a task with these credentials becomes by executing a file, and whether that is a gain of privileges
     /// (`AT_SECURE`). What the file grants counts only on a mount of the task's own `namespace`: a descriptor of another's,
-    /// of a detached mount or of a memfd grants nothing. Under `no_new_privs` it grants
-    /// nothing; `watched` says that another process could change what the program relies on.
+    /// of a detached mount or of a memfd grants nothing; neither does any file under `no_new_privs`. `watched` says that
+    /// another process could change what the program relies on.
     ///
     /// # Errors
     /// `EPERM` if the file's capabilities cannot all be had.
@@ -167,10 +169,9 @@ impl Credentials {
 /// As execve(2). An error leaves the caller as it was, save that its other threads may have ended.
 pub(crate) fn execute(ctx: &mut TaskContext, program: &Program) -> Result<(), SysError> {
     let old = ctx.credentials();
-    let places = OwnPlaces::of(ctx);
+    let fs = ExecFs::of(ctx);
     let no_new_privs = ctx.seccomp().no_new_privs();
-    let (credentials, secure) =
-        old.for_program(&program.file, &places.places.namespace(), no_new_privs, places.shared)?;
+    let (credentials, secure) = old.for_program(&program.file, &fs.fs.namespace(), no_new_privs, fs.shared)?;
     let mut readable = old.may_read(&program.file);
     let mut personality = Personality::from_bits_retain(ctx.settings().personality);
     if secure {
@@ -178,11 +179,15 @@ pub(crate) fn execute(ctx: &mut TaskContext, program: &Program) -> Result<(), Sy
     }
     // A 64-bit program says for itself what it wants to execute.
     personality.remove(Personality::READ_IMPLIES_EXEC);
+    let limits = ctx.mm().limits().clone();
+    if secure {
+        limits.set_stack(limits.stack().min(STACK_ON_SETID));
+    }
     let loaded = {
         let options = LoadOptions {
             credentials: &credentials,
             secure,
-            limits: ctx.mm().limits().clone(),
+            limits,
             flags: ctx.mm().flags().inherited(),
             randomize: !personality.contains(Personality::ADDR_NO_RANDOMIZE),
         };
@@ -201,7 +206,7 @@ pub(crate) fn execute(ctx: &mut TaskContext, program: &Program) -> Result<(), Sy
     exit::leave_memory(ctx);
     ctx.leave_space();
     let left = {
-        // Rights over the old program are none over the new one, nor the other way round.
+        // Rights over the old program are no rights over the new one.
         let group = ctx.group().clone();
         let _change = group.change_program();
         let hidden = ctx.kernel().tunables.suid_dumpable.get() as i32;
@@ -209,6 +214,10 @@ pub(crate) fn execute(ctx: &mut TaskContext, program: &Program) -> Result<(), Sy
         ctx.commit_credentials(credentials);
         if secure {
             ctx.set_parent_death_signal(0);
+            group.change_limits(|limits| {
+                let RLimit { rlim_cur, rlim_max } = limits.get(Resource::RLIMIT_STACK);
+                limits.set(Resource::RLIMIT_STACK, RLimit { rlim_cur: rlim_cur.min(STACK_ON_SETID), rlim_max });
+            });
         }
         ctx.replace_memory(loaded.mm)
     };
@@ -228,31 +237,31 @@ pub(crate) fn execute(ctx: &mut TaskContext, program: &Program) -> Result<(), Sy
     Ok(())
 }
 
-/// The root and working directory of a task that executes a program. While this lives nobody comes to share them, so no
-/// other process can change them under the program's feet unless it could before (Linux's `fs_struct.in_exec`).
-struct OwnPlaces {
-    places: Arc<FsContext>,
+/// The root and working directory of a task that executes a program. While this exists, clone(2) makes no task that shares
+/// them: another process can change them only if it could before (Linux's `fs_struct.in_exec`).
+struct ExecFs {
+    fs: Arc<FsContext>,
     /// Whether another process has them too.
     shared: bool,
 }
 
-impl OwnPlaces {
+impl ExecFs {
     fn of(ctx: &TaskContext) -> Self {
-        let places = ctx.fs();
-        // A clone(2) that would share them looks at the mark under the same lock.
+        let fs = ctx.fs();
+        // clone(2) checks the mark under the same lock.
         let table = ctx.kernel().processes.lock();
-        places.begin_exec();
+        fs.begin_exec();
         // The task and this function hold one reference each.
-        let shared = Arc::strong_count(&places) > 2
-            && table.tasks().any(|task| !Arc::ptr_eq(task.group(), ctx.group()) && Arc::ptr_eq(&task.fs(), &places));
+        let shared = Arc::strong_count(&fs) > 2
+            && table.tasks().any(|task| !Arc::ptr_eq(task.group(), ctx.group()) && Arc::ptr_eq(&task.fs(), &fs));
         drop(table);
-        OwnPlaces { places, shared }
+        ExecFs { fs, shared }
     }
 }
 
-impl Drop for OwnPlaces {
+impl Drop for ExecFs {
     fn drop(&mut self) {
-        self.places.end_exec();
+        self.fs.end_exec();
     }
 }
 
@@ -282,7 +291,7 @@ fn end_other_threads(ctx: &TaskContext, no_new_privs: bool) -> Result<(), SysErr
                 if ctx.seccomp().no_new_privs() == no_new_privs {
                     break;
                 }
-                // Another thread's filter came for this one too meanwhile: it goes for this call as well.
+                // Another thread has set its filter for this one meanwhile; it holds for this call as well.
                 state.executing = None;
                 return Err(Restart::Always.into());
             }

@@ -298,7 +298,7 @@ static void become_user(void) {
 #define PLAIN "not for others"
 static char marked[] = PLAIN;
 
-// Whoever may look into the old program may not look into the new one, which has other rights, at any moment.
+// The right to look into the old program is at no moment one to look into the new program, which has other rights.
 TEST(a_program_with_rights_is_closed_from_its_first_moment) {
     char suid[] = "/tmp/amber-suid-XXXXXX";
     make_set_user_program(suid);
@@ -403,6 +403,32 @@ static int alone(void) {
     return 0;
 }
 
+// A large stack would move the mappings of a program with other rights to where its user wants them.
+TEST(a_program_with_rights_has_a_usual_stack) {
+    char suid[] = "/tmp/amber-suid-XXXXXX", output[64];
+    make_set_user_program(suid);
+    char *argv[] = {"x", "--stack", NULL}, *envp[] = {NULL};
+    CHECK_CHILD({
+        become_user();
+        struct rlimit large = {64 << 20, 128 << 20}, small = {1 << 20, 128 << 20};
+        CHECK_OK(setrlimit(RLIMIT_STACK, &large));
+        CHECK_EQ(capture(output, sizeof output, self, argv, envp), 0);
+        CHECK_STR(output, "67108864 134217728\n");
+        CHECK_EQ(capture(output, sizeof output, suid, argv, envp), 0);
+        CHECK_STR(output, "8388608 134217728\n");
+        CHECK_OK(setrlimit(RLIMIT_STACK, &small));
+        CHECK_EQ(capture(output, sizeof output, suid, argv, envp), 0);
+        CHECK_STR(output, "1048576 134217728\n");
+    });
+    CHECK_OK(unlink(suid));
+}
+
+static int show_stack(void) {
+    struct rlimit limit;
+    getrlimit(RLIMIT_STACK, &limit);
+    return printf("%ju %ju\n", (uintmax_t)limit.rlim_cur, (uintmax_t)limit.rlim_max) < 0;
+}
+
 static void *exec_in_thread(void *argv) {
     execve(self, argv, environ);
     return NULL;
@@ -469,6 +495,8 @@ int main(int argc, char **argv) {
         return state();
     if (!strcmp(word, "--ids"))
         return ids();
+    if (!strcmp(word, "--stack"))
+        return show_stack();
     if (!strcmp(word, "--alone"))
         return alone();
     if (!strcmp(word, "--identity"))
