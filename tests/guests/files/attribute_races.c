@@ -1,7 +1,6 @@
 // Changes of a file's attributes are one step with the check whether they may be made, also where others change the
 // same file at the same moment.
-#include "../check.h"
-#include <grp.h>
+#include "../users.h"
 #include <sched.h>
 #include <sys/xattr.h>
 
@@ -13,18 +12,12 @@ static void put(const char *path, mode_t mode) {
     MUST(close(fd));
 }
 
-static void become(uid_t uid) {
-    MUST(setgroups(0, NULL));
-    MUST(setresgid(uid, uid, uid));
-    MUST(setresuid(uid, uid, uid));
-}
-
 // Starts a child of the user 1000 that does this over and over.
 #define CONTENDER(...)                                                                                                \
     ({                                                                                                                \
         pid_t contender = MUST(fork());                                                                               \
         if (contender == 0) {                                                                                         \
-            become(1000);                                                                                             \
+            become(1000, 1000);                                                                                       \
             __atomic_store_n(started, 1, __ATOMIC_RELEASE);                                                           \
             for (;;) {                                                                                                \
                 __VA_ARGS__;                                                                                          \
@@ -118,7 +111,7 @@ TEST(set_group_id_of_strangers) {
     MUST(chown("f", 1000, 50));
     MUST(chmod("f", 02666));
     CHECK_CHILD({
-        become(1001);
+        become(1001, 1001);
         CHECK_ERR(chown("f", -1, -1), EPERM);
         int fd = MUST(open("f", O_WRONLY));
         CHECK_EQ(write(fd, "x", 1), 1);

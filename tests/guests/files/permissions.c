@@ -1,8 +1,6 @@
 // Who may do what: owner, group and others, the capabilities that pass over them, sticky and setgid directories, set-ID
 // bits that changes take away, umask, access(2) in its forms, and the protected links of a usual Linux.
-#include "../check.h"
-#include <grp.h>
-#include <linux/capability.h>
+#include "../users.h"
 #include <sys/fsuid.h>
 
 static void put(const char *path, mode_t mode) {
@@ -30,32 +28,6 @@ static int open_error(const char *path, int flags) {
     close(fd);
     return 0;
 }
-
-// Becomes this user and group for good, keeping nothing.
-static void become(uid_t uid, gid_t gid) {
-    MUST(setgroups(0, NULL));
-    MUST(setresgid(gid, gid, gid));
-    MUST(setresuid(uid, uid, uid));
-    umask(0);
-}
-
-static void set_capabilities(uint64_t wanted) {
-    struct __user_cap_header_struct header = {_LINUX_CAPABILITY_VERSION_3, 0};
-    struct __user_cap_data_struct data[2] = {{wanted, wanted, 0}, {wanted >> 32, wanted >> 32, 0}};
-    MUST(syscall(SYS_capset, &header, data));
-}
-
-// Becomes this user with some capabilities left.
-static void become_with(uid_t uid, gid_t gid, uint64_t capabilities) {
-    MUST(setgroups(0, NULL));
-    MUST(prctl(PR_SET_KEEPCAPS, 1));
-    MUST(setresgid(gid, gid, gid));
-    MUST(setresuid(uid, uid, uid));
-    umask(0);
-    set_capabilities(capabilities);
-}
-
-#define CAP(name) (1ull << CAP_##name)
 
 TEST(classes) {
     put("f", 0);

@@ -1,7 +1,5 @@
 // Extended attributes: the namespaces and who may use them, sizes, flags, links, and the forms of the calls.
-#include "../check.h"
-#include <grp.h>
-#include <linux/capability.h>
+#include "../users.h"
 #include <sys/mount.h>
 #include <sys/xattr.h>
 
@@ -9,12 +7,6 @@ static void put(const char *path, mode_t mode) {
     int fd = MUST(open(path, O_CREAT | O_WRONLY | O_TRUNC, 0600));
     MUST(fchmod(fd, mode));
     MUST(close(fd));
-}
-
-static void become(uid_t uid) {
-    MUST(setgroups(0, NULL));
-    MUST(setresgid(uid, uid, uid));
-    MUST(setresuid(uid, uid, uid));
 }
 
 // The names in a list, sorted out of their order: whether `name` is in it.
@@ -109,7 +101,7 @@ TEST(listing) {
     CHECK_OK(removexattr("f", "user.one"));
     CHECK(!listed("f", "user.one"));
     CHECK_CHILD({
-        become(1000);
+        become(1000, 1000);
         CHECK(!listed("f", "trusted.two"));
         CHECK(listed("f", "user.three"));
     });
@@ -175,7 +167,7 @@ TEST(permissions) {
     CHECK_OK(setxattr("secret", "user.a", "x", 1, 0));
     CHECK_OK(setxattr("secret", "security.test", "x", 1, 0));
     CHECK_CHILD({
-        become(1000);
+        become(1000, 1000);
         char value[64];
         CHECK_EQ(getxattr("f", "user.a", value, 8), 1);
         CHECK_ERR(setxattr("f", "user.a", "y", 1, 0), EACCES);
@@ -197,31 +189,21 @@ TEST(permissions) {
     // With a descriptor opened before it is the same: each call looks at the mode.
     int fd = MUST(open("f", O_RDWR));
     CHECK_CHILD({
-        become(1000);
+        become(1000, 1000);
         CHECK_ERR(fsetxattr(fd, "user.a", "y", 1, 0), EACCES);
     });
     // In a sticky directory only its owner sets user attributes of it.
     CHECK_OK(mkdir("d", 0777));
     CHECK_OK(chmod("d", 01777));
     CHECK_CHILD({
-        become(1000);
+        become(1000, 1000);
         CHECK_ERR(setxattr("d", "user.a", "y", 1, 0), EPERM);
     });
     CHECK_OK(chmod("d", 0777));
     CHECK_CHILD({
-        become(1000);
+        become(1000, 1000);
         CHECK_OK(setxattr("d", "user.a", "y", 1, 0));
     });
-}
-
-// Becomes this user with these capabilities alone.
-static void become_with(uid_t uid, uint64_t capabilities) {
-    MUST(prctl(PR_SET_KEEPCAPS, 1));
-    become(uid);
-    struct __user_cap_header_struct header = {_LINUX_CAPABILITY_VERSION_3, 0};
-    struct __user_cap_data_struct data[2] = {{capabilities, capabilities, 0},
-                                             {capabilities >> 32, capabilities >> 32, 0}};
-    MUST(syscall(SYS_capset, &header, data));
 }
 
 TEST(rights_by_name) {
@@ -234,7 +216,7 @@ TEST(rights_by_name) {
     int fd = MUST(open("f", O_RDONLY));
     // Administration does not include what a program gains by being executed, even of one's own files.
     CHECK_CHILD({
-        become_with(1000, 1ull << CAP_SYS_ADMIN);
+        become_with(1000, 1000, CAP(SYS_ADMIN));
         put("own", 0755);
         CHECK_ERR(setxattr("own", "security.capability", &all, sizeof all, 0), EPERM);
         CHECK_ERR(lsetxattr("own", "security.capability", &all, sizeof all, XATTR_CREATE), EPERM);
@@ -251,7 +233,7 @@ TEST(rights_by_name) {
     CHECK_OK(setxattr("f", "security.other", "x", 1, 0));
     CHECK(listed("f", "security.capability"));
     CHECK_CHILD({
-        become_with(1001, 1ull << CAP_SETFCAP);
+        become_with(1001, 1001, CAP(SETFCAP));
         CHECK_ERR(setxattr("f", "security.other", "y", 1, 0), EPERM);
         CHECK_ERR(removexattr("f", "security.other"), EPERM);
         CHECK_ERR(setxattr("f", "trusted.a", "y", 1, 0), EPERM);
