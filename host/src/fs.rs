@@ -25,11 +25,11 @@ use rustix::fs::{
 use crate::trees::path_of;
 use crate::users;
 
-/// The result of a host call, with the host's errno.
+/// The result of a host call, with the host's errno; `EMFILE` is shown as `ENFILE`, since all guests share the descriptors.
 pub type Result<T> = std::result::Result<T, Errno>;
 
-/// The guest's errno for one of the host. Descriptors of the host are those of all guests together, so what is used up
-/// when there are no more is the system's table of files, not a process's.
+/// The errno to show for one of the host. Amber's process has the descriptors of all guests: to a guest, running out of
+/// them is a limit of the system, not of its process.
 #[track_caller]
 fn shown(raw: i32) -> Errno {
     let errno = Errno::from_raw(raw);

@@ -50,7 +50,7 @@ impl Caller {
             rlimits.push((resource as u32, soft, hard));
         }
         let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
-        // One process has the files of all guests open: more than the caller's limit, where the host lets it.
+        // One process opens the files of all guests; where the host permits, its limit is above the caller's.
         let most = std::fs::read_to_string("/proc/sys/fs/nr_open").ok().and_then(|text| text.trim().parse().ok());
         let most = most.unwrap_or(hard).max(hard);
         if setrlimit(Resource::RLIMIT_NOFILE, most, most).is_err()

@@ -19,6 +19,7 @@ fn without_place(line: &str) -> Vec<&str> {
             ["return Err(", "ok_or(", "unwrap_or(", "map_err(|_| ", "break Err("].iter().any(|it| before.ends_with(it))
                 || before.ends_with("=> Err(")
                 || (before.trim_end().ends_with("=>") && after.starts_with(','))
+                || (before.ends_with("{ ") && after.starts_with(" }") && !code.contains("(if "))
                 || (before.trim().is_empty() && after.is_empty())
                 || (before.trim() == "Err(" && after == ")");
         if made && !after.starts_with(".here()") {
@@ -54,6 +55,7 @@ fn numbers_without_place_are_recognized() {
     assert_eq!(without_place("    let file = found.ok_or(Errno::EBADF)?;"), ["Errno::EBADF"]);
     assert_eq!(without_place("        Err(Errno::EAGAIN) => Err(Errno::EWOULDBLOCK.into()),"), ["Errno::EWOULDBLOCK"]);
     assert_eq!(without_place("    Err(Errno::E2BIG)"), ["Errno::E2BIG"]);
+    assert_eq!(without_place("    if writing { Errno::EPERM } else { errno }"), ["Errno::EPERM"]);
     assert!(without_place("        return Err(Errno::EINVAL.here()); // not Err(Errno::EINVAL)").is_empty());
     assert!(without_place("        Err(Errno::EAGAIN) if waits => continue,").is_empty());
     assert!(without_place("    if sent == Err(Errno::EAGAIN) {").is_empty());

@@ -254,8 +254,8 @@ impl WaitQueue {
         self.notify(PollEvents::all());
     }
 
-    /// Tells one exclusive waiter that asked for one of `events`: what another did that was told, and is done, it may not
-    /// have done with all there was.
+    /// Notifies one exclusive waiter of `events`. An exclusive waiter calls it when its wait ends, since it may not have used
+    /// all that it was notified of.
     pub fn pass_on(&self, events: PollEvents) {
         self.queue.notify_one(events);
     }
@@ -338,8 +338,8 @@ pub struct Parker {
     condition: Condvar,
     /// Wakes it out of a sleep in the host's poll; none if the host has no descriptors left.
     waker: OnceLock<Option<Waker>>,
-    /// An event was told to it as to an exclusive waiter, and it has not looked since.
-    told: AtomicBool,
+    /// It was notified as an exclusive waiter and has not checked its condition since.
+    notified: AtomicBool,
 }
 
 #[derive(Default)]
@@ -410,9 +410,9 @@ impl Parker {
         std::mem::take(&mut sleep.woken) || found || deadline.is_none_or(|deadline| Instant::now() < deadline)
     }
 
-    /// As an exclusive waiter, it looks now whether it may go on: an event from here on is one to tell it.
-    pub fn look(&self) {
-        self.told.store(false, Ordering::SeqCst);
+    /// Marks that the sleeper, an exclusive waiter, checks its condition now: the next event may notify it again.
+    pub fn begin_check(&self) {
+        self.notified.store(false, Ordering::SeqCst);
     }
 }
 
@@ -422,8 +422,8 @@ impl Waiter for Parker {
     }
 
     fn notify_exclusive(&self, _: PollEvents, _: u64) -> bool {
-        // One that was told of an event and has not looked yet may be busy with that: this one is for another.
-        let first = !self.told.swap(true, Ordering::SeqCst);
+        // It may use up one event only, so another waiter is notified of the next until it has checked.
+        let first = !self.notified.swap(true, Ordering::SeqCst);
         if first {
             self.unpark();
         }
@@ -466,12 +466,12 @@ mod tests {
             .collect();
         queue.notify(READABLE);
         queue.notify(READABLE);
-        // The first has not looked yet, so the second event is the second one's.
+        // The first has not checked yet, so the second event goes to the second.
         assert_eq!(parkers.each_ref().map(|parker| is_woken(parker)), [true, true, false]);
-        parkers[0].look();
+        parkers[0].begin_check();
         queue.notify(READABLE);
         assert_eq!(parkers.each_ref().map(|parker| is_woken(parker)), [true, false, false]);
-        // Who goes passes on what it was told of.
+        // A waiter that goes passes on what it was notified of.
         drop(registrations.remove(0));
         queue.pass_on(READABLE);
         assert_eq!(parkers.each_ref().map(|parker| is_woken(parker)), [false, false, true]);

@@ -1,8 +1,9 @@
 //! What the host lets Amber's own process do while a guest runs.
 
 use std::fs;
-use std::io::{BufRead, BufReader};
+use std::io::{self, BufRead, BufReader, Write};
 use std::os::unix::fs::{PermissionsExt, chown};
+use std::panic::Location;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
@@ -42,9 +43,14 @@ impl Waiting {
 /// What it runs.
 pub const SCRIPT: [&str; 3] = ["sh", "-c", "echo ready; read line; true"];
 
-/// Whether the test may start things as another user.
+/// Whether the test may start things as another user; says so past the capture of its output if not.
+#[track_caller]
 pub fn is_root() -> bool {
-    nix::unistd::geteuid().is_root()
+    let root = nix::unistd::geteuid().is_root();
+    if !root {
+        let _ = writeln!(io::stderr(), "SKIPPED at {}: only root can do this", Location::caller());
+    }
+    root
 }
 
 /// The program under test where every user finds it, and a directory that is the user's.

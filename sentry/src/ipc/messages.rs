@@ -67,29 +67,29 @@ pub struct MessageQueue {
     pub sent_at: i64,
     pub received_at: i64,
     pub changed_at: i64,
-    /// Told of room, and of the end.
+    /// Notified of room for messages, of new permissions and of the removal.
     changed: Arc<WaitQueue>,
-    /// Those who wait for a message, by the order of their coming.
+    /// The callers of msgrcv(2) that wait, in their order.
     receivers: BTreeMap<u64, Waiting>,
     last_receiver: u64,
 }
 
-/// Who waits for a message.
+/// A caller of msgrcv(2) that waits.
 struct Waiting {
     selection: Selection,
     queue: Arc<WaitQueue>,
-    /// It was told of a message and has not looked since.
-    told: bool,
+    /// It was notified of a message and has not looked for it since.
+    notified: bool,
 }
 
-/// The place of a caller among those who wait for a message.
+/// The place of a caller among the receivers that wait.
 pub struct Receiver {
     number: u64,
     queue: Arc<WaitQueue>,
 }
 
 impl Receiver {
-    /// Told when a message that is wanted may be there.
+    /// Notified when a message that the receiver wants may be there.
     pub fn queue(&self) -> &WaitQueue {
         &self.queue
     }
@@ -111,52 +111,51 @@ impl MessageQueue {
         self.messages.len() as u64
     }
 
-    /// Who waits for room.
+    /// The waiters for room.
     pub fn queue(&self) -> Arc<WaitQueue> {
         self.changed.clone()
     }
 
-    /// Enters one who waits for a message, until [`leave`](Self::leave).
+    /// Adds a receiver that waits, until [`leave`](Self::leave).
     pub fn receiver(&mut self, selection: Selection) -> Receiver {
         self.last_receiver += 1;
         let (number, queue) = (self.last_receiver, Arc::new(WaitQueue::new()));
-        self.receivers.insert(number, Waiting { selection, queue: queue.clone(), told: false });
+        self.receivers.insert(number, Waiting { selection, queue: queue.clone(), notified: false });
         Receiver { number, queue }
     }
 
-    /// Notes that a receiver looks for its message now: of the next, it is to be told again.
-    pub fn look(&mut self, receiver: &Receiver) {
+    /// Marks that a receiver looks for its message now: the next one may notify it again.
+    pub fn begin_check(&mut self, receiver: &Receiver) {
         if let Some(waiting) = self.receivers.get_mut(&receiver.number) {
-            waiting.told = false;
+            waiting.notified = false;
         }
     }
 
-    /// Takes out a receiver. It may have been told of a message and have taken another or none, so this answers who is to
-    /// be told of what is there.
+    /// Removes a receiver whose wait is over. It may not have taken the message it was notified of, so this returns the
+    /// queue of another to notify of what is there.
     pub fn leave(&mut self, receiver: &Receiver) -> Option<Arc<WaitQueue>> {
         self.receivers.remove(&receiver.number);
         if self.messages.is_empty() {
             return None;
         }
-        let waits = |waiting: &&Waiting| !waiting.told && self.find(waiting.selection).is_some();
-        let number = self.receivers.iter().find(|(_, waiting)| waits(waiting)).map(|(&number, _)| number)?;
-        self.tell(number)
+        self.choose(|messages, selection| messages.find(selection).is_some())
     }
 
-    /// Who is to be told of a new message: the first of those who want it and were not told of another.
-    pub fn wanting(&mut self, kind: i64) -> Option<Arc<WaitQueue>> {
-        let waits = |waiting: &Waiting| !waiting.told && waiting.selection.takes(kind);
-        let number = self.receivers.iter().find(|(_, waiting)| waits(waiting)).map(|(&number, _)| number)?;
-        self.tell(number)
+    /// The queue to notify of a new message of a type: that of the first receiver that wants it and was not notified of
+    /// another.
+    pub fn receiver_for(&mut self, kind: i64) -> Option<Arc<WaitQueue>> {
+        self.choose(|_, selection| selection.takes(kind))
     }
 
-    fn tell(&mut self, number: u64) -> Option<Arc<WaitQueue>> {
+    fn choose(&mut self, wants: impl Fn(&Self, Selection) -> bool) -> Option<Arc<WaitQueue>> {
+        let waits = |waiting: &Waiting| !waiting.notified && wants(self, waiting.selection);
+        let number = self.receivers.iter().find(|(_, waiting)| waits(waiting)).map(|(&number, _)| number)?;
         let waiting = self.receivers.get_mut(&number)?;
-        waiting.told = true;
+        waiting.notified = true;
         Some(waiting.queue.clone())
     }
 
-    /// Everybody who waits for this queue: something else than its messages changed.
+    /// The queues of all that wait, receivers and senders.
     pub fn all_queues(&self) -> Vec<Arc<WaitQueue>> {
         self.receivers.values().map(|waiting| &waiting.queue).chain([&self.changed]).cloned().collect()
     }
@@ -261,7 +260,7 @@ impl Messages {
         Ok(self.memory.admit_lasting((size_of::<Message>() + len) as u64)?)
     }
 
-    /// The queues, under their lock. Whoever changes one tells its waiters after giving the lock back.
+    /// The queues, under their lock. After a change of one its waiters are notified, once the lock was given back.
     pub fn lock(&self) -> MutexGuard<'_, Ids<MessageQueue>> {
         self.queues.lock()
     }
@@ -300,7 +299,7 @@ impl Messages {
         )
     }
 
-    /// Removes a queue with its messages; whoever waits for it is told so.
+    /// Removes a queue with its messages, and ends all waits for it.
     ///
     /// # Errors
     /// `EINVAL`, `EPERM`.
@@ -322,23 +321,24 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_message_wakes_one_who_wants_it() {
+    fn a_message_wakes_one_receiver_that_wants_it() {
         let messages = Messages::new(GuestMemory::new(1 << 20).unwrap(), Arc::default());
         let id = messages.find_or_make(&Credentials::root(), 0, 0o600).unwrap();
         let mut queues = messages.lock();
         let queue = queues.get_mut(id).unwrap();
         let [two, any, also] = [Selection::Of(2), Selection::First, Selection::UpTo(9)].map(|s| queue.receiver(s));
-        let is =
-            |told: Option<Arc<WaitQueue>>, receiver: &Receiver| told.is_some_and(|q| Arc::ptr_eq(&q, &receiver.queue));
-        assert!(is(queue.wanting(2), &two));
-        // Those who were told are passed over until they look.
-        assert!(is(queue.wanting(2), &any));
-        assert!(is(queue.wanting(2), &also));
-        assert!(queue.wanting(2).is_none());
-        queue.look(&any);
-        assert!(queue.wanting(10).is_some_and(|told| Arc::ptr_eq(&told, &any.queue)));
-        // Who goes without a message leaves it to another, but only if there is one.
-        queue.look(&also);
+        let is = |chosen: Option<Arc<WaitQueue>>, receiver: &Receiver| {
+            chosen.is_some_and(|q| Arc::ptr_eq(&q, &receiver.queue))
+        };
+        assert!(is(queue.receiver_for(2), &two));
+        // Receivers that were notified are passed over until they look.
+        assert!(is(queue.receiver_for(2), &any));
+        assert!(is(queue.receiver_for(2), &also));
+        assert!(queue.receiver_for(2).is_none());
+        queue.begin_check(&any);
+        assert!(queue.receiver_for(10).is_some_and(|chosen| Arc::ptr_eq(&chosen, &any.queue)));
+        // A receiver that goes leaves its message to another, if there is one.
+        queue.begin_check(&also);
         assert!(queue.leave(&two).is_none());
         assert!(queue.push(Message { kind: 3, text: Vec::new() }, 1).is_ok());
         assert!(is(queue.leave(&any), &also));

@@ -294,7 +294,7 @@ impl File for SocketFile {
     }
 
     fn is_read_in_turn(&self) -> bool {
-        // What is too little for one may be enough for another, who asks for less.
+        // With SO_RCVLOWAT, what is too little for one reader may be enough for another.
         self.socket.keeps_borders() || self.socket.options().look(|values| values.receive_low <= 1)
     }
 

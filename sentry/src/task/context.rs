@@ -322,8 +322,8 @@ impl TaskContext {
         self.wait_registered(queues, deadline, ready)
     }
 
-    /// Like [`wait`](Self::wait) for one queue whose waiters all want the same, of which each event serves one: an event
-    /// wakes one of them, not all.
+    /// Like [`wait`](Self::wait), for one queue whose waiters all wait for the same and where each event serves one of them:
+    /// an event wakes one, not all. These are Linux's exclusive waits.
     ///
     /// # Errors
     /// As [`wait`](Self::wait).
@@ -342,12 +342,12 @@ impl TaskContext {
         let registration = queue.register_beside(Arc::downgrade(&parker), events, 0, true);
         let end = loop {
             if queue.host_file().is_some() {
-                // The host wakes all that wait for its descriptor.
+                // The host's poll wakes all waiters of a descriptor.
                 drop(registration);
                 queue.pass_on(events);
                 return self.wait(&[(queue, events)], deadline, ready);
             }
-            self.parker().look();
+            self.parker().begin_check();
             if let Some(answer) = ready() {
                 break Ok(answer);
             }
@@ -358,7 +358,7 @@ impl TaskContext {
                 break ready().ok_or(WaitEnd::TimedOut);
             }
         };
-        // It may have been told of an event it made no use of, or of several.
+        // It may have been notified of an event that it did not use, or of several.
         drop(registration);
         queue.pass_on(events);
         end

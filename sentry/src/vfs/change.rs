@@ -209,7 +209,7 @@ pub fn rename(credentials: &Credentials, from: &Target, to: &Target, flags: Rena
         return Err(Errno::EXDEV.here());
     }
     let name = from.name(Errno::EBUSY)?;
-    let new_name = to.name(if no_replace { Errno::EEXIST } else { Errno::EBUSY.here() })?;
+    let new_name = to.name(if no_replace { Errno::EEXIST } else { Errno::EBUSY })?;
     from.directory.mount.check_writable()?;
     from.directory.inode()?.admit_change(name, false)?;
     let (old_dir, new_dir) = (&from.directory.dentry, &to.directory.dentry);

@@ -49,12 +49,12 @@ impl FsContext {
         Ok(copy)
     }
 
-    /// A task that has it begins to execute a program, whose caller holds the lock of the process table.
+    /// A task that has it begins to execute a program. The caller holds the lock of the process table.
     pub(crate) fn begin_exec(&self) {
         self.executing.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// The execution began is over or has failed.
+    /// That execution is over or has failed.
     pub(crate) fn end_exec(&self) {
         self.executing.fetch_sub(1, Ordering::Relaxed);
     }

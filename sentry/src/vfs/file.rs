@@ -122,7 +122,7 @@ pub trait File: Send + Sync + Any {
         None
     }
 
-    /// Whether all who read wait for the same, so that an event need wake only one of them.
+    /// Whether one event serves one reader, so that it need wake only one of those that wait.
     fn is_read_in_turn(&self) -> bool {
         false
     }

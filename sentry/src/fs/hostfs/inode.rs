@@ -201,8 +201,8 @@ impl HostInode {
         self.state.lock().mapped.as_ref().map(|m| m.pages.clone())
     }
 
-    /// The pages for somebody who maps the file, and who can write by `writer`. Where the host may change it, they are read
-    /// anew if it did.
+    /// The pages of the file, for a mapping of it. Where the host may change the file, they are read anew if it did. They
+    /// are written back by `writer`, the descriptor of a file that is open for writing.
     pub(super) fn map(&self, writer: Option<&Arc<Descriptor>>) -> Result<Arc<PageCache>, Errno> {
         let reader = self.reader()?;
         let stat = host::stat(reader.as_fd())?;
@@ -222,7 +222,7 @@ impl HostInode {
                 }
             }
         };
-        // What is stored through this mapping must find its way to the host, whoever else opened the file.
+        // The pages are written back by this descriptor unless they have another one already.
         if let Some(writer) = writer {
             mapped.writer.lock().get_or_insert_with(|| writer.clone());
         }

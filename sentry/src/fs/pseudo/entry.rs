@@ -96,14 +96,15 @@ impl Query<'_> {
         }
     }
 
-    /// Checks whether the caller may inspect the task it is about: at each read, as the task may have gained privileges
-    /// since the file was opened.
+    /// What `take` takes of the task it is about, if the caller may inspect that: checked at each read, as the task may have
+    /// gained privileges since the file was opened. The task executes no other program meanwhile.
     ///
     /// # Errors
     /// `EACCES` if not, `ESRCH` once the task is gone.
-    pub fn check_inspection(&self) -> Result<(), Errno> {
+    pub fn inspect<T>(&self, take: impl FnOnce(&Task) -> T) -> Result<T, Errno> {
         let (inspector, who) = self.caller();
-        self.task()?.check_inspection(&who, &inspector)
+        let task = self.task()?;
+        task.inspect(&who, &inspector, || take(&task))
     }
 
     /// Asked between two lines of a text that is made in one go: whether it is still wanted, and there is room for more.

@@ -356,7 +356,7 @@ impl PageCache {
                 push_page(made, page);
             }
         }
-        // What is promised is had: it is the host's memory from now on, and counts as the guest's.
+        // The host allocates the memory now, and the guest is charged for it, as on Linux.
         let new = made.get(before.saturating_sub(1)..).unwrap_or_default();
         for part in new.iter().map(|part| part.start.max(first)..part.end) {
             let mut at = part.start;

@@ -27,7 +27,7 @@ fn change(
     let inode = &*found.inode;
     let changes = ctx.kernel().vfs.change_attributes(inode, || {
         let changes = decide(inode.settled_ownership()?)?;
-        // Whoever makes or removes an entry looks at the directory's owner and mode under this lock.
+        // Making and removing an entry check the directory's owner and mode under this lock.
         let access = changes.permissions.is_some() || changes.uid.is_some() || changes.gid.is_some();
         let directory = found.path.as_ref().filter(|path| access && path.dentry.is_directory());
         let _entries = directory.map(|path| path.dentry.lock_children(false));

@@ -132,8 +132,8 @@ fn check(ctx: &TaskContext, found: &Found, name: &[u8], writing: bool) -> Result
         return if writing && !credentials.has(needed) { Err(Errno::EPERM.here()) } else { Ok(()) };
     }
     if name.starts_with(b"trusted.") {
-        let denied = if writing { Errno::EPERM } else { Errno::ENODATA.here() };
-        return if credentials.has(Capability::CAP_SYS_ADMIN) { Ok(()) } else { Err(denied) };
+        let denied = || if writing { Errno::EPERM.here() } else { Errno::ENODATA.here() };
+        return if credentials.has(Capability::CAP_SYS_ADMIN) { Ok(()) } else { Err(denied()) };
     }
     if !name.starts_with(b"user.") {
         return Err(Errno::EOPNOTSUPP.here());

@@ -52,7 +52,7 @@ pub fn msgsnd(ctx: &mut TaskContext, id: i32, message: PtrIn, len: usize, flags:
             return Some(Err(errno));
         }
         match queue.push(waiting.take()?, pid) {
-            Ok(()) => Some(Ok(queue.wanting(kind))),
+            Ok(()) => Some(Ok(queue.receiver_for(kind))),
             Err(_) if impatient => Some(Err(Errno::EAGAIN.here())),
             Err(back) => {
                 (waiting, waited) = (Some(back), true);
@@ -102,7 +102,7 @@ pub fn msgrcv(ctx: &mut TaskContext, id: i32, message: PtrOut, most: usize, kind
             return Some(Err(errno));
         }
         if let Some(receiver) = waiting {
-            queue.look(receiver);
+            queue.begin_check(receiver);
         }
         match queue.take(selection, most, cut, pid) {
             Ok(Some(message)) => Some(Ok(message)),
@@ -114,7 +114,6 @@ pub fn msgrcv(ctx: &mut TaskContext, id: i32, message: PtrOut, most: usize, kind
     let found = match attempt(None) {
         Some(answer) => answer?,
         None => {
-            messages.admit(size_of::<Receiver>())?;
             let receiver = messages.lock().get_mut(id).map_err(|errno| gone(errno, true))?.receiver(selection);
             let end = ctx.wait(&[(receiver.queue(), PollEvents::POLLIN)], None, || attempt(Some(&receiver)));
             let next = messages.lock().get_mut(id).ok().and_then(|queue| queue.leave(&receiver));

@@ -185,7 +185,7 @@ pub fn shutdown(ctx: &mut TaskContext, fd: Fd, how: ShutdownHow) -> SysResult {
     Ok(0)
 }
 
-/// What a wait asks for an answer; none as long as there is nothing.
+/// An attempt of a wait: none as long as there is nothing.
 type Ready<'a, T> = dyn FnMut() -> Option<Result<T, Errno>> + 'a;
 
 impl Opened {
@@ -214,7 +214,7 @@ impl Opened {
         })
     }
 
-    /// The same for what comes one by one, a connection or a datagram: each wakes one of those that wait for it.
+    /// The same for what comes one by one, such as connections and datagrams: each wakes one waiter.
     pub(super) fn wait_in_turn<T>(
         &self,
         ctx: &TaskContext,

@@ -121,10 +121,10 @@ pub fn oom_score(query: &Query<'_>) -> Result<Vec<u8>, Errno> {
 /// `/proc/PID/io`: what calls read and wrote, those of children that were waited for included. What reaches a disk is
 /// the host's to know; here nothing does.
 pub fn io(query: &Query<'_>) -> Result<Vec<u8>, Errno> {
-    query.check_inspection()?;
-    let task = query.task()?;
-    let own = usage(query, &task);
-    let used = if query.subject.is_thread { own } else { own.plus(task.group().past_usage().children) };
+    let used = query.inspect(|task| {
+        let own = usage(query, task);
+        if query.subject.is_thread { own } else { own.plus(task.group().past_usage().children) }
+    })?;
     let mut text = String::new();
     for (name, value) in [
         ("rchar", used.read_bytes),
@@ -168,15 +168,14 @@ pub fn sched(query: &Query<'_>) -> Result<Vec<u8>, Errno> {
     Ok(text.into_bytes())
 }
 
-/// The check at each read of what otherwise takes ptrace(2) to see.
-fn check_trace(query: &Query<'_>) -> Result<(), Errno> {
-    query.check_inspection().map_err(|errno| if errno == Errno::EACCES { Errno::EPERM.here() } else { errno })
+/// What `take` takes of the task, if the caller could see it by ptrace(2).
+fn trace<T>(query: &Query<'_>, take: impl FnOnce(&Task) -> T) -> Result<T, Errno> {
+    query.inspect(take).map_err(|errno| if errno == Errno::EACCES { Errno::EPERM.here() } else { errno })
 }
 
 /// `/proc/PID/personality`.
 pub fn personality(query: &Query<'_>) -> Result<Vec<u8>, Errno> {
-    check_trace(query)?;
-    line(format!("{:08x}", query.task()?.settings().personality))
+    line(format!("{:08x}", trace(query, |task| task.settings().personality)?))
 }
 
 /// The task whose timer slack it is, if that is for the caller to see and to change.
@@ -211,7 +210,7 @@ pub fn wchan(_: &Query<'_>) -> Result<Vec<u8>, Errno> {
 
 /// `/proc/PID/syscall` and others that tell of another task's registers: that it runs is all that is said.
 pub fn syscall(query: &Query<'_>) -> Result<Vec<u8>, Errno> {
-    check_trace(query)?;
+    trace(query, |_| ())?;
     Ok(b"running\n".to_vec())
 }
 

@@ -12,7 +12,7 @@ use amber_platform::PAGE_SIZE;
 
 use crate::fs::pseudo::Query;
 use crate::kernel::Kernel;
-use crate::mm::{Layout, Totals};
+use crate::mm::{Layout, MemoryManager, Totals};
 use crate::task::{Activity, Counted, CpuSet, Task, Usage};
 
 /// Nanoseconds of a clock tick as programs see it (`USER_HZ` is 100).
@@ -64,8 +64,9 @@ fn start_ticks(kernel: &Kernel, task: &Task) -> u64 {
     kernel.started.elapsed().saturating_sub(age).as_nanos() as u64 / TICK
 }
 
-fn memory_of(task: &Task) -> Result<(Totals, Layout), Errno> {
-    match task.memory() {
+/// Sizes and addresses of an address space; zeros without one.
+fn facts(memory: Option<Arc<MemoryManager>>) -> Result<(Totals, Layout), Errno> {
+    match memory {
         Some(mm) => Ok((mm.totals_unless_killed()?, mm.with_layout(|layout| layout.clone()))),
         None => Ok(Default::default()),
     }
@@ -84,10 +85,11 @@ fn policy_number(policy: SchedPolicy) -> u32 {
 pub fn stat(query: &Query<'_>) -> Result<Vec<u8>, Errno> {
     let task = query.task()?;
     let group = task.group();
-    let open = query.check_inspection().is_ok();
+    let inspected = query.inspect(|task| task.memory());
+    let open = inspected.is_ok();
     let place = place(query.kernel, group.pid());
     let (used, children) = (usage(query, &task), group.past_usage().children);
-    let (totals, layout) = memory_of(&task)?;
+    let (totals, layout) = facts(inspected.unwrap_or_else(|_| task.memory()))?;
     let schedule = task.schedule();
     let (own, _) = pending(&task);
     let (ignored, caught) = group.actions().ignored_and_caught();
@@ -152,7 +154,7 @@ pub fn stat(query: &Query<'_>) -> Result<Vec<u8>, Errno> {
 
 /// `/proc/PID/statm`.
 pub fn statm(query: &Query<'_>) -> Result<Vec<u8>, Errno> {
-    let (totals, _) = memory_of(&*query.task()?)?;
+    let (totals, _) = facts(query.task()?.memory())?;
     let pages = |bytes: u64| bytes / PAGE_SIZE;
     let (size, rss, shared) = (pages(totals.size), pages(totals.rss), pages(totals.file + totals.shmem));
     let (text, data) = (pages(totals.exe), pages(totals.data + totals.stack));
