@@ -63,7 +63,7 @@ pub fn check_owned(
     wanted: Access,
 ) -> Result<(), Errno> {
     let directory = inode.kind() == FileType::Directory;
-    // Whom a capability lets in anyway costs no look at the access control list.
+    // With a capability that overrides the mode there is no look at the access control list.
     if overrides(credentials, ownership, directory, wanted) || is_granted(credentials, inode, ownership, wanted)? {
         Ok(())
     } else {
@@ -102,6 +102,7 @@ fn overrides(credentials: &Credentials, ownership: Ownership, directory: bool, w
     let reads = if directory { !wanted.contains(Access::WRITE) } else { wanted == Access::READ };
     reads && credentials.has(Capability::CAP_DAC_READ_SEARCH)
 }
+
 /// Checks permissions and whether the file can be changed at all through this mount.
 ///
 /// # Errors

@@ -20,7 +20,7 @@ pub fn of(value: Result<Vec<u8>, Errno>) -> Result<Option<Arc<Acl>>, Errno> {
     }
 }
 
-/// Whether a list grants this to somebody who does not own the file.
+/// Whether a list grants this to a user that does not own the file.
 pub fn grants(acl: &Acl, credentials: &Credentials, ownership: Ownership, wanted: Access) -> bool {
     let mode = u32::from(ownership.permissions);
     let has = |bits: u32| Access::from_bits_truncate(bits).contains(wanted);
@@ -33,7 +33,7 @@ pub fn grants(acl: &Acl, credentials: &Credentials, ownership: Ownership, wanted
         return has(mask);
     }
     if acl.names_groups() {
-        // One entry must grant all of it; who is in several groups has not the sum of their rights.
+        // One entry must grant all of it: the rights of several groups do not add up.
         for gid in credentials.groups.iter().chain([&credentials.fsgid]) {
             for bits in acl.group(*gid) {
                 if has(bits.into()) {

@@ -123,7 +123,7 @@ fn check(ctx: &TaskContext, found: &Found, name: &[u8], writing: bool) -> Result
         return Err(Errno::EINVAL.here());
     }
     if name.starts_with(b"system.") {
-        // Nobody sees or sets access control lists, though those of host files count.
+        // Access control lists cannot be seen or set, though those of host files are evaluated.
         return Err(Errno::EOPNOTSUPP.here());
     }
     if name.starts_with(b"security.") {
