@@ -32,13 +32,11 @@
 //! These imports lead upward. A test (`floors_tests.rs`) reads this list and fails for any other import, and for one that
 //! is no longer there.
 //!
-//! - `fs` → `tty`: a stream of the host that is a terminal has the terminal's ioctls.
 //! - `loader` → `vfs`: a program is an open file.
 //! - `loader` → `task`: the auxiliary vector has the credentials of the process.
 //! - `loader` → `time`: the vDSO has the clocks.
 //! - `mm` → `vfs`: an area keeps the open file it maps, as `/proc/PID/maps` shows it.
 //! - `task` → `vfs`: a task has a table of descriptors, a root and a working directory.
-//! - `task` → `tty`: a process that is started from outside may get a terminal.
 //! - `task` → `syscalls`: the loop of a task dispatches calls, and a new program gets the answers that need no dispatch.
 #![forbid(unsafe_code)]
 

@@ -136,7 +136,8 @@ impl Sandbox {
         }
         give(&kernel, config.descriptors, terminal, &files, changes_trees)?;
         kernel.cgroup.count_from_now(&kernel);
-        let first = spawn::prepare(&kernel, &config.process, fs, files, &Place::First)?;
+        let place = Place::First(kernel.console.get().map(|console| console.terminal()));
+        let first = spawn::prepare(&kernel, &config.process, fs, files, &place)?;
         Ok(Sandbox {
             kernel,
             namespace,
@@ -174,7 +175,7 @@ impl Sandbox {
         let (console, slave) = make_console(&self.kernel, &namespace, process)?.unzip();
         let files = Arc::new(FdTable::new(&self.kernel.vfs, &self.kernel.memory));
         give(&self.kernel, descriptors, slave, &files, self.changes_trees)?;
-        let place = Place::Beside(console.as_deref());
+        let place = Place::Beside(console.as_ref().map(|console| console.terminal()));
         let start = spawn::prepare(&self.kernel, process, FsContext::new(namespace), files, &place)?;
         let process = Process::new(&start.task, console);
         spawn::begin(start)?;

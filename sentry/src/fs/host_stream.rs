@@ -16,7 +16,6 @@ use crate::error::SysResult;
 use crate::fs::hostfs::{Descriptor, HostPages, metadata_of};
 use crate::mm::{Mappable, PageCache, PageCaches};
 use crate::task::TaskContext;
-use crate::tty::host_terminal;
 use crate::vfs::anon::AnonymousFs;
 use crate::vfs::sigio::SignalIo;
 use crate::vfs::{File, FileDescription, FileSystem, Inode, Metadata, OwnPosition, SetAttributes, Vfs};
@@ -144,7 +143,10 @@ impl File for HostStream {
     }
 
     fn ioctl(&self, ctx: &mut TaskContext, command: u32, argument: u64) -> SysResult {
-        host_terminal::ioctl(self.file.as_fd(), ctx, command, argument)
+        match ctx.kernel().registry.host_terminal() {
+            Some(ioctl) => ioctl(self.file.as_fd(), ctx, command, argument),
+            None => Err(Errno::ENOTTY.here().into()),
+        }
     }
 
     fn mappable(&self) -> Result<Arc<dyn Mappable>, Errno> {

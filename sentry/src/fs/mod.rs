@@ -27,7 +27,7 @@ use crate::kernel::Kernel;
 use crate::vfs::FileSystem;
 use crate::vfs::types::FileSystemType;
 
-pub use registry::{Added, Registration, Registry};
+pub use registry::{Added, HostIoctl, Registration, Registry};
 
 /// The file systems that show no other subsystem.
 pub static REGISTRATION: Registration = Registration {

@@ -4,12 +4,13 @@
 //! Each subsystem describes all of it in one [`Registration`]. The sandbox lists these, so that no file system names a
 //! subsystem.
 
+use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 
 use amber_abi::errno::Errno;
 use amber_abi::open::OpenFlags;
 
-use crate::error::SysError;
+use crate::error::{SysError, SysResult};
 use crate::fs::dev::Driver;
 use crate::fs::proc::parameters::{Foreign, Parameter};
 use crate::fs::pseudo::Entry;
@@ -24,6 +25,8 @@ pub struct Registration {
     pub file_systems: &'static [FileSystemType],
     /// Character devices, in the order of their numbers.
     pub drivers: &'static [Driver],
+    /// The ioctl(2) commands of a terminal of the host that the guest has as a descriptor.
+    pub host_terminal: Option<HostIoctl>,
     /// Entries of `/proc`.
     pub proc: &'static [Entry],
     /// Entries of `/proc/PID` and `/proc/PID/task/TID`.
@@ -43,6 +46,7 @@ impl Registration {
     pub const EMPTY: Registration = Registration {
         file_systems: &[],
         drivers: &[],
+        host_terminal: None,
         proc: &[],
         process: &[],
         parameters: &[],
@@ -51,6 +55,9 @@ impl Registration {
         virtual_devices: &[],
     };
 }
+
+/// Serves a command on a descriptor of the host.
+pub type HostIoctl = fn(BorrowedFd<'_>, &mut TaskContext, command: u32, argument: u64) -> SysResult;
 
 /// Which of the entries of a registration belong to a directory.
 pub type Added = fn(&Registration) -> &'static [Entry];
@@ -86,6 +93,11 @@ impl Registry {
     /// All character devices.
     pub fn drivers(&self) -> impl Iterator<Item = &'static Driver> + use<> {
         self.registrations.iter().flat_map(|r| r.drivers)
+    }
+
+    /// The ioctl(2) commands of a terminal of the host.
+    pub fn host_terminal(&self) -> Option<HostIoctl> {
+        self.registrations.iter().find_map(|r| r.host_terminal)
     }
 
     /// The entries that are added to a directory.

@@ -12,6 +12,9 @@ use crate::task::{ProcessTable, TaskContext};
 
 /// A terminal as a session sees it.
 pub trait ControllingTerminal: Send + Sync {
+    /// A session gets it, with this process group in the foreground. Called with the process table locked.
+    fn control(&self, session: i32, foreground: i32);
+
     /// The session's leader has ended, or gave the terminal up: it belongs to no session any more. Answers the process
     /// group that was in the foreground. Called with the process table locked.
     fn release(&self) -> Option<i32>;

@@ -11,23 +11,22 @@ use amber_platform::Registers;
 
 use super::clone::Start;
 use super::{
-    Children, Counted, Credentials, Limits, NewTask, Process, ProcessTable, Schedule, Settings, Task, ThreadGroup,
-    ThreadState, workers,
+    Children, ControllingTerminal, Counted, Credentials, Limits, NewTask, Process, ProcessTable, Schedule, Settings,
+    Task, ThreadGroup, ThreadState, workers,
 };
 use crate::boot::{BootError, CapabilitySpec, ProcessSpec};
 use crate::kernel::Kernel;
 use crate::loader::{LoadOptions, Program, Strings};
 use crate::mm::{MemoryFlags, MemoryLimits};
-use crate::tty::Console;
 use crate::vfs::walk::Scope;
 use crate::vfs::{FdTable, FsContext, program};
 
 /// Which process it is to be.
-pub(crate) enum Place<'a> {
-    /// The first.
-    First,
+pub(crate) enum Place {
+    /// The first, with this terminal.
+    First(Option<Arc<dyn ControllingTerminal>>),
     /// One that joins the others, with this terminal.
-    Beside(Option<&'a Console>),
+    Beside(Option<Arc<dyn ControllingTerminal>>),
 }
 
 /// Makes a process in a tree of mounts, with these descriptors; it runs when it is [started](begin).
@@ -39,7 +38,7 @@ pub(crate) fn prepare(
     spec: &ProcessSpec,
     fs: Arc<FsContext>,
     files: Arc<FdTable>,
-    place: &Place<'_>,
+    place: &Place,
 ) -> Result<Start, BootError> {
     let executor = executor(spec)?;
     let root = fs.root();
@@ -147,17 +146,17 @@ fn take_number(kernel: &Kernel) -> Result<i32, BootError> {
 }
 
 /// Enters the process in the table: it is nobody's child and leads a session of its own.
-fn enter(kernel: &Kernel, task: &Arc<Task>, place: &Place<'_>) -> Result<(), BootError> {
+fn enter(kernel: &Kernel, task: &Arc<Task>, place: &Place) -> Result<(), BootError> {
     let pid = task.tid();
     let mut table = kernel.processes.lock();
-    let console = match place {
-        Place::First => kernel.console.get().map(|console| &**console),
-        Place::Beside(console) => {
+    let terminal = match place {
+        Place::First(terminal) => terminal,
+        Place::Beside(terminal) => {
             // The end of the first process kills those that it finds in the table.
             if table.process(ProcessTable::INIT).is_none_or(|first| first.zombie.is_some()) {
                 return Err(BootError::Config("the sandbox has ended".to_owned()));
             }
-            *console
+            terminal
         }
     };
     table.add_process(Process {
@@ -167,13 +166,13 @@ fn enter(kernel: &Kernel, task: &Arc<Task>, place: &Place<'_>) -> Result<(), Boo
         children: Children::default(),
         pgid: pid,
         sid: pid,
-        terminal: None,
+        terminal: terminal.clone(),
         exit_signal: 0,
         parent_program: 0,
         zombie: None,
     });
-    if let Some(console) = console {
-        console.give_to(&mut table, pid);
+    if let Some(terminal) = terminal {
+        terminal.control(pid, pid);
     }
     table.add_task(task.clone());
     Ok(())

@@ -13,7 +13,7 @@ use super::pty::Pty;
 use crate::boot::ProcessSpec;
 use crate::kernel::Kernel;
 use crate::sync::{Mutex, Rank};
-use crate::task::{ControllingTerminal, ProcessTable};
+use crate::task::ControllingTerminal;
 use crate::tty::devpts::{self, DevPts};
 use crate::vfs::{File, FileDescription, Mount, MountNamespace, Path};
 use crate::wait::{Parker, Waiter};
@@ -121,14 +121,9 @@ impl Console {
         self.pty.wake_both();
     }
 
-    /// Makes the terminal the controlling one of the session that a process leads, with that process in the foreground.
-    pub(crate) fn give_to(&self, table: &mut ProcessTable, leader: i32) {
-        if table.process(leader).is_some() {
-            table.set_terminal(leader, Some(self.pty.clone() as Arc<dyn ControllingTerminal>));
-            let mut state = self.pty.lock();
-            state.session = Some(leader);
-            state.foreground = Some(leader);
-        }
+    /// The terminal, for the session that it shall control.
+    pub(crate) fn terminal(&self) -> Arc<dyn ControllingTerminal> {
+        self.pty.clone()
     }
 
     /// No guest is left: readers get what there is, then the end.

@@ -7,7 +7,7 @@ use amber_abi::capability::Capability;
 
 use super::pty::Pty;
 use crate::error::SysError;
-use crate::task::TaskContext;
+use crate::task::{ControllingTerminal, TaskContext};
 
 /// Fails with `ENOTTY` unless the terminal is the task's controlling one.
 pub fn require_controlling(ctx: &TaskContext, pty: &Pty) -> Result<(), Errno> {
@@ -56,9 +56,7 @@ pub fn acquire(ctx: &TaskContext, pty: &Arc<Pty>, steal: bool) -> Result<(), Err
         table.clear_terminals(robbed);
     }
     table.set_terminal(pid, Some(terminal));
-    let mut state = pty.lock();
-    state.session = Some(sid);
-    state.foreground = Some(pgid);
+    pty.control(sid, pgid);
     Ok(())
 }
 

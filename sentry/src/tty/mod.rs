@@ -4,7 +4,7 @@ mod console;
 mod devices;
 pub mod devpts;
 mod discipline;
-pub(crate) mod host_terminal;
+mod host_terminal;
 mod ioctl;
 mod jobs;
 mod master;
@@ -33,6 +33,7 @@ pub static REGISTRATION: Registration = Registration {
         Driver::new("/dev/ptmx", 5, 2..=2, devices::open_master),
         Driver::new("pts", 136, 0..=(1 << 20) - 1, devices::open_slave),
     ],
+    host_terminal: Some(host_terminal::ioctl),
     proc: proc::ENTRIES,
     parameters: proc::PARAMETERS,
     ..Registration::EMPTY

@@ -411,6 +411,12 @@ impl State {
 }
 
 impl ControllingTerminal for Pty {
+    fn control(&self, session: i32, foreground: i32) {
+        let mut state = self.lock();
+        state.session = Some(session);
+        state.foreground = Some(foreground);
+    }
+
     fn release(&self) -> Option<i32> {
         let mut state = self.lock();
         state.session = None;
