@@ -5,7 +5,6 @@ mod mounts;
 
 use std::collections::HashSet;
 use std::sync::Arc;
-use std::time::Instant;
 
 use amber_abi::Signal;
 use amber_abi::errno::Errno;
@@ -17,18 +16,19 @@ use crate::boot::{BootError, Descriptors, ExitStatus, Limits, ProcessSpec, Sandb
 use crate::cgroup::{self, Usage};
 use crate::fs::proc::{Outlook, parameters};
 use crate::fs::tmpfs::{TmpFs, TmpfsOptions};
-use crate::fs::{self, Registration, Registry, mqueue};
+use crate::fs::{self, FileSystems, Registration};
 use crate::ipc::{self, Ipc};
-use crate::kernel::{HostNames, Kernel, MOST_MAKERS};
-use crate::loader::Vdso;
+use crate::kernel::{HostNames, Kernel};
+use crate::mm::Memory;
 use crate::net::{self, Network};
 use crate::process::{self, Process, ProcessInfo};
 use crate::signal::Sending;
-use crate::sync::{Gate, Mutex, Rank};
+use crate::sync::{Mutex, Rank};
 use crate::syscalls::{CallTable, Tracer};
 use crate::task::spawn::{self, Place};
 use crate::task::{ProcessTable, Start, seccomp_profile};
-use crate::tty::{self, Console};
+use crate::time::Timekeeping;
+use crate::tty::{self, Console, Terminals};
 use crate::tunables::Tunables;
 use crate::vfs::{FdTable, FileDescription, FsContext, Mount, MountNamespace, Vfs};
 
@@ -64,53 +64,38 @@ impl Sandbox {
     ) -> Result<Sandbox, BootError> {
         let changes_trees = config.changes_host_files();
         let vfs = Vfs::new();
-        let memfds = Mount::internal(&vfs, TmpFs::new(&vfs, memory.clone(), TmpfsOptions::default()));
         let empty = Mount::internal(&vfs, TmpFs::new(&vfs, memory.clone(), TmpfsOptions::default()));
         let nowhere = FsContext::new(MountNamespace::new(memory.clone(), empty));
-        let vdso = Vdso::new(&memory).map_err(|full| BootError::Config(full.to_string()))?;
+        let time = Timekeeping::new(&memory).map_err(|full| BootError::Config(full.to_string()))?;
         let tunables = Arc::new(Tunables::of(memory.limit()));
         let seccomp = config.seccomp.as_ref().map(seccomp_profile::compile).transpose();
         let seccomp = seccomp.map_err(|errno| BootError::Config(format!("seccomp: {}", errno.text())))?;
-        let ipc = Ipc::new(&memory);
-        let nsfs = fs::proc::nsfs(&vfs);
-        let mqueues = mqueue::new(&vfs, &memory, &tunables);
         let network = Network::new(config.network, &config.trees, &memory)
             .map_err(|errno| BootError::Config(format!("the host's network: {}", errno.text())))?;
         let kernel = Arc::new(Kernel {
+            fs: FileSystems::new(SUBSYSTEMS, &vfs, &memory, &tunables),
+            vfs,
+            ipc: Ipc::new(&memory),
+            mm: Memory::new(memory),
+            time,
+            tty: Terminals::new(config.controlling_terminal),
+            network,
             calls: CallTable::of(config.profile.release()),
             profile: config.profile,
             platform,
-            memory,
             tracer: config.trace.map(|filter| Arc::new(Tracer::new(filter))),
             processes: Mutex::new(Rank::Processes, Default::default()),
-            makers: Gate::new(MOST_MAKERS),
             users: Default::default(),
-            registry: Registry::new(SUBSYSTEMS),
-            vfs,
             cpus: amber_host::processor::count(),
             names: Mutex::new(Rank::Leaf, HostNames::new(&config.hostname, config.domainname.as_deref())),
-            started: Instant::now(),
             workers: Default::default(),
             seccomp,
             cgroup: Default::default(),
             end: Default::default(),
             refused: Mutex::new(Rank::Leaf, HashSet::new()),
-            timers: Default::default(),
-            vdso,
             futexes: Default::default(),
-            ipc,
-            aio_requests: Default::default(),
-            network,
-            eventfds: Default::default(),
-            pipes: Default::default(),
-            mqueues,
-            nsfs,
-            memfds,
             nowhere,
             tunables,
-            boot_id: Default::default(),
-            console: Default::default(),
-            host_terminal: config.controlling_terminal,
         });
         kernel.cgroup.set_limits(&kernel, &config.limits);
         // Read while the host's files can still be opened.
@@ -128,15 +113,15 @@ impl Sandbox {
         mounts::finish_root(&namespace, &config.mounts)?;
         mounts::restrict(&kernel, &namespace, &config.masked_paths, &config.readonly_paths)?;
         let fs = FsContext::new(namespace.clone());
-        let files = Arc::new(FdTable::new(&kernel.vfs, &kernel.memory));
+        let files = Arc::new(FdTable::new(&kernel.vfs, &kernel.mm.frames));
         let (console, terminal) = make_console(&kernel, &namespace, &config.process)?.unzip();
         if let Some(console) = console {
             // Nobody else sets it: this runs once, before the first process.
-            let _ = kernel.console.set(console);
+            let _ = kernel.tty.console.set(console);
         }
         give(&kernel, config.descriptors, terminal, &files, changes_trees)?;
         kernel.cgroup.count_from_now(&kernel);
-        let place = Place::First(kernel.console.get().map(|console| console.terminal()));
+        let place = Place::First(kernel.tty.console.get().map(|console| console.terminal()));
         let first = spawn::prepare(&kernel, &config.process, fs, files, &place)?;
         Ok(Sandbox {
             kernel,
@@ -173,7 +158,7 @@ impl Sandbox {
         let namespace = self.kernel.init().and_then(|first| Some(first.tasks().first()?.fs().namespace()));
         let namespace = namespace.ok_or_else(|| BootError::Config("the sandbox has ended".to_owned()))?;
         let (console, slave) = make_console(&self.kernel, &namespace, process)?.unzip();
-        let files = Arc::new(FdTable::new(&self.kernel.vfs, &self.kernel.memory));
+        let files = Arc::new(FdTable::new(&self.kernel.vfs, &self.kernel.mm.frames));
         give(&self.kernel, descriptors, slave, &files, self.changes_trees)?;
         let place = Place::Beside(console.as_ref().map(|console| console.terminal()));
         let start = spawn::prepare(&self.kernel, process, FsContext::new(namespace), files, &place)?;
@@ -214,7 +199,7 @@ impl Sandbox {
 
     /// The master of the sandbox's terminal, if the first process got one.
     pub fn console(&self) -> Option<&Arc<Console>> {
-        self.kernel.console.get()
+        self.kernel.tty.console.get()
     }
 
     /// Keeps the guest from running until [`resume`](Self::resume); returns when all of it stands still. Timers go on.

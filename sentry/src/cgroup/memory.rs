@@ -58,14 +58,14 @@ impl Expire for Watch {
 impl ControlGroup {
     /// What is there already is the sandbox's own: counts from now on.
     pub(crate) fn count_from_now(&self, kernel: &Kernel) {
-        kernel.memory.count_from_now();
+        kernel.mm.frames.count_from_now();
         self.footprint.count_from_now();
     }
 
     /// Called by each task on its way back to its program, with no lock held: keeps to the limit.
     #[inline]
     pub(crate) fn settle(&self, ctx: &TaskContext) {
-        if ctx.kernel().memory.claimed_bytes() >= self.next_look.load(Ordering::Relaxed) {
+        if ctx.kernel().mm.frames.claimed_bytes() >= self.next_look.load(Ordering::Relaxed) {
             self.settle_now(ctx);
         }
     }
@@ -97,7 +97,7 @@ impl ControlGroup {
 
     /// Counts what is in use.
     pub(super) fn count_memory(&self, kernel: &Kernel) -> u64 {
-        let used = kernel.memory.used_bytes();
+        let used = kernel.mm.frames.used_bytes();
         self.memory_peak.fetch_max(used, Ordering::Relaxed);
         used
     }
@@ -113,9 +113,9 @@ impl ControlGroup {
         let sockets = &kernel.network.inet;
         let mut again = sockets.charge(false);
         // Free parts of the heap can become more while what is in use is not.
-        let moving = self.footprint.weigh(&kernel.memory).map(|looks| WATCH << looks);
+        let moving = self.footprint.weigh(&kernel.mm.frames).map(|looks| WATCH << looks);
         let mut used = self.count_memory(kernel);
-        self.footprint.give_back(&kernel.memory, WORTH_TRIMMING.max(limit.saturating_sub(used) / 4));
+        self.footprint.give_back(&kernel.mm.frames, WORTH_TRIMMING.max(limit.saturating_sub(used) / 4));
         if used > limit {
             again = sockets.charge(true);
             used = self.count_memory(kernel);
@@ -132,12 +132,12 @@ impl ControlGroup {
         }
         if used > limit {
             sockets.give_up(used - limit + limit / 16);
-            self.footprint.give_back(&kernel.memory, WORTH_TRIMMING_AT_LIMIT);
+            self.footprint.give_back(&kernel.mm.frames, WORTH_TRIMMING_AT_LIMIT);
             used = self.count_memory(kernel);
         }
         let room = limit.saturating_sub(used);
-        kernel.memory.set_ahead((room / 16).clamp(STEP, MOST_AHEAD));
-        let claimed = kernel.memory.claimed_bytes();
+        kernel.mm.frames.set_ahead((room / 16).clamp(STEP, MOST_AHEAD));
+        let claimed = kernel.mm.frames.claimed_bytes();
         self.next_look.store(claimed.saturating_add((room / 4).max(STEP)), Ordering::Relaxed);
         let unseen = (claimed > limit).then_some(WATCH);
         if let Some(after) = unseen.into_iter().chain(again).chain(moving).min() {
@@ -152,7 +152,7 @@ impl ControlGroup {
         let mut watch = self.watch.lock();
         if watch.as_ref().is_none_or(|(planned, _)| at < *planned) {
             let target = self.watcher.get_or_init(|| Arc::new(Watch(Arc::downgrade(kernel))));
-            *watch = Some((at, kernel.timers.set(at, Arc::downgrade(target))));
+            *watch = Some((at, kernel.time.timers.set(at, Arc::downgrade(target))));
         }
     }
 
@@ -163,8 +163,8 @@ impl ControlGroup {
         let above = (limit / 4 + (24 << 20)).min(MOST_ABOVE);
         // What no killing takes away leaves something for programs to run at all.
         let lasting = if limit == MAX { MAX } else { limit - (limit / 8).min(MOST_RESERVED) };
-        kernel.memory.set_caps(lasting, limit.saturating_add(above));
-        kernel.memory.set_ahead(if limit == MAX { MAX } else { (limit / 16).clamp(STEP, MOST_AHEAD) });
+        kernel.mm.frames.set_caps(lasting, limit.saturating_add(above));
+        kernel.mm.frames.set_ahead(if limit == MAX { MAX } else { (limit / 16).clamp(STEP, MOST_AHEAD) });
         self.next_look.store(if limit == MAX { MAX } else { 0 }, Ordering::Relaxed);
     }
 }

@@ -131,7 +131,7 @@ impl ControlGroup {
 
     /// The memory that the guest takes for all there is.
     pub fn memory_shown(&self, kernel: &Kernel) -> u64 {
-        self.memory_limit.load(Ordering::Relaxed).min(kernel.memory.limit())
+        self.memory_limit.load(Ordering::Relaxed).min(kernel.mm.frames.limit())
     }
 
     /// The most tasks, if there is a limit.
@@ -174,7 +174,7 @@ impl ControlGroup {
     pub fn usage(&self, kernel: &Kernel) -> Usage {
         let spent = self.task_usage(kernel);
         kernel.network.inet.charge(true);
-        let kernel_usage = kernel.memory.kernel_usage();
+        let kernel_usage = kernel.mm.frames.kernel_usage();
         let memory = self.count_memory(kernel).max(kernel_usage.total());
         Usage {
             memory,

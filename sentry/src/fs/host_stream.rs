@@ -143,7 +143,7 @@ impl File for HostStream {
     }
 
     fn ioctl(&self, ctx: &mut TaskContext, command: u32, argument: u64) -> SysResult {
-        match ctx.kernel().registry.host_terminal() {
+        match ctx.kernel().fs.registry.host_terminal() {
             Some(ioctl) => ioctl(self.file.as_fd(), ctx, command, argument),
             None => Err(Errno::ENOTTY.here().into()),
         }

@@ -14,6 +14,7 @@ pub mod pseudo;
 mod registry;
 pub mod signalfd;
 mod special;
+mod state;
 pub mod sys;
 pub mod timerfd;
 pub mod tmpfs;
@@ -28,6 +29,7 @@ use crate::vfs::FileSystem;
 use crate::vfs::types::FileSystemType;
 
 pub use registry::{Added, HostIoctl, Registration, Registry};
+pub use state::FileSystems;
 
 /// The file systems that show no other subsystem.
 pub static REGISTRATION: Registration = Registration {
@@ -44,6 +46,6 @@ pub static REGISTRATION: Registration = Registration {
 };
 
 fn make_tmpfs(kernel: &Arc<Kernel>, options: &str) -> Result<Arc<dyn FileSystem>, Errno> {
-    let memory = kernel.memory.limit();
-    Ok(TmpFs::new(&kernel.vfs, kernel.memory.clone(), TmpfsOptions::parse(options, memory)?.with_defaults(memory)))
+    let memory = kernel.mm.frames.limit();
+    Ok(TmpFs::new(&kernel.vfs, kernel.mm.frames.clone(), TmpfsOptions::parse(options, memory)?.with_defaults(memory)))
 }

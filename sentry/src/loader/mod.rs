@@ -131,7 +131,8 @@ impl Program {
             Errno::ENOMEM.here()
         })?;
         let layout = Layout::new(limit, options.limits.stack(), &randomness);
-        let mm = MemoryManager::new(space, kernel.memory.clone(), limit, options.limits.clone(), options.flags, layout);
+        let mm =
+            MemoryManager::new(space, kernel.mm.frames.clone(), limit, options.limits.clone(), options.flags, layout);
 
         let placed = image::map_program(&mm, &self.file, &image, interpreter.is_some(), &randomness)?;
         let (base, entry) = match &interpreter {
@@ -144,7 +145,7 @@ impl Program {
         if entry >= limit {
             return Err(Errno::EINVAL.here());
         }
-        let vdso = kernel.vdso.map(&mm)?;
+        let vdso = kernel.time.vdso.map(&mm)?;
         let mut at_random = [0; 16];
         at_random.copy_from_slice(&random[32..]);
         let contents = StackContents {

@@ -24,6 +24,7 @@ mod protect;
 mod remap;
 mod report;
 pub mod runs;
+mod state;
 #[cfg(test)]
 mod tests;
 pub mod vma;
@@ -45,6 +46,7 @@ pub use page_cache::{PageCache, PageCaches, PageSource, Quota};
 pub use protect::Reach;
 pub use remap::RemapRequest;
 pub use report::{AreaUsage, Areas, Totals};
+pub use state::Memory;
 pub use vma::{Backing, Vma, VmaFlags};
 
 /// An object whose pages can be mapped: a file of some file system, a memfd, shared anonymous memory.

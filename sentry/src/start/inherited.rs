@@ -37,13 +37,14 @@ pub fn open(kernel: &Kernel, file: OwnedFd, changes_trees: bool) -> Result<Arc<F
             let socket = SocketFile::new(&kernel.vfs, socket, stat.uid, stat.gid);
             return Ok(FileDescription::new(&kernel.vfs, socket, None, flags));
         }
-        return host_stream::open(&kernel.vfs, file, &kernel.memory);
+        return host_stream::open(&kernel.vfs, file, &kernel.mm.frames);
     }
-    host_stream::open(&kernel.vfs, Arc::new(file), &kernel.memory)
+    host_stream::open(&kernel.vfs, Arc::new(file), &kernel.mm.frames)
 }
 
 fn directory(kernel: &Kernel, file: OwnedFd, writable: bool) -> Result<Arc<FileDescription>, Errno> {
-    let mount = Mount::internal(&kernel.vfs, hostfs::open(&kernel.vfs, &kernel.memory, Start::Directory(file), true)?);
+    let mount =
+        Mount::internal(&kernel.vfs, hostfs::open(&kernel.vfs, &kernel.mm.frames, Start::Directory(file), true)?);
     let mut options = MountOptions::RELATIVE_ATIME | MountOptions::NO_SUID | MountOptions::NO_DEV;
     options.set(MountOptions::READ_ONLY, !writable);
     mount.set_options(options)?;

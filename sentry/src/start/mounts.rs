@@ -33,7 +33,7 @@ pub fn mount_all(
     // Places of mounts that are missing are made in a root that becomes read-only afterwards.
     let writable = MountSpec { read_only: false, ..root.clone() };
     let namespace = MountNamespace::new(
-        kernel.memory.clone(),
+        kernel.mm.frames.clone(),
         make(kernel, &writable, trees).map_err(|errno| failure(root, errno))?,
     );
     for spec in rest {
@@ -105,7 +105,7 @@ fn make_device(kernel: &Arc<Kernel>, namespace: &Arc<MountNamespace>, device: &D
                 // In a tree of the host nodes are not made. So one of the sandbox's own is mounted over a file.
                 Err(Errno::EPERM) => {
                     let over = prepare(namespace, path, FileType::Regular)?;
-                    let fs = TmpFs::new(&kernel.vfs, kernel.memory.clone(), TmpfsOptions::mask());
+                    let fs = TmpFs::new(&kernel.vfs, kernel.mm.frames.clone(), TmpfsOptions::mask());
                     let inode = fs.root().create(b"device", &new.inode_in(&credentials, &*fs.root())?)?;
                     let super_block = SuperBlock::new(&kernel.vfs, fs, false);
                     let root = super_block.root.graft(b"device", inode);
@@ -159,7 +159,7 @@ pub fn restrict(
     let options = MountOptions::READ_ONLY | MountOptions::NO_SUID | MountOptions::NO_DEV | MountOptions::NO_EXEC;
     for target in masked {
         each(target, &|place| {
-            let fs = TmpFs::new(&kernel.vfs, kernel.memory.clone(), TmpfsOptions::mask());
+            let fs = TmpFs::new(&kernel.vfs, kernel.mm.frames.clone(), TmpfsOptions::mask());
             let super_block = SuperBlock::new(&kernel.vfs, fs.clone(), true);
             let root = if place.dentry.is_directory() {
                 super_block.root.clone()
@@ -202,7 +202,7 @@ fn mount(
     spec: &MountSpec,
     trees: &HostTrees,
 ) -> Result<(), Errno> {
-    if matches!(spec.source, MountSource::Mqueue) && kernel.registry.file_system(b"mqueue").is_err() {
+    if matches!(spec.source, MountSource::Mqueue) && kernel.fs.registry.file_system(b"mqueue").is_err() {
         log::info!("mounting {}: there are no message queues", spec.target);
         return Ok(());
     }
@@ -251,19 +251,19 @@ fn cover(beneath: &Arc<dyn Inode>, root: &Arc<dyn Inode>, source: &MountSource) 
 
 /// Makes the mount of a specification.
 fn make(kernel: &Arc<Kernel>, spec: &MountSpec, trees: &HostTrees) -> Result<Arc<Mount>, Errno> {
-    let by_type = |name: &str, options: &str| (kernel.registry.file_system(name.as_bytes())?.make)(kernel, options);
+    let by_type = |name: &str, options: &str| (kernel.fs.registry.file_system(name.as_bytes())?.make)(kernel, options);
     let (fs, source): (Arc<dyn FileSystem>, &str) = match &spec.source {
-        MountSource::Host(path) => (hostfs::open(&kernel.vfs, &kernel.memory, trees.start(path)?, true)?, "host"),
+        MountSource::Host(path) => (hostfs::open(&kernel.vfs, &kernel.mm.frames, trees.start(path)?, true)?, "host"),
         MountSource::Overlay(path) => {
             let upper = TmpFs::new(
                 &kernel.vfs,
-                kernel.memory.clone(),
-                TmpfsOptions::default().with_defaults(kernel.memory.limit()),
+                kernel.mm.frames.clone(),
+                TmpfsOptions::default().with_defaults(kernel.mm.frames.limit()),
             );
             (
                 OverlayFs::new(
                     &kernel.vfs,
-                    hostfs::open(&kernel.vfs, &kernel.memory, trees.start(path)?, false)?,
+                    hostfs::open(&kernel.vfs, &kernel.mm.frames, trees.start(path)?, false)?,
                     upper,
                 )?,
                 "overlay",

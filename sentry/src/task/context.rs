@@ -229,7 +229,7 @@ impl TaskContext {
     /// `EFAULT` if any of it cannot be read; `ENOMEM` if it is longer than the memory limit permits.
     pub fn read_array<T: FromBytes + IntoBytes>(&self, address: u64, count: usize) -> Result<Vec<T>, Errno> {
         count.checked_mul(size_of::<T>()).ok_or_else(|| Errno::EFAULT.here())?;
-        let mut list: Vec<T> = self.kernel().memory.list(count)?;
+        let mut list: Vec<T> = self.kernel().mm.frames.list(count)?;
         list.resize_with(count, T::new_zeroed);
         self.read_bytes(address, list.as_mut_slice().as_mut_bytes())?;
         Ok(list)
@@ -240,7 +240,7 @@ impl TaskContext {
     /// # Errors
     /// `ENOMEM` if it is longer than the memory limit permits.
     pub fn buffer(&self, len: usize) -> Result<Vec<u8>, Errno> {
-        Ok(self.kernel().memory.filled(len, 0)?)
+        Ok(self.kernel().mm.frames.filled(len, 0)?)
     }
 
     /// Reads bytes from the guest, all or `EFAULT`.
@@ -281,7 +281,7 @@ impl TaskContext {
             let got = mm.read_partial(at, &mut chunk[..want]);
             let end = chunk[..got].iter().position(|&b| b == 0);
             let part = &chunk[..end.unwrap_or(got)];
-            self.kernel().memory.reserve(text, part.len())?;
+            self.kernel().mm.frames.reserve(text, part.len())?;
             text.extend_from_slice(part);
             if end.is_some() {
                 return Ok(());
@@ -383,7 +383,7 @@ impl TaskContext {
         if let Some(answer) = ready() {
             return Ok(Ok(answer));
         }
-        let memory = &self.kernel().memory;
+        let memory = &self.kernel().mm.frames;
         let parker: Arc<dyn Waiter> = self.parker().clone();
         let waiter: Weak<dyn Waiter> = Arc::downgrade(&parker);
         let mut registrations = memory.list(queues.len())?;

@@ -23,7 +23,7 @@ pub(super) fn end(mut ctx: TaskContext, status: WaitStatus) -> Box<dyn Context> 
     let last = leave_signals(&ctx, status);
     leave_memory(&mut ctx);
     release_vfork(&mut ctx);
-    drop(task.set_files(Arc::new(FdTable::new(&task.kernel().vfs, &task.kernel().memory))));
+    drop(task.set_files(Arc::new(FdTable::new(&task.kernel().vfs, &task.kernel().mm.frames))));
     drop(task.set_fs(task.kernel().nowhere.clone()));
     if last {
         note_peak(&ctx);
@@ -258,7 +258,7 @@ pub(super) fn abandon(task: &Arc<Task>) {
             state.leader_status = WaitStatus::Signaled(Signal::SIGKILL, false);
         }
     }
-    drop(task.set_files(Arc::new(FdTable::new(&task.kernel().vfs, &task.kernel().memory))));
+    drop(task.set_files(Arc::new(FdTable::new(&task.kernel().vfs, &task.kernel().mm.frames))));
     drop(task.set_fs(task.kernel().nowhere.clone()));
     drop(task.set_memory(None));
     task.meter().begin(Activity::Zombie);

@@ -59,7 +59,7 @@ pub(crate) fn prepare(
     let name = argument.to_string_lossy().into_owned();
     let (path, file) = find(&scope, spec, argument.as_bytes())?;
     let refuse = |errno: Errno| BootError::NotExecutable { program: name.clone(), reason: why_not(errno) };
-    let memory = &kernel.memory;
+    let memory = &kernel.mm.frames;
     let arguments = Strings::new(memory, spec.args.iter().map(|text| text.as_bytes())).map_err(refuse)?;
     let environment = Strings::new(memory, spec.env.iter().map(|text| text.as_bytes())).map_err(refuse)?;
     let mut open = |path: &[u8]| program::open(&scope, path);

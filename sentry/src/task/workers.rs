@@ -169,7 +169,7 @@ pub(super) fn start(start: Start, chosen: Option<Chosen>) -> Result<(), Errno> {
 /// The life of a host thread: one task after the other.
 fn work(first: Start) {
     let _batch = HeapBatch::begin();
-    let _stack = first.task.kernel().memory.charge(KernelPart::Stacks, STACK_COST);
+    let _stack = first.task.kernel().mm.frames.charge(KernelPart::Stacks, STACK_COST);
     let workers = first.task.kernel().workers.clone();
     let worker = Arc::<Worker>::default();
     let mut context = None;

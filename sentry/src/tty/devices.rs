@@ -42,17 +42,17 @@ pub(super) fn open_controlling(opening: &Opening<'_>) -> Result<Arc<dyn File>, S
 /// The host's terminal, which controls the first session if anything does.
 fn open_host(ctx: &TaskContext) -> Result<Arc<dyn File>, SysError> {
     let kernel = ctx.kernel();
-    let terminal = kernel.host_terminal.as_ref().ok_or_else(|| Errno::ENXIO.here())?;
+    let terminal = kernel.tty.host.as_ref().ok_or_else(|| Errno::ENXIO.here())?;
     let session = kernel.processes.lock().process(ctx.group().pid()).map(|process| process.sid);
     if session != Some(ProcessTable::INIT) {
         return Err(Errno::ENXIO.here().into());
     }
-    Ok(host_stream::open_terminal(&kernel.vfs, terminal.as_fd(), &kernel.memory)?)
+    Ok(host_stream::open_terminal(&kernel.vfs, terminal.as_fd(), &kernel.mm.frames)?)
 }
 
 /// `/dev/console`: the sandbox's own terminal, if it has one. It never becomes a controlling terminal by being opened.
 pub(super) fn open_console(opening: &Opening<'_>) -> Result<Arc<dyn File>, SysError> {
-    let console = opening.ctx.kernel().console.get().ok_or_else(|| Errno::ENODEV.here())?;
+    let console = opening.ctx.kernel().tty.console.get().ok_or_else(|| Errno::ENODEV.here())?;
     open_pty(opening, console.pty(), opening.inode.clone(), false)
 }
 

@@ -12,6 +12,7 @@ pub(crate) mod modes;
 mod proc;
 mod pty;
 mod slave;
+mod state;
 
 pub use console::Console;
 pub use discipline::{LineDiscipline, Received};
@@ -19,6 +20,7 @@ pub use jobs::acquire_if_free;
 pub use master::MasterFile;
 pub use pty::{Pty, PtyHome, SLAVE_MAJOR};
 pub use slave::SlaveFile;
+pub use state::Terminals;
 
 use crate::fs::Registration;
 use crate::fs::dev::Driver;

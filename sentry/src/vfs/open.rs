@@ -217,7 +217,7 @@ fn open_found(
     let file_use = if flags.writes() { FileUse::begin(path.dentry.vfs(), &*inode, true)? } else { None };
     let file = match kind {
         FileType::Regular | FileType::Directory => inode.clone().open_as(ctx, flags)?,
-        _ => ctx.kernel().registry.open_special(ctx, &path, flags)?,
+        _ => ctx.kernel().fs.registry.open_special(ctx, &path, flags)?,
     };
     if truncate {
         access::set_size(path.dentry.vfs(), scope.credentials, &*inode, 0)?;

@@ -41,10 +41,10 @@ const DIRECTORIES: &[(&str, u16)] = &[("pts", 0o755), ("shm", 0o1777), ("mqueue"
 /// # Errors
 /// `EINVAL` for bad options, `ENOSPC` if they leave no room.
 pub fn make(kernel: &Arc<Kernel>, options: &str) -> Result<Arc<dyn FileSystem>, Errno> {
-    let memory = kernel.memory.limit();
+    let memory = kernel.mm.frames.limit();
     let mut options = TmpfsOptions::parse(options, memory)?.with_defaults(memory);
     options.mode.get_or_insert(0o755);
-    let fs = TmpFs::named("devtmpfs", &kernel.vfs, kernel.memory.clone(), options);
+    let fs = TmpFs::named("devtmpfs", &kernel.vfs, kernel.mm.frames.clone(), options);
     let root = fs.root();
     let add = |name: &str, kind, permissions, special, target: &str| {
         let new = NewInode { kind, permissions, uid: 0, gid: 0, special, target: target.as_bytes() };

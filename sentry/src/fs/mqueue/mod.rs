@@ -109,7 +109,7 @@ pub fn new(vfs: &Arc<Vfs>, memory: &Arc<GuestMemory>, tunables: &Arc<Tunables>) 
 /// # Errors
 /// `EINVAL` for any option.
 pub fn make(kernel: &Arc<Kernel>, options: &str) -> Result<Arc<dyn FileSystem>, Errno> {
-    if options.is_empty() { Ok(kernel.mqueues.fs().clone()) } else { Err(Errno::EINVAL.here()) }
+    if options.is_empty() { Ok(kernel.fs.mqueues.fs().clone()) } else { Err(Errno::EINVAL.here()) }
 }
 
 /// The queues behind the root directory of such a file system.

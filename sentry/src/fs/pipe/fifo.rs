@@ -21,7 +21,7 @@ pub fn open_fifo(ctx: &TaskContext, inode: Arc<dyn Inode>, flags: OpenFlags) -> 
     if inode.as_any().is::<PipeInode>() {
         return Ok(inode.open(flags)?);
     }
-    let pipe = ctx.kernel().pipes.of_inode(&inode, &ctx.credentials())?;
+    let pipe = ctx.kernel().fs.pipes.of_inode(&inode, &ctx.credentials())?;
     let mode = flags & OpenFlags::O_ACCMODE;
     let nonblocking = flags.contains(OpenFlags::O_NONBLOCK);
     if mode == OpenFlags::O_WRONLY && nonblocking && pipe.state.lock().readers == 0 {

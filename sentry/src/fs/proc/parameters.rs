@@ -79,7 +79,7 @@ pub const fn variable(path: &'static str, get: fn(&Kernel) -> String, set: Set) 
 /// The parameters that belong to no other subsystem.
 pub const PARAMETERS: &[Parameter] = &[
     number("fs/aio-max-nr", |k| &k.tunables.aio_requests),
-    fixed("fs/aio-nr", |k| k.aio_requests.load(Ordering::Relaxed).to_string()),
+    fixed("fs/aio-nr", |k| k.mm.aio_requests.load(Ordering::Relaxed).to_string()),
     number("fs/epoll/max_user_watches", |k| &k.tunables.epoll_watches),
     number("fs/file-max", |k| &k.tunables.file_max),
     fixed("fs/file-nr", |k| format!("{}\t0\t{}", k.vfs.open_files.count(), k.tunables.file_max.get())),
@@ -97,20 +97,20 @@ pub const PARAMETERS: &[Parameter] = &[
     number("fs/nr_open", |k| &k.tunables.nr_open),
     fixed("fs/overflowgid", |_| "65534".into()),
     fixed("fs/overflowuid", |_| "65534".into()),
-    variable("fs/pipe-max-size", |k| k.pipes.max_size.load(Ordering::Relaxed).to_string(), set_pipe_size),
+    variable("fs/pipe-max-size", |k| k.fs.pipes.max_size.load(Ordering::Relaxed).to_string(), set_pipe_size),
     variable(
         "fs/pipe-user-pages-hard",
-        |k| k.pipes.user_pages_hard.load(Ordering::Relaxed).to_string(),
+        |k| k.fs.pipes.user_pages_hard.load(Ordering::Relaxed).to_string(),
         |k, text| {
-            k.pipes.user_pages_hard.store(written(text)?, Ordering::Relaxed);
+            k.fs.pipes.user_pages_hard.store(written(text)?, Ordering::Relaxed);
             Ok(())
         },
     ),
     variable(
         "fs/pipe-user-pages-soft",
-        |k| k.pipes.user_pages_soft.load(Ordering::Relaxed).to_string(),
+        |k| k.fs.pipes.user_pages_soft.load(Ordering::Relaxed).to_string(),
         |k, text| {
-            k.pipes.user_pages_soft.store(written(text)?, Ordering::Relaxed);
+            k.fs.pipes.user_pages_soft.store(written(text)?, Ordering::Relaxed);
             Ok(())
         },
     ),
@@ -200,7 +200,7 @@ fn set_pipe_size(kernel: &Kernel, text: &[u8]) -> Result<(), Errno> {
     if bytes == 0 || bytes > 1 << 31 {
         return Err(Errno::EINVAL.here());
     }
-    kernel.pipes.max_size.store(bytes.max(4096).next_power_of_two(), Ordering::Relaxed);
+    kernel.fs.pipes.max_size.store(bytes.max(4096).next_power_of_two(), Ordering::Relaxed);
     Ok(())
 }
 
@@ -236,7 +236,7 @@ fn fresh_uuid() -> String {
 }
 
 fn boot_id(kernel: &Kernel) -> String {
-    kernel.boot_id.get_or_init(fresh_uuid).clone()
+    kernel.fs.boot_id.get_or_init(fresh_uuid).clone()
 }
 
 static DIRECTORY: Entry = Entry::listing("", 0o555, &[], &Parameters);
@@ -245,7 +245,7 @@ static VARIABLE: Entry = Entry::writable("", 0o644, content, store);
 
 fn parameter(query: &Query<'_>) -> Result<&'static Parameter, Errno> {
     let (at, _) = place(query.subject);
-    query.kernel.registry.parameters().get(at).copied().ok_or_else(|| Errno::ENOENT.here())
+    query.kernel.fs.registry.parameters().get(at).copied().ok_or_else(|| Errno::ENOENT.here())
 }
 
 fn content(query: &Query<'_>) -> Result<Vec<u8>, Errno> {
@@ -317,19 +317,19 @@ pub struct Foreign {
 /// What another kernel has of the directory that a subject is, if that is so.
 fn foreign(kernel: &Kernel, subject: &Subject) -> Option<&'static Foreign> {
     let (first, depth) = place(subject);
-    let path = kernel.registry.parameters().get(first).filter(|_| depth == 1)?.path;
+    let path = kernel.fs.registry.parameters().get(first).filter(|_| depth == 1)?.path;
     let directory = path.split_once('/').map_or(path, |(directory, _)| directory);
-    kernel.registry.foreign().find(|foreign| foreign.directory == directory && (foreign.is_present)(kernel))
+    kernel.fs.registry.foreign().find(|foreign| foreign.directory == directory && (foreign.is_present)(kernel))
 }
 
 /// The parameter at a path below `/proc/sys`.
 pub fn find(kernel: &Kernel, path: &str) -> Option<&'static Parameter> {
-    kernel.registry.parameters().iter().find(|parameter| parameter.path == path).copied()
+    kernel.fs.registry.parameters().iter().find(|parameter| parameter.path == path).copied()
 }
 
 /// The file of a parameter that can be set, by its path.
 pub fn file_of(kernel: &Kernel, path: &str) -> Option<(&'static Entry, Subject)> {
-    let at = kernel.registry.parameters().iter().position(|parameter| parameter.path == path)?;
+    let at = kernel.fs.registry.parameters().iter().position(|parameter| parameter.path == path)?;
     Some((&VARIABLE, Subject { index: (at << 4) as i32, ..Subject::default() }))
 }
 
@@ -339,7 +339,7 @@ impl Listing for Parameters {
             let name = std::str::from_utf8(name).map_err(|_| Errno::ENOENT.here())?;
             return (foreign.find)(kernel, &format!("{}/{name}", foreign.directory));
         }
-        let entries = Self::entries(kernel.registry.parameters(), subject);
+        let entries = Self::entries(kernel.fs.registry.parameters(), subject);
         let (_, entry, index) =
             entries.into_iter().find(|(entry, ..)| entry.as_bytes() == name).ok_or_else(|| Errno::ENOENT.here())?;
         Ok((entry, Subject { index, ..Subject::default() }))
@@ -347,7 +347,7 @@ impl Listing for Parameters {
 
     fn list(&self, kernel: &Arc<Kernel>, subject: &Subject) -> Result<Vec<Listed>, Errno> {
         let foreign = foreign(kernel, subject);
-        let own = Self::entries(kernel.registry.parameters(), subject).into_iter();
+        let own = Self::entries(kernel.fs.registry.parameters(), subject).into_iter();
         let own = own.filter(|(name, ..)| foreign.is_none_or(|foreign| *name == foreign.own));
         let mut all: Vec<Listed> =
             own.map(|(name, entry, at)| Listed { cookie: at as u64 + 1, name: name.to_owned(), entry }).collect();

@@ -36,13 +36,13 @@ pub fn version(query: &Query<'_>) -> Answer {
 }
 
 pub fn filesystems(query: &Query<'_>) -> Answer {
-    text(query.kernel.registry.file_systems().fold(String::new(), |text, t| text + "nodev\t" + t.name + "\n"))
+    text(query.kernel.fs.registry.file_systems().fold(String::new(), |text, t| text + "nodev\t" + t.name + "\n"))
 }
 
 pub fn devices(query: &Query<'_>) -> Answer {
     let mut all = String::from("Character devices:\n");
     let mut last = None;
-    for driver in query.kernel.registry.drivers() {
+    for driver in query.kernel.fs.registry.drivers() {
         if last != Some((driver.major, driver.name)) {
             let _ = writeln!(all, "{:3} {}", driver.major, driver.name);
         }
@@ -66,7 +66,7 @@ pub fn interrupts(query: &Query<'_>) -> Answer {
 }
 
 pub fn uptime(query: &Query<'_>) -> Answer {
-    let up = query.kernel.started.elapsed();
+    let up = query.kernel.time.started.elapsed();
     let used = query.kernel.cgroup.task_usage(query.kernel);
     let all = up.as_nanos() as u64 * query.kernel.cpus as u64;
     let idle = all.saturating_sub(used.user + used.system) / TICK;
@@ -91,7 +91,7 @@ pub fn stat(query: &Query<'_>) -> Answer {
     let kernel = query.kernel;
     let used = kernel.cgroup.task_usage(kernel);
     let cpus = kernel.cpus as u64;
-    let up = kernel.started.elapsed().as_nanos() as u64;
+    let up = kernel.time.started.elapsed().as_nanos() as u64;
     let (running, _, last) = counts(kernel);
     let line = |share: u64| {
         let (user, system) = (used.user / share, used.system / share);
@@ -103,7 +103,7 @@ pub fn stat(query: &Query<'_>) -> Answer {
         let _ = write!(all, "cpu{cpu} {}", line(cpus));
     }
     let now = UNIX_EPOCH.elapsed().unwrap_or_default();
-    let boot = now.saturating_sub(kernel.started.elapsed()).as_secs();
+    let boot = now.saturating_sub(kernel.time.started.elapsed()).as_secs();
     let switches = used.waits + u64::from(last.unsigned_abs());
     let _ = writeln!(all, "intr 0\nctxt {switches}\nbtime {boot}\nprocesses {last}");
     let _ = writeln!(all, "procs_running {}\nprocs_blocked 0\nsoftirq 0 0 0 0 0 0 0 0 0 0 0", running.max(1));

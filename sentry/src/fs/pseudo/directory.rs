@@ -48,7 +48,7 @@ impl File for PseudoDirectory {
         let list = match known {
             Some(list) => list,
             None => {
-                let maker = kernel.admit_maker()?;
+                let maker = kernel.mm.admit_maker()?;
                 let list = Arc::new(listing.list(&kernel, self.inode.subject())?);
                 drop(maker);
                 let old = self.listed.lock().replace(list.clone());

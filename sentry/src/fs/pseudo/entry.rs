@@ -113,7 +113,7 @@ impl Query<'_> {
     /// `EINTR` if the reader was killed, `ENOMEM`.
     pub fn check_room(&self) -> Result<(), Errno> {
         check_killed()?;
-        Ok(self.kernel.memory.admit(PAGE_SIZE)?)
+        Ok(self.kernel.mm.frames.admit(PAGE_SIZE)?)
     }
 }
 

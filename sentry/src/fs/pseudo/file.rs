@@ -35,7 +35,7 @@ impl TextFile {
             return Ok(text);
         }
         let text = self.ask(|query| {
-            let _maker = query.kernel.admit_maker()?;
+            let _maker = query.kernel.mm.admit_maker()?;
             (self.text)(query)
         })?;
         let text = Arc::new(text);

@@ -67,7 +67,7 @@ impl PseudoInode {
             What::Directory(own, added, _) => (own, added),
             _ => (&[] as &[Entry], None),
         };
-        own.iter().chain(added.map(|added| kernel.registry.entries(added)).into_iter().flatten())
+        own.iter().chain(added.map(|added| kernel.fs.registry.entries(added)).into_iter().flatten())
     }
 
     fn inspect(&self, ctx: &TaskContext) -> Result<(), Errno> {

@@ -60,7 +60,7 @@ impl LongFile {
 
 impl Progress {
     fn begin(query: &Query<'_>, begin: &BeginBound) -> Result<Progress, Errno> {
-        let _maker = query.kernel.admit_maker()?;
+        let _maker = query.kernel.mm.admit_maker()?;
         Ok(Progress { pieces: begin(query)?, piece: Vec::new(), start: 0, ended: false })
     }
 

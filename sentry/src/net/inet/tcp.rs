@@ -48,7 +48,7 @@ impl TcpSocket {
         let (send, receive) = stack.limits.tcp_buffers();
         let options = SharedOptions::with_buffers(send, receive);
         let inet = InetOptions::new(family, SocketKind::SOCK_STREAM, &stack.limits);
-        let timers = Arc::downgrade(&ctx.kernel().timers);
+        let timers = Arc::downgrade(&ctx.kernel().time.timers);
         Self::new(stack, family, ctx.credentials().euid, options, inet, timers)
     }
 

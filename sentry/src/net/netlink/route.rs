@@ -153,7 +153,7 @@ impl Request<'_> {
             let reads = READING.contains(&kind);
             return if reads {
                 let body = if kind == RouteMessage::RTM_GETROUTE { self.with_uid() } else { self.body.into() };
-                let _maker = self.kernel.admit_maker()?;
+                let _maker = self.kernel.mm.admit_maker()?;
                 oracle.route(self.header, &body, self.asker.port, self.asker.strict)
             } else {
                 Err(Errno::EOPNOTSUPP.here())
@@ -188,7 +188,7 @@ impl Request<'_> {
         }
         match self.kernel.network.inet.knowledge() {
             Knowledge::Foreign(oracle) if families.iter().any(|family| family.raw() == u16::from(self.family())) => {
-                let _maker = self.kernel.admit_maker()?;
+                let _maker = self.kernel.mm.admit_maker()?;
                 oracle.sockets(self.header, self.body, self.asker.port)
             }
             _ => Err(Errno::ENOENT.here()),

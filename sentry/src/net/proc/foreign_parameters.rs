@@ -99,7 +99,7 @@ fn store(query: &Query<'_>, value: &[u8]) -> Result<(), Errno> {
 /// Takes over those parameters of AF_INET and AF_INET6 that are another kernel's.
 pub fn adopt(kernel: &Kernel) {
     let of_network = |path: &str| path.starts_with("net/") && !path.starts_with("net/unix/");
-    for parameter in kernel.registry.parameters().iter().filter(|parameter| of_network(parameter.path())) {
+    for parameter in kernel.fs.registry.parameters().iter().filter(|parameter| of_network(parameter.path())) {
         follow(kernel, parameter.path());
     }
 }

@@ -32,7 +32,7 @@ pub fn io_setup(ctx: &mut TaskContext, count: u32, number_at: PtrOut) -> SysResu
     let kernel = ctx.kernel();
     let (mm, limit) = (ctx.mm().clone(), kernel.tunables.aio_requests.count());
     let cpus = u32::try_from(kernel.cpus).unwrap_or(u32::MAX);
-    let number = mm.aio().make(&mm, count, cpus, &kernel.aio_requests, limit)?;
+    let number = mm.aio().make(&mm, count, cpus, &kernel.mm.aio_requests, limit)?;
     if let Err(errno) = ctx.write_object(number_at.0, &number) {
         mm.aio().destroy(&mm, number)?;
         return Err(errno.into());

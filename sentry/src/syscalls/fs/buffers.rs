@@ -44,7 +44,7 @@ pub fn with_bounce<T, E: From<Errno>>(
 
 #[cold]
 fn lengthen(ctx: &TaskContext, buffer: &mut Vec<u8>, len: usize) -> Result<(), Errno> {
-    ctx.kernel().memory.reserve(buffer, len - buffer.len())?;
+    ctx.kernel().mm.frames.reserve(buffer, len - buffer.len())?;
     buffer.resize(len, 0);
     Ok(())
 }

@@ -37,7 +37,7 @@ pub fn epoll_create1(ctx: &mut TaskContext, flags: EpollCreateFlags) -> SysResul
     if !EpollCreateFlags::all().contains(flags) {
         return Err(Errno::EINVAL.here().into());
     }
-    let epoll = Epoll::new(&ctx.kernel().vfs, &ctx.kernel().memory);
+    let epoll = Epoll::new(&ctx.kernel().vfs, &ctx.kernel().mm.frames);
     install(ctx, epoll, OpenFlags::O_RDWR, flags.bits())
 }
 

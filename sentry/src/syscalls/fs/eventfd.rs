@@ -22,7 +22,7 @@ pub fn eventfd2(ctx: &mut TaskContext, count: u32, flags: EventfdFlags) -> SysRe
         return Err(Errno::EINVAL.here().into());
     }
     let kernel = ctx.kernel();
-    let id = kernel.eventfds.fetch_add(1, Ordering::Relaxed);
+    let id = kernel.fs.eventfds.fetch_add(1, Ordering::Relaxed);
     let event = EventFd::new(&kernel.vfs, id, count, flags.contains(EventfdFlags::EFD_SEMAPHORE));
     install(ctx, event, OpenFlags::O_RDWR, flags.bits())
 }

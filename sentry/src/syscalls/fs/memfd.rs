@@ -38,7 +38,7 @@ pub fn memfd_create(ctx: &mut TaskContext, name: Str, flags: MemfdFlags) -> SysR
         special: Device::default(),
         target: &[],
     };
-    let mount = ctx.kernel().memfds.clone();
+    let mount = ctx.kernel().fs.memfds.clone();
     let inode = mount.root.inode()?.create_unnamed(&new, false)?;
     if let Some(inode) = inode.as_any().downcast_ref::<crate::fs::tmpfs::TmpInode>() {
         if sealed_exec {

@@ -94,7 +94,7 @@ pub fn mount(
     if kind.is_empty() {
         return Err(Errno::EINVAL.here().into());
     }
-    let fs = (ctx.kernel().registry.file_system(&kind)?.make)(ctx.kernel(), &data)?;
+    let fs = (ctx.kernel().fs.registry.file_system(&kind)?.make)(ctx.kernel(), &data)?;
     let read_only = flags.contains(MountFlags::MS_RDONLY);
     let source = source.filter(|s| !s.is_empty()).unwrap_or_else(|| b"none".to_vec());
     let options = options_of(flags) - MountOptions::READ_ONLY;

@@ -56,7 +56,7 @@ fn text(ctx: &TaskContext, address: u64) -> Result<Vec<u8>, Errno> {
 pub fn fsopen(ctx: &mut TaskContext, name: Str, flags: FsopenFlags) -> SysResult {
     check_admin(ctx)?;
     let flags = FsopenFlags::from_bits(flags.bits()).ok_or_else(|| Errno::EINVAL.here())?;
-    let kind = ctx.kernel().registry.file_system(&text(ctx, name.0)?)?;
+    let kind = ctx.kernel().fs.registry.file_system(&text(ctx, name.0)?)?;
     install_context(ctx, MountContext::create(&ctx.kernel().vfs, kind), flags.contains(FsopenFlags::FSOPEN_CLOEXEC))
 }
 

@@ -50,7 +50,7 @@ pub fn mq_open(ctx: &mut TaskContext, name_at: Str, flags: OpenFlags, mode: File
     let name = name(ctx, name_at.0)?;
     let reserved = ctx.files().reserve(0, descriptor_limit(ctx))?;
     check_open_files(ctx)?;
-    let mount = ctx.kernel().mqueues.clone();
+    let mount = ctx.kernel().fs.mqueues.clone();
     let root = mount.root.inode()?;
     let who = ctx.credentials();
     let found = match root.lookup(&name) {
@@ -98,7 +98,7 @@ fn existing(who: &crate::task::Credentials, inode: Arc<dyn Inode>, flags: OpenFl
 /// mq_unlink(2).
 pub fn mq_unlink(ctx: &mut TaskContext, name_at: Str) -> SysResult {
     let name = name(ctx, name_at.0)?;
-    let directory = &ctx.kernel().mqueues.root;
+    let directory = &ctx.kernel().fs.mqueues.root;
     let root = directory.inode()?.clone();
     mqueue::queues_of(&root).ok_or_else(|| Errno::EIO.here())?.unlink_as(&root, &name, &ctx.credentials())?;
     // Looking for it makes the cache of names let go of the queue; that it is not found is known.
@@ -150,7 +150,7 @@ pub fn mq_timedsend(
     if len as u64 > queue.size().bytes {
         return Err(Errno::EMSGSIZE.here().into());
     }
-    ctx.kernel().memory.admit_lasting(len as u64).map_err(Errno::from)?;
+    ctx.kernel().mm.frames.admit_lasting(len as u64).map_err(Errno::from)?;
     let mut bytes = ctx.buffer(len)?;
     ctx.read_bytes(message.0, &mut bytes)?;
     let sender = (ctx.group().pid(), ctx.credentials().uid);

@@ -28,7 +28,7 @@ pub fn pipe2(ctx: &mut TaskContext, fds: FdPair, flags: PipeFlags) -> SysResult 
     let status = OpenFlags::from_bits_retain(flags.bits()) & (OpenFlags::O_NONBLOCK | OpenFlags::O_DIRECT);
     check_open_files(ctx)?;
     let kernel = ctx.kernel();
-    let Ends { reader, writer } = pipe::create(&kernel.vfs, &kernel.pipes, &ctx.credentials(), status)?;
+    let Ends { reader, writer } = pipe::create(&kernel.vfs, &kernel.fs.pipes, &ctx.credentials(), status)?;
     let reader = FileDescription::new(&ctx.kernel().vfs, reader, None, OpenFlags::O_RDONLY | status);
     let writer = FileDescription::new(&ctx.kernel().vfs, writer, None, OpenFlags::O_WRONLY | status);
     let (files, limit) = (ctx.files(), descriptor_limit(ctx));

@@ -119,7 +119,7 @@ fn wait_for_events(ctx: &TaskContext, fds: u64, count: u32, deadline: Option<Ins
         return Err(Errno::EINVAL.here().into());
     }
     let files = ctx.files();
-    let memory = &ctx.kernel().memory;
+    let memory = &ctx.kernel().mm.frames;
     let mut watched: Vec<Watched> = Vec::new();
     let mut clears_unused = false;
     for_pieces(ctx, fds, count, |first, piece| {

@@ -505,7 +505,7 @@ impl<'a> Transfer<'a> {
                 };
                 match self.wait_for(ctx, true, false, attempt) {
                     Ok(written) => {
-                        ctx.kernel().memory.add_unsettled(written as u64);
+                        ctx.kernel().mm.frames.add_unsettled(written as u64);
                         done += written as u64;
                     }
                     Err(_) if done > 0 => break,

@@ -94,7 +94,7 @@ fn wait_for_sets(ctx: &TaskContext, count: i32, addresses: [u64; 3], deadline: O
             set.0 = ctx.read_array(address, words)?;
         }
     }
-    let memory = &ctx.kernel().memory;
+    let memory = &ctx.kernel().mm.frames;
     let mut watched = Vec::new();
     for fd in 0..count {
         let sets = [0, 1, 2].map(|i| wanted[i].contains(fd));

@@ -30,7 +30,7 @@ pub fn timerfd_create(ctx: &mut TaskContext, id: ClockId, flags: TimerfdFlags) -
     if wakes && !ctx.credentials().has(Capability::CAP_WAKE_ALARM) {
         return Err(Errno::EPERM.here().into());
     }
-    let timer = TimerFd::new(&ctx.kernel().vfs, &ctx.kernel().timers, id, clock);
+    let timer = TimerFd::new(&ctx.kernel().vfs, &ctx.kernel().time.timers, id, clock);
     install(ctx, timer, OpenFlags::O_RDWR, flags.bits())
 }
 

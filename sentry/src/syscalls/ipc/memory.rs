@@ -39,7 +39,7 @@ fn name_of(ctx: &TaskContext, key: i32) -> Result<Arc<FileDescription>, Errno> {
         special: Device::default(),
         target: &[],
     };
-    let mount = ctx.kernel().memfds.clone();
+    let mount = ctx.kernel().fs.memfds.clone();
     let inode = mount.root.inode()?.create_unnamed(&new, false)?;
     let dentry = Dentry::unnamed(&ctx.kernel().vfs, inode.clone(), format!("SYSV{key:08x}").as_bytes());
     let path = Path { mount, dentry };

@@ -49,7 +49,7 @@ fn operate(ctx: &TaskContext, id: i32, address: PtrIn, count: usize, deadline: O
     if count as u64 > ctx.kernel().ipc.limits.semopm.get() {
         return Err(Errno::E2BIG.here().into());
     }
-    let mut operations = ctx.kernel().memory.filled(count, Sembuf::default())?;
+    let mut operations = ctx.kernel().mm.frames.filled(count, Sembuf::default())?;
     ctx.read_bytes(address.0, operations.as_mut_slice().as_mut_bytes())?;
     let semaphores = &ctx.kernel().ipc.semaphores;
     let who = ctx.credentials();
@@ -136,7 +136,7 @@ pub fn semctl(ctx: &mut TaskContext, id: i32, number: i32, command: SemCommand, 
                 let state = semaphores.lock();
                 let set = state.sets.get(id)?;
                 set.permissions().check(&who, 0o4)?;
-                let mut values = ctx.kernel().memory.list(set.semaphores.len())?;
+                let mut values = ctx.kernel().mm.frames.list(set.semaphores.len())?;
                 values.extend(set.semaphores.iter().map(|s| s.value as u16));
                 values
             };
@@ -224,7 +224,7 @@ fn set_all(ctx: &TaskContext, id: i32, address: u64) -> SysResult {
         set.permissions().check(&who, 0o2)?;
         set.semaphores.len()
     };
-    let mut values = ctx.kernel().memory.filled(count, 0_u16)?;
+    let mut values = ctx.kernel().mm.frames.filled(count, 0_u16)?;
     ctx.read_bytes(address, values.as_mut_slice().as_mut_bytes())?;
     if values.iter().any(|&value| i32::from(value) > SEMVMX) {
         return Err(Errno::ERANGE.here().into());

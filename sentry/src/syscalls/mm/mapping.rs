@@ -47,7 +47,12 @@ pub fn mmap(
                 }
                 area |= VmaFlags::SHARED;
                 let bytes = (len as u64).checked_next_multiple_of(PAGE_SIZE).ok_or_else(|| Errno::ENOMEM.here())?;
-                Backed::Object(PageCache::in_memory(ctx.kernel().memory.clone(), bytes), 0, None, "/dev/zero (deleted)")
+                Backed::Object(
+                    PageCache::in_memory(ctx.kernel().mm.frames.clone(), bytes),
+                    0,
+                    None,
+                    "/dev/zero (deleted)",
+                )
             }
             _ => return Err(Errno::EINVAL.here().into()),
         },

@@ -194,7 +194,7 @@ fn send(
             let attempt = || ctx.mm().send(piece, len.min(AT_ONCE), socket);
             match opened.wait_unless(ctx, impatient, true, PollEvents::POLLOUT, attempt) {
                 Ok(count) => {
-                    ctx.kernel().memory.add_unsettled(count as u64);
+                    ctx.kernel().mm.frames.add_unsettled(count as u64);
                     sent += count as u64;
                 }
                 Err(error) => break Err(error),

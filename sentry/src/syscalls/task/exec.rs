@@ -66,7 +66,7 @@ fn run(
     };
     let program = {
         let mut open = |path: &[u8]| open_program(ctx, AT_FDCWD, path, true, false);
-        Program::resolve(file, shown, arguments, environment, nameless, &ctx.kernel().memory, &mut open)?
+        Program::resolve(file, shown, arguments, environment, nameless, &ctx.kernel().mm.frames, &mut open)?
     };
     exec::execute(ctx, &program)?;
     Ok(0)
@@ -95,7 +95,7 @@ pub(crate) fn open_program(
 
 /// Reads an array of strings that ends with NULL; no array at all counts as an empty one.
 fn read_strings(ctx: &TaskContext, address: u64, room: &mut usize) -> Result<Strings, Errno> {
-    let memory = &ctx.kernel().memory;
+    let memory = &ctx.kernel().mm.frames;
     let mut strings = Strings::default();
     if address == 0 {
         return Ok(strings);

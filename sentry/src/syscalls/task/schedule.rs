@@ -257,7 +257,7 @@ pub fn sched_setaffinity(ctx: &mut TaskContext, pid: i32, size: u32, mask: PtrIn
     }
     if affinity.first_cpu() != 0 {
         // Before anybody can see the change.
-        ctx.kernel().vdso.ask_for_processors();
+        ctx.kernel().time.vdso.ask_for_processors();
     }
     task.change_schedule(|schedule| schedule.affinity = affinity);
     Ok(0)

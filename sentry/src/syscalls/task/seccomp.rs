@@ -86,7 +86,7 @@ fn set_filter(ctx: &TaskContext, flags: SeccompFlags, address: u64) -> SysResult
     if !ctx.seccomp().no_new_privs() && !ctx.credentials().has(Capability::CAP_SYS_ADMIN) {
         return Err(Errno::EACCES.here().into());
     }
-    let mut program = ctx.kernel().memory.filled(len, SockFilter::default())?;
+    let mut program = ctx.kernel().mm.frames.filled(len, SockFilter::default())?;
     ctx.read_bytes(header.filter, program.as_mut_slice().as_mut_bytes())?;
     // Threads that are being made wait here too, and take over what stands then.
     let state = ctx.group().state();

@@ -67,9 +67,9 @@ pub fn sysinfo(ctx: &mut TaskContext, out: PtrOut) -> SysResult {
     let kernel = ctx.kernel();
     let total = kernel.cgroup.memory_shown(kernel);
     let info = Sysinfo {
-        uptime: kernel.started.elapsed().as_secs() as i64,
+        uptime: kernel.time.started.elapsed().as_secs() as i64,
         totalram: total,
-        freeram: total.saturating_sub(kernel.memory.touched_bytes()),
+        freeram: total.saturating_sub(kernel.mm.frames.touched_bytes()),
         procs: kernel.processes.lock().task_count().min(usize::from(u16::MAX)) as u16,
         mem_unit: 1,
         ..Sysinfo::default()

@@ -53,5 +53,5 @@ pub fn times(ctx: &mut TaskContext, out: PtrOut) -> SysResult {
         };
         ctx.write_object(out.0, &tms)?;
     }
-    Ok(ctx.kernel().started.elapsed().as_nanos() as u64 / TICK)
+    Ok(ctx.kernel().time.started.elapsed().as_nanos() as u64 / TICK)
 }

@@ -90,7 +90,7 @@ fn cpu(ctx: &TaskContext, kind: i32, number: i32, for_reading: bool) -> Result<N
 /// clock_gettime(2).
 pub fn clock_gettime(ctx: &mut TaskContext, id: ClockId, time: Out<Timespec>) -> SysResult {
     let now = match named(ctx, id, true)?.clock {
-        TimerClock::System(clock) => ctx.kernel().vdso.now(clock),
+        TimerClock::System(clock) => ctx.kernel().time.vdso.now(clock),
         clock => clock.now().map_err(|_| Errno::EINVAL.here())?,
     };
     time.write(ctx, &to_timespec(now))?;
@@ -118,7 +118,7 @@ pub fn clock_settime(ctx: &mut TaskContext, id: ClockId, time: In<Timespec>) -> 
 
 /// gettimeofday(2).
 pub fn gettimeofday(ctx: &mut TaskContext, time: Out<Timeval>, zone: Out<Timezone>) -> SysResult {
-    let now = i64::try_from(ctx.kernel().vdso.now(Clock::Realtime)).unwrap_or(i64::MAX);
+    let now = i64::try_from(ctx.kernel().time.vdso.now(Clock::Realtime)).unwrap_or(i64::MAX);
     time.write_if_wanted(ctx, &Timeval::from_nanos(now))?;
     zone.write_if_wanted(ctx, &Timezone::default())?;
     Ok(0)
@@ -136,7 +136,7 @@ pub fn settimeofday(ctx: &mut TaskContext, time: In<Timeval>, zone: In<Timezone>
 
 /// time(2).
 pub fn time(ctx: &mut TaskContext, time: Out<i64>) -> SysResult {
-    let now = (ctx.kernel().vdso.now(Clock::Realtime) / NSEC_PER_SEC as u64) as i64;
+    let now = (ctx.kernel().time.vdso.now(Clock::Realtime) / NSEC_PER_SEC as u64) as i64;
     time.write_if_wanted(ctx, &now)?;
     Ok(now as u64)
 }

@@ -56,7 +56,7 @@ fn set(ctx: &TaskContext, index: usize, setting: &Itimerspec) -> Result<Itimersp
             1 => (TimerClock::Cpu(CpuClock::of_process(group, Part::User)), Signal::SIGVTALRM),
             _ => (TimerClock::Cpu(CpuClock::of_process(group, Part::All)), Signal::SIGPROF),
         };
-        SignalTimer::new(&ctx.kernel().timers, group, 0, clock, Notice::Kernel(signal), None)
+        SignalTimer::new(&ctx.kernel().time.timers, group, 0, clock, Notice::Kernel(signal), None)
     });
     timer.ok_or_else(|| Errno::EINVAL.here())?.set(setting, false)
 }

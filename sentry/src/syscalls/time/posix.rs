@@ -32,7 +32,7 @@ pub fn timer_create(ctx: &mut TaskContext, id: ClockId, event: In<SigEvent>, tim
         // Without instructions, SIGALRM tells the number of the timer.
         let notice =
             notice.unwrap_or(Notice::Posix { signal: Signal::SIGALRM, value: u64::from(number as u32), task: None });
-        SignalTimer::new(&ctx.kernel().timers, &group, number, clock.clock, notice, Some(charge))
+        SignalTimer::new(&ctx.kernel().time.timers, &group, number, clock.clock, notice, Some(charge))
     })?;
     if let Err(errno) = timer.write(ctx, &number) {
         drop(group.timers().remove(number));

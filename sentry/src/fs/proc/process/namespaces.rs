@@ -63,7 +63,7 @@ fn text(query: &Query<'_>) -> Result<Vec<u8>, Errno> {
 
 fn target(query: &Query<'_>) -> Result<Path, Errno> {
     let (kind, number) = of(query)?;
-    let mount = query.kernel.nsfs.clone();
+    let mount = query.kernel.fs.nsfs.clone();
     let fs = mount.root_path().inode()?.clone();
     let fs = fs.as_any().downcast_ref::<PseudoInode>().ok_or_else(|| Errno::EIO.here())?.fs().clone();
     let inode = PseudoInode::numbered(&fs, &NAMESPACE, number);

@@ -61,7 +61,7 @@ pub fn usage(query: &Query<'_>, task: &Task) -> Usage {
 /// Clock ticks from the sandbox's start to the task's.
 fn start_ticks(kernel: &Kernel, task: &Task) -> u64 {
     let age = SystemTime::now().duration_since(task.started()).unwrap_or_default();
-    kernel.started.elapsed().saturating_sub(age).as_nanos() as u64 / TICK
+    kernel.time.started.elapsed().saturating_sub(age).as_nanos() as u64 / TICK
 }
 
 /// Sizes and addresses of an address space; zeros without one.
