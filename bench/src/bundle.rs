@@ -19,7 +19,7 @@ use crate::memory;
 use crate::run;
 
 /// How long a container may take to end.
-const PATIENCE: Duration = Duration::from_secs(30);
+const TIMEOUT: Duration = Duration::from_secs(30);
 
 /// What a container costs, without any engine.
 pub struct Costs {
@@ -111,7 +111,7 @@ struct Container<'a> {
 
 impl Container<'_> {
     fn wait(&mut self) -> Result<()> {
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + TIMEOUT;
         loop {
             match waitpid(self.pid, Some(WaitPidFlag::WNOHANG)) {
                 Ok(WaitStatus::StillAlive) if Instant::now() > deadline => bail!("the container does not end"),

@@ -15,7 +15,7 @@ use crate::run;
 /// The image: Debian with servers, as the container tests have it.
 const IMAGE: &str = "services";
 /// How long the daemon may take to come up.
-const PATIENCE: Duration = Duration::from_secs(60);
+const TIMEOUT: Duration = Duration::from_secs(60);
 /// What the first process of the namespaces does.
 const FIRST: &str = r#"mount -t tmpfs tmpfs /run && ip link set lo up && dockerd "$@"; exit $?"#;
 
@@ -57,7 +57,7 @@ impl Docker {
             .spawn()
             .context("unshare")?;
         let mut docker = Docker { directory: directory.to_owned(), keeper };
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + TIMEOUT;
         while docker.run(&["version"]).is_err() {
             ensure!(docker.keeper.try_wait()?.is_none() && Instant::now() < deadline, "dockerd does not come up");
             thread::sleep(Duration::from_millis(200));

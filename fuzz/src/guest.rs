@@ -20,7 +20,7 @@ use crate::script::{ARENA, ARENA_SIZE, First, Once, Op};
 /// Bytes of guest memory.
 const MEMORY: u64 = 64 << 20;
 /// How long a guest may be without progress before it is ended.
-const PATIENCE: Duration = Duration::from_secs(1);
+const TIMEOUT: Duration = Duration::from_secs(1);
 /// How long the kernel may take to let go of everything; the fuzzer's own limit comes later.
 const END: Duration = Duration::from_secs(10);
 
@@ -179,7 +179,7 @@ impl Guest {
         self.scripts.send(script).ok()?;
         let mut seen = self.running.machine.steps();
         loop {
-            match self.results.recv_timeout(PATIENCE) {
+            match self.results.recv_timeout(TIMEOUT) {
                 Ok(results) => return Some(results),
                 Err(RecvTimeoutError::Disconnected) => return None,
                 Err(RecvTimeoutError::Timeout) => {}

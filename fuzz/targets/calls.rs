@@ -10,7 +10,7 @@ use amber_fuzz::guest::Running;
 use libfuzzer_sys::fuzz_target;
 
 /// How long guests may do nothing before a signal comes.
-const PATIENCE: Duration = Duration::from_millis(2);
+const TIMEOUT: Duration = Duration::from_millis(2);
 /// How often one comes before they are ended.
 const SIGNALS: u32 = 3;
 /// How long they may take in all.
@@ -23,7 +23,7 @@ fuzz_target!(|input: &[u8]| {
     // The trace looks at every argument, too.
     let running = Running::start_traced(choice % 4 == 0, move || programs.program());
     let (began, mut signals, mut seen) = (Instant::now(), 0, 0);
-    while !shared.wait(PATIENCE) && began.elapsed() < MOST {
+    while !shared.wait(TIMEOUT) && began.elapsed() < MOST {
         let steps = running.machine.steps();
         if steps == seen {
             if signals == SIGNALS {

@@ -21,13 +21,13 @@ use anyhow::{Context, Result, bail};
 use nix::sys::signal::{Signal, raise};
 use nix::unistd::{getpgid, getpgrp, getppid, getsid};
 
-use crate::attend::attend;
 use crate::cli::{GlobalArgs, Network};
 use crate::confine::{self, Confinement, Namespaces};
 use crate::console::{ConsoleMaster, Relay, Resizer, Suspender};
 use crate::metrics::Metrics;
 use crate::printable::Printable;
-use crate::{logging, outlook, platforms};
+use crate::supervisor::supervise;
+use crate::{logging, platforms, proc_view};
 
 /// What is passed on to the guest's first process instead of ending Amber.
 pub const FORWARDED: [Signal; 8] = [
@@ -99,7 +99,7 @@ pub fn launch(config: SandboxConfig, args: &GlobalArgs) -> Result<u8> {
         Some(Half::Old(pid)) => {
             drop((config, inside));
             confine::keep_signals_only().context("giving up capabilities")?;
-            return attend(pid, signals, Some(OwnedFd::from(outside).into()));
+            return supervise(pid, signals, Some(OwnedFd::from(outside).into()));
         }
         Some(Half::New(_)) => Suspension::Asked(OwnedFd::from(inside).into()),
         None => Suspension::Own,
@@ -151,7 +151,7 @@ impl Guest {
             suspend_with_guest(Arc::clone(&sandbox), relay.suspender(), suspension)?;
         }
         if let Some(connection) = confinement.served.take() {
-            outlook::serve(connection, Arc::downgrade(&sandbox))?;
+            proc_view::serve(connection, Arc::downgrade(&sandbox))?;
         }
         confinement.lock_down(platform.host_calls(), log)?;
         Ok(Guest { sandbox, platform, relay, metrics })

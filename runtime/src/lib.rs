@@ -2,7 +2,6 @@
 #![forbid(unsafe_code)]
 
 pub mod accounts;
-mod attend;
 pub mod bundle;
 mod caller;
 mod cli;
@@ -15,14 +14,15 @@ mod metrics;
 mod mountinfo;
 mod mounts;
 pub mod oci;
-pub mod outlook;
 pub mod platforms;
 mod printable;
+pub mod proc_view;
 mod rate;
 mod resources;
 #[cfg(test)]
 mod sandbox_tests;
 mod seccomp;
+mod supervisor;
 
 use std::env;
 use std::io::{self, Write};

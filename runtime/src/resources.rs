@@ -14,20 +14,20 @@ use crate::oci::DEFAULT_PERIOD;
 /// # Errors
 /// `unified` has something that is no limit.
 pub fn limits(resources: &LinuxResources, old: Limits) -> Result<Limits> {
-    let said = said(resources)?;
-    let number = |said: Option<i64>, old: Option<u64>| said.map_or(old, |said| u64::try_from(said).ok());
-    let period = said.period.or(old.cpu.map(|cpu| cpu.period)).unwrap_or(DEFAULT_PERIOD);
-    let quota = number(said.quota, old.cpu.map(|cpu| cpu.quota));
+    let new = resource_limits(resources)?;
+    let number = |new: Option<i64>, old: Option<u64>| new.map_or(old, |new| u64::try_from(new).ok());
+    let period = new.period.or(old.cpu.map(|cpu| cpu.period)).unwrap_or(DEFAULT_PERIOD);
+    let quota = number(new.quota, old.cpu.map(|cpu| cpu.quota));
     Ok(Limits {
-        memory: number(said.memory, old.memory),
-        tasks: number(said.tasks, old.tasks),
+        memory: number(new.memory, old.memory),
+        tasks: number(new.tasks, old.tasks),
         cpu: quota.map(|quota| CpuQuota { quota, period }),
     })
 }
 
 /// The limits that hold inside, as far as something is said of them; negative numbers are no limit.
 #[derive(Clone, Copy)]
-pub struct Said {
+pub struct ResourceLimits {
     /// Bytes of memory.
     pub memory: Option<i64>,
     /// Tasks.
@@ -42,9 +42,9 @@ pub struct Said {
 ///
 /// # Errors
 /// `unified` has something that is no limit.
-pub fn said(resources: &LinuxResources) -> Result<Said> {
+pub fn resource_limits(resources: &LinuxResources) -> Result<ResourceLimits> {
     let cpu = resources.cpu().as_ref();
-    let mut said = Said {
+    let mut limits = ResourceLimits {
         memory: resources.memory().as_ref().and_then(|memory| memory.limit()).filter(|&limit| limit != 0),
         tasks: resources.pids().as_ref().map(|pids| pids.limit()).filter(|&limit| limit != 0),
         quota: cpu.and_then(|cpu| cpu.quota()).filter(|&quota| quota != 0),
@@ -57,19 +57,19 @@ pub fn said(resources: &LinuxResources) -> Result<Said> {
             text => text.parse::<i64>().with_context(shown),
         };
         match file.as_str() {
-            "memory.max" => said.memory = Some(number(value.trim())?),
-            "pids.max" => said.tasks = Some(number(value.trim())?),
+            "memory.max" => limits.memory = Some(number(value.trim())?),
+            "pids.max" => limits.tasks = Some(number(value.trim())?),
             "cpu.max" => {
                 let mut words = value.split_whitespace();
-                said.quota = Some(number(words.next().with_context(shown)?)?);
+                limits.quota = Some(number(words.next().with_context(shown)?)?);
                 if let Some(period) = words.next() {
-                    said.period = Some(period.parse().with_context(shown)?);
+                    limits.period = Some(period.parse().with_context(shown)?);
                 }
             }
             _ => {}
         }
     }
-    Ok(said)
+    Ok(limits)
 }
 
 /// The nodes of `linux.devices`.

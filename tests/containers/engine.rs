@@ -13,7 +13,7 @@ use crate::images;
 use crate::space::Space;
 
 /// How long the daemon may take to come up, and to go.
-const PATIENCE: Duration = Duration::from_secs(60);
+const TIMEOUT: Duration = Duration::from_secs(60);
 
 /// The running daemon. What it holds when it is dropped goes with the namespaces.
 pub struct Engine {
@@ -48,7 +48,7 @@ impl Engine {
     }
 
     fn wait_until_up(&mut self) -> Result<()> {
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + TIMEOUT;
         loop {
             let Err(error) = self.space.docker(&["version"]) else { return Ok(()) };
             if self.daemon.try_wait()?.is_some() || Instant::now() > deadline {
@@ -81,7 +81,7 @@ impl Engine {
 impl Drop for Engine {
     fn drop(&mut self) {
         let _ = Command::new("kill").arg(self.daemon.id().to_string()).status();
-        if !matches!(self.daemon.wait_timeout(PATIENCE), Ok(Some(_))) {
+        if !matches!(self.daemon.wait_timeout(TIMEOUT), Ok(Some(_))) {
             let _ = self.daemon.kill();
             let _ = self.daemon.wait();
         }

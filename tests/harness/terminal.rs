@@ -15,7 +15,7 @@ use wait_timeout::ChildExt;
 use crate::run;
 
 /// How long each answer may take.
-const PATIENCE: Duration = Duration::from_secs(20);
+const TIMEOUT: Duration = Duration::from_secs(20);
 
 /// A program on a terminal of which this process holds the other side.
 pub struct Terminal {
@@ -68,7 +68,7 @@ impl Terminal {
 
     /// Waits until `text` appears, and forgets all up to it.
     pub fn expect(&mut self, text: &str) -> Result<()> {
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + TIMEOUT;
         loop {
             if let Some(at) = self.seen.find(text) {
                 self.seen.drain(..at + text.len());
@@ -106,7 +106,7 @@ impl Terminal {
 
     /// Waits for the end of the program.
     pub fn end(&mut self) -> Result<ExitStatus> {
-        self.child.wait_timeout(PATIENCE)?.with_context(|| format!("does not end; the screen shows {:?}", self.seen))
+        self.child.wait_timeout(TIMEOUT)?.with_context(|| format!("does not end; the screen shows {:?}", self.seen))
     }
 }
 

@@ -15,7 +15,7 @@ use crate::oci::state::Status;
 use crate::oci::store::Container;
 
 /// How long the sandbox may take to answer.
-const PATIENCE: Duration = Duration::from_secs(2);
+const TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Prints what a container uses, once or again and again until it ends.
 ///
@@ -61,7 +61,7 @@ fn killed(container: &Container) -> u64 {
 
 fn usage(container: &Container) -> Option<BTreeMap<String, u64>> {
     let channel = Channel::new(container.connect().ok()?);
-    channel.set_timeout(Some(PATIENCE)).ok()?;
+    channel.set_timeout(Some(TIMEOUT)).ok()?;
     match ask(&channel, &Request::Usage, &[]).ok()? {
         Reply::Usage(usage) => Some(usage),
         _ => None,

@@ -18,10 +18,10 @@ use serde_json::{Value, json};
 use crate::bundle::{Bundle, ignored};
 use crate::cli::ExecArgs;
 use crate::launch::ENDING;
-use crate::oci::announce::announce;
 use crate::oci::console::Pair;
 use crate::oci::control::{ExecRequest, Reply, Request, ask, send};
 use crate::oci::create::SELF;
+use crate::oci::pid_file;
 use crate::oci::preserved_fds::PreservedFds;
 use crate::oci::proxy::{self, Terminal};
 use crate::oci::state::{State, Status};
@@ -107,7 +107,7 @@ pub fn command(runtime: &Runtime, args: &ExecArgs) -> Result<u8> {
     channel.interrupt_by(None).context("duplicating a descriptor")?;
     drop(ending);
     pair.map_or(Ok(()), Pair::send)?;
-    let note = |pid: u32| announce(pid as i32, args.pid_file.as_ref(), args.pidfd_socket.as_ref());
+    let note = |pid: u32| pid_file::write(pid as i32, args.pid_file.as_ref(), args.pidfd_socket.as_ref());
     let Some(signals) = signals else {
         let pid = leave(title, channel, stream, &registry)?;
         note(pid)?;
@@ -116,7 +116,7 @@ pub fn command(runtime: &Runtime, args: &ExecArgs) -> Result<u8> {
     // The process may have ended already, which is read later.
     let _ = send(&channel, &Request::Proxy(std::process::id() as i32), &[]);
     note(std::process::id())?;
-    proxy::attend(channel, stream, signals)
+    proxy::run(channel, stream, signals)
 }
 
 fn started(reply: Reply) -> Result<i32> {

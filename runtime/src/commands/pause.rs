@@ -3,7 +3,7 @@
 use anyhow::{Result, bail};
 
 use crate::oci::state::Status;
-use crate::oci::{Runtime, freeze};
+use crate::oci::{Runtime, pause};
 
 /// Suspends all processes of a container.
 ///
@@ -12,7 +12,7 @@ use crate::oci::{Runtime, freeze};
 pub fn command(runtime: &Runtime, id: &str) -> Result<()> {
     let locked = runtime.store.open(id)?.lock()?;
     match locked.state()?.current() {
-        Status::Running | Status::Created => freeze::set(&locked, true),
+        Status::Running | Status::Created => pause::set(&locked, true),
         _ => bail!("container not running"),
     }
 }

@@ -14,7 +14,7 @@ use crate::oci::store::Container;
 use crate::printable::in_columns;
 
 /// How long the sandbox may take to answer.
-const PATIENCE: Duration = Duration::from_secs(2);
+const TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Prints the guest's processes, or the numbers of those on the host that stand for them.
 ///
@@ -111,7 +111,7 @@ fn columns(options: &[OsString]) -> Result<Vec<(usize, String)>> {
 
 fn processes(container: &Container) -> Result<Processes> {
     let channel = Channel::new(container.connect().context("connecting to the sandbox")?);
-    channel.set_timeout(Some(PATIENCE)).context("a socket")?;
+    channel.set_timeout(Some(TIMEOUT)).context("a socket")?;
     match ask(&channel, &Request::Processes, &[])? {
         Reply::Processes(processes) => Ok(processes),
         other => bail!("the sandbox answered {other:?}"),

@@ -3,7 +3,7 @@
 use anyhow::{Result, bail};
 
 use crate::oci::state::Status;
-use crate::oci::{Runtime, freeze};
+use crate::oci::{Runtime, pause};
 
 /// Resumes all processes of a container.
 ///
@@ -12,7 +12,7 @@ use crate::oci::{Runtime, freeze};
 pub fn command(runtime: &Runtime, id: &str) -> Result<()> {
     let locked = runtime.store.open(id)?.lock()?;
     match locked.state()?.current() {
-        Status::Paused => freeze::set(&locked, false),
+        Status::Paused => pause::set(&locked, false),
         _ => bail!("container not paused"),
     }
 }

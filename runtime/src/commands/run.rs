@@ -6,11 +6,11 @@ use amber_host::signals::SignalWatch;
 use anyhow::{Context, Result};
 
 use super::{delete, start};
-use crate::attend::attend;
 use crate::cli::RunArgs;
 use crate::launch::{ENDING, FORWARDED};
 use crate::oci::Runtime;
 use crate::oci::create::{Created, create, end_child};
+use crate::supervisor::supervise;
 
 /// Runs a container, and waits for its end unless that is not wanted.
 ///
@@ -18,7 +18,7 @@ use crate::oci::create::{Created, create, end_child};
 /// As for the commands it consists of.
 pub fn command(runtime: &Runtime, args: &RunArgs) -> Result<u8> {
     let id = &args.create.id;
-    let Created { pid, asked } = create(runtime, &args.create, !args.detach)?;
+    let Created { pid, stops } = create(runtime, &args.create, !args.detach)?;
     // Before the start, so that none is missed.
     let signals = if args.detach { None } else { Some(SignalWatch::new(&FORWARDED).context("watching signals")?) };
     let ending = SignalWatch::new(&ENDING).context("watching signals")?;
@@ -31,7 +31,7 @@ pub fn command(runtime: &Runtime, args: &RunArgs) -> Result<u8> {
             return Err(error);
         }
         (Ok(()), None) => return Ok(0),
-        (Ok(()), Some(signals)) => attend(pid, signals, Some(OwnedFd::from(asked).into()))?,
+        (Ok(()), Some(signals)) => supervise(pid, signals, Some(OwnedFd::from(stops).into()))?,
     };
     if !args.keep {
         delete::command(runtime, id, true)?;

@@ -31,15 +31,17 @@ pub fn command(runtime: &Runtime, args: &UpdateArgs) -> Result<()> {
         bail!("Intel RDT: {schema} schema is not enabled");
     }
     let changes = changes(args)?;
-    let said = resources::said(&changes)?;
+    let new = resources::resource_limits(&changes)?;
     // Of quota and period either may be as it was.
     let all = match &state.cgroup {
-        Some(group) if said.quota.is_some() || said.period.is_some() => resources::said(&group.with(&changes)?)?,
-        _ => said,
+        Some(group) if new.quota.is_some() || new.period.is_some() => {
+            resources::resource_limits(&group.with(&changes)?)?
+        }
+        _ => new,
     };
-    let cpu = all.quota.filter(|_| said.quota.is_some() || said.period.is_some());
+    let cpu = all.quota.filter(|_| new.quota.is_some() || new.period.is_some());
     let cpu = cpu.map(|quota| (limit(quota), all.period.unwrap_or(DEFAULT_PERIOD)));
-    let limits = LimitRequest { memory: said.memory.map(limit), tasks: said.tasks.map(limit), cpu };
+    let limits = LimitRequest { memory: new.memory.map(limit), tasks: new.tasks.map(limit), cpu };
     let enforced_inside = limits.memory.is_some() || limits.tasks.is_some();
     // Who is frozen does not answer; of the quota, which the host enforces, the guest then learns by a later change.
     let frozen = state.paused && state.cgroup.is_some();

@@ -18,11 +18,11 @@ use nix::sys::wait::waitpid;
 use nix::unistd::{Pid, geteuid};
 use oci_spec::runtime::{LinuxResources, Process, Spec};
 
-use super::announce::announce;
 use super::cgroup::{self, ControlGroup};
 use super::console::Pair;
 use super::control::{Launch, Step, Streams, receive, send};
 use super::hooks::{self, Time};
+use super::pid_file;
 use super::preserved_fds::PreservedFds;
 use super::state::{State, Status};
 use super::store::Locked;
@@ -41,7 +41,7 @@ pub struct Created {
     /// The sandbox's process, a child of this one, with which it ends if that is attached.
     pub pid: i32,
     /// By which an attached sandbox asks for both to be stopped.
-    pub asked: Channel,
+    pub stops: Channel,
 }
 
 /// Kills a child of this process and waits for its end.
@@ -187,11 +187,11 @@ impl CreateGuard {
         send(&ours, &Step::Hooked(hooks::text(&self.state, Status::Creating)?), &[])?;
         let Step::Ready = next(&ours)? else { bail!("the sandbox is out of step") };
         pair.map_or(Ok(()), Pair::send)?;
-        announce(pid, args.pid_file.as_ref(), args.pidfd_socket.as_ref())?;
+        pid_file::write(pid, args.pid_file.as_ref(), args.pidfd_socket.as_ref())?;
         self.state.status = Status::Created;
         self.save()?;
         send(&ours, &Step::Go, &[])?;
-        Ok(Created { pid, asked: ours })
+        Ok(Created { pid, stops: ours })
     }
 
     fn locked(&self) -> Result<&Locked> {
@@ -207,7 +207,7 @@ impl CreateGuard {
         if runtime.global.systemd_cgroup {
             return Ok(());
         }
-        let (path, resources) = asked(spec);
+        let (path, resources) = group_of(spec);
         match ControlGroup::make(path, &self.state.id, &resources) {
             Err(error) if runtime.is_rootless() && cgroup::is_forbidden(&error) => {
                 log::info!("no control group: {error:#}");
@@ -224,7 +224,7 @@ impl CreateGuard {
     /// Puts the sandbox's process into its control group.
     fn enter_cgroup(&mut self, runtime: &Runtime, spec: &Spec, pid: i32) -> Result<()> {
         let entered = if runtime.global.systemd_cgroup {
-            let (path, resources) = asked(spec);
+            let (path, resources) = group_of(spec);
             let (id, annotations) = (self.state.id.clone(), self.state.annotations.clone());
             let path = path.map(|path| path.to_string_lossy());
             Scope::named(path.as_deref(), &id, runtime.is_rootless()).and_then(|scope| {
@@ -278,7 +278,7 @@ impl Drop for CreateGuard {
 }
 
 /// What a bundle says of the control group: its name and its limits.
-fn asked(spec: &Spec) -> (Option<&Path>, LinuxResources) {
+fn group_of(spec: &Spec) -> (Option<&Path>, LinuxResources) {
     let linux = spec.linux().as_ref();
     let path = linux.and_then(|linux| linux.cgroups_path().as_deref()).filter(|path| !path.as_os_str().is_empty());
     (path, linux.and_then(|linux| linux.resources().clone()).unwrap_or_default())

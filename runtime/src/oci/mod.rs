@@ -1,15 +1,16 @@
 //! What the commands of an OCI runtime work with: containers, their state, control groups, hooks and sandboxes.
 
-pub mod announce;
 pub mod cgroup;
 pub mod console;
 pub mod control;
 pub mod create;
-pub mod freeze;
 mod hook_streams;
 pub mod hooks;
+pub mod pause;
+pub mod pid_file;
 pub mod preserved_fds;
 pub mod proxy;
+mod ps_table;
 pub mod removal;
 mod sandbox;
 mod serve;
@@ -17,7 +18,6 @@ mod start_hooks;
 pub mod state;
 pub mod store;
 pub mod systemd;
-mod table;
 
 use std::env;
 use std::path::PathBuf;

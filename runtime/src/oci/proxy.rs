@@ -22,7 +22,7 @@ use super::control::{Reply, Request, receive, send};
 use crate::console::Relay;
 
 /// How long the ends of all proxies may take.
-const PATIENCE: Duration = Duration::from_secs(1);
+const TIMEOUT: Duration = Duration::from_secs(1);
 /// The exit status of a process whose sandbox was killed.
 const KILLED: u8 = 128 + 9;
 
@@ -60,7 +60,7 @@ pub fn main() -> Result<u8> {
         }
         _ => None,
     };
-    attend(channel, terminal, signals)
+    run(channel, terminal, signals)
 }
 
 /// The lock by which a proxy is found as long as it lives: that of the byte of its number.
@@ -73,7 +73,7 @@ fn lock_of(number: i64) -> flock {
 ///
 /// The host knows who holds a lock, and drops it with its holder: so nobody is listed who is gone, nor a stranger.
 pub fn end_all(registry: &File) {
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + TIMEOUT;
     let holder = || {
         let mut lock = flock { l_len: 0, ..lock_of(0) };
         let asked = fcntl(registry, FcntlArg::F_GETLK(&mut lock));
@@ -101,7 +101,7 @@ pub fn end_all(registry: &File) {
 ///
 /// # Errors
 /// The terminal is none, or the host has no threads left.
-pub fn attend(channel: Channel, terminal: Option<Terminal>, signals: SignalWatch) -> Result<u8> {
+pub fn run(channel: Channel, terminal: Option<Terminal>, signals: SignalWatch) -> Result<u8> {
     let relay = match terminal {
         Some(Terminal { stream, keys, screen }) => {
             let console = StreamConsole { stream: stream.into(), channel: channel.try_clone()? };

@@ -18,8 +18,8 @@ use parking_lot::{Condvar, Mutex};
 
 use super::console::{join, resize};
 use super::control::{ExecRequest, Failure, Processes, Reply, Request, receive, send};
+use super::ps_table;
 use super::start_hooks::StartHooks;
-use super::table;
 use crate::bundle::process_spec;
 use crate::launch::status_number;
 
@@ -46,7 +46,7 @@ struct Shared {
     /// What runs before the first process; one start at a time.
     hooks: Mutex<StartHooks>,
     /// How many requests are not answered and further processes not over, and who waits for that.
-    attended: Mutex<usize>,
+    pending: Mutex<usize>,
     over: Condvar,
 }
 
@@ -61,24 +61,24 @@ impl Served {
     /// later than the container's they make nothing, and whoever asked for the process would wait for ever.
     pub fn wait_for_others(&self) {
         let deadline = Instant::now() + FAREWELL;
-        let mut attended = self.0.attended.lock();
-        while *attended > 0 && !self.0.over.wait_until(&mut attended, deadline).timed_out() {}
+        let mut pending = self.0.pending.lock();
+        while *pending > 0 && !self.0.over.wait_until(&mut pending, deadline).timed_out() {}
     }
 }
 
 /// Counts a request that is being answered, or a further process.
-struct Attended<'a>(&'a Shared);
+struct PendingWork<'a>(&'a Shared);
 
-impl Attended<'_> {
-    fn new(shared: &Shared) -> Attended<'_> {
-        *shared.attended.lock() += 1;
-        Attended(shared)
+impl PendingWork<'_> {
+    fn new(shared: &Shared) -> PendingWork<'_> {
+        *shared.pending.lock() += 1;
+        PendingWork(shared)
     }
 }
 
-impl Drop for Attended<'_> {
+impl Drop for PendingWork<'_> {
     fn drop(&mut self) {
-        *self.0.attended.lock() -= 1;
+        *self.0.pending.lock() -= 1;
         self.0.over.notify_all();
     }
 }
@@ -95,8 +95,8 @@ impl Server {
     /// The host has no threads left.
     pub fn start(self, sandbox: Arc<Sandbox>) -> Result<Served> {
         let (limits, hooks) = (Mutex::new(self.limits), Mutex::new(self.hooks));
-        let (proxies, attended, over) = (Mutex::default(), Mutex::default(), Condvar::new());
-        let shared = Arc::new(Shared { sandbox, proxies, limits, hooks, attended, over });
+        let (proxies, pending, over) = (Mutex::default(), Mutex::default(), Condvar::new());
+        let shared = Arc::new(Shared { sandbox, proxies, limits, hooks, pending, over });
         let served = Served(shared.clone());
         let accept = move || {
             loop {
@@ -135,7 +135,7 @@ fn converse(shared: &Arc<Shared>, channel: &Channel) -> Result<()> {
             other => other,
         };
         // However short what it starts may live, who asked hears of it.
-        let _attended = Attended::new(shared);
+        let _pending = PendingWork::new(shared);
         let starts = matches!(request, Request::Start);
         let reply = answer(shared, request).unwrap_or_else(|error| Reply::Failed(Failure::plain(&error)));
         let failed = starts && matches!(reply, Reply::Failed(_));
@@ -167,7 +167,7 @@ fn answer(shared: &Shared, request: Request) -> Result<Reply> {
         }
         Request::Processes => {
             let proxies = shared.proxies.lock().values().copied().collect();
-            return Ok(Reply::Processes(Processes { table: table::rows(&sandbox.processes()), proxies }));
+            return Ok(Reply::Processes(Processes { table: ps_table::rows(&sandbox.processes()), proxies }));
         }
         Request::Usage => {
             let usage = sandbox.usage();
@@ -193,7 +193,7 @@ fn answer(shared: &Shared, request: Request) -> Result<Reply> {
 
 /// Runs a further process; the connection ends with it, and it with the connection.
 fn exec(shared: &Arc<Shared>, channel: &Channel, request: &ExecRequest, files: Vec<OwnedFd>) -> Result<()> {
-    let _attended = Attended::new(shared);
+    let _pending = PendingWork::new(shared);
     let begun = begin(shared, request, files);
     let (process, stream) = match begun {
         Ok(begun) => begun,

@@ -13,7 +13,7 @@ mod leftovers;
 mod lifecycle;
 mod memory;
 mod messages;
-mod outlook;
+mod proc_view;
 mod systemd;
 mod systemd_bus;
 mod terminal;

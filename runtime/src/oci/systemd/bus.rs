@@ -103,7 +103,7 @@ pub struct Bus {
     stream: UnixStream,
     serial: u32,
     signals: VecDeque<Message>,
-    patience: Duration,
+    timeout: Duration,
 }
 
 impl Bus {
@@ -111,20 +111,20 @@ impl Bus {
     ///
     /// # Errors
     /// None does, or it takes nobody like us.
-    pub fn connect(address: &str, patience: Duration) -> Result<Bus> {
+    pub fn connect(address: &str, timeout: Duration) -> Result<Bus> {
         let mut failure = None;
         for place in address.split(';').filter(|place| !place.is_empty()) {
             match socket_address(place).and_then(|place| Ok(UnixStream::connect_addr(&place)?)) {
-                Ok(stream) => return Bus::new(stream, patience).with_context(|| format!("D-Bus at {place}")),
+                Ok(stream) => return Bus::new(stream, timeout).with_context(|| format!("D-Bus at {place}")),
                 Err(error) => failure = Some(error.context(format!("connecting to D-Bus at {place}"))),
             }
         }
         Err(failure.unwrap_or_else(|| anyhow::anyhow!("the address of D-Bus is empty")))
     }
 
-    fn new(mut stream: UnixStream, patience: Duration) -> Result<Bus> {
-        stream.set_read_timeout(Some(patience)).context("a socket's timeout")?;
-        stream.set_write_timeout(Some(patience)).context("a socket's timeout")?;
+    fn new(mut stream: UnixStream, timeout: Duration) -> Result<Bus> {
+        stream.set_read_timeout(Some(timeout)).context("a socket's timeout")?;
+        stream.set_write_timeout(Some(timeout)).context("a socket's timeout")?;
         // Without a name: who we are the socket tells, whatever number we have in our own user namespace. All at once,
         // since systemd itself overlooks a message that comes together with the `BEGIN` before it.
         stream.write_all(b"\0AUTH EXTERNAL\r\nDATA\r\nBEGIN\r\n").context("authenticating")?;
@@ -132,7 +132,7 @@ impl Bus {
             let line = read_line(&mut stream).context("authenticating")?;
             ensure!(line.split(' ').next() == Some(wanted), "authenticating: got {line:?}");
         }
-        Ok(Bus { stream, serial: 0, signals: VecDeque::new(), patience })
+        Ok(Bus { stream, serial: 0, signals: VecDeque::new(), timeout })
     }
 
     /// Says hello, as everybody has to whose messages a bus shall carry.
@@ -160,7 +160,7 @@ impl Bus {
         let serial = self.serial;
         let text = call_bytes(method, serial, arguments).context("D-Bus: encoding a message")?;
         self.stream.write_all(&text).with_context(|| format!("D-Bus: calling {}", method.member))?;
-        let end = Instant::now() + self.patience;
+        let end = Instant::now() + self.timeout;
         loop {
             let message = self.receive(end).with_context(|| format!("D-Bus: waiting for {}", method.member))?;
             match message.kind {

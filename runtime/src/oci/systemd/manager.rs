@@ -13,7 +13,7 @@ use super::Property;
 use super::bus::{Bus, Message, MethodError, Object};
 
 /// How long systemd may take for one thing.
-const PATIENCE: Duration = Duration::from_secs(30);
+const TIMEOUT: Duration = Duration::from_secs(30);
 
 const MANAGER: Object<'static> = Object {
     destination: "org.freedesktop.systemd1",
@@ -133,7 +133,7 @@ impl Manager {
     /// Waits for the end of the job that a call began, and tells how that ended.
     fn finish(&mut self, answer: &Message) -> Result<String> {
         let (job,) = answer.arguments::<(OwnedObjectPath,)>()?;
-        let end = Instant::now() + PATIENCE;
+        let end = Instant::now() + TIMEOUT;
         loop {
             let signal = self.bus.signal(end).context("waiting for systemd's job")?;
             // Anybody could send a signal of that name.
@@ -172,12 +172,12 @@ fn ready(mut bus: Bus) -> Result<Bus> {
 fn system_bus() -> Result<Bus> {
     let address =
         env::var("DBUS_SYSTEM_BUS_ADDRESS").unwrap_or_else(|_| "unix:path=/run/dbus/system_bus_socket".into());
-    Bus::connect(&address, PATIENCE).and_then(ready).or_else(|error| {
+    Bus::connect(&address, TIMEOUT).and_then(ready).or_else(|error| {
         if !geteuid().is_root() {
             return Err(error);
         }
         // No bus: neither a hello is awaited nor a rule.
-        Bus::connect("unix:path=/run/systemd/private", PATIENCE).map_err(|_| error)
+        Bus::connect("unix:path=/run/systemd/private", TIMEOUT).map_err(|_| error)
     })
 }
 
@@ -189,7 +189,7 @@ fn user_bus() -> Result<Bus> {
         Some(format!("/run/user/{}", outside(&map, geteuid().as_raw())?))
     });
     addresses.extend(directory.map(|directory| format!("unix:path={directory}/bus")));
-    Bus::connect(&addresses.join(";"), PATIENCE).and_then(ready).context(
+    Bus::connect(&addresses.join(";"), TIMEOUT).and_then(ready).context(
         "no bus of a user's session; is DBUS_SESSION_BUS_ADDRESS set, and does `systemctl --user start dbus` succeed?",
     )
 }

@@ -21,19 +21,19 @@ use crate::launch::STOP;
 /// stopped by any of these.
 const STOPPING: [Signal; 3] = [Signal::SIGTSTP, Signal::SIGTTIN, Signal::SIGTTOU];
 
-/// Waits for the end of the sandbox, a child of this process, and returns the exit status that tells of it. On `asked` the
+/// Waits for the end of the sandbox, a child of this process, and returns the exit status that tells of it. On `stops` the
 /// sandbox asks for both to be stopped. What the host's kernel sends to this process, as for a key, the sandbox has as
 /// well. Starts no thread, which a process that entered a PID namespace cannot.
 ///
 /// # Errors
 /// The host has no descriptors left.
-pub fn attend(pid: i32, signals: SignalWatch, mut asked: Option<File>) -> Result<u8> {
+pub fn supervise(pid: i32, signals: SignalWatch, mut stops: Option<File>) -> Result<u8> {
     let sandbox = ProcessHandle::open(pid).context("the sandbox's process")?;
     let stopping = SignalWatch::new(&STOPPING).context("watching signals")?;
     let terminal = modes(stdin()).ok();
     loop {
         let mut waits = vec![wait_for(&sandbox), wait_for(&signals), wait_for(&stopping)];
-        waits.extend(asked.as_ref().map(wait_for));
+        waits.extend(stops.as_ref().map(wait_for));
         match poll(&mut waits, PollTimeout::NONE) {
             Err(Errno::EINTR) => continue,
             result => result.context("waiting for the sandbox")?,
@@ -54,8 +54,8 @@ pub fn attend(pid: i32, signals: SignalWatch, mut asked: Option<File>) -> Result
             stopping.next().context("reading signals")?;
             stop(&sandbox)?;
         }
-        if asking && !asked.as_mut().is_some_and(|asked| answer(asked, &sandbox)) {
-            asked = None;
+        if asking && !stops.as_mut().is_some_and(|stops| answer(stops, &sandbox)) {
+            stops = None;
         }
     }
     match waitpid(Pid::from_raw(pid), None).context("waiting for the sandbox")? {
@@ -86,8 +86,8 @@ fn stop(sandbox: &ProcessHandle) -> Result<()> {
 }
 
 /// Does what the sandbox asks for; false once it asks no more.
-fn answer(asked: &mut File, sandbox: &ProcessHandle) -> bool {
+fn answer(stops: &mut File, sandbox: &ProcessHandle) -> bool {
     let mut byte = [0];
-    let came = asked.read_exact(&mut byte).is_ok() && byte == [STOP];
-    came && stop(sandbox).is_ok() && asked.write_all(&byte).is_ok()
+    let came = stops.read_exact(&mut byte).is_ok() && byte == [STOP];
+    came && stop(sandbox).is_ok() && stops.write_all(&byte).is_ok()
 }

@@ -155,7 +155,7 @@ impl Node {
 /// # Errors
 /// The host has no thread for it.
 pub fn serve(connection: OwnedFd, sandbox: Weak<Sandbox>) -> Result<()> {
-    let mut outlook = ProcView { sandbox, open: HashMap::new(), next: 1 };
+    let mut view = ProcView { sandbox, open: HashMap::new(), next: 1 };
     let mut connection = File::from(connection);
     let answer = move || {
         let mut buffer = vec![0; REQUEST];
@@ -167,7 +167,7 @@ pub fn serve(connection: OwnedFd, sandbox: Weak<Sandbox>) -> Result<()> {
                 Err(error) => return log::debug!("/proc for others: {error}"),
             };
             let Some((request, rest)) = Request::read_from_prefix(request).ok() else { return };
-            let reply = match outlook.answer(&request, rest) {
+            let reply = match view.answer(&request, rest) {
                 Some(reply) => reply,
                 None => continue,
             };
@@ -180,7 +180,7 @@ pub fn serve(connection: OwnedFd, sandbox: Weak<Sandbox>) -> Result<()> {
             let _ = connection.write(&message);
         }
     };
-    std::thread::Builder::new().name("outlook".into()).spawn(answer).context("starting a thread")?;
+    std::thread::Builder::new().name("proc_view".into()).spawn(answer).context("starting a thread")?;
     Ok(())
 }
 
