@@ -14,10 +14,11 @@ use crate::net::Network;
 use crate::profile::KernelProfile;
 use crate::sync::Mutex;
 use crate::syscalls::{CallTable, Tracer};
-use crate::task::{Filter, ProcessTable, SandboxEnd, Users, Workers};
+use crate::task::{Filter, ProcessTable, SandboxEnd, Workers};
 use crate::time::Timekeeping;
 use crate::tty::Terminals;
 use crate::tunables::Tunables;
+use crate::users::Users;
 use crate::vfs::{FsContext, Vfs};
 
 /// The kernel of one sandbox.

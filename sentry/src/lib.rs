@@ -22,7 +22,7 @@
 //! loader
 //! mm aio
 //! wait
-//! boot error interruption intervals profile sync tunables
+//! boot clock credentials error interruption intervals profile sync tunables users
 //! ```
 //!
 //! `kernel` stands beside all of them: the object of a sandbox names the modules whose state it holds, and any module may
@@ -33,8 +33,6 @@
 //! is no longer there.
 //!
 //! - `loader` → `vfs`: a program is an open file.
-//! - `loader` → `task`: the auxiliary vector has the credentials of the process.
-//! - `loader` → `time`: the vDSO has the clocks.
 //! - `mm` → `vfs`: an area keeps the open file it maps, as `/proc/PID/maps` shows it.
 //! - `task` → `vfs`: a task has a table of descriptors, a root and a working directory.
 //! - `task` → `syscalls`: the loop of a task dispatches calls, and a new program gets the answers that need no dispatch.
@@ -43,6 +41,8 @@
 pub mod aio;
 pub mod boot;
 pub mod cgroup;
+pub mod clock;
+pub mod credentials;
 pub mod error;
 #[cfg(test)]
 mod floors_tests;
@@ -69,5 +69,6 @@ pub mod task;
 pub mod time;
 pub mod tty;
 pub mod tunables;
+pub mod users;
 pub mod vfs;
 pub mod wait;

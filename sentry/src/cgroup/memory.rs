@@ -14,10 +14,10 @@ use amber_abi::Signal;
 use amber_abi::task::WaitStatus;
 
 use super::{ControlGroup, MAX};
+use crate::clock::monotonic;
 use crate::kernel::Kernel;
 use crate::task::TaskContext;
 use crate::time::Expire;
-use crate::time::clock::monotonic;
 
 /// Near the limit, memory is counted again after this many bytes at least.
 const STEP: u64 = 64 << 10;

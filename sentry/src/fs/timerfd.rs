@@ -8,10 +8,10 @@ use amber_abi::ioctl::IoctlRequest;
 use amber_abi::poll::PollEvents;
 use amber_abi::time::{ClockId, Itimerspec, TimerfdSetFlags};
 
+use crate::clock::Clock;
 use crate::error::SysResult;
 use crate::sync::{Mutex, Rank};
 use crate::task::TaskContext;
-use crate::time::clock::Clock;
 use crate::time::{Alarm, Countdown, Expire, TimerService};
 use crate::vfs::{File, Inode, Vfs};
 use crate::wait::WaitQueue;

@@ -8,9 +8,9 @@ use amber_abi::errno::Errno;
 
 use super::table::{Garbage, Kind, Waiter, WaiterPlace};
 use super::{Key, Place};
+use crate::clock::monotonic;
 use crate::error::{Restart, SysError};
 use crate::task::TaskContext;
-use crate::time::clock::monotonic;
 use crate::wait::{WaitEnd, deadline_in};
 
 /// A word to wait for.

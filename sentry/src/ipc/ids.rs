@@ -6,7 +6,7 @@ use amber_abi::capability::Capability;
 use amber_abi::errno::Errno;
 use amber_abi::ipc::{IPC_PRIVATE, IpcPerm};
 
-use crate::task::Credentials;
+use crate::credentials::Credentials;
 
 use super::limits::Limit;
 

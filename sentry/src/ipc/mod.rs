@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use amber_platform::GuestMemory;
 
-use crate::time::clock::realtime;
+use crate::clock::realtime;
 
 pub use ids::{Ids, Object, Permissions};
 pub use limits::{Limit, Limits};

@@ -11,8 +11,8 @@ use amber_platform::GuestMemory;
 use super::ids::{Ids, Object, Permissions};
 use super::limits::Limits;
 use super::{OBJECT_BYTES, now};
+use crate::credentials::Credentials;
 use crate::sync::{Mutex, MutexGuard, Rank};
-use crate::task::Credentials;
 use crate::wait::WaitQueue;
 
 /// One semaphore.

@@ -9,9 +9,10 @@ use amber_platform::{Frames, GuestMemory, PAGE_SIZE};
 use super::ids::{Ids, Object, Permissions};
 use super::limits::Limits;
 use super::{OBJECT_BYTES, now};
+use crate::credentials::Credentials;
 use crate::mm::{Mappable, Mapping, PageCache};
 use crate::sync::{Mutex, MutexGuard, Rank};
-use crate::task::{Credentials, current};
+use crate::task::current;
 use crate::vfs::FileDescription;
 
 /// A segment.

@@ -14,9 +14,9 @@ use std::sync::Arc;
 use amber_abi::errno::Errno;
 use amber_platform::GuestMemory;
 
+use crate::credentials::Credentials;
 use crate::kernel::Kernel;
 use crate::mm::{Layout, MemoryFlags, MemoryLimits, MemoryManager, Randomness};
-use crate::task::Credentials;
 use crate::vfs::FileDescription;
 use elf::Image;
 use stack::StackContents;

@@ -9,8 +9,8 @@ use amber_abi::time::USER_HZ;
 use amber_platform::{PAGE_SIZE, Protection, processor};
 
 use super::Strings;
+use crate::credentials::Credentials;
 use crate::mm::{Backed, MapRequest, MemoryManager, Place, VmaFlags};
-use crate::task::Credentials;
 
 /// The longest single argument or environment string, with its zero.
 const MOST_STRING: usize = 128 << 10;

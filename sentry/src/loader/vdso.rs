@@ -10,9 +10,9 @@ use amber_abi::errno::Errno;
 use amber_platform::{GuestMemory, OutOfMemory, PAGE_SIZE, Protection, processor};
 use amber_vdso::data;
 
+use crate::clock::Clock;
 use crate::mm::{Backed, FixedPages, MapRequest, MemoryManager, Place, VmaFlags};
 use crate::sync::{Mutex, Rank};
-use crate::time::clock::Clock;
 
 /// The clocks that go by the counter alone; others keep a distance to the first.
 const CLOCKS: [Clock; 2] = [Clock::Monotonic, Clock::MonotonicRaw];

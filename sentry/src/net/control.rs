@@ -13,7 +13,8 @@ use zerocopy::{FromBytes, IntoBytes};
 use crate::net::options::Values;
 use crate::net::unix::SocketsInFlight;
 use crate::task::pidfd::PidFd;
-use crate::task::{Counted, Task, TaskContext, ThreadGroup, UserCharge};
+use crate::task::{Task, TaskContext, ThreadGroup};
+use crate::users::{Counted, UserCharge};
 use crate::vfs::FileDescription;
 
 /// What goes along with a message.

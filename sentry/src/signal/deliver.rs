@@ -6,7 +6,8 @@ use amber_abi::{Errno, SigInfo, Signal, SignalSet};
 
 use crate::error::Restart;
 use crate::signal::{frame, notify_parent_of_stop, stop};
-use crate::task::{Counted, TaskContext, ThreadGroup};
+use crate::task::{TaskContext, ThreadGroup};
+use crate::users::Counted;
 
 /// Whether the task goes on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

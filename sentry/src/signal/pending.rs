@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use amber_abi::{SigInfo, Signal, SignalSet};
 
-use crate::task::UserCharge;
+use crate::users::UserCharge;
 
 /// Something that sends one signal again and again and has at most one instance of it waiting: a POSIX timer.
 pub trait SignalSource: Send + Sync {

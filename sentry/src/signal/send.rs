@@ -8,8 +8,10 @@ use amber_abi::signal::{DefaultAction, SIG_DFL};
 use amber_abi::task::{Resource, WaitStatus};
 use amber_abi::{Errno, SigInfo, Signal, SignalSet};
 
+use crate::credentials::Credentials;
 use crate::signal::SignalSource;
-use crate::task::{Counted, Credentials, GroupState, StopNotice, Task, ThreadGroup};
+use crate::task::{GroupState, StopNotice, Task, ThreadGroup};
+use crate::users::Counted;
 
 /// A signal on its way.
 #[derive(Clone)]

@@ -8,12 +8,12 @@ use amber_abi::stat::{Device, FileType};
 use amber_host::trees::HostTrees;
 
 use crate::boot::{BootError, DeviceSpec, MountSource, MountSpec};
+use crate::credentials::Credentials;
 use crate::fs::copy;
 use crate::fs::hostfs;
 use crate::fs::overlay::OverlayFs;
 use crate::fs::tmpfs::{TmpFs, TmpfsOptions};
 use crate::kernel::Kernel;
-use crate::task::Credentials;
 use crate::vfs::change::{self, Creation};
 use crate::vfs::walk::Scope;
 use crate::vfs::{FileSystem, Inode, Mount, MountNamespace, MountOptions, Path, SetAttributes, SuperBlock};

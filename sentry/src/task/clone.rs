@@ -11,9 +11,8 @@ use amber_platform::{FpuState, PlatformError, Registers, ThreadReservation};
 use crate::error::{Restart, SysResult};
 use crate::mm::MemoryManager;
 use crate::task::pidfd::PidFd;
-use crate::task::{
-    Children, Counted, NewTask, Process, ProcessTable, Task, TaskContext, ThreadGroup, ThreadState, UserCharge, workers,
-};
+use crate::task::{Children, NewTask, Process, ProcessTable, Task, TaskContext, ThreadGroup, ThreadState, workers};
+use crate::users::{Counted, UserCharge};
 use crate::wait::WaitQueue;
 
 /// What clone3(2) is asked for; the older calls are special cases.

@@ -13,10 +13,11 @@ use amber_abi::task::{Personality, RLimit, Resource, WaitStatus};
 use amber_abi::xattr::XATTR_CAPABILITY;
 use amber_platform::Registers;
 
+use crate::credentials::Credentials;
 use crate::error::{Restart, SysError};
 use crate::loader::{LoadOptions, Program};
 use crate::syscalls::task::exec::open_program;
-use crate::task::{AltStack, Credentials, TaskContext, exit};
+use crate::task::{AltStack, TaskContext, exit};
 use crate::vfs::access::{self, Access, Ownership};
 use crate::vfs::mounting::check_member;
 use crate::vfs::{FileDescription, FsContext, MountNamespace, MountOptions};

@@ -3,7 +3,8 @@
 use amber_abi::Errno;
 use amber_abi::capability::{Capability, CapabilitySet};
 
-use crate::task::{Credentials, Task};
+use crate::credentials::Credentials;
+use crate::task::Task;
 
 impl Task {
     /// Whether `inspector`, acting as `who`, may read this task's memory and the like through a file

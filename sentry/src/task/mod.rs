@@ -3,11 +3,11 @@
 mod clone;
 mod context;
 mod cpu_limit;
-mod credentials;
 mod current;
 pub(crate) mod exec;
 mod exit;
 mod group;
+mod identity;
 mod inspection;
 mod instruction;
 mod limits;
@@ -24,7 +24,6 @@ pub(crate) mod spawn;
 #[expect(clippy::module_inception, reason = "the module is named for the one type it holds")]
 mod task;
 mod usage;
-mod users;
 pub mod wait;
 mod workers;
 
@@ -32,7 +31,6 @@ pub use clone::{CloneRequest, VforkGate};
 pub(crate) use clone::{Start, check_namespaces, clone_task};
 pub use context::TaskContext;
 pub(crate) use context::{AltStack, ThreadState};
-pub use credentials::Credentials;
 pub use current::current;
 pub(crate) use group::{GroupState, GroupStop, StopNotice};
 pub use group::{GroupUsage, ThreadGroup};
@@ -45,6 +43,5 @@ pub use session::ControllingTerminal;
 pub use settings::Settings;
 pub use task::{NewTask, Task};
 pub use usage::{Activity, Meter, Usage};
-pub use users::{Counted, User, UserCharge, Users};
 pub(crate) use workers::STACK_COST;
 pub use workers::Workers;

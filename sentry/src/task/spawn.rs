@@ -11,13 +11,15 @@ use amber_platform::Registers;
 
 use super::clone::Start;
 use super::{
-    Children, ControllingTerminal, Counted, Credentials, Limits, NewTask, Process, ProcessTable, Schedule, Settings,
-    Task, ThreadGroup, ThreadState, workers,
+    Children, ControllingTerminal, Limits, NewTask, Process, ProcessTable, Schedule, Settings, Task, ThreadGroup,
+    ThreadState, workers,
 };
 use crate::boot::{BootError, CapabilitySpec, ProcessSpec};
+use crate::credentials::Credentials;
 use crate::kernel::Kernel;
 use crate::loader::{LoadOptions, Program, Strings};
 use crate::mm::{MemoryFlags, MemoryLimits};
+use crate::users::Counted;
 use crate::vfs::walk::Scope;
 use crate::vfs::{FdTable, FsContext, program};
 

@@ -7,14 +7,14 @@ use std::time::SystemTime;
 use amber_abi::SignalSet;
 use amber_platform::Interrupter;
 
+use crate::credentials::Credentials;
 use crate::interruption::Killable;
 use crate::kernel::Kernel;
 use crate::mm::MemoryManager;
 use crate::signal::PendingSignals;
 use crate::sync::{Mutex, MutexGuard, Rank};
-use crate::task::{
-    Activity, Credentials, GroupState, Meter, Schedule, Seccomp, Settings, ThreadGroup, Usage, UserCharge,
-};
+use crate::task::{Activity, GroupState, Meter, Schedule, Seccomp, Settings, ThreadGroup, Usage};
+use crate::users::UserCharge;
 use crate::vfs::{FdTable, FsContext};
 use crate::wait::Parker;
 

@@ -3,7 +3,7 @@
 use amber_abi::errno::Errno;
 use amber_abi::time::Itimerspec;
 
-use crate::time::clock::to_timespec;
+use crate::clock::to_timespec;
 
 /// A timer's setting on some clock, in nanoseconds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

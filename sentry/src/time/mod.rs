@@ -1,6 +1,5 @@
 //! Time: the clocks a guest reads and the timers it sets.
 
-pub mod clock;
 mod countdown;
 pub mod cpu;
 mod service;

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use parking_lot::{Condvar, Mutex};
 
-use crate::time::clock::{deadline_of, monotonic};
+use crate::clock::{deadline_of, monotonic};
 
 /// How long the thread stays without a timer before it ends.
 const IDLE: Duration = Duration::from_secs(5);

@@ -6,12 +6,13 @@ use amber_abi::errno::Errno;
 use amber_abi::time::Itimerspec;
 use amber_abi::{SigInfo, Signal};
 
+use crate::clock::{Clock, monotonic};
 use crate::signal::{Sending, SignalSource};
 use crate::sync::{Mutex, Rank};
-use crate::task::{Task, ThreadGroup, UserCharge};
-use crate::time::clock::{Clock, monotonic};
+use crate::task::{Task, ThreadGroup};
 use crate::time::cpu::CpuClock;
 use crate::time::{Alarm, Countdown, Expire, TimerService};
+use crate::users::UserCharge;
 
 /// How long a repeating timer whose signal nobody wants rests, in nanoseconds.
 const UNWANTED_PAUSE: u64 = 4_000_000;

@@ -5,7 +5,7 @@ use amber_abi::errno::Errno;
 use amber_abi::stat::FileType;
 use amber_abi::xattr::XATTR_CAPABILITY;
 
-use crate::task::Credentials;
+use crate::credentials::Credentials;
 use crate::tunables::Tunables;
 use crate::vfs::{Inode, Path, SetAttributes, Vfs, acl};
 

@@ -6,7 +6,7 @@ use amber_abi::acl::Acl;
 use amber_abi::errno::Errno;
 
 use super::access::{Access, Ownership};
-use crate::task::Credentials;
+use crate::credentials::Credentials;
 
 /// The list in the value of an attribute as a file system answers it; none if there is no such attribute.
 ///

@@ -9,8 +9,8 @@ use amber_abi::open::OpenFlags;
 use amber_abi::stat::{ANON_INODE_FS_MAGIC, Device, FileType, PIPEFS_MAGIC, SOCKFS_MAGIC, StatFs};
 use amber_abi::time::Timespec;
 
+use crate::clock;
 use crate::sync::{Mutex, Rank};
-use crate::time::clock;
 use crate::vfs::{File, FileSystem, Inode, Metadata, SetAttributes, SetTime};
 
 /// A file system without names, which the kernel keeps for itself.

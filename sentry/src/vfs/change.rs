@@ -9,7 +9,7 @@ use amber_abi::errno::Errno;
 use amber_abi::open::RenameFlags;
 use amber_abi::stat::{Device, FileType};
 
-use crate::task::Credentials;
+use crate::credentials::Credentials;
 use crate::vfs::access::{self, Access, SET_GID};
 use crate::vfs::notify::{self, mask};
 use crate::vfs::walk::{Last, Target};

@@ -13,7 +13,8 @@ use zerocopy::IntoBytes;
 
 use crate::error::SysResult;
 use crate::sync::{Mutex, Rank};
-use crate::task::{TaskContext, UserCharge};
+use crate::task::TaskContext;
+use crate::users::UserCharge;
 use crate::vfs::notify::{self, Watch, Watcher};
 use crate::vfs::sigio::SignalIo;
 use crate::vfs::{File, Inode, Vfs};

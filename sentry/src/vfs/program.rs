@@ -6,7 +6,7 @@ use amber_abi::errno::Errno;
 use amber_abi::open::OpenFlags;
 use amber_abi::stat::FileType;
 
-use crate::task::Credentials;
+use crate::credentials::Credentials;
 use crate::vfs::access::{self, Access};
 use crate::vfs::text_busy::FileUse;
 use crate::vfs::walk::Scope;

@@ -8,9 +8,10 @@ use amber_abi::poll::PollEvents;
 use amber_abi::siginfo::{POLL_ERR, POLL_HUP, POLL_IN, POLL_OUT, POLL_PRI, SI_SIGIO};
 use amber_abi::{SigInfo, Signal};
 
+use crate::credentials::Credentials;
 use crate::kernel::Kernel;
 use crate::signal::Sending;
-use crate::task::{Credentials, ProcessTable, Task, TaskContext, ThreadGroup};
+use crate::task::{ProcessTable, Task, TaskContext, ThreadGroup};
 use crate::vfs::FileDescription;
 use crate::wait::{Happening, SignalSource};
 

@@ -9,9 +9,9 @@ use amber_abi::stat::FileType;
 use amber_platform::{GuestMemory, PAGE_SIZE};
 
 use super::*;
+use crate::credentials::Credentials;
 use crate::fs::tmpfs::{TmpFs, TmpfsOptions};
 use crate::mm::{PageCache, PageSource};
-use crate::task::Credentials;
 use crate::vfs::change::{self, Creation};
 use crate::vfs::locks::{Owner, Record};
 use crate::vfs::notify::{self, Watcher};

@@ -7,7 +7,8 @@ use amber_abi::errno::Errno;
 use amber_abi::open::{MAXSYMLINKS, NAME_MAX, ResolveFlags};
 use amber_abi::stat::FileType;
 
-use crate::task::{Credentials, TaskContext};
+use crate::credentials::Credentials;
+use crate::task::TaskContext;
 use crate::vfs::access::{self, Access};
 use crate::vfs::{Dentry, Inode, MountOptions, Path};
 

@@ -14,9 +14,9 @@ use amber_abi::ipc;
 use amber_abi::stat::{Device, MQUEUE_MAGIC, StatFs};
 use amber_platform::GuestMemory;
 
+use crate::credentials::Credentials;
 use crate::kernel::Kernel;
 use crate::sync::{Mutex, Rank};
-use crate::task::Credentials;
 use crate::tunables::Tunables;
 use crate::vfs::access::{self, Access, STICKY};
 use crate::vfs::attributes::Attributes;

@@ -9,8 +9,8 @@ use amber_abi::capability::Capability;
 use amber_abi::errno::Errno;
 
 use super::{PAGE, Pipe};
+use crate::credentials::Credentials;
 use crate::sync::{Mutex, Rank};
-use crate::task::Credentials;
 use crate::vfs::Inode;
 
 /// What a fifo is found by: device and number of its inode.

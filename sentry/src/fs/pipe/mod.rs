@@ -14,9 +14,10 @@ use amber_abi::open::OpenFlags;
 use amber_abi::poll::PollEvents;
 use amber_abi::stat::FileType;
 
+use crate::credentials::Credentials;
 use crate::error::SysResult;
 use crate::sync::{Mutex, Rank};
-use crate::task::{Credentials, TaskContext};
+use crate::task::TaskContext;
 use crate::vfs::anon::AnonymousInode;
 use crate::vfs::sigio::SignalIo;
 use crate::vfs::{File, FileSystem, Inode, Metadata, SetAttributes, Vfs};

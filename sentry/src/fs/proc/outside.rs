@@ -4,9 +4,9 @@ use std::sync::{Arc, OnceLock};
 
 use amber_abi::errno::Errno;
 
+use crate::credentials::Credentials;
 use crate::fs::pseudo::{PseudoInode, Reader};
 use crate::kernel::Kernel;
-use crate::task::Credentials;
 use crate::vfs::FileSystem;
 
 /// What its files and links say, as the guest's superuser sees it.

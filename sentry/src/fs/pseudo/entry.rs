@@ -6,11 +6,12 @@ use amber_abi::errno::Errno;
 use amber_abi::stat::FileType;
 use amber_platform::PAGE_SIZE;
 
+use crate::credentials::Credentials;
 use crate::fs::Added;
 use crate::fs::pseudo::{Begin, PseudoInode};
 use crate::interruption::check_killed;
 use crate::kernel::Kernel;
-use crate::task::{Credentials, Task, TaskContext, current};
+use crate::task::{Task, TaskContext, current};
 use crate::vfs::{File, Path};
 
 /// What an entry tells of, where the entry alone does not say it.

@@ -20,9 +20,9 @@ use zerocopy::{FromBytes, IntoBytes};
 use super::events::HostEvents;
 use super::parameters::HostParameters;
 use super::{Sockets, open};
+use crate::credentials::Credentials;
 use crate::interruption::check_killed;
 use crate::net::inet::{Lines, Oracle, Parameters, Watch};
-use crate::task::Credentials;
 
 /// The tables of sockets of `/proc/net`, whose lines name owners and inodes.
 const TABLES: [&str; 10] = ["tcp", "tcp6", "udp", "udp6", "udplite", "udplite6", "raw", "raw6", "icmp", "icmp6"];

@@ -9,9 +9,9 @@ use super::Endpoint;
 use super::address::{is_broadcast, parse, route};
 use super::tcp::TcpSocket;
 use super::tcp_state::{Phase, State};
+use crate::clock::monotonic;
 use crate::task::TaskContext;
 use crate::time::Expire;
-use crate::time::clock::monotonic;
 use crate::wait::{Happening, READABLE};
 
 impl TcpSocket {

@@ -18,13 +18,13 @@ use super::ports::{Holder, check_port};
 use super::tcp::bind_address;
 use super::udp_control::{self, Chosen, Envelope};
 use super::{Claim, Endpoint, Report};
+use crate::clock;
 use crate::net::control::Control;
 use crate::net::inbox::{Inbox, Packet, Taking};
 use crate::net::options::SharedOptions;
 use crate::net::socket::{Directions, Outgoing, Received, Socket};
 use crate::sync::{Mutex, Rank};
 use crate::task::TaskContext;
-use crate::time::clock;
 use crate::wait::{Happening, READABLE, WaitQueue};
 
 const WRITABLE: PollEvents = PollEvents::POLLOUT.union(PollEvents::POLLWRNORM).union(PollEvents::POLLWRBAND);

@@ -119,7 +119,7 @@ fn key(inode: &dyn Inode) -> Result<Key, Errno> {
     Ok((metadata.device.raw(), metadata.number))
 }
 
-fn scope(ctx: &TaskContext) -> (Arc<crate::task::Credentials>, Path, Path) {
+fn scope(ctx: &TaskContext) -> (Arc<crate::credentials::Credentials>, Path, Path) {
     let (root, cwd) = ctx.fs().root_and_cwd();
     (ctx.credentials(), root, cwd)
 }

@@ -253,7 +253,7 @@ impl UnixSocket {
             received.control.process = None;
         }
         if self.is_datagram() {
-            received.control.stamp(&values, crate::time::clock::realtime());
+            received.control.stamp(&values, crate::clock::realtime());
         }
         if !peek {
             if self.is_stream()

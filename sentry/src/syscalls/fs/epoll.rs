@@ -9,13 +9,14 @@ use amber_abi::signal::SignalSet;
 use amber_abi::time::Timespec;
 use zerocopy::IntoBytes;
 
+use crate::clock::deadline_of;
 use crate::error::SysResult;
 use crate::syscalls::args::{Fd, In, PtrOut};
 use crate::syscalls::fs::anonymous::install;
 use crate::syscalls::fs::poll::{mask_for_call, milliseconds};
 use crate::syscalls::time::timeout::Timeout;
-use crate::task::{Counted, TaskContext};
-use crate::time::clock::deadline_of;
+use crate::task::TaskContext;
+use crate::users::Counted;
 use crate::vfs::epoll::Epoll;
 use crate::wait::WaitEnd;
 

@@ -9,7 +9,8 @@ use crate::error::SysResult;
 use crate::syscalls::args::{Fd, Path};
 use crate::syscalls::fs::anonymous::install;
 use crate::syscalls::fs::support::find_at;
-use crate::task::{Counted, TaskContext};
+use crate::task::TaskContext;
+use crate::users::Counted;
 use crate::vfs::access::{self, Access};
 use crate::vfs::inotify::Inotify;
 

@@ -12,11 +12,11 @@ use amber_abi::task::Resource;
 use amber_abi::time::Timespec;
 
 use super::support::{check_open_files, descriptor_limit};
+use crate::clock::{Clock, deadline_of};
 use crate::error::{Restart, SysError, SysResult};
 use crate::fs::mqueue::{self, MqFile, Registration, Size};
 use crate::syscalls::args::{BufIn, BufOut, Fd, In, PtrIn, PtrOut, Str};
 use crate::task::TaskContext;
-use crate::time::clock::{Clock, deadline_of};
 use crate::vfs::access::{self, Access};
 use crate::vfs::attributes::Attributes;
 use crate::vfs::{FileDescription, Inode, Path};
@@ -79,7 +79,11 @@ pub fn mq_open(ctx: &mut TaskContext, name_at: Str, flags: OpenFlags, mode: File
 }
 
 /// Whether a queue that is there may be opened so.
-fn existing(who: &crate::task::Credentials, inode: Arc<dyn Inode>, flags: OpenFlags) -> Result<Arc<dyn Inode>, Errno> {
+fn existing(
+    who: &crate::credentials::Credentials,
+    inode: Arc<dyn Inode>,
+    flags: OpenFlags,
+) -> Result<Arc<dyn Inode>, Errno> {
     if flags.contains(OpenFlags::O_CREAT | OpenFlags::O_EXCL) {
         return Err(Errno::EEXIST.here());
     }

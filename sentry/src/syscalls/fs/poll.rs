@@ -9,12 +9,12 @@ use amber_abi::poll::{PollEvents, PollFd};
 use amber_abi::signal::{SIGSET_SIZE, SignalSet};
 use amber_abi::time::Timespec;
 
+use crate::clock::{self, deadline_of};
 use crate::error::{Restart, Resume, SysError, SysResult};
 use crate::syscalls::args::{In, Pollfds};
 use crate::syscalls::fs::support::descriptor_limit;
 use crate::syscalls::time::timeout::{Remaining, Timeout};
 use crate::task::TaskContext;
-use crate::time::clock::{self, deadline_of};
 use crate::vfs::FileDescription;
 use crate::wait::WaitEnd;
 

@@ -6,9 +6,10 @@ use amber_abi::stat::{Device, Stat, StatFs, StatFsFlags, Statx, StatxAttributes,
 use amber_abi::time::Timespec;
 
 use super::support::{Found, find_at, find_path_at, scope_at};
+use crate::credentials::Credentials;
 use crate::error::SysResult;
 use crate::syscalls::args::{BufOut, DeviceNumber, DirFd, Fd, Out, Path, PtrOut};
-use crate::task::{Credentials, TaskContext};
+use crate::task::TaskContext;
 use crate::vfs::access::{self, Access};
 use crate::vfs::{Metadata, Mount, MountOptions};
 

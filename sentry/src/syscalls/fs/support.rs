@@ -8,7 +8,8 @@ use amber_abi::errno::Errno;
 use amber_abi::open::{AT_FDCWD, ResolveFlags};
 use amber_abi::task::Resource;
 
-use crate::task::{Credentials, TaskContext};
+use crate::credentials::Credentials;
+use crate::task::TaskContext;
 use crate::vfs::walk::{Scope, Target};
 use crate::vfs::{FileDescription, Inode, Path};
 

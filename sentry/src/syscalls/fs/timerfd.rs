@@ -7,12 +7,12 @@ use amber_abi::errno::Errno;
 use amber_abi::open::OpenFlags;
 use amber_abi::time::{ClockId, Itimerspec, TimerfdFlags, TimerfdSetFlags};
 
+use crate::clock::Clock;
 use crate::error::SysResult;
 use crate::fs::timerfd::TimerFd;
 use crate::syscalls::args::{Fd, In, Out};
 use crate::syscalls::fs::anonymous::install;
 use crate::task::TaskContext;
-use crate::time::clock::Clock;
 use crate::vfs::FileDescription;
 
 /// timerfd_create(2).

@@ -200,7 +200,7 @@ pub fn shmctl(ctx: &mut TaskContext, id: i32, command: ShmCommand, buffer: PtrOu
             let segment = segments.get_mut(id)?;
             segment.permissions().check_owner(&who)?;
             segment.permissions_mut().change(&new.shm_perm);
-            segment.changed_at = crate::time::clock::realtime().tv_sec;
+            segment.changed_at = crate::clock::realtime().tv_sec;
             Ok(0)
         }
         ShmCommand::IPC_RMID => {

@@ -6,11 +6,11 @@ use amber_abi::ipc::{IpcFlags, MsgCommand, Msginfo, MsqidDs};
 use amber_abi::poll::PollEvents;
 
 use super::plain;
+use crate::clock::realtime;
 use crate::error::{Restart, SysResult};
 use crate::ipc::{Message, MessageQueue, Object, Receiver, Selection};
 use crate::syscalls::args::{PtrIn, PtrOut};
 use crate::task::TaskContext;
-use crate::time::clock::realtime;
 
 /// Bytes of the type before the text.
 const TYPE_SIZE: u64 = size_of::<i64>() as u64;

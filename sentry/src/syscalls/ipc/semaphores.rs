@@ -9,11 +9,11 @@ use amber_abi::time::Timespec;
 use zerocopy::IntoBytes;
 
 use super::plain;
+use crate::clock::realtime;
 use crate::error::{SysError, SysResult};
 use crate::ipc::{Attempt, Limit, Object, SemaphoreSet};
 use crate::syscalls::args::{In, PtrIn};
 use crate::task::TaskContext;
-use crate::time::clock::realtime;
 use crate::wait::{WaitEnd, deadline_in};
 
 /// What Linux counts for one structure of things to undo.

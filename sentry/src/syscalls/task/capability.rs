@@ -6,9 +6,10 @@ use amber_abi::capability::{
 };
 use amber_abi::errno::Errno;
 
+use crate::credentials::Credentials;
 use crate::error::SysResult;
 use crate::syscalls::args::{PtrIn, PtrOut};
-use crate::task::{Credentials, TaskContext};
+use crate::task::TaskContext;
 
 /// Reads the header, and how many words each set has in its version. A version that is none is answered with the one to
 /// use.

@@ -4,9 +4,10 @@ use amber_abi::capability::Capability;
 use amber_abi::errno::Errno;
 use amber_abi::task::NGROUPS_MAX;
 
+use crate::credentials::Credentials;
 use crate::error::SysResult;
 use crate::syscalls::args::{PtrIn, PtrOut};
-use crate::task::{Credentials, TaskContext};
+use crate::task::TaskContext;
 
 /// "Leave it as it is" in the calls that set several numbers, and no valid number elsewhere.
 const UNCHANGED: u32 = u32::MAX;

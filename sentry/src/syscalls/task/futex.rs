@@ -4,13 +4,13 @@ use amber_abi::errno::Errno;
 use amber_abi::futex::{FUTEX_WAITV_MAX, Futex2Flags, FutexCommand, FutexOp, FutexWaitv};
 use amber_abi::time::{ClockId, Timespec};
 
+use crate::clock::{Clock, monotonic};
 use crate::error::{Restart, Resume, SysError, SysResult};
 use crate::futex::{
     Place, Requeue, WaitOn, lock_pi, requeue, requeue_pi, unlock_pi, wait, wait_any, wait_for_requeue_pi, wake, wake_op,
 };
 use crate::syscalls::args::{In, PtrIn, PtrOut};
 use crate::task::TaskContext;
-use crate::time::clock::{Clock, monotonic};
 
 /// A time as nanoseconds.
 fn nanos(time: Timespec) -> Result<u64, Errno> {

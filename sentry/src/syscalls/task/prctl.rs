@@ -10,11 +10,12 @@ use amber_abi::prctl::{
 use amber_abi::task::{Personality, TASK_COMM_LEN};
 use amber_abi::{Named, Signal};
 
+use crate::credentials::Credentials;
 use crate::error::SysResult;
 use crate::mm::MemoryFlags;
 use crate::syscalls::args::PtrOut;
 use crate::syscalls::task::prctl_memory;
-use crate::task::{Credentials, TaskContext};
+use crate::task::TaskContext;
 
 /// Bits of the processor state that is always there: x87 and SSE, and AVX where the host has it, need no permission.
 const XFEATURES: u64 = 7;

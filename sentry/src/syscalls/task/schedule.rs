@@ -10,9 +10,10 @@ use amber_abi::time::Timespec;
 use amber_platform::PAGE_SIZE;
 use zerocopy::IntoBytes;
 
+use crate::credentials::Credentials;
 use crate::error::SysResult;
 use crate::syscalls::args::{In, Out, PtrIn, PtrOut};
-use crate::task::{CpuSet, Credentials, Schedule, Task, TaskContext};
+use crate::task::{CpuSet, Schedule, Task, TaskContext};
 
 /// Length of a turn under SCHED_RR, in nanoseconds.
 const TURN: i64 = 100_000_000;

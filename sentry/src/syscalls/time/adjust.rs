@@ -3,10 +3,10 @@
 use amber_abi::errno::Errno;
 use amber_abi::time::{AdjustModes, ClockId, STA_UNSYNC, TIME_ERROR, Timeval, Timex};
 
+use crate::clock::Clock;
 use crate::error::SysResult;
 use crate::syscalls::args::Out;
 use crate::task::TaskContext;
-use crate::time::clock::Clock;
 
 /// The error that a clock is assumed to have which nothing disciplines, in microseconds.
 const UNKNOWN_ERROR: i64 = 16_000_000;

@@ -4,11 +4,11 @@ use amber_abi::errno::Errno;
 use amber_abi::time::{ClockId, NSEC_PER_SEC, Timespec, Timeval, Timezone};
 use amber_vdso::data::TICK;
 
+use crate::clock::{Clock, to_timespec};
 use crate::error::SysResult;
 use crate::syscalls::args::{In, Out};
 use crate::task::TaskContext;
 use crate::time::TimerClock;
-use crate::time::clock::{Clock, to_timespec};
 use crate::time::cpu::{CpuClock, Part};
 
 /// What the coarse clocks and the clocks of whole ticks advance by, in nanoseconds.

@@ -4,10 +4,10 @@ use amber_abi::Signal;
 use amber_abi::errno::Errno;
 use amber_abi::time::{ItimerWhich, Itimerspec, Itimerval, NSEC_PER_SEC, Timespec, Timeval};
 
+use crate::clock::Clock;
 use crate::error::SysResult;
 use crate::syscalls::args::{In, Out};
 use crate::task::TaskContext;
-use crate::time::clock::Clock;
 use crate::time::cpu::{CpuClock, Part};
 use crate::time::{Notice, SignalTimer, TimerClock};
 

@@ -10,8 +10,9 @@ use amber_abi::time::{ClockId, Itimerspec, TimerFlags};
 use super::clock::named;
 use crate::error::SysResult;
 use crate::syscalls::args::{In, Out};
-use crate::task::{Counted, TaskContext};
+use crate::task::TaskContext;
 use crate::time::{Notice, SignalTimer};
+use crate::users::Counted;
 
 /// timer_create(2).
 pub fn timer_create(ctx: &mut TaskContext, id: ClockId, event: In<SigEvent>, timer: Out<i32>) -> SysResult {

@@ -6,11 +6,11 @@ use amber_abi::errno::Errno;
 use amber_abi::time::{ClockId, TimerFlags, Timespec};
 
 use super::clock::{Named, named};
+use crate::clock::{deadline_of, monotonic, to_timespec};
 use crate::error::{Restart, Resume, SysResult};
 use crate::syscalls::args::{In, Out};
 use crate::task::TaskContext;
 use crate::time::TimerClock;
-use crate::time::clock::{deadline_of, monotonic, to_timespec};
 use crate::wait::WaitEnd;
 
 /// nanosleep(2).

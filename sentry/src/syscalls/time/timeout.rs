@@ -5,9 +5,9 @@ use std::time::Instant;
 use amber_abi::errno::Errno;
 use amber_abi::time::{Timespec, Timeval};
 
+use crate::clock::{self, deadline_of};
 use crate::error::{Restart, SysError, SysResult};
 use crate::task::TaskContext;
-use crate::time::clock::{self, deadline_of};
 
 /// In which form the guest has its timeout.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

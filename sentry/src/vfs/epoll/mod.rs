@@ -18,7 +18,7 @@ use amber_host::poller::EventSet;
 use amber_platform::{GuestMemory, KernelCharge, KernelPart};
 
 use crate::sync::{Mutex, Rank};
-use crate::task::UserCharge;
+use crate::users::UserCharge;
 use crate::vfs::{File, FileDescription, Inode, Vfs};
 use crate::wait::{READABLE, Registration, WaitQueue, Waiter};
 

@@ -4,7 +4,7 @@ use super::*;
 use amber_abi::open::OpenFlags;
 
 use crate::fs::eventfd::EventFd;
-use crate::task::{Counted, UserCharge, Users};
+use crate::users::{Counted, UserCharge, Users};
 
 fn new() -> Arc<Epoll> {
     Epoll::new(&Vfs::new(), &GuestMemory::new(1 << 20).unwrap())

@@ -13,7 +13,8 @@ use amber_platform::PAGE_SIZE;
 use crate::fs::pseudo::Query;
 use crate::kernel::Kernel;
 use crate::mm::{Layout, MemoryManager, Totals};
-use crate::task::{Activity, Counted, CpuSet, Task, Usage};
+use crate::task::{Activity, CpuSet, Task, Usage};
+use crate::users::Counted;
 
 /// Nanoseconds of a clock tick as programs see it (`USER_HZ` is 100).
 pub const TICK: u64 = 10_000_000;

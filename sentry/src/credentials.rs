@@ -2,8 +2,6 @@
 
 use amber_abi::capability::{Capability, CapabilitySet, SecureBits};
 
-use crate::task::{Counted, TaskContext};
-
 /// User and group numbers and capabilities of a task. Immutable: a change makes a new one.
 #[derive(Clone, Debug)]
 #[expect(missing_docs, reason = "the fields carry the names of credentials(7) and capabilities(7)")]
@@ -100,20 +98,5 @@ impl Credentials {
     pub(crate) fn hides_as(&self, new: &Credentials) -> bool {
         (self.euid, self.egid, self.fsuid, self.fsgid) != (new.euid, new.egid, new.fsuid, new.fsgid)
             || !self.permitted.is_superset(new.permitted)
-    }
-}
-
-impl TaskContext {
-    /// Makes other credentials the task's, with what follows from the change.
-    pub(crate) fn commit_credentials(&self, new: Credentials) {
-        let old = self.credentials();
-        if old.hides_as(&new) {
-            self.group().set_dumpable(self.kernel().tunables.suid_dumpable.get() as i32);
-            self.set_parent_death_signal(0);
-        }
-        if old.uid != new.uid {
-            self.set_charge(self.kernel().users.get(new.uid).charge(Counted::Tasks));
-        }
-        self.set_credentials(new);
     }
 }
