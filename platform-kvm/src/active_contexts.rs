@@ -1,4 +1,6 @@
 //! The contexts that are attached to an address space.
+//!
+//! See docs/internals/tlb-generations.md.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};

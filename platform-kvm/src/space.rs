@@ -1,4 +1,6 @@
 //! A guest address space: its page tables, and the contexts that run in it.
+//!
+//! See docs/internals/tlb-generations.md.
 
 use std::any::Any;
 use std::ops::Range;

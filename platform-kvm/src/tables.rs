@@ -1,4 +1,6 @@
 //! Page tables of four levels (Intel SDM, volume 3, "4-Level Paging and 5-Level Paging").
+//!
+//! See docs/internals/tlb-generations.md.
 
 use std::ops::Range;
 use std::sync::Arc;
