@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 
 use amber_abi::capability::CapabilitySet;
 use amber_platform::GuestMemory;
-use amber_sentry::boot::{CapabilitySpec, MountSource, MountSpec, ProcessSpec, SandboxConfig, TraceFilter, UserSpec};
-use amber_sentry::start::Sandbox;
+use amber_sentry::config::{CapabilitySpec, MountSource, MountSpec, ProcessSpec, SandboxConfig, TraceFilter, UserSpec};
+use amber_sentry::sandbox::Sandbox;
 
 use crate::machine::{Machine, Program};
 use crate::root;

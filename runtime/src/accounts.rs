@@ -8,7 +8,7 @@ use std::path::Path;
 use amber_abi::stat::FileType;
 use amber_host::file_systems::{Standing, standing};
 use amber_host::fs::{look, open_root, stat};
-use amber_sentry::boot::UserSpec;
+use amber_sentry::config::UserSpec;
 use anyhow::{Context, Result, bail, ensure};
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, OpenHow, ResolveFlag, openat2};

@@ -11,7 +11,7 @@ use amber_abi::errno::Errno;
 use amber_abi::task::Resource;
 use amber_host::fs::open_without_links;
 use amber_host::trees::{HostTrees, is_directory};
-use amber_sentry::boot::{CapabilitySpec, Limits, MountSource, MountSpec, ProcessSpec, SandboxConfig, UserSpec};
+use amber_sentry::config::{CapabilitySpec, Limits, MountSource, MountSpec, ProcessSpec, SandboxConfig, UserSpec};
 use amber_sentry::profile::KernelProfile;
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use oci_spec::runtime::{

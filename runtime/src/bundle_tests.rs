@@ -200,14 +200,14 @@ fn limits_are_read() {
         "memory": {"limit": 67108864, "swap": 134217728}, "pids": {"limit": 40},
         "cpu": {"quota": 150000, "period": 100000, "shares": 1024}, "devices": [{"allow": false, "access": "rwm"}]
     });
-    let cpu = Some(amber_sentry::boot::CpuQuota { quota: 150_000, period: 100_000 });
+    let cpu = Some(amber_sentry::config::CpuQuota { quota: 150_000, period: 100_000 });
     let limits = load_with("/linux/resources", Some(resources)).unwrap().limits;
     assert_eq!(limits, Limits { memory: Some(64 << 20), tasks: Some(40), cpu });
     let none = json!({"memory": {"limit": -1}, "pids": {"limit": 0}, "cpu": {"quota": -1}});
     assert_eq!(load_with("/linux/resources", Some(none)).unwrap().limits, Limits::default());
     let less = serde_json::from_value(json!({"pids": {"limit": -1}, "cpu": {"quota": 5000}})).unwrap();
     let changed = resources::limits(&less, limits).unwrap();
-    let cpu = Some(amber_sentry::boot::CpuQuota { quota: 5000, period: 100_000 });
+    let cpu = Some(amber_sentry::config::CpuQuota { quota: 5000, period: 100_000 });
     assert_eq!(changed, Limits { memory: Some(64 << 20), tasks: None, cpu });
 }
 
@@ -228,7 +228,7 @@ fn devices_are_read() {
 
 #[test]
 fn rules_for_system_calls_are_read() {
-    use amber_sentry::boot::SeccompTest::{Equal, Masked};
+    use amber_sentry::config::SeccompTest::{Equal, Masked};
     let profile = json!({
         "defaultAction": "SCMP_ACT_ERRNO", "defaultErrnoRet": 38,
         "syscalls": [

@@ -30,7 +30,7 @@ use std::panic;
 use std::process::{self, ExitCode};
 
 use amber_host::terminal;
-use amber_sentry::boot::BootError;
+use amber_sentry::config::BootError;
 use anyhow::{Context, Result};
 
 use crate::cli::{Cli, PartialCli};

@@ -7,7 +7,7 @@ use std::path::{Component, Path, PathBuf};
 
 use amber_host::file_systems::{kernel_name, tells_of_machine};
 use amber_host::fs::{look, open_root, statfs};
-use amber_sentry::boot::{MountSource, MountSpec};
+use amber_sentry::config::{MountSource, MountSpec};
 use anyhow::{Context, Result, bail, ensure};
 
 /// The options of `/dev/pts` that container runtimes use.

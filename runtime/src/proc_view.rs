@@ -9,7 +9,7 @@ use std::sync::Weak;
 
 use amber_abi::errno::Errno;
 use amber_abi::stat::{S_IFDIR, S_IFLNK, S_IFREG};
-use amber_sentry::start::Sandbox;
+use amber_sentry::sandbox::Sandbox;
 use anyhow::{Context, Result};
 use zerocopy::{FromBytes, Immutable, KnownLayout};
 

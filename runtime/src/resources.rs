@@ -1,8 +1,8 @@
 //! A bundle's limits and devices in the sentry's form.
 
 use amber_abi::stat::Device;
-use amber_sentry::boot::{CpuQuota, DeviceSpec, Limits};
-use amber_sentry::start::has_device;
+use amber_sentry::config::{CpuQuota, DeviceSpec, Limits};
+use amber_sentry::sandbox::has_device;
 use anyhow::{Context, Result, bail};
 use oci_spec::runtime::{Linux, LinuxDevice, LinuxDeviceType, LinuxResources};
 

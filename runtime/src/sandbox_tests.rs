@@ -11,11 +11,11 @@ use std::time::{Duration, Instant};
 use amber_abi::Signal;
 use amber_platform::GuestMemory;
 use amber_platform_ptrace::PtracePlatform;
-use amber_sentry::boot::{
+use amber_sentry::config::{
     BootError, CpuQuota, Descriptors, DeviceSpec, ExitStatus, Limits, MountSource, MountSpec, ProcessSpec,
     SandboxConfig, SeccompProfile, SeccompRule, UserSpec,
 };
-use amber_sentry::start::Sandbox;
+use amber_sentry::sandbox::Sandbox;
 
 use crate::commands::r#do::capabilities_of;
 use crate::mounts;

@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 
 use amber_abi::errno::Errno;
 use amber_abi::seccomp::SeccompAction;
-use amber_sentry::boot::{SeccompCondition, SeccompProfile, SeccompRule, SeccompTest};
+use amber_sentry::config::{SeccompCondition, SeccompProfile, SeccompRule, SeccompTest};
 use amber_sentry::syscalls::entries;
 use anyhow::{Result, bail, ensure};
 use oci_spec::runtime::{LinuxSeccomp, LinuxSeccompAction, LinuxSeccompArg, LinuxSeccompOperator};

@@ -14,7 +14,7 @@ use crate::net::Network;
 use crate::profile::KernelProfile;
 use crate::sync::Mutex;
 use crate::syscalls::{CallTable, Tracer};
-use crate::task::{Filter, ProcessTable, SandboxEnd, Workers};
+use crate::task::{Filter, ProcessTable, SandboxExit, Workers};
 use crate::time::Timekeeping;
 use crate::tty::Terminals;
 use crate::tunables::Tunables;
@@ -61,7 +61,7 @@ pub struct Kernel {
     /// What the processes may use together, and do.
     pub cgroup: ControlGroup,
     /// How the sandbox ends.
-    pub end: SandboxEnd,
+    pub end: SandboxExit,
     /// Numbers of calls that were refused, and logged, already.
     pub refused: Mutex<HashSet<u32>>,
     /// The numbers that `/proc/sys` sets.

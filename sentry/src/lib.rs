@@ -12,8 +12,8 @@
 //! floor unless a bar stands between them.
 //!
 //! ```text
-//! start
-//! process
+//! sandbox
+//! external_process
 //! syscalls
 //! net | tty | ipc | cgroup
 //! fs
@@ -22,7 +22,7 @@
 //! loader
 //! mm aio
 //! wait
-//! boot clock credentials error interruption intervals profile sync tunables users
+//! clock config credentials error interruption intervals profile sync tunables users
 //! ```
 //!
 //! `kernel` stands beside all of them: the object of a sandbox names the modules whose state it holds, and any module may
@@ -39,11 +39,12 @@
 #![forbid(unsafe_code)]
 
 pub mod aio;
-pub mod boot;
 pub mod cgroup;
 pub mod clock;
+pub mod config;
 pub mod credentials;
 pub mod error;
+pub mod external_process;
 #[cfg(test)]
 mod floors_tests;
 pub mod fs;
@@ -57,10 +58,9 @@ pub mod mm;
 pub mod net;
 #[cfg(test)]
 mod places_tests;
-pub mod process;
 pub mod profile;
+pub mod sandbox;
 pub mod signal;
-pub mod start;
 #[cfg(test)]
 mod statics_tests;
 pub mod sync;

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 
 use amber_abi::capability::CapabilitySet;
 use amber_host::terminal;
-use amber_sentry::boot::{CapabilitySpec, MountSource, ProcessSpec, SandboxConfig, UserSpec};
+use amber_sentry::config::{CapabilitySpec, MountSource, ProcessSpec, SandboxConfig, UserSpec};
 use amber_sentry::profile::KernelProfile;
 use anyhow::{Context, Result, ensure};
 use nix::unistd::{getegid, geteuid, getgroups};

@@ -20,7 +20,7 @@ mod state;
 mod syscalls;
 mod update;
 
-use amber_sentry::boot::NetworkKind;
+use amber_sentry::config::NetworkKind;
 use amber_sentry::profile::KernelProfile;
 use anyhow::{Context, Result, bail};
 

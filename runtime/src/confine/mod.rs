@@ -28,7 +28,7 @@ use amber_host::calls::{self, HostCall, Part};
 use amber_host::fork::{Half, Kinship, fork};
 use amber_host::fs::open_without_links;
 use amber_host::trees::{Start, is_directory};
-use amber_sentry::boot::{MountSource, NetworkKind, SandboxConfig};
+use amber_sentry::config::{MountSource, NetworkKind, SandboxConfig};
 use anyhow::{Context, Result};
 use nix::sched::{CloneFlags, unshare};
 use nix::sys::stat::{SFlag, fstat};

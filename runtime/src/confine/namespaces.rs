@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use amber_abi::errno::Errno;
 use amber_host::socket;
 use amber_host::users::take_unknown_for_root;
-use amber_sentry::boot::NetworkKind;
+use amber_sentry::config::NetworkKind;
 use anyhow::{Context, Result, ensure};
 use nix::libc::{AF_INET, IFF_UP, IFNAMSIZ, SIOCSIFFLAGS, SOCK_DGRAM};
 use nix::mount::{MsFlags, mount};

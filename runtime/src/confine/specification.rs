@@ -1,6 +1,6 @@
 //! The namespaces of an OCI bundle.
 
-use amber_sentry::boot::NetworkKind;
+use amber_sentry::config::NetworkKind;
 use anyhow::{Result, bail};
 use oci_spec::runtime::{Linux, LinuxIdMapping, LinuxNamespaceType};
 

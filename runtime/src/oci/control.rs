@@ -7,7 +7,7 @@ use std::path::PathBuf;
 
 use amber_host::channel::Channel;
 use amber_host::terminal::WindowSize;
-use amber_sentry::boot::BootError;
+use amber_sentry::config::BootError;
 use anyhow::{Context, Result, anyhow, bail};
 use oci_spec::runtime::{Process, Spec};
 use serde::de::DeserializeOwned;

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, SystemTime};
 
-use amber_sentry::process::ProcessInfo;
+use amber_sentry::external_process::ProcessInfo;
 
 /// A line for each process, without the head.
 pub fn rows(processes: &[ProcessInfo]) -> Vec<Vec<String>> {

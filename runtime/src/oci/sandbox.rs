@@ -8,7 +8,7 @@ use amber_host::channel::Channel;
 use amber_host::fork::{Half, Kinship};
 use amber_host::signals::SignalWatch;
 use amber_host::terminal::{make_controlling, window_size};
-use amber_sentry::boot::NetworkKind;
+use amber_sentry::config::NetworkKind;
 use amber_sentry::profile::KernelProfile;
 use anyhow::{Context, Result, bail};
 use nix::sys::prctl::set_pdeathsig;

@@ -11,8 +11,8 @@ use std::time::{Duration, Instant};
 
 use amber_abi::Signal;
 use amber_host::channel::Channel;
-use amber_sentry::boot::{CpuQuota, Descriptors, Limits};
-use amber_sentry::start::Sandbox;
+use amber_sentry::config::{CpuQuota, Descriptors, Limits};
+use amber_sentry::sandbox::Sandbox;
 use anyhow::{Context, Result, bail};
 use parking_lot::{Condvar, Mutex};
 
@@ -257,7 +257,7 @@ fn finish(output: &thread::JoinHandle<()>) {
     }
 }
 
-type Begun = (amber_sentry::process::Process, Option<UnixStream>);
+type Begun = (amber_sentry::external_process::Process, Option<UnixStream>);
 
 fn begin(shared: &Shared, request: &ExecRequest, files: Vec<OwnedFd>) -> Result<Begun> {
     let terminal = request.process.terminal().unwrap_or(false);

@@ -4,8 +4,8 @@ use std::io::pipe;
 use std::thread;
 
 use amber_abi::Signal;
-use amber_sentry::boot::{ExitStatus, ProcessSpec};
-use amber_sentry::start::Sandbox;
+use amber_sentry::config::{ExitStatus, ProcessSpec};
+use amber_sentry::sandbox::Sandbox;
 use anyhow::{Context, Result, ensure};
 use oci_spec::runtime::{Hook, Spec};
 use serde_json::{Value, json};

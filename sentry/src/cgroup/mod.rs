@@ -14,7 +14,7 @@ use std::sync::{Arc, OnceLock};
 
 use amber_platform::{KernelUsage, PAGE_SIZE};
 
-use crate::boot::{CpuQuota, Limits};
+use crate::config::{CpuQuota, Limits};
 use crate::fs::Registration;
 use crate::kernel::Kernel;
 use crate::sync::{Mutex, Rank};

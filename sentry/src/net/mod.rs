@@ -19,7 +19,7 @@ use amber_abi::socket::{AddressFamily, SocketKind};
 use amber_host::trees::HostTrees;
 use amber_platform::GuestMemory;
 
-use crate::boot::NetworkKind;
+use crate::config::NetworkKind;
 use crate::net::host::HostNetwork;
 use crate::net::inet::{Loopback, NetworkStack};
 use crate::net::limits::Limits;

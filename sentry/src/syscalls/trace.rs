@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use amber_abi::errno::Errno;
 
-use crate::boot::TraceFilter;
+use crate::config::TraceFilter;
 use crate::error::{Restart, SysError, SysResult};
 use crate::sync::{Mutex, Rank};
 use crate::syscalls::args::{View, put};

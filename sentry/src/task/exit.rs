@@ -10,7 +10,7 @@ use amber_abi::{SigInfo, Signal};
 use amber_platform::Context;
 
 use crate::signal::{Sending, Wakes, may_signal, notify_parent_of_stop};
-use crate::task::{Activity, ProcessTable, Task, TaskContext, ThreadGroup, sandbox, session};
+use crate::task::{Activity, ProcessTable, Task, TaskContext, ThreadGroup, sandbox_exit, session};
 use crate::vfs::FdTable;
 
 /// Nanoseconds in a tick of `si_utime`.
@@ -118,7 +118,7 @@ fn leave_table(task: &Arc<Task>) {
             end_process(&mut table, &group, status, &mut wakes);
             if group.pid() == ProcessTable::INIT {
                 // Nobody outlives the first process.
-                sandbox::kill_all(&table);
+                sandbox_exit::kill_all(&table);
                 kernel.end.set_status(status);
             }
         }

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use amber_abi::Errno;
 use amber_abi::seccomp::*;
 
-use crate::boot::{SeccompCondition, SeccompProfile, SeccompRule, SeccompTest};
+use crate::config::{SeccompCondition, SeccompProfile, SeccompRule, SeccompTest};
 use crate::task::Filter;
 
 /// Where the number and the first argument stand in what a filter sees; an argument's lower half comes first.

@@ -14,7 +14,7 @@ use super::{
     Children, ControllingTerminal, Limits, NewTask, Process, ProcessTable, Schedule, Settings, Task, ThreadGroup,
     ThreadState, workers,
 };
-use crate::boot::{BootError, CapabilitySpec, ProcessSpec};
+use crate::config::{BootError, CapabilitySpec, ProcessSpec};
 use crate::credentials::Credentials;
 use crate::kernel::Kernel;
 use crate::loader::{LoadOptions, Program, Strings};

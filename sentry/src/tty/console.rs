@@ -10,7 +10,7 @@ use amber_abi::termios::Winsize;
 
 use super::master::MasterFile;
 use super::pty::Pty;
-use crate::boot::ProcessSpec;
+use crate::config::ProcessSpec;
 use crate::kernel::Kernel;
 use crate::sync::{Mutex, Rank};
 use crate::task::ControllingTerminal;

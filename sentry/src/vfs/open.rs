@@ -10,7 +10,7 @@ use amber_abi::stat::FileType;
 use crate::error::SysError;
 use crate::task::TaskContext;
 use crate::vfs::access::{self, Access};
-use crate::vfs::change::Creation;
+use crate::vfs::namei::Creation;
 use crate::vfs::notify::{self, mask};
 use crate::vfs::text_busy::FileUse;
 use crate::vfs::walk::{Last, Scope, Walk};

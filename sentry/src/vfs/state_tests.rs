@@ -12,8 +12,8 @@ use super::*;
 use crate::credentials::Credentials;
 use crate::fs::tmpfs::{TmpFs, TmpfsOptions};
 use crate::mm::{PageCache, PageSource};
-use crate::vfs::change::{self, Creation};
 use crate::vfs::locks::{Owner, Record};
+use crate::vfs::namei::{self, Creation};
 use crate::vfs::notify::{self, Watcher};
 use crate::vfs::propagation::{self, Spreading};
 use crate::vfs::text_busy::FileUse;
@@ -45,7 +45,7 @@ impl World {
 
     fn create(&self, path: &[u8], kind: FileType) {
         let target = self.scope().parent(path).expect("its directory is there");
-        change::create(&self.credentials, &target, &Creation::plain(kind, 0o755, 0)).expect("nothing is there yet");
+        namei::create(&self.credentials, &target, &Creation::plain(kind, 0o755, 0)).expect("nothing is there yet");
     }
 
     fn path(&self, path: &[u8]) -> Path {
@@ -161,7 +161,7 @@ fn a_kernel_waits_for_no_lock_of_another() {
     std::thread::scope(|scope| {
         let work = || {
             let target = |path: &[u8]| other.scope().parent(path).expect("the root is there");
-            change::rename(&other.credentials, &target(b"/f"), &target(b"/g"), RenameFlags::empty())
+            namei::rename(&other.credentials, &target(b"/f"), &target(b"/g"), RenameFlags::empty())
         };
         assert_eq!(scope.spawn(work).join().expect("no panic"), Ok(()));
     });

@@ -7,7 +7,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::fs::tmpfs::{TmpFs, TmpfsOptions};
-use crate::vfs::change::{self, Creation};
+use crate::vfs::namei::{self, Creation};
 use crate::vfs::{FileSystem, Mount, MountNamespace, MountOptions, SuperBlock, Vfs};
 
 /// What the model has under a path.
@@ -107,7 +107,7 @@ fn tree() -> impl Strategy<Value = Node> {
 fn build(scope: &Scope<'_>, at: &str, node: &Node) {
     let make = |creation: &Creation<'_>| {
         let target = scope.parent(at.as_bytes()).expect("its directory was made before");
-        change::create(scope.credentials, &target, creation).expect("nothing is there yet");
+        namei::create(scope.credentials, &target, creation).expect("nothing is there yet");
     };
     match node {
         Node::File => make(&Creation::plain(FileType::Regular, 0o644, 0)),
@@ -176,7 +176,7 @@ fn mounts_roots_and_long_names() {
     let scope = Scope::kernel(&credentials, root.clone());
     let make = |path: &[u8]| {
         let target = scope.parent(path).expect("its directory is there");
-        change::create(&credentials, &target, &Creation::plain(FileType::Directory, 0o755, 0)).expect("a directory")
+        namei::create(&credentials, &target, &Creation::plain(FileType::Directory, 0o755, 0)).expect("a directory")
     };
     make(b"/m");
     let place = make(b"/m/p");
@@ -211,14 +211,14 @@ fn confined_tree() -> (std::sync::Arc<MountNamespace>, Path) {
     let scope = Scope::kernel(&credentials, root.clone());
     for path in [&b"/in"[..], b"/in/a", b"/in/a/b", b"/out"] {
         let target = scope.parent(path).expect("its directory is there");
-        change::create(&credentials, &target, &Creation::plain(FileType::Directory, 0o755, 0)).expect("a directory");
+        namei::create(&credentials, &target, &Creation::plain(FileType::Directory, 0o755, 0)).expect("a directory");
     }
     (namespace, root)
 }
 
 fn move_entry(scope: &Scope<'_>, from: &[u8], to: &[u8]) {
     let (from, to) = (scope.parent(from).expect("a place"), scope.parent(to).expect("a place"));
-    change::rename(scope.credentials, &from, &to, amber_abi::open::RenameFlags::empty()).expect("nothing forbids it");
+    namei::rename(scope.credentials, &from, &to, amber_abi::open::RenameFlags::empty()).expect("nothing forbids it");
 }
 
 #[test]

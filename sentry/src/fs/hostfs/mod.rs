@@ -12,7 +12,7 @@ mod directory;
 mod file;
 mod inode;
 mod pages;
-mod reach;
+mod reopen;
 mod sealed;
 
 use std::collections::{HashMap, VecDeque};

@@ -1,9 +1,9 @@
 //! `/proc`: what proc(5) tells of processes and of the kernel.
 
 mod descriptors;
-mod outside;
 pub mod parameters;
 mod process;
+mod reader;
 mod system;
 
 use std::sync::Arc;
@@ -16,8 +16,8 @@ use crate::fs::pseudo::{Entry, Kind, PseudoFs, Query};
 use crate::kernel::Kernel;
 use crate::vfs::FileSystem;
 
-pub use outside::Outlook;
 pub use process::{command_line, mask, nsfs, process_of, ranges, written};
+pub use reader::ProcReader;
 
 static PROC: Kind = Kind {
     name: "proc",

@@ -13,7 +13,7 @@ use super::graph::{Graph, SocketsInFlight};
 use crate::sync::{Mutex, Rank};
 use crate::task::TaskContext;
 use crate::vfs::access::{self, Access};
-use crate::vfs::change::{self, Creation};
+use crate::vfs::namei::{self, Creation};
 use crate::vfs::walk::Scope;
 use crate::vfs::{FileDescription, Inode, Path};
 
@@ -137,7 +137,7 @@ impl UnixNames {
                 let (credentials, root, cwd) = scope(ctx);
                 let scope = Scope { start: cwd, ..Scope::kernel(&credentials, root) };
                 let creation = Creation::plain(FileType::Socket, 0o777, ctx.fs().umask());
-                let place = change::create(&credentials, &scope.parent(&path)?, &creation)
+                let place = namei::create(&credentials, &scope.parent(&path)?, &creation)
                     .map_err(|errno| if errno == Errno::EEXIST { Errno::EADDRINUSE.here() } else { errno })?;
                 let inode = place.inode()?.clone();
                 let key = key(&*inode)?;

@@ -9,7 +9,7 @@ use super::support::{find_at, parent_at};
 use crate::error::SysResult;
 use crate::syscalls::args::{DeviceNumber, DirFd, FileMode, Path};
 use crate::task::TaskContext;
-use crate::vfs::change::{self, Creation};
+use crate::vfs::namei::{self, Creation};
 
 const HERE: DirFd = DirFd(AT_FDCWD);
 
@@ -23,7 +23,7 @@ pub fn mkdirat(ctx: &mut TaskContext, dirfd: DirFd, path: Path, mode: FileMode) 
     let target = parent_at(ctx, dirfd.0, path.0)?;
     // The set-ID bits of directories come from the parent alone.
     let creation = Creation::plain(FileType::Directory, (mode.0 & 0o1777) as u16, ctx.fs().umask());
-    change::create(&ctx.credentials(), &target, &creation)?;
+    namei::create(&ctx.credentials(), &target, &creation)?;
     Ok(0)
 }
 
@@ -48,7 +48,7 @@ pub fn mknodat(ctx: &mut TaskContext, dirfd: DirFd, path: Path, mode: FileMode, 
     };
     let target = parent_at(ctx, dirfd.0, path.0)?;
     let plain = Creation::plain(kind, (mode.0 & 0o7777) as u16, ctx.fs().umask());
-    change::create(&ctx.credentials(), &target, &Creation { special, ..plain })?;
+    namei::create(&ctx.credentials(), &target, &Creation { special, ..plain })?;
     Ok(0)
 }
 
@@ -64,7 +64,7 @@ pub fn symlinkat(ctx: &mut TaskContext, text: Path, dirfd: DirFd, path: Path) ->
         return Err(Errno::ENOENT.here().into());
     }
     let target = parent_at(ctx, dirfd.0, path.0)?;
-    change::create(&ctx.credentials(), &target, &Creation::link(&text))?;
+    namei::create(&ctx.credentials(), &target, &Creation::link(&text))?;
     Ok(0)
 }
 
@@ -86,7 +86,7 @@ pub fn linkat(ctx: &mut TaskContext, old_fd: DirFd, old: Path, fd: DirFd, new: P
     let source = find_at(ctx, old_fd.0, old.0, follow, empty)?;
     let target = parent_at(ctx, fd.0, new.0)?;
     let protected = ctx.kernel().tunables.protected_hardlinks.get() != 0;
-    change::link(&ctx.credentials(), source.path_or(Errno::EXDEV)?, &target, protected)?;
+    namei::link(&ctx.credentials(), source.path_or(Errno::EXDEV)?, &target, protected)?;
     Ok(0)
 }
 
@@ -107,9 +107,9 @@ pub fn unlinkat(ctx: &mut TaskContext, dirfd: DirFd, path: Path, flags: UnlinkFl
     }
     let target = parent_at(ctx, dirfd.0, path.0)?;
     if flags.contains(UnlinkFlags::AT_REMOVEDIR) {
-        change::rmdir(&ctx.credentials(), &target)?;
+        namei::rmdir(&ctx.credentials(), &target)?;
     } else {
-        change::unlink(&ctx.credentials(), &target)?;
+        namei::unlink(&ctx.credentials(), &target)?;
     }
     Ok(0)
 }
@@ -145,6 +145,6 @@ pub fn renameat2(
     }
     let from = parent_at(ctx, old_fd.0, old.0)?;
     let to = parent_at(ctx, fd.0, new.0)?;
-    change::rename(&credentials, &from, &to, flags)?;
+    namei::rename(&credentials, &from, &to, flags)?;
     Ok(0)
 }

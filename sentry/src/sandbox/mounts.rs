@@ -7,14 +7,14 @@ use amber_abi::errno::Errno;
 use amber_abi::stat::{Device, FileType};
 use amber_host::trees::HostTrees;
 
-use crate::boot::{BootError, DeviceSpec, MountSource, MountSpec};
+use crate::config::{BootError, DeviceSpec, MountSource, MountSpec};
 use crate::credentials::Credentials;
 use crate::fs::copy;
 use crate::fs::hostfs;
 use crate::fs::overlay::OverlayFs;
 use crate::fs::tmpfs::{TmpFs, TmpfsOptions};
 use crate::kernel::Kernel;
-use crate::vfs::change::{self, Creation};
+use crate::vfs::namei::{self, Creation};
 use crate::vfs::walk::Scope;
 use crate::vfs::{FileSystem, Inode, Mount, MountNamespace, MountOptions, Path, SetAttributes, SuperBlock};
 
@@ -94,14 +94,14 @@ fn make_device(kernel: &Arc<Kernel>, namespace: &Arc<MountNamespace>, device: &D
         Ok(place) if is_it(&place)? => place,
         found => {
             if found.is_ok() {
-                change::unlink(&credentials, &scope.parent(path)?)?;
+                namei::unlink(&credentials, &scope.parent(path)?)?;
             }
             // Also makes the directories above it, with a file that gives way to the node.
             prepare(namespace, path, FileType::Regular)?;
             let target = scope.parent(path)?;
-            change::unlink(&credentials, &target)?;
+            namei::unlink(&credentials, &target)?;
             let new = Creation { special, ..Creation::plain(kind, 0o600, 0) };
-            match change::create(&credentials, &target, &new) {
+            match namei::create(&credentials, &target, &new) {
                 // In a tree of the host nodes are not made. So one of the sandbox's own is mounted over a file.
                 Err(Errno::EPERM) => {
                     let over = prepare(namespace, path, FileType::Regular)?;
@@ -309,7 +309,7 @@ fn prepare(namespace: &Arc<MountNamespace>, target: &[u8], kind: FileType) -> Re
             Err(Errno::ENOENT) => {
                 let is_file = is_last && kind != FileType::Directory;
                 let kind = if is_file { FileType::Regular } else { FileType::Directory };
-                change::create(&credentials, &scope.parent(prefix)?, &Creation::plain(kind, 0o755, 0))?;
+                namei::create(&credentials, &scope.parent(prefix)?, &Creation::plain(kind, 0o755, 0))?;
             }
             Err(errno) => return Err(errno),
         }

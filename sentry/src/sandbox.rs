@@ -12,16 +12,16 @@ use amber_abi::open::OpenFlags;
 use amber_abi::stat::Device;
 use amber_platform::{GuestMemory, Platform};
 
-use crate::boot::{BootError, Descriptors, ExitStatus, Limits, ProcessSpec, SandboxConfig};
 use crate::cgroup::{self, Usage};
-use crate::fs::proc::{Outlook, parameters};
+use crate::config::{BootError, Descriptors, ExitStatus, Limits, ProcessSpec, SandboxConfig};
+use crate::external_process::{self, Process, ProcessInfo};
+use crate::fs::proc::{ProcReader, parameters};
 use crate::fs::tmpfs::{TmpFs, TmpfsOptions};
 use crate::fs::{self, FileSystems, Registration};
 use crate::ipc::{self, Ipc};
 use crate::kernel::{HostNames, Kernel};
 use crate::mm::Memory;
 use crate::net::{self, Network};
-use crate::process::{self, Process, ProcessInfo};
 use crate::signal::Sending;
 use crate::sync::{Mutex, Rank};
 use crate::syscalls::{CallTable, Tracer};
@@ -47,7 +47,7 @@ pub struct Sandbox {
     namespace: Arc<MountNamespace>,
     /// Files of the host may be changed by their names.
     changes_trees: bool,
-    outlook: Outlook,
+    proc_reader: ProcReader,
     /// The first process, until it is started.
     first: Mutex<Option<Start>>,
 }
@@ -127,7 +127,7 @@ impl Sandbox {
             kernel,
             namespace,
             changes_trees,
-            outlook: Outlook::default(),
+            proc_reader: ProcReader::default(),
             first: Mutex::new(Rank::Leaf, Some(first)),
         })
     }
@@ -229,13 +229,13 @@ impl Sandbox {
 
     /// All processes of the guest, by number.
     pub fn processes(&self) -> Vec<ProcessInfo> {
-        process::all(&self.kernel)
+        external_process::all(&self.kernel)
     }
 
     /// The content of a file of the guest's `/proc`, or the text of a link, by the path from there and as the guest's
     /// superuser sees it; none if it is not there, or no more.
     pub fn proc_text(&self, path: &str) -> Option<Vec<u8>> {
-        self.outlook.text(&self.kernel, path).ok()
+        self.proc_reader.text(&self.kernel, path).ok()
     }
 
     /// Kills every process of the guest, also a first one that was not started.
@@ -259,7 +259,7 @@ impl Sandbox {
         if let Some(console) = self.console() {
             console.finish();
         }
-        process::exit_status(status)
+        external_process::exit_status(status)
     }
 }
 

@@ -12,7 +12,7 @@ use crate::task::{ProcessTable, ThreadGroup};
 
 /// How many host threads run tasks, and what became of the first process.
 #[derive(Default)]
-pub struct SandboxEnd {
+pub struct SandboxExit {
     state: Mutex<State>,
     changed: Condvar,
 }
@@ -25,7 +25,7 @@ struct State {
     stops: u64,
 }
 
-impl SandboxEnd {
+impl SandboxExit {
     /// A task begins.
     pub(crate) fn task_started(&self) {
         self.state.lock().running += 1;

@@ -7,7 +7,7 @@ use amber_abi::Signal;
 use amber_abi::poll::PollEvents;
 use amber_abi::task::WaitStatus;
 
-use crate::boot::ExitStatus;
+use crate::config::ExitStatus;
 use crate::fs::proc::command_line;
 use crate::kernel::Kernel;
 use crate::signal::Sending;

@@ -1,4 +1,4 @@
-//! What a sandbox is made of: the runtime fills this in, [`Sandbox::boot`](crate::start::Sandbox::boot) makes it.
+//! What a sandbox is made of: the runtime fills this in, [`Sandbox::boot`](crate::sandbox::Sandbox::boot) makes it.
 
 use std::ffi::OsString;
 use std::os::fd::{AsFd, OwnedFd};

@@ -11,9 +11,9 @@ use crate::vfs::FileSystem;
 
 /// What its files and links say, as the guest's superuser sees it.
 #[derive(Default)]
-pub struct Outlook(OnceLock<Arc<dyn FileSystem>>);
+pub struct ProcReader(OnceLock<Arc<dyn FileSystem>>);
 
-impl Outlook {
+impl ProcReader {
     /// The content of a file or the text of a link, by the path from `/proc`.
     ///
     /// # Errors
