@@ -14,7 +14,7 @@ use crate::net::Network;
 use crate::profile::KernelProfile;
 use crate::sync::Mutex;
 use crate::syscalls::{CallTable, Tracer};
-use crate::task::{Filter, ProcessTable, SandboxExit, Workers};
+use crate::task::{Filter, ProcessTable, SandboxExit, ThreadPool};
 use crate::time::Timekeeping;
 use crate::tty::Terminals;
 use crate::tunables::Tunables;
@@ -55,7 +55,7 @@ pub struct Kernel {
     /// What uname(2) says of the machine and its domain.
     pub names: Mutex<HostNames>,
     /// Host threads that serve tasks.
-    pub workers: Arc<Workers>,
+    pub threads: Arc<ThreadPool>,
     /// What processes that come from outside may call.
     pub seccomp: Option<Arc<Filter>>,
     /// What the processes may use together, and do.
@@ -75,7 +75,7 @@ pub struct Kernel {
 impl Drop for Kernel {
     fn drop(&mut self) {
         // Host threads that wait for work outlive no kernel.
-        self.workers.dismiss();
+        self.threads.dismiss();
         self.time.timers.end();
     }
 }

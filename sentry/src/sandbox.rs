@@ -88,7 +88,7 @@ impl Sandbox {
             users: Default::default(),
             cpus: amber_host::processor::count(),
             names: Mutex::new(Rank::Leaf, HostNames::new(&config.hostname, config.domainname.as_deref())),
-            workers: Default::default(),
+            threads: Default::default(),
             seccomp,
             cgroup: Default::default(),
             end: Default::default(),

@@ -38,7 +38,7 @@ const WORTH_TRIMMING_AT_LIMIT: u64 = 1 << 20;
 /// How often memory is counted that could grow beyond the limit unseen, in nanoseconds.
 const WATCH: u64 = 50_000_000;
 /// How often a task waits for the memory of a killed process before it goes on regardless.
-const PATIENCE: usize = 16;
+const MOST_ROUNDS: usize = 16;
 
 /// Looks at memory again when its moment has come.
 struct Watch(Weak<Kernel>);
@@ -64,14 +64,14 @@ impl ControlGroup {
 
     /// Called by each task on its way back to its program, with no lock held: keeps to the limit.
     #[inline]
-    pub(crate) fn settle(&self, ctx: &TaskContext) {
+    pub(crate) fn enforce_limits(&self, ctx: &TaskContext) {
         if ctx.kernel().mm.frames.claimed_bytes() >= self.next_look.load(Ordering::Relaxed) {
             self.settle_now(ctx);
         }
     }
 
     fn settle_now(&self, ctx: &TaskContext) {
-        for _ in 0..PATIENCE {
+        for _ in 0..MOST_ROUNDS {
             if ctx.is_killed() || self.make_room(ctx.kernel()) {
                 return;
             }
@@ -83,7 +83,7 @@ impl ControlGroup {
 
     /// The sandbox's memory is used up, whatever the limit: kills a process and waits for what it had.
     pub(crate) fn out_of_memory(&self, ctx: &TaskContext) {
-        if ctx.kernel().vfs.page_caches.give_up_all() < HELPFUL && !ctx.is_killed() && !self.kill_and_wait(ctx) {
+        if ctx.kernel().vfs.page_caches.evict_all() < HELPFUL && !ctx.is_killed() && !self.kill_and_wait(ctx) {
             // Nothing can come of trying again.
             ctx.group().state().begin_end(WaitStatus::Signaled(Signal::SIGKILL, false));
         }
@@ -123,7 +123,7 @@ impl ControlGroup {
         if used > limit {
             self.at_limit.fetch_add(1, Ordering::Relaxed);
             // Somewhat more than needed, so that this is not done for each page.
-            kernel.vfs.page_caches.give_up_some(used - limit + limit / 16, (limit / 16).min(MOST_KEPT));
+            kernel.vfs.page_caches.evict_some(used - limit + limit / 16, (limit / 16).min(MOST_KEPT));
             used = self.count_memory(kernel);
         }
         if used > limit {

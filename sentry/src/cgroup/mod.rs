@@ -44,7 +44,7 @@ pub struct ControlGroup {
     footprint: footprint::Footprint,
     /// How often memory was at its limit; how often nothing could be reclaimed then; how many processes were killed.
     at_limit: AtomicU64,
-    short: AtomicU64,
+    oom_events: AtomicU64,
     killed: AtomicU64,
     /// The next look at memory that grows without a fault.
     watch: Mutex<Option<(u64, Alarm)>>,
@@ -55,7 +55,7 @@ pub struct ControlGroup {
     tasks_refused: AtomicU64,
     cpu: Mutex<Option<CpuQuota>>,
     /// What ended tasks used.
-    spent: Mutex<TaskUsage>,
+    exited_usage: Mutex<TaskUsage>,
     /// Whether the guest is paused.
     pub pause: Pause,
 }
@@ -68,7 +68,7 @@ impl Default for ControlGroup {
             next_look: AtomicU64::new(MAX),
             footprint: Default::default(),
             at_limit: AtomicU64::new(0),
-            short: AtomicU64::new(0),
+            oom_events: AtomicU64::new(0),
             killed: AtomicU64::new(0),
             watch: Mutex::new(Rank::Leaf, None),
             watcher: OnceLock::new(),
@@ -77,7 +77,7 @@ impl Default for ControlGroup {
             tasks_peak: AtomicU64::new(0),
             tasks_refused: AtomicU64::new(0),
             cpu: Mutex::new(Rank::Leaf, None),
-            spent: Mutex::new(Rank::Leaf, TaskUsage::default()),
+            exited_usage: Mutex::new(Rank::Leaf, TaskUsage::default()),
             pause: Pause::default(),
         }
     }
@@ -157,15 +157,15 @@ impl ControlGroup {
     }
 
     /// Counts what a task used that ends.
-    pub(crate) fn add_spent(&self, usage: TaskUsage) {
-        let mut spent = self.spent.lock();
+    pub(crate) fn add_exited_usage(&self, usage: TaskUsage) {
+        let mut spent = self.exited_usage.lock();
         *spent = spent.plus(usage);
     }
 
     /// What all tasks used, past and present.
     pub fn task_usage(&self, kernel: &Kernel) -> TaskUsage {
         let groups: Vec<_> = kernel.processes.lock().processes().map(|p| p.group.clone()).collect();
-        let spent = *self.spent.lock();
+        let spent = *self.exited_usage.lock();
         let tasks = groups.iter().flat_map(|group| group.tasks());
         tasks.fold(spent, |sum, task| sum.plus(task.usage()))
     }
@@ -183,7 +183,7 @@ impl ControlGroup {
             cached: kernel.vfs.page_caches.held().min(memory.saturating_sub(kernel_usage.total())),
             kernel: kernel_usage,
             at_limit: self.at_limit.load(Ordering::Relaxed),
-            out_of_memory: self.short.load(Ordering::Relaxed),
+            out_of_memory: self.oom_events.load(Ordering::Relaxed),
             oom_kills: self.killed.load(Ordering::Relaxed),
             tasks: kernel.processes.lock().task_count() as u64,
             tasks_limit: self.tasks_limit(),

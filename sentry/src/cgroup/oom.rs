@@ -71,7 +71,7 @@ impl ControlGroup {
         if let Some(last) = last.filter(|group| group.task_count() > 0) {
             return Some(last);
         }
-        let first = self.short.fetch_add(1, Ordering::Relaxed) == 0;
+        let first = self.oom_events.fetch_add(1, Ordering::Relaxed) == 0;
         let Some(victim) = candidates(kernel).into_iter().max_by_key(|candidate| candidate.points) else {
             let level = if first { log::Level::Warn } else { log::Level::Debug };
             log::log!(level, "memory is used up, and no process may be killed for it");

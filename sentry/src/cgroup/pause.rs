@@ -10,7 +10,7 @@ use crate::wait::WaitQueue;
 
 /// How often it is looked whether all stand still, and for how long at most.
 const GLANCE: Duration = Duration::from_micros(200);
-const PATIENCE: Duration = Duration::from_secs(2);
+const TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Whether guest code may run.
 #[derive(Default)]
@@ -27,7 +27,7 @@ impl Pause {
 
     /// Called by each task before it runs guest code: waits while the guest is paused. A killed task goes on.
     #[inline]
-    pub(crate) fn heed(&self, ctx: &TaskContext) {
+    pub(crate) fn wait_while_frozen(&self, ctx: &TaskContext) {
         if self.is_on() {
             // Killed meanwhile: it does not come to run either.
             let _ = ctx.wait_killable(&self.resumed, || (!self.is_on()).then_some(()));
@@ -46,7 +46,7 @@ impl Pause {
                 table.tasks().filter(|task| task.activity() == Activity::Guest && !task.has_ended()).cloned().collect()
             };
             running.iter().for_each(|task| task.interrupt());
-            if running.is_empty() || since.elapsed() > PATIENCE || !self.is_on() {
+            if running.is_empty() || since.elapsed() > TIMEOUT || !self.is_on() {
                 return;
             }
             std::thread::park_timeout(GLANCE);

@@ -288,7 +288,7 @@ impl MemoryManager {
         let block = page & !(size - 1);
         let part = whole.start.max(block)..whole.end.min(block.saturating_add(size));
         if run.ownership == Ownership::CopyOnWrite {
-            state.hot.note(page);
+            state.precopy.note(page);
         }
         let unshared = |range: &Range<u64>| run.frames.holders(range.start - start, range.end - range.start) <= 1;
         match run.ownership {

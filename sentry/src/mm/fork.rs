@@ -6,7 +6,7 @@ use std::sync::Arc;
 use amber_abi::errno::Errno;
 use amber_platform::{Context, Frames, PlatformError};
 
-use super::hot::without;
+use super::fork_precopy::without;
 use super::manager::{MemoryManager, State};
 use super::runs::{Ownership, Piece, Run, RunMap};
 use super::vma::{Backing, Vma, VmaFlags, VmaMap};
@@ -24,8 +24,8 @@ impl MemoryManager {
     pub fn fork(&self, platform: &mut dyn Context, soon: &[u64]) -> Result<Arc<MemoryManager>, Errno> {
         // A child that is not to be has a lock of its own: it is dropped with this one's released.
         let (child, made) = self.with(|state| -> Result<_, Errno> {
-            soon.iter().for_each(|&address| state.hot.note(address));
-            let copied = state.hot.at_fork();
+            soon.iter().for_each(|&address| state.precopy.note(address));
+            let copied = state.precopy.at_fork();
             self.share_private(state, &copied);
             let space = platform.fork_space(&*self.space).map_err(|fault: PlatformError| {
                 log::warn!("fork: {fault}");
@@ -60,7 +60,7 @@ impl MemoryManager {
                     space.unmap(range, Vec::new());
                 }
             }
-            let (layout, hot) = (state.layout.clone(), state.hot.clone());
+            let (layout, precopy) = (state.layout.clone(), state.precopy.clone());
             let mut failed = Ok(());
             let (limits, flags) = (self.limits.clone(), self.flags().inherited());
             let child = Self::with_state(space, self.memory.clone(), self.limit, limits, flags, |link| {
@@ -90,7 +90,7 @@ impl MemoryManager {
                     areas.insert(Vma { backing, flags, ..vma.clone() });
                 }
                 let peak = areas.sums().all;
-                State { areas, runs, layout, hot, peak, ..State::default() }
+                State { areas, runs, layout, precopy, peak, ..State::default() }
             });
             Ok((child, failed))
         })?;

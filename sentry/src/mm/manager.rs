@@ -7,7 +7,7 @@ use std::sync::{Arc, Weak};
 use amber_platform::{AddressSpace, Frames, GuestMemory};
 
 use super::flags::MemoryFlags;
-use super::hot::HotBlocks;
+use super::fork_precopy::PrecopyBlocks;
 use super::layout::Layout;
 use super::limits::MemoryLimits;
 use super::runs::{Run, RunMap};
@@ -47,7 +47,7 @@ pub(super) struct State {
     /// The most touched bytes ever seen (taken when asked, and before much goes).
     pub resident_peak: u64,
     /// What is stored to between forks.
-    pub hot: HotBlocks,
+    pub precopy: PrecopyBlocks,
     /// Whether the last small area that went had been touched everywhere.
     pub fills_areas: bool,
     /// Areas that went, to be dropped without the lock.
@@ -211,7 +211,7 @@ impl MemoryManager {
 
     /// Takes areas and their pages away.
     pub(super) fn remove(&self, state: &mut State, range: Range<u64>) {
-        self.note_use(state, &range);
+        self.record_use(state, &range);
         let areas = state.areas.take(range.clone());
         if !areas.is_empty() {
             state.garbage.extend(areas);

@@ -7,8 +7,8 @@ use amber_abi::errno::Errno;
 use amber_platform::{PAGE_SIZE, Protection};
 
 use super::address::Region;
-use super::eager::is_eager;
 use super::manager::{MemoryManager, State};
+use super::prefault::is_prefaulted;
 use super::runs::Ownership;
 use super::vma::{Backing, ObjectArea, Vma, VmaFlags};
 use super::{Mappable, fault::Fault};
@@ -151,12 +151,12 @@ impl MemoryManager {
     /// Adds an area where there is none, with its frames if it is small private memory.
     pub(super) fn add(&self, state: &mut State, vma: Vma) {
         let range = vma.range();
-        let eager = is_eager(&vma);
+        let prefault = is_prefaulted(&vma);
         state.areas.insert(vma);
         let joined = state.areas.join(range.clone());
         state.garbage.extend(joined);
         state.peak = state.peak.max(state.areas.sums().all);
-        if eager {
+        if prefault {
             self.bring_zero(state, range);
         }
     }

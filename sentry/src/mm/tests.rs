@@ -363,7 +363,7 @@ fn what_was_set_aside_and_then_used_stays() {
     cache.write(5 << 20, b"kept").unwrap();
     let frames = cache.frames(9 << 20, PAGE_SIZE, true).unwrap();
     cache.reserve_some((13 << 20)..(13 << 20) + PAGE_SIZE, &mut Vec::new()).unwrap();
-    cache.give_up_reserved(made);
+    cache.release_reserved(made);
     assert_eq!(cache.present_bytes(), 3 * PAGE_SIZE);
     let mut text = [0; 4];
     cache.read(5 << 20, &mut text).unwrap();

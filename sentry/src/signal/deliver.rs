@@ -78,7 +78,7 @@ fn next(ctx: &TaskContext) -> Next {
             pending.take_synchronous(wanted).or_else(|| pending.take(wanted)).or_else(|| state.pending.take(wanted))
         };
         let Some((info, signal)) = info.and_then(|info| Some((info, Signal::from_raw(info.si_signo)?))) else {
-            ctx.update_attention(&state);
+            ctx.update_work_pending(&state);
             return Next::Nothing;
         };
         let action = state.actions.get(signal);
@@ -204,5 +204,5 @@ pub(crate) fn force_fault(ctx: &TaskContext, signal: Signal, info: SigInfo) {
     if state.actions.get(signal).sa_handler == SIG_DFL {
         state.protected = false;
     }
-    ctx.update_attention(&state);
+    ctx.update_work_pending(&state);
 }

@@ -140,7 +140,7 @@ impl Task {
             own.blocked = own.blocked.difference(set);
             own.waited_for
         };
-        self.update_attention(&state);
+        self.update_work_pending(&state);
         blocked
     }
 
@@ -154,7 +154,7 @@ impl Task {
             own.pending.take(set)
         };
         let taken = own.or_else(|| state.pending.take(set));
-        self.update_attention(&state);
+        self.update_work_pending(&state);
         taken
     }
 
@@ -242,7 +242,7 @@ fn prepare(state: &mut GroupState, target: &Arc<Task>, signal: Signal, forced: b
             // A stop that had not reached every task is told of all the same: the parent sees stop, then go.
             state.parent_notice =
                 Some(if stop.complete { StopNotice::Continued } else { StopNotice::Stopped(stop.signal) });
-            state.tasks.iter().for_each(|t| t.request_attention());
+            state.tasks.iter().for_each(|t| t.set_work_pending());
         }
     }
     let kept = {
@@ -286,7 +286,7 @@ fn complete(state: &mut GroupState, to: Option<&Arc<Task>>, target: &Arc<Task>, 
     if deadly {
         state.begin_end(WaitStatus::Signaled(signal, false));
     } else {
-        taker.request_attention();
+        taker.set_work_pending();
     }
 }
 
@@ -299,7 +299,7 @@ pub(crate) fn hand_over(state: &mut GroupState, from: &Arc<Task>, newly_blocked:
         };
         let other = state.tasks.iter().filter(|t| !Arc::ptr_eq(t, from)).find(able);
         if let Some(other) = other {
-            other.request_attention();
+            other.set_work_pending();
         }
     }
 }

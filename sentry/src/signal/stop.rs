@@ -52,7 +52,7 @@ impl GroupState {
         if self.stop.is_none() {
             self.stop = Some(GroupStop { signal, complete: false });
             self.continue_report = false;
-            self.tasks.iter().for_each(|t| t.request_attention());
+            self.tasks.iter().for_each(|t| t.set_work_pending());
         }
     }
 
@@ -74,7 +74,7 @@ pub(super) fn take_part(ctx: &TaskContext, mut state: MutexGuard<'_, GroupState>
     if let Some(notice) = notice {
         notify_parent_of_stop(ctx.kernel(), ctx.group(), notice);
     }
-    let before = ctx.meter().begin(Activity::Stopped);
+    let before = ctx.stats().begin(Activity::Stopped);
     loop {
         {
             let mut state = ctx.group().state();
@@ -85,5 +85,5 @@ pub(super) fn take_part(ctx: &TaskContext, mut state: MutexGuard<'_, GroupState>
         }
         ctx.parker().park(None);
     }
-    ctx.meter().begin(before);
+    ctx.stats().begin(before);
 }

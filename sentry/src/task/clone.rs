@@ -11,7 +11,7 @@ use amber_platform::{FpuState, PlatformError, Registers, ThreadReservation};
 use crate::error::{Restart, SysResult};
 use crate::mm::MemoryManager;
 use crate::task::pidfd::PidFd;
-use crate::task::{Children, NewTask, Process, ProcessTable, Task, TaskContext, ThreadGroup, ThreadState, workers};
+use crate::task::{Children, NewTask, Process, ProcessTable, Task, TaskContext, ThreadGroup, ThreadState, thread_pool};
 use crate::users::{Counted, UserCharge};
 use crate::wait::WaitQueue;
 
@@ -163,7 +163,7 @@ pub(crate) fn clone_task(ctx: &mut TaskContext, request: &CloneRequest) -> SysRe
     let mut reservation = None;
     let mut worker = None;
     let memory = if flags.contains(CloneFlags::CLONE_VM) {
-        worker = ctx.kernel().workers.choose_in(memory.id());
+        worker = ctx.kernel().threads.reserve_in(memory.id());
         if worker.is_none() {
             reservation = Some(ctx.platform.prepare_thread(&**memory.space()).map_err(host_is_short)?);
         }
@@ -208,7 +208,7 @@ pub(crate) fn clone_task(ctx: &mut TaskContext, request: &CloneRequest) -> SysRe
         thread: child_state(ctx, request, gate.clone()),
         set_tid: flags.contains(CloneFlags::CLONE_CHILD_SETTID).then_some(request.child_tid),
     };
-    workers::start(start, worker)?;
+    thread_pool::start(start, worker)?;
     if let Some(gate) = gate {
         // Killed while waiting: the task ends on its way out of this call.
         let _ = ctx.wait_killable(&gate.queue, || gate.open.load(Ordering::SeqCst).then_some(()));
@@ -307,7 +307,7 @@ fn enter(ctx: &TaskContext, request: &CloneRequest, task: &Arc<Task>) -> Result<
         task.seccomp().follow(ctx.seccomp());
         state.add_member(task.clone());
         // A stop under way waits for the new member too.
-        task.update_attention(&state);
+        task.update_work_pending(&state);
     } else {
         let (pgid, sid, above, exit_signal, above_program) = table
             .process(own.pid())

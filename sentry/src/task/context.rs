@@ -17,7 +17,7 @@ use crate::mm::MemoryManager;
 use crate::signal::hand_over;
 use crate::sync::assert_none_held;
 use crate::syscalls::set_constant_results;
-use crate::task::workers::Worker;
+use crate::task::thread_pool::Worker;
 use crate::task::{Activity, Task, ThreadGroup, VforkGate};
 use crate::wait::{WaitEnd, WaitQueue, Waiter, deadline_in};
 
@@ -174,7 +174,7 @@ impl TaskContext {
 
     /// Runs guest code until it traps.
     pub(crate) fn run_guest(&mut self) -> Result<Trap, PlatformError> {
-        self.task.meter().begin(Activity::Guest);
+        self.task.stats().begin(Activity::Guest);
         self.task.group().timers().wake();
         let changes = self.task.seccomp().changes();
         let allowed_before = std::mem::replace(&mut self.thread.published_under, changes) == changes;
@@ -182,7 +182,7 @@ impl TaskContext {
             set_constant_results(self);
         }
         let trap = self.platform.run(&**self.memory.space(), &mut self.registers);
-        self.task.meter().begin(Activity::Kernel);
+        self.task.stats().begin(Activity::Kernel);
         trap
     }
 
@@ -192,7 +192,7 @@ impl TaskContext {
         let mask = mask.difference(SignalSet::UNBLOCKABLE);
         let newly = mask.difference(self.signals().blocked);
         self.signals().blocked = mask;
-        self.update_attention(&state);
+        self.update_work_pending(&state);
         // What this task was woken for may now be for another member.
         hand_over(&mut state, &self.task, newly);
     }
@@ -432,11 +432,11 @@ impl TaskContext {
             return deadline.is_none_or(|deadline| Instant::now() < deadline);
         }
         let began = Instant::now();
-        self.meter().begin(Activity::Sleeping);
+        self.stats().begin(Activity::Sleeping);
         self.platform.set_waiting(true);
         let woken = self.parker().park_on(&files, deadline);
         self.platform.set_waiting(false);
-        self.meter().begin(Activity::Kernel);
+        self.stats().begin(Activity::Kernel);
         futile.slept(began.elapsed());
         woken
     }
@@ -471,11 +471,11 @@ impl TaskContext {
 
     /// Sleeps until woken; false if the deadline came first.
     fn sleep(&self, how: Activity, deadline: Option<Instant>) -> bool {
-        self.meter().begin(how);
+        self.stats().begin(how);
         self.platform.set_waiting(true);
         let woken = self.parker().park(deadline);
         self.platform.set_waiting(false);
-        self.meter().begin(Activity::Kernel);
+        self.stats().begin(Activity::Kernel);
         woken
     }
 }

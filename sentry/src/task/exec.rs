@@ -311,7 +311,7 @@ fn end_other_threads(ctx: &TaskContext, no_new_privs: bool) -> Result<(), SysErr
         state.executing = None;
         state.actions = Arc::new(state.actions.for_new_program());
         state.change_member(ctx.task(), |signals| signals.ended = false);
-        ctx.update_attention(&state);
+        ctx.update_work_pending(&state);
     }
     if old != pid {
         ctx.kernel().futexes.renumber(old, pid);

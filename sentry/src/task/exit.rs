@@ -37,9 +37,9 @@ pub(super) fn end(mut ctx: TaskContext, status: WaitStatus) -> Box<dyn Context> 
     platform.recycle();
     if let Some(worker) = worker {
         // Before anyone hears of the end, and maybe starts the next task at once.
-        task.kernel().workers.offer(&worker, memory);
+        task.kernel().threads.offer(&worker, memory);
     }
-    task.meter().begin(Activity::Zombie);
+    task.stats().begin(Activity::Zombie);
     leave_table(&task);
     task.group().ended().notify_all();
     platform
@@ -100,7 +100,7 @@ fn leave_table(task: &Arc<Task>) {
     {
         let mut table = kernel.processes.lock();
         group.add_usage(|usage| usage.ended = usage.ended.plus(task.usage()));
-        kernel.cgroup.add_spent(task.usage());
+        kernel.cgroup.add_exited_usage(task.usage());
         let (last, executing) = {
             let mut state = group.state();
             state.remove_member(task);
@@ -261,7 +261,7 @@ pub(super) fn abandon(task: &Arc<Task>) {
     drop(task.set_files(Arc::new(FdTable::new(&task.kernel().vfs, &task.kernel().mm.frames))));
     drop(task.set_fs(task.kernel().nowhere.clone()));
     drop(task.set_memory(None));
-    task.meter().begin(Activity::Zombie);
+    task.stats().begin(Activity::Zombie);
     leave_table(task);
     task.group().ended().notify_all();
 }

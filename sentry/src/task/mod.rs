@@ -23,9 +23,9 @@ mod settings;
 pub(crate) mod spawn;
 #[expect(clippy::module_inception, reason = "the module is named for the one type it holds")]
 mod task;
+mod thread_pool;
 mod usage;
 pub mod wait;
-mod workers;
 
 pub use clone::{CloneRequest, VforkGate};
 pub(crate) use clone::{Start, check_namespaces, clone_task};
@@ -42,6 +42,6 @@ pub use seccomp::{Filter, Seccomp};
 pub use session::ControllingTerminal;
 pub use settings::Settings;
 pub use task::{NewTask, Task};
-pub use usage::{Activity, Meter, Usage};
-pub(crate) use workers::STACK_COST;
-pub use workers::Workers;
+pub(crate) use thread_pool::STACK_COST;
+pub use thread_pool::ThreadPool;
+pub use usage::{Activity, TaskStats, Usage};

@@ -14,7 +14,7 @@ use crate::syscalls;
 use crate::task::clone::Start;
 use crate::task::context::LastFault;
 use crate::task::current::{finish_current, set_current};
-use crate::task::workers::Worker;
+use crate::task::thread_pool::Worker;
 use crate::task::{TaskContext, exit, instruction};
 
 /// The number of SIGSEGV, as platforms tell it.
@@ -28,7 +28,11 @@ const USER: u64 = 4;
 const PROTECTION_KEY: u64 = 32;
 
 /// The whole life of a task, in a context that rests, if there is one. Returns its context, at rest.
-pub(super) fn live(start: Start, context: Option<Box<dyn Context>>, worker: &Arc<Worker>) -> Option<Box<dyn Context>> {
+pub(super) fn run_task(
+    start: Start,
+    context: Option<Box<dyn Context>>,
+    worker: &Arc<Worker>,
+) -> Option<Box<dyn Context>> {
     let Start { task, memory, reservation, registers, fpu_state, thread, set_tid } = start;
     let kernel = task.kernel().clone();
     let platform = context.map_or_else(|| kernel.platform.new_context(), Ok).and_then(|mut platform| {
@@ -53,7 +57,7 @@ pub(super) fn live(start: Start, context: Option<Box<dyn Context>>, worker: &Arc
         task.group().watch_cpu_limit();
     }
     task.set_interrupter(platform.interrupter());
-    task.update_attention(&task.group().state());
+    task.update_work_pending(&task.group().state());
     let mut ctx = TaskContext::new(task, memory, registers, platform, thread);
     ctx.thread.reservation = reservation;
     ctx.thread.worker = Some(worker.clone());
@@ -76,15 +80,15 @@ pub(crate) fn serve(mut ctx: TaskContext) -> Box<dyn Context> {
         {
             break status;
         }
-        ctx.kernel().cgroup.pause.heed(&ctx);
+        ctx.kernel().cgroup.pause.wait_while_frozen(&ctx);
         match ctx.run_guest() {
             Ok(trap) => {
                 ctx.thread.reservation = None;
                 handle(&mut ctx, trap);
-                ctx.kernel().vfs.page_caches.relieve();
-                ctx.kernel().cgroup.settle(&ctx);
+                ctx.kernel().vfs.page_caches.reclaim_if_over();
+                ctx.kernel().cgroup.enforce_limits(&ctx);
             }
-            Err(fault) => break broken(&ctx, &fault),
+            Err(fault) => break kill_on_platform_error(&ctx, &fault),
         }
     };
     finish_current();
@@ -92,7 +96,7 @@ pub(crate) fn serve(mut ctx: TaskContext) -> Box<dyn Context> {
 }
 
 /// The platform failed under a task: its process cannot go on.
-fn broken(ctx: &TaskContext, fault: &PlatformError) -> WaitStatus {
+fn kill_on_platform_error(ctx: &TaskContext, fault: &PlatformError) -> WaitStatus {
     log::error!("process {} is killed: {fault}", ctx.group().pid());
     let status = WaitStatus::Signaled(Signal::SIGKILL, false);
     ctx.group().state().begin_end(status);
@@ -148,7 +152,7 @@ fn end_temporary_mask(ctx: &mut TaskContext) {
 
 fn fault(ctx: &mut TaskContext, address: u64, access: Access) {
     let Err(fault) = ctx.mm().fault(address, access) else {
-        ctx.meter().count_fault(false);
+        ctx.stats().count_fault(false);
         return;
     };
     let (signal, code) = fault.signal();

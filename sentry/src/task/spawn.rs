@@ -12,7 +12,7 @@ use amber_platform::Registers;
 use super::clone::Start;
 use super::{
     Children, ControllingTerminal, Limits, NewTask, Process, ProcessTable, Schedule, Settings, Task, ThreadGroup,
-    ThreadState, workers,
+    ThreadState, thread_pool,
 };
 use crate::config::{BootError, CapabilitySpec, ProcessSpec};
 use crate::credentials::Credentials;
@@ -139,7 +139,7 @@ pub(crate) fn prepare(
 /// # Errors
 /// The host has no thread for it; it has then ended again.
 pub(crate) fn begin(start: Start) -> Result<(), BootError> {
-    workers::start(start, None).map_err(|errno| BootError::Config(format!("starting a process: {}", errno.text())))
+    thread_pool::start(start, None).map_err(|errno| BootError::Config(format!("starting a process: {}", errno.text())))
 }
 
 fn take_number(kernel: &Kernel) -> Result<i32, BootError> {

@@ -13,7 +13,7 @@ use crate::kernel::Kernel;
 use crate::mm::MemoryManager;
 use crate::signal::PendingSignals;
 use crate::sync::{Mutex, MutexGuard, Rank};
-use crate::task::{Activity, GroupState, Meter, Schedule, Seccomp, Settings, ThreadGroup, Usage};
+use crate::task::{Activity, GroupState, Schedule, Seccomp, Settings, TaskStats, ThreadGroup, Usage};
 use crate::users::UserCharge;
 use crate::vfs::{FdTable, FsContext};
 use crate::wait::Parker;
@@ -38,10 +38,10 @@ pub struct Task {
     parker: Arc<Parker>,
     interrupter: OnceLock<Arc<dyn Interrupter>>,
     /// Something waits for the task on its way back to the guest: a signal, a stop, its end.
-    attention: AtomicBool,
+    work_pending: AtomicBool,
     /// Its end is certain; waits that only this may interrupt end too.
     killed: AtomicBool,
-    meter: Meter,
+    stats: TaskStats,
     started: SystemTime,
     robust_list: AtomicU64,
     futexes_released: AtomicBool,
@@ -112,9 +112,9 @@ impl Task {
             charge: Mutex::new(Rank::Task, Some(new.charge)),
             parker: Arc::new(Parker::default()),
             interrupter: OnceLock::new(),
-            attention: AtomicBool::new(false),
+            work_pending: AtomicBool::new(false),
             killed: AtomicBool::new(false),
-            meter: Meter::default(),
+            stats: TaskStats::default(),
             started: SystemTime::now(),
             robust_list: AtomicU64::new(0),
             futexes_released: AtomicBool::new(false),
@@ -247,18 +247,18 @@ impl Task {
     }
 
     /// The account of what it uses.
-    pub fn meter(&self) -> &Meter {
-        &self.meter
+    pub fn stats(&self) -> &TaskStats {
+        &self.stats
     }
 
     /// What it is doing, as `/proc/PID/stat` shows it.
     pub fn activity(&self) -> Activity {
-        self.meter.activity()
+        self.stats.activity()
     }
 
     /// What it used until now.
     pub fn usage(&self) -> Usage {
-        self.meter.read()
+        self.stats.read()
     }
 
     /// When it was made.
@@ -313,7 +313,7 @@ impl Task {
 
     /// Whether a wait must end early: a signal that is not blocked, a stop or the task's end is pending.
     pub fn is_interrupted(&self) -> bool {
-        self.attention.load(Ordering::SeqCst)
+        self.work_pending.load(Ordering::SeqCst)
     }
 
     /// Whether its end is certain.
@@ -327,9 +327,9 @@ impl Task {
     }
 
     /// Makes the task look at what is pending, wherever it is: in the guest, in a wait, or in a handler.
-    /// The caller holds the group's lock, so that this is not lost against [`update_attention`](Self::update_attention).
-    pub(crate) fn request_attention(&self) {
-        self.attention.store(true, Ordering::SeqCst);
+    /// The caller holds the group's lock, so that this is not lost against [`update_work_pending`](Self::update_work_pending).
+    pub(crate) fn set_work_pending(&self) {
+        self.work_pending.store(true, Ordering::SeqCst);
         self.parker.unpark();
         self.interrupt();
     }
@@ -344,7 +344,7 @@ impl Task {
     /// Makes its end certain.
     pub(crate) fn kill(&self) {
         self.killed.store(true, Ordering::SeqCst);
-        self.request_attention();
+        self.set_work_pending();
     }
 
     /// Says how to bring it back from the guest; the caller then looks at what was pending before.
@@ -354,14 +354,14 @@ impl Task {
     }
 
     /// Works out anew whether something is pending. Only the task itself may find that nothing is.
-    pub(crate) fn update_attention(&self, state: &GroupState) {
+    pub(crate) fn update_work_pending(&self, state: &GroupState) {
         let waiting = {
             let signals = self.signals();
             let pending = state.pending.set().union(signals.pending.set());
             !pending.difference(signals.blocked).is_empty()
         };
         let needed = waiting || state.stop.is_some() || state.parent_notice.is_some() || self.is_killed();
-        self.attention.store(needed, Ordering::SeqCst);
+        self.work_pending.store(needed, Ordering::SeqCst);
     }
 }
 

@@ -105,7 +105,7 @@ fn now() -> u64 {
 /// Processor time is the time spent in an activity that uses the processor, read off the host's clock at each change:
 /// no host call is needed, at the price that time in which the host ran something else counts too.
 #[derive(Debug)]
-pub struct Meter {
+pub struct TaskStats {
     activity: AtomicU8,
     since: AtomicU64,
     user: AtomicU64,
@@ -119,9 +119,9 @@ pub struct Meter {
     written_bytes: AtomicU64,
 }
 
-impl Default for Meter {
+impl Default for TaskStats {
     fn default() -> Self {
-        Meter {
+        TaskStats {
             activity: AtomicU8::new(Activity::Kernel as u8),
             since: AtomicU64::new(now()),
             user: AtomicU64::new(0),
@@ -137,7 +137,7 @@ impl Default for Meter {
     }
 }
 
-impl Meter {
+impl TaskStats {
     /// What the task is doing.
     pub fn activity(&self) -> Activity {
         Activity::from_raw(self.activity.load(Ordering::Relaxed))

@@ -200,7 +200,7 @@ fn cached_pages_are_given_up_by_their_kernel() {
     let held = |world: &World| world.vfs.page_caches.held();
     let each = held(&worlds[0]);
     assert!(each > 0 && each == held(&worlds[1]));
-    assert_eq!(worlds[0].vfs.page_caches.give_up_all(), each);
+    assert_eq!(worlds[0].vfs.page_caches.evict_all(), each);
     assert_eq!(worlds.each_ref().map(held), [0, each]);
 }
 

@@ -258,7 +258,7 @@ impl TmpInode {
         if rest.is_empty() {
             let mut made = Vec::new();
             if let Err(errno) = self.set_aside(offset..offset + len, keep, &mut made) {
-                regular.pages.give_up_reserved(made);
+                regular.pages.release_reserved(made);
                 return Err(errno);
             }
         }

@@ -371,7 +371,7 @@ impl PageCache {
     }
 
     /// Gives up what [`reserve_some`](Self::reserve_some) made and nobody has touched since.
-    pub fn give_up_reserved(&self, made: Vec<Range<u64>>) {
+    pub fn release_reserved(&self, made: Vec<Range<u64>>) {
         for part in made {
             for start in part.clone().step_by(STEP as usize) {
                 let mut state = self.state.lock();

@@ -63,26 +63,26 @@ impl PageCaches {
     }
 
     /// Called by each task now and then, with no lock held: gives pages up if there are too many.
-    pub fn relieve(&self) {
+    pub fn reclaim_if_over(&self) {
         if self.wanted.load(Ordering::Relaxed)
             && let Some(_one) = self.one.try_lock()
         {
             self.wanted.store(false, Ordering::Relaxed);
-            self.give_up(self.bound.load(Ordering::Relaxed) / 4 * 3);
+            self.evict_to(self.bound.load(Ordering::Relaxed) / 4 * 3);
         }
     }
 
     /// Memory is used up: gives up all pages that can be read again. Returns how many bytes that were.
-    pub fn give_up_all(&self) -> u64 {
+    pub fn evict_all(&self) -> u64 {
         let _one = self.one.lock();
-        self.give_up(0)
+        self.evict_to(0)
     }
 
     /// Gives up so many bytes of pages that can be read again, those first that were not read for the longest time; some
     /// are left, without which programs would do nothing but read them again.
-    pub fn give_up_some(&self, bytes: u64, left: u64) {
+    pub fn evict_some(&self, bytes: u64, left: u64) {
         let _one = self.one.lock();
-        self.give_up(self.held().saturating_sub(bytes).max(left));
+        self.evict_to(self.held().saturating_sub(bytes).max(left));
     }
 
     /// How many bytes of frames the caches have.
@@ -90,7 +90,7 @@ impl PageCaches {
         self.held.load(Ordering::Relaxed)
     }
 
-    fn give_up(&self, goal: u64) -> u64 {
+    fn evict_to(&self, goal: u64) -> u64 {
         let mut caches: Vec<Arc<PageCache>> = self.all.lock().iter().filter_map(Weak::upgrade).collect();
         caches.sort_by_key(|cache| cache.used.load(Ordering::Relaxed));
         let mut given = 0;

@@ -22,7 +22,7 @@ use crate::sync::{Mutex, Rank};
 /// The most such connections, which Linux bounds by `net.ipv4.tcp_max_orphans`.
 const MOST: usize = 8192;
 /// After so many milliseconds without progress the host gives up, about as long as it tries for a closed socket.
-const PATIENCE: i32 = 120_000;
+const TIMEOUT: i32 = 120_000;
 /// How many are let go of when one comes.
 const LET_GO: usize = 2;
 /// The longest that the host waits for the peer's end in a small structure, in seconds; beyond it keeps the whole socket.
@@ -148,7 +148,7 @@ impl HostSocket {
         let name = TcpOption::TCP_USER_TIMEOUT.raw();
         if self.number_option(tcp, name) == Ok(0) {
             // Without it, the host only tries for longer.
-            let _ = host::set_option(self.fd(), tcp.raw(), name, &PATIENCE.to_ne_bytes());
+            let _ = host::set_option(self.fd(), tcp.raw(), name, &TIMEOUT.to_ne_bytes());
         }
         let own = self.kept.lasting_bytes(self.fd());
         let closed = Closed { file: self.file().clone(), charge: self.kept.another(own), own };

@@ -242,8 +242,8 @@ pub fn sendfile(ctx: &mut TaskContext, out: Fd, input: Fd, offset: PtrOut, count
         *to.position() = start + done;
     }
     place.finish(ctx, &from, done)?;
-    ctx.meter().count_read(done);
-    ctx.meter().count_write(done);
+    ctx.stats().count_read(done);
+    ctx.stats().count_write(done);
     match failure {
         Some(error) if done == 0 => Err(error),
         _ => Ok(done),
@@ -290,8 +290,8 @@ pub fn copy_file_range(
     let (done, failure) = pour(ctx, &from, from_place.at(), &to, to_place.at(), len);
     from_place.finish(ctx, &from, done)?;
     to_place.finish(ctx, &to, done)?;
-    ctx.meter().count_read(done);
-    ctx.meter().count_write(done);
+    ctx.stats().count_read(done);
+    ctx.stats().count_write(done);
     match failure {
         Some(error) if done == 0 => Err(error),
         _ => Ok(done),

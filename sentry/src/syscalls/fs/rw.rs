@@ -210,7 +210,7 @@ impl<'a> Transfer<'a> {
 
     fn read(&self, ctx: &TaskContext, memory: &mut Memory) -> SysResult {
         let result = self.read_all(ctx, memory);
-        ctx.meter().count_read(*result.as_ref().unwrap_or(&0));
+        ctx.stats().count_read(*result.as_ref().unwrap_or(&0));
         result
     }
 
@@ -385,7 +385,7 @@ impl<'a> Transfer<'a> {
 
     fn write(&self, ctx: &TaskContext, memory: &mut Memory) -> SysResult {
         let result = self.write_all(ctx, memory);
-        ctx.meter().count_write(*result.as_ref().unwrap_or(&0));
+        ctx.stats().count_write(*result.as_ref().unwrap_or(&0));
         result
     }
 

@@ -105,7 +105,7 @@ fn set_filter(ctx: &TaskContext, flags: SeccompFlags, address: u64) -> SysResult
         for task in others() {
             task.seccomp().follow(own);
             // It may be making calls that the platform answers by itself.
-            task.request_attention();
+            task.set_work_pending();
         }
     } else {
         own.set_filter(filter);

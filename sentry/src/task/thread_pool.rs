@@ -20,18 +20,18 @@ pub(crate) const STACK_COST: u64 = 56 << 10;
 /// At most so many host threads wait for tasks …
 const MOST_IDLE: usize = 16;
 /// … each for this long.
-const PATIENCE: Duration = Duration::from_secs(2);
+const IDLE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// A host thread that serves tasks.
 #[derive(Default)]
 pub(crate) struct Worker {
-    order: parking_lot::Mutex<Order>,
-    ordered: Condvar,
+    command: parking_lot::Mutex<Command>,
+    commanded: Condvar,
 }
 
 /// What a host thread is to do when its task has ended.
 #[derive(Default)]
-enum Order {
+enum Command {
     /// End as well.
     #[default]
     End,
@@ -51,57 +51,57 @@ struct Idle {
 }
 
 /// The host threads without a task, the last to come last.
-pub struct Workers {
+pub struct ThreadPool {
     idle: Mutex<Vec<Idle>>,
 }
 
-impl Default for Workers {
+impl Default for ThreadPool {
     fn default() -> Self {
-        Workers { idle: Mutex::new(Rank::Leaf, Vec::new()) }
+        ThreadPool { idle: Mutex::new(Rank::Leaf, Vec::new()) }
     }
 }
 
-/// A host thread that was chosen for a task; dropped without one, it waits on.
-pub(super) struct Chosen {
-    workers: Arc<Workers>,
+/// A host thread that was reserved for a task; dropped without one, it waits on.
+pub(super) struct ReservedThread {
+    pool: Arc<ThreadPool>,
     idle: Option<Idle>,
 }
 
-impl Chosen {
+impl ReservedThread {
     fn serve(mut self, start: Start) {
         if let Some(idle) = self.idle.take() {
-            *idle.worker.order.lock() = Order::Serve(Box::new(start));
-            idle.worker.ordered.notify_one();
+            *idle.worker.command.lock() = Command::Serve(Box::new(start));
+            idle.worker.commanded.notify_one();
         }
     }
 }
 
-impl Drop for Chosen {
+impl Drop for ReservedThread {
     fn drop(&mut self) {
-        self.workers.idle.lock().extend(self.idle.take());
+        self.pool.idle.lock().extend(self.idle.take());
     }
 }
 
-impl Workers {
-    /// Chooses a host thread whose context rests in the address space `memory`.
-    pub(super) fn choose_in(self: &Arc<Self>, memory: u64) -> Option<Chosen> {
-        self.choose(|idle| idle.memory == memory)
+impl ThreadPool {
+    /// Reserves a host thread whose context rests in the address space `memory`.
+    pub(super) fn reserve_in(self: &Arc<Self>, memory: u64) -> Option<ReservedThread> {
+        self.reserve(|idle| idle.memory == memory)
     }
 
-    /// Chooses the last that fits, on this processor rather than on another.
-    fn choose(self: &Arc<Self>, fits: impl Fn(&Idle) -> bool) -> Option<Chosen> {
+    /// Reserves the last that fits, on this processor rather than on another.
+    fn reserve(self: &Arc<Self>, fits: impl Fn(&Idle) -> bool) -> Option<ReservedThread> {
         let here = processor::current();
         let mut idle = self.idle.lock();
         let near = idle.iter().rposition(|one| fits(one) && one.processor == here);
         let at = near.or_else(|| idle.iter().rposition(&fits))?;
-        Some(Chosen { workers: self.clone(), idle: Some(idle.remove(at)) })
+        Some(ReservedThread { pool: self.clone(), idle: Some(idle.remove(at)) })
     }
 
     /// Offers this host thread for other tasks, from now on; its context rests in the address space `memory`.
     pub(super) fn offer(&self, worker: &Arc<Worker>, memory: u64) {
         let mut idle = self.idle.lock();
         if idle.len() < MOST_IDLE {
-            *worker.order.lock() = Order::Wait;
+            *worker.command.lock() = Command::Wait;
             idle.push(Idle { worker: worker.clone(), memory, processor: processor::current() });
         }
     }
@@ -109,23 +109,23 @@ impl Workers {
     /// Lets the host threads go that wait, since there will be no task any more.
     pub(crate) fn dismiss(&self) {
         for idle in std::mem::take(&mut *self.idle.lock()) {
-            *idle.worker.order.lock() = Order::End;
-            idle.worker.ordered.notify_one();
+            *idle.worker.command.lock() = Command::End;
+            idle.worker.commanded.notify_one();
         }
     }
 
     /// Waits for the next task; none if there is none for long.
     fn next(&self, worker: &Arc<Worker>) -> Option<Start> {
-        let deadline = Instant::now() + PATIENCE;
-        let mut order = worker.order.lock();
+        let deadline = Instant::now() + IDLE_TIMEOUT;
+        let mut command = worker.command.lock();
         loop {
-            match std::mem::take(&mut *order) {
-                Order::End => return None,
-                Order::Serve(start) => return Some(*start),
-                Order::Wait => *order = Order::Wait,
+            match std::mem::take(&mut *command) {
+                Command::End => return None,
+                Command::Serve(start) => return Some(*start),
+                Command::Wait => *command = Command::Wait,
             }
-            if worker.ordered.wait_until(&mut order, deadline).timed_out() {
-                drop(order);
+            if worker.commanded.wait_until(&mut command, deadline).timed_out() {
+                drop(command);
                 let mut idle = self.idle.lock();
                 let own = idle.iter().position(|other| Arc::ptr_eq(&other.worker, worker));
                 let own = own.map(|at| idle.remove(at));
@@ -133,26 +133,26 @@ impl Workers {
                 if own.is_some() {
                     return None;
                 }
-                // Chosen meanwhile: the task is on its way.
-                order = worker.order.lock();
-                while matches!(*order, Order::Wait) {
-                    worker.ordered.wait(&mut order);
+                // Reserved meanwhile: the task is on its way.
+                command = worker.command.lock();
+                while matches!(*command, Command::Wait) {
+                    worker.commanded.wait(&mut command);
                 }
             }
         }
     }
 }
 
-/// Starts a new task on the host thread `chosen` or, without one, on any.
+/// Starts a new task on the host thread `reserved` or, without one, on any.
 ///
 /// # Errors
 /// `EAGAIN` if the host has no more threads; the task has then ended again.
-pub(super) fn start(start: Start, chosen: Option<Chosen>) -> Result<(), Errno> {
+pub(super) fn start(start: Start, reserved: Option<ReservedThread>) -> Result<(), Errno> {
     let task = start.task.clone();
     let kernel = task.kernel();
     kernel.end.task_started();
-    if let Some(chosen) = chosen.or_else(|| kernel.workers.choose(|_| true)) {
-        chosen.serve(start);
+    if let Some(reserved) = reserved.or_else(|| kernel.threads.reserve(|_| true)) {
+        reserved.serve(start);
         return Ok(());
     }
     let thread = std::thread::Builder::new().name("amber-task".into()).stack_size(HOST_STACK);
@@ -170,12 +170,12 @@ pub(super) fn start(start: Start, chosen: Option<Chosen>) -> Result<(), Errno> {
 fn work(first: Start) {
     let _batch = HeapBatch::begin();
     let _stack = first.task.kernel().mm.frames.charge(KernelPart::Stacks, STACK_COST);
-    let workers = first.task.kernel().workers.clone();
+    let pool = first.task.kernel().threads.clone();
     let worker = Arc::<Worker>::default();
     let mut context = None;
     let mut next = Some(first);
     while let Some(start) = next {
-        context = run::live(start, context, &worker);
-        next = workers.next(&worker);
+        context = run::run_task(start, context, &worker);
+        next = pool.next(&worker);
     }
 }

@@ -12,12 +12,12 @@ const FORKS: u8 = 8;
 
 /// The places.
 #[derive(Clone, Debug, Default)]
-pub struct HotBlocks {
+pub struct PrecopyBlocks {
     /// Starts of aligned blocks, and for how many forks they are still copied.
     blocks: Vec<(u64, u8)>,
 }
 
-impl HotBlocks {
+impl PrecopyBlocks {
     /// Notes that the memory around `address` was, or is about to be, stored to after a fork.
     pub fn note(&mut self, address: u64) {
         let block = address & !(COPY_BLOCK - 1);
@@ -69,14 +69,14 @@ mod tests {
 
     #[test]
     fn what_is_not_stored_to_again_is_forgotten() {
-        let mut hot = HotBlocks::default();
-        hot.note(COPY_BLOCK + 5);
+        let mut blocks = PrecopyBlocks::default();
+        blocks.note(COPY_BLOCK + 5);
         for _ in 1..FORKS {
-            assert_eq!(bounds(hot.at_fork()), [(COPY_BLOCK, 2 * COPY_BLOCK)]);
+            assert_eq!(bounds(blocks.at_fork()), [(COPY_BLOCK, 2 * COPY_BLOCK)]);
         }
-        assert!(hot.at_fork().is_empty());
-        (0..100).for_each(|i| hot.note(i * COPY_BLOCK));
-        assert_eq!(hot.at_fork().len(), MOST);
+        assert!(blocks.at_fork().is_empty());
+        (0..100).for_each(|i| blocks.note(i * COPY_BLOCK));
+        assert_eq!(blocks.at_fork().len(), MOST);
     }
 
     #[test]

@@ -9,13 +9,13 @@ use super::runs::{Ownership, Run};
 use super::vma::{Backing, Vma, VmaFlags};
 
 /// New private memory up to this size gets its frames at once: it is sure to be touched, and the fault is saved.
-const EAGER: u64 = 256 << 10;
+const MOST_PREFAULTED: u64 = 256 << 10;
 
 /// Whether a new area is of that kind.
-pub(super) fn is_eager(vma: &Vma) -> bool {
+pub(super) fn is_prefaulted(vma: &Vma) -> bool {
     matches!(vma.backing, Backing::Anonymous)
         && vma.protection.write
-        && vma.size() <= EAGER
+        && vma.size() <= MOST_PREFAULTED
         && !vma.flags.contains(VmaFlags::GROWS_DOWN)
 }
 
@@ -33,8 +33,8 @@ impl MemoryManager {
 
     /// Notes how a range was used that is about to go, if it is as small: who touched all of it, as buffers are, will do so
     /// with the next one.
-    pub(super) fn note_use(&self, state: &mut State, range: &Range<u64>) {
-        if range.end - range.start > EAGER || range.end - range.start <= PAGE_SIZE {
+    pub(super) fn record_use(&self, state: &mut State, range: &Range<u64>) {
+        if range.end - range.start > MOST_PREFAULTED || range.end - range.start <= PAGE_SIZE {
             return;
         }
         if let Some(piece) = state.runs.pieces(range.clone()).next()
@@ -53,7 +53,7 @@ impl MemoryManager {
     /// Brings zeroed frames for a range if it is small and, as it seems, will be used everywhere. Returns whether it did.
     pub(super) fn bring_for_use(&self, state: &mut State, area: &Vma, range: &Range<u64>, hint: u64) -> bool {
         let len = range.end - range.start;
-        if !state.fills_areas || len > EAGER {
+        if !state.fills_areas || len > MOST_PREFAULTED {
             return false;
         }
         let Ok(frames) = self.memory.allocate_for_use(len, hint) else { return false };
