@@ -10,7 +10,7 @@ use amber_abi::task::WaitStatus;
 use crate::config::ExitStatus;
 use crate::fs::proc::command_line;
 use crate::kernel::Kernel;
-use crate::signal::Sending;
+use crate::signal::OutgoingSignal;
 use crate::task::{ControllingTerminal, Task, ThreadGroup};
 use crate::tty::Console;
 use crate::wait::{Parker, Waiter};
@@ -39,7 +39,7 @@ impl Process {
     /// Sends it a signal, as from outside.
     pub fn signal(&self, signal: Signal) {
         // A signal of the kernel's own is never refused for want of queue space.
-        let _ = self.group.send(Sending::kernel(signal).forced());
+        let _ = self.group.send(OutgoingSignal::kernel(signal).forced());
     }
 
     /// Waits for its end.

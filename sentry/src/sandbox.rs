@@ -22,7 +22,7 @@ use crate::ipc::{self, Ipc};
 use crate::kernel::{HostNames, Kernel};
 use crate::mm::Memory;
 use crate::net::{self, Network};
-use crate::signal::Sending;
+use crate::signal::OutgoingSignal;
 use crate::sync::{Mutex, Rank};
 use crate::syscalls::{CallTable, Tracer};
 use crate::task::spawn::{self, Place};
@@ -181,7 +181,7 @@ impl Sandbox {
         let all: Vec<_> = self.kernel.processes.lock().processes().map(|process| process.group.clone()).collect();
         for group in all {
             // A signal of the kernel's own is never refused for want of queue space.
-            let _ = group.send(Sending::kernel(signal).forced());
+            let _ = group.send(OutgoingSignal::kernel(signal).forced());
         }
     }
 

@@ -13,7 +13,7 @@ use parking_lot::Condvar;
 
 use crate::sync::{Mutex, Rank};
 
-pub use signals::{Happening, SignalList, SignalSource, Subscription};
+pub use signals::{SigioEvent, SignalList, SignalSource, Subscription};
 
 /// What comes true when something can be read.
 pub const READABLE: PollEvents = PollEvents::POLLIN.union(PollEvents::POLLRDNORM);
@@ -239,9 +239,9 @@ impl WaitQueue {
     }
 
     /// Like [`notify`](Self::notify), and sends SIGIO to the owners of files with `O_ASYNC`. No lock may be held.
-    pub fn notify_and_signal(&self, events: PollEvents, happening: Happening) {
+    pub fn notify_and_signal(&self, events: PollEvents, event: SigioEvent) {
         self.notify(events);
-        self.queue.signals.tell(happening);
+        self.queue.signals.notify(event);
     }
 
     /// The owners who are sent signals when something happens.
@@ -311,11 +311,11 @@ impl Ready for Queue {
             self.signals.tell_urgent();
         }
         if events.contains(PollEvents::POLLERR) {
-            self.signals.tell(Happening::Error);
+            self.signals.notify(SigioEvent::Error);
         } else if events.contains(PollEvents::POLLHUP) {
-            self.signals.tell(Happening::HangUp);
+            self.signals.notify(SigioEvent::HangUp);
         } else if events.contains(PollEvents::POLLIN) {
-            self.signals.tell(Happening::Input);
+            self.signals.notify(SigioEvent::Input);
         }
         if events.contains(PollEvents::POLLOUT) {
             self.signals.tell_room();

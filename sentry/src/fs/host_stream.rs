@@ -19,7 +19,7 @@ use crate::task::TaskContext;
 use crate::vfs::anon::AnonymousFs;
 use crate::vfs::sigio::SignalIo;
 use crate::vfs::{File, FileDescription, FileSystem, Inode, Metadata, OwnPosition, SetAttributes, Vfs};
-use crate::wait::{Happening, WaitQueue};
+use crate::wait::{SigioEvent, WaitQueue};
 
 /// A host descriptor as an open file of the guest. Its position is the host's, shared with whoever handed it over, so
 /// that what Amber and its caller write to one file does not overlap; one opened again in the guest has its own.
@@ -41,8 +41,8 @@ impl Ready for News {
         told.set(PollEvents::POLLRDNORM, events.contains(PollEvents::POLLIN));
         told.set(PollEvents::POLLWRNORM, events.contains(PollEvents::POLLOUT));
         self.0.notify(told);
-        let happenings = [(PollEvents::POLLIN, Happening::Input), (PollEvents::POLLOUT, Happening::Output)];
-        happenings.iter().filter(|(event, _)| events.contains(*event)).for_each(|(_, it)| self.0.signals().tell(*it));
+        let kinds = [(PollEvents::POLLIN, SigioEvent::Input), (PollEvents::POLLOUT, SigioEvent::Output)];
+        kinds.iter().filter(|(event, _)| events.contains(*event)).for_each(|(_, it)| self.0.signals().notify(*it));
     }
 }
 

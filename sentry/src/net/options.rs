@@ -141,7 +141,7 @@ impl SharedOptions {
     }
 
     /// How long a call waits at most (`SO_RCVTIMEO`, `SO_SNDTIMEO`).
-    pub fn patience(&self, writing: bool) -> Option<Duration> {
+    pub fn timeout(&self, writing: bool) -> Option<Duration> {
         self.look(|values| if writing { values.send_timeout } else { values.receive_timeout })
     }
 }

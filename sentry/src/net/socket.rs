@@ -256,8 +256,8 @@ impl File for SocketFile {
         false
     }
 
-    fn patience(&self, writing: bool) -> Option<Duration> {
-        self.socket.options().patience(writing)
+    fn timeout(&self, writing: bool) -> Option<Duration> {
+        self.socket.options().timeout(writing)
     }
 
     fn poll(&self) -> PollEvents {

@@ -32,7 +32,7 @@ const SYSCALL_LENGTH: u64 = 2;
 
 /// Serves everything that is pending: ends, stops, and handlers to enter. Restarts an interrupted call as its kind and
 /// the signal demand.
-pub(crate) fn attend(ctx: &mut TaskContext) -> Outcome {
+pub(crate) fn deliver_pending(ctx: &mut TaskContext) -> Outcome {
     loop {
         match next(ctx) {
             Next::End(status) => return Outcome::End(status),

@@ -15,7 +15,7 @@ use crate::users::Counted;
 
 /// A signal on its way.
 #[derive(Clone)]
-pub struct Sending {
+pub struct OutgoingSignal {
     signal: Signal,
     info: SigInfo,
     source: Option<Arc<dyn SignalSource>>,
@@ -23,10 +23,10 @@ pub struct Sending {
     program: Option<u64>,
 }
 
-impl Sending {
+impl OutgoingSignal {
     /// A signal with what it says of itself.
     pub fn new(signal: Signal, info: SigInfo) -> Self {
-        Sending { signal, info, source: None, forced: false, program: None }
+        OutgoingSignal { signal, info, source: None, forced: false, program: None }
     }
 
     /// A signal the kernel sends for a reason that needs no words.
@@ -36,7 +36,7 @@ impl Sending {
 
     /// A signal of which at most one instance waits; a second one is not queued.
     pub fn from_source(signal: Signal, info: SigInfo, source: Arc<dyn SignalSource>) -> Self {
-        Sending { signal, info, source: Some(source), forced: false, program: None }
+        OutgoingSignal { signal, info, source: Some(source), forced: false, program: None }
     }
 
     /// A signal from outside the sandbox: SIGKILL and SIGSTOP reach even a protected first process.
@@ -79,16 +79,16 @@ impl ThreadGroup {
     ///
     /// # Errors
     /// `EAGAIN` if it must be queued and the receiver's RLIMIT_SIGPENDING is used up.
-    pub fn send(self: &Arc<Self>, sending: Sending) -> Result<(), Errno> {
+    pub fn send(self: &Arc<Self>, outgoing: OutgoingSignal) -> Result<(), Errno> {
         let mut wakes = Wakes::default();
-        let result = self.send_later(sending, &mut wakes);
+        let result = self.send_later(outgoing, &mut wakes);
         wakes.run();
         result
     }
 
     /// Like [`send`](Self::send), for a caller that holds the process table's lock and runs `wakes` later.
-    pub(crate) fn send_later(self: &Arc<Self>, sending: Sending, wakes: &mut Wakes) -> Result<(), Errno> {
-        queue(self, &mut self.state(), None, sending, wakes)
+    pub(crate) fn send_later(self: &Arc<Self>, outgoing: OutgoingSignal, wakes: &mut Wakes) -> Result<(), Errno> {
+        queue(self, &mut self.state(), None, outgoing, wakes)
     }
 
     /// Takes away the waiting instance of a source that is going away.
@@ -110,9 +110,9 @@ impl Task {
     ///
     /// # Errors
     /// `EAGAIN` if it must be queued and RLIMIT_SIGPENDING is used up.
-    pub fn send(self: &Arc<Self>, sending: Sending) -> Result<(), Errno> {
+    pub fn send(self: &Arc<Self>, outgoing: OutgoingSignal) -> Result<(), Errno> {
         let mut wakes = Wakes::default();
-        let result = queue(self.group(), &mut self.group().state(), Some(self), sending, &mut wakes);
+        let result = queue(self.group(), &mut self.group().state(), Some(self), outgoing, &mut wakes);
         wakes.run();
         result
     }
@@ -161,7 +161,7 @@ impl Task {
     /// Sends SIGSEGV, SIGPIPE, SIGXFSZ and the like, that the running call brought about, to the calling task.
     pub fn send_kernel(self: &Arc<Self>, signal: Signal) {
         // Signals of the kernel's own are never refused for want of queue space.
-        let _ = self.send(Sending::kernel(signal));
+        let _ = self.send(OutgoingSignal::kernel(signal));
     }
 }
 
@@ -180,10 +180,10 @@ fn queue(
     group: &Arc<ThreadGroup>,
     state: &mut GroupState,
     to: Option<&Arc<Task>>,
-    sending: Sending,
+    outgoing: OutgoingSignal,
     wakes: &mut Wakes,
 ) -> Result<(), Errno> {
-    let Sending { signal, info, source, forced, program } = sending;
+    let OutgoingSignal { signal, info, source, forced, program } = outgoing;
     if program.is_some_and(|program| program != group.programs()) {
         return Ok(());
     }
@@ -291,7 +291,7 @@ fn complete(state: &mut GroupState, to: Option<&Arc<Task>>, target: &Arc<Task>, 
 }
 
 /// A task blocks more signals than before: those among them that wait for the process are for another member now.
-pub(crate) fn hand_over(state: &mut GroupState, from: &Arc<Task>, newly_blocked: SignalSet) {
+pub(crate) fn retarget_pending(state: &mut GroupState, from: &Arc<Task>, newly_blocked: SignalSet) {
     for signal in state.pending.set().intersection(newly_blocked).iter() {
         let able = |t: &&Arc<Task>| {
             let signals = t.signals();

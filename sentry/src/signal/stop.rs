@@ -8,7 +8,7 @@ use amber_abi::time::USER_HZ;
 use amber_abi::{SigInfo, Signal};
 
 use crate::kernel::Kernel;
-use crate::signal::{Sending, Wakes};
+use crate::signal::{OutgoingSignal, Wakes};
 use crate::sync::MutexGuard;
 use crate::task::{Activity, GroupState, GroupStop, ProcessTable, StopNotice, TaskContext, ThreadGroup};
 
@@ -39,7 +39,7 @@ pub(crate) fn notify_parent_of_stop(kernel: &Kernel, group: &Arc<ThreadGroup>, n
         let action = parent.group.actions().get(Signal::SIGCHLD);
         if action.sa_handler != SIG_IGN && !action.flags().contains(SaFlags::SA_NOCLDSTOP) {
             // A signal of the kernel's own is never refused for want of queue space.
-            let _ = parent.group.send_later(Sending::new(Signal::SIGCHLD, info), &mut wakes);
+            let _ = parent.group.send_later(OutgoingSignal::new(Signal::SIGCHLD, info), &mut wakes);
         }
         wakes.child_changed(&parent.group);
     }

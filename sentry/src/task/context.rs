@@ -14,7 +14,7 @@ use zerocopy::{FromBytes, Immutable, IntoBytes};
 
 use crate::error::{Restart, Resume};
 use crate::mm::MemoryManager;
-use crate::signal::hand_over;
+use crate::signal::retarget_pending;
 use crate::sync::assert_none_held;
 use crate::syscalls::set_constant_results;
 use crate::task::thread_pool::Worker;
@@ -194,7 +194,7 @@ impl TaskContext {
         self.signals().blocked = mask;
         self.update_work_pending(&state);
         // What this task was woken for may now be for another member.
-        hand_over(&mut state, &self.task, newly);
+        retarget_pending(&mut state, &self.task, newly);
     }
 
     /// Sets the mask for the length of the running call (pselect, ppoll, sigsuspend, …). The old one comes back when the

@@ -6,7 +6,7 @@ use std::time::Duration;
 use amber_abi::Signal;
 use amber_abi::task::{RLIM_INFINITY, Resource, WaitStatus};
 
-use crate::signal::Sending;
+use crate::signal::OutgoingSignal;
 use crate::task::ThreadGroup;
 
 /// How often the time used is compared with the limit.
@@ -43,7 +43,7 @@ fn watch(group: &Weak<ThreadGroup>) {
         if limit.rlim_cur != RLIM_INFINITY && seconds >= limit.rlim_cur.max(1) && seconds > warned_at {
             warned_at = seconds;
             // A signal of the kernel's own is never refused for want of queue space.
-            let _ = group.send(Sending::kernel(Signal::SIGXCPU));
+            let _ = group.send(OutgoingSignal::kernel(Signal::SIGXCPU));
         }
     }
 }

@@ -9,7 +9,7 @@ use amber_abi::time::USER_HZ;
 use amber_abi::{SigInfo, Signal};
 use amber_platform::Context;
 
-use crate::signal::{Sending, Wakes, may_signal, notify_parent_of_stop};
+use crate::signal::{OutgoingSignal, Wakes, may_signal, notify_parent_of_stop};
 use crate::task::{Activity, ProcessTable, Task, TaskContext, ThreadGroup, sandbox_exit, session};
 use crate::vfs::FdTable;
 
@@ -82,7 +82,7 @@ fn leave_signals(ctx: &TaskContext, status: WaitStatus) -> bool {
             state.leader_status = status;
         }
         let left = state.pending.set();
-        crate::signal::hand_over(&mut state, ctx.task(), left);
+        crate::signal::retarget_pending(&mut state, ctx.task(), left);
         let notice = if state.ending.is_none() { state.complete_stop() } else { None };
         (notice, !state.has_living_members())
     };
@@ -175,7 +175,7 @@ fn tell_of_parents_death(table: &ProcessTable, parent: &Arc<Task>, child: i32, w
             }
             let info = SigInfo::kill(signal, SI_USER, parent.group().pid(), sender.uid);
             // Nobody is there to be told that the queue is full.
-            let _ = process.group.send_later(Sending::new(signal, info), wakes);
+            let _ = process.group.send_later(OutgoingSignal::new(signal, info), wakes);
         }
     }
 }
@@ -219,7 +219,7 @@ fn announce(table: &mut ProcessTable, pid: i32, wakes: &mut Wakes) {
         let ticks = |nanos: u64| (nanos / TICK) as i64;
         let info = SigInfo::child(signal, code, pid, uid, value, ticks(usage.user), ticks(usage.system));
         // A signal of the kernel's own is never refused for want of queue space.
-        let _ = parent.send_later(Sending::new(signal, info), wakes);
+        let _ = parent.send_later(OutgoingSignal::new(signal, info), wakes);
     }
     if discarded {
         table.remove_process(pid);

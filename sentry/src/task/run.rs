@@ -9,7 +9,7 @@ use amber_platform::{Access, Context, PlatformError, Trap};
 
 use crate::error::SysError;
 use crate::mm::Fault;
-use crate::signal::{Outcome, attend, force_fault};
+use crate::signal::{Outcome, deliver_pending, force_fault};
 use crate::syscalls;
 use crate::task::clone::Start;
 use crate::task::context::LastFault;
@@ -76,7 +76,7 @@ pub(crate) fn serve(mut ctx: TaskContext) -> Box<dyn Context> {
             break status;
         }
         if (ctx.is_interrupted() || ctx.thread.restart.is_some() || ctx.thread.saved_mask.is_some())
-            && let Outcome::End(status) = attend(&mut ctx)
+            && let Outcome::End(status) = deliver_pending(&mut ctx)
         {
             break status;
         }

@@ -7,7 +7,7 @@ use amber_abi::task::WaitStatus;
 use parking_lot::{Condvar, Mutex};
 
 use crate::kernel::Kernel;
-use crate::signal::Sending;
+use crate::signal::OutgoingSignal;
 use crate::task::{ProcessTable, ThreadGroup};
 
 /// How many host threads run tasks, and what became of the first process.
@@ -94,7 +94,7 @@ impl Kernel {
     pub fn signal_from_outside(&self, signal: Signal) {
         if let Some(init) = self.init() {
             // A signal of the kernel's own is never refused for want of queue space.
-            let _ = init.send(Sending::kernel(signal).forced());
+            let _ = init.send(OutgoingSignal::kernel(signal).forced());
         }
     }
 

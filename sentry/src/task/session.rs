@@ -7,7 +7,7 @@ use amber_abi::{Errno, SigInfo, Signal};
 
 use crate::error::{Restart, SysError};
 use crate::kernel::Kernel;
-use crate::signal::{Sending, Wakes};
+use crate::signal::{OutgoingSignal, Wakes};
 use crate::task::{ProcessTable, TaskContext};
 
 /// A terminal as a session sees it.
@@ -58,7 +58,7 @@ impl Kernel {
             if let Some(leader) = table.process(sid) {
                 for signal in [Signal::SIGHUP, Signal::SIGCONT] {
                     // A signal of the kernel's own is never refused for want of queue space.
-                    let _ = leader.group.send_later(Sending::new(signal, SigInfo::kernel(signal)), &mut wakes);
+                    let _ = leader.group.send_later(OutgoingSignal::new(signal, SigInfo::kernel(signal)), &mut wakes);
                 }
             }
         }
@@ -90,7 +90,7 @@ fn signal_members(table: &ProcessTable, pgid: i32, signal: Signal, wakes: &mut W
     for process in table.members(pgid) {
         any = true;
         // A signal of the kernel's own is never refused for want of queue space.
-        let _ = process.group.send_later(Sending::new(signal, SigInfo::kernel(signal)), wakes);
+        let _ = process.group.send_later(OutgoingSignal::new(signal, SigInfo::kernel(signal)), wakes);
     }
     any
 }

@@ -7,7 +7,7 @@ use amber_abi::time::Itimerspec;
 use amber_abi::{SigInfo, Signal};
 
 use crate::clock::{Clock, monotonic};
-use crate::signal::{Sending, SignalSource};
+use crate::signal::{OutgoingSignal, SignalSource};
 use crate::sync::{Mutex, Rank};
 use crate::task::{Task, ThreadGroup};
 use crate::time::cpu::CpuClock;
@@ -190,15 +190,15 @@ impl SignalTimer {
         let sent = match &self.notice {
             Notice::None => return,
             Notice::Kernel(signal) => {
-                group.send(Sending::from_source(*signal, SigInfo::kernel(*signal), source.clone()))
+                group.send(OutgoingSignal::from_source(*signal, SigInfo::kernel(*signal), source.clone()))
             }
             Notice::Posix { signal, value, task } => {
-                let sending =
-                    Sending::from_source(*signal, SigInfo::timer(*signal, self.id, 0, *value), source.clone())
+                let outgoing =
+                    OutgoingSignal::from_source(*signal, SigInfo::timer(*signal, self.id, 0, *value), source.clone())
                         .to_program(self.program);
                 match task.as_ref().map(Weak::upgrade) {
-                    None => group.send(sending),
-                    Some(Some(task)) => task.send(sending),
+                    None => group.send(outgoing),
+                    Some(Some(task)) => task.send(outgoing),
                     // The thread is gone; the timer goes on for nobody.
                     Some(None) => Ok(()),
                 }

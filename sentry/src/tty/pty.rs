@@ -17,7 +17,7 @@ use crate::kernel::Kernel;
 use crate::sync::{Mutex, MutexGuard, Rank};
 use crate::task::ControllingTerminal;
 use crate::vfs::{Inode, Path};
-use crate::wait::{Happening, WaitQueue};
+use crate::wait::{SigioEvent, WaitQueue};
 
 /// Output that waits for the master's reader; a writer waits beyond this many bytes.
 pub(super) const OUTPUT_LIMIT: usize = 16 << 10;
@@ -248,10 +248,10 @@ impl Pty {
         }
         self.wake_both();
         if fed.input {
-            self.slave.signals().tell(Happening::Input);
+            self.slave.signals().notify(SigioEvent::Input);
         }
         if fed.echo {
-            self.master.signals().tell(Happening::Input);
+            self.master.signals().notify(SigioEvent::Input);
         }
     }
 

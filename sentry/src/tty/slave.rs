@@ -12,7 +12,7 @@ use crate::error::{SysError, SysResult};
 use crate::task::TaskContext;
 use crate::vfs::sigio::SignalIo;
 use crate::vfs::{File, Inode};
-use crate::wait::{Happening, WaitQueue};
+use crate::wait::{SigioEvent, WaitQueue};
 
 /// An open file of the slave.
 pub struct SlaveFile {
@@ -126,7 +126,7 @@ impl File for SlaveFile {
         drop(state);
         self.pty.wake_master();
         if seen {
-            self.pty.master.signals().tell(Happening::Input);
+            self.pty.master.signals().notify(SigioEvent::Input);
         }
         if taken.len() < buf.len() {
             self.pty.slave.signals().note_full();

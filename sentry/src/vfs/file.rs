@@ -143,7 +143,7 @@ pub trait File: Send + Sync + Any {
     }
 
     /// How long a read (or, if `writing`, a write) waits at most, where that can be set (`SO_RCVTIMEO`, `SO_SNDTIMEO`).
-    fn patience(&self, _writing: bool) -> Option<Duration> {
+    fn timeout(&self, _writing: bool) -> Option<Duration> {
         None
     }
 

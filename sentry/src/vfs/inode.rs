@@ -281,7 +281,7 @@ pub trait Inode: Send + Sync + Any {
     }
 
     /// Where a magic link of `/proc` leads, past its text; none for ordinary links.
-    fn jump(&self, _ctx: &TaskContext) -> Option<Result<Path, Errno>> {
+    fn follow_magic_link(&self, _ctx: &TaskContext) -> Option<Result<Path, Errno>> {
         None
     }
 
@@ -294,18 +294,18 @@ pub trait Inode: Send + Sync + Any {
     }
 
     /// Whether the task may read and search it whatever its mode says.
-    fn is_open_to(&self, _ctx: &TaskContext) -> bool {
+    fn permits(&self, _ctx: &TaskContext) -> bool {
         false
     }
 
     /// Whether the task may not search it whatever its mode says.
-    fn is_closed_to(&self, _ctx: &TaskContext) -> bool {
+    fn forbids(&self, _ctx: &TaskContext) -> bool {
         false
     }
 
     /// Asked before the directory is locked to make (`making`), remove or move the entry `name`: directories whose
     /// entries are the kernel's own say here why that cannot be.
-    fn admit_change(&self, _name: &[u8], _making: bool) -> Result<(), Errno> {
+    fn may_modify_entry(&self, _name: &[u8], _making: bool) -> Result<(), Errno> {
         Ok(())
     }
 

@@ -18,7 +18,7 @@ use crate::users::UserCharge;
 use crate::vfs::notify::{self, Watch, Watcher};
 use crate::vfs::sigio::SignalIo;
 use crate::vfs::{File, Inode, Vfs};
-use crate::wait::{Happening, READABLE, WaitQueue};
+use crate::wait::{READABLE, SigioEvent, WaitQueue};
 
 /// Bytes of the fixed part of an event; names are padded to multiples of it.
 const HEADER: usize = size_of::<InotifyEvent>();
@@ -184,7 +184,7 @@ impl Inotify {
         state.push(Event::new(wd, InotifyMask::IN_IGNORED.bits(), 0, None), self.most_events);
         drop(state);
         drop(removed);
-        self.queue.notify_and_signal(READABLE, Happening::Input);
+        self.queue.notify_and_signal(READABLE, SigioEvent::Input);
         Ok(())
     }
 }
@@ -218,7 +218,7 @@ impl Watcher for Entry {
         drop(state);
         drop(removed);
         if told {
-            inotify.queue.notify_and_signal(READABLE, Happening::Input);
+            inotify.queue.notify_and_signal(READABLE, SigioEvent::Input);
         }
     }
 }

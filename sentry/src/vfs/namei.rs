@@ -79,7 +79,7 @@ pub fn create(credentials: &Credentials, target: &Target, new: &Creation<'_>) ->
     let name = target.name(Errno::EEXIST)?;
     let directory = &target.directory;
     let parent = directory.inode()?.clone();
-    parent.admit_change(name, true)?;
+    parent.may_modify_entry(name, true)?;
     let made = {
         let mut children = directory.dentry.lock_children(false);
         let (found, fresh) = directory.dentry.lookup_locked(&mut children, name)?;
@@ -113,7 +113,7 @@ pub fn link(credentials: &Credentials, source: &Path, target: &Target, protected
     let directory = &target.directory;
     let inode = source.inode()?.clone();
     let parent = directory.inode()?.clone();
-    parent.admit_change(name, true)?;
+    parent.may_modify_entry(name, true)?;
     let made = {
         let mut children = directory.dentry.lock_children(false);
         let (found, _) = directory.dentry.lookup_locked(&mut children, name)?;
@@ -164,7 +164,7 @@ fn remove(credentials: &Credentials, target: &Target, name: &[u8], as_directory:
     let directory = &target.directory;
     directory.mount.check_writable()?;
     let parent = directory.inode()?.clone();
-    parent.admit_change(name, false)?;
+    parent.may_modify_entry(name, false)?;
     let victim = {
         let mut children = directory.dentry.lock_children(false);
         let (found, _) = directory.dentry.lookup_locked(&mut children, name)?;
@@ -211,7 +211,7 @@ pub fn rename(credentials: &Credentials, from: &Target, to: &Target, flags: Rena
     let name = from.name(Errno::EBUSY)?;
     let new_name = to.name(if no_replace { Errno::EEXIST } else { Errno::EBUSY })?;
     from.directory.mount.check_writable()?;
-    from.directory.inode()?.admit_change(name, false)?;
+    from.directory.inode()?.may_modify_entry(name, false)?;
     let (old_dir, new_dir) = (&from.directory.dentry, &to.directory.dentry);
     let one = old_dir.vfs().renames.lock();
     let same = Arc::ptr_eq(old_dir, new_dir);

@@ -156,7 +156,7 @@ fn make(
 ) -> Result<(Arc<Dentry>, bool), Errno> {
     let parent = directory.inode()?.clone();
     // Linux has another word for this here than for mkdir(2).
-    parent.admit_change(name, true).map_err(|e| if e == Errno::EPERM { Errno::EACCES.here() } else { e })?;
+    parent.may_modify_entry(name, true).map_err(|e| if e == Errno::EPERM { Errno::EACCES.here() } else { e })?;
     let creation = Creation::plain(FileType::Regular, how.permissions, ctx.fs().umask());
     let made = {
         let mut children = directory.dentry.lock_children(false);
@@ -206,7 +206,7 @@ fn open_found(
     }
     if !made {
         match access::check_path(scope.credentials, &path, wanted(flags, truncate)) {
-            Err(Errno::EACCES) if inode.is_open_to(ctx) => {}
+            Err(Errno::EACCES) if inode.permits(ctx) => {}
             answer => answer?,
         }
     }

@@ -10,10 +10,10 @@ use amber_abi::{SigInfo, Signal};
 
 use crate::credentials::Credentials;
 use crate::kernel::Kernel;
-use crate::signal::Sending;
+use crate::signal::OutgoingSignal;
 use crate::task::{ProcessTable, Task, TaskContext, ThreadGroup};
 use crate::vfs::FileDescription;
-use crate::wait::{Happening, SignalSource};
+use crate::wait::{SigioEvent, SignalSource};
 
 /// What a kind of file does with `O_ASYNC`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,16 +28,16 @@ pub enum SignalIo {
     Terminal(Option<i32>),
 }
 
-/// The code of a happening's signal, and the events in `si_band`.
-fn code_and_band(happening: Happening) -> (i32, PollEvents) {
+/// The code of a event's signal, and the events in `si_band`.
+fn code_and_band(event: SigioEvent) -> (i32, PollEvents) {
     let normal_in = PollEvents::POLLIN | PollEvents::POLLRDNORM;
     let normal_out = PollEvents::POLLOUT | PollEvents::POLLWRNORM;
-    match happening {
-        Happening::Input => (POLL_IN, normal_in),
-        Happening::Output => (POLL_OUT, normal_out | PollEvents::POLLWRBAND),
-        Happening::Error => (POLL_ERR, PollEvents::POLLERR),
-        Happening::Urgent => (POLL_PRI, PollEvents::POLLPRI | PollEvents::POLLRDBAND),
-        Happening::HangUp => (POLL_HUP, PollEvents::POLLHUP | PollEvents::POLLERR),
+    match event {
+        SigioEvent::Input => (POLL_IN, normal_in),
+        SigioEvent::Output => (POLL_OUT, normal_out | PollEvents::POLLWRBAND),
+        SigioEvent::Error => (POLL_ERR, PollEvents::POLLERR),
+        SigioEvent::Urgent => (POLL_PRI, PollEvents::POLLPRI | PollEvents::POLLRDBAND),
+        SigioEvent::HangUp => (POLL_HUP, PollEvents::POLLHUP | PollEvents::POLLERR),
     }
 }
 
@@ -104,7 +104,7 @@ impl SignalOwner {
     }
 
     /// Sends to all who are meant and whom the signal may reach; `choose` answers what to send, best first.
-    fn send(&self, choose: impl Fn() -> Vec<Sending>) {
+    fn send(&self, choose: impl Fn() -> Vec<OutgoingSignal>) {
         for task in self.recipients() {
             if !self.may_signal(&task.credentials()) {
                 continue;
@@ -118,9 +118,9 @@ impl SignalOwner {
     }
 }
 
-/// The signals that a file's owner is sent for a happening, best first: the plain SIGIO is what remains when the queue of
+/// The signals that a file's owner is sent for a event, best first: the plain SIGIO is what remains when the queue of
 /// the one asked for is full.
-fn signals(asked: Option<Signal>, fd: i32, happening: Happening) -> Vec<Sending> {
+fn signals(asked: Option<Signal>, fd: i32, event: SigioEvent) -> Vec<OutgoingSignal> {
     const WITH_CODES_OF_THEIR_OWN: [Signal; 7] = [
         Signal::SIGILL,
         Signal::SIGFPE,
@@ -131,26 +131,26 @@ fn signals(asked: Option<Signal>, fd: i32, happening: Happening) -> Vec<Sending>
         Signal::SIGSYS,
     ];
     let full = asked.map(|signal| {
-        let (code, band) = code_and_band(happening);
+        let (code, band) = code_and_band(event);
         let code = if WITH_CODES_OF_THEIR_OWN.contains(&signal) { SI_SIGIO } else { code };
-        Sending::new(signal, SigInfo::poll(signal, code, i64::from(band.bits()), fd))
+        OutgoingSignal::new(signal, SigInfo::poll(signal, code, i64::from(band.bits()), fd))
     });
-    full.into_iter().chain([Sending::kernel(Signal::SIGIO)]).collect()
+    full.into_iter().chain([OutgoingSignal::kernel(Signal::SIGIO)]).collect()
 }
 
 impl SignalSource for FileDescription {
-    fn signal(&self, fd: i32, happening: Happening) {
+    fn signal(&self, fd: i32, event: SigioEvent) {
         if let Some(owner) = self.owner() {
             let asked = self.owner_signal();
-            owner.send(|| signals(asked, fd, happening));
+            owner.send(|| signals(asked, fd, event));
         }
     }
 
     fn signal_urgent(&self, fd: Option<i32>) {
         let Some(owner) = self.owner() else { return };
-        owner.send(|| vec![Sending::kernel(Signal::SIGURG)]);
+        owner.send(|| vec![OutgoingSignal::kernel(Signal::SIGURG)]);
         if let (Some(fd), Some(asked)) = (fd, self.owner_signal()) {
-            owner.send(|| signals(Some(asked), fd, Happening::Urgent));
+            owner.send(|| signals(Some(asked), fd, SigioEvent::Urgent));
         }
     }
 }

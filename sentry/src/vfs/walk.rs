@@ -296,8 +296,8 @@ impl<'a> Walk<'a> {
             return Err(Errno::ENOTDIR.here());
         }
         match access::check(self.scope.credentials, &**inode, Access::EXECUTE) {
-            Err(_) if self.scope.task.is_some_and(|task| inode.is_open_to(task)) => Ok(()),
-            Ok(()) if self.scope.task.is_some_and(|task| inode.is_closed_to(task)) => Err(Errno::EACCES.here()),
+            Err(_) if self.scope.task.is_some_and(|task| inode.permits(task)) => Ok(()),
+            Ok(()) if self.scope.task.is_some_and(|task| inode.forbids(task)) => Err(Errno::EACCES.here()),
             answer => answer,
         }
     }
@@ -392,7 +392,7 @@ impl<'a> Walk<'a> {
     /// Follows a link: to its text, which comes next then, or (false) past it.
     fn follow(&mut self, link: &Path, inode: &Arc<dyn Inode>) -> Result<bool, Errno> {
         if let Some(task) = self.scope.task
-            && let Some(target) = inode.jump(task)
+            && let Some(target) = inode.follow_magic_link(task)
         {
             if self.forbids(ResolveFlags::RESOLVE_NO_MAGICLINKS) {
                 return Err(Errno::ELOOP.here());

@@ -7,7 +7,7 @@ use crate::sync::{Mutex, Rank};
 
 /// What a signal reports of a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Happening {
+pub enum SigioEvent {
     /// Something can be read.
     Input,
     /// Something can be written.
@@ -23,7 +23,7 @@ pub enum Happening {
 /// An open file that has an owner, who may be sent signals. Called with no lock held.
 pub trait SignalSource: Send + Sync {
     /// Sends the owner the signal it asked for, with the descriptor that `O_ASYNC` was set by.
-    fn signal(&self, fd: i32, happening: Happening);
+    fn signal(&self, fd: i32, event: SigioEvent);
 
     /// Sends the owner SIGURG; with such a descriptor also the signal it asked for, if that is another than SIGIO.
     fn signal_urgent(&self, fd: Option<i32>);
@@ -79,18 +79,18 @@ impl SignalList {
     }
 
     /// Something happened: signals the owners of the files with `O_ASYNC`. No lock may be held.
-    pub fn tell(&self, happening: Happening) {
+    pub fn notify(&self, event: SigioEvent) {
         let wanted = |entry: &Subscription| {
-            let suits = match happening {
-                Happening::Input => entry.input,
-                Happening::Output => entry.output,
+            let suits = match event {
+                SigioEvent::Input => entry.input,
+                SigioEvent::Output => entry.output,
                 _ => true,
             };
             entry.fd.is_some() && suits
         };
         for (source, fd) in self.chosen(wanted) {
             if let Some(fd) = fd {
-                source.signal(fd, happening);
+                source.signal(fd, event);
             }
         }
     }
@@ -105,7 +105,7 @@ impl SignalList {
     /// There is room for output, which is reported if somebody missed it before. No lock may be held.
     pub fn tell_room(&self) {
         if self.used.load(Ordering::Acquire) && self.full.swap(false, Ordering::AcqRel) {
-            self.tell(Happening::Output);
+            self.notify(SigioEvent::Output);
         }
     }
 

@@ -10,7 +10,7 @@ use amber_abi::poll::PollEvents;
 use amber_abi::siginfo::{SI_MESGQ, SigInfo};
 
 use super::Size;
-use crate::signal::Sending;
+use crate::signal::OutgoingSignal;
 use crate::sync::{Mutex, Rank};
 use crate::task::ThreadGroup;
 use crate::wait::{READABLE, WRITABLE, WaitQueue};
@@ -103,7 +103,7 @@ impl Queue {
             let (pid, uid) = sender;
             let info = SigInfo::queue(signal, SI_MESGQ, pid, uid, value);
             // A full queue of signals loses this one, as on Linux.
-            let _ = group.send(Sending::new(signal, info).to_program(program));
+            let _ = group.send(OutgoingSignal::new(signal, info).to_program(program));
         }
         self.changed.notify(READABLE);
         Ok(())

@@ -21,7 +21,7 @@ use crate::task::TaskContext;
 use crate::vfs::anon::AnonymousInode;
 use crate::vfs::sigio::SignalIo;
 use crate::vfs::{File, FileSystem, Inode, Metadata, SetAttributes, Vfs};
-use crate::wait::{Happening, READABLE, WRITABLE, WaitQueue};
+use crate::wait::{READABLE, SigioEvent, WRITABLE, WaitQueue};
 
 pub use fifo::open_fifo;
 pub use limits::Pipes;
@@ -88,9 +88,9 @@ impl Pipe {
             self.queue.notify(events);
         }
         if for_writing && result.is_ok() {
-            self.queue.signals().tell(Happening::Input);
+            self.queue.signals().notify(SigioEvent::Input);
         } else if events.contains(WRITABLE) {
-            self.queue.signals().tell(Happening::Output);
+            self.queue.signals().notify(SigioEvent::Output);
         }
         result
     }
@@ -120,9 +120,9 @@ impl Pipe {
         let freed = was_full && !source.ring.is_full();
         drop((first, second));
         if freed {
-            from.queue.notify_and_signal(WRITABLE, Happening::Output);
+            from.queue.notify_and_signal(WRITABLE, SigioEvent::Output);
         }
-        to.queue.notify_and_signal(READABLE, Happening::Input);
+        to.queue.notify_and_signal(READABLE, SigioEvent::Input);
         result
     }
 
@@ -249,8 +249,8 @@ impl Drop for PipeEnd {
         drop(state);
         if one_sided {
             self.pipe.queue.notify_all();
-            self.pipe.queue.signals().tell(Happening::Input);
-            self.pipe.queue.signals().tell(Happening::Output);
+            self.pipe.queue.signals().notify(SigioEvent::Input);
+            self.pipe.queue.signals().notify(SigioEvent::Output);
         }
     }
 }
@@ -281,7 +281,7 @@ impl File for PipeEnd {
         if freed {
             self.pipe.queue.notify(WRITABLE);
         }
-        self.pipe.queue.signals().tell(Happening::Output);
+        self.pipe.queue.signals().notify(SigioEvent::Output);
         Ok(count)
     }
 
@@ -299,7 +299,7 @@ impl File for PipeEnd {
             return Err(Errno::EAGAIN.here());
         }
         self.inode.touch_modified();
-        self.pipe.queue.notify_and_signal(READABLE, Happening::Input);
+        self.pipe.queue.notify_and_signal(READABLE, SigioEvent::Input);
         Ok(count)
     }
 

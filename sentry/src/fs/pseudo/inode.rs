@@ -212,22 +212,22 @@ impl Inode for PseudoInode {
         }
     }
 
-    fn jump(&self, ctx: &TaskContext) -> Option<Result<Path, Errno>> {
+    fn follow_magic_link(&self, ctx: &TaskContext) -> Option<Result<Path, Errno>> {
         match self.entry.what {
             What::Magic(to, _) => Some(self.inspect(ctx).and_then(|()| self.ask(ctx, to))),
             _ => None,
         }
     }
 
-    fn is_open_to(&self, ctx: &TaskContext) -> bool {
+    fn permits(&self, ctx: &TaskContext) -> bool {
         self.entry.is_open_to_self && self.subject.task().is_ok_and(|task| Arc::ptr_eq(task.group(), ctx.group()))
     }
 
-    fn is_closed_to(&self, ctx: &TaskContext) -> bool {
+    fn forbids(&self, ctx: &TaskContext) -> bool {
         self.inspect(ctx).is_err()
     }
 
-    fn admit_change(&self, name: &[u8], making: bool) -> Result<(), Errno> {
+    fn may_modify_entry(&self, name: &[u8], making: bool) -> Result<(), Errno> {
         match self.lookup(name) {
             Ok(_) if making => Err(Errno::EEXIST.here()),
             Err(Errno::ENOENT) if making => Err(self.fs.kind.new_names),

@@ -24,7 +24,7 @@ use crate::net::socket::{Directions, Outgoing, Received, Socket};
 use crate::sync::{Mutex, Rank};
 use crate::task::TaskContext;
 use crate::time::TimerService;
-use crate::wait::{Happening, READABLE, WRITABLE, WaitQueue};
+use crate::wait::{READABLE, SigioEvent, WRITABLE, WaitQueue};
 
 /// What the send buffer of a connection grows to by itself.
 const GROWN_SEND_BUFFER: u32 = 2_626_560;
@@ -135,7 +135,7 @@ impl TcpSocket {
                 traffic.tcp_reset.count()
             }
             self.queue.notify_all();
-            self.queue.signals().tell(Happening::Error);
+            self.queue.signals().notify(SigioEvent::Error);
         }
     }
 
@@ -154,7 +154,7 @@ impl TcpSocket {
         }
         self.enter_queue(listener);
         self.queue.notify_all();
-        self.queue.signals().tell(if both { Happening::HangUp } else { Happening::Input });
+        self.queue.signals().notify(if both { SigioEvent::HangUp } else { SigioEvent::Input });
     }
 
     /// Gives a port back, if there is one to give; else what the socket claims of the one it keeps has changed.
@@ -382,7 +382,7 @@ impl Socket for TcpSocket {
             peer.queue.signals().tell_urgent();
         }
         let events = if urgent { READABLE | PollEvents::POLLPRI } else { READABLE };
-        peer.queue.notify_and_signal(events, Happening::Input);
+        peer.queue.notify_and_signal(events, SigioEvent::Input);
         Ok(sent)
     }
 

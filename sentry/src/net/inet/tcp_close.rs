@@ -7,7 +7,7 @@ use amber_abi::sockopt::TcpOption;
 
 use super::tcp::TcpSocket;
 use super::tcp_state::{Listening, Phase, State};
-use crate::wait::{Happening, READABLE};
+use crate::wait::{READABLE, SigioEvent};
 
 /// How long the ports of a connection stay taken after it (`TCP_TIMEWAIT_LEN`).
 const TIME_WAIT: Duration = Duration::from_secs(60);
@@ -41,9 +41,9 @@ impl TcpSocket {
             let phase = if waits { Phase::Connected } else { std::mem::replace(&mut state.phase, Phase::Done) };
             (phase, peer, orderly, fin, waits, state.port())
         };
-        let patience = if waits { self.orphan_time() } else { None };
-        match patience {
-            Some(patience) => self.stack.adopt(self, patience),
+        let timeout = if waits { self.orphan_time() } else { None };
+        match timeout {
+            Some(timeout) => self.stack.adopt(self, timeout),
             None => {
                 self.state.lock().phase = Phase::Done;
                 self.release((port != 0).then_some(port));
@@ -97,7 +97,7 @@ impl TcpSocket {
             }
         };
         if entered {
-            listener.queue.notify_and_signal(READABLE, Happening::Input);
+            listener.queue.notify_and_signal(READABLE, SigioEvent::Input);
         }
     }
 }

@@ -12,7 +12,7 @@ use super::tcp_state::{Phase, State};
 use crate::clock::monotonic;
 use crate::task::TaskContext;
 use crate::time::Expire;
-use crate::wait::{Happening, READABLE};
+use crate::wait::{READABLE, SigioEvent};
 
 impl TcpSocket {
     /// Begins a connection, as connect(2) does. On a network without packets the answer is there at once, but as on
@@ -101,7 +101,7 @@ impl TcpSocket {
         }
         self.grow();
         self.queue.notify_all();
-        self.queue.signals().tell(Happening::Output);
+        self.queue.signals().notify(SigioEvent::Output);
     }
 
     /// A listener makes the other end of a connection, if it has room; else the client goes on knocking.
@@ -165,9 +165,9 @@ impl TcpSocket {
                 end.defer(&self.me, deferral);
             }
             client.queue.notify_all();
-            client.queue.signals().tell(Happening::Output);
+            client.queue.signals().notify(SigioEvent::Output);
             if !deferred {
-                self.queue.notify_and_signal(READABLE, Happening::Input);
+                self.queue.notify_and_signal(READABLE, SigioEvent::Input);
             }
         } else {
             drop(state);

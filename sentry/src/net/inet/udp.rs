@@ -25,7 +25,7 @@ use crate::net::options::SharedOptions;
 use crate::net::socket::{Directions, Outgoing, Received, Socket};
 use crate::sync::{Mutex, Rank};
 use crate::task::TaskContext;
-use crate::wait::{Happening, READABLE, WaitQueue};
+use crate::wait::{READABLE, SigioEvent, WaitQueue};
 
 const WRITABLE: PollEvents = PollEvents::POLLOUT.union(PollEvents::POLLWRNORM).union(PollEvents::POLLWRBAND);
 /// The most bytes of a datagram: what the length fields of IPv4 and UDP leave.
@@ -216,7 +216,7 @@ impl UdpSocket {
             state.inbox.push(Packet::new(data, Some(sender), Control::default()));
             state.envelopes.push_back(envelope);
         }
-        self.queue.notify_and_signal(READABLE, Happening::Input);
+        self.queue.notify_and_signal(READABLE, SigioEvent::Input);
     }
 
     /// Nobody has the port: a connected socket hears of it, as does one that asked for all errors.
@@ -236,7 +236,7 @@ impl UdpSocket {
             }
             state.error = Some(Errno::ECONNREFUSED);
         }
-        self.queue.notify_and_signal(READABLE | PollEvents::POLLERR, Happening::Error);
+        self.queue.notify_and_signal(READABLE | PollEvents::POLLERR, SigioEvent::Error);
     }
 
     /// The first of the errors that are kept with their datagrams; the pending error is that of the next then.

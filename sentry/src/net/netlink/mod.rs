@@ -23,7 +23,7 @@ use crate::net::options::SharedOptions;
 use crate::net::socket::{Directions, Outgoing, Received, Socket};
 use crate::sync::{Mutex, Rank};
 use crate::task::TaskContext;
-use crate::wait::{Happening, READABLE, WaitQueue};
+use crate::wait::{READABLE, SigioEvent, WaitQueue};
 
 const WRITABLE: PollEvents = PollEvents::POLLOUT.union(PollEvents::POLLWRNORM).union(PollEvents::POLLWRBAND);
 /// What Linux keeps of a send buffer for itself.
@@ -270,7 +270,7 @@ impl Socket for NetlinkSocket {
                 state.inbox.push(Packet::new(&answer, Some(Self::address_of(0, 0)), events::told_beside(0)));
             }
         }
-        self.queue.notify_and_signal(READABLE, Happening::Input);
+        self.queue.notify_and_signal(READABLE, SigioEvent::Input);
         Ok(message.data.len())
     }
 

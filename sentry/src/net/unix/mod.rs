@@ -25,7 +25,7 @@ use crate::net::socket::{Directions, Outgoing, Received, Socket};
 use crate::net::stream::ByteStream;
 use crate::sync::{Mutex, Rank};
 use crate::task::TaskContext;
-use crate::wait::{Happening, READABLE, WaitQueue};
+use crate::wait::{READABLE, SigioEvent, WaitQueue};
 
 pub use graph::SocketsInFlight;
 pub use names::{UnixName, UnixNames};
@@ -238,7 +238,7 @@ impl UnixSocket {
             (state.peer, state.peer_name, state.person) = (None, None, None);
             return entered;
         }
-        listener.queue.notify_and_signal(READABLE, Happening::Input);
+        listener.queue.notify_and_signal(READABLE, SigioEvent::Input);
         Ok(())
     }
 
@@ -266,7 +266,7 @@ impl UnixSocket {
             told
         };
         if told {
-            old.queue.notify_and_signal(PollEvents::POLLERR, Happening::Error);
+            old.queue.notify_and_signal(PollEvents::POLLERR, SigioEvent::Error);
         }
     }
 
@@ -295,7 +295,7 @@ impl UnixSocket {
                 }
             }
             peer.queue.notify_all();
-            peer.queue.signals().tell(Happening::HangUp);
+            peer.queue.signals().notify(SigioEvent::HangUp);
         }
         garbage::bury(unread);
         self.queue.notify_all();
@@ -443,9 +443,9 @@ impl Socket for UnixSocket {
             }
             peer.queue.notify_all();
             if directions.receive && directions.send {
-                peer.queue.signals().tell(Happening::HangUp);
+                peer.queue.signals().notify(SigioEvent::HangUp);
             } else if directions.send {
-                peer.queue.signals().tell(Happening::Input);
+                peer.queue.signals().notify(SigioEvent::Input);
             }
         }
         self.queue.notify_all();

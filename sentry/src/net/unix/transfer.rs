@@ -13,7 +13,7 @@ use crate::net::control::{Control, credentials_of};
 use crate::net::inbox::{Packet, Payer, Taking, Toll};
 use crate::net::socket::{Outgoing, Received, Socket};
 use crate::task::TaskContext;
-use crate::wait::{Happening, READABLE};
+use crate::wait::{READABLE, SigioEvent};
 
 /// What Linux keeps of a send buffer for itself.
 const OVERHEAD: usize = 32;
@@ -102,7 +102,7 @@ impl UnixSocket {
             peer.queue.signals().tell_urgent();
             peer.queue.notify(PollEvents::POLLPRI);
         }
-        peer.queue.notify_and_signal(READABLE, Happening::Input);
+        peer.queue.notify_and_signal(READABLE, SigioEvent::Input);
         Ok(len)
     }
 
@@ -195,7 +195,7 @@ impl UnixSocket {
             }
         };
         let len = self.put(&target, message)?;
-        target.queue.notify_and_signal(READABLE, Happening::Input);
+        target.queue.notify_and_signal(READABLE, SigioEvent::Input);
         Ok(len)
     }
 

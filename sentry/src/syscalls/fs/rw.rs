@@ -351,8 +351,8 @@ impl<'a> Transfer<'a> {
         } else {
             PollEvents::POLLIN | PollEvents::POLLRDNORM | PollEvents::POLLRDHUP
         };
-        let patience = file.patience(writing);
-        let limit = patience.and_then(deadline_in);
+        let timeout = file.timeout(writing);
+        let limit = timeout.and_then(deadline_in);
         let began = Instant::now();
         let pause = || if writing { None } else { file.read_deadline(began) };
         loop {
@@ -377,7 +377,7 @@ impl<'a> Transfer<'a> {
                 (WaitEnd::TimedOut, None) if until.is_some() => Ok(0),
                 (WaitEnd::TimedOut, None) => Err(Errno::EAGAIN.here().into()),
                 // A wait with a limit of its own cannot be taken up again where it was.
-                (WaitEnd::Interrupted, None) if patience.is_some() => Err(Errno::EINTR.here().into()),
+                (WaitEnd::Interrupted, None) if timeout.is_some() => Err(Errno::EINTR.here().into()),
                 (WaitEnd::Interrupted, None) => Err(Restart::IfAsked.into()),
             };
         }
@@ -529,7 +529,7 @@ impl<'a> Transfer<'a> {
                     Some(own) => own.write(buf),
                     None => file.write_at(buf, 0),
                 };
-                // Of a write there is no less than what was tried with patience.
+                // Of a write there is no less than what was tried with timeout.
                 let attempt = |patient: bool| {
                     let answer = patient.then(|| write(&buffer[..got]));
                     answer.filter(|answer| *answer != Err(Errno::EAGAIN))

@@ -147,7 +147,7 @@ pub fn connect(ctx: &mut TaskContext, fd: Fd, address: SockaddrIn, len: i32) -> 
                 ended => ended,
             });
             match wait {
-                // Out of patience; the connection goes on being made.
+                // Out of timeout; the connection goes on being made.
                 Err(SysError::Errno(Errno::EAGAIN)) => Err(Errno::EINPROGRESS.here().into()),
                 Err(error) => Err(error),
                 Ok(()) => Ok(0),
@@ -237,16 +237,16 @@ impl Opened {
         if impatient || !matches!(first, Err(Errno::EAGAIN)) {
             return Ok(first?);
         }
-        let patience = self.socket.options().patience(writing);
+        let timeout = self.socket.options().timeout(writing);
         let mut ready = || match attempt() {
             Err(Errno::EAGAIN) => None,
             answer => Some(answer),
         };
-        match wait(patience.and_then(deadline_in), &mut ready) {
+        match wait(timeout.and_then(deadline_in), &mut ready) {
             Ok(answer) => Ok(answer?),
             Err(WaitEnd::TimedOut) => Err(Errno::EAGAIN.here().into()),
             // A wait with a limit of its own cannot be taken up again where it was.
-            Err(WaitEnd::Interrupted) if patience.is_some() => Err(Errno::EINTR.here().into()),
+            Err(WaitEnd::Interrupted) if timeout.is_some() => Err(Errno::EINTR.here().into()),
             Err(WaitEnd::Interrupted) => Err(Restart::IfAsked.into()),
         }
     }
@@ -256,17 +256,17 @@ impl Opened {
             return Err(Errno::EAGAIN.here().into());
         }
         let listener = ctx.kernel().network.unix.find(ctx, self.socket.identity().1, address)?;
-        let patience = self.socket.options().patience(true);
+        let timeout = self.socket.options().timeout(true);
         // The attempts resolve the path again, which may be another's by then.
         let ready = || match self.socket.connect(ctx, address) {
             Err(Errno::EAGAIN) => None,
             answer => Some(answer),
         };
         let queues = [(listener.queue(), PollEvents::POLLOUT)];
-        match ctx.wait(&queues, patience.and_then(deadline_in), ready) {
+        match ctx.wait(&queues, timeout.and_then(deadline_in), ready) {
             Ok(answer) => Ok(answer?),
             Err(WaitEnd::TimedOut) => Err(Errno::EAGAIN.here().into()),
-            Err(WaitEnd::Interrupted) if patience.is_some() => Err(Errno::EINTR.here().into()),
+            Err(WaitEnd::Interrupted) if timeout.is_some() => Err(Errno::EINTR.here().into()),
             Err(WaitEnd::Interrupted) => Err(Restart::IfAsked.into()),
         }
     }

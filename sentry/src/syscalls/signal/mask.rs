@@ -83,11 +83,11 @@ pub fn rt_sigtimedwait(
     }
     let mut taken = ctx.take_signal(set);
     let mut end = WaitEnd::TimedOut;
-    let patience = timeout.map(|t| Duration::from_nanos(t.to_nanos().max(0) as u64));
-    if taken.is_none() && patience != Some(Duration::ZERO) {
+    let limit = timeout.map(|t| Duration::from_nanos(t.to_nanos().max(0) as u64));
+    if taken.is_none() && limit != Some(Duration::ZERO) {
         // While it waits, the signals reach this task although it blocks them.
         let blocked = ctx.begin_signal_wait(set);
-        let waited: Result<(), WaitEnd> = ctx.wait(&[], patience.and_then(deadline_in), || None);
+        let waited: Result<(), WaitEnd> = ctx.wait(&[], limit.and_then(deadline_in), || None);
         end = waited.err().unwrap_or(WaitEnd::Interrupted);
         taken = ctx.end_signal_wait(set, blocked);
     }

@@ -7,7 +7,7 @@ use amber_abi::siginfo::{SI_TKILL, SI_USER};
 use amber_abi::{SigInfo, Signal};
 
 use crate::error::SysResult;
-use crate::signal::{Sending, Wakes, may_signal};
+use crate::signal::{OutgoingSignal, Wakes, may_signal};
 use crate::syscalls::args::{In, SignalNumber};
 use crate::task::{Process, ProcessTable, Task, TaskContext, ThreadGroup};
 
@@ -85,7 +85,7 @@ fn send_to_process(
 ) -> Result<(), Errno> {
     check(ctx, table, target, signal)?;
     match (Signal::from_raw(signal), info) {
-        (Some(signal), Some(info)) => target.send_later(Sending::new(signal, *info), wakes),
+        (Some(signal), Some(info)) => target.send_later(OutgoingSignal::new(signal, *info), wakes),
         _ => Ok(()),
     }
 }
@@ -101,7 +101,7 @@ fn send_to_task(ctx: &TaskContext, tgid: Option<i32>, tid: i32, signal: i32, inf
     if let (Some(signal), Some(info)) = (Signal::from_raw(signal), info)
         && !task.has_ended()
     {
-        task.send(Sending::new(signal, info))?;
+        task.send(OutgoingSignal::new(signal, info))?;
     }
     Ok(0)
 }

@@ -9,7 +9,7 @@ use amber_abi::{SigInfo, Signal};
 
 use crate::error::SysResult;
 use crate::fs::proc::process_of;
-use crate::signal::Sending;
+use crate::signal::OutgoingSignal;
 use crate::syscalls::args::{Fd, In, SignalNumber};
 use crate::syscalls::signal::send::{check, given_info, own_info};
 use crate::task::TaskContext;
@@ -81,9 +81,9 @@ pub fn pidfd_send_signal(
     };
     if let (Some(signal), Some(info)) = (Signal::from_raw(signal.0), info) {
         if to_thread {
-            target.send(Sending::new(signal, info))?;
+            target.send(OutgoingSignal::new(signal, info))?;
         } else {
-            groups.iter().try_for_each(|group| group.send(Sending::new(signal, info)))?;
+            groups.iter().try_for_each(|group| group.send(OutgoingSignal::new(signal, info)))?;
         }
     }
     Ok(0)
