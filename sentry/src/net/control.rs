@@ -96,7 +96,7 @@ impl Control {
 }
 
 /// A process that uses a socket, as it was at one moment.
-pub struct Person {
+pub struct PeerCredentials {
     /// Its number and its effective user and group.
     pub credentials: Ucred,
     /// Its supplementary groups.
@@ -105,10 +105,10 @@ pub struct Person {
     pub process: Weak<ThreadGroup>,
 }
 
-impl Person {
+impl PeerCredentials {
     /// The process of a task, now.
     pub fn of(task: &Task) -> Arc<Self> {
-        Arc::new(Person {
+        Arc::new(PeerCredentials {
             credentials: credentials_of(task),
             groups: task.credentials().groups.clone(),
             process: Arc::downgrade(task.group()),

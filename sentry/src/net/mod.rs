@@ -2,12 +2,12 @@
 
 pub mod control;
 pub mod host;
-pub mod inbox;
 pub mod inet;
 pub mod limits;
 pub mod netlink;
 pub mod options;
 mod proc;
+pub mod receive_queue;
 pub mod socket;
 pub mod stream;
 pub mod unix;

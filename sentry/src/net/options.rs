@@ -214,15 +214,15 @@ pub fn get(socket: &dyn Socket, name: i32) -> Result<Vec<u8>, Errno> {
         So::SO_DOMAIN => number(i32::from(family.raw())),
         So::SO_ERROR => number(socket.take_error().map_or(0, Errno::raw)),
         So::SO_ACCEPTCONN => flag(socket.is_listening()),
-        So::SO_PEERCRED => match socket.peer_person() {
-            Some(person) => person.credentials.as_bytes().to_vec(),
+        So::SO_PEERCRED => match socket.peer_credentials() {
+            Some(peer) => peer.credentials.as_bytes().to_vec(),
             // Nobody: as Linux says for sockets without a peer.
             None => [0i32, -1, -1].as_bytes().to_vec(),
         },
         So::SO_PEERNAME => socket.peer_address()?,
         So::SO_PEERGROUPS => {
-            let person = socket.peer_person().ok_or_else(|| Errno::ENODATA.here())?;
-            person.groups.iter().flat_map(|group| group.to_ne_bytes()).collect()
+            let peer = socket.peer_credentials().ok_or_else(|| Errno::ENODATA.here())?;
+            peer.groups.iter().flat_map(|group| group.to_ne_bytes()).collect()
         }
         So::SO_COOKIE => values.inode.to_ne_bytes().to_vec(),
         _ => return Err(Errno::ENOPROTOOPT.here()),

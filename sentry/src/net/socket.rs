@@ -12,10 +12,10 @@ use amber_abi::sockopt::SocketLevel;
 use amber_abi::stat::FileType;
 
 use crate::error::SysResult;
-use crate::net::control::{Control, Person};
-use crate::net::inbox::Toll;
+use crate::net::control::{Control, PeerCredentials};
 use crate::net::inet::interface;
 use crate::net::options::SharedOptions;
+use crate::net::receive_queue::Toll;
 use crate::task::TaskContext;
 use crate::vfs::anon::AnonymousInode;
 use crate::vfs::sigio::SignalIo;
@@ -157,7 +157,7 @@ pub trait Socket: Send + Sync + Any {
     }
 
     /// Who is at the other end (`SO_PEERCRED`), as it was when it connected.
-    fn peer_person(&self) -> Option<Arc<Person>> {
+    fn peer_credentials(&self) -> Option<Arc<PeerCredentials>> {
         None
     }
 

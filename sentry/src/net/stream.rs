@@ -4,7 +4,7 @@ use amber_abi::errno::Errno;
 use amber_abi::socket::MessageFlags;
 
 use crate::net::control::Control;
-use crate::net::inbox::{Inbox, Taking};
+use crate::net::receive_queue::{ReceiveQueue, RecvFlags};
 use crate::net::socket::Received;
 
 /// A byte that was sent as urgent.
@@ -19,8 +19,8 @@ struct Urgent {
 /// Bytes on their way, in order.
 #[derive(Default)]
 pub struct ByteStream {
-    inbox: Inbox,
-    /// Bytes taken out of the inbox so far.
+    receive_queue: ReceiveQueue,
+    /// Bytes taken out of the receive queue so far.
     taken: u64,
     urgent: Option<Urgent>,
     /// Urgent bytes that were passed over, to be dropped where no lock is held, since descriptors may go with them.
@@ -30,21 +30,21 @@ pub struct ByteStream {
 impl ByteStream {
     /// Adds bytes; the last may be urgent.
     pub fn put(&mut self, data: &[u8], control: Control, urgent: bool) {
-        self.inbox.push_bytes(data, control);
+        self.receive_queue.push_bytes(data, control);
         if let (Some(&byte), true) = (data.last(), urgent) {
-            let at = (self.taken + self.inbox.bytes() as u64).saturating_sub(1);
+            let at = (self.taken + self.receive_queue.bytes() as u64).saturating_sub(1);
             self.urgent = Some(Urgent { at, byte, taken: false });
         }
     }
 
     /// What is in it.
-    pub fn inbox(&self) -> &Inbox {
-        &self.inbox
+    pub fn receive_queue(&self) -> &ReceiveQueue {
+        &self.receive_queue
     }
 
     /// Bytes in it, the urgent one included.
     pub fn bytes(&self) -> usize {
-        self.inbox.bytes()
+        self.receive_queue.bytes()
     }
 
     /// Whether an urgent byte waits to be received by itself.
@@ -67,8 +67,8 @@ impl ByteStream {
         self.mark() == Some(0)
     }
 
-    fn take_bytes(&mut self, buf: &mut [u8], how: Taking) -> Option<Received> {
-        let received = self.inbox.take_bytes(buf, how);
+    fn take_bytes(&mut self, buf: &mut [u8], how: RecvFlags) -> Option<Received> {
+        let received = self.receive_queue.take_bytes(buf, how);
         if !how.peek {
             self.taken += received.as_ref().map_or(0, |received| received.len) as u64;
             if self.urgent.as_ref().is_some_and(|urgent| urgent.at < self.taken) {
@@ -79,9 +79,9 @@ impl ByteStream {
     }
 
     /// Takes bytes: up to the urgent one, or on from it, leaving it out unless it belongs to the stream.
-    pub fn take(&mut self, buf: &mut [u8], how: Taking) -> Option<Received> {
+    pub fn take(&mut self, buf: &mut [u8], how: RecvFlags) -> Option<Received> {
         match self.mark() {
-            Some(0) if !how.inline && how.peek => self.take_bytes(buf, Taking { skip: how.skip + 1, ..how }),
+            Some(0) if !how.inline && how.peek => self.take_bytes(buf, RecvFlags { skip: how.skip + 1, ..how }),
             Some(0) => {
                 if !how.inline {
                     let passed = self.take_bytes(&mut [0], how);
@@ -107,7 +107,7 @@ impl ByteStream {
     /// Passes over an urgent byte that comes next.
     pub fn pass_mark(&mut self) {
         if self.is_at_mark() {
-            let passed = self.take_bytes(&mut [0], Taking::default());
+            let passed = self.take_bytes(&mut [0], RecvFlags::default());
             self.passed.extend(passed);
         }
     }
@@ -116,7 +116,7 @@ impl ByteStream {
     ///
     /// # Errors
     /// `EINVAL` if there is none, it was taken or it belongs to the stream.
-    pub fn take_urgent(&mut self, buf: &mut [u8], how: Taking) -> Result<Received, Errno> {
+    pub fn take_urgent(&mut self, buf: &mut [u8], how: RecvFlags) -> Result<Received, Errno> {
         let urgent =
             self.urgent.as_mut().filter(|urgent| !urgent.taken && !how.inline).ok_or_else(|| Errno::EINVAL.here())?;
         let mut flags = MessageFlags::MSG_OOB;
@@ -146,8 +146,8 @@ impl ByteStream {
 mod tests {
     use super::*;
 
-    const TAKE: Taking = Taking { peek: false, skip: 0, by_sender: false, inline: false };
-    const PEEK: Taking = Taking { peek: true, ..TAKE };
+    const TAKE: RecvFlags = RecvFlags { peek: false, skip: 0, by_sender: false, inline: false };
+    const PEEK: RecvFlags = RecvFlags { peek: true, ..TAKE };
 
     fn stream() -> ByteStream {
         let mut stream = ByteStream::default();
@@ -157,7 +157,7 @@ mod tests {
         stream
     }
 
-    fn text(stream: &mut ByteStream, how: Taking) -> String {
+    fn text(stream: &mut ByteStream, how: RecvFlags) -> String {
         let mut buf = [0; 9];
         let len = stream.take(&mut buf, how).map_or(0, |received| received.len);
         String::from_utf8_lossy(&buf[..len]).into_owned()
@@ -176,13 +176,13 @@ mod tests {
         assert_eq!((byte, stream.is_urgent(), stream.has_gap()), ([b'X'], false, true));
         assert_eq!(stream.take_urgent(&mut byte, TAKE).err(), Some(Errno::EINVAL));
         assert_eq!(text(&mut stream, TAKE), "de");
-        assert!(stream.inbox().is_empty());
+        assert!(stream.receive_queue().is_empty());
     }
 
     #[test]
     fn the_urgent_byte_may_belong_to_the_stream() {
         let mut stream = stream();
-        let inline = Taking { inline: true, ..TAKE };
+        let inline = RecvFlags { inline: true, ..TAKE };
         assert_eq!(text(&mut stream, inline), "abc");
         assert_eq!(text(&mut stream, inline), "Xde");
     }

@@ -9,7 +9,7 @@ use zerocopy::IntoBytes;
 
 use super::Endpoint;
 use crate::net::control::Control;
-use crate::net::inbox::{Inbox, Packet, Taking};
+use crate::net::receive_queue::{Packet, ReceiveQueue, RecvFlags};
 use crate::net::socket::Received;
 
 /// Whence an error comes (`SO_EE_ORIGIN_ICMP`, `SO_EE_ORIGIN_ICMP6`), and what those call a port that nobody has: type and
@@ -19,7 +19,7 @@ const ICMP_V6: (u8, u8, u8) = (3, 1, 4);
 
 /// The errors, first to come first; all are of ports that nobody has.
 #[derive(Default)]
-pub struct ErrorQueue(Inbox);
+pub struct ErrorQueue(ReceiveQueue);
 
 impl ErrorQueue {
     /// Whether there are none.
@@ -57,6 +57,6 @@ impl ErrorQueue {
     /// # Errors
     /// `EAGAIN` if there is none.
     pub fn take(&mut self, buf: &mut [u8]) -> Result<Received, Errno> {
-        self.0.take_message(buf, Taking::default()).ok_or_else(|| Errno::EAGAIN.here())
+        self.0.take_message(buf, RecvFlags::default()).ok_or_else(|| Errno::EAGAIN.here())
     }
 }

@@ -10,7 +10,7 @@ use amber_abi::socket::{AddressFamily, IpProtocol, TcpState};
 use super::ports::Ports;
 use super::tcp::TcpSocket;
 use super::udp::UdpSocket;
-use super::{Facts, Interface, Knowledge, NetworkStack, Report, Traffic, Transport};
+use super::{Facts, Interface, Knowledge, NetStats, NetworkStack, Report, Transport};
 use crate::net::limits::Limits;
 use crate::net::socket::Socket;
 use crate::sync::{Mutex, Rank};
@@ -58,7 +58,7 @@ pub struct Loopback {
     /// Sockets that nobody has open, which keep their ports until a moment: of connections that are over, and of such as
     /// wait for the peer's end.
     remains: Mutex<Remains>,
-    pub(super) traffic: Traffic,
+    pub(super) stats: NetStats,
     pub(super) limits: Arc<Limits>,
 }
 
@@ -70,7 +70,7 @@ impl Loopback {
             tcp: Ports::new(limits.clone()),
             udp: Ports::new(limits.clone()),
             remains: Mutex::new(Rank::Leaf, Remains::default()),
-            traffic: Traffic::default(),
+            stats: NetStats::default(),
             limits,
         })
     }
@@ -85,7 +85,7 @@ impl Loopback {
     /// Keeps a port for what remains of a connection, unless there are too many of those.
     pub(super) fn keep(&self, remains: Arc<TcpSocket>, port: u16, time: Duration) {
         if (self.remains.lock().ends.len() as u64) < self.limits.numbers.tcp_max_tw_buckets.count() {
-            self.traffic.tcp_time_waits.count();
+            self.stats.tcp_time_waits.count();
             self.tcp.share(&remains, port);
             self.remember(remains, time);
         }
@@ -145,12 +145,12 @@ impl NetworkStack for Loopback {
 
 impl Facts for Loopback {
     fn interfaces(&self) -> Vec<Interface> {
-        let Traffic { v4, v6, .. } = &self.traffic;
+        let NetStats { v4, v6, .. } = &self.stats;
         vec![Interface::loopback(v4.packets.get() + v6.packets.get(), v4.bytes.get() + v6.bytes.get())]
     }
 
-    fn traffic(&self) -> &Traffic {
-        &self.traffic
+    fn stats(&self) -> &NetStats {
+        &self.stats
     }
 
     fn reports(&self, protocol: IpProtocol) -> Vec<Report> {

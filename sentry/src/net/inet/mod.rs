@@ -9,12 +9,12 @@ mod memberships;
 mod option_rules;
 mod options;
 pub mod ports;
+pub mod stats;
 mod tcp;
 mod tcp_close;
 mod tcp_connect;
 mod tcp_info;
 mod tcp_state;
-pub mod traffic;
 mod udp;
 mod udp_control;
 
@@ -35,7 +35,7 @@ use crate::task::TaskContext;
 pub use address::Endpoint;
 pub use interface::Interface;
 pub use loopback::Loopback;
-pub use traffic::Traffic;
+pub use stats::NetStats;
 
 /// A kind of socket that a network can make.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -104,7 +104,7 @@ pub trait Facts {
     fn interfaces(&self) -> Vec<Interface>;
 
     /// What went over it.
-    fn traffic(&self) -> &Traffic;
+    fn stats(&self) -> &NetStats;
 
     /// All sockets that have a port, for `/proc/net`.
     fn reports(&self, protocol: IpProtocol) -> Vec<Report>;

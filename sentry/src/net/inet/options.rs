@@ -33,7 +33,7 @@ struct Values {
 }
 
 /// What the socket knows about itself that options depend on.
-pub struct Situation {
+pub struct SocketPhase {
     /// It has a port.
     pub is_bound: bool,
     /// It has a peer.
@@ -154,7 +154,7 @@ impl InetOptions {
     /// # Errors
     /// `ENOPROTOOPT` for options the socket does not have (of levels it lacks, IPv4 says `EOPNOTSUPP`), `ENOTCONN` for what
     /// only connected ones can tell.
-    pub fn get(&self, level: SocketLevel, name: i32, now: &Situation) -> Result<Vec<u8>, Errno> {
+    pub fn get(&self, level: SocketLevel, name: i32, now: &SocketPhase) -> Result<Vec<u8>, Errno> {
         if !self.has_level(level) {
             let six = self.family == AddressFamily::AF_INET6;
             return Err(if six { Errno::ENOPROTOOPT.here() } else { Errno::EOPNOTSUPP.here() });
@@ -220,7 +220,7 @@ impl InetOptions {
         level: SocketLevel,
         name: i32,
         value: &[u8],
-        now: &Situation,
+        now: &SocketPhase,
     ) -> Result<(), Errno> {
         if !self.has_level(level) {
             return Err(Errno::ENOPROTOOPT.here());
@@ -259,7 +259,7 @@ impl InetOptions {
         if matches!(index, 0 | 1) { Ok(()) } else { Err(Errno::EADDRNOTAVAIL) }
     }
 
-    fn set_number(&self, at: usize, given: i32, now: &Situation) -> Result<(), Errno> {
+    fn set_number(&self, at: usize, given: i32, now: &SocketPhase) -> Result<(), Errno> {
         let rule = &RULES[at];
         if rule.datagrams_only && self.kind == SocketKind::SOCK_STREAM {
             return Err(if rule.level == SocketLevel::SOL_IP {

@@ -11,15 +11,15 @@ use amber_abi::sockopt::{IpOption as Ip, Ipv6Option as V6, SocketLevel, TcpOptio
 
 use super::address::{can_bind, family_of, parse};
 use super::loopback::Loopback;
-use super::options::{InetOptions, Situation};
+use super::options::{InetOptions, SocketPhase};
 use super::ports::{Holder, check_port};
 use super::tcp_info;
 use super::tcp_state::{Listening, Phase, State};
 use super::{Claim, Endpoint, Report};
 use crate::error::SysResult;
-use crate::net::inbox::Taking;
 use crate::net::limits::Limits;
 use crate::net::options::SharedOptions;
+use crate::net::receive_queue::RecvFlags;
 use crate::net::socket::{Directions, Outgoing, Received, Socket};
 use crate::sync::{Mutex, Rank};
 use crate::task::TaskContext;
@@ -105,9 +105,9 @@ impl TcpSocket {
         (send / 2) as usize + (receive / 2) as usize
     }
 
-    fn situation(&self) -> Situation {
+    fn socket_phase(&self) -> SocketPhase {
         let state = self.state.lock();
-        Situation {
+        SocketPhase {
             is_bound: state.port() != 0,
             is_connected: matches!(state.phase, Phase::Connected) && !state.is_finished(),
         }
@@ -128,11 +128,11 @@ impl TcpSocket {
             if closed {
                 self.stack.forget(self, port);
             }
-            let traffic = &self.stack.traffic;
+            let stats = &self.stack.stats;
             if refused {
-                traffic.tcp_failed.count()
+                stats.tcp_failed.count()
             } else {
-                traffic.tcp_reset.count()
+                stats.tcp_reset.count()
             }
             self.queue.notify_all();
             self.queue.signals().notify(SigioEvent::Error);
@@ -357,7 +357,7 @@ impl Socket for TcpSocket {
             self.reset();
             return Ok(len);
         }
-        let room = state.stream.inbox().room(capacity);
+        let room = state.stream.receive_queue().room(capacity);
         if room < len {
             state.sender_waits = true;
         }
@@ -376,7 +376,7 @@ impl Socket for TcpSocket {
             state.remote
         };
         if let Some(remote) = remote {
-            self.stack.traffic.segment(remote.ip, sent);
+            self.stack.stats.segment(remote.ip, sent);
         }
         if urgent {
             peer.queue.signals().tell_urgent();
@@ -389,7 +389,7 @@ impl Socket for TcpSocket {
     fn receive(&self, buf: &mut [u8], flags: MessageFlags) -> Result<Received, Errno> {
         let peek = flags.contains(MessageFlags::MSG_PEEK);
         let skip = self.options.look(|values| values.peek_offset).unwrap_or(0);
-        let how = Taking { peek, skip, by_sender: false, inline: self.inline() };
+        let how = RecvFlags { peek, skip, by_sender: false, inline: self.inline() };
         let mut state = self.state.lock();
         match state.phase {
             Phase::Listening(_) => return Err(Errno::ENOTCONN.here()),
@@ -516,11 +516,11 @@ impl Socket for TcpSocket {
         if level == SocketLevel::SOL_TCP && TcpOption::from_raw(name) == TcpOption::TCP_INFO {
             return Ok(tcp_info::encode(self));
         }
-        self.inet.get(level, name, &self.situation())
+        self.inet.get(level, name, &self.socket_phase())
     }
 
     fn set_option(&self, ctx: &TaskContext, level: SocketLevel, name: i32, value: &[u8]) -> Result<(), Errno> {
-        self.inet.set(ctx, level, name, value, &self.situation())
+        self.inet.set(ctx, level, name, value, &self.socket_phase())
     }
 
     fn sharing_changed(&self) {

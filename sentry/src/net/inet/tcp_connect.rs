@@ -77,7 +77,7 @@ impl TcpSocket {
             state.in_progress = true;
         }
         self.refile();
-        self.stack.traffic.tcp_active.count();
+        self.stack.stats.tcp_active.count();
         self.knock(from, to);
         Err(Errno::EINPROGRESS.here())
     }
@@ -150,8 +150,8 @@ impl TcpSocket {
             state.peer = Arc::downgrade(&end);
         }
         client.grow();
-        self.stack.traffic.segment(to.ip, 0);
-        self.stack.traffic.tcp_passive.count();
+        self.stack.stats.segment(to.ip, 0);
+        self.stack.stats.tcp_passive.count();
         let mut state = self.state.lock();
         if let Phase::Listening(listening) = &mut state.phase {
             let deferred = deferral > 0;

@@ -13,15 +13,15 @@ use amber_abi::sockopt::{IpOption as Ip, Ipv6Option as V6, SocketLevel, UdpOptio
 use super::address::{family_of, is_broadcast, parse, route};
 use super::error_queue::ErrorQueue;
 use super::loopback::Loopback;
-use super::options::{InetOptions, Situation};
+use super::options::{InetOptions, SocketPhase};
 use super::ports::{Holder, check_port};
 use super::tcp::bind_address;
 use super::udp_control::{self, Chosen, Envelope};
 use super::{Claim, Endpoint, Report};
 use crate::clock;
 use crate::net::control::Control;
-use crate::net::inbox::{Inbox, Packet, Taking};
 use crate::net::options::SharedOptions;
+use crate::net::receive_queue::{Packet, ReceiveQueue, RecvFlags};
 use crate::net::socket::{Directions, Outgoing, Received, Socket};
 use crate::sync::{Mutex, Rank};
 use crate::task::TaskContext;
@@ -49,8 +49,8 @@ struct State {
     /// The address and port that bind(2) gave, which outlast a connect.
     bound: Option<(IpAddr, u16)>,
     remote: Option<Endpoint>,
-    inbox: Inbox,
-    /// What is known of each datagram in the inbox.
+    receive_queue: ReceiveQueue,
+    /// What is known of each datagram in the receive queue.
     envelopes: VecDeque<Envelope>,
     /// A datagram that is being collected (`MSG_MORE`, `UDP_CORK`).
     corked: Option<(Option<Endpoint>, Vec<u8>)>,
@@ -68,7 +68,7 @@ impl UdpSocket {
             local: Endpoint::unspecified(family),
             bound: None,
             remote: None,
-            inbox: Inbox::default(),
+            receive_queue: ReceiveQueue::default(),
             envelopes: VecDeque::new(),
             corked: None,
             no_receive: false,
@@ -95,9 +95,9 @@ impl UdpSocket {
         self.family == AddressFamily::AF_INET6 && self.inet.v6(V6::IPV6_V6ONLY) != 0
     }
 
-    fn situation(&self) -> Situation {
+    fn socket_phase(&self) -> SocketPhase {
         let state = self.state.lock();
-        Situation { is_bound: state.local.port != 0, is_connected: state.remote.is_some() }
+        SocketPhase { is_bound: state.local.port != 0, is_connected: state.remote.is_some() }
     }
 
     fn bind_automatically(&self) -> Result<(), Errno> {
@@ -160,9 +160,9 @@ impl UdpSocket {
         let from = Endpoint { ip: source, port: self.state.lock().local.port };
         let (tos, ttl) = self.marks(to.ip, chosen);
         let envelope = Envelope { from, to, tos, ttl, time: clock::realtime() };
-        let traffic = self.stack.traffic.of(to.ip);
-        traffic.packet(data.len());
-        traffic.udp_sent.count();
+        let stats = self.stack.stats.of(to.ip);
+        stats.packet(data.len());
+        stats.udp_sent.count();
         if to.ip.is_multicast() || is_broadcast(to.ip) {
             for receiver in self.stack.udp.holders(to.port) {
                 if receiver.wants(from, to) {
@@ -174,7 +174,7 @@ impl UdpSocket {
         match self.stack.udp.find(from, to) {
             Some(receiver) => receiver.deliver(data, envelope),
             None => {
-                traffic.udp_no_ports.count();
+                stats.udp_no_ports.count();
                 self.refused(to, data);
             }
         }
@@ -206,14 +206,14 @@ impl UdpSocket {
         let limit = self.options.look(|values| values.receive_buffer) as usize;
         {
             let mut state = self.state.lock();
-            if !state.inbox.has_room(limit) {
+            if !state.receive_queue.has_room(limit) {
                 state.drops += 1;
-                self.stack.traffic.of(envelope.to.ip).udp_no_room.count();
+                self.stack.stats.of(envelope.to.ip).udp_no_room.count();
                 return;
             }
-            self.stack.traffic.of(envelope.to.ip).udp_received.count();
+            self.stack.stats.of(envelope.to.ip).udp_received.count();
             let sender = envelope.from.encode(self.family);
-            state.inbox.push(Packet::new(data, Some(sender), Control::default()));
+            state.receive_queue.push(Packet::new(data, Some(sender), Control::default()));
             state.envelopes.push_back(envelope);
         }
         self.queue.notify_and_signal(READABLE, SigioEvent::Input);
@@ -283,7 +283,7 @@ impl UdpSocket {
             remote: state.remote,
             state: if state.remote.is_some() { TcpState::TCP_ESTABLISHED } else { TcpState::TCP_CLOSE },
             sending: 0,
-            receiving: state.inbox.bytes(),
+            receiving: state.receive_queue.bytes(),
             uid: self.uid,
             inode,
             drops: state.drops,
@@ -426,13 +426,13 @@ impl Socket for UdpSocket {
         }
         let peek = flags.contains(MessageFlags::MSG_PEEK);
         let skip = self.options.look(|values| values.peek_offset).unwrap_or(0);
-        let how = Taking { peek, skip, ..Taking::default() };
+        let how = RecvFlags { peek, skip, ..RecvFlags::default() };
         let (mut received, envelope, drops) = {
             let mut state = self.state.lock();
             if let Some(error) = state.error.take() {
                 return Err(error);
             }
-            let Some(received) = state.inbox.take_message(buf, how) else {
+            let Some(received) = state.receive_queue.take_message(buf, how) else {
                 return if state.no_receive { Ok(Received::default()) } else { Err(Errno::EAGAIN.here()) };
             };
             let envelope = if peek { state.envelopes.front().cloned() } else { state.envelopes.pop_front() };
@@ -467,7 +467,7 @@ impl Socket for UdpSocket {
     fn poll(&self) -> PollEvents {
         let state = self.state.lock();
         let mut events = WRITABLE;
-        if !state.inbox.is_empty() {
+        if !state.receive_queue.is_empty() {
             events |= READABLE;
         }
         if state.no_receive {
@@ -490,11 +490,11 @@ impl Socket for UdpSocket {
     }
 
     fn option(&self, _ctx: &TaskContext, level: SocketLevel, name: i32) -> Result<Vec<u8>, Errno> {
-        self.inet.get(level, name, &self.situation())
+        self.inet.get(level, name, &self.socket_phase())
     }
 
     fn set_option(&self, ctx: &TaskContext, level: SocketLevel, name: i32, value: &[u8]) -> Result<(), Errno> {
-        self.inet.set(ctx, level, name, value, &self.situation())?;
+        self.inet.set(ctx, level, name, value, &self.socket_phase())?;
         if self.inet.ip(Ip::IP_RECVERR) == 0 && self.inet.v6(V6::IPV6_RECVERR) == 0 {
             self.state.lock().errors = ErrorQueue::default();
         }
@@ -517,17 +517,17 @@ impl Socket for UdpSocket {
     }
 
     fn kept_bytes(&self) -> u64 {
-        self.state.lock().inbox.kept_bytes()
+        self.state.lock().receive_queue.kept_bytes()
     }
 
     fn readable_bytes(&self) -> usize {
-        self.state.lock().inbox.first_bytes()
+        self.state.lock().receive_queue.first_bytes()
     }
 
     fn close(&self) {
         let port = {
             let mut state = self.state.lock();
-            state.inbox = Inbox::default();
+            state.receive_queue = ReceiveQueue::default();
             state.envelopes.clear();
             state.local.port
         };

@@ -1,7 +1,7 @@
 //! The groups a netlink socket is in, and what is told to them.
 //!
 //! Nothing happens to a network of the sentry's own, so that its groups are silent. Where another kernel has the network,
-//! a socket in groups has a watch there, from which events come into its inbox when somebody looks.
+//! a socket in groups has a watch there, from which events come into its receive queue when somebody looks.
 
 use amber_abi::capability::Capability;
 use amber_abi::errno::Errno;
@@ -11,8 +11,8 @@ use zerocopy::IntoBytes;
 
 use super::{NetlinkSocket, State};
 use crate::net::control::Control;
-use crate::net::inbox::Packet;
 use crate::net::inet::Knowledge;
+use crate::net::receive_queue::Packet;
 use crate::task::TaskContext;
 
 /// The highest group of the routing family (`RTNLGRP_STATS`).
@@ -100,16 +100,16 @@ impl NetlinkSocket {
         Ok(())
     }
 
-    /// Takes what the watch has into the inbox, as far as there is room.
+    /// Takes what the watch has into the receive queue, as far as there is room.
     pub(super) fn pull(&self, state: &mut State) {
         let Some(watch) = self.watch.get() else { return };
         let limit = self.options.look(|values| values.receive_buffer) as usize;
-        while state.inbox.has_room(limit) {
+        while state.receive_queue.has_room(limit) {
             match watch.next() {
                 Ok((bytes, group)) => {
                     // A group above the 32nd has no bit in an address.
                     let source = Self::address_of(0, bit(group) as u32);
-                    state.inbox.push(Packet::new(&bytes, Some(source), told_beside(group)));
+                    state.receive_queue.push(Packet::new(&bytes, Some(source), told_beside(group)));
                 }
                 // Some are lost.
                 Err(Errno::ENOBUFS) => {

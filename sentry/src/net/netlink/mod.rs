@@ -17,9 +17,9 @@ use amber_abi::sockopt::SocketLevel;
 use zerocopy::{FromBytes, IntoBytes};
 
 use crate::kernel::Kernel;
-use crate::net::inbox::{Inbox, Packet, Taking};
 use crate::net::inet::{Knowledge, Watch};
 use crate::net::options::SharedOptions;
+use crate::net::receive_queue::{Packet, ReceiveQueue, RecvFlags};
 use crate::net::socket::{Directions, Outgoing, Received, Socket};
 use crate::sync::{Mutex, Rank};
 use crate::task::TaskContext;
@@ -91,7 +91,7 @@ struct State {
     groups: u64,
     /// It was in a group once.
     had_groups: bool,
-    inbox: Inbox,
+    receive_queue: ReceiveQueue,
     /// What is told before anything else is received.
     error: Option<Errno>,
     flags: Vec<NetlinkOption>,
@@ -148,7 +148,7 @@ impl NetlinkSocket {
             protocol: self.protocol.raw(),
             port: state.port,
             groups: state.groups as u32,
-            receiving: state.inbox.bytes(),
+            receiving: state.receive_queue.bytes(),
             inode,
         }
     }
@@ -267,7 +267,7 @@ impl Socket for NetlinkSocket {
         {
             let mut state = self.state.lock();
             for answer in answers {
-                state.inbox.push(Packet::new(&answer, Some(Self::address_of(0, 0)), events::told_beside(0)));
+                state.receive_queue.push(Packet::new(&answer, Some(Self::address_of(0, 0)), events::told_beside(0)));
             }
         }
         self.queue.notify_and_signal(READABLE, SigioEvent::Input);
@@ -278,13 +278,13 @@ impl Socket for NetlinkSocket {
         if flags.contains(MessageFlags::MSG_OOB) {
             return Err(Errno::EOPNOTSUPP.here());
         }
-        let how = Taking { peek: flags.contains(MessageFlags::MSG_PEEK), ..Taking::default() };
+        let how = RecvFlags { peek: flags.contains(MessageFlags::MSG_PEEK), ..RecvFlags::default() };
         let mut state = self.state.lock();
         self.pull(&mut state);
         if let Some(error) = state.error.take() {
             return Err(error);
         }
-        let mut received = state.inbox.take_message(buf, how).ok_or_else(|| Errno::EAGAIN.here())?;
+        let mut received = state.receive_queue.take_message(buf, how).ok_or_else(|| Errno::EAGAIN.here())?;
         if !state.flags.contains(&NetlinkOption::NETLINK_PKTINFO) {
             received.control.others.clear();
         }
@@ -303,7 +303,7 @@ impl Socket for NetlinkSocket {
         let mut state = self.state.lock();
         self.pull(&mut state);
         let mut events = WRITABLE;
-        if !state.inbox.is_empty() {
+        if !state.receive_queue.is_empty() {
             events |= READABLE;
         }
         if state.error.is_some() {
@@ -361,13 +361,13 @@ impl Socket for NetlinkSocket {
     }
 
     fn kept_bytes(&self) -> u64 {
-        self.state.lock().inbox.kept_bytes() + self.watch.get().map_or(0, |watch| watch.kept_bytes())
+        self.state.lock().receive_queue.kept_bytes() + self.watch.get().map_or(0, |watch| watch.kept_bytes())
     }
 
     fn readable_bytes(&self) -> usize {
         let mut state = self.state.lock();
         self.pull(&mut state);
-        state.inbox.first_bytes()
+        state.receive_queue.first_bytes()
     }
 
     fn close(&self) {

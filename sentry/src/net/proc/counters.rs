@@ -6,7 +6,7 @@ use std::fmt::Write;
 use amber_abi::socket::{AddressFamily, IpProtocol, TcpState};
 
 use crate::kernel::Kernel;
-use crate::net::inet::traffic::FamilyTraffic;
+use crate::net::inet::stats::FamilyStats;
 use crate::net::inet::{Facts, Report};
 use crate::net::socket::Socket;
 
@@ -81,7 +81,7 @@ fn signed(value: u64) -> i64 {
 }
 
 /// A counter of IP by its name.
-fn ip(family: &FamilyTraffic, name: &str) -> i64 {
+fn ip(family: &FamilyStats, name: &str) -> i64 {
     match name {
         "InReceives" | "InDelivers" | "OutRequests" | "OutTransmits" | "InNoECTPkts" => signed(family.packets.get()),
         "InOctets" | "OutOctets" => signed(family.bytes.get()),
@@ -90,7 +90,7 @@ fn ip(family: &FamilyTraffic, name: &str) -> i64 {
 }
 
 /// A counter of UDP by its name.
-fn udp(family: &FamilyTraffic, name: &str) -> i64 {
+fn udp(family: &FamilyStats, name: &str) -> i64 {
     match name {
         "InDatagrams" => signed(family.udp_received.get()),
         "NoPorts" => signed(family.udp_no_ports.get()),
@@ -101,7 +101,7 @@ fn udp(family: &FamilyTraffic, name: &str) -> i64 {
 }
 
 /// Every datagram that nobody waits for is answered by one message of ICMP.
-fn icmp(family: &FamilyTraffic, name: &str) -> i64 {
+fn icmp(family: &FamilyStats, name: &str) -> i64 {
     match name {
         "InMsgs" | "OutMsgs" | "InDestUnreachs" | "OutDestUnreachs" => signed(family.udp_no_ports.get()),
         _ => 0,
@@ -110,31 +110,31 @@ fn icmp(family: &FamilyTraffic, name: &str) -> i64 {
 
 /// `/proc/net/snmp`.
 pub fn snmp(kernel: &Kernel, facts: &dyn Facts) -> String {
-    let traffic = facts.traffic();
+    let stats = facts.stats();
     let mut text = String::new();
     lines(&mut text, "Ip", IP, |name| match name {
         // It does not forward, which is said by a two.
         "Forwarding" => 2,
         "DefaultTTL" => kernel.network.limits.numbers.ip_default_ttl.get(),
-        name => ip(&traffic.v4, name),
+        name => ip(&stats.v4, name),
     });
-    lines(&mut text, "Icmp", ICMP, |name| icmp(&traffic.v4, name));
+    lines(&mut text, "Icmp", ICMP, |name| icmp(&stats.v4, name));
     let established = facts.reports(IpProtocol::IPPROTO_TCP).iter().filter(|r| is_established(r)).count();
     lines(&mut text, "Tcp", TCP, |name| match name {
         "RtoAlgorithm" => 1,
         "RtoMin" => RTO.0,
         "RtoMax" => RTO.1,
         "MaxConn" => -1,
-        "ActiveOpens" => signed(traffic.tcp_active.get()),
-        "PassiveOpens" => signed(traffic.tcp_passive.get()),
-        "AttemptFails" => signed(traffic.tcp_failed.get()),
-        "EstabResets" => signed(traffic.tcp_reset.get()),
+        "ActiveOpens" => signed(stats.tcp_active.get()),
+        "PassiveOpens" => signed(stats.tcp_passive.get()),
+        "AttemptFails" => signed(stats.tcp_failed.get()),
+        "EstabResets" => signed(stats.tcp_reset.get()),
         "CurrEstab" => established as i64,
-        "InSegs" | "OutSegs" => signed(traffic.tcp_segments.get()),
-        "OutRsts" => signed(traffic.tcp_reset.get() + traffic.tcp_failed.get()),
+        "InSegs" | "OutSegs" => signed(stats.tcp_segments.get()),
+        "OutRsts" => signed(stats.tcp_reset.get() + stats.tcp_failed.get()),
         _ => 0,
     });
-    lines(&mut text, "Udp", UDP, |name| udp(&traffic.v4, name));
+    lines(&mut text, "Udp", UDP, |name| udp(&stats.v4, name));
     lines(&mut text, "UdpLite", UDP, |_| 0);
     text
 }
@@ -145,7 +145,7 @@ fn is_established(report: &Report) -> bool {
 
 /// `/proc/net/snmp6`.
 pub fn snmp6(_: &Kernel, facts: &dyn Facts) -> String {
-    let family = &facts.traffic().v6;
+    let family = &facts.stats().v6;
     let mut text = String::new();
     columns(&mut text, IP6, |name| ip(family, name.strip_prefix("Ip6").unwrap_or(name)));
     columns(&mut text, ICMP6, |name| icmp(family, name.strip_prefix("Icmp6").unwrap_or(name)));
@@ -160,10 +160,10 @@ pub fn snmp6(_: &Kernel, facts: &dyn Facts) -> String {
 
 /// `/proc/net/netstat`.
 pub fn netstat(_: &Kernel, facts: &dyn Facts) -> String {
-    let traffic = facts.traffic();
+    let stats = facts.stats();
     let mut text = String::new();
-    lines(&mut text, "TcpExt", TCP_EXT, |name| if name == "TW" { signed(traffic.tcp_time_waits.get()) } else { 0 });
-    lines(&mut text, "IpExt", IP_EXT, |name| ip(&traffic.v4, name));
+    lines(&mut text, "TcpExt", TCP_EXT, |name| if name == "TW" { signed(stats.tcp_time_waits.get()) } else { 0 });
+    lines(&mut text, "IpExt", IP_EXT, |name| ip(&stats.v4, name));
     text
 }
 

@@ -3,7 +3,7 @@
 use std::cell::RefCell;
 
 use super::{UnixNames, UnixSocket};
-use crate::net::inbox::Inbox;
+use crate::net::receive_queue::ReceiveQueue;
 use crate::net::socket::SocketFile;
 use crate::net::stream::ByteStream;
 use crate::vfs::FileDescription;
@@ -14,33 +14,33 @@ const MANY: usize = 16_000;
 /// How many sockets on their way are worth looking at for one that is closed, or sent beyond [`MANY`].
 const SHARE: usize = 64;
 
-type Unread = (ByteStream, Inbox);
+type Unread = (ByteStream, ReceiveQueue);
 
 thread_local! {
     /// What is to be dropped by whoever of this thread began to drop; none while nobody does.
-    static GRAVES: RefCell<Option<Vec<Unread>>> = const { RefCell::new(None) };
+    static PENDING_CLOSE: RefCell<Option<Vec<Unread>>> = const { RefCell::new(None) };
 }
 
 /// Drops what was in a socket's queues. That may close other sockets, and so on: they take turns here, so that a long
 /// chain of them does not need a deep stack.
 pub fn bury(unread: Unread) {
-    let first = GRAVES.with_borrow_mut(|graves| match graves {
-        Some(graves) => {
-            graves.push(unread);
+    let first = PENDING_CLOSE.with_borrow_mut(|pending| match pending {
+        Some(pending) => {
+            pending.push(unread);
             None
         }
         None => {
-            *graves = Some(Vec::new());
+            *pending = Some(Vec::new());
             Some(unread)
         }
     });
     let mut next = first;
     while let Some(unread) = next {
         drop(unread);
-        next = GRAVES.with_borrow_mut(|graves| {
-            let left = graves.as_mut().and_then(Vec::pop);
+        next = PENDING_CLOSE.with_borrow_mut(|pending| {
+            let left = pending.as_mut().and_then(Vec::pop);
             if left.is_none() {
-                *graves = None;
+                *pending = None;
             }
             left
         });
@@ -50,7 +50,7 @@ pub fn bury(unread: Unread) {
 /// A socket was closed, which may make others unreachable: looks for them, but not for each of those that go together,
 /// and the less often the more there are to look at.
 pub fn socket_closed(names: &UnixNames) {
-    if GRAVES.with_borrow(Option::is_none) {
+    if PENDING_CLOSE.with_borrow(Option::is_none) {
         collect_if_due(names);
     }
 }

@@ -18,9 +18,9 @@ use amber_abi::sockopt::SocketLevel;
 
 use crate::error::SysResult;
 use crate::kernel::Kernel;
-use crate::net::control::Person;
-use crate::net::inbox::{Inbox, Payer};
+use crate::net::control::PeerCredentials;
 use crate::net::options::SharedOptions;
+use crate::net::receive_queue::{Payer, ReceiveQueue};
 use crate::net::socket::{Directions, Outgoing, Received, Socket};
 use crate::net::stream::ByteStream;
 use crate::sync::{Mutex, Rank};
@@ -43,7 +43,7 @@ pub struct UnixSocket {
     /// What its messages that nobody received yet take up of its send buffer.
     outstanding: AtomicUsize,
     /// Who made it.
-    owner: Arc<Person>,
+    owner: Arc<PeerCredentials>,
     /// A number of its own, by which all sockets are listed.
     id: u64,
 }
@@ -53,7 +53,7 @@ struct State {
     name: Option<UnixName>,
     /// What waits to be received: from a stream here, with borders in `messages`.
     stream: ByteStream,
-    messages: Inbox,
+    messages: ReceiveQueue,
     listening: Option<Listening>,
     /// The number of the listener where it waits to be accepted.
     listener: Option<u64>,
@@ -62,7 +62,7 @@ struct State {
     /// The other end's address, kept for after it is gone.
     peer_name: Option<UnixName>,
     /// Who is at the other end, or made this one listen.
-    person: Option<Arc<Person>>,
+    peer_credentials: Option<Arc<PeerCredentials>>,
     /// Nothing will be received any more: both ends can see to that.
     no_receive: bool,
     /// Nothing will be sent any more.
@@ -82,11 +82,11 @@ struct Listening {
 
 impl State {
     fn is_empty(&self) -> bool {
-        self.stream.inbox().is_empty() && self.messages.is_empty()
+        self.stream.receive_queue().is_empty() && self.messages.is_empty()
     }
 
     /// Takes everything that waits to be received, for the caller to drop where no lock is held.
-    fn empty(&mut self) -> (ByteStream, Inbox) {
+    fn empty(&mut self) -> (ByteStream, ReceiveQueue) {
         (std::mem::take(&mut self.stream), std::mem::take(&mut self.messages))
     }
 
@@ -112,10 +112,15 @@ impl UnixSocket {
         };
         let (send, receive) = ctx.kernel().network.limits.default_buffers();
         let options = SharedOptions::with_buffers(send, receive);
-        Ok(Self::new(ctx.kernel(), kind, Person::of(ctx.task()), options))
+        Ok(Self::new(ctx.kernel(), kind, PeerCredentials::of(ctx.task()), options))
     }
 
-    fn new(kernel: &Arc<Kernel>, kind: SocketKind, owner: Arc<Person>, options: SharedOptions) -> Arc<UnixSocket> {
+    fn new(
+        kernel: &Arc<Kernel>,
+        kind: SocketKind,
+        owner: Arc<PeerCredentials>,
+        options: SharedOptions,
+    ) -> Arc<UnixSocket> {
         let id = kernel.network.unix.next_id();
         let socket = Arc::new_cyclic(|me| UnixSocket {
             me: me.clone(),
@@ -137,7 +142,7 @@ impl UnixSocket {
         for (one, other) in [(first, second), (second, first)] {
             let mut state = one.state.lock();
             state.peer = Some(Arc::downgrade(other));
-            state.person = Some(other.owner.clone());
+            state.peer_credentials = Some(other.owner.clone());
         }
     }
 
@@ -198,17 +203,17 @@ impl UnixSocket {
             }
         }
         let end = Self::new(ctx.kernel(), self.kind, listener.owner.clone(), listener.options.inherit());
-        let (own_name, own) = (self.name(), Person::of(ctx.task()));
+        let (own_name, own) = (self.name(), PeerCredentials::of(ctx.task()));
         {
             let mut state = end.state.lock();
             state.peer = Some(Arc::downgrade(&me));
             state.peer_name = own_name;
-            state.person = Some(own);
+            state.peer_credentials = Some(own);
             state.listener = Some(listener.id);
         }
         let (listener_name, host) = {
             let state = listener.state.lock();
-            (state.name.clone(), state.person.clone())
+            (state.name.clone(), state.peer_credentials.clone())
         };
         end.state.lock().name = listener_name.clone();
         // This end is ready before the other can be found at the listener; if that refuses, it is as it was.
@@ -219,7 +224,7 @@ impl UnixSocket {
             }
             state.peer = Some(Arc::downgrade(&end));
             state.peer_name = listener_name;
-            state.person = host;
+            state.peer_credentials = host;
         }
         let entered = {
             let mut state = listener.state.lock();
@@ -235,7 +240,7 @@ impl UnixSocket {
         };
         if entered.is_err() {
             let mut state = self.state.lock();
-            (state.peer, state.peer_name, state.person) = (None, None, None);
+            (state.peer, state.peer_name, state.peer_credentials) = (None, None, None);
             return entered;
         }
         listener.queue.notify_and_signal(READABLE, SigioEvent::Input);
@@ -290,7 +295,7 @@ impl UnixSocket {
             {
                 let mut state = peer.state.lock();
                 (state.no_receive, state.no_send) = (true, true);
-                if !accepted || !unread.0.inbox().is_empty() || !unread.1.is_empty() {
+                if !accepted || !unread.0.receive_queue().is_empty() || !unread.1.is_empty() {
                     state.error = Some(Errno::ECONNRESET);
                 }
             }
@@ -341,7 +346,7 @@ impl Socket for UnixSocket {
         if self.is_datagram() {
             return Err(Errno::EOPNOTSUPP.here());
         }
-        let host = Person::of(ctx.task());
+        let host = PeerCredentials::of(ctx.task());
         {
             let mut state = self.state.lock();
             if state.name.is_none() || state.peer.is_some() {
@@ -351,7 +356,7 @@ impl Socket for UnixSocket {
                 Some(listening) => listening.backlog = backlog as usize,
                 none => *none = Some(Listening { waiting: VecDeque::new(), backlog: backlog as usize }),
             }
-            state.person = Some(host);
+            state.peer_credentials = Some(host);
         }
         self.queue.notify(WRITABLE);
         Ok(())
@@ -497,8 +502,8 @@ impl Socket for UnixSocket {
         self.state.lock().listening.is_some()
     }
 
-    fn peer_person(&self) -> Option<Arc<Person>> {
-        self.state.lock().person.clone()
+    fn peer_credentials(&self) -> Option<Arc<PeerCredentials>> {
+        self.state.lock().peer_credentials.clone()
     }
 
     fn can_peek_from(&self) -> bool {
@@ -522,7 +527,7 @@ impl Socket for UnixSocket {
 
     fn kept_bytes(&self) -> u64 {
         let state = self.state.lock();
-        state.stream.inbox().kept_bytes() + state.messages.kept_bytes()
+        state.stream.receive_queue().kept_bytes() + state.messages.kept_bytes()
     }
 
     fn unsent_bytes(&self) -> usize {

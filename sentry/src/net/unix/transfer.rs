@@ -10,7 +10,7 @@ use amber_abi::socket::MessageFlags;
 
 use super::{State, UnixSocket, WRITABLE, garbage};
 use crate::net::control::{Control, credentials_of};
-use crate::net::inbox::{Packet, Payer, Taking, Toll};
+use crate::net::receive_queue::{Packet, Payer, RecvFlags, Toll};
 use crate::net::socket::{Outgoing, Received, Socket};
 use crate::task::TaskContext;
 use crate::wait::{READABLE, SigioEvent};
@@ -111,7 +111,7 @@ impl UnixSocket {
         if state.closed || state.no_receive {
             return Err(Errno::EPIPE.here());
         }
-        let room = state.stream.inbox().room(self.send_buffer());
+        let room = state.stream.receive_queue().room(self.send_buffer());
         if room == 0 && !message.data.is_empty() {
             return Err(Errno::EAGAIN.here());
         }
@@ -206,7 +206,7 @@ impl UnixSocket {
         }
         let peek = flags.contains(MessageFlags::MSG_PEEK);
         let values = self.options().values();
-        let how = Taking {
+        let how = RecvFlags {
             peek,
             skip: values.peek_offset.unwrap_or(0),
             by_sender: values.pass_credentials || values.pass_pidfd,

@@ -529,7 +529,7 @@ impl<'a> Transfer<'a> {
                     Some(own) => own.write(buf),
                     None => file.write_at(buf, 0),
                 };
-                // Of a write there is no less than what was tried with timeout.
+                // Only a full attempt is worth making: a write never settles for less than it offered.
                 let attempt = |patient: bool| {
                     let answer = patient.then(|| write(&buffer[..got]));
                     answer.filter(|answer| *answer != Err(Errno::EAGAIN))

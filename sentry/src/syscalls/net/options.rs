@@ -45,8 +45,8 @@ pub fn getsockopt(
 
 /// `SO_PEERPIDFD`: opens a descriptor that stands for the process at the other end.
 fn peer_pidfd(ctx: &TaskContext, socket: &dyn Socket, value: PtrOut, len: PtrOut, room: usize) -> SysResult {
-    let person = socket.peer_person().ok_or_else(|| Errno::ENODATA.here())?;
-    let description = open_process(ctx, &person.process)?;
+    let peer = socket.peer_credentials().ok_or_else(|| Errno::ENODATA.here())?;
+    let description = open_process(ctx, &peer.process)?;
     let place = ctx.files().reserve(0, descriptor_limit(ctx))?;
     let bytes = place.fd().to_ne_bytes();
     let cut = bytes.get(..room).unwrap_or(&bytes);

@@ -147,7 +147,7 @@ pub fn connect(ctx: &mut TaskContext, fd: Fd, address: SockaddrIn, len: i32) -> 
                 ended => ended,
             });
             match wait {
-                // Out of timeout; the connection goes on being made.
+                // The timeout is over; the connection attempt continues.
                 Err(SysError::Errno(Errno::EAGAIN)) => Err(Errno::EINPROGRESS.here().into()),
                 Err(error) => Err(error),
                 Ok(()) => Ok(0),

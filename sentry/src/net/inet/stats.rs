@@ -26,7 +26,7 @@ impl Counter {
 
 /// What is counted for IPv4 and IPv6 apart.
 #[derive(Default)]
-pub struct FamilyTraffic {
+pub struct FamilyStats {
     /// Packets that were sent, all of which arrive.
     pub packets: Counter,
     /// Bytes of those.
@@ -41,7 +41,7 @@ pub struct FamilyTraffic {
     pub udp_no_room: Counter,
 }
 
-impl FamilyTraffic {
+impl FamilyStats {
     /// A packet is sent.
     pub fn packet(&self, bytes: usize) {
         self.packets.count();
@@ -51,11 +51,11 @@ impl FamilyTraffic {
 
 /// All counters.
 #[derive(Default)]
-pub struct Traffic {
+pub struct NetStats {
     /// Those of IPv4.
-    pub v4: FamilyTraffic,
+    pub v4: FamilyStats,
     /// Those of IPv6.
-    pub v6: FamilyTraffic,
+    pub v6: FamilyStats,
     /// Connections that were asked for.
     pub tcp_active: Counter,
     /// Connections that a listener made.
@@ -70,9 +70,9 @@ pub struct Traffic {
     pub tcp_time_waits: Counter,
 }
 
-impl Traffic {
+impl NetStats {
     /// The counters of an address's family.
-    pub fn of(&self, ip: IpAddr) -> &FamilyTraffic {
+    pub fn of(&self, ip: IpAddr) -> &FamilyStats {
         if ip.is_ipv4() { &self.v4 } else { &self.v6 }
     }
 

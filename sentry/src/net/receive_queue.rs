@@ -40,7 +40,7 @@ impl Drop for Toll {
 
 /// How a receive is done.
 #[derive(Clone, Copy, Default)]
-pub struct Taking {
+pub struct RecvFlags {
     /// What is received stays (`MSG_PEEK`).
     pub peek: bool,
     /// Where a peek begins (`SO_PEEK_OFF`).
@@ -86,13 +86,13 @@ impl Packet {
 
 /// A queue of what was sent to a socket.
 #[derive(Default)]
-pub struct Inbox {
+pub struct ReceiveQueue {
     packets: VecDeque<Packet>,
     bytes: usize,
     cost: usize,
 }
 
-impl Inbox {
+impl ReceiveQueue {
     /// Bytes that wait.
     pub fn bytes(&self) -> usize {
         self.bytes
@@ -160,7 +160,7 @@ impl Inbox {
 
     /// Takes the first message, cut to the buffer; with a peek it stays. A peek that skips more than a message looks into
     /// the next.
-    pub fn take_message(&mut self, buf: &mut [u8], how: Taking) -> Option<Received> {
+    pub fn take_message(&mut self, buf: &mut [u8], how: RecvFlags) -> Option<Received> {
         let mut skip = if how.peek { how.skip } else { 0 };
         let mut at = 0;
         while let Some(packet) = self.packets.get(at)
@@ -188,7 +188,7 @@ impl Inbox {
     }
 
     /// Takes bytes of a stream: not past those that descriptors went with, nor into what somebody else sent if senders matter.
-    pub fn take_bytes(&mut self, buf: &mut [u8], how: Taking) -> Option<Received> {
+    pub fn take_bytes(&mut self, buf: &mut [u8], how: RecvFlags) -> Option<Received> {
         let mut received = Received::default();
         let mut skip = if how.peek { how.skip } else { 0 };
         let mut at = 0;
@@ -246,45 +246,45 @@ impl Inbox {
 mod tests {
     use super::*;
 
-    const TAKE: Taking = Taking { peek: false, skip: 0, by_sender: false, inline: false };
-    const PEEK: Taking = Taking { peek: true, ..TAKE };
+    const TAKE: RecvFlags = RecvFlags { peek: false, skip: 0, by_sender: false, inline: false };
+    const PEEK: RecvFlags = RecvFlags { peek: true, ..TAKE };
 
     #[test]
     fn peeks_skip() {
-        let mut inbox = Inbox::default();
-        inbox.push_bytes(b"abc", Control::default());
-        inbox.push(Packet::new(b"def", None, Control::default()));
+        let mut receive_queue = ReceiveQueue::default();
+        receive_queue.push_bytes(b"abc", Control::default());
+        receive_queue.push(Packet::new(b"def", None, Control::default()));
         let mut buf = [0; 4];
-        assert_eq!(inbox.take_bytes(&mut buf, Taking { skip: 2, ..PEEK }).map(|r| r.len), Some(4));
+        assert_eq!(receive_queue.take_bytes(&mut buf, RecvFlags { skip: 2, ..PEEK }).map(|r| r.len), Some(4));
         assert_eq!(&buf, b"cdef");
-        assert!(inbox.take_bytes(&mut buf, Taking { skip: 6, ..PEEK }).is_none());
-        assert_eq!(inbox.take_message(&mut buf, Taking { skip: 4, ..PEEK }).map(|r| r.len), Some(2));
+        assert!(receive_queue.take_bytes(&mut buf, RecvFlags { skip: 6, ..PEEK }).is_none());
+        assert_eq!(receive_queue.take_message(&mut buf, RecvFlags { skip: 4, ..PEEK }).map(|r| r.len), Some(2));
         assert_eq!(&buf[..2], b"ef");
     }
 
     #[test]
     fn streams_join_and_split() {
-        let mut inbox = Inbox::default();
-        inbox.push_bytes(b"abc", Control::default());
-        inbox.push_bytes(b"def", Control::default());
+        let mut receive_queue = ReceiveQueue::default();
+        receive_queue.push_bytes(b"abc", Control::default());
+        receive_queue.push_bytes(b"def", Control::default());
         let mut buf = [0; 4];
-        assert_eq!(inbox.take_bytes(&mut buf, PEEK).map(|r| r.len), Some(4));
-        assert_eq!(inbox.take_bytes(&mut buf, TAKE).map(|r| r.len), Some(4));
+        assert_eq!(receive_queue.take_bytes(&mut buf, PEEK).map(|r| r.len), Some(4));
+        assert_eq!(receive_queue.take_bytes(&mut buf, TAKE).map(|r| r.len), Some(4));
         assert_eq!(&buf, b"abcd");
-        assert_eq!(inbox.bytes(), 2);
-        assert_eq!(inbox.take_bytes(&mut buf, TAKE).map(|r| r.len), Some(2));
-        assert!(inbox.is_empty() && inbox.cost == 0);
+        assert_eq!(receive_queue.bytes(), 2);
+        assert_eq!(receive_queue.take_bytes(&mut buf, TAKE).map(|r| r.len), Some(2));
+        assert!(receive_queue.is_empty() && receive_queue.cost == 0);
     }
 
     #[test]
     fn messages_are_cut() {
-        let mut inbox = Inbox::default();
-        inbox.push(Packet::new(b"long one", None, Control::default()));
-        inbox.push(Packet::new(b"", None, Control::default()));
+        let mut receive_queue = ReceiveQueue::default();
+        receive_queue.push(Packet::new(b"long one", None, Control::default()));
+        receive_queue.push(Packet::new(b"", None, Control::default()));
         let mut buf = [0; 4];
-        let received = inbox.take_message(&mut buf, TAKE).unwrap();
+        let received = receive_queue.take_message(&mut buf, TAKE).unwrap();
         assert!(received.flags.contains(MessageFlags::MSG_TRUNC) && received.full_len == 8);
-        assert_eq!(inbox.take_message(&mut buf, TAKE).map(|r| r.len), Some(0));
-        assert!(inbox.is_empty() && inbox.cost == 0);
+        assert_eq!(receive_queue.take_message(&mut buf, TAKE).map(|r| r.len), Some(0));
+        assert!(receive_queue.is_empty() && receive_queue.cost == 0);
     }
 }
