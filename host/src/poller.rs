@@ -1,5 +1,7 @@
 //! Waits for host descriptors without a host thread per descriptor: one epoll instance and one thread, created on first
 //! use.
+//!
+//! See docs/internals/wait-queues.md.
 
 use std::collections::HashMap;
 use std::io;

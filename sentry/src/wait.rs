@@ -1,4 +1,6 @@
 //! Wait queues, and the one way in which a task sleeps.
+//!
+//! See docs/internals/wait-queues.md.
 
 mod signals;
 
