@@ -1,4 +1,6 @@
 //! Executing programs: what execve(2) changes in a task that has a program loaded for it.
+//!
+//! See docs/internals/exec-and-credentials.md.
 
 use std::sync::Arc;
 

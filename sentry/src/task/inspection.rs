@@ -1,4 +1,6 @@
 //! Who may look into another task: the access check of ptrace(2).
+//!
+//! See docs/internals/exec-and-credentials.md.
 
 use amber_abi::Errno;
 use amber_abi::capability::{Capability, CapabilitySet};

@@ -1,4 +1,6 @@
 //! System call filters of a task: see seccomp(2).
+//!
+//! See docs/internals/exec-and-credentials.md.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering};

@@ -3,6 +3,8 @@
 //! Each watched file tells the epoll through its wait queue, which puts the entry into the ready list; waiting looks at
 //! that list alone, never at all entries. Files that stand for host descriptors tell nobody: those are in a set of the
 //! host's, whose events are taken before the ready list is looked at.
+//!
+//! See docs/internals/epoll.md.
 
 mod nesting;
 mod watchers;

@@ -1,4 +1,6 @@
 //! How epolls may watch epolls: not in a circle, not too deep, and not in too many ways.
+//!
+//! See docs/internals/epoll.md.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Weak};
