@@ -1,4 +1,4 @@
-//! The `amber` program, as a library: for `main`, and for those who try one of its parts.
+//! The `amber` program as a library, for `main` and for tests and fuzz targets of single parts.
 #![forbid(unsafe_code)]
 
 pub mod accounts;
@@ -36,16 +36,16 @@ use anyhow::{Context, Result};
 use crate::cli::{Cli, PartialCli};
 use crate::oci::FailureKind;
 
-/// The exit status when Amber itself fails, as Docker has it: no program confuses it with its own.
+/// Exit status when Amber itself fails. Docker uses the same; programs rarely do.
 const FAILED: u8 = 125;
-/// The exit status of a command of runc's that was called wrongly, as runc has it.
+/// Exit status of a command of runc's with wrong arguments, as with runc.
 const MISUSED: u8 = 1;
-/// The exit status when the program was found but cannot be executed, as shells have it.
+/// Exit status when the program was found but cannot be executed, as with shells.
 const NOT_EXECUTABLE: u8 = 126;
-/// The exit status when the program was not found, as shells have it.
+/// Exit status when the program was not found, as with shells.
 const NOT_FOUND: u8 = 127;
 
-/// Does what the command line says, and answers with the status to exit with.
+/// Runs the command line and returns the exit status.
 pub fn main() -> ExitCode {
     panic::set_hook(Box::new(report_panic));
     if let Some(result) = oci::role() {
@@ -57,7 +57,7 @@ pub fn main() -> ExitCode {
     }
     let cli = match cli::parse(env::args_os()) {
         Ok(cli) => cli,
-        // Help and the version that were asked for.
+        // The user asked for help or the version.
         Err(error) if !error.use_stderr() => error.exit(),
         Err(error) => return ExitCode::from(refuse(&one_line(&error.to_string()))),
     };
@@ -73,7 +73,7 @@ pub fn main() -> ExitCode {
     }
 }
 
-/// What a shell's user expects as the exit status for an error.
+/// The exit status that a shell's user expects for an error.
 fn status_of(error: &anyhow::Error) -> u8 {
     let failure = error.downcast_ref::<oci::Failure>().map(|failure| failure.kind);
     match (error.downcast_ref(), failure) {
@@ -88,7 +88,7 @@ fn run(cli: Cli) -> Result<u8> {
     commands::command(cli.command, &cli.global)
 }
 
-/// Tells what is wrong with the command line, for commands of runc's as all their errors are told.
+/// Reports an error in the command line; for commands of runc's, in the same way as all their errors.
 fn refuse(complaint: &str) -> u8 {
     let PartialCli { oci, log, format } = cli::salvage(env::args_os());
     let Some(command) = oci else {
@@ -99,13 +99,16 @@ fn refuse(complaint: &str) -> u8 {
     MISUSED
 }
 
-/// What a complaint about the command line says, without the usage after it.
+/// The message of an argument error, without the usage after it.
 fn one_line(complaint: &str) -> String {
     let lines = complaint.lines().take_while(|line| !line.is_empty()).map(str::trim);
     lines.collect::<Vec<_>>().join(" ").trim_start_matches("error: ").to_owned()
 }
 
-/// Prints a text, lines of what is [printable]; whoever reads it may stop early, as `head` does.
+/// Prints a text, each line made [printable]. A closed pipe is not an error, since readers such as `head` stop early.
+///
+/// # Errors
+/// Standard output cannot be written.
 ///
 /// [printable]: printable::printable
 pub fn print(text: &str) -> Result<u8> {
@@ -115,8 +118,8 @@ pub fn print(text: &str) -> Result<u8> {
     }
 }
 
-/// One line for the operator instead of a trace: a panic is a defect of Amber, never of the input. The sandbox ends with
-/// it, whichever thread it was: one that went on without a thread would wait for it for ever.
+/// Prints one line for the operator instead of a backtrace: a panic is a defect of Amber, never of the input. The whole
+/// sandbox ends, since its other threads might wait for the panicked one for ever.
 fn report_panic(info: &panic::PanicHookInfo<'_>) {
     terminal::restore_terminal();
     let payload = info.payload();

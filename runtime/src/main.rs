@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use amber_platform::CountedHeap;
 
-/// What guests make the kernel keep counts for their memory.
+/// Counts the heap that guests make the kernel use towards their memory limit.
 #[global_allocator]
 static HEAP: CountedHeap = CountedHeap;
 

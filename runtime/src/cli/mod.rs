@@ -12,16 +12,16 @@ use crate::platforms::PlatformChoice;
 
 pub use oci::*;
 
-/// The version, in the form in which Docker and Podman read that of a runtime.
+/// The version in the form that Docker and Podman parse.
 const VERSION: &str = concat!("version ", env!("CARGO_PKG_VERSION"), "\nspec: 1.0.2");
-/// What stands behind every help text.
+/// Appended to every help text.
 const EXIT_STATUS: &str = "\
 Exit status: that of the program, 128+n if signal n killed it; 127 if it was not found, 126 if it cannot be executed; \
-125 if Amber itself failed or the command line makes no sense.";
-/// What stands behind the help text of a command that waits for a program, and is called as one of runc.
+125 if Amber itself failed or the command line is invalid.";
+/// Appended to the help text of commands that wait for a program and imitate runc.
 const EXIT_STATUS_OF_RUN: &str = "\
 Exit status: that of the program, 128+n if signal n killed it; 127 if it was not found, 126 if it cannot be executed; \
-125 if Amber itself failed; 1 for a command line that makes no sense.";
+125 if Amber itself failed; 1 for an invalid command line.";
 
 /// Run programs on Amber, a Linux kernel that is itself an ordinary program.
 ///
@@ -35,7 +35,7 @@ pub struct Cli {
     /// Flags of every command.
     #[command(flatten)]
     pub global: GlobalArgs,
-    /// What to do.
+    /// The command.
     #[command(subcommand)]
     pub command: Command,
 }
@@ -50,7 +50,7 @@ pub struct GlobalArgs {
     /// The Linux release the guest sees (`uname -r` and all that follows from it), such as 6.12 or 6.1.100
     #[arg(long, global = true, value_name = "RELEASE")]
     pub kernel: Option<String>,
-    /// Trace system calls in the log: all of them, or those named, separated by commas
+    /// Log system calls: all of them, or those named, separated by commas
     #[arg(
         long,
         global = true,
@@ -67,29 +67,29 @@ pub struct GlobalArgs {
     /// The format of the log; `text` and `json` are those of runc
     #[arg(long, global = true, value_enum, value_name = "FORMAT")]
     pub log_format: Option<LogFormat>,
-    /// The least important messages to log
+    /// Log messages of this importance and above
     #[arg(long, global = true, value_enum, value_name = "LEVEL", default_value_t = LogLevel::Warn)]
     pub log_level: LogLevel,
     /// The same as `--log-level debug`
     #[arg(long, global = true)]
     pub debug: bool,
-    /// At the end, write counters to this file: exits from guest code by reason, one `NAME NUMBER` a line
+    /// Write counters to this file when the sandbox ends: exits from guest code by reason, one `NAME NUMBER` a line
     #[arg(long, global = true, value_name = "FILE")]
     pub metrics: Option<PathBuf>,
-    /// What the guest's sockets reach: only each other, the host's network, or that of a network namespace
+    /// What the guest's sockets reach: only each other, the host's network, or another network namespace
     #[arg(long, global = true, value_name = "none|host|ns:PATH", value_parser = network, default_value = "none")]
     pub network: Network,
-    /// Disable speculative store bypass and indirect branch speculation, and flush the first-level data cache on context
-    /// switches where the host offers it; slower, but fewer side channels
+    /// Disable speculative store bypass and indirect branch speculation, and flush the L1 data cache on context
+    /// switches where the host supports it; slower, but fewer side channels
     #[arg(long, global = true)]
     pub speculation_mitigations: bool,
-    /// Where the state of containers is kept [default: /run/amber, or amber in $XDG_RUNTIME_DIR for ordinary users]
+    /// Directory for the state of containers [default: /run/amber, or amber in $XDG_RUNTIME_DIR for ordinary users]
     #[arg(long, global = true, value_name = "DIR")]
     pub root: Option<PathBuf>,
-    /// Have systemd manage the control group; `cgroupsPath` then is SLICE:PREFIX:NAME
+    /// Use systemd to manage control groups; `cgroupsPath` is then SLICE:PREFIX:NAME
     #[arg(long, global = true)]
     pub systemd_cgroup: bool,
-    /// Ignore errors of control groups for want of permission
+    /// Ignore permission errors of control groups
     #[arg(long, value_enum, value_name = "WHEN", default_value_t = Rootless::Auto)]
     pub rootless: Rootless,
     /// Accepted for programs that call runc; containers are not saved with CRIU
@@ -100,26 +100,26 @@ pub struct GlobalArgs {
 /// The commands.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Run a command in a sandbox made for it
+    /// Run a command in a new sandbox
     ///
-    /// The command sees the host's files, read-only; what it writes goes to a layer in memory and is gone when it ends.
-    /// Working directory, environment, standard streams, terminal and exit status are as if it ran directly.
+    /// The command sees the host's files read-only; its writes go to a layer in memory, which is discarded at the end.
+    /// Working directory, environment, standard streams, terminal and exit status are as if the command ran directly.
     #[command(disable_help_flag = true, after_help = EXIT_STATUS)]
     Do(DoArgs),
-    /// Make and start the container of an OCI bundle
+    /// Create and start the container of an OCI bundle
     #[command(after_help = EXIT_STATUS_OF_RUN)]
     Run(RunArgs),
-    /// Make the container of an OCI bundle; nothing runs in it yet
+    /// Create the container of an OCI bundle without starting it
     Create(CreateArgs),
-    /// Let a created container run
+    /// Start a created container
     Start(ContainerArgs),
     /// Print the state of a container
     State(ContainerArgs),
     /// Send a signal to the first process of a container
     Kill(KillArgs),
-    /// Remove what a container holds
+    /// Remove a container and all that belongs to it
     Delete(DeleteArgs),
-    /// Run a further process in a container
+    /// Run an additional process in a container
     Exec(ExecArgs),
     /// Print the processes of a container
     Ps(PsArgs),
@@ -129,17 +129,17 @@ pub enum Command {
     Pause(ContainerArgs),
     /// Resume all processes of a container
     Resume(ContainerArgs),
-    /// Print what a container uses and what happens to it
+    /// Print resource usage and events of a container
     Events(EventsArgs),
     /// Change the limits of a container
     Update(UpdateArgs),
-    /// Write a config.json to begin with
+    /// Write a template of config.json
     Spec(SpecArgs),
-    /// Print what bundles can ask for
+    /// Print the features that bundles can use
     Features,
-    /// Make Amber a runtime of Docker, Podman and containerd; shows the changes first and keeps the old files
+    /// Register Amber with Docker, Podman and containerd; shows the changes first and keeps the old files
     Install(InstallArgs),
-    /// Take back what `amber install` did
+    /// Undo `amber install`
     Uninstall(InstallArgs),
     /// Save a running container (not supported yet)
     #[command(hide = true)]
@@ -156,7 +156,7 @@ pub enum Command {
 }
 
 impl Command {
-    /// The exit status of a command that failed: as with runc where there is such a command there.
+    /// The exit status of this command when it fails: runc's for commands that runc has.
     pub fn failed(&self) -> u8 {
         match self {
             Command::Do(_) | Command::Run(_) | Command::HostCalls(_) | Command::Syscalls(_) => crate::FAILED,
@@ -166,10 +166,10 @@ impl Command {
     }
 }
 
-/// Reads a command line.
+/// Parses a command line.
 ///
 /// # Errors
-/// What is to be printed instead: what is wrong with it, or the help that it asks for.
+/// The text to print instead: an error message, help, or the version.
 pub fn parse(line: impl IntoIterator<Item = OsString>) -> Result<Cli, clap::Error> {
     let line: Vec<OsString> = line.into_iter().collect();
     match parse_frequent(&line) {
@@ -178,8 +178,9 @@ pub fn parse(line: impl IntoIterator<Item = OsString>) -> Result<Cli, clap::Erro
     }
 }
 
-/// Reads the line of a command that starts a sandbox or that engines call for each container, if it comes first and makes
-/// sense. A definition of all commands has the global flags for each of them, and costs some hundred pages of heap.
+/// Parses the line of a command that starts a sandbox or that engines call for each container, if the command comes
+/// first and the line is valid. The full definition repeats the global flags for each command, which costs some hundred
+/// pages of heap.
 fn parse_frequent(line: &[OsString]) -> Option<Cli> {
     match line.get(1)?.to_str()? {
         "do" => parse_alone("do", line, Command::Do),
@@ -194,7 +195,7 @@ fn parse_frequent(line: &[OsString]) -> Option<Cli> {
     }
 }
 
-/// Reads a line by a definition that has only the command of this name, and no help.
+/// Parses a line with a definition of only the command `name`, without help.
 fn parse_alone<A: Args>(name: &'static str, line: &[OsString], command: fn(A) -> Command) -> Option<Cli> {
     let only = A::augment_args(clap::Command::new(name)).disable_help_flag(true);
     let program = GlobalArgs::augment_args(clap::Command::new("amber"))
@@ -207,21 +208,21 @@ fn parse_alone<A: Args>(name: &'static str, line: &[OsString], command: fn(A) ->
     Some(Cli { version: None, global, command: command(own) })
 }
 
-/// Names of commands that runc does not have.
+/// Names of the commands that runc does not have.
 const OWN: [&str; 5] = ["do", "host-calls", "syscalls", "install", "uninstall"];
 
-/// What can be told of a command line that makes no sense.
+/// What can be recovered from an invalid command line.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct PartialCli {
-    /// The command, if it is one that runc has.
+    /// The command, if runc has it.
     pub oci: Option<String>,
-    /// Where errors are logged.
+    /// The log file for errors.
     pub log: Option<PathBuf>,
-    /// In which form.
+    /// The format of the log.
     pub format: Option<LogFormat>,
 }
 
-/// Reads what can be read of a command line that makes no sense.
+/// Recovers the parts of an invalid command line that determine how to report the error.
 pub fn salvage(line: impl IntoIterator<Item = OsString>) -> PartialCli {
     let line: Vec<OsString> = line.into_iter().collect();
     let known = Cli::command();
@@ -229,7 +230,7 @@ pub fn salvage(line: impl IntoIterator<Item = OsString>) -> PartialCli {
         return PartialCli::default();
     };
     let places = || matches.subcommand().map(|(_, inner)| inner).into_iter().chain([&matches]);
-    // Behind an unknown flag nothing more is read.
+    // Parsing stops at an unknown flag.
     let named = || line.iter().find_map(|word| known.find_subcommand(word)).map(clap::Command::get_name);
     let command = matches.subcommand_name().or_else(named);
     PartialCli {
@@ -239,19 +240,19 @@ pub fn salvage(line: impl IntoIterator<Item = OsString>) -> PartialCli {
     }
 }
 
-/// What `amber do` takes.
+/// Arguments of `amber do`.
 #[derive(Args, Clone, Debug, Default)]
 pub struct DoArgs {
     /// Use this directory as the root instead of the host's `/`
     #[arg(long, value_name = "DIR")]
     pub rootfs: Option<PathBuf>,
-    /// Let the command change the files of --rootfs themselves instead of a layer in memory
+    /// Write to the files in --rootfs instead of a layer in memory
     #[arg(long, requires = "rootfs")]
     pub rw: bool,
-    /// Run as this user: a name or number of the guest, optionally with a group
+    /// Run as this user, a name or number in the guest, optionally with a group
     #[arg(short, long, value_name = "USER[:GROUP]")]
     pub user: Option<String>,
-    /// Set an environment variable, or take it over from the caller if it has no value
+    /// Set an environment variable; without a value, pass the caller's
     #[arg(short, long, value_name = "NAME[=VALUE]")]
     pub env: Vec<OsString>,
     /// Working directory in the guest [default: the caller's, or `/` with --rootfs]
@@ -271,30 +272,30 @@ pub struct DoArgs {
     pub command: Vec<OsString>,
 }
 
-/// What `amber syscalls` takes.
+/// Arguments of `amber syscalls`.
 #[derive(Args, Clone, Debug)]
 pub struct SyscallsArgs {
-    /// How the table is printed
+    /// Output format
     #[arg(long, value_enum, value_name = "FORMAT", default_value_t = TableFormat::Text)]
     pub format: TableFormat,
 }
 
-/// What `amber host-calls` takes.
+/// Arguments of `amber host-calls`.
 #[derive(Args, Clone, Debug)]
 pub struct HostCallsArgs {
-    /// How the list is printed
+    /// Output format
     #[arg(long, value_enum, value_name = "FORMAT", default_value_t = TableFormat::Text)]
     pub format: TableFormat,
 }
 
-/// What the network of a guest reaches.
+/// The network of a guest.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Network {
-    /// A loopback inside the sandbox.
+    /// A loopback interface inside the sandbox.
     None,
-    /// What Amber itself reaches: its sockets are sockets of the host.
+    /// The host's network: the guest's sockets are sockets of the host.
     Host,
-    /// The same in another network namespace, named by its path, which is given to the guest.
+    /// The network namespace at this path.
     Namespace(PathBuf),
 }
 
@@ -307,33 +308,33 @@ fn network(text: &str) -> Result<Network, String> {
     }
 }
 
-/// Importance of log messages.
+/// Log levels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
 pub enum LogLevel {
     /// Nothing
     Off,
     /// Why Amber failed
     Error,
-    /// What a user should know
+    /// Warnings
     Warn,
-    /// What was chosen and done
+    /// Choices and actions
     Info,
-    /// What helps to find a defect
+    /// Details for finding a defect
     Debug,
     /// Everything
     Trace,
 }
 
-/// Forms of the log.
+/// Log formats.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
 pub enum LogFormat {
     /// `time="…" level=error msg="…"`
     Text,
-    /// An object in each line
+    /// One object per line
     Json,
 }
 
-/// When errors of control groups for want of permission are ignored.
+/// When permission errors of control groups are ignored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
 pub enum Rootless {
     /// Always
@@ -344,7 +345,7 @@ pub enum Rootless {
     Auto,
 }
 
-/// Forms of the system call table.
+/// Output formats of tables.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum TableFormat {
     /// Aligned columns
@@ -395,7 +396,7 @@ mod tests {
             let frequent = parse_frequent(&words).unwrap_or_else(|| panic!("{line}"));
             assert_eq!(format!("{frequent:?}"), format!("{:?}", Cli::try_parse_from(&words).unwrap()), "{line}");
         }
-        // What is no such line, or makes no sense, is left to the definition of all.
+        // Other lines, and invalid ones, are left to the full definition.
         for line in [
             "amber",
             "amber --debug do true",

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 
-/// What commands about one container take.
+/// Arguments of commands about one container.
 #[derive(Args, Clone, Debug)]
 pub struct ContainerArgs {
     /// The container
@@ -13,28 +13,28 @@ pub struct ContainerArgs {
     pub id: String,
 }
 
-/// What `amber create` takes.
+/// Arguments of `amber create`.
 #[derive(Args, Clone, Debug)]
 pub struct CreateArgs {
-    /// The directory with `config.json`
+    /// Directory with `config.json`
     #[arg(short, long, value_name = "DIR", default_value = ".")]
     pub bundle: PathBuf,
     /// Send the master of the container's terminal to this unix socket
     #[arg(long, value_name = "SOCKET")]
     pub console_socket: Option<PathBuf>,
-    /// Write the number of the sandbox's process to this file
+    /// Write the process ID of the sandbox to this file
     #[arg(long, value_name = "FILE")]
     pub pid_file: Option<PathBuf>,
-    /// Send a descriptor of the sandbox's process (see pidfd_open(2)) to this unix socket
+    /// Send a pidfd of the sandbox's process (see pidfd_open(2)) to this unix socket
     #[arg(long, value_name = "SOCKET")]
     pub pidfd_socket: Option<PathBuf>,
-    /// Accepted for programs that call runc; Amber pivots nothing
+    /// Accepted for compatibility with runc; Amber does not use pivot_root
     #[arg(long, hide = true)]
     pub no_pivot: bool,
-    /// Accepted for programs that call runc; a mount is made as it is asked for, or not at all
+    /// Accepted for compatibility with runc; Amber never falls back to another kind of mount
     #[arg(long, hide = true)]
     pub no_mount_fallback: bool,
-    /// Accepted for programs that call runc; the guest's keyrings are its own
+    /// Accepted for compatibility with runc; the guest has its own keyrings
     #[arg(long, hide = true)]
     pub no_new_keyring: bool,
     /// Pass N file descriptors above standard error and those of $LISTEN_FDS to the program
@@ -45,24 +45,24 @@ pub struct CreateArgs {
     pub id: String,
 }
 
-/// What `amber run` takes.
+/// Arguments of `amber run`.
 #[derive(Args, Clone, Debug)]
 pub struct RunArgs {
-    /// What it shares with `create`.
+    /// The arguments of `create`.
     #[command(flatten)]
     pub create: CreateArgs,
-    /// Do not wait for the end of the container
+    /// Do not wait for the container to end
     #[arg(short, long)]
     pub detach: bool,
     /// Do not remove the container when it ends
     #[arg(long)]
     pub keep: bool,
-    /// Accepted for programs that call runc; the guest's orphans never become the host's
+    /// Accepted for compatibility with runc; the guest's orphans never become the host's
     #[arg(long, hide = true)]
     pub no_subreaper: bool,
 }
 
-/// What `amber kill` takes.
+/// Arguments of `amber kill`.
 #[derive(Args, Clone, Debug)]
 pub struct KillArgs {
     /// Send the signal to all processes of the container
@@ -71,15 +71,15 @@ pub struct KillArgs {
     /// The container
     #[arg(value_name = "ID")]
     pub id: String,
-    /// The signal, by name or number
+    /// Signal, by name or number
     #[arg(value_name = "SIGNAL", default_value = "SIGTERM")]
     pub signal: String,
 }
 
-/// What `amber delete` takes.
+/// Arguments of `amber delete`.
 #[derive(Args, Clone, Debug)]
 pub struct DeleteArgs {
-    /// Kill the container first if it still runs; a container that does not exist is no error
+    /// Kill the container first if it is running; a missing container is not an error
     #[arg(short, long)]
     pub force: bool,
     /// The container
@@ -87,7 +87,7 @@ pub struct DeleteArgs {
     pub id: String,
 }
 
-/// What `amber exec` takes.
+/// Arguments of `amber exec`.
 #[derive(Args, Clone, Debug)]
 pub struct ExecArgs {
     /// Send the master of the process's terminal to this unix socket
@@ -108,22 +108,22 @@ pub struct ExecArgs {
     /// Additional groups
     #[arg(short = 'g', long, value_name = "GID")]
     pub additional_gids: Vec<u32>,
-    /// Take the process from this file, in the form of `process` in config.json
+    /// Read the process from this file, which has the form of `process` in config.json
     #[arg(short, long, value_name = "FILE")]
     pub process: Option<PathBuf>,
-    /// Do not wait for the end of the process
+    /// Do not wait for the process to end
     #[arg(short, long)]
     pub detach: bool,
-    /// Write the number of the process on the host to this file
+    /// Write the process ID on the host to this file
     #[arg(long, value_name = "FILE")]
     pub pid_file: Option<PathBuf>,
-    /// Send a descriptor of that process (see pidfd_open(2)) to this unix socket
+    /// Send a pidfd of that process (see pidfd_open(2)) to this unix socket
     #[arg(long, value_name = "SOCKET")]
     pub pidfd_socket: Option<PathBuf>,
-    /// Accepted for programs that call runc; the guest's kernel has no SELinux
+    /// Accepted for compatibility with runc; the guest's kernel has no SELinux
     #[arg(long, value_name = "LABEL", hide = true)]
     pub process_label: Option<String>,
-    /// Accepted for programs that call runc; the guest's kernel has no AppArmor
+    /// Accepted for compatibility with runc; the guest's kernel has no AppArmor
     #[arg(long, value_name = "PROFILE", hide = true)]
     pub apparmor: Option<String>,
     /// Set no_new_privs (see prctl(2))
@@ -135,10 +135,10 @@ pub struct ExecArgs {
     /// Pass N file descriptors above standard error to the program
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub preserve_fds: u16,
-    /// Run it in this control group below the container's; only `/`, the container's own, exists
+    /// Control group below the container's; only `/`, the container's own, exists
     #[arg(long, value_name = "[CONTROLLER:]PATH")]
     pub cgroup: Vec<String>,
-    /// Allow it in a paused container; the process starts when the container is resumed
+    /// Allow this in a paused container; the process starts when the container is resumed
     #[arg(long)]
     pub ignore_paused: bool,
     /// The container
@@ -149,7 +149,7 @@ pub struct ExecArgs {
     pub command: Vec<String>,
 }
 
-/// Forms of lists.
+/// Output formats of lists.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum ListFormat {
     /// Aligned columns
@@ -158,10 +158,10 @@ pub enum ListFormat {
     Json,
 }
 
-/// What `amber ps` takes.
+/// Arguments of `amber ps`.
 #[derive(Args, Clone, Debug)]
 pub struct PsArgs {
-    /// `table` has the guest's processes; `json` the process IDs on the host
+    /// `table` prints the guest's processes, `json` their process IDs on the host
     #[arg(short, long, value_enum, value_name = "FORMAT", default_value_t = ListFormat::Table)]
     pub format: ListFormat,
     /// The container
@@ -172,24 +172,24 @@ pub struct PsArgs {
     pub options: Vec<OsString>,
 }
 
-/// What `amber list` takes.
+/// Arguments of `amber list`.
 #[derive(Args, Clone, Debug)]
 pub struct ListArgs {
-    /// How it is printed
+    /// Output format
     #[arg(short, long, value_enum, value_name = "FORMAT", default_value_t = ListFormat::Table)]
     pub format: ListFormat,
-    /// Only the names
+    /// Print only the names
     #[arg(short, long)]
     pub quiet: bool,
 }
 
-/// What `amber events` takes.
+/// Arguments of `amber events`.
 #[derive(Args, Clone, Debug)]
 pub struct EventsArgs {
-    /// Time between two reports, such as 5s
+    /// Interval between reports, such as 5s
     #[arg(long, value_name = "TIME", default_value = "5s")]
     pub interval: humantime::Duration,
-    /// Print one report and end
+    /// Print one report and exit
     #[arg(long)]
     pub stats: bool,
     /// The container
@@ -197,22 +197,22 @@ pub struct EventsArgs {
     pub id: String,
 }
 
-/// What `amber update` takes.
+/// Arguments of `amber update`.
 #[derive(Args, Clone, Debug)]
 pub struct UpdateArgs {
-    /// Take all limits from this file, in the form of `linux.resources` in config.json; `-` is standard input
+    /// Read all limits from this file, which has the form of `linux.resources` in config.json; `-` is standard input
     #[arg(short, long, value_name = "FILE")]
     pub resources: Option<PathBuf>,
     /// Weight of the container's block I/O, from 10 to 1000
     #[arg(long, value_name = "WEIGHT")]
     pub blkio_weight: Option<u16>,
-    /// Period in microseconds in which the quota is counted
+    /// Period of the CPU quota in microseconds
     #[arg(long, value_name = "USEC")]
     pub cpu_period: Option<u64>,
-    /// CPU time in microseconds that the container may use in a period
+    /// CPU time per period in microseconds
     #[arg(long, value_name = "USEC", allow_hyphen_values = true)]
     pub cpu_quota: Option<i64>,
-    /// CPU time in microseconds that may be saved up beyond the quota
+    /// CPU time in microseconds that may accumulate beyond the quota
     #[arg(long, value_name = "USEC")]
     pub cpu_burst: Option<u64>,
     /// Give the container only idle CPU time: 0 or 1
@@ -224,7 +224,7 @@ pub struct UpdateArgs {
     /// Period of realtime scheduling in microseconds
     #[arg(long, value_name = "USEC")]
     pub cpu_rt_period: Option<u64>,
-    /// Time of realtime scheduling in a period in microseconds
+    /// CPU time of realtime scheduling per period in microseconds
     #[arg(long, value_name = "USEC", allow_hyphen_values = true)]
     pub cpu_rt_runtime: Option<i64>,
     /// The CPUs to use
@@ -233,10 +233,10 @@ pub struct UpdateArgs {
     /// The memory nodes to use
     #[arg(long, value_name = "LIST")]
     pub cpuset_mems: Option<String>,
-    /// Accepted for programs that call runc; the limit of memory counts the sentry's objects
+    /// Accepted for compatibility with runc; the memory limit includes kernel objects
     #[arg(long, value_name = "BYTES", hide = true)]
     pub kernel_memory: Option<String>,
-    /// Accepted for programs that call runc; the limit of memory counts the sentry's objects
+    /// Accepted for compatibility with runc; the memory limit includes kernel objects
     #[arg(long, value_name = "BYTES", hide = true)]
     pub kernel_memory_tcp: Option<String>,
     /// Refused, as by runc on hosts without Intel RDT
@@ -245,13 +245,13 @@ pub struct UpdateArgs {
     /// Refused, as by runc on hosts without Intel RDT
     #[arg(long, value_name = "SCHEMA", hide = true)]
     pub mem_bw_schema: Option<String>,
-    /// Limit of memory, such as 512m
+    /// Memory limit, such as 512m
     #[arg(long, value_name = "BYTES", allow_hyphen_values = true)]
     pub memory: Option<String>,
-    /// Soft limit of memory
+    /// Soft memory limit
     #[arg(long, value_name = "BYTES", allow_hyphen_values = true)]
     pub memory_reservation: Option<String>,
-    /// Limit of memory and swap together; -1 for none
+    /// Limit of memory plus swap; -1 for none
     #[arg(long, value_name = "BYTES", allow_hyphen_values = true)]
     pub memory_swap: Option<String>,
     /// Limit of tasks
@@ -262,37 +262,37 @@ pub struct UpdateArgs {
     pub id: String,
 }
 
-/// What `amber spec` takes.
+/// Arguments of `amber spec`.
 #[derive(Args, Clone, Debug)]
 pub struct SpecArgs {
-    /// The directory in which to write it
+    /// Directory for the file
     #[arg(short, long, value_name = "DIR", default_value = ".")]
     pub bundle: PathBuf,
-    /// Write one that works without root
+    /// Write a configuration that works without root
     #[arg(long = "rootless")]
     pub for_ordinary_user: bool,
 }
 
-/// What commands take that only say that they do not work yet.
+/// Arguments of commands that are not supported yet.
 #[derive(Args, Clone, Debug)]
 pub struct UnsupportedArgs {
-    /// Anything
+    /// Ignored
     #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
     pub arguments: Vec<OsString>,
 }
 
-/// Programs that run containers with a runtime.
+/// Container engines.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Engine {
-    /// Docker, by /etc/docker/daemon.json
+    /// Docker, in /etc/docker/daemon.json
     Docker,
-    /// Podman, by a file in /etc/containers/containers.conf.d
+    /// Podman, in a file in /etc/containers/containers.conf.d
     Podman,
-    /// containerd for Kubernetes, by /etc/containerd/config.toml
+    /// containerd for Kubernetes, in /etc/containerd/config.toml
     Containerd,
 }
 
-/// What `amber install` and `amber uninstall` take.
+/// Arguments of `amber install` and `amber uninstall`.
 #[derive(Args, Clone, Debug)]
 pub struct InstallArgs {
     /// The engines to configure [default: those that are installed]
@@ -304,7 +304,7 @@ pub struct InstallArgs {
     /// Do not ask
     #[arg(short, long)]
     pub yes: bool,
-    /// Only show what would be changed
+    /// Only show the changes
     #[arg(long)]
     pub dry_run: bool,
 }

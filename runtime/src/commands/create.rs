@@ -1,4 +1,4 @@
-//! `amber create`: a container that waits for its start.
+//! `amber create`: creates a container without starting it.
 
 use anyhow::Result;
 
@@ -6,10 +6,10 @@ use crate::cli::CreateArgs;
 use crate::oci::Runtime;
 use crate::oci::create::create;
 
-/// Makes a container.
+/// Creates a container.
 ///
 /// # Errors
-/// What cannot be done, after which nothing is left.
+/// The container cannot be created; nothing of it remains.
 pub fn command(runtime: &Runtime, args: &CreateArgs) -> Result<()> {
     create(runtime, args, false).map(drop)
 }

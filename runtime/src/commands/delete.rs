@@ -7,10 +7,11 @@ use crate::oci::removal::{clear_away, end};
 use crate::oci::state::Status;
 use crate::oci::store::{Container, Locked};
 
-/// Removes a container that has ended or was not started; with `force` any, and one that is not there is no error.
+/// Removes a container that has ended or was never started. With `force`, a running container is killed first, and a
+/// missing one is not an error.
 ///
 /// # Errors
-/// It still runs, or something of it does not go away.
+/// The container is running, or a part of it cannot be removed.
 pub fn command(runtime: &Runtime, id: &str, force: bool) -> Result<()> {
     let container = match runtime.store.open(id) {
         Err(error) if force && error.to_string() == "container does not exist" => return Ok(()),
@@ -33,8 +34,8 @@ pub fn command(runtime: &Runtime, id: &str, force: bool) -> Result<()> {
     clear_away(locked)
 }
 
-/// Waits for the lock. A `create` at work is not waited for; with `force` nobody is: the sandbox is killed, so that a
-/// `create`, or a `start` whose hooks take long, fails.
+/// Takes the container's lock. Fails if a `create` holds it. With `force`, kills the sandbox, so that a `create`, or a
+/// `start` with slow hooks, fails and releases the lock.
 fn lock(container: Container, id: &str, force: bool) -> Result<Locked> {
     if let Ok(state) = container.state()
         && container.is_locked()?

@@ -1,4 +1,4 @@
-//! `amber do`: from flags and the caller's own circumstances to a sandbox.
+//! `amber do`: makes a sandbox from flags and the caller's environment.
 
 use std::env;
 use std::ffi::{OsStr, OsString};
@@ -18,7 +18,7 @@ use crate::caller::Caller;
 use crate::cli::DoArgs;
 use crate::mounts;
 
-/// Brings the flags of `do` into the form of a sandbox.
+/// Converts the flags of `do` to a sandbox's configuration.
 pub fn sandbox(args: DoArgs, profile: KernelProfile, caller: &Caller) -> Result<SandboxConfig> {
     check_hostname(&args.hostname)?;
     let root = match &args.rootfs {
@@ -78,7 +78,7 @@ pub fn sandbox(args: DoArgs, profile: KernelProfile, caller: &Caller) -> Result<
     })
 }
 
-/// The capabilities of a user from whom nothing was taken away.
+/// The capabilities of a user with none dropped: all for root, none for others.
 pub fn capabilities_of(uid: u32) -> CapabilitySpec {
     let held = if uid == 0 { CapabilitySet::ALL } else { CapabilitySet::EMPTY };
     CapabilitySpec { bounding: CapabilitySet::ALL, effective: held, permitted: held, ..CapabilitySpec::default() }
@@ -105,13 +105,14 @@ fn name_of(entry: &OsStr) -> &[u8] {
     bytes.split(|&byte| byte == b'=').next().unwrap_or(bytes)
 }
 
-/// Adds an entry in place of any of that name.
+/// Adds a variable, replacing any of the same name.
 fn set(env: &mut Vec<OsString>, entry: OsString) {
     env.retain(|other| name_of(other) != name_of(&entry));
     env.push(entry);
 }
 
-/// Applies one `--env`: a name without a value takes the caller's value, or goes away where the caller has none.
+/// Applies one `--env`. A name without a value takes the caller's value; if the caller has none, the variable is
+/// removed.
 fn apply(env: &mut Vec<OsString>, entry: OsString) -> Result<()> {
     let name = OsStr::from_bytes(name_of(&entry)).to_os_string();
     ensure!(!name.is_empty(), "--env {}: the name is missing", entry.display());

@@ -14,13 +14,13 @@ use crate::oci::control::{Reply, Request, ask};
 use crate::oci::state::Status;
 use crate::oci::store::Container;
 
-/// How long the sandbox may take to answer.
+/// Timeout for the sandbox's answer.
 const TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Prints what a container uses, once or again and again until it ends.
+/// Prints the resource usage of a container, once or repeatedly until the container ends.
 ///
 /// # Errors
-/// It does not run.
+/// The container is not running.
 pub fn command(runtime: &Runtime, args: &EventsArgs) -> Result<u8> {
     ensure!(!args.interval.is_zero(), "duration interval must be greater than 0");
     let (container, state) = runtime.store.load(&args.id)?;
@@ -31,7 +31,7 @@ pub fn command(runtime: &Runtime, args: &EventsArgs) -> Result<u8> {
     loop {
         if !args.stats {
             thread::sleep(*args.interval);
-            // Where it was removed meanwhile, it has ended as well.
+            // A container that was removed meanwhile has ended as well.
             let ended = container.state().map_or(true, |state| state.current() == Status::Stopped);
             if ended {
                 return Ok(0);
@@ -54,7 +54,7 @@ fn print(event: &Value) -> Result<u8> {
     crate::print(&format!("{event}\n")).context("printing an event")
 }
 
-/// How many processes of the guest were killed because memory ran out.
+/// Number of guest processes killed for lack of memory.
 fn killed(container: &Container) -> u64 {
     usage(container).and_then(|usage| usage.get("oom_kills").copied()).unwrap_or(0)
 }

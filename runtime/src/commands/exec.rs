@@ -1,4 +1,4 @@
-//! `amber exec`: a further process in a container.
+//! `amber exec`: an additional process in a container.
 
 use std::fs::File;
 use std::io::{BufReader, stderr, stdin, stdout};
@@ -27,10 +27,10 @@ use crate::oci::proxy::{self, Terminal};
 use crate::oci::state::{State, Status};
 use crate::oci::{ROLE, Runtime};
 
-/// Runs the process, and waits for its end unless that is not wanted.
+/// Runs the process and waits for its end, unless `--detach` is given.
 ///
 /// # Errors
-/// The container does not run, or the program cannot.
+/// The container is not running, or the program cannot be started.
 pub fn command(runtime: &Runtime, args: &ExecArgs) -> Result<u8> {
     let preserved = PreservedFds::take(args.preserve_fds, false)?;
     keep_descriptors_from(3).context("closing descriptors")?;
@@ -79,12 +79,12 @@ pub fn command(runtime: &Runtime, args: &ExecArgs) -> Result<u8> {
         None => asked,
     };
 
-    // Before the process begins, so that none is missed.
+    // Watched before the process begins, so that no signal is missed.
     let signals = if args.detach { None } else { Some(SignalWatch::all().context("watching signals")?) };
     let registry = container.proxies().context("the list of proxies")?;
     let title = process.args().clone().unwrap_or_default();
     let mut channel = Channel::new(container.connect().context("connecting to the sandbox")?);
-    // One that is frozen, or busy with a hook, may never answer.
+    // A sandbox that is frozen, or busy with a hook, may never answer.
     let ending = signals.as_ref().map(|_| SignalWatch::new(&ENDING).context("watching signals")).transpose()?;
     channel.interrupt_by(ending.as_ref().map(AsFd::as_fd)).context("duplicating a descriptor")?;
     let request = Request::Exec(Box::new(ExecRequest { process, size: size.into() }));
@@ -103,7 +103,7 @@ pub fn command(runtime: &Runtime, args: &ExecArgs) -> Result<u8> {
             None
         }
     };
-    // From here on they are for the process.
+    // From here on signals are forwarded to the process.
     channel.interrupt_by(None).context("duplicating a descriptor")?;
     drop(ending);
     pair.map_or(Ok(()), Pair::send)?;
@@ -113,7 +113,7 @@ pub fn command(runtime: &Runtime, args: &ExecArgs) -> Result<u8> {
         note(pid)?;
         return Ok(0);
     };
-    // The process may have ended already, which is read later.
+    // The process may have ended already; its status is read later.
     let _ = send(&channel, &Request::Proxy(std::process::id() as i32), &[]);
     note(std::process::id())?;
     proxy::run(channel, stream, signals)
@@ -126,7 +126,7 @@ fn started(reply: Reply) -> Result<i32> {
     }
 }
 
-/// Leaves a process behind that stands for the one in the guest: it has its command line, and ends as it does.
+/// Leaves a proxy process on the host for the one in the guest. It has that process's command line and exit status.
 fn leave(title: Vec<String>, channel: Channel, terminal: Option<Terminal>, registry: &File) -> Result<u32> {
     let (ours, theirs) = Channel::pair().context("making a socket")?;
     let mut title = title.into_iter();
@@ -135,12 +135,12 @@ fn leave(title: Vec<String>, channel: Channel, terminal: Option<Terminal>, regis
     command.env_clear().env(ROLE, "proxy");
     command.stdin(Stdio::from(OwnedFd::from(theirs))).stdout(Stdio::null());
     if terminal.is_some() {
-        // Whoever ran `exec` waits until nobody can write to it any more.
+        // The caller of `exec` waits until no process holds standard error open.
         command.stderr(Stdio::null());
     }
     let child = command.spawn().context("starting a proxy")?;
     let status = File::open(format!("/proc/{}/stat", child.id())).context("the proxy's status")?;
-    // The process may have ended already, which the proxy will read.
+    // The process may have ended already; the proxy reads its status.
     let _ = send(&channel, &Request::Proxy(child.id() as i32), &[status.as_fd()]);
     let mut files = vec![channel.as_fd(), registry.as_fd()];
     if let Some(terminal) = &terminal {
@@ -150,8 +150,8 @@ fn leave(title: Vec<String>, channel: Channel, terminal: Option<Terminal>, regis
     Ok(child.id())
 }
 
-/// The process that is asked for: that of a file, or the container's first with what the flags change. One of a file that
-/// names neither capabilities nor limits has those of the first, as with runc.
+/// The process to run: from a file, or the container's first process with the changes that the flags make. As with
+/// runc, a process from a file that has neither capabilities nor limits takes those of the first.
 fn process(args: &ExecArgs, state: &State) -> Result<Process> {
     let first = || -> Result<Process> {
         let bundle = Bundle::load(&state.bundle)?;
@@ -183,7 +183,7 @@ fn process(args: &ExecArgs, state: &State) -> Result<Process> {
     }
     let name = |entry: &str| entry.split('=').next().unwrap_or_default().to_owned();
     if let Some(env) = process["env"].as_array_mut() {
-        // A later value takes the place of an earlier one.
+        // A later value replaces an earlier one.
         env.retain(|old| !args.env.iter().any(|new| old.as_str().is_some_and(|old| name(old) == name(new))));
     }
     extend(&mut process["env"], &args.env);

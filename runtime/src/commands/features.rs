@@ -1,4 +1,4 @@
-//! `amber features`: what bundles can ask for.
+//! `amber features`: prints the features that bundles can use.
 
 use amber_abi::Named;
 use amber_abi::capability::Capability;
@@ -10,10 +10,10 @@ use crate::mounts;
 use crate::oci::state::OCI_VERSION;
 use crate::platforms::PlatformKind;
 
-/// Prints it.
+/// Prints the features as JSON.
 ///
 /// # Errors
-/// Standard output takes nothing.
+/// Standard output cannot be written.
 pub fn command() -> Result<u8> {
     let capabilities: Vec<&str> = (0..64).filter_map(|number| Capability::from_raw(number).name()).collect();
     let actions = [

@@ -1,4 +1,4 @@
-//! `amber host-calls`: the list of host calls for people and programs.
+//! `amber host-calls`: prints the list of host calls.
 
 use std::fmt::Write;
 
@@ -10,10 +10,10 @@ use super::syscalls::in_form;
 use crate::cli::TableFormat;
 use crate::platforms::{PlatformChoice, PlatformKind};
 
-/// A call and what needs it, as the lists name it.
+/// The part of Amber that needs a call, by its name in the lists, and the call.
 struct Listed(&'static str, &'static HostCall);
 
-/// Prints the calls; those of one platform only unless that is left open.
+/// The calls as text; with a platform, only those of that platform.
 pub fn print(format: TableFormat, platform: PlatformChoice) -> String {
     let platforms = match platform {
         PlatformChoice::Auto => PlatformKind::value_variants().to_vec(),
@@ -37,7 +37,7 @@ fn text(list: &[&Listed]) -> String {
     let mut out = format!("{:<18}{:<16}REASON\n", "NAME", "NEEDED FOR");
     for Listed(part, call) in list {
         let only = if call.rules.is_empty() { String::new() } else { format!(" (only: {})", rules(call)) };
-        // What fills a string cannot fail.
+        // Writing to a string cannot fail.
         let _ = writeln!(out, "{:<18}{:<16}{}{only}", call.name, part, call.reason);
     }
     out

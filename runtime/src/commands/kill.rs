@@ -1,4 +1,4 @@
-//! `amber kill`: a signal to the sandbox's process, which gives it on to the guest's first.
+//! `amber kill`: sends a signal to the sandbox's process, which forwards it to the guest's first process.
 
 use amber_abi::Signal;
 use amber_host::channel::Channel;
@@ -10,7 +10,7 @@ use crate::oci::control::{Request, order};
 use crate::oci::state::Status;
 use crate::oci::{Runtime, proxy};
 
-/// The signal that nobody gives on.
+/// SIGKILL, which cannot be forwarded.
 const KILL: i32 = 9;
 
 /// Sends the signal.
@@ -26,7 +26,8 @@ pub fn command(runtime: &Runtime, args: &KillArgs) -> Result<()> {
         }
         bail!("container not running");
     }
-    // Every process ends with the sandbox; any other signal for all only the sandbox can spread.
+    // SIGKILL ends the sandbox with all of its processes. Any other signal for all processes has to be sent by the
+    // sandbox.
     if args.all && number != KILL && state.current() != Status::Created {
         let channel = Channel::new(container.connect().context("connecting to the sandbox")?);
         return order(&channel, &Request::Signal(number));
@@ -49,13 +50,13 @@ pub fn command(runtime: &Runtime, args: &KillArgs) -> Result<()> {
         && let Some(group) = &state.cgroup
         && state.paused
     {
-        // Who is frozen does not end.
+        // A frozen process does not end.
         group.place.freeze(false)?;
     }
     Ok(())
 }
 
-/// A signal by number, or by name with or without its `SIG`.
+/// A signal by number, or by name with or without `SIG`.
 fn number(text: &str) -> Option<i32> {
     if let Ok(number) = text.parse::<i32>() {
         return (1..=64).contains(&number).then_some(number);

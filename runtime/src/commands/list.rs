@@ -1,4 +1,4 @@
-//! `amber list`: the containers of a state directory.
+//! `amber list`: lists the containers of a state directory.
 
 use std::path::Path;
 
@@ -20,7 +20,7 @@ pub fn command(runtime: &Runtime, args: &ListArgs) -> Result<u8> {
     for name in runtime.store.names()? {
         match runtime.store.load(&name) {
             Ok((_, state)) => states.push(state),
-            // Being made or removed right now.
+            // The container is being created or removed.
             Err(error) => log::info!("container {name}: {error:#}"),
         }
     }
@@ -33,7 +33,7 @@ pub fn command(runtime: &Runtime, args: &ListArgs) -> Result<u8> {
         for state in &states {
             shown.push(serde_json::to_value(state.shown(state.current(), &owner(state.owner))).context("the state")?);
         }
-        // As runc has it where there are none.
+        // runc prints `null` for an empty list.
         let all = if shown.is_empty() { Value::Null } else { Value::Array(shown) };
         return crate::print(&all.to_string());
     }

@@ -1,4 +1,4 @@
-//! The commands, one a file.
+//! The commands, one per file.
 
 mod create;
 mod delete;
@@ -29,10 +29,10 @@ use crate::cli::{Command, GlobalArgs, Network};
 use crate::oci::Runtime;
 use crate::{launch, print};
 
-/// Runs a command; returns the status to exit with.
+/// Runs a command and returns the exit status.
 ///
 /// # Errors
-/// In the words of runc for its commands, as far as those who call runtimes look at them.
+/// Why the command failed. Messages that container engines parse are worded as runc's.
 pub fn command(command: Command, global: &GlobalArgs) -> Result<u8> {
     let release = global.kernel.as_deref();
     let profile = match release {

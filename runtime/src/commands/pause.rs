@@ -1,4 +1,4 @@
-//! `amber pause`: a container whose processes stand still.
+//! `amber pause`: suspends a container.
 
 use anyhow::{Result, bail};
 
@@ -8,7 +8,7 @@ use crate::oci::{Runtime, pause};
 /// Suspends all processes of a container.
 ///
 /// # Errors
-/// It does not run.
+/// The container is not running.
 pub fn command(runtime: &Runtime, id: &str) -> Result<()> {
     let locked = runtime.store.open(id)?.lock()?;
     match locked.state()?.current() {

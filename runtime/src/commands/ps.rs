@@ -13,10 +13,10 @@ use crate::oci::state::Status;
 use crate::oci::store::Container;
 use crate::printable::in_columns;
 
-/// How long the sandbox may take to answer.
+/// Timeout for the sandbox's answer.
 const TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Prints the guest's processes, or the numbers of those on the host that stand for them.
+/// Prints the guest's processes, or the process IDs of their proxies on the host.
 ///
 /// # Errors
 /// There is no such container, or its sandbox does not answer.
@@ -48,9 +48,9 @@ pub fn command(runtime: &Runtime, args: &PsArgs) -> Result<u8> {
     }
 }
 
-/// The columns that the sandbox tells of each process, as `ps -f` heads them.
+/// The columns of the sandbox's answer, with the headers of `ps -f`.
 const FULL: [&str; 8] = ["UID", "PID", "PPID", "C", "STIME", "TTY", "TIME", "CMD"];
-/// What ps(1) calls them, in which column they are, and how it heads them alone.
+/// Names of columns in ps(1), the index of each in [`FULL`], and its header.
 const NAMES: [(&str, usize, &str); 18] = [
     ("uid", 0, "UID"),
     ("euid", 0, "EUID"),
@@ -72,11 +72,11 @@ const NAMES: [(&str, usize, &str); 18] = [
     ("command", 7, "COMMAND"),
 ];
 
-/// The columns that options of ps(1) ask for, with their heads: those of `ps -f` unless there is a list. Which processes
-/// the options choose makes no difference: it is those of the container.
+/// The columns selected by options of ps(1), with their headers; those of `ps -f` by default. Options that select
+/// processes are ignored: the list always has those of the container.
 ///
 /// # Errors
-/// An option or a column that is not offered.
+/// An option or a column is not supported.
 fn columns(options: &[OsString]) -> Result<Vec<(usize, String)>> {
     let mut columns = Vec::new();
     let mut words = options.iter().map(|word| word.to_string_lossy());

@@ -1,4 +1,4 @@
-//! `amber resume`: the end of `amber pause`.
+//! `amber resume`: resumes a paused container.
 
 use anyhow::{Result, bail};
 
@@ -8,7 +8,7 @@ use crate::oci::{Runtime, pause};
 /// Resumes all processes of a container.
 ///
 /// # Errors
-/// It is not paused.
+/// The container is not paused.
 pub fn command(runtime: &Runtime, id: &str) -> Result<()> {
     let locked = runtime.store.open(id)?.lock()?;
     match locked.state()?.current() {

@@ -1,4 +1,4 @@
-//! `amber run`: everything from `create` to `delete`.
+//! `amber run`: `create`, `start` and `delete` in one command.
 
 use std::os::fd::OwnedFd;
 
@@ -12,20 +12,20 @@ use crate::oci::Runtime;
 use crate::oci::create::{Created, create, end_child};
 use crate::supervisor::supervise;
 
-/// Runs a container, and waits for its end unless that is not wanted.
+/// Runs a container and waits for its end, unless `--detach` is given.
 ///
 /// # Errors
-/// As for the commands it consists of.
+/// Those of `create`, `start` and `delete`.
 pub fn command(runtime: &Runtime, args: &RunArgs) -> Result<u8> {
     let id = &args.create.id;
     let Created { pid, stops } = create(runtime, &args.create, !args.detach)?;
-    // Before the start, so that none is missed.
+    // Watched before the start, so that no signal is missed.
     let signals = if args.detach { None } else { Some(SignalWatch::new(&FORWARDED).context("watching signals")?) };
     let ending = SignalWatch::new(&ENDING).context("watching signals")?;
     let started = start::command(runtime, id, Some(&ending));
     let status = match (started, signals) {
         (Err(error), _) => {
-            // What cannot be removed is less of a fault than what could not be started.
+            // The error of `start` takes precedence over one of the removal.
             end_child(pid);
             let _ = delete::command(runtime, id, true);
             return Err(error);

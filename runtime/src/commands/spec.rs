@@ -1,4 +1,4 @@
-//! `amber spec`: a config.json to begin with, as runc writes it.
+//! `amber spec`: writes a template of config.json, as runc does.
 
 use std::fs::File;
 use std::io::{ErrorKind, Write};
@@ -10,10 +10,10 @@ use serde_json::{Value, json};
 use crate::cli::SpecArgs;
 use crate::oci::state::OCI_VERSION;
 
-/// Writes it.
+/// Writes the file.
 ///
 /// # Errors
-/// There is one already, or the directory does not take it.
+/// The file exists, or cannot be written.
 pub fn command(args: &SpecArgs) -> Result<()> {
     let path = args.bundle.join("config.json");
     let mut file = match File::options().write(true).create_new(true).open(&path) {

@@ -11,11 +11,11 @@ use crate::oci::control::{Reply, Request, order, receive};
 use crate::oci::hooks::{self, Time};
 use crate::oci::state::Status;
 
-/// Lets a created container run. Hooks are waited for until one of these signals comes; without them, signals to this
-/// process have their usual effect.
+/// Starts a created container. While hooks run, one of `signals` interrupts the wait; without `signals`, signals to
+/// this process have their usual effect.
 ///
 /// # Errors
-/// It is in no state for that, a hook failed, or such a signal came.
+/// The container is in another state, a hook failed, or a signal interrupted the wait.
 pub fn command(runtime: &Runtime, id: &str, signals: Option<&SignalWatch>) -> Result<()> {
     let locked = runtime.store.open(id)?.lock()?;
     let mut state = locked.state()?;
@@ -28,13 +28,13 @@ pub fn command(runtime: &Runtime, id: &str, signals: Option<&SignalWatch>) -> Re
     let mut channel = Channel::new(locked.connect().context("connecting to the sandbox")?);
     channel.interrupt_by(signals.map(AsFd::as_fd)).context("duplicating a descriptor")?;
     if let Err(error) = order(&channel, &Request::Start) {
-        // A sandbox whose hooks failed ends, and the connection with it.
+        // If a hook fails, the sandbox ends and closes the connection.
         let _ = receive::<Reply>(&channel);
         return Err(error);
     }
     state.status = Status::Running;
     locked.save(&state)?;
-    // Hooks may use other commands.
+    // Hooks may call other commands, which need the lock.
     drop(locked);
     if let Err(error) = hooks::run(&state, Status::Running, Time::Started, signals) {
         crate::oci::removal::end(&state)?;

@@ -1,13 +1,13 @@
-//! `amber state`: what one container is and does.
+//! `amber state`: prints the state of a container.
 
 use anyhow::{Context, Result};
 
 use crate::oci::Runtime;
 
-/// Prints the state of one container.
+/// Prints the state of a container as JSON.
 ///
 /// # Errors
-/// There is none of that name.
+/// There is no such container.
 pub fn command(runtime: &Runtime, id: &str) -> Result<u8> {
     let (_, state) = runtime.store.load(id)?;
     let shown = serde_json::to_string_pretty(&state.shown(state.current(), "")).context("the state")?;

@@ -1,4 +1,4 @@
-//! `amber syscalls`: the table of system calls for people and programs.
+//! `amber syscalls`: prints the table of system calls.
 
 use std::fmt::Write;
 
@@ -8,14 +8,14 @@ use serde_json::{Value, json};
 
 use crate::cli::TableFormat;
 
-/// Prints the calls, those of one release only if it is given.
+/// The calls as text; with a release, only those that exist in it.
 pub fn print(format: TableFormat, release: Option<Release>) -> String {
     let chosen: Vec<&Entry> =
         entries().filter(|entry| release.is_none_or(|release| entry.exists_in(release))).collect();
     in_form(format, &chosen, text, json, markdown)
 }
 
-/// A list in one of its forms.
+/// A list in one of its formats.
 pub fn in_form<T>(
     format: TableFormat,
     list: &[&T],
@@ -34,7 +34,7 @@ fn i386(entry: &Entry) -> String {
     entry.i386.map_or_else(|| "-".into(), |number| number.to_string())
 }
 
-/// A word for how far the call is served, or the errno.
+/// How far the call is implemented, or the errno that it returns.
 fn state(entry: &Entry) -> &'static str {
     match entry.state() {
         CallState::Implemented => "implemented",
@@ -55,7 +55,7 @@ fn releases(entry: &Entry) -> String {
     }
 }
 
-/// What fills a line of a write-only string cannot fail.
+/// `writeln!` to a string, which cannot fail.
 macro_rules! line {
     ($out:ident, $($arguments:tt)*) => {
         let _ = writeln!($out, $($arguments)*);

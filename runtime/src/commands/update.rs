@@ -1,4 +1,4 @@
-//! `amber update`: other limits for a container.
+//! `amber update`: changes the limits of a container.
 
 use std::fs::File;
 use std::io::{Read, stdin};
@@ -15,10 +15,10 @@ use crate::oci::control::{LimitRequest, Request, order};
 use crate::oci::state::Status;
 use crate::resources;
 
-/// Changes the limits that are named.
+/// Changes the given limits.
 ///
 /// # Errors
-/// The container does not run, or a limit is refused.
+/// The container is not running, or a limit is refused.
 pub fn command(runtime: &Runtime, args: &UpdateArgs) -> Result<()> {
     let locked = runtime.store.open(&args.id)?.lock()?;
     let mut state = locked.state()?;
@@ -32,7 +32,7 @@ pub fn command(runtime: &Runtime, args: &UpdateArgs) -> Result<()> {
     }
     let changes = changes(args)?;
     let new = resources::resource_limits(&changes)?;
-    // Of quota and period either may be as it was.
+    // Only one of quota and period may be given; the other keeps its value.
     let all = match &state.cgroup {
         Some(group) if new.quota.is_some() || new.period.is_some() => {
             resources::resource_limits(&group.with(&changes)?)?
@@ -43,7 +43,7 @@ pub fn command(runtime: &Runtime, args: &UpdateArgs) -> Result<()> {
     let cpu = cpu.map(|quota| (limit(quota), all.period.unwrap_or(DEFAULT_PERIOD)));
     let limits = LimitRequest { memory: new.memory.map(limit), tasks: new.tasks.map(limit), cpu };
     let enforced_inside = limits.memory.is_some() || limits.tasks.is_some();
-    // Who is frozen does not answer; of the quota, which the host enforces, the guest then learns by a later change.
+    // A frozen sandbox does not answer. The host enforces the quota; the guest learns of it at a later change.
     let frozen = state.paused && state.cgroup.is_some();
     if frozen && enforced_inside {
         bail!("cannot change limits of memory and tasks while the container is paused");
@@ -105,7 +105,7 @@ fn changes(args: &UpdateArgs) -> Result<LinuxResources> {
     serde_json::from_value(all).context("the limits")
 }
 
-/// A number of bytes, with a unit such as `m` or `GiB` or without.
+/// Parses a number of bytes, with or without a unit such as `m` or `GiB`.
 fn parse_bytes(text: &str) -> Option<i64> {
     if text == "-1" {
         return Some(-1);

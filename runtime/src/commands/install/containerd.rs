@@ -1,17 +1,18 @@
-//! A section in containerd's config.toml.
+//! The section for Amber in containerd's config.toml.
 
 use anyhow::{Context, Result, bail, ensure};
 use toml_edit::{DocumentMut, Item};
 
 const BEGIN: &str = "# Written by amber install: begin";
 const END: &str = "# Written by amber install: end";
-/// What a file of ours begins with.
+/// The first line of a file that Amber creates.
 const VERSION: &str = "version = 2\n";
 
-/// Adds the section at the end.
+/// Appends the section.
 ///
 /// # Errors
-/// The text is no TOML, somebody else wrote such a section, or the runtimes are written in a way that no section can add to.
+/// The text is not valid TOML, has a section of this name that Amber did not write, or defines the runtimes in a form
+/// that a section cannot extend.
 pub fn add(text: Option<&str>, program: &str) -> Result<String> {
     let rest = match text {
         Some(text) => strip(text),
@@ -31,7 +32,7 @@ pub fn add(text: Option<&str>, program: &str) -> Result<String> {
         }
         takes_sections &= item.as_table().is_some_and(|table| !table.is_dotted());
     }
-    // What is written as a value takes none.
+    // An inline table or dotted keys cannot be extended by a section.
     ensure!(takes_sections, "there are inline tables or dotted keys where [{table}] belongs; add it there by hand");
     let newline = if rest.is_empty() || rest.ends_with('\n') { "" } else { "\n" };
     Ok(format!(
@@ -40,7 +41,8 @@ pub fn add(text: Option<&str>, program: &str) -> Result<String> {
     ))
 }
 
-/// What the plugin of runtimes is called in this version of the configuration; without a version it is the first.
+/// The name of the plugin that has the runtimes, by the version of the configuration. A configuration without a version
+/// has version 1.
 fn plugin(document: &DocumentMut) -> Result<&'static str> {
     let version = document.get("version").map_or(Some(1), Item::as_integer).context("`version` is no number")?;
     Ok(match version {
@@ -50,10 +52,10 @@ fn plugin(document: &DocumentMut) -> Result<&'static str> {
     })
 }
 
-/// Takes the section out; none if nothing else is left than what we wrote.
+/// Removes the section. Returns `None` if nothing remains but what Amber wrote.
 ///
 /// # Errors
-/// None.
+/// Never fails; the type is that of [`Target::remove`](super::Target).
 pub fn remove(text: &str) -> Result<Option<String>> {
     let rest = strip(text);
     Ok((rest != VERSION || rest == text).then_some(rest))
@@ -73,7 +75,8 @@ fn strip(text: &str) -> String {
 mod tests {
     use super::*;
 
-    /// Where the runtime was put, read as TOML.
+    /// Adds the runtime, checks that this is idempotent and reversible, and returns the document with the name of its
+    /// plugin.
     fn added(text: &str) -> Result<(DocumentMut, &'static str)> {
         let whole = add(Some(text), "/usr/bin/amber")?;
         assert_eq!(add(Some(&whole), "/usr/bin/amber")?, whole, "twice is once");
@@ -93,7 +96,7 @@ mod tests {
             ("#   Copyright\ndisabled_plugins = [\"cri\"]\n\n#[grpc]\n#  uid = 0\n", "cri"),
             ("version = 1\n[plugins.cri.containerd.runtimes.runc]\nruntime_type = \"io.containerd.runc.v1\"\n", "cri"),
             ("version=2#two\n[ plugins . \"io.containerd.grpc.v1.cri\" ]\n  a=1", CRI),
-            // What is meant is neither in a comment nor in another table.
+            // Neither comments nor other tables count as the version or the runtimes.
             ("version = 2\n# version=3: runtimes.amber\n[proxy_plugins.x]\nversion = 3\n", CRI),
             (
                 "version = 2\n[plugins]\n  [plugins.'io.containerd.grpc.v1.cri'.cni]\n    bin_dir = \"/usr/lib/cni\"\n",

@@ -1,4 +1,4 @@
-//! Docker's daemon.json.
+//! The entry for Amber in Docker's daemon.json.
 
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
@@ -8,7 +8,7 @@ use super::NAME;
 /// Adds the runtime.
 ///
 /// # Errors
-/// The file is no JSON object.
+/// The file is not a JSON object.
 pub fn add(text: Option<&str>, program: &str) -> Result<String> {
     let text = text.filter(|text| !text.trim().is_empty());
     let Some(text) = text else {
@@ -20,7 +20,7 @@ pub fn add(text: Option<&str>, program: &str) -> Result<String> {
     }
     let members = config.as_object_mut().context("it must be an object")?;
     match members.get_mut("runtimes") {
-        // All else stays as somebody wrote it.
+        // Everything else stays byte for byte.
         None => {
             let (front, back) = text.split_once('{').context("it must be an object")?;
             let program = serde_json::to_string(program).context("a path")?;
@@ -35,10 +35,10 @@ pub fn add(text: Option<&str>, program: &str) -> Result<String> {
     }
 }
 
-/// Takes the runtime out; none if nothing else is left.
+/// Removes the runtime. Returns `None` if nothing remains.
 ///
 /// # Errors
-/// The file is no JSON object.
+/// The file is not a JSON object.
 pub fn remove(text: &str) -> Result<Option<String>> {
     let mut config = parse(text)?;
     let members = config.as_object_mut().context("it must be an object")?;
@@ -57,7 +57,7 @@ pub fn remove(text: &str) -> Result<Option<String>> {
     Ok(Some(format!("{}\n", pretty(&config)?)))
 }
 
-/// Whether two texts say the same.
+/// Whether two texts are equal as JSON.
 pub fn same(one: &str, other: Option<&str>) -> bool {
     let value = |text: &str| serde_json::from_str::<Value>(text).ok();
     let one = value(one);

@@ -1,4 +1,4 @@
-//! `amber install` and `amber uninstall`: Amber as a runtime of Docker, Podman and containerd.
+//! `amber install` and `amber uninstall`: registers Amber with Docker, Podman and containerd.
 
 mod containerd;
 mod docker;
@@ -13,22 +13,22 @@ use anyhow::{Context, Result, bail};
 
 use crate::cli::{Engine, InstallArgs};
 
-/// The runtime's name in every engine.
+/// The name of the runtime in every engine.
 const NAME: &str = "amber";
 
-/// One engine's configuration.
+/// The configuration of an engine.
 struct Target {
-    /// What it is called.
+    /// Name of the engine.
     name: &'static str,
-    /// The file to change, below the root.
+    /// The configuration file, relative to the root.
     file: &'static str,
-    /// Any of these shows that the engine is there.
+    /// Paths, relative to the root; any of them shows that the engine is installed.
     signs: &'static [&'static str],
-    /// Adds the runtime at a path of the host to a configuration; none is a file that does not exist.
+    /// Adds the runtime, by its path, to a configuration. `None` is a missing file.
     add: fn(Option<&str>, &str) -> Result<String>,
-    /// Takes it out again; none is a file that can go.
+    /// Removes the runtime. `None` means that the file can be removed.
     remove: fn(&str) -> Result<Option<String>>,
-    /// How the engine is told.
+    /// How to make the engine read its configuration again.
     hint: &'static str,
 }
 
@@ -68,7 +68,7 @@ const TARGETS: [(Engine, Target); 3] = [
     ),
 ];
 
-/// A file that will be another.
+/// A change of a configuration file.
 struct Change<'a> {
     target: &'a Target,
     path: PathBuf,
@@ -79,7 +79,7 @@ struct Change<'a> {
 /// Adds Amber to the engines.
 ///
 /// # Errors
-/// A configuration makes no sense or cannot be written.
+/// A configuration is invalid or cannot be written.
 pub fn install(args: &InstallArgs) -> Result<u8> {
     let program = env::current_exe().context("the path of this program")?;
     let program = program.to_str().context("the path of this program is not UTF-8")?;
@@ -102,7 +102,7 @@ pub fn install(args: &InstallArgs) -> Result<u8> {
     Ok(0)
 }
 
-/// Takes Amber out of the engines; a configuration that nobody else changed is as it was.
+/// Removes Amber from the engines. A configuration that was not changed otherwise is restored byte for byte.
 ///
 /// # Errors
 /// As for [`install`].
@@ -113,7 +113,7 @@ pub fn uninstall(args: &InstallArgs) -> Result<u8> {
     };
     let mut changes = changes(args, &change)?;
     for change in &mut changes {
-        // As it was written before, if it says the same.
+        // Restore the backup if it says the same.
         let Ok(old) = fs::read_to_string(backup(&change.path)) else { continue };
         let trimmed = |text: Option<&str>| text.map(|text| text.trim_end().to_owned());
         let was = (change.target.remove)(&old)?;
@@ -163,7 +163,7 @@ fn changes(args: &InstallArgs, edit: Edit<'_>) -> Result<Vec<Change<'static>>> {
     Ok(changes)
 }
 
-/// Shows what will be changed, and asks.
+/// Shows the changes and asks for confirmation.
 fn confirmed(args: &InstallArgs, changes: &[Change<'_>]) -> Result<bool> {
     for change in changes {
         say(&format!("{}: {}\n{}", change.target.name, change.path.display(), difference(change)))?;
@@ -183,7 +183,7 @@ fn confirmed(args: &InstallArgs, changes: &[Change<'_>]) -> Result<bool> {
     Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
 }
 
-/// What of a file changes: the lines between those that stay at its beginning and its end.
+/// The changed lines of a file, between the common ones at its beginning and end.
 fn difference(change: &Change<'_>) -> String {
     let lines = |text: &Option<String>| text.as_deref().unwrap_or_default().lines().map(str::to_owned).collect();
     let (old, new): (Vec<String>, Vec<String>) = (lines(&change.before), lines(&change.after));
@@ -206,13 +206,13 @@ fn backup(path: &Path) -> PathBuf {
     path.with_file_name(name)
 }
 
-/// Writes a file so that nobody ever reads a part of it, or removes it, with its directory if that is left empty.
+/// Writes a file atomically, or removes it, with its directory if that becomes empty.
 fn write(path: &Path, text: Option<&str>) -> Result<()> {
     let shown = || path.display().to_string();
     let directory = path.parent().unwrap_or(path);
     let Some(text) = text else {
         fs::remove_file(path).with_context(shown)?;
-        // It was made for the file, unless there is something else, which keeps it.
+        // The directory was made for the file; it stays if it has other files.
         let _ = fs::remove_dir(directory);
         return Ok(());
     };

@@ -1,19 +1,19 @@
-//! A file of its own among Podman's.
+//! Amber's own file in Podman's configuration directory.
 
 use anyhow::Result;
 
-/// The whole file.
+/// The text of the file.
 ///
 /// # Errors
-/// None.
+/// Never fails; the type is that of [`Target::add`](super::Target).
 pub fn add(_text: Option<&str>, program: &str) -> Result<String> {
     Ok(format!("# Written by amber install.\n[engine.runtimes]\namber = [{program:?}]\n"))
 }
 
-/// Nothing is left of it.
+/// Nothing remains of the file.
 ///
 /// # Errors
-/// None.
+/// Never fails; the type is that of [`Target::remove`](super::Target).
 pub fn remove(_text: &str) -> Result<Option<String>> {
     Ok(None)
 }

@@ -34,7 +34,7 @@ fn what_is_installed_is_uninstalled_to_the_byte() {
             assert!(config["runtimes"]["amber"]["path"].is_string());
         }
         assert_eq!(backup(&path).exists(), before.is_some());
-        // Twice is once.
+        // A second installation changes nothing.
         install(&args(root.path())).unwrap();
         assert_eq!(fs::read_to_string(&path).unwrap(), installed);
         uninstall(&args(root.path())).unwrap();
