@@ -1,4 +1,4 @@
-//! What commands, proxies and the sandbox say to each other.
+//! The messages between commands, proxies and the sandbox.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -15,127 +15,125 @@ use serde::{Deserialize, Serialize};
 
 use crate::cli::GlobalArgs;
 
-/// What `create` gives the sandbox's process first. The files with it: standard input, output and error, the control
-/// socket, the slave of its terminal if it has one, and those to be preserved.
+/// The first message from `create` to the sandbox's process. Files sent with it: standard input, output and error, the
+/// control socket, the slave of the terminal if there is one, and preserved descriptors.
 #[derive(Serialize, Deserialize)]
 pub struct Launch {
-    /// The flags of every command.
+    /// The global flags.
     pub global: GlobalArgs,
     /// The container's name.
     pub id: String,
     /// The bundle's directory.
     pub bundle: PathBuf,
-    /// What its config.json says.
+    /// The contents of config.json.
     pub spec: Spec,
-    /// Where its standard streams lead.
+    /// The kind of standard streams.
     pub streams: Streams,
     /// Whether a shell would continue the command if it stopped with the guest.
     pub job_control: bool,
 }
 
-/// What the first process has as standard streams.
+/// The standard streams of the first process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Streams {
-    /// Those of the command, which need not outlive it.
+    /// The command's streams; the command need not outlive the process.
     Detached,
-    /// A terminal made for it, whose master somebody else has.
+    /// A terminal made for the process; another program has the master.
     Terminal,
-    /// Those of a command that stays, its terminal included.
+    /// The streams, or the terminal, of a command that waits for the process.
     Attached,
 }
 
 /// The steps of the sandbox's process before the container is created.
 #[derive(Debug, Serialize, Deserialize)]
 pub enum Step {
-    /// From the sandbox: its namespaces are there, and this is the number of its process outside of them. It is another
-    /// than at the beginning if the sandbox has a PID namespace.
+    /// From the sandbox: the namespaces exist. Has the process ID outside of them, which differs from the original one
+    /// if the sandbox has a PID namespace.
     Namespaces(i32),
-    /// To the sandbox, after `Namespaces`: what has to be done from outside is done. With the container's state, for
-    /// hooks.
+    /// To the sandbox, after `Namespaces`: the setup from outside is done. Has the container's state, for hooks.
     Hooked(String),
     /// To the sandbox, after `Ready`: it may be started.
     Go,
-    /// From the sandbox: everything is ready to be started.
+    /// From the sandbox: it is ready to be started.
     Ready,
-    /// From the sandbox: it cannot be; this is the end.
+    /// From the sandbox: it cannot be created, and ends.
     Failed(Failure),
 }
 
-/// What can be asked of a sandbox.
+/// A request to a sandbox.
 #[derive(Debug, Serialize, Deserialize)]
 pub enum Request {
-    /// Let the first process run.
+    /// Start the first process.
     Start,
-    /// Run a further process. The files with it: standard input, output and error, or for a terminal the stream that
-    /// carries what is typed and printed; then those it gets as 3 and following. The connection belongs to it from then
-    /// on.
+    /// Run an additional process. Files sent with it: standard input, output and error, or for a terminal the stream of
+    /// its input and output; then the descriptors from 3 on. The connection belongs to the process from then on.
     Exec(Box<ExecRequest>),
-    /// Send a signal: on a connection of `Exec` to that process, else to every process.
+    /// Send a signal: to the process of this connection if there is one, else to all processes.
     Signal(i32),
-    /// The terminal of the connection's process has this size now.
+    /// Set the size of the terminal of this connection's process.
     Resize(Size),
-    /// This process of the host stands for the connection's process. With it may come its `/proc/PID/stat`, so that the
-    /// sandbox sees when its parent took note of its end: from then on the file cannot be read.
+    /// Register this host process as the proxy of this connection's process. Its `/proc/PID/stat` may be sent with it:
+    /// that file becomes unreadable when the parent reaps the proxy, which the sandbox waits for.
     Proxy(i32),
-    /// Tell the guest's processes.
+    /// List the guest's processes.
     Processes,
     /// Suspend the guest.
     Pause,
-    /// Resume it.
+    /// Resume the guest.
     Resume,
-    /// Tell what it uses.
+    /// Report resource usage.
     Usage,
     /// Change limits.
     Limit(LimitRequest),
 }
 
-/// A further process.
+/// An additional process.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct ExecRequest {
-    /// What to run.
+    /// The process to run.
     pub process: Process,
-    /// The size of its terminal, if it wants one.
+    /// The size of its terminal, if it has one.
     pub size: Size,
 }
 
-/// Limits to change; none stays, `u64::MAX` is no limit.
+/// Limits to change. `None` keeps the limit, `u64::MAX` removes it.
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub struct LimitRequest {
     /// Bytes of memory.
     pub memory: Option<u64>,
     /// Number of tasks.
     pub tasks: Option<u64>,
-    /// Microseconds of processor time in so many microseconds; `u64::MAX` is no quota.
+    /// Quota and period of CPU time in microseconds; a quota of `u64::MAX` is none.
     pub cpu: Option<(u64, u64)>,
 }
 
-/// What a sandbox answers.
+/// An answer of a sandbox.
 #[derive(Debug, Serialize, Deserialize)]
 pub enum Reply {
-    /// It is done.
+    /// The request was carried out.
     Done,
-    /// It cannot be done.
+    /// The request failed.
     Failed(Failure),
-    /// The further process runs, with this number in the guest.
+    /// The additional process is running, with this process ID in the guest.
     Started(i32),
-    /// The further process ended with this status.
+    /// The additional process ended with this status.
     Ended(u8),
     /// The processes.
     Processes(Processes),
-    /// Names and numbers.
+    /// Resource usage by name.
     Usage(BTreeMap<String, u64>),
 }
 
-/// The guest's processes, and the host's that stand for them.
+/// The guest's processes, and their proxies on the host.
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub struct Processes {
-    /// Lines of a table, the head first.
+    /// Rows of a table, the header first.
     pub table: Vec<Vec<String>>,
-    /// Numbers of proxies on the host.
+    /// Process IDs of proxies on the host.
     pub proxies: Vec<i32>,
 }
 
-/// The size of a terminal, in a form that travels.
+/// The size of a terminal, as it is sent.
 #[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
 pub struct Size(pub u16, pub u16, pub u16, pub u16);
 
@@ -151,10 +149,10 @@ impl From<Size> for WindowSize {
     }
 }
 
-/// Which of the failures that callers tell apart.
+/// The failures that callers distinguish.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum FailureKind {
-    /// The program is not there.
+    /// The program was not found.
     NotFound,
     /// The program cannot be executed.
     NotExecutable,
@@ -162,17 +160,17 @@ pub enum FailureKind {
     Other,
 }
 
-/// Why a sandbox did not do what was asked, in the words of runc.
+/// Why a sandbox refused a request, in runc's words.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Failure {
-    /// Which kind.
+    /// The kind.
     pub kind: FailureKind,
-    /// One line.
+    /// The message, in one line.
     pub message: String,
 }
 
 impl Failure {
-    /// Brings an error into the form in which it travels.
+    /// Converts an error that may concern the start of a process.
     pub fn of(error: &anyhow::Error) -> Failure {
         let (kind, message) = match error.downcast_ref::<BootError>() {
             Some(BootError::NotFound { program, .. }) if program.contains('/') => {
@@ -189,7 +187,7 @@ impl Failure {
         Failure { kind, message: format!("unable to start container process: {message}") }
     }
 
-    /// An error that has nothing to do with starting a process.
+    /// Converts any other error.
     pub fn plain(error: &anyhow::Error) -> Failure {
         Failure { kind: FailureKind::Other, message: format!("{error:#}") }
     }
@@ -206,26 +204,26 @@ impl std::error::Error for Failure {}
 /// Sends a message.
 ///
 /// # Errors
-/// The other side is gone.
+/// The peer has closed the connection.
 pub fn send<T: Serialize>(channel: &Channel, message: &T, files: &[BorrowedFd<'_>]) -> Result<()> {
     let bytes = serde_json::to_vec(message).context("putting a message into words")?;
     channel.send(&bytes, files).context("talking to the sandbox")
 }
 
-/// Waits for a message; none once the other side is gone.
+/// Waits for a message. Returns `None` when the peer closes the connection.
 ///
 /// # Errors
-/// What came makes no sense.
+/// The message is malformed.
 pub fn receive<T: DeserializeOwned>(channel: &Channel) -> Result<Option<(T, Vec<OwnedFd>)>> {
     let Some((bytes, files)) = channel.receive().context("listening to the sandbox")? else { return Ok(None) };
-    let message = serde_json::from_slice(&bytes).context("a message makes no sense")?;
+    let message = serde_json::from_slice(&bytes).context("a malformed message")?;
     Ok(Some((message, files)))
 }
 
-/// Asks a sandbox and waits for its answer.
+/// Sends a request and waits for the answer.
 ///
 /// # Errors
-/// What the sandbox says, or that it is gone.
+/// The failure that the sandbox reports, or the connection was closed.
 pub fn ask(channel: &Channel, request: &Request, files: &[BorrowedFd<'_>]) -> Result<Reply> {
     send(channel, request, files)?;
     match receive(channel)? {
@@ -235,7 +233,7 @@ pub fn ask(channel: &Channel, request: &Request, files: &[BorrowedFd<'_>]) -> Re
     }
 }
 
-/// Asks for something that has no answer but that it is done.
+/// Sends a request whose only answer is [`Reply::Done`].
 ///
 /// # Errors
 /// As for [`ask`].

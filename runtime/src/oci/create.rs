@@ -1,4 +1,4 @@
-//! `amber create`: from a bundle to a sandbox that waits for its start.
+//! Creating a container: from a bundle to a sandbox that waits for its start.
 
 use std::collections::BTreeMap;
 use std::env;
@@ -33,29 +33,30 @@ use crate::caller;
 use crate::cli::CreateArgs;
 use crate::launch::has_job_control;
 
-/// Where this program is found again.
+/// The path of this program, also in another root.
 pub const SELF: &str = "/proc/self/exe";
 
-/// A container that waits for its start.
+/// A container that has not been started.
 pub struct Created {
-    /// The sandbox's process, a child of this one, with which it ends if that is attached.
+    /// The sandbox's process, a child of this one. If the sandbox is attached, it ends with this process.
     pub pid: i32,
-    /// By which an attached sandbox asks for both to be stopped.
+    /// Carries the requests of an attached sandbox to stop both processes (job control).
     pub stops: Channel,
 }
 
 /// Kills a child of this process and waits for its end.
 pub fn end_child(pid: i32) {
     let pid = Pid::from_raw(pid);
-    // It may have ended by itself.
+    // It may have ended already.
     let _ = kill(pid, Signal::SIGKILL);
     let _ = waitpid(pid, None);
 }
 
-/// Makes a container. A terminal that nobody else shall have is the caller's own if the caller stays `attached`.
+/// Creates a container. If the caller stays `attached` and no console socket is given, the container's terminal is the
+/// caller's own.
 ///
 /// # Errors
-/// What cannot be done, after which nothing is left.
+/// The container cannot be created; nothing of it remains.
 pub fn create(runtime: &Runtime, args: &CreateArgs, attached: bool) -> Result<Created> {
     let preserved = PreservedFds::take(args.preserve_fds, true)?;
     keep_descriptors_from(3).context("closing descriptors")?;
@@ -71,7 +72,7 @@ pub fn create(runtime: &Runtime, args: &CreateArgs, attached: bool) -> Result<Cr
         Streams::Terminal => Some((0, 0)),
         Streams::Attached => caller::terminal(),
     };
-    // What is wrong with it is told before anything is made.
+    // Report errors of the bundle before anything is made.
     bundle.sandbox(&args.id, runtime.profile.clone(), default_size)?;
 
     let locked = runtime.store.create(&args.id)?;
@@ -116,7 +117,7 @@ fn state(bundle: &Bundle, args: &CreateArgs) -> Result<State> {
     })
 }
 
-/// A container while it is made; what there is of it is taken back unless it becomes whole.
+/// A container being created. Dropping it undoes everything, unless creation was completed.
 struct CreateGuard {
     state: State,
     locked: Option<Locked>,
@@ -155,7 +156,7 @@ impl CreateGuard {
         if let Some(score) = oom_score
             && let Err(error) = std::fs::write(format!("/proc/{first}/oom_score_adj"), score.to_string())
         {
-            // Only who is privileged may make it less likely; runc in a user namespace overlooks it as well.
+            // Lowering the score takes a privilege. runc ignores this error in a user namespace as well.
             log::info!("oom_score_adj {score}: {error}");
         }
         self.save()?;
@@ -175,7 +176,7 @@ impl CreateGuard {
         send(&ours, &launch, &files)?;
         let Step::Namespaces(pid) = next(&ours)? else { bail!("the sandbox is out of step") };
         if pid != first {
-            // Another process, in a PID namespace, took its place.
+            // With a PID namespace, another process replaced the first one.
             self.child = Some(pid);
             self.state.set_process(pid);
             self.save()?;
@@ -202,7 +203,7 @@ impl CreateGuard {
         self.locked()?.save(&self.state)
     }
 
-    /// Makes the control group, unless systemd shall make it, which needs the process for that.
+    /// Makes the control group. With systemd, this happens later, as systemd needs the process.
     fn make_cgroup(&mut self, runtime: &Runtime, spec: &Spec) -> Result<()> {
         if runtime.global.systemd_cgroup {
             return Ok(());
@@ -240,7 +241,8 @@ impl CreateGuard {
         entered.context("unable to apply cgroup configuration")
     }
 
-    /// Starts the sandbox's process. Its command line is the guest's, so that who lists processes sees what runs in it.
+    /// Starts the sandbox's process. Its command line is the guest's, so that lists of the host's processes show what
+    /// it runs.
     fn spawn(&mut self, spec: &Spec, channel: Channel) -> Result<i32> {
         let arguments = spec.process().as_ref().and_then(|process| process.args().clone()).unwrap_or_default();
         let mut arguments = arguments.into_iter();
@@ -277,14 +279,14 @@ impl Drop for CreateGuard {
     }
 }
 
-/// What a bundle says of the control group: its name and its limits.
+/// The path and the limits of the control group, from a bundle.
 fn group_of(spec: &Spec) -> (Option<&Path>, LinuxResources) {
     let linux = spec.linux().as_ref();
     let path = linux.and_then(|linux| linux.cgroups_path().as_deref()).filter(|path| !path.as_os_str().is_empty());
     (path, linux.and_then(|linux| linux.resources().clone()).unwrap_or_default())
 }
 
-/// The flags for a process that may have another working directory.
+/// The flags with absolute paths, for a process with another working directory.
 fn absolute(runtime: &Runtime) -> Result<crate::cli::GlobalArgs> {
     let mut global = runtime.global.clone();
     let here = env::current_dir().unwrap_or_default();

@@ -1,7 +1,7 @@
-//! The standard streams of a hook: the state that it reads, and what it prints.
+//! The standard streams of a hook: the state that it reads, and its output.
 //!
-//! A hook is over when its process has ended and nobody has its streams any more, as with runc: a process that it leaves
-//! behind may still have them. So the deadline of a hook is that of its streams too.
+//! As with runc, a hook is over when its process has ended and no process has its streams open: one that it leaves
+//! behind may still have them. So the deadline of a hook covers its streams.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -14,15 +14,15 @@ use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::poll::{PollFd, PollFlags, ppoll};
 use nix::unistd::{read, write};
 
-/// How many bytes of what a hook prints are kept of each stream, for the message that it failed: it may print without end.
+/// Bytes kept of each output stream for the error message; a hook may print without end.
 const KEPT: usize = 64 << 10;
 
-/// What ends the wait for a hook.
+/// Conditions that end the wait for a hook.
 #[derive(Clone, Copy, Default)]
 pub struct Until<'a> {
-    /// This time.
+    /// The time limit.
     pub deadline: Option<Instant>,
-    /// One of these signals, which is left for the caller to read.
+    /// Any of these signals; it stays pending for the caller to read.
     pub signals: Option<&'a SignalWatch>,
 }
 
@@ -31,31 +31,31 @@ pub struct Until<'a> {
 pub enum Outcome {
     /// The hook is over.
     Over,
-    /// Its time is up.
+    /// The deadline passed.
     Late,
-    /// By a signal to this process.
+    /// A signal to this process interrupted the wait.
     Interrupted,
 }
 
-/// Our ends of a hook's streams.
+/// The runtime's ends of a hook's streams.
 pub struct Streams<'a> {
-    /// What it has not read yet of the state.
+    /// The part of the state that is still to be written.
     rest: &'a [u8],
     input: Option<OwnedFd>,
     output: [Output; 2],
 }
 
-/// A stream that a hook prints on.
+/// An output stream of a hook.
 struct Output {
     end: Option<OwnedFd>,
     text: Vec<u8>,
 }
 
 impl<'a> Streams<'a> {
-    /// Those of a hook that reads `state` from a pipe and prints on two, standard output and standard error.
+    /// Takes the pipe from which the hook reads `state`, and those of its standard output and standard error.
     ///
     /// # Errors
-    /// The host's.
+    /// Errors of the host.
     pub fn new(state: &'a str, input: OwnedFd, output: [OwnedFd; 2]) -> io::Result<Streams<'a>> {
         for pipe in output.iter().chain([&input]) {
             fcntl(pipe, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
@@ -64,10 +64,10 @@ impl<'a> Streams<'a> {
         Ok(Streams { rest: state.as_bytes(), input: Some(input), output })
     }
 
-    /// Serves the streams until nobody has them any more and this process has ended, or until something ends the wait.
+    /// Serves the streams until all are closed and the process has ended, or until a condition ends the wait.
     ///
     /// # Errors
-    /// The host lacks memory.
+    /// The host is out of memory.
     pub fn serve(&mut self, process: Option<&ProcessHandle>, until: Until<'_>) -> io::Result<Outcome> {
         let mut process = process.map(AsFd::as_fd);
         loop {
@@ -111,12 +111,12 @@ impl<'a> Streams<'a> {
         }
     }
 
-    /// What the hook printed, or the beginning of it.
+    /// The output of the hook, truncated.
     pub fn printed(&self) -> [String; 2] {
         self.output.each_ref().map(|output| String::from_utf8_lossy(&output.text).into_owned())
     }
 
-    /// Gives the hook some of the state, and the end of it behind the last byte.
+    /// Writes some of the state, and closes the pipe after the last byte.
     fn feed(&mut self) {
         match self.input.as_ref().map(|end| write(end, self.rest)) {
             Some(Ok(length)) => self.rest = self.rest.get(length..).unwrap_or_default(),
@@ -135,7 +135,7 @@ impl Output {
         self.end.as_ref().map(|end| (end.as_fd(), PollFlags::POLLIN))
     }
 
-    /// Takes some of what was printed.
+    /// Reads some of the output.
     fn take(&mut self) {
         let mut bytes = [0; 4096];
         match self.end.as_ref().map(|end| read(end, &mut bytes)) {

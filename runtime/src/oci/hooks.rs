@@ -1,5 +1,5 @@
-//! Programs of the host that run at certain times of a container's life, with its state on standard input. Those that are
-//! programs of the container run [inside](super::inside).
+//! Hooks: programs of the host that run at certain points of a container's life, with its state on standard input.
+//! Programs of the container itself are run by [`start_hooks`](super::start_hooks).
 
 use std::os::unix::process::CommandExt;
 use std::process::{Command, ExitStatus, Stdio};
@@ -13,7 +13,7 @@ use oci_spec::runtime::{Hook, Hooks};
 use super::hook_streams::{Outcome, Streams, Until};
 use super::state::{State, Status};
 
-/// The times at which hooks run in the runtime's own surroundings.
+/// The points at which hooks run on the host.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Time {
     /// While the container is created: `prestart`, then `createRuntime`.
@@ -26,7 +26,7 @@ pub enum Time {
     Stopped,
 }
 
-/// The hooks of a time, in order.
+/// The hooks of a point, in order.
 fn of(hooks: &Hooks, time: Time) -> Vec<&Hook> {
     let lists = match time {
         Time::Create => [hooks.prestart(), hooks.create_runtime()],
@@ -37,10 +37,10 @@ fn of(hooks: &Hooks, time: Time) -> Vec<&Hook> {
     lists.into_iter().flatten().flatten().collect()
 }
 
-/// Runs the hooks of a time, until one of these signals comes.
+/// Runs the hooks of a point. A signal of `signals` interrupts them.
 ///
 /// # Errors
-/// One failed, or such a signal came; those behind it did not run. Of the hooks after the end all run.
+/// A hook failed, or a signal came; later hooks did not run. All `poststop` hooks run in any case.
 pub fn run(state: &State, status: Status, time: Time, signals: Option<&SignalWatch>) -> Result<()> {
     let Some(hooks) = &state.hooks else { return Ok(()) };
     let hooks = of(hooks, time);
@@ -54,7 +54,7 @@ pub fn run(state: &State, status: Status, time: Time, signals: Option<&SignalWat
 /// The state as hooks read it.
 ///
 /// # Errors
-/// None that happens.
+/// The state cannot be written as JSON.
 pub fn text(state: &State, status: Status) -> Result<String> {
     let mut shown = serde_json::to_value(state.shown(status, "")).context("the state")?;
     if let Some(object) = shown.as_object_mut() {
@@ -65,7 +65,7 @@ pub fn text(state: &State, status: Status) -> Result<String> {
     Ok(shown.to_string())
 }
 
-/// Runs the hooks that belong into the container's namespaces, in which this process is.
+/// Runs the hooks of the container's namespaces, in which this process must be.
 ///
 /// # Errors
 /// As for [`run`].
@@ -74,10 +74,10 @@ pub fn run_inside(hooks: Option<&Hooks>, state: &str) -> Result<()> {
     run_all(&hooks, false, |hook| run_one(hook, state, None))
 }
 
-/// Runs hooks one after the other, the rest of them also if one failed where that is `regardless`.
+/// Runs hooks in order. With `regardless`, continues after a failure.
 ///
 /// # Errors
-/// The first that failed, by number.
+/// The first failure, with the number of the hook.
 pub fn run_all(hooks: &[&Hook], regardless: bool, run: impl Fn(&Hook) -> Result<()>) -> Result<()> {
     for (index, hook) in hooks.iter().enumerate() {
         match run(hook).with_context(|| format!("error running hook #{index}")) {
@@ -108,7 +108,7 @@ fn run_one(hook: &Hook, state: &str, signals: Option<&SignalWatch>) -> Result<()
     let mut streams = Streams::new(state, input.into(), [out.into(), err.into()]).context("a hook's streams")?;
     let outcome = streams.serve(Some(&handle), until).context("waiting for a hook")?;
     if outcome != Outcome::Over {
-        // It may have ended meanwhile.
+        // It may have ended already.
         let _ = child.kill();
     }
     let status = child.wait().context("waiting for a hook")?;
@@ -120,21 +120,21 @@ fn run_one(hook: &Hook, state: &str, signals: Option<&SignalWatch>) -> Result<()
     conclude(hook, outcome, how(status), &streams)
 }
 
-/// Until when a hook may take.
+/// The deadline of a hook that starts now.
 pub fn deadline(hook: &Hook) -> Option<Instant> {
     limit(hook).and_then(|limit| Instant::now().checked_add(limit))
 }
 
-/// How long a hook may take.
+/// The time limit of a hook.
 fn limit(hook: &Hook) -> Option<Duration> {
     let seconds = hook.timeout().and_then(|seconds| u64::try_from(seconds).ok()).filter(|&seconds| seconds > 0);
     seconds.map(Duration::from_secs)
 }
 
-/// Whether a hook did what it should: it was over in time, and `failure` says nothing of how it ended.
+/// Checks the outcome of a hook: it must have ended in time, and `failure` must be `None`.
 ///
 /// # Errors
-/// How it ended otherwise, and what it printed.
+/// How the hook ended, with its output.
 pub fn conclude(hook: &Hook, outcome: Outcome, failure: Option<String>, streams: &Streams<'_>) -> Result<()> {
     match (outcome, failure) {
         (Outcome::Late, _) => {

@@ -1,4 +1,4 @@
-//! What the commands of an OCI runtime work with: containers, their state, control groups, hooks and sandboxes.
+//! The machinery of the OCI commands: containers, their state, control groups, hooks and sandboxes.
 
 pub mod cgroup;
 pub mod console;
@@ -34,27 +34,27 @@ use crate::confine;
 use store::Store;
 pub use store::write_whole;
 
-/// The variable that makes this program a part of a container instead of a command: which part, is its value.
+/// The environment variable that selects a role of this program other than a command, by its value.
 pub const ROLE: &str = "AMBER_ROLE";
 
-/// What all commands know.
+/// The context of a command.
 pub struct Runtime {
-    /// The flags of every command.
+    /// The global flags.
     pub global: GlobalArgs,
-    /// Which Linux guests see.
+    /// The Linux release that guests see.
     pub profile: KernelProfile,
     /// The containers.
     pub store: Store,
 }
 
 impl Runtime {
-    /// For commands with these flags.
+    /// The context for commands with these flags.
     pub fn new(global: &GlobalArgs, profile: KernelProfile) -> Runtime {
         let root = global.root.clone().unwrap_or_else(default_root);
         Runtime { global: global.clone(), profile, store: Store::new(root) }
     }
 
-    /// Whether errors of control groups are overlooked.
+    /// Whether permission errors of control groups are ignored.
     pub fn is_rootless(&self) -> bool {
         match self.global.rootless {
             Rootless::True => true,
@@ -71,18 +71,18 @@ fn default_root() -> PathBuf {
     }
 }
 
-/// Whether the caller has a runtime directory of an ordinary user. Root of a user namespace has, unless it is called so.
+/// Whether the runtime directory is an ordinary user's. True also for root in a user namespace, unless $USER is root.
 fn is_of_user() -> bool {
     !geteuid().is_root() || in_user_namespace() && env::var_os("USER").is_none_or(|name| name != "root")
 }
 
-/// Whether root here is an ordinary user elsewhere.
+/// Whether this process is in a user namespace.
 fn in_user_namespace() -> bool {
     let Ok(map) = std::fs::read_to_string("/proc/self/uid_map") else { return false };
     map.split_whitespace().ne(["0", "0", "4294967295"])
 }
 
-/// Runs the part of a container that [`ROLE`] names; none if this process is a command.
+/// Runs the role that [`ROLE`] names. Returns `None` if this process is a command.
 pub fn role() -> Option<Result<u8>> {
     match env::var_os(ROLE)?.to_str() {
         Some("sandbox") => Some(sandbox::main()),

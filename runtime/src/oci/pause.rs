@@ -1,4 +1,4 @@
-//! Suspending the processes of a container: by the host's freezer, or by the sentry where there is none.
+//! Suspending the processes of a container, by the host's freezer or, without one, by the sentry.
 
 use amber_host::channel::Channel;
 use anyhow::{Context, Result};

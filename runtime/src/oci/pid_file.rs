@@ -1,4 +1,4 @@
-//! How whoever runs a container learns which process of the host stands for it, or for a further process in it.
+//! Publishing the process ID of a sandbox or proxy: `--pid-file` and `--pidfd-socket`.
 
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
@@ -10,10 +10,10 @@ use anyhow::{Context, Result};
 
 use super::store::write_whole;
 
-/// Writes the number of a process to a file and sends a descriptor of it to a socket, where that is asked for.
+/// Writes a process ID to `file` and sends a pidfd to `socket`, if given.
 ///
 /// # Errors
-/// The file cannot be written, or nobody listens.
+/// The file cannot be written, or nothing listens at the socket.
 pub fn write(pid: i32, file: Option<&PathBuf>, socket: Option<&PathBuf>) -> Result<()> {
     if let Some(path) = socket {
         let named = || format!("pidfd socket {}", path.display());

@@ -1,4 +1,4 @@
-//! Descriptors of the caller that a process in a container begins with, beside its standard streams.
+//! Descriptors of the caller that a process in a container inherits beside its standard streams.
 
 use std::env;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -12,23 +12,23 @@ use oci_spec::runtime::Process;
 
 use crate::confine;
 
-/// The first descriptor that is no standard stream.
+/// The first descriptor after the standard streams.
 const FIRST: u16 = 3;
-/// As many as can travel to the sandbox together with what it needs itself.
+/// The most that fit into one message to the sandbox, with the files that it needs itself.
 const MOST: usize = MAX_FILES - 8;
 
-/// Descriptors from 3 on, without a gap.
+/// Consecutive descriptors from 3 on.
 pub struct PreservedFds {
     files: Vec<OwnedFd>,
     activated: u16,
 }
 
 impl PreservedFds {
-    /// Takes the caller's: first those of socket activation if the process is to have them (see sd_listen_fds(3)), then
-    /// so many more. Must be done before the caller's descriptors are kept from programs that are executed.
+    /// Takes the caller's descriptors: with `with_activation` those of socket activation (see sd_listen_fds(3)), then
+    /// `wanted` more. Must be called before the caller's descriptors are made close-on-exec.
     ///
     /// # Errors
-    /// One is not open, or nothing that could be handed on safely.
+    /// A descriptor is not open, or would give access to more than itself.
     pub fn take(wanted: u16, with_activation: bool) -> Result<PreservedFds> {
         let activated = if with_activation { activated() } else { 0 };
         let count = usize::from(wanted) + usize::from(activated);
@@ -45,7 +45,7 @@ impl PreservedFds {
         Ok(PreservedFds { files, activated })
     }
 
-    /// Tells the process what it gets by socket activation, in its environment.
+    /// Sets the environment variables of socket activation.
     pub fn tell(&self, process: &mut Process) {
         if self.activated == 0 {
             return;
@@ -56,13 +56,13 @@ impl PreservedFds {
         process.set_env(Some(env));
     }
 
-    /// They.
+    /// The descriptors in order.
     pub fn files(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
         self.files.iter().map(AsFd::as_fd)
     }
 }
 
-/// How many descriptors socket activation gave this very process; those for another are not ours.
+/// Number of descriptors that socket activation passed to this process; 0 if they are for another.
 fn activated() -> u16 {
     let number = |name: &str| env::var(name).ok()?.parse::<u32>().ok();
     match (number("LISTEN_PID"), number("LISTEN_FDS")) {
@@ -71,7 +71,7 @@ fn activated() -> u16 {
     }
 }
 
-/// Makes sure that nothing but what a descriptor stands for can be reached with it.
+/// Makes sure that a descriptor gives access to nothing but its own file.
 fn prepare(file: OwnedFd) -> Result<OwnedFd> {
     if is_directory(&file)? {
         return confine::tree(&file).context("is a directory, which only who may mount can hand on");

@@ -1,4 +1,4 @@
-//! Who stands on the host for a further process of the guest: gives signals on to it and ends as it does.
+//! The proxy on the host of an additional guest process: forwards signals to it and ends with its status.
 
 use std::fs::File;
 use std::io::stdin;
@@ -21,27 +21,27 @@ use super::console::StreamConsole;
 use super::control::{Reply, Request, receive, send};
 use crate::console::Relay;
 
-/// How long the ends of all proxies may take.
+/// How long all proxies together may take to end.
 const TIMEOUT: Duration = Duration::from_secs(1);
-/// The exit status of a process whose sandbox was killed.
+/// The exit status if the sandbox was killed.
 const KILLED: u8 = 128 + 9;
 
 /// A terminal of the host, and the stream to the guest's.
 pub struct Terminal {
-    /// What is typed and printed.
+    /// The stream of input and output.
     pub stream: OwnedFd,
-    /// Where keys come from.
+    /// The source of keys.
     pub keys: OwnedFd,
-    /// Where output goes.
+    /// The destination of output.
     pub screen: OwnedFd,
 }
 
-/// Runs a proxy that `exec` left behind.
+/// Runs a proxy that `exec` started.
 ///
 /// # Errors
-/// Whoever started it is gone or talks nonsense.
+/// The starter is gone or sent a malformed message.
 pub fn main() -> Result<u8> {
-    // Before the first that is meant for the guest can arrive.
+    // Before the first signal for the guest can arrive.
     let signals = SignalWatch::all().context("watching signals")?;
     let parent: Channel = stdin().as_fd().try_clone_to_owned().context("standard input")?.into();
     let Some(((), files)) = receive(&parent)? else { return Ok(KILLED) };
@@ -54,7 +54,7 @@ pub fn main() -> Result<u8> {
     fcntl(&registry, FcntlArg::F_SETLK(&own)).context("the list of proxies")?;
     let terminal = match (files.next(), files.next(), files.next()) {
         (Some(stream), Some(keys), Some(screen)) => {
-            // So that the host tells us of its new sizes.
+            // The host then sends SIGWINCH for size changes.
             make_controlling(&keys).context("taking the terminal")?;
             Some(Terminal { stream, keys, screen })
         }
@@ -63,15 +63,16 @@ pub fn main() -> Result<u8> {
     run(channel, terminal, signals)
 }
 
-/// The lock by which a proxy is found as long as it lives: that of the byte of its number.
+/// The record lock that registers a proxy while it lives: that of the byte at its process ID.
 fn lock_of(number: i64) -> flock {
     flock { l_type: F_WRLCK as i16, l_whence: SEEK_SET as i16, l_start: number, l_len: 1, l_pid: 0 }
 }
 
-/// Kills all proxies of a container, so that their parent hears of their ends before it does of the container's. What
-/// takes longer than a while is left.
+/// Kills all proxies of a container, so that their parents are notified before the container's end. Waits for that with
+/// a time limit.
 ///
-/// The host knows who holds a lock, and drops it with its holder: so nobody is listed who is gone, nor a stranger.
+/// The host reports the holder of a lock and drops the lock with it, so the registry never names an ended or an
+/// unrelated process.
 pub fn end_all(registry: &File) {
     let deadline = Instant::now() + TIMEOUT;
     let holder = || {
@@ -82,25 +83,25 @@ pub fn end_all(registry: &File) {
     while let Some(pid) = holder()
         && Instant::now() < deadline
     {
-        // One that just ends is no reason to leave the others. Before the handle was there, the number may have become
-        // another's.
+        // A proxy that has just ended does not stop the loop. Check the lock again: the process ID may have been reused
+        // before the handle was opened.
         let handle = ProcessHandle::open(pid).ok().filter(|_| holder() == Some(pid));
         let Some(handle) = handle.filter(|handle| handle.signal(SIGKILL).is_ok()) else {
             thread::sleep(Duration::from_millis(1));
             continue;
         };
-        // Until it is reaped; nothing tells of that.
+        // Poll until it is reaped: nothing notifies of that.
         while handle.signal(0).is_ok() && Instant::now() < deadline {
             thread::sleep(Duration::from_millis(1));
         }
     }
 }
 
-/// Stands for a process until its end, and answers its exit status. The signals were watched before there were other
-/// threads.
+/// Acts as the proxy of a process until the process ends, and returns its exit status. `signals` must have been set up
+/// before there were other threads.
 ///
 /// # Errors
-/// The terminal is none, or the host has no threads left.
+/// The terminal is invalid, or the host has no threads left.
 pub fn run(channel: Channel, terminal: Option<Terminal>, signals: SignalWatch) -> Result<u8> {
     let relay = match terminal {
         Some(Terminal { stream, keys, screen }) => {

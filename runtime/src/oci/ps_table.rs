@@ -4,7 +4,7 @@ use std::time::{Duration, SystemTime};
 
 use amber_sentry::external_process::ProcessInfo;
 
-/// A line for each process, without the head.
+/// One row per process, without the header.
 pub fn rows(processes: &[ProcessInfo]) -> Vec<Vec<String>> {
     processes.iter().map(row).collect()
 }
@@ -27,7 +27,7 @@ fn row(process: &ProcessInfo) -> Vec<String> {
     ]
 }
 
-/// The time of day, or the day where that was not within the last one.
+/// The time of day, or the date if that is more than a day ago.
 fn started(at: SystemTime, age: Duration) -> String {
     let text = humantime::format_rfc3339_seconds(at).to_string();
     let part = if age < Duration::from_secs(86_400) { text.get(11..16) } else { text.get(5..10) };
@@ -35,7 +35,7 @@ fn started(at: SystemTime, age: Duration) -> String {
 }
 
 fn terminal(device: u32) -> String {
-    // Terminals of programs have majors from 136 on; the numbers are split as Linux splits them.
+    // Pseudo-terminals have majors from 136 on. Device numbers are encoded as by Linux.
     let (major, minor) = (device >> 8 & 0xfff, device & 0xff | device >> 12 & 0xf_ff00);
     match major {
         0 => "?".to_owned(),

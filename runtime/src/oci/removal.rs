@@ -1,4 +1,4 @@
-//! The end of a container by force, and the removal of what is left of it.
+//! Ending a container by force, and removing what remains of it.
 
 use std::time::Duration;
 
@@ -19,7 +19,7 @@ pub fn end(state: &State) -> Result<()> {
         return Ok(());
     }
     let Ok(handle) = ProcessHandle::open(state.pid) else { return Ok(()) };
-    // Between the look and the handle it may have become another.
+    // The process ID may have been reused before the handle was opened.
     if !state.is_alive() {
         return Ok(());
     }
@@ -28,17 +28,17 @@ pub fn end(state: &State) -> Result<()> {
         result => result.context("killing the sandbox")?,
     }
     if let Some(group) = &state.cgroup {
-        // Who is frozen does not end.
+        // A frozen process does not end.
         let _ = group.place.freeze(false);
     }
     ensure!(handle.wait(Duration::from_secs(10))?, "container init still running");
     Ok(())
 }
 
-/// Ends and removes all there is of a container, its name last.
+/// Ends a container and removes all of it, its name last.
 ///
 /// # Errors
-/// Something does not go away.
+/// A part cannot be removed.
 pub fn clear_away(locked: Locked) -> Result<()> {
     let Ok(state) = locked.state() else { return locked.remove() };
     if state.is_alive()

@@ -28,9 +28,9 @@ use crate::logging;
 /// Runs the process to its end.
 ///
 /// # Errors
-/// Whoever started it is gone or talks nonsense.
+/// The creator is gone or sent a malformed message.
 pub fn main() -> Result<u8> {
-    // Until everything is ready, a sandbox does not outlive whoever makes it.
+    // Until everything is ready, a sandbox does not outlive its creator.
     set_pdeathsig(Signal::SIGKILL).context("tying the sandbox to its maker")?;
     let channel: Channel = stdin().as_fd().try_clone_to_owned().context("standard input")?.into();
     let Some((launch, files)) = receive::<Launch>(&channel)? else { return Ok(1) };
@@ -42,7 +42,7 @@ pub fn main() -> Result<u8> {
             return Ok(1);
         }
     };
-    // Before the maker is told, who may end then. Should it end earlier, the connection does.
+    // Before the creator is notified, since it may end then. If it ends earlier, the connection is closed.
     if guest.outlives {
         set_pdeathsig(None).context("untying the sandbox from its maker")?;
     }
@@ -55,14 +55,14 @@ pub fn main() -> Result<u8> {
     Ok(status)
 }
 
-/// A sandbox, and what others ask of it.
+/// A sandbox that is ready, and its control socket.
 struct Prepared {
     guest: Guest,
     server: Server,
     outlives: bool,
 }
 
-/// Prepares everything; none in a process that another took the place of.
+/// Prepares everything. Returns `None` in a process that was replaced by another.
 fn prepare(channel: &Channel, launch: Launch, files: Vec<OwnedFd>) -> Result<Option<Prepared>> {
     logging::start(&launch.global)?;
     let profile = match &launch.global.kernel {
@@ -74,9 +74,9 @@ fn prepare(channel: &Channel, launch: Launch, files: Vec<OwnedFd>) -> Result<Opt
     let (input, output, errors, listener) = (next()?, next()?, next()?, next()?);
     let slave = if launch.streams == Streams::Terminal { Some(next()?) } else { None };
     let preserved: Vec<OwnedFd> = files.collect();
-    // The sandbox ends with its maker's death only as long as it is tied to it; later nobody reads these.
+    // Stops are requested only while the sandbox is tied to its creator; later nothing reads them.
     let attached = launch.streams == Streams::Attached;
-    // The first process of a PID namespace cannot tell the caller's groups.
+    // The first process of a PID namespace cannot look up the caller's process group.
     let mut size = None;
     if attached {
         dup2_stdin(&input).context("standard input")?;
@@ -106,7 +106,7 @@ fn prepare(channel: &Channel, launch: Launch, files: Vec<OwnedFd>) -> Result<Opt
         Some(slave) => {
             dup2_stdin(File::open("/dev/null").context("/dev/null")?).context("standard input")?;
             make_controlling(slave).context("taking the terminal")?;
-            // Whoever ran `create` waits until nobody can write to it any more.
+            // The caller of `create` waits until no process holds standard output open.
             dup2_stdout(slave).context("standard output")?;
             dup2_stderr(slave).context("standard error")?;
             let copy = || slave.try_clone().context("duplicating a descriptor");
@@ -130,7 +130,7 @@ fn prepare(channel: &Channel, launch: Launch, files: Vec<OwnedFd>) -> Result<Opt
     let bundle = Bundle { directory: launch.bundle, spec: launch.spec };
     let hooks = StartHooks::of(&bundle.spec, &state)?;
     let mut config = bundle.sandbox(&launch.id, profile, size)?;
-    // The namespace this process is in decides what it reaches.
+    // The sandbox is already in the network namespace that it may reach.
     config.network = NetworkKind::Host;
     let limits = config.limits;
     let descriptors = stdio.into_iter().chain(preserved.into_iter().map(Some)).collect();

@@ -1,4 +1,4 @@
-//! What the sandbox does for commands that connect to its control socket.
+//! The sandbox's side of the control socket.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -23,11 +23,11 @@ use super::start_hooks::StartHooks;
 use crate::bundle::process_spec;
 use crate::launch::status_number;
 
-/// How long what a further process printed last may take on its way out.
+/// How long the last output of an additional process may take to drain.
 const DRAIN: Duration = Duration::from_secs(10);
-/// How long the end of a proxy may take, until its parent has noted it.
+/// How long a proxy may take to end and be reaped.
 const FAREWELL: Duration = Duration::from_secs(2);
-/// How often that is looked at, since nothing tells of it.
+/// Polling interval for that: nothing notifies of a reaped process.
 const LOOK: Duration = Duration::from_millis(1);
 
 /// The control socket.
@@ -37,28 +37,27 @@ pub struct Server {
     hooks: StartHooks,
 }
 
-/// What every connection knows.
+/// State that all connections share.
 struct Shared {
     sandbox: Arc<Sandbox>,
-    /// Processes of the host that stand for further ones of the guest, by these.
+    /// Proxies on the host, by process ID, and the guest process of each.
     proxies: Mutex<BTreeMap<i32, i32>>,
     limits: Mutex<Limits>,
-    /// What runs before the first process; one start at a time.
+    /// Hooks to run before the first process; the lock serializes starts.
     hooks: Mutex<StartHooks>,
-    /// How many requests are not answered and further processes not over, and who waits for that.
+    /// Number of requests without an answer and of running additional processes.
     pending: Mutex<usize>,
     over: Condvar,
 }
 
-/// A control socket that is served.
+/// A control socket that is being served.
 pub struct Served(Arc<Shared>);
 
 impl Served {
-    /// Waits, not without end, until all requests are answered, and those who stand on the host for further processes have
-    /// ended, and their parent knows.
+    /// Waits, with a time limit, until all requests are answered and all proxies have ended and been reaped.
     ///
-    /// Processes of a Linux container are gone before its first one is, which engines rely on: of an end that they are told
-    /// later than the container's they make nothing, and whoever asked for the process would wait for ever.
+    /// On Linux the processes of a container end before its first one does, and engines rely on that: they drop exec
+    /// exit events that arrive after the container's, and `docker exec` would hang.
     pub fn wait_for_others(&self) {
         let deadline = Instant::now() + FAREWELL;
         let mut pending = self.0.pending.lock();
@@ -66,7 +65,7 @@ impl Served {
     }
 }
 
-/// Counts a request that is being answered, or a further process.
+/// Counts a request that is being answered, or an additional process, while it lives.
 struct PendingWork<'a>(&'a Shared);
 
 impl PendingWork<'_> {
@@ -84,12 +83,12 @@ impl Drop for PendingWork<'_> {
 }
 
 impl Server {
-    /// A socket that listens already, for a sandbox with these limits and hooks.
+    /// Makes a server for a listening socket.
     pub fn new(listener: OwnedFd, limits: Limits, hooks: StartHooks) -> Server {
         Server { listener: listener.into(), limits, hooks }
     }
 
-    /// Serves a sandbox from now on.
+    /// Starts to serve a sandbox.
     ///
     /// # Errors
     /// The host has no threads left.
@@ -104,7 +103,7 @@ impl Server {
                     Ok((socket, _)) => serve(&shared, socket),
                     Err(error) => {
                         log::warn!("the control socket: {error}");
-                        // As when there are no descriptors left: others will be closed.
+                        // The host may be out of descriptors; retry when others have been closed.
                         thread::park_timeout(Duration::from_millis(50));
                     }
                 }
@@ -127,21 +126,21 @@ fn serve(shared: &Arc<Shared>, socket: UnixStream) {
     }
 }
 
-/// Answers what comes on a connection, until its end.
+/// Answers the requests of a connection until it is closed.
 fn converse(shared: &Arc<Shared>, channel: &Channel) -> Result<()> {
     while let Some((request, files)) = receive(channel)? {
         let request = match request {
             Request::Exec(request) => return exec(shared, channel, &request, files),
             other => other,
         };
-        // However short what it starts may live, who asked hears of it.
+        // Keep the reply pending even if the started process exits immediately.
         let _pending = PendingWork::new(shared);
         let starts = matches!(request, Request::Start);
         let reply = answer(shared, request).unwrap_or_else(|error| Reply::Failed(Failure::plain(&error)));
         let failed = starts && matches!(reply, Reply::Failed(_));
         let sent = send(channel, &reply, &[]);
         match (failed, shared.sandbox.is_started()) {
-            // A container whose start failed has ended; this connection ends with it.
+            // A container whose start failed has ended; closing this connection follows.
             (true, false) => shared.sandbox.kill(),
             (true, true) => return sent,
             (false, _) => sent?,
@@ -191,7 +190,7 @@ fn answer(shared: &Shared, request: Request) -> Result<Reply> {
     Ok(Reply::Done)
 }
 
-/// Runs a further process; the connection ends with it, and it with the connection.
+/// Runs an additional process. The connection is closed when the process ends, and closing it kills the process.
 fn exec(shared: &Arc<Shared>, channel: &Channel, request: &ExecRequest, files: Vec<OwnedFd>) -> Result<()> {
     let _pending = PendingWork::new(shared);
     let begun = begin(shared, request, files);
@@ -212,7 +211,7 @@ fn exec(shared: &Arc<Shared>, channel: &Channel, request: &ExecRequest, files: V
         if let Some(output) = output {
             finish(&output);
         }
-        // Whoever asked may be gone. If not, it goes now, and the connection with it.
+        // The client may be gone. Otherwise it leaves now and closes the connection.
         let _ = send(&teller, &Reply::Ended(status), &[]);
     };
     thread::Builder::new().name("exec".into()).spawn(tell).context("starting a thread")?;
@@ -237,7 +236,7 @@ fn exec(shared: &Arc<Shared>, channel: &Channel, request: &ExecRequest, files: V
         }
     }
     shared.proxies.lock().remove(&number);
-    // It has ended already, unless whoever stood for it was killed.
+    // The process has ended already, unless its proxy was killed.
     process.signal(Signal::SIGKILL);
     if let Some(status) = proxy_status {
         let deadline = Instant::now() + FAREWELL;

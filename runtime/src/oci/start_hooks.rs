@@ -1,4 +1,4 @@
-//! `startContainer` hooks: programs of the container itself, which run in it before its first process does.
+//! `startContainer` hooks: programs of the container itself, which run in it before its first process.
 
 use std::io::pipe;
 use std::thread;
@@ -15,24 +15,24 @@ use super::hooks::{conclude, deadline, run_all};
 use super::state::Status;
 use crate::bundle::process_spec;
 
-/// The hooks, and what they need.
+/// The hooks and their context.
 pub struct StartHooks {
     hooks: Vec<Hook>,
-    /// What they have on standard input.
+    /// Their standard input.
     state: String,
-    /// Whose rights, limits and working directory they have: those of the first process.
+    /// The first process, whose rights, limits and working directory they have.
     process: Option<ProcessSpec>,
 }
 
 impl StartHooks {
-    /// Those of a bundle, of a container in this state otherwise.
+    /// The hooks of a bundle, with this state of the container.
     ///
     /// # Errors
-    /// The path of one is relative, or the process is impossible.
+    /// A hook's path is relative, or the process is invalid.
     pub fn of(spec: &Spec, state: &str) -> Result<StartHooks> {
         let hooks = spec.hooks().as_ref().and_then(|hooks| hooks.start_container().clone()).unwrap_or_default();
         let mut shown: Value = serde_json::from_str(state).context("the state")?;
-        // The hooks are in the container, where the first process has this number.
+        // Hooks run in the container, where the first process has this ID.
         shown["status"] = json!(Status::Created);
         shown["pid"] = json!(1);
         for hook in &hooks {
@@ -43,10 +43,10 @@ impl StartHooks {
         Ok(StartHooks { hooks, state: shown.to_string(), process })
     }
 
-    /// Runs them one after the other.
+    /// Runs the hooks in order.
     ///
     /// # Errors
-    /// One failed; those behind it did not run.
+    /// A hook failed; later ones did not run.
     pub fn run(&self, sandbox: &Sandbox) -> Result<()> {
         let Some(process) = &self.process else { return Ok(()) };
         run_all(&self.hooks.iter().collect::<Vec<_>>(), false, |hook| self.run_one(sandbox, process, hook))
