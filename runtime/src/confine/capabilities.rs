@@ -1,4 +1,4 @@
-//! The capabilities that serving host files needs, and no others.
+//! The capabilities that a sandbox keeps: those that serving host files needs.
 
 use nix::unistd::geteuid;
 use rustix::thread::{
@@ -8,32 +8,31 @@ use rustix::thread::{
 
 use super::{Needs, identity};
 
-/// To see what belongs to others, as root does.
+/// To read files of any owner, as root does.
 const READING: CapabilitySet = CapabilitySet::DAC_READ_SEARCH;
-/// To make files of any owner, as root does; no device nodes.
+/// To create files of any owner, as root does; no device nodes.
 const WRITING: CapabilitySet = CapabilitySet::CHOWN
     .union(CapabilitySet::DAC_OVERRIDE)
     .union(CapabilitySet::FOWNER)
     .union(CapabilitySet::FSETID)
     .union(CapabilitySet::SETFCAP);
-/// To keep stubs on the processors of their tracers, where they have another effective user.
+/// To pin stubs to the CPUs of their tracers, whose effective user differs.
 const PLACING: CapabilitySet = CapabilitySet::SYS_NICE;
-/// To serve the ports below 1024, and raw sockets.
+/// To serve ports below 1024 and raw sockets.
 const NETWORK: CapabilitySet = CapabilitySet::NET_BIND_SERVICE.union(CapabilitySet::NET_RAW);
-/// To give signals on to a sandbox with another user.
+/// To forward signals to a sandbox with another user.
 const OUTSIDE: CapabilitySet = CapabilitySet::KILL;
 
-/// Gives up, before other processes and threads inherit it, what executing a program may give but no sandbox needs, nor who
-/// waits for it: once is cheaper than in each of them.
+/// Drops, from the bounding set, what neither a sandbox nor its supervisor needs. Called before other processes and
+/// threads exist: once is cheaper than in each of them.
 ///
 /// # Errors
-/// The host's.
+/// Errors of the host.
 pub fn bound_to_serving() -> rustix::io::Result<()> {
     bound(READING | WRITING | PLACING | NETWORK | OUTSIDE)
 }
 
-/// What a sandbox needs. An ordinary user has none of it, also not in a user namespace of his own, where there is no one
-/// else.
+/// The capabilities that a sandbox needs. An ordinary user has none of them, also not in a user namespace of one user.
 pub fn needed(needs: &Needs) -> CapabilitySet {
     if !geteuid().is_root() {
         return CapabilitySet::empty();
@@ -46,10 +45,10 @@ pub fn needed(needs: &Needs) -> CapabilitySet {
     needed
 }
 
-/// Gives up what a process does not need that stays outside and gives signals on to a sandbox.
+/// Drops all capabilities that the process outside the sandbox does not need to forward signals.
 ///
 /// # Errors
-/// The host's.
+/// Errors of the host.
 pub fn keep_signals_only() -> rustix::io::Result<()> {
     keep(OUTSIDE)
 }
@@ -59,10 +58,10 @@ pub fn has(set: CapabilitySet) -> bool {
     capabilities(None).is_ok_and(|held| held.effective.contains(set))
 }
 
-/// Gives up what executing a program may give, but these. Who lacks the capability for that cannot.
+/// Reduces the bounding set to `kept`. Does nothing without `CAP_SETPCAP`.
 ///
 /// # Errors
-/// The host's.
+/// Errors of the host.
 pub fn bound(kept: CapabilitySet) -> rustix::io::Result<()> {
     if has(CapabilitySet::SETPCAP) {
         for capability in CapabilitySet::all().difference(kept).iter() {
@@ -74,12 +73,12 @@ pub fn bound(kept: CapabilitySet) -> rustix::io::Result<()> {
     Ok(())
 }
 
-/// Gives everything else up, for this thread and those it will start.
+/// Drops all capabilities except `kept`, for this thread and those that it starts.
 ///
 /// # Errors
-/// The host's.
+/// Errors of the host.
 pub fn keep(kept: CapabilitySet) -> rustix::io::Result<()> {
-    // Nothing is executed any more anyway.
+    // Nothing is executed from here on in any case.
     bound(kept)?;
     clear_ambient_capability_set()?;
     let permitted = capabilities(None)?.permitted & kept;

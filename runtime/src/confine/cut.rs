@@ -1,7 +1,7 @@
-//! Cutting out of a tree of the host what is no tree of files.
+//! Removes mounts that are not ordinary file trees (procfs, sysfs, devices) from a host tree.
 //!
-//! A guest is not led into such mounts in any case, since each descriptor is looked at. Cut out of the tree itself they
-//! are not there for a sandbox that was taken over either.
+//! The guest never enters such mounts, since each descriptor is checked. Removing them keeps them also from a
+//! compromised sandbox.
 
 use std::collections::BTreeSet;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
@@ -21,29 +21,29 @@ use super::root::{ALWAYS, restrict_if_offered};
 use crate::mountinfo::{self, HostMount};
 
 const CLONE: OpenTreeFlags = OpenTreeFlags::OPEN_TREE_CLONE.union(OpenTreeFlags::OPEN_TREE_CLOEXEC);
-/// So many mounts may lie on each other in one place.
+/// The most mounts that may be stacked in one place.
 const ROUNDS: usize = 64;
 
 /// The mounts of a namespace.
 pub struct Mounts(Vec<HostMount>);
 
 impl Mounts {
-    /// Those of this process's.
+    /// The mounts of this process's namespace.
     ///
     /// # Errors
-    /// The host does not show them.
+    /// The host's mount table cannot be read.
     pub fn read() -> Result<Mounts> {
         mountinfo::own().map(Mounts)
     }
 
-    /// Those beneath a path that are no trees of files, by their paths from there, but none beneath another.
+    /// The foreign mounts beneath a path, as paths relative to it; without those beneath another foreign mount.
     pub fn foreign_places(&self, path: &Path) -> BTreeSet<PathBuf> {
         let beneath = |mount: &&HostMount| {
             mount.point != path && mount.point.starts_with(path) && is_foreign(mount, Path::new("/"))
         };
         let places = self.0.iter().filter(beneath).filter_map(|mount| mount.point.strip_prefix(path).ok());
         let mut outermost: BTreeSet<PathBuf> = BTreeSet::new();
-        // In this order, which is that of components, what a path leads through comes before it.
+        // Sorted by components: a path comes after its prefixes.
         for place in places.collect::<BTreeSet<_>>() {
             if !place.ancestors().any(|above| outermost.contains(above)) {
                 outermost.insert(place.to_owned());
@@ -52,8 +52,8 @@ impl Mounts {
         outermost
     }
 
-    /// Those beneath a mount that are no trees of files, but not those beneath one of these. `root` is where the mount has
-    /// what the host has in `/`, if it does.
+    /// The foreign mounts beneath a mount, without those beneath one of them. `root` is the position of the host's `/`
+    /// in the mount, if it is there.
     fn foreign(&self, top: u64, root: &Path) -> Vec<&HostMount> {
         let (mut found, mut tops) = (Vec::new(), vec![top]);
         while let Some(parent) = tops.pop() {
@@ -69,21 +69,21 @@ impl Mounts {
     }
 }
 
-/// Whether a mount is no tree of files, or one of devices: what is mounted in `dev` of this root.
+/// Whether a mount is foreign: not an ordinary file tree, or the `dev` directory of this root.
 fn is_foreign(mount: &HostMount, root: &Path) -> bool {
     !stores_files(&mount.kind) || mount.kind == "devtmpfs" || mount.point == root.join("dev")
 }
 
-/// A mount like this one, the clone of `number` whose root is what is at `path`, without what is no tree of files, which is
-/// expected in `places`. That is left in `heap`, a directory which is let go with the old root: to move a mount costs nothing, to unmount one does.
+/// A clone of the mount `number`, rooted at `path`, without foreign mounts, which are expected at `places`. They are
+/// moved to `heap`, a directory that disappears with the old root: moving a mount is cheap, unmounting it is not.
 ///
 /// # Errors
-/// The host's.
+/// Errors of the host.
 pub fn cut(mount: &OwnedFd, number: usize, path: &Path, places: &BTreeSet<PathBuf>, heap: &OwnedFd) -> Result<OwnedFd> {
     let place = format!("tree{number}");
     mkdirat(heap, place.as_str(), Mode::S_IRWXU)?;
     move_mount(mount, "", heap, &place, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)?;
-    // Hosts before Linux 5.8 do not tell. What a guest sees is decided by each descriptor anyway.
+    // Hosts before Linux 5.8 do not report mount IDs. Each descriptor is checked for the guest in any case.
     if let Some(top) = look(mount.as_fd())?.mount {
         let root = if path == Path::new("/") { Path::new("/").join(&place) } else { PathBuf::new() };
         let points = places.iter().map(|inner| Path::new(&place).join(inner)).collect();
@@ -92,15 +92,15 @@ pub fn cut(mount: &OwnedFd, number: usize, path: &Path, places: &BTreeSet<PathBu
     Ok(open_tree(heap, place, CLONE | OpenTreeFlags::AT_RECURSIVE)?)
 }
 
-/// Takes away what is foreign beneath a mount of which `root` is the path, if it has what the host has in `/`: first what
-/// is at these points, as was seen when it was cloned, then what the host says is still there.
+/// Removes the foreign mounts beneath a mount. `root` is its path if it contains the host's `/`. First those at
+/// `points`, seen when the mount was cloned; then those that the host still reports.
 fn take_away(top: u64, root: &Path, mut points: BTreeSet<PathBuf>, heap: &OwnedFd) -> Result<()> {
     for (number, point) in points.iter().enumerate() {
-        // What cannot be moved is found again below.
+        // Mounts that cannot be moved are found again below.
         put_aside(point, &format!("{top}-expected{number}"), heap)
             .with_context(|| format!("cutting off {}", point.display()))?;
     }
-    // Those that stay. What lies beneath a mount was hidden by it.
+    // The mounts that remain. Mounts beneath another are hidden by it.
     let mut stuck = Vec::new();
     for round in 0..ROUNDS {
         let mounts = Mounts::read()?;
@@ -131,14 +131,14 @@ fn cover_all(points: &BTreeSet<PathBuf>, heap: &OwnedFd) -> Result<()> {
     Ok(())
 }
 
-/// Moves what is mounted at a path out of the way; false if that is not allowed, since a user's own namespace has the
-/// host's mounts as a whole. What is moved is what lies on top, so that each needs an unused name in `heap`.
+/// Moves the topmost mount at a path to `heap`, under an unused name. Returns false if the host forbids it, since a
+/// user's own namespace cannot take the host's mounts apart.
 fn put_aside(path: &Path, name: &str, heap: &OwnedFd) -> Result<bool> {
     let (directory, file) = (format!("directory{name}"), format!("file{name}"));
     mkdirat(heap, directory.as_str(), Mode::S_IRWXU)?;
     openat(heap, file.as_str(), OFlag::O_CREAT | OFlag::O_WRONLY | OFlag::O_CLOEXEC, Mode::empty())?;
-    // What kind it is, is not asked: a FUSE server need not answer. A directory cannot be moved to a file, nor a file to
-    // a directory, so one of the two fails.
+    // The kind of file is not queried, since a FUSE server need not answer. A directory cannot be moved onto a file,
+    // nor a file onto a directory, so one of the two attempts fails.
     for place in [directory, file] {
         match move_mount(heap, path, heap, place, MoveMountFlags::empty()) {
             Ok(()) => return Ok(true),
@@ -146,17 +146,17 @@ fn put_aside(path: &Path, name: &str, heap: &OwnedFd) -> Result<bool> {
             Err(errno) => return Err(errno.into()),
         }
     }
-    // A file of a process that has ended cannot be looked up any more, but unmounted.
+    // A file of an ended process can no longer be looked up, but can be unmounted.
     let place = PathBuf::from(format!("/proc/self/fd/{}", heap.as_raw_fd())).join(path);
     Ok(umount2(&place, MntFlags::MNT_DETACH | MntFlags::UMOUNT_NOFOLLOW).is_ok())
 }
 
-/// Whether it failed since the mounted file does not exist any more.
+/// Whether the operation failed because the mounted file no longer exists.
 fn is_gone(error: &anyhow::Error) -> bool {
     error.downcast_ref() == Some(&rustix::io::Errno::NOENT)
 }
 
-/// Puts an empty directory, or file, over what is at a path.
+/// Mounts an empty directory or file over a path.
 fn cover(path: &Path, heap: &OwnedFd) -> Result<()> {
     const DIRECTORY: &str = "directory";
     const FILE: &str = "file";

@@ -1,5 +1,5 @@
-//! A user namespace with the users and groups of a specification. Who enters it cannot say itself who is who in there:
-//! a helper stays outside and does, with its own privileges or those of newuidmap(1).
+//! User namespaces with the ID mappings of a bundle. A process cannot write these for its own namespace, so a helper
+//! outside does, with its privileges or by newuidmap(1).
 
 use std::fmt::Write as _;
 use std::fs;
@@ -13,24 +13,24 @@ use nix::unistd::{Gid, Uid, getegid, setgid, setgroups, setuid};
 
 use crate::oci::ROLE;
 
-/// A row of numbers in the namespace and the row outside it stands for.
+/// A range of IDs in the namespace and the range outside that it maps to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Range {
-    /// First number inside.
+    /// First ID inside.
     pub inside: u32,
-    /// First number outside.
+    /// First ID outside.
     pub outside: u32,
-    /// How many.
+    /// Number of IDs.
     pub count: u32,
 }
 
-/// The role of the helper, by which Amber starts itself.
+/// The role of the helper, see [`ROLE`](crate::oci::ROLE).
 pub const USERS: &str = "users";
 
 /// Enters a new user namespace and becomes its root.
 ///
 /// # Errors
-/// The host forbids such namespaces, or to have these users in one.
+/// The host forbids user namespaces or these mappings.
 pub fn enter(uids: &[Range], gids: &[Range]) -> Result<()> {
     ensure!(!uids.is_empty() && !gids.is_empty(), "a user namespace needs `uidMappings` and `gidMappings`");
     let mut helper = Command::new("/proc/self/exe")
@@ -46,13 +46,13 @@ pub fn enter(uids: &[Range], gids: &[Range]) -> Result<()> {
     drop(orders);
     let outcome = helper.wait_with_output()?;
     ensure!(outcome.status.success(), "a user namespace: {}", String::from_utf8_lossy(&outcome.stderr).trim());
-    // Groups of the caller mean nothing inside; where the host does not let them go they stay.
+    // Groups of the caller mean nothing inside. Without the right to drop them, they stay.
     if let Err(errno) = setgroups(&[]) {
         log::info!("the caller's groups stay: {errno}");
     }
     setgid(Gid::from_raw(0)).context("becoming root of the user namespace")?;
     setuid(Uid::from_raw(0)).context("becoming root of the user namespace")?;
-    // With the change of user this process hid its files in /proc, also from itself.
+    // Changing the user made this process's files in /proc unreadable, also for itself.
     set_dumpable(true).context("showing /proc/self again")
 }
 
@@ -64,10 +64,10 @@ fn text(ranges: &[Range], between: &str) -> String {
     text
 }
 
-/// The helper: reads a process and its users and groups from standard input, and writes them down.
+/// The helper: reads a process ID and its mappings from standard input and writes the mappings.
 ///
 /// # Errors
-/// The host refuses them.
+/// The host refuses the mappings.
 pub fn map_users() -> Result<()> {
     let mut orders = String::new();
     io::stdin().read_to_string(&mut orders)?;
@@ -82,7 +82,7 @@ fn map(process: u32, file: &str, ranges: &str, tool: &str) -> Result<()> {
     let path = format!("/proc/{process}/{file}");
     let lines = ranges.replace(',', "\n");
     let Err(refused) = fs::write(&path, &lines) else { return Ok(()) };
-    // One's own group alone can be had without further ado, at the price of keeping the others.
+    // Mapping only the own group needs no privilege, but requires `setgroups` to be denied.
     let own = format!(" {} 1,", getegid());
     if file == "gid_map" && ranges.matches(',').count() == 1 && ranges.ends_with(&own) {
         fs::write(format!("/proc/{process}/setgroups"), "deny")?;

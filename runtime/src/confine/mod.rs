@@ -43,15 +43,15 @@ use root::RootPivot;
 /// A tree of the host that the guest sees.
 struct Tree {
     path: PathBuf,
-    /// What the path led to when the sandbox was prepared. Nothing looks it up again: who can write to a directory above may
-    /// exchange what is there at any time.
+    /// The file that the path led to when the sandbox was prepared. The path is not looked up again, since its
+    /// directories may be changed at any time.
     file: OwnedFd,
-    /// Whether something is made there: by the guest, or places of mounts before it runs.
+    /// Whether files are created there, by the guest or as mount points.
     writable: bool,
 }
 
 impl Tree {
-    /// Where it begins, as long as it is no mount of its own.
+    /// The start of the tree, before it is a mount of its own.
     fn start(&self) -> Result<Start> {
         if is_directory(&self.file)? {
             return Ok(Start::Directory(self.file.try_clone()?));
@@ -64,15 +64,15 @@ impl Tree {
 /// What a sandbox needs of the host.
 struct Needs {
     trees: Vec<Tree>,
-    /// The guest changes some of them.
+    /// The guest can write to some of the trees.
     changes: bool,
-    /// Host sockets serve the guest.
+    /// The guest uses host sockets.
     network: bool,
-    /// They are in a network namespace of the sandbox's own.
+    /// The sockets are in a network namespace of the sandbox's own.
     own_network: bool,
-    /// There is a control socket.
+    /// The sandbox has a control socket.
     control: bool,
-    /// Some descriptors that the guest begins with may be files of the host.
+    /// Some of the guest's initial descriptors may be host files.
     handed_files: bool,
 }
 
@@ -101,12 +101,12 @@ impl Needs {
             network: config.network != NetworkKind::Loopback,
             own_network: config.network == NetworkKind::Namespace,
             control,
-            // What a control socket brings later is not known yet.
+            // The descriptors that arrive at a control socket are not known yet.
             handed_files: control || has_regular_stream(),
         })
     }
 
-    /// The host calls of a sandbox on a platform that makes these. They come last, which the filter tries first.
+    /// The host calls of a sandbox. Those of the platform come last, since the filter tries the end of the list first.
     fn host_calls(&self, platform: &'static [HostCall]) -> Vec<&'static HostCall> {
         let parts = [
             (Part::WritableFiles, self.changes),
@@ -131,20 +131,20 @@ fn has_regular_stream() -> bool {
 /// A process in its namespaces.
 #[must_use]
 pub struct Confinement {
-    /// Whether they are its own; not so where the host allows none.
+    /// Whether the namespaces are the sandbox's own; false if the host allows none.
     inside: bool,
-    /// The network namespace is another than at the beginning: one for the sandbox.
+    /// The network namespace is a new one, for the sandbox.
     own_network: bool,
     control: bool,
-    /// The number of this process outside.
+    /// The process ID outside.
     process: i32,
 }
 
 impl Confinement {
-    /// Enters namespaces. Must be called before this process has a second thread.
+    /// Enters namespaces. Must be called with a single thread.
     ///
     /// # Errors
-    /// The host forbids what is demanded. What it forbids otherwise is logged.
+    /// The host forbids a namespace that is required. Others are logged.
     pub fn enter(namespaces: Namespaces) -> Result<Confinement> {
         let before = network_namespace();
         let inside = match namespaces.enter() {
@@ -158,19 +158,19 @@ impl Confinement {
             entered => entered.map(|()| true)?,
         };
         let own_network = before.zip(network_namespace()).is_some_and(|(before, after)| before != after);
-        // A namespace that is the caller's as well is left as it is.
+        // A namespace shared with the caller is left unchanged.
         if own_network && namespaces.demanded {
             namespaces::ignore_routers_on_loopback();
         }
         Ok(Confinement { inside, own_network, control: false, process: std::process::id() as i32 })
     }
 
-    /// Goes on in a new process, the first of a PID namespace of its own: it can name no process outside. The old one stays
-    /// outside. None if there are no such namespaces; then this process is the sandbox. Must be called before it has a
-    /// second thread.
+    /// Continues in a new process, the first of a new PID namespace, from which no process outside can be named. The
+    /// old process stays outside. Returns `None` if there are no PID namespaces; this process is then the sandbox. Must
+    /// be called with a single thread.
     ///
     /// # Errors
-    /// The host has no process left.
+    /// The host has no processes left.
     pub fn split(&mut self, kinship: Kinship) -> Result<Option<Half>> {
         if !self.inside {
             return Ok(None);
@@ -189,13 +189,13 @@ impl Confinement {
         Ok(Some(half))
     }
 
-    /// For a sandbox that answers commands.
+    /// Marks the sandbox as having a control socket.
     pub fn with_control_socket(self) -> Confinement {
         Confinement { control: true, ..self }
     }
 
-    /// Opens the trees of the host that a sandbox has, and puts them into its configuration. Other files of the host can
-    /// still be opened by their paths afterwards, but with few capabilities. No thread must have been started before.
+    /// Opens the host trees of a sandbox and puts them into its configuration. Other host files can still be opened by
+    /// path afterwards, but with few capabilities. Must be called before threads are started.
     ///
     /// # Errors
     /// Names the tree that cannot be opened.
@@ -212,7 +212,7 @@ impl Confinement {
             log::info!("the sandbox has no user of its own on the host: {error:#}");
         }
         let kept = capabilities::needed(&needs);
-        // Before other processes and threads inherit it.
+        // Before other processes and threads inherit them.
         capabilities::bound(kept).context("giving up capabilities")?;
         let (mut pivot, mut served) = (None, None);
         if self.inside {
@@ -239,24 +239,24 @@ impl Confinement {
     }
 }
 
-/// Which network namespace this process is in; none if that cannot be told.
+/// The identity (device and inode) of this process's network namespace, if it can be read.
 fn network_namespace() -> Option<(u64, u64)> {
     let namespace = fs::metadata("/proc/self/ns/net").ok()?;
     Some((namespace.dev(), namespace.ino()))
 }
 
-/// A process with few capabilities, to which the host's files are still there.
+/// A process with few capabilities that can still open host files.
 #[must_use]
 pub struct Closing {
     needs: Needs,
     pivot: Option<RootPivot>,
-    /// The connection of a file system for those who look in from outside, if there is one.
+    /// The FUSE connection for processes that enter the mount namespace from outside, if there is one.
     pub served: Option<OwnedFd>,
 }
 
 impl Closing {
-    /// From here on no file of the host can be named, and only calls on the list and those of the platform can be made. `log`
-    /// has the line that tells of any other.
+    /// From here on no host file can be named, and only listed calls and those of the platform are allowed. Other calls
+    /// are reported on `log`.
     ///
     /// # Errors
     /// The host refuses; the guest must not run.

@@ -1,4 +1,4 @@
-//! Namespaces: new ones, and those of the specification that are there already.
+//! Namespaces: new ones, and existing ones that a bundle names.
 
 use std::fs::{self, File};
 use std::io;
@@ -19,7 +19,7 @@ use rustix::thread::CapabilitySet;
 use super::mapping::Range;
 use super::{capabilities, mapping};
 
-/// Kinds of namespaces.
+/// Kinds of namespaces, see namespaces(7).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     /// Users and groups.
@@ -28,7 +28,7 @@ pub enum Kind {
     Ipc,
     /// Host name.
     Uts,
-    /// The root of control groups.
+    /// Root of the control groups.
     Cgroup,
     /// Interfaces, routes, sockets.
     Network,
@@ -46,30 +46,30 @@ impl Kind {
     }
 }
 
-/// A namespace of a sandbox.
+/// A namespace for a sandbox.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Namespace {
     /// A new one.
     New(Kind),
-    /// The one that a path leads to, such as `/proc/1234/ns/net`.
+    /// The namespace at a path such as `/proc/1234/ns/net`.
     Of(Kind, PathBuf),
 }
 
-/// Which namespaces a sandbox gets, besides a mount namespace.
+/// The namespaces of a sandbox, in addition to a mount namespace.
 #[derive(Default)]
 pub struct Namespaces {
     pub(super) list: Vec<Namespace>,
     /// Whether the sandbox must not start without them.
     pub(super) demanded: bool,
-    /// The users of a new user namespace; empty for none, or one that has the caller only.
+    /// The user mappings of a new user namespace. Empty without one, or if it has only the caller.
     pub(super) uids: Vec<Range>,
-    /// Likewise the groups.
+    /// Likewise the group mappings.
     pub(super) gids: Vec<Range>,
 }
 
 impl Namespaces {
-    /// New ones of every kind; that of the network only for a sandbox that has no use for the caller's, that of users
-    /// only for a caller without privileges.
+    /// New namespaces of every kind. The network's only for a sandbox that does not use the caller's network, the
+    /// users' only for an unprivileged caller.
     pub fn own(network: NetworkKind) -> Namespaces {
         let mut kinds = vec![Kind::Ipc, Kind::Uts, Kind::Cgroup];
         if network == NetworkKind::Loopback {
@@ -78,7 +78,7 @@ impl Namespaces {
         Namespaces { list: kinds.into_iter().map(Namespace::New).collect(), ..Namespaces::default() }
     }
 
-    /// Demands a network namespace that is there already, such as `/run/netns/NAME`.
+    /// Requires an existing network namespace, such as `/run/netns/NAME`.
     pub fn join_network(&mut self, path: &Path) {
         self.list.push(Namespace::Of(Kind::Network, path.to_owned()));
         self.demanded = true;
@@ -88,12 +88,12 @@ impl Namespaces {
         self.list.iter().any(|entry| matches!(entry, Namespace::New(kind) | Namespace::Of(kind, _) if *kind == wanted))
     }
 
-    /// Enters them all.
+    /// Enters all namespaces.
     ///
     /// # Errors
-    /// Names the namespace the host refuses.
+    /// Names the namespace that the host refuses.
     pub(super) fn enter(&self) -> Result<()> {
-        // Opened first: afterwards paths may lead elsewhere, and privileges be others.
+        // Opened first: entering one may change what paths lead to, and privileges.
         let mut joined = Vec::new();
         for namespace in &self.list {
             if let Namespace::Of(kind, path) = namespace {
@@ -121,13 +121,13 @@ impl Namespaces {
         if self.demanded && self.list.contains(&Namespace::New(Kind::Network)) {
             bring_loopback_up().context("the interface lo of a new network namespace")?;
         }
-        // What the host unmounts shall not stay busy here; nothing goes the other way.
+        // Unmounts of the host propagate here, so that nothing stays busy; nothing propagates back.
         let slave = MsFlags::MS_REC | MsFlags::MS_SLAVE;
         mount(None::<&str>, "/", None::<&str>, slave, None::<&str>).context("cutting mounts off from the host's")
     }
 }
 
-/// A new network namespace has its loopback down; programs expect it up, and runc has it so. See netdevice(7).
+/// Brings up the loopback of a new network namespace, which is initially down; runc does the same. See netdevice(7).
 fn bring_loopback_up() -> Result<(), Errno> {
     let socket = socket::open(AF_INET as u16, SOCK_DGRAM as u32, 0)?;
     let mut request = [0; socket::IFREQ];
@@ -137,16 +137,16 @@ fn bring_loopback_up() -> Result<(), Errno> {
     socket::interface(socket.as_fd(), SIOCSIFFLAGS as u32, &mut request)
 }
 
-/// Has the loopback of a network namespace believe no routers: only what runs in the namespace can send it advertisements, and
-/// the host would keep a route for each prefix in them, without bound. See ip-sysctl in the kernel's documentation.
+/// Makes the loopback of a network namespace ignore router advertisements. Only processes in the namespace could send
+/// them, and the host would keep a route for each prefix, without bound. See ip-sysctl in the kernel's documentation.
 pub(super) fn ignore_routers_on_loopback() {
     for name in ["accept_ra", "accept_redirects"] {
-        // There may be no IPv6, or nobody who may change this; then the guest has no rights there either.
+        // Without IPv6 or the right to change this, the guest cannot send advertisements either.
         let _ = fs::write(format!("/proc/sys/net/ipv6/conf/lo/{name}"), "0");
     }
 }
 
-/// Enters a user namespace in which there is only the caller, by the number it has anyway.
+/// Enters a user namespace that has only the caller, with the same ID.
 fn become_alone() -> Result<()> {
     let (uid, gid) = (geteuid(), getegid());
     ensure!(!uid.is_root(), "root without CAP_SYS_ADMIN");

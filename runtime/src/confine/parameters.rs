@@ -1,4 +1,4 @@
-//! The parameters of the network that a bundle sets (`linux.sysctl`): set while this process may do so.
+//! Network parameters of a bundle (`linux.sysctl`), set while this process has the right to.
 
 use std::fs::OpenOptions;
 use std::io::Write;
@@ -6,10 +6,10 @@ use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
 
-/// Sets those that are the host's, in the network namespace that this process is in, and leaves the others in the list.
+/// Sets the parameters that belong to the host, in this process's network namespace, and leaves the others in the list.
 ///
 /// # Errors
-/// Names the parameter that cannot be set; none can in a namespace that is not the sandbox's own.
+/// Names the parameter that cannot be set; none can unless the namespace is the sandbox's own.
 pub fn set(parameters: &mut Vec<(String, String)>, own: bool) -> Result<()> {
     let (network, others) = parameters.drain(..).partition(|(name, _)| is_of_network(&path_of(name)));
     *parameters = others;
@@ -26,7 +26,7 @@ fn path_of(name: &str) -> String {
     name.replace('.', "/")
 }
 
-/// Those of AF_UNIX are the sentry's.
+/// Whether the host has a network parameter; those of AF_UNIX belong to the sentry.
 fn is_of_network(path: &str) -> bool {
     path.starts_with("net/") && !path.starts_with("net/unix/")
 }

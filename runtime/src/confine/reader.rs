@@ -1,7 +1,7 @@
-//! The process without rights that reads files of the host's kernel ([`amber_host::reader`]).
+//! The unprivileged process that reads files of the host's procfs and sysfs ([`amber_host::reader`]).
 //!
-//! It is made only for a guest that was given such files, and never sees anything else of the guest. It is a process of
-//! the sandbox's PID namespace and ends with that; where there is none, with its connection.
+//! It exists only for a guest that was given such files, and has access to nothing else of the guest. It ends with the
+//! sandbox's PID namespace or, without one, with its connection.
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -21,18 +21,19 @@ use rustix::thread::CapabilitySet;
 use super::root::{ALWAYS, clone_open, restrict_if_offered};
 use super::{Tree, capabilities, filter};
 
-/// The first of the users and groups that readers have: others than those of sandboxes, whose stubs could trace them.
+/// The first of the readers' users and groups. They differ from those of sandboxes, whose stubs could trace the
+/// readers.
 const FIRST: u32 = 0x7800_0000;
 
-/// A tree that begins on a file system that the host's kernel makes up.
+/// A tree that begins on a kernel file system.
 pub struct KernelTree {
     tree: Tree,
     found: Found,
-    /// Whether the guest sees anything of it.
+    /// Whether the guest sees any of its files.
     is_shown: bool,
 }
 
-/// Takes those that begin on such file systems out of the list.
+/// Removes the trees that begin on kernel file systems from the list and returns them.
 pub fn take(trees: &mut Vec<Tree>) -> Vec<KernelTree> {
     let (mut taken, mut others) = (Vec::new(), Vec::new());
     for tree in trees.drain(..) {
@@ -45,19 +46,19 @@ pub fn take(trees: &mut Vec<Tree>) -> Vec<KernelTree> {
     taken
 }
 
-/// What the beginning of such a tree is, and whether the guest sees anything of it; none for any other tree.
+/// The start of such a tree, and whether the guest sees any of its files. `None` for other trees.
 fn of_kernel(tree: &Tree) -> Option<(Found, bool)> {
     let (found, magic) = (look(tree.file.as_fd()).ok()?, statfs(tree.file.as_fd()).ok()?.f_type);
     kernel_name(magic)?;
     Some((found, tells_of_machine(magic, found.stat.number)))
 }
 
-/// Adds these trees to those that the sandbox has. The reader of those that are shown gets an empty `root`, and a user of
-/// its own after `process`, the number of this process outside; without a root, as where the host allows no namespaces, it
-/// has this process's view and user. No thread must have been started before.
+/// Adds these trees to those of the sandbox. The reader gets an empty `root` and a user of its own, made from
+/// `process`, the ID of this process outside. Without a root, where the host allows no namespaces, it has this
+/// process's root and user. Must be called before threads are started.
 ///
 /// # Errors
-/// Names the tree that cannot be opened; the host has no process left, or refuses the reader what would confine it.
+/// Names the tree that cannot be opened; the host has no processes left, or refuses to confine the reader.
 pub fn start(list: Vec<KernelTree>, root: Option<&OwnedFd>, process: i32, trees: &mut HostTrees) -> Result<()> {
     let (mut read, mut places) = (Vec::new(), Vec::new());
     for KernelTree { tree, found, is_shown } in list {
@@ -86,8 +87,8 @@ pub fn start(list: Vec<KernelTree>, root: Option<&OwnedFd>, process: i32, trees:
     Ok(())
 }
 
-/// The directory that the reader gets, and the path from there: a single file is found in its own directory, since it could
-/// not be opened anew otherwise.
+/// The directory for the reader, and the path in it. A single file is opened through its directory, since it could not
+/// be reopened otherwise.
 fn open(tree: &Tree, mounts: bool) -> Result<(OwnedFd, Box<[u8]>)> {
     let (directory, name) = match tree.start()? {
         Start::File(directory, name) => (directory, name),
@@ -101,7 +102,7 @@ fn open(tree: &Tree, mounts: bool) -> Result<(OwnedFd, Box<[u8]>)> {
     Ok((mount, name))
 }
 
-/// Gives up, in the reader's process, all that it does not need, and returns what gives up the rest.
+/// Drops, in the reader's process, all that it does not need, and returns a function that drops the rest.
 fn enter(root: Option<&OwnedFd>, process: i32) -> io::Result<impl FnOnce() -> io::Result<()>> {
     let confine = filter::for_reader().map_err(io::Error::other)?;
     set_name(c"reader")?;
@@ -124,7 +125,7 @@ fn take_own_user(number: u32) -> io::Result<()> {
     capabilities::bound(CapabilitySet::empty())?;
     capabilities::keep(CapabilitySet::SETUID | CapabilitySet::SETGID)?;
     match setresgid(group, group, group) {
-        // A user namespace that does not have it. Its root is an ordinary user of the host.
+        // The user namespace lacks this ID. Its root is an ordinary user of the host.
         Err(nix::errno::Errno::EINVAL) => return Ok(()),
         taken => taken?,
     }

@@ -1,4 +1,4 @@
-//! An empty root, and the trees of the host that can still be reached: by their descriptors only.
+//! An empty root. The host's trees remain reachable only by descriptors.
 
 use std::fs::File;
 use std::io;
@@ -25,25 +25,25 @@ use rustix::thread::CapabilitySet;
 use super::cut::{Mounts, cut};
 use super::{Tree, capabilities};
 
-/// What nothing of the host needs: the guest's programs never run as the host's.
+/// Restrictions of all mounts: host files never run as programs of the host.
 pub(super) const ALWAYS: u64 = NO_SUID | NO_DEVICES | NO_EXECUTION;
 
-/// Where the host tells of its network.
+/// The host's tables of its network.
 const TABLES: &str = "/proc/self/net";
-/// Where it tells of parameters and is told.
+/// The host's network parameters.
 const PARAMETERS: &str = "/proc/sys/net";
 
-/// The root that shall be, on top of `/`.
+/// The future root, mounted over `/`.
 pub struct NewRoot {
-    /// It.
+    /// Its directory.
     pub directory: OwnedFd,
-    /// Between the two is a mount with what was cut out of trees.
+    /// Whether a mount with the parts cut out of trees lies between the two.
     has_heap: bool,
 }
 
-/// Opens trees as mounts of their own, those that tell of the `network` if it is used among them, and makes the root that
-/// shall be. Nothing of the latter is seen before [`RootPivot::close`], since it lies on top of `/`. Parameters of the network
-/// can be changed only if that is the sandbox's own.
+/// Opens trees as mounts of their own, with those of the `network` if it is used, and makes the future root. It is
+/// mounted over `/` and not visible before [`RootPivot::close`]. Network parameters are writable only if the network is
+/// the sandbox's own.
 ///
 /// # Errors
 /// Names the tree that cannot be opened.
@@ -68,21 +68,21 @@ pub fn open(list: &[Tree], network: bool, own_network: bool) -> Result<(NewRoot,
         }
     }
     for (path, writable) in [(TABLES, false), (PARAMETERS, own_network)].into_iter().filter(|_| network) {
-        // Who misses it says so.
+        // If it is missing, its first use reports that.
         if let Ok(mount) = clone(path.as_bytes()) {
             let attributes = if writable { ALWAYS } else { ALWAYS | READ_ONLY };
             restrict_if_offered(&mount, attributes, false).context(path)?;
             trees.add(Path::new(path), Start::Directory(mount));
         }
     }
-    // Some hosts have no /proc; then no file without a name can get one.
+    // Without /proc on the host, an unnamed file cannot be linked.
     if let Ok(own) = clone(b"/proc/self/fd") {
         restrict_if_offered(&own, ALWAYS | READ_ONLY, false).context("/proc/self/fd")?;
         keep_own_descriptors(own);
     }
     let has_heap = !mixed.is_empty();
     if has_heap {
-        // Not earlier: it lies on top of `/`, and would be cloned with that.
+        // Made last: it lies on top of `/` and would be cloned with it.
         let heap = empty().context("making a place for mounts")?;
         for (number, (tree, mount, places)) in mixed.into_iter().enumerate() {
             let named = || format!("host path {}", tree.path.display());
@@ -98,20 +98,20 @@ pub fn open(list: &[Tree], network: bool, own_network: bool) -> Result<(NewRoot,
     Ok((NewRoot { directory: root, has_heap }, trees))
 }
 
-/// Nothing is made any more in the root that shall be.
+/// Makes the future root read-only.
 ///
 /// # Errors
-/// The host's.
+/// Errors of the host.
 pub fn finish(root: &OwnedFd) -> Result<()> {
     restrict_if_offered(root, READ_ONLY, false).context("making an empty root")
 }
 
-/// A mount of what is at a path of this process's `/proc`, which nobody else sees; `..` of its root is itself.
+/// A detached mount of a path below this process's `/proc`. `..` of its root is the root itself.
 fn clone(path: &[u8]) -> rustix::io::Result<OwnedFd> {
     open_tree(CWD, path, OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC)
 }
 
-/// A mount of what is open, with all beneath it, likewise.
+/// Likewise of an open file, with all mounts beneath it.
 pub(super) fn clone_open(file: &OwnedFd) -> rustix::io::Result<OwnedFd> {
     let flags = OpenTreeFlags::OPEN_TREE_CLONE
         | OpenTreeFlags::OPEN_TREE_CLOEXEC
@@ -120,7 +120,7 @@ pub(super) fn clone_open(file: &OwnedFd) -> rustix::io::Result<OwnedFd> {
     open_tree(file, "", flags)
 }
 
-/// A mount of an open directory with all beneath it, of which `..` does not lead out, for a sandbox to be.
+/// A detached mount of an open directory with all mounts beneath it. `..` does not lead out of it.
 ///
 /// # Errors
 /// `EPERM` without the right to mount.
@@ -130,16 +130,16 @@ pub fn tree(directory: &OwnedFd) -> Result<OwnedFd> {
     Ok(mount)
 }
 
-/// Restricts a mount where the host can.
+/// Restricts a mount if the host supports it.
 pub(super) fn restrict_if_offered(mount: &OwnedFd, attributes: u64, all: bool) -> io::Result<()> {
     match restrict(mount.as_fd(), attributes, all) {
-        // Hosts before Linux 5.12. What the guest may not write is the sentry's business anyway.
+        // Hosts before Linux 5.12. The sentry enforces what the guest may write in any case.
         Err(error) if error.raw_os_error() == Some(nix::errno::Errno::ENOSYS as i32) => Ok(()),
         done => done,
     }
 }
 
-/// An empty directory mounted over `/`, and over what was mounted there before, where no path leads to it.
+/// An empty directory mounted over `/` and over earlier mounts there, where no path leads to it.
 fn empty() -> rustix::io::Result<OwnedFd> {
     let context = fsopen("tmpfs", FsOpenFlags::FSOPEN_CLOEXEC)?;
     fsconfig_set_string(context.as_fd(), "mode", "0755")?;
@@ -151,8 +151,8 @@ fn empty() -> rustix::io::Result<OwnedFd> {
     Ok(root)
 }
 
-/// Mounts a file system that this process serves itself as `proc` of the root that shall be, and answers the connection.
-/// Only who enters the mount namespace from outside sees it.
+/// Mounts a file system that this process serves as `proc` of the future root, and returns the FUSE connection. Only
+/// processes that enter the mount namespace from outside see it.
 ///
 /// # Errors
 /// The host has no FUSE, or not for this user.
@@ -175,8 +175,8 @@ pub fn served(root: &OwnedFd) -> Result<OwnedFd> {
     Ok(connection.into())
 }
 
-/// Mounts a single file into a directory of its own in the new root: its true directory has files the guest was not
-/// given.
+/// Mounts a single file into a directory of its own in the new root, since its real directory has files that the guest
+/// was not given.
 fn place(root: &OwnedFd, number: usize, tree: &Tree, mount: OwnedFd) -> Result<Start> {
     let (directory, name) = (number.to_string(), tree.path.file_name().context("has no name")?);
     mkdirat(root, directory.as_str(), Mode::S_IRWXU)?;
@@ -187,7 +187,7 @@ fn place(root: &OwnedFd, number: usize, tree: &Tree, mount: OwnedFd) -> Result<S
     Ok(Start::File(directory, name.as_bytes().into()))
 }
 
-/// A thread that keeps the right to change mounts, which the others give up, for one last change.
+/// A thread that keeps the right to change mounts for one last change, while other threads drop it.
 pub struct RootPivot {
     root: Sender<NewRoot>,
     kept: NewRoot,
@@ -195,27 +195,27 @@ pub struct RootPivot {
 }
 
 impl RootPivot {
-    /// Starts it, with the root that shall be.
+    /// Starts the thread with the future root.
     ///
     /// # Errors
-    /// The host has no thread for it.
+    /// The host has no threads left.
     pub fn start(kept: NewRoot) -> io::Result<RootPivot> {
         let (sender, root) = channel::<NewRoot>();
         let thread = thread::Builder::new().name("pivot".into()).spawn(move || {
             capabilities::keep(CapabilitySet::SYS_ADMIN | CapabilitySet::SYS_CHROOT)?;
             match root.recv() {
                 Ok(root) => change_root(&root),
-                // Nobody needs the root any more.
+                // The root is not needed any more.
                 Err(_) => Ok(()),
             }
         })?;
         Ok(RootPivot { root: sender, kept, thread })
     }
 
-    /// Makes the root the root of all threads, lets go of the old one, and ends.
+    /// Makes the new root the root of all threads, detaches the old one, and ends the thread.
     ///
     /// # Errors
-    /// The host's.
+    /// Errors of the host.
     pub fn close(self) -> io::Result<()> {
         let RootPivot { root, kept, thread } = self;
         let gone = || io::Error::other("the thread for it died");
@@ -228,7 +228,7 @@ fn change_root(root: &NewRoot) -> io::Result<()> {
     fchdir(&root.directory)?;
     match pivot_root(".", ".") {
         Ok(()) => {
-            // The old root lies on top of the new one now, and the heap on that.
+            // The old root lies on top of the new one now, and the heap on the old one.
             if root.has_heap {
                 umount2(".", MntFlags::MNT_DETACH)?;
             }

@@ -8,8 +8,8 @@ use super::mapping::Range;
 use super::namespaces::{Kind, Namespace, Namespaces};
 
 impl Namespaces {
-    /// Those of a bundle, those that are there already among them, and the users of a new user namespace. Of the kinds it
-    /// does not name, those of IPC, host name and control groups are new all the same; the network is the host's then.
+    /// The namespaces of a bundle, existing ones included, and the mappings of a new user namespace. IPC, host name and
+    /// control groups get new namespaces even if the bundle does not name them; the network is then the host's.
     ///
     /// # Errors
     /// A kind of namespace is named twice.
@@ -29,7 +29,8 @@ impl Namespaces {
                 LinuxNamespaceType::Uts => Kind::Uts,
                 LinuxNamespaceType::Cgroup => Kind::Cgroup,
                 LinuxNamespaceType::Network => Kind::Network,
-                // Every sandbox has mounts of its own, and the guest's processes and clocks are those of its own kernel.
+                // Every sandbox has its own mount namespace. Processes and clocks of the guest are those of its own
+                // kernel.
                 LinuxNamespaceType::Mount | LinuxNamespaceType::Pid | LinuxNamespaceType::Time => continue,
             };
             own.retain(|other| *other != kind);
@@ -39,7 +40,7 @@ impl Namespaces {
                     result.list.push(Namespace::Of(kind, path.clone()));
                 }
                 None => {
-                    // Who fails to get one would be served by the host's network instead.
+                    // Without its network namespace, a container would use the host's network.
                     result.demanded |= kind == Kind::Network;
                     result.list.push(Namespace::New(kind));
                 }
