@@ -1,4 +1,4 @@
-//! Users and groups by name, as the guest's own `/etc/passwd` and `/etc/group` give them.
+//! Users and groups by name, from the guest's `/etc/passwd` and `/etc/group`.
 
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read};
@@ -16,9 +16,9 @@ use nix::fcntl::{OFlag, OpenHow, ResolveFlag, openat2};
 /// A user found for `--user`.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Account {
-    /// Who the process will be.
+    /// The identity of the process.
     pub user: UserSpec,
-    /// The home directory, where `/etc/passwd` knows the user.
+    /// The home directory, if `/etc/passwd` has the user.
     pub home: Option<String>,
 }
 
@@ -35,10 +35,10 @@ struct Group {
     members: Vec<String>,
 }
 
-/// Finds `user[:group]`, each a name or a number, in the tree at `root`.
+/// Looks up `user[:group]`, each a name or a number, in the tree at `root`.
 ///
-/// As with Docker, a name wins over a number; a number need not be known and then has group 0; and the user's further
-/// groups are taken only where no group was asked for.
+/// As with Docker, names take precedence over numbers. A number need not be listed and then has group 0. Supplementary
+/// groups are used only if no group is given.
 pub fn resolve(root: &Path, text: &str) -> Result<Account> {
     let (user, group) = text.split_once(':').map_or((text, None), |(user, group)| (user, Some(group)));
     let users = read(root, "etc/passwd", passwd_line)?;
@@ -77,11 +77,11 @@ pub fn name_of(root: &Path, uid: u32) -> Option<String> {
     known.into_iter().find(|entry| entry.uid == uid).map(|entry| entry.name)
 }
 
-/// The largest file that is read: some thousand times what is usual.
+/// The largest file that is read, a thousand times the usual size.
 const LARGEST: u64 = 16 << 20;
 
-/// Opens a regular file below `root`; none if there is none. Links are followed as the guest would follow them, never out
-/// of `root`. The tree is the guest's, who may have put anything there: a device, a fifo, a mount of `/proc`.
+/// Opens a regular file below `root`; `None` if there is none. Links are followed as the guest would follow them, never
+/// out of `root`. The guest may have put anything there: a device, a fifo, a mount of `/proc`.
 fn open(root: &Path, name: &str) -> Result<Option<File>> {
     let root = open_root(root)?;
     let find = |flags: OFlag| {
@@ -90,7 +90,7 @@ fn open(root: &Path, name: &str) -> Result<Option<File>> {
             .resolve(ResolveFlag::RESOLVE_IN_ROOT | ResolveFlag::RESOLVE_NO_MAGICLINKS);
         openat2(root.as_fd(), name, how)
     };
-    // To open a device for reading is to do something with it, so it is looked at before.
+    // Opening a device can have effects, so the kind is checked first.
     let place = match find(OFlag::O_PATH) {
         Err(Errno::ENOENT | Errno::ENOTDIR) => return Ok(None),
         place => place?,
@@ -107,11 +107,11 @@ fn open(root: &Path, name: &str) -> Result<Option<File>> {
     Ok(Some(file.into()))
 }
 
-/// Reads the well-formed lines of a file below `root`; a file that does not exist has none.
+/// Reads the well-formed lines of a file below `root`. A missing file has none.
 fn read<T>(root: &Path, name: &str, parse: fn(&str) -> Option<T>) -> Result<Vec<T>> {
     let shown = || root.join(name).display().to_string();
     let Some(file) = open(root, name).with_context(shown)? else { return Ok(Vec::new()) };
-    // It may grow meanwhile.
+    // The file may grow meanwhile.
     let lines = BufReader::new(file.take(LARGEST)).split(b'\n').collect::<io::Result<Vec<_>>>().with_context(shown)?;
     Ok(lines.iter().filter_map(|line| parse(str::from_utf8(line).ok()?)).collect())
 }

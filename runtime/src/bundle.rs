@@ -24,14 +24,14 @@ use serde_json::Value;
 
 use crate::{mounts, resources, seccomp};
 
-/// The file that says everything.
+/// The configuration file of a bundle.
 const CONFIG: &str = "config.json";
 
-/// A bundle that was read.
+/// A bundle.
 pub struct Bundle {
-    /// Its directory, absolute.
+    /// Its absolute directory.
     pub directory: PathBuf,
-    /// What its `config.json` says.
+    /// The contents of `config.json`.
     pub spec: Spec,
 }
 
@@ -39,7 +39,7 @@ impl Bundle {
     /// Reads the bundle in a directory.
     ///
     /// # Errors
-    /// What is missing or malformed, by name.
+    /// Names what is missing or malformed.
     pub fn load(directory: &Path) -> Result<Bundle> {
         let directory = root_directory(directory).with_context(|| format!("bundle {}", directory.display()))?;
         let path = directory.join(CONFIG);
@@ -52,11 +52,11 @@ impl Bundle {
         Ok(Bundle { directory, spec })
     }
 
-    /// The sandbox that it describes, as the container `id`. A process that wants a terminal gets one of the size
-    /// `terminal` (rows, columns), unless it names another.
+    /// The sandbox for the container `id`. A process with a terminal gets one of the size `terminal` (rows, columns),
+    /// unless the bundle gives a size.
     ///
     /// # Errors
-    /// What is impossible, or asked for and not offered, by name.
+    /// Names what is invalid or not supported.
     pub fn sandbox(&self, id: &str, profile: KernelProfile, terminal: Option<(u16, u16)>) -> Result<SandboxConfig> {
         check_id(id)?;
         from_spec(&self.spec, &self.directory, id, profile, terminal)
@@ -64,7 +64,7 @@ impl Bundle {
     }
 }
 
-/// Reads a specification. What later versions of it may name, and what means nothing here, is passed over.
+/// Parses a specification. Skips names of later versions, and values that have no meaning in Amber.
 fn parse(text: &[u8]) -> serde_json::Result<Spec> {
     let mut value: Value = serde_json::from_slice(text)?;
     let known_type = |entry: &Value| entry.get("type").is_some_and(is_known::<LinuxNamespaceType>);
@@ -75,7 +75,7 @@ fn parse(text: &[u8]) -> serde_json::Result<Spec> {
 }
 
 fn is_known<T: DeserializeOwned>(value: &Value) -> bool {
-    // What is no name at all is left for the reader to complain of.
+    // A value that is not a string is left for the parser to reject.
     !value.is_string() || T::deserialize(value).is_ok()
 }
 
@@ -94,7 +94,7 @@ fn retain(value: &mut Value, pointer: &str, keep: impl Fn(&Value) -> bool) {
     }
 }
 
-/// Refuses what runc refuses as the name of a container.
+/// Refuses the container names that runc refuses.
 pub fn check_id(id: &str) -> Result<()> {
     let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '+' | '-' | '.');
     ensure!(
@@ -160,7 +160,7 @@ fn check_version(version: &str) -> Result<()> {
     Ok(())
 }
 
-/// Says what a bundle asks for that means nothing in a sandbox of Amber.
+/// Logs settings of a bundle that have no meaning in Amber.
 fn note_ignored(process: &Process, linux: Option<&Linux>) {
     let labels = [
         ("process.apparmorProfile", process.apparmor_profile().is_some()),
@@ -181,17 +181,17 @@ fn note_ignored(process: &Process, linux: Option<&Linux>) {
     }
 }
 
-/// Says that something is asked for by this name that means nothing in a sandbox of Amber.
+/// Logs that a setting has no meaning in Amber.
 pub fn ignored(name: &str) {
     log::info!("`{name}` is ignored: it is about the host's kernel, which runs none of the guest");
 }
 
-/// Brings one mount into our form; none for a kind that is left out.
+/// Converts a mount. Returns `None` for a kind that is left out.
 fn mount(entry: &Mount, directory: &Path) -> Result<Option<MountSpec>> {
     let options = entry.options().clone().unwrap_or_default();
     let (bind, options): (Vec<String>, Vec<String>) =
         options.into_iter().partition(|option| option == "bind" || option == "rbind");
-    // The specification lets old bundles write a destination without its slash.
+    // The specification allows old bundles to omit the leading slash.
     let target = mounts::normal(&Path::new("/").join(entry.destination()))?;
     let mut spec = mounts::plain(&target, MountSource::Proc);
     let own = mounts::apply(&options, &mut spec);
@@ -215,7 +215,7 @@ fn mount(entry: &Mount, directory: &Path) -> Result<Option<MountSpec>> {
             let path = source.canonicalize().with_context(named)?;
             mounts::bind(&target, path).with_context(named)?
         }
-        // What OCI calls a tmpfs on /dev is one the runtime fills with the standard devices.
+        // In OCI, a tmpfs on /dev is filled with the standard devices by the runtime.
         "tmpfs" if target == "/dev" => MountSource::Dev,
         "tmpfs" => {
             let (copied, others): (Vec<&str>, Vec<&str>) =
@@ -227,18 +227,18 @@ fn mount(entry: &Mount, directory: &Path) -> Result<Option<MountSpec>> {
         "proc" => refuse(kind).map(|()| MountSource::Proc)?,
         "sysfs" => refuse(kind).map(|()| MountSource::Sys)?,
         "mqueue" => refuse(kind).map(|()| MountSource::Mqueue)?,
-        // Whatever the host has, the guest sees its own group in the newer form.
+        // The guest always sees its control group in version 2, whatever the host has.
         "cgroup" | "cgroup2" => MountSource::Cgroup,
         _ => bail!("type `{kind}` is not offered; there are bind, tmpfs, proc, sysfs, devpts, mqueue and cgroup"),
     };
     Ok(Some(spec))
 }
 
-/// A process, the first or a later one. If it wants a terminal, it gets one of the size `terminal` (rows, columns), unless
-/// it names another.
+/// Converts a process, the first or an additional one. If it has a terminal, that has the size `terminal` (rows,
+/// columns), unless the process gives a size.
 ///
 /// # Errors
-/// What is missing or impossible, by name.
+/// Names what is missing or invalid.
 pub fn process_spec(process: &Process, terminal: Option<(u16, u16)>) -> Result<ProcessSpec> {
     let args = process.args().clone().unwrap_or_default();
     ensure!(args.first().is_some_and(|program| !program.is_empty()), "`args` is empty: name the program to run");
@@ -316,7 +316,7 @@ fn capability_sets(sets: &LinuxCapabilities) -> CapabilitySpec {
     }
 }
 
-/// Where a bundle in a directory has its root, in the shortest form. As with runc, a `..` takes away the name before it.
+/// The root of a bundle, as a normalized path. As with runc, `..` removes the preceding name.
 pub fn root_path(directory: &Path, root: &Root) -> PathBuf {
     let mut path = PathBuf::new();
     for component in directory.join(root.path()).components() {
@@ -329,8 +329,8 @@ pub fn root_path(directory: &Path, root: &Root) -> PathBuf {
     path
 }
 
-/// Refuses, as runc does, a root to which a symbolic link leads. When the sandbox opens it, there must still be none: so who
-/// can write to a directory above it cannot have another part of the host taken for the root.
+/// Refuses a root with symbolic links in its path, as runc does. The sandbox checks again when it opens the root, so
+/// that a user who can write to a directory above cannot substitute another part of the host.
 fn check_root(path: &Path) -> Result<()> {
     let root = open_without_links(path).map_err(|errno| match errno {
         Errno::ELOOP => anyhow!("invalid rootfs: not an absolute path, or a symlink"),
@@ -340,14 +340,14 @@ fn check_root(path: &Path) -> Result<()> {
     Ok(())
 }
 
-/// The absolute path, without symbolic links, of a directory.
+/// The absolute path of a directory, without symbolic links.
 pub fn root_directory(path: &Path) -> Result<PathBuf> {
     let path = path.canonicalize()?;
     ensure!(path.is_dir(), "is not a directory");
     Ok(path)
 }
 
-/// Refuses what Linux would refuse as a node name, and what no one can type.
+/// Refuses host names that Linux would refuse, and unprintable ones.
 pub fn check_hostname(name: &str) -> Result<()> {
     ensure!(name.len() <= 64, "host name `{name}`: at most 64 bytes are allowed");
     ensure!(!name.contains(|c: char| c.is_control()), "host name {name:?}: control characters are not allowed");

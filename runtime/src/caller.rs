@@ -1,4 +1,4 @@
-//! What Amber's own process has from its caller and gives on to the guest.
+//! What Amber inherits from its caller and passes on to the guest.
 
 use std::io::{IsTerminal, stdin, stdout};
 
@@ -7,14 +7,14 @@ use nix::sys::resource::{RLIM_INFINITY, Resource, getrlimit, setrlimit};
 use nix::sys::stat::{Mode, fstat, umask};
 use nix::unistd::{getpgrp, tcgetpgrp};
 
-/// The caller's circumstances.
+/// The inherited state.
 pub struct Caller {
-    /// Every resource limit: number, soft, hard.
+    /// Every resource limit: number, soft limit, hard limit.
     pub rlimits: Vec<(u32, u64, u64)>,
-    /// File mode creation mask.
+    /// The file mode creation mask.
     pub umask: u32,
-    /// The rows and columns of the terminal at whose foreground the caller runs us, if standard input and output are
-    /// that terminal.
+    /// Rows and columns of the terminal, if standard input and output are the same terminal and Amber is in its
+    /// foreground.
     pub terminal: Option<(u16, u16)>,
 }
 
@@ -38,11 +38,11 @@ const RESOURCES: [Resource; 16] = [
 ];
 
 impl Caller {
-    /// Takes over the caller's circumstances and makes Amber's own process fit to serve: no file mode is masked (the
-    /// guest's mask is the sentry's business) and as many files can be open as the host allows.
+    /// Reads the inherited state and prepares Amber's own process: clears the umask, as the sentry applies the guest's,
+    /// and raises the limit of open files as far as the host allows.
     ///
     /// # Errors
-    /// The host does not tell its limits.
+    /// The host's limits cannot be read.
     pub fn take_over() -> nix::Result<Caller> {
         let mut rlimits = Vec::with_capacity(RESOURCES.len());
         for resource in RESOURCES {
@@ -50,7 +50,7 @@ impl Caller {
             rlimits.push((resource as u32, soft, hard));
         }
         let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
-        // One process opens the files of all guests; where the host permits, its limit is above the caller's.
+        // One process opens the files of all guests. Its limit is raised above the caller's where the host permits.
         let most = std::fs::read_to_string("/proc/sys/fs/nr_open").ok().and_then(|text| text.trim().parse().ok());
         let most = most.unwrap_or(hard).max(hard);
         if setrlimit(Resource::RLIMIT_NOFILE, most, most).is_err()
@@ -64,7 +64,7 @@ impl Caller {
     }
 }
 
-/// The rows and columns of the terminal at whose foreground the caller runs us, if standard input and output are it.
+/// Rows and columns of the terminal, if standard input and output are the same terminal and Amber is in its foreground.
 pub fn terminal() -> Option<(u16, u16)> {
     let same = fstat(stdin()).ok()?.st_rdev == fstat(stdout()).ok()?.st_rdev;
     let size = window_size(stdout()).ok()?;

@@ -1,4 +1,4 @@
-//! The guest's console: its terminal joined to the one Amber was started at.
+//! The guest's console: its terminal connected to the one in which Amber was started.
 
 use std::fs::File;
 use std::io::{self, Read, Write};
@@ -11,24 +11,24 @@ use parking_lot::Mutex;
 
 /// The master side of the guest's terminal.
 pub trait ConsoleMaster: Send + Sync {
-    /// Waits for what the guest printed; 0 bytes once no guest is left.
+    /// Waits for output of the guest. Returns 0 once no guest process is left.
     fn read(&self, buf: &mut [u8]) -> io::Result<usize>;
-    /// Types at the guest's terminal, waiting while its input queue is full.
+    /// Writes input to the guest's terminal; waits while its queue is full.
     fn write(&self, buf: &[u8]) -> io::Result<usize>;
-    /// Tells the guest of a new size.
+    /// Sets the size of the guest's terminal.
     fn resize(&self, size: WindowSize);
-    /// Tells the guest that its terminal is gone.
+    /// Hangs up the guest's terminal.
     fn hangup(&self);
 }
 
-/// Makes a guest terminal as large as a host terminal.
+/// Keeps a guest terminal at the size of a host terminal.
 pub struct Resizer {
     master: Arc<dyn ConsoleMaster>,
     host: OwnedFd,
 }
 
 impl Resizer {
-    /// Gives the size of the host terminal on to the guest, for whom the same size again is no news; to be called upon
+    /// Sets the guest's terminal to the size of the host's, without effect if it is the same. To be called upon
     /// SIGWINCH.
     pub fn resized(&self) {
         if let Ok(size) = window_size(self.host.as_fd()) {
@@ -37,24 +37,24 @@ impl Resizer {
     }
 }
 
-/// A guest terminal and a host terminal joined. The host's is in raw mode meanwhile: keys mean what the guest's line
-/// discipline makes of them.
+/// A guest terminal connected to a host terminal. The host's is in raw mode meanwhile, so that the guest's line
+/// discipline interprets the keys.
 pub struct Relay {
     resizer: Arc<Resizer>,
     output: JoinHandle<()>,
     raw: Arc<Mutex<Option<RawMode>>>,
 }
 
-/// Gives the host terminal back for a while.
+/// Returns the host terminal to its original mode for a while.
 pub struct Suspender {
     raw: Arc<Mutex<Option<RawMode>>>,
     resizer: Arc<Resizer>,
 }
 
 impl Suspender {
-    /// Restores the host terminal, does something, and takes the terminal again.
+    /// Restores the host terminal, calls `work`, and returns to raw mode.
     pub fn suspended(&self, work: impl FnOnce()) {
-        // Dropping it restores the terminal.
+        // Dropping the raw mode restores the terminal.
         drop(self.raw.lock().take());
         work();
         match RawMode::enter(&self.resizer.host) {
@@ -66,10 +66,10 @@ impl Suspender {
 }
 
 impl Relay {
-    /// Joins `master` to the host terminal with these two open files.
+    /// Connects `master` to the host terminal that these two files have open.
     ///
     /// # Errors
-    /// They are not a terminal.
+    /// The files are not a terminal.
     pub fn start(master: Arc<dyn ConsoleMaster>, keys: OwnedFd, screen: OwnedFd) -> io::Result<Relay> {
         let host = screen.try_clone()?;
         master.resize(window_size(host.as_fd())?);
@@ -84,19 +84,19 @@ impl Relay {
         Ok(Relay { resizer, output, raw: Arc::new(Mutex::new(Some(raw))) })
     }
 
-    /// What keeps both of one size.
+    /// A handle that keeps both terminals at the same size.
     pub fn resizer(&self) -> Arc<Resizer> {
         self.resizer.clone()
     }
 
-    /// What gives the host terminal back for a while.
+    /// A handle that restores the host terminal for a while.
     pub fn suspender(&self) -> Suspender {
         Suspender { raw: self.raw.clone(), resizer: self.resizer.clone() }
     }
 
-    /// Waits until all that the guest printed is on the screen and restores the host terminal.
+    /// Waits until all output of the guest is on the screen, and restores the host terminal.
     pub fn finish(self) {
-        // A panic over there was already reported.
+        // A panic of that thread was reported already.
         let _ = self.output.join();
         drop(self.raw.lock().take());
     }
@@ -108,7 +108,7 @@ fn pass_keys(mut keys: File, resizer: &Resizer) {
     loop {
         match keys.read(&mut buf) {
             Ok(n) if n > 0 => {
-                // What was typed after a change of size must not arrive before it, however late the signal is.
+                // Input typed after a change of size must not arrive before the new size, however late the signal is.
                 resizer.resized();
                 let mut rest = &buf[..n];
                 while let Ok(done @ 1..) = master.write(rest)
@@ -118,7 +118,7 @@ fn pass_keys(mut keys: File, resizer: &Resizer) {
                 }
             }
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            // In raw mode no key makes an end of file: the terminal is gone.
+            // In raw mode no key causes an end of file: the terminal is gone.
             _ => return master.hangup(),
         }
     }

@@ -1,4 +1,4 @@
-//! From a finished configuration to a running sandbox, and to the exit status it ends with.
+//! Running a sandbox, from its configuration to its exit status.
 
 use std::fs::File;
 use std::io::{IsTerminal, Read, Write, stderr, stdin, stdout};
@@ -29,7 +29,7 @@ use crate::printable::Printable;
 use crate::supervisor::supervise;
 use crate::{logging, platforms, proc_view};
 
-/// What is passed on to the guest's first process instead of ending Amber.
+/// Signals that are forwarded to the guest's first process instead of ending Amber.
 pub const FORWARDED: [Signal; 8] = [
     Signal::SIGHUP,
     Signal::SIGINT,
@@ -41,48 +41,47 @@ pub const FORWARDED: [Signal; 8] = [
     Signal::SIGWINCH,
 ];
 
-/// What ends a command that waits for an answer of a sandbox, while signals are already watched for the guest.
+/// Signals that end a command waiting for a sandbox's answer, while signals for the guest are watched already.
 pub const ENDING: [Signal; 4] = [Signal::SIGHUP, Signal::SIGINT, Signal::SIGQUIT, Signal::SIGTERM];
 
-/// Arenas of the heap for each processor: as many as the C library has by itself; and where memory is limited, so that
-/// what one thread freed is there for others.
+/// Heap arenas per CPU: the C library's default. With a memory limit, freed memory can be reused by other threads.
 const ARENAS: usize = 8;
 const ARENAS_WITHIN_LIMIT: usize = 1;
 
-/// What a sandbox has of the host.
+/// The host resources of a sandbox.
 pub struct HostIo {
-    /// What the guest begins with.
+    /// The guest's initial descriptors.
     pub descriptors: Descriptors,
-    /// The terminal of the host that is joined to the guest's, if that gets one: where keys come from and output goes.
+    /// The host terminal to connect to the guest's, if it has one: for keys and for output.
     pub terminal: Option<(OwnedFd, OwnedFd)>,
-    /// The signals for the guest; watched before anything starts a thread, which would take them otherwise.
+    /// The signals for the guest. Watched before threads start, which would receive them otherwise.
     pub signals: SignalWatch,
-    /// How Amber itself stops when the guest's first process does; none if no shell would continue it.
+    /// How Amber stops when the guest's first process does; `None` if no shell would continue it.
     pub suspension: Option<Suspension>,
 }
 
-/// How Amber stops, so that the shell that started it takes over.
+/// How Amber stops, so that the shell regains control.
 pub enum Suspension {
-    /// The sandbox's process is the one that the shell knows.
+    /// The shell's child is the sandbox's process.
     Own,
-    /// The one that the shell knows stays outside. It is asked with a byte for both to be stopped, and answers with one
-    /// when both go on; the sandbox, the first process of its PID namespace, cannot stop itself.
+    /// The shell's child stays outside. The sandbox, as the first process of its PID namespace, cannot stop itself: it
+    /// sends a byte to request that both stop, and receives one when both continue.
     Asked(File),
 }
 
-/// The byte by which both processes are asked to stop, and that both go on.
+/// The byte that requests a stop of both processes, and that reports their continuation.
 pub const STOP: u8 = b'Z';
 
-/// A sandbox that can be started.
+/// A sandbox that is ready to be started.
 pub struct Guest {
-    /// It.
+    /// The sandbox.
     pub sandbox: Arc<Sandbox>,
     platform: Arc<dyn Platform>,
     relay: Option<Relay>,
     metrics: Option<Metrics>,
 }
 
-/// Runs a sandbox of the caller's to its end and returns the exit status for the caller.
+/// Runs a sandbox to its end and returns the exit status.
 pub fn launch(config: SandboxConfig, args: &GlobalArgs) -> Result<u8> {
     let mut namespaces = Namespaces::own(config.network);
     if let Network::Namespace(path) = &args.network {
@@ -90,9 +89,9 @@ pub fn launch(config: SandboxConfig, args: &GlobalArgs) -> Result<u8> {
     }
     let mut confinement = Confinement::enter(namespaces)?;
     confine::bound_to_serving().context("giving up capabilities")?;
-    // Blocked in both processes, so that none is lost before the sandbox's is ready for those that are passed on.
+    // Blocked in both processes, so that no signal is lost before the sandbox can forward them.
     let signals = SignalWatch::new(&FORWARDED).context("watching signals")?;
-    // The first process of a PID namespace cannot tell the shell's groups.
+    // The first process of a PID namespace cannot look up the shell's process group.
     let job_control = has_job_control();
     let (outside, inside) = UnixStream::pair().context("making a socket")?;
     let suspension = match confinement.split(Kinship::Child)? {
@@ -117,10 +116,10 @@ pub fn launch(config: SandboxConfig, args: &GlobalArgs) -> Result<u8> {
 }
 
 impl Guest {
-    /// Makes a sandbox of which nothing runs yet. This process is confined with that: it opens no more files.
+    /// Makes a sandbox without running anything in it, and confines this process, which cannot open files afterwards.
     ///
     /// # Errors
-    /// What cannot be done, by name.
+    /// Names the step that failed.
     pub fn boot(mut config: SandboxConfig, args: &GlobalArgs, io: HostIo, confinement: Confinement) -> Result<Guest> {
         if args.speculation_mitigations {
             // Before there are other threads or processes, which inherit it.
@@ -157,7 +156,7 @@ impl Guest {
         Ok(Guest { sandbox, platform, relay, metrics })
     }
 
-    /// Waits for the end of a sandbox that was started, and returns the exit status that tells of it.
+    /// Waits for the end of a started sandbox and returns the exit status.
     pub fn wait(self) -> u8 {
         let status = self.sandbox.wait();
         if let Some(relay) = self.relay {
@@ -166,13 +165,13 @@ impl Guest {
         if let Some(metrics) = self.metrics {
             metrics.write(&*self.platform);
         }
-        // This process ends next. The host frees at once what taking the kernel apart would free piece by piece.
+        // This process ends next: the host frees everything at once.
         std::mem::forget(self.sandbox);
         status_number(status)
     }
 }
 
-/// How an end is told in an exit status.
+/// The exit status for an end of the guest: the program's own, or 128 plus the signal's number.
 pub fn status_number(status: ExitStatus) -> u8 {
     match status {
         ExitStatus::Exited(code) => code,
@@ -180,7 +179,7 @@ pub fn status_number(status: ExitStatus) -> u8 {
     }
 }
 
-/// The sandbox's terminal as the relay sees it.
+/// The sandbox's terminal as [`Relay`](crate::console::Relay) sees it.
 struct GuestConsole(Arc<Console>);
 
 impl ConsoleMaster for GuestConsole {
@@ -202,25 +201,25 @@ impl ConsoleMaster for GuestConsole {
     }
 }
 
-/// Where keys come from.
+/// Opens the source of keys.
 pub fn keys() -> Result<OwnedFd> {
     stdin().as_fd().try_clone_to_owned().context("duplicating standard input")
 }
 
-/// Where the guest's output goes.
+/// Opens the destination of the guest's output.
 pub fn screen() -> Result<OwnedFd> {
     stdout().as_fd().try_clone_to_owned().context("duplicating standard output")
 }
 
-/// Passes what others send to Amber on to the guest's first process. What the host's kernel sends, as for a key of the
-/// terminal, all processes of the foreground group have; so the first process's group has it.
+/// Forwards signals to the guest's first process. Signals from the host's kernel, as for a key of the terminal, go to
+/// the first process's group, as they would to a foreground group.
 fn forward_signals(signals: SignalWatch, sandbox: Weak<Sandbox>, resizer: Option<Arc<Resizer>>) -> Result<()> {
     let forward = move || {
         while let (Ok(caught), Some(sandbox)) = (signals.next(), sandbox.upgrade()) {
             if caught.signal == Signal::SIGWINCH as i32
                 && let Some(resizer) = &resizer
             {
-                // The guest's terminal tells its foreground, if the size is really another.
+                // The guest's terminal notifies its foreground group if the size has changed.
                 resizer.resized();
                 continue;
             }
@@ -233,14 +232,14 @@ fn forward_signals(signals: SignalWatch, sandbox: Weak<Sandbox>, resizer: Option
     Ok(())
 }
 
-/// Whether a shell would continue Amber if it stopped: the parent is of the same session, but another process group.
+/// Whether a shell would continue Amber if it stopped: the parent is in the same session and another process group.
 pub fn has_job_control() -> bool {
     let parent = Some(getppid());
     getsid(parent).is_ok_and(|sid| getsid(None) == Ok(sid)) && getpgid(parent).is_ok_and(|group| group != getpgrp())
 }
 
-/// When the guest's first process stops, as for Ctrl-Z, Amber itself does, so that the shell that started it takes over;
-/// both go on together.
+/// Stops Amber when the guest's first process stops, as for Ctrl-Z, so that the shell regains control; both continue
+/// together.
 fn suspend_with_guest(sandbox: Arc<Sandbox>, suspender: Suspender, mut suspension: Suspension) -> Result<()> {
     let watch = move || {
         let mut seen = 0;
@@ -262,7 +261,7 @@ fn suspend_with_guest(sandbox: Arc<Sandbox>, suspender: Suspender, mut suspensio
     Ok(())
 }
 
-/// The filter that `--strace` asks for.
+/// The filter for `--strace`.
 fn trace(args: &GlobalArgs) -> Result<Option<TraceFilter>> {
     let Some(names) = &args.strace else { return Ok(None) };
     let all = names.iter().any(|name| name == "all");
@@ -273,7 +272,7 @@ fn trace(args: &GlobalArgs) -> Result<Option<TraceFilter>> {
     Ok(Some(TraceFilter { names, sink: Box::new(Printable(logging::sink(args)?)) }))
 }
 
-/// What the guest has as 0, 1 and 2: the caller's, but with a console none that is a terminal.
+/// Descriptors 0, 1 and 2 of the guest: the caller's; with a console, none that is a terminal.
 pub fn standard_streams(console: bool) -> Result<[Option<OwnedFd>; 3]> {
     let own = |fd: &dyn AsFd, is_terminal: bool| -> Result<Option<OwnedFd>> {
         if console && is_terminal {
@@ -288,7 +287,7 @@ pub fn standard_streams(console: bool) -> Result<[Option<OwnedFd>; 3]> {
     ])
 }
 
-/// As much guest memory as the host has memory: more would be taken from its swap only.
+/// The size of guest memory in bytes: the host's memory, since more would only be swap.
 fn memory_size() -> Result<u64> {
     Ok(nix::sys::sysinfo::sysinfo().context("asking for the size of memory")?.ram_total())
 }

@@ -1,4 +1,4 @@
-//! Where log messages and traces go and what they look like.
+//! The destination and format of log messages and traces.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
@@ -14,9 +14,9 @@ use crate::cli::{GlobalArgs, LogFormat, LogLevel};
 use crate::printable::printable;
 use crate::rate::RateLimit;
 
-/// Starts logging as the flags say. Lines on standard error begin with `amber:` like any message of a program; lines in
-/// a file begin with the seconds since the start. Whatever a message is made of, it is one printable line, and no place in
-/// the code writes more of them than [`RateLimit`] allows.
+/// Starts logging as the flags demand. Lines on standard error begin with `amber:`; lines in a file begin with the
+/// seconds since the start. Each message is one printable line, and [`RateLimit`] bounds the number of messages from
+/// one place in the code.
 pub fn start(args: &GlobalArgs) -> Result<()> {
     let mut builder = env_logger::Builder::new();
     builder.filter_level(level(args)).target(env_logger::Target::Pipe(sink(args)?));
@@ -35,13 +35,13 @@ pub fn start(args: &GlobalArgs) -> Result<()> {
     Ok(())
 }
 
-/// What a line of the log looks like.
+/// The format of a log line.
 enum Form {
     /// As runc writes it.
     Entry(LogFormat),
     /// With the time since the start.
     Timed(Instant),
-    /// As a message of a program.
+    /// As an error message of a program.
     Message,
 }
 
@@ -66,7 +66,7 @@ impl Form {
     }
 }
 
-/// Tells why a command failed: in one line on standard error, and in the log where that is another file.
+/// Reports why a command failed: in one line on standard error, and in the log if that is another file.
 pub fn report(args: &GlobalArgs, message: &str) {
     if args.log.is_some() {
         log::error!("{message}");
@@ -74,7 +74,7 @@ pub fn report(args: &GlobalArgs, message: &str) {
     complain(args.log.is_some(), args.log_format, message);
 }
 
-/// The same of a command that logs nothing else, since it was called wrongly.
+/// Likewise for a command that was called with invalid arguments and logs nothing else.
 pub fn report_early(log: Option<&Path>, format: Option<LogFormat>, message: &str) {
     if let Some(path) = log {
         let line = match format {
@@ -82,21 +82,21 @@ pub fn report_early(log: Option<&Path>, format: Option<LogFormat>, message: &str
             None => format!("{}{}", prefix(Level::Error), printable(message)),
         };
         let file = OpenOptions::new().append(true).create(true).open(path);
-        // Standard error has it as well.
+        // Standard error has the message as well.
         let _ = file.and_then(|mut file| writeln!(file, "{line}"));
     }
     complain(log.is_some(), format, message);
 }
 
 fn complain(is_logged: bool, format: Option<LogFormat>, message: &str) {
-    // Who has no standard error has the status.
+    // Without standard error, the exit status remains.
     let _ = match format.filter(|_| !is_logged) {
         Some(format) => writeln!(io::stderr(), "{}", entry(format, Level::Error, message)),
         None => writeln!(io::stderr(), "amber: {}", printable(message)),
     };
 }
 
-/// Tells of an error where there are no flags, in one line on standard error.
+/// Reports an error in one line on standard error, without regard to flags.
 pub fn complain_plainly(message: &str) {
     complain(false, None, message);
 }
@@ -124,14 +124,14 @@ fn level(args: &GlobalArgs) -> LevelFilter {
     if args.debug { level.max(LevelFilter::Debug) } else { level }
 }
 
-/// Opens where `--log` points, standard error without it.
+/// Opens the file of `--log`, or else standard error.
 pub fn sink(args: &GlobalArgs) -> Result<Box<dyn Write + Send>> {
     let Some(path) = &args.log else { return Ok(Box::new(StandardError)) };
     let file: io::Result<File> = OpenOptions::new().append(true).create(true).open(path);
     Ok(Box::new(file.with_context(|| format!("--log {}", path.display()))?))
 }
 
-/// A descriptor of where `--log` points, for messages that must not wait for anything.
+/// A descriptor of the log for messages that must be written without locks.
 pub fn descriptor(args: &GlobalArgs) -> Result<OwnedFd> {
     let Some(path) = &args.log else {
         return io::stderr().as_fd().try_clone_to_owned().context("duplicating standard error");
@@ -140,7 +140,7 @@ pub fn descriptor(args: &GlobalArgs) -> Result<OwnedFd> {
     Ok(file.with_context(|| format!("--log {}", path.display()))?.into())
 }
 
-/// Standard error. While the terminal is in raw mode, lines end as raw terminals want them.
+/// Standard error. Adds carriage returns while the terminal is in raw mode.
 struct StandardError;
 
 impl Write for StandardError {

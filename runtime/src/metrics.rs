@@ -1,4 +1,4 @@
-//! What `--metrics` leaves behind.
+//! The file of `--metrics`.
 
 use std::fmt::Write as _;
 use std::fs::File;
@@ -10,21 +10,21 @@ use anyhow::{Context, Result};
 
 use crate::cli::GlobalArgs;
 
-/// A file that takes the metrics of a sandbox when it ends.
+/// The file for the metrics of a sandbox.
 pub struct Metrics {
     path: PathBuf,
     file: File,
 }
 
 impl Metrics {
-    /// Opens where `--metrics` points, and empties it; none without the flag.
+    /// Opens and truncates the file of `--metrics`, if given.
     pub fn open(args: &GlobalArgs) -> Result<Option<Metrics>> {
         let Some(path) = &args.metrics else { return Ok(None) };
         let file = File::create(path).with_context(|| format!("--metrics {}", path.display()))?;
         Ok(Some(Metrics { path: path.clone(), file }))
     }
 
-    /// Writes what the platform counted. The guest has ended and its status counts: what goes wrong is only logged.
+    /// Writes the platform's counters. Errors are only logged, since the guest has ended and its status counts.
     pub fn write(mut self, platform: &dyn Platform) {
         let mut text = String::new();
         for (name, value) in platform.counters() {

@@ -1,4 +1,4 @@
-//! The host's mounts, as `/proc/PID/mountinfo` has them: see proc(5).
+//! The host's mounts from `/proc/PID/mountinfo`, see proc(5).
 
 use std::ffi::OsString;
 use std::fs::File;
@@ -8,30 +8,30 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result};
 
-/// So many bytes tell of the mounts of a usual host.
+/// Usual size of the file in bytes.
 const USUAL: usize = 8 << 10;
 
 /// A mount.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct HostMount {
-    /// Its number.
+    /// Mount ID.
     pub number: u64,
-    /// The number of the mount it lies on.
+    /// ID of the parent mount.
     pub parent: u64,
-    /// Which directory of its file system it shows.
+    /// The directory of the file system that is mounted.
     pub root: PathBuf,
-    /// Where it is, from the root of the process that reads.
+    /// The mount point, relative to the reading process's root.
     pub point: PathBuf,
-    /// The type of its file system.
+    /// File system type.
     pub kind: String,
-    /// The options of its file system, separated by commas.
+    /// Options of the file system, separated by commas.
     pub options: String,
 }
 
 /// The mounts of this process's namespace.
 ///
 /// # Errors
-/// The host does not show them.
+/// The host's file cannot be read.
 pub fn own() -> Result<Vec<HostMount>> {
     const FILE: &str = "/proc/self/mountinfo";
     let mut text = Vec::with_capacity(USUAL);
@@ -39,7 +39,7 @@ pub fn own() -> Result<Vec<HostMount>> {
     parse(&text).context(FILE)
 }
 
-/// Reads such a file; none if a line is malformed.
+/// Parses such a file; `None` if a line is malformed.
 pub fn parse(text: &[u8]) -> Option<Vec<HostMount>> {
     text.split(|&byte| byte == b'\n').filter(|line| !line.is_empty()).map(parse_line).collect()
 }
@@ -57,7 +57,7 @@ fn parse_line(line: &[u8]) -> Option<HostMount> {
     Some(HostMount { number, parent, root, point, kind, options })
 }
 
-/// A name in which blanks and backslashes are octal numbers.
+/// Decodes octal escapes of blanks and backslashes.
 fn unescape(text: &[u8]) -> PathBuf {
     let (mut name, mut rest) = (Vec::new(), text);
     while let Some((&byte, after)) = rest.split_first() {

@@ -1,4 +1,4 @@
-//! Mounts as users write them: volumes, options, and the set every guest gets.
+//! Mounts as users write them: volumes, options, and the default set.
 
 use std::ffi::OsStr;
 use std::os::fd::AsFd;
@@ -13,12 +13,12 @@ use anyhow::{Context, Result, bail, ensure};
 /// The options of `/dev/pts` that container runtimes use.
 const TERMINALS: &str = "gid=5,mode=620,ptmxmode=666";
 
-/// A mount without any restriction.
+/// A mount without restrictions.
 pub fn plain(target: &str, source: MountSource) -> MountSpec {
     MountSpec { target: target.into(), source, read_only: false, no_suid: false, no_dev: false, no_exec: false }
 }
 
-/// The mounts every `do` guest has over its root, as Docker gives them.
+/// The mounts over the root of every `do` guest; the same as Docker's.
 pub fn standard() -> Vec<MountSpec> {
     let mount = |target, source, options: &str| {
         let mut spec = plain(target, source);
@@ -38,7 +38,7 @@ pub fn standard() -> Vec<MountSpec> {
     ]
 }
 
-/// Reads a `SRC:DST[:OPTIONS]`. A relative source is meant from the caller's working directory.
+/// Parses `SRC:DST[:OPTIONS]`. A relative source starts at the caller's working directory.
 pub fn volume(text: &OsStr) -> Result<MountSpec> {
     let shown = text.display();
     let mut parts = text.as_bytes().split(|&byte| byte == b':');
@@ -61,11 +61,11 @@ pub fn volume(text: &OsStr) -> Result<MountSpec> {
     Ok(spec)
 }
 
-/// What is mounted at `target` for a bind of a path of the host. A file system that the kernel makes up, bound to where it
-/// usually is, tells of the processes, devices and queues of whoever lives there: that is the sandbox's own.
+/// The source of a bind mount at `target`. A kernel file system bound to its usual place is replaced by the sandbox's
+/// own, since it shows the processes, devices and queues of its kernel.
 ///
 /// # Errors
-/// The path cannot be looked at.
+/// The path cannot be inspected.
 pub fn bind(target: &str, source: PathBuf) -> Result<MountSource> {
     let file = open_root(&source)?;
     let (number, magic) = (look(file.as_fd())?.stat.number, statfs(file.as_fd())?.f_type);
@@ -74,7 +74,7 @@ pub fn bind(target: &str, source: PathBuf) -> Result<MountSource> {
         (Some("proc"), "/proc") => MountSource::Proc,
         (Some("sysfs"), "/sys") => MountSource::Sys,
         (Some("cgroup" | "cgroup2"), "/sys/fs/cgroup") => MountSource::Cgroup,
-        // Version 1 has a tmpfs there, with a directory for each hierarchy.
+        // With version 1, /sys/fs/cgroup is a tmpfs with a directory for each hierarchy.
         (None, "/sys/fs/cgroup") if source.as_os_str() == target => MountSource::Cgroup,
         (Some("mqueue"), "/dev/mqueue") => MountSource::Mqueue,
         (Some("devpts"), "/dev/pts") => MountSource::DevPts(TERMINALS.into()),
@@ -93,11 +93,10 @@ pub fn bind(target: &str, source: PathBuf) -> Result<MountSource> {
     Ok(own)
 }
 
-/// Brings an absolute guest path into its shortest form without looking at any file.
+/// Normalizes an absolute guest path without looking at files.
 ///
 /// # Errors
-/// The path is relative, is not UTF-8, or has a `..`, of which nobody can say where it leads before the links on the way
-/// are known.
+/// The path is relative, is not UTF-8, or has a `..`, whose meaning depends on symbolic links.
 pub fn normal(path: &Path) -> Result<String> {
     let mut result = String::new();
     ensure!(path.is_absolute(), "{}: must be an absolute path", path.display());
@@ -115,7 +114,7 @@ pub fn normal(path: &Path) -> Result<String> {
     Ok(if result.is_empty() { "/".into() } else { result })
 }
 
-/// The options that all mounts may have, as `amber features` lists them.
+/// The options of all mounts, as listed by `amber features`.
 pub const OPTIONS: [&str; 42] = [
     "async",
     "atime",
@@ -161,7 +160,7 @@ pub const OPTIONS: [&str; 42] = [
     "unbindable",
 ];
 
-/// Applies an option that all file systems share; false if it is none of these.
+/// Applies an option that all file systems share; returns false for others.
 fn set_flag(spec: &mut MountSpec, option: &str) -> bool {
     match option {
         "ro" | "rro" => spec.read_only = true,
@@ -172,8 +171,8 @@ fn set_flag(spec: &mut MountSpec, option: &str) -> bool {
         "dev" | "rdev" => spec.no_dev = false,
         "noexec" | "rnoexec" => spec.no_exec = true,
         "exec" | "rexec" => spec.no_exec = false,
-        // What follows changes nothing that a guest relies on: nobody shares its mounts, and when access times are kept
-        // is the host's choice below and relatime in memory.
+        // Without effect on the guest: its mounts are not shared, and access times are up to the host or, in memory,
+        // relatime.
         "defaults" | "sync" | "async" | "dirsync" | "silent" | "loud" | "lazytime" | "nolazytime" | "private"
         | "rprivate" | "slave" | "rslave" | "shared" | "rshared" | "unbindable" | "runbindable" | "atime"
         | "noatime" | "diratime" | "nodiratime" | "relatime" | "norelatime" | "strictatime" | "nostrictatime" => {}
@@ -182,7 +181,7 @@ fn set_flag(spec: &mut MountSpec, option: &str) -> bool {
     true
 }
 
-/// Applies the options that all file systems share and returns the others in the form of mount(8).
+/// Applies the options that all file systems share, and returns the others in the form of mount(8).
 pub fn apply(options: &[String], spec: &mut MountSpec) -> String {
     let own: Vec<&str> = options.iter().map(String::as_str).filter(|option| !set_flag(spec, option)).collect();
     own.join(",")

@@ -1,4 +1,4 @@
-//! The platforms there are, and which of them runs the guest.
+//! The platforms, and the choice between them.
 
 use std::sync::{Arc, LazyLock};
 
@@ -11,7 +11,7 @@ use clap::ValueEnum;
 use clap::builder::PossibleValue;
 use serde::{Deserialize, Serialize};
 
-/// A platform. This is the one list of them: flags, lists of host calls, tests and measurements follow it.
+/// A platform. This is the only list of platforms: flags, lists of host calls, tests and benchmarks follow it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
 pub enum PlatformKind {
     /// In a virtual machine; needs `/dev/kvm`
@@ -21,10 +21,10 @@ pub enum PlatformKind {
 }
 
 impl PlatformKind {
-    /// Makes one.
+    /// Makes the platform.
     ///
     /// # Errors
-    /// The host does not offer what it needs.
+    /// The host lacks what it needs.
     fn make(self, memory: &Arc<GuestMemory>) -> Result<Arc<dyn Platform>> {
         let memory = memory.clone();
         Ok(match self {
@@ -33,7 +33,7 @@ impl PlatformKind {
         })
     }
 
-    /// Which host calls it makes while guest code runs.
+    /// The host calls of the platform while guest code runs.
     pub fn host_calls(self) -> &'static [HostCall] {
         match self {
             PlatformKind::Kvm => amber_platform_kvm::HOST_CALLS,
@@ -41,7 +41,7 @@ impl PlatformKind {
         }
     }
 
-    /// What users call it.
+    /// Its name on the command line.
     pub fn name(self) -> &'static str {
         match self {
             PlatformKind::Kvm => "kvm",
@@ -50,12 +50,12 @@ impl PlatformKind {
     }
 }
 
-/// What `--platform` asks for.
+/// The value of `--platform`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum PlatformChoice {
-    /// The best that works on this host.
+    /// The best platform that works on this host.
     Auto,
-    /// This one.
+    /// This platform only.
     Only(PlatformKind),
 }
 
@@ -76,10 +76,10 @@ impl ValueEnum for PlatformChoice {
     }
 }
 
-/// Makes the platform asked for; with `auto`, the best that works here, and the log says why.
+/// Makes the chosen platform. With `auto`, the best that works here; the log has the reason.
 ///
 /// # Errors
-/// The host does not offer what the platform needs.
+/// The host lacks what the platform needs.
 pub fn choose(choice: PlatformChoice, memory: &Arc<GuestMemory>) -> Result<Arc<dyn Platform>> {
     match choice {
         PlatformChoice::Only(kind) => kind.make(memory),
@@ -100,7 +100,7 @@ pub fn choose(choice: PlatformChoice, memory: &Arc<GuestMemory>) -> Result<Arc<d
     }
 }
 
-/// The fault in its own words, which say what the host answered: it is not to be told again.
+/// Converts an error to its message, which already contains the host's error.
 fn told(fault: PlatformError) -> Error {
     Error::msg(fault.to_string())
 }

@@ -1,11 +1,10 @@
-//! Text that a guest had a hand in, made fit for a terminal, a log or a list.
+//! Makes text that a guest can influence safe for terminals, logs and lists.
 
 use std::borrow::Cow;
 use std::io::{self, Write};
 
-/// A text without anything that would not be seen as itself: control characters of any kind, marks that change the
-/// direction of writing, other invisible characters and odd spaces are written as in JSON (`\n`, `\u001b`). What is JSON
-/// already stays the same JSON.
+/// Escapes, as in JSON (`\n`, `\u001b`), all characters that are not visible as themselves: control characters, marks
+/// of writing direction, other invisible characters, unusual spaces. JSON stays the same JSON.
 pub fn printable(text: &str) -> Cow<'_, str> {
     if text.chars().all(is_printable) {
         return Cow::Borrowed(text);
@@ -23,7 +22,7 @@ pub fn printable(text: &str) -> Cow<'_, str> {
     Cow::Owned(out)
 }
 
-/// The same for a text of several lines, which may have tabs.
+/// Likewise for text of several lines, which may contain tabs.
 pub fn printable_lines(text: &str) -> Cow<'_, str> {
     if text.chars().all(|c| matches!(c, '\n' | '\t') || is_printable(c)) {
         return Cow::Borrowed(text);
@@ -31,7 +30,7 @@ pub fn printable_lines(text: &str) -> Cow<'_, str> {
     Cow::Owned(text.split_inclusive(['\n', '\t']).map(piece).collect())
 }
 
-/// A piece of such a text, with its end of line or tab.
+/// Escapes a piece of such text, with its newline or tab.
 fn piece(text: &str) -> Cow<'_, str> {
     match text.split_at_checked(text.len().saturating_sub(1)) {
         Some((content, end @ ("\n" | "\t"))) => Cow::Owned(printable(content).into_owned() + end),
@@ -39,12 +38,12 @@ fn piece(text: &str) -> Cow<'_, str> {
     }
 }
 
-/// What `escape_debug` would leave as it is, if it did not look at quotes.
+/// Whether `escape_debug` would keep the character, quotes aside.
 fn is_printable(c: char) -> bool {
     matches!(c, ' '..='~') || c.escape_debug().len() == 1
 }
 
-/// Passes text on, printable: each write is one or more lines.
+/// A writer that makes text printable. Each write must be one or more whole lines.
 pub struct Printable<W>(pub W);
 
 impl<W: Write> Write for Printable<W> {
@@ -58,9 +57,9 @@ impl<W: Write> Write for Printable<W> {
     }
 }
 
-/// Columns with as much room as the longest entry needs, and at least `least`; the last has as much as it takes.
+/// Aligns columns, each as wide as its longest entry and at least `least`; the last is not padded.
 pub fn in_columns(rows: &[Vec<String>], least: usize) -> String {
-    // A name with ends of lines in it must not look like further rows.
+    // A newline in a name must not look like another row.
     let rows: Vec<Vec<_>> = rows.iter().map(|row| row.iter().map(|cell| printable(cell)).collect()).collect();
     let count = rows.first().map_or(0, Vec::len);
     let width =

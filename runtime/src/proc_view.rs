@@ -1,5 +1,5 @@
-//! What others see who enter the mount namespace of a sandbox, as `podman top` does: a `/proc` with the guest's processes,
-//! and of each what `ps` needs. The host's kernel asks for it by the protocol of fuse(4).
+//! The `/proc` for processes that enter a sandbox's mount namespace from outside, as `podman top` does: the guest's
+//! processes, with what `ps` reads of each. Served to the host's kernel by fuse(4).
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -13,19 +13,19 @@ use amber_sentry::sandbox::Sandbox;
 use anyhow::{Context, Result};
 use zerocopy::{FromBytes, Immutable, KnownLayout};
 
-/// Files of the directory itself.
+/// Files of the top directory.
 const GENERAL: [&str; 6] = ["cpuinfo", "loadavg", "meminfo", "stat", "uptime", "version"];
 /// Files of each process.
 const OF_PROCESS: [&str; 5] = ["cmdline", "comm", "stat", "statm", "status"];
-/// Where in the numbers of a process its directory of namespaces is, and the one link in that.
+/// The low byte of node numbers for `PID/ns` and for its only link.
 const NAMESPACES: usize = 0x80;
 const NAMESPACE: usize = 0x81;
 
-/// The longest request: what the host demands as the least, since nothing is written.
+/// Buffer for requests: the least that the kernel accepts, as nothing is written.
 const REQUEST: usize = 1 << 16;
-/// The version of the protocol: that of Linux 5.4.
+/// Protocol version of Linux 5.4.
 const VERSION: (u32, u32) = (7, 31);
-/// Whatever is read is read anew (`FOPEN_DIRECT_IO`).
+/// Do not cache reads (`FOPEN_DIRECT_IO`).
 const DIRECT: u32 = 1;
 /// The types of directory entries (`DT_DIR`, `DT_REG`, `DT_LNK`).
 const DIRECTORY: u32 = 4;
@@ -73,8 +73,8 @@ struct Piece {
     flags: u32,
 }
 
-/// A node, by a number that needs no memory: the process's in the upper part, the file's from 1 on in the lower; 1 alone
-/// is the directory of all.
+/// A node. Node numbers encode the process in the upper part and the file, from 1 on, in the low byte, so that no table
+/// is needed; number 1 is the root.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Node {
     Root,
@@ -83,7 +83,7 @@ enum Node {
     OfProcess(i32, usize),
     /// `PID/ns`.
     Namespaces(i32),
-    /// `PID/ns/pid`, by which readers tell whether a process is in a container.
+    /// `PID/ns/pid`, which shows readers whether a process is in a container.
     Namespace(i32),
 }
 
@@ -120,7 +120,7 @@ impl Node {
         }
     }
 
-    /// From `/proc`; none for directories.
+    /// The path relative to `/proc`; `None` for directories.
     fn path(self) -> Option<String> {
         match self {
             Node::General(file) => GENERAL.get(file).map(|name| (*name).to_owned()),
@@ -133,7 +133,7 @@ impl Node {
     /// `struct fuse_attr`.
     fn attributes(self) -> Vec<u8> {
         let mut bytes = Vec::new();
-        // Number, size, blocks, three times.
+        // Inode, size, blocks, then three times.
         for value in [self.number(), 0, 0, 0, 0, 0] {
             bytes.extend_from_slice(&value.to_ne_bytes());
         }
@@ -142,7 +142,7 @@ impl Node {
             LINK => (S_IFLNK | 0o777, 1),
             _ => (S_IFREG | 0o444, 1),
         };
-        // Fractions of the times, mode, links, owner, group, device, block size, flags.
+        // Nanoseconds of the times, mode, links, owner, group, device, block size, flags.
         for value in [0, 0, 0, mode, links, 0, 0, 0, 1024, 0u32] {
             bytes.extend_from_slice(&value.to_ne_bytes());
         }
@@ -153,7 +153,7 @@ impl Node {
 /// Answers requests on a connection until the sandbox or the mount is gone.
 ///
 /// # Errors
-/// The host has no thread for it.
+/// The host has no threads left.
 pub fn serve(connection: OwnedFd, sandbox: Weak<Sandbox>) -> Result<()> {
     let mut view = ProcView { sandbox, open: HashMap::new(), next: 1 };
     let mut connection = File::from(connection);
@@ -162,7 +162,7 @@ pub fn serve(connection: OwnedFd, sandbox: Weak<Sandbox>) -> Result<()> {
         loop {
             let request = match connection.read(&mut buffer) {
                 Ok(len) => buffer.get(..len).unwrap_or_default(),
-                // A request that was taken back meanwhile.
+                // The request was interrupted.
                 Err(error) if matches!(error.kind(), ErrorKind::Interrupted | ErrorKind::NotFound) => continue,
                 Err(error) => return log::debug!("/proc for others: {error}"),
             };
@@ -176,7 +176,7 @@ pub fn serve(connection: OwnedFd, sandbox: Weak<Sandbox>) -> Result<()> {
             message.extend_from_slice(&error.to_ne_bytes());
             message.extend_from_slice(&request.unique.to_ne_bytes());
             message.extend_from_slice(&body);
-            // Who asked may have given up.
+            // The requester may have been interrupted.
             let _ = connection.write(&message);
         }
     };
@@ -186,13 +186,13 @@ pub fn serve(connection: OwnedFd, sandbox: Weak<Sandbox>) -> Result<()> {
 
 struct ProcView {
     sandbox: Weak<Sandbox>,
-    /// Files that are being read, as they were when they were opened.
+    /// Contents of open files, fixed at open.
     open: HashMap<u64, Vec<u8>>,
     next: u64,
 }
 
 impl ProcView {
-    /// The answer to a request; none for those that have none.
+    /// The answer to a request; `None` for requests without one.
     fn answer(&mut self, request: &Request, rest: &[u8]) -> Option<Result<Vec<u8>, Errno>> {
         let node = Node::of(request.node).ok_or(Errno::ENOENT);
         Some(match request.opcode {
@@ -241,7 +241,7 @@ impl ProcView {
         if let Node::Process(pid) = found {
             self.text(&format!("{pid}/comm"))?;
         }
-        // Number, generation, and how long it stays true, which is not at all.
+        // Inode, generation, and validity times of 0.
         Ok([found.number().to_ne_bytes().to_vec(), vec![0; 32], found.attributes()].concat())
     }
 
@@ -291,7 +291,7 @@ impl ProcView {
 /// `struct fuse_init_out`.
 fn begin() -> Vec<u8> {
     let mut bytes = Vec::new();
-    // Version, read-ahead, flags, limits of the background, longest write, precision of times.
+    // Version, read-ahead, flags, background limits, longest write, granularity of times.
     for value in [VERSION.0, VERSION.1, 0, 0, 0, 4096, 1u32] {
         bytes.extend_from_slice(&value.to_ne_bytes());
     }
@@ -299,7 +299,7 @@ fn begin() -> Vec<u8> {
     bytes
 }
 
-/// The piece of a text that a request asks for.
+/// The part of a text that a request reads.
 fn read<'a>(rest: &[u8], text: impl FnOnce(u64) -> Option<&'a [u8]>) -> Result<Vec<u8>, Errno> {
     let (piece, _) = Piece::read_from_prefix(rest).map_err(|_| Errno::EINVAL)?;
     let text = text(piece.handle).ok_or(Errno::EBADF)?;

@@ -1,19 +1,19 @@
-//! How often one place in the code may write to the log. A guest can bring some lines about as often as it likes.
+//! Rate limit of log messages by place in the code. A guest can cause some messages arbitrarily often.
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
-/// So many lines, of each place …
+/// Messages of a place …
 const BURST: u32 = 10;
-/// … within this time, as Linux's `printk_ratelimited` has it.
+/// … in this time, as in Linux's `printk_ratelimited`.
 const INTERVAL: Duration = Duration::from_secs(5);
 
-/// A place in the code: a file and a line.
+/// A place in the code: file and line.
 pub type Place = (&'static str, u32);
 
-/// Counts the lines of each place.
+/// Counts the messages of each place.
 #[derive(Default)]
 pub struct RateLimit {
     places: Mutex<HashMap<Place, Window>>,
@@ -26,7 +26,7 @@ struct Window {
 }
 
 impl RateLimit {
-    /// Whether a line may be written now; if so, how many of its place were not since the last one that was.
+    /// Whether a message may be written now; if so, how many of this place were suppressed since the last one.
     pub fn admit(&self, place: Place, now: Instant) -> Option<u64> {
         let mut places = self.places.lock();
         let window = places.entry(place).or_insert(Window { began: now, written: 0, suppressed: 0 });

@@ -8,11 +8,11 @@ use oci_spec::runtime::{Linux, LinuxDevice, LinuxDeviceType, LinuxResources};
 
 use crate::oci::DEFAULT_PERIOD;
 
-/// What `linux.resources` says of the limits that hold inside; what it does not speak of stays as in `old`. Zero means
-/// nothing said, a negative number no limit.
+/// The limits that the sentry enforces, from `linux.resources`. What it does not set, or sets to 0, stays as in `old`;
+/// negative numbers remove a limit.
 ///
 /// # Errors
-/// `unified` has something that is no limit.
+/// `unified` has an invalid limit.
 pub fn limits(resources: &LinuxResources, old: Limits) -> Result<Limits> {
     let new = resource_limits(resources)?;
     let number = |new: Option<i64>, old: Option<u64>| new.map_or(old, |new| u64::try_from(new).ok());
@@ -25,23 +25,23 @@ pub fn limits(resources: &LinuxResources, old: Limits) -> Result<Limits> {
     })
 }
 
-/// The limits that hold inside, as far as something is said of them; negative numbers are no limit.
+/// The limits in `linux.resources` that the sentry enforces; `None` if not set. Negative numbers are no limit.
 #[derive(Clone, Copy)]
 pub struct ResourceLimits {
-    /// Bytes of memory.
+    /// Memory in bytes.
     pub memory: Option<i64>,
-    /// Tasks.
+    /// Number of tasks.
     pub tasks: Option<i64>,
-    /// Microseconds of processor time in each period.
+    /// CPU time per period in microseconds.
     pub quota: Option<i64>,
-    /// Such a period.
+    /// The period in microseconds.
     pub period: Option<u64>,
 }
 
-/// What is said of the limits that hold inside, in the words of either version of control groups.
+/// Extracts the limits, from the settings of either control group version.
 ///
 /// # Errors
-/// `unified` has something that is no limit.
+/// `unified` has an invalid limit.
 pub fn resource_limits(resources: &LinuxResources) -> Result<ResourceLimits> {
     let cpu = resources.cpu().as_ref();
     let mut limits = ResourceLimits {
@@ -75,8 +75,8 @@ pub fn resource_limits(resources: &LinuxResources) -> Result<ResourceLimits> {
 /// The nodes of `linux.devices`.
 ///
 /// # Errors
-/// Names a device that nobody serves in a guest. A privileged container, to which all of the host's are given, does
-/// without those.
+/// Names a device that Amber does not have. For a privileged container, which is given all devices of the host, these
+/// are left out.
 pub fn devices(linux: &Linux) -> Result<Vec<DeviceSpec>> {
     let mut nodes = Vec::new();
     for device in linux.devices().iter().flatten() {
@@ -115,7 +115,7 @@ fn node(path: &str, device: &LinuxDevice) -> Result<Option<DeviceSpec>> {
     }))
 }
 
-/// Whether every device may be used.
+/// Whether every device is allowed.
 fn gives_all(linux: &Linux) -> bool {
     let rules = linux.resources().as_ref().and_then(|resources| resources.devices().as_ref());
     rules.into_iter().flatten().any(|rule| {

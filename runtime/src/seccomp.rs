@@ -1,4 +1,4 @@
-//! A bundle's rules for system calls in the sentry's form.
+//! A bundle's seccomp rules in the sentry's form.
 
 use std::collections::{HashMap, HashSet};
 
@@ -9,11 +9,10 @@ use amber_sentry::syscalls::entries;
 use anyhow::{Result, bail, ensure};
 use oci_spec::runtime::{LinuxSeccomp, LinuxSeccompAction, LinuxSeccompArg, LinuxSeccompOperator};
 
-/// Reads `linux.seccomp`. Names of calls that x86-64 does not have are passed over, since profiles are written for all
-/// architectures.
+/// Converts `linux.seccomp`. Skips calls that x86-64 does not have, since profiles are written for all architectures.
 ///
 /// # Errors
-/// What is impossible, or needs a listener.
+/// A rule is invalid, or needs a listener.
 pub fn profile(seccomp: &LinuxSeccomp) -> Result<SeccompProfile> {
     let default = answer(seccomp.default_action(), seccomp.default_errno_ret())?;
     let numbers: HashMap<&str, u32> = entries().map(|entry| (entry.name, entry.number)).collect();
@@ -27,15 +26,14 @@ pub fn profile(seccomp: &LinuxSeccomp) -> Result<SeccompProfile> {
                 continue;
             };
             let rule = |conditions: &Vec<_>| SeccompRule { number, conditions: conditions.clone(), answer };
-            // What the default says anyway needs no rule.
+            // Rules that repeat the default are not needed.
             rules.extend(alternatives.iter().map(rule).filter(|rule| rule.answer != default));
         }
     }
     Ok(SeccompProfile { default, newer: newer(seccomp, &numbers, default), rules })
 }
 
-/// Calls that are newer than all that the profile names do not exist, as far as programs can tell: they then use the older
-/// ones.
+/// The answer to calls newer than all that the profile names: ENOSYS, so that programs use older ones.
 fn newer(seccomp: &LinuxSeccomp, numbers: &HashMap<&str, u32>, default: u32) -> Option<(u32, u32)> {
     let allows = [LinuxSeccompAction::ScmpActAllow, LinuxSeccompAction::ScmpActLog, LinuxSeccompAction::ScmpActTrace];
     let named = seccomp.syscalls().iter().flatten().flat_map(|entry| entry.names());
@@ -44,7 +42,7 @@ fn newer(seccomp: &LinuxSeccomp, numbers: &HashMap<&str, u32>, default: u32) -> 
     (!allows.contains(&seccomp.default_action()) && default != missing).then_some((*newest, missing))
 }
 
-/// The result of a filter that stands for an action.
+/// The filter result for an action.
 fn answer(action: LinuxSeccompAction, errno: Option<u32>) -> Result<u32> {
     if action == LinuxSeccompAction::ScmpActNotify {
         bail!("`linux.seccomp`: SCMP_ACT_NOTIFY is not offered, since it needs a listener");
@@ -54,7 +52,7 @@ fn answer(action: LinuxSeccompAction, errno: Option<u32>) -> Result<u32> {
     Ok(action.as_u32(Some(errno)))
 }
 
-/// The sets of conditions of which one must hold: all conditions together, unless two are about one argument.
+/// Sets of conditions, one of which must hold: all conditions together, unless two concern the same argument.
 fn alternatives(args: &[LinuxSeccompArg]) -> Result<Vec<Vec<SeccompCondition>>> {
     let conditions = args.iter().map(condition).collect::<Result<Vec<_>>>()?;
     let arguments: HashSet<u8> = conditions.iter().map(|condition| condition.argument).collect();

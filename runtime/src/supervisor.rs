@@ -1,5 +1,5 @@
-//! The process that stays outside a sandbox: the one that its caller knows. It gives signals on to the sandbox, stops with
-//! it, and ends as it does.
+//! The process outside a sandbox, which its caller started. It forwards signals to the sandbox, stops with it, and ends
+//! with its status.
 
 use std::fs::File;
 use std::io::{Read, Write, stdin};
@@ -17,13 +17,12 @@ use nix::unistd::Pid;
 
 use crate::launch::STOP;
 
-/// What a terminal or a shell sends to have a job stopped. The sandbox, the first process of its PID namespace, is not
-/// stopped by any of these.
+/// The stop signals of terminals and shells. They do not stop the sandbox, the first process of its PID namespace.
 const STOPPING: [Signal; 3] = [Signal::SIGTSTP, Signal::SIGTTIN, Signal::SIGTTOU];
 
-/// Waits for the end of the sandbox, a child of this process, and returns the exit status that tells of it. On `stops` the
-/// sandbox asks for both to be stopped. What the host's kernel sends to this process, as for a key, the sandbox has as
-/// well. Starts no thread, which a process that entered a PID namespace cannot.
+/// Waits for the end of the sandbox, a child of this process, and returns the exit status. `stops` carries the
+/// sandbox's requests to stop both processes. Signals from the host's kernel, as for a key, are not forwarded, since
+/// the sandbox receives them as well. Starts no threads, which a process with children in another PID namespace cannot.
 ///
 /// # Errors
 /// The host has no descriptors left.
@@ -46,7 +45,7 @@ pub fn supervise(pid: i32, signals: SignalWatch, mut stops: Option<File>) -> Res
         if signalled {
             let caught = signals.next().context("reading signals")?;
             if !caught.from_kernel {
-                // It may have ended meanwhile.
+                // It may have ended already.
                 let _ = sandbox.signal(caught.signal);
             }
         }
@@ -61,9 +60,9 @@ pub fn supervise(pid: i32, signals: SignalWatch, mut stops: Option<File>) -> Res
     match waitpid(Pid::from_raw(pid), None).context("waiting for the sandbox")? {
         WaitStatus::Exited(_, code) => Ok(code as u8),
         WaitStatus::Signaled(_, signal, _) => {
-            // It had no time to leave the terminal as it found it.
+            // A killed sandbox could not restore the terminal.
             if let Some(before) = terminal {
-                // A terminal that is gone needs no restoring.
+                // The terminal may be gone.
                 let _ = set_modes(stdin(), &before, When::Now);
             }
             Ok(128 + signal as u8)
@@ -76,16 +75,16 @@ fn wait_for(file: &impl AsFd) -> PollFd<'_> {
     PollFd::new(file.as_fd(), PollFlags::POLLIN)
 }
 
-/// Stops both processes; returns once they go on.
+/// Stops both processes; returns when they continue.
 fn stop(sandbox: &ProcessHandle) -> Result<()> {
-    // It may have ended meanwhile.
+    // It may have ended already.
     let _ = sandbox.signal(Signal::SIGSTOP as i32);
     raise(Signal::SIGSTOP).context("stopping")?;
     let _ = sandbox.signal(Signal::SIGCONT as i32);
     Ok(())
 }
 
-/// Does what the sandbox asks for; false once it asks no more.
+/// Carries out a request of the sandbox; false once it makes no more.
 fn answer(stops: &mut File, sandbox: &ProcessHandle) -> bool {
     let mut byte = [0];
     let came = stops.read_exact(&mut byte).is_ok() && byte == [STOP];

@@ -1,10 +1,11 @@
-//! Confinement of Amber's own process, for the day a guest takes the sentry over.
+//! Confinement of Amber's own process, in case a guest takes over the sentry.
 //!
-//! Four steps, all before the first instruction of the guest. [`Confinement::enter`], while there is one thread only,
-//! makes namespaces. [`Confinement::split`] goes on in a new process, the first of a PID namespace. [`Confinement::prepare`] opens the trees of the host that the guest was given as mounts of their
-//! own, from which no `..` leads out, and gives capabilities up. [`Closing::lock_down`], when everything else has been
-//! opened, makes an empty directory the root and lets the host refuse every call that is neither on the list of
-//! [`amber_host::calls`] nor on that of the platform.
+//! There are four steps, all before the guest's first instruction. [`Confinement::enter`] makes namespaces, while there
+//! is only one thread. [`Confinement::split`] continues in a new process, the first of a PID namespace.
+//! [`Confinement::prepare`] opens the guest's host trees as mounts of their own, which `..` does not lead out of, and
+//! drops capabilities. [`Closing::lock_down`] comes when everything else has been opened: it makes an empty directory
+//! the root, and a seccomp filter refuses every call that is neither on the list of [`amber_host::calls`] nor on that
+//! of the platform.
 
 mod capabilities;
 mod cut;
