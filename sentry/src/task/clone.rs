@@ -15,12 +15,12 @@ use crate::task::{Children, NewTask, Process, ProcessTable, Task, TaskContext, T
 use crate::users::{Counted, UserCharge};
 use crate::wait::WaitQueue;
 
-/// What clone3(2) is asked for; the older calls are special cases.
+/// The arguments of clone3(2); fork(2), vfork(2) and clone(2) are special cases.
 #[derive(Clone, Debug, Default)]
 pub struct CloneRequest {
-    /// What is shared, and what is written where.
+    /// What is shared, and which IDs are stored.
     pub flags: CloneFlags,
-    /// The number of the signal the parent gets at the child's end; 0 for none.
+    /// The number of the signal sent to the parent when the child ends; 0 for none.
     pub exit_signal: i32,
     /// The child's stack pointer; 0 to keep the parent's.
     pub stack: u64,
@@ -32,11 +32,11 @@ pub struct CloneRequest {
     pub child_tid: u64,
     /// Where `CLONE_PIDFD` writes.
     pub pidfd: u64,
-    /// The number the child shall have.
+    /// The requested thread ID of the child.
     pub set_tid: Option<i32>,
 }
 
-/// What the parent of a vfork waits at until the child needs the memory no more.
+/// The parent of a vfork waits here until the child no longer needs its memory.
 #[derive(Default)]
 pub struct VforkGate {
     open: AtomicBool,
@@ -44,7 +44,7 @@ pub struct VforkGate {
 }
 
 impl VforkGate {
-    /// Lets the parent go on.
+    /// Releases the parent.
     pub(crate) fn open(&self) {
         self.open.store(true, Ordering::SeqCst);
         self.queue.notify_all();
@@ -52,7 +52,7 @@ impl VforkGate {
 }
 
 impl CloneRequest {
-    /// Refuses combinations that make no sense, and what the caller may not do.
+    /// Refuses invalid combinations of flags, and those that the caller has no right to.
     fn check(&self, ctx: &TaskContext) -> Result<(), Errno> {
         let flags = self.flags;
         let has = |flag| flags.contains(flag);
@@ -72,7 +72,7 @@ impl CloneRequest {
             return Err(Errno::EINVAL.here());
         }
         if has(CloneFlags::CLONE_INTO_CGROUP) {
-            // There are no control groups, so no descriptor is one of them.
+            // There are no further control groups, so no descriptor refers to one.
             return Err(Errno::EBADF.here());
         }
         check_namespaces(ctx, flags)?;
@@ -90,8 +90,8 @@ impl CloneRequest {
     }
 }
 
-/// Only mounts have namespaces, and only the privileged may make one; the other kinds are refused as by a Linux without
-/// them.
+/// Only mounts have namespaces, and only a privileged caller may make one. Other kinds are refused as by a Linux built
+/// without them.
 pub(crate) fn check_namespaces(ctx: &TaskContext, flags: CloneFlags) -> Result<(), Errno> {
     if !flags.intersects(CloneFlags::NAMESPACES) {
         return Ok(());
@@ -107,22 +107,22 @@ pub(crate) fn check_namespaces(ctx: &TaskContext, flags: CloneFlags) -> Result<(
 }
 
 impl TaskContext {
-    /// Whether a user has more tasks than the caller's RLIMIT_NPROC allows; root is not counted.
+    /// Whether a user has more tasks than the caller's RLIMIT_NPROC allows; root is exempt.
     fn is_over_process_limit(&self, uid: u32) -> bool {
         let limit = self.group().limits().soft(Resource::RLIMIT_NPROC);
         uid != 0 && self.kernel().users.get(uid).count(Counted::Tasks) > limit
     }
 
-    /// Notes, just before the caller becomes this user, whether that user is over the limit. The change itself is never
-    /// refused: programs that do not look would go on as root.
+    /// Records, just before the caller becomes this user, whether the user is over the limit. The change itself never
+    /// fails: programs that ignore the error would continue as root.
     pub(crate) fn note_process_limit(&mut self, uid: u32) {
         self.thread.over_process_limit = self.is_over_process_limit(uid);
     }
 
-    /// Makes up for it before a program is executed.
+    /// Checks the recorded limit before a program is executed.
     ///
     /// # Errors
-    /// `EAGAIN` if a change of user went over the limit and nothing has become better since.
+    /// `EAGAIN` if a change of user exceeded the limit and the user is still over it.
     pub(crate) fn check_process_limit(&mut self) -> Result<(), Errno> {
         self.thread.over_process_limit &= self.is_over_process_limit(self.credentials().uid);
         if self.thread.over_process_limit { Err(Errno::EAGAIN.here()) } else { Ok(()) }
@@ -145,10 +145,10 @@ fn charge_user(ctx: &TaskContext) -> Result<UserCharge, Errno> {
     user.try_charge(Counted::Tasks, limit).ok_or_else(|| Errno::EAGAIN.here())
 }
 
-/// Makes a child or a thread, and answers its number.
+/// Makes a child or a thread and returns its thread ID.
 ///
 /// # Errors
-/// As clone(2); a pending signal first gets its turn when a process is made.
+/// As clone(2). A pending signal interrupts the creation of a process.
 pub(crate) fn clone_task(ctx: &mut TaskContext, request: &CloneRequest) -> SysResult {
     request.check(ctx)?;
     let flags = request.flags;
@@ -169,7 +169,7 @@ pub(crate) fn clone_task(ctx: &mut TaskContext, request: &CloneRequest) -> SysRe
         }
         memory
     } else {
-        // The stack, and the thread's own data with its number.
+        // The stack, and the thread's local data with its ID.
         let soon = [if request.stack == 0 { ctx.registers.rsp } else { request.stack }, ctx.registers.fs_base];
         memory.fork(&mut *ctx.platform, &soon)?
     };
@@ -195,7 +195,7 @@ pub(crate) fn clone_task(ctx: &mut TaskContext, request: &CloneRequest) -> SysRe
         reserved.install(PidFd::describe(task.clone(), thread, false), true);
     }
     if flags.contains(CloneFlags::CLONE_PARENT_SETTID) {
-        // As on Linux, a bad address is not worth failing for: the child is there.
+        // As on Linux, a bad address is no error here: the child exists already.
         let _ = ctx.write_object(request.parent_tid, &number);
     }
     let gate = flags.contains(CloneFlags::CLONE_VFORK).then(Arc::<VforkGate>::default);
@@ -210,29 +210,29 @@ pub(crate) fn clone_task(ctx: &mut TaskContext, request: &CloneRequest) -> SysRe
     };
     thread_pool::start(start, worker)?;
     if let Some(gate) = gate {
-        // Killed while waiting: the task ends on its way out of this call.
+        // If killed while waiting, the task ends when this call returns.
         let _ = ctx.wait_killable(&gate.queue, || gate.open.load(Ordering::SeqCst).then_some(()));
     }
     Ok(number as u64)
 }
 
-/// The host has no more room for address spaces or threads.
+/// The error for a host without room for more address spaces or threads.
 fn host_is_short(fault: PlatformError) -> Errno {
     log::warn!("a task could not be made: {fault}");
     Errno::EAGAIN.here()
 }
 
-/// What a new task's host thread begins with.
+/// The initial state of a new task's host thread.
 pub(crate) struct Start {
     pub task: Arc<Task>,
     pub memory: Arc<MemoryManager>,
-    /// The reservation in its address space; none if the context is known to need none.
+    /// The reservation in its address space; `None` if the context needs none.
     pub reservation: Option<ThreadReservation>,
     pub registers: Registers,
-    /// The state of the parent; none for the initial one.
+    /// The FPU state of the parent; `None` for the initial state.
     pub fpu_state: Option<FpuState>,
     pub thread: ThreadState,
-    /// Where the task writes its own number.
+    /// The address where the task stores its own thread ID.
     pub set_tid: Option<u64>,
 }
 
@@ -284,14 +284,14 @@ fn make_task(
     }))
 }
 
-/// Enters the new task in the table, unless the caller's group has begun to end or to execute a program.
+/// Enters the new task in the table, unless the caller's group is ending or executing a program.
 fn enter(ctx: &TaskContext, request: &CloneRequest, task: &Arc<Task>) -> Result<(), crate::error::SysError> {
     let mut table = ctx.kernel().processes.lock();
     let own = ctx.group();
     if ctx.is_killed() {
         return Err(Restart::Always.into());
     }
-    // Others may have been faster since it was asked first.
+    // The limit was checked before, but others may have been faster.
     if !ctx.kernel().cgroup.admits_task(table.task_count()) {
         return Err(Errno::EAGAIN.here().into());
     }
@@ -303,10 +303,10 @@ fn enter(ctx: &TaskContext, request: &CloneRequest, task: &Arc<Task>) -> Result<
         if state.ending.is_some() || state.executing.is_some() {
             return Err(Restart::Always.into());
         }
-        // Not before: a filter may have come for all threads meanwhile.
+        // Not earlier: a filter may have been set for all threads meanwhile.
         task.seccomp().follow(ctx.seccomp());
         state.add_member(task.clone());
-        // A stop under way waits for the new member too.
+        // A stop in progress waits for the new member too.
         task.update_work_pending(&state);
     } else {
         let (pgid, sid, above, exit_signal, above_program) = table
@@ -319,7 +319,7 @@ fn enter(ctx: &TaskContext, request: &CloneRequest, task: &Arc<Task>) -> Result<
             _ => (own.pid(), ctx.tid()),
         };
         {
-            // One thread's filter may come for all of them meanwhile: as a whole, or not yet.
+            // A filter that another thread sets for all applies to the new one either fully or not yet.
             let _state = own.state();
             task.seccomp().follow(ctx.seccomp());
         }

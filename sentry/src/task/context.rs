@@ -1,4 +1,4 @@
-//! What a system call handler works with: the calling task, its registers and its guest memory.
+//! The context of a system call handler: the calling task, its registers and its guest memory.
 
 use std::ops::Deref;
 use std::sync::{Arc, Weak};
@@ -21,20 +21,20 @@ use crate::task::thread_pool::Worker;
 use crate::task::{Activity, Task, ThreadGroup, VforkGate};
 use crate::wait::{WaitEnd, WaitQueue, Waiter, deadline_in};
 
-/// Counts looks at host descriptors that were ready at once, but not for what is waited for: such as one byte where two
-/// are. They become rarer, so that they do not keep a processor busy.
+/// Counts polls of host descriptors that returned at once, though not with the awaited condition (one byte where two
+/// are needed). They become rarer, so that they do not keep a CPU busy.
 #[derive(Default)]
 struct Futile(u32);
 
 impl Futile {
-    /// A sleep this short did not wait.
+    /// A sleep shorter than this did not wait.
     const AT_ONCE: Duration = Duration::from_micros(50);
 
     fn slept(&mut self, time: Duration) {
         self.0 = if time < Self::AT_ONCE { self.0.saturating_add(1) } else { 0 };
     }
 
-    /// How long to wait before the next look.
+    /// How long to wait before the next poll.
     fn pause(&mut self) -> Option<Duration> {
         let more = self.0.checked_sub(3)?;
         self.0 = self.0.saturating_add(1);
@@ -42,41 +42,41 @@ impl Futile {
     }
 }
 
-/// A task as its own host thread sees it: the only way to its registers and its platform context.
-/// Everything else is reached through [`Task`], to which this dereferences.
+/// A task as seen by its own host thread, which alone has access to the registers and the platform context.
+/// Dereferences to [`Task`] for everything else.
 pub struct TaskContext {
     task: Arc<Task>,
     memory: Arc<MemoryManager>,
-    /// The guest's registers, as they will be when it runs again.
+    /// The guest's registers for its next run.
     pub registers: Registers,
-    /// Where the guest's code runs.
+    /// The platform's context, which runs guest code.
     pub platform: Box<dyn Context>,
-    /// What only the task itself needs to know.
+    /// State that only the task itself uses.
     pub(crate) thread: ThreadState,
 }
 
-/// What only the task itself needs to know.
+/// State that only the task itself uses.
 #[derive(Default)]
 pub(crate) struct ThreadState {
     /// Where to write zero and wake a futex at the end, or 0 (`CLONE_CHILD_CLEARTID`).
     pub clear_child_tid: u64,
     /// The alternate signal stack.
     pub alt_stack: AltStack,
-    /// How the call that a signal just interrupted goes on.
+    /// How to restart the call that a signal just interrupted.
     pub restart: Option<Restart>,
-    /// What restart_syscall(2) goes on with.
+    /// What restart_syscall(2) resumes.
     pub resume: Option<Resume>,
-    /// The mask to go back to when the running call is over.
+    /// The mask to restore at the end of the running call.
     pub saved_mask: Option<SignalSet>,
-    /// Opened when the task needs its memory no more: the parent of a vfork waits.
+    /// Opened when the task no longer needs its memory, to release the parent of a vfork.
     pub vfork: Option<Arc<VforkGate>>,
-    /// The task ends on its way back to the guest, with this status, alone.
+    /// Set if this task alone ends when it returns to the guest: its status.
     pub ending: Option<WaitStatus>,
-    /// A change of user took it over the new user's RLIMIT_NPROC: no program is executed while that is so.
+    /// A change of user exceeded the new user's RLIMIT_NPROC; no program can be executed while that holds.
     pub over_process_limit: bool,
-    /// How often what it may call had changed when the platform was told which calls to answer by itself.
+    /// The version of the task's permitted calls for which the platform's constant results were set.
     pub published_under: u32,
-    /// What signal frames say of the last fault.
+    /// The last fault, for signal frames.
     pub last_fault: LastFault,
     /// The reservation in its address space, until the task has run there.
     pub reservation: Option<ThreadReservation>,
@@ -84,10 +84,10 @@ pub(crate) struct ThreadState {
     pub worker: Option<Arc<Worker>>,
 }
 
-/// The processor's words on the last fault of a task.
+/// The CPU's report of a task's last fault.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct LastFault {
-    /// The exception's number.
+    /// The exception vector.
     pub vector: u64,
     /// Its error code.
     pub error: u64,
@@ -102,7 +102,7 @@ pub(crate) struct AltStack {
     pub start: u64,
     /// Its length in bytes; 0 if there is none.
     pub size: u64,
-    /// As they were set.
+    /// The flags as set.
     pub flags: SsFlags,
 }
 
@@ -118,7 +118,7 @@ impl AltStack {
         sp > self.start && sp - self.start <= self.size
     }
 
-    /// Whether a task with this stack pointer runs on it; one that disarms itself is never run on.
+    /// Whether a task with this stack pointer runs on it. Never for a stack that disarms itself (`SS_AUTODISARM`).
     pub fn contains(&self, sp: u64) -> bool {
         !self.flags.contains(SsFlags::SS_AUTODISARM) && self.holds(sp)
     }
@@ -143,7 +143,7 @@ impl TaskContext {
         TaskContext { task, memory, registers, platform, thread }
     }
 
-    /// Lets go of the task and its memory.
+    /// Drops the task and its memory, and returns the platform's context.
     pub(super) fn into_platform(self) -> Box<dyn Context> {
         self.platform
     }
@@ -158,15 +158,15 @@ impl TaskContext {
         &self.memory
     }
 
-    /// Gives the task other memory, for execve(2); returns the old one.
+    /// Replaces the task's memory, for execve(2); returns the old one.
     pub(crate) fn replace_memory(&mut self, memory: Arc<MemoryManager>) -> Arc<MemoryManager> {
         self.task.set_memory(Some(memory.clone()));
         std::mem::replace(&mut self.memory, memory)
     }
 
-    /// Says that the task will not go on in its memory.
+    /// Detaches the task from its memory for good.
     pub(crate) fn leave_space(&mut self) {
-        // If the host is broken, the next run says so.
+        // A broken host makes the next run fail as well.
         if let Err(fault) = self.platform.detach() {
             log::error!("{fault}");
         }
@@ -193,12 +193,12 @@ impl TaskContext {
         let newly = mask.difference(self.signals().blocked);
         self.signals().blocked = mask;
         self.update_work_pending(&state);
-        // What this task was woken for may now be for another member.
+        // The signal that woke this task may now have to go to another member.
         retarget_pending(&mut state, &self.task, newly);
     }
 
-    /// Sets the mask for the length of the running call (pselect, ppoll, sigsuspend, …). The old one comes back when the
-    /// call is over, or if a signal ended it, after that signal's handler.
+    /// Sets the mask for the duration of the running call (pselect, ppoll, sigsuspend, …). The old mask is restored
+    /// when the call returns or, if a signal interrupts it, after that signal's handler.
     pub fn set_temporary_mask(&mut self, mask: SignalSet) {
         let old = self.blocked_signals();
         self.thread.saved_mask.get_or_insert(old);
@@ -276,7 +276,7 @@ impl TaskContext {
         let mut len = 0;
         while len < most {
             let at = address.checked_add(len as u64).ok_or_else(|| Errno::EFAULT.here())?;
-            // Stop at the end of a chunk-aligned block, so that a string just before unmapped memory is read whole.
+            // Stops at the end of an aligned block, so that a string just before unmapped memory is read in full.
             let want = (256 - (at % 256) as usize).min(most - len);
             let got = mm.read_partial(at, &mut chunk[..want]);
             let end = chunk[..got].iter().position(|&b| b == 0);
@@ -299,11 +299,11 @@ impl TaskContext {
         self.read_string(address, 4096)
     }
 
-    /// Sleeps until `ready` answers something. It is asked first, and again whenever one of the queues notifies one of
-    /// its events; a pending signal, stop or exit ends the wait.
+    /// Sleeps until `ready` returns a value. Calls it first, and again after each event of the queues; a pending
+    /// signal, stop or exit ends the wait.
     ///
     /// # Errors
-    /// Why it ended without an answer; a ready answer wins over both.
+    /// Why the wait ended without a value. A value takes precedence over deadline and interruption.
     pub fn wait<T>(
         &self,
         queues: &[(&WaitQueue, PollEvents)],
@@ -322,8 +322,8 @@ impl TaskContext {
         self.wait_registered(queues, deadline, ready)
     }
 
-    /// Like [`wait`](Self::wait), for one queue whose waiters all wait for the same and where each event serves one of them:
-    /// an event wakes one, not all. These are Linux's exclusive waits.
+    /// Like [`wait`](Self::wait), for one queue whose waiters all await the same, and where each event serves one of
+    /// them: an event wakes one, not all. These are Linux's exclusive waits.
     ///
     /// # Errors
     /// As [`wait`](Self::wait).
@@ -358,23 +358,23 @@ impl TaskContext {
                 break ready().ok_or(WaitEnd::TimedOut);
             }
         };
-        // It may have been notified of an event that it did not use, or of several.
+        // The waiter may have been notified of an event that it did not use, or of several.
         drop(registration);
         queue.pass_on(events);
         end
     }
 
-    /// Like [`wait`](Self::wait), for as many queues as a guest likes.
+    /// Like [`wait`](Self::wait), for a number of queues that the guest chooses.
     ///
     /// # Errors
-    /// The outer one is `ENOMEM` if they are more than the memory limit permits.
+    /// The outer one is `ENOMEM` if they exceed the memory limit.
     pub fn wait_for_many<T>(
         &self,
         queues: &[(&WaitQueue, PollEvents)],
         deadline: Option<Instant>,
         mut ready: impl FnMut() -> Option<T>,
     ) -> Result<Result<T, WaitEnd>, Errno> {
-        /// As many registrations are made between two looks at the limit, and no more need any look.
+        /// Number of registrations between two checks of the limit; no more than this need no check.
         const FEW: usize = 256;
         if queues.len() <= FEW {
             return Ok(self.wait(queues, deadline, ready));
@@ -404,7 +404,7 @@ impl TaskContext {
     ) -> Result<T, WaitEnd> {
         let mut futile = Futile::default();
         loop {
-            // Asked after registering, so that nothing between the first look and now is missed.
+            // Checked after registering, so that no event since the first check is missed.
             if let Some(answer) = ready() {
                 return Ok(answer);
             }
@@ -417,8 +417,7 @@ impl TaskContext {
         }
     }
 
-    /// Sleeps until woken or until one of the host descriptors behind the queues is ready; false if the deadline came
-    /// first.
+    /// Sleeps until woken or until a host descriptor behind the queues is ready. Returns false at the deadline.
     fn sleep_on(&self, queues: &[(&WaitQueue, PollEvents)], deadline: Option<Instant>, futile: &mut Futile) -> bool {
         let files: Vec<_> =
             queues.iter().filter_map(|(queue, events)| Some((queue.host_file()?.clone(), *events))).collect();
@@ -441,7 +440,7 @@ impl TaskContext {
         woken
     }
 
-    /// Like [`wait`](Self::wait) without end, but only the task's certain end interrupts it.
+    /// Like [`wait`](Self::wait) without a deadline, but only a kill interrupts it.
     ///
     /// # Errors
     /// [`WaitEnd::Interrupted`] if the task is killed.
@@ -460,7 +459,7 @@ impl TaskContext {
         }
     }
 
-    /// Waits until a process has no task left, at most for a while; only the task's own certain end interrupts it.
+    /// Waits, at most for `most`, until a process has no tasks left. Only a kill of this task interrupts it.
     pub(crate) fn wait_for_end(&self, group: &ThreadGroup, most: Duration) {
         assert_none_held();
         let deadline = deadline_in(most);
@@ -469,7 +468,7 @@ impl TaskContext {
         while group.task_count() > 0 && !self.is_killed() && self.sleep(Activity::Uninterruptible, deadline) {}
     }
 
-    /// Sleeps until woken; false if the deadline came first.
+    /// Sleeps until woken. Returns false at the deadline.
     fn sleep(&self, how: Activity, deadline: Option<Instant>) -> bool {
         self.stats().begin(how);
         self.platform.set_waiting(true);

@@ -1,4 +1,4 @@
-//! Watching over RLIMIT_CPU.
+//! Enforces RLIMIT_CPU.
 
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -9,11 +9,11 @@ use amber_abi::task::{RLIM_INFINITY, Resource, WaitStatus};
 use crate::signal::OutgoingSignal;
 use crate::task::ThreadGroup;
 
-/// How often the time used is compared with the limit.
+/// Interval at which the used CPU time is compared with the limit.
 const PERIOD: Duration = Duration::from_millis(50);
 
 impl ThreadGroup {
-    /// Starts to watch over the process's RLIMIT_CPU if it has one and nothing does yet.
+    /// Starts to enforce the process's RLIMIT_CPU, if it has one and it is not being enforced yet.
     pub(crate) fn watch_cpu_limit(self: &Arc<Self>) {
         if self.limits().soft(Resource::RLIMIT_CPU) == RLIM_INFINITY || self.begin_cpu_watch() {
             return;
@@ -42,7 +42,7 @@ fn watch(group: &Weak<ThreadGroup>) {
         // A limit of zero counts as one second, as on Linux.
         if limit.rlim_cur != RLIM_INFINITY && seconds >= limit.rlim_cur.max(1) && seconds > warned_at {
             warned_at = seconds;
-            // A signal of the kernel's own is never refused for want of queue space.
+            // The kernel's own signals never fail for lack of queue space.
             let _ = group.send(OutgoingSignal::kernel(Signal::SIGXCPU));
         }
     }

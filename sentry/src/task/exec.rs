@@ -28,15 +28,15 @@ use crate::vfs::{FileDescription, FsContext, MountNamespace, MountOptions};
 const SET_UID: u16 = 0o4000;
 const SET_GID: u16 = 0o2000;
 const GROUP_EXECUTE: u16 = 0o010;
-/// Personality flags that a program that gains privileges loses.
+/// Personality flags that are cleared for a program that gains privileges.
 const CLEARED_ON_SETID: Personality = Personality::READ_IMPLIES_EXEC
     .union(Personality::ADDR_NO_RANDOMIZE)
     .union(Personality::ADDR_COMPAT_LAYOUT)
     .union(Personality::MMAP_PAGE_ZERO);
-/// The most bytes of stack that such a program begins with, as on Linux: a larger limit moves its mappings.
+/// The stack limit of such a program in bytes, as on Linux: a larger limit would move its mappings.
 const STACK_ON_SETID: u64 = 8 << 20;
 
-/// The capabilities a file carries.
+/// The capabilities of a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct FileCapabilities {
     permitted: CapabilitySet,
@@ -45,8 +45,8 @@ struct FileCapabilities {
 }
 
 impl FileCapabilities {
-    /// Reads the attribute `security.capability` (see capabilities(7)); an attribute of a namespace's root counts only for
-    /// the sandbox's own root.
+    /// Parses the attribute `security.capability` (see capabilities(7)). An attribute of a namespace's root counts only
+    /// for the sandbox's own root.
     fn parse(attribute: &[u8]) -> Option<Self> {
         let word = |i: usize| attribute.get(i * 4..i * 4 + 4)?.try_into().ok().map(u32::from_le_bytes);
         let magic = word(0)?;
@@ -90,7 +90,7 @@ impl Credentials {
             && let Some(path) = file.path()
             && inode.metadata()?.permissions & (SET_UID | SET_GID) != 0
         {
-            // Owner and mode are of one moment, and the file must still be one that may be executed.
+            // Owner and mode are read at the same moment, and the file must still be executable.
             let m = path.dentry.vfs().change_attributes(&*inode, || inode.metadata())?;
             let owner = Ownership { permissions: m.permissions, uid: m.uid, gid: m.gid };
             let executable = access::check_owned(self, &*inode, owner, Access::EXECUTE).is_ok();
@@ -160,16 +160,16 @@ impl Credentials {
         if plain && readable && !self.hides_as(new) { 1 } else { hidden }
     }
 
-    /// Whether a file that is executed may be read as well.
+    /// Whether an executed file may be read as well.
     pub(crate) fn may_read(&self, file: &FileDescription) -> bool {
         access::check(self, &*file.file().inode(), Access::READ).is_ok()
     }
 }
 
-/// Loads a program beside the caller's and, if all went well, makes the task run it.
+/// Loads a program and, on success, makes the task run it.
 ///
 /// # Errors
-/// As execve(2). An error leaves the caller as it was, save that its other threads may have ended.
+/// As execve(2). An error leaves the caller unchanged, except that its other threads may have ended.
 pub(crate) fn execute(ctx: &mut TaskContext, program: &Program) -> Result<(), SysError> {
     let old = ctx.credentials();
     let fs = ExecFs::of(ctx);
@@ -180,7 +180,7 @@ pub(crate) fn execute(ctx: &mut TaskContext, program: &Program) -> Result<(), Sy
     if secure {
         personality.remove(CLEARED_ON_SETID);
     }
-    // A 64-bit program says for itself what it wants to execute.
+    // A 64-bit program states its own needs for executable memory.
     personality.remove(Personality::READ_IMPLIES_EXEC);
     let limits = ctx.mm().limits().clone();
     if secure {
@@ -200,7 +200,7 @@ pub(crate) fn execute(ctx: &mut TaskContext, program: &Program) -> Result<(), Sy
     };
     end_other_threads(ctx, no_new_privs)?;
     exit::note_peak(ctx);
-    // Before the parent can learn of the exec, by a vfork or a pipe that closes.
+    // Before the parent can notice the exec, by a vfork or a pipe that is closed.
     {
         let _table = ctx.kernel().processes.lock();
         ctx.group().begin_program();
@@ -209,7 +209,7 @@ pub(crate) fn execute(ctx: &mut TaskContext, program: &Program) -> Result<(), Sy
     exit::leave_memory(ctx);
     ctx.leave_space();
     let left = {
-        // Rights over the old program are no rights over the new one.
+        // Rights over the old program do not extend to the new one.
         let group = ctx.group().clone();
         let _change = group.change_program();
         let hidden = ctx.kernel().tunables.suid_dumpable.get() as i32;
@@ -227,7 +227,7 @@ pub(crate) fn execute(ctx: &mut TaskContext, program: &Program) -> Result<(), Sy
     exit::release_vfork(ctx);
     drop(left);
     ctx.registers = Registers::for_program(loaded.entry, loaded.stack);
-    // The platform's state can be refused only by a broken host, which the next run will say.
+    // Only a broken host refuses this, and the next run reports that.
     if let Err(fault) = ctx.platform.reset_fpu_state() {
         log::error!("execve: {fault}");
     }
@@ -244,7 +244,7 @@ pub(crate) fn execute(ctx: &mut TaskContext, program: &Program) -> Result<(), Sy
 /// them: another process can change them only if it could before (Linux's `fs_struct.in_exec`).
 struct ExecFs {
     fs: Arc<FsContext>,
-    /// Whether another process has them too.
+    /// Whether another process shares them.
     shared: bool,
 }
 
@@ -268,14 +268,14 @@ impl Drop for ExecFs {
     }
 }
 
-/// Ends all other threads of the group; the caller becomes its leader, with the leader's number. `no_new_privs` is what the
-/// caller had when the program was loaded.
+/// Ends all other threads of the group. The caller becomes the leader, with the leader's ID. `no_new_privs` is the
+/// caller's value when the program was loaded.
 fn end_other_threads(ctx: &TaskContext, no_new_privs: bool) -> Result<(), SysError> {
     let group = ctx.group().clone();
     {
         let mut state = group.state();
         if state.ending.is_some() || state.executing.is_some() {
-            // Another thread was faster: this one ends on its way out of the call.
+            // Another thread was faster: this one ends when the call returns.
             return Err(Restart::Always.into());
         }
         state.executing = Some(ctx.task().clone());
@@ -294,7 +294,7 @@ fn end_other_threads(ctx: &TaskContext, no_new_privs: bool) -> Result<(), SysErr
                 if ctx.seccomp().no_new_privs() == no_new_privs {
                     break;
                 }
-                // Another thread has set its filter for this one meanwhile; it holds for this call as well.
+                // Another thread has set its filter for this one meanwhile; the filter applies to this call as well.
                 state.executing = None;
                 return Err(Restart::Always.into());
             }
@@ -321,13 +321,13 @@ fn end_other_threads(ctx: &TaskContext, no_new_privs: bool) -> Result<(), SysErr
     Ok(())
 }
 
-/// Gives the task a table of descriptors of its own, without those marked close-on-exec.
+/// Gives the task its own table of descriptors, without those marked close-on-exec.
 fn close_descriptors(ctx: &TaskContext) {
     let files = ctx.files();
     // The task and this function hold one reference each.
     let files = if Arc::strong_count(&files) > 2 {
         let Ok(own) = files.duplicate() else {
-            // The old program is gone, and the new one may not run with the descriptors of others.
+            // The old program is gone, and the new one must not run with descriptors shared with others.
             ctx.group().state().begin_end(WaitStatus::Signaled(Signal::SIGKILL, false));
             return;
         };
@@ -337,7 +337,7 @@ fn close_descriptors(ctx: &TaskContext) {
     } else {
         files
     };
-    // As on Linux, what flushing has to say at this point is heard by nobody.
+    // As on Linux, errors of flushing are ignored here.
     files.remove_range(
         0,
         u32::MAX,

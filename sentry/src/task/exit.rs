@@ -16,8 +16,8 @@ use crate::vfs::FdTable;
 /// Nanoseconds in a tick of `si_utime`.
 const TICK: u64 = 1_000_000_000 / USER_HZ;
 
-/// Ends the task of this context. Its memory, descriptors and place among the tasks are given back; the process becomes a
-/// zombie with the last one. Returns the platform's context, at rest.
+/// Ends the task of this context. Releases its memory, descriptors and place in the table; with its last task, the
+/// process becomes a zombie. Returns the platform's context, recycled.
 pub(super) fn end(mut ctx: TaskContext, status: WaitStatus) -> Box<dyn Context> {
     let task = ctx.task().clone();
     let last = leave_signals(&ctx, status);
@@ -31,12 +31,12 @@ pub(super) fn end(mut ctx: TaskContext, status: WaitStatus) -> Box<dyn Context> 
     }
     ctx.leave_space();
     drop(task.set_memory(None));
-    // At rest the context keeps nothing of the memory, whose last reference this may be.
+    // A recycled context holds no memory; this may be the last reference to it.
     let (worker, memory) = (ctx.thread.worker.take(), ctx.mm().id());
     let mut platform = ctx.into_platform();
     platform.recycle();
     if let Some(worker) = worker {
-        // Before anyone hears of the end, and maybe starts the next task at once.
+        // Before the end is reported, which may start the next task at once.
         task.kernel().threads.offer(&worker, memory);
     }
     task.stats().begin(Activity::Zombie);
@@ -45,35 +45,36 @@ pub(super) fn end(mut ctx: TaskContext, status: WaitStatus) -> Box<dyn Context> 
     platform
 }
 
-/// Keeps what getrusage(2) tells of memory that a process leaves. Looking closely would make each fork dearer, so a process
-/// that has executed nothing is taken to have touched all it could.
+/// Saves the peak of resident memory for getrusage(2) before a process leaves its memory. An exact count would make
+/// each fork slower, so a process that has executed nothing is assumed to have used all it could.
 pub(super) fn note_peak(ctx: &TaskContext) {
     let group = ctx.group();
     let peak = if group.has_executed() { ctx.mm().totals().hwm } else { ctx.mm().most_resident() };
     group.add_usage(|usage| usage.ended.peak_resident = usage.ended.peak_resident.max(peak));
 }
 
-/// Does what must be done in the task's memory before it leaves it: robust futexes, and the word that joining waits for.
+/// Completes what must be done in the task's memory before it is detached: robust futexes, and the word that
+/// pthread_join(3) waits for.
 pub(super) fn leave_memory(ctx: &mut TaskContext) {
     let clear = std::mem::take(&mut ctx.thread.clear_child_tid);
     crate::futex::release(ctx, ctx.has_ended());
     // The task and this context hold one reference each.
     if Arc::strong_count(ctx.mm()) > 2 && clear != 0 {
-        // As on Linux, nobody is there to be told that the address is bad.
+        // As on Linux, a bad address is ignored here.
         let _ = ctx.write_object(clear, &0u32);
         crate::futex::wake_cleared_tid(ctx, clear);
     }
 }
 
-/// Lets the parent of a vfork go on.
+/// Releases the parent of a vfork.
 pub(super) fn release_vfork(ctx: &mut TaskContext) {
     if let Some(gate) = ctx.thread.vfork.take() {
         gate.open();
     }
 }
 
-/// Takes no signals from now on; a stop that waits only for this task is complete without it. Of the members of a group,
-/// however many end at once, it returns true for one: the last.
+/// Takes no signals from now on; a stop that waits only for this task is then complete. Returns true for exactly one
+/// member of a group, the last, however many end at once.
 fn leave_signals(ctx: &TaskContext, status: WaitStatus) -> bool {
     let (notice, last) = {
         let mut state = ctx.group().state();
@@ -117,7 +118,7 @@ fn leave_table(task: &Arc<Task>) {
             let status = group.state().final_status();
             end_process(&mut table, &group, status, &mut wakes);
             if group.pid() == ProcessTable::INIT {
-                // Nobody outlives the first process.
+                // No process outlives the first one.
                 sandbox_exit::kill_all(&table);
                 kernel.end.set_status(status);
             }
@@ -127,7 +128,7 @@ fn leave_table(task: &Arc<Task>) {
     kernel.end.task_ended();
 }
 
-/// Gives the children of an ending thread to another member of its group or, with the last, to a reaper.
+/// Moves the children of an ending thread to another member of its group or, for the last member, to a reaper.
 fn hand_children_over(table: &mut ProcessTable, task: &Arc<Task>, last: bool, wakes: &mut Wakes) {
     let pid = task.group().pid();
     let Some(process) = table.process(pid) else { return };
@@ -144,17 +145,17 @@ fn hand_children_over(table: &mut ProcessTable, task: &Arc<Task>, last: bool, wa
     let thread = table.process(reaper).and_then(|p| p.group.tasks().first().map(|t| t.tid())).unwrap_or(reaper);
     let mut groups = BTreeSet::new();
     for child in children {
-        // Only those that this process kept from being orphaned can have become so.
+        // Only groups that this process kept from being orphaned can have become orphaned.
         groups.extend(table.process(child).map(|c| (c.pgid, c.sid)).filter(|c| c.0 != own.0 && c.1 == own.1));
         tell_of_parents_death(table, task, child, wakes);
         table.adopt(child, reaper, thread);
         if !last {
             continue;
         }
-        // Whoever takes a child over did not ask for a signal of its choice.
+        // The new parent has chosen no exit signal.
         table.set_exit_signal(child, Signal::SIGCHLD.raw());
         if table.process(child).is_some_and(|c| c.zombie.is_some()) {
-            // The new parent may not want to hear of it.
+            // The new parent may ignore its children.
             announce(table, child, wakes);
         }
     }
@@ -169,12 +170,12 @@ fn tell_of_parents_death(table: &ProcessTable, parent: &Arc<Task>, child: i32, w
     for task in process.group.tasks() {
         let signal = Signal::from_raw(task.parent_death_signal());
         if let Some(signal) = signal.filter(|_| process.parent_thread == parent.tid()) {
-            // It is the parent that sends it, with the rights it has now.
+            // The signal is sent by the parent, with its present rights.
             if !may_signal(&sender, &task.credentials()) {
                 continue;
             }
             let info = SigInfo::kill(signal, SI_USER, parent.group().pid(), sender.uid);
-            // Nobody is there to be told that the queue is full.
+            // A full queue cannot be reported here.
             let _ = process.group.send_later(OutgoingSignal::new(signal, info), wakes);
         }
     }
@@ -185,7 +186,7 @@ fn end_process(table: &mut ProcessTable, group: &Arc<ThreadGroup>, status: WaitS
     table.set_zombie(pid, status);
     group.timers().clear();
     let Some(process) = table.process(pid) else { return };
-    // Its own group may have lost the member that kept it from being an orphan.
+    // Its own group may have become orphaned by the loss of this member.
     if table.is_anchor(process) {
         session::hang_up_if_orphaned(table, process.pgid, wakes);
     }
@@ -195,11 +196,11 @@ fn end_process(table: &mut ProcessTable, group: &Arc<ThreadGroup>, status: WaitS
     }
 }
 
-/// Tells the parent of a zombie; one that does not want to hear of it is spared the zombie.
+/// Notifies the parent of a zombie; if the parent ignores its children, reaps the zombie.
 fn announce(table: &mut ProcessTable, pid: i32, wakes: &mut Wakes) {
     let Some((process, status)) = table.process(pid).and_then(|p| Some((p, p.zombie?))) else { return };
     let Some(parent) = table.parent(pid).map(|p| p.group.clone()) else {
-        // Whoever started it from outside asks its group.
+        // A process started from outside is observed through its group.
         table.remove_process(pid);
         return;
     };
@@ -218,7 +219,7 @@ fn announce(table: &mut ProcessTable, pid: i32, wakes: &mut Wakes) {
         let (code, value) = child_status(status);
         let ticks = |nanos: u64| (nanos / TICK) as i64;
         let info = SigInfo::child(signal, code, pid, uid, value, ticks(usage.user), ticks(usage.system));
-        // A signal of the kernel's own is never refused for want of queue space.
+        // The kernel's own signals never fail for lack of queue space.
         let _ = parent.send_later(OutgoingSignal::new(signal, info), wakes);
     }
     if discarded {
@@ -227,7 +228,7 @@ fn announce(table: &mut ProcessTable, pid: i32, wakes: &mut Wakes) {
     wakes.child_changed(&parent);
 }
 
-/// `si_code` and `si_status` of SIGCHLD for a child that ended so.
+/// `si_code` and `si_status` of SIGCHLD for a child that ended with this status.
 pub(super) fn child_status(status: WaitStatus) -> (i32, i32) {
     match status {
         WaitStatus::Signaled(signal, false) => (CLD_KILLED, signal.raw()),
@@ -249,7 +250,7 @@ impl TaskContext {
     }
 }
 
-/// Ends a task whose host thread never ran, as if it had been killed.
+/// Ends a task whose host thread never ran, as if the task had been killed.
 pub(super) fn abandon(task: &Arc<Task>) {
     {
         let mut state = task.group().state();

@@ -26,7 +26,7 @@ pub struct ThreadGroup {
     subreaper: AtomicBool,
     oom_score_adj: AtomicI32,
     dumpable: AtomicI32,
-    /// Held while the memory and the credentials become those of another program.
+    /// Write-locked while memory and credentials are replaced by those of another program.
     program: RwLock<()>,
     cpu_watched: AtomicBool,
     children_changed: WaitQueue,
@@ -35,61 +35,61 @@ pub struct ThreadGroup {
     timers: GroupTimers,
 }
 
-/// What ended tasks and waited-for children used.
+/// Resource usage of ended tasks and waited-for children.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct GroupUsage {
-    /// The tasks of the group that are gone.
+    /// Of the ended tasks of the group.
     pub ended: Usage,
-    /// The children that were waited for, with theirs.
+    /// Of the waited-for children, with their own children.
     pub children: Usage,
 }
 
-/// What the members of a group have in common that signals can change, under one lock.
+/// The state of a group that signals can change, under one lock.
 pub struct GroupState {
     /// The members that have not ended, oldest first.
     pub(crate) tasks: Vec<Arc<Task>>,
-    /// How many of them neither take part in a stop nor are about to go.
+    /// Number of members that are neither stopped nor about to end.
     running: usize,
-    /// How many of them have not ended.
+    /// Number of members that have not ended.
     alive: usize,
     /// Signals sent to the process.
     pub(crate) pending: PendingSignals,
-    /// What it does with each signal.
+    /// The action for each signal.
     pub(crate) actions: Arc<SignalActions>,
-    /// The whole group ends, with this status.
+    /// Set if the whole group ends: its status.
     pub(crate) ending: Option<WaitStatus>,
-    /// A member executes a program and waits for the others to end.
+    /// The member that executes a program and waits for the others to end.
     pub(crate) executing: Option<Arc<Task>>,
-    /// The group stops or is stopped.
+    /// A stop of the group, in progress or complete.
     pub(crate) stop: Option<GroupStop>,
-    /// What wait(2) has yet to tell: stopped by this signal.
+    /// A stop that wait(2) has not reported yet, by this signal.
     pub(crate) stop_report: Option<Signal>,
-    /// What wait(2) has yet to tell: continued.
+    /// Whether wait(2) has yet to report that the group was continued.
     pub(crate) continue_report: bool,
-    /// What the parent has yet to be told with SIGCHLD.
+    /// The change that SIGCHLD has yet to report to the parent.
     pub(crate) parent_notice: Option<StopNotice>,
-    /// How often SIGCONT came: a stop that was decided before does not take place.
+    /// Number of SIGCONTs: a stop that was decided before one is dropped.
     pub(crate) continues: u64,
-    /// Signals without a handler do not touch it: the first process of a container.
+    /// Signals without a handler are ignored: for the first process of a container.
     pub(crate) protected: bool,
-    /// How the leader ended, which is the status of the process unless the group ends as a whole.
+    /// The status of the leader, which is that of the process unless the group ends as a whole.
     pub(crate) leader_status: WaitStatus,
 }
 
 /// A stop of all members.
 pub(crate) struct GroupStop {
-    /// The signal that asked for it.
+    /// The signal that caused it.
     pub signal: Signal,
-    /// Every member has stopped.
+    /// Whether every member has stopped.
     pub complete: bool,
 }
 
-/// A change of a child that SIGCHLD tells of.
+/// A change of a child that SIGCHLD reports.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum StopNotice {
     /// It stopped, by this signal.
     Stopped(Signal),
-    /// It goes on.
+    /// It was continued.
     Continued,
 }
 
@@ -130,12 +130,12 @@ impl ThreadGroup {
         })
     }
 
-    /// The process's number.
+    /// The process ID.
     pub fn pid(&self) -> i32 {
         self.pid
     }
 
-    /// What signals can change.
+    /// The state that signals can change.
     pub(crate) fn state(&self) -> MutexGuard<'_, GroupState> {
         self.state.lock()
     }
@@ -145,12 +145,12 @@ impl ThreadGroup {
         self.state().tasks.clone()
     }
 
-    /// How many members have not ended.
+    /// Number of members that have not ended.
     pub fn task_count(&self) -> usize {
         self.state().tasks.len()
     }
 
-    /// What it does with each signal.
+    /// The action for each signal.
     pub fn actions(&self) -> Arc<SignalActions> {
         self.state().actions.clone()
     }
@@ -165,40 +165,40 @@ impl ThreadGroup {
         change(Arc::make_mut(&mut self.limits.lock()))
     }
 
-    /// What ended members and children used.
+    /// Resource usage of ended members and children.
     pub fn past_usage(&self) -> GroupUsage {
         *self.usage.lock()
     }
 
-    /// Counts what an ended member or child used.
+    /// Adds the usage of an ended member or child.
     pub(crate) fn add_usage(&self, add: impl FnOnce(&mut GroupUsage)) {
         add(&mut self.usage.lock());
     }
 
-    /// What all members used, past and present.
+    /// Resource usage of all members, past and present.
     pub fn usage(&self) -> Usage {
         let tasks = self.tasks();
         tasks.iter().fold(self.past_usage().ended, |sum, task| sum.plus(task.usage()))
     }
 
-    /// Whether a program was executed since the fork: then the parent may not move it to another process group.
+    /// Whether a program was executed since the fork; the parent can then not change the process group.
     pub fn has_executed(&self) -> bool {
         self.programs() > 0
     }
 
-    /// How many programs it has executed, which tells the one it runs from those before (Linux's `self_exec_id`).
+    /// Number of programs executed, which identifies the current one (Linux's `self_exec_id`).
     pub fn programs(&self) -> u64 {
         self.programs.load(Ordering::Relaxed)
     }
 
-    /// It executes another program. Signals that the one before arranged for are on their way already, or do not come; the
-    /// caller holds the process table's lock, so that this goes for those of its children too.
+    /// Begins another program. Signals that the old one arranged for have been sent by now or are dropped. The caller
+    /// holds the process table's lock, so that this includes the signals of its children.
     pub(crate) fn begin_program(&self) {
         let _state = self.state();
         self.programs.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Whether orphans below it become its children (`PR_SET_CHILD_SUBREAPER`).
+    /// Whether orphaned descendants become its children (`PR_SET_CHILD_SUBREAPER`).
     pub fn is_subreaper(&self) -> bool {
         self.subreaper.load(Ordering::Relaxed)
     }
@@ -218,42 +218,42 @@ impl ThreadGroup {
         self.oom_score_adj.store(value, Ordering::Relaxed);
     }
 
-    /// `PR_GET_DUMPABLE`: 1 if the process may be looked into by its user, 0 or 2 if only by root.
+    /// `PR_GET_DUMPABLE`: 1 if processes of its user may inspect the process, 0 or 2 if only root may.
     pub fn dumpable(&self) -> i32 {
         self.dumpable.load(Ordering::Relaxed)
     }
 
-    /// Keeps the group at the program it runs: for a check of rights over it, and for what is done by them.
+    /// Keeps the group in its present program, over a check of rights and the access that follows.
     pub(crate) fn keep_program(&self) -> ReadGuard<'_, ()> {
         self.program.read()
     }
 
-    /// Taken while memory and credentials become those of another program.
+    /// Held while memory and credentials are replaced by those of another program.
     pub(crate) fn change_program(&self) -> WriteGuard<'_, ()> {
         self.program.write()
     }
 
-    /// Sets what [`dumpable`](Self::dumpable) says.
+    /// Sets the value of [`dumpable`](Self::dumpable).
     pub(crate) fn set_dumpable(&self, value: i32) {
         self.dumpable.store(value, Ordering::Relaxed);
     }
 
-    /// Whether something watches over RLIMIT_CPU; from now on something does.
+    /// Marks RLIMIT_CPU as being enforced; returns whether it was already.
     pub(super) fn begin_cpu_watch(&self) -> bool {
         self.cpu_watched.swap(true, Ordering::Relaxed)
     }
 
-    /// Told when a child ends, stops or continues.
+    /// Notified when a child ends, stops or continues.
     pub fn children_changed(&self) -> &WaitQueue {
         &self.children_changed
     }
 
-    /// Told when a signal is queued for the process or one of its tasks (for signalfd).
+    /// Notified when a signal is queued for the process or one of its tasks (for signalfd).
     pub fn signal_queued(&self) -> &WaitQueue {
         &self.signal_queued
     }
 
-    /// Told when a member ends, and with the last one when the process becomes a zombie (for pidfd).
+    /// Notified when a member ends, and when the process becomes a zombie (for pidfd).
     pub fn ended(&self) -> &WaitQueue {
         &self.ended
     }
@@ -263,21 +263,21 @@ impl ThreadGroup {
         &self.timers
     }
 
-    /// From now on signals without a handler leave it alone.
+    /// Makes the group ignore signals without a handler.
     pub(crate) fn protect(&self) {
         self.state().protected = true;
     }
 }
 
 impl GroupState {
-    /// Takes in a member that runs.
+    /// Adds a running member.
     pub(crate) fn add_member(&mut self, task: Arc<Task>) {
         self.tasks.push(task);
         self.running += 1;
         self.alive += 1;
     }
 
-    /// Lets go of a member that [ended](TaskSignals::ended).
+    /// Removes a member that has [ended](TaskSignals::ended).
     pub(crate) fn remove_member(&mut self, task: &Arc<Task>) {
         if let Some(at) = self.tasks.iter().position(|t| Arc::ptr_eq(t, task)) {
             self.tasks.remove(at);
@@ -295,7 +295,7 @@ impl GroupState {
         self.alive -= usize::from(signals.ended);
     }
 
-    /// Whether a member lives that has not begun to end.
+    /// Whether a member has not begun to end.
     pub(crate) fn has_living_members(&self) -> bool {
         self.alive > 0
     }
@@ -305,7 +305,7 @@ impl GroupState {
         self.running == 0 && !self.tasks.is_empty()
     }
 
-    /// Starts the end of all members with this status, unless it has begun already.
+    /// Starts the end of all members with this status, unless one has begun already.
     pub(crate) fn begin_end(&mut self, status: WaitStatus) {
         if self.ending.is_some() {
             return;
@@ -318,7 +318,7 @@ impl GroupState {
         }
     }
 
-    /// The status wait(2) tells of a process whose members have all ended.
+    /// The status that wait(2) reports for a process whose members have all ended.
     pub(crate) fn final_status(&self) -> WaitStatus {
         self.ending.unwrap_or(self.leader_status)
     }

@@ -1,11 +1,11 @@
-//! What a change of credentials entails for a task.
+//! The effects of a change of credentials on a task.
 
 use crate::credentials::Credentials;
 use crate::task::TaskContext;
 use crate::users::Counted;
 
 impl TaskContext {
-    /// Makes other credentials the task's, with what follows from the change.
+    /// Replaces the task's credentials, with all effects of the change.
     pub(crate) fn commit_credentials(&self, new: Credentials) {
         let old = self.credentials();
         if old.hides_as(&new) {

@@ -1,4 +1,4 @@
-//! Who may look into another task: the access check of ptrace(2).
+//! Access checks for inspecting another task, as those of ptrace(2).
 //!
 //! See docs/internals/exec-and-credentials.md.
 
@@ -9,7 +9,7 @@ use crate::credentials::Credentials;
 use crate::task::Task;
 
 impl Task {
-    /// Whether `inspector`, acting as `who`, may read this task's memory and the like through a file
+    /// Checks whether `inspector`, with the credentials `who`, may read this task's memory and the like through a file
     /// (`PTRACE_MODE_READ_FSCREDS`).
     ///
     /// # Errors
@@ -18,19 +18,18 @@ impl Task {
         self.inspect(who, inspector, || ())
     }
 
-    /// What `take` takes of this task, if `inspector`, acting as `who`, may read it through a file
-    /// (`PTRACE_MODE_READ_FSCREDS`). The task executes no other program between the check and the end of `take`, which
-    /// must be short.
+    /// Checks the same, and returns the result of `take`. The task executes no other program between the check and the
+    /// end of `take`, which must be short.
     ///
     /// # Errors
-    /// `EACCES` if it may not.
+    /// `EACCES` if `inspector` may not.
     pub fn inspect<T>(&self, who: &Credentials, inspector: &Task, take: impl FnOnce() -> T) -> Result<T, Errno> {
         let _same = self.group().keep_program();
         let allowed = self.may_be_inspected((who.fsuid, who.fsgid), who.effective, who, inspector);
         if allowed { Ok(take()) } else { Err(Errno::EACCES.here()) }
     }
 
-    /// The same for a call of `inspector` (`PTRACE_MODE_ATTACH_REALCREDS`).
+    /// The same for a system call of `inspector` (`PTRACE_MODE_ATTACH_REALCREDS`).
     ///
     /// # Errors
     /// `EPERM` if it may not.

@@ -1,14 +1,15 @@
-//! What an instruction does to memory, for the error code of a fault that its platform could not tell whole.
+//! The effect of an instruction on memory, to complete the error code of a fault that the platform could not report
+//! fully.
 
 use amber_platform::Registers;
 use iced_x86::{Decoder, DecoderOptions, InstructionInfoFactory, OpAccess, Register, UsedMemory};
 
-/// The longest instruction.
+/// The longest instruction in bytes.
 pub(super) const MOST_BYTES: usize = 15;
-/// More than any instruction stores of which the decoder does not know how much.
+/// Upper bound of the bytes stored by instructions for which the decoder gives no size.
 const MOST_STORED: u64 = 4096;
 
-/// Whether the instruction of 64-bit code with these bytes, about to run with these registers, would store at an address.
+/// Whether the 64-bit instruction with these bytes, executed with these registers, would store at an address.
 pub(super) fn stores_at(code: &[u8], registers: &Registers, address: u64) -> bool {
     let mut decoder = Decoder::with_ip(64, code, registers.rip, DecoderOptions::NONE);
     let instruction = decoder.decode();
