@@ -8,13 +8,13 @@ pub struct Limits([RLimit; Resource::COUNT]);
 
 /// The size of Linux's default stack limit in bytes.
 const STACK: u64 = 8 << 20;
-/// Descriptors a process may have by default, soft and hard (fs.nr_open bounds the hard limit).
+/// Default limit of descriptors, soft and hard (fs.nr_open bounds the hard limit).
 const FILES: (u64, u64) = (1024, 1 << 20);
-/// How much memory may be locked by default in bytes.
+/// Default limit of locked memory in bytes.
 const LOCKED: u64 = 8 << 20;
-/// How much all POSIX message queues of a user may hold by default in bytes.
+/// Default limit of a user's POSIX message queues in bytes.
 const MESSAGES: u64 = 819_200;
-/// How many tasks and queued signals a user may have by default.
+/// Default limit of a user's tasks and queued signals.
 const TASKS: u64 = 15_610;
 
 impl Default for Limits {
@@ -40,13 +40,13 @@ impl Default for Limits {
 }
 
 impl Limits {
-    /// Both limits of a resource; a resource that is none has no limit.
+    /// Both limits of a resource; none for an unknown resource.
     pub fn get(&self, resource: Resource) -> RLimit {
         let none = RLimit { rlim_cur: RLIM_INFINITY, rlim_max: RLIM_INFINITY };
         self.0.get(resource.raw() as usize).copied().unwrap_or(none)
     }
 
-    /// The limit that holds.
+    /// The limit in force.
     pub fn soft(&self, resource: Resource) -> u64 {
         self.get(resource).rlim_cur
     }

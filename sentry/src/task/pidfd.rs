@@ -1,4 +1,4 @@
-//! Descriptors that stand for a process or a thread.
+//! Descriptors that refer to a process or a thread.
 
 use std::any::Any;
 use std::sync::Arc;
@@ -18,7 +18,7 @@ pub struct PidFd {
 }
 
 impl PidFd {
-    /// A description of a task: of its process or, with `thread`, of itself alone.
+    /// A description for a task's process or, with `thread`, for the thread alone.
     pub fn describe(task: Arc<Task>, thread: bool, nonblocking: bool) -> Arc<FileDescription> {
         let pid = task.tid();
         let mut flags = OpenFlags::O_RDWR;
@@ -32,12 +32,12 @@ impl PidFd {
         &self.task
     }
 
-    /// The number it was opened by.
+    /// The ID with which it was opened.
     pub fn pid(&self) -> i32 {
         self.pid
     }
 
-    /// Whether it stands for the thread alone.
+    /// Whether it refers to the thread alone.
     pub fn is_thread(&self) -> bool {
         self.thread
     }
@@ -46,7 +46,7 @@ impl PidFd {
         if self.thread { self.task.has_ended() } else { self.task.group().task_count() == 0 }
     }
 
-    /// Whether it was waited for: nothing but the descriptor remembers it.
+    /// Whether it was waited for, so that only the descriptor refers to it.
     pub fn is_gone(&self) -> bool {
         if self.thread {
             let table = self.task.kernel().processes.lock();
@@ -58,7 +58,7 @@ impl PidFd {
 
     /// Whether the process of a task was waited for.
     pub fn is_reaped(task: &Task) -> bool {
-        // Not the task is looked for: another thread that executes a program becomes the leader.
+        // Looks for the process, since another thread that executes a program becomes the leader.
         let group = task.group();
         task.kernel().processes.lock().process(group.pid()).is_none_or(|p| !Arc::ptr_eq(&p.group, group))
     }

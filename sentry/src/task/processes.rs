@@ -1,4 +1,4 @@
-//! The table of processes: numbers, parents and children, process groups, sessions.
+//! The table of processes: IDs, parents and children, process groups, sessions.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
@@ -15,16 +15,16 @@ mod tests;
 pub use index::Children;
 use index::{Groups, ThreadsChildren};
 
-/// After the first round, numbers below this are left to the processes that have been there from the start.
+/// After the first wrap, IDs below this are not assigned, so that they stay with the earliest processes.
 const RESERVED_PIDS: i32 = 300;
 
-/// A process's place among the others.
+/// The relations of a process.
 pub struct Process {
     /// The process itself.
     pub group: Arc<ThreadGroup>,
     /// PID of the parent; 0 for the first process.
     pub parent: i32,
-    /// The parent's thread that made it, or that took it over.
+    /// The parent's thread that made or adopted it.
     pub parent_thread: i32,
     /// The children.
     pub children: Children,
@@ -34,11 +34,11 @@ pub struct Process {
     pub sid: i32,
     /// The controlling terminal.
     pub terminal: Option<Arc<dyn ControllingTerminal>>,
-    /// The number of the signal its parent gets at its end; none or an invalid one is not sent.
+    /// Number of the signal for its parent at its end. Zero or an invalid number sends none.
     pub exit_signal: i32,
-    /// The parent's [program](ThreadGroup::programs) that chose the signal: another gets SIGCHLD.
+    /// The parent's [program](ThreadGroup::programs) that chose the signal; a later one gets SIGCHLD.
     pub parent_program: u64,
-    /// How it ended, until it is waited for.
+    /// Its status, from its end until it is waited for.
     pub zombie: Option<WaitStatus>,
 }
 
@@ -47,7 +47,8 @@ pub struct Process {
 pub struct Session {
     /// PIDs of the processes in it.
     members: BTreeSet<i32>,
-    /// The process group that was in the foreground of the terminal when that was hung up; it is told when the leader ends.
+    /// The foreground process group at the time when the terminal was hung up. It is hung up, too, when the leader
+    /// ends.
     pub old_foreground: Option<i32>,
 }
 
@@ -59,7 +60,7 @@ pub struct ProcessTable {
     groups: Groups,
     sessions: BTreeMap<i32, Session>,
     by_thread: ThreadsChildren,
-    /// Whether a process ever asked to take over orphans.
+    /// Whether a process ever became a subreaper.
     has_subreapers: bool,
     last: i32,
     wrapped: bool,
@@ -70,12 +71,12 @@ impl ProcessTable {
     /// PID of the first process.
     pub const INIT: i32 = 1;
 
-    /// The number given out last (`/proc/loadavg`).
+    /// The ID that was assigned last (`/proc/loadavg`).
     pub fn last_pid(&self) -> i32 {
         self.last
     }
 
-    /// Whether a task, a process, a process group or a session has the number.
+    /// Whether a task, process, process group or session has the ID.
     pub fn is_taken(&self, number: i32) -> bool {
         self.tasks.contains_key(&number)
             || self.processes.contains_key(&number)
@@ -83,13 +84,13 @@ impl ProcessTable {
             || self.groups.exists(number)
     }
 
-    /// The next number to give out is the one after this (`kernel.ns_last_pid`).
+    /// Sets the last assigned ID; the search for the next begins above it (`kernel.ns_last_pid`).
     pub fn set_last_pid(&mut self, last: i32) {
         self.wrapped = true;
         self.last = last;
     }
 
-    /// A number below `most` that no task, group or session has.
+    /// Takes an ID below `most` that no task, group or session has.
     ///
     /// # Errors
     /// `EAGAIN` if there is none.
@@ -100,7 +101,7 @@ impl ProcessTable {
                 self.last = RESERVED_PIDS;
                 self.wrapped = true;
             }
-            // Before the first wrap every number above the last is free: there is nothing to look through.
+            // Before the first wrap all IDs above the last are free, and no search is needed.
             if !self.wrapped || !self.is_taken(self.last) {
                 return Ok(self.last);
             }
@@ -108,7 +109,7 @@ impl ProcessTable {
         Err(Errno::EAGAIN.here())
     }
 
-    /// Takes a certain number (clone3's `set_tid`).
+    /// Takes a given ID (clone3's `set_tid`).
     ///
     /// # Errors
     /// `EINVAL` if it is not below `most`, `EEXIST` if it is taken.
@@ -119,24 +120,24 @@ impl ProcessTable {
         if self.is_taken(number) {
             return Err(Errno::EEXIST.here());
         }
-        // A number ahead of the counter must be met as taken when the counter gets there.
+        // An ID above the counter must be found taken when the counter reaches it.
         self.wrapped |= number > self.last;
         Ok(number)
     }
 
-    /// Enters a task under its number.
+    /// Adds a task.
     pub fn add_task(&mut self, task: Arc<Task>) {
         self.tasks.insert(task.tid(), task);
     }
 
-    /// Takes a task out that is gone for good.
+    /// Removes a task.
     pub fn remove_task(&mut self, tid: i32) {
         if let Some(task) = self.tasks.remove(&tid) {
             task.release_charge();
         }
     }
 
-    /// Gives a task the number of another, which is taken out.
+    /// Gives a task the ID of another, which is removed.
     pub fn renumber_task(&mut self, task: &Arc<Task>, number: i32) {
         self.remove_task(number);
         self.tasks.remove(&task.tid());
@@ -144,7 +145,7 @@ impl ProcessTable {
         self.add_task(task.clone());
     }
 
-    /// Enters a process, below its parent.
+    /// Adds a process below its parent.
     pub fn add_process(&mut self, process: Process) {
         let pid = process.group.pid();
         self.groups.join(process.pgid, pid);
@@ -154,7 +155,7 @@ impl ProcessTable {
         self.enter_family(pid, parent, thread);
     }
 
-    /// Takes an ended process out of the table.
+    /// Removes an ended process.
     pub fn remove_process(&mut self, pid: i32) -> Option<Process> {
         self.leave_family(pid);
         let process = self.processes.remove(&pid)?;
@@ -164,7 +165,7 @@ impl ProcessTable {
         Some(process)
     }
 
-    /// The process becomes the youngest child of a parent's thread.
+    /// Makes the process the youngest child of a parent's thread.
     fn enter_family(&mut self, pid: i32, parent: i32, thread: i32) {
         let Some(child) = self.processes.get_mut(&pid) else { return };
         (child.parent, child.parent_thread) = (parent, thread);
@@ -196,7 +197,7 @@ impl ProcessTable {
         }
     }
 
-    /// The process has ended, and stays until it is waited for.
+    /// Makes a process a zombie until it is waited for.
     pub fn set_zombie(&mut self, pid: i32, status: WaitStatus) {
         let Some(process) = self.processes.get_mut(&pid) else { return };
         process.zombie = Some(status);
@@ -207,14 +208,14 @@ impl ProcessTable {
         }
     }
 
-    /// The signal the parent gets at the end of the process is this from now on.
+    /// Sets the signal for the parent at the end of the process.
     pub fn set_exit_signal(&mut self, pid: i32, signal: i32) {
         if let Some(process) = self.processes.get_mut(&pid) {
             process.exit_signal = signal;
         }
     }
 
-    /// Changes the controlling terminal of a process, and answers the one it had.
+    /// Replaces the controlling terminal of a process and returns the old one.
     pub fn set_terminal(
         &mut self,
         pid: i32,
@@ -234,7 +235,7 @@ impl ProcessTable {
         }
     }
 
-    /// The task with this number, also a leader that ended while others of its group live or that nobody waited for.
+    /// The task with this ID. Includes leaders that ended before other members, or that were not waited for.
     pub fn task(&self, tid: i32) -> Option<&Arc<Task>> {
         self.tasks.get(&tid)
     }
@@ -244,12 +245,12 @@ impl ProcessTable {
         self.tasks.values()
     }
 
-    /// How many tasks there are.
+    /// Number of tasks.
     pub fn task_count(&self) -> usize {
         self.tasks.len()
     }
 
-    /// The process with this number.
+    /// The process with this ID.
     pub fn process(&self, pid: i32) -> Option<&Process> {
         self.processes.get(&pid)
     }
@@ -259,7 +260,7 @@ impl ProcessTable {
         self.processes.values()
     }
 
-    /// How many processes there are.
+    /// Number of processes.
     pub fn process_count(&self) -> usize {
         self.processes.len()
     }
@@ -279,12 +280,12 @@ impl ProcessTable {
         self.groups.living(pgid).filter_map(|pid| self.processes.get(pid))
     }
 
-    /// The session with this number, for change.
+    /// The session with this ID, for changes.
     pub fn session_mut(&mut self, sid: i32) -> Option<&mut Session> {
         self.sessions.get_mut(&sid)
     }
 
-    /// No process of the session has a controlling terminal any more.
+    /// Removes the controlling terminal from all processes of the session.
     pub fn clear_terminals(&mut self, sid: i32) {
         let members = self.sessions.get(&sid).into_iter().flat_map(|session| &session.members);
         for pid in members {
@@ -294,7 +295,7 @@ impl ProcessTable {
         }
     }
 
-    /// Makes the process leader of a new session and a new process group.
+    /// Makes the process the leader of a new session and a new process group.
     pub fn start_session(&mut self, pid: i32) {
         let Some(process) = self.processes.get_mut(&pid) else { return };
         let old = std::mem::replace(&mut process.sid, pid);
@@ -309,13 +310,13 @@ impl ProcessTable {
         self.members(pgid).any(|p| p.sid == sid)
     }
 
-    /// From now on somebody outside continues the first process when it is stopped, as a shell does with its jobs.
+    /// Notes that a process outside continues the first process when it stops, as a shell does with jobs.
     pub fn watch_from_outside(&mut self) {
         self.watched_from_outside = true;
     }
 
-    /// Whether the process keeps its group from being orphaned: its parent is in another group of the same session, and
-    /// so could continue it.
+    /// Whether the process keeps its group from being orphaned: its parent is in another group of the same session and
+    /// could continue it.
     pub fn is_anchor(&self, process: &Process) -> bool {
         (process.group.pid() == Self::INIT && self.watched_from_outside)
             || self
@@ -324,8 +325,8 @@ impl ProcessTable {
                 .is_some_and(|parent| parent.pgid != process.pgid && parent.sid == process.sid)
     }
 
-    /// Whether no living member of the group has a parent in another group of the same session; then nobody could
-    /// continue its members, and they do not stop for the terminal.
+    /// Whether no living member of the group has a parent in another group of the same session. Then no process could
+    /// continue the members, and they do not stop for the terminal.
     pub fn is_orphaned(&self, pgid: i32) -> bool {
         !self.living_members(pgid).any(|p| self.is_anchor(p))
     }
@@ -340,13 +341,13 @@ impl ProcessTable {
         self.by_thread.of(tid)
     }
 
-    /// Hands a child over to another parent, or another thread of its parent.
+    /// Moves a child to another parent, or another thread of its parent.
     pub fn adopt(&mut self, child: i32, parent: i32, parent_thread: i32) {
         self.leave_family(child);
         self.enter_family(child, parent, parent_thread);
     }
 
-    /// The thread that had number `old` has number `new` now.
+    /// Renames a parent's thread from the ID `old` to `new`.
     pub fn renumber_parent_thread(&mut self, old: i32, new: i32) {
         for child in self.by_thread.renumber(old, new) {
             if let Some(process) = self.processes.get_mut(&child) {
@@ -355,13 +356,14 @@ impl ProcessTable {
         }
     }
 
-    /// Whether the process takes over orphans below it (`PR_SET_CHILD_SUBREAPER`).
+    /// Sets whether the process adopts its orphaned descendants (`PR_SET_CHILD_SUBREAPER`).
     pub fn set_subreaper(&mut self, group: &ThreadGroup, value: bool) {
         group.set_subreaper(value);
         self.has_subreapers |= value;
     }
 
-    /// Who takes over the children of an ending process: the nearest ancestor that asked for it, else the first process.
+    /// The process that adopts the children of an ending one: the nearest subreaper among its ancestors, else the first
+    /// process.
     pub fn reaper_of(&self, pid: i32) -> i32 {
         let mut at = if self.has_subreapers { pid } else { Self::INIT };
         while let Some(parent) = self.parent(at) {

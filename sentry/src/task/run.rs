@@ -1,4 +1,4 @@
-//! The life of a task on its host thread: guest code, trap, service, and again.
+//! The main loop of a task on its host thread: run guest code, handle the trap, repeat.
 
 use std::sync::Arc;
 
@@ -17,9 +17,9 @@ use crate::task::current::{finish_current, set_current};
 use crate::task::thread_pool::Worker;
 use crate::task::{TaskContext, exit, instruction};
 
-/// The number of SIGSEGV, as platforms tell it.
+/// The number of SIGSEGV, as platforms report it.
 const SIGSEGV: i32 = Signal::SIGSEGV.raw();
-/// The processor's number of a page fault.
+/// The vector of a page fault.
 const PAGE_FAULT: u64 = 14;
 /// Bits of a page fault's error code: the page was present, a store, from user mode, forbidden by a protection key.
 const PRESENT: u64 = 1;
@@ -27,7 +27,7 @@ const STORE: u64 = 2;
 const USER: u64 = 4;
 const PROTECTION_KEY: u64 = 32;
 
-/// The whole life of a task, in a context that rests, if there is one. Returns its context, at rest.
+/// Runs a task from beginning to end, in a recycled context if there is one. Returns the context, recycled.
 pub(super) fn run_task(
     start: Start,
     context: Option<Box<dyn Context>>,
@@ -62,13 +62,13 @@ pub(super) fn run_task(
     ctx.thread.reservation = reservation;
     ctx.thread.worker = Some(worker.clone());
     if let Some(address) = set_tid {
-        // As on Linux, a bad address is not worth failing for.
+        // As on Linux, a bad address is ignored here.
         let _ = ctx.write_object(address, &ctx.tid());
     }
     Some(serve(ctx))
 }
 
-/// Runs a task whose context is ready until it ends; returns the context, at rest.
+/// Runs a task whose context is ready, until the task ends. Returns the context, recycled.
 pub(crate) fn serve(mut ctx: TaskContext) -> Box<dyn Context> {
     set_current(ctx.task());
     let status = loop {
@@ -95,7 +95,7 @@ pub(crate) fn serve(mut ctx: TaskContext) -> Box<dyn Context> {
     exit::end(ctx, status)
 }
 
-/// The platform failed under a task: its process cannot go on.
+/// Kills the process of a task after the platform failed under it.
 fn kill_on_platform_error(ctx: &TaskContext, fault: &PlatformError) -> WaitStatus {
     log::error!("process {} is killed: {fault}", ctx.group().pid());
     let status = WaitStatus::Signaled(Signal::SIGKILL, false);
@@ -106,7 +106,7 @@ fn kill_on_platform_error(ctx: &TaskContext, fault: &PlatformError) -> WaitStatu
 fn handle(ctx: &mut TaskContext, trap: Trap) {
     match trap {
         Trap::Syscall => serve_call(ctx),
-        // The i386 interface is not offered: as on a Linux without it, there is no such call.
+        // The i386 interface is not offered: as on a Linux without it, the call does not exist.
         Trap::Syscall32 => ctx.registers.rax = Errno::ENOSYS.to_register(),
         Trap::PageFault { address, access } => fault(ctx, address, access),
         Trap::Exception { signal: SIGSEGV, code: SEGV_PKUERR, address } => forbidden_by_key(ctx, address),
@@ -130,7 +130,7 @@ fn serve_call(ctx: &mut TaskContext) {
             ctx.registers.rax = value;
             end_temporary_mask(ctx);
         }
-        // The signal that ended the call is taken under the mask the call set.
+        // The signal that interrupted the call is delivered under the mask that the call set.
         Err(SysError::Errno(Errno::EINTR)) => ctx.registers.rax = Errno::EINTR.to_register(),
         Err(SysError::Errno(errno)) => {
             ctx.registers.rax = errno.to_register();
@@ -143,7 +143,7 @@ fn serve_call(ctx: &mut TaskContext) {
     }
 }
 
-/// A call that was not interrupted gives the mask back that it replaced.
+/// Restores the mask that the call replaced, if the call was not interrupted.
 fn end_temporary_mask(ctx: &mut TaskContext) {
     if let Some(mask) = ctx.thread.saved_mask.take() {
         ctx.set_blocked_signals(mask);
@@ -157,7 +157,7 @@ fn fault(ctx: &mut TaskContext, address: u64, access: Access) {
     };
     let (signal, code) = fault.signal();
     let Some(signal) = Signal::from_raw(signal) else { return };
-    // What may not even be read is not present for the processor.
+    // To the CPU, a page without read permission is not present.
     let present = PRESENT * u64::from(fault == Fault::Denied && ctx.mm().read_partial(address, &mut [0]) == 1);
     let access = if access == Access::Read && was_store(ctx, address) { Access::Write } else { access };
     let how = match access {
@@ -168,29 +168,28 @@ fn fault(ctx: &mut TaskContext, address: u64, access: Access) {
     ctx.thread.last_fault = LastFault { vector: PAGE_FAULT, error: USER | present | how, address };
     log::debug!("task {}: {signal} at {address:#x}, rip {:#x}", ctx.tid(), ctx.registers.rip);
     if fault == Fault::OutOfMemory {
-        // The guest tries again, if it is not the one that is killed.
+        // The guest retries, unless it was the one that was killed.
         ctx.kernel().cgroup.out_of_memory(ctx);
         return;
     }
     force_fault(ctx, signal, SigInfo::fault(signal, code, address));
 }
 
-/// A thread set its processor's PKRU so that it may not touch its own memory. No keys are given out, so all memory has the
-/// first.
+/// Delivers a fault that the thread's own PKRU caused. No keys are allocated, so all memory has key 0.
 fn forbidden_by_key(ctx: &mut TaskContext, address: u64) {
     let store = if was_store(ctx, address) { STORE } else { 0 };
     ctx.thread.last_fault = LastFault { vector: PAGE_FAULT, error: PRESENT | USER | PROTECTION_KEY | store, address };
     force_fault(ctx, Signal::SIGSEGV, SigInfo::fault_pkey(address, 0));
 }
 
-/// Whether what looked like a load, to a platform that sees only that nothing was there, was a store.
+/// Whether an access was a store although the platform, which only saw a missing page, reported a load.
 fn was_store(ctx: &TaskContext, address: u64) -> bool {
     let mut code = [0; instruction::MOST_BYTES];
     let got = ctx.mm().read_partial(ctx.registers.rip, &mut code);
     instruction::stores_at(&code[..got], &ctx.registers, address)
 }
 
-/// The processor's number of the exception that a signal stands for.
+/// The exception vector for a signal.
 fn vector_of(signal: Signal) -> u64 {
     match signal {
         Signal::SIGFPE => 0,

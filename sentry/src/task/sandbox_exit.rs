@@ -1,4 +1,4 @@
-//! The beginning and the end of a sandbox, as far as tasks are concerned.
+//! The start and the end of a sandbox with regard to tasks.
 
 use std::sync::Arc;
 
@@ -10,7 +10,7 @@ use crate::kernel::Kernel;
 use crate::signal::OutgoingSignal;
 use crate::task::{ProcessTable, ThreadGroup};
 
-/// How many host threads run tasks, and what became of the first process.
+/// The number of running tasks, and the status of the first process.
 #[derive(Default)]
 pub struct SandboxExit {
     state: Mutex<State>,
@@ -21,17 +21,17 @@ pub struct SandboxExit {
 struct State {
     running: usize,
     status: Option<WaitStatus>,
-    /// How often the first process stopped.
+    /// Number of stops of the first process.
     stops: u64,
 }
 
 impl SandboxExit {
-    /// A task begins.
+    /// Called when a task starts.
     pub(crate) fn task_started(&self) {
         self.state.lock().running += 1;
     }
 
-    /// A task's host thread is done with everything of the guest's.
+    /// Called when a task's host thread has released everything of the guest.
     pub(crate) fn task_ended(&self) {
         let mut state = self.state.lock();
         state.running = state.running.saturating_sub(1);
@@ -40,12 +40,12 @@ impl SandboxExit {
         }
     }
 
-    /// The first process ended.
+    /// Called when the first process has ended.
     pub(super) fn set_status(&self, status: WaitStatus) {
         self.state.lock().status = Some(status);
     }
 
-    /// The first process stopped; it has no parent in the sandbox to be told.
+    /// Called when the first process stops; it has no parent in the sandbox to notify.
     pub(crate) fn first_stopped(&self) {
         self.state.lock().stops += 1;
         self.changed.notify_all();
@@ -68,7 +68,8 @@ impl SandboxExit {
         state.running == 0 && state.status.is_some()
     }
 
-    /// Waits until the first process has stopped more often than `seen` times, and answers how often; none at the end.
+    /// Waits until the first process has stopped more than `seen` times and returns the number of stops; `None` at the
+    /// end.
     pub fn wait_for_stop(&self, seen: u64) -> Option<u64> {
         let mut state = self.state.lock();
         loop {
@@ -84,7 +85,7 @@ impl SandboxExit {
 }
 
 impl Kernel {
-    /// The first process, while it lives.
+    /// The first process, if it is alive.
     pub fn init(&self) -> Option<Arc<ThreadGroup>> {
         let table = self.processes.lock();
         table.process(ProcessTable::INIT).filter(|p| p.zombie.is_none()).map(|p| p.group.clone())
@@ -93,7 +94,7 @@ impl Kernel {
     /// Sends a signal from outside the sandbox to the first process.
     pub fn signal_from_outside(&self, signal: Signal) {
         if let Some(init) = self.init() {
-            // A signal of the kernel's own is never refused for want of queue space.
+            // The kernel's own signals never fail for lack of queue space.
             let _ = init.send(OutgoingSignal::kernel(signal).forced());
         }
     }

@@ -1,13 +1,13 @@
-//! How a task is scheduled, as far as the guest can ask. The host's scheduler decides what really runs.
+//! Scheduling parameters as the guest sees them. The host's scheduler makes the actual decisions.
 
 use amber_abi::sched::SchedPolicy;
 
-/// The processors a task may use, one bit each.
+/// The CPUs that a task may use, one bit each.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CpuSet(Vec<u64>);
 
 impl CpuSet {
-    /// The first `count` processors.
+    /// The first `count` CPUs.
     pub fn first(count: usize) -> Self {
         let mut words = vec![0; count.div_ceil(64)];
         for cpu in 0..count {
@@ -18,34 +18,34 @@ impl CpuSet {
         CpuSet(words)
     }
 
-    /// The set with these words.
+    /// The set with these words of 64 bits.
     pub fn from_words(words: Vec<u64>) -> Self {
         CpuSet(words)
     }
 
-    /// The words, as many as the sandbox's processors need.
+    /// The words, as many as the sandbox's CPUs need.
     pub fn words(&self) -> &[u64] {
         &self.0
     }
 
-    /// What is in both, with the length of this one.
+    /// The intersection, with the length of this set.
     pub fn intersection(&self, other: &CpuSet) -> CpuSet {
         CpuSet(self.0.iter().enumerate().map(|(i, w)| w & other.0.get(i).copied().unwrap_or(0)).collect())
     }
 
-    /// The processor with the lowest number; 0 if there is none.
+    /// The lowest CPU; 0 for an empty set.
     pub fn first_cpu(&self) -> u32 {
         let word = self.0.iter().position(|&w| w != 0);
         word.map_or(0, |i| i as u32 * 64 + self.0.get(i).map_or(0, |w| w.trailing_zeros()))
     }
 
-    /// Whether no processor is in it.
+    /// Whether the set is empty.
     pub fn is_empty(&self) -> bool {
         self.0.iter().all(|&w| w == 0)
     }
 }
 
-/// How a task is scheduled.
+/// The scheduling parameters of a task.
 #[derive(Clone, Debug)]
 pub struct Schedule {
     /// The policy.
@@ -56,14 +56,14 @@ pub struct Schedule {
     pub nice: i32,
     /// Children start with the default policy and nice value.
     pub reset_on_fork: bool,
-    /// The processors it may use.
+    /// The CPUs that it may use.
     pub affinity: CpuSet,
-    /// The I/O priority as ioprio_set(2) has it; 0 if never set.
+    /// The I/O priority in the format of ioprio_set(2); 0 if never set.
     pub io_priority: u16,
 }
 
 impl Schedule {
-    /// The default, on any of `cpus` processors.
+    /// The default, on any of `cpus` CPUs.
     pub fn new(cpus: usize) -> Self {
         Schedule {
             policy: SchedPolicy::SCHED_NORMAL,
@@ -75,7 +75,7 @@ impl Schedule {
         }
     }
 
-    /// What a child starts with.
+    /// The initial parameters of a child.
     pub fn for_child(&self) -> Self {
         let mut child = self.clone();
         if self.reset_on_fork {
@@ -93,7 +93,7 @@ impl Schedule {
         matches!(self.policy, SchedPolicy::SCHED_FIFO | SchedPolicy::SCHED_RR)
     }
 
-    /// The priority `/proc/PID/stat` shows: 20 + nice, or below zero for real time.
+    /// The priority in `/proc/PID/stat`: 20 + nice, or negative for real-time policies.
     pub fn shown_priority(&self) -> i32 {
         if self.is_real_time() { -1 - self.priority as i32 } else { 20 + self.nice }
     }

@@ -11,31 +11,31 @@ use zerocopy::IntoBytes;
 
 use crate::sync::{Mutex, Rank};
 
-/// Instructions of all filters of a task together, counting some for each filter.
+/// The most instructions of all filters of a task together, with an overhead for each filter.
 const MOST_INSTRUCTIONS: usize = 1 << 15;
 const COST_OF_A_FILTER: usize = 4;
-/// Where number and architecture end in what a filter sees.
+/// The end of number and architecture in a filter's input.
 const ARCHITECTURE_END: usize = 8;
-/// For calls below this number it is worked out beforehand whether they are always allowed.
+/// For calls below this number, whether they are always allowed is computed in advance.
 const KNOWN: usize = 512;
 const DATA_SIZE: u32 = size_of::<SeccompData>() as u32;
 
-/// A checked program of the classic packet filter, and the filters that were there before it.
+/// A validated classic BPF program, and the filters installed before it.
 pub struct Filter {
     program: Vec<SockFilter>,
     previous: Option<Arc<Filter>>,
-    /// The calls that this filter and those before allow whatever their arguments, one bit each.
+    /// The calls that all these filters allow whatever their arguments, one bit each.
     allowed: [u64; KNOWN / 64],
-    /// How many filters there are with this one, and what they cost together.
+    /// Number of filters including this one, and their total cost.
     count: u32,
     cost: usize,
 }
 
 impl Filter {
-    /// Checks a program and puts it before other filters.
+    /// Validates a program and puts it before other filters.
     ///
     /// # Errors
-    /// `EINVAL` for a program that could do wrong, `ENOMEM` for more than may be run for each call.
+    /// `EINVAL` for an invalid program, `ENOMEM` for more instructions than may run for each call.
     pub fn new(program: Vec<SockFilter>, previous: Option<Arc<Filter>>) -> Result<Arc<Filter>, Errno> {
         check(&program)?;
         let (count, cost) = previous.as_ref().map_or((0, 0), |filter| (filter.count, filter.cost));
@@ -53,7 +53,7 @@ impl Filter {
         Ok(Arc::new(Filter { program, previous, allowed, count: count + 1, cost }))
     }
 
-    /// Whether a call is known to be allowed, whatever its arguments are.
+    /// Whether a call is known to be allowed, whatever its arguments.
     pub fn always_allows(&self, number: u32) -> bool {
         let word = self.allowed.get(number as usize / 64).copied().unwrap_or(0);
         word >> (number % 64) & 1 != 0
@@ -63,7 +63,7 @@ impl Filter {
         std::iter::successors(Some(self), |filter| filter.previous.as_deref())
     }
 
-    /// What all filters together say of a call: the strictest of their answers, of the newest where several say the same.
+    /// The verdict of all filters on a call: the strictest; among equals, the newest filter's.
     pub fn judge(&self, data: &SeccompData) -> u32 {
         if data.arch == AUDIT_ARCH_X86_64 && self.always_allows(data.nr as u32) {
             return SeccompAction::SECCOMP_RET_ALLOW.raw();
@@ -82,7 +82,7 @@ impl Filter {
 }
 
 impl Drop for Filter {
-    /// Lets go of the filters before it one by one: there may be more than fit on a stack.
+    /// Drops the earlier filters in a loop: recursion could overflow the stack.
     fn drop(&mut self) {
         let mut next = self.previous.take();
         while let Some(filter) = next {
@@ -91,16 +91,16 @@ impl Drop for Filter {
     }
 }
 
-/// What a task may call, and whether executing a program may grant it anything (`no_new_privs`, see prctl(2)). Changed
-/// under the lock of the task's group, since `SECCOMP_FILTER_FLAG_TSYNC` changes it for the other threads too; a task's
-/// credentials, which only the task itself changes, are no place for it.
+/// The calls that a task may make, and whether executing a program can grant it rights (`no_new_privs`, see prctl(2)).
+/// Changed under the lock of the task's group, since `SECCOMP_FILTER_FLAG_TSYNC` changes it for other threads too; so
+/// it is not part of the credentials, which only the task itself changes.
 pub struct Seccomp {
-    /// A [`SeccompMode`], to be looked at without the lock.
+    /// A [`SeccompMode`], readable without the lock.
     mode: AtomicU8,
     filter: Mutex<Option<Arc<Filter>>>,
-    /// How often anything was changed.
+    /// Number of changes.
     changes: AtomicU32,
-    /// Once set, it stays.
+    /// Never cleared.
     no_new_privs: AtomicBool,
 }
 
@@ -116,17 +116,17 @@ impl Default for Seccomp {
 }
 
 impl Seccomp {
-    /// Whether anything is forbidden at all, and how.
+    /// The mode in force.
     pub fn mode(&self) -> SeccompMode {
         SeccompMode::from_raw(self.mode.load(Ordering::Acquire).into())
     }
 
-    /// How often what is forbidden was changed.
+    /// Number of changes.
     pub fn changes(&self) -> u32 {
         self.changes.load(Ordering::Acquire)
     }
 
-    /// Whether a call is known to be allowed, whatever its arguments are.
+    /// Whether a call is known to be allowed, whatever its arguments.
     pub fn always_allows(&self, number: u32) -> bool {
         match self.mode() {
             SeccompMode::SECCOMP_MODE_DISABLED => true,
@@ -140,7 +140,7 @@ impl Seccomp {
         self.filter.lock().clone()
     }
 
-    /// How many filters there are.
+    /// Number of filters.
     pub fn count(&self) -> u32 {
         self.filter.lock().as_ref().map_or(0, |filter| filter.count)
     }
@@ -158,20 +158,20 @@ impl Seccomp {
         self.changes.fetch_add(1, Ordering::Release);
     }
 
-    /// Whether programs that the task executes are granted nothing (`PR_GET_NO_NEW_PRIVS`).
+    /// Whether programs that the task executes gain no rights (`PR_GET_NO_NEW_PRIVS`).
     pub fn no_new_privs(&self) -> bool {
         self.no_new_privs.load(Ordering::Acquire)
     }
 
-    /// From now on programs that the task executes are granted nothing.
+    /// Sets `no_new_privs`.
     pub fn set_no_new_privs(&self) {
         self.no_new_privs.store(true, Ordering::Release);
     }
 
-    /// Takes over what another task may call: the parent's, or with `SECCOMP_FILTER_FLAG_TSYNC` the caller's. The lock of
-    /// the other's group is held.
+    /// Takes over the filters of another task: the parent's, or with `SECCOMP_FILTER_FLAG_TSYNC` the caller's. The lock
+    /// of the other's group is held.
     pub fn follow(&self, other: &Seccomp) {
-        // First, so that no task is ever seen with a filter of others but without this.
+        // Set first, so that the task is never seen with another's filter but without this.
         if other.no_new_privs() {
             self.set_no_new_privs();
         }
@@ -181,7 +181,7 @@ impl Seccomp {
         self.changes.fetch_add(1, Ordering::Release);
     }
 
-    /// Whether a task with these filters may have the other's instead: its own are all among them.
+    /// Whether a task with these filters may take over the other's: they must contain its own.
     pub fn may_follow(&self, other: &Seccomp) -> bool {
         let strict = self.mode() == SeccompMode::SECCOMP_MODE_STRICT;
         !strict && Filter::is_ancestor_of(self.filter().as_ref(), other.filter().as_ref())
@@ -190,14 +190,14 @@ impl Seccomp {
 
 const MASK_OF_CLASS: u16 = 0x7;
 
-/// Checks that a program ends, jumps only forward and within, reads only what is there, and does nothing that filters of
-/// calls may not.
+/// Checks that a program ends, jumps only forward and within itself, reads only valid words, and has no instructions
+/// forbidden in filters.
 fn check(program: &[SockFilter]) -> Result<(), Errno> {
     let len = program.len();
     if len == 0 || len > BPF_MAXINSNS {
         return Err(Errno::EINVAL.here());
     }
-    // The words of scratch memory that are written on every way to an instruction.
+    // The words of scratch memory that every path to an instruction has written.
     let mut written = vec![u16::MAX; len];
     let mut now = 0u16;
     for (at, op) in program.iter().enumerate() {
@@ -231,7 +231,7 @@ fn check(program: &[SockFilter]) -> Result<(), Errno> {
     if ends { Ok(()) } else { Err(Errno::EINVAL.here()) }
 }
 
-/// What an instruction does; the flag says that the operand is `X`.
+/// An instruction; the flag says that the operand is `X`.
 #[derive(Clone, Copy)]
 enum Step {
     Load,
@@ -282,21 +282,21 @@ impl Step {
     }
 }
 
-/// Whether a checked program allows a call without a look at its arguments or the place it is made from.
+/// Whether a validated program allows a call without reading its arguments or instruction pointer.
 fn allows_always(program: &[SockFilter], number: u32) -> bool {
     let data = SeccompData { nr: number as i32, arch: AUDIT_ARCH_X86_64, ..SeccompData::default() };
-    // A program that looks further finds nothing there, which kills.
+    // A program that reads further fails, which kills.
     let known = data.as_bytes().get(..ARCHITECTURE_END).unwrap_or_default();
     run(program, known) & SECCOMP_RET_ACTION_FULL == SeccompAction::SECCOMP_RET_ALLOW.raw()
 }
 
-/// Runs a checked program; what cannot be in one kills.
+/// Runs a validated program; an instruction that validation would refuse kills.
 fn run(program: &[SockFilter], data: &[u8]) -> u32 {
     const KILL: u32 = SeccompAction::SECCOMP_RET_KILL_THREAD.raw();
     let (mut a, mut x) = (0u32, 0u32);
     let mut memory = [0u32; BPF_MEMWORDS];
     let mut at = 0usize;
-    // Jumps only go forward: no more steps than instructions.
+    // Jumps only lead forward, so there are at most as many steps as instructions.
     while let Some((op, step)) = program.get(at).and_then(|op| Some((op, Step::of(op)?))) {
         at += 1;
         let k = op.k as usize;
@@ -363,7 +363,7 @@ mod tests {
     const ALLOW: u32 = SeccompAction::SECCOMP_RET_ALLOW.raw();
     const ERRNO: u32 = SeccompAction::SECCOMP_RET_ERRNO.raw();
 
-    /// Answers an errno for one call, and allows the others.
+    /// A program that returns an errno for one call, and allows the others.
     fn refusing(nr: u32, errno: u32) -> Vec<SockFilter> {
         vec![
             op(BPF_LD | BPF_ABS, 0, 0, 0),

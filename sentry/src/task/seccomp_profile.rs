@@ -1,7 +1,7 @@
-//! From a list of rules, as containers have it, to the program of a filter.
+//! Compiles a container's list of rules to a filter program.
 //!
-//! The program finds a call's number by halving and then tries the rules for it, so that it takes few steps however many
-//! calls a profile names.
+//! The program finds a call's number by binary search and then tries the rules for it, so that it takes few steps
+//! however many calls a profile names.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -12,7 +12,7 @@ use amber_abi::seccomp::*;
 use crate::config::{SeccompCondition, SeccompProfile, SeccompRule, SeccompTest};
 use crate::task::Filter;
 
-/// Where the number and the first argument stand in what a filter sees; an argument's lower half comes first.
+/// Offsets of the number and of the first argument in a filter's input; an argument's lower half comes first.
 const NUMBER: u32 = 0;
 const ARGUMENTS: u32 = 16;
 
@@ -34,7 +34,7 @@ fn answer(value: u32) -> SockFilter {
     op(BPF_RET, 0, 0, value)
 }
 
-/// The test of one argument; `rest` instructions follow it that are passed over if it fails.
+/// The test of one argument. If it fails, the `rest` instructions after it are skipped.
 fn test(condition: &SeccompCondition, rest: u8) -> Code {
     let low_at = ARGUMENTS + u32::from(condition.argument) * 8;
     let (high, low) = (load(low_at + 4), load(low_at));
@@ -69,7 +69,8 @@ fn test(condition: &SeccompCondition, rest: u8) -> Code {
     }
 }
 
-/// The rules of one call, in order: the first whose conditions all hold answers. One without conditions stands for all.
+/// The rules of one call, in order: the first whose conditions all hold decides. A rule without conditions always
+/// decides.
 fn rules(own: &[&SeccompRule], default: u32) -> Code {
     if let Some(rule) = own.iter().find(|rule| rule.conditions.is_empty()) {
         return vec![answer(rule.answer)];
@@ -78,7 +79,7 @@ fn rules(own: &[&SeccompRule], default: u32) -> Code {
     for rule in own {
         let mut part = vec![answer(rule.answer)];
         for condition in rule.conditions.iter().rev() {
-            // Six conditions at most, of six instructions at most.
+            // At most six conditions of at most six instructions.
             let mut longer = test(condition, u8::try_from(part.len()).unwrap_or(u8::MAX));
             longer.append(&mut part);
             part = longer;
@@ -89,7 +90,7 @@ fn rules(own: &[&SeccompRule], default: u32) -> Code {
     code
 }
 
-/// Chooses among ranges of numbers by halving; each begins with its first number and ends where the next begins.
+/// Selects among ranges of numbers by binary search; each ends where the next begins.
 fn choose(ranges: &[(u32, Code)]) -> Code {
     match ranges {
         [] => Code::new(),
@@ -105,10 +106,10 @@ fn choose(ranges: &[(u32, Code)]) -> Code {
     }
 }
 
-/// Makes the filter of a profile.
+/// Compiles a profile.
 ///
 /// # Errors
-/// `EINVAL` for a condition on an argument that no call has; `ENOMEM` for a profile that is too long.
+/// `EINVAL` for a condition on an argument beyond the sixth; `ENOMEM` for a profile that is too long.
 pub(crate) fn compile(profile: &SeccompProfile) -> Result<Arc<Filter>, Errno> {
     let bad = |condition: &SeccompCondition| condition.argument > 5;
     if profile.rules.iter().any(|rule| rule.conditions.len() > 6 || rule.conditions.iter().any(bad)) {

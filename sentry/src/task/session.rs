@@ -1,4 +1,4 @@
-//! Sessions, process groups and what ties them to a terminal.
+//! Sessions, process groups and their relation to a terminal.
 
 use std::any::Any;
 use std::sync::Arc;
@@ -10,31 +10,32 @@ use crate::kernel::Kernel;
 use crate::signal::{OutgoingSignal, Wakes};
 use crate::task::{ProcessTable, TaskContext};
 
-/// A terminal as a session sees it.
+/// A terminal from a session's point of view.
 pub trait ControllingTerminal: Send + Sync {
-    /// A session gets it, with this process group in the foreground. Called with the process table locked.
+    /// Makes it the controlling terminal of a session, with this process group in the foreground. Called with the
+    /// process table locked.
     fn control(&self, session: i32, foreground: i32);
 
-    /// The session's leader has ended, or gave the terminal up: it belongs to no session any more. Answers the process
-    /// group that was in the foreground. Called with the process table locked.
+    /// Releases it from its session, whose leader has ended or gave it up. Returns the foreground process group. Called
+    /// with the process table locked.
     fn release(&self) -> Option<i32>;
 
-    /// Its device number as `/proc/PID/stat` shows it.
+    /// Its device number in `/proc/PID/stat`.
     fn device_number(&self) -> u32;
 
-    /// The process group in the foreground.
+    /// The foreground process group.
     fn foreground(&self) -> Option<i32>;
 
-    /// Everybody loses it, as if its line had gone dead. Called without locks.
+    /// Hangs it up for all its users. Called without locks.
     fn hang_up(&self);
 
-    /// For the terminal's own code to find it again.
+    /// For downcasts in the terminal's own code.
     fn as_any(&self) -> &dyn Any;
 }
 
 impl Kernel {
-    /// Sends a kernel signal (such as SIGINT or SIGWINCH from a terminal) to all members of a process group. Answers
-    /// whether there is one.
+    /// Sends a kernel signal (such as SIGINT or SIGWINCH from a terminal) to all members of a process group. Returns
+    /// whether it has any.
     pub fn signal_process_group(&self, pgid: i32, signal: Signal) -> bool {
         let mut wakes = Wakes::default();
         let any = {
@@ -45,8 +46,8 @@ impl Kernel {
         any
     }
 
-    /// The terminal of a session, with this foreground, is gone: its leader is hung up and continued, and when it ends,
-    /// the foreground is.
+    /// Handles the loss of a session's terminal: its leader gets SIGHUP and SIGCONT, and when it ends, the foreground
+    /// group does.
     pub fn hang_up_session(&self, sid: i32, foreground: Option<i32>) {
         let mut wakes = Wakes::default();
         {
@@ -57,7 +58,7 @@ impl Kernel {
             }
             if let Some(leader) = table.process(sid) {
                 for signal in [Signal::SIGHUP, Signal::SIGCONT] {
-                    // A signal of the kernel's own is never refused for want of queue space.
+                    // The kernel's own signals never fail for lack of queue space.
                     let _ = leader.group.send_later(OutgoingSignal::new(signal, SigInfo::kernel(signal)), &mut wakes);
                 }
             }
@@ -65,8 +66,8 @@ impl Kernel {
         wakes.run();
     }
 
-    /// A process gives its terminal up. If it leads its session, the others lose the terminal as well, and what was in the
-    /// foreground is hung up and continued.
+    /// Gives up a process's terminal. If the process leads its session, the other members lose the terminal as well,
+    /// and the foreground group gets SIGHUP and SIGCONT.
     pub fn drop_terminal(&self, pid: i32) {
         let mut wakes = Wakes::default();
         {
@@ -89,14 +90,13 @@ fn signal_members(table: &ProcessTable, pgid: i32, signal: Signal, wakes: &mut W
     let mut any = false;
     for process in table.members(pgid) {
         any = true;
-        // A signal of the kernel's own is never refused for want of queue space.
+        // The kernel's own signals never fail for lack of queue space.
         let _ = process.group.send_later(OutgoingSignal::new(signal, SigInfo::kernel(signal)), wakes);
     }
     any
 }
 
-/// A process group that lost what kept it from being orphaned, and has stopped members, is hung up and continued if it is
-/// orphaned now.
+/// Sends SIGHUP and SIGCONT to a process group that has become orphaned and has stopped members.
 pub(super) fn hang_up_if_orphaned(table: &ProcessTable, pgid: i32, wakes: &mut Wakes) {
     if table.is_orphaned(pgid) && table.has_stopped_member(pgid) {
         signal_members(table, pgid, Signal::SIGHUP, wakes);
@@ -104,8 +104,8 @@ pub(super) fn hang_up_if_orphaned(table: &ProcessTable, pgid: i32, wakes: &mut W
     }
 }
 
-/// The end of a session's leader takes the terminal away and hangs up its foreground, or the one that was left when the
-/// terminal was hung up.
+/// Handles the end of a session's leader: releases the terminal and hangs up its foreground group, or the one at the
+/// time of an earlier hangup.
 pub(super) fn leader_ended(table: &mut ProcessTable, pid: i32, wakes: &mut Wakes) {
     if table.process(pid).is_none_or(|p| p.sid != pid) {
         return;
@@ -139,12 +139,12 @@ impl TaskContext {
         table.process(self.group().pid()).map_or((0, 0), |p| (p.pgid, p.sid))
     }
 
-    /// What stands between a background process and its terminal: SIGTTIN for reads, SIGTTOU for writes and changes.
-    /// The whole process group gets the signal, and the call is made again when the group is continued.
+    /// Checks that a process may use its terminal. A background process group gets SIGTTIN for reads, or SIGTTOU for
+    /// writes and changes, and the call is restarted when the group is continued.
     ///
     /// # Errors
-    /// A restart if the signal was sent. `EIO` if nobody could continue the group, or for SIGTTIN if the caller blocks or
-    /// ignores it. A caller that blocks or ignores SIGTTOU may go on.
+    /// A restart if the signal was sent. `EIO` if no process could continue the group, or for SIGTTIN if the caller
+    /// blocks or ignores it. A caller that blocks or ignores SIGTTOU may continue.
     pub fn stop_background(&self, signal: Signal) -> Result<(), SysError> {
         let ignored = self.blocked_signals().contains(signal) || self.group().actions().is_ignored(signal);
         if ignored {
@@ -181,7 +181,7 @@ impl TaskContext {
         let mut table = self.kernel().processes.lock();
         let own_session = table.process(own).map_or(0, |p| p.sid);
         let Some(process) = table.process(pid) else {
-            // A thread that does not lead has no group of its own to set.
+            // A thread that is not a leader has no group to set.
             return Err(if table.task(pid).is_some() { Errno::EINVAL.here() } else { Errno::ESRCH.here() });
         };
         if process.parent == own {

@@ -1,22 +1,22 @@
-//! What prctl(2) and personality(2) set for one task, and its children begin with.
+//! Settings of a task by prctl(2) and personality(2), which its children inherit.
 
 use amber_abi::prctl::PR_MCE_KILL_DEFAULT;
 
-/// The slack of timers of the first process, in nanoseconds.
+/// The timer slack of the first process in nanoseconds.
 const TIMER_SLACK: u64 = 50_000;
 
 /// The settings of a task.
 #[derive(Clone, Copy, Debug)]
 pub struct Settings {
-    /// The execution domain, as personality(2) has it.
+    /// The execution domain, see personality(2).
     pub personality: u32,
-    /// The slack of its timers in nanoseconds; 0 for a real-time task.
+    /// The timer slack in nanoseconds; 0 for a real-time task.
     pub timer_slack: u64,
-    /// What the slack goes back to: what the parent's was.
+    /// The default timer slack: the parent's value at creation.
     pub default_timer_slack: u64,
-    /// How it wants to hear of broken memory (`PR_MCE_KILL`): early, late or as the system does.
+    /// When it is notified of memory errors (`PR_MCE_KILL`): early, late or by the system's default.
     pub memory_errors: u64,
-    /// It is part of the way to a disk (`PR_SET_IO_FLUSHER`).
+    /// Whether it is part of the I/O path (`PR_SET_IO_FLUSHER`).
     pub io_flusher: bool,
 }
 
@@ -33,7 +33,7 @@ impl Default for Settings {
 }
 
 impl Settings {
-    /// What a child begins with.
+    /// The initial settings of a child.
     pub fn for_child(self) -> Settings {
         Settings { default_timer_slack: self.timer_slack, ..self }
     }

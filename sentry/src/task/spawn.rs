@@ -1,4 +1,4 @@
-//! Processes that come from outside: the first of a sandbox, and those that join it later.
+//! Processes started from outside: the first of a sandbox, and additional ones.
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
@@ -23,18 +23,18 @@ use crate::users::Counted;
 use crate::vfs::walk::Scope;
 use crate::vfs::{FdTable, FsContext, program};
 
-/// Which process it is to be.
+/// The role of the process.
 pub(crate) enum Place {
-    /// The first, with this terminal.
+    /// The first process, with this terminal.
     First(Option<Arc<dyn ControllingTerminal>>),
-    /// One that joins the others, with this terminal.
+    /// An additional process, with this terminal.
     Beside(Option<Arc<dyn ControllingTerminal>>),
 }
 
-/// Makes a process in a tree of mounts, with these descriptors; it runs when it is [started](begin).
+/// Makes a process in a tree of mounts, with these descriptors; [`begin`] starts it.
 ///
 /// # Errors
-/// Says whether the program is missing or cannot be executed, and why; or that the sandbox has ended.
+/// The program is missing or cannot be executed, with the reason; or the sandbox has ended.
 pub(crate) fn prepare(
     kernel: &Arc<Kernel>,
     spec: &ProcessSpec,
@@ -44,7 +44,7 @@ pub(crate) fn prepare(
 ) -> Result<Start, BootError> {
     let executor = executor(spec)?;
     let root = fs.root();
-    // As with runc, who may not enter a directory can be put into it.
+    // As with runc, the directory need not be accessible to the process's user.
     let cwd = Scope::kernel(&Credentials::root(), root.clone())
         .resolve(spec.cwd.as_os_str().as_bytes(), true)
         .and_then(|cwd| if cwd.dentry.is_directory() { Ok(cwd) } else { Err(Errno::ENOTDIR.here()) })
@@ -134,10 +134,10 @@ pub(crate) fn prepare(
     })
 }
 
-/// Lets a process run that was prepared.
+/// Starts a prepared process.
 ///
 /// # Errors
-/// The host has no thread for it; it has then ended again.
+/// The host has no threads left; the process has then ended.
 pub(crate) fn begin(start: Start) -> Result<(), BootError> {
     thread_pool::start(start, None).map_err(|errno| BootError::Config(format!("starting a process: {}", errno.text())))
 }
@@ -147,14 +147,14 @@ fn take_number(kernel: &Kernel) -> Result<i32, BootError> {
     kernel.processes.lock().take_number(most).map_err(|errno| BootError::Config(errno.text().to_owned()))
 }
 
-/// Enters the process in the table: it is nobody's child and leads a session of its own.
+/// Enters the process in the table: it has no parent and leads a session of its own.
 fn enter(kernel: &Kernel, task: &Arc<Task>, place: &Place) -> Result<(), BootError> {
     let pid = task.tid();
     let mut table = kernel.processes.lock();
     let terminal = match place {
         Place::First(terminal) => terminal,
         Place::Beside(terminal) => {
-            // The end of the first process kills those that it finds in the table.
+            // The end of the first process kills only processes in the table.
             if table.process(ProcessTable::INIT).is_none_or(|first| first.zombie.is_some()) {
                 return Err(BootError::Config("the sandbox has ended".to_owned()));
             }
@@ -188,7 +188,7 @@ fn enter(kernel: &Kernel, task: &Arc<Task>, place: &Place) -> Result<(), BootErr
 /// had are left out, as runc does.
 fn executor(spec: &ProcessSpec) -> Result<Credentials, BootError> {
     let (uid, gid) = (spec.user.uid, spec.user.gid);
-    // The number by which calls mean that something stays as it is.
+    // This value means "unchanged" in system calls.
     if [uid, gid].iter().chain(&spec.user.additional_gids).any(|&number| number == u32::MAX) {
         return Err(BootError::Config(format!("user: {} is no user or group", u32::MAX)));
     }
@@ -220,7 +220,7 @@ fn executor(spec: &ProcessSpec) -> Result<Credentials, BootError> {
     })
 }
 
-/// The parts of the limits that memory management looks at.
+/// The limits that memory management enforces.
 pub(crate) fn memory_limits(kernel: &Kernel, limits: &Limits) -> MemoryLimits {
     let memory = MemoryLimits::new(kernel.tunables.clone());
     memory.set_address_space(limits.soft(Resource::RLIMIT_AS));
@@ -232,7 +232,7 @@ pub(crate) fn memory_limits(kernel: &Kernel, limits: &Limits) -> MemoryLimits {
 
 type Found = (Vec<u8>, Arc<crate::vfs::FileDescription>);
 
-/// Finds the program as execvp(3) does: along `PATH` unless its name has a slash.
+/// Finds the program as execvp(3) does: along `PATH`, unless its name has a slash.
 fn find(scope: &Scope<'_>, spec: &ProcessSpec, name: &[u8]) -> Result<Found, BootError> {
     let program = String::from_utf8_lossy(name).into_owned();
     let missing = |reason: String| BootError::NotFound { program: program.clone(), reason };

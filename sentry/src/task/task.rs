@@ -21,25 +21,25 @@ use crate::wait::Parker;
 /// A guest thread.
 pub struct Task {
     kernel: Arc<Kernel>,
-    /// execve(2) of a thread that does not lead its group makes it the leader, with the leader's number.
+    /// execve(2) in a thread that is not the leader gives it the leader's ID.
     tid: AtomicI32,
     group: Arc<ThreadGroup>,
     memory: Mutex<Option<Arc<MemoryManager>>>,
     files: Mutex<Arc<FdTable>>,
     fs: Mutex<Arc<FsContext>>,
     credentials: Mutex<Arc<Credentials>>,
-    /// Whether the platform may know answers that are true no more.
+    /// Whether constant results of the platform may be outdated.
     identity_changed: AtomicBool,
     name: Mutex<Vec<u8>>,
     signals: Mutex<TaskSignals>,
     schedule: Mutex<Schedule>,
-    /// None once it is counted for nobody: when it has ended and was waited for.
+    /// `None` once the task has ended and was waited for.
     charge: Mutex<Option<UserCharge>>,
     parker: Arc<Parker>,
     interrupter: OnceLock<Arc<dyn Interrupter>>,
-    /// Something waits for the task on its way back to the guest: a signal, a stop, its end.
+    /// Whether work is pending on the way back to the guest: a signal, a stop, the end.
     work_pending: AtomicBool,
-    /// Its end is certain; waits that only this may interrupt end too.
+    /// Whether the task was killed; interrupts also uninterruptible waits.
     killed: AtomicBool,
     stats: TaskStats,
     started: SystemTime,
@@ -50,28 +50,28 @@ pub struct Task {
     settings: Mutex<Settings>,
 }
 
-/// A task's own signal state; changed under the group's lock.
+/// A task's own signal state, changed under the group's lock.
 #[derive(Default)]
 pub struct TaskSignals {
-    /// Sent to this task.
+    /// Signals sent to this task.
     pub(crate) pending: PendingSignals,
-    /// Kept back.
+    /// Blocked signals.
     pub(crate) blocked: SignalSet,
-    /// Blocked, but taken by the call the task is in (sigtimedwait): neither ignored nor deadly meanwhile.
+    /// Blocked signals that the task's call waits for (sigtimedwait): neither ignored nor deadly meanwhile.
     pub(crate) waited_for: SignalSet,
-    /// Takes part in a stop of the group.
+    /// Whether the task takes part in a stop of the group.
     pub(crate) stopped: bool,
-    /// Takes no signals any more.
+    /// Whether the task takes no signals any more.
     pub(crate) ended: bool,
 }
 
-/// What a new task starts with.
+/// The initial state of a task.
 pub struct NewTask {
-    /// The kernel it lives in.
+    /// The kernel.
     pub kernel: Arc<Kernel>,
     /// The process it belongs to.
     pub group: Arc<ThreadGroup>,
-    /// The thread's number.
+    /// The thread ID.
     pub tid: i32,
     /// Its memory.
     pub memory: Arc<MemoryManager>,
@@ -79,11 +79,11 @@ pub struct NewTask {
     pub files: Arc<FdTable>,
     /// Its root and working directory.
     pub fs: Arc<FsContext>,
-    /// Who it acts as.
+    /// The credentials.
     pub credentials: Arc<Credentials>,
     /// Its name as in `/proc/PID/comm`, at most 15 bytes.
     pub name: Vec<u8>,
-    /// The signals it blocks.
+    /// The blocked signals.
     pub blocked: SignalSet,
     /// How it is scheduled.
     pub schedule: Schedule,

@@ -1,8 +1,9 @@
-//! Indexes of processes by parent, process group and session: a look-up costs no more the more processes there are.
+//! Indexes of processes by parent, process group and session. The cost of a look-up does not depend on the number of
+//! processes.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-/// PIDs of children, oldest first: in the order in which their parent, or one of its threads, got them.
+/// PIDs of children, oldest first: in the order in which they were added to their parent or to one of its threads.
 #[derive(Default)]
 pub struct Children {
     last: u64,
@@ -12,12 +13,12 @@ pub struct Children {
 }
 
 impl Children {
-    /// All of them.
+    /// All children.
     pub fn iter(&self) -> impl Iterator<Item = i32> {
         self.all.values().copied()
     }
 
-    /// Those that are zombies.
+    /// The zombies among them.
     pub fn ended(&self) -> impl Iterator<Item = i32> {
         self.ended.values().copied()
     }
@@ -29,14 +30,14 @@ impl Children {
         self.all.insert(self.last, pid);
     }
 
-    /// Notes that one is a zombie now.
+    /// Marks one as a zombie.
     pub(super) fn note_end(&mut self, pid: i32) {
         if let Some(&place) = self.places.get(&pid) {
             self.ended.insert(place, pid);
         }
     }
 
-    /// Takes one out.
+    /// Removes one.
     pub(super) fn remove(&mut self, pid: i32) {
         if let Some(place) = self.places.remove(&pid) {
             self.all.remove(&place);
@@ -45,7 +46,7 @@ impl Children {
     }
 }
 
-/// The children of each thread, by its number.
+/// The children of each thread, by thread ID.
 #[derive(Default)]
 pub(super) struct ThreadsChildren(HashMap<i32, Children>);
 
@@ -67,7 +68,7 @@ impl ThreadsChildren {
         self.0.get(&tid).into_iter().flat_map(Children::iter)
     }
 
-    /// Gives the children of the thread `old` to `new`, and answers them.
+    /// Moves the children of the thread `old` to `new`, and returns them.
     pub(super) fn renumber(&mut self, old: i32, new: i32) -> Vec<i32> {
         let moved: Vec<i32> = self.0.remove(&old).iter().flat_map(Children::iter).collect();
         for &child in &moved {
@@ -83,7 +84,7 @@ struct Group {
     ended: BTreeSet<i32>,
 }
 
-/// The members of each process group, by its number.
+/// The members of each process group, by its ID.
 #[derive(Default)]
 pub(super) struct Groups(HashMap<i32, Group>);
 

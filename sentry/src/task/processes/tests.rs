@@ -21,7 +21,7 @@ fn process(pid: i32, parent: i32, parent_thread: i32, pgid: i32, sid: i32) -> Pr
     }
 }
 
-/// Compares the indexes with what a search of all processes finds.
+/// Compares the indexes with a search of all processes.
 fn check(table: &ProcessTable) {
     let numbers: HashSet<i32> = table.processes().flat_map(|p| [p.group.pid(), p.pgid, p.sid]).collect();
     let sorted = |numbers: &mut dyn Iterator<Item = i32>| {
@@ -101,7 +101,7 @@ proptest! {
                 Step::End(process) => table.set_zombie(at(process), WaitStatus::Exited(0)),
                 Step::Adopt(child, parent) => table.adopt(at(child), at(parent), at(parent)),
                 Step::Renumber(parent) => table.renumber_parent_thread(at(parent) + 1000, at(parent)),
-                // One with children hands them over before.
+                // Children are moved to another parent first.
                 Step::Remove(process) => {
                     let pid = at(process);
                     if pid != 1 && table.process(pid).is_some_and(|p| p.children.iter().next().is_none()) {
