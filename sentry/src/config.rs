@@ -1,4 +1,4 @@
-//! What a sandbox is made of: the runtime fills this in, [`Sandbox::boot`](crate::sandbox::Sandbox::boot) makes it.
+//! The configuration of a sandbox, which the runtime passes to [`Sandbox::boot`](crate::sandbox::Sandbox::boot).
 
 use std::ffi::OsString;
 use std::os::fd::{AsFd, OwnedFd};
@@ -9,63 +9,63 @@ use amber_host::trees::{HostTrees, is_tree};
 
 use crate::profile::KernelProfile;
 
-/// Everything that makes one sandbox.
+/// The configuration of a sandbox.
 pub struct SandboxConfig {
-    /// Which Linux the guest sees.
+    /// The Linux release that the guest sees.
     pub profile: KernelProfile,
-    /// What `uname -n` prints.
+    /// The host name.
     pub hostname: String,
     /// The NIS domain, if any.
     pub domainname: Option<String>,
-    /// What is mounted, in order; the first is the root.
+    /// The mounts, in order; the first is the root.
     pub mounts: Vec<MountSpec>,
-    /// Trees of the host that were opened beforehand; others are looked for by their paths when they are mounted.
+    /// Host trees opened in advance. Others are looked up by path when they are mounted.
     pub trees: HostTrees,
-    /// Guest paths over which an unreadable emptiness is put (`linux.maskedPaths`).
+    /// Guest paths to hide behind empty, unreadable files or directories (`linux.maskedPaths`).
     pub masked_paths: Vec<String>,
-    /// Guest paths that become read-only (`linux.readonlyPaths`).
+    /// Guest paths to make read-only (`linux.readonlyPaths`).
     pub readonly_paths: Vec<String>,
     /// Kernel parameters to set, such as `net.core.somaxconn` → `512`.
     pub sysctls: Vec<(String, String)>,
-    /// What AF_INET and AF_INET6 reach.
+    /// The network of AF_INET and AF_INET6.
     pub network: NetworkKind,
     /// The first process.
     pub process: ProcessSpec,
-    /// Its working directory is made, also in a root that can only be read, unless it is there.
+    /// Whether to create its working directory, if missing, also in a read-only root.
     pub make_cwd: bool,
-    /// What the first process begins with.
+    /// The initial descriptors of the first process.
     pub descriptors: Descriptors,
-    /// The host's terminal as the controlling terminal of the first session, if the guest gets no console.
+    /// The host's terminal, as the controlling terminal of the first session if the guest gets no console.
     pub controlling_terminal: Option<OwnedFd>,
-    /// Which system calls the guest's programs may make, beside what they forbid themselves.
+    /// The system calls that the guest may make, in addition to its own filters.
     pub seccomp: Option<SeccompProfile>,
-    /// Device nodes beside the standard ones.
+    /// Device nodes in addition to the standard ones.
     pub devices: Vec<DeviceSpec>,
-    /// What the processes of the sandbox may use together.
+    /// The limits of the sandbox.
     pub limits: Limits,
-    /// Which system calls to print, if any.
+    /// The system calls to trace, if any.
     pub trace: Option<TraceFilter>,
 }
 
-/// What the sandbox's sockets of AF_INET and AF_INET6 reach.
+/// The network of the sandbox's AF_INET and AF_INET6 sockets.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum NetworkKind {
-    /// Each other, over a loopback inside the sandbox.
+    /// A loopback interface inside the sandbox.
     #[default]
     Loopback,
-    /// Whatever the network namespace of Amber's own process reaches: they are sockets of the host in it.
+    /// The network namespace of Amber's own process: the sockets are sockets of the host.
     Host,
-    /// The same, where that namespace is the sandbox's own: the guest may do in it what a container may.
+    /// The same, if that namespace is the sandbox's own: the guest has a container's rights there.
     Namespace,
 }
 
-/// Host descriptors that become those of the guest with the same place in the list, from 0 on. Where there is none, the
-/// guest gets its console as 0, 1 and 2 if it has one, and nothing otherwise. A directory has to be a
-/// [tree](amber_host::trees::is_tree), of which the guest can name everything.
+/// Host descriptors to give to the guest under their index in the list. For missing ones of 0, 1 and 2 the guest gets
+/// its console, if it has one. A directory must be a [tree](amber_host::trees::is_tree), since the guest can name
+/// everything in it.
 pub type Descriptors = Vec<Option<OwnedFd>>;
 
 impl SandboxConfig {
-    /// A sandbox for this process that has nothing yet, on the newest Linux, without limits.
+    /// An empty sandbox for this process, on the newest Linux, without limits.
     pub fn new(process: ProcessSpec) -> SandboxConfig {
         SandboxConfig {
             profile: KernelProfile::default(),
@@ -88,136 +88,136 @@ impl SandboxConfig {
         }
     }
 
-    /// Whether the guest may change files of the host that it can name.
+    /// Whether the guest can write to host files.
     pub fn changes_host_files(&self) -> bool {
         let changed = |mount: &MountSpec| matches!(mount.source, MountSource::Host(_)) && !mount.read_only;
         self.mounts.iter().any(changed) || self.descriptors.iter().flatten().any(|file| is_tree(file.as_fd()))
     }
 }
 
-/// Rules for system calls. Answers are those of seccomp(2)'s filters: an action, and its data in the lower half.
+/// Rules for system calls. Answers are those of seccomp(2)'s filters: an action, with its data in the lower half.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SeccompProfile {
-    /// The answer for calls that no rule speaks of.
+    /// The answer for calls without a rule.
     pub default: u32,
-    /// The answer for calls with numbers above this one: the profile's author did not know them.
+    /// A number, and the answer for calls above it: calls newer than the profile.
     pub newer: Option<(u32, u32)>,
-    /// The rules; of those for one call the first that applies counts.
+    /// The rules; among those for a call, the first whose conditions hold applies.
     pub rules: Vec<SeccompRule>,
 }
 
 /// A rule for one call.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SeccompRule {
-    /// The call's number on x86-64.
+    /// The number of the call on x86-64.
     pub number: u32,
-    /// What must all hold, six at most; a rule without conditions goes before others for the same call.
+    /// Conditions that must all hold, at most six. A rule without conditions precedes others for the same call.
     pub conditions: Vec<SeccompCondition>,
     /// The answer.
     pub answer: u32,
 }
 
-/// What a rule wants of an argument.
+/// A condition on an argument.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SeccompCondition {
-    /// Which argument, 0 to 5.
+    /// The index of the argument, 0 to 5.
     pub argument: u8,
-    /// How it must be.
+    /// The test.
     pub test: SeccompTest,
 }
 
-/// How an argument must be, as a number without sign.
+/// A test of an argument as an unsigned number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SeccompTest {
-    /// This.
+    /// Equal.
     Equal(u64),
-    /// Not this.
+    /// Not equal.
     NotEqual(u64),
-    /// Below this.
+    /// Less.
     Less(u64),
-    /// Not above this.
+    /// Less or equal.
     LessOrEqual(u64),
-    /// Above this.
+    /// Greater.
     Greater(u64),
-    /// Not below this.
+    /// Greater or equal.
     GreaterOrEqual(u64),
-    /// Its bits under the first are the second.
+    /// The argument, masked by the first value, equals the second.
     Masked(u64, u64),
 }
 
 /// A node of a character device.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DeviceSpec {
-    /// Where, as a guest path.
+    /// The guest path.
     pub path: String,
-    /// Which device.
+    /// The major number.
     pub major: u32,
-    /// Which device.
+    /// The minor number.
     pub minor: u32,
-    /// Its permissions.
+    /// The permission bits.
     pub permissions: u16,
-    /// Its owner.
+    /// The owner.
     pub uid: u32,
-    /// Its group.
+    /// The group.
     pub gid: u32,
 }
 
-/// What the processes of a sandbox may use together.
+/// The limits of all processes of a sandbox together.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Limits {
-    /// The most bytes of memory: of processes, files in memory and cached files. Beyond, cached files are given up, then
-    /// processes are killed. The host must allow for more, since Amber's own memory does not count.
+    /// Memory in bytes: of processes, files in memory and cached files. Beyond it, cached files are evicted, then
+    /// processes are killed. The host's limit must be higher, since Amber's own memory is not included.
     pub memory: Option<u64>,
-    /// The most tasks at once; one more is refused with `EAGAIN`.
+    /// Number of tasks; another one is refused with `EAGAIN`.
     pub tasks: Option<u64>,
-    /// The share of processor time, which the host enforces; guests only see it.
+    /// The CPU quota. The host enforces it; the guest only sees it.
     pub cpu: Option<CpuQuota>,
 }
 
-/// A share of processor time: so many microseconds in each period, over all processors.
+/// A CPU quota over all CPUs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CpuQuota {
-    /// Microseconds of processor time …
+    /// CPU time per period in microseconds.
     pub quota: u64,
-    /// … in so many microseconds.
+    /// The period in microseconds.
     pub period: u64,
 }
 
-/// Which system calls `--strace` prints, and where.
+/// The system calls that `--strace` prints, and the destination.
 pub struct TraceFilter {
     /// Names of calls; empty for all.
     pub names: Vec<String>,
-    /// Where the lines go.
+    /// The destination.
     pub sink: Box<dyn std::io::Write + Send>,
 }
 
-/// One mount.
+/// A mount.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MountSpec {
-    /// Where, as a guest path; made if it is not there.
+    /// The mount point, as a guest path; created if missing.
     pub target: String,
-    /// What.
+    /// The file system.
     pub source: MountSource,
-    /// No writing through this mount.
+    /// `MS_RDONLY`.
     pub read_only: bool,
-    /// No set-user-ID on execution.
+    /// `MS_NOSUID`.
     pub no_suid: bool,
-    /// No device nodes.
+    /// `MS_NODEV`.
     pub no_dev: bool,
-    /// No execution.
+    /// `MS_NOEXEC`.
     pub no_exec: bool,
 }
 
-/// What is mounted.
+/// The kind of a mount.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum MountSource {
-    /// A host directory (or, for a bind mount of a file, a file).
+    /// A host directory, or a file for a bind mount of a file.
     Host(PathBuf),
-    /// A host directory that is only read, under an in-memory layer that takes all changes.
+    /// A host directory, read-only, under a layer in memory that takes all changes.
     Overlay(PathBuf),
     /// A file system in memory, with its mount(8) options such as `size=64m,mode=1777`.
     Tmpfs(String),
-    /// The same, with a copy of what is in the directory beneath.
+    /// The same, with a copy of the directory beneath.
     TmpfsCopy(String),
     /// `proc`.
     Proc,
@@ -233,18 +233,18 @@ pub enum MountSource {
     Cgroup,
 }
 
-/// A user and group number as in the OCI specification.
+/// User and group IDs as in the OCI specification.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct UserSpec {
-    /// User number.
+    /// User ID.
     pub uid: u32,
-    /// Group number.
+    /// Group ID.
     pub gid: u32,
     /// Supplementary groups.
     pub additional_gids: Vec<u32>,
 }
 
-/// The capability sets with which a program is executed; those it then has follow from execve(2).
+/// The capability sets with which a program is executed. The sets that it then has follow from execve(2).
 #[derive(Clone, Copy, Debug, Default)]
 #[expect(missing_docs, reason = "the fields carry the names of capabilities(7)")]
 pub struct CapabilitySpec {
@@ -255,37 +255,37 @@ pub struct CapabilitySpec {
     pub ambient: CapabilitySet,
 }
 
-/// A process that is started from outside, as in the OCI specification's `process`.
+/// A process started from outside, as `process` in the OCI specification.
 #[derive(Clone, Debug)]
 pub struct ProcessSpec {
-    /// The program, if it is another than the first of `args`.
+    /// The program, if it differs from the first of `args`.
     pub program: Option<OsString>,
-    /// The program and its arguments; a program without a slash is searched in the `PATH` of `env`.
+    /// The arguments. The first is the program, which is searched in the `PATH` of `env` unless it has a slash.
     pub args: Vec<OsString>,
     /// `NAME=VALUE` each.
     pub env: Vec<OsString>,
     /// Absolute guest path.
     pub cwd: PathBuf,
-    /// Whom it runs as.
+    /// Its user and groups.
     pub user: UserSpec,
-    /// The mask for new files.
+    /// The file mode creation mask.
     pub umask: u32,
-    /// The capabilities it is executed with.
+    /// The capability sets with which it is executed.
     pub capabilities: CapabilitySpec,
     /// Resource limits: RLIMIT_ number, soft, hard (`u64::MAX` is infinity). The others are Linux's defaults.
     pub rlimits: Vec<(u32, u64, u64)>,
-    /// Executing gains no privileges.
+    /// Whether execve(2) grants no privileges.
     pub no_new_privs: bool,
-    /// Signals for which it has no handler do not touch it, as those of a container's first process; SIGKILL and SIGSTOP
-    /// reach it from outside only.
+    /// Signals without a handler are ignored, as for a container's first process; SIGKILL and SIGSTOP take effect only
+    /// from outside.
     pub protected: bool,
-    /// How willingly it is killed when memory runs out, from -1000 to 1000 (`oom_score_adj`).
+    /// The adjustment for the OOM killer, from -1000 to 1000 (`oom_score_adj`).
     pub oom_score_adj: i32,
-    /// The process gets a new terminal of this size (rows, columns) as 0, 1, 2 and controlling terminal.
+    /// A new terminal of this size (rows, columns) for descriptors 0, 1, 2 and as the controlling terminal.
     pub terminal: Option<(u16, u16)>,
 }
 
-/// How a process ended; with the first one, the sandbox ends.
+/// The end of a process; the end of the first one is that of the sandbox.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ExitStatus {
     /// By exit(2), with this status.
@@ -294,23 +294,23 @@ pub enum ExitStatus {
     Signaled(i32),
 }
 
-/// Why a sandbox did not start. Each prints as one line that names the thing.
+/// Why a sandbox did not start. The message is one line that names the object.
 #[derive(Debug, thiserror::Error)]
 pub enum BootError {
     /// The program is not in the root file system (a shell's status 127).
     #[error("{program}: {reason}")]
     NotFound {
-        /// What was asked for.
+        /// The name of the program.
         program: String,
-        /// What was not found, and where it was looked for.
+        /// What is missing, and where it was searched.
         reason: String,
     },
     /// The program is there but cannot be executed (a shell's status 126).
     #[error("{program}: {reason}")]
     NotExecutable {
-        /// What was asked for.
+        /// The name of the program.
         program: String,
-        /// Why not: permission, another machine's binary, a missing interpreter, a malformed file.
+        /// The reason: permission, another machine's binary, a missing interpreter, a malformed file.
         reason: String,
     },
     /// A mount could not be made.
@@ -318,10 +318,10 @@ pub enum BootError {
     Mount {
         /// The guest path.
         target: String,
-        /// Why not.
+        /// The reason.
         reason: String,
     },
-    /// Something else in the configuration cannot be done.
+    /// Another error of the configuration.
     #[error("{0}")]
     Config(String),
     /// The host failed.

@@ -1,4 +1,4 @@
-//! Processes of the guest as the outside sees them.
+//! The guest's processes as seen from outside.
 
 use std::sync::{Arc, Weak};
 use std::time::{Instant, SystemTime};
@@ -15,7 +15,7 @@ use crate::task::{ControllingTerminal, Task, ThreadGroup};
 use crate::tty::Console;
 use crate::wait::{Parker, Waiter};
 
-/// A process that was started from outside beside the first one.
+/// A process started from outside in addition to the first one.
 pub struct Process {
     group: Arc<ThreadGroup>,
     console: Option<Arc<Console>>,
@@ -26,19 +26,19 @@ impl Process {
         Process { group: task.group().clone(), console }
     }
 
-    /// Its number in the guest.
+    /// Its process ID in the guest.
     pub fn pid(&self) -> i32 {
         self.group.pid()
     }
 
-    /// The master of its terminal, if it got one.
+    /// The master of its terminal, if it has one.
     pub fn console(&self) -> Option<&Arc<Console>> {
         self.console.as_ref()
     }
 
-    /// Sends it a signal, as from outside.
+    /// Sends it a signal as from outside.
     pub fn signal(&self, signal: Signal) {
-        // A signal of the kernel's own is never refused for want of queue space.
+        // The kernel's own signals never fail for lack of queue space.
         let _ = self.group.send(OutgoingSignal::kernel(signal).forced());
     }
 
@@ -51,7 +51,7 @@ impl Process {
         }
     }
 
-    /// Waits for its end until a time; none if it has not ended then.
+    /// Waits for its end or the deadline; `None` at the deadline.
     pub fn wait_until(&self, deadline: Option<Instant>) -> Option<ExitStatus> {
         let parker = Arc::new(Parker::default());
         let waiter: Arc<dyn Waiter> = parker.clone();
@@ -72,23 +72,23 @@ impl Process {
 /// A process as `ps` shows it.
 #[derive(Clone, Debug)]
 pub struct ProcessInfo {
-    /// Its number in the guest.
+    /// Its process ID in the guest.
     pub pid: i32,
-    /// Its parent's; 0 for one that was started from outside.
+    /// The parent's process ID; 0 for a process started from outside.
     pub ppid: i32,
-    /// Its effective user.
+    /// The effective user ID.
     pub uid: u32,
-    /// How many threads it has.
+    /// Number of threads.
     pub threads: usize,
     /// The device number of its controlling terminal, 0 without one.
     pub terminal: u32,
-    /// When it was started.
+    /// The start time.
     pub started: SystemTime,
-    /// Processor time it used, in nanoseconds.
+    /// Used CPU time in nanoseconds.
     pub cpu: u64,
-    /// What it is doing, as the letter of proc(5).
+    /// The state, as a letter of proc(5).
     pub state: char,
-    /// Bytes of memory resident.
+    /// Resident memory in bytes.
     pub resident: u64,
     /// Its name, as in `/proc/PID/comm`.
     pub name: String,
@@ -96,7 +96,7 @@ pub struct ProcessInfo {
     pub arguments: Vec<String>,
 }
 
-/// All processes, by number.
+/// All processes, by process ID.
 pub(crate) fn all(kernel: &Kernel) -> Vec<ProcessInfo> {
     type Terminal = Arc<dyn ControllingTerminal>;
     let found: Vec<_> = {
@@ -132,12 +132,12 @@ pub(crate) fn all(kernel: &Kernel) -> Vec<ProcessInfo> {
     found.into_iter().map(describe).collect()
 }
 
-/// What the outside hears of an end.
+/// Converts a wait status.
 pub(crate) fn exit_status(status: WaitStatus) -> ExitStatus {
     match status {
         WaitStatus::Exited(code) => ExitStatus::Exited(code),
         WaitStatus::Signaled(signal, _) => ExitStatus::Signaled(signal.raw()),
-        // Only ends are noted; nothing else can come.
+        // The status of an ended process is never another.
         _ => ExitStatus::Exited(0),
     }
 }

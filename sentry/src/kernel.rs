@@ -1,4 +1,4 @@
-//! What there is once in a sandbox.
+//! The kernel object, which has the state of a sandbox.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -23,12 +23,12 @@ use crate::vfs::{FsContext, Vfs};
 
 /// The kernel of one sandbox.
 pub struct Kernel {
-    /// What all files share, whatever the file system. It is the first of the fields: whether a kernel can be shared by
-    /// threads is asked of all types that it holds, and most of the others lead here.
+    /// State shared by all file systems. It is the first field since the compiler derives whether a kernel is `Send`
+    /// and `Sync` field by field, and most types lead here.
     pub vfs: Arc<Vfs>,
-    /// The file systems, and the kinds of files that lie in none.
+    /// The file systems, and the kinds of files outside of them.
     pub fs: FileSystems,
-    /// The guests' memory.
+    /// Guest memory.
     pub mm: Memory,
     /// Clocks and timers.
     pub time: Timekeeping,
@@ -36,61 +36,61 @@ pub struct Kernel {
     pub tty: Terminals,
     /// System V memory, semaphores and messages.
     pub ipc: Ipc,
-    /// The sockets' names.
+    /// The network.
     pub network: Network,
-    /// Which Linux it is.
+    /// The Linux release.
     pub profile: KernelProfile,
-    /// What runs the guest's code.
+    /// The platform that runs guest code.
     pub platform: Arc<dyn Platform>,
-    /// The system calls of its release.
+    /// The system calls of the release.
     pub calls: CallTable,
-    /// Prints system calls, if asked to.
+    /// Traces system calls, if requested.
     pub tracer: Option<Arc<Tracer>>,
     /// Tasks and processes.
     pub processes: Mutex<ProcessTable>,
-    /// What is counted for each user.
+    /// Per-user counts.
     pub users: Users,
-    /// How many processors the guest sees.
+    /// Number of CPUs that the guest sees.
     pub cpus: usize,
-    /// What uname(2) says of the machine and its domain.
+    /// The host and domain names of uname(2).
     pub names: Mutex<HostNames>,
     /// Host threads that serve tasks.
     pub threads: Arc<ThreadPool>,
-    /// What processes that come from outside may call.
+    /// The filter for processes started from outside.
     pub seccomp: Option<Arc<Filter>>,
-    /// What the processes may use together, and do.
+    /// The control group.
     pub cgroup: ControlGroup,
-    /// How the sandbox ends.
+    /// The end of the sandbox.
     pub end: SandboxExit,
-    /// Numbers of calls that were refused, and logged, already.
+    /// Numbers of refused calls that were logged already.
     pub refused: Mutex<HashSet<u32>>,
-    /// The numbers that `/proc/sys` sets.
+    /// The values in `/proc/sys`.
     pub tunables: Arc<Tunables>,
-    /// Who waits for which futex.
+    /// The waiters of futexes.
     pub futexes: FutexTable,
-    /// Where tasks are that have ended: a zombie keeps neither directories nor mounts in use.
+    /// The root and working directory of ended tasks: a zombie keeps neither directories nor mounts in use.
     pub nowhere: Arc<FsContext>,
 }
 
 impl Drop for Kernel {
     fn drop(&mut self) {
-        // Host threads that wait for work outlive no kernel.
+        // Idle host threads must not outlive the kernel.
         self.threads.dismiss();
         self.time.timers.end();
     }
 }
 
-/// The names sethostname(2) and setdomainname(2) set, at most 64 bytes each.
+/// The names set by sethostname(2) and setdomainname(2), at most 64 bytes each.
 #[derive(Clone, Debug)]
 pub struct HostNames {
-    /// What `uname -n` prints.
+    /// The host name.
     pub host: Vec<u8>,
     /// The NIS domain.
     pub domain: Vec<u8>,
 }
 
 impl HostNames {
-    /// A host of this name, in this domain if any.
+    /// Names for a host, with a domain if given.
     pub fn new(host: &str, domain: Option<&str>) -> Self {
         let name = |text: &str| text.bytes().take(64).collect();
         HostNames { host: name(host), domain: name(domain.unwrap_or("(none)")) }

@@ -1,4 +1,4 @@
-//! Making a sandbox, starting it, starting further processes in it, and waiting for its end.
+//! Making a sandbox, starting it and additional processes in it, and waiting for its end.
 
 mod inherited;
 mod mounts;
@@ -32,11 +32,11 @@ use crate::tty::{self, Console, Terminals};
 use crate::tunables::Tunables;
 use crate::vfs::{FdTable, FileDescription, FsContext, Mount, MountNamespace, Vfs};
 
-/// What each subsystem adds to the file systems.
+/// The contributions of the subsystems to the file systems.
 static SUBSYSTEMS: &[&Registration] =
     &[&fs::REGISTRATION, &tty::REGISTRATION, &net::REGISTRATION, &ipc::REGISTRATION, &cgroup::REGISTRATION];
 
-/// Whether sandboxes have a character device of this number.
+/// Whether sandboxes have this character device.
 pub fn has_device(device: Device) -> bool {
     SUBSYSTEMS.iter().flat_map(|subsystem| subsystem.drivers).any(|driver| driver.serves(device))
 }
@@ -45,7 +45,7 @@ pub fn has_device(device: Device) -> bool {
 pub struct Sandbox {
     kernel: Arc<Kernel>,
     namespace: Arc<MountNamespace>,
-    /// Files of the host may be changed by their names.
+    /// Whether the guest can write to host files.
     changes_trees: bool,
     proc_reader: ProcReader,
     /// The first process, until it is started.
@@ -53,10 +53,10 @@ pub struct Sandbox {
 }
 
 impl Sandbox {
-    /// Makes a kernel on a platform and loads the first program, of which nothing runs yet.
+    /// Makes a kernel on a platform and loads the first program, without running it.
     ///
     /// # Errors
-    /// One line that names what could not be done; see [`BootError`].
+    /// One line that names what failed; see [`BootError`].
     pub fn boot(
         platform: Arc<dyn Platform>,
         memory: Arc<GuestMemory>,
@@ -98,7 +98,7 @@ impl Sandbox {
             tunables,
         });
         kernel.cgroup.set_limits(&kernel, &config.limits);
-        // Read while the host's files can still be opened.
+        // Read while host files can still be opened.
         amber_host::processor::description();
         net::adopt(&kernel);
         for (name, value) in &config.sysctls {
@@ -116,7 +116,7 @@ impl Sandbox {
         let files = Arc::new(FdTable::new(&kernel.vfs, &kernel.mm.frames));
         let (console, terminal) = make_console(&kernel, &namespace, &config.process)?.unzip();
         if let Some(console) = console {
-            // Nobody else sets it: this runs once, before the first process.
+            // Set only here, once, before the first process.
             let _ = kernel.tty.console.set(console);
         }
         give(&kernel, config.descriptors, terminal, &files, changes_trees)?;
@@ -132,10 +132,10 @@ impl Sandbox {
         })
     }
 
-    /// Lets the first process run; the first call does.
+    /// Starts the first process, at the first call.
     ///
     /// # Errors
-    /// The host has no thread for it.
+    /// The host has no threads left.
     pub fn start(&self) -> Result<(), BootError> {
         let first = self.first.lock().take();
         first.map_or(Ok(()), |first| {
@@ -149,11 +149,11 @@ impl Sandbox {
         self.first.lock().is_none()
     }
 
-    /// Starts a further process with these descriptors. It sees the mounts that the first process sees, is
-    /// nobody's child and leads a session of its own; it is killed when the sandbox ends.
+    /// Starts an additional process with these descriptors. It has the mounts of the first process, no parent, and its
+    /// own session; it is killed when the sandbox ends.
     ///
     /// # Errors
-    /// As for the first process; also that the sandbox has ended.
+    /// As for the first process; or the sandbox has ended.
     pub fn exec(&self, process: &ProcessSpec, descriptors: Descriptors) -> Result<Process, BootError> {
         let namespace = self.kernel.init().and_then(|first| Some(first.tasks().first()?.fs().namespace()));
         let namespace = namespace.ok_or_else(|| BootError::Config("the sandbox has ended".to_owned()))?;
@@ -167,7 +167,7 @@ impl Sandbox {
         Ok(process)
     }
 
-    /// Sends a signal to the first process, as from outside; to its whole process group if `group` says so.
+    /// Sends a signal to the first process as from outside, or to its process group if `group` is set.
     pub fn signal(&self, signal: Signal, group: bool) {
         if group {
             self.kernel.signal_process_group(ProcessTable::INIT, signal);
@@ -180,34 +180,34 @@ impl Sandbox {
     pub fn signal_all(&self, signal: Signal) {
         let all: Vec<_> = self.kernel.processes.lock().processes().map(|process| process.group.clone()).collect();
         for group in all {
-            // A signal of the kernel's own is never refused for want of queue space.
+            // The kernel's own signals never fail for lack of queue space.
             let _ = group.send(OutgoingSignal::kernel(signal).forced());
         }
     }
 
-    /// Lets the first process stop for its terminal, since the caller continues it again: by SIGCONT to its group after
+    /// Allows the first process to stop for its terminal. The caller must continue it, by SIGCONT to its group after
     /// [`wait_for_stop`](Self::wait_for_stop).
     pub fn watch(&self) {
         self.kernel.processes.lock().watch_from_outside();
     }
 
-    /// Waits until the first process has stopped more often than `seen` times, and answers how often; none at the end of
-    /// the sandbox.
+    /// Waits until the first process has stopped more than `seen` times and returns the number of stops; `None` at the
+    /// end of the sandbox.
     pub fn wait_for_stop(&self, seen: u64) -> Option<u64> {
         self.kernel.end.wait_for_stop(seen)
     }
 
-    /// The master of the sandbox's terminal, if the first process got one.
+    /// The master of the sandbox's terminal, if the first process has one.
     pub fn console(&self) -> Option<&Arc<Console>> {
         self.kernel.tty.console.get()
     }
 
-    /// Keeps the guest from running until [`resume`](Self::resume); returns when all of it stands still. Timers go on.
+    /// Stops guest code until [`resume`](Self::resume); returns when all tasks have stopped. Timers continue.
     pub fn pause(&self) {
         self.kernel.cgroup.pause.begin(&self.kernel);
     }
 
-    /// Lets a paused guest go on.
+    /// Resumes a paused guest.
     pub fn resume(&self) {
         self.kernel.cgroup.pause.end();
     }
@@ -217,23 +217,23 @@ impl Sandbox {
         self.kernel.cgroup.pause.is_on()
     }
 
-    /// What the guest uses.
+    /// Resource usage of the guest.
     pub fn usage(&self) -> Usage {
         self.kernel.cgroup.usage(&self.kernel)
     }
 
-    /// Sets other limits, which hold at once; see [`Limits`].
+    /// Changes the limits, with immediate effect; see [`Limits`].
     pub fn set_limits(&self, limits: &Limits) {
         self.kernel.cgroup.set_limits(&self.kernel, limits);
     }
 
-    /// All processes of the guest, by number.
+    /// All processes of the guest, by process ID.
     pub fn processes(&self) -> Vec<ProcessInfo> {
         external_process::all(&self.kernel)
     }
 
-    /// The content of a file of the guest's `/proc`, or the text of a link, by the path from there and as the guest's
-    /// superuser sees it; none if it is not there, or no more.
+    /// The content of a file of the guest's `/proc`, or the target of a link, as read by the guest's root. The path is
+    /// relative to `/proc`. `None` if it does not exist.
     pub fn proc_text(&self, path: &str) -> Option<Vec<u8>> {
         self.proc_reader.text(&self.kernel, path).ok()
     }
@@ -242,15 +242,15 @@ impl Sandbox {
     pub fn kill(&self) {
         self.kernel.kill_all();
         if let Err(error) = self.start() {
-            // A process that cannot be started has ended, too.
+            // A process that cannot be started has ended as well.
             log::debug!("killing the sandbox: {error}");
         }
     }
 
-    /// Waits until the first process, and with it every other, has ended.
+    /// Waits until the first process, and with it all others, has ended.
     pub fn wait(&self) -> ExitStatus {
         let status = self.kernel.end.wait();
-        // What guests stored through shared mappings of host files lasts.
+        // Makes the guest's stores to shared mappings of host files durable.
         for mount in self.namespace.mounts() {
             if let Err(errno) = mount.fs().sync() {
                 log::error!("writing back a {}: {errno}", mount.fs().name());
@@ -266,16 +266,16 @@ impl Sandbox {
 impl Drop for Sandbox {
     fn drop(&mut self) {
         if self.kernel.end.is_over() {
-            // The table keeps zombies that nobody waited for, and each of their tasks keeps the kernel.
+            // The table keeps unreaped zombies, and each of their tasks keeps the kernel alive.
             let zombies = std::mem::take(&mut *self.kernel.processes.lock());
             drop(zombies);
-            // Names that nobody uses keep their file systems, and those the frames of their files.
+            // Unused names keep their file systems alive, and those the frames of their files.
             self.kernel.vfs.names.forget_unused();
         }
     }
 }
 
-/// Makes the terminal that a process shall have, and opens it.
+/// Makes and opens the terminal of a process.
 fn make_console(
     kernel: &Arc<Kernel>,
     namespace: &MountNamespace,
@@ -286,7 +286,7 @@ fn make_console(
     made.map(Some).map_err(|errno| BootError::Config(format!("making a terminal: {}", errno.text())))
 }
 
-/// Opens descriptors; of 0, 1 and 2, those that Amber was not given are the terminal, if there is one.
+/// Opens the descriptors. Those of 0, 1 and 2 that are missing are the terminal, if there is one.
 fn give(
     kernel: &Arc<Kernel>,
     mut descriptors: Descriptors,

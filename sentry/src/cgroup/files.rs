@@ -1,5 +1,5 @@
-//! The file system `cgroup2`: the sandbox's group as its processes see it, as the root of their namespace. Programs read
-//! here how much memory and processor time they have. Limits are set from outside; there are no groups below.
+//! The file system `cgroup2`: the sandbox's group, shown as the root of its processes' namespace. Programs read their
+//! limits of memory and CPU time here. Limits are set from outside; there are no groups below.
 
 use std::fmt::{Display, Write};
 use std::sync::Arc;
@@ -73,7 +73,7 @@ const ROOT: &[Entry] = &[
     Entry::file("pids.peak", 0o444, tasks_peak).since("6.1"),
 ];
 
-/// A file with a limit: as for the root of any namespace, it is set from outside.
+/// A file with a limit. As at the root of any cgroup namespace, the guest cannot write it.
 const fn limit(name: &'static str, text: fn(&Query<'_>) -> Answer) -> Entry {
     Entry::writable(name, 0o644, text, |_, _| Err(Errno::EPERM.here()))
 }
@@ -126,7 +126,7 @@ fn threads(query: &Query<'_>) -> Answer {
     numbers(table.tasks().filter(|task| !task.has_ended()).map(|task| task.tid()).collect())
 }
 
-/// The number that somebody wants to move here, where everybody is already.
+/// Parses the process ID written to `cgroup.procs`. All processes are in this group already.
 fn mover(text: &[u8]) -> Result<i32, Errno> {
     let text = std::str::from_utf8(text).map_err(|_| Errno::EINVAL.here())?;
     text.trim().parse().ok().filter(|&number: &i32| number >= 0).ok_or_else(|| Errno::EINVAL.here())
@@ -190,7 +190,7 @@ fn tasks_peak(query: &Query<'_>) -> Answer {
     line(query.kernel.cgroup.tasks_peak.load(Ordering::Relaxed).max(1))
 }
 
-/// Makes an instance from the options of mount(2), which change nothing here.
+/// Makes an instance. The options of mount(2) have no effect.
 ///
 /// # Errors
 /// `EINVAL` for an unknown option.

@@ -19,28 +19,28 @@ use crate::kernel::Kernel;
 use crate::task::TaskContext;
 use crate::time::Expire;
 
-/// Near the limit, memory is counted again after this many bytes at least.
+/// Near the limit, memory is counted again after at least this many bytes.
 const STEP: u64 = 64 << 10;
-/// As much may be taken ahead of need far from the limit.
+/// Far from the limit, at most this many bytes may be used between two counts.
 const MOST_AHEAD: u64 = 16 << 20;
-/// So many bytes of cached files are not given up: programs that run need theirs.
+/// Bytes of cached files that are not evicted: running programs need theirs.
 const MOST_KEPT: u64 = 8 << 20;
-/// Giving up less than this of cached files when nothing is left at all is no help.
+/// With no memory left, evicting less than this does not help.
 const HELPFUL: u64 = 1 << 20;
-/// So much is left for programs at most when files in memory and the like have the rest.
+/// Upper bound of the memory that files in memory and the like must leave for programs.
 const MOST_RESERVED: u64 = 64 << 20;
-/// So far above the limit one call may go at most before it is refused. The host's limit is 64 MiB above the guest's, and
-/// what the sandbox has before its guest starts counts there as well.
+/// One call may exceed the limit by at most this before it is refused. The host's limit is 64 MiB above the guest's and
+/// includes the sandbox's own memory.
 const MOST_ABOVE: u64 = 40 << 20;
-/// So much freed heap is worth the work of giving it back, and so much when nothing is left.
+/// Freed heap worth returning to the host, usually and when no memory is left.
 const WORTH_TRIMMING: u64 = 8 << 20;
 const WORTH_TRIMMING_AT_LIMIT: u64 = 1 << 20;
-/// How often memory is counted that could grow beyond the limit unseen, in nanoseconds.
+/// Interval, in nanoseconds, of counting memory that can grow without a fault.
 const WATCH: u64 = 50_000_000;
-/// How often a task waits for the memory of a killed process before it goes on regardless.
+/// How often a task waits for the memory of a killed process before it continues regardless.
 const MOST_ROUNDS: usize = 16;
 
-/// Looks at memory again when its moment has come.
+/// Counts memory again when the timer expires.
 struct Watch(Weak<Kernel>);
 
 impl Expire for Watch {
@@ -56,13 +56,13 @@ impl Expire for Watch {
 }
 
 impl ControlGroup {
-    /// What is there already is the sandbox's own: counts from now on.
+    /// Takes the present memory as the sandbox's own, and counts from now on.
     pub(crate) fn count_from_now(&self, kernel: &Kernel) {
         kernel.mm.frames.count_from_now();
         self.footprint.count_from_now();
     }
 
-    /// Called by each task on its way back to its program, with no lock held: keeps to the limit.
+    /// Enforces the limit. Called by each task on its way back to guest code, without locks.
     #[inline]
     pub(crate) fn enforce_limits(&self, ctx: &TaskContext) {
         if ctx.kernel().mm.frames.claimed_bytes() >= self.next_look.load(Ordering::Relaxed) {
@@ -81,38 +81,38 @@ impl ControlGroup {
         }
     }
 
-    /// The sandbox's memory is used up, whatever the limit: kills a process and waits for what it had.
+    /// Handles exhaustion of the sandbox's memory, whatever the limit: kills a process and waits for its memory.
     pub(crate) fn out_of_memory(&self, ctx: &TaskContext) {
         if ctx.kernel().vfs.page_caches.evict_all() < HELPFUL && !ctx.is_killed() && !self.kill_and_wait(ctx) {
-            // Nothing can come of trying again.
+            // Retrying cannot succeed.
             ctx.group().state().begin_end(WaitStatus::Signaled(Signal::SIGKILL, false));
         }
     }
 
-    /// False if nothing may be killed.
+    /// Kills a process and waits for its memory. Returns false if there is none to kill.
     fn kill_and_wait(&self, ctx: &TaskContext) -> bool {
         let victim = self.kill_one(ctx.kernel());
         victim.inspect(|victim| ctx.wait_for_end(victim, Duration::from_millis(500))).is_some()
     }
 
-    /// Counts what is in use.
+    /// Counts the memory in use.
     pub(super) fn count_memory(&self, kernel: &Kernel) -> u64 {
         let used = kernel.mm.frames.used_bytes();
         self.memory_peak.fetch_max(used, Ordering::Relaxed);
         used
     }
 
-    /// Counts the memory and gives up what can be spared if it is too much; false if it still is.
+    /// Counts the memory and reclaims if it exceeds the limit. Returns false if it still does.
     fn make_room(&self, kernel: &Arc<Kernel>) -> bool {
         let limit = self.memory_limit.load(Ordering::Relaxed);
         if limit == MAX {
             self.next_look.store(MAX, Ordering::Relaxed);
             return true;
         }
-        // What the host keeps for sockets may also have become less.
+        // The host's memory for sockets may have decreased as well.
         let sockets = &kernel.network.inet;
         let mut again = sockets.charge(false);
-        // Free parts of the heap can become more while what is in use is not.
+        // Free parts of the heap can grow while the memory in use does not.
         let moving = self.footprint.weigh(&kernel.mm.frames).map(|looks| WATCH << looks);
         let mut used = self.count_memory(kernel);
         self.footprint.give_back(&kernel.mm.frames, WORTH_TRIMMING.max(limit.saturating_sub(used) / 4));
@@ -122,7 +122,7 @@ impl ControlGroup {
         }
         if used > limit {
             self.at_limit.fetch_add(1, Ordering::Relaxed);
-            // Somewhat more than needed, so that this is not done for each page.
+            // Somewhat more than necessary, so that this is not repeated for each page.
             kernel.vfs.page_caches.evict_some(used - limit + limit / 16, (limit / 16).min(MOST_KEPT));
             used = self.count_memory(kernel);
         }
@@ -146,7 +146,7 @@ impl ControlGroup {
         used <= limit
     }
 
-    /// Looks again after so many nanoseconds, if not sooner.
+    /// Counts again after this many nanoseconds, unless an earlier count is scheduled.
     fn watch(&self, kernel: &Arc<Kernel>, after: u64) {
         let at = monotonic().saturating_add(after);
         let mut watch = self.watch.lock();
@@ -156,12 +156,12 @@ impl ControlGroup {
         }
     }
 
-    /// The limit is another: from now on it holds.
+    /// Applies a changed limit.
     pub(super) fn memory_limit_changed(&self, kernel: &Kernel) {
         let limit = self.memory_limit.load(Ordering::Relaxed);
-        // One call must not take without end before it is looked at.
+        // A single call must not exceed the limit without bound before it is checked.
         let above = (limit / 4 + (24 << 20)).min(MOST_ABOVE);
-        // What no killing takes away leaves something for programs to run at all.
+        // Memory that no kill releases must leave some for programs.
         let lasting = if limit == MAX { MAX } else { limit - (limit / 8).min(MOST_RESERVED) };
         kernel.mm.frames.set_caps(lasting, limit.saturating_add(above));
         kernel.mm.frames.set_ahead(if limit == MAX { MAX } else { (limit / 16).clamp(STEP, MOST_AHEAD) });

@@ -1,6 +1,6 @@
-//! The control group that a sandbox is: what its processes may use together, and what they used (cgroups(7)).
+//! The sandbox's control group: limits and usage of all its processes together (cgroups(7)).
 //!
-//! There is one, of which all processes are members. The host limits processor time; memory and tasks are limited here.
+//! There is one group, with all processes. The host limits CPU time; the sentry limits memory and tasks.
 
 mod files;
 mod footprint;
@@ -24,7 +24,7 @@ use crate::vfs::types::FileSystemType;
 
 pub use pause::Pause;
 
-/// What file systems show of the group.
+/// The group's entries in file systems.
 pub static REGISTRATION: Registration = Registration {
     file_systems: &[FileSystemType { name: "cgroup2", make: files::make }],
     proc: proc::ENTRIES,
@@ -35,18 +35,18 @@ pub static REGISTRATION: Registration = Registration {
 /// No limit.
 const MAX: u64 = u64::MAX;
 
-/// Limits, and what counts for them.
+/// Limits and usage.
 pub struct ControlGroup {
     memory_limit: AtomicU64,
     memory_peak: AtomicU64,
-    /// Once so many bytes are claimed, those in use are counted again.
+    /// When this many bytes are claimed, the memory in use is counted again.
     next_look: AtomicU64,
     footprint: footprint::Footprint,
-    /// How often memory was at its limit; how often nothing could be reclaimed then; how many processes were killed.
+    /// How often memory was at its limit, how often reclaim failed then, and how many processes were killed.
     at_limit: AtomicU64,
     oom_events: AtomicU64,
     killed: AtomicU64,
-    /// The next look at memory that grows without a fault.
+    /// The next count of memory that can grow without a fault.
     watch: Mutex<Option<(u64, Alarm)>>,
     watcher: OnceLock<Arc<dyn Expire>>,
     oom: oom::Killer,
@@ -54,9 +54,9 @@ pub struct ControlGroup {
     tasks_peak: AtomicU64,
     tasks_refused: AtomicU64,
     cpu: Mutex<Option<CpuQuota>>,
-    /// What ended tasks used.
+    /// Usage of ended tasks.
     exited_usage: Mutex<TaskUsage>,
-    /// Whether the guest is paused.
+    /// Pauses the guest.
     pub pause: Pause,
 }
 
@@ -83,34 +83,34 @@ impl Default for ControlGroup {
     }
 }
 
-/// What a sandbox uses.
+/// The usage of a sandbox.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Usage {
-    /// Bytes of memory now: of processes, files in memory, cached files and what the kernel keeps for them.
+    /// Memory in use in bytes: of processes, files in memory, cached files, and kernel memory.
     pub memory: u64,
-    /// The most that was seen at once.
+    /// The highest memory usage seen.
     pub memory_peak: u64,
-    /// The limit, if there is one.
+    /// The memory limit in bytes.
     pub memory_limit: Option<u64>,
-    /// The part of the memory that caches host files, and is given up before anything is killed.
+    /// The part of the memory that caches host files, which is evicted before a process is killed.
     pub cached: u64,
-    /// The part of the memory that is the kernel's.
+    /// The part of the memory that is kernel memory.
     pub kernel: KernelUsage,
     /// How often memory was at its limit.
     pub at_limit: u64,
-    /// How often nothing more could be given up then.
+    /// How often reclaim failed then.
     pub out_of_memory: u64,
-    /// Processes that were killed for it.
+    /// Number of processes killed for lack of memory.
     pub oom_kills: u64,
-    /// Tasks now.
+    /// Number of tasks.
     pub tasks: u64,
-    /// The limit, if there is one.
+    /// The limit of tasks.
     pub tasks_limit: Option<u64>,
-    /// How often a task was refused for it.
+    /// How often that limit refused a task.
     pub tasks_refused: u64,
-    /// Processor time in the guest's own code, in nanoseconds.
+    /// CPU time in guest code, in nanoseconds.
     pub cpu_user: u64,
-    /// Processor time in the kernel, in nanoseconds.
+    /// CPU time in the kernel, in nanoseconds.
     pub cpu_system: u64,
 }
 
@@ -124,22 +124,22 @@ impl ControlGroup {
         self.memory_limit_changed(kernel);
     }
 
-    /// The most bytes of memory, if there is a limit.
+    /// The memory limit in bytes.
     pub fn memory_limit(&self) -> Option<u64> {
         Some(self.memory_limit.load(Ordering::Relaxed)).filter(|&limit| limit != MAX)
     }
 
-    /// The memory that the guest takes for all there is.
+    /// Total memory as the guest sees it.
     pub fn memory_shown(&self, kernel: &Kernel) -> u64 {
         self.memory_limit.load(Ordering::Relaxed).min(kernel.mm.frames.limit())
     }
 
-    /// The most tasks, if there is a limit.
+    /// The limit of tasks.
     pub fn tasks_limit(&self) -> Option<u64> {
         Some(self.tasks_limit.load(Ordering::Relaxed)).filter(|&limit| limit != MAX)
     }
 
-    /// Whether there may be one more task beside `present` ones.
+    /// Whether a task may be added to `present` ones.
     pub(crate) fn admits_task(&self, present: usize) -> bool {
         let after = present as u64 + 1;
         let admitted = after <= self.tasks_limit.load(Ordering::Relaxed);
@@ -151,18 +151,18 @@ impl ControlGroup {
         admitted
     }
 
-    /// The share of processor time that the host enforces.
+    /// The CPU quota, which the host enforces.
     pub fn cpu_quota(&self) -> Option<CpuQuota> {
         *self.cpu.lock()
     }
 
-    /// Counts what a task used that ends.
+    /// Adds the usage of an ended task.
     pub(crate) fn add_exited_usage(&self, usage: TaskUsage) {
         let mut spent = self.exited_usage.lock();
         *spent = spent.plus(usage);
     }
 
-    /// What all tasks used, past and present.
+    /// Usage of all tasks, past and present.
     pub fn task_usage(&self, kernel: &Kernel) -> TaskUsage {
         let groups: Vec<_> = kernel.processes.lock().processes().map(|p| p.group.clone()).collect();
         let spent = *self.exited_usage.lock();
@@ -170,7 +170,7 @@ impl ControlGroup {
         tasks.fold(spent, |sum, task| sum.plus(task.usage()))
     }
 
-    /// What is used.
+    /// The present usage.
     pub fn usage(&self, kernel: &Kernel) -> Usage {
         let spent = self.task_usage(kernel);
         kernel.network.inet.charge(true);

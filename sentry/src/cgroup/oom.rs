@@ -1,4 +1,4 @@
-//! What ends when memory runs out.
+//! The OOM killer.
 
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
@@ -11,13 +11,13 @@ use crate::kernel::Kernel;
 use crate::sync::{Mutex, Rank};
 use crate::task::{STACK_COST, ThreadGroup};
 
-/// Who is exempt (`OOM_SCORE_ADJ_MIN`), and what the scale goes up to.
+/// The score of exempt processes (`OOM_SCORE_ADJ_MIN`), and the top of the scale.
 const EXEMPT: i32 = -1000;
 const SCALE: i64 = 1000;
 
 /// Kills one process at a time.
 pub(super) struct Killer {
-    /// The one that is on its way out.
+    /// The process killed last, until it is gone.
     last: Mutex<Weak<ThreadGroup>>,
     one: parking_lot::Mutex<()>,
 }
@@ -28,11 +28,11 @@ impl Default for Killer {
     }
 }
 
-/// A process, as far as the choice goes.
+/// A process that may be chosen.
 struct Candidate {
     group: Arc<ThreadGroup>,
     resident: u64,
-    /// What it has, and more or less by its `oom_score_adj`.
+    /// Its memory, adjusted by `oom_score_adj`.
     points: i64,
 }
 
@@ -46,7 +46,7 @@ fn candidates(kernel: &Kernel) -> Vec<Candidate> {
         }
         let tasks = group.tasks();
         let (task, memory) = tasks.iter().find_map(|task| Some((task, task.memory()?)))?;
-        // What the kernel keeps for it goes with it as well.
+        // Killing it also releases kernel memory.
         let signals = {
             let state = group.state();
             let own: u64 = state.tasks.iter().map(|task| task.signals().pending.kept_bytes()).sum();
@@ -63,8 +63,8 @@ fn candidates(kernel: &Kernel) -> Vec<Candidate> {
 }
 
 impl ControlGroup {
-    /// Kills the process that has the most memory, as its `oom_score_adj` weighs it; answers it, or the one that was
-    /// killed before and is not gone yet. None if there is nothing to kill. No lock may be held.
+    /// Kills the process with the most memory, adjusted by `oom_score_adj`, and returns it. While the process killed
+    /// before is not gone, returns that. `None` if there is none to kill. No lock may be held.
     pub(super) fn kill_one(&self, kernel: &Kernel) -> Option<Arc<ThreadGroup>> {
         let _one = self.oom.one.lock();
         let last = self.oom.last.lock().upgrade();

@@ -1,5 +1,5 @@
-//! Standing still: a paused guest runs none of its code until it is resumed, as under the freezer of cgroups(7). Clocks and
-//! timers go on; what came meanwhile is met afterwards.
+//! Pausing: a paused guest runs no code until it is resumed, as under the freezer of cgroups(7). Clocks and timers
+//! continue; events of the meantime are handled afterwards.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -8,11 +8,11 @@ use crate::kernel::Kernel;
 use crate::task::{Activity, TaskContext};
 use crate::wait::WaitQueue;
 
-/// How often it is looked whether all stand still, and for how long at most.
+/// Interval and time limit of the wait until all tasks have stopped.
 const GLANCE: Duration = Duration::from_micros(200);
 const TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Whether guest code may run.
+/// Whether the guest is paused.
 #[derive(Default)]
 pub struct Pause {
     paused: AtomicBool,
@@ -25,20 +25,20 @@ impl Pause {
         self.paused.load(Ordering::SeqCst)
     }
 
-    /// Called by each task before it runs guest code: waits while the guest is paused. A killed task goes on.
+    /// Waits while the guest is paused. Called by each task before it runs guest code. A killed task continues.
     #[inline]
     pub(crate) fn wait_while_frozen(&self, ctx: &TaskContext) {
         if self.is_on() {
-            // Killed meanwhile: it does not come to run either.
+            // A task killed meanwhile runs no guest code either.
             let _ = ctx.wait_killable(&self.resumed, || (!self.is_on()).then_some(()));
         }
     }
 
-    /// Pauses the guest; returns when all stand still.
+    /// Pauses the guest; returns when all tasks have stopped.
     pub(crate) fn begin(&self, kernel: &Kernel) {
         self.paused.store(true, Ordering::SeqCst);
         let since = Instant::now();
-        // Who is about to run does not any more; who is not in the table yet meets the pause first.
+        // Tasks about to run guest code stop as well; tasks that are not in the table yet check for a pause first.
         kernel.processes.lock().tasks().for_each(|task| task.interrupt());
         loop {
             let running: Vec<_> = {
@@ -53,7 +53,7 @@ impl Pause {
         }
     }
 
-    /// Lets the guest go on.
+    /// Resumes the guest.
     pub(crate) fn end(&self) {
         self.paused.store(false, Ordering::SeqCst);
         self.resumed.notify_all();

@@ -1,4 +1,4 @@
-//! What `/proc` shows of control groups.
+//! Control groups in `/proc`.
 
 use amber_abi::errno::Errno;
 
@@ -7,7 +7,7 @@ use crate::fs::pseudo::{Entry, Query};
 /// `/proc/cgroups`.
 pub(super) const ENTRIES: &[Entry] = &[Entry::file("cgroups", 0o444, controllers)];
 
-/// The group of a process, and the set of processors it is in.
+/// The control group and the CPU set of a process.
 pub(super) const OF_PROCESS: &[Entry] = &[Entry::file("cgroup", 0o444, group), Entry::file("cpuset", 0o444, cpuset)];
 
 fn controllers(_: &Query<'_>) -> Result<Vec<u8>, Errno> {
