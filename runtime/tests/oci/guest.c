@@ -35,6 +35,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "circles.h"
 #include "texts.h"
 
 static void on_term(int signal) {
@@ -153,6 +154,10 @@ static void fill(const char *kind) {
             failed = socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0, pair);
             while (!failed && write(pair[0], much, sizeof much) > 0)
                 ;
+        } else if (!strcmp(kind, "circles")) {
+            failed = make_circle(i, much);
+        } else if (!strcmp(kind, "copies")) {
+            failed = send_itself(much);
         } else if (!strcmp(kind, "filters")) {
             struct sock_filter program[BPF_MAXINSNS] = {{0}};
             struct sock_fprog whole = {BPF_MAXINSNS, program};

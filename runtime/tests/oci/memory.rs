@@ -38,6 +38,8 @@ const KINDS: &[(&str, &str)] = &[
     ("watched", "Success"),
     ("locks", "Success"),
 ];
+/// What no process holds any more once the one that made it is gone.
+const CIRCLES: &[(&str, &str)] = &[("circles", "Killed"), ("copies", "Killed")];
 /// Those that depend on the platform.
 const PLATFORM_KINDS: &[(&str, &str)] = &[("sparse", "Killed"), ("threads", "Killed")];
 
@@ -125,6 +127,11 @@ fn a_container_lives_on_when_any_kind_of_object_fills_its_memory() {
 }
 
 #[test]
+fn a_container_lives_on_when_sockets_in_each_others_queues_fill_its_memory() {
+    lives_on("ptrace", CIRCLES, None);
+}
+
+#[test]
 fn a_container_in_a_virtual_machine_lives_on_when_any_kind_of_object_fills_its_memory() {
     if File::options().read(true).write(true).open("/dev/kvm").is_ok() {
         lives_on("kvm", PLATFORM_KINDS, None);
@@ -195,9 +202,15 @@ fn lives_on(platform: &'static str, kinds: &[(&str, &str)], namespace: Option<&N
         world.config["process"]["rlimits"] = json!([{"type": "RLIMIT_NOFILE", "soft": files, "hard": files}]);
         if let Some(namespace) = namespace {
             namespace.hold(&mut world);
-            for set in ["bounding", "effective", "permitted"] {
-                world.config["process"]["capabilities"][set] = json!(["CAP_KILL", "CAP_NET_RAW"]);
-            }
+        }
+        let capabilities = match (namespace, *kind) {
+            (Some(_), _) => json!(["CAP_KILL", "CAP_NET_RAW"]),
+            // As many descriptors may be in messages as memory allows.
+            (None, "copies") => json!(["CAP_SYS_RESOURCE"]),
+            (None, _) => world.config["process"]["capabilities"]["bounding"].clone(),
+        };
+        for set in ["bounding", "effective", "permitted"] {
+            world.config["process"]["capabilities"][set] = capabilities.clone();
         }
         world.config["mounts"][2]["options"] = json!(["ptmxmode=0666"]);
         let tmpfs = json!({"destination": "/tmp", "type": "tmpfs", "source": "tmpfs"});

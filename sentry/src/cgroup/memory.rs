@@ -15,6 +15,7 @@ use amber_abi::task::WaitStatus;
 
 use super::{ControlGroup, MAX};
 use crate::clock::monotonic;
+use crate::interruption;
 use crate::kernel::Kernel;
 use crate::task::TaskContext;
 use crate::time::Expire;
@@ -37,8 +38,20 @@ const WORTH_TRIMMING: u64 = 8 << 20;
 const WORTH_TRIMMING_AT_LIMIT: u64 = 1 << 20;
 /// Interval, in nanoseconds, of counting memory that can grow without a fault.
 const WATCH: u64 = 50_000_000;
+/// How long the timer thread collects unreachable sockets before other timers run, in nanoseconds.
+const RECLAIM_SLICE: u64 = 2_000_000;
 /// How often a task waits for the memory of a killed process before it continues regardless.
 const MOST_ROUNDS: usize = 16;
+
+/// Result of a count of the memory.
+enum Room {
+    /// The limit is not exceeded.
+    Enough,
+    /// The limit is exceeded, and the collection of unreachable sockets was interrupted.
+    MayCome,
+    /// The limit is exceeded, and nothing is left to reclaim.
+    Short,
+}
 
 /// Counts memory again when the timer expires.
 struct Watch(Weak<Kernel>);
@@ -49,8 +62,13 @@ impl Expire for Watch {
         let group = &kernel.cgroup;
         drop(group.watch.lock().take());
         kernel.network.inet.charge(true);
-        if !group.make_room(&kernel) {
-            group.kill_one(&kernel);
+        let until = monotonic().saturating_add(RECLAIM_SLICE);
+        match group.make_room(&kernel, || monotonic() > until) {
+            Room::Enough => {}
+            Room::MayCome => group.watch(&kernel, RECLAIM_SLICE),
+            Room::Short => {
+                group.kill_one(&kernel);
+            }
         }
     }
 }
@@ -72,18 +90,25 @@ impl ControlGroup {
 
     fn settle_now(&self, ctx: &TaskContext) {
         for _ in 0..MOST_ROUNDS {
-            if ctx.is_killed() || self.make_room(ctx.kernel()) {
+            if ctx.is_killed() {
                 return;
             }
-            if !self.kill_and_wait(ctx) {
-                return;
+            match self.make_room(ctx.kernel(), interruption::is_killed) {
+                Room::Enough | Room::MayCome => return,
+                Room::Short if self.kill_and_wait(ctx) => {}
+                Room::Short => return,
             }
         }
     }
 
     /// Handles exhaustion of the sandbox's memory, whatever the limit: kills a process and waits for its memory.
     pub(crate) fn out_of_memory(&self, ctx: &TaskContext) {
-        if ctx.kernel().vfs.page_caches.evict_all() < HELPFUL && !ctx.is_killed() && !self.kill_and_wait(ctx) {
+        let kernel = ctx.kernel();
+        let before = kernel.mm.frames.used_bytes();
+        kernel.network.unix.reclaim(interruption::is_killed);
+        let reclaimed = before.saturating_sub(kernel.mm.frames.used_bytes());
+        let given_up = kernel.vfs.page_caches.evict_all().saturating_add(reclaimed);
+        if given_up < HELPFUL && !ctx.is_killed() && !self.kill_and_wait(ctx) {
             // Retrying cannot succeed.
             ctx.group().state().begin_end(WaitStatus::Signaled(Signal::SIGKILL, false));
         }
@@ -102,12 +127,12 @@ impl ControlGroup {
         used
     }
 
-    /// Counts the memory and reclaims if it exceeds the limit. Returns false if it still does.
-    fn make_room(&self, kernel: &Arc<Kernel>) -> bool {
+    /// Counts the memory and reclaims if it exceeds the limit, until `interrupted` returns true.
+    fn make_room(&self, kernel: &Arc<Kernel>, interrupted: impl Fn() -> bool) -> Room {
         let limit = self.memory_limit.load(Ordering::Relaxed);
         if limit == MAX {
             self.next_look.store(MAX, Ordering::Relaxed);
-            return true;
+            return Room::Enough;
         }
         // The host's memory for sockets may have decreased as well.
         let sockets = &kernel.network.inet;
@@ -130,6 +155,11 @@ impl ControlGroup {
             kernel.vfs.names.forget_unused();
             used = self.count_memory(kernel);
         }
+        let mut reclaimed = true;
+        if used > limit {
+            reclaimed = kernel.network.unix.reclaim(interrupted);
+            used = self.count_memory(kernel);
+        }
         if used > limit {
             sockets.give_up(used - limit + limit / 16);
             self.footprint.give_back(&kernel.mm.frames, WORTH_TRIMMING_AT_LIMIT);
@@ -143,7 +173,11 @@ impl ControlGroup {
         if let Some(after) = unseen.into_iter().chain(again).chain(moving).min() {
             self.watch(kernel, after);
         }
-        used <= limit
+        match used <= limit {
+            true => Room::Enough,
+            false if !reclaimed => Room::MayCome,
+            false => Room::Short,
+        }
     }
 
     /// Counts again after this many nanoseconds, unless an earlier count is scheduled.

@@ -10,6 +10,8 @@ use crate::net::socket::Received;
 
 /// What a message costs besides its bytes, so that empty ones fill a buffer too: about as much as on Linux.
 const OVERHEAD: usize = 767;
+/// About how many bytes of the heap each descriptor takes that goes along.
+const FILE: usize = 64;
 /// Bytes of a stream are joined into pieces of at most this size.
 const PIECE: usize = 64 << 10;
 
@@ -90,6 +92,8 @@ pub struct ReceiveQueue {
     packets: VecDeque<Packet>,
     bytes: usize,
     cost: usize,
+    /// Descriptors that go along.
+    files: usize,
 }
 
 impl ReceiveQueue {
@@ -105,7 +109,7 @@ impl ReceiveQueue {
 
     /// About how many bytes of the heap it takes.
     pub fn kept_bytes(&self) -> u64 {
-        (self.bytes + self.packets.len() * size_of::<Packet>()) as u64
+        (self.bytes + self.packets.len() * size_of::<Packet>() + self.files * FILE) as u64
     }
 
     /// Messages that wait.
@@ -138,6 +142,7 @@ impl ReceiveQueue {
     pub fn push(&mut self, packet: Packet) {
         self.bytes += packet.rest().len();
         self.cost += packet.cost();
+        self.files += packet.control.files.len();
         self.packets.push_back(packet);
     }
 
@@ -184,6 +189,7 @@ impl ReceiveQueue {
         control.leave_queue();
         self.bytes -= full_len;
         self.cost -= Packet::cost_of(full_len);
+        self.files -= control.files.len();
         Some(Received { len, full_len, address, control, flags, toll })
     }
 
@@ -217,6 +223,7 @@ impl ReceiveQueue {
             } else {
                 // Descriptors are received with the first bytes of what they came with.
                 packet.control.leave_queue();
+                self.files -= packet.control.files.len();
                 packet.control.forget_files();
                 packet.start += len;
                 self.bytes -= len;

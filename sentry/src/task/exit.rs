@@ -23,8 +23,7 @@ pub(super) fn end(mut ctx: TaskContext, status: WaitStatus) -> Box<dyn Context> 
     let last = leave_signals(&ctx, status);
     leave_memory(&mut ctx);
     release_vfork(&mut ctx);
-    drop(task.set_files(Arc::new(FdTable::new(&task.kernel().vfs, &task.kernel().mm.frames))));
-    drop(task.set_fs(task.kernel().nowhere.clone()));
+    release_files(&task);
     if last {
         note_peak(&ctx);
         task.kernel().ipc.semaphores.process_ended(task.group().pid());
@@ -64,6 +63,18 @@ pub(super) fn leave_memory(ctx: &mut TaskContext) {
         let _ = ctx.write_object(clear, &0u32);
         crate::futex::wake_cleared_tid(ctx, clear);
     }
+}
+
+/// Releases the task's descriptors, root and working directory.
+fn release_files(task: &Task) {
+    let kernel = task.kernel();
+    let files = task.set_files(Arc::new(FdTable::new(&kernel.vfs, &kernel.mm.frames)));
+    let alone = Arc::into_inner(files).is_some();
+    // The end of the sandbox does not wait for a collection.
+    if task.group().pid() != ProcessTable::INIT {
+        kernel.network.unix.descriptors_released(alone, || kernel.end.first_ended());
+    }
+    drop(task.set_fs(kernel.nowhere.clone()));
 }
 
 /// Releases the parent of a vfork.
@@ -259,8 +270,7 @@ pub(super) fn abandon(task: &Arc<Task>) {
             state.leader_status = WaitStatus::Signaled(Signal::SIGKILL, false);
         }
     }
-    drop(task.set_files(Arc::new(FdTable::new(&task.kernel().vfs, &task.kernel().mm.frames))));
-    drop(task.set_fs(task.kernel().nowhere.clone()));
+    release_files(task);
     drop(task.set_memory(None));
     task.stats().begin(Activity::Zombie);
     leave_table(task);

@@ -45,6 +45,11 @@ impl SandboxExit {
         self.state.lock().status = Some(status);
     }
 
+    /// Whether the first process has ended.
+    pub(super) fn first_ended(&self) -> bool {
+        self.state.lock().status.is_some()
+    }
+
     /// Called when the first process stops; it has no parent in the sandbox to notify.
     pub(crate) fn first_stopped(&self) {
         self.state.lock().stops += 1;

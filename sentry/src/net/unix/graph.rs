@@ -20,6 +20,8 @@ pub struct Graph {
     state: Mutex<State>,
     /// Descriptors of sockets that lie in queues.
     places: AtomicUsize,
+    /// Pairs of a socket and one whose queue it lies in, however often: what a search goes through.
+    edges: AtomicUsize,
 }
 
 #[derive(Default)]
@@ -79,7 +81,11 @@ enum Stage {
 
 impl Default for Graph {
     fn default() -> Self {
-        Graph { state: Mutex::new(Rank::Leaf, State::default()), places: AtomicUsize::new(0) }
+        Graph {
+            state: Mutex::new(Rank::Leaf, State::default()),
+            places: AtomicUsize::new(0),
+            edges: AtomicUsize::new(0),
+        }
     }
 }
 
@@ -87,6 +93,11 @@ impl Graph {
     /// How many descriptors of sockets lie in queues.
     pub fn places(&self) -> usize {
         self.places.load(Ordering::Relaxed)
+    }
+
+    /// About how much a search has to look at.
+    pub fn search_cost(&self) -> usize {
+        self.edges.load(Ordering::Relaxed)
     }
 
     /// Whether there may be sockets that are held by each other's queues alone.
@@ -102,9 +113,11 @@ impl Graph {
         }
         let entry = state.holders.entry(holder).or_default();
         entry.listener = listener;
+        let known = entry.load.len();
         for traveller in travellers {
             *entry.load.entry(traveller.id).or_insert(0) += 1;
         }
+        self.edges.fetch_add(entry.load.len() - known, Ordering::Relaxed);
         for traveller in travellers {
             let passenger = state.passengers.entry(traveller.id).or_insert_with(|| Passenger {
                 socket: traveller.socket.clone(),
@@ -137,6 +150,7 @@ impl Graph {
                 *count -= 1;
                 if *count == 0 {
                     entry.load.remove(&traveller.id);
+                    self.edges.fetch_sub(1, Ordering::Relaxed);
                 }
             }
         }
@@ -162,18 +176,26 @@ impl Graph {
         }
     }
 
-    /// The sockets that are held by each other's queues alone; none if `interrupted` said in the midst to stop. There must
-    /// be one search at a time; `last` is the highest number of a socket.
-    pub fn unreachable(&self, last: u64, interrupted: impl Fn() -> bool) -> Option<Vec<Weak<UnixSocket>>> {
+    /// Whether a search is under way, or waits for somebody to go on with it.
+    pub fn is_searching(&self) -> bool {
+        self.state.lock().search.is_some()
+    }
+
+    /// Begins a search; there must be one at a time. `last` is the highest number of a socket.
+    pub fn begin_search(&self, last: u64) {
         self.state.lock().begin(last);
+    }
+
+    /// Goes on with the search that was begun. Answers the sockets that are held by each other's queues alone; none if
+    /// `interrupted` said to leave the rest of it to others.
+    pub fn unreachable(&self, interrupted: impl Fn() -> bool) -> Option<Vec<Weak<UnixSocket>>> {
         loop {
             let mut state = self.state.lock();
             if state.step() {
-                return state.search.take().map(|search| search.dead);
+                return Some(state.search.take().map(|search| search.dead).unwrap_or_default());
             }
             drop(state);
             if interrupted() {
-                self.state.lock().search = None;
                 return None;
             }
         }

@@ -1,8 +1,9 @@
 //! Names of AF_UNIX sockets: paths and abstract names.
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
+use std::time::Duration;
 
 use amber_abi::errno::Errno;
 use amber_abi::socket::{AddressFamily, SocketKind, UNIX_PATH_MAX};
@@ -93,9 +94,11 @@ pub struct UnixNames {
     graph: Arc<Graph>,
     /// What a look for garbage may cost by now, in sockets looked at.
     owed: AtomicUsize,
+    /// A socket was closed since the last look for garbage began, or somebody asked for one.
+    collection_asked: AtomicBool,
     /// Where the search for an automatic name begins.
     next_name: AtomicU32,
-    /// Held by whoever looks for garbage; outside the order of locks, since nobody waits for it.
+    /// Held by the thread that looks for garbage; outside the order of locks: only those wait for it that hold none.
     collection: parking_lot::Mutex<()>,
 }
 
@@ -108,6 +111,7 @@ impl Default for UnixNames {
             next: AtomicU64::new(1),
             graph: Arc::default(),
             owed: AtomicUsize::new(0),
+            collection_asked: AtomicBool::new(false),
             next_name: AtomicU32::new(0),
             collection: parking_lot::Mutex::new(()),
         }
@@ -273,8 +277,23 @@ impl UnixNames {
         self.owed.store(0, Ordering::Relaxed);
     }
 
-    /// Keeps others from looking for garbage; none if somebody does.
-    pub(super) fn begin_collection(&self) -> Option<parking_lot::MutexGuard<'_, ()>> {
-        self.collection.try_lock()
+    /// Garbage is to be looked for, once more if somebody does already.
+    pub(super) fn ask_for_collection(&self) {
+        self.collection_asked.store(true, Ordering::SeqCst);
+    }
+
+    /// Whether garbage is to be looked for.
+    pub(super) fn is_collection_asked(&self) -> bool {
+        self.collection_asked.load(Ordering::SeqCst)
+    }
+
+    /// What made somebody ask is found by a search that begins now; answers whether anybody asked.
+    pub(super) fn answer_request(&self) -> bool {
+        self.collection_asked.swap(false, Ordering::SeqCst)
+    }
+
+    /// Keeps others from looking for garbage; none if somebody does and goes on doing so for as long as `patience`.
+    pub(super) fn begin_collection(&self, patience: Duration) -> Option<parking_lot::MutexGuard<'_, ()>> {
+        self.collection.try_lock_for(patience)
     }
 }
