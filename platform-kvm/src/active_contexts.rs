@@ -35,11 +35,6 @@ impl ActiveContexts {
         self.handles.lock().len()
     }
 
-    /// Whether no other context is running guest code.
-    pub fn is_sole_running(&self, handle: &Arc<ContextHandle>) -> bool {
-        self.handles.lock().iter().all(|other| Arc::ptr_eq(other, handle) || !other.run_state.is_running())
-    }
-
     /// A number that changes whenever a context enters or leaves; never 0 while there are any.
     pub fn epoch(&self) -> u64 {
         self.epoch.load(Ordering::SeqCst)

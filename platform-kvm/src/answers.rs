@@ -16,11 +16,6 @@ pub type Answer = (u64, u64);
 /// An unused pair: a number that no program calls, with Linux's result for it.
 pub const NOTHING: Answer = (1 << 63, -libc::ENOSYS as i64 as u64);
 
-/// `sched_yield` when there is no other thread to run.
-const YIELDED: Answer = (libc::SYS_sched_yield as u64, 0);
-/// The number of pairs in a trampoline. The last is for `sched_yield`.
-const PAIRS: usize = MAX_CONSTANT_RESULTS + 1;
-
 /// Fills the rest of the pairs with [`NOTHING`].
 pub fn pairs<const N: usize>(answers: &[Answer]) -> [Answer; N] {
     std::array::from_fn(|i| answers.get(i).copied().unwrap_or(NOTHING))
@@ -32,7 +27,7 @@ pub fn pairs<const N: usize>(answers: &[Answer]) -> [Answer; N] {
 pub struct SharedAnswers {
     machine: Arc<Machine>,
     page: Table,
-    current: Mutex<[Answer; PAIRS]>,
+    current: Mutex<[Answer; MAX_CONSTANT_RESULTS]>,
 }
 
 impl SharedAnswers {
@@ -44,8 +39,9 @@ impl SharedAnswers {
         for (from, to) in from[code.clone()].iter().zip(&to[code]) {
             to.store(from.load(Ordering::Relaxed), Ordering::Relaxed);
         }
-        let answers = SharedAnswers { machine: machine.clone(), page, current: Mutex::new([NOTHING; PAIRS]) };
-        for i in 0..PAIRS {
+        let answers =
+            SharedAnswers { machine: machine.clone(), page, current: Mutex::new([NOTHING; MAX_CONSTANT_RESULTS]) };
+        for i in 0..MAX_CONSTANT_RESULTS {
             answers.write(i, NOTHING);
         }
         Ok(answers)
@@ -63,14 +59,9 @@ impl SharedAnswers {
         tables.word(self.page, at).store(number.wrapping_neg(), Ordering::SeqCst);
     }
 
-    /// Sets the results for a thread that is about to run. `alone`: no other context is attached to the space. `sole`:
-    /// there is no other context in the whole machine; then `sched_yield` returns at once as well, unless there are no
-    /// constant results at all.
-    pub fn update(&self, answers: &[Answer], alone: bool, sole: bool) {
-        let mut wanted: [Answer; PAIRS] = pairs(answers);
-        if sole && !answers.is_empty() {
-            wanted[MAX_CONSTANT_RESULTS] = YIELDED;
-        }
+    /// Sets the results for a thread that is about to run. `alone`: no other context is attached to the space.
+    pub fn update(&self, answers: &[Answer], alone: bool) {
+        let wanted: [Answer; MAX_CONSTANT_RESULTS] = pairs(answers);
         let mut current = self.current.lock();
         for (i, (old, new)) in current.iter_mut().zip(wanted).enumerate() {
             if *old == new {

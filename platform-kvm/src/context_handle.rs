@@ -1,7 +1,7 @@
 //! What other threads see of a context, and how they interrupt it.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use amber_platform::{FpuState, Interrupter, RunState};
 use nix::unistd::{Pid, getpid, gettid};
@@ -17,9 +17,8 @@ pub struct ContextHandle {
     /// The TLB generation of the address space with which the vCPU last entered the guest.
     tlb_generation: AtomicU64,
     process: Pid,
-    /// The context's host thread, which does not change, and the one that runs its vCPU now.
+    /// The context's host thread.
     thread: Pid,
-    runner: AtomicI32,
     /// The vCPU that holds the context.
     vcpu: Mutex<Option<Arc<Vcpu>>>,
     /// The FPU state, if it was saved because others needed the vCPU.
@@ -36,7 +35,6 @@ impl ContextHandle {
             tlb_generation: AtomicU64::new(0),
             process: getpid(),
             thread: gettid(),
-            runner: AtomicI32::new(gettid().as_raw()),
             vcpu: Mutex::new(None),
             saved: Mutex::new(None),
             requested: AtomicBool::new(false),
@@ -51,11 +49,6 @@ impl ContextHandle {
     /// Sets the vCPU that holds the context, if any. Kicks no longer reach the previous one.
     pub fn set_vcpu(&self, vcpu: Option<Arc<Vcpu>>) {
         *self.vcpu.lock() = vcpu;
-    }
-
-    /// Sets the thread that will run the vCPU; `None` is the context's own.
-    pub fn set_runner(&self, runner: Option<Pid>) {
-        self.runner.store(runner.unwrap_or(self.thread).as_raw(), Ordering::SeqCst);
     }
 
     /// The TLB generation with which the context last entered the guest.
@@ -73,7 +66,7 @@ impl ContextHandle {
         if let Some(vcpu) = &*self.vcpu.lock() {
             // The signal stops a vCPU that is running, the flag one that is about to run.
             vcpu.immediate_exit().store(1, Ordering::SeqCst);
-            kick::send(self.process, Pid::from_raw(self.runner.load(Ordering::SeqCst)));
+            kick::send(self.process, self.thread);
         }
     }
 
@@ -81,11 +74,6 @@ impl ContextHandle {
     pub fn request_vcpu(&self) {
         self.requested.store(true, Ordering::SeqCst);
         self.kick();
-    }
-
-    /// Whether another context asked for the vCPU.
-    pub fn is_requested(&self) -> bool {
-        self.requested.load(Ordering::Relaxed)
     }
 
     /// Takes the request for the vCPU, if there is one.

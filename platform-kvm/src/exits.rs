@@ -8,7 +8,6 @@ use kvm_bindings::kvm_regs;
 
 use crate::layout::{AREA_BYTES, AREAS, COMMON, MAX_VCPUS, TRAMPOLINE, code, selector};
 use crate::machine::Machine;
-use crate::mailbox::Mailbox;
 use crate::platform_error;
 use crate::quirks::{InvalidOpcode, classify_invalid_opcode};
 use crate::space::Space;
@@ -124,17 +123,16 @@ pub fn decode(
     let (regs, sregs) = core.state();
     let (rip, ring_3) = (regs.rip, sregs.cs.selector & 3 == 3);
     if ring_3 {
-        let given = *r;
         take(core, r);
-        let mailbox = space.mailbox().filter(|_| TRAMPOLINE_CODE.contains(&rip));
+        let in_trampoline = space.answers().is_some() && TRAMPOLINE_CODE.contains(&rip);
         if let ExitReason::Port(access) = exit
-            && (mailbox.is_none() || access.out != TRAMPOLINE_OUT)
+            && (!in_trampoline || access.out != TRAMPOLINE_OUT)
         {
             // Not the trampoline's own `out`, but another instruction that begins inside one of its instructions.
             core.finish_port_access()?;
         }
-        if let Some(mailbox) = mailbox {
-            return Ok(in_trampoline(rip - TRAMPOLINE, mailbox, &given, r));
+        if in_trampoline {
+            return Ok(trampoline_call(rip - TRAMPOLINE, r));
         }
         return Ok(match exit {
             ExitReason::Kicked | ExitReason::KickedInException => Decoded::NoTrap,
@@ -153,14 +151,10 @@ pub fn decode(
         // The call number is in rax until a constant result replaces it.
         code::SYSCALL..code::HIT => Ok(kernel_call(core, r)),
         code::HIT..code::HIT_END if (offset - code::HIT).is_multiple_of(16) => Ok(kernel_call(core, r)),
-        code::HIT..code::HIT_END | code::YIELDED..code::YIELD_HALT => {
+        code::HIT..code::HIT_END => {
             kernel_call(core, r);
             r.orig_rax = u64::MAX;
             Ok(Decoded::NoTrap)
-        }
-        code::HIT_END..code::IRET => {
-            core.grant_yields();
-            Ok(kernel_call(core, r))
         }
         // On the way to the guest; its registers are those given.
         code::IRET..code::BACK_END => {
@@ -198,11 +192,11 @@ fn kernel_call(core: &mut Core, r: &mut Registers) -> Decoded {
     call(r)
 }
 
-/// Decodes an exit at an offset of the trampoline's page: a system call, or one that has its constant result. `given`
-/// are the registers the guest was last entered with.
-fn in_trampoline(offset: u64, mailbox: &Mailbox, given: &Registers, r: &mut Registers) -> Decoded {
-    if offset >= code::ASK {
-        return at_mailbox(offset, mailbox, given, r);
+/// Decodes an exit at an offset of the trampoline's page: a system call, or one that has its constant result.
+fn trampoline_call(offset: u64, r: &mut Registers) -> Decoded {
+    if offset >= code::TRAMPOLINE_EXIT {
+        r.rip = r.rcx;
+        return call(r);
     }
     let at = (offset - code::TRAMPOLINE) % code::TRAMPOLINE_STRIDE;
     let exchanged = matches!(at, code::EXCHANGED..code::EXCHANGED_BACK | code::KNOWN..);
@@ -211,22 +205,6 @@ fn in_trampoline(offset: u64, mailbox: &Mailbox, given: &Registers, r: &mut Regi
         (r.cs, r.ss) = (u64::from(selector::USER_CODE), u64::from(selector::USER_DATA));
         return Decoded::NoTrap;
     }
-    call(r)
-}
-
-/// The same beyond the constant results: before, in or after the hand-over at the mailbox.
-fn at_mailbox(offset: u64, mailbox: &Mailbox, given: &Registers, r: &mut Registers) -> Decoded {
-    if offset >= code::HANDED_OVER {
-        if !mailbox.has_call() {
-            *r = Registers { orig_rax: u64::MAX, ..*given };
-            return Decoded::NoTrap;
-        }
-        r.eflags = mailbox.flags();
-    }
-    if offset >= code::SWITCHED {
-        r.rsp = mailbox.stack();
-    }
-    r.rip = if offset >= code::ASKED { r.r11 } else { r.rcx };
     call(r)
 }
 
@@ -327,19 +305,18 @@ fn exception(
     if number == vector::DEBUG && resume_after_deferred_debug(core) {
         return Ok(Decoded::Resume);
     }
-    let given = *r;
     let (error, users) = frame(core, r, WITH_ERROR >> number & 1 != 0)?;
     if !users {
         core.reset_tlb_generation();
         return Ok(segmentation());
     }
-    if let Some(mailbox) = space.mailbox()
+    if space.answers().is_some()
         && TRAMPOLINE_CODE.contains(&r.rip)
         && (number == vector::DEBUG || number == vector::PAGE_FAULT && error & PROTECTION_KEY != 0)
     {
         // A single step into the trampoline, or protection keys that forbid the thread to read there. The system call
         // comes first.
-        return Ok(in_trampoline(r.rip - TRAMPOLINE, mailbox, &given, r));
+        return Ok(trampoline_call(r.rip - TRAMPOLINE, r));
     }
     if number == vector::DOUBLE_FAULT {
         return Err(platform_error(format_args!("a double fault at {:#x}", r.rip), ErrorKind::InvalidData));

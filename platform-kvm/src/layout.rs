@@ -6,8 +6,6 @@ use amber_platform::PAGE_SIZE;
 pub const ADDRESS_LIMIT: u64 = 0x7fff_ffff_f000;
 /// The page of the trampoline, just above the task size, on hosts that need one (see `quirks`).
 pub const TRAMPOLINE: u64 = ADDRESS_LIMIT;
-/// The page of the mailbox, on the same hosts. It reduces the guest's task size by a page.
-pub const MAILBOX: u64 = TRAMPOLINE - PAGE_SIZE;
 
 /// Guest-physical address of the memory for page tables and the stub. The stub's linker script repeats it.
 pub const TABLES_BASE: u64 = 4 << 30;
@@ -35,12 +33,8 @@ pub mod code {
     pub const SYSCALL: u64 = 0;
     /// Here constant results are loaded, in blocks of 16 bytes; the first instruction of each loads.
     pub const HIT: u64 = 0x100;
-    /// First byte after these; `sched_yield` is answered here.
+    /// First byte after these.
     pub const HIT_END: u64 = 0x180;
-    /// From here on, `sched_yield` has its result.
-    pub const YIELDED: u64 = 0x18b;
-    /// The `hlt` of a `sched_yield` that exits instead.
-    pub const YIELD_HALT: u64 = 0x18e;
     /// Return to the guest by the frame on the stack.
     pub const IRET: u64 = 0x200;
     /// Return from a system call.
@@ -69,16 +63,10 @@ pub mod code {
     pub const KNOWN: u64 = 21;
     /// From here on, the result is in rax and the return address in r11.
     pub const ANSWERED: u64 = 28;
-    /// Checks whether the sentry listens at the mailbox.
-    pub const ASK: u64 = TRAMPOLINE + 9 * TRAMPOLINE_STRIDE;
-    /// From here on, the return address is in r11.
-    pub const ASKED: u64 = ASK + 10;
-    /// From here on, the stack pointer points into the mailbox.
-    pub const SWITCHED: u64 = 0x947;
-    /// From here on, the call is handed over, and the flags are only in the mailbox.
-    pub const HANDED_OVER: u64 = 0x9ef;
+    /// The exit of a call without a constant result.
+    pub const TRAMPOLINE_EXIT: u64 = TRAMPOLINE + 8 * TRAMPOLINE_STRIDE;
     /// First byte after the trampoline.
-    pub const TRAMPOLINE_END: u64 = 0xa27;
+    pub const TRAMPOLINE_END: u64 = TRAMPOLINE_EXIT + 4;
     /// The trampoline's constant results.
     pub const TRAMPOLINE_ANSWERS: u64 = 0xc00;
 }
@@ -90,8 +78,6 @@ pub const PORT: u16 = 0x10;
 pub mod data {
     /// Eight pairs of call number and result.
     pub const ANSWERS: u64 = 0;
-    /// The number of `sched_yield` calls to answer before the next exit.
-    pub const YIELDS: u64 = 0x80;
     /// The task state segment.
     pub const TSS: u64 = 0x100;
     /// Its limit. It includes the I/O permission bits for the ports around [`PORT`](super::PORT) and the terminating

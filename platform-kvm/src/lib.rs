@@ -15,16 +15,12 @@ mod cpuid;
 mod exits;
 mod fpu;
 mod guest_phys_window;
-mod handover;
 mod host_calls;
 mod kick;
 mod layout;
 mod machine;
-mod mailbox;
-mod pace;
 mod pool;
 mod quirks;
-mod runner;
 mod segments;
 mod space;
 mod table_allocator;
@@ -33,15 +29,14 @@ mod vcpu;
 
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 use amber_platform::host_call::HostCall;
 use amber_platform::{AddressSpace, Context, GuestMemory, Platform, PlatformError};
 
 use crate::context::KvmContext;
+use crate::layout::ADDRESS_LIMIT;
 use crate::machine::Machine;
 use crate::pool::Pool;
-use crate::runner::Runners;
 use crate::space::Space;
 
 pub use crate::host_calls::HOST_CALLS;
@@ -51,21 +46,9 @@ pub use crate::quirks::HostQuirks;
 struct Shared {
     machine: Arc<Machine>,
     pool: Pool,
-    runners: Runners,
-    /// Whether calls are handed over regardless of the cost.
-    always_hands_over: bool,
-    /// The number of contexts that are attached to an address space.
-    attached_contexts: AtomicUsize,
-    /// The number of contexts that run guest code or are about to.
-    running: AtomicUsize,
 }
 
 impl Shared {
-    /// Whether the host has a CPU for a runner, beyond those for all contexts that run guest code.
-    fn has_spare_cpu(&self) -> bool {
-        self.always_hands_over || self.running.load(Ordering::Relaxed) < self.runners.cpus()
-    }
-
     fn new_space(&self) -> Result<Space, PlatformError> {
         Space::new(&self.machine)
     }
@@ -83,16 +66,7 @@ impl KvmPlatform {
     /// # Errors
     /// There is no KVM, access is denied, or it lacks something that the platform needs.
     pub fn new(memory: Arc<GuestMemory>) -> Result<Self, PlatformError> {
-        Self::make(memory, usize::MAX, false)
-    }
-
-    /// Like [`new`](Self::new), but hands over all calls that can be handed over without an exit, even if that takes
-    /// longer.
-    ///
-    /// # Errors
-    /// As for [`new`](Self::new).
-    pub fn handing_over(memory: Arc<GuestMemory>) -> Result<Self, PlatformError> {
-        Self::make(memory, usize::MAX, true)
+        Self::with_vcpus(memory, usize::MAX)
     }
 
     /// Like [`new`](Self::new), with a maximum number of vCPUs.
@@ -100,23 +74,11 @@ impl KvmPlatform {
     /// # Errors
     /// As for [`new`](Self::new).
     pub fn with_vcpus(memory: Arc<GuestMemory>, max: usize) -> Result<Self, PlatformError> {
-        Self::make(memory, max, false)
-    }
-
-    fn make(memory: Arc<GuestMemory>, max: usize, always_hands_over: bool) -> Result<Self, PlatformError> {
         kick::prepare()?;
         let machine = Arc::new(Machine::new(memory)?);
         let first = Space::new(&machine)?;
         let pool = Pool::new(&machine, max, first.root())?;
-        let runners = Runners::new(always_hands_over);
-        let shared = Arc::new(Shared {
-            machine,
-            pool,
-            runners,
-            always_hands_over,
-            attached_contexts: AtomicUsize::new(0),
-            running: AtomicUsize::new(0),
-        });
+        let shared = Arc::new(Shared { machine, pool });
         let quirks = quirks::detect(&shared)?;
         Ok(KvmPlatform { shared, quirks })
     }
@@ -137,7 +99,7 @@ impl Platform for KvmPlatform {
     }
 
     fn address_limit(&self) -> u64 {
-        self.shared.machine.address_limit()
+        ADDRESS_LIMIT
     }
 
     fn new_address_space(&self) -> Result<Arc<dyn AddressSpace>, PlatformError> {

@@ -14,9 +14,7 @@ use vm_memory::mmap::MmapRegionBuilder;
 use vm_memory::{FileOffset, GuestAddress, GuestMemoryMmap, GuestRegionMmap, MmapRegion};
 
 use crate::guest_phys_window::GuestPhysWindow;
-use crate::layout::{
-    ADDRESS_LIMIT, AREA_BYTES, AREAS, COMMON, GDT, GUEST_BASE, IDT, MAILBOX, TABLES_BASE, TABLES_BYTES, code, selector,
-};
+use crate::layout::{AREA_BYTES, AREAS, COMMON, GDT, GUEST_BASE, IDT, TABLES_BASE, TABLES_BYTES, code, selector};
 use crate::platform_error;
 use crate::quirks::{Detected, HostQuirks};
 use crate::table_allocator::{Table, TableAllocator};
@@ -132,11 +130,6 @@ impl Machine {
     /// The quirks of this host, as far as they are detected.
     pub fn quirks(&self) -> HostQuirks {
         self.detected.get()
-    }
-
-    /// The guest's task size: the first address that a guest cannot map.
-    pub fn address_limit(&self) -> u64 {
-        if self.quirks().syscall_stays_in_ring_3 { MAILBOX } else { ADDRESS_LIMIT }
     }
 
     /// The page with the stub.

@@ -26,8 +26,6 @@ pub struct HostQuirks {
     pub syscall_stays_in_ring_3: bool,
     /// The host caches page tables, whatever the vCPUs flush, until it is made to invalidate its copies.
     pub host_caches_tables: bool,
-    /// User code can read the FS and GS bases, regardless of `cpuid`. Detected only if `syscall` stays in ring 3.
-    pub users_read_bases: bool,
     /// User code can set PKRU, regardless of `cpuid` and CR4. Detected only if `syscall` stays in ring 3.
     pub users_set_keys: bool,
 }
@@ -39,8 +37,6 @@ pub struct Detected {
     stays: AtomicBool,
     /// See [`HostQuirks::host_caches_tables`].
     caches: AtomicBool,
-    /// See [`HostQuirks::users_read_bases`].
-    bases: AtomicBool,
     /// See [`HostQuirks::users_set_keys`].
     keys: AtomicBool,
     /// See [`has_breakpoints`].
@@ -53,7 +49,6 @@ impl Detected {
         HostQuirks {
             syscall_stays_in_ring_3: self.stays.load(Ordering::Relaxed),
             host_caches_tables: self.caches.load(Ordering::Relaxed),
-            users_read_bases: self.bases.load(Ordering::Relaxed),
             users_set_keys: self.keys.load(Ordering::Relaxed),
         }
     }
@@ -63,8 +58,6 @@ impl Detected {
 const CALL: [u8; 4] = [0x0f, 0x05, 0xeb, 0xfc];
 /// `mov rax, [rdi]`, `syscall`, and a jump back.
 const READ_AND_CALL: [u8; 7] = [0x48, 0x8b, 0x07, 0x0f, 0x05, 0xeb, 0xf9];
-/// `rdfsbase rax`, `rdgsbase rbx`, `syscall`.
-const READ_BASES: [u8; 12] = [0xf3, 0x48, 0x0f, 0xae, 0xc0, 0xf3, 0x48, 0x0f, 0xae, 0xcb, 0x0f, 0x05];
 /// `xor ecx, ecx`, `rdpkru`, `syscall`.
 const READ_KEYS: [u8; 7] = [0x31, 0xc9, 0x0f, 0x01, 0xee, 0x0f, 0x05];
 /// `int n`.
@@ -143,12 +136,6 @@ pub fn detect(shared: &std::sync::Arc<Shared>) -> Result<HostQuirks, PlatformErr
         }
     }
     if machine.quirks().syscall_stays_in_ring_3 {
-        let (space, registers) = prepare(&READ_BASES)?;
-        let mut registers = Registers { fs_base: CODE, gs_base: DATA, ..registers };
-        let readable_bases = context.run(&space, &mut registers)? == Trap::Syscall
-            && (registers.orig_rax, registers.rbx) == (CODE, DATA);
-        machine.detected.bases.store(readable_bases, Ordering::Relaxed);
-
         let (space, mut registers) = prepare(&READ_KEYS)?;
         if context.run(&space, &mut registers)? == Trap::Syscall {
             machine.detected.keys.store(true, Ordering::Relaxed);

@@ -12,9 +12,8 @@ use parking_lot::{Condvar, Mutex};
 
 use crate::active_contexts::ActiveContexts;
 use crate::answers::SharedAnswers;
-use crate::layout::{MAILBOX, TRAMPOLINE};
+use crate::layout::{ADDRESS_LIMIT, TRAMPOLINE};
 use crate::machine::Machine;
-use crate::mailbox::Mailbox;
 use crate::platform_error;
 use crate::table_allocator::Table;
 use crate::tables::{self, FlushSet, PageTables, TableRef};
@@ -67,7 +66,6 @@ pub struct Space {
     losses: AtomicU32,
     broken: AtomicBool,
     answers: Option<SharedAnswers>,
-    mailbox: Option<Arc<Mailbox>>,
 }
 
 impl Space {
@@ -78,12 +76,10 @@ impl Space {
     pub fn new(machine: &Arc<Machine>) -> Result<Space, PlatformError> {
         let root = TopLevelTable { machine: machine.clone(), table: machine.new_root()? };
         let mut tables = PageTables::new(machine.clone(), root.table);
-        let (mut answers, mut mailbox) = (None, None);
+        let mut answers = None;
         if machine.quirks().syscall_stays_in_ring_3 {
             let page = answers.insert(SharedAnswers::new(machine)?);
             tables.map_own(TRAMPOLINE, page.address(), tables::trampoline())?;
-            let page = mailbox.insert(Arc::new(Mailbox::new(machine)?));
-            tables.map_own(MAILBOX, page.address(), tables::mailbox())?;
         }
         Ok(Space {
             machine: machine.clone(),
@@ -98,7 +94,6 @@ impl Space {
             losses: AtomicU32::new(0),
             broken: AtomicBool::new(false),
             answers,
-            mailbox,
         })
     }
 
@@ -122,15 +117,10 @@ impl Space {
         self.answers.as_ref()
     }
 
-    /// The page in which the trampoline hands over calls, on the same hosts.
-    pub fn mailbox(&self) -> Option<&Arc<Mailbox>> {
-        self.mailbox.as_ref()
-    }
-
     /// A copy with the same mappings.
     pub fn copy(&self) -> Result<Space, PlatformError> {
         let child = Space::new(&self.machine)?;
-        self.tables.lock().copy_into(&mut child.tables.lock(), self.machine.address_limit())?;
+        self.tables.lock().copy_into(&mut child.tables.lock(), ADDRESS_LIMIT)?;
         Ok(child)
     }
 

@@ -46,11 +46,6 @@ pub fn trampoline() -> u64 {
     PRESENT | USER | USED
 }
 
-/// The entry bits of a mailbox.
-pub fn mailbox() -> u64 {
-    PRESENT | WRITE | USER | USED | NO_EXECUTE
-}
-
 /// The entry bits for a protection. On x86, write and execute permission imply read permission.
 fn bits(protection: Protection) -> u64 {
     let Protection { read, write, execute } = protection;

@@ -35,8 +35,6 @@ const MSR_CSTAR: u32 = 0xc000_0083;
 const MSR_SFMASK: u32 = 0xc000_0084;
 /// Flags that `syscall` clears: trap, interrupt, direction, I/O privilege, nested task, alignment check.
 const ENTRY_FLAGS: u64 = 0x4_7700;
-/// sched_yield(2) calls answered in the stub before one exits to the host's scheduler.
-const YIELDS_GRANTED: u64 = 31;
 /// Maximum number of attempts to complete one access to a port.
 const MAX_PORT_ACCESSES: u32 = 64;
 /// RFLAGS in ring 0.
@@ -137,8 +135,6 @@ pub struct Core {
     tlb_generation: u64,
     /// Previous page tables, which may be loaded until the stub has run.
     old_roots: Vec<Arc<TopLevelTable>>,
-    /// Whether the stub may answer `sched_yield`.
-    may_answer: bool,
     breakpoints: DebugRegisters,
     /// Mask of the breakpoints that caused the last debug exception.
     hit: u8,
@@ -177,7 +173,6 @@ impl Vcpu {
             root: root.clone(),
             tlb_generation: u64::MAX,
             old_roots: Vec::new(),
-            may_answer: false,
             breakpoints: DebugRegisters::default(),
             hit: 0,
             started: Registers::default(),
@@ -457,20 +452,12 @@ impl Core {
         self.fd.set_sync_dirty_reg(SyncReg::Register);
     }
 
-    /// Sets the constant results that the stub returns. Without any, `sched_yield` exits as well, since the sentry then
-    /// needs to see all calls.
+    /// Sets the constant results that the stub returns.
     pub fn set_answers(&mut self, answers: &[Answer]) {
         for (i, (number, result)) in (0..).zip(pairs::<MAX_CONSTANT_RESULTS>(answers)) {
             self.set_word(data::ANSWERS + i * 16, number);
             self.set_word(data::ANSWERS + i * 16 + 8, result);
         }
-        self.may_answer = !answers.is_empty();
-        self.set_word(data::YIELDS, 0);
-    }
-
-    /// Lets the stub answer the next [`YIELDS_GRANTED`] `sched_yield` calls.
-    pub fn grant_yields(&self) {
-        self.set_word(data::YIELDS, if self.may_answer { YIELDS_GRANTED } else { 0 });
     }
 
     /// Completes an access to a port that the guest must not have. Otherwise the host would complete it in the next

@@ -38,7 +38,6 @@ const NAMES: [&str; 5] = ["exits.syscall", "exits.page_fault", "exits.exception"
 #[derive(Debug, Default)]
 pub struct Counters {
     exits: [AtomicU64; NAMES.len()],
-    handed_over: AtomicU64,
 }
 
 impl Counters {
@@ -47,15 +46,8 @@ impl Counters {
         self.exits[reason as usize].fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Counts a system call that was served without an exit.
-    pub fn count_handed_over(&self) {
-        self.handed_over.fetch_add(1, Ordering::Relaxed);
-    }
-
     /// All counts with their names.
     pub fn list(&self) -> Vec<(&'static str, u64)> {
-        let exits = NAMES.into_iter().zip(&self.exits);
-        let all = exits.chain([("calls.handed_over", &self.handed_over)]);
-        all.map(|(name, count)| (name, count.load(Ordering::Relaxed))).collect()
+        NAMES.into_iter().zip(&self.exits).map(|(name, count)| (name, count.load(Ordering::Relaxed))).collect()
     }
 }

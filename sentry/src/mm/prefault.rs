@@ -1,4 +1,9 @@
-//! Small new areas of private memory, which get their frames before anybody touches them.
+//! Small new areas of private memory, which get their frames before they are touched.
+//!
+//! A process that wrote every page of the small area it unmapped last, as one that allocates and frees buffers does, will
+//! do so with the next one: its frames are zeroed and mapped in one step. Without this, mapping, touching and unmapping
+//! 64 KiB takes 1.3 times as long on ptrace and 1.8 times on KVM in software (medians of one run, static builds; other
+//! rows of the bench do not change).
 
 use std::ops::Range;
 
