@@ -287,7 +287,7 @@ impl Context for KvmContext {
         if !self.shared.pool.format().accepts(state) {
             return Err(platform_error("an FPU state that the processor would not load", ErrorKind::InvalidInput));
         }
-        self.fpu = Some(state.clone());
+        self.fpu = Some(self.shared.pool.format().with_legacy_components(state));
         Ok(())
     }
 

@@ -59,8 +59,8 @@ pub fn write(vcpu: &VcpuFd, state: &FpuState, keys: Option<usize>) -> Result<(),
     for (word, bytes) in area.region.iter_mut().zip(state.0.chunks_exact(4)) {
         *word = u32::from_le_bytes(bytes.try_into().expect("chunks of four bytes"));
     }
-    // If both components that use MXCSR are marked as initial, the host leaves the previous guest's MXCSR. The bytes of
-    // components that the state lacks are initial values already.
+    // If both components that use MXCSR are marked as initial, the host leaves the previous guest's MXCSR. Their
+    // bytes are initial values: `set_fpu_state` sees to that, and the host in a state that it returned.
     area.region[PRESENT / 4] |= X87_AND_SSE;
     // The bytes for software are not part of the hardware format.
     for word in &mut area.region[XSAVE_SOFTWARE / 4..XSAVE_HEADER / 4] {

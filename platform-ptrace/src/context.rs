@@ -312,7 +312,7 @@ impl Context for TracedContext {
         if !self.shared.fpu.accepts(state) {
             return Err(platform_error("an FPU state that the processor would not load", io::ErrorKind::InvalidInput));
         }
-        self.fpu = Some(state.clone());
+        self.fpu = Some(self.shared.fpu.with_legacy_components(state));
         Ok(())
     }
 

@@ -186,7 +186,7 @@ pub trait Context {
     /// The FPU state of the guest thread.
     fn fpu_state(&mut self) -> Result<FpuState, PlatformError>;
 
-    /// Replaces the FPU state.
+    /// Replaces the FPU state. Components that the state lacks get their initial values; MXCSR is taken from it in any case.
     ///
     /// # Errors
     /// The processor would not load it; the state is then unchanged.

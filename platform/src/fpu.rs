@@ -1,5 +1,7 @@
 //! The format of the FPU state on this host, and which states the processor would load.
 
+use std::ops::Range;
+
 use amber_abi::sigframe::{XSAVE_HEADER, XSAVE_HEADER_END, XSAVE_SOFTWARE};
 
 use crate::contract::FpuState;
@@ -7,6 +9,10 @@ use crate::contract::FpuState;
 /// Offsets of MXCSR and of the mask of MXCSR bits that may be set.
 const MXCSR: usize = 24;
 const MXCSR_MASK: usize = 28;
+/// The components of the legacy area, and the bytes that belong to them.
+const X87: u64 = 1;
+const SSE: u64 = 2;
+const LEGACY: [(u64, Range<usize>); 3] = [(X87, 0..MXCSR), (X87, 32..160), (SSE, 160..416)];
 /// The mask that zero stands for (Intel SDM, volume 1, "Checking for the DAZ Flag").
 const DEFAULT_MXCSR_MASK: u32 = 0xffbf;
 /// The components of AMX. Linux enables them on request only (`ARCH_REQ_XCOMP_PERM`); guests do not get them.
@@ -60,6 +66,20 @@ impl FpuFormat {
             && u64::from_le_bytes(present) & !self.components == 0
             && u64::from_le_bytes(compaction) == 0
             && state[XSAVE_HEADER + 16..XSAVE_HEADER_END].iter().all(|byte| *byte == 0)
+    }
+
+    /// The state with explicit legacy components: those that it lacks get their initial bytes, as in a processor that loads
+    /// it. MXCSR is not part of them; a processor loads it in any case (Intel SDM, volume 1, 13.8).
+    pub fn with_legacy_components(&self, state: &FpuState) -> FpuState {
+        let mut state = state.clone();
+        let present = word(&state.0, XSAVE_HEADER).map_or(0, u64::from_le_bytes);
+        for (component, range) in LEGACY {
+            if present & component == 0 {
+                state.0[range.clone()].copy_from_slice(&self.initial[range]);
+            }
+        }
+        state.0[XSAVE_HEADER..XSAVE_HEADER + 8].copy_from_slice(&(present | X87 | SSE).to_le_bytes());
+        state
     }
 
     /// Converts a state of the host to this format: sets its size and XCR0, and removes components that guests do not

@@ -16,6 +16,11 @@ use crate::task::{AltStack, TaskContext};
 const XSTATE_IGNORED: std::ops::Range<usize> = XSAVE_HEADER + 24..XSAVE_HEADER_END;
 /// The features of the legacy state: x87 and SSE.
 const LEGACY_FEATURES: u64 = 3;
+/// The components with which a processor loads MXCSR: SSE and AVX.
+const USES_MXCSR: u64 = 6;
+/// The offset of MXCSR, and its value after execve(2).
+const MXCSR: usize = 24;
+const INITIAL_MXCSR: u32 = 0x1f80;
 /// Flags a handler's return may change: AC, OF, DF, TF, SF, ZF, AF, PF, CF, RF.
 const RESTORABLE_FLAGS: u64 = 0x5_0dd5;
 /// Flags a handler does not inherit: TF, DF, RF.
@@ -266,6 +271,9 @@ fn restore_fpu_state(ctx: &mut TaskContext, at: u64) -> Result<(), Errno> {
         let present = if marked { word(&image, XSAVE_HEADER) & features } else { features };
         put(&mut image, XSAVE_HEADER, &present.to_le_bytes());
         put(&mut image, XSTATE_IGNORED.start, &[0; XSTATE_IGNORED.end - XSTATE_IGNORED.start]);
+        if features & USES_MXCSR == 0 {
+            put(&mut image, MXCSR, &INITIAL_MXCSR.to_le_bytes());
+        }
     }
     ctx.platform.set_fpu_state(&FpuState(image)).map_err(|_| Errno::EFAULT.here())
 }

@@ -267,3 +267,75 @@ TEST(made_up_frame) {
     });
     CHECK(WIFSIGNALED(status) && WTERMSIG(status) == SIGSEGV);
 }
+
+// The x87 and SSE registers after a handler that changed its frame.
+struct fpu {
+    unsigned mxcsr;
+    unsigned short control, tags;
+    float low[4];
+};
+static struct fpu fpu_after(void (*with)(ucontext_t *)) {
+    struct fpu seen;
+    float values[4] = {1, 2, 3, 4};
+    struct { unsigned short control, pad1, status, pad2, tags, pad3; unsigned rest[4]; } environment;
+    long result = __NR_kill;
+    change = with;
+    handle(SIGUSR1, 0);
+    asm volatile("fninit; fld1; movups %[values], %%xmm7; syscall; movups %%xmm7, %[low]; stmxcsr %[mxcsr]; fnstenv %[environment]; "
+                 "fninit"
+                 : "+a"(result), [low] "=m"(seen.low), [mxcsr] "=m"(seen.mxcsr), [environment] "=m"(environment)
+                 : [values] "m"(values), "D"((long)getpid()), "S"((long)SIGUSR1)
+                 : "rcx", "r11", "memory", "xmm7");
+    unsigned usual = 0x1f80;
+    asm volatile("ldmxcsr %0" ::"m"(usual));
+    seen.control = environment.control;
+    seen.tags = environment.tags;
+    return seen;
+}
+
+static unsigned long *xstate_header(ucontext_t *u) { return (unsigned long *)((char *)u->uc_mcontext.fpregs + 512); }
+static void fill_legacy(ucontext_t *u) {
+    unsigned char *legacy = (unsigned char *)u->uc_mcontext.fpregs;
+    memset(legacy + 32, 0xee, 384);
+    *(unsigned short *)legacy = 0x27f;
+    *(unsigned *)(legacy + 24) = 0x9fc0;
+}
+static void lacks_all(ucontext_t *u) { fill_legacy(u), *xstate_header(u) = 0; }
+static void lacks_sse(ucontext_t *u) { fill_legacy(u), *xstate_header(u) &= ~2ul; }
+static void lacks_x87(ucontext_t *u) { fill_legacy(u), *xstate_header(u) &= ~1ul; }
+static void names_none(ucontext_t *u) {
+    fill_legacy(u);
+    *(unsigned long *)((char *)u->uc_mcontext.fpregs + 464 + 8) = 0;
+}
+
+// Components that a frame lacks get their initial values, whatever its bytes are; MXCSR is the frame's, if any vector
+// component is asked for.
+TEST(frames_that_lack_components) {
+    static const struct {
+        void (*with)(ucontext_t *);
+        unsigned mxcsr;
+        unsigned short control, tags;
+        int keeps_sse;
+    } cases[] = {
+        {keep, 0x1f80, 0x37f, 0x3fff, 1}, {lacks_all, 0x9fc0, 0x37f, 0xffff, 0}, {names_none, 0x1f80, 0x37f, 0xffff, 0},
+    };
+    for (unsigned i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct fpu seen = fpu_after(cases[i].with);
+        CHECK_EQ(seen.mxcsr, cases[i].mxcsr);
+        CHECK_EQ(seen.control, cases[i].control);
+        CHECK_EQ(seen.tags, cases[i].tags);
+        CHECK_EQ(seen.low[3] == 4, cases[i].keeps_sse);
+        CHECK_EQ(seen.low[3] == 0, !cases[i].keeps_sse);
+    }
+    struct fpu seen = fpu_after(lacks_sse);
+    CHECK_EQ(seen.mxcsr, 0x9fc0);
+    CHECK_EQ(seen.control, 0x27f);
+    CHECK(seen.low[3] == 0);
+    seen = fpu_after(lacks_x87);
+    CHECK_EQ(seen.mxcsr, 0x9fc0);
+    CHECK_EQ(seen.control, 0x37f);
+    CHECK_EQ(seen.tags, 0xffff);
+    CHECK(seen.low[3] != 0 && seen.low[3] != 4);
+    unsigned *low = (unsigned *)seen.low;
+    CHECK_EQ(low[3], 0xeeeeeeee);
+}
