@@ -5,6 +5,8 @@ pub const XATTR_CAPABILITY: &[u8] = b"security.capability";
 
 /// The attribute that holds a file's POSIX access control list (see acl(5)).
 pub const XATTR_ACL_ACCESS: &[u8] = b"system.posix_acl_access";
+/// The access control list that entries of a directory get.
+pub const XATTR_ACL_DEFAULT: &[u8] = b"system.posix_acl_default";
 
 flags! {
     /// The flags of `setxattr`.

@@ -29,6 +29,16 @@ pub fn get(file: BorrowedFd<'_>, name: &[u8]) -> Result<Vec<u8>> {
     Ok(value)
 }
 
+/// Whether an open file (not with `O_PATH`) has an attribute of this name. A file system without attributes has none.
+pub fn has(file: BorrowedFd<'_>, name: &[u8]) -> Result<bool> {
+    let name = c_string(name)?;
+    // SAFETY: the name ends with a zero byte, and a length of 0 asks for the length of the value only.
+    match length(unsafe { libc::fgetxattr(file.as_raw_fd(), name.as_ptr(), std::ptr::null_mut(), 0) }) {
+        Err(Errno::ENODATA | Errno::EOPNOTSUPP) => Ok(false),
+        found => found.map(|_| true),
+    }
+}
+
 /// The names of all attributes of an open file.
 pub fn list(file: BorrowedFd<'_>) -> Result<Vec<Vec<u8>>> {
     let mut names = vec![0u8; amber_abi::xattr::XATTR_LIST_MAX];

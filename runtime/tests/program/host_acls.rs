@@ -13,8 +13,15 @@ use crate::confinement::{Waiting, is_root};
 
 const NOBODY: u32 = u32::MAX;
 
+const ACCESS: &str = "system.posix_acl_access";
+const DEFAULT: &str = "system.posix_acl_default";
+
+fn set_list(path: &Path, bits: [u16; 4], users: &[(u32, u16)], groups: &[(u32, u16)]) {
+    set(ACCESS, path, bits, users, groups);
+}
+
 /// Sets a list: the rights of the owner, of the owning group, the mask and the rights of others; then named entries.
-fn set_list(path: &Path, [owner, group, mask, others]: [u16; 4], users: &[(u32, u16)], groups: &[(u32, u16)]) {
+fn set(name: &str, path: &Path, [owner, group, mask, others]: [u16; 4], users: &[(u32, u16)], groups: &[(u32, u16)]) {
     let mut entries = vec![(ACL_USER_OBJ, owner, NOBODY)];
     entries.extend(users.iter().map(|(id, bits)| (ACL_USER, *bits, *id)));
     entries.push((ACL_GROUP_OBJ, group, NOBODY));
@@ -25,7 +32,7 @@ fn set_list(path: &Path, [owner, group, mask, others]: [u16; 4], users: &[(u32, 
         value.extend([tag.to_le_bytes(), bits.to_le_bytes()].concat());
         value.extend(id.to_le_bytes());
     }
-    setxattr(path, "system.posix_acl_access", &value, XattrFlags::empty()).unwrap();
+    setxattr(path, name, &value, XattrFlags::empty()).unwrap();
 }
 
 /// A directory with files of root and group 2000 that have lists; none where that cannot be tested.
@@ -38,7 +45,7 @@ fn files() -> Option<tempfile::TempDir> {
     fs::set_permissions(directory.path(), PermissionsExt::from_mode(0o755)).unwrap();
     let value =
         [&2u32.to_le_bytes()[..], &[1, 0, 7, 0], &[0xff; 4], &[4, 0, 5, 0], &[0xff; 4], &[32, 0, 5, 0], &[0xff; 4]];
-    if let Err(errno) = setxattr(directory.path(), "system.posix_acl_access", &value.concat(), XattrFlags::empty()) {
+    if let Err(errno) = setxattr(directory.path(), ACCESS, &value.concat(), XattrFlags::empty()) {
         eprintln!("SKIPPED: {} keeps no access control lists: {errno}", directory.path().display());
         return None;
     }
@@ -141,4 +148,52 @@ fn changes_of_a_list_count() {
     set_list(&files.path().join("open"), [7, 0, 7, 7], &[(1000, 4)], &[]);
     set_list(&files.path().join("deny1000"), [6, 0, 4, 0], &[(1000, 4)], &[]);
     waiting.end();
+}
+
+/// A default list takes the place of the umask, and what is made gets the list and the mode that the host's own kernel gives.
+#[test]
+fn default_lists_are_inherited_in_a_volume() {
+    let Some(files) = files() else { return };
+    const MAKE: &str = "for mask in 022 077 000
+        do
+            umask $mask
+            echo text > $mask.file; mkdir $mask.directory; mkdir -m 2770 $mask.shared; mkfifo $mask.fifo; ln -s file $mask.link
+            touch $mask.program; chmod 4751 $mask.program; echo text > $mask.directory/inner; touch $mask.none/file
+        done";
+    let made = |directory: &Path| {
+        let shown =
+            run(Command::new("sh").args(["-c", "find . -printf '%y %m %u %g %p\n' | sort"]).current_dir(directory));
+        let entries = shown.out.lines().map(|line| {
+            let entry = directory.join(line.rsplit(' ').next().unwrap());
+            let lists = [ACCESS, DEFAULT].map(|name| {
+                let mut value = [0; 1024];
+                let len = rustix::fs::lgetxattr(&entry, name, &mut value[..]).unwrap_or(0);
+                value[..len].to_vec()
+            });
+            format!("{line} {lists:?}")
+        });
+        entries.collect::<Vec<_>>()
+    };
+    let directories = ["native", "volume"].map(|name| files.path().join(name));
+    for directory in &directories {
+        fs::create_dir(directory).unwrap();
+        set(DEFAULT, directory, [7, 0, 7, 0], &[(1000, 7)], &[(3000, 5)]);
+        for mask in ["022", "077", "000"] {
+            let none = directory.join(format!("{mask}.none"));
+            fs::create_dir(&none).unwrap();
+            rustix::fs::removexattr(&none, DEFAULT).unwrap();
+        }
+    }
+    let native = run(Command::new("sh").args(["-c", MAKE]).current_dir(&directories[0]));
+    assert_eq!(native.code, 0, "{native:?}");
+    let volume = format!("{}:/mnt", directories[1].display());
+    let outcome = run(&mut amber_do(&["-u", "0", "-v", &volume, "-w", "/mnt", "--", "sh", "-c", MAKE]));
+    assert_eq!(outcome.code, 0, "{outcome:?}");
+    let expected = made(&directories[0]);
+    assert!(expected.iter().any(|entry| entry.starts_with("f 660 root root ./022.directory/inner")), "{expected:#?}");
+    let made = made(&directories[1]);
+    assert_eq!(made.len(), expected.len(), "{made:#?}");
+    for (made, expected) in made.iter().zip(&expected) {
+        assert_eq!(made, expected);
+    }
 }

@@ -189,3 +189,22 @@ fn trees_are_without_what_is_no_tree_of_files() {
     let (_directory, mut command) = for_user();
     check(command.args(["do", "--"]).args(SCRIPT));
 }
+
+/// Where a directory is mounted twice, and files change places through one of the mounts, a name that the other mount knows
+/// says nothing about the owner and the mode of the file it stood for.
+#[test]
+fn a_name_that_stands_for_another_file_changes_no_owner() {
+    if !is_root() {
+        return;
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let [v, w] = ["/v", "/w"].map(|at| format!("{}:{at}", directory.path().display()));
+    let user = "cat in && exit 1; (cd /w/d && mv theirs other && mv mine theirs) || exit 2
+        stat -c %u /v/d/theirs; cat in && exit 3; echo shut";
+    let script = format!(
+        "cd /v; chmod 711 .; mkdir d d/theirs d/mine; echo secret > d/theirs/in; chmod 700 d/theirs; chown 1000 d d/mine
+        cd d/theirs; exec setpriv --reuid 1000 --regid 1000 --clear-groups sh -c '{user}' 2> /dev/null"
+    );
+    let outcome = run(&mut amber_do(&["-u", "0", "-v", &v, "-v", &w, "--", "sh", "-c", &script]));
+    assert_eq!((outcome.code, &*outcome.out), (0, "1000\nshut\n"), "{outcome:?}");
+}

@@ -26,7 +26,8 @@ pub fn inode(
     let m = from.metadata()?;
     let target = if m.kind == FileType::Symlink { from.read_link()? } else { Vec::new() };
     let (permissions, special) = (m.permissions, m.special);
-    let to = make(&NewInode { kind: m.kind, permissions, uid: m.uid, gid: m.gid, special, target: &target })?;
+    let to =
+        make(&NewInode { kind: m.kind, permissions, masked: 0, uid: m.uid, gid: m.gid, special, target: &target })?;
     if m.kind == FileType::Regular {
         content(from, &to, m.size.min(most))?;
     }

@@ -82,6 +82,9 @@ pub struct NewInode<'a> {
     pub kind: FileType,
     /// The lower twelve bits of the mode.
     pub permissions: u16,
+    /// The bits that the umask took away. They are granted where the directory has a default access control list, which
+    /// replaces the umask (see umask(2)).
+    pub masked: u16,
     /// Owner.
     pub uid: u32,
     /// Group.
@@ -96,7 +99,7 @@ impl NewInode<'_> {
     /// The character device 0:0, which in an overlay's upper layer hides what lies below.
     pub fn whiteout() -> Self {
         let special = Device::default();
-        NewInode { kind: FileType::CharacterDevice, permissions: 0, uid: 0, gid: 0, special, target: &[] }
+        NewInode { kind: FileType::CharacterDevice, permissions: 0, masked: 0, uid: 0, gid: 0, special, target: &[] }
     }
 }
 

@@ -44,10 +44,9 @@ impl<'a> Creation<'a> {
     /// Owner, group and mode that the new inode gets in `directory`.
     pub fn inode_in(&self, credentials: &Credentials, directory: &dyn Inode) -> Result<NewInode<'a>, Errno> {
         let parent = directory.ownership()?;
-        let mut permissions = self.permissions & 0o7777;
-        if self.kind != FileType::Symlink {
-            permissions &= !self.umask;
-        }
+        let asked = self.permissions & 0o7777;
+        let masked = if self.kind == FileType::Symlink { 0 } else { asked & self.umask };
+        let mut permissions = asked & !masked;
         let mut gid = credentials.fsgid;
         if parent.permissions & SET_GID != 0 {
             gid = parent.gid;
@@ -63,6 +62,7 @@ impl<'a> Creation<'a> {
         Ok(NewInode {
             kind: self.kind,
             permissions,
+            masked,
             uid: credentials.fsuid,
             gid,
             special: self.special,

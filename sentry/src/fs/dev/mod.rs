@@ -47,7 +47,7 @@ pub fn make(kernel: &Arc<Kernel>, options: &str) -> Result<Arc<dyn FileSystem>, 
     let fs = TmpFs::named("devtmpfs", &kernel.vfs, kernel.mm.frames.clone(), options);
     let root = fs.root();
     let add = |name: &str, kind, permissions, special, target: &str| {
-        let new = NewInode { kind, permissions, uid: 0, gid: 0, special, target: target.as_bytes() };
+        let new = NewInode { kind, permissions, masked: 0, uid: 0, gid: 0, special, target: target.as_bytes() };
         root.create(name.as_bytes(), &new).map(drop)
     };
     for &(name, device) in NODES {

@@ -5,13 +5,14 @@ use std::sync::Arc;
 
 use amber_abi::acl::Acl;
 use amber_abi::errno::Errno;
+use amber_abi::stat::FileType;
 use amber_abi::time::Timespec;
-use amber_abi::xattr::XATTR_ACL_ACCESS;
+use amber_abi::xattr::{XATTR_ACL_ACCESS, XATTR_ACL_DEFAULT};
 use amber_host::fs::HostStat;
 use amber_host::xattr;
 
 use super::inode::{HostInode, State};
-use crate::vfs::{acl, now};
+use crate::vfs::{NewInode, acl, now};
 
 /// A list that names more is read each time instead of kept, so that lists take no memory to speak of.
 const MOST_KEPT: usize = 64;
@@ -29,6 +30,24 @@ impl State {
     }
 }
 
+/// The permission bits that a default list decides.
+const LISTED: u16 = 0o777;
+
+/// The mode that the host is asked for when it makes a file.
+#[derive(Clone, Copy)]
+pub(super) struct AskedMode {
+    pub(super) mode: u16,
+    /// Whether the directory has a default list.
+    is_listed: bool,
+}
+
+impl AskedMode {
+    /// The mode that the file shall have, of which the host made `made`: with a default list, the host decides.
+    pub(super) fn settled(self, made: u16) -> u16 {
+        if self.is_listed { made & LISTED | self.mode & !LISTED } else { self.mode }
+    }
+}
+
 /// Whether any change after this one gets a later time.
 fn is_past(changed: Timespec) -> bool {
     let nanoseconds = |t: Timespec| i128::from(t.tv_sec) * 1_000_000_000 + i128::from(t.tv_nsec);
@@ -36,6 +55,19 @@ fn is_past(changed: Timespec) -> bool {
 }
 
 impl HostInode {
+    /// The mode to ask the host for when it makes `new` in this directory. A default list takes the place of the umask, and
+    /// the host applies it.
+    pub(super) fn asked_mode(&self, new: &NewInode<'_>) -> Result<AskedMode, Errno> {
+        let is_listed = new.kind != FileType::Symlink
+            && match self.any_opened() {
+                // What the operator may not read has no list that could be seen.
+                Err(Errno::EACCES | Errno::EPERM) => false,
+                directory => xattr::has(directory?.as_fd(), XATTR_ACL_DEFAULT)?,
+            };
+        let mode = if is_listed { new.permissions | new.masked } else { new.permissions };
+        Ok(AskedMode { mode, is_listed })
+    }
+
     /// The list, which is kept as long as the attributes stay as last seen.
     pub(super) fn read_acl(&self) -> Result<Option<Arc<Acl>>, Errno> {
         let changed = {

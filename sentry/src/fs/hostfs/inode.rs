@@ -17,6 +17,7 @@ use amber_host::fs::{HostStat, HostTime};
 use amber_host::xattr;
 
 use super::HostFs;
+use super::acl::AskedMode;
 use super::descriptor::Descriptor;
 use super::directory::{HostDirectory, Listed};
 use super::file::HostFile;
@@ -277,8 +278,9 @@ impl HostInode {
         if Arc::ptr_eq(&inode.fs, &self.fs) { Ok(inode.this()) } else { Err(Errno::EXDEV.here()) }
     }
 
-    /// Gives a new file, which is open, the owner and mode it shall have, as far as the operator may.
-    fn settle(&self, file: &StdFile, new: &NewInode<'_>) -> Result<(), Errno> {
+    /// Gives a new file, which is open, the owner and mode it shall have, as far as the operator may. `asked` is what the
+    /// host was asked for.
+    fn settle(&self, file: &StdFile, new: &NewInode<'_>, asked: AskedMode) -> Result<(), Errno> {
         let mut stat = host::stat(file.as_fd())?;
         let (uid, gid) = ((stat.uid != new.uid).then_some(new.uid), (stat.gid != new.gid).then_some(new.gid));
         if uid.is_some() || gid.is_some() {
@@ -290,8 +292,9 @@ impl HostInode {
             // A change of the owner takes set-ID bits away.
             stat = host::stat(file.as_fd())?;
         }
-        if new.kind != FileType::Symlink && stat.mode & 0o7777 != u32::from(new.permissions) {
-            self.set_permissions(file, new.permissions)?;
+        let wanted = asked.settled((stat.mode & 0o7777) as u16);
+        if new.kind != FileType::Symlink && stat.mode & 0o7777 != u32::from(wanted) {
+            self.set_permissions(file, wanted)?;
             stat = host::stat(file.as_fd())?;
         }
         self.settle_ownership(&stat);
@@ -409,24 +412,29 @@ impl Inode for HostInode {
         let settled = child.settled.load(Ordering::Acquire);
         let Ok(stat) = self.directory().and_then(|d| host::stat_at(d.as_fd(), name)) else { return false };
         let mut state = child.state.lock();
+        // Another file under that name says nothing about this one.
+        if (state.device, state.number) != (stat.device, stat.number) || !child.is_kind_of(&stat) {
+            return false;
+        }
         if child.settled.load(Ordering::Relaxed) == settled {
             state.ownership = ownership_of(&stat);
         }
         state.note_change(&stat);
-        (state.device, state.number) == (stat.device, stat.number) && child.is_kind_of(&stat)
+        true
     }
 
     fn create(&self, name: &[u8], new: &NewInode<'_>) -> Result<Arc<dyn Inode>, Errno> {
+        let asked = self.asked_mode(new)?;
         let directory = self.directory()?;
         let directory = directory.as_fd();
         let path_only = || host::open_at(directory, name, OpenFlags::O_PATH, 0);
         let file = match new.kind {
             FileType::Regular => {
                 let flags = OpenFlags::O_CREAT | OpenFlags::O_EXCL | OpenFlags::O_WRONLY;
-                host::open_at(directory, name, flags, new.permissions)?
+                host::open_at(directory, name, flags, asked.mode)?
             }
             FileType::Directory => {
-                host::make_directory_at(directory, name, new.permissions)?;
+                host::make_directory_at(directory, name, asked.mode)?;
                 path_only()?
             }
             FileType::Symlink => {
@@ -437,7 +445,7 @@ impl Inode for HostInode {
             FileType::BlockDevice => return Err(Errno::EPERM.here()),
             FileType::CharacterDevice if new.special != Device::default() => return Err(Errno::EPERM.here()),
             kind => {
-                let mode = kind.mode() | u32::from(new.permissions);
+                let mode = kind.mode() | u32::from(asked.mode);
                 host::make_node_at(directory, name, mode, new.special.raw())?;
                 path_only()?
             }
@@ -445,12 +453,13 @@ impl Inode for HostInode {
         let file = StdFile::from(file);
         let inode = self.fs.inode(Some(self.this()), name, &host::stat(file.as_fd())?);
         inode.accept(file.as_fd())?;
-        inode.settle(&file, new)?;
+        inode.settle(&file, new, asked)?;
         Ok(inode)
     }
 
     fn create_unnamed(&self, new: &NewInode<'_>, linkable: bool) -> Result<Arc<dyn Inode>, Errno> {
-        let file = host::open_unnamed(self.directory()?.as_fd(), new.permissions, linkable)?;
+        let asked = self.asked_mode(new)?;
+        let file = host::open_unnamed(self.directory()?.as_fd(), asked.mode, linkable)?;
         let stat = host::stat(file.as_fd())?;
         let file = Descriptor::new(&self.fs.memory, file);
         let inode = self.fs.inode(Some(self.this()), b"", &stat);
@@ -460,7 +469,7 @@ impl Inode for HostInode {
             state.orphan = Some(file.clone());
             state.linkable = linkable;
         }
-        inode.settle(&file, new)?;
+        inode.settle(&file, new, asked)?;
         Ok(inode)
     }
 

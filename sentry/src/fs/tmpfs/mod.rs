@@ -94,6 +94,7 @@ impl TmpFs {
         let new = NewInode {
             kind: FileType::Directory,
             permissions: options.mode.unwrap_or(0o1777),
+            masked: 0,
             uid: options.uid.unwrap_or(0),
             gid: options.gid.unwrap_or(0),
             special: Device::default(),

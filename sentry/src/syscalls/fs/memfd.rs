@@ -33,6 +33,7 @@ pub fn memfd_create(ctx: &mut TaskContext, name: Str, flags: MemfdFlags) -> SysR
     let new = NewInode {
         kind: FileType::Regular,
         permissions: if sealed_exec { 0o666 } else { 0o777 },
+        masked: 0,
         uid: credentials.fsuid,
         gid: credentials.fsgid,
         special: Device::default(),

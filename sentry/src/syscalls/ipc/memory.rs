@@ -34,6 +34,7 @@ fn name_of(ctx: &TaskContext, key: i32) -> Result<Arc<FileDescription>, Errno> {
     let new = NewInode {
         kind: FileType::Regular,
         permissions: 0o777,
+        masked: 0,
         uid: 0,
         gid: 0,
         special: Device::default(),
