@@ -3,6 +3,7 @@
 mod action;
 mod deliver;
 mod frame;
+pub(crate) mod io;
 mod pending;
 mod send;
 mod stop;

@@ -312,7 +312,7 @@ pub struct FileDescription {
     flags: AtomicU32,
     position: parking_lot::Mutex<u64>,
     id: u64,
-    owner: Mutex<Option<Box<SignalOwner>>>,
+    owner: Mutex<Option<Arc<dyn SignalOwner>>>,
     owner_signal: AtomicU32,
     write_hint: AtomicU64,
     /// Keeps the file from being executed while it can be written here, or from being written while it is executed.
@@ -390,8 +390,8 @@ impl FileDescription {
     }
 
     /// Replaces the status flags named in [`CHANGEABLE`], leaves the others. `O_ASYNC` is for
-    /// [`sigio::switch`](crate::vfs::sigio::switch) to change.
-    pub fn set_flags(&self, new: OpenFlags) {
+    /// [`signal::io::switch`](crate::signal::io::switch) to change.
+    pub(crate) fn set_flags(&self, new: OpenFlags) {
         let kept = self.flags() & !CHANGEABLE;
         let flags = kept | (new & CHANGEABLE);
         self.flags.store(flags.bits(), Ordering::Relaxed);
@@ -439,13 +439,14 @@ impl FileDescription {
     }
 
     /// Who gets its signals.
-    pub(crate) fn owner(&self) -> Option<SignalOwner> {
-        self.owner.lock().as_deref().cloned()
+    pub(crate) fn owner(&self) -> Option<Arc<dyn SignalOwner>> {
+        self.owner.lock().clone()
     }
 
     /// Sets who gets its signals.
-    pub(super) fn set_owner(&self, owner: SignalOwner) {
-        *self.owner.lock() = Some(Box::new(owner));
+    pub(crate) fn set_owner(&self, owner: Arc<dyn SignalOwner>) {
+        let old = self.owner.lock().replace(owner);
+        drop(old);
     }
 
     /// The signal the owner gets; none for a plain SIGIO.

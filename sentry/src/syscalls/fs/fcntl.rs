@@ -13,6 +13,7 @@ use amber_abi::stat::FileType;
 
 use super::support::descriptor_limit;
 use crate::error::{Restart, SysError, SysResult};
+use crate::signal;
 use crate::syscalls::args::Fd;
 use crate::task::TaskContext;
 use crate::vfs::locks::{Owner, Record, Wanted};
@@ -75,13 +76,13 @@ pub fn fcntl(ctx: &mut TaskContext, fd: Fd, command: FcntlCommand, argument: u64
             Ok(0)
         }
         FcntlCommand::F_GET_SEALS => Ok(description.file().seals()?.bits().into()),
-        FcntlCommand::F_GETOWN => Ok(i64::from(sigio::signed_owner(ctx, &description)) as u64),
+        FcntlCommand::F_GETOWN => Ok(i64::from(sigio::signed_owner(&description)) as u64),
         FcntlCommand::F_SETOWN => {
-            sigio::set_signed_owner(ctx, &description, argument as i32)?;
+            signal::io::set_signed_owner(ctx, &description, argument as i32)?;
             Ok(0)
         }
         FcntlCommand::F_GETOWN_EX => {
-            ctx.write_object(argument, &sigio::owner(ctx, &description))?;
+            ctx.write_object(argument, &sigio::owner(&description))?;
             Ok(0)
         }
         FcntlCommand::F_SETOWN_EX => {
@@ -90,7 +91,7 @@ pub fn fcntl(ctx: &mut TaskContext, fd: Fd, command: FcntlCommand, argument: u64
             if !matches!(kind, OwnerType::F_OWNER_TID | OwnerType::F_OWNER_PID | OwnerType::F_OWNER_PGRP) {
                 return Err(Errno::EINVAL.here().into());
             }
-            sigio::set_owner(ctx, &description, kind, owner.pid)?;
+            signal::io::set_owner(ctx, &description, kind, owner.pid)?;
             Ok(0)
         }
         FcntlCommand::F_GETSIG => Ok(description.owner_signal().map_or(0, |signal| signal.raw() as u64)),
@@ -131,7 +132,7 @@ fn set_flags(ctx: &TaskContext, fd: Fd, description: &Arc<FileDescription>, flag
             return Err(Errno::EPERM.here().into());
         }
     }
-    sigio::switch(ctx, description, fd.0, flags.contains(OpenFlags::FASYNC));
+    signal::io::switch(ctx, description, fd.0, flags.contains(OpenFlags::FASYNC));
     let asynchronous = description.flags() & OpenFlags::FASYNC;
     description.set_flags((flags & !OpenFlags::FASYNC) | asynchronous);
     Ok(0)

@@ -6,6 +6,7 @@ use amber_abi::open::OpenFlags;
 use amber_abi::stat::FileType;
 
 use crate::error::SysResult;
+use crate::signal;
 use crate::syscalls::args::{Fd, PtrOut};
 use crate::task::TaskContext;
 use crate::vfs::sigio::{self, SignalIo};
@@ -30,13 +31,13 @@ pub fn ioctl(ctx: &mut TaskContext, fd: Fd, request: IoctlRequest, argument: Ptr
             if changes && description.file().signal_io() == SignalIo::Absent {
                 return Err(Errno::ENOTTY.here().into());
             }
-            sigio::switch(ctx, &description, fd.0, on);
+            signal::io::switch(ctx, &description, fd.0, on);
         }
         IoctlRequest::FIOSETOWN | IoctlRequest::SIOCSPGRP if kind == FileType::Socket => {
-            sigio::set_signed_owner(ctx, &description, ctx.read_object(argument.0)?)?;
+            signal::io::set_signed_owner(ctx, &description, ctx.read_object(argument.0)?)?;
         }
         IoctlRequest::FIOGETOWN | IoctlRequest::SIOCGPGRP if kind == FileType::Socket => {
-            ctx.write_object(argument.0, &sigio::signed_owner(ctx, &description))?;
+            ctx.write_object(argument.0, &sigio::signed_owner(&description))?;
         }
         IoctlRequest::FIOQSIZE if matches!(kind, FileType::Regular | FileType::Directory | FileType::Symlink) => {
             let size = description.file().inode().metadata()?.size;
