@@ -73,6 +73,16 @@ fn imports() -> BTreeMap<Arrow, String> {
 }
 
 #[test]
+fn the_document_shows_the_floors() {
+    let picture = |text: &str| {
+        let block = text.split("```text\nsandbox\n").nth(1).and_then(|rest| rest.split("```").next());
+        block.expect("the picture of the floors").to_owned()
+    };
+    let comment = include_str!("lib.rs").replace("//! ", "");
+    assert_eq!(picture(include_str!("../../docs/design.md")), picture(&comment));
+}
+
+#[test]
 fn imports_lead_downward() {
     let (places, exceptions) = written_down();
     let place = |module: &str| *places.get(module).unwrap_or_else(|| panic!("{module} stands on no floor of lib.rs"));

@@ -17,24 +17,21 @@
 //! syscalls
 //! net | tty | ipc | cgroup
 //! fs
-//! vfs
 //! task signal futex time
 //! loader
-//! mm aio
+//! vfs mm aio
 //! wait
 //! clock config credentials error interruption intervals profile sync tunables users
 //! ```
 //!
 //! `kernel` stands beside all of them: the object of a sandbox names the modules whose state it holds, and any module may
 //! be given it. What one floor needs of a higher one it reaches through the kernel, such as [`fs::Registry`], or through
-//! a trait, such as [`wait::SignalSource`].
+//! a trait, such as [`vfs::Caller`], which is what files know of the task that calls. `vfs` and `mm` name each other: a file
+//! has pages, and an area keeps the open file it maps.
 //!
-//! These imports lead upward. A test (`floors_tests.rs`) reads this list and fails for any other import, and for one that
+//! One import leads upward. A test (`floors_tests.rs`) reads this list and fails for any other import, and for one that
 //! is no longer there.
 //!
-//! - `loader` → `vfs`: a program is an open file.
-//! - `mm` → `vfs`: an area keeps the open file it maps, as `/proc/PID/maps` shows it.
-//! - `task` → `vfs`: a task has a table of descriptors, a root and a working directory.
 //! - `task` → `syscalls`: the loop of a task dispatches calls, and a new program gets the answers that need no dispatch.
 #![forbid(unsafe_code)]
 

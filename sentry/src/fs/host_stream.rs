@@ -15,10 +15,9 @@ use amber_platform::GuestMemory;
 use crate::error::SysResult;
 use crate::fs::hostfs::{Descriptor, HostPages, metadata_of};
 use crate::mm::{Mappable, PageCache, PageCaches};
-use crate::task::TaskContext;
 use crate::vfs::anon::AnonymousFs;
 use crate::vfs::sigio::SignalIo;
-use crate::vfs::{File, FileDescription, FileSystem, Inode, Metadata, OwnPosition, SetAttributes, Vfs};
+use crate::vfs::{Caller, File, FileDescription, FileSystem, Inode, Metadata, OwnPosition, SetAttributes, Vfs};
 use crate::wait::{SigioEvent, WaitQueue};
 
 /// A host descriptor as an open file of the guest. Its position is the host's, shared with whoever handed it over, so
@@ -142,9 +141,9 @@ impl File for HostStream {
         host::seek_data(self.file.as_fd(), offset, hole)
     }
 
-    fn ioctl(&self, ctx: &mut TaskContext, command: u32, argument: u64) -> SysResult {
-        match ctx.kernel().fs.registry.host_terminal() {
-            Some(ioctl) => ioctl(self.file.as_fd(), ctx, command, argument),
+    fn ioctl(&self, caller: &dyn Caller, command: u32, argument: u64) -> SysResult {
+        match caller.kernel().fs.registry.host_terminal() {
+            Some(ioctl) => ioctl(self.file.as_fd(), caller, command, argument),
             None => Err(Errno::ENOTTY.here().into()),
         }
     }

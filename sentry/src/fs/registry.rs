@@ -15,9 +15,8 @@ use crate::fs::dev::Driver;
 use crate::fs::proc::parameters::{Foreign, Parameter};
 use crate::fs::pseudo::Entry;
 use crate::fs::special;
-use crate::task::TaskContext;
 use crate::vfs::types::FileSystemType;
-use crate::vfs::{File, Path};
+use crate::vfs::{Caller, File, Path};
 
 /// What one subsystem adds.
 pub struct Registration {
@@ -57,7 +56,7 @@ impl Registration {
 }
 
 /// Serves a command on a descriptor of the host.
-pub type HostIoctl = fn(BorrowedFd<'_>, &mut TaskContext, command: u32, argument: u64) -> SysResult;
+pub type HostIoctl = fn(BorrowedFd<'_>, &dyn Caller, command: u32, argument: u64) -> SysResult;
 
 /// Which of the entries of a registration belong to a directory.
 pub type Added = fn(&Registration) -> &'static [Entry];
@@ -119,7 +118,7 @@ impl Registry {
     ///
     /// # Errors
     /// `ENXIO` for sockets and for devices that are not there, and those of the device.
-    pub fn open_special(&self, ctx: &TaskContext, path: &Path, flags: OpenFlags) -> Result<Arc<dyn File>, SysError> {
-        special::open(self, ctx, path, flags)
+    pub fn open_special(&self, caller: &dyn Caller, path: &Path, flags: OpenFlags) -> Result<Arc<dyn File>, SysError> {
+        special::open(self, caller, path, flags)
     }
 }

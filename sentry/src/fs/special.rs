@@ -9,21 +9,25 @@ use amber_abi::stat::FileType;
 use crate::error::SysError;
 use crate::fs::host_stream::HostStreamInode;
 use crate::fs::{Registry, dev, pipe};
-use crate::task::TaskContext;
-use crate::vfs::{File, Path};
+use crate::vfs::{Caller, File, Path};
 
 /// Opens a device node, a fifo or a socket's name.
 ///
 /// # Errors
 /// `ENXIO` for sockets and for devices that are not there, and those of the device.
-pub fn open(registry: &Registry, ctx: &TaskContext, path: &Path, flags: OpenFlags) -> Result<Arc<dyn File>, SysError> {
+pub fn open(
+    registry: &Registry,
+    caller: &dyn Caller,
+    path: &Path,
+    flags: OpenFlags,
+) -> Result<Arc<dyn File>, SysError> {
     let inode = path.inode()?;
     if inode.as_any().is::<HostStreamInode>() {
         return Ok(inode.clone().open(flags)?);
     }
     match inode.kind() {
-        FileType::Fifo => pipe::open_fifo(ctx, inode.clone(), flags),
-        FileType::CharacterDevice | FileType::BlockDevice => dev::open(registry, ctx, path, flags),
+        FileType::Fifo => pipe::open_fifo(caller, inode.clone(), flags),
+        FileType::CharacterDevice | FileType::BlockDevice => dev::open(registry, caller, path, flags),
         _ => Err(Errno::ENXIO.here().into()),
     }
 }

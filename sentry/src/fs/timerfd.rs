@@ -11,9 +11,8 @@ use amber_abi::time::{ClockId, Itimerspec, TimerfdSetFlags};
 use crate::clock::Clock;
 use crate::error::SysResult;
 use crate::sync::{Mutex, Rank};
-use crate::task::TaskContext;
 use crate::time::{Alarm, Countdown, Expire, TimerService};
-use crate::vfs::{File, Inode, Vfs};
+use crate::vfs::{Caller, File, Inode, Vfs};
 use crate::wait::WaitQueue;
 
 struct State {
@@ -177,11 +176,11 @@ impl File for TimerFd {
         Some(&self.queue)
     }
 
-    fn ioctl(&self, ctx: &mut TaskContext, command: u32, argument: u64) -> SysResult {
+    fn ioctl(&self, caller: &dyn Caller, command: u32, argument: u64) -> SysResult {
         if IoctlRequest::from_raw(command) != IoctlRequest::TFD_IOC_SET_TICKS {
             return Err(Errno::ENOTTY.here().into());
         }
-        let ticks: u64 = ctx.read_object(argument)?;
+        let ticks: u64 = caller.read_object(argument)?;
         if ticks == 0 {
             return Err(Errno::EINVAL.here().into());
         }

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicU32, AtomicU64};
 use amber_abi::errno::Errno;
 use amber_host::memory_io::SocketBytes;
 use amber_platform::PAGE_SIZE;
+use zerocopy::{FromBytes, IntoBytes};
 
 use super::fault::Fault;
 use super::manager::{MemoryManager, State};
@@ -36,6 +37,13 @@ impl MemoryManager {
     /// Copies from guest memory, all or `EFAULT`.
     pub fn read(&self, address: u64, buf: &mut [u8]) -> Result<(), Errno> {
         if self.read_partial(address, buf) == buf.len() { Ok(()) } else { Err(Errno::EFAULT.here()) }
+    }
+
+    /// Copies a structure from guest memory, all or `EFAULT`.
+    pub fn read_object<T: FromBytes + IntoBytes>(&self, address: u64) -> Result<T, Errno> {
+        let mut object = T::new_zeroed();
+        self.read(address, object.as_mut_bytes())?;
+        Ok(object)
     }
 
     /// Copies to guest memory, all or `EFAULT` (then a part may have been written, as on Linux).

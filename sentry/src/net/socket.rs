@@ -19,7 +19,7 @@ use crate::net::receive_queue::Toll;
 use crate::task::TaskContext;
 use crate::vfs::anon::AnonymousInode;
 use crate::vfs::sigio::SignalIo;
-use crate::vfs::{File, Inode, Vfs};
+use crate::vfs::{Caller, File, Inode, Vfs};
 use crate::wait::{WaitQueue, deadline_in};
 
 /// Which directions shutdown(2) ends.
@@ -185,7 +185,7 @@ pub trait Socket: Send + Sync + Any {
     }
 
     /// Commands of ioctl(2) that only this family has.
-    fn ioctl(&self, _ctx: &mut TaskContext, _command: u32, _argument: u64) -> SysResult {
+    fn ioctl(&self, _caller: &dyn Caller, _command: u32, _argument: u64) -> SysResult {
         Err(Errno::ENOTTY.here().into())
     }
 
@@ -268,7 +268,7 @@ impl File for SocketFile {
         events
     }
 
-    fn last_close(&self, ctx: &TaskContext) {
+    fn last_close(&self, caller: &dyn Caller) {
         let Some(seconds) = self.socket.options().look(|values| values.linger).filter(|&seconds| seconds > 0) else {
             return;
         };
@@ -277,7 +277,7 @@ impl File for SocketFile {
             let queues = [(self.socket.queue(), PollEvents::all())];
             let deadline = deadline_in(Duration::from_secs(seconds.into()));
             // However the wait ends, the socket is closed then.
-            let _ = ctx.wait(&queues, deadline, || self.socket.has_drained().then_some(()));
+            let _ = caller.wait(&queues, deadline, &mut || self.socket.has_drained());
         }
     }
 
@@ -302,23 +302,23 @@ impl File for SocketFile {
         Some(self.socket.queue())
     }
 
-    fn ioctl(&self, ctx: &mut TaskContext, command: u32, argument: u64) -> SysResult {
+    fn ioctl(&self, caller: &dyn Caller, command: u32, argument: u64) -> SysResult {
         use amber_abi::ioctl::IoctlRequest as Io;
         match Io::from_raw(command) {
             Io::FIONREAD => {
                 if self.socket.is_listening() {
                     return Err(Errno::EINVAL.here().into());
                 }
-                ctx.write_object(argument, &(self.socket.readable_bytes() as i32))?;
+                caller.write_object(argument, &(self.socket.readable_bytes() as i32))?;
                 Ok(0)
             }
             Io::TIOCOUTQ => {
-                ctx.write_object(argument, &(self.socket.unsent_bytes() as i32))?;
+                caller.write_object(argument, &(self.socket.unsent_bytes() as i32))?;
                 Ok(0)
             }
-            _ => match interface::ioctl(ctx, command, argument) {
+            _ => match interface::ioctl(caller, command, argument) {
                 Some(answer) => answer,
-                None => self.socket.ioctl(ctx, command, argument),
+                None => self.socket.ioctl(caller, command, argument),
             },
         }
     }

@@ -210,9 +210,8 @@ impl TaskContext {
     /// # Errors
     /// `EFAULT` if any of it cannot be read.
     pub fn read_object<T: FromBytes + IntoBytes>(&self, address: u64) -> Result<T, Errno> {
-        let mut object = T::new_zeroed();
-        self.read_bytes(address, object.as_mut_bytes())?;
-        Ok(object)
+        assert_none_held();
+        self.mm().read_object(address)
     }
 
     /// Writes a structure to the guest.

@@ -1,5 +1,6 @@
 //! Tasks, thread groups and their table: making, executing, ending, waiting.
 
+mod caller;
 mod clone;
 mod context;
 mod cpu_limit;

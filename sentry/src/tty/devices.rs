@@ -22,19 +22,20 @@ fn open_pty(
     inode: Arc<dyn Inode>,
     may_control: bool,
 ) -> Result<Arc<dyn File>, SysError> {
-    let privileged = opening.ctx.credentials().has(Capability::CAP_SYS_ADMIN);
+    let privileged = opening.caller.credentials().has(Capability::CAP_SYS_ADMIN);
     let file = pty.open_slave(inode, privileged)?;
     // Who can only write to a terminal does not get the rights that come with controlling it.
     let readable = !opening.flags.writes() || opening.flags.reads();
     if may_control && readable && !opening.flags.contains(OpenFlags::O_NOCTTY) {
-        acquire_if_free(opening.ctx, pty);
+        acquire_if_free(TaskContext::of(opening.caller)?, pty);
     }
     Ok(file)
 }
 
 /// `/dev/tty`: the terminal of the caller's session.
 pub(super) fn open_controlling(opening: &Opening<'_>) -> Result<Arc<dyn File>, SysError> {
-    let Some(terminal) = opening.ctx.controlling_terminal() else { return open_host(opening.ctx) };
+    let ctx = TaskContext::of(opening.caller)?;
+    let Some(terminal) = ctx.controlling_terminal() else { return open_host(ctx) };
     let pty = terminal.as_any().downcast_ref::<Pty>().and_then(Pty::this).ok_or_else(|| Errno::ENXIO.here())?;
     open_pty(opening, &pty, opening.inode.clone(), false)
 }
@@ -52,14 +53,14 @@ fn open_host(ctx: &TaskContext) -> Result<Arc<dyn File>, SysError> {
 
 /// `/dev/console`: the sandbox's own terminal, if it has one. It never becomes a controlling terminal by being opened.
 pub(super) fn open_console(opening: &Opening<'_>) -> Result<Arc<dyn File>, SysError> {
-    let console = opening.ctx.kernel().tty.console.get().ok_or_else(|| Errno::ENODEV.here())?;
+    let console = opening.caller.kernel().tty.console.get().ok_or_else(|| Errno::ENODEV.here())?;
     open_pty(opening, console.pty(), opening.inode.clone(), false)
 }
 
 /// `/dev/ptmx`: makes a new pair in the instance of devpts that lies beside the node, or to which it belongs.
 pub(super) fn open_master(opening: &Opening<'_>) -> Result<Arc<dyn File>, SysError> {
     let (instance, root) = DevPts::beside(opening.path).ok_or_else(|| Errno::ENODEV.here())?;
-    Ok(instance.open_master(opening.ctx, opening.inode.clone(), root)?)
+    Ok(instance.open_master(opening.caller, opening.inode.clone(), root)?)
 }
 
 /// A slave: its node must be one of devpts, wherever that is mounted.

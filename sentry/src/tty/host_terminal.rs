@@ -11,45 +11,45 @@ use amber_host::terminal::{Control, When, control, modes, queued, set_modes, win
 use zerocopy::{FromBytes, IntoBytes};
 
 use crate::error::SysResult;
-use crate::task::TaskContext;
 use crate::tty::modes::{Speeds, long_form, short_form, with_speeds, without_speeds};
+use crate::vfs::Caller;
 
 /// Serves a command.
-pub fn ioctl(terminal: BorrowedFd<'_>, ctx: &mut TaskContext, command: u32, argument: u64) -> SysResult {
+pub fn ioctl(terminal: BorrowedFd<'_>, caller: &dyn Caller, command: u32, argument: u64) -> SysResult {
     let number = argument as i32;
     let done = match Io::from_raw(command) {
-        Io::TCGETS => return Ok(ctx.write_object(argument, &read(terminal)?.0).map(|()| 0)?),
+        Io::TCGETS => return Ok(caller.write_object(argument, &read(terminal)?.0).map(|()| 0)?),
         Io::TCGETS2 => {
             let (modes, speeds) = read(terminal)?;
-            return Ok(ctx.write_object(argument, &with_speeds(&modes, speeds)).map(|()| 0)?);
+            return Ok(caller.write_object(argument, &with_speeds(&modes, speeds)).map(|()| 0)?);
         }
-        Io::TCGETA => return Ok(ctx.write_object(argument, &short_form(&read(terminal)?.0)).map(|()| 0)?),
+        Io::TCGETA => return Ok(caller.write_object(argument, &short_form(&read(terminal)?.0)).map(|()| 0)?),
         Io::TCSETS | Io::TCSETSW | Io::TCSETSF => {
-            let modes = ctx.read_object::<Termios>(argument)?;
+            let modes = caller.read_object::<Termios>(argument)?;
             let speeds = read(terminal)?.1.named_by(modes.c_cflag);
             write(terminal, &modes, speeds, when(command))
         }
         Io::TCSETS2 | Io::TCSETSW2 | Io::TCSETSF2 => {
-            let (modes, speeds) = without_speeds(&ctx.read_object::<Termios2>(argument)?);
+            let (modes, speeds) = without_speeds(&caller.read_object::<Termios2>(argument)?);
             write(terminal, &modes, speeds, when(command))
         }
         Io::TCSETA | Io::TCSETAW | Io::TCSETAF => {
             let (modes, speeds) = read(terminal)?;
-            write(terminal, &long_form(&ctx.read_object::<Termio>(argument)?, &modes), speeds, when(command))
+            write(terminal, &long_form(&caller.read_object::<Termio>(argument)?, &modes), speeds, when(command))
         }
         Io::TIOCGWINSZ => {
             let size = window_size(terminal).map_err(Errno::from_host)?;
             let size =
                 Winsize { ws_row: size.rows, ws_col: size.columns, ws_xpixel: size.x_pixels, ws_ypixel: size.y_pixels };
-            return Ok(ctx.write_object(argument, &size).map(|()| 0)?);
+            return Ok(caller.write_object(argument, &size).map(|()| 0)?);
         }
         Io::FIONREAD => {
             let (input, _) = queued(terminal).map_err(Errno::from_host)?;
-            return Ok(ctx.write_object(argument, &input).map(|()| 0)?);
+            return Ok(caller.write_object(argument, &input).map(|()| 0)?);
         }
         Io::TIOCOUTQ => {
             let (_, output) = queued(terminal).map_err(Errno::from_host)?;
-            return Ok(ctx.write_object(argument, &output).map(|()| 0)?);
+            return Ok(caller.write_object(argument, &output).map(|()| 0)?);
         }
         Io::TCFLSH => control(terminal, Control::Flush(number)),
         Io::TCXONC => control(terminal, Control::Flow(number)),

@@ -16,7 +16,7 @@ use crate::task::{ControllingTerminal, TaskContext};
 use crate::vfs::{File, FileDescription};
 
 /// Commands of a master: most are those of its slave, without job control.
-pub fn master(file: &MasterFile, ctx: &mut TaskContext, command: u32, argument: u64) -> SysResult {
+pub fn master(file: &MasterFile, ctx: &TaskContext, command: u32, argument: u64) -> SysResult {
     let pty = &file.pty;
     match Io::from_raw(command) {
         Io::TIOCGPTN => ctx.write_object(argument, &pty.index())?,
@@ -65,7 +65,7 @@ pub fn master(file: &MasterFile, ctx: &mut TaskContext, command: u32, argument: 
 }
 
 /// Commands of a slave.
-pub fn slave(file: &SlaveFile, ctx: &mut TaskContext, command: u32, argument: u64) -> SysResult {
+pub fn slave(file: &SlaveFile, ctx: &TaskContext, command: u32, argument: u64) -> SysResult {
     let pty = file.pty.clone();
     if file.is_hung_up() {
         return Err(if command == Io::TIOCSPGRP.raw() { Errno::ENOTTY.here() } else { Errno::EIO.here() }.into());
@@ -133,7 +133,7 @@ pub fn slave(file: &SlaveFile, ctx: &mut TaskContext, command: u32, argument: u6
     Ok(0)
 }
 
-fn common(pty: &Pty, ctx: &mut TaskContext, command: u32, argument: u64) -> SysResult {
+fn common(pty: &Pty, ctx: &TaskContext, command: u32, argument: u64) -> SysResult {
     match Io::from_raw(command) {
         Io::TCGETS => ctx.write_object(argument, &termios(pty))?,
         Io::TCGETS2 => {

@@ -10,7 +10,7 @@ use super::pty::{Pty, packet};
 use crate::error::SysResult;
 use crate::task::TaskContext;
 use crate::vfs::sigio::SignalIo;
-use crate::vfs::{File, Inode};
+use crate::vfs::{Caller, File, Inode};
 use crate::wait::WaitQueue;
 
 /// The master's open file. Closing it hangs the slave up.
@@ -100,8 +100,8 @@ impl File for MasterFile {
         Some(&self.pty.master)
     }
 
-    fn ioctl(&self, ctx: &mut TaskContext, command: u32, argument: u64) -> SysResult {
-        super::ioctl::master(self, ctx, command, argument)
+    fn ioctl(&self, caller: &dyn Caller, command: u32, argument: u64) -> SysResult {
+        super::ioctl::master(self, TaskContext::of(caller)?, command, argument)
     }
 
     fn fdinfo(&self) -> String {

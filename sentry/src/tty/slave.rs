@@ -11,7 +11,7 @@ use super::pty::{OUTPUT_LIMIT, Pty};
 use crate::error::{SysError, SysResult};
 use crate::task::TaskContext;
 use crate::vfs::sigio::SignalIo;
-use crate::vfs::{File, Inode};
+use crate::vfs::{Caller, File, Inode};
 use crate::wait::{SigioEvent, WaitQueue};
 
 /// An open file of the slave.
@@ -68,15 +68,15 @@ impl File for SlaveFile {
         self.inode.clone()
     }
 
-    fn admit(&self, ctx: &TaskContext, write: bool) -> Result<(), SysError> {
+    fn admit(&self, caller: &dyn Caller, write: bool) -> Result<(), SysError> {
         if self.is_hung_up() {
             return Ok(());
         }
         if !write {
-            return self.check_foreground(ctx, Signal::SIGTTIN);
+            return self.check_foreground(TaskContext::of(caller)?, Signal::SIGTTIN);
         }
         let stops = self.pty.lock().discipline.stops_background_output();
-        if stops { self.check_foreground(ctx, Signal::SIGTTOU) } else { Ok(()) }
+        if stops { self.check_foreground(TaskContext::of(caller)?, Signal::SIGTTOU) } else { Ok(()) }
     }
 
     fn read_at(&self, buf: &mut [u8], _: u64) -> Result<usize, Errno> {
@@ -159,8 +159,8 @@ impl File for SlaveFile {
         Some(&self.pty.slave)
     }
 
-    fn ioctl(&self, ctx: &mut TaskContext, command: u32, argument: u64) -> SysResult {
-        super::ioctl::slave(self, ctx, command, argument)
+    fn ioctl(&self, caller: &dyn Caller, command: u32, argument: u64) -> SysResult {
+        super::ioctl::slave(self, TaskContext::of(caller)?, command, argument)
     }
 
     fn as_any(&self) -> &dyn Any {

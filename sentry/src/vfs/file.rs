@@ -16,13 +16,12 @@ use amber_abi::stat::FileType;
 use crate::error::{SysError, SysResult};
 use crate::mm::Mappable;
 use crate::sync::{Mutex, Rank};
-use crate::task::TaskContext;
 use crate::vfs::epoll::Watchers;
 use crate::vfs::locks::Owner;
 use crate::vfs::notify::{self, mask};
 use crate::vfs::sigio::{SignalIo, SignalOwner};
 use crate::vfs::text_busy::FileUse;
-use crate::vfs::{DirectorySink, Inode, Path, Vfs, Writer};
+use crate::vfs::{Caller, DirectorySink, Inode, Path, Vfs, Writer};
 use crate::wait::WaitQueue;
 
 /// The behaviour of an open file, whatever its kind.
@@ -59,7 +58,7 @@ pub trait File: Send + Sync + Any {
     ///
     /// # Errors
     /// Those of the read or write.
-    fn admit(&self, _ctx: &TaskContext, _write: bool) -> Result<(), SysError> {
+    fn admit(&self, _caller: &dyn Caller, _write: bool) -> Result<(), SysError> {
         Ok(())
     }
 
@@ -148,7 +147,7 @@ pub trait File: Send + Sync + Any {
     }
 
     /// ioctl(2) commands of this kind of file.
-    fn ioctl(&self, _ctx: &mut TaskContext, _command: u32, _argument: u64) -> SysResult {
+    fn ioctl(&self, _caller: &dyn Caller, _command: u32, _argument: u64) -> SysResult {
         Err(Errno::ENOTTY.here().into())
     }
 
@@ -202,7 +201,7 @@ pub trait File: Send + Sync + Any {
     }
 
     /// Called before the last descriptor of the file is closed by close(2) and its like: may wait (`SO_LINGER`).
-    fn last_close(&self, _ctx: &TaskContext) {}
+    fn last_close(&self, _caller: &dyn Caller) {}
 
     /// The lines of `/proc/PID/fdinfo/N` that only this kind has, each with its newline.
     fn fdinfo(&self) -> String {

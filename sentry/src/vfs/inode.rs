@@ -10,9 +10,8 @@ use amber_abi::stat::{Device, FileType, StatFs};
 use amber_abi::time::Timespec;
 use amber_abi::xattr::XATTR_CAPABILITY;
 
-use crate::task::TaskContext;
 use crate::vfs::access::Ownership;
-use crate::vfs::{File, Path};
+use crate::vfs::{Caller, File, Path};
 
 /// The attributes of an inode, as stat(2) and statx(2) tell them.
 #[derive(Clone, Copy, Debug)]
@@ -278,31 +277,31 @@ pub trait Inode: Send + Sync + Any {
         Err(Errno::EINVAL.here())
     }
 
-    /// The text as the calling task sees it: that of `/proc/self` and of links to paths depends on who reads.
-    fn read_link_as(&self, _ctx: &TaskContext) -> Result<Vec<u8>, Errno> {
+    /// The text as the caller sees it: that of `/proc/self` and of links to paths depends on who reads.
+    fn read_link_as(&self, _caller: &dyn Caller) -> Result<Vec<u8>, Errno> {
         self.read_link()
     }
 
     /// Where a magic link of `/proc` leads, past its text; none for ordinary links.
-    fn follow_magic_link(&self, _ctx: &TaskContext) -> Option<Result<Path, Errno>> {
+    fn follow_magic_link(&self, _caller: &dyn Caller) -> Option<Result<Path, Errno>> {
         None
     }
 
     /// Opens the inode. Device nodes, fifos and sockets are opened by the caller, through what they stand for.
     fn open(self: Arc<Self>, flags: OpenFlags) -> Result<Arc<dyn File>, Errno>;
 
-    /// Opens the inode for a certain task, for files whose content or permission depends on who opens them.
-    fn open_as(self: Arc<Self>, _ctx: &TaskContext, flags: OpenFlags) -> Result<Arc<dyn File>, Errno> {
+    /// Opens the inode for a certain caller, for files whose content or permission depends on who opens them.
+    fn open_as(self: Arc<Self>, _caller: &dyn Caller, flags: OpenFlags) -> Result<Arc<dyn File>, Errno> {
         self.open(flags)
     }
 
-    /// Whether the task may read and search it whatever its mode says.
-    fn permits(&self, _ctx: &TaskContext) -> bool {
+    /// Whether the caller may read and search it whatever its mode says.
+    fn permits(&self, _caller: &dyn Caller) -> bool {
         false
     }
 
-    /// Whether the task may not search it whatever its mode says.
-    fn forbids(&self, _ctx: &TaskContext) -> bool {
+    /// Whether the caller may not search it whatever its mode says.
+    fn forbids(&self, _caller: &dyn Caller) -> bool {
         false
     }
 

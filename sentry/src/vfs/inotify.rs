@@ -13,11 +13,10 @@ use zerocopy::IntoBytes;
 
 use crate::error::SysResult;
 use crate::sync::{Mutex, Rank};
-use crate::task::TaskContext;
 use crate::users::UserCharge;
 use crate::vfs::notify::{self, Watch, Watcher};
 use crate::vfs::sigio::SignalIo;
-use crate::vfs::{File, Inode, Vfs};
+use crate::vfs::{Caller, File, Inode, Vfs};
 use crate::wait::{READABLE, SigioEvent, WaitQueue};
 
 /// Bytes of the fixed part of an event; names are padded to multiples of it.
@@ -275,11 +274,11 @@ impl File for Inotify {
         Some(&self.queue)
     }
 
-    fn ioctl(&self, ctx: &mut TaskContext, command: u32, argument: u64) -> SysResult {
+    fn ioctl(&self, caller: &dyn Caller, command: u32, argument: u64) -> SysResult {
         match IoctlRequest::from_raw(command) {
             IoctlRequest::FIONREAD => {
                 let bytes = self.state.lock().bytes;
-                ctx.write_object(argument, &i32::try_from(bytes).unwrap_or(i32::MAX))?;
+                caller.write_object(argument, &i32::try_from(bytes).unwrap_or(i32::MAX))?;
                 Ok(0)
             }
             _ => Err(Errno::ENOTTY.here().into()),

@@ -5,6 +5,7 @@ pub mod acl;
 pub mod anon;
 mod attribute_locks;
 pub mod attributes;
+mod caller;
 mod context;
 mod dentry;
 pub mod epoll;
@@ -31,6 +32,7 @@ pub mod walk;
 
 use amber_abi::time::Timespec;
 
+pub use caller::Caller;
 pub use context::FsContext;
 pub use dentry::Dentry;
 pub use fd_table::{FdTable, ReservedFd};

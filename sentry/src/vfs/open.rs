@@ -8,13 +8,12 @@ use amber_abi::open::{OpenFlags, ResolveFlags};
 use amber_abi::stat::FileType;
 
 use crate::error::SysError;
-use crate::task::TaskContext;
 use crate::vfs::access::{self, Access};
 use crate::vfs::namei::Creation;
 use crate::vfs::notify::{self, mask};
 use crate::vfs::text_busy::FileUse;
 use crate::vfs::walk::{Last, Scope, Walk};
-use crate::vfs::{Dentry, File, FileDescription, Inode, MountOptions, Path};
+use crate::vfs::{Caller, Dentry, File, FileDescription, Inode, MountOptions, Path};
 
 /// How a file is opened.
 #[derive(Clone, Copy)]
@@ -54,7 +53,7 @@ impl File for PathOnly {
 ///
 /// # Errors
 /// Those of open(2); a restart if a signal comes while the opening of a fifo or terminal waits.
-pub fn open(ctx: &TaskContext, scope: &Scope<'_>, path: &[u8], how: How) -> Result<Arc<FileDescription>, SysError> {
+pub fn open(caller: &dyn Caller, scope: &Scope<'_>, path: &[u8], how: How) -> Result<Arc<FileDescription>, SysError> {
     let flags = how.flags;
     let follow = !flags.contains(OpenFlags::O_NOFOLLOW);
     if flags.contains(OpenFlags::O_PATH) {
@@ -66,12 +65,12 @@ pub fn open(ctx: &TaskContext, scope: &Scope<'_>, path: &[u8], how: How) -> Resu
         return Err(Errno::EAGAIN.here().into());
     }
     if flags.contains(UNNAMED) {
-        return open_unnamed(ctx, scope, path, how);
+        return open_unnamed(caller, scope, path, how);
     }
     if flags.contains(OpenFlags::O_CREAT) {
-        return open_or_make(ctx, scope, path, how, follow);
+        return open_or_make(caller, scope, path, how, follow);
     }
-    open_found(ctx, scope, scope.resolve(path, follow)?, flags, false)
+    open_found(caller, scope, scope.resolve(path, follow)?, flags, false)
 }
 
 /// The description of a place for `O_PATH`.
@@ -84,7 +83,12 @@ pub fn open_path_only(path: Path, flags: OpenFlags) -> Result<Arc<FileDescriptio
     Ok(FileDescription::new(&path.dentry.vfs().clone(), file, Some(path), flags & kept))
 }
 
-fn open_unnamed(ctx: &TaskContext, scope: &Scope<'_>, path: &[u8], how: How) -> Result<Arc<FileDescription>, SysError> {
+fn open_unnamed(
+    caller: &dyn Caller,
+    scope: &Scope<'_>,
+    path: &[u8],
+    how: How,
+) -> Result<Arc<FileDescription>, SysError> {
     let directory = scope.resolve(path, true)?;
     if !directory.dentry.is_directory() {
         return Err(Errno::ENOTDIR.here().into());
@@ -92,7 +96,7 @@ fn open_unnamed(ctx: &TaskContext, scope: &Scope<'_>, path: &[u8], how: How) -> 
     let writer = directory.mount.begin_writing()?;
     access::check_path(scope.credentials, &directory, Access::WRITE | Access::EXECUTE)?;
     let parent = directory.inode()?;
-    let creation = Creation::plain(FileType::Regular, how.permissions, ctx.fs().umask());
+    let creation = Creation::plain(FileType::Regular, how.permissions, caller.fs().umask());
     let new = creation.inode_in(scope.credentials, &**parent)?;
     let inode = parent.create_unnamed(&new, !how.flags.contains(OpenFlags::O_EXCL))?;
     let name = format!("#{}", inode.metadata()?.number);
@@ -105,7 +109,7 @@ fn open_unnamed(ctx: &TaskContext, scope: &Scope<'_>, path: &[u8], how: How) -> 
 }
 
 fn open_or_make(
-    ctx: &TaskContext,
+    caller: &dyn Caller,
     scope: &Scope<'_>,
     path: &[u8],
     how: How,
@@ -125,11 +129,11 @@ fn open_or_make(
         let directory = walk.directory().clone();
         let found = walk.look_up(&name)?;
         let (found, made) =
-            if found.is_negative() { make(ctx, scope, &directory, &name, how)? } else { (found, false) };
+            if found.is_negative() { make(caller, scope, &directory, &name, how)? } else { (found, false) };
         if made {
             notify::entry(&directory.dentry, &found, &name, mask::IN_CREATE);
             let path = Path { mount: directory.mount, dentry: found };
-            return open_found(ctx, scope, path, how.flags, true);
+            return open_found(caller, scope, path, how.flags, true);
         }
         if exclusive {
             return Err(Errno::EEXIST.here().into());
@@ -139,16 +143,16 @@ fn open_or_make(
             let kind = place.inode()?.kind();
             if kind != FileType::Directory && kind != FileType::Symlink {
                 let (parent, owner) = (directory.inode()?.ownership()?, place.inode()?.ownership()?.uid);
-                access::check_create_existing(scope.credentials, &ctx.kernel().tunables, parent, kind, owner)?;
+                access::check_create_existing(scope.credentials, &caller.kernel().tunables, parent, kind, owner)?;
             }
-            return open_found(ctx, scope, place, how.flags, false);
+            return open_found(caller, scope, place, how.flags, false);
         }
     }
 }
 
 /// Makes a regular file unless somebody else was faster; says which.
 fn make(
-    ctx: &TaskContext,
+    caller: &dyn Caller,
     scope: &Scope<'_>,
     directory: &Path,
     name: &[u8],
@@ -157,7 +161,7 @@ fn make(
     let parent = directory.inode()?.clone();
     // Linux has another word for this here than for mkdir(2).
     parent.may_modify_entry(name, true).map_err(|e| if e == Errno::EPERM { Errno::EACCES.here() } else { e })?;
-    let creation = Creation::plain(FileType::Regular, how.permissions, ctx.fs().umask());
+    let creation = Creation::plain(FileType::Regular, how.permissions, caller.fs().umask());
     let made = {
         let mut children = directory.dentry.lock_children(false);
         let (found, _) = directory.dentry.lookup_locked(&mut children, name)?;
@@ -175,7 +179,7 @@ fn make(
 
 /// Opens what a walk came to. A file just made is opened whatever its mode says.
 fn open_found(
-    ctx: &TaskContext,
+    caller: &dyn Caller,
     scope: &Scope<'_>,
     path: Path,
     flags: OpenFlags,
@@ -206,7 +210,7 @@ fn open_found(
     }
     if !made {
         match access::check_path(scope.credentials, &path, wanted(flags, truncate)) {
-            Err(Errno::EACCES) if inode.permits(ctx) => {}
+            Err(Errno::EACCES) if inode.permits(caller) => {}
             answer => answer?,
         }
     }
@@ -216,8 +220,8 @@ fn open_found(
     let writer = if stored && flags.writes() { Some(path.mount.begin_writing()?) } else { None };
     let file_use = if flags.writes() { FileUse::begin(path.dentry.vfs(), &*inode, true)? } else { None };
     let file = match kind {
-        FileType::Regular | FileType::Directory => inode.clone().open_as(ctx, flags)?,
-        _ => ctx.kernel().fs.registry.open_special(ctx, &path, flags)?,
+        FileType::Regular | FileType::Directory => inode.clone().open_as(caller, flags)?,
+        _ => caller.kernel().fs.registry.open_special(caller, &path, flags)?,
     };
     if truncate {
         access::set_size(path.dentry.vfs(), scope.credentials, &*inode, 0)?;

@@ -8,9 +8,8 @@ use amber_abi::open::{MAXSYMLINKS, NAME_MAX, ResolveFlags};
 use amber_abi::stat::FileType;
 
 use crate::credentials::Credentials;
-use crate::task::TaskContext;
 use crate::vfs::access::{self, Access};
-use crate::vfs::{Dentry, Inode, MountOptions, Path};
+use crate::vfs::{Caller, Dentry, Inode, MountOptions, Path};
 
 /// From where, as whom and under which restrictions paths are resolved.
 pub struct Scope<'a> {
@@ -20,8 +19,8 @@ pub struct Scope<'a> {
     pub root: Path,
     /// Where relative paths start.
     pub start: Path,
-    /// The calling task, which magic links ask about; none while the sandbox is put together.
-    pub task: Option<&'a TaskContext>,
+    /// Who calls, which magic links ask about; none while the sandbox is put together.
+    pub caller: Option<&'a dyn Caller>,
     /// Restrictions of openat2(2).
     pub resolve: ResolveFlags,
 }
@@ -64,9 +63,9 @@ impl Target {
 }
 
 impl<'a> Scope<'a> {
-    /// The plain scope of a path given by the kernel itself: from the root, without a task.
+    /// The plain scope of a path given by the kernel itself: from the root, without a caller.
     pub fn kernel(credentials: &'a Credentials, root: Path) -> Self {
-        Scope { credentials, start: root.clone(), root, task: None, resolve: ResolveFlags::empty() }
+        Scope { credentials, start: root.clone(), root, caller: None, resolve: ResolveFlags::empty() }
     }
 
     /// Resolves a whole path; a symbolic link at its end is followed if `follow` says so or slashes come after it.
@@ -296,8 +295,8 @@ impl<'a> Walk<'a> {
             return Err(Errno::ENOTDIR.here());
         }
         match access::check(self.scope.credentials, &**inode, Access::EXECUTE) {
-            Err(_) if self.scope.task.is_some_and(|task| inode.permits(task)) => Ok(()),
-            Ok(()) if self.scope.task.is_some_and(|task| inode.forbids(task)) => Err(Errno::EACCES.here()),
+            Err(_) if self.scope.caller.is_some_and(|caller| inode.permits(caller)) => Ok(()),
+            Ok(()) if self.scope.caller.is_some_and(|caller| inode.forbids(caller)) => Err(Errno::EACCES.here()),
             answer => answer,
         }
     }
@@ -378,7 +377,7 @@ impl<'a> Walk<'a> {
     }
 
     fn check_protected(&self, link: &Arc<dyn Inode>) -> Result<(), Errno> {
-        if self.scope.task.is_some_and(|task| task.kernel().tunables.protected_symlinks.get() == 0) {
+        if self.scope.caller.is_some_and(|caller| caller.kernel().tunables.protected_symlinks.get() == 0) {
             return Ok(());
         }
         let directory = self.at.inode()?.ownership()?;
@@ -391,8 +390,8 @@ impl<'a> Walk<'a> {
 
     /// Follows a link: to its text, which comes next then, or (false) past it.
     fn follow(&mut self, link: &Path, inode: &Arc<dyn Inode>) -> Result<bool, Errno> {
-        if let Some(task) = self.scope.task
-            && let Some(target) = inode.follow_magic_link(task)
+        if let Some(caller) = self.scope.caller
+            && let Some(target) = inode.follow_magic_link(caller)
         {
             if self.forbids(ResolveFlags::RESOLVE_NO_MAGICLINKS) {
                 return Err(Errno::ELOOP.here());
@@ -408,8 +407,8 @@ impl<'a> Walk<'a> {
         if self.forbids(ResolveFlags::RESOLVE_CACHED) && link.dentry.is_removed() {
             return Err(Errno::EAGAIN.here());
         }
-        let text = match self.scope.task {
-            Some(task) => inode.read_link_as(task)?,
+        let text = match self.scope.caller {
+            Some(caller) => inode.read_link_as(caller)?,
             None => inode.read_link()?,
         };
         if text.is_empty() {

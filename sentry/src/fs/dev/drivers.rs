@@ -10,13 +10,12 @@ use amber_abi::stat::{Device, FileType};
 use super::{memory, random};
 use crate::error::SysError;
 use crate::fs::Registry;
-use crate::task::TaskContext;
-use crate::vfs::{File, Inode, Path};
+use crate::vfs::{Caller, File, Inode, Path};
 
 /// A device node about to be opened.
 pub struct Opening<'a> {
     /// Who opens.
-    pub ctx: &'a TaskContext,
+    pub caller: &'a dyn Caller,
     /// Where the node is.
     pub path: &'a Path,
     /// The node.
@@ -68,12 +67,17 @@ pub const DRIVERS: &[Driver] = &[
 ///
 /// # Errors
 /// `ENXIO` if there is no such device, and those of the device.
-pub fn open(registry: &Registry, ctx: &TaskContext, path: &Path, flags: OpenFlags) -> Result<Arc<dyn File>, SysError> {
+pub fn open(
+    registry: &Registry,
+    caller: &dyn Caller,
+    path: &Path,
+    flags: OpenFlags,
+) -> Result<Arc<dyn File>, SysError> {
     let inode = path.inode()?.clone();
     let device = inode.metadata()?.special;
     match registry.drivers().find(|driver| driver.serves(device)) {
         Some(driver) if inode.kind() == FileType::CharacterDevice => {
-            (driver.open)(&Opening { ctx, path, inode, device, flags })
+            (driver.open)(&Opening { caller, path, inode, device, flags })
         }
         _ => Err(Errno::ENXIO.here().into()),
     }

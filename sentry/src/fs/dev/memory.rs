@@ -28,7 +28,7 @@ struct MemoryDevice {
 }
 
 fn open(opening: &Opening<'_>, kind: Kind) -> Result<Arc<dyn File>, SysError> {
-    let memory = opening.ctx.kernel().mm.frames.clone();
+    let memory = opening.caller.kernel().mm.frames.clone();
     Ok(Arc::new(MemoryDevice { inode: opening.inode.clone(), kind, memory }))
 }
 

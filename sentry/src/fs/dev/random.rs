@@ -9,9 +9,8 @@ use amber_abi::ioctl::IoctlRequest as Io;
 
 use super::Opening;
 use crate::error::{SysError, SysResult};
-use crate::task::TaskContext;
 use crate::vfs::sigio::SignalIo;
-use crate::vfs::{File, Inode};
+use crate::vfs::{Caller, File, Inode};
 
 /// What the pool always holds once it is ready, in bits.
 pub const ENTROPY: i32 = 256;
@@ -49,22 +48,22 @@ impl File for Random {
         Ok((0, buf.len()))
     }
 
-    fn ioctl(&self, ctx: &mut TaskContext, command: u32, argument: u64) -> SysResult {
+    fn ioctl(&self, caller: &dyn Caller, command: u32, argument: u64) -> SysResult {
         let command = Io::from_raw(command);
         if command == Io::RNDGETENTCNT {
-            ctx.write_object(argument, &ENTROPY)?;
+            caller.write_object(argument, &ENTROPY)?;
             return Ok(0);
         }
         let changes = [Io::RNDADDTOENTCNT, Io::RNDADDENTROPY, Io::RNDZAPENTCNT, Io::RNDCLEARPOOL, Io::RNDRESEEDCRNG];
         if !changes.contains(&command) {
             return Err(Errno::EINVAL.here().into());
         }
-        if !ctx.credentials().has(Capability::CAP_SYS_ADMIN) {
+        if !caller.credentials().has(Capability::CAP_SYS_ADMIN) {
             return Err(Errno::EPERM.here().into());
         }
         if command == Io::RNDADDTOENTCNT || command == Io::RNDADDENTROPY {
             // The pool is full: a positive amount changes nothing, a negative one is an error.
-            if ctx.read_object::<i32>(argument)? < 0 {
+            if caller.read_object::<i32>(argument)? < 0 {
                 return Err(Errno::EINVAL.here().into());
             }
         }

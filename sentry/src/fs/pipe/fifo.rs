@@ -7,8 +7,7 @@ use amber_abi::open::OpenFlags;
 
 use super::{PipeEnd, PipeInode};
 use crate::error::{Restart, SysError};
-use crate::task::TaskContext;
-use crate::vfs::{File, Inode};
+use crate::vfs::{Caller, File, Inode};
 use crate::wait::{READABLE, WRITABLE};
 
 /// Opens a fifo's inode, which waits for somebody at the other end unless `O_NONBLOCK` or `O_RDWR` is given. The
@@ -17,11 +16,11 @@ use crate::wait::{READABLE, WRITABLE};
 /// # Errors
 /// `ENXIO` for `O_NONBLOCK | O_WRONLY` without a reader; a restart if a signal ends the wait; `ENOMEM` if the user has
 /// too many pages in pipes.
-pub fn open_fifo(ctx: &TaskContext, inode: Arc<dyn Inode>, flags: OpenFlags) -> Result<Arc<dyn File>, SysError> {
+pub fn open_fifo(caller: &dyn Caller, inode: Arc<dyn Inode>, flags: OpenFlags) -> Result<Arc<dyn File>, SysError> {
     if inode.as_any().is::<PipeInode>() {
         return Ok(inode.open(flags)?);
     }
-    let pipe = ctx.kernel().fs.pipes.of_inode(&inode, &ctx.credentials())?;
+    let pipe = caller.kernel().fs.pipes.of_inode(&inode, &caller.credentials())?;
     let mode = flags & OpenFlags::O_ACCMODE;
     let nonblocking = flags.contains(OpenFlags::O_NONBLOCK);
     if mode == OpenFlags::O_WRONLY && nonblocking && pipe.state.lock().readers == 0 {
@@ -31,8 +30,8 @@ pub fn open_fifo(ctx: &TaskContext, inode: Arc<dyn Inode>, flags: OpenFlags) -> 
     pipe.queue.notify(READABLE | WRITABLE);
     if partner.is_missing && mode != OpenFlags::O_RDWR && !nonblocking {
         // The count tells also of a partner that came and went.
-        let came = || (end.partner_opens() != partner.opens).then_some(());
-        ctx.wait(&[(&pipe.queue, READABLE | WRITABLE)], None, came).map_err(|_| Restart::IfAsked)?;
+        let mut came = || end.partner_opens() != partner.opens;
+        caller.wait(&[(&pipe.queue, READABLE | WRITABLE)], None, &mut came).map_err(|_| Restart::IfAsked)?;
     }
     Ok(Arc::new(end))
 }

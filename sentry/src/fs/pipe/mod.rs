@@ -17,10 +17,9 @@ use amber_abi::stat::FileType;
 use crate::credentials::Credentials;
 use crate::error::SysResult;
 use crate::sync::{Mutex, Rank};
-use crate::task::TaskContext;
 use crate::vfs::anon::AnonymousInode;
 use crate::vfs::sigio::SignalIo;
-use crate::vfs::{File, FileSystem, Inode, Metadata, SetAttributes, Vfs};
+use crate::vfs::{Caller, File, FileSystem, Inode, Metadata, SetAttributes, Vfs};
 use crate::wait::{READABLE, SigioEvent, WRITABLE, WaitQueue};
 
 pub use fifo::open_fifo;
@@ -349,11 +348,11 @@ impl File for PipeEnd {
         self.packets.store(flags.contains(OpenFlags::O_DIRECT), Ordering::Relaxed);
     }
 
-    fn ioctl(&self, ctx: &mut TaskContext, command: u32, argument: u64) -> SysResult {
+    fn ioctl(&self, caller: &dyn Caller, command: u32, argument: u64) -> SysResult {
         match IoctlRequest::from_raw(command) {
             IoctlRequest::FIONREAD => {
                 let waiting = self.pipe.state.lock().ring.len();
-                ctx.write_object(argument, &i32::try_from(waiting).unwrap_or(i32::MAX))?;
+                caller.write_object(argument, &i32::try_from(waiting).unwrap_or(i32::MAX))?;
                 Ok(0)
             }
             _ => Err(Errno::ENOTTY.here().into()),

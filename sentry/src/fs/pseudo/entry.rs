@@ -12,7 +12,7 @@ use crate::fs::pseudo::{Begin, PseudoInode};
 use crate::interruption::check_killed;
 use crate::kernel::Kernel;
 use crate::task::{Task, TaskContext, current};
-use crate::vfs::{File, Path};
+use crate::vfs::{Caller, File, Path};
 
 /// What an entry tells of, where the entry alone does not say it.
 #[derive(Clone, Default)]
@@ -61,8 +61,12 @@ pub struct Reader {
 
 impl Reader {
     /// The calling task.
-    pub fn of(ctx: &TaskContext) -> Self {
-        Reader { credentials: ctx.credentials(), task: ctx.task().clone(), root: ctx.fs().root() }
+    ///
+    /// # Errors
+    /// `ESRCH` if the caller is no task.
+    pub fn of(caller: &dyn Caller) -> Result<Self, Errno> {
+        let task = TaskContext::of(caller)?.task().clone();
+        Ok(Reader { credentials: caller.credentials(), task, root: caller.fs().root() })
     }
 }
 

@@ -12,7 +12,7 @@ use super::{Entry, LongFile, PseudoFs, Query, Reader, Subject, TextFile, What, p
 use crate::kernel::Kernel;
 use crate::task::TaskContext;
 use crate::vfs::access::Ownership;
-use crate::vfs::{File, FileSystem, Inode, Metadata, Path, SetAttributes};
+use crate::vfs::{Caller, File, FileSystem, Inode, Metadata, Path, SetAttributes};
 
 /// An inode of proc or sysfs.
 pub struct PseudoInode {
@@ -70,16 +70,16 @@ impl PseudoInode {
         own.iter().chain(added.map(|added| kernel.fs.registry.entries(added)).into_iter().flatten())
     }
 
-    fn inspect(&self, ctx: &TaskContext) -> Result<(), Errno> {
+    fn inspect(&self, caller: &dyn Caller) -> Result<(), Errno> {
         if !self.entry.is_guarded {
             return Ok(());
         }
-        self.subject.task()?.check_inspection(&ctx.credentials(), ctx.task())
+        self.subject.task()?.check_inspection(&caller.credentials(), TaskContext::of(caller)?.task())
     }
 
-    fn ask<T>(&self, ctx: &TaskContext, look: impl FnOnce(&Query<'_>) -> Result<T, Errno>) -> Result<T, Errno> {
+    fn ask<T>(&self, caller: &dyn Caller, look: impl FnOnce(&Query<'_>) -> Result<T, Errno>) -> Result<T, Errno> {
         let kernel = self.fs.kernel()?;
-        look(&Query { kernel: &kernel, subject: &self.subject, reader: &Reader::of(ctx) })
+        look(&Query { kernel: &kernel, subject: &self.subject, reader: &Reader::of(caller)? })
     }
 
     /// The content of a file, or the text of a link, for a reader who may have it.
@@ -202,29 +202,30 @@ impl Inode for PseudoInode {
         Err(if self.kind() == FileType::Symlink { Errno::EACCES.here() } else { Errno::EINVAL.here() })
     }
 
-    fn read_link_as(&self, ctx: &TaskContext) -> Result<Vec<u8>, Errno> {
+    fn read_link_as(&self, caller: &dyn Caller) -> Result<Vec<u8>, Errno> {
         match self.entry.what {
             What::Link(text) | What::Magic(_, text) => {
-                self.inspect(ctx)?;
-                self.ask(ctx, text)
+                self.inspect(caller)?;
+                self.ask(caller, text)
             }
             _ => Err(Errno::EINVAL.here()),
         }
     }
 
-    fn follow_magic_link(&self, ctx: &TaskContext) -> Option<Result<Path, Errno>> {
+    fn follow_magic_link(&self, caller: &dyn Caller) -> Option<Result<Path, Errno>> {
         match self.entry.what {
-            What::Magic(to, _) => Some(self.inspect(ctx).and_then(|()| self.ask(ctx, to))),
+            What::Magic(to, _) => Some(self.inspect(caller).and_then(|()| self.ask(caller, to))),
             _ => None,
         }
     }
 
-    fn permits(&self, ctx: &TaskContext) -> bool {
+    fn permits(&self, caller: &dyn Caller) -> bool {
+        let Ok(ctx) = TaskContext::of(caller) else { return false };
         self.entry.is_open_to_self && self.subject.task().is_ok_and(|task| Arc::ptr_eq(task.group(), ctx.group()))
     }
 
-    fn forbids(&self, ctx: &TaskContext) -> bool {
-        self.inspect(ctx).is_err()
+    fn forbids(&self, caller: &dyn Caller) -> bool {
+        self.inspect(caller).is_err()
     }
 
     fn may_modify_entry(&self, name: &[u8], making: bool) -> Result<(), Errno> {
@@ -244,21 +245,21 @@ impl Inode for PseudoInode {
         }
     }
 
-    fn open_as(self: Arc<Self>, ctx: &TaskContext, flags: OpenFlags) -> Result<Arc<dyn File>, Errno> {
-        self.inspect(ctx)?;
+    fn open_as(self: Arc<Self>, caller: &dyn Caller, flags: OpenFlags) -> Result<Arc<dyn File>, Errno> {
+        self.inspect(caller)?;
         match self.entry.what {
             // Parameters that cannot be set are not opened to be set, not even by root.
             What::File(_, None) | What::Long(_) if flags.writes() && self.entry.name.is_empty() => {
                 Err(Errno::EACCES.here())
             }
             What::File(text, store) => {
-                let file = TextFile::new(self.clone(), Reader::of(ctx), text, store);
+                let file = TextFile::new(self.clone(), Reader::of(caller)?, text, store);
                 Ok(Arc::new(file))
             }
-            What::Long(begin) => Ok(Arc::new(LongFile::new(self.clone(), Reader::of(ctx), begin))),
+            What::Long(begin) => Ok(Arc::new(LongFile::new(self.clone(), Reader::of(caller)?, begin))),
             What::Special(open, _) => {
                 let me = self.me.upgrade().ok_or_else(|| Errno::EIO.here())?;
-                self.ask(ctx, |query| open(&me, query))
+                self.ask(caller, |query| open(&me, query))
             }
             _ => self.open(flags),
         }

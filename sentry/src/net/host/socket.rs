@@ -25,6 +25,7 @@ use crate::net::options::SharedOptions;
 use crate::net::socket::{Directions, Outgoing, Received, Socket};
 use crate::sync::{Mutex, Rank};
 use crate::task::TaskContext;
+use crate::vfs::Caller;
 use crate::wait::WaitQueue;
 
 /// The flags of a message that the host is told when it is sent.
@@ -420,15 +421,15 @@ impl Socket for HostSocket {
         }
     }
 
-    fn ioctl(&self, ctx: &mut TaskContext, command: u32, argument: u64) -> SysResult {
+    fn ioctl(&self, caller: &dyn Caller, command: u32, argument: u64) -> SysResult {
         let command = Io::from_raw(command);
         match command {
             Io::SIOCATMARK | Io::SIOCOUTQNSD if self.identity.2 == IpProtocol::IPPROTO_TCP.raw() => {
-                ctx.write_object(argument, &self.number(command)?)?;
+                caller.write_object(argument, &self.number(command)?)?;
                 Ok(0)
             }
             Io::SIOCGSTAMP_OLD | Io::SIOCGSTAMPNS_OLD => {
-                ctx.write_object(argument, &host::timestamp(self.fd(), command.raw())?)?;
+                caller.write_object(argument, &host::timestamp(self.fd(), command.raw())?)?;
                 Ok(0)
             }
             _ => Err(Errno::ENOTTY.here().into()),

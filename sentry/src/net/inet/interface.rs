@@ -10,7 +10,7 @@ use amber_abi::socket::AddressFamily;
 
 use super::{Endpoint, Knowledge};
 use crate::error::SysResult;
-use crate::task::TaskContext;
+use crate::vfs::Caller;
 
 /// A network interface.
 #[derive(Clone, Debug)]
@@ -82,10 +82,10 @@ fn word(value: u32) -> [u8; 24] {
 }
 
 /// The commands about interfaces, which every socket takes; none for other commands.
-pub fn ioctl(ctx: &TaskContext, command: u32, argument: u64) -> Option<SysResult> {
+pub fn ioctl(caller: &dyn Caller, command: u32, argument: u64) -> Option<SysResult> {
     let command = Io::from_raw(command);
     match command {
-        Io::SIOCGIFCONF => Some(list(ctx, argument)),
+        Io::SIOCGIFCONF => Some(list(caller, argument)),
         Io::SIOCGIFNAME
         | Io::SIOCGIFFLAGS
         | Io::SIOCGIFADDR
@@ -97,7 +97,7 @@ pub fn ioctl(ctx: &TaskContext, command: u32, argument: u64) -> Option<SysResult
         | Io::SIOCGIFHWADDR
         | Io::SIOCGIFINDEX
         | Io::SIOCGIFTXQLEN
-        | Io::SIOCGIFMAP => Some(tell(ctx, command, argument)),
+        | Io::SIOCGIFMAP => Some(tell(caller, command, argument)),
         Io::SIOCGIFMEM | Io::SIOCGIFSLAVE => Some(Err(Errno::EINVAL.here().into())),
         Io::SIOCSIFFLAGS
         | Io::SIOCSIFADDR
@@ -115,7 +115,7 @@ pub fn ioctl(ctx: &TaskContext, command: u32, argument: u64) -> Option<SysResult
         | Io::SIOCADDRT
         | Io::SIOCDELRT => {
             // The sandbox's network is made by whoever starts it; nobody inside may change it.
-            let able = ctx.credentials().has(Capability::CAP_NET_ADMIN);
+            let able = caller.credentials().has(Capability::CAP_NET_ADMIN);
             Some(Err(if able { Errno::EOPNOTSUPP.here() } else { Errno::EPERM.here() }.into()))
         }
         Io::SIOCETHTOOL | Io::SIOCGMIIPHY => Some(Err(Errno::EOPNOTSUPP.here().into())),
@@ -123,13 +123,13 @@ pub fn ioctl(ctx: &TaskContext, command: u32, argument: u64) -> Option<SysResult
     }
 }
 
-fn tell(ctx: &TaskContext, command: Io, argument: u64) -> SysResult {
-    let mut request = ctx.read_object::<Ifreq>(argument)?;
-    let facts = match ctx.kernel().network.inet.knowledge() {
+fn tell(caller: &dyn Caller, command: Io, argument: u64) -> SysResult {
+    let mut request = caller.read_object::<Ifreq>(argument)?;
+    let facts = match caller.kernel().network.inet.knowledge() {
         Knowledge::Own(facts) => facts,
         Knowledge::Foreign(oracle) => {
             oracle.interface(command, &mut request)?;
-            ctx.write_object(argument, &request)?;
+            caller.write_object(argument, &request)?;
             return Ok(0);
         }
     };
@@ -138,7 +138,7 @@ fn tell(ctx: &TaskContext, command: Io, argument: u64) -> SysResult {
         let index = i32::from_ne_bytes(*request.ifr_ifru.first_chunk().ok_or_else(|| Errno::EINVAL.here())?);
         let found = interfaces.iter().find(|interface| interface.index == index).ok_or_else(|| Errno::ENODEV.here())?;
         request.ifr_name = found.named();
-        ctx.write_object(argument, &request)?;
+        caller.write_object(argument, &request)?;
         return Ok(0);
     }
     let name = request.ifr_name.split(|&b| b == 0).next().unwrap_or_default();
@@ -159,7 +159,7 @@ fn tell(ctx: &TaskContext, command: Io, argument: u64) -> SysResult {
         Io::SIOCGIFHWADDR => word(u32::from(found.hardware)),
         _ => [0; 24],
     };
-    ctx.write_object(argument, &request)?;
+    caller.write_object(argument, &request)?;
     Ok(0)
 }
 
@@ -171,9 +171,9 @@ fn addressed(interfaces: &[Interface]) -> Vec<Ifreq> {
     interfaces.iter().filter_map(entry).collect()
 }
 
-fn list(ctx: &TaskContext, argument: u64) -> SysResult {
-    let mut conf = ctx.read_object::<Ifconf>(argument)?;
-    let lines = match ctx.kernel().network.inet.knowledge() {
+fn list(caller: &dyn Caller, argument: u64) -> SysResult {
+    let mut conf = caller.read_object::<Ifconf>(argument)?;
+    let lines = match caller.kernel().network.inet.knowledge() {
         Knowledge::Own(facts) => addressed(&facts.interfaces()),
         Knowledge::Foreign(oracle) => oracle.addressed()?,
     };
@@ -182,11 +182,11 @@ fn list(ctx: &TaskContext, argument: u64) -> SysResult {
     let mut count = 0;
     for line in lines.iter().take(room) {
         if conf.ifc_req != 0 {
-            ctx.write_object(conf.ifc_req.wrapping_add((count * size) as u64), line)?;
+            caller.write_object(conf.ifc_req.wrapping_add((count * size) as u64), line)?;
         }
         count += 1;
     }
     conf.ifc_len = (count * size) as i32;
-    ctx.write_object(argument, &conf)?;
+    caller.write_object(argument, &conf)?;
     Ok(0)
 }

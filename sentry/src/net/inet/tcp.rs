@@ -24,6 +24,7 @@ use crate::net::socket::{Directions, Outgoing, Received, Socket};
 use crate::sync::{Mutex, Rank};
 use crate::task::TaskContext;
 use crate::time::TimerService;
+use crate::vfs::Caller;
 use crate::wait::{READABLE, SigioEvent, WRITABLE, WaitQueue};
 
 /// What the send buffer of a connection grows to by itself.
@@ -547,10 +548,10 @@ impl Socket for TcpSocket {
         peer.state.lock().stream.bytes().saturating_sub(arrived)
     }
 
-    fn ioctl(&self, ctx: &mut TaskContext, command: u32, argument: u64) -> SysResult {
+    fn ioctl(&self, caller: &dyn Caller, command: u32, argument: u64) -> SysResult {
         if Io::from_raw(command) == Io::SIOCATMARK {
             let at_mark = self.state.lock().stream.is_at_mark();
-            ctx.write_object(argument, &i32::from(at_mark))?;
+            caller.write_object(argument, &i32::from(at_mark))?;
             return Ok(0);
         }
         Err(Errno::ENOTTY.here().into())

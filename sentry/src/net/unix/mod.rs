@@ -25,6 +25,7 @@ use crate::net::socket::{Directions, Outgoing, Received, Socket};
 use crate::net::stream::ByteStream;
 use crate::sync::{Mutex, Rank};
 use crate::task::TaskContext;
+use crate::vfs::Caller;
 use crate::wait::{READABLE, SigioEvent, WaitQueue};
 
 pub use graph::SocketsInFlight;
@@ -535,10 +536,10 @@ impl Socket for UnixSocket {
         self.outstanding.load(Ordering::Relaxed) + there
     }
 
-    fn ioctl(&self, ctx: &mut TaskContext, command: u32, argument: u64) -> SysResult {
+    fn ioctl(&self, caller: &dyn Caller, command: u32, argument: u64) -> SysResult {
         if Io::from_raw(command) == Io::SIOCATMARK && self.is_stream() {
             let at_mark = self.state.lock().stream.is_at_mark();
-            ctx.write_object(argument, &i32::from(at_mark))?;
+            caller.write_object(argument, &i32::from(at_mark))?;
             return Ok(0);
         }
         Err(Errno::ENOTTY.here().into())

@@ -90,7 +90,7 @@ pub fn restricted_scope_at<'a>(
             _ => return Err(Errno::ENOTDIR.here()),
         }
     };
-    Ok(Scope { credentials, root, start, task: Some(ctx), resolve })
+    Ok(Scope { credentials, root, start, caller: Some(ctx), resolve })
 }
 
 /// Resolves a path argument; with `empty` (`AT_EMPTY_PATH`) the empty path names the descriptor itself.

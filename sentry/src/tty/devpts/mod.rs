@@ -11,10 +11,9 @@ use amber_abi::stat::{DEVPTS_SUPER_MAGIC, Device, FileType, StatFs};
 
 use crate::kernel::Kernel;
 use crate::sync::{Mutex, Rank};
-use crate::task::TaskContext;
 use crate::tty::{MasterFile, Pty, PtyHome};
 use crate::vfs::attributes::Attributes;
-use crate::vfs::{File, FileSystem, Inode, Path};
+use crate::vfs::{Caller, File, FileSystem, Inode, Path};
 
 pub use inode::pty_of;
 use inode::{MASTER_NUMBER, PtsInode, ROOT_NUMBER, Role};
@@ -108,12 +107,12 @@ impl DevPts {
     /// What opening ptmx does.
     pub(super) fn open_master(
         self: &Arc<Self>,
-        ctx: &TaskContext,
+        caller: &dyn Caller,
         inode: Arc<dyn Inode>,
         root: Path,
     ) -> Result<Arc<dyn File>, Errno> {
-        let who = ctx.credentials();
-        Ok(self.new_pair(ctx.kernel(), who.fsuid, who.fsgid, inode, Some(root))?)
+        let who = caller.credentials();
+        Ok(self.new_pair(caller.kernel(), who.fsuid, who.fsgid, inode, Some(root))?)
     }
 
     /// The node of the slave with this number.
