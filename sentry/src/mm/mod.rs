@@ -3,6 +3,8 @@
 //! An address space is a map of areas ([`vma`]) and a map of runs of present pages ([`runs`]). A run stands in the
 //! platform's address space; what has no run faults when touched, and the fault makes one. So operations on memory touch
 //! areas and runs, never single pages.
+//!
+//! See docs/internals/memory-manager.md.
 
 mod access;
 mod address;
