@@ -1,4 +1,4 @@
-//! The sentry's own access to guest memory: copies, and words as atomics.
+//! The sentry's own access to guest memory: copies, and atomic access to words.
 
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;
@@ -14,55 +14,57 @@ use super::manager::{MemoryManager, State};
 use super::vma::VmaFlags;
 use crate::mm::Mappable;
 
-/// Whether the area's protection counts.
+/// Whether the protection of the VMA applies.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Force {
-    /// As for the guest's own instructions.
+    /// It applies, as to the guest's own instructions.
     No,
-    /// As for a debugger: everything that could be allowed is; stores to private areas copy.
+    /// Access as by a debugger (Linux: `FOLL_FORCE`): everything that mprotect(2) could allow is allowed; stores to
+    /// private VMAs copy.
     Yes,
 }
 
 impl MemoryManager {
-    /// Copies from guest memory; answers how many bytes could be read before the first that could not.
+    /// Copies from guest memory. Returns the number of bytes before the first that cannot be read.
     pub fn read_partial(&self, address: u64, buf: &mut [u8]) -> usize {
         self.read_with(address, buf, Force::No)
     }
 
-    /// Copies to guest memory; answers how many bytes could be written before the first that could not.
+    /// Copies to guest memory. Returns the number of bytes before the first that cannot be written.
     pub fn write_partial(&self, address: u64, buf: &[u8]) -> usize {
         self.write_with(address, buf, Force::No)
     }
 
-    /// Copies from guest memory, all or `EFAULT`.
+    /// Copies from guest memory, all of `buf` or `EFAULT`.
     pub fn read(&self, address: u64, buf: &mut [u8]) -> Result<(), Errno> {
         if self.read_partial(address, buf) == buf.len() { Ok(()) } else { Err(Errno::EFAULT.here()) }
     }
 
-    /// Copies a structure from guest memory, all or `EFAULT`.
+    /// Copies a structure from guest memory, all of it or `EFAULT`.
     pub fn read_object<T: FromBytes + IntoBytes>(&self, address: u64) -> Result<T, Errno> {
         let mut object = T::new_zeroed();
         self.read(address, object.as_mut_bytes())?;
         Ok(object)
     }
 
-    /// Copies to guest memory, all or `EFAULT` (then a part may have been written, as on Linux).
+    /// Copies to guest memory, all of `buf` or `EFAULT` (then a part may have been written, as on Linux).
     pub fn write(&self, address: u64, buf: &[u8]) -> Result<(), Errno> {
         if self.write_partial(address, buf) == buf.len() { Ok(()) } else { Err(Errno::EFAULT.here()) }
     }
 
-    /// Like [`read_partial`](Self::read_partial), as a debugger or `/proc/PID/mem` reads: whatever the protection.
+    /// Like [`read_partial`](Self::read_partial), but with the access of a debugger or `/proc/PID/mem`: whatever the
+    /// protection.
     pub fn read_forced(&self, address: u64, buf: &mut [u8]) -> usize {
         self.read_with(address, buf, Force::Yes)
     }
 
-    /// Like [`write_partial`](Self::write_partial), as a debugger or `/proc/PID/mem` writes: into private areas whatever
-    /// the protection, but not into shared ones that are read-only.
+    /// Like [`write_partial`](Self::write_partial), but with the access of a debugger or `/proc/PID/mem`: to private
+    /// VMAs whatever the protection, but not to read-only shared ones.
     pub fn write_forced(&self, address: u64, buf: &[u8]) -> usize {
         self.write_with(address, buf, Force::Yes)
     }
 
-    /// Makes memory ready to be written, and answers how many bytes from `address` on can be: so that a read(2) takes no
+    /// Makes memory present and writable, and returns how many bytes from `address` on are. A read(2) then takes no
     /// more from a pipe than it can deliver.
     pub fn prepare_write(&self, address: u64, len: usize) -> usize {
         self.with(|state| {
@@ -77,25 +79,25 @@ impl MemoryManager {
         })
     }
 
-    /// Receives from a socket of the host straight into guest memory, without waiting: at most `len` bytes. A part is
-    /// less than there is only where memory ends.
+    /// Receives at most `len` bytes from a host socket directly into guest memory, without blocking. Only unwritable
+    /// memory makes it return less than the socket has.
     ///
     /// # Errors
-    /// `EFAULT` if nothing can be written to; those of recv(2).
+    /// `EFAULT` if the first byte cannot be written; those of recv(2).
     pub fn receive(&self, address: u64, len: usize, socket: BorrowedFd<'_>) -> Result<usize, Errno> {
         self.exchange(address, len, true, |offset, run| self.memory.read_from(offset, run, &mut SocketBytes(socket)))
     }
 
-    /// Sends guest memory straight to a socket of the host, without waiting, as much as there is room for.
+    /// Sends guest memory directly to a host socket, without blocking, as much as the socket accepts.
     ///
     /// # Errors
-    /// `EFAULT` if nothing can be read; those of send(2).
+    /// `EFAULT` if the first byte cannot be read; those of send(2).
     pub fn send(&self, address: u64, len: usize, socket: BorrowedFd<'_>) -> Result<usize, Errno> {
         self.exchange(address, len, false, |offset, run| self.memory.write_to(offset, run, &mut SocketBytes(socket)))
     }
 
-    /// Moves bytes between memory and what does not wait, piece by piece until one is not moved whole. The frames stay
-    /// where they are meanwhile, since the address space is locked.
+    /// Moves bytes between memory and a non-blocking socket, until a step moves less than it was given. The lock of the
+    /// address space keeps the frames in place.
     fn exchange(
         &self,
         address: u64,
@@ -155,12 +157,12 @@ impl MemoryManager {
         })
     }
 
-    /// Works on an aligned 32-bit word while it cannot go away. `write` brings a page that may be stored to.
+    /// Runs `work` on an aligned 32-bit word, which stays mapped meanwhile. `write` makes its page writable.
     ///
-    /// The lock of the address space is held meanwhile: `work` may take futex locks, but not touch guest memory.
+    /// The lock of the address space is held: `work` may take futex locks, but not access guest memory.
     ///
     /// # Errors
-    /// `EFAULT` if the word is not there; the caller has checked its alignment.
+    /// `EFAULT` if the word cannot be accessed. The caller checks the alignment.
     pub fn with_word<R>(&self, address: u64, write: bool, work: impl FnOnce(&AtomicU32) -> R) -> Result<R, Errno> {
         self.with(|state| {
             let (offset, _) = self.extent(state, address & !3, write, Force::No).map_err(|_| Errno::EFAULT.here())?;
@@ -168,7 +170,7 @@ impl MemoryManager {
         })
     }
 
-    /// Like [`with_word`](Self::with_word) for 64 bits.
+    /// Like [`with_word`](Self::with_word), for 64 bits.
     pub fn with_long<R>(&self, address: u64, write: bool, work: impl FnOnce(&AtomicU64) -> R) -> Result<R, Errno> {
         self.with(|state| {
             let (offset, _) = self.extent(state, address & !7, write, Force::No).map_err(|_| Errno::EFAULT.here())?;
@@ -176,7 +178,7 @@ impl MemoryManager {
         })
     }
 
-    /// The object that an address shows a part of and others may map as well, with the offset in it; none for private memory.
+    /// The object that is mapped shared at an address, and the offset in it; none for private memory.
     ///
     /// # Errors
     /// `EFAULT` if nothing is mapped there.
@@ -188,9 +190,10 @@ impl MemoryManager {
         })
     }
 
-    /// The place in the memfd of an address, and how many bytes follow there, after checks and with the page present.
+    /// The offset in the memfd of an address, and the number of contiguous bytes there. Checks the protection, and
+    /// makes the page present.
     fn extent(&self, state: &mut State, address: u64, write: bool, force: Force) -> Result<(u64, u64), Fault> {
-        // First the stack may grow to the address, then the page may be brought, then it is there.
+        // At most three rounds: the stack grows, the page is made present, the page is found.
         for _ in 0..3 {
             let Some(area) = state.areas.find(address) else {
                 self.locate(state, address)?;

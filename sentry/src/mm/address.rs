@@ -1,4 +1,4 @@
-//! Choosing addresses for new areas, and the limits they must keep.
+//! Selection of addresses for new VMAs, and the limits that new VMAs must respect.
 
 use std::ops::Range;
 
@@ -8,10 +8,10 @@ use amber_platform::{PAGE_SIZE, Protection};
 use super::manager::{MemoryManager, State};
 use super::vma::{Vma, VmaFlags};
 
-/// Where to look for room.
+/// Where to search for free addresses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Region {
-    /// Anywhere, from the base downwards.
+    /// Anywhere, from `mmap_base` downwards.
     Usual,
     /// In the second gigabyte (`MAP_32BIT`).
     Low32,
@@ -24,7 +24,7 @@ impl MemoryManager {
         lowest.checked_next_multiple_of(PAGE_SIZE).unwrap_or(self.limit).min(self.limit)
     }
 
-    /// Finds room for `len` bytes, at `hint` if that is free.
+    /// Finds `len` free bytes, at `hint` if that range is free.
     pub(super) fn find_room(&self, state: &State, hint: u64, len: u64, region: Region) -> Result<u64, Errno> {
         if len > self.limit {
             return Err(Errno::ENOMEM.here());
@@ -44,12 +44,12 @@ impl MemoryManager {
             }
         }
         let below = state.areas.gap_below(len, self.lowest(), state.layout.mmap_base);
-        // Linux then looks upwards from a third of the way.
+        // As on Linux, then search upwards from a third of the address space.
         let above = || state.areas.gap_above(len, (self.limit / 3) & !(PAGE_SIZE - 1), self.limit);
         below.or_else(above).ok_or_else(|| Errno::ENOMEM.here())
     }
 
-    /// Checks a range the guest named: aligned, above the lowest address, below the limit.
+    /// Checks a fixed range: aligned, not below the lowest address, not above the limit.
     pub(super) fn check_fixed(&self, at: u64, len: u64) -> Result<Range<u64>, Errno> {
         if !at.is_multiple_of(PAGE_SIZE) {
             return Err(Errno::EINVAL.here());
@@ -61,8 +61,8 @@ impl MemoryManager {
         Ok(at..end)
     }
 
-    /// Checks `RLIMIT_AS`, `RLIMIT_DATA`, the overcommit heuristic and the number of areas before `len` bytes of a new
-    /// area; `freed` bytes go before it comes.
+    /// Checks `RLIMIT_AS`, `RLIMIT_DATA`, the overcommit heuristic and the number of VMAs for `len` bytes of a new VMA,
+    /// which replaces `freed` bytes.
     pub(super) fn check_growth(&self, state: &State, vma: &Vma, len: u64, freed: u64) -> Result<(), Errno> {
         if state.areas.sums().all.saturating_sub(freed).saturating_add(len) > self.limits.address_space() {
             return Err(Errno::ENOMEM.here());
@@ -71,7 +71,7 @@ impl MemoryManager {
         if vma.is_data() && state.areas.sums().data.saturating_add(len) > data_limit {
             return Err(Errno::ENOMEM.here());
         }
-        // The heuristic refuses only what could never fit.
+        // The heuristic refuses only what can never fit.
         let heuristic = self.limits.system().overcommit.get() == 0;
         let accounted = is_accounted(vma) && !vma.flags.contains(VmaFlags::NO_RESERVE);
         if heuristic && accounted && len > self.memory.limit() {
@@ -83,18 +83,18 @@ impl MemoryManager {
         Ok(())
     }
 
-    /// Checks `RLIMIT_MEMLOCK` for `len` more locked bytes; `unlimited` is for those with `CAP_IPC_LOCK`.
+    /// Checks `RLIMIT_MEMLOCK` for `len` more locked bytes; callers with `CAP_IPC_LOCK` pass `unlimited`.
     pub(super) fn may_lock(&self, state: &State, len: u64, unlimited: bool) -> bool {
         unlimited || state.areas.sums().locked.saturating_add(len) <= self.limits.locked()
     }
 }
 
-/// Whether an area counts for overcommit: private and writable.
+/// Whether a VMA counts for overcommit: private and writable.
 fn is_accounted(vma: &Vma) -> bool {
     vma.protection.write && !vma.is_shared()
 }
 
-/// A protection from its three bits.
+/// Whether a protection allows any access.
 pub(super) fn is_accessible(protection: Protection) -> bool {
     protection.read || protection.write || protection.execute
 }

@@ -1,4 +1,4 @@
-//! madvise(2): what the guest knows about its memory.
+//! madvise(2).
 
 use std::ops::Range;
 
@@ -14,7 +14,7 @@ use super::vma::{Backing, Vma, VmaFlags};
 use crate::interruption::check_killed;
 
 impl MemoryManager {
-    /// madvise(2). Advice that names no wish of ours is taken and not followed, as Linux may.
+    /// madvise(2). Valid advice without a meaning here is accepted and ignored, as Linux may do.
     ///
     /// # Errors
     /// As in the man page; `EINTR` if the caller is killed.
@@ -37,7 +37,7 @@ impl MemoryManager {
         }
         self.with(|state| {
             let mut at = range.start;
-            // What is advised may join or part areas, but none moves beyond the end of what was found.
+            // The changes may merge or split VMAs, but never beyond the end of those found.
             while at < range.end {
                 let rest = at..range.end;
                 let areas: Vec<Vma> = state.areas.overlapping(rest.clone()).take(AREAS_AT_ONCE).cloned().collect();
@@ -51,7 +51,7 @@ impl MemoryManager {
                 }
                 check_killed()?;
             }
-            // Holes are told of only after everything else was done.
+            // Like Linux, report holes only after all other work.
             if state.areas.covers(range.clone()) { Ok(()) } else { Err(Errno::ENOMEM.here()) }
         })
     }
@@ -73,7 +73,7 @@ impl MemoryManager {
                 return Ok(());
             }
             MemoryAdvice::MADV_FREE => {
-                // Linux frees when it likes; at once is one of those times.
+                // Linux frees the pages at any later time; freeing them at once is permitted.
                 if !anonymous || locked {
                     return Err(Errno::EINVAL.here());
                 }
@@ -87,7 +87,7 @@ impl MemoryManager {
                 return if locked || special { Err(Errno::EINVAL.here()) } else { Ok(()) };
             }
             MemoryAdvice::MADV_HWPOISON | MemoryAdvice::MADV_SOFT_OFFLINE => return Err(Errno::EINVAL.here()),
-            // No huge pages are offered, so none can be made.
+            // There are no huge pages.
             MemoryAdvice::MADV_COLLAPSE => return Err(Errno::EINVAL.here()),
             MemoryAdvice::MADV_NORMAL => (VmaFlags::empty(), VmaFlags::RANDOM_ACCESS | VmaFlags::SEQUENTIAL_ACCESS),
             MemoryAdvice::MADV_RANDOM => (VmaFlags::RANDOM_ACCESS, VmaFlags::SEQUENTIAL_ACCESS),
@@ -121,7 +121,7 @@ impl MemoryManager {
         })
     }
 
-    /// `MADV_WILLNEED`: begins to read objects in. The address space is not locked meanwhile.
+    /// `MADV_WILLNEED`: reads pages of objects in, without the lock of the address space.
     fn advise_will_need(&self, range: Range<u64>) -> Result<(), Errno> {
         let mut at = range.start;
         let mut holes = false;
@@ -132,14 +132,14 @@ impl MemoryManager {
             holes |= vma.start > at;
             at = vma.end;
             if let Some(area) = vma.object() {
-                // Read in, not mapped: what cannot be read will say so when touched.
+                // Pages are read, not mapped. An access reports an error again.
                 let _ = area.object.frames(vma.offset_of(part.start), part.end - part.start, false);
             }
         }
         if holes || at < range.end { Err(Errno::ENOMEM.here()) } else { Ok(()) }
     }
 
-    /// `MADV_REMOVE`: punches a hole into the object of a shared writable area.
+    /// `MADV_REMOVE`: punches a hole into the object of a shared writable VMA.
     fn advise_remove(&self, range: Range<u64>) -> Result<(), Errno> {
         let mut at = range.start;
         while at < range.end {
@@ -155,7 +155,7 @@ impl MemoryManager {
                 }
                 Ok((area, vma.offset_of(at), vma.clip(&(at..range.end))))
             })?;
-            // Without the lock: the object takes the pages away from all who map it, us among them.
+            // Without the lock: the object unmaps the pages from all address spaces, this one included.
             area.object.punch_hole(from, part.end - part.start)?;
             at = part.end;
         }

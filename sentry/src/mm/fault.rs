@@ -1,4 +1,4 @@
-//! Page faults: from an address to a mapped page, or a signal.
+//! Page faults: make the page of an address present, or return a signal.
 
 use std::cell::Cell;
 use std::ops::Range;
@@ -10,34 +10,34 @@ use super::manager::{MemoryManager, State};
 use super::runs::{Ownership, Run};
 use super::vma::{Backing, STACK_GUARD_GAP, Vma, VmaFlags};
 
-/// Zeroed memory comes in pieces of at most this, aligned to it …
+/// Zeroed memory is populated in aligned chunks of at most this size …
 const CHUNK: u64 = 2 << 20;
-/// … or, where as much lies directly before, of at most this.
+/// … or of up to this size if as much memory before the chunk is populated already.
 const MOST_CHUNK: u64 = 16 << 20;
-/// A store to shared pages copies this much around it, aligned to it.
+/// A store to copy-on-write pages copies an aligned block of this size.
 pub(super) const COPY_BLOCK: u64 = 32 << 10;
-/// A touch of an object's page maps this much before it.
+/// A fault on an object's page also maps the pages before it in the aligned block of this size.
 const FAULT_AROUND: u64 = 64 << 10;
-/// Private areas of objects up to this size are data of programs: what is read there is written soon.
+/// Private VMAs of objects up to this size are data segments: after a load a store is likely.
 const DATA_AREA: u64 = 1 << 20;
-/// A stack grows by this much at once.
+/// Stacks grow in steps of this size.
 const STACK_STEP: u64 = 64 << 10;
 
-/// Why a touch of memory is refused.
+/// Why an access is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
-    /// Nothing is mapped there: SIGSEGV with `SEGV_MAPERR`.
+    /// No VMA: SIGSEGV with `SEGV_MAPERR`.
     Unmapped,
-    /// The area does not allow it: SIGSEGV with `SEGV_ACCERR`.
+    /// The VMA does not allow the access: SIGSEGV with `SEGV_ACCERR`.
     Denied,
-    /// The object ends before, or its page cannot be read: SIGBUS with `BUS_ADRERR`.
+    /// Beyond the end of the object, or its page cannot be read: SIGBUS with `BUS_ADRERR`.
     NoPage,
-    /// No memory is left; Linux kills the process.
+    /// No memory is left. Linux kills a process.
     OutOfMemory,
 }
 
 impl Fault {
-    /// Signal number and `si_code`.
+    /// The signal number and its `si_code`.
     pub fn signal(self) -> (i32, i32) {
         const SIGBUS: i32 = 7;
         const SIGKILL: i32 = 9;
@@ -53,7 +53,7 @@ impl Fault {
 }
 
 thread_local! {
-    /// The last fault of this host thread that found everything in place: address space, page, its generation.
+    /// The last fault of this host thread whose page was mapped correctly: address space, page, generation.
     static NEEDLESS: Cell<(u64, u64, u64)> = const { Cell::new((0, 0, 0)) };
 }
 
@@ -61,7 +61,7 @@ fn page_of(address: u64) -> u64 {
     address & !(PAGE_SIZE - 1)
 }
 
-/// Whether an area's protection allows an access. As on x86, stores and fetches imply loads.
+/// Whether a protection allows an access. As on x86, stores and fetches imply loads.
 fn allows(protection: Protection, access: Access) -> bool {
     match access {
         Access::Read => protection.read || protection.write || protection.execute,
@@ -71,10 +71,10 @@ fn allows(protection: Protection, access: Access) -> bool {
 }
 
 impl MemoryManager {
-    /// Serves a page fault of the guest. `access` is what is known: a load may have been any access.
+    /// Handles a page fault of the guest. `access` is what the platform reports: [`Access::Read`] may be any access.
     ///
     /// # Errors
-    /// The signal to send.
+    /// The reason for a signal, see [`Fault::signal`].
     pub fn fault(&self, address: u64, access: Access) -> Result<(), Fault> {
         log::trace!("page fault at {address:#x}: {access:?}");
         self.with(|state| {
@@ -85,13 +85,14 @@ impl MemoryManager {
             let Some((_, run)) = state.runs.find(page) else {
                 return self.populate(state, &area, page, access == Access::Write);
             };
-            // The page is mapped for loads. So if the area allows stores that the page does not, it was a store.
+            // A present page can be read. So if the VMA allows stores and the mapping does not, the access was a store.
             let ownership = run.ownership;
             if area.protection.write && !ownership.is_writable() && access != Access::Execute {
                 return self.make_writable(state, &area, page);
             }
-            // Everything was in place: either another thread's fault came first, or the access was one that the
-            // platform could not tell and the area does not allow. Only the latter comes back unchanged.
+            // The mapping is correct: either a fault of another thread has made it, or the VMA does not allow the
+            // access, which the platform reports as a load. In the latter case the same fault follows without any
+            // change in between.
             let now = (self.id(), page, state.generation);
             if NEEDLESS.replace(now) == now {
                 return Err(Fault::Denied);
@@ -106,7 +107,7 @@ impl MemoryManager {
         piece.map_or(FrameRange { start: 0, len: 0 }, |piece| piece.frames)
     }
 
-    /// Makes a page present, for a store if `write`, whatever the area's protection says (the caller checked it).
+    /// Makes a page present, and writable if `write`. The caller has checked the protection of the VMA.
     pub(super) fn bring(&self, state: &mut State, area: &Vma, page: u64, write: bool) -> Result<(), Fault> {
         match state.runs.find(page) {
             None => self.populate(state, area, page, write),
@@ -115,7 +116,7 @@ impl MemoryManager {
         }
     }
 
-    /// The area and page of an address; a stack grows to it.
+    /// The VMA and the page of an address. Stacks grow down to the address.
     pub(super) fn locate(&self, state: &mut State, address: u64) -> Result<(Vma, u64), Fault> {
         let page = page_of(address);
         if let Some(area) = state.areas.find(address) {
@@ -132,7 +133,7 @@ impl MemoryManager {
         state.areas.find(address).map(|area| (area.clone(), page)).ok_or(Fault::Unmapped)
     }
 
-    /// Where a stack that is touched at `page` begins from then on, if limits and its neighbour below allow it.
+    /// The new start of a stack after an access to `page`, if the limits and the VMA below allow it.
     fn grown_start(&self, state: &State, area: &Vma, page: u64) -> Option<u64> {
         const LOWEST: u64 = 65536;
         let below = state.areas.find_below(area.start);
@@ -145,7 +146,7 @@ impl MemoryManager {
         let by_limit = area.end.saturating_sub(self.limits.stack());
         let room = self.limits.address_space().saturating_sub(state.areas.sums().all);
         let lowest = floor.max(by_limit).max(area.start.saturating_sub(room)).max(LOWEST);
-        // As Linux, refuse by the touched page, not by the step taken ahead.
+        // As on Linux, the accessed page decides, not the rounded step.
         if page < lowest {
             return None;
         }
@@ -157,7 +158,7 @@ impl MemoryManager {
             Backing::Anonymous => self.populate_zero(state, area, page),
             Backing::Object(_) if area.is_shared() => self.populate_object(state, area, page, write),
             Backing::Object(_) => {
-                // A load there is often the first half of a store, and then saves the second fault.
+                // The load is often the first half of a store. The copy now saves a second fault.
                 let soon = area.protection.write && area.size() <= DATA_AREA && copies_blocks(area);
                 if write || soon {
                     self.populate_copy(state, area, page)
@@ -168,11 +169,11 @@ impl MemoryManager {
         }
     }
 
-    /// Brings zeroed frames for as much as makes sense around a page.
+    /// Populates zeroed frames around a page, as many as are useful.
     fn populate_zero(&self, state: &mut State, area: &Vma, page: u64) -> Result<(), Fault> {
         let hole = state.runs.hole(page, area.range());
         let chunk = page & !(CHUNK - 1);
-        // Who filled that much goes on.
+        // After a large populated range, populate as much again.
         let before = match chunk.checked_sub(PAGE_SIZE).and_then(|before| state.runs.find(before)) {
             Some((_, run)) if run.ownership == Ownership::Owned => run.frames.range().len,
             _ => 0,
@@ -196,7 +197,7 @@ impl MemoryManager {
         Ok(())
     }
 
-    /// Where in the memfd the frames of `start` would follow those of the page before.
+    /// The offset in the memfd that would continue the frames of the page before `start`.
     fn hint(&self, state: &State, start: u64) -> u64 {
         match start.checked_sub(PAGE_SIZE).and_then(|before| state.runs.find(before)) {
             Some((_, run)) if run.ownership == Ownership::Owned => run.frames.range().end(),
@@ -204,7 +205,7 @@ impl MemoryManager {
         }
     }
 
-    /// Maps the object's own frames, with what else is at hand around the page.
+    /// Maps the object's own frames, with those resident around the page.
     fn populate_object(&self, state: &mut State, area: &Vma, page: u64, write: bool) -> Result<(), Fault> {
         let Some(object) = area.object().map(|area| area.object.clone()) else { return Err(Fault::NoPage) };
         let write = area.is_shared() && (write || (area.protection.write && !object.is_write_noticed()));
@@ -217,7 +218,7 @@ impl MemoryManager {
         let most = if write { FAULT_AROUND } else { CHUNK };
         let block = page & !(FAULT_AROUND - 1);
         let mut at = hole.start.max(block);
-        // Whatever lies before and is in memory already comes along.
+        // Resident pages before this one are mapped as well.
         let floor = hole.start.max(page & !(CHUNK - 1));
         while !write && at > floor {
             let before = at.saturating_sub(FAULT_AROUND).max(floor);
@@ -231,7 +232,7 @@ impl MemoryManager {
             let frames = match object.frames(area.offset_of(at), end - at, write) {
                 Ok(frames) if frames.range().len > 0 => frames,
                 Ok(_) => return Err(Fault::NoPage),
-                // What is before the page is only a help.
+                // Mapping the pages before is optional.
                 Err(_) if at < page => {
                     at = page;
                     continue;
@@ -245,7 +246,7 @@ impl MemoryManager {
         Ok(())
     }
 
-    /// Copies the object's pages around a page for a private area.
+    /// Copies the object's pages around a page for a private VMA.
     fn populate_copy(&self, state: &mut State, area: &Vma, page: u64) -> Result<(), Fault> {
         let Some(object) = area.object().map(|area| area.object.clone()) else { return Err(Fault::NoPage) };
         let hole = state.runs.hole(page, area.range());
@@ -272,14 +273,14 @@ impl MemoryManager {
         Ok(())
     }
 
-    /// A copy of frames, for the address `at`.
+    /// Copies frames, for the address `at`.
     fn copy(&self, state: &State, at: u64, from: FrameRange) -> Result<Frames, Fault> {
         let copy = self.memory.allocate_to_fill(from.len, self.hint(state, at)).map_err(|_| Fault::OutOfMemory)?;
         self.memory.copy(from.start, copy.range().start, from.len);
         Ok(copy)
     }
 
-    /// Makes a page writable that is present but not the area's own, or of an object that must know first.
+    /// Makes a present page writable: copies it, takes it over, or informs the object of the store.
     fn make_writable(&self, state: &mut State, area: &Vma, page: u64) -> Result<(), Fault> {
         let Some((start, run)) = state.runs.find(page) else { return Err(Fault::NoPage) };
         let whole = area.clip(&(start..start + run.frames.range().len));
@@ -325,7 +326,7 @@ impl MemoryManager {
         }
     }
 
-    /// What was shared since a fork is ours alone again.
+    /// Makes copy-on-write pages without other holders private again.
     fn take_over(&self, state: &mut State, area: &Vma, range: Range<u64>) {
         state.runs.set_ownership(range.clone(), |_| Ownership::Owned);
         state.generation += 1;
@@ -333,13 +334,14 @@ impl MemoryManager {
     }
 }
 
-/// Whether pages around a copied one may be copied too. Pages not yet stored to still show what is written to the file;
-/// that can be told only where someone writes files he maps, not where programs are run.
+/// Whether pages around a copied one may be copied too. A private page that has not been stored to shows later writes
+/// to the file. Programs that map files they can write may depend on that; for programs and libraries it does not
+/// matter.
 fn copies_blocks(area: &Vma) -> bool {
     area.object().and_then(|area| area.file.as_ref()).is_none_or(|file| !file.is_writable())
 }
 
-/// The fault for an object that has no page.
+/// The fault for a page that an object cannot provide.
 fn no_page(errno: Errno) -> Fault {
     if errno == Errno::ENOMEM { Fault::OutOfMemory } else { Fault::NoPage }
 }

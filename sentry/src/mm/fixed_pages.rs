@@ -1,4 +1,4 @@
-//! Guest memory with fixed content that can be mapped.
+//! Mappable guest memory with fixed content.
 
 use std::sync::Arc;
 
@@ -7,18 +7,18 @@ use amber_platform::{FrameRange, Frames};
 
 use super::{Mappable, Mapping};
 
-/// A part of guest memory with fixed content, such as the vDSO.
+/// Guest memory with fixed content, such as the vDSO.
 pub struct FixedPages {
     frames: Frames,
 }
 
 impl FixedPages {
-    /// Shows these frames.
+    /// An object of these frames.
     pub fn new(frames: Frames) -> Arc<Self> {
         Arc::new(FixedPages { frames })
     }
 
-    /// Which frames they are.
+    /// The frames.
     pub fn range(&self) -> FrameRange {
         self.frames.range()
     }

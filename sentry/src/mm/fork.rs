@@ -1,4 +1,4 @@
-//! Copying an address space for a forked child: areas and runs, and only those pages that are sure to be needed.
+//! Copies an address space for a forked child: VMAs and runs, and only those pages that will certainly be stored to.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -12,17 +12,17 @@ use super::runs::{Ownership, Piece, Run, RunMap};
 use super::vma::{Backing, Vma, VmaFlags, VmaMap};
 use crate::interruption::check_killed;
 
-/// Between so many pieces or areas the caller's end is looked for, and whether memory is left.
+/// After this many pieces or VMAs, the fork checks for a kill and for the memory limit.
 const PIECES_AT_ONCE: usize = 256;
 
 impl MemoryManager {
-    /// A copy of the address space for clone(2) without `CLONE_VM`. Private pages are shared until one side stores.
-    /// `platform` is the calling task's context, `soon` what both sides are about to store to.
+    /// A copy of the address space for clone(2) without `CLONE_VM`. Private pages become copy-on-write. `platform` is
+    /// the context of the calling task; `soon` are addresses that both sides are about to store to.
     ///
     /// # Errors
-    /// `ENOMEM` if the platform cannot make one more address space; `EINTR` if the caller is killed meanwhile.
+    /// `ENOMEM` if the platform cannot create an address space or memory is used up; `EINTR` if the caller is killed.
     pub fn fork(&self, platform: &mut dyn Context, soon: &[u64]) -> Result<Arc<MemoryManager>, Errno> {
-        // A child that is not to be has a lock of its own: it is dropped with this one's released.
+        // A failed child has a lock of the same rank, so it is dropped after this lock is released.
         let (child, made) = self.with(|state| -> Result<_, Errno> {
             soon.iter().for_each(|&address| state.precopy.note(address));
             let copied = state.precopy.at_fork();
@@ -42,7 +42,7 @@ impl MemoryManager {
                 for piece in state.runs.pieces(vma.range()) {
                     looked_at += 1;
                     if looked_at.is_multiple_of(PIECES_AT_ONCE) {
-                        // Nobody would see the child.
+                        // A killed caller does not use the child.
                         check_killed()?;
                         self.memory.admit(0)?;
                     }
@@ -85,7 +85,7 @@ impl MemoryManager {
                             }
                         },
                     };
-                    // Locks are not inherited.
+                    // Memory locks are not inherited.
                     let flags = vma.flags - VmaFlags::LOCKED - VmaFlags::LOCK_ON_FAULT;
                     areas.insert(Vma { backing, flags, ..vma.clone() });
                 }
@@ -97,7 +97,7 @@ impl MemoryManager {
         made.map(|()| child)
     }
 
-    /// A copy of private pages, next to those before if possible.
+    /// Copies private pages, adjacent to the previous copy if possible.
     fn copy_for_child(&self, runs: &RunMap, piece: &Piece) -> Result<Frames, Errno> {
         let before = piece.start.checked_sub(1).and_then(|before| runs.find(before));
         let hint = before.map_or(u64::MAX, |(_, run)| run.frames.range().end());
@@ -106,7 +106,7 @@ impl MemoryManager {
         Ok(copy)
     }
 
-    /// Makes what is private copy-on-write, on the platform too, except for what is `copied` at once.
+    /// Makes private pages copy-on-write, in the platform too, except those in `copied`.
     fn share_private(&self, state: &mut State, copied: &[Range<u64>]) {
         let State { areas, runs, generation, .. } = state;
         let is_copied = |vma: &&Vma| !vma.flags.intersects(VmaFlags::DONT_FORK | VmaFlags::WIPE_ON_FORK);
@@ -117,7 +117,7 @@ impl MemoryManager {
             let copied = if vma.protection.write { copied } else { &[] };
             for range in without(first.start..end, copied) {
                 if vma.protection.write {
-                    // Whatever private lies between loses the right to be stored to as well, which it did not have.
+                    // Other private pages in between are not writable anyway.
                     self.space.protect(range.clone(), Ownership::CopyOnWrite.limit(vma.protection));
                 }
                 runs.set_ownership(range, |ownership| match ownership {

@@ -1,24 +1,24 @@
-//! Memory that is stored to between forks. A fork copies it at once instead of making both sides fault for it: a shell
-//! forks again and again, and parent and child store to the same few places each time.
+//! Memory that is stored to between forks. A fork copies it at once, which saves a fault on both sides: a shell forks
+//! repeatedly, and parent and child store to the same few blocks each time.
 
 use std::ops::Range;
 
 use super::fault::COPY_BLOCK;
 
-/// The most places to keep in mind.
+/// The maximum number of blocks.
 const MOST: usize = 16;
-/// After so many forks without news a place is forgotten, to see whether it is still stored to.
+/// After this many forks without a store, a block is dropped, to find out whether it is still stored to.
 const FORKS: u8 = 8;
 
-/// The places.
+/// The blocks.
 #[derive(Clone, Debug, Default)]
 pub struct PrecopyBlocks {
-    /// Starts of aligned blocks, and for how many forks they are still copied.
+    /// Starts of aligned blocks, and the number of forks that still copy them.
     blocks: Vec<(u64, u8)>,
 }
 
 impl PrecopyBlocks {
-    /// Notes that the memory around `address` was, or is about to be, stored to after a fork.
+    /// Records a store to the memory around `address` after a fork, or one that is about to happen.
     pub fn note(&mut self, address: u64) {
         let block = address & !(COPY_BLOCK - 1);
         match self.blocks.iter_mut().find(|(known, _)| *known == block) {
@@ -34,7 +34,7 @@ impl PrecopyBlocks {
         }
     }
 
-    /// Counts a fork, and answers which memory to copy for it, in order.
+    /// Counts a fork, and returns the ranges to copy for it, in ascending order.
     pub fn at_fork(&mut self) -> Vec<Range<u64>> {
         self.blocks.retain_mut(|(_, forks)| {
             *forks = forks.saturating_sub(1);
@@ -47,7 +47,7 @@ impl PrecopyBlocks {
     }
 }
 
-/// What is left of `whole` without `holes`, which are in order.
+/// The parts of `whole` outside of `holes`, which are in ascending order.
 pub fn without(whole: Range<u64>, holes: &[Range<u64>]) -> Vec<Range<u64>> {
     let mut rest = Vec::new();
     let mut at = whole.start;

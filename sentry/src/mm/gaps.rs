@@ -1,19 +1,19 @@
-//! The free ranges between many areas, by length: where new mappings go is found without a look at each area.
+//! An index by length of the free ranges between VMAs, which finds addresses for new mappings without a walk over all
+//! VMAs.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
 
 use amber_platform::PAGE_SIZE;
 
-/// Powers of two that a length in pages can reach.
+/// Number of size classes: powers of two of a length in pages.
 const CLASSES: usize = 53;
 
-/// So many gaps of the class of a wanted length, which may or may not be long enough, are tried before one of a higher
-/// class is taken, which is.
+/// Number of gaps tried in the size class of a length. Only some of those are long enough; all gaps of higher classes
+/// are.
 const LOOKS: usize = 64;
 
-/// The gaps of an address space: for each power of two, those at least that long and shorter than the next, from their
-/// first address to their end.
+/// The gaps of an address space by size class, each from its start to its end.
 pub struct Gaps {
     classes: [BTreeMap<u64, u64>; CLASSES],
 }
@@ -23,7 +23,7 @@ fn class_of(len: u64) -> usize {
 }
 
 impl Gaps {
-    /// No gaps yet.
+    /// An empty index.
     pub fn new() -> Self {
         Gaps { classes: [const { BTreeMap::new() }; CLASSES] }
     }
@@ -33,22 +33,22 @@ impl Gaps {
         self.classes.get_mut(class_of(len))
     }
 
-    /// A range became a gap. An empty one is none.
+    /// Adds a gap. Empty ranges are ignored.
     pub fn note(&mut self, gap: Range<u64>) {
         if let Some(class) = self.class(&gap) {
             class.insert(gap.start, gap.end);
         }
     }
 
-    /// A gap is one no more.
+    /// Removes a gap.
     pub fn forget(&mut self, gap: Range<u64>) {
         if let Some(class) = self.class(&gap) {
             class.remove(&gap.start);
         }
     }
 
-    /// A high place for `len` bytes, not below `low`, in gaps that begin below `bound`: the highest, unless many gaps
-    /// above it are hardly too short.
+    /// A high address for `len` bytes, not below `low`, in gaps that begin below `bound`. It is the highest, unless
+    /// many gaps above it are slightly too short.
     pub fn high_place(&self, len: u64, low: u64, bound: u64) -> Option<u64> {
         let places = |gaps: &BTreeMap<u64, u64>, looks: usize| {
             let mut tried = gaps.range(..bound).rev().take(looks).map(|(&start, &end)| (start, end.checked_sub(len)));
@@ -59,8 +59,8 @@ impl Gaps {
         sure.chain(places(own, LOOKS)).max().or_else(|| places(own, usize::MAX))
     }
 
-    /// A low place for `len` bytes that end at `high` at most, in gaps that begin at `from` or above it: the lowest, unless
-    /// many gaps below it are hardly too short.
+    /// A low address for `len` bytes that end at `high` or below, in gaps that begin at `from` or above. It is the
+    /// lowest, unless many gaps below it are slightly too short.
     pub fn low_place(&self, len: u64, from: u64, high: u64) -> Option<u64> {
         let places = |gaps: &BTreeMap<u64, u64>, looks: usize| {
             let mut tried = gaps.range(from..).take(looks).map(|(&start, &end)| (start, start.checked_add(len), end));

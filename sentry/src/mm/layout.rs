@@ -1,4 +1,4 @@
-//! Where things lie in an address space: the mmap area, the heap, the stack, and the ranges `/proc` tells about.
+//! The layout of an address space: the mmap area, the heap, the stack, and the ranges that `/proc` shows.
 
 use std::sync::Arc;
 
@@ -6,16 +6,16 @@ use amber_platform::PAGE_SIZE;
 
 use crate::vfs::FileDescription;
 
-/// Random bits for the places of a new program, 0 under the personality `ADDR_NO_RANDOMIZE`.
+/// Random bits for the layout of a new program; 0 under the personality `ADDR_NO_RANDOMIZE`.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Randomness {
-    /// For the mmap area.
+    /// Of the mmap area.
     pub mmap: u64,
-    /// For the stack.
+    /// Of the stack.
     pub stack: u64,
-    /// For the heap.
+    /// Of the heap.
     pub heap: u64,
-    /// For a position-independent program.
+    /// Of a position-independent program.
     pub program: u64,
 }
 
@@ -30,34 +30,34 @@ impl Randomness {
         Randomness { mmap: word(0), stack: word(1), heap: word(2), program: word(3) }
     }
 
-    /// Pages by which the mmap area is moved (28 bits).
+    /// Offset of the mmap area in bytes (28 bits of pages).
     fn mmap_shift(&self) -> u64 {
         (self.mmap & ((1 << 28) - 1)) * PAGE_SIZE
     }
 
-    /// Bytes by which the stack is moved (22 bits of pages).
+    /// Offset of the stack in bytes (22 bits of pages).
     fn stack_shift(&self) -> u64 {
         (self.stack & ((1 << 22) - 1)) * PAGE_SIZE
     }
 
-    /// Bytes by which the heap is moved: up to 32 MiB behind the program.
+    /// Offset of the heap in bytes: up to 32 MiB behind the program.
     pub fn heap_shift(&self) -> u64 {
         (self.heap % (32 << 20)) & !(PAGE_SIZE - 1)
     }
 
-    /// Bytes by which a position-independent program is moved (28 bits of pages).
+    /// Offset of a position-independent program in bytes (28 bits of pages).
     pub fn program_shift(&self) -> u64 {
         (self.program & ((1 << 28) - 1)) * PAGE_SIZE
     }
 }
 
-/// The places of one address space; addresses, with 0 for what is not there.
+/// The layout of one address space. Addresses of absent parts are 0.
 #[derive(Clone, Default)]
 #[expect(missing_docs, reason = "the fields carry the names of prctl(2) PR_SET_MM")]
 pub struct Layout {
-    /// Areas are placed below this, downwards.
+    /// Mappings are placed below this address, downwards.
     pub mmap_base: u64,
-    /// Where the stack begins, growing down from there.
+    /// The highest address of the stack.
     pub stack_top: u64,
     pub start_code: u64,
     pub end_code: u64,
@@ -70,18 +70,18 @@ pub struct Layout {
     pub arg_end: u64,
     pub env_start: u64,
     pub env_end: u64,
-    /// The auxiliary vector, as `/proc/PID/auxv` shows it.
+    /// The auxiliary vector, shown in `/proc/PID/auxv`.
     pub auxv: Vec<u64>,
-    /// Where the vDSO's code is.
+    /// Address of the vDSO.
     pub vdso: u64,
-    /// What `/proc/PID/exe` leads to.
+    /// The target of `/proc/PID/exe`.
     pub executable: Option<Arc<FileDescription>>,
 }
 
 impl Layout {
-    /// The places of a new address space below `limit`, for a stack of at most `stack_limit` bytes.
+    /// The layout of a new address space below `limit`, whose stack is limited to `stack_limit` bytes.
     pub fn new(limit: u64, stack_limit: u64, randomness: &Randomness) -> Self {
-        /// Room left for the stack at least, and what its own randomness may take from it.
+        /// Minimum distance of the mmap area from the limit, for the stack and its random offset.
         const LEAST_GAP: u64 = 128 << 20;
         let stack_moves = ((1 << 22) - 1) * PAGE_SIZE;
         let most = limit / 6 * 5;
@@ -94,7 +94,7 @@ impl Layout {
         }
     }
 
-    /// Where position-independent programs go, before randomness: two thirds up, as on Linux.
+    /// The base of position-independent programs before randomization: two thirds of the address space, as on Linux.
     pub fn program_base(limit: u64) -> u64 {
         (limit / 3 * 2) & !(PAGE_SIZE - 1)
     }

@@ -1,18 +1,18 @@
-//! The resource limits that concern memory, where the memory manager sees them.
+//! The resource limits that the memory manager enforces.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::tunables::Tunables;
 
-/// Soft limits in bytes, as setrlimit(2) last set them. `u64::MAX` is no limit.
+/// Soft limits in bytes, set by setrlimit(2). `u64::MAX` is no limit.
 #[derive(Debug)]
 pub struct MemoryLimits {
     address_space: AtomicU64,
     data: AtomicU64,
     stack: AtomicU64,
     locked: AtomicU64,
-    /// What holds for all processes.
+    /// The parameters below `/proc/sys/vm`.
     system: Arc<Tunables>,
 }
 
@@ -31,7 +31,7 @@ macro_rules! limit {
 }
 
 impl MemoryLimits {
-    /// Linux's limits for the first process, among those of the whole sandbox.
+    /// Linux's limits of the first process, with the parameters of the sandbox.
     pub fn new(system: Arc<Tunables>) -> Self {
         MemoryLimits {
             address_space: AtomicU64::new(u64::MAX),
@@ -42,15 +42,15 @@ impl MemoryLimits {
         }
     }
 
-    /// What holds for all processes.
+    /// The parameters below `/proc/sys/vm`.
     pub fn system(&self) -> &Tunables {
         &self.system
     }
 
-    limit!(address_space, set_address_space, "`RLIMIT_AS`: bytes in all areas.");
-    limit!(data, set_data, "`RLIMIT_DATA`: bytes in private writable areas.");
+    limit!(address_space, set_address_space, "`RLIMIT_AS`: bytes in all VMAs.");
+    limit!(data, set_data, "`RLIMIT_DATA`: bytes in private writable VMAs.");
     limit!(stack, set_stack, "`RLIMIT_STACK`: bytes of a growing stack.");
-    limit!(locked, set_locked, "`RLIMIT_MEMLOCK`: bytes in locked areas.");
+    limit!(locked, set_locked, "`RLIMIT_MEMLOCK`: bytes in locked VMAs.");
 }
 
 impl Clone for MemoryLimits {

@@ -1,5 +1,4 @@
-//! Locked memory: mlock(2) and its family. Guest pages are never swapped by Amber, so locking is accounting and bringing
-//! pages in.
+//! Locked memory: mlock(2) and related calls. Amber does not swap guest pages, so locking is accounting and populating.
 
 use amber_abi::errno::Errno;
 use amber_platform::PAGE_SIZE;
@@ -8,20 +7,20 @@ use super::manager::MemoryManager;
 use super::vma::{Vma, VmaFlags};
 use crate::interruption::check_killed;
 
-/// When locked pages come.
+/// When locked pages are populated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LockMode {
     /// At once.
     Now,
-    /// When touched (`MLOCK_ONFAULT`).
+    /// At the first access (`MLOCK_ONFAULT`).
     OnFault,
 }
 
-/// The bits that locking sets.
+/// The flags of locked VMAs.
 const LOCK_BITS: VmaFlags = VmaFlags::LOCKED.union(VmaFlags::LOCK_ON_FAULT);
 
 impl LockMode {
-    /// The area flags for memory locked so.
+    /// The VMA flags of memory locked in this mode.
     pub fn flags(self) -> VmaFlags {
         match self {
             LockMode::Now => VmaFlags::LOCKED,
@@ -31,10 +30,11 @@ impl LockMode {
 }
 
 impl MemoryManager {
-    /// mlock2(2); `unlimited` is for those with `CAP_IPC_LOCK`.
+    /// mlock2(2); callers with `CAP_IPC_LOCK` pass `unlimited`.
     ///
     /// # Errors
-    /// `EPERM` if nothing may be locked, `ENOMEM` beyond `RLIMIT_MEMLOCK` or for a range with holes, `EINVAL` if it wraps.
+    /// `EPERM` if the limit is 0, `ENOMEM` beyond `RLIMIT_MEMLOCK` or for a range with holes, `EINVAL` if the range
+    /// wraps.
     pub fn lock(&self, address: u64, len: u64, mode: LockMode, unlimited: bool) -> Result<(), Errno> {
         if !unlimited && self.limits.locked() == 0 {
             return Err(Errno::EPERM.here());
@@ -65,14 +65,14 @@ impl MemoryManager {
         if mode == LockMode::OnFault {
             return Ok(());
         }
-        // What cannot be brought (no access, past the end of a file) makes Linux answer ENOMEM, locked or not.
+        // For pages that cannot be populated (no access, past the end of a file) Linux returns ENOMEM as well.
         self.populate_all(range, None, |_| Errno::ENOMEM.here())
     }
 
     /// munlock(2).
     ///
     /// # Errors
-    /// `ENOMEM` for a range with holes, `EINVAL` if it wraps.
+    /// `ENOMEM` for a range with holes, `EINVAL` if the range wraps.
     pub fn unlock(&self, address: u64, len: u64) -> Result<(), Errno> {
         let range = widened(address, len)?;
         if range.is_empty() {
@@ -89,10 +89,10 @@ impl MemoryManager {
         })
     }
 
-    /// mlockall(2): what is there, what is to come, or both.
+    /// mlockall(2) of present mappings, future ones, or both.
     ///
     /// # Errors
-    /// `EPERM` if nothing may be locked, `ENOMEM` beyond `RLIMIT_MEMLOCK`; `EINTR` if the caller is killed.
+    /// `EPERM` if the limit is 0, `ENOMEM` beyond `RLIMIT_MEMLOCK`; `EINTR` if the caller is killed.
     pub fn lock_all(&self, current: bool, future: bool, mode: LockMode, unlimited: bool) -> Result<(), Errno> {
         if !unlimited && self.limits.locked() == 0 {
             return Err(Errno::EPERM.here());
@@ -135,11 +135,11 @@ fn set_lock(vma: &mut Vma, flags: VmaFlags) {
     }
 }
 
-/// The pages a range touches.
+/// The page-aligned range around a range.
 fn widened(address: u64, len: u64) -> Result<std::ops::Range<u64>, Errno> {
     let start = address & !(PAGE_SIZE - 1);
     let len = len.checked_add(address - start).and_then(|len| len.checked_next_multiple_of(PAGE_SIZE));
-    // A length that wraps to nothing is nothing to do on Linux; one that wraps the address is an error.
+    // As on Linux, a length that wraps to zero does nothing; an end that wraps is an error.
     let len = len.unwrap_or(0);
     let end = start.checked_add(len).ok_or_else(|| Errno::EINVAL.here())?;
     Ok(start..end)

@@ -1,4 +1,4 @@
-//! The memory manager of a guest process.
+//! The memory manager of a process.
 
 use std::ops::Range;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
@@ -16,45 +16,45 @@ use super::{Mappable, Mapping};
 use crate::aio::AioContexts;
 use crate::sync::{Mutex, Rank};
 
-/// The memory of a guest process, or of several that share it.
+/// An address space, of one process or of several that share it.
 pub struct MemoryManager {
     pub(super) space: Arc<dyn AddressSpace>,
     pub(super) memory: Arc<GuestMemory>,
-    /// First address the guest may not map.
+    /// The first address that cannot be mapped.
     pub(super) limit: u64,
     pub(super) limits: MemoryLimits,
     pub(super) link: Arc<dyn Mapping>,
     state: Mutex<State>,
     id: u64,
-    /// The membarrier(2) registration commands given so far.
+    /// The membarrier(2) registrations.
     barriers: AtomicU32,
     flags: AtomicU32,
     aio: AioContexts,
 }
 
-/// What the lock of an address space protects.
+/// The state behind the lock of an address space.
 #[derive(Default)]
 pub(super) struct State {
     pub areas: VmaMap,
     pub runs: RunMap,
     pub layout: Layout,
-    /// What mlockall(2) asked for areas still to come.
+    /// The flags that mlockall(2) sets on future VMAs.
     pub lock_future: VmaFlags,
-    /// Counts changes of what is mapped.
+    /// Incremented by each change of mappings.
     pub generation: u64,
-    /// The most bytes there ever were in areas.
+    /// Peak of the bytes in all VMAs (`VmPeak`).
     pub peak: u64,
-    /// The most touched bytes ever seen (taken when asked, and before much goes).
+    /// Peak of the resident bytes seen (`VmHWM`). It is measured on demand and before much memory is unmapped.
     pub resident_peak: u64,
-    /// What is stored to between forks.
+    /// Memory stored to between forks.
     pub precopy: PrecopyBlocks,
-    /// Whether the last small area that went had been touched everywhere.
+    /// Whether all pages of the small VMA unmapped last were in use.
     pub fills_areas: bool,
-    /// Areas that went, to be dropped without the lock.
+    /// Removed VMAs, to be dropped without the lock.
     pub garbage: Vec<Vma>,
 }
 
-/// How objects reach an address space without keeping it alive.
+/// The link from objects to an address space, which does not keep it alive.
 struct Link(Weak<MemoryManager>);
 
 impl Mapping for Link {
@@ -98,62 +98,62 @@ impl MemoryManager {
         })
     }
 
-    /// The platform's side.
+    /// The address space of the platform.
     pub fn space(&self) -> &Arc<dyn AddressSpace> {
         &self.space
     }
 
-    /// Bytes that the platform and the host keep for it.
+    /// Host memory used by the platform and the host for it, in bytes.
     pub fn kernel_bytes(&self) -> u64 {
         self.space.host_bytes()
     }
 
-    /// The frames behind all of it.
+    /// The guest memory that the frames come from.
     pub fn memory(&self) -> &Arc<GuestMemory> {
         &self.memory
     }
 
-    /// First address the guest may not map.
+    /// The first address that cannot be mapped.
     pub fn address_limit(&self) -> u64 {
         self.limit
     }
 
-    /// How many areas there may be (`vm.max_map_count`).
+    /// The maximum number of VMAs (`vm.max_map_count`).
     pub(super) fn most_areas(&self) -> usize {
         self.limits.system().max_map_count.count() as usize
     }
 
-    /// The contexts of asynchronous I/O.
+    /// The contexts of asynchronous I/O (io_setup(2)).
     pub fn aio(&self) -> &AioContexts {
         &self.aio
     }
 
-    /// The limits setrlimit(2) changes.
+    /// The resource limits.
     pub fn limits(&self) -> &MemoryLimits {
         &self.limits
     }
 
-    /// A number no other address space of the sandbox ever had.
+    /// A number unique among all address spaces of the sandbox.
     pub fn id(&self) -> u64 {
         self.id
     }
 
-    /// Notes a registration for membarrier(2).
+    /// Registers for membarrier(2).
     pub fn register_barrier(&self, command: u32) {
         self.barriers.fetch_or(command, Ordering::Relaxed);
     }
 
-    /// All registrations for membarrier(2) so far, as bits.
+    /// All registrations for membarrier(2), as bits.
     pub fn barrier_registrations(&self) -> u32 {
         self.barriers.load(Ordering::Relaxed)
     }
 
-    /// The rules prctl(2) set.
+    /// The flags set by prctl(2).
     pub fn flags(&self) -> MemoryFlags {
         MemoryFlags::from_bits_retain(self.flags.load(Ordering::Relaxed))
     }
 
-    /// Adds rules, or takes them away.
+    /// Sets or clears flags.
     pub fn set_flags(&self, flags: MemoryFlags, on: bool) {
         if on {
             self.flags.fetch_or(flags.bits(), Ordering::Relaxed);
@@ -162,13 +162,13 @@ impl MemoryManager {
         }
     }
 
-    /// Looks at or changes the places `/proc` and prctl(2) `PR_SET_MM` know.
+    /// Reads or changes the layout, for `/proc` and prctl(2) `PR_SET_MM`.
     pub fn with_layout<R>(&self, f: impl FnOnce(&mut Layout) -> R) -> R {
         self.with(|state| f(&mut state.layout))
     }
 
-    /// Works on the state under its lock. What was behind areas that went is dropped after the lock: a last reference to
-    /// a file may do anything.
+    /// Runs `work` on the state under the lock. Removed VMAs are dropped after unlocking, since dropping the last
+    /// reference to a file can run arbitrary code.
     pub(super) fn with<R>(&self, work: impl FnOnce(&mut State) -> R) -> R {
         let mut state = self.state.lock();
         let result = work(&mut state);
@@ -178,14 +178,14 @@ impl MemoryManager {
         result
     }
 
-    /// Maps frames where there are none, in the area of that protection.
+    /// Maps frames in a range without runs, with the protection of the VMA.
     pub(super) fn install(&self, state: &mut State, area: &Vma, at: u64, run: Run) {
         self.space.map(at, run.frames.range(), run.ownership.limit(area.protection));
         state.runs.insert(at, run);
         state.generation += 1;
     }
 
-    /// Puts other frames in the place of present ones.
+    /// Replaces present frames by others.
     pub(super) fn replace(&self, state: &mut State, area: &Vma, at: u64, run: Run) {
         let range = at..at + run.frames.range().len;
         let old = state.runs.take(range.clone());
@@ -193,23 +193,23 @@ impl MemoryManager {
         self.space.unmap(at..at, old.into_iter().map(|(_, run)| run.frames).collect());
     }
 
-    /// Takes the pages of a range away, so that the next touch faults.
+    /// Unmaps the pages of a range, so that the next access faults.
     pub(super) fn drop_pages(&self, state: &mut State, range: Range<u64>) {
         let runs = state.runs.take(range.clone());
         self.release(state, range, runs);
     }
 
-    /// Unmaps runs already taken out.
+    /// Unmaps runs that are already removed from the map.
     pub(super) fn release(&self, state: &mut State, range: Range<u64>, runs: Vec<(u64, Run)>) {
         let Some(first) = runs.first().map(|&(at, _)| at) else { return };
         let end = runs.last().map_or(range.end, |(at, run)| at + run.frames.range().len);
         let frames: Vec<Frames> = runs.into_iter().map(|(_, run)| run.frames).collect();
-        // Only what is between the first and the last run can be mapped.
+        // Nothing is mapped outside of the first and the last run.
         self.space.unmap(first..end, frames);
         state.generation += 1;
     }
 
-    /// Takes areas and their pages away.
+    /// Removes VMAs and their pages.
     pub(super) fn remove(&self, state: &mut State, range: Range<u64>) {
         self.record_use(state, &range);
         let areas = state.areas.take(range.clone());
@@ -224,7 +224,7 @@ impl MemoryManager {
         let changed = self.with(|state| {
             let mut parts = state.areas.showing(object, offset..end);
             parts.sort_unstable_by_key(|part| part.start);
-            // Neighbours go at once.
+            // Adjacent parts are invalidated together.
             let mut hit: Vec<Range<u64>> = Vec::new();
             for part in parts {
                 match hit.last_mut() {
@@ -257,7 +257,7 @@ impl MemoryManager {
 impl Drop for MemoryManager {
     fn drop(&mut self) {
         let frames = self.with(|state| state.runs.take_all());
-        // The platform drops the frames with the space, when no guest can reach them any more.
+        // The platform drops the frames with the address space, when no guest can reach them.
         self.space.teardown(0..self.limit, frames);
     }
 }

@@ -1,4 +1,4 @@
-//! Making and removing areas: mmap(2), munmap(2), brk(2).
+//! Adding and removing VMAs: mmap(2), munmap(2), brk(2).
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -15,62 +15,62 @@ use super::{Mappable, fault::Fault};
 use crate::interruption::check_killed;
 use crate::vfs::FileDescription;
 
-/// So much is brought at most, by mmap(2) and its like, while the lock of the address space is held.
+/// mmap(2) and the like populate at most this many bytes before they release the lock of the address space.
 const POPULATED: u64 = 1 << 20;
 
-/// Where a new area goes.
+/// The address of a new VMA.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Place {
-    /// At the address if it is free, else anywhere; 0 is no wish.
+    /// At this address if it is free, else anywhere. 0 is no hint.
     Hint(u64),
-    /// In the second gigabyte.
+    /// In the second gigabyte (`MAP_32BIT`).
     Low32,
-    /// Exactly there, over whatever was there.
+    /// Exactly at this address, replacing other mappings (`MAP_FIXED`).
     Fixed(u64),
-    /// Exactly there, or `EEXIST`.
+    /// Exactly at this address, else `EEXIST` (`MAP_FIXED_NOREPLACE`).
     FixedFree(u64),
 }
 
-/// What is behind a new area.
+/// The backing of a new VMA.
 #[derive(Clone)]
 pub enum Backed {
-    /// Nothing: zeroed memory.
+    /// Zeroed memory.
     Anonymous,
-    /// An object from a byte offset on, with the open file it came from, or a name for `/proc/PID/maps`.
+    /// An object, an offset in bytes, and the open file or the name to show in `/proc/PID/maps`.
     Object(Arc<dyn Mappable>, u64, Option<Arc<FileDescription>>, &'static str),
 }
 
-/// A request for an area, its arguments already checked against the file.
+/// A request for a mapping. The caller has checked the arguments against the file.
 pub struct MapRequest {
-    /// Where.
+    /// The address.
     pub place: Place,
-    /// How many bytes; rounded up to pages.
+    /// Length in bytes, rounded up to pages.
     pub len: u64,
-    /// What the guest may do there.
+    /// The protection.
     pub protection: Protection,
-    /// Flags, with the rights mprotect(2) may give later.
+    /// Flags, with the protections that mprotect(2) may set later.
     pub flags: VmaFlags,
-    /// What is behind it.
+    /// The backing.
     pub backed: Backed,
-    /// Whether to bring all pages now.
+    /// Whether to populate all pages now (`MAP_POPULATE`).
     pub populate: bool,
-    /// Whether the caller may lock as much as it likes (`CAP_IPC_LOCK`).
+    /// Whether `RLIMIT_MEMLOCK` does not apply (`CAP_IPC_LOCK`).
     pub may_lock_any: bool,
 }
 
-/// A length in whole pages.
+/// Rounds a length up to whole pages.
 ///
 /// # Errors
-/// `ENOMEM` beyond the address space.
+/// `ENOMEM` on overflow.
 pub(super) fn whole_pages(len: u64) -> Result<u64, Errno> {
     len.checked_next_multiple_of(PAGE_SIZE).ok_or_else(|| Errno::ENOMEM.here())
 }
 
 impl MemoryManager {
-    /// Makes an area and returns its address.
+    /// Adds a mapping and returns its address.
     ///
     /// # Errors
-    /// Those of mmap(2) that do not concern a descriptor.
+    /// Those of mmap(2), except those about the descriptor.
     pub fn map(&self, request: MapRequest) -> Result<u64, Errno> {
         if request.len == 0 {
             return Err(Errno::EINVAL.here());
@@ -127,7 +127,7 @@ impl MemoryManager {
                 && vma.object().is_some_and(|area| offset < area.object.len() && area.object.is_resident(offset));
             self.add(state, vma);
             if cached && let Some(area) = state.areas.find(at).cloned() {
-                // What a program maps of a file in the cache is touched next; mapping it now saves the fault.
+                // A program is about to access the file it maps. Mapping its cached pages now saves a fault.
                 let part = Vma { start: at, end: at + len, offset, ..area };
                 let _ = self.bring(state, &part, at, false);
             }
@@ -139,16 +139,16 @@ impl MemoryManager {
         Ok(start)
     }
 
-    /// Where an area of `len` bytes would be put.
+    /// The address that a mapping of `len` bytes would get.
     ///
     /// # Errors
-    /// `ENOMEM` if there is no room.
+    /// `ENOMEM` if there is no free range.
     pub fn free_room(&self, len: u64) -> Result<u64, Errno> {
         let len = whole_pages(len)?;
         self.with(|state| self.find_room(state, 0, len, Region::Usual))
     }
 
-    /// Adds an area where there is none, with its frames if it is small private memory.
+    /// Adds a VMA in a free range, and populates it if it is small and private.
     pub(super) fn add(&self, state: &mut State, vma: Vma) {
         let range = vma.range();
         let prefault = is_prefaulted(&vma);
@@ -161,15 +161,15 @@ impl MemoryManager {
         }
     }
 
-    /// Brings what is missing in a range, as far as it can be had. Errors are not told, as Linux does not tell them.
+    /// Populates a range as far as possible. Like Linux, mmap(2) reports no errors of this.
     pub(super) fn populate_range(&self, range: Range<u64>) {
         let _ = self.populate_all(range, None, |_| Errno::ENOMEM.here());
     }
 
-    /// Brings what is missing in a range, for stores to it if the area is private and writable or if `write` says so.
+    /// Populates a range: for stores in private writable VMAs, or as `write` specifies.
     ///
     /// # Errors
-    /// What `refusal` makes of the first page that cannot be had; `EINTR` if the caller is killed.
+    /// The errno that `refusal` returns for the first page that cannot be populated; `EINTR` if the caller is killed.
     pub(super) fn populate_all(
         &self,
         range: Range<u64>,
@@ -184,7 +184,8 @@ impl MemoryManager {
         Ok(())
     }
 
-    /// Brings the first page of a range and those that come with it; answers where the present pages end.
+    /// Populates the first page of a range and those that are made present with it. Returns the end of the present
+    /// pages.
     fn populate_some(&self, range: Range<u64>, write: Option<bool>) -> Result<u64, Fault> {
         self.with(|state| {
             let at = range.start;
@@ -203,13 +204,13 @@ impl MemoryManager {
         })
     }
 
-    /// Refuses a change of areas sealed by mseal(2).
+    /// Refuses a change of VMAs that mseal(2) has sealed.
     pub(super) fn check_sealed(&self, state: &State, range: &Range<u64>) -> Result<(), Errno> {
         let sealed = state.areas.overlapping(range.clone()).any(|vma| vma.flags.contains(VmaFlags::SEALED));
         if sealed { Err(Errno::EPERM.here()) } else { Ok(()) }
     }
 
-    /// Refuses a change that would leave more areas than there may be.
+    /// Refuses a change that would exceed the maximum number of VMAs.
     pub(super) fn check_splits(&self, state: &State, range: &Range<u64>) -> Result<(), Errno> {
         let splits = state.areas.splits_of(range);
         if state.areas.count() + splits > self.most_areas() { Err(Errno::ENOMEM.here()) } else { Ok(()) }
@@ -218,7 +219,7 @@ impl MemoryManager {
     /// munmap(2).
     ///
     /// # Errors
-    /// `EINVAL` for a range that is not one, `ENOMEM` if too many areas would be left, `EPERM` if sealed.
+    /// `EINVAL` for an invalid range, `ENOMEM` if too many VMAs would remain, `EPERM` if sealed.
     pub fn unmap(&self, address: u64, len: u64) -> Result<(), Errno> {
         let len = whole_pages(len).map_err(|_| Errno::EINVAL.here())?;
         let end = address.checked_add(len).filter(|&end| end <= self.limit).ok_or_else(|| Errno::EINVAL.here())?;
@@ -234,7 +235,7 @@ impl MemoryManager {
         })
     }
 
-    /// brk(2): moves the end of the heap if it can, and answers where it is.
+    /// brk(2): moves the end of the heap if possible, and returns it.
     pub fn set_break(&self, to: u64, may_lock_any: bool) -> u64 {
         let (brk, lock) = self.with(|state| {
             let layout = &state.layout;

@@ -1,8 +1,8 @@
-//! Guest memory management: areas, page faults, the page cache, and the sentry's own access to guest memory.
+//! Guest memory management: VMAs, page faults, the page cache, and the sentry's own access to guest memory.
 //!
-//! An address space is a map of areas ([`vma`]) and a map of runs of present pages ([`runs`]). A run stands in the
-//! platform's address space; what has no run faults when touched, and the fault makes one. So operations on memory touch
-//! areas and runs, never single pages.
+//! An address space is a map of VMAs ([`vma`]) and a map of runs of present pages ([`runs`]). Runs are mapped in the
+//! platform's address space; an access to a page without a run faults, and the fault adds one. So operations on memory
+//! work on VMAs and runs, never on single pages.
 //!
 //! See docs/internals/memory-manager.md.
 
@@ -51,66 +51,66 @@ pub use report::{AreaUsage, Areas, Totals};
 pub use state::Memory;
 pub use vma::{Backing, Vma, VmaFlags};
 
-/// An object whose pages can be mapped: a file of some file system, a memfd, shared anonymous memory.
+/// An object whose pages can be mapped: a file, a memfd, shared anonymous memory.
 pub trait Mappable: Send + Sync {
-    /// The frames that hold the object's bytes from `offset` on: at least one page, at most `most` bytes (both page
-    /// aligned), read in if need be. With `write`, the pages count as dirty from now on.
+    /// The frames of the object's bytes from `offset` on: at least one page and at most `most` bytes, both page
+    /// aligned. Absent pages are read in. With `write`, the pages become dirty.
     ///
     /// # Errors
     /// `EFAULT` past the end (the guest gets SIGBUS), `EIO`, `ENOMEM`, `ENOSPC`.
     fn frames(&self, offset: u64, most: u64, write: bool) -> Result<Frames, Errno>;
 
-    /// Whether the object wants to know (by [`frames`](Self::frames) with `write`) before pages are stored to. If not,
-    /// writable shared areas are writable at the first touch.
+    /// Whether the object must be informed before stores to its pages (by [`frames`](Self::frames) with `write`). If
+    /// not, the first access makes shared writable VMAs writable.
     fn is_write_noticed(&self) -> bool {
         true
     }
 
-    /// Length of the object in bytes now.
+    /// Current length in bytes.
     fn len(&self) -> u64;
 
-    /// Whether there is nothing in it.
+    /// Whether the length is 0.
     fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// An area shows the object from now on: whoever cuts the object must take the pages away from it.
+    /// Registers a VMA that maps the object. Truncation must invalidate it.
     fn attach(&self, mapping: Arc<dyn Mapping>);
 
-    /// The area is gone.
+    /// Removes the registration of a VMA.
     fn detach(&self, mapping: &Arc<dyn Mapping>);
 
-    /// A shared area that may be stored to appears: a new one, or (`inherited`) by a fork.
+    /// Counts a shared VMA that may be stored to: a new one, or (`inherited`) a copy made by fork.
     ///
     /// # Errors
-    /// `EPERM` if the object is sealed against new stores.
+    /// `EPERM` if the object is sealed against new ones.
     fn attach_writable(&self, _inherited: bool) -> Result<(), Errno> {
         Ok(())
     }
 
-    /// Such an area is gone.
+    /// Ends the count of such a VMA.
     fn detach_writable(&self) {}
 
-    /// Writes changed pages of the range to where they last (`msync`).
+    /// Writes dirty pages of the range back to the source (msync(2)).
     fn write_back(&self, offset: u64, len: u64) -> Result<(), Errno>;
 
-    /// Whether the page at `offset` is in memory (`mincore`).
+    /// Whether the page at `offset` is in memory (mincore(2)).
     fn is_resident(&self, _offset: u64) -> bool {
         true
     }
 
-    /// Frees the pages of a range, which read as zero from then on (`MADV_REMOVE`).
+    /// Frees the pages of a range, which then reads as zero (`MADV_REMOVE`).
     ///
     /// # Errors
-    /// `EOPNOTSUPP` if the object cannot.
+    /// `EOPNOTSUPP` if the object does not support it.
     fn punch_hole(&self, _offset: u64, _len: u64) -> Result<(), Errno> {
         Err(Errno::EOPNOTSUPP.here())
     }
 }
 
-/// An address space that shows some part of a [`Mappable`].
+/// An address space that maps some part of a [`Mappable`].
 pub trait Mapping: Send + Sync {
-    /// Takes the object's pages from `offset` on away, in every area: the next touch faults. `even_private` also drops
-    /// private copies (truncation does, hole punching does not). Returns when no guest can reach the frames.
+    /// Unmaps the object's pages of a range in all VMAs, so that the next access faults. `even_private` also drops
+    /// private copies: truncation does so, hole punching does not. When it returns, no guest can reach the frames.
     fn invalidate(&self, object: &dyn Mappable, offset: u64, len: u64, even_private: bool);
 }

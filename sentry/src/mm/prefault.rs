@@ -1,9 +1,9 @@
-//! Small new areas of private memory, which get their frames before they are touched.
+//! Small new private VMAs that are populated before the first access.
 //!
-//! A process that wrote every page of the small area it unmapped last, as one that allocates and frees buffers does, will
-//! do so with the next one: its frames are zeroed and mapped in one step. Without this, mapping, touching and unmapping
-//! 64 KiB takes 1.3 times as long on ptrace and 1.8 times on KVM in software (medians of one run, static builds; other
-//! rows of the bench do not change).
+//! A process that stored to every page of the small VMA it unmapped last (as one that allocates and frees buffers does)
+//! is expected to do so with the next one, whose frames are zeroed and mapped in one step. Without this, mapping,
+//! touching and unmapping 64 KiB takes 1.3 times as long on ptrace and 1.8 times on KVM in software (medians of one
+//! run, static builds; other rows of the bench do not change).
 
 use std::ops::Range;
 
@@ -13,10 +13,10 @@ use super::manager::{MemoryManager, State};
 use super::runs::{Ownership, Run};
 use super::vma::{Backing, Vma, VmaFlags};
 
-/// New private memory up to this size gets its frames at once: it is sure to be touched, and the fault is saved.
+/// New private memory up to this size is populated at once, which saves faults.
 const MOST_PREFAULTED: u64 = 256 << 10;
 
-/// Whether a new area is of that kind.
+/// Whether a new VMA is of this kind.
 pub(super) fn is_prefaulted(vma: &Vma) -> bool {
     matches!(vma.backing, Backing::Anonymous)
         && vma.protection.write
@@ -25,7 +25,7 @@ pub(super) fn is_prefaulted(vma: &Vma) -> bool {
 }
 
 impl MemoryManager {
-    /// Gives a fresh anonymous range its frames. Failure is no harm: the touch will fault.
+    /// Populates a fresh anonymous range. Errors are ignored: an access faults and retries.
     pub(super) fn bring_zero(&self, state: &mut State, range: Range<u64>) {
         if let Some(area) = state.areas.find(range.start).cloned() {
             let part = Vma { start: range.start, end: range.end, ..area };
@@ -36,8 +36,7 @@ impl MemoryManager {
         }
     }
 
-    /// Notes how a range was used that is about to go, if it is as small: who touched all of it, as buffers are, will do so
-    /// with the next one.
+    /// Records whether all of a small range was in use before it is unmapped: if so, the next one is populated at once.
     pub(super) fn record_use(&self, state: &mut State, range: &Range<u64>) {
         if range.end - range.start > MOST_PREFAULTED || range.end - range.start <= PAGE_SIZE {
             return;
@@ -46,7 +45,8 @@ impl MemoryManager {
             && piece.ownership == Ownership::Owned
             && piece.range() == *range
         {
-            // Frames that were brought for use are filled in any case; what is in the last one tells whether they were used.
+            // Frames of a populated range are filled in any case; only the content of the last one shows that the range
+            // was used.
             state.fills_areas = self.memory.is_filled(piece.frames) && {
                 let mut last = [0; PAGE_SIZE as usize];
                 self.memory.read(piece.frames.end() - PAGE_SIZE, &mut last);
@@ -55,7 +55,7 @@ impl MemoryManager {
         }
     }
 
-    /// Brings zeroed frames for a range if it is small and, as it seems, will be used everywhere. Returns whether it did.
+    /// Populates a small range with zeroed frames if it is expected to be used as a whole. Returns whether it did.
     pub(super) fn bring_for_use(&self, state: &mut State, area: &Vma, range: &Range<u64>, hint: u64) -> bool {
         let len = range.end - range.start;
         if !state.fills_areas || len > MOST_PREFAULTED {

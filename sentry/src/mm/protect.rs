@@ -1,4 +1,4 @@
-//! Changing what the guest may do: mprotect(2), mseal(2).
+//! Changes of protection: mprotect(2), mseal(2).
 
 use std::ops::Range;
 
@@ -11,22 +11,22 @@ use super::map::whole_pages;
 use super::runs::RunMap;
 use super::vma::{Vma, VmaFlags};
 
-/// How far a change of protection reaches beyond its range.
+/// The extent of a change of protection beyond its range.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reach {
-    /// Not at all.
+    /// None.
     Exact,
-    /// Down to the start of the area, which must be one that grows down (`PROT_GROWSDOWN`).
+    /// Down to the start of the VMA, which must be one that grows down (`PROT_GROWSDOWN`).
     GrowsDown,
 }
 
 impl MemoryManager {
-    /// mprotect(2). With `reading_executes`, what can be read can be executed too (personality(2)
-    /// `READ_IMPLIES_EXEC`).
+    /// mprotect(2). With `reading_executes` (personality(2) `READ_IMPLIES_EXEC`), readable memory becomes executable
+    /// too.
     ///
     /// # Errors
-    /// `EINVAL` for an unaligned address, `ENOMEM` for a range with holes or too many areas, `EACCES` if the object or
-    /// the seal of the area forbids the protection (`EPERM`).
+    /// `EINVAL` for an unaligned address, `ENOMEM` for a range with holes or too many VMAs, `EACCES` if the VMA or
+    /// `PR_SET_MDWE` does not allow the protection, `EPERM` if it is sealed.
     pub fn protect(
         &self,
         address: u64,
@@ -56,7 +56,7 @@ impl MemoryManager {
                 return Err(Errno::ENOMEM.here());
             }
             self.check_sealed(state, &range)?;
-            // As Linux does it: areas before the first that is missing or refuses are changed.
+            // As on Linux, the VMAs before the first hole or refusal are changed.
             let (good, result) = self.protectable(state, &range, protection, reading_executes);
             if good > range.start {
                 let part = range.start..good;
@@ -67,7 +67,7 @@ impl MemoryManager {
         })
     }
 
-    /// How far a range can get the protection, and why not farther.
+    /// The end of the part of a range that can get the protection, and why the rest cannot.
     fn protectable(
         &self,
         state: &State,
@@ -108,19 +108,20 @@ impl MemoryManager {
     fn change_protection(&self, state: &mut State, range: Range<u64>, wanted: Protection, reading_executes: bool) {
         let new = |vma: &Vma| given(vma, wanted, reading_executes);
         let changed = state.areas.overlapping(range.clone()).filter(|vma| vma.protection != new(vma));
-        let told = changed.filter(|vma| self.protect_pages(&state.runs, vma.clip(&range), new(vma))).count() > 0;
-        state.generation += u64::from(told);
+        let mapped = changed.filter(|vma| self.protect_pages(&state.runs, vma.clip(&range), new(vma))).count() > 0;
+        state.generation += u64::from(mapped);
         let joined = state.areas.change(range, |vma| vma.protection = new(vma));
         state.garbage.extend(joined);
     }
 
-    /// Tells the platform, in one change if all runs in the range are to be alike; false if there are none.
+    /// Changes the protection in the platform, in one call if all runs of the range become alike. Returns whether there
+    /// are any.
     fn protect_pages(&self, runs: &RunMap, range: Range<u64>, new: Protection) -> bool {
         let mut change: Option<(Range<u64>, Protection)> = None;
         for piece in runs.pieces(range) {
             let limit = piece.ownership.limit(new);
             match &mut change {
-                // What lies between has nothing mapped.
+                // Nothing is mapped in between.
                 Some((reach, protection)) if *protection == limit => reach.end = piece.range().end,
                 _ => {
                     if let Some((reach, protection)) = change.replace((piece.range(), limit)) {
@@ -134,10 +135,10 @@ impl MemoryManager {
         true
     }
 
-    /// mseal(2): the areas of a range can no longer be changed.
+    /// mseal(2): seals the VMAs of a range against changes.
     ///
     /// # Errors
-    /// `EINVAL` for an unaligned or wrapping range, `ENOMEM` if there are holes.
+    /// `EINVAL` for an unaligned or wrapping range, `ENOMEM` for one with holes.
     pub fn seal(&self, address: u64, len: u64) -> Result<(), Errno> {
         if !address.is_multiple_of(PAGE_SIZE) {
             return Err(Errno::EINVAL.here());

@@ -1,4 +1,4 @@
-//! mremap(2): growing, shrinking and moving areas with their pages.
+//! mremap(2): grows, shrinks and moves mappings.
 
 use std::ops::Range;
 
@@ -13,26 +13,26 @@ use super::vma::{Backing, Vma, VmaFlags};
 /// The arguments of mremap(2).
 #[derive(Clone, Copy, Debug)]
 pub struct RemapRequest {
-    /// Where it is.
+    /// The old address.
     pub address: u64,
-    /// How long it is; 0 makes a second view of a shared area.
+    /// The old length; 0 adds a second mapping of a shared one.
     pub old_len: u64,
-    /// How long it shall be.
+    /// The new length.
     pub new_len: u64,
     /// Whether it may move (`MREMAP_MAYMOVE`).
     pub may_move: bool,
-    /// Where it must move to (`MREMAP_FIXED`).
+    /// The new address (`MREMAP_FIXED`).
     pub fixed: Option<u64>,
-    /// Where it should move to if it moves (`MREMAP_DONTUNMAP` takes a hint).
+    /// A hint for the new address, if the mapping moves (`MREMAP_DONTUNMAP` takes one).
     pub hint: u64,
-    /// Whether the old range stays, empty (`MREMAP_DONTUNMAP`).
+    /// Whether the old range stays mapped, without pages (`MREMAP_DONTUNMAP`).
     pub keep_old: bool,
-    /// Whether the caller may lock as much as it likes (`CAP_IPC_LOCK`).
+    /// Whether `RLIMIT_MEMLOCK` does not apply (`CAP_IPC_LOCK`).
     pub may_lock_any: bool,
 }
 
 impl MemoryManager {
-    /// mremap(2); the flags were checked to fit together.
+    /// mremap(2). The caller has checked that the flags are a valid combination.
     ///
     /// # Errors
     /// As in the man page.
@@ -60,7 +60,7 @@ impl MemoryManager {
             }
             let moves = fixed.is_some() || request.keep_old;
             if !moves && new_len <= old_len {
-                // Shrinking works on whatever areas there are.
+                // Shrinking works across VMAs.
                 let tail = address + new_len..old_end;
                 self.check_sealed(state, &tail)?;
                 self.check_splits(state, &tail)?;
@@ -140,7 +140,7 @@ impl MemoryManager {
         self.add(state, Vma { start: end, end: end + grows, offset, ..vma.clone() });
     }
 
-    /// Moves the pages of `from` to `to`, in an area like `vma` of `new_len` bytes.
+    /// Moves the pages of `from` to `to`, to a VMA like `vma` with `new_len` bytes.
     fn move_pages(&self, state: &mut State, vma: &Vma, from: Range<u64>, to: u64, new_len: u64, keep_old: bool) {
         let offset = if vma.object().is_some() { vma.offset_of(from.start) } else { 0 };
         let area = Vma { start: to, end: to + new_len, offset, ..vma.clone() };
@@ -149,7 +149,7 @@ impl MemoryManager {
         if let (Some((first, _)), Some((last, run))) = (runs.first(), runs.last()) {
             moved.push(*first..last + run.frames.range().len);
         }
-        // The old place goes first: a move may not leave two ways to a private page.
+        // Unmap first: a private page must never be mapped at two addresses.
         for range in moved {
             self.space.unmap(range, Vec::new());
         }
@@ -157,7 +157,7 @@ impl MemoryManager {
             let gone = state.areas.take(from.clone());
             state.garbage.extend(gone);
         } else {
-            // Linux leaves the old area without locks.
+            // As on Linux, the old VMA is no longer locked.
             let joined =
                 state.areas.change(from.clone(), |vma| vma.flags -= VmaFlags::LOCKED | VmaFlags::LOCK_ON_FAULT);
             state.garbage.extend(joined);

@@ -1,4 +1,4 @@
-//! What `/proc` tells of an address space.
+//! The figures that `/proc` shows of an address space.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -11,13 +11,13 @@ use super::runs::{Ownership, Piece};
 use super::vma::{Sums, Vma, VmaFlags};
 use crate::interruption::check_killed;
 
-/// So many areas are looked at while the address space is locked.
+/// The lock of an address space is released after this many VMAs.
 pub(super) const AREAS_AT_ONCE: usize = 256;
 
-/// So many runs are looked at while the address space is locked.
+/// The lock of an address space is released after this many runs.
 const RUNS_AT_ONCE: usize = 1024;
 
-/// How much of an area is in memory, in bytes, as `/proc/PID/smaps` tells it.
+/// Resident memory of a VMA in bytes, as `/proc/PID/smaps` shows it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[expect(missing_docs, reason = "the fields carry the names of proc_pid_smaps(5)")]
 pub struct AreaUsage {
@@ -31,7 +31,7 @@ pub struct AreaUsage {
     pub locked: u64,
 }
 
-/// Sums over an address space, in bytes, as `/proc/PID/status` and `statm` tell them.
+/// Sums over an address space in bytes, as `/proc/PID/status` and `statm` show them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[expect(missing_docs, reason = "the fields carry the names of proc_pid_status(5), without `Vm` and `Rss`")]
 pub struct Totals {
@@ -50,7 +50,7 @@ pub struct Totals {
     pub pte: u64,
 }
 
-/// Areas of an address space, one after the other.
+/// Iterates over the VMAs of an address space.
 pub struct Areas<'a> {
     mm: &'a MemoryManager,
     left: Range<u64>,
@@ -74,28 +74,27 @@ impl Iterator for Areas<'_> {
 }
 
 impl MemoryManager {
-    /// All areas, by address, see [`areas_in`](Self::areas_in).
+    /// All VMAs by address, see [`areas_in`](Self::areas_in).
     pub fn areas(&self) -> Areas<'_> {
         self.areas_in(0..self.limit)
     }
 
-    /// The areas of a range, by address. They are looked at some at a time: of what changes meanwhile, what is still to
-    /// come is found as it is then.
+    /// The VMAs of a range by address. They are copied in batches, so those of later batches show later changes.
     pub fn areas_in(&self, range: Range<u64>) -> Areas<'_> {
         Areas { mm: self, left: range, found: Vec::new().into_iter() }
     }
 
-    /// The first area that ends behind an address.
+    /// The first VMA that ends above an address.
     pub fn area_from(&self, address: u64) -> Option<Vma> {
         self.with(|state| state.areas.find_from(address).cloned())
     }
 
-    /// Some areas as they stand, by address, from the first that ends above `start` on; none behind the last.
+    /// A batch of VMAs by address, from the first that ends above `start` on; empty after the last.
     pub fn areas_from(&self, start: u64) -> Vec<Vma> {
         self.with(|state| state.areas.overlapping(start..self.limit).take(AREAS_AT_ONCE).cloned().collect())
     }
 
-    /// The same with how much of each is in memory.
+    /// Like [`areas_from`](Self::areas_from), with the resident memory of each.
     pub fn usage_from(&self, start: u64) -> Vec<(Vma, AreaUsage)> {
         self.with(|state| {
             let areas: Vec<Vma> = state.areas.overlapping(start..self.limit).take(AREAS_AT_ONCE).cloned().collect();
@@ -109,12 +108,12 @@ impl MemoryManager {
         })
     }
 
-    /// Which frames of an address range are in memory.
+    /// The frames of an address range that are resident.
     fn touched(&self, state: &State, range: Range<u64>) -> Touched {
         self.memory.touched(state.runs.pieces(range).map(|piece| piece.frames))
     }
 
-    /// The sums. The address space is locked for some runs at a time, as in [`usage_from`](Self::usage_from).
+    /// The sums. The lock is taken for one batch of runs at a time.
     pub fn totals(&self) -> Totals {
         let (mut totals, mut from) = (self.area_totals(), 0);
         while let Some(next) = self.add_resident(&mut totals, from) {
@@ -123,10 +122,10 @@ impl MemoryManager {
         self.complete(totals)
     }
 
-    /// The same for a caller that may be killed meanwhile.
+    /// Like [`totals`](Self::totals), for a caller that may be killed meanwhile.
     ///
     /// # Errors
-    /// `EINTR` if it was.
+    /// `EINTR` if the caller is killed.
     pub fn totals_unless_killed(&self) -> Result<Totals, Errno> {
         let (mut totals, mut from) = (self.area_totals(), 0);
         while let Some(next) = self.add_resident(&mut totals, from) {
@@ -136,7 +135,7 @@ impl MemoryManager {
         Ok(self.complete(totals))
     }
 
-    /// The sums over areas, without what is resident.
+    /// The sums over VMAs, without resident memory.
     fn area_totals(&self) -> Totals {
         self.with(|state| {
             let Sums { all: size, data, locked } = state.areas.sums();
@@ -153,7 +152,7 @@ impl MemoryManager {
         })
     }
 
-    /// Adds what is resident of some runs from an address on; answers where to go on.
+    /// Adds the resident memory of a batch of runs from an address on. Returns the start of the next batch.
     fn add_resident(&self, totals: &mut Totals, from: u64) -> Option<u64> {
         self.with(|state| {
             let pieces: Vec<Piece> = state.runs.pieces(from..self.limit).take(RUNS_AT_ONCE).collect();
@@ -174,7 +173,7 @@ impl MemoryManager {
         })
     }
 
-    /// Adds the sums of sums.
+    /// Adds the figures that are computed from others.
     fn complete(&self, mut totals: Totals) -> Totals {
         self.with(|state| {
             let layout = &state.layout;
@@ -184,20 +183,20 @@ impl MemoryManager {
             totals.rss = totals.anon + totals.file + totals.shmem;
             state.resident_peak = state.resident_peak.max(totals.rss);
             totals.hwm = state.resident_peak;
-            // Page tables: a page for each 2 MiB that has pages, and the levels above.
+            // Page tables: a page for each resident 2 MiB, and the higher levels.
             totals.pte = (3 + totals.rss.div_ceil(2 << 20)) * PAGE_SIZE;
             totals
         })
     }
 
-    /// At most so many bytes are resident: all that is there to be touched. Far cheaper than [`totals`](Self::totals).
+    /// An upper bound of the resident bytes: all pages in runs. Much cheaper than [`totals`](Self::totals).
     pub fn most_resident(&self) -> u64 {
         self.with(|state| {
             state.runs.pieces(0..self.limit).map(|piece| piece.frames.len).sum::<u64>().max(state.resident_peak)
         })
     }
 
-    /// mincore(2): for each page of a range whether it is in memory; none if the range has holes.
+    /// mincore(2): whether each page of a range is resident; none if the range has holes.
     pub fn residency(&self, address: u64, pages: u64) -> Option<Vec<bool>> {
         self.with(|state| {
             let end = address.checked_add(pages.checked_mul(PAGE_SIZE)?)?;
@@ -229,12 +228,12 @@ impl MemoryManager {
         })
     }
 
-    /// Whether there is an area that holds an address or lies above it.
+    /// Whether a VMA contains an address or lies above it.
     pub fn is_area_from(&self, address: u64) -> bool {
         self.with(|state| state.areas.find_from(address).is_some())
     }
 
-    /// Whether a file's inode is mapped anywhere.
+    /// Whether a file is mapped.
     pub fn maps_file(&self, inode: &dyn crate::vfs::Inode) -> bool {
         let files: Vec<_> = self.with(|state| {
             state.areas.iter().filter_map(|vma| vma.object().and_then(|area| area.file.clone())).collect()
@@ -242,10 +241,10 @@ impl MemoryManager {
         files.iter().any(|file| std::ptr::addr_eq(Arc::as_ptr(&file.file().inode()), inode))
     }
 
-    /// Names an anonymous range for `/proc/PID/maps` (prctl(2) `PR_SET_VMA_ANON_NAME`), or takes its name.
+    /// Names an anonymous range for `/proc/PID/maps`, or removes its name (prctl(2) `PR_SET_VMA_ANON_NAME`).
     ///
     /// # Errors
-    /// `EBADF` for an area of a file, `ENOMEM` for a hole; what comes before is named.
+    /// `EBADF` for a VMA of a file, `ENOMEM` for a hole; VMAs before it are named.
     pub fn name_range(&self, address: u64, len: u64, name: Option<&str>) -> Result<(), Errno> {
         let len = len.checked_next_multiple_of(PAGE_SIZE).ok_or_else(|| Errno::EINVAL.here())?;
         let end = address.checked_add(len).ok_or_else(|| Errno::EINVAL.here())?;
@@ -280,7 +279,7 @@ fn usage_of(state: &State, vma: &Vma, touched: &Touched) -> AreaUsage {
         for part in touched.parts(piece.frames) {
             usage.rss += part.len;
             let cached = piece.ownership.is_of_object();
-            // The cache itself is a holder of its frames, but no process.
+            // The page cache is one of the holders, but not a process.
             let processes = if cached { holders.saturating_sub(1).max(1) } else { holders };
             usage.pss += part.len / processes;
             let dirty = piece.ownership != Ownership::Cached && piece.ownership != Ownership::SharedRead;

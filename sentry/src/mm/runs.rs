@@ -1,48 +1,48 @@
-//! Present pages, as runs of frames: what the platform has mapped.
+//! Present pages, as runs of frames: the mappings of the platform.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
 
 use amber_platform::{FrameRange, Frames, Protection};
 
-/// Whose the frames of a run are, and so what a store does.
+/// Who may store to the frames of a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ownership {
-    /// Private to this address space: stores go straight in.
+    /// Private to this address space: stores are allowed.
     Owned,
-    /// Private, but maybe held by a relative since a fork: a store copies.
+    /// Private, but possibly shared with another address space since a fork: a store copies.
     CopyOnWrite,
-    /// The object's own frames in a private area: a store copies.
+    /// Frames of the object in a private VMA: a store copies.
     Cached,
-    /// The object's frames in a shared area, not to be stored to before the object knows.
+    /// Frames of the object in a shared VMA: the object must be informed before a store.
     SharedRead,
-    /// The object's frames in a shared area, which the object counts as changed.
+    /// Frames of the object in a shared VMA, dirty for the object.
     SharedWrite,
 }
 
 impl Ownership {
-    /// Whether stores go straight to the frames.
+    /// Whether stores are allowed without a fault.
     pub fn is_writable(self) -> bool {
         matches!(self, Ownership::Owned | Ownership::SharedWrite)
     }
 
-    /// Whether the frames are the object's own.
+    /// Whether the frames belong to the object.
     pub fn is_of_object(self) -> bool {
         matches!(self, Ownership::Cached | Ownership::SharedRead | Ownership::SharedWrite)
     }
 
-    /// What the platform may allow where the area allows `protection`.
+    /// The protection to set in the platform, for a VMA with `protection`.
     pub fn limit(self, protection: Protection) -> Protection {
         Protection { write: protection.write && self.is_writable(), ..protection }
     }
 }
 
-/// Pages next to each other whose frames are next to each other.
+/// Adjacent pages with adjacent frames.
 #[derive(Debug)]
 pub struct Run {
     /// The frames.
     pub frames: Frames,
-    /// Whose they are.
+    /// Their ownership.
     pub ownership: Ownership,
 }
 
@@ -51,40 +51,40 @@ pub struct Run {
 pub struct Piece {
     /// First address.
     pub start: u64,
-    /// The frames there.
+    /// The frames of this part.
     pub frames: FrameRange,
-    /// Whose they are.
+    /// Their ownership.
     pub ownership: Ownership,
 }
 
 impl Piece {
-    /// The addresses.
+    /// The address range.
     pub fn range(&self) -> Range<u64> {
         self.start..self.start + self.frames.len
     }
 }
 
-/// The runs of an address space, which never overlap.
+/// The runs of an address space. They do not overlap.
 #[derive(Default)]
 pub struct RunMap {
     runs: BTreeMap<u64, Run>,
 }
 
 impl RunMap {
-    /// The run that holds an address, with its start.
+    /// The run that contains an address, with its start.
     pub fn find(&self, address: u64) -> Option<(u64, &Run)> {
         let (&start, run) = self.runs.range(..=address).next_back()?;
         (address - start < run.frames.range().len).then_some((start, run))
     }
 
-    /// The part without runs around an address that has none, within `bounds`.
+    /// The range without runs around an address that has none, within `bounds`.
     pub fn hole(&self, address: u64, bounds: Range<u64>) -> Range<u64> {
         let before = self.runs.range(..=address).next_back().map(|(start, run)| start + run.frames.range().len);
         let after = self.runs.range(address..).next().map(|(&start, _)| start);
         bounds.start.max(before.unwrap_or(0))..bounds.end.min(after.unwrap_or(u64::MAX))
     }
 
-    /// Makes `at` the border of a run if it lies inside one.
+    /// Splits the run that contains `at` there.
     fn split(&mut self, at: u64) {
         let Some((&start, run)) = self.runs.range(..at).next_back() else { return };
         if at - start >= run.frames.range().len {
@@ -110,7 +110,7 @@ impl RunMap {
         })
     }
 
-    /// Takes the parts of runs in a range out.
+    /// Removes the parts of runs in a range, and returns them.
     pub fn take(&mut self, range: Range<u64>) -> Vec<(u64, Run)> {
         self.split(range.start);
         self.split(range.end);
@@ -118,12 +118,12 @@ impl RunMap {
         starts.into_iter().filter_map(|start| Some((start, self.runs.remove(&start)?))).collect()
     }
 
-    /// Takes all runs out.
+    /// Removes all runs, and returns their frames.
     pub fn take_all(&mut self) -> Vec<Frames> {
         std::mem::take(&mut self.runs).into_values().map(|run| run.frames).collect()
     }
 
-    /// Adds a run where there is none, as part of its neighbours if it goes on where they end.
+    /// Adds a run in a range without runs, and merges it with its neighbours if addresses and frames continue.
     pub fn insert(&mut self, start: u64, run: Run) {
         let mut start = start;
         let mut run = run;
@@ -152,7 +152,7 @@ impl RunMap {
         self.runs.insert(start, run);
     }
 
-    /// Changes whose the runs in a range are.
+    /// Changes the ownership of the runs in a range.
     pub fn set_ownership(&mut self, range: Range<u64>, change: impl Fn(Ownership) -> Ownership) {
         let needs = self.pieces(range.clone()).any(|piece| change(piece.ownership) != piece.ownership);
         if needs {
@@ -169,7 +169,7 @@ impl RunMap {
         Some(run.frames.part(piece.start - start, piece.frames.len))
     }
 
-    /// How many runs there are.
+    /// The number of runs.
     pub fn count(&self) -> usize {
         self.runs.len()
     }

@@ -1,4 +1,4 @@
-//! What a kernel has once of memory.
+//! The kernel's memory state.
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
@@ -8,26 +8,26 @@ use amber_platform::GuestMemory;
 
 use crate::sync::{Gate, Inside};
 
-/// So many texts and lists are made in one go at a time where memory is limited.
+/// Number of callers that may build a text or list at a time, if memory is limited.
 const MOST_MAKERS: usize = 2;
 
-/// The memory of a kernel.
+/// The memory state of a kernel.
 pub struct Memory {
     /// The frames of all guests.
     pub frames: Arc<GuestMemory>,
-    /// Requests of asynchronous I/O that all contexts together can hold.
+    /// Asynchronous I/O requests that all contexts together have room for (`fs.aio-nr`).
     pub aio_requests: Arc<AtomicU64>,
-    /// Makers of texts and lists that are made in one go.
+    /// Admits callers that build a text or list as a whole.
     makers: Gate,
 }
 
 impl Memory {
-    /// That of a kernel whose guests have these frames.
+    /// The state of a kernel with these frames.
     pub fn new(frames: Arc<GuestMemory>) -> Self {
         Memory { frames, aio_requests: Arc::default(), makers: Gate::new(MOST_MAKERS) }
     }
 
-    /// Admits a caller that makes a text or a list in one go, before it is charged. Where memory is limited few may do so
+    /// Admits a caller that builds a text or list as a whole before it is charged. If memory is limited, few may do so
     /// at a time.
     ///
     /// # Errors

@@ -1,4 +1,4 @@
-//! The memory manager against a platform that only takes notes.
+//! The memory manager on a platform that only records mappings.
 
 use std::any::Any;
 use std::ops::Range;
@@ -15,7 +15,7 @@ const LIMIT: u64 = 0x7fff_ffff_f000;
 const RW: Protection = Protection { read: true, write: true, execute: false };
 const RO: Protection = Protection { read: true, write: false, execute: false };
 
-/// Remembers what is mapped, page by page.
+/// Records the mappings, page by page.
 #[derive(Default)]
 struct Notes {
     pages: Mutex<std::collections::BTreeMap<u64, (u64, Protection)>>,
@@ -190,7 +190,7 @@ fn the_heap_moves() {
     assert_eq!(w.mm.areas().count(), 1);
 }
 
-/// A source whose byte at each offset is the number of its page.
+/// A source in which each byte is the number of its page.
 struct Pages;
 
 impl PageSource for Pages {
@@ -222,7 +222,7 @@ fn clean_pages_are_given_up_and_read_again() {
     assert!(w.memory.allocated() < before);
     w.mm.read(at + 1200 * PAGE_SIZE, &mut byte).unwrap();
     assert_eq!(u64::from(byte[0]), 1200 % 256);
-    // What the area had copied for itself stays.
+    // Private copies stay.
     w.mm.read(at + 600 * PAGE_SIZE, &mut byte).unwrap();
     assert_eq!(&byte, b"c");
 }
@@ -232,7 +232,8 @@ fn who_fills_small_areas_gets_them_ready() {
     const LEN: u64 = 16 * PAGE_SIZE;
     let w = world();
     let touched = || w.memory.touched_bytes();
-    // Touches the first pages of a new area, takes it away, and says how much the next one has before it is touched.
+    // Accesses the first pages of a new VMA, unmaps it, and returns how much of the next one is present before an
+    // access.
     let next_has = |pages: u64| {
         let area = anonymous(&w, LEN);
         for page in (0..pages * PAGE_SIZE).step_by(PAGE_SIZE as usize) {
@@ -278,7 +279,7 @@ fn a_killed_caller_has_no_more_populated() {
     assert!(w.memory.touched_bytes() >= 8 << 20);
 }
 
-/// Maps every page of an object behind a page of no object, so that each is an area of its own; answers where.
+/// Maps each page of an object with an anonymous page before it, so that each is a VMA of its own. Returns the address.
 fn scattered(w: &World, cache: &Arc<PageCache>, pages: u64) -> u64 {
     let at = 0x1000_0000;
     for page in 0..pages {
@@ -308,7 +309,7 @@ fn among_many_areas_those_of_an_object_lose_what_it_loses() {
     };
     cache.punch_hole(7 * PAGE_SIZE, 2 * PAGE_SIZE).unwrap();
     assert_eq!([6, 7, 8, 9].map(|page| read(place(page))), [Ok(*b"full"), Ok([0; 4]), Ok([0; 4]), Ok(*b"full")]);
-    // A moved area is found where it is then.
+    // A moved VMA is found at its new address.
     let moved = RemapRequest {
         address: place(300),
         old_len: PAGE_SIZE,
@@ -359,7 +360,7 @@ fn what_was_set_aside_and_then_used_stays() {
         at = cache.reserve_some(at..16 << 20, &mut made).unwrap();
     }
     assert_eq!(cache.present_bytes(), 16 << 20);
-    // One page is written, one is mapped, one is relied on by whoever sets it aside as well.
+    // One page is written, one is mapped, one is reserved twice.
     cache.write(5 << 20, b"kept").unwrap();
     let frames = cache.frames(9 << 20, PAGE_SIZE, true).unwrap();
     cache.reserve_some((13 << 20)..(13 << 20) + PAGE_SIZE, &mut Vec::new()).unwrap();

@@ -1,4 +1,4 @@
-//! Areas: ranges of a guest's address space with one protection, one set of flags and one thing behind them.
+//! VMAs: ranges of an address space with one protection, one set of flags and one backing.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -17,36 +17,36 @@ mod objects;
 use objects::ShownObjects;
 
 bitflags! {
-    /// What is special about an area.
+    /// Flags of a VMA.
     #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
     pub struct VmaFlags: u32 {
-        /// Stores go to the object and are seen by all who map it.
+        /// Stores go to the object, and all its mappings see them.
         const SHARED = 1 << 0;
-        /// The area grows towards lower addresses when touched below its start.
+        /// The VMA grows down when an address below its start is accessed.
         const GROWS_DOWN = 1 << 1;
-        /// Its pages count as locked (mlock(2)).
+        /// The pages count as locked (mlock(2)).
         const LOCKED = 1 << 2;
-        /// Locked pages are brought in when touched, not at once.
+        /// Locked pages are populated at the first access (`MLOCK_ONFAULT`).
         const LOCK_ON_FAULT = 1 << 3;
-        /// Not part of a forked child.
+        /// Not copied to a forked child (`MADV_DONTFORK`).
         const DONT_FORK = 1 << 4;
-        /// Zero in a forked child.
+        /// Zeroed in a forked child (`MADV_WIPEONFORK`).
         const WIPE_ON_FORK = 1 << 5;
-        /// Left out of core dumps.
+        /// Not in core dumps (`MADV_DONTDUMP`).
         const DONT_DUMP = 1 << 6;
-        /// Huge pages are welcome.
+        /// `MADV_HUGEPAGE`.
         const HUGE_PAGES = 1 << 7;
-        /// Huge pages are not welcome.
+        /// `MADV_NOHUGEPAGE`.
         const NO_HUGE_PAGES = 1 << 8;
-        /// Accesses will have no order.
+        /// `MADV_RANDOM`.
         const RANDOM_ACCESS = 1 << 9;
-        /// Accesses will go upwards.
+        /// `MADV_SEQUENTIAL`.
         const SEQUENTIAL_ACCESS = 1 << 10;
-        /// Equal pages may be merged (KSM).
+        /// `MADV_MERGEABLE` (KSM).
         const MERGEABLE = 1 << 11;
-        /// Its size does not count against the overcommit limit.
+        /// Not counted for overcommit (`MAP_NORESERVE`).
         const NO_RESERVE = 1 << 12;
-        /// Changes are refused for ever (mseal(2)).
+        /// Sealed against changes (mseal(2)).
         const SEALED = 1 << 13;
         /// mprotect(2) may allow loads.
         const MAY_READ = 1 << 14;
@@ -54,31 +54,31 @@ bitflags! {
         const MAY_WRITE = 1 << 15;
         /// mprotect(2) may allow execution.
         const MAY_EXECUTE = 1 << 16;
-        /// Its size is fixed, and it holds what the kernel put there.
+        /// Mapped by the kernel, such as the vDSO; cannot be resized.
         const SPECIAL = 1 << 17;
     }
 }
 
 impl VmaFlags {
-    /// Every right that mprotect(2) can give.
+    /// All protections that mprotect(2) can set.
     pub const MAY_ALL: VmaFlags = VmaFlags::MAY_READ.union(VmaFlags::MAY_WRITE).union(VmaFlags::MAY_EXECUTE);
 }
 
-/// An object seen by areas of one address space: it knows of them as long as this lives.
+/// The registration of an address space at an object that it maps. Ends when dropped.
 pub struct ObjectArea {
     /// The object.
     pub object: Arc<dyn Mappable>,
-    /// The open file it was mapped from, if it was.
+    /// The open file it was mapped from.
     pub file: Option<Arc<FileDescription>>,
-    /// What `/proc/PID/maps` calls an object that is no file, such as `[vdso]`.
+    /// The name in `/proc/PID/maps` of an object that is not a file, such as `[vdso]`.
     pub label: &'static str,
     link: Arc<dyn Mapping>,
-    /// Whether the object counts it among those that may store to it.
+    /// Whether the object counts it as a mapping that may be stored to.
     writable: bool,
 }
 
 impl ObjectArea {
-    /// Attaches an address space, by its `link`, to an object; `writable` areas are shared and may be stored to.
+    /// Registers an address space, by its `link`, at an object; `writable` is for shared VMAs that may be stored to.
     ///
     /// # Errors
     /// `EPERM` if the object is sealed against stores.
@@ -96,10 +96,10 @@ impl ObjectArea {
         Ok(Arc::new(ObjectArea { object, file, label, link, writable }))
     }
 
-    /// The same object in the address space of a forked child.
+    /// The registration of a forked child's address space at the same object.
     ///
     /// # Errors
-    /// Those the object has against it.
+    /// Those of [`Mappable::attach_writable`].
     pub fn for_child(&self, link: Arc<dyn Mapping>) -> Result<Arc<Self>, Errno> {
         if self.writable {
             self.object.attach_writable(true)?;
@@ -130,31 +130,31 @@ impl Drop for ObjectArea {
     }
 }
 
-/// What is behind an area.
+/// The backing of a VMA.
 #[derive(Clone)]
 pub enum Backing {
-    /// Nothing: pages begin as zero.
+    /// Zeroed memory.
     Anonymous,
     /// The pages of an object.
     Object(Arc<ObjectArea>),
 }
 
-/// One area.
+/// A virtual memory area (VMA).
 #[derive(Clone)]
 pub struct Vma {
     /// First address.
     pub start: u64,
-    /// The address behind the last.
+    /// The address after the last.
     pub end: u64,
-    /// What the guest may do there.
+    /// The protection.
     pub protection: Protection,
-    /// What is special about it.
+    /// The flags.
     pub flags: VmaFlags,
-    /// What is behind it.
+    /// The backing.
     pub backing: Backing,
-    /// Offset of `start` in the object, in bytes; 0 for anonymous areas.
+    /// Offset of `start` in the object in bytes; 0 for anonymous VMAs.
     pub offset: u64,
-    /// The name given by prctl(2) `PR_SET_VMA_ANON_NAME`.
+    /// The name set by prctl(2) `PR_SET_VMA_ANON_NAME`.
     pub name: Option<Arc<str>>,
 }
 
@@ -164,17 +164,17 @@ impl Vma {
         self.end - self.start
     }
 
-    /// The addresses.
+    /// The address range.
     pub fn range(&self) -> Range<u64> {
         self.start..self.end
     }
 
-    /// Whether stores are seen by others.
+    /// Whether other mappings of the object see stores.
     pub fn is_shared(&self) -> bool {
         self.flags.contains(VmaFlags::SHARED)
     }
 
-    /// The object behind it.
+    /// The mapped object.
     pub fn object(&self) -> Option<&Arc<ObjectArea>> {
         match &self.backing {
             Backing::Anonymous => None,
@@ -182,27 +182,27 @@ impl Vma {
         }
     }
 
-    /// The part of a range that lies in the area.
+    /// The part of a range that lies in the VMA.
     pub fn clip(&self, range: &Range<u64>) -> Range<u64> {
         self.start.max(range.start)..self.end.min(range.end)
     }
 
-    /// Offset in the object of an address in the area.
+    /// Offset in the object of an address in the VMA.
     pub fn offset_of(&self, address: u64) -> u64 {
         self.offset.wrapping_add(address - self.start)
     }
 
-    /// Whether it counts for `RLIMIT_DATA`: private, writable and no stack.
+    /// Whether the VMA counts for `RLIMIT_DATA`: private, writable and not a stack.
     pub fn is_data(&self) -> bool {
         self.is_data_with(self.protection)
     }
 
-    /// Whether it would count for `RLIMIT_DATA` with a protection.
+    /// Whether it would count for `RLIMIT_DATA` with this protection.
     pub fn is_data_with(&self, protection: Protection) -> bool {
         protection.write && !self.flags.intersects(VmaFlags::SHARED | VmaFlags::GROWS_DOWN)
     }
 
-    /// Where new areas may end below this one: a stack keeps a gap.
+    /// The lowest address that the VMA reserves. Stacks reserve a gap below their start.
     pub fn guarded_start(&self) -> u64 {
         if self.flags.contains(VmaFlags::GROWS_DOWN) { self.start.saturating_sub(STACK_GUARD_GAP) } else { self.start }
     }
@@ -231,23 +231,23 @@ impl Vma {
     }
 }
 
-/// Linux's distance between a stack and whatever is below it.
+/// Minimum distance between a stack and the VMA below, as on Linux.
 pub const STACK_GUARD_GAP: u64 = 256 * PAGE_SIZE;
 
-/// From so many areas on, gaps are found by an index.
+/// With this many VMAs, gaps are found by an index.
 const MANY: usize = 256;
 
-/// So many areas are looked at before the index is asked.
+/// Number of VMAs walked before the index is used.
 const NEAR: usize = 32;
 
-/// Sums over areas, in bytes, kept with each change so that no check of a limit looks at every area.
+/// Sums over VMAs in bytes. They are updated by each change, so that no check of a limit walks the VMAs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Sums {
-    /// All areas (`RLIMIT_AS`).
+    /// All VMAs (`RLIMIT_AS`).
     pub all: u64,
-    /// Those that count for `RLIMIT_DATA`.
+    /// VMAs that count for `RLIMIT_DATA`.
     pub data: u64,
-    /// Locked ones (`RLIMIT_MEMLOCK`).
+    /// Locked VMAs (`RLIMIT_MEMLOCK`).
     pub locked: u64,
 }
 
@@ -272,54 +272,54 @@ impl Sums {
     }
 }
 
-/// The areas of an address space, which never overlap.
+/// The VMAs of an address space. They do not overlap.
 #[derive(Default)]
 pub struct VmaMap {
     areas: BTreeMap<u64, Vma>,
     sums: Sums,
-    /// The gaps between them, once there are many.
+    /// The gaps between them, if there are many VMAs.
     gaps: Option<Box<Gaps>>,
     objects: ShownObjects,
 }
 
 impl VmaMap {
-    /// How many areas there are.
+    /// The number of VMAs.
     pub fn count(&self) -> usize {
         self.areas.len()
     }
 
-    /// Sums over the areas, in bytes.
+    /// Sums over the VMAs, in bytes.
     pub fn sums(&self) -> Sums {
         self.sums
     }
 
-    /// All areas, by address.
+    /// All VMAs by address.
     pub fn iter(&self) -> impl DoubleEndedIterator<Item = &Vma> {
         self.areas.values()
     }
 
-    /// The area that holds an address.
+    /// The VMA that contains an address.
     pub fn find(&self, address: u64) -> Option<&Vma> {
         self.areas.range(..=address).next_back().map(|(_, vma)| vma).filter(|vma| vma.end > address)
     }
 
-    /// The first area that ends behind an address.
+    /// The first VMA that ends above an address.
     pub fn find_from(&self, address: u64) -> Option<&Vma> {
         self.find(address).or_else(|| self.areas.range(address..).next().map(|(_, vma)| vma))
     }
 
-    /// The last area that starts below an address.
+    /// The last VMA that starts below an address.
     pub fn find_below(&self, address: u64) -> Option<&Vma> {
         self.areas.range(..address).next_back().map(|(_, vma)| vma)
     }
 
-    /// The areas that overlap a range.
+    /// The VMAs that overlap a range.
     pub fn overlapping(&self, range: Range<u64>) -> impl Iterator<Item = &Vma> {
         let first = self.find(range.start).map_or(range.start, |vma| vma.start);
         self.areas.range(first..range.end.max(first)).map(|(_, vma)| vma)
     }
 
-    /// Whether the whole range lies in areas.
+    /// Whether VMAs cover the whole range.
     pub fn covers(&self, range: Range<u64>) -> bool {
         let mut at = range.start;
         for vma in self.overlapping(range.clone()) {
@@ -331,14 +331,14 @@ impl VmaMap {
         at >= range.end
     }
 
-    /// Adds an area where there is none.
+    /// Adds a VMA in a free range.
     pub fn insert(&mut self, vma: Vma) {
         self.sums.add(&vma);
         self.objects.note(&vma);
         self.reshape(vma.range(), |areas| areas.insert(vma.start, vma));
     }
 
-    /// Changes which addresses of a range lie in areas. No area lies across an end of the range.
+    /// Changes which addresses of a range are covered, and updates the gaps. No VMA may cross an end of the range.
     fn reshape<T>(&mut self, range: Range<u64>, change: impl FnOnce(&mut BTreeMap<u64, Vma>) -> T) -> T {
         let Some(mut gaps) = self.gaps.take() else {
             let result = change(&mut self.areas);
@@ -356,7 +356,7 @@ impl VmaMap {
         result
     }
 
-    /// The ranges without areas in and next to a range.
+    /// The gaps in a range and next to it.
     fn gaps_around(&self, range: &Range<u64>) -> impl Iterator<Item = Range<u64>> {
         let mut floor = self.find_below(range.start).map_or(0, |vma| vma.end);
         let inside = self.areas.range(range.clone()).chain(self.areas.range(range.end..).take(1));
@@ -365,7 +365,7 @@ impl VmaMap {
         starts.chain(last).map(move |(ceiling, end)| std::mem::replace(&mut floor, end)..ceiling)
     }
 
-    /// How many more areas there are once `range` is cut out of those around it.
+    /// The number of VMAs that splitting at the ends of `range` adds.
     pub fn splits_of(&self, range: &Range<u64>) -> usize {
         let inside = |at: u64| self.find(at).is_some_and(|vma| vma.start < at);
         usize::from(inside(range.start)) + usize::from(inside(range.end))
@@ -383,7 +383,7 @@ impl VmaMap {
         }
     }
 
-    /// Takes the parts of areas in a range out.
+    /// Removes the parts of VMAs in a range, and returns them.
     pub fn take(&mut self, range: Range<u64>) -> Vec<Vma> {
         self.split(range.start);
         self.split(range.end);
@@ -395,8 +395,8 @@ impl VmaMap {
         taken
     }
 
-    /// Changes the parts of areas in a range, then joins what has become alike. What was behind a joined area comes
-    /// back, to be dropped without locks.
+    /// Changes the parts of VMAs in a range, then merges VMAs that have become alike. Returns merged VMAs, which are to
+    /// be dropped without locks.
     pub fn change(&mut self, range: Range<u64>, mut change: impl FnMut(&mut Vma)) -> Vec<Vma> {
         self.split(range.start);
         self.split(range.end);
@@ -408,7 +408,7 @@ impl VmaMap {
         self.join(range)
     }
 
-    /// Joins areas that touch in or at the ends of a range and are alike.
+    /// Merges adjacent VMAs that are alike, in a range and at its ends.
     pub fn join(&mut self, range: Range<u64>) -> Vec<Vma> {
         let mut joined = Vec::new();
         let first = self.areas.range(..range.start).next_back().map_or(range.start, |(&start, _)| start);
@@ -435,7 +435,7 @@ impl VmaMap {
         joined
     }
 
-    /// Moves the start of the area at `start` down to `to`.
+    /// Moves the start of the VMA at `start` down to `to`.
     pub fn grow_down(&mut self, start: u64, to: u64) {
         let Some(vma) = self.areas.get(&start) else { return };
         let grown = Vma { start: to, ..vma.clone() };
@@ -449,14 +449,14 @@ impl VmaMap {
         });
     }
 
-    /// The highest place for `len` bytes in `low..high`; among very many areas, a high one.
+    /// The highest address for `len` bytes in `low..high`, or with very many VMAs a high one.
     pub fn gap_below(&self, len: u64, low: u64, high: u64) -> Option<u64> {
         let mut ceiling = high;
-        for (looked, vma) in self.areas.range(..high).rev().map(|(_, vma)| vma).enumerate() {
-            if looked == NEAR
+        for (walked, vma) in self.areas.range(..high).rev().map(|(_, vma)| vma).enumerate() {
+            if walked == NEAR
                 && let Some(gaps) = &self.gaps
             {
-                // The gap above this area may reach above `high`; those that begin below it cannot.
+                // The gap above this VMA may extend above `high`; gaps that begin below the VMA cannot.
                 let here = ceiling.checked_sub(len).filter(|&place| place >= low && place >= vma.end);
                 return here.or_else(|| gaps.high_place(len, low, vma.start));
             }
@@ -472,14 +472,14 @@ impl VmaMap {
         ceiling.checked_sub(len).filter(|&place| place >= low)
     }
 
-    /// The lowest place for `len` bytes in `low..high`; among very many areas, a low one.
+    /// The lowest address for `len` bytes in `low..high`, or with very many VMAs a low one.
     pub fn gap_above(&self, len: u64, low: u64, high: u64) -> Option<u64> {
         let mut floor = low;
-        for (looked, vma) in self.overlapping(low..high).enumerate() {
-            if looked == NEAR
+        for (walked, vma) in self.overlapping(low..high).enumerate() {
+            if walked == NEAR
                 && let Some(gaps) = &self.gaps
             {
-                // So many areas lie below: a gap begins here or above.
+                // The walk has covered everything below `floor`.
                 return gaps.low_place(len, floor, high);
             }
             if floor.checked_add(len)? <= vma.guarded_start() {
@@ -490,7 +490,7 @@ impl VmaMap {
         (floor.checked_add(len)? <= high).then_some(floor)
     }
 
-    /// Whether `range` is free, gaps of stacks above it included.
+    /// Whether `range` is free, including the gaps of stacks.
     pub fn is_free(&self, range: &Range<u64>) -> bool {
         self.find_from(range.start).is_none_or(|vma| vma.start >= range.end && vma.guarded_start() >= range.end)
     }

@@ -1,4 +1,4 @@
-//! Which pages of an object there are, and in which frames.
+//! The pages of an object, and their frames.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -50,11 +50,11 @@ impl PageBits {
 /// Frames for a range of the object.
 pub(super) struct Extent {
     pub(super) frames: Frames,
-    /// Pages that hold the object's bytes; the others are still to be read, or holes.
+    /// Pages that hold the object's bytes. The others are holes, or not read yet.
     pub(super) present: PageBits,
-    /// Pages that changed since they were read or written back.
+    /// Pages changed since they were read or written back.
     dirty: PageBits,
-    /// Pages that were only set aside since they became present: nobody has stored to them nor can reach their frames.
+    /// Pages that fallocate(2) has reserved and that were not used since: not stored to, and not mapped.
     reserved: PageBits,
 }
 
@@ -68,7 +68,7 @@ impl Extent {
     }
 }
 
-/// Adds a page to parts that come in order.
+/// Appends a page to a list of ranges in ascending order.
 pub(super) fn push_page(parts: &mut Vec<Range<u64>>, page: u64) {
     match parts.last_mut() {
         Some(last) if last.end == page => last.end += PAGE_SIZE,
@@ -76,25 +76,25 @@ pub(super) fn push_page(parts: &mut Vec<Range<u64>>, page: u64) {
     }
 }
 
-/// What a cache holds, under its lock.
+/// The state behind the lock of a cache.
 pub(super) struct State {
     pub(super) len: u64,
-    /// By offset; extents never overlap and are page aligned.
+    /// By offset. Extents do not overlap and are page aligned.
     pub(super) extents: BTreeMap<u64, Extent>,
-    /// Address spaces that show the object, and by how many areas.
+    /// Address spaces that map the object, with the number of their VMAs.
     pub(super) mappings: Vec<(Arc<dyn Mapping>, usize)>,
-    /// Pages present, all together.
+    /// Number of present pages.
     pub(super) pages: u64,
-    /// Shared areas that may be stored to.
+    /// Number of shared VMAs that may be stored to.
     pub(super) writable_areas: usize,
-    /// No such area may come any more.
+    /// No such VMA can be added any more.
     pub(super) sealed: bool,
-    /// When somebody last stored to a shared area, until that is asked for.
+    /// Time of the last store through a shared VMA, until it is read.
     pub(super) stored: Option<Timespec>,
 }
 
 impl State {
-    /// The extent that holds an offset, with its start.
+    /// The extent that contains an offset, with its start.
     pub(super) fn extent(&self, offset: u64) -> Option<(u64, &Extent)> {
         let (&start, extent) = self.extents.range(..=offset).next_back()?;
         (offset - start < extent.len()).then_some((start, extent))
@@ -109,7 +109,7 @@ impl State {
         self.extent(page).is_some_and(|(start, extent)| extent.present.get((page - start) / PAGE_SIZE))
     }
 
-    /// Whether a page is present; if so, somebody relies on it from now on.
+    /// Whether a page is present. A present page is no longer only reserved.
     pub(super) fn claim(&mut self, page: u64) -> bool {
         let Some((start, extent)) = self.extent_mut(page) else { return false };
         let at = (page - start) / PAGE_SIZE;
@@ -117,7 +117,7 @@ impl State {
         extent.present.get(at)
     }
 
-    /// Somebody relies on the pages of a part of one extent from now on.
+    /// Marks the pages of a range in one extent as no longer only reserved.
     pub(super) fn claim_all(&mut self, range: Range<u64>) {
         if let Some((start, extent)) = self.extent_mut(range.start)
             && extent.reserved.any()
@@ -128,14 +128,14 @@ impl State {
         }
     }
 
-    /// Counts a present page as one that is only set aside.
+    /// Marks a present page as only reserved.
     pub(super) fn set_reserved(&mut self, page: u64) {
         if let Some((start, extent)) = self.extent_mut(page) {
             extent.reserved.set((page - start) / PAGE_SIZE, true);
         }
     }
 
-    /// The parts of a range that are only set aside.
+    /// The parts of a range that are only reserved.
     pub(super) fn reserved(&self, range: &Range<u64>) -> Vec<Range<u64>> {
         let first = self.extent(range.start).map_or(range.start, |(start, _)| start);
         let mut parts: Vec<Range<u64>> = Vec::new();
@@ -165,7 +165,8 @@ impl State {
         }
     }
 
-    /// Where the bytes from `at` on are, none for a hole, and how many of at most `most` are alike and together.
+    /// The frame offset of the bytes from `at` on, or none for a hole, and the number of contiguous bytes of that kind,
+    /// at most `most`.
     pub(super) fn run(&self, at: u64, most: u64) -> (Option<u64>, u64) {
         let page = at & !(PAGE_SIZE - 1);
         let present = self.is_present(page);
@@ -183,7 +184,7 @@ impl State {
         self.mappings.iter().map(|(mapping, _)| mapping.clone()).collect()
     }
 
-    /// Takes a page-aligned range out and returns its frames.
+    /// Removes a page-aligned range and returns its frames.
     pub(super) fn cut(&mut self, range: Range<u64>) -> Vec<Frames> {
         let first = self.extent(range.start).map_or(range.start, |(start, _)| start);
         let starts: Vec<u64> = self.extents.range(first..range.end).map(|(&start, _)| start).collect();
@@ -224,7 +225,7 @@ impl State {
         self.extents.insert(at, part);
     }
 
-    /// The changed parts of a range, which count as unchanged from now on.
+    /// The dirty parts of a range, which are clean afterwards.
     pub(super) fn take_dirty(&mut self, range: &Range<u64>) -> Vec<Range<u64>> {
         let mut parts: Vec<Range<u64>> = Vec::new();
         let first = self.extent(range.start).map_or(range.start, |(start, _)| start);
@@ -243,7 +244,7 @@ impl State {
         parts
     }
 
-    /// The parts that nobody changed since they were read: all of an extent, or its clean pages.
+    /// The clean parts: whole extents without dirty pages, and the clean pages of others.
     pub(super) fn clean(&self) -> Vec<Range<u64>> {
         let mut parts: Vec<Range<u64>> = Vec::new();
         for (&start, extent) in &self.extents {

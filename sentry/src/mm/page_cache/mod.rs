@@ -1,4 +1,4 @@
-//! Pages of a file or other object: its only store (tmpfs, memfd, shared memory) or the cache of something slower.
+//! Pages of a file or another object: its only store (tmpfs, memfd, shared memory) or the cache of a slower source.
 
 mod extents;
 mod reclaim;
@@ -17,48 +17,49 @@ pub use self::reclaim::PageCaches;
 use super::{Mappable, Mapping};
 use crate::sync::{Mutex, Rank};
 
-/// What is read from a source at once.
+/// Block size of reads from a source.
 const READ_AHEAD: u64 = 128 << 10;
-/// What is read at once of programs and libraries, which are touched all over: objects up to [`SMALL_SOURCE`].
+/// Block size for objects up to [`SMALL_SOURCE`]: programs and libraries, whose pages are accessed in no order.
 const SMALL_READ_AHEAD: u64 = 512 << 10;
 /// Objects up to this size are read in larger blocks.
 const SMALL_SOURCE: u64 = 4 << 20;
-/// Frames are taken in pieces of this size while an object is small,
+/// Frames are allocated in extents of this size in the first megabyte of an object,
 const SMALL_EXTENT: u64 = 64 << 10;
-/// and of this size behind its first megabyte.
+/// and of this size behind it.
 const LARGE_EXTENT: u64 = 2 << 20;
 /// Where large extents begin.
 const LARGE_FROM: u64 = 1 << 20;
-/// So much of an object is looked at or changed at most while its lock is held.
+/// The lock of an object is released after this many bytes.
 const STEP: u64 = 4 << 20;
 
-/// So many parts of an object are taken from address spaces each by itself.
+/// Up to this many parts of an object are invalidated one by one.
 const FEW_PARTS: usize = 64;
 
-/// Where the bytes of a cached object come from and go to.
+/// The source of a cached object's bytes.
 ///
-/// Called with the cache's lock held: it must not come back to the cache nor take locks that rank lower.
+/// Its methods are called with the lock of the cache held: they must not call the cache, nor take locks of lower rank.
 pub trait PageSource: Send + Sync {
-    /// Reads bytes from `offset` on into guest memory at `place`; returns how many, fewer only at the end.
+    /// Reads bytes from `offset` on into guest memory at `place`. Returns their number, which is smaller than `len`
+    /// only at the end.
     fn read(&self, memory: &GuestMemory, place: u64, offset: u64, len: u64) -> Result<u64, Errno>;
 
-    /// Writes bytes of guest memory at `place` to `offset`, all of them.
+    /// Writes `len` bytes of guest memory at `place` to `offset`.
     fn write(&self, memory: &GuestMemory, place: u64, offset: u64, len: u64) -> Result<(), Errno>;
 }
 
-/// Counts the bytes of a file system in memory against its size.
+/// Charges bytes of a file system in memory to its size.
 pub trait Quota: Send + Sync {
-    /// Takes bytes.
+    /// Charges bytes.
     ///
     /// # Errors
-    /// `ENOSPC` if that is more than there are.
+    /// `ENOSPC` if the file system is full.
     fn take(&self, bytes: u64) -> Result<(), Errno>;
 
-    /// Gives bytes back.
+    /// Uncharges bytes.
     fn give_back(&self, bytes: u64);
 }
 
-/// Where the bytes of an object are when it is not cached, and the caches among which it is.
+/// The source of an object's bytes, and the set of caches it belongs to.
 struct Source {
     bytes: Box<dyn PageSource>,
     caches: Arc<PageCaches>,
@@ -69,25 +70,26 @@ pub struct PageCache {
     memory: Arc<GuestMemory>,
     source: Option<Source>,
     quota: Option<Arc<dyn Quota>>,
-    /// It stays when processes end.
+    /// The object may outlive processes.
     lasting: bool,
     state: Mutex<State>,
-    /// When it was last read from its source, as [`reclaim`] counts.
+    /// The time of the last read from the source, as a tick of [`PageCaches`].
     used: AtomicU64,
 }
 
 impl PageCache {
-    /// An object that lives in memory only, of `len` zero bytes, and no longer than processes use it.
+    /// An object of `len` zero bytes in memory, which does not outlive the processes that use it.
     pub fn in_memory(memory: Arc<GuestMemory>, len: u64) -> Arc<Self> {
         Self::build(memory, None, None, false, len)
     }
 
-    /// The same of an object that stays when processes end. Its pages are charged to `quota`, if there is one.
+    /// Like [`in_memory`](Self::in_memory), for an object that may outlive processes. Its pages are charged to `quota`,
+    /// if there is one.
     pub fn lasting(memory: Arc<GuestMemory>, len: u64, quota: Option<Arc<dyn Quota>>) -> Arc<Self> {
         Self::build(memory, None, quota, true, len)
     }
 
-    /// The cache of an object of `len` bytes that lives elsewhere.
+    /// The cache of an object of `len` bytes with a source.
     pub fn new(caches: &Arc<PageCaches>, memory: Arc<GuestMemory>, bytes: Box<dyn PageSource>, len: u64) -> Arc<Self> {
         Self::build(memory, Some(Source { bytes, caches: caches.clone() }), None, false, len)
     }
@@ -116,18 +118,18 @@ impl PageCache {
         cache
     }
 
-    /// When somebody last stored through a shared area, if that was since this was last asked. Objects whose stores are
-    /// noticed by their source do not know.
+    /// The time of the last store through a shared VMA since the last call. Not recorded for objects with a source,
+    /// which is informed of stores.
     pub fn take_store_time(&self) -> Option<Timespec> {
         self.state.lock().stored.take()
     }
 
-    /// Gives up all pages that can be read again: what was changed is written back first. Returns how many bytes.
+    /// Evicts all pages that can be read again. Dirty ones are written back first. Returns the number of bytes.
     pub fn evict(&self) -> u64 {
         if self.source.is_none() {
             return 0;
         }
-        // What cannot be written back stays.
+        // Pages that cannot be written back stay dirty, and are kept.
         let _ = self.write_changed(0..u64::MAX);
         let (mappings, gone) = {
             let mut state = self.state.lock();
@@ -141,10 +143,10 @@ impl PageCache {
         gone.iter().map(|frames| frames.range().len).sum()
     }
 
-    /// Lets no more shared areas appear that may be stored to (memfd seals).
+    /// Refuses new shared VMAs that may be stored to (memfd seals).
     ///
     /// # Errors
-    /// `EBUSY` if there is one and `even_now` wants none at all (`F_SEAL_WRITE`).
+    /// `EBUSY` if there is one and `even_now` is set (`F_SEAL_WRITE`).
     pub fn seal_stores(&self, even_now: bool) -> Result<(), Errno> {
         let mut state = self.state.lock();
         if even_now && state.writable_areas > 0 {
@@ -154,12 +156,12 @@ impl PageCache {
         Ok(())
     }
 
-    /// Bytes of pages that hold data: what `st_blocks` counts for an object in memory.
+    /// Bytes in present pages: `st_blocks` of an object in memory.
     pub fn present_bytes(&self) -> u64 {
         self.state.lock().pages * PAGE_SIZE
     }
 
-    /// Reads up to the end; returns the bytes read.
+    /// Reads up to the end of the object. Returns the number of bytes.
     ///
     /// # Errors
     /// Those of the source.
@@ -184,10 +186,10 @@ impl PageCache {
         Ok(done)
     }
 
-    /// Writes, growing the object if need be; returns the bytes written.
+    /// Writes, and extends the object if necessary. Returns the number of bytes.
     ///
     /// # Errors
-    /// `ENOSPC`, `ENOMEM` or those of the source, if nothing could be written.
+    /// `ENOSPC`, `ENOMEM` or those of the source, if nothing was written.
     pub fn write(&self, offset: u64, buf: &[u8]) -> Result<usize, Errno> {
         let mut state = self.state.lock();
         let end = offset.checked_add(buf.len() as u64).ok_or_else(|| Errno::EFBIG.here())?;
@@ -195,7 +197,7 @@ impl PageCache {
         while done < buf.len() {
             let at = offset + done as u64;
             let page = at & !(PAGE_SIZE - 1);
-            // A page that is not written whole keeps what the source has of it.
+            // The rest of a page that is not written whole comes from the source.
             let whole = at == page && end >= page + PAGE_SIZE;
             let ready = if self.source.is_some() && !whole && page < state.len {
                 if state.is_present(page) { Ok(()) } else { self.fill(&mut state, page) }
@@ -218,7 +220,7 @@ impl PageCache {
         Ok(done)
     }
 
-    /// Gives a page frames that read as zero, and counts it as present.
+    /// Allocates zeroed frames for a page, and marks it present.
     fn make_present(&self, state: &mut State, page: u64) -> Result<(), Errno> {
         if state.claim(page) {
             return Ok(());
@@ -250,7 +252,7 @@ impl PageCache {
         }
         let place = extent.frames.range().start + (from - start);
         let got = source.bytes.read(&self.memory, place, from, to - from)?;
-        // A source that ends early leaves zeros, as fresh frames are.
+        // If the source ends early, the rest is zero, as fresh frames are.
         let _ = got;
         for page in (from..to).step_by(PAGE_SIZE as usize) {
             state.set_present(page);
@@ -258,7 +260,7 @@ impl PageCache {
         Ok(())
     }
 
-    /// Makes sure that frames are set aside for a page.
+    /// Allocates an extent for a page, if there is none.
     fn extent_for(&self, state: &mut State, page: u64) -> Result<(), Errno> {
         if state.extent(page).is_some() {
             return Ok(());
@@ -286,7 +288,8 @@ impl PageCache {
         Ok(())
     }
 
-    /// Sets the length: what is cut off is gone, in every address space, and reads as zero if it comes back.
+    /// Sets the length. Truncated pages are unmapped from all address spaces; if the object grows again, they read as
+    /// zero.
     pub fn set_len(&self, len: u64) {
         let (mappings, shrunk, gone) = {
             let mut state = self.state.lock();
@@ -305,7 +308,7 @@ impl PageCache {
         drop(gone);
     }
 
-    /// Frees the pages of a range, which reads as zero from then on; the length stays.
+    /// Frees the pages of a range, which then reads as zero. The length does not change.
     pub fn remove_range(&self, range: Range<u64>) {
         let first = range.start.next_multiple_of(PAGE_SIZE);
         let last = range.end & !(PAGE_SIZE - 1);
@@ -326,7 +329,7 @@ impl PageCache {
         drop(gone);
     }
 
-    /// Forgets everything cached, because the source changed behind our back; `len` is its length now.
+    /// Drops everything cached, because the source has changed; `len` is its new length.
     pub fn reload(&self, len: u64) {
         let (mappings, gone) = {
             let mut state = self.state.lock();
@@ -339,11 +342,11 @@ impl PageCache {
         drop(gone);
     }
 
-    /// Makes pages of a range present (fallocate(2)), from its start on as many as are quickly made; the length stays.
-    /// Returns where they end, and adds those that were not present before to `made`.
+    /// Makes the first pages of a range present (fallocate(2)), as many as one step allows, without changing the
+    /// length. Returns their end, and adds those that were not present to `made`.
     ///
     /// # Errors
-    /// `ENOSPC` or `ENOMEM`; what is in `made` is to be given up.
+    /// `ENOSPC` or `ENOMEM`; the caller releases `made`.
     pub fn reserve_some(&self, range: Range<u64>, made: &mut Vec<Range<u64>>) -> Result<u64, Errno> {
         let mut state = self.state.lock();
         let first = range.start & !(PAGE_SIZE - 1);
@@ -356,7 +359,7 @@ impl PageCache {
                 push_page(made, page);
             }
         }
-        // The host allocates the memory now, and the guest is charged for it, as on Linux.
+        // As on Linux, the memory is allocated and charged now.
         let new = made.get(before.saturating_sub(1)..).unwrap_or_default();
         for part in new.iter().map(|part| part.start.max(first)..part.end) {
             let mut at = part.start;
@@ -370,13 +373,13 @@ impl PageCache {
         Ok(end)
     }
 
-    /// Gives up what [`reserve_some`](Self::reserve_some) made and nobody has touched since.
+    /// Releases what [`reserve_some`](Self::reserve_some) made and has not been used since.
     pub fn release_reserved(&self, made: Vec<Range<u64>>) {
         for part in made {
             for start in part.clone().step_by(STEP as usize) {
                 let mut state = self.state.lock();
                 let untouched = state.reserved(&(start..part.end.min(start.saturating_add(STEP))));
-                // Nobody can have them mapped.
+                // Reserved pages are not mapped anywhere.
                 let gone: Vec<Frames> = untouched.into_iter().flat_map(|part| self.forget(&mut state, part)).collect();
                 drop(state);
                 drop(gone);
@@ -384,7 +387,8 @@ impl PageCache {
         }
     }
 
-    /// The next offset that is data, or (`hole`) a hole, from `offset` on; none past the end. For objects in memory.
+    /// The next offset of data, or with `hole` of a hole, from `offset` on; none past the end (lseek(2) `SEEK_DATA`).
+    /// For objects in memory.
     pub fn seek_data(&self, offset: u64, hole: bool) -> Option<u64> {
         let state = self.state.lock();
         if offset >= state.len {
@@ -410,7 +414,7 @@ impl PageCache {
         hole.then_some(state.len)
     }
 
-    /// Zeroes bytes of pages that are present; both ends lie in one page.
+    /// Zeroes a range within one page, if the page is present.
     fn zero_part(&self, state: &mut State, range: Range<u64>) {
         if range.start < range.end && state.is_present(range.start & !(PAGE_SIZE - 1)) {
             if let (Some(place), len) = state.run(range.start, range.end - range.start) {
@@ -420,7 +424,7 @@ impl PageCache {
         }
     }
 
-    /// Takes the pages of a page-aligned range out. Their frames are to be dropped when no guest can reach them.
+    /// Removes the pages of a page-aligned range. The caller drops their frames when no guest can reach them.
     fn forget(&self, state: &mut State, range: Range<u64>) -> Vec<Frames> {
         let before = state.pages;
         let gone = state.cut(range);
@@ -433,7 +437,7 @@ impl PageCache {
         gone
     }
 
-    /// Writes changed pages to the source. Stores through shared areas are noticed again afterwards.
+    /// Writes dirty pages to the source. Later stores through shared VMAs mark pages dirty again.
     fn write_changed(&self, range: Range<u64>) -> Result<(), Errno> {
         let Some(source) = &self.source else { return Ok(()) };
         let page_range = (range.start & !(PAGE_SIZE - 1))..range.end;
@@ -441,8 +445,8 @@ impl PageCache {
             let mut state = self.state.lock();
             (state.take_dirty(&page_range), state.mapping_list())
         };
-        // Stores made before this are in the frames; later ones fault and mark the page again.
-        // Each look at an address space costs what it has of areas; of very many parts, all that lies between goes too.
+        // Earlier stores are in the frames; later ones fault and mark the page again. Each invalidation costs time
+        // linear in the VMAs, so very many parts are invalidated as one range.
         let step = if changed.len() > FEW_PARTS { changed.len() } else { 1 };
         for parts in changed.chunks(step) {
             let (Some(first), Some(last)) = (parts.first(), parts.last()) else { continue };
@@ -461,7 +465,7 @@ impl PageCache {
         result
     }
 
-    /// Writes pages to the source, whether they count as changed or not.
+    /// Writes present pages to the source, dirty or not.
     fn write_out(&self, state: &mut State, source: &dyn PageSource, part: Range<u64>) -> Result<(), Errno> {
         let mut result = Ok(());
         let end = part.end.min(state.len);
@@ -471,7 +475,7 @@ impl PageCache {
             if let Some(place) = place
                 && let Err(errno) = source.write(&self.memory, place, at, run)
             {
-                // Not lost: the next try finds it changed still.
+                // The next write-back tries again.
                 for page in ((at & !(PAGE_SIZE - 1))..at + run).step_by(PAGE_SIZE as usize) {
                     state.mark_dirty(page, true);
                 }
@@ -493,7 +497,7 @@ impl Mappable for PageCache {
         if !state.is_present(offset) {
             self.fill(&mut state, offset)?;
             if self.source.is_none() {
-                // The neighbours come along; all that is asked for where nobody counts.
+                // Neighbouring pages become present too: without a quota, as many as requested.
                 let along = if self.quota.is_some() { most.min(SMALL_EXTENT) } else { most };
                 let end = state.extent(offset).map_or(offset, |(start, extent)| start + extent.len());
                 let end = end.min(offset.saturating_add(along)).min(last);

@@ -1,5 +1,5 @@
-//! Cached pages of host files do not fill the memory of the guest: beyond a bound, those not read for the longest time
-//! are given up. They are read again when somebody touches them.
+//! Bounds the memory in cached pages of host files. Beyond the bound, the pages of files that were not read for the
+//! longest time are evicted; an access reads them again.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
@@ -7,18 +7,18 @@ use std::sync::{Arc, Weak};
 use super::PageCache;
 use crate::sync::{Mutex, Rank};
 
-/// The part of guest memory that caches may hold.
+/// The page caches may hold one such part of guest memory.
 const PART: u64 = 8;
 
-/// The caches of a kernel that have a source.
+/// The caches that have a source.
 pub struct PageCaches {
     all: Mutex<Vec<Weak<PageCache>>>,
-    /// Bytes of frames they hold.
+    /// Bytes of frames in the caches.
     held: AtomicU64,
-    /// How many may be held, once somebody took some.
+    /// Bound of `held`, set with the first allocation.
     bound: AtomicU64,
     wanted: AtomicBool,
-    /// One task at a time gives up what is too much.
+    /// Held during an eviction, so that one task at a time evicts.
     one: parking_lot::Mutex<()>,
     ticks: AtomicU64,
 }
@@ -37,7 +37,7 @@ impl Default for PageCaches {
 }
 
 impl PageCaches {
-    /// A number that grows with each call.
+    /// The next tick, a number that grows with each call.
     pub(super) fn tick(&self) -> u64 {
         self.ticks.fetch_add(1, Ordering::Relaxed)
     }
@@ -62,7 +62,7 @@ impl PageCaches {
         self.held.fetch_sub(bytes, Ordering::Relaxed);
     }
 
-    /// Called by each task now and then, with no lock held: gives pages up if there are too many.
+    /// Evicts pages if the bound is exceeded. Called by each task regularly, without locks.
     pub fn reclaim_if_over(&self) {
         if self.wanted.load(Ordering::Relaxed)
             && let Some(_one) = self.one.try_lock()
@@ -72,20 +72,20 @@ impl PageCaches {
         }
     }
 
-    /// Memory is used up: gives up all pages that can be read again. Returns how many bytes that were.
+    /// Evicts all pages that can be read again, because memory is used up. Returns the number of bytes.
     pub fn evict_all(&self) -> u64 {
         let _one = self.one.lock();
         self.evict_to(0)
     }
 
-    /// Gives up so many bytes of pages that can be read again, those first that were not read for the longest time; some
-    /// are left, without which programs would do nothing but read them again.
+    /// Evicts `bytes` of pages that can be read again, the least recently read first. `left` bytes remain, so that
+    /// programs do not thrash.
     pub fn evict_some(&self, bytes: u64, left: u64) {
         let _one = self.one.lock();
         self.evict_to(self.held().saturating_sub(bytes).max(left));
     }
 
-    /// How many bytes of frames the caches have.
+    /// Bytes of frames in the caches.
     pub fn held(&self) -> u64 {
         self.held.load(Ordering::Relaxed)
     }

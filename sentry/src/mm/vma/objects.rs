@@ -1,5 +1,5 @@
-//! Which areas show some range of an object: what changes an object concerns those, and is not to look at each of very many
-//! areas to find them.
+//! An index of VMAs by the parts of objects that they map. A change of an object finds its VMAs without a walk over all
+//! of them.
 
 use std::collections::HashMap;
 use std::ops::Range;
@@ -7,10 +7,11 @@ use std::ops::Range;
 use super::{MANY, Mappable, Vma, VmaMap};
 use crate::intervals::Intervals;
 
-/// The areas of each object, which is known by its address, by what they show of it. An area's number is its first address.
+/// The VMAs of each object (by its address), by the range they map. A VMA's number is its first address.
 type Index = HashMap<usize, Intervals>;
 
-/// The index of many areas. There is none before somebody asks, so a program whose objects do not change pays for none.
+/// The index, which is built by the first search among many VMAs. Programs whose objects do not change do not pay for
+/// it.
 #[derive(Default)]
 pub(super) struct ShownObjects(Option<Box<Index>>);
 
@@ -18,7 +19,7 @@ fn address(object: &dyn Mappable) -> usize {
     std::ptr::from_ref(object).cast::<()>().addr()
 }
 
-/// Where an area belongs in an index: the address of its object, the first byte it shows and the last.
+/// The key of a VMA: the address of its object, the first and the last offset it maps.
 fn place(vma: &Vma) -> Option<(usize, u64, u64)> {
     let object = address(&*vma.object()?.object);
     Some((object, vma.offset, vma.offset.saturating_add(vma.size() - 1)))
@@ -31,14 +32,14 @@ fn note(index: &mut Index, vma: &Vma) {
 }
 
 impl ShownObjects {
-    /// An area is there from now on.
+    /// Adds a VMA.
     pub(super) fn note(&mut self, vma: &Vma) {
         if let Some(index) = &mut self.0 {
             note(index, vma);
         }
     }
 
-    /// An area is gone, or about to change.
+    /// Removes a VMA that is unmapped or about to change.
     pub(super) fn forget(&mut self, vma: &Vma) {
         if let Some(index) = &mut self.0
             && let Some((object, first, last)) = place(vma)
@@ -53,7 +54,7 @@ impl ShownObjects {
 }
 
 impl Vma {
-    /// Where it shows some of a range of an object.
+    /// The addresses at which it maps some of a range of an object.
     fn showing(&self, object: &dyn Mappable, range: &Range<u64>) -> Option<Range<u64>> {
         let from = range.start.saturating_sub(self.offset);
         let to = range.end.saturating_sub(self.offset).min(self.size());
@@ -63,7 +64,7 @@ impl Vma {
 }
 
 impl VmaMap {
-    /// The addresses that show some of a range of an object: parts of areas, in no order.
+    /// The addresses that map some of a range of an object: parts of VMAs, unordered.
     pub fn showing(&mut self, object: &dyn Mappable, range: Range<u64>) -> Vec<Range<u64>> {
         if self.objects.0.is_none() && self.areas.len() >= MANY {
             let mut index = Box::<Index>::default();
@@ -90,7 +91,7 @@ mod tests {
     use super::*;
     use crate::mm::{Errno, Mapping};
 
-    /// An object of which nothing is ever read.
+    /// An object that is never read.
     struct Object;
 
     impl Mappable for Object {
@@ -136,7 +137,7 @@ mod tests {
                 name: None,
             };
             let mut map = VmaMap::default();
-            // Every other page has one of an object, so that there is room.
+            // The pages between are free.
             (0..MANY as u64).for_each(|at| map.insert(area(at * 2, 1, at * 3, (at % 3) as usize)));
             map.showing(&*objects[0], 0..1);
             prop_assert!(map.objects.0.is_some());

@@ -1,4 +1,4 @@
-//! Tests of areas.
+//! Tests of VMAs.
 
 use proptest::prelude::*;
 
@@ -73,7 +73,7 @@ fn totals_follow_each_change() {
     assert_eq!(map.sums(), Sums::default());
 }
 
-/// The same areas, whose gaps no index has.
+/// The same VMAs without the index of gaps.
 fn without_index(map: &VmaMap) -> VmaMap {
     VmaMap { areas: map.areas.clone(), sums: map.sums, gaps: None, objects: ShownObjects::default() }
 }
@@ -86,7 +86,7 @@ proptest! {
     ) {
         let p = PAGE_SIZE;
         let mut map = VmaMap::default();
-        // Gaps of one page, so that only what is changed has room for more.
+        // Gaps of one page, so that only changed places have larger ones.
         (0..MANY as u64 + 100).for_each(|at| map.insert(area(at * 12 + 1, at * 12 + 12)));
         assert!(map.gaps.is_some());
         for (kind, at, len) in changes {
