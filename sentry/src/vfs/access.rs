@@ -1,4 +1,4 @@
-//! Who may do what to a file: every permission check of files is here.
+//! Permission checks of files: mode bits, access control lists, capabilities, and the `fs.protected_*` rules.
 
 use amber_abi::capability::Capability;
 use amber_abi::errno::Errno;
@@ -10,7 +10,7 @@ use crate::tunables::Tunables;
 use crate::vfs::{Inode, Path, SetAttributes, Vfs, acl};
 
 bitflags::bitflags! {
-    /// What somebody wants to do.
+    /// The kinds of access to a file that are checked.
     #[derive(Clone, Copy, Debug, PartialEq, Eq)]
     pub struct Access: u32 {
         /// Execute a file or search a directory.
@@ -22,40 +22,41 @@ bitflags::bitflags! {
     }
 }
 
-/// Who owns a file and what is allowed to whom; what the checks here look at.
+/// Owner and mode of a file, on which permission checks depend.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Ownership {
     /// The lower twelve bits of the mode.
     pub permissions: u16,
-    /// Owner.
+    /// The owner's user ID.
     pub uid: u32,
-    /// Group.
+    /// The group ID.
     pub gid: u32,
 }
 
 /// Set-user-ID on execution.
 pub const SET_UID: u16 = 0o4000;
-/// Set-group-ID on execution, or inheritance of the group in directories.
+/// Set-group-ID on execution; in directories, new entries inherit the group.
 pub const SET_GID: u16 = 0o2000;
-/// Only owners remove entries of the directory.
+/// In a directory: only owners may remove or rename entries.
 pub const STICKY: u16 = 0o1000;
 
-/// Checks the mode bits, the access control list and capabilities (not whether a mount or file system is read-only).
+/// Checks the mode bits, the access control list and capabilities, but not whether the mount or file system is
+/// read-only.
 ///
 /// # Errors
-/// `EACCES` if it is not allowed; those of reading the access control list.
+/// `EACCES` if access is denied; errors of reading attributes and the access control list.
 pub fn check(credentials: &Credentials, inode: &dyn Inode, wanted: Access) -> Result<(), Errno> {
-    // Root's way into directories costs no look at their attributes.
+    // With CAP_DAC_OVERRIDE, access to a directory does not depend on its attributes.
     if inode.kind() == FileType::Directory && credentials.has(Capability::CAP_DAC_OVERRIDE) {
         return Ok(());
     }
     check_owned(credentials, inode, inode.ownership()?, wanted)
 }
 
-/// Like [`check`], with the owner and mode that the caller has just looked at.
+/// Like [`check`], with owner and mode already read by the caller.
 ///
 /// # Errors
-/// As [`check`].
+/// As for [`check`].
 pub fn check_owned(
     credentials: &Credentials,
     inode: &dyn Inode,
@@ -63,7 +64,7 @@ pub fn check_owned(
     wanted: Access,
 ) -> Result<(), Errno> {
     let directory = inode.kind() == FileType::Directory;
-    // With a capability that overrides the mode there is no look at the access control list.
+    // The access control list is not read if a capability overrides the mode.
     if overrides(credentials, ownership, directory, wanted) || is_granted(credentials, inode, ownership, wanted)? {
         Ok(())
     } else {
@@ -71,7 +72,7 @@ pub fn check_owned(
     }
 }
 
-/// Whether the mode grants it, and the access control list where there is one.
+/// Whether the mode, or the access control list if there is one, grants the access.
 fn is_granted(
     credentials: &Credentials,
     inode: &dyn Inode,
@@ -93,7 +94,7 @@ fn is_granted(
     Ok(Access::from_bits_truncate(granted).contains(wanted))
 }
 
-/// Whether a capability grants it whatever the mode says.
+/// Whether a capability grants the access regardless of the mode.
 fn overrides(credentials: &Credentials, ownership: Ownership, directory: bool, wanted: Access) -> bool {
     let executable = ownership.permissions & 0o111 != 0;
     if credentials.has(Capability::CAP_DAC_OVERRIDE) && (directory || executable || !wanted.contains(Access::EXECUTE)) {
@@ -103,10 +104,10 @@ fn overrides(credentials: &Credentials, ownership: Ownership, directory: bool, w
     reads && credentials.has(Capability::CAP_DAC_READ_SEARCH)
 }
 
-/// Checks permissions and whether the file can be changed at all through this mount.
+/// Checks permissions, and whether the file can be changed through this mount.
 ///
 /// # Errors
-/// `EROFS` before `EACCES`, as Linux looks at the file system first.
+/// `EROFS` takes precedence over `EACCES`, as on Linux.
 pub fn check_path(credentials: &Credentials, path: &Path, wanted: Access) -> Result<(), Errno> {
     let inode = path.inode()?;
     if wanted.contains(Access::WRITE) && path.mount.super_block.is_read_only() && is_stored(inode.kind()) {
@@ -115,17 +116,18 @@ pub fn check_path(credentials: &Credentials, path: &Path, wanted: Access) -> Res
     check(credentials, &**inode, wanted)
 }
 
-/// Whether writing to such a file changes its file system (unlike writing to a device or a pipe).
+/// Whether writing to a file of this type changes its file system, unlike writing to a device or a pipe.
 pub fn is_stored(kind: FileType) -> bool {
     matches!(kind, FileType::Regular | FileType::Directory | FileType::Symlink)
 }
 
-/// Whether the caller owns the file or may act as if.
+/// Whether the caller owns the file or has CAP_FOWNER.
 pub fn is_owner(credentials: &Credentials, uid: u32) -> bool {
     credentials.fsuid == uid || credentials.has(Capability::CAP_FOWNER)
 }
 
-/// Whether an entry may be made in a directory: it must still be there, and searchable and writable.
+/// Checks whether an entry may be created in a directory, which must not be removed and must be searchable and
+/// writable.
 pub fn check_create(credentials: &Credentials, directory: &Path) -> Result<(), Errno> {
     if directory.dentry.is_removed() {
         return Err(Errno::ENOENT.here());
@@ -133,10 +135,10 @@ pub fn check_create(credentials: &Credentials, directory: &Path) -> Result<(), E
     check_path(credentials, directory, Access::WRITE | Access::EXECUTE)
 }
 
-/// Whether an entry may be removed from a directory or replaced there, the sticky bit included.
+/// Checks whether an entry of a directory may be removed or replaced, including the sticky bit.
 ///
 /// # Errors
-/// `EACCES`, or `EPERM` where the sticky bit stands against it.
+/// `EACCES`, or `EPERM` because of the sticky bit.
 pub fn check_delete(credentials: &Credentials, directory: &Path, victim: &dyn Inode) -> Result<(), Errno> {
     check_path(credentials, directory, Access::WRITE | Access::EXECUTE)?;
     let parent = directory.inode()?.ownership()?;
@@ -149,15 +151,16 @@ pub fn check_delete(credentials: &Credentials, directory: &Path, victim: &dyn In
     Ok(())
 }
 
-/// `fs.protected_symlinks`: in a sticky directory that all may write, only links of the follower or of the directory's
-/// owner are followed.
+/// `fs.protected_symlinks`: in a world-writable sticky directory, a link is followed only if the caller or the
+/// directory's owner owns it.
 pub fn may_follow_link(credentials: &Credentials, directory: Ownership, link: Ownership) -> bool {
     credentials.fsuid == link.uid
         || directory.permissions & (STICKY | 0o002) != (STICKY | 0o002)
         || directory.uid == link.uid
 }
 
-/// `fs.protected_hardlinks`: who does not own a file may link it only if it is a plain file they can read and write.
+/// `fs.protected_hardlinks`: without owning a file, a caller may link it only if it is a regular file without effective
+/// set-ID bits that it can read and write.
 pub fn check_link_source(credentials: &Credentials, inode: &dyn Inode) -> Result<(), Errno> {
     let ownership = inode.ownership()?;
     if is_owner(credentials, ownership.uid) {
@@ -172,8 +175,8 @@ pub fn check_link_source(credentials: &Credentials, inode: &dyn Inode) -> Result
     }
 }
 
-/// `fs.protected_fifos` and `fs.protected_regular`: `O_CREAT` does not open others' files in sticky directories that all,
-/// or at level 2 the group, may write.
+/// `fs.protected_fifos` and `fs.protected_regular`: `O_CREAT` does not open other users' files in sticky directories
+/// that are world-writable or, at level 2, group-writable.
 pub fn check_create_existing(
     credentials: &Credentials,
     tunables: &Tunables,
@@ -194,10 +197,11 @@ pub fn check_create_existing(
     Ok(())
 }
 
-/// What becomes of the set-ID bits when these credentials change the content or the owner: none if they stay.
+/// The permissions without the set-ID bits that a change of content or owner by these credentials clears; none if no
+/// bit changes.
 pub fn without_set_id(credentials: &Credentials, ownership: Ownership) -> Option<u16> {
     let mut left = ownership.permissions & !SET_UID;
-    // Where the group may not execute, the bit stays only with those who could set it.
+    // Without group execute permission, the bit stays only if the caller is in the group or has CAP_FSETID.
     let could_set = || credentials.in_group(ownership.gid) || credentials.has(Capability::CAP_FSETID);
     if left & SET_GID != 0 && (left & 0o010 != 0 || !could_set()) {
         left &= !SET_GID;
@@ -205,8 +209,8 @@ pub fn without_set_id(credentials: &Credentials, ownership: Ownership) -> Option
     (left != ownership.permissions).then_some(left)
 }
 
-/// A change of the content by these credentials: a program loses its capabilities, and without CAP_FSETID its set-ID
-/// bits. Files that have none are not locked.
+/// Drops the file's capabilities and, without CAP_FSETID, its set-ID bits, because the content changes. Takes no lock
+/// if the file has neither.
 pub fn drop_privileges(vfs: &Vfs, credentials: &Credentials, inode: &dyn Inode) -> Result<(), Errno> {
     let set_id = !credentials.has(Capability::CAP_FSETID) && without_set_id(credentials, inode.ownership()?).is_some();
     if !set_id && !inode.has_capabilities() {
@@ -215,7 +219,7 @@ pub fn drop_privileges(vfs: &Vfs, credentials: &Credentials, inode: &dyn Inode) 
     vfs.change_attributes(inode, || drop_privileges_locked(credentials, inode))
 }
 
-/// Cuts a file or extends it with zeros, which takes its privileges away like any change of the content.
+/// Truncates a file or extends it with zeros. Like any change of the content, this drops privileges.
 pub fn set_size(vfs: &Vfs, credentials: &Credentials, inode: &dyn Inode, size: u64) -> Result<(), Errno> {
     vfs.change_attributes(inode, || {
         drop_privileges_locked(credentials, inode)?;
@@ -232,7 +236,7 @@ fn drop_privileges_locked(credentials: &Credentials, inode: &dyn Inode) -> Resul
     drop_capabilities(inode)
 }
 
-/// Takes the capabilities of a program away. The caller holds the lock of the inode's attributes.
+/// Removes the capabilities of a program. The caller holds the lock of the inode's attributes.
 pub fn drop_capabilities(inode: &dyn Inode) -> Result<(), Errno> {
     if inode.has_capabilities() {
         inode.remove_xattr(XATTR_CAPABILITY)?;

@@ -1,4 +1,4 @@
-//! What POSIX access control lists grant: see acl(5).
+//! POSIX access control lists and the permissions they grant (acl(5)).
 
 use std::sync::Arc;
 
@@ -8,19 +8,19 @@ use amber_abi::errno::Errno;
 use super::access::{Access, Ownership};
 use crate::credentials::Credentials;
 
-/// The list in the value of an attribute as a file system answers it; none if there is no such attribute.
+/// Parses the value of an ACL attribute as a file system returns it; none if there is no such attribute.
 ///
 /// # Errors
-/// Those of reading, and `EINVAL` for what is no list.
+/// Errors of reading the attribute; `EINVAL` for a malformed list.
 pub fn of(value: Result<Vec<u8>, Errno>) -> Result<Option<Arc<Acl>>, Errno> {
     match value {
         Err(Errno::ENODATA | Errno::EOPNOTSUPP) => Ok(None),
-        // An unknown version must not be taken for no list.
+        // An unknown version is an error, not an absent list.
         value => Acl::parse(&value?).map(|acl| Some(Arc::new(acl))).map_err(|_| Errno::EINVAL.here()),
     }
 }
 
-/// Whether a list grants this to a user that does not own the file.
+/// Whether a list grants the access to a user that does not own the file.
 pub fn grants(acl: &Acl, credentials: &Credentials, ownership: Ownership, wanted: Access) -> bool {
     let mode = u32::from(ownership.permissions);
     let has = |bits: u32| Access::from_bits_truncate(bits).contains(wanted);
@@ -33,7 +33,7 @@ pub fn grants(acl: &Acl, credentials: &Credentials, ownership: Ownership, wanted
         return has(mask);
     }
     if acl.names_groups() {
-        // One entry must grant all of it: the rights of several groups do not add up.
+        // One entry must grant the whole access: permissions of several groups do not add up.
         for gid in credentials.groups.iter().chain([&credentials.fsgid]) {
             for bits in acl.group(*gid) {
                 if has(bits.into()) {
@@ -87,11 +87,11 @@ mod tests {
         assert_eq!(granted(0o677, &user(1001, 5, &[])), [yes, yes, yes, no]);
         assert_eq!(granted(0o647, &user(1001, 5, &[])), [yes, no, no, no]);
         assert_eq!(granted(0o677, &user(1002, 2000, &[])), [yes, no, no, no]);
-        // The rights of two groups do not add up.
+        // Permissions of two groups do not add up.
         assert_eq!(granted(0o677, &user(1002, 2000, &[3000])), [yes, yes, no, no]);
         assert_eq!(granted(0o677, &user(1002, 5, &[3002, 3001])), [yes, yes, yes, yes]);
         assert_eq!(granted(0o617, &user(1002, 5, &[3001])), [no, no, no, yes]);
-        // A member has none of the rights of others.
+        // A member of the group does not get the permissions of others.
         assert_eq!(granted(0o677, &user(1002, 3002, &[])), [no, no, no, no]);
         assert_eq!(granted(0o676, &user(1002, 5, &[6])), [yes, yes, yes, no]);
     }

@@ -1,4 +1,4 @@
-//! Inodes of files that lie in no mounted file system: pipes, sockets and the anonymous kinds.
+//! Inodes of files outside mounted file systems: pipes, sockets and anonymous inodes.
 
 use std::any::Any;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -13,7 +13,7 @@ use crate::clock;
 use crate::sync::{Mutex, Rank};
 use crate::vfs::{File, FileSystem, Inode, Metadata, SetAttributes, SetTime};
 
-/// A file system without names, which the kernel keeps for itself.
+/// An internal file system without names.
 pub struct AnonymousFs {
     me: Weak<AnonymousFs>,
     name: &'static str,
@@ -22,13 +22,13 @@ pub struct AnonymousFs {
     next_number: AtomicU64,
 }
 
-/// Where the files of a kernel live that have no names.
+/// The internal file systems of a kernel.
 pub struct Anonymous {
-    /// Where pipes live.
+    /// The file system of pipes.
     pub pipefs: Arc<AnonymousFs>,
-    /// Where sockets live.
+    /// The file system of sockets.
     pub sockfs: Arc<AnonymousFs>,
-    /// The one inode that all eventfds, epolls, timerfds and their like share, as on Linux.
+    /// The inode shared by all eventfds, epolls, timerfds and the like, as on Linux.
     shared: Arc<AnonymousInode>,
 }
 
@@ -42,7 +42,7 @@ impl Anonymous {
         }
     }
 
-    /// The inode of an eventfd, epoll, timerfd, signalfd, inotify or other file that is nothing but its behaviour.
+    /// The shared inode of eventfd, epoll, timerfd, signalfd, inotify and similar files.
     pub fn inode(&self) -> Arc<dyn Inode> {
         self.shared.clone()
     }
@@ -88,7 +88,7 @@ struct Attributes {
     changed: Timespec,
 }
 
-/// An inode with attributes and nothing else: what `fstat` of an anonymous file tells.
+/// An inode with only attributes, for fstat(2) of anonymous files.
 pub struct AnonymousInode {
     file_system: Arc<AnonymousFs>,
     number: u64,
@@ -97,7 +97,7 @@ pub struct AnonymousInode {
 }
 
 impl AnonymousInode {
-    /// Makes an inode with a fresh number, born now.
+    /// Makes an inode with a new number. Its time stamps are the current time.
     pub fn new(file_system: &Arc<AnonymousFs>, kind: FileType, permissions: u16, uid: u32, gid: u32) -> Self {
         let now = clock::realtime();
         let attributes = Attributes { permissions, uid, gid, accessed: now, modified: now, changed: now };
@@ -109,7 +109,7 @@ impl AnonymousInode {
         }
     }
 
-    /// The inode's number, as in `pipe:[42]`.
+    /// The inode number, as in `pipe:[42]`.
     pub fn number(&self) -> u64 {
         self.number
     }
@@ -165,7 +165,7 @@ impl Inode for AnonymousInode {
         Ok(())
     }
 
-    /// Linux lets nobody open these again through `/proc/PID/fd`.
+    /// These files cannot be reopened through `/proc/PID/fd`, as on Linux.
     fn open(self: Arc<Self>, _: OpenFlags) -> Result<Arc<dyn File>, Errno> {
         Err(Errno::ENXIO.here())
     }

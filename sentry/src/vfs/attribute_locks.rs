@@ -1,4 +1,4 @@
-//! One change of an inode's attributes at a time, together with the check whether it may be made.
+//! Locks of inode attributes: the permission check and the change are one step.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -12,7 +12,7 @@ use crate::vfs::{Inode, Vfs};
 /// Device and number of a file, by [`Inode::lock_key`].
 type Key = (Device, u64);
 
-/// The inodes of a kernel whose attributes are being changed. Others have no entry, so the locks cost them nothing.
+/// The inodes of a kernel whose attributes are being changed. Only these have an entry.
 pub(super) struct AttributeLocks {
     held: Mutex<HashMap<Key, Arc<Mutex<()>>>>,
 }
@@ -23,7 +23,7 @@ impl AttributeLocks {
     }
 }
 
-/// The lock of one inode, for as long as somebody holds it or waits for it.
+/// The lock of one inode, while a thread holds it or waits for it.
 struct Entry<'a> {
     locks: &'a AttributeLocks,
     key: Key,
@@ -41,7 +41,7 @@ impl<'a> Entry<'a> {
 impl Drop for Entry<'_> {
     fn drop(&mut self) {
         let mut held = self.locks.held.lock();
-        // References are made under the table's lock only: the table's and this one are the last.
+        // References are made only under the table's lock, so these two, the table's and this one, are the last.
         if Arc::strong_count(&self.lock) == 2 {
             held.remove(&self.key);
         }
@@ -49,11 +49,11 @@ impl Drop for Entry<'_> {
 }
 
 impl Vfs {
-    /// Checks and makes a change of an inode's attributes as one step: no other such change of the same inode comes
-    /// between what `change` looks at and what it does. It is to look at [`Inode::settled_ownership`].
+    /// Checks and changes an inode's attributes atomically with respect to other such changes of the inode. `change`
+    /// uses [`Inode::settled_ownership`].
     ///
     /// # Errors
-    /// Those of `change`, and `EINTR` if the caller is killed while it waits.
+    /// Errors of `change`; `EINTR` if the caller is killed while it waits.
     pub fn change_attributes<T>(
         &self,
         inode: &dyn Inode,

@@ -1,4 +1,4 @@
-//! The attributes that inodes of small file systems keep: owner, mode and times.
+//! Attributes of inodes of small file systems: owner, mode and times.
 
 use amber_abi::errno::Errno;
 use amber_abi::time::Timespec;
@@ -9,28 +9,28 @@ use crate::vfs::{SetAttributes, SetTime, now};
 /// Owner, mode and times of an inode whose length cannot be set.
 #[derive(Clone, Copy, Debug)]
 pub struct Attributes {
-    /// Mode, user and group.
+    /// Mode, user ID and group ID.
     pub ownership: Ownership,
-    /// Last read.
+    /// Last access (`atime`).
     pub accessed: Timespec,
-    /// Last change of the content.
+    /// Last change of the content (`mtime`).
     pub modified: Timespec,
-    /// Last change of anything.
+    /// Last change of content or attributes (`ctime`).
     pub changed: Timespec,
 }
 
 impl Attributes {
-    /// Those of an inode that is made now.
+    /// Attributes of an inode created now.
     pub fn new(permissions: u16, uid: u32, gid: u32) -> Self {
         let now = now();
         let ownership = Ownership { permissions, uid, gid };
         Attributes { ownership, accessed: now, modified: now, changed: now }
     }
 
-    /// Makes the changes that chmod(2), chown(2) and utimensat(2) ask for.
+    /// Applies changes of chmod(2), chown(2) and utimensat(2).
     ///
     /// # Errors
-    /// `EINVAL` for a new length.
+    /// `EINVAL` for a change of the length.
     pub fn apply(&mut self, changes: &SetAttributes) -> Result<(), Errno> {
         if changes.size.is_some() {
             return Err(Errno::EINVAL.here());

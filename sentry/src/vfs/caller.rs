@@ -1,4 +1,4 @@
-//! Who calls, as files see it.
+//! The calling task, as files see it.
 
 use std::any::Any;
 use std::sync::Arc;
@@ -15,27 +15,27 @@ use crate::sync::assert_none_held;
 use crate::vfs::FsContext;
 use crate::wait::{WaitEnd, WaitQueue};
 
-/// The task that calls: as much of it as what a file does may depend on. It is passed as a reference to the task's context,
-/// so that nothing is copied for a call that asks for nothing. What only tasks have, such as a session, files above tasks
-/// take from [`TaskContext::of`](crate::task::TaskContext::of).
+/// The calling task, reduced to what operations on files depend on. It is passed as a reference to the task's context,
+/// so that a call copies only what it uses. Files above tasks get the rest, such as the session, from
+/// [`TaskContext::of`](crate::task::TaskContext::of).
 pub trait Caller: Any {
-    /// The kernel it runs on.
+    /// The kernel the task belongs to.
     fn kernel(&self) -> &Arc<Kernel>;
 
-    /// As whom it acts.
+    /// The task's credentials.
     fn credentials(&self) -> Arc<Credentials>;
 
-    /// Where its paths start, and its file mode creation mask.
+    /// The task's root and working directories and umask.
     fn fs(&self) -> Arc<FsContext>;
 
-    /// Its memory.
+    /// The task's memory.
     fn mm(&self) -> &Arc<MemoryManager>;
 
-    /// Sleeps until `ready` says so. It is asked first, and again whenever one of the queues notifies one of its events; a
-    /// pending signal, stop or exit ends the wait.
+    /// Sleeps until `ready` returns a value. It is called first, and again whenever one of the queues notifies one of
+    /// its events. A pending signal, stop or exit ends the wait.
     ///
     /// # Errors
-    /// Why it ended otherwise.
+    /// The reason why the wait ended without a value.
     fn wait(
         &self,
         queues: &[(&WaitQueue, PollEvents)],

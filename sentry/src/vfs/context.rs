@@ -1,4 +1,4 @@
-//! What path walks of a process start from: root, working directory and file mode creation mask.
+//! The starting points of a process's path walks (root and working directory), and its umask.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -16,29 +16,29 @@ struct State {
     namespace: Arc<MountNamespace>,
 }
 
-/// What `CLONE_FS` shares.
+/// The state shared by `CLONE_FS`.
 pub struct FsContext {
     state: Mutex<State>,
-    /// How many tasks that have it execute a program.
+    /// The number of tasks that share it and are in execve(2).
     executing: AtomicUsize,
 }
 
 impl FsContext {
-    /// At the root of a namespace, with the usual mask.
+    /// Makes a context at the root of a namespace, with the umask 022.
     pub fn new(namespace: Arc<MountNamespace>) -> Arc<Self> {
         let root = namespace.root().root_path().topmost();
         let state = State { cwd: root.clone(), root, umask: 0o022, namespace };
         Arc::new(FsContext { state: Mutex::new(Rank::Leaf, state), executing: AtomicUsize::new(0) })
     }
 
-    /// A copy for a process of its own.
+    /// A copy that is not shared.
     pub fn duplicate(&self) -> Arc<Self> {
         let s = self.state.lock();
         let state = State { root: s.root.clone(), cwd: s.cwd.clone(), umask: s.umask, namespace: s.namespace.clone() };
         Arc::new(FsContext { state: Mutex::new(Rank::Leaf, state), executing: AtomicUsize::new(0) })
     }
 
-    /// A copy in a mount namespace of its own, itself a copy (`CLONE_NEWNS`).
+    /// A copy in a copied mount namespace (`CLONE_NEWNS`).
     ///
     /// # Errors
     /// `ENOMEM`.
@@ -49,65 +49,65 @@ impl FsContext {
         Ok(copy)
     }
 
-    /// A task that has it begins to execute a program. The caller holds the lock of the process table.
+    /// Notes that a task that shares it begins execve(2). The caller holds the lock of the process table.
     pub(crate) fn begin_exec(&self) {
         self.executing.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// That execution is over or has failed.
+    /// Notes the end or failure of an execve(2).
     pub(crate) fn end_exec(&self) {
         self.executing.fetch_sub(1, Ordering::Relaxed);
     }
 
-    /// Whether no new task may share it, since a task that has it executes a program.
+    /// Whether a task that shares it is in execve(2), so that no new task may share it.
     pub(crate) fn is_in_exec(&self) -> bool {
         self.executing.load(Ordering::Relaxed) != 0
     }
 
-    /// Where absolute paths start.
+    /// The root directory, where absolute paths start.
     pub fn root(&self) -> Path {
         self.state.lock().root.clone()
     }
 
-    /// Where relative paths start.
+    /// The working directory, where relative paths start.
     pub fn cwd(&self) -> Path {
         self.state.lock().cwd.clone()
     }
 
-    /// Root and working directory at one moment.
+    /// Root and working directory, read atomically.
     pub fn root_and_cwd(&self) -> (Path, Path) {
         let state = self.state.lock();
         (state.root.clone(), state.cwd.clone())
     }
 
-    /// chroot(2).
+    /// Sets the root directory (chroot(2)).
     pub fn set_root(&self, root: Path) {
         let old = std::mem::replace(&mut self.state.lock().root, root);
         drop(old);
     }
 
-    /// chdir(2).
+    /// Sets the working directory (chdir(2)).
     pub fn set_cwd(&self, cwd: Path) {
         let old = std::mem::replace(&mut self.state.lock().cwd, cwd);
         drop(old);
     }
 
-    /// The permissions that new files do not get.
+    /// The file mode creation mask (umask(2)).
     pub fn umask(&self) -> u16 {
         self.state.lock().umask
     }
 
-    /// Replaces the mask and returns the old one.
+    /// Replaces the umask and returns the old one.
     pub fn set_umask(&self, umask: u16) -> u16 {
         std::mem::replace(&mut self.state.lock().umask, umask & 0o777)
     }
 
-    /// The mounts it sees.
+    /// The mount namespace.
     pub fn namespace(&self) -> Arc<MountNamespace> {
         self.state.lock().namespace.clone()
     }
 
-    /// Moves to a namespace copied from its own: `copies` says what became of each mount.
+    /// Moves to a copy of its namespace; `copies` maps the unique IDs of the old mounts to their copies.
     pub fn enter_copy(&self, namespace: Arc<MountNamespace>, copies: &HashMap<u64, Arc<Mount>>) {
         let moved = |path: &Path| match copies.get(&path.mount.unique_id) {
             Some(mount) => Path { mount: mount.clone(), dentry: path.dentry.clone() },
@@ -120,7 +120,7 @@ impl FsContext {
         drop(old);
     }
 
-    /// Where its root or working directory is `old`, it becomes `new` (pivot_root(2)).
+    /// Replaces the root or working directory by `new` where it is `old` (pivot_root(2)).
     pub fn replace(&self, old: &Path, new: &Path) {
         let mut state = self.state.lock();
         let mut gone = Vec::new();

@@ -1,4 +1,4 @@
-//! The cache of names: which entry of which directory is which inode.
+//! The dentry cache: names of directory entries and their inodes.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
@@ -10,29 +10,29 @@ use amber_abi::stat::FileType;
 use crate::sync::{Mutex, MutexGuard, Rank};
 use crate::vfs::{Inode, Vfs, notify};
 
-/// How many names are kept though nobody uses them.
+/// The number of unused dentries that are cached.
 const KEPT: usize = 16 << 10;
 
-/// The names below a directory that are known; the cache keeps recent ones alive, users the others.
+/// The cached entries of a directory. The cache keeps recently used ones alive, and users the others.
 pub type Children = HashMap<Arc<[u8]>, Weak<Dentry>>;
 
-/// A name in a directory, and what it stands for: an inode, or (negative) the knowledge that nothing is there.
+/// A name in a directory and its inode, or (negative) the fact that the name does not exist.
 ///
-/// While a name is in use there is one `Dentry` for it, so that mounts and working directories on it are found again.
+/// While a name is in use there is exactly one `Dentry` for it, so that mounts and working directories on it are found.
 pub struct Dentry {
     vfs: Arc<Vfs>,
     place: Mutex<Place>,
     inode: Option<Arc<dyn Inode>>,
-    /// Held over changes of the directory, so that nobody sees one half done.
+    /// Locked over changes of the directory, so that they are atomic.
     children: Mutex<Children>,
     id: u64,
     volatile: bool,
     removed: AtomicBool,
     mounts: AtomicU32,
     recently_used: AtomicBool,
-    /// That it came to its end was told.
+    /// Whether the end of the name was reported to watchers.
     ended: AtomicBool,
-    /// Its place among the kept ones; 0 if it is not kept.
+    /// Its key in the list of cached entries; 0 if it is not in the list.
     kept_as: AtomicU64,
 }
 
@@ -58,30 +58,30 @@ impl Dentry {
         })
     }
 
-    /// The root of a file system, or an inode that has no name (an anonymous file, `O_TMPFILE`).
+    /// The root of a file system, or an inode without a name (an anonymous file, `O_TMPFILE`).
     pub fn root(vfs: &Arc<Vfs>, inode: Arc<dyn Inode>) -> Arc<Self> {
         let volatile = inode.file_system().is_volatile();
         Self::new(vfs, Place { parent: None, name: Arc::from(&b"/"[..]) }, Some(inode), volatile)
     }
 
-    /// A dentry for an unnamed file, shown by `/proc/PID/fd` under `name`.
+    /// A dentry of an unnamed file, which `/proc/PID/fd` shows as `name`.
     pub fn unnamed(vfs: &Arc<Vfs>, inode: Arc<dyn Inode>, name: &[u8]) -> Arc<Self> {
         let dentry = Self::new(vfs, Place { parent: None, name: Arc::from(name) }, Some(inode), false);
         dentry.removed.store(true, Ordering::Relaxed);
         dentry
     }
 
-    /// What all files of its kernel share.
+    /// The state shared by all files of the kernel.
     pub fn vfs(&self) -> &Arc<Vfs> {
         &self.vfs
     }
 
-    /// A number no other dentry of the sandbox ever had.
+    /// A number that is unique in the sandbox and never reused.
     pub fn id(&self) -> u64 {
         self.id
     }
 
-    /// What it stands for.
+    /// The inode.
     ///
     /// # Errors
     /// `ENOENT` for a negative entry.
@@ -89,7 +89,7 @@ impl Dentry {
         self.inode.as_ref().ok_or_else(|| Errno::ENOENT.here())
     }
 
-    /// Whether nothing is there.
+    /// Whether the name does not exist.
     pub fn is_negative(&self) -> bool {
         self.inode.is_none()
     }
@@ -99,7 +99,7 @@ impl Dentry {
         self.inode.as_ref().is_some_and(|i| i.kind() == FileType::Directory)
     }
 
-    /// The directory it is in; none for a root.
+    /// The directory that contains it; none for a root.
     pub fn parent(&self) -> Option<Arc<Dentry>> {
         self.place.lock().parent.clone()
     }
@@ -109,17 +109,17 @@ impl Dentry {
         self.place.lock().name.clone()
     }
 
-    /// Whether the name is gone though somebody still uses what it stood for.
+    /// Whether the name was removed. The inode may still be in use.
     pub fn is_removed(&self) -> bool {
         self.removed.load(Ordering::Acquire)
     }
 
-    /// True for the first who asks: that one tells of its end.
+    /// Returns true for the first caller, which then reports the end of the name to watchers.
     pub(super) fn take_end(&self) -> bool {
         !self.ended.swap(true, Ordering::Relaxed)
     }
 
-    /// Whether `other` is this dentry or lies beneath it.
+    /// Whether `other` is this dentry or a descendant.
     pub fn is_ancestor_of(self: &Arc<Self>, other: &Arc<Dentry>) -> bool {
         let mut at = Some(other.clone());
         while let Some(dentry) = at {
@@ -131,7 +131,7 @@ impl Dentry {
         false
     }
 
-    /// Whether something may be mounted here, on some mount.
+    /// Whether something is mounted on it, through any mount of the file system.
     pub fn is_mount_point(&self) -> bool {
         self.mounts.load(Ordering::Acquire) > 0
     }
@@ -144,13 +144,13 @@ impl Dentry {
         self.mounts.fetch_sub(1, Ordering::AcqRel);
     }
 
-    /// Locks the directory against changes. Of two directories, the caller locks the ancestor first, under the rename
-    /// lock of [`change`](crate::vfs::change), which makes the order the same for all.
+    /// Locks the directory against changes. To lock two directories, the caller holds the rename lock of
+    /// [`change`](crate::vfs::change) and locks the ancestor first, so that the order is always the same.
     pub fn lock_children(&self, beside: bool) -> MutexGuard<'_, Children> {
         if beside { self.children.lock_beside() } else { self.children.lock() }
     }
 
-    /// Finds an entry, in the cache or in the file system; it may be negative.
+    /// Finds an entry in the cache or in the file system; it may be negative.
     pub fn lookup(self: &Arc<Self>, name: &[u8]) -> Result<Arc<Dentry>, Errno> {
         if self.volatile {
             return self.lookup_volatile(name);
@@ -160,7 +160,7 @@ impl Dentry {
         Ok(found)
     }
 
-    /// What the cache alone knows of an entry.
+    /// The entry if it is in the cache.
     pub fn cached(&self, name: &[u8]) -> Option<Arc<Dentry>> {
         if self.volatile {
             return None;
@@ -168,8 +168,8 @@ impl Dentry {
         self.children.lock().get(name).and_then(Weak::upgrade)
     }
 
-    /// Like [`lookup`](Self::lookup) with the directory locked by the caller. Says whether the entry is new to the
-    /// cache; then the caller calls [`use_it`](Self::use_it) after it gave back the lock.
+    /// Like [`lookup`](Self::lookup), with the directory locked by the caller. Also returns whether the entry is new in
+    /// the cache; the caller then calls [`use_it`](Self::use_it) after it released the lock.
     pub fn lookup_locked(self: &Arc<Self>, children: &mut Children, name: &[u8]) -> Result<(Arc<Dentry>, bool), Errno> {
         let directory = self.inode()?;
         if let Some(found) = children.get(name).and_then(Weak::upgrade) {
@@ -180,7 +180,7 @@ impl Dentry {
                 return Ok((found, false));
             }
             found.removed.store(true, Ordering::Release);
-            // What the host did behind our back is told to nobody, least of all below this lock.
+            // Changes made on the host are not reported to watchers, in particular not under this lock.
             found.take_end();
             children.remove(name);
             self.vfs.names.kept.lock().retire(&found);
@@ -193,7 +193,7 @@ impl Dentry {
         Ok((self.add_locked(children, name, inode), true))
     }
 
-    /// Volatile file systems are asked without the lock, since they may take locks of the kernel's other parts.
+    /// Lookups in volatile file systems run without the lock, since they may take locks of other parts of the kernel.
     fn lookup_volatile(self: &Arc<Self>, name: &[u8]) -> Result<Arc<Dentry>, Errno> {
         let directory = self.inode()?;
         let known = self.children.lock().get(name).and_then(Weak::upgrade);
@@ -229,7 +229,7 @@ impl Dentry {
         Place { parent: Some(self.clone()), name: Arc::from(name) }
     }
 
-    /// Puts an entry into the cache in place of what was known under that name.
+    /// Adds an entry to the cache, in place of one with the same name.
     pub fn add_locked(
         self: &Arc<Self>,
         children: &mut Children,
@@ -246,22 +246,21 @@ impl Dentry {
         dentry
     }
 
-    /// The entry of an inode that was just made in this directory.
+    /// Adds the entry of an inode that was just created in this directory.
     pub fn graft(self: &Arc<Self>, name: &[u8], inode: Arc<dyn Inode>) -> Arc<Dentry> {
         self.add_locked(&mut self.children.lock(), name, Some(inode))
     }
 
-    /// Forgets an entry that the file system has no more. It is no longer kept: with its last user the file's contents
-    /// go as well.
+    /// Removes an entry that the file system has removed. It is no longer cached, so that the file is freed with its
+    /// last user.
     pub fn remove_locked(&self, children: &mut Children, child: &Arc<Dentry>) {
         child.removed.store(true, Ordering::Release);
         children.remove(&child.name());
-        // The caller has the entry too, so its end is not here, below a lock.
+        // The caller also holds a reference, so the entry is not dropped here, under a lock.
         self.vfs.names.kept.lock().take(child);
     }
 
-    /// Gives an entry a new place, as rename(2) does; both directories are locked by the caller, or they are one and
-    /// `to` is none.
+    /// Moves an entry, as rename(2) does. The caller has locked both directories; `to` is none if they are the same.
     pub fn move_locked(
         self: &Arc<Self>,
         from: &mut Children,
@@ -280,12 +279,12 @@ impl Dentry {
         put(to.unwrap_or(from), name, self);
     }
 
-    /// Swaps the places of two entries, as `RENAME_EXCHANGE` does. `mine` are the children of `other`'s directory and
-    /// `theirs` those of this one's, or none if they are in the same.
+    /// Exchanges two entries (`RENAME_EXCHANGE`). `mine` are the children of `other`'s directory and `theirs` those of
+    /// this entry's directory, none if both are in the same directory.
     pub fn exchange_locked(self: &Arc<Self>, other: &Arc<Dentry>, mine: &mut Children, theirs: Option<&mut Children>) {
         let name = {
             let mut place = self.place.lock();
-            // No other thread locks two places: exchanges run one at a time, under the rename lock.
+            // Only exchanges lock two places, and they run one at a time, under the rename lock.
             let mut others = other.place.lock_beside();
             std::mem::swap(&mut *place, &mut *others);
             (place.name.clone(), others.name.clone())
@@ -297,7 +296,7 @@ impl Dentry {
         };
     }
 
-    /// Marks the entry as used, so that it stays in the cache; `fresh` ones enter it.
+    /// Marks the entry as used, so that it stays in the cache; a `fresh` entry is added to it.
     pub fn use_it(self: &Arc<Self>, fresh: bool) {
         if fresh {
             self.vfs.names.keep(self.clone());
@@ -307,7 +306,7 @@ impl Dentry {
     }
 }
 
-/// Puts an entry under a name; what was known there is kept no longer.
+/// Puts an entry under a name and drops the cached entry that had the name.
 fn put(children: &mut Children, name: Arc<[u8]>, dentry: &Arc<Dentry>) {
     if let Some(other) = children.insert(name, Arc::downgrade(dentry)).and_then(|other| other.upgrade())
         && !Arc::ptr_eq(&other, dentry)
@@ -317,7 +316,7 @@ fn put(children: &mut Children, name: Arc<[u8]>, dentry: &Arc<Dentry>) {
 }
 
 impl Drop for Dentry {
-    /// A guest decides how deep its directories are, so ancestors that go along go one by one, not within each other.
+    /// The guest controls the depth of its directories, so ancestors are dropped in a loop, not recursively.
     fn drop(&mut self) {
         notify::ended(self);
         let mut next = self.place.lock().parent.take();
@@ -327,17 +326,17 @@ impl Drop for Dentry {
     }
 }
 
-/// The names of a kernel that are known.
+/// The dentry cache of a kernel.
 pub struct NameCache {
     next_id: AtomicU64,
     kept: Mutex<Kept>,
 }
 
-/// Entries kept though nobody uses them, the one longest kept first.
+/// Cached entries, the oldest first.
 #[derive(Default)]
 struct Kept {
     entries: BTreeMap<u64, Arc<Dentry>>,
-    /// Those whose names stand for something else now, to be let go of by the next who does so without locks.
+    /// Entries whose names were replaced; dropped by the next caller that holds no locks.
     retired: Vec<Arc<Dentry>>,
     last: u64,
 }
@@ -358,7 +357,7 @@ impl Kept {
         self.retired.extend(kept);
     }
 
-    /// Like [`retire`](Self::retire), with the caller's own hold on the entry.
+    /// Like [`retire`](Self::retire), for a caller that gives up its own reference.
     fn retire_own(&mut self, dentry: Arc<Dentry>) {
         self.retire(&dentry);
         self.retired.push(dentry);
@@ -376,12 +375,12 @@ impl NameCache {
         NameCache { next_id: AtomicU64::new(1), kept: Mutex::new(Rank::Leaf, Kept::default()) }
     }
 
-    /// Adds an entry to the kept ones and lets the oldest go that was not used since it was last looked at.
+    /// Adds an entry to the cache and evicts the oldest that were not used since their last check.
     fn keep(&self, dentry: Arc<Dentry>) {
         let mut gone = Vec::new();
         {
             let mut kept = self.kept.lock();
-            // One that was removed, or kept by another user, meanwhile needs no place.
+            // In the meantime the entry may have been removed, or added by another thread.
             if dentry.is_removed() || dentry.kept_as.load(Ordering::Relaxed) != 0 {
                 return;
             }
@@ -398,11 +397,11 @@ impl NameCache {
                 }
             }
         }
-        // Dropped without the lock: the last user of an inode may have work to do.
+        // Dropped without the lock: the last reference to an inode may run its cleanup.
         drop(gone);
     }
 
-    /// Lets go of all names that nobody uses: memory is scarce, or the sandbox has ended.
+    /// Evicts all unused entries, when memory is scarce or the sandbox has ended.
     pub fn forget_unused(&self) {
         let gone = {
             let mut kept = self.kept.lock();
@@ -413,8 +412,8 @@ impl NameCache {
         drop(gone);
     }
 
-    /// Lets go of all names below the root of a file system that nobody uses, so that it can end. It looks at these only,
-    /// not at the names of other file systems.
+    /// Evicts all unused entries below the root of a file system, so that it can be freed. Visits only these, not those
+    /// of other file systems.
     pub(super) fn forget_below(&self, root: &Arc<Dentry>) {
         let mut gone = Vec::new();
         let mut open = vec![root.clone()];

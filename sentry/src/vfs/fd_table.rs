@@ -1,4 +1,4 @@
-//! The table from descriptor numbers to open file descriptions.
+//! The file descriptor table, from descriptor numbers to open file descriptions.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -9,13 +9,13 @@ use amber_platform::GuestMemory;
 use crate::sync::{Mutex, Rank};
 use crate::vfs::{FileDescription, Vfs};
 
-/// What a description takes with its file, beside what is in that.
+/// Approximate memory of a description with its file, without the contents of the file, in bytes.
 const DESCRIPTION_BYTES: u64 = size_of::<FileDescription>() as u64 + 512;
 
 #[derive(Clone)]
 enum Slot {
     Free,
-    /// Taken by a call that has yet to install the description.
+    /// Reserved by a call that has not installed the description yet.
     Reserved,
     Used {
         description: Arc<FileDescription>,
@@ -23,16 +23,16 @@ enum Slot {
     },
 }
 
-/// Of so many numbers descriptors are closed or marked while the table is locked.
+/// The number of descriptors that are closed or marked with one acquisition of the lock.
 const AT_ONCE: usize = 4096;
 
-/// Slots by number, and which of them are taken.
+/// Slots by number, and a bit map of those in use.
 #[derive(Default)]
 struct Slots {
     list: Vec<Slot>,
-    /// A bit for each number that is taken.
+    /// A bit for each number in use.
     taken: Vec<u64>,
-    /// Of the words of `taken`, so many from the first on have no bit left.
+    /// The number of leading words of `taken` without a free bit.
     full: usize,
 }
 
@@ -41,7 +41,7 @@ impl Slots {
         self.list.get(index)
     }
 
-    /// Makes room for a number; [`put`](Self::put) then needs no memory.
+    /// Reserves memory for a number, so that [`put`](Self::put) cannot fail.
     fn make_room(&mut self, index: usize, memory: &GuestMemory) -> Result<(), Errno> {
         if index >= self.list.capacity() {
             let (words, taken) = (index / 64 + 1, self.taken.len());
@@ -52,7 +52,7 @@ impl Slots {
         Ok(())
     }
 
-    /// A copy without what is only reserved, as far as numbers are taken.
+    /// A copy without reserved slots, up to the highest number in use.
     fn copy(&self, memory: &GuestMemory) -> Result<Slots, Errno> {
         let words = self.taken.iter().rposition(|&bits| bits != 0).map_or(0, |last| last + 1);
         let len = self.list.len().min(words * 64);
@@ -69,7 +69,7 @@ impl Slots {
         Ok(copy)
     }
 
-    /// Fills a slot and answers what was in it.
+    /// Fills a slot and returns its old content.
     fn put(&mut self, index: usize, slot: Slot) -> Slot {
         let (word, bit) = (index / 64, 1 << (index % 64));
         if index >= self.list.len() {
@@ -85,7 +85,7 @@ impl Slots {
         std::mem::replace(&mut self.list[index], slot)
     }
 
-    /// The numbers in a range that are taken, found by the map: a table may be long for one number.
+    /// The numbers in use in a range. The bit map is used because a table can be long for a single number.
     fn taken_in(&self, range: Range<usize>) -> impl Iterator<Item = usize> {
         let words = range.start / 64..range.end.div_ceil(64).min(self.taken.len());
         words
@@ -101,7 +101,7 @@ impl Slots {
             .filter(move |number| range.contains(number))
     }
 
-    /// The descriptions of a range of numbers, each with its number and whether execve(2) closes it.
+    /// The descriptions in a range of numbers, each with its number and close-on-exec flag.
     fn used_in(&self, range: Range<usize>) -> impl Iterator<Item = (usize, &Arc<FileDescription>, bool)> {
         self.taken_in(range).filter_map(|number| match self.get(number) {
             Some(Slot::Used { description, close_on_exec }) => Some((number, description, *close_on_exec)),
@@ -109,7 +109,7 @@ impl Slots {
         })
     }
 
-    /// The lowest number from `from` on that is free.
+    /// The lowest free number that is at least `from`.
     fn lowest_free(&mut self, from: usize) -> usize {
         let start = self.full.max(from / 64);
         for word in start..self.taken.len() {
@@ -126,7 +126,7 @@ impl Slots {
     }
 }
 
-/// The descriptors of a process, or of several that share them by `CLONE_FILES`.
+/// The descriptors of a process, or of several processes that share them (`CLONE_FILES`).
 pub struct FdTable {
     vfs: Arc<Vfs>,
     slots: Mutex<Slots>,
@@ -134,7 +134,7 @@ pub struct FdTable {
     memory: Arc<GuestMemory>,
 }
 
-/// A number taken from a table that gives itself back unless a description is installed.
+/// A reserved descriptor number. Dropping it frees the number unless a description was installed.
 pub struct ReservedFd {
     table: Arc<FdTable>,
     fd: i32,
@@ -142,12 +142,12 @@ pub struct ReservedFd {
 }
 
 impl ReservedFd {
-    /// The number.
+    /// The descriptor number.
     pub fn fd(&self) -> i32 {
         self.fd
     }
 
-    /// Makes the descriptor usable.
+    /// Installs the description under the number.
     pub fn install(mut self, description: Arc<FileDescription>, close_on_exec: bool) -> i32 {
         self.installed = true;
         self.table.slots.lock().put(self.fd as usize, Slot::Used { description, close_on_exec });
@@ -185,24 +185,24 @@ impl FdTable {
         FdTable { vfs: vfs.clone(), slots: Mutex::new(Rank::Files, slots), id, memory: memory.clone() }
     }
 
-    /// A number no other table ever had: the owner of its processes' record locks.
+    /// A number that is unique in the sandbox and never reused: the owner of its processes' record locks.
     pub fn id(&self) -> u64 {
         self.id
     }
 
-    /// About how many bytes the kernel keeps for all that is open here.
+    /// Approximate kernel memory of everything that is open here, in bytes.
     pub fn kept_bytes(&self) -> u64 {
         let mut open: Vec<_> = {
             let slots = self.slots.lock();
             slots.used_in(0..usize::MAX).map(|(_, description, _)| description.clone()).collect()
         };
-        // A description that has several descriptors is kept once.
+        // A description with several descriptors counts once.
         open.sort_unstable_by_key(|description| Arc::as_ptr(description).addr());
         open.dedup_by(|one, other| Arc::ptr_eq(one, other));
         open.iter().map(|description| DESCRIPTION_BYTES + description.file().kept_bytes()).sum()
     }
 
-    /// The open file description of `fd`, also of one opened with `O_PATH`.
+    /// The open file description of `fd`, which may be opened with `O_PATH`.
     ///
     /// # Errors
     /// `EBADF` if it is not open.
@@ -222,10 +222,10 @@ impl FdTable {
         self.get_any(fd).and_then(|d| if d.is_path_only() { Err(Errno::EBADF.here()) } else { Ok(d) })
     }
 
-    /// Takes the lowest free number from `from` on, below `limit` (RLIMIT_NOFILE).
+    /// Reserves the lowest free number that is at least `from` and below `limit` (RLIMIT_NOFILE).
     ///
     /// # Errors
-    /// `EMFILE` if there is none; `EINVAL` if `from` itself is not below the limit; `ENOMEM`.
+    /// `EMFILE` if there is none; `EINVAL` if `from` is not below the limit; `ENOMEM`.
     pub fn reserve(self: &Arc<Self>, from: i32, limit: u64) -> Result<ReservedFd, Errno> {
         let limit = limit.min(i32::MAX as u64) as usize;
         let from = usize::try_from(from).ok().filter(|&f| f < limit.max(1)).ok_or_else(|| Errno::EINVAL.here())?;
@@ -239,7 +239,7 @@ impl FdTable {
         Ok(ReservedFd { table: self.clone(), fd: at as i32, installed: false })
     }
 
-    /// Opens the lowest free descriptor for `description`.
+    /// Installs `description` under the lowest free number.
     pub fn insert(
         self: &Arc<Self>,
         description: Arc<FileDescription>,
@@ -249,10 +249,10 @@ impl FdTable {
         Ok(self.reserve(0, limit)?.install(description, close_on_exec))
     }
 
-    /// Makes `fd` refer to `description` and returns what it referred to before, for the caller to flush.
+    /// Installs `description` as `fd` and returns the old description, for the caller to flush.
     ///
     /// # Errors
-    /// `EBADF` outside the limit; `EBUSY` if another thread is about to install something there (see dup2(2)); `ENOMEM`.
+    /// `EBADF` if `fd` is not below the limit; `EBUSY` if another thread has reserved it (see dup2(2)); `ENOMEM`.
     pub fn replace(
         &self,
         fd: i32,
@@ -272,7 +272,7 @@ impl FdTable {
         }
     }
 
-    /// Takes a descriptor out of the table.
+    /// Removes a descriptor from the table.
     ///
     /// # Errors
     /// `EBADF` if it is not open.
@@ -288,8 +288,8 @@ impl FdTable {
         }
     }
 
-    /// Takes all open descriptors from `first` to `last` (inclusive) that `wanted(close_on_exec)` names, and passes each
-    /// to `closed` with the table unlocked.
+    /// Removes the open descriptors from `first` to `last` (inclusive) for which `wanted(close_on_exec)` is true, and
+    /// passes each to `closed` without the table's lock.
     pub fn remove_range(
         &self,
         first: u32,
@@ -320,7 +320,7 @@ impl FdTable {
         parts.for_each(drop);
     }
 
-    /// Does something with the table for each part of a range of numbers, and unlocks it in between.
+    /// Calls a function with the table locked for each part of a range of numbers, and unlocks it in between.
     fn in_parts<T>(
         &self,
         first: u32,
@@ -334,7 +334,7 @@ impl FdTable {
         })
     }
 
-    /// Whether `fd` is closed by execve(2).
+    /// The close-on-exec flag of `fd`.
     pub fn close_on_exec(&self, fd: i32) -> Result<bool, Errno> {
         let index = usize::try_from(fd).map_err(|_| Errno::EBADF.here())?;
         match self.slots.lock().get(index) {
@@ -343,7 +343,7 @@ impl FdTable {
         }
     }
 
-    /// Sets whether `fd` is closed by execve(2).
+    /// Sets the close-on-exec flag of `fd`.
     pub fn set_close_on_exec(&self, fd: i32, value: bool) -> Result<(), Errno> {
         let index = usize::try_from(fd).map_err(|_| Errno::EBADF.here())?;
         match self.slots.lock().list.get_mut(index) {
@@ -355,7 +355,7 @@ impl FdTable {
         }
     }
 
-    /// A table with the same descriptors, as fork(2) makes it.
+    /// A copy of the table, for fork(2).
     ///
     /// # Errors
     /// `ENOMEM`.
@@ -364,12 +364,12 @@ impl FdTable {
         Ok(FdTable::with(&self.vfs, copy, &self.memory))
     }
 
-    /// One more than the greatest number that may be open: how far select(2) looks.
+    /// An upper bound of the numbers in use, exclusive, which select(2) uses.
     pub fn size(&self) -> usize {
         self.slots.lock().list.len().next_multiple_of(64)
     }
 
-    /// The open descriptors, lowest first.
+    /// The open descriptors in ascending order.
     pub fn open(&self) -> Vec<i32> {
         let slots = self.slots.lock();
         slots.used_in(0..usize::MAX).map(|(number, ..)| number as i32).collect()

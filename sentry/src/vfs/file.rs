@@ -1,4 +1,4 @@
-//! What `open` returns: the behaviour behind a descriptor, and the open file description around it.
+//! Open files: the operations of a kind of file, and the open file description.
 
 use std::any::Any;
 use std::ops::{Deref, DerefMut};
@@ -24,85 +24,86 @@ use crate::vfs::text_busy::FileUse;
 use crate::vfs::{Caller, DirectorySink, Inode, Path, Vfs, Writer};
 use crate::wait::WaitQueue;
 
-/// The behaviour of an open file, whatever its kind.
+/// The operations of an open file, whatever its kind.
 ///
-/// No operation sleeps: what cannot go on now answers `EAGAIN`, and the one waiting loop in
-/// [`rw`](crate::syscalls::fs::rw) registers with [`wait_queue`](Self::wait_queue) and tries again, unless the
-/// description is non-blocking.
+/// No operation sleeps. One that would block returns `EAGAIN`; unless the description is non-blocking, the wait loop in
+/// [`rw`](crate::syscalls::fs::rw) then registers with [`wait_queue`](Self::wait_queue) and retries.
 pub trait File: Send + Sync + Any {
-    /// The inode behind the file. Anonymous kinds have one too, so that `fstat` answers.
+    /// The inode of the file. Anonymous files have one too, for fstat(2).
     fn inode(&self) -> Arc<dyn Inode>;
 
-    /// Reads at `offset` (ignored by streams) and returns the bytes read; 0 is the end.
+    /// Reads at `offset` (ignored by streams) and returns the number of bytes; 0 at the end of the file.
     fn read_at(&self, _buf: &mut [u8], _offset: u64) -> Result<usize, Errno> {
         Err(Errno::EINVAL.here())
     }
 
-    /// Writes at `offset` (ignored by streams) and returns the bytes written.
+    /// Writes at `offset` (ignored by streams) and returns the number of bytes.
     fn write_at(&self, _buf: &[u8], _offset: u64) -> Result<usize, Errno> {
         Err(Errno::EINVAL.here())
     }
 
-    /// Writes at the end, atomically with finding it; returns where and how much.
+    /// Writes at the end of the file, atomically with determining it. Returns the offset and the number of bytes.
     fn append(&self, buf: &[u8]) -> Result<(u64, usize), Errno> {
         let offset = self.inode().metadata()?.size;
         self.write_at(buf, offset).map(|n| (offset, n))
     }
 
-    /// The host's descriptor of a stream whose bytes may go straight between it and guest memory, without waiting.
+    /// The host descriptor of a stream whose data may be transferred directly between it and guest memory, without
+    /// waiting.
     fn host_stream(&self) -> Option<BorrowedFd<'_>> {
         None
     }
 
-    /// Asked before each try of a task's read or write: a terminal stops background tasks here.
+    /// Called before each attempt of a task's read or write. A terminal stops background tasks here.
     ///
     /// # Errors
-    /// Those of the read or write.
+    /// Errors of the read or write.
     fn admit(&self, _caller: &dyn Caller, _write: bool) -> Result<(), SysError> {
         Ok(())
     }
 
-    /// When a read that began at `began` waits no longer, and takes what there is (`VTIME` of terminals). What comes
-    /// meanwhile may change it.
+    /// The time at which a read that began at `began` stops waiting and returns the available data (`VTIME` of
+    /// terminals). Data that arrives in the meantime may change it.
     fn read_deadline(&self, _began: Instant) -> Option<Instant> {
         None
     }
 
-    /// Reads for somebody who may not wait, or no longer, for all that a read should have (`VMIN` of terminals).
+    /// Reads the available data, for a caller that does not wait (any longer) for the minimum of a read (`VMIN` of
+    /// terminals).
     ///
     /// # Errors
-    /// `EAGAIN` if there is nothing at all.
+    /// `EAGAIN` if there is no data.
     fn read_partial(&self, _buf: &mut [u8]) -> Result<usize, Errno> {
         Err(Errno::EAGAIN.here())
     }
 
-    /// About how many bytes the kernel keeps for it, beside pages; its last close frees them.
+    /// Approximate kernel memory of the file beside pages, in bytes, which its last close frees.
     fn kept_bytes(&self) -> u64 {
         0
     }
 
-    /// Whether offsets mean something: false makes `lseek` and `pread` answer `ESPIPE`.
+    /// Whether the file has offsets; if not, lseek(2) and pread(2) fail with `ESPIPE`.
     fn is_seekable(&self) -> bool {
         true
     }
 
-    /// Whether seeking moves the position; devices without content stay at 0.
+    /// Whether seeking moves the position; it stays 0 on devices without content.
     fn keeps_position(&self) -> bool {
         true
     }
 
-    /// The position, if the file keeps it itself.
+    /// The position, if it is not kept in the description.
     fn own_position(&self) -> Option<&dyn OwnPosition> {
         None
     }
 
-    /// What a write of `len` bytes answers, for devices that do not look at what is written.
+    /// The result of a write of `len` bytes, for devices that discard the data.
     fn discard(&self, _len: usize) -> Option<Result<usize, Errno>> {
         None
     }
 
-    /// Turns a seek into a new position. `SEEK_SET`, `SEEK_CUR` and `SEEK_END` are done by the caller for files whose
-    /// size says where the end is; what comes here is `SEEK_DATA` and `SEEK_HOLE`.
+    /// Turns an offset into a new position, for `SEEK_DATA` and `SEEK_HOLE`. The caller handles `SEEK_SET`, `SEEK_CUR`
+    /// and, by the file's size, `SEEK_END`.
     fn seek_data(&self, offset: u64, hole: bool) -> Result<u64, Errno> {
         let size = self.inode().metadata()?.size;
         if offset >= size {
@@ -111,63 +112,64 @@ pub trait File: Send + Sync + Any {
         Ok(if hole { size } else { offset })
     }
 
-    /// What could be done without waiting now. Files that never wait are always readable and writable.
+    /// The operations that would not block now. Files without polling are always readable and writable.
     fn poll(&self) -> PollEvents {
         PollEvents::POLLIN | PollEvents::POLLOUT | PollEvents::POLLRDNORM | PollEvents::POLLWRNORM
     }
 
-    /// Who is told when [`poll`](Self::poll) would answer more; none for files that never wait (epoll refuses those).
+    /// The queue notified when [`poll`](Self::poll) would return more events; none for files without polling, which
+    /// epoll refuses.
     fn wait_queue(&self) -> Option<&WaitQueue> {
         None
     }
 
-    /// Whether one event serves one reader, so that it need wake only one of those that wait.
+    /// Whether one event serves one reader, so that a single waiter is woken for it.
     fn is_read_in_turn(&self) -> bool {
         false
     }
 
-    /// What `O_ASYNC` does.
+    /// The behaviour of `O_ASYNC`.
     fn signal_io(&self) -> SignalIo {
         SignalIo::Absent
     }
 
-    /// How many bytes a read waits for, unless it asks for fewer (`SO_RCVLOWAT`).
+    /// The number of bytes a read waits for, unless it requests fewer (`SO_RCVLOWAT`).
     fn low_water(&self) -> usize {
         1
     }
 
-    /// Whether a write that answers `EPIPE` sends SIGPIPE.
+    /// Whether a write that fails with `EPIPE` sends SIGPIPE.
     fn signals_broken_pipe(&self) -> bool {
         true
     }
 
-    /// How long a read (or, if `writing`, a write) waits at most, where that can be set (`SO_RCVTIMEO`, `SO_SNDTIMEO`).
+    /// The maximum time a read (or, if `writing`, a write) waits (`SO_RCVTIMEO`, `SO_SNDTIMEO`).
     fn timeout(&self, _writing: bool) -> Option<Duration> {
         None
     }
 
-    /// ioctl(2) commands of this kind of file.
+    /// Executes an ioctl(2) command of this kind of file.
     fn ioctl(&self, _caller: &dyn Caller, _command: u32, _argument: u64) -> SysResult {
         Err(Errno::ENOTTY.here().into())
     }
 
-    /// The object whose pages mmap(2) shows.
+    /// The object whose pages mmap(2) maps.
     fn mappable(&self) -> Result<Arc<dyn Mappable>, Errno> {
         Err(Errno::ENODEV.here())
     }
 
-    /// Lists directory entries (without `.` and `..`) from the cookie `from` on, 0 at first, into the sink until it is
-    /// full. Cookies stay below 2^62.
+    /// Lists directory entries (without `.` and `..`) from the cookie `from` on, initially 0, into the sink until it is
+    /// full. Cookies are below 2^62.
     fn read_directory(&self, _from: u64, _sink: &mut dyn DirectorySink) -> Result<(), Errno> {
         Err(Errno::ENOTDIR.here())
     }
 
-    /// fallocate(2): reserves, frees, zeroes or shifts storage. `offset` and `len` are positive and do not overflow.
+    /// Reserves, frees, zeroes or shifts storage (fallocate(2)). `offset` and `len` are positive and do not overflow.
     fn allocate(&self, _mode: FallocateMode, _offset: u64, _len: u64) -> Result<(), Errno> {
         Err(Errno::EOPNOTSUPP.here())
     }
 
-    /// The seals of a memfd, and their addition; other files have none.
+    /// The seals of a memfd (`F_GET_SEALS`); other files have none.
     fn seals(&self) -> Result<Seals, Errno> {
         Err(Errno::EINVAL.here())
     }
@@ -177,69 +179,69 @@ pub trait File: Send + Sync + Any {
         Err(Errno::EINVAL.here())
     }
 
-    /// The capacity of a pipe (`F_GETPIPE_SZ`).
+    /// The capacity of a pipe in bytes (`F_GETPIPE_SZ`).
     fn pipe_size(&self) -> Result<u32, Errno> {
         Err(Errno::EBADF.here())
     }
 
-    /// Changes the capacity of a pipe and answers the one it got (`F_SETPIPE_SZ`).
+    /// Changes the capacity of a pipe and returns the new one (`F_SETPIPE_SZ`).
     fn set_pipe_size(&self, _size: u32, _privileged: bool) -> Result<u32, Errno> {
         Err(Errno::EBADF.here())
     }
 
-    /// fsync(2), or fdatasync(2) if `data_only`.
+    /// Writes the file to storage: fsync(2), or fdatasync(2) if `data_only`.
     fn sync(&self, _data_only: bool) -> Result<(), Errno> {
         Err(Errno::EINVAL.here())
     }
 
-    /// The status flags were changed by fcntl(2) `F_SETFL`, for files that keep something of them.
+    /// Called after fcntl(2) `F_SETFL` changed the status flags, for files that keep a copy of some.
     fn status_changed(&self, _flags: OpenFlags) {}
 
-    /// Called at each close(2) of a descriptor of this file (Linux's `flush`); its errors are close's.
+    /// Called at each close(2) of a descriptor of this file (Linux's `flush`); close(2) returns its errors.
     fn flush(&self) -> Result<(), Errno> {
         Ok(())
     }
 
-    /// Called before the last descriptor of the file is closed by close(2) and its like: may wait (`SO_LINGER`).
+    /// Called before close(2) or similar calls close the last descriptor of the file; may wait (`SO_LINGER`).
     fn last_close(&self, _caller: &dyn Caller) {}
 
-    /// The lines of `/proc/PID/fdinfo/N` that only this kind has, each with its newline.
+    /// The lines of `/proc/PID/fdinfo/N` that are specific to this kind, each with its newline.
     fn fdinfo(&self) -> String {
         String::new()
     }
 
-    /// The same some lines at a time, for kinds with lines that a guest can make many: appends those from a place on, and
-    /// returns the place of the next, if there is one. The first place is (0, 0).
+    /// Like [`fdinfo`](Self::fdinfo) in parts, for kinds with a number of lines that the guest controls. Appends lines
+    /// from a place on, initially (0, 0), and returns the place of the next part, if there is one.
     fn fdinfo_from(&self, _from: (i32, u64), lines: &mut String) -> Option<(i32, u64)> {
         lines.push_str(&self.fdinfo());
         None
     }
 
-    /// What `/proc/PID/fd/N` shows for a file without a path, such as `pipe:[42]` or `anon_inode:[eventfd]`.
+    /// The link text of `/proc/PID/fd/N` for a file without a path, such as `pipe:[42]` or `anon_inode:[eventfd]`.
     fn link_text(&self) -> Option<String> {
         None
     }
 
-    /// For the calls that work on one kind only (sockets, epoll, …) to find it again.
+    /// For downcasts by calls that work on one kind only (sockets, epoll, …).
     fn as_any(&self) -> &dyn Any;
 }
 
-/// A position that is kept elsewhere: that of a host file, which whoever handed it over shares.
+/// A position that is kept elsewhere: that of a host file, which other processes of the host may share.
 pub trait OwnPosition {
-    /// Where it is.
+    /// Returns the position.
     fn get(&self) -> Result<u64, Errno>;
 
-    /// Moves it.
+    /// Sets the position.
     fn set(&self, position: u64) -> Result<(), Errno>;
 
-    /// Reads there and moves it on.
+    /// Reads at the position and advances it.
     fn read(&self, buf: &mut [u8]) -> Result<usize, Errno>;
 
-    /// Writes there, or at the end if that is how the file was opened, and moves it on.
+    /// Writes at the position, or at the end of a file opened with `O_APPEND`, and advances it.
     fn write(&self, buf: &[u8]) -> Result<usize, Errno>;
 }
 
-/// The position of a file, locked; what it is set to holds when this is dropped.
+/// The locked position of a file. Its value is stored when this is dropped.
 pub struct Position<'a> {
     guard: parking_lot::MutexGuard<'a, u64>,
     own: Option<&'a dyn OwnPosition>,
@@ -265,7 +267,7 @@ impl Drop for Position<'_> {
         if let Some(own) = self.own
             && *self.guard != self.before
         {
-            // What cannot be moved stays, and the next look tells so.
+            // If it cannot be moved, the next read of the position shows that.
             let _ = own.set(*self.guard);
         }
     }
@@ -290,20 +292,20 @@ impl OpenFiles {
         OpenFiles { count: AtomicU64::new(0), next_description: AtomicU64::new(1), next_table: AtomicU64::new(1) }
     }
 
-    /// How many open file descriptions there are (`fs.file-nr`).
+    /// The number of open file descriptions (`fs.file-nr`).
     pub fn count(&self) -> u64 {
         self.count.load(Ordering::Relaxed)
     }
 
-    /// A number for a table of descriptors, which no other ever had.
+    /// A unique number for a descriptor table.
     pub(super) fn number_table(&self) -> u64 {
         self.next_table.fetch_add(1, Ordering::Relaxed)
     }
 }
 
-/// An open file description (see open(2)): shared by all descriptors made from it by dup and fork.
+/// An open file description (see open(2)), shared by all descriptors made from it by dup(2) and fork(2).
 pub struct FileDescription {
-    /// First, so that epolls forget the file before it goes.
+    /// The first field, so that epolls drop their entries before the file is dropped.
     watchers: Watchers,
     vfs: Arc<Vfs>,
     file: Arc<dyn File>,
@@ -314,14 +316,14 @@ pub struct FileDescription {
     owner: Mutex<Option<Arc<dyn SignalOwner>>>,
     owner_signal: AtomicU32,
     write_hint: AtomicU64,
-    /// Keeps the file from being executed while it can be written here, or from being written while it is executed.
+    /// Prevents execution while the file is open for writing, or writing while it is executed.
     file_use: OnceLock<FileUse>,
-    /// Keeps the mount from becoming read-only while the file can be written here.
+    /// Prevents the mount from becoming read-only while the file is open for writing.
     writer: OnceLock<Writer>,
 }
 
 impl FileDescription {
-    /// Opens `file`, found at `path` if it has one, with the access mode and status of `flags`.
+    /// Makes a description of `file`, found at `path` if it has one, with the access mode and status flags of `flags`.
     pub fn new(vfs: &Arc<Vfs>, file: Arc<dyn File>, path: Option<Path>, flags: OpenFlags) -> Arc<Self> {
         vfs.open_files.count.fetch_add(1, Ordering::Relaxed);
         Arc::new(FileDescription {
@@ -340,26 +342,27 @@ impl FileDescription {
         })
     }
 
-    /// A descriptor of this file in the table of that number was closed.
+    /// Called when a descriptor of this file in the table with that number was closed. Releases the process's record
+    /// locks.
     pub fn closed(&self, table: u64) {
         if self.vfs.locks.any() && !self.is_path_only() {
             self.vfs.locks.release_process(&*self.file.inode(), Owner::Process(table));
         }
     }
 
-    /// The behaviour.
+    /// The file's operations.
     pub fn file(&self) -> &Arc<dyn File> {
         &self.file
     }
 
-    /// The behaviour as one certain kind, if it is that kind.
+    /// The file as a concrete type, if it has that type.
     pub fn downcast<T: 'static>(&self) -> Option<&T> {
         self.file.as_any().downcast_ref()
     }
 
-    /// Counts the file as written or executed, and its mount as written, for as long as this description lives.
+    /// Counts the file as written or executed, and its mount as written, for the lifetime of this description.
     pub(crate) fn hold(&self, file_use: Option<FileUse>, writer: Option<Writer>) {
-        // A description is made for one use.
+        // Both are set at most once: a description has one use.
         if let Some(file_use) = file_use {
             let _ = self.file_use.set(file_use);
         }
@@ -373,12 +376,12 @@ impl FileDescription {
         &self.watchers
     }
 
-    /// Where it was opened; none for anonymous files.
+    /// The path at which it was opened; none for anonymous files.
     pub fn path(&self) -> Option<&Path> {
         self.path.as_ref()
     }
 
-    /// A number no other description of the sandbox ever had: the owner of its locks.
+    /// A number that is unique in the sandbox and never reused: the owner of its locks.
     pub fn id(&self) -> u64 {
         self.id
     }
@@ -388,8 +391,8 @@ impl FileDescription {
         OpenFlags::from_bits_retain(self.flags.load(Ordering::Relaxed))
     }
 
-    /// Replaces the status flags named in [`CHANGEABLE`], leaves the others. `O_ASYNC` is for
-    /// [`signal::io::switch`](crate::signal::io::switch) to change.
+    /// Replaces the status flags in [`CHANGEABLE`] and keeps the others. `O_ASYNC` is changed by
+    /// [`signal::io::switch`](crate::signal::io::switch).
     pub(crate) fn set_flags(&self, new: OpenFlags) {
         let kept = self.flags() & !CHANGEABLE;
         let flags = kept | (new & CHANGEABLE);
@@ -397,31 +400,32 @@ impl FileDescription {
         self.file.status_changed(flags);
     }
 
-    /// Whether a call that cannot go on answers `EAGAIN`.
+    /// Whether a call that would block fails with `EAGAIN`.
     pub fn is_nonblocking(&self) -> bool {
         self.flags().contains(OpenFlags::O_NONBLOCK)
     }
 
-    /// Whether the access mode allows reading (and it was not opened with `O_PATH`).
+    /// Whether it is open for reading; false with `O_PATH`.
     pub fn is_readable(&self) -> bool {
         let flags = self.flags();
         !flags.contains(OpenFlags::O_PATH) && flags.reads()
     }
 
-    /// Whether the access mode allows writing (and it was not opened with `O_PATH`).
+    /// Whether it is open for writing; false with `O_PATH`.
     pub fn is_writable(&self) -> bool {
         let flags = self.flags();
         let mode = flags & OpenFlags::O_ACCMODE;
         !flags.contains(OpenFlags::O_PATH) && (mode == OpenFlags::O_WRONLY || mode == OpenFlags::O_RDWR)
     }
 
-    /// Whether only the path can be used (`O_PATH`).
+    /// Whether it was opened with `O_PATH`.
     pub fn is_path_only(&self) -> bool {
         self.flags().contains(OpenFlags::O_PATH)
     }
 
-    /// The file position; held over a read or write that uses it, guest memory included, so that those are atomic to
-    /// each other. It is outside the lock order: who holds it has no other lock, and no one takes it below another.
+    /// Locks the file position. It is locked over a whole read or write that uses it, including the access to guest
+    /// memory, so that these are atomic. It is outside the lock order: its holder has no other lock, and it is never
+    /// taken under another.
     pub fn position(&self) -> Position<'_> {
         let mut guard = self.position.lock();
         let own = self.file.own_position();
@@ -431,44 +435,44 @@ impl FileDescription {
         Position { before: *guard, guard, own }
     }
 
-    /// The file position, unless somebody is just using it.
+    /// The file position, unless a read or write is using it.
     pub fn position_at_rest(&self) -> Option<u64> {
         let position = *self.position.try_lock()?;
         Some(self.file.own_position().and_then(|own| own.get().ok()).unwrap_or(position))
     }
 
-    /// Who gets its signals.
+    /// The receiver of its signals.
     pub(crate) fn owner(&self) -> Option<Arc<dyn SignalOwner>> {
         self.owner.lock().clone()
     }
 
-    /// Sets who gets its signals.
+    /// Sets the receiver of its signals.
     pub(crate) fn set_owner(&self, owner: Arc<dyn SignalOwner>) {
         let old = self.owner.lock().replace(owner);
         drop(old);
     }
 
-    /// The signal the owner gets; none for a plain SIGIO.
+    /// The signal that the owner receives; none for a plain SIGIO.
     pub fn owner_signal(&self) -> Option<Signal> {
         Signal::from_raw(self.owner_signal.load(Ordering::Relaxed) as i32)
     }
 
-    /// Sets the signal the owner gets.
+    /// Sets the signal that the owner receives (`F_SETSIG`).
     pub fn set_owner_signal(&self, signal: Option<Signal>) {
         self.owner_signal.store(signal.map_or(0, |s| s.raw() as u32), Ordering::Relaxed);
     }
 
-    /// How long written data is expected to live (`F_GET_RW_HINT`).
+    /// The expected lifetime of written data (`F_GET_RW_HINT`).
     pub fn write_hint(&self) -> u64 {
         self.write_hint.load(Ordering::Relaxed)
     }
 
-    /// Notes that expectation.
+    /// Sets the expected lifetime of written data (`F_SET_RW_HINT`).
     pub fn set_write_hint(&self, hint: u64) {
         self.write_hint.store(hint, Ordering::Relaxed);
     }
 
-    /// The kind of file.
+    /// The file type.
     pub fn kind(&self) -> FileType {
         self.file.inode().kind()
     }

@@ -1,4 +1,4 @@
-//! inotify(7): a queue of what happened to watched files.
+//! inotify(7): a queue of events of watched files.
 
 use std::any::Any;
 use std::collections::{BTreeMap, HashMap, VecDeque};
@@ -19,16 +19,16 @@ use crate::vfs::sigio::SignalIo;
 use crate::vfs::{Caller, File, Inode, Vfs};
 use crate::wait::{READABLE, SigioEvent, WaitQueue};
 
-/// Bytes of the fixed part of an event; names are padded to multiples of it.
+/// Size of the fixed part of an event; names are padded to multiples of it.
 const HEADER: usize = size_of::<InotifyEvent>();
 
-/// What happened.
+/// An event.
 #[derive(Clone, PartialEq, Eq)]
 struct Event {
     wd: i32,
     mask: u32,
     cookie: u32,
-    /// With at least one zero behind it, padded; empty for events without a name.
+    /// The name, padded with at least one zero; empty for events without a name.
     name: Vec<u8>,
 }
 
@@ -46,16 +46,16 @@ impl Event {
     }
 }
 
-/// One watch.
+/// A watch.
 struct Entry {
     inotify: Weak<Inotify>,
     wd: i32,
     mask: AtomicU32,
 }
 
-/// So many watches are listed while the queue is locked.
+/// The number of watches listed with one acquisition of the lock.
 const LINES_AT_ONCE: usize = 128;
-/// About what a watch takes of the heap in all.
+/// Approximate heap memory of a watch, in bytes.
 const WATCH_BYTES: usize = 384;
 
 struct Placed {
@@ -85,7 +85,7 @@ pub struct Inotify {
 
 impl State {
     fn push(&mut self, event: Event, most: usize) -> bool {
-        // An event like the one before tells nothing new, except that a watch is gone.
+        // An event equal to the last one is dropped, unless the watch is removed.
         let ignored = InotifyMask::IN_IGNORED.bits();
         let same = |last: &Event| last.wd == event.wd && last.mask == event.mask && last.name == event.name;
         if self.events.back().is_some_and(|last| last.mask & ignored == 0 && same(last)) {
@@ -113,7 +113,7 @@ impl State {
 }
 
 impl Inotify {
-    /// Makes an instance whose queue holds `most_events`.
+    /// Makes an instance whose queue holds at most `most_events`.
     pub fn new(vfs: &Arc<Vfs>, most_events: u64, charge: UserCharge) -> Arc<Inotify> {
         Arc::new_cyclic(|me| Inotify {
             me: me.clone(),
@@ -125,10 +125,11 @@ impl Inotify {
         })
     }
 
-    /// Watches an inode, or changes its watch, and returns the watch's number. `charge` counts a new watch for its user.
+    /// Watches an inode, or changes its watch, and returns the watch descriptor. `charge` counts a new watch for its
+    /// user.
     ///
     /// # Errors
-    /// `EEXIST` with `IN_MASK_CREATE` if it is watched already; `ENOSPC` if the user may have no more watches.
+    /// `EEXIST` with `IN_MASK_CREATE` if it is watched already; `ENOSPC` at the user's limit of watches.
     pub fn add(
         &self,
         inode: &Arc<dyn Inode>,
@@ -165,7 +166,7 @@ impl Inotify {
         let watch = notify::watch(&self.vfs, inode, Arc::downgrade(&watcher))?;
         let mut state = self.state.lock();
         if let Some((other, _)) = existing(&state) {
-            // Another thread was faster; its watch stands.
+            // Another thread added a watch in the meantime; that one is kept.
             return Ok(other);
         }
         state.by_inode.insert(watch.key(), wd);
@@ -173,10 +174,10 @@ impl Inotify {
         Ok(wd)
     }
 
-    /// Ends a watch, which `IN_IGNORED` tells of.
+    /// Removes a watch and reports `IN_IGNORED`.
     ///
     /// # Errors
-    /// `EINVAL` if there is none with this number.
+    /// `EINVAL` if there is no such watch.
     pub fn remove(&self, wd: i32) -> Result<(), Errno> {
         let mut state = self.state.lock();
         let removed = state.take(wd).ok_or_else(|| Errno::EINVAL.here())?;

@@ -17,17 +17,17 @@ mod waiters;
 use waiters::Waiters;
 pub use waiters::Wanted;
 
-/// Who holds a lock.
+/// The owner of a lock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Owner {
-    /// A process, by the number of its descriptor table.
+    /// A process, identified by its descriptor table.
     Process(u64),
-    /// An open file description, by its number.
+    /// An open file description, by its ID.
     Description(u64),
 }
 
 impl Owner {
-    /// A number for each owner, from which [`of`](Self::of) makes it again.
+    /// A number for each owner; [`of`](Self::of) is the inverse.
     fn number(self) -> u64 {
         match self {
             Owner::Process(table) => table << 1,
@@ -43,15 +43,16 @@ impl Owner {
 /// A record lock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Record {
-    /// Who holds it.
+    /// The owner.
     pub owner: Owner,
-    /// The process that made it, as `F_GETLK` tells; -1 for a description's.
+    /// The process that set it, as `F_GETLK` reports it; -1 for a lock of a description.
     pub pid: i32,
-    /// Nobody else may have any lock there; else nobody may have such a one.
+    /// Whether it is a write lock (`F_WRLCK`), which conflicts with all locks of other owners, or a read lock, which
+    /// conflicts with write locks only.
     pub exclusive: bool,
-    /// First byte.
+    /// The first byte.
     pub start: u64,
-    /// Last byte, `i64::MAX` for all that may come.
+    /// The last byte; `i64::MAX` for a lock to the end of the file, however it grows.
     pub last: u64,
 }
 
@@ -65,38 +66,38 @@ impl Record {
     }
 }
 
-/// A lock of a whole file.
+/// A whole-file lock.
 #[derive(Clone, Copy)]
 struct Whole {
-    /// The process that made it.
+    /// The process that set it.
     pid: i32,
     exclusive: bool,
 }
 
-/// So many locks are compared to answer `F_GETLK` with the first.
+/// The maximum number of locks compared to find the first one for `F_GETLK`.
 const COMPARED: usize = 64;
 
-/// So many locks and waits are looked at in the search for a circle of waits. Linux looks at one lock for each owner, and
-/// at no more than eleven owners.
+/// The maximum number of locks and waits visited in the search for a deadlock. Linux visits one lock of each owner and
+/// at most eleven owners.
 const SEARCHED: usize = 1024;
 
 #[derive(Default)]
 struct FileLocks {
-    /// Those of each owner by their first byte; they do not overlap.
+    /// The locks of each owner by first byte; they do not overlap.
     records: BTreeMap<Owner, BTreeMap<u64, Record>>,
-    /// The exclusive ones of all owners, which do not overlap either.
+    /// The write locks of all owners, which do not overlap either.
     exclusive: BTreeMap<u64, Record>,
-    /// The shared ones of all owners, by the owner's number.
+    /// The read locks of all owners, by the owner's number.
     shared: Intervals,
-    /// Whole-file locks by the open file description that holds them.
+    /// Whole-file locks by open file description.
     whole: BTreeMap<u64, Whole>,
-    /// How many record locks there are.
+    /// The number of record locks.
     count: usize,
-    /// The waiters for any of them.
+    /// The waiters for any of the locks.
     waiters: Waiters,
 }
 
-/// The records of a list without overlaps that overlap a range, from the first byte on.
+/// The records of a list without overlaps that overlap a range, in order of their first byte.
 fn overlapping(list: &BTreeMap<u64, Record>, start: u64, last: u64) -> impl Iterator<Item = &Record> {
     let before = list.range(..start).next_back().filter(|(_, record)| record.last >= start);
     before.into_iter().chain(list.range(start..=last)).map(|(_, record)| record)
@@ -129,7 +130,8 @@ impl FileLocks {
         }
     }
 
-    /// The locks of all owners, this one's among them, that overlap one and of which one is exclusive.
+    /// The locks of all owners, including this one's, that overlap a lock such that at least one of the two is a write
+    /// lock.
     fn overlapping(&self, wanted: Record) -> impl Iterator<Item = &Record> {
         let shared = wanted.exclusive.then(|| self.shared.overlapping(wanted.start, wanted.last));
         let shared = shared.into_iter().flatten().filter_map(|(owner, at)| {
@@ -139,17 +141,17 @@ impl FileLocks {
         overlapping(&self.exclusive, wanted.start, wanted.last).chain(shared)
     }
 
-    /// The locks that stand in the way of one.
+    /// The locks that conflict with one.
     fn blockers(&self, wanted: Record) -> impl Iterator<Item = &Record> {
         self.overlapping(wanted).filter(move |record| record.conflicts(&wanted))
     }
 
-    /// The first of the locks that stand in the way of one, by owner and place; of very many, one of some.
+    /// The first conflicting lock by owner and offset. If there are very many, the first of some.
     fn first_blocker(&self, wanted: Record) -> Option<Record> {
         self.blockers(wanted).take(COMPARED).min_by_key(|record| (record.owner, record.start)).copied()
     }
 
-    /// Takes a range out of an owner's locks; answers the first and the last byte that were locked, if any was.
+    /// Removes a range from an owner's locks. Returns the first and the last byte that were locked, if any was.
     fn cut(&mut self, range: &Record) -> Option<(u64, u64)> {
         let touched: Vec<Record> = match self.records.get(&range.owner) {
             Some(own) => overlapping(own, range.start, range.last).copied().collect(),
@@ -167,7 +169,7 @@ impl FileLocks {
         Some((range.start.max(touched.first()?.start), range.last.min(touched.last()?.last)))
     }
 
-    /// Adds a lock where its owner has none, joined with those of its kind that touch it.
+    /// Adds a lock in a range where its owner has none, and merges it with adjacent ones of the same type.
     fn join(&mut self, mut record: Record) {
         let like = |other: &Record| other.exclusive == record.exclusive;
         let (before, after) = match self.records.get(&record.owner) {
@@ -194,7 +196,7 @@ impl FileLocks {
         self.len() == 0
     }
 
-    /// The records behind a lock of the list; they come before whole-file locks.
+    /// The records after a lock of the list. Records precede whole-file locks.
     fn records_behind(&self, last: Option<&Listed>) -> impl Iterator<Item = &Record> {
         let last_record = last.filter(|last| !last.whole).map(|last| last.record);
         let same = last_record.and_then(|last| Some((self.records.get(&last.owner)?, last.start)));
@@ -204,7 +206,7 @@ impl FileLocks {
         same.chain(others.into_iter().flatten().flat_map(|(_, own)| own)).map(|(_, record)| record)
     }
 
-    /// The whole-file locks behind a lock of the list.
+    /// The whole-file locks after a lock of the list.
     fn whole_behind(&self, last: Option<&Listed>) -> impl Iterator<Item = (&u64, &Whole)> {
         let first = match last.filter(|last| last.whole).map(|last| last.record.owner) {
             Some(Owner::Description(description)) => Excluded(description),
@@ -223,14 +225,14 @@ type Key = (Device, u64);
 #[derive(Default)]
 struct Table {
     files: BTreeMap<Key, FileLocks>,
-    /// Which locks who waits for, by a number of each wait, to find circles.
+    /// The locks that owners wait for, by owner and number of the wait, for deadlock detection.
     waits: BTreeMap<(Owner, u64), (Key, Record)>,
 }
 
 impl Table {
-    /// Whether a wait would be for a lock of a process that waits, over however many others, for the one that begins it;
-    /// where there is very much to look at, not all of it is. What counts is who blocks now: a lock may have been freed for
-    /// one that has not yet run to take it. Answers also how many locks and waits were looked at.
+    /// Whether a new wait would close a cycle: whether owners of conflicting locks wait, directly or through other
+    /// owners, for the owner of the new wait. The search is limited. It follows conflicts as they are now; a lock may
+    /// be free for a waiter that has not yet run to take it. Also returns the number of locks and waits visited.
     fn find_circle(&self, begun: &(Key, Record)) -> (bool, usize) {
         let mut seen = BTreeSet::new();
         let mut open = VecDeque::new();
@@ -263,7 +265,7 @@ impl Table {
     }
 }
 
-/// A lock as `/proc/locks` lists it; its text is what follows the number of the line.
+/// A lock in `/proc/locks`. Its text is the line without the line number.
 pub struct Listed {
     device: Device,
     number: u64,
@@ -272,7 +274,7 @@ pub struct Listed {
 }
 
 impl Listed {
-    /// Whether `/proc/PID/fdinfo` lists it with a descriptor of that description in that table.
+    /// Whether `/proc/PID/fdinfo` lists the lock for a descriptor of that description in that table.
     pub fn belongs_to(&self, table: u64, description: u64) -> bool {
         matches!(self.record.owner, Owner::Process(owner) if owner == table)
             || self.record.owner == Owner::Description(description)
@@ -296,13 +298,13 @@ impl fmt::Display for Listed {
 
 /// The file locks of a kernel.
 pub struct Locks {
-    /// How many records and whole-file locks there are, so that closing a file of a system without locks costs nothing.
+    /// The number of records and whole-file locks, so that closing a file costs nothing if there are no locks.
     count: AtomicUsize,
     table: Mutex<Table>,
     next_wait: AtomicU64,
 }
 
-/// A wait under way, for the search of circles; it ends when dropped.
+/// A wait in progress, registered for deadlock detection until it is dropped.
 pub struct Waiting<'a> {
     locks: &'a Locks,
     id: (Owner, u64),
@@ -337,16 +339,16 @@ impl Locks {
         result
     }
 
-    /// Who stands in the way of a record lock, if somebody does.
+    /// The first record lock that conflicts with one, if there is any.
     pub fn blocker(&self, inode: &dyn Inode, wanted: &Record) -> Result<Option<Record>, Errno> {
         let key = inode.identity()?;
         Ok(self.with(key, |file| file.first_blocker(*wanted)))
     }
 
-    /// Sets a record lock in place of what the owner had there.
+    /// Sets a record lock, replacing the owner's locks in the range.
     ///
     /// # Errors
-    /// `EAGAIN` if another owner stands in the way.
+    /// `EAGAIN` if a lock of another owner conflicts.
     pub fn set_record(&self, inode: &dyn Inode, wanted: Record) -> Result<(), Errno> {
         let key = inode.identity()?;
         let free = self.with(key, |file| {
@@ -361,7 +363,7 @@ impl Locks {
         Ok(())
     }
 
-    /// Takes the owner's record locks in a range away.
+    /// Removes the owner's record locks in a range.
     pub fn clear_record(&self, inode: &dyn Inode, range: Record) -> Result<(), Errno> {
         let key = inode.identity()?;
         let free = self.with(key, |file| match file.cut(&range) {
@@ -372,14 +374,14 @@ impl Locks {
         Ok(())
     }
 
-    /// Notes that somebody waits for a lock.
+    /// Registers a wait for a lock.
     ///
     /// # Errors
-    /// `EDEADLK` if an owner that stands in the way waits for the same owner, over however many others.
+    /// `EDEADLK` if an owner of a conflicting lock waits for the same owner, directly or over other owners.
     pub fn begin_wait(&self, inode: &dyn Inode, wanted: Record) -> Result<Waiting<'_>, Errno> {
         let wait = (inode.identity()?, wanted);
         let mut table = self.table.lock();
-        // Only processes are looked at: a description may be shared, so a circle is none for sure.
+        // Only processes are checked: a description may be shared, so a cycle is not necessarily a deadlock.
         if matches!(wanted.owner, Owner::Process(_)) && table.find_circle(&wait).0 {
             return Err(Errno::EDEADLK.here());
         }
@@ -388,10 +390,10 @@ impl Locks {
         Ok(Waiting { locks: self, id })
     }
 
-    /// Locks the whole file for an open file description (flock(2)), changing the lock it has.
+    /// Sets a whole-file lock of an open file description (flock(2)), or changes its type.
     ///
     /// # Errors
-    /// `EAGAIN` if another description stands in the way; then the old lock is gone, as on Linux.
+    /// `EAGAIN` if a lock of another description conflicts. The old lock is lost then, as on Linux.
     pub fn set_whole(&self, inode: &dyn Inode, description: u64, pid: i32, exclusive: bool) -> Result<(), Errno> {
         let key = inode.identity()?;
         let (result, free) = self.with(key, |file| {
@@ -399,7 +401,7 @@ impl Locks {
                 return (Ok(()), Vec::new());
             }
             let had = file.whole.remove(&description).is_some();
-            // Of exclusive ones there is one at most, and then it is alone.
+            // There is at most one exclusive lock, and then no other.
             if file.whole.values().next().is_some_and(|w| exclusive || w.exclusive) {
                 return (Err(Errno::EAGAIN.here()), if had { file.whole_waiters() } else { Vec::new() });
             }
@@ -410,7 +412,7 @@ impl Locks {
         result
     }
 
-    /// Unlocks what [`set_whole`](Self::set_whole) locked.
+    /// Removes the lock that [`set_whole`](Self::set_whole) set.
     pub fn clear_whole(&self, inode: &dyn Inode, description: u64) -> Result<(), Errno> {
         let key = inode.identity()?;
         let free = self.with(key, |file| match file.whole.remove(&description) {
@@ -421,24 +423,24 @@ impl Locks {
         Ok(())
     }
 
-    /// Whether there is any lock at all.
+    /// Whether there is any lock.
     pub fn any(&self) -> bool {
         self.count.load(Ordering::Relaxed) > 0
     }
 
-    /// A process closed a descriptor of the file: its record locks there are gone.
+    /// Removes the record locks of a process on the file, because it closed a descriptor of it.
     pub fn release_process(&self, inode: &dyn Inode, owner: Owner) {
-        // A file whose identity cannot be told any more never had locks.
+        // A file without an identity has no locks.
         let _ = self.clear_record(inode, Record { owner, pid: 0, exclusive: true, start: 0, last: i64::MAX as u64 });
     }
 
-    /// An open file description is gone, with all its locks.
+    /// Removes all locks of an open file description, because it was released.
     pub fn release_description(&self, inode: &dyn Inode, description: u64) {
         self.release_process(inode, Owner::Description(description));
         let _ = self.clear_whole(inode, description);
     }
 
-    /// The first `most` locks behind `last`, or from the beginning: of all files, or of one.
+    /// The first `most` locks after `last`, or from the beginning, of all files or of one.
     pub fn listed(&self, inode: Option<&dyn Inode>, last: Option<&Listed>, most: usize) -> Vec<Listed> {
         let Ok(only) = inode.map(Inode::identity).transpose() else { return Vec::new() };
         let first = last.map(|last| (last.device, last.number)).or(only).map_or(Unbounded, Included);
@@ -484,7 +486,7 @@ mod tests {
         assert!(locks.records.is_empty() && locks.shared.is_empty() && locks.exclusive.is_empty());
     }
 
-    /// The file of that number.
+    /// The key of the file with that number.
     fn key(number: u64) -> Key {
         (Device { major: 0, minor: 1 }, number)
     }
@@ -510,7 +512,8 @@ mod tests {
     fn circles_are_found_and_the_search_for_them_ends() {
         const EACH: u64 = 200;
         let mut table = Table::default();
-        // Three groups: the third has the second file, the second has the first and waits for the second file.
+        // Three groups of processes: the third holds the second file; the second holds the first file and waits for the
+        // second.
         for process in 0..EACH {
             table.files.entry(key(2)).or_default().join(of_process(process, 0, false));
             table.files.entry(key(1)).or_default().join(of_process(EACH + process, 0, false));
@@ -520,7 +523,7 @@ mod tests {
         let begun = (key(1), of_process(2 * EACH, 0, true));
         let (found, looked_at) = table.find_circle(&begun);
         assert!(!found && looked_at <= SEARCHED, "{looked_at}");
-        // One of the third group waits for the lock of one of the second.
+        // A process of the third group waits for a lock of the second group.
         table.waits.insert((Owner::Process(7), EACH), (key(1), of_process(7, 0, true)));
         assert!(table.find_circle(&(key(2), of_process(EACH, 0, true))).0);
         assert!(!table.find_circle(&(key(3), of_process(EACH, 0, true))).0);
@@ -541,7 +544,7 @@ mod tests {
         };
         assert_eq!(behind(None), (all.to_vec(), vec![3, 4]));
         assert_eq!(behind(Some(listed(all[0], false))), (all[1..].to_vec(), vec![3, 4]));
-        // One that is gone meanwhile, with its owner.
+        // A lock that was removed in the meantime, together with its owner.
         assert_eq!(behind(Some(listed(record(Owner::Process(9), 7), false))), (all[2..].to_vec(), vec![3, 4]));
         assert_eq!(behind(Some(listed(all[2], false))), (vec![], vec![3, 4]));
         assert_eq!(behind(Some(listed(record(Owner::Description(3), 0), true))), (vec![], vec![4]));

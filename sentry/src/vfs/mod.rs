@@ -1,4 +1,4 @@
-//! The virtual file system: inodes, names, mounts, open files and what happens to them, whatever the file system.
+//! The virtual file system: inodes, dentries, mounts, open files and their operations, independent of the file system.
 
 pub mod access;
 pub mod acl;
@@ -42,7 +42,7 @@ pub use mount::{Mount, MountOptions, Path, Propagation, SuperBlock, Writer};
 pub use mount_namespace::MountNamespace;
 pub use state::Vfs;
 
-/// The time stamp of what happens now.
+/// The current time, for time stamps.
 pub fn now() -> Timespec {
     let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
     Timespec { tv_sec: since.as_secs() as i64, tv_nsec: i64::from(since.subsec_nanos()) }

@@ -1,4 +1,4 @@
-//! Mounts: which file system shows at which place of the tree.
+//! Mounts: file systems, or parts of them, attached to the mount tree.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
@@ -9,17 +9,17 @@ use amber_abi::errno::Errno;
 use crate::sync::{Mutex, Rank};
 use crate::vfs::{Dentry, FileSystem, Inode, MountNamespace, Vfs, notify, propagation};
 
-/// A place in the tree of mounts: a name on a mount. What it names exists.
+/// A place in a mount tree: a positive dentry on a mount.
 #[derive(Clone)]
 pub struct Path {
     /// The mount.
     pub mount: Arc<Mount>,
-    /// The name in its file system.
+    /// The dentry in the mount's file system.
     pub dentry: Arc<Dentry>,
 }
 
 impl Path {
-    /// What is there.
+    /// The inode.
     pub fn inode(&self) -> Result<&Arc<dyn Inode>, Errno> {
         self.dentry.inode()
     }
@@ -34,7 +34,7 @@ impl Path {
         Arc::ptr_eq(&self.mount.root, &self.dentry)
     }
 
-    /// Whether it is `root` or lies beneath it. The caller holds the rename lock, so the names stay.
+    /// Whether it is `root` or a descendant. The caller holds the rename lock, so that names do not change.
     pub(super) fn is_under(&self, root: &Path) -> bool {
         let mut at = self.clone();
         while !Arc::ptr_eq(&at.mount, &root.mount) {
@@ -46,7 +46,7 @@ impl Path {
         root.dentry.is_ancestor_of(&at.dentry)
     }
 
-    /// What is mounted on this place, and on that, up to what a walk sees.
+    /// Follows the mounts stacked on this place to the topmost one, which path walks see.
     pub fn topmost(mut self) -> Path {
         while self.dentry.is_mount_point()
             && let Some(mount) = self.mount.child(&self.dentry)
@@ -56,8 +56,8 @@ impl Path {
         self
     }
 
-    /// The text of the path as seen from `root`; `reachable` is false (and the text starts at the mount's end) if the
-    /// place is not beneath `root`. A removed name gets no mark here.
+    /// The path as seen from `root`, and whether it is below `root`. If not, the path starts at the root of the mount
+    /// tree. A removed name is not marked here.
     pub fn text(&self, root: &Path) -> (Vec<u8>, bool) {
         let mut names: Vec<Arc<[u8]>> = Vec::new();
         let mut at = self.clone();
@@ -97,42 +97,42 @@ impl Path {
 }
 
 bitflags::bitflags! {
-    /// How a mount may be used.
+    /// The options of a mount.
     #[derive(Clone, Copy, Debug, PartialEq, Eq)]
     pub struct MountOptions: u32 {
-        /// Nothing can be changed through it.
+        /// The mount is read-only.
         const READ_ONLY = 1;
-        /// Set-ID bits and file capabilities do not count on execution.
+        /// Execution ignores set-ID bits and file capabilities.
         const NO_SUID = 2;
         /// Device nodes cannot be opened.
         const NO_DEV = 4;
-        /// Nothing can be executed.
+        /// Files cannot be executed.
         const NO_EXEC = 8;
         /// Symbolic links are not followed.
         const NO_SYMLINK_FOLLOW = 16;
-        /// Access times are not kept.
+        /// Access times are not updated.
         const NO_ATIME = 32;
-        /// Access times of directories are not kept.
+        /// Access times of directories are not updated.
         const NO_DIRECTORY_ATIME = 64;
-        /// Access times are kept only where they tell something new.
+        /// Access times are updated only under the conditions of `relatime` (mount(8)).
         const RELATIVE_ATIME = 128;
     }
 }
 
-/// What a file system instance has once, however often it is mounted.
+/// The state of a file system instance, shared by all its mounts.
 pub struct SuperBlock {
     /// The file system.
     pub fs: Arc<dyn FileSystem>,
-    /// Its root.
+    /// The file system's root.
     pub root: Arc<Dentry>,
     read_only: AtomicBool,
-    /// It is so for good: by its nature, or since it was given so from outside.
+    /// Read-only for good: inherently, or because the sandbox was given it so.
     stays_read_only: AtomicBool,
     writers: AtomicUsize,
 }
 
 impl SuperBlock {
-    /// Makes a file system mountable.
+    /// Makes a super block for a file system.
     pub fn new(vfs: &Arc<Vfs>, fs: Arc<dyn FileSystem>, read_only: bool) -> Arc<Self> {
         let root = Dentry::root(vfs, fs.root());
         let stays = fs.stays_read_only();
@@ -145,21 +145,21 @@ impl SuperBlock {
         })
     }
 
-    /// Whether nothing in the file system can be changed, through any mount.
+    /// Whether the file system is read-only, through all mounts.
     pub fn is_read_only(&self) -> bool {
         self.read_only.load(Ordering::Relaxed)
     }
 
-    /// Makes it read-only for good: the guest cannot change that.
+    /// Makes it read-only for good; the guest cannot change that.
     pub fn keep_read_only(&self) {
         self.read_only.store(true, Ordering::SeqCst);
         self.stays_read_only.store(true, Ordering::SeqCst);
     }
 
-    /// Changes whether it is read-only.
+    /// Sets whether it is read-only.
     ///
     /// # Errors
-    /// `EBUSY` while files are open for writing, `EROFS` if it stays read-only.
+    /// `EBUSY` while files are open for writing; `EROFS` if it stays read-only.
     pub fn set_read_only(&self, value: bool) -> Result<(), Errno> {
         if !value && self.stays_read_only.load(Ordering::SeqCst) {
             return Err(Errno::EROFS.here());
@@ -181,36 +181,36 @@ impl Drop for SuperBlock {
     }
 }
 
-/// How mounts made beneath a mount spread (see mount_namespaces(7)).
+/// How mounts below a mount propagate (see mount_namespaces(7)).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Propagation {
     /// The peer group, if shared.
     pub group: Option<u32>,
-    /// The peer group from which mounts come, if a slave.
+    /// The peer group from which mounts are received, if a slave.
     pub master: Option<u32>,
-    /// Cannot be bound elsewhere.
+    /// Whether it cannot be bound elsewhere.
     pub unbindable: bool,
 }
 
-/// What a mount takes, with its entries in tables.
+/// Memory of a mount with its entries in tables, in bytes.
 pub(super) const MOUNT_BYTES: u64 = size_of::<Mount>() as u64 + 256;
 
-/// A file system, or a part of one, at a place of the tree.
+/// A mount: a file system, or a part of one, at a place of the mount tree.
 pub struct Mount {
-    /// The number that `/proc/PID/mountinfo` shows.
+    /// The ID in `/proc/PID/mountinfo`.
     pub id: u32,
-    /// The number that no other mount ever had.
+    /// The unique ID, never reused.
     pub unique_id: u64,
     /// The file system.
     pub super_block: Arc<SuperBlock>,
-    /// What shows at the place: the file system's root, or a part of it in bind mounts.
+    /// The root of the mount: the file system's root, or a part of it in bind mounts.
     pub root: Arc<Dentry>,
-    /// What `/proc/mounts` shows as the device.
+    /// The device in `/proc/mounts`.
     pub source: Vec<u8>,
     options: AtomicU32,
     writers: AtomicUsize,
     expiring: AtomicBool,
-    /// It was never in a namespace, so it can still be put into one.
+    /// Whether it was never in a namespace, so that it can still be added to one.
     fresh: AtomicBool,
     place: Mutex<Option<(Weak<Mount>, Arc<Dentry>)>>,
     children: Mutex<HashMap<u64, Arc<Mount>>>,
@@ -219,7 +219,7 @@ pub struct Mount {
 }
 
 impl Mount {
-    /// Makes a mount that is nowhere yet.
+    /// Makes a mount that is not attached.
     pub fn new(
         super_block: Arc<SuperBlock>,
         root: Arc<Dentry>,
@@ -228,7 +228,7 @@ impl Mount {
     ) -> Arc<Self> {
         let number = root.vfs().mounts.number_mount();
         Arc::new(Mount {
-            // Linux starts its unique numbers above 32 bits, so that nobody takes one kind for the other.
+            // Linux starts its unique IDs above 32 bits, so that the two kinds cannot be confused.
             id: 20u32.wrapping_add(number as u32),
             unique_id: (1 << 31) + number,
             super_block,
@@ -245,14 +245,14 @@ impl Mount {
         })
     }
 
-    /// A mount for the inodes of a file system that is mounted nowhere, such as that of pipes.
+    /// A mount for the inodes of an internal file system, such as that of pipes.
     pub fn internal(vfs: &Arc<Vfs>, fs: Arc<dyn FileSystem>) -> Arc<Self> {
         let super_block = SuperBlock::new(vfs, fs, false);
         let root = super_block.root.clone();
         Mount::new(super_block, root, "none", MountOptions::empty())
     }
 
-    /// A further mount of the same file system that shows `root`, with the same options.
+    /// A copy of the mount with the root `root` and the same options.
     pub fn copy(&self, root: Arc<Dentry>) -> Arc<Mount> {
         let copy = Mount::new(self.super_block.clone(), root, self.source.clone(), self.options());
         *copy.propagation.lock() = Propagation { unbindable: false, ..self.propagation() };
@@ -264,20 +264,20 @@ impl Mount {
         &self.super_block.fs
     }
 
-    /// The path of its root.
+    /// The path of the mount's root.
     pub fn root_path(self: &Arc<Self>) -> Path {
         Path { mount: self.clone(), dentry: self.root.clone() }
     }
 
-    /// Its options.
+    /// The options.
     pub fn options(&self) -> MountOptions {
         MountOptions::from_bits_truncate(self.options.load(Ordering::Relaxed))
     }
 
-    /// Replaces its options.
+    /// Replaces the options.
     ///
     /// # Errors
-    /// `EBUSY` if it shall become read-only while files are open for writing.
+    /// `EBUSY` if it would become read-only while files are open for writing.
     pub fn set_options(&self, options: MountOptions) -> Result<(), Errno> {
         let old = self.options.swap(options.bits(), Ordering::SeqCst);
         if options.contains(MountOptions::READ_ONLY) && self.writers.load(Ordering::SeqCst) > 0 {
@@ -287,47 +287,47 @@ impl Mount {
         Ok(())
     }
 
-    /// A file is opened for writing: until the writer is dropped the mount cannot become read-only.
+    /// Counts a file that is opened for writing: the mount cannot become read-only until the writer is dropped.
     ///
     /// # Errors
-    /// `EROFS` where nothing can be changed.
+    /// `EROFS` if the mount or file system is read-only.
     pub fn begin_writing(self: &Arc<Self>) -> Result<Writer, Errno> {
         let writer = Writer(self.clone());
-        // Counted first: who makes the mount read-only sets that first and then looks at the count.
+        // Incremented before the check: making the mount read-only sets the flag first and then reads the count.
         self.writers.fetch_add(1, Ordering::SeqCst);
         self.super_block.writers.fetch_add(1, Ordering::SeqCst);
         self.check_writable().map(|()| writer)
     }
 
-    /// Whether nothing can be changed through it.
+    /// Whether the mount or the file system is read-only.
     pub fn is_read_only(&self) -> bool {
         self.options().contains(MountOptions::READ_ONLY) || self.super_block.is_read_only()
     }
 
-    /// Answers `EROFS` where nothing can be changed.
+    /// Returns `EROFS` if the mount or the file system is read-only.
     pub fn check_writable(&self) -> Result<(), Errno> {
         if self.is_read_only() { Err(Errno::EROFS.here()) } else { Ok(()) }
     }
 
-    /// Where it is mounted; none for the root of a tree and for mounts taken off.
+    /// The place where it is attached; none for the root of a tree and for detached mounts.
     pub fn place(&self) -> Option<Path> {
         let (parent, dentry) = self.place.lock().clone()?;
         Some(Path { mount: parent.upgrade()?, dentry })
     }
 
-    /// What is mounted on one of its names.
+    /// The mount attached to one of its dentries.
     pub fn child(&self, dentry: &Dentry) -> Option<Arc<Mount>> {
         self.children.lock().get(&dentry.id()).cloned()
     }
 
-    /// What is mounted on any of its names, oldest first.
+    /// The mounts attached to its dentries, oldest first.
     pub fn child_mounts(&self) -> Vec<Arc<Mount>> {
         let mut mounts: Vec<_> = self.children.lock().values().cloned().collect();
         mounts.sort_by_key(|m| m.unique_id);
         mounts
     }
 
-    /// It and everything mounted beneath, parents first.
+    /// The mount and all its descendants, parents first.
     pub fn tree(self: &Arc<Self>) -> Vec<Arc<Mount>> {
         let mut all = vec![self.clone()];
         let mut at = 0;
@@ -338,18 +338,18 @@ impl Mount {
         all
     }
 
-    /// How mounts beneath it spread.
+    /// Its propagation.
     pub fn propagation(&self) -> Propagation {
         *self.propagation.lock()
     }
 
-    /// Changes how mounts beneath it spread.
+    /// Changes its propagation.
     pub fn set_propagation(&self, value: Propagation) {
         let old = std::mem::replace(&mut *self.propagation.lock(), value);
         propagation::left(self, old, value);
     }
 
-    /// The namespace it is in, if any.
+    /// The namespace it belongs to, if any.
     pub fn namespace(&self) -> Option<Arc<MountNamespace>> {
         self.namespace.lock().upgrade()
     }
@@ -365,12 +365,12 @@ impl Mount {
         }
     }
 
-    /// Whether it is a mount that is nowhere yet, rather than one taken off.
+    /// Whether it was never attached, as opposed to a detached mount.
     pub fn is_fresh(&self) -> bool {
         self.fresh.load(Ordering::Relaxed) && self.place.lock().is_none()
     }
 
-    /// Puts the mount (and what hangs beneath) on a place. The lock of changes is held.
+    /// Attaches the mount and its descendants to a place. The caller holds the lock of changes.
     pub(crate) fn attach(self: &Arc<Self>, place: &Path) {
         let namespace = place.mount.namespace.lock().clone();
         for mount in self.tree() {
@@ -379,8 +379,8 @@ impl Mount {
         self.hang(place);
     }
 
-    /// Puts the mount on a place of a mount that is in the same namespace, or in none like it. What lies on the place
-    /// already lies on the mount then.
+    /// Attaches the mount to a place of a mount in the same namespace, or also in none. A mount at that place is moved
+    /// on top of this one.
     pub(super) fn hang(self: &Arc<Self>, place: &Path) {
         let covered = place.dentry.vfs().tree_changes.make(|| {
             *self.place.lock() = Some((Arc::downgrade(&place.mount), place.dentry.clone()));
@@ -393,13 +393,13 @@ impl Mount {
         }
     }
 
-    /// Takes the mount off its place, with what hangs beneath. The lock of changes is held.
+    /// Detaches the mount and its descendants. The caller holds the lock of changes.
     pub(super) fn detach(self: &Arc<Self>) {
         self.unhang();
         self.tree().iter().for_each(|mount| mount.leave_namespace());
     }
 
-    /// Takes the mount off its place; it stays in its namespace. The lock of changes is held.
+    /// Detaches the mount from its place; it stays in its namespace. The caller holds the lock of changes.
     pub(super) fn unhang(&self) {
         let removed = self.root.vfs().tree_changes.make(|| {
             let (parent, dentry) = self.place.lock().take()?;
@@ -411,12 +411,12 @@ impl Mount {
         drop(removed);
     }
 
-    /// The mount is in no namespace any more.
+    /// Removes the mount from its namespace.
     pub(super) fn leave_namespace(&self) {
         self.enter_namespace(&Weak::new());
     }
 
-    /// Whether it lies on the whole of another.
+    /// Whether it is attached to the root of another mount.
     pub(super) fn covers(&self, other: &Mount) -> bool {
         self.place
             .lock()
@@ -424,40 +424,40 @@ impl Mount {
             .is_some_and(|(mount, place)| std::ptr::eq(mount.as_ptr(), other) && Arc::ptr_eq(place, &other.root))
     }
 
-    /// What lies on the whole of it.
+    /// The mount attached to its root.
     pub(super) fn cover(&self) -> Option<Arc<Mount>> {
         self.child(&self.root)
     }
 
-    /// Marks it as about to be taken off (`MNT_EXPIRE`); true if it was marked already.
+    /// Marks the mount as expiring (`MNT_EXPIRE`). Returns whether it was marked already.
     pub fn expire(&self) -> bool {
         self.expiring.swap(true, Ordering::Relaxed)
     }
 
-    /// Somebody found something on it, which takes that mark away.
+    /// Clears that mark, because a path walk used the mount.
     pub fn note_use(&self) {
         self.expiring.store(false, Ordering::Relaxed);
     }
 
-    /// Whether anything but its parent holds it: an open file, a working directory, a mount beneath.
-    /// `own` is how many references the caller itself has.
+    /// Whether it is in use, by an open file, a working directory or a mount below, beside its parent. `own` is the
+    /// number of the caller's references.
     pub fn is_busy(self: &Arc<Self>, own: usize) -> bool {
         self.is_used(own) || !self.children.lock().is_empty()
     }
 
-    /// The same without mounts beneath.
+    /// Like [`is_busy`](Self::is_busy), ignoring mounts below.
     pub(super) fn is_used(self: &Arc<Self>, own: usize) -> bool {
         Arc::strong_count(self) > own + 1
     }
 }
 
 impl Drop for Mount {
-    /// A guest decides how many mounts lie on each other, so those above go one by one, not within each other.
+    /// The guest controls how many mounts are stacked, so those above are dropped in a loop, not recursively.
     fn drop(&mut self) {
         let propagation = *self.propagation.get_mut();
         propagation::left(self, propagation, Propagation::default());
         if let Some((_, dentry)) = self.place.get_mut().take() {
-            // It goes with its namespace: nothing lies there any more.
+            // The mount is dropped with its namespace, so nothing is attached there any more.
             dentry.note_unmount();
         }
         let mut above: Vec<_> = self.children.get_mut().drain().map(|(_, mount)| mount).collect();
@@ -469,7 +469,7 @@ impl Drop for Mount {
     }
 }
 
-/// An open file that keeps its mount writable.
+/// A file open for writing, which keeps its mount writable.
 pub struct Writer(Arc<Mount>);
 
 impl Drop for Writer {

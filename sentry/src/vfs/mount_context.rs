@@ -1,4 +1,4 @@
-//! What fsopen(2) and fspick(2) open: a file system that is being put together, or to be changed.
+//! File system contexts of fsopen(2) and fspick(2): parameters of a new file system, or changes of an existing one.
 
 use std::any::Any;
 use std::sync::Arc;
@@ -10,13 +10,13 @@ use crate::sync::{Mutex, Rank};
 use crate::vfs::types::FileSystemType;
 use crate::vfs::{File, Inode, Mount, MountOptions, SuperBlock, Vfs};
 
-/// How far it is.
+/// The phase of the context.
 enum Phase {
-    /// It takes parameters for a new instance.
+    /// Accepts parameters of a new instance.
     Creating(&'static FileSystemType),
-    /// The instance is there and waits to be mounted.
+    /// The instance is made and can be mounted.
     Created,
-    /// The instance is in use and takes parameters to change.
+    /// Accepts changes of the parameters of an existing instance.
     Changing,
 }
 
@@ -28,7 +28,7 @@ struct State {
     source: Option<Vec<u8>>,
 }
 
-/// The file behind the descriptor.
+/// A file system context.
 pub struct MountContext {
     vfs: Arc<Vfs>,
     state: Mutex<State>,
@@ -40,20 +40,20 @@ impl MountContext {
         Arc::new(MountContext { vfs: vfs.clone(), state: Mutex::new(Rank::Leaf, state) })
     }
 
-    /// For a new instance of a type.
+    /// A context of a new instance of a type.
     pub fn create(vfs: &Arc<Vfs>, kind: &'static FileSystemType) -> Arc<Self> {
         Self::with(vfs, Phase::Creating(kind), None)
     }
 
-    /// For changes of an instance.
+    /// A context that changes an instance.
     pub fn change(super_block: Arc<SuperBlock>) -> Arc<Self> {
         Self::with(&super_block.root.vfs().clone(), Phase::Changing, Some(super_block))
     }
 
-    /// Sets a parameter, with a value if it has one.
+    /// Sets a parameter, with an optional value.
     ///
     /// # Errors
-    /// `EBUSY` if it is not the time for that, `EINVAL` for a second source.
+    /// `EBUSY` in the wrong phase; `EINVAL` for a second source.
     pub fn set(&self, key: &[u8], value: Option<&[u8]>) -> Result<(), Errno> {
         let mut state = self.state.lock();
         if matches!(state.phase, Phase::Created) {
@@ -70,7 +70,7 @@ impl MountContext {
                 if let Some(value) = value {
                     parameter = format!("{parameter}={}", text(value)?);
                 }
-                // One parameter is not to be taken for several.
+                // One parameter must not be parsed as several.
                 if parameter.contains(',') {
                     return Err(Errno::EINVAL.here());
                 }
@@ -83,7 +83,7 @@ impl MountContext {
     /// Makes the instance.
     ///
     /// # Errors
-    /// `EBUSY` if that was done, and those of the file system.
+    /// `EBUSY` if it is already made; errors of the file system.
     pub fn make(&self, kernel: &Arc<Kernel>) -> Result<(), Errno> {
         let (kind, parameters, read_only) = {
             let mut state = self.state.lock();
@@ -99,10 +99,11 @@ impl MountContext {
         Ok(())
     }
 
-    /// Makes the changes asked for.
+    /// Applies the changes.
     ///
     /// # Errors
-    /// `EBUSY` if there is no instance in use, or it cannot become read-only; `EINVAL` by the file system.
+    /// `EBUSY` if the context has no existing instance, or the file system cannot become read-only; `EINVAL` from the
+    /// file system.
     pub fn apply(&self) -> Result<(), Errno> {
         let (super_block, parameters, read_only) = {
             let mut state = self.state.lock();
@@ -115,10 +116,10 @@ impl MountContext {
         read_only.map_or(Ok(()), |read_only| super_block.set_read_only(read_only))
     }
 
-    /// A mount of the instance, which is nowhere yet.
+    /// Makes a detached mount of the instance.
     ///
     /// # Errors
-    /// `EINVAL` before the instance was made, `EBUSY` if this was done.
+    /// `EINVAL` before the instance is made; `EBUSY` at the second call.
     pub fn mount(&self, options: MountOptions) -> Result<Arc<Mount>, Errno> {
         let mut state = self.state.lock();
         let super_block = state.super_block.clone().ok_or_else(|| Errno::EINVAL.here())?;
@@ -137,7 +138,7 @@ impl File for MountContext {
         self.vfs.anonymous.inode()
     }
 
-    /// There are no messages about what went wrong.
+    /// The context has no error messages to read.
     fn read_at(&self, _: &mut [u8], _: u64) -> Result<usize, Errno> {
         Err(Errno::ENODATA.here())
     }

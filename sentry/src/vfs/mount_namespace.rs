@@ -1,4 +1,4 @@
-//! Trees of mounts: the namespaces that groups of processes see.
+//! Mount namespaces (mount_namespaces(7)).
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -14,12 +14,12 @@ use crate::vfs::mount::MOUNT_BYTES;
 use crate::vfs::{Dentry, Mount, Path, Vfs, propagation};
 use crate::wait::WaitQueue;
 
-/// The number of the first namespace.
+/// The ID of the first namespace.
 const FIRST_NAMESPACE: u64 = 0xf000_0000;
 
-/// What the trees of mounts of a kernel have in common.
+/// State shared by all mount namespaces of a kernel.
 pub struct MountTrees {
-    /// Held over every change of a tree: what happens in one namespace may spread to others.
+    /// Held over every change of a tree, since changes may propagate to other namespaces.
     change: Mutex<()>,
     /// Notified of each change of any tree.
     changed: WaitQueue,
@@ -42,21 +42,21 @@ impl MountTrees {
     }
 }
 
-/// A tree of mounts, as a group of processes sees it.
+/// A mount namespace.
 pub struct MountNamespace {
-    /// The number of `/proc/PID/ns/mnt`.
+    /// The ID in `/proc/PID/ns/mnt`.
     pub id: u64,
     vfs: Arc<Vfs>,
     memory: Arc<GuestMemory>,
     root: Mutex<Arc<Mount>>,
-    /// How many mounts it has.
+    /// The number of mounts.
     count: AtomicUsize,
-    /// Counts changes, for who polls `/proc/mounts`.
+    /// Counts changes, for polls of `/proc/mounts`.
     generation: AtomicU64,
 }
 
 impl MountNamespace {
-    /// Makes a namespace whose tree has this root.
+    /// Makes a namespace with this root mount.
     pub fn new(memory: Arc<GuestMemory>, root: Arc<Mount>) -> Arc<Self> {
         let namespace = Arc::new(MountNamespace {
             id: root.root.vfs().mounts.next_namespace.fetch_add(1, Ordering::Relaxed),
@@ -72,24 +72,24 @@ impl MountNamespace {
         namespace
     }
 
-    /// A mount came into it.
+    /// Counts a mount that was added.
     pub(super) fn note_entered(&self) {
         self.count.fetch_add(1, Ordering::Relaxed);
         self.generation.fetch_add(1, Ordering::AcqRel);
     }
 
-    /// A mount is in it no more.
+    /// Counts a mount that was removed.
     pub(super) fn note_left(&self) {
         self.count.fetch_sub(1, Ordering::Relaxed);
         self.generation.fetch_add(1, Ordering::AcqRel);
     }
 
-    /// The root of the tree.
+    /// The root mount.
     pub fn root(&self) -> Arc<Mount> {
         self.root.lock().clone()
     }
 
-    /// Runs a change of the tree, one at a time. What it depends on is looked at within it.
+    /// Runs a change of the tree, one at a time. All conditions of the change are checked inside `change`.
     pub fn change<T>(&self, change: impl FnOnce() -> T) -> T {
         let result = {
             let _one = self.vfs.mounts.change.lock();
@@ -100,17 +100,17 @@ impl MountNamespace {
         result
     }
 
-    /// Told, with `POLLPRI` and `POLLERR`, whenever the tree (or another) was changed.
+    /// The queue notified with `POLLPRI` and `POLLERR` of each change of this tree or another one.
     pub fn changed(&self) -> &WaitQueue {
         &self.vfs.mounts.changed
     }
 
-    /// How many mounts it has.
+    /// The number of mounts.
     pub fn count(&self) -> usize {
         self.count.load(Ordering::Relaxed)
     }
 
-    /// Whether there is memory for so many mounts more, which stay when processes end.
+    /// Checks that there is memory for this many additional mounts, which outlive processes.
     ///
     /// # Errors
     /// `ENOMEM`.
@@ -118,12 +118,12 @@ impl MountNamespace {
         Ok(self.memory.admit_lasting(MOUNT_BYTES.saturating_mul(mounts as u64))?)
     }
 
-    /// How often the tree was changed.
+    /// The number of changes of the tree.
     pub fn generation(&self) -> u64 {
         self.generation.load(Ordering::Acquire)
     }
 
-    /// Puts `root` at the root of the tree (pivot_root(2)); called within [`change`](Self::change).
+    /// Sets the root mount (pivot_root(2)). Called within [`change`](Self::change).
     pub(super) fn set_root(self: &Arc<Self>, root: &Arc<Mount>) {
         for mount in root.tree() {
             mount.enter_namespace(&Arc::downgrade(self));
@@ -137,14 +137,15 @@ impl MountNamespace {
         self.root().tree()
     }
 
-    /// A copy of the whole tree for a new namespace (`CLONE_NEWNS`), and what became of each mount.
+    /// A copy of the tree in a new namespace (`CLONE_NEWNS`), and a map from the old mounts' unique IDs to the copies.
     ///
     /// # Errors
-    /// `ENOMEM`; `EINTR` for a caller that was killed.
+    /// `ENOMEM`; `EINTR` if the caller was killed.
     pub fn duplicate(&self) -> Result<(Arc<MountNamespace>, HashMap<u64, Arc<Mount>>), Errno> {
         let mut copies = HashMap::new();
         let _one = self.vfs.mounts.change.lock();
-        // Asked here, since what others make who had the lock before counts, and so does that this one was killed for want of memory.
+        // Checked under the lock, since previous holders may have used up the memory or caused this task to be killed
+        // for lack of memory.
         check_killed()?;
         self.memory.admit(MOUNT_BYTES.saturating_mul(self.count() as u64))?;
         let old_root = self.root();
@@ -154,7 +155,7 @@ impl MountNamespace {
     }
 }
 
-/// Copies a mount, showing `root`, and what is mounted beneath `root`; `copies` maps the old unique numbers to the
+/// Copies a mount, with `root` as its root, and the mounts below `root`. `copies` maps the old unique IDs to the
 /// copies. Unbindable mounts are left out unless `even_unbindable`.
 pub(super) fn copy_tree(
     mount: &Arc<Mount>,
@@ -164,10 +165,10 @@ pub(super) fn copy_tree(
 ) -> Arc<Mount> {
     let top = mount.copy(root.clone());
     copies.insert(mount.unique_id, top.clone());
-    // A guest decides how many lie on each other, so this goes by a work list.
+    // The guest controls how many are stacked, so this uses a work list.
     let mut open = VecDeque::from([(mount.clone(), top.clone())]);
     while let Some((original, copy)) = open.pop_front() {
-        // What lies on a mount is shown by a copy of the whole of it for sure.
+        // If the copy has the same root, it includes every mount below.
         let whole = Arc::ptr_eq(&copy.root, &original.root);
         for child in original.child_mounts() {
             let Some(place) = child.place() else { continue };

@@ -1,5 +1,5 @@
-//! Changes of the tree of mounts: attaching, taking off, moving, binding, and how such changes spread. Each looks at what it
-//! depends on only once it is the one change under way; whether its caller was killed while it waited for that, too.
+//! Changes of the mount tree: attach, detach, move and bind, with their propagation. Each change checks its conditions,
+//! and whether the caller was killed while it waited, under the lock of changes.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use crate::vfs::mount_namespace::copy_tree;
 use crate::vfs::propagation::{attach_spreading, followers};
 use crate::vfs::{FsContext, Mount, MountNamespace, MountOptions, Path, SuperBlock};
 
-/// The most mounts a namespace may have (`fs.mount-max`).
+/// The maximum number of mounts in a namespace (`fs.mount-max`).
 const MOST_MOUNTS: usize = 100_000;
 
 fn check_place(mount: &Arc<Mount>, place: &Path) -> Result<(), Errno> {
@@ -24,8 +24,8 @@ fn check_place(mount: &Arc<Mount>, place: &Path) -> Result<(), Errno> {
     Ok(())
 }
 
-/// Answers `ENOSPC` if a tree attached to a place, there and wherever that spreads, made too many mounts, and `ENOMEM` if
-/// there is no memory for them.
+/// Returns `ENOSPC` if attaching a tree to a place, with its propagation, exceeded the maximum number of mounts, and
+/// `ENOMEM` if there is no memory for them.
 fn check_room(namespace: &MountNamespace, tree: &Arc<Mount>, place: &Path) -> Result<(), Errno> {
     let copies = followers(&place.mount).len().saturating_add(1);
     let more = tree.tree().len().saturating_mul(copies);
@@ -38,7 +38,7 @@ fn check_room(namespace: &MountNamespace, tree: &Arc<Mount>, place: &Path) -> Re
 /// Mounts a file system.
 ///
 /// # Errors
-/// `EINVAL` if the place is in no or another namespace, `ENOSPC` if there are too many mounts, `ENOTDIR`, `ENOENT`.
+/// `EINVAL` if the place is not in this namespace, `ENOSPC` for too many mounts, `ENOTDIR`, `ENOENT`.
 pub fn mount(
     namespace: &Arc<MountNamespace>,
     super_block: Arc<SuperBlock>,
@@ -59,7 +59,7 @@ pub fn mount(
     })
 }
 
-/// Answers `EINVAL` unless the mount is in the namespace.
+/// Returns `EINVAL` unless the mount is in the namespace.
 pub fn check_member(namespace: &Arc<MountNamespace>, mount: &Arc<Mount>) -> Result<(), Errno> {
     if mount.namespace().is_some_and(|other| Arc::ptr_eq(&other, namespace)) {
         Ok(())
@@ -68,10 +68,10 @@ pub fn check_member(namespace: &Arc<MountNamespace>, mount: &Arc<Mount>) -> Resu
     }
 }
 
-/// Shows what is at one place at another too (`MS_BIND`).
+/// Makes a bind mount of one place at another (`MS_BIND`).
 ///
 /// # Errors
-/// `EINVAL` for what cannot be bound, and those of [`mount`].
+/// `EINVAL` if the mount cannot be bound; errors of [`mount`].
 pub fn bind(namespace: &Arc<MountNamespace>, what: &Path, place: &Path, recursive: bool) -> Result<(), Errno> {
     namespace.change(|| {
         check_killed()?;
@@ -93,10 +93,10 @@ pub fn bind(namespace: &Arc<MountNamespace>, what: &Path, place: &Path, recursiv
     })
 }
 
-/// A copy of what is mounted at a place, which is nowhere yet (`OPEN_TREE_CLONE`).
+/// A detached copy of the mount at a place (`OPEN_TREE_CLONE`).
 ///
 /// # Errors
-/// `EINVAL` for what cannot be bound, `ENOMEM`.
+/// `EINVAL` if the mount cannot be bound; `ENOMEM`.
 pub fn copy_detached(namespace: &Arc<MountNamespace>, what: &Path, recursive: bool) -> Result<Arc<Mount>, Errno> {
     namespace.change(|| {
         check_killed()?;
@@ -115,10 +115,11 @@ pub fn copy_detached(namespace: &Arc<MountNamespace>, what: &Path, recursive: bo
     })
 }
 
-/// Moves a mount to another place (`MS_MOVE`), also one that is nowhere yet.
+/// Moves a mount to another place (`MS_MOVE`), or attaches a detached one.
 ///
 /// # Errors
-/// `EINVAL` if it is no mount's root, is the root of the tree, or beneath a shared mount; `ELOOP` into itself.
+/// `EINVAL` if it is not the root of a mount, is the root of the tree, or is below a shared mount; `ELOOP` for a move
+/// into itself.
 pub fn move_mount(namespace: &Arc<MountNamespace>, what: &Path, place: &Path) -> Result<(), Errno> {
     let mount = &what.mount;
     namespace.change(|| {
@@ -145,18 +146,18 @@ pub fn move_mount(namespace: &Arc<MountNamespace>, what: &Path, place: &Path) ->
         }
         let place = place.clone().topmost();
         check_room(namespace, mount, &place)?;
-        // It stays in its namespace: the change may spread to mounts within it.
+        // It stays in its namespace, because the change may propagate to mounts within it.
         mount.unhang();
         attach_spreading(mount, &place);
         Ok(())
     })
 }
 
-/// Takes a mount off its place, and what spread from it off theirs. With `lazily`, it and all mounts beneath come apart,
-/// and whoever still uses one may go on.
+/// Unmounts a mount and the mounts that were propagated from it. With `lazily`, the mount and its descendants are
+/// separated, and remain usable where they are in use.
 ///
 /// # Errors
-/// `EINVAL` for the root of the tree, `EBUSY` if it is in use. `own` is how many references the caller has.
+/// `EINVAL` for the root of the tree; `EBUSY` if it is in use. `own` is the number of the caller's references.
 pub fn unmount(namespace: &Arc<MountNamespace>, mount: &Arc<Mount>, lazily: bool, own: usize) -> Result<(), Errno> {
     let gone = namespace.change(|| {
         check_killed()?;
@@ -167,7 +168,7 @@ pub fn unmount(namespace: &Arc<MountNamespace>, mount: &Arc<Mount>, lazily: bool
         }
         let copies: Vec<_> =
             followers(&place.mount).into_iter().filter_map(|other| other.child(&place.dentry)).collect();
-        // The references of this list, and of the place where it lies on one of them, are no use.
+        // The references of this list, and of the place if it is on one of the copies, do not count.
         let in_use = |copy: &Arc<Mount>| copy.is_used(1 + usize::from(Arc::ptr_eq(copy, &place.mount)));
         if !lazily && copies.iter().any(|copy| copy.child_mounts().iter().all(|m| m.covers(copy)) && in_use(copy)) {
             return Err(Errno::EBUSY.here());
@@ -175,13 +176,13 @@ pub fn unmount(namespace: &Arc<MountNamespace>, mount: &Arc<Mount>, lazily: bool
         drop(copies);
         Ok(take_off(mount.tree()))
     })?;
-    // Dropped without the lock: the last reference may have a file system to end.
+    // Dropped without the lock: the last reference may shut the file system down.
     drop(gone);
     Ok(())
 }
 
-/// Takes the mounts of a tree off their places, with the copies that go along, and returns all of them. What covers a
-/// copy and stays comes to lie on the place of that.
+/// Detaches the mounts of a tree and their propagated copies, and returns all of them. A mount that covers a copy and
+/// stays is moved to that copy's place.
 fn take_off(tree: Vec<Arc<Mount>>) -> Vec<Arc<Mount>> {
     let mut going: HashMap<u64, Arc<Mount>> = tree.into_iter().map(|mount| (mount.unique_id, mount)).collect();
     let copies = copies_that_go(&going);
@@ -202,8 +203,8 @@ fn take_off(tree: Vec<Arc<Mount>>) -> Vec<Arc<Mount>> {
     going.into_values().chain(slipping.into_iter().map(|(cover, _)| cover)).collect()
 }
 
-/// The mounts elsewhere that came about with those of a tree and go with them: all on which nothing lies but what goes as
-/// well, or covers the whole.
+/// The mounts that were propagated from those of a tree and are unmounted with them: those with only such mounts, or
+/// one that covers their root, attached to them.
 fn copies_that_go(tree: &HashMap<u64, Arc<Mount>>) -> Vec<Arc<Mount>> {
     let places = tree.values().filter_map(|mount| mount.place());
     let copies = places.flat_map(|place| {
@@ -216,7 +217,7 @@ fn copies_that_go(tree: &HashMap<u64, Arc<Mount>>) -> Vec<Arc<Mount>> {
         copy.child_mounts().iter().any(|child| !goes(child) && !child.covers(copy))
     };
     let mut staying: Vec<Arc<Mount>> = copies.values().filter(|copy| stays(copy)).cloned().collect();
-    // What stays keeps what it lies on.
+    // A mount that stays keeps the mount it is attached to.
     while let Some(mount) = staying.pop() {
         copies.remove(&mount.unique_id);
         if let Some(place) = mount.place()
@@ -229,11 +230,12 @@ fn copies_that_go(tree: &HashMap<u64, Arc<Mount>>) -> Vec<Arc<Mount>> {
     copies.into_values().collect()
 }
 
-/// Makes `new` the root of the tree and puts the old root at `put_old` (pivot_root(2)). Root and working directory of
+/// Makes `new` the root mount and attaches the old root to `put_old` (pivot_root(2)). Root and working directories of
 /// `contexts` that were the old root become the new one.
 ///
 /// # Errors
-/// `EBUSY` if either is on the current root mount, `EINVAL` for what is no mount's root, not beneath it, or shared.
+/// `EBUSY` if either is on the current root mount; `EINVAL` if it is not the root of a mount, not below the root, or
+/// shared.
 pub fn pivot(
     namespace: &Arc<MountNamespace>,
     root: &Path,
@@ -241,7 +243,7 @@ pub fn pivot(
     put_old: &Path,
     contexts: &[Arc<FsContext>],
 ) -> Result<(), Errno> {
-    // All of it within the change: another one meanwhile could make a circle of the tree.
+    // All checks are within the change: a concurrent one could close a cycle.
     namespace.change(|| {
         if Arc::ptr_eq(&new.mount, &root.mount) || Arc::ptr_eq(&put_old.mount, &root.mount) {
             return Err(Errno::EBUSY.here());

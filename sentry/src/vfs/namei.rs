@@ -1,6 +1,6 @@
-//! Changes of directories: making, linking, removing and moving entries, with all their checks.
+//! Changes of directories: creating, linking, removing and moving entries, with all checks.
 //!
-//! The directory's entry lock is held over each change, so that two changes of one name come one after the other.
+//! The directory's lock is held over each change, so that changes of one name are serialized.
 
 use std::sync::Arc;
 
@@ -15,33 +15,33 @@ use crate::vfs::notify::{self, mask};
 use crate::vfs::walk::{Last, Target};
 use crate::vfs::{Dentry, Inode, NewInode, Path};
 
-/// What is made: kind, mode before the umask, and what the kind needs.
+/// A new entry: type, mode before the umask, and what the type requires.
 #[derive(Clone, Copy)]
 pub struct Creation<'a> {
-    /// What kind of file.
+    /// The file type.
     pub kind: FileType,
-    /// The lower twelve bits of the mode as asked for.
+    /// The lower twelve bits of the requested mode.
     pub permissions: u16,
     /// The file mode creation mask.
     pub umask: u16,
-    /// Which device.
+    /// The device of a device node.
     pub special: Device,
-    /// Where a symbolic link points.
+    /// The target of a symbolic link.
     pub target: &'a [u8],
 }
 
 impl<'a> Creation<'a> {
-    /// A file or directory of this mode.
+    /// A file or directory with this mode.
     pub fn plain(kind: FileType, permissions: u16, umask: u16) -> Self {
         Creation { kind, permissions, umask, special: Device::default(), target: &[] }
     }
 
-    /// A symbolic link.
+    /// A symbolic link to `target`.
     pub fn link(target: &'a [u8]) -> Self {
         Creation { kind: FileType::Symlink, permissions: 0o777, umask: 0, special: Device::default(), target }
     }
 
-    /// Owner, group and mode that the new inode gets in `directory`.
+    /// Owner, group and mode of the new inode in `directory`.
     pub fn inode_in(&self, credentials: &Credentials, directory: &dyn Inode) -> Result<NewInode<'a>, Errno> {
         let parent = directory.ownership()?;
         let asked = self.permissions & 0o7777;
@@ -71,10 +71,10 @@ impl<'a> Creation<'a> {
     }
 }
 
-/// Makes an entry that must not be there yet.
+/// Creates an entry, which must not exist yet.
 ///
 /// # Errors
-/// `EEXIST` before anything about permissions, as Linux has it.
+/// `EEXIST` takes precedence over errors of permissions, as on Linux.
 pub fn create(credentials: &Credentials, target: &Target, new: &Creation<'_>) -> Result<Path, Errno> {
     let name = target.name(Errno::EEXIST)?;
     let directory = &target.directory;
@@ -107,7 +107,7 @@ pub fn create(credentials: &Credentials, target: &Target, new: &Creation<'_>) ->
     Ok(Path { mount: directory.mount.clone(), dentry: made })
 }
 
-/// Makes a further name for what `source` is.
+/// Creates a hard link to the inode of `source`; `protected` applies `fs.protected_hardlinks`.
 pub fn link(credentials: &Credentials, source: &Path, target: &Target, protected: bool) -> Result<(), Errno> {
     let name = target.name(Errno::EEXIST)?;
     let directory = &target.directory;
@@ -177,7 +177,7 @@ fn remove(credentials: &Credentials, target: &Target, name: &[u8], as_directory:
         if found.is_mount_point() {
             return Err(Errno::EBUSY.here());
         }
-        // Nobody makes an entry in a directory while it goes: locked after its parent, as in renames.
+        // Prevents new entries in a directory being removed. It is locked after its parent, as in renames.
         let inside = as_directory.then(|| found.lock_children(true));
         if as_directory {
             parent.rmdir(name)?
@@ -215,8 +215,7 @@ pub fn rename(credentials: &Credentials, from: &Target, to: &Target, flags: Rena
     let (old_dir, new_dir) = (&from.directory.dentry, &to.directory.dentry);
     let one = old_dir.vfs().renames.lock();
     let same = Arc::ptr_eq(old_dir, new_dir);
-    // The rename lock keeps the tree still, so one of two directories is the ancestor, or neither; entries of the
-    // first locked are never the second's ancestors' business.
+    // Under the rename lock ancestry cannot change. An ancestor is locked before its descendant.
     let old_first = same || old_dir.is_ancestor_of(new_dir) || !new_dir.is_ancestor_of(old_dir);
     let mut first = if old_first { old_dir } else { new_dir }.lock_children(false);
     let mut second = if same { None } else { Some(if old_first { new_dir } else { old_dir }.lock_children(true)) };
@@ -256,7 +255,7 @@ pub fn rename(credentials: &Credentials, from: &Target, to: &Target, flags: Rena
     }
     check_rename(credentials, from, to, &moved, &replaced, exchange)?;
 
-    // A directory that is replaced gets no entries meanwhile; it lies beneath both, so it is locked last.
+    // Prevents new entries in a directory being replaced. It is below both directories, so it is locked last.
     let inside = (!exchange && replaced.is_directory()).then(|| replaced.lock_children(true));
     let directory = old_dir.inode()?.clone();
     directory.rename(name, new_dir.inode()?, new_name, flags)?;
@@ -272,7 +271,7 @@ pub fn rename(credentials: &Credentials, from: &Target, to: &Target, flags: Rena
         }
         old_dir.vfs().tree_changes.make(|| moved.move_locked(old_children, new_children, new_dir, new_name));
         if flags.contains(RenameFlags::RENAME_WHITEOUT) {
-            // The whiteout left behind is looked up when somebody asks.
+            // The whiteout left behind is looked up on the next use.
             old_children.remove(name);
         }
     }
@@ -311,7 +310,7 @@ fn check_rename(
             }
         }
     }
-    // A directory that changes its parent is itself changed: its `..` is another.
+    // Moving a directory to another parent changes its `..`, which requires write permission.
     if !Arc::ptr_eq(&from.directory.dentry, &to.directory.dentry) {
         if moved.is_directory() {
             access::check(credentials, &**inode, Access::WRITE)?;

@@ -1,4 +1,4 @@
-//! Where the file calls tell what they did, for inotify(7).
+//! Reports of file operations, for inotify(7).
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
@@ -10,22 +10,23 @@ use amber_abi::stat::{Device, FileType};
 use crate::sync::{Mutex, Rank};
 use crate::vfs::{Dentry, Inode, Path, Vfs};
 
-/// Somebody who watches an inode: one watch of an inotify instance.
+/// The receiver of an inode's events: a watch of an inotify instance.
 pub trait Watcher: Send + Sync {
-    /// Something happened to the inode, or to the entry `name` of a watched directory. `mask` has `IN_` bits (with
-    /// `IN_ISDIR`, and `IN_EXCL_UNLINK` for an entry without a name), whatever the watch asked for; `cookie` ties the two halves of a rename together.
+    /// Reports an event of the inode, or of the entry `name` of a watched directory. `mask` has `IN_` bits (with
+    /// `IN_ISDIR`, and `IN_EXCL_UNLINK` for an entry whose name was removed), whether or not the watch includes them;
+    /// `cookie` connects the two events of a rename.
     fn event(&self, mask: u32, cookie: u32, name: Option<&[u8]>);
 }
 
-/// Which inode: device and number, which stay while anybody holds it.
+/// The inode: device and number, which are stable while it is referenced.
 type Key = (u64, u64);
 
-/// Who watches which inode, by the number of the watch.
+/// The watchers of each inode, by the number of the watch.
 type Registry = BTreeMap<Key, BTreeMap<u64, Weak<dyn Watcher>>>;
 
 /// The watches of a kernel.
 pub struct Watches {
-    /// How many there are, so that nothing is looked up where there are none.
+    /// The number of watches, so that events are cheap without any.
     count: AtomicUsize,
     registry: Mutex<Registry>,
     next_watch: AtomicU64,
@@ -59,17 +60,17 @@ impl Watches {
     }
 }
 
-/// A watch in place; dropping it ends it.
+/// A watch, which is removed when dropped.
 pub struct Watch {
     vfs: Arc<Vfs>,
     key: Key,
     id: u64,
-    /// Keeps the inode, and so its number, alive.
+    /// Keeps the inode, and so its number, in use.
     _inode: Arc<dyn Inode>,
 }
 
 impl Watch {
-    /// Which inode it is on: equal for equal inodes.
+    /// The key of the inode, equal for equal inodes.
     pub fn key(&self) -> (u64, u64) {
         self.key
     }
@@ -96,7 +97,7 @@ fn key(inode: &dyn Inode) -> Option<Key> {
 /// Watches an inode.
 ///
 /// # Errors
-/// Those of its metadata.
+/// Errors of reading the inode's identity.
 pub fn watch(vfs: &Arc<Vfs>, inode: &Arc<dyn Inode>, watcher: Weak<dyn Watcher>) -> Result<Watch, Errno> {
     let (device, number) = inode.identity()?;
     let key = (device.raw(), number);
@@ -106,7 +107,7 @@ pub fn watch(vfs: &Arc<Vfs>, inode: &Arc<dyn Inode>, watcher: Weak<dyn Watcher>)
     Ok(Watch { vfs: vfs.clone(), key, id, _inode: inode.clone() })
 }
 
-/// What can happen, as bits of `inotify_event.mask`.
+/// Events, as bits of `inotify_event.mask`.
 #[expect(missing_docs, reason = "the names of inotify(7)")]
 pub mod mask {
     pub const IN_ACCESS: u32 = 0x1;
@@ -122,7 +123,7 @@ pub mod mask {
     pub const IN_DELETE_SELF: u32 = 0x400;
     pub const IN_MOVE_SELF: u32 = 0x800;
     pub const IN_UNMOUNT: u32 = 0x2000;
-    /// In an event: the entry it tells of has lost its name.
+    /// In an event: the entry's name was removed.
     pub const IN_EXCL_UNLINK: u32 = 0x400_0000;
     pub const IN_ISDIR: u32 = 0x4000_0000;
 }
@@ -131,8 +132,8 @@ fn directory_bit(dentry: &Dentry) -> u32 {
     if dentry.is_directory() { mask::IN_ISDIR } else { 0 }
 }
 
-/// Something happened to what a path names (`IN_ACCESS`, `IN_MODIFY`, `IN_ATTRIB`, `IN_OPEN`, `IN_CLOSE_*`): told to
-/// watchers of the directory and of the thing itself.
+/// Reports an event of the file at a path (`IN_ACCESS`, `IN_MODIFY`, `IN_ATTRIB`, `IN_OPEN`, `IN_CLOSE_*`) to watchers
+/// of the file and of its directory.
 pub fn happened(path: &Path, mask: u32) {
     if path.dentry.vfs().watches.is_quiet() {
         return;
@@ -153,7 +154,7 @@ fn on_dentry(dentry: &Arc<Dentry>, mask: u32) {
     watches.tell(&**inode, mask, 0, None);
 }
 
-/// Something happened to an entry of a directory: `IN_CREATE`, `IN_DELETE`.
+/// Reports `IN_CREATE` or `IN_DELETE` of a directory entry.
 pub fn entry(directory: &Dentry, child: &Dentry, name: &[u8], mask: u32) {
     let watches = &directory.vfs().watches;
     if watches.is_quiet() {
@@ -164,15 +165,15 @@ pub fn entry(directory: &Dentry, child: &Dentry, name: &[u8], mask: u32) {
     }
 }
 
-/// The number of an inode's names changed: told to its own watchers alone.
+/// Reports a change of an inode's link count to its own watchers.
 pub fn links_changed(vfs: &Vfs, inode: &dyn Inode) {
     if !vfs.watches.is_quiet() {
         vfs.watches.tell(inode, mask::IN_ATTRIB, 0, None);
     }
 }
 
-/// A name went away: `IN_ATTRIB` for the link count, and `IN_DELETE_SELF` if it was the last and nobody has the file
-/// open. A directory goes as a whole; its link count is not told of.
+/// Reports the removal of a name: `IN_ATTRIB` for the link count, and `IN_DELETE_SELF` if it was the last name and the
+/// file is not open. For a directory there is no `IN_ATTRIB`.
 pub fn name_removed(name: &Arc<Dentry>) {
     if name.vfs().watches.is_quiet() {
         return;
@@ -192,7 +193,7 @@ fn end_if_unused(name: &Arc<Dentry>) {
     }
 }
 
-/// A name that was removed is used by nobody any more: `IN_DELETE_SELF`, once, if the inode has no other.
+/// Reports `IN_DELETE_SELF`, once, when a removed name is no longer in use and the inode has no other name.
 pub(super) fn ended(name: &Dentry) {
     let watches = &name.vfs().watches;
     if watches.is_quiet() || !name.is_removed() {
@@ -206,7 +207,7 @@ pub(super) fn ended(name: &Dentry) {
     }
 }
 
-/// A file system is mounted nowhere any more: the watches of its inodes end.
+/// Ends the watches of a file system's inodes, because it is no longer mounted.
 pub(super) fn unmounted(vfs: &Vfs, device: Device) {
     if vfs.watches.is_quiet() {
         return;
@@ -221,7 +222,7 @@ pub(super) fn unmounted(vfs: &Vfs, device: Device) {
     }
 }
 
-/// An entry moved from one directory to another (or the same), over one that is gone then if there was one.
+/// Reports the move of an entry between directories, possibly the same, replacing an entry if there was one.
 pub fn moved(from: &Dentry, name: &[u8], to: &Dentry, new_name: &[u8], what: &Dentry, replaced: Option<&Arc<Dentry>>) {
     let watches = &what.vfs().watches;
     if watches.is_quiet() {

@@ -1,4 +1,4 @@
-//! Opening: from a path to an open file description.
+//! Opening files: from a path to an open file description.
 
 use std::any::Any;
 use std::sync::Arc;
@@ -15,16 +15,16 @@ use crate::vfs::text_busy::FileUse;
 use crate::vfs::walk::{Last, Scope, Walk};
 use crate::vfs::{Caller, Dentry, File, FileDescription, Inode, MountOptions, Path};
 
-/// How a file is opened.
+/// The parameters of open(2).
 #[derive(Clone, Copy)]
 pub struct How {
     /// Flags of open(2), checked by the caller.
     pub flags: OpenFlags,
-    /// The mode of a file that is made.
+    /// The mode of a file that is created.
     pub permissions: u16,
 }
 
-/// What is left of the flags in the description.
+/// Flags that the description does not keep.
 const TRANSIENT: OpenFlags = OpenFlags::O_CREAT
     .union(OpenFlags::O_EXCL)
     .union(OpenFlags::O_NOCTTY)
@@ -34,7 +34,7 @@ const TRANSIENT: OpenFlags = OpenFlags::O_CREAT
 /// `O_TMPFILE` without the `O_DIRECTORY` that is part of it.
 const UNNAMED: OpenFlags = OpenFlags::O_TMPFILE.difference(OpenFlags::O_DIRECTORY);
 
-/// A description that only names a path (`O_PATH`): every operation on it is refused by the descriptor calls.
+/// A file opened with `O_PATH`. The calls on descriptors refuse every operation on it.
 struct PathOnly {
     inode: Arc<dyn Inode>,
 }
@@ -49,10 +49,10 @@ impl File for PathOnly {
     }
 }
 
-/// Opens a path, making a file if asked to.
+/// Opens a path, creating the file if requested.
 ///
 /// # Errors
-/// Those of open(2); a restart if a signal comes while the opening of a fifo or terminal waits.
+/// Errors of open(2); a restart if a signal arrives while opening a fifo or terminal waits.
 pub fn open(caller: &dyn Caller, scope: &Scope<'_>, path: &[u8], how: How) -> Result<Arc<FileDescription>, SysError> {
     let flags = how.flags;
     let follow = !flags.contains(OpenFlags::O_NOFOLLOW);
@@ -150,7 +150,7 @@ fn open_or_make(
     }
 }
 
-/// Makes a regular file unless somebody else was faster; says which.
+/// Creates a regular file unless another thread has created it. Returns the file, and whether it was created.
 fn make(
     caller: &dyn Caller,
     scope: &Scope<'_>,
@@ -159,7 +159,7 @@ fn make(
     how: How,
 ) -> Result<(Arc<Dentry>, bool), Errno> {
     let parent = directory.inode()?.clone();
-    // Linux has another word for this here than for mkdir(2).
+    // Linux has a different errno here than for mkdir(2).
     parent.may_modify_entry(name, true).map_err(|e| if e == Errno::EPERM { Errno::EACCES.here() } else { e })?;
     let creation = Creation::plain(FileType::Regular, how.permissions, caller.fs().umask());
     let made = {
@@ -177,7 +177,7 @@ fn make(
     Ok((made, true))
 }
 
-/// Opens what a walk came to. A file just made is opened whatever its mode says.
+/// Opens the result of a walk. A file just created is opened regardless of its mode.
 fn open_found(
     caller: &dyn Caller,
     scope: &Scope<'_>,
@@ -236,7 +236,7 @@ fn open_found(
 
 fn wanted(flags: OpenFlags, truncate: bool) -> Access {
     let mut wanted = Access::empty();
-    // Mode 3 asks for both, though nothing can then be done with the descriptor but ioctl(2).
+    // Access mode 3 requires both permissions, though the descriptor then only supports ioctl(2).
     let both = flags.contains(OpenFlags::O_ACCMODE);
     wanted.set(Access::READ, flags.reads() || both);
     wanted.set(Access::WRITE, flags.writes() || both || truncate);

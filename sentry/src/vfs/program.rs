@@ -1,4 +1,4 @@
-//! Opening files to execute them.
+//! Opening files for execution.
 
 use std::sync::Arc;
 
@@ -15,7 +15,7 @@ use crate::vfs::{FileDescription, Inode, MountOptions, Path, Vfs};
 /// Opens a program or interpreter by its path.
 ///
 /// # Errors
-/// Those of the walk, and those of [`open_found`].
+/// Errors of the walk and of [`open_found`].
 pub fn open(scope: &Scope<'_>, path: &[u8]) -> Result<Arc<FileDescription>, Errno> {
     open_found(scope, scope.resolve(path, true)?)
 }
@@ -23,17 +23,17 @@ pub fn open(scope: &Scope<'_>, path: &[u8]) -> Result<Arc<FileDescription>, Errn
 /// Opens a program or interpreter at its place.
 ///
 /// # Errors
-/// Those of [`open_inode`].
+/// Errors of [`open_inode`].
 pub fn open_found(scope: &Scope<'_>, path: Path) -> Result<Arc<FileDescription>, Errno> {
     let inode = path.inode()?.clone();
     open_inode(scope.root.dentry.vfs(), scope.credentials, inode, Some(path))
 }
 
-/// Opens a program or interpreter, which may have no place (a memfd).
+/// Opens a program or interpreter, which may have no path (a memfd).
 ///
 /// # Errors
-/// `EACCES` if it is no regular file, its mount forbids execution, or nobody, or not this task, may execute it; `ETXTBSY`
-/// while it is open for writing.
+/// `EACCES` if it is not a regular file, its mount forbids execution, or execute permission is missing; `ETXTBSY` while
+/// it is open for writing.
 pub fn open_inode(
     vfs: &Arc<Vfs>,
     credentials: &Credentials,

@@ -1,4 +1,4 @@
-//! Peer groups: how mounting and unmounting beneath one mount spreads to others (see mount_namespaces(7)).
+//! Peer groups: propagation of mounts and unmounts to other mounts (see mount_namespaces(7)).
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -8,14 +8,14 @@ use crate::sync::{Mutex, Rank};
 use crate::vfs::mount_namespace::copy_tree;
 use crate::vfs::{Dentry, Mount, MountNamespace, Path, Propagation, Vfs};
 
-/// The mounts of a peer group and those that follow it, by their unique numbers.
+/// The members of a peer group and its slaves, by their unique IDs.
 #[derive(Default)]
 struct Group {
     peers: BTreeMap<u64, Weak<Mount>>,
     slaves: BTreeMap<u64, Weak<Mount>>,
 }
 
-/// The peer groups of a kernel, by their numbers.
+/// The peer groups of a kernel, by ID.
 pub struct PeerGroups {
     groups: Mutex<HashMap<u32, Group>>,
     next: AtomicU32,
@@ -27,7 +27,7 @@ impl PeerGroups {
     }
 }
 
-/// A mount gets what is told to its groups.
+/// Adds a mount to its groups, from which it receives changes.
 fn join(mount: &Arc<Mount>) {
     let Propagation { group, master, .. } = mount.propagation();
     if group.is_none() && master.is_none() {
@@ -42,7 +42,7 @@ fn join(mount: &Arc<Mount>) {
     }
 }
 
-/// A mount spreads changes otherwise than before, or is gone: it leaves what it is in no more.
+/// Removes a mount from groups it no longer belongs to, after its propagation changed or before it is dropped.
 pub(super) fn left(mount: &Mount, old: Propagation, new: Propagation) {
     let group = old.group.filter(|_| old.group != new.group);
     let master = old.master.filter(|_| old.master != new.master);
@@ -64,7 +64,7 @@ pub(super) fn left(mount: &Mount, old: Propagation, new: Propagation) {
     }
 }
 
-/// The mounts of a tree get what is told to their groups.
+/// Adds the mounts of a tree to their groups.
 pub(super) fn note_groups(tree: &Arc<Mount>) {
     tree.tree().iter().for_each(join);
 }
@@ -76,20 +76,20 @@ fn share(mount: &Arc<Mount>) {
     join(mount);
 }
 
-/// How a mount shall take part in the spreading of changes.
+/// A propagation type.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Spreading {
-    /// To and from its peers.
+    /// Sends changes to its peers and receives theirs.
     Shared,
-    /// Neither way.
+    /// Neither sends nor receives changes.
     Private,
-    /// From its former peers only.
+    /// Receives changes from its former peers.
     Slave,
-    /// Neither way, and it cannot be bound.
+    /// Private, and cannot be bound.
     Unbindable,
 }
 
-/// Changes how a mount (and with `recursive`, all beneath it) spreads changes.
+/// Sets the propagation type of a mount and, if `recursive`, of all its descendants.
 pub fn set_spreading(namespace: &MountNamespace, mount: &Arc<Mount>, spreading: Spreading, recursive: bool) {
     namespace.change(|| {
         let mounts = if recursive { mount.tree() } else { vec![mount.clone()] };
@@ -111,7 +111,7 @@ pub fn set_spreading(namespace: &MountNamespace, mount: &Arc<Mount>, spreading: 
     });
 }
 
-/// The mounts in some namespace that the group's changes reach at once: its peers, then its slaves.
+/// The mounts in a namespace that receive the group's changes directly: its members, then its slaves.
 fn members(vfs: &Vfs, group: u32) -> Vec<Arc<Mount>> {
     let members: Vec<_> = {
         let groups = vfs.peer_groups.groups.lock();
@@ -127,7 +127,7 @@ fn members(vfs: &Vfs, group: u32) -> Vec<Arc<Mount>> {
 
 fn has_peers(mount: &Arc<Mount>, group: u32) -> bool {
     let mut after = 0;
-    // One by one, since the first does in general, and a mount must not be let go under the lock.
+    // One at a time: the first one usually matches, and a mount must not be dropped under the lock.
     loop {
         let next = {
             let groups = mount.root.vfs().peer_groups.groups.lock();
@@ -141,7 +141,7 @@ fn has_peers(mount: &Arc<Mount>, group: u32) -> bool {
     }
 }
 
-/// Everywhere a change beneath a mount happens too: its peers, its slaves, and theirs; not the mount itself.
+/// All mounts that receive changes below a mount: its peers, its slaves, and theirs, without the mount itself.
 pub(super) fn followers(mount: &Arc<Mount>) -> Vec<Arc<Mount>> {
     let mut found = Vec::new();
     let mut known = HashSet::from([mount.unique_id]);
@@ -158,7 +158,7 @@ pub(super) fn followers(mount: &Arc<Mount>) -> Vec<Arc<Mount>> {
     found
 }
 
-/// Attaches a tree, here and wherever changes of the place spread.
+/// Attaches a tree to a place and, by propagation, elsewhere.
 pub(super) fn attach_spreading(mount: &Arc<Mount>, place: &Path) {
     if let Some(group) = place.mount.propagation().group {
         mount.tree().iter().for_each(share);
@@ -168,8 +168,8 @@ pub(super) fn attach_spreading(mount: &Arc<Mount>, place: &Path) {
     mount.attach(place);
 }
 
-/// Attaches copies of a tree to all that follow the group of `origin`: peers of it at peers, slaves of it at slaves, whose
-/// own peers then follow those.
+/// Attaches copies of a tree to all receivers of the group of `origin`: peers of the tree at its peers, slaves of it at
+/// its slaves, which pass them on to their own peers.
 fn spread(tree: &Arc<Mount>, origin: &Arc<Mount>, dentry: &Arc<Dentry>, group: u32) {
     let mut reached = HashSet::from([origin.unique_id]);
     let mut copies = Vec::new();
@@ -200,6 +200,6 @@ fn spread(tree: &Arc<Mount>, origin: &Arc<Mount>, dentry: &Arc<Dentry>, group: u
             }
         }
     }
-    // Only now: a copy may come to lie within the tree, and is no part of the further ones.
+    // Attached last: a copy may be placed inside the tree, and must not become part of further copies.
     copies.iter().for_each(|(copy, place)| copy.attach(place));
 }

@@ -1,5 +1,5 @@
-//! What files know of signal-driven I/O: that there is somebody who gets SIGIO of a file with `O_ASYNC`, and SIGURG of a
-//! socket (fcntl(2), socket(7)). Who that may be is a matter of [`signal`](crate::signal).
+//! The interface of files to signal-driven I/O: the owner of a file receives SIGIO with `O_ASYNC`, and SIGURG of a
+//! socket (fcntl(2), socket(7)). [`signal`](crate::signal) implements owners.
 
 use amber_abi::Signal;
 use amber_abi::open::{FOwnerEx, OwnerType};
@@ -7,35 +7,35 @@ use amber_abi::open::{FOwnerEx, OwnerType};
 use crate::vfs::FileDescription;
 use crate::wait::{SigioEvent, SignalSource};
 
-/// What a kind of file does with `O_ASYNC`.
+/// The behaviour of `O_ASYNC` for a kind of file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SignalIo {
-    /// Nothing: `F_SETFL` leaves the flag as it is, and `FIOASYNC` is refused.
+    /// Not supported: `F_SETFL` leaves the flag unchanged, and `FIOASYNC` is refused.
     Absent,
-    /// It tells of whatever becomes possible.
+    /// Reports all events.
     Whole,
-    /// The end of a pipe: it tells a reader of what it can read, a writer of what it can write.
+    /// An end of a pipe: reports to a reader when it can read, to a writer when it can write.
     End,
-    /// A terminal: if nobody is named, the foreground process group is told, or the caller where there is none.
+    /// A terminal: without an owner, the foreground process group is signalled, or the caller if there is none.
     Terminal(Option<i32>),
 }
 
-/// Who gets the signals of a file (`F_SETOWN`), with the rights of whoever said so.
+/// The receiver of a file's signals (`F_SETOWN`), with the credentials of the process that set it.
 pub trait SignalOwner: Send + Sync {
-    /// Sends the signal of an event, by its code and band if `asked` names one (`F_SETSIG`) and the queue has room for
-    /// it, else a plain SIGIO. `fd` is the descriptor through which `O_ASYNC` was set.
+    /// Sends the signal of an event: `asked` (`F_SETSIG`) with its code and band if it is set and the queue has room
+    /// for it, else a plain SIGIO. `fd` is the descriptor through which `O_ASYNC` was set.
     fn tell(&self, asked: Option<Signal>, fd: i32, event: SigioEvent);
 
     /// Sends SIGURG.
     fn tell_urgent(&self);
 
-    /// The kind and the number that were named, the number 0 if nothing has it any more (`F_GETOWN_EX`).
+    /// The type and ID of the owner, the ID 0 if it no longer exists (`F_GETOWN_EX`).
     fn named(&self) -> FOwnerEx;
 
-    /// Whether it stands for nobody: what the number 0 names.
+    /// Whether there is no owner: the ID 0 was set.
     fn is_nobody(&self) -> bool;
 
-    /// The real and effective user of whoever named it (`F_GETOWNER_UIDS`).
+    /// The real and effective user IDs of the process that set it (`F_GETOWNER_UIDS`).
     fn users(&self) -> [u32; 2];
 }
 
@@ -55,19 +55,19 @@ impl SignalSource for FileDescription {
     }
 }
 
-/// Who gets a file's signals, as `F_GETOWN_EX` tells it: 0 if nobody, or if whoever it was is gone.
+/// The owner of a file's signals as `F_GETOWN_EX` returns it; ID 0 if there is none or it no longer exists.
 pub fn owner(description: &FileDescription) -> FOwnerEx {
     let nobody = FOwnerEx { type_: OwnerType::F_OWNER_TID.raw(), pid: 0 };
     description.owner().map_or(nobody, |owner| owner.named())
 }
 
-/// The same as `F_GETOWN` tells it: negative for a group.
+/// The owner as `F_GETOWN` returns it: negative for a process group.
 pub fn signed_owner(description: &FileDescription) -> i32 {
     let owner = owner(description);
     if owner.type_ == OwnerType::F_OWNER_PGRP.raw() { owner.pid.wrapping_neg() } else { owner.pid }
 }
 
-/// The real and effective user of whoever named the owner (`F_GETOWNER_UIDS`).
+/// The real and effective user IDs of the process that set the owner (`F_GETOWNER_UIDS`).
 pub fn owner_users(description: &FileDescription) -> [u32; 2] {
     description.owner().map_or([0, 0], |owner| owner.users())
 }

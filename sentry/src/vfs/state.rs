@@ -1,4 +1,4 @@
-//! What a kernel has once of its files, whatever the file system.
+//! The state of the virtual file system of a kernel.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -18,32 +18,32 @@ use crate::vfs::propagation::PeerGroups;
 use crate::vfs::text_busy::FileUses;
 use crate::vfs::tree_changes::TreeChanges;
 
-/// The first minor number that [`Vfs::anonymous_device`] gives out.
+/// The first minor number that [`Vfs::anonymous_device`] returns.
 const FIRST_DEVICE: u32 = 20;
 
-/// The state that all files of a kernel share. Names, mounts and open files hold it; the kernel is not needed for it.
+/// The state that all files of a kernel share. Dentries, mounts and open files refer to it instead of the kernel.
 pub struct Vfs {
-    /// Entries of directories.
+    /// The dentry cache.
     pub names: NameCache,
-    /// Where files live that have no names.
+    /// Internal file systems.
     pub anonymous: Anonymous,
     /// Cached pages of host files.
     pub page_caches: Arc<PageCaches>,
     /// Open file descriptions.
     pub open_files: OpenFiles,
-    /// Held while an epoll is put into another, so that two at once cannot close a circle.
+    /// Held while an epoll is added to another, so that two additions cannot close a cycle.
     pub(super) epolls: Mutex<()>,
     /// File locks.
     pub locks: Locks,
-    /// Files that are written or executed.
+    /// Files that are open for writing or executed.
     pub file_uses: FileUses,
     /// Inodes whose attributes are being changed.
     pub(super) attribute_locks: AttributeLocks,
-    /// What is watched for inotify(7).
+    /// Watches of inotify(7).
     pub(super) watches: Watches,
-    /// One rename at a time looks at two directories, so the order in which those are locked cannot go in a circle.
+    /// Serializes renames between two directories, so that the order of their locks has no cycles.
     pub(super) renames: Mutex<()>,
-    /// Moves of names and changes of mounts, of all trees.
+    /// Counts renames and changes of mounts, in all trees.
     pub(super) tree_changes: TreeChanges,
     pub(super) mounts: MountTrees,
     pub(super) peer_groups: PeerGroups,
@@ -51,7 +51,7 @@ pub struct Vfs {
 }
 
 impl Vfs {
-    /// That of a kernel without files.
+    /// The state of a kernel without files.
     pub fn new() -> Arc<Self> {
         Arc::new(Vfs {
             names: NameCache::new(),
@@ -71,7 +71,7 @@ impl Vfs {
         })
     }
 
-    /// A device number for a file system that is on no device: major 0, a fresh minor.
+    /// Allocates a device number for a file system without a device: major 0, a new minor.
     pub fn anonymous_device(&self) -> Device {
         Device::new(0, self.next_device.fetch_add(1, Ordering::Relaxed))
     }

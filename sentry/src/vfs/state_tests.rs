@@ -1,4 +1,4 @@
-//! Two kernels in one process: neither sees the files of the other.
+//! Two kernels in one process do not see each other's files.
 
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicUsize, Ordering};

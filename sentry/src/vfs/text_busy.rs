@@ -1,4 +1,4 @@
-//! Programs that run cannot be written, and what is being written cannot be executed (`ETXTBSY`).
+//! `ETXTBSY`: running programs cannot be opened for writing, and files open for writing cannot be executed.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -12,9 +12,9 @@ use crate::vfs::{Inode, Vfs};
 /// Device and number of a file.
 type Key = ((u32, u32), u64);
 
-/// The files of a kernel that are written or executed.
+/// The files of a kernel that are open for writing or executed.
 pub struct FileUses {
-    /// How many descriptions can write a file (above zero) or execute it (below).
+    /// The number of descriptions that can write a file (positive) or execute it (negative).
     counts: Mutex<HashMap<Key, i64>>,
 }
 
@@ -30,7 +30,7 @@ impl FileUses {
     }
 }
 
-/// One writer or one execution of a regular file; dropping it ends the use.
+/// A use of a regular file, for writing or execution, which ends when dropped.
 pub struct FileUse {
     vfs: Arc<Vfs>,
     key: Key,
@@ -38,10 +38,10 @@ pub struct FileUse {
 }
 
 impl FileUse {
-    /// Begins to write a file or, without `writes`, to execute it. Files that are not regular are not counted.
+    /// Begins to write a file or, without `writes`, to execute it. Only regular files are counted.
     ///
     /// # Errors
-    /// `ETXTBSY` if it is in use the other way; those of reading attributes.
+    /// `ETXTBSY` if it is in use the other way; errors of reading attributes.
     pub fn begin(vfs: &Arc<Vfs>, inode: &dyn Inode, writes: bool) -> Result<Option<FileUse>, Errno> {
         if inode.kind() != FileType::Regular {
             return Ok(None);

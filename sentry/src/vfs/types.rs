@@ -1,4 +1,4 @@
-//! Types of file systems: what mount(2) finds by name.
+//! File system types, which mount(2) finds by name.
 
 use std::sync::Arc;
 
@@ -10,10 +10,10 @@ use crate::vfs::FileSystem;
 /// Makes an instance from the option text of mount(2).
 pub type Make = fn(&Arc<Kernel>, &str) -> Result<Arc<dyn FileSystem>, Errno>;
 
-/// A type of file system.
+/// A file system type.
 pub struct FileSystemType {
     /// The name.
     pub name: &'static str,
-    /// Makes an instance from the option text of mount(2).
+    /// Makes an instance.
     pub make: Make,
 }

@@ -1,4 +1,4 @@
-//! The path walk: every rule of path_resolution(7) and of openat2(2).
+//! The path walk: path_resolution(7) with the restrictions of openat2(2).
 
 use std::rc::Rc;
 use std::sync::Arc;
@@ -11,15 +11,15 @@ use crate::credentials::Credentials;
 use crate::vfs::access::{self, Access};
 use crate::vfs::{Caller, Dentry, Inode, MountOptions, Path};
 
-/// From where, as whom and under which restrictions paths are resolved.
+/// The starting points, credentials and restrictions of path walks.
 pub struct Scope<'a> {
-    /// Who searches.
+    /// The credentials for permission checks.
     pub credentials: &'a Credentials,
-    /// Where absolute paths start, and what `..` does not leave.
+    /// The root directory, for absolute paths; `..` does not leave it.
     pub root: Path,
-    /// Where relative paths start.
+    /// The directory where relative paths start.
     pub start: Path,
-    /// Who calls, which magic links ask about; none while the sandbox is put together.
+    /// The caller, on which magic links depend; none during the set-up of the sandbox.
     pub caller: Option<&'a dyn Caller>,
     /// Restrictions of openat2(2).
     pub resolve: ResolveFlags,
@@ -34,17 +34,17 @@ pub enum Last {
     Dot,
     /// `..`
     DotDot,
-    /// The path was only slashes.
+    /// The path has only slashes.
     Root,
 }
 
-/// Where an entry is made, removed or moved: a directory and a last component.
+/// The place where an entry is created, removed or moved: a directory and a last component.
 pub struct Target {
-    /// The directory; it exists and may be searched.
+    /// The directory, which exists and is searchable.
     pub directory: Path,
     /// The last component.
     pub last: Last,
-    /// Slashes follow the component, so it must be, or become, a directory.
+    /// Whether slashes follow the component, so that it must be a directory or become one.
     pub trailing_slash: bool,
 }
 
@@ -63,21 +63,21 @@ impl Target {
 }
 
 impl<'a> Scope<'a> {
-    /// The plain scope of a path given by the kernel itself: from the root, without a caller.
+    /// A scope for paths given by the kernel itself: from the root, without a caller.
     pub fn kernel(credentials: &'a Credentials, root: Path) -> Self {
         Scope { credentials, start: root.clone(), root, caller: None, resolve: ResolveFlags::empty() }
     }
 
-    /// Resolves a whole path; a symbolic link at its end is followed if `follow` says so or slashes come after it.
+    /// Resolves a path. A symbolic link at its end is followed if `follow` is set or slashes come after it.
     ///
     /// # Errors
-    /// `ENOENT`, `ENOTDIR`, `EACCES`, `ELOOP`, `ENAMETOOLONG`, those of the file system, and `EXDEV` and `EAGAIN` by
-    /// the restrictions of openat2(2).
+    /// `ENOENT`, `ENOTDIR`, `EACCES`, `ELOOP`, `ENAMETOOLONG`, errors of the file system, and `EXDEV` and `EAGAIN` from
+    /// restrictions of openat2(2).
     pub fn resolve(&self, path: &[u8], follow: bool) -> Result<Path, Errno> {
         self.walk_whole(path, follow)?.finish()
     }
 
-    /// The same for umount2(2): what is mounted on the place counts, and looking there is not using it.
+    /// Resolves a path for umount2(2): to the topmost mount of the place, without marking it as used.
     pub fn resolve_mount(&self, path: &[u8], follow: bool) -> Result<Path, Errno> {
         Ok(self.walk_whole(path, follow)?.at.topmost())
     }
@@ -105,11 +105,11 @@ struct Frame {
     at: usize,
 }
 
-/// A path walk under way: a place, and what is left of the path and of the links it led through.
+/// A path walk in progress: a place, and the rest of the path and of the links being followed.
 pub struct Walk<'a> {
     scope: &'a Scope<'a>,
     root: Path,
-    /// The state of the tree when the walk began, if it may not leave the root.
+    /// The state of the tree at the start of a walk that may not leave its root.
     confined: Option<Option<u64>>,
     at: Path,
     frames: Vec<Frame>,
@@ -122,7 +122,7 @@ impl<'a> Walk<'a> {
     /// Starts a walk.
     ///
     /// # Errors
-    /// `ENOENT` for the empty path, `EXDEV` for an absolute one beneath a directory.
+    /// `ENOENT` for the empty path; `EXDEV` for an absolute one with `RESOLVE_BENEATH`.
     pub fn new(scope: &'a Scope<'a>, path: &[u8]) -> Result<Self, Errno> {
         if path.is_empty() {
             return Err(Errno::ENOENT.here());
@@ -147,14 +147,14 @@ impl<'a> Walk<'a> {
         self.scope.resolve.contains(flag)
     }
 
-    /// Continues with a text: the path itself, or a link's.
+    /// Continues with a text: the path, or the target of a link.
     fn enter_text(&mut self, text: Rc<[u8]>) -> Result<(), Errno> {
         if text.first() == Some(&b'/') {
             if self.forbids(ResolveFlags::RESOLVE_BENEATH) {
                 return Err(Errno::EXDEV.here());
             }
             let root = self.root.clone();
-            // The start of a walk may be on any mount; only links that jump to another one are crossings.
+            // A walk may start on any mount; only links to another mount are crossings.
             if !self.frames.is_empty() || self.links > 0 {
                 self.check_crossing(&root)?;
             }
@@ -193,7 +193,7 @@ impl<'a> Walk<'a> {
         }
     }
 
-    /// What is left of the text: nothing at all, only slashes, or more components.
+    /// Whether components are left, and whether any text is left.
     fn rest(&self) -> (bool, bool) {
         let mut slashes = false;
         for frame in &self.frames {
@@ -206,11 +206,11 @@ impl<'a> Walk<'a> {
         (false, slashes)
     }
 
-    /// Walks until only the last component is left, which [`last`](Self::last) then tells.
+    /// Walks up to the last component, which [`last`](Self::last) then returns.
     pub fn to_last(&mut self) -> Result<(), Errno> {
         loop {
             let Some(component) = self.next() else {
-                // Only slashes: after links, the place reached is the last component.
+                // Only slashes are left: after links, the place reached is the last component.
                 (self.last, self.trailing_slash) = (Last::Root, true);
                 return Ok(());
             };
@@ -229,12 +229,12 @@ impl<'a> Walk<'a> {
         }
     }
 
-    /// The last component, once [`to_last`](Self::to_last) came to it, and where it is looked up.
+    /// The last component and its directory, after [`to_last`](Self::to_last).
     pub fn target(&self) -> Target {
         Target { directory: self.at.clone(), last: self.last.clone(), trailing_slash: self.trailing_slash }
     }
 
-    /// The last component alone.
+    /// The last component.
     pub fn last(&self) -> &Last {
         &self.last
     }
@@ -244,13 +244,13 @@ impl<'a> Walk<'a> {
         self.trailing_slash
     }
 
-    /// The directory in which the last component is looked up.
+    /// The directory of the last component.
     pub fn directory(&self) -> &Path {
         &self.at
     }
 
-    /// Looks the last component up and goes there. False if it was a link to follow: then its text is next, and the
-    /// caller goes on with [`to_last`](Self::to_last).
+    /// Looks up and enters the last component. Returns false if it is a link to follow; the caller then continues with
+    /// [`to_last`](Self::to_last) in its target.
     pub fn enter_last(&mut self, follow: bool) -> Result<bool, Errno> {
         let component = std::mem::replace(&mut self.last, Last::Root);
         if self.step(component, follow || self.trailing_slash, true)? {
@@ -262,7 +262,7 @@ impl<'a> Walk<'a> {
         Ok(true)
     }
 
-    /// Like [`enter_last`](Self::enter_last) for an entry that the caller has looked up (or just made) itself.
+    /// Like [`enter_last`](Self::enter_last), for an entry that the caller has already looked up or created.
     pub fn enter_found(&mut self, found: Arc<Dentry>, follow: bool) -> Result<bool, Errno> {
         if self.enter(found, follow || self.trailing_slash, true)? {
             return Ok(false);
@@ -276,7 +276,7 @@ impl<'a> Walk<'a> {
     /// The place reached.
     ///
     /// # Errors
-    /// `EXDEV` if a walk that may not leave its root was taken out of it.
+    /// `EXDEV` if a walk that may not leave its root was moved out of it.
     pub fn finish(self) -> Result<Path, Errno> {
         if self.confined.is_some() {
             let vfs = self.at.dentry.vfs();
@@ -301,7 +301,7 @@ impl<'a> Walk<'a> {
         }
     }
 
-    /// Goes one component on; true if that was a link whose text comes next.
+    /// Enters one component. Returns true if it was a link, whose target is walked next.
     fn step(&mut self, component: Last, follow: bool, trailing: bool) -> Result<bool, Errno> {
         match component {
             Last::Root | Last::Dot => Ok(false),
@@ -313,7 +313,7 @@ impl<'a> Walk<'a> {
         }
     }
 
-    /// Looks a name up in the place reached; the answer may be negative.
+    /// Looks up a name in the place reached; the result may be negative.
     pub fn look_up(&self, name: &[u8]) -> Result<Arc<Dentry>, Errno> {
         if self.forbids(ResolveFlags::RESOLVE_CACHED) {
             return self.at.dentry.cached(name).ok_or_else(|| Errno::EAGAIN.here());
@@ -344,7 +344,8 @@ impl<'a> Walk<'a> {
         }
         let to = to.topmost();
         self.check_crossing(&to)?;
-        // A move since the walk began may have taken it out of the root, which no further `..` would then meet.
+        // A rename since the start of the walk may have moved the place out of the root, so that further `..` would not
+        // meet the root.
         if let Some(state) = self.confined
             && !to.dentry.vfs().tree_changes.none_since(state)
         {
@@ -388,7 +389,7 @@ impl<'a> Walk<'a> {
         }
     }
 
-    /// Follows a link: to its text, which comes next then, or (false) past it.
+    /// Follows a link: to its target text, which is walked next, or, for a magic link (false), directly to its place.
     fn follow(&mut self, link: &Path, inode: &Arc<dyn Inode>) -> Result<bool, Errno> {
         if let Some(caller) = self.scope.caller
             && let Some(target) = inode.follow_magic_link(caller)

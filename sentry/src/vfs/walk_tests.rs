@@ -1,4 +1,4 @@
-//! The walk against a model that is as simple as can be: trees of names, walked recursively.
+//! The walk compared with a simple model: trees of names, walked recursively.
 
 use std::collections::BTreeMap;
 
@@ -10,7 +10,7 @@ use crate::fs::tmpfs::{TmpFs, TmpfsOptions};
 use crate::vfs::namei::{self, Creation};
 use crate::vfs::{FileSystem, Mount, MountNamespace, MountOptions, SuperBlock, Vfs};
 
-/// What the model has under a path.
+/// A node of the model.
 #[derive(Clone, Debug)]
 enum Node {
     File,
@@ -18,7 +18,7 @@ enum Node {
     Directory(BTreeMap<String, Node>),
 }
 
-/// A place in the model: the names that lead there from the root.
+/// A place in the model: the names from the root.
 type Place = Vec<String>;
 
 struct Model {
@@ -34,7 +34,7 @@ impl Model {
         })
     }
 
-    /// Walks a path from a place, as path_resolution(7) tells it.
+    /// Walks a path from a place according to path_resolution(7).
     fn walk(&mut self, from: &Place, path: &str, follow: bool, beneath: bool) -> Result<Place, Errno> {
         if path.is_empty() {
             return Err(Errno::ENOENT);

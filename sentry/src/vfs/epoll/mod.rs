@@ -1,8 +1,8 @@
-//! epoll(7): a set of watched files, and the queue of those that became ready.
+//! epoll(7): a set of watched files, and a list of those that are ready.
 //!
-//! Each watched file tells the epoll through its wait queue, which puts the entry into the ready list; waiting looks at
-//! that list alone, never at all entries. Files that stand for host descriptors tell nobody: those are in a set of the
-//! host's, whose events are taken before the ready list is looked at.
+//! A watched file notifies the epoll through its wait queue, which puts the entry into the ready list. A wait checks
+//! that list only, never all entries. Files backed by host descriptors do not notify: they are in an epoll set of the
+//! host, whose events are collected before the ready list is checked.
 //!
 //! See docs/internals/epoll.md.
 
@@ -27,7 +27,7 @@ use crate::wait::{READABLE, Registration, WaitQueue, Waiter};
 use nesting::Neighbours;
 pub use watchers::Watchers;
 
-/// What can be asked for together with EPOLLEXCLUSIVE.
+/// Event flags that are permitted with EPOLLEXCLUSIVE.
 const WITH_EXCLUSIVE: EpollEvents = EpollEvents::EPOLLIN
     .union(EpollEvents::EPOLLOUT)
     .union(EpollEvents::EPOLLERR)
@@ -36,32 +36,32 @@ const WITH_EXCLUSIVE: EpollEvents = EpollEvents::EPOLLIN
     .union(EpollEvents::EPOLLET)
     .union(EpollEvents::EPOLLEXCLUSIVE);
 
-/// As many events one call takes at most; the next takes the others.
+/// The maximum number of events of one call; the next call returns the others.
 const MOST_AT_ONCE: usize = 4096;
 
-/// What is told of always.
+/// Events that are always reported.
 const ALWAYS: EpollEvents = EpollEvents::EPOLLERR.union(EpollEvents::EPOLLHUP);
 
-/// A watched descriptor: the number it was added under and the description behind it.
+/// A watched file: the descriptor number at its addition and the open file description.
 struct Entry {
     fd: i32,
     description: Weak<FileDescription>,
     description_id: u64,
     interest: EpollEvents,
     data: u64,
-    /// It is in the ready list.
+    /// Whether it is in the ready list.
     queued: bool,
-    /// The place in the file's wait queue; none while the entry is being made.
+    /// The registration in the file's wait queue; none while the entry is being made.
     registration: Option<Registration>,
-    /// The descriptor in the host's set, if it is open still.
+    /// The host descriptor in the host's set, while it is open.
     host: Option<Weak<OwnedFd>>,
-    /// What the host's set just told of it, and in which look.
+    /// The events that the host's set reported last, and the number of that collection.
     fresh: (u64, EpollEvents),
-    /// The file, if it is an epoll itself.
+    /// The file, if it is an epoll.
     inner: Option<Weak<Epoll>>,
-    /// Counts the entry for the user who made it.
+    /// Charges the entry to the user that added it.
     _charge: UserCharge,
-    /// What the host keeps for it in its set.
+    /// Charges the host kernel's memory for the entry.
     _kept: Option<KernelCharge>,
 }
 
@@ -70,21 +70,21 @@ struct State {
     next_id: u64,
     entries: HashMap<u64, Entry>,
     by_target: BTreeMap<(i32, u64), u64>,
-    /// Entries in the order in which they became ready; those that were removed stay until they are half of all.
+    /// Entries in the order in which they became ready. Removed ones stay until they are half of the list.
     ready: VecDeque<u64>,
-    /// How many of those were removed.
+    /// The number of removed entries in the list.
     stale: usize,
     /// The epolls that watch this one.
     parents: Neighbours,
     /// The epolls that this one watches.
     inner: Neighbours,
-    /// Counts the looks at the host's set.
+    /// The number of collections from the host's set.
     look: u64,
 }
 
-/// About what an entry takes of the heap in all.
+/// Approximate heap memory of an entry, in bytes.
 const ENTRY_BYTES: u64 = 304;
-/// What the host keeps for a set, with its two open files, and for an entry of one.
+/// Memory of the host kernel for a set, with its two open files, and for an entry of a set, in bytes.
 const HOST_SET_BYTES: u64 = 1024;
 const HOST_ENTRY_BYTES: u64 = 256;
 
@@ -94,12 +94,12 @@ struct Next {
     description: Arc<FileDescription>,
     interest: EpollEvents,
     data: u64,
-    /// What the host has just told of it.
+    /// The events that the host just reported for it.
     fresh: Option<EpollEvents>,
 }
 
 impl Next {
-    /// What it is ready for now.
+    /// The events it is ready for now.
     fn events(&self) -> EpollEvents {
         match self.fresh {
             Some(events) => events & self.interest.difference(EpollEvents::MODES),
@@ -108,30 +108,30 @@ impl Next {
     }
 }
 
-/// So many entries are listed while the epoll is locked.
+/// The number of entries listed with one acquisition of the lock.
 const LINES_AT_ONCE: usize = 128;
 
 /// An epoll instance.
 pub struct Epoll {
     me: Weak<Epoll>,
     vfs: Arc<Vfs>,
-    /// Held while the watched files are looked at and while entries change.
+    /// Held while watched files are polled and while entries change.
     scan: Mutex<()>,
     state: Mutex<State>,
-    /// Who is in epoll_wait(2).
+    /// The waiters in epoll_wait(2).
     waiters: WaitQueue,
-    /// Who polls the epoll's own descriptor.
+    /// The waiters that poll the epoll's own descriptor.
     queue: WaitQueue,
-    /// The host descriptors behind watched files, and what the host keeps for the set.
+    /// The host's set for watched host descriptors, and the charge for it.
     host: OnceLock<(EventSet, KernelCharge)>,
     memory: Arc<GuestMemory>,
 }
 
-/// An event found, and what to put back if it cannot be told.
+/// An event, with the state to restore if it cannot be delivered.
 pub struct Found {
     id: u64,
     interest: EpollEvents,
-    /// What the guest is told.
+    /// The event as the guest sees it.
     pub event: EpollEvent,
 }
 
@@ -153,7 +153,7 @@ impl State {
         None
     }
 
-    /// Puts an entry at the end of the ready list, or at its beginning; false if there is no such entry.
+    /// Puts an entry at the end or, if `first`, the start of the ready list. Returns false if there is no such entry.
     fn queue(&mut self, id: u64, first: bool) -> bool {
         let Some(entry) = self.entries.get_mut(&id) else { return false };
         if !std::mem::replace(&mut entry.queued, true) {
@@ -179,14 +179,14 @@ impl State {
         Some(entry)
     }
 
-    /// How many entries are in the ready list.
+    /// The number of entries in the ready list.
     fn count_ready(&self) -> usize {
         self.ready.len() - self.stale
     }
 }
 
 impl Epoll {
-    /// Makes an empty set, which is charged to the memory.
+    /// Makes an empty set and charges it to `memory`.
     pub fn new(vfs: &Arc<Vfs>, memory: &Arc<GuestMemory>) -> Arc<Epoll> {
         Arc::new_cyclic(|me| Epoll {
             me: me.clone(),
@@ -200,11 +200,12 @@ impl Epoll {
         })
     }
 
-    /// Watches a file (`EPOLL_CTL_ADD`).
+    /// Adds a file (`EPOLL_CTL_ADD`).
     ///
     /// # Errors
-    /// `EPERM` if the file never waits; `EINVAL` for what does not go with EPOLLEXCLUSIVE; `ELOOP` if epolls would be
-    /// nested too deep or in a circle, `EINVAL` in too many ways; `EEXIST` if it is watched under this number already.
+    /// `EPERM` if the file does not support polling; `EINVAL` for flags not permitted with EPOLLEXCLUSIVE; `ELOOP` if
+    /// epolls would be nested too deeply or in a cycle, `EINVAL` for too many paths; `EEXIST` if the file is watched
+    /// under this number already.
     pub fn add(
         &self,
         fd: i32,
@@ -225,7 +226,7 @@ impl Epoll {
             None if self.state.lock().parents.is_empty() => None,
             None => Some(nesting::check_file(self, description)?),
         };
-        // Epolls are not nested in a circle, so neither are these locks; the tree's comes before them.
+        // Epolls are not nested in a cycle, so neither are these locks. The lock of the nesting is taken before them.
         let _scan = self.scan.lock_beside();
         let id = {
             let mut state = self.state.lock();
@@ -255,7 +256,7 @@ impl Epoll {
             id
         };
         if let Some(inner) = inner {
-            // Another epoll's state, of the same rank as ours, which is not held.
+            // This is another epoll's state, of the same rank as this one's, which is not locked here.
             inner.state.lock().parents.add(&self.me);
             self.state.lock().inner.add(&inner.me);
         }
@@ -275,8 +276,8 @@ impl Epoll {
         Ok(())
     }
 
-    /// Puts a host descriptor into the host's set; false if that cannot be, such as for one that is in it already, under
-    /// another number of the guest's.
+    /// Adds a host descriptor to the host's set. Returns false on failure, for example if it is in the set already
+    /// under another number of the guest.
     fn collect(&self, file: &Arc<OwnedFd>, id: u64) -> bool {
         let (set, _) = match self.host.get() {
             Some(host) => host,
@@ -293,7 +294,7 @@ impl Epoll {
         set.add(file.as_fd(), id).is_ok()
     }
 
-    /// Puts those into the ready list that the host has events of. The lock over looking at files is held.
+    /// Collects events from the host's set and puts their entries into the ready list. The caller holds the scan lock.
     fn take_from_host(&self) {
         let Some((set, _)) = self.host.get() else { return };
         let mut state = self.state.lock();
@@ -309,15 +310,15 @@ impl Epoll {
         }) {}
     }
 
-    /// Whether something is in the ready list, without asking the host.
+    /// Whether the ready list is not empty; does not collect events from the host.
     pub fn has_ready(&self) -> bool {
         self.state.lock().count_ready() > 0
     }
 
-    /// Changes what is asked for (`EPOLL_CTL_MOD`).
+    /// Changes the events of a watched file (`EPOLL_CTL_MOD`).
     ///
     /// # Errors
-    /// `ENOENT` if it is not watched; `EINVAL` if EPOLLEXCLUSIVE is asked for now or was at first.
+    /// `ENOENT` if it is not watched; `EINVAL` if EPOLLEXCLUSIVE is requested now or was at the addition.
     pub fn modify(
         &self,
         fd: i32,
@@ -344,7 +345,7 @@ impl Epoll {
         Ok(())
     }
 
-    /// Watches a file no more (`EPOLL_CTL_DEL`).
+    /// Removes a file (`EPOLL_CTL_DEL`).
     ///
     /// # Errors
     /// `ENOENT` if it is not watched.
@@ -356,7 +357,7 @@ impl Epoll {
         Ok(())
     }
 
-    /// Drops an entry: it was removed, or its description is gone.
+    /// Drops an entry that was removed or whose description is gone.
     fn forget(&self, id: u64) {
         let entry = self.state.lock().take(id);
         let file = entry.as_ref().and_then(|entry| entry.host.as_ref()?.upgrade());
@@ -381,17 +382,17 @@ impl Epoll {
         self.queue.notify(READABLE);
     }
 
-    /// Who waits in epoll_wait(2).
+    /// The waiters in epoll_wait(2).
     pub fn waiters(&self) -> &WaitQueue {
         &self.waiters
     }
 
-    /// Takes at most `most` events. Level-triggered entries go to the end of the ready list, those with EPOLLONESHOT are
-    /// disabled.
+    /// Takes at most `most` events. Level-triggered entries return to the end of the ready list; those with
+    /// EPOLLONESHOT are disabled.
     pub fn harvest(&self, most: usize) -> Vec<Found> {
         let most = most.min(MOST_AT_ONCE);
         let mut found = Vec::new();
-        // What was looked at is let go after the locks: it may be the last reference.
+        // Dropped after the locks: these may be the last references.
         let mut looked_at = Vec::new();
         let scan = self.scan.lock();
         self.take_from_host();
@@ -424,7 +425,7 @@ impl Epoll {
         found
     }
 
-    /// Puts back events that could not be told, as if they had not been taken.
+    /// Puts back events that could not be delivered, as if they had not been taken.
     pub fn put_back(&self, untold: &[Found]) {
         let _scan = self.scan.lock();
         let mut state = self.state.lock();
@@ -439,7 +440,7 @@ impl Epoll {
     }
 }
 
-/// What of `interest` the file is ready for now.
+/// The events of `interest` that the file is ready for now.
 fn ready_events(description: &FileDescription, interest: EpollEvents) -> EpollEvents {
     let wanted = interest.difference(EpollEvents::MODES);
     if wanted.is_empty() {
@@ -498,7 +499,7 @@ impl File for Epoll {
 
     fn poll(&self) -> PollEvents {
         let mut looked_at = Vec::new();
-        // Called for a nested epoll while the outer one's lock is held; they are not nested in a circle.
+        // For a nested epoll this runs under the outer epoll's lock; nesting has no cycles.
         let scan = self.scan.lock_beside();
         self.take_from_host();
         let mut answer = PollEvents::empty();

@@ -1,4 +1,4 @@
-//! How epolls may watch epolls: not in a circle, not too deep, and not in too many ways.
+//! Limits of nested epolls: no cycles, a maximum depth, and a maximum number of paths from a file to outermost epolls.
 //!
 //! See docs/internals/epoll.md.
 
@@ -11,14 +11,14 @@ use super::Epoll;
 use crate::sync::MutexGuard;
 use crate::vfs::FileDescription;
 
-/// How many levels of epolls may lie below the outermost.
+/// The maximum number of nesting levels below the outermost epoll.
 const DEPTH: usize = 4;
 
-/// How many ways may lead from a file to outermost epolls, by the number of epolls in between; straight ones are free.
-/// Each event takes all of them.
+/// The maximum number of paths from a file to outermost epolls, by the number of epolls in between; direct ones are not
+/// limited. Each event is propagated along all of them.
 const WAYS: [usize; DEPTH + 1] = [usize::MAX, 500, 100, 50, 10];
 
-/// Epolls on one side of an epoll, each with the number of entries that tie the two.
+/// Epolls on one side of an epoll, each with the number of entries that connect the two.
 #[derive(Default)]
 pub(super) struct Neighbours(HashMap<usize, (Weak<Epoll>, usize)>);
 
@@ -46,11 +46,11 @@ impl Neighbours {
     }
 }
 
-/// Whether `outer` may watch `inner`; the answer holds as long as the guard lives.
+/// Checks whether `outer` may watch `inner`. The result holds while the guard lives.
 ///
 /// # Errors
-/// `EINVAL` if they are the same, or too many ways would lead from a file; `ELOOP` if `inner` leads to `outer`, or the
-/// levels become too many.
+/// `EINVAL` if they are the same or a file would have too many paths; `ELOOP` if `inner` leads to `outer` or the
+/// nesting would become too deep.
 pub(super) fn check<'a>(outer: &'a Epoll, inner: &Epoll) -> Result<MutexGuard<'a, ()>, Errno> {
     if std::ptr::eq(outer, inner) {
         return Err(Errno::EINVAL.here());
@@ -69,17 +69,18 @@ pub(super) fn check<'a>(outer: &'a Epoll, inner: &Epoll) -> Result<MutexGuard<'a
     Ok(guard)
 }
 
-/// Whether `outer`, which others watch, may watch a file that is no epoll; the answer holds as long as the guard lives.
+/// Checks whether `outer`, which other epolls watch, may watch a file that is not an epoll. The result holds while the
+/// guard lives.
 ///
 /// # Errors
-/// `EINVAL` if too many ways would lead from the file.
+/// `EINVAL` if the file would have too many paths.
 pub(super) fn check_file<'a>(outer: &'a Epoll, file: &Arc<FileDescription>) -> Result<MutexGuard<'a, ()>, Errno> {
     let guard = outer.vfs.epolls.lock();
     Above { link: None, ways: HashMap::new() }.check(file, Some(outer))?;
     Ok(guard)
 }
 
-/// What lies below an epoll. Each epoll is looked at once, however many ways lead there.
+/// The nesting below an epoll. Each epoll is visited once, however many paths lead to it.
 struct Below<'a> {
     forbidden: &'a Epoll,
     levels: HashMap<usize, usize>,
@@ -87,7 +88,7 @@ struct Below<'a> {
 }
 
 impl Below<'_> {
-    /// How many levels lie below an epoll.
+    /// The number of levels below an epoll.
     fn look(&mut self, epoll: &Epoll, depth: usize) -> Result<usize, Errno> {
         if depth > DEPTH || std::ptr::eq(epoll, self.forbidden) {
             return Err(Errno::ELOOP.here());
@@ -111,12 +112,12 @@ impl Below<'_> {
     }
 }
 
-/// In how many ways an event gets from an epoll to outermost ones, by the number of steps.
+/// The number of paths from an epoll to outermost ones, by the number of steps.
 type Ways = [usize; DEPTH + 1];
 
-/// What lies above epolls. Each is looked at once.
+/// The nesting above epolls. Each is visited once.
 struct Above<'a> {
-    /// A tie that is about to be made: the inner and the outer epoll.
+    /// The connection to be added: the inner and the outer epoll.
     link: Option<(&'a Epoll, &'a Epoll)>,
     ways: HashMap<usize, Ways>,
 }
@@ -150,7 +151,7 @@ impl Above<'_> {
         Ok(ways)
     }
 
-    /// Whether the ways from a file, which `another` is about to watch as well, are few enough.
+    /// Checks the number of paths from a file, which `another` is about to watch as well.
     fn check(&mut self, file: &FileDescription, another: Option<&Epoll>) -> Result<(), Errno> {
         let mut sum: Ways = [0; DEPTH + 1];
         let watching = file.watchers().epolls();

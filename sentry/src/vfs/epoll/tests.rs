@@ -125,7 +125,7 @@ fn epolls_nest_to_a_depth_and_not_in_a_circle() {
     assert!(chain[0].poll().is_empty());
 }
 
-/// A file that stands for one of the host.
+/// A file backed by a host descriptor.
 struct OfHost {
     queue: WaitQueue,
     _other_end: UnixStream,

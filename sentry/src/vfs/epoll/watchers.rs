@@ -1,4 +1,4 @@
-//! What an open file description knows of the epolls that watch it: they forget it when it is closed.
+//! The epolls that watch an open file description, from which it is removed when it is closed.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Weak};
@@ -6,7 +6,7 @@ use std::sync::{Arc, Weak};
 use super::Epoll;
 use crate::sync::{Mutex, Rank};
 
-/// The epoll entries for one open file description, by where the epoll is and the entry's number.
+/// The epoll entries of one open file description, by the epoll's address and the entry's number.
 pub struct Watchers(Mutex<BTreeMap<(usize, u64), Weak<Epoll>>>);
 
 impl Default for Watchers {
@@ -25,7 +25,7 @@ impl Watchers {
         drop(removed);
     }
 
-    /// The epolls, each as often as it has the file.
+    /// The watching epolls, each once per entry.
     pub(super) fn epolls(&self) -> Vec<Arc<Epoll>> {
         self.0.lock().values().filter_map(Weak::upgrade).collect()
     }

@@ -1,5 +1,5 @@
-//! The waiters for locks of a file, and which of them are woken when some are freed: only those that can have theirs, in the
-//! order in which they came. If all were woken, a queue of many would cost each of them a try for each lock freed.
+//! The waiters for locks of a file. When locks are freed, only waiters that can get theirs are woken, in the order of
+//! their arrival. Waking all would cost a long queue one attempt per waiter for each freed lock.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -11,14 +11,14 @@ use super::{FileLocks, Locks, Owner, Record, Whole};
 use crate::vfs::Inode;
 use crate::wait::WaitQueue;
 
-/// What a waiter wants.
+/// The lock that a waiter requests.
 #[derive(Clone, Copy)]
 pub enum Wanted {
     /// A record lock.
     Record(Record),
-    /// A lock of the whole file.
+    /// A whole-file lock.
     Whole {
-        /// No other may be held beside it.
+        /// Whether it is exclusive.
         exclusive: bool,
     },
 }
@@ -27,17 +27,17 @@ pub enum Wanted {
 #[derive(Default)]
 pub(super) struct Sleeper {
     queue: WaitQueue,
-    /// It was woken, and has not tried since.
+    /// Whether it was woken and has not retried since.
     woken: AtomicBool,
 }
 
-/// The waiters for locks of one file, by a number that grows.
+/// The waiters for locks of one file, by an increasing number.
 #[derive(Default)]
 pub(super) struct Waiters {
     records: BTreeMap<u64, (Record, Arc<Sleeper>)>,
-    /// For locks of the whole file, with whether these are exclusive.
+    /// Waiters for whole-file locks, with whether these are exclusive.
     whole: BTreeMap<u64, (bool, Arc<Sleeper>)>,
-    /// How many of `whole` are not exclusive.
+    /// The number of waiters in `whole` for shared locks.
     sharing: usize,
     last: u64,
 }
@@ -68,15 +68,15 @@ impl Waiters {
 }
 
 impl FileLocks {
-    /// Those to wake after record locks in a range were freed.
+    /// The waiters to wake after record locks in a range were freed.
     pub(super) fn record_waiters(&self, start: u64, last: u64) -> Vec<Arc<Sleeper>> {
         let freed = Record { owner: Owner::Process(0), pid: 0, exclusive: true, start, last };
         let mut woken = Vec::new();
-        // What those woken so far are about to take.
+        // The locks that the waiters woken so far are about to take.
         let mut taken = FileLocks::default();
-        // Who is about to have all of what was freed: of those behind, only the same owner's can have any of it.
+        // The owner about to take the whole freed range: of the remaining waiters, only its own can get any of it.
         let mut sole = None;
-        // What stood in the way of one that was looked at stands in the way of most of them.
+        // A lock that conflicts with one waiter probably conflicts with the next ones too.
         let mut in_way: Option<Record> = None;
         for (wanted, queue) in self.waiters.records.values().filter(|(wanted, _)| wanted.overlaps(&freed)) {
             if sole.is_some_and(|owner| owner != wanted.owner) {
@@ -99,7 +99,7 @@ impl FileLocks {
         woken
     }
 
-    /// Those to wake after a lock of the whole file was freed.
+    /// The waiters to wake after a whole-file lock was freed.
     pub(super) fn whole_waiters(&self) -> Vec<Arc<Sleeper>> {
         let mut held = !self.whole.is_empty();
         if self.whole.values().next().is_some_and(|whole: &Whole| whole.exclusive)
@@ -129,7 +129,7 @@ impl FileLocks {
     }
 }
 
-/// Wakes those that can have their locks.
+/// Wakes waiters that can get their locks.
 pub(super) fn wake(free: &[Arc<Sleeper>]) {
     for sleeper in free {
         sleeper.woken.store(true, Ordering::Release);
@@ -138,11 +138,12 @@ pub(super) fn wake(free: &[Arc<Sleeper>]) {
 }
 
 impl Locks {
-    /// Runs `wait`, which is to sleep on the queue until what it is given answers something: what `attempt` does, when a
-    /// lock is not to be had yet. Where one that was woken fails or gives up, those behind it are looked at in its place.
+    /// Runs `wait`, which sleeps on the queue until the function it is passed returns a result: that of `attempt`,
+    /// unless the lock is not available yet. If a woken waiter fails or gives up, the waiters behind it are considered
+    /// in its place.
     ///
     /// # Errors
-    /// `ESTALE` and the like for a file without identity.
+    /// `ESTALE` and similar errors for a file without an identity.
     pub fn while_waiting<E>(
         &self,
         inode: &dyn Inode,
