@@ -1,7 +1,6 @@
-//! Contexts of asynchronous I/O, and the rings in guest memory that tell what came of it: see io_submit(2).
+//! Contexts of asynchronous I/O, and their rings of completion events in guest memory: see io_submit(2).
 //!
-//! As on Linux with files that are cached, a request is done before io_submit(2) returns; what is asynchronous is only
-//! when the program looks.
+//! As on Linux with cached files, a request is complete before io_submit(2) returns.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -18,11 +17,11 @@ use crate::wait::WaitQueue;
 
 const HEADER: u64 = size_of::<AioRing>() as u64;
 const EVENT: u64 = size_of::<IoEvent>() as u64;
-/// Offsets of what changes in the header.
+/// Offsets of the changing fields of the header.
 const HEAD: u64 = 8;
 const TAIL: u64 = 12;
 
-/// Requests that all contexts of the sandbox can hold, given back with the context.
+/// Requests charged to the sandbox for a context, uncharged with it.
 struct Share {
     all: Arc<AtomicU64>,
     own: u64,
@@ -34,17 +33,17 @@ impl Drop for Share {
     }
 }
 
-/// A context: a ring in guest memory, whose address is its number.
+/// A context: a ring in guest memory, whose address is its ID.
 pub struct AioContext {
     address: u64,
-    /// Bytes mapped.
+    /// Length of the mapping in bytes.
     len: u64,
-    /// Places of the ring; one stays free.
+    /// Number of entries in the ring; one stays free.
     places: u32,
-    /// The most requests of one call.
+    /// Maximum number of requests in one call.
     most: u64,
-    /// Where the next event goes. Held over accesses to the ring, and outside the lock order: who holds it has no other
-    /// lock, and no one takes it below another.
+    /// The index of the next event. Held during accesses to the ring, and outside of the lock order: no other lock is
+    /// held with it.
     tail: parking_lot::Mutex<u32>,
     arrived: WaitQueue,
     ended: AtomicBool,
@@ -52,17 +51,17 @@ pub struct AioContext {
 }
 
 impl AioContext {
-    /// How many requests one call may submit.
+    /// Maximum number of requests in one io_submit(2).
     pub fn most(&self) -> u64 {
         self.most
     }
 
-    /// Who is told of events.
+    /// The wait queue for events.
     pub fn arrived(&self) -> &WaitQueue {
         &self.arrived
     }
 
-    /// Whether it was destroyed.
+    /// Whether the context was destroyed.
     pub fn has_ended(&self) -> bool {
         self.ended.load(Ordering::Relaxed)
     }
@@ -72,7 +71,7 @@ impl AioContext {
         (mm.read_partial(self.address + at, &mut word) == word.len()).then(|| u32::from_ne_bytes(word))
     }
 
-    /// Where the next event is taken; the program may move it, to anywhere.
+    /// The index of the next event to be taken. Guest code may set it to any value.
     fn head(&self, mm: &MemoryManager) -> u32 {
         self.word(mm, HEAD).unwrap_or(0) % self.places
     }
@@ -81,17 +80,17 @@ impl AioContext {
         self.address + HEADER + u64::from(index) * EVENT
     }
 
-    /// Whether there is room for one more event.
+    /// Whether the ring has room for another event.
     pub fn has_room(&self, mm: &MemoryManager) -> bool {
         let tail = self.tail.lock();
         (*tail + 1) % self.places != self.head(mm)
     }
 
-    /// Tells what came of a request; the caller made sure that there is room.
+    /// Adds the event of a completed request. The caller has checked that there is room.
     pub fn tell(&self, mm: &MemoryManager, event: &IoEvent) {
         {
             let mut tail = self.tail.lock();
-            // A program that takes the ring away does not want to know.
+            // Errors are ignored: the guest has unmapped the ring.
             mm.write_partial(self.place(*tail), event.as_bytes());
             *tail = (*tail + 1) % self.places;
             mm.write_partial(self.address + TAIL, tail.as_bytes());
@@ -99,7 +98,7 @@ impl AioContext {
         self.arrived.notify_all();
     }
 
-    /// Takes up to `most` events.
+    /// Removes and returns up to `most` events.
     pub fn take(&self, mm: &MemoryManager, most: usize) -> Vec<IoEvent> {
         let tail = self.tail.lock();
         let mut head = self.head(mm);
@@ -130,7 +129,7 @@ impl Default for AioContexts {
 }
 
 impl AioContexts {
-    /// The context with this number.
+    /// The context with this ID.
     ///
     /// # Errors
     /// `EINVAL` if there is none.
@@ -138,11 +137,11 @@ impl AioContexts {
         self.contexts.lock().get(&number).cloned().ok_or_else(|| Errno::EINVAL.here())
     }
 
-    /// Makes a context for `count` requests in `mm`, of which these are the contexts; `all` counts the requests of the
-    /// sandbox, which are not to exceed `limit`.
+    /// Makes a context for `count` requests in `mm`, the owner of these contexts. `all` counts the requests of the
+    /// sandbox, up to `limit`.
     ///
     /// # Errors
-    /// `EINVAL` for absurdly many, `EAGAIN` beyond the limit, `ENOMEM`.
+    /// `EINVAL` if `count` is too large for any ring, `EAGAIN` beyond the limit, `ENOMEM`.
     pub fn make(
         &self,
         mm: &MemoryManager,
@@ -201,7 +200,7 @@ impl AioContexts {
         Ok(address)
     }
 
-    /// Destroys a context; whoever waits for its events waits no more.
+    /// Destroys a context, and wakes the waiters for its events.
     ///
     /// # Errors
     /// `EINVAL` if there is none.
@@ -209,7 +208,7 @@ impl AioContexts {
         let context = self.contexts.lock().remove(&number).ok_or_else(|| Errno::EINVAL.here())?;
         context.ended.store(true, Ordering::Relaxed);
         context.arrived.notify_all();
-        // It may be gone already, or something else be there: that was the program's doing.
+        // The guest may have unmapped it or mapped something else there. Linux has the same effect.
         let _ = mm.unmap(context.address, context.len);
         Ok(())
     }

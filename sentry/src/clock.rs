@@ -1,4 +1,4 @@
-//! What clocks show, in nanoseconds since the beginning of each: see time(7) and clock_gettime(2).
+//! The time of clocks, in nanoseconds since the epoch of each: see time(7) and clock_gettime(2).
 
 use std::time::{Duration, Instant};
 
@@ -6,7 +6,7 @@ use amber_abi::time::Timespec;
 use amber_host::clock::{ClockId as HostClock, read};
 use amber_vdso::data::TICK;
 
-/// CLOCK_REALTIME as file systems stamp files with it.
+/// CLOCK_REALTIME, as file systems use it for timestamps.
 pub fn realtime() -> Timespec {
     to_timespec(Clock::Realtime.now())
 }
@@ -16,19 +16,19 @@ pub fn monotonic() -> u64 {
     Clock::Monotonic.now()
 }
 
-/// The host's moment at which CLOCK_MONOTONIC shows `until` nanoseconds; none if that is beyond what the host can say
-/// (then it never comes).
+/// The host time at which CLOCK_MONOTONIC reaches `until` nanoseconds; none if the host's type cannot represent it, and
+/// the deadline never comes.
 pub fn deadline_of(until: u64) -> Option<Instant> {
     let remaining = until.saturating_sub(monotonic());
     Instant::now().checked_add(Duration::from_nanos(remaining))
 }
 
-/// Nanoseconds as the structure guests use.
+/// Converts nanoseconds to the guest's structure.
 pub fn to_timespec(nanos: u64) -> Timespec {
     Timespec::from_nanos(i64::try_from(nanos).unwrap_or(i64::MAX))
 }
 
-/// A clock of the whole system. Guests see the host's: their time is the real one.
+/// A system-wide clock. Guests see the host's clocks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[expect(missing_docs, reason = "the names are those of the clocks in clock_gettime(2)")]
 pub enum Clock {
@@ -42,10 +42,10 @@ pub enum Clock {
 }
 
 impl Clock {
-    /// What it shows.
+    /// The current time.
     pub fn now(self) -> u64 {
         read(match self {
-            // The last tick as the vDSO has it.
+            // The time of the last tick, as in the vDSO.
             Clock::RealtimeCoarse => return Clock::Realtime.now() / TICK * TICK,
             Clock::MonotonicCoarse => return Clock::Monotonic.now() / TICK * TICK,
             Clock::Realtime => HostClock::CLOCK_REALTIME,
@@ -56,12 +56,12 @@ impl Clock {
         })
     }
 
-    /// The CLOCK_MONOTONIC time at which this clock shows `at`, as the two stand to each other now.
+    /// The CLOCK_MONOTONIC time at which this clock reaches `at`, by their present difference.
     pub fn to_monotonic(self, at: u64) -> u64 {
         match self {
             Clock::Monotonic => at,
             clock => {
-                // The other clock is read first, so that the moment is never too early.
+                // The other clock is read first, so that the result is never too early.
                 let remaining = at.saturating_sub(clock.now());
                 monotonic().saturating_add(remaining)
             }

@@ -1,8 +1,8 @@
-//! Who a task acts as: see credentials(7) and capabilities(7).
+//! The credentials of a task: see credentials(7) and capabilities(7).
 
 use amber_abi::capability::{Capability, CapabilitySet, SecureBits};
 
-/// User and group numbers and capabilities of a task. Immutable: a change makes a new one.
+/// User and group IDs and capabilities of a task. Immutable: a change makes a new object.
 #[derive(Clone, Debug)]
 #[expect(missing_docs, reason = "the fields carry the names of credentials(7) and capabilities(7)")]
 pub struct Credentials {
@@ -24,7 +24,7 @@ pub struct Credentials {
 }
 
 impl Credentials {
-    /// Root with every capability.
+    /// Those of root with all capabilities.
     pub fn root() -> Self {
         Credentials {
             uid: 0,
@@ -45,7 +45,7 @@ impl Credentials {
         }
     }
 
-    /// Whether the effective set holds a capability.
+    /// Whether the effective set contains a capability.
     pub fn has(&self, capability: Capability) -> bool {
         self.effective.contains(capability)
     }
@@ -61,7 +61,7 @@ impl Credentials {
         SecureBits::from_bits_retain(self.securebits).contains(bit)
     }
 
-    /// What a change of real, effective and saved user does to capabilities (see capabilities(7)).
+    /// Adjusts the capabilities to a change of real, effective and saved user ID (capabilities(7)).
     pub(crate) fn follow_user_change(&mut self, old: &Credentials) {
         if self.secure(SecureBits::SECBIT_NO_SETUID_FIXUP) {
             return;
@@ -81,7 +81,7 @@ impl Credentials {
         }
     }
 
-    /// What a change of the file system user does to capabilities.
+    /// Adjusts the capabilities to a change of the file system user ID.
     pub(crate) fn follow_file_system_user_change(&mut self, old: &Credentials) {
         if self.secure(SecureBits::SECBIT_NO_SETUID_FIXUP) {
             return;
@@ -94,7 +94,7 @@ impl Credentials {
         }
     }
 
-    /// Whether a task that changes from these credentials to `new` may no longer be looked into by its old user.
+    /// Whether a change from these credentials to `new` makes a task undumpable (prctl(2) `PR_SET_DUMPABLE`).
     pub(crate) fn hides_as(&self, new: &Credentials) -> bool {
         (self.euid, self.egid, self.fsuid, self.fsgid) != (new.euid, new.egid, new.fsuid, new.fsgid)
             || !self.permitted.is_superset(new.permitted)

@@ -1,65 +1,65 @@
-//! How a system call ends.
+//! Results of system calls.
 
 use amber_abi::errno::Errno;
 use amber_platform::OutOfMemory;
 
-/// What a handler answers: the value for the guest's `rax`, or why there is none.
+/// The result of a handler: the value for the guest's `rax`, or an error.
 pub type SysResult = Result<u64, SysError>;
 
-/// Why a system call has no result.
+/// Why a system call has no result value.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SysError {
-    /// The guest sees this errno.
+    /// An errno for the guest.
     Errno(Errno),
-    /// A signal came before the call was done; what happens next depends on the handler of that signal.
+    /// Interrupted by a signal, whose handler decides how the call continues.
     Restart(Restart),
 }
 
-/// How an interrupted call goes on after the signal (see signal(7), "Interruption of system calls").
+/// How an interrupted call continues after the signal (signal(7), "Interruption of system calls").
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Restart {
-    /// `ERESTARTSYS`: run again if the handler has `SA_RESTART` or there is no handler, else `EINTR`.
+    /// `ERESTARTSYS`: restarted if the handler has `SA_RESTART` or there is no handler, else `EINTR`.
     IfAsked,
-    /// `ERESTARTNOHAND`: run again only if no handler ran, else `EINTR`.
+    /// `ERESTARTNOHAND`: restarted only if no handler runs, else `EINTR`.
     UnlessHandled,
-    /// `ERESTARTNOINTR`: always run again.
+    /// `ERESTARTNOINTR`: always restarted.
     Always,
-    /// `ERESTART_RESTARTBLOCK`: go on through restart_syscall(2) if no handler ran, else `EINTR`.
+    /// `ERESTART_RESTARTBLOCK`: continued by restart_syscall(2) if no handler runs, else `EINTR`.
     Resume(Resume),
 }
 
-/// What restart_syscall(2) goes on with: a wait with its end fixed at the first start.
+/// The call that restart_syscall(2) continues, with the deadline of its first start.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Resume {
     /// nanosleep(2) and clock_nanosleep(2) with a relative time.
     Sleep {
-        /// The clock slept on, as `clockid_t`.
+        /// The `clockid_t`.
         clock: i32,
-        /// When to wake, in nanoseconds of that clock.
+        /// The deadline in nanoseconds of that clock.
         until: u64,
-        /// Where the guest wants the time that remained, or 0.
+        /// Guest address for the remaining time, or 0.
         remainder: u64,
     },
     /// poll(2).
     Poll {
-        /// The guest's array.
+        /// Guest address of the array.
         fds: u64,
         /// Its length.
         count: u32,
-        /// When to give up, in nanoseconds of CLOCK_MONOTONIC; none for ever.
+        /// The deadline in nanoseconds of CLOCK_MONOTONIC; none to wait forever.
         until: Option<u64>,
     },
     /// futex(2) with FUTEX_WAIT and a relative timeout.
     FutexWait {
         /// Address of the word.
         address: u64,
-        /// The value it must still have.
+        /// The expected value.
         value: u32,
-        /// The operation word with its flags.
+        /// The operation with its flags.
         operation: i32,
-        /// FUTEX_WAIT_BITSET's mask.
+        /// The mask of FUTEX_WAIT_BITSET.
         mask: u32,
-        /// When to give up, in nanoseconds of CLOCK_MONOTONIC.
+        /// The deadline in nanoseconds of CLOCK_MONOTONIC.
         until: u64,
     },
 }

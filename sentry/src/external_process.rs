@@ -109,7 +109,7 @@ pub(crate) fn all(kernel: &Kernel) -> Vec<ProcessInfo> {
     };
     let describe =
         |(group, leader, ppid, terminal, zombie): (Arc<ThreadGroup>, Arc<Task>, i32, Option<Terminal>, bool)| {
-            // A leader that ended may have left threads.
+            // The leader may have exited before other threads.
             let memory = group.tasks().iter().find_map(|task| task.memory());
             let line = memory.as_ref().map(|mm| command_line(mm)).unwrap_or_default();
             let line = line.strip_suffix(b"\0").unwrap_or(&line);
@@ -137,7 +137,7 @@ pub(crate) fn exit_status(status: WaitStatus) -> ExitStatus {
     match status {
         WaitStatus::Exited(code) => ExitStatus::Exited(code),
         WaitStatus::Signaled(signal, _) => ExitStatus::Signaled(signal.raw()),
-        // The status of an ended process is never another.
+        // Ended processes have no other status.
         _ => ExitStatus::Exited(0),
     }
 }

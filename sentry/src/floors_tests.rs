@@ -1,20 +1,20 @@
-//! Imports lead downward: holds the `crate::` paths of all files against the floors that `lib.rs` writes down.
+//! Checks the imports of all files (their `crate::` paths) against the floors listed in `lib.rs`.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
 
 pub(crate) const SOURCES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/src");
-/// The module that names all others and is named by all.
+/// The module that may name all others and be named by all.
 const ROOT_OBJECT: &str = "kernel";
 
-/// Where a module stands: its floor from the top, and its place between bars there.
+/// The place of a module: its floor from the top, and the index of its group between bars.
 type Place = (usize, usize);
 
-/// An import: which module names which.
+/// An import: the importing and the imported module.
 type Arrow = (String, String);
 
-/// The floors, and the imports that may lead upward.
+/// The floors, and the permitted upward imports.
 fn written_down() -> (BTreeMap<String, Place>, BTreeSet<Arrow>) {
     let text = include_str!("lib.rs");
     let floors = text.split("//! ```text\n").nth(1).and_then(|rest| rest.split("//! ```").next()).expect("floors");
@@ -32,7 +32,7 @@ fn written_down() -> (BTreeMap<String, Place>, BTreeSet<Arrow>) {
     (places, exceptions.collect())
 }
 
-/// The files of a directory and those below that are no tests.
+/// The files of a directory and its subdirectories, without tests.
 pub(crate) fn sources(directory: &Path, found: &mut Vec<std::path::PathBuf>) {
     for entry in fs::read_dir(directory).unwrap() {
         let path = entry.unwrap().path();
@@ -46,7 +46,7 @@ pub(crate) fn sources(directory: &Path, found: &mut Vec<std::path::PathBuf>) {
     }
 }
 
-/// The modules that a file names, comments and unit tests left out.
+/// The modules that a file names outside of comments and unit tests.
 fn named(text: &str) -> BTreeSet<String> {
     let code = text.split("#[cfg(test)]\nmod tests {").next().unwrap_or_default();
     let code: String = code.lines().filter_map(|line| line.split("//").next()).collect::<Vec<_>>().join("\n");
@@ -55,7 +55,7 @@ fn named(text: &str) -> BTreeSet<String> {
     code.split("crate::").skip(1).map(identifier).collect()
 }
 
-/// All imports from one module to another, with a file that has each.
+/// All imports between modules, with an example file for each.
 fn imports() -> BTreeMap<Arrow, String> {
     let mut files = Vec::new();
     sources(Path::new(SOURCES), &mut files);

@@ -1,28 +1,28 @@
-//! Which of many intervals overlap a range. A list in order of their starts does not tell: any interval before the range
-//! may reach into it.
+//! An index of intervals that finds those that overlap a range. A list sorted by start does not suffice: any interval
+//! before the range may extend into it.
 //!
-//! The numbers are halved again and again into blocks. An interval belongs to the smallest block that holds it, so it lies
-//! across the middle of that block, and one comparison tells whether it reaches a range on either side of the middle. A
-//! search looks into one or two blocks of each size in use, and at nothing else that does not overlap.
+//! The numbers are divided recursively into halves, the blocks. An interval belongs to the smallest block that contains
+//! it, so it contains the middle of that block, and one comparison decides whether it overlaps a range on either side
+//! of the middle. A search visits one or two blocks of each size in use, and no other interval that does not overlap.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 /// An end of an interval, in the order of blocks.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 struct End {
-    /// The block has 2 to this power numbers, at most 64.
+    /// The block has 2 to this power numbers; at most 64.
     level: u32,
     block: u64,
     at: u64,
     id: u64,
 }
 
-/// Intervals of numbers, which may overlap. Each has a number of its own, which need not be unique.
+/// Intervals of numbers, which may overlap. Each has an ID, which need not be unique.
 #[derive(Default)]
 pub struct Intervals {
     starts: BTreeSet<End>,
     lasts: BTreeSet<End>,
-    /// How many there are of each level.
+    /// Number of intervals of each level.
     levels: BTreeMap<u32, usize>,
 }
 
@@ -30,12 +30,12 @@ fn block_of(level: u32, at: u64) -> u64 {
     at.checked_shr(level).unwrap_or(0)
 }
 
-/// The first number of the upper half of a block; that of a block of one number does not matter.
+/// The first number of the upper half of a block. For a block of one number the result is not used.
 fn middle(level: u32, block: u64) -> u64 {
     level.checked_sub(1).map_or(0, |half| block.checked_shl(level).unwrap_or(0) | 1 << half)
 }
 
-/// Both ends of an interval.
+/// The two ends of an interval.
 fn ends(start: u64, last: u64, id: u64) -> (End, End) {
     let level = u64::BITS - (start ^ last).leading_zeros();
     let block = block_of(level, start);
@@ -43,7 +43,7 @@ fn ends(start: u64, last: u64, id: u64) -> (End, End) {
 }
 
 impl Intervals {
-    /// Adds an interval that is not there.
+    /// Adds an interval that is not present.
     pub fn insert(&mut self, start: u64, last: u64, id: u64) {
         let (start, last) = ends(start, last, id);
         *self.levels.entry(start.level).or_insert(0) += 1;
@@ -51,7 +51,7 @@ impl Intervals {
         self.lasts.insert(last);
     }
 
-    /// Takes an interval that is there away.
+    /// Removes an interval that is present.
     pub fn remove(&mut self, start: u64, last: u64, id: u64) {
         let (start, last) = ends(start, last, id);
         if self.starts.remove(&start)
@@ -65,13 +65,12 @@ impl Intervals {
         }
     }
 
-    /// Whether there is none.
+    /// Whether there are no intervals.
     pub fn is_empty(&self) -> bool {
         self.starts.is_empty()
     }
 
-    /// Those that overlap a range of numbers, both its ends included, in no order: the number of each, and its first or its
-    /// last number.
+    /// The intervals that overlap an inclusive range, unordered: the ID of each, and its first or its last number.
     pub fn overlapping(&self, start: u64, last: u64) -> impl Iterator<Item = (u64, u64)> {
         self.levels.keys().flat_map(move |&level| {
             let end = |block, at, id| End { level, block, at, id };

@@ -2,14 +2,14 @@
 //!
 //! # Lock order
 //!
-//! A lock may be taken only while locks of lower [`sync::Rank`] are held; debug builds check it. No lock is held while
-//! guest memory is touched (that may fault and wait), while a task sleeps, or while a wait queue calls its waiters.
-//! The ranks, outermost first, are listed with their reasons at [`sync::Rank`].
+//! Locks are taken in ascending order of [`sync::Rank`], which debug builds check. No lock is held while guest memory
+//! is accessed (which may fault and wait), while a task sleeps, or while a wait queue calls its waiters. [`sync::Rank`]
+//! lists the ranks, outermost first, with their reasons.
 //!
 //! # Floors
 //!
-//! The modules stand on floors, the highest first. A module names only modules below it, and those beside it on its own
-//! floor unless a bar stands between them.
+//! The modules are on floors, listed from the top. A module may import modules of lower floors, and those of its own
+//! floor unless a bar separates them.
 //!
 //! ```text
 //! sandbox
@@ -24,15 +24,16 @@
 //! clock config credentials error interruption intervals profile sync tunables users
 //! ```
 //!
-//! `kernel` stands beside all of them: the object of a sandbox names the modules whose state it holds, and any module may
-//! be given it. What one floor needs of a higher one it reaches through the kernel, such as [`fs::Registry`], or through
-//! a trait, such as [`vfs::Caller`], which is what files know of the task that calls. `vfs` and `mm` name each other: a file
-//! has pages, and an area keeps the open file it maps.
+//! `kernel` is outside of the floors: the object of a sandbox imports the modules whose state it contains, and any
+//! module may use it. A module reaches a higher floor through the kernel, such as [`fs::Registry`], or through a trait,
+//! such as [`vfs::Caller`], the files' view of the calling task. `vfs` and `mm` import each other: a file has pages,
+//! and a VMA keeps the open file it maps.
 //!
-//! One import leads upward. A test (`floors_tests.rs`) reads this list and fails for any other import, and for one that
-//! is no longer there.
+//! One import leads upward. A test (`floors_tests.rs`) reads this list and fails for any other import, and for a listed
+//! one that no longer exists.
 //!
-//! - `task` → `syscalls`: the loop of a task dispatches calls, and a new program gets the answers that need no dispatch.
+//! - `task` → `syscalls`: the loop of a task dispatches calls, and a new program gets the results that need no
+//!   dispatch.
 #![forbid(unsafe_code)]
 
 pub mod aio;

@@ -1,4 +1,4 @@
-//! Errors say where they were made: holds the error numbers in the sources against [`Errno::here`].
+//! Checks that errors record where they are made: error numbers in the sources are followed by [`Errno::here`].
 //!
 //! [`Errno::here`]: amber_abi::errno::Errno::here
 
@@ -7,7 +7,7 @@ use std::path::Path;
 
 use crate::floors_tests::{SOURCES, sources};
 
-/// The error numbers that a line of code makes without their place: what is returned, not what is compared with.
+/// The error numbers that a line of code returns without their place. Comparisons do not count.
 fn without_place(line: &str) -> Vec<&str> {
     let code = line.split("//").next().unwrap_or_default();
     let mut found = Vec::new();

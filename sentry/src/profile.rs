@@ -1,8 +1,8 @@
-//! Which Linux the guest sees.
+//! The Linux release that the guest sees.
 
 use amber_abi::release::Release;
 
-/// Everything that depends on the release of Linux asks this profile. The host's release never shows through.
+/// Everything that depends on the release of Linux uses this profile, never the host's release.
 #[derive(Clone, Debug)]
 pub struct KernelProfile {
     release: Release,
@@ -10,26 +10,26 @@ pub struct KernelProfile {
 }
 
 impl KernelProfile {
-    /// The release used unless another is asked for: a long-term one.
+    /// The default release, a long-term one.
     pub const DEFAULT_RELEASE: &'static str = "6.12.57-amber";
 
-    /// The profile of a release as `uname -r` prints it, such as `6.12.57` or `2.6.32-754.el6.x86_64`.
-    /// None if it does not start with a version.
+    /// The profile of a release in the format of `uname -r`, such as `6.12.57` or `2.6.32-754.el6.x86_64`. None if it
+    /// does not start with a version.
     pub fn new(release: &str) -> Option<Self> {
         Some(KernelProfile { release: release.parse().ok()?, text: release.to_owned() })
     }
 
-    /// The version, for comparison.
+    /// The version, for comparisons.
     pub fn release(&self) -> Release {
         self.release
     }
 
-    /// What `uname -r` prints.
+    /// The release as `uname -r` prints it.
     pub fn release_text(&self) -> &str {
         &self.text
     }
 
-    /// What `uname -v` prints.
+    /// The version as `uname -v` prints it.
     pub fn version_text(&self) -> &'static str {
         "#1 SMP PREEMPT_DYNAMIC Amber"
     }

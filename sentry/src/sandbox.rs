@@ -167,7 +167,7 @@ impl Sandbox {
         Ok(process)
     }
 
-    /// Sends a signal to the first process as from outside, or to its process group if `group` is set.
+    /// Sends a signal to the first process as from outside, or to its process group with `group`.
     pub fn signal(&self, signal: Signal, group: bool) {
         if group {
             self.kernel.signal_process_group(ProcessTable::INIT, signal);

@@ -1,4 +1,4 @@
-//! State lies in the kernel: holds the statics of all files against the list in `docs/design.md`.
+//! Checks that state is in the kernel object: the statics of all files must be listed in `docs/design.md`.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -6,13 +6,13 @@ use std::path::Path;
 
 use crate::floors_tests::{SOURCES, sources};
 
-/// Types of tables, whose values nothing changes.
+/// Types of constant tables.
 const TABLES: &[&str] = &["Entry", "Kind", "Registration", "Foreign", "OwnFile", "InetFile"];
 
-/// A static: its file, and its name.
+/// A static: its file and name.
 type Static = (String, String);
 
-/// The list, of which each line has a reason.
+/// The list. Each line has a reason.
 fn written_down() -> BTreeSet<Static> {
     let text = include_str!("../../docs/design.md");
     let table = text.split("| Static | In `sentry/src/` |").nth(1).and_then(|rest| rest.split("\n\n").next());
@@ -26,7 +26,7 @@ fn written_down() -> BTreeSet<Static> {
     listed.collect()
 }
 
-/// The name and the type of the static that a line declares, if it does.
+/// The name and the type of the static that a line declares, if any.
 fn declared(line: &str) -> Option<(&str, &str)> {
     let code = line.split("//").next()?.trim_start();
     let code = match code.strip_prefix("pub") {
@@ -40,7 +40,7 @@ fn declared(line: &str) -> Option<(&str, &str)> {
     Some((name.trim(), rest.split('=').next()?.trim()))
 }
 
-/// Whether a type is that of a table: a value of one of the types of tables, or a list of them.
+/// Whether a type is one of the table types, or a list of one.
 fn is_table(declared: &str) -> bool {
     TABLES.contains(&declared.replace("'static", "").replace(['&', '[', ']', ' '], "").as_str())
 }

@@ -1,4 +1,4 @@
-//! Mutexes and reader-writer locks that know their place in the lock order.
+//! Mutexes and reader-writer locks with a rank in the lock order.
 
 use std::ops::{Deref, DerefMut};
 use std::time::Duration;
@@ -7,58 +7,57 @@ use amber_abi::errno::Errno;
 
 use crate::interruption::check_killed;
 
-/// How often whoever waits for a lock that may be held long looks whether it was killed.
-const KILL_LOOK: Duration = Duration::from_millis(10);
+/// Interval of checks for a kill while waiting for a lock that may be held long.
+const KILL_CHECK: Duration = Duration::from_millis(10);
 
-/// The place of a lock in the order: while a lock is held, only locks of a higher rank may be taken.
+/// The rank of a lock. While a lock is held, only locks of higher ranks may be taken.
 ///
-/// Two locks of one rank may be held together only where a comment says why that cannot go in a circle, by
-/// [`Mutex::lock_beside`].
+/// Two locks of one rank may be held together only by [`Mutex::lock_beside`], with a comment that excludes a deadlock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Rank {
-    /// An epoll's look at the files it watches, which asks each in turn.
+    /// The readiness check of an epoll, which polls the watched files.
     Epoll,
-    /// A change of an inode's attributes and the check before it, which asks whatever the inode stands for.
+    /// A change of an inode's attributes and its permission check, which calls into the object behind the inode.
     Attributes,
-    /// Which program a thread group runs, and as whom (Linux's `exec_update_lock`).
+    /// The program and credentials of a thread group (Linux's `exec_update_lock`).
     Program,
     /// The process tree: PID table, parents, children, groups, sessions (Linux's `tasklist_lock`).
     Processes,
-    /// What a terminal is attached to.
+    /// The attachments of a terminal.
     Terminal,
     /// Signal handlers and pending signals of a thread group and its tasks.
     Signals,
-    /// Fields of one task or thread group that nothing else is taken under.
+    /// Fields of a task or thread group, below which no lock is taken.
     Task,
-    /// A table of descriptors.
+    /// A descriptor table.
     Files,
-    /// The tree of mounts of a namespace.
+    /// The mount tree of a namespace.
     Mounts,
-    /// A rename, which looks at two directories at once.
+    /// A rename, which locks two directories.
     Rename,
-    /// Names: the cache of directory entries.
+    /// The dentry cache.
     Dentries,
-    /// The layers behind an overlay's inode, which are inodes themselves.
+    /// The layers of an overlay's inode, which are inodes themselves.
     Layers,
-    /// Attributes and entries of one inode.
+    /// Attributes and directory entries of an inode.
     Inode,
-    /// Who has which port; sockets are asked below it what they claim.
+    /// Owners of ports. While it is held, sockets are queried for the addresses that they claim.
     Ports,
-    /// The buffers behind pipes, sockets, queues and the like.
+    /// The buffers of pipes, sockets, queues and the like.
     Buffer,
-    /// Memory areas of an address space.
+    /// The VMAs of an address space.
     Memory,
-    /// Cached pages of a file.
+    /// The cached pages of a file.
     PageCache,
-    /// The threads that wait for locks whose words name the owner.
+    /// The waiters of priority-inheritance futexes.
     LockChains,
     /// Futexes and their waiters.
     Futex,
     /// Timers and clocks.
     Timers,
-    /// Wait queues and parked tasks; nothing is taken below them.
+    /// Wait queues and parked tasks; no lock is taken below.
     Wait,
-    /// Small tables that take nothing else.
+    /// Small tables; no lock is taken below.
     Leaf,
 }
 
@@ -71,7 +70,7 @@ mod check {
         static HELD: RefCell<Vec<Rank>> = const { RefCell::new(Vec::new()) };
     }
 
-    /// Notes that a lock is taken; panics if the order forbids it.
+    /// Records that a lock is taken. Panics if this violates the order.
     pub fn take(rank: Rank, beside: bool) {
         HELD.with_borrow_mut(|held| {
             if let Some(&top) = held.iter().max() {
@@ -105,7 +104,7 @@ mod check {
     }
 }
 
-/// Lets so many in at a time.
+/// Admits a limited number of callers at a time.
 #[derive(Debug)]
 pub struct Gate {
     most: usize,
@@ -113,17 +112,17 @@ pub struct Gate {
     left: parking_lot::Condvar,
 }
 
-/// A stay behind a [`Gate`].
+/// The admission of a caller to a [`Gate`]; ends when dropped.
 #[must_use]
 pub struct Inside<'a>(&'a Gate);
 
 impl Gate {
-    /// A gate that lets `most` in.
+    /// A gate for `most` callers.
     pub const fn new(most: usize) -> Self {
         Gate { most, inside: parking_lot::Mutex::new(0), left: parking_lot::Condvar::new() }
     }
 
-    /// Enters once there is room.
+    /// Waits for admission.
     ///
     /// # Errors
     /// `EINTR` if the caller is killed while it waits.
@@ -132,7 +131,7 @@ impl Gate {
             {
                 let mut inside = self.inside.lock();
                 if *inside >= self.most {
-                    self.left.wait_for(&mut inside, KILL_LOOK);
+                    self.left.wait_for(&mut inside, KILL_CHECK);
                 }
                 if *inside < self.most {
                     *inside += 1;
@@ -151,25 +150,25 @@ impl Drop for Inside<'_> {
     }
 }
 
-/// In debug builds, panics if this host thread holds a ranked lock: called where it may wait or touch guest memory.
+/// In debug builds, panics if this host thread holds a ranked lock. Called before waits and accesses to guest memory.
 pub fn assert_none_held() {
     debug_assert!(check::none_held(), "a lock is held over a wait or an access to guest memory");
 }
 
-/// A mutual exclusion lock with a place in the order.
+/// A mutex with a rank.
 #[derive(Debug)]
 pub struct Mutex<T: ?Sized> {
     rank: Rank,
     inner: parking_lot::Mutex<T>,
 }
 
-/// Access to what a [`Mutex`] protects.
+/// Access to the value of a [`Mutex`].
 pub struct MutexGuard<'a, T: ?Sized> {
     inner: parking_lot::MutexGuard<'a, T>,
     _place: Place,
 }
 
-/// A place in the list of held locks, given back on drop.
+/// An entry in the list of held locks, removed on drop.
 struct Place(Rank);
 
 impl Place {
@@ -186,19 +185,19 @@ impl Drop for Place {
 }
 
 impl<T> Mutex<T> {
-    /// Makes a lock of the given rank.
+    /// Makes a lock of this rank.
     pub const fn new(rank: Rank, value: T) -> Self {
         Mutex { rank, inner: parking_lot::Mutex::new(value) }
     }
 
-    /// Gives up the lock for its content.
+    /// Consumes the lock and returns its value.
     pub fn into_inner(self) -> T {
         self.inner.into_inner()
     }
 }
 
 impl<T: ?Sized> Mutex<T> {
-    /// The value, of a mutex nobody else can have.
+    /// The value of a mutex that no other thread can reach.
     pub fn get_mut(&mut self) -> &mut T {
         self.inner.get_mut()
     }
@@ -209,20 +208,21 @@ impl<T: ?Sized> Mutex<T> {
         MutexGuard { inner: self.inner.lock(), _place: place }
     }
 
-    /// Takes the lock while another of the same rank may be held; the caller says in a comment why no circle can arise.
+    /// Takes the lock while another of the same rank may be held. A comment at the call explains why there is no
+    /// deadlock.
     pub fn lock_beside(&self) -> MutexGuard<'_, T> {
         let place = Place::take(self.rank, true);
         MutexGuard { inner: self.inner.lock(), _place: place }
     }
 
-    /// Takes the lock, for those that are held over work of any length.
+    /// Takes a lock that may be held for any length of time.
     ///
     /// # Errors
     /// `EINTR` if the caller is killed while it waits.
     pub fn lock_killable(&self) -> Result<MutexGuard<'_, T>, Errno> {
         let place = Place::take(self.rank, false);
         loop {
-            if let Some(inner) = self.inner.try_lock_for(KILL_LOOK) {
+            if let Some(inner) = self.inner.try_lock_for(KILL_CHECK) {
                 return Ok(MutexGuard { inner, _place: place });
             }
             check_killed()?;
@@ -249,27 +249,27 @@ impl<T: ?Sized> DerefMut for MutexGuard<'_, T> {
     }
 }
 
-/// A reader-writer lock with a place in the order.
+/// A reader-writer lock with a rank.
 #[derive(Debug)]
 pub struct RwLock<T: ?Sized> {
     rank: Rank,
     inner: parking_lot::RwLock<T>,
 }
 
-/// Shared access to what a [`RwLock`] protects.
+/// Shared access to the value of a [`RwLock`].
 pub struct ReadGuard<'a, T: ?Sized> {
     inner: parking_lot::RwLockReadGuard<'a, T>,
     _place: Place,
 }
 
-/// Exclusive access to what a [`RwLock`] protects.
+/// Exclusive access to the value of a [`RwLock`].
 pub struct WriteGuard<'a, T: ?Sized> {
     inner: parking_lot::RwLockWriteGuard<'a, T>,
     _place: Place,
 }
 
 impl<T> RwLock<T> {
-    /// Makes a lock of the given rank.
+    /// Makes a lock of this rank.
     pub const fn new(rank: Rank, value: T) -> Self {
         RwLock { rank, inner: parking_lot::RwLock::new(value) }
     }

@@ -1,4 +1,4 @@
-//! What is counted for each user: processes and queued signals.
+//! Per-user counts, such as processes and queued signals.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -6,7 +6,7 @@ use std::sync::{Arc, Weak};
 
 use crate::sync::{Mutex, Rank};
 
-/// A user, as far as things are counted for it.
+/// A user and its counts.
 #[derive(Debug, Default)]
 pub struct User {
     tasks: AtomicU64,
@@ -17,20 +17,20 @@ pub struct User {
     in_flight: AtomicU64,
 }
 
-/// What is counted.
+/// The kinds of counts.
 #[derive(Clone, Copy, Debug)]
 pub enum Counted {
-    /// Threads, against RLIMIT_NPROC.
+    /// Threads (RLIMIT_NPROC).
     Tasks,
-    /// Queued signals, against RLIMIT_SIGPENDING.
+    /// Queued signals (RLIMIT_SIGPENDING).
     Signals,
-    /// Instances of inotify, against `max_user_instances`.
+    /// inotify instances (`max_user_instances`).
     InotifyInstances,
-    /// Watches of inotify, against `max_user_watches`.
+    /// inotify watches (`max_user_watches`).
     InotifyWatches,
-    /// Files that epolls watch, against `max_user_watches`.
+    /// Files watched by epolls (`max_user_watches`).
     EpollWatches,
-    /// Descriptors in messages that nobody received yet, against RLIMIT_NOFILE.
+    /// Descriptors in unreceived messages (RLIMIT_NOFILE).
     InFlight,
 }
 
@@ -46,25 +46,25 @@ impl User {
         }
     }
 
-    /// How many there are.
+    /// The current count.
     pub fn count(&self, what: Counted) -> u64 {
         self.counter(what).load(Ordering::Relaxed)
     }
 
-    /// Counts one more, until the charge is dropped.
+    /// Increments a count until the charge is dropped.
     pub fn charge(self: &Arc<Self>, what: Counted) -> UserCharge {
         self.counter(what).fetch_add(1, Ordering::Relaxed);
         UserCharge { user: self.clone(), what }
     }
 
-    /// Counts one more unless that exceeds `limit`.
+    /// Increments a count unless it would exceed `limit`.
     pub fn try_charge(self: &Arc<Self>, what: Counted, limit: u64) -> Option<UserCharge> {
         let charge = self.charge(what);
         (self.count(what) <= limit).then_some(charge)
     }
 }
 
-/// One thing counted for a user.
+/// A charge to a user; ends when dropped.
 #[derive(Debug)]
 pub struct UserCharge {
     user: Arc<User>,
@@ -77,10 +77,10 @@ impl Drop for UserCharge {
     }
 }
 
-/// Up to so many users are kept without looking which of them still have something counted.
+/// Up to this many users are kept without a check for zero counts.
 const FEW: usize = 64;
 
-/// The users of a sandbox, each for as long as something is counted for it.
+/// The users of a sandbox that have charges.
 #[derive(Debug)]
 pub struct Users {
     known: Mutex<Known>,
@@ -89,7 +89,7 @@ pub struct Users {
 #[derive(Debug)]
 struct Known {
     users: HashMap<u32, Weak<User>>,
-    /// With so many, those that have nothing any more are left out.
+    /// At this number of users, those without charges are removed.
     most: usize,
 }
 
@@ -100,7 +100,7 @@ impl Default for Users {
 }
 
 impl Users {
-    /// The user with this number.
+    /// The user with this ID.
     pub fn get(&self, uid: u32) -> Arc<User> {
         let mut known = self.known.lock();
         if let Some(user) = known.users.get(&uid).and_then(Weak::upgrade) {

@@ -1,4 +1,4 @@
-//! Wait queues, and the one way in which a task sleeps.
+//! Wait queues, and the sleep of tasks.
 //!
 //! See docs/internals/wait-queues.md.
 
@@ -17,26 +17,26 @@ use crate::sync::{Mutex, Rank};
 
 pub use signals::{SigioEvent, SignalList, SignalSource, Subscription};
 
-/// What comes true when something can be read.
+/// The events of an object that becomes readable.
 pub const READABLE: PollEvents = PollEvents::POLLIN.union(PollEvents::POLLRDNORM);
-/// What comes true when something can be written.
+/// The events of an object that becomes writable.
 pub const WRITABLE: PollEvents = PollEvents::POLLOUT.union(PollEvents::POLLWRNORM);
 
-/// Somebody who wants to know about events of an object.
+/// A waiter for events of an object.
 pub trait Waiter: Send + Sync {
-    /// The events happened on the object this waiter was registered with under `key`. Called with no lock held; must
-    /// not sleep. Spurious calls are allowed.
+    /// Called for events of the object that this waiter was registered with under `key`. No lock is held, and the
+    /// function must not sleep. Spurious calls are allowed.
     fn notify(&self, events: PollEvents, key: u64);
 
-    /// Like [`notify`](Self::notify) for a waiter registered as exclusive: whether that reached somebody who acts on the
-    /// events, so that the next exclusive waiter need not be told.
+    /// Like [`notify`](Self::notify), for an exclusive waiter. Returns whether the waiter will handle the events, so
+    /// that no further exclusive waiter needs to be notified.
     fn notify_exclusive(&self, events: PollEvents, key: u64) -> bool {
         self.notify(events, key);
         true
     }
 }
 
-/// One registration; dropping it takes it back.
+/// A registration; ends when dropped.
 pub struct Registration {
     queue: Weak<Queue>,
     id: u64,
@@ -45,17 +45,17 @@ pub struct Registration {
 
 struct Entry {
     id: u64,
-    /// Empty once the registration was taken back.
+    /// Empty after the end of the registration.
     events: PollEvents,
     key: u64,
     waiter: Weak<dyn Waiter>,
 }
 
-/// Up to so many entries, one that goes is taken out at once.
+/// In lists up to this length, an entry is removed at once.
 const FEW: usize = 32;
 
-/// Registrations in their order, which is that of their numbers. Of many, those that are taken back stay until they are
-/// half of all, so that each costs no more the more there are.
+/// Registrations in the order of their IDs. In long lists, removed entries stay until they are half of all, so that the
+/// cost of a removal does not depend on the length.
 #[derive(Default)]
 struct Entries {
     list: Vec<Entry>,
@@ -89,8 +89,8 @@ impl Entries {
         self.list.len() == self.gone
     }
 
-    /// Those who asked for one of the events, from a number on.
-    fn wanting(&self, events: PollEvents, from: u64) -> impl Iterator<Item = &Entry> {
+    /// The entries for one of the events, from an ID on.
+    fn matching(&self, events: PollEvents, from: u64) -> impl Iterator<Item = &Entry> {
         let first = if from == 0 { 0 } else { self.list.partition_point(|entry| entry.id < from) };
         self.list[first..].iter().filter(move |entry| entry.events.intersects(events))
     }
@@ -98,30 +98,30 @@ impl Entries {
 
 struct Queue {
     entries: Mutex<Entries>,
-    /// Those of which one is enough to wake.
+    /// Waiters of which an event wakes only one.
     exclusive: Mutex<Entries>,
     signals: SignalList,
-    /// Urgent data of the host's descriptor was told of, and is there still.
+    /// The host descriptor has urgent data that was reported already.
     urgent: AtomicBool,
 }
 
-/// A host descriptor whose events are events of a queue's object.
+/// A host descriptor whose events are events of the object.
 struct HostSource {
     file: Arc<OwnedFd>,
-    /// The object stands for the descriptor.
+    /// The object represents the descriptor.
     whole: bool,
-    /// It has no other events.
+    /// The object has no other events.
     alone: AtomicBool,
-    /// Made once somebody wants to be told who is no task that sleeps; none if the host cannot watch it.
+    /// Made for the first waiter that is not a sleeping task; none if the host cannot watch the descriptor.
     watch: OnceLock<Option<Watch>>,
 }
 
-/// The waiters of one object: a pipe's end, a socket, a child list, a timer.
+/// The waiters of an object: an end of a pipe, a socket, the children of a process, a timer.
 ///
-/// An object notifies its queue after its state changed and after its own lock was released.
+/// An object notifies its queue after a change of state, when its lock is released.
 ///
-/// An object may stand for a host descriptor. Tasks that wait for it poll that themselves while they sleep; for others,
-/// the host's poller tells the queue.
+/// An object may represent a host descriptor. Sleeping tasks poll it themselves; for other waiters the host's poller
+/// notifies the queue.
 pub struct WaitQueue {
     queue: Arc<Queue>,
     source: OnceLock<HostSource>,
@@ -145,7 +145,7 @@ impl WaitQueue {
         WaitQueue { queue, source: OnceLock::new() }
     }
 
-    /// Makes an empty queue of an object whose events are those of a host descriptor.
+    /// Makes an empty queue of an object that represents a host descriptor.
     pub fn of_host(file: Arc<OwnedFd>) -> Self {
         let queue = Self::new();
         let _ =
@@ -153,17 +153,17 @@ impl WaitQueue {
         queue
     }
 
-    /// From now on the host descriptor's events are among the object's. The first descriptor stays.
+    /// Adds the events of a host descriptor. A descriptor added earlier stays.
     pub fn add_host(&self, file: Arc<OwnedFd>) {
         let source = HostSource { file, whole: false, alone: AtomicBool::new(false), watch: OnceLock::new() };
         if self.source.set(source).is_ok() && !self.is_empty() {
-            // Who sleeps shall sleep on the descriptor as well.
+            // Sleeping tasks must poll the descriptor too.
             self.follow_host();
             self.notify_all();
         }
     }
 
-    /// The host descriptor whose events are the object's.
+    /// The host descriptor whose events are events of the object.
     pub fn host_file(&self) -> Option<&Arc<OwnedFd>> {
         self.source.get().map(|source| &source.file)
     }
@@ -173,19 +173,19 @@ impl WaitQueue {
         self.source.get().filter(|source| source.alone.load(Ordering::Acquire)).map(|source| &source.file)
     }
 
-    /// The descriptor that the object stands for, if it was made [`of_host`](Self::of_host).
+    /// The descriptor that the object represents, if it was made with [`of_host`](Self::of_host).
     pub fn own_host_file(&self) -> Option<&Arc<OwnedFd>> {
         self.source.get().filter(|source| source.whole).map(|source| &source.file)
     }
 
-    /// From now on the object has events beside those of its host descriptor, and notifies the queue of them.
+    /// Declares that the object has events besides those of its host descriptor.
     pub fn has_other_events(&self) {
         if let Some(source) = self.source.get() {
             source.alone.store(false, Ordering::Release);
         }
     }
 
-    /// Has the host's poller tell this queue of the host descriptor's events, if there is one.
+    /// Watches the host descriptor, if any, with the host's poller, which then notifies this queue.
     pub fn follow_host(&self) {
         let Some(source) = self.source.get() else { return };
         source.watch.get_or_init(|| {
@@ -198,20 +198,19 @@ impl WaitQueue {
         });
     }
 
-    /// Registers a waiter for `events` (POLLERR and POLLHUP are always included), until the registration is dropped.
+    /// Registers a waiter for `events` (always including POLLERR and POLLHUP), until the registration is dropped.
     pub fn register(&self, waiter: Weak<dyn Waiter>, events: PollEvents, key: u64) -> Registration {
         let registration = self.insert(waiter, events, key, false);
         self.follow_host();
         registration
     }
 
-    /// Like [`register`](Self::register), for a task that looks after the host descriptor itself.
+    /// Like [`register`](Self::register), for a task that polls the host descriptor itself.
     pub fn register_sleeper(&self, waiter: Weak<dyn Waiter>, events: PollEvents) -> Registration {
         self.insert(waiter, events, 0, false)
     }
 
-    /// Like [`register`](Self::register), for a waiter that looks after the host descriptor itself, and is exclusive or
-    /// not.
+    /// Like [`register`](Self::register), for a waiter that polls the host descriptor itself and may be exclusive.
     pub fn register_beside(
         &self,
         waiter: Weak<dyn Waiter>,
@@ -222,7 +221,7 @@ impl WaitQueue {
         self.insert(waiter, events, key, exclusive)
     }
 
-    /// Like [`register`](Self::register), for a waiter of which one is enough to wake for an event (EPOLLEXCLUSIVE).
+    /// Like [`register`](Self::register), for an exclusive waiter (EPOLLEXCLUSIVE): an event wakes one of them.
     pub fn register_exclusive(&self, waiter: Weak<dyn Waiter>, events: PollEvents, key: u64) -> Registration {
         let registration = self.insert(waiter, events, key, true);
         self.follow_host();
@@ -235,7 +234,7 @@ impl WaitQueue {
         Registration { queue: Arc::downgrade(&self.queue), id, exclusive }
     }
 
-    /// Tells every waiter that asked for one of `events`, and one of the exclusive ones.
+    /// Notifies all waiters for any of `events`, and one of the exclusive ones.
     pub fn notify(&self, events: PollEvents) {
         self.queue.notify(events);
     }
@@ -246,23 +245,23 @@ impl WaitQueue {
         self.queue.signals.notify(event);
     }
 
-    /// The owners who are sent signals when something happens.
+    /// The owners to signal on events.
     pub fn signals(&self) -> &SignalList {
         &self.queue.signals
     }
 
-    /// Tells every waiter, whatever it asked for.
+    /// Notifies all waiters of all events.
     pub fn notify_all(&self) {
         self.notify(PollEvents::all());
     }
 
-    /// Notifies one exclusive waiter of `events`. An exclusive waiter calls it when its wait ends, since it may not have used
-    /// all that it was notified of.
+    /// Notifies one exclusive waiter of `events`. Called by exclusive waiters when their wait ends, since they may not
+    /// have used all events they were notified of.
     pub fn pass_on(&self, events: PollEvents) {
         self.queue.notify_one(events);
     }
 
-    /// Whether nobody waits.
+    /// Whether there are no waiters.
     pub fn is_empty(&self) -> bool {
         self.queue.entries.lock().is_empty() && self.queue.exclusive.lock().is_empty()
     }
@@ -274,11 +273,11 @@ impl Queue {
     }
 
     fn notify(&self, events: PollEvents) {
-        let told: Vec<(Weak<dyn Waiter>, u64)> = {
+        let notified: Vec<(Weak<dyn Waiter>, u64)> = {
             let entries = self.entries.lock();
-            entries.wanting(events, 0).map(|e| (e.waiter.clone(), e.key)).collect()
+            entries.matching(events, 0).map(|e| (e.waiter.clone(), e.key)).collect()
         };
-        for (waiter, key) in told {
+        for (waiter, key) in notified {
             if let Some(waiter) = waiter.upgrade() {
                 waiter.notify(events, key);
             }
@@ -291,7 +290,7 @@ impl Queue {
         loop {
             let entry = {
                 let entries = self.exclusive.lock();
-                entries.wanting(events, next).next().map(|e| (e.id, e.waiter.clone(), e.key))
+                entries.matching(events, next).next().map(|e| (e.id, e.waiter.clone(), e.key))
             };
             let Some((id, waiter, key)) = entry else { return };
             if waiter.upgrade().is_some_and(|waiter| waiter.notify_exclusive(events, key)) {
@@ -304,10 +303,10 @@ impl Queue {
 
 impl Ready for Queue {
     fn ready(&self, events: PollEvents) {
-        let mut told = events;
-        told.set(PollEvents::POLLRDNORM, events.contains(PollEvents::POLLIN));
-        told.set(PollEvents::POLLWRNORM, events.contains(PollEvents::POLLOUT));
-        self.notify(told);
+        let mut all = events;
+        all.set(PollEvents::POLLRDNORM, events.contains(PollEvents::POLLIN));
+        all.set(PollEvents::POLLWRNORM, events.contains(PollEvents::POLLOUT));
+        self.notify(all);
         let urgent = events.contains(PollEvents::POLLPRI);
         if urgent != self.urgent.swap(urgent, Ordering::AcqRel) && urgent {
             self.signals.tell_urgent();
@@ -333,29 +332,29 @@ impl Drop for Registration {
     }
 }
 
-/// Where a host thread sleeps until it is woken or a moment has come.
+/// The sleep of a host thread, until a wake-up or a deadline.
 #[derive(Default)]
 pub struct Parker {
     sleep: parking_lot::Mutex<Sleep>,
     condition: Condvar,
-    /// Wakes it out of a sleep in the host's poll; none if the host has no descriptors left.
+    /// Ends a sleep in the host's poll; none if the host has no descriptors left.
     waker: OnceLock<Option<Waker>>,
-    /// It was notified as an exclusive waiter and has not checked its condition since.
+    /// Notified as an exclusive waiter, and the condition was not checked since.
     notified: AtomicBool,
 }
 
 #[derive(Default)]
 struct Sleep {
     woken: bool,
-    /// The sleeper waits for the waker, not for the condition.
+    /// The sleeper waits in a poll for the waker, not for the condition variable.
     polling: bool,
 }
 
-/// How often a sleeper without a waker checks whether it was woken.
+/// Interval of checks for a wake-up, for sleepers without a waker.
 const FALLBACK_INTERVAL: Duration = Duration::from_millis(10);
 
 impl Parker {
-    /// Wakes the sleeper; if there is none, the next [`park`](Self::park) returns at once.
+    /// Wakes the sleeper; without one, the next [`park`](Self::park) returns at once.
     pub fn unpark(&self) {
         let polling = {
             let mut sleep = self.sleep.lock();
@@ -370,7 +369,7 @@ impl Parker {
         }
     }
 
-    /// Sleeps until woken or until the deadline; returns false on the deadline.
+    /// Sleeps until a wake-up or the deadline. Returns false at the deadline.
     pub fn park(&self, deadline: Option<Instant>) -> bool {
         let mut sleep = self.sleep.lock();
         while !sleep.woken {
@@ -387,8 +386,7 @@ impl Parker {
         true
     }
 
-    /// Sleeps until woken, until one of the host descriptors has one of its events, or until the deadline; returns false
-    /// on the deadline.
+    /// Sleeps until a wake-up, an event of a host descriptor, or the deadline. Returns false at the deadline.
     pub fn park_on(&self, files: &[(Arc<OwnedFd>, PollEvents)], deadline: Option<Instant>) -> bool {
         let waker =
             self.waker.get_or_init(|| Waker::new().inspect_err(|error| log::warn!("creating a waker: {error}")).ok());
@@ -412,7 +410,7 @@ impl Parker {
         std::mem::take(&mut sleep.woken) || found || deadline.is_none_or(|deadline| Instant::now() < deadline)
     }
 
-    /// Marks that the sleeper, an exclusive waiter, checks its condition now: the next event may notify it again.
+    /// Called by an exclusive waiter before it checks its condition: the next event may notify it again.
     pub fn begin_check(&self) {
         self.notified.store(false, Ordering::SeqCst);
     }
@@ -424,7 +422,7 @@ impl Waiter for Parker {
     }
 
     fn notify_exclusive(&self, _: PollEvents, _: u64) -> bool {
-        // It may use up one event only, so another waiter is notified of the next until it has checked.
+        // The waiter may use up only one event. So the next event goes to another one until the waiter has checked.
         let first = !self.notified.swap(true, Ordering::SeqCst);
         if first {
             self.unpark();
@@ -433,16 +431,16 @@ impl Waiter for Parker {
     }
 }
 
-/// Why a wait ended without what was waited for.
+/// Why a wait ended before its condition was true.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum WaitEnd {
-    /// A signal, a stop or the task's end is pending.
+    /// A signal, a stop or the kill of the task is pending.
     Interrupted,
     /// The deadline has come.
     TimedOut,
 }
 
-/// A moment `after` from now, or none if that is beyond what the host's clock can say (then it never comes).
+/// The time `after` from now; none if the host's type cannot represent it, and it never comes.
 pub fn deadline_in(after: Duration) -> Option<Instant> {
     Instant::now().checked_add(after)
 }
@@ -468,12 +466,12 @@ mod tests {
             .collect();
         queue.notify(READABLE);
         queue.notify(READABLE);
-        // The first has not checked yet, so the second event goes to the second.
+        // The first has not checked yet, so the second event wakes the second.
         assert_eq!(parkers.each_ref().map(|parker| is_woken(parker)), [true, true, false]);
         parkers[0].begin_check();
         queue.notify(READABLE);
         assert_eq!(parkers.each_ref().map(|parker| is_woken(parker)), [true, false, false]);
-        // A waiter that goes passes on what it was notified of.
+        // An exclusive waiter that leaves passes the event on.
         drop(registrations.remove(0));
         queue.pass_on(READABLE);
         assert_eq!(parkers.each_ref().map(|parker| is_woken(parker)), [false, false, true]);

@@ -1,38 +1,38 @@
-//! The open files of an object whose owners are sent signals when something happens on it (`O_ASYNC`, `F_SETOWN`).
+//! Open files whose owners get signals on events of an object (`O_ASYNC`, `F_SETOWN`).
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 
 use crate::sync::{Mutex, Rank};
 
-/// What a signal reports of a file.
+/// The event that a signal reports.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SigioEvent {
-    /// Something can be read.
+    /// Readable.
     Input,
-    /// Something can be written.
+    /// Writable.
     Output,
-    /// An error waits.
+    /// An error.
     Error,
-    /// Urgent data has come.
+    /// Urgent data.
     Urgent,
-    /// The other end is gone.
+    /// The peer is closed.
     HangUp,
 }
 
-/// An open file that has an owner, who may be sent signals. Called with no lock held.
+/// An open file with an owner that may get signals. Its methods are called without locks.
 pub trait SignalSource: Send + Sync {
-    /// Sends the owner the signal it asked for, with the descriptor that `O_ASYNC` was set by.
+    /// Sends the owner its chosen signal (`F_SETSIG`), with the descriptor on which `O_ASYNC` was set.
     fn signal(&self, fd: i32, event: SigioEvent);
 
-    /// Sends the owner SIGURG; with such a descriptor also the signal it asked for, if that is another than SIGIO.
+    /// Sends the owner SIGURG, and with a descriptor also its chosen signal, if that is not SIGIO.
     fn signal_urgent(&self, fd: Option<i32>);
 }
 
 /// A file's entry in a [`SignalList`].
 pub struct Subscription {
     source: Weak<dyn SignalSource>,
-    /// The descriptor that `O_ASYNC` was set by; none if it is not set, and only SIGURG is to be sent.
+    /// The descriptor on which `O_ASYNC` was set; none if it is not set, so that only SIGURG is sent.
     pub fd: Option<i32>,
     /// Whether input is reported.
     pub input: bool,
@@ -40,10 +40,10 @@ pub struct Subscription {
     pub output: bool,
 }
 
-/// The open files of an object whose owners are sent signals.
+/// Open files whose owners get signals.
 pub struct SignalList {
     used: AtomicBool,
-    /// Somebody found no room for output, and so is told of room.
+    /// A writer found no room, so the next room is reported.
     full: AtomicBool,
     entries: Mutex<Vec<Subscription>>,
 }
@@ -56,7 +56,7 @@ impl Default for SignalList {
 }
 
 impl SignalList {
-    /// Changes the entry of a file, which is made first if it is missing and `enter` says so.
+    /// Changes the entry of a file. With `enter`, a missing entry is added first.
     pub fn change(&self, source: &Weak<dyn SignalSource>, enter: bool, change: impl FnOnce(&mut Subscription)) {
         let mut entries = self.entries.lock();
         entries.retain(|entry| entry.source.strong_count() > 0);
@@ -78,7 +78,7 @@ impl SignalList {
         wanted.filter_map(|entry| Some((entry.source.upgrade()?, entry.fd))).collect()
     }
 
-    /// Something happened: signals the owners of the files with `O_ASYNC`. No lock may be held.
+    /// Signals the owners of the files with `O_ASYNC`. No lock may be held.
     pub fn notify(&self, event: SigioEvent) {
         let wanted = |entry: &Subscription| {
             let suits = match event {
@@ -95,22 +95,21 @@ impl SignalList {
         }
     }
 
-    /// Somebody finds no room for output: [`tell_room`](Self::tell_room) will tell of it.
+    /// Records that a writer found no room: [`tell_room`](Self::tell_room) will report the next room.
     pub fn note_full(&self) {
         if self.used.load(Ordering::Acquire) {
             self.full.store(true, Ordering::Release);
         }
     }
 
-    /// There is room for output, which is reported if somebody missed it before. No lock may be held.
+    /// Reports room for output, if a writer was refused before. No lock may be held.
     pub fn tell_room(&self) {
         if self.used.load(Ordering::Acquire) && self.full.swap(false, Ordering::AcqRel) {
             self.notify(SigioEvent::Output);
         }
     }
 
-    /// Urgent data has come: SIGURG for every owner, and for those of files with `O_ASYNC` the signal they asked for.
-    /// No lock may be held.
+    /// Reports urgent data: SIGURG to every owner, and for files with `O_ASYNC` the chosen signal. No lock may be held.
     pub fn tell_urgent(&self) {
         for (source, fd) in self.chosen(|_| true) {
             source.signal_urgent(fd);
