@@ -1,4 +1,4 @@
-//! Identifiers, keys and permissions: what the three kinds have in common.
+//! IDs, keys and permissions, common to the three kinds of objects.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -10,14 +10,14 @@ use crate::credentials::Credentials;
 
 use super::limits::Limit;
 
-/// Bits of an identifier that say which place it has; the others count how often the places were gone round.
+/// Bits of an ID for the object's index. The others are the sequence number, which grows when indexes are reused.
 const PLACE_BITS: u32 = 15;
 const PLACES: i32 = 1 << PLACE_BITS;
-/// Places are not given out again before so many others were.
+/// Minimum number of indexes in circulation: an index is reused only after the others.
 const LEAST_ROUND: i32 = 64;
 const LAST_ROUND: u16 = (i32::MAX >> PLACE_BITS) as u16;
 
-/// Who made an object, who owns it, and who may use it.
+/// Creator, owner and mode of an object.
 #[derive(Clone, Debug)]
 #[expect(missing_docs, reason = "the fields carry the names of struct ipc_perm")]
 pub struct Permissions {
@@ -31,39 +31,41 @@ pub struct Permissions {
 }
 
 impl Permissions {
-    /// Checks for the rights in `wanted`, given as any of the three digits of a mode.
+    /// Checks the access `wanted`, given in any of the three digits of a mode.
     ///
     /// # Errors
     /// `EACCES`.
-    pub fn check(&self, who: &Credentials, wanted: u32) -> Result<(), Errno> {
+    pub fn check(&self, credentials: &Credentials, wanted: u32) -> Result<(), Errno> {
         let wanted = (wanted >> 6) | (wanted >> 3) | wanted;
-        let granted = if who.euid == self.cuid || who.euid == self.uid {
+        let granted = if credentials.euid == self.cuid || credentials.euid == self.uid {
             self.mode >> 6
-        } else if [self.cgid, self.gid].iter().any(|&gid| who.egid == gid || who.groups.contains(&gid)) {
+        } else if [self.cgid, self.gid].iter().any(|&gid| credentials.egid == gid || credentials.groups.contains(&gid))
+        {
             self.mode >> 3
         } else {
             self.mode
         };
-        let refused = wanted & !granted & 0o7 != 0 && !who.has(Capability::CAP_IPC_OWNER);
+        let refused = wanted & !granted & 0o7 != 0 && !credentials.has(Capability::CAP_IPC_OWNER);
         if refused { Err(Errno::EACCES.here()) } else { Ok(()) }
     }
 
-    /// Whether the object may be changed or removed.
+    /// Checks that the caller may change or remove the object.
     ///
     /// # Errors
     /// `EPERM`.
-    pub fn check_owner(&self, who: &Credentials) -> Result<(), Errno> {
-        let owner = who.euid == self.cuid || who.euid == self.uid || who.has(Capability::CAP_SYS_ADMIN);
+    pub fn check_owner(&self, credentials: &Credentials) -> Result<(), Errno> {
+        let owner =
+            credentials.euid == self.cuid || credentials.euid == self.uid || credentials.has(Capability::CAP_SYS_ADMIN);
         if owner { Ok(()) } else { Err(Errno::EPERM.here()) }
     }
 
-    /// `IPC_SET`: another owner and mode.
+    /// `IPC_SET`: changes owner and mode.
     pub fn change(&mut self, new: &IpcPerm) {
         (self.uid, self.gid) = (new.uid, new.gid);
         self.mode = (self.mode & !0o777) | (new.mode & 0o777);
     }
 
-    /// As programs see it.
+    /// The structure for the guest.
     pub fn shown(&self) -> IpcPerm {
         IpcPerm {
             key: self.key,
@@ -78,15 +80,15 @@ impl Permissions {
     }
 }
 
-/// Something that has an identifier.
+/// An object with an ID.
 pub trait Object {
     /// Its permissions.
     fn permissions(&self) -> &Permissions;
 
-    /// Its permissions, for change; the key stays.
+    /// Its permissions, for changes. The key must not be changed.
     fn permissions_mut(&mut self) -> &mut Permissions;
 
-    /// What it adds to [`Ids::total`], the same for all of its life.
+    /// Its contribution to [`Ids::total`], which never changes.
     fn weight(&self) -> u64 {
         0
     }
@@ -95,9 +97,9 @@ pub trait Object {
 /// The objects of one kind.
 pub struct Ids<T> {
     objects: BTreeMap<i32, T>,
-    /// The place of the object with each key.
+    /// The index of the object with each key.
     by_key: HashMap<i32, i32>,
-    /// The weights of all objects.
+    /// The sum of all weights.
     total: u64,
     last: i32,
     round: u16,
@@ -114,7 +116,7 @@ impl<T> Default for Ids<T> {
 }
 
 impl<T: Object> Ids<T> {
-    /// The object with this identifier.
+    /// The object with this ID.
     ///
     /// # Errors
     /// `EINVAL` if there is none.
@@ -125,7 +127,7 @@ impl<T: Object> Ids<T> {
             .ok_or_else(|| Errno::EINVAL.here())
     }
 
-    /// The same, for change.
+    /// Like [`get`](Self::get), for changes.
     ///
     /// # Errors
     /// `EINVAL` if there is none.
@@ -136,7 +138,7 @@ impl<T: Object> Ids<T> {
             .ok_or_else(|| Errno::EINVAL.here())
     }
 
-    /// The object in a place, with its identifier.
+    /// The object at an index, with its ID.
     ///
     /// # Errors
     /// `EINVAL` if there is none.
@@ -146,12 +148,12 @@ impl<T: Object> Ids<T> {
         Ok((identifier(place & (PLACES - 1), object.permissions().seq), object))
     }
 
-    /// All objects with their identifiers.
+    /// All objects with their IDs.
     pub fn iter(&self) -> impl Iterator<Item = (i32, &T)> {
         self.objects.iter().map(|(&place, object)| (identifier(place, object.permissions().seq), object))
     }
 
-    /// How many there are.
+    /// The number of objects.
     pub fn count(&self) -> usize {
         self.objects.len()
     }
@@ -161,19 +163,19 @@ impl<T: Object> Ids<T> {
         self.total
     }
 
-    /// The highest place in use, or 0.
+    /// The highest index in use, or 0.
     pub fn highest(&self) -> u64 {
         self.objects.last_key_value().map_or(0, |(&place, _)| place as u64)
     }
 
-    /// Finds the object with a key, or makes it, as `shmget` and its like do; `flags` are theirs. `check` looks at what is
-    /// there, `make` makes what is not, unless there are `most` already.
+    /// Finds or creates the object with a key, as shmget(2) and the like do, with their `flags`. `check` is called for
+    /// an existing object; `make` creates one, unless there are `most` already.
     ///
     /// # Errors
     /// `ENOENT`, `EEXIST`, `EACCES`, `ENOSPC`; those of `check` and `make`.
     pub fn find_or_make(
         &mut self,
-        who: &Credentials,
+        credentials: &Credentials,
         key: i32,
         flags: u32,
         most: &Limit,
@@ -188,7 +190,7 @@ impl<T: Object> Ids<T> {
                 return Err(Errno::EEXIST.here());
             }
             check(object)?;
-            object.permissions().check(who, flags & 0o777)?;
+            object.permissions().check(credentials, flags & 0o777)?;
             return Ok(id);
         }
         if key != IPC_PRIVATE && flags & CREATE == 0 {
@@ -196,14 +198,14 @@ impl<T: Object> Ids<T> {
         }
         let mut permissions = Permissions {
             key,
-            uid: who.euid,
-            gid: who.egid,
-            cuid: who.euid,
-            cgid: who.egid,
+            uid: credentials.euid,
+            gid: credentials.egid,
+            cuid: credentials.euid,
+            cgid: credentials.egid,
             mode: flags & 0o777,
             seq: 0,
         };
-        // Everything is checked before a place is taken.
+        // All checks precede the allocation of an index.
         let mut object = make(self, permissions.clone())?;
         let place = self.take_place(most.get())?;
         permissions.seq = self.round;
@@ -216,7 +218,7 @@ impl<T: Object> Ids<T> {
         Ok(identifier(place, self.round))
     }
 
-    /// The next free place, going round.
+    /// The next free index in circular order.
     fn take_place(&mut self, most: u64) -> Result<i32, Errno> {
         if self.objects.len() as u64 >= most {
             return Err(Errno::ENOSPC.here());
@@ -232,7 +234,7 @@ impl<T: Object> Ids<T> {
         Ok(place)
     }
 
-    /// Takes an object away.
+    /// Removes an object.
     pub fn remove(&mut self, id: i32) -> Option<T> {
         self.take_key(id);
         self.get(id).ok()?;
@@ -241,7 +243,7 @@ impl<T: Object> Ids<T> {
         Some(object)
     }
 
-    /// From now on the object is found by its identifier only.
+    /// Removes the key, so that the object is found only by its ID.
     pub fn take_key(&mut self, id: i32) {
         if let Ok(object) = self.get_mut(id) {
             let key = std::mem::replace(&mut object.permissions_mut().key, IPC_PRIVATE);

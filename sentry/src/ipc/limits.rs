@@ -1,15 +1,15 @@
-//! How many objects there may be, and how large each: what `kernel.sem`, `kernel.msg*` and `kernel.shm*` set.
+//! Limits on the number and size of objects: `kernel.sem`, `kernel.msg*` and `kernel.shm*`.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use amber_abi::errno::Errno;
 use amber_abi::ipc::{MSGMAX, MSGMNB, MSGMNI, SEMMNI, SEMMNS, SEMMSL, SEMOPM, SHMALL, SHMMAX, SHMMNI};
 
-/// Bits of an identifier have room for so many objects of a kind.
+/// Maximum number of objects of a kind, bounded by the bits of an ID.
 const MOST_OBJECTS: u64 = 32768;
 const INT: u64 = i32::MAX as u64;
 
-/// One limit, which `/proc/sys` shows and changes.
+/// A limit, shown and changed in `/proc/sys`.
 #[derive(Debug)]
 pub struct Limit {
     value: AtomicU64,
@@ -25,20 +25,20 @@ impl Limit {
         Limit::new(u64::from(value.unsigned_abs()), most)
     }
 
-    /// What it is.
+    /// The value.
     pub fn get(&self) -> u64 {
         self.value.load(Ordering::Relaxed)
     }
 
-    /// What it is, for those that are numbers of 32 bits.
+    /// The value of a limit of 32 bits.
     pub fn int_value(&self) -> i32 {
         i32::try_from(self.get()).unwrap_or(i32::MAX)
     }
 
-    /// Changes it.
+    /// Sets the value.
     ///
     /// # Errors
-    /// `EINVAL` if it may not be as large.
+    /// `EINVAL` if it is too large.
     pub fn set(&self, value: u64) -> Result<(), Errno> {
         if value > self.most {
             return Err(Errno::EINVAL.here());
@@ -82,7 +82,7 @@ impl Default for Limits {
 }
 
 impl Limits {
-    /// The four numbers of `kernel.sem`, in its order.
+    /// The four values of `kernel.sem`, in order.
     pub fn of_semaphores(&self) -> [&Limit; 4] {
         [&self.semmsl, &self.semmns, &self.semopm, &self.semmni]
     }

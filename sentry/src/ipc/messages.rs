@@ -1,4 +1,4 @@
-//! Queues of messages: see msgop(2) and msgctl(2).
+//! Message queues: see msgop(2) and msgctl(2).
 
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, VecDeque};
@@ -14,16 +14,16 @@ use crate::credentials::Credentials;
 use crate::sync::{Mutex, MutexGuard, Rank};
 use crate::wait::WaitQueue;
 
-/// A message: its type, which is positive, and its text.
+/// A message.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Message {
-    /// The type.
+    /// The type, which is positive.
     pub kind: i64,
     /// The text.
     pub text: Vec<u8>,
 }
 
-/// Which message is wanted.
+/// The message that msgrcv(2) selects.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Selection {
     /// The first.
@@ -32,14 +32,14 @@ pub enum Selection {
     Of(i64),
     /// The first of another type.
     Except(i64),
-    /// The first of the lowest type up to this.
+    /// The first of the lowest type up to this one.
     UpTo(i64),
-    /// The one in this place, which stays there (`MSG_COPY`).
+    /// A copy of the one at this index (`MSG_COPY`).
     Copy(i64),
 }
 
 impl Selection {
-    /// Whether a message of a type is one that is wanted.
+    /// Whether a message of this type is selected.
     fn takes(self, kind: i64) -> bool {
         match self {
             Selection::First | Selection::Copy(_) => true,
@@ -50,14 +50,14 @@ impl Selection {
     }
 }
 
-/// A queue of messages.
+/// A message queue.
 #[expect(missing_docs, reason = "the fields carry the meaning of those of struct msqid_ds")]
 pub struct MessageQueue {
     permissions: Permissions,
-    /// In the order of sending.
+    /// By sequence number, in the order of sending.
     messages: BTreeMap<u64, Message>,
     last: u64,
-    /// By type, the numbers of its messages; and the first of each, with its type.
+    /// The sequence numbers by type, and the first of each type.
     by_kind: BTreeMap<i64, VecDeque<u64>>,
     firsts: BTreeMap<u64, i64>,
     pub bytes: u64,
@@ -67,29 +67,29 @@ pub struct MessageQueue {
     pub sent_at: i64,
     pub received_at: i64,
     pub changed_at: i64,
-    /// Notified of room for messages, of new permissions and of the removal.
+    /// Notified of room for messages, changed permissions and the removal.
     changed: Arc<WaitQueue>,
-    /// The callers of msgrcv(2) that wait, in their order.
+    /// Waiting callers of msgrcv(2), in order.
     receivers: BTreeMap<u64, Waiting>,
     last_receiver: u64,
 }
 
-/// A caller of msgrcv(2) that waits.
+/// A waiting caller of msgrcv(2).
 struct Waiting {
     selection: Selection,
     queue: Arc<WaitQueue>,
-    /// It was notified of a message and has not looked for it since.
+    /// Notified of a message, and has not checked for it since.
     notified: bool,
 }
 
-/// The place of a caller among the receivers that wait.
+/// A caller's registration among the receivers.
 pub struct Receiver {
     number: u64,
     queue: Arc<WaitQueue>,
 }
 
 impl Receiver {
-    /// Notified when a message that the receiver wants may be there.
+    /// Notified when a selected message may be present.
     pub fn queue(&self) -> &WaitQueue {
         &self.queue
     }
@@ -106,17 +106,17 @@ impl Object for MessageQueue {
 }
 
 impl MessageQueue {
-    /// How many messages wait.
+    /// Number of messages.
     pub fn count(&self) -> u64 {
         self.messages.len() as u64
     }
 
-    /// The waiters for room.
+    /// The wait queue of senders.
     pub fn queue(&self) -> Arc<WaitQueue> {
         self.changed.clone()
     }
 
-    /// Adds a receiver that waits, until [`leave`](Self::leave).
+    /// Registers a waiting receiver, until [`leave`](Self::leave).
     pub fn receiver(&mut self, selection: Selection) -> Receiver {
         self.last_receiver += 1;
         let (number, queue) = (self.last_receiver, Arc::new(WaitQueue::new()));
@@ -124,15 +124,15 @@ impl MessageQueue {
         Receiver { number, queue }
     }
 
-    /// Marks that a receiver looks for its message now: the next one may notify it again.
+    /// Called before a receiver checks for its message: the next message may notify it again.
     pub fn begin_check(&mut self, receiver: &Receiver) {
         if let Some(waiting) = self.receivers.get_mut(&receiver.number) {
             waiting.notified = false;
         }
     }
 
-    /// Removes a receiver whose wait is over. It may not have taken the message it was notified of, so this returns the
-    /// queue of another to notify of what is there.
+    /// Removes a receiver whose wait has ended. It may not have taken the message it was notified of, so this returns
+    /// the queue of another receiver to notify.
     pub fn leave(&mut self, receiver: &Receiver) -> Option<Arc<WaitQueue>> {
         self.receivers.remove(&receiver.number);
         if self.messages.is_empty() {
@@ -141,8 +141,8 @@ impl MessageQueue {
         self.choose(|messages, selection| messages.find(selection).is_some())
     }
 
-    /// The queue to notify of a new message of a type: that of the first receiver that wants it and was not notified of
-    /// another.
+    /// The queue to notify of a new message of this type: that of the first receiver that selects it and is not
+    /// notified already.
     pub fn receiver_for(&mut self, kind: i64) -> Option<Arc<WaitQueue>> {
         self.choose(|_, selection| selection.takes(kind))
     }
@@ -155,15 +155,15 @@ impl MessageQueue {
         Some(waiting.queue.clone())
     }
 
-    /// The queues of all that wait, receivers and senders.
+    /// The queues of all waiting receivers and senders.
     pub fn all_queues(&self) -> Vec<Arc<WaitQueue>> {
         self.receivers.values().map(|waiting| &waiting.queue).chain([&self.changed]).cloned().collect()
     }
 
-    /// Puts a message at the end, or gives it back if there is no room.
+    /// Appends a message, or returns it if there is no room.
     ///
     /// # Errors
-    /// The message.
+    /// The message, if there is no room.
     pub fn push(&mut self, message: Message, sender: i32) -> Result<(), Message> {
         let len = message.text.len() as u64;
         if self.bytes + len > self.most_bytes || self.count() + 1 > self.most_bytes {
@@ -181,7 +181,7 @@ impl MessageQueue {
         Ok(())
     }
 
-    /// The number of the message that is wanted. Unless it is to be copied, it is the first of its type.
+    /// The sequence number of the selected message. Except for a copy, it is the first of its type.
     fn find(&self, selection: Selection) -> Option<u64> {
         let first = |numbers: &VecDeque<u64>| numbers.front().copied();
         match selection {
@@ -195,7 +195,7 @@ impl MessageQueue {
         }
     }
 
-    /// Takes out a message that is the first of its type.
+    /// Removes a message that is the first of its type.
     fn remove(&mut self, number: u64) -> Option<Message> {
         let message = self.messages.remove(&number)?;
         self.firsts.remove(&number);
@@ -210,10 +210,10 @@ impl MessageQueue {
         Some(message)
     }
 
-    /// Takes the message that is wanted, if it is there. One longer than `most` is cut if `cut` says so.
+    /// Takes the selected message, if there is one. With `cut`, a message longer than `most` is truncated.
     ///
     /// # Errors
-    /// `E2BIG` if it is longer and may not be cut.
+    /// `E2BIG` if the message is longer and may not be truncated.
     pub fn take(
         &mut self,
         selection: Selection,
@@ -225,7 +225,7 @@ impl MessageQueue {
         let Some(found) = self.messages.get(&at) else { return Ok(None) };
         let copies = matches!(selection, Selection::Copy(_));
         if found.text.len() > most && (copies || !cut) {
-            // A copy is never cut.
+            // A copy is never truncated.
             return Err(if cut { Errno::EINVAL.here() } else { Errno::E2BIG.here() });
         }
         let mut message = if copies {
@@ -240,7 +240,7 @@ impl MessageQueue {
     }
 }
 
-/// All queues of a sandbox.
+/// The message queues of a sandbox.
 pub struct Messages {
     queues: Mutex<Ids<MessageQueue>>,
     memory: Arc<GuestMemory>,
@@ -252,7 +252,7 @@ impl Messages {
         Messages { queues: Mutex::new(Rank::Leaf, Ids::default()), memory, limits }
     }
 
-    /// Whether there is memory for one more message of `len` bytes.
+    /// Checks for memory for a message of `len` bytes.
     ///
     /// # Errors
     /// `ENOMEM`.
@@ -260,18 +260,18 @@ impl Messages {
         Ok(self.memory.admit_lasting((size_of::<Message>() + len) as u64)?)
     }
 
-    /// The queues, under their lock. After a change of one its waiters are notified, once the lock was given back.
+    /// The locked queues. Callers notify waiters after releasing the lock.
     pub fn lock(&self) -> MutexGuard<'_, Ids<MessageQueue>> {
         self.queues.lock()
     }
 
-    /// Finds or makes a queue, as msgget(2).
+    /// msgget(2).
     ///
     /// # Errors
     /// Those of msgget(2).
-    pub fn find_or_make(&self, who: &Credentials, key: i32, flags: u32) -> Result<i32, Errno> {
+    pub fn find_or_make(&self, credentials: &Credentials, key: i32, flags: u32) -> Result<i32, Errno> {
         self.lock().find_or_make(
-            who,
+            credentials,
             key,
             flags,
             &self.limits.msgmni,
@@ -303,10 +303,10 @@ impl Messages {
     ///
     /// # Errors
     /// `EINVAL`, `EPERM`.
-    pub fn remove(&self, who: &Credentials, id: i32) -> Result<(), Errno> {
+    pub fn remove(&self, credentials: &Credentials, id: i32) -> Result<(), Errno> {
         let removed = {
             let mut queues = self.lock();
-            queues.get(id)?.permissions.check_owner(who)?;
+            queues.get(id)?.permissions.check_owner(credentials)?;
             queues.remove(id)
         };
         if let Some(queue) = removed {
@@ -331,13 +331,13 @@ mod tests {
             chosen.is_some_and(|q| Arc::ptr_eq(&q, &receiver.queue))
         };
         assert!(is(queue.receiver_for(2), &two));
-        // Receivers that were notified are passed over until they look.
+        // Notified receivers are skipped until they have checked.
         assert!(is(queue.receiver_for(2), &any));
         assert!(is(queue.receiver_for(2), &also));
         assert!(queue.receiver_for(2).is_none());
         queue.begin_check(&any);
         assert!(queue.receiver_for(10).is_some_and(|chosen| Arc::ptr_eq(&chosen, &any.queue)));
-        // A receiver that goes leaves its message to another, if there is one.
+        // A leaving receiver passes the message on, if another receiver selects it.
         queue.begin_check(&also);
         assert!(queue.leave(&two).is_none());
         assert!(queue.push(Message { kind: 3, text: Vec::new() }, 1).is_ok());

@@ -20,23 +20,23 @@ pub use proc::REGISTRATION;
 pub use semaphores::{Attempt, SemaphoreSet, Semaphores};
 pub use shared_memory::{Segment, SegmentPages, SharedMemory};
 
-/// What an object takes beside what is in it.
+/// Kernel memory of an object in bytes, without its content.
 const OBJECT_BYTES: u64 = 1024;
 
-/// The objects of a sandbox.
+/// The System V objects of a sandbox.
 pub struct Ipc {
-    /// Segments of memory.
+    /// Shared memory segments.
     pub memory: Arc<SharedMemory>,
-    /// Sets of semaphores.
+    /// Semaphore sets.
     pub semaphores: Semaphores,
-    /// Queues of messages.
+    /// Message queues.
     pub messages: Messages,
-    /// How many of each there may be, and how large.
+    /// Limits on the number and size of objects.
     pub limits: Arc<Limits>,
 }
 
 impl Ipc {
-    /// No objects yet; segments will be of `memory`.
+    /// A state without objects; segments will use `memory`.
     pub fn new(memory: &Arc<GuestMemory>) -> Self {
         let limits = Arc::new(Limits::default());
         Ipc {
@@ -48,7 +48,7 @@ impl Ipc {
     }
 }
 
-/// The time as the objects note it, in seconds.
+/// The current time in seconds, for the times of objects.
 fn now() -> i64 {
     realtime().tv_sec
 }

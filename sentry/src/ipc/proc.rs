@@ -1,4 +1,4 @@
-//! What `/proc` shows of System V objects: `sysvipc` with a line for each, and their limits.
+//! System V objects in `/proc`: `sysvipc` with a line for each, and their limits.
 
 use std::fmt::Write;
 use std::sync::Arc;
@@ -11,14 +11,14 @@ use crate::fs::proc::written;
 use crate::fs::pseudo::{Entry, Query};
 use crate::ipc::{Object, SegmentPages};
 
-/// What file systems show of System V objects.
+/// The contribution to `/proc` and `/proc/sys`.
 pub static REGISTRATION: Registration =
     Registration { proc: &[Entry::directory("sysvipc", FILES)], parameters: PARAMETERS, ..Registration::EMPTY };
 
 const FILES: &[Entry] =
     &[Entry::file("msg", 0o444, messages), Entry::file("sem", 0o444, semaphores), Entry::file("shm", 0o444, memory)];
 
-/// The parameter of a limit, which has its name.
+/// A limit as a parameter of the same name.
 macro_rules! limit {
     ($name:ident) => {
         variable(
@@ -54,7 +54,7 @@ fn memory(query: &Query<'_>) -> Result<Vec<u8>, Errno> {
         "       key      shmid perms                  size  cpid  lpid nattch   uid   gid  cuid  cgid      atime      \
          dtime      ctime                   rss                  swap\n",
     );
-    // How much is in memory is asked without the lock.
+    // Resident memory is read without the lock.
     let rows: Vec<(String, Arc<SegmentPages>)> = {
         let segments = query.kernel.ipc.memory.lock();
         let row = |id: i32, s: &crate::ipc::Segment| {

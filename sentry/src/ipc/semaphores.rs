@@ -1,4 +1,4 @@
-//! Sets of semaphores: see semop(2) and semctl(2).
+//! Semaphore sets: see semop(2) and semctl(2).
 
 use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -15,52 +15,52 @@ use crate::credentials::Credentials;
 use crate::sync::{Mutex, MutexGuard, Rank};
 use crate::wait::WaitQueue;
 
-/// One semaphore.
+/// A semaphore.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Semaphore {
     /// Its value, from 0 to [`SEMVMX`].
     pub value: i32,
-    /// The process that changed it last.
+    /// The PID of the last change.
     pub pid: i32,
 }
 
-/// A caller of semop(2) that sleeps, between its tries.
+/// A caller of semop(2) that sleeps between attempts.
 pub struct Sleeper {
-    /// In the order of coming.
+    /// Its number in the order of arrival.
     ticket: u64,
     queue: Arc<WaitQueue>,
 }
 
 impl Sleeper {
-    /// Told when another try could succeed.
+    /// Notified when another attempt may succeed.
     pub fn queue(&self) -> &WaitQueue {
         &self.queue
     }
 }
 
-/// What somebody waits for in one semaphore.
+/// A blocked operation on one semaphore.
 struct Waiting {
-    /// How much is to be taken; 0 for a waiter for zero.
+    /// The amount to subtract; 0 to wait for zero.
     takes: i32,
-    /// There are no other operations: once the semaphore allows this one, all is done.
+    /// The call has no other operations, so it is done once this one succeeds.
     alone: bool,
     queue: Arc<WaitQueue>,
 }
 
-/// A set of semaphores.
+/// A semaphore set.
 pub struct SemaphoreSet {
     permissions: Permissions,
     /// The semaphores.
     pub semaphores: Vec<Semaphore>,
-    /// When an operation was done last.
+    /// Time of the last operation.
     pub operated: i64,
-    /// When it was made or changed by semctl(2) last.
+    /// Time of creation or of the last change by semctl(2).
     pub changed_at: i64,
-    /// By semaphore, then by ticket.
+    /// By semaphore and ticket.
     waiting: BTreeMap<(u16, u64), Waiting>,
-    /// The semaphore that the holder of each ticket waits for.
+    /// The semaphore that each ticket waits for.
     places: HashMap<u64, u16>,
-    /// By process, what its end adds to each semaphore.
+    /// By process and semaphore, the adjustment at the end of the process.
     undo: HashMap<i32, BTreeMap<u16, i32>>,
 }
 
@@ -79,7 +79,7 @@ impl Object for SemaphoreSet {
 }
 
 impl SemaphoreSet {
-    /// How many wait for the semaphore to become 0, or to grow.
+    /// Number of waiters for the semaphore to become 0, or to grow.
     pub fn waiters(&self, number: usize, for_zero: bool) -> u64 {
         self.waiting_for(number).filter(|w| (w.takes == 0) == for_zero).count() as u64
     }
@@ -101,8 +101,8 @@ impl SemaphoreSet {
         Some(number)
     }
 
-    /// The waiters that the value of a semaphore lets try again. Of those that only take from it, as many are woken as find
-    /// enough; those behind them are woken when one of these does not take it after all.
+    /// The waiters for which another attempt may succeed at the present value. Of waiters that only subtract, as many
+    /// are woken as the value suffices for. If one of these does not use it after all, the next ones are woken then.
     fn ready(&self, number: u16) -> Vec<Arc<WaitQueue>> {
         let mut left = self.semaphores.get(usize::from(number)).map_or(0, |semaphore| semaphore.value);
         let zero = left == 0;
@@ -120,8 +120,8 @@ impl SemaphoreSet {
     }
 }
 
-/// Those to wake once the lock is released.
-#[must_use = "they sleep on otherwise"]
+/// Waiters to wake when the lock is released.
+#[must_use = "the waiters sleep until they are woken"]
 #[derive(Default)]
 pub struct Ready(Vec<Arc<WaitQueue>>);
 
@@ -132,24 +132,24 @@ impl Ready {
     }
 }
 
-/// What came of a try.
+/// The result of an attempt.
 pub enum Attempt {
-    /// All operations were done; these can go on now.
+    /// All operations are done; these waiters are to be woken.
     Done(Ready),
-    /// An operation cannot be done now; whether it would rather not wait.
+    /// An operation is blocked; with `IPC_NOWAIT` if true.
     Blocked(bool),
 }
 
-/// What the lock protects.
+/// The state behind the lock.
 pub struct State {
-    /// The sets.
+    /// The semaphore sets.
     pub sets: Ids<SemaphoreSet>,
-    /// By process, the sets in which something is to be undone at its end.
+    /// By process, the sets with adjustments for its end.
     undoing: HashMap<i32, BTreeSet<i32>>,
     last_ticket: u64,
 }
 
-/// All sets of a sandbox.
+/// The semaphore sets of a sandbox.
 pub struct Semaphores {
     state: Mutex<State>,
     memory: Arc<GuestMemory>,
@@ -164,15 +164,15 @@ impl Semaphores {
 }
 
 impl State {
-    /// Semaphores in all sets together.
+    /// Number of semaphores in all sets.
     pub fn total(&self) -> usize {
         self.sets.total() as usize
     }
 
-    /// Sets values, by number, for a process; nothing of what was done to these semaphores is undone any more.
+    /// Sets values by number, on behalf of a process, and clears the adjustments of these semaphores.
     ///
     /// # Errors
-    /// `EINVAL` without the set.
+    /// `EINVAL` if the set does not exist.
     pub fn assign(&mut self, id: i32, values: impl Iterator<Item = (u16, i32)>, pid: i32) -> Result<Ready, Errno> {
         let set = self.sets.get_mut(id)?;
         let mut ready = Ready::default();
@@ -184,7 +184,7 @@ impl State {
             ready.0.extend(set.ready(number));
         }
         for adjustments in set.undo.values_mut() {
-            // One semaphore of many, or all of them: the shorter list is gone through.
+            // One semaphore, or all: iterate over the shorter list.
             if assigned.len() < adjustments.len() {
                 for number in &assigned {
                     adjustments.remove(number);
@@ -197,17 +197,17 @@ impl State {
         Ok(ready)
     }
 
-    /// Makes a caller one that sleeps when a try is blocked.
+    /// Makes a sleeper, to be passed to [`attempt`](Self::attempt).
     pub fn sleeper(&mut self) -> Sleeper {
         self.last_ticket += 1;
         Sleeper { ticket: self.last_ticket, queue: Arc::new(WaitQueue::new()) }
     }
 
-    /// Does all operations or none. When they cannot be done now, a sleeper is woken once they may be.
+    /// Performs all operations or none. If one is blocked, the sleeper is registered and woken when it may succeed.
     ///
     /// # Errors
-    /// `ERANGE` if a value or what is to be undone would become too great; `EINVAL` without the set, `EFBIG` without the
-    /// semaphore.
+    /// `ERANGE` if a value or adjustment becomes too large; `EINVAL` if the set does not exist, `EFBIG` if the
+    /// semaphore does not.
     pub fn attempt(
         &mut self,
         id: i32,
@@ -220,7 +220,7 @@ impl State {
             set.stop_waiting(sleeper.ticket);
         }
         let known = set.undo.get(&pid);
-        // What changes, of sets with thousands of semaphores.
+        // Only the changes: sets may have thousands of semaphores.
         let mut values = BTreeMap::new();
         let mut adjustments = BTreeMap::new();
         for op in operations {
@@ -267,7 +267,7 @@ impl State {
         Ok(Attempt::Done(ready))
     }
 
-    /// Somebody waits no more, and leaves what it was woken for to the next.
+    /// Removes a sleeper, and returns the waiters to wake instead of it.
     pub fn stop_waiting(&mut self, id: i32, sleeper: &Sleeper) -> Ready {
         let Ok(set) = self.sets.get_mut(id) else { return Ready::default() };
         let number = set.stop_waiting(sleeper.ticket);
@@ -276,22 +276,22 @@ impl State {
 }
 
 impl Semaphores {
-    /// The sets, under their lock.
+    /// The locked sets.
     pub fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock()
     }
 
-    /// Finds or makes a set, as semget(2).
+    /// semget(2).
     ///
     /// # Errors
     /// Those of semget(2).
-    pub fn find_or_make(&self, who: &Credentials, key: i32, count: i32, flags: u32) -> Result<i32, Errno> {
+    pub fn find_or_make(&self, credentials: &Credentials, key: i32, count: i32, flags: u32) -> Result<i32, Errno> {
         if count < 0 || count > self.limits.semmsl.int_value() {
             return Err(Errno::EINVAL.here());
         }
         let count = count as usize;
         self.lock().sets.find_or_make(
-            who,
+            credentials,
             key,
             flags,
             &self.limits.semmni,
@@ -317,14 +317,14 @@ impl Semaphores {
         )
     }
 
-    /// Removes a set; whoever waits for it is told so.
+    /// Removes a set, and wakes its waiters with an error.
     ///
     /// # Errors
     /// `EINVAL`, `EPERM`.
-    pub fn remove(&self, who: &Credentials, id: i32) -> Result<(), Errno> {
+    pub fn remove(&self, credentials: &Credentials, id: i32) -> Result<(), Errno> {
         let removed = {
             let mut state = self.lock();
-            state.sets.get(id)?.permissions.check_owner(who)?;
+            state.sets.get(id)?.permissions.check_owner(credentials)?;
             let removed = state.sets.remove(id);
             for pid in removed.iter().flat_map(|set| set.undo.keys()) {
                 if let Entry::Occupied(mut sets) = state.undoing.entry(*pid) {
@@ -342,7 +342,7 @@ impl Semaphores {
         Ok(())
     }
 
-    /// A process has ended: what it asked to be undone is undone.
+    /// Applies the adjustments of an ended process.
     pub fn process_ended(&self, pid: i32) {
         let mut ready = Ready::default();
         {

@@ -1,4 +1,4 @@
-//! Segments of shared memory: see shmop(2) and shmctl(2).
+//! Shared memory segments: see shmop(2) and shmctl(2).
 
 use std::sync::{Arc, OnceLock, Weak};
 
@@ -15,7 +15,7 @@ use crate::sync::{Mutex, MutexGuard, Rank};
 use crate::task::current;
 use crate::vfs::FileDescription;
 
-/// A segment.
+/// A shared memory segment.
 #[expect(missing_docs, reason = "the fields carry the meaning of those of struct shmid_ds")]
 pub struct Segment {
     permissions: Permissions,
@@ -44,19 +44,19 @@ impl Object for Segment {
 }
 
 impl Segment {
-    /// What is mapped.
+    /// The mappable pages.
     pub fn pages(&self) -> Arc<SegmentPages> {
         self.pages.clone()
     }
 
-    /// Its size in whole pages.
+    /// The size in pages.
     pub fn page_count(&self) -> u64 {
         self.size.div_ceil(PAGE_SIZE)
     }
 }
 
-/// An address space as the pages of a segment know it: what they say is said in the segment's name, since that is what
-/// the areas show.
+/// The link to an address space, for invalidations. It passes the segment instead of its cache, since VMAs refer to the
+/// segment.
 struct Relay {
     link: Arc<dyn Mapping>,
     pages: Weak<SegmentPages>,
@@ -70,25 +70,25 @@ impl Mapping for Relay {
     }
 }
 
-/// The pages of a segment, which know how often they are attached.
+/// The pages of a segment. They count their attachments.
 pub struct SegmentPages {
     me: Weak<SegmentPages>,
     cache: Arc<PageCache>,
     table: Weak<SharedMemory>,
     id: OnceLock<i32>,
-    /// The address spaces it is attached in, and how often.
+    /// The address spaces that map the segment, with the number of their VMAs.
     relays: Mutex<Vec<(Arc<Relay>, usize)>>,
-    /// What the areas are named after; it is not to be read.
+    /// The file that names the VMAs. It cannot be read.
     name: OnceLock<Arc<FileDescription>>,
 }
 
 impl SegmentPages {
-    /// Bytes of it in memory.
+    /// Resident bytes.
     pub fn resident(&self) -> u64 {
         self.cache.present_bytes()
     }
 
-    /// The file that `/proc/PID/maps` names, which `make` makes at first.
+    /// The file named in `/proc/PID/maps`, made by the first call.
     ///
     /// # Errors
     /// Those of `make`.
@@ -166,7 +166,7 @@ impl Mappable for SegmentPages {
     }
 }
 
-/// All segments of a sandbox.
+/// The shared memory segments of a sandbox.
 pub struct SharedMemory {
     me: Weak<SharedMemory>,
     memory: Arc<GuestMemory>,
@@ -184,18 +184,18 @@ impl SharedMemory {
         })
     }
 
-    /// The segments, under their lock.
+    /// The locked segments.
     pub fn lock(&self) -> MutexGuard<'_, Ids<Segment>> {
         self.segments.lock()
     }
 
-    /// Finds or makes a segment, as shmget(2); `reserve` refuses what could never fit.
+    /// shmget(2). `reserve` refuses sizes that can never fit.
     ///
     /// # Errors
     /// Those of shmget(2).
     pub fn find_or_make(
         &self,
-        who: &Credentials,
+        credentials: &Credentials,
         key: i32,
         size: u64,
         flags: u32,
@@ -204,7 +204,7 @@ impl SharedMemory {
     ) -> Result<i32, Errno> {
         let mut made = None;
         let id = self.lock().find_or_make(
-            who,
+            credentials,
             key,
             flags,
             &self.limits.shmmni,
@@ -244,7 +244,7 @@ impl SharedMemory {
             },
         )?;
         if let Some(pages) = made {
-            // Nobody can have attached it before it has its number.
+            // No process can attach the segment before it has an ID.
             let _ = pages.id.set(id);
         }
         Ok(id)
@@ -268,19 +268,19 @@ impl SharedMemory {
             let over = segment.attached == 0 && segment.permissions.mode & SHM_DEST != 0;
             if over { segments.remove(id) } else { None }
         };
-        // Its pages go without the lock.
+        // The pages are dropped without the lock.
         drop(gone);
     }
 
-    /// Removes a segment, at once or when nobody has it attached any more.
+    /// Removes a segment, now or at the last detachment.
     ///
     /// # Errors
     /// `EINVAL`, `EPERM`.
-    pub fn remove(&self, who: &Credentials, id: i32) -> Result<(), Errno> {
+    pub fn remove(&self, credentials: &Credentials, id: i32) -> Result<(), Errno> {
         let gone = {
             let mut segments = self.lock();
             let segment = segments.get_mut(id)?;
-            segment.permissions.check_owner(who)?;
+            segment.permissions.check_owner(credentials)?;
             if segment.attached > 0 {
                 segment.permissions.mode |= SHM_DEST;
                 segments.take_key(id);
@@ -293,7 +293,7 @@ impl SharedMemory {
         Ok(())
     }
 
-    /// Whether an object is the pages of a segment here.
+    /// Whether an object is a segment of this table.
     pub fn is_segment(&self, object: &Arc<dyn Mappable>) -> bool {
         self.lock().iter().any(|(_, segment)| std::ptr::addr_eq(Arc::as_ptr(&segment.pages), Arc::as_ptr(object)))
     }
@@ -305,7 +305,7 @@ mod tests {
 
     use super::*;
 
-    /// Counts how often it is told that pages went.
+    /// Counts invalidations.
     #[derive(Default)]
     struct Counter(AtomicUsize);
 
@@ -316,7 +316,7 @@ mod tests {
     }
 
     #[test]
-    fn an_address_space_hears_once_of_a_change_however_often_a_segment_is_attached() {
+    fn a_change_invalidates_each_address_space_once() {
         let memory = GuestMemory::new(1 << 20).unwrap();
         let pages = Arc::new_cyclic(|me| SegmentPages {
             me: me.clone(),
@@ -328,15 +328,15 @@ mod tests {
         });
         let counter = Arc::new(Counter::default());
         let mapping: Arc<dyn Mapping> = counter.clone();
-        let heard = || {
+        let invalidations = || {
             pages.punch_hole(0, PAGE_SIZE).unwrap();
             counter.0.swap(0, Ordering::Relaxed)
         };
         (0..3).for_each(|_| pages.attach(mapping.clone()));
-        assert_eq!(heard(), 1);
+        assert_eq!(invalidations(), 1);
         (0..2).for_each(|_| pages.detach(&mapping));
-        assert_eq!(heard(), 1);
+        assert_eq!(invalidations(), 1);
         pages.detach(&mapping);
-        assert_eq!(heard(), 0);
+        assert_eq!(invalidations(), 0);
     }
 }

@@ -1,4 +1,4 @@
-//! What happens to pending signals when a task is about to return to its guest code.
+//! Delivery of pending signals before a task returns to guest code.
 
 use amber_abi::signal::{DefaultAction, SIG_DFL, SIG_IGN, SaFlags, SigAction};
 use amber_abi::task::{Resource, WaitStatus};
@@ -9,16 +9,16 @@ use crate::signal::{frame, notify_parent_of_stop, stop};
 use crate::task::{TaskContext, ThreadGroup};
 use crate::users::Counted;
 
-/// Whether the task goes on.
+/// How the task continues.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Outcome {
-    /// To its guest code.
+    /// It returns to guest code.
     GoOn,
-    /// It ends; the status is the group's.
+    /// It ends with this status.
     End(WaitStatus),
 }
 
-/// What is next.
+/// The next step.
 enum Next {
     Nothing,
     End(WaitStatus),
@@ -30,8 +30,8 @@ const RESTART_SYSCALL: u64 = 219;
 /// Length of the `syscall` instruction.
 const SYSCALL_LENGTH: u64 = 2;
 
-/// Serves everything that is pending: ends, stops, and handlers to enter. Restarts an interrupted call as its kind and
-/// the signal demand.
+/// Handles all pending work: the end, stops, and signals with handlers. Restarts an interrupted call, depending on its
+/// [`Restart`] and on the signal.
 pub(crate) fn deliver_pending(ctx: &mut TaskContext) -> Outcome {
     loop {
         match next(ctx) {
@@ -43,7 +43,7 @@ pub(crate) fn deliver_pending(ctx: &mut TaskContext) -> Outcome {
             Next::Nothing => {
                 repeat_interrupted_call(ctx);
                 match ctx.thread.saved_mask.take() {
-                    // The old mask may let something through that the temporary one kept back.
+                    // The restored mask may unblock pending signals.
                     Some(mask) => ctx.set_blocked_signals(mask),
                     None => return Outcome::GoOn,
                 }
@@ -59,7 +59,7 @@ fn next(ctx: &TaskContext) -> Next {
             return Next::End(status);
         }
         if ctx.is_killed() {
-            // Another member executes a program; what this one's end says is seen by nobody.
+            // Killed by a member that executes a program. The status is not visible.
             return Next::End(WaitStatus::Signaled(Signal::SIGKILL, false));
         }
         if let Some(notice) = state.parent_notice.take() {
@@ -119,19 +119,19 @@ fn next(ctx: &TaskContext) -> Next {
     }
 }
 
-/// Whether the wait status says that a core was dumped. Amber behaves like a Linux whose `core_pattern` is a program that
-/// keeps nothing: the status is as with a file, but there is none.
+/// Whether the wait status reports a core dump. Amber behaves like Linux with a `core_pattern` whose program discards
+/// the dump: the status is that of a dump, but there is no file.
 pub(crate) fn dumps_core(ctx: &TaskContext) -> bool {
     ctx.group().limits().soft(Resource::RLIMIT_CORE) > 1 && ctx.group().dumpable() == 1
 }
 
-/// Whether the process group has nobody to continue it.
+/// Whether the process group is orphaned.
 fn is_orphaned(group: &ThreadGroup, ctx: &TaskContext) -> bool {
     let table = ctx.kernel().processes.lock();
     table.process(group.pid()).is_none_or(|p| table.is_orphaned(p.pgid))
 }
 
-/// A handler is about to run: decides what it will return to.
+/// Sets the result of an interrupted call after a handler, or makes the handler return to a restart.
 fn settle_interrupted_call(ctx: &mut TaskContext, action: &SigAction) {
     let Some(restart) = ctx.thread.restart.take() else { return };
     let again = match restart {
@@ -146,7 +146,7 @@ fn settle_interrupted_call(ctx: &mut TaskContext, action: &SigAction) {
     }
 }
 
-/// No handler runs: the interrupted call goes on.
+/// Restarts an interrupted call without a handler.
 fn repeat_interrupted_call(ctx: &mut TaskContext) {
     match ctx.thread.restart.take() {
         None => {}
@@ -179,7 +179,7 @@ fn enter_handler(ctx: &mut TaskContext, signal: Signal, info: &SigInfo, action: 
     }
 }
 
-/// There was no room for a handler's frame, or a frame to return by was bad.
+/// Raises SIGSEGV because a handler's frame could not be written, or an invalid frame was restored.
 pub(super) fn fail_frame(ctx: &TaskContext, signal: Signal) {
     if signal == Signal::SIGSEGV {
         ctx.group().state().actions.reset_handler(Signal::SIGSEGV);
@@ -187,7 +187,7 @@ pub(super) fn fail_frame(ctx: &TaskContext, signal: Signal) {
     force_fault(ctx, Signal::SIGSEGV, SigInfo::kernel(Signal::SIGSEGV));
 }
 
-/// Raises a signal that the task cannot go on without: if it is blocked or ignored, the process dies of it.
+/// Raises a signal that prevents the task from continuing: if it is blocked or ignored, the process is killed.
 pub(crate) fn force_fault(ctx: &TaskContext, signal: Signal, info: SigInfo) {
     let charge = ctx.kernel().users.get(ctx.credentials().uid).charge(Counted::Signals);
     let mut state = ctx.group().state();

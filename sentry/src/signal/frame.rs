@@ -1,4 +1,4 @@
-//! The frame a signal handler finds on its stack, and the way back from it.
+//! The stack frame of a signal handler, and the return from it: see sigreturn(2).
 
 use amber_abi::sigframe::{
     FP_XSTATE_MAGIC1, FP_XSTATE_MAGIC2, FP_XSTATE_MAGIC2_SIZE, FpState, FpxSwBytes, RED_ZONE, RtSigFrame, SigContext,
@@ -12,37 +12,37 @@ use zerocopy::IntoBytes;
 use crate::signal::deliver::fail_frame;
 use crate::task::{AltStack, TaskContext};
 
-/// Of the XSAVE header, what a processor ignores when it loads the state, but a host that is asked to load it refuses.
+/// The part of the XSAVE header that XRSTOR ignores but the host refuses unless zero.
 const XSTATE_IGNORED: std::ops::Range<usize> = XSAVE_HEADER + 24..XSAVE_HEADER_END;
-/// The features of the legacy state: x87 and SSE.
+/// The legacy components: x87 and SSE.
 const LEGACY_FEATURES: u64 = 3;
-/// The components with which a processor loads MXCSR: SSE and AVX.
+/// The components whose restore loads MXCSR: SSE and AVX.
 const USES_MXCSR: u64 = 6;
 /// The offset of MXCSR, and its value after execve(2).
 const MXCSR: usize = 24;
 const INITIAL_MXCSR: u32 = 0x1f80;
-/// Flags a handler's return may change: AC, OF, DF, TF, SF, ZF, AF, PF, CF, RF.
+/// Flags that the return from a handler may change: AC, OF, DF, TF, SF, ZF, AF, PF, CF, RF.
 const RESTORABLE_FLAGS: u64 = 0x5_0dd5;
-/// Flags a handler does not inherit: TF, DF, RF.
+/// Flags cleared for a handler: TF, DF, RF.
 const FLAGS_CLEARED: u64 = 0x1_0500;
-/// The 64-bit code segment, the 32-bit one, and the stack segment of user programs.
+/// User-mode selectors: the 64-bit code segment, the 32-bit one, and the stack segment.
 const USER_CS: u64 = 0x33;
 const USER32_CS: u64 = 0x23;
 const USER_SS: u64 = 0x2b;
-/// The first address that is not canonical.
+/// The first non-canonical address.
 const CANONICAL_END: u64 = 1 << 47;
-/// The page whose calls the kernel serves, in the upper half (vsyscall).
+/// The vsyscall page in the upper half, whose calls the kernel emulates.
 const VSYSCALL_PAGE: std::ops::Range<u64> = 0xffff_ffff_ff60_0000..0xffff_ffff_ff60_1000;
 
-/// Whether a program can be at an address: it may be interrupted at a call of the vsyscall page.
+/// Whether guest code can run at an address. It may have been interrupted in the vsyscall page.
 fn can_go_on_at(rip: u64) -> bool {
     rip < CANONICAL_END || VSYSCALL_PAGE.contains(&rip)
 }
 
-/// Puts a frame on the guest's stack and makes the registers those of the handler's first instruction.
+/// Writes a frame to the guest's stack, and sets the registers for the handler's first instruction.
 ///
 /// # Errors
-/// `EFAULT` if there is no room for the frame; the registers are then as before.
+/// `EFAULT` if the frame cannot be written; the registers are then unchanged.
 pub(super) fn push_frame(
     ctx: &mut TaskContext,
     signal: Signal,
@@ -111,7 +111,7 @@ pub(super) fn push_frame(
     Ok(())
 }
 
-/// The general registers as a handler sees them.
+/// The general registers in the frame.
 fn machine_context(ctx: &TaskContext) -> SigContext {
     let r = &ctx.registers;
     let fault = &ctx.thread.last_fault;
@@ -143,7 +143,7 @@ fn machine_context(ctx: &TaskContext) -> SigContext {
     }
 }
 
-/// The floating-point state with the kernel's marks, as it lies in a frame.
+/// The FPU state in the frame, with Linux's magic numbers.
 fn fpu_image(ctx: &mut TaskContext) -> Result<Vec<u8>, Errno> {
     let FpuState(mut image) = ctx.platform.fpu_state().map_err(|_| Errno::EFAULT.here())?;
     let size = image.len();
@@ -159,15 +159,15 @@ fn fpu_image(ctx: &mut TaskContext) -> Result<Vec<u8>, Errno> {
         ..FpxSwBytes::default()
     };
     put(&mut image, XSAVE_SOFTWARE, mark.as_bytes());
-    // Legacy state that is in its initial form is in the image all the same.
+    // Legacy components are in the image even in their initial state.
     let present = word(&image, XSAVE_HEADER) | LEGACY_FEATURES;
     put(&mut image, XSAVE_HEADER, &present.to_le_bytes());
     image.extend_from_slice(&FP_XSTATE_MAGIC2.to_le_bytes());
     Ok(image)
 }
 
-/// The features a state in XSAVE layout can have: the platform says so where Linux keeps bytes for software, else those
-/// present are taken.
+/// The features that a state in XSAVE layout can have, from the bytes reserved for software. Without them, those
+/// present.
 fn features_of(image: &[u8]) -> u64 {
     match word(image, XSAVE_SOFTWARE) {
         0 => word(image, XSAVE_HEADER) | LEGACY_FEATURES,
@@ -185,10 +185,10 @@ fn put(bytes: &mut [u8], at: usize, value: &[u8]) {
     }
 }
 
-/// rt_sigreturn(2): takes registers, mask and alternate stack from the frame at the stack pointer. What the frame may not
-/// set is left; a frame that cannot be used raises SIGSEGV.
+/// rt_sigreturn(2): restores registers, signal mask and alternate stack from the frame at the stack pointer, except
+/// what a frame may not set. An invalid frame raises SIGSEGV.
 pub(crate) fn restore_frame(ctx: &mut TaskContext) -> u64 {
-    // Whatever comes of it, the call is not one to restart.
+    // The call itself is never restarted.
     let at = ctx.registers.rsp.wrapping_sub(8);
     let restored = ctx.read_object::<RtSigFrame>(at).and_then(|frame| restore(ctx, &frame));
     ctx.registers.orig_rax = u64::MAX;
@@ -214,7 +214,7 @@ fn restore(ctx: &mut TaskContext, frame: &RtSigFrame) -> Result<(), Errno> {
     r.eflags = (r.eflags & !RESTORABLE_FLAGS) | (context.flags & RESTORABLE_FLAGS);
     let cs = u64::from(context.cs) | 3;
     let ss = u64::from(context.ss) | 3;
-    // Segments that cannot be loaded fault on the way to the guest; so does an address that no pointer can have.
+    // Invalid selectors and non-canonical addresses fault on the return to guest code.
     let loadable = matches!(cs, USER_CS | USER32_CS);
     if loadable {
         r.cs = cs;
@@ -223,7 +223,7 @@ fn restore(ctx: &mut TaskContext, frame: &RtSigFrame) -> Result<(), Errno> {
     let stack_loadable = ss == USER_SS || !strict;
     r.ss = USER_SS;
     restore_fpu_state(ctx, context.fpstate)?;
-    // As on Linux, a stack that cannot be set is left alone.
+    // As on Linux, an invalid alternate stack is ignored.
     let _ = set_alt_stack(ctx, &frame.uc.uc_stack);
     if !loadable || !stack_loadable || !can_go_on_at(ctx.registers.rip) {
         return Err(Errno::EFAULT.here());
@@ -262,7 +262,7 @@ fn restore_fpu_state(ctx: &mut TaskContext, at: u64) -> Result<(), Errno> {
         put(&mut image, 0, legacy.as_bytes());
     }
     put(&mut image, XSAVE_SOFTWARE, &software);
-    // A processor loads no components that it does not know, and nothing behind them in the header.
+    // XRSTOR refuses unknown components and reserved bytes of the header.
     let header = |at| word(&image, XSAVE_HEADER + at);
     if marked && (header(0) & !supported != 0 || header(8) != 0 || header(16) != 0) {
         return Err(Errno::EFAULT.here());
@@ -278,7 +278,7 @@ fn restore_fpu_state(ctx: &mut TaskContext, at: u64) -> Result<(), Errno> {
     ctx.platform.set_fpu_state(&FpuState(image)).map_err(|_| Errno::EFAULT.here())
 }
 
-/// sigaltstack(2)'s change of the alternate stack.
+/// Changes the alternate signal stack, for sigaltstack(2).
 ///
 /// # Errors
 /// `EPERM` while the task runs on it, `EINVAL` for unknown flags, `ENOMEM` if it is too small.

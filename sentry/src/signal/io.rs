@@ -1,4 +1,4 @@
-//! Signal-driven I/O: who gets SIGIO of a file with `O_ASYNC`, and SIGURG of a socket (fcntl(2), socket(7)).
+//! Signal-driven I/O: SIGIO of files with `O_ASYNC`, and SIGURG of sockets (fcntl(2), socket(7)).
 
 use std::sync::{Arc, Weak};
 
@@ -16,7 +16,7 @@ use crate::vfs::FileDescription;
 use crate::vfs::sigio::{SignalIo, SignalOwner};
 use crate::wait::{SigioEvent, SignalSource};
 
-/// The code of an event's signal, and the events in `si_band`.
+/// The `si_code` of an event's signal, and the events in `si_band`.
 fn code_and_band(event: SigioEvent) -> (i32, PollEvents) {
     let normal_in = PollEvents::POLLIN | PollEvents::POLLRDNORM;
     let normal_out = PollEvents::POLLOUT | PollEvents::POLLWRNORM;
@@ -29,23 +29,23 @@ fn code_and_band(event: SigioEvent) -> (i32, PollEvents) {
     }
 }
 
-/// Who gets the signals of a file, with the rights of whoever said so.
+/// The owner of a file, and the user IDs of the task that set it.
 struct Recipient {
     kernel: Weak<Kernel>,
     kind: OwnerType,
-    /// A thread, a process or a process group; 0 for nobody.
+    /// The ID of a thread, a process or a process group; 0 for none.
     number: i32,
-    /// The process that had the number then: another that gets it later is not meant.
+    /// The process that had the ID. A later process with the same ID gets no signals.
     group: Weak<ThreadGroup>,
     uid: u32,
     euid: u32,
 }
 
 impl Recipient {
-    /// Whom the caller names: a thread, a process or a group by number, or with 0 nobody.
+    /// The owner with this ID, or with 0 none.
     ///
     /// # Errors
-    /// `ESRCH` if nothing has that number.
+    /// `ESRCH` if the ID is not in use.
     fn of(ctx: &TaskContext, kind: OwnerType, number: i32) -> Result<Self, Errno> {
         let group = {
             let table = ctx.kernel().processes.lock();
@@ -67,7 +67,7 @@ impl Recipient {
         table.task(self.number).filter(|task| std::ptr::eq(self.group.as_ptr(), Arc::as_ptr(task.group())))
     }
 
-    /// Whether there still is whom it names.
+    /// Whether the owner still exists.
     fn exists(&self, table: &ProcessTable) -> bool {
         match self.kind {
             OwnerType::F_OWNER_PGRP => table.members(self.number).next().is_some(),
@@ -90,7 +90,8 @@ impl Recipient {
         self.euid == 0 || [self.euid, self.uid].iter().any(|&user| user == target.suid || user == target.uid)
     }
 
-    /// Sends to all who are meant and whom the signal may reach; `choose` answers what to send, best first.
+    /// Signals all recipients that the owner's setter may signal. `choose` returns the signals to try, preferred ones
+    /// first.
     fn send(&self, choose: impl Fn() -> Vec<OutgoingSignal>) {
         for task in self.recipients() {
             if !self.may_signal(&task.credentials()) {
@@ -99,7 +100,7 @@ impl Recipient {
             let send = |sending| {
                 if self.kind == OwnerType::F_OWNER_TID { task.send(sending) } else { task.group().send(sending) }
             };
-            // One that finds no room in the queue gives way to the next, plainer one.
+            // If the queue is full, try the next signal.
             let _ = choose().into_iter().find_map(|sending| send(sending).ok());
         }
     }
@@ -128,10 +129,9 @@ impl SignalOwner for Recipient {
     }
 }
 
-/// The signals that a file's owner is sent for an event, best first: the plain SIGIO is what remains when the queue of
-/// the one asked for is full.
+/// The signals to try for an event, preferred ones first: SIGIO needs no queue space, so it is the last.
 fn signals(asked: Option<Signal>, fd: i32, event: SigioEvent) -> Vec<OutgoingSignal> {
-    const WITH_CODES_OF_THEIR_OWN: [Signal; 7] = [
+    const WITH_SPECIFIC_CODES: [Signal; 7] = [
         Signal::SIGILL,
         Signal::SIGFPE,
         Signal::SIGSEGV,
@@ -142,19 +142,19 @@ fn signals(asked: Option<Signal>, fd: i32, event: SigioEvent) -> Vec<OutgoingSig
     ];
     let full = asked.map(|signal| {
         let (code, band) = code_and_band(event);
-        let code = if WITH_CODES_OF_THEIR_OWN.contains(&signal) { SI_SIGIO } else { code };
+        let code = if WITH_SPECIFIC_CODES.contains(&signal) { SI_SIGIO } else { code };
         OutgoingSignal::new(signal, SigInfo::poll(signal, code, i64::from(band.bits()), fd))
     });
     full.into_iter().chain([OutgoingSignal::kernel(Signal::SIGIO)]).collect()
 }
 
-/// A file as what lists of signals keep of it.
+/// The file as it is registered in signal lists.
 fn source(description: &Arc<FileDescription>) -> Weak<dyn SignalSource> {
     let source: Weak<FileDescription> = Arc::downgrade(description);
     source
 }
 
-/// Sets or clears `O_ASYNC`, through the descriptor `fd`; files that cannot have it are left as they are.
+/// Sets or clears `O_ASYNC` through the descriptor `fd`. Files without support for it are left unchanged.
 pub fn switch(ctx: &TaskContext, description: &Arc<FileDescription>, fd: i32, on: bool) {
     let kind = description.file().signal_io();
     let mut flags = description.flags();
@@ -179,17 +179,17 @@ pub fn switch(ctx: &TaskContext, description: &Arc<FileDescription>, fd: i32, on
             Some(pgid) => Recipient::of(ctx, OwnerType::F_OWNER_PGRP, pgid),
             None => Recipient::of(ctx, OwnerType::F_OWNER_PID, ctx.group().pid()),
         };
-        // A foreground group whose members are all gone gets nothing, as on Linux.
+        // As on Linux, an empty foreground group gets no signals.
         if let Ok(owner) = owner {
             description.set_owner(Arc::new(owner));
         }
     }
 }
 
-/// Names who gets a file's signals: a thread, a process or a group by number, or with 0 nobody.
+/// Sets the owner of a file: a thread, a process or a group by its ID, or with 0 none.
 ///
 /// # Errors
-/// `ESRCH` if nothing has that number.
+/// `ESRCH` if the ID is not in use.
 pub fn set_owner(
     ctx: &TaskContext,
     description: &Arc<FileDescription>,
@@ -204,10 +204,10 @@ pub fn set_owner(
     Ok(())
 }
 
-/// Like [`set_owner`], by the signed number of `F_SETOWN` and `FIOSETOWN`: negative for a group.
+/// Like [`set_owner`], with the signed ID of `F_SETOWN` and `FIOSETOWN`: negative for a group.
 ///
 /// # Errors
-/// `EINVAL` for the least number; `ESRCH` if nothing has that number.
+/// `EINVAL` for the minimum; `ESRCH` if the ID is not in use.
 pub fn set_signed_owner(ctx: &TaskContext, description: &Arc<FileDescription>, number: i32) -> Result<(), Errno> {
     let kind = if number < 0 { OwnerType::F_OWNER_PGRP } else { OwnerType::F_OWNER_PID };
     set_owner(ctx, description, kind, number.checked_abs().ok_or_else(|| Errno::EINVAL.here())?)

@@ -1,4 +1,4 @@
-//! Signals that were sent and not yet taken.
+//! Queues of pending signals.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -7,10 +7,10 @@ use amber_abi::{SigInfo, Signal, SignalSet};
 
 use crate::users::UserCharge;
 
-/// Something that sends one signal again and again and has at most one instance of it waiting: a POSIX timer.
+/// A repeated sender of one signal that has at most one pending instance: a POSIX timer.
 pub trait SignalSource: Send + Sync {
-    /// The waiting instance is being taken: the last moment to fill in what it says (a timer's overrun count). Called
-    /// with signal locks held; must take no ranked lock below [`Timers`](crate::sync::Rank::Timers).
+    /// Called when the pending instance is taken, to complete its information (a timer's overrun count). Signal locks
+    /// are held; the function must not take ranked locks below [`Timers`](crate::sync::Rank::Timers).
     fn taken(&self, info: &mut SigInfo);
 }
 
@@ -18,17 +18,17 @@ struct Queued {
     signal: Signal,
     info: SigInfo,
     source: Option<Arc<dyn SignalSource>>,
-    /// Counts against RLIMIT_SIGPENDING of the sender until dropped.
+    /// The charge for RLIMIT_SIGPENDING.
     _charge: Option<UserCharge>,
 }
 
-/// What waits for one task, or for any task of a thread group.
+/// The pending signals of a task or of a thread group.
 #[derive(Default)]
 pub struct PendingSignals {
     set: SignalSet,
-    /// By signal, and of each in order of arrival.
+    /// By signal and order of arrival.
     queue: BTreeMap<(u8, u64), Queued>,
-    /// Where the instances of sources are, by the address of the source.
+    /// The keys of the instances of sources, by the address of the source.
     sources: BTreeMap<usize, (u8, u64)>,
     last: u64,
 }
@@ -38,17 +38,17 @@ fn address(source: &Arc<dyn SignalSource>) -> usize {
 }
 
 impl PendingSignals {
-    /// Which signals wait.
+    /// The set of pending signals.
     pub fn set(&self) -> SignalSet {
         self.set
     }
 
-    /// About how many bytes of the heap they take.
+    /// Approximate heap use in bytes.
     pub fn kept_bytes(&self) -> u64 {
         (self.queue.len() * size_of::<((u8, u64), Queued)>()) as u64
     }
 
-    /// Queues a signal with what it says of itself.
+    /// Queues a signal with its information.
     pub fn push(
         &mut self,
         signal: Signal,
@@ -65,17 +65,17 @@ impl PendingSignals {
         self.queue.insert(place, Queued { signal, info, source, _charge: charge });
     }
 
-    /// Marks a signal as waiting without room for what it says of itself: it will be taken as sent by nobody.
+    /// Marks a signal as pending without its information, which then shows no sender.
     pub fn mark(&mut self, signal: Signal) {
         self.set.insert(signal);
     }
 
-    /// Whether an instance of this source waits.
+    /// Whether an instance of this source is pending.
     pub fn has_source(&self, source: &Arc<dyn SignalSource>) -> bool {
         self.sources.contains_key(&address(source))
     }
 
-    /// Takes away the waiting instance of a source that is going away.
+    /// Removes the pending instance of a source.
     pub fn remove_source(&mut self, source: &Arc<dyn SignalSource>) {
         let Some(place) = self.sources.remove(&address(source)) else { return };
         if let Some(removed) = self.queue.remove(&place) {
@@ -83,7 +83,7 @@ impl PendingSignals {
         }
     }
 
-    /// Takes away every instance of the signals in `set`.
+    /// Removes all instances of the signals in `set`.
     pub fn discard(&mut self, set: SignalSet) {
         if !self.set.intersects(set) {
             return;
@@ -93,22 +93,22 @@ impl PendingSignals {
         self.sources.retain(|_, place| self.queue.contains_key(place));
     }
 
-    /// Takes the next signal of `wanted`: those an instruction raised first, then by number, each in order of arrival.
-    pub fn take(&mut self, wanted: SignalSet) -> Option<SigInfo> {
-        let ready = self.set.intersection(wanted);
+    /// Takes the next signal of `set`: synchronous ones first, then by number and order of arrival.
+    pub fn take(&mut self, set: SignalSet) -> Option<SigInfo> {
+        let ready = self.set.intersection(set);
         let signal = ready.intersection(SignalSet::SYNCHRONOUS).first().or(ready.first())?;
         Some(self.take_one(signal))
     }
 
-    /// Takes a waiting signal that an instruction of this task raised, as opposed to one sent by name.
-    pub fn take_synchronous(&mut self, wanted: SignalSet) -> Option<SigInfo> {
-        let wanted = wanted.intersection(SignalSet::SYNCHRONOUS);
+    /// Takes a pending signal that was raised by an instruction of this task, not sent to it.
+    pub fn take_synchronous(&mut self, set: SignalSet) -> Option<SigInfo> {
+        let set = set.intersection(SignalSet::SYNCHRONOUS);
         let waiting = |signal: Signal| self.of(signal).find(|(_, q)| q.info.si_code > 0);
-        let ((_, _), raised) = wanted.iter().filter_map(waiting).min_by_key(|((_, order), _)| *order)?;
+        let ((_, _), raised) = set.iter().filter_map(waiting).min_by_key(|((_, order), _)| *order)?;
         Some(self.take_one(raised.signal))
     }
 
-    /// The waiting instances of a signal.
+    /// The pending instances of a signal.
     fn of(&self, signal: Signal) -> impl Iterator<Item = (&(u8, u64), &Queued)> {
         let number = signal.raw() as u8;
         self.queue.range((number, 0)..=(number, u64::MAX))

@@ -1,4 +1,4 @@
-//! Sending signals: to a task, to a process, to a process group.
+//! Sending of signals to tasks and processes.
 
 use std::sync::Arc;
 
@@ -13,7 +13,7 @@ use crate::signal::SignalSource;
 use crate::task::{GroupState, StopNotice, Task, ThreadGroup};
 use crate::users::Counted;
 
-/// A signal on its way.
+/// A signal to be sent.
 #[derive(Clone)]
 pub struct OutgoingSignal {
     signal: Signal,
@@ -24,28 +24,28 @@ pub struct OutgoingSignal {
 }
 
 impl OutgoingSignal {
-    /// A signal with what it says of itself.
+    /// A signal with its information.
     pub fn new(signal: Signal, info: SigInfo) -> Self {
         OutgoingSignal { signal, info, source: None, forced: false, program: None }
     }
 
-    /// A signal the kernel sends for a reason that needs no words.
+    /// A signal from the kernel without further information.
     pub fn kernel(signal: Signal) -> Self {
         Self::new(signal, SigInfo::kernel(signal))
     }
 
-    /// A signal of which at most one instance waits; a second one is not queued.
+    /// A signal with at most one pending instance; a second one is not queued.
     pub fn from_source(signal: Signal, info: SigInfo, source: Arc<dyn SignalSource>) -> Self {
         OutgoingSignal { signal, info, source: Some(source), forced: false, program: None }
     }
 
-    /// A signal from outside the sandbox: SIGKILL and SIGSTOP reach even a protected first process.
+    /// Marks the signal as sent from outside the sandbox: SIGKILL and SIGSTOP then reach a protected first process too.
     pub fn forced(mut self) -> Self {
         self.forced = true;
         self
     }
 
-    /// A signal that a process arranged for while it ran this [program](ThreadGroup::programs), and that no later one gets.
+    /// Restricts the signal to the process's present [program](ThreadGroup::programs), which requested it.
     pub fn to_program(mut self, program: u64) -> Self {
         self.program = Some(program);
         self
@@ -53,7 +53,7 @@ impl OutgoingSignal {
 }
 
 /// Processes whose [`signal_queued`](ThreadGroup::signal_queued) or [`children_changed`](ThreadGroup::children_changed)
-/// waiters must be told once all locks are released.
+/// queues are to be notified once all locks are released.
 #[derive(Default)]
 #[must_use = "run it after releasing the locks"]
 pub struct Wakes {
@@ -62,12 +62,12 @@ pub struct Wakes {
 }
 
 impl Wakes {
-    /// A child of `parent` changed.
+    /// Adds a change of a child of `parent`.
     pub(crate) fn child_changed(&mut self, parent: &Arc<ThreadGroup>) {
         self.children.push(parent.clone());
     }
 
-    /// Tells the waiters; no lock may be held.
+    /// Notifies the queues; no lock may be held.
     pub fn run(self) {
         self.signalled.iter().for_each(|g| g.signal_queued().notify_all());
         self.children.iter().for_each(|g| g.children_changed().notify_all());
@@ -75,10 +75,10 @@ impl Wakes {
 }
 
 impl ThreadGroup {
-    /// Sends a signal to the process: any task that does not block it takes it.
+    /// Sends a signal to the process; any task that does not block it may take it.
     ///
     /// # Errors
-    /// `EAGAIN` if it must be queued and the receiver's RLIMIT_SIGPENDING is used up.
+    /// `EAGAIN` if the signal must be queued and the receiver's RLIMIT_SIGPENDING is used up.
     pub fn send(self: &Arc<Self>, outgoing: OutgoingSignal) -> Result<(), Errno> {
         let mut wakes = Wakes::default();
         let result = self.send_later(outgoing, &mut wakes);
@@ -91,14 +91,14 @@ impl ThreadGroup {
         queue(self, &mut self.state(), None, outgoing, wakes)
     }
 
-    /// Takes away the waiting instance of a source that is going away.
+    /// Removes the pending instance of a source.
     pub fn forget_source(&self, source: &Arc<dyn SignalSource>) {
         let mut state = self.state();
         state.pending.remove_source(source);
         state.tasks.iter().for_each(|t| t.signals().pending.remove_source(source));
     }
 
-    /// Whether an instance of a source waits for the process or one of its tasks.
+    /// Whether an instance of a source is pending for the process or one of its tasks.
     pub fn has_source(&self, source: &Arc<dyn SignalSource>) -> bool {
         let state = self.state();
         state.pending.has_source(source) || state.tasks.iter().any(|t| t.signals().pending.has_source(source))
@@ -106,10 +106,10 @@ impl ThreadGroup {
 }
 
 impl Task {
-    /// Sends a signal to this one task.
+    /// Sends a signal to this task.
     ///
     /// # Errors
-    /// `EAGAIN` if it must be queued and RLIMIT_SIGPENDING is used up.
+    /// `EAGAIN` if the signal must be queued and RLIMIT_SIGPENDING is used up.
     pub fn send(self: &Arc<Self>, outgoing: OutgoingSignal) -> Result<(), Errno> {
         let mut wakes = Wakes::default();
         let result = queue(self.group(), &mut self.group().state(), Some(self), outgoing, &mut wakes);
@@ -117,21 +117,20 @@ impl Task {
         result
     }
 
-    /// The signals that wait for this task or its process.
+    /// The signals pending for this task or its process.
     pub fn pending_signals(&self) -> SignalSet {
         let state = self.group().state();
         state.pending.set().union(self.signals().pending.set())
     }
 
-    /// Takes a waiting signal of `wanted`, for signalfd and sigtimedwait.
+    /// Takes a pending signal of `wanted`, for signalfd and sigtimedwait(2).
     pub fn take_signal(&self, wanted: SignalSet) -> Option<SigInfo> {
         let mut state = self.group().state();
         let own = self.signals().pending.take(wanted);
         own.or_else(|| state.pending.take(wanted))
     }
 
-    /// Lets the signals of `set` reach this task although it blocks them, until
-    /// [`end_signal_wait`](Self::end_signal_wait). Answers the mask.
+    /// Unblocks the signals of `set` for a wait, until [`end_signal_wait`](Self::end_signal_wait). Returns the mask.
     pub(crate) fn begin_signal_wait(&self, set: SignalSet) -> SignalSet {
         let state = self.group().state();
         let blocked = {
@@ -144,7 +143,7 @@ impl Task {
         blocked
     }
 
-    /// Blocks again what [`begin_signal_wait`](Self::begin_signal_wait) let through, and takes a signal of `set` that came.
+    /// Restores the mask after [`begin_signal_wait`](Self::begin_signal_wait), and takes a pending signal of `set`.
     pub(crate) fn end_signal_wait(&self, set: SignalSet, blocked: SignalSet) -> Option<SigInfo> {
         let mut state = self.group().state();
         let own = {
@@ -158,15 +157,15 @@ impl Task {
         taken
     }
 
-    /// Sends SIGSEGV, SIGPIPE, SIGXFSZ and the like, that the running call brought about, to the calling task.
+    /// Sends the calling task a signal caused by its call, such as SIGSEGV, SIGPIPE or SIGXFSZ.
     pub fn send_kernel(self: &Arc<Self>, signal: Signal) {
-        // Signals of the kernel's own are never refused for want of queue space.
+        // The kernel's own signals never fail for lack of queue space.
         let _ = self.send(OutgoingSignal::kernel(signal));
     }
 }
 
-/// Whether `sender` may send a signal to a task with credentials `target` (see kill(2)); SIGCONT within a session is the
-/// caller's to allow.
+/// Whether `sender` may signal a task with the credentials `target` (kill(2)). The caller handles SIGCONT within a
+/// session.
 pub fn may_signal(sender: &Credentials, target: &Credentials) -> bool {
     sender.euid == target.suid
         || sender.euid == target.uid
@@ -175,7 +174,7 @@ pub fn may_signal(sender: &Credentials, target: &Credentials) -> bool {
         || sender.has(Capability::CAP_KILL)
 }
 
-/// Queues a signal for a task, or with none for the process, and wakes whom it concerns.
+/// Queues a signal for a task, or for the process if `to` is none, and wakes a task that takes it.
 fn queue(
     group: &Arc<ThreadGroup>,
     state: &mut GroupState,
@@ -226,7 +225,7 @@ fn queue(
     Ok(())
 }
 
-/// Does what a signal does by being sent at all; false if it then has no further effect.
+/// The immediate effects of a signal, such as SIGCONT's. Returns whether the signal is to be queued.
 fn prepare(state: &mut GroupState, target: &Arc<Task>, signal: Signal, forced: bool) -> bool {
     if state.ending.is_some() {
         return false;
@@ -239,7 +238,7 @@ fn prepare(state: &mut GroupState, target: &Arc<Task>, signal: Signal, forced: b
         if let Some(stop) = state.stop.take() {
             state.stop_report = None;
             state.continue_report = stop.complete;
-            // A stop that had not reached every task is told of all the same: the parent sees stop, then go.
+            // An incomplete stop is reported too: the parent sees the stop, then the continuation.
             state.parent_notice =
                 Some(if stop.complete { StopNotice::Continued } else { StopNotice::Stopped(stop.signal) });
             state.tasks.iter().for_each(|t| t.set_work_pending());
@@ -252,30 +251,30 @@ fn prepare(state: &mut GroupState, target: &Arc<Task>, signal: Signal, forced: b
     if state.protected && state.actions.get(signal).sa_handler == SIG_DFL {
         return forced && SignalSet::UNBLOCKABLE.contains(signal);
     }
-    // A blocked signal is kept even if it is ignored now: the action may change before it is unblocked.
+    // A blocked signal is kept even if it is ignored: the action may change before it is unblocked.
     kept.contains(signal) || !state.actions.is_ignored(signal)
 }
 
 impl GroupState {
-    /// Takes away every waiting instance of these signals.
+    /// Removes all pending instances of these signals.
     pub(crate) fn discard(&mut self, set: SignalSet) {
         self.pending.discard(set);
         self.tasks.iter().for_each(|t| t.signals().pending.discard(set));
     }
 }
 
-/// Finds a task to take a signal that was queued, and wakes it; a deadly signal begins the end of the whole group.
+/// Selects a task to take a queued signal, and wakes it. A fatal signal begins the end of the group.
 fn complete(state: &mut GroupState, to: Option<&Arc<Task>>, target: &Arc<Task>, signal: Signal) {
-    let wants = |task: &Arc<Task>| {
+    let can_take = |task: &Arc<Task>| {
         let signals = task.signals();
         let able = signal == Signal::SIGKILL || !signals.stopped;
         !signals.blocked.contains(signal) && !signals.ended && able
     };
-    let taker = if wants(target) {
+    let taker = if can_take(target) {
         Some(target)
     } else if to.is_none() {
-        let idle = state.tasks.iter().find(|t| wants(t) && !t.is_interrupted());
-        idle.or_else(|| state.tasks.iter().find(|t| wants(t)))
+        let idle = state.tasks.iter().find(|t| can_take(t) && !t.is_interrupted());
+        idle.or_else(|| state.tasks.iter().find(|t| can_take(t)))
     } else {
         None
     };
@@ -290,7 +289,7 @@ fn complete(state: &mut GroupState, to: Option<&Arc<Task>>, target: &Arc<Task>, 
     }
 }
 
-/// A task blocks more signals than before: those among them that wait for the process are for another member now.
+/// After a task has blocked more signals, wakes another member for those that are pending for the process.
 pub(crate) fn retarget_pending(state: &mut GroupState, from: &Arc<Task>, newly_blocked: SignalSet) {
     for signal in state.pending.set().intersection(newly_blocked).iter() {
         let able = |t: &&Arc<Task>| {

@@ -1,4 +1,4 @@
-//! Stopping and continuing whole processes.
+//! Stops and continuations of processes.
 
 use std::sync::Arc;
 
@@ -15,7 +15,7 @@ use crate::task::{Activity, GroupState, GroupStop, ProcessTable, StopNotice, Tas
 /// Nanoseconds in a tick of `si_utime`.
 const TICK: u64 = 1_000_000_000 / USER_HZ;
 
-/// Tells the parent of a stop or its end by SIGCHLD and its waiters.
+/// Reports a stop or its end to the parent, by SIGCHLD and a wake-up.
 pub(crate) fn notify_parent_of_stop(kernel: &Kernel, group: &Arc<ThreadGroup>, notice: StopNotice) {
     let mut wakes = Wakes::default();
     {
@@ -38,7 +38,7 @@ pub(crate) fn notify_parent_of_stop(kernel: &Kernel, group: &Arc<ThreadGroup>, n
         let info = SigInfo::child(Signal::SIGCHLD, code, group.pid(), uid, status.raw(), user, system);
         let action = parent.group.actions().get(Signal::SIGCHLD);
         if action.sa_handler != SIG_IGN && !action.flags().contains(SaFlags::SA_NOCLDSTOP) {
-            // A signal of the kernel's own is never refused for want of queue space.
+            // The kernel's own signals never fail for lack of queue space.
             let _ = parent.group.send_later(OutgoingSignal::new(Signal::SIGCHLD, info), &mut wakes);
         }
         wakes.child_changed(&parent.group);
@@ -47,7 +47,7 @@ pub(crate) fn notify_parent_of_stop(kernel: &Kernel, group: &Arc<ThreadGroup>, n
 }
 
 impl GroupState {
-    /// Makes all members stop.
+    /// Starts a stop of all members.
     pub(crate) fn begin_stop(&mut self, signal: Signal) {
         if self.stop.is_none() {
             self.stop = Some(GroupStop { signal, complete: false });
@@ -56,7 +56,7 @@ impl GroupState {
         }
     }
 
-    /// Notes that every member has stopped, if that is so now, and says whom to tell of it.
+    /// Completes the stop if every member has stopped, and returns the report for the parent, if one is due.
     pub(crate) fn complete_stop(&mut self) -> Option<StopNotice> {
         let all = self.is_at_rest();
         let stop = self.stop.as_mut().filter(|s| all && !s.complete)?;
@@ -66,7 +66,7 @@ impl GroupState {
     }
 }
 
-/// Takes part in the group's stop: returns when it is over.
+/// Stops the task for the group's stop, and returns when the stop is over.
 pub(super) fn take_part(ctx: &TaskContext, mut state: MutexGuard<'_, GroupState>) {
     state.change_member(ctx.task(), |signals| signals.stopped = true);
     let notice = state.complete_stop();

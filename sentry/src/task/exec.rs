@@ -66,13 +66,13 @@ impl FileCapabilities {
 }
 
 impl Credentials {
-    /// Who a task with these credentials becomes by executing a file, and whether that is a gain of privileges
-    /// (`AT_SECURE`). What the file grants counts only on a mount of the task's own `namespace`: a descriptor of another's,
-    /// of a detached mount or of a memfd grants nothing; neither does any file under `no_new_privs`. `watched` says that
-    /// another process could change what the program relies on.
+    /// The credentials of a task after executing a file, and whether it gains privileges (`AT_SECURE`). The file grants
+    /// privileges only through a mount of the task's own `namespace`, not through a mount of another one, a detached
+    /// mount or a memfd, and never under `no_new_privs`. `watched`: another process could change the task's view of the
+    /// file system.
     ///
     /// # Errors
-    /// `EPERM` if the file's capabilities cannot all be had.
+    /// `EPERM` if the task cannot get all of the file's capabilities.
     pub(crate) fn for_program(
         &self,
         file: &FileDescription,
@@ -152,15 +152,14 @@ impl Credentials {
 }
 
 impl Credentials {
-    /// Whether other processes of its user may look into a program that a task with these credentials executes and that
-    /// makes `new` of them (`PR_GET_DUMPABLE`): not if it gains privileges, nor if a file it is made of is not `readable`.
-    /// Otherwise it is as `hidden` (`fs.suid_dumpable`) says.
+    /// The `PR_GET_DUMPABLE` value of a program that changes these credentials to `new`. It is `hidden`
+    /// (`fs.suid_dumpable`) if the program gains privileges or one of its files is not `readable`, else 1.
     pub(crate) fn dumpable_program(&self, new: &Credentials, readable: bool, hidden: i32) -> i32 {
         let plain = self.euid == self.uid && self.egid == self.gid;
         if plain && readable && !self.hides_as(new) { 1 } else { hidden }
     }
 
-    /// Whether an executed file may be read as well.
+    /// Whether an executed file may also be read.
     pub(crate) fn may_read(&self, file: &FileDescription) -> bool {
         access::check(self, &*file.file().inode(), Access::READ).is_ok()
     }

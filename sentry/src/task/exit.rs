@@ -158,7 +158,7 @@ fn hand_children_over(table: &mut ProcessTable, task: &Arc<Task>, last: bool, wa
     for child in children {
         // Only groups that this process kept from being orphaned can have become orphaned.
         groups.extend(table.process(child).map(|c| (c.pgid, c.sid)).filter(|c| c.0 != own.0 && c.1 == own.1));
-        tell_of_parents_death(table, task, child, wakes);
+        send_parent_death_signal(table, task, child, wakes);
         table.adopt(child, reaper, thread);
         if !last {
             continue;
@@ -175,7 +175,7 @@ fn hand_children_over(table: &mut ProcessTable, task: &Arc<Task>, last: bool, wa
     }
 }
 
-fn tell_of_parents_death(table: &ProcessTable, parent: &Arc<Task>, child: i32, wakes: &mut Wakes) {
+fn send_parent_death_signal(table: &ProcessTable, parent: &Arc<Task>, child: i32, wakes: &mut Wakes) {
     let Some(process) = table.process(child) else { return };
     let sender = parent.credentials();
     for task in process.group.tasks() {

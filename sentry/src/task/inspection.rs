@@ -9,13 +9,13 @@ use crate::credentials::Credentials;
 use crate::task::Task;
 
 impl Task {
-    /// Checks whether `inspector`, with the credentials `who`, may read this task's memory and the like through a file
+    /// Checks whether `inspector`, with these credentials, may read this task's memory and the like through a file
     /// (`PTRACE_MODE_READ_FSCREDS`).
     ///
     /// # Errors
     /// `EACCES` if not.
-    pub fn check_inspection(&self, who: &Credentials, inspector: &Task) -> Result<(), Errno> {
-        self.inspect(who, inspector, || ())
+    pub fn check_inspection(&self, credentials: &Credentials, inspector: &Task) -> Result<(), Errno> {
+        self.inspect(credentials, inspector, || ())
     }
 
     /// Checks the same, and returns the result of `take`. The task executes no other program between the check and the
@@ -23,9 +23,19 @@ impl Task {
     ///
     /// # Errors
     /// `EACCES` if `inspector` may not.
-    pub fn inspect<T>(&self, who: &Credentials, inspector: &Task, take: impl FnOnce() -> T) -> Result<T, Errno> {
+    pub fn inspect<T>(
+        &self,
+        credentials: &Credentials,
+        inspector: &Task,
+        take: impl FnOnce() -> T,
+    ) -> Result<T, Errno> {
         let _same = self.group().keep_program();
-        let allowed = self.may_be_inspected((who.fsuid, who.fsgid), who.effective, who, inspector);
+        let allowed = self.may_be_inspected(
+            (credentials.fsuid, credentials.fsgid),
+            credentials.effective,
+            credentials,
+            inspector,
+        );
         if allowed { Ok(take()) } else { Err(Errno::EACCES.here()) }
     }
 
@@ -35,8 +45,9 @@ impl Task {
     /// `EPERM` if it may not.
     pub fn attach<T>(&self, inspector: &Task, take: impl FnOnce() -> T) -> Result<T, Errno> {
         let _same = self.group().keep_program();
-        let who = inspector.credentials();
-        let allowed = self.may_be_inspected((who.uid, who.gid), who.permitted, &who, inspector);
+        let credentials = inspector.credentials();
+        let allowed =
+            self.may_be_inspected((credentials.uid, credentials.gid), credentials.permitted, &credentials, inspector);
         if allowed { Ok(take()) } else { Err(Errno::EPERM.here()) }
     }
 
@@ -44,10 +55,10 @@ impl Task {
         &self,
         (uid, gid): (u32, u32),
         capabilities: CapabilitySet,
-        who: &Credentials,
+        credentials: &Credentials,
         inspector: &Task,
     ) -> bool {
-        if self.group().pid() == inspector.group().pid() || who.has(Capability::CAP_SYS_PTRACE) {
+        if self.group().pid() == inspector.group().pid() || credentials.has(Capability::CAP_SYS_PTRACE) {
             return true;
         }
         let target = self.credentials();

@@ -37,7 +37,7 @@ fn place(memory: &UsedMemory, registers: &Registers) -> Option<u64> {
     memory.virtual_address(0, |register, _, _| value(register, registers))
 }
 
-/// What a register adds to an address; none for vector registers, whose elements would have to be known.
+/// The value that a register adds to an address; none for vector registers, whose elements are not available.
 fn value(register: Register, r: &Registers) -> Option<u64> {
     let whole = match register.full_register() {
         Register::RAX => r.rax,
@@ -97,7 +97,7 @@ mod tests {
         assert!(stores(&[0x64, 0x89, 0x07], 0xf000) && !stores(&[0x64, 0x89, 0x07], 0x6000));
         // mov [rip + 0x10], eax
         assert!(stores(&[0x89, 0x05, 0x10, 0, 0, 0], 0x40_0016));
-        // Cut off, and no instruction at all.
+        // Truncated, and invalid instructions.
         assert!(!stores(&[0x89], 0x6000) && !stores(&[0x06], 0x6000) && !stores(&[], 0x6000));
     }
 }

@@ -10,7 +10,7 @@ use crate::kernel::Kernel;
 use crate::signal::{OutgoingSignal, Wakes};
 use crate::task::{ProcessTable, TaskContext};
 
-/// A terminal from a session's point of view.
+/// The terminal of a session.
 pub trait ControllingTerminal: Send + Sync {
     /// Makes it the controlling terminal of a session, with this process group in the foreground. Called with the
     /// process table locked.

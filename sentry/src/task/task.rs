@@ -1,4 +1,4 @@
-//! Tasks: what the guest calls threads.
+//! Tasks, the guest's threads.
 
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -21,14 +21,14 @@ use crate::wait::Parker;
 /// A guest thread.
 pub struct Task {
     kernel: Arc<Kernel>,
-    /// execve(2) in a thread that is not the leader gives it the leader's ID.
+    /// Changed by execve(2): a thread that is not the leader gets the leader's ID.
     tid: AtomicI32,
     group: Arc<ThreadGroup>,
     memory: Mutex<Option<Arc<MemoryManager>>>,
     files: Mutex<Arc<FdTable>>,
     fs: Mutex<Arc<FsContext>>,
     credentials: Mutex<Arc<Credentials>>,
-    /// Whether constant results of the platform may be outdated.
+    /// Whether constant results set in the platform may be outdated.
     identity_changed: AtomicBool,
     name: Mutex<Vec<u8>>,
     signals: Mutex<TaskSignals>,
@@ -85,16 +85,16 @@ pub struct NewTask {
     pub name: Vec<u8>,
     /// The blocked signals.
     pub blocked: SignalSet,
-    /// How it is scheduled.
+    /// The scheduling parameters.
     pub schedule: Schedule,
-    /// Counts it for its user.
+    /// The charge to its user.
     pub charge: UserCharge,
-    /// What prctl(2) and personality(2) set.
+    /// The settings of prctl(2) and personality(2).
     pub settings: Settings,
 }
 
 impl Task {
-    /// Makes a task without a host thread yet.
+    /// Makes a task. A host thread is started later.
     pub fn new(new: NewTask) -> Arc<Self> {
         let signals = TaskSignals { blocked: new.blocked, ..TaskSignals::default() };
         Arc::new(Task {
@@ -124,38 +124,38 @@ impl Task {
         })
     }
 
-    /// The kernel it lives in.
+    /// The kernel.
     pub fn kernel(&self) -> &Arc<Kernel> {
         &self.kernel
     }
 
-    /// The thread's number.
+    /// The thread ID.
     pub fn tid(&self) -> i32 {
         self.tid.load(Ordering::Relaxed)
     }
 
-    /// Gives it another number: see execve(2).
+    /// Changes the thread ID, see execve(2).
     pub(crate) fn set_tid(&self, tid: i32) {
         self.tid.store(tid, Ordering::Relaxed);
         self.identity_changed.store(true, Ordering::Release);
     }
 
-    /// Whether it leads its group, and so has the process's number.
+    /// Whether it is the leader of its group, so that its thread ID is the PID.
     pub fn is_leader(&self) -> bool {
         self.tid() == self.group.pid()
     }
 
-    /// The process it belongs to.
+    /// The process that it belongs to.
     pub fn group(&self) -> &Arc<ThreadGroup> {
         &self.group
     }
 
-    /// Its memory; none once it has ended. A task's own is [`TaskContext::mm`](crate::task::TaskContext::mm).
+    /// Its memory; none after its end. The task itself uses [`TaskContext::mm`](crate::task::TaskContext::mm).
     pub fn memory(&self) -> Option<Arc<MemoryManager>> {
         self.memory.lock().clone()
     }
 
-    /// Replaces its memory; only [`TaskContext`](crate::task::TaskContext) does, which has a copy.
+    /// Replaces its memory. Called only by [`TaskContext`](crate::task::TaskContext), which keeps a copy.
     pub(super) fn set_memory(&self, memory: Option<Arc<MemoryManager>>) -> Option<Arc<MemoryManager>> {
         std::mem::replace(&mut self.memory.lock(), memory)
     }
@@ -165,27 +165,28 @@ impl Task {
         self.fs.lock().clone()
     }
 
-    /// Gives it another root and working directory, as unshare(2) does, and returns the old ones.
+    /// Replaces its root and working directory (unshare(2)), and returns the old ones.
     pub fn set_fs(&self, fs: Arc<FsContext>) -> Arc<FsContext> {
         std::mem::replace(&mut self.fs.lock(), fs)
     }
 
-    /// Its descriptors.
+    /// Its descriptor table.
     pub fn files(&self) -> Arc<FdTable> {
         self.files.lock().clone()
     }
 
-    /// Replaces its table of descriptors.
+    /// Replaces its descriptor table.
     pub fn set_files(&self, files: Arc<FdTable>) -> Arc<FdTable> {
         std::mem::replace(&mut self.files.lock(), files)
     }
 
-    /// Who it acts as.
+    /// Its credentials.
     pub fn credentials(&self) -> Arc<Credentials> {
         self.credentials.lock().clone()
     }
 
-    /// Changes who it acts as; only the task itself does, by [`TaskContext::commit_credentials`], so that no change is lost.
+    /// Replaces its credentials. Called only by the task itself in [`TaskContext::commit_credentials`], so that no
+    /// change is lost.
     ///
     /// [`TaskContext::commit_credentials`]: crate::task::TaskContext::commit_credentials
     pub(super) fn set_credentials(&self, new: Credentials) {
@@ -193,130 +194,130 @@ impl Task {
         self.identity_changed.store(true, Ordering::Release);
     }
 
-    /// Whether its numbers or credentials changed since the last time this was asked.
+    /// Whether its IDs or credentials have changed since the last call.
     pub(crate) fn take_identity_change(&self) -> bool {
         self.identity_changed.load(Ordering::Relaxed) && self.identity_changed.swap(false, Ordering::AcqRel)
     }
 
-    /// Counts the task for another user from now on.
+    /// Charges the task to another user.
     pub(crate) fn set_charge(&self, charge: UserCharge) {
         let old = self.charge.lock().replace(charge);
         drop(old);
     }
 
-    /// Counts the task for nobody any more.
+    /// Ends the charge to its user.
     pub(crate) fn release_charge(&self) {
         let old = self.charge.lock().take();
         drop(old);
     }
 
-    /// Its name, as in `/proc/PID/comm`.
+    /// Its name in `/proc/PID/comm`.
     pub fn name(&self) -> Vec<u8> {
         self.name.lock().clone()
     }
 
-    /// Sets its name, of which 15 bytes up to the first zero are kept.
+    /// Sets its name, up to the first zero byte and at most 15 bytes.
     pub fn set_name(&self, name: &[u8]) {
         let text = name.split(|&b| b == 0).next().unwrap_or_default();
         *self.name.lock() = text.iter().take(15).copied().collect();
     }
 
-    /// Its own signal state. Changed only while the group's lock is held.
+    /// Its signal state. Changed only with the group's lock held.
     pub(crate) fn signals(&self) -> MutexGuard<'_, TaskSignals> {
         self.signals.lock()
     }
 
-    /// The signals it keeps back.
+    /// The blocked signals.
     pub fn blocked_signals(&self) -> SignalSet {
         self.signals().blocked
     }
 
-    /// How it is scheduled.
+    /// The scheduling parameters.
     pub fn schedule(&self) -> Schedule {
         self.schedule.lock().clone()
     }
 
-    /// Changes how it is scheduled.
+    /// Changes the scheduling parameters.
     pub fn change_schedule<T>(&self, change: impl FnOnce(&mut Schedule) -> T) -> T {
         change(&mut self.schedule.lock())
     }
 
-    /// Where its host thread sleeps.
+    /// The sleep of its host thread.
     pub fn parker(&self) -> &Arc<Parker> {
         &self.parker
     }
 
-    /// The account of what it uses.
+    /// Its resource usage, for updates.
     pub fn stats(&self) -> &TaskStats {
         &self.stats
     }
 
-    /// What it is doing, as `/proc/PID/stat` shows it.
+    /// Its present activity, as in `/proc/PID/stat`.
     pub fn activity(&self) -> Activity {
         self.stats.activity()
     }
 
-    /// What it used until now.
+    /// Its resource usage.
     pub fn usage(&self) -> Usage {
         self.stats.read()
     }
 
-    /// When it was made.
+    /// Its start time.
     pub fn started(&self) -> SystemTime {
         self.started
     }
 
-    /// Which system calls it may make.
+    /// Its system call filters.
     pub fn seccomp(&self) -> &Seccomp {
         &self.seccomp
     }
 
-    /// The guest address of its list of robust futexes, or 0.
+    /// The guest address of its robust futex list, or 0.
     pub fn robust_list(&self) -> u64 {
         self.robust_list.load(Ordering::Relaxed)
     }
 
-    /// Sets the address of its list of robust futexes.
+    /// Sets the address of its robust futex list.
     pub fn set_robust_list(&self, address: u64) {
         self.robust_list.store(address, Ordering::Relaxed);
     }
 
-    /// Whether the task, which ends, has handed over its futexes: later waiters get none from it.
+    /// Whether the ending task has released its futexes, so that later waiters are not handed any.
     pub fn has_released_futexes(&self) -> bool {
         self.futexes_released.load(Ordering::Relaxed)
     }
 
-    /// Marks the futexes as handed over.
+    /// Marks its futexes as released.
     pub fn set_futexes_released(&self) {
         self.futexes_released.store(true, Ordering::Relaxed);
     }
 
-    /// The signal it gets when the task that made it ends, or 0.
+    /// The number of the signal that it gets when its parent thread ends, or 0 (`PR_SET_PDEATHSIG`).
     pub fn parent_death_signal(&self) -> i32 {
         self.parent_death_signal.load(Ordering::Relaxed)
     }
 
-    /// Sets the signal it gets when the task that made it ends.
+    /// Sets the signal that it gets when its parent thread ends.
     pub fn set_parent_death_signal(&self, signal: i32) {
         self.parent_death_signal.store(signal, Ordering::Relaxed);
     }
 
-    /// What prctl(2) and personality(2) set for it.
+    /// The settings of prctl(2) and personality(2).
     pub fn settings(&self) -> Settings {
         *self.settings.lock()
     }
 
-    /// Changes what prctl(2) and personality(2) set for it.
+    /// Changes the settings of prctl(2) and personality(2).
     pub fn change_settings(&self, change: impl FnOnce(&mut Settings)) {
         change(&mut self.settings.lock());
     }
 
-    /// Whether a wait must end early: a signal that is not blocked, a stop or the task's end is pending.
+    /// Whether waits are interrupted: an unblocked signal, a stop or a kill is pending.
     pub fn is_interrupted(&self) -> bool {
         self.work_pending.load(Ordering::SeqCst)
     }
 
-    /// Whether its end is certain.
+    /// Whether it was killed.
     pub fn is_killed(&self) -> bool {
         self.killed.load(Ordering::SeqCst)
     }
@@ -326,34 +327,34 @@ impl Task {
         self.signals().ended
     }
 
-    /// Makes the task look at what is pending, wherever it is: in the guest, in a wait, or in a handler.
-    /// The caller holds the group's lock, so that this is not lost against [`update_work_pending`](Self::update_work_pending).
+    /// Makes the task handle pending work, whether it is in guest code, a wait or a handler. The caller holds the
+    /// group's lock, so that a concurrent [`update_work_pending`](Self::update_work_pending) cannot clear it.
     pub(crate) fn set_work_pending(&self) {
         self.work_pending.store(true, Ordering::SeqCst);
         self.parker.unpark();
         self.interrupt();
     }
 
-    /// Brings it back from the guest, or keeps it from going there once.
+    /// Interrupts guest code; if none runs, prevents its next run.
     pub(crate) fn interrupt(&self) {
         if let Some(interrupter) = self.interrupter.get() {
             interrupter.interrupt();
         }
     }
 
-    /// Makes its end certain.
+    /// Kills the task.
     pub(crate) fn kill(&self) {
         self.killed.store(true, Ordering::SeqCst);
         self.set_work_pending();
     }
 
-    /// Says how to bring it back from the guest; the caller then looks at what was pending before.
+    /// Sets how guest code is interrupted. The caller checks for pending work afterwards.
     pub(crate) fn set_interrupter(&self, interrupter: Arc<dyn Interrupter>) {
-        // The host thread of a task calls this once, at its start.
+        // Called once by the host thread of the task.
         let _ = self.interrupter.set(interrupter);
     }
 
-    /// Works out anew whether something is pending. Only the task itself may find that nothing is.
+    /// Computes whether work is pending. Called by the task itself, since no other may clear the flag.
     pub(crate) fn update_work_pending(&self, state: &GroupState) {
         let waiting = {
             let signals = self.signals();

@@ -1,5 +1,5 @@
-//! Host threads for tasks. One whose task has ended waits a while for the next: making a host thread, and a place for it to
-//! run guest code, costs more than most guest threads do.
+//! Host threads for tasks. After the end of its task, a host thread waits for another one: creating a host thread and a
+//! platform context costs more than the work of most guest threads.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -13,13 +13,13 @@ use super::clone::Start;
 use super::{exit, run};
 use crate::sync::{Mutex, Rank};
 
-/// Stack of the host threads of tasks, in bytes: only what is touched costs memory.
+/// Stack size of the host threads in bytes. Only touched pages use memory.
 const HOST_STACK: usize = 1 << 20;
-/// What a host thread takes in all: the touched part of its stack, and what the host's kernel has for it.
+/// Memory of a host thread in bytes: the touched part of its stack, and the host's kernel memory.
 pub(crate) const STACK_COST: u64 = 56 << 10;
-/// At most so many host threads wait for tasks …
+/// Maximum number of idle host threads …
 const MOST_IDLE: usize = 16;
-/// … each for this long.
+/// … and the time after which each of them ends.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// A host thread that serves tasks.
@@ -29,10 +29,10 @@ pub(crate) struct Worker {
     commanded: Condvar,
 }
 
-/// What a host thread is to do when its task has ended.
+/// What a host thread does after its task has ended.
 #[derive(Default)]
 enum Command {
-    /// End as well.
+    /// End.
     #[default]
     End,
     /// Wait for a task.
@@ -41,16 +41,16 @@ enum Command {
     Serve(Box<Start>),
 }
 
-/// A host thread without a task.
+/// An idle host thread.
 struct Idle {
     worker: Arc<Worker>,
-    /// The address space its context rests in, by [`MemoryManager::id`](crate::mm::MemoryManager::id).
+    /// The address space that its context is attached to, by [`MemoryManager::id`](crate::mm::MemoryManager::id).
     memory: u64,
-    /// The host's processor it is on.
+    /// The host CPU that it ran on last.
     processor: Option<usize>,
 }
 
-/// The host threads without a task, the last to come last.
+/// The idle host threads, the most recent last.
 pub struct ThreadPool {
     idle: Mutex<Vec<Idle>>,
 }
@@ -61,7 +61,7 @@ impl Default for ThreadPool {
     }
 }
 
-/// A host thread that was reserved for a task; dropped without one, it waits on.
+/// A host thread reserved for a task. If dropped unused, it is idle again.
 pub(super) struct ReservedThread {
     pool: Arc<ThreadPool>,
     idle: Option<Idle>,
@@ -83,12 +83,12 @@ impl Drop for ReservedThread {
 }
 
 impl ThreadPool {
-    /// Reserves a host thread whose context rests in the address space `memory`.
+    /// Reserves a host thread whose context is attached to the address space `memory`.
     pub(super) fn reserve_in(self: &Arc<Self>, memory: u64) -> Option<ReservedThread> {
         self.reserve(|idle| idle.memory == memory)
     }
 
-    /// Reserves the last that fits, on this processor rather than on another.
+    /// Reserves the most recent host thread that fits, preferably on this host CPU.
     fn reserve(self: &Arc<Self>, fits: impl Fn(&Idle) -> bool) -> Option<ReservedThread> {
         let here = processor::current();
         let mut idle = self.idle.lock();
@@ -97,7 +97,7 @@ impl ThreadPool {
         Some(ReservedThread { pool: self.clone(), idle: Some(idle.remove(at)) })
     }
 
-    /// Offers this host thread for other tasks, from now on; its context rests in the address space `memory`.
+    /// Adds this host thread to the idle ones. Its context is attached to the address space `memory`.
     pub(super) fn offer(&self, worker: &Arc<Worker>, memory: u64) {
         let mut idle = self.idle.lock();
         if idle.len() < MOST_IDLE {
@@ -106,7 +106,7 @@ impl ThreadPool {
         }
     }
 
-    /// Lets the host threads go that wait, since there will be no task any more.
+    /// Ends the idle host threads, since there will be no more tasks.
     pub(crate) fn dismiss(&self) {
         for idle in std::mem::take(&mut *self.idle.lock()) {
             *idle.worker.command.lock() = Command::End;
@@ -114,7 +114,7 @@ impl ThreadPool {
         }
     }
 
-    /// Waits for the next task; none if there is none for long.
+    /// Waits for the next task; none after the timeout.
     fn next(&self, worker: &Arc<Worker>) -> Option<Start> {
         let deadline = Instant::now() + IDLE_TIMEOUT;
         let mut command = worker.command.lock();
@@ -133,7 +133,7 @@ impl ThreadPool {
                 if own.is_some() {
                     return None;
                 }
-                // Reserved meanwhile: the task is on its way.
+                // Another thread has reserved this one, so a task will follow.
                 command = worker.command.lock();
                 while matches!(*command, Command::Wait) {
                     worker.commanded.wait(&mut command);
@@ -143,10 +143,10 @@ impl ThreadPool {
     }
 }
 
-/// Starts a new task on the host thread `reserved` or, without one, on any.
+/// Starts a task on the host thread `reserved`, or on any other.
 ///
 /// # Errors
-/// `EAGAIN` if the host has no more threads; the task has then ended again.
+/// `EAGAIN` if the host has no threads left; the task has then ended.
 pub(super) fn start(start: Start, reserved: Option<ReservedThread>) -> Result<(), Errno> {
     let task = start.task.clone();
     let kernel = task.kernel();
@@ -166,7 +166,7 @@ pub(super) fn start(start: Start, reserved: Option<ReservedThread>) -> Result<()
     }
 }
 
-/// The life of a host thread: one task after the other.
+/// The main function of a host thread, which runs one task after another.
 fn work(first: Start) {
     let _batch = HeapBatch::begin();
     let _stack = first.task.kernel().mm.frames.charge(KernelPart::Stacks, STACK_COST);

@@ -1,36 +1,36 @@
-//! What a task used: processor time, faults, switches.
+//! Resource usage of tasks: CPU time, faults, context switches.
 
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::time::Instant;
 
-/// Amounts used so far.
+/// Amounts of resources used.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Usage {
-    /// Processor time in the guest's own code, in nanoseconds.
+    /// CPU time in guest code, in nanoseconds.
     pub user: u64,
-    /// Processor time in the kernel on its behalf, in nanoseconds.
+    /// CPU time in the kernel for the task, in nanoseconds.
     pub system: u64,
-    /// Page faults served from memory.
+    /// Page faults without I/O.
     pub minor_faults: u64,
-    /// Page faults that had to read a file.
+    /// Page faults that read a file.
     pub major_faults: u64,
-    /// How often it waited.
+    /// Number of waits.
     pub waits: u64,
-    /// Calls that read, and the bytes they got.
+    /// Number of calls that read.
     pub reads: u64,
-    /// See [`reads`](Self::reads).
+    /// Bytes read.
     pub read_bytes: u64,
-    /// Calls that wrote, and the bytes they wrote.
+    /// Number of calls that wrote.
     pub writes: u64,
-    /// See [`writes`](Self::writes).
+    /// Bytes written.
     pub written_bytes: u64,
-    /// The most memory resident at once, in bytes.
+    /// Peak of resident memory in bytes.
     pub peak_resident: u64,
 }
 
 impl Usage {
-    /// The sum; of the peaks the greater one.
+    /// The sum, with the maximum of the peaks.
     pub fn plus(self, other: Usage) -> Usage {
         Usage {
             user: self.user.saturating_add(other.user),
@@ -47,21 +47,21 @@ impl Usage {
     }
 }
 
-/// What a task is doing at the moment.
+/// The present activity of a task.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Activity {
-    /// Its guest code runs.
+    /// Guest code runs.
     Guest,
-    /// The kernel works for it.
+    /// The kernel runs for it.
     Kernel,
-    /// It waits; a signal can wake it.
+    /// An interruptible wait.
     Sleeping,
-    /// It waits; only its end can wake it.
+    /// A wait that only a kill interrupts.
     Uninterruptible,
-    /// It is stopped by a signal.
+    /// Stopped by a signal.
     Stopped,
-    /// It has ended and was not waited for.
+    /// Ended, but not waited for.
     Zombie,
 }
 
@@ -71,7 +71,7 @@ impl Activity {
         all.into_iter().find(|a| *a as u8 == raw).unwrap_or(Self::Zombie)
     }
 
-    /// The letter `/proc/PID/stat` shows.
+    /// The state letter in `/proc/PID/stat`.
     pub fn letter(self) -> char {
         match self {
             Self::Guest | Self::Kernel => 'R',
@@ -82,7 +82,7 @@ impl Activity {
         }
     }
 
-    /// The word `/proc/PID/status` adds to the letter.
+    /// The state name in `/proc/PID/status`.
     pub fn word(self) -> &'static str {
         match self {
             Self::Guest | Self::Kernel => "running",
@@ -94,16 +94,16 @@ impl Activity {
     }
 }
 
-/// Nanoseconds since some moment before the first task.
+/// Nanoseconds since an arbitrary time before the first task.
 fn now() -> u64 {
     static START: OnceLock<Instant> = OnceLock::new();
     START.get_or_init(Instant::now).elapsed().as_nanos() as u64
 }
 
-/// The running account of one task: written by its own host thread, read by any.
+/// The resource usage of one task, written by its own host thread and read by any.
 ///
-/// Processor time is the time spent in an activity that uses the processor, read off the host's clock at each change:
-/// no host call is needed, at the price that time in which the host ran something else counts too.
+/// CPU time is the time spent in activities that use a CPU, by the host's clock at each change of activity. This needs
+/// no host call, but includes time in which the host ran something else.
 #[derive(Debug)]
 pub struct TaskStats {
     activity: AtomicU8,
@@ -138,12 +138,12 @@ impl Default for TaskStats {
 }
 
 impl TaskStats {
-    /// What the task is doing.
+    /// The present activity.
     pub fn activity(&self) -> Activity {
         Activity::from_raw(self.activity.load(Ordering::Relaxed))
     }
 
-    /// Begins another activity and returns the old one.
+    /// Starts another activity and returns the previous one.
     pub fn begin(&self, activity: Activity) -> Activity {
         let old = self.activity();
         let now = now();
@@ -165,19 +165,19 @@ impl TaskStats {
         if major { &self.major_faults } else { &self.minor_faults }.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Counts a call that read so many bytes.
+    /// Counts a call that read this number of bytes.
     pub fn count_read(&self, bytes: u64) {
         self.reads.fetch_add(1, Ordering::Relaxed);
         self.read_bytes.fetch_add(bytes, Ordering::Relaxed);
     }
 
-    /// Counts a call that wrote so many bytes.
+    /// Counts a call that wrote this number of bytes.
     pub fn count_write(&self, bytes: u64) {
         self.writes.fetch_add(1, Ordering::Relaxed);
         self.written_bytes.fetch_add(bytes, Ordering::Relaxed);
     }
 
-    /// What was used until now. The peak of memory is not known here.
+    /// The usage, without the peak of memory.
     pub fn read(&self) -> Usage {
         let running = now().saturating_sub(self.since.load(Ordering::Relaxed));
         let activity = self.activity();

@@ -1,4 +1,4 @@
-//! Waiting for children.
+//! wait(2) for children.
 
 use amber_abi::poll::PollEvents;
 use amber_abi::siginfo::{CLD_CONTINUED, CLD_STOPPED};
@@ -8,7 +8,7 @@ use amber_abi::{Errno, Signal};
 use crate::error::{Restart, SysError};
 use crate::task::{Process, ProcessTable, TaskContext, Usage, exit};
 
-/// Which children are waited for.
+/// The children to wait for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum WaitFor {
     /// Any.
@@ -19,16 +19,16 @@ pub enum WaitFor {
     Group(i32),
 }
 
-/// What became of a child.
+/// A reported change of a child.
 #[derive(Clone, Copy, Debug)]
 pub struct Waited {
     /// Its PID.
     pub pid: i32,
-    /// Its real user.
+    /// Its real user ID.
     pub uid: u32,
-    /// What happened, as wait4(2) tells it.
+    /// The status as wait4(2) reports it.
     pub status: WaitStatus,
-    /// What it and the children it waited for used.
+    /// Resource usage of the child and of the children it waited for.
     pub usage: Usage,
 }
 
@@ -43,24 +43,24 @@ impl Waited {
     }
 }
 
-/// Waits until a child does what `options` name; none under `WNOHANG` if none did yet.
+/// Waits for a change of a child that `options` select; none under `WNOHANG` if there is none.
 ///
 /// # Errors
-/// `ECHILD` if there is no such child, or a restart.
+/// `ECHILD` if no child is selected, or a restart.
 pub fn wait_for_child(ctx: &TaskContext, which: WaitFor, options: WaitOptions) -> Result<Option<Waited>, SysError> {
-    let look = || match look(ctx, which, options) {
+    let attempt = || match find_change(ctx, which, options) {
         Ok(None) if !options.contains(WaitOptions::WNOHANG) => None,
         answer => Some(answer),
     };
     let queue = ctx.group().children_changed();
-    let answer = ctx.wait(&[(queue, PollEvents::all())], None, look);
+    let answer = ctx.wait(&[(queue, PollEvents::all())], None, attempt);
     Ok(answer.map_err(|_| Restart::IfAsked)??)
 }
 
-fn look(ctx: &TaskContext, which: WaitFor, options: WaitOptions) -> Result<Option<Waited>, Errno> {
+fn find_change(ctx: &TaskContext, which: WaitFor, options: WaitOptions) -> Result<Option<Waited>, Errno> {
     let mut table = ctx.kernel().processes.lock();
     let Some(own) = table.process(ctx.group().pid()) else { return Err(Errno::ECHILD.here()) };
-    let process = |pid| table.process(pid).filter(|child| is_meant(ctx, child, which, options));
+    let process = |pid| table.process(pid).filter(|child| is_selected(ctx, child, which, options));
     let change = |child| change_of(&table, child, options);
     let named = match which {
         WaitFor::Process(pid) => table.process(pid).filter(|child| child.parent == own.group.pid()).map(|_| pid),
@@ -68,7 +68,7 @@ fn look(ctx: &TaskContext, which: WaitFor, options: WaitOptions) -> Result<Optio
     };
     let found = match which {
         WaitFor::Process(_) => named.and_then(process).and_then(change),
-        // Of many children, all but the zombies need not be looked at.
+        // Only zombies are relevant, which have an index.
         _ if !options.intersects(WaitOptions::WSTOPPED | WaitOptions::WCONTINUED) => {
             own.children.ended().filter_map(process).find_map(change)
         }
@@ -89,7 +89,7 @@ fn look(ctx: &TaskContext, which: WaitFor, options: WaitOptions) -> Result<Optio
     Ok(Some(waited))
 }
 
-fn is_meant(ctx: &TaskContext, child: &Process, which: WaitFor, options: WaitOptions) -> bool {
+fn is_selected(ctx: &TaskContext, child: &Process, which: WaitFor, options: WaitOptions) -> bool {
     let named = match which {
         WaitFor::Any => true,
         WaitFor::Process(pid) => child.group.pid() == pid,
@@ -101,7 +101,7 @@ fn is_meant(ctx: &TaskContext, child: &Process, which: WaitFor, options: WaitOpt
     named && own && kind
 }
 
-/// What a child has to tell, if it is among what is asked for.
+/// The change of a child to report, if `options` select it.
 fn change_of(table: &ProcessTable, child: &Process, options: WaitOptions) -> Option<Waited> {
     let pid = child.group.pid();
     let keep = options.contains(WaitOptions::WNOWAIT);

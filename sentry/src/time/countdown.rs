@@ -1,24 +1,24 @@
-//! The arithmetic of timers: when the next expiration is, and how many were missed.
+//! The arithmetic of timers: the next expiration and the number of missed ones.
 
 use amber_abi::errno::Errno;
 use amber_abi::time::Itimerspec;
 
 use crate::clock::to_timespec;
 
-/// A timer's setting on some clock, in nanoseconds.
+/// The setting of a timer in nanoseconds of its clock.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Countdown {
-    /// When it runs out next; none while it is disarmed.
+    /// The next expiration; none while disarmed.
     pub next: Option<u64>,
-    /// After how long it runs out again; 0 for never.
+    /// The interval of further expirations; 0 for none.
     pub interval: u64,
 }
 
 impl Countdown {
-    /// What a guest asks for, while the clock shows `now`.
+    /// Converts a guest's setting at the time `now`.
     ///
     /// # Errors
-    /// `EINVAL` for negative times and for a second's worth of nanoseconds.
+    /// `EINVAL` for negative times and for 10⁹ nanoseconds or more.
     pub fn from_setting(setting: &Itimerspec, absolute: bool, now: u64) -> Result<Countdown, Errno> {
         if !setting.it_value.is_valid() || !setting.it_interval.is_valid() {
             return Err(Errno::EINVAL.here());
@@ -29,13 +29,13 @@ impl Countdown {
         Ok(Countdown { next: (value > 0).then_some(next), interval })
     }
 
-    /// What is told of it: the time that remains, at least one nanosecond while it is armed.
+    /// Converts to a guest's structure with the remaining time, which is at least one nanosecond while armed.
     pub fn to_setting(self, now: u64) -> Itimerspec {
         let remaining = self.next.map_or(0, |next| next.saturating_sub(now).max(1));
         Itimerspec { it_interval: to_timespec(self.interval), it_value: to_timespec(remaining) }
     }
 
-    /// Goes beyond `now` and returns how often it ran out on the way.
+    /// Advances beyond `now`, and returns the number of expirations.
     pub fn advance(&mut self, now: u64) -> u64 {
         let Some(next) = self.next.filter(|&next| next <= now) else { return 0 };
         let Some(more) = (now - next).checked_div(self.interval) else {

@@ -55,7 +55,7 @@ impl CpuClock {
 
     /// After how many nanoseconds of real time the clock may have gone on by `remaining`; none while nothing that it
     /// counts is running.
-    pub fn look_after(&self, remaining: u64) -> Option<u64> {
+    pub fn check_delay(&self, remaining: u64) -> Option<u64> {
         let running = |task: &Arc<Task>| matches!(task.activity(), Activity::Guest | Activity::Kernel);
         let threads = match &self.whose {
             Whose::Process(group) => group.upgrade()?.tasks().iter().filter(|t| running(t)).count(),

@@ -1,4 +1,4 @@
-//! Time: the clocks a guest reads and the timers it sets.
+//! Time: clocks and timers of guests.
 
 mod countdown;
 pub mod cpu;

@@ -1,4 +1,4 @@
-//! The one host thread that waits for all timers of a sandbox. It runs only while there are some.
+//! The host thread that waits for all timers of a sandbox. It runs only while there are timers.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Weak};
@@ -8,19 +8,20 @@ use parking_lot::{Condvar, Mutex};
 
 use crate::clock::{deadline_of, monotonic};
 
-/// How long the thread stays without a timer before it ends.
+/// Without timers, the thread ends after this time.
 const IDLE: Duration = Duration::from_secs(5);
 
-/// Something that a moment matters to.
+/// A target of alarms.
 pub trait Expire: Send + Sync {
-    /// An alarm's moment has come, or it was set anew just then: look at the clock. Called with no lock held.
+    /// Called without locks at the time of an alarm. The alarm may have been set again meanwhile, so the target reads
+    /// the clock.
     fn expire(&self);
 }
 
-/// The alarms of a sandbox, by CLOCK_MONOTONIC.
+/// The alarms of a sandbox, in CLOCK_MONOTONIC time.
 #[derive(Default)]
 pub struct TimerService {
-    /// Below all ranks: nothing is taken while it is held.
+    /// Outside of the lock order: no lock is taken while it is held.
     state: Mutex<State>,
     changed: Condvar,
 }
@@ -30,11 +31,11 @@ struct State {
     alarms: BTreeMap<(u64, u64), Weak<dyn Expire>>,
     next_id: u64,
     running: bool,
-    /// The sandbox is gone, and with it whatever a moment could matter to.
+    /// The sandbox has ended.
     ended: bool,
 }
 
-/// A moment somebody waits for; dropping it calls it off.
+/// A pending alarm; cancelled when dropped.
 pub struct Alarm {
     service: Weak<TimerService>,
     key: (u64, u64),
@@ -49,7 +50,7 @@ impl Drop for Alarm {
 }
 
 impl TimerService {
-    /// Calls `target` once when CLOCK_MONOTONIC shows `at` nanoseconds.
+    /// Calls `target` once when CLOCK_MONOTONIC reaches `at` nanoseconds.
     pub fn set(self: &Arc<Self>, at: u64, target: Weak<dyn Expire>) -> Alarm {
         let mut state = self.state.lock();
         state.next_id += 1;
@@ -69,7 +70,7 @@ impl TimerService {
         Alarm { service: Arc::downgrade(self), key }
     }
 
-    /// Lets the host thread go.
+    /// Ends the host thread.
     pub(crate) fn end(&self) {
         self.state.lock().ended = true;
         self.changed.notify_one();

@@ -1,4 +1,4 @@
-//! Timers that send signals: those of setitimer(2) and of timer_create(2).
+//! Timers that send signals: setitimer(2) and timer_create(2).
 
 use std::sync::{Arc, Weak};
 
@@ -14,23 +14,23 @@ use crate::time::cpu::CpuClock;
 use crate::time::{Alarm, Countdown, Expire, TimerService};
 use crate::users::UserCharge;
 
-/// How long a repeating timer whose signal nobody wants rests, in nanoseconds.
+/// Pause of a repeating timer whose signal is not taken, in nanoseconds.
 const UNWANTED_PAUSE: u64 = 4_000_000;
 
-/// What a timer runs by.
+/// The clock of a timer.
 #[derive(Clone)]
 pub enum TimerClock {
-    /// A clock of the system.
+    /// A system-wide clock.
     System(Clock),
-    /// Processor time.
+    /// A CPU time clock.
     Cpu(CpuClock),
 }
 
 impl TimerClock {
-    /// What it shows.
+    /// The time.
     ///
     /// # Errors
-    /// `ESRCH` if the process or thread it belongs to is gone.
+    /// `ESRCH` if the process or thread of the clock has ended.
     pub fn now(&self) -> Result<u64, Errno> {
         match self {
             TimerClock::System(clock) => Ok(clock.now()),
@@ -39,19 +39,19 @@ impl TimerClock {
     }
 }
 
-/// What happens when a timer runs out.
+/// The effect of an expiration.
 pub enum Notice {
-    /// Nothing: the guest looks at it (`SIGEV_NONE`).
+    /// None: the guest reads the timer (`SIGEV_NONE`).
     None,
-    /// The process gets a signal from the kernel (setitimer).
+    /// A kernel signal for the process (setitimer(2)).
     Kernel(Signal),
-    /// The process, or one thread of it, gets a signal that tells of the timer.
+    /// A signal with `SI_TIMER` for the process or one of its threads.
     Posix {
         /// The signal.
         signal: Signal,
-        /// What the guest wants to be told with it.
+        /// The guest's `sigev_value`.
         value: u64,
-        /// The thread that gets it; none for any.
+        /// The receiving thread; none for any.
         task: Option<Weak<Task>>,
     },
 }
@@ -59,7 +59,7 @@ pub enum Notice {
 struct State {
     countdown: Countdown,
     alarm: Option<Alarm>,
-    /// The signal was sent and not taken; the timer rests until it is, and counts what it misses.
+    /// The signal was sent and not taken yet. Until then no further one is sent, and expirations are counted.
     pending: bool,
     missed: u64,
     overrun: i32,
@@ -70,25 +70,25 @@ pub struct SignalTimer {
     me: Weak<SignalTimer>,
     service: Arc<TimerService>,
     group: Weak<ThreadGroup>,
-    /// The program that made it, beyond which no signal of timer_create(2) comes.
+    /// The program that created it. Signals of timer_create(2) do not reach later ones.
     program: u64,
     id: i32,
     clock: TimerClock,
     notice: Notice,
     state: Mutex<State>,
-    /// Counts against RLIMIT_SIGPENDING.
+    /// The charge for RLIMIT_SIGPENDING.
     _charge: Option<UserCharge>,
 }
 
 impl State {
-    /// Counts what the timer missed while its signal waits.
+    /// Counts the expirations up to `now`.
     fn count_missed(&mut self, now: u64) {
         self.missed = self.missed.saturating_add(self.countdown.advance(now));
     }
 }
 
 impl SignalTimer {
-    /// Makes a timer that is disarmed.
+    /// Makes a disarmed timer.
     pub fn new(
         service: &Arc<TimerService>,
         group: &Arc<ThreadGroup>,
@@ -111,20 +111,20 @@ impl SignalTimer {
         })
     }
 
-    /// How often it ran out beyond the one time that the last signal told of.
+    /// The overrun count of the last signal (timer_getoverrun(2)).
     pub fn overrun(&self) -> i32 {
         self.state.lock().overrun
     }
 
-    /// Whether it runs by processor time.
+    /// Whether its clock is a CPU time clock.
     pub fn is_cpu(&self) -> bool {
         matches!(self.clock, TimerClock::Cpu(_))
     }
 
-    /// What it is set to.
+    /// The current setting.
     ///
     /// # Errors
-    /// `ESRCH` if what its clock belongs to is gone.
+    /// `ESRCH` if the process or thread of the clock has ended.
     pub fn setting(&self) -> Result<Itimerspec, Errno> {
         let now = self.clock.now()?;
         Ok(self.read(&mut self.state.lock(), now))
@@ -137,10 +137,10 @@ impl SignalTimer {
         state.countdown.to_setting(now)
     }
 
-    /// Sets it, and returns what it was set to.
+    /// Changes the setting and returns the old one.
     ///
     /// # Errors
-    /// `EINVAL` for times that are none; `ESRCH` if what its clock belongs to is gone.
+    /// `EINVAL` for invalid times; `ESRCH` if the process or thread of the clock has ended.
     pub fn set(&self, setting: &Itimerspec, absolute: bool) -> Result<Itimerspec, Errno> {
         let now = self.clock.now()?;
         let countdown = Countdown::from_setting(setting, absolute, now)?;
@@ -152,13 +152,13 @@ impl SignalTimer {
         Ok(old)
     }
 
-    /// Stops it for good; a signal it sent already says nothing of an overrun.
+    /// Disarms it for good. A signal sent already reports no overrun.
     pub fn disarm(&self) {
         *self.state.lock() =
             State { countdown: Countdown::default(), alarm: None, pending: false, missed: 0, overrun: 0 };
     }
 
-    /// Waits for the next expiration, but not before `earliest` on CLOCK_MONOTONIC.
+    /// Sets the alarm for the next expiration, but not before `earliest` on CLOCK_MONOTONIC.
     fn arm(&self, earliest: u64) {
         if matches!(self.notice, Notice::None) {
             return;
@@ -173,10 +173,11 @@ impl SignalTimer {
             TimerClock::Cpu(clock) => {
                 let (Some(now), Some(next)) = (clock.now(), self.state.lock().countdown.next) else { return };
                 let remaining = next.saturating_sub(now);
-                let delay = clock.look_after(remaining).or_else(|| {
-                    // Nothing runs: look again when something does. If it began just now, it may not have seen that.
+                let delay = clock.check_delay(remaining).or_else(|| {
+                    // No thread runs: rest until one does. Check again, since a thread that has just started may have
+                    // missed the mark.
                     self.group.upgrade()?.timers().rest();
-                    clock.look_after(remaining)
+                    clock.check_delay(remaining)
                 });
                 let at = delay.map(|delay| monotonic().saturating_add(delay).max(earliest));
                 self.state.lock().alarm = at.map(|at| self.service.set(at, target));
@@ -199,12 +200,12 @@ impl SignalTimer {
                 match task.as_ref().map(Weak::upgrade) {
                     None => group.send(outgoing),
                     Some(Some(task)) => task.send(outgoing),
-                    // The thread is gone; the timer goes on for nobody.
+                    // The thread has ended; the timer continues without effect.
                     Some(None) => Ok(()),
                 }
             }
         };
-        // It may be ignored, or one like it may wait already: then nobody will take it.
+        // The signal is ignored, or another instance is pending, so this one will not be taken.
         if sent.is_err() || !group.has_source(&source) {
             let lost = std::mem::take(&mut self.state.lock().pending);
             if lost {
@@ -237,7 +238,7 @@ impl Expire for SignalTimer {
 impl SignalSource for SignalTimer {
     fn taken(&self, info: &mut SigInfo) {
         let mut state = self.state.lock();
-        // If it was set anew since the signal was sent, that signal tells of no overrun and changes nothing.
+        // A setting changed after the signal was sent: no overrun, and no new alarm.
         if !std::mem::take(&mut state.pending) {
             return;
         }
@@ -246,7 +247,7 @@ impl SignalSource for SignalTimer {
                 state.count_missed(clock.now());
                 state.countdown.next.map(|next| clock.to_monotonic(next))
             }
-            // Processor time cannot be read under the locks held here; the service looks at once.
+            // CPU time cannot be read under the locks held here; the service reads it at once.
             TimerClock::Cpu(_) => state.countdown.next.map(|_| monotonic()),
         };
         let overrun = i32::try_from(std::mem::take(&mut state.missed)).unwrap_or(i32::MAX);

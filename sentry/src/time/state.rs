@@ -1,4 +1,4 @@
-//! What a kernel has once of time.
+//! The kernel's time state.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -10,19 +10,19 @@ use crate::loader::Vdso;
 
 /// The clocks and timers of a kernel.
 pub struct Timekeeping {
-    /// When the sandbox was started.
+    /// The start of the sandbox.
     pub started: Instant,
-    /// What waits for timers.
+    /// The timer thread.
     pub timers: Arc<TimerService>,
-    /// What guests read clocks by.
+    /// The vDSO, with which guests read clocks.
     pub vdso: Vdso,
 }
 
 impl Timekeeping {
-    /// That of a kernel that starts now.
+    /// The state of a kernel that starts now.
     ///
     /// # Errors
-    /// There is no memory for the vDSO.
+    /// No memory for the vDSO.
     pub fn new(memory: &Arc<GuestMemory>) -> Result<Self, OutOfMemory> {
         Ok(Timekeeping { started: Instant::now(), timers: Arc::default(), vdso: Vdso::new(memory)? })
     }

@@ -13,17 +13,17 @@ use crate::time::{Expire, SignalTimer};
 
 #[derive(Default)]
 struct Timers {
-    /// Those of setitimer(2), by their number, once they are used.
+    /// The timers of setitimer(2) by number, once used.
     intervals: [Option<Arc<SignalTimer>>; 3],
-    /// Those of timer_create(2).
+    /// The timers of timer_create(2).
     posix: BTreeMap<i32, Arc<SignalTimer>>,
     next_id: i32,
 }
 
-/// The timers of a process. A fork has none of its parent's; see [`clear_posix`](Self::clear_posix) for execve(2).
+/// The timers of a process. A forked child starts without any; for execve(2) see [`clear_posix`](Self::clear_posix).
 pub struct GroupTimers {
     timers: Mutex<Timers>,
-    /// A timer by processor time rests because nothing ran; who runs again must wake it.
+    /// CPU time timers rest because no task runs. The next task to run wakes them.
     resting: AtomicBool,
 }
 
@@ -33,29 +33,29 @@ impl Default for GroupTimers {
     }
 }
 
-/// About what a timer takes of the heap in all.
+/// Approximate heap use of a timer in bytes.
 const TIMER_BYTES: u64 = 320;
 
 impl GroupTimers {
-    /// About how many bytes the kernel keeps for those of timer_create(2).
+    /// Approximate kernel memory of the timers of timer_create(2), in bytes.
     pub fn kept_bytes(&self) -> u64 {
         self.timers.lock().posix.len() as u64 * TIMER_BYTES
     }
 
-    /// The interval timer `which` (below 3), if it was ever used.
+    /// The interval timer `which` (below 3), if it was used.
     pub fn interval(&self, which: usize) -> Option<Arc<SignalTimer>> {
         self.timers.lock().intervals.get(which)?.clone()
     }
 
-    /// The interval timer `which` (below 3), made if need be.
+    /// The interval timer `which` (below 3), created if necessary.
     pub fn interval_or_new(&self, which: usize, new: impl FnOnce() -> Arc<SignalTimer>) -> Option<Arc<SignalTimer>> {
         Some(self.timers.lock().intervals.get_mut(which)?.get_or_insert_with(new).clone())
     }
 
-    /// Adds a timer of timer_create(2), made for the number it gets.
+    /// Adds a timer of timer_create(2), made for its new ID.
     ///
     /// # Errors
-    /// `EAGAIN` if there are no numbers left.
+    /// `EAGAIN` if no ID is left.
     pub fn add(&self, new: impl FnOnce(i32) -> Arc<SignalTimer>) -> Result<i32, Errno> {
         let mut timers = self.timers.lock();
         let start = timers.next_id;
@@ -74,21 +74,20 @@ impl GroupTimers {
     /// A timer of timer_create(2).
     ///
     /// # Errors
-    /// `EINVAL` if there is none with this number.
+    /// `EINVAL` if the ID is unknown.
     pub fn get(&self, id: i32) -> Result<Arc<SignalTimer>, Errno> {
         self.timers.lock().posix.get(&id).cloned().ok_or_else(|| Errno::EINVAL.here())
     }
 
-    /// Takes a timer of timer_create(2) away.
+    /// Removes a timer of timer_create(2).
     ///
     /// # Errors
-    /// `EINVAL` if there is none with this number.
+    /// `EINVAL` if the ID is unknown.
     pub fn remove(&self, id: i32) -> Result<Arc<SignalTimer>, Errno> {
         self.timers.lock().posix.remove(&id).ok_or_else(|| Errno::EINVAL.here())
     }
 
-    /// Takes all timers of timer_create(2) away, as execve(2) does, and those of their signals that `group`, whose they are,
-    /// has not taken yet.
+    /// Removes all timers of timer_create(2), for execve(2), and their pending signals. `group` is the owner.
     pub fn clear_posix(&self, group: &ThreadGroup) {
         let removed = std::mem::take(&mut self.timers.lock().posix);
         for timer in removed.into_values() {
@@ -98,18 +97,18 @@ impl GroupTimers {
         }
     }
 
-    /// Takes all timers away: the process has ended.
+    /// Removes all timers at the end of the process.
     pub fn clear(&self) {
         let removed = std::mem::take(&mut *self.timers.lock());
         drop(removed);
     }
 
-    /// A timer by processor time rests until a task of the process runs.
+    /// Lets CPU time timers rest until a task of the process runs.
     pub fn rest(&self) {
         self.resting.store(true, Ordering::SeqCst);
     }
 
-    /// A task of the process runs, so timers by processor time go on. Called on each way into the guest.
+    /// Wakes resting CPU time timers. Called before each run of guest code.
     pub fn wake(&self) {
         if self.resting.load(Ordering::SeqCst) && self.resting.swap(false, Ordering::SeqCst) {
             let cpu: Vec<_> = {

@@ -84,7 +84,7 @@ fn next_look(clock: &TimerClock, until: u64) -> Option<Instant> {
             /// How often a clock that stands still is looked at, in nanoseconds.
             const PAUSE: u64 = 20_000_000;
             let remaining = until.saturating_sub(cpu.now().unwrap_or(until));
-            let delay = cpu.look_after(remaining).unwrap_or(remaining.max(PAUSE));
+            let delay = cpu.check_delay(remaining).unwrap_or(remaining.max(PAUSE));
             deadline_of(monotonic().saturating_add(delay))
         }
     }
