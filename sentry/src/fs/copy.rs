@@ -1,4 +1,4 @@
-//! Copies of files with all that belongs to them: contents, holes, owners, modes, times, extended attributes.
+//! Copies of files with contents, holes, owners, modes, times and extended attributes.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -11,13 +11,14 @@ use amber_abi::xattr::XATTR_ACL_ACCESS;
 use crate::interruption::check_killed;
 use crate::vfs::{DirectoryEntry, DirectorySink, Inode, NewInode, SetAttributes, SetTime};
 
-/// How much is copied at once.
+/// The number of bytes copied at a time.
 const PIECE: usize = 1 << 20;
 
-/// A copy of an inode, with at most `most` bytes of its content, made by `make`. Its times are set [later](times).
+/// Copies an inode, with at most `most` bytes of its content, into one that `make` creates. Its times are set
+/// [later](times).
 ///
 /// # Errors
-/// Those of both file systems, such as `ENOSPC`.
+/// Errors of both file systems, such as `ENOSPC`.
 pub fn inode(
     from: &Arc<dyn Inode>,
     most: u64,
@@ -35,25 +36,26 @@ pub fn inode(
     Ok(to)
 }
 
-/// Gives a copy the times of the original.
+/// Sets the times of a copy to those of the original.
 ///
 /// # Errors
-/// Those of both file systems.
+/// Errors of both file systems.
 pub fn times(from: &Arc<dyn Inode>, to: &Arc<dyn Inode>) -> Result<(), Errno> {
     let m = from.metadata()?;
     let (accessed, modified) = (Some(SetTime::To(m.accessed)), Some(SetTime::To(m.modified)));
     to.set_attributes(&SetAttributes { accessed, modified, ..SetAttributes::default() })
 }
 
-/// Copies all that is beneath a directory into another, an empty one. What has several names there has them in the copy.
+/// Copies everything below a directory into an empty one. Hard links are preserved.
 ///
 /// # Errors
-/// Those of both file systems, such as `ENOSPC`.
+/// Errors of both file systems, such as `ENOSPC`.
 pub fn tree(from: &Arc<dyn Inode>, to: &Arc<dyn Inode>) -> Result<(), Errno> {
     let mut linked: HashMap<(Device, u64), Arc<dyn Inode>> = HashMap::new();
     let mut open = vec![(from.clone(), to.clone())];
     let mut at = 0;
-    // Trees may be deeper than the stack. Directories get their times when nothing is made in them any more.
+    // Not recursive, since trees may be deeper than the stack. Times of directories are set after their last entry is
+    // made.
     while let Some((from, to)) = open.get(at).cloned() {
         for name in names(&from)? {
             check_killed()?;
@@ -86,7 +88,7 @@ fn content(from: &Arc<dyn Inode>, to: &Arc<dyn Inode>, len: u64) -> Result<(), E
     let mut at = 0;
     while at < len {
         check_killed()?;
-        // Holes stay holes.
+        // Holes are preserved.
         at = match source.seek_data(at, false) {
             Ok(data) => data.min(len),
             Err(Errno::ENXIO) => break,
@@ -106,19 +108,19 @@ fn content(from: &Arc<dyn Inode>, to: &Arc<dyn Inode>, len: u64) -> Result<(), E
     to.set_attributes(&SetAttributes { size: Some(len), ..SetAttributes::default() })
 }
 
-/// Gives a copy the extended attributes of the original.
+/// Copies the extended attributes of the original.
 ///
 /// # Errors
-/// Those of the copy's file system.
+/// Errors of the copy's file system.
 pub fn attributes(from: &Arc<dyn Inode>, to: &Arc<dyn Inode>) -> Result<(), Errno> {
-    // A file that cannot be opened shows no attributes, so there are none to keep.
+    // A file that cannot be opened shows no attributes, so there are none to copy.
     let mut names = Vec::new();
-    // Where there can be none there are none.
+    // File systems without attributes return an error.
     let _ = from.xattrs(&mut |name| names.push(name.to_vec()));
     for name in names {
         match from.xattr(&name) {
             Ok(value) => to.set_xattr(&name, &value, false, false)?,
-            // Without its list the copy would be open to more users.
+            // Without its list the copy would be accessible to more users.
             Err(errno) if name == XATTR_ACL_ACCESS && errno != Errno::ENODATA => return Err(errno),
             Err(_) => {}
         }
@@ -126,7 +128,7 @@ pub fn attributes(from: &Arc<dyn Inode>, to: &Arc<dyn Inode>) -> Result<(), Errn
     Ok(())
 }
 
-/// Collects the names in a directory.
+/// Collects the names of a directory.
 struct Names(Vec<Vec<u8>>);
 
 impl DirectorySink for Names {

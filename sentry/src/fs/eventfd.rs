@@ -1,4 +1,4 @@
-//! eventfd(2): a counter that is a file.
+//! eventfd(2): a counter as a file.
 
 use std::any::Any;
 use std::sync::Arc;
@@ -10,18 +10,18 @@ use crate::sync::{Mutex, Rank};
 use crate::vfs::{File, Inode, Vfs};
 use crate::wait::{READABLE, WRITABLE, WaitQueue};
 
-/// The counter.
+/// An eventfd.
 pub struct EventFd {
     inode: Arc<dyn Inode>,
     count: Mutex<u64>,
-    /// Reads take one at a time (`EFD_SEMAPHORE`).
+    /// Whether a read decrements the counter by one (`EFD_SEMAPHORE`).
     semaphore: bool,
     id: u32,
     queue: WaitQueue,
 }
 
 impl EventFd {
-    /// Makes a counter, which `/proc/PID/fdinfo` shows by the number `id`.
+    /// Makes an eventfd with the ID `id` in `/proc/PID/fdinfo`.
     pub fn new(vfs: &Vfs, id: u32, count: u32, semaphore: bool) -> Arc<EventFd> {
         let (inode, count) = (vfs.anonymous.inode(), Mutex::new(Rank::Buffer, u64::from(count)));
         Arc::new(EventFd { inode, count, semaphore, id, queue: WaitQueue::new() })
@@ -53,7 +53,7 @@ impl File for EventFd {
             return Err(Errno::EINVAL.here());
         }
         let mut count = self.count.lock();
-        // The greatest count is one below what 64 bits hold.
+        // The maximum of the counter is `u64::MAX - 1`.
         *count = count.checked_add(added).filter(|&sum| sum < u64::MAX).ok_or_else(|| Errno::EAGAIN.here())?;
         drop(count);
         self.queue.notify(READABLE);

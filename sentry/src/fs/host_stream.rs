@@ -1,4 +1,4 @@
-//! Descriptors that Amber was started with and hands on to the guest as streams: its standard input, output and error.
+//! Host descriptors passed to the guest as streams: Amber's standard input, output and error.
 
 use std::any::Any;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -20,8 +20,9 @@ use crate::vfs::sigio::SignalIo;
 use crate::vfs::{Caller, File, FileDescription, FileSystem, Inode, Metadata, OwnPosition, SetAttributes, Vfs};
 use crate::wait::{SigioEvent, WaitQueue};
 
-/// A host descriptor as an open file of the guest. Its position is the host's, shared with whoever handed it over, so
-/// that what Amber and its caller write to one file does not overlap; one opened again in the guest has its own.
+/// A host descriptor as an open file of the guest. Its position is that of the host, shared with other processes of the
+/// host, so that output of Amber and its parent to one file does not overlap. A file reopened in the guest has its own
+/// position.
 struct HostStream {
     file: Arc<OwnedFd>,
     inode: Arc<HostStreamInode>,
@@ -31,7 +32,7 @@ struct HostStream {
     shares_position: bool,
 }
 
-/// The waiters of a stream, apart from it so that the poller's thread does not keep it alive.
+/// The waiters of a stream, separate from it so that the poller's thread does not keep the stream alive.
 struct News(WaitQueue);
 
 impl Ready for News {
@@ -48,7 +49,7 @@ impl Ready for News {
 /// Opens a host descriptor for the guest.
 ///
 /// # Errors
-/// The host cannot tell what it is or watch it.
+/// Errors of the host when it reads the file's attributes or polls it.
 pub fn open(vfs: &Arc<Vfs>, file: Arc<OwnedFd>, memory: &Arc<GuestMemory>) -> Result<Arc<FileDescription>, Errno> {
     let flags = host::flags(file.as_fd())?;
     let kind = FileType::from_mode(host::stat(file.as_fd())?.mode).unwrap_or(FileType::Anonymous);
@@ -57,10 +58,10 @@ pub fn open(vfs: &Arc<Vfs>, file: Arc<OwnedFd>, memory: &Arc<GuestMemory>) -> Re
     Ok(FileDescription::new(vfs, Arc::new(stream), None, flags & (OpenFlags::O_ACCMODE | OpenFlags::O_APPEND)))
 }
 
-/// Another file on the host's terminal: what `/dev/tty` is without a console.
+/// Opens the host's terminal again, for `/dev/tty` without a console.
 ///
 /// # Errors
-/// The host has no descriptors left.
+/// `EMFILE` or `ENFILE` if the host has no free descriptor.
 pub fn open_terminal(vfs: &Vfs, terminal: BorrowedFd<'_>, memory: &Arc<GuestMemory>) -> Result<Arc<dyn File>, Errno> {
     let file = Arc::new(host::duplicate(terminal)?);
     let kind = FileType::CharacterDevice;
@@ -74,7 +75,7 @@ impl HostStream {
         let listener: Arc<dyn Ready> = news.clone();
         let weak: Weak<dyn Ready> = Arc::downgrade(&listener);
         let watch = Watch::new(file.clone(), weak).map_err(Errno::from_host)?;
-        // Some that have to be waited for pretend to have a position, such as an eventfd.
+        // Some files that need polling, such as an eventfd, report a position.
         let has_position = match inode.kind {
             FileType::Directory => false,
             FileType::Regular => true,
@@ -86,7 +87,7 @@ impl HostStream {
 }
 
 impl HostStream {
-    /// What can be done now; the poller is asked to tell when more can be.
+    /// The events it is ready for now. Arms the poller for the others.
     fn look(&self) -> PollEvents {
         let Some(watch) = &self.watch else {
             return PollEvents::POLLIN | PollEvents::POLLOUT | PollEvents::POLLRDNORM | PollEvents::POLLWRNORM;
@@ -109,7 +110,8 @@ impl File for HostStream {
         if self.is_seekable {
             return host::read_at(&*self.file, buf, offset);
         }
-        // The descriptor may be in blocking mode, which is its owner's choice: never read where that could wait.
+        // The descriptor may be in blocking mode, which is not ours to change, so it is only read when it would not
+        // block.
         let ready = self.look();
         if !ready.intersects(PollEvents::POLLIN | PollEvents::POLLHUP | PollEvents::POLLERR) {
             return Err(Errno::EAGAIN.here());
@@ -125,7 +127,7 @@ impl File for HostStream {
         if !ready.intersects(PollEvents::POLLOUT | PollEvents::POLLHUP | PollEvents::POLLERR) {
             return Err(Errno::EAGAIN.here());
         }
-        // A pipe that is writable takes PIPE_BUF bytes without waiting; more might wait for its reader.
+        // A writable pipe accepts PIPE_BUF bytes without blocking; more could block.
         host::write(self.file.as_fd(), &buf[..buf.len().min(4096)])
     }
 
@@ -204,14 +206,14 @@ impl OwnPosition for HostStream {
     }
 }
 
-/// What `fstat` tells of a stream: the host's attributes, of which the guest can change the length alone.
+/// The inode of a stream: the host's attributes, of which the guest can change only the length.
 pub struct HostStreamInode {
     pipefs: Arc<AnonymousFs>,
     page_caches: Arc<PageCaches>,
     file: Arc<OwnedFd>,
     kind: FileType,
     memory: Arc<GuestMemory>,
-    /// Once somebody mapped it.
+    /// Set by the first mapping.
     pages: OnceLock<Arc<PageCache>>,
 }
 
@@ -221,7 +223,7 @@ impl HostStreamInode {
         HostStreamInode { pipefs, page_caches, file, kind, memory: memory.clone(), pages: OnceLock::new() }
     }
 
-    /// The pages of a regular file, as it is now; stores through a shared mapping are written back.
+    /// The pages of a regular file, with its present length. Stores through shared mappings are written back.
     fn map(&self) -> Result<Arc<dyn Mappable>, Errno> {
         if self.kind != FileType::Regular {
             return Err(Errno::ENODEV.here());
@@ -282,7 +284,7 @@ impl Inode for HostStreamInode {
         Ok(())
     }
 
-    /// Opens it again, as `/dev/stdin` and its like do, with no other rights than it was handed over with.
+    /// Opens the stream again (`/dev/stdin` and the like), with no more access than the host's descriptor has.
     fn open(self: Arc<Self>, flags: OpenFlags) -> Result<Arc<dyn File>, Errno> {
         let had = host::flags(self.file.as_fd())?;
         if self.kind == FileType::Socket {
@@ -291,7 +293,7 @@ impl Inode for HostStreamInode {
         if (flags.reads() && !had.reads()) || (flags.writes() && !had.writes()) {
             return Err(Errno::EACCES.here());
         }
-        // A descriptor of its own, since the host's poller tells them apart by their numbers.
+        // The host's poller distinguishes streams by descriptor number, so each has its own.
         let file = Arc::new(host::duplicate(self.file.as_fd())?);
         Ok(Arc::new(HostStream::new(file, self, false)?))
     }

@@ -1,4 +1,4 @@
-//! The file systems, and the kinds of files that lie in none.
+//! The file systems, and the kinds of files that are in none.
 
 pub mod copy;
 pub mod dev;
@@ -31,7 +31,7 @@ use crate::vfs::types::FileSystemType;
 pub use registry::{Added, HostIoctl, Registration, Registry};
 pub use state::FileSystems;
 
-/// The file systems that show no other subsystem.
+/// The file systems that belong to no other subsystem.
 pub static REGISTRATION: Registration = Registration {
     file_systems: &[
         FileSystemType { name: "sysfs", make: sys::make },

@@ -1,8 +1,7 @@
-//! What the subsystems of the kernel add to the file systems: types that can be mounted, devices, entries of proc and sysfs,
-//! and parameters of `/proc/sys`.
+//! Additions of subsystems to the file systems: types that can be mounted, devices, entries of proc and sysfs, and
+//! parameters of `/proc/sys`.
 //!
-//! Each subsystem describes all of it in one [`Registration`]. The sandbox lists these, so that no file system names a
-//! subsystem.
+//! Each subsystem has one [`Registration`]. The sandbox lists these, so that no file system depends on a subsystem.
 
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;
@@ -18,13 +17,13 @@ use crate::fs::special;
 use crate::vfs::types::FileSystemType;
 use crate::vfs::{Caller, File, Path};
 
-/// What one subsystem adds.
+/// The additions of one subsystem.
 pub struct Registration {
-    /// Types of file systems. None of them needs a device.
+    /// File system types. None of them requires a device.
     pub file_systems: &'static [FileSystemType],
-    /// Character devices, in the order of their numbers.
+    /// Character devices, in order of their numbers.
     pub drivers: &'static [Driver],
-    /// The ioctl(2) commands of a terminal of the host that the guest has as a descriptor.
+    /// ioctl(2) commands of a host terminal that is a descriptor of the guest.
     pub host_terminal: Option<HostIoctl>,
     /// Entries of `/proc`.
     pub proc: &'static [Entry],
@@ -32,7 +31,7 @@ pub struct Registration {
     pub process: &'static [Entry],
     /// Parameters of `/proc/sys`.
     pub parameters: &'static [Parameter],
-    /// Parameters that another kernel may have in the place of those above.
+    /// Parameters of another kernel that may replace those above.
     pub foreign: Option<&'static Foreign>,
     /// Entries of `/sys/class`.
     pub classes: &'static [Entry],
@@ -41,7 +40,7 @@ pub struct Registration {
 }
 
 impl Registration {
-    /// Nothing; the rest of a registration that names only what it has.
+    /// An empty registration, for the fields that a registration does not set.
     pub const EMPTY: Registration = Registration {
         file_systems: &[],
         drivers: &[],
@@ -55,33 +54,33 @@ impl Registration {
     };
 }
 
-/// Serves a command on a descriptor of the host.
+/// Executes a command on a host descriptor.
 pub type HostIoctl = fn(BorrowedFd<'_>, &dyn Caller, command: u32, argument: u64) -> SysResult;
 
-/// Which of the entries of a registration belong to a directory.
+/// Selects the entries of a registration for a directory.
 pub type Added = fn(&Registration) -> &'static [Entry];
 
-/// What all subsystems add.
+/// The additions of all subsystems.
 pub struct Registry {
     registrations: &'static [&'static Registration],
-    /// By the parts of their paths, so that what is in one directory stands together.
+    /// Sorted by components of their paths, so that those of one directory are adjacent.
     parameters: Vec<&'static Parameter>,
 }
 
 impl Registry {
-    /// The sum of these.
+    /// Combines registrations.
     pub fn new(registrations: &'static [&'static Registration]) -> Self {
         let mut parameters: Vec<_> = registrations.iter().flat_map(|r| r.parameters).collect();
         parameters.sort_by(|a, b| a.path().split('/').cmp(b.path().split('/')));
         Registry { registrations, parameters }
     }
 
-    /// All types of file systems, in the order of `/proc/filesystems`.
+    /// All file system types, in the order of `/proc/filesystems`.
     pub fn file_systems(&self) -> impl Iterator<Item = &'static FileSystemType> + use<> {
         self.registrations.iter().flat_map(|r| r.file_systems)
     }
 
-    /// The type of this name.
+    /// The file system type with this name.
     ///
     /// # Errors
     /// `ENODEV` if there is none.
@@ -94,30 +93,30 @@ impl Registry {
         self.registrations.iter().flat_map(|r| r.drivers)
     }
 
-    /// The ioctl(2) commands of a terminal of the host.
+    /// The ioctl(2) commands of a host terminal.
     pub fn host_terminal(&self) -> Option<HostIoctl> {
         self.registrations.iter().find_map(|r| r.host_terminal)
     }
 
-    /// The entries that are added to a directory.
+    /// The entries added to a directory.
     pub fn entries(&self, added: Added) -> impl Iterator<Item = &'static Entry> + use<> {
         self.registrations.iter().flat_map(move |r| added(r))
     }
 
-    /// All parameters; those of one directory stand together.
+    /// All parameters; those of one directory are adjacent.
     pub fn parameters(&self) -> &[&'static Parameter] {
         &self.parameters
     }
 
-    /// The directories of parameters that another kernel may have.
+    /// The directories with parameters of another kernel.
     pub fn foreign(&self) -> impl Iterator<Item = &'static Foreign> + use<> {
         self.registrations.iter().filter_map(|r| r.foreign)
     }
 
-    /// Opens what stands for something else: a device node, a fifo or a socket's name.
+    /// Opens a device node, a fifo or a socket's name.
     ///
     /// # Errors
-    /// `ENXIO` for sockets and for devices that are not there, and those of the device.
+    /// `ENXIO` for sockets and for devices without a driver; errors of the driver.
     pub fn open_special(&self, caller: &dyn Caller, path: &Path, flags: OpenFlags) -> Result<Arc<dyn File>, SysError> {
         special::open(self, caller, path, flags)
     }

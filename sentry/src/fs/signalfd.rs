@@ -1,4 +1,4 @@
-//! signalfd(2): the pending signals of whoever reads.
+//! signalfd(2): the pending signals of the reading task.
 
 use std::any::Any;
 use std::sync::{Arc, Weak};
@@ -14,18 +14,18 @@ use crate::task::{Task, ThreadGroup, current};
 use crate::vfs::{File, Inode, Vfs};
 use crate::wait::{Registration, WaitQueue, Waiter};
 
-/// The signals to read, and who waits for them.
+/// A signalfd: the signals to read, and its waiters.
 pub struct SignalFd {
     me: Weak<SignalFd>,
     inode: Arc<dyn Inode>,
     mask: Mutex<SignalSet>,
-    /// The processes that looked, whose signals wake those who wait here.
+    /// Processes that have read or polled it, whose signals wake its waiters.
     watched: Mutex<Vec<(Weak<ThreadGroup>, Registration)>>,
     queue: WaitQueue,
 }
 
 impl SignalFd {
-    /// Makes a file for the signals of `mask`; SIGKILL and SIGSTOP stay out of it.
+    /// Makes a signalfd for the signals of `mask`, without SIGKILL and SIGSTOP.
     pub fn new(vfs: &Vfs, mask: SignalSet) -> Arc<SignalFd> {
         Arc::new_cyclic(|me| SignalFd {
             me: me.clone(),
@@ -36,13 +36,13 @@ impl SignalFd {
         })
     }
 
-    /// Changes which signals are read.
+    /// Replaces the signals to read.
     pub fn set_mask(&self, mask: SignalSet) {
         *self.mask.lock() = mask.difference(SignalSet::UNBLOCKABLE);
         self.queue.notify(PollEvents::POLLIN);
     }
 
-    /// Whoever waits here is told of the signals of this task's process from now on.
+    /// From now on, signals of this task's process notify the waiters.
     fn watch(&self, task: &Task) {
         let group = Arc::downgrade(task.group());
         let mut watched = self.watched.lock();

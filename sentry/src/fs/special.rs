@@ -1,4 +1,4 @@
-//! Opening what stands for something else: devices, fifos and sockets.
+//! Opening special files: devices, fifos and sockets.
 
 use std::sync::Arc;
 
@@ -14,7 +14,7 @@ use crate::vfs::{Caller, File, Path};
 /// Opens a device node, a fifo or a socket's name.
 ///
 /// # Errors
-/// `ENXIO` for sockets and for devices that are not there, and those of the device.
+/// `ENXIO` for sockets and for devices without a driver; errors of the driver.
 pub fn open(
     registry: &Registry,
     caller: &dyn Caller,

@@ -1,4 +1,4 @@
-//! What a kernel has once of each file system and of the kinds of files that lie in none.
+//! The state of file systems of a kernel, and of files that are in none.
 
 use std::sync::atomic::AtomicU32;
 use std::sync::{Arc, OnceLock};
@@ -13,24 +13,24 @@ use crate::vfs::{Mount, Vfs};
 
 /// The file systems of a kernel.
 pub struct FileSystems {
-    /// What the subsystems add to them.
+    /// The additions of subsystems.
     pub registry: Registry,
-    /// How many eventfds were made.
+    /// The number of eventfds made.
     pub eventfds: AtomicU32,
     /// All pipes and fifos.
     pub pipes: Arc<Pipes>,
-    /// Where memfds live.
+    /// The internal mount of memfds.
     pub memfds: Arc<Mount>,
-    /// Where the files of namespaces live.
+    /// The internal mount of namespace files.
     pub nsfs: Arc<Mount>,
     /// The POSIX message queues.
     pub mqueues: Arc<Mount>,
-    /// What `kernel.random.boot_id` says, once somebody asked.
+    /// The value of `kernel.random.boot_id`, set on first use.
     pub boot_id: OnceLock<String>,
 }
 
 impl FileSystems {
-    /// Those of a kernel of these subsystems.
+    /// The state of a kernel with these subsystems.
     pub fn new(
         registrations: &'static [&'static Registration],
         vfs: &Arc<Vfs>,

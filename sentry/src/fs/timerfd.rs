@@ -1,4 +1,4 @@
-//! timerfd_create(2): a timer that is a file.
+//! timerfd_create(2): a timer as a file.
 
 use std::any::Any;
 use std::sync::{Arc, Weak};
@@ -17,16 +17,16 @@ use crate::wait::WaitQueue;
 
 struct State {
     countdown: Countdown,
-    /// Expirations nobody has read of.
+    /// Expirations that were not read yet.
     ticks: u64,
-    /// How the timer was set, for `/proc/PID/fdinfo`.
+    /// The flags of the last timerfd_settime(2), for `/proc/PID/fdinfo`.
     flags: TimerfdSetFlags,
-    /// How far CLOCK_REALTIME was ahead of CLOCK_MONOTONIC when the timer was set with `TFD_TIMER_CANCEL_ON_SET`.
+    /// CLOCK_REALTIME minus CLOCK_MONOTONIC when the timer was set with `TFD_TIMER_CANCEL_ON_SET`.
     ahead: Option<u64>,
     alarm: Option<Alarm>,
 }
 
-/// The timer.
+/// A timerfd.
 pub struct TimerFd {
     me: Weak<TimerFd>,
     inode: Arc<dyn Inode>,
@@ -37,8 +37,8 @@ pub struct TimerFd {
     queue: WaitQueue,
 }
 
-/// By how much the two clocks may seem to have moved against each other although nobody set one, in nanoseconds: they
-/// are not read in the same moment.
+/// The tolerance of this difference, in nanoseconds. The clocks are not read at the same moment, so it varies although
+/// neither was set.
 const SLACK: u64 = 50_000_000;
 
 fn realtime_ahead() -> u64 {
@@ -47,7 +47,7 @@ fn realtime_ahead() -> u64 {
 }
 
 impl TimerFd {
-    /// Makes a timer that is disarmed; `clock` is the clock of the number `id`.
+    /// Makes a disarmed timer of the clock with ID `id`.
     pub fn new(vfs: &Vfs, service: &Arc<TimerService>, id: ClockId, clock: Clock) -> Arc<TimerFd> {
         let countdown = Countdown::default();
         let state = State { countdown, ticks: 0, flags: TimerfdSetFlags::empty(), ahead: None, alarm: None };
@@ -62,7 +62,7 @@ impl TimerFd {
         })
     }
 
-    /// Takes note of the expirations until now, and waits for the next one unless there are some to read of.
+    /// Counts expirations until now, and sets an alarm for the next one unless some are unread.
     fn settle(&self, state: &mut State) {
         let now = self.clock.now();
         state.ticks = state.ticks.saturating_add(state.countdown.advance(now));
@@ -82,17 +82,17 @@ impl TimerFd {
         setting
     }
 
-    /// What it is set to.
+    /// The present setting.
     pub fn get(&self) -> Itimerspec {
         let mut state = self.state.lock();
         self.settle(&mut state);
         self.setting(&state)
     }
 
-    /// Sets it, and returns what it was set to.
+    /// Sets the timer and returns the old setting.
     ///
     /// # Errors
-    /// `EINVAL` for times that are none.
+    /// `EINVAL` for invalid times.
     pub fn set(&self, setting: &Itimerspec, flags: TimerfdSetFlags) -> Result<Itimerspec, Errno> {
         let absolute = flags.contains(TimerfdSetFlags::TFD_TIMER_ABSTIME);
         let cancels = absolute && flags.contains(TimerfdSetFlags::TFD_TIMER_CANCEL_ON_SET);
@@ -111,7 +111,7 @@ impl TimerFd {
         Ok(old)
     }
 
-    /// Whether somebody set CLOCK_REALTIME since the timer was set; asking once makes it forget.
+    /// Whether CLOCK_REALTIME was set since the timer was set or since this last returned true.
     fn was_cancelled(state: &mut State) -> bool {
         let Some(then) = state.ahead else { return false };
         let now = realtime_ahead();

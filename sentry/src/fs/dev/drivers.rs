@@ -1,4 +1,4 @@
-//! Device drivers: what stands behind which number.
+//! Character device drivers by device number.
 
 use std::ops::RangeInclusive;
 use std::sync::Arc;
@@ -14,19 +14,19 @@ use crate::vfs::{Caller, File, Inode, Path};
 
 /// A device node about to be opened.
 pub struct Opening<'a> {
-    /// Who opens.
+    /// The calling task.
     pub caller: &'a dyn Caller,
-    /// Where the node is.
+    /// The path of the node.
     pub path: &'a Path,
-    /// The node.
+    /// The node's inode.
     pub inode: Arc<dyn Inode>,
-    /// Which device it stands for.
+    /// The device number.
     pub device: Device,
     /// The flags of open(2).
     pub flags: OpenFlags,
 }
 
-/// Some devices of one major number.
+/// A driver of a range of devices of one major number.
 pub struct Driver {
     /// The name in `/proc/devices`.
     pub name: &'static str,
@@ -34,12 +34,12 @@ pub struct Driver {
     pub major: u32,
     /// The minor numbers.
     pub minors: RangeInclusive<u32>,
-    /// Opens one of them.
+    /// Opens one of the devices.
     pub open: fn(&Opening<'_>) -> Result<Arc<dyn File>, SysError>,
 }
 
 impl Driver {
-    /// The driver of these numbers.
+    /// Makes a driver of a range of devices.
     pub const fn new(
         name: &'static str,
         major: u32,
@@ -49,13 +49,13 @@ impl Driver {
         Driver { name, major, minors, open }
     }
 
-    /// Whether the device of this number is one of its.
+    /// Whether the driver serves the device.
     pub fn serves(&self, device: Device) -> bool {
         self.major == device.major && self.minors.contains(&device.minor)
     }
 }
 
-/// The devices that belong to no other subsystem.
+/// The drivers that belong to no other subsystem.
 pub const DRIVERS: &[Driver] = &[
     Driver::new("mem", 1, 3..=3, memory::open_null),
     Driver::new("mem", 1, 5..=5, memory::open_zero),
@@ -66,7 +66,7 @@ pub const DRIVERS: &[Driver] = &[
 /// Opens a device node.
 ///
 /// # Errors
-/// `ENXIO` if there is no such device, and those of the device.
+/// `ENXIO` if there is no such device; errors of the driver.
 pub fn open(
     registry: &Registry,
     caller: &dyn Caller,

@@ -1,4 +1,4 @@
-//! The devices that hold nothing: null, zero and full (null(4), full(4)).
+//! The devices without content: null, zero and full (null(4), full(4)).
 
 use std::any::Any;
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use crate::error::SysError;
 use crate::mm::{Mappable, PageCache};
 use crate::vfs::{File, Inode};
 
-/// As many bytes as an area of `/dev/zero` can have: more than any address space.
+/// The length of a mapping object of `/dev/zero`, in bytes: more than any address space.
 const ENDLESS: u64 = 1 << 62;
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -73,7 +73,7 @@ impl File for MemoryDevice {
         Ok((0, self.write_at(buf, 0)?))
     }
 
-    /// Each mapping of zero is memory of its own, as if it were anonymous.
+    /// Each mapping of zero has its own memory, as an anonymous one.
     fn mappable(&self) -> Result<Arc<dyn Mappable>, Errno> {
         match self.kind {
             Kind::Zero => Ok(PageCache::in_memory(self.memory.clone(), ENDLESS)),

@@ -1,4 +1,4 @@
-//! `/dev`: a file system in memory with the usual nodes, and the devices behind device numbers.
+//! `/dev`: a file system in memory with the standard nodes, and the drivers of devices.
 
 mod drivers;
 mod memory;
@@ -15,7 +15,7 @@ use crate::vfs::{FileSystem, NewInode};
 
 pub use drivers::{DRIVERS, Driver, Opening, open};
 
-/// The nodes a container finds, each readable and writable by all.
+/// The standard nodes of a container, readable and writable by all users.
 const NODES: &[(&str, Device)] = &[
     ("null", Device::new(1, 3)),
     ("zero", Device::new(1, 5)),
@@ -24,7 +24,7 @@ const NODES: &[(&str, Device)] = &[
     ("urandom", Device::new(1, 9)),
     ("tty", Device::new(5, 0)),
 ];
-/// The console, for the first process and root only.
+/// The console, accessible to root only.
 const CONSOLE: (&str, Device) = ("console", Device::new(5, 1));
 const LINKS: &[(&str, &str)] = &[
     ("fd", "/proc/self/fd"),
@@ -36,10 +36,10 @@ const LINKS: &[(&str, &str)] = &[
 ];
 const DIRECTORIES: &[(&str, u16)] = &[("pts", 0o755), ("shm", 0o1777), ("mqueue", 0o1777)];
 
-/// Makes a `/dev` with the standard nodes, links and directories; the options are those of tmpfs(5).
+/// Makes a `/dev` with the standard nodes, links and directories. The options are those of tmpfs(5).
 ///
 /// # Errors
-/// `EINVAL` for bad options, `ENOSPC` if they leave no room.
+/// `EINVAL` for invalid options; `ENOSPC` if their limits are too small.
 pub fn make(kernel: &Arc<Kernel>, options: &str) -> Result<Arc<dyn FileSystem>, Errno> {
     let memory = kernel.mm.frames.limit();
     let mut options = TmpfsOptions::parse(options, memory)?.with_defaults(memory);

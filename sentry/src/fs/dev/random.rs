@@ -1,4 +1,4 @@
-//! The random number devices: see random(4).
+//! The random number devices (random(4)).
 
 use std::any::Any;
 use std::sync::Arc;
@@ -12,10 +12,10 @@ use crate::error::{SysError, SysResult};
 use crate::vfs::sigio::SignalIo;
 use crate::vfs::{Caller, File, Inode};
 
-/// What the pool always holds once it is ready, in bits.
+/// The entropy of a ready pool, in bits.
 pub const ENTROPY: i32 = 256;
 
-/// Both devices: since Linux 5.6 they differ only before the pool is ready, which ours always is.
+/// Either device: since Linux 5.6 they differ only before the pool is ready, and this one always is.
 struct Random {
     inode: Arc<dyn Inode>,
 }
@@ -34,12 +34,12 @@ impl File for Random {
         Ok(buf.len())
     }
 
-    /// `O_ASYNC` can be set; as the pool is always ready, nothing ever happens.
+    /// `O_ASYNC` can be set, but the pool is always ready, so there are no events.
     fn signal_io(&self) -> SignalIo {
         SignalIo::Whole
     }
 
-    /// What is written may be mixed into the pool, and need not.
+    /// Written data is discarded. random(4) permits mixing it into the pool, but does not require it.
     fn write_at(&self, buf: &[u8], _: u64) -> Result<usize, Errno> {
         Ok(buf.len())
     }
@@ -62,7 +62,7 @@ impl File for Random {
             return Err(Errno::EPERM.here().into());
         }
         if command == Io::RNDADDTOENTCNT || command == Io::RNDADDENTROPY {
-            // The pool is full: a positive amount changes nothing, a negative one is an error.
+            // The pool is full: a positive amount has no effect, a negative one is an error.
             if caller.read_object::<i32>(argument)? < 0 {
                 return Err(Errno::EINVAL.here().into());
             }

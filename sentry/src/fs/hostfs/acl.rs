@@ -1,4 +1,4 @@
-//! Access control lists of host files, which the host does not apply to the sentry, whose capabilities override them.
+//! Access control lists of host files. The sentry checks them, since its capabilities override them on the host.
 
 use std::os::fd::AsFd;
 use std::sync::Arc;
@@ -14,14 +14,14 @@ use amber_host::xattr;
 use super::inode::{HostInode, State};
 use crate::vfs::{NewInode, acl, now};
 
-/// A list that names more is read each time instead of kept, so that lists take no memory to speak of.
+/// The maximum number of entries of a cached list. Longer ones are read each time, so that lists take little memory.
 const MOST_KEPT: usize = 64;
 
-/// How long after a change, in nanoseconds, another may get the same time from the host, whose clock for files ticks.
+/// The resolution of the host's file time stamps, in nanoseconds: changes within this time may get the same time stamp.
 const CLOCK_TICK: i128 = 50_000_000;
 
 impl State {
-    /// A list that was read before the last change of the attributes is not to be used any more.
+    /// Drops the cached list if the attributes have changed since it was read.
     pub(super) fn note_change(&mut self, stat: &HostStat) {
         if self.changed != stat.changed {
             self.changed = stat.changed;
@@ -30,10 +30,10 @@ impl State {
     }
 }
 
-/// The permission bits that a default list decides.
+/// The permission bits that a default list determines.
 const LISTED: u16 = 0o777;
 
-/// The mode that the host is asked for when it makes a file.
+/// The mode requested from the host for a new file.
 #[derive(Clone, Copy)]
 pub(super) struct AskedMode {
     pub(super) mode: u16,
@@ -42,25 +42,25 @@ pub(super) struct AskedMode {
 }
 
 impl AskedMode {
-    /// The mode that the file shall have, of which the host made `made`: with a default list, the host decides.
+    /// The final mode of a file that the host created with mode `made`. With a default list, the host determines it.
     pub(super) fn settled(self, made: u16) -> u16 {
         if self.is_listed { made & LISTED | self.mode & !LISTED } else { self.mode }
     }
 }
 
-/// Whether any change after this one gets a later time.
+/// Whether any later change gets a later time stamp.
 fn is_past(changed: Timespec) -> bool {
     let nanoseconds = |t: Timespec| i128::from(t.tv_sec) * 1_000_000_000 + i128::from(t.tv_nsec);
     nanoseconds(now()) - nanoseconds(changed) > CLOCK_TICK
 }
 
 impl HostInode {
-    /// The mode to ask the host for when it makes `new` in this directory. A default list takes the place of the umask, and
-    /// the host applies it.
+    /// The mode to request from the host for `new` in this directory. The host applies a default list, which replaces
+    /// the umask.
     pub(super) fn asked_mode(&self, new: &NewInode<'_>) -> Result<AskedMode, Errno> {
         let is_listed = new.kind != FileType::Symlink
             && match self.any_opened() {
-                // What the operator may not read has no list that could be seen.
+                // A directory that the operator cannot read has no visible list.
                 Err(Errno::EACCES | Errno::EPERM) => false,
                 directory => xattr::has(directory?.as_fd(), XATTR_ACL_DEFAULT)?,
             };
@@ -68,7 +68,7 @@ impl HostInode {
         Ok(AskedMode { mode, is_listed })
     }
 
-    /// The list, which is kept as long as the attributes stay as last seen.
+    /// The access control list, cached until the attributes change.
     pub(super) fn read_acl(&self) -> Result<Option<Arc<Acl>>, Errno> {
         let changed = {
             let state = self.state.lock();
@@ -78,12 +78,12 @@ impl HostInode {
             state.changed
         };
         let file = match self.any_opened() {
-            // FIFOs, sockets and devices cannot be looked at; what is refused to the operator the host protects itself.
+            // FIFOs, sockets and devices cannot be opened. The host itself enforces what it denies the operator.
             Err(Errno::EOPNOTSUPP | Errno::EACCES | Errno::EPERM) => return Ok(None),
             file => file?,
         };
         let acl = acl::of(match xattr::get(file.as_fd(), XATTR_ACL_ACCESS) {
-            // A file without a name of which there is no more than O_PATH.
+            // A file without a name, with only an O_PATH descriptor.
             Err(Errno::EBADF) => Err(Errno::EACCES.here()),
             value => value,
         })?;

@@ -1,4 +1,4 @@
-//! Descriptors of the host's files.
+//! Descriptors of host files.
 
 use std::fs::File;
 use std::ops::Deref;
@@ -7,10 +7,10 @@ use std::sync::Arc;
 
 use amber_platform::{GuestMemory, KernelCharge, KernelPart};
 
-/// What the host keeps for a file that is open: its structure, and the inode and the name that it holds, in bytes.
+/// Memory of the host kernel for an open file, with its inode and dentry, in bytes.
 const OPEN_BYTES: u64 = 1536;
 
-/// A file of the host, open for the guest, which is charged for it.
+/// A host file that is open for the guest, which is charged for it.
 pub(in crate::fs) struct Descriptor {
     file: File,
     _charge: KernelCharge,
@@ -63,7 +63,7 @@ mod tests {
         let writers: Vec<_> = open(OpenFlags::O_RDWR);
         let writing = bytes();
         assert!(writing >= before + 10 * OPEN_BYTES);
-        // A second description of the same file shares the first one's descriptor.
+        // A second description of the same file shares the descriptor.
         let more: Vec<_> = open(OpenFlags::O_RDWR);
         assert_eq!(bytes(), writing);
         drop((writers, more));

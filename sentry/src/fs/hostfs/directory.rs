@@ -10,17 +10,17 @@ use amber_host::fs::HostEntry;
 use crate::sync::{Mutex, Rank};
 use crate::vfs::{DirectoryEntry, DirectorySink, File, Inode};
 
-/// A directory of the host that can be listed.
+/// A host directory that can be listed.
 pub(in crate::fs) trait Listed: Inode {
     /// All its entries.
     ///
     /// # Errors
-    /// The host's.
+    /// Errors of the host.
     fn list(&self) -> Result<Vec<HostEntry>, Errno>;
 }
 
-/// A host directory being listed. The list is taken when listing starts and again after a rewind, so that cookies mean
-/// the same entries whatever happens meanwhile.
+/// An open host directory. The entries are read when listing starts and after a rewind, so that cookies stay valid when
+/// the directory changes.
 pub(in crate::fs) struct HostDirectory<I> {
     inode: Arc<I>,
     list: Mutex<Option<Arc<Vec<HostEntry>>>>,

@@ -14,7 +14,7 @@ use crate::interruption::check_killed;
 use crate::mm::Mappable;
 use crate::vfs::{File, Inode};
 
-/// A regular file of the host, open. Data goes to and comes from the host; what somebody mapped is kept equal.
+/// An open regular file of the host. Reads and writes go to the host; mapped pages are kept consistent.
 pub struct HostFile {
     inode: Arc<HostInode>,
     file: Arc<Descriptor>,
@@ -22,7 +22,7 @@ pub struct HostFile {
 }
 
 impl HostFile {
-    /// `writes` says that the descriptor was opened for writing.
+    /// `writes` is whether the descriptor is open for writing.
     pub(super) fn new(inode: Arc<HostInode>, file: Arc<Descriptor>, writes: bool) -> Self {
         HostFile { inode, file, writes }
     }
@@ -36,7 +36,7 @@ impl HostFile {
     }
 }
 
-/// So many bytes one call of the host sets aside: it cannot be taken back from the middle of it.
+/// The maximum number of bytes that one call of the host allocates, since it cannot be interrupted.
 const ALLOCATED: u64 = 64 << 20;
 
 impl HostFile {
@@ -63,7 +63,7 @@ impl File for HostFile {
         if self.inode.is_shared()
             && let Some(pages) = self.inode.pages()
         {
-            // Stores through a shared mapping come first.
+            // Writes back stores through shared mappings first.
             pages.write_back(offset, buf.len() as u64)?;
         }
         host::read_at(&self.file, buf, offset)

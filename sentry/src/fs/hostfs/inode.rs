@@ -1,4 +1,4 @@
-//! Inodes of the host.
+//! Inodes of host files.
 
 use std::any::Any;
 use std::fs::File as StdFile;
@@ -28,52 +28,52 @@ use crate::sync::{Mutex, Rank};
 use crate::vfs::access::Ownership;
 use crate::vfs::{File, FileSystem, Inode, Metadata, NewInode, SetAttributes, SetTime};
 
-/// A file of the host, under the name it was found by.
+/// A host file, identified by the name at which it was found.
 pub struct HostInode {
     pub(super) fs: Arc<HostFs>,
     me: Weak<HostInode>,
     pub(super) kind: FileType,
     pub(super) state: Mutex<State>,
     pub(super) used: AtomicBool,
-    /// Counts the sentry's changes of the owner and mode, so that an older look does not replace a newer one.
+    /// Incremented when the sentry changes the owner or mode, so that an older read does not replace a newer one.
     settled: AtomicU64,
     appending: Mutex<()>,
 }
 
-/// What may change of it.
+/// The mutable state of an inode.
 pub(super) struct State {
     pub(super) parent: Option<Arc<HostInode>>,
     pub(super) name: Box<[u8]>,
     pub(super) device: u64,
     pub(super) number: u64,
-    /// The mount that the kept descriptor is on.
+    /// The mount of the cached descriptor.
     pub(super) mount: Option<u64>,
-    /// As last seen: in a tree that is not shared this does not change but by us.
+    /// Owner and mode as last read. In a tree that is not shared, only the sentry changes them.
     pub(super) ownership: Ownership,
-    /// The host's time of the last change of attributes, as last seen.
+    /// The host's `ctime` as last read.
     pub(super) changed: Timespec,
-    /// The access control list at that time, or that there was none, once somebody asked.
+    /// The access control list at that time, if it was read; the inner value is none if there is no list.
     pub(super) acl: Option<Option<Arc<Acl>>>,
-    /// Directories: to name entries. Files: opened for reading. Kept while in recent use.
+    /// For directories the descriptor for access to entries, for files one open for reading. Kept while recently used.
     pub(super) kept: Option<Arc<Descriptor>>,
-    /// Opened for writing, as long as somebody uses it.
+    /// A descriptor open for writing, while in use.
     pub(super) writer: Weak<Descriptor>,
-    /// The reader, as long as somebody uses it.
+    /// A descriptor open for reading, while in use.
     pub(super) reader: Weak<Descriptor>,
-    /// Pages, once somebody mapped the file.
+    /// The pages, once the file was mapped.
     pub(super) mapped: Option<Mapped>,
-    /// The name is gone; this is all that is left to reach the inode.
+    /// The only access to the inode after its name was removed.
     pub(super) orphan: Option<Arc<Descriptor>>,
-    /// Made without a name, and may still get one.
+    /// Whether it was made without a name (`O_TMPFILE`) and can still be linked.
     pub(super) linkable: bool,
 }
 
-/// The pages of a file that somebody mapped.
+/// The pages of a mapped file.
 #[derive(Clone)]
 pub(super) struct Mapped {
     pages: Arc<PageCache>,
     pub(super) writer: WriterSlot,
-    /// The host's time of the last change when the pages were last known to be good.
+    /// The host's `ctime` when the pages were last known to be up to date.
     stamp: Arc<Mutex<(i64, i64)>>,
 }
 
@@ -85,7 +85,7 @@ pub(super) fn ownership_of(stat: &HostStat) -> Ownership {
     Ownership { permissions: (stat.mode & 0o7777) as u16, uid: stat.uid, gid: stat.gid }
 }
 
-/// What the guest is told of a host file that it sees on `device`.
+/// The attributes of a host file as the guest sees them on `device`.
 pub(in crate::fs) fn metadata_of(stat: &HostStat, kind: FileType, device: Device) -> Metadata {
     Metadata {
         device,
@@ -135,17 +135,17 @@ impl HostInode {
             state: Mutex::new(Rank::Inode, state),
             used: AtomicBool::new(false),
             settled: AtomicU64::new(0),
-            // Writing at the end looks at the state and at pages meanwhile.
+            // Locked over an append, which takes the locks of the state and of pages.
             appending: Mutex::new(Rank::Layers, ()),
         })
     }
 
-    /// Whether the host may change the file meanwhile in ways the guest must see.
+    /// Whether the host may change the file, which the guest must then see.
     pub(super) fn is_shared(&self) -> bool {
         self.fs.shared
     }
 
-    /// Held over a write at the end.
+    /// The lock that serializes appends.
     pub(super) fn appending(&self) -> &Mutex<()> {
         &self.appending
     }
@@ -154,7 +154,7 @@ impl HostInode {
         self.kind == kind_of(stat)
     }
 
-    /// A lookup found the inode under this name, which from now on is the one to reach it by.
+    /// Sets the name at which a lookup found the inode, by which it is opened from now on.
     pub(super) fn found_at(&self, parent: Option<Arc<HostInode>>, name: &[u8]) {
         if parent.is_none() {
             return;
@@ -169,21 +169,20 @@ impl HostInode {
         drop(old);
     }
 
-    /// The inode of an entry, if somebody uses it.
+    /// The inode of an entry, if it is in use.
     fn known_entry(&self, name: &[u8]) -> Option<Arc<HostInode>> {
         let directory = self.directory().ok()?;
         let stat = host::stat_at(directory.as_fd(), name).ok()?;
         self.fs.inodes.lock().get(&(stat.device, stat.number)).and_then(Weak::upgrade)
     }
 
-    /// The mount that entries are on, unless something is mounted over one.
+    /// The mount of the entries, unless something is mounted over one.
     fn mount(&self) -> Option<u64> {
         let state = self.state.lock();
         if state.parent.is_none() { self.fs.mount } else { state.mount }
     }
 
-    /// What is under a name. Where another file system is mounted that is not served, its mount point is an empty
-    /// directory.
+    /// The inode of an entry. The mount point of a file system that is not served is an empty directory.
     fn entry(&self, name: &[u8]) -> Result<Arc<dyn Inode>, Errno> {
         let directory = self.directory()?;
         let mut found = host::look_at(directory.as_fd(), name)?;
@@ -197,13 +196,13 @@ impl HostInode {
         Ok(self.fs.inode(Some(self.this()), name, &found.stat))
     }
 
-    /// The pages, if somebody mapped the file.
+    /// The pages, if the file was mapped.
     pub(super) fn pages(&self) -> Option<Arc<PageCache>> {
         self.state.lock().mapped.as_ref().map(|m| m.pages.clone())
     }
 
-    /// The pages of the file, for a mapping of it. Where the host may change the file, they are read anew if it did. They
-    /// are written back by `writer`, the descriptor of a file that is open for writing.
+    /// The pages of the file for a mapping. If the host changed the file, they are reloaded. `writer`, a descriptor
+    /// open for writing, is used to write them back.
     pub(super) fn map(&self, writer: Option<&Arc<Descriptor>>) -> Result<Arc<PageCache>, Errno> {
         let reader = self.reader()?;
         let stat = host::stat(reader.as_fd())?;
@@ -223,7 +222,7 @@ impl HostInode {
                 }
             }
         };
-        // The pages are written back by this descriptor unless they have another one already.
+        // An existing writer of the pages is kept.
         if let Some(writer) = writer {
             mapped.writer.lock().get_or_insert_with(|| writer.clone());
         }
@@ -235,7 +234,7 @@ impl HostInode {
         Ok(mapped.pages)
     }
 
-    /// Notes that the sentry itself changed the file, so that its pages are still good.
+    /// Notes a change of the file by the sentry itself, so that its pages stay valid.
     pub(super) fn note_own_change(&self, file: &StdFile) {
         let mapped = self.state.lock().mapped.clone();
         if let Some(mapped) = mapped
@@ -245,7 +244,7 @@ impl HostInode {
         }
     }
 
-    /// Writes changed pages to the host.
+    /// Writes dirty pages to the host.
     pub(super) fn write_back(&self) -> Result<(), Errno> {
         self.pages().map_or(Ok(()), |pages| pages.write_back(0, u64::MAX))
     }
@@ -272,24 +271,24 @@ impl HostInode {
         }
     }
 
-    /// The other directory of a rename or the source of a link, if it is of this file system.
+    /// A directory of a rename, or the source of a link, if it is in this file system.
     fn own(&self, inode: &Arc<dyn Inode>) -> Result<Arc<HostInode>, Errno> {
         let inode = inode.as_any().downcast_ref::<HostInode>().ok_or_else(|| Errno::EXDEV.here())?;
         if Arc::ptr_eq(&inode.fs, &self.fs) { Ok(inode.this()) } else { Err(Errno::EXDEV.here()) }
     }
 
-    /// Gives a new file, which is open, the owner and mode it shall have, as far as the operator may. `asked` is what the
-    /// host was asked for.
+    /// Sets owner and mode of a new, open file, as far as the operator may. `asked` is the mode requested from the
+    /// host.
     fn settle(&self, file: &StdFile, new: &NewInode<'_>, asked: AskedMode) -> Result<(), Errno> {
         let mut stat = host::stat(file.as_fd())?;
         let (uid, gid) = ((stat.uid != new.uid).then_some(new.uid), (stat.gid != new.gid).then_some(new.gid));
         if uid.is_some() || gid.is_some() {
             match host::set_owner(file.as_fd(), uid, gid) {
-                // Without the host's root the files are the operator's, whatever the guest's users are.
+                // Without root on the host, the operator owns the files, whatever the guest's users.
                 Err(Errno::EPERM) => {}
                 answer => answer?,
             }
-            // A change of the owner takes set-ID bits away.
+            // A change of the owner clears set-ID bits.
             stat = host::stat(file.as_fd())?;
         }
         let wanted = asked.settled((stat.mode & 0o7777) as u16);
@@ -301,7 +300,7 @@ impl HostInode {
         Ok(())
     }
 
-    /// Notes owner and mode after a change of them.
+    /// Stores owner and mode after they were changed.
     fn settle_ownership(&self, stat: &HostStat) {
         let mut state = self.state.lock();
         self.settled.fetch_add(1, Ordering::Release);
@@ -310,7 +309,7 @@ impl HostInode {
 }
 
 impl Drop for HostInode {
-    /// A guest decides how deep its directories are, so ancestors that go along go one by one, not within each other.
+    /// The guest controls the depth of its directories, so ancestors are dropped in a loop, not recursively.
     fn drop(&mut self) {
         let mut next = self.state.lock().parent.take();
         while let Some(inode) = next.and_then(Arc::into_inner) {
@@ -381,7 +380,7 @@ impl Inode for HostInode {
         if changes.uid.is_some() || changes.gid.is_some() {
             host::set_owner(file.as_fd(), changes.uid, changes.gid)?;
         }
-        // Last, since a change of the owner takes the set-ID bits away.
+        // Last, since a change of the owner clears the set-ID bits.
         if let Some(permissions) = changes.permissions {
             self.set_permissions(&file, permissions)?;
         }
@@ -393,7 +392,7 @@ impl Inode for HostInode {
     }
 
     fn touch_modified(&self) {
-        // A time that cannot be set is no reason to refuse the write.
+        // Failure to set the time does not fail the write.
         let _ = self.pinned().and_then(|file| host::set_times(file.as_fd(), HostTime::Keep, HostTime::Now));
     }
 
@@ -412,7 +411,7 @@ impl Inode for HostInode {
         let settled = child.settled.load(Ordering::Acquire);
         let Ok(stat) = self.directory().and_then(|d| host::stat_at(d.as_fd(), name)) else { return false };
         let mut state = child.state.lock();
-        // Another file under that name says nothing about this one.
+        // Another file has the name now, so its attributes are not those of this one.
         if (state.device, state.number) != (stat.device, stat.number) || !child.is_kind_of(&stat) {
             return false;
         }
@@ -441,7 +440,7 @@ impl Inode for HostInode {
                 host::make_link_at(directory, name, new.target)?;
                 path_only()?
             }
-            // A node would be a device to whoever opens it on the host. What an overlay takes for a removed file is none.
+            // A node would be a usable device on the host. An overlay's whiteout is not a device.
             FileType::BlockDevice => return Err(Errno::EPERM.here()),
             FileType::CharacterDevice if new.special != Device::default() => return Err(Errno::EPERM.here()),
             kind => {
@@ -482,7 +481,7 @@ impl Inode for HostInode {
         let orphan = target.state.lock().orphan.clone();
         let directory = self.directory()?;
         match orphan {
-            // The name it was known by is gone, or it never had one.
+            // Its previous name was removed, or it never had one.
             Some(file) => {
                 host::link_file_at(file.as_fd(), directory.as_fd(), name)?;
                 target.state.lock().linkable = false;
@@ -561,7 +560,7 @@ impl Inode for HostInode {
 
     fn xattr(&self, name: &[u8]) -> Result<Vec<u8>, Errno> {
         match self.any_opened() {
-            // What cannot be opened has no attributes that anybody set through this file system.
+            // A file that cannot be opened has no attributes set through this file system.
             Err(Errno::EOPNOTSUPP) => Err(Errno::ENODATA.here()),
             file => xattr::get(file?.as_fd(), name),
         }
@@ -571,7 +570,7 @@ impl Inode for HostInode {
         xattr::set(self.any_opened()?.as_fd(), name, value, u32::from(create) | u32::from(replace) << 1)
     }
 
-    /// The host takes them away itself.
+    /// The host removes capabilities when the content changes.
     fn has_capabilities(&self) -> bool {
         false
     }
@@ -581,7 +580,7 @@ impl Inode for HostInode {
             Err(Errno::EOPNOTSUPP) => return Ok(()),
             file => file?,
         };
-        // Labels of the host's own security modules are not the guest's.
+        // Labels of the host's security modules are hidden from the guest.
         let names = xattr::list(file.as_fd())?;
         let shown = names.iter().filter(|n| !n.starts_with(b"security.") || *n == XATTR_CAPABILITY);
         shown.for_each(|name| tell(name));

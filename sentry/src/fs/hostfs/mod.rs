@@ -1,10 +1,10 @@
-//! The host directory file system: a tree of the host, beneath a descriptor of its root.
+//! The host directory file system: a tree of the host below a descriptor of its root.
 //!
-//! Inodes name host files by their directory and one component, so nothing outside the root can be reached, and need no
-//! descriptor of the host; directories and files in recent use keep one, up to a limit.
+//! Inodes identify host files by directory and one component, so nothing outside the root is reachable, and no
+//! descriptor of the host is necessary. Recently used directories and files keep one, up to a limit.
 //!
-//! A tree may hold mounts, and get more at any time. Into those of file systems whose files depend on who opens them
-//! nothing leads: each descriptor that was opened is checked before it is used, not the name that led to it.
+//! A tree may contain mounts, and get more at any time. File systems whose files depend on the opener are not served:
+//! each opened descriptor, not its name, is checked before it is used.
 
 mod acl;
 mod descriptor;
@@ -39,14 +39,14 @@ pub(in crate::fs) use pages::HostPages;
 pub(in crate::fs) use sealed::Sealed;
 use sealed::SealedFs;
 
-/// The most descriptors of the host that one file system keeps open though nobody uses them.
+/// The maximum number of unused host descriptors that a file system keeps open.
 const KEPT_DESCRIPTORS: usize = 256;
 
-/// What the file system shows.
+/// The root of the file system.
 enum Root {
     /// A directory.
     Directory(Arc<OwnedFd>),
-    /// A single file: its directory and its name.
+    /// A single file: its directory and name.
     File(Arc<OwnedFd>, Box<[u8]>),
 }
 
@@ -55,26 +55,26 @@ pub struct HostFs {
     vfs: Arc<Vfs>,
     memory: Arc<GuestMemory>,
     root: Root,
-    /// Whether the host may change the tree meanwhile in ways the guest must see at once.
+    /// Whether the host may change the tree, which the guest must then see at once.
     shared: bool,
     device: Device,
     devices: Mutex<HashMap<u64, Device>>,
-    /// What the root was when the tree was opened.
+    /// The root's attributes when the tree was opened.
     first: host::HostStat,
-    /// The mount it is on, which stays there as long as the tree does. What is on it needs no closer look.
+    /// The mount of the root, which the tree keeps in place. Files on it need no further check.
     mount: Option<u64>,
-    /// Keeps the mount of a single file.
+    /// Keeps the mount of a single file in place.
     _file: Option<OwnedFd>,
     inodes: Mutex<HashMap<(u64, u64), Weak<HostInode>>>,
     kept: Mutex<VecDeque<Weak<HostInode>>>,
     me: Weak<HostFs>,
 }
 
-/// Shows the directory or file that a tree of the host begins with. A `shared` tree is looked at anew on every walk;
-/// another is taken to stay as it is, as Linux takes the lower layer of an overlay.
+/// Opens the file system of a directory or file of the host. A `shared` tree is looked up again in each walk; otherwise
+/// the tree is assumed not to change, as Linux assumes of the lower layer of an overlay.
 ///
 /// # Errors
-/// The host's.
+/// Errors of the host.
 pub fn open(
     vfs: &Arc<Vfs>,
     memory: &Arc<GuestMemory>,
@@ -121,17 +121,17 @@ impl HostFs {
         self.me.upgrade().expect("a method runs on a file system that somebody holds")
     }
 
-    /// Whether a file that was opened may be served: it is on the mount the tree begins with, or on a file system into
-    /// which the tree may lead.
+    /// Checks that an opened file may be served: it is on the root's mount, or on a file system that the tree may
+    /// include.
     ///
     /// # Errors
-    /// `EACCES` if not.
+    /// `EACCES` if it may not be served.
     fn admit(&self, file: BorrowedFd<'_>, mount: Option<u64>) -> Result<(), Errno> {
         let is_first = mount.is_some() && mount == self.mount;
         if is_first || standing(file)? == Standing::Ordinary { Ok(()) } else { Err(Errno::EACCES.here()) }
     }
 
-    /// The device number the guest sees for a host device: each file system of the host beneath the root has its own.
+    /// The guest's device number for a host device. Each file system of the host below the root has its own.
     fn guest_device(&self, device: u64) -> Device {
         if device == self.first.device {
             return self.device;
@@ -139,7 +139,7 @@ impl HostFs {
         *self.devices.lock().entry(device).or_insert_with(|| self.vfs.anonymous_device())
     }
 
-    /// The inode of a host file, the one in use if there is one.
+    /// The inode of a host file, shared with other users of it.
     fn inode(&self, parent: Option<Arc<HostInode>>, name: &[u8], stat: &host::HostStat) -> Arc<HostInode> {
         let key = (stat.device, stat.number);
         let mut inodes = self.inodes.lock();
@@ -158,7 +158,7 @@ impl HostFs {
         fresh
     }
 
-    /// Notes that an inode keeps a descriptor, and takes away those kept longest.
+    /// Notes that an inode keeps a descriptor, and closes the oldest ones.
     fn keep(&self, inode: &Arc<HostInode>) {
         let mut old = Vec::new();
         {
@@ -188,7 +188,7 @@ impl FileSystem for HostFs {
         };
         let fd = fd.as_fd();
         let stat = if name.is_empty() { host::stat(fd) } else { host::stat_at(fd, name) };
-        // A root that vanished from the host still has an inode; its calls tell what is wrong.
+        // A root that no longer exists on the host still has an inode, whose operations return the error.
         self.inode(None, name, stat.as_ref().unwrap_or(&self.first))
     }
 
@@ -213,7 +213,7 @@ impl FileSystem for HostFs {
 
     fn sync(&self) -> Result<(), Errno> {
         let inodes: Vec<_> = self.inodes.lock().values().filter_map(Weak::upgrade).collect();
-        // One that fails keeps none of the others from it.
+        // One error does not prevent the others from being written.
         inodes.iter().map(|inode| inode.write_back()).fold(Ok(()), Result::and)
     }
 }

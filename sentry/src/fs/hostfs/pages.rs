@@ -1,4 +1,4 @@
-//! Pages of host files that somebody mapped.
+//! Pages of mapped host files.
 
 use std::sync::Arc;
 
@@ -10,14 +10,14 @@ use super::descriptor::Descriptor;
 use crate::mm::PageSource;
 use crate::sync::{Mutex, Rank};
 
-/// The host file behind cached pages.
+/// The host file that backs cached pages.
 pub(in crate::fs) struct HostPages {
     reader: Arc<Descriptor>,
-    /// Known once somebody opened the file for writing.
+    /// Set when the file is first opened for writing.
     writer: Arc<Mutex<Option<Arc<Descriptor>>>>,
 }
 
-/// Where the writer of a file is put for its [`HostPages`].
+/// The writer of a file, shared with its [`HostPages`].
 pub(in crate::fs) type WriterSlot = Arc<Mutex<Option<Arc<Descriptor>>>>;
 
 impl HostPages {

@@ -1,4 +1,4 @@
-//! Reaching a file of the host: by a descriptor that is at hand, or by its name in its directory.
+//! Access to a host file: by an open descriptor, or by its name in its directory.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
@@ -15,7 +15,7 @@ use super::descriptor::Descriptor;
 use super::inode::{HostInode, ownership_of};
 
 impl HostInode {
-    /// Closes the kept descriptor unless it was used since the last time; true if it stays.
+    /// Closes the cached descriptor unless it was used since the last call. Returns true if it stays open.
     pub(super) fn let_go(&self) -> bool {
         if self.used.swap(false, Ordering::Relaxed) {
             return true;
@@ -42,7 +42,7 @@ impl HostInode {
         }
     }
 
-    /// The descriptor by which entries of this directory are named.
+    /// The descriptor of this directory, for access to its entries.
     pub(super) fn directory(&self) -> Result<Arc<Descriptor>, Errno> {
         self.used.store(true, Ordering::Relaxed);
         let is_root = {
@@ -69,7 +69,7 @@ impl HostInode {
         let (file, new) = {
             let mut state = self.state.lock();
             state.mount = mount;
-            // Another may have opened it meanwhile.
+            // Another thread may have opened it in the meantime.
             let first = state.kept.clone();
             let new = first.is_none();
             let file = first.unwrap_or_else(|| fd.clone());
@@ -84,8 +84,8 @@ impl HostInode {
         Ok(file)
     }
 
-    /// Checks a descriptor that was opened by this inode's name, before anything is done with it: something may have been
-    /// mounted there at any moment. Returns the number of the mount it is on.
+    /// Checks a descriptor opened by this inode's name before it is used, since something may be mounted there at any
+    /// time. Returns the number of its mount.
     pub(super) fn accept(&self, file: BorrowedFd<'_>) -> Result<Option<u64>, Errno> {
         let found = host::look(file)?;
         self.fs.admit(file, found.mount)?;
@@ -93,8 +93,8 @@ impl HostInode {
         Ok(found.mount)
     }
 
-    /// The host may have put another file under the name. In a tree that is not shared that is taken for the same file
-    /// with other content, as Linux does beneath an overlay.
+    /// Checks whether the name still refers to the same file. In a tree that is not shared, another file of the same
+    /// type is taken for this one with new content, as in a lower layer of Linux' overlay.
     pub(super) fn check_identity(&self, stat: &HostStat) -> Result<(), Errno> {
         let mut state = self.state.lock();
         if (state.device, state.number) == (stat.device, stat.number) {
@@ -109,7 +109,7 @@ impl HostInode {
         Ok(())
     }
 
-    /// Whatever descriptor there is, without opening one.
+    /// A descriptor that is open already, if there is one.
     pub(super) fn at_hand(&self) -> Option<Arc<Descriptor>> {
         let state = self.state.lock();
         state
@@ -133,7 +133,7 @@ impl HostInode {
         Ok(stat)
     }
 
-    /// The host file opened for reading.
+    /// The host file open for reading.
     pub(super) fn reader(&self) -> Result<Arc<Descriptor>, Errno> {
         self.used.store(true, Ordering::Relaxed);
         {
@@ -147,7 +147,7 @@ impl HostInode {
         self.keep(fd)
     }
 
-    /// The host file opened for writing, and for reading where that is allowed too.
+    /// The host file open for writing and, if permitted, for reading.
     pub(super) fn writer(&self) -> Result<Arc<Descriptor>, Errno> {
         if let Some(file) = self.state.lock().writer.upgrade() {
             return Ok(file);
@@ -160,7 +160,7 @@ impl HostInode {
         self.accept(fd.as_fd())?;
         let file = Descriptor::new(&self.fs.memory, fd);
         let mut state = self.state.lock();
-        // Another may have opened it meanwhile: there is one writer, so that the pages have it as long as anyone.
+        // Another thread may have opened it in the meantime. There is one writer, which the pages share.
         if let Some(first) = state.writer.upgrade() {
             drop(state);
             return Ok(first);
@@ -172,7 +172,7 @@ impl HostInode {
         Ok(file)
     }
 
-    /// A descriptor that names this very file, whatever somebody else does to its name meanwhile.
+    /// A descriptor of this file, independent of changes of its name.
     pub(super) fn pinned(&self) -> Result<Arc<Descriptor>, Errno> {
         if let Some(file) = self.at_hand() {
             return Ok(file);
@@ -186,7 +186,7 @@ impl HostInode {
         Ok(Descriptor::new(&self.fs.memory, fd))
     }
 
-    /// A descriptor for calls that `O_PATH` does not do.
+    /// A descriptor for calls that `O_PATH` does not support.
     pub(super) fn any_opened(&self) -> Result<Arc<Descriptor>, Errno> {
         match self.kind {
             FileType::Regular => {
@@ -204,7 +204,7 @@ impl HostInode {
         }
     }
 
-    /// Before its name goes: keeps a descriptor for whoever still uses the inode.
+    /// Opens a descriptor before the name is removed, for the remaining users of the inode.
     pub(super) fn prepare_removal(&self) {
         if let Some(file) = self.at_hand() {
             self.state.lock().orphan = Some(file);

@@ -1,4 +1,4 @@
-//! What a guest sees in place of a file system of the host that it is not served from.
+//! Placeholders for file systems of the host that are not served.
 
 use std::any::Any;
 use std::sync::{Arc, Weak};
@@ -11,8 +11,8 @@ use amber_host::fs::Found;
 use super::inode::metadata_of;
 use crate::vfs::{DirectorySink, File, FileSystem, Inode, Metadata, SetAttributes, Vfs};
 
-/// A mount point: an empty directory in which nothing can be made, as if the mount had been left out of the tree; or a
-/// file that cannot be opened.
+/// A mount point: an empty, immutable directory, as if the tree did not include the mount, or a file that cannot be
+/// opened.
 pub(in crate::fs) struct Sealed {
     fs: Arc<dyn FileSystem>,
     mount: Option<u64>,
@@ -20,7 +20,7 @@ pub(in crate::fs) struct Sealed {
 }
 
 impl Sealed {
-    /// One in this file system, where the guest sees it on `device`.
+    /// A placeholder in this file system, with the device number `device` in the guest.
     pub(in crate::fs) fn new(fs: Arc<dyn FileSystem>, device: Device, found: &Found) -> Arc<Sealed> {
         let kind = FileType::from_mode(found.stat.mode).unwrap_or(FileType::Regular);
         let (permissions, links) = if kind == FileType::Directory { (0o555, 2) } else { (0, 1) };
@@ -37,7 +37,7 @@ impl Sealed {
         Arc::new(Sealed { fs, mount: found.mount, metadata })
     }
 
-    /// Whether this stands for what was found, which the guest sees on `device`.
+    /// Whether this is the placeholder for `found` with the device number `device`.
     pub(super) fn is(&self, found: &Found, device: Device) -> bool {
         (self.mount, self.metadata.device, self.metadata.number) == (found.mount, device, found.stat.number)
     }
@@ -84,7 +84,7 @@ impl Inode for Sealed {
     }
 }
 
-/// A file system of which nothing is shown but where it begins.
+/// A file system that consists of a placeholder as its root.
 pub(super) struct SealedFs {
     first: Found,
     device: Device,
@@ -116,7 +116,7 @@ impl FileSystem for SealedFs {
     }
 }
 
-/// The directory, open.
+/// The open directory.
 struct Empty(Arc<Sealed>);
 
 impl File for Empty {

@@ -1,4 +1,4 @@
-//! Open regular files of the host's kernel.
+//! Open regular files of the host kernel's file systems.
 
 use std::any::Any;
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use crate::interruption::check_killed;
 use crate::sync::{Mutex, Rank};
 use crate::vfs::{File, Inode};
 
-/// A regular file, open. The reader may have to close it, and opens it anew then.
+/// An open regular file. The reader process may close it at any time; it is then reopened.
 pub struct KernelFile {
     inode: Arc<KernelInode>,
     opened: Mutex<Arc<Opened>>,

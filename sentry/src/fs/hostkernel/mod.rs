@@ -1,8 +1,8 @@
-//! The host's `/proc` and `/sys`, for guests that were given them.
+//! The host's `/proc` and `/sys`, for guests that get them as volumes.
 //!
-//! Agents that watch a machine are given these as volumes. What is in them is looked up and read by a process without
-//! rights ([`amber_host::reader`]), so the host's kernel decides what anybody may see. Behind that stand lists of names of
-//! what is shown at all ([`view`]), and the modes of files.
+//! Monitoring agents use these. An unprivileged process ([`amber_host::reader`]) looks up and reads their files, so the
+//! host kernel checks the permissions. In addition, lists of names ([`view`]) and the modes of files restrict what is
+//! shown.
 
 mod file;
 mod view;
@@ -25,14 +25,14 @@ use crate::vfs::{File, FileSystem, Inode, Metadata, SetAttributes, Vfs};
 use file::KernelFile;
 use view::{Level, View};
 
-/// How often a directory is listed anew if the reader had to close it before the end.
+/// How often a directory is listed again if the reader process closed it before the end.
 const TRIES: usize = 4;
 
 /// A tree of such a file system.
 pub struct HostKernelFs {
     vfs: Arc<Vfs>,
     file: TreeFile,
-    /// What its root was when it was opened.
+    /// The root's attributes when it was opened.
     first: Found,
     magic: i64,
     view: View,
@@ -42,10 +42,10 @@ pub struct HostKernelFs {
 }
 
 impl HostKernelFs {
-    /// Shows what lies beneath a file of the reader's.
+    /// Makes a file system of the tree below a file of the reader process.
     ///
     /// # Errors
-    /// Those of the reader; `EACCES` if the file is on a file system that is not shown.
+    /// Errors of the reader process; `EACCES` if the file's file system is not shown.
     pub fn new(vfs: &Arc<Vfs>, file: TreeFile) -> Result<Arc<Self>, Errno> {
         let (first, magic) = file.look(check_killed)?;
         let view = View::of(magic, &first.stat).ok_or_else(|| Errno::EACCES.here())?;
@@ -65,13 +65,12 @@ impl HostKernelFs {
         self.me.upgrade().expect("a method runs on a file system that somebody holds")
     }
 
-    /// Whether a file that was found is shown: it is on the mount the tree begins with, or on a file system into which
-    /// the tree leads.
+    /// Whether a file is shown: it is on the root's mount, or on a file system that the tree may include.
     fn admits(&self, found: &Found, magic: i64) -> bool {
         found.mount.is_some() && found.mount == self.first.mount || self.view.leads_into(magic)
     }
 
-    /// The device number the guest sees for a host device.
+    /// The guest's device number for a host device.
     fn guest_device(&self, device: u64) -> Device {
         if device == self.first.stat.device {
             return self.device;
@@ -94,7 +93,7 @@ impl FileSystem for HostKernelFs {
         self.device
     }
 
-    /// Nothing is stored there.
+    /// These file systems have no storage.
     fn statfs(&self) -> Result<StatFs, Errno> {
         Ok(StatFs { f_type: self.magic, f_bsize: 4096, f_frsize: 4096, f_namelen: 255, ..StatFs::default() })
     }
@@ -108,14 +107,14 @@ impl FileSystem for HostKernelFs {
     }
 }
 
-/// A file of the host's kernel, under the path it was found by.
+/// A file of the host kernel, identified by its path.
 pub struct KernelInode {
     fs: Arc<HostKernelFs>,
     file: TreeFile,
     kind: FileType,
-    /// What it was when it was found.
+    /// Its attributes when it was found.
     found: Found,
-    /// Where in `/proc` it is, if not all names there are shown.
+    /// The level in `/proc`, where only some names are shown; none where all are.
     level: Option<Level>,
 }
 
@@ -125,7 +124,7 @@ impl KernelInode {
         Arc::new(KernelInode { fs, file, kind, found, level })
     }
 
-    /// Has the reader open it.
+    /// Opens the file in the reader process.
     fn opened(&self) -> Result<Opened, Errno> {
         let opened = self.file.open(check_killed)?;
         if !self.fs.admits(&opened.found, opened.magic) {
@@ -171,7 +170,7 @@ impl Inode for KernelInode {
     fn metadata(&self) -> Result<Metadata, Errno> {
         let found = match self.file.look(check_killed) {
             Ok((found, _)) if FileType::from_mode(found.stat.mode) == Some(self.kind) => found,
-            // Its process has ended, but an open file can be looked at.
+            // The process has ended, but attributes of an open file can still be read.
             Ok(_) | Err(Errno::ENOENT | Errno::ESRCH) => self.found,
             Err(errno) => return Err(errno),
         };

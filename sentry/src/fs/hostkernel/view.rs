@@ -1,13 +1,13 @@
-//! What is shown of file systems that the host's kernel makes up: files that say the same to everybody, and of these only
-//! what every user of the host may read.
+//! The visible part of the host kernel's file systems: files that are the same for all readers, and of these only those
+//! that every user of the host may read.
 
 use amber_abi::errno::Errno;
 use amber_abi::stat::{S_IFDIR, S_IFMT};
 use amber_host::file_systems::{Standing, is_system, standing_of, tells_of_machine};
 use amber_host::fs::HostStat;
 
-/// Files and directories of `/proc` that are about the machine, each the same for all readers. Not among them: `self`
-/// and `thread-self`, which are the reader; `keys`, `sysvipc` and `kallsyms`, which depend on the reader.
+/// Files and directories of `/proc` that describe the machine and are the same for all readers. Excluded are `self` and
+/// `thread-self`, which are the reader's, and `keys`, `sysvipc` and `kallsyms`, which depend on the reader.
 const OF_SYSTEM: &[&str] = &[
     "acpi",
     "asound",
@@ -54,7 +54,7 @@ const OF_SYSTEM: &[&str] = &[
     "zoneinfo",
 ];
 
-/// What of each process is anybody's to see: no memory, no environment, and no link to a file or a namespace.
+/// Files of a process that every user may read: no memory, no environment, and no links to files or namespaces.
 const OF_PROCESS: &[&str] = &[
     "cgroup",
     "cmdline",
@@ -74,17 +74,17 @@ const OF_PROCESS: &[&str] = &[
     "status",
 ];
 
-/// What a tree shows.
+/// The kind of tree.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum View {
-    /// The host's `/proc`, as far as it is about the machine and its processes.
+    /// The host's `/proc`, limited to the machine and its processes.
     Proc,
-    /// The host's `/sys`, or control groups, as far as everybody may read.
+    /// The host's `/sys` or control groups, limited to what all users may read.
     System,
 }
 
 impl View {
-    /// That of a tree that begins with this file, on a file system with this number; none if nothing of it is shown.
+    /// The view of a tree with this root, on a file system with this magic number; none if it is not shown.
     pub(super) fn of(magic: i64, root: &HostStat) -> Option<View> {
         match tells_of_machine(magic, root.number) {
             true if is_system(magic) => Some(View::System),
@@ -93,35 +93,35 @@ impl View {
         }
     }
 
-    /// Whether the tree goes on in a file system with this number that is mounted in it.
+    /// Whether the tree includes a file system with this magic number that is mounted in it.
     pub(super) fn leads_into(self, magic: i64) -> bool {
         standing_of(magic) == Standing::Ordinary || self == View::System && is_system(magic)
     }
 }
 
-/// Whether the mode of a regular file or a directory lets everybody read it. The host was asked for that by a user that
-/// is nobody in particular; where Amber cannot become one, this is all that counts.
+/// Checks that the mode of a regular file or directory lets all users read it. The host has also checked access of an
+/// unprivileged user; where Amber cannot switch to one, this is the only check.
 ///
 /// # Errors
-/// `EACCES` if not.
+/// `EACCES` if not all users may read it.
 pub(super) fn check_readable(stat: &HostStat) -> Result<(), Errno> {
     let needed = if stat.mode & S_IFMT == S_IFDIR { 0o005 } else { 0o004 };
     if stat.mode & needed == needed { Ok(()) } else { Err(Errno::EACCES.here()) }
 }
 
-/// A file of `/proc` that decides what is shown.
+/// A file of `/proc` that restricts what is shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Level {
-    /// The directory itself.
+    /// The root directory.
     Root,
     /// The directory of a process.
     Process,
-    /// A link that leads through `self`: the same of the host's first process.
+    /// A link through `self`, replaced by the same link of the host's first process.
     Link(&'static str),
 }
 
 impl Level {
-    /// That of an entry of the root; none where all is shown.
+    /// The level of an entry of the root; none where everything is shown.
     pub(super) fn below_root(name: &[u8]) -> Option<Level> {
         match name {
             b"net" => Some(Level::Link("1/net")),
@@ -130,7 +130,7 @@ impl Level {
         }
     }
 
-    /// Whether an entry is shown here.
+    /// Whether an entry is shown at this level.
     pub(super) fn shows(self, name: &[u8]) -> bool {
         let among = |names: &[&str]| names.iter().any(|shown| shown.as_bytes() == name);
         match self {
@@ -140,10 +140,10 @@ impl Level {
         }
     }
 
-    /// The text of a link.
+    /// The target of a link.
     ///
     /// # Errors
-    /// `EACCES` for one that leads to what is not shown.
+    /// `EACCES` for a link to something that is not shown.
     pub(super) fn link(self) -> Result<Vec<u8>, Errno> {
         match self {
             Level::Link(text) => Ok(text.into()),

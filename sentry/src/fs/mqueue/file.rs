@@ -11,7 +11,7 @@ use crate::task::current;
 use crate::vfs::{File, Inode};
 use crate::wait::WaitQueue;
 
-/// An open queue; reading it as a file tells of its state.
+/// An open queue. Reading the file returns the queue's state as text.
 pub struct MqFile {
     inode: Arc<dyn Inode>,
     queue: Arc<Queue>,
@@ -49,7 +49,7 @@ impl File for MqFile {
         Some(self.queue.changed())
     }
 
-    /// The registration of a process ends when it closes any descriptor of the queue.
+    /// Closing any descriptor of the queue removes the process's registration.
     fn flush(&self) -> Result<(), Errno> {
         if let Some(task) = current() {
             self.queue.unregister(task.group());

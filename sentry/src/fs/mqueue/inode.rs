@@ -1,4 +1,4 @@
-//! The root directory of the queues, and the queues as inodes.
+//! Inodes of message queues and of their root directory.
 
 use std::any::Any;
 use std::sync::Arc;
@@ -16,7 +16,7 @@ use crate::vfs::access::Ownership;
 use crate::vfs::attributes::Attributes;
 use crate::vfs::{DirectoryEntry, DirectorySink, File, FileSystem, Inode, Metadata, NewInode, SetAttributes};
 
-/// The length a queue's file seems to have.
+/// The length that a queue's file reports, in bytes.
 const FILE_SIZE: u64 = 80;
 
 fn metadata(fs: &MqueueFs, number: u64, kind: FileType, links: u32, attributes: &Attributes) -> Metadata {
@@ -39,13 +39,13 @@ fn metadata(fs: &MqueueFs, number: u64, kind: FileType, links: u32, attributes: 
     }
 }
 
-/// A queue as an inode.
+/// The inode of a queue.
 pub struct QueueInode {
     fs: Arc<MqueueFs>,
     number: u64,
     attributes: Mutex<Attributes>,
     queue: Arc<Queue>,
-    /// The user it is counted for, whoever owns it later.
+    /// The user it is charged to, even if the owner changes.
     charged: u32,
     unlinked: AtomicBool,
 }
@@ -111,7 +111,7 @@ impl MqRoot {
         MqRoot { fs }
     }
 
-    /// The queues in it.
+    /// The file system of its queues.
     pub(super) fn fs(&self) -> &Arc<MqueueFs> {
         &self.fs
     }
@@ -143,7 +143,7 @@ impl Inode for MqRoot {
         self.lookup(name).is_ok_and(|found| Arc::ptr_eq(&found, child))
     }
 
-    /// A plain file made here is a queue of the default size.
+    /// A regular file created here is a queue of the default size.
     fn create(&self, name: &[u8], new: &NewInode<'_>) -> Result<Arc<dyn Inode>, Errno> {
         if new.kind != FileType::Regular {
             return Err(Errno::EPERM.here());
@@ -175,7 +175,7 @@ impl File for MqDirectory {
         self.inode.clone()
     }
 
-    /// Listed in the order of their numbers, which are their cookies.
+    /// Queues are listed in order of their numbers, which are the cookies.
     fn read_directory(&self, from: u64, sink: &mut dyn DirectorySink) -> Result<(), Errno> {
         let mut all: Vec<(u64, Vec<u8>)> = {
             let queues = self.inode.fs.queues.lock();

@@ -1,4 +1,4 @@
-//! POSIX message queues and the file system in which they are files: see mq_overview(7).
+//! POSIX message queues and their file system (mq_overview(7)).
 
 mod file;
 mod inode;
@@ -26,26 +26,26 @@ pub use file::MqFile;
 use inode::{MqRoot, QueueInode};
 pub use queue::{Queue, Registration};
 
-/// The most messages and bytes a message that even the privileged may ask for.
+/// The limits of messages and of bytes per message with CAP_SYS_RESOURCE.
 const HARD_MESSAGES: u64 = 65536;
 const HARD_SIZE: u64 = 16 << 20;
-/// What Linux counts for each message and each priority besides the bytes.
+/// What Linux charges for each message and each priority in addition to the bytes.
 const MESSAGE_COST: u64 = 48;
 const NODE_COST: u64 = 48;
-/// What a queue takes in Amber's own memory beside its messages.
+/// Amber's memory for a queue without its messages, in bytes.
 const QUEUE_BYTES: u64 = 1024;
 
-/// How large a queue is.
+/// The capacity of a queue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Size {
-    /// Most messages.
+    /// The maximum number of messages.
     pub messages: u64,
-    /// Most bytes in one.
+    /// The maximum size of a message in bytes.
     pub bytes: u64,
 }
 
 impl Size {
-    /// The size of a queue whose maker does not say it.
+    /// The default capacity.
     pub fn usual(tunables: &Tunables) -> Self {
         Size {
             messages: tunables.mqueue_messages_default.min(&tunables.mqueue_messages),
@@ -53,10 +53,10 @@ impl Size {
         }
     }
 
-    /// Checks what somebody asks for.
+    /// Checks a requested capacity.
     ///
     /// # Errors
-    /// `EINVAL` if it is nothing, or more than they may have.
+    /// `EINVAL` if it is zero or exceeds the caller's limits.
     pub fn check(self, who: &Credentials, tunables: &Tunables) -> Result<Self, Errno> {
         let privileged = who.has(Capability::CAP_SYS_RESOURCE);
         let (messages, bytes) = if privileged {
@@ -68,7 +68,7 @@ impl Size {
         if fits { Ok(self) } else { Err(Errno::EINVAL.here()) }
     }
 
-    /// What the queue counts against RLIMIT_MSGQUEUE.
+    /// The bytes charged against RLIMIT_MSGQUEUE.
     fn cost(self) -> u64 {
         let nodes = self.messages.min(ipc::MQ_PRIO_MAX) * NODE_COST;
         self.messages * (self.bytes + MESSAGE_COST) + nodes
@@ -80,16 +80,16 @@ pub struct MqueueFs {
     device: Device,
     next_number: AtomicU64,
     attributes: Mutex<Attributes>,
-    /// Looked at below the lock of a directory's names.
+    /// Locked under the lock of a directory's names.
     queues: Mutex<BTreeMap<Vec<u8>, Arc<QueueInode>>>,
-    /// Bytes counted for each user.
+    /// Bytes charged to each user.
     used: Mutex<HashMap<u32, u64>>,
     memory: Arc<GuestMemory>,
     tunables: Arc<Tunables>,
     me: Weak<MqueueFs>,
 }
 
-/// The file system of all queues, mounted where no guest sees it.
+/// Makes the file system of all queues, in an internal mount.
 pub fn new(vfs: &Arc<Vfs>, memory: &Arc<GuestMemory>, tunables: &Arc<Tunables>) -> Arc<Mount> {
     let fs = Arc::new_cyclic(|me| MqueueFs {
         device: vfs.anonymous_device(),
@@ -104,7 +104,7 @@ pub fn new(vfs: &Arc<Vfs>, memory: &Arc<GuestMemory>, tunables: &Arc<Tunables>) 
     Mount::internal(vfs, fs)
 }
 
-/// A further mount of the sandbox's queues: there is one set of them.
+/// Another mount of the sandbox's queues, of which there is one set.
 ///
 /// # Errors
 /// `EINVAL` for any option.
@@ -112,21 +112,21 @@ pub fn make(kernel: &Arc<Kernel>, options: &str) -> Result<Arc<dyn FileSystem>, 
     if options.is_empty() { Ok(kernel.fs.mqueues.fs().clone()) } else { Err(Errno::EINVAL.here()) }
 }
 
-/// The queues behind the root directory of such a file system.
+/// The file system of the queues, by its root directory.
 pub fn queues_of(root: &Arc<dyn Inode>) -> Option<Arc<MqueueFs>> {
     root.as_any().downcast_ref::<MqRoot>().map(|root| root.fs().clone())
 }
 
-/// The queue behind an inode.
+/// The queue of an inode.
 pub fn queue_of(inode: &Arc<dyn Inode>) -> Option<Arc<Queue>> {
     inode.as_any().downcast_ref::<QueueInode>().map(|inode| inode.queue().clone())
 }
 
 impl MqueueFs {
-    /// Makes a queue.
+    /// Creates a queue.
     ///
     /// # Errors
-    /// `EEXIST`; `ENOSPC` if there are too many; `ENOMEM`; `EMFILE` if the user has too many bytes in queues.
+    /// `EEXIST`; `ENOSPC` for too many queues; `ENOMEM`; `EMFILE` at the user's limit of bytes in queues.
     pub fn create(
         &self,
         name: &[u8],
@@ -166,10 +166,10 @@ impl MqueueFs {
         }
     }
 
-    /// Takes a queue's name away, as somebody who may.
+    /// Removes the name of a queue, with the credentials `who`.
     ///
     /// # Errors
-    /// `ENOENT`, or `EPERM` for who owns neither the queue nor all of them.
+    /// `ENOENT`; `EPERM` if the caller owns neither the queue nor the directory.
     pub fn unlink_as(&self, root: &Arc<dyn Inode>, name: &[u8], who: &Credentials) -> Result<(), Errno> {
         let directory = self.attributes.lock().ownership;
         let victim = self.queues.lock().get(name).cloned().ok_or_else(|| Errno::ENOENT.here())?;
@@ -203,7 +203,7 @@ impl FileSystem for MqueueFs {
         self.device
     }
 
-    /// Queues that nobody removed hold the file system, and it them.
+    /// Remaining queues and the file system refer to each other.
     fn shut_down(&self) {
         let queues = std::mem::take(&mut *self.queues.lock());
         drop(queues);

@@ -1,4 +1,4 @@
-//! A message queue: messages by priority, who waits for them, and who is told.
+//! A message queue: messages by priority, waiting receivers, and the registration for notification.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, VecDeque};
@@ -15,14 +15,14 @@ use crate::sync::{Mutex, Rank};
 use crate::task::ThreadGroup;
 use crate::wait::{READABLE, WRITABLE, WaitQueue};
 
-/// A process that wants to know when a message comes to the empty queue.
+/// The registration of a process for notification of a message in the empty queue (mq_notify(3)).
 #[derive(Clone)]
 pub struct Registration {
     /// The process.
     pub group: Weak<ThreadGroup>,
-    /// The signal it gets, and the value with it; none to be registered only.
+    /// The signal with its value; none for a registration without notification (`SIGEV_NONE`).
     pub signal: Option<(Signal, u64)>,
-    /// The [program](ThreadGroup::programs) that registered: another gets no signal.
+    /// The [program](ThreadGroup::programs) that registered; a program executed later gets no signal.
     pub program: u64,
 }
 
@@ -57,32 +57,32 @@ pub struct Queue {
 }
 
 impl Queue {
-    /// An empty queue.
+    /// Makes an empty queue.
     pub(super) fn new(size: Size) -> Arc<Self> {
-        // A registered process is looked at below the lock.
+        // The registered process's state is read under this lock.
         Arc::new(Queue { size, state: Mutex::new(Rank::Terminal, State::default()), changed: WaitQueue::new() })
     }
 
-    /// How large it is.
+    /// The capacity.
     pub fn size(&self) -> Size {
         self.size
     }
 
-    /// Messages in it.
+    /// The number of messages.
     pub fn count(&self) -> u64 {
         self.state.lock().count
     }
 
-    /// Told when messages come or go.
+    /// The queue notified when messages are added or removed.
     pub fn changed(&self) -> &WaitQueue {
         &self.changed
     }
 
-    /// Puts a message in, and tells who is registered if it is the first and nobody waits for it. `sender` is what the
-    /// signal says of the sender: PID and user.
+    /// Adds a message. If it is the first one and no receiver waits, notifies the registered process. `sender` is the
+    /// PID and user ID in the signal.
     ///
     /// # Errors
-    /// `EAGAIN` with the message if there is no room.
+    /// Returns the message if the queue is full.
     pub fn send(&self, message: Vec<u8>, priority: u32, sender: (i32, u32)) -> Result<(), Vec<u8>> {
         let told = {
             let mut state = self.state.lock();
@@ -102,14 +102,14 @@ impl Queue {
         if let Some((group, Registration { signal: Some((signal, value)), program, .. })) = told {
             let (pid, uid) = sender;
             let info = SigInfo::queue(signal, SI_MESGQ, pid, uid, value);
-            // A full queue of signals loses this one, as on Linux.
+            // If its queue of signals is full, the signal is lost, as on Linux.
             let _ = group.send(OutgoingSignal::new(signal, info).to_program(program));
         }
         self.changed.notify(READABLE);
         Ok(())
     }
 
-    /// Takes the oldest message of the highest priority.
+    /// Removes the oldest message of the highest priority.
     pub fn receive(&self) -> Option<(Vec<u8>, u32)> {
         let found = {
             let mut state = self.state.lock();
@@ -128,7 +128,7 @@ impl Queue {
         Some(found)
     }
 
-    /// Counts a receiver that waits, until what this returns is dropped.
+    /// Counts a waiting receiver, until the result is dropped.
     pub fn begin_waiting(&self) -> Waiting<'_> {
         self.state.lock().receivers += 1;
         Waiting(self)
@@ -137,7 +137,7 @@ impl Queue {
     /// Registers a process for notification.
     ///
     /// # Errors
-    /// `EBUSY` if one is registered.
+    /// `EBUSY` if a process is registered.
     pub fn register(&self, registration: Registration) -> Result<(), Errno> {
         let mut state = self.state.lock();
         if state.live_registration().is_some() {
@@ -147,7 +147,7 @@ impl Queue {
         Ok(())
     }
 
-    /// Takes a process's registration back; that of another stays.
+    /// Removes a process's registration, if it has one.
     pub fn unregister(&self, group: &Arc<ThreadGroup>) {
         let mut state = self.state.lock();
         if state.registration.as_ref().is_some_and(|r| std::ptr::eq(r.group.as_ptr(), Arc::as_ptr(group))) {
@@ -155,7 +155,7 @@ impl Queue {
         }
     }
 
-    /// What could be done without waiting.
+    /// The operations that would not block.
     pub fn poll(&self) -> PollEvents {
         let count = self.count();
         let mut events = PollEvents::empty();
@@ -164,7 +164,7 @@ impl Queue {
         events
     }
 
-    /// What reading the queue's file tells.
+    /// The text of the queue's file.
     pub fn text(&self) -> String {
         let mut state = self.state.lock();
         let (notify, signal, pid) = match state.live_registration() {
@@ -176,7 +176,7 @@ impl Queue {
     }
 }
 
-/// A receiver that waits.
+/// A waiting receiver.
 pub struct Waiting<'a>(&'a Queue);
 
 impl Drop for Waiting<'_> {

@@ -1,4 +1,4 @@
-//! Directories of the overlay, open.
+//! Open directories of the overlay.
 
 use std::any::Any;
 use std::sync::Arc;
@@ -19,12 +19,12 @@ pub(super) struct Listed {
     pub(super) kind: Option<FileType>,
 }
 
-/// Collects what a lower directory lists.
+/// Collects the entries of a lower directory.
 pub(super) struct Collector<'a> {
     pub(super) list: Vec<Listed>,
-    /// Names of the lower directory that do not show.
+    /// Whether a name of the lower directory is hidden.
     pub(super) hides: &'a dyn Fn(&[u8]) -> bool,
-    /// How many are enough.
+    /// The number of entries after which it stops.
     pub(super) most: usize,
 }
 
@@ -37,7 +37,7 @@ impl DirectorySink for Collector<'_> {
     }
 }
 
-/// A directory being listed. The list is taken when listing starts and again after a rewind.
+/// An open directory. The entries are read when listing starts and after a rewind.
 pub(super) struct OverlayDirectory {
     inode: Arc<OverlayInode>,
     list: Mutex<Option<Arc<Vec<Listed>>>>,
@@ -50,7 +50,7 @@ impl OverlayDirectory {
 }
 
 impl OverlayInode {
-    /// The entries of both layers, at most about `most`.
+    /// The entries of both layers, about `most` at most.
     pub(super) fn list(&self, most: usize) -> Result<Vec<Listed>, Errno> {
         let entries = self.entries()?.lock();
         let hides = |name: &[u8]| entries.get(name).is_some();

@@ -1,4 +1,4 @@
-//! What changed in one directory.
+//! The changes of one directory.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -8,12 +8,12 @@ use amber_abi::errno::Errno;
 use super::inode::OverlayInode;
 use crate::vfs::Inode;
 
-/// What a changed name stands for.
+/// A changed name.
 #[derive(Clone)]
 pub(super) enum Change {
-    /// An inode: new, moved here, or linked here.
+    /// An inode that was created, moved or linked here.
     Present(Arc<OverlayInode>),
-    /// Nothing, though the lower directory has the name.
+    /// The name was removed but exists in the lower directory.
     Removed,
 }
 
@@ -30,10 +30,10 @@ impl Entries {
         self.0.insert(name.into(), Change::Present(inode));
     }
 
-    /// Takes a name away; `lower` is the directory that may have it too.
+    /// Removes a name. `lower` is the lower directory, which may have the name as well.
     ///
     /// # Errors
-    /// Those of looking it up there, and then nothing changed.
+    /// Errors of the lookup in the lower directory; the name is not removed then.
     pub(super) fn remove(&mut self, name: &[u8], lower: Option<&Arc<dyn Inode>>) -> Result<Option<Change>, Errno> {
         let below = match lower.map(|lower| lower.lookup(name)) {
             None | Some(Err(Errno::ENOENT)) => false,

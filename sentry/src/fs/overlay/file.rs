@@ -1,4 +1,4 @@
-//! Regular files of the overlay, open.
+//! Open regular files of the overlay.
 
 use std::any::Any;
 use std::sync::{Arc, OnceLock};
@@ -10,7 +10,7 @@ use super::inode::OverlayInode;
 use crate::mm::Mappable;
 use crate::vfs::{File, Inode};
 
-/// An open file that goes over from the lower layer to the upper one when somebody changes it.
+/// An open file, which switches from the lower to the upper layer when the inode is copied up.
 pub(super) struct OverlayFile {
     inode: Arc<OverlayInode>,
     lower: Option<Arc<dyn File>>,
@@ -18,7 +18,7 @@ pub(super) struct OverlayFile {
 }
 
 impl OverlayFile {
-    /// Opens what the inode has now. Who writes had it copied up before.
+    /// Opens the inode's present layer. For writing, the caller has copied it up.
     pub(super) fn new(inode: Arc<OverlayInode>) -> Result<Self, Errno> {
         let file = OverlayFile { lower: None, upper: OnceLock::new(), inode };
         match (file.inode.upper(), file.inode.lower()) {

@@ -19,7 +19,7 @@ use crate::sync::{Mutex, Rank};
 use crate::vfs::access::Ownership;
 use crate::vfs::{File, FileSystem, Inode, Metadata, NewInode, SetAttributes, SetTime};
 
-/// An inode of the lower tree, of the upper layer, or of the lower tree and changed.
+/// An inode of the lower tree, possibly changed, or of the upper layer.
 pub(super) struct OverlayInode {
     fs: Arc<OverlayFs>,
     me: Weak<OverlayInode>,
@@ -28,13 +28,13 @@ pub(super) struct OverlayInode {
     number: u64,
     lower: Option<(Arc<dyn Inode>, (Device, u64))>,
     upper: OnceLock<Arc<dyn Inode>>,
-    /// Of a symbolic link of the lower tree that was read.
+    /// The target of a symbolic link of the lower tree, once it was read.
     target: OnceLock<Vec<u8>>,
-    /// Held while the inode is copied up.
+    /// Locked while the inode is copied up.
     copying: Mutex<()>,
-    /// How many names (or subdirectories) it has more than the lower inode.
+    /// The link count minus that of the lower inode.
     more_links: AtomicI64,
-    /// Of a directory.
+    /// The entries of a directory.
     entries: Option<Mutex<Entries>>,
 }
 
@@ -98,19 +98,19 @@ impl OverlayInode {
         self.me.upgrade().expect("a method runs on an inode that somebody holds")
     }
 
-    /// The layer that counts: the upper one once there is one.
+    /// The effective layer: the upper one if it exists.
     fn layer(&self) -> Result<&Arc<dyn Inode>, Errno> {
         self.upper.get().or(self.lower()).ok_or_else(|| Errno::EIO.here())
     }
 
-    /// Keeps the inode in mind as long as it has a name.
+    /// Keeps the inode in memory while it has a name.
     fn anchor(&self) {
         if let Some((_, key)) = &self.lower {
             self.fs.anchor(*key, &self.this());
         }
     }
 
-    /// Makes the inode one of the upper layer, with at most `most` bytes of its content.
+    /// Copies the inode to the upper layer, with at most `most` bytes of its content.
     fn copy_up(&self, most: u64) -> Result<&Arc<dyn Inode>, Errno> {
         if let Some(upper) = self.upper.get() {
             return Ok(upper);
@@ -132,7 +132,7 @@ impl OverlayInode {
         Ok(result)
     }
 
-    /// The directory's content changed: its times tell.
+    /// Updates the times after a change of the directory's content.
     fn note_modified(&self) -> Result<(), Errno> {
         let changes = SetAttributes { modified: Some(SetTime::Now), ..SetAttributes::default() };
         self.copy_up(0)?.set_attributes(&changes)
@@ -146,7 +146,7 @@ impl OverlayInode {
         self.copy_up(u64::MAX)?.set_attributes(&SetAttributes::default())
     }
 
-    /// A name of `victim` in this directory went away.
+    /// Updates link counts after a name of `victim` in this directory was removed.
     fn lose(&self, victim: &OverlayInode) {
         if victim.kind == FileType::Directory {
             victim.count(-2);
@@ -188,7 +188,7 @@ impl OverlayInode {
 }
 
 impl Drop for OverlayInode {
-    /// A guest decides how deep its directories are, so what lies beneath goes one by one, not within each other.
+    /// The guest controls the depth of its directories, so descendants are dropped in a loop, not recursively.
     fn drop(&mut self) {
         let take = |inode: &OverlayInode| {
             let entries = inode.entries.as_ref().map(|entries| std::mem::take(&mut *entries.lock()));
@@ -339,7 +339,7 @@ impl Inode for OverlayInode {
             return Err(Errno::EINVAL.here());
         }
         let to = self.own(directory)?;
-        // The caller holds the names of both directories, so nothing here changes between these steps.
+        // The caller has locked the names of both directories, so nothing changes between these steps.
         let moved = self.find(name)?;
         let replaced = match to.find(new_name) {
             Ok(inode) => Some(inode),
@@ -386,7 +386,7 @@ impl Inode for OverlayInode {
 
     fn read_link(&self) -> Result<Vec<u8>, Errno> {
         if let (None, Some(lower)) = (self.upper.get(), self.lower()) {
-            // The lower tree stays as it is, and links are read again and again.
+            // The lower tree does not change, so the target is cached.
             if let Some(target) = self.target.get() {
                 return Ok(target.clone());
             }

@@ -1,9 +1,9 @@
-//! The overlay file system: a tree that is only read, under a layer in memory that takes all changes.
+//! The overlay file system: a read-only tree under a layer in memory that receives all changes.
 //!
-//! The layer belongs to the overlay alone, so it needs no form on a disk: a directory holds what changed in it (new and
-//! moved entries, and marks for removed ones), and an inode that changed holds an unnamed inode of a tmpfs. An inode of
-//! the lower tree keeps its number and device when it is changed, moved or linked. As on Linux, a file open for reading
-//! shows what is then written to it, but a mapping made before the first change goes on showing the lower file.
+//! The upper layer belongs to one overlay, so it has no on-disk format: a directory holds its changes (new and moved
+//! entries, and whiteouts), and a changed inode refers to an unnamed inode of a tmpfs. An inode of the lower tree keeps
+//! its number and device when it is changed, moved or linked. As on Linux, a file open for reading shows later writes,
+//! but a mapping made before the first change keeps showing the lower file.
 
 mod directory;
 mod entries;
@@ -22,27 +22,27 @@ use crate::vfs::{FileSystem, Inode, Vfs};
 
 use inode::OverlayInode;
 
-/// Numbers of inodes that no lower tree has start here.
+/// The first inode number of inodes that are in no lower tree.
 const UPPER_NUMBERS: u64 = 1 << 48;
 
-/// A lower tree and the changes to it.
+/// A lower tree and its changes.
 pub struct OverlayFs {
     lower: Arc<dyn FileSystem>,
     upper: Arc<TmpFs>,
     device: Device,
     /// Inodes of the lower tree in use, by their identity there.
     known: Mutex<HashMap<(Device, u64), Weak<OverlayInode>>>,
-    /// Those that changed, which must not be forgotten while they have a name.
+    /// Changed inodes, which are kept in memory while they have a name.
     changed: Mutex<HashMap<(Device, u64), Arc<OverlayInode>>>,
     root: Mutex<Option<Arc<OverlayInode>>>,
     me: Weak<OverlayFs>,
 }
 
 impl OverlayFs {
-    /// Lays `upper`, which is empty and nobody else's, over `lower`.
+    /// Makes an overlay of `lower` and `upper`, which must be empty and not used elsewhere.
     ///
     /// # Errors
-    /// Those of the lower root.
+    /// Errors of the lower root.
     pub fn new(vfs: &Vfs, lower: Arc<dyn FileSystem>, upper: Arc<TmpFs>) -> Result<Arc<Self>, Errno> {
         let fs = Arc::new_cyclic(|me| OverlayFs {
             lower,
@@ -62,7 +62,7 @@ impl OverlayFs {
         self.me.upgrade().expect("a method runs on a file system that somebody holds")
     }
 
-    /// The inode that shows one of the lower tree.
+    /// The inode for one of the lower tree.
     fn of_lower(&self, lower: Arc<dyn Inode>) -> Result<Arc<OverlayInode>, Errno> {
         let key = lower.identity()?;
         let mut known = self.known.lock();
@@ -77,18 +77,18 @@ impl OverlayFs {
         Ok(inode)
     }
 
-    /// Keeps a changed inode of the lower tree.
+    /// Keeps a changed inode of the lower tree in memory.
     fn anchor(&self, key: (Device, u64), inode: &Arc<OverlayInode>) {
         self.changed.lock().entry(key).or_insert_with(|| inode.clone());
     }
 
-    /// An inode lost its last name.
+    /// Drops an inode that lost its last name.
     fn release(&self, key: (Device, u64)) {
         let gone = self.changed.lock().remove(&key);
         drop(gone);
     }
 
-    /// The device number the guest sees for one of the lower tree.
+    /// The guest's device number for one of the lower tree.
     fn device_of(&self, lower: Device) -> Device {
         if lower == self.lower.device() { self.device } else { lower }
     }

@@ -1,4 +1,4 @@
-//! Opening fifos: see fifo(7).
+//! Opening fifos (fifo(7)).
 
 use std::sync::Arc;
 
@@ -10,12 +10,12 @@ use crate::error::{Restart, SysError};
 use crate::vfs::{Caller, File, Inode};
 use crate::wait::{READABLE, WRITABLE};
 
-/// Opens a fifo's inode, which waits for somebody at the other end unless `O_NONBLOCK` or `O_RDWR` is given. The
-/// inode of a pipe (found through `/proc/PID/fd`) is opened without waiting.
+/// Opens a fifo's inode. Unless `O_NONBLOCK` or `O_RDWR` is set, waits for an opener of the other end. The inode of a
+/// pipe (found through `/proc/PID/fd`) is opened without waiting.
 ///
 /// # Errors
-/// `ENXIO` for `O_NONBLOCK | O_WRONLY` without a reader; a restart if a signal ends the wait; `ENOMEM` if the user has
-/// too many pages in pipes.
+/// `ENXIO` for `O_NONBLOCK | O_WRONLY` without a reader; a restart if a signal ends the wait; `ENOMEM` at the user's
+/// limit of pages in pipes.
 pub fn open_fifo(caller: &dyn Caller, inode: Arc<dyn Inode>, flags: OpenFlags) -> Result<Arc<dyn File>, SysError> {
     if inode.as_any().is::<PipeInode>() {
         return Ok(inode.open(flags)?);
@@ -29,7 +29,7 @@ pub fn open_fifo(caller: &dyn Caller, inode: Arc<dyn Inode>, flags: OpenFlags) -
     let (end, partner) = PipeEnd::join(&pipe, inode, None, flags);
     pipe.queue.notify(READABLE | WRITABLE);
     if partner.is_missing && mode != OpenFlags::O_RDWR && !nonblocking {
-        // The count tells also of a partner that came and went.
+        // The count also changes if the other end was opened and closed again.
         let mut came = || end.partner_opens() != partner.opens;
         caller.wait(&[(&pipe.queue, READABLE | WRITABLE)], None, &mut came).map_err(|_| Restart::IfAsked)?;
     }

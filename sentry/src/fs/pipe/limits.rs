@@ -1,4 +1,4 @@
-//! What all pipes of a sandbox share: how much of them a user may have, and where fifos find their buffers.
+//! State shared by all pipes of a sandbox: the limits of users, and the buffers of fifos.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -13,21 +13,21 @@ use crate::credentials::Credentials;
 use crate::sync::{Mutex, Rank};
 use crate::vfs::Inode;
 
-/// What a fifo is found by: device and number of its inode.
+/// The key of a fifo: device and number of its inode.
 pub(super) type FifoKey = (u64, u64);
 
-/// Pages of a new pipe.
+/// The capacity of a new pipe in pages.
 const DEFAULT_PAGES: usize = 16;
-/// Pages of a new pipe of a user who has too many already.
+/// The capacity of a new pipe in pages if the user exceeds the soft limit.
 const LEAST_PAGES: usize = 2;
 
-/// The pipes of a sandbox. The public fields are the files of their names in `/proc/sys/fs`.
+/// The pipes of a sandbox. The public fields are the files of the same names in `/proc/sys/fs`.
 pub struct Pipes {
-    /// `pipe-max-size`: what an unprivileged user may make a pipe hold, in bytes.
+    /// `pipe-max-size`: the maximum capacity that an unprivileged user can set, in bytes.
     pub max_size: AtomicU32,
-    /// `pipe-user-pages-soft`: from how many pages on an unprivileged user gets small pipes; 0 for no limit.
+    /// `pipe-user-pages-soft`: the number of pages above which an unprivileged user gets small pipes; 0 for no limit.
     pub user_pages_soft: AtomicU64,
-    /// `pipe-user-pages-hard`: how many pages an unprivileged user may have in all pipes; 0 for no limit.
+    /// `pipe-user-pages-hard`: the maximum number of pages of an unprivileged user in all pipes; 0 for no limit.
     pub user_pages_hard: AtomicU64,
     charged: Mutex<HashMap<u32, usize>>,
     fifos: Mutex<HashMap<FifoKey, Weak<Pipe>>>,
@@ -50,7 +50,7 @@ fn is_unlimited(user: &Credentials) -> bool {
 }
 
 impl Pipes {
-    /// Charges a new pipe to its user and says how many pages it gets.
+    /// Charges a new pipe to its user and returns the number of its pages.
     pub(super) fn open_account(self: &Arc<Self>, user: &Credentials) -> Result<(Account, usize), Errno> {
         let max = self.max_size.load(Ordering::Relaxed) as usize / PAGE;
         let wanted = if user.has(Capability::CAP_SYS_RESOURCE) { DEFAULT_PAGES } else { DEFAULT_PAGES.min(max) };
@@ -74,10 +74,10 @@ impl Pipes {
         limit != 0 && charged.saturating_add(more) as u64 > limit
     }
 
-    /// Whether a pipe may have `pages` pages.
+    /// Checks whether a pipe may grow to `pages` pages.
     ///
     /// # Errors
-    /// `EPERM` if that is beyond what its user may have and who asks is not privileged.
+    /// `EPERM` if that exceeds the user's limit and the caller is not privileged.
     pub(super) fn check_growth(&self, account: &Account, pages: usize, privileged: bool) -> Result<(), Errno> {
         if privileged || pages <= account.pages {
             return Ok(());
@@ -89,7 +89,7 @@ impl Pipes {
         if over { Err(Errno::EPERM.here()) } else { Ok(()) }
     }
 
-    /// The pipe behind a fifo's inode: the one that is open somewhere, or a new one.
+    /// The pipe of a fifo's inode: the one that is open, or a new one.
     pub(super) fn of_inode(self: &Arc<Self>, inode: &Arc<dyn Inode>, user: &Credentials) -> Result<Arc<Pipe>, Errno> {
         let metadata = inode.metadata()?;
         let key = (metadata.device.raw(), metadata.number);
@@ -105,7 +105,7 @@ impl Pipes {
         Ok(fresh)
     }
 
-    /// Drops what the table still knows of a fifo's pipe that is gone, unless there is another by now.
+    /// Removes a fifo's pipe that no longer exists from the table, unless it was replaced.
     pub(super) fn forget_fifo(&self, key: FifoKey) {
         if let Entry::Occupied(pipe) = self.fifos.lock().entry(key)
             && pipe.get().strong_count() == 0
@@ -115,7 +115,7 @@ impl Pipes {
     }
 }
 
-/// The pages that one pipe is charged with.
+/// The pages charged for a pipe.
 pub(super) struct Account {
     pipes: Arc<Pipes>,
     uid: u32,
@@ -123,12 +123,12 @@ pub(super) struct Account {
 }
 
 impl Account {
-    /// How many pages.
+    /// The number of pages.
     pub(super) fn pages(&self) -> usize {
         self.pages
     }
 
-    /// Charges another number of pages instead.
+    /// Changes the number of pages.
     pub(super) fn change(&mut self, pages: usize) {
         let mut charged = self.pipes.charged.lock();
         let total = charged.entry(self.uid).or_default();

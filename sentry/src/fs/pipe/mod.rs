@@ -1,4 +1,4 @@
-//! Pipes: see pipe(7). Fifos are pipes found by an inode's identity: see [`open_fifo`].
+//! Pipes (pipe(7)), and fifos, which are pipes found by the identity of an inode ([`open_fifo`]).
 
 mod fifo;
 mod limits;
@@ -32,7 +32,7 @@ struct State {
     ring: Ring,
     readers: usize,
     writers: usize,
-    /// How often the pipe was opened for reading, and for writing: an open waits for the other count to change.
+    /// How often the pipe was opened for reading and for writing. Opening a fifo waits for a change of the other count.
     reader_opens: u64,
     writer_opens: u64,
 }
@@ -43,15 +43,15 @@ pub struct Pipe {
     queue: WaitQueue,
     account: Mutex<Account>,
     pipes: Weak<Pipes>,
-    /// By what a fifo is found.
+    /// The key, for a fifo.
     fifo: OnceLock<FifoKey>,
 }
 
 impl Pipe {
-    /// Makes a pipe without ends, charged to the user.
+    /// Makes a pipe without ends and charges it to the user.
     ///
     /// # Errors
-    /// `ENFILE` if the user has too many pages in pipes.
+    /// `ENFILE` at the user's limit of pages in pipes.
     fn new(pipes: &Arc<Pipes>, user: &Credentials) -> Result<Arc<Pipe>, Errno> {
         let (account, pages) = pipes.open_account(user)?;
         let state = State { ring: Ring::new(pages), readers: 0, writers: 0, reader_opens: 0, writer_opens: 0 };
@@ -64,10 +64,10 @@ impl Pipe {
         }))
     }
 
-    /// Works on the buffer for splice(2) and its family, and tells the waiters what came of it.
+    /// Runs `work` on the buffer for splice(2) and similar calls, and notifies waiters of changes.
     ///
     /// # Errors
-    /// `EPIPE` if `for_writing` and nobody reads; else the closure's.
+    /// `EPIPE` if `for_writing` is set and there is no reader; errors of the closure.
     pub fn with_ring<T>(
         &self,
         for_writing: bool,
@@ -94,13 +94,13 @@ impl Pipe {
         result
     }
 
-    /// Like [`with_ring`](Self::with_ring) on the buffers of two pipes at once, the second of which is written.
+    /// Like [`with_ring`](Self::with_ring) for the buffers of two pipes; the second one is written.
     pub fn with_rings<T>(
         from: &Pipe,
         to: &Pipe,
         work: impl FnOnce(&mut Ring, &mut Ring) -> Result<T, Errno>,
     ) -> Result<T, Errno> {
-        // Both are taken in the order of their addresses, so no circle can arise.
+        // The locks are taken in order of their addresses to avoid deadlocks.
         let (mut first, mut second);
         let (source, sink) = if std::ptr::from_ref(from) < std::ptr::from_ref(to) {
             first = from.state.lock();
@@ -125,22 +125,22 @@ impl Pipe {
         result
     }
 
-    /// Whether there is nothing to read, and whether there will never be since nobody has it open for writing.
+    /// Whether the pipe is empty, and whether it has no writer.
     pub fn is_empty_and_over(&self) -> (bool, bool) {
         let state = self.state.lock();
         (state.ring.is_empty(), state.writers == 0)
     }
 
-    /// How many slots are free.
+    /// The number of free slots.
     ///
     /// # Errors
-    /// `EPIPE` if nobody reads.
+    /// `EPIPE` if there is no reader.
     pub fn room(&self) -> Result<usize, Errno> {
         let state = self.state.lock();
         if state.readers == 0 { Err(Errno::EPIPE.here()) } else { Ok(state.ring.room()) }
     }
 
-    /// Who is told of changes.
+    /// The wait queue of both ends.
     pub fn queue(&self) -> &WaitQueue {
         &self.queue
     }
@@ -154,14 +154,14 @@ impl Drop for Pipe {
     }
 }
 
-/// What an end found on the other side when it joined.
+/// The state of the other side when an end was opened.
 struct Partner {
     is_missing: bool,
-    /// How often the other side was opened until then.
+    /// How often the other side had been opened.
     opens: u64,
 }
 
-/// One open description of a pipe or fifo: an end, or both (a fifo opened with `O_RDWR`).
+/// An open description of a pipe or fifo: one end, or both (a fifo opened with `O_RDWR`).
 pub struct PipeEnd {
     pipe: Arc<Pipe>,
     inode: Arc<dyn Inode>,
@@ -169,15 +169,15 @@ pub struct PipeEnd {
     number: Option<u64>,
     reads: bool,
     writes: bool,
-    /// Writes make packets (`O_DIRECT`).
+    /// Whether writes make packets (`O_DIRECT`).
     packets: AtomicBool,
-    /// The count of opens for writing at which this reader began without a writer, so that it sees no hang-up until
-    /// one came and went.
+    /// For a reader opened without a writer, the number of opens for writing at that time: it gets no hang-up before a
+    /// writer has come and gone.
     quiet_until: u64,
 }
 
 impl PipeEnd {
-    /// Joins the pipe, and tells whether a partner is missing.
+    /// Opens an end of the pipe. Also returns the state of the other side.
     fn join(pipe: &Arc<Pipe>, inode: Arc<dyn Inode>, number: Option<u64>, flags: OpenFlags) -> (PipeEnd, Partner) {
         let mode = flags & OpenFlags::O_ACCMODE;
         let (reads, writes) = (mode != OpenFlags::O_WRONLY, mode != OpenFlags::O_RDONLY);
@@ -213,11 +213,11 @@ impl PipeEnd {
         u32::try_from(self.pipe.state.lock().ring.limit() * PAGE).unwrap_or(u32::MAX)
     }
 
-    /// Sets the capacity to at least `bytes` and returns what it is now (`F_SETPIPE_SZ`); who is privileged may go
-    /// beyond the limits.
+    /// Sets the capacity to at least `bytes` and returns the new one (`F_SETPIPE_SZ`). Privileged callers may exceed
+    /// the limits.
     ///
     /// # Errors
-    /// `EINVAL` beyond 2 GiB; `EPERM` beyond what the user may have; `EBUSY` if more is in the pipe.
+    /// `EINVAL` above 2 GiB; `EPERM` above the user's limit; `EBUSY` if the pipe holds more.
     pub fn set_capacity(&self, bytes: u32, privileged: bool) -> Result<u32, Errno> {
         if bytes > 1 << 31 {
             return Err(Errno::EINVAL.here());
@@ -228,7 +228,7 @@ impl PipeEnd {
         if let Some(pipes) = self.pipe.pipes.upgrade() {
             pipes.check_growth(&account, pages, privileged)?;
         }
-        // The account is outside the buffer's lock, and only here are both taken.
+        // The account is locked before the buffer; both are locked only here.
         self.pipe.state.lock_beside().ring.set_limit(pages)?;
         account.change(pages);
         drop(account);
@@ -260,7 +260,7 @@ impl File for PipeEnd {
     }
 
     fn kept_bytes(&self) -> u64 {
-        // What waits is there for who may read it; so it counts once where a process has both ends.
+        // Unread data counts for the reader, so it counts once for a process with both ends.
         let state = self.pipe.state.lock();
         if self.reads || state.readers == 0 { state.ring.len() as u64 } else { 0 }
     }
@@ -368,7 +368,7 @@ impl File for PipeEnd {
     }
 }
 
-/// The inode of a pipe made by pipe(2), through which `/proc/PID/fd` opens it again.
+/// The inode of a pipe made by pipe(2), for reopening through `/proc/PID/fd`.
 struct PipeInode {
     node: Arc<AnonymousInode>,
     pipe: Arc<Pipe>,
@@ -403,25 +403,25 @@ impl Inode for PipeInode {
     }
 }
 
-/// A new pipe.
+/// The ends of a new pipe.
 pub struct Ends {
-    /// What is read from.
+    /// The read end.
     pub reader: Arc<dyn File>,
-    /// What is written to.
+    /// The write end.
     pub writer: Arc<dyn File>,
 }
 
-/// Makes a pipe, whose packet mode is taken from `flags`.
+/// Makes a pipe; `flags` may set packet mode.
 ///
 /// # Errors
-/// `ENFILE` if the user has too many pages in pipes.
+/// `ENFILE` at the user's limit of pages in pipes.
 pub fn create(vfs: &Vfs, pipes: &Arc<Pipes>, user: &Credentials, flags: OpenFlags) -> Result<Ends, Errno> {
     let pipe = Pipe::new(pipes, user)?;
     let node = Arc::new(AnonymousInode::new(&vfs.anonymous.pipefs, FileType::Fifo, 0o600, user.fsuid, user.fsgid));
     let number = Some(node.number());
     let inode: Arc<dyn Inode> = Arc::new(PipeInode { node, pipe: pipe.clone() });
     let packets = flags & OpenFlags::O_DIRECT;
-    // The writer joins first, so that the reader is not one that began without a writer.
+    // The writer is opened first, so that the reader is not one opened without a writer.
     let (writer, _) = PipeEnd::join(&pipe, inode.clone(), number, OpenFlags::O_WRONLY | packets);
     let (reader, _) = PipeEnd::join(&pipe, inode, number, OpenFlags::O_RDONLY | packets);
     Ok(Ends { reader: Arc::new(reader), writer: Arc::new(writer) })

@@ -1,4 +1,4 @@
-//! The buffer of a pipe: a queue of pages, as pipe(7) counts its capacity.
+//! The buffer of a pipe: a queue of pages, in which pipe(7) counts the capacity.
 
 use std::collections::VecDeque;
 
@@ -6,22 +6,22 @@ use amber_abi::errno::Errno;
 
 /// Bytes in a page of the buffer.
 pub const PAGE: usize = 4096;
-/// The most bytes a write puts into the pipe in one piece, whatever others write.
+/// The maximum number of bytes of an atomic write.
 pub const PIPE_BUF: usize = 4096;
 
-/// One page's worth of bytes on their way.
+/// A page of the buffer.
 pub struct Slot {
     data: Box<[u8; PAGE]>,
     start: usize,
     end: usize,
-    /// The bytes are a packet of their own (`O_DIRECT`): one read takes it, and drops what it has no room for.
+    /// Whether it is a packet (`O_DIRECT`): one read takes it, and discards what does not fit.
     packet: bool,
-    /// Later writes may fill the rest of the page.
+    /// Whether later writes may fill the rest of the page.
     open: bool,
 }
 
 impl Slot {
-    /// A slot of its own with at most a page of bytes, which no write adds to.
+    /// A slot with at most a page of bytes, to which writes do not append.
     pub fn new(bytes: &[u8]) -> Slot {
         let mut data = Box::new([0; PAGE]);
         let end = bytes.len().min(PAGE);
@@ -29,7 +29,7 @@ impl Slot {
         Slot { data, start: 0, end, packet: false, open: false }
     }
 
-    /// The bytes not yet read.
+    /// The unread bytes.
     pub fn bytes(&self) -> &[u8] {
         &self.data[self.start..self.end]
     }
@@ -48,7 +48,7 @@ impl Slot {
     }
 }
 
-/// The pages of a pipe and how many there may be.
+/// The pages of a pipe, up to a limit.
 pub struct Ring {
     slots: VecDeque<Slot>,
     limit: usize,
@@ -56,27 +56,27 @@ pub struct Ring {
 }
 
 impl Ring {
-    /// An empty buffer of `limit` pages.
+    /// An empty buffer of at most `limit` pages.
     pub fn new(limit: usize) -> Ring {
         Ring { slots: VecDeque::new(), limit, spare: Vec::new() }
     }
 
-    /// Whether there is nothing to read.
+    /// Whether there is no data.
     pub fn is_empty(&self) -> bool {
         self.slots.is_empty()
     }
 
-    /// Whether every page is in use.
+    /// Whether all pages are in use.
     pub fn is_full(&self) -> bool {
         self.slots.len() >= self.limit
     }
 
-    /// How many pages there may be.
+    /// The maximum number of pages.
     pub fn limit(&self) -> usize {
         self.limit
     }
 
-    /// Changes how many pages there may be.
+    /// Sets the maximum number of pages.
     ///
     /// # Errors
     /// `EBUSY` if more are in use.
@@ -88,17 +88,17 @@ impl Ring {
         Ok(())
     }
 
-    /// Bytes that wait to be read.
+    /// The number of unread bytes.
     pub fn len(&self) -> usize {
         self.slots.iter().map(|s| s.end - s.start).sum()
     }
 
-    /// How many slots are free.
+    /// The number of free slots.
     pub fn room(&self) -> usize {
         self.limit.saturating_sub(self.slots.len())
     }
 
-    /// Adds bytes and returns how many found room. A piece of at most [`PIPE_BUF`] bytes finds room whole or not at all.
+    /// Appends bytes and returns how many fit. A write of at most [`PIPE_BUF`] bytes fits as a whole or not at all.
     pub fn write(&mut self, buf: &[u8], packets: bool) -> usize {
         let mut rest = buf;
         let fragment = buf.len() % PAGE;
@@ -122,7 +122,7 @@ impl Ring {
         buf.len() - rest.len()
     }
 
-    /// Takes bytes out and returns how many; a packet ends the read.
+    /// Reads bytes and returns their number. A packet ends the read.
     pub fn read(&mut self, buf: &mut [u8]) -> usize {
         let mut done = 0;
         while done < buf.len() {
@@ -150,19 +150,19 @@ impl Ring {
         }
     }
 
-    /// Adds a slot as it is; the caller saw that there is room.
+    /// Appends a slot; the caller has checked that there is room.
     pub fn push(&mut self, slot: Slot) {
         self.slots.push_back(slot);
     }
 
-    /// Puts back what [`split_front`](Self::split_front) took and nobody wanted; nothing if no bytes are left in it.
+    /// Puts back the rest of a slot that [`split_front`](Self::split_front) removed, if bytes are left.
     pub fn unpop(&mut self, slot: Slot) {
         if !slot.bytes().is_empty() {
             self.slots.push_front(slot);
         }
     }
 
-    /// Takes at most `most` bytes out as a slot of its own: the first slot, or the beginning of it.
+    /// Removes at most `most` bytes from the front, as a separate slot.
     pub fn split_front(&mut self, most: usize) -> Option<Slot> {
         let first = self.slots.front_mut()?;
         if first.bytes().len() <= most {

@@ -34,7 +34,7 @@ fn entry_of(description: &FileDescription) -> &'static Entry {
     }
 }
 
-/// A place for a file without a path, so that it can be opened again.
+/// A path for a file without one, so that it can be reopened.
 fn place_of(vfs: &Arc<Vfs>, description: &FileDescription) -> Path {
     let inode = description.file().inode();
     let name = description.file().link_text().unwrap_or_default();
@@ -56,7 +56,7 @@ fn target_text(query: &Query<'_>) -> Result<Vec<u8>, Errno> {
     }
 }
 
-/// Links to what the descriptors stand for.
+/// Links to the files of descriptors.
 pub struct Descriptors;
 
 impl Listing for Descriptors {
@@ -80,7 +80,7 @@ fn list(subject: &Subject, entry: &'static Entry) -> Result<Vec<Listed>, Errno> 
     Ok(open.map(|fd| Listed { cookie: fd as u64 + 1, name: fd.to_string(), entry }).collect())
 }
 
-/// What is known of the open files behind the descriptors.
+/// Information on the open files of descriptors.
 pub struct Infos;
 
 impl Listing for Infos {
@@ -95,10 +95,10 @@ impl Listing for Infos {
     }
 }
 
-/// So many locks are looked at while their table is locked.
+/// The number of locks visited with one acquisition of the table's lock.
 const LOCKS_AT_ONCE: usize = 128;
 
-/// The lines that all files have, then those of locks, then those of the kind of file.
+/// The lines of all files, then those of locks, then those of the kind of file.
 fn info(query: &Query<'_>) -> Result<Pieces, Errno> {
     let fd = query.subject.index;
     let description = description(query.subject, fd)?;
@@ -107,7 +107,7 @@ fn info(query: &Query<'_>) -> Result<Pieces, Errno> {
     if files.close_on_exec(fd).unwrap_or(false) {
         flags |= OpenFlags::O_CLOEXEC;
     }
-    // A position somebody is just using is not waited for: a reader of a pipe may hold it for ever.
+    // Does not wait for a position in use: a reader of a pipe may hold it indefinitely.
     let position = description.position_at_rest().unwrap_or(0);
     let mount = description.path().map_or(0, |path| path.mount.id);
     let number = description.file().inode().metadata().map_or(0, |m| m.number);
@@ -115,7 +115,7 @@ fn info(query: &Query<'_>) -> Result<Pieces, Errno> {
     let table = files.id();
     let (mut has_locks, mut last, mut count) = (query.kernel.vfs.locks.any(), None, 0);
     let mut next = Some((0, 0));
-    // The list keeps no file open.
+    // The list must not keep the file open.
     let description = Arc::downgrade(&description);
     Ok(Box::new(move |query, text| {
         text.append(&mut std::mem::take(&mut head).into_bytes());

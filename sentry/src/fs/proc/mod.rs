@@ -1,4 +1,4 @@
-//! `/proc`: what proc(5) tells of processes and of the kernel.
+//! `/proc`: the files of proc(5).
 
 mod descriptors;
 pub mod parameters;
@@ -72,12 +72,12 @@ fn own_mounts(_: &Query<'_>) -> Result<Vec<u8>, Errno> {
     Ok(b"self/mounts".to_vec())
 }
 
-/// Makes an instance; see proc(5) for the options.
+/// Makes an instance; proc(5) lists the options.
 ///
 /// # Errors
 /// `EINVAL` for an unknown option.
 pub fn make(kernel: &Arc<Kernel>, options: &str) -> Result<Arc<dyn FileSystem>, Errno> {
-    // A guest's processes are all of one sandbox: nothing is hidden from anybody, which is the default.
+    // Only the default is supported, with which no process is hidden.
     let known = |option: &str| option.is_empty() || option == "hidepid=0" || option == "hidepid=off";
     if !options.split(',').all(known) {
         return Err(Errno::EINVAL.here());

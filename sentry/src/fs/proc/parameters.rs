@@ -1,4 +1,4 @@
-//! `/proc/sys`: the parameters of the kernel, by path. Each subsystem has a table of its own.
+//! `/proc/sys`: kernel parameters by path. Each subsystem has its own table.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -11,10 +11,10 @@ use crate::fs::pseudo::{Entry, Listed, Listing, Query, Subject};
 use crate::kernel::Kernel;
 use crate::tunables::Tunable;
 
-/// Takes a new value as it was written, or refuses it.
+/// Sets a value from the text written to the file, or returns an error.
 pub type Set = fn(&Kernel, &[u8]) -> Result<(), Errno>;
 
-/// A parameter: its path below `/proc/sys` and its value.
+/// A parameter: a path below `/proc/sys` and a value.
 pub struct Parameter {
     path: &'static str,
     value: Value,
@@ -32,7 +32,7 @@ impl Parameter {
         self.path
     }
 
-    /// The value as it is shown, without its newline.
+    /// The value as text, without the newline.
     pub fn get(&self, kernel: &Kernel) -> String {
         match self.value {
             Value::Fixed(get) | Value::Variable(get, _) => get(kernel),
@@ -40,15 +40,15 @@ impl Parameter {
         }
     }
 
-    /// Whether it cannot be set.
+    /// Whether it is read-only.
     pub fn is_fixed(&self) -> bool {
         matches!(self.value, Value::Fixed(_))
     }
 
-    /// Sets it to what was written.
+    /// Sets the value from text.
     ///
     /// # Errors
-    /// `EACCES` if it cannot be set, `EINVAL` if it may not have that value.
+    /// `EACCES` if it is read-only; `EINVAL` for an invalid value.
     pub fn set(&self, kernel: &Kernel, text: &[u8]) -> Result<(), Errno> {
         match self.value {
             Value::Fixed(_) => Err(Errno::EACCES.here()),
@@ -58,20 +58,20 @@ impl Parameter {
     }
 }
 
-/// Where the cookies of another kernel's parameters begin, behind those of the table.
+/// The first cookie of foreign parameters, which follow those of the table.
 const FOREIGN: u64 = 1 << 40;
 
-/// One that always says the same, or what only the kernel changes.
+/// A read-only parameter: a constant, or a value that only the kernel changes.
 pub const fn fixed(path: &'static str, get: fn(&Kernel) -> String) -> Parameter {
     Parameter { path, value: Value::Fixed(get) }
 }
 
-/// A number of the kernel's.
+/// A numeric parameter.
 pub const fn number(path: &'static str, of: fn(&Kernel) -> &Tunable) -> Parameter {
     Parameter { path, value: Value::Number(of) }
 }
 
-/// One with a form of its own.
+/// A parameter with its own format.
 pub const fn variable(path: &'static str, get: fn(&Kernel) -> String, set: Set) -> Parameter {
     Parameter { path, value: Value::Variable(get, set) }
 }
@@ -190,7 +190,7 @@ pub const PARAMETERS: &[Parameter] = &[
     number("vm/vfs_cache_pressure", |k| &k.tunables.cache_pressure),
 ];
 
-/// A name without its line's end, as long as names can be.
+/// A name without the line's end, truncated to the maximum length.
 fn name(text: &[u8]) -> Vec<u8> {
     text.iter().copied().take_while(|&b| b != b'\n' && b != 0).take(64).collect()
 }
@@ -213,14 +213,14 @@ fn printk(kernel: &Kernel) -> String {
     printk_levels(kernel).map(|level| level.get().to_string()).join("\t")
 }
 
-/// Sets as many of the four levels as are given.
+/// Sets the first of the four levels, as many as are given.
 fn set_printk(kernel: &Kernel, text: &[u8]) -> Result<(), Errno> {
     let words = text.split(u8::is_ascii_whitespace).filter(|word| !word.is_empty());
     let values = words.map(written).collect::<Result<Vec<i64>, Errno>>()?;
     printk_levels(kernel).iter().zip(values).try_for_each(|(level, value)| level.set(value))
 }
 
-/// A random number as RFC 4122 writes it, version 4.
+/// A random UUID, version 4, as in RFC 4122.
 fn uuid(mut bytes: [u8; 16]) -> String {
     bytes[6] = bytes[6] & 0x0f | 0x40;
     bytes[8] = bytes[8] & 0x3f | 0x80;
@@ -230,7 +230,7 @@ fn uuid(mut bytes: [u8; 16]) -> String {
 
 fn fresh_uuid() -> String {
     let mut bytes = [0; 16];
-    // Without random numbers the host would not have started the sandbox.
+    // Cannot fail: the sandbox does not start without random numbers.
     let _ = getrandom::fill(&mut bytes);
     uuid(bytes)
 }
@@ -254,7 +254,7 @@ fn content(query: &Query<'_>) -> Result<Vec<u8>, Errno> {
     Ok(text.into_bytes())
 }
 
-/// Takes what is written by a caller who may set the parameter; that a descriptor was opened by another is not enough.
+/// Sets a parameter. The permission of the writer is checked, not only that of the opener.
 fn store(query: &Query<'_>, text: &[u8]) -> Result<(), Errno> {
     let parameter = parameter(query)?;
     let (_, who) = query.caller();
@@ -265,17 +265,17 @@ fn store(query: &Query<'_>, text: &[u8]) -> Result<(), Errno> {
     parameter.set(query.kernel, text)
 }
 
-/// Directories are known by the first parameter in them and by their depth.
+/// A directory's subject encodes its first parameter and its depth.
 fn place(subject: &Subject) -> (usize, usize) {
     let index = usize::try_from(subject.index).unwrap_or(0);
     (index >> 4, index & 15)
 }
 
-/// The directories and files below `/proc/sys`, which follow from the paths.
+/// The directories and files below `/proc/sys`, derived from the paths.
 pub struct Parameters;
 
 impl Parameters {
-    /// Each name in a directory, with what it stands for.
+    /// The names in a directory with their entries and subjects.
     fn entries(parameters: &[&'static Parameter], subject: &Subject) -> Vec<(&'static str, &'static Entry, i32)> {
         let (first, depth) = place(subject);
         let prefix: Vec<&str> = parameters.get(first).map_or("", |p| p.path).split('/').take(depth).collect();
@@ -300,21 +300,21 @@ impl Parameters {
     }
 }
 
-/// A directory whose parameters another kernel may have, such as those of the host's network.
+/// A directory with parameters of another kernel, such as those of the host's network.
 pub struct Foreign {
     /// The directory, below `/proc/sys`.
     pub directory: &'static str,
-    /// The entry of it that stays the sentry's own.
+    /// The entry in it that remains the sentry's.
     pub own: &'static str,
-    /// Whether another kernel has the others.
+    /// Whether the other entries are those of another kernel.
     pub is_present: fn(&Kernel) -> bool,
-    /// What is at a path below `/proc/sys`.
+    /// Finds the entry at a path below `/proc/sys`.
     pub find: fn(&Kernel, &str) -> Result<(&'static Entry, Subject), Errno>,
-    /// What is in the directory at a path, with cookies from a number on.
+    /// Lists the directory at a path, with cookies from a number on.
     pub list: fn(&Kernel, &str, u64) -> Result<Vec<Listed>, Errno>,
 }
 
-/// What another kernel has of the directory that a subject is, if that is so.
+/// The other kernel's parameters in the directory of a subject, if it has any.
 fn foreign(kernel: &Kernel, subject: &Subject) -> Option<&'static Foreign> {
     let (first, depth) = place(subject);
     let path = kernel.fs.registry.parameters().get(first).filter(|_| depth == 1)?.path;
@@ -327,7 +327,7 @@ pub fn find(kernel: &Kernel, path: &str) -> Option<&'static Parameter> {
     kernel.fs.registry.parameters().iter().find(|parameter| parameter.path == path).copied()
 }
 
-/// The file of a parameter that can be set, by its path.
+/// The file of a writable parameter, by path.
 pub fn file_of(kernel: &Kernel, path: &str) -> Option<(&'static Entry, Subject)> {
     let at = kernel.fs.registry.parameters().iter().position(|parameter| parameter.path == path)?;
     Some((&VARIABLE, Subject { index: (at << 4) as i32, ..Subject::default() }))
@@ -359,10 +359,10 @@ impl Listing for Parameters {
     }
 }
 
-/// Sets a parameter before the sandbox starts, by its name as sysctl(8) writes it.
+/// Sets a parameter before the sandbox starts, by its sysctl(8) name.
 ///
 /// # Errors
-/// `ENOENT` if there is none, `EACCES` if it is fixed at another value, and those of the parameter.
+/// `ENOENT` if there is no such parameter; `EACCES` if it is read-only with another value; errors of the parameter.
 pub fn set(kernel: &Kernel, name: &str, value: &str) -> Result<(), Errno> {
     let path = name.replace('.', "/");
     let parameter = find(kernel, &path).ok_or_else(|| Errno::ENOENT.here())?;
@@ -389,7 +389,7 @@ mod tests {
         assert_eq!(names(&Subject::default()), ["fs", "kernel", "net", "vm"]);
         let kernel = registry.parameters().iter().position(|p| p.path.starts_with("kernel/")).unwrap();
         let below = names(&Subject { index: (kernel << 4 | 1) as i32, ..Subject::default() });
-        // What a directory has comes from all subsystems, each once.
+        // A directory merges the parameters of all subsystems, without duplicates.
         assert!(below.contains(&"shmall") && below.contains(&"hostname"));
         assert!(below.is_sorted() && below.windows(2).all(|pair| pair[0] != pair[1]));
     }

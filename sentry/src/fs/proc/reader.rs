@@ -1,4 +1,4 @@
-//! `/proc` for who looks into the sandbox from outside.
+//! Access to `/proc` from outside the sandbox.
 
 use std::sync::{Arc, OnceLock};
 
@@ -9,15 +9,15 @@ use crate::fs::pseudo::{PseudoInode, Reader};
 use crate::kernel::Kernel;
 use crate::vfs::FileSystem;
 
-/// What its files and links say, as the guest's superuser sees it.
+/// An instance of `/proc`, read with the credentials of the guest's superuser.
 #[derive(Default)]
 pub struct ProcReader(OnceLock<Arc<dyn FileSystem>>);
 
 impl ProcReader {
-    /// The content of a file or the text of a link, by the path from `/proc`.
+    /// The content of a file or the target of a link, by the path below `/proc`.
     ///
     /// # Errors
-    /// `ENOENT` where there is none, `EINVAL` for what is neither, `ESRCH` once the guest has ended.
+    /// `ENOENT` if there is none; `EINVAL` if it is neither; `ESRCH` after the guest has ended.
     pub fn text(&self, kernel: &Arc<Kernel>, path: &str) -> Result<Vec<u8>, Errno> {
         let fs = match self.0.get() {
             Some(fs) => fs,

@@ -1,4 +1,4 @@
-//! What `/proc` tells of the kernel and the machine.
+//! Files of `/proc` on the kernel and the machine.
 
 use std::fmt::Write;
 use std::time::UNIX_EPOCH;
@@ -16,12 +16,12 @@ fn text(text: impl Into<String>) -> Answer {
     Ok(text.into().into_bytes())
 }
 
-/// Files about what a sandbox has none of.
+/// A file that is always empty in a sandbox.
 pub fn nothing(_: &Query<'_>) -> Answer {
     Ok(Vec::new())
 }
 
-/// `/proc/kmsg`: the kernel's log is not the guest's to read.
+/// `/proc/kmsg`: the guest has no access to the kernel log.
 pub fn forbidden(_: &Query<'_>) -> Answer {
     Err(Errno::EPERM.here())
 }
@@ -73,7 +73,7 @@ pub fn uptime(query: &Query<'_>) -> Answer {
     text(format!("{}.{:02} {}.{:02}\n", up.as_secs(), up.subsec_millis() / 10, idle / 100, idle % 100))
 }
 
-/// Tasks that run or could, and all.
+/// The number of runnable tasks, the number of all tasks, and the last PID.
 fn counts(kernel: &Kernel) -> (usize, usize, i32) {
     let table = kernel.processes.lock();
     let running =
@@ -81,7 +81,7 @@ fn counts(kernel: &Kernel) -> (usize, usize, i32) {
     (running.count(), table.task_count(), table.last_pid())
 }
 
-/// The averages are not kept; what runs at this moment stands for all three.
+/// Averages are not kept; the present number of runnable tasks is shown for all three.
 pub fn loadavg(query: &Query<'_>) -> Answer {
     let (running, all, last) = counts(query.kernel);
     text(format!("{running}.00 {running}.00 {running}.00 {running}/{all} {last}\n"))
@@ -110,14 +110,14 @@ pub fn stat(query: &Query<'_>) -> Answer {
     text(all)
 }
 
-/// Kilobytes there are, are used, and are used for cached files.
+/// Memory in kB: total, used, and used for cached files.
 struct Memory {
     total: u64,
     used: u64,
     cached: u64,
 }
 
-/// The memory of a sandbox is what its limit leaves it, so that programs find in `/proc` what they can use.
+/// The memory that the sandbox's limit leaves, so that programs see what they can use.
 fn memory(query: &Query<'_>) -> Memory {
     let total = query.kernel.cgroup.memory_shown(query.kernel) / 1024;
     let usage = query.kernel.cgroup.usage(query.kernel);
@@ -175,7 +175,7 @@ pub fn meminfo(query: &Query<'_>) -> Answer {
     text(all)
 }
 
-/// The counters programs look for; pages are the only thing counted.
+/// The counters that programs use. Only pages are counted.
 pub fn vmstat(query: &Query<'_>) -> Answer {
     let Memory { total, used: taken, cached } = memory(query);
     let (free, anonymous, cached) = ((total - taken) / 4, (taken - cached) / 4, cached / 4);
@@ -217,7 +217,7 @@ pub fn cpuinfo(query: &Query<'_>) -> Answer {
     text(all)
 }
 
-/// So many locks are listed while their table is locked.
+/// The number of locks listed with one acquisition of the table's lock.
 const LOCKS_AT_ONCE: usize = 128;
 
 pub fn locks(_: &Query<'_>) -> Result<Pieces, Errno> {

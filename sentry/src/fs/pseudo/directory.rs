@@ -9,11 +9,11 @@ use super::{Listed, PseudoInode, What};
 use crate::sync::{Mutex, Rank};
 use crate::vfs::{DirectoryEntry, DirectorySink, File, Inode};
 
-/// Where the cookies of listings begin, behind those of the tables.
+/// The first cookie of listings, which follow the tables.
 const LISTED: u64 = 1 << 16;
 
-/// An open directory. What it lists is found when that begins and again after a rewind, so that many short reads of a
-/// long list find it once.
+/// An open directory. Its listing is made at the start and after a rewind, so that many short reads of a long list make
+/// it once.
 pub(super) struct PseudoDirectory {
     inode: Arc<PseudoInode>,
     listed: Mutex<Option<Arc<Vec<Listed>>>>,

@@ -1,4 +1,4 @@
-//! What the tables of proc and sysfs are made of.
+//! The elements of the tables of proc and sysfs.
 
 use std::sync::{Arc, Weak};
 
@@ -14,21 +14,21 @@ use crate::kernel::Kernel;
 use crate::task::{Task, TaskContext, current};
 use crate::vfs::{Caller, File, Path};
 
-/// What an entry tells of, where the entry alone does not say it.
+/// The object that an entry describes, if the entry alone does not determine it.
 #[derive(Clone, Default)]
 pub struct Subject {
     /// The task of `/proc/PID` or `/proc/PID/task/TID`.
     pub task: Option<Weak<Task>>,
-    /// It is about that thread alone, not about its process.
+    /// Whether it is that thread alone, not its process.
     pub is_thread: bool,
-    /// A descriptor, a processor, or another number.
+    /// The number of a descriptor, a CPU or the like.
     pub index: i32,
-    /// Something with a path, such as a parameter.
+    /// The path of an object such as a parameter.
     pub path: Option<Arc<str>>,
 }
 
 impl Subject {
-    /// Whether both are about the same thing.
+    /// Whether both are the same object.
     pub fn is(&self, other: &Subject) -> bool {
         let same_task = match (&self.task, &other.task) {
             (Some(a), Some(b)) => Weak::ptr_eq(a, b),
@@ -42,55 +42,55 @@ impl Subject {
     /// The task.
     ///
     /// # Errors
-    /// `ESRCH` once it is gone.
+    /// `ESRCH` if it has ended.
     pub fn task(&self) -> Result<Arc<Task>, Errno> {
         self.task.as_ref().and_then(Weak::upgrade).ok_or_else(|| Errno::ESRCH.here())
     }
 }
 
-/// Who opened a file, or follows a link.
+/// The task that opens a file or follows a link.
 #[derive(Clone)]
 pub struct Reader {
-    /// As whom.
+    /// Its credentials.
     pub credentials: Arc<Credentials>,
     /// The task.
     pub task: Arc<Task>,
-    /// Where its paths start.
+    /// Its root directory.
     pub root: Path,
 }
 
 impl Reader {
-    /// The calling task.
+    /// The reader for the calling task.
     ///
     /// # Errors
-    /// `ESRCH` if the caller is no task.
+    /// `ESRCH` if the caller is not a task.
     pub fn of(caller: &dyn Caller) -> Result<Self, Errno> {
         let task = TaskContext::of(caller)?.task().clone();
         Ok(Reader { credentials: caller.credentials(), task, root: caller.fs().root() })
     }
 }
 
-/// A look at an entry.
+/// An access to an entry.
 pub struct Query<'a> {
     /// The kernel.
     pub kernel: &'a Arc<Kernel>,
-    /// What the entry is about.
+    /// The object of the entry.
     pub subject: &'a Subject,
-    /// Who opened the file, as it was then; who reads or writes it now says [`Query::caller`].
+    /// The opener of the file, as it was then. [`Query::caller`] is the task that reads or writes now.
     pub reader: &'a Reader,
 }
 
 impl Query<'_> {
-    /// The task it is about.
+    /// The task of the subject.
     ///
     /// # Errors
-    /// `ESRCH` once it is gone.
+    /// `ESRCH` if it has ended.
     pub fn task(&self) -> Result<Arc<Task>, Errno> {
         self.subject.task()
     }
 
-    /// Who reads or writes now, to whom a descriptor may have been passed, and as whom. On a thread of the sentry's own
-    /// it is the one that opened the file.
+    /// The task that reads or writes now, to which the descriptor may have been passed, with its credentials. On a
+    /// thread of the sentry it is the opener.
     pub fn caller(&self) -> (Arc<Task>, Arc<Credentials>) {
         match current() {
             Some(task) => {
@@ -101,67 +101,67 @@ impl Query<'_> {
         }
     }
 
-    /// What `take` takes of the task it is about, if the caller may inspect that: checked at each read, as the task may have
-    /// gained privileges since the file was opened. The task executes no other program meanwhile.
+    /// Applies `take` to the subject's task if the caller may inspect it. This is checked at each read, as the task may
+    /// have gained privileges since the open. The task executes no other program in the meantime.
     ///
     /// # Errors
-    /// `EACCES` if not, `ESRCH` once the task is gone.
+    /// `EACCES` if the caller may not; `ESRCH` if the task has ended.
     pub fn inspect<T>(&self, take: impl FnOnce(&Task) -> T) -> Result<T, Errno> {
         let (inspector, who) = self.caller();
         let task = self.task()?;
         task.inspect(&who, &inspector, || take(&task))
     }
 
-    /// Asked between two lines of a text that is made in one go: whether it is still wanted, and there is room for more.
+    /// Called between lines of a text that is made at once: checks for a kill and for memory.
     ///
     /// # Errors
-    /// `EINTR` if the reader was killed, `ENOMEM`.
+    /// `EINTR` if the reader was killed; `ENOMEM`.
     pub fn check_room(&self) -> Result<(), Errno> {
         check_killed()?;
         Ok(self.kernel.mm.frames.admit(PAGE_SIZE)?)
     }
 }
 
-/// The content of a file, or its refusal.
+/// Makes the content of a file.
 pub type Text = fn(&Query<'_>) -> Result<Vec<u8>, Errno>;
 
-/// Takes what is written to a file.
+/// Handles a write to a file.
 pub type Store = fn(&Query<'_>, &[u8]) -> Result<(), Errno>;
 
-/// Opens a file with a behaviour of its own.
+/// Opens a file with its own operations.
 pub type Opener = fn(&Arc<PseudoInode>, &Query<'_>) -> Result<Arc<dyn File>, Errno>;
 
-/// What an entry is.
+/// The kind of an entry.
 #[derive(Clone, Copy)]
 pub enum What {
-    /// A directory with these entries, those that subsystems add, and those of the listing behind them.
+    /// A directory with these entries, those that subsystems add, and those of a listing.
     Directory(&'static [Entry], Option<Added>, Option<&'static dyn Listing>),
-    /// A file; it takes what is written to it if it has a way to.
+    /// A file, which is writable if it has a store function.
     File(Text, Option<Store>),
-    /// A file that a guest can make long.
+    /// A file whose length the guest controls.
     Long(Begin),
-    /// A file with a behaviour of its own.
+    /// A file with its own operations.
     Special(Opener, Option<Text>),
-    /// A symbolic link with this text.
+    /// A symbolic link with this target.
     Link(Text),
-    /// A magic link: where it leads, and its text.
+    /// A magic link: the place it leads to, and its text.
     Magic(fn(&Query<'_>) -> Result<Path, Errno>, Text),
 }
 
-/// One line of a table.
+/// An entry of a table.
 #[derive(Clone, Copy)]
 pub struct Entry {
-    /// The name in its directory; empty for those whose listing gives the name.
+    /// The name in its directory; empty if a listing determines it.
     pub name: &'static str,
     /// The permissions.
     pub permissions: u16,
-    /// What it is.
+    /// The kind.
     pub what: What,
-    /// The first release that has it; empty for all.
+    /// The first Linux release that has it; empty for all.
     pub since: &'static str,
-    /// Only who may inspect the task (see ptrace(2)) can open, follow or search it.
+    /// Whether opening, following or searching it requires permission to inspect the task (ptrace(2)).
     pub is_guarded: bool,
-    /// The process it is about can always look into it.
+    /// Whether it is always accessible to its own process.
     pub is_open_to_self: bool,
 }
 
@@ -185,12 +185,12 @@ impl Entry {
         Self::new(name, permissions, What::Directory(entries, None, Some(more)))
     }
 
-    /// A file that can be read.
+    /// A read-only file.
     pub const fn file(name: &'static str, permissions: u16, text: Text) -> Self {
         Self::new(name, permissions, What::File(text, None))
     }
 
-    /// A file that can be read, and that a guest can make long.
+    /// A read-only file whose length the guest controls.
     pub const fn long(name: &'static str, permissions: u16, begin: Begin) -> Self {
         Self::new(name, permissions, What::Long(begin))
     }
@@ -200,12 +200,12 @@ impl Entry {
         Self::new(name, permissions, What::File(text, Some(store)))
     }
 
-    /// A file with a behaviour of its own.
+    /// A file with its own operations.
     pub const fn special(name: &'static str, permissions: u16, open: Opener) -> Self {
         Self::new(name, permissions, What::Special(open, None))
     }
 
-    /// The same file of its own behaviour, of which this text is shown to those outside the sandbox.
+    /// Sets the text of a file with its own operations for tools outside the sandbox.
     pub const fn shown_as(mut self, text: Text) -> Self {
         if let What::Special(open, _) = self.what {
             self.what = What::Special(open, Some(text));
@@ -223,7 +223,7 @@ impl Entry {
         Self::new(name, 0o777, What::Magic(to, text)).guarded()
     }
 
-    /// The same directory with the entries that subsystems add to it.
+    /// Adds the entries of subsystems to a directory.
     pub const fn extended(mut self, added: Added) -> Self {
         if let What::Directory(entries, _, listing) = self.what {
             self.what = What::Directory(entries, Some(added), listing);
@@ -231,25 +231,25 @@ impl Entry {
         self
     }
 
-    /// The same for those only who may inspect the task.
+    /// Restricts the entry to tasks that may inspect its task.
     pub const fn guarded(mut self) -> Self {
         self.is_guarded = true;
         self
     }
 
-    /// The same, always open to the process it is about.
+    /// Makes the entry always accessible to its own process.
     pub const fn open_to_self(mut self) -> Self {
         self.is_open_to_self = true;
         self
     }
 
-    /// The same from a release on.
+    /// Sets the first Linux release that has the entry.
     pub const fn since(mut self, release: &'static str) -> Self {
         self.since = release;
         self
     }
 
-    /// What kind of file it makes.
+    /// The file type.
     pub fn kind(&self) -> FileType {
         match self.what {
             What::Directory(..) => FileType::Directory,
@@ -258,43 +258,43 @@ impl Entry {
         }
     }
 
-    /// Whether the release the guest sees has it.
+    /// Whether the release that the guest sees has it.
     pub fn exists_in(&self, kernel: &Kernel) -> bool {
         self.since.is_empty() || self.since.parse().is_ok_and(|since| kernel.profile.release() >= since)
     }
 }
 
-/// One of the entries a listing finds.
+/// An entry of a listing.
 pub struct Listed {
-    /// Its place among the others, above 0, which stays while the entry is there.
+    /// Its position, above 0, which is stable while the entry exists.
     pub cookie: u64,
     /// Its name.
     pub name: String,
-    /// What it is.
+    /// The entry of its table.
     pub entry: &'static Entry,
 }
 
-/// The entries of a directory that no table has: processes, descriptors, processors.
+/// Entries of a directory that are in no table: processes, descriptors, CPUs.
 pub trait Listing: Sync {
     /// Finds an entry.
     ///
     /// # Errors
-    /// `ENOENT` if there is none.
+    /// `ENOENT` if it does not exist.
     fn find(&self, kernel: &Arc<Kernel>, subject: &Subject, name: &[u8]) -> Result<(&'static Entry, Subject), Errno>;
 
-    /// All entries, by cookie.
+    /// All entries by cookie.
     ///
     /// # Errors
-    /// `ENOENT` or `ESRCH` if the subject is gone.
+    /// `ENOENT` or `ESRCH` if the subject no longer exists.
     fn list(&self, kernel: &Arc<Kernel>, subject: &Subject) -> Result<Vec<Listed>, Errno>;
 
-    /// How many of them are directories that count as links of this one.
+    /// The number of entries that count as subdirectories in the link count.
     fn links(&self, _: &Arc<Kernel>, _: &Subject) -> u32 {
         0
     }
 }
 
-/// A name that is a number as the kernel prints it.
+/// Parses a name that is a number in the kernel's format.
 pub fn number(name: &[u8]) -> Result<i32, Errno> {
     let digits = std::str::from_utf8(name).ok().and_then(|text| text.parse::<i32>().ok());
     digits.filter(|n| *n >= 0 && n.to_string().as_bytes() == name).ok_or_else(|| Errno::ENOENT.here())

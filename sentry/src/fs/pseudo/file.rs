@@ -1,4 +1,4 @@
-//! Open files whose content is short, and made when they are read.
+//! Open files with short content, which is made when they are read.
 
 use std::any::Any;
 use std::sync::Arc;
@@ -10,7 +10,7 @@ use super::{PseudoInode, Query, Reader};
 use crate::sync::{Mutex, Rank};
 use crate::vfs::{File, Inode};
 
-/// A file that is made whole when its beginning is read, and then read from that copy.
+/// A file whose content is made when it is read from the start; further reads use that copy.
 pub struct TextFile {
     inode: Arc<PseudoInode>,
     reader: Reader,

@@ -1,4 +1,4 @@
-//! An entry as an inode.
+//! Inodes of entries.
 
 use std::any::Any;
 use std::sync::{Arc, Weak};
@@ -33,35 +33,35 @@ impl PseudoInode {
         Self::make(fs, &fs.kind.root, Subject::default(), 1)
     }
 
-    /// An inode that no directory has, with a number of its own.
+    /// An inode outside directories, with the given number.
     pub fn numbered(fs: &Arc<PseudoFs>, entry: &'static Entry, number: u64) -> Arc<Self> {
         Self::make(fs, entry, Subject::default(), number)
     }
 
-    /// Its instance.
+    /// The file system instance.
     pub fn fs(&self) -> &Arc<PseudoFs> {
         &self.fs
     }
 
-    /// What it is about.
+    /// The object it describes.
     pub fn subject(&self) -> &Subject {
         &self.subject
     }
 
-    /// What it is.
+    /// Its entry.
     pub fn entry(&self) -> &'static Entry {
         self.entry
     }
 
-    /// The number of the entry with this name: the same whenever it is asked for.
+    /// The inode number of the entry with this name, which is always the same.
     pub(super) fn number_of(&self, name: &[u8]) -> u64 {
-        // FNV-1a, kept clear of the numbers with a meaning of their own at both ends.
+        // FNV-1a, outside the ranges of numbers with a fixed meaning.
         let start = self.number ^ 0xcbf2_9ce4_8422_2325;
         let hash = name.iter().fold(start, |h, &b| (h ^ u64::from(b)).wrapping_mul(0x100_0000_01b3));
         0x1000 + (hash >> 33)
     }
 
-    /// The entries of a directory that stand in tables: its own, and those that subsystems add.
+    /// The entries of a directory in tables: its own, and those that subsystems add.
     pub(super) fn tables(&self, kernel: &Kernel) -> impl Iterator<Item = &'static Entry> + use<> {
         let (own, added) = match self.entry.what {
             What::Directory(own, added, _) => (own, added),
@@ -82,10 +82,10 @@ impl PseudoInode {
         look(&Query { kernel: &kernel, subject: &self.subject, reader: &Reader::of(caller)? })
     }
 
-    /// The content of a file, or the text of a link, for a reader who may have it.
+    /// The content of a file or the target of a link, for a reader with permission.
     ///
     /// # Errors
-    /// `EINVAL` for what is neither, and those of the file.
+    /// `EINVAL` if it is neither; errors of the file.
     pub fn text(&self, reader: &Reader) -> Result<Vec<u8>, Errno> {
         let query = Query { kernel: &self.fs.kernel()?, subject: &self.subject, reader };
         match self.entry.what {
@@ -96,7 +96,7 @@ impl PseudoInode {
         }
     }
 
-    /// Processes own what is said of them, unless they keep it from their user.
+    /// The owner: the process's user, or root if the process is not dumpable.
     fn owner(&self) -> (u32, u32) {
         let Ok(task) = self.subject.task() else { return (0, 0) };
         let world = self.kind() == FileType::Directory && self.entry.permissions == 0o555;
@@ -162,7 +162,7 @@ impl Inode for PseudoInode {
         Ok(Ownership { permissions: self.entry.permissions, uid, gid })
     }
 
-    /// Opening with `O_TRUNC` asks for length 0, which these files let pass.
+    /// Opening with `O_TRUNC` sets the length to 0, which has no effect.
     fn set_attributes(&self, changes: &SetAttributes) -> Result<(), Errno> {
         if changes.permissions.is_some() || changes.uid.is_some() || changes.gid.is_some() {
             return Err(Errno::EPERM.here());
@@ -179,7 +179,7 @@ impl Inode for PseudoInode {
             (None, Some(listing)) => listing.find(&kernel, &self.subject, name)?,
             (None, None) => return Err(Errno::ENOENT.here()),
         };
-        // A process that is gone has no entries any more.
+        // A process that has ended has no entries.
         if subject.task.is_some() {
             subject.task().map_err(|_| Errno::ENOENT.here())?;
         }
@@ -198,7 +198,7 @@ impl Inode for PseudoInode {
     }
 
     fn read_link(&self) -> Result<Vec<u8>, Errno> {
-        // All of these depend on who reads.
+        // These links depend on the reader (`read_link_as`).
         Err(if self.kind() == FileType::Symlink { Errno::EACCES.here() } else { Errno::EINVAL.here() })
     }
 
@@ -240,7 +240,7 @@ impl Inode for PseudoInode {
     fn open(self: Arc<Self>, _: OpenFlags) -> Result<Arc<dyn File>, Errno> {
         match self.entry.what {
             What::Directory(..) => Ok(Arc::new(PseudoDirectory::new(self))),
-            // What these say depends on who opens: see `open_as`.
+            // These files depend on the opener: see `open_as`.
             _ => Err(Errno::EACCES.here()),
         }
     }
@@ -248,7 +248,7 @@ impl Inode for PseudoInode {
     fn open_as(self: Arc<Self>, caller: &dyn Caller, flags: OpenFlags) -> Result<Arc<dyn File>, Errno> {
         self.inspect(caller)?;
         match self.entry.what {
-            // Parameters that cannot be set are not opened to be set, not even by root.
+            // Read-only parameters cannot be opened for writing, not even by root.
             What::File(_, None) | What::Long(_) if flags.writes() && self.entry.name.is_empty() => {
                 Err(Errno::EACCES.here())
             }

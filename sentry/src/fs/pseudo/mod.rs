@@ -1,7 +1,7 @@
-//! File systems whose files the kernel makes up when they are looked at: proc and sysfs.
+//! File systems whose content the kernel generates on access: proc and sysfs.
 //!
-//! What there is stands in tables of [`Entry`]: a name, a mode, and a function that makes the content. An inode is an
-//! entry together with a [`Subject`], such as the process it tells of.
+//! Tables of [`Entry`] list the files: a name, a mode, and a function that makes the content. An inode is an entry with
+//! a [`Subject`], such as the process it describes.
 
 mod directory;
 mod entry;
@@ -28,17 +28,17 @@ pub use pieces::{Begin, LongFile, Pieces, one_piece};
 pub struct Kind {
     /// Its name.
     pub name: &'static str,
-    /// Its number for statfs(2).
+    /// Its magic number for statfs(2).
     pub magic: i64,
     /// The root directory.
     pub root: Entry,
-    /// Entries come and go, as processes and interfaces do.
+    /// Whether entries come and go, as processes and interfaces do.
     pub is_volatile: bool,
-    /// What a new name is refused with.
+    /// The errno for creating an entry.
     pub new_names: Errno,
-    /// The block size files tell.
+    /// The block size of files.
     pub block_size: u32,
-    /// The length files seem to have.
+    /// The length that files report, in bytes.
     pub file_size: u64,
 }
 
@@ -57,7 +57,7 @@ impl PseudoFs {
         Self::detached(&kernel.vfs, Arc::downgrade(kernel), kind)
     }
 
-    /// Makes an instance that may be there without its kernel.
+    /// Makes an instance that may exist without its kernel.
     pub fn detached(vfs: &Vfs, kernel: Weak<Kernel>, kind: &'static Kind) -> Arc<Self> {
         let fs = Arc::new(PseudoFs {
             kind,
@@ -70,10 +70,10 @@ impl PseudoFs {
         fs
     }
 
-    /// The kernel it tells of.
+    /// The kernel it describes.
     ///
     /// # Errors
-    /// `EIO` once that is gone.
+    /// `EIO` if the kernel no longer exists.
     pub fn kernel(&self) -> Result<Arc<Kernel>, Errno> {
         self.kernel.upgrade().ok_or_else(|| Errno::EIO.here())
     }

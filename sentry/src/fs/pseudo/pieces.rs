@@ -1,4 +1,4 @@
-//! Open files whose content a guest can make long: it is made piece by piece as it is read.
+//! Open files whose length the guest controls. Their content is made in pieces as it is read.
 
 use std::any::Any;
 use std::sync::Arc;
@@ -10,17 +10,17 @@ use crate::interruption::check_killed;
 use crate::sync::{Mutex, Rank};
 use crate::vfs::{File, Inode};
 
-/// Appends the next piece of a text, about as long as a page; false if nothing follows it. A piece may be empty. What
-/// it keeps between two pieces is little: a place to go on from.
+/// Appends the next piece of a text, about a page long, possibly empty. Returns false if it is the last. Between pieces
+/// it keeps only the place to continue at.
 pub type Pieces = Box<dyn FnMut(&Query<'_>, &mut Vec<u8>) -> Result<bool, Errno> + Send>;
 
-/// Begins a text that is made piece by piece.
+/// Begins a text that is made in pieces.
 pub type Begin = fn(&Query<'_>) -> Result<Pieces, Errno>;
 
-/// The same with what was bound when the file was opened.
+/// Like [`Begin`], with state bound when the file was opened.
 type BeginBound = dyn Fn(&Query<'_>) -> Result<Pieces, Errno> + Send + Sync;
 
-/// A short text as the only piece.
+/// A short text as a single piece.
 pub fn one_piece(mut text: Vec<u8>) -> Pieces {
     Box::new(move |_, all| {
         all.append(&mut text);
@@ -28,20 +28,20 @@ pub fn one_piece(mut text: Vec<u8>) -> Pieces {
     })
 }
 
-/// A text of which nobody keeps more than a piece. A reader that goes on where it was has it made once; one that goes
-/// back has it made from the beginning, as the seq_file of Linux does.
+/// A text of which only the last piece is kept. Sequential reads make it once; a read of an earlier offset makes it
+/// again from the start, as seq_file does in Linux.
 pub struct LongFile {
     inode: Arc<PseudoInode>,
     reader: Reader,
     begin: Box<BeginBound>,
-    /// Taken out while a piece is made; another reader meanwhile begins anew.
+    /// Taken out while a piece is made; a concurrent reader starts again.
     progress: Mutex<Option<Progress>>,
 }
 
-/// How far a text is made.
+/// The progress of a text.
 struct Progress {
     pieces: Pieces,
-    /// The last piece, and where it lies in the text.
+    /// The last piece, and its offset in the text.
     piece: Vec<u8>,
     start: u64,
     ended: bool,
@@ -75,7 +75,7 @@ impl Progress {
         Ok(())
     }
 
-    /// Reads from an offset that is not before the piece.
+    /// Reads from an offset that is not before the last piece.
     fn read(&mut self, query: &Query<'_>, buf: &mut [u8], offset: u64) -> Result<usize, Errno> {
         let mut done = 0;
         while let Some(left) = buf.get_mut(done..).filter(|left| !left.is_empty()) {
@@ -88,7 +88,7 @@ impl Progress {
                 }
                 None if self.ended => break,
                 None => match self.advance(query) {
-                    // What was read is not lost; the next read comes upon the error again.
+                    // The bytes already read are returned; the next read returns the error.
                     Err(_) if done > 0 => break,
                     result => result?,
                 },
@@ -125,10 +125,10 @@ impl File for LongFile {
     }
 }
 
-/// At most so much of a text is made for somebody who asks for all of it at once, in bytes.
+/// The maximum length of a text that is made at once, in bytes.
 const MOST_AT_ONCE: usize = 4 << 20;
 
-/// The text up to a bound.
+/// The text up to that length.
 pub(super) fn whole(query: &Query<'_>, begin: Begin) -> Result<Vec<u8>, Errno> {
     let mut progress = Progress::begin(query, &begin)?;
     let mut text = Vec::new();

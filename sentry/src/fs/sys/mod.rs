@@ -1,4 +1,4 @@
-//! `/sys`: what sysfs(5) tells of the sandbox's machine.
+//! `/sys`: the files of sysfs(5) on the sandbox's machine.
 
 mod processors;
 
@@ -73,7 +73,7 @@ const TRANSPARENT: &[Entry] = &[
     Entry::file("use_zero_page", 0o444, |_| line("0")),
 ];
 
-/// A directory, as sysfs has them below its root.
+/// A directory below the root of sysfs.
 pub(crate) const fn directory(name: &'static str, entries: &'static [Entry]) -> Entry {
     Entry { permissions: 0o755, ..Entry::directory(name, entries) }
 }
@@ -82,12 +82,12 @@ pub(crate) fn line(text: impl std::fmt::Display) -> Result<Vec<u8>, Errno> {
     Ok(format!("{text}\n").into_bytes())
 }
 
-/// How many processors there are.
+/// The number of CPUs.
 fn cpus(query: &Query<'_>) -> usize {
     query.kernel.cpus
 }
 
-/// Makes an instance; it has no options.
+/// Makes an instance, which has no options.
 ///
 /// # Errors
 /// `EINVAL` for any option.

@@ -1,4 +1,4 @@
-//! `/sys/devices/system`: processors and memory nodes. The guest sees one package with a core for each processor.
+//! `/sys/devices/system`: CPUs and memory nodes. The guest sees one package with a core for each CPU.
 
 use std::sync::Arc;
 
@@ -85,7 +85,7 @@ fn node_memory(query: &Query<'_>) -> Answer {
     Ok((row("MemTotal", total) + &row("MemFree", total - used) + &row("MemUsed", used)).into_bytes())
 }
 
-/// A directory for each processor.
+/// A directory for each CPU.
 pub(super) struct Cpus;
 
 impl Listing for Cpus {

@@ -9,7 +9,7 @@ use amber_abi::errno::Errno;
 use super::TmpInode;
 use crate::vfs::{DirectoryEntry, DirectorySink, File, Inode};
 
-/// The entries of a directory, in the order in which they were made; each keeps its cookie while it is there.
+/// The entries of a directory, in order of creation. Each keeps its cookie.
 #[derive(Default)]
 pub(super) struct Entries {
     by_name: HashMap<Arc<[u8]>, u64>,
@@ -27,7 +27,7 @@ impl Entries {
         self.by_name.len()
     }
 
-    /// Adds an entry, or replaces what it stands for.
+    /// Adds or replaces an entry.
     pub(super) fn insert(&mut self, name: &[u8], inode: Arc<TmpInode>) -> Option<Arc<TmpInode>> {
         if let Some(cookie) = self.by_name.get(name)
             && let Some((_, old)) = self.by_cookie.get_mut(cookie)
@@ -50,14 +50,14 @@ impl Entries {
         self.by_cookie.into_values().map(|(_, inode)| inode).collect()
     }
 
-    /// Some entries from a cookie on.
+    /// At most `most` entries from a cookie on.
     fn from(&self, cookie: u64, most: usize) -> Vec<(u64, Arc<[u8]>, Arc<TmpInode>)> {
         let range = self.by_cookie.range(cookie + 1..).take(most);
         range.map(|(&cookie, (name, inode))| (cookie, name.clone(), inode.clone())).collect()
     }
 }
 
-/// A directory in memory, open.
+/// An open directory in memory.
 pub struct TmpDirectory {
     pub(super) inode: Arc<TmpInode>,
 }

@@ -1,4 +1,4 @@
-//! Regular files in memory, open.
+//! Open regular files in memory.
 
 use std::any::Any;
 use std::sync::Arc;
@@ -10,7 +10,7 @@ use super::TmpInode;
 use crate::mm::Mappable;
 use crate::vfs::{File, Inode};
 
-/// A regular file in memory, open.
+/// An open regular file in memory.
 pub struct TmpFile {
     pub(super) inode: Arc<TmpInode>,
 }

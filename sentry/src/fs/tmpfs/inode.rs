@@ -22,12 +22,12 @@ use crate::sync::{Mutex, Rank};
 use crate::vfs::access::Ownership;
 use crate::vfs::{File, FileSystem, Inode, Metadata, NewInode, SetAttributes, SetTime, acl, now};
 
-/// What each directory entry adds to the size a directory shows.
+/// The contribution of an entry to the size of a directory, in bytes.
 const ENTRY_SIZE: u64 = 20;
 
-/// What an entry takes beside its name.
+/// Memory of an entry without its name, in bytes.
 const ENTRY_BYTES: u64 = 256;
-/// What an inode takes with its entry, beside a name or a target.
+/// Memory of an inode with its entry, without a name or target, in bytes.
 pub(super) const INODE_BYTES: u64 = size_of::<TmpInode>() as u64 + ENTRY_BYTES;
 
 /// A file in memory.
@@ -47,7 +47,7 @@ struct Attributes {
     uid: u32,
     gid: u32,
     links: u32,
-    /// Made without a name, and may still get one.
+    /// Whether it was made without a name and can still be linked.
     linkable: bool,
     accessed: Timespec,
     modified: Timespec,
@@ -57,7 +57,7 @@ struct Attributes {
 
 struct Regular {
     pages: Arc<PageCache>,
-    /// Held over a write, so that the end and the seals stay as they were looked at.
+    /// Locked over a write, so that length and seals do not change.
     writing: Mutex<Seals>,
 }
 
@@ -88,7 +88,7 @@ impl TmpInode {
             FileType::Regular => {
                 let quota: Arc<dyn Quota> = fs.pages.clone();
                 let pages = PageCache::lasting(fs.memory.clone(), 0, Some(quota));
-                // Files that are no memfds take no seals.
+                // Files that are not memfds cannot be sealed.
                 Content::Regular(Regular { pages, writing: Mutex::new(Rank::Inode, Seals::F_SEAL_SEAL) })
             }
             FileType::Symlink => Content::Link(new.target.to_vec()),
@@ -102,13 +102,13 @@ impl TmpInode {
             kind: new.kind,
             special: new.special,
             born: now,
-            // Taken below the locks of content, for both change together.
+            // Taken under the locks of content, as both change together.
             attributes: Mutex::new(Rank::Leaf, attributes),
             content,
         })
     }
 
-    /// Its number.
+    /// The inode number.
     pub fn number(&self) -> u64 {
         self.number
     }
@@ -144,7 +144,7 @@ impl TmpInode {
         Ok(&self.regular()?.pages)
     }
 
-    /// Writes at an offset, or at the end; returns where and how much.
+    /// Writes at an offset or, with none, at the end. Returns the offset and the number of bytes.
     pub(super) fn write(&self, buf: &[u8], offset: Option<u64>) -> Result<(u64, usize), Errno> {
         let regular = self.regular()?;
         let done = {
@@ -185,7 +185,7 @@ impl TmpInode {
         self.regular().map_or(Seals::F_SEAL_SEAL, |regular| *regular.writing.lock())
     }
 
-    /// Makes the file sealable, as memfd_create(2) does with `MFD_ALLOW_SEALING`.
+    /// Makes the file sealable (`MFD_ALLOW_SEALING` of memfd_create(2)).
     pub fn allow_sealing(&self, seals: Seals) {
         if let Ok(regular) = self.regular() {
             *regular.writing.lock() = seals;
@@ -195,7 +195,7 @@ impl TmpInode {
     pub(super) fn add_seals(&self, new: Seals) -> Result<(), Errno> {
         let regular = self.regular()?;
         let mut new = new;
-        // Whoever may not execute a file shall not be able to change what others execute.
+        // Sealing the mode of an executable file also seals its content, as on Linux.
         if new.contains(Seals::F_SEAL_EXEC) && self.ownership()?.permissions & 0o111 != 0 {
             new |= Seals::F_SEAL_SHRINK | Seals::F_SEAL_GROW | Seals::F_SEAL_WRITE | Seals::F_SEAL_FUTURE_WRITE;
         }
@@ -212,12 +212,12 @@ impl TmpInode {
         Ok(())
     }
 
-    /// It got its first name: once the last is gone, it gets no other.
+    /// Notes that the inode got its first name, so that it cannot be linked again after its last name is removed.
     pub fn note_named(&self) {
         self.attributes.lock().linkable = false;
     }
 
-    /// Stores through shared mappings since this was last asked are changes of the content.
+    /// Updates the times for stores through shared mappings since the last call.
     fn note_stores(&self) {
         if let Content::Regular(regular) = &self.content
             && let Some(time) = regular.pages.take_store_time()
@@ -227,7 +227,7 @@ impl TmpInode {
         }
     }
 
-    /// The content was changed just now.
+    /// Updates the times after a change of the content.
     pub(super) fn note_modified(&self) {
         let mut attributes = self.attributes.lock();
         attributes.modified = now();
@@ -266,8 +266,8 @@ impl TmpInode {
         Ok(())
     }
 
-    /// Makes all pages of a range present, and unless it shall `keep` its length the file reach to its end. Adds the pages
-    /// that were not present before to `made`.
+    /// Allocates all pages of a range and, unless `keep` is set, extends the file to its end. Adds the newly allocated
+    /// ranges to `made`.
     fn set_aside(&self, range: Range<u64>, keep: bool, made: &mut Vec<Range<u64>>) -> Result<(), Errno> {
         let regular = self.regular()?;
         let pages = &regular.pages;
@@ -310,7 +310,7 @@ impl TmpInode {
         attributes.changed = now();
     }
 
-    /// A directory gained or lost a subdirectory, whose `..` counts.
+    /// Updates the link count for a new or removed subdirectory.
     fn count_subdirectory(&self, gained: bool) {
         let mut attributes = self.attributes.lock();
         attributes.links = if gained { attributes.links + 1 } else { attributes.links.saturating_sub(1) };
@@ -339,7 +339,7 @@ impl TmpInode {
 }
 
 impl Drop for TmpInode {
-    /// A guest decides how deep its directories are, so what lies beneath goes one by one, not within each other.
+    /// The guest controls the depth of its directories, so descendants are dropped in a loop, not recursively.
     fn drop(&mut self) {
         self.fs.inodes.give_back(1 + self.attributes.get_mut().xattrs.total_cost());
         let mut open = self.take_children();
@@ -401,7 +401,7 @@ impl Inode for TmpInode {
         Ok(Ownership { permissions: attributes.permissions, uid: attributes.uid, gid: attributes.gid })
     }
 
-    /// That of a copied file; there is no other way for a list to get here.
+    /// The list of a copied file; lists cannot be set otherwise.
     fn acl(&self) -> Result<Option<Arc<Acl>>, Errno> {
         acl::of(self.xattr(XATTR_ACL_ACCESS))
     }
@@ -521,8 +521,8 @@ impl Inode for TmpInode {
         let victim = {
             let mut entries = self.entries()?.lock();
             let victim = entries.get(name).cloned().ok_or_else(|| Errno::ENOENT.here())?;
-            // A parent's entries are locked before its child's; renames, which could turn that round, are not under
-            // way, as the caller holds the directory's names.
+            // A parent's entries are locked before a child's. The caller has locked the directory's names, so no rename
+            // can reverse their order.
             if victim.entries()?.lock_beside().len() > 0 {
                 return Err(Errno::ENOTEMPTY.here());
             }
@@ -542,7 +542,7 @@ impl Inode for TmpInode {
         flags: RenameFlags,
     ) -> Result<(), Errno> {
         let to = self.own(directory)?;
-        // The caller holds the names of both directories, so nothing here changes between these steps.
+        // The caller has locked the names of both directories, so nothing changes between these steps.
         let moved = self.with_entries(|e| e.get(name).cloned())?.ok_or_else(|| Errno::ENOENT.here())?;
         let replaced = to.with_entries(|e| e.get(new_name).cloned())?;
         if flags.contains(RenameFlags::RENAME_EXCHANGE) {

@@ -1,4 +1,4 @@
-//! Files in memory.
+//! Files in memory (tmpfs(5)).
 
 mod directory;
 mod file;
@@ -21,7 +21,7 @@ use inode::INODE_BYTES;
 pub use inode::TmpInode;
 pub use options::TmpfsOptions;
 
-/// Storage that is given out up to a limit.
+/// A quantity that is allocated up to a limit.
 #[derive(Debug)]
 pub(super) struct Quota {
     used: AtomicU64,
@@ -34,10 +34,10 @@ impl Quota {
         Quota { used: AtomicU64::new(0), limit: AtomicU64::new(limit) }
     }
 
-    /// Takes some.
+    /// Allocates an amount.
     ///
     /// # Errors
-    /// `ENOSPC` if there is not enough.
+    /// `ENOSPC` if it exceeds the limit.
     pub(super) fn take(&self, amount: u64) -> Result<(), Errno> {
         let limit = self.limit.load(Ordering::Relaxed);
         let take = |used: u64| used.checked_add(amount).filter(|&sum| sum <= limit);
@@ -48,7 +48,7 @@ impl Quota {
         self.used.fetch_sub(amount, Ordering::Relaxed);
     }
 
-    /// Whether so much would fit if nothing else were there.
+    /// Whether the amount is within the limit, regardless of what is in use.
     pub(super) fn can_hold(&self, amount: u64) -> bool {
         amount <= self.limit.load(Ordering::Relaxed)
     }
@@ -67,7 +67,7 @@ pub struct TmpFs {
     inodes: Quota,
     next_number: AtomicU64,
     options: Mutex<TmpfsOptions>,
-    /// Given up when the last mount is gone, since inodes hold the file system.
+    /// Dropped when the last mount is gone, since inodes refer to the file system.
     root: Mutex<Option<Arc<TmpInode>>>,
     me: Weak<TmpFs>,
 }
@@ -78,7 +78,7 @@ impl TmpFs {
         Self::named("tmpfs", vfs, memory, options)
     }
 
-    /// The same for a file system that is a tmpfs under another name.
+    /// Makes a tmpfs with another type name.
     pub fn named(name: &'static str, vfs: &Vfs, memory: Arc<GuestMemory>, options: TmpfsOptions) -> Arc<Self> {
         let fs = Arc::new_cyclic(|me| TmpFs {
             name,
@@ -123,7 +123,7 @@ impl TmpFs {
         Ok(())
     }
 
-    /// Makes an inode that no directory holds yet.
+    /// Makes an inode that is not in a directory yet.
     pub(super) fn make(&self, new: &NewInode<'_>) -> Result<Arc<TmpInode>, Errno> {
         self.memory.admit_lasting(INODE_BYTES + new.target.len() as u64).map_err(|_| Errno::ENOSPC.here())?;
         self.inodes.take(1)?;

@@ -5,30 +5,30 @@ use std::fmt;
 use amber_abi::errno::Errno;
 use amber_platform::PAGE_SIZE;
 
-/// Limits of a tmpfs and what its root directory is like; none stands for Linux's default.
+/// Limits of a tmpfs and attributes of its root directory; none for Linux' default.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct TmpfsOptions {
-    /// Most pages of contents.
+    /// The maximum number of pages.
     pub pages: Option<u64>,
-    /// Most inodes.
+    /// The maximum number of inodes.
     pub inodes: Option<u64>,
     /// Permissions of the root directory.
     pub mode: Option<u16>,
-    /// Its owner.
+    /// The root directory's user ID.
     pub uid: Option<u32>,
-    /// Its group.
+    /// The root directory's group ID.
     pub gid: Option<u32>,
-    /// The pages and inodes it would have had where nothing is said, which need not be shown.
+    /// The default number of pages and inodes, which the options do not show.
     defaults: Option<u64>,
 }
 
 impl TmpfsOptions {
-    /// An empty file system that nobody may look into: what masks a path.
+    /// An empty file system that no user may access, to mask a path.
     pub fn mask() -> Self {
         TmpfsOptions { mode: Some(0), pages: Some(0), ..TmpfsOptions::default() }
     }
 
-    /// Reads mount(8) options; `memory` is how many bytes of memory the machine has, of which sizes may be a part.
+    /// Parses mount(8) options. Sizes may be relative to `memory`, the bytes of memory of the machine.
     ///
     /// # Errors
     /// `EINVAL` for an unknown option or a malformed value.
@@ -55,7 +55,7 @@ impl TmpfsOptions {
                 }
                 "uid" => options.uid = Some(value.parse().map_err(|_| Errno::EINVAL.here())?),
                 "gid" => options.gid = Some(value.parse().map_err(|_| Errno::EINVAL.here())?),
-                // One node of memory, no huge pages and attributes always: nothing to choose.
+                // Accepted without effect: there is one memory node, and there are no huge pages and no swap.
                 "mpol" | "huge" | "inode32" | "inode64" | "noswap" => {}
                 _ => return Err(Errno::EINVAL.here()),
             }
@@ -63,7 +63,7 @@ impl TmpfsOptions {
         Ok(options)
     }
 
-    /// What Linux takes where nothing is said: half of the memory, and as many inodes as that has pages.
+    /// Sets Linux' defaults for missing options: half of the memory, and as many inodes as pages.
     pub fn with_defaults(mut self, memory: u64) -> Self {
         self.defaults = Some(memory / PAGE_SIZE / 2);
         self.pages = self.pages.or(self.defaults);
@@ -72,7 +72,7 @@ impl TmpfsOptions {
     }
 }
 
-/// Zero is no limit.
+/// A limit, where zero means none.
 fn limit(value: u64) -> Option<u64> {
     Some(if value == 0 { u64::MAX } else { value })
 }

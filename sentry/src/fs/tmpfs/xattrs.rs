@@ -7,12 +7,12 @@ use amber_platform::GuestMemory;
 
 use super::Quota;
 
-/// So much of attributes counts as one more inode against the limit of those.
+/// The bytes of attributes that count as one inode against the limit.
 const UNIT: usize = 1024;
-/// What an attribute takes beside its name and value.
+/// The overhead of an attribute beside its name and value, in bytes.
 const OVERHEAD: usize = 64;
 
-/// How many inodes an attribute counts as.
+/// The number of inodes that an attribute counts as.
 fn cost(name: &[u8], value: &[u8]) -> u64 {
     (OVERHEAD + name.len() + value.len()).div_ceil(UNIT) as u64
 }
@@ -25,12 +25,12 @@ impl Xattrs {
     /// The value of an attribute.
     ///
     /// # Errors
-    /// `ENODATA` if there is none of this name.
+    /// `ENODATA` if it does not exist.
     pub fn get(&self, name: &[u8]) -> Result<Vec<u8>, Errno> {
         self.0.get(name).cloned().ok_or_else(|| Errno::ENODATA.here())
     }
 
-    /// Sets an attribute, as setxattr(2) with `XATTR_CREATE` or `XATTR_REPLACE`. It is charged to `memory` and `inodes`.
+    /// Sets an attribute, as setxattr(2) with `XATTR_CREATE` or `XATTR_REPLACE`. Charges it to `memory` and `inodes`.
     ///
     /// # Errors
     /// `EEXIST`, `ENODATA`, `ENOMEM`, `ENOSPC`.
@@ -60,19 +60,19 @@ impl Xattrs {
     /// Removes an attribute.
     ///
     /// # Errors
-    /// `ENODATA` if there is none of this name.
+    /// `ENODATA` if it does not exist.
     pub fn remove(&mut self, name: &[u8], inodes: &Quota) -> Result<(), Errno> {
         let old = self.0.remove(name).ok_or_else(|| Errno::ENODATA.here())?;
         inodes.give_back(cost(name, &old));
         Ok(())
     }
 
-    /// Calls `tell` with each name.
+    /// Passes each name to `tell`.
     pub fn names(&self, tell: &mut dyn FnMut(&[u8])) {
         self.0.keys().for_each(|name| tell(name));
     }
 
-    /// How many inodes all of them count as.
+    /// The number of inodes that all attributes count as.
     pub fn total_cost(&self) -> u64 {
         self.0.iter().map(|(name, value)| cost(name, value)).sum()
     }

@@ -1,4 +1,4 @@
-//! The small files of `/proc/PID`: limits, names, what can be set, and what is constant in a sandbox.
+//! Small files of `/proc/PID`: limits, names, settings, and constants of a sandbox.
 
 use std::fmt::Write;
 use std::sync::Arc;
@@ -15,7 +15,7 @@ fn line(value: impl std::fmt::Display) -> Result<Vec<u8>, Errno> {
     Ok(format!("{value}\n").into_bytes())
 }
 
-/// A number that was written, alone on its line.
+/// Parses a number that is alone on its line.
 pub fn written<T: std::str::FromStr>(text: &[u8]) -> Result<T, Errno> {
     let text = std::str::from_utf8(text).map_err(|_| Errno::EINVAL.here())?;
     text.trim_matches(|c: char| c.is_ascii_whitespace() || c == '\0').parse().map_err(|_| Errno::EINVAL.here())
@@ -28,13 +28,13 @@ pub fn comm(query: &Query<'_>) -> Result<Vec<u8>, Errno> {
     Ok(name)
 }
 
-/// Names a task; only threads of one process name each other.
+/// Sets the name of a task; only threads of the same process may.
 pub fn set_comm(query: &Query<'_>, text: &[u8]) -> Result<(), Errno> {
     let task = query.task()?;
     if task.group().pid() != query.caller().0.group().pid() {
         return Err(Errno::EINVAL.here());
     }
-    // The line's end is kept as part of the name, as Linux does.
+    // The newline becomes part of the name, as on Linux.
     task.set_name(text);
     Ok(())
 }
@@ -74,7 +74,7 @@ pub fn oom_score_adj(query: &Query<'_>) -> Result<Vec<u8>, Errno> {
     line(query.task()?.group().oom_score_adj())
 }
 
-/// Sets the adjustment, which only the privileged may lower.
+/// Sets the adjustment; only privileged callers may lower it.
 pub fn set_oom_score_adj(query: &Query<'_>, text: &[u8]) -> Result<(), Errno> {
     let value: i32 = written(text)?;
     if !(-1000..=1000).contains(&value) {
@@ -109,7 +109,7 @@ pub fn set_oom_adj(query: &Query<'_>, text: &[u8]) -> Result<(), Errno> {
     change_adjustment(query, if value == 15 { 1000 } else { value * 1000 / 17 })
 }
 
-/// `/proc/PID/oom_score`: how much of the memory it has, in thousandths, and what was asked for.
+/// `/proc/PID/oom_score`: the process's share of the memory in thousandths, plus the adjustment.
 pub fn oom_score(query: &Query<'_>) -> Result<Vec<u8>, Errno> {
     let task = query.task()?;
     let Some(mm) = task.memory() else { return line(0) };
@@ -118,8 +118,7 @@ pub fn oom_score(query: &Query<'_>) -> Result<Vec<u8>, Errno> {
     line(points.max(0))
 }
 
-/// `/proc/PID/io`: what calls read and wrote, those of children that were waited for included. What reaches a disk is
-/// the host's to know; here nothing does.
+/// `/proc/PID/io`: bytes of system calls, including those of reaped children. I/O of disks is not counted.
 pub fn io(query: &Query<'_>) -> Result<Vec<u8>, Errno> {
     let used = query.inspect(|task| {
         let own = usage(query, task);
@@ -140,7 +139,7 @@ pub fn io(query: &Query<'_>) -> Result<Vec<u8>, Errno> {
     Ok(text.into_bytes())
 }
 
-/// `/proc/PID/schedstat`: time on a processor, time waited for one, turns.
+/// `/proc/PID/schedstat`: time on a CPU, time in a run queue, and number of timeslices.
 pub fn schedstat(query: &Query<'_>) -> Result<Vec<u8>, Errno> {
     let used = query.task()?.usage();
     line(format!("{} 0 {}", used.user + used.system, used.waits + 1))
@@ -168,7 +167,7 @@ pub fn sched(query: &Query<'_>) -> Result<Vec<u8>, Errno> {
     Ok(text.into_bytes())
 }
 
-/// What `take` takes of the task, if the caller could see it by ptrace(2).
+/// Applies `take` to the task if the caller may trace it (ptrace(2)).
 fn trace<T>(query: &Query<'_>, take: impl FnOnce(&Task) -> T) -> Result<T, Errno> {
     query.inspect(take).map_err(|errno| if errno == Errno::EACCES { Errno::EPERM.here() } else { errno })
 }
@@ -178,7 +177,7 @@ pub fn personality(query: &Query<'_>) -> Result<Vec<u8>, Errno> {
     line(format!("{:08x}", trace(query, |task| task.settings().personality)?))
 }
 
-/// The task whose timer slack it is, if that is for the caller to see and to change.
+/// The task, if the caller may read and set its timer slack.
 fn task_with_slack(query: &Query<'_>) -> Result<Arc<Task>, Errno> {
     let task = query.task()?;
     let (caller, who) = query.caller();
@@ -193,7 +192,7 @@ pub fn timer_slack(query: &Query<'_>) -> Result<Vec<u8>, Errno> {
     line(task_with_slack(query)?.settings().timer_slack)
 }
 
-/// Sets the timer slack; 0 stands for the default.
+/// Sets the timer slack; 0 restores the default.
 pub fn set_timer_slack(query: &Query<'_>, text: &[u8]) -> Result<(), Errno> {
     let value: u64 = written(text)?;
     let task = task_with_slack(query)?;
@@ -203,18 +202,18 @@ pub fn set_timer_slack(query: &Query<'_>, text: &[u8]) -> Result<(), Errno> {
     Ok(())
 }
 
-/// `/proc/PID/wchan`: kernel addresses and their names are not shown.
+/// `/proc/PID/wchan`: kernel symbols are not shown.
 pub fn wchan(_: &Query<'_>) -> Result<Vec<u8>, Errno> {
     Ok(b"0".to_vec())
 }
 
-/// `/proc/PID/syscall` and others that tell of another task's registers: that it runs is all that is said.
+/// `/proc/PID/syscall`: registers are not shown, and every task appears to be running.
 pub fn syscall(query: &Query<'_>) -> Result<Vec<u8>, Errno> {
     trace(query, |_| ())?;
     Ok(b"running\n".to_vec())
 }
 
-/// `/proc/PID/stack`, for nobody.
+/// `/proc/PID/stack`, which cannot be read.
 pub fn stack(query: &Query<'_>) -> Result<Vec<u8>, Errno> {
     if !query.reader.credentials.has(Capability::CAP_SYS_ADMIN) {
         return Err(Errno::EACCES.here());
@@ -227,12 +226,12 @@ pub fn unset(_: &Query<'_>) -> Result<Vec<u8>, Errno> {
     Ok(u32::MAX.to_string().into_bytes())
 }
 
-/// `/proc/PID/uid_map`, `gid_map` and `projid_map`: there is one user namespace, in which all numbers are what they are.
+/// `/proc/PID/uid_map`, `gid_map` and `projid_map`: the identity mapping of the only user namespace.
 pub fn id_map(_: &Query<'_>) -> Result<Vec<u8>, Errno> {
     line(format!("{:>10} {:>10} {:>10}", 0, 0, u32::MAX))
 }
 
-/// The map of the first namespace was made for good.
+/// The mapping of the initial namespace cannot be changed.
 pub fn set_id_map(_: &Query<'_>, _: &[u8]) -> Result<(), Errno> {
     Err(Errno::EPERM.here())
 }
@@ -242,7 +241,7 @@ pub fn setgroups(_: &Query<'_>) -> Result<Vec<u8>, Errno> {
     line("allow")
 }
 
-/// What was allowed for the first namespace stays so.
+/// The setting of the initial namespace cannot be changed.
 pub fn set_setgroups(_: &Query<'_>, text: &[u8]) -> Result<(), Errno> {
     match text.trim_ascii() {
         b"allow" => Ok(()),
@@ -251,13 +250,13 @@ pub fn set_setgroups(_: &Query<'_>, text: &[u8]) -> Result<(), Errno> {
     }
 }
 
-/// `/proc/PID/coredump_filter`: no core files are written, whatever they would hold.
+/// `/proc/PID/coredump_filter`, which has no effect as there are no core files.
 pub fn coredump_filter(query: &Query<'_>) -> Result<Vec<u8>, Errno> {
     query.task()?;
     line("00000033")
 }
 
-/// Writing `/proc/PID/clear_refs` forgets which pages were touched; nobody keeps count of that here.
+/// Writing `/proc/PID/clear_refs` is not supported: accessed pages are not tracked.
 pub fn clear_refs(query: &Query<'_>, text: &[u8]) -> Result<(), Errno> {
     query.task()?;
     if (1..=5).contains(&written::<i32>(text)?) { Err(Errno::EOPNOTSUPP.here()) } else { Err(Errno::EINVAL.here()) }

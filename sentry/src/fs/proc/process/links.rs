@@ -1,11 +1,11 @@
-//! The magic links of a process: its program, working directory and root.
+//! Magic links of a process: its program, working directory and root.
 
 use amber_abi::errno::Errno;
 
 use crate::fs::pseudo::Query;
 use crate::vfs::Path;
 
-/// The text of a path as its reader sees it, with Linux's mark for names that are gone.
+/// The path as seen by the reader, with Linux' mark for removed names.
 pub fn shown(path: &Path, query: &Query<'_>) -> Vec<u8> {
     let (mut text, _) = path.text(&query.reader.root);
     if path.dentry.is_removed() {

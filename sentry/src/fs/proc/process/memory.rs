@@ -1,7 +1,7 @@
-//! What `/proc/PID` tells of memory: maps, smaps, mem and pagemap.
+//! Files of `/proc/PID` on memory: maps, smaps, mem and pagemap.
 //!
-//! A file is bound to the address space at open, when access was checked: it never shows that of a program executed
-//! later, which may be more privileged. The file does not keep the address space alive.
+//! A file is bound to the address space when it is opened and access is checked: it never shows that of a program
+//! executed later, which may be more privileged. The file does not keep the address space alive.
 
 use std::any::Any;
 use std::sync::{Arc, Weak};
@@ -16,12 +16,12 @@ use crate::interruption::check_killed;
 use crate::mm::{AreaUsage, Layout, MemoryManager, Vma, VmaFlags};
 use crate::vfs::{File, Inode};
 
-/// The columns a name of an area begins behind.
+/// The column before the name of a VMA.
 const NAME_COLUMN: usize = 73;
-/// Of so many pages is told at a time.
+/// The number of pages processed at a time.
 const PAGES_AT_ONCE: u64 = 512;
 
-/// The address space a task has now, which the opener may inspect; once a process has ended, none.
+/// The task's address space, if the opener may inspect it; none once the process has ended.
 pub(super) fn bound(query: &Query<'_>) -> Result<Weak<MemoryManager>, Errno> {
     let (task, opener) = (query.task()?, query.reader);
     let memory = task.inspect(&opener.credentials, &opener.task, || task.memory())?;
@@ -90,10 +90,10 @@ fn area_name(vma: &Vma, layout: &Layout, query: &Query<'_>) -> Vec<u8> {
     vma.name.as_ref().map(|name| format!("[anon:{name}]").into_bytes()).unwrap_or_default()
 }
 
-/// Appends what there is to say of some areas from an address on; the address to go on from, unless it is the end.
+/// Appends the text of some VMAs from an address on. Returns the address to continue at, or none at the end.
 type Areas = fn(&Query<'_>, &MemoryManager, u64, &mut Vec<u8>) -> Option<u64>;
 
-/// Opens a text of areas. It ends early once the address space is gone.
+/// Opens a text on VMAs. It ends early if the address space is dropped.
 fn open_areas(inode: &Arc<PseudoInode>, query: &Query<'_>, areas: Areas) -> Result<Arc<dyn File>, Errno> {
     let memory = bound(query)?;
     let begin = move |_: &Query<'_>| -> Result<Pieces, Errno> {
@@ -189,7 +189,7 @@ pub fn open_smaps(inode: &Arc<PseudoInode>, query: &Query<'_>) -> Result<Arc<dyn
     })
 }
 
-/// The lines below that of the area.
+/// The lines below the header of a VMA.
 fn area_details(vma: &Vma, usage: &AreaUsage) -> String {
     let mut text = String::new();
     let page = PAGE_SIZE / 1024;
@@ -252,7 +252,7 @@ fn rollup(mm: &MemoryManager) -> Result<Vec<u8>, Errno> {
     Ok(text.into_bytes())
 }
 
-/// Opens `/proc/PID/auxv`, which outlives the address space.
+/// Opens `/proc/PID/auxv`, which remains readable after the address space is dropped.
 pub fn open_auxv(inode: &Arc<PseudoInode>, query: &Query<'_>) -> Result<Arc<dyn File>, Errno> {
     let memory = bound(query)?;
     let bytes = |mm: &MemoryManager| -> Vec<u8> {
@@ -303,7 +303,7 @@ impl File for Mem {
     }
 }
 
-/// `/proc/PID/pagemap`: for each page whether it is there. Frame numbers are for nobody to see.
+/// `/proc/PID/pagemap`: whether each page is present. Frame numbers are not shown.
 struct Pagemap {
     inode: Arc<PseudoInode>,
     memory: Weak<MemoryManager>,
@@ -322,7 +322,7 @@ impl File for Pagemap {
     fn read_at(&self, buf: &mut [u8], offset: u64) -> Result<usize, Errno> {
         /// The page is present.
         const PRESENT: u64 = 1 << 63;
-        /// The page is of a file or shared.
+        /// The page belongs to a file or is shared.
         const OF_FILE: u64 = 1 << 61;
         if !offset.is_multiple_of(8) || !buf.len().is_multiple_of(8) {
             return Err(Errno::EINVAL.here());
@@ -341,7 +341,7 @@ impl File for Pagemap {
                 let present = PRESENT | if vma.object().is_some() { OF_FILE } else { 0 };
                 let part = vma.clip(&range);
                 let at = (part.start / PAGE_SIZE - first) as usize;
-                // What is gone since has no pages.
+                // VMAs unmapped in the meantime have no pages.
                 let pages = mm.residency(part.start, (part.end - part.start) / PAGE_SIZE).unwrap_or_default();
                 for (word, _) in words.chunks_exact_mut(8).skip(at).zip(pages).filter(|(_, here)| *here) {
                     word.copy_from_slice(&present.to_le_bytes());

@@ -25,7 +25,7 @@ use crate::kernel::Kernel;
 use crate::task::Task;
 use crate::vfs::Inode;
 
-/// What both kinds of directories have.
+/// The entries of both kinds of directories.
 macro_rules! entries {
     ($($more:expr),* $(,)?) => {
         &[
@@ -87,7 +87,7 @@ static THREAD_DIRECTORY: Entry = Entry::directory("", THREAD).extended(|r| r.pro
 pub struct Processes;
 
 impl Listing for Processes {
-    /// Threads are found here too, though not listed.
+    /// Threads are found, but not listed.
     fn find(&self, kernel: &Arc<Kernel>, _: &Subject, name: &[u8]) -> Result<(&'static Entry, Subject), Errno> {
         let tid = number(name)?;
         let task = kernel.processes.lock().task(tid).cloned().ok_or_else(|| Errno::ENOENT.here())?;
@@ -108,7 +108,7 @@ impl Listing for Processes {
     }
 }
 
-/// The process whose directory `/proc/PID` this is: none if it is no such directory, `ESRCH` if the process is gone.
+/// The process of a directory `/proc/PID`: none if it is another directory, `ESRCH` if the process has ended.
 pub fn process_of(directory: &dyn Inode) -> Option<Result<Arc<Task>, Errno>> {
     let inode = directory.as_any().downcast_ref::<PseudoInode>()?;
     std::ptr::eq(inode.entry(), &PROCESS_DIRECTORY).then(|| inode.subject().task())
@@ -136,7 +136,7 @@ impl Listing for Threads {
         let group = subject.task().map_err(|_| Errno::ENOENT.here())?.group().clone();
         let mut tids: Vec<i32> = {
             let table = kernel.processes.lock();
-            // A leader that ended is no member any more.
+            // A leader that has ended is not in the thread group's list.
             let leader = table.task(group.pid()).map(|_| group.pid());
             group.tasks().iter().map(|task| task.tid()).chain(leader).collect()
         };

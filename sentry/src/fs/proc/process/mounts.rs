@@ -1,4 +1,4 @@
-//! The mounts a process sees: mounts, mountinfo and mountstats.
+//! The mounts of a process: mounts, mountinfo and mountstats.
 
 use std::any::Any;
 use std::collections::HashMap;
@@ -12,11 +12,11 @@ use crate::fs::pseudo::{PseudoInode, Query, Text, TextFile};
 use crate::vfs::{File, Inode, Mount, MountNamespace, MountOptions, Path};
 use crate::wait::WaitQueue;
 
-/// A list of mounts, open: poll(2) tells once of each time it has changed.
+/// An open list of mounts. poll(2) reports each change once.
 struct MountList {
     text: TextFile,
     namespace: Arc<MountNamespace>,
-    /// The changes that were told of.
+    /// The changes that were reported.
     told: AtomicU64,
 }
 
@@ -66,7 +66,7 @@ impl File for MountList {
 
 struct Seen {
     mount: Arc<Mount>,
-    /// Where it is, from the process's root.
+    /// The path from the process's root.
     place: Vec<u8>,
 }
 
@@ -78,13 +78,13 @@ fn seen(query: &Query<'_>) -> Result<Vec<Seen>, Errno> {
     let fs = task.fs();
     let root = fs.root();
     let mut all = Vec::new();
-    // A guest decides how many mounts lie on each other, so the place of one follows from that of the one beneath.
+    // The guest controls how many mounts are stacked, so the path of each is derived from that of its parent.
     let mut places: HashMap<u64, Vec<u8>> = HashMap::new();
     for mount in fs.namespace().mounts() {
         query.check_room()?;
         let beneath = || place_within(&mount.place()?, &root, &places);
         let place = if mount.root_path().is(&root) { Some(Vec::new()) } else { beneath() };
-        // What lies outside the process's root is not for it to see.
+        // Mounts outside the process's root are not shown.
         let Some(place) = place else { continue };
         places.insert(mount.unique_id, place.clone());
         all.push(Seen { mount, place: if place.is_empty() { b"/".to_vec() } else { place } });
@@ -92,7 +92,7 @@ fn seen(query: &Query<'_>) -> Result<Vec<Seen>, Errno> {
     Ok(all)
 }
 
-/// The text of a place as seen from `root`, empty for that itself; `places` has those of the mounts beneath that are seen.
+/// The path of a place from `root`, empty for the root itself. `places` has the paths of visible parent mounts.
 fn place_within(place: &Path, root: &Path, places: &HashMap<u64, Vec<u8>>) -> Option<Vec<u8>> {
     let mut names = Vec::new();
     let mut at = place.clone();
@@ -113,7 +113,7 @@ fn place_within(place: &Path, root: &Path, places: &HashMap<u64, Vec<u8>>) -> Op
     Some(text)
 }
 
-/// Blanks and the like are written as octal numbers.
+/// Escapes blanks and the like as octal numbers.
 fn escaped(text: &[u8], out: &mut Vec<u8>) {
     for &byte in text {
         if b" \t\n\\#".contains(&byte) {
@@ -142,7 +142,7 @@ fn mount_options(options: MountOptions) -> String {
     text
 }
 
-/// The form of fstab(5).
+/// The format of fstab(5).
 fn mounts(query: &Query<'_>) -> Result<Vec<u8>, Errno> {
     let mut text = Vec::new();
     for Seen { mount, place } in seen(query)? {
@@ -162,7 +162,7 @@ fn mountinfo(query: &Query<'_>) -> Result<Vec<u8>, Errno> {
     let mut text = Vec::new();
     for Seen { mount, place } in seen(query)? {
         query.check_room()?;
-        // A root has no parent; Linux shows the number of the invisible one beneath.
+        // A root mount has no parent; Linux shows the ID of an invisible one.
         let parent = mount.place().map_or(mount.id, |place| place.mount.id);
         let device = mount.fs().device();
         text.extend_from_slice(format!("{} {parent} {device} ", mount.id).as_bytes());
@@ -189,7 +189,7 @@ fn mountinfo(query: &Query<'_>) -> Result<Vec<u8>, Errno> {
     Ok(text)
 }
 
-/// Which directory of its file system a mount shows.
+/// The directory of its file system that a mount shows.
 fn root_within(root: &Path) -> Vec<u8> {
     let mut names = Vec::new();
     let mut at = root.dentry.clone();

@@ -1,4 +1,4 @@
-//! `/proc/PID/ns`: the namespaces a process is in. A sandbox is one of each, but for mounts.
+//! `/proc/PID/ns`: the namespaces of a process. A sandbox has one of each type, except for mounts.
 
 use std::sync::{Arc, Weak};
 
@@ -9,7 +9,8 @@ use crate::fs::pseudo::{Entry, Kind, Listed, Listing, PseudoFs, PseudoInode, Que
 use crate::kernel::Kernel;
 use crate::vfs::{Dentry, Mount, Path, Vfs};
 
-/// The first mount namespace has its number from [`MountNamespace`](crate::vfs::MountNamespace); these are Linux's.
+/// The initial mount namespace gets its ID from [`MountNamespace`](crate::vfs::MountNamespace); the others have Linux'
+/// IDs.
 const KINDS: &[(&str, u64)] = &[
     ("cgroup", 0xf000_0000 - 5),
     ("ipc", 0xf000_0000 - 1),
@@ -35,7 +36,7 @@ static NSFS: Kind = Kind {
 static NAMESPACE: Entry = Entry::file("", 0o444, nothing);
 static LINK: Entry = Entry::magic("", target, text);
 
-/// The file system of all namespaces, mounted where no guest sees it.
+/// The file system of all namespaces, in an internal mount.
 pub fn nsfs(vfs: &Arc<Vfs>) -> Arc<Mount> {
     Mount::internal(vfs, PseudoFs::detached(vfs, Weak::new(), &NSFS))
 }
@@ -51,7 +52,7 @@ fn of(query: &Query<'_>) -> Result<(&'static str, u64), Errno> {
     }
     let at = usize::try_from(query.subject.index).unwrap_or(usize::MAX);
     let &(name, number) = KINDS.get(at).ok_or_else(|| Errno::ENOENT.here())?;
-    // Those for children are of the same kind.
+    // Namespaces for children are of the same type.
     let kind = name.strip_suffix("_for_children").unwrap_or(name);
     Ok((kind, if kind == "mnt" { task.fs().namespace().id } else { number }))
 }
@@ -71,7 +72,7 @@ fn target(query: &Query<'_>) -> Result<Path, Errno> {
     Ok(Path { mount, dentry })
 }
 
-/// The links, one for each kind.
+/// The links, one for each type.
 pub struct Namespaces;
 
 impl Listing for Namespaces {

@@ -1,4 +1,4 @@
-//! What `/proc/PID` tells of the state of a task: stat, statm and status.
+//! Files of `/proc/PID` on the state of a task: stat, statm and status.
 
 use std::fmt::Write;
 use std::sync::Arc;
@@ -16,13 +16,13 @@ use crate::mm::{Layout, MemoryManager, Totals};
 use crate::task::{Activity, CpuSet, Task, Usage};
 use crate::users::Counted;
 
-/// Nanoseconds of a clock tick as programs see it (`USER_HZ` is 100).
+/// Nanoseconds per clock tick as programs see it (`USER_HZ` is 100).
 pub const TICK: u64 = 10_000_000;
 /// `PF_RANDOMIZE` and `PF_FORKNOEXEC` of the flags in stat.
 const RANDOMIZE: u32 = 0x0040_0000;
 const FORK_NO_EXEC: u32 = 0x40;
 
-/// A task's place among the others.
+/// A task's relations to others.
 #[derive(Clone, Copy, Debug, Default)]
 struct Place {
     parent: i32,
@@ -49,23 +49,23 @@ fn place(kernel: &Kernel, pid: i32) -> Place {
     }
 }
 
-/// Who ended and was not waited for is a zombie, also a leader whose threads live on.
+/// The activity of a task. One that has ended but not been reaped is a zombie, even a leader with running threads.
 pub fn activity(task: &Task) -> Activity {
     if task.has_ended() { Activity::Zombie } else { task.activity() }
 }
 
-/// What the entry counts: the whole process, or one thread of it.
+/// The usage that the entry reports: of the process or of one thread.
 pub fn usage(query: &Query<'_>, task: &Task) -> Usage {
     if query.subject.is_thread { task.usage() } else { task.group().usage() }
 }
 
-/// Clock ticks from the sandbox's start to the task's.
+/// Clock ticks from the start of the sandbox to that of the task.
 fn start_ticks(kernel: &Kernel, task: &Task) -> u64 {
     let age = SystemTime::now().duration_since(task.started()).unwrap_or_default();
     kernel.time.started.elapsed().saturating_sub(age).as_nanos() as u64 / TICK
 }
 
-/// Sizes and addresses of an address space; zeros without one.
+/// Sizes and layout of an address space; zeros without one.
 fn facts(memory: Option<Arc<MemoryManager>>) -> Result<(Totals, Layout), Errno> {
     match memory {
         Some(mm) => Ok((mm.totals_unless_killed()?, mm.with_layout(|layout| layout.clone()))),
@@ -95,7 +95,7 @@ pub fn stat(query: &Query<'_>) -> Result<Vec<u8>, Errno> {
     let (own, _) = pending(&task);
     let (ignored, caught) = group.actions().ignored_and_caught();
     let flags = RANDOMIZE | if group.has_executed() { 0 } else { FORK_NO_EXEC };
-    // Addresses are for those only who may look at the memory itself.
+    // Addresses are shown only to tasks that may inspect the memory.
     let shown = |address: u64| if open { address } else { 0 };
     let code = |address: u64| if open || address == 0 { address } else { 1 };
     let threads = group.task_count().max(1);
@@ -162,7 +162,7 @@ pub fn statm(query: &Query<'_>) -> Result<Vec<u8>, Errno> {
     Ok(format!("{size} {rss} {shared} {text} 0 {data} 0\n").into_bytes())
 }
 
-/// A set of processors (or memory nodes) as words of 32 bits, highest first.
+/// A set of CPUs (or memory nodes) as words of 32 bits, highest first.
 pub fn mask(set: &CpuSet, bits: usize) -> String {
     let word = |i: usize| set.words().get(i / 2).map_or(0, |w| (w >> (i % 2 * 32)) as u32);
     let count = bits.div_ceil(32).max(1);
@@ -175,7 +175,7 @@ pub fn mask(set: &CpuSet, bits: usize) -> String {
     text
 }
 
-/// The same as ranges, such as `0-3,8`.
+/// The set as ranges, such as `0-3,8`.
 pub fn ranges(set: &CpuSet, bits: usize) -> String {
     let has = |i: usize| set.words().get(i / 64).is_some_and(|w| w >> (i % 64) & 1 != 0);
     let mut parts = Vec::new();

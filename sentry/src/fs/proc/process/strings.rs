@@ -1,4 +1,4 @@
-//! `/proc/PID/cmdline` and `environ`: read out of the process's memory at each read, and kept nowhere.
+//! `/proc/PID/cmdline` and `environ`, which each read copies from the process's memory.
 
 use std::any::Any;
 use std::sync::{Arc, Weak};
@@ -11,12 +11,12 @@ use crate::fs::pseudo::{PseudoInode, Query};
 use crate::mm::MemoryManager;
 use crate::vfs::{File, Inode};
 
-/// The most that is shown of a command line that its program replaced by another text, as setproctitle(3) does.
+/// The maximum length of a command line that its program has overwritten, as setproctitle(3) does, in bytes.
 const TITLE_MOST: usize = PAGE_SIZE as usize;
-/// The most of a command line that a list of processes shows.
+/// The maximum length of a command line in a list of processes, in bytes.
 const LISTED_MOST: usize = 32 << 10;
 
-/// `/proc/PID/cmdline`, of whatever program the process runs when it is read.
+/// `/proc/PID/cmdline`, of the program that runs at the time of the read.
 struct CommandLine(Arc<PseudoInode>);
 
 /// Opens `/proc/PID/cmdline`.
@@ -39,7 +39,7 @@ impl File for CommandLine {
     }
 }
 
-/// `/proc/PID/environ`, of the program that ran when it was opened.
+/// `/proc/PID/environ`, of the program that ran at the time of the open.
 struct Environment {
     inode: Arc<PseudoInode>,
     memory: Weak<MemoryManager>,
@@ -66,14 +66,14 @@ impl File for Environment {
     }
 }
 
-/// Reads from `offset` on in a range of memory; less at its end, or where it cannot be read.
+/// Reads from `offset` on in a range of memory. Returns fewer bytes at its end, or where memory is not readable.
 fn read_range(mm: &MemoryManager, buf: &mut [u8], start: u64, end: u64, offset: u64) -> usize {
     let len = end.saturating_sub(start).saturating_sub(offset).min(buf.len() as u64) as usize;
     if len == 0 { 0 } else { mm.read_forced(start.wrapping_add(offset), &mut buf[..len]) }
 }
 
-/// Reads the arguments of a program as they are now, each with a zero behind it. If the last of them has none, the program
-/// put another text there, which may go on in its environment and ends at the first zero.
+/// Reads the arguments of a program as they are now, each with a terminating zero. If the last one has none, the
+/// program has overwritten them with a text, which may extend into the environment and ends at the first zero.
 fn read_command_line(mm: &MemoryManager, buf: &mut [u8], offset: u64) -> usize {
     let (start, end, further) = mm.with_layout(|layout| {
         let adjoins = layout.env_start == layout.arg_end && layout.env_end >= layout.env_start;
@@ -95,12 +95,12 @@ fn read_command_line(mm: &MemoryManager, buf: &mut [u8], offset: u64) -> usize {
     read_range(mm, buf, start, end, offset)
 }
 
-/// The beginning of a process's command line, for those outside the sandbox.
+/// The start of a process's command line, for tools outside the sandbox.
 pub fn listed_command_line(query: &Query<'_>) -> Result<Vec<u8>, Errno> {
     Ok(query.task()?.memory().map(|mm| command_line(&mm)).unwrap_or_default())
 }
 
-/// The beginning of a program's command line, for a list of processes.
+/// The start of a program's command line, for a list of processes.
 pub fn command_line(mm: &MemoryManager) -> Vec<u8> {
     let mut line = vec![0; LISTED_MOST];
     let got = read_command_line(mm, &mut line, 0);
