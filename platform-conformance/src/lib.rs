@@ -71,6 +71,7 @@ macro_rules! conformance_tests {
             changes_come_in_batches,
             mappings_without_number,
             released_frames_are_held_until_out_of_reach,
+            a_guest_that_does_not_run_keeps_no_released_frames,
             a_fork_copies_mappings_and_shares_frames,
             a_fork_of_a_fork_outlives_its_parent,
             forks_part_when_either_changes,

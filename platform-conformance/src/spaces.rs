@@ -102,6 +102,23 @@ pub fn released_frames_are_held_until_out_of_reach(machine: &Machine) {
     assert_eq!(machine.memory.allocated(), before);
 }
 
+/// Frames passed to `unmap` are free after `synchronize`, also if the guest does not run again.
+pub fn a_guest_that_does_not_run_keeps_no_released_frames(machine: &Machine) {
+    let mut guest = Guest::new(machine, code::read_byte());
+    guest.run_to_call();
+    let before = machine.memory.allocated();
+    let frames = machine.memory.allocate(PAGE_SIZE, PAGE_SIZE).unwrap();
+    guest.space.map(DATA, frames.range(), READ_WRITE);
+    guest.registers.rip = CODE;
+    guest.run_to_call();
+    guest.space.unmap(DATA..DATA + PAGE_SIZE, vec![frames]);
+    guest.space.synchronize();
+    assert_eq!(machine.memory.allocated(), before);
+    // They may be another guest's by now.
+    guest.registers.rip = CODE;
+    assert_eq!(guest.run(), Trap::PageFault { address: DATA, access: Access::Read });
+}
+
 /// `fork`: the same frames, separate mappings.
 pub fn a_fork_copies_mappings_and_shares_frames(machine: &Machine) {
     const EXTRA: u64 = 0x6000_0000;

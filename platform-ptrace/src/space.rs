@@ -10,6 +10,7 @@ use amber_platform::{
 };
 use parking_lot::{Condvar, Mutex};
 
+use crate::context_handle::ContextHandle;
 use crate::layout::{ADDRESS_LIMIT, MEMORY_FD};
 use crate::mappings::{Extent, Mappings};
 use crate::stub::Stub;
@@ -149,8 +150,9 @@ impl Space {
             let calls: Vec<Call> = changes.iter().map(call).collect();
             match tracee.calls(commands, &calls) {
                 Ok(()) => {
-                    self.applied.store(change, Ordering::SeqCst);
+                    // Before a thread in `synchronize` goes on, which may need their memory.
                     drop(released);
+                    self.applied.store(change, Ordering::SeqCst);
                     self.notify_waiters();
                     return Ok((seen, change));
                 }
@@ -194,6 +196,19 @@ impl Space {
         if self.waiters.load(Ordering::SeqCst) > 0 {
             let _waiting = self.waiting.lock();
             self.progress.notify_all();
+        }
+    }
+
+    /// The released frames, if no thread of the stub runs guest code; otherwise one that does.
+    ///
+    /// The stub's mappings of these frames stay until one of its threads applies the changes, which it does before it
+    /// runs guest code. A process that sleeps for long must not keep memory that was reclaimed from it.
+    fn take_unreachable(&self) -> Result<Vec<Frames>, Arc<ContextHandle>> {
+        // Changes come with their number under this lock: a thread that starts after the look finds them pending.
+        let mut queue = self.queue.lock();
+        match self.stub.handles().into_iter().find(|handle| handle.run_state.is_running()) {
+            Some(running) => Err(running),
+            None => Ok(std::mem::take(&mut queue.released)),
         }
     }
 
@@ -258,15 +273,22 @@ impl AddressSpace for Space {
         }
         self.waiters.fetch_add(1, Ordering::SeqCst);
         let mut waiting = self.waiting.lock();
+        let mut released = Vec::new();
         while !reached() {
-            let Some(running) = self.stub.handles().into_iter().find(|handle| handle.run_state.is_running()) else {
-                break;
-            };
-            running.kick();
-            self.progress.wait(&mut waiting);
+            match self.take_unreachable() {
+                Ok(frames) => {
+                    released = frames;
+                    break;
+                }
+                Err(running) => {
+                    running.kick();
+                    self.progress.wait(&mut waiting);
+                }
+            }
         }
         drop(waiting);
         self.waiters.fetch_sub(1, Ordering::SeqCst);
+        drop(released);
     }
 
     fn host_bytes(&self) -> u64 {

@@ -134,7 +134,8 @@ pub trait AddressSpace: Send + Sync {
     fn protect(&self, range: Range<u64>, protection: Protection);
 
     /// Waits until no guest instruction can observe mappings from before the changes made so far (a TLB shootdown). It
-    /// interrupts the contexts that are running in the space and returns at once if there are none.
+    /// interrupts the contexts that are running in the space and returns at once if there are none. Frames that were released
+    /// before are dropped then, whether or not the guest ever runs again.
     fn synchronize(&self);
 
     /// An estimate of the bytes of host memory that the space takes: page tables and, if it has one, a process. The platform

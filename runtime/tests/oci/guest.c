@@ -417,6 +417,8 @@ static void fill(const char *kind) {
         }                                                                                                              \
     while (0)
 
+#include "mapped.h"
+
 /* Has the kernel look at all memory: what is told has to be true. */
 static void look_at_memory(void) {
     char text[64];
@@ -779,6 +781,10 @@ int main(int count, char **arguments) {
     }
     if (!strcmp(what, "closes")) {
         close_connections();
+        return 0;
+    }
+    if (!strcmp(what, "stores")) {
+        store_to_large_file();
         return 0;
     }
     if (!strcmp(what, "descriptors")) {

@@ -133,7 +133,7 @@ fn a_container_lives_on_when_sockets_in_each_others_queues_fill_its_memory() {
 
 #[test]
 fn a_container_in_a_virtual_machine_lives_on_when_any_kind_of_object_fills_its_memory() {
-    if File::options().read(true).write(true).open("/dev/kvm").is_ok() {
+    if has_kvm() {
         lives_on("kvm", PLATFORM_KINDS, None);
     }
 }
@@ -155,6 +155,39 @@ fn a_container_is_charged_for_connections_in_a_handshake() {
     ends_well(&[("begins", "counted")]);
 }
 
+/// Changed pages of a file are written back and reclaimed, also those that processes have mapped that sleep.
+#[test]
+fn a_container_stores_to_a_file_that_is_larger_than_its_memory() {
+    for platform in ["ptrace", "kvm"] {
+        if platform == "kvm" && !has_kvm() {
+            continue;
+        }
+        let mut world = World::new(&["stores"]);
+        world.platform = platform;
+        world.config["linux"]["resources"] = json!({"memory": {"limit": LIMIT}});
+        let volume = world.path("volume");
+        fs::create_dir(&volume).unwrap();
+        let mount = json!({"destination": "/volume", "type": "bind", "source": volume, "options": ["rbind", "rw"]});
+        world.config["mounts"].as_array_mut().unwrap().push(mount);
+        world.start("stores");
+        await_end(&world, "stores");
+        assert_eq!(world.printed("stores"), "ready: stored\n", "{platform}");
+    }
+}
+
+/// Waits longer than [`World::ended`] until a container has ended.
+fn await_end(world: &World, id: &str) {
+    let limit = Instant::now() + Duration::from_secs(120);
+    while world.status(id) != "stopped" {
+        assert!(Instant::now() < limit, "{id}: {}", world.printed(id));
+        std::thread::sleep(Duration::from_millis(100));
+    }
+}
+
+fn has_kvm() -> bool {
+    File::options().read(true).write(true).open("/dev/kvm").is_ok()
+}
+
 /// Runs programs in a container with a limit and a network namespace, to their ends.
 fn ends_well(programs: &[(&str, &str)]) {
     let namespace = Namespace::new();
@@ -168,11 +201,7 @@ fn ends_well(programs: &[(&str, &str)]) {
         let groups = json!({"destination": "/sys/fs/cgroup", "type": "cgroup", "source": "cgroup"});
         world.config["mounts"].as_array_mut().unwrap().push(groups);
         world.start(what);
-        let limit = Instant::now() + Duration::from_secs(120);
-        while world.status(what) != "stopped" {
-            assert!(Instant::now() < limit, "{what}: {}", world.printed(what));
-            std::thread::sleep(Duration::from_millis(100));
-        }
+        await_end(&world, what);
         assert_eq!(world.printed(what), format!("ready: {end}\n"));
     }
 }
