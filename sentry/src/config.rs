@@ -95,7 +95,7 @@ impl SandboxConfig {
     }
 }
 
-/// Rules for system calls. Answers are those of seccomp(2)'s filters: an action, with its data in the lower half.
+/// Rules for system calls. Answers are return values of seccomp(2) filters: an action, with its data in the lower half.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SeccompProfile {
     /// The answer for calls without a rule.

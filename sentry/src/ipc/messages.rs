@@ -147,8 +147,8 @@ impl MessageQueue {
         self.choose(|_, selection| selection.takes(kind))
     }
 
-    fn choose(&mut self, wants: impl Fn(&Self, Selection) -> bool) -> Option<Arc<WaitQueue>> {
-        let waits = |waiting: &Waiting| !waiting.notified && wants(self, waiting.selection);
+    fn choose(&mut self, selects: impl Fn(&Self, Selection) -> bool) -> Option<Arc<WaitQueue>> {
+        let waits = |waiting: &Waiting| !waiting.notified && selects(self, waiting.selection);
         let number = self.receivers.iter().find(|(_, waiting)| waits(waiting)).map(|(&number, _)| number)?;
         let waiting = self.receivers.get_mut(&number)?;
         waiting.notified = true;

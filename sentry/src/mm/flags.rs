@@ -41,7 +41,7 @@ impl MemoryManager {
 
 /// The protection that mprotect(2) gives a VMA. With `reading_executes` (`READ_IMPLIES_EXEC`), readable memory also
 /// becomes executable, if the VMA allows it.
-pub(super) fn given(vma: &Vma, wanted: Protection, reading_executes: bool) -> Protection {
-    let implied = reading_executes && wanted.read && vma.flags.contains(VmaFlags::MAY_EXECUTE);
-    Protection { execute: wanted.execute || implied, ..wanted }
+pub(super) fn given(vma: &Vma, requested: Protection, reading_executes: bool) -> Protection {
+    let implied = reading_executes && requested.read && vma.flags.contains(VmaFlags::MAY_EXECUTE);
+    Protection { execute: requested.execute || implied, ..requested }
 }

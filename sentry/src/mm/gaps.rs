@@ -11,7 +11,7 @@ const CLASSES: usize = 53;
 
 /// Number of gaps tried in the size class of a length. Only some of those are long enough; all gaps of higher classes
 /// are.
-const LOOKS: usize = 64;
+const TRIES: usize = 64;
 
 /// The gaps of an address space by size class, each from its start to its end.
 pub struct Gaps {
@@ -50,24 +50,24 @@ impl Gaps {
     /// A high address for `len` bytes, not below `low`, in gaps that begin below `bound`. It is the highest, unless
     /// many gaps above it are slightly too short.
     pub fn high_place(&self, len: u64, low: u64, bound: u64) -> Option<u64> {
-        let places = |gaps: &BTreeMap<u64, u64>, looks: usize| {
-            let mut tried = gaps.range(..bound).rev().take(looks).map(|(&start, &end)| (start, end.checked_sub(len)));
+        let places = |gaps: &BTreeMap<u64, u64>, tries: usize| {
+            let mut tried = gaps.range(..bound).rev().take(tries).map(|(&start, &end)| (start, end.checked_sub(len)));
             tried.find_map(|(start, place)| place.filter(|&place| place >= start && place >= low))
         };
         let (own, higher) = self.classes.get(class_of(len)..)?.split_first()?;
         let sure = higher.iter().filter_map(|gaps| places(gaps, 1));
-        sure.chain(places(own, LOOKS)).max().or_else(|| places(own, usize::MAX))
+        sure.chain(places(own, TRIES)).max().or_else(|| places(own, usize::MAX))
     }
 
     /// A low address for `len` bytes that end at `high` or below, in gaps that begin at `from` or above. It is the
     /// lowest, unless many gaps below it are slightly too short.
     pub fn low_place(&self, len: u64, from: u64, high: u64) -> Option<u64> {
-        let places = |gaps: &BTreeMap<u64, u64>, looks: usize| {
-            let mut tried = gaps.range(from..).take(looks).map(|(&start, &end)| (start, start.checked_add(len), end));
+        let places = |gaps: &BTreeMap<u64, u64>, tries: usize| {
+            let mut tried = gaps.range(from..).take(tries).map(|(&start, &end)| (start, start.checked_add(len), end));
             tried.find_map(|(start, to, end)| to.filter(|&to| to <= end && to <= high).map(|_| start))
         };
         let (own, higher) = self.classes.get(class_of(len)..)?.split_first()?;
         let sure = higher.iter().filter_map(|gaps| places(gaps, 1));
-        sure.chain(places(own, LOOKS)).min().or_else(|| places(own, usize::MAX))
+        sure.chain(places(own, TRIES)).min().or_else(|| places(own, usize::MAX))
     }
 }

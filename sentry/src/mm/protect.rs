@@ -72,7 +72,7 @@ impl MemoryManager {
         &self,
         state: &State,
         range: &Range<u64>,
-        wanted: Protection,
+        requested: Protection,
         reading_executes: bool,
     ) -> (u64, Result<(), Errno>) {
         let mut at = range.start;
@@ -82,7 +82,7 @@ impl MemoryManager {
                 break;
             }
             let flags = vma.flags;
-            let protection = given(vma, wanted, reading_executes);
+            let protection = given(vma, requested, reading_executes);
             if let Err(errno) = self.check_exec_gain(vma.protection, protection) {
                 return (at, Err(errno));
             }
@@ -105,8 +105,8 @@ impl MemoryManager {
         (at, if at < range.end { Err(Errno::ENOMEM.here()) } else { Ok(()) })
     }
 
-    fn change_protection(&self, state: &mut State, range: Range<u64>, wanted: Protection, reading_executes: bool) {
-        let new = |vma: &Vma| given(vma, wanted, reading_executes);
+    fn change_protection(&self, state: &mut State, range: Range<u64>, requested: Protection, reading_executes: bool) {
+        let new = |vma: &Vma| given(vma, requested, reading_executes);
         let changed = state.areas.overlapping(range.clone()).filter(|vma| vma.protection != new(vma));
         let mapped = changed.filter(|vma| self.protect_pages(&state.runs, vma.clip(&range), new(vma))).count() > 0;
         state.generation += u64::from(mapped);

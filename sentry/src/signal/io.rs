@@ -107,8 +107,8 @@ impl Recipient {
 }
 
 impl SignalOwner for Recipient {
-    fn tell(&self, asked: Option<Signal>, fd: i32, event: SigioEvent) {
-        self.send(|| signals(asked, fd, event));
+    fn tell(&self, chosen: Option<Signal>, fd: i32, event: SigioEvent) {
+        self.send(|| signals(chosen, fd, event));
     }
 
     fn tell_urgent(&self) {
@@ -130,7 +130,7 @@ impl SignalOwner for Recipient {
 }
 
 /// The signals to try for an event, preferred ones first: SIGIO needs no queue space, so it is the last.
-fn signals(asked: Option<Signal>, fd: i32, event: SigioEvent) -> Vec<OutgoingSignal> {
+fn signals(chosen: Option<Signal>, fd: i32, event: SigioEvent) -> Vec<OutgoingSignal> {
     const WITH_SPECIFIC_CODES: [Signal; 7] = [
         Signal::SIGILL,
         Signal::SIGFPE,
@@ -140,7 +140,7 @@ fn signals(asked: Option<Signal>, fd: i32, event: SigioEvent) -> Vec<OutgoingSig
         Signal::SIGCHLD,
         Signal::SIGSYS,
     ];
-    let full = asked.map(|signal| {
+    let full = chosen.map(|signal| {
         let (code, band) = code_and_band(event);
         let code = if WITH_SPECIFIC_CODES.contains(&signal) { SI_SIGIO } else { code };
         OutgoingSignal::new(signal, SigInfo::poll(signal, code, i64::from(band.bits()), fd))

@@ -1,4 +1,4 @@
-//! From a number to a handler.
+//! Dispatch of system calls by number.
 
 use amber_abi::errno::Errno;
 use amber_abi::release::Release;
@@ -8,22 +8,22 @@ use crate::syscalls::args::View;
 use crate::syscalls::table::TABLE;
 use crate::task::TaskContext;
 
-/// A handler with its arguments still raw.
+/// A handler, which gets the registers of all arguments.
 pub type Handler = fn(&mut TaskContext, [u64; 6]) -> SysResult;
 
-/// One parameter of a call.
+/// A parameter of a call.
 pub struct Parameter {
     /// Its name, as in the man page.
     pub name: &'static str,
     /// Its type, as in the table: a name from [`args`](crate::syscalls::args) or of a flag set.
     pub kind: &'static str,
-    /// Whether the kernel writes what it points to.
+    /// Whether the kernel writes to the address.
     pub is_out: bool,
-    /// Prints it as strace(1) would.
+    /// Prints it in the format of strace(1).
     pub show: fn(&View<'_>, &mut String),
 }
 
-/// One system call: a line of the table.
+/// A line of the table.
 pub struct Entry {
     /// Its x86-64 number.
     pub number: u32,
@@ -33,11 +33,11 @@ pub struct Entry {
     pub name: &'static str,
     /// Its parameters.
     pub parameters: &'static [Parameter],
-    /// What serves it, or the errno that Linux answers where the feature is configured out.
+    /// The handler, or the errno of a Linux without the feature.
     pub handler: Result<Handler, Errno>,
-    /// What of the call is not offered, where it is served; empty if nothing is missing.
+    /// What an implemented call does not support; empty if it is complete.
     pub missing: &'static str,
-    /// The releases that have it: first, and first that has it no more. Empty for open ends.
+    /// The first release with the call, and the first later one without it. Empty for no bound.
     pub releases: (&'static str, &'static str),
 }
 
@@ -49,7 +49,7 @@ impl Entry {
         open(since).is_none_or(|r| r <= release) && open(until).is_none_or(|r| release < r)
     }
 
-    /// How far the call is served.
+    /// The state of implementation.
     pub fn state(&self) -> CallState {
         match self.handler {
             Err(errno) => CallState::Refused(errno),
@@ -59,23 +59,23 @@ impl Entry {
     }
 }
 
-/// How far a call is served.
+/// The state of implementation of a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CallState {
-    /// As Linux serves it.
+    /// As on Linux.
     Implemented,
-    /// But for what is named.
+    /// Except for what is named.
     Partial(&'static str),
-    /// Not at all: the errno that Linux answers where the feature is configured out.
+    /// Not implemented: fails with the errno of a Linux without the feature.
     Refused(Errno),
 }
 
-/// All lines, by number.
+/// All lines by number.
 pub fn entries() -> impl Iterator<Item = &'static Entry> {
     TABLE.iter()
 }
 
-/// The calls that one release has, by number.
+/// The calls of one release by number.
 pub struct CallTable(Vec<Option<&'static Entry>>);
 
 impl CallTable {
@@ -89,13 +89,13 @@ impl CallTable {
         CallTable(calls)
     }
 
-    /// The line of an x86-64 number.
+    /// The line for an x86-64 number.
     pub fn get(&self, number: u64) -> Option<&'static Entry> {
         self.0.get(usize::try_from(number).ok()?).copied().flatten()
     }
 }
 
-/// Serves a system call with the arguments in the registers.
+/// Handles a system call with the arguments in the registers.
 pub fn dispatch(ctx: &mut TaskContext, number: u64) -> SysResult {
     let arguments = ctx.registers.syscall_arguments();
     let Some(entry) = ctx.kernel().calls.get(number) else {
@@ -108,7 +108,7 @@ pub fn dispatch(ctx: &mut TaskContext, number: u64) -> SysResult {
     }
 }
 
-/// Serves a call, and logs the error it ends with as a message of the place that made it.
+/// Handles a call, and logs an error with the place in the source that returned it.
 #[cold]
 fn serve_logged(ctx: &mut TaskContext, entry: &'static Entry, arguments: [u64; 6]) -> SysResult {
     Errno::forget_place();
@@ -129,7 +129,7 @@ fn serve_logged(ctx: &mut TaskContext, entry: &'static Entry, arguments: [u64; 6
     result
 }
 
-/// Serves a call, or refuses it.
+/// Handles a call, or refuses it.
 pub(super) fn serve(ctx: &mut TaskContext, entry: &'static Entry, arguments: [u64; 6]) -> SysResult {
     match entry.handler {
         Ok(handler) => handler(ctx, arguments),
@@ -137,7 +137,7 @@ pub(super) fn serve(ctx: &mut TaskContext, entry: &'static Entry, arguments: [u6
     }
 }
 
-/// Answers a call that is not offered, and says so in the log the first time.
+/// Refuses an unimplemented call, and logs the first occurrence.
 fn refuse(ctx: &TaskContext, entry: &Entry, errno: Errno) -> SysResult {
     if ctx.kernel().refused.lock().insert(entry.number) {
         log::info!("the guest used {}, which is not offered: {}", entry.name, errno.name());

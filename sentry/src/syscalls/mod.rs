@@ -1,4 +1,4 @@
-//! System calls: the table, the way from a trap to a handler, and the handlers by family.
+//! System calls: the table, the dispatch, and the handlers by family.
 
 pub mod args;
 mod dispatch;

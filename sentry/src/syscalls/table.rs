@@ -1,4 +1,4 @@
-//! The table of system calls: one line a call, from which everything else about calls is derived.
+//! The table of system calls, with one line per call. Everything else about calls is derived from it.
 
 use amber_abi::errno::Errno;
 use amber_abi::futex::{Futex2Flags, FutexOp};
@@ -40,9 +40,9 @@ use amber_abi::xattr::XattrFlags;
 use super::args::*;
 use super::dispatch::{Entry, Parameter};
 
-/// One line: x86-64 number, i386 number or `-`, name and typed parameters, handler or `!` and the errno of a Linux
-/// without the feature, and the releases that have the call (`since..until`, either may be empty). A handler may serve the
-/// call `as partial("what is missing")`.
+/// A line: x86-64 number, i386 number or `-`, name and typed parameters, handler or `!` with the errno of a Linux
+/// without the feature, and the releases with the call (`since..until`, either may be empty). `as partial("what is
+/// missing")` follows the handler of an incomplete call.
 macro_rules! table {
     ($($number:literal, $i386:tt, $name:ident($($arg:ident: $kind:ty),*) => $(! $errno:ident)? $($handler:path $(as partial($missing:literal))?)?,
         $since:literal..$until:literal;)*) => {

@@ -1,4 +1,4 @@
-//! What `--strace` prints: a line for each call, in the form strace(1) users know.
+//! The output of `--strace`: a line for each call in the format of strace(1).
 
 use std::io::Write;
 use std::time::Instant;
@@ -12,35 +12,35 @@ use crate::syscalls::args::{View, put};
 use crate::syscalls::dispatch::{Entry, serve};
 use crate::task::TaskContext;
 
-/// Prints calls, signals and exits as they happen.
+/// Prints calls, signals and exits.
 pub struct Tracer {
     names: Vec<String>,
     sink: Mutex<Box<dyn Write + Send>>,
 }
 
 impl Tracer {
-    /// A tracer of the calls that a filter names.
+    /// A tracer of the calls that a filter selects.
     pub fn new(filter: TraceFilter) -> Self {
         Tracer { names: filter.names, sink: Mutex::new(Rank::Leaf, filter.sink) }
     }
 
-    fn wants(&self, entry: &Entry) -> bool {
+    fn selects(&self, entry: &Entry) -> bool {
         self.names.is_empty() || self.names.iter().any(|name| name == entry.name)
     }
 
-    /// Prints a line about a task. What cannot be written is lost: a trace must not change what is traced.
+    /// Prints a line about a task. Write errors are ignored, since tracing must not affect the task.
     pub fn line(&self, tid: i32, text: &str) {
         let mut line = String::with_capacity(text.len() + 16);
         put!(line, "[pid {tid:>5}] {text}\n");
         let _ = self.sink.lock().write_all(line.as_bytes());
     }
 
-    /// Serves a call and prints it.
+    /// Handles a call and prints it.
     pub fn call(&self, ctx: &mut TaskContext, entry: &'static Entry, raw: [u64; 6]) -> SysResult {
-        if !self.wants(entry) {
+        if !self.selects(entry) {
             return serve(ctx, entry, raw);
         }
-        // What the call reads is printed before, since the call may change it; what it writes, after.
+        // Inputs are printed before the call, which may change them, and outputs after it.
         let before: Vec<Option<String>> = entry
             .parameters
             .iter()
@@ -76,7 +76,7 @@ impl Tracer {
 fn show_result(entry: &Entry, result: &SysResult, out: &mut String) {
     match result {
         Ok(_) if matches!(entry.name, "exit" | "exit_group") => out.push('?'),
-        // What cannot be a count or a number is an address.
+        // Larger results are addresses.
         Ok(value) if *value > u64::from(u32::MAX) => put!(out, "{value:#x}"),
         Ok(value) => put!(out, "{value}"),
         Err(SysError::Errno(errno)) => {

@@ -1,4 +1,4 @@
-//! A task as files see it.
+//! The calling task as files see it.
 
 use std::any::Any;
 use std::sync::Arc;
@@ -42,10 +42,10 @@ impl Caller for TaskContext {
 }
 
 impl TaskContext {
-    /// The task behind a caller, for files that need more of it than a [`Caller`] has: those of `/proc`, and terminals.
+    /// The task of a caller, for files that need more than [`Caller`] offers: those of `/proc`, and terminals.
     ///
     /// # Errors
-    /// `ESRCH` if the caller is no task.
+    /// `ESRCH` if the caller is not a task.
     pub fn of(caller: &dyn Caller) -> Result<&Self, Errno> {
         let caller: &dyn Any = caller;
         caller.downcast_ref().ok_or_else(|| Errno::ESRCH.here())

@@ -264,7 +264,7 @@ impl TaskContext {
         Ok(text)
     }
 
-    /// Like [`read_string`](Self::read_string), behind what `text` contains.
+    /// Like [`read_string`](Self::read_string), appended to `text`.
     ///
     /// # Errors
     /// The same, and `ENOMEM` if it is longer than the memory limit permits.
@@ -416,7 +416,7 @@ impl TaskContext {
         }
     }
 
-    /// Sleeps until woken or until a host descriptor behind the queues is ready. Returns false at the deadline.
+    /// Sleeps until woken or until a host descriptor of the queues is ready. Returns false at the deadline.
     fn sleep_on(&self, queues: &[(&WaitQueue, PollEvents)], deadline: Option<Instant>, futile: &mut Futile) -> bool {
         let files: Vec<_> =
             queues.iter().filter_map(|(queue, events)| Some((queue.host_file()?.clone(), *events))).collect();

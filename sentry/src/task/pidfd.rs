@@ -58,7 +58,7 @@ impl PidFd {
 
     /// Whether the process of a task was waited for.
     pub fn is_reaped(task: &Task) -> bool {
-        // Looks for the process, since another thread that executes a program becomes the leader.
+        // Looked up anew, since another thread that executes a program becomes the leader.
         let group = task.group();
         task.kernel().processes.lock().process(group.pid()).is_none_or(|p| !Arc::ptr_eq(&p.group, group))
     }

@@ -1,33 +1,33 @@
-//! Clocks that show how much processor time a process or a thread used.
+//! CPU time clocks of processes and threads.
 
 use std::sync::{Arc, Weak};
 
 use crate::task::{Activity, Task, ThreadGroup, Usage};
 
-/// Which part of the processor time counts.
+/// The part of the CPU time that counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Part {
-    /// The time in the program's own code.
+    /// Time in guest code.
     User,
-    /// All of it.
+    /// All time.
     All,
 }
 
-/// Whose time counts.
+/// The owner of the clock.
 #[derive(Clone)]
 enum Whose {
     Process(Weak<ThreadGroup>),
     Thread(Weak<Task>),
 }
 
-/// The clock of a process or thread.
+/// The CPU time clock of a process or thread.
 #[derive(Clone)]
 pub struct CpuClock {
     whose: Whose,
     part: Part,
 }
 
-/// The shortest time after which a clock is looked at again, in nanoseconds: Linux looks at each tick.
+/// The minimum interval between two checks of a clock, in nanoseconds. Linux checks at each tick.
 const TICK: u64 = 1_000_000;
 
 impl CpuClock {
@@ -41,7 +41,7 @@ impl CpuClock {
         CpuClock { whose: Whose::Thread(Arc::downgrade(task)), part }
     }
 
-    /// What it shows; none once the process or thread is gone.
+    /// The time; none after the end of the process or thread.
     pub fn now(&self) -> Option<u64> {
         let usage = match &self.whose {
             Whose::Process(group) => group.upgrade()?.usage(),
@@ -53,8 +53,8 @@ impl CpuClock {
         })
     }
 
-    /// After how many nanoseconds of real time the clock may have gone on by `remaining`; none while nothing that it
-    /// counts is running.
+    /// The real time in nanoseconds after which the clock may have advanced by `remaining`; none while none of its
+    /// threads runs.
     pub fn check_delay(&self, remaining: u64) -> Option<u64> {
         let running = |task: &Arc<Task>| matches!(task.activity(), Activity::Guest | Activity::Kernel);
         let threads = match &self.whose {
@@ -65,7 +65,7 @@ impl CpuClock {
     }
 }
 
-/// User and system time together.
+/// The sum of user and system time.
 pub fn total(usage: &Usage) -> u64 {
     usage.user.saturating_add(usage.system)
 }

@@ -17,7 +17,7 @@ pub struct PageCaches {
     held: AtomicU64,
     /// Bound of `held`, set with the first allocation.
     bound: AtomicU64,
-    wanted: AtomicBool,
+    over_bound: AtomicBool,
     /// Held during an eviction, so that one task at a time evicts.
     one: parking_lot::Mutex<()>,
     ticks: AtomicU64,
@@ -29,7 +29,7 @@ impl Default for PageCaches {
             all: Mutex::new(Rank::Leaf, Vec::new()),
             held: AtomicU64::new(0),
             bound: AtomicU64::new(u64::MAX),
-            wanted: AtomicBool::new(false),
+            over_bound: AtomicBool::new(false),
             one: parking_lot::Mutex::new(()),
             ticks: AtomicU64::new(1),
         }
@@ -54,7 +54,7 @@ impl PageCaches {
         let bound = memory / PART;
         self.bound.store(bound, Ordering::Relaxed);
         if self.held.fetch_add(bytes, Ordering::Relaxed) + bytes > bound {
-            self.wanted.store(true, Ordering::Relaxed);
+            self.over_bound.store(true, Ordering::Relaxed);
         }
     }
 
@@ -64,10 +64,10 @@ impl PageCaches {
 
     /// Evicts pages if the bound is exceeded. Called by each task regularly, without locks.
     pub fn reclaim_if_over(&self) {
-        if self.wanted.load(Ordering::Relaxed)
+        if self.over_bound.load(Ordering::Relaxed)
             && let Some(_one) = self.one.try_lock()
         {
-            self.wanted.store(false, Ordering::Relaxed);
+            self.over_bound.store(false, Ordering::Relaxed);
             self.evict_to(self.bound.load(Ordering::Relaxed) / 4 * 3);
         }
     }

@@ -1,11 +1,11 @@
-//! Arguments that point to strings and buffers.
+//! Arguments that are strings and buffers.
 
 use super::{View, addresses, put};
 
-/// Most bytes that are printed, as strace(1)'s `-s` has it.
+/// Maximum number of bytes printed, the default of strace(1)'s `-s`.
 pub(super) const SHOWN: usize = 32;
 
-/// Prints bytes as a C string literal, at most [`SHOWN`] of them; `whole` is how many there are.
+/// Prints bytes as a C string literal, at most [`SHOWN`] of the `whole` bytes.
 pub(super) fn show_bytes(bytes: &[u8], whole: usize, out: &mut String) {
     out.push('"');
     for &byte in bytes.iter().take(SHOWN) {
@@ -25,7 +25,7 @@ pub(super) fn show_bytes(bytes: &[u8], whole: usize, out: &mut String) {
     }
 }
 
-/// Prints `len` bytes at `address`, or the address where they cannot be read.
+/// Prints `len` bytes at `address`, or the address if they cannot be read.
 pub(super) fn show_memory(view: &View<'_>, address: u64, len: u64, out: &mut String) {
     let mut bytes = vec![0; len.min(SHOWN as u64 + 1) as usize];
     if address != 0 && view.ctx.read_bytes(address, &mut bytes).is_ok() {
@@ -52,7 +52,7 @@ pub(super) fn show_string(view: &View<'_>, address: u64, most: usize, out: &mut 
     }
 }
 
-/// Prints all of a string.
+/// Prints a string in full.
 fn show_quoted(text: &[u8], out: &mut String) {
     for (i, part) in text.chunks(SHOWN).enumerate() {
         let mut piece = String::new();
@@ -68,15 +68,15 @@ fn show_quoted(text: &[u8], out: &mut String) {
 }
 
 addresses! {
-    /// A path, printed whole.
+    /// A path, printed in full.
     Path, out false, |view, out| show_string(view, view.value(), 4096, out);
     /// A string.
     Str, out false, |view, out| show_string(view, view.value(), SHOWN, out);
-    /// Room for a string that the kernel writes.
+    /// A buffer for a string that the kernel writes.
     StrOut, out true, show_written_string;
     /// Bytes that the kernel reads; the next argument is their number.
     BufIn, out false, |view, out| show_memory(view, view.value(), view.next(), out);
-    /// Room for bytes that the kernel writes; the next argument is its size, the result how many were written.
+    /// A buffer that the kernel writes; the next argument is its size, the result the number of bytes.
     BufOut, out true, show_written;
 }
 

@@ -1,35 +1,35 @@
-//! Arguments that point to several things: strings, vectors, descriptors, addresses of sockets.
+//! Arguments with several elements: vectors of strings and buffers, descriptors, socket addresses.
 
 use amber_abi::poll::PollEvents;
 
 use super::buffers::{SHOWN, show_memory, show_string};
 use super::{View, addresses, put};
 
-/// Most elements that are printed.
+/// Maximum number of elements printed.
 const ELEMENTS: usize = 16;
 
 addresses! {
-    /// The argument strings of a program, ended by NULL.
+    /// The arguments of a program, terminated by NULL.
     StringList, out false, |view, out| show_list(view, false, out, show_strings);
-    /// The environment of a program, of which only the number is printed.
+    /// The environment of a program. Only the number of strings is printed.
     Envp, out false, |view, out| show_list(view, false, out, show_environment);
-    /// Buffers that are read; the next argument is their number.
+    /// A vector of buffers that the kernel reads; the next argument is their number.
     IovecIn, out false, |view, out| show_list(view, false, out, show_vector);
-    /// Buffers that are written; the next argument is their number.
+    /// A vector of buffers that the kernel writes; the next argument is their number.
     IovecOut, out true, |view, out| show_list(view, true, out, show_vector);
     /// The array of poll(2); the next argument is its length.
     Pollfds, out true, |view, out| show_list(view, true, out, show_pollfds);
     /// A descriptor set of select(2).
     FdSet, out true, |view, out| show_list(view, true, out, show_fd_set);
-    /// Room for two descriptors.
+    /// A buffer for two descriptors.
     FdPair, out true, |view, out| show_list(view, true, out, show_pair);
-    /// A socket address that is read; the next argument is its length.
+    /// A socket address that the kernel reads; the next argument is its length.
     SockaddrIn, out false, |view, out| show_list(view, false, out, show_sockaddr);
-    /// Room for a socket address; the next argument points to its length.
+    /// A buffer for a socket address; the next argument points to its length.
     SockaddrOut, out true, |view, out| show_list(view, true, out, show_sockaddr_out);
 }
 
-/// Prints a list, or the address of one that is not there, or (`written`) that was not written.
+/// Prints a list, or the address if it cannot be read or, with `written`, was not written.
 fn show_list(view: &View<'_>, written: bool, out: &mut String, show: fn(&View<'_>, &mut String)) {
     if view.value() == 0 {
         out.push_str("NULL");
@@ -51,7 +51,7 @@ fn pointers(view: &View<'_>) -> Vec<u64> {
     found
 }
 
-/// Prints what `each` prints for each element, in brackets, with an ellipsis for those left out.
+/// Prints the elements in brackets by `each`, with an ellipsis for omitted ones.
 fn bracket<T>(elements: &[T], out: &mut String, mut each: impl FnMut(&T, &mut String)) {
     out.push('[');
     for (i, element) in elements.iter().take(ELEMENTS).enumerate() {
@@ -74,7 +74,7 @@ fn show_vector(view: &View<'_>, out: &mut String) {
     let Ok(words) = view.ctx.read_array::<u64>(view.value(), count * 2) else {
         return view.show_address(out);
     };
-    // Of buffers that the kernel filled, only as much as the call's result says holds anything.
+    // Only as many bytes as the result counts are valid in buffers that the kernel wrote.
     let mut left = match view.result {
         Some(Ok(n)) => *n,
         _ => u64::MAX,

@@ -1,4 +1,4 @@
-//! The types that arguments have in the table: how each is made from a register, and how `--strace` prints it.
+//! The types of arguments in the table, with conversions from registers and the formats of `--strace`.
 
 mod buffers;
 mod lists;
@@ -25,7 +25,7 @@ macro_rules! put {
 }
 pub(crate) use put;
 
-/// Types of arguments that are guest addresses: whether the kernel writes what is there, and how that is printed.
+/// Defines argument types that are guest addresses: whether the kernel writes to them, and their format.
 macro_rules! addresses {
     ($($(#[$doc:meta])* $name:ident, out $out:literal, $show:expr;)*) => {$(
         $(#[$doc])*
@@ -54,15 +54,15 @@ macro_rules! addresses {
 }
 pub(crate) use addresses;
 
-/// What printing an argument may look at.
+/// The information for printing an argument.
 pub struct View<'a> {
     /// The task, for its memory.
     pub ctx: &'a TaskContext,
-    /// All arguments, for those whose length is the next one.
+    /// All arguments, since the length of one may be the next.
     pub raw: [u64; 6],
-    /// Which argument this is.
+    /// The index of this argument.
     pub index: usize,
-    /// How the call ended; none while it has not.
+    /// The result of the call; none before its end.
     pub result: Option<&'a SysResult>,
 }
 
@@ -72,12 +72,12 @@ impl View<'_> {
         self.raw.get(self.index).copied().unwrap_or_default()
     }
 
-    /// The argument behind it.
+    /// The next argument.
     pub fn next(&self) -> u64 {
         self.raw.get(self.index + 1).copied().unwrap_or_default()
     }
 
-    /// Whether the kernel has written what it writes.
+    /// Whether the call has succeeded, so that its outputs are valid.
     pub fn succeeded(&self) -> bool {
         matches!(self.result, Some(Ok(_)))
     }
@@ -91,14 +91,14 @@ impl View<'_> {
     }
 }
 
-/// A type of argument.
+/// An argument type.
 pub trait Argument: Sized {
-    /// Whether the kernel writes what it points to, so that it is printed when the call is over.
+    /// Whether the kernel writes to the address, so that the argument is printed after the call.
     const OUT: bool = false;
 
-    /// Takes what the type holds out of the register, as the kernel's own prototype would (an `int` is the low half).
+    /// Converts the register as the kernel's own prototype does (an `int` is the lower half).
     fn from_raw(raw: u64) -> Self;
 
-    /// Prints the argument as strace(1) would.
+    /// Prints the argument in the format of strace(1).
     fn show(view: &View<'_>, out: &mut String);
 }

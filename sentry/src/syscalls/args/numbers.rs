@@ -19,7 +19,7 @@ macro_rules! integers {
 
 integers!(i32, u32, i64, u64, usize);
 
-/// Flag sets and enumerations of the abi, which know their names.
+/// Flag sets and enumerations of the abi crate, which format their names.
 macro_rules! named {
     ($($module:ident::{$($kind:ident),* $(,)?}),* $(,)?) => {$($(
         impl Argument for amber_abi::$module::$kind {
@@ -68,7 +68,7 @@ impl Argument for Fd {
     }
 }
 
-/// A descriptor of the directory that a relative path starts from, or `AT_FDCWD`.
+/// The descriptor of the directory that a relative path starts from, or `AT_FDCWD`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DirFd(pub i32);
 

@@ -1,4 +1,4 @@
-//! Arguments that point to one structure.
+//! Arguments that are pointers to structures.
 
 use std::fmt::Debug;
 use std::marker::PhantomData;
@@ -11,9 +11,9 @@ use super::{Argument, View, addresses, put};
 use crate::task::TaskContext;
 
 addresses! {
-    /// An address, or a pointer to something the kernel reads and that is not printed.
+    /// An address, or a pointer to something that the kernel reads and `--strace` does not print.
     PtrIn, out false, |view, out| view.show_address(out);
-    /// A pointer to something the kernel writes and that is not printed.
+    /// A pointer to something that the kernel writes and `--strace` does not print.
     PtrOut, out false, |view, out| view.show_address(out);
 }
 
@@ -34,7 +34,7 @@ macro_rules! copyable {
         impl<T> Copy for $name<T> {}
 
         impl<T> $name<T> {
-            /// A pointer to this guest address.
+            /// A pointer with this guest address.
             pub fn new(address: u64) -> Self {
                 $name(address, PhantomData)
             }
@@ -50,7 +50,7 @@ macro_rules! copyable {
 copyable!(In, Out);
 
 impl<T: FromBytes + IntoBytes> In<T> {
-    /// Reads the structure; `EFAULT` if it cannot be.
+    /// Reads the structure, or fails with `EFAULT`.
     pub fn read(self, ctx: &TaskContext) -> Result<T, Errno> {
         ctx.read_object(self.0)
     }
@@ -62,7 +62,7 @@ impl<T: FromBytes + IntoBytes> In<T> {
 }
 
 impl<T: IntoBytes + Immutable> Out<T> {
-    /// Writes the structure; `EFAULT` if it cannot be.
+    /// Writes the structure, or fails with `EFAULT`.
     pub fn write(self, ctx: &TaskContext, object: &T) -> Result<(), Errno> {
         ctx.write_object(self.0, object)
     }
@@ -110,13 +110,13 @@ fn show_fields<T: Debug + 'static>(object: &T, out: &mut String) {
     }
     let text = format!("{object:?}");
     match text.split_once(" { ") {
-        // The derived form `Name { field: value }` holds the same words in other clothes.
+        // Convert the derived format `Name { field: value }`.
         Some((_, fields)) => put!(out, "{{{}}}", fields.trim_end_matches(" }").replace(": ", "=")),
         None => out.push_str(&text),
     }
 }
 
-/// Where wait4(2) stores how the child ended.
+/// The address for wait4(2)'s status.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct WaitStatusOut(pub u64);
 

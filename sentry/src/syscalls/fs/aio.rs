@@ -1,4 +1,4 @@
-//! Asynchronous I/O: io_setup(2), io_submit(2), io_getevents(2) and their kin.
+//! Asynchronous I/O: io_setup(2), io_submit(2), io_getevents(2) and related calls.
 
 use std::time::{Duration, Instant};
 
@@ -20,7 +20,7 @@ use crate::task::TaskContext;
 use crate::vfs::FileDescription;
 use crate::wait::{WaitEnd, deadline_in};
 
-/// Where the key is in a request.
+/// The offset of the key in a request.
 const KEY_OFFSET: u64 = 8;
 
 /// io_setup(2).
@@ -66,7 +66,7 @@ pub fn io_submit(ctx: &mut TaskContext, number: u64, count: i64, requests: PtrIn
     Ok(count)
 }
 
-/// Does one request and tells what came of it.
+/// Performs one request and adds its completion event.
 fn submit(ctx: &mut TaskContext, context: &AioContext, address: u64) -> Result<(), SysError> {
     let request: Iocb = ctx.read_object(address)?;
     if request.aio_reserved2 != 0 || request.aio_nbytes > i64::MAX as u64 {
@@ -91,18 +91,18 @@ fn submit(ctx: &mut TaskContext, context: &AioContext, address: u64) -> Result<(
     let res = match result {
         Ok(count) => count as i64,
         Err(SysError::Errno(errno)) => -i64::from(errno.raw()),
-        // What a signal cut short is not begun again.
+        // Interrupted requests are not restarted.
         Err(SysError::Restart(_)) => -i64::from(Errno::EINTR.raw()),
     };
     context.tell(&mm, &IoEvent { data: request.aio_data, obj: address, res, res2: 0 });
     if let Some(counter) = counter {
-        // A counter that is full tells enough.
+        // If the counter is full, the eventfd is readable already.
         let _ = counter.file().write_at(&1u64.to_ne_bytes(), 0);
     }
     Ok(())
 }
 
-/// What a request does; the outer error refuses the request itself.
+/// Performs a request. The outer error refuses the request itself.
 fn perform(ctx: &mut TaskContext, description: &FileDescription, request: &Iocb) -> Result<SysResult, SysError> {
     let writes = match IocbCommand::from_raw(request.aio_lio_opcode) {
         IocbCommand::IOCB_CMD_PREAD | IocbCommand::IOCB_CMD_PREADV => false,
@@ -117,7 +117,7 @@ fn perform(ctx: &mut TaskContext, description: &FileDescription, request: &Iocb)
                 answer => Ok(answer.map(|()| 0).map_err(SysError::from)),
             };
         }
-        // Polling is not offered, as by Linux before 4.18.
+        // IOCB_CMD_POLL is not supported, as before Linux 4.18.
         _ => return Err(Errno::EINVAL.here().into()),
     };
     if request.aio_flags & IOCB_FLAG_IOPRIO != 0 && request.aio_reqprio as u16 >> 13 > 3 {
@@ -134,7 +134,7 @@ fn perform(ctx: &mut TaskContext, description: &FileDescription, request: &Iocb)
     Ok(rw::transfer(ctx, description, request.aio_offset as u64, flags, writes, &mut memory)?)
 }
 
-/// When a wait ends; as on Linux, the time is not looked at closely.
+/// The deadline of a wait. As on Linux, invalid times are accepted.
 fn deadline(ctx: &TaskContext, timeout: In<Timespec>) -> Result<Option<Instant>, Errno> {
     let Some(time) = timeout.read_if_given(ctx)? else { return Ok(None) };
     let nanos = i128::from(time.tv_sec) * i128::from(NSEC_PER_SEC) + i128::from(time.tv_nsec);
@@ -180,7 +180,7 @@ fn get_events(
     events: PtrOut,
     deadline: Option<Instant>,
 ) -> SysResult {
-    /// Events taken at once at most; as many as any ring holds fit in the address space, but need not in one vector.
+    /// Maximum number of events taken at once, which bounds the vector.
     const AT_ONCE: i64 = 1 << 16;
     let context = ctx.mm().aio().get(number)?;
     if least < 0 || least > most {
@@ -196,14 +196,14 @@ fn get_events(
         return Err(Errno::EINTR.here().into());
     }
     let bytes = found.as_slice().as_bytes();
-    let told = ctx.mm().write_partial(events.0, bytes) / size_of::<IoEvent>();
-    if told == 0 && !found.is_empty() {
+    let written = ctx.mm().write_partial(events.0, bytes) / size_of::<IoEvent>();
+    if written == 0 && !found.is_empty() {
         return Err(Errno::EFAULT.here().into());
     }
-    Ok(told as u64)
+    Ok(written as u64)
 }
 
-/// io_cancel(2): there never is a request that has not ended.
+/// io_cancel(2). Submitted requests are always complete.
 pub fn io_cancel(ctx: &mut TaskContext, number: u64, request: PtrIn, _result: PtrOut) -> SysResult {
     let _key: u32 = ctx.read_object(request.0.wrapping_add(KEY_OFFSET))?;
     ctx.mm().aio().get(number)?;

@@ -1,4 +1,4 @@
-//! Descriptors for files that a call makes out of nothing.
+//! Descriptors of anonymous files, such as eventfds.
 
 use std::sync::Arc;
 
@@ -9,7 +9,7 @@ use crate::syscalls::fs::support::{check_open_files, descriptor_limit};
 use crate::task::TaskContext;
 use crate::vfs::{File, FileDescription};
 
-/// Opens a descriptor for a file: `access` is its access mode, of `flags`, `O_NONBLOCK` and `O_CLOEXEC` count.
+/// Installs a file with the access mode `access` and, of `flags`, `O_NONBLOCK` and `O_CLOEXEC`. Returns the descriptor.
 ///
 /// # Errors
 /// `EMFILE`, `ENFILE`.

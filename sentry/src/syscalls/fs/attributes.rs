@@ -17,7 +17,7 @@ use crate::vfs::{SetAttributes, SetTime};
 const UTIME_NOW: i64 = 0x3fff_ffff;
 const UTIME_OMIT: i64 = 0x3fff_fffe;
 
-/// Makes the changes that `decide` finds allowed for the owner and mode the file has; both are one step.
+/// Applies the changes that `decide` permits for the present owner and mode, atomically.
 fn change(
     ctx: &TaskContext,
     found: &Found,
@@ -27,7 +27,7 @@ fn change(
     let inode = &*found.inode;
     let changes = ctx.kernel().vfs.change_attributes(inode, || {
         let changes = decide(inode.settled_ownership()?)?;
-        // Making and removing an entry check the directory's owner and mode under this lock.
+        // Creating and removing entries checks the directory's owner and mode under this lock.
         let access = changes.permissions.is_some() || changes.uid.is_some() || changes.gid.is_some();
         let directory = found.path.as_ref().filter(|path| access && path.dentry.is_directory());
         let _entries = directory.map(|path| path.dentry.lock_children(false));
@@ -35,7 +35,7 @@ fn change(
         Ok(changes)
     })?;
     if let Some(path) = &found.path {
-        // One time alone is told of as what it is the time of.
+        // Like Linux, report a single time by an event of its own.
         let event = match (changes.accessed, changes.modified) {
             (Some(_), None) => mask::IN_ACCESS,
             (None, Some(_)) => mask::IN_MODIFY,
@@ -57,7 +57,7 @@ pub fn fchmod(ctx: &mut TaskContext, fd: Fd, mode: FileMode) -> SysResult {
     change_mode(ctx, &found, mode)
 }
 
-/// fchmodat(2), which has no flags.
+/// fchmodat(2), which has no flags argument.
 pub fn fchmodat(ctx: &mut TaskContext, dirfd: DirFd, path: Path, mode: FileMode) -> SysResult {
     fchmodat2(ctx, dirfd, path, mode, AtFlags::empty())
 }
@@ -157,7 +157,7 @@ pub fn utimes(ctx: &mut TaskContext, path: Path, times: In<[Timeval; 2]>) -> Sys
     futimesat(ctx, DirFd(AT_FDCWD), path, times)
 }
 
-/// futimesat(2): without a path, the times of the descriptor itself.
+/// futimesat(2). A NULL path means the file of the descriptor.
 pub fn futimesat(ctx: &mut TaskContext, dirfd: DirFd, path: Path, times: In<[Timeval; 2]>) -> SysResult {
     let times = if times.0 == 0 {
         None
@@ -213,7 +213,7 @@ pub fn utimensat(
     change_times(ctx, &found, times)
 }
 
-/// Sets access and modification time; none for both means now, which whoever may write is allowed too.
+/// Sets access and modification time. None for both means the current time, for which write permission suffices.
 fn change_times(ctx: &TaskContext, found: &Found, times: Option<[Option<SetTime>; 2]>) -> SysResult {
     let credentials = ctx.credentials();
     let [accessed, modified] = times.unwrap_or([Some(SetTime::Now); 2]);

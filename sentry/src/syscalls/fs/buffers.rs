@@ -1,4 +1,4 @@
-//! Data on its way between guest memory and files.
+//! Transfer of data between guest memory and files.
 
 use std::cell::Cell;
 use std::os::fd::BorrowedFd;
@@ -9,19 +9,18 @@ use amber_abi::open::{Iovec, MAX_RW_COUNT, UIO_MAXIOV};
 use crate::interruption;
 use crate::task::TaskContext;
 
-/// The most bytes that pass between a file and guest memory in one step. No message of a packet socket is longer, so
-/// none is torn.
+/// Maximum number of bytes in one step. No packet socket has longer messages, so none is split.
 const CHUNK: usize = 256 << 10;
 
-/// As many bytes, and more, go straight between guest memory and a socket of the host: fewer are copied sooner than
-/// their pages are found.
+/// Transfers of at least this many bytes go directly between guest memory and a host socket. For smaller ones, a copy
+/// costs less than the look-up of the pages.
 pub const DIRECT: u64 = 16 << 10;
 
-/// As many go so at most while the address space is locked.
+/// Maximum number of bytes of a direct transfer, during which the address space is locked.
 pub const AT_ONCE: usize = 1 << 20;
 
 thread_local! {
-    /// Where data rests on its way; kept from call to call by each task's thread.
+    /// The bounce buffer, kept between calls by each host thread.
     static BOUNCE: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
 }
 
@@ -49,13 +48,13 @@ fn lengthen(ctx: &TaskContext, buffer: &mut Vec<u8>, len: usize) -> Result<(), E
     Ok(())
 }
 
-/// Answers `EFAULT` for memory that no guest can have.
+/// Returns `EFAULT` for a range beyond the guest's address space.
 fn check_range(ctx: &TaskContext, address: u64, len: u64) -> Result<(), Errno> {
     let limit = ctx.kernel().platform.address_limit();
     address.checked_add(len).filter(|&end| end <= limit).map(drop).ok_or_else(|| Errno::EFAULT.here())
 }
 
-/// Pieces of guest memory, used up from the front.
+/// A vector of buffers in guest memory, consumed from the front.
 pub struct Memory {
     pieces: Vec<(u64, u64)>,
     at: usize,
@@ -63,20 +62,20 @@ pub struct Memory {
 }
 
 impl Memory {
-    /// One piece.
+    /// A single buffer.
     ///
     /// # Errors
-    /// `EFAULT` if it does not end below the end of guest addresses.
+    /// `EFAULT` if it extends beyond the guest's address space.
     pub fn plain(ctx: &TaskContext, address: u64, count: usize) -> Result<Self, Errno> {
         check_range(ctx, address, count as u64)?;
         let count = (count as u64).min(MAX_RW_COUNT as u64);
         Ok(Memory { pieces: vec![(address, count)], at: 0, left: count })
     }
 
-    /// The pieces of an array of `iovec`.
+    /// The buffers of an `iovec` array.
     ///
     /// # Errors
-    /// `EINVAL` for too many pieces or a negative length; `EFAULT`.
+    /// `EINVAL` for too many buffers or a negative length; `EFAULT`.
     pub fn vector(ctx: &TaskContext, address: u64, count: usize) -> Result<Self, Errno> {
         if count > UIO_MAXIOV {
             return Err(Errno::EINVAL.here());
@@ -96,12 +95,12 @@ impl Memory {
         Ok(Memory { pieces, at: 0, left })
     }
 
-    /// Bytes not yet used up.
+    /// The number of remaining bytes.
     pub fn left(&self) -> u64 {
         self.left
     }
 
-    /// Copies the front to guest memory and uses it up; less than all means that the rest cannot be written.
+    /// Copies data to guest memory and consumes it. If the result is less than the length, the rest cannot be written.
     pub(super) fn put(&mut self, ctx: &TaskContext, mut data: &[u8]) -> usize {
         let mm = ctx.mm();
         let mut done = 0;
@@ -125,7 +124,7 @@ impl Memory {
         done
     }
 
-    /// Copies from guest memory without using it up.
+    /// Copies from guest memory without consuming it.
     pub(super) fn peek(&self, ctx: &TaskContext, buf: &mut [u8]) -> usize {
         let mm = ctx.mm();
         let mut done = 0;
@@ -140,12 +139,12 @@ impl Memory {
         done
     }
 
-    /// Receives from a socket of the host, without waiting, and uses up what was filled.
+    /// Receives from a host socket without blocking, and consumes what was received.
     pub(super) fn receive(&mut self, ctx: &TaskContext, socket: BorrowedFd<'_>) -> Result<usize, Errno> {
         self.exchange(|address, len| ctx.mm().receive(address, len, socket))
     }
 
-    /// Sends to a socket of the host, without waiting, and uses up what was sent.
+    /// Sends to a host socket without blocking, and consumes what was sent.
     pub(super) fn send(&mut self, ctx: &TaskContext, socket: BorrowedFd<'_>) -> Result<usize, Errno> {
         self.exchange(|address, len| ctx.mm().send(address, len, socket))
     }
@@ -167,7 +166,7 @@ impl Memory {
         Ok(done)
     }
 
-    /// How many of the next `len` bytes can be written.
+    /// The number of the next `len` bytes that can be written.
     pub(super) fn room(&self, ctx: &TaskContext, len: usize) -> usize {
         let mut done = 0;
         for &(address, piece) in self.pieces.iter().skip(self.at) {
@@ -181,7 +180,7 @@ impl Memory {
         done
     }
 
-    /// Drops the front.
+    /// Consumes bytes.
     pub(super) fn use_up(&mut self, mut count: usize) {
         self.left -= count as u64;
         while let Some((address, len)) = self.pieces.get_mut(self.at) {

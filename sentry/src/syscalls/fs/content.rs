@@ -1,4 +1,4 @@
-//! The content of files as a whole: length, storage, writing back, and copies from file to file.
+//! Operations on whole files: length, allocation, write-back, and copies between files.
 
 use amber_abi::errno::Errno;
 use amber_abi::open::{AT_FDCWD, FallocateMode, FileAdvice, MAX_RW_COUNT, OpenFlags, SyncFileRangeFlags};
@@ -151,7 +151,7 @@ pub fn sync_file_range(ctx: &mut TaskContext, fd: Fd, offset: i64, len: i64, fla
     Ok(0)
 }
 
-/// readahead(2): pages are read when they are wanted; the checks are what there is to do.
+/// readahead(2). Pages are read on demand, so only the checks remain.
 pub fn readahead(ctx: &mut TaskContext, fd: Fd, _offset: i64, _count: usize) -> SysResult {
     let description = ctx.files().get(fd.0)?;
     if !description.is_readable() {
@@ -163,7 +163,7 @@ pub fn readahead(ctx: &mut TaskContext, fd: Fd, _offset: i64, _count: usize) -> 
     Ok(0)
 }
 
-/// fadvise64(2): advice, which need not be taken.
+/// fadvise64(2). The advice is ignored.
 pub fn fadvise64(ctx: &mut TaskContext, fd: Fd, _offset: i64, len: i64, advice: FileAdvice) -> SysResult {
     let description = ctx.files().get(fd.0)?;
     if description.kind() == FileType::Fifo {
@@ -175,13 +175,13 @@ pub fn fadvise64(ctx: &mut TaskContext, fd: Fd, _offset: i64, len: i64, advice: 
     Ok(0)
 }
 
-/// A place of a copy: an offset in the guest's memory, or the file position.
+/// The position of a copy: an offset in guest memory, or the file position.
 pub(super) enum Place {
-    /// An offset in the guest's memory, which is written back.
+    /// An offset in guest memory, which is updated.
     Given {
-        /// Where the guest has it.
+        /// Its guest address.
         address: u64,
-        /// What it was at first.
+        /// The initial offset.
         at: u64,
     },
     /// The file position.
@@ -189,7 +189,7 @@ pub(super) enum Place {
 }
 
 impl Place {
-    /// The place the guest names; with NULL the file position.
+    /// The position that the guest specifies; NULL for the file position.
     pub(super) fn new(ctx: &TaskContext, description: &FileDescription, address: PtrOut) -> Result<Self, Errno> {
         if address.is_null() {
             return Ok(Place::Position(*description.position()));
@@ -199,14 +199,14 @@ impl Place {
         Ok(Place::Given { address: address.0, at })
     }
 
-    /// Its offset.
+    /// The initial offset.
     pub(super) fn at(&self) -> u64 {
         match *self {
             Place::Given { at, .. } | Place::Position(at) => at,
         }
     }
 
-    /// Moves it on by what was copied.
+    /// Advances the position by the copied bytes.
     pub(super) fn finish(&self, ctx: &TaskContext, description: &FileDescription, moved: u64) -> Result<(), Errno> {
         match self {
             Place::Given { address, at } => ctx.write_object(*address, &(at + moved)),
@@ -298,7 +298,7 @@ pub fn copy_file_range(
     }
 }
 
-/// Copies bytes from a file that has offsets to any other; waits for streams unless they are non-blocking.
+/// Copies from a seekable file to any other. Blocks for streams unless they are non-blocking.
 fn pour(
     ctx: &TaskContext,
     from: &FileDescription,
@@ -347,7 +347,7 @@ fn pour(
                 done += written;
                 total += written as u64;
             }
-            // As on Linux, any signal ends the copy where it is.
+            // As on Linux, any signal ends the copy.
             if ctx.is_interrupted() {
                 break;
             }

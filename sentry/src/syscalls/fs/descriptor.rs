@@ -1,4 +1,4 @@
-//! Descriptors: closing, duplicating, seeking.
+//! Descriptors: close, duplicate, seek.
 
 use std::sync::Arc;
 
@@ -21,7 +21,7 @@ pub fn close(ctx: &mut TaskContext, fd: Fd) -> SysResult {
     Ok(0)
 }
 
-/// What closing one descriptor of a file brings about.
+/// The effects of closing a descriptor of a file.
 pub fn closed(ctx: &TaskContext, description: &Arc<FileDescription>) -> Result<(), Errno> {
     description.closed(ctx.files().id());
     if description.is_path_only() {
@@ -48,7 +48,7 @@ pub fn close_range(ctx: &mut TaskContext, first: u32, last: u32, flags: CloseRan
         files.set_close_on_exec_range(first, last);
         return Ok(0);
     }
-    // Errors of the single files have nowhere to go.
+    // Errors of single files cannot be reported.
     files.remove_range(
         first,
         last,
@@ -106,7 +106,7 @@ pub fn lseek(ctx: &mut TaskContext, fd: Fd, offset: i64, whence: Whence) -> SysR
         return Err(Errno::EINVAL.here().into());
     }
     if !file.is_seekable() {
-        // Eventfds and their like, but not pidfds, have a position that stays where it is.
+        // Anonymous files such as eventfds, except pidfds, have a constant position.
         let stays = description.kind() == FileType::Anonymous && description.downcast::<PidFd>().is_none();
         return if stays { Ok(0) } else { Err(Errno::ESPIPE.here().into()) };
     }

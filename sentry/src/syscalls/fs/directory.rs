@@ -1,4 +1,4 @@
-//! Directories: listing them, and the root and working directory of a process.
+//! Directories: listing, and the root and working directory of a process.
 
 use amber_abi::capability::Capability;
 use amber_abi::errno::Errno;
@@ -14,10 +14,10 @@ use crate::vfs::access::{self, Access};
 use crate::vfs::notify::{self, mask};
 use crate::vfs::{DirectoryEntry, DirectorySink, FileDescription, Inode};
 
-/// The most bytes of entries one call gives, however much room there is.
+/// Maximum number of bytes that one call returns.
 const MOST: usize = 256 << 10;
 
-/// Cookies of a file system's own entries are behind those of `.` and `..`.
+/// Offset of a file system's own cookies, after those of `.` and `..`.
 const DOTS: u64 = 2;
 
 /// getdents64(2).
@@ -25,17 +25,17 @@ pub fn getdents64(ctx: &mut TaskContext, fd: Fd, out: PtrOut, count: u32) -> Sys
     list(ctx, fd, out, count, true)
 }
 
-/// getdents(2), whose entries have their type at the end.
+/// getdents(2), whose entries end with their type.
 pub fn getdents(ctx: &mut TaskContext, fd: Fd, out: PtrOut, count: u32) -> SysResult {
     list(ctx, fd, out, count, false)
 }
 
-/// Entries in the form a call gives them.
+/// Entries in the format of the call.
 struct Entries {
     bytes: Vec<u8>,
     room: usize,
     wide: bool,
-    /// The cookie behind the last entry.
+    /// The cookie after the last entry.
     next: u64,
     full: bool,
 }
@@ -43,7 +43,7 @@ struct Entries {
 impl Entries {
     fn push(&mut self, name: &[u8], number: u64, kind: Option<FileType>, next: u64) -> bool {
         let header = if self.wide { DIRENT64_NAME } else { DIRENT_NAME };
-        // The name's zero byte, and for the old form the type.
+        // The zero byte after the name, and in the old format the type.
         let len = (header + name.len() + if self.wide { 1 } else { 2 }).next_multiple_of(8);
         if self.bytes.len() + len > self.room {
             self.full = true;
@@ -122,7 +122,7 @@ fn fill(description: &FileDescription, from: u64, entries: &mut Entries) -> Resu
     description.file().read_directory(from.saturating_sub(DOTS), entries)
 }
 
-/// getcwd(2): the length includes the zero byte.
+/// getcwd(2). The length includes the zero byte.
 pub fn getcwd(ctx: &mut TaskContext, buf: StrOut, size: usize) -> SysResult {
     let (root, cwd) = ctx.fs().root_and_cwd();
     if cwd.dentry.is_removed() {

@@ -1,4 +1,4 @@
-//! The calls of epoll(7).
+//! The system calls of epoll(7).
 
 use std::time::Instant;
 
@@ -22,10 +22,10 @@ use crate::wait::WaitEnd;
 
 /// Bytes of one event in guest memory.
 const EVENT_SIZE: usize = size_of::<EpollEvent>();
-/// The most events one call may ask for.
+/// Maximum number of events in one call.
 const MAX_EVENTS: i32 = i32::MAX / EVENT_SIZE as i32;
 
-/// epoll_create(2): the size has no meaning, but must be positive.
+/// epoll_create(2). The size is ignored, but must be positive.
 pub fn epoll_create(ctx: &mut TaskContext, size: i32) -> SysResult {
     if size <= 0 {
         return Err(Errno::EINVAL.here().into());
@@ -55,7 +55,7 @@ pub fn epoll_ctl(ctx: &mut TaskContext, epfd: Fd, op: EpollOp, fd: Fd, event: In
     if std::sync::Arc::ptr_eq(&epoll_description, &description) {
         return Err(Errno::EINVAL.here().into());
     }
-    // Nothing suspends the machine, so EPOLLWAKEUP has nothing to prevent.
+    // EPOLLWAKEUP has no effect, since the machine is never suspended.
     let interest = EpollEvents::from_bits_retain(event.events).difference(EpollEvents::EPOLLWAKEUP);
     match op {
         EpollOp::EPOLL_CTL_ADD => {
@@ -111,12 +111,12 @@ fn wait_for_events(ctx: &TaskContext, epfd: Fd, events: PtrOut, most: i32, deadl
     }
     let description = ctx.files().get(epfd.0)?;
     let epoll = description.downcast::<Epoll>().ok_or_else(|| Errno::EINVAL.here())?;
-    let mut looks = 0;
+    let mut checks = 0;
     let found = ctx.wait_in_turn(epoll.waiters(), PollEvents::POLLIN, deadline, || {
-        looks += 1;
-        // The second look only makes sure that nobody told of anything before there was somebody to tell; what the host
-        // has to tell ends the sleep at once.
-        if looks == 2 && !epoll.has_ready() {
+        checks += 1;
+        // The second check only finds notifications that preceded the registration. Events of host descriptors end the
+        // sleep.
+        if checks == 2 && !epoll.has_ready() {
             return None;
         }
         let found = epoll.harvest(most as usize);
@@ -125,16 +125,16 @@ fn wait_for_events(ctx: &TaskContext, epfd: Fd, events: PtrOut, most: i32, deadl
     let found = match found {
         Ok(found) => found,
         Err(WaitEnd::TimedOut) => return Ok(0),
-        // Never restarted, whatever the handler asks for: see signal(7).
+        // Never restarted, whatever the handler's flags: see signal(7).
         Err(WaitEnd::Interrupted) => return Err(Errno::EINTR.here().into()),
     };
     let array: Vec<EpollEvent> = found.iter().map(|f| f.event).collect();
-    let told = ctx.mm().write_partial(events.0, array.as_slice().as_bytes()) / EVENT_SIZE;
-    if told < found.len() {
-        epoll.put_back(&found[told..]);
-        if told == 0 {
+    let written = ctx.mm().write_partial(events.0, array.as_slice().as_bytes()) / EVENT_SIZE;
+    if written < found.len() {
+        epoll.put_back(&found[written..]);
+        if written == 0 {
             return Err(Errno::EFAULT.here().into());
         }
     }
-    Ok(told as u64)
+    Ok(written as u64)
 }

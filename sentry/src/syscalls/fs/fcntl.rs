@@ -59,7 +59,7 @@ pub fn fcntl(ctx: &mut TaskContext, fd: Fd, command: FcntlCommand, argument: u64
         }
         FcntlCommand::F_GETLEASE => Ok(LockType::F_UNLCK.raw() as u64),
         FcntlCommand::F_SETLEASE => set_lease(ctx, &description, argument),
-        // As where directory notification is configured out.
+        // As on a Linux without directory notification.
         FcntlCommand::F_NOTIFY => Err(Errno::EINVAL.here().into()),
         FcntlCommand::F_SETPIPE_SZ => {
             let size = u32::try_from(argument).map_err(|_| Errno::EINVAL.here())?;
@@ -147,9 +147,9 @@ fn set_lease(ctx: &TaskContext, description: &FileDescription, argument: u64) ->
         return Err(Errno::EINVAL.here().into());
     }
     match LockType::from_raw(argument as i16) {
-        // There is no lease to give back.
+        // There is no lease to release.
         LockType::F_UNLCK => Err(Errno::EAGAIN.here().into()),
-        // The answer of file systems that give none.
+        // As on file systems without leases.
         LockType::F_RDLCK | LockType::F_WRLCK => Err(Errno::EINVAL.here().into()),
         _ => Err(Errno::EINVAL.here().into()),
     }
@@ -159,7 +159,7 @@ fn is_of_description(command: FcntlCommand) -> bool {
     matches!(command, FcntlCommand::F_OFD_GETLK | FcntlCommand::F_OFD_SETLK | FcntlCommand::F_OFD_SETLKW)
 }
 
-/// The record that a `struct flock` speaks of, and the kind of lock.
+/// The record that a `struct flock` describes, and the kind of lock.
 fn record(
     ctx: &TaskContext,
     description: &FileDescription,
@@ -238,7 +238,7 @@ fn set_lock(ctx: &TaskContext, description: &FileDescription, command: FcntlComm
     let mut waiting = None;
     let mut attempt = || match locks.set_record(&*inode, wanted) {
         Err(Errno::EAGAIN) if waits => {
-            // Whom the task waits for changes as locks come and go.
+            // The owners of conflicting locks may have changed.
             drop(waiting.take());
             match locks.begin_wait(&*inode, wanted) {
                 Ok(begun) => waiting = Some(begun),

@@ -1,4 +1,4 @@
-//! The calls of inotify(7).
+//! The system calls of inotify(7).
 
 use amber_abi::errno::Errno;
 use amber_abi::inotify::{InotifyInitFlags, InotifyMask};

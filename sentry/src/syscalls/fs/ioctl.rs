@@ -1,4 +1,4 @@
-//! ioctl(2): the commands that every file has; the others are the file's own.
+//! ioctl(2): the commands of all files. Others are handled by the file.
 
 use amber_abi::errno::Errno;
 use amber_abi::ioctl::IoctlRequest;

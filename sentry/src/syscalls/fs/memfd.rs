@@ -10,10 +10,10 @@ use crate::syscalls::args::Str;
 use crate::task::TaskContext;
 use crate::vfs::{Dentry, FileDescription, NewInode, Path};
 
-/// The longest name, without `memfd:` and the zero byte.
+/// Maximum length of a name, without `memfd:` and the zero byte.
 const NAME_MOST: usize = 249;
 
-/// memfd_create(2). Huge pages are configured out.
+/// memfd_create(2). Huge pages are not supported.
 pub fn memfd_create(ctx: &mut TaskContext, name: Str, flags: MemfdFlags) -> SysResult {
     let flags = MemfdFlags::from_bits(flags.bits()).ok_or_else(|| Errno::EINVAL.here())?;
     if flags.contains(MemfdFlags::MFD_EXEC | MemfdFlags::MFD_NOEXEC_SEAL) {

@@ -1,4 +1,4 @@
-//! Mounting: mount(2), umount2(2), pivot_root(2).
+//! Mounts: mount(2), umount2(2), pivot_root(2).
 
 use std::sync::Arc;
 
@@ -15,7 +15,7 @@ use crate::vfs::mounting;
 use crate::vfs::propagation::{self, Spreading};
 use crate::vfs::{MountOptions, Path as Place, SuperBlock};
 
-/// Answers `EPERM` to who may not mount.
+/// Returns `EPERM` if the caller may not change mounts.
 pub(super) fn check_admin(ctx: &TaskContext) -> Result<(), Errno> {
     if ctx.credentials().has(Capability::CAP_SYS_ADMIN) { Ok(()) } else { Err(Errno::EPERM.here()) }
 }
@@ -108,7 +108,7 @@ fn source_place(ctx: &TaskContext, source: Option<&[u8]>) -> Result<Place, Errno
     Ok(find_path_at(ctx, AT_FDCWD, source, true, false)?.path_or(Errno::EINVAL)?.clone())
 }
 
-/// The option text: at most a page, up to a zero byte or the end of memory.
+/// The option string: at most a page, up to a zero byte or the end of memory.
 fn read_data(ctx: &TaskContext, data: PtrIn) -> Result<String, Errno> {
     if data.is_null() {
         return Ok(String::new());
@@ -168,7 +168,7 @@ pub fn umount2(ctx: &mut TaskContext, target: Path, flags: UmountFlags) -> SysRe
     let lazily = flags.contains(UmountFlags::MNT_DETACH);
     let expires = flags.contains(UmountFlags::MNT_EXPIRE);
     if !lazily && Arc::ptr_eq(&ctx.fs().root().mount, &mount) {
-        // The caller's root cannot go; what can be done for it is that nothing is left to write back.
+        // The caller's root cannot be unmounted; as on Linux, it becomes read-only instead.
         return if expires {
             Err(Errno::EINVAL.here().into())
         } else {

@@ -1,4 +1,4 @@
-//! Mounting by descriptors: fsopen(2), fsconfig(2), fsmount(2), fspick(2), open_tree(2), move_mount(2), mount_setattr(2).
+//! Mounts by descriptors: fsopen(2), fsconfig(2), fsmount(2), fspick(2), open_tree(2), move_mount(2), mount_setattr(2).
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -23,14 +23,14 @@ use crate::vfs::open::open_path_only;
 use crate::vfs::propagation::{self, Spreading};
 use crate::vfs::{FileDescription, Mount, MountOptions, Path as Place};
 
-/// The longest key or value of a parameter, with its zero byte.
+/// Maximum length of a key or value of a parameter, with its zero byte.
 const TEXT_MOST: usize = 256;
 
 fn place_at(ctx: &TaskContext, dirfd: DirFd, path: Path, follow: bool, empty: bool) -> Result<Place, Errno> {
     Ok(find_at(ctx, dirfd.0, path.0, follow, empty)?.path_or(Errno::EINVAL)?.clone())
 }
 
-/// Opens a place for no more than naming it.
+/// Installs an `O_PATH` descriptor for a path.
 fn install_place(ctx: &TaskContext, place: Place, close_on_exec: bool) -> SysResult {
     check_open_files(ctx)?;
     let reserved = ctx.files().reserve(0, descriptor_limit(ctx))?;
@@ -118,13 +118,13 @@ pub fn fsconfig(
             check_admin(ctx)?;
             context.apply()?;
         }
-        // No file system here has parameters of the other kinds.
+        // No file system here has parameters of other types.
         _ => return Err(Errno::EINVAL.here().into()),
     }
     Ok(0)
 }
 
-/// The options that stand for attributes; `__ATIME` is a number of its own in three bits.
+/// The options for attributes; `__ATIME` is an enumeration in three bits.
 fn options_of(attributes: MountAttributes) -> Result<MountOptions, Errno> {
     let mut options = MountOptions::empty();
     for (attribute, option) in [
@@ -179,8 +179,7 @@ pub fn open_tree(ctx: &mut TaskContext, dirfd: DirFd, path: Path, flags: OpenTre
     install_place(ctx, place, flags.contains(OpenTreeFlags::OPEN_TREE_CLOEXEC))
 }
 
-/// move_mount(2). Of its younger flags, joining a peer group and mounting beneath are not offered: they answer as in
-/// releases that did not have them.
+/// move_mount(2). `MOVE_MOUNT_SET_GROUP` and `MOVE_MOUNT_BENEATH` fail as in releases without them.
 pub fn move_mount(
     ctx: &mut TaskContext,
     from_fd: DirFd,
@@ -203,7 +202,7 @@ pub fn move_mount(
     Ok(0)
 }
 
-/// mount_setattr(2). Mapped identities need user namespaces, which are not offered.
+/// mount_setattr(2). ID-mapped mounts need user namespaces, which are not supported.
 pub fn mount_setattr(
     ctx: &mut TaskContext,
     dirfd: DirFd,
@@ -282,7 +281,7 @@ fn spreading_of(propagation: u64) -> Result<Option<Spreading>, Errno> {
     }
 }
 
-/// Changes the options of all mounts or, if one cannot be changed, of none.
+/// Changes the options of all mounts, or of none if one cannot be changed.
 fn change_options(mounts: &[Arc<Mount>], change: impl Fn(MountOptions) -> MountOptions) -> Result<(), Errno> {
     let mut before = HashMap::new();
     for mount in mounts {
@@ -290,7 +289,7 @@ fn change_options(mounts: &[Arc<Mount>], change: impl Fn(MountOptions) -> MountO
         if let Err(errno) = mount.set_options(change(old)) {
             for mount in mounts {
                 if let Some(old) = before.remove(&mount.unique_id) {
-                    // What it was just before, it can be again.
+                    // Restoring the previous options cannot fail.
                     let _ = mount.set_options(old);
                 }
             }

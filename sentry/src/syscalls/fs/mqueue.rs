@@ -22,7 +22,7 @@ use crate::vfs::attributes::Attributes;
 use crate::vfs::{FileDescription, Inode, Path};
 use crate::wait::WaitEnd;
 
-/// A queue's name, without the slash the C library takes away.
+/// The name of a queue, without the slash, which the C library removes.
 fn name(ctx: &TaskContext, address: u64) -> Result<Vec<u8>, Errno> {
     let name = ctx.read_path(address)?;
     match name.as_slice() {
@@ -34,38 +34,38 @@ fn name(ctx: &TaskContext, address: u64) -> Result<Vec<u8>, Errno> {
     }
 }
 
-/// The size that is asked for; that of the default where nothing is.
-fn wanted_size(ctx: &TaskContext, address: u64) -> Result<Option<Size>, Errno> {
+/// The requested size; none for the default.
+fn requested_size(ctx: &TaskContext, address: u64) -> Result<Option<Size>, Errno> {
     if address == 0 {
         return Ok(None);
     }
     let attributes: MqAttr = ctx.read_object(address)?;
-    // Negative numbers are refused like ones too large.
+    // Negative numbers become too large, and are refused.
     Ok(Some(Size { messages: attributes.mq_maxmsg as u64, bytes: attributes.mq_msgsize as u64 }))
 }
 
 /// mq_open(2).
 pub fn mq_open(ctx: &mut TaskContext, name_at: Str, flags: OpenFlags, mode: FileMode, attr: PtrIn) -> SysResult {
-    let size = wanted_size(ctx, attr.0)?;
+    let size = requested_size(ctx, attr.0)?;
     let name = name(ctx, name_at.0)?;
     let reserved = ctx.files().reserve(0, descriptor_limit(ctx))?;
     check_open_files(ctx)?;
     let mount = ctx.kernel().fs.mqueues.clone();
     let root = mount.root.inode()?;
-    let who = ctx.credentials();
+    let credentials = ctx.credentials();
     let found = match root.lookup(&name) {
-        Ok(inode) => existing(&who, inode, flags)?,
+        Ok(inode) => existing(&credentials, inode, flags)?,
         Err(Errno::ENOENT) if flags.contains(OpenFlags::O_CREAT) => {
-            access::check(&who, &**root, Access::WRITE | Access::EXECUTE)?;
+            access::check(&credentials, &**root, Access::WRITE | Access::EXECUTE)?;
             let tunables = &ctx.kernel().tunables;
-            let size = size.unwrap_or_else(|| Size::usual(tunables)).check(&who, tunables)?;
+            let size = size.unwrap_or_else(|| Size::usual(tunables)).check(&credentials, tunables)?;
             let permissions = mode.0 as u16 & 0o777 & !ctx.fs().umask();
             let queues = mqueue::queues_of(root).ok_or_else(|| Errno::EIO.here())?;
             let limit = ctx.group().limits().soft(Resource::RLIMIT_MSGQUEUE);
-            let attributes = Attributes::new(permissions, who.fsuid, who.fsgid);
-            match queues.create(&name, attributes, size, Some((&who, limit))) {
-                // Somebody else was faster.
-                Err(Errno::EEXIST) => existing(&who, root.lookup(&name)?, flags)?,
+            let attributes = Attributes::new(permissions, credentials.fsuid, credentials.fsgid);
+            match queues.create(&name, attributes, size, Some((&credentials, limit))) {
+                // Another task has created the queue meanwhile.
+                Err(Errno::EEXIST) => existing(&credentials, root.lookup(&name)?, flags)?,
                 made => made?,
             }
         }
@@ -78,9 +78,9 @@ pub fn mq_open(ctx: &mut TaskContext, name_at: Str, flags: OpenFlags, mode: File
     Ok(reserved.install(FileDescription::new(&ctx.kernel().vfs, file, path, kept), true) as u64)
 }
 
-/// Whether a queue that is there may be opened so.
+/// Checks that an existing queue may be opened with these flags.
 fn existing(
-    who: &crate::credentials::Credentials,
+    credentials: &crate::credentials::Credentials,
     inode: Arc<dyn Inode>,
     flags: OpenFlags,
 ) -> Result<Arc<dyn Inode>, Errno> {
@@ -95,7 +95,7 @@ fn existing(
             wanted.set(Access::WRITE, writes);
         }
     }
-    access::check(who, &*inode, wanted)?;
+    access::check(credentials, &*inode, wanted)?;
     Ok(inode)
 }
 
@@ -105,19 +105,19 @@ pub fn mq_unlink(ctx: &mut TaskContext, name_at: Str) -> SysResult {
     let directory = &ctx.kernel().fs.mqueues.root;
     let root = directory.inode()?.clone();
     mqueue::queues_of(&root).ok_or_else(|| Errno::EIO.here())?.unlink_as(&root, &name, &ctx.credentials())?;
-    // Looking for it makes the cache of names let go of the queue; that it is not found is known.
+    // The look-up drops the dentry of the removed queue; its error is expected.
     let _ = directory.lookup(&name);
     Ok(0)
 }
 
-/// When to give up, by CLOCK_REALTIME.
+/// The deadline, given in CLOCK_REALTIME.
 fn deadline(ctx: &TaskContext, timeout: In<Timespec>) -> Result<Option<Instant>, Errno> {
     let Some(until) = timeout.read_if_given(ctx)? else { return Ok(None) };
     if !until.is_valid() {
         return Err(Errno::EINVAL.here());
     }
     let until = Clock::Realtime.to_monotonic(until.to_nanos().unsigned_abs());
-    // A moment beyond what the host's clock can say never comes.
+    // A time that the host's type cannot represent never comes.
     Ok(deadline_of(until))
 }
 
@@ -208,8 +208,7 @@ pub fn mq_timedreceive(
     Ok(message.len() as u64)
 }
 
-/// mq_notify(2), by signal or not at all. `SIGEV_THREAD` rests on a netlink socket that the C library makes, and is
-/// refused as where netlink is not there.
+/// mq_notify(2). `SIGEV_THREAD` needs a netlink socket that the C library creates, and is refused as without netlink.
 pub fn mq_notify(ctx: &mut TaskContext, fd: Fd, event: PtrIn) -> SysResult {
     let event: Option<SigEvent> = if event.is_null() { None } else { Some(ctx.read_object(event.0)?) };
     let signal = match &event {
@@ -235,7 +234,7 @@ pub fn mq_notify(ctx: &mut TaskContext, fd: Fd, event: PtrIn) -> SysResult {
     Ok(0)
 }
 
-/// mq_getsetattr(2): of the attributes, only `O_NONBLOCK` can be changed.
+/// mq_getsetattr(2). Only `O_NONBLOCK` can be changed.
 pub fn mq_getsetattr(ctx: &mut TaskContext, fd: Fd, new: PtrIn, old: PtrOut) -> SysResult {
     let nonblock = i64::from(OpenFlags::O_NONBLOCK.bits());
     let new: Option<MqAttr> = if new.is_null() { None } else { Some(ctx.read_object(new.0)?) };

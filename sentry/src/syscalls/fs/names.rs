@@ -1,4 +1,4 @@
-//! Making, linking, removing and moving names: mkdir(2), unlink(2), rename(2) and their kin.
+//! Directory entries: mkdir(2), mknod(2), link(2), unlink(2), rename(2) and related calls.
 
 use amber_abi::capability::Capability;
 use amber_abi::errno::Errno;
@@ -21,7 +21,7 @@ pub fn mkdir(ctx: &mut TaskContext, path: Path, mode: FileMode) -> SysResult {
 /// mkdirat(2).
 pub fn mkdirat(ctx: &mut TaskContext, dirfd: DirFd, path: Path, mode: FileMode) -> SysResult {
     let target = parent_at(ctx, dirfd.0, path.0)?;
-    // The set-ID bits of directories come from the parent alone.
+    // The set-ID bits of directories come only from the parent.
     let creation = Creation::plain(FileType::Directory, (mode.0 & 0o1777) as u16, ctx.fs().umask());
     namei::create(&ctx.credentials(), &target, &creation)?;
     Ok(0)

@@ -23,7 +23,7 @@ pub fn creat(ctx: &mut TaskContext, path: Path, mode: FileMode) -> SysResult {
     openat(ctx, DirFd(AT_FDCWD), path, OpenFlags::O_CREAT | OpenFlags::O_WRONLY | OpenFlags::O_TRUNC, mode)
 }
 
-/// openat(2): unknown flags and mode bits are ignored, as they always were.
+/// openat(2). Unknown flags and mode bits are ignored.
 pub fn openat(ctx: &mut TaskContext, dirfd: DirFd, path: Path, flags: OpenFlags, mode: FileMode) -> SysResult {
     let mut flags = OpenFlags::from_bits_truncate(flags.bits());
     if flags.contains(OpenFlags::O_PATH) {
@@ -34,7 +34,7 @@ pub fn openat(ctx: &mut TaskContext, dirfd: DirFd, path: Path, flags: OpenFlags,
     go(ctx, dirfd.0, path, flags, mode, ResolveFlags::empty())
 }
 
-/// openat2(2): everything unknown is refused.
+/// openat2(2). Unknown flags and mode bits are refused.
 pub fn openat2(ctx: &mut TaskContext, dirfd: DirFd, path: Path, how: In<OpenHow>, size: usize) -> SysResult {
     if size < OPEN_HOW_SIZE_VER0 {
         return Err(Errno::EINVAL.here().into());

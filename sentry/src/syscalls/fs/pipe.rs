@@ -22,7 +22,7 @@ pub fn pipe2(ctx: &mut TaskContext, fds: FdPair, flags: PipeFlags) -> SysResult 
         return Err(Errno::EINVAL.here().into());
     }
     if flags.contains(PipeFlags::O_EXCL) {
-        // Notification pipes are configured out.
+        // As on a Linux without notification pipes.
         return Err(Errno::ENOPKG.here().into());
     }
     let status = OpenFlags::from_bits_retain(flags.bits()) & (OpenFlags::O_NONBLOCK | OpenFlags::O_DIRECT);

@@ -18,37 +18,38 @@ use crate::task::TaskContext;
 use crate::vfs::FileDescription;
 use crate::wait::WaitEnd;
 
-/// As many entries of the guest's array are read at once.
+/// Number of entries of the guest's array that are read at once.
 const PIECE: usize = 512;
 
-/// One entry of the guest's array that names a descriptor.
+/// An entry of the guest's array with a descriptor.
 struct Watched {
-    /// None if it is not open.
+    /// None if the descriptor is not open.
     description: Option<Arc<FileDescription>>,
     index: u32,
     wanted: PollEvents,
-    /// `revents` before and after.
+    /// The previous and the new `revents`.
     old: u16,
     new: Cell<PollEvents>,
 }
 
 impl Watched {
-    fn look(&self) {
+    fn update(&self) {
         if let Some(description) = &self.description {
             self.new.set(description.file().poll() & self.wanted);
         }
     }
 }
 
-/// When a timeout in milliseconds ends, in nanoseconds of CLOCK_MONOTONIC; none for a negative one, which never does.
+/// The deadline of a timeout in milliseconds, in nanoseconds of CLOCK_MONOTONIC; none for a negative one, which waits
+/// forever.
 pub fn milliseconds(timeout: i32) -> Option<u64> {
     u64::try_from(timeout).ok().map(|ms| clock::monotonic().saturating_add(ms * 1_000_000))
 }
 
-/// Sets the signal mask a call asks for while it waits, if it does.
+/// Sets the signal mask of a call for the duration of its wait, if there is one.
 ///
 /// # Errors
-/// `EINVAL` for a size that is not the kernel's; `EFAULT`.
+/// `EINVAL` for another size than the kernel's; `EFAULT`.
 pub fn mask_for_call(ctx: &mut TaskContext, mask: In<SignalSet>, size: usize) -> Result<(), Errno> {
     if mask.is_null() {
         return Ok(());
@@ -66,7 +67,7 @@ pub fn poll(ctx: &mut TaskContext, fds: Pollfds, count: u32, timeout: i32) -> Sy
     poll_until(ctx, fds.0, count, milliseconds(timeout))
 }
 
-/// Goes on with a poll(2) that a signal interrupted.
+/// Continues a poll(2) that a signal interrupted.
 pub fn resume(ctx: &mut TaskContext, fds: u64, count: u32, until: Option<u64>) -> SysResult {
     poll_until(ctx, fds, count, until)
 }
@@ -78,7 +79,7 @@ fn poll_until(ctx: &mut TaskContext, fds: u64, count: u32, until: Option<u64>) -
     }
 }
 
-/// Reads the guest's array, some entries at a time, each part with the index of its first.
+/// Reads the guest's array in pieces, and calls `work` with each and the index of its first entry.
 fn for_pieces(
     ctx: &TaskContext,
     fds: u64,
@@ -93,7 +94,7 @@ fn for_pieces(
     Ok(())
 }
 
-/// `revents` are the last two of an entry's eight bytes. The array was readable, so this does not wrap.
+/// Writes `revents`, the last two of an entry's eight bytes. The array was readable, so the address does not wrap.
 fn write_revents(ctx: &TaskContext, fds: u64, index: u32, revents: u16) -> Result<(), Errno> {
     ctx.write_object(fds.wrapping_add(u64::from(index) * 8 + 6), &revents)
 }
@@ -113,7 +114,7 @@ pub fn ppoll(
     timeout.finish(ctx, Remaining::Timespec, result)
 }
 
-/// The common part: returns how many entries have events.
+/// The common part. Returns the number of entries with events.
 fn wait_for_events(ctx: &TaskContext, fds: u64, count: u32, deadline: Option<Instant>) -> SysResult {
     if u64::from(count) > descriptor_limit(ctx) {
         return Err(Errno::EINVAL.here().into());
@@ -140,7 +141,7 @@ fn wait_for_events(ctx: &TaskContext, fds: u64, count: u32, deadline: Option<Ins
     let mut queues = memory.list(watched.len())?;
     queues.extend(watched.iter().filter_map(|w| Some((w.description.as_ref()?.file().wait_queue()?, w.wanted))));
     let result = ctx.wait_for_many(&queues, deadline, || {
-        watched.iter().for_each(Watched::look);
+        watched.iter().for_each(Watched::update);
         let ready = watched.iter().filter(|w| !w.new.get().is_empty()).count();
         (ready > 0).then_some(ready as u64)
     })?;

@@ -1,4 +1,4 @@
-//! Reading and writing: the family of read(2) and write(2), and the one loop in which they wait.
+//! The read(2) and write(2) family, with the loop in which all of these calls wait.
 
 use std::time::Instant;
 
@@ -65,7 +65,7 @@ pub fn writev(ctx: &mut TaskContext, fd: Fd, iov: IovecIn, count: usize) -> SysR
     transfer.write(ctx, &mut Memory::vector(ctx, iov.0, count)?)
 }
 
-/// preadv(2); on 64-bit machines the upper half of the offset means nothing.
+/// preadv(2). On 64-bit machines the upper half of the offset is ignored.
 pub fn preadv(ctx: &mut TaskContext, fd: Fd, iov: IovecOut, count: usize, offset: u64, _high: u64) -> SysResult {
     let offset = check_offset(offset)?;
     vector_read(ctx, fd, iov, count, Some(offset), RwFlags::empty())
@@ -77,7 +77,7 @@ pub fn pwritev(ctx: &mut TaskContext, fd: Fd, iov: IovecIn, count: usize, offset
     vector_write(ctx, fd, iov, count, Some(offset), RwFlags::empty())
 }
 
-/// preadv2(2): the offset -1 is the file position.
+/// preadv2(2). The offset -1 is the file position.
 pub fn preadv2(
     ctx: &mut TaskContext,
     fd: Fd,
@@ -141,10 +141,10 @@ fn vector_write(
     transfer.write(ctx, &mut memory)
 }
 
-/// A read or write for another call, at an offset where the file has any.
+/// A read or write for another call, at an offset if the file is seekable.
 ///
 /// # Errors
-/// The outer one if the file or the flags forbid it, the inner one if it fails.
+/// The outer error if the file or the flags do not permit the transfer, the inner one if it fails.
 pub(super) fn transfer(
     ctx: &TaskContext,
     description: &FileDescription,
@@ -168,7 +168,7 @@ fn check_writable(description: &FileDescription) -> Result<(), Errno> {
     if description.is_writable() { Ok(()) } else { Err(Errno::EBADF.here()) }
 }
 
-/// One read or write: of what, where, and how.
+/// The parameters of a read or write.
 struct Transfer<'a> {
     description: &'a FileDescription,
     /// None for the file position.
@@ -196,7 +196,7 @@ impl<'a> Transfer<'a> {
         Ok(())
     }
 
-    /// Answers `EINVAL` for a piece of a file that does not end within the greatest offset.
+    /// Returns `EINVAL` for a range that extends beyond the maximum offset.
     fn check_end(offset: u64, memory: &Memory) -> Result<(), Errno> {
         match offset.checked_add(memory.left()) {
             Some(end) if end <= i64::MAX as u64 => Ok(()),
@@ -273,7 +273,7 @@ impl<'a> Transfer<'a> {
         })
     }
 
-    /// Whether a transfer ends with what is done of it: devices heed any signal, other files only the end of the task.
+    /// Whether a transfer ends early: on devices after any signal, on other files only after a kill.
     fn is_cut_short(&self, ctx: &TaskContext) -> bool {
         ctx.is_killed() || (ctx.is_interrupted() && self.description.kind() == FileType::CharacterDevice)
     }
@@ -282,8 +282,8 @@ impl<'a> Transfer<'a> {
         let file = self.description.file();
         let low = (file.low_water() as u64).min(memory.left());
         if let Some(socket) = file.host_stream().filter(|_| memory.left() >= DIRECT && low <= 1) {
-            let attempt = |patient: bool| {
-                let answer = patient.then(|| memory.receive(ctx, socket));
+            let attempt = |full: bool| {
+                let answer = full.then(|| memory.receive(ctx, socket));
                 answer.filter(|answer| *answer != Err(Errno::EAGAIN))
             };
             return Ok(self.wait_for(ctx, false, false, attempt)? as u64);
@@ -292,7 +292,7 @@ impl<'a> Transfer<'a> {
             let mut done = 0;
             loop {
                 let want = (memory.left() as usize).min(buffer.len());
-                // Nothing is taken from a stream that cannot be delivered.
+                // Data that cannot be delivered must stay in the stream.
                 if memory.room(ctx, want) < want {
                     if done == 0 {
                         return Err(Errno::EFAULT.here().into());
@@ -303,9 +303,9 @@ impl<'a> Transfer<'a> {
                     Some(own) => own.read(buf),
                     None => file.read_at(buf, 0),
                 };
-                let attempt = |patient| {
+                let attempt = |full| {
                     let place = &mut buffer[..want];
-                    match if patient { read(place) } else { file.read_partial(place) } {
+                    match if full { read(place) } else { file.read_partial(place) } {
                         Err(Errno::EAGAIN) => None,
                         answer => Some(answer),
                     }
@@ -329,13 +329,13 @@ impl<'a> Transfer<'a> {
         })
     }
 
-    /// Tries, and waits until trying gives an answer, unless it shall not wait. `attempt` is told whether there is
-    /// patience left: without, what there is must do.
+    /// Attempts a transfer, and waits until an attempt returns a result, unless the caller or the file is non-blocking.
+    /// `attempt(true)` is to transfer in full, `attempt(false)` to accept a partial transfer.
     fn wait_for(
         &self,
         ctx: &TaskContext,
         writing: bool,
-        impatient: bool,
+        nonblocking: bool,
         mut attempt: impl FnMut(bool) -> Option<Result<usize, Errno>>,
     ) -> Result<usize, SysError> {
         let file = self.description.file();
@@ -343,7 +343,7 @@ impl<'a> Transfer<'a> {
         if let Some(answer) = attempt(true) {
             return Ok(answer?);
         }
-        let (false, false, Some(queue)) = (self.is_nonblocking(), impatient, file.wait_queue()) else {
+        let (false, false, Some(queue)) = (self.is_nonblocking(), nonblocking, file.wait_queue()) else {
             return Ok(attempt(false).unwrap_or(Err(Errno::EAGAIN.here()))?);
         };
         let events = if writing {
@@ -357,18 +357,18 @@ impl<'a> Transfer<'a> {
         let pause = || if writing { None } else { file.read_deadline(began) };
         loop {
             let until = pause();
-            let look = || match attempt(true) {
+            let check = || match attempt(true) {
                 Some(answer) => Some(Some(answer)),
                 None => (pause() != until).then_some(None),
             };
             let end = if !writing && file.is_read_in_turn() {
-                ctx.wait_in_turn(queue, events, until.or(limit), look)
+                ctx.wait_in_turn(queue, events, until.or(limit), check)
             } else {
-                ctx.wait(&[(queue, events)], until.or(limit), look)
+                ctx.wait(&[(queue, events)], until.or(limit), check)
             };
             let end = match end {
                 Ok(Some(answer)) => return Ok(answer?),
-                // There is another moment to wait for.
+                // The deadline has changed.
                 Ok(None) => continue,
                 Err(end) => end,
             };
@@ -376,7 +376,7 @@ impl<'a> Transfer<'a> {
                 (_, Some(answer)) => Ok(answer?),
                 (WaitEnd::TimedOut, None) if until.is_some() => Ok(0),
                 (WaitEnd::TimedOut, None) => Err(Errno::EAGAIN.here().into()),
-                // A wait with a limit of its own cannot be taken up again where it was.
+                // A wait with a timeout cannot be continued after a signal.
                 (WaitEnd::Interrupted, None) if timeout.is_some() => Err(Errno::EINTR.here().into()),
                 (WaitEnd::Interrupted, None) => Err(Restart::IfAsked.into()),
             };
@@ -420,7 +420,7 @@ impl<'a> Transfer<'a> {
         let data = flags.contains(OpenFlags::O_DSYNC) || self.flags.contains(RwFlags::RWF_DSYNC);
         if (whole || data) && self.description.file().is_seekable() {
             match self.description.file().sync(!whole) {
-                // Devices have nothing to write back.
+                // Devices have no pages to write back.
                 Err(Errno::EINVAL) => {}
                 answer => answer?,
             }
@@ -446,7 +446,7 @@ impl<'a> Transfer<'a> {
         }
     }
 
-    /// Writes from an offset on, or at the end; returns the offset behind what was written, and how much that was.
+    /// Writes from an offset on, or at the end. Returns the offset after the written bytes, and their number.
     fn write_from(
         &self,
         ctx: &TaskContext,
@@ -499,8 +499,8 @@ impl<'a> Transfer<'a> {
         if let Some(socket) = file.host_stream().filter(|_| memory.left() >= DIRECT) {
             let mut done = 0;
             while memory.left() > 0 && !(done > 0 && ctx.is_killed()) {
-                let attempt = |patient: bool| {
-                    let answer = patient.then(|| memory.send(ctx, socket));
+                let attempt = |full: bool| {
+                    let answer = full.then(|| memory.send(ctx, socket));
                     answer.filter(|answer| *answer != Err(Errno::EAGAIN))
                 };
                 match self.wait_for(ctx, true, false, attempt) {
@@ -520,7 +520,7 @@ impl<'a> Transfer<'a> {
                 let want = (memory.left() as usize).min(buffer.len());
                 let got = memory.peek(ctx, &mut buffer[..want]);
                 if got == 0 && want > 0 {
-                    // That nobody reads a pipe is found out before the memory is looked at.
+                    // As on Linux, a broken pipe precedes an inaccessible buffer.
                     let broken = kind == FileType::Fifo && file.poll().contains(PollEvents::POLLERR);
                     let errno = if broken { Errno::EPIPE.here() } else { Errno::EFAULT.here() };
                     return if done > 0 { Ok(done) } else { Err(errno.into()) };
@@ -529,9 +529,9 @@ impl<'a> Transfer<'a> {
                     Some(own) => own.write(buf),
                     None => file.write_at(buf, 0),
                 };
-                // Only a full attempt is worth making: a write never settles for less than it offered.
-                let attempt = |patient: bool| {
-                    let answer = patient.then(|| write(&buffer[..got]));
+                // Only full attempts: a write is never partial.
+                let attempt = |full: bool| {
+                    let answer = full.then(|| write(&buffer[..got]));
                     answer.filter(|answer| *answer != Err(Errno::EAGAIN))
                 };
                 let written = match self.wait_for(ctx, true, false, attempt) {
@@ -541,7 +541,7 @@ impl<'a> Transfer<'a> {
                 };
                 memory.use_up(written);
                 done += written as u64;
-                // An eventfd and its like take one value a call.
+                // Eventfds and the like take one value per call.
                 let takes_one = kind == FileType::Anonymous;
                 if memory.left() == 0 || written == 0 || takes_one || self.is_cut_short(ctx) {
                     break;
@@ -552,7 +552,7 @@ impl<'a> Transfer<'a> {
     }
 }
 
-/// Notes that the content was read, as the mount wants it.
+/// Updates the access time, depending on the options of the mount.
 pub fn touch(description: &FileDescription, path: &crate::vfs::Path) {
     let options = path.mount.options();
     if options.contains(MountOptions::NO_ATIME)

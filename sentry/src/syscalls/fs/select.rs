@@ -16,7 +16,7 @@ use crate::task::TaskContext;
 use crate::vfs::FileDescription;
 use crate::wait::WaitEnd;
 
-/// What makes a descriptor ready in each of the three sets.
+/// The events of each of the three sets.
 const READY: [PollEvents; 3] = [
     PollEvents::POLLIN
         .union(PollEvents::POLLRDNORM)
@@ -27,7 +27,7 @@ const READY: [PollEvents; 3] = [
     PollEvents::POLLPRI,
 ];
 
-/// The bits of one `fd_set`, as far as the call looks at it.
+/// The bits of an `fd_set` that the call uses.
 #[derive(Clone, Default)]
 struct Bits(Vec<u64>);
 
@@ -43,11 +43,11 @@ impl Bits {
     }
 }
 
-/// A descriptor that is in at least one set.
+/// A descriptor in at least one set.
 struct Watched {
     fd: usize,
     description: Arc<FileDescription>,
-    /// In which sets.
+    /// The sets it is in.
     sets: [bool; 3],
 }
 
@@ -82,10 +82,10 @@ pub fn pselect6(
     timeout.finish(ctx, Remaining::Timespec, result)
 }
 
-/// The common part: returns how many bits are set in the sets it leaves.
+/// The common part. Returns the number of bits set in the results.
 fn wait_for_sets(ctx: &TaskContext, count: i32, addresses: [u64; 3], deadline: Option<Instant>) -> SysResult {
     let files = ctx.files();
-    // What lies beyond the table is neither read nor written.
+    // Descriptors beyond the table are neither read nor written.
     let count = usize::try_from(count).map_err(|_| Errno::EINVAL.here())?.min(files.size());
     let words = count.div_ceil(64);
     let mut wanted: [Bits; 3] = Default::default();

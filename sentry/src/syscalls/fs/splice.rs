@@ -1,4 +1,4 @@
-//! splice(2), tee(2) and vmsplice(2): moving bytes into and out of pipes.
+//! splice(2), tee(2) and vmsplice(2): transfers from and to pipes.
 
 use amber_abi::Signal;
 use amber_abi::errno::Errno;
@@ -17,7 +17,7 @@ use crate::vfs::notify::{self, mask};
 use crate::vfs::{File, FileDescription, access};
 use crate::wait::{READABLE, WRITABLE, WaitQueue};
 
-/// The most bytes that go from pipe to pipe at a time, under the locks of both: a larger request is cut short.
+/// Maximum number of bytes moved between pipes at a time, with both locked. Larger requests are truncated.
 const MOST_BETWEEN_PIPES: usize = 1 << 20;
 
 /// splice(2).
@@ -44,11 +44,11 @@ pub fn splice(
         return Err(Errno::EBADF.here().into());
     }
     let len = len.min(MAX_RW_COUNT);
-    let asked = flags.contains(SpliceFlags::SPLICE_F_NONBLOCK);
+    let nonblocking = flags.contains(SpliceFlags::SPLICE_F_NONBLOCK);
     match (source, sink) {
         (Some(source), Some(sink)) => {
-            let patient = !(asked || from.is_nonblocking() || to.is_nonblocking());
-            between_pipes(ctx, source.pipe(), sink.pipe(), patient, |source, sink| {
+            let may_block = !(nonblocking || from.is_nonblocking() || to.is_nonblocking());
+            between_pipes(ctx, source.pipe(), sink.pipe(), may_block, |source, sink| {
                 let mut moved = 0;
                 let len = len.min(MOST_BETWEEN_PIPES);
                 while moved < len && sink.room() > 0 {
@@ -63,8 +63,8 @@ pub fn splice(
             if !offset_out.is_null() && !to.file().is_seekable() || to.flags().contains(OpenFlags::O_APPEND) {
                 return Err(Errno::EINVAL.here().into());
             }
-            let patient = !(asked || from.is_nonblocking());
-            let done = from_pipe(ctx, source.pipe(), &to, out_place.at(), len, patient)?;
+            let may_block = !(nonblocking || from.is_nonblocking());
+            let done = from_pipe(ctx, source.pipe(), &to, out_place.at(), len, may_block)?;
             out_place.finish(ctx, &to, done)?;
             Ok(done)
         }
@@ -72,8 +72,8 @@ pub fn splice(
             if !offset_in.is_null() && !from.file().is_seekable() || from.kind() == FileType::Directory {
                 return Err(Errno::EINVAL.here().into());
             }
-            let patient = !(asked || to.is_nonblocking());
-            let done = to_pipe(ctx, &from, in_place.at(), sink.pipe(), len, patient, asked)?;
+            let may_block = !(nonblocking || to.is_nonblocking());
+            let done = to_pipe(ctx, &from, in_place.at(), sink.pipe(), len, may_block, nonblocking)?;
             in_place.finish(ctx, &from, done)?;
             Ok(done)
         }
@@ -94,8 +94,8 @@ pub fn tee(ctx: &mut TaskContext, input: Fd, out: Fd, len: usize, flags: SpliceF
     let (Some(source), Some(sink)) = (from.downcast::<PipeEnd>(), to.downcast::<PipeEnd>()) else {
         return Err(Errno::EINVAL.here().into());
     };
-    let patient = !(flags.contains(SpliceFlags::SPLICE_F_NONBLOCK) || from.is_nonblocking() || to.is_nonblocking());
-    between_pipes(ctx, source.pipe(), sink.pipe(), patient, |source, sink| {
+    let may_block = !(flags.contains(SpliceFlags::SPLICE_F_NONBLOCK) || from.is_nonblocking() || to.is_nonblocking());
+    between_pipes(ctx, source.pipe(), sink.pipe(), may_block, |source, sink| {
         let mut copied = 0;
         let len = len.min(MOST_BETWEEN_PIPES);
         for slot in source.slots() {
@@ -110,7 +110,7 @@ pub fn tee(ctx: &mut TaskContext, input: Fd, out: Fd, len: usize, flags: SpliceF
     })
 }
 
-/// vmsplice(2): from memory into a pipe's writing end, or from its reading end into memory.
+/// vmsplice(2): from memory to the write end of a pipe, or from its read end to memory.
 pub fn vmsplice(ctx: &mut TaskContext, fd: Fd, iov: IovecIn, count: usize, flags: SpliceFlags) -> SysResult {
     check_flags(flags)?;
     let description = ctx.files().get(fd.0)?;
@@ -119,12 +119,12 @@ pub fn vmsplice(ctx: &mut TaskContext, fd: Fd, iov: IovecIn, count: usize, flags
         return Ok(0);
     }
     let end = description.downcast::<PipeEnd>().ok_or_else(|| Errno::EBADF.here())?;
-    let patient = !flags.contains(SpliceFlags::SPLICE_F_NONBLOCK);
+    let may_block = !flags.contains(SpliceFlags::SPLICE_F_NONBLOCK);
     if description.is_writable() {
-        let room = wait_for_room(ctx, end.pipe(), patient)?;
+        let room = wait_for_room(ctx, end.pipe(), may_block)?;
         fill_pipe(ctx, &mut memory, end.pipe(), room * PAGE)
     } else {
-        if !wait_for_bytes(ctx, end.pipe(), patient)? {
+        if !wait_for_bytes(ctx, end.pipe(), may_block)? {
             return Ok(0);
         }
         with_bounce(ctx, memory.left() as usize, |buffer| {
@@ -140,7 +140,7 @@ pub fn vmsplice(ctx: &mut TaskContext, fd: Fd, iov: IovecIn, count: usize, flags
     }
 }
 
-/// Copies memory into a pipe that has room for so many bytes, in whole slots but for the last.
+/// Copies memory to a pipe with this much room, in full slots except for the last.
 fn fill_pipe(ctx: &TaskContext, memory: &mut Memory, pipe: &Pipe, room: usize) -> SysResult {
     let len = room.min(memory.left() as usize);
     with_bounce(ctx, len, |buffer| {
@@ -167,35 +167,35 @@ fn check_flags(flags: SpliceFlags) -> Result<(), Errno> {
     if SpliceFlags::all().contains(flags) { Ok(()) } else { Err(Errno::EINVAL.here()) }
 }
 
-/// Waits until `ready` answers something, unless the caller is not patient.
+/// Waits until `ready` returns a result, unless the caller is non-blocking.
 fn wait_on<T>(
     ctx: &TaskContext,
     queue: Option<&WaitQueue>,
     events: PollEvents,
-    patient: bool,
+    may_block: bool,
     mut ready: impl FnMut() -> Option<Result<T, Errno>>,
 ) -> Result<T, SysError> {
     if let Some(answer) = ready() {
         return Ok(answer?);
     }
-    let Some(queue) = queue.filter(|_| patient) else {
+    let Some(queue) = queue.filter(|_| may_block) else {
         return Err(Errno::EAGAIN.here().into());
     };
     Ok(ctx.wait(&[(queue, events)], None, ready).map_err(|_| Restart::IfAsked)??)
 }
 
-/// Waits until a pipe has something to read; false if it never will.
-fn wait_for_bytes(ctx: &TaskContext, pipe: &Pipe, patient: bool) -> Result<bool, SysError> {
-    wait_on(ctx, Some(pipe.queue()), READABLE, patient, || match pipe.is_empty_and_over() {
+/// Waits until a pipe has data; returns false at its end.
+fn wait_for_bytes(ctx: &TaskContext, pipe: &Pipe, may_block: bool) -> Result<bool, SysError> {
+    wait_on(ctx, Some(pipe.queue()), READABLE, may_block, || match pipe.is_empty_and_over() {
         (false, _) => Some(Ok(true)),
         (true, true) => Some(Ok(false)),
         (true, false) => None,
     })
 }
 
-/// Waits until a pipe has free slots, and returns how many. A pipe without a reader also brings SIGPIPE.
-fn wait_for_room(ctx: &TaskContext, pipe: &Pipe, patient: bool) -> Result<usize, SysError> {
-    let room = wait_on(ctx, Some(pipe.queue()), WRITABLE, patient, || match pipe.room() {
+/// Waits until a pipe has free slots, and returns their number. A pipe without readers also raises SIGPIPE.
+fn wait_for_room(ctx: &TaskContext, pipe: &Pipe, may_block: bool) -> Result<usize, SysError> {
+    let room = wait_on(ctx, Some(pipe.queue()), WRITABLE, may_block, || match pipe.room() {
         Ok(0) => None,
         answer => Some(answer),
     });
@@ -209,7 +209,7 @@ fn note_broken<T>(ctx: &TaskContext, result: Result<T, SysError>) -> Result<T, S
     result
 }
 
-/// Puts bytes into a pipe that had room for them.
+/// Appends bytes to a pipe that had room for them.
 fn push(pipe: &Pipe, data: &[u8]) -> Result<usize, Errno> {
     pipe.with_ring(true, |ring| {
         data.chunks(PAGE).for_each(|chunk| ring.push(Slot::new(chunk)));
@@ -221,42 +221,42 @@ fn between_pipes(
     ctx: &TaskContext,
     source: &Pipe,
     sink: &Pipe,
-    patient: bool,
+    may_block: bool,
     work: impl Fn(&mut crate::fs::pipe::Ring, &mut crate::fs::pipe::Ring) -> usize,
 ) -> SysResult {
     if std::ptr::eq(source, sink) {
         return Err(Errno::EINVAL.here().into());
     }
     loop {
-        if !wait_for_bytes(ctx, source, patient)? {
+        if !wait_for_bytes(ctx, source, may_block)? {
             return Ok(0);
         }
-        wait_for_room(ctx, sink, patient)?;
+        wait_for_room(ctx, sink, may_block)?;
         let moved = Pipe::with_rings(source, sink, |source, sink| Ok(work(source, sink)));
         match note_broken(ctx, moved.map_err(SysError::from))? {
-            // Somebody else was faster.
+            // Another task was faster.
             0 => {}
             moved => return Ok(moved as u64),
         }
     }
 }
 
-/// Moves bytes from a file into a pipe. `patient` is about the pipe; a stream is waited for as its description says,
-/// unless `impatient_input`.
+/// Moves bytes from a file to a pipe. `may_block` applies to the pipe; a stream is waited for unless it or the input is
+/// non-blocking.
 fn to_pipe(
     ctx: &TaskContext,
     from: &FileDescription,
     offset: u64,
     pipe: &Pipe,
     len: usize,
-    patient: bool,
-    impatient_input: bool,
+    may_block: bool,
+    nonblocking_input: bool,
 ) -> SysResult {
-    let room = wait_for_room(ctx, pipe, patient)?;
+    let room = wait_for_room(ctx, pipe, may_block)?;
     let file = from.file();
-    let patient = !(impatient_input || from.is_nonblocking());
+    let may_block = !(nonblocking_input || from.is_nonblocking());
     with_bounce(ctx, len.min(room * PAGE), |buffer| {
-        let got = wait_on(ctx, file.wait_queue(), READABLE | PollEvents::POLLRDHUP, patient, || {
+        let got = wait_on(ctx, file.wait_queue(), READABLE | PollEvents::POLLRDHUP, may_block, || {
             match file.read_at(buffer, offset) {
                 Err(Errno::EAGAIN) => None,
                 answer => Some(answer),
@@ -273,16 +273,16 @@ fn to_pipe(
     })
 }
 
-/// Moves bytes from a pipe to a file: what there is, after waiting for the first.
+/// Moves available bytes from a pipe to a file, after waiting for the first.
 fn from_pipe(
     ctx: &TaskContext,
     pipe: &Pipe,
     to: &FileDescription,
     offset: u64,
     len: usize,
-    patient: bool,
+    may_block: bool,
 ) -> SysResult {
-    if !wait_for_bytes(ctx, pipe, patient)? {
+    if !wait_for_bytes(ctx, pipe, may_block)? {
         return Ok(0);
     }
     let regular = to.kind() == FileType::Regular;
@@ -291,7 +291,7 @@ fn from_pipe(
     }
     let mut total = 0;
     let mut failure = None;
-    // As on Linux, any signal ends it between two slots.
+    // As on Linux, any signal ends the transfer between two slots.
     while total < len && failure.is_none() && !(total > 0 && ctx.is_interrupted()) {
         let Some(mut slot) = pipe.with_ring(false, |ring| Ok(ring.split_front(len - total)))? else { break };
         let at = offset.saturating_add(total as u64);

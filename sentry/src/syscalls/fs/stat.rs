@@ -1,4 +1,4 @@
-//! Asking about files and file systems: stat(2), statx(2), statfs(2), access(2) and their kin.
+//! Attributes of files and file systems: stat(2), statx(2), statfs(2), access(2) and related calls.
 
 use amber_abi::errno::Errno;
 use amber_abi::open::{AT_FDCWD, AccessFlags, AccessMode, AtFlags};
@@ -16,19 +16,19 @@ use crate::vfs::{Metadata, Mount, MountOptions};
 /// stat(2).
 pub fn stat(ctx: &mut TaskContext, path: Path, out: Out<Stat>) -> SysResult {
     let found = find_at(ctx, AT_FDCWD, path.0, true, false)?;
-    tell(ctx, &found, out)
+    write_stat(ctx, &found, out)
 }
 
 /// lstat(2).
 pub fn lstat(ctx: &mut TaskContext, path: Path, out: Out<Stat>) -> SysResult {
     let found = find_at(ctx, AT_FDCWD, path.0, false, false)?;
-    tell(ctx, &found, out)
+    write_stat(ctx, &found, out)
 }
 
-/// fstat(2), which also answers for `O_PATH` descriptors.
+/// fstat(2), also for `O_PATH` descriptors.
 pub fn fstat(ctx: &mut TaskContext, fd: Fd, out: Out<Stat>) -> SysResult {
     let found = Found::from(&*ctx.files().get_any(fd.0)?);
-    tell(ctx, &found, out)
+    write_stat(ctx, &found, out)
 }
 
 /// newfstatat(2).
@@ -39,10 +39,10 @@ pub fn newfstatat(ctx: &mut TaskContext, dirfd: DirFd, path: Path, out: Out<Stat
     }
     let follow = !flags.contains(AtFlags::AT_SYMLINK_NOFOLLOW);
     let found = find_at(ctx, dirfd.0, path.0, follow, flags.contains(AtFlags::AT_EMPTY_PATH))?;
-    tell(ctx, &found, out)
+    write_stat(ctx, &found, out)
 }
 
-fn tell(ctx: &TaskContext, found: &Found, out: Out<Stat>) -> SysResult {
+fn write_stat(ctx: &TaskContext, found: &Found, out: Out<Stat>) -> SysResult {
     let m = found.inode.metadata()?;
     let stat = Stat {
         st_dev: m.device.raw(),
@@ -91,14 +91,14 @@ pub fn statx(
     Ok(0)
 }
 
-fn extended(found: &Found, m: &Metadata, asked: StatxMask) -> Statx {
+fn extended(found: &Found, m: &Metadata, requested: StatxMask) -> Statx {
     let time = |t: Timespec| StatxTimestamp { tv_sec: t.tv_sec, tv_nsec: t.tv_nsec as u32, ..Default::default() };
     let mut mask = StatxMask::STATX_BASIC_STATS;
     mask.set(StatxMask::STATX_BTIME, m.born.is_some());
     let mut attributes = StatxAttributes::empty();
     let mut mount_id = 0;
     if let Some(path) = &found.path {
-        if asked.contains(StatxMask::STATX_MNT_ID_UNIQUE) {
+        if requested.contains(StatxMask::STATX_MNT_ID_UNIQUE) {
             mask |= StatxMask::STATX_MNT_ID_UNIQUE;
             mount_id = path.mount.unique_id;
         } else {
@@ -135,16 +135,16 @@ fn extended(found: &Found, m: &Metadata, asked: StatxMask) -> Statx {
 /// statfs(2).
 pub fn statfs(ctx: &mut TaskContext, path: Path, out: Out<StatFs>) -> SysResult {
     let found = find_at(ctx, AT_FDCWD, path.0, true, false)?;
-    tell_fs(ctx, &found, out)
+    write_statfs(ctx, &found, out)
 }
 
 /// fstatfs(2).
 pub fn fstatfs(ctx: &mut TaskContext, fd: Fd, out: Out<StatFs>) -> SysResult {
     let found = Found::from(&*ctx.files().get_any(fd.0)?);
-    tell_fs(ctx, &found, out)
+    write_statfs(ctx, &found, out)
 }
 
-fn tell_fs(ctx: &TaskContext, found: &Found, out: Out<StatFs>) -> SysResult {
+fn write_statfs(ctx: &TaskContext, found: &Found, out: Out<StatFs>) -> SysResult {
     let fs = found.inode.file_system();
     let mut stat = fs.statfs()?;
     let mut flags = StatFsFlags::ST_VALID;
@@ -192,7 +192,7 @@ pub fn access(ctx: &mut TaskContext, path: Path, mode: AccessMode) -> SysResult 
     faccessat2(ctx, DirFd(AT_FDCWD), path, mode, AccessFlags::empty())
 }
 
-/// faccessat(2), which has no flags.
+/// faccessat(2), which has no flags argument.
 pub fn faccessat(ctx: &mut TaskContext, dirfd: DirFd, path: Path, mode: AccessMode) -> SysResult {
     faccessat2(ctx, dirfd, path, mode, AccessFlags::empty())
 }
@@ -239,7 +239,7 @@ pub fn faccessat2(ctx: &mut TaskContext, dirfd: DirFd, path: Path, mode: AccessM
     Ok(0)
 }
 
-/// The credentials with which access(2) looks: those of the real user and group.
+/// The credentials for access(2): those of the real user and group.
 fn as_real_user(credentials: &mut Credentials) {
     const SECURE_NO_SETUID_FIXUP: u32 = 4;
     credentials.fsuid = credentials.uid;
@@ -254,7 +254,7 @@ pub fn readlink(ctx: &mut TaskContext, path: Path, buf: BufOut, size: i32) -> Sy
     readlinkat(ctx, DirFd(AT_FDCWD), path, buf, size)
 }
 
-/// readlinkat(2): the empty path names a link opened with `O_PATH | O_NOFOLLOW`.
+/// readlinkat(2). The empty path refers to a link opened with `O_PATH | O_NOFOLLOW`.
 pub fn readlinkat(ctx: &mut TaskContext, dirfd: DirFd, path: Path, buf: BufOut, size: i32) -> SysResult {
     let size = usize::try_from(size).ok().filter(|&s| s > 0).ok_or_else(|| Errno::EINVAL.here())?;
     let path = ctx.read_path(path.0)?;

@@ -1,4 +1,4 @@
-//! What the calls on files have in common: from arguments to places, descriptions and limits.
+//! Common parts of calls on files: look-up of paths and descriptors, and limits.
 
 use std::sync::Arc;
 
@@ -13,7 +13,7 @@ use crate::task::TaskContext;
 use crate::vfs::walk::{Scope, Target};
 use crate::vfs::{FileDescription, Inode, Path};
 
-/// What a call works on: an inode, and the path by which it was named if it has one.
+/// The object of a call: an inode, and its path if there is one.
 pub struct Found {
     /// The inode.
     pub inode: Arc<dyn Inode>,
@@ -22,10 +22,10 @@ pub struct Found {
 }
 
 impl Found {
-    /// The path.
+    /// The path, if there is one.
     ///
     /// # Errors
-    /// `otherwise` for what has none.
+    /// `otherwise` if there is none.
     #[track_caller]
     pub fn path_or(&self, otherwise: Errno) -> Result<&Path, Errno> {
         match &self.path {
@@ -34,7 +34,7 @@ impl Found {
         }
     }
 
-    /// Answers `EROFS` if the thing lies where nothing can be changed.
+    /// Returns `EROFS` if the mount or file system is read-only.
     pub fn check_writable(&self) -> Result<(), Errno> {
         self.path.as_ref().map_or(Ok(()), |path| path.mount.check_writable())
     }
@@ -57,7 +57,7 @@ impl From<&FileDescription> for Found {
 /// The scope of a path relative to `dirfd`.
 ///
 /// # Errors
-/// `EBADF` or `ENOTDIR` for a descriptor that is needed and is not a directory's.
+/// `EBADF` or `ENOTDIR` if the descriptor is needed and does not refer to a directory.
 pub fn scope_at<'a>(
     ctx: &'a TaskContext,
     credentials: &'a Credentials,
@@ -67,7 +67,7 @@ pub fn scope_at<'a>(
     restricted_scope_at(ctx, credentials, dirfd, path, ResolveFlags::empty())
 }
 
-/// The same under the restrictions of openat2(2).
+/// Like [`scope_at`], with the restrictions of openat2(2).
 pub fn restricted_scope_at<'a>(
     ctx: &'a TaskContext,
     credentials: &'a Credentials,
@@ -93,13 +93,13 @@ pub fn restricted_scope_at<'a>(
     Ok(Scope { credentials, root, start, caller: Some(ctx), resolve })
 }
 
-/// Resolves a path argument; with `empty` (`AT_EMPTY_PATH`) the empty path names the descriptor itself.
+/// Looks a path argument up. With `empty` (`AT_EMPTY_PATH`) the empty path refers to the descriptor itself.
 pub fn find_at(ctx: &TaskContext, dirfd: i32, address: u64, follow: bool, empty: bool) -> Result<Found, Errno> {
     let path = if empty && address == 0 { Vec::new() } else { ctx.read_path(address)? };
     find_path_at(ctx, dirfd, &path, follow, empty)
 }
 
-/// The same for a path read before.
+/// Like [`find_at`], for a path that was read already.
 pub fn find_path_at(ctx: &TaskContext, dirfd: i32, path: &[u8], follow: bool, empty: bool) -> Result<Found, Errno> {
     if path.is_empty() && empty {
         return if dirfd == AT_FDCWD {
@@ -112,19 +112,19 @@ pub fn find_path_at(ctx: &TaskContext, dirfd: i32, path: &[u8], follow: bool, em
     Found::try_from(scope_at(ctx, &credentials, dirfd, path)?.resolve(path, follow)?)
 }
 
-/// Resolves all but the last component of a path argument.
+/// Looks up the parent of a path argument.
 pub fn parent_at(ctx: &TaskContext, dirfd: i32, address: u64) -> Result<Target, Errno> {
     let path = ctx.read_path(address)?;
     let credentials = ctx.credentials();
     scope_at(ctx, &credentials, dirfd, &path)?.parent(&path)
 }
 
-/// The open file behind a descriptor, for calls that `O_PATH` descriptors do not serve.
+/// The open file of a descriptor, for calls that do not accept `O_PATH`.
 pub fn find_fd(ctx: &TaskContext, fd: i32) -> Result<Found, Errno> {
     Ok(Found::from(&*ctx.files().get(fd)?))
 }
 
-/// How many descriptors the process may have (RLIMIT_NOFILE).
+/// The maximum number of descriptors of the process (RLIMIT_NOFILE).
 pub fn descriptor_limit(ctx: &TaskContext) -> u64 {
     ctx.group().limits().soft(Resource::RLIMIT_NOFILE)
 }
@@ -138,16 +138,16 @@ pub fn check_open_files(ctx: &TaskContext) -> Result<(), Errno> {
     if full && !ctx.credentials().has(Capability::CAP_SYS_ADMIN) { Err(Errno::ENFILE.here()) } else { Ok(()) }
 }
 
-/// Sends the calling task a signal that its own call brought about.
+/// Sends the calling task a signal caused by its call.
 pub fn send_signal(ctx: &TaskContext, signal: Signal) {
     ctx.task().send_kernel(signal);
 }
 
-/// How many of `len` bytes written at `offset` of a regular file stay below the limits on its size; `more` if some
-/// were written before.
+/// The number of `len` bytes at `offset` of a regular file that the limits on its size permit. `more`: some were
+/// written before.
 ///
 /// # Errors
-/// `EFBIG` if none; beyond RLIMIT_FSIZE the process also gets SIGXFSZ.
+/// `EFBIG` if none are permitted; beyond RLIMIT_FSIZE the process also gets SIGXFSZ.
 pub fn room_at(ctx: &TaskContext, offset: u64, len: u64, more: bool) -> Result<u64, Errno> {
     let limit = size_limit(ctx);
     let most = limit.min(i64::MAX as u64);
@@ -161,7 +161,7 @@ pub fn room_at(ctx: &TaskContext, offset: u64, len: u64, more: bool) -> Result<u
     Err(Errno::EFBIG.here())
 }
 
-/// The longest a file may become (RLIMIT_FSIZE).
+/// The maximum length of a file (RLIMIT_FSIZE).
 pub fn size_limit(ctx: &TaskContext) -> u64 {
     ctx.group().limits().soft(Resource::RLIMIT_FSIZE)
 }

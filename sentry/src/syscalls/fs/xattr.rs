@@ -66,19 +66,19 @@ pub fn fgetxattr(ctx: &mut TaskContext, fd: Fd, name: Str, value: BufOut, size: 
 /// listxattr(2).
 pub fn listxattr(ctx: &mut TaskContext, path: Path, list: BufOut, size: usize) -> SysResult {
     let found = find_at(ctx, AT_FDCWD, path.0, true, false)?;
-    tell_names(ctx, &found, list, size)
+    write_names(ctx, &found, list, size)
 }
 
 /// llistxattr(2).
 pub fn llistxattr(ctx: &mut TaskContext, path: Path, list: BufOut, size: usize) -> SysResult {
     let found = find_at(ctx, AT_FDCWD, path.0, false, false)?;
-    tell_names(ctx, &found, list, size)
+    write_names(ctx, &found, list, size)
 }
 
 /// flistxattr(2).
 pub fn flistxattr(ctx: &mut TaskContext, fd: Fd, list: BufOut, size: usize) -> SysResult {
     let found = find_fd(ctx, fd.0)?;
-    tell_names(ctx, &found, list, size)
+    write_names(ctx, &found, list, size)
 }
 
 /// removexattr(2).
@@ -107,13 +107,13 @@ fn read_name(ctx: &TaskContext, name: Str) -> Result<Vec<u8>, Errno> {
     }
 }
 
-/// Whether the bytes are the capabilities of a program in one of the forms that can still be written.
+/// Whether the bytes are a capability attribute in one of the formats that can still be written.
 fn is_capability(bytes: &[u8]) -> bool {
     let magic = bytes.first_chunk().map(|magic| u32::from_le_bytes(*magic) & !VFS_CAP_FLAGS_EFFECTIVE);
     matches!((magic, bytes.len()), (Some(VFS_CAP_REVISION_2), 20) | (Some(VFS_CAP_REVISION_3), 24))
 }
 
-/// Whether the caller may read, or (`writing`) change, an attribute of this name.
+/// Checks that the caller may read, or with `writing` change, an attribute of this name.
 fn check(ctx: &TaskContext, found: &Found, name: &[u8], writing: bool) -> Result<(), Errno> {
     let credentials = ctx.credentials();
     if writing {
@@ -123,11 +123,11 @@ fn check(ctx: &TaskContext, found: &Found, name: &[u8], writing: bool) -> Result
         return Err(Errno::EINVAL.here());
     }
     if name.starts_with(b"system.") {
-        // Access control lists cannot be seen or set, though those of host files are evaluated.
+        // ACLs are neither shown nor set, although those of host files are evaluated.
         return Err(Errno::EOPNOTSUPP.here());
     }
     if name.starts_with(b"security.") {
-        // What a program gains by being executed is not for the administrator of a file system alone to give.
+        // File capabilities need CAP_SETFCAP: CAP_SYS_ADMIN does not suffice to grant them.
         let needed = if name == XATTR_CAPABILITY { Capability::CAP_SETFCAP } else { Capability::CAP_SYS_ADMIN };
         return if writing && !credentials.has(needed) { Err(Errno::EPERM.here()) } else { Ok(()) };
     }
@@ -197,12 +197,12 @@ fn give(ctx: &TaskContext, bytes: &[u8], out: BufOut, size: usize) -> SysResult 
     Ok(bytes.len() as u64)
 }
 
-fn tell_names(ctx: &TaskContext, found: &Found, out: BufOut, size: usize) -> SysResult {
+fn write_names(ctx: &TaskContext, found: &Found, out: BufOut, size: usize) -> SysResult {
     let trusted = ctx.credentials().has(Capability::CAP_SYS_ADMIN);
     let mut list = Vec::new();
     found.inode.xattrs(&mut |name| {
         let shown = (trusted || !name.starts_with(b"trusted.")) && !name.starts_with(b"system.");
-        // What is longer is refused below.
+        // Longer lists are refused below.
         if list.len() <= XATTR_LIST_MAX && shown {
             list.extend_from_slice(name);
             list.push(0);

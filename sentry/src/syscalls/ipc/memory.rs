@@ -19,17 +19,17 @@ use crate::syscalls::args::{PtrIn, PtrOut};
 use crate::task::TaskContext;
 use crate::vfs::{Dentry, FileDescription, NewInode, Path};
 
-/// shmget(2). Huge pages are configured out.
+/// shmget(2). Huge pages are not supported.
 pub fn shmget(ctx: &mut TaskContext, key: i32, size: usize, flags: ShmFlags) -> SysResult {
     if flags.contains(ShmFlags::SHM_HUGETLB) {
         return Err(Errno::EINVAL.here().into());
     }
     let overcommits = flags.contains(ShmFlags::SHM_NORESERVE) || ctx.kernel().tunables.overcommit.get() == 1;
-    let (who, pid) = (ctx.credentials(), ctx.group().pid());
-    Ok(ctx.kernel().ipc.memory.find_or_make(&who, key, size as u64, flags.bits(), !overcommits, pid)? as u64)
+    let (credentials, pid) = (ctx.credentials(), ctx.group().pid());
+    Ok(ctx.kernel().ipc.memory.find_or_make(&credentials, key, size as u64, flags.bits(), !overcommits, pid)? as u64)
 }
 
-/// A file that only gives the areas of a segment their name.
+/// The file that names the VMAs of a segment.
 fn name_of(ctx: &TaskContext, key: i32) -> Result<Arc<FileDescription>, Errno> {
     let new = NewInode {
         kind: FileType::Regular,
@@ -47,7 +47,7 @@ fn name_of(ctx: &TaskContext, key: i32) -> Result<Arc<FileDescription>, Errno> {
     Ok(FileDescription::new(&ctx.kernel().vfs, inode.open(OpenFlags::O_RDWR)?, Some(path), OpenFlags::O_RDWR))
 }
 
-/// Where shmat(2) is to put the segment: exactly there, or anywhere.
+/// The address for shmat(2); none for any.
 fn place(address: u64, flags: ShmAttachFlags) -> Result<Option<u64>, Errno> {
     let remap = flags.contains(ShmAttachFlags::SHM_REMAP);
     let round = flags.contains(ShmAttachFlags::SHM_RND);
@@ -75,11 +75,11 @@ pub fn shmat(ctx: &mut TaskContext, id: i32, address: PtrIn, flags: ShmAttachFla
         protection.execute = true;
         wanted |= 0o1;
     }
-    let who = ctx.credentials();
+    let credentials = ctx.credentials();
     let (pages, key) = {
         let segments = ctx.kernel().ipc.memory.lock();
         let segment = segments.get(id)?;
-        segment.permissions().check(&who, wanted)?;
+        segment.permissions().check(&credentials, wanted)?;
         (segment.pages(), segment.permissions().key)
     };
     let len = pages.len();
@@ -100,14 +100,14 @@ pub fn shmat(ctx: &mut TaskContext, id: i32, address: PtrIn, flags: ShmAttachFla
         flags: area,
         backed: Backed::Object(object, 0, Some(file), ""),
         populate: false,
-        may_lock_any: who.has(Capability::CAP_IPC_LOCK),
+        may_lock_any: credentials.has(Capability::CAP_IPC_LOCK),
     };
     let mapped = ctx.mm().map(request);
-    // That something is in the way is said in other words than mmap(2) has.
+    // shmat(2) reports a conflict by another errno than mmap(2).
     Ok(mapped.map_err(|errno| if errno == Errno::EEXIST { Errno::EINVAL.here() } else { errno })?)
 }
 
-/// shmdt(2): takes away what shmat(2) put there, or what is left of it.
+/// shmdt(2): unmaps what is left of an attachment.
 pub fn shmdt(ctx: &mut TaskContext, address: PtrIn) -> SysResult {
     if !address.0.is_multiple_of(PAGE_SIZE) {
         return Err(Errno::EINVAL.here().into());
@@ -117,7 +117,7 @@ pub fn shmdt(ctx: &mut TaskContext, address: PtrIn) -> SysResult {
     for vma in mm.areas_in(address.0..mm.address_limit()) {
         check_killed()?;
         let Some(area) = vma.object() else { continue };
-        // Each piece lies as far behind the address as its pages lie in the segment.
+        // The VMAs of one attachment have the same distance between address and offset.
         let in_place = vma.start.checked_sub(address.0) == Some(vma.offset);
         let same = match &segment {
             None => in_place && ctx.kernel().ipc.memory.is_segment(&area.object),
@@ -154,7 +154,7 @@ pub fn shmctl(ctx: &mut TaskContext, id: i32, command: ShmCommand, buffer: PtrOu
         return Err(Errno::EINVAL.here().into());
     }
     let memory = ctx.kernel().ipc.memory.clone();
-    let who = ctx.credentials();
+    let credentials = ctx.credentials();
     match command {
         ShmCommand::IPC_INFO => {
             let limits = &ctx.kernel().ipc.limits;
@@ -188,7 +188,7 @@ pub fn shmctl(ctx: &mut TaskContext, id: i32, command: ShmCommand, buffer: PtrOu
                     _ => segments.in_place(id)?,
                 };
                 if command != ShmCommand::SHM_STAT_ANY {
-                    segment.permissions().check(&who, 0o4)?;
+                    segment.permissions().check(&credentials, 0o4)?;
                 }
                 (value, shown(segment))
             };
@@ -199,29 +199,29 @@ pub fn shmctl(ctx: &mut TaskContext, id: i32, command: ShmCommand, buffer: PtrOu
             let new: ShmidDs = ctx.read_object(buffer.0)?;
             let mut segments = memory.lock();
             let segment = segments.get_mut(id)?;
-            segment.permissions().check_owner(&who)?;
+            segment.permissions().check_owner(&credentials)?;
             segment.permissions_mut().change(&new.shm_perm);
             segment.changed_at = crate::clock::realtime().tv_sec;
             Ok(0)
         }
         ShmCommand::IPC_RMID => {
-            memory.remove(&who, id)?;
+            memory.remove(&credentials, id)?;
             Ok(0)
         }
         ShmCommand::SHM_LOCK | ShmCommand::SHM_UNLOCK => {
             let none = ctx.group().limits().soft(Resource::RLIMIT_MEMLOCK) == 0;
             let mut segments = memory.lock();
             let segment = segments.get_mut(id)?;
-            if !who.has(Capability::CAP_IPC_LOCK) {
+            if !credentials.has(Capability::CAP_IPC_LOCK) {
                 let owner = segment.permissions();
-                if who.euid != owner.uid && who.euid != owner.cuid {
+                if credentials.euid != owner.uid && credentials.euid != owner.cuid {
                     return Err(Errno::EPERM.here().into());
                 }
                 if command == ShmCommand::SHM_LOCK && none {
                     return Err(Errno::EPERM.here().into());
                 }
             }
-            // Guest memory is never swapped out by Amber; that it must not be is noted.
+            // Guest memory is never swapped. Only the mode shows the lock.
             let mode = &mut segment.permissions_mut().mode;
             *mode = (*mode & (SHM_DEST | 0o777)) | if command == ShmCommand::SHM_LOCK { SHM_LOCKED } else { 0 };
             Ok(0)

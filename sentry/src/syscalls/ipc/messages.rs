@@ -12,9 +12,9 @@ use crate::ipc::{Message, MessageQueue, Object, Receiver, Selection};
 use crate::syscalls::args::{PtrIn, PtrOut};
 use crate::task::TaskContext;
 
-/// Bytes of the type before the text.
+/// Size of the type before the text.
 const TYPE_SIZE: u64 = size_of::<i64>() as u64;
-/// Numbers that tell of pools there no longer are.
+/// Size of a segment of Linux's former message pool, which is still reported.
 const SEGMENT_SIZE: i32 = 16;
 
 /// msgget(2).
@@ -22,7 +22,7 @@ pub fn msgget(ctx: &mut TaskContext, key: i32, flags: IpcFlags) -> SysResult {
     Ok(ctx.kernel().ipc.messages.find_or_make(&ctx.credentials(), key, flags.bits())? as u64)
 }
 
-/// What a queue says that was there and is gone.
+/// The errno for a removed queue: `EIDRM` if the caller has waited for it.
 fn gone(errno: Errno, waited: bool) -> Errno {
     if waited && errno == Errno::EINVAL { Errno::EIDRM.here() } else { errno }
 }
@@ -37,7 +37,7 @@ pub fn msgsnd(ctx: &mut TaskContext, id: i32, message: PtrIn, len: usize, flags:
     ctx.read_bytes(message.0.wrapping_add(TYPE_SIZE), &mut text)?;
     let messages = &ctx.kernel().ipc.messages;
     messages.admit(len)?;
-    let who = ctx.credentials();
+    let credentials = ctx.credentials();
     let (queue, pid) = (messages.lock().get(id)?.queue(), ctx.group().pid());
     let impatient = flags.contains(IpcFlags::IPC_NOWAIT);
     let mut waiting = Some(Message { kind, text });
@@ -48,7 +48,7 @@ pub fn msgsnd(ctx: &mut TaskContext, id: i32, message: PtrIn, len: usize, flags:
             Ok(queue) => queue,
             Err(errno) => return Some(Err(gone(errno, waited))),
         };
-        if let Err(errno) = queue.permissions().check(&who, 0o2) {
+        if let Err(errno) = queue.permissions().check(&credentials, 0o2) {
             return Some(Err(errno));
         }
         match queue.push(waiting.take()?, pid) {
@@ -67,7 +67,7 @@ pub fn msgsnd(ctx: &mut TaskContext, id: i32, message: PtrIn, len: usize, flags:
     Ok(0)
 }
 
-/// Which message a receiver asks for.
+/// The message that a receiver selects.
 fn selection(kind: i64, flags: IpcFlags) -> Result<Selection, Errno> {
     if flags.contains(IpcFlags::MSG_COPY) {
         let sound = flags.contains(IpcFlags::IPC_NOWAIT) && !flags.contains(IpcFlags::MSG_EXCEPT);
@@ -88,7 +88,7 @@ pub fn msgrcv(ctx: &mut TaskContext, id: i32, message: PtrOut, most: usize, kind
     }
     let selection = selection(kind, flags)?;
     let messages = &ctx.kernel().ipc.messages;
-    let who = ctx.credentials();
+    let credentials = ctx.credentials();
     let (queue, pid) = (messages.lock().get(id)?.queue(), ctx.group().pid());
     let impatient = flags.contains(IpcFlags::IPC_NOWAIT);
     let cut = flags.contains(IpcFlags::MSG_NOERROR);
@@ -98,7 +98,7 @@ pub fn msgrcv(ctx: &mut TaskContext, id: i32, message: PtrOut, most: usize, kind
             Ok(queue) => queue,
             Err(errno) => return Some(Err(gone(errno, waiting.is_some()))),
         };
-        if let Err(errno) = queue.permissions().check(&who, 0o4) {
+        if let Err(errno) = queue.permissions().check(&credentials, 0o4) {
             return Some(Err(errno));
         }
         if let Some(receiver) = waiting {
@@ -150,7 +150,7 @@ pub fn msgctl(ctx: &mut TaskContext, id: i32, command: MsgCommand, buffer: PtrOu
     if id < 0 {
         return Err(Errno::EINVAL.here().into());
     }
-    let who = ctx.credentials();
+    let credentials = ctx.credentials();
     let messages = &ctx.kernel().ipc.messages;
     match command {
         MsgCommand::IPC_INFO | MsgCommand::MSG_INFO => {
@@ -187,7 +187,7 @@ pub fn msgctl(ctx: &mut TaskContext, id: i32, command: MsgCommand, buffer: PtrOu
                     _ => queues.in_place(id)?,
                 };
                 if command != MsgCommand::MSG_STAT_ANY {
-                    queue.permissions().check(&who, 0o4)?;
+                    queue.permissions().check(&credentials, 0o4)?;
                 }
                 (value, shown(queue))
             };
@@ -199,8 +199,10 @@ pub fn msgctl(ctx: &mut TaskContext, id: i32, command: MsgCommand, buffer: PtrOu
             let changed = {
                 let mut queues = messages.lock();
                 let queue = queues.get_mut(id)?;
-                queue.permissions().check_owner(&who)?;
-                if new.msg_qbytes > ctx.kernel().ipc.limits.msgmnb.get() && !who.has(Capability::CAP_SYS_RESOURCE) {
+                queue.permissions().check_owner(&credentials)?;
+                if new.msg_qbytes > ctx.kernel().ipc.limits.msgmnb.get()
+                    && !credentials.has(Capability::CAP_SYS_RESOURCE)
+                {
                     return Err(Errno::EPERM.here().into());
                 }
                 queue.permissions_mut().change(&new.msg_perm);
@@ -208,12 +210,12 @@ pub fn msgctl(ctx: &mut TaskContext, id: i32, command: MsgCommand, buffer: PtrOu
                 queue.changed_at = realtime().tv_sec;
                 queue.all_queues()
             };
-            // There may be room now, or no right any more.
+            // There may be room, or no permission any more.
             changed.iter().for_each(|queue| queue.notify_all());
             Ok(0)
         }
         MsgCommand::IPC_RMID => {
-            messages.remove(&who, id)?;
+            messages.remove(&credentials, id)?;
             Ok(0)
         }
         _ => Err(Errno::EINVAL.here().into()),

@@ -1,4 +1,4 @@
-//! Calls on the objects of System V.
+//! System V IPC.
 
 pub mod memory;
 pub mod messages;
@@ -6,7 +6,7 @@ pub mod semaphores;
 
 use amber_abi::ipc::IPC_64;
 
-/// A command without the flag that only 32-bit programs need.
+/// The command without `IPC_64`, which only 32-bit programs need.
 fn plain(command: u32) -> u32 {
     command & !IPC_64
 }

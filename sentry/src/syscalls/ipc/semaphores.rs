@@ -16,7 +16,7 @@ use crate::syscalls::args::{In, PtrIn};
 use crate::task::TaskContext;
 use crate::wait::{WaitEnd, deadline_in};
 
-/// What Linux counts for one structure of things to undo.
+/// Size of Linux's undo structure, for `semusz`.
 const UNDO_SIZE: i32 = 20;
 
 /// semget(2).
@@ -34,7 +34,7 @@ pub fn semtimedop(ctx: &mut TaskContext, id: i32, operations: PtrIn, count: usiz
     let deadline = match timeout.read_if_given(ctx)? {
         None => None,
         Some(time) if time.is_valid() => {
-            // An end beyond what the clock can say never comes.
+            // A deadline that the clock cannot represent never comes.
             deadline_in(Duration::new(time.tv_sec.unsigned_abs(), time.tv_nsec as u32))
         }
         Some(_) => return Err(Errno::EINVAL.here().into()),
@@ -52,7 +52,7 @@ fn operate(ctx: &TaskContext, id: i32, address: PtrIn, count: usize, deadline: O
     let mut operations = ctx.kernel().mm.frames.filled(count, Sembuf::default())?;
     ctx.read_bytes(address.0, operations.as_mut_slice().as_mut_bytes())?;
     let semaphores = &ctx.kernel().ipc.semaphores;
-    let who = ctx.credentials();
+    let credentials = ctx.credentials();
     let pid = ctx.group().pid();
     let sleeper = {
         let mut state = semaphores.lock();
@@ -61,7 +61,7 @@ fn operate(ctx: &TaskContext, id: i32, address: PtrIn, count: usize, deadline: O
             return Err(Errno::EFBIG.here().into());
         }
         let alters = operations.iter().any(|op| op.sem_op != 0);
-        set.permissions().check(&who, if alters { 0o2 } else { 0o4 })?;
+        set.permissions().check(&credentials, if alters { 0o2 } else { 0o4 })?;
         match state.attempt(id, &operations, pid, None)? {
             Attempt::Done(ready) => {
                 drop(state);
@@ -112,7 +112,7 @@ pub fn semctl(ctx: &mut TaskContext, id: i32, number: i32, command: SemCommand, 
     if id < 0 {
         return Err(Errno::EINVAL.here().into());
     }
-    let who = ctx.credentials();
+    let credentials = ctx.credentials();
     let semaphores = &ctx.kernel().ipc.semaphores;
     match command {
         SemCommand::IPC_INFO | SemCommand::SEM_INFO => information(ctx, command == SemCommand::SEM_INFO, argument),
@@ -124,7 +124,7 @@ pub fn semctl(ctx: &mut TaskContext, id: i32, number: i32, command: SemCommand, 
                     _ => state.sets.in_place(id)?,
                 };
                 if command != SemCommand::SEM_STAT_ANY {
-                    set.permissions().check(&who, 0o4)?;
+                    set.permissions().check(&credentials, 0o4)?;
                 }
                 (value, shown(set))
             };
@@ -135,7 +135,7 @@ pub fn semctl(ctx: &mut TaskContext, id: i32, number: i32, command: SemCommand, 
             let values: Vec<u16> = {
                 let state = semaphores.lock();
                 let set = state.sets.get(id)?;
-                set.permissions().check(&who, 0o4)?;
+                set.permissions().check(&credentials, 0o4)?;
                 let mut values = ctx.kernel().mm.frames.list(set.semaphores.len())?;
                 values.extend(set.semaphores.iter().map(|s| s.value as u16));
                 values
@@ -146,7 +146,7 @@ pub fn semctl(ctx: &mut TaskContext, id: i32, number: i32, command: SemCommand, 
         SemCommand::GETVAL | SemCommand::GETPID | SemCommand::GETNCNT | SemCommand::GETZCNT => {
             let state = semaphores.lock();
             let set = state.sets.get(id)?;
-            set.permissions().check(&who, 0o4)?;
+            set.permissions().check(&credentials, 0o4)?;
             let number = usize::try_from(number).map_err(|_| Errno::EINVAL.here())?;
             let semaphore = set.semaphores.get(number).ok_or_else(|| Errno::EINVAL.here())?;
             Ok(match command {
@@ -161,20 +161,20 @@ pub fn semctl(ctx: &mut TaskContext, id: i32, number: i32, command: SemCommand, 
             let new: SemidDs = ctx.read_object(argument)?;
             let mut state = semaphores.lock();
             let set = state.sets.get_mut(id)?;
-            set.permissions().check_owner(&who)?;
+            set.permissions().check_owner(&credentials)?;
             set.permissions_mut().change(&new.sem_perm);
             set.changed_at = realtime().tv_sec;
             Ok(0)
         }
         SemCommand::IPC_RMID => {
-            semaphores.remove(&who, id)?;
+            semaphores.remove(&credentials, id)?;
             Ok(0)
         }
         _ => Err(Errno::EINVAL.here().into()),
     }
 }
 
-/// `IPC_INFO` and, with what is in use, `SEM_INFO`.
+/// `IPC_INFO` or, with present usage, `SEM_INFO`.
 fn information(ctx: &TaskContext, in_use: bool, address: u64) -> SysResult {
     let (sets, total, highest) = {
         let state = ctx.kernel().ipc.semaphores.lock();
@@ -202,13 +202,13 @@ fn set_one(ctx: &TaskContext, id: i32, number: i32, value: i32) -> SysResult {
     if !(0..=SEMVMX).contains(&value) {
         return Err(Errno::ERANGE.here().into());
     }
-    let who = ctx.credentials();
+    let credentials = ctx.credentials();
     let ready = {
         let mut state = ctx.kernel().ipc.semaphores.lock();
         let set = state.sets.get(id)?;
         let number = u16::try_from(number).ok().filter(|&n| usize::from(n) < set.semaphores.len());
         let number = number.ok_or_else(|| Errno::EINVAL.here())?;
-        set.permissions().check(&who, 0o2)?;
+        set.permissions().check(&credentials, 0o2)?;
         state.assign(id, std::iter::once((number, value)), ctx.group().pid())?
     };
     ready.wake();
@@ -217,11 +217,11 @@ fn set_one(ctx: &TaskContext, id: i32, number: i32, value: i32) -> SysResult {
 
 /// `SETALL`.
 fn set_all(ctx: &TaskContext, id: i32, address: u64) -> SysResult {
-    let who = ctx.credentials();
+    let credentials = ctx.credentials();
     let count = {
         let state = ctx.kernel().ipc.semaphores.lock();
         let set = state.sets.get(id)?;
-        set.permissions().check(&who, 0o2)?;
+        set.permissions().check(&credentials, 0o2)?;
         set.semaphores.len()
     };
     let mut values = ctx.kernel().mm.frames.filled(count, 0_u16)?;

@@ -10,7 +10,7 @@ use crate::mm::VmaFlags;
 use crate::syscalls::args::{PtrIn, PtrOut};
 use crate::task::TaskContext;
 
-/// As many bytes are written back by msync(2) before it looks whether the task was killed.
+/// Bytes that msync(2) writes back between two checks for a kill.
 const WRITTEN: u64 = 64 << 20;
 
 /// madvise(2).
@@ -51,7 +51,7 @@ pub fn msync(ctx: &mut TaskContext, address: PtrIn, len: usize, flags: MsyncFlag
 
 /// mincore(2).
 pub fn mincore(ctx: &mut TaskContext, address: PtrIn, len: usize, vector: PtrOut) -> SysResult {
-    /// Pages answered with one copy to the guest.
+    /// Number of pages per copy to the guest.
     const AT_ONCE: u64 = 4096;
     if !address.0.is_multiple_of(PAGE_SIZE) {
         return Err(Errno::EINVAL.here().into());

@@ -1,4 +1,4 @@
-//! membarrier(2): barriers on behalf of other threads.
+//! membarrier(2).
 
 use amber_abi::errno::Errno;
 use amber_abi::sched::MembarrierCommand;
@@ -6,8 +6,8 @@ use amber_abi::sched::MembarrierCommand;
 use crate::error::SysResult;
 use crate::task::TaskContext;
 
-/// Every command offered. The global ones are not: they would have to reach every process, and a kernel with adaptive
-/// ticks off lacks them as well; programs ask with `MEMBARRIER_CMD_QUERY` first.
+/// The supported commands. Global ones are not among them, as on a kernel with full dynamic ticks, since they would
+/// have to reach every process. Programs query them first (`MEMBARRIER_CMD_QUERY`).
 const OFFERED: u32 = MembarrierCommand::MEMBARRIER_CMD_PRIVATE_EXPEDITED.raw()
     | MembarrierCommand::MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED.raw()
     | MembarrierCommand::MEMBARRIER_CMD_PRIVATE_EXPEDITED_SYNC_CORE.raw()
@@ -29,7 +29,7 @@ pub fn membarrier(ctx: &mut TaskContext, command: MembarrierCommand, flags: u32,
             Ok(0)
         }
         Command::MEMBARRIER_CMD_PRIVATE_EXPEDITED | Command::MEMBARRIER_CMD_PRIVATE_EXPEDITED_SYNC_CORE => {
-            // The registration's bit is the one above the command's.
+            // The bit of a registration is the one above its command.
             if mm.barrier_registrations() & (command.raw() << 1) == 0 {
                 return Err(Errno::EPERM.here().into());
             }

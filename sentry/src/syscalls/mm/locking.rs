@@ -1,4 +1,4 @@
-//! Locking memory.
+//! Memory locking.
 
 use amber_abi::errno::Errno;
 use amber_abi::mm::{MlockFlags, MlockallFlags};

@@ -1,4 +1,4 @@
-//! Making and removing areas.
+//! Adding and removing mappings.
 
 use amber_abi::errno::Errno;
 use amber_abi::mm::{MmapFlags, ProtFlags};
@@ -27,7 +27,7 @@ pub fn mmap(
     let anonymous = flags.contains(MmapFlags::MAP_ANONYMOUS);
     let file = if anonymous { None } else { Some(ctx.files().get(fd.0)?) };
     if flags.contains(MmapFlags::MAP_HUGETLB) {
-        // No huge pages are set aside; and only hugetlbfs, which there is not, has files of them.
+        // No huge pages are reserved, and only hugetlbfs, which is not supported, has files of them.
         return Err(if anonymous { Errno::ENOMEM.here() } else { Errno::EINVAL.here() }.into());
     }
     if len == 0 {
@@ -86,7 +86,7 @@ pub fn mmap(
     Ok(mm.map(MapRequest { place, len: len as u64, protection, flags: area, backed, populate, may_lock_any })?)
 }
 
-/// Checks what the descriptor allows, notes it in the area's flags, and gives the object.
+/// Checks the descriptor's access mode, sets the VMA flags accordingly, and returns the object.
 fn check_file(
     file: &FileDescription,
     prot: ProtFlags,
@@ -126,7 +126,7 @@ fn check_file(
     if flags.contains(MmapFlags::MAP_GROWSDOWN) {
         return Err(Errno::EINVAL.here());
     }
-    // A sealed object can still be mapped to be read.
+    // A sealed object can still be mapped for reading.
     if area.contains(VmaFlags::SHARED | VmaFlags::MAY_WRITE) && !prot.contains(ProtFlags::PROT_WRITE) {
         match object.attach_writable(false) {
             Ok(()) => object.detach_writable(),
@@ -142,12 +142,12 @@ pub fn munmap(ctx: &mut TaskContext, address: PtrIn, len: usize) -> SysResult {
     Ok(0)
 }
 
-/// brk(2): answers where the heap ends, moved or not.
+/// brk(2). Returns the end of the heap, moved or not.
 pub fn brk(ctx: &mut TaskContext, address: PtrIn) -> SysResult {
     Ok(ctx.mm().set_break(address.0, may_lock_any(ctx)))
 }
 
-/// remap_file_pages(2), which Linux too makes of ordinary areas since 4.0.
+/// remap_file_pages(2), emulated by ordinary mappings, as in Linux since 4.0.
 pub fn remap_file_pages(
     ctx: &mut TaskContext,
     address: PtrIn,
@@ -170,7 +170,7 @@ pub fn remap_file_pages(
     let mut areas = mm.areas_in(start..end);
     let area = areas.next().filter(|vma| vma.start <= start).ok_or_else(|| Errno::EINVAL.here())?;
     let object = area.object().filter(|_| area.is_shared()).ok_or_else(|| Errno::EINVAL.here())?;
-    // The range may go on in neighbours of the same kind.
+    // The range may continue in adjacent VMAs of the same kind.
     let mut at = area.end;
     for next in areas {
         let same = next.object().is_some_and(|other| {

@@ -1,4 +1,4 @@
-//! Calls on memory.
+//! Memory.
 
 pub mod advice;
 pub mod barrier;
@@ -15,7 +15,7 @@ use amber_platform::Protection;
 
 use crate::task::TaskContext;
 
-/// The three rights of a `prot` argument.
+/// The protection of a `prot` argument.
 fn protection_of(prot: ProtFlags) -> Protection {
     Protection {
         read: prot.contains(ProtFlags::PROT_READ),
@@ -24,12 +24,12 @@ fn protection_of(prot: ProtFlags) -> Protection {
     }
 }
 
-/// Whether memory that the caller may read can be executed as well (personality(2)).
+/// Whether readable memory becomes executable (personality(2) `READ_IMPLIES_EXEC`).
 fn reading_executes(ctx: &TaskContext) -> bool {
     Personality::from_bits_retain(ctx.settings().personality).contains(Personality::READ_IMPLIES_EXEC)
 }
 
-/// Whether the caller may lock as much memory as it likes.
+/// Whether RLIMIT_MEMLOCK does not apply to the caller (`CAP_IPC_LOCK`).
 fn may_lock_any(ctx: &TaskContext) -> bool {
     ctx.credentials().has(Capability::CAP_IPC_LOCK)
 }

@@ -1,4 +1,4 @@
-//! Rights: mprotect(2), protection keys, seals.
+//! Protection: mprotect(2), protection keys, seals.
 
 use amber_abi::errno::Errno;
 use amber_abi::mm::{PkeyRights, ProtFlags};
@@ -23,7 +23,7 @@ pub fn mprotect(ctx: &mut TaskContext, address: PtrIn, len: usize, prot: ProtFla
         return Err(Errno::EINVAL.here().into());
     }
     if len != 0 && grows == ProtFlags::PROT_GROWSUP {
-        // No area of x86 grows up.
+        // No VMA grows up on x86.
         return Err(Errno::EINVAL.here().into());
     }
     let reach = if grows == ProtFlags::PROT_GROWSDOWN { Reach::GrowsDown } else { Reach::Exact };
@@ -31,7 +31,7 @@ pub fn mprotect(ctx: &mut TaskContext, address: PtrIn, len: usize, prot: ProtFla
     Ok(0)
 }
 
-/// pkey_mprotect(2) on a processor without protection keys: only the key that is none.
+/// pkey_mprotect(2) on a CPU without protection keys: only the key -1 is valid.
 pub fn pkey_mprotect(ctx: &mut TaskContext, address: PtrIn, len: usize, prot: ProtFlags, key: i32) -> SysResult {
     if key != -1 {
         return Err(Errno::EINVAL.here().into());
@@ -39,7 +39,7 @@ pub fn pkey_mprotect(ctx: &mut TaskContext, address: PtrIn, len: usize, prot: Pr
     mprotect(ctx, address, len, prot)
 }
 
-/// pkey_alloc(2) on a processor without protection keys: there is none left.
+/// pkey_alloc(2) on a CPU without protection keys: none is free.
 pub fn pkey_alloc(_: &mut TaskContext, flags: u64, rights: PkeyRights) -> SysResult {
     let known = PkeyRights::PKEY_DISABLE_ACCESS | PkeyRights::PKEY_DISABLE_WRITE;
     if flags != 0 || !known.contains(rights) {
@@ -49,7 +49,7 @@ pub fn pkey_alloc(_: &mut TaskContext, flags: u64, rights: PkeyRights) -> SysRes
     }
 }
 
-/// pkey_free(2): no key was ever given out.
+/// pkey_free(2): no key is allocated.
 pub fn pkey_free(_: &mut TaskContext, _: i32) -> SysResult {
     Err(Errno::EINVAL.here().into())
 }

@@ -13,11 +13,11 @@ use crate::syscalls::args::{Fd, IovecIn, IovecOut, PtrIn};
 use crate::task::pidfd::PidFd;
 use crate::task::{Task, TaskContext};
 
-/// The most ranges in one list.
+/// Maximum number of ranges in a list.
 const IOV_MAX: u64 = 1024;
-/// The most bytes one call moves.
+/// Maximum number of bytes per call.
 const MOST_BYTES: u64 = 0x7fff_f000;
-/// Bytes copied at once.
+/// Bytes copied at a time.
 const CHUNK: usize = 64 << 10;
 
 /// The memory of a task that the caller may trace.
@@ -28,7 +28,7 @@ fn memory_of(ctx: &TaskContext, task: &Arc<Task>) -> Result<Arc<MemoryManager>, 
     task.attach(ctx.task(), || task.memory())?.ok_or_else(|| Errno::ESRCH.here())
 }
 
-/// The memory of a task that the caller may give advice on: whose files in /proc it could read.
+/// The memory of a task that the caller may inspect, for process_madvise(2).
 fn advised_memory(ctx: &TaskContext, task: &Arc<Task>) -> Result<Arc<MemoryManager>, Errno> {
     if Arc::ptr_eq(task.group(), ctx.group()) {
         return Ok(ctx.mm().clone());
@@ -47,7 +47,7 @@ fn ranges(ctx: &TaskContext, address: u64, count: u64) -> Result<Vec<Iovec>, Err
     Ok(list)
 }
 
-/// A list of ranges as one stream of addresses.
+/// A position in a list of ranges.
 struct Cursor<'a> {
     ranges: std::slice::Iter<'a, Iovec>,
     at: u64,
@@ -59,7 +59,7 @@ impl<'a> Cursor<'a> {
         Cursor { ranges: ranges.iter(), at: 0, left: 0 }
     }
 
-    /// The address and length of what comes next, empty ranges left out.
+    /// Address and length of the next non-empty range.
     fn peek(&mut self) -> Option<(u64, u64)> {
         while self.left == 0 {
             let range = self.ranges.next()?;
@@ -152,7 +152,7 @@ pub fn process_madvise(
     let task = description.downcast::<PidFd>().ok_or_else(|| Errno::EBADF.here())?.task().clone();
     let memory = advised_memory(ctx, &task)?;
     let remote = !Arc::ptr_eq(&memory, ctx.mm());
-    // What would change another's data is refused.
+    // Advice that could change data of another process is refused.
     let harmless =
         [MemoryAdvice::MADV_COLD, MemoryAdvice::MADV_PAGEOUT, MemoryAdvice::MADV_WILLNEED, MemoryAdvice::MADV_COLLAPSE];
     if remote && !harmless.contains(&advice) {

@@ -1,4 +1,4 @@
-//! Sending and receiving messages.
+//! Sending and receiving of messages.
 
 use std::os::fd::BorrowedFd;
 use std::time::{Duration, Instant};
@@ -19,15 +19,15 @@ use crate::syscalls::fs::buffers::{AT_ONCE, DIRECT, with_bounce};
 use crate::task::TaskContext;
 use crate::wait::deadline_in;
 
-/// The most messages in one sendmmsg(2) or recvmmsg(2).
+/// Maximum number of messages in one sendmmsg(2) or recvmmsg(2).
 const MOST_MESSAGES: u32 = 1024;
-/// The most bytes of a message that keeps its borders, and of a stream's part that is sent at once.
+/// Maximum size of a message with boundaries, and of a step on a stream.
 const CHUNK: usize = 256 << 10;
 
-/// Flags of a message that only the sentry looks at.
-const UNTOLD: MessageFlags = MessageFlags::MSG_DONTWAIT.union(MessageFlags::MSG_NOSIGNAL);
+/// Message flags that are not passed to the socket.
+const SENTRY_ONLY: MessageFlags = MessageFlags::MSG_DONTWAIT.union(MessageFlags::MSG_NOSIGNAL);
 
-/// Where a message's bytes lie in the guest.
+/// The buffers of a message in guest memory.
 struct Pieces {
     pieces: Vec<(u64, u64)>,
     len: u64,
@@ -57,7 +57,7 @@ impl Pieces {
         Ok(Pieces { pieces, len })
     }
 
-    /// Reads the bytes from `skip` on into the buffer; all of it must be readable.
+    /// Reads the bytes from `skip` on into `buf`; all of them must be readable.
     fn copy_in(&self, ctx: &TaskContext, mut skip: u64, buf: &mut [u8]) -> Result<(), Errno> {
         let mut done = 0;
         for &(address, len) in &self.pieces {
@@ -70,7 +70,7 @@ impl Pieces {
         Ok(())
     }
 
-    /// How many of `len` bytes from `skip` on can be written.
+    /// The number of `len` bytes from `skip` on that can be written.
     fn room(&self, ctx: &TaskContext, mut skip: u64, len: usize) -> usize {
         let mut done = 0;
         for &(address, piece) in &self.pieces {
@@ -86,7 +86,7 @@ impl Pieces {
         done
     }
 
-    /// The piece that begins with or contains the byte after `skip`, from there on and at most `len` bytes of it.
+    /// The part of a buffer that begins `skip` bytes into the message, at most `len` bytes of it.
     fn piece(&self, mut skip: u64, len: usize) -> (u64, usize) {
         for &(address, piece) in &self.pieces {
             if skip < piece {
@@ -97,7 +97,7 @@ impl Pieces {
         (0, 0)
     }
 
-    /// Receives from a socket of the host from `skip` on, without waiting.
+    /// Receives from a host socket to the bytes from `skip` on, without blocking.
     fn receive(&self, ctx: &TaskContext, skip: u64, len: usize, socket: BorrowedFd<'_>) -> Result<usize, Errno> {
         let mut done = 0;
         while done < len {
@@ -178,7 +178,7 @@ fn send(
     mut control: Control,
     mut flags: MessageFlags,
 ) -> SysResult {
-    let impatient = flags.contains(MessageFlags::MSG_DONTWAIT) || opened.description.is_nonblocking();
+    let nonblocking = flags.contains(MessageFlags::MSG_DONTWAIT) || opened.description.is_nonblocking();
     let mut sent = 0u64;
     let result = loop {
         let rest = pieces.len - sent;
@@ -188,11 +188,11 @@ fn send(
         if opened.socket.keeps_borders() && rest > CHUNK as u64 {
             break Err(SysError::from(Errno::EMSGSIZE.here()));
         }
-        let plain = control.others.is_empty() && address.is_none() && !flags.intersects(!UNTOLD);
+        let plain = control.others.is_empty() && address.is_none() && !flags.intersects(!SENTRY_ONLY);
         let (piece, len) = pieces.piece(sent, rest as usize);
         if let Some(socket) = opened.socket.host_stream().filter(|_| plain && len as u64 >= DIRECT) {
             let attempt = || ctx.mm().send(piece, len.min(AT_ONCE), socket);
-            match opened.wait_unless(ctx, impatient, true, PollEvents::POLLOUT, attempt) {
+            match opened.wait_unless(ctx, nonblocking, true, PollEvents::POLLOUT, attempt) {
                 Ok(count) => {
                     ctx.kernel().mm.frames.add_unsettled(count as u64);
                     sent += count as u64;
@@ -207,13 +207,13 @@ fn send(
         let step = with_bounce(ctx, (rest as usize).max(1), |buffer| {
             let want = (rest as usize).min(buffer.len());
             pieces.copy_in(ctx, sent, &mut buffer[..want])?;
-            opened.wait_unless(ctx, impatient, true, PollEvents::POLLOUT, || {
+            opened.wait_unless(ctx, nonblocking, true, PollEvents::POLLOUT, || {
                 let data = &buffer[..want];
                 let control = control.clone();
                 let message = Outgoing { data, address: address.as_deref(), control, flags };
                 let sent = opened.socket.try_send(Some(ctx), message);
-                if sent == Err(Errno::EINPROGRESS) && !impatient {
-                    // The connection is made first (`MSG_FASTOPEN` without a cookie); then there is room.
+                if sent == Err(Errno::EINPROGRESS) && !nonblocking {
+                    // The connection is established first (`MSG_FASTOPEN` without a cookie); then there is room.
                     address = None;
                     flags.remove(MessageFlags::MSG_FASTOPEN);
                     return Err(Errno::EAGAIN.here());
@@ -279,7 +279,7 @@ pub fn recvfrom(
     let opened = find(ctx, fd.0)?;
     let received = receive(ctx, &opened, &Pieces::one(buf.0, len), flags)?;
     if !address.is_null() {
-        // A stream knows its peer: nothing is written then, as on Linux, but that the address has no length.
+        // A stream's peer is known: as on Linux, only the length 0 is written.
         match &received.address {
             Some(sender) => write_address(ctx, sender, address.0, address_len.0)?,
             None => ctx.write_object(address_len.0, &0u32)?,
@@ -288,7 +288,7 @@ pub fn recvfrom(
     Ok(length(&received, flags))
 }
 
-/// What a receiving call answers: with MSG_TRUNC, how long the message really was.
+/// The result of a receiving call. With MSG_TRUNC it is the full length of the message.
 fn length(received: &Received, flags: MessageFlags) -> u64 {
     if flags.contains(MessageFlags::MSG_TRUNC) { received.full_len as u64 } else { received.len as u64 }
 }
@@ -327,7 +327,7 @@ fn receive_header(
     Ok((length(&received, flags), header))
 }
 
-/// Receives one message; or of a stream as much as there is, but no less than is to be waited for (`MSG_WAITALL`,
+/// Receives one message, or from a stream the available bytes, but at least those to wait for (`MSG_WAITALL`,
 /// `SO_RCVLOWAT`).
 fn receive(ctx: &TaskContext, opened: &Opened, pieces: &Pieces, flags: MessageFlags) -> Result<Received, SysError> {
     let receiver = Receiver::new(opened, pieces, flags);
@@ -360,17 +360,17 @@ fn receive(ctx: &TaskContext, opened: &Opened, pieces: &Pieces, flags: MessageFl
     Ok(whole.unwrap_or_default())
 }
 
-/// How one call receives.
+/// The parameters of a receiving call.
 struct Receiver<'a> {
     opened: &'a Opened,
     pieces: &'a Pieces,
     flags: MessageFlags,
-    impatient: bool,
+    nonblocking: bool,
     stream: bool,
     peek: bool,
-    /// What is received is thrown away (`MSG_TRUNC` of TCP).
+    /// Received bytes are discarded (`MSG_TRUNC` of TCP).
     discard: bool,
-    /// How many bytes of a stream are waited for.
+    /// Minimum number of bytes to receive from a stream.
     least: u64,
 }
 
@@ -384,7 +384,7 @@ impl<'a> Receiver<'a> {
             opened,
             pieces,
             flags,
-            impatient: flags.contains(MessageFlags::MSG_DONTWAIT) || errors || opened.description.is_nonblocking(),
+            nonblocking: flags.contains(MessageFlags::MSG_DONTWAIT) || errors || opened.description.is_nonblocking(),
             stream,
             discard: flags.contains(MessageFlags::MSG_TRUNC)
                 && stream
@@ -398,36 +398,36 @@ impl<'a> Receiver<'a> {
         }
     }
 
-    /// Whether so many bytes of a stream are received into guest memory itself: such as are plainly taken.
+    /// Whether to receive this many bytes of a stream directly into guest memory. Special flags exclude it.
     fn goes_direct(&self, want: usize) -> bool {
         let special =
             MessageFlags::MSG_PEEK | MessageFlags::MSG_OOB | MessageFlags::MSG_TRUNC | MessageFlags::MSG_ERRQUEUE;
         self.stream && want as u64 >= DIRECT && !self.flags.intersects(special)
     }
 
-    /// Whether to wait for a datagram makes no sense, since nothing is received any more.
+    /// Whether a wait for a datagram is futile, since the socket is shut down for receiving.
     fn ends_instead(&self) -> bool {
-        !self.impatient && !self.stream && self.opened.socket.poll().contains(PollEvents::POLLRDHUP)
+        !self.nonblocking && !self.stream && self.opened.socket.poll().contains(PollEvents::POLLRDHUP)
     }
 
-    /// Receives into the guest's memory from `so_far` on.
+    /// Receives into guest memory from `so_far` on.
     fn step(&self, ctx: &TaskContext, so_far: u64, buffer: &mut [u8]) -> Result<Received, SysError> {
         let socket = &self.opened.socket;
         let mut want = ((self.pieces.len - so_far) as usize).min(buffer.len());
         if self.stream && want > 0 && !self.discard {
-            // Nothing is taken from a stream that cannot be delivered.
+            // Data that cannot be delivered must stay in the stream.
             let room = self.pieces.room(ctx, so_far, want);
             if room == 0 {
                 let peek = self.flags | MessageFlags::MSG_PEEK;
                 let there = || socket.receive(&mut buffer[..1], peek);
-                let there = self.opened.wait_unless(ctx, self.impatient, false, PollEvents::POLLIN, there)?;
+                let there = self.opened.wait_unless(ctx, self.nonblocking, false, PollEvents::POLLIN, there)?;
                 return if there.len == 0 { Ok(there) } else { Err(Errno::EFAULT.here().into()) };
             }
             want = room;
         }
         if let Some(socket) = self.opened.socket.host_stream().filter(|_| self.goes_direct(want)) {
             let attempt = || self.pieces.receive(ctx, so_far, want, socket);
-            let len = self.opened.wait_unless(ctx, self.impatient, false, PollEvents::POLLIN, attempt)?;
+            let len = self.opened.wait_unless(ctx, self.nonblocking, false, PollEvents::POLLIN, attempt)?;
             return Ok(Received { len, full_len: len, ..Received::default() });
         }
         let least = self.least.min(want as u64) as usize;
@@ -438,18 +438,18 @@ impl<'a> Receiver<'a> {
                 return Err(Errno::EAGAIN.here());
             }
             match socket.receive(&mut buffer[..want], self.flags) {
-                // Only who would wait is told that no datagram will come.
+                // Only calls that would block report the end instead.
                 Err(Errno::EAGAIN) if self.ends_instead() => Ok(Received::default()),
                 answer => answer,
             }
         };
         let got = if self.least > 1 || self.peek {
-            self.opened.wait_unless(ctx, self.impatient, false, PollEvents::POLLIN, attempt)
+            self.opened.wait_unless(ctx, self.nonblocking, false, PollEvents::POLLIN, attempt)
         } else {
-            self.opened.wait_in_turn(ctx, self.impatient, attempt)
+            self.opened.wait_in_turn(ctx, self.nonblocking, attempt)
         };
         let part = match got {
-            // A peek that does not get all it waits for takes what there is.
+            // A peek that does not get its minimum returns the available bytes.
             Err(error) if waits => socket.receive(&mut buffer[..want], self.flags).map_err(|_| error)?,
             answer => answer?,
         };
@@ -493,7 +493,7 @@ pub fn recvmmsg(
         if flags.contains(MessageFlags::MSG_WAITFORONE) {
             flags |= MessageFlags::MSG_DONTWAIT;
         }
-        // As on Linux, the time is looked at only between messages.
+        // As on Linux, the timeout is checked only between messages.
         if ctx.is_killed() || limit.is_some_and(|limit| Instant::now() >= limit) {
             break;
         }

@@ -1,4 +1,4 @@
-//! Calls on sockets.
+//! Sockets.
 
 pub mod message;
 pub mod options;
@@ -13,13 +13,13 @@ use crate::net::socket::{Socket, SocketFile};
 use crate::task::TaskContext;
 use crate::vfs::FileDescription;
 
-/// A descriptor's socket, with the open file description that holds it.
+/// The socket of a descriptor, with its open file description.
 struct Opened {
     description: Arc<FileDescription>,
     socket: Arc<dyn Socket>,
 }
 
-/// Finds the socket behind a descriptor.
+/// Finds the socket of a descriptor.
 ///
 /// # Errors
 /// `EBADF`, `ENOTSOCK`.
@@ -29,7 +29,7 @@ fn find(ctx: &TaskContext, fd: i32) -> Result<Opened, Errno> {
     Ok(Opened { description, socket })
 }
 
-/// The most descriptors the task may have.
+/// The maximum number of descriptors of the process.
 fn descriptor_limit(ctx: &TaskContext) -> u64 {
     ctx.group().limits().soft(Resource::RLIMIT_NOFILE)
 }

@@ -11,10 +11,10 @@ use crate::net::socket::Socket;
 use crate::syscalls::args::{Fd, PtrIn, PtrOut};
 use crate::task::TaskContext;
 
-/// The longest value anybody needs.
+/// Maximum length of a value.
 const MOST_VALUE: i32 = 4096;
 
-/// getsockopt(2): the value is cut to the guest's buffer.
+/// getsockopt(2). The value is truncated to the guest's buffer.
 pub fn getsockopt(
     ctx: &mut TaskContext,
     fd: Fd,
@@ -43,7 +43,7 @@ pub fn getsockopt(
     Ok(0)
 }
 
-/// `SO_PEERPIDFD`: opens a descriptor that stands for the process at the other end.
+/// `SO_PEERPIDFD`: opens a pidfd for the peer's process.
 fn peer_pidfd(ctx: &TaskContext, socket: &dyn Socket, value: PtrOut, len: PtrOut, room: usize) -> SysResult {
     let peer = socket.peer_credentials().ok_or_else(|| Errno::ENODATA.here())?;
     let description = open_process(ctx, &peer.process)?;

@@ -1,4 +1,4 @@
-//! Making, naming, connecting and closing down sockets.
+//! Sockets: creation, addresses, connections, shutdown.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -19,7 +19,7 @@ use crate::task::TaskContext;
 use crate::vfs::FileDescription;
 use crate::wait::{WaitEnd, deadline_in};
 
-/// The longest address of any family (`struct sockaddr_storage`).
+/// Maximum length of an address of any family (`struct sockaddr_storage`).
 const MOST_ADDRESS: i32 = 128;
 
 fn check_flags(flags: SocketFlags) -> Result<(), Errno> {
@@ -54,7 +54,7 @@ pub fn socketpair(
 ) -> SysResult {
     check_flags(kind.flags())?;
     if domain != AddressFamily::AF_UNIX {
-        // Sockets of the other families can be made, but not in pairs.
+        // Other families have sockets, but no pairs.
         net::create(ctx, domain, kind.kind(), protocol)?;
         return Err(Errno::EOPNOTSUPP.here().into());
     }
@@ -81,7 +81,8 @@ pub(super) fn read_address(ctx: &TaskContext, address: u64, len: i32) -> Result<
     Ok(bytes)
 }
 
-/// Writes an address to the guest, cut to its buffer, and its whole length to where the buffer's length stood.
+/// Writes an address to the guest, truncated to its buffer, and the full length to the variable with the buffer's
+/// length.
 pub(super) fn write_address(ctx: &TaskContext, bytes: &[u8], address: u64, len_address: u64) -> Result<(), Errno> {
     let room = ctx.read_object::<i32>(len_address)?;
     let room = usize::try_from(room).map_err(|_| Errno::EINVAL.here())?;
@@ -99,7 +100,7 @@ pub fn bind(ctx: &mut TaskContext, fd: Fd, address: SockaddrIn, len: i32) -> Sys
 
 /// listen(2).
 pub fn listen(ctx: &mut TaskContext, fd: Fd, backlog: i32) -> SysResult {
-    // A negative backlog counts as a great one, as on Linux.
+    // As on Linux, a negative backlog is a large one.
     let most = ctx.kernel().tunables.somaxconn.count();
     let backlog = u64::from(backlog as u32).min(most) as u32;
     find(ctx, fd.0)?.socket.listen(ctx, backlog)?;
@@ -117,10 +118,10 @@ pub fn accept4(ctx: &mut TaskContext, fd: Fd, address: SockaddrOut, len: PtrOut,
     let opened = find(ctx, fd.0)?;
     let reserved = ctx.files().reserve(0, descriptor_limit(ctx))?;
     check_open_files(ctx)?;
-    let impatient = opened.description.is_nonblocking();
-    let accepted = opened.wait_in_turn(ctx, impatient, || opened.socket.accept())?;
+    let nonblocking = opened.description.is_nonblocking();
+    let accepted = opened.wait_in_turn(ctx, nonblocking, || opened.socket.accept())?;
     if !address.is_null() {
-        // A peer that is gone already has no address any more.
+        // A disconnected peer has no address.
         let peer = accepted.peer_address().map_err(|_| Errno::ECONNABORTED.here());
         if let Err(errno) = peer.and_then(|peer| write_address(ctx, &peer, address.0, len.0)) {
             accepted.close();
@@ -135,19 +136,19 @@ pub fn connect(ctx: &mut TaskContext, fd: Fd, address: SockaddrIn, len: i32) -> 
     let opened = find(ctx, fd.0)?;
     let address = read_address(ctx, address.0, len)?;
     let begun = match opened.socket.connect(ctx, &address) {
-        // The listener has no room: its queue tells when somebody was accepted.
+        // The listener's backlog is full. Its queue is notified when a connection is accepted.
         Err(Errno::EAGAIN) => opened.wait_for_listener(ctx, &address),
         other => other.map_err(SysError::from),
     };
     match begun {
-        // Somebody who may wait waits for what was begun without waiting, too.
+        // A blocking call also waits for a connection that a non-blocking one has begun.
         Err(SysError::Errno(Errno::EINPROGRESS | Errno::EALREADY)) if !opened.description.is_nonblocking() => {
             let wait = opened.wait(ctx, true, PollEvents::POLLOUT, || match opened.socket.connected() {
                 Err(Errno::EINPROGRESS) => Err(Errno::EAGAIN.here()),
                 ended => ended,
             });
             match wait {
-                // The timeout is over; the connection attempt continues.
+                // At the timeout, the connection attempt continues.
                 Err(SysError::Errno(Errno::EAGAIN)) => Err(Errno::EINPROGRESS.here().into()),
                 Err(error) => Err(error),
                 Ok(()) => Ok(0),
@@ -185,11 +186,12 @@ pub fn shutdown(ctx: &mut TaskContext, fd: Fd, how: ShutdownHow) -> SysResult {
     Ok(0)
 }
 
-/// An attempt of a wait: none as long as there is nothing.
+/// An attempt in a wait; none to keep waiting.
 type Ready<'a, T> = dyn FnMut() -> Option<Result<T, Errno>> + 'a;
 
 impl Opened {
-    /// Tries until trying does not answer `EAGAIN` any more, unless the socket or its options say not to wait so long.
+    /// Attempts an operation until it does not return `EAGAIN`, unless the socket is non-blocking or its timeout
+    /// expires.
     pub(super) fn wait<T>(
         &self,
         ctx: &TaskContext,
@@ -200,41 +202,42 @@ impl Opened {
         self.wait_unless(ctx, self.description.is_nonblocking(), writing, events, attempt)
     }
 
-    /// The same, with the word of the caller on whether to wait at all.
+    /// Like [`wait`](Self::wait), with the given blocking mode.
     pub(super) fn wait_unless<T>(
         &self,
         ctx: &TaskContext,
-        impatient: bool,
+        nonblocking: bool,
         writing: bool,
         events: PollEvents,
         attempt: impl FnMut() -> Result<T, Errno>,
     ) -> Result<T, SysError> {
-        self.wait_as(impatient, writing, attempt, |deadline, ready| {
+        self.wait_as(nonblocking, writing, attempt, |deadline, ready| {
             ctx.wait(&[(self.socket.queue(), events)], deadline, ready)
         })
     }
 
-    /// The same for what comes one by one, such as connections and datagrams: each wakes one waiter.
+    /// Like [`wait_unless`](Self::wait_unless), for single items such as connections and datagrams: each wakes one
+    /// waiter.
     pub(super) fn wait_in_turn<T>(
         &self,
         ctx: &TaskContext,
-        impatient: bool,
+        nonblocking: bool,
         attempt: impl FnMut() -> Result<T, Errno>,
     ) -> Result<T, SysError> {
-        self.wait_as(impatient, false, attempt, |deadline, ready| {
+        self.wait_as(nonblocking, false, attempt, |deadline, ready| {
             ctx.wait_in_turn(self.socket.queue(), PollEvents::POLLIN, deadline, ready)
         })
     }
 
     fn wait_as<T>(
         &self,
-        impatient: bool,
+        nonblocking: bool,
         writing: bool,
         mut attempt: impl FnMut() -> Result<T, Errno>,
         wait: impl FnOnce(Option<Instant>, &mut Ready<'_, T>) -> Result<Result<T, Errno>, WaitEnd>,
     ) -> Result<T, SysError> {
         let first = attempt();
-        if impatient || !matches!(first, Err(Errno::EAGAIN)) {
+        if nonblocking || !matches!(first, Err(Errno::EAGAIN)) {
             return Ok(first?);
         }
         let timeout = self.socket.options().timeout(writing);
@@ -245,7 +248,7 @@ impl Opened {
         match wait(timeout.and_then(deadline_in), &mut ready) {
             Ok(answer) => Ok(answer?),
             Err(WaitEnd::TimedOut) => Err(Errno::EAGAIN.here().into()),
-            // A wait with a limit of its own cannot be taken up again where it was.
+            // A wait with a timeout cannot be continued after a signal.
             Err(WaitEnd::Interrupted) if timeout.is_some() => Err(Errno::EINTR.here().into()),
             Err(WaitEnd::Interrupted) => Err(Restart::IfAsked.into()),
         }
@@ -257,7 +260,7 @@ impl Opened {
         }
         let listener = ctx.kernel().network.unix.find(ctx, self.socket.identity().1, address)?;
         let timeout = self.socket.options().timeout(true);
-        // The attempts resolve the path again, which may be another's by then.
+        // Each attempt looks the path up again, which may lead to another socket then.
         let ready = || match self.socket.connect(ctx, address) {
             Err(Errno::EAGAIN) => None,
             answer => Some(answer),

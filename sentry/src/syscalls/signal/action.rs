@@ -1,4 +1,4 @@
-//! What signals do, the stack they do it on, and the way back.
+//! Signal actions, the alternate stack, and the return from a handler.
 
 use amber_abi::errno::Errno;
 use amber_abi::signal::{SIGSET_SIZE, SaFlags, SigAction, SsFlags, StackT};
@@ -9,7 +9,7 @@ use crate::signal::{restore_frame, set_alt_stack};
 use crate::syscalls::args::{In, Out, SignalNumber};
 use crate::task::TaskContext;
 
-/// Flags the kernel keeps; the others are not there when the action is read back (see sigaction(2), SA_UNSUPPORTED).
+/// Supported flags; others are cleared (sigaction(2), SA_UNSUPPORTED).
 const KEPT: SaFlags = SaFlags::SA_NOCLDSTOP
     .union(SaFlags::SA_NOCLDWAIT)
     .union(SaFlags::SA_SIGINFO)
@@ -45,7 +45,7 @@ pub fn rt_sigaction(
                 action.sa_mask = action.sa_mask.difference(SignalSet::UNBLOCKABLE);
                 let before = state.actions.replace(signal, action);
                 if state.actions.is_ignored(signal) {
-                    // POSIX: setting a signal to be ignored forgets those that wait, blocked or not.
+                    // POSIX: ignoring a signal discards its pending instances, blocked or not.
                     state.discard(SignalSet::of(&[signal]));
                 }
                 before

@@ -1,4 +1,4 @@
-//! Blocking signals and waiting for them.
+//! Signal masks, and waits for signals.
 
 use std::time::Duration;
 
@@ -60,7 +60,7 @@ pub fn rt_sigsuspend(ctx: &mut TaskContext, mask: In<SignalSet>, set_size: usize
 
 /// pause(2).
 pub fn pause(ctx: &mut TaskContext) -> SysResult {
-    // Nothing but a signal ends this wait.
+    // Only a signal ends this wait.
     let _: Result<(), WaitEnd> = ctx.wait(&[], None, || None);
     Err(Restart::UnlessHandled.into())
 }
@@ -85,7 +85,7 @@ pub fn rt_sigtimedwait(
     let mut end = WaitEnd::TimedOut;
     let limit = timeout.map(|t| Duration::from_nanos(t.to_nanos().max(0) as u64));
     if taken.is_none() && limit != Some(Duration::ZERO) {
-        // While it waits, the signals reach this task although it blocks them.
+        // During the wait, the task takes these signals although they are blocked.
         let blocked = ctx.begin_signal_wait(set);
         let waited: Result<(), WaitEnd> = ctx.wait(&[], limit.and_then(deadline_in), || None);
         end = waited.err().unwrap_or(WaitEnd::Interrupted);

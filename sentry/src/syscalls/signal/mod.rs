@@ -1,4 +1,4 @@
-//! Calls on signals.
+//! Signals.
 
 pub mod action;
 pub mod mask;

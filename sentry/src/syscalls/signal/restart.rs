@@ -1,4 +1,4 @@
-//! restart_syscall(2): what a task is made to call when a signal without a handler interrupted a wait with a timeout.
+//! restart_syscall(2), which continues a wait with a timeout after a signal without a handler.
 
 use amber_abi::errno::Errno;
 

@@ -1,4 +1,4 @@
-//! Sending signals.
+//! Sending of signals.
 
 use std::sync::Arc;
 
@@ -38,7 +38,7 @@ fn kill_whom(ctx: &TaskContext, pid: i32, signal: i32, wakes: &mut Wakes) -> Res
             };
             let send = |p: &Process| send_to_process(ctx, &table, &p.group, signal, &info, wakes);
             let others = |p: &&Process| p.group.pid() != ProcessTable::INIT && p.group.pid() != own;
-            // One success is success; only of a group does a refusal by all count.
+            // One success suffices. If all fail, only a process group reports it.
             let results: Vec<_> = match pgid {
                 Some(pgid) => table.members(pgid).map(send).collect(),
                 None => table.processes().filter(others).map(send).collect(),
@@ -52,12 +52,12 @@ fn kill_whom(ctx: &TaskContext, pid: i32, signal: i32, wakes: &mut Wakes) -> Res
     }
 }
 
-/// What a signal from this task says.
+/// The information of a signal from this task.
 pub(in crate::syscalls) fn own_info(ctx: &TaskContext, signal: i32, code: i32) -> Option<SigInfo> {
     Signal::from_raw(signal).map(|s| SigInfo::kill(s, code, ctx.group().pid(), ctx.credentials().uid))
 }
 
-/// Whether the caller may send this signal to a process.
+/// Checks that the caller may send this signal to a process.
 pub(in crate::syscalls) fn check(
     ctx: &TaskContext,
     table: &ProcessTable,
@@ -122,8 +122,8 @@ pub fn tgkill(ctx: &mut TaskContext, tgid: i32, tid: i32, signal: SignalNumber) 
     send_to_task(ctx, Some(tgid), tid, signal.0, own_info(ctx, signal.0, SI_TKILL))
 }
 
-/// The info a program made up itself: it may not claim to come from the kernel or from kill(2), except to the thread
-/// `target` that is the caller.
+/// Signal information supplied by the guest. Except to the calling thread itself (`target`), it must not look like that
+/// of the kernel or of kill(2).
 pub(in crate::syscalls) fn given_info(
     ctx: &TaskContext,
     target: i32,

@@ -11,8 +11,7 @@ use crate::error::SysResult;
 use crate::syscalls::args::{PtrIn, PtrOut};
 use crate::task::TaskContext;
 
-/// Reads the header, and how many words each set has in its version. A version that is none is answered with the one to
-/// use.
+/// Reads the header, and the number of words per set in its version. For an invalid version, writes the preferred one.
 fn header(ctx: &TaskContext, address: u64) -> Result<(CapUserHeader, usize), Errno> {
     let header: CapUserHeader = ctx.read_object(address)?;
     match header.version {
@@ -28,7 +27,7 @@ fn header(ctx: &TaskContext, address: u64) -> Result<(CapUserHeader, usize), Err
 /// capget(2).
 pub fn capget(ctx: &mut TaskContext, header_at: PtrOut, data: PtrOut) -> SysResult {
     let (header, words) = match header(ctx, header_at.0) {
-        // Asking for the version alone is no mistake.
+        // Querying the version alone is not an error.
         Err(Errno::EINVAL) if data.is_null() => return Ok(0),
         other => other?,
     };

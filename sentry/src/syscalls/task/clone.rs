@@ -1,4 +1,4 @@
-//! Making tasks and ending them.
+//! Creation and end of tasks.
 
 use amber_abi::Signal;
 use amber_abi::errno::Errno;
@@ -10,7 +10,7 @@ use crate::error::SysResult;
 use crate::syscalls::args::{Fd, In, PtrIn, PtrOut};
 use crate::task::{CloneRequest, TaskContext, check_namespaces, clone_task};
 
-/// How many nested PID namespaces Linux allows, which bounds clone3's `set_tid`.
+/// Maximum depth of nested PID namespaces on Linux, which bounds clone3's `set_tid`.
 const MAX_PID_NS_LEVEL: u64 = 32;
 
 /// fork(2).
@@ -33,7 +33,7 @@ pub fn clone(
     child_tid: PtrOut,
     tls: PtrIn,
 ) -> SysResult {
-    // The raw call's flags are 32 bits wide: the newer ones are clone3's alone.
+    // clone(2) has 32 bits of flags. Further ones exist only in clone3(2).
     let (flags, exit_signal) = CloneFlags::from_bits_retain(flags.bits() & 0xffff_ffff).split();
     let request = CloneRequest {
         flags,
@@ -63,7 +63,7 @@ pub fn clone3(ctx: &mut TaskContext, arguments: In<CloneArgs>, size: usize) -> S
         || (args.exit_signal != 0 && flags.intersects(CloneFlags::CLONE_THREAD | CloneFlags::CLONE_PARENT))
         || (args.stack == 0) != (args.stack_size == 0)
         || args.stack.checked_add(args.stack_size).is_none_or(|end| end > ctx.mm().address_limit());
-    // There is one PID namespace: more than one number has no place to go.
+    // There is one PID namespace, so at most one ID.
     if invalid || args.set_tid_size > 1 {
         return Err(Errno::EINVAL.here().into());
     }
@@ -81,7 +81,7 @@ pub fn clone3(ctx: &mut TaskContext, arguments: In<CloneArgs>, size: usize) -> S
     clone_task(ctx, &request)
 }
 
-/// Reads arguments of any version: what this kernel does not know must be zero.
+/// Reads arguments of any version. Unknown fields must be zero.
 fn read_arguments(ctx: &TaskContext, address: u64, size: usize) -> Result<CloneArgs, Errno> {
     if size > PAGE_SIZE as usize {
         return Err(Errno::E2BIG.here());
@@ -120,7 +120,7 @@ pub fn set_tid_address(ctx: &mut TaskContext, address: PtrOut) -> SysResult {
     Ok(ctx.tid() as u64)
 }
 
-/// unshare(2): parts from what clone(2) shared.
+/// unshare(2).
 pub fn unshare(ctx: &mut TaskContext, flags: CloneFlags) -> SysResult {
     let alone = CloneFlags::CLONE_THREAD | CloneFlags::CLONE_SIGHAND | CloneFlags::CLONE_VM;
     let real = CloneFlags::CLONE_FS | CloneFlags::CLONE_FILES | CloneFlags::CLONE_SYSVSEM;
@@ -141,7 +141,7 @@ pub fn unshare(ctx: &mut TaskContext, flags: CloneFlags) -> SysResult {
     Ok(0)
 }
 
-/// setns(2): there is one namespace of each kind, and no file that stands for it.
+/// setns(2): there is one namespace of each kind, and no file for it.
 pub fn setns(ctx: &mut TaskContext, fd: Fd, _kind: CloneFlags) -> SysResult {
     ctx.files().get(fd.0)?;
     Err(Errno::EINVAL.here().into())

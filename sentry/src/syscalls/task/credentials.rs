@@ -1,4 +1,4 @@
-//! Who a task acts as: user and group numbers.
+//! User and group IDs of a task.
 
 use amber_abi::capability::Capability;
 use amber_abi::errno::Errno;
@@ -9,7 +9,7 @@ use crate::error::SysResult;
 use crate::syscalls::args::{PtrIn, PtrOut};
 use crate::task::TaskContext;
 
-/// "Leave it as it is" in the calls that set several numbers, and no valid number elsewhere.
+/// The value for "unchanged" in calls that set several IDs; invalid elsewhere.
 const UNCHANGED: u32 = u32::MAX;
 
 macro_rules! getters {
@@ -32,7 +32,7 @@ getters! {
     getegid: egid;
 }
 
-/// Makes credentials with other users the task's, with what that does to capabilities and limits.
+/// Replaces the task's credentials after a change of users, with the effects on capabilities and limits.
 fn commit_users(ctx: &mut TaskContext, old: &Credentials, mut new: Credentials) -> SysResult {
     new.follow_user_change(old);
     ctx.note_process_limit(new.uid);
@@ -40,7 +40,7 @@ fn commit_users(ctx: &mut TaskContext, old: &Credentials, mut new: Credentials) 
     Ok(0)
 }
 
-/// Makes credentials with other groups the task's.
+/// Replaces the task's credentials after a change of groups.
 fn commit_groups(ctx: &TaskContext, new: Credentials) -> SysResult {
     ctx.commit_credentials(new);
     Ok(0)
@@ -96,7 +96,7 @@ pub fn setresuid(ctx: &mut TaskContext, ruid: u32, euid: u32, suid: u32) -> SysR
     commit_users(ctx, &old, new)
 }
 
-/// setfsuid(2): always answers the old number.
+/// setfsuid(2). Always returns the previous ID.
 pub fn setfsuid(ctx: &mut TaskContext, fsuid: u32) -> SysResult {
     let old = ctx.credentials();
     if old.has(Capability::CAP_SETUID) || [old.uid, old.euid, old.suid, old.fsuid].contains(&fsuid) {
@@ -158,7 +158,7 @@ pub fn setresgid(ctx: &mut TaskContext, rgid: u32, egid: u32, sgid: u32) -> SysR
     commit_groups(ctx, new)
 }
 
-/// setfsgid(2): always answers the old number.
+/// setfsgid(2). Always returns the previous ID.
 pub fn setfsgid(ctx: &mut TaskContext, fsgid: u32) -> SysResult {
     let old = ctx.credentials();
     if old.has(Capability::CAP_SETGID) || [old.gid, old.egid, old.sgid, old.fsgid].contains(&fsgid) {

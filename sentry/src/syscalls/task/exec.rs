@@ -14,11 +14,11 @@ use crate::syscalls::fs::support::{Found, find_path_at};
 use crate::task::{TaskContext, exec};
 use crate::vfs::{FileDescription, program};
 
-/// The longest argument or environment string, with its zero.
+/// Maximum length of an argument or environment string, with its zero byte.
 const STRING_MOST: usize = 128 << 10;
-/// The most bytes all of them may have, whatever the stack's limit: three quarters of Linux's default stack.
+/// Maximum length of all strings, whatever the stack limit: three quarters of Linux's default stack.
 const ALL_MOST: usize = 6 << 20;
-/// How many pointers are read at once.
+/// Number of pointers read at once.
 const POINTERS: usize = 64;
 
 /// execve(2).
@@ -72,10 +72,10 @@ fn run(
     Ok(0)
 }
 
-/// Opens a file to execute it.
+/// Opens a file for execution.
 ///
 /// # Errors
-/// `ELOOP` for a link that is not followed, those of the walk and of [`program::open_inode`].
+/// `ELOOP` for a link that is not to be followed; those of the look-up and of [`program::open_inode`].
 pub(crate) fn open_program(
     ctx: &TaskContext,
     dirfd: i32,
@@ -93,7 +93,7 @@ pub(crate) fn open_program(
     program::open_inode(&ctx.kernel().vfs, &ctx.credentials(), inode, path)
 }
 
-/// Reads an array of strings that ends with NULL; no array at all counts as an empty one.
+/// Reads an array of strings terminated by NULL. A NULL array counts as empty.
 fn read_strings(ctx: &TaskContext, address: u64, room: &mut usize) -> Result<Strings, Errno> {
     let memory = &ctx.kernel().mm.frames;
     let mut strings = Strings::default();
@@ -103,7 +103,7 @@ fn read_strings(ctx: &TaskContext, address: u64, room: &mut usize) -> Result<Str
     let mut at = address;
     loop {
         check_killed()?;
-        // A whole block at once where it can be read; else pointer by pointer up to the NULL.
+        // A block at once if it can be read, else single pointers up to the NULL.
         let block = ctx.read_array::<u64>(at, POINTERS).or_else(|_| ctx.read_array::<u64>(at, 1))?;
         for pointer in &block {
             if *pointer == 0 {

@@ -1,4 +1,4 @@
-//! futex(2) and the calls that came after it.
+//! futex(2) and the later futex calls.
 
 use amber_abi::errno::Errno;
 use amber_abi::futex::{FUTEX_WAITV_MAX, Futex2Flags, FutexCommand, FutexOp, FutexWaitv};
@@ -12,7 +12,7 @@ use crate::futex::{
 use crate::syscalls::args::{In, PtrIn, PtrOut};
 use crate::task::TaskContext;
 
-/// A time as nanoseconds.
+/// Converts a time to nanoseconds.
 fn nanos(time: Timespec) -> Result<u64, Errno> {
     if time.tv_sec < 0 || !(0..1_000_000_000).contains(&time.tv_nsec) {
         return Err(Errno::EINVAL.here());
@@ -35,7 +35,7 @@ pub fn futex(
     let clock = if operation.is_realtime() { Clock::Realtime } else { Clock::Monotonic };
     let clock_matters = [Command::FUTEX_WAIT_BITSET, Command::FUTEX_WAIT_REQUEUE_PI, Command::FUTEX_LOCK_PI2];
     let waits = clock_matters.contains(&command) || [Command::FUTEX_WAIT, Command::FUTEX_LOCK_PI].contains(&command);
-    // The timeout is looked at before the command is.
+    // The timeout is checked before the command.
     let time = if waits && !timeout.is_null() { Some(nanos(timeout.read(ctx)?)?) } else { None };
     if operation.is_realtime() && !clock_matters.contains(&command) {
         return Err(Errno::ENOSYS.here().into());
@@ -48,7 +48,7 @@ pub fn futex(
     let shared = !operation.is_private();
     let place = Place { address: address.0, shared };
     let other = Place { address: second.0, shared };
-    // For the commands without a timeout, its register is a second count.
+    // In commands without a timeout, its register is a second count.
     let count = value as i32;
     let count2 = timeout.0 as u32 as i32;
     let move_to = |value| Requeue { from: place, to: other, wake: count, most: count2, value };
@@ -72,7 +72,7 @@ pub fn futex(
     }
 }
 
-/// Waits; if a signal interrupts, goes on to the same end afterwards.
+/// Waits. After an interruption by a signal, the wait continues with the same deadline.
 fn wait_with_restart(
     ctx: &TaskContext,
     place: Place,
@@ -98,27 +98,27 @@ fn wait_with_restart(
     }
 }
 
-/// Goes on with an interrupted wait, for restart_syscall(2).
+/// Continues an interrupted wait, for restart_syscall(2).
 pub fn resume(ctx: &TaskContext, address: u64, value: u32, operation: i32, mask: u32, until: u64) -> SysResult {
     let operation = FutexOp::from_raw(operation as u32);
     let place = Place { address, shared: !operation.is_private() };
     wait_with_restart(ctx, place, value, mask, operation, Some(until))
 }
 
-/// Checks the flags of the newer calls; whether the futex is shared between processes.
+/// Checks the flags of the newer calls. Returns whether the futex is shared.
 fn check_flags(flags: Futex2Flags) -> Result<bool, Errno> {
     let size = Futex2Flags::from_bits_retain(3);
     if !(size | Futex2Flags::FUTEX2_PRIVATE).contains(flags) {
         return Err(Errno::EINVAL.here());
     }
-    // Only words of 32 bits, in Linux up to now.
+    // As in Linux so far, only words of 32 bits.
     if flags & size != Futex2Flags::FUTEX2_SIZE_U32 {
         return Err(Errno::EINVAL.here());
     }
     Ok(!flags.contains(Futex2Flags::FUTEX2_PRIVATE))
 }
 
-/// The end of a wait of the newer calls, absolute on a clock they name.
+/// The deadline of the newer calls, absolute on the given clock.
 fn deadline(ctx: &TaskContext, timeout: In<Timespec>, clock: ClockId) -> Result<Option<u64>, Errno> {
     if timeout.is_null() {
         return Ok(None);
@@ -136,7 +136,7 @@ fn check_word(value: u64, flags: Futex2Flags) -> Result<(bool, u32), Errno> {
     Ok((shared, u32::try_from(value).map_err(|_| Errno::EINVAL.here())?))
 }
 
-/// Reads the words of futex_waitv(2) and futex_requeue(2).
+/// Reads the arrays of futex_waitv(2) and futex_requeue(2).
 fn read_words(ctx: &TaskContext, waiters: PtrIn, count: usize) -> Result<Vec<WaitOn>, Errno> {
     let list: Vec<FutexWaitv> = ctx.read_array(waiters.0, count)?;
     let word = |waiter: &FutexWaitv| {
@@ -196,7 +196,7 @@ pub fn futex_wait(
     if mask == 0 {
         return Err(Errno::EINVAL.here().into());
     }
-    // The end is absolute, so the call just runs again.
+    // The deadline is absolute, so the call can be restarted.
     wait(ctx, WaitOn { place: Place { address: address.0, shared }, value, mask }, until).map(|()| 0)
 }
 

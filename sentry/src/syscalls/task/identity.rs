@@ -1,4 +1,4 @@
-//! Who am I: the numbers of tasks, processes, groups and sessions.
+//! IDs of tasks, processes, groups and sessions.
 
 use amber_abi::capability::Capability;
 use amber_abi::errno::Errno;
@@ -16,13 +16,13 @@ pub fn gettid(ctx: &mut TaskContext) -> SysResult {
     Ok(ctx.tid() as u64)
 }
 
-/// Looks at a process by the number of any of its tasks; 0 is the caller's own.
-fn of_process(ctx: &TaskContext, pid: i32, look: impl Fn(&Process) -> i32) -> SysResult {
+/// Calls `get` with the process of a task ID; 0 is the caller.
+fn of_process(ctx: &TaskContext, pid: i32, get: impl Fn(&Process) -> i32) -> SysResult {
     let table = ctx.kernel().processes.lock();
     let pid =
         if pid == 0 { ctx.group().pid() } else { table.task(pid).ok_or_else(|| Errno::ESRCH.here())?.group().pid() };
     let process = table.process(pid).ok_or_else(|| Errno::ESRCH.here())?;
-    Ok(look(process) as u64)
+    Ok(get(process) as u64)
 }
 
 /// getppid(2).
@@ -51,7 +51,7 @@ pub fn setpgid(ctx: &mut TaskContext, pid: i32, pgid: i32) -> SysResult {
     Ok(0)
 }
 
-/// vhangup(2): hangs up the caller's controlling terminal, if it has one.
+/// vhangup(2): hangs up the caller's controlling terminal, if there is one.
 pub fn vhangup(ctx: &mut TaskContext) -> SysResult {
     if !ctx.credentials().has(Capability::CAP_SYS_TTY_CONFIG) {
         return Err(Errno::EPERM.here().into());

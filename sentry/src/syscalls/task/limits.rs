@@ -47,7 +47,7 @@ fn check_resource(resource: Resource) -> Result<(), Errno> {
     if (resource.raw() as usize) < Resource::COUNT { Ok(()) } else { Err(Errno::EINVAL.here()) }
 }
 
-/// Whether the caller may see and set another's limits.
+/// Checks that the caller may see and set a task's limits.
 fn check_access(ctx: &TaskContext, task: &Arc<Task>) -> Result<(), Errno> {
     let (own, other) = (ctx.credentials(), task.credentials());
     let users = [other.uid, other.euid, other.suid].iter().all(|&u| u == own.uid);

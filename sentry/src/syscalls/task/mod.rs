@@ -1,4 +1,4 @@
-//! Calls on tasks, processes and credentials.
+//! Tasks, processes and credentials.
 
 pub mod capability;
 pub mod clone;

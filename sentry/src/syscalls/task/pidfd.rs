@@ -1,4 +1,4 @@
-//! Descriptors that stand for processes.
+//! Calls on pidfds.
 
 use std::sync::Arc;
 
@@ -44,7 +44,7 @@ pub fn pidfd_send_signal(
     let description = ctx.files().get(pidfd.0)?;
     let (target, pid, is_thread, is_gone) = match description.downcast::<PidFd>() {
         Some(pidfd) => (pidfd.task().clone(), pidfd.pid(), pidfd.is_thread(), pidfd.is_gone()),
-        // A directory of /proc stands for its process as well.
+        // A directory in /proc refers to its process as well.
         None => {
             let task = process_of(&*description.file().inode()).ok_or_else(|| Errno::EBADF.here())??;
             let (pid, is_gone) = (task.group().pid(), PidFd::is_reaped(&task));
@@ -56,11 +56,11 @@ pub fn pidfd_send_signal(
     let info = if info.is_null() {
         own_info(ctx, signal.0, if to_thread { SI_TKILL } else { SI_USER })
     } else {
-        let told = info.read(ctx)?.si_signo;
-        if told != signal.0 {
+        let info_signal = info.read(ctx)?.si_signo;
+        if info_signal != signal.0 {
             return Err(Errno::EINVAL.here().into());
         }
-        // Of others, and of whole groups, the caller may not say what only the kernel and kill(2) say.
+        // Except to itself, the caller must not send information like that of the kernel or of kill(2).
         Some(given_info(ctx, if to_group { 0 } else { pid }, signal.0, info)?)
     };
     if is_gone {
@@ -75,7 +75,7 @@ pub fn pidfd_send_signal(
             process.map(|p| p.group.clone()).filter(|group| Arc::ptr_eq(group, target.group())).into_iter().collect()
         };
         let checks: Vec<_> = groups.iter().map(|g| check(ctx, &table, g, signal.0)).collect();
-        // One that may be sent to is enough.
+        // One permitted process suffices.
         checks.iter().find(|r| r.is_ok()).or(checks.first()).copied().unwrap_or(Err(Errno::ESRCH.here()))?;
         groups.into_iter().zip(checks).filter(|(_, allowed)| allowed.is_ok()).map(|(g, _)| g).collect::<Vec<_>>()
     };
@@ -99,7 +99,7 @@ pub fn pidfd_getfd(ctx: &mut TaskContext, pidfd: Fd, target: Fd, flags: u32) -> 
     let named = pidfd.task().clone();
     let task = if pidfd.is_thread() { Some(named) } else { named.group().tasks().into_iter().next() };
     let task = task.filter(|t| !t.has_ended()).ok_or_else(|| Errno::ESRCH.here())?;
-    let wanted = task.attach(ctx.task(), || task.files().get_any(target.0))??;
+    let description = task.attach(ctx.task(), || task.files().get_any(target.0))??;
     let limit = ctx.group().limits().soft(Resource::RLIMIT_NOFILE);
-    Ok(ctx.files().insert(wanted, true, limit)? as u64)
+    Ok(ctx.files().insert(description, true, limit)? as u64)
 }

@@ -17,12 +17,12 @@ use crate::syscalls::args::PtrOut;
 use crate::syscalls::task::prctl_memory;
 use crate::task::TaskContext;
 
-/// Bits of the processor state that is always there: x87 and SSE, and AVX where the host has it, need no permission.
+/// XSAVE components without permission requests: x87, SSE, and AVX if the host has it.
 const XFEATURES: u64 = 7;
-/// personality(2) with this only asks.
-const ASK: u32 = u32::MAX;
+/// The argument of personality(2) that only queries.
+const QUERY: u32 = u32::MAX;
 
-/// prctl(2). Options of other architectures and of features that are not there answer `EINVAL`.
+/// prctl(2). Options of other architectures and of missing features return `EINVAL`.
 pub fn prctl(ctx: &mut TaskContext, option: PrctlOption, arg2: u64, arg3: u64, arg4: u64, arg5: u64) -> SysResult {
     let none_after_2 = arg3 | arg4 | arg5 == 0;
     let none = arg2 == 0 && none_after_2;
@@ -106,7 +106,7 @@ pub fn prctl(ctx: &mut TaskContext, option: PrctlOption, arg2: u64, arg3: u64, a
             if arg2 > 1 || !none_after_2 {
                 return invalid;
             }
-            // The sentry never waits for a disk to have memory: the promise is kept by doing nothing.
+            // Has no effect: the sentry never waits for I/O to get memory.
             ctx.change_settings(|settings| settings.io_flusher = arg2 == 1);
             Ok(0)
         }
@@ -130,7 +130,7 @@ pub fn prctl(ctx: &mut TaskContext, option: PrctlOption, arg2: u64, arg3: u64, a
             Ok(0)
         }
         PrctlOption::PR_SET_THP_DISABLE if none_after_2 => {
-            // There are no huge pages to keep from the process.
+            // Has no effect: there are no huge pages.
             ctx.mm().set_flags(MemoryFlags::NO_HUGE_PAGES, arg2 != 0);
             Ok(0)
         }
@@ -190,7 +190,7 @@ fn set_secure_bits(ctx: &TaskContext, value: u64) -> SysResult {
             | SecureBits::SECBIT_NO_CAP_AMBIENT_RAISE_LOCKED;
         (set & all).bits()
     };
-    // Each lock is the bit above the one it locks.
+    // The lock of a bit is the bit above it.
     let locked = locks(now) >> 1;
     let new = value as u32;
     let refused = (locked & (now.bits() ^ new)) != 0
@@ -230,7 +230,7 @@ fn ambient(ctx: &TaskContext, operation: AmbientOperation, number: u64, rest: u6
     }
 }
 
-/// Memory errors of the hardware never reach a guest, so any valid policy is kept by doing nothing.
+/// `PR_MCE_KILL`. Hardware memory errors do not reach guests, so the policy has no effect.
 fn mce_kill(ctx: &TaskContext, how: u64, policy: u64, rest: u64) -> SysResult {
     let new = match how {
         _ if rest != 0 => None,
@@ -285,7 +285,7 @@ pub fn arch_prctl(ctx: &mut TaskContext, code: ArchPrctl, address: PtrOut) -> Sy
 /// personality(2).
 pub fn personality(ctx: &mut TaskContext, new: Personality) -> SysResult {
     let old = ctx.settings().personality;
-    if new.bits() != ASK {
+    if new.bits() != QUERY {
         ctx.change_settings(|settings| settings.personality = new.bits());
     }
     Ok(u64::from(old))

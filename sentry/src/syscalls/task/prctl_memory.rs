@@ -1,4 +1,4 @@
-//! The options of prctl(2) that concern the caller's address space.
+//! The options of prctl(2) for the caller's address space.
 
 use std::sync::Arc;
 
@@ -13,11 +13,11 @@ use crate::mm::{Layout, MemoryFlags};
 use crate::task::TaskContext;
 use crate::vfs::{FileDescription, program};
 
-/// Words of the auxiliary vector that are kept for a process, as in Linux 6.12.
+/// Number of words in the auxiliary vector of a process, as in Linux 6.12.
 const AUXV_WORDS: usize = 52;
-/// The longest name of memory, with its zero.
+/// Maximum length of a name for memory, with its zero byte.
 const NAME_MOST: usize = 80;
-/// The descriptor that stands for none.
+/// The value for no descriptor.
 const NO_FILE: u32 = u32::MAX;
 
 /// `PR_SET_VMA`: names anonymous memory.
@@ -32,7 +32,7 @@ pub(super) fn name_memory(ctx: &TaskContext, what: u64, address: u64, len: u64, 
             Errno::ENAMETOOLONG => Errno::EINVAL.here(),
             other => other,
         })?;
-        // What would break a line of /proc/PID/maps, or be mistaken for more than a name.
+        // Characters that would make a line of /proc/PID/maps ambiguous.
         let plain = |&b: &u8| (b' '..=b'~').contains(&b) && !b"\\`$[]".contains(&b);
         if !text.iter().all(plain) {
             return Err(Errno::EINVAL.here().into());
@@ -43,7 +43,7 @@ pub(super) fn name_memory(ctx: &TaskContext, what: u64, address: u64, len: u64, 
     Ok(0)
 }
 
-/// `PR_SET_MDWE`: a rule that is never taken back.
+/// `PR_SET_MDWE`, which cannot be undone.
 pub(super) fn refuse_exec_gain(ctx: &TaskContext, bits: u64) -> SysResult {
     let known = PR_MDWE_REFUSE_EXEC_GAIN | PR_MDWE_NO_INHERIT;
     if bits & !known != 0 || bits == PR_MDWE_NO_INHERIT {
@@ -65,7 +65,7 @@ pub(super) fn exec_gain_rule(ctx: &TaskContext) -> u64 {
     bit(MemoryFlags::REFUSE_EXEC_GAIN, PR_MDWE_REFUSE_EXEC_GAIN) | bit(MemoryFlags::NO_INHERIT, PR_MDWE_NO_INHERIT)
 }
 
-/// `PR_GET_AUXV`: writes as much as fits, and answers how much there is.
+/// `PR_GET_AUXV`: writes as much as fits, and returns the full length.
 pub(super) fn auxiliary_vector(ctx: &TaskContext, address: u64, len: u64) -> SysResult {
     let mut words = ctx.mm().with_layout(|layout| layout.auxv.clone());
     words.resize(AUXV_WORDS, 0);
@@ -79,14 +79,14 @@ fn read_auxiliary_vector(ctx: &TaskContext, address: u64, len: u64) -> Result<Ve
     let mut words = vec![0u64; AUXV_WORDS];
     let place = words.as_mut_bytes().get_mut(..len as usize).ok_or_else(|| Errno::EINVAL.here())?;
     ctx.read_bytes(address, place)?;
-    // Whatever was given, it ends.
+    // The vector always ends with AT_NULL.
     if let Some(end) = words.get_mut(AUXV_WORDS - 2..) {
         end.fill(0);
     }
     Ok(words)
 }
 
-/// `PR_SET_MM`: what /proc tells of a program's places.
+/// `PR_SET_MM`: the layout shown in /proc.
 pub(super) fn set_memory_map(ctx: &TaskContext, option: u64, address: u64, extra: u64, rest: u64) -> SysResult {
     let option = u32::try_from(option).map_or(MmOption::from_raw(0), MmOption::from_raw);
     let takes_more = [MmOption::PR_SET_MM_AUXV, MmOption::PR_SET_MM_MAP, MmOption::PR_SET_MM_MAP_SIZE];
@@ -175,8 +175,8 @@ fn set_whole_map(ctx: &TaskContext, address: u64, size: u64) -> SysResult {
         new.auxv = read_auxiliary_vector(ctx, map.auxv, u64::from(map.auxv_size))?;
     }
     if map.exe_fd != NO_FILE {
-        let who = ctx.credentials();
-        if !who.has(Capability::CAP_CHECKPOINT_RESTORE) && !who.has(Capability::CAP_SYS_ADMIN) {
+        let credentials = ctx.credentials();
+        if !credentials.has(Capability::CAP_CHECKPOINT_RESTORE) && !credentials.has(Capability::CAP_SYS_ADMIN) {
             return Err(Errno::EPERM.here().into());
         }
         set_executable(ctx, map.exe_fd)?;
@@ -188,7 +188,7 @@ fn set_whole_map(ctx: &TaskContext, address: u64, size: u64) -> SysResult {
     Ok(0)
 }
 
-/// Refuses places outside the address space and in a wrong order.
+/// Refuses addresses outside of the address space or in an invalid order.
 fn check_places(layout: &Layout, limit: u64, data_limit: u64) -> Result<(), Errno> {
     let l = layout;
     let all = [
@@ -214,7 +214,7 @@ fn check_places(layout: &Layout, limit: u64, data_limit: u64) -> Result<(), Errn
     if inside && ordered && data <= data_limit { Ok(()) } else { Err(Errno::EINVAL.here()) }
 }
 
-/// Puts another file where `/proc/PID/exe` leads to, once nothing of the old one is mapped any more.
+/// Replaces the file of `/proc/PID/exe`, unless the old one is still mapped.
 fn set_executable(ctx: &TaskContext, fd: u32) -> Result<(), Errno> {
     let given = ctx.files().get(fd as i32)?;
     let new: Arc<FileDescription> =

@@ -1,4 +1,4 @@
-//! Lists of futexes to release at a task's end.
+//! Robust futex lists.
 
 use amber_abi::errno::Errno;
 use amber_abi::futex::RobustListHead;

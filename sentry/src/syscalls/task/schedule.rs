@@ -1,4 +1,4 @@
-//! Scheduling: policies, priorities, processors.
+//! Scheduling: policies, priorities, affinity.
 
 use std::sync::Arc;
 
@@ -15,21 +15,21 @@ use crate::error::SysResult;
 use crate::syscalls::args::{In, Out, PtrIn, PtrOut};
 use crate::task::{CpuSet, Schedule, Task, TaskContext};
 
-/// Length of a turn under SCHED_RR, in nanoseconds.
+/// The time slice of SCHED_RR in nanoseconds.
 const TURN: i64 = 100_000_000;
 /// Priorities of the real-time policies.
 const REAL_TIME: std::ops::RangeInclusive<i32> = 1..=99;
-/// The bit above which an I/O priority's class is.
+/// Shift of the class in an I/O priority.
 const IOPRIO_CLASS_SHIFT: u32 = 13;
-/// How many levels the classes of I/O priority have.
+/// Number of levels in a class of I/O priorities.
 const IOPRIO_LEVELS: u16 = 8;
 
-/// The task of a `pid` argument; 0 is the caller. A negative one is no number at all.
+/// The task of a `pid` argument; 0 is the caller. Negative values are invalid.
 fn task_of(ctx: &TaskContext, pid: i32) -> Result<Arc<Task>, Errno> {
     if pid < 0 { Err(Errno::EINVAL.here()) } else { found_task(ctx, pid) }
 }
 
-/// The same for calls to which a negative number is one that nobody has.
+/// Like [`task_of`], for calls in which a negative ID is unknown instead of invalid.
 fn found_task(ctx: &TaskContext, pid: i32) -> Result<Arc<Task>, Errno> {
     if pid == 0 {
         Ok(ctx.task().clone())
@@ -38,8 +38,7 @@ fn found_task(ctx: &TaskContext, pid: i32) -> Result<Arc<Task>, Errno> {
     }
 }
 
-/// Whether the caller may change how a task is scheduled: one of the same user, and with no capability that the caller
-/// has not.
+/// Whether the caller may change a task's scheduling: it belongs to the same user and has no further capabilities.
 fn may_change(ctx: &TaskContext, task: &Task) -> bool {
     let (own, other) = (ctx.credentials(), task.credentials());
     own.has(Capability::CAP_SYS_NICE) || (is_users(&own, &other) && own.permitted.is_superset(other.permitted))
@@ -49,7 +48,7 @@ fn is_users(own: &Credentials, other: &Credentials) -> bool {
     own.euid == other.uid || own.euid == other.euid
 }
 
-/// Whether a task may have this nice value: RLIMIT_NICE counts from 20 - 40.
+/// Whether a task may get this nice value by RLIMIT_NICE, which is 20 minus the lowest one.
 fn may_be_nice(ctx: &TaskContext, task: &Task, nice: i32) -> bool {
     let limit = task.group().limits().soft(Resource::RLIMIT_NICE);
     (20 - nice) as u64 <= limit || ctx.credentials().has(Capability::CAP_SYS_NICE)
@@ -80,43 +79,43 @@ pub fn sched_get_priority_min(_: &mut TaskContext, policy: SchedPolicy) -> SysRe
     Ok(*priorities(policy)?.start() as u64)
 }
 
-/// What a task shall become.
-struct Wanted {
+/// New scheduling parameters.
+struct Request {
     policy: SchedPolicy,
     priority: i32,
     nice: Option<i32>,
     reset_on_fork: bool,
 }
 
-fn change(ctx: &TaskContext, task: &Arc<Task>, wanted: &Wanted) -> Result<(), Errno> {
-    // Deadlines cannot be promised on a host's borrowed processors.
-    if wanted.policy == SchedPolicy::SCHED_DEADLINE || !priorities(wanted.policy)?.contains(&wanted.priority) {
+fn change(ctx: &TaskContext, task: &Arc<Task>, request: &Request) -> Result<(), Errno> {
+    // SCHED_DEADLINE cannot be guaranteed on host CPUs.
+    if request.policy == SchedPolicy::SCHED_DEADLINE || !priorities(request.policy)?.contains(&request.priority) {
         return Err(Errno::EINVAL.here());
     }
     let old = task.schedule();
     let able = ctx.credentials().has(Capability::CAP_SYS_NICE);
-    let real_time = REAL_TIME.contains(&wanted.priority);
+    let real_time = REAL_TIME.contains(&request.priority);
     let limit = task.group().limits().soft(Resource::RLIMIT_RTPRIO);
     let gains = real_time
-        && ((old.policy != wanted.policy && limit == 0)
-            || (wanted.priority as u64 > u64::from(old.priority) && wanted.priority as u64 > limit));
+        && ((old.policy != request.policy && limit == 0)
+            || (request.priority as u64 > u64::from(old.priority) && request.priority as u64 > limit));
     let from_idle = old.policy == SchedPolicy::SCHED_IDLE
-        && wanted.policy != SchedPolicy::SCHED_IDLE
+        && request.policy != SchedPolicy::SCHED_IDLE
         && !may_be_nice(ctx, task, old.nice);
-    let nicer = wanted.nice.is_some_and(|n| n < old.nice && !may_be_nice(ctx, task, n));
-    let unreset = old.reset_on_fork && !wanted.reset_on_fork;
+    let nicer = request.nice.is_some_and(|n| n < old.nice && !may_be_nice(ctx, task, n));
+    let unreset = old.reset_on_fork && !request.reset_on_fork;
     if !may_change(ctx, task) || (!able && (gains || from_idle || nicer || unreset)) {
         return Err(Errno::EPERM.here());
     }
     task.change_schedule(|schedule| {
-        schedule.policy = wanted.policy;
-        schedule.priority = wanted.priority as u32;
-        schedule.nice = wanted.nice.unwrap_or(schedule.nice);
-        schedule.reset_on_fork = wanted.reset_on_fork;
+        schedule.policy = request.policy;
+        schedule.priority = request.priority as u32;
+        schedule.nice = request.nice.unwrap_or(schedule.nice);
+        schedule.reset_on_fork = request.reset_on_fork;
     });
-    // The timers of real-time tasks are exact.
+    // Real-time tasks have no timer slack.
     task.change_settings(|settings| {
-        if REAL_TIME.contains(&wanted.priority) {
+        if REAL_TIME.contains(&request.priority) {
             settings.timer_slack = 0;
         } else if settings.timer_slack == 0 {
             settings.timer_slack = settings.default_timer_slack;
@@ -134,7 +133,7 @@ pub fn sched_setscheduler(ctx: &mut TaskContext, pid: i32, policy: SchedPolicy, 
     let task = task_of(ctx, pid)?;
     let reset_on_fork = policy.raw() & SCHED_RESET_ON_FORK != 0;
     let policy = SchedPolicy::from_raw(policy.raw() & !SCHED_RESET_ON_FORK);
-    change(ctx, &task, &Wanted { policy, priority, nice: None, reset_on_fork })?;
+    change(ctx, &task, &Request { policy, priority, nice: None, reset_on_fork })?;
     Ok(0)
 }
 
@@ -153,7 +152,7 @@ pub fn sched_setparam(ctx: &mut TaskContext, pid: i32, param: In<SchedParam>) ->
     let priority = param.read(ctx)?.sched_priority;
     let task = task_of(ctx, pid)?;
     let Schedule { policy, reset_on_fork, .. } = task.schedule();
-    change(ctx, &task, &Wanted { policy, priority, nice: None, reset_on_fork })?;
+    change(ctx, &task, &Request { policy, priority, nice: None, reset_on_fork })?;
     Ok(0)
 }
 
@@ -192,31 +191,31 @@ pub fn sched_setattr(ctx: &mut TaskContext, pid: i32, attr: PtrIn, flags: u32) -
         return Err(Errno::E2BIG.here().into());
     }
     ctx.read_bytes(attr.0, &mut bytes)?;
-    let mut wanted = SchedAttr::default();
+    let mut attributes = SchedAttr::default();
     let (head, tail) = bytes.split_at(size.min(known));
     if tail.iter().any(|&b| b != 0) {
         ctx.write_object(attr.0, &(known as u32))?;
         return Err(Errno::E2BIG.here().into());
     }
-    if let Some(place) = wanted.as_mut_bytes().get_mut(..head.len()) {
+    if let Some(place) = attributes.as_mut_bytes().get_mut(..head.len()) {
         place.copy_from_slice(head);
     }
     let task = task_of(ctx, pid)?;
     let old = task.schedule();
-    let flags = SchedFlags::from_bits_retain(wanted.sched_flags);
+    let flags = SchedFlags::from_bits_retain(attributes.sched_flags);
     let offered =
         SchedFlags::SCHED_FLAG_RESET_ON_FORK | SchedFlags::SCHED_FLAG_KEEP_POLICY | SchedFlags::SCHED_FLAG_KEEP_PARAMS;
-    if !offered.contains(flags) || (wanted.sched_policy as i32) < 0 {
+    if !offered.contains(flags) || (attributes.sched_policy as i32) < 0 {
         return Err(Errno::EINVAL.here().into());
     }
     let keeps_policy = flags.contains(SchedFlags::SCHED_FLAG_KEEP_POLICY);
     let keeps_params = flags.contains(SchedFlags::SCHED_FLAG_KEEP_PARAMS);
-    let policy = if keeps_policy { old.policy } else { SchedPolicy::from_raw(wanted.sched_policy) };
-    let priority = if keeps_params { old.priority as i32 } else { wanted.sched_priority as i32 };
+    let policy = if keeps_policy { old.policy } else { SchedPolicy::from_raw(attributes.sched_policy) };
+    let priority = if keeps_params { old.priority as i32 } else { attributes.sched_priority as i32 };
     let fair = matches!(policy, SchedPolicy::SCHED_NORMAL | SchedPolicy::SCHED_BATCH);
-    let nice = (fair && !keeps_params).then(|| wanted.sched_nice.clamp(-20, 19));
+    let nice = (fair && !keeps_params).then(|| attributes.sched_nice.clamp(-20, 19));
     let reset_on_fork = flags.contains(SchedFlags::SCHED_FLAG_RESET_ON_FORK);
-    change(ctx, &task, &Wanted { policy, priority, nice, reset_on_fork })?;
+    change(ctx, &task, &Request { policy, priority, nice, reset_on_fork })?;
     Ok(0)
 }
 
@@ -228,7 +227,7 @@ pub fn sched_getattr(ctx: &mut TaskContext, pid: i32, attr: PtrOut, size: u32, f
     }
     let schedule = task_of(ctx, pid)?.schedule();
     let written = size.min(size_of::<SchedAttr>());
-    let told = SchedAttr {
+    let attributes = SchedAttr {
         size: written as u32,
         sched_policy: schedule.policy.raw(),
         sched_flags: if schedule.reset_on_fork { SchedFlags::SCHED_FLAG_RESET_ON_FORK.bits() } else { 0 },
@@ -236,7 +235,7 @@ pub fn sched_getattr(ctx: &mut TaskContext, pid: i32, attr: PtrOut, size: u32, f
         sched_priority: schedule.priority,
         ..SchedAttr::default()
     };
-    ctx.write_bytes(attr.0, told.as_bytes().get(..written).unwrap_or_default())?;
+    ctx.write_bytes(attr.0, attributes.as_bytes().get(..written).unwrap_or_default())?;
     Ok(0)
 }
 
@@ -257,14 +256,14 @@ pub fn sched_setaffinity(ctx: &mut TaskContext, pid: i32, size: u32, mask: PtrIn
         return Err(Errno::EINVAL.here().into());
     }
     if affinity.first_cpu() != 0 {
-        // Before anybody can see the change.
+        // Must precede the visible change.
         ctx.kernel().time.vdso.ask_for_processors();
     }
     task.change_schedule(|schedule| schedule.affinity = affinity);
     Ok(0)
 }
 
-/// sched_getaffinity(2): answers how many bytes were written.
+/// sched_getaffinity(2). Returns the number of bytes written.
 pub fn sched_getaffinity(ctx: &mut TaskContext, pid: i32, size: u32, mask: PtrOut) -> SysResult {
     if (size as usize).saturating_mul(8) < ctx.kernel().cpus || !size.is_multiple_of(8) {
         return Err(Errno::EINVAL.here().into());
@@ -275,8 +274,9 @@ pub fn sched_getaffinity(ctx: &mut TaskContext, pid: i32, size: u32, mask: PtrOu
     Ok(bytes.len() as u64)
 }
 
-/// The tasks that getpriority(2) and its kin name; PRIO_PROCESS and IOPRIO_WHO_PROCESS are 0, then group, then user.
-fn whom(ctx: &TaskContext, level: i32, who: i32) -> Result<Vec<Arc<Task>>, Errno> {
+/// The tasks selected by getpriority(2), ioprio_get(2) and the like. `level` is 0 for a process, 1 for a group, 2 for a
+/// user.
+fn selected_tasks(ctx: &TaskContext, level: i32, who: i32) -> Result<Vec<Arc<Task>>, Errno> {
     let table = ctx.kernel().processes.lock();
     let found = match level {
         0 if who == 0 => vec![ctx.task().clone()],
@@ -299,9 +299,9 @@ fn level_of_priority(which: PriorityWhich) -> Result<i32, Errno> {
     if (0..=2).contains(&which.raw()) { Ok(which.raw()) } else { Err(Errno::EINVAL.here()) }
 }
 
-/// getpriority(2): answers 20 less the lowest nice value, so that no answer looks like an error.
+/// getpriority(2). Returns 20 minus the lowest nice value, so that no result looks like an error.
 pub fn getpriority(ctx: &mut TaskContext, which: PriorityWhich, who: i32) -> SysResult {
-    let tasks = whom(ctx, level_of_priority(which)?, who)?;
+    let tasks = selected_tasks(ctx, level_of_priority(which)?, who)?;
     let nice = tasks.iter().map(|t| t.schedule().nice).min().ok_or_else(|| Errno::ESRCH.here())?;
     Ok((20 - nice) as u64)
 }
@@ -310,7 +310,7 @@ pub fn getpriority(ctx: &mut TaskContext, which: PriorityWhich, who: i32) -> Sys
 pub fn setpriority(ctx: &mut TaskContext, which: PriorityWhich, who: i32, nice: i32) -> SysResult {
     let nice = nice.clamp(-20, 19);
     let mut result = Ok(0);
-    for task in whom(ctx, level_of_priority(which)?, who)? {
+    for task in selected_tasks(ctx, level_of_priority(which)?, who)? {
         let (own, other) = (ctx.credentials(), task.credentials());
         let related = own.has(Capability::CAP_SYS_NICE) || is_users(&own, &other);
         if related && nice < task.schedule().nice && !may_be_nice(ctx, &task, nice) {
@@ -344,7 +344,7 @@ pub fn ioprio_set(ctx: &mut TaskContext, which: IoprioWho, who: i32, priority: i
         }
         _ => return Err(Errno::EINVAL.here().into()),
     }
-    for task in whom(ctx, level_of_io(which)?, who)? {
+    for task in selected_tasks(ctx, level_of_io(which)?, who)? {
         let (own, other) = (ctx.credentials(), task.credentials());
         let related = (other.uid == own.euid || other.uid == own.uid) && own.permitted.is_superset(other.permitted);
         if !related && !own.has(Capability::CAP_SYS_NICE) {
@@ -355,10 +355,10 @@ pub fn ioprio_set(ctx: &mut TaskContext, which: IoprioWho, who: i32, priority: i
     Ok(0)
 }
 
-/// ioprio_get(2): the best of those named. A task that never set one has the class of its policy and the level of its
-/// nice value.
+/// ioprio_get(2): the highest of the selected tasks. Without an I/O priority of its own, a task has the class of its
+/// policy and the level of its nice value.
 pub fn ioprio_get(ctx: &mut TaskContext, which: IoprioWho, who: i32) -> SysResult {
-    let tasks = whom(ctx, level_of_io(which)?, who)?;
+    let tasks = selected_tasks(ctx, level_of_io(which)?, who)?;
     let best = tasks.iter().map(|t| effective_io_priority(&t.schedule())).min().ok_or_else(|| Errno::ESRCH.here())?;
     Ok(u64::from(best))
 }

@@ -1,4 +1,4 @@
-//! seccomp(2), and what its filters do to each call.
+//! seccomp(2), and the application of filters to calls.
 
 use amber_abi::capability::Capability;
 use amber_abi::errno::Errno;
@@ -18,10 +18,10 @@ use crate::task::{Filter, TaskContext};
 
 /// The calls of the strict mode: read, write, exit, rt_sigreturn.
 const STRICT: [u64; 4] = [0, 1, 60, 15];
-/// The greatest errno that a filter can answer.
+/// The largest errno that a filter can return.
 const MOST_ERRNO: u32 = 4095;
 
-/// seccomp(2). Listeners (`SECCOMP_FILTER_FLAG_NEW_LISTENER`) are not offered.
+/// seccomp(2). Listeners (`SECCOMP_FILTER_FLAG_NEW_LISTENER`) are not supported.
 pub fn seccomp(ctx: &mut TaskContext, operation: SeccompOperation, flags: SeccompFlags, args: PtrIn) -> SysResult {
     match operation {
         SeccompOperation::SECCOMP_SET_MODE_STRICT => {
@@ -61,7 +61,7 @@ pub(super) fn set_mode(ctx: &mut TaskContext, mode: u64, program: u64) -> SysRes
 }
 
 fn set_strict(ctx: &TaskContext) -> SysResult {
-    // Another thread's filter may come for all meanwhile.
+    // Another thread may set a filter for all threads meanwhile.
     let _state = ctx.group().state();
     if ctx.seccomp().mode() == SeccompMode::SECCOMP_MODE_FILTER {
         return Err(Errno::EINVAL.here().into());
@@ -88,7 +88,7 @@ fn set_filter(ctx: &TaskContext, flags: SeccompFlags, address: u64) -> SysResult
     }
     let mut program = ctx.kernel().mm.frames.filled(len, SockFilter::default())?;
     ctx.read_bytes(header.filter, program.as_mut_slice().as_mut_bytes())?;
-    // Threads that are being made wait here too, and take over what stands then.
+    // clone(2) takes this lock too, so that new threads get the final filters.
     let state = ctx.group().state();
     let own = ctx.seccomp();
     if own.mode() == SeccompMode::SECCOMP_MODE_STRICT {
@@ -104,7 +104,7 @@ fn set_filter(ctx: &TaskContext, flags: SeccompFlags, address: u64) -> SysResult
         own.set_filter(filter);
         for task in others() {
             task.seccomp().follow(own);
-            // It may be making calls that the platform answers by itself.
+            // The platform may be returning constant results to it.
             task.set_work_pending();
         }
     } else {
@@ -113,7 +113,8 @@ fn set_filter(ctx: &TaskContext, flags: SeccompFlags, address: u64) -> SysResult
     Ok(0)
 }
 
-/// Asks a task's filters about the call it makes; false if it is not to be served. The registers then say what comes next.
+/// Applies a task's filters to its call. Returns false if the call is not to be handled; the registers then have the
+/// result.
 pub fn admits(ctx: &mut TaskContext, number: u64) -> bool {
     match ctx.seccomp().mode() {
         SeccompMode::SECCOMP_MODE_DISABLED => return true,
@@ -134,30 +135,30 @@ pub fn admits(ctx: &mut TaskContext, number: u64) -> bool {
         args: ctx.registers.syscall_arguments(),
     };
     let answer = filter.judge(&data);
-    let said = answer & SECCOMP_RET_DATA;
+    let code = answer & SECCOMP_RET_DATA;
     match SeccompAction::from_raw(answer & SECCOMP_RET_ACTION_FULL) {
         SeccompAction::SECCOMP_RET_ALLOW => return true,
         SeccompAction::SECCOMP_RET_LOG => {
-            log::info!("task {} makes call {number}, which its filter wants logged", ctx.tid());
+            log::info!("task {}: call {number}, logged by its seccomp filter", ctx.tid());
             return true;
         }
         SeccompAction::SECCOMP_RET_ERRNO => {
-            ctx.registers.rax = u64::from(said.min(MOST_ERRNO)).wrapping_neg();
+            ctx.registers.rax = u64::from(code.min(MOST_ERRNO)).wrapping_neg();
         }
         SeccompAction::SECCOMP_RET_TRAP => {
-            // The call is as if it had not been made yet.
+            // Restore the register as before the call.
             ctx.registers.rax = number;
-            let info = SigInfo::sys(SYS_SECCOMP, ctx.registers.rip, number as i32, AUDIT_ARCH_X86_64, said as i32);
+            let info = SigInfo::sys(SYS_SECCOMP, ctx.registers.rip, number as i32, AUDIT_ARCH_X86_64, code as i32);
             force_fault(ctx, Signal::SIGSYS, info);
         }
-        // Nobody traces, and nobody listens.
+        // There is no tracer and no listener.
         SeccompAction::SECCOMP_RET_TRACE | SeccompAction::SECCOMP_RET_USER_NOTIF => {
             ctx.registers.rax = Errno::ENOSYS.to_register();
         }
         SeccompAction::SECCOMP_RET_KILL_THREAD if ctx.group().task_count() > 1 => {
             ctx.thread.ending = Some(WaitStatus::Signaled(Signal::SIGSYS, false));
         }
-        // To kill, and whatever is no answer.
+        // SECCOMP_RET_KILL_PROCESS, and unknown actions.
         _ => {
             ctx.registers.rax = number;
             let status = WaitStatus::Signaled(Signal::SIGSYS, dumps_core(ctx));

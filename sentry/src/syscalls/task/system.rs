@@ -1,4 +1,4 @@
-//! The machine: its names, memory, random numbers.
+//! System information: names, memory, random numbers, CPUs.
 
 use amber_abi::capability::Capability;
 use amber_abi::errno::Errno;
@@ -9,12 +9,12 @@ use crate::kernel::HostNames;
 use crate::syscalls::args::{BufIn, BufOut, Out, PtrIn, PtrOut};
 use crate::task::TaskContext;
 
-/// How many random bytes are made at once.
+/// Number of random bytes generated at once.
 const RANDOM_CHUNK: usize = 4096;
-/// The most bytes one getrandom(2) gives.
+/// Maximum number of bytes per getrandom(2).
 const RANDOM_MOST: usize = 0x7fff_ffff;
 
-/// A string in its field of [`Utsname`].
+/// Pads a string to a field of [`Utsname`].
 fn field(text: &[u8]) -> [u8; 65] {
     let mut field = [0; 65];
     field.iter_mut().zip(text.iter().take(NEW_UTS_LEN)).for_each(|(to, from)| *to = *from);
@@ -101,7 +101,7 @@ pub fn getrandom(ctx: &mut TaskContext, buf: BufOut, len: usize, flags: Getrando
     Ok(done as u64)
 }
 
-/// getcpu(2): the first processor the task may use, since which one it is on at the moment is the host's business.
+/// getcpu(2): the first CPU of the task's affinity mask, since the host schedules the task.
 pub fn getcpu(ctx: &mut TaskContext, cpu: PtrOut, node: PtrOut, _cache: PtrIn) -> SysResult {
     let current = ctx.schedule().affinity.first_cpu();
     if !cpu.is_null() {

@@ -1,4 +1,4 @@
-//! What was used: processor time and the like.
+//! Resource usage.
 
 use amber_abi::errno::Errno;
 use amber_abi::task::{Rusage, RusageWho, Tms};
@@ -11,7 +11,7 @@ use crate::task::{TaskContext, Usage};
 /// Nanoseconds in a tick.
 const TICK: u64 = NSEC_PER_SEC as u64 / USER_HZ;
 
-/// As getrusage(2) tells it.
+/// Converts to getrusage(2)'s structure.
 pub(super) fn to_rusage(usage: &Usage) -> Rusage {
     Rusage {
         ru_utime: Timeval::from_nanos(usage.user as i64),
@@ -26,7 +26,7 @@ pub(super) fn to_rusage(usage: &Usage) -> Rusage {
 
 /// getrusage(2).
 pub fn getrusage(ctx: &mut TaskContext, who: RusageWho, out: Out<Rusage>) -> SysResult {
-    // Of the memory there is now, and of what was there before an execve.
+    // The maximum of the present memory and that before an execve(2).
     let peak_resident = || -> Result<u64, Errno> {
         Ok(ctx.mm().totals_unless_killed()?.hwm.max(ctx.group().past_usage().ended.peak_resident))
     };

@@ -1,4 +1,4 @@
-//! Waiting for children.
+//! wait4(2) and waitid(2).
 
 use amber_abi::errno::Errno;
 use amber_abi::task::{Rusage, WaitIdType, WaitOptions};
@@ -12,10 +12,10 @@ use crate::task::TaskContext;
 use crate::task::pidfd::PidFd;
 use crate::task::wait::{WaitFor, wait_for_child};
 
-/// Options that say which children, not which events.
+/// Options that select children, not events.
 const WHOSE: WaitOptions =
     WaitOptions::WNOHANG.union(WaitOptions::__WNOTHREAD).union(WaitOptions::__WCLONE).union(WaitOptions::__WALL);
-/// Bytes of a `siginfo_t` that waitid(2) writes.
+/// Size of the part of `siginfo_t` that waitid(2) writes.
 const INFO_WRITTEN: usize = 28;
 
 /// wait4(2).
@@ -81,11 +81,11 @@ pub fn waitid(
         usage.write_if_wanted(ctx, &to_rusage(&waited.usage))?;
     }
     if !info.is_null() {
-        let told = waited.map_or_else(SigInfo::default, |w| {
+        let reported = waited.map_or_else(SigInfo::default, |w| {
             let (code, status) = w.code_and_status();
             SigInfo::child(Signal::SIGCHLD, code, w.pid, w.uid, status, 0, 0)
         });
-        ctx.write_bytes(info.0, told.as_bytes().get(..INFO_WRITTEN).unwrap_or_default())?;
+        ctx.write_bytes(info.0, reported.as_bytes().get(..INFO_WRITTEN).unwrap_or_default())?;
     }
     Ok(0)
 }

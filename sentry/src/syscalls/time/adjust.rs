@@ -1,4 +1,4 @@
-//! Reading how the clock is disciplined. Adjusting it is the host's business.
+//! adjtimex(2), read only: the host adjusts the clock.
 
 use amber_abi::errno::Errno;
 use amber_abi::time::{AdjustModes, ClockId, STA_UNSYNC, TIME_ERROR, Timeval, Timex};
@@ -8,21 +8,21 @@ use crate::error::SysResult;
 use crate::syscalls::args::Out;
 use crate::task::TaskContext;
 
-/// The error that a clock is assumed to have which nothing disciplines, in microseconds.
+/// The assumed error of an unsynchronized clock, in microseconds.
 const UNKNOWN_ERROR: i64 = 16_000_000;
-/// How fast a clock may be made to run, in parts per million with 16 binary places.
+/// Maximum frequency adjustment, in parts per million with 16 fractional bits.
 const TOLERANCE: i64 = 500 << 16;
 
 /// adjtimex(2).
 pub fn adjtimex(ctx: &mut TaskContext, state: Out<Timex>) -> SysResult {
-    let asked: Timex = ctx.read_object(state.0)?;
-    let modes = AdjustModes::from_bits_retain(asked.modes);
+    let requested: Timex = ctx.read_object(state.0)?;
+    let modes = AdjustModes::from_bits_retain(requested.modes);
     if !modes.is_empty() && modes != AdjustModes::ADJ_OFFSET_SS_READ {
         return Err(Errno::EPERM.here().into());
     }
     let now = i64::try_from(Clock::Realtime.now()).unwrap_or(i64::MAX);
     let answer = Timex {
-        modes: asked.modes,
+        modes: requested.modes,
         maxerror: UNKNOWN_ERROR,
         esterror: UNKNOWN_ERROR,
         status: STA_UNSYNC,

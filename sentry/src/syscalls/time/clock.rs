@@ -1,4 +1,4 @@
-//! Reading clocks, and setting them, which no guest may.
+//! Clocks: reading them, and setting them, which guests may not.
 
 use amber_abi::errno::Errno;
 use amber_abi::time::{ClockId, NSEC_PER_SEC, Timespec, Timeval, Timezone};
@@ -11,33 +11,33 @@ use crate::task::TaskContext;
 use crate::time::TimerClock;
 use crate::time::cpu::{CpuClock, Part};
 
-/// What the coarse clocks and the clocks of whole ticks advance by, in nanoseconds.
+/// Resolution of coarse clocks and of clocks in ticks, in nanoseconds.
 const COARSE: i64 = TICK as i64;
 
-/// The low bits of the number of a processor-time clock: what counts, and whether it is a thread's.
+/// The low bits of the ID of a CPU time clock: the kind of time, and whether it is a thread's.
 const CPU_KIND: i32 = 3;
 const CPU_THREAD: i32 = 4;
-/// [`CPU_KIND`]: all time by ticks, user time by ticks, all time exactly.
+/// Values of [`CPU_KIND`]: all time in ticks, user time in ticks, exact time.
 const CPU_PROF: i32 = 0;
 const CPU_VIRT: i32 = 1;
 const CPU_SCHED: i32 = 2;
 
-/// A clock as its number names it.
+/// A clock, as its ID specifies it.
 pub struct Named {
     /// The clock.
     pub clock: TimerClock,
-    /// What it advances by, in nanoseconds.
+    /// The resolution in nanoseconds.
     pub resolution: i64,
-    /// Timers can run by it and calls can sleep on it.
+    /// Timers and sleeps are possible.
     pub can_wait: bool,
-    /// It is the calling thread's own processor time.
+    /// It is the calling thread's own CPU time.
     pub own_thread: bool,
 }
 
-/// The clock with this number. `for_reading`: a thread may also name its own process by its thread number.
+/// The clock with this ID. With `for_reading`, the ID of a process clock may contain the calling thread's ID.
 ///
 /// # Errors
-/// `EINVAL` if there is none; the alarm clocks count as none, since there is no real-time clock to wake the machine.
+/// `EINVAL` for unknown clocks, and for alarm clocks, since there is no real-time clock to wake the machine.
 pub fn named(ctx: &TaskContext, id: ClockId, for_reading: bool) -> Result<Named, Errno> {
     let system = |clock, resolution, can_wait| {
         Ok(Named { clock: TimerClock::System(clock), resolution, can_wait, own_thread: false })
@@ -57,13 +57,13 @@ pub fn named(ctx: &TaskContext, id: ClockId, for_reading: bool) -> Result<Named,
     }
 }
 
-/// The processor-time clock of the process or thread `number`, 0 for the caller's.
+/// The CPU time clock of the process or thread `number`; 0 is the caller.
 fn cpu(ctx: &TaskContext, kind: i32, number: i32, for_reading: bool) -> Result<Named, Errno> {
     let (part, resolution) = match kind & CPU_KIND {
         CPU_PROF => (Part::All, COARSE),
         CPU_VIRT => (Part::User, COARSE),
         CPU_SCHED => (Part::All, 1),
-        // Clocks of devices, which are descriptors.
+        // Dynamic clocks, which are descriptors of devices.
         _ => return Err(Errno::EINVAL.here()),
     };
     let of_thread = kind & CPU_THREAD != 0;
@@ -104,7 +104,7 @@ pub fn clock_getres(ctx: &mut TaskContext, id: ClockId, resolution: Out<Timespec
     Ok(0)
 }
 
-/// clock_settime(2): time is the host's to set, so this answers as for a process without CAP_SYS_TIME.
+/// clock_settime(2). Fails as without CAP_SYS_TIME, since the host sets the time.
 pub fn clock_settime(ctx: &mut TaskContext, id: ClockId, time: In<Timespec>) -> SysResult {
     let clock = named(ctx, id, true)?.clock;
     if !matches!(clock, TimerClock::System(Clock::Realtime) | TimerClock::Cpu(_)) {

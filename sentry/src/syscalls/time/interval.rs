@@ -19,7 +19,7 @@ pub fn getitimer(ctx: &mut TaskContext, which: ItimerWhich, value: Out<Itimerval
     Ok(0)
 }
 
-/// setitimer(2); without a value it disarms the timer.
+/// setitimer(2). NULL disarms the timer.
 pub fn setitimer(
     ctx: &mut TaskContext,
     which: ItimerWhich,
@@ -39,7 +39,7 @@ pub fn setitimer(
 pub fn alarm(ctx: &mut TaskContext, seconds: u32) -> SysResult {
     let it_value = Timespec { tv_sec: i64::from(seconds), tv_nsec: 0 };
     let old = set(ctx, 0, &Itimerspec { it_value, ..Itimerspec::default() })?.it_value;
-    // Rounded, but never down to nothing.
+    // Rounded to the nearest second, but never to zero.
     let up = old.tv_nsec >= NSEC_PER_SEC / 2 || (old.tv_sec == 0 && old.tv_nsec > 0);
     Ok((old.tv_sec + i64::from(up)) as u64)
 }
@@ -69,7 +69,7 @@ fn to_itimerspec(value: &Itimerval) -> Itimerspec {
 fn to_itimerval(setting: &Itimerspec) -> Itimerval {
     let convert = |time: &Timespec| Timeval { tv_sec: time.tv_sec, tv_usec: time.tv_nsec / 1000 };
     let mut value = Itimerval { it_interval: convert(&setting.it_interval), it_value: convert(&setting.it_value) };
-    // What is armed has something left.
+    // An armed timer has a remaining time.
     if value.it_value == Timeval::default() && setting.it_value != Timespec::default() {
         value.it_value.tv_usec = 1;
     }

@@ -1,4 +1,4 @@
-//! Calls on clocks and timers.
+//! Clocks and timers.
 
 pub mod adjust;
 pub mod clock;

@@ -30,7 +30,7 @@ pub fn timer_create(ctx: &mut TaskContext, id: ClockId, event: In<SigEvent>, tim
     let notice = event.map(|event| notice(ctx, &event)).transpose()?;
     let group = ctx.group().clone();
     let number = group.timers().add(|number| {
-        // Without instructions, SIGALRM tells the number of the timer.
+        // Without a `sigevent`, SIGALRM has the timer's ID as value.
         let notice =
             notice.unwrap_or(Notice::Posix { signal: Signal::SIGALRM, value: u64::from(number as u32), task: None });
         SignalTimer::new(&ctx.kernel().time.timers, &group, number, clock.clock, notice, Some(charge))
@@ -42,7 +42,7 @@ pub fn timer_create(ctx: &mut TaskContext, id: ClockId, event: In<SigEvent>, tim
     Ok(0)
 }
 
-/// What a guest wants to happen when the timer runs out.
+/// The effect of an expiration that the guest requests.
 fn notice(ctx: &TaskContext, event: &SigEvent) -> Result<Notice, Errno> {
     let how = SigevNotify::from_raw(event.sigev_notify);
     let signal = || Signal::from_raw(event.sigev_signo).ok_or_else(|| Errno::EINVAL.here());
@@ -92,7 +92,7 @@ pub fn timer_getoverrun(ctx: &mut TaskContext, timer: i32) -> SysResult {
     Ok(ctx.group().timers().get(timer)?.overrun() as u64)
 }
 
-/// timer_delete(2). A signal it sent already stays.
+/// timer_delete(2). A pending signal remains.
 pub fn timer_delete(ctx: &mut TaskContext, timer: i32) -> SysResult {
     ctx.group().timers().remove(timer)?.disarm();
     Ok(0)

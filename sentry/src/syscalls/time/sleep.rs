@@ -34,7 +34,7 @@ pub fn clock_nanosleep(
         return Err(Errno::EOPNOTSUPP.here().into());
     }
     let time = request.read(ctx)?;
-    // One's own processor time does not go on while one sleeps.
+    // The clock of the caller's own CPU time stands still during a sleep.
     if !time.is_valid() || own_thread {
         return Err(Errno::EINVAL.here().into());
     }
@@ -45,13 +45,13 @@ pub fn clock_nanosleep(
             _ => Ok(0),
         };
     }
-    // How long a relative sleep takes does not depend on somebody setting the clock.
+    // A relative sleep does not depend on changes of the clock.
     let clock_number = if id == ClockId::CLOCK_REALTIME { ClockId::CLOCK_MONOTONIC } else { id };
     let until = named(ctx, clock_number, false)?.clock.now()?.saturating_add(nanos);
     resume(ctx, clock_number.raw(), until, remainder.0)
 }
 
-/// Sleeps until the clock shows `until` nanoseconds; also goes on with a sleep that a signal interrupted.
+/// Sleeps until the clock reaches `until` nanoseconds. Also continues a sleep that a signal interrupted.
 pub fn resume(ctx: &mut TaskContext, clock_number: i32, until: u64, remainder: u64) -> SysResult {
     let clock = named(ctx, ClockId::from_raw(clock_number), false)?.clock;
     if sleep_until(ctx, &clock, until) != Err(WaitEnd::Interrupted) {
@@ -66,22 +66,22 @@ pub fn resume(ctx: &mut TaskContext, clock_number: i32, until: u64, remainder: u
 
 fn sleep_until(ctx: &TaskContext, clock: &TimerClock, until: u64) -> Result<(), WaitEnd> {
     loop {
-        // A clock whose process is gone does not go on; as on Linux, the sleep is over.
+        // As on Linux, the end of the clock's process ends the sleep.
         let over = || clock.now().ok().is_none_or(|now| now >= until).then_some(());
-        match ctx.wait(&[], next_look(clock, until), over) {
-            // The clock may have been set back, or stood still for want of somebody running.
+        match ctx.wait(&[], next_check(clock, until), over) {
+            // The clock was set back, or stood still because no task ran.
             Err(WaitEnd::TimedOut) => {}
             end => return end,
         }
     }
 }
 
-/// When the clock may show `until` at the earliest.
-fn next_look(clock: &TimerClock, until: u64) -> Option<Instant> {
+/// The earliest time at which the clock can reach `until`.
+fn next_check(clock: &TimerClock, until: u64) -> Option<Instant> {
     match clock {
         TimerClock::System(clock) => deadline_of(clock.to_monotonic(until)),
         TimerClock::Cpu(cpu) => {
-            /// How often a clock that stands still is looked at, in nanoseconds.
+            /// Interval between checks of a clock that stands still, in nanoseconds.
             const PAUSE: u64 = 20_000_000;
             let remaining = until.saturating_sub(cpu.now().unwrap_or(until));
             let delay = cpu.check_delay(remaining).unwrap_or(remaining.max(PAUSE));

@@ -1,4 +1,4 @@
-//! The timeouts of the calls that wait for descriptors: read once, and what remains written back.
+//! Timeouts of the calls that wait for descriptors, with the write-back of the remaining time.
 
 use std::time::Instant;
 
@@ -9,7 +9,7 @@ use crate::clock::{self, deadline_of};
 use crate::error::{Restart, SysError, SysResult};
 use crate::task::TaskContext;
 
-/// In which form the guest has its timeout.
+/// The format of the guest's timeout.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Remaining {
     /// `struct timespec`.
@@ -21,9 +21,9 @@ pub enum Remaining {
 /// A timeout in guest memory, relative to the start of the call.
 pub struct Timeout {
     address: u64,
-    /// Its end in nanoseconds of CLOCK_MONOTONIC; none to wait for ever.
+    /// The deadline in nanoseconds of CLOCK_MONOTONIC; none to wait forever.
     until: Option<u64>,
-    /// It was zero: the call does not wait, and writes nothing back.
+    /// A zero timeout: the call does not wait, and writes nothing back.
     is_zero: bool,
 }
 
@@ -36,10 +36,10 @@ impl Timeout {
         Ok(Timeout { address, until: Some(clock::monotonic().saturating_add(nanos)), is_zero: nanos == 0 })
     }
 
-    /// Reads a `struct timespec`; NULL means for ever.
+    /// Reads a `struct timespec`; NULL means forever.
     ///
     /// # Errors
-    /// `EFAULT`; `EINVAL` if it is negative or has a second's worth of nanoseconds.
+    /// `EFAULT`; `EINVAL` if it is negative or has 10⁹ nanoseconds or more.
     pub fn read_timespec(ctx: &TaskContext, address: u64) -> Result<Timeout, Errno> {
         if address == 0 {
             return Ok(Timeout { address, until: None, is_zero: false });
@@ -47,7 +47,7 @@ impl Timeout {
         Self::new(address, ctx.read_object(address)?)
     }
 
-    /// Reads a `struct timeval`, which may have more than a second's worth of microseconds; NULL means for ever.
+    /// Reads a `struct timeval`, whose microseconds may exceed a second; NULL means forever.
     ///
     /// # Errors
     /// `EFAULT`; `EINVAL` if it is negative.
@@ -60,13 +60,13 @@ impl Timeout {
         Self::new(address, Timespec { tv_sec, tv_nsec: time.tv_usec % 1_000_000 * 1000 })
     }
 
-    /// When the wait ends.
+    /// The deadline.
     pub fn deadline(&self) -> Option<Instant> {
         self.until.and_then(deadline_of)
     }
 
-    /// Writes back what remains, and returns the call's result. Where that cannot be written, the call cannot be
-    /// restarted either.
+    /// Writes the remaining time back, and returns the call's result. If the write fails, the call is not restarted
+    /// either.
     pub fn finish(&self, ctx: &TaskContext, form: Remaining, result: SysResult) -> SysResult {
         let Some(until) = self.until.filter(|_| !self.is_zero) else {
             return result;
