@@ -7,11 +7,11 @@ use std::sync::LazyLock;
 use std::time::Duration;
 
 use amber_abi::Signal;
+use amber_platform_fake::{Processor, Program, Step};
 use amber_sentry::syscalls::{Entry, entries};
 use parking_lot::{Condvar, Mutex};
 
 use crate::arena::{self, BUFFER, HANDLER, PATH_NAMES, PATH_SPACING, PATHS, SLOT, SLOTS};
-use crate::machine::{Processor, Program, Step};
 use crate::script::{ARENA, ARENA_SIZE};
 
 /// Bytes of the input that make one call.

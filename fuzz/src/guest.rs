@@ -10,10 +10,10 @@ use std::time::{Duration, Instant};
 
 use amber_abi::capability::CapabilitySet;
 use amber_platform::GuestMemory;
+use amber_platform_fake::{Machine, Program};
 use amber_sentry::config::{CapabilitySpec, MountSource, MountSpec, ProcessSpec, SandboxConfig, TraceFilter, UserSpec};
 use amber_sentry::sandbox::Sandbox;
 
-use crate::machine::{Machine, Program};
 use crate::root;
 use crate::script::{ARENA, ARENA_SIZE, First, Once, Op};
 

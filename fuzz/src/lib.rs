@@ -3,7 +3,6 @@
 pub mod arena;
 pub mod calls;
 pub mod guest;
-pub mod machine;
 pub mod root;
 pub mod script;
 

@@ -3,8 +3,7 @@
 use std::sync::mpsc::{Receiver, Sender};
 
 use amber_platform::Registers;
-
-use crate::machine::{Processor, Program, Step};
+use amber_platform_fake::{Processor, Program, Step};
 
 /// Memory that a guest has for what its calls point to.
 pub const ARENA: u64 = 0x1000_0000;

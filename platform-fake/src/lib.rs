@@ -1,5 +1,8 @@
 //! A platform without a processor: guest threads do what a [`Program`] says, so that the whole kernel runs in the process
-//! of the fuzzer, where its coverage is seen.
+//! of a test or of the fuzzer, without guest code and host privileges.
+#![forbid(unsafe_code)]
+
+mod program;
 
 use std::any::Any;
 use std::collections::BTreeMap;
@@ -15,6 +18,8 @@ use amber_platform::{
     Interrupter, PAGE_SIZE, Platform, PlatformError, Protection, Registers, RunState, ThreadReservation, Trap,
 };
 use parking_lot::Mutex;
+
+pub use program::smallest_program;
 
 /// The first address a guest may not map.
 const LIMIT: u64 = 0x7fff_ffff_f000;
@@ -33,6 +38,9 @@ pub enum Step {
     Call(u64, [u64; 6]),
     /// Stores bytes at an address, with the faults that a processor would raise.
     Store(u64, Vec<u8>),
+    /// Loads the byte at an address: a page that is not mapped yet is there at the next step, for
+    /// [`load`](Processor::load).
+    Load(u64),
     /// An exception, as the signal that Linux makes of it.
     Exception(Signal),
     /// Nothing.
@@ -97,7 +105,7 @@ impl Machine {
 
 impl Platform for Machine {
     fn name(&self) -> &'static str {
-        "fuzz"
+        "fake"
     }
 
     fn host_calls(&self) -> &'static [HostCall] {
@@ -190,7 +198,12 @@ impl Mapped {
 
 impl AddressSpace for Space {
     fn map(&self, at: u64, frames: FrameRange, protection: Protection) {
-        assert!(at % PAGE_SIZE == 0 && frames.start % PAGE_SIZE == 0 && frames.len % PAGE_SIZE == 0, "whole pages");
+        assert!(
+            at.is_multiple_of(PAGE_SIZE)
+                && frames.start.is_multiple_of(PAGE_SIZE)
+                && frames.len.is_multiple_of(PAGE_SIZE),
+            "whole pages"
+        );
         assert!(frames.end() <= self.memory.limit(), "frames lie inside guest memory");
         let end = at.checked_add(frames.len).filter(|&end| end <= LIMIT).expect("mappings lie below the limit");
         let mut mapped = self.mapped.lock();
@@ -201,7 +214,7 @@ impl AddressSpace for Space {
     }
 
     fn unmap(&self, range: Range<u64>, released: Vec<Frames>) {
-        assert!(range.start % PAGE_SIZE == 0 && range.end % PAGE_SIZE == 0, "whole pages");
+        assert!(range.start.is_multiple_of(PAGE_SIZE) && range.end.is_multiple_of(PAGE_SIZE), "whole pages");
         self.mapped.lock().remove(&range);
         drop(released);
     }
@@ -276,6 +289,9 @@ impl Thread {
                 Some(self.call(registers))
             }
             Step::Store(at, bytes) => self.store(space, Pending { at, bytes, faults: 0 }),
+            Step::Load(address) => {
+                (!Processor { registers, space }.load(address, &mut [0])).then(|| missing(address, Access::Read))
+            }
             Step::Exception(signal) => Some(exception(signal, registers.rip)),
             Step::Pass => None,
         }
@@ -305,10 +321,14 @@ impl Thread {
         }
         if address >= LIMIT {
             self.pending = None;
-            return Some(exception(Signal::SIGSEGV, 0));
         }
-        Some(Trap::PageFault { address, access: Access::Write })
+        Some(missing(address, Access::Write))
     }
+}
+
+/// What an access to a page that is not mapped results in.
+fn missing(address: u64, access: Access) -> Trap {
+    if address >= LIMIT { exception(Signal::SIGSEGV, 0) } else { Trap::PageFault { address, access } }
 }
 
 fn exception(signal: Signal, address: u64) -> Trap {
