@@ -1,4 +1,4 @@
-//! A terminal whose slave belongs to a process that was started from outside, its master to whoever started it.
+//! A terminal for a process started from outside: the process has the slave, and the sandbox's operator the master.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
@@ -21,17 +21,17 @@ use crate::wait::{Parker, Waiter};
 /// The master of such a terminal, for host threads.
 pub struct Console {
     pty: Arc<Pty>,
-    /// None once hung up.
+    /// None after the hang-up.
     master: Mutex<Option<Arc<MasterFile>>>,
-    /// No guest is left that could print anything.
+    /// Whether no guest process is left that could write to the terminal.
     finished: AtomicBool,
 }
 
 impl Console {
-    /// Makes the terminal of a process, in the first devpts that is mounted, and opens its slave.
+    /// Makes the terminal of a process in the first mounted devpts, and opens its slave.
     ///
     /// # Errors
-    /// Those of making and opening the pair.
+    /// Errors of making and opening the pair.
     pub fn make(
         kernel: &Arc<Kernel>,
         namespace: &MountNamespace,
@@ -70,17 +70,17 @@ impl Console {
         &self.pty
     }
 
-    /// Waits for what the guest prints; 0 bytes once no guest is left.
+    /// Waits for output of the guest and reads it. Returns 0 once no guest process is left.
     pub fn read(&self, buf: &mut [u8]) -> usize {
         self.wait(|master| {
-            // Looked at first: what was printed before the end is taken before the end is told.
+            // Loaded before the read, so that output written before the end is returned first.
             let finished = self.finished.load(Ordering::Acquire);
-            // Where no guest has the terminal open now (EIO), one may open it again.
+            // If no process has the slave open (EIO), one may open it again.
             master.read_screen(buf).ok().or(finished.then_some(0))
         })
     }
 
-    /// Types at the terminal, waiting while its input queue is full; 0 bytes once it is hung up.
+    /// Writes input, and waits while the input queue is full. Returns 0 after the hang-up.
     pub fn write(&self, buf: &[u8]) -> usize {
         self.wait(|master| match master.write_at(buf, 0) {
             Err(Errno::EAGAIN) if self.finished.load(Ordering::Acquire) => Some(0),
@@ -100,7 +100,7 @@ impl Console {
                 return answer;
             }
             if registration.is_none() {
-                // Tried again after registering, so that nothing between is missed.
+                // Retry after registering, so that no event in between is missed.
                 registration = master.wait_queue().map(|q| q.register(waiter.clone(), PollEvents::all(), 0));
                 continue;
             }
@@ -109,24 +109,24 @@ impl Console {
         }
     }
 
-    /// Tells the guest of a new size.
+    /// Sets the window size, of which the guest is notified by SIGWINCH.
     pub fn resize(&self, window: Winsize) {
         self.pty.resize(window);
     }
 
-    /// Tells the guest that its terminal is gone.
+    /// Closes the master, which hangs up the guest's terminal.
     pub fn hang_up(&self) {
         let master = self.master.lock().take();
         drop(master);
         self.pty.wake_both();
     }
 
-    /// The terminal, for the session that it shall control.
+    /// The controlling terminal for a session.
     pub(crate) fn terminal(&self) -> Arc<dyn ControllingTerminal> {
         self.pty.clone()
     }
 
-    /// No guest is left: readers get what there is, then the end.
+    /// Notes that no guest process is left: readers get the remaining output, then the end.
     pub fn finish(&self) {
         self.finished.store(true, Ordering::Release);
         self.pty.wake_both();

@@ -15,7 +15,7 @@ use crate::tty::devpts::{self, DevPts};
 use crate::tty::{Pty, acquire_if_free};
 use crate::vfs::{File, Inode};
 
-/// Opens the slave of a pair through `inode`; without `O_NOCTTY` it may become the caller's controlling terminal.
+/// Opens the slave of a pair through `inode`. Without `O_NOCTTY` it may become the caller's controlling terminal.
 fn open_pty(
     opening: &Opening<'_>,
     pty: &Arc<Pty>,
@@ -24,7 +24,7 @@ fn open_pty(
 ) -> Result<Arc<dyn File>, SysError> {
     let privileged = opening.caller.credentials().has(Capability::CAP_SYS_ADMIN);
     let file = pty.open_slave(inode, privileged)?;
-    // Who can only write to a terminal does not get the rights that come with controlling it.
+    // A write-only descriptor does not make it the controlling terminal, which grants more rights.
     let readable = !opening.flags.writes() || opening.flags.reads();
     if may_control && readable && !opening.flags.contains(OpenFlags::O_NOCTTY) {
         acquire_if_free(TaskContext::of(opening.caller)?, pty);
@@ -32,7 +32,7 @@ fn open_pty(
     Ok(file)
 }
 
-/// `/dev/tty`: the terminal of the caller's session.
+/// `/dev/tty`: the controlling terminal of the caller's session.
 pub(super) fn open_controlling(opening: &Opening<'_>) -> Result<Arc<dyn File>, SysError> {
     let ctx = TaskContext::of(opening.caller)?;
     let Some(terminal) = ctx.controlling_terminal() else { return open_host(ctx) };
@@ -40,7 +40,7 @@ pub(super) fn open_controlling(opening: &Opening<'_>) -> Result<Arc<dyn File>, S
     open_pty(opening, &pty, opening.inode.clone(), false)
 }
 
-/// The host's terminal, which controls the first session if anything does.
+/// The host's terminal, which is the controlling terminal of the first session if it has no other.
 fn open_host(ctx: &TaskContext) -> Result<Arc<dyn File>, SysError> {
     let kernel = ctx.kernel();
     let terminal = kernel.tty.host.as_ref().ok_or_else(|| Errno::ENXIO.here())?;
@@ -51,19 +51,19 @@ fn open_host(ctx: &TaskContext) -> Result<Arc<dyn File>, SysError> {
     Ok(host_stream::open_terminal(&kernel.vfs, terminal.as_fd(), &kernel.mm.frames)?)
 }
 
-/// `/dev/console`: the sandbox's own terminal, if it has one. It never becomes a controlling terminal by being opened.
+/// `/dev/console`: the sandbox's own terminal, if it has one. Opening it never makes it the controlling terminal.
 pub(super) fn open_console(opening: &Opening<'_>) -> Result<Arc<dyn File>, SysError> {
     let console = opening.caller.kernel().tty.console.get().ok_or_else(|| Errno::ENODEV.here())?;
     open_pty(opening, console.pty(), opening.inode.clone(), false)
 }
 
-/// `/dev/ptmx`: makes a new pair in the instance of devpts that lies beside the node, or to which it belongs.
+/// `/dev/ptmx`: makes a new pair in the devpts instance that the node belongs to or that is mounted beside it.
 pub(super) fn open_master(opening: &Opening<'_>) -> Result<Arc<dyn File>, SysError> {
     let (instance, root) = DevPts::beside(opening.path).ok_or_else(|| Errno::ENODEV.here())?;
     Ok(instance.open_master(opening.caller, opening.inode.clone(), root)?)
 }
 
-/// A slave: its node must be one of devpts, wherever that is mounted.
+/// A slave. Its node must be one of devpts, wherever that is mounted.
 pub(super) fn open_slave(opening: &Opening<'_>) -> Result<Arc<dyn File>, SysError> {
     let pty = devpts::pty_of(&opening.inode).ok_or_else(|| Errno::EIO.here())?;
     open_pty(opening, &pty, opening.inode.clone(), true)

@@ -1,6 +1,7 @@
-//! The ioctl(2) commands of a host terminal that the guest has as a descriptor: see ioctl_tty(2).
+//! The ioctl(2) commands of a host terminal that is a descriptor of the guest (ioctl_tty(2)).
 //!
-//! Modes and size are the host's. There is no job control: the guest's sessions and groups mean nothing to the host.
+//! Attributes and window size are the host's. There is no job control: the guest's sessions and process groups do not
+//! exist on the host.
 
 use std::os::fd::BorrowedFd;
 
@@ -14,7 +15,7 @@ use crate::error::SysResult;
 use crate::tty::modes::{Speeds, long_form, short_form, with_speeds, without_speeds};
 use crate::vfs::Caller;
 
-/// Serves a command.
+/// Executes a command.
 pub fn ioctl(terminal: BorrowedFd<'_>, caller: &dyn Caller, command: u32, argument: u64) -> SysResult {
     let number = argument as i32;
     let done = match Io::from_raw(command) {
@@ -59,7 +60,7 @@ pub fn ioctl(terminal: BorrowedFd<'_>, caller: &dyn Caller, command: u32, argume
     Ok(done.map(|()| 0).map_err(Errno::from_host)?)
 }
 
-/// When a command that sets modes wants them to take effect.
+/// The time at which a command that sets attributes takes effect.
 fn when(command: u32) -> When {
     match Io::from_raw(command) {
         Io::TCSETSW | Io::TCSETSW2 | Io::TCSETAW => When::Drained,

@@ -1,4 +1,4 @@
-//! The ioctl(2) commands of terminals: see ioctl_tty(2).
+//! The ioctl(2) commands of terminals (ioctl_tty(2)).
 
 use amber_abi::capability::Capability;
 use amber_abi::ioctl::IoctlRequest as Io;
@@ -15,7 +15,7 @@ use crate::error::{SysError, SysResult};
 use crate::task::{ControllingTerminal, TaskContext};
 use crate::vfs::{File, FileDescription};
 
-/// Commands of a master: most are those of its slave, without job control.
+/// Commands of a master: mostly those of its slave, without job control.
 pub fn master(file: &MasterFile, ctx: &TaskContext, command: u32, argument: u64) -> SysResult {
     let pty = &file.pty;
     match Io::from_raw(command) {
@@ -120,7 +120,7 @@ pub fn slave(file: &SlaveFile, ctx: &TaskContext, command: u32, argument: u64) -
         }
         Io::TCFLSH => flush(&pty, argument)?,
         Io::TIOCGPTPEER => return Err(Errno::EIO.here().into()),
-        // Typing into somebody else's terminal is switched off by default since Linux 6.2.
+        // Injecting input is disabled by default since Linux 6.2.
         Io::TIOCSTI => {
             if !ctx.credentials().has(Capability::CAP_SYS_ADMIN) {
                 return Err(Errno::EIO.here().into());
@@ -158,10 +158,10 @@ fn common(pty: &Pty, ctx: &TaskContext, command: u32, argument: u64) -> SysResul
             ctx.write_object(argument, &window)?;
         }
         Io::TIOCSWINSZ => pty.resize(ctx.read_object::<Winsize>(argument)?),
-        // What is written is with the other side at once.
+        // Output is passed to the other side at once.
         Io::TIOCOUTQ => ctx.write_object(argument, &0i32)?,
         Io::TCXONC => control_flow(pty, argument)?,
-        // A pseudo-terminal has no line on which a break could be sent, and its output is gone at once.
+        // A pseudo-terminal cannot send a break, and its output is never pending.
         Io::TCSBRK | Io::TCSBRKP | Io::TIOCSBRK | Io::TIOCCBRK => {}
         Io::TIOCEXCL => pty.lock().exclusive = true,
         Io::TIOCNXCL => pty.lock().exclusive = false,
@@ -199,13 +199,13 @@ fn set_termios(pty: &Pty, modes: Termios, speeds: Option<Speeds>, flush: bool) {
     let mut state = pty.lock();
     let flushed = if flush { Some(state.flush_input()) } else { None };
     let speeds = speeds.unwrap_or(state.speeds).named_by(modes.c_cflag);
-    // What was half a line may be readable now, and held output may go on.
+    // A partial line may have become readable, and stopped output may restart.
     let changed = state.set_termios(modes, speeds);
     drop(state);
     flushed.into_iter().chain([changed]).for_each(|fed| pty.tell(fed));
 }
 
-/// tcflush(3): 0 for input, 1 for output, 2 for both.
+/// Discards data (tcflush(3)): 0 for input, 1 for output, 2 for both.
 fn flush(pty: &Pty, queue: u64) -> Result<(), Errno> {
     let (input, output) = directions(queue)?;
     let mut state = pty.lock();
@@ -219,7 +219,7 @@ fn flush(pty: &Pty, queue: u64) -> Result<(), Errno> {
     Ok(())
 }
 
-/// The same at the master, whose input is the slave's output; what it wrote is with the slave at once.
+/// Like [`flush`] for the master, whose input is the slave's output. Its own output is passed to the slave at once.
 fn flush_from_master(pty: &Pty, queue: u64) -> Result<(), Errno> {
     let (input, _) = directions(queue)?;
     if input {
@@ -238,14 +238,14 @@ fn directions(queue: u64) -> Result<(bool, bool), Errno> {
     }
 }
 
-/// tcflow(3).
+/// Stops or restarts data (tcflow(3)).
 fn control_flow(pty: &Pty, action: u64) -> Result<(), Errno> {
     let mut state = pty.lock();
     let mut fed = None;
     match u32::try_from(action).map_err(|_| Errno::EINVAL.here())? {
         TCOOFF => fed = Some(state.set_stopped_by_program(true)),
         TCOON => fed = Some(state.set_stopped_by_program(false)),
-        // Suspending input means sending the other side its stop character.
+        // Stopping input sends the stop character to the other side.
         flow @ (TCIOFF | TCION) => {
             let key = if flow == TCIOFF { VSTOP } else { VSTART };
             let character = state.discipline.termios().c_cc[key];
@@ -261,7 +261,7 @@ fn control_flow(pty: &Pty, action: u64) -> Result<(), Errno> {
     Ok(())
 }
 
-/// `TIOCGPTPEER`: opens the slave without its name.
+/// `TIOCGPTPEER`: opens the slave without using its path.
 fn open_peer(pty: &std::sync::Arc<Pty>, ctx: &TaskContext, flags: u64) -> SysResult {
     let flags = OpenFlags::from_bits_retain(flags as u32);
     let privileged = ctx.credentials().has(Capability::CAP_SYS_ADMIN);

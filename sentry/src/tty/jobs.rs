@@ -1,4 +1,4 @@
-//! Terminals and sessions: who controls which, and who is in the foreground (credentials(7), tty_ioctl(4)).
+//! Controlling terminals of sessions, and foreground process groups (credentials(7), tty_ioctl(4)).
 
 use std::sync::Arc;
 
@@ -9,13 +9,13 @@ use super::pty::Pty;
 use crate::error::SysError;
 use crate::task::{ControllingTerminal, TaskContext};
 
-/// Fails with `ENOTTY` unless the terminal is the task's controlling one.
+/// Returns `ENOTTY` unless the terminal is the task's controlling one.
 pub fn require_controlling(ctx: &TaskContext, pty: &Pty) -> Result<(), Errno> {
     let found = ctx.controlling_terminal().is_some_and(|terminal| pty.is(&terminal));
     if found { Ok(()) } else { Err(Errno::ENOTTY.here()) }
 }
 
-/// `TIOCSPGRP`: puts a process group of the terminal's session in the foreground.
+/// `TIOCSPGRP`: makes a process group of the terminal's session the foreground group.
 pub fn set_foreground(ctx: &TaskContext, pty: &Pty, argument: u64) -> Result<(), SysError> {
     let pgid = ctx.read_object::<i32>(argument)?;
     if pgid < 0 {
@@ -37,7 +37,7 @@ pub fn set_foreground(ctx: &TaskContext, pty: &Pty, argument: u64) -> Result<(),
     Ok(())
 }
 
-/// `TIOCSCTTY`: makes the terminal the controlling one of the caller, who leads a session.
+/// `TIOCSCTTY`: makes the terminal the controlling terminal of the caller, a session leader.
 pub fn acquire(ctx: &TaskContext, pty: &Arc<Pty>, steal: bool) -> Result<(), Errno> {
     let terminal = pty.terminal().ok_or_else(|| Errno::EIO.here())?;
     let may_steal = steal && ctx.credentials().has(Capability::CAP_SYS_ADMIN);
@@ -60,15 +60,15 @@ pub fn acquire(ctx: &TaskContext, pty: &Arc<Pty>, steal: bool) -> Result<(), Err
     Ok(())
 }
 
-/// What opening a terminal without `O_NOCTTY` does: a session's leader without a terminal gets this one, if it is free.
+/// Makes a free terminal opened without `O_NOCTTY` the controlling terminal of a session leader without one.
 pub fn acquire_if_free(ctx: &TaskContext, pty: &Arc<Pty>) {
     if pty.lock().session.is_none() {
-        // Refusals are what Linux leaves unsaid here as well.
+        // Linux does not report errors here either.
         let _ = acquire(ctx, pty, false);
     }
 }
 
-/// `TIOCNOTTY`: the process gives the terminal up.
+/// `TIOCNOTTY`: releases the process's controlling terminal.
 pub fn give_up(ctx: &TaskContext, pty: &Arc<Pty>) -> Result<(), Errno> {
     require_controlling(ctx, pty)?;
     ctx.kernel().drop_terminal(ctx.group().pid());

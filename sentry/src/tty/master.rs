@@ -1,4 +1,4 @@
-//! The master of a pair: what a terminal emulator holds.
+//! The master of a pair: the side of the terminal emulator.
 
 use std::any::Any;
 use std::sync::Arc;
@@ -13,7 +13,7 @@ use crate::vfs::sigio::SignalIo;
 use crate::vfs::{Caller, File, Inode};
 use crate::wait::WaitQueue;
 
-/// The master's open file. Closing it hangs the slave up.
+/// The open file of the master. Closing it hangs up the slave.
 pub struct MasterFile {
     pub(super) pty: Arc<Pty>,
     inode: Arc<dyn Inode>,
@@ -29,7 +29,7 @@ impl MasterFile {
         &self.pty
     }
 
-    /// Reads what the slave's programs wrote; for a console, whose master is held by the sandbox's operator.
+    /// Reads output of the slave's programs. For a console, the sandbox's operator holds the master.
     pub fn read_screen(&self, buf: &mut [u8]) -> Result<usize, Errno> {
         let mut state = self.pty.lock();
         let mut used = 0;
@@ -64,7 +64,7 @@ impl File for MasterFile {
         self.inode.clone()
     }
 
-    /// The master has the pair; its slaves are further ways to it.
+    /// The pair is charged to the master, not to slaves.
     fn kept_bytes(&self) -> u64 {
         self.pty.kept_bytes()
     }

@@ -1,4 +1,4 @@
-//! Terminals: the line discipline, pseudo-terminal pairs, and what ties them to sessions (tty(4), pty(7), termios(3)).
+//! Terminals: the line discipline, pseudo-terminal pairs, and their sessions (tty(4), pty(7), termios(3)).
 
 mod console;
 mod devices;
@@ -26,7 +26,7 @@ use crate::fs::Registration;
 use crate::fs::dev::Driver;
 use crate::vfs::types::FileSystemType;
 
-/// What file systems show of terminals.
+/// The terminals' entries in file systems.
 pub static REGISTRATION: Registration = Registration {
     file_systems: &[FileSystemType { name: "devpts", make: devpts::make }],
     drivers: &[

@@ -1,24 +1,24 @@
-//! The forms of a terminal's modes: with the speeds as numbers, and the short one of old.
+//! The formats of terminal attributes: with numeric speeds (termios2), and the short one (termio).
 
 use amber_abi::termios::{BOTHER, CBAUD, CS8, CSIZE, ControlModes, IBSHIFT, Termio, Termios, Termios2, baud_rate};
 
-/// The speeds of a line in bits per second. A pseudo-terminal has no line; they are remembered.
+/// Speeds in bits per second. A pseudo-terminal only stores them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Speeds {
-    /// Of input.
+    /// The input speed.
     pub input: u32,
-    /// Of output.
+    /// The output speed.
     pub output: u32,
 }
 
 impl Speeds {
-    /// What the control modes say by their codes.
+    /// The speeds that the control modes encode.
     pub fn of(modes: &Termios) -> Speeds {
         let output = baud_rate(modes.c_cflag).unwrap_or(0);
         Speeds { input: output, output }.named_by(modes.c_cflag)
     }
 
-    /// What the control modes say, these speeds being the numbers for the code that stands for none.
+    /// The speeds that the control modes encode, with these for the code `BOTHER`.
     pub fn named_by(self, c_cflag: u32) -> Speeds {
         let output = if c_cflag & CBAUD == BOTHER { self.output } else { baud_rate(c_cflag).unwrap_or(0) };
         let input = match c_cflag >> IBSHIFT & CBAUD {
@@ -30,13 +30,13 @@ impl Speeds {
     }
 }
 
-/// What a pseudo-terminal makes of modes: whole bytes without parity, and always ready to receive.
+/// The attributes that a pseudo-terminal accepts: eight bits without parity, with the receiver enabled.
 pub fn real_modes(modes: &Termios) -> Termios {
     let parity = ControlModes::PARENB.bits();
     Termios { c_cflag: modes.c_cflag & !(CSIZE | parity) | CS8 | ControlModes::CREAD.bits(), ..*modes }
 }
 
-/// The modes with the speeds as numbers.
+/// Converts attributes to the format with numeric speeds.
 pub fn with_speeds(modes: &Termios, speeds: Speeds) -> Termios2 {
     Termios2 {
         c_iflag: modes.c_iflag,
@@ -50,7 +50,7 @@ pub fn with_speeds(modes: &Termios, speeds: Speeds) -> Termios2 {
     }
 }
 
-/// The modes without the speeds' numbers, and those.
+/// Splits off the numeric speeds.
 pub fn without_speeds(modes: &Termios2) -> (Termios, Speeds) {
     let plain = Termios {
         c_iflag: modes.c_iflag,
@@ -63,7 +63,7 @@ pub fn without_speeds(modes: &Termios2) -> (Termios, Speeds) {
     (plain, Speeds { input: modes.c_ispeed, output: modes.c_ospeed })
 }
 
-/// The form of old.
+/// Converts attributes to the short format.
 pub fn short_form(modes: &Termios) -> Termio {
     let mut short = Termio {
         c_iflag: modes.c_iflag as u16,
@@ -77,7 +77,7 @@ pub fn short_form(modes: &Termios) -> Termio {
     short
 }
 
-/// The short form leaves the upper halves of the modes and the later control characters as they were.
+/// Converts from the short format. The upper halves of the modes and the later control characters stay unchanged.
 pub fn long_form(short: &Termio, before: &Termios) -> Termios {
     let join = |high: u32, low: u16| high & 0xffff_0000 | u32::from(low);
     let mut modes = Termios {

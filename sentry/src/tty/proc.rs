@@ -1,4 +1,4 @@
-//! What `/proc` shows of terminals.
+//! Terminals in `/proc`.
 
 use amber_abi::errno::Errno;
 

@@ -1,4 +1,4 @@
-//! Pseudo-terminal pairs: see pty(7).
+//! Pseudo-terminal pairs (pty(7)).
 
 use std::any::Any;
 use std::collections::VecDeque;
@@ -19,16 +19,16 @@ use crate::task::ControllingTerminal;
 use crate::vfs::{Inode, Path};
 use crate::wait::{SigioEvent, WaitQueue};
 
-/// Output that waits for the master's reader; a writer waits beyond this many bytes.
+/// The size of the output buffer in bytes, beyond which a writer waits.
 pub(super) const OUTPUT_LIMIT: usize = 16 << 10;
-/// Echo nobody reads is dropped beyond this many bytes.
+/// The maximum unread echo in bytes; more is dropped.
 const ECHO_LIMIT: usize = 64 << 10;
-/// Keys that wait for room in the line discipline; who types more waits.
+/// The maximum input in bytes that waits for room in the line discipline, beyond which a writer of the master waits.
 const TYPED_LIMIT: usize = 8192;
-/// Major device number of the slaves.
+/// The major device number of slaves.
 pub const SLAVE_MAJOR: u32 = 136;
 
-/// What packet mode tells the master, besides data (ioctl_tty(2), `TIOCPKT`).
+/// Status bits of packet mode (ioctl_tty(2), `TIOCPKT`).
 pub(super) mod packet {
     pub const DATA: u8 = 0;
     pub const FLUSH_READ: u8 = 1;
@@ -40,16 +40,16 @@ pub(super) mod packet {
     pub const IOCTL: u8 = 64;
 }
 
-/// What gave a pair its number and shows its slave.
+/// The owner of a pair's number and of the slave's node.
 pub trait PtyHome: Send + Sync {
-    /// The slave cannot be opened any more.
+    /// Called when the master is closed: the slave cannot be opened any more.
     fn master_closed(&self, index: u32);
 
-    /// Both sides are closed: the number is free.
+    /// Called when both sides are closed: the number is free.
     fn released(&self, index: u32);
 }
 
-/// A pair: whatever is written to the master is typed at the slave.
+/// A pair: data written to the master is input of the slave.
 pub struct Pty {
     me: Weak<Pty>,
     kernel: Weak<Kernel>,
@@ -63,45 +63,45 @@ pub struct Pty {
 /// The state of a pair.
 pub(super) struct State {
     pub discipline: LineDiscipline,
-    /// Keys the line discipline has no room for yet.
+    /// Input for which the line discipline has no room yet.
     typed: VecDeque<u8>,
-    /// When input last came.
+    /// The time of the last input.
     pub last_input: Instant,
-    /// Output and echo on the way to the master.
+    /// Output and echo that the master has not read.
     pub output: VecDeque<u8>,
     pub window: Winsize,
     pub speeds: Speeds,
     /// The session whose controlling terminal the slave is.
     pub session: Option<i32>,
-    /// The process group in the foreground.
+    /// The foreground process group.
     pub foreground: Option<i32>,
     pub slaves: usize,
     pub was_opened: bool,
     pub master_closed: bool,
-    /// How often the slave was hung up: files opened before are dead.
+    /// The number of hang-ups of the slave, which invalidate files opened before.
     pub hang_ups: u64,
-    /// `unlockpt` has not been called: the slave cannot be opened.
+    /// Whether the slave cannot be opened, because `unlockpt` was not called.
     pub locked: bool,
-    /// Only the privileged may open the slave again (`TIOCEXCL`).
+    /// Whether opening the slave again requires CAP_SYS_ADMIN (`TIOCEXCL`).
     pub exclusive: bool,
     pub packet_mode: bool,
     pub packet_status: u8,
     place: Option<(Weak<dyn Inode>, Option<Path>)>,
 }
 
-/// What keys brought about, to be told without the lock.
+/// The effects of input, to be processed without the lock.
 #[derive(Default)]
 #[must_use = "give it to `Pty::tell`"]
 pub(super) struct Fed {
     signals: Vec<Signal>,
-    /// There is more to read.
+    /// Whether there is more input to read.
     input: bool,
-    /// There is more on the screen.
+    /// Whether there is more output to read.
     echo: bool,
 }
 
 impl Pty {
-    /// A new pair with this number, which `home` gave it.
+    /// A new pair with this number, allocated by `home`.
     pub fn new(kernel: &Arc<Kernel>, index: u32, home: Option<Weak<dyn PtyHome>>) -> Arc<Self> {
         let mut discipline = LineDiscipline::default();
         let mut modes = Termios::INITIAL;
@@ -139,12 +139,12 @@ impl Pty {
         })
     }
 
-    /// Its number under `/dev/pts`.
+    /// The number under `/dev/pts`.
     pub fn index(&self) -> u32 {
         self.index
     }
 
-    /// About how many bytes of the heap the pair takes.
+    /// Approximate heap memory of the pair, in bytes.
     pub(super) fn kept_bytes(&self) -> u64 {
         let state = self.lock();
         let buffers = state.typed.capacity() + state.output.capacity() + state.discipline.kept_bytes();
@@ -159,12 +159,12 @@ impl Pty {
         self.kernel.upgrade().ok_or_else(|| Errno::EIO.here())
     }
 
-    /// The pair as a process holds it.
+    /// The pair as a controlling terminal.
     pub fn terminal(&self) -> Option<Arc<dyn ControllingTerminal>> {
         self.me.upgrade().map(|pty| pty as Arc<dyn ControllingTerminal>)
     }
 
-    /// The pair itself, to be kept.
+    /// A reference to the pair.
     pub fn this(&self) -> Option<Arc<Pty>> {
         self.me.upgrade()
     }
@@ -178,7 +178,7 @@ impl Pty {
         terminal.as_any().downcast_ref::<Pty>().is_some_and(|other| std::ptr::eq(self, other))
     }
 
-    /// Opens the master; done once, by `/dev/ptmx`.
+    /// Opens the master. Called once, by `/dev/ptmx`.
     pub fn open_master(self: &Arc<Self>, inode: Arc<dyn Inode>) -> Arc<MasterFile> {
         Arc::new(MasterFile::new(self.clone(), inode))
     }
@@ -186,7 +186,7 @@ impl Pty {
     /// Opens the slave.
     ///
     /// # Errors
-    /// `EIO` while it is locked or when the master is gone; `EBUSY` in exclusive mode without CAP_SYS_ADMIN.
+    /// `EIO` while it is locked or after the master was closed; `EBUSY` in exclusive mode without CAP_SYS_ADMIN.
     pub fn open_slave(self: &Arc<Self>, inode: Arc<dyn Inode>, privileged: bool) -> Result<Arc<SlaveFile>, Errno> {
         let mut state = self.lock();
         if state.locked || state.master_closed {
@@ -217,17 +217,17 @@ impl Pty {
 
     /// Sends a signal to the foreground process group.
     pub(super) fn signal_foreground(&self, signal: Signal) {
-        // The process table comes before the terminal in the lock order: look first, then send.
+        // The process table precedes the terminal in the lock order, so the lock is released before sending.
         let foreground = self.lock().foreground;
         if let (Some(pgid), Ok(kernel)) = (foreground, self.kernel()) {
             kernel.signal_process_group(pgid, signal);
         }
     }
 
-    /// Takes what is typed at the terminal, as much as there is room for.
+    /// Takes input, as much as there is room for.
     ///
     /// # Errors
-    /// `EAGAIN` if there is none.
+    /// `EAGAIN` if there is no room.
     pub(super) fn type_keys(&self, keys: &[u8]) -> Result<usize, Errno> {
         let mut state = self.lock();
         let taken = keys.len().min(state.room_for_keys());
@@ -241,7 +241,7 @@ impl Pty {
         if taken == 0 && !keys.is_empty() { Err(Errno::EAGAIN.here()) } else { Ok(taken) }
     }
 
-    /// Tells everybody of what keys brought about.
+    /// Sends signals and wakes waiters for the effects of input.
     pub(super) fn tell(&self, fed: Fed) {
         for signal in &fed.signals {
             self.signal_foreground(*signal);
@@ -255,13 +255,13 @@ impl Pty {
         }
     }
 
-    /// Types one key, as `TIOCSTI` does.
+    /// Takes one byte of input (`TIOCSTI`).
     pub(super) fn type_key(&self, key: u8) {
-        // A full input buffer loses the key, as on Linux.
+        // If the input buffer is full, the byte is lost, as on Linux.
         let _ = self.type_keys(&[key]);
     }
 
-    /// The hang-up of the slave: its open files are dead, and the session that it controlled loses it.
+    /// Hangs up the slave: its open files become invalid, and its session loses the controlling terminal.
     pub(super) fn hang_up(&self) {
         let (session, foreground, fed) = {
             let mut state = self.lock();
@@ -278,7 +278,7 @@ impl Pty {
         self.slave.notify_all();
     }
 
-    /// Sets the window's size and tells the foreground if it is another.
+    /// Sets the window size. If it changes, the foreground process group gets SIGWINCH.
     pub fn resize(&self, window: Winsize) {
         let before = std::mem::replace(&mut self.lock().window, window);
         if before != window {
@@ -286,7 +286,7 @@ impl Pty {
         }
     }
 
-    /// Notes where the slave's node lies, for `TIOCGPTPEER`.
+    /// Stores the place of the slave's node, for `TIOCGPTPEER`.
     pub fn set_slave_place(&self, inode: &Arc<dyn Inode>, path: Option<Path>) {
         self.lock().place = Some((Arc::downgrade(inode), path));
     }
@@ -307,12 +307,12 @@ impl Drop for Pty {
 }
 
 impl State {
-    /// How many more keys can be typed.
+    /// The number of bytes of input for which there is room.
     pub fn room_for_keys(&self) -> usize {
         TYPED_LIMIT.saturating_sub(self.typed.len())
     }
 
-    /// Gives the line discipline the keys it has room for.
+    /// Passes input to the line discipline, as much as it has room for.
     pub fn feed(&mut self) -> Fed {
         let (complete, shown) = (self.discipline.complete(), self.output.len());
         let mut fed = Fed::default();
@@ -337,7 +337,7 @@ impl State {
         fed
     }
 
-    /// Puts echo on its way to the master, and tells it when output was stopped or let go.
+    /// Passes echo to the master, and reports changes of output flow in packet mode.
     fn settle(&mut self) {
         match self.discipline.take_flow_change() {
             Some(true) => self.note(packet::STOP, packet::START),
@@ -350,7 +350,7 @@ impl State {
         }
     }
 
-    /// tcflow(3) of output.
+    /// Stops or restarts output (tcflow(3)).
     pub fn set_stopped_by_program(&mut self, stopped: bool) -> Fed {
         let shown = self.output.len();
         self.discipline.set_stopped_by_program(stopped);
@@ -358,19 +358,19 @@ impl State {
         Fed { echo: self.output.len() > shown, ..Fed::default() }
     }
 
-    /// Sends a byte to the master, past output processing.
+    /// Sends a byte to the master, without output processing.
     pub fn send(&mut self, byte: u8) {
         self.output.push_back(byte);
     }
 
-    /// Notes something for a master in packet mode, in place of something else.
+    /// Sets a status bit of packet mode and clears another.
     pub fn note(&mut self, status: u8, instead_of: u8) {
         if self.packet_mode {
             self.packet_status = self.packet_status & !instead_of | status;
         }
     }
 
-    /// Changes the modes, and tells a master in packet mode when flow control changes.
+    /// Sets the terminal attributes, and reports changes of flow control in packet mode.
     pub fn set_termios(&mut self, modes: Termios, speeds: Speeds) -> Fed {
         use amber_abi::termios::{InputModes, LocalModes, VSTART, VSTOP};
         const USUAL_START: u8 = 0x11;
@@ -396,14 +396,14 @@ impl State {
         Fed { echo: self.output.len() > shown, ..self.feed() }
     }
 
-    /// Forgets what waits to be read, so that what was typed since has room.
+    /// Discards unread input, which makes room for pending input.
     pub fn flush_input(&mut self) -> Fed {
         self.discipline.flush_input();
         self.note(packet::FLUSH_READ, 0);
         self.feed()
     }
 
-    /// Forgets what is on its way to the master.
+    /// Discards output that the master has not read.
     pub fn flush_output(&mut self) {
         self.output.clear();
         self.note(packet::FLUSH_WRITE, 0);
@@ -424,7 +424,7 @@ impl ControllingTerminal for Pty {
     }
 
     fn device_number(&self) -> u32 {
-        // As Linux has it everywhere: minor bits 31..20 and 7..0, major bits 19..8.
+        // Linux' encoding: minor bits 31..20 and 7..0, major bits 19..8.
         (SLAVE_MAJOR << 8) | (self.index & 0xff) | ((self.index & 0xfff00) << 12)
     }
 

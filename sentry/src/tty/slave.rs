@@ -1,4 +1,4 @@
-//! The slave of a pair: the terminal as programs see it.
+//! The slave of a pair: the terminal that programs use.
 
 use std::any::Any;
 use std::sync::Arc;
@@ -18,7 +18,7 @@ use crate::wait::{SigioEvent, WaitQueue};
 pub struct SlaveFile {
     pub(super) pty: Arc<Pty>,
     inode: Arc<dyn Inode>,
-    /// How often the terminal had been hung up when it was opened.
+    /// The number of hang-ups of the terminal when the file was opened.
     hang_ups: u64,
 }
 
@@ -38,7 +38,7 @@ impl SlaveFile {
         state.master_closed || state.hang_ups != self.hang_ups
     }
 
-    /// Stops a task of a background process group that reads, writes or changes its controlling terminal.
+    /// Stops a task of a background process group that accesses its controlling terminal.
     pub(super) fn check_foreground(&self, ctx: &TaskContext, signal: Signal) -> Result<(), SysError> {
         let (pgid, _) = ctx.group_and_session();
         let foreground = self.pty.lock().foreground;
@@ -47,7 +47,8 @@ impl SlaveFile {
         if background { ctx.stop_background(signal) } else { Ok(()) }
     }
 
-    /// Takes input, so that there is room for what was typed since; none if there is nothing.
+    /// Reads input, and then fills the room in the line discipline with pending input. Returns none if there is no
+    /// input.
     fn take(&self, buf: &mut [u8], enough: impl FnOnce(usize, bool) -> bool) -> Option<usize> {
         let mut state = self.pty.lock();
         let (complete, canonical) = (state.discipline.complete(), state.discipline.is_canonical());
@@ -102,7 +103,7 @@ impl File for SlaveFile {
         match (minimum, time) {
             (_, 0) => None,
             (0, _) => began.checked_add(pause),
-            // The clock runs from the first byte on, anew with each.
+            // The timeout starts with the first byte and restarts with each.
             _ if state.discipline.complete() > 0 => state.last_input.max(began).checked_add(pause),
             _ => None,
         }

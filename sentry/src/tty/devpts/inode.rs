@@ -1,4 +1,4 @@
-//! The inodes of devpts: the root directory, ptmx, and the slaves.
+//! The inodes of devpts: the root directory, ptmx and the slaves.
 
 use std::any::Any;
 use std::sync::{Arc, Weak};
@@ -17,13 +17,13 @@ use crate::vfs::{DirectoryEntry, DirectorySink, File, FileSystem, Inode, Metadat
 pub(super) const ROOT_NUMBER: u64 = 1;
 pub(super) const MASTER_NUMBER: u64 = 2;
 
-/// What an inode is.
+/// The role of an inode.
 pub(super) enum Role {
-    /// The directory.
+    /// The root directory.
     Root,
-    /// The node that makes pairs.
+    /// ptmx, which makes pairs.
     Master,
-    /// A pair's slave.
+    /// The slave of a pair.
     Slave(u32, Weak<Pty>),
 }
 
@@ -32,7 +32,7 @@ pub struct PtsInode {
     fs: Arc<DevPts>,
     role: Role,
     attributes: Mutex<Attributes>,
-    /// The root's ptmx entry.
+    /// The ptmx entry, in the root.
     master: Option<Arc<PtsInode>>,
 }
 
@@ -45,7 +45,7 @@ impl PtsInode {
     }
 }
 
-/// The pair whose slave's node this is, while it lasts.
+/// The pair of a slave's node, while it exists.
 pub fn pty_of(inode: &Arc<dyn Inode>) -> Option<Arc<Pty>> {
     match &inode.as_any().downcast_ref::<PtsInode>()?.role {
         Role::Slave(_, pty) => pty.upgrade(),
@@ -53,7 +53,7 @@ pub fn pty_of(inode: &Arc<dyn Inode>) -> Option<Arc<Pty>> {
     }
 }
 
-/// The instance whose root directory this is.
+/// The instance with this root directory.
 pub(super) fn instance_of(inode: &Arc<dyn Inode>) -> Option<Arc<DevPts>> {
     let inode = inode.as_any().downcast_ref::<PtsInode>()?;
     matches!(inode.role, Role::Root).then(|| inode.fs.clone())
@@ -116,7 +116,7 @@ impl Inode for PtsInode {
     }
 
     fn revalidate(&self, name: &[u8], child: &Arc<dyn Inode>) -> bool {
-        // A number that was given out again is another slave.
+        // A reused number is a different slave.
         self.lookup(name).is_ok_and(|found| Arc::ptr_eq(&found, child))
     }
 

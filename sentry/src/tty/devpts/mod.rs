@@ -1,4 +1,4 @@
-//! `/dev/pts`: an instance of devpts has its own pseudo-terminals, whose slaves' nodes come and go with them.
+//! `/dev/pts`: an instance of devpts has its own pseudo-terminals and the nodes of their slaves.
 
 mod inode;
 mod options;
@@ -19,7 +19,7 @@ pub use inode::pty_of;
 use inode::{MASTER_NUMBER, PtsInode, ROOT_NUMBER, Role};
 use options::Options;
 
-/// One instance: every mount makes its own.
+/// An instance of devpts. Each mount has its own.
 pub struct DevPts {
     device: Device,
     options: Options,
@@ -30,20 +30,20 @@ pub struct DevPts {
 
 #[derive(Default)]
 struct State {
-    /// The pairs by number; one whose master is closed keeps its number until the slave is closed too.
+    /// The pairs by number. A pair whose master is closed keeps its number until the slave is closed too.
     pairs: BTreeMap<u32, Option<Arc<PtsInode>>>,
 }
 
-/// Makes an instance; see the mount options in Linux's documentation of devpts.
+/// Makes an instance. Linux' documentation of devpts describes the mount options.
 ///
 /// # Errors
-/// `EINVAL` for an unknown option or value.
+/// `EINVAL` for an unknown option or an invalid value.
 pub fn make(kernel: &Arc<Kernel>, options: &str) -> Result<Arc<dyn FileSystem>, Errno> {
     let options: Options = options.parse()?;
     let fs = Arc::new_cyclic(|me| DevPts {
         device: kernel.vfs.anonymous_device(),
         options,
-        // Looked into below the locks of directories, and nothing is taken below it.
+        // Taken under the locks of directories; no lock is taken under it.
         state: Mutex::new(Rank::Leaf, State::default()),
         root: Mutex::new(Rank::Leaf, None),
         me: me.clone(),
@@ -54,7 +54,8 @@ pub fn make(kernel: &Arc<Kernel>, options: &str) -> Result<Arc<dyn FileSystem>, 
 }
 
 impl DevPts {
-    /// The instance a ptmx node stands for, and the root it is mounted by: its own, or that mounted at `pts` beside it.
+    /// The instance of a ptmx node and the root of its mount: the node's own instance, or the one mounted at `pts`
+    /// beside it.
     pub fn beside(node: &Path) -> Option<(Arc<DevPts>, Path)> {
         let directory = node.dentry.parent()?;
         if let Some(instance) = inode::instance_of(directory.inode().ok()?) {
@@ -66,15 +67,15 @@ impl DevPts {
         Some((instance, root))
     }
 
-    /// The instance whose root is at a place.
+    /// The instance with its root at a place.
     pub fn at(root: &Path) -> Option<Arc<DevPts>> {
         inode::instance_of(root.inode().ok()?)
     }
 
-    /// Makes a pair owned by this user and group, with the master's file. `root` is where the instance is mounted.
+    /// Makes a pair owned by this user and group, and the master's file. `root` is the root of the instance's mount.
     ///
     /// # Errors
-    /// `ENOSPC` if there are as many pairs as may be.
+    /// `ENOSPC` at the maximum number of pairs.
     pub fn new_pair(
         self: &Arc<Self>,
         kernel: &Arc<Kernel>,
@@ -104,7 +105,7 @@ impl DevPts {
         Ok(pty.open_master(master))
     }
 
-    /// What opening ptmx does.
+    /// Opens ptmx.
     pub(super) fn open_master(
         self: &Arc<Self>,
         caller: &dyn Caller,
@@ -120,7 +121,7 @@ impl DevPts {
         self.state.lock().pairs.get(&index).cloned().flatten()
     }
 
-    /// The numbers that have a node, from `from` on.
+    /// The numbers of the slaves with a node, from `from` on.
     fn slaves(&self, from: u32) -> Vec<u32> {
         let state = self.state.lock();
         state.pairs.range(from..).filter(|(_, node)| node.is_some()).map(|(&index, _)| index).collect()
@@ -170,7 +171,7 @@ impl FileSystem for DevPts {
     }
 }
 
-/// What an entry of the root stands for.
+/// The inode number and file type of an entry of the root.
 fn role_number(role: &Role) -> (u64, FileType) {
     match role {
         Role::Root => (ROOT_NUMBER, FileType::Directory),

@@ -5,21 +5,21 @@ use std::str::FromStr;
 
 use amber_abi::errno::Errno;
 
-/// As many pairs as one instance can have.
+/// The maximum number of pairs of an instance.
 const MOST: u32 = 1 << 20;
 
-/// Who owns new slaves, what may be done with them, and how many there can be.
+/// Owner and mode of new slaves, and limits.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// Owner; none for who opens the master.
+    /// The owner of slaves; none for the opener of the master.
     pub uid: Option<u32>,
-    /// Group; none for that of who opens the master.
+    /// The group of slaves; none for that of the opener of the master.
     pub gid: Option<u32>,
-    /// Mode of slaves.
+    /// The mode of slaves.
     pub mode: u16,
-    /// Mode of ptmx.
+    /// The mode of ptmx.
     pub master_mode: u16,
-    /// Most pairs.
+    /// The maximum number of pairs.
     pub max: u32,
 }
 
@@ -40,7 +40,7 @@ impl FromStr for Options {
                     let max = value.parse().map_err(|_| Errno::EINVAL.here())?;
                     options.max = Some(max).filter(|&m| m <= MOST).ok_or_else(|| Errno::EINVAL.here())?;
                 }
-                // Every mount has been an instance of its own since Linux 4.7.
+                // Since Linux 4.7 every mount is a separate instance.
                 "newinstance" => {}
                 _ => return Err(Errno::EINVAL.here()),
             }

@@ -1,11 +1,11 @@
-//! Editing of the line being typed, in the buffer and on the screen.
+//! Line editing, in the buffer and on the screen.
 
 use amber_abi::termios::LocalModes;
 
 use super::LineDiscipline;
 use super::output::TAB_STOP;
 
-/// Which characters an editing key removes.
+/// The characters that an editing key removes.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Erase {
     Character,
@@ -13,14 +13,14 @@ pub(super) enum Erase {
     Line,
 }
 
-/// Whether a byte is a letter or digit of Latin-1, as the kernel's tables have them; so are the first bytes of nearly
-/// all characters in UTF-8.
+/// Whether a byte is a letter or digit of Latin-1, according to the kernel's tables. So are the first bytes of most
+/// characters in UTF-8.
 fn is_alphanumeric(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || (byte >= 0xc0 && byte != 0xd7 && byte != 0xf7)
 }
 
 impl LineDiscipline {
-    /// Shows the line being edited again.
+    /// Shows the line being edited again (`VREPRINT`).
     pub(super) fn reprint(&mut self, key: u8) {
         self.finish_erasing();
         self.echo_char(key);
@@ -115,7 +115,7 @@ impl LineDiscipline {
         }
     }
 
-    /// Moves the cursor back over a tab that was just removed from the line.
+    /// Moves the cursor back over a tab that was removed from the line.
     fn erase_tab(&mut self) {
         let echoes_control = self.local(LocalModes::ECHOCTL);
         let mut column = self.line_column;

@@ -1,7 +1,7 @@
-//! The line discipline: what happens to bytes between a terminal and the programs on it (Linux's `n_tty`; termios(3)).
+//! The line discipline: processing of bytes between a terminal and its programs (Linux' `n_tty`; termios(3)).
 //!
-//! It is plain data and logic: bytes go in, and what comes out is bytes for the other side and [`Signal`]s. Locks, waiting
-//! and job control are its users' business.
+//! It has no side effects: its results are bytes for the other side and [`Signal`]s. Its users handle locks, waiting
+//! and job control.
 
 mod editing;
 mod output;
@@ -14,18 +14,18 @@ use std::collections::VecDeque;
 use amber_abi::Signal;
 use amber_abi::termios::{InputModes, LocalModes, OutputModes, Termios, VMIN, VTIME};
 
-/// Most bytes of input that wait for a reader, as on Linux.
+/// The maximum number of unread bytes of input, as on Linux.
 const INPUT_LIMIT: usize = 4095;
-/// The value of a control character that is switched off.
+/// The value of a disabled control character.
 const DISABLED: u8 = 0;
 
-/// A byte of input that waits to be read.
+/// An unread byte of input.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Cell {
     byte: u8,
-    /// In canonical mode, the line ends with this byte.
+    /// Whether the byte ends a line in canonical mode.
     ends_line: bool,
-    /// The end is an end-of-file character, which no reader of lines gets to see.
+    /// Whether it is an end-of-file character, which canonical reads do not return.
     is_eof: bool,
 }
 
@@ -33,23 +33,23 @@ struct Cell {
 pub struct LineDiscipline {
     termios: Termios,
     input: VecDeque<Cell>,
-    /// How many cells belong to complete lines; what follows can still be edited.
+    /// The number of cells in complete lines; the following ones can be edited.
     complete: usize,
-    /// The next character is taken literally.
+    /// Whether the next character is taken literally (`VLNEXT`).
     literal_next: bool,
-    /// Characters are being erased in the `ECHOPRT` way.
+    /// Whether characters are being erased in `ECHOPRT` mode.
     erasing: bool,
-    /// Where the cursor stands, for tabs.
+    /// The column of the cursor, for tabs.
     column: usize,
-    /// Where the cursor stood when the line being edited began.
+    /// The column of the cursor at the start of the line being edited.
     line_column: usize,
-    /// Output is held.
+    /// Whether output is stopped.
     stopped: bool,
-    /// It is held by tcflow(3), which no key undoes.
+    /// Whether tcflow(3) stopped it, so that no key restarts it.
     stopped_by_program: bool,
-    /// Whether output was last stopped or let go, until somebody asks.
+    /// Whether output was last stopped or restarted, until this is reported.
     flow_change: Option<bool>,
-    /// Echo on its way to the terminal.
+    /// Echo that is not yet on the terminal.
     echo: Vec<u8>,
 }
 
@@ -71,25 +71,25 @@ impl Default for LineDiscipline {
     }
 }
 
-/// What received bytes brought about.
+/// The effects of received bytes.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Received {
     /// Signals for the foreground process group, in order.
     pub signals: Vec<Signal>,
-    /// A signal key flushed the output that had not reached the terminal.
+    /// Whether a signal key flushed pending output.
     pub flush_output: bool,
-    /// How many of the bytes were taken; the rest must come again when there is room.
+    /// The number of bytes taken; the others must be passed again when there is room.
     pub taken: usize,
 }
 
 impl LineDiscipline {
-    /// The modes.
+    /// The terminal attributes.
     pub fn termios(&self) -> &Termios {
         &self.termios
     }
 
-    /// Changes the modes. On the way to canonical mode, what is buffered becomes a line of its own; on the way from it,
-    /// an end-of-file character becomes the byte 0 that stands for it.
+    /// Sets the terminal attributes. A change to canonical mode makes the buffered input a line; a change from it turns
+    /// end-of-file characters into zero bytes.
     pub fn set_termios(&mut self, new: Termios) {
         let was = self.local_modes() & (LocalModes::ICANON | LocalModes::EXTPROC);
         let had_flow_keys = self.input_modes().contains(InputModes::IXON);
@@ -126,12 +126,12 @@ impl LineDiscipline {
         self.local_modes().contains(mode)
     }
 
-    /// Whether input comes in lines, and it is here that they are made.
+    /// Whether the line discipline splits input into lines.
     pub fn is_canonical(&self) -> bool {
         self.local(LocalModes::ICANON) && !self.local(LocalModes::EXTPROC)
     }
 
-    /// Whether a background write stops the writer.
+    /// Whether a background write stops the writer (`TOSTOP`).
     pub fn stops_background_output(&self) -> bool {
         self.local(LocalModes::TOSTOP)
     }
@@ -144,12 +144,12 @@ impl LineDiscipline {
         self.input_modes().contains(InputModes::IUTF8) && byte & 0xc0 == 0x80
     }
 
-    /// Whether output is held by the stop character or by tcflow(3).
+    /// Whether the stop character or tcflow(3) has stopped output.
     pub fn is_stopped(&self) -> bool {
         self.stopped
     }
 
-    /// Holds output, or lets it go again: tcflow(3).
+    /// Stops or restarts output (tcflow(3)).
     pub fn set_stopped_by_program(&mut self, stopped: bool) {
         if stopped {
             self.stopped_by_program = true;
@@ -173,32 +173,33 @@ impl LineDiscipline {
         }
     }
 
-    /// Whether output was stopped (true) or let go (false) since this was last asked; the last counts.
+    /// Whether output was stopped (true) or restarted (false) last, if it was since the last call.
     pub fn take_flow_change(&mut self) -> Option<bool> {
         self.flow_change.take()
     }
 
-    /// How much input is complete, ends of file included: what a read takes, of lines in canonical mode.
+    /// The number of complete bytes of input, including end-of-file characters; in canonical mode those of complete
+    /// lines.
     pub fn complete(&self) -> usize {
         self.complete
     }
 
-    /// How many bytes its buffers take.
+    /// The size of the buffers in bytes.
     pub fn kept_bytes(&self) -> usize {
         self.input.capacity() * size_of::<Cell>() + self.echo.capacity()
     }
 
-    /// How many bytes a read can have now: of complete lines in canonical mode, of everything otherwise.
+    /// The number of bytes that can be read: in canonical mode those of complete lines.
     pub fn available(&self) -> usize {
         self.input.iter().take(self.complete).filter(|cell| !cell.is_eof).count()
     }
 
-    /// The number of bytes and the pause, in tenths of a second, that a read waits for: `VMIN` and `VTIME`.
+    /// The number of bytes a read waits for, and the timeout in tenths of a second (`VMIN` and `VTIME`).
     pub fn minimum_and_time(&self) -> (u8, u8) {
         if self.is_canonical() { (1, 0) } else { (self.termios.c_cc[VMIN], self.termios.c_cc[VTIME]) }
     }
 
-    /// Whether poll(2) calls the terminal readable.
+    /// Whether poll(2) reports the terminal as readable.
     pub fn is_readable(&self) -> bool {
         match self.minimum_and_time() {
             (minimum @ 1.., 0) => self.complete >= usize::from(minimum),
@@ -206,7 +207,7 @@ impl LineDiscipline {
         }
     }
 
-    /// Reads: one line or less in canonical mode (none if there is no complete line), else whatever there is.
+    /// Reads at most one line in canonical mode (none if no line is complete), else the available input.
     pub fn read(&mut self, buf: &mut [u8]) -> Option<usize> {
         if self.complete == 0 {
             return None;
@@ -215,7 +216,8 @@ impl LineDiscipline {
         let mut count = 0;
         while self.complete > 0 {
             let Some(&cell) = self.input.front() else { break };
-            // The end of file behind a line that just fills the buffer is taken along, or it would read as an end.
+            // An end-of-file after a line that exactly fills the buffer is consumed, so that the next read does not
+            // return 0.
             if count == buf.len() && !(cell.is_eof && canonical && count > 0) {
                 break;
             }
@@ -234,7 +236,7 @@ impl LineDiscipline {
         Some(count)
     }
 
-    /// Forgets everything that waits to be read.
+    /// Discards unread input.
     pub fn flush_input(&mut self) {
         self.input.clear();
         self.complete = 0;

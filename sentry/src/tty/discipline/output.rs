@@ -1,16 +1,16 @@
-//! Output processing, of what programs write and of echo.
+//! Processing of output and echo.
 
 use amber_abi::termios::{LocalModes, OutputModes, TAB3, TABDLY};
 
 use super::LineDiscipline;
 
-/// Columns from one tab stop to the next.
+/// The distance of tab stops in columns.
 pub(super) const TAB_STOP: usize = 8;
-/// Echo that output being stopped holds back is lost beyond this many bytes, as on Linux.
+/// The maximum echo kept while output is stopped, in bytes, as on Linux.
 const ECHO_LIMIT: usize = 4096;
 const BACKSPACE: u8 = 8;
 
-/// The capital letter for a small one of Latin-1, as the kernel's tables have them.
+/// The capital letter for a small one of Latin-1, according to the kernel's tables.
 fn to_capital(byte: u8) -> u8 {
     match byte {
         b'a'..=b'z' | 0xdf..=0xf6 | 0xf8..=0xff => byte - 0x20,
@@ -19,7 +19,7 @@ fn to_capital(byte: u8) -> u8 {
 }
 
 impl LineDiscipline {
-    /// The echo produced since the last call, with output processing done; none while output is stopped.
+    /// The processed echo since the last call; none while output is stopped.
     pub fn take_echo(&mut self) -> Vec<u8> {
         if self.stopped { Vec::new() } else { std::mem::take(&mut self.echo) }
     }
@@ -52,12 +52,12 @@ impl LineDiscipline {
         self.echo = echo;
     }
 
-    /// Moves the cursor back, whatever the output modes are.
+    /// Moves the cursor back, regardless of the output modes.
     pub(super) fn echo_backspaces(&mut self, count: usize) {
         self.echo.extend(std::iter::repeat_n(BACKSPACE, count));
     }
 
-    /// Processes bytes that a program writes, as the output modes say.
+    /// Processes output of programs according to the output modes.
     pub fn process(&mut self, bytes: &[u8]) -> Vec<u8> {
         let mut out = Vec::with_capacity(bytes.len() + 8);
         for &byte in bytes {

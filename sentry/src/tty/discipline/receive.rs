@@ -1,4 +1,4 @@
-//! What becomes of typed bytes: translation, flow control, signals, and the end of lines.
+//! Processing of input: translation, flow control, signals, and ends of lines.
 
 use amber_abi::Signal;
 use amber_abi::termios::{
@@ -9,7 +9,7 @@ use amber_abi::termios::{
 use super::editing::Erase;
 use super::{Cell, DISABLED, INPUT_LIMIT, LineDiscipline, Received};
 
-/// The small letter for a capital one of Latin-1, as the kernel's tables have them.
+/// The small letter for a capital one of Latin-1, according to the kernel's tables.
 fn to_small(byte: u8) -> u8 {
     match byte {
         b'A'..=b'Z' | 0xc0..=0xd6 | 0xd8..=0xde => byte + 0x20,
@@ -18,7 +18,7 @@ fn to_small(byte: u8) -> u8 {
 }
 
 impl LineDiscipline {
-    /// Takes bytes typed at the terminal, as many as there is room for.
+    /// Processes input, as many bytes as there is room for.
     pub fn receive(&mut self, bytes: &[u8]) -> Received {
         let mut received = Received::default();
         for &byte in bytes {
@@ -31,8 +31,8 @@ impl LineDiscipline {
         received
     }
 
-    /// Whether there is room for a byte. Of a line that is too long the last byte gives way, so that it can be ended;
-    /// what a reader could take already does not.
+    /// Whether there is room for a byte. The last byte of a line that is too long is overwritten, so that the line can
+    /// be ended; complete input is not.
     fn make_room(&mut self) -> bool {
         if self.input.len() < INPUT_LIMIT {
             return true;
@@ -82,7 +82,7 @@ impl LineDiscipline {
             return self.take_canonical(byte);
         }
         if byte == b'\n' && typed != byte {
-            // A return that was made a new line shows as one.
+            // A carriage return translated to a newline is echoed as one.
             if self.local(LocalModes::ECHO) {
                 self.finish_erasing();
                 self.echo_raw(byte);
@@ -92,7 +92,7 @@ impl LineDiscipline {
         self.take_plain(byte);
     }
 
-    /// Any character lets output go under `IXANY`.
+    /// Under `IXANY`, any character restarts output.
     fn start_by_any(&mut self) {
         if self.input_modes().contains(InputModes::IXON | InputModes::IXANY) {
             self.start();
@@ -120,7 +120,7 @@ impl LineDiscipline {
         received.signals.push(signal);
     }
 
-    /// Takes a byte without meaning, or one whose meaning is switched off.
+    /// Takes a byte without a special meaning.
     fn take_plain(&mut self, byte: u8) {
         if self.local(LocalModes::ECHO) {
             self.finish_erasing();
@@ -131,7 +131,7 @@ impl LineDiscipline {
     }
 
     fn store(&mut self, byte: u8) {
-        // A byte that would look like the mark of an error comes twice.
+        // A byte equal to the mark of errors is doubled.
         if byte == 0xff && self.input_modes().contains(InputModes::PARMRK) {
             self.push(byte);
         }

@@ -1,4 +1,4 @@
-//! The discipline by itself: keys in, bytes and signals out.
+//! Tests of the line discipline alone: input, output and signals.
 
 use super::*;
 fn typed(tty: &mut LineDiscipline, keys: &[u8]) -> (Received, Vec<u8>) {
