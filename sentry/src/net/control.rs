@@ -1,4 +1,4 @@
-//! What goes along with a message: descriptors and credentials (cmsg(3), unix(7)).
+//! Control messages: descriptors, credentials and others (cmsg(3), unix(7)).
 
 use std::sync::{Arc, Weak};
 
@@ -17,49 +17,49 @@ use crate::task::{Task, TaskContext, ThreadGroup};
 use crate::users::{Counted, UserCharge};
 use crate::vfs::FileDescription;
 
-/// What goes along with a message.
+/// The control data of a message.
 #[derive(Clone, Default)]
 pub struct Control {
     /// Open file descriptions (`SCM_RIGHTS`).
     pub files: Vec<Arc<FileDescription>>,
-    /// Counts those as being on their way.
+    /// Counts the files as in flight.
     in_flight: Option<Arc<InFlight>>,
-    /// Who sent it (`SCM_CREDENTIALS`).
+    /// The sender's credentials (`SCM_CREDENTIALS`).
     pub credentials: Option<Ucred>,
-    /// The process those name (`SCM_PIDFD`).
+    /// The process of the credentials (`SCM_PIDFD`).
     pub process: Option<Weak<ThreadGroup>>,
-    /// Messages that only one family has, ready to be copied out: level, type, data.
+    /// Messages specific to one family, in the format of recvmsg(2): level, type, data.
     pub others: Vec<(i32, i32, Vec<u8>)>,
 }
 
-/// Descriptions that are in a message, counted for the user who sent them.
+/// File descriptions in a message, counted for the sending user.
 struct InFlight {
     _charges: Vec<UserCharge>,
     sockets: SocketsInFlight,
 }
 
 impl Control {
-    /// Whether nothing goes along but perhaps credentials.
+    /// Whether there are no files.
     pub fn has_no_files(&self) -> bool {
         self.files.is_empty()
     }
 
-    /// It is put into the queue of a socket of AF_UNIX, under the lock of that: `holder`, which may wait to be accepted at
-    /// `listener`.
+    /// Notes that the message enters the queue of the AF_UNIX socket `holder`, whose lock is held. The socket may be
+    /// waiting to be accepted at `listener`.
     pub fn enter_queue(&self, holder: u64, listener: Option<u64>) {
         if let Some(in_flight) = &self.in_flight {
             in_flight.sockets.enter(holder, listener);
         }
     }
 
-    /// It is taken out of the queue, under the lock of that.
+    /// Notes that the message leaves the queue, whose lock is held.
     pub fn leave_queue(&self) {
         if let Some(in_flight) = &self.in_flight {
             in_flight.sockets.leave();
         }
     }
 
-    /// A copy, under the queue's lock, of what stays in the queue.
+    /// A copy for MSG_PEEK, made under the queue's lock. The original stays in the queue.
     pub fn peek(&self) -> Control {
         if let Some(in_flight) = &self.in_flight {
             in_flight.sockets.look();
@@ -67,13 +67,13 @@ impl Control {
         self.clone()
     }
 
-    /// Lets go of the descriptions.
+    /// Drops the file descriptions.
     pub fn forget_files(&mut self) {
         self.files.clear();
         self.in_flight = None;
     }
 
-    /// Adds the time it came, if the options of who receives it ask for that.
+    /// Adds the time of arrival if the receiver's options request it.
     pub fn stamp(&mut self, values: &Values, time: Timespec) {
         if let Some(stamp) = values.timestamp {
             let kind = match (stamp.nanoseconds, stamp.new) {
@@ -88,25 +88,25 @@ impl Control {
         }
     }
 
-    /// Whether both name the same sender.
+    /// Whether both have the same sender credentials.
     pub fn is_of_sender(&self, other: &Control) -> bool {
         let id = |c: &Control| c.credentials.map(|u| (u.pid, u.uid, u.gid));
         id(self) == id(other)
     }
 }
 
-/// A process that uses a socket, as it was at one moment.
+/// The process of a peer and its credentials at the time of the connection.
 pub struct PeerCredentials {
-    /// Its number and its effective user and group.
+    /// The PID and the effective user and group IDs.
     pub credentials: Ucred,
-    /// Its supplementary groups.
+    /// The supplementary group IDs.
     pub groups: Vec<u32>,
     /// The process.
     pub process: Weak<ThreadGroup>,
 }
 
 impl PeerCredentials {
-    /// The process of a task, now.
+    /// The present process and credentials of a task.
     pub fn of(task: &Task) -> Arc<Self> {
         Arc::new(PeerCredentials {
             credentials: credentials_of(task),
@@ -116,7 +116,7 @@ impl PeerCredentials {
     }
 }
 
-/// What a task says of itself unless it says something else.
+/// The credentials that a task sends by default.
 pub fn credentials_of(task: &Task) -> Ucred {
     let credentials = task.credentials();
     Ucred { pid: task.group().pid(), uid: credentials.euid, gid: credentials.egid }
@@ -126,11 +126,11 @@ fn align(len: usize) -> usize {
     len.next_multiple_of(CMSG_ALIGN)
 }
 
-/// Reads the control messages a guest sends over a socket of a family.
+/// Parses the control messages passed to sendmsg(2) on a socket of the family.
 ///
 /// # Errors
-/// `EINVAL` for malformed ones, too many descriptors or unknown types; `EBADF` for a descriptor that is not open;
-/// `EPERM` for credentials that are not the task's to give; `ETOOMANYREFS` if too many descriptors are on their way.
+/// `EINVAL` for malformed messages, too many descriptors or unknown types; `EBADF` for a closed descriptor; `EPERM` for
+/// credentials that the task may not claim; `ETOOMANYREFS` for too many descriptors in flight.
 pub fn parse(ctx: &TaskContext, family: AddressFamily, bytes: &[u8]) -> Result<Control, Errno> {
     let mut control = Control::default();
     let mut rest = bytes;
@@ -183,7 +183,7 @@ fn count_in_flight(ctx: &TaskContext, files: &[Arc<FileDescription>]) -> Result<
     Ok(Arc::new(InFlight { _charges: charges, sockets: ctx.kernel().network.unix.sockets_among(files) }))
 }
 
-/// Checks claimed credentials; answers the process they name.
+/// Checks claimed credentials and returns their process.
 fn check_credentials(ctx: &TaskContext, claimed: &Ucred) -> Result<Weak<ThreadGroup>, Errno> {
     let own = ctx.credentials();
     let uid_ok = [own.uid, own.euid, own.suid].contains(&claimed.uid) || own.has(Capability::CAP_SETUID);
@@ -199,8 +199,8 @@ fn check_credentials(ctx: &TaskContext, claimed: &Ucred) -> Result<Weak<ThreadGr
     table.process(claimed.pid).map(|process| Arc::downgrade(&process.group)).ok_or_else(|| Errno::ESRCH.here())
 }
 
-/// Puts control messages into the guest's buffer of `room` bytes; descriptors are opened on the way. Answers how many
-/// bytes were used and the flags that say what did not fit. What cannot be written is left out, as on Linux.
+/// Writes control messages to the guest's buffer of `room` bytes and installs descriptors. Returns the number of bytes
+/// used, and flags for what did not fit. Messages that cannot be written are skipped, as on Linux.
 pub fn deliver(
     ctx: &TaskContext,
     control: Control,
@@ -225,7 +225,7 @@ pub fn deliver(
     (out.used as u64, out.flags)
 }
 
-/// The guest's control buffer while it fills.
+/// The guest's control buffer while it is filled.
 struct Outbox<'a> {
     ctx: &'a TaskContext,
     address: u64,
@@ -239,7 +239,7 @@ impl Outbox<'_> {
         self.room.saturating_sub(self.used)
     }
 
-    /// Adds a message, cut to the room there is; false if the guest does not get it.
+    /// Adds a message, truncated to the room. Returns false if the guest does not receive it.
     fn put(&mut self, level: i32, kind: i32, data: &[u8]) -> bool {
         let head = size_of::<Cmsghdr>();
         if self.left() < head {
@@ -278,7 +278,7 @@ impl Outbox<'_> {
         }
     }
 
-    /// A pidfd of who sent the message, or the error that there is none.
+    /// Adds a pidfd of the sender, or the error if there is none.
     fn put_pidfd(&mut self, process: &Weak<ThreadGroup>) {
         let kind = ControlType::SCM_PIDFD.raw();
         if self.left() < size_of::<Cmsghdr>() + size_of::<i32>() {
@@ -301,10 +301,10 @@ impl Outbox<'_> {
     }
 }
 
-/// A pidfd of a process.
+/// Opens a pidfd of a process.
 ///
 /// # Errors
-/// `EINVAL` if it is gone.
+/// `EINVAL` if the process no longer exists.
 pub fn open_process(ctx: &TaskContext, process: &Weak<ThreadGroup>) -> Result<Arc<FileDescription>, Errno> {
     let group = process.upgrade().ok_or_else(|| Errno::EINVAL.here())?;
     let leader = {

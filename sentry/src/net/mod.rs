@@ -1,4 +1,4 @@
-//! Sockets: what all kinds share, and the families.
+//! Sockets: common parts, and the families.
 
 pub mod control;
 pub mod host;
@@ -30,23 +30,23 @@ use crate::task::TaskContext;
 
 pub use proc::{REGISTRATION, adopt};
 
-/// The network of a sandbox: what names lead to which sockets.
+/// The network of a sandbox.
 pub struct Network {
-    /// Names of AF_UNIX sockets.
+    /// The names of AF_UNIX sockets.
     pub unix: UnixNames,
-    /// What AF_INET and AF_INET6 go over.
+    /// The network of AF_INET and AF_INET6.
     pub inet: Arc<dyn NetworkStack>,
-    /// Addresses of AF_NETLINK sockets.
+    /// The addresses of AF_NETLINK sockets.
     pub netlink: NetlinkNames,
-    /// What `/proc/sys/net` tells and changes.
+    /// The parameters in `/proc/sys/net`.
     pub limits: Arc<Limits>,
 }
 
 impl Network {
-    /// The network that a sandbox is to have.
+    /// Makes the network of a sandbox.
     ///
     /// # Errors
-    /// The host's network cannot be used.
+    /// Errors of the host's network.
     pub fn new(kind: NetworkKind, trees: &HostTrees, memory: &Arc<GuestMemory>) -> Result<Self, Errno> {
         let limits = Arc::new(Limits::default());
         let inet: Arc<dyn NetworkStack> = match kind {
@@ -58,10 +58,11 @@ impl Network {
     }
 }
 
-/// Makes a socket, as socket(2) does.
+/// Makes a socket (socket(2)).
 ///
 /// # Errors
-/// `EAFNOSUPPORT` for families that are not there, `EPROTONOSUPPORT` and `ESOCKTNOSUPPORT` for what a family lacks.
+/// `EAFNOSUPPORT` for unknown families; `EPROTONOSUPPORT` and `ESOCKTNOSUPPORT` for protocols and types that the family
+/// does not support.
 pub fn create(
     ctx: &TaskContext,
     family: AddressFamily,

@@ -1,4 +1,4 @@
-//! The options of level SOL_SOCKET: see socket(7).
+//! Options of level SOL_SOCKET (socket(7)).
 
 use std::time::Duration;
 
@@ -13,22 +13,22 @@ use crate::net::socket::Socket;
 use crate::sync::{Mutex, Rank};
 use crate::task::TaskContext;
 
-/// The least sizes of a send and a receive buffer; sizes count double.
+/// The minimum sizes of send and receive buffers in bytes, doubled as Linux stores them.
 const LEAST_SEND: u32 = 4608;
 const LEAST_RECEIVE: u32 = 2304;
-/// The sizes of buffers of sockets that no parameter of the network is about.
+/// The buffer sizes of sockets without a parameter of the network, in bytes.
 const DEFAULT_BUFFER: u32 = 212_992;
 
-/// How a receiver wants the time a message came (`SO_TIMESTAMP`, `SO_TIMESTAMPNS`).
+/// The format of reception time stamps (`SO_TIMESTAMP`, `SO_TIMESTAMPNS`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Stamp {
-    /// In nanoseconds, not microseconds.
+    /// Whether it has nanoseconds instead of microseconds.
     pub nanoseconds: bool,
-    /// By the options with 64 bits on all machines.
+    /// Whether the option with 64-bit times was used (`SO_TIMESTAMP_NEW` and similar).
     pub new: bool,
 }
 
-/// Values of the options that all sockets have.
+/// The values of the options of all sockets.
 #[derive(Clone, Debug)]
 #[expect(missing_docs, reason = "the fields carry the names of socket(7)")]
 pub struct Values {
@@ -44,7 +44,7 @@ pub struct Values {
     pub pass_security: bool,
     pub pass_pidfd: bool,
     pub timestamp: Option<Stamp>,
-    /// Where a peek begins, if that was set.
+    /// The offset of the next peek, if it was set.
     pub peek_offset: Option<usize>,
     pub priority: i32,
     pub mark: i32,
@@ -106,33 +106,33 @@ impl Default for SharedOptions {
 }
 
 impl SharedOptions {
-    /// The options with other buffer sizes, in bytes.
+    /// The default options with these buffer sizes, in bytes.
     pub fn with_buffers(send: u32, receive: u32) -> Self {
         let values = Values { send_buffer: send, receive_buffer: receive, ..Values::default() };
         SharedOptions(Mutex::new(Rank::Leaf, values))
     }
 
-    /// A copy, as a socket that is accepted inherits them.
+    /// A copy for an accepted socket.
     pub fn inherit(&self) -> Self {
         SharedOptions(Mutex::new(Rank::Leaf, Values { inode: 0, ..self.values() }))
     }
 
-    /// All values at one moment.
+    /// All values, read atomically.
     pub fn values(&self) -> Values {
         self.0.lock().clone()
     }
 
-    /// Looks at the values.
+    /// Reads values.
     pub fn look<T>(&self, look: impl FnOnce(&Values) -> T) -> T {
         look(&self.0.lock())
     }
 
-    /// Changes the values.
+    /// Changes values.
     pub fn change(&self, change: impl FnOnce(&mut Values)) {
         change(&mut self.0.lock());
     }
 
-    /// Moves where the next peek begins, if that was set: on by what was peeked at, back by what was received.
+    /// Moves the offset of the next peek, if it was set: forward by a peek, back by a receive.
     pub fn move_peek_offset(&self, peeked: bool, len: usize) {
         let mut values = self.0.lock();
         if let Some(offset) = &mut values.peek_offset {
@@ -140,7 +140,7 @@ impl SharedOptions {
         }
     }
 
-    /// How long a call waits at most (`SO_RCVTIMEO`, `SO_SNDTIMEO`).
+    /// The maximum time a call waits (`SO_RCVTIMEO`, `SO_SNDTIMEO`).
     pub fn timeout(&self, writing: bool) -> Option<Duration> {
         self.look(|values| if writing { values.send_timeout } else { values.receive_timeout })
     }
@@ -163,7 +163,7 @@ fn time(value: Option<Duration>) -> Vec<u8> {
 /// Reads an option of SOL_SOCKET.
 ///
 /// # Errors
-/// `ENOPROTOOPT` for options Linux does not have or that this kind of socket lacks.
+/// `ENOPROTOOPT` for options that are unknown or not supported by this kind of socket.
 pub fn get(socket: &dyn Socket, name: i32) -> Result<Vec<u8>, Errno> {
     if let Some(answer) = socket.socket_option(name) {
         return answer;
@@ -216,7 +216,7 @@ pub fn get(socket: &dyn Socket, name: i32) -> Result<Vec<u8>, Errno> {
         So::SO_ACCEPTCONN => flag(socket.is_listening()),
         So::SO_PEERCRED => match socket.peer_credentials() {
             Some(peer) => peer.credentials.as_bytes().to_vec(),
-            // Nobody: as Linux says for sockets without a peer.
+            // The values that Linux returns for sockets without a peer.
             None => [0i32, -1, -1].as_bytes().to_vec(),
         },
         So::SO_PEERNAME => socket.peer_address()?,
@@ -229,11 +229,11 @@ pub fn get(socket: &dyn Socket, name: i32) -> Result<Vec<u8>, Errno> {
     })
 }
 
-/// Changes an option of SOL_SOCKET.
+/// Sets an option of SOL_SOCKET.
 ///
 /// # Errors
-/// `EINVAL` for values that are too short or make no sense, `EDOM` for times out of range, `EPERM` for what only the
-/// privileged may do, `ENOPROTOOPT` for options Linux does not have.
+/// `EINVAL` for values that are too short or invalid; `EDOM` for times out of range; `EPERM` without the required
+/// capability; `ENOPROTOOPT` for unknown options.
 pub fn set(ctx: &TaskContext, socket: &dyn Socket, name: i32, value: &[u8]) -> Result<(), Errno> {
     if let Some(answer) = socket.set_socket_option(ctx, name, value) {
         return answer;
@@ -352,7 +352,7 @@ pub fn set(ctx: &TaskContext, socket: &dyn Socket, name: i32, value: &[u8]) -> R
     Ok(())
 }
 
-/// A buffer size as Linux keeps it: twice what was asked for, within bounds.
+/// A buffer size as Linux stores it: twice the requested one, in a range.
 fn doubled(asked: i32, least: u32, greatest: u32) -> u32 {
     let asked = u32::try_from(asked).unwrap_or(greatest).min(greatest);
     asked.saturating_mul(2).max(least)
@@ -363,7 +363,7 @@ fn timeout(value: &[u8]) -> Result<Option<Duration>, Errno> {
     if !(0..1_000_000).contains(&time.tv_usec) {
         return Err(Errno::EDOM.here());
     }
-    // A negative time does not wait at all; zero waits for ever.
+    // A negative time means no wait; zero means an unlimited one.
     let seconds = u64::try_from(time.tv_sec).unwrap_or(0);
     let wait = Duration::from_secs(seconds) + Duration::from_micros(time.tv_usec as u64);
     Ok((!wait.is_zero() || time.tv_sec < 0).then_some(wait))

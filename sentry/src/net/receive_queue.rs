@@ -1,4 +1,4 @@
-//! What waits to be received: bytes of a stream or messages with borders, each with what goes along.
+//! The receive queue of a socket: bytes of a stream, or messages, with control data.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -8,27 +8,27 @@ use amber_abi::socket::MessageFlags;
 use crate::net::control::Control;
 use crate::net::socket::Received;
 
-/// What a message costs besides its bytes, so that empty ones fill a buffer too: about as much as on Linux.
+/// The overhead charged for a message, so that empty ones fill a buffer too, about as on Linux.
 const OVERHEAD: usize = 767;
-/// About how many bytes of the heap each descriptor takes that goes along.
+/// Approximate heap memory of each passed descriptor, in bytes.
 const FILE: usize = 64;
-/// Bytes of a stream are joined into pieces of at most this size.
+/// The maximum size to which pieces of a stream are merged, in bytes.
 const PIECE: usize = 64 << 10;
 
-/// Whoever has a buffer of its own for what it sent and nobody received yet.
+/// A sender whose buffer is charged for unreceived data.
 pub trait Payer: Send + Sync {
-    /// So many bytes were received, or are lost. Called with no lock held.
+    /// Credits this many bytes, which were received or lost. Called without locks.
     fn repay(&self, bytes: usize);
 }
 
-/// The room a message takes up in its sender's buffer, given back when this is dropped; that must not be under a lock.
+/// The charge of a message to its sender's buffer, which is credited when this is dropped, without locks.
 pub struct Toll {
     payer: Arc<dyn Payer>,
     bytes: usize,
 }
 
 impl Toll {
-    /// So many bytes of a sender's buffer, which the sender has counted.
+    /// A charge of this many bytes, which the sender has already counted.
     pub fn new(payer: Arc<dyn Payer>, bytes: usize) -> Self {
         Toll { payer, bytes }
     }
@@ -40,34 +40,34 @@ impl Drop for Toll {
     }
 }
 
-/// How a receive is done.
+/// The mode of a receive.
 #[derive(Clone, Copy, Default)]
 pub struct RecvFlags {
-    /// What is received stays (`MSG_PEEK`).
+    /// Whether the data stays in the queue (`MSG_PEEK`).
     pub peek: bool,
-    /// Where a peek begins (`SO_PEEK_OFF`).
+    /// The offset of a peek (`SO_PEEK_OFF`).
     pub skip: usize,
-    /// Bytes from different senders are not received together (`SO_PASSCRED`).
+    /// Whether data of different senders is not merged (`SO_PASSCRED`).
     pub by_sender: bool,
-    /// The urgent byte is received with the others (`SO_OOBINLINE`).
+    /// Whether the urgent byte is received in line (`SO_OOBINLINE`).
     pub inline: bool,
 }
 
 /// A message, or a piece of a stream.
 pub struct Packet {
     data: Vec<u8>,
-    /// How many bytes of a stream's piece were read already.
+    /// The number of bytes of a stream's piece that were read.
     start: usize,
-    /// Who sent it.
+    /// The sender's address.
     pub address: Option<Vec<u8>>,
-    /// What goes along.
+    /// The control data.
     pub control: Control,
-    /// What its sender gets back once it is received.
+    /// The charge to the sender's buffer.
     pub toll: Option<Toll>,
 }
 
 impl Packet {
-    /// What a message of so many bytes takes up of a buffer.
+    /// The cost of a message of this many bytes to a buffer.
     pub fn cost_of(bytes: usize) -> usize {
         bytes + OVERHEAD
     }
@@ -86,54 +86,54 @@ impl Packet {
     }
 }
 
-/// A queue of what was sent to a socket.
+/// The data sent to a socket that it has not received.
 #[derive(Default)]
 pub struct ReceiveQueue {
     packets: VecDeque<Packet>,
     bytes: usize,
     cost: usize,
-    /// Descriptors that go along.
+    /// The number of passed descriptors.
     files: usize,
 }
 
 impl ReceiveQueue {
-    /// Bytes that wait.
+    /// The number of bytes.
     pub fn bytes(&self) -> usize {
         self.bytes
     }
 
-    /// What it takes up of a buffer.
+    /// The cost to the buffer.
     pub fn cost(&self) -> usize {
         self.cost
     }
 
-    /// About how many bytes of the heap it takes.
+    /// Approximate heap memory in bytes.
     pub fn kept_bytes(&self) -> u64 {
         (self.bytes + self.packets.len() * size_of::<Packet>() + self.files * FILE) as u64
     }
 
-    /// Messages that wait.
+    /// The number of messages.
     pub fn len(&self) -> usize {
         self.packets.len()
     }
 
-    /// Bytes of the first message.
+    /// The size of the first message.
     pub fn first_bytes(&self) -> usize {
         self.packets.front().map_or(0, |packet| packet.rest().len())
     }
 
-    /// Whether nothing waits; an empty message is something.
+    /// Whether there are no messages, not even empty ones.
     pub fn is_empty(&self) -> bool {
         self.packets.is_empty()
     }
 
-    /// Whether a message fits into a buffer of `limit` bytes; an empty buffer takes any.
+    /// Whether a message fits into a buffer of `limit` bytes. An empty buffer accepts any message.
     pub fn has_room(&self, limit: usize) -> bool {
         self.packets.is_empty() || self.cost < limit
     }
 
-    /// How many bytes of a stream fit into a buffer of `limit` bytes: pieces that cannot be joined take more than their
-    /// bytes.
+    /// The number of bytes of a stream that fit into a buffer of `limit` bytes. Pieces that cannot be merged cost more
+    /// than their bytes.
     pub fn room(&self, limit: usize) -> usize {
         limit.saturating_sub(self.cost)
     }
@@ -146,7 +146,7 @@ impl ReceiveQueue {
         self.packets.push_back(packet);
     }
 
-    /// Adds bytes of a stream. What comes with descriptors or from somebody else begins a piece of its own.
+    /// Adds bytes of a stream. Data with descriptors or from another sender starts a new piece.
     pub fn push_bytes(&mut self, data: &[u8], control: Control) {
         match self.packets.back_mut() {
             Some(last)
@@ -163,8 +163,8 @@ impl ReceiveQueue {
         }
     }
 
-    /// Takes the first message, cut to the buffer; with a peek it stays. A peek that skips more than a message looks into
-    /// the next.
+    /// Receives the first message, truncated to the buffer; a peek leaves it in the queue. A peek with an offset beyond
+    /// a message starts in the next one.
     pub fn take_message(&mut self, buf: &mut [u8], how: RecvFlags) -> Option<Received> {
         let mut skip = if how.peek { how.skip } else { 0 };
         let mut at = 0;
@@ -193,7 +193,8 @@ impl ReceiveQueue {
         Some(Received { len, full_len, address, control, flags, toll })
     }
 
-    /// Takes bytes of a stream: not past those that descriptors went with, nor into what somebody else sent if senders matter.
+    /// Receives bytes of a stream, up to the end of data with descriptors and, if senders matter, up to data of another
+    /// sender.
     pub fn take_bytes(&mut self, buf: &mut [u8], how: RecvFlags) -> Option<Received> {
         let mut received = Received::default();
         let mut skip = if how.peek { how.skip } else { 0 };
@@ -211,7 +212,7 @@ impl ReceiveQueue {
             let rest = &packet.rest()[skip..];
             let len = rest.len().min(buf.len() - received.len);
             buf[received.len..received.len + len].copy_from_slice(&rest[..len]);
-            // What follows descriptors is received by itself.
+            // Data after descriptors is received separately.
             let has_files = !packet.control.has_no_files();
             if received.len == 0 || has_files {
                 received.control = packet.control.peek();
@@ -221,7 +222,7 @@ impl ReceiveQueue {
             if how.peek {
                 at += 1;
             } else {
-                // Descriptors are received with the first bytes of what they came with.
+                // Descriptors are received with the first bytes of their data.
                 packet.control.leave_queue();
                 self.files -= packet.control.files.len();
                 packet.control.forget_files();
@@ -243,7 +244,7 @@ impl ReceiveQueue {
         (received.len > 0 || (buf.is_empty() && !self.is_empty())).then_some(received)
     }
 
-    /// The messages, first to come first.
+    /// The messages, oldest first.
     pub fn packets(&self) -> impl Iterator<Item = &Packet> {
         self.packets.iter()
     }

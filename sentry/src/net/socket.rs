@@ -1,4 +1,4 @@
-//! What every kind of socket does, and the open file around it.
+//! The operations of all sockets, and the open file of a socket.
 
 use std::any::Any;
 use std::os::fd::BorrowedFd;
@@ -22,75 +22,75 @@ use crate::vfs::sigio::SignalIo;
 use crate::vfs::{Caller, File, Inode, Vfs};
 use crate::wait::{WaitQueue, deadline_in};
 
-/// Which directions shutdown(2) ends.
+/// The directions of shutdown(2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Directions {
-    /// Nothing will be received any more.
+    /// Receiving is shut down.
     pub receive: bool,
-    /// Nothing will be sent any more.
+    /// Sending is shut down.
     pub send: bool,
 }
 
-/// A message on its way out.
+/// A message to send.
 pub struct Outgoing<'a> {
-    /// The bytes.
+    /// The data.
     pub data: &'a [u8],
-    /// Where to, unless to the peer.
+    /// The destination, unless it is the peer.
     pub address: Option<&'a [u8]>,
-    /// What goes along.
+    /// The control data.
     pub control: Control,
-    /// The flags that concern the message itself, such as MSG_EOR and MSG_OOB.
+    /// Flags of the message itself, such as MSG_EOR and MSG_OOB.
     pub flags: MessageFlags,
 }
 
-/// A message that came in.
+/// A received message.
 #[derive(Default)]
 pub struct Received {
-    /// How many bytes were put into the buffer.
+    /// The number of bytes put into the buffer.
     pub len: usize,
-    /// How long the message was, which is more if it was cut.
+    /// The full length of the message, which is greater if it was truncated.
     pub full_len: usize,
-    /// Who sent it; none where the peer is known.
+    /// The sender's address; none on connected sockets.
     pub address: Option<Vec<u8>>,
-    /// What came along.
+    /// The control data.
     pub control: Control,
-    /// MSG_TRUNC, MSG_EOR, MSG_OOB and MSG_ERRQUEUE, as they are.
+    /// MSG_TRUNC, MSG_EOR, MSG_OOB and MSG_ERRQUEUE.
     pub flags: MessageFlags,
-    /// What the sender gets back.
+    /// The charge to the sender's buffer.
     pub toll: Option<Toll>,
 }
 
-/// A socket of some family. No operation sleeps: `EAGAIN` says that the caller shall wait at the queue and try again.
+/// A socket. No operation sleeps: after `EAGAIN` the caller waits at the queue and retries.
 pub trait Socket: Send + Sync + Any {
-    /// Family, kind and protocol, as getsockopt(2) tells them.
+    /// The family, type and protocol (`SO_DOMAIN`, `SO_TYPE`, `SO_PROTOCOL`).
     fn identity(&self) -> (AddressFamily, SocketKind, i32);
 
-    /// Options that all sockets have.
+    /// Options of all sockets.
     fn options(&self) -> &SharedOptions;
 
-    /// bind(2).
+    /// Binds the socket (bind(2)).
     fn bind(&self, ctx: &TaskContext, address: &[u8]) -> Result<(), Errno>;
 
-    /// listen(2).
+    /// Starts listening (listen(2)).
     fn listen(&self, _ctx: &TaskContext, _backlog: u32) -> Result<(), Errno> {
         Err(Errno::EOPNOTSUPP.here())
     }
 
-    /// connect(2). `EINPROGRESS` says that it was begun: the caller waits for it to be writable and asks
-    /// [`connected`](Self::connected). `EAGAIN` says that the listener has no room.
+    /// Connects the socket (connect(2)). After `EINPROGRESS`, the caller waits until the socket is writable and calls
+    /// [`connected`](Self::connected). `EAGAIN` means that the listener's backlog is full.
     fn connect(&self, ctx: &TaskContext, address: &[u8]) -> Result<(), Errno>;
 
-    /// How a connect that was in progress ended; `EINPROGRESS` if it has not.
+    /// The result of a connect in progress; `EINPROGRESS` if it has not ended.
     fn connected(&self) -> Result<(), Errno> {
         Ok(())
     }
 
-    /// accept(2).
+    /// Accepts a connection (accept(2)).
     fn accept(&self) -> Result<Arc<dyn Socket>, Errno> {
         Err(Errno::EOPNOTSUPP.here())
     }
 
-    /// The socket's own address, family included.
+    /// The local address, including the family.
     fn local_address(&self) -> Vec<u8>;
 
     /// The peer's address.
@@ -99,54 +99,53 @@ pub trait Socket: Send + Sync + Any {
     /// `ENOTCONN` without a peer.
     fn peer_address(&self) -> Result<Vec<u8>, Errno>;
 
-    /// Sends as much as there is room for.
+    /// Sends as much as there is room for, and returns the number of bytes.
     fn send(&self, ctx: Option<&TaskContext>, message: Outgoing<'_>) -> Result<usize, Errno>;
 
-    /// Receives: one message, or what there is of a stream. Of the flags, MSG_PEEK and MSG_OOB concern it.
+    /// Receives a message, or the available data of a stream. Supports the flags MSG_PEEK and MSG_OOB.
     fn receive(&self, buf: &mut [u8], flags: MessageFlags) -> Result<Received, Errno>;
 
-    /// The host's socket, if it is a stream whose bytes may go straight between it and guest memory.
+    /// The host's socket, if it is a stream whose data may be transferred directly between it and guest memory.
     fn host_stream(&self) -> Option<BorrowedFd<'_>> {
         None
     }
 
-    /// Whether messages keep their borders.
+    /// Whether message boundaries are preserved.
     fn keeps_borders(&self) -> bool;
 
-    /// shutdown(2).
+    /// Shuts down directions (shutdown(2)).
     fn shutdown(&self, directions: Directions) -> Result<(), Errno>;
 
-    /// What could be done without waiting.
+    /// The operations that would not block.
     fn poll(&self) -> PollEvents;
 
-    /// Who is told when more can be done.
+    /// The wait queue for changes of [`poll`](Self::poll).
     fn queue(&self) -> &WaitQueue;
 
-    /// Reads an option of the family's own levels.
+    /// Reads an option of the family's levels.
     fn option(&self, _ctx: &TaskContext, _level: SocketLevel, _name: i32) -> Result<Vec<u8>, Errno> {
         Err(Errno::ENOPROTOOPT.here())
     }
 
-    /// Changes an option of the family's own levels.
+    /// Sets an option of the family's levels.
     fn set_option(&self, _ctx: &TaskContext, _level: SocketLevel, _name: i32, _value: &[u8]) -> Result<(), Errno> {
         Err(Errno::ENOPROTOOPT.here())
     }
 
-    /// Whether others may have the same port (SO_REUSEADDR, SO_REUSEPORT) has changed.
+    /// Called when the options for sharing the port (SO_REUSEADDR, SO_REUSEPORT) have changed.
     fn sharing_changed(&self) {}
 
-    /// Reads an option of SOL_SOCKET, if it is one whose value this socket keeps itself.
+    /// Reads an option of SOL_SOCKET that the socket itself keeps; none for others.
     fn socket_option(&self, _name: i32) -> Option<Result<Vec<u8>, Errno>> {
         None
     }
 
-    /// Changes an option of SOL_SOCKET, if it is one whose value this socket keeps itself. It may also take notice of
-    /// another.
+    /// Sets an option of SOL_SOCKET that the socket itself keeps; none for others, which it may still note.
     fn set_socket_option(&self, _ctx: &TaskContext, _name: i32, _value: &[u8]) -> Option<Result<(), Errno>> {
         None
     }
 
-    /// Takes the pending error (`SO_ERROR`).
+    /// Returns and clears the pending error (`SO_ERROR`).
     fn take_error(&self) -> Option<Errno> {
         None
     }
@@ -156,51 +155,51 @@ pub trait Socket: Send + Sync + Any {
         false
     }
 
-    /// Who is at the other end (`SO_PEERCRED`), as it was when it connected.
+    /// The credentials of the peer at the time of the connection (`SO_PEERCRED`).
     fn peer_credentials(&self) -> Option<Arc<PeerCredentials>> {
         None
     }
 
-    /// Whether a peek may begin anywhere (`SO_PEEK_OFF`).
+    /// Whether it supports `SO_PEEK_OFF`.
     fn can_peek_from(&self) -> bool {
         false
     }
 
-    /// Bytes that can be read (`FIONREAD`).
+    /// The number of readable bytes (`FIONREAD`).
     fn readable_bytes(&self) -> usize;
 
-    /// About how many bytes the sandbox keeps for what waits to be received.
+    /// Approximate memory of the receive queue in bytes.
     fn kept_bytes(&self) -> u64 {
         self.readable_bytes() as u64
     }
 
-    /// Bytes sent that the peer has not read (`SIOCOUTQ`).
+    /// The number of bytes sent that the peer has not read (`SIOCOUTQ`).
     fn unsent_bytes(&self) -> usize {
         0
     }
 
-    /// Whether all that was sent has arrived; if not, its queue tells when to ask again.
+    /// Whether all sent data was acknowledged; if not, its queue is notified of the change.
     fn has_drained(&self) -> bool {
         true
     }
 
-    /// Commands of ioctl(2) that only this family has.
+    /// Executes an ioctl(2) command of this family.
     fn ioctl(&self, _caller: &dyn Caller, _command: u32, _argument: u64) -> SysResult {
         Err(Errno::ENOTTY.here().into())
     }
 
-    /// The last descriptor is gone.
+    /// Called when the last descriptor was closed.
     fn close(&self);
 
-    /// For families to find their own kind again.
+    /// For downcasts by families.
     fn as_any(&self) -> &dyn Any;
 }
 
 impl dyn Socket {
-    /// Sends as much as there is room for; if there is none, `O_ASYNC` tells when there is again.
+    /// Sends as much as there is room for. If there is none, `O_ASYNC` reports when there is room again.
     ///
     /// # Errors
-    /// Those of [`send`](Socket::send).
+    /// Errors of [`send`](Socket::send).
     pub fn try_send(&self, ctx: Option<&TaskContext>, message: Outgoing<'_>) -> Result<usize, Errno> {
         let sent = self.send(ctx, message);
         if sent == Err(Errno::EAGAIN) {
@@ -217,7 +216,7 @@ pub struct SocketFile {
 }
 
 impl SocketFile {
-    /// A file for a socket, owned by the task's user.
+    /// Makes a file for a socket, owned by a user and group.
     pub fn new(vfs: &Vfs, socket: Arc<dyn Socket>, uid: u32, gid: u32) -> Arc<Self> {
         let inode = Arc::new(AnonymousInode::new(&vfs.anonymous.sockfs, FileType::Socket, 0o777, uid, gid));
         socket.options().change(|values| values.inode = inode.number());
@@ -272,11 +271,11 @@ impl File for SocketFile {
         let Some(seconds) = self.socket.options().look(|values| values.linger).filter(|&seconds| seconds > 0) else {
             return;
         };
-        // Only connections linger; others have no end to tell of.
+        // Only connections linger; for other sockets the shutdown fails.
         if !self.socket.has_drained() && self.socket.shutdown(Directions { receive: false, send: true }).is_ok() {
             let queues = [(self.socket.queue(), PollEvents::all())];
             let deadline = deadline_in(Duration::from_secs(seconds.into()));
-            // However the wait ends, the socket is closed then.
+            // The socket is closed however the wait ends.
             let _ = caller.wait(&queues, deadline, &mut || self.socket.has_drained());
         }
     }
@@ -294,7 +293,7 @@ impl File for SocketFile {
     }
 
     fn is_read_in_turn(&self) -> bool {
-        // With SO_RCVLOWAT, what is too little for one reader may be enough for another.
+        // With SO_RCVLOWAT, the available data may suffice for one reader but not for another.
         self.socket.keeps_borders() || self.socket.options().look(|values| values.receive_low <= 1)
     }
 

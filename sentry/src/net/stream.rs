@@ -1,4 +1,4 @@
-//! What waits to be received from a stream, with the one byte that may be urgent (`MSG_OOB`).
+//! The receive queue of a stream, with an urgent byte (`MSG_OOB`).
 
 use amber_abi::errno::Errno;
 use amber_abi::socket::MessageFlags;
@@ -7,28 +7,28 @@ use crate::net::control::Control;
 use crate::net::receive_queue::{ReceiveQueue, RecvFlags};
 use crate::net::socket::Received;
 
-/// A byte that was sent as urgent.
+/// An urgent byte.
 struct Urgent {
-    /// Where in the stream it is, counted in bytes from the start.
+    /// The offset from the start of the stream.
     at: u64,
     byte: u8,
-    /// It was received by itself already.
+    /// Whether it was received with MSG_OOB.
     taken: bool,
 }
 
-/// Bytes on their way, in order.
+/// The unread bytes of a stream.
 #[derive(Default)]
 pub struct ByteStream {
     receive_queue: ReceiveQueue,
-    /// Bytes taken out of the receive queue so far.
+    /// The number of bytes removed from the receive queue so far.
     taken: u64,
     urgent: Option<Urgent>,
-    /// Urgent bytes that were passed over, to be dropped where no lock is held, since descriptors may go with them.
+    /// Skipped urgent bytes, to be dropped without locks, since they may have descriptors.
     passed: Vec<Received>,
 }
 
 impl ByteStream {
-    /// Adds bytes; the last may be urgent.
+    /// Adds bytes, the last of which may be urgent.
     pub fn put(&mut self, data: &[u8], control: Control, urgent: bool) {
         self.receive_queue.push_bytes(data, control);
         if let (Some(&byte), true) = (data.last(), urgent) {
@@ -37,27 +37,27 @@ impl ByteStream {
         }
     }
 
-    /// What is in it.
+    /// The receive queue.
     pub fn receive_queue(&self) -> &ReceiveQueue {
         &self.receive_queue
     }
 
-    /// Bytes in it, the urgent one included.
+    /// The number of bytes, including the urgent one.
     pub fn bytes(&self) -> usize {
         self.receive_queue.bytes()
     }
 
-    /// Whether an urgent byte waits to be received by itself.
+    /// Whether an urgent byte can be received with MSG_OOB.
     pub fn is_urgent(&self) -> bool {
         self.urgent.as_ref().is_some_and(|urgent| !urgent.taken)
     }
 
-    /// Whether the urgent byte was received by itself but is not passed yet.
+    /// Whether the urgent byte was received with MSG_OOB, and the stream is not past it yet.
     pub fn has_gap(&self) -> bool {
         self.urgent.as_ref().is_some_and(|urgent| urgent.taken)
     }
 
-    /// How far ahead the urgent byte is, if there is one.
+    /// The number of bytes before the urgent byte, if there is one.
     pub fn mark(&self) -> Option<usize> {
         self.urgent.as_ref().map(|urgent| urgent.at.saturating_sub(self.taken) as usize)
     }
@@ -78,7 +78,7 @@ impl ByteStream {
         received
     }
 
-    /// Takes bytes: up to the urgent one, or on from it, leaving it out unless it belongs to the stream.
+    /// Receives bytes up to the urgent one or, at the mark, from it on, skipping it unless it is in line.
     pub fn take(&mut self, buf: &mut [u8], how: RecvFlags) -> Option<Received> {
         match self.mark() {
             Some(0) if !how.inline && how.peek => self.take_bytes(buf, RecvFlags { skip: how.skip + 1, ..how }),
@@ -104,7 +104,7 @@ impl ByteStream {
         }
     }
 
-    /// Passes over an urgent byte that comes next.
+    /// Skips an urgent byte at the mark.
     pub fn pass_mark(&mut self) {
         if self.is_at_mark() {
             let passed = self.take_bytes(&mut [0], RecvFlags::default());
@@ -112,10 +112,10 @@ impl ByteStream {
         }
     }
 
-    /// Takes the urgent byte by itself (`MSG_OOB`).
+    /// Receives the urgent byte (`MSG_OOB`).
     ///
     /// # Errors
-    /// `EINVAL` if there is none, it was taken or it belongs to the stream.
+    /// `EINVAL` if there is none, it was already received, or it is in line.
     pub fn take_urgent(&mut self, buf: &mut [u8], how: RecvFlags) -> Result<Received, Errno> {
         let urgent =
             self.urgent.as_mut().filter(|urgent| !urgent.taken && !how.inline).ok_or_else(|| Errno::EINVAL.here())?;
@@ -136,7 +136,7 @@ impl ByteStream {
         Ok(Received { len, full_len: len, flags, ..Received::default() })
     }
 
-    /// What was passed over since the last time; to be dropped where no lock is held.
+    /// The bytes skipped since the last call, to be dropped without locks.
     pub fn passed(&mut self) -> Vec<Received> {
         std::mem::take(&mut self.passed)
     }

@@ -1,7 +1,7 @@
-//! Parameters that bound what the host's kernel keeps for a network namespace, and that no socket is charged for.
+//! Parameters that limit memory of the host kernel for a network namespace which is not charged to a socket.
 //!
-//! A guest whose namespace is its own may lower them, and raise them again, but not above what they were before it changed
-//! them: else it could fill the memory of the host, which no limit of the sandbox sees.
+//! A guest with its own namespace may lower them, and raise them up to their initial values. Higher values could
+//! exhaust the memory of the host beyond any limit of the sandbox.
 
 use std::collections::HashMap;
 use std::str;
@@ -10,7 +10,7 @@ use amber_abi::errno::Errno;
 
 use crate::sync::{Mutex, Rank};
 
-/// Their paths below `/proc/sys/net`; `*` is any interface, or any end of a name.
+/// Paths below `/proc/sys/net`; `*` stands for an interface or for the rest of a name.
 const BOUNDS: &[&str] = &[
     "core/optmem_max",
     "core/somaxconn",
@@ -91,10 +91,10 @@ const BOUNDS: &[&str] = &[
     "unix/max_dgram_qlen",
 ];
 
-/// Of these, the one for which zero means that there is no bound.
+/// The parameter for which zero means no limit.
 const ENDLESS_AT_ZERO: &str = "max_addresses";
 
-/// Whether a path below `/proc/sys/net` names one of them.
+/// Whether the parameter at a path below `/proc/sys/net` is a limit.
 fn is_bound(path: &str) -> bool {
     let names = || path.split('/');
     BOUNDS.iter().any(|bound| {
@@ -107,7 +107,7 @@ fn is_bound(path: &str) -> bool {
     })
 }
 
-/// The numbers of a value, in the bases that the kernel reads.
+/// The numbers of a value, in the bases that the kernel parses.
 fn numbers(value: &[u8]) -> Option<Vec<i64>> {
     let number = |word: &str| {
         let (digits, negative) = word.strip_prefix('-').map_or((word, false), |digits| (digits, true));
@@ -124,7 +124,7 @@ fn numbers(value: &[u8]) -> Option<Vec<i64>> {
     str::from_utf8(value).ok()?.split_ascii_whitespace().map(number).collect()
 }
 
-/// What each of those that the guest changed was before.
+/// The initial values of the parameters that the guest has changed.
 pub struct Bounds(Mutex<HashMap<String, Vec<i64>>>);
 
 impl Default for Bounds {
@@ -134,11 +134,11 @@ impl Default for Bounds {
 }
 
 impl Bounds {
-    /// Checks a value that the guest writes to the parameter at `path` below `/proc/sys/net`, whose value `now` answers.
-    /// Returns what is to be written instead, if the parameter is a bound.
+    /// Checks a value that the guest writes to the parameter at `path` below `/proc/sys/net`; `now` returns the present
+    /// value. For a limit, returns the text to write instead.
     ///
     /// # Errors
-    /// `EPERM` for a value above the first, `EINVAL` for one that is no number; those of `now`.
+    /// `EPERM` for a value above the initial one; `EINVAL` if it is not a number; errors of `now`.
     pub fn check(
         &self,
         path: &str,
@@ -152,7 +152,7 @@ impl Bounds {
         let now = numbers(&now()?).ok_or_else(|| Errno::EPERM.here())?;
         let mut first = self.0.lock();
         let most = first.entry(path.to_owned()).or_insert(now);
-        // A negative number may mean that there is no bound.
+        // A negative number may mean no limit.
         let endless = |value: i64| value < 0 || (value == 0 && path.ends_with(ENDLESS_AT_ZERO));
         let raises = |(&wanted, &most): (&i64, &i64)| !endless(most) && (wanted > most || endless(wanted));
         if wanted.len() > most.len() || wanted.iter().zip(most.iter()).any(raises) {

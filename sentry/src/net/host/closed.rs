@@ -1,8 +1,7 @@
-//! Connections that the guest closed before the peer had all of it, the end included.
+//! Connections that the guest has closed before the peer acknowledged all data and the FIN.
 //!
-//! The host's kernel goes on sending for them, and keeps them until then. Where memory is limited, their descriptors stay
-//! open for so long, so that this memory is charged and can be had back: they are reset, the oldest first, before a process
-//! is killed.
+//! The host kernel keeps sending for them. If memory is limited, their descriptors stay open until it is done, so that
+//! the memory is charged and can be reclaimed: before a process is killed, they are reset, the oldest first.
 
 use std::collections::VecDeque;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -19,27 +18,28 @@ use super::socket::{HostSocket, tcp_state};
 use crate::net::socket::Socket;
 use crate::sync::{Mutex, Rank};
 
-/// The most such connections, which Linux bounds by `net.ipv4.tcp_max_orphans`.
+/// The maximum number of such connections; Linux limits them by `net.ipv4.tcp_max_orphans`.
 const MOST: usize = 8192;
-/// After so many milliseconds without progress the host gives up, about as long as it tries for a closed socket.
+/// The time in milliseconds after which the host gives up without progress, about as long as for an orphaned socket.
 const TIMEOUT: i32 = 120_000;
-/// How many are let go of when one comes.
+/// The number of finished connections that are closed when one is added.
 const LET_GO: usize = 2;
-/// The longest that the host waits for the peer's end in a small structure, in seconds; beyond it keeps the whole socket.
+/// The longest time in seconds for which the host waits for the peer's FIN in a small structure. Beyond it, the host
+/// keeps the whole socket.
 const FIN_WAIT: i32 = 60;
-/// Both directions, as shutdown(2) numbers them.
+/// Both directions, as for shutdown(2).
 const SHUT_RDWR: i32 = 2;
 
-/// One connection.
+/// A closed connection.
 struct Closed {
     file: Arc<OwnedFd>,
     charge: KernelCharge,
-    /// What it takes beside its buffers.
+    /// Its memory without buffers, in bytes.
     own: u64,
 }
 
 impl Closed {
-    /// Updates the charge; false once all has arrived, or nothing can.
+    /// Updates the charge. Returns false when all data was acknowledged or sending has failed.
     fn goes_on(&self) -> bool {
         let goes_on = is_sending(self.file.as_fd());
         if goes_on {
@@ -49,7 +49,7 @@ impl Closed {
     }
 }
 
-/// Whether the host repeats the end of a connection, and what is before it, until the peer has it.
+/// Whether the host may retransmit data or the FIN.
 fn is_sending(socket: BorrowedFd<'_>) -> bool {
     let sending = [TcpState::TCP_FIN_WAIT1, TcpState::TCP_CLOSING, TcpState::TCP_LAST_ACK];
     tcp_state(socket).is_some_and(|state| sending.contains(&state))
@@ -58,11 +58,11 @@ fn is_sending(socket: BorrowedFd<'_>) -> bool {
 /// Closes a connection with a reset.
 pub(super) fn reset(socket: BorrowedFd<'_>) {
     let at_once = Linger { l_onoff: 1, l_linger: 0 };
-    // It fails for no socket.
+    // Cannot fail for a socket.
     let _ = host::set_option(socket, SocketLevel::SOL_SOCKET.raw(), So::SO_LINGER.raw(), at_once.as_bytes());
 }
 
-/// All of them, the oldest first.
+/// All closed connections, the oldest first.
 pub(super) struct ClosedSockets(Mutex<VecDeque<Closed>>);
 
 impl Default for ClosedSockets {
@@ -72,14 +72,14 @@ impl Default for ClosedSockets {
 }
 
 impl ClosedSockets {
-    /// How many there are.
+    /// Their number.
     pub(super) fn count(&self) -> usize {
         self.0.lock().len()
     }
 
-    /// Charges what they keep now, and lets go of those that keep nothing; returns the bytes.
+    /// Updates the charges and closes finished connections. Returns the bytes charged.
     pub(super) fn charge(&self) -> u64 {
-        // The host is asked with no lock held; what is closed meanwhile comes behind these.
+        // The host is queried without the lock. Connections closed in the meantime are appended.
         let mut all = std::mem::take(&mut *self.0.lock());
         all.retain(Closed::goes_on);
         let bytes = all.iter().map(|closed| closed.charge.bytes()).sum();
@@ -89,7 +89,7 @@ impl ClosedSockets {
         bytes
     }
 
-    /// Lets go of the oldest that are over, a few at a time, so that those which end soon do not wait for the next look.
+    /// Closes the oldest finished connections, a few at a time, so that short ones do not wait for the next update.
     fn let_go(&self) {
         for _ in 0..LET_GO {
             let Some(oldest) = self.0.lock().pop_front() else { return };
@@ -99,7 +99,7 @@ impl ClosedSockets {
         }
     }
 
-    /// Resets the oldest until so many bytes are free.
+    /// Resets the oldest connections until this many bytes are free.
     pub(super) fn give_up(&self, bytes: u64) {
         let mut all = self.0.lock();
         let mut freed = 0;
@@ -113,7 +113,7 @@ impl ClosedSockets {
 }
 
 impl HostSocket {
-    /// The guest has closed it: keeps the descriptor for as long as the host has something to send.
+    /// Keeps the descriptor of a socket that the guest has closed while the host still sends.
     pub(super) fn keep_unsent(&self) {
         let ends_at_once = self.options.look(|values| values.linger) == Some(0);
         if !self.is_stream() || self.handed || ends_at_once || !self.sockets.memory.is_limited() {
@@ -128,11 +128,11 @@ impl HostSocket {
             TcpState::TCP_LAST_ACK,
             TcpState::TCP_CLOSING,
         ];
-        // The host resets a connection of which something was not read.
+        // The host resets a connection with unread data.
         if !tcp_state(self.fd()).is_some_and(|state| connected.contains(&state)) || self.readable_bytes() > 0 {
             return;
         }
-        // This is what the peer sees of a close, too.
+        // The peer sees the same as of a close.
         if host::shutdown(self.fd(), SHUT_RDWR).is_err() {
             return;
         }
@@ -140,19 +140,19 @@ impl HostSocket {
         if !is_sending(self.fd()) {
             let waits = TcpOption::TCP_LINGER2.raw();
             if self.number_option(tcp, waits).is_ok_and(|seconds| seconds > FIN_WAIT) {
-                // It fails for no socket.
+                // Cannot fail for a socket.
                 let _ = host::set_option(self.fd(), tcp.raw(), waits, &FIN_WAIT.to_ne_bytes());
             }
             return;
         }
         let name = TcpOption::TCP_USER_TIMEOUT.raw();
         if self.number_option(tcp, name) == Ok(0) {
-            // Without it, the host only tries for longer.
+            // Without the option, the host only retries for longer.
             let _ = host::set_option(self.fd(), tcp.raw(), name, &TIMEOUT.to_ne_bytes());
         }
         let own = self.kept.lasting_bytes(self.fd());
         let closed = Closed { file: self.file().clone(), charge: self.kept.another(own), own };
-        // The end counts as one byte.
+        // The FIN counts as one byte.
         let has_data = closed.goes_on() && self.unsent_bytes() > 1;
         self.sockets.closed.let_go();
         let beyond = {

@@ -1,4 +1,4 @@
-//! Control messages between the guest and the host.
+//! Conversion of control messages between guest and host.
 
 use amber_abi::capability::Capability;
 use amber_abi::errno::Errno;
@@ -8,7 +8,7 @@ use zerocopy::{FromBytes, IntoBytes};
 
 use crate::task::TaskContext;
 
-/// What only those with CAP_NET_RAW may send along: headers of IPv6.
+/// IPv6 headers, which require CAP_NET_RAW.
 const RAW_HEADERS: [V6; 7] = [
     V6::IPV6_HOPOPTS,
     V6::IPV6_2292HOPOPTS,
@@ -19,17 +19,17 @@ const RAW_HEADERS: [V6; 7] = [
     V6::IPV6_2292RTHDR,
 ];
 
-/// Lays control messages out for sendmsg(2) of the host: those that the guest may send, with values the host checks.
+/// Encodes control messages for sendmsg(2) of the host: those that the guest may send. The host checks their values.
 ///
 /// # Errors
-/// `EPERM` for what is not the guest's to send, `EINVAL` for what Linux does not know.
+/// `EPERM` for messages that require a capability; `EINVAL` for unknown ones.
 pub fn encode(ctx: Option<&TaskContext>, messages: &[(i32, i32, Vec<u8>)]) -> Result<Vec<u8>, Errno> {
     let has = |capability| ctx.is_some_and(|ctx| ctx.credentials().has(capability));
     let mut bytes = Vec::new();
     for (level, kind, data) in messages {
         match SocketLevel::from_raw(*level) {
             SocketLevel::SOL_SOCKET => match (ControlType::from_raw(*kind), SocketOption::from_raw(*kind)) {
-                // These mean nothing outside AF_UNIX.
+                // Ignored outside AF_UNIX.
                 (ControlType::SCM_RIGHTS | ControlType::SCM_CREDENTIALS, _) => continue,
                 (_, SocketOption::SO_TIMESTAMPING_OLD) => {}
                 (_, SocketOption::SO_MARK) if has(Capability::CAP_NET_RAW) || has(Capability::CAP_NET_ADMIN) => {}
@@ -42,7 +42,7 @@ pub fn encode(ctx: Option<&TaskContext>, messages: &[(i32, i32, Vec<u8>)]) -> Re
                 return Err(Errno::EPERM.here());
             }
             SocketLevel::SOL_IP | SocketLevel::SOL_IPV6 | SocketLevel::SOL_UDP => {}
-            // Linux skips levels that are not the socket's.
+            // Linux ignores messages of other levels.
             _ => continue,
         }
         let header =
@@ -54,7 +54,7 @@ pub fn encode(ctx: Option<&TaskContext>, messages: &[(i32, i32, Vec<u8>)]) -> Re
     Ok(bytes)
 }
 
-/// Takes control messages of the host apart: level, type, data of each.
+/// Decodes control messages of the host: level, type and data of each.
 pub fn decode(mut bytes: &[u8]) -> Vec<(i32, i32, Vec<u8>)> {
     let mut messages = Vec::new();
     while let Ok((header, _)) = Cmsghdr::read_from_prefix(bytes) {

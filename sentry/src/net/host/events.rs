@@ -1,4 +1,4 @@
-//! What the host's kernel tells of changes to the network.
+//! Events of the host's network (rtnetlink(7)).
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
@@ -15,7 +15,7 @@ use super::kept::Kept;
 use super::{Sockets, control};
 use crate::net::inet::Watch;
 
-/// A socket of the host in groups of rtnetlink(7).
+/// A netlink socket of the host in groups of rtnetlink(7).
 pub struct HostEvents {
     sockets: Arc<Sockets>,
     number: u64,
@@ -24,15 +24,15 @@ pub struct HostEvents {
 }
 
 impl HostEvents {
-    /// A socket in no group.
+    /// Makes a socket that is in no group.
     ///
     /// # Errors
-    /// `ENOBUFS` above the limit of memory; those of the host.
+    /// `ENOBUFS` at the limit of memory; errors of the host.
     pub(super) fn new(sockets: &Arc<Sockets>) -> Result<Arc<Self>, Errno> {
         sockets.admit()?;
         let socket = netlink(NetlinkProtocol::NETLINK_ROUTE)?;
         set(&socket, NetlinkOption::NETLINK_PKTINFO, 1)?;
-        // Who has no address is told nothing of what the kernel did.
+        // A socket without an address receives no events.
         let any = SockaddrNl { nl_family: AddressFamily::AF_NETLINK.raw(), ..SockaddrNl::default() };
         host::bind(socket.as_fd(), any.as_bytes())?;
         let kept = Kept::new(&sockets.memory, SocketKind::SOCK_RAW);
@@ -43,7 +43,7 @@ impl HostEvents {
         Ok(events)
     }
 
-    /// Charges what the host keeps now; returns the bytes that wait to be received.
+    /// Updates the charge. Returns the number of bytes in the receive buffer.
     pub(super) fn charge(&self) -> u64 {
         self.kept.charge_buffers(self.file.as_fd())
     }

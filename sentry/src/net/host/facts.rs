@@ -1,4 +1,4 @@
-//! What the host's kernel knows about the network, passed on.
+//! The state of the host's network, for `/proc/net`, netlink and ioctl(2).
 
 use std::collections::HashMap;
 use std::os::fd::{AsFd, OwnedFd};
@@ -24,53 +24,53 @@ use crate::credentials::Credentials;
 use crate::interruption::check_killed;
 use crate::net::inet::{Lines, Oracle, Parameters, Watch};
 
-/// The tables of sockets of `/proc/net`, whose lines name owners and inodes.
+/// The socket tables of `/proc/net`, whose lines contain owners and inodes.
 const TABLES: [&str; 10] = ["tcp", "tcp6", "udp", "udp6", "udplite", "udplite6", "raw", "raw6", "icmp", "icmp6"];
-/// Where those are in a line: the fields before are addresses, state, queues and timers.
+/// The positions of fields in a line. Addresses, state, queues and timers precede the owner.
 const QUEUES_FIELD: usize = 4;
 const OWNER_FIELD: usize = 7;
 const INODE_FIELD: usize = 9;
-/// The most bytes of answers to one request; a host with more interfaces and routes than fit tells no more.
+/// The maximum size of the reply to one request, in bytes; larger ones fail.
 const MOST_ANSWERS: usize = 64 << 20;
-/// Room for one datagram of answers: the host's kernel makes none longer.
+/// The buffer size for a datagram. The host kernel sends no longer ones.
 pub(super) const DATAGRAM: usize = 64 << 10;
-/// Where the address of who asked stands in the header of a message.
+/// The position of the requester's address in the header of a message.
 const PORT_PLACE: std::ops::Range<usize> = 12..16;
 
-/// Where the queues, the owner and the inode stand in a `struct inet_diag_msg`.
+/// Positions of the queue lengths, the owner and the inode in `struct inet_diag_msg`.
 const DIAG_LENGTH: std::ops::Range<usize> = 56..60;
 const DIAG_MOST: std::ops::Range<usize> = 60..64;
 const DIAG_OWNER: std::ops::Range<usize> = 64..68;
 const DIAG_INODE: std::ops::Range<usize> = 68..72;
 
-/// What the host has for a table that is open, in bytes: the structures, and a page of text.
+/// Memory of the host kernel for an open table: structures and a page of text, in bytes.
 const TABLE_BYTES: u64 = 6 << 10;
 
-/// What the sentry knows of a socket of the guest.
+/// The sentry's data on a socket of the guest.
 struct Known {
     inode: u64,
     uid: u32,
-    /// Connections that wait in the sentry, beside those that the host knows of.
+    /// The number of connections waiting in the sentry, in addition to those on the host.
     waiting: u32,
-    /// The length of a listener's queue that the guest asked for.
+    /// The backlog that the guest requested for a listener.
     most: Option<u32>,
 }
 
-/// What is known of each socket of the guest, by the host's inode.
+/// The guest's sockets by inode number of the host.
 type Owned = HashMap<u64, Known>;
 
-/// What is asked of the host.
+/// Queries of the host's network.
 pub struct HostFacts {
-    /// What questions about interfaces are asked of.
+    /// The socket for ioctl(2) on interfaces.
     asker: OwnedFd,
-    /// `/proc/net` of the host, opened while it can be; none if there is no `/proc`.
+    /// `/proc/net` of the host, opened before access is restricted; none without `/proc`.
     tables: Option<OwnedFd>,
     parameters: HostParameters,
     sockets: Arc<Sockets>,
 }
 
 impl HostFacts {
-    /// Opens what later questions are asked of.
+    /// Opens the files and sockets for later queries.
     pub(super) fn new(sockets: Arc<Sockets>, trees: &HostTrees, own: bool) -> Result<Self, Errno> {
         let udp = |family| open(family, SocketKind::SOCK_DGRAM, 0);
         let asker = udp(AddressFamily::AF_INET).or_else(|_| udp(AddressFamily::AF_INET6))?;
@@ -92,7 +92,7 @@ impl HostFacts {
         credentials.groups.iter().chain([&credentials.egid]).any(|group| (first..=last).contains(group))
     }
 
-    /// What is known of each socket of the guest, by the host's inode.
+    /// The guest's sockets by inode number of the host.
     fn own_sockets(&self) -> Owned {
         let own = |socket: Arc<super::HostSocket>| {
             let number = files::stat(socket.fd()).ok()?.number;
@@ -143,7 +143,7 @@ impl Oracle for HostFacts {
             if let Some(owner) = message.get_mut(DIAG_OWNER) {
                 owner.copy_from_slice(&known.uid.to_ne_bytes());
             }
-            // Of a listener the length and the limit of its queue.
+            // For a listener, the length and limit of its queue.
             let Some(most) = known.most else { return };
             if let Some(bytes) = message.get_mut(DIAG_LENGTH)
                 && let Some(number) = bytes.first_chunk().map(|bytes| u32::from_ne_bytes(*bytes))
@@ -170,7 +170,7 @@ impl Oracle for HostFacts {
             _ => |line, _| line.to_vec(),
         };
         let own = if name == "packet" || TABLES.contains(&name) { self.own_sockets() } else { Owned::new() };
-        // The beginning of a line.
+        // The start of an incomplete line.
         let mut line = Vec::new();
         Some(Box::new(move |text| {
             let _ = &charge;
@@ -198,7 +198,7 @@ impl Oracle for HostFacts {
     }
 }
 
-/// A directory of the host that holds nothing but what it tells; none if there is none.
+/// Opens a directory of the host that only describes its state; none if there is none.
 pub(super) fn directory(trees: &HostTrees, path: &str) -> Option<OwnedFd> {
     match trees.start(Path::new(path)) {
         Ok(Start::Directory(fd) | Start::File(fd, _)) => Some(fd),
@@ -214,7 +214,8 @@ pub(super) fn netlink(protocol: NetlinkProtocol) -> Result<OwnedFd, Errno> {
     host::open(AddressFamily::AF_NETLINK.raw(), SocketKind::SOCK_RAW.raw(), protocol.raw())
 }
 
-/// Asks the host, and makes its answers such for a guest's address; `change` sees the body of each message.
+/// Sends a request to the host and addresses its reply to the guest's port. `change` is called with the body of each
+/// message.
 fn ask(
     memory: &GuestMemory,
     socket: &OwnedFd,
@@ -223,7 +224,7 @@ fn ask(
     port: u32,
     change: impl Fn(&mut [u8]),
 ) -> Result<Vec<Vec<u8>>, Errno> {
-    // It is acknowledged by the sentry.
+    // The sentry sends the acknowledgement.
     let flags = header.nlmsg_flags & !NetlinkFlags::NLM_F_ACK.bits();
     let nlmsg_len = (size_of::<Nlmsghdr>() + body.len()) as u32;
     let asked = Nlmsghdr { nlmsg_len, nlmsg_flags: flags, nlmsg_pid: 0, ..*header };
@@ -235,7 +236,7 @@ fn ask(
         check_killed()?;
         memory.admit(DATAGRAM as u64)?;
         let len = match host::receive(socket.as_fd(), &mut room, 0) {
-            // The host has nothing more to say.
+            // The reply is complete.
             Err(Errno::EAGAIN) => return Ok(answers),
             len => len?,
         };
@@ -250,7 +251,7 @@ fn ask(
     }
 }
 
-/// Makes messages of the host to its own asker messages for a guest's; true if they are the last.
+/// Replaces the address in messages of the host. Returns true after the last message.
 fn readdress(mut bytes: &mut [u8], port: u32, change: impl Fn(&mut [u8])) -> Result<bool, Errno> {
     while let Ok((header, rest)) = Nlmsghdr::read_from_prefix(bytes) {
         if header.nlmsg_type == NLMSG_ERROR {
@@ -275,8 +276,8 @@ fn readdress(mut bytes: &mut [u8], port: u32, change: impl Fn(&mut [u8])) -> Res
     Ok(false)
 }
 
-/// A line of a table of sockets with the owner and the inode as the guest knows them. Sockets that are not the guest's
-/// have no inode that it could know.
+/// Replaces the owner and the inode in a line of a socket table by those of the guest. Sockets of other processes get
+/// the inode 0.
 fn rename(line: &[u8], own: &Owned) -> Vec<u8> {
     let renamed = || {
         let text = std::str::from_utf8(line).ok()?;
@@ -293,7 +294,7 @@ fn rename(line: &[u8], own: &Owned) -> Vec<u8> {
             Some(known) => (known.inode, known.uid.to_string(), known.waiting),
             None => (0, text.get(owner.clone())?.to_owned(), 0),
         };
-        // The owner is at least five wide, after a space.
+        // The owner has a width of at least five, after a space.
         let mut head = text.get(..places.get(OWNER_FIELD - 1)?.end)?.to_owned();
         if waiting > 0 {
             let place = places.get(QUEUES_FIELD)?.clone();
@@ -310,7 +311,7 @@ fn rename(line: &[u8], own: &Owned) -> Vec<u8> {
     renamed().unwrap_or_else(|| line.to_vec())
 }
 
-/// The same of a line of the table of packet sockets.
+/// Like [`rename`] for the table of packet sockets.
 fn rename_packet(line: &[u8], own: &Owned) -> Vec<u8> {
     let text = String::from_utf8_lossy(line);
     let line = text.trim_end_matches('\n');

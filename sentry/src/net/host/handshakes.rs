@@ -1,11 +1,11 @@
 //! Connections in a handshake.
 //!
-//! The host keeps a request for each, as many as the backlog of each listener allows. It charges them to nobody, does not
-//! report how many a listener has, and nothing makes it give them up before their time. So where memory is limited, the
-//! host's backlog is bounded, whatever the guest asked for, and all that it may hold is charged to the listener.
+//! The host keeps a request for each, up to the backlog of each listener. It does not charge them to a socket, does not
+//! report their number, and keeps them until they expire. If memory is limited, the host's backlog is therefore limited
+//! too, whatever the guest requests, and its maximum memory is charged to the listener.
 //!
-//! Requests outlive their listener, and hold it. So the charge outlives it as well, until the host's table of connections
-//! (sock_diag(7)) lists no more requests at its port.
+//! Requests outlive their listener and refer to it. The charge therefore remains until the host's table of connections
+//! (sock_diag(7)) has no more requests at its port.
 
 use std::collections::HashSet;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -24,34 +24,35 @@ use super::facts::{DATAGRAM, netlink};
 use super::socket::HostSocket;
 use crate::sync::{Mutex, Rank};
 
-/// What a request takes, with the options of the packet that it came with; rounded up.
+/// Memory of a request with the options of its SYN, in bytes, rounded up.
 pub(super) const REQUEST_BYTES: u64 = 448;
-/// The same if it keeps that packet, of the greatest length.
+/// Memory of a request that keeps a SYN of maximum length, in bytes.
 const PACKET_BYTES: u64 = 132 << 10;
-/// The host's backlog at most, while the charges of all listeners are within a part of the limit, and beyond.
+/// The maximum backlog of the host while the charges of all listeners are below this part of the memory limit, and
+/// above it.
 const MOST: u64 = 512;
 const BEYOND: u64 = 16;
 const PART: u64 = 16;
-/// A request may outlive its listener for so long: the host looks at each again after two minutes at most.
+/// The time that a request may outlive its listener. The host checks each again after at most two minutes.
 const OUTLIVES: Duration = Duration::from_secs(125);
-/// After so many listeners were closed it is time to ask about them.
+/// The number of closed listeners after which an update is requested.
 const MANY_CLOSED: usize = 256;
-/// Where the port stands in a `struct inet_diag_msg`.
+/// The position of the port in `struct inet_diag_msg`.
 const DIAG_PORT: usize = 4;
 
-/// The requests of a socket.
+/// The requests of a listener.
 #[derive(Default)]
 pub(super) struct Requests {
-    /// Where it listens.
+    /// The listener's port.
     port: AtomicU16,
-    /// What they may take since it listens; 0 if it does not.
+    /// The maximum memory of requests since it began to listen, in bytes; 0 if it does not listen.
     bytes: AtomicU64,
-    /// Each may keep the packet that it came with.
+    /// Whether requests may keep their SYN.
     with_packet: AtomicBool,
 }
 
 impl Requests {
-    /// The bytes that are charged for them.
+    /// The bytes charged for the requests.
     pub(super) fn bytes(&self) -> u64 {
         self.bytes.load(Ordering::Relaxed)
     }
@@ -60,8 +61,8 @@ impl Requests {
         if self.with_packet.load(Ordering::Relaxed) { PACKET_BYTES } else { REQUEST_BYTES }
     }
 
-    /// Notes an option that is about to change; true if requests may keep packets from now on. Some of what is received
-    /// along with data is taken from the first packet.
+    /// Called before an option is changed. Returns true if requests may keep their SYN from now on, from which some
+    /// control messages are taken.
     pub(super) fn note_option(&self, level: SocketLevel, name: i32) -> bool {
         const OF_PACKET: [V6; 10] = [
             V6::IPV6_RECVPKTINFO,
@@ -84,20 +85,20 @@ impl Requests {
     }
 }
 
-/// A listener that is closed.
+/// A closed listener.
 struct Gone {
     port: u16,
-    /// What its requests may take.
+    /// The maximum memory of its requests, in bytes.
     bytes: u64,
-    /// That, its structure and filters.
+    /// The charge for the requests, the listener's structure and its filters.
     _charge: KernelCharge,
     until: Instant,
 }
 
-/// All requests.
+/// The requests of all listeners.
 pub(super) struct Handshakes {
     gone: Mutex<Vec<Gone>>,
-    /// What those of all listeners may take, open or closed.
+    /// The maximum memory of the requests of all open and closed listeners, in bytes.
     bytes: AtomicU64,
 }
 
@@ -108,14 +109,14 @@ impl Default for Handshakes {
 }
 
 impl Handshakes {
-    /// How many listeners are closed and still charged.
+    /// The number of closed listeners that are still charged.
     pub(super) fn count(&self) -> usize {
         self.gone.lock().len()
     }
 
-    /// Takes back the charges of closed listeners that have no requests any more.
+    /// Drops the charges of closed listeners that have no more requests.
     pub(super) fn let_go(&self) {
-        // Those that are closed meanwhile come behind these.
+        // Listeners closed in the meantime are appended.
         let mut gone = std::mem::take(&mut *self.gone.lock());
         if gone.is_empty() {
             return;
@@ -136,7 +137,7 @@ impl Handshakes {
 }
 
 impl HostSocket {
-    /// The longest backlog that the host may have for the socket.
+    /// The maximum backlog of the socket on the host.
     pub(super) fn most_requests(&self) -> u32 {
         let memory = &self.sockets.memory;
         if !memory.is_limited() || self.handed {
@@ -144,24 +145,25 @@ impl HostSocket {
         }
         let all = self.sockets.handshakes.bytes.load(Ordering::Relaxed).saturating_sub(self.requests.bytes());
         let most = if all + MOST * REQUEST_BYTES <= memory.lasting_cap() / PART { MOST } else { BEYOND };
-        // With none, nobody could connect unless the host makes cookies.
+        // A backlog of 0 would only permit connections with SYN cookies.
         (most * REQUEST_BYTES / self.requests.each()).max(1) as u32
     }
 
-    /// Charges what a backlog of the host's may hold, while the socket listens.
+    /// Charges the maximum memory of a backlog of the host, while the socket listens.
     pub(super) fn charge_requests(&self, backlog: u32) {
         if !self.sockets.memory.is_limited() || self.handed {
             return;
         }
         let (_, port) = self.port();
         self.requests.port.store(port, Ordering::Relaxed);
-        // The host takes one more. Those that a longer backlog let in are still there.
+        // The host accepts one more than the backlog. Requests from a longer backlog before still exist.
         let bytes = (u64::from(backlog) + 1) * self.requests.each();
         let before = self.requests.bytes.fetch_max(bytes, Ordering::Relaxed);
         self.sockets.handshakes.bytes.fetch_add(bytes.saturating_sub(before), Ordering::Relaxed);
     }
 
-    /// The socket listens no longer, if it did: charges on for its requests and what they hold.
+    /// Called when the socket stops listening, if it did: keeps the charge for its requests and the memory they refer
+    /// to.
     pub(super) fn note_closed_listener(&self) {
         let bytes = self.requests.bytes.swap(0, Ordering::Relaxed);
         if bytes == 0 {
@@ -178,7 +180,7 @@ impl HostSocket {
         }
     }
 
-    /// How much of the packet that began a connection of this listener the host keeps for `TCP_SAVED_SYN`.
+    /// The size of the SYN that the host keeps for `TCP_SAVED_SYN` of a connection of this listener, in bytes.
     pub(super) fn saved_packet_bytes(&self, connection: BorrowedFd<'_>) -> u64 {
         if !self.requests.with_packet.load(Ordering::Relaxed) {
             return 0;
@@ -188,13 +190,13 @@ impl HostSocket {
     }
 }
 
-/// The ports at which the host has requests, also those of others in the same network namespace.
+/// The ports at which the host has requests, including those of other processes in the network namespace.
 ///
 /// # Errors
-/// Those of the host, which may not have such a table.
+/// Errors of the host, which may not support the request.
 fn ports_with_requests() -> Result<HashSet<u16>, Errno> {
     let socket = netlink(NetlinkProtocol::NETLINK_SOCK_DIAG)?;
-    // Of the two ways to ask, the one that answers for both families at once.
+    // The older request type, which covers both families at once.
     let request = InetDiagReq { idiag_states: 1 << TcpState::TCP_SYN_RECV.raw(), ..InetDiagReq::default() };
     let header = Nlmsghdr {
         nlmsg_len: (size_of::<Nlmsghdr>() + size_of::<InetDiagReq>()) as u32,

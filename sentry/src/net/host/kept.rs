@@ -1,8 +1,8 @@
-//! What the host's kernel keeps for sockets of the guest: it counts for the guest's limit of memory.
+//! Memory of the host kernel for sockets of the guest, which counts towards the guest's memory limit.
 //!
-//! Structures and filters are charged when they are made. Buffers the host is asked about (`SO_MEMINFO`, see socket(7)):
-//! after as much was sent as could matter, so that one send costs an addition and nothing else; and now and then, since
-//! bytes also come in from outside.
+//! Structures and filters are charged when they are made. The size of buffers is queried from the host (`SO_MEMINFO`,
+//! socket(7)): after a certain number of bytes was sent, so that a send costs only an addition, and periodically, since
+//! data also arrives from outside.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -21,69 +21,69 @@ use super::handshakes::REQUEST_BYTES;
 use super::socket::HostSocket;
 use crate::sync::{Mutex, Rank};
 
-/// What a socket takes with its file, its inode and a watch by the poller, by its kind; rounded up.
+/// Memory of a socket with its file, inode and poller watch by type, in bytes, rounded up.
 const STREAM_BYTES: u64 = 4352;
 const OTHER_BYTES: u64 = 3328;
-/// What the host keeps for a message beside its bytes, at most for one of few bytes.
+/// The maximum overhead of a short message, in bytes.
 pub(super) const MESSAGE_BYTES: u64 = 1024;
-/// What a filter takes beside its instructions: pages of its own.
+/// The overhead of a filter, which has its own pages, in bytes.
 const FILTER_BYTES: u64 = 8192;
-/// The bytes of an instruction as the guest gives it, which the host keeps.
+/// The size of an instruction as the guest passes it, which the host keeps, in bytes.
 const GIVEN: u64 = 8;
-/// The most bytes of an instruction that was translated, which the host's `optmem_max` bounds as well.
+/// The maximum size of a translated instruction, in bytes; also limited by the host's `optmem_max`.
 const TRANSLATED: u64 = 128;
-/// Much of what options set (memberships of groups above all) the host keeps once more for the interface, in larger
-/// structures that it charges to no socket.
+/// The factor for memory of options. For many, such as group memberships, the host keeps larger structures of the
+/// interface, which it charges to no socket.
 const BESIDE_OPTIONS: u64 = 12;
-/// The table of a group of packet sockets, which the host makes at most this large.
+/// The maximum size of the table of a fanout group of packet sockets, in bytes.
 const FANOUT_BYTES: u64 = (8 << 16) + 4096;
-/// A membership of a packet socket, with the address that its interface then takes.
+/// Memory of a membership of a packet socket, with the address that is added to its interface, in bytes.
 const MEMBERSHIP_BYTES: u64 = 320;
-/// What an address of anycast takes beyond other options: a route, and a group of multicast.
+/// Memory of an anycast address in addition to that of options: a route and a multicast group, in bytes.
 const ANYCAST_BYTES: u64 = 512;
-/// The bytes of `SO_MEMINFO`: nine numbers of 32 bits.
+/// The size of `SO_MEMINFO`: nine 32-bit numbers.
 const MEMINFO_LEN: usize = 36;
 
-/// The host is asked after so many bytes were sent at least, and so many for each socket.
+/// The number of bytes sent after which the host is queried: a minimum, and a number per socket.
 const LEAST_SENT: u64 = 64 << 10;
 const SENT_FOR_EACH: u64 = 1024;
-/// More than any limit: makes the next task look that returns to its program.
+/// More than any limit, so that the next task that returns to its program starts an update.
 const LOOK: u64 = 1 << 50;
-/// How soon the host is asked again although nothing was sent, in nanoseconds: at first, for each socket at least, and at
-/// most, if nothing changes.
+/// The interval of queries without sends, in nanoseconds: the initial one, the minimum per socket, and the maximum
+/// while nothing changes.
 const SOON: u64 = 50_000_000;
 const SOON_FOR_EACH: u64 = 50_000;
 const LATE: u64 = 1_000_000_000;
 
-/// What was attached to a socket; numbers are bytes.
+/// Memory attached to a socket, in bytes.
 #[derive(Default)]
 struct Attached {
-    /// The filter as it was given.
+    /// The filter as passed by the guest.
     given: u64,
-    /// The filter as the host runs it, which it counts among the options of the socket.
+    /// The filter as the host runs it, which the host counts as memory of options.
     translated: u64,
-    /// What chooses among sockets of a port, or of a group of packet sockets.
+    /// Programs that select a socket of a port (SO_REUSEPORT) or of a fanout group.
     choosers: u64,
-    /// How many moves had begun when the program was attached; none if one was going on.
+    /// The number of moves that had begun when the program was attached; none if one was in progress.
     moves: Option<u32>,
-    /// What a listener may have of connections that brought their first bytes along, and were reset.
+    /// The maximum memory of a listener for TCP fast open connections that were reset.
     fast: u64,
-    /// Memberships of a packet socket, which the host does not count among its options: interface, kind and address, and
-    /// how often each was added.
+    /// Memberships of a packet socket, which the host does not count as memory of options: interface, type and address,
+    /// and how often each was added.
     memberships: HashMap<Box<[u8]>, u64>,
-    /// How many addresses of anycast it has joined.
+    /// The number of anycast addresses joined.
     anycasts: u64,
 }
 
 impl Attached {
     fn bytes(&self) -> u64 {
-        // A translated filter is translated once more, for the processor.
+        // The host also compiles a translated filter to machine code.
         let filters = self.given + 2 * self.translated + self.choosers + self.fast;
         filters + MEMBERSHIP_BYTES * self.memberships.len() as u64 + ANYCAST_BYTES * self.anycasts
     }
 }
 
-/// What is kept for a socket.
+/// The charge of a socket.
 pub struct Kept {
     charge: KernelCharge,
     own: u64,
@@ -91,7 +91,7 @@ pub struct Kept {
     moves: Moves,
 }
 
-/// How often a socket may have left its group of sockets of one port.
+/// Counts operations that may move a socket to another group of sockets sharing a port.
 #[derive(Default)]
 struct Moves {
     begun: AtomicU32,
@@ -99,15 +99,14 @@ struct Moves {
 }
 
 impl Kept {
-    /// What a new socket of a kind takes.
+    /// The charge of a new socket of a type.
     pub fn new(memory: &Arc<GuestMemory>, kind: SocketKind) -> Kept {
         let own = if kind == SocketKind::SOCK_STREAM { STREAM_BYTES } else { OTHER_BYTES };
         let charge = memory.charge(KernelPart::Sockets, own);
         Kept { charge, own, attached: Mutex::new(Rank::Leaf, Attached::default()), moves: Moves::default() }
     }
 
-    /// What a connection takes that a listener accepted, with so many bytes of the packet that it began with: it shares
-    /// the listener's filter.
+    /// The charge of a connection accepted by a listener, whose filter it shares, with this many bytes of a saved SYN.
     pub fn of_child(&self, packet: u64) -> Kept {
         let attached = Attached { translated: self.attached.lock().translated, ..Attached::default() };
         let own = self.own + packet;
@@ -115,24 +114,24 @@ impl Kept {
         Kept { charge, own, attached, moves: Moves::default() }
     }
 
-    /// Bytes that are charged.
+    /// The bytes charged.
     pub fn bytes(&self) -> u64 {
         self.charge.bytes()
     }
 
-    /// What a socket takes without buffers, as it is when the guest closes it.
+    /// The memory of a socket without buffers when the guest closes it, in bytes.
     pub(super) fn lasting_bytes(&self, socket: BorrowedFd<'_>) -> u64 {
         let attached = self.attached.lock();
         let others = MemInfo::of(socket).options.saturating_sub(attached.translated);
         self.own + attached.bytes() + BESIDE_OPTIONS * others
     }
 
-    /// A charge for what stays when the socket is gone.
+    /// A charge for memory that outlives the socket.
     pub(super) fn another(&self, bytes: u64) -> KernelCharge {
         self.charge.another(bytes)
     }
 
-    /// The bytes of what chooses among sockets, and whether the group that has it may be another than the socket's.
+    /// The size of reuseport programs, and whether the socket may have left the group that has them.
     pub(super) fn choosers(&self) -> (u64, bool) {
         let attached = self.attached.lock();
         (attached.choosers, self.has_moved(&attached))
@@ -142,7 +141,7 @@ impl Kept {
         attached.moves != Some(self.moves.begun.load(Ordering::SeqCst))
     }
 
-    /// Does what may give the socket another port or group.
+    /// Runs an operation that may change the socket's port or group.
     pub(super) fn moving<T>(&self, action: impl FnOnce() -> T) -> T {
         self.moves.begun.fetch_add(1, Ordering::SeqCst);
         let result = action();
@@ -150,7 +149,7 @@ impl Kept {
         result
     }
 
-    /// Charges what a socket without programs keeps now; returns the bytes of its buffers.
+    /// Updates the charge of a socket without programs. Returns the size of its buffers.
     pub(super) fn charge_buffers(&self, socket: BorrowedFd<'_>) -> u64 {
         let now = MemInfo::of(socket);
         self.charge.set(self.own + now.buffers);
@@ -158,14 +157,14 @@ impl Kept {
     }
 }
 
-/// What the host reports of a socket's memory, in bytes.
+/// The memory of a socket as the host reports it, in bytes.
 #[derive(Clone, Copy, Default)]
 pub(super) struct MemInfo {
-    /// Of what was received and of what is sent.
+    /// The receive and send buffers.
     pub(super) buffers: u64,
-    /// Of options: filters, memberships, headers.
+    /// Options: filters, memberships, headers.
     options: u64,
-    /// How much it may receive before it is read.
+    /// The maximum size of the receive buffer.
     pub(super) receive_buffer: u64,
 }
 
@@ -181,7 +180,7 @@ impl MemInfo {
 }
 
 impl HostSocket {
-    /// Charges what the host keeps now; returns the bytes of its buffers.
+    /// Updates the charge. Returns the size of the buffers.
     pub(super) fn charge(&self) -> u64 {
         let attached = self.kept.attached.lock();
         self.charge_with(&attached)
@@ -196,7 +195,7 @@ impl HostSocket {
         now.buffers
     }
 
-    /// Charges the queue that the host keeps for TCP_FASTOPEN, by its limit.
+    /// Charges the maximum size of the host's queue for TCP_FASTOPEN.
     pub(super) fn charge_fast_open(&self) {
         let most = self.number_option(SocketLevel::SOL_TCP, TcpOption::TCP_FASTOPEN.raw()).unwrap_or(0);
         let mut attached = self.kept.attached.lock();
@@ -207,10 +206,10 @@ impl HostSocket {
         self.charge_with(&attached);
     }
 
-    /// Attaches a filter of classic BPF, by the option that takes one.
+    /// Attaches a classic BPF filter by the option `name`.
     ///
     /// # Errors
-    /// `ENOMEM` above the limit of memory; those of the host, which checks the program.
+    /// `ENOMEM` at the limit of memory; errors of the host, which verifies the program.
     pub(super) fn attach(&self, name: i32, program: &[[u8; 8]]) -> Result<(), Errno> {
         let len = program.len() as u64;
         self.sockets.memory.admit(FILTER_BYTES + TRANSLATED * len)?;
@@ -221,7 +220,7 @@ impl HostSocket {
         let moves = Some(self.kept.moves.begun.load(Ordering::SeqCst)).filter(|begun| *begun == ended);
         host::attach_filter(self.fd(), name, program)?;
         if So::from_raw(name) == So::SO_ATTACH_FILTER {
-            // It took the place of the one before.
+            // It replaced the previous filter.
             let others = before.saturating_sub(attached.translated);
             attached.given = FILTER_BYTES + GIVEN * len;
             attached.translated = MemInfo::of(self.fd()).options.saturating_sub(others);
@@ -235,16 +234,16 @@ impl HostSocket {
         Ok(())
     }
 
-    /// A charge for the program so far, if a group that the socket has left may keep it.
+    /// A charge for the present program, if a group that the socket has left may keep it.
     fn moved_program(&self, attached: &Attached) -> Option<KernelCharge> {
         let may_stay = attached.choosers > 0 && self.kept.has_moved(attached);
         may_stay.then(|| self.kept.another(attached.choosers))
     }
 
-    /// Changes an option of the host's, and charges what it keeps for it.
+    /// Sets an option on the host and charges its memory.
     ///
     /// # Errors
-    /// `ENOMEM` above the limit of memory; those of the host.
+    /// `ENOMEM` at the limit of memory; errors of the host.
     pub(super) fn set_kept(&self, level: SocketLevel, name: i32, value: &[u8]) -> Result<(), Errno> {
         let set = || host::set_option(self.fd(), level.raw(), name, value);
         match (level, So::from_raw(name)) {
@@ -263,7 +262,7 @@ impl HostSocket {
                 drop(attached);
                 self.sockets.left.keep_for_unknown(left);
             }
-            // Any member may be the last, so that each is charged for the whole table.
+            // Any member may be the last, so each is charged for the whole table.
             (SocketLevel::SOL_PACKET, _) if name == PacketOption::PACKET_FANOUT.raw() => {
                 self.sockets.memory.admit(FANOUT_BYTES)?;
                 let mut attached = self.kept.attached.lock();
@@ -281,7 +280,7 @@ impl HostSocket {
             (SocketLevel::SOL_PACKET, _) if name == PacketOption::PACKET_DROP_MEMBERSHIP.raw() => {
                 let mut attached = self.kept.attached.lock();
                 set()?;
-                // The host takes away as well what is not there.
+                // The host also removes memberships that do not exist.
                 if let Entry::Occupied(mut times) = attached.memberships.entry(membership(value)) {
                     *times.get_mut() -= 1;
                     if *times.get() == 0 {
@@ -322,20 +321,20 @@ impl HostSocket {
     }
 }
 
-/// What tells one membership from another: a `struct packet_mreq` up to the end of its address (packet(7)).
+/// The key of a membership: a `struct packet_mreq` up to the end of its address (packet(7)).
 fn membership(value: &[u8]) -> Box<[u8]> {
     const ADDRESS: usize = 8;
     let len = value.get(6..ADDRESS).map_or(0, |bytes| usize::from(u16::from_ne_bytes([bytes[0], bytes[1]])));
     value.get(..ADDRESS + len).unwrap_or(value).into()
 }
 
-/// When the host is asked about all sockets.
+/// The state of updates of all charges.
 pub struct Looks {
-    /// One asks at a time.
+    /// Held by the thread that runs an update.
     one: parking_lot::Mutex<()>,
-    /// The bytes of all buffers when it was last asked.
+    /// The size of all buffers at the last update, in bytes.
     seen: AtomicU64,
-    /// After how long to ask again, in nanoseconds.
+    /// The interval until the next update, in nanoseconds.
     after: AtomicU64,
 }
 
@@ -346,22 +345,21 @@ impl Default for Looks {
 }
 
 impl Sockets {
-    /// Whether there may be one more socket.
+    /// Checks that there is memory for another socket.
     ///
     /// # Errors
-    /// `ENOBUFS` above the limit of memory.
+    /// `ENOBUFS` at the limit of memory.
     pub(super) fn admit(&self) -> Result<(), Errno> {
         self.memory.admit(STREAM_BYTES).map_err(|_| Errno::ENOBUFS.here())
     }
 
-    /// Has the next task that returns to its program update the charges, and the timer of the limit from then on: there are
-    /// sockets again.
+    /// Makes the next task that returns to its program start an update, which also restarts the timer of the limit.
     pub(super) fn ask_for_look(&self) {
         self.memory.add_unsettled(LOOK);
     }
 
-    /// Charges what the host keeps for all sockets: `always`, or if enough was sent; returns how soon to ask again in any
-    /// case, in nanoseconds, if there are sockets.
+    /// Updates the charges of all sockets if `always` is set or enough bytes were sent. Returns the maximum interval
+    /// until the next update, in nanoseconds, if there are sockets.
     pub(super) fn charge(&self, always: bool) -> Option<u64> {
         let open = self.all.lock().len();
         let watches = self.watches.lock().len();
@@ -371,26 +369,28 @@ impl Sockets {
         if always || self.memory.unsettled_bytes() >= enough {
             match self.looks.one.try_lock() {
                 Some(_one) => self.look(after),
-                // What another thread looks at stays until it is done, even what was closed meanwhile.
+                // Wait for the other thread's update, which holds references to sockets closed in the meantime.
                 None if always => drop(self.looks.one.lock()),
-                // It sees the same.
+                // The other thread's update is sufficient.
                 None => {}
             }
         }
         (count > 0).then(|| self.looks.after.load(Ordering::Relaxed).max(count * SOON_FOR_EACH))
     }
 
-    /// Resets closed connections, the oldest first, until so many bytes are free.
+    /// Resets closed connections, the oldest first, until this many bytes are free.
     pub(super) fn give_up(&self, bytes: u64) {
-        // A look has them all meanwhile.
+        // During an update, the list of closed connections is empty.
         let _one = self.looks.one.lock();
         self.closed.give_up(bytes);
     }
 
-    /// Asks the host about each socket; the last time was `after` so many nanoseconds. One thread does at a time.
+    /// Queries the host for each socket. `after` is the last interval in nanoseconds. Only one thread runs this at a
+    /// time.
     fn look(&self, after: u64) {
         self.memory.settle();
-        // One is held at a time: a process that ends is to close its own before it is gone.
+        // Only one socket is referenced at a time, since a process that ends must close its sockets before it is
+        // reaped.
         let open = self.all();
         let sockets = open.iter().filter_map(Weak::upgrade).map(|socket| socket.take_over() + socket.charge());
         let buffers = sockets.sum::<u64>();

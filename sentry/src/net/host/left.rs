@@ -1,9 +1,9 @@
-//! Programs that outlive the socket they were attached to.
+//! Reuseport programs that outlive the socket they were attached to.
 //!
-//! A program that chooses among sockets of one port (`SO_ATTACH_REUSEPORT_CBPF`) belongs to all of them: the host keeps
-//! it until the last is closed. It is charged to the socket it was attached to. Once that is closed, it stays charged while a
-//! socket of that port is open. A socket that may have changed its port since it got the program may have left it to any group:
-//! then it stays charged while any socket that shares a port is open.
+//! A program that selects a socket of a port (`SO_ATTACH_REUSEPORT_CBPF`) belongs to all sockets of the port: the host
+//! keeps it until the last one is closed. It is charged to the socket it was attached to and, after that is closed,
+//! stays charged while a socket of the port is open. If the socket may have changed its port since, the program may
+//! belong to any group, and stays charged while any socket that shares a port is open.
 
 use std::collections::HashMap;
 use std::sync::atomic::Ordering;
@@ -17,24 +17,24 @@ use super::socket::HostSocket;
 use crate::net::socket::Socket;
 use crate::sync::{Mutex, Rank};
 
-/// A kind of socket and one of its ports.
+/// A socket type and a port.
 type Port = (SocketKind, u16);
 
-/// What sockets have in common that share a program of the host's: of a port the address, the interface they are bound
-/// to and whether they are of IPv6 alone. Those that are connected have other addresses than when they were bound, so
-/// that nothing tells with whom they share; their numbers tell them apart.
+/// The identity of a group of sockets that share a program of the host: port, address, bound interface, and whether
+/// they are IPv6 only. Connected sockets have another address than when they were bound, so their group is unknown;
+/// their number distinguishes them.
 type Group = (Port, Vec<u8>, i32, i32, Option<u64>);
 
-/// The charges for those programs.
+/// The charges for such programs.
 #[derive(Default)]
 struct Charges {
-    /// Of a group the greatest, since it has one program at a time.
+    /// The largest charge of each group, since a group has one program at a time.
     by_group: HashMap<Group, KernelCharge>,
-    /// Those whose group is not known.
+    /// Charges of programs with an unknown group.
     elsewhere: Vec<KernelCharge>,
 }
 
-/// The programs that are charged to no socket.
+/// Programs whose socket is closed.
 pub(super) struct LeftPrograms(Mutex<Charges>);
 
 impl Default for LeftPrograms {
@@ -44,12 +44,12 @@ impl Default for LeftPrograms {
 }
 
 impl LeftPrograms {
-    /// Charges on for a program of a group that is not known.
+    /// Keeps the charge of a program with an unknown group.
     pub(super) fn keep_for_unknown(&self, charge: Option<KernelCharge>) {
         self.0.lock().elsewhere.extend(charge);
     }
 
-    /// Takes back the charges of ports that none of the open sockets has, and counts the others for one that has it.
+    /// Drops charges of ports that no open socket has, and attributes the others to an open socket of the port.
     pub(super) fn let_go(&self, open: &[Weak<HostSocket>]) {
         {
             let left = self.0.lock();
@@ -61,7 +61,8 @@ impl LeftPrograms {
         let sharing: Vec<_> = open.iter().filter_map(Weak::upgrade).filter(shares).collect();
         let holders: HashMap<Port, &Arc<HostSocket>> = sharing.iter().map(|socket| (socket.port(), socket)).collect();
         sharing.iter().for_each(|socket| socket.inherited.store(0, Ordering::Relaxed));
-        // The last to hold a socket closes it and asks for this lock: they are let go of after it.
+        // Dropping the last reference to a socket closes it and takes this lock, so the references are dropped after
+        // the lock.
         let mut left = self.0.lock();
         left.by_group.retain(|(port, ..), _| holders.contains_key(port));
         for ((port, ..), charge) in &left.by_group {
@@ -85,7 +86,7 @@ impl HostSocket {
         (self.kind(), address.get(2..4).map_or(0, |bytes| u16::from_be_bytes([bytes[0], bytes[1]])))
     }
 
-    /// The guest closes it: its program stays charged, since others may go on using it.
+    /// Keeps the charge of the program of a socket that the guest closes, since other sockets may use it.
     pub(super) fn leave_program(&self) {
         let (bytes, moved) = self.kept.choosers();
         if bytes == 0 || self.identity().0 == AddressFamily::AF_PACKET {

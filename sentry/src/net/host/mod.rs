@@ -1,4 +1,4 @@
-//! AF_INET and AF_INET6 over sockets of the host, in the network namespace of Amber's own process.
+//! AF_INET and AF_INET6 with sockets of the host, in the network namespace of Amber's process.
 
 mod bounds;
 mod closed;
@@ -42,19 +42,19 @@ use socket::HostSocket;
 pub struct HostNetwork {
     sockets: Arc<Sockets>,
     facts: HostFacts,
-    /// The namespace is the sandbox's own.
+    /// Whether the namespace belongs to the sandbox.
     own: bool,
 }
 
-/// All sockets that guests have, so that `/proc/net` can name them as the guest knows them.
+/// All sockets of guests, for accounting and for `/proc/net`.
 struct Sockets {
     next: AtomicU64,
     all: Mutex<HashMap<u64, Weak<HostSocket>>>,
-    /// What tells netlink sockets of changes.
+    /// Sockets that receive events for netlink sockets.
     watches: Mutex<HashMap<u64, Weak<HostEvents>>>,
-    /// Those whose data are still being sent.
+    /// Connections that still send after the guest has closed them.
     closed: ClosedSockets,
-    /// What they left to others.
+    /// Programs that outlive their socket.
     left: LeftPrograms,
     /// Connections in a handshake.
     handshakes: Handshakes,
@@ -82,14 +82,14 @@ impl Sockets {
         self.all.lock().remove(&number);
     }
 
-    /// Those that are open. One that was upgraded must not be let go of under a lock, since the last to do so closes it.
+    /// The open sockets. An upgraded reference must not be dropped under a lock, since the last one closes the socket.
     fn all(&self) -> Vec<Weak<HostSocket>> {
         self.all.lock().values().cloned().collect()
     }
 }
 
 impl HostNetwork {
-    /// The network of the namespace that this process is in now, which may be the sandbox's own.
+    /// The network of the namespace that this process is in, which may belong to the sandbox.
     ///
     /// # Errors
     /// The host has no descriptors left, or no internet sockets.
@@ -133,7 +133,7 @@ impl NetworkStack for HostNetwork {
         Ok(Some(HostSocket::adopt(self.sockets.clone(), file.clone(), uid)?))
     }
 
-    /// In a namespace that is not the guest's own the packets are others' as well.
+    /// In a namespace that does not belong to the guest, it could receive packets of other processes.
     fn packet_socket(&self, ctx: &TaskContext, kind: SocketKind, protocol: i32) -> Result<Arc<dyn Socket>, Errno> {
         if !self.own {
             return Err(Errno::EAFNOSUPPORT.here());

@@ -1,4 +1,4 @@
-//! Options of the host's sockets.
+//! Socket options that the host keeps.
 
 use std::sync::atomic::Ordering;
 
@@ -15,13 +15,13 @@ use super::socket::HostSocket;
 use crate::net::inet::Knowledge;
 use crate::task::TaskContext;
 
-/// No value of an option is longer.
+/// The maximum length of a value.
 const MOST_VALUE: usize = 512;
-/// The bytes of `struct tcp_info` in the release that guests see.
+/// The size of `struct tcp_info` in the release that guests see.
 const TCP_INFO_LEN: usize = 248;
-/// The longest filter (`BPF_MAXINSNS`).
+/// The maximum number of instructions of a filter (`BPF_MAXINSNS`).
 const MOST_INSTRUCTIONS: u16 = 4096;
-/// Priorities that everybody may choose.
+/// Priorities that require no capability.
 const FREE_PRIORITIES: std::ops::RangeInclusive<i32> = 0..=6;
 
 fn int(value: &[u8]) -> Result<i32, Errno> {
@@ -29,28 +29,28 @@ fn int(value: &[u8]) -> Result<i32, Errno> {
 }
 
 impl HostSocket {
-    /// Reads an option that the host keeps.
+    /// Reads an option.
     ///
     /// # Errors
-    /// `ENOPROTOOPT` for those that the guest cannot reach; those of the host.
+    /// `ENOPROTOOPT` for options that are not passed to the host; errors of the host.
     pub(super) fn read_option(&self, level: SocketLevel, name: i32) -> Result<Vec<u8>, Errno> {
         if !rule(level, name).is_some_and(|rule| rule != Rule::Write) {
             return Err(Errno::ENOPROTOOPT.here());
         }
         let mut value = host::option(self.fd(), level.raw(), name, MOST_VALUE)?;
         if (level, name) == (SocketLevel::SOL_TCP, Tcp::TCP_INFO.raw()) {
-            // As much as the guest's kernel has, whatever the host's has.
+            // The size in the guest's release, not in the host's.
             value.resize(TCP_INFO_LEN, 0);
             self.count_waiting(&mut value);
         }
         Ok(value)
     }
 
-    /// Changes an option that the host keeps.
+    /// Sets an option.
     ///
     /// # Errors
-    /// `ENOPROTOOPT` for those that the guest cannot reach, `EPERM` for those that are not its to change; those of the
-    /// host.
+    /// `ENOPROTOOPT` for options that are not passed to the host; `EPERM` without the required capability; errors of
+    /// the host.
     pub(super) fn change_option(
         &self,
         ctx: &TaskContext,
@@ -87,13 +87,13 @@ impl HostSocket {
         Some(self.read_option(SocketLevel::SOL_SOCKET, name))
     }
 
-    /// Changes an option of SOL_SOCKET, if the host keeps it. What the sentry's waits go by stays with the sentry.
+    /// Sets an option of SOL_SOCKET, if the host keeps it. Options that affect waits remain the sentry's.
     pub(super) fn change_common_option(&self, ctx: &TaskContext, name: i32, value: &[u8]) -> Option<Result<(), Errno>> {
         let level = SocketLevel::SOL_SOCKET;
         let pass = || host::set_option(self.fd(), level.raw(), name, value);
         match So::from_raw(name) {
             So::SO_LINGER => return self.pass_linger(value).err().map(Err),
-            // The host tells of input by it, and the sentry waits by it.
+            // Set on both: the host reports input by it, and the sentry waits by it.
             So::SO_RCVLOWAT => return pass().err().map(Err),
             So::SO_ATTACH_FILTER | So::SO_ATTACH_REUSEPORT_CBPF => return Some(self.attach_filter(ctx, name, value)),
             So::SO_BINDTODEVICE | So::SO_BINDTOIFINDEX if !self.may_rebind(ctx) => {
@@ -112,8 +112,8 @@ impl HostSocket {
         Some(self.change_option(ctx, level, name, value))
     }
 
-    /// The host closes at once in every case: with a reset where the guest asks for no time to linger. A longer time the
-    /// sentry waits out itself before.
+    /// Sets SO_LINGER on the host such that close never waits, and resets the connection if the guest sets a time of
+    /// zero. Other times are waited for by the sentry before.
     fn pass_linger(&self, value: &[u8]) -> Result<(), Errno> {
         let (linger, _) = Linger::read_from_prefix(value).map_err(|_| Errno::EINVAL.here())?;
         let resets = linger.l_onoff != 0 && linger.l_linger == 0;
@@ -122,7 +122,7 @@ impl HostSocket {
         host::set_option(self.fd(), level, name, passed.as_bytes())
     }
 
-    /// A filter of classic BPF is read from the guest; the host's kernel checks it.
+    /// Reads a classic BPF filter from the guest and attaches it; the host kernel verifies it.
     fn attach_filter(&self, ctx: &TaskContext, name: i32, value: &[u8]) -> Result<(), Errno> {
         let program = SockFprog::read_from_bytes(value).map_err(|_| Errno::EINVAL.here())?;
         if program.len == 0 || program.len > MOST_INSTRUCTIONS {
@@ -134,7 +134,7 @@ impl HostSocket {
         self.attach(name, &bytes)
     }
 
-    /// A socket that is bound to a device stays so for the unprivileged.
+    /// Changing the device of a bound socket requires CAP_NET_RAW.
     fn may_rebind(&self, ctx: &TaskContext) -> bool {
         let bound = self.number_option(SocketLevel::SOL_SOCKET, So::SO_BINDTOIFINDEX.raw());
         bound == Ok(0) || ctx.credentials().has(Capability::CAP_NET_RAW)
@@ -143,13 +143,13 @@ impl HostSocket {
 
 fn may_have_priority(ctx: &TaskContext, value: &[u8]) -> bool {
     let has = |capability| ctx.credentials().has(capability);
-    // A value that is too short is the host's to refuse.
+    // The host refuses a value that is too short.
     int(value).map_or(true, |priority| FREE_PRIORITIES.contains(&priority))
         || has(Capability::CAP_NET_RAW)
         || has(Capability::CAP_NET_ADMIN)
 }
 
-/// The unprivileged may choose among those congestion controls that the host's administrator allows.
+/// Without CAP_NET_ADMIN, only congestion controls that the host's administrator allows can be set.
 fn check_congestion(ctx: &TaskContext, value: &[u8]) -> Result<(), Errno> {
     let Knowledge::Foreign(oracle) = ctx.kernel().network.inet.knowledge() else { return Ok(()) };
     let names = |path| {

@@ -1,4 +1,4 @@
-//! The parameters below `/proc/sys/net` of the host, of the network namespace that Amber's process is in.
+//! The host's parameters below `/proc/sys/net`, of the network namespace of Amber's process.
 
 use std::io::Write;
 use std::os::fd::{AsFd, OwnedFd};
@@ -13,36 +13,37 @@ use super::bounds::Bounds;
 use super::facts::directory;
 use crate::net::inet::{ForeignParameter, Parameters};
 
-/// Where they begin, in paths below `/proc/sys`.
+/// The directory in paths below `/proc/sys`.
 const TOP: &str = "net";
 
-/// The most bytes that wait for one neighbour where memory is limited: three packets of an Ethernet, as before Linux 3.3.
+/// The maximum size of packets queued for one neighbour if memory is limited, in bytes: three Ethernet packets, as
+/// before Linux 3.3.
 const UNRESOLVED_BYTES: u64 = 8192;
 
-/// What is asked and told of them.
+/// Access to the parameters.
 pub struct HostParameters {
-    /// `/proc/sys/net`, opened while it can be; none if there is no `/proc`.
+    /// `/proc/sys/net`, opened before access is restricted; none without `/proc`.
     top: Option<OwnedFd>,
-    /// The guest may change them.
+    /// Whether the guest may change them.
     can_change: bool,
     bounds: Bounds,
 }
 
 impl HostParameters {
-    /// Opens the directory; the guest may change what is there if the namespace is its own.
+    /// Opens the directory. The guest may change parameters if the namespace is its own.
     pub(super) fn new(trees: &HostTrees, own: bool) -> Self {
         HostParameters { top: directory(trees, "/proc/sys/net"), can_change: own, bounds: Bounds::default() }
     }
 
-    /// Has the host keep fewer packets for neighbours that have not answered yet, in a namespace of the guest's own. They are
-    /// charged to no socket once theirs are closed, and there can be a thousand such neighbours. See arp(7).
+    /// Limits the packets that the host queues for unresolved neighbours, in a namespace of the guest. They are charged
+    /// to no socket after theirs is closed, and there can be a thousand such neighbours (arp(7)).
     pub(super) fn shorten_queues(&self) {
         if !self.can_change {
             return;
         }
         for family in ["ipv4", "ipv6"] {
             let neighbours = format!("{TOP}/{family}/neigh");
-            // There may be no IPv6.
+            // IPv6 may be missing.
             for interface in self.list(&neighbours).unwrap_or_default() {
                 let path = format!("{neighbours}/{}/unres_qlen_bytes", interface.name);
                 if let Err(errno) = self.lower(&path, UNRESOLVED_BYTES) {
@@ -52,14 +53,14 @@ impl HostParameters {
         }
     }
 
-    /// Lowers a parameter that is above a value.
+    /// Lowers a parameter to a maximum.
     fn lower(&self, path: &str, most: u64) -> Result<(), Errno> {
         let value = self.read(path)?;
         let value = str::from_utf8(&value).ok().and_then(|text| text.trim().parse::<u64>().ok());
         if value.is_some_and(|value| value > most) { self.write(path, most.to_string().as_bytes()) } else { Ok(()) }
     }
 
-    /// Opens what a path leads to, one name after the other, each in the directory found so far.
+    /// Opens a path, one component at a time.
     fn open(&self, path: &str, flags: OpenFlags) -> Result<OwnedFd, Errno> {
         let mut names = path.split('/');
         if names.next() != Some(TOP) {
@@ -105,7 +106,7 @@ impl Parameters for HostParameters {
         let mut all = Vec::new();
         for entry in files::list(directory.as_fd())? {
             let Ok(name) = String::from_utf8(entry.name.to_vec()) else { continue };
-            // One that is gone meanwhile went with its interface.
+            // The interface was removed in the meantime.
             let Ok(stat) = files::stat_at(directory.as_fd(), name.as_bytes()) else { continue };
             all.push(told(name, &stat));
         }
@@ -124,7 +125,7 @@ impl Parameters for HostParameters {
         let mut file = std::fs::File::from(self.open(path, OpenFlags::O_WRONLY)?);
         let below = path.strip_prefix(TOP).and_then(|below| below.strip_prefix('/')).unwrap_or_default();
         let bounded = self.bounds.check(below, || self.read(path), value)?;
-        // A part of a value is another value: it is written at once.
+        // A partial write would set another value, so it is written at once.
         file.write(bounded.as_deref().unwrap_or(value)).map(drop).map_err(Errno::from_host)
     }
 }

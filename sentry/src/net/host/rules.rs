@@ -1,31 +1,31 @@
-//! Which options of sockets the host is asked for, and who may change them: one line each. What is not here the guest
-//! cannot reach: options whose values hold pointers, or that need more of the host than a socket.
+//! Socket options that are passed to the host, with the required capabilities: one line each. The guest has no access
+//! to others: their values contain pointers, or they affect more than the socket.
 
 use amber_abi::sockopt::{
     IpOption as Ip, Ipv6Option as V6, PacketOption as Packet, SocketLevel, SocketOption as So, TcpOption as Tcp,
     UdpOption as Udp,
 };
 
-/// What may be done with an option.
+/// The permitted access to an option.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Rule {
-    /// Everybody may read and change it.
+    /// Reading and setting require no capability.
     Free,
-    /// It can only be read.
+    /// Read only.
     Read,
-    /// It can only be changed: to read it takes a value that says of what.
+    /// Set only; reading it would require an argument.
     Write,
-    /// To change it takes CAP_NET_RAW.
+    /// Setting it requires CAP_NET_RAW.
     Raw,
-    /// To change it takes CAP_NET_ADMIN.
+    /// Setting it requires CAP_NET_ADMIN.
     Admin,
-    /// To change it takes CAP_NET_RAW or CAP_NET_ADMIN.
+    /// Setting it requires CAP_NET_RAW or CAP_NET_ADMIN.
     RawOrAdmin,
 }
 
 use Rule::{Admin, Free, Raw, RawOrAdmin, Read, Write};
 
-/// Levels and the names of their options, those with the same rule together.
+/// Levels and options, grouped by rule.
 macro_rules! rules {
     ($($level:ident $names:ident { $($rule:expr => $($name:ident)+;)+ })+) => {
         const RULES: &[(SocketLevel, i32, Rule)] = &[
@@ -80,7 +80,7 @@ rules! {
         Read => TCP_INFO TCP_CC_INFO TCP_SAVED_SYN TCP_TIMESTAMP;
         Write => TCP_MD5SIG TCP_MD5SIG_EXT;
     }
-    // Rings of packets in memory shared with the host are not offered: without their options they do not exist.
+    // Packet rings in memory shared with the host are not supported, so their options are missing.
     SOL_PACKET Packet {
         Free => PACKET_COPY_THRESH PACKET_AUXDATA PACKET_ORIGDEV PACKET_VNET_HDR PACKET_TIMESTAMP PACKET_FANOUT
             PACKET_QDISC_BYPASS PACKET_IGNORE_OUTGOING;
@@ -96,10 +96,10 @@ rules! {
 const ICMP_FILTER: i32 = 1;
 /// `IPV6_CHECKSUM` at the level of raw sockets.
 const RAW_CHECKSUM: i32 = 7;
-/// `SO_ORIGINAL_DST`: where a connection went before it was redirected.
+/// `SO_ORIGINAL_DST`: the destination of a connection before it was redirected.
 const ORIGINAL_DESTINATION: i32 = 80;
 
-/// What may be done with an option; none for those that the guest cannot reach.
+/// The permitted access to an option; none if it is not passed to the host.
 pub fn rule(level: SocketLevel, name: i32) -> Option<Rule> {
     match (level, name) {
         (SocketLevel::SOL_RAW, ICMP_FILTER | RAW_CHECKSUM) | (SocketLevel::SOL_ICMPV6, ICMP_FILTER) => Some(Free),

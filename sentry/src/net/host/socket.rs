@@ -1,4 +1,4 @@
-//! A socket of the guest that is one of the host.
+//! Sockets of the guest that are sockets of the host.
 
 use std::any::Any;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -28,7 +28,7 @@ use crate::task::TaskContext;
 use crate::vfs::Caller;
 use crate::wait::WaitQueue;
 
-/// The flags of a message that the host is told when it is sent.
+/// Flags that are passed to the host with a sent message.
 const SENT: MessageFlags = MessageFlags::MSG_OOB
     .union(MessageFlags::MSG_DONTROUTE)
     .union(MessageFlags::MSG_EOR)
@@ -36,9 +36,9 @@ const SENT: MessageFlags = MessageFlags::MSG_OOB
     .union(MessageFlags::MSG_MORE)
     .union(MessageFlags::MSG_PROBE)
     .union(MessageFlags::MSG_FASTOPEN);
-/// The flags of a call that the host is told when a message is received.
+/// Flags that are passed to the host for a receive.
 const TAKEN: MessageFlags = MessageFlags::MSG_OOB.union(MessageFlags::MSG_PEEK).union(MessageFlags::MSG_ERRQUEUE);
-/// The flags of a message that the guest is told.
+/// Flags of a received message that are passed to the guest.
 const TOLD: MessageFlags = MessageFlags::MSG_TRUNC
     .union(MessageFlags::MSG_EOR)
     .union(MessageFlags::MSG_OOB)
@@ -51,31 +51,31 @@ pub struct HostSocket {
     pub(super) number: u64,
     file: Arc<OwnedFd>,
     identity: (AddressFamily, SocketKind, i32),
-    /// Whose it is, as `/proc/net` tells.
+    /// The owner's user ID, for `/proc/net`.
     pub(super) uid: u32,
     pub(super) options: SharedOptions,
     queue: WaitQueue,
-    /// Where a connect goes that is not known to have ended.
+    /// The address of a connect in progress.
     connecting: Mutex<Option<Vec<u8>>>,
-    /// Whom accept(2) answered it for; asked once, since the peer may be gone.
+    /// The peer's address from accept(2), which can no longer be queried after the peer is gone.
     accepted_from: Mutex<Option<Vec<u8>>>,
-    /// Something may come along with the bytes of a stream.
+    /// Whether data of a stream may come with control messages.
     pub(super) has_control: AtomicBool,
-    /// What the host's kernel keeps for it.
+    /// The charge for the host kernel's memory.
     pub(super) kept: Kept,
-    /// Others outside the sandbox may have it as well.
+    /// Whether processes outside the sandbox may have the socket as well.
     pub(super) handed: bool,
-    /// It may be one of several that share a port (`SO_REUSEPORT`).
+    /// Whether it may share a port (`SO_REUSEPORT`).
     pub(super) shares_port: AtomicBool,
-    /// Bytes that are charged for programs which others left to it.
+    /// The bytes charged for programs of other, closed sockets.
     pub(super) inherited: AtomicU64,
-    /// Connections that were taken over before the guest accepted them.
+    /// Connections accepted by the sentry but not yet by the guest.
     pub(super) waiting: Waiting,
     /// Connections in a handshake.
     pub(super) requests: Requests,
 }
 
-/// What a new socket has of where it comes from.
+/// Initial state of a socket that depends on its origin.
 #[derive(Default)]
 struct Origin {
     options: SharedOptions,
@@ -85,14 +85,14 @@ struct Origin {
     handed: bool,
 }
 
-/// The state of a connection; none for what has no connections.
+/// The state of a connection; none for sockets without connections.
 pub(super) fn tcp_state(socket: BorrowedFd<'_>) -> Option<TcpState> {
     let info = host::option(socket, SocketLevel::SOL_TCP.raw(), TcpOption::TCP_INFO.raw(), 1);
     info.ok()?.first().map(|state| TcpState::from_raw(*state))
 }
 
 impl HostSocket {
-    /// Makes a socket of what the host opened, for a user.
+    /// Makes a socket from one that was opened on the host, for a user.
     pub fn create(
         sockets: Arc<Sockets>,
         file: Arc<OwnedFd>,
@@ -103,10 +103,10 @@ impl HostSocket {
         Self::new(sockets, file, identity, uid, kept, Origin::default())
     }
 
-    /// Makes a socket of one that somebody else opened, for a user.
+    /// Makes a socket from one that was passed to Amber, for a user.
     ///
     /// # Errors
-    /// `EAFNOSUPPORT` for other families than those of internet and unix, and those of the host.
+    /// `EAFNOSUPPORT` for families other than internet and unix; errors of the host.
     pub fn adopt(sockets: Arc<Sockets>, file: Arc<OwnedFd>, uid: u32) -> Result<Arc<Self>, Errno> {
         let ask = |option: SocketOption| -> Result<i32, Errno> {
             let value = host::option(file.as_fd(), SocketLevel::SOL_SOCKET.raw(), option.raw(), size_of::<i32>())?;
@@ -119,20 +119,20 @@ impl HostSocket {
         let kind = SocketKind::from_raw(ask(SocketOption::SO_TYPE)? as u32);
         let identity = (family, kind, ask(SocketOption::SO_PROTOCOL)?);
         if ask(SocketOption::SO_ACCEPTCONN)? != 0 {
-            // No flag of the call itself keeps accept(2) from waiting, should another process be faster.
+            // accept(2) has no non-blocking flag, and another process may accept first.
             files::set_nonblocking(file.as_fd())?;
         }
         let kept = Kept::new(&sockets.memory, identity.1);
         Ok(Self::new(sockets, file, identity, uid, kept, Origin { handed: true, ..Origin::default() }))
     }
 
-    /// One of the family of unix, whose other end and address are the host's: it is used as it came, since nothing of the
-    /// guest's can be named or sent over it but bytes.
+    /// Whether it is an AF_UNIX socket, whose peer and address are on the host. It only transfers bytes: nothing of the
+    /// guest can be named or sent over it.
     fn is_unix(&self) -> bool {
         self.identity.0 == AddressFamily::AF_UNIX
     }
 
-    /// What a unix socket that goes where it goes says to another address.
+    /// The error of a unix socket for another destination address.
     fn has_its_place(&self) -> Errno {
         if host::peer_address(self.fd()).is_ok() { Errno::EISCONN.here() } else { Errno::ECONNREFUSED.here() }
     }
@@ -207,10 +207,10 @@ impl HostSocket {
         host::number(self.fd(), command.raw())
     }
 
-    /// Hands a message to the host.
+    /// Sends a message on the host.
     fn pass_on(&self, ctx: Option<&TaskContext>, message: Outgoing<'_>) -> Result<usize, Errno> {
         if self.is_unix() && !message.control.has_no_files() {
-            // The guest's open files are nothing that the host could hand on.
+            // Open files of the guest do not exist on the host.
             return Err(Errno::EOPNOTSUPP.here());
         }
         let flags = (message.flags & SENT).bits();
@@ -231,7 +231,7 @@ impl HostSocket {
         sent
     }
 
-    /// Receives a message of a unix socket; files that come with it the host closes again.
+    /// Receives a message of a unix socket. The host closes files that are passed with it.
     fn receive_unix(&self, buf: &mut [u8], flags: MessageFlags) -> Result<Received, Errno> {
         let told = (flags & MessageFlags::MSG_PEEK) | MessageFlags::MSG_TRUNC;
         let full_len = host::receive(self.fd(), buf, told.bits())?;
@@ -240,7 +240,7 @@ impl HostSocket {
         Ok(received)
     }
 
-    /// Receives from a stream that nothing comes along with.
+    /// Receives from a stream without control messages.
     fn receive_bytes(&self, buf: &mut [u8], flags: MessageFlags) -> Result<Received, Errno> {
         let told = flags & (TAKEN | MessageFlags::MSG_TRUNC);
         let len = host::receive(self.fd(), buf, told.bits())?;
@@ -263,7 +263,7 @@ impl Socket for HostSocket {
         }
         let has_ports = self.identity.0 != AddressFamily::AF_PACKET && self.identity.1 != SocketKind::SOCK_RAW;
         if let (Some(port), true) = (address.get(2..4), has_ports) {
-            // The host would ask for Amber's own privileges.
+            // The host would check Amber's privileges.
             check_port(ctx, u16::from_be_bytes([port[0], port[1]]))?;
         }
         self.kept.moving(|| host::bind(self.fd(), address))
@@ -277,7 +277,7 @@ impl Socket for HostSocket {
         if self.is_unix() {
             return Err(self.has_its_place());
         }
-        // Room there is once it is connected, which O_ASYNC tells.
+        // O_ASYNC reports that the socket is writable once it is connected.
         self.queue.signals().note_full();
         let connect = || self.kept.moving(|| host::connect(self.fd(), address));
         let begun = if ends(address) { self.stop_listening(connect) } else { connect() };
@@ -295,7 +295,7 @@ impl Socket for HostSocket {
         if !self.poll().intersects(over) {
             return Err(Errno::EINPROGRESS.here());
         }
-        // Asked again, the host says how it ended, and counts it as told.
+        // A second connect returns the result of the first one and clears it.
         let ended = match host::connect(self.fd(), &address) {
             Err(Errno::EALREADY | Errno::EINPROGRESS) => return Err(Errno::EINPROGRESS.here()),
             Err(Errno::EISCONN) => Ok(()),
@@ -337,7 +337,8 @@ impl Socket for HostSocket {
         }
         let told = flags & (TAKEN | MessageFlags::MSG_TRUNC);
         let message = host::receive_message(self.fd(), buf, told.bits())?;
-        // Of a stream the flag threw away more than the buffer could hold; of a message it tells the whole length.
+        // For a stream, the length may exceed the buffer because MSG_TRUNC discards data; for a message it is the full
+        // length.
         let len = if self.is_stream() { message.len } else { message.len.min(buf.len()) };
         let mut received = Received { len, full_len: message.len, ..Received::default() };
         received.flags = MessageFlags::from_bits_retain(message.flags) & TOLD;
@@ -436,7 +437,7 @@ impl Socket for HostSocket {
         }
     }
 
-    /// The host closes it when the last call that uses it is over.
+    /// The host's socket is closed with the last reference to it.
     fn close(&self) {}
 
     fn as_any(&self) -> &dyn Any {

@@ -1,8 +1,8 @@
 //! Connections that the guest has not accepted yet.
 //!
-//! What they hold the host's kernel charges to nobody, and of those whose peer is gone it does not even tell. So where
-//! memory is limited, each look at it accepts them: from then on they wait in the sentry, as sockets like others. The
-//! host's queue is made shorter by as many, so that the two together hold what the guest asked for.
+//! The host kernel charges their buffers to no socket that the sentry can query, and does not report those whose peer
+//! is gone. If memory is limited, each update therefore accepts them, and they wait in the sentry as ordinary sockets.
+//! The host's backlog is reduced by their number, so that the total is what the guest requested.
 
 use std::collections::VecDeque;
 use std::mem::offset_of;
@@ -23,21 +23,21 @@ use crate::net::socket::Socket;
 use crate::sync::{Mutex, Rank};
 use crate::wait::READABLE;
 
-/// Where the length of a listener's queue stands in `struct tcp_info`, and the most it may have.
+/// The positions of the length and the limit of a listener's queue in `struct tcp_info`.
 const LENGTH_PLACE: usize = offset_of!(TcpInfo, tcpi_unacked);
 const MOST_PLACE: usize = offset_of!(TcpInfo, tcpi_sacked);
 
-/// What a listener has.
+/// The queue of a listener.
 struct Queue {
-    /// The length that listen(2) asked for, as far as the host allows it.
+    /// The backlog requested by listen(2), within the host's limit.
     most: u32,
-    /// The longest that the host's part may be.
+    /// The maximum backlog on the host.
     bound: u32,
     taken: VecDeque<Arc<HostSocket>>,
 }
 
 impl Queue {
-    /// How many connections the host is to keep.
+    /// The remaining backlog on the host.
     fn left(&self) -> i32 {
         let left = (self.most as usize).saturating_sub(self.taken.len());
         as_backlog(u32::try_from(left).unwrap_or(u32::MAX).min(self.bound))
@@ -48,13 +48,13 @@ fn as_backlog(most: u32) -> i32 {
     i32::try_from(most).unwrap_or(i32::MAX)
 }
 
-/// The connections of a socket that wait in the sentry.
+/// The connections of a listener that wait in the sentry.
 pub(super) struct Waiting {
     /// None unless the socket listens.
     queue: Mutex<Option<Queue>>,
-    /// How many wait, so that there is no lock to take where none do.
+    /// Their number, for checks without the lock.
     count: AtomicUsize,
-    /// At most so many bytes are held by those that could not be taken over.
+    /// The maximum memory of connections that could not be accepted, in bytes.
     beyond: AtomicU64,
 }
 
@@ -66,27 +66,27 @@ impl Default for Waiting {
 }
 
 impl Waiting {
-    /// How many wait.
+    /// The number of connections.
     pub(super) fn count(&self) -> usize {
         self.count.load(Ordering::Acquire)
     }
 
-    /// The length of the queue that listen(2) asked for; none unless the socket listens.
+    /// The backlog requested by listen(2); none unless the socket listens.
     pub(super) fn most(&self) -> Option<u32> {
         self.queue.lock().as_ref().map(|queue| queue.most)
     }
 
-    /// What they make the socket ready for.
+    /// The poll events of the listener because of them.
     pub(super) fn events(&self) -> PollEvents {
         if self.count() > 0 { READABLE } else { PollEvents::empty() }
     }
 
-    /// Bytes that are charged to the listener itself for connections that could not be taken over.
+    /// The bytes charged to the listener for connections that could not be accepted.
     pub(super) fn beyond(&self) -> u64 {
         self.beyond.load(Ordering::Relaxed)
     }
 
-    /// Bytes that are charged for those that wait.
+    /// The bytes charged for connections in the sentry.
     pub(super) fn kept_bytes(&self) -> u64 {
         if self.count() == 0 {
             return 0;
@@ -96,10 +96,10 @@ impl Waiting {
 }
 
 impl HostSocket {
-    /// listen(2).
+    /// Starts listening (listen(2)).
     ///
     /// # Errors
-    /// Those of the host.
+    /// Errors of the host.
     pub(super) fn begin_to_listen(&self, backlog: u32) -> Result<(), Errno> {
         let bound = self.most_requests();
         let mut queue = self.waiting.queue.lock();
@@ -109,7 +109,7 @@ impl HostSocket {
         }
         let allowed = self.listener_number(MOST_PLACE).unwrap_or(backlog);
         self.charge_requests(allowed);
-        // Of sockets that others have as well the connections may be theirs.
+        // The connections of a shared socket may be meant for other processes.
         if !self.handed {
             self.queue().has_other_events();
             let taken = queue.take().map(|queue| queue.taken).unwrap_or_default();
@@ -123,7 +123,7 @@ impl HostSocket {
         Ok(())
     }
 
-    /// Bounds the backlog of a listener anew, whose requests take more from now on.
+    /// Limits the backlog of a listener again, because its requests take more memory from now on.
     pub(super) fn bound_backlog(&self) {
         let mut queue = self.waiting.queue.lock();
         let Some(queue) = queue.as_mut() else { return };
@@ -132,12 +132,12 @@ impl HostSocket {
         let _ = host::listen(self.fd(), queue.left());
     }
 
-    /// Has the host keep as many connections as may wait beside those that were taken over.
+    /// Reduces the host's backlog by the number of connections in the sentry.
     fn shorten(&self, queue: &Queue) {
         if queue.taken.is_empty() {
             return;
         }
-        // It fails for no socket that listens.
+        // Cannot fail for a socket that listens.
         let _ = host::listen(self.fd(), queue.left());
     }
 
@@ -147,7 +147,7 @@ impl HostSocket {
         info.get(place..)?.first_chunk().map(|bytes| u32::from_ne_bytes(*bytes))
     }
 
-    /// Adds those that wait in the sentry to what the host tells of a listener's queue.
+    /// Adds the connections in the sentry to the host's `struct tcp_info` of a listener.
     pub(super) fn count_waiting(&self, info: &mut [u8]) {
         let Some((most, count)) = self.waiting.queue.lock().as_ref().map(|queue| (queue.most, queue.taken.len()))
         else {
@@ -162,10 +162,10 @@ impl HostSocket {
         }
     }
 
-    /// Takes the connection that waits longest: one in the sentry, or else at the host.
+    /// Accepts the oldest connection: one in the sentry, or else one on the host.
     ///
     /// # Errors
-    /// `EAGAIN` if none waits; those of the host.
+    /// `EAGAIN` if there is none; errors of the host.
     pub(super) fn accept_next(&self) -> Result<Arc<HostSocket>, Errno> {
         let mut waiting = self.waiting.queue.lock();
         let Some(queue) = waiting.as_mut() else {
@@ -174,7 +174,7 @@ impl HostSocket {
             return Ok(self.child(file, peer));
         };
         let Some(socket) = queue.taken.pop_front() else {
-            // Under the lock, so that a look takes over neither this one nor one that came before.
+            // Under the lock, so that an update accepts neither this connection nor an earlier one.
             let (file, peer) = host::accept(self.fd())?;
             return Ok(self.child(file, peer));
         };
@@ -183,7 +183,7 @@ impl HostSocket {
         Ok(socket)
     }
 
-    /// Takes over the connections that wait at the host; returns the bytes of their buffers. One look at a time.
+    /// Accepts the connections on the host. Returns the size of their buffers in bytes. Runs in one update at a time.
     pub(super) fn take_over(&self) -> u64 {
         let Some(most) = self.waiting.queue.lock().as_ref().map(|queue| queue.most) else {
             self.waiting.beyond.store(0, Ordering::Relaxed);
@@ -191,7 +191,7 @@ impl HostSocket {
         };
         let mut bytes = 0;
         let (mut any, mut all_taken) = (false, false);
-        // No more than the queue holds, however fast a guest connects to itself and accepts.
+        // Limited to the backlog, even if the guest keeps connecting to itself.
         for _ in 0..=most {
             match self.take_one() {
                 Ok(Some(socket)) => bytes += socket.charge(),
@@ -214,10 +214,10 @@ impl HostSocket {
         bytes
     }
 
-    /// Takes over one connection; none if none waits at the host, or the socket does not listen.
+    /// Accepts one connection on the host; none if there is none, or the socket does not listen.
     ///
     /// # Errors
-    /// `ENOBUFS` if the queue is full; those of the host, such as that there are no more descriptors.
+    /// `ENOBUFS` if the queue is full; errors of the host, such as `EMFILE`.
     fn take_one(&self) -> Result<Option<Arc<HostSocket>>, Errno> {
         let mut queue = self.waiting.queue.lock();
         let Some(queue) = queue.as_mut() else { return Ok(None) };
@@ -229,7 +229,7 @@ impl HostSocket {
         if count >= queue.most as usize {
             return Err(Errno::ENOBUFS.here());
         }
-        // Counted first: who polls meanwhile finds it here or at the host.
+        // Incremented first, so that concurrent polls find the connection here or on the host.
         self.waiting.count.store(count + 1, Ordering::Release);
         match host::accept(self.fd()) {
             Ok((file, peer)) => {
@@ -244,17 +244,16 @@ impl HostSocket {
         }
     }
 
-    /// What connections hold at most that wait at the host.
+    /// The maximum memory of connections on the host, in bytes.
     fn bytes_at_host(&self) -> u64 {
         let count = self.listener_number(LENGTH_PLACE).unwrap_or(0);
         u64::from(count) * MemInfo::of(self.fd()).receive_buffer
     }
 
-    /// Runs a call that may end that the socket listens: then the host resets the connections that waited, and so does
-    /// the sentry.
+    /// Runs a call that may end listening. The host then resets its waiting connections, and so does the sentry.
     pub(super) fn stop_listening(&self, call: impl FnOnce() -> Result<(), Errno>) -> Result<(), Errno> {
         let ended = {
-            // A look must not have the host listen again.
+            // An update must not make the host's socket listen again.
             let mut queue = self.waiting.queue.lock();
             call()?;
             if queue.is_some() {
@@ -267,7 +266,7 @@ impl HostSocket {
         Ok(())
     }
 
-    /// The listener is closed.
+    /// Resets the waiting connections of a closed listener.
     pub(super) fn reset_waiting(&self) {
         if self.waiting.count() > 0 {
             let ended = self.waiting.queue.lock().take();
@@ -283,7 +282,7 @@ fn reset_all(queue: Option<Queue>) {
     }
 }
 
-/// Whether an address passed to connect(2) ends what a socket does.
+/// Whether connect(2) to an address disconnects the socket or stops listening (AF_UNSPEC).
 pub(super) fn ends(address: &[u8]) -> bool {
     address.first_chunk().is_some_and(|family| u16::from_ne_bytes(*family) == AddressFamily::AF_UNSPEC.raw())
 }

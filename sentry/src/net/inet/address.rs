@@ -1,4 +1,4 @@
-//! Internet socket addresses, and which of them are on this machine.
+//! Internet socket addresses and local addresses.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -6,20 +6,20 @@ use amber_abi::errno::Errno;
 use amber_abi::socket::{AddressFamily, SockaddrIn, SockaddrIn6};
 use zerocopy::{FromBytes, IntoBytes};
 
-/// The shortest address of AF_INET6: without the scope, as RFC 2133 had it.
+/// The minimum size of an AF_INET6 address: without the scope ID, as in RFC 2133.
 const LEAST_V6: usize = 24;
 
-/// An address and a port. IPv4 addresses mapped into IPv6 are kept as those of IPv4.
+/// An address and a port. IPv4-mapped IPv6 addresses are stored as IPv4 addresses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Endpoint {
     /// The address.
     pub ip: IpAddr,
-    /// The port; 0 for none yet.
+    /// The port; 0 if unset.
     pub port: u16,
 }
 
 impl Endpoint {
-    /// No address and no port.
+    /// The unspecified address without a port.
     pub fn unspecified(family: AddressFamily) -> Self {
         let ip = match family {
             AddressFamily::AF_INET6 => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
@@ -28,7 +28,7 @@ impl Endpoint {
         Endpoint { ip, port: 0 }
     }
 
-    /// The socket address, as a socket of that family tells it.
+    /// The socket address for a socket of the family.
     pub fn encode(&self, family: AddressFamily) -> Vec<u8> {
         let port = self.port.to_be_bytes();
         let v6 = match (self.ip, family) {
@@ -51,7 +51,7 @@ impl Endpoint {
     }
 }
 
-/// The family a socket address begins with.
+/// The family of a socket address.
 pub fn family_of(bytes: &[u8]) -> Result<AddressFamily, Errno> {
     bytes
         .first_chunk()
@@ -59,10 +59,10 @@ pub fn family_of(bytes: &[u8]) -> Result<AddressFamily, Errno> {
         .ok_or_else(|| Errno::EINVAL.here())
 }
 
-/// Reads a socket address of AF_INET or AF_INET6.
+/// Parses a socket address of AF_INET or AF_INET6.
 ///
 /// # Errors
-/// `EINVAL` if it is too short, `EAFNOSUPPORT` for other families.
+/// `EINVAL` if it is too short; `EAFNOSUPPORT` for other families.
 pub fn parse(family: AddressFamily, bytes: &[u8]) -> Result<Endpoint, Errno> {
     let least = if family == AddressFamily::AF_INET6 { LEAST_V6 } else { size_of::<SockaddrIn>() };
     if bytes.len() < least {
@@ -83,7 +83,7 @@ pub fn parse(family: AddressFamily, bytes: &[u8]) -> Result<Endpoint, Errno> {
     Ok(Endpoint { ip: ip.to_ipv4_mapped().map_or(IpAddr::V6(ip), IpAddr::V4), port })
 }
 
-/// Whether a socket may be bound to the address: it is the machine's own, a group's, everybody's or unspecified.
+/// Whether a socket may be bound to the address: it is local, multicast, broadcast or unspecified.
 pub fn can_bind(ip: IpAddr) -> bool {
     match ip {
         IpAddr::V4(ip) => ip.is_loopback() || ip.is_unspecified() || ip.is_multicast() || ip.is_broadcast(),
@@ -91,18 +91,18 @@ pub fn can_bind(ip: IpAddr) -> bool {
     }
 }
 
-/// The address everybody on the loopback network listens to.
+/// The broadcast address of the loopback network.
 const LOOPBACK_BROADCAST: Ipv4Addr = Ipv4Addr::new(127, 255, 255, 255);
 
-/// Whether packets to the address are for everybody.
+/// Whether the address is a broadcast address.
 pub fn is_broadcast(ip: IpAddr) -> bool {
     ip == IpAddr::V4(LOOPBACK_BROADCAST)
 }
 
-/// Where packets to an address go really, and the address they come from unless another was chosen.
+/// The effective destination of packets to an address, and their default source address.
 ///
 /// # Errors
-/// `ENETUNREACH` for everything that is not on this machine.
+/// `ENETUNREACH` for addresses that are not local.
 pub fn route(to: IpAddr) -> Result<(IpAddr, IpAddr), Errno> {
     match to {
         IpAddr::V4(ip) if ip.is_unspecified() => Ok((Ipv4Addr::LOCALHOST.into(), Ipv4Addr::LOCALHOST.into())),

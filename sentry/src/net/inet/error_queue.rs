@@ -1,4 +1,5 @@
-//! The errors a datagram socket keeps with the datagrams they are about (`IP_RECVERR`, `MSG_ERRQUEUE`): see ip(7).
+//! The error queue of a datagram socket, with the datagrams that caused the errors (`IP_RECVERR`, `MSG_ERRQUEUE`;
+//! ip(7)).
 
 use std::net::IpAddr;
 
@@ -12,22 +13,22 @@ use crate::net::control::Control;
 use crate::net::receive_queue::{Packet, ReceiveQueue, RecvFlags};
 use crate::net::socket::Received;
 
-/// Whence an error comes (`SO_EE_ORIGIN_ICMP`, `SO_EE_ORIGIN_ICMP6`), and what those call a port that nobody has: type and
-/// code.
+/// The origin of an error (`SO_EE_ORIGIN_ICMP`, `SO_EE_ORIGIN_ICMP6`), and the ICMP type and code of an unreachable
+/// port.
 const ICMP: (u8, u8, u8) = (2, 3, 3);
 const ICMP_V6: (u8, u8, u8) = (3, 1, 4);
 
-/// The errors, first to come first; all are of ports that nobody has.
+/// The errors, oldest first. All are about unreachable ports.
 #[derive(Default)]
 pub struct ErrorQueue(ReceiveQueue);
 
 impl ErrorQueue {
-    /// Whether there are none.
+    /// Whether there are no errors.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// Keeps a datagram that a socket of a family sent to a port that nobody has, if there is room in its receive buffer.
+    /// Adds a datagram that a socket of the family sent to a port without a socket, if it fits into the receive buffer.
     pub fn push_refused(&mut self, family: AddressFamily, to: Endpoint, data: &[u8], limit: usize) {
         if !self.0.has_room(limit) {
             return;
@@ -52,7 +53,7 @@ impl ErrorQueue {
         self.0.push(Packet::new(data, Some(to.encode(family)), control));
     }
 
-    /// Takes the first.
+    /// Removes the oldest error.
     ///
     /// # Errors
     /// `EAGAIN` if there is none.

@@ -1,4 +1,4 @@
-//! The sockets that have one port, filed by what they claim: a packet finds its receiver however many there are.
+//! The sockets of one port, indexed by their claims, so that the receiver of a packet is found among many.
 
 use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, HashMap};
@@ -8,10 +8,10 @@ use std::sync::{Arc, Weak};
 use super::ports::Holder;
 use super::{Claim, Endpoint};
 
-/// What sockets have in common that the same packets are for.
+/// The sockets in one place receive the same packets.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 enum Place {
-    /// Connected, from this address to the other end.
+    /// Connected, from this local address to the remote end.
     Connected(IpAddr, Endpoint),
     /// Not connected.
     Open { ip: IpAddr, v6_only: bool, listening: bool },
@@ -26,12 +26,12 @@ impl Place {
     }
 }
 
-/// The sockets in one place.
+/// The sockets of one place.
 struct Bucket<T> {
     members: Vec<(u64, Weak<T>)>,
-    /// Where in the list each number is.
+    /// The position of each number in the list.
     at: BTreeMap<u64, usize>,
-    /// How many share their port with SO_REUSEPORT.
+    /// The number of sockets that set SO_REUSEPORT.
     sharing: usize,
 }
 
@@ -55,7 +55,7 @@ impl<T> Bucket<T> {
         }
     }
 
-    /// The one that came last and is still there.
+    /// The latest socket that still exists.
     fn last(&self) -> Option<(u64, Arc<T>)> {
         let upgrade = |(&number, &at): (&u64, &usize)| Some((number, self.members.get(at)?.1.upgrade()?));
         self.at.iter().rev().find_map(upgrade)
@@ -67,13 +67,13 @@ struct Filed {
     claim: Claim,
 }
 
-/// The sockets that have one port.
+/// The sockets of one port.
 pub(super) struct Holders<T> {
     last: u64,
     all: BTreeMap<u64, Weak<T>>,
     filed: HashMap<usize, Filed>,
     buckets: HashMap<Place, Bucket<T>>,
-    /// How many have each claim, whatever they are connected to.
+    /// The number of sockets with each claim, without their remote end.
     claims: HashMap<Claim, usize>,
 }
 
@@ -89,7 +89,7 @@ impl<T> Default for Holders<T> {
     }
 }
 
-/// What a socket is known by, as long as a reference to it is kept.
+/// The identity of a socket while a reference to it is kept.
 fn key<T>(socket: *const T) -> usize {
     socket.addr()
 }
@@ -99,7 +99,7 @@ impl<T: Holder> Holders<T> {
         self.all.is_empty()
     }
 
-    /// All, in the order in which they came.
+    /// All sockets in order of insertion.
     pub(super) fn iter(&self) -> impl Iterator<Item = Arc<T>> {
         self.all.values().filter_map(Weak::upgrade)
     }
@@ -117,7 +117,7 @@ impl<T: Holder> Holders<T> {
         }
     }
 
-    /// What the socket claims has changed.
+    /// Updates the index after a socket's claim has changed.
     pub(super) fn refile(&mut self, socket: &T) {
         if let Some(number) = self.unfile(socket) {
             self.file(number, socket);
@@ -153,26 +153,26 @@ impl<T: Holder> Holders<T> {
         Some(number)
     }
 
-    /// Whether a socket with this claim may not have the port, for some other one's sake.
+    /// Whether the claim conflicts with that of another socket.
     pub(super) fn conflict(&self, claim: &Claim, socket: &T) -> bool {
         let own = self.filed.get(&key(socket)).map(|filed| Claim { remote: None, ..filed.claim });
         let others = self.claims.iter().filter(|&(other, &count)| count > usize::from(own == Some(*other)));
         others.into_iter().any(|(other, _)| claim.conflicts(other))
     }
 
-    /// Those that are connected so.
+    /// The sockets connected from `ip` to `remote`.
     pub(super) fn connected(&self, ip: IpAddr, remote: Endpoint) -> impl Iterator<Item = Arc<T>> {
         let bucket = self.buckets.get(&Place::Connected(ip, remote));
         bucket.into_iter().flat_map(|bucket| &bucket.members).filter_map(|(_, socket)| socket.upgrade())
     }
 
-    /// The receiver of a packet: a socket that is connected with its sender, else one that is open to any.
+    /// The receiver of a packet: a socket connected to its sender, or else an unconnected one.
     pub(super) fn find(&self, from: Endpoint, to: IpAddr) -> Option<Arc<T>> {
         self.choose(from, &[Place::Connected(to, from)]).or_else(|| self.find_open(from, to, false))
     }
 
-    /// The same among those that are not connected. An address of its own is better than all of a family, and that
-    /// better than those of both.
+    /// The receiver of a packet among unconnected sockets. A specific address takes precedence over all addresses of
+    /// one family, and these over all of both families.
     pub(super) fn find_open(&self, from: Endpoint, to: IpAddr, listening: bool) -> Option<Arc<T>> {
         let place = |ip, v6_only| Place::Open { ip, v6_only, listening };
         let (any4, any6) = (Ipv4Addr::UNSPECIFIED.into(), Ipv6Addr::UNSPECIFIED.into());
@@ -185,19 +185,19 @@ impl<T: Holder> Holders<T> {
         }
     }
 
-    /// One of those in some places, which are all as good.
+    /// Selects a socket of several equivalent places.
     fn choose(&self, from: Endpoint, places: &[Place]) -> Option<Arc<T>> {
         let buckets = || places.iter().filter_map(|place| self.buckets.get(place));
         let count: usize = buckets().map(|bucket| bucket.members.len()).sum();
         if count > 0 && count == buckets().map(|bucket| bucket.sharing).sum::<usize>() {
-            // Any mixture of the sender's bits does, as long as one sender always finds the same receiver.
+            // Any hash will do, as long as packets of one sender always reach the same socket.
             let mixed = usize::from(from.port).wrapping_mul(0x9e37_79b1) >> 7;
             let found = buckets().flat_map(|bucket| &bucket.members).nth(mixed % count);
             if let Some(socket) = found.and_then(|(_, socket)| socket.upgrade()) {
                 return Some(socket);
             }
         }
-        // Of those that share an address otherwise, the last to come gets everything.
+        // Without SO_REUSEPORT, the latest socket receives everything.
         buckets().filter_map(Bucket::last).max_by_key(|(number, _)| *number).map(|(_, socket)| socket)
     }
 }
@@ -210,7 +210,7 @@ mod tests {
 
     use super::*;
 
-    /// A socket that counts how often it is asked what it claims.
+    /// A socket that counts calls of [`Holder::claim`].
     struct Fake {
         ip: IpAddr,
         remote: Mutex<Option<Endpoint>>,

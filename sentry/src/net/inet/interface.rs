@@ -1,4 +1,4 @@
-//! Network interfaces, and the ioctl(2) commands that tell of them (netdevice(7)).
+//! Network interfaces, and their ioctl(2) commands (netdevice(7)).
 
 use std::net::{IpAddr, Ipv4Addr};
 
@@ -15,23 +15,23 @@ use crate::vfs::Caller;
 /// A network interface.
 #[derive(Clone, Debug)]
 pub struct Interface {
-    /// Its number, from 1.
+    /// The index, from 1.
     pub index: i32,
-    /// Its name.
+    /// The name.
     pub name: &'static str,
-    /// What it is, as `ARPHRD_` numbers say.
+    /// The hardware type (`ARPHRD_`).
     pub hardware: u16,
-    /// Its state.
+    /// The flags.
     pub flags: InterfaceFlags,
-    /// The longest packet.
+    /// The MTU in bytes.
     pub mtu: u32,
-    /// How many packets may wait to be sent.
+    /// The length of the transmit queue in packets.
     pub queue_len: u32,
-    /// Its addresses and the lengths of their prefixes.
+    /// The addresses with prefix lengths.
     pub addresses: Vec<(IpAddr, u8)>,
-    /// Packets and bytes that went through; what is sent on a loopback is received there.
+    /// The number of packets, both sent and received, as on a loopback they are the same.
     pub packets: u64,
-    /// See `packets`.
+    /// The number of bytes, as for `packets`.
     pub bytes: u64,
 }
 
@@ -81,7 +81,7 @@ fn word(value: u32) -> [u8; 24] {
     data
 }
 
-/// The commands about interfaces, which every socket takes; none for other commands.
+/// The commands on interfaces, which every socket supports; none for other commands.
 pub fn ioctl(caller: &dyn Caller, command: u32, argument: u64) -> Option<SysResult> {
     let command = Io::from_raw(command);
     match command {
@@ -114,7 +114,7 @@ pub fn ioctl(caller: &dyn Caller, command: u32, argument: u64) -> Option<SysResu
         | Io::SIOCDELMULTI
         | Io::SIOCADDRT
         | Io::SIOCDELRT => {
-            // The sandbox's network is made by whoever starts it; nobody inside may change it.
+            // The network is set up outside the sandbox and cannot be changed in it.
             let able = caller.credentials().has(Capability::CAP_NET_ADMIN);
             Some(Err(if able { Errno::EOPNOTSUPP.here() } else { Errno::EPERM.here() }.into()))
         }
@@ -142,7 +142,7 @@ fn tell(caller: &dyn Caller, command: Io, argument: u64) -> SysResult {
         return Ok(0);
     }
     let name = request.ifr_name.split(|&b| b == 0).next().unwrap_or_default();
-    // An alias such as `lo:1` has its addresses with the interface itself.
+    // The addresses of an alias such as `lo:1` belong to the interface.
     let name = name.split(|&b| b == b':').next().unwrap_or_default();
     let found =
         interfaces.iter().find(|interface| interface.name.as_bytes() == name).ok_or_else(|| Errno::ENODEV.here())?;

@@ -1,4 +1,4 @@
-//! A network with nothing but the loopback interface: what is sent is put straight into the receiver's queue.
+//! A network that consists of the loopback interface: sent data is put directly into the receiver's queue.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Weak};
@@ -16,11 +16,11 @@ use crate::net::socket::Socket;
 use crate::sync::{Mutex, Rank};
 use crate::task::TaskContext;
 
-/// Sockets that are kept until a moment.
+/// Closed sockets that are kept until a time.
 #[derive(Default)]
 struct Remains {
     by_end: BTreeMap<(Instant, usize), Arc<TcpSocket>>,
-    /// By address, until when.
+    /// The end of each socket's time, by address.
     ends: HashMap<usize, Instant>,
 }
 
@@ -42,7 +42,7 @@ impl Remains {
         self.by_end.remove(&(until, key))
     }
 
-    /// One whose time is over.
+    /// Removes a socket whose time is over.
     fn take_over(&mut self, now: Instant) -> Option<Arc<TcpSocket>> {
         let first = self.by_end.first_entry().filter(|first| first.key().0 <= now)?;
         self.ends.remove(&first.key().1);
@@ -50,13 +50,13 @@ impl Remains {
     }
 }
 
-/// The network.
+/// The loopback network.
 pub struct Loopback {
     me: Weak<Loopback>,
     pub(super) tcp: Ports<TcpSocket>,
     pub(super) udp: Ports<UdpSocket>,
-    /// Sockets that nobody has open, which keep their ports until a moment: of connections that are over, and of such as
-    /// wait for the peer's end.
+    /// Closed sockets that keep their ports for a time: of finished connections (TIME_WAIT), and of those that wait for
+    /// the peer's FIN.
     remains: Mutex<Remains>,
     pub(super) stats: NetStats,
     pub(super) limits: Arc<Limits>,
@@ -75,14 +75,14 @@ impl Loopback {
         })
     }
 
-    /// Keeps a closed socket, which has its port still, for as long as its peer may take to end.
+    /// Keeps a closed socket, which still has its port, for the time that its peer may take to close.
     pub(super) fn adopt(&self, socket: &TcpSocket, time: Duration) {
         if let Some(socket) = socket.me.upgrade() {
             self.remember(socket, time);
         }
     }
 
-    /// Keeps a port for what remains of a connection, unless there are too many of those.
+    /// Keeps a port for a finished connection, unless there are too many.
     pub(super) fn keep(&self, remains: Arc<TcpSocket>, port: u16, time: Duration) {
         if (self.remains.lock().ends.len() as u64) < self.limits.numbers.tcp_max_tw_buckets.count() {
             self.stats.tcp_time_waits.count();
@@ -97,7 +97,7 @@ impl Loopback {
         self.remains.lock().insert(socket, until);
     }
 
-    /// Lets go of a socket that nobody has open, and of its port.
+    /// Drops a closed socket and releases its port.
     pub(super) fn forget(&self, socket: &TcpSocket, port: u16) {
         let found = self.remains.lock().remove(socket);
         if let Some(kept) = found {
@@ -105,7 +105,7 @@ impl Loopback {
         }
     }
 
-    /// Lets go of those whose time is over.
+    /// Drops closed sockets whose time is over.
     pub(super) fn prune(&self) {
         let now = Instant::now();
         loop {
@@ -116,7 +116,7 @@ impl Loopback {
         }
     }
 
-    /// How long a socket that nobody has open is kept still.
+    /// The time for which a closed socket is still kept.
     fn time_left(&self, socket: &Arc<TcpSocket>) -> Option<Duration> {
         let until = self.remains.lock().ends.get(&Remains::key(socket)).copied();
         until.map(|until| until.saturating_duration_since(Instant::now()))
@@ -132,7 +132,7 @@ impl NetworkStack for Loopback {
         match transport {
             Transport::Tcp => Ok(TcpSocket::create(self.me(), family, ctx)),
             Transport::Udp => Ok(UdpSocket::create(self.me(), family, ctx.credentials().euid)),
-            // No group may make ping sockets by default.
+            // By default no group may make ping sockets.
             Transport::Ping => Err(Errno::EACCES.here()),
             Transport::Raw(_) => Err(Errno::EPROTONOSUPPORT.here()),
         }
@@ -159,7 +159,7 @@ impl Facts for Loopback {
                 self.prune();
                 let all = self.tcp.all();
                 let reports = all.iter().map(|socket| Report { expires: self.time_left(socket), ..socket.report() });
-                // Of those that are neither connected nor listening Linux tells nothing.
+                // Linux does not list sockets that are neither connected nor listening.
                 reports.filter(|report| report.state != TcpState::TCP_CLOSE).collect()
             }
             IpProtocol::IPPROTO_UDP => self.udp.all().iter().map(|socket| socket.report()).collect(),

@@ -1,4 +1,4 @@
-//! The groups a socket is a member of (`IP_ADD_MEMBERSHIP` and its kin).
+//! Multicast group memberships of a socket (`IP_ADD_MEMBERSHIP` and similar options).
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -7,7 +7,7 @@ use amber_abi::socket::Ipv6Mreq;
 use amber_abi::sockopt::{IpOption as Ip, Ipv6Option as V6};
 use zerocopy::FromBytes;
 
-/// The groups; all are joined on the loopback interface, the only one there is.
+/// The groups. All are joined on the loopback interface, the only one.
 #[derive(Clone, Default)]
 pub struct Memberships(Vec<IpAddr>);
 
@@ -34,10 +34,11 @@ impl Memberships {
         Ok(())
     }
 
-    /// An option of IPv4 about groups, of which a socket may be in `most`.
+    /// Sets an IPv4 option on memberships, of which a socket may have `most`.
     ///
     /// # Errors
-    /// `EINVAL`, `ENODEV` if no interface leads to the group, those of joining and leaving, `ENOPROTOOPT` for others.
+    /// `EINVAL`; `ENODEV` without an interface for the group; errors of joining and leaving; `ENOPROTOOPT` for other
+    /// options.
     pub fn set_v4(&mut self, option: Ip, value: &[u8], most: u64) -> Result<(), Errno> {
         if !matches!(option, Ip::IP_ADD_MEMBERSHIP | Ip::IP_DROP_MEMBERSHIP) {
             return Err(Errno::ENOPROTOOPT.here());
@@ -53,14 +54,14 @@ impl Memberships {
         if !group.is_multicast() {
             return Err(Errno::EINVAL.here());
         }
-        // Without a route to the group, the interface must be named.
+        // There is no route to the group, so the interface must be given.
         if index != 1 && !(index == 0 && Ipv4Addr::from(address).is_loopback()) {
             return Err(Errno::ENODEV.here());
         }
         self.join(group.into(), most)
     }
 
-    /// The same of IPv6, where any number of groups may be joined.
+    /// Sets an IPv6 option on memberships, whose number is not limited.
     ///
     /// # Errors
     /// As for IPv4.

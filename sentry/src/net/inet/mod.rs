@@ -1,4 +1,4 @@
-//! AF_INET and AF_INET6: what networks there can be, and the loopback (see ip(7), ipv6(7), tcp(7), udp(7)).
+//! AF_INET and AF_INET6: the interface of networks, and the loopback network (ip(7), ipv6(7), tcp(7), udp(7)).
 
 pub mod address;
 mod error_queue;
@@ -37,219 +37,219 @@ pub use interface::Interface;
 pub use loopback::Loopback;
 pub use stats::NetStats;
 
-/// A kind of socket that a network can make.
+/// A kind of internet socket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Transport {
-    /// Connections.
+    /// TCP.
     Tcp,
-    /// Datagrams.
+    /// UDP.
     Udp,
-    /// Echo requests of ICMP or ICMPv6, for which no privileges are needed.
+    /// ICMP or ICMPv6 echo requests, without privileges.
     Ping,
-    /// Packets of an IP protocol; the caller may have such.
+    /// Packets of an IP protocol. The caller has the privilege.
     Raw(i32),
 }
 
-/// What carries the packets of a sandbox, or does without them.
+/// The network of a sandbox.
 pub trait NetworkStack: Send + Sync {
     /// Makes a socket of AF_INET or AF_INET6.
     ///
     /// # Errors
-    /// `EPROTONOSUPPORT` and `EACCES` for what the network does not carry, or not for this task.
+    /// `EPROTONOSUPPORT` and `EACCES` for sockets that the network does not support, or not for this task.
     fn socket(&self, ctx: &TaskContext, family: AddressFamily, transport: Transport) -> Result<Arc<dyn Socket>, Errno>;
 
-    /// Takes over a socket that the host gave the guest, which is a user's; none where sockets are not the host's.
+    /// Makes a socket of the guest from one of the host, for a user; none if the network does not use sockets of the
+    /// host.
     ///
     /// # Errors
-    /// `EAFNOSUPPORT` for other families than those of internet and unix, and those of the host.
+    /// `EAFNOSUPPORT` for families other than internet and unix; errors of the host.
     fn adopt(&self, _file: &Arc<OwnedFd>, _uid: u32) -> Result<Option<Arc<dyn Socket>>, Errno> {
         Ok(None)
     }
 
-    /// Makes a socket of AF_PACKET (see packet(7)); the protocol is in network order.
+    /// Makes a socket of AF_PACKET (packet(7)); the protocol is in network order.
     ///
     /// # Errors
-    /// `EAFNOSUPPORT` where the network has no packets that the guest may see, `EPERM`, `ESOCKTNOSUPPORT`.
+    /// `EAFNOSUPPORT` if the guest may not see the network's packets; `EPERM`; `ESOCKTNOSUPPORT`.
     fn packet_socket(&self, _: &TaskContext, _: SocketKind, _protocol: i32) -> Result<Arc<dyn Socket>, Errno> {
         Err(Errno::EAFNOSUPPORT.here())
     }
 
-    /// Where what can be asked about the network comes from.
+    /// The source of the network's state.
     fn knowledge(&self) -> Knowledge<'_>;
 
-    /// The guest is about to begin. Where memory is limited, what the network keeps without a charge is bounded first.
+    /// Called before the guest starts. If memory is limited, limits uncharged memory of the network.
     fn begin(&self) {}
 
-    /// Charges what sockets take outside the sentry's own memory; `always`, or once enough may have been added to it.
-    /// Answers after how long it can have grown although the guest sends nothing, in nanoseconds; none if it cannot.
+    /// Updates the charges for memory of sockets outside the sentry, if `always` is set or enough may have been added.
+    /// Returns the time in nanoseconds after which it can have grown without sends of the guest; none if it cannot.
     fn charge(&self, _always: bool) -> Option<u64> {
         None
     }
 
-    /// Frees about so many bytes of what is charged, as far as no open socket is concerned.
+    /// Frees about this many charged bytes, without affecting open sockets.
     fn give_up(&self, _bytes: u64) {}
 }
 
-/// Where what can be asked about a network comes from: in `/proc/net`, by rtnetlink(7) and by ioctl(2).
+/// The source of a network's state in `/proc/net`, rtnetlink(7) and ioctl(2).
 pub enum Knowledge<'a> {
-    /// From the stack itself, which tells facts that the sentry words.
+    /// The network itself; the sentry formats its state.
     Own(&'a dyn Facts),
-    /// From another kernel, which words its answers itself.
+    /// Another kernel, which formats its state itself.
     Foreign(&'a dyn Oracle),
 }
 
-/// What a stack knows about itself.
+/// The state of the sentry's own network.
 pub trait Facts {
-    /// The interfaces, by rising index.
+    /// The interfaces by ascending index.
     fn interfaces(&self) -> Vec<Interface>;
 
-    /// What went over it.
+    /// The counters.
     fn stats(&self) -> &NetStats;
 
-    /// All sockets that have a port, for `/proc/net`.
+    /// All sockets with a port, for `/proc/net`.
     fn reports(&self, protocol: IpProtocol) -> Vec<Report>;
 }
 
-/// Another kernel that knows about the network. The guest only asks it, and never has it change anything.
+/// The state of another kernel's network, which the guest can only read.
 pub trait Oracle {
-    /// Asks about an interface, by one of the commands of netdevice(7) that read.
+    /// Executes a reading command of netdevice(7) on an interface.
     ///
     /// # Errors
-    /// Those of the command.
+    /// Errors of the command.
     fn interface(&self, command: IoctlRequest, request: &mut Ifreq) -> Result<(), Errno>;
 
-    /// The speed of an interface in millions of bits a second, `u32::MAX` if it is not known, and the number of its
-    /// duplex mode, as ethtool(8) tells them.
+    /// The speed of an interface in Mbit/s, `u32::MAX` if unknown, and the number of its duplex mode (ethtool(8)).
     ///
     /// # Errors
-    /// `EOPNOTSUPP` for interfaces without such, `ENODEV`.
+    /// `EOPNOTSUPP` for interfaces without a speed; `ENODEV`.
     fn link_settings(&self, name: &[u8]) -> Result<(u32, u8), Errno>;
 
-    /// All interfaces that have an address of IPv4, with that address (`SIOCGIFCONF`).
+    /// All interfaces with an IPv4 address, with that address (`SIOCGIFCONF`).
     ///
     /// # Errors
-    /// The other kernel has no memory.
+    /// The other kernel is out of memory.
     fn addressed(&self) -> Result<Vec<Ifreq>, Errno>;
 
-    /// Answers a request of rtnetlink(7), one that reads: in datagrams as they are received at the address `port`.
-    /// With `strict` the request means all it says (`NETLINK_GET_STRICT_CHK`).
+    /// Executes a reading request of rtnetlink(7). Returns the datagrams to be received at the address `port`. `strict`
+    /// selects strict checks (`NETLINK_GET_STRICT_CHK`).
     ///
     /// # Errors
-    /// Those of the request.
+    /// Errors of the request.
     fn route(&self, header: &Nlmsghdr, body: &[u8], port: u32, strict: bool) -> Result<Vec<Vec<u8>>, Errno>;
 
-    /// Answers a request of sock_diag(7) about sockets of AF_INET or AF_INET6, like [`route`](Self::route).
+    /// Executes a request of sock_diag(7) on sockets of AF_INET or AF_INET6, like [`route`](Self::route).
     ///
     /// # Errors
-    /// Those of the request.
+    /// Errors of the request.
     fn sockets(&self, header: &Nlmsghdr, body: &[u8], port: u32) -> Result<Vec<Vec<u8>>, Errno>;
 
-    /// Begins to watch changes.
+    /// Starts receiving events.
     ///
     /// # Errors
     /// The other kernel has no descriptors or memory left.
     fn watch(&self) -> Result<Arc<dyn Watch>, Errno>;
 
-    /// The content of a file of `/proc/net`; none if there is no such file.
+    /// The content of a file of `/proc/net`; none if it does not exist.
     fn table(&self, name: &str) -> Option<Lines>;
 
-    /// Its parameters.
+    /// The network's parameters.
     fn parameters(&self) -> &dyn Parameters;
 }
 
-/// Appends the next lines of a table; false if there are no more.
+/// Appends the next lines of a table. Returns false if there are no more.
 pub type Lines = Box<dyn FnMut(&mut Vec<u8>) -> Result<bool, Errno> + Send>;
 
-/// The parameters of another kernel's network, by their paths below `/proc/sys`.
+/// The parameters of another kernel's network, by path below `/proc/sys`.
 pub trait Parameters {
     /// Whether the guest may change them.
     fn can_change(&self) -> bool;
 
-    /// What is at a path.
+    /// The parameter or directory at a path.
     ///
     /// # Errors
-    /// `ENOENT` if nothing is.
+    /// `ENOENT` if it does not exist.
     fn find(&self, path: &str) -> Result<ForeignParameter, Errno>;
 
-    /// What is in a directory, by name.
+    /// The entries of a directory by name.
     ///
     /// # Errors
-    /// `ENOENT` if it is not there, `ENOTDIR`.
+    /// `ENOENT` if it does not exist; `ENOTDIR`.
     fn list(&self, path: &str) -> Result<Vec<ForeignParameter>, Errno>;
 
-    /// A value with its line's end.
+    /// The value with its newline.
     ///
     /// # Errors
-    /// `ENOENT` if there is no such parameter; those of a read from it.
+    /// `ENOENT` if it does not exist; errors of the read.
     fn read(&self, path: &str) -> Result<Vec<u8>, Errno>;
 
-    /// Changes a value.
+    /// Sets a value.
     ///
     /// # Errors
-    /// `EACCES` if the guest may not; `ENOENT`, and those of a write to it.
+    /// `EACCES` if the guest may not; `ENOENT`; errors of the write.
     fn write(&self, path: &str, value: &[u8]) -> Result<(), Errno>;
 }
 
-/// A parameter of another kernel, or a directory of such.
+/// A parameter of another kernel, or a directory of parameters.
 pub struct ForeignParameter {
-    /// Its name in its directory.
+    /// The name in its directory.
     pub name: String,
-    /// Whether there are others below it.
+    /// Whether it is a directory.
     pub is_directory: bool,
-    /// The permissions that it has there.
+    /// The permissions on the other kernel.
     pub permissions: u16,
 }
 
-/// What another kernel tells of changes to its network, by rtnetlink(7): nothing until groups are entered.
+/// The events of another kernel's network, by rtnetlink(7): none until a group is joined.
 pub trait Watch: Send + Sync {
-    /// What polls readable while there is something to take.
+    /// A descriptor that polls readable while there are events.
     fn file(&self) -> &Arc<OwnedFd>;
 
-    /// Enters a group, or leaves it.
+    /// Joins or leaves a group.
     ///
     /// # Errors
-    /// `EINVAL` if that kernel has no such group.
+    /// `EINVAL` if the other kernel has no such group.
     fn change_group(&self, group: u32, member: bool) -> Result<(), Errno>;
 
-    /// Takes the next message, and the group it is for.
+    /// Receives the next message, and its group.
     ///
     /// # Errors
-    /// `EAGAIN` if there is none; `ENOBUFS`, once, if some were lost.
+    /// `EAGAIN` if there is none; `ENOBUFS`, once, if messages were lost.
     fn next(&self) -> Result<(Vec<u8>, u32), Errno>;
 
-    /// About how many bytes it takes.
+    /// Approximate memory in bytes.
     fn kept_bytes(&self) -> u64;
 }
 
-/// What `/proc/net/tcp` and `/proc/net/udp` tell of a socket.
+/// A socket in `/proc/net/tcp` or `/proc/net/udp`.
 pub struct Report {
     /// AF_INET or AF_INET6.
     pub family: AddressFamily,
-    /// Its own end.
+    /// The local end.
     pub local: Endpoint,
-    /// The other end, if it has one.
+    /// The remote end, if connected.
     pub remote: Option<Endpoint>,
-    /// The state; those of UDP use the same numbers.
+    /// The state; UDP uses the same numbers.
     pub state: TcpState,
-    /// Bytes sent that were not taken, or connections that a listener may keep.
+    /// Unacknowledged bytes, or the backlog of a listener.
     pub sending: usize,
-    /// Bytes that can be read, or connections that wait to be accepted.
+    /// Readable bytes, or connections waiting to be accepted.
     pub receiving: usize,
-    /// Who made it.
+    /// The owner's user ID.
     pub uid: u32,
-    /// Its number, as `fstat` tells it.
+    /// The inode number.
     pub inode: u64,
-    /// Datagrams that found no room.
+    /// Datagrams dropped for lack of room.
     pub drops: u64,
-    /// How long it is kept still, of a socket that nobody has open.
+    /// The remaining time of a closed socket.
     pub expires: Option<Duration>,
 }
 
-/// Makes a socket, as socket(2) does.
+/// Makes a socket (socket(2)).
 ///
 /// # Errors
-/// `EINVAL` for impossible protocols, `ESOCKTNOSUPPORT`, `EPROTONOSUPPORT`, `EPERM` for raw sockets of the
-/// unprivileged; those of the network.
+/// `EINVAL` for invalid protocols; `ESOCKTNOSUPPORT`; `EPROTONOSUPPORT`; `EPERM` for raw sockets without CAP_NET_RAW;
+/// errors of the network.
 pub fn create(
     ctx: &TaskContext,
     family: AddressFamily,
@@ -276,23 +276,23 @@ pub fn create(
     }
 }
 
-/// What a socket has a claim to, for deciding who may share a port.
+/// The claim of a socket to a port, which determines whether others can share it.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Claim {
     /// The local address; unspecified for all.
     ip: IpAddr,
-    /// A claim to all addresses of IPv6 leaves out those of IPv4.
+    /// Whether a claim to all IPv6 addresses excludes IPv4.
     v6_only: bool,
     reuse_address: bool,
     reuse_port: bool,
     listening: bool,
     uid: u32,
-    /// The other end, of a connected socket.
+    /// The remote end of a connected socket.
     remote: Option<Endpoint>,
 }
 
 impl Claim {
-    /// Whether some packet would be for both.
+    /// Whether a packet could match both.
     fn overlaps(&self, other: &Claim) -> bool {
         match (self.ip, other.ip) {
             (IpAddr::V4(_), IpAddr::V6(ip)) => ip.is_unspecified() && !other.v6_only,
@@ -301,7 +301,7 @@ impl Claim {
         }
     }
 
-    /// Whether a socket with this claim may not have the port while another has it.
+    /// Whether the claim prevents a socket from getting the port while another has it.
     fn conflicts(&self, other: &Claim) -> bool {
         let reuse_address = self.reuse_address && other.reuse_address && !other.listening;
         let reuse_port = self.reuse_port && other.reuse_port && self.uid == other.uid;

@@ -1,4 +1,4 @@
-//! The options of the levels IP, IPv6, TCP and UDP that are plain numbers: one line each.
+//! Numeric options of the levels IP, IPv6, TCP and UDP: one line each.
 
 use amber_abi::sockopt::{IpOption as Ip, Ipv6Option as V6, SocketLevel, TcpOption as Tcp, UdpOption as Udp};
 
@@ -6,37 +6,37 @@ use Range::{Flag, Linger, OrDefault, Retransmissions, Within};
 
 use crate::net::limits::Numbers;
 
-/// What values an option takes.
+/// The values of an option.
 #[derive(Clone, Copy)]
 pub enum Range {
-    /// Zero, and everything else as one.
+    /// Zero, or any other number, which becomes one.
     Flag,
-    /// A number within bounds.
+    /// A number in a range.
     Within(i32, i32),
-    /// A number within bounds, or -1 for the default.
+    /// A number in a range, or -1 for the default.
     OrDefault(i32, i32),
-    /// Seconds up to two minutes, 0 for the default and everything negative for none.
+    /// Seconds up to two minutes; 0 for the default, negative for none.
     Linger,
-    /// Seconds, rounded up to the time some number of retransmissions takes.
+    /// Seconds, rounded up to the time of a number of retransmissions.
     Retransmissions,
 }
 
-/// One option.
+/// An option.
 pub struct Rule {
-    /// Its level.
+    /// The level.
     pub level: SocketLevel,
-    /// Its number.
+    /// The number of the option.
     pub name: i32,
-    /// Its values.
+    /// The permitted values.
     pub range: Range,
-    /// What it is at first.
+    /// The initial value.
     pub default: i32,
-    /// Only sockets without connections have it.
+    /// Whether only connectionless sockets have it.
     pub datagrams_only: bool,
 }
 
 impl Rule {
-    /// What it is at first, where a parameter of the network says.
+    /// The initial value, which may be a parameter of the network.
     pub fn first(&self, numbers: &Numbers) -> i32 {
         let is = |level, name| self.level == level && self.name == name;
         let tcp = |name: Tcp| is(SocketLevel::SOL_TCP, name.raw());
@@ -71,10 +71,10 @@ const fn datagrams(rule: Rule) -> Rule {
     Rule { datagrams_only: true, ..rule }
 }
 
-/// Levels and the names of their options, those with the same values and default together.
+/// Levels and options, grouped by values and default.
 macro_rules! rules {
     ($($level:ident $names:ident { $($rule:expr => $($name:ident)+;)+ })+) => {
-        /// All of them.
+        /// All options.
         pub const RULES: &[Rule] = &[
             $($($(Rule { level: SocketLevel::$level, name: $names::$name.raw(), ..$rule },)+)+)+
         ];

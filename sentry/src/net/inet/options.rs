@@ -1,4 +1,4 @@
-//! The options of the levels IP, IPv6, TCP and UDP.
+//! Options of the levels IP, IPv6, TCP and UDP.
 
 use std::net::Ipv4Addr;
 
@@ -13,7 +13,7 @@ use crate::net::limits::Limits;
 use crate::sync::{Mutex, Rank};
 use crate::task::TaskContext;
 
-/// The values of one socket.
+/// The options of one socket.
 pub struct InetOptions {
     family: AddressFamily,
     kind: SocketKind,
@@ -24,27 +24,27 @@ pub struct InetOptions {
 struct Values {
     /// In the order of [`RULES`].
     numbers: Vec<i32>,
-    /// Where datagrams for groups leave.
+    /// The source address of multicast datagrams.
     multicast_address: Ipv4Addr,
-    /// TCP_MAXSEG as it was set.
+    /// The value set for TCP_MAXSEG.
     segment: i32,
     congestion: &'static str,
     memberships: Memberships,
 }
 
-/// What the socket knows about itself that options depend on.
+/// The state of a socket on which options depend.
 pub struct SocketPhase {
-    /// It has a port.
+    /// Whether it has a port.
     pub is_bound: bool,
-    /// It has a peer.
+    /// Whether it is connected.
     pub is_connected: bool,
 }
 
-/// Congestion controls that can be named; on a network without packets they are all alike.
+/// Known congestion controls, which have no effect without packets.
 const CONGESTION: [&str; 2] = ["cubic", "reno"];
-/// The most seconds of `TCP_LINGER2` (`TCP_FIN_TIMEOUT_MAX`).
+/// The maximum of `TCP_LINGER2` in seconds (`TCP_FIN_TIMEOUT_MAX`).
 const LONGEST_LINGER: i32 = 120;
-/// The bytes a name of a congestion control takes (`TCP_CA_NAME_MAX`).
+/// The size of the name of a congestion control (`TCP_CA_NAME_MAX`).
 const CONGESTION_LEN: usize = 16;
 
 fn position(level: SocketLevel, name: i32) -> Option<usize> {
@@ -55,7 +55,7 @@ fn int(value: &[u8]) -> Result<i32, Errno> {
     Ok(i32::from_ne_bytes(*value.first_chunk().ok_or_else(|| Errno::EINVAL.here())?))
 }
 
-/// A number of the IP level, where a single byte does.
+/// A value of the IP level, which may be a single byte.
 fn short_int(value: &[u8]) -> Result<i32, Errno> {
     match value {
         [] => Ok(0),
@@ -64,9 +64,9 @@ fn short_int(value: &[u8]) -> Result<i32, Errno> {
     }
 }
 
-/// The time until enough retransmissions were made for as many seconds: each waits twice as long as the one before.
+/// The time in seconds of the first retransmission at or after `seconds`, with intervals that double.
 fn retransmission_time(seconds: i32) -> i32 {
-    /// The longest wait between two (`TCP_RTO_MAX`).
+    /// The maximum interval in seconds (`TCP_RTO_MAX`).
     const LONGEST: i32 = 120;
     if seconds <= 0 {
         return 0;
@@ -87,7 +87,7 @@ fn number(value: i32) -> Vec<u8> {
 }
 
 impl InetOptions {
-    /// The options of a fresh socket.
+    /// The options of a new socket.
     pub fn new(family: AddressFamily, kind: SocketKind, limits: &Limits) -> Self {
         let values = Values {
             numbers: RULES.iter().map(|rule| rule.first(&limits.numbers)).collect(),
@@ -99,7 +99,7 @@ impl InetOptions {
         InetOptions { family, kind, values: Mutex::new(Rank::Leaf, values) }
     }
 
-    /// A copy, as an accepted socket inherits them.
+    /// A copy for an accepted socket.
     pub fn inherit(&self) -> Self {
         let values = Values { memberships: Memberships::default(), ..self.values.lock().clone() };
         InetOptions { family: self.family, kind: self.kind, values: Mutex::new(Rank::Leaf, values) }
@@ -109,32 +109,32 @@ impl InetOptions {
         position(level, name).and_then(|at| self.values.lock().numbers.get(at).copied()).unwrap_or(0)
     }
 
-    /// A number of level SOL_IP.
+    /// An option of level SOL_IP.
     pub fn ip(&self, name: Ip) -> i32 {
         self.number(SocketLevel::SOL_IP, name.raw())
     }
 
-    /// A number of level SOL_IPV6.
+    /// An option of level SOL_IPV6.
     pub fn v6(&self, name: V6) -> i32 {
         self.number(SocketLevel::SOL_IPV6, name.raw())
     }
 
-    /// A number of level SOL_TCP.
+    /// An option of level SOL_TCP.
     pub fn tcp(&self, name: Tcp) -> i32 {
         self.number(SocketLevel::SOL_TCP, name.raw())
     }
 
-    /// A number of level SOL_UDP.
+    /// An option of level SOL_UDP.
     pub fn udp(&self, name: Udp) -> i32 {
         self.number(SocketLevel::SOL_UDP, name.raw())
     }
 
-    /// Whether datagrams for groups go out over the loopback interface.
+    /// Whether multicast datagrams are sent over the loopback interface.
     pub fn multicasts_over_loopback(&self) -> bool {
         self.values.lock().multicast_address.is_loopback() || self.v6(V6::IPV6_MULTICAST_IF) == 1
     }
 
-    /// Looks at the groups it is a member of.
+    /// Whether the socket is a member of a group.
     pub fn is_member(&self, group: std::net::IpAddr) -> bool {
         self.values.lock().memberships.has(group)
     }
@@ -152,8 +152,8 @@ impl InetOptions {
     /// Reads an option.
     ///
     /// # Errors
-    /// `ENOPROTOOPT` for options the socket does not have (of levels it lacks, IPv4 says `EOPNOTSUPP`), `ENOTCONN` for what
-    /// only connected ones can tell.
+    /// `ENOPROTOOPT` for options that the socket does not have (for other levels, IPv4 returns `EOPNOTSUPP`);
+    /// `ENOTCONN` for those of connected sockets only.
     pub fn get(&self, level: SocketLevel, name: i32, now: &SocketPhase) -> Result<Vec<u8>, Errno> {
         if !self.has_level(level) {
             let six = self.family == AddressFamily::AF_INET6;
@@ -197,7 +197,7 @@ impl InetOptions {
         if self.kind == SocketKind::SOCK_STREAM { IpProtocol::IPPROTO_TCP } else { IpProtocol::IPPROTO_UDP }
     }
 
-    /// How much fits into a segment: what the loopback's packets hold less the headers and the time stamps.
+    /// The maximum segment size: that of the loopback's packets without headers and time stamps.
     pub fn segment_size(&self, connected: bool) -> i32 {
         let set = self.values.lock().segment;
         let most = if self.family == AddressFamily::AF_INET6 { 65464 } else { 65483 };
@@ -209,11 +209,11 @@ impl InetOptions {
         }
     }
 
-    /// Changes an option.
+    /// Sets an option.
     ///
     /// # Errors
-    /// `EINVAL` for values that make no sense, `EPERM` for what only the privileged may do, `ENOPROTOOPT` for options
-    /// the socket does not have.
+    /// `EINVAL` for invalid values; `EPERM` without the required capability; `ENOPROTOOPT` for options that the socket
+    /// does not have.
     pub fn set(
         &self,
         ctx: &TaskContext,
@@ -274,7 +274,7 @@ impl InetOptions {
         }
         let value = match rule.range {
             Range::Flag => i32::from(given != 0),
-            // Only the low byte counts.
+            // Only the low byte is used.
             Range::Within(0, 255) if is(SocketLevel::SOL_IP, Ip::IP_TOS.raw()) => given & 0xff,
             Range::OrDefault(..) if given == -1 => rule.default,
             Range::Within(least, most) | Range::OrDefault(least, most) => {
@@ -300,7 +300,7 @@ impl InetOptions {
         if self.kind == SocketKind::SOCK_STREAM {
             return Err(Errno::EINVAL.here());
         }
-        // An address; or a group, an address and an interface.
+        // An address, or a group, an address and an interface.
         let (address, index) = match value.len() {
             0..4 => return Err(Errno::EINVAL.here()),
             4..8 => (value.first_chunk(), 0),

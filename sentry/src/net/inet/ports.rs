@@ -1,4 +1,4 @@
-//! Who has which port.
+//! Allocation of ports.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -14,7 +14,7 @@ use crate::task::TaskContext;
 
 /// A socket that can have a port.
 pub trait Holder: Send + Sync {
-    /// What it claims now. A change of it takes effect by [`Ports::refile`].
+    /// The present claim. A change takes effect with [`Ports::refile`].
     fn claim(&self) -> Claim;
 }
 
@@ -29,10 +29,10 @@ struct Table<T> {
     next: u16,
 }
 
-/// Whether a task may bind to a port.
+/// Checks whether a task may bind to a port.
 ///
 /// # Errors
-/// `EACCES`.
+/// `EACCES` for a privileged port without CAP_NET_BIND_SERVICE.
 pub fn check_port(ctx: &TaskContext, port: u16) -> Result<(), Errno> {
     let privileged = port != 0 && i64::from(port) < ctx.kernel().tunables.unprivileged_ports.get();
     if privileged && !ctx.credentials().has(Capability::CAP_NET_BIND_SERVICE) {
@@ -42,16 +42,16 @@ pub fn check_port(ctx: &TaskContext, port: u16) -> Result<(), Errno> {
 }
 
 impl<T: Holder> Ports<T> {
-    /// No port is taken yet; where the search for free ones begins cannot be foretold.
+    /// A table without sockets. The search for free ports starts at a random port.
     pub fn new(limits: Arc<Limits>) -> Self {
         let mut seed = [0; 2];
-        // Without randomness the search begins at the first port, which is as good a place.
+        // Without random numbers the search starts at the first port, which is acceptable.
         let _ = getrandom::fill(&mut seed);
         let next = u16::from_ne_bytes(seed);
         Ports { table: Mutex::new(Rank::Ports, Table { holders: HashMap::new(), next }), limits }
     }
 
-    /// Gives a socket the port, or with 0 any that nobody has; `commit` is told which while nobody else can take it.
+    /// Allocates the port, or any free one if it is 0. `commit` is called with the port under the lock.
     ///
     /// # Errors
     /// `EADDRINUSE`.
@@ -67,7 +67,7 @@ impl<T: Holder> Ports<T> {
         Ok(port)
     }
 
-    /// Asks again whether a socket may have the port it has, and changes it before somebody else can ask.
+    /// Checks a changed claim for the socket's port, and applies the change by `commit` under the lock.
     ///
     /// # Errors
     /// `EADDRINUSE`.
@@ -84,14 +84,14 @@ impl<T: Holder> Ports<T> {
         self.table.lock().holders.entry(port).or_default().insert(socket);
     }
 
-    /// What a socket claims has changed; without a port that concerns nobody.
+    /// Updates the index after a socket's claim has changed. Does nothing without a port.
     pub fn refile(&self, socket: &T, port: u16) {
         if port != 0 {
             self.table.lock().refile(socket, port);
         }
     }
 
-    /// A socket gives its port back.
+    /// Releases a socket's port.
     pub fn release(&self, socket: &T, port: u16) {
         let mut table = self.table.lock();
         if let Some(holders) = table.holders.get_mut(&port) {
@@ -102,29 +102,29 @@ impl<T: Holder> Ports<T> {
         }
     }
 
-    /// The sockets that have a port.
+    /// The sockets with a port.
     pub fn holders(&self, port: u16) -> Vec<Arc<T>> {
         let table = self.table.lock();
         table.holders.get(&port).into_iter().flat_map(Holders::iter).collect()
     }
 
-    /// The sockets that are connected so.
+    /// The sockets connected from `local` to `remote`.
     pub fn connected(&self, local: Endpoint, remote: Endpoint) -> Vec<Arc<T>> {
         let table = self.table.lock();
         table.holders.get(&local.port).into_iter().flat_map(|holders| holders.connected(local.ip, remote)).collect()
     }
 
-    /// All sockets that have ports.
+    /// All sockets with ports.
     pub fn all(&self) -> Vec<Arc<T>> {
         self.table.lock().holders.values().flat_map(Holders::iter).collect()
     }
 
-    /// Whom of a port's holders a packet is for; those that share the port with SO_REUSEPORT take turns by sender.
+    /// The receiver of a packet. Sockets that share the port with SO_REUSEPORT are selected by sender.
     pub fn find(&self, from: Endpoint, to: Endpoint) -> Option<Arc<T>> {
         self.table.lock().holders.get(&to.port)?.find(from, to.ip)
     }
 
-    /// The same among those that listen, for a connection.
+    /// The listener for a connection request.
     pub fn find_listener(&self, from: Endpoint, to: Endpoint) -> Option<Arc<T>> {
         self.table.lock().holders.get(&to.port)?.find_open(from, to.ip, true)
     }

@@ -1,48 +1,48 @@
-//! What went over the network, as `/proc/net/snmp` and its kin count it.
+//! Network counters, for `/proc/net/snmp` and similar files.
 
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// Something that only grows.
+/// A counter.
 #[derive(Default)]
 pub struct Counter(AtomicU64);
 
 impl Counter {
-    /// How much it is.
+    /// The value.
     pub fn get(&self) -> u64 {
         self.0.load(Ordering::Relaxed)
     }
 
-    /// One more.
+    /// Adds one.
     pub fn count(&self) {
         self.add(1);
     }
 
-    /// So many more.
+    /// Adds a number.
     pub fn add(&self, more: u64) {
         self.0.fetch_add(more, Ordering::Relaxed);
     }
 }
 
-/// What is counted for IPv4 and IPv6 apart.
+/// Counters of IPv4 or IPv6.
 #[derive(Default)]
 pub struct FamilyStats {
-    /// Packets that were sent, all of which arrive.
+    /// Packets sent, all of which arrive.
     pub packets: Counter,
-    /// Bytes of those.
+    /// Bytes of these packets.
     pub bytes: Counter,
-    /// Datagrams of UDP that found a receiver with room.
+    /// UDP datagrams received.
     pub udp_received: Counter,
-    /// Those that nobody waits for.
+    /// UDP datagrams to ports without a socket.
     pub udp_no_ports: Counter,
-    /// All that were sent.
+    /// UDP datagrams sent.
     pub udp_sent: Counter,
-    /// Those whose receiver has no room.
+    /// UDP datagrams dropped because the receive buffer was full.
     pub udp_no_room: Counter,
 }
 
 impl FamilyStats {
-    /// A packet is sent.
+    /// Counts a packet.
     pub fn packet(&self, bytes: usize) {
         self.packets.count();
         self.bytes.add(bytes as u64);
@@ -52,31 +52,31 @@ impl FamilyStats {
 /// All counters.
 #[derive(Default)]
 pub struct NetStats {
-    /// Those of IPv4.
+    /// The counters of IPv4.
     pub v4: FamilyStats,
-    /// Those of IPv6.
+    /// The counters of IPv6.
     pub v6: FamilyStats,
-    /// Connections that were asked for.
+    /// Active opens: connection requests.
     pub tcp_active: Counter,
-    /// Connections that a listener made.
+    /// Passive opens: connections accepted by listeners.
     pub tcp_passive: Counter,
-    /// Connections that were refused.
+    /// Failed connection attempts.
     pub tcp_failed: Counter,
     /// Connections that were reset.
     pub tcp_reset: Counter,
-    /// Segments that were sent.
+    /// Segments sent.
     pub tcp_segments: Counter,
-    /// Connections whose ports were kept for a while.
+    /// Connections that entered TIME_WAIT.
     pub tcp_time_waits: Counter,
 }
 
 impl NetStats {
-    /// The counters of an address's family.
+    /// The counters of the address's family.
     pub fn of(&self, ip: IpAddr) -> &FamilyStats {
         if ip.is_ipv4() { &self.v4 } else { &self.v6 }
     }
 
-    /// A segment of TCP is sent.
+    /// Counts a TCP segment.
     pub fn segment(&self, to: IpAddr, bytes: usize) {
         self.tcp_segments.count();
         self.of(to).packet(bytes);

@@ -1,4 +1,4 @@
-//! TCP over the loopback: a connection is two queues of bytes.
+//! TCP over the loopback: a connection consists of two queues of bytes.
 
 use std::any::Any;
 use std::sync::{Arc, Weak};
@@ -27,7 +27,7 @@ use crate::time::TimerService;
 use crate::vfs::Caller;
 use crate::wait::{READABLE, SigioEvent, WRITABLE, WaitQueue};
 
-/// What the send buffer of a connection grows to by itself.
+/// The size in bytes to which the send buffer of a connection grows automatically.
 const GROWN_SEND_BUFFER: u32 = 2_626_560;
 
 /// A TCP socket.
@@ -75,7 +75,7 @@ impl TcpSocket {
         })
     }
 
-    /// The socket that a listener's accept(2) will answer.
+    /// Makes the socket that accept(2) of a listener will return.
     pub(super) fn child(&self) -> Arc<Self> {
         let (options, inet) = (self.options.inherit(), self.inet.inherit());
         Self::new(self.stack.clone(), self.family, self.uid, options, inet, self.timers.clone())
@@ -85,7 +85,7 @@ impl TcpSocket {
         self.family == AddressFamily::AF_INET6 && self.inet.v6(V6::IPV6_V6ONLY) != 0
     }
 
-    /// The send buffer grows once there is a connection, unless its size was set.
+    /// Grows the send buffer of a new connection, unless its size was set.
     pub(super) fn grow(&self) {
         self.options.change(|values| {
             if values.send_buffer == self.stack.limits.tcp_buffers().0 {
@@ -99,7 +99,7 @@ impl TcpSocket {
         self.options.look(|values| values.oob_inline)
     }
 
-    /// How many bytes may be on the way from one socket to another: half of each buffer, the rest being overhead.
+    /// The number of bytes that can be in transit between two sockets: half of each buffer, the rest being overhead.
     fn capacity(from: &TcpSocket, to: &TcpSocket) -> usize {
         let send = from.options.look(|values| values.send_buffer);
         let receive = to.options.look(|values| values.receive_buffer);
@@ -118,7 +118,7 @@ impl TcpSocket {
         self.state.lock().peer.upgrade()
     }
 
-    /// The peer resets the connection.
+    /// Handles a reset by the peer.
     pub(super) fn reset(&self) {
         let (reset, refused, closed, port) = {
             let mut state = self.state.lock();
@@ -140,7 +140,7 @@ impl TcpSocket {
         }
     }
 
-    /// The peer will send nothing more.
+    /// Handles a FIN of the peer.
     pub(super) fn receive_fin(&self) {
         let (both, first, closed, port, listener) = {
             let mut state = self.state.lock();
@@ -158,7 +158,7 @@ impl TcpSocket {
         self.queue.signals().notify(if both { SigioEvent::HangUp } else { SigioEvent::Input });
     }
 
-    /// Gives a port back, if there is one to give; else what the socket claims of the one it keeps has changed.
+    /// Releases a port, or else updates the claim to the port that the socket keeps.
     pub(super) fn release(&self, port: Option<u16>) {
         match port {
             Some(port) => self.stack.tcp.release(self, port),
@@ -166,13 +166,13 @@ impl TcpSocket {
         }
     }
 
-    /// What the socket claims has changed.
+    /// Updates the index of ports after a change of the claim.
     pub(super) fn refile(&self) {
         let port = self.state.lock().port();
         self.stack.tcp.refile(self, port);
     }
 
-    /// Takes any port that is free.
+    /// Binds to any free port.
     pub(super) fn bind_automatically(&self) -> Result<(), Errno> {
         let me = self.me.upgrade().ok_or_else(|| Errno::EINVAL.here())?;
         if self.state.lock().port() == 0 {
@@ -186,7 +186,7 @@ impl TcpSocket {
         self.state.lock().local.get_or_insert(unspecified).port = port;
     }
 
-    /// What `/proc/net/tcp` tells.
+    /// The socket's entry in `/proc/net/tcp`.
     pub fn report(&self) -> Report {
         let options = self.options.values();
         let state = self.state.lock();
@@ -353,7 +353,7 @@ impl Socket for TcpSocket {
         if state.closed || matches!(state.phase, Phase::Done) {
             let port = state.port();
             drop(state);
-            // The packet goes out, and is answered by a reset.
+            // The peer replies to the packet with a reset.
             self.stack.forget(&peer, port);
             self.reset();
             return Ok(len);
@@ -400,7 +400,7 @@ impl Socket for TcpSocket {
             _ => {}
         }
         if flags.contains(MessageFlags::MSG_ERRQUEUE) {
-            // No error of a connection comes with the bytes it is about.
+            // TCP has no error queue.
             return Err(Errno::EAGAIN.here());
         }
         if flags.contains(MessageFlags::MSG_OOB) {
@@ -493,7 +493,7 @@ impl Socket for TcpSocket {
             (state.poll(inline, low), if state.can_send() { Some(state.peer.upgrade()) } else { None })
         };
         match peer {
-            // Nobody is there: sending does not wait.
+            // There is no peer, so a send does not wait.
             Some(None) => events |= WRITABLE,
             Some(Some(peer)) => {
                 let capacity = Self::capacity(self, &peer);
@@ -543,7 +543,7 @@ impl Socket for TcpSocket {
 
     fn unsent_bytes(&self) -> usize {
         let Some(peer) = self.peer() else { return 0 };
-        // What fits into the peer's receive buffer has arrived.
+        // Data that fits into the peer's receive buffer counts as acknowledged.
         let arrived = (peer.options.look(|values| values.receive_buffer) / 2) as usize;
         peer.state.lock().stream.bytes().saturating_sub(arrived)
     }
@@ -577,11 +577,11 @@ impl Socket for TcpSocket {
     }
 }
 
-/// The address a socket shall be bound to.
+/// The address to which a socket is bound.
 ///
 /// # Errors
-/// Those of [`parse`]; `EINVAL` for an IPv4 address of a socket for IPv6 alone; `EADDRNOTAVAIL` for an address that is
-/// not the machine's.
+/// Errors of [`parse`]; `EINVAL` for an IPv4 address on an IPv6-only socket; `EADDRNOTAVAIL` for an address that is not
+/// local.
 pub fn bind_address(
     family: AddressFamily,
     inet: &InetOptions,
@@ -590,7 +590,7 @@ pub fn bind_address(
 ) -> Result<Endpoint, Errno> {
     let mut bytes = address.to_vec();
     if family == AddressFamily::AF_INET && family_of(address)? == AddressFamily::AF_UNSPEC {
-        // Old programs leave the family out when they mean any address.
+        // Old programs omit the family for the unspecified address.
         if address.get(4..8) != Some(&[0; 4]) {
             return Err(if address.len() < 16 { Errno::EINVAL.here() } else { Errno::EAFNOSUPPORT.here() });
         }

@@ -1,4 +1,4 @@
-//! How TCP connections end, and what remains of them.
+//! The end of TCP connections, and their remains.
 
 use std::sync::Weak;
 use std::time::Duration;
@@ -9,13 +9,13 @@ use super::tcp::TcpSocket;
 use super::tcp_state::{Listening, Phase, State};
 use crate::wait::{READABLE, SigioEvent};
 
-/// How long the ports of a connection stay taken after it (`TCP_TIMEWAIT_LEN`).
+/// The time for which a finished connection keeps its ports (`TCP_TIMEWAIT_LEN`).
 const TIME_WAIT: Duration = Duration::from_secs(60);
-/// How long a closed socket waits for its peer's end at most (`TCP_FIN_TIMEOUT_MAX`).
+/// The maximum time for which a closed socket waits for the peer's FIN (`TCP_FIN_TIMEOUT_MAX`).
 const LONGEST_ORPHAN: Duration = Duration::from_secs(120);
 
 impl TcpSocket {
-    /// Stops listening: those who wait to be accepted are reset, those who knock are refused.
+    /// Stops listening: resets waiting connections and refuses pending clients.
     pub(super) fn stop_listening(listening: Listening) {
         for end in listening.waiting.into_iter().chain(listening.deferred.into_values()) {
             end.end(true);
@@ -25,7 +25,7 @@ impl TcpSocket {
         }
     }
 
-    /// The last descriptor is gone, or the listener this one waited at.
+    /// Closes the socket after its last descriptor was closed, or its listener before it was accepted.
     pub(super) fn end(&self, abort: bool) {
         let (phase, peer, orderly, fin, waits, port) = {
             let mut state = self.state.lock();
@@ -36,7 +36,7 @@ impl TcpSocket {
             let connected = matches!(state.phase, Phase::Connected) && peer.is_some();
             let orderly = connected && !abort && !unread;
             let fin = orderly && state.send_fin();
-            // Without an end of the peer's, what is left of this one goes on waiting for that.
+            // Without the peer's FIN, the closed socket stays connected and waits for it.
             let waits = orderly && !state.fin_received;
             let phase = if waits { Phase::Connected } else { std::mem::replace(&mut state.phase, Phase::Done) };
             (phase, peer, orderly, fin, waits, state.port())
@@ -58,13 +58,13 @@ impl TcpSocket {
         self.queue.notify_all();
     }
 
-    /// How long a closed socket waits for its peer's end; not at all with a negative `TCP_LINGER2`.
+    /// The time for which a closed socket waits for the peer's FIN; none with a negative `TCP_LINGER2`.
     fn orphan_time(&self) -> Option<Duration> {
         let seconds = self.inet.tcp(TcpOption::TCP_LINGER2);
         u64::try_from(seconds).ok().map(|seconds| Duration::from_secs(seconds).min(LONGEST_ORPHAN))
     }
 
-    /// Leaves something behind that keeps the ports of this connection taken.
+    /// Leaves a socket in TIME_WAIT, which keeps the ports of this connection.
     pub(super) fn wait_out(&self) {
         let (local, remote) = {
             let state = self.state.lock();
@@ -77,13 +77,13 @@ impl TcpSocket {
         self.stack.keep(remains, local.port, TIME_WAIT);
     }
 
-    /// The time of a socket that nobody has open is over.
+    /// Drops a closed socket after its time is over.
     pub(super) fn vanish(&self, port: u16) {
         self.state.lock().phase = Phase::Done;
         self.release((port != 0).then_some(port));
     }
 
-    /// A connection that its listener did not want to hear of before it had data has some, or waited long enough.
+    /// Makes a deferred connection (TCP_DEFER_ACCEPT) acceptable, because it has data or its time is over.
     pub(super) fn enter_queue(&self, listener: Option<Weak<TcpSocket>>) {
         let Some(listener) = listener.and_then(|listener| listener.upgrade()) else { return };
         let entered = {

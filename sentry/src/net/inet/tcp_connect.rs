@@ -1,4 +1,4 @@
-//! How TCP connections are made.
+//! Establishment of TCP connections.
 
 use std::sync::{Arc, Weak};
 
@@ -15,11 +15,11 @@ use crate::time::Expire;
 use crate::wait::{READABLE, SigioEvent};
 
 impl TcpSocket {
-    /// Begins a connection, as connect(2) does. On a network without packets the answer is there at once, but as on
-    /// Linux the caller is told only when it asks.
+    /// Begins a connection (connect(2)). On a network without packets the result is available at once, but as on Linux
+    /// it is returned later.
     ///
     /// # Errors
-    /// `EINPROGRESS` once it is begun, `EALREADY`, `EISCONN`, those of addresses and ports.
+    /// `EINPROGRESS` once it has begun; `EALREADY`; `EISCONN`; errors of addresses and ports.
     pub(super) fn begin_connect(&self, _ctx: &TaskContext, address: &[u8]) -> Result<(), Errno> {
         let asked = parse(self.family, address)?;
         {
@@ -60,7 +60,7 @@ impl TcpSocket {
             if !twin {
                 continue;
             }
-            // What remains of an earlier connection can be told from the new one, on request.
+            // A connection in TIME_WAIT can be replaced if `tcp_tw_reuse` permits it.
             if !over || self.stack.limits.numbers.tcp_tw_reuse.get() == 0 {
                 return Err(Errno::EADDRNOTAVAIL.here());
             }
@@ -82,7 +82,7 @@ impl TcpSocket {
         Err(Errno::EINPROGRESS.here())
     }
 
-    /// Asks whoever listens for a connection.
+    /// Requests a connection from the listener.
     fn knock(&self, from: Endpoint, to: Endpoint) {
         let Some(me) = self.me.upgrade() else { return };
         match self.stack.tcp.find_listener(from, to) {
@@ -92,7 +92,7 @@ impl TcpSocket {
         }
     }
 
-    /// A socket that connects to its own end meets itself: both sides open the connection at once.
+    /// Connects a socket to its own address (simultaneous open).
     fn join_itself(&self) {
         {
             let mut state = self.state.lock();
@@ -104,7 +104,7 @@ impl TcpSocket {
         self.queue.signals().notify(SigioEvent::Output);
     }
 
-    /// A listener makes the other end of a connection, if it has room; else the client goes on knocking.
+    /// Makes a listener's end of a connection if the backlog has room; otherwise the client stays pending.
     fn admit(&self, client: &Arc<TcpSocket>, from: Endpoint, to: Endpoint) {
         let mut state = self.state.lock();
         let Phase::Listening(listening) = &mut state.phase else {
@@ -114,7 +114,7 @@ impl TcpSocket {
         };
         if listening.waiting.len() > listening.backlog {
             if listening.knocking.len() == listening.knocking.capacity() {
-                // Only once as many may be gone as there are.
+                // Compacted before the list grows, so the cost is amortized.
                 listening.knocking.retain(|client| client.strong_count() > 0);
                 let present = listening.knocking.len();
                 listening.knocking.reserve(present.max(1));
@@ -176,7 +176,7 @@ impl TcpSocket {
         }
     }
 
-    /// What remains of an earlier connection between the same two gives way to a new one.
+    /// Drops a connection in TIME_WAIT with the same ends.
     fn forget_predecessor(&self, local: Endpoint, remote: Endpoint) {
         for other in self.stack.tcp.connected(local, remote) {
             let is_it = {
@@ -189,7 +189,7 @@ impl TcpSocket {
         }
     }
 
-    /// The listener shall hear of this connection only when it has data, or after so many seconds.
+    /// Defers the acceptance of this connection until it has data, or for this many seconds.
     fn defer(&self, listener: &Weak<TcpSocket>, seconds: u64) {
         let alarm = self.timers.upgrade().map(|timers| {
             let at = monotonic().saturating_add(seconds.saturating_mul(1_000_000_000));
@@ -200,7 +200,7 @@ impl TcpSocket {
         state.deferral = alarm;
     }
 
-    /// Lets in those who knock, as far as there is room.
+    /// Connects pending clients while the backlog has room.
     pub(super) fn let_in(&self) {
         loop {
             let client = {
@@ -225,10 +225,10 @@ impl TcpSocket {
         }
     }
 
-    /// Tells how a connect that was begun has ended.
+    /// Returns the result of a connect in progress.
     ///
     /// # Errors
-    /// `EINPROGRESS` if it has not; why it failed.
+    /// `EINPROGRESS` if it is still in progress; the reason of a failure.
     pub(super) fn end_connect(&self) -> Result<(), Errno> {
         let (error, port) = {
             let mut state = self.state.lock();
@@ -240,7 +240,7 @@ impl TcpSocket {
                     return Ok(());
                 }
             }
-            // Somebody may have asked for SO_ERROR before.
+            // SO_ERROR may have returned the error before.
             let error = state.error.take().unwrap_or_else(|| Errno::ECONNABORTED.here());
             (error, state.forget(Endpoint::unspecified(self.family)))
         };
@@ -248,7 +248,7 @@ impl TcpSocket {
         Err(error)
     }
 
-    /// connect(2) with `AF_UNSPEC`: the connection is reset, and the socket can be used again.
+    /// connect(2) with `AF_UNSPEC`: resets the connection; the socket can be used again.
     pub(super) fn disconnect(&self) -> Result<(), Errno> {
         let (peer, port, phase) = {
             let mut state = self.state.lock();

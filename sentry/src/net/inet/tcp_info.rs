@@ -1,4 +1,4 @@
-//! What `TCP_INFO` tells of a connection that needs no packets.
+//! `TCP_INFO` of a connection without packets.
 
 use amber_abi::socket::TcpInfo;
 use zerocopy::IntoBytes;
@@ -6,17 +6,17 @@ use zerocopy::IntoBytes;
 use super::tcp::TcpSocket;
 use super::tcp_state::Phase;
 
-/// The time Linux waits for an acknowledgement at least, and the time a packet takes here, in microseconds.
+/// Linux' minimum retransmission timeout, and the round-trip time, in microseconds.
 const RETRANSMIT: u32 = 204_000;
 const ROUND_TRIP: u32 = 20;
 
-/// The structure, as bytes.
+/// Encodes `struct tcp_info`.
 pub fn encode(socket: &TcpSocket) -> Vec<u8> {
     let state = socket.state.lock();
     let connected = matches!(state.phase, Phase::Connected);
     let mut info = TcpInfo { tcpi_state: state.name().raw(), ..TcpInfo::default() };
     if let Phase::Listening(listening) = &state.phase {
-        // Of a listener, these two tell how many wait and how many may.
+        // For a listener, these are the number of waiting connections and the backlog.
         info.tcpi_unacked = listening.waiting.len() as u32;
         info.tcpi_sacked = listening.backlog as u32;
     }

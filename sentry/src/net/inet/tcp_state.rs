@@ -1,4 +1,4 @@
-//! The state of a TCP socket, and what can be said and done with it alone.
+//! The state of a TCP socket, and its transitions.
 
 use std::collections::{HashMap, VecDeque};
 use std::net::IpAddr;
@@ -15,65 +15,64 @@ use crate::net::stream::ByteStream;
 use crate::time::Alarm;
 use crate::wait::{READABLE, WRITABLE};
 
-/// Where a socket is in its life.
+/// The phase of a socket.
 #[derive(Default)]
 pub enum Phase {
     /// Neither listening nor connected.
     #[default]
     Idle,
-    /// Connections come to it.
+    /// Listening.
     Listening(Listening),
-    /// A connection was asked for, but the listener has no room for it yet.
+    /// Connecting: the listener's backlog has no room yet.
     Connecting,
-    /// Connected, perhaps with one or both directions ended.
+    /// Connected; one or both directions may be closed.
     Connected,
-    /// The connection is gone: refused or reset.
+    /// The connection was refused or reset.
     Done,
-    /// What remains of a connection that this end was the first to end: it keeps its ports for a while.
+    /// TIME_WAIT: this end has closed a finished connection first, and keeps its ports for a while.
     TimeWait,
 }
 
-/// What a listener has.
+/// The state of a listener.
 #[derive(Default)]
 pub struct Listening {
-    /// Connections that are made and wait to be accepted.
+    /// Connections that wait to be accepted.
     pub waiting: VecDeque<Arc<TcpSocket>>,
-    /// Sockets that asked for a connection while there was no room.
+    /// Clients that requested a connection while the backlog was full.
     pub knocking: VecDeque<Weak<TcpSocket>>,
-    /// Connections that are made, but not offered to accept(2) before they have data (`TCP_DEFER_ACCEPT`); by
-    /// address.
+    /// Connections that accept(2) does not return before they have data (`TCP_DEFER_ACCEPT`), by address.
     pub deferred: HashMap<usize, Arc<TcpSocket>>,
-    /// How many wait at most, less one.
+    /// The maximum number of waiting connections, less one.
     pub backlog: usize,
 }
 
-/// What can change in a TCP socket.
+/// The mutable state of a TCP socket.
 #[derive(Default)]
 pub struct State {
     pub phase: Phase,
-    /// The own end; its port is 0 until there is one.
+    /// The local end; its port is 0 while there is none.
     pub local: Option<Endpoint>,
-    /// The address and port that bind(2) gave, which outlast connections.
+    /// The address and port set by bind(2), which outlast connections.
     pub bound: Option<(IpAddr, u16)>,
     pub remote: Option<Endpoint>,
     pub peer: Weak<TcpSocket>,
     pub stream: ByteStream,
-    /// The peer said that nothing more comes.
+    /// Whether the peer has sent a FIN.
     pub fin_received: bool,
-    /// Nothing more will be sent.
+    /// Whether a FIN was sent.
     pub fin_sent: bool,
-    /// That was said before the peer said it.
+    /// Whether the FIN was sent before the peer's was received.
     pub fin_first: bool,
-    /// The listener that waits for this connection's data.
+    /// The listener that waits for data of this deferred connection.
     pub deferred_by: Option<Weak<TcpSocket>>,
-    /// When that has waited long enough.
+    /// The end of the deferral.
     pub deferral: Option<Alarm>,
-    /// Nothing more will be received: shutdown(2).
+    /// Whether receiving was shut down.
     pub no_receive: bool,
     pub error: Option<Errno>,
-    /// A connect was begun and its end was not told yet.
+    /// Whether a connect has begun whose result was not returned yet.
     pub in_progress: bool,
-    /// The peer waits until there is room here.
+    /// Whether the peer waits for room in the receive buffer.
     pub sender_waits: bool,
     pub closed: bool,
     /// For TCP_INFO.
@@ -86,7 +85,7 @@ impl State {
         self.local.map_or(0, |local| local.port)
     }
 
-    /// Both directions are over.
+    /// Whether both directions are closed.
     pub fn is_finished(&self) -> bool {
         match self.phase {
             Phase::Done => true,
@@ -95,7 +94,7 @@ impl State {
         }
     }
 
-    /// The state as Linux names it.
+    /// The state in Linux' terms.
     pub fn name(&self) -> TcpState {
         match &self.phase {
             Phase::Idle | Phase::Done => TcpState::TCP_CLOSE,
@@ -111,7 +110,7 @@ impl State {
         }
     }
 
-    /// The connection is reset by the peer; false if that changes nothing any more.
+    /// Handles a reset by the peer. Returns false if it has no effect.
     pub fn reset(&mut self) -> bool {
         if self.is_finished() || matches!(self.phase, Phase::Idle | Phase::Listening(_) | Phase::TimeWait) {
             return false;
@@ -125,8 +124,8 @@ impl State {
         true
     }
 
-    /// Takes in bytes from the peer; the last may be urgent. As on Linux an urgent byte that comes next is lost then,
-    /// unless it belongs to the stream.
+    /// Appends bytes from the peer, the last of which may be urgent. As on Linux, an unread urgent byte at the mark is
+    /// then lost, unless it is in line.
     pub fn put(&mut self, data: &[u8], urgent: bool, inline: bool) {
         if urgent && !inline {
             self.stream.pass_mark();
@@ -135,13 +134,13 @@ impl State {
         self.bytes_received += data.len() as u64;
     }
 
-    /// Bytes that can be read before the urgent one, or all (`FIONREAD`).
+    /// The number of readable bytes before the urgent byte, or of all (`FIONREAD`).
     pub fn readable(&self, inline: bool) -> usize {
         let bytes = self.stream.bytes();
         self.stream.mark().filter(|_| !inline).map_or(bytes, |mark| mark.min(bytes))
     }
 
-    /// What poll(2) says, but for room to write.
+    /// The events of poll(2), except writability.
     pub fn poll(&self, inline: bool, low: usize) -> PollEvents {
         let mut events = PollEvents::empty();
         if let Phase::Listening(listening) = &self.phase {
@@ -156,7 +155,7 @@ impl State {
         if receive_over {
             events |= READABLE | PollEvents::POLLRDHUP;
         }
-        // An urgent byte that comes next does not count.
+        // An urgent byte at the mark does not count.
         let next = usize::from(self.stream.is_at_mark() && !inline);
         if self.stream.bytes() >= low.saturating_add(next) {
             events |= READABLE;
@@ -173,7 +172,7 @@ impl State {
         events
     }
 
-    /// Says that nothing more will be sent; false if that was said before.
+    /// Sends a FIN. Returns false if it was sent before.
     pub fn send_fin(&mut self) -> bool {
         let new = !self.fin_sent;
         self.fin_first |= new && !self.fin_received;
@@ -181,13 +180,13 @@ impl State {
         new
     }
 
-    /// Whether sending waits for room at the peer.
+    /// Whether data can be sent, so that a send waits for room.
     pub fn can_send(&self) -> bool {
         matches!(self.phase, Phase::Connected) && !self.fin_sent
     }
 
-    /// The socket forgets its connection and is as it was before (`AF_UNSPEC`, or a refused connect). Answers the port
-    /// that it gives back.
+    /// Resets the state to that of an unconnected socket (`AF_UNSPEC`, or a refused connect). Returns the port to
+    /// release.
     pub fn forget(&mut self, unspecified: Endpoint) -> Option<u16> {
         let port = self.port();
         let bound = self.bound;

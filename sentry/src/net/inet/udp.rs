@@ -28,7 +28,7 @@ use crate::task::TaskContext;
 use crate::wait::{READABLE, SigioEvent, WaitQueue};
 
 const WRITABLE: PollEvents = PollEvents::POLLOUT.union(PollEvents::POLLWRNORM).union(PollEvents::POLLWRBAND);
-/// The most bytes of a datagram: what the length fields of IPv4 and UDP leave.
+/// The maximum size of a datagram, limited by the length fields of IPv4 and UDP.
 const MOST_V4: usize = 65507;
 const MOST_V6: usize = 65527;
 
@@ -46,13 +46,13 @@ pub struct UdpSocket {
 
 struct State {
     local: Endpoint,
-    /// The address and port that bind(2) gave, which outlast a connect.
+    /// The address and port set by bind(2), which outlast a connect.
     bound: Option<(IpAddr, u16)>,
     remote: Option<Endpoint>,
     receive_queue: ReceiveQueue,
-    /// What is known of each datagram in the receive queue.
+    /// The metadata of the datagrams in the receive queue.
     envelopes: VecDeque<Envelope>,
-    /// A datagram that is being collected (`MSG_MORE`, `UDP_CORK`).
+    /// A datagram being assembled (`MSG_MORE`, `UDP_CORK`).
     corked: Option<(Option<Endpoint>, Vec<u8>)>,
     no_receive: bool,
     no_send: bool,
@@ -62,7 +62,7 @@ struct State {
 }
 
 impl UdpSocket {
-    /// Makes a socket of a user.
+    /// Makes a socket owned by a user.
     pub fn create(stack: Arc<Loopback>, family: AddressFamily, uid: u32) -> Arc<Self> {
         let state = State {
             local: Endpoint::unspecified(family),
@@ -106,13 +106,13 @@ impl UdpSocket {
         }
         let me = self.me.upgrade().ok_or_else(|| Errno::EINVAL.here())?;
         self.stack.udp.take(&me, &self.claim(), 0, |port| self.state.lock().local.port = port).map_err(|_| {
-            // All ports are taken.
+            // All ports are in use.
             Errno::EAGAIN.here()
         })?;
         Ok(())
     }
 
-    /// Where a datagram shall go; a socket of AF_INET6 takes addresses of both families.
+    /// The destination of a datagram. AF_INET6 sockets accept addresses of both families.
     fn destination(&self, address: &[u8]) -> Result<Endpoint, Errno> {
         let to = match (self.family, family_of(address)?) {
             (AddressFamily::AF_INET6, AddressFamily::AF_INET) => parse(AddressFamily::AF_INET, address)?,
@@ -132,7 +132,7 @@ impl UdpSocket {
         Ok(to)
     }
 
-    /// Where packets go really, and where they come from; a group is reached only over an interface that was chosen.
+    /// The effective destination and the source address of packets. A multicast group requires a selected interface.
     fn route(&self, to: IpAddr, chosen: &Chosen) -> Result<(IpAddr, IpAddr), Errno> {
         let (to, from) = if to.is_multicast() && (self.inet.multicasts_over_loopback() || chosen.on_loopback) {
             let (_, from) = route(Endpoint::unspecified(self.family_of(to)).ip)?;
@@ -181,7 +181,7 @@ impl UdpSocket {
         Ok(())
     }
 
-    /// The type of service and the hops a datagram is sent with.
+    /// The type of service and the hop limit of a datagram.
     fn marks(&self, to: IpAddr, chosen: &Chosen) -> (u8, u8) {
         let (tos, ttl) = match (to.is_ipv4(), to.is_multicast()) {
             (true, false) => (self.inet.ip(Ip::IP_TOS), self.inet.ip(Ip::IP_TTL)),
@@ -192,7 +192,7 @@ impl UdpSocket {
         (chosen.tos.unwrap_or(tos as u8), chosen.ttl.unwrap_or(ttl as u8))
     }
 
-    /// Whether a datagram for a group or for everybody is for this socket.
+    /// Whether a multicast or broadcast datagram matches this socket.
     fn wants(&self, from: Endpoint, to: Endpoint) -> bool {
         let claim = self.claim();
         let to_address = claim.ip == to.ip;
@@ -219,7 +219,7 @@ impl UdpSocket {
         self.queue.notify_and_signal(READABLE, SigioEvent::Input);
     }
 
-    /// Nobody has the port: a connected socket hears of it, as does one that asked for all errors.
+    /// Handles a destination port without a socket: sets the error of a connected socket or of one with IP_RECVERR.
     fn refused(&self, to: Endpoint, data: &[u8]) {
         let limit = self.options.look(|values| values.receive_buffer) as usize;
         let all = match to.ip {
@@ -239,7 +239,7 @@ impl UdpSocket {
         self.queue.notify_and_signal(READABLE | PollEvents::POLLERR, SigioEvent::Error);
     }
 
-    /// The first of the errors that are kept with their datagrams; the pending error is that of the next then.
+    /// Removes the oldest entry of the error queue. The pending error becomes that of the next entry.
     fn take_queued_error(&self, buf: &mut [u8]) -> Result<Received, Errno> {
         let mut state = self.state.lock();
         let mut received = state.errors.take(buf)?;
@@ -267,13 +267,13 @@ impl UdpSocket {
         }
     }
 
-    /// What the socket claims has changed.
+    /// Updates the index of ports after a change of the claim.
     fn refile(&self) {
         let port = self.state.lock().local.port;
         self.stack.udp.refile(self, port);
     }
 
-    /// What `/proc/net/udp` tells.
+    /// The socket's entry in `/proc/net/udp`.
     pub fn report(&self) -> Report {
         let inode = self.options.look(|values| values.inode);
         let state = self.state.lock();
@@ -363,7 +363,7 @@ impl Socket for UdpSocket {
     }
 
     fn peer_address(&self) -> Result<Vec<u8>, Errno> {
-        // A port of zero is nobody's, even where it was connected to.
+        // A peer with port 0 does not exist, even if the socket was connected to it.
         let remote = self.state.lock().remote.filter(|remote| remote.port != 0);
         Ok(remote.ok_or_else(|| Errno::ENOTCONN.here())?.encode(self.family))
     }
@@ -499,7 +499,7 @@ impl Socket for UdpSocket {
             self.state.lock().errors = ErrorQueue::default();
         }
         if (level, Udp::from_raw(name)) == (SocketLevel::SOL_UDP, Udp::UDP_CORK) && self.inet.udp(Udp::UDP_CORK) == 0 {
-            // What was collected goes out now.
+            // Send the corked datagram.
             let corked = self.state.lock().corked.take();
             if let Some((Some(to), data)) = corked {
                 self.transmit(to, &data, &Chosen::default())?;

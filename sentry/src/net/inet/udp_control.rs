@@ -1,4 +1,4 @@
-//! What goes along with datagrams: addresses, hops, type of service and time (`IP_PKTINFO` and its kin).
+//! Control messages of datagrams: addresses, hop limit, type of service and time (`IP_PKTINFO` and similar).
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -14,33 +14,33 @@ use super::options::InetOptions;
 use crate::net::control::Control;
 use crate::net::options::Values;
 
-/// What is known of a datagram that came.
+/// The metadata of a received datagram.
 #[derive(Clone)]
 pub struct Envelope {
-    /// Who sent it.
+    /// The sender.
     pub from: Endpoint,
-    /// Where it was sent to.
+    /// The destination.
     pub to: Endpoint,
-    /// Its type of service.
+    /// The type of service.
     pub tos: u8,
-    /// The hops it had left.
+    /// The remaining hop limit.
     pub ttl: u8,
-    /// When it came.
+    /// The time of arrival.
     pub time: Timespec,
 }
 
-/// What the sender chose for one datagram.
+/// The sender's settings for one datagram.
 #[derive(Default)]
 pub struct Chosen {
-    /// The address it comes from.
+    /// The source address.
     pub source: Option<IpAddr>,
-    /// It shall leave over the loopback interface.
+    /// Whether it is sent over the loopback interface.
     pub on_loopback: bool,
-    /// Its type of service.
+    /// The type of service.
     pub tos: Option<u8>,
-    /// Its hops.
+    /// The hop limit.
     pub ttl: Option<u8>,
-    /// It is cut into datagrams of this size.
+    /// The size of the datagrams into which it is split.
     pub segment: Option<u16>,
 }
 
@@ -65,7 +65,7 @@ impl Chosen {
     }
 }
 
-/// A number or a byte within bounds.
+/// A byte or integer in a range.
 fn small(data: &[u8], most: i32) -> Result<u8, Errno> {
     let value = match data {
         [byte] => i32::from(*byte),
@@ -74,15 +74,15 @@ fn small(data: &[u8], most: i32) -> Result<u8, Errno> {
     if (0..=most).contains(&value) { Ok(value as u8) } else { Err(Errno::EINVAL.here()) }
 }
 
-/// Reads what a sender chose.
+/// Parses the sender's control messages.
 ///
 /// # Errors
-/// `EINVAL` for unknown or malformed messages, `ENODEV` for an interface that is not there.
+/// `EINVAL` for unknown or malformed messages; `ENODEV` for an unknown interface.
 pub fn parse(family: AddressFamily, control: &Control) -> Result<Chosen, Errno> {
     let mut chosen = Chosen::default();
     for (level, kind, data) in &control.others {
         match SocketLevel::from_raw(*level) {
-            // What belongs to AF_UNIX means nothing here, but is no error.
+            // Messages of AF_UNIX are ignored.
             SocketLevel::SOL_SOCKET => match ControlType::from_raw(*kind) {
                 ControlType::SCM_RIGHTS | ControlType::SCM_CREDENTIALS => {}
                 _ => return Err(Errno::EINVAL.here()),
@@ -116,14 +116,14 @@ pub fn parse(family: AddressFamily, control: &Control) -> Result<Chosen, Errno> 
                 chosen.segment = Some(u16::from_ne_bytes(size));
             }
             SocketLevel::SOL_UDP => return Err(Errno::EINVAL.here()),
-            // Of other levels Linux takes no notice.
+            // Linux ignores messages of other levels.
             _ => {}
         }
     }
     Ok(chosen)
 }
 
-/// The control messages a receiver asked for.
+/// The control messages that the receiver's options request.
 pub fn tell(family: AddressFamily, inet: &InetOptions, values: &Values, envelope: &Envelope, drops: u64) -> Control {
     let mut control = Control::default();
     control.stamp(values, envelope.time);

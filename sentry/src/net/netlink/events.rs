@@ -1,7 +1,7 @@
-//! The groups a netlink socket is in, and what is told to them.
+//! Multicast groups of a netlink socket, and their events.
 //!
-//! Nothing happens to a network of the sentry's own, so that its groups are silent. Where another kernel has the network,
-//! a socket in groups has a watch there, from which events come into its receive queue when somebody looks.
+//! The sentry's own network never changes, so it has no events. Otherwise a socket in groups has a watch on the other
+//! kernel, whose events are moved to its receive queue when the queue is read or polled.
 
 use amber_abi::capability::Capability;
 use amber_abi::errno::Errno;
@@ -15,11 +15,11 @@ use crate::net::inet::Knowledge;
 use crate::net::receive_queue::Packet;
 use crate::task::TaskContext;
 
-/// The highest group of the routing family (`RTNLGRP_STATS`).
+/// The last group of NETLINK_ROUTE (`RTNLGRP_STATS`).
 const LAST_ROUTE_GROUP: u32 = 36;
-/// The highest group of any other: as many as an address has bits for.
+/// The last group of other protocols: the number of bits in an address.
 const LAST_GROUP: u32 = 32;
-/// Groups of forwarded multicast, whose messages name who sends (`RTNLGRP_IPV4_MROUTE_R` and its like for IPv6).
+/// Groups of multicast routing, whose messages reveal senders (`RTNLGRP_IPV4_MROUTE_R` and its IPv6 counterpart).
 const PRIVILEGED: [u32; 2] = [30, 31];
 
 /// The bit of a group, counted from 1.
@@ -27,7 +27,7 @@ fn bit(group: u32) -> u64 {
     group.checked_sub(1).and_then(|shift| 1u64.checked_shl(shift)).unwrap_or(0)
 }
 
-/// What is told beside a message of a group, or with 0 of none.
+/// The control data of a message of a group, or with 0 of none.
 pub(super) fn told_beside(group: u32) -> Control {
     let value = group.as_bytes().to_vec();
     let mut control = Control::default();
@@ -40,10 +40,10 @@ impl NetlinkSocket {
         if self.protocol == NetlinkProtocol::NETLINK_ROUTE { LAST_ROUTE_GROUP } else { LAST_GROUP }
     }
 
-    /// Enters a group, or leaves it.
+    /// Joins or leaves a group.
     ///
     /// # Errors
-    /// `EINVAL` if there is no such group, `EPERM`.
+    /// `EINVAL` for an unknown group; `EPERM`.
     pub(super) fn change_group(&self, ctx: &TaskContext, group: u32, member: bool) -> Result<(), Errno> {
         if group == 0 || group > self.last_group() {
             return Err(Errno::EINVAL.here());
@@ -53,7 +53,7 @@ impl NetlinkSocket {
         self.set_groups(ctx, if member { groups | bit } else { groups & !bit })
     }
 
-    /// Is in the groups of an address, and in those above that it was in before.
+    /// Replaces the lowest 32 groups by those of an address.
     ///
     /// # Errors
     /// `EPERM`.
@@ -76,7 +76,7 @@ impl NetlinkSocket {
         Ok(())
     }
 
-    /// Has another kernel's watch follow the groups.
+    /// Joins and leaves groups of the other kernel.
     fn follow(&self, ctx: &TaskContext, before: u64, after: u64) -> Result<(), Errno> {
         let Knowledge::Foreign(oracle) = ctx.kernel().network.inet.knowledge() else { return Ok(()) };
         if self.protocol != NetlinkProtocol::NETLINK_ROUTE {
@@ -91,7 +91,7 @@ impl NetlinkSocket {
                 }
             };
             match watch.change_group(group, after & bit(group) != 0) {
-                // A host too old for the group has nothing to tell to it.
+                // An older host does not have the group and so no events for it.
                 Ok(()) | Err(Errno::EINVAL) => {}
                 Err(errno) => return Err(errno),
             }
@@ -100,18 +100,18 @@ impl NetlinkSocket {
         Ok(())
     }
 
-    /// Takes what the watch has into the receive queue, as far as there is room.
+    /// Moves events of the watch to the receive queue, while it has room.
     pub(super) fn pull(&self, state: &mut State) {
         let Some(watch) = self.watch.get() else { return };
         let limit = self.options.look(|values| values.receive_buffer) as usize;
         while state.receive_queue.has_room(limit) {
             match watch.next() {
                 Ok((bytes, group)) => {
-                    // A group above the 32nd has no bit in an address.
+                    // Groups above 32 have no bit in an address.
                     let source = Self::address_of(0, bit(group) as u32);
                     state.receive_queue.push(Packet::new(&bytes, Some(source), told_beside(group)));
                 }
-                // Some are lost.
+                // Messages were lost.
                 Err(Errno::ENOBUFS) => {
                     let tells = !state.flags.contains(&NetlinkOption::NETLINK_NO_ENOBUFS);
                     state.error = state.error.or(tells.then_some(Errno::ENOBUFS));

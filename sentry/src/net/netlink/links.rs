@@ -1,4 +1,4 @@
-//! The interfaces of the network for the rest of the kernel, by the same words in which rtnetlink(7) tells programs.
+//! Network interfaces for other parts of the kernel, read by rtnetlink(7).
 
 use std::sync::Arc;
 
@@ -10,31 +10,31 @@ use super::message::attributes;
 use super::route::{Asker, answer};
 use crate::kernel::Kernel;
 
-/// An interface, as one moment had it.
+/// The state of an interface at one time.
 pub struct Link {
-    /// Its number, from 1.
+    /// The index, from 1.
     pub index: i32,
-    /// Its name.
+    /// The name.
     pub name: String,
-    /// What it is, as `ARPHRD_` numbers say.
+    /// The hardware type (`ARPHRD_`).
     pub hardware: u16,
-    /// Its state.
+    /// The flags.
     pub flags: InterfaceFlags,
     attributes: Vec<(u16, Vec<u8>)>,
 }
 
 impl Link {
-    /// All interfaces, by rising index.
+    /// All interfaces by ascending index.
     ///
     /// # Errors
-    /// Those of the host, if it is asked.
+    /// Errors of the host, if it has the network.
     pub fn all(kernel: &Arc<Kernel>) -> Result<Vec<Link>, Errno> {
         let mut links = ask(kernel, NLM_F_DUMP, 0, None)?;
         links.sort_by_key(|link| link.index);
         Ok(links)
     }
 
-    /// The interface with a number.
+    /// The interface with an index.
     ///
     /// # Errors
     /// `ENODEV`.
@@ -47,13 +47,13 @@ impl Link {
     /// # Errors
     /// `ENODEV`.
     pub fn named(kernel: &Arc<Kernel>, name: &[u8]) -> Result<Link, Errno> {
-        /// `IFNAMSIZ`, with the zero at the end.
+        /// `IFNAMSIZ`, including the terminating zero.
         const LONGEST: usize = 16;
         if name.is_empty() || name.len() >= LONGEST {
             return Err(Errno::ENODEV.here());
         }
         let found = ask(kernel, 0, 0, Some(name))?.pop().ok_or_else(|| Errno::ENODEV.here())?;
-        // Linux finds interfaces by their other names as well.
+        // Linux also finds interfaces by alternative names.
         if found.name.as_bytes() == name { Ok(found) } else { Err(Errno::ENODEV.here()) }
     }
 
@@ -62,7 +62,7 @@ impl Link {
         self.attributes.iter().find(|(other, _)| *other == kind).map(|(_, data)| data.as_slice())
     }
 
-    /// An attribute that is a number of one byte or four; zero where it is not told.
+    /// An attribute with a number of one or four bytes; zero if it is missing.
     pub fn number(&self, kind: u16) -> u32 {
         match self.attribute(kind) {
             Some([byte]) => u32::from(*byte),
@@ -71,14 +71,14 @@ impl Link {
         }
     }
 
-    /// What kind of virtual interface it is, such as `bridge`; none for others.
+    /// The kind of a virtual interface, such as `bridge`; none for others.
     pub fn kind(&self) -> Option<String> {
         let info = attributes(self.attribute(IFLA_LINKINFO)?);
         let (_, name) = info.into_iter().find(|(kind, _)| *kind == IFLA_INFO_KIND)?;
         Some(text(name))
     }
 
-    /// Its counters. Those that a host is too old to know are zero.
+    /// The counters. Those that an older host does not have are zero.
     pub fn statistics(&self) -> RtnlLinkStats64 {
         let mut all = RtnlLinkStats64::new_zeroed();
         let told = self.attribute(IFLA_STATS64).unwrap_or_default();
@@ -89,7 +89,7 @@ impl Link {
     }
 }
 
-/// The text before the first zero.
+/// The text up to the first zero.
 pub fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes.split(|&byte| byte == 0).next().unwrap_or_default()).into_owned()
 }
@@ -118,7 +118,7 @@ fn ask(kernel: &Arc<Kernel>, flags: u16, index: i32, name: Option<&[u8]>) -> Res
     Ok(links)
 }
 
-/// Adds the interfaces that a datagram tells of.
+/// Adds the interfaces in a datagram.
 fn read(mut bytes: &[u8], links: &mut Vec<Link>) -> Result<(), Errno> {
     while let Ok((header, rest)) = Nlmsghdr::read_from_prefix(bytes) {
         let len = header.nlmsg_len as usize;

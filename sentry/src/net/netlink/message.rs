@@ -1,9 +1,9 @@
-//! How netlink messages are made.
+//! Construction of netlink messages.
 
 use amber_abi::netlink::{Nlmsghdr, Rtattr, align};
 use zerocopy::{Immutable, IntoBytes};
 
-/// A message that is being made.
+/// A message under construction.
 pub struct Message {
     bytes: Vec<u8>,
 }
@@ -36,7 +36,7 @@ impl Message {
         self
     }
 
-    /// Adds a name with its zero.
+    /// Adds an attribute with a zero-terminated name.
     pub fn name(self, kind: u16, name: &str) -> Self {
         let mut bytes = name.as_bytes().to_vec();
         bytes.push(0);
@@ -52,7 +52,7 @@ impl Message {
     }
 }
 
-/// The attributes of a message: type and data of each, until one is malformed.
+/// The attributes of a message: type and data, up to the first malformed one.
 pub fn attributes(mut bytes: &[u8]) -> Vec<(u16, &[u8])> {
     let mut found = Vec::new();
     while let Some(head) = bytes.first_chunk::<4>() {

@@ -1,4 +1,4 @@
-//! AF_NETLINK: see netlink(7) and rtnetlink(7).
+//! AF_NETLINK (netlink(7), rtnetlink(7)).
 
 mod events;
 pub mod links;
@@ -26,9 +26,9 @@ use crate::task::TaskContext;
 use crate::wait::{READABLE, SigioEvent, WaitQueue};
 
 const WRITABLE: PollEvents = PollEvents::POLLOUT.union(PollEvents::POLLWRNORM).union(PollEvents::POLLWRBAND);
-/// What Linux keeps of a send buffer for itself.
+/// The part of a send buffer that Linux reserves, in bytes.
 const SEND_OVERHEAD: u32 = 32;
-/// Options that are only switched on and off.
+/// Boolean options.
 const FLAGS: [NetlinkOption; 6] = [
     NetlinkOption::NETLINK_PKTINFO,
     NetlinkOption::NETLINK_BROADCAST_ERROR,
@@ -38,7 +38,7 @@ const FLAGS: [NetlinkOption; 6] = [
     NetlinkOption::NETLINK_GET_STRICT_CHK,
 ];
 
-/// All netlink sockets, and the addresses they have, by protocol.
+/// All netlink sockets, and the addresses in use by protocol.
 pub struct NetlinkNames {
     taken: Mutex<HashSet<(i32, u32)>>,
     sockets: Mutex<Vec<Weak<NetlinkSocket>>>,
@@ -57,21 +57,21 @@ impl NetlinkNames {
     }
 }
 
-/// What `/proc/net/netlink` tells of a socket.
+/// A socket in `/proc/net/netlink`.
 pub struct NetlinkReport {
-    /// What it is about.
+    /// The protocol.
     pub protocol: i32,
-    /// Its address; 0 until there is one.
+    /// The address; 0 while there is none.
     pub port: u32,
-    /// The groups it is in, of the lowest 32.
+    /// The lowest 32 groups that it is in.
     pub groups: u32,
-    /// Bytes that wait to be received.
+    /// The number of bytes in the receive queue.
     pub receiving: usize,
-    /// Its number, as `fstat` tells it.
+    /// The inode number.
     pub inode: u64,
 }
 
-/// A netlink socket. The kernel is the only one it can talk to.
+/// A netlink socket. Its only peer is the kernel.
 pub struct NetlinkSocket {
     kernel: Weak<Kernel>,
     kind: SocketKind,
@@ -79,20 +79,20 @@ pub struct NetlinkSocket {
     options: SharedOptions,
     state: Mutex<State>,
     queue: WaitQueue,
-    /// What another kernel tells to the groups of this socket, once it is in any.
+    /// The watch on the other kernel's events, once the socket has been in a group.
     watch: OnceLock<Arc<dyn Watch>>,
 }
 
 #[derive(Default)]
 struct State {
-    /// Its address; 0 until there is one.
+    /// The address; 0 while there is none.
     port: u32,
     /// A bit for each group, from the lowest.
     groups: u64,
-    /// It was in a group once.
+    /// Whether it has been in a group.
     had_groups: bool,
     receive_queue: ReceiveQueue,
-    /// What is told before anything else is received.
+    /// An error to be returned before anything is received.
     error: Option<Errno>,
     flags: Vec<NetlinkOption>,
     is_connected: bool,
@@ -102,17 +102,17 @@ impl NetlinkSocket {
     /// Makes a socket.
     ///
     /// # Errors
-    /// `ESOCKTNOSUPPORT`; `EPROTONOSUPPORT` for protocols nobody serves.
+    /// `ESOCKTNOSUPPORT`; `EPROTONOSUPPORT` for unsupported protocols.
     pub fn create(ctx: &TaskContext, kind: SocketKind, protocol: i32) -> Result<Arc<NetlinkSocket>, Errno> {
         if !matches!(kind, SocketKind::SOCK_RAW | SocketKind::SOCK_DGRAM) {
             return Err(Errno::ESOCKTNOSUPPORT.here());
         }
         let protocol = NetlinkProtocol::from_raw(protocol);
-        // No device ever comes or goes here, so that listening for those events is silent.
+        // Devices never change here, so there are no uevents.
         let foreign = matches!(ctx.kernel().network.inet.knowledge(), Knowledge::Foreign(_));
         let served = match protocol {
             NetlinkProtocol::NETLINK_ROUTE | NetlinkProtocol::NETLINK_KOBJECT_UEVENT => true,
-            // Only another kernel tells of its sockets.
+            // Only another kernel lists sockets.
             NetlinkProtocol::NETLINK_SOCK_DIAG => foreign,
             _ => false,
         };
@@ -130,7 +130,7 @@ impl NetlinkSocket {
         });
         let mut sockets = ctx.kernel().network.netlink.sockets.lock();
         if sockets.len() == sockets.capacity() {
-            // Only once as many may be gone as there are.
+            // Compacted before the list grows, so the cost is amortized.
             sockets.retain(|other| other.strong_count() > 0);
             let present = sockets.len();
             sockets.reserve(present.max(1));
@@ -140,7 +140,7 @@ impl NetlinkSocket {
         Ok(socket)
     }
 
-    /// What `/proc/net/netlink` tells.
+    /// The socket's entry in `/proc/net/netlink`.
     pub fn report(&self) -> NetlinkReport {
         let inode = self.options.look(|values| values.inode);
         let state = self.state.lock();
@@ -153,7 +153,7 @@ impl NetlinkSocket {
         }
     }
 
-    /// Takes an address: the one asked for, or with 0 the process's own number or any that is free.
+    /// Binds to an address: the given one, or with 0 the PID or any free number.
     fn take_port(&self, ctx: &TaskContext, asked: u32) -> Result<(), Errno> {
         let mut state = self.state.lock();
         if state.port != 0 {
@@ -191,7 +191,7 @@ fn parse_address(bytes: &[u8]) -> Result<SockaddrNl, Errno> {
     Ok(address)
 }
 
-/// Only the kernel is there to be sent to.
+/// The kernel is the only possible destination.
 fn check_destination(address: &SockaddrNl) -> Result<(), Errno> {
     if address.nl_pid != 0 || address.nl_groups != 0 { Err(Errno::ECONNREFUSED.here()) } else { Ok(()) }
 }
@@ -229,7 +229,7 @@ impl Socket for NetlinkSocket {
         Self::address_of(state.port, state.groups as u32)
     }
 
-    /// Without a connection the peer is the kernel as well.
+    /// An unconnected socket's peer is the kernel as well.
     fn peer_address(&self) -> Result<Vec<u8>, Errno> {
         Ok(Self::address_of(0, 0))
     }

@@ -1,4 +1,4 @@
-//! What rtnetlink(7) tells of interfaces, addresses, routes and rules.
+//! Requests of rtnetlink(7) on interfaces, addresses, routes and rules.
 
 use std::borrow::Cow;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -13,37 +13,37 @@ use super::message::{Message, attributes};
 use crate::kernel::Kernel;
 use crate::net::inet::{Interface, Knowledge};
 
-/// Who asks.
+/// The requesting socket.
 pub struct Asker {
-    /// What it asks about: NETLINK_ROUTE or NETLINK_SOCK_DIAG.
+    /// The protocol: NETLINK_ROUTE or NETLINK_SOCK_DIAG.
     pub protocol: NetlinkProtocol,
     /// The socket's address.
     pub port: u32,
-    /// Who asks, by which routes may differ; none for the kernel itself.
+    /// The requesting user, on which routes may depend; none for the kernel itself.
     pub uid: Option<u32>,
-    /// It might change the network.
+    /// Whether the requester has the privilege to change the network.
     pub privileged: bool,
-    /// Errors come without the message they are about.
+    /// Whether errors omit the request they refer to (`NETLINK_CAP_ACK`).
     pub short_errors: bool,
-    /// Requests mean all they say (`NETLINK_GET_STRICT_CHK`).
+    /// Whether requests are checked strictly (`NETLINK_GET_STRICT_CHK`).
     pub strict: bool,
 }
 
-/// The request of sock_diag(7) for sockets of a family.
+/// The request type of sock_diag(7) for sockets of a family.
 const SOCK_DIAG_BY_FAMILY: u16 = 20;
-/// The highest type of a message (`RTM_MAX`).
+/// The highest message type (`RTM_MAX`).
 const LAST_TYPE: u16 = 123;
-/// The address of an interface that has none.
+/// The hardware address of an interface without one.
 const NO_HARDWARE_ADDRESS: [u8; 6] = [0; 6];
-/// An address that is valid for ever.
+/// An unlimited lifetime of an address.
 const FOR_EVER: u32 = u32::MAX;
-/// Attributes of a rule, and what it does: look a route up in a table (see `linux/fib_rules.h`).
+/// Attributes and action of a rule that looks up a route in a table (`linux/fib_rules.h`).
 const FRA_PRIORITY: u16 = 6;
 const FRA_SUPPRESS_PREFIXLEN: u16 = 14;
 const FRA_TABLE: u16 = 15;
 const FRA_PROTOCOL: u16 = 21;
 const FR_ACT_TO_TBL: u8 = 1;
-/// The requests that only read, and that another kernel is asked.
+/// Reading requests, which are passed to the other kernel.
 const READING: [RouteMessage; 10] = [
     RouteMessage::RTM_GETLINK,
     RouteMessage::RTM_GETADDR,
@@ -56,10 +56,10 @@ const READING: [RouteMessage; 10] = [
     RouteMessage::RTM_GETANYCAST,
     RouteMessage::RTM_GETNETCONF,
 ];
-/// The metric of routes of IPv6 that come from addresses.
+/// The metric of IPv6 routes that derive from addresses.
 const ADDRESS_METRIC: u32 = 256;
 
-/// Answers the requests in a datagram; each answer is a datagram.
+/// Executes the requests in a datagram. Each reply is a datagram.
 pub fn answer(kernel: &Arc<Kernel>, mut bytes: &[u8], asker: &Asker) -> Vec<Vec<u8>> {
     let mut answers = Vec::new();
     while let Ok((header, _)) = Nlmsghdr::read_from_prefix(bytes) {
@@ -67,7 +67,7 @@ pub fn answer(kernel: &Arc<Kernel>, mut bytes: &[u8], asker: &Asker) -> Vec<Vec<
         let Some(body) = bytes.get(size_of::<Nlmsghdr>()..len) else { break };
         let flags = NetlinkFlags::from_bits_retain(header.nlmsg_flags);
         let mut wants_ack = flags.contains(NetlinkFlags::NLM_F_ACK);
-        // Control messages and what is no request are only acknowledged.
+        // Control messages and messages that are not requests are only acknowledged.
         let mut result = Ok(());
         if flags.contains(NetlinkFlags::NLM_F_REQUEST) && header.nlmsg_type >= NLMSG_MIN_TYPE {
             let request = Request { kernel, header: &header, body, asker };
@@ -108,8 +108,8 @@ impl Request<'_> {
         flags.contains(NetlinkFlags::NLM_F_ROOT | NetlinkFlags::NLM_F_MATCH)
     }
 
-    /// A request for one route with the user it is for, since the host knows Amber by another number. A user that the
-    /// request names itself comes later, and counts.
+    /// A request for one route with the user added, since Amber has another user ID on the host. A user in the request
+    /// itself follows and takes precedence.
     fn with_uid(&self) -> Cow<'_, [u8]> {
         match (self.body.split_at_checked(size_of::<Rtmsg>()), self.asker.uid) {
             (Some((header, attributes)), Some(uid)) if !self.is_dump() => {
@@ -138,7 +138,7 @@ impl Request<'_> {
         if self.asker.protocol == NetlinkProtocol::NETLINK_SOCK_DIAG {
             return self.sockets();
         }
-        // Types come in fours: new, delete, get, set.
+        // Types are in groups of four: new, delete, get, set.
         let kind = self.header.nlmsg_type;
         let gets = kind % 4 == 2;
         if kind > LAST_TYPE {
@@ -149,7 +149,7 @@ impl Request<'_> {
         }
         let kind = RouteMessage::from_raw(kind);
         if let Knowledge::Foreign(oracle) = self.kernel.network.inet.knowledge() {
-            // The network is made by whoever starts the sandbox; nobody inside may change it.
+            // The network is set up outside the sandbox and cannot be changed in it.
             let reads = READING.contains(&kind);
             return if reads {
                 let body = if kind == RouteMessage::RTM_GETROUTE { self.with_uid() } else { self.body.into() };
@@ -180,7 +180,7 @@ impl Request<'_> {
         Ok(if all.is_empty() { vec![done] } else { vec![all, done] })
     }
 
-    /// What sock_diag(7) tells, which only another kernel does: of its sockets, not of the sentry's own.
+    /// Executes a request of sock_diag(7), which only another kernel supports, for its sockets.
     fn sockets(&self) -> Result<Vec<Vec<u8>>, Errno> {
         let families = [AddressFamily::AF_INET, AddressFamily::AF_INET6];
         if self.header.nlmsg_type != SOCK_DIAG_BY_FAMILY {
@@ -405,7 +405,7 @@ impl Request<'_> {
     }
 
     fn rule(&self, family: AddressFamily, priority: u32, table: u8) -> Vec<u8> {
-        // The header of a rule is laid out as that of a route, with the action where a route has its type.
+        // The header of a rule has the layout of a route's, with the action in place of the type.
         let rule =
             Rtmsg { rtm_family: family.raw() as u8, rtm_table: table, rtm_type: FR_ACT_TO_TBL, ..Rtmsg::default() };
         let mut reply = self

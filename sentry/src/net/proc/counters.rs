@@ -1,5 +1,5 @@
-//! Counters of `/proc/net`: snmp, snmp6, netstat, sockstat, sockstat6 and protocols. What has no meaning without packets,
-//! such as retransmissions, stays 0.
+//! Counters of `/proc/net`: snmp, snmp6, netstat, sockstat, sockstat6 and protocols. Counters without a meaning here,
+//! such as retransmissions, are 0.
 
 use std::fmt::Write;
 
@@ -10,13 +10,13 @@ use crate::net::inet::stats::FamilyStats;
 use crate::net::inet::{Facts, Report};
 use crate::net::socket::Socket;
 
-/// Headers and their counters: two lines, as snmp and netstat have them.
+/// A group of counters in two lines, as in snmp and netstat.
 fn lines(text: &mut String, group: &str, names: &str, value: impl Fn(&str) -> i64) {
     let values = names.split_whitespace().fold(String::new(), |text, name| format!("{text} {}", value(name)));
     let _ = writeln!(text, "{group}: {names}\n{group}:{values}");
 }
 
-/// A line for each counter, as snmp6 has them.
+/// A line for each counter, as in snmp6.
 fn columns(text: &mut String, names: &str, value: impl Fn(&str) -> i64) {
     for name in names.split_whitespace() {
         let _ = writeln!(text, "{name:<32}\t{}", value(name));
@@ -73,14 +73,14 @@ const ICMP6: &str = "Icmp6InMsgs Icmp6InErrors Icmp6OutMsgs Icmp6OutErrors Icmp6
      Icmp6OutRouterSolicits Icmp6OutRouterAdvertisements Icmp6OutNeighborSolicits Icmp6OutNeighborAdvertisements \
      Icmp6OutRedirects Icmp6OutMLDv2Reports";
 
-/// The least and the greatest time TCP waits for an acknowledgement, in milliseconds.
+/// The minimum and maximum retransmission timeout of TCP, in milliseconds.
 const RTO: (i64, i64) = (200, 120_000);
 
 fn signed(value: u64) -> i64 {
     i64::try_from(value).unwrap_or(i64::MAX)
 }
 
-/// A counter of IP by its name.
+/// An IP counter by name.
 fn ip(family: &FamilyStats, name: &str) -> i64 {
     match name {
         "InReceives" | "InDelivers" | "OutRequests" | "OutTransmits" | "InNoECTPkts" => signed(family.packets.get()),
@@ -89,7 +89,7 @@ fn ip(family: &FamilyStats, name: &str) -> i64 {
     }
 }
 
-/// A counter of UDP by its name.
+/// A UDP counter by name.
 fn udp(family: &FamilyStats, name: &str) -> i64 {
     match name {
         "InDatagrams" => signed(family.udp_received.get()),
@@ -100,7 +100,7 @@ fn udp(family: &FamilyStats, name: &str) -> i64 {
     }
 }
 
-/// Every datagram that nobody waits for is answered by one message of ICMP.
+/// An ICMP counter by name. Every datagram to a port without a socket is answered by an ICMP message.
 fn icmp(family: &FamilyStats, name: &str) -> i64 {
     match name {
         "InMsgs" | "OutMsgs" | "InDestUnreachs" | "OutDestUnreachs" => signed(family.udp_no_ports.get()),
@@ -113,7 +113,7 @@ pub fn snmp(kernel: &Kernel, facts: &dyn Facts) -> String {
     let stats = facts.stats();
     let mut text = String::new();
     lines(&mut text, "Ip", IP, |name| match name {
-        // It does not forward, which is said by a two.
+        // 2 means that forwarding is off.
         "Forwarding" => 2,
         "DefaultTTL" => kernel.network.limits.numbers.ip_default_ttl.get(),
         name => ip(&stats.v4, name),
@@ -167,14 +167,14 @@ pub fn netstat(_: &Kernel, facts: &dyn Facts) -> String {
     text
 }
 
-/// The sockets of a protocol and family that something can reach.
+/// The sockets of a protocol and family that have a port.
 fn in_use(facts: &dyn Facts, protocol: IpProtocol, family: AddressFamily) -> Vec<Report> {
     let mut reports = facts.reports(protocol);
     reports.retain(|report| report.family == family);
     reports
 }
 
-/// Sockets of all families that are open.
+/// The number of open sockets of all families.
 fn open(kernel: &Kernel, facts: &dyn Facts) -> usize {
     let unix = kernel.network.unix.all().iter().filter(|socket| !socket.is_closed()).count();
     let tcp = facts.reports(IpProtocol::IPPROTO_TCP).iter().filter(|report| report.expires.is_none()).count();
@@ -205,7 +205,7 @@ pub fn sockstat6(_: &Kernel, facts: &dyn Facts) -> String {
     format!("TCP6: inuse {live}\nUDP6: inuse {udp}\nUDPLITE6: inuse 0\nRAW6: inuse 0\nFRAG6: inuse 0 memory 0\n")
 }
 
-/// `/proc/net/protocols`: the kinds of sockets, how many there are of each, and which calls each has a function for.
+/// `/proc/net/protocols`: the socket types, the number of sockets of each, and the operations each supports.
 pub fn protocols(kernel: &Kernel, facts: &dyn Facts) -> String {
     let count = |protocol, family| in_use(facts, protocol, family).len();
     let unix = kernel.network.unix.all();

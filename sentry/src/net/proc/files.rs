@@ -1,4 +1,4 @@
-//! `/proc/net`: interfaces, routes and sockets. All processes of a sandbox are in one network.
+//! `/proc/net`: interfaces, routes and sockets. All processes of a sandbox are in the same network.
 
 use std::fmt::Write;
 use std::net::IpAddr;
@@ -14,10 +14,10 @@ use crate::net::inet::{Endpoint, Facts, Knowledge, Report};
 use crate::net::socket::Socket;
 use crate::net::unix::{UnixName, UnixSocket};
 
-/// A file of `/proc/net` about the sentry's own sockets: its name and what makes its content.
+/// A file of `/proc/net` on the sentry's own sockets: its name and the function that makes its content.
 type OwnFile = (&'static str, fn(&Kernel) -> Pieces);
 
-/// A file of `/proc/net` about AF_INET and AF_INET6.
+/// A file of `/proc/net` on AF_INET and AF_INET6.
 type InetFile = (&'static str, fn(&Kernel, &dyn Facts) -> String);
 
 static OWN_FILES: &[OwnFile] = &[
@@ -57,7 +57,7 @@ static INET_FILES: &[InetFile] = &[
     ("udplite6", |_, _| socket_head(AddressFamily::AF_INET6, 2, true, 0)),
 ];
 
-/// The routes of a loopback, as a trie: the same in both tables, which are one.
+/// The routes of the loopback as a trie, the same for both tables.
 const LOOPBACK_TRIE: &str = "  +-- 127.0.0.0/8 2 0 2
      +-- 127.0.0.0/31 1 0 0
         |-- 127.0.0.0
@@ -67,12 +67,12 @@ const LOOPBACK_TRIE: &str = "  +-- 127.0.0.0/8 2 0 2
      |-- 127.255.255.255
         /32 link BROADCAST
 ";
-/// Every interface is in the group of all hosts, and in those of all nodes.
+/// Every interface is a member of the all-hosts and all-nodes groups.
 const IGMP_HEAD: &str = "Idx\tDevice    : Count Querier\tGroup    Users Timer\tReporter\n";
 const IGMP6: &str = "1    lo              ff020000000000000000000000000001     1 0000000C 0
 1    lo              ff010000000000000000000000000001     1 00000008 0
 ";
-/// The loopback's own address; everything else is refused.
+/// The loopback's own address; all others are unreachable.
 const IPV6_ROUTES: &str = "\
 00000000000000000000000000000001 80 00000000000000000000000000000000 00 00000000000000000000000000000000 00000100 00000001 \
 00000000 00000001       lo
@@ -84,7 +84,7 @@ const IPV6_ROUTES: &str = "\
 00000000 00200200       lo
 ";
 
-/// The loopback has no entry in the table of routes that this file shows.
+/// The table shown in this file has no route for the loopback.
 const ROUTE_HEAD: &str = "Iface\tDestination\tGateway \tFlags\tRefCnt\tUse\tMetric\tMask\t\tMTU\tWindow\tIRTT";
 
 fn interfaces(_: &Kernel, facts: &dyn Facts) -> String {
@@ -110,7 +110,7 @@ fn addresses(_: &Kernel, facts: &dyn Facts) -> String {
     for interface in facts.interfaces() {
         for (ip, prefix) in &interface.addresses {
             let IpAddr::V6(ip) = ip else { continue };
-            // The scope: of the host itself, of the link, or of the world.
+            // The scope: host, link, or global.
             let scope = if ip.is_loopback() {
                 0x10
             } else if ip.is_unicast_link_local() {
@@ -126,7 +126,7 @@ fn addresses(_: &Kernel, facts: &dyn Facts) -> String {
     text
 }
 
-/// An address in words as they lie in memory, and the port.
+/// An address as words in memory order, and the port.
 fn endpoint(end: &Endpoint) -> String {
     let words = |octets: &[u8]| {
         octets
@@ -140,12 +140,11 @@ fn endpoint(end: &Endpoint) -> String {
     format!("{address}:{:04X}", end.port)
 }
 
-/// How wide the tables of IPv4 are; those of IPv6 are as wide as each line.
+/// The line widths of IPv4 tables. Lines of IPv6 tables are not padded.
 const TCP_WIDTH: usize = 149;
 const DATAGRAM_WIDTH: usize = 127;
 
-/// The first line of a table of sockets: `indent` spaces, what only those without connections have, and spaces up to a
-/// width.
+/// The header of a socket table: `indent` spaces, the columns of datagram sockets only, and padding up to a width.
 fn socket_head(family: AddressFamily, indent: usize, datagrams: bool, width: usize) -> String {
     let (local, remote) = match family {
         AddressFamily::AF_INET6 => ("local_address                        ", "remote_address                       "),
@@ -181,14 +180,14 @@ fn socket(at: usize, report: &Report, tcp: bool) -> String {
         IpAddr::V4(_) => "00000000:0000".to_owned(),
         IpAddr::V6(_) => format!("{:032}:0000", 0),
     };
-    // In hundredths of a second; the third timer is the one that ends what remains of connections.
+    // In hundredths of a second. Timer 3 is that of TIME_WAIT.
     let timer = report.expires.map_or_else(|| "00:00000000".into(), |left| format!("03:{:08X}", left.as_millis() / 10));
     let line = format!(
         "{at:4}: {} {} {:02X} {:08X}:{:08X} {timer} 00000000 {:5}        0 {}",
         endpoint(&report.local),
         report.remote.as_ref().map_or(nobody, endpoint),
         report.state.raw(),
-        // What a listener may keep is not shown here.
+        // The backlog of a listener is not shown here.
         if report.state == TcpState::TCP_LISTEN { 0 } else { report.sending },
         report.receiving,
         report.uid,
@@ -200,10 +199,10 @@ fn socket(at: usize, report: &Report, tcp: bool) -> String {
     if tcp { line + " 1 0000000000000000 100 0 0 10 0" } else { format!("{line} 2 0000000000000000 {}", report.drops) }
 }
 
-/// So many sockets are listed while their table is locked.
+/// The number of sockets listed with one acquisition of the table's lock.
 const SOCKETS_AT_ONCE: usize = 64;
 
-/// Sockets of AF_UNIX.
+/// AF_UNIX sockets.
 fn unix(_: &Kernel) -> Pieces {
     let mut head = String::from("Num       RefCount Protocol Flags    Type St Inode Path\n");
     let mut from = 0;
@@ -219,7 +218,7 @@ fn unix(_: &Kernel) -> Pieces {
 }
 
 fn unix_line(socket: &UnixSocket) -> String {
-    /// `__SO_ACCEPTCON`: it listens.
+    /// `__SO_ACCEPTCON`: the socket listens.
     const LISTENS: u32 = 0x10000;
     let name = match socket.name() {
         Some(UnixName::Path(path, _)) => [b" ", path.as_slice()].concat(),
@@ -228,7 +227,7 @@ fn unix_line(socket: &UnixSocket) -> String {
     };
     let (_, kind, _) = socket.identity();
     let flags = if socket.is_listening() { LISTENS } else { 0 };
-    // One that waits to be accepted has no inode yet; a connected one is held by its peer as well.
+    // A socket that waits to be accepted has no inode yet. A connected one is also referenced by its peer.
     let connected = socket.is_connected();
     let inode = socket.options().look(|values| values.inode);
     let state = match (inode, connected) {
@@ -246,7 +245,7 @@ fn unix_line(socket: &UnixSocket) -> String {
     )
 }
 
-/// Sockets of AF_NETLINK.
+/// AF_NETLINK sockets.
 fn netlink(kernel: &Kernel) -> Pieces {
     let mut text =
         String::from("sk               Eth Pid        Groups   Rmem     Wmem     Dump  Locks    Drops    Inode\n");
@@ -271,7 +270,7 @@ fn content(query: &Query<'_>) -> Result<Pieces, Errno> {
         at.checked_sub(OWN_FILES.len()).and_then(|at| INET_FILES.get(at)).ok_or_else(|| Errno::ENOENT.here())?;
     match query.kernel.network.inet.knowledge() {
         Knowledge::Own(facts) => Ok(one_piece(make(query.kernel, facts).into_bytes())),
-        // What another kernel does not have is there, but empty.
+        // Files that another kernel does not have are empty.
         Knowledge::Foreign(oracle) => match oracle.table(name) {
             Some(mut lines) => Ok(Box::new(move |_, text| lines(text))),
             None => Ok(one_piece(Vec::new())),
@@ -279,7 +278,7 @@ fn content(query: &Query<'_>) -> Result<Pieces, Errno> {
     }
 }
 
-/// The names of all files, by their places.
+/// The names of all files, by index.
 fn names() -> impl Iterator<Item = &'static str> {
     OWN_FILES.iter().map(|(name, _)| *name).chain(INET_FILES.iter().map(|(name, _)| *name))
 }

@@ -1,4 +1,4 @@
-//! `/proc/sys/net` where another kernel has the network: its parameters, which come and go with its interfaces.
+//! `/proc/sys/net` with parameters of another kernel, which come and go with its interfaces.
 
 use std::sync::Arc;
 
@@ -10,11 +10,11 @@ use crate::fs::pseudo::{Entry, Listed, Listing, Query, Subject};
 use crate::kernel::Kernel;
 use crate::net::inet::{ForeignParameter, Knowledge, Parameters};
 
-/// `/proc/sys/net` where another kernel has the network. AF_UNIX is the sentry's whatever the network is.
+/// `/proc/sys/net` if another kernel has the network. The parameters of AF_UNIX are always the sentry's.
 pub(super) static FOREIGN: Foreign =
     Foreign { directory: "net", own: "unix", is_present: |kernel| of(kernel).is_some(), find: find_with_own, list };
 
-/// Who may have which port the sentry decides as well.
+/// The first unprivileged port, which the sentry checks as well.
 const FIRST_PORT: &str = "net/ipv4/ip_unprivileged_port_start";
 
 static DIRECTORY: Entry = Entry::listing("", 0o555, &[], &Below);
@@ -24,7 +24,7 @@ static ORDER: Entry = Entry::writable("", 0o200, content, store);
 static FIXED: Entry = Entry::file("", 0o444, content);
 static FIXED_OF_ROOT: Entry = Entry::file("", 0o400, content);
 
-/// The other kernel's parameters; none if the sentry has the network itself.
+/// The other kernel's parameters; none if the network is the sentry's own.
 fn of(kernel: &Kernel) -> Option<&dyn Parameters> {
     match kernel.network.inet.knowledge() {
         Knowledge::Foreign(oracle) => Some(oracle.parameters()),
@@ -44,17 +44,17 @@ fn entry_of(found: &ForeignParameter, can_change: bool) -> &'static Entry {
     }
 }
 
-/// What is at a path below `/proc/sys`.
+/// The entry at a path below `/proc/sys`.
 ///
 /// # Errors
-/// `ENOENT` if nothing is, or if the sentry has the network itself.
+/// `ENOENT` if it does not exist, or the network is the sentry's own.
 fn find(kernel: &Kernel, path: &str) -> Result<(&'static Entry, Subject), Errno> {
     let parameters = of(kernel).ok_or_else(|| Errno::ENOENT.here())?;
     let entry = entry_of(&parameters.find(path)?, parameters.can_change());
     Ok((entry, Subject { path: Some(path.into()), ..Subject::default() }))
 }
 
-/// The same, where the sentry's own file of the first unprivileged port takes the place of the other kernel's.
+/// Like [`find`], but with the sentry's own file for the first unprivileged port.
 fn find_with_own(kernel: &Kernel, path: &str) -> Result<(&'static Entry, Subject), Errno> {
     match parameters::file_of(kernel, path).filter(|_| path == FIRST_PORT) {
         Some(own) => Ok(own),
@@ -62,10 +62,10 @@ fn find_with_own(kernel: &Kernel, path: &str) -> Result<(&'static Entry, Subject
     }
 }
 
-/// What is in the directory at a path below `/proc/sys`, with cookies from `cookie` on.
+/// The entries of a directory at a path below `/proc/sys`, with cookies from `cookie` on.
 ///
 /// # Errors
-/// `ENOENT` if it is gone.
+/// `ENOENT` if it no longer exists.
 fn list(kernel: &Kernel, path: &str, cookie: u64) -> Result<Vec<Listed>, Errno> {
     let Some(parameters) = of(kernel) else { return Ok(Vec::new()) };
     let can_change = parameters.can_change();
@@ -96,7 +96,7 @@ fn store(query: &Query<'_>, value: &[u8]) -> Result<(), Errno> {
     Ok(())
 }
 
-/// Takes over those parameters of AF_INET and AF_INET6 that are another kernel's.
+/// Copies values of the other kernel's parameters of AF_INET and AF_INET6 to the sentry's.
 pub fn adopt(kernel: &Kernel) {
     let of_network = |path: &str| path.starts_with("net/") && !path.starts_with("net/unix/");
     for parameter in kernel.fs.registry.parameters().iter().filter(|parameter| of_network(parameter.path())) {
@@ -104,7 +104,7 @@ pub fn adopt(kernel: &Kernel) {
     }
 }
 
-/// Takes another kernel's parameter over, if the sentry goes by it as well.
+/// Copies the value of another kernel's parameter, if the sentry has the parameter as well.
 fn follow(kernel: &Kernel, path: &str) {
     let parameter = parameters::find(kernel, path).filter(|parameter| !parameter.is_fixed());
     let Some((parameter, others)) = parameter.zip(of(kernel)) else { return };
@@ -114,7 +114,7 @@ fn follow(kernel: &Kernel, path: &str) {
     }
 }
 
-/// What is below a directory of theirs.
+/// The entries of a directory of the other kernel.
 struct Below;
 
 impl Listing for Below {

@@ -1,4 +1,4 @@
-//! What `/proc` and sysfs show of the network.
+//! The network in `/proc` and sysfs.
 
 mod counters;
 mod files;
@@ -12,7 +12,7 @@ use crate::fs::pseudo::Entry;
 
 pub use foreign_parameters::adopt;
 
-/// What file systems show of the network.
+/// The network's entries in file systems.
 pub static REGISTRATION: Registration = Registration {
     proc: &[Entry::link("net", |_| Ok(b"self/net".to_vec()))],
     process: &[Entry::listing("net", 0o555, &[], &NetFiles)],

@@ -1,4 +1,4 @@
-//! The parameters of the network that the sentry has: `/proc/sys/net`.
+//! The sentry's own parameters in `/proc/sys/net`.
 
 use crate::fs::proc::parameters::{Parameter, fixed, number, variable};
 

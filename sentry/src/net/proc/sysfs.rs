@@ -1,7 +1,7 @@
-//! `/sys/class/net` and `/sys/devices/virtual/net`: the interfaces of the network. They come and go as they do there, and
-//! nothing about them can be changed here. All seem virtual: what they are made of is the host's business.
+//! `/sys/class/net` and `/sys/devices/virtual/net`: the network interfaces. They appear and disappear with those of the
+//! network and cannot be changed here. All are shown as virtual, whatever they are on the host.
 //!
-//! Left out is what netlink does not tell: `addr_assign_type`, and the queues.
+//! `addr_assign_type` and the queues are missing, as netlink does not provide them.
 
 use std::sync::Arc;
 
@@ -17,12 +17,12 @@ use crate::net::netlink::links::{Link, text};
 
 type Answer = Result<Vec<u8>, Errno>;
 
-/// The kinds of interfaces that have a type of device in `uevent`, which is their name.
+/// The kinds of interfaces with a `DEVTYPE` in `uevent`, which is their name.
 const TYPES: [&str; 7] = ["bond", "bridge", "geneve", "ppp", "vlan", "vxlan", "wlan"];
-/// How an interface got its name (`NET_NAME_PREDICTABLE`): the loopback's is the same everywhere.
+/// `NET_NAME_PREDICTABLE`, the name assignment type of the loopback.
 const PREDICTABLE: u32 = 2;
 
-/// A line of `statistics` for each counter.
+/// A file in `statistics` for each counter.
 macro_rules! counters {
     ($($name:ident)+) => {
         const STATISTICS: &[Entry] =
@@ -54,13 +54,13 @@ const FILES: &[Entry] = &[
     Entry::file("ifindex", 0o444, |query| line(link(query)?.index)),
     Entry::file("iflink", 0o444, |query| {
         let link = link(query)?;
-        // Who has nothing below is its own.
+        // An interface without a lower one is its own.
         line(link.attribute(IFLA_LINK).map_or(link.index as u32, |_| link.number(IFLA_LINK)))
     }),
     Entry::file("link_mode", 0o444, |query| line(link(query)?.number(IFLA_LINKMODE))),
     changeable("mtu", |query| line(link(query)?.number(IFLA_MTU))),
     Entry::file("name_assign_type", 0o444, |query| {
-        // Of others nobody tells.
+        // Unknown for other interfaces.
         if link(query)?.hardware == ARPHRD_LOOPBACK { line(PREDICTABLE) } else { Err(Errno::EINVAL.here()) }
     }),
     changeable("napi_defer_hard_irqs", |_| line(0)).since("5.8"),
@@ -85,12 +85,12 @@ static DIRECTORY: Entry = directory("", FILES);
 static LINK: Entry =
     Entry::link("", |query| Ok(format!("../../devices/virtual/net/{}", link(query)?.name).into_bytes()));
 
-/// A file that whoever may change the network writes to.
+/// A file that is writable with the privilege to change the network.
 const fn changeable(name: &'static str, text: Text) -> Entry {
     Entry::writable(name, 0o644, text, refuse)
 }
 
-/// The network is made by whoever starts the sandbox; nobody inside may change it.
+/// The network is set up outside the sandbox and cannot be changed in it.
 fn refuse(query: &Query<'_>, _: &[u8]) -> Result<(), Errno> {
     let able = query.caller().1.has(Capability::CAP_NET_ADMIN);
     Err(if able { Errno::EOPNOTSUPP.here() } else { Errno::EPERM.here() })
@@ -100,7 +100,7 @@ fn link(query: &Query<'_>) -> Result<Link, Errno> {
     Link::at(query.kernel, query.subject.index)
 }
 
-/// The interface, for what is known of those only that are up.
+/// The interface, for attributes that exist only while it is up.
 fn running(query: &Query<'_>) -> Result<Link, Errno> {
     let link = link(query)?;
     if link.flags.contains(InterfaceFlags::IFF_UP) { Ok(link) } else { Err(Errno::EINVAL.here()) }
@@ -119,7 +119,7 @@ fn alias(query: &Query<'_>) -> Answer {
     }
 }
 
-/// As they were set: what netlink derives from the state is not among them.
+/// The flags as they were set, without those that netlink derives from the state.
 fn flags(query: &Query<'_>) -> Answer {
     let link = link(query)?;
     let derived = InterfaceFlags::IFF_RUNNING
@@ -143,7 +143,7 @@ fn state(link: &Link) -> &'static str {
     }
 }
 
-/// Speed and duplex mode; `EINVAL` for what has none.
+/// Speed and duplex mode; `EINVAL` if there are none.
 fn settings(query: &Query<'_>) -> Result<(u32, u8), Errno> {
     let link = running(query)?;
     match query.kernel.network.inet.knowledge() {

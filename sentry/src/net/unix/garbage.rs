@@ -1,4 +1,4 @@
-//! Sockets that nobody can reach any more because they lie in each other's queues (`SCM_RIGHTS`).
+//! Garbage collection of AF_UNIX sockets that are referenced only by each other's queues (`SCM_RIGHTS`).
 
 use std::cell::RefCell;
 use std::time::Duration;
@@ -10,24 +10,24 @@ use crate::net::socket::SocketFile;
 use crate::net::stream::ByteStream;
 use crate::vfs::FileDescription;
 
-/// How many descriptors of sockets may be on their way before a sender looks for garbage.
+/// The number of socket descriptors in flight above which a send triggers a collection.
 const MANY: usize = 16_000;
 
-/// How often a thread that waits for another's collection checks whether to stop waiting.
+/// The interval at which a thread that waits for another's collection checks for an interruption.
 const PATIENCE: Duration = Duration::from_millis(10);
 
-/// How many sockets on their way are worth looking at for one that is closed, or sent beyond [`MANY`].
+/// The number of sockets whose visit is paid for by each close, or send above [`MANY`].
 const SHARE: usize = 64;
 
 type Unread = (ByteStream, ReceiveQueue);
 
 thread_local! {
-    /// What is to be dropped by whoever of this thread began to drop; none while nobody does.
+    /// The queues to be dropped by the outermost [`bury`] of this thread; none outside of it.
     static PENDING_CLOSE: RefCell<Option<Vec<Unread>>> = const { RefCell::new(None) };
 }
 
-/// Drops what was in a socket's queues. That may close other sockets, and so on: they take turns here, so that a long
-/// chain of them does not need a deep stack.
+/// Drops the contents of a socket's queues. This may close other sockets, and so on; a list instead of recursion keeps
+/// the stack small.
 pub fn bury(unread: Unread) {
     let first = PENDING_CLOSE.with_borrow_mut(|pending| match pending {
         Some(pending) => {
@@ -52,8 +52,8 @@ pub fn bury(unread: Unread) {
     }
 }
 
-/// A socket was closed, which may make others unreachable: looks for them, but not for each of those that go together,
-/// and the less often the more there are to look at. A task that was killed leaves that to its end.
+/// Called when a socket was closed, which may make others unreachable. Triggers a collection, but not for sockets
+/// closed by another, and less often the more there are to visit. A killed task leaves this to its exit.
 pub fn socket_closed(names: &UnixNames) {
     if PENDING_CLOSE.with_borrow(Option::is_none) && names.graph().may_have_cycles() {
         names.ask_for_collection();
@@ -63,7 +63,7 @@ pub fn socket_closed(names: &UnixNames) {
     }
 }
 
-/// Descriptors are sent: looks for garbage now and then if so many sockets are on their way that there may be much.
+/// Called when descriptors are sent. Triggers a collection now and then if many sockets are in flight.
 pub fn collect_if_many(names: &UnixNames) {
     if names.graph().places() > MANY && names.graph().may_have_cycles() {
         names.ask_for_collection();
@@ -71,21 +71,21 @@ pub fn collect_if_many(names: &UnixNames) {
     }
 }
 
-/// Closes the sockets that are reachable from each other's queues alone, if looking at all of them has been paid for.
+/// Closes sockets that are referenced only by each other's queues, if the cost of a search is paid for.
 fn collect_if_due(names: &UnixNames, cost: usize) {
     if names.owe(SHARE) >= cost {
         collect(names, Duration::ZERO, interruption::is_killed);
     }
 }
 
-/// Closes the sockets that are reachable from each other's queues alone, if somebody asked for that. False if that did
-/// not come to an end: `interrupted` said to stop, or somebody else does it for longer than `patience`.
+/// Closes sockets that are referenced only by each other's queues, if a collection was requested. Returns false if it
+/// is incomplete: `interrupted` returned true, or another thread's collection took longer than `patience`.
 fn collect(names: &UnixNames, patience: Duration, interrupted: impl Fn() -> bool) -> bool {
-    // The last may have been asked for just when the thread that collects thought it was done.
+    // A request may arrive just when the collecting thread has finished.
     while names.is_collection_asked() {
         let Some(_one) = names.begin_collection(patience) else { return false };
         loop {
-            // A search that others left unfinished may have passed what is to be found now.
+            // A search that another thread left unfinished may have passed what became unreachable since.
             if !names.graph().is_searching() {
                 if !names.answer_request() {
                     break;
@@ -115,7 +115,7 @@ impl UnixNames {
             return;
         }
         if alone {
-            // Closing the descriptor of a socket that lies in a queue does not close the socket.
+            // Closing the descriptor of a socket that is also in a queue does not close the socket.
             self.ask_for_collection();
         }
         collect(self, Duration::ZERO, over);
@@ -139,7 +139,7 @@ impl UnixNames {
     }
 }
 
-/// Drops what lies in the queues of a socket that nobody can reach, and of those that wait there to be accepted.
+/// Drops the contents of the queues of an unreachable socket, and of connections that wait there to be accepted.
 fn empty(socket: &UnixSocket) {
     let (unread, waiting) = {
         let mut state = socket.state.lock();
@@ -153,7 +153,7 @@ fn empty(socket: &UnixSocket) {
     }
 }
 
-/// The socket behind an open file, if it is one of AF_UNIX.
+/// The socket of an open file, if it is an AF_UNIX socket.
 pub fn socket_of(file: &FileDescription) -> Option<&UnixSocket> {
     file.downcast::<SocketFile>()?.socket().as_any().downcast_ref()
 }

@@ -1,8 +1,9 @@
-//! Which AF_UNIX sockets lie in the queues of which (`SCM_RIGHTS`), and the search for those that nothing else holds.
+//! The graph of AF_UNIX sockets in each other's queues (`SCM_RIGHTS`), and the search for unreachable ones.
 //!
-//! The search marks what can be reached, from a work list, in slices between which the lock is free. What changes
-//! meanwhile marks as well: a socket that enters a queue or leaves one, or is looked at there, counts as reached. So what
-//! is not marked at the end was unreachable when the search came to it, and nothing can have made it reachable since.
+//! The search marks reachable sockets from a work list, in slices between which the lock is released. Concurrent
+//! changes mark as well: a socket that enters or leaves a queue, or is peeked at in one, counts as reached. A socket
+//! that is unmarked at the end was therefore unreachable when the search visited it, and cannot have become reachable
+//! since.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -12,15 +13,15 @@ use super::UnixSocket;
 use crate::sync::{Mutex, Rank};
 use crate::vfs::FileDescription;
 
-/// How many sockets the search looks at while it holds the lock.
+/// The number of sockets visited with one acquisition of the lock.
 const SLICE: usize = 1024;
 
-/// The sockets that lie in queues, and those whose queues these are; sockets are known by their numbers.
+/// The sockets in queues, and the sockets that have these queues, by number.
 pub struct Graph {
     state: Mutex<State>,
-    /// Descriptors of sockets that lie in queues.
+    /// The number of socket descriptors in queues.
     places: AtomicUsize,
-    /// Pairs of a socket and one whose queue it lies in, however often: what a search goes through.
+    /// The number of distinct pairs of a socket and one whose queue it is in, which a search visits.
     edges: AtomicUsize,
 }
 
@@ -28,54 +29,54 @@ pub struct Graph {
 struct State {
     passengers: BTreeMap<u64, Passenger>,
     holders: BTreeMap<u64, Holder>,
-    /// Whether a socket was put into the queue of one that lay in a queue itself: without that there is no cycle.
+    /// Whether a socket was put into the queue of one that was in a queue itself. Otherwise there is no cycle.
     maybe_cyclic: bool,
     search: Option<Search>,
     /// The number of the last search.
     round: u64,
 }
 
-/// A socket that lies in queues.
+/// A socket in queues.
 struct Passenger {
     socket: Weak<UnixSocket>,
     file: Weak<FileDescription>,
-    /// How often it does.
+    /// The number of its descriptors in queues.
     places: usize,
-    /// The search that last reached it.
+    /// The last search that reached it.
     reached: u64,
 }
 
-/// A socket in whose queue others lie, or a listener at which such a one waits to be accepted.
+/// A socket with others in its queue, or a listener with such sockets waiting to be accepted.
 #[derive(Default)]
 struct Holder {
     load: HashMap<u64, usize>,
-    /// The listener through which alone it can be reached.
+    /// The listener through which alone it is reachable.
     listener: Option<u64>,
-    /// Those that wait to be accepted here and hold others.
+    /// Sockets that wait to be accepted here and have others in their queues.
     waiting: HashSet<u64>,
     reached: u64,
 }
 
-/// A search under way.
+/// A search in progress.
 struct Search {
     round: u64,
-    /// The highest number when it began; what is younger counts as reached.
+    /// The highest number when it began; newer sockets count as reached.
     last: u64,
     stage: Stage,
-    /// The lowest number this stage has yet to look at.
+    /// The lowest number that this stage has not visited.
     next: u64,
-    /// Sockets that were reached, whose queues have yet to be looked at.
+    /// Reached sockets whose queues were not visited yet.
     reached: Vec<u64>,
     dead: Vec<Weak<UnixSocket>>,
 }
 
 #[derive(Clone, Copy, PartialEq)]
 enum Stage {
-    /// Looks for holders that are in no queue.
+    /// Finds holders that are in no queue.
     Holders,
-    /// Looks for passengers that somebody holds besides the queues.
+    /// Finds passengers with references outside of queues.
     Passengers,
-    /// Gathers those that were not reached.
+    /// Collects sockets that were not reached.
     Dead,
 }
 
@@ -90,17 +91,17 @@ impl Default for Graph {
 }
 
 impl Graph {
-    /// How many descriptors of sockets lie in queues.
+    /// The number of socket descriptors in queues.
     pub fn places(&self) -> usize {
         self.places.load(Ordering::Relaxed)
     }
 
-    /// About how much a search has to look at.
+    /// The approximate cost of a search.
     pub fn search_cost(&self) -> usize {
         self.edges.load(Ordering::Relaxed)
     }
 
-    /// Whether there may be sockets that are held by each other's queues alone.
+    /// Whether sockets may be referenced only by each other's queues.
     pub fn may_have_cycles(&self) -> bool {
         self.places() > 0 && self.state.lock().maybe_cyclic
     }
@@ -167,7 +168,7 @@ impl Graph {
         travellers.iter().for_each(|traveller| state.reach(traveller.id));
     }
 
-    /// A socket that waited at a listener was accepted.
+    /// Notes that a socket that waited at a listener was accepted.
     pub fn accepted(&self, socket: u64) {
         if self.places() > 0 {
             let mut state = self.state.lock();
@@ -176,18 +177,18 @@ impl Graph {
         }
     }
 
-    /// Whether a search is under way, or waits for somebody to go on with it.
+    /// Whether a search is in progress or was left unfinished.
     pub fn is_searching(&self) -> bool {
         self.state.lock().search.is_some()
     }
 
-    /// Begins a search; there must be one at a time. `last` is the highest number of a socket.
+    /// Begins a search; there is one at a time. `last` is the highest number of a socket.
     pub fn begin_search(&self, last: u64) {
         self.state.lock().begin(last);
     }
 
-    /// Goes on with the search that was begun. Answers the sockets that are held by each other's queues alone; none if
-    /// `interrupted` said to leave the rest of it to others.
+    /// Continues the search. Returns the sockets that are referenced only by each other's queues; none if `interrupted`
+    /// returned true, which leaves the search unfinished.
     pub fn unreachable(&self, interrupted: impl Fn() -> bool) -> Option<Vec<Weak<UnixSocket>>> {
         loop {
             let mut state = self.state.lock();
@@ -203,7 +204,7 @@ impl Graph {
 }
 
 impl State {
-    /// Marks a socket and notes that its queue is to be looked at, if a search is under way.
+    /// Marks a socket and adds its queue to the work list, if a search is in progress.
     fn reach(&mut self, id: u64) {
         let Some(search) = &mut self.search else { return };
         let marks = [
@@ -219,7 +220,7 @@ impl State {
         }
     }
 
-    /// A holder is no longer reached through its listener.
+    /// Notes that a holder is no longer reachable through its listener.
     fn detach(&mut self, holder: u64) {
         let Some(listener) = self.holders.get_mut(&holder).and_then(|entry| entry.listener.take()) else { return };
         if let Some(entry) = self.holders.get_mut(&listener) {
@@ -246,7 +247,7 @@ impl State {
         });
     }
 
-    /// Goes on for a while; true at the end.
+    /// Runs a slice of the search. Returns true at its end.
     fn step(&mut self) -> bool {
         for _ in 0..SLICE {
             let Some(search) = &mut self.search else { return true };
@@ -287,7 +288,7 @@ impl State {
         false
     }
 
-    /// Reaches what lies in a socket's queue, and in those of sockets that wait there to be accepted.
+    /// Marks the sockets in a socket's queue, and those that wait there to be accepted.
     fn reach_load(&mut self, id: u64) {
         let Some(holder) = self.holders.get(&id) else { return };
         let inside: Vec<u64> = holder.load.keys().chain(&holder.waiting).copied().collect();
@@ -295,23 +296,23 @@ impl State {
     }
 }
 
-/// A socket that goes along with a message.
+/// A socket that is passed with a message.
 struct Traveller {
     id: u64,
     socket: Weak<UnixSocket>,
     file: Weak<FileDescription>,
 }
 
-/// The sockets whose descriptors go along with a message.
+/// The sockets whose descriptors are passed with a message.
 pub struct SocketsInFlight {
     graph: Arc<Graph>,
     travellers: Vec<Traveller>,
-    /// In whose queue the message is; 0 while it is in none.
+    /// The socket whose queue the message is in; 0 if none.
     holder: AtomicU64,
 }
 
 impl SocketsInFlight {
-    /// Those among the files that are sockets of this family.
+    /// The sockets of this family among the files.
     pub(super) fn among(files: &[Arc<FileDescription>], graph: &Arc<Graph>) -> Self {
         let travellers = files.iter().filter_map(|file| {
             let socket = super::garbage::socket_of(file)?;
@@ -320,7 +321,8 @@ impl SocketsInFlight {
         SocketsInFlight { graph: graph.clone(), travellers: travellers.collect(), holder: AtomicU64::new(0) }
     }
 
-    /// The message enters a queue, whose lock is held: that of `holder`, which may wait to be accepted at `listener`.
+    /// Notes that the message enters the queue of `holder`, whose lock is held. The socket may be waiting to be
+    /// accepted at `listener`.
     pub fn enter(&self, holder: u64, listener: Option<u64>) {
         if !self.travellers.is_empty() {
             self.holder.store(holder, Ordering::Relaxed);
@@ -328,7 +330,7 @@ impl SocketsInFlight {
         }
     }
 
-    /// The message is taken out of the queue, whose lock is held.
+    /// Notes that the message leaves the queue, whose lock is held.
     pub fn leave(&self) {
         if !self.travellers.is_empty() {
             let holder = self.holder.swap(0, Ordering::Relaxed);
@@ -338,7 +340,7 @@ impl SocketsInFlight {
         }
     }
 
-    /// The message stays in the queue, whose lock is held, but others get its files as well.
+    /// Notes that the message's files are copied by a peek, under the queue's lock.
     pub fn look(&self) {
         if !self.travellers.is_empty() {
             self.graph.look(self.holder.load(Ordering::Relaxed), &self.travellers);

@@ -1,4 +1,4 @@
-//! AF_UNIX sockets: see unix(7).
+//! AF_UNIX sockets (unix(7)).
 
 mod garbage;
 mod graph;
@@ -33,7 +33,7 @@ pub use names::{UnixName, UnixNames};
 
 const WRITABLE: PollEvents = PollEvents::POLLOUT.union(PollEvents::POLLWRNORM).union(PollEvents::POLLWRBAND);
 
-/// A socket of AF_UNIX.
+/// An AF_UNIX socket.
 pub struct UnixSocket {
     me: Weak<UnixSocket>,
     kernel: Weak<Kernel>,
@@ -41,38 +41,38 @@ pub struct UnixSocket {
     options: SharedOptions,
     state: Mutex<State>,
     queue: WaitQueue,
-    /// What its messages that nobody received yet take up of its send buffer.
+    /// The part of its send buffer in use by messages that were not received yet.
     outstanding: AtomicUsize,
-    /// Who made it.
+    /// The credentials of its maker.
     owner: Arc<PeerCredentials>,
-    /// A number of its own, by which all sockets are listed.
+    /// A unique number, in whose order sockets are listed.
     id: u64,
 }
 
 #[derive(Default)]
 struct State {
     name: Option<UnixName>,
-    /// What waits to be received: from a stream here, with borders in `messages`.
+    /// The unreceived data: of streams here, messages in `messages`.
     stream: ByteStream,
     messages: ReceiveQueue,
     listening: Option<Listening>,
     /// The number of the listener where it waits to be accepted.
     listener: Option<u64>,
-    /// The other end; may be gone.
+    /// The peer, which may no longer exist.
     peer: Option<Weak<UnixSocket>>,
-    /// The other end's address, kept for after it is gone.
+    /// The peer's address, kept after it is gone.
     peer_name: Option<UnixName>,
-    /// Who is at the other end, or made this one listen.
+    /// The credentials of the peer, or of the task that made this socket listen.
     peer_credentials: Option<Arc<PeerCredentials>>,
-    /// Nothing will be received any more: both ends can see to that.
+    /// Whether receiving is shut down, by either end.
     no_receive: bool,
-    /// Nothing will be sent any more.
+    /// Whether sending is shut down.
     no_send: bool,
     error: Option<Errno>,
     closed: bool,
-    /// Those who found no room for their datagrams, by number.
+    /// Senders that wait for room for a datagram, by number.
     waiting_senders: BTreeMap<u64, Weak<UnixSocket>>,
-    /// How many of those there may be before the list is looked through for those who are gone.
+    /// The number of waiting senders at which those that no longer exist are removed.
     enough_senders: usize,
 }
 
@@ -86,7 +86,7 @@ impl State {
         self.stream.receive_queue().is_empty() && self.messages.is_empty()
     }
 
-    /// Takes everything that waits to be received, for the caller to drop where no lock is held.
+    /// Takes all unreceived data, for the caller to drop without locks.
     fn empty(&mut self) -> (ByteStream, ReceiveQueue) {
         (std::mem::take(&mut self.stream), std::mem::take(&mut self.messages))
     }
@@ -138,7 +138,7 @@ impl UnixSocket {
         socket
     }
 
-    /// Connects two fresh sockets to each other (socketpair(2)).
+    /// Connects two new sockets to each other (socketpair(2)).
     pub fn join(first: &Arc<UnixSocket>, second: &Arc<UnixSocket>) {
         for (one, other) in [(first, second), (second, first)] {
             let mut state = one.state.lock();
@@ -147,7 +147,7 @@ impl UnixSocket {
         }
     }
 
-    /// Whether the last descriptor is gone.
+    /// Whether the last descriptor was closed.
     pub fn is_closed(&self) -> bool {
         self.state.lock().closed
     }
@@ -157,7 +157,7 @@ impl UnixSocket {
         self.state.lock().name.clone()
     }
 
-    /// Whether it has, or had, somebody at the other end.
+    /// Whether it has a peer, or had one.
     pub fn is_connected(&self) -> bool {
         self.state.lock().peer.is_some()
     }
@@ -170,12 +170,13 @@ impl UnixSocket {
         self.kind == SocketKind::SOCK_DGRAM
     }
 
-    /// The other end, alive.
+    /// The peer, if it exists.
     fn peer(&self) -> Option<Arc<UnixSocket>> {
         self.state.lock().peer.as_ref().and_then(Weak::upgrade)
     }
 
-    /// A socket that tells who it is gets a name before it sends or connects, so that it can be answered.
+    /// Binds a socket that passes credentials automatically before it sends or connects, so that the receiver can
+    /// reply.
     fn name_itself(&self) -> Result<(), Errno> {
         let tells = self.options.look(|values| values.pass_credentials || values.pass_pidfd);
         if !tells || self.name().is_some() {
@@ -187,7 +188,7 @@ impl UnixSocket {
         Ok(())
     }
 
-    /// A stream or seqpacket socket connects to a listener: the accepted end is made at once and waits there.
+    /// Connects a stream or seqpacket socket to a listener. The accepted end is made at once and waits there.
     fn connect_to_listener(&self, ctx: &TaskContext, listener: &Arc<UnixSocket>) -> Result<(), Errno> {
         let me = self.me.upgrade().ok_or_else(|| Errno::EINVAL.here())?;
         let is_open = |state: &State| state.listening.is_some() && !state.no_receive;
@@ -217,7 +218,7 @@ impl UnixSocket {
             (state.name.clone(), state.peer_credentials.clone())
         };
         end.state.lock().name = listener_name.clone();
-        // This end is ready before the other can be found at the listener; if that refuses, it is as it was.
+        // This end is set up before the other is visible at the listener. If that refuses, the set-up is undone.
         {
             let mut state = self.state.lock();
             if state.peer.is_some() {
@@ -248,7 +249,7 @@ impl UnixSocket {
         Ok(())
     }
 
-    /// A datagram socket has another partner, or none, from now on.
+    /// Connects a datagram socket to another peer, or to none.
     fn change_partner(&self, partner: Option<&Arc<UnixSocket>>) {
         let name = partner.and_then(|partner| partner.name());
         let (old, unread) = {
@@ -260,7 +261,7 @@ impl UnixSocket {
             (old, leaves.then(|| state.empty()))
         };
         let Some(unread) = unread else { return };
-        // What the old partner sent is lost, of which it hears if it still means this one.
+        // Data of the old peer is lost, which is reported to the old peer if it is still connected to this socket.
         garbage::bury(unread);
         let Some(old) = old.and_then(|old| old.upgrade()) else { return };
         let told = {
@@ -276,7 +277,7 @@ impl UnixSocket {
         }
     }
 
-    /// The last descriptor is gone, or the listener where this one waited to be accepted.
+    /// Closes the socket after its last descriptor was closed, or its listener before it was accepted.
     fn end(&self, accepted: bool) {
         let (name, peer, waiting, unread, senders) = {
             let mut state = self.state.lock();
@@ -305,7 +306,7 @@ impl UnixSocket {
         }
         garbage::bury(unread);
         self.queue.notify_all();
-        // They hear that nobody is here any more.
+        // Wakes the senders that wait for room.
         senders.values().filter_map(Weak::upgrade).for_each(|sender| sender.queue.notify_all());
         if let Some(kernel) = self.kernel.upgrade() {
             garbage::socket_closed(&kernel.network.unix);
@@ -401,7 +402,7 @@ impl Socket for UnixSocket {
             state.listener = None;
             kernel.network.unix.graph().accepted(accepted.id);
         }
-        // There is room for one more to connect.
+        // There is room for another connection.
         self.queue.notify(WRITABLE);
         Ok(accepted)
     }
@@ -417,7 +418,7 @@ impl Socket for UnixSocket {
         }
         let name = state.peer_name.clone();
         drop(state);
-        // A peer that was bound only after connecting has its name now.
+        // The peer may have been bound after it connected.
         let name = name.or_else(|| self.peer().and_then(|peer| peer.name()));
         Ok(name.map_or_else(names::unnamed, |name| name.address()))
     }
@@ -521,7 +522,7 @@ impl Socket for UnixSocket {
 
     fn readable_bytes(&self) -> usize {
         let state = self.state.lock();
-        // An urgent byte that was received by itself is left out.
+        // An urgent byte received with MSG_OOB is not counted.
         let gap = usize::from(state.stream.has_gap());
         if self.is_stream() { state.stream.bytes().saturating_sub(gap) } else { state.messages.first_bytes() }
     }

@@ -18,12 +18,12 @@ use crate::vfs::namei::{self, Creation};
 use crate::vfs::walk::Scope;
 use crate::vfs::{FileDescription, Inode, Path};
 
-/// A name a socket is bound to.
+/// The name of a bound socket.
 #[derive(Clone)]
 pub enum UnixName {
-    /// A path, as it was given, and the inode it made.
+    /// A path as passed to bind(2), and the inode that was made.
     Path(Vec<u8>, Arc<dyn Inode>),
-    /// A name that is no path (the leading zero byte left out).
+    /// An abstract name, without the leading zero byte.
     Abstract(Vec<u8>),
 }
 
@@ -45,14 +45,14 @@ impl UnixName {
     }
 }
 
-/// The address of a socket without a name: the family alone.
+/// The address of an unbound socket: only the family.
 pub fn unnamed() -> Vec<u8> {
     AddressFamily::AF_UNIX.raw().to_ne_bytes().to_vec()
 }
 
-/// What an address names.
+/// The kind of an address.
 pub enum Named {
-    /// Nothing: bind(2) chooses an abstract name.
+    /// No name: bind(2) chooses an abstract name.
     Nothing,
     /// A path.
     Path(Vec<u8>),
@@ -60,7 +60,7 @@ pub enum Named {
     Abstract(Vec<u8>),
 }
 
-/// Takes an address apart.
+/// Parses an address.
 ///
 /// # Errors
 /// `EINVAL` for a wrong family or length.
@@ -77,11 +77,11 @@ pub fn parse(address: &[u8]) -> Result<Named, Errno> {
     })
 }
 
-/// The highest of the names that are chosen automatically, which are numbers.
+/// The highest automatic name; automatic names are numbers.
 const LAST_NAME: u32 = 0xfffff;
 
 type Key = (u64, u64);
-/// Each kind of socket has abstract names of its own.
+/// Each socket type has its own abstract names.
 type AbstractKey = (u32, Vec<u8>);
 
 /// All sockets of a sandbox and their names.
@@ -90,15 +90,15 @@ pub struct UnixNames {
     paths: Mutex<HashMap<Key, Weak<UnixSocket>>>,
     all: Mutex<BTreeMap<u64, Weak<UnixSocket>>>,
     next: AtomicU64,
-    /// Which sockets lie in the queues of which.
+    /// The graph of sockets in each other's queues.
     graph: Arc<Graph>,
-    /// What a look for garbage may cost by now, in sockets looked at.
+    /// The cost of a collection that is paid for, in sockets visited.
     owed: AtomicUsize,
-    /// A socket was closed since the last look for garbage began, or somebody asked for one.
+    /// Whether a collection was requested since the last one began.
     collection_asked: AtomicBool,
-    /// Where the search for an automatic name begins.
+    /// The start of the search for an automatic name.
     next_name: AtomicU32,
-    /// Held by the thread that looks for garbage; outside the order of locks: only those wait for it that hold none.
+    /// Held by the collecting thread. It is outside the lock order: a thread that waits for it holds no lock.
     collection: parking_lot::Mutex<()>,
 }
 
@@ -129,10 +129,10 @@ fn scope(ctx: &TaskContext) -> (Arc<crate::credentials::Credentials>, Path, Path
 }
 
 impl UnixNames {
-    /// Binds a socket to what an address names, and answers the name.
+    /// Binds a socket to an address and returns the name.
     ///
     /// # Errors
-    /// `EADDRINUSE` for a name that is taken; those of mknod(2) for paths.
+    /// `EADDRINUSE` for a name in use; errors of mknod(2) for paths.
     pub fn bind(&self, ctx: &TaskContext, socket: &Arc<UnixSocket>, address: &[u8]) -> Result<UnixName, Errno> {
         match parse(address)? {
             Named::Nothing => self.bind_automatically(socket),
@@ -161,13 +161,13 @@ impl UnixNames {
         Ok(UnixName::Abstract(name))
     }
 
-    /// A name of five hexadecimal digits nobody has, as Linux chooses it.
+    /// Binds a socket to an unused name of five hexadecimal digits, in Linux' format.
     ///
     /// # Errors
-    /// `ENOSPC` if all are taken.
+    /// `ENOSPC` if all are in use.
     pub(super) fn bind_automatically(&self, socket: &Arc<UnixSocket>) -> Result<UnixName, Errno> {
         let mut names = self.abstract_names.lock();
-        // Those in use are many and lie close together, so the search goes on where the last one ended.
+        // Names in use are consecutive, so the search continues after the last one chosen.
         let first = self.next_name.load(Ordering::Relaxed);
         for number in (0..=LAST_NAME).map(|step| (first + step) & LAST_NAME) {
             let name = format!("{number:05x}").into_bytes();
@@ -181,11 +181,11 @@ impl UnixNames {
         Err(Errno::ENOSPC.here())
     }
 
-    /// Finds the socket an address names.
+    /// Finds the socket with an address.
     ///
     /// # Errors
-    /// `ECONNREFUSED` if nobody has the name, `EPROTOTYPE` if another kind of socket has it, those of path resolution,
-    /// `EACCES` without write permission.
+    /// `ECONNREFUSED` if there is none; `EPROTOTYPE` for another socket type; errors of path resolution; `EACCES`
+    /// without write permission.
     pub fn find(&self, ctx: &TaskContext, kind: SocketKind, address: &[u8]) -> Result<Arc<UnixSocket>, Errno> {
         let found = match parse(address)? {
             Named::Nothing => return Err(Errno::EINVAL.here()),
@@ -207,7 +207,7 @@ impl UnixNames {
         if found.kind == kind { Ok(found) } else { Err(Errno::EPROTOTYPE.here()) }
     }
 
-    /// A socket that bears a name is closed; one that was accepted bears its listener's without holding it.
+    /// Releases the name of a closed socket. An accepted socket has its listener's name without owning it.
     pub(super) fn release(&self, socket: &UnixSocket, name: &UnixName) {
         let is_own = |holder: Option<&Weak<UnixSocket>>| holder.is_some_and(|h| std::ptr::eq(h.as_ptr(), socket));
         match name {
@@ -229,22 +229,22 @@ impl UnixNames {
         }
     }
 
-    /// A number that no other socket has.
+    /// A unique number for a socket.
     pub(super) fn next_id(&self) -> u64 {
         self.next.fetch_add(1, Ordering::Relaxed)
     }
 
-    /// A socket was made.
+    /// Adds a socket to the list.
     pub(super) fn enter(&self, id: u64, socket: &Arc<UnixSocket>) {
         self.all.lock().insert(id, Arc::downgrade(socket));
     }
 
-    /// A socket is gone.
+    /// Removes a socket from the list.
     pub(super) fn leave(&self, id: u64) {
         self.all.lock().remove(&id);
     }
 
-    /// Sockets from a number on, oldest first: `most` of them, and the number to go on from if there may be more.
+    /// At most `most` sockets from a number on, oldest first, and the number to continue at if there may be more.
     pub fn some(&self, from: u64, most: usize) -> (Vec<Arc<UnixSocket>>, Option<u64>) {
         let all = self.all.lock();
         let some = all.range(from..).take(most);
@@ -257,42 +257,42 @@ impl UnixNames {
         self.all.lock().values().filter_map(Weak::upgrade).collect()
     }
 
-    /// Finds those of the files that are sockets of this family, to be noted while they are on their way.
+    /// The sockets of this family among the files, to be noted while they are in flight.
     pub fn sockets_among(&self, files: &[Arc<FileDescription>]) -> SocketsInFlight {
         SocketsInFlight::among(files, &self.graph)
     }
 
-    /// Which sockets lie in the queues of which.
+    /// The graph of sockets in each other's queues.
     pub(super) fn graph(&self) -> &Arc<Graph> {
         &self.graph
     }
 
-    /// Adds to what a look for garbage may cost by now; answers how much that is.
+    /// Adds to the cost that is paid for and returns the sum.
     pub(super) fn owe(&self, more: usize) -> usize {
         self.owed.fetch_add(more, Ordering::Relaxed).saturating_add(more)
     }
 
-    /// A look for garbage came to its end.
+    /// Resets the cost after a complete collection.
     pub(super) fn settle(&self) {
         self.owed.store(0, Ordering::Relaxed);
     }
 
-    /// Garbage is to be looked for, once more if somebody does already.
+    /// Requests a collection, or another one if one is in progress.
     pub(super) fn ask_for_collection(&self) {
         self.collection_asked.store(true, Ordering::SeqCst);
     }
 
-    /// Whether garbage is to be looked for.
+    /// Whether a collection was requested.
     pub(super) fn is_collection_asked(&self) -> bool {
         self.collection_asked.load(Ordering::SeqCst)
     }
 
-    /// What made somebody ask is found by a search that begins now; answers whether anybody asked.
+    /// Clears the request before a search begins, and returns whether there was one.
     pub(super) fn answer_request(&self) -> bool {
         self.collection_asked.swap(false, Ordering::SeqCst)
     }
 
-    /// Keeps others from looking for garbage; none if somebody does and goes on doing so for as long as `patience`.
+    /// Excludes other collecting threads; none if another one collects for longer than `patience`.
     pub(super) fn begin_collection(&self, patience: Duration) -> Option<parking_lot::MutexGuard<'_, ()>> {
         self.collection.try_lock_for(patience)
     }

@@ -15,10 +15,10 @@ use crate::net::socket::{Outgoing, Received, Socket};
 use crate::task::TaskContext;
 use crate::wait::{READABLE, SigioEvent};
 
-/// What Linux keeps of a send buffer for itself.
+/// The part of a send buffer that Linux reserves, in bytes.
 const OVERHEAD: usize = 32;
 
-/// So many senders that wait are not worth looking through for those who are gone.
+/// The number of waiting senders below which the list is not compacted.
 const FEW_SENDERS: usize = 64;
 
 impl UnixSocket {
@@ -26,12 +26,12 @@ impl UnixSocket {
         self.options().look(|values| values.send_buffer) as usize
     }
 
-    /// Whether the send buffer is empty enough for poll(2) to say so. What a stream sent is counted at its peer.
+    /// Whether poll(2) reports the send buffer as writable. Data of a stream counts at the peer.
     pub(super) fn has_room(&self) -> bool {
         self.outstanding.load(Ordering::Relaxed).saturating_mul(4) <= self.send_buffer()
     }
 
-    /// Whether the other end takes more; if not, it will tell.
+    /// Whether the peer accepts more data; if not, registers for its notification.
     pub(super) fn can_send_to(&self, peer: &UnixSocket) -> bool {
         let limit = self.send_buffer();
         let mut state = peer.state.lock();
@@ -45,7 +45,7 @@ impl UnixSocket {
         false
     }
 
-    /// Whether too many datagrams wait here for one more from somebody who is not this socket's partner.
+    /// Whether the queue has too many datagrams for another one of a sender that is not this socket's peer.
     fn is_full_for(&self, sender: &UnixSocket, state: &State) -> bool {
         let most =
             self.kernel.upgrade().map_or(0, |kernel| kernel.network.limits.numbers.max_dgram_qlen.count() as usize);
@@ -63,14 +63,14 @@ impl UnixSocket {
         if self.is_datagram() {
             return self.send_datagram(ctx, &mut message);
         }
-        // A seqpacket socket takes no notice of the address, as on Linux.
+        // A seqpacket socket ignores the address, as on Linux.
         if message.address.is_some() && self.is_stream() {
             return Err(if self.is_connected() { Errno::EISCONN.here() } else { Errno::EOPNOTSUPP.here() });
         }
         self.send_connected(&mut message)
     }
 
-    /// Says who sends, unless that was said already.
+    /// Adds the sender's credentials, unless the message has some.
     fn identify(&self, control: &mut Control) {
         if control.credentials.is_none() {
             let (credentials, process) = match crate::task::current() {
@@ -125,14 +125,14 @@ impl UnixSocket {
             state.stream.put(plain, std::mem::take(&mut message.control), false);
         }
         if !last.is_empty() {
-            // The urgent byte is of the same sender, though what goes along went with the others.
+            // The urgent byte has the same sender; the control data was passed with the other bytes.
             let control = std::mem::take(&mut message.control);
             state.stream.put(last, control, true);
         }
         Ok(len)
     }
 
-    /// A message in the other end's queue. It takes up this end's buffer until it is received.
+    /// Puts a message into the peer's queue. It uses this end's send buffer until it is received.
     fn put(&self, peer: &Arc<UnixSocket>, message: &mut Outgoing<'_>) -> Result<usize, Errno> {
         let limit = self.send_buffer();
         if message.data.len() > limit.saturating_sub(OVERHEAD) {
@@ -148,7 +148,7 @@ impl UnixSocket {
         if state.closed {
             return Err(gone);
         }
-        // A socket that is connected to somebody else takes nothing from others.
+        // A connected socket does not accept messages of other senders.
         if self.is_datagram() && state.peer.is_some() && !state.is_peer(self) {
             return Err(Errno::EPERM.here());
         }
@@ -273,8 +273,8 @@ impl UnixSocket {
 }
 
 impl State {
-    /// Somebody is to be told once a datagram was received. Those who are gone are forgotten whenever their number may
-    /// have grown to half of all.
+    /// Registers a sender to be notified when a datagram is received. Senders that no longer exist are removed when the
+    /// list has doubled.
     fn note_sender(&mut self, sender: &UnixSocket) {
         if self.waiting_senders.len() >= self.enough_senders {
             self.waiting_senders.retain(|_, known| known.strong_count() > 0);
